@@ -1,0 +1,1 @@
+"""Assistant: windows become verdicts, incidents, diagnoses and answers."""

@@ -1,0 +1,1 @@
+"""Evaluation: what the models, the search and the answers are worth."""

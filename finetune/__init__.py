@@ -1,0 +1,1 @@
+"""Fine-tuning: base models and adapters that label windows."""

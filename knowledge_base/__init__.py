@@ -1,0 +1,1 @@
+"""Knowledge base: manuals and past incidents, chunked, indexed and searched."""

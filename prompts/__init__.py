@@ -1,0 +1,1 @@
+"""Prompts: every text a model ever sees."""

@@ -1,0 +1,44 @@
+"""What every test shares: the real captures, a home of its own, and a network that ends at this machine."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+_LOOPBACK = ("127.", "::1", "localhost")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real captures and documents that lies beside the repository."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no folder {SHARED}: the real captures are not part of the repository")
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty state folder for each test."""
+    folder = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("FAULTWISE_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_network() -> None:
+    """A socket that would leave this machine raises: zero egress is a property of the product, so tests live by it."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not str(address[0]).startswith(_LOOPBACK):  # type: ignore[index]
+            raise ConnectionRefusedError(f"the tests forbid the network: {address}")
+        return connect(self, address)  # type: ignore[arg-type]
+
+    socket.socket.connect = guarded  # type: ignore[method-assign]
+    yield
+    socket.socket.connect = connect  # type: ignore[method-assign]

@@ -1,0 +1,1 @@
+"""Traffic: captures become flows, samples and windows. Imports nothing of the packages above it."""
