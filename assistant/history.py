@@ -1,0 +1,235 @@
+"""What people said and did, kept: conversations, answers, the states of incidents, feedback.
+
+One SQLite file, which several processes and threads may use at once. States and feedback are only ever added, never
+changed, so the file is its own audit.
+"""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assistant.sqlite_file import SqliteFile
+from traffic.errors import UserError
+
+__all__ = ["STATES", "Feedback", "History", "IncidentRecord", "Message", "State"]
+
+STATES = ("active", "acknowledged", "returned", "shelved")  # ISA-18.2; suppression by design is the plant's business
+
+# The n-th entry brings a file from version n-1 to n. Entries are history: never edited, only followed by another.
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        "CREATE TABLE conversations (id INTEGER PRIMARY KEY, who TEXT NOT NULL, capture TEXT NOT NULL,"
+        " started_s REAL NOT NULL)",
+        "CREATE TABLE messages (id INTEGER PRIMARY KEY, conversation INTEGER NOT NULL REFERENCES conversations(id)"
+        " ON DELETE CASCADE, role TEXT NOT NULL CHECK (role IN ('operator', 'assistant')), text TEXT NOT NULL,"
+        " at_s REAL NOT NULL)",
+        "CREATE TABLE incidents (id TEXT PRIMARY KEY, device TEXT NOT NULL, label TEXT NOT NULL, start_s REAL NOT NULL,"
+        " end_s REAL NOT NULL, summary TEXT NOT NULL)",
+        "CREATE TABLE incident_states (id INTEGER PRIMARY KEY, incident TEXT NOT NULL REFERENCES incidents(id),"
+        " state TEXT NOT NULL CHECK (state IN ('active', 'acknowledged', 'returned', 'shelved')), who TEXT NOT NULL,"
+        " why TEXT NOT NULL, until_s REAL, at_s REAL NOT NULL)",
+        "CREATE TABLE feedback (id INTEGER PRIMARY KEY, device TEXT NOT NULL, start_s REAL NOT NULL, end_s REAL"
+        " NOT NULL, incident TEXT, verdict TEXT NOT NULL, label TEXT NOT NULL, who TEXT NOT NULL, why TEXT NOT NULL,"
+        " at_s REAL NOT NULL)",
+    ),
+    (
+        "CREATE TABLE answers (id INTEGER PRIMARY KEY, conversation INTEGER REFERENCES conversations(id)"
+        " ON DELETE SET NULL, question TEXT NOT NULL, diagnosis TEXT NOT NULL, at_s REAL NOT NULL)",
+        "CREATE INDEX messages_of_conversation ON messages (conversation, id)",
+        "CREATE INDEX states_of_incident ON incident_states (incident, id)",
+        "CREATE INDEX incidents_by_device ON incidents (device, label, start_s)",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Message:
+    """One line of a conversation; ``role`` is ``operator`` or ``assistant``."""
+
+    role: str
+    text: str
+    at_s: float
+
+
+@dataclass(frozen=True)
+class State:
+    """What an incident was last declared to be, by whom and why; a shelved one has a time it ends."""
+
+    state: str
+    who: str
+    why: str
+    until_s: float | None
+    at_s: float
+
+
+@dataclass(frozen=True)
+class IncidentRecord:
+    """An incident as it was kept when it was first seen; ``end_s`` and ``summary`` follow its growth."""
+
+    id: str
+    device: str
+    label: str
+    start_s: float
+    end_s: float
+    summary: str
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What a person said of a verdict: ``verdict`` is what was shown, ``label`` what the person says it was."""
+
+    device: str
+    start_s: float
+    end_s: float
+    incident: str | None
+    verdict: str
+    label: str
+    who: str
+    why: str
+    at_s: float
+
+
+class History:
+    """The file of what was said and done. Methods may be called from any thread."""
+
+    def __init__(self, path: Path | str) -> None:
+        """Open or make the file, and bring its schema up to date.
+
+        Raises:
+            UserError: the path is no file of ours, is damaged, cannot be written, or comes from a newer version.
+        """
+        self.file = SqliteFile(Path(path), MIGRATIONS)
+
+    def close(self) -> None:
+        """Close the file; the object cannot be used after."""
+        self.file.close()
+
+    def start_conversation(self, who: str, capture: str = "", now_s: float | None = None) -> int:
+        """Begin a thread of messages; returns its number."""
+        return self.file.insert("conversations", who=who, capture=capture, started_s=_now(now_s))
+
+    def add_message(self, conversation: int, role: str, text: str, now_s: float | None = None) -> int:
+        """Keep one message; ``role`` is ``operator`` or ``assistant``."""
+        return self.file.insert("messages", conversation=conversation, role=role, text=text, at_s=_now(now_s))
+
+    def messages(self, conversation: int) -> list[Message]:
+        """All messages of a conversation, oldest first."""
+        return [
+            Message(**row)
+            for row in self.file.rows(
+                "SELECT role, text, at_s FROM messages WHERE conversation = ? ORDER BY id", conversation
+            )
+        ]
+
+    def add_incident(self, record: IncidentRecord) -> None:
+        """Keep an incident, or follow the growth of one that is already kept (its end and summary)."""
+        with self.file.change() as connection:
+            connection.execute(
+                "INSERT INTO incidents (id, device, label, start_s, end_s, summary) VALUES (?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (id) DO UPDATE SET end_s = max(end_s, excluded.end_s), summary = excluded.summary",
+                (record.id, record.device, record.label, record.start_s, record.end_s, record.summary),
+            )
+
+    def incidents(
+        self, device: str | None = None, label: str | None = None, before_s: float | None = None
+    ) -> list[IncidentRecord]:
+        """Kept incidents, newest first, of one device, of one label, that started before a time."""
+        return [
+            IncidentRecord(**row)
+            for row in self.file.rows(
+                "SELECT id, device, label, start_s, end_s, summary FROM incidents WHERE (?1 IS NULL OR device = ?1)"
+                " AND (?2 IS NULL OR label = ?2) AND (?3 IS NULL OR start_s < ?3) ORDER BY start_s DESC, id",
+                device,
+                label,
+                before_s,
+            )
+        ]
+
+    def set_state(
+        self,
+        incident: str,
+        state: str,
+        who: str,
+        why: str = "",
+        until_s: float | None = None,
+        now_s: float | None = None,
+    ) -> None:
+        """Declare the state of a kept incident.
+
+        Args:
+            incident: id of an incident that was kept by ``add_incident``.
+            state: one of ``STATES``; ``shelved`` needs a reason and a time it ends.
+            who, why: the person and the reason, in their words.
+            until_s: seconds since the epoch at which shelving ends.
+
+        Raises:
+            UserError: an unknown state or incident; shelved without a reason or an end in the future.
+        """
+        at_s = _now(now_s)
+        if state not in STATES:
+            raise UserError(f"no state {state!r} for incident {incident}; expected one of: {', '.join(STATES)}")
+        if state == "shelved" and (not why.strip() or until_s is None or until_s <= at_s):
+            raise UserError(f"cannot shelve {incident} for {why!r} until {until_s}; give a reason and a later end")
+        if not self.file.rows("SELECT 1 AS found FROM incidents WHERE id = ?", incident):
+            raise UserError(
+                f"no incident {incident!r} in {self.file.path}; expected the id of one that was kept before"
+            )
+        self.file.insert(
+            "incident_states", incident=incident, state=state, who=who, why=why, until_s=until_s, at_s=at_s
+        )
+
+    def state(self, incident: str, now_s: float | None = None) -> State:
+        """The present state; one never declared is active, and so is one whose shelving has run out."""
+        past = self.states(incident)
+        if not past:
+            return State("active", "", "", None, float("nan"))
+        last = past[-1]
+        if last.until_s is not None and last.until_s <= _now(now_s):
+            return State("active", last.who, f"shelving ended: {last.why}", None, last.until_s)
+        return last
+
+    def states(self, incident: str) -> list[State]:
+        """Every state an incident was declared to be in, oldest first."""
+        return [
+            State(**row)
+            for row in self.file.rows(
+                "SELECT state, who, why, until_s, at_s FROM incident_states WHERE incident = ? ORDER BY id", incident
+            )
+        ]
+
+    def add_feedback(self, feedback: Feedback) -> int:
+        """Keep what a person said of a verdict; returns its number."""
+        return self.file.insert("feedback", **vars(feedback))
+
+    def feedback(self, device: str | None = None) -> list[Feedback]:
+        """All feedback, or that of one device, oldest first."""
+        return [
+            Feedback(**row)
+            for row in self.file.rows(
+                "SELECT device, start_s, end_s, incident, verdict, label, who, why, at_s FROM feedback"
+                " WHERE (?1 IS NULL OR device = ?1) ORDER BY id",
+                device,
+            )
+        ]
+
+    def add_answer(
+        self, question: str, diagnosis: dict[str, Any], conversation: int | None = None, now_s: float | None = None
+    ) -> int:
+        """Keep a question and the whole diagnosis it got; returns its number."""
+        text = json.dumps(diagnosis, ensure_ascii=False)
+        return self.file.insert(
+            "answers", conversation=conversation, question=question, diagnosis=text, at_s=_now(now_s)
+        )
+
+    def answers(self, question: str | None = None) -> list[dict[str, Any]]:
+        """Kept diagnoses, newest first; those of one question where it is given."""
+        rows = self.file.rows(
+            "SELECT diagnosis FROM answers WHERE (?1 IS NULL OR question = ?1) ORDER BY id DESC", question
+        )
+        return [json.loads(row["diagnosis"]) for row in rows]
+
+
+def _now(now_s: float | None) -> float:
+    return time.time() if now_s is None else now_s
