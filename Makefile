@@ -1,0 +1,43 @@
+# faultwise: `make demo` answers a question, `make test` proves the rest. Only python3 (3.11 or newer) with pip is needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed-for-tests
+SAMPLE := assistant/samples/bottling-line
+
+export HF_HUB_OFFLINE := 1
+export OMP_NUM_THREADS ?= 2
+
+.PHONY: demo serve test check bench pocket samples clean
+.DEFAULT_GOAL := demo
+
+# Made once, and again when the pinned versions change.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: python %d.%d; faultwise needs 3.11 or newer: make PYTHON=python3.11" % sys.version_info[:2])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) 2>/dev/null || \
+	  { $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/faultwise ask "why does the PLC not answer?" --capture $(SAMPLE) --plant $(SAMPLE)/plant.yaml
+
+serve: $(READY)
+	$(BIN)/faultwise serve --capture $(SAMPLE) --plant $(SAMPLE)/plant.yaml
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Ratios and durations of this machine, beside their targets. nfstream is the reference, so it is installed here only.
+bench: $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m eval.bench
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

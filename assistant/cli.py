@@ -1,0 +1,156 @@
+"""The command line: a command parses, calls one function, prints.
+
+Nothing heavy is imported before a command runs, so ``faultwise --help`` answers at once.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from assistant import cli_kb, cli_plant
+from assistant.cli_options import CapturePath, OutFile, narrate, print_json, say_notes, with_settings, write_parquet
+from assistant.offline import go_offline
+from traffic.errors import UserError
+
+if TYPE_CHECKING:
+    from assistant.settings import Settings
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Ask your plant network why: finds and explains faults and attacks in captured traffic, on this machine only.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(cli_kb.app, name="kb")
+app.add_typer(cli_plant.app, name="plant")
+
+Question = Annotated[str, typer.Argument(help='In your own words: "why does the PLC not answer?"')]
+Device = Annotated[str | None, typer.Option(help="The device meant, by name or address.")]
+AskedCapture = Annotated[Path, typer.Option("--capture", help="The capture to look into.", metavar="PATH")]
+OpenCapture = Annotated[Path | None, typer.Option("--capture", help="The capture to talk about.", metavar="PATH")]
+
+# The options of every command that reads a capture with the model.
+_ANALYSIS = ("plant", "local", "model", "adapter")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: what follows the command's name; the process's own by default.
+
+    Returns:
+        Exit status: 0 done, 1 a check found a problem, 2 a user's mistake (one line on stderr), 130 interrupted.
+    """
+    go_offline()
+    try:
+        return app(arguments, prog_name="faultwise", standalone_mode=False) or 0
+    except UserError as mistake:
+        return _refuse(str(mistake))
+    except typer.TyperException as mistake:  # an unknown option, a missing argument
+        return _refuse(f"{mistake.format_message()} `faultwise --help` lists what there is.")
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+
+
+def _refuse(message: str) -> int:
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    return 2
+
+
+@app.command()
+@with_settings("home", *_ANALYSIS, "model_url")
+def ask(
+    question: Question,
+    settings: "Settings",
+    capture: AskedCapture,
+    device: Device = None,
+    form: Annotated[Literal["text", "json", "md"], typer.Option("--format")] = "text",
+) -> None:
+    """Answer a question about a capture, with the evidence."""
+    from assistant.diagnose import diagnose
+    from assistant.report import render_diagnosis
+    from assistant.startup import analyse, load_models, open_knowledge
+
+    with narrate("reading the capture"), open_knowledge(settings) as index:
+        models = load_models(settings)
+        analysis = analyse(capture, settings, models)
+        diagnosis = diagnose(question, analysis, index, device=device, writer=models.writer)
+    say_notes(analysis.capture.notes)
+    typer.echo(render_diagnosis(diagnosis, form))
+
+
+@app.command()
+def flows(path: CapturePath) -> None:
+    """Print a capture's flows as a Zeek conn.log (TSV)."""
+    from traffic.sources import read_capture
+    from traffic.zeek import write_conn_log
+
+    with narrate("reading the capture"):
+        capture = read_capture(path)
+    say_notes(capture.notes)
+    write_conn_log(capture.flows, sys.stdout)
+
+
+@app.command()
+@with_settings("plant", "local")
+def windows(path: CapturePath, settings: "Settings", out: OutFile = None) -> None:
+    """Show a capture's windows: what each device did in 60 seconds."""
+    from assistant.report import window_samples, window_table
+    from assistant.startup import read_windows
+
+    with narrate("reading the capture"):
+        reading = read_windows(path, settings)
+    say_notes(reading.capture.notes)
+    if out is None:
+        typer.echo(window_table(reading.windows))
+    else:
+        write_parquet(window_samples(reading.windows), out)
+
+
+@app.command()
+@with_settings(*_ANALYSIS)
+def classify(
+    path: CapturePath,
+    settings: "Settings",
+    form: Annotated[Literal["table", "jsonl", "csv"], typer.Option("--format")] = "table",
+) -> None:
+    """Give every window a verdict: a label, how sure, and the probabilities of the others."""
+    from assistant.report import verdict_csv, verdict_lines, verdict_table
+    from assistant.startup import analyse, load_models
+
+    with narrate("classifying"):
+        analysis = analyse(path, settings, load_models(settings))
+    say_notes(analysis.capture.notes)
+    if form == "jsonl":
+        sys.stdout.writelines(line + "\n" for line in verdict_lines(analysis.verdicts))
+    else:
+        typer.echo({"csv": verdict_csv, "table": verdict_table}[form](analysis.verdicts), nl=form == "table")
+
+
+@app.command()
+@with_settings(*_ANALYSIS)
+def incidents(
+    path: CapturePath,
+    settings: "Settings",
+    form: Annotated[Literal["table", "json"], typer.Option("--format")] = "table",
+) -> None:
+    """List what went wrong: verdicts of one cause, merged."""
+    from assistant.report import incident_table
+    from assistant.startup import analyse, load_models
+
+    with narrate("classifying"):
+        analysis = analyse(path, settings, load_models(settings))
+    say_notes(analysis.capture.notes)
+    if form == "json":
+        print_json(analysis.incidents)
+    else:
+        typer.echo(incident_table(analysis.incidents))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

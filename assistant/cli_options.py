@@ -1,0 +1,115 @@
+"""The options that several commands share, declared once, and what every command does with its result."""
+
+import functools
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from traffic.errors import UserError
+
+__all__ = ["CapturePath", "OutFile", "narrate", "print_json", "say_notes", "with_settings", "write_parquet"]
+
+_SHARED: dict[str, Any] = {
+    "home": Annotated[
+        Path | None,
+        typer.Option(help="Folder for state: knowledge base, history, adapters.", show_default="$FAULTWISE_HOME"),
+    ],
+    "plant": Annotated[
+        Path | None, typer.Option(help="Inventory of devices (plant.yaml); `faultwise plant discover` drafts one.")
+    ],
+    "local": Annotated[
+        list[str] | None,
+        typer.Option(help="A network whose addresses are devices, beside the private ranges.", metavar="CIDR"),
+    ],
+    "model": Annotated[
+        Path | None, typer.Option(help="Folder of the model that classifies.", show_default="the shipped pocket model")
+    ],
+    "adapter": Annotated[Path | None, typer.Option(help="Folder of the site's LoRA adapter.")],
+    "model_url": Annotated[
+        str | None,
+        typer.Option(help="OpenAI-compatible server on this network that words the answers.", metavar="URL"),
+    ],
+}
+# The option's name where it differs from the setting's.
+_SETTING_OF = {"model_url": "remote_url"}
+
+CapturePath = Annotated[
+    Path, typer.Argument(help="A pcap or pcapng, a conn.log in any form, or a folder of them.", metavar="PATH")
+]
+OutFile = Annotated[Path | None, typer.Option(help="Write a Parquet file instead of printing.", metavar="F.parquet")]
+
+
+def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the shared options ``names``; it receives them, with the environment, as its ``settings``."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def parsed(**given: Any) -> None:
+            from assistant.settings import read_settings
+
+            options = {_SETTING_OF.get(name, name): given.pop(name) for name in names}
+            command(settings=read_settings(**options), **given)
+
+        own = [p for p in inspect.signature(command).parameters.values() if p.name != "settings"]
+        shared = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_SHARED[name])
+            for name in names
+        ]
+        # Typer reads the signature; the command itself keeps only what is its own.
+        parsed.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
+        parsed.__annotations__ = {}
+        return parsed
+
+    return decorate
+
+
+def say_notes(notes: tuple[str, ...]) -> None:
+    """Tell on stderr what was skipped or assumed, so that stdout carries only the result."""
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
+
+
+@contextmanager
+def narrate(doing: str) -> Iterator[None]:
+    """Show a spinner with ``doing`` and the time it takes on stderr, where a person looks; nothing in a pipe."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        progress.add_task(doing)
+        yield
+
+
+def write_parquet(table: Any, path: Path) -> None:
+    """Write a DataFrame beside its final name first: a reader never sees half a file.
+
+    Raises:
+        UserError: the folder is missing or cannot be written.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        table.to_parquet(draft, index=False)
+        os.replace(draft, path)
+    except OSError as mistake:
+        draft.unlink(missing_ok=True)
+        raise UserError(
+            f"{path} cannot be written: {mistake.strerror or mistake}; expected a file in an existing, writable folder"
+        ) from mistake
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout, for scripts."""
+    from assistant.report import plain
+
+    typer.echo(json.dumps(plain(value), indent=2, ensure_ascii=False))

@@ -1,0 +1,161 @@
+"""Results as text: JSON for scripts, tables and markdown for people.
+
+Nothing here computes; it only words what the tables and records already hold.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from traffic.labels import LABELS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from assistant.diagnose import Diagnosis
+    from assistant.incidents import Incident
+    from knowledge_base.retriever import Passage
+    from traffic.windows import Windows
+
+__all__ = [
+    "clock",
+    "incident_table",
+    "passage_text",
+    "passages_json",
+    "plain",
+    "render_diagnosis",
+    "render_table",
+    "verdict_csv",
+    "verdict_lines",
+    "verdict_table",
+    "window_samples",
+    "window_table",
+]
+
+
+def clock(seconds: float) -> str:
+    """A moment as a person reads it, UTC.
+
+    >>> clock(1545466950.0)
+    '2018-12-22 08:22:30'
+    """
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def plain(value: Any) -> Any:
+    """Reduce records and numpy numbers to what JSON can say; an unknown number becomes null.
+
+    >>> plain((1, float("nan"), {"a": (2,)}))
+    [1, None, {'a': [2]}]
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if hasattr(value, "item"):  # a numpy scalar
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def render_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Align columns by their widest cell; the header stands even where there are no rows.
+
+    >>> print(render_table(["device", "n"], [["plc-1", 3]]))
+    device  n
+    plc-1   3
+    """
+    cells = [list(headers), *[[str(cell) for cell in row] for row in rows]]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(headers))]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells)
+
+
+def verdict_lines(verdicts: "pd.DataFrame") -> Iterator[str]:
+    """One JSON object per window: device, start_s, end_s, label, probability, abstained, probabilities."""
+    columns = ["device", "start_s", "end_s", "label", "probability", "abstained"]
+    for row in verdicts.to_dict("records"):
+        known = {name: row[name] for name in columns}
+        yield json.dumps(plain(known | {"probabilities": {label: row[f"p_{label}"] for label in LABELS}}))
+
+
+def verdict_csv(verdicts: "pd.DataFrame") -> str:
+    """The whole table, with a column of probability per label."""
+    return verdicts.to_csv(index=False, lineterminator="\n")
+
+
+def verdict_table(verdicts: "pd.DataFrame") -> str:
+    """One line per window; where the model abstains, its best guess with a question mark."""
+    rows = (
+        [row.device, clock(row.start_s), f"{row.label}{' ?' if row.abstained else ''}", f"{row.probability:.2f}"]
+        for row in verdicts.itertuples()
+    )
+    return render_table(["device", "start (UTC)", "label", "probability"], rows)
+
+
+def incident_table(incidents: Sequence["Incident"]) -> str:
+    """One line per incident; a sentence where there is none."""
+    if not incidents:
+        return "no incident: every device behaves as it usually does"
+    rows = (
+        [one.id, one.severity, one.label, one.device, one.role, clock(one.start_s), f"{one.end_s - one.start_s:.0f} s"]
+        for one in incidents
+    )
+    return render_table(["id", "severity", "label", "device", "role", "start (UTC)", "duration"], rows)
+
+
+def render_diagnosis(diagnosis: "Diagnosis", form: str) -> str:
+    """A diagnosis as ``text``, ``md`` or ``json``."""
+    if form == "json":
+        return json.dumps(plain(diagnosis), indent=2, ensure_ascii=False)
+    return diagnosis.text
+
+
+def passages_json(passages: Sequence["Passage"]) -> list[dict[str, Any]]:
+    """What ``kb search --format json`` promises: document, section, page, text, score."""
+    return [{name: getattr(one, name) for name in ("document", "section", "page", "text", "score")} for one in passages]
+
+
+def passage_text(passage: "Passage") -> str:
+    """A passage under the line that says where it stands."""
+    place = ", ".join(filter(None, [passage.section, f"page {passage.page}" if passage.page else ""]))
+    return f"{passage.document}{' · ' + place if place else ''} · {passage.score:.3f}\n{passage.text.strip()}"
+
+
+_TOTALS = ["out_pkts", "in_pkts", "out_bytes", "in_bytes", "unanswered_out", "refused_out", "retransmissions"]
+
+
+def window_table(windows: "Windows") -> str:
+    """One line per window with what a person looks at first: totals over its six samples."""
+    totals = windows.values(_TOTALS).sum(axis=1)  # (windows, totals)
+    peers = windows.values(["peers"]).max(axis=(1, 2))
+    rows = (
+        [row.device, clock(row.start_s), *(f"{value:.0f}" for value in total), f"{most:.0f}"]
+        for row, total, most in zip(windows.table.itertuples(), totals, peers, strict=True)
+    )
+    return render_table(["device", "start (UTC)", *_TOTALS, "peers"], rows)
+
+
+def window_samples(windows: "Windows") -> "pd.DataFrame":
+    """Every window's samples, one under the other; ``table[COLUMNS].to_numpy().reshape(-1, 6, n)`` gives them back.
+
+    Returns:
+        Shape (n_windows * 6, n_columns + 5): ``window``, ``sample`` (0 to 5), ``device``, ``start_s``, ``end_s`` of the
+        window, then ``traffic.samples.COLUMNS``.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from traffic.samples import COLUMNS
+
+    values = windows.values(list(COLUMNS))
+    n, length, width = values.shape
+    table = windows.table.loc[windows.table.index.repeat(length)].reset_index(drop=True)
+    table.insert(0, "window", np.repeat(np.arange(n), length))
+    table.insert(1, "sample", np.tile(np.arange(length), n))
+    return pd.concat([table, pd.DataFrame(values.reshape(n * length, width), columns=list(COLUMNS))], axis=1)

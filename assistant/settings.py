@@ -1,0 +1,69 @@
+"""What the surroundings decide: folders and models, from ``FAULTWISE_*`` variables, overruled by options.
+
+Only the command line and the app read settings; everything below takes arguments.
+"""
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from traffic.errors import UserError
+
+__all__ = ["POCKET", "Settings", "read_settings"]
+
+POCKET = Path(__file__).parent / "pocket"
+
+
+def _default_home() -> Path:
+    """The XDG base directory for data (specifications.freedesktop.org/basedir)."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "faultwise"
+
+
+def _networks(value: object) -> tuple[str, ...]:
+    """``"10.1.0.0/16, 172.20.0.0/14"`` from the environment, a list from the command line."""
+    parts = value.split(",") if isinstance(value, str) else list(value)  # type: ignore[call-overload]
+    return tuple(str(ipaddress.ip_network(str(part).strip(), strict=False)) for part in parts)
+
+
+class Settings(BaseSettings):
+    """Where faultwise keeps its state and which models it uses.
+
+    Attributes:
+        home: folder of the knowledge base, the history and the site's adapters.
+        model: folder of the model that classifies; the shipped pocket model unless told otherwise.
+        adapter: folder of the site's LoRA adapter; the one beside the model unless told otherwise.
+        remote_url: an OpenAI-compatible server on the plant's network that writes the answers; none by default.
+        remote_model: the name that server knows its model by.
+        plant: inventory of devices, ``plant.yaml``.
+        local: networks (CIDR) whose addresses are devices, beside the private ranges.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="FAULTWISE_", extra="forbid", frozen=True)
+
+    home: Path = Field(default_factory=_default_home)
+    model: Path = POCKET
+    adapter: Path | None = None
+    remote_url: str | None = None
+    remote_model: str = "default"
+    plant: Path | None = None
+    local: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)] = ()
+
+
+def read_settings(**options: object) -> Settings:
+    """Read the environment; an option that was given (is neither None nor empty) overrules it.
+
+    Raises:
+        UserError: a value that cannot be what it should be, with its name.
+    """
+    try:
+        return Settings(**{name: value for name, value in options.items() if value not in (None, [], ())})  # type: ignore[arg-type]
+    except ValidationError as mistake:
+        first = mistake.errors()[0]
+        name = "_".join(str(part) for part in first["loc"])
+        raise UserError(
+            f"setting {name} is {first['input']!r}: {first['msg']}; correct --{name} or FAULTWISE_{name.upper()}"
+        ) from mistake

@@ -1,0 +1,108 @@
+"""What a command opens before it can work: plant, capture, models, knowledge base.
+
+Everything here fails at once and says the path, so that nobody learns at the first question that a file is missing.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from assistant.settings import POCKET, Settings
+from traffic.errors import UserError
+
+if TYPE_CHECKING:
+    from assistant.adapters import AdapterCard
+    from assistant.analysis import Analysis
+    from assistant.llm import LocalLLM, RemoteLLM
+    from knowledge_base.index import Index
+    from traffic.capture import Capture
+    from traffic.plant import Plant
+    from traffic.windows import Windows
+
+__all__ = ["Models", "analyse", "load_models", "open_knowledge", "read_plant", "read_windows"]
+
+
+@dataclass(frozen=True)
+class Models:
+    """The model that classifies, the card that calibrates it, and the model that words answers, if there is one."""
+
+    llm: "LocalLLM"
+    card: "AdapterCard"
+    writer: "LocalLLM | RemoteLLM | None"
+
+
+def read_plant(settings: Settings) -> "Plant | None":
+    """The inventory the settings name, or none."""
+    from traffic.plant import load_plant
+
+    return load_plant(settings.plant) if settings.plant else None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A capture and its windows, before any model has seen them."""
+
+    capture: "Capture"
+    windows: "Windows"
+
+
+def read_windows(path: Path, settings: Settings) -> Reading:
+    """Read a capture and cut it into windows."""
+    from traffic.samples import make_samples
+    from traffic.sources import read_capture
+    from traffic.windows import make_windows
+
+    capture = read_capture(path)
+    samples = make_samples(capture, read_plant(settings), settings.local)
+    return Reading(capture, make_windows(samples))
+
+
+def load_models(settings: Settings) -> Models:
+    """Load the classifying model with its adapter, and whatever words the answers.
+
+    Raises:
+        UserError: a folder is missing or incomplete; its path is said.
+    """
+    from assistant.adapters import read_card
+    from assistant.llm import LocalLLM, RemoteLLM
+
+    adapter = settings.adapter or _adapter_of(settings.model)
+    llm = LocalLLM(_base_of(settings.model), adapter)
+    own = llm if llm.chat_capable else None
+    writer = RemoteLLM(settings.remote_url, settings.remote_model) if settings.remote_url else own
+    return Models(llm, read_card(adapter), writer)
+
+
+def _base_of(model: Path) -> Path:
+    return model / "base" if (model / "base").is_dir() else model
+
+
+def _adapter_of(model: Path) -> Path:
+    """The adapter beside a base, as the pocket model ships it."""
+    beside = model / "adapter"
+    if beside.is_dir():
+        return beside
+    raise UserError(
+        f"{model} holds no adapter; expected a folder adapter/ with a card beside the model, as in {POCKET}; "
+        "name one with --adapter"
+    )
+
+
+def analyse(path: Path, settings: Settings, models: Models) -> "Analysis":
+    """Read, classify and group a capture."""
+    from assistant.analysis import analyse as analyse_capture
+
+    return analyse_capture(path, models.llm, models.card, plant=read_plant(settings), local=settings.local)
+
+
+def open_knowledge(settings: Settings) -> "Index":
+    """The knowledge base of this home, with the shipped manuals and incidents where it is new.
+
+    Raises:
+        UserError: another process owns it.
+    """
+    from knowledge_base.index import ensure_samples, open_index
+
+    index = open_index(settings.home)
+    ensure_samples(index)
+    return index
