@@ -1,0 +1,161 @@
+"""Zeek's conn.log becomes a Capture, and flows become a conn.log.
+
+Meaning of the columns: https://docs.zeek.org/en/master/scripts/base/protocols/conn/main.zeek.html (Conn::Info).
+"""
+
+import re
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+import pandas as pd
+
+from traffic.capture import COUNTS, FLOW_COLUMNS, Capture, spread
+from traffic.errors import UserError
+from traffic.zeek_logs import Kind, Log, read_log
+
+__all__ = ["find_conn_logs", "read_zeek", "write_conn_log"]
+
+_PORTS = ["id.orig_p", "id.resp_p"]
+_EXTRA = ["orig_l2_addr", "resp_l2_addr", "label", "detailed-label"]
+_KINDS: dict[str, Kind] = {
+    column: "number" if column in {"ts", *_PORTS, *COUNTS} else "text" for column in [*FLOW_COLUMNS, *_EXTRA]
+}
+# Without these no sample can be made; the others are unknown where a log leaves them out.
+_NEEDED = (
+    *["ts", "id.orig_h", "id.orig_p", "id.resp_h", "id.resp_p", "proto", "conn_state"],
+    *["duration", "orig_bytes", "resp_bytes", "orig_pkts", "resp_pkts"],
+)
+_CONN_NAME = re.compile(r"^conn([._](?!summary).*)?\.(log|json)([._].*)?$")
+_LONGEST_S = 366 * 86400.0
+_LATEST_S = 253402300800.0  # the year 10000: a later time is not seconds since the epoch
+# Zeek writes a flow when it ends or times out, so rows lag each other by minutes; an hour back is a clock set back.
+_CLOCK_BACK_S = 3600.0
+
+
+def read_zeek(path: Path | str) -> Capture:
+    """Read a conn.log, or a folder of rotated ones, and what the protocol logs beside it tell.
+
+    Args:
+        path: TSV (IoT-23's variant too) or JSON lines, plain or gzipped; or a folder that holds such logs.
+
+    Returns:
+        Flows sorted by ``ts``. Malformed rows are left out; ``notes`` count them.
+
+    Raises:
+        UserError: nothing there, empty, not a conn.log, a needed column is missing, or it has no usable row.
+    """
+    path = Path(path)
+    paths = find_conn_logs(path) if path.is_dir() else [path]
+    if not paths:
+        raise UserError(
+            f"{path} holds no conn.log (searched conn*.log and conn*.log.gz); expected Zeek's logs; pass their folder"
+        )
+    logs = [read_log(file, _KINDS, _NEEDED, "conn.log", _valid) for file in paths]
+    notes = [note for log in logs for note in log.notes]
+    flows = _join(logs, notes)
+    if flows.empty:
+        what = "no well-formed row" if notes else "a header and no rows"
+        raise UserError(f"{path} has {what}; expected at least one connection; check that Zeek saw traffic")
+    flows = _make_flows(flows, notes)
+    return Capture(flows, spread(flows), notes=tuple(notes))
+
+
+def find_conn_logs(folder: Path) -> list[Path]:
+    """The conn logs of a folder by Zeek's names, or of the day folders in it; never conn-summary."""
+    for pattern in ("*", "*/*"):
+        found = sorted(file for file in folder.glob(pattern) if file.is_file() and _CONN_NAME.match(file.name))
+        if found:
+            return found
+    return []
+
+
+def _valid(rows: pd.DataFrame) -> pd.Series:
+    good = rows["ts"].between(0, _LATEST_S, inclusive="left") & rows["proto"].notna()
+    for column in _PORTS:
+        good &= rows[column].between(0, 65535) & (rows[column] % 1 == 0)
+    for column in ("id.orig_h", "id.resp_h"):
+        good &= rows[column].str.fullmatch(r"[0-9a-fA-F:.]{2,45}", na=False)
+    return good
+
+
+def _join(logs: list[Log], notes: list[str]) -> pd.DataFrame:
+    if len(logs) == 1:
+        return logs[0].table
+    flows = pd.concat([log.table for log in logs], ignore_index=True)
+    if "uid" not in flows:
+        return flows
+    again = flows["uid"].notna() & flows.duplicated(["uid", "ts", "id.orig_p", "id.resp_p"])
+    if again.any():
+        notes.append(f"{int(again.sum()):,} rows that stand in more than one of the logs were counted once.")
+    return flows[~again]
+
+
+def _make_flows(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    missing = [column for column in FLOW_COLUMNS if column not in rows]
+    if missing:
+        notes.append(f"conn.log has no column {', '.join(missing)}: taken as unknown.")
+    columns = [*FLOW_COLUMNS, *(column for column in _EXTRA if column in rows and rows[column].notna().any())]
+    flows = rows.reindex(columns=columns)
+    flows = flows.astype({c: "float64" if _KINDS[c] == "number" else "str" for c in missing})
+    _repair_counts(flows, notes)
+    _note_clock(flows, notes)
+    flows[_PORTS] = flows[_PORTS].astype("int64")
+    order = np.argsort(flows["ts"].to_numpy(), kind="stable")
+    return flows.take(order).reset_index(drop=True)
+
+
+def _repair_counts(flows: pd.DataFrame, notes: list[str]) -> None:
+    """A count that cannot be true is unknown: below zero, not finite, or a flow longer than a year."""
+    for column in COUNTS:
+        values = flows[column].to_numpy(float)
+        most = _LONGEST_S if column == "duration" else 2.0**53
+        wrong = (values < 0) | (values > most)
+        if wrong.any():
+            flows[column] = np.where(wrong, np.nan, values)
+            notes.append(
+                f"{int(wrong.sum()):,} flows with an impossible {column} (first: {values[wrong][0]:g}): taken as unknown."
+            )
+
+
+def _note_clock(flows: pd.DataFrame, notes: list[str]) -> None:
+    end = flows["ts"].to_numpy() + np.nan_to_num(flows["duration"].to_numpy(float))
+    back = np.maximum.accumulate(end) - end
+    jumps = (back[1:] > _CLOCK_BACK_S) & (np.diff(end) < -_CLOCK_BACK_S)
+    if jumps.any():
+        notes.append(
+            f"The clock jumps back {int(jumps.sum()):,} times, by up to {back.max() / 3600:.1f} h: sorted by time."
+        )
+
+
+def write_conn_log(flows: pd.DataFrame, stream: TextIO) -> None:
+    """Write flows as Zeek's TSV; times to the microsecond, as Zeek has them.
+
+    Args:
+        flows: shape (n_flows, ...), Zeek's names; NaN is written as ``-``.
+        stream: open for text.
+    """
+    columns = [*FLOW_COLUMNS, *(column for column in _EXTRA if column in flows)]
+    stream.write("#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n#unset_field\t-\n#path\tconn\n")
+    stream.write("\t".join(["#fields", *columns]) + "\n" + "\t".join(["#types", *map(_zeek_type, columns)]) + "\n")
+    text = pd.DataFrame({column: _as_text(flows[column]) for column in columns})
+    text.to_csv(stream, sep="\t", header=False, index=False, quoting=3, quotechar=None, lineterminator="\n")
+
+
+def _zeek_type(column: str) -> str:
+    special = {"ts": "time", "duration": "interval", "id.orig_h": "addr", "id.resp_h": "addr", "proto": "enum"}
+    if column in special:
+        return special[column]
+    if column in _PORTS:
+        return "port"
+    return "count" if column in COUNTS else "string"
+
+
+def _as_text(values: pd.Series) -> pd.Series:
+    if values.name in {"ts", "duration"}:
+        return values.map("{:.6f}".format, na_action="ignore").astype("str").fillna("-")
+    if values.name in {*_PORTS, *COUNTS}:
+        return values.astype("Int64").astype("str").fillna("-")
+    # As Zeek does: what would break the row, or be read as unset, is written as its code.
+    text = values.astype("str").str.replace(r"[\x00-\x1f\x7f]", lambda m: f"\\x{ord(m[0]):02x}", regex=True)
+    return text.replace({"": "(empty)", "-": "\\x2d"}).fillna("-")
