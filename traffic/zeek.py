@@ -113,9 +113,8 @@ def _repair_counts(flows: pd.DataFrame, notes: list[str]) -> None:
         wrong = (values < 0) | (values > most)
         if wrong.any():
             flows[column] = np.where(wrong, np.nan, values)
-            notes.append(
-                f"{int(wrong.sum()):,} flows with an impossible {column} (first: {values[wrong][0]:g}): taken as unknown."
-            )
+            first = f"first: {values[wrong][0]:g}"
+            notes.append(f"{int(wrong.sum()):,} flows with an impossible {column} ({first}): taken as unknown.")
 
 
 def _note_clock(flows: pd.DataFrame, notes: list[str]) -> None:

@@ -1,7 +1,7 @@
 """Any Zeek log, in any form it is written in, becomes a table.
 
-Zeek writes TSV under a header of ``#`` lines, or JSON with one object a line; both may be gzipped. A whole log is parsed
-by pyarrow in one go; only a log with damage in it is taken line by line, so that each bad row is counted and placed.
+Zeek writes TSV under a header of ``#`` lines, or JSON with one object a line; both may be gzipped. A whole log is
+parsed by pyarrow in one go; only a log with damage in it is taken line by line, so each bad row is counted and placed.
 Formats: https://docs.zeek.org/en/master/log-formats.html
 """
 
@@ -24,7 +24,7 @@ Valid = Callable[[pd.DataFrame], pd.Series]
 
 _GZIP = b"\x1f\x8b"
 # IoT-23's conn.log.labeled joins its last three columns with three spaces.
-_JOINT = b"   "
+_JOINT = "   "
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,9 @@ class _Section:
     """The rows under one ``#fields`` line."""
 
     fields: tuple[str, ...]
-    rows: memoryview | bytes
+    rows: memoryview
     above: int  # lines of the file before the first row
+    joint: tuple[str, ...] = ()  # the columns that the last field holds, joined by spaces
     separator: bytes = b"\t"
     unset: str = "-"
     empty: str = "(empty)"
@@ -101,7 +102,7 @@ def read_bytes(path: Path) -> tuple[bytes, bool]:
     cut = False
     if data.startswith(_GZIP):
         data, cut = _inflate(data, path)
-    if not data.strip():
+    if not data[:4096].strip() and not data.strip():
         raise UserError(f"{path} is empty; expected a pcap or a Zeek log; record it again or pass another path")
     return data, cut
 
@@ -152,14 +153,13 @@ def _sections(data: bytes, path: Path, needed: tuple[str, ...], name: str) -> It
     kept = [i for i in range(len(starts)) if i == 0 or lines[i] != lines[i - 1]]
     for i, nxt in zip(kept, [*kept[1:], None], strict=True):
         first = min(_line_end(data, starts[i]) + 1, len(data))
-        rows: memoryview | bytes = memoryview(data)[first : len(data) if nxt is None else starts[nxt]]
-        line = lines[i]
-        if _JOINT in line:
-            line, rows = line.replace(_JOINT, options["separator"]), bytes(rows).replace(_JOINT, options["separator"])
-        fields = tuple(line.decode("utf-8", "replace").split(options["separator"].decode())[1:])
+        rows = memoryview(data)[first : len(data) if nxt is None else starts[nxt]]
+        fields = tuple(lines[i].decode("utf-8", "replace").split(options["separator"].decode())[1:])
+        joint = tuple(fields[-1].split(_JOINT)) if fields and _JOINT in fields[-1] else ()
         number = data.count(b"\n", 0, first)
-        _check_fields(fields, needed, f"line {number} lists {len(fields)} fields", path, name)
-        yield _Section(fields, rows, number, **options)
+        named = (*fields[:-1], *joint) if joint else fields
+        _check_fields(named, needed, f"line {number} lists {len(named)} fields", path, name)
+        yield _Section(fields, rows, number, joint, **options)
 
 
 def _header_starts(data: bytes) -> list[int]:
@@ -201,9 +201,9 @@ def _check_fields(fields: tuple[str, ...], needed: tuple[str, ...], place: str, 
 def _read_tsv(section: _Section, kinds: Mapping[str, Kind], valid: Valid | None) -> _Rows:
     import pyarrow as pa
 
-    wanted = {column: kind for column, kind in kinds.items() if column in section.fields}
+    wanted = {column: kind for column, kind in kinds.items() if column in (*section.fields, *section.joint)}
     try:
-        table = _parse_tsv(section, section.rows, wanted, typed=True)
+        table = _parse_tsv(section, section.rows, wanted)
     except pa.ArrowInvalid:
         return _read_damaged_tsv(section, wanted, valid)
     if valid is not None and not valid(table).all():
@@ -211,15 +211,16 @@ def _read_tsv(section: _Section, kinds: Mapping[str, Kind], valid: Valid | None)
     return _Rows(table)
 
 
-def _parse_tsv(section: _Section, rows: memoryview | bytes, wanted: Mapping[str, Kind], typed: bool) -> pd.DataFrame:
+def _parse_tsv(
+    section: _Section, rows: memoryview | bytes, wanted: Mapping[str, Kind], typed: bool = True
+) -> pd.DataFrame:
     import pyarrow as pa
     from pyarrow import csv
 
+    numbers = {column for column, kind in wanted.items() if typed and kind == "number"}
     if not len(rows):
-        return pd.DataFrame(
-            {column: pd.Series(dtype=_dtype(kind if typed else "text")) for column, kind in wanted.items()}
-        )
-    types = {column: pa.float64() if typed and kind == "number" else pa.string() for column, kind in wanted.items()}
+        return pd.DataFrame({c: pd.Series(dtype="float64" if c in numbers else "str") for c in wanted})
+    columns = [column for column in section.fields if column in wanted or (section.joint and _JOINT in column)]
     table = csv.read_csv(
         pa.BufferReader(pa.py_buffer(rows)),
         read_options=csv.ReadOptions(column_names=list(section.fields), block_size=8 << 20),
@@ -230,13 +231,29 @@ def _parse_tsv(section: _Section, rows: memoryview | bytes, wanted: Mapping[str,
             invalid_row_handler=lambda row: "skip" if row.text.startswith("#") else "error",
         ),
         convert_options=csv.ConvertOptions(
-            column_types=types, include_columns=list(wanted), null_values=[section.unset], strings_can_be_null=True
+            column_types={column: pa.float64() if column in numbers else pa.string() for column in columns},
+            include_columns=columns,
+            null_values=[section.unset],
+            strings_can_be_null=True,
         ),
     )
     frame = table.to_pandas(split_blocks=True, self_destruct=True)
-    for column in frame.columns[[types[column] == pa.string() for column in frame.columns]]:
+    if section.joint:
+        frame = _split_joint(frame, section, wanted)
+    for column in set(wanted) - numbers:
         frame[column] = frame[column].astype("str").replace(section.empty, "")
     return frame
+
+
+def _split_joint(frame: pd.DataFrame, section: _Section, wanted: Mapping[str, Kind]) -> pd.DataFrame:
+    """The joint field holds few different values, so each is split once."""
+    codes, values = pd.factorize(frame[section.fields[-1]])
+    parts = [(value.split(_JOINT) + [section.unset] * len(section.joint)) for value in values]
+    for i, column in enumerate(section.joint):
+        if column in wanted:
+            names = pd.array([None if part[i] == section.unset else part[i] for part in parts], dtype="str")
+            frame[column] = names.take(codes, allow_fill=True)
+    return frame.drop(columns=section.fields[-1])
 
 
 def _read_damaged_tsv(section: _Section, wanted: Mapping[str, Kind], valid: Valid | None) -> _Rows:
@@ -261,10 +278,6 @@ def _to_kinds(text: pd.DataFrame, wanted: Mapping[str, Kind], valid: Valid | Non
     if valid is not None:
         good &= valid(table).to_numpy(bool)
     return table, good
-
-
-def _dtype(kind: Kind) -> str:
-    return "float64" if kind == "number" else "str"
 
 
 # ---- JSON ----
