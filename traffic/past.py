@@ -73,6 +73,11 @@ def fill_silence(samples: pd.DataFrame, inventory: np.ndarray) -> pd.DataFrame:
     return filled.fillna(0.0).astype(dict.fromkeys(samples.columns.drop(["device", "slot"]), np.float32))
 
 
+def _key(cells: pd.DataFrame) -> np.ndarray:
+    """Device and slot in one number that sorts like the two, shape (n,)."""
+    return (cells["device"].to_numpy(np.int64) << 40) + cells["slot"].to_numpy(np.int64)
+
+
 def _active_share(device: np.ndarray, slot: np.ndarray) -> np.ndarray:
     """Share of the last ``_RHYTHM`` slots up to and with each row in which the device sent, shape (n,)."""
     if not len(slot):
@@ -111,9 +116,9 @@ def add_history(samples: pd.DataFrame, table: pd.DataFrame, ts: np.ndarray, exte
 
 def _on(samples: pd.DataFrame, part: pd.DataFrame) -> pd.DataFrame:
     """Align a table indexed by (device, slot) to the samples' rows."""
-    rows = part.index.get_indexer(pd.MultiIndex.from_frame(samples[["device", "slot"]]))
-    values = part.to_numpy(float)
-    aligned = np.where((rows >= 0)[:, None], values[rows] if len(values) else 0.0, 0.0)
+    aligned = np.zeros((len(samples), len(part.columns)))
+    rows = np.searchsorted(_key(samples), _key(part.index.to_frame()))  # every cell of the history is a sample
+    aligned[rows] = part.to_numpy(float)
     return pd.DataFrame(aligned, columns=part.columns)
 
 
@@ -142,8 +147,7 @@ def _peers(samples: pd.DataFrame, table: pd.DataFrame, external: np.ndarray) -> 
     met["age"] = met["slot"] - met.groupby(["device", "peer"], sort=False)["slot"].transform("min")
     met["new"] = met["age"] == 0
     asking = samples.loc[(samples["dns_queries"] > 0) | (samples["pkts_dns"] > 0), ["device", "slot"]]
-    asked = np.unique(asking["device"].to_numpy(np.int64) << 40 | asking["slot"].to_numpy(np.int64))
-    key = met["device"].to_numpy(np.int64) << 40 | met["slot"].to_numpy(np.int64)
+    key, asked = _key(met), _key(asking)
     met["no_dns"] = met["new"] & external[met["peer"]] & ~np.isin(key, asked) & ~np.isin(key - 1, asked)
     cells = met.groupby(["device", "slot"], sort=False)
     top = met.loc[met.sort_values("pkts", kind="stable").drop_duplicates(["device", "slot"], keep="last").index]

@@ -9,14 +9,14 @@ Features count what does not depend on where a source cut its flows: unanswered 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from traffic.capture import SAMPLE_S, Capture
 from traffic.past import HISTORY, add_history, fill_silence
-from traffic.plant import Plant, is_local
+from traffic.plant import Plant
+from traffic.sides import ICMP, TCP, UDP, Sides, make_sides
 
 __all__ = ["COLUMNS", "COUNTED", "make_samples"]
 
@@ -68,25 +68,6 @@ COUNTED = (
 COLUMNS = (*COUNTED, *HISTORY)
 
 
-@dataclass(frozen=True)
-class Sides:
-    """The capture seen from its devices: one row per device, flow and slot; a local flow has two.
-
-    Attributes:
-        table: ``cell`` (row of ``cells``), ``device`` and ``peer`` (codes in ``addresses``), ``slot``, ``flow``,
-            ``tuple`` (the 5-tuple's code), ``orig`` (the device opened the flow), packets and bytes from the device's
-            side, ``syns`` and outcomes.
-        cells: one row per device and slot in which something was seen: ``device`` (code), ``slot``; sorted.
-        addresses: the text of every code.
-        external: per code, whether it is a unicast address outside the plant.
-    """
-
-    table: pd.DataFrame
-    cells: pd.DataFrame
-    addresses: pd.Index
-    external: np.ndarray
-
-
 def make_samples(capture: Capture, plant: Plant | None = None, local: Sequence[str] = ()) -> pd.DataFrame:
     """Aggregate a capture into one row per device and ten-second slot.
 
@@ -100,10 +81,10 @@ def make_samples(capture: Capture, plant: Plant | None = None, local: Sequence[s
         float32, sorted by device and start. A device with a rhythm that goes quiet keeps samples of zeros for ten
         minutes, one of the inventory as long as it is quiet. Empty in, empty out.
     """
-    sides, evidence = _sides(capture, plant, local)
+    sides = make_sides(capture, plant, local)
     columns = {name: np.zeros(len(sides.cells), np.float32) for name in COUNTED}
     _count_traffic(columns, sides, capture.flows)
-    _count_evidence(columns, evidence, sides)
+    _count_evidence(columns, sides.evidence, len(sides.cells))
     samples = pd.concat([sides.cells, pd.DataFrame(columns)], axis=1)
     inventory = sides.addresses.get_indexer([device.address for device in plant.devices] if plant else [])
     samples = fill_silence(samples, inventory[inventory >= 0])
@@ -111,94 +92,6 @@ def make_samples(capture: Capture, plant: Plant | None = None, local: Sequence[s
     samples.insert(0, "start_s", samples.pop("slot").to_numpy() * SAMPLE_S)
     samples.insert(0, "device", sides.addresses[samples.pop("device").to_numpy()].astype("str"))
     return samples.sort_values(["device", "start_s"], kind="stable").reset_index(drop=True)
-
-
-def _sides(capture: Capture, plant: Plant | None, local: Sequence[str]) -> tuple[Sides, pd.DataFrame]:
-    flows, activity, evidence = capture.flows, capture.activity, capture.evidence
-    codes, addresses = pd.factorize(
-        pd.concat([flows["id.orig_h"], flows["id.resp_h"], evidence["src"], evidence["dst"]], ignore_index=True)
-    )
-    addresses = pd.Index(addresses)
-    names = pd.Series(addresses, dtype="str")
-    ours = is_local(names, plant, local).to_numpy(bool)
-    several = _is_group(names).to_numpy(bool)
-    orig, resp, src, dst = np.split(codes, np.cumsum([len(flows), len(flows), len(evidence)]))
-
-    table = pd.concat(
-        [_one_side(flows, activity, orig, resp, ours, True), _one_side(flows, activity, resp, orig, ours, False)],
-        ignore_index=True,
-    )
-    table["group"] = several[table["peer"].to_numpy()]
-    asked = pd.concat(
-        [
-            pd.DataFrame(
-                {"device": mine, "slot": evidence["slot"].to_numpy(), "row": np.arange(len(evidence)), "end": end}
-            )
-            for mine, end in ((src, 0), (dst, 1))
-        ],
-        ignore_index=True,
-    )
-    asked = asked[ours[asked["device"].to_numpy()]]
-    asked = asked.join(evidence[["kind", "code", "count", "distinct"]], on="row").reset_index(drop=True)
-
-    first = min((int(part["slot"].min()) for part in (table, asked) if len(part)), default=0)
-    width = max((int(part["slot"].max()) for part in (table, asked) if len(part)), default=0) - first + 1
-    keys = [
-        part["device"].to_numpy(np.int64) * width + part["slot"].to_numpy(np.int64) - first for part in (table, asked)
-    ]
-    cells, cell = np.unique(np.concatenate(keys), return_inverse=True)
-    table["cell"], asked["cell"] = cell[: len(table)], cell[len(table) :]
-    grid = pd.DataFrame({"device": cells // width, "slot": cells % width + first})
-    return Sides(table, grid, addresses, ~ours & ~several), asked
-
-
-def _is_group(names: pd.Series) -> pd.Series:
-    """Multicast, broadcast and unspecified addresses: nobody in particular is expected to answer."""
-    return names.str.match(r"(?:22[4-9]|23\d)\.|255\.255\.255\.255$|0\.0\.0\.0$|.*\.255$|(?i:ff[0-9a-f]{2}:)|::$")
-
-
-def _one_side(
-    flows: pd.DataFrame, activity: pd.DataFrame, mine: np.ndarray, theirs: np.ndarray, ours: np.ndarray, orig: bool
-) -> pd.DataFrame:
-    active = activity[ours[mine[activity["flow"].to_numpy()]]]
-    flow = active["flow"].to_numpy()
-    sent, got = ("orig", "resp") if orig else ("resp", "orig")
-    answered = np.nan_to_num(flows["resp_pkts"].to_numpy(float), nan=0.0) > 0
-    return pd.DataFrame(
-        {
-            "device": mine[flow],
-            "peer": theirs[flow],
-            "slot": active["slot"].to_numpy(),
-            "flow": flow,
-            "tuple": _tuples(flows)[flow],
-            "orig": orig,
-            "proto": _protocols(flows)[flow],
-            "port": flows["id.resp_p"].to_numpy()[flow],
-            "out_pkts": active[f"{sent}_pkts"].to_numpy(),
-            "in_pkts": active[f"{got}_pkts"].to_numpy(),
-            "out_bytes": active[f"{sent}_bytes"].to_numpy(),
-            "in_bytes": active[f"{got}_bytes"].to_numpy(),
-            "syns": active["orig_syns"].to_numpy(),
-            "answered": answered[flow],
-            "refused": (flows["conn_state"] == "REJ").to_numpy()[flow],
-        }
-    )
-
-
-TCP, UDP, ICMP, OTHER = range(4)
-
-
-def _protocols(flows: pd.DataFrame) -> np.ndarray:
-    proto = flows["proto"].fillna("")
-    return np.select([proto == "tcp", proto == "udp", proto.str.startswith("icmp")], [TCP, UDP, ICMP], OTHER)
-
-
-def _tuples(flows: pd.DataFrame) -> np.ndarray:
-    """A number for each distinct 5-tuple, shape (n_flows,)."""
-    ends = pd.concat([flows["id.orig_h"], flows["id.resp_h"]], ignore_index=True).factorize()[0]
-    pair = pd.factorize(ends[: len(flows)].astype(np.int64) * (ends.max(initial=0) + 1) + ends[len(flows) :])[0]
-    ports = (flows["id.orig_p"].to_numpy(np.int64) & 0xFFFF) << 16 | (flows["id.resp_p"].to_numpy(np.int64) & 0xFFFF)
-    return pd.factorize(pair.astype(np.int64) << 34 | ports << 2 | _protocols(flows))[0].astype(np.int64)
 
 
 def _count_traffic(columns: dict[str, np.ndarray], sides: Sides, flows: pd.DataFrame) -> None:
@@ -215,14 +108,16 @@ def _count_traffic(columns: dict[str, np.ndarray], sides: Sides, flows: pd.DataF
     age = np.minimum((table["slot"].to_numpy() + 1) * SAMPLE_S - flows["ts"].to_numpy()[table["flow"]], 1e6)
     np.maximum.at(columns["flow_age_s"], cell, age)
 
-    for name, who in (("peers", ~table["group"]), ("external_peers", sides.external[table["peer"]])):
-        columns[name] += _distinct(cell, table["peer"], np.asarray(who), n)
+    several = table["group"].to_numpy()
+    peers, tuples = _Distinct(cell, table["peer"]), _Distinct(cell, table["tuple"])
+    columns["peers"] += peers.count(~several, n)
+    columns["external_peers"] += peers.count(sides.external[table["peer"]], n)
     for orig, way in ((True, "out"), (False, "in")):
-        mine = (table["orig"] == orig).to_numpy() & ~table["group"].to_numpy()
-        columns[f"hosts_{way}"] += _distinct(cell, table["peer"], mine, n)
+        mine = (table["orig"] == orig).to_numpy() & ~several
+        columns[f"hosts_{way}"] += peers.count(mine, n)
         columns[f"ports_{way}"] += _most_ports(table, mine, n)
         for name, which in _outcomes(table).items():
-            columns[f"{name}_{way}"] += _distinct(cell, table["tuple"], mine & which, n)
+            columns[f"{name}_{way}"] += tuples.count(mine & which, n)
 
 
 def _outcomes(table: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -245,11 +140,21 @@ def _service_classes(table: pd.DataFrame) -> np.ndarray:
     return np.where(table["proto"].to_numpy() >= ICMP, len(SERVICES), classes)
 
 
-def _distinct(cell: np.ndarray, what: pd.Series, which: np.ndarray, n: int) -> np.ndarray:
-    """How many different values of ``what`` each cell holds among the rows of ``which``, shape (n,)."""
-    values = what.to_numpy()[which].astype(np.int64)
-    width = values.max(initial=0) + 1
-    return np.bincount(np.unique(cell[which] * width + values) // width, minlength=n)
+class _Distinct:
+    """Counts different values per cell, for many choices of rows after one sort."""
+
+    def __init__(self, cell: np.ndarray, what: pd.Series) -> None:
+        values = what.to_numpy(np.int64)
+        self._width = values.max(initial=0) + 1
+        key = cell.astype(np.int64) * self._width + values
+        self._order = np.argsort(key, kind="stable")
+        self._key = key[self._order]
+
+    def count(self, which: np.ndarray, n: int) -> np.ndarray:
+        """How many different values each of ``n`` cells holds among the rows of the mask ``which``, shape (n,)."""
+        key = self._key[which[self._order]]
+        first = np.append(True, key[1:] != key[:-1])[: len(key)]
+        return np.bincount(key[first] // self._width, minlength=n)
 
 
 def _most_ports(table: pd.DataFrame, which: np.ndarray, n: int) -> np.ndarray:
@@ -261,15 +166,13 @@ def _most_ports(table: pd.DataFrame, which: np.ndarray, n: int) -> np.ndarray:
     return most
 
 
-def _count_evidence(columns: dict[str, np.ndarray], asked: pd.DataFrame, sides: Sides) -> None:
-    n = len(sides.cells)
+def _count_evidence(columns: dict[str, np.ndarray], asked: pd.DataFrame, n: int) -> None:
     for kind, rows in asked.groupby("kind", sort=False):
         for end, name in enumerate(_EVIDENCE.get(str(kind), (None, None))):
             if name:
                 mine = rows[rows["end"] == end]
                 columns[name] += np.bincount(mine["cell"], mine["count"], n)
     modbus = asked[asked["kind"].isin(["modbus_read", "modbus_write", "modbus_other"])]
-    columns["modbus_codes"] += _distinct(
-        modbus["cell"].to_numpy(), modbus["code"] & 0xFF, np.ones(len(modbus), bool), n
-    )
+    codes = _Distinct(modbus["cell"].to_numpy(), modbus["code"] & 0xFF)
+    columns["modbus_codes"] += codes.count(np.ones(len(modbus), bool), n)
     columns["modbus_registers"] += np.bincount(modbus["cell"], modbus["distinct"], n)

@@ -1,0 +1,130 @@
+"""See a capture from its devices: each flow's slots once for each end that is a device of the plant."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from traffic.capture import Capture
+from traffic.plant import Plant, is_local
+
+__all__ = ["ICMP", "TCP", "UDP", "Sides", "make_sides"]
+
+TCP, UDP, ICMP, OTHER = range(4)
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The capture seen from its devices: one row per device, flow and slot; a local flow has two.
+
+    Attributes:
+        table: ``cell`` (row of ``cells``), ``device`` and ``peer`` (codes in ``addresses``), ``slot``, ``flow``,
+            ``tuple`` (the 5-tuple's code), ``orig`` (the device opened the flow), packets and bytes from the device's
+            side, ``syns`` and outcomes.
+        evidence: one row per piece of evidence and device: ``cell``, ``end`` (0 the device asked, 1 it was asked),
+            ``kind``, ``code``, ``count``, ``distinct``.
+        cells: one row per device and slot in which something was seen: ``device`` (code), ``slot``; sorted.
+        addresses: the text of every code.
+        external: per code, whether it is a unicast address outside the plant.
+    """
+
+    table: pd.DataFrame
+    evidence: pd.DataFrame
+    cells: pd.DataFrame
+    addresses: pd.Index
+    external: np.ndarray
+
+
+def make_sides(capture: Capture, plant: Plant | None, local: Sequence[str]) -> Sides:
+    """Split a capture's activity and evidence by device; an address is a device as ``traffic.plant.is_local`` says."""
+    flows, activity, evidence = capture.flows, capture.activity, capture.evidence
+    codes, addresses = pd.factorize(
+        pd.concat([flows["id.orig_h"], flows["id.resp_h"], evidence["src"], evidence["dst"]], ignore_index=True)
+    )
+    addresses = pd.Index(addresses)
+    names = pd.Series(addresses, dtype="str")
+    ours = is_local(names, plant, local).to_numpy(bool)
+    several = _is_group(names).to_numpy(bool)
+    orig, resp, src, dst = np.split(codes, np.cumsum([len(flows), len(flows), len(evidence)]))
+
+    of_flow = _of_flow(flows)
+    flow = activity["flow"].to_numpy()
+    parts = [
+        _one_side(activity[ours[mine[flow]]], of_flow, mine, theirs, is_orig)
+        for mine, theirs, is_orig in ((orig, resp, True), (resp, orig, False))
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    table["group"] = several[table["peer"].to_numpy()]
+    asked = pd.concat(
+        [
+            pd.DataFrame(
+                {"device": mine, "slot": evidence["slot"].to_numpy(), "row": np.arange(len(evidence)), "end": end}
+            )
+            for mine, end in ((src, 0), (dst, 1))
+        ],
+        ignore_index=True,
+    )
+    asked = asked[ours[asked["device"].to_numpy()]]
+    asked = asked.join(evidence[["kind", "code", "count", "distinct"]], on="row").reset_index(drop=True)
+
+    first = min((int(part["slot"].min()) for part in (table, asked) if len(part)), default=0)
+    width = max((int(part["slot"].max()) for part in (table, asked) if len(part)), default=0) - first + 1
+    keys = [
+        part["device"].to_numpy(np.int64) * width + part["slot"].to_numpy(np.int64) - first for part in (table, asked)
+    ]
+    cells, cell = np.unique(np.concatenate(keys), return_inverse=True)
+    table["cell"], asked["cell"] = cell[: len(table)], cell[len(table) :]
+    grid = pd.DataFrame({"device": cells // width, "slot": cells % width + first})
+    return Sides(table, asked, grid, addresses, ~ours & ~several)
+
+
+def _is_group(names: pd.Series) -> pd.Series:
+    """Multicast, broadcast and unspecified addresses: nobody in particular is expected to answer."""
+    return names.str.match(r"(?:22[4-9]|23\d)\.|255\.255\.255\.255$|0\.0\.0\.0$|.*\.255$|(?i:ff[0-9a-f]{2}:)|::$")
+
+
+def _one_side(
+    activity: pd.DataFrame, of_flow: dict[str, np.ndarray], mine: np.ndarray, theirs: np.ndarray, orig: bool
+) -> pd.DataFrame:
+    flow = activity["flow"].to_numpy()
+    sent, got = ("orig", "resp") if orig else ("resp", "orig")
+    return pd.DataFrame(
+        {
+            "device": mine[flow],
+            "peer": theirs[flow],
+            "slot": activity["slot"].to_numpy(),
+            "flow": flow,
+            "orig": orig,
+            "out_pkts": activity[f"{sent}_pkts"].to_numpy(),
+            "in_pkts": activity[f"{got}_pkts"].to_numpy(),
+            "out_bytes": activity[f"{sent}_bytes"].to_numpy(),
+            "in_bytes": activity[f"{got}_bytes"].to_numpy(),
+            "syns": activity["orig_syns"].to_numpy(),
+            **{name: values[flow] for name, values in of_flow.items()},
+        }
+    )
+
+
+def _of_flow(flows: pd.DataFrame) -> dict[str, np.ndarray]:
+    """What holds for a flow in each of its slots, each of shape (n_flows,)."""
+    return {
+        "tuple": _tuples(flows),
+        "proto": _protocols(flows),
+        "port": flows["id.resp_p"].to_numpy(np.int64),
+        "answered": np.nan_to_num(flows["resp_pkts"].to_numpy(float), nan=0.0) > 0,
+        "refused": (flows["conn_state"] == "REJ").to_numpy(),
+    }
+
+
+def _protocols(flows: pd.DataFrame) -> np.ndarray:
+    proto = flows["proto"].fillna("")
+    return np.select([proto == "tcp", proto == "udp", proto.str.startswith("icmp")], [TCP, UDP, ICMP], OTHER)
+
+
+def _tuples(flows: pd.DataFrame) -> np.ndarray:
+    """A number for each distinct 5-tuple, shape (n_flows,)."""
+    ends = pd.concat([flows["id.orig_h"], flows["id.resp_h"]], ignore_index=True).factorize()[0]
+    pair = pd.factorize(ends[: len(flows)].astype(np.int64) * (ends.max(initial=0) + 1) + ends[len(flows) :])[0]
+    ports = (flows["id.orig_p"].to_numpy(np.int64) & 0xFFFF) << 16 | (flows["id.resp_p"].to_numpy(np.int64) & 0xFFFF)
+    return pd.factorize(pair.astype(np.int64) << 34 | ports << 2 | _protocols(flows))[0].astype(np.int64)
