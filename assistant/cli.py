@@ -4,12 +4,13 @@ Nothing heavy is imported before a command runs, so ``faultwise --help`` answers
 """
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from assistant import cli_kb, cli_plant
+from assistant import cli_adapters, cli_kb, cli_plant
 from assistant.cli_options import CapturePath, OutFile, narrate, print_json, say_notes, with_settings, write_parquet
 from assistant.offline import go_offline
 from traffic.errors import UserError
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_kb.app, name="kb")
 app.add_typer(cli_plant.app, name="plant")
+app.add_typer(cli_adapters.app, name="adapters")
 
 Question = Annotated[str, typer.Argument(help='In your own words: "why does the PLC not answer?"')]
 Device = Annotated[str | None, typer.Option(help="The device meant, by name or address.")]
@@ -150,6 +152,79 @@ def incidents(
         print_json(analysis.incidents)
     else:
         typer.echo(incident_table(analysis.incidents))
+
+
+@app.command()
+@with_settings("home", *_ANALYSIS, "model_url")
+def chat(settings: "Settings", capture: OpenCapture = None) -> None:
+    """Talk about a capture: one question a line, an empty line or Ctrl-D ends."""
+    from assistant.conversation import Conversation
+    from assistant.startup import open_desk
+
+    with open_desk(settings) as desk:
+        with narrate("reading the capture"):
+            analysis = desk.analyse(capture) if capture else None
+        conversation = Conversation(analysis, desk.index, desk.history, writer=desk.models.writer)
+        say_notes(analysis.capture.notes if analysis else ())
+        for question in _asked():
+            with narrate("looking"):
+                reply = conversation.reply(question)
+            typer.echo(f"{reply.text}\n")
+
+
+def _asked() -> Iterator[str]:
+    """Lines from a person or a pipe, up to an empty one; the prompt stands only where a person sits."""
+    while True:
+        try:
+            line = input("> " if sys.stdin.isatty() else "")
+        except EOFError:
+            return
+        if not line.strip():
+            return
+        yield line.strip()
+
+
+@app.command()
+@with_settings("home", *_ANALYSIS, "model_url")
+def serve(
+    settings: "Settings",
+    capture: OpenCapture = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1 only.")] = 7860,
+) -> None:
+    """Open the page for operators on this machine, at http://127.0.0.1:7860."""
+    from assistant.app import serve as serve_page
+    from assistant.startup import open_desk
+
+    with open_desk(settings) as desk:
+        serve_page(desk, capture, port)
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Option(help="A folder that does not exist yet.", metavar="FOLDER")],
+    seed: Annotated[int, typer.Option(help="The same seed makes the same traffic.")] = 0,
+    devices: Annotated[int, typer.Option(min=1, max=250)] = 20,
+    hours: Annotated[float, typer.Option(min=0.02, max=72)] = 1.0,
+) -> None:
+    """Invent a plant and its traffic, faults and attacks included: conn.log, truth.csv, plant.yaml."""
+    from traffic.simulate import simulate as invent
+    from traffic.simulate import write_simulation
+
+    with narrate("simulating"):
+        write_simulation(invent(seed, devices=devices, hours=hours), out)
+    typer.echo(f"{out}/conn.log, {out}/truth.csv, {out}/plant.yaml")
+
+
+@app.command()
+@with_settings("home", *_ANALYSIS, "model_url")
+def doctor(settings: "Settings") -> None:
+    """Check this machine: packages, model, knowledge base, folders; exit 1 where something is wrong."""
+    from assistant.doctor import examine, render_findings
+
+    with narrate("examining"):
+        findings = examine(settings)
+    typer.echo(render_findings(findings))
+    raise typer.Exit(1 if any(one.state == "problem" for one in findings) else 0)
 
 
 if __name__ == "__main__":

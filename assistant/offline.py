@@ -26,6 +26,9 @@ FLAGS: dict[str, str] = {
     "WANDB_MODE": "disabled",
     "TRACKIO_DISABLED": "1",
     "DO_NOT_TRACK": "1",
+    # A proxy would carry even loopback calls away.
+    "NO_PROXY": "*",
+    "no_proxy": "*",
 }
 
 

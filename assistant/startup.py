@@ -3,6 +3,8 @@
 Everything here fails at once and says the path, so that nobody learns at the first question that a file is missing.
 """
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,13 +15,24 @@ from traffic.errors import UserError
 if TYPE_CHECKING:
     from assistant.adapters import AdapterCard
     from assistant.analysis import Analysis
+    from assistant.history import History
     from assistant.llm import LocalLLM, RemoteLLM
     from knowledge_base.index import Index
     from traffic.capture import Capture
     from traffic.plant import Plant
     from traffic.windows import Windows
 
-__all__ = ["Models", "analyse", "load_models", "open_knowledge", "read_plant", "read_windows"]
+__all__ = [
+    "Desk",
+    "Models",
+    "Reading",
+    "analyse",
+    "load_models",
+    "open_desk",
+    "open_knowledge",
+    "read_plant",
+    "read_windows",
+]
 
 
 @dataclass(frozen=True)
@@ -106,3 +119,27 @@ def open_knowledge(settings: Settings) -> "Index":
     index = open_index(settings.home)
     ensure_samples(index)
     return index
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What one running assistant shares between its conversations."""
+
+    settings: Settings
+    models: Models
+    index: "Index"
+    history: "History"
+
+    def analyse(self, path: Path) -> "Analysis":
+        """Read, classify and group a capture with the desk's models."""
+        return analyse(path, self.settings, self.models)
+
+
+@contextmanager
+def open_desk(settings: Settings) -> Iterator[Desk]:
+    """Open everything a conversation needs, and close it again."""
+    from assistant.history import History
+
+    models = load_models(settings)
+    with open_knowledge(settings) as index, closing(History(settings.home / "history.sqlite")) as history:
+        yield Desk(settings, models, index, history)

@@ -1,0 +1,119 @@
+"""The house itself: imports go one way, help is instant, nothing leaves the machine, the README does not rot."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tomllib
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+import typer
+
+from assistant.cli import app
+from assistant.offline import FLAGS, go_offline
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("traffic", "prompts", "knowledge_base", "assistant", "finetune", "eval")
+BIN = Path(sys.executable).parent
+
+
+def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True, timeout=120)
+
+
+def tracked(*patterns: str) -> list[str]:
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("not a git checkout: what belongs to the repository is unknown")
+    return run("git", "ls-files", "--", *patterns).stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("lint-imports", "--no-cache"), ("ruff", "check", "."), ("ruff", "format", "--check", ".")],
+    ids=["imports go one way", "ruff", "format"],
+)
+def test_the_checkers_are_content(command: tuple[str, ...]) -> None:
+    done = run(str(BIN / command[0]), *command[1:])
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_help_imports_nothing_heavy() -> None:
+    heavy = {"torch", "transformers", "pandas", "numpy", "chromadb", "gradio", "sklearn", "pydantic", "langchain_core"}
+    script = f"import sys; from assistant.cli import main; main(['--help']); print({heavy} & set(sys.modules))"
+    assert run(sys.executable, "-c", script).stdout.splitlines()[-1] == "set()"
+
+
+def test_importing_a_module_does_nothing() -> None:
+    """No folder is made, no variable is set, no thread started by any module of the house."""
+    names = [
+        path.removesuffix(".py").replace("/", ".") for path in tracked(*PACKAGES) if re.fullmatch(r"\w+/\w+\.py", path)
+    ]
+    script = (
+        "import importlib, os, sys, threading\n"
+        "before = dict(os.environ)\n"
+        f"for name in {names}: importlib.import_module(name)\n"
+        "assert dict(os.environ) == before, set(os.environ.items()) ^ set(before.items())\n"
+        "assert threading.active_count() == 1\n"
+        "heavy = {'torch', 'transformers', 'chromadb', 'gradio', 'sklearn'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = run(sys.executable, "-c", script)
+    assert done.returncode == 0, done.stderr
+
+
+def test_offline_flags_overrule_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in FLAGS:
+        monkeypatch.setenv(name, "something else")
+    go_offline()
+    assert {name: os.environ[name] for name in FLAGS} == FLAGS
+
+
+def test_the_tests_cannot_leave_this_machine() -> None:
+    with socket.socket() as outward, pytest.raises(ConnectionRefusedError, match=r"192\.0\.2\.1"):
+        outward.connect(("192.0.2.1", 443))
+
+
+def test_every_dependency_is_pinned() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = [*project["dependencies"], *(n for extra in project["optional-dependencies"].values() for n in extra)]
+    pins = {
+        line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().split("\n")
+    }
+    assert {re.split(r"[<>=\[; ]", need)[0].lower() for need in needed} - pins == set()
+
+
+def test_the_wheel_takes_every_data_file_along() -> None:
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
+    left_out = [
+        path
+        for path in tracked(*PACKAGES)
+        if not path.endswith(".py")
+        and not any(fnmatch(path, f"{package}/{glob}") for package, globs in data.items() for glob in globs)
+    ]
+    assert left_out == []
+
+
+def commands(group: typer.Typer, before: str = "faultwise") -> set[str]:
+    own = {f"{before} {c.name or c.callback.__name__}" for c in group.registered_commands if c.callback}
+    return own.union(*(commands(sub.typer_instance, f"{before} {sub.name}") for sub in group.registered_groups))
+
+
+def test_the_readme_names_every_command_and_no_other() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    known = commands(app)
+    written = re.findall(r"^faultwise ((?:[a-z]+ ?)+)", readme, flags=re.MULTILINE)
+    named = {
+        next((k for k in known if f"faultwise {words} ".startswith(k + " ")), f"unknown: {words}") for words in written
+    }
+    assert named == known
+
+
+def test_the_readme_maps_every_module() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    mapped = re.findall(r"^\| `(\w+/[\w.]+\.py)` \| .+ \|$", readme, flags=re.MULTILINE)
+    modules = [path for path in tracked(*PACKAGES) if re.fullmatch(r"\w+/\w+\.py", path) and "__init__" not in path]
+    assert sorted(mapped) == sorted(modules)
