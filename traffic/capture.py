@@ -84,51 +84,37 @@ def spread(flows: pd.DataFrame) -> pd.DataFrame:
     """Place the packets of each flow evenly over its duration, for sources that hold no packet times.
 
     The i-th of a direction's n packets is taken to pass at ``ts + duration * i / (n - 1)``: the first at the start, the
-    last at the end, as a log implies. Bytes follow the packets. SYNs: every packet of an attempt that nobody answered
-    (Zeek's S0) is one, otherwise the first packet of a flow whose history holds ``S``.
+    last at the end, as a log implies. Bytes follow the packets; the sums of both are kept. SYNs: every packet of an
+    attempt that nobody answered (Zeek's S0, nothing but SYNs in its history) is one, otherwise the first packet of a
+    flow whose history holds ``S``.
 
     Args:
         flows: shape (n_flows, ...), Zeek's names; counts NaN where unknown.
 
     Returns:
-        Activity, shape (n_active, 7). A flow without known counts is active in its first slot with no packets; one
-        whose packets Zeek dropped for bad checksums (history ``C``, counts 0) had at least that many, as ``zeek -C``
-        would count them.
+        Activity, shape (n_active, 7), sorted by ``flow`` and ``slot``. A flow without known counts is active in its
+        first slot with no packets; one whose packets Zeek dropped for bad checksums (history ``C``, counts 0) had at
+        least that many, as ``zeek -C`` would count them. Never more rows for a flow than it has slots, or packets + 1.
     """
-    ts = flows["ts"].to_numpy(float)
-    duration = np.nan_to_num(flows["duration"].to_numpy(float), nan=0.0)
     history = flows["history"].fillna("")
-    orig_pkts = _known(flows["orig_pkts"], history.str.count("C"))
-    resp_pkts = _known(flows["resp_pkts"], history.str.count("c"))
-    first, last = np.floor(ts / SAMPLE_S).astype(np.int64), np.floor((ts + duration) / SAMPLE_S).astype(np.int64)
-
-    span = last - first + 1
-    flow = np.repeat(np.arange(len(flows)), span)
-    slot = np.repeat(first, span) + _counter(span)
-    orig = _packets_before(flow, slot + 1, ts, duration, orig_pkts) - _packets_before(
-        flow, slot, ts, duration, orig_pkts
-    )
-    resp = _packets_before(flow, slot + 1, ts, duration, resp_pkts) - _packets_before(
-        flow, slot, ts, duration, resp_pkts
-    )
-    starts = slot == first[flow]
-    active = (orig > 0) | (resp > 0) | starts
-
-    tcp = (flows["proto"] == "tcp").to_numpy()
-    silent = tcp & (flows["conn_state"] == "S0").to_numpy()
-    opened = tcp & history.str.contains("S", regex=False).to_numpy()
-    syns = np.where(silent[flow], orig, (opened[flow] & starts).astype(np.int64))
-    return pd.DataFrame(
+    spans = pd.DataFrame(
         {
-            "flow": flow,
-            "slot": slot,
-            "orig_pkts": orig,
-            "resp_pkts": resp,
-            "orig_bytes": _share(flows["orig_ip_bytes"], orig_pkts, flow, orig),
-            "resp_bytes": _share(flows["resp_ip_bytes"], resp_pkts, flow, resp),
-            "orig_syns": syns,
+            "ts": flows["ts"].to_numpy(float),
+            "duration": np.maximum(np.nan_to_num(flows["duration"].to_numpy(float), nan=0.0), 0.0),
+            "orig_pkts": _known(flows["orig_pkts"], history.str.count("C")),
+            "resp_pkts": _known(flows["resp_pkts"], history.str.count("c")),
         }
-    )[active].reset_index(drop=True)
+    )
+    spans["first"] = np.floor(spans["ts"] / SAMPLE_S).astype("int64")
+    spans["last"] = np.floor((spans["ts"] + spans["duration"]) / SAMPLE_S).astype("int64")
+    # A day-long flow of ten packets, or one whose logged length lies, must not become a row per slot.
+    sparse = (spans["orig_pkts"] + spans["resp_pkts"] < spans["last"] - spans["first"]).to_numpy()
+    active = pd.concat([_by_slot(spans[~sparse]), _by_packet(spans[sparse])], ignore_index=True)
+    active = active.take(np.argsort(active["flow"].to_numpy(), kind="stable")).reset_index(drop=True)
+    for side in ("orig", "resp"):
+        active[f"{side}_bytes"] = _bytes(active, f"{side}_pkts", spans, flows[f"{side}_ip_bytes"])
+    active["orig_syns"] = _syns(active, spans, flows, history)
+    return active[ACTIVITY_COLUMNS]
 
 
 def _known(counts: pd.Series, floor: pd.Series) -> np.ndarray:
@@ -141,20 +127,67 @@ def _counter(lengths: np.ndarray) -> np.ndarray:
     return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
 
 
-def _packets_before(
-    flow: np.ndarray, slot: np.ndarray, ts: np.ndarray, duration: np.ndarray, pkts: np.ndarray
-) -> np.ndarray:
-    """How many of each flow's packets pass before ``slot`` starts, in closed form: no row per packet is ever made."""
-    since = slot * SAMPLE_S - ts[flow]
-    n = pkts[flow]
-    gap = duration[flow] / np.maximum(n - 1, 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        index = np.where(gap > 0, np.ceil(np.round(since / gap, 9)), np.where(since > 0, n, 0))
-    before = np.clip(index, 0, n).astype(np.int64)
-    # Rounding must not push the last packet past the last slot.
-    return np.where(since > duration[flow], n, before)
+def _by_slot(spans: pd.DataFrame) -> pd.DataFrame:
+    """Count the packets of every slot from start to end, in closed form: no row per packet is ever made."""
+    length = (spans["last"] - spans["first"] + 1).to_numpy()
+    row = np.repeat(np.arange(len(spans)), length)
+    flow, first = spans.index.to_numpy()[row], spans["first"].to_numpy()[row]
+    slot = first + _counter(length)
+    counts = {}
+    for side in ("orig_pkts", "resp_pkts"):
+        # A flow within one slot, as most are, needs no arithmetic.
+        counts[side] = spans[side].to_numpy()[row]
+        long = np.flatnonzero(length[row] > 1)
+        until = _packets_before(spans, side, row[long], slot[long] + 1)
+        starts = slot[long] == first[long]
+        counts[side][long] = until - np.where(starts, 0, np.r_[0, until[:-1]])
+    active = pd.DataFrame({"flow": flow, "slot": slot, **counts})
+    return active[(active["orig_pkts"] > 0) | (active["resp_pkts"] > 0) | (slot == first)]
 
 
-def _share(total: pd.Series, pkts: np.ndarray, flow: np.ndarray, here: np.ndarray) -> np.ndarray:
-    mean = np.nan_to_num(total.to_numpy(float), nan=0.0) / np.maximum(pkts, 1)
-    return np.rint(mean[flow] * here).astype(np.int64)
+def _packets_before(spans: pd.DataFrame, side: str, row: np.ndarray, slot: np.ndarray) -> np.ndarray:
+    """How many of a flow's packets pass before ``slot`` starts."""
+    n, duration = spans[side].to_numpy()[row], spans["duration"].to_numpy()[row]
+    since = slot * SAMPLE_S - spans["ts"].to_numpy()[row]
+    gap = duration / np.maximum(n - 1, 1)
+    # A flow of several slots has a duration, so the gap is never 0. The first packet passes at the start, and rounding
+    # must not push the last one past the last slot.
+    before = np.clip(np.ceil(np.round(since / gap, 9)), np.minimum(n, 1), n).astype(np.int64)
+    return np.where(slot > spans["last"].to_numpy()[row], n, before)
+
+
+def _by_packet(spans: pd.DataFrame) -> pd.DataFrame:
+    """Place each packet by itself: for flows with fewer packets than slots."""
+    first, last = spans["first"].to_numpy(), spans["last"].to_numpy()
+    # The start is active even where no packets are known.
+    pieces = [pd.DataFrame({"flow": spans.index, "slot": first, "orig_pkts": 0, "resp_pkts": 0})]
+    for side, other in (("orig_pkts", "resp_pkts"), ("resp_pkts", "orig_pkts")):
+        n = spans[side].to_numpy()
+        row = np.repeat(np.arange(len(spans)), n)
+        share = _counter(n) / np.maximum(n[row] - 1, 1)
+        slot = np.floor((spans["ts"].to_numpy()[row] + spans["duration"].to_numpy()[row] * share) / SAMPLE_S)
+        slot = np.clip(slot.astype(np.int64), first[row], last[row])
+        pieces.append(pd.DataFrame({"flow": spans.index.to_numpy()[row], "slot": slot, side: 1, other: 0}))
+    return pd.concat(pieces).groupby(["flow", "slot"], as_index=False).sum()
+
+
+def _bytes(active: pd.DataFrame, side: str, spans: pd.DataFrame, total: pd.Series) -> np.ndarray:
+    """Bytes in proportion to packets, rounded on the running sum so that a flow's bytes add up to its total."""
+    flow, here = active["flow"].to_numpy(), active[side].to_numpy()
+    starts = np.flatnonzero(np.r_[True, flow[1:] != flow[:-1]]) if len(flow) else np.array([], dtype=int)
+    until = np.cumsum(here)
+    before = until - here
+    offset = np.repeat(before[starts], np.diff(np.r_[starts, len(flow)]))
+    mean = np.nan_to_num(total.to_numpy(float), nan=0.0) / np.maximum(spans[side].to_numpy(), 1)
+    rounded = [np.rint(mean[flow] * (count - offset)).astype(np.int64) for count in (before, until)]
+    return rounded[1] - rounded[0]
+
+
+def _syns(active: pd.DataFrame, spans: pd.DataFrame, flows: pd.DataFrame, history: pd.Series) -> np.ndarray:
+    tcp = (flows["proto"] == "tcp").to_numpy()
+    # Zeek says S0 too where only one direction was captured; there the history goes on after the SYN.
+    silent = tcp & (flows["conn_state"] == "S0").to_numpy() & ~history.str.contains("[ADFR]").to_numpy()
+    opened = tcp & history.str.contains("S", regex=False).to_numpy()
+    flow = active["flow"].to_numpy()
+    starts = active["slot"].to_numpy() == spans["first"].to_numpy()[flow]
+    return np.where(silent[flow], active["orig_pkts"].to_numpy(), (opened[flow] & starts).astype(np.int64))
