@@ -12,7 +12,16 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-__all__ = ["ACTIVITY_COLUMNS", "COUNTS", "EVIDENCE_COLUMNS", "FLOW_COLUMNS", "SAMPLE_S", "Capture", "spread"]
+__all__ = [
+    "ACTIVITY_COLUMNS",
+    "COUNTS",
+    "EVIDENCE_COLUMNS",
+    "FLOW_COLUMNS",
+    "SAMPLE_S",
+    "Capture",
+    "join_evidence",
+    "spread",
+]
 
 SAMPLE_S = 10.0
 
@@ -33,6 +42,20 @@ FLOW_COLUMNS = [
 ]
 ACTIVITY_COLUMNS = ["flow", "slot", "orig_pkts", "resp_pkts", "orig_bytes", "resp_bytes", "orig_syns"]
 EVIDENCE_COLUMNS = ["slot", "src", "dst", "kind", "code", "count", "distinct"]
+
+
+def join_evidence(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    """Put pieces of evidence together: one row per ``slot src dst kind code``, counts and distinct targets added.
+
+    Args:
+        parts: tables with ``EVIDENCE_COLUMNS``, possibly none.
+    """
+    parts = [part for part in parts if len(part)]
+    if not parts:
+        return _empty_evidence()
+    keys = EVIDENCE_COLUMNS[:5]
+    rows = pd.concat(parts, ignore_index=True).astype({"src": "str", "dst": "str", "kind": "str"})
+    return rows.groupby(keys, as_index=False)[["count", "distinct"]].sum().astype({"count": "int64"})
 
 
 def _empty_evidence() -> pd.DataFrame:

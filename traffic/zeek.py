@@ -10,9 +10,11 @@ from typing import TextIO
 import numpy as np
 import pandas as pd
 
-from traffic.capture import COUNTS, FLOW_COLUMNS, Capture, spread
+from traffic.capture import COUNTS, FLOW_COLUMNS, Capture, join_evidence, spread
 from traffic.errors import UserError
+from traffic.zeek_evidence import flow_evidence
 from traffic.zeek_logs import Kind, Log, read_log
+from traffic.zeek_protocols import read_beside
 
 __all__ = ["find_conn_logs", "read_zeek", "write_conn_log"]
 
@@ -58,7 +60,9 @@ def read_zeek(path: Path | str) -> Capture:
         what = "no well-formed row" if notes else "a header and no rows"
         raise UserError(f"{path} has {what}; expected at least one connection; check that Zeek saw traffic")
     flows = _make_flows(flows, notes)
-    return Capture(flows, spread(flows), notes=tuple(notes))
+    beside = read_beside(paths)
+    evidence = join_evidence([flow_evidence(flows, with_dns=not beside.has_dns), beside.evidence])
+    return Capture(flows, spread(flows), evidence, (*notes, *beside.notes))
 
 
 def find_conn_logs(folder: Path) -> list[Path]:
