@@ -1,0 +1,74 @@
+"""One door for every capture: what a path is, is told by its first bytes, never by its name."""
+
+from pathlib import Path
+
+from traffic.capture import Capture
+from traffic.errors import UserError
+
+__all__ = ["is_pcap", "read_capture"]
+
+# pcap in both byte orders with micro- and nanoseconds (draft-ietf-opsawg-pcap), and pcapng's section header block.
+_PCAP_MAGIC = (
+    *(b"\xa1\xb2\xc3\xd4", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x4d\x3c\xb2\xa1"),
+    b"\x0a\x0d\x0d\x0a",
+)
+
+
+def read_capture(path: Path | str) -> Capture:
+    """Read a pcap, a pcapng, a Zeek conn.log in any form, or a folder of either.
+
+    Args:
+        path: a file; or a folder, whose pcaps together are one capture, or, where it holds none, whose Zeek logs are.
+
+    Raises:
+        UserError: nothing is there, it cannot be read, or it holds no capture.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(
+            f"{path} does not exist; expected a pcap, a Zeek conn.log or a folder of either; check the path"
+        )
+    if path.is_dir():
+        return _read_folder(path)
+    return _read_pcaps([path]) if is_pcap(path) else _read_zeek(path)
+
+
+def is_pcap(path: Path) -> bool:
+    """Whether the file starts like a pcap or a pcapng.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return stream.read(4) in _PCAP_MAGIC
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); expected a readable file; check it") from error
+
+
+def _read_folder(folder: Path) -> Capture:
+    from traffic.zeek import find_conn_logs
+
+    pcaps = sorted(file for file in folder.iterdir() if file.is_file() and is_pcap(file))
+    if pcaps:
+        return _read_pcaps(pcaps)
+    if find_conn_logs(folder):
+        return _read_zeek(folder)
+    files = sum(1 for file in folder.iterdir() if file.is_file())
+    raise UserError(
+        f"{folder} holds no capture ({files} files searched for pcap and pcapng, and for Zeek's conn*.log and "
+        "conn*.log.gz); expected one of these; pass the file or folder that Zeek or tcpdump wrote"
+    )
+
+
+def _read_pcaps(paths: list[Path]) -> Capture:
+    from traffic.flows import make_flows
+    from traffic.packets import read_packets
+
+    return make_flows(read_packets(paths))
+
+
+def _read_zeek(path: Path) -> Capture:
+    from traffic.zeek import read_zeek
+
+    return read_zeek(path)
