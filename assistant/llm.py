@@ -7,7 +7,6 @@ attention needs no mask), the beginning that all prompts share once, and logits 
 A server on the plant's network is `RemoteLLM` in `assistant.remote`, named here too: callers choose between both.
 """
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -17,17 +16,15 @@ import numpy as np
 
 from assistant.choices import ChoiceTree, build_choice_tree
 from assistant.remote import RemoteLLM
-from assistant.weights import check_adapter_folder, check_model_folder
+from assistant.weights import load_model
 from traffic.errors import UserError
 
-__all__ = ["LocalLLM", "RemoteLLM", "fast_dtype", "make_batches"]
+__all__ = ["LocalLLM", "RemoteLLM", "make_batches"]
 
 BATCH_TOKENS = (
     4096  # measured with 3 M parameters on 2 cores: flat between 2,000 and 6,000, slower once caches overflow
 )
 SHARED_TOKENS = 64  # below this, copying the cache and masking cost more than the shared beginning saves
-
-SMALL_HIDDEN = 512
 
 
 class LocalLLM:
@@ -49,15 +46,12 @@ class LocalLLM:
         Raises:
             UserError: the folder is not such a model, its weights are pickles, or it is not a causal model.
         """
-        check_model_folder(Path(path))
-        if adapter is not None:
-            check_adapter_folder(Path(adapter))
         import torch
 
         if threads is not None:
             torch.set_num_threads(threads)
         self.name = Path(path).name
-        self._tokenizer, self._model = _load(Path(path), Path(adapter) if adapter is not None else None)
+        self._tokenizer, self._model = load_model(Path(path), Path(adapter) if adapter is not None else None)
         self._has_plain_head = _has_plain_head(self._model)
         self.chat_capable = bool(self._tokenizer.chat_template)
 
@@ -232,54 +226,6 @@ def _sum_steps(logits: Any, tree: ChoiceTree) -> np.ndarray:
     picked = torch.log_softmax(logits.float(), dim=-1)[:, node, token]  # (n, n_steps)
     sums = torch.zeros(len(logits), len(tree.steps), device=logits.device).index_add_(1, choice, picked)
     return sums.cpu().numpy()
-
-
-def _load(folder: Path, adapter: Path | None) -> tuple[Any, Any]:
-    import torch
-    from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-    # On import through peft, bitsandbytes warns of 4-bit kernels that nothing here uses.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    here = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        config = AutoConfig.from_pretrained(folder, **here)
-        if config.is_encoder_decoder:
-            raise UserError(
-                f"{folder} is a sequence-to-sequence model; expected a causal one (Llama, Qwen, GPT …); choose another"
-            )
-        tokenizer = AutoTokenizer.from_pretrained(folder, **here)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, use_safetensors=True, dtype=fast_dtype(), attn_implementation=_attention(config), **here
-        )
-        if adapter is not None:
-            from peft import PeftModel
-
-            model = PeftModel.from_pretrained(model, adapter, local_files_only=True).merge_and_unload()
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"{adapter or folder} cannot be loaded: {reason}; expected a causal model's folder; check it"
-        ) from error
-    return tokenizer, model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-
-
-def fast_dtype() -> Any:
-    """bf16 where the hardware multiplies it (twice as fast as fp32 there, several times slower elsewhere)."""
-    import torch
-
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if native or torch.cuda.is_available() else torch.float32
-
-
-def _attention(config: Any) -> str:
-    """Written-out attention for small models on a CPU: twice as fast there as torch's fused kernel at 200 tokens."""
-    import torch
-
-    small = getattr(config, "hidden_size", SMALL_HIDDEN + 1) <= SMALL_HIDDEN
-    return "eager" if small and not torch.cuda.is_available() else "sdpa"
 
 
 def _has_plain_head(model: Any) -> bool:
