@@ -12,9 +12,9 @@ def flow(ts: float, orig: str, resp: str, port: int, **more: object) -> dict[str
     """A row of conn.log: an answered TCP session of one second unless ``more`` says otherwise."""
     row: dict[str, object] = {
         "ts": ts, "uid": "C1", "id.orig_h": orig, "id.orig_p": 40000, "id.resp_h": resp, "id.resp_p": port,
-        "proto": "tcp", "service": np.nan, "duration": 1.0, "orig_bytes": 100.0, "resp_bytes": 200.0,
-        "conn_state": "SF", "missed_bytes": 0.0, "history": "ShADadFf", "orig_pkts": 5.0, "orig_ip_bytes": 300.0, "resp_pkts": 4.0,
-        "resp_ip_bytes": 400.0,
+        "proto": "tcp", "service": np.nan, "duration": 1.0, "conn_state": "SF", "history": "ShADadFf",
+        "orig_bytes": 100.0, "resp_bytes": 200.0, "missed_bytes": 0.0,
+        "orig_pkts": 5.0, "orig_ip_bytes": 300.0, "resp_pkts": 4.0, "resp_ip_bytes": 400.0,
     }  # fmt: skip
     return row | {name.replace("__", "."): value for name, value in more.items()}
 
