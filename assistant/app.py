@@ -1,0 +1,203 @@
+"""The operators' page: chat on the left, the plant and the evidence beside it, on 127.0.0.1 only.
+
+    browser ── question ──▶ Conversation (one per tab) ──▶ answer, evidence
+                capture ──▶ Analysis, then a new Conversation
+
+Nothing is fetched from elsewhere: system fonts, no analytics, and a content policy that makes the browser refuse.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from assistant.devices import list_devices
+from assistant.offline import go_offline
+from assistant.page import render_bar, render_evidence, render_plant
+from traffic.errors import UserError
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+    from assistant.analysis import Analysis
+    from assistant.conversation import Conversation
+    from assistant.startup import Desk
+
+__all__ = ["build_page", "launch_options", "serve"]
+
+ADDRESS = "127.0.0.1"
+UPLOAD = "200mb"
+QUESTION_CHARS = 500
+SUGGESTIONS = ("What is wrong?", "Since when?", "What should I check first?", "Seen before?")
+_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; frame-ancestors 'none'"
+)
+_HEADERS = {
+    b"content-security-policy": _POLICY.encode(),
+    b"referrer-policy": b"no-referrer",
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"DENY",
+}
+# A row of the plant panel was chosen: its device is all that the page says of it.
+_CHOOSE = """element.addEventListener('click', (event) => {
+  const row = event.target.closest('button[data-device]');
+  if (row) trigger('click', { device: row.dataset.device });
+});"""
+
+
+@dataclass
+class Thread:
+    """What one browser tab is talking about."""
+
+    name: str
+    analysis: "Analysis | None"
+    conversation: "Conversation"
+
+
+def serve(desk: "Desk", capture: Path | None, port: int) -> None:
+    """Show the page until interrupted.
+
+    Raises:
+        UserError: the capture cannot be read, or the port is taken.
+    """
+    analysis = desk.analyse(capture) if capture else None
+    page = build_page(desk, analysis, capture.name if capture else "")
+    try:
+        page.launch(server_port=port, **launch_options())
+    except OSError as mistake:
+        raise UserError(f"port {port} on {ADDRESS} cannot be used: {mistake}; choose another with --port") from mistake
+
+
+def launch_options() -> dict[str, Any]:
+    """How the page is served: to this machine, without share links, API pages or anything fetched from outside."""
+    import gradio as gr
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    fonts = ["system-ui", "-apple-system", "Segoe UI", "Liberation Sans", "sans-serif"]
+    mono = ["ui-monospace", "Liberation Mono", "monospace"]
+    # A page on another site could reach this one by a name that resolves to loopback: only our own names are served.
+    guards = [Middleware(TrustedHostMiddleware, allowed_hosts=[ADDRESS, "localhost"]), Middleware(_Sealed)]
+    return {
+        "server_name": ADDRESS,
+        "share": False,
+        "ssr_mode": False,
+        "pwa": False,
+        "enable_monitoring": False,
+        "footer_links": [],
+        "max_file_size": UPLOAD,
+        "app_kwargs": {"middleware": guards},
+        "theme": gr.themes.Base(primary_hue="slate", neutral_hue="slate", font=fonts, font_mono=mono),
+        "css_paths": Path(__file__).with_name("app.css"),
+    }
+
+
+class _Sealed:
+    """Tell the browser on every answer that nothing but this page may be loaded (CSP level 3, W3C)."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def sealed(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *_HEADERS.items()]
+            await send(message)
+
+        await self._app(scope, receive, sealed)
+
+
+def build_page(desk: "Desk", analysis: "Analysis | None", name: str) -> "gr.Blocks":
+    """Lay the page out and connect it.
+
+    Args:
+        desk: models, knowledge base and history, shared by all tabs.
+        analysis: the capture that a new tab starts with, if any; ``name`` is what the page calls it.
+    """
+    go_offline()
+    import gradio as gr
+
+    def begin() -> tuple[Thread, str, str]:
+        return _show(_start(desk, analysis, name))
+
+    def open_capture(upload: str) -> tuple[Thread, str, str, list[dict[str, str]], str]:
+        path = Path(upload)
+        try:
+            thread = _start(desk, desk.analyse(path), path.name)
+        except UserError as mistake:
+            raise gr.Error(str(mistake).replace(str(path), path.name), duration=None) from mistake
+        finally:
+            path.unlink(missing_ok=True)  # traffic stays on the machine no longer than it is needed
+        return *_show(thread), [], render_evidence(None)
+
+    def choose(thread: Thread, messages: list[Any], event: gr.EventData) -> Iterator[Any]:
+        yield from _answer(f"What is wrong with {event.device}?", thread, messages)
+
+    with gr.Blocks(title="faultwise", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)) as page:
+        state = gr.State(None)
+        bar = gr.HTML(render_bar(analysis, name))
+        with gr.Row(elem_id="desk", equal_height=False):
+            with gr.Column(scale=3, min_width=270, elem_id="plant"):
+                plant = gr.HTML(js_on_load=_CHOOSE)
+                upload = gr.UploadButton("Open another capture", size="sm", variant="secondary")
+            with gr.Column(scale=5, min_width=320, elem_id="talk"):
+                chat = gr.Chatbot(elem_id="chat", show_label=False, buttons=["copy"], placeholder=_welcome(analysis))
+                with gr.Row():
+                    box = gr.Textbox(
+                        placeholder="Ask why a device behaves as it does", show_label=False, container=False, scale=8,
+                        max_length=QUESTION_CHARS, autofocus=True, elem_id="question",
+                    )  # fmt: skip
+                    send = gr.Button("Ask", variant="primary", scale=1, min_width=72)
+                with gr.Row(elem_id="suggestions"):
+                    hints = [gr.Button(text, size="sm", variant="secondary", min_width=90) for text in SUGGESTIONS]
+            with gr.Column(scale=4, min_width=300, elem_id="evidence"):
+                evidence = gr.HTML(render_evidence(None))
+
+        # One question at a time: the models and the knowledge base are shared by all tabs.
+        once = {"concurrency_id": "desk", "concurrency_limit": 1, "api_visibility": "private"}
+        answer = {"outputs": [box, chat, evidence], "show_progress": "hidden", **once}
+        page.load(begin, outputs=[state, bar, plant], **once)
+        gr.on([box.submit, send.click], _answer, [box, state, chat], **answer)
+        for hint in hints:
+            hint.click(_answer, [hint, state, chat], **answer)
+        plant.click(choose, [state, chat], **answer)
+        upload.upload(open_capture, upload, [state, bar, plant, chat, evidence], show_progress="full", **once)
+    return page
+
+
+def _start(desk: "Desk", analysis: "Analysis | None", name: str) -> Thread:
+    from assistant.conversation import Conversation
+
+    return Thread(name, analysis, Conversation(analysis, desk.index, desk.history, writer=desk.models.writer))
+
+
+def _show(thread: Thread) -> tuple[Thread, str, str]:
+    found = thread.analysis
+    devices = list_devices(found) if found else []
+    plant = render_plant(devices, found.incidents if found else [], found.capture.notes if found else ())
+    return thread, render_bar(found, thread.name), plant
+
+
+def _welcome(analysis: "Analysis | None") -> str:
+    if analysis is None:
+        return "Open a capture, then ask why a device behaves as it does."
+    return "Ask why a device behaves as it does, or choose one from the list."
+
+
+def _answer(question: str, thread: Thread, messages: list[dict[str, Any]]) -> Iterator[tuple[str, list[Any], Any]]:
+    """Show the question at once, then the answer with what it rests on; text appears only after it was checked."""
+    import gradio as gr
+
+    if not question.strip():
+        yield "", messages, gr.skip()
+        return
+    messages = [*messages, {"role": "user", "content": question.strip()}]
+    yield "", [*messages, {"role": "assistant", "content": "Looking at the capture…"}], gr.skip()
+    try:
+        reply = thread.conversation.reply(question.strip()[:QUESTION_CHARS])
+    except UserError as mistake:
+        yield question, [*messages, {"role": "assistant", "content": f"That did not work: {mistake}"}], gr.skip()
+        return
+    shown = render_evidence(reply.diagnosis) if reply.diagnosis else gr.skip()
+    yield "", [*messages, {"role": "assistant", "content": reply.text}], shown

@@ -1,0 +1,64 @@
+"""How each device of a capture is doing, in a word: what the device list of the page shows."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from traffic.labels import TAXONOMY
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from assistant.analysis import Analysis
+    from assistant.incidents import Incident
+
+__all__ = ["DeviceState", "list_devices"]
+
+_ORDER = ("high", "medium", "low", "unsure", "normal")
+
+
+@dataclass(frozen=True)
+class DeviceState:
+    """One device: ``state`` is the severity of its worst incident, else ``unsure`` or ``normal``.
+
+    Attributes:
+        address: as in the capture; ``name`` as the inventory has it, or the address again.
+        words: what is wrong, in the taxonomy's words; what was seen, where nothing is.
+    """
+
+    address: str
+    name: str
+    role: str
+    state: str
+    words: str
+
+
+def list_devices(analysis: "Analysis") -> list[DeviceState]:
+    """Every device of a capture, the worst first.
+
+    A device is ``unsure`` where the model abstained on more windows than it called normal.
+    """
+    known = {device.address: device for device in analysis.plant.devices} if analysis.plant else {}
+    worst = _worst_incidents(analysis.incidents)
+    found = []
+    for address, verdicts in analysis.verdicts.groupby("device", sort=True):
+        device = known.get(str(address))
+        state, words = _state(worst.get(str(address)), verdicts)
+        name = device.name if device and device.name else str(address)
+        found.append(DeviceState(str(address), name, device.role if device else "", state, words))
+    return sorted(found, key=lambda one: (_ORDER.index(one.state), one.name))
+
+
+def _worst_incidents(incidents: "list[Incident]") -> "dict[str, Incident]":
+    worst: dict[str, Incident] = {}
+    for one in sorted(incidents, key=lambda one: _ORDER.index(one.severity), reverse=True):
+        worst[one.device] = one
+    return worst
+
+
+def _state(incident: "Incident | None", verdicts: "pd.DataFrame") -> tuple[str, str]:
+    if incident is not None:
+        return incident.severity, TAXONOMY[incident.label].meaning
+    abstained = int(verdicts["abstained"].sum())
+    if abstained > len(verdicts) - abstained:
+        return "unsure", f"the model cannot tell in {abstained:,} of {len(verdicts):,} windows"
+    return "normal", f"{len(verdicts):,} windows, nothing unusual"
