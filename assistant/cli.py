@@ -36,7 +36,9 @@ AskedCapture = Annotated[Path, typer.Option("--capture", help="The capture to lo
 OpenCapture = Annotated[Path | None, typer.Option("--capture", help="The capture to talk about.", metavar="PATH")]
 
 # The options of every command that reads a capture with the model.
-_ANALYSIS = ("plant", "local", "model", "adapter")
+_ANALYSIS = ("plant", "local", "adapter", "model")
+# Those of a command that answers too.
+_ANSWERING = ("home", *_ANALYSIS, "writer", "model_url")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -65,7 +67,7 @@ def _refuse(message: str) -> int:
 
 
 @app.command()
-@with_settings("home", *_ANALYSIS, "model_url")
+@with_settings(*_ANSWERING)
 def ask(
     question: Question,
     settings: "Settings",
@@ -155,7 +157,7 @@ def incidents(
 
 
 @app.command()
-@with_settings("home", *_ANALYSIS, "model_url")
+@with_settings(*_ANSWERING)
 def chat(settings: "Settings", capture: OpenCapture = None) -> None:
     """Talk about a capture: one question a line, an empty line or Ctrl-D ends."""
     from assistant.conversation import Conversation
@@ -185,7 +187,7 @@ def _asked() -> Iterator[str]:
 
 
 @app.command()
-@with_settings("home", *_ANALYSIS, "model_url")
+@with_settings(*_ANSWERING)
 def serve(
     settings: "Settings",
     capture: OpenCapture = None,
@@ -216,7 +218,7 @@ def simulate(
 
 
 @app.command()
-@with_settings("home", *_ANALYSIS, "model_url")
+@with_settings(*_ANSWERING)
 def doctor(settings: "Settings") -> None:
     """Check this machine: packages, model, knowledge base, folders; exit 1 where something is wrong."""
     from assistant.doctor import examine, render_findings

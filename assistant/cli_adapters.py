@@ -22,8 +22,10 @@ def list_all(settings: "Settings") -> None:
     from assistant.adapters import list_adapters
     from assistant.report import render_table
 
-    rows = [[card.name, card.base, card.created, f"{card.threshold:.2f}"] for card in list_adapters(settings.home)]
-    typer.echo(render_table(["name", "base", "created", "abstains below"], rows))
+    rows = [
+        [one.card.name, one.card.created, f"{one.card.threshold:.2f}", one.path] for one in list_adapters(settings.home)
+    ]
+    typer.echo(render_table(["name", "created", "abstains below", "folder"], rows))
 
 
 @app.command()

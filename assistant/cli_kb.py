@@ -23,8 +23,8 @@ def add(
     """Index documents; a changed one replaces its older version, an unchanged one costs nothing."""
     from assistant.startup import open_knowledge
 
-    with narrate("indexing"), open_knowledge(settings) as index:
-        done = index.add(paths)
+    with narrate("indexing") as progress, open_knowledge(settings, progress) as index:
+        done = index.add(paths, progress)
     say_notes(done.notes)
     typer.echo(f"{len(done.added)} added, {len(done.replaced)} replaced, {len(done.unchanged)} unchanged")
 
@@ -37,8 +37,8 @@ def list_documents(settings: "Settings") -> None:
     from assistant.startup import open_knowledge
 
     with open_knowledge(settings) as index:
-        rows = [[d.id, d.kind, d.title, d.path] for d in index.list()]
-    typer.echo(render_table(["document", "kind", "title", "path"], rows))
+        rows = [[d.title, d.kind, len(d.chunks), d.id, d.path] for d in index.list()]
+    typer.echo(render_table(["document", "kind", "passages", "id", "path"], rows))
 
 
 @app.command()
@@ -48,8 +48,8 @@ def remove(document: Annotated[str, typer.Argument(help="As `kb list` names it."
     from assistant.startup import open_knowledge
 
     with open_knowledge(settings) as index:
-        index.remove(document)
-    typer.echo(f"removed {document}")
+        gone = index.remove(document)
+    typer.echo(f"removed {gone.title} ({gone.path})")
 
 
 @app.command()
@@ -65,7 +65,7 @@ def search(
     from assistant.startup import open_knowledge
     from knowledge_base.retriever import search as find
 
-    with narrate("searching"), open_knowledge(settings) as index:
+    with narrate("searching") as progress, open_knowledge(settings, progress) as index:
         passages = find(index, question, k=count)
     if form == "json":
         print_json(passages_json(passages))
@@ -76,13 +76,13 @@ def search(
 @app.command()
 @with_settings("home")
 def check(settings: "Settings") -> None:
-    """Compare the index with its manifest; exit 1 where they disagree."""
+    """Compare every passage with its manifest and source; exit 1 where they disagree."""
     from assistant.startup import open_knowledge
 
     with open_knowledge(settings) as index:
-        problems = index.check()
-    typer.echo("\n".join(problems) or "the knowledge base is sound")
-    raise typer.Exit(1 if problems else 0)
+        health, count = index.check(), len(index.list())
+    typer.echo("\n".join(health.problems) or f"sound: {count} documents, each passage as it was added")
+    raise typer.Exit(0 if health.ok else 1)
 
 
 @app.command()
@@ -91,6 +91,6 @@ def rebuild(settings: "Settings") -> None:
     """Build the index anew from its documents and swap it in: removed text is gone from the disk."""
     from assistant.startup import open_knowledge
 
-    with narrate("rebuilding"), open_knowledge(settings) as index:
-        index.rebuild()
+    with narrate("rebuilding") as progress, open_knowledge(settings, progress) as index:
+        index.rebuild(progress)
     typer.echo("rebuilt")

@@ -28,10 +28,14 @@ _SHARED: dict[str, Any] = {
         list[str] | None,
         typer.Option(help="A network whose addresses are devices, beside the private ranges.", metavar="CIDR"),
     ],
-    "model": Annotated[
-        Path | None, typer.Option(help="Folder of the model that classifies.", show_default="the shipped pocket model")
+    "adapter": Annotated[
+        Path | None,
+        typer.Option(help="Folder of the adapter that classifies.", show_default="the shipped pocket model's"),
     ],
-    "adapter": Annotated[Path | None, typer.Option(help="Folder of the site's LoRA adapter.")],
+    "model": Annotated[
+        Path | None, typer.Option(help="Folder of the adapter's base model.", show_default="where its card says")
+    ],
+    "writer": Annotated[Path | None, typer.Option(help="Folder of an instruct model that words the answers.")],
     "model_url": Annotated[
         str | None,
         typer.Option(help="OpenAI-compatible server on this network that words the answers.", metavar="URL"),
@@ -77,18 +81,22 @@ def say_notes(notes: tuple[str, ...]) -> None:
 
 
 @contextmanager
-def narrate(doing: str) -> Iterator[None]:
-    """Show a spinner with ``doing`` and the time it takes on stderr, where a person looks; nothing in a pipe."""
+def narrate(doing: str) -> Iterator[Callable[[int, int], None]]:
+    """Show on stderr that work goes on and for how long, where a person looks; nothing in a pipe.
+
+    Yields:
+        A function to call with (done, in all), which turns the moving bar into a measured one.
+    """
     if not sys.stderr.isatty():
-        yield
+        yield lambda _done, _all: None
         return
     from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        progress.add_task(doing)
-        yield
+        task = progress.add_task(doing, total=None)
+        yield lambda done, of: progress.update(task, completed=done, total=of)
 
 
 def write_parquet(table: Any, path: Path) -> None:

@@ -41,7 +41,7 @@ def examine(settings: Settings) -> list[Finding]:
         _model(settings),
         _knowledge(settings),
         _plant(settings),
-        _writer(settings.remote_url),
+        _writer(settings),
     ]
 
 
@@ -134,7 +134,7 @@ def _model(settings: Settings) -> Finding:
         models = load_models(settings)
     except UserError as mistake:
         return Finding("model", "problem", str(mistake))
-    return Finding("model", "ok", f"{settings.model}, adapter {models.card.name} of {models.card.created}")
+    return Finding("model", "ok", f"{settings.adapter}, {models.card.name} of {models.card.created}")
 
 
 def _knowledge(settings: Settings) -> Finding:
@@ -142,7 +142,7 @@ def _knowledge(settings: Settings) -> Finding:
 
     try:
         with open_knowledge(settings) as index:
-            count, problems = len(index.list()), index.check()
+            count, problems = len(index.list()), index.check().problems
     except UserError as mistake:
         return Finding("knowledge base", "problem", str(mistake))
     if problems:
@@ -162,10 +162,12 @@ def _plant(settings: Settings) -> Finding:
     return Finding("plant", "ok", f"{settings.plant}, {len(plant.devices)} devices")
 
 
-def _writer(url: str | None) -> Finding:
-    """Whether the server that words the answers answers itself."""
+def _writer(settings: Settings) -> Finding:
+    """Whether the server that words the answers answers itself; a folder was loaded with the model already."""
+    url = settings.remote_url
     if url is None:
-        return Finding("writer", "note", "no chat model: answers are composed from facts and quoted passages")
+        words = str(settings.writer or "no chat model: answers are composed from facts and quoted passages")
+        return Finding("writer", "ok" if settings.writer else "note", words)
     import httpx
 
     try:

@@ -13,9 +13,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from traffic.errors import UserError
 
-__all__ = ["POCKET", "Settings", "read_settings"]
+__all__ = ["Settings", "read_settings"]
 
-POCKET = Path(__file__).parent / "pocket"
+POCKET = Path(__file__).parent / "pocket" / "adapter"
 
 
 def _default_home() -> Path:
@@ -34,8 +34,9 @@ class Settings(BaseSettings):
 
     Attributes:
         home: folder of the knowledge base, the history and the site's adapters.
-        model: folder of the model that classifies; the shipped pocket model unless told otherwise.
-        adapter: folder of the site's LoRA adapter; the one beside the model unless told otherwise.
+        adapter: folder of the adapter that classifies, with its card; the shipped pocket model's by default.
+        model: folder of the adapter's base model, where it is not where the card says.
+        writer: folder of an instruct model that words the answers; none by default.
         remote_url: an OpenAI-compatible server on the plant's network that writes the answers; none by default.
         remote_model: the name that server knows its model by.
         plant: inventory of devices, ``plant.yaml``.
@@ -45,8 +46,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="FAULTWISE_", extra="forbid", frozen=True)
 
     home: Path = Field(default_factory=_default_home)
-    model: Path = POCKET
-    adapter: Path | None = None
+    adapter: Path = POCKET
+    model: Path | None = None
+    writer: Path | None = None
     remote_url: str | None = None
     remote_model: str = "default"
     plant: Path | None = None

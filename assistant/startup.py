@@ -3,13 +3,13 @@
 Everything here fails at once and says the path, so that nobody learns at the first question that a file is missing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assistant.settings import POCKET, Settings
+from assistant.settings import Settings
 from traffic.errors import UserError
 
 if TYPE_CHECKING:
@@ -74,31 +74,26 @@ def load_models(settings: Settings) -> Models:
     """Load the classifying model with its adapter, and whatever words the answers.
 
     Raises:
-        UserError: a folder is missing or incomplete; its path is said.
+        UserError: a folder is missing or incomplete, or its parts do not fit together; the path is said.
     """
-    from assistant.adapters import read_card
+    from assistant.adapters import load_adapter
+
+    llm, card = load_adapter(settings.adapter, settings.model)
+    return Models(llm, card, _load_writer(settings, llm))
+
+
+def _load_writer(settings: Settings, classifier: "LocalLLM") -> "LocalLLM | RemoteLLM | None":
     from assistant.llm import LocalLLM, RemoteLLM
 
-    adapter = settings.adapter or _adapter_of(settings.model)
-    llm = LocalLLM(_base_of(settings.model), adapter)
-    own = llm if llm.chat_capable else None
-    writer = RemoteLLM(settings.remote_url, settings.remote_model) if settings.remote_url else own
-    return Models(llm, read_card(adapter), writer)
-
-
-def _base_of(model: Path) -> Path:
-    return model / "base" if (model / "base").is_dir() else model
-
-
-def _adapter_of(model: Path) -> Path:
-    """The adapter beside a base, as the pocket model ships it."""
-    beside = model / "adapter"
-    if beside.is_dir():
-        return beside
-    raise UserError(
-        f"{model} holds no adapter; expected a folder adapter/ with a card beside the model, as in {POCKET}; "
-        "name one with --adapter"
-    )
+    if settings.remote_url:
+        return RemoteLLM(settings.remote_url, settings.remote_model)
+    writer = LocalLLM(settings.writer) if settings.writer else classifier
+    if settings.writer and not writer.chat_capable:
+        raise UserError(
+            f"{settings.writer} has no chat template; expected an instruct model that can word answers; "
+            "name another with --writer, or none"
+        )
+    return writer if writer.chat_capable else None
 
 
 def analyse(path: Path, settings: Settings, models: Models) -> "Analysis":
@@ -108,7 +103,7 @@ def analyse(path: Path, settings: Settings, models: Models) -> "Analysis":
     return analyse_capture(path, models.llm, models.card, plant=read_plant(settings), local=settings.local)
 
 
-def open_knowledge(settings: Settings) -> "Index":
+def open_knowledge(settings: Settings, progress: Callable[[int, int], None] | None = None) -> "Index":
     """The knowledge base of this home, with the shipped manuals and incidents where it is new.
 
     Raises:
@@ -117,7 +112,7 @@ def open_knowledge(settings: Settings) -> "Index":
     from knowledge_base.index import ensure_samples, open_index
 
     index = open_index(settings.home)
-    ensure_samples(index)
+    ensure_samples(index, progress)
     return index
 
 
