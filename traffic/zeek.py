@@ -99,7 +99,7 @@ def _make_flows(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     missing = [column for column in FLOW_COLUMNS if column not in rows]
     if missing:
         notes.append(f"conn.log has no column {', '.join(missing)}: taken as unknown.")
-    columns = [*FLOW_COLUMNS, *(column for column in _EXTRA if column in rows and rows[column].notna().any())]
+    columns = [*FLOW_COLUMNS, *(column for column in _EXTRA if column in rows)]
     flows = rows.reindex(columns=columns)
     flows = flows.astype({c: "float64" if _KINDS[c] == "number" else "str" for c in missing})
     _repair_counts(flows, notes)
