@@ -60,7 +60,7 @@ def cite(passages: Iterable["Passage"], question: str) -> tuple[Citation, ...]:
 
 
 def make_excerpt(text: str, question: str, most: int = EXCERPT_CHARS) -> str:
-    """Unchanged words of a passage, at most ``most`` characters, from its sentence that shares most words with a question.
+    """Take unchanged words from a passage, ``most`` characters or less, around the sentence nearest to a question.
 
     White space is folded and double quotation marks become single ones, so that an excerpt can be quoted on one line.
     """

@@ -119,9 +119,10 @@ _FORMS = """
     sick:wrong stopped:stop stuff:thing unplugged:unplug was:is wen:when were:are
 """
 _CONTRACTIONS = (
-    (r"\b(what|who|when|how|it|that|where)'?s\b", r"\1 is"), (r"\bcan'?t\b", "can not"), (r"\bi'?m\b", "i am"),
+    (r"\b(what|who|when|how|it|that)'?s\b", r"\1 is"), (r"\bcan'?t\b", "can not"), (r"\bi'?m\b", "i am"),
     (r"\b(is|are|does|do|did|has|have|was|were|could|would|should)n'?t\b", r"\1 not"), (r"\bwon'?t\b", "will not"),
-    (r"\bwe'?ve\b", "we have"), (r"\byou'?re\b", "you are"), (r"\bhw\b", "how"), (r"\bwat\b", "what"), (r"\bu\b", "you"),
+    (r"\bwe'?ve\b", "we have"), (r"\byou'?re\b", "you are"), (r"\bhw\b", "how"), (r"\bwat\b", "what"),
+    (r"\bu\b", "you"),
 )  # fmt: skip
 _ASKING = re.compile(
     r"(?:is|are|was|were|could|can|may|might|do|does|did|has|have|had|will|would|should|shall|must|am"
