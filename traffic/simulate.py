@@ -1,0 +1,232 @@
+"""Labelled traffic without a network: a plant is drawn, lives for some hours, and things happen to it.
+
+    plant ─▶ normal flows ─▶ faults change them ─▶ attacks are added ─▶ clipped to the capture ─▶ activity, evidence
+
+It exists to train models that must hold on captures nobody has seen, so sizes, rates, addresses, ports, rhythms and
+policies are drawn per plant and per device from wide ranges, all by one generator.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from traffic.capture import COUNTS, FLOW_COLUMNS, Capture, spread
+from traffic.errors import UserError
+from traffic.labels import ATTACKS, FAULTS, LABELS, NORMAL
+from traffic.plant import Plant, dump_plant
+from traffic.simulated_attacks import ATTACKS as LOUD
+from traffic.simulated_clouds import BEYOND, MAINTENANCE
+from traffic.simulated_devices import MACHINES
+from traffic.simulated_evidence import PROTOCOL_KINDS, make_evidence
+from traffic.simulated_faults import FAULTS as BREAKING
+from traffic.simulated_flows import Ledger
+from traffic.simulated_intrusions import INTRUSIONS
+from traffic.simulated_outages import Scene, clipped, interrupt, merged
+from traffic.simulated_plant import FLAVOURS, Stage, between, invent_plant, public_address
+from traffic.simulated_services import SERVICES
+
+__all__ = ["Simulation", "simulate", "write_simulation"]
+
+TRUTH_COLUMNS = ["device", "start_s", "end_s", "label", "direction", "cause"]
+_ATTACKS = {**LOUD, **INTRUSIONS}
+_NEEDED = {"unauthorized_command": ("plc",), "mqtt_abuse": ("broker", "sensor"), "device_silent": ("server",)}
+# What shows in packets only, or in Zeek's protocol logs at least.
+_NEEDS_PACKETS = {"spoofing", "packet_loss", "congestion"}
+_NEEDS_LOGS = {"unauthorized_command", "mqtt_abuse", "name_resolution"}
+# Every four seeds in a row hold every label.
+_ROTA = (
+    *("c2", "packet_loss", "recon", "service_down", "dos", "device_silent", "exfiltration", "name_resolution"),
+    *(
+        "ddos",
+        "congestion",
+        "brute_force",
+        "misconfiguration",
+        "unauthorized_command",
+        "flapping",
+        "mqtt_abuse",
+        "spoofing",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A capture that never was, and what is true of it.
+
+    Attributes:
+        capture: flows (with ``label``), activity, evidence.
+        truth: ``device start_s end_s label direction cause``; of faults the label, of attacks the documentation.
+        plant: the devices.
+    """
+
+    capture: Capture
+    truth: pd.DataFrame
+    plant: Plant
+
+
+def simulate(
+    seed: int, devices: int = 20, hours: float = 1.0, scenarios: Sequence[str] | None = None, quiet: bool = False
+) -> Simulation:
+    """Draw a plant and let it live; the same arguments give the same tables.
+
+    Args:
+        seed: seeds the one generator.
+        devices: how many devices the plant has, at least 1; the first is its router if there are two.
+        hours: length of the capture, above 0.
+        scenarios: labels that happen, each once; by default at least four of them in turn, so that any four
+            consecutive seeds hold every label.
+        quiet: nothing happens; only normal traffic.
+
+    Returns:
+        Flows, evidence and truth, with local addresses in private ranges.
+
+    Raises:
+        UserError: a scenario is no label of an attack or fault, or ``devices`` or ``hours`` is too small.
+    """
+    _check(devices, hours, scenarios)
+    rng = np.random.default_rng(seed)
+    chosen = [] if quiet else list(scenarios) if scenarios is not None else _draw(rng, seed)
+    view = _draw_view(rng, chosen)
+    stage = _set_stage(rng, devices, hours, chosen)
+    _live(stage)
+    scene = Scene(stage, stage.ledger.flow_table(), stage.ledger.evidence_table(), packets=view == "packets")
+    _come_and_go(scene)
+    for name in [name for name in chosen if name in FAULTS]:
+        BREAKING[name](scene, *_time(stage, name))
+    _attack(scene, [name for name in chosen if name in ATTACKS])
+    return _captured(scene, view)
+
+
+def _check(devices: int, hours: float, scenarios: Sequence[str] | None) -> None:
+    if devices < 1 or hours <= 0:
+        raise UserError(
+            f"devices is {devices} and hours is {hours}; expected at least 1 device and hours above 0; give more"
+        )
+    unknown = [name for name in scenarios or () if name not in LABELS or name == NORMAL]
+    if unknown:
+        known = ", ".join(name for name in LABELS if name != NORMAL)
+        raise UserError(f"no scenario is called {', '.join(unknown)}; expected any of {known}; change --scenarios")
+
+
+def _draw(rng: np.random.Generator, seed: int) -> list[str]:
+    first = seed % 4 * 4
+    turn = list(_ROTA[first : first + 4])
+    return turn + list(rng.choice(_ROTA, size=int(rng.integers(0, 5))))
+
+
+def _draw_view(rng: np.random.Generator, chosen: list[str]) -> str:
+    """What the capture is made of: packets, Zeek's logs, or conn.log alone."""
+    view = str(rng.choice(["packets", "logs", "conn"], p=[0.5, 0.15, 0.35]))
+    if _NEEDS_PACKETS & set(chosen):
+        return "packets"
+    return "logs" if view == "conn" and _NEEDS_LOGS & set(chosen) else view
+
+
+def _set_stage(rng: np.random.Generator, devices: int, hours: float, chosen: list[str]) -> Stage:
+    needed = tuple(dict.fromkeys(role for name in chosen for role in _NEEDED.get(name, ())))
+    flavour = str(rng.choice(FLAVOURS, p=[0.45, 0.3, 0.25]))
+    plant = invent_plant(rng, devices, flavour, needed)
+    network = plant.devices[0].address.rsplit(".", 1)[0] + "."
+    start_s = float(np.round(rng.uniform(1.4e9, 1.8e9), 3))
+    hour = start_s % 86400 / 3600
+    busy = float(rng.uniform(0.3, 0.6) + rng.uniform(0.5, 1.0) * max(np.sin((hour - 6) / 12 * np.pi), 0))
+    resolver = network + "1" if rng.random() < 0.6 else str(public_address(rng, 1)[0])
+    clock = [network + "1"] if rng.random() < 0.3 else []
+    clock += list(public_address(rng, int(rng.integers(1, 5))))
+    return Stage(Ledger(rng), start_s, start_s + hours * 3600, plant, network, resolver, tuple(clock), busy)
+
+
+def _live(stage: Stage) -> None:
+    """Everything normal: each device does what its role does, each thing with its likelihood."""
+    for device in stage.plant.devices:
+        services = SERVICES.get(device.role, SERVICES["default"])
+        for behaviour, likely in (*MACHINES.get(device.role, ()), *services, *BEYOND.get(device.role, ())):
+            if stage.rng.random() < likely:
+                behaviour(stage, device)
+    for device in stage.having("workstation", "laptop"):
+        for behaviour, likely in MAINTENANCE:
+            if stage.rng.random() < likely:
+                behaviour(stage, device)
+
+
+def _come_and_go(scene: Scene) -> None:
+    """Some devices join late or leave early, as laptops do and new devices must."""
+    rng, stage = scene.stage.rng, scene.stage
+    for device in stage.plant.devices[1:]:
+        if rng.random() < (0.5 if device.role == "laptop" else 0.06):
+            join = rng.uniform(stage.start_s, stage.end_s)
+            interrupt(scene, scene.involving(device.address), stage.start_s - 86400, join, "gone")
+        if device.role == "laptop" and rng.random() < 0.3:
+            leave = rng.uniform(stage.start_s, stage.end_s)
+            interrupt(scene, scene.involving(device.address), leave, stage.end_s + 86400, "gone")
+
+
+def _time(stage: Stage, name: str) -> tuple[float, float]:
+    """When something happens: for minutes at any time; malware often was there first and stays."""
+    rng = stage.rng
+    longest = stage.length_s * (1.0 if name == "c2" else 0.5)
+    length = min(between(rng, 60, max(longest, 61)), stage.length_s)
+    if name == "c2":
+        length = max(length, stage.length_s * rng.uniform(0.1, 1))
+        if rng.random() < 0.3:
+            return stage.start_s, stage.start_s + length
+    start_s = stage.start_s + rng.uniform(0, stage.length_s - length)
+    return start_s, start_s + length
+
+
+def _attack(scene: Scene, names: list[str]) -> None:
+    """Add the attacks' own flows, and their intervals as the flows show them."""
+    for name in names:
+        ledger = Ledger(scene.stage.rng)
+        scene.stage.ledger = ledger
+        cause = _ATTACKS[name](scene.stage, *_time(scene.stage, name))
+        flows, notes = ledger.flow_table(), ledger.evidence_table()
+        scene.flows = pd.concat([scene.flows, flows], ignore_index=True)
+        scene.notes = pd.concat([scene.notes, notes], ignore_index=True) if len(notes) else scene.notes
+        marked = clipped(flows[flows["label"] != NORMAL], scene.stage.start_s, scene.stage.end_s)
+        for column, direction in (("id.orig_h", "source"), ("id.resp_h", "target")):
+            for device, rows in marked[marked[column].str.startswith(scene.stage.network)].groupby(column):
+                for start_s, end_s in _spans(rows):
+                    scene.tell(str(device), start_s, end_s, name, direction, cause)
+
+
+def _spans(rows: pd.DataFrame) -> list[tuple[float, float]]:
+    """Stretches in which one of the flows was active, a minute of rest bridged."""
+    ts, duration = rows["ts"].to_numpy(float), rows["duration"].fillna(0).to_numpy(float)
+    steps = [np.arange(0, max(d, 1e-9), 30.0) for d in duration]
+    return merged(np.concatenate([t + s for t, s in zip(ts, steps, strict=True)] + [ts + duration]), join_s=60.0)
+
+
+def _captured(scene: Scene, view: str) -> Simulation:
+    stage = scene.stage
+    flows = clipped(scene.flows, stage.start_s, stage.end_s)
+    types = dict.fromkeys(COUNTS, float)
+    types |= {"id.orig_p": np.int64, "id.resp_p": np.int64, "orig_pkts": float, "resp_pkts": float}
+    flows = flows.astype({name: kind for name, kind in types.items() if name in flows})
+    flows["uid"] = "C" + pd.Series(np.arange(len(flows)).astype(str), dtype="str")
+    activity = spread(flows.assign(history=flows["history"].astype("str")))
+    evidence = make_evidence(scene, flows, activity)
+    if view != "packets":
+        evidence = evidence[evidence["kind"].isin(PROTOCOL_KINDS if view == "logs" else ())].reset_index(drop=True)
+    flows = flows[[*FLOW_COLUMNS, "label"]].copy()
+    for name in ("uid", "id.orig_h", "id.resp_h", "proto", "service", "conn_state", "history", "label"):
+        flows[name] = flows[name].astype("str").mask(flows[name] == "")
+    truth = pd.DataFrame(scene.truth, columns=TRUTH_COLUMNS).sort_values(
+        ["start_s", "device"], kind="stable", ignore_index=True
+    )
+    return Simulation(Capture(flows, activity, evidence), truth, stage.plant)
+
+
+def write_simulation(simulation: Simulation, folder: Path) -> None:
+    """Write conn.log, evidence.csv, truth.csv and plant.yaml into a folder, which is made."""
+    from traffic.zeek import write_conn_log
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "conn.log").open("w", encoding="utf-8") as stream:
+        write_conn_log(simulation.capture.flows, stream)
+    simulation.capture.evidence.to_csv(folder / "evidence.csv", index=False)
+    simulation.truth.to_csv(folder / "truth.csv", index=False)
+    (folder / "plant.yaml").write_text(dump_plant(simulation.plant), encoding="utf-8")

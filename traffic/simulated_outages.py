@@ -1,0 +1,222 @@
+"""What an outage does to flows: sessions end early, clients try again in vain, and long sessions come back afterwards.
+
+before    |==================session==================|
+outage            |xxxxxxxxxxxxxxxxxxx|
+after     |=======|  S0    S0      S0   |=============|
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from traffic.capture import SAMPLE_S
+from traffic.simulated_flows import Ledger, attempt, refuse
+from traffic.simulated_plant import Stage, pauses
+
+__all__ = ["Scene", "clipped", "interrupt", "merged"]
+
+LONG_S = 60.0  # a session this long is opened again after the outage; a shorter one is simply missed
+_COUNTS = ["orig_bytes", "resp_bytes", "orig_pkts", "resp_pkts", "orig_ip_bytes", "resp_ip_bytes"]
+_TRUTH = ["device", "start_s", "end_s", "label", "direction", "cause"]
+
+
+@dataclass
+class Scene:
+    """The normal traffic while faults change it.
+
+    Attributes:
+        stage: time, plant and chance.
+        flows: rows of the ledger's form, unsorted.
+        notes: loose evidence with times.
+        packets: whether the capture sees packets, so that ARP and lost segments show.
+        truth: rows of ``device start_s end_s label direction cause``.
+        losses: per lossy stretch: address, start, end, share of packets lost, share of zero windows.
+    """
+
+    stage: Stage
+    flows: pd.DataFrame
+    notes: pd.DataFrame
+    packets: bool
+    truth: list[tuple] = field(default_factory=list)
+    losses: list[tuple[str, float, float, float, float]] = field(default_factory=list)
+
+    def involving(self, address: str) -> np.ndarray:
+        """Which flows a device takes part in."""
+        return (self.flows["id.orig_h"] == address).to_numpy() | (self.flows["id.resp_h"] == address).to_numpy()
+
+    def tell(self, device: str, start_s: float, end_s: float, label: str, direction: str, cause: str) -> None:
+        """Add one interval of truth, within the capture."""
+        start_s, end_s = max(start_s, self.stage.start_s), min(end_s, self.stage.end_s)
+        if end_s > start_s:
+            self.truth.append((device, start_s, end_s, label, direction, cause))
+
+    def tell_touched(
+        self, devices: pd.Series, ts: pd.Series, label: str, direction: str, cause: str, least: int = 1
+    ) -> None:
+        """Add the stretches in which each device felt something, from the times at which it did."""
+        touched = pd.DataFrame({"device": devices.to_numpy(), "ts": ts.to_numpy(float)})
+        for device, group in touched.groupby("device", sort=True):
+            for start_s, end_s in merged(group["ts"].to_numpy(), least=least):
+                self.tell(str(device), start_s, end_s, label, direction, cause)
+
+
+def merged(ts: np.ndarray, join_s: float = 45.0, least: int = 1) -> list[tuple[float, float]]:
+    """Stretches of whole slots that hold the given times; gaps up to ``join_s`` are bridged, short stretches left out.
+
+    >>> merged(np.array([3.0, 12.0, 200.0]))
+    [(0.0, 20.0), (200.0, 210.0)]
+    """
+    slots = np.unique(np.floor(np.asarray(ts, float) / SAMPLE_S))
+    if not len(slots):
+        return []
+    breaks = np.flatnonzero(np.diff(slots) * SAMPLE_S > join_s) + 1
+    groups = np.split(slots, breaks)
+    return [(float(g[0] * SAMPLE_S), float((g[-1] + 1) * SAMPLE_S)) for g in groups if len(g) >= least]
+
+
+def _part(rows: pd.DataFrame, start_s: np.ndarray, end_s: np.ndarray) -> pd.DataFrame:
+    """The share of each flow that passes between two times: counts in proportion, at least one packet a side."""
+    duration = rows["duration"].fillna(0).to_numpy(float)
+    share = np.clip((end_s - start_s) / np.maximum(duration, 1e-6), 0, 1)
+    part = rows.copy()
+    part["ts"], part["duration"] = start_s, np.maximum(end_s - start_s, 1e-3)
+    for column in _COUNTS:
+        part[column] = np.ceil(rows[column].to_numpy(float) * share)
+    return part
+
+
+def interrupt(
+    scene: Scene, hit: np.ndarray, start_s: float, end_s: float, how: str, port: int | None = None
+) -> pd.DataFrame:
+    """Take the flows marked by ``hit`` away from an interval, and let their clients notice.
+
+    Args:
+        scene: its flows and notes are replaced.
+        hit: shape (n_flows,), which flows the outage concerns.
+        start_s: first second of the outage; ``end_s`` its end.
+        how: ``gone`` (nobody tries), ``silent`` (SYNs unanswered), ``absent`` (not even ARP is answered),
+            ``refused`` (reset).
+        port: the port that the attempts go to, if not that of the flows.
+
+    Returns:
+        The failed attempts: ``ts src dst``, one row each.
+    """
+    flows, rng = scene.flows, scene.stage.rng
+    ts = flows["ts"].to_numpy(float)
+    duration = flows["duration"].fillna(0).to_numpy(float)
+    end = ts + duration
+    over = hit & (ts < end_s) & (end >= start_s)
+    rows, at, until = flows[over], ts[over], end[over]
+    cut, lasting = at < start_s, (until > end_s) & (duration[over] > LONG_S)
+    kept = [flows[~over]]
+    if cut.any():
+        kept.append(_ended(_part(rows[cut], at[cut], np.full(cut.sum(), start_s)), how))
+    if lasting.any():
+        again = end_s + rng.uniform(0.5, 40, int(lasting.sum()))
+        later = again < until[lasting]
+        tail = _part(rows[lasting][later], again[later], until[lasting][later])
+        kept.append(tail.assign(**{"id.orig_p": rng.integers(32768, 60999, len(tail))}))
+    scene.notes = _without(scene.notes, rows, start_s, end_s)
+    tried = Ledger(rng)
+    failed = pd.DataFrame({"ts": [], "src": [], "dst": []})
+    if how != "gone":
+        failed = _retries(scene, tried, rows, start_s, end_s, how, port)
+    scene.flows = pd.concat([part for part in (*kept, tried.flow_table()) if len(part)], ignore_index=True)
+    return failed
+
+
+def _ended(head: pd.DataFrame, how: str) -> pd.DataFrame:
+    """How a session looks that the outage ended: reset by a live host, or left open with retransmissions."""
+    tcp = (head["proto"] == "tcp").to_numpy()
+    state, story = ("RSTR", "ShADadr") if how == "refused" else ("S1", "ShADadT")
+    opened = tcp & head["history"].str.startswith("S").to_numpy(bool)
+    return head.assign(
+        conn_state=np.where(opened, state, head["conn_state"]), history=np.where(opened, story, head["history"])
+    )
+
+
+def _without(notes: pd.DataFrame, rows: pd.DataFrame, start_s: float, end_s: float) -> pd.DataFrame:
+    pairs = set(zip(rows["id.orig_h"], rows["id.resp_h"], strict=True))
+    inside = (notes["ts"] >= start_s) & (notes["ts"] < end_s)
+    concerned = [pair in pairs for pair in zip(notes["src"], notes["dst"], strict=True)]
+    return notes[~(inside.to_numpy(bool) & np.array(concerned, bool))]
+
+
+def _retries(
+    scene: Scene, tried: Ledger, rows: pd.DataFrame, start_s: float, end_s: float, how: str, port: int | None
+) -> pd.DataFrame:
+    """Attempts of the clients during the outage: at each missed start, or by a policy for a session that was cut."""
+    rng = scene.stage.rng
+    ts, duration = rows["ts"].to_numpy(float), rows["duration"].fillna(0).to_numpy(float)
+    short = (ts >= start_s) & (duration <= LONG_S)
+    index, times = [np.flatnonzero(short)], [ts[short]]
+    for i in np.flatnonzero(~short & (rows["proto"] == "tcp").to_numpy()):
+        first, last = max(ts[i], start_s) + rng.uniform(0.5, 20), min(ts[i] + duration[i], end_s)
+        again = pauses(rng, first, last)
+        index.append(np.full(len(again), i))
+        times.append(again)
+    chosen = rows.iloc[np.concatenate(index)].assign(ts=np.concatenate(times))
+    chosen = chosen[chosen["id.orig_h"] != chosen["id.resp_h"]]
+    seen = _asked_by_arp(scene, chosen, start_s) if how == "absent" else np.ones(len(chosen), bool)
+    tcp = (chosen["proto"] == "tcp").to_numpy()
+    knock = chosen[seen & tcp]
+    where = knock["id.resp_p"].to_numpy() if port is None else port
+    given = {"orig": knock["id.orig_h"].to_numpy(), "resp": knock["id.resp_h"].to_numpy(), "port": where}
+    if how == "refused":
+        refuse(tried, knock["ts"].to_numpy(), **given)
+    else:
+        attempt(tried, knock["ts"].to_numpy(), **given, tries=knock["tries"].to_numpy())
+    _unanswered(tried, chosen[seen & ~tcp])
+    return pd.DataFrame({"ts": chosen["ts"], "src": chosen["id.orig_h"], "dst": chosen["id.resp_h"]})
+
+
+def _asked_by_arp(scene: Scene, chosen: pd.DataFrame, start_s: float) -> np.ndarray:
+    """Note the ARP questions; once a client has forgotten the address, nothing else of it is on the wire."""
+    rng = scene.stage.rng
+    forgotten = chosen["ts"].to_numpy(float) > start_s + rng.uniform(0, 90)
+    asked = chosen[forgotten]
+    note = Ledger(rng)
+    for kind in ("arp_request", "arp_unanswered"):
+        many = rng.integers(1, 4, len(asked))
+        note.note(
+            asked["ts"].to_numpy(), asked["id.orig_h"].to_numpy(), asked["id.resp_h"].to_numpy(), kind, count=many
+        )
+    scene.notes = pd.concat([scene.notes, note.evidence_table()], ignore_index=True)
+    return ~forgotten if rng.random() < 0.8 else np.ones(len(chosen), bool)
+
+
+def _unanswered(tried: Ledger, rows: pd.DataFrame) -> None:
+    """Datagrams and pings whose answer never came."""
+    if not len(rows):
+        return
+    several = rows["orig_pkts"].to_numpy(float) > 1
+    silent = rows[rows["orig_pkts"].to_numpy(float) > 0].assign(resp_pkts=0.0, resp_ip_bytes=0.0)
+    several = silent["orig_pkts"].to_numpy(float) > 1
+    for column in ("duration", "orig_bytes", "resp_bytes"):
+        silent[column] = np.where(several, silent[column], np.nan)
+    silent["resp_bytes"] = np.where(several, 0.0, np.nan)
+    udp = (silent["proto"] == "udp").to_numpy()
+    silent["conn_state"] = np.where(udp, "S0", silent["conn_state"])
+    silent["history"] = np.where(udp, "D", silent["history"])
+    tried.flows.append({name: silent[name].to_numpy() for name in silent.columns})
+
+
+def clipped(flows: pd.DataFrame, start_s: float, end_s: float) -> pd.DataFrame:
+    """What a capture of [start, end) sees: sessions lose the part, and the SYN, from before it."""
+    ts = flows["ts"].to_numpy(float)
+    end = ts + flows["duration"].fillna(0).to_numpy(float)
+    early, late = (ts < start_s) & (end > start_s), (ts >= start_s) & (ts < end_s) & (end >= end_s)
+    inside = (ts >= start_s) & (end < end_s)
+    last = np.full(len(flows), end_s - 1e-3)
+    head = _part(flows[early], np.full(early.sum(), start_s + 1e-3), np.minimum(end, last)[early])
+    head["ts"] = head["ts"] + np.arange(len(head)) % 997 * 1e-2 % 5
+    head["duration"] = np.maximum(np.minimum(end, last)[early] - head["ts"], 1e-3)
+    tcp = (head["proto"] == "tcp").to_numpy()
+    head["conn_state"] = np.where(tcp, "OTH", head["conn_state"])
+    head["history"] = np.where(tcp, "DdAa", head["history"])
+    tail = _part(flows[late], ts[late], last[late])
+    opened = (tail["proto"] == "tcp").to_numpy() & tail["history"].str.startswith("Sh").to_numpy(bool)
+    tail["conn_state"] = np.where(opened, "S1", tail["conn_state"])
+    tail["history"] = np.where(opened, "ShADad", tail["history"])
+    return pd.concat([flows[inside], head, tail], ignore_index=True).sort_values("ts", kind="stable", ignore_index=True)

@@ -1,0 +1,247 @@
+"""What almost every device does beside its job: names, time, addresses, announcements, logs and being watched."""
+
+import numpy as np
+
+from traffic.plant import Device
+from traffic.simulated_flows import exchange, ping
+from traffic.simulated_plant import Stage, beats, between, lognormal, visits
+
+__all__ = ["SERVICES", "lookup"]
+
+OTHER_RCODE = 3  # NXDOMAIN
+ANSWERED = -2
+
+
+def lookup(stage: Stage, device: Device, ts: np.ndarray, remember_s: float | None = None) -> None:
+    """DNS questions just before the given times, unless the answer is still remembered."""
+    if not len(ts):
+        return
+    rng = stage.rng
+    ttl = between(rng, 1, 3600) if remember_s is None else remember_s
+    ask = ts[np.concatenate([[True], np.diff(np.floor(ts / ttl)) > 0])]
+    twice = rng.random() < 0.4  # A and AAAA
+    ask = np.repeat(ask, 2 if twice else 1) - rng.uniform(0.01, 0.3)
+    ask = ask + np.arange(len(ask)) % 2 * 0.002
+    failing = between(rng, 1e-4, 0.02)
+    _questions(stage, device, ask, failing)
+
+
+def _questions(stage: Stage, device: Device, ts: np.ndarray, failing: float, lost: float | None = None) -> None:
+    rng, n = stage.rng, len(ts)
+    lost = between(rng, 1e-4, 0.01) if lost is None else lost
+    code = np.where(rng.random(n) < failing, OTHER_RCODE, ANSWERED)
+    gone = rng.random(n) < lost
+    exchange(
+        stage.ledger,
+        ts,
+        device.address,
+        stage.resolver,
+        53,
+        out_pkts=np.where(gone, 2, 1),
+        in_pkts=np.where(gone, 0, 1),
+        ask_bytes=rng.integers(26, 60, n),
+        answer_bytes=np.where(code == ANSWERED, rng.integers(42, 420, n), rng.integers(40, 130, n)),
+        duration=np.where(gone, 5.0, lognormal(rng, between(rng, 1e-3, 0.1), 1.2, n)),
+        service="dns",
+        app="dns",
+        code=code,
+        asks=1.0,
+    )
+
+
+def needless_names(stage: Stage, device: Device) -> None:
+    """Asks again and again for a name that does not exist, or at a resolver that often is silent, and lives well."""
+    ts = beats(stage.rng, stage.start_s, stage.end_s, between(stage.rng, 10, 1200), 0.2)
+    silent = stage.rng.random() < 0.3
+    _questions(
+        stage, device, ts, 0.0 if silent else stage.rng.uniform(0.3, 1), stage.rng.uniform(0.1, 0.6) if silent else 0.0
+    )
+
+
+def names(stage: Stage, device: Device) -> None:
+    """A rhythm of lookups of its own, regular or in bursts."""
+    rng = stage.rng
+    ts = beats(rng, stage.start_s, stage.end_s, between(rng, 10, 1800), rng.uniform(0, 0.3))
+    ts = np.sort((ts[:, None] + rng.uniform(0, 0.5, (1, int(rng.integers(1, 5))))).ravel())
+    _questions(stage, device, ts, between(rng, 1e-4, 0.05))
+
+
+def clock(stage: Stage, device: Device) -> None:
+    """NTP against one to five servers; pools often leave half of the requests unanswered and nothing is wrong."""
+    rng = stage.rng
+    fixed_port = rng.random() < 0.6
+    size = between(rng, 16, 1100)
+    for server in stage.clock[: int(rng.integers(1, len(stage.clock) + 1))]:
+        period = size if rng.random() < 0.7 else float(2 ** rng.integers(4, 11))
+        ts = beats(rng, stage.start_s, stage.end_s, period, rng.uniform(0, 0.08))
+        answering = (
+            1.0
+            if server.startswith(stage.network)
+            else rng.choice([1.0, 0.97, 0.5, 0.1, 0.0], p=[0.5, 0.2, 0.15, 0.05, 0.1])
+        )
+        back = (rng.random(len(ts)) < answering).astype(float)
+        port = 123 if fixed_port else stage.ledger.ports(len(ts))
+        exchange(
+            stage.ledger,
+            ts,
+            device.address,
+            server,
+            123,
+            in_pkts=back,
+            orig_p=port,
+            duration=lognormal(rng, 0.02, 1, len(ts)),
+        )
+
+
+def lease(stage: Stage, device: Device) -> None:
+    """DHCP: a rare renewal, or a client that nobody answers and that keeps on asking."""
+    rng = stage.rng
+    ts = visits(rng, stage.start_s, stage.end_s, between(rng, 1200, 43200))
+    size = int(rng.integers(244, 600))
+    exchange(
+        stage.ledger,
+        ts,
+        device.address,
+        stage.network + "1",
+        67,
+        ask_bytes=size,
+        answer_bytes=size,
+        orig_p=68,
+        service="dhcp",
+    )
+    if rng.random() < 0.05:
+        ts = beats(rng, stage.start_s, stage.end_s, between(rng, 40, 400), 0.2)
+        many = rng.integers(1, 12, len(ts))
+        given = {
+            "out_pkts": many,
+            "in_pkts": 0,
+            "ask_bytes": 300,
+            "duration": many * 6.0,
+            "orig_p": 68,
+            "service": "dhcp",
+        }
+        exchange(stage.ledger, ts, "0.0.0.0", "255.255.255.255", 67, **given)  # noqa: S104 - an address in data
+
+
+_GROUPS = (
+    # group, port, service, payload range: who announces what to whom
+    ("224.0.0.251", 5353, "dns", (40, 700)),
+    ("239.255.255.250", 1900, "", (90, 420)),
+    ("239.255.255.250", 3702, "", (500, 900)),
+    ("224.0.0.252", 5355, "dns", (22, 45)),
+    ("255.255.255.255", 17500, "", (100, 200)),
+    ("255.255.255.255", 57621, "", (44, 45)),
+    ("255.255.255.255", 6667, "", (150, 220)),
+    (".255", 137, "dns", (50, 68)),
+    (".255", 138, "", (190, 230)),
+    (".255", 47808, "", (12, 60)),
+)
+
+
+def announcements(stage: Stage, device: Device) -> None:
+    """mDNS, SSDP, WS-Discovery, NetBIOS and the like: multicast that nobody answers."""
+    rng = stage.rng
+    for _ in range(int(rng.integers(1, 4))):
+        group, port, service, (low, high) = _GROUPS[int(rng.choice(len(_GROUPS), p=_GROUP_WEIGHTS))]
+        group = stage.network + "255" if group == ".255" else group
+        ts = beats(rng, stage.start_s, stage.end_s, between(rng, 15, 2000), rng.uniform(0, 0.4))
+        burst = np.maximum(1, np.rint(lognormal(rng, between(rng, 1, 8), 0.5, len(ts))))
+        given = {"orig_p": port if rng.random() < 0.7 else None, "ask_bytes": rng.integers(low, high, len(ts))}
+        lasting = np.maximum(burst - 1, 0.2) * between(rng, 0.1, 8)
+        exchange(
+            stage.ledger,
+            ts,
+            device.address,
+            group,
+            port,
+            out_pkts=burst,
+            in_pkts=0,
+            duration=lasting,
+            service=service,
+            **given,
+        )
+
+
+_GROUP_WEIGHTS = np.array([5, 4, 1, 1, 0.5, 0.7, 0.4, 1, 0.7, 0.7]) / 15.0
+
+
+def neighbours(stage: Stage, device: Device) -> None:
+    """IPv6 link-local chatter: neighbour discovery and mDNS of the same machine."""
+    rng = stage.rng
+    tail = device.mac.replace(":", "") or f"{rng.integers(1 << 40):012x}"
+    address = f"fe80::{int(tail[:4], 16) ^ 0x200:x}:{tail[4:6]}ff:fe{tail[6:8]}:{tail[8:]}"
+    ts = beats(rng, stage.start_s, stage.end_s, between(rng, 60, 3000), 0.3)
+    kind = int(rng.choice([133, 135, 136, 143]))
+    many = rng.integers(1, 4, len(ts))
+    ping(stage.ledger, ts, address, "ff02::2", kind=kind, out_pkts=many, in_pkts=0, size_bytes=24, duration=many * 0.9)
+    if rng.random() < 0.5:
+        ts = beats(rng, stage.start_s, stage.end_s, between(rng, 30, 1500), 0.3)
+        given = {"out_pkts": rng.integers(1, 10, len(ts)), "in_pkts": 0, "ask_bytes": 150, "duration": 7.0}
+        exchange(stage.ledger, ts, address, "ff02::fb", 5353, orig_p=5353, service="dns", **given)
+
+
+def log_lines(stage: Stage, device: Device) -> None:
+    """Syslog to a server of the plant: one way, whenever something happens."""
+    server = next(iter(stage.having("server")), None)
+    if server is None or server == device:
+        return
+    rng = stage.rng
+    ts = visits(rng, stage.start_s, stage.end_s, between(rng, 3, 600))
+    many = np.rint(lognormal(rng, 1.2, 0.6, len(ts))).clip(1)
+    given = {"out_pkts": many, "in_pkts": 0, "ask_bytes": rng.integers(60, 400, len(ts)), "duration": many * 0.5}
+    exchange(stage.ledger, ts, device.address, server.address, 514, orig_p=514, service="syslog", **given)
+
+
+def watched(stage: Stage, device: Device) -> None:
+    """The monitoring station asks every device it knows by SNMP, ping, or both."""
+    rng = stage.rng
+    if device.role != "server" or rng.random() < 0.3:
+        return
+    others = [other for other in stage.plant.devices if other != device and rng.random() < 0.7]
+    period, by_snmp = between(rng, 10, 600), rng.random()
+    for other in others:
+        ts = beats(rng, stage.start_s, stage.end_s, period, 0.02)
+        if rng.random() < by_snmp and other.role not in ("plug", "sensor", "laptop"):
+            given = {"out_pkts": rng.integers(1, 30), "ask_bytes": 45, "answer_bytes": rng.integers(45, 200)}
+            given["in_pkts"] = given["out_pkts"]
+            exchange(stage.ledger, ts, device.address, other.address, 161, duration=0.3, service="snmp", **given)
+        else:
+            many = int(rng.integers(1, 6))
+            ping(
+                stage.ledger,
+                ts,
+                device.address,
+                other.address,
+                out_pkts=many,
+                in_pkts=many,
+                duration=max(many - 1, 0.01),
+            )
+
+
+def reachable(stage: Stage, device: Device) -> None:
+    """Pings its router or a public address to see whether it is online."""
+    rng = stage.rng
+    from traffic.simulated_plant import public_address
+
+    target = stage.network + "1" if rng.random() < 0.5 else str(public_address(rng, 1)[0])
+    ts = beats(rng, stage.start_s, stage.end_s, between(rng, 10, 900), 0.02)
+    many = int(rng.integers(1, 12))
+    back = many if rng.random() < 0.85 else 0
+    ping(stage.ledger, ts, device.address, target, out_pkts=many, in_pkts=back, duration=many * between(rng, 0.005, 1))
+
+
+# What a device does beside its job, and how likely each is, by kind of device.
+SERVICES = {
+    "plc": ((clock, 0.3), (announcements, 0.2), (log_lines, 0.1), (lease, 0.1)),
+    "drive": ((announcements, 0.1), (clock, 0.1)),
+    "hmi": ((clock, 0.5), (announcements, 0.6), (names, 0.3), (lease, 0.2), (needless_names, 0.15), (neighbours, 0.4)),
+    "sensor": ((clock, 0.6), (lease, 0.3), (names, 0.2), (reachable, 0.15), (announcements, 0.2), (log_lines, 0.1)),
+    "camera": ((clock, 0.7), (announcements, 0.6), (lease, 0.3), (needless_names, 0.1), (neighbours, 0.3)),
+    "switch": ((clock, 0.5), (log_lines, 0.6), (announcements, 0.2)),
+    "router": ((clock, 0.7), (announcements, 0.5), (log_lines, 0.4), (neighbours, 0.5), (reachable, 0.2)),
+    "server": ((clock, 0.8), (watched, 1.0), (names, 0.5), (neighbours, 0.4)),
+    "default": (
+        *((clock, 0.7), (announcements, 0.6), (lease, 0.4), (names, 0.4), (neighbours, 0.4)),
+        *((reachable, 0.15), (needless_names, 0.12), (log_lines, 0.05)),
+    ),
+}
