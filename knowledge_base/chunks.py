@@ -1,0 +1,102 @@
+"""Cut documents into chunks: what is embedded, ranked and cited.
+
+A chunk stays inside one section. Tables are kept whole where they fit, because a register map without its header row
+says nothing; a longer table is cut between rows and each part repeats the header.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from knowledge_base.documents import Document, Kind, Section
+
+__all__ = ["CHUNK_CHARS", "TABLE_CHARS", "Chunk", "chunk_id", "make_chunks"]
+
+CHUNK_CHARS = 900  # MiniLM reads 256 word pieces, about this many characters of technical English
+TABLE_CHARS = 1500  # beyond it the head of a table says more about a row than the rows between them
+_TABLE = re.compile(r"(?:^\|.*\|[ \t]*(?:\n|\Z))+", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A citable piece of a document; ``document`` is its title, ``page`` counts from 1 where there are pages."""
+
+    id: str
+    document: str
+    section: str
+    page: int | None
+    text: str
+    kind: Kind
+
+    @property
+    def context(self) -> str:
+        """The text under its headings, as it is embedded and indexed: the words of a heading belong to every part."""
+        return f"{self.document} › {self.section}\n{self.text}"
+
+
+def chunk_id(document: str, section: str, page: int | None, text: str) -> str:
+    """The id of a chunk is the hash of what it says and where, so that an unchanged passage keeps its id."""
+    content = "\x00".join([document, section, str(page or ""), text])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def make_chunks(document: Document) -> list[Chunk]:
+    """Cut a document into chunks of about ``CHUNK_CHARS`` characters, in reading order, equal ones once.
+
+    >>> from knowledge_base.documents import Document, Section
+    >>> manual = Document("doc-1", "Pump", "pump.md", "manual", (Section(("Ports",), "Modbus on 502."),))
+    >>> [(chunk.section, chunk.text) for chunk in make_chunks(manual)]
+    [('Ports', 'Modbus on 502.')]
+    """
+    chunks: dict[str, Chunk] = {}
+    for section in document.sections:
+        name = " › ".join(section.path) or document.title
+        for text in _cut(section):
+            identity = chunk_id(document.title, name, section.page, text)
+            chunks[identity] = Chunk(identity, document.title, name, section.page, text, document.kind)
+    return list(chunks.values())
+
+
+def _cut(section: Section) -> list[str]:
+    """Pack a section's blocks (tables, and prose between them) into chunks."""
+    packed: list[str] = []
+    for block in _blocks(section.text):
+        limit = TABLE_CHARS if block.startswith("|") else CHUNK_CHARS
+        if packed and len(packed[-1]) + 2 + len(block) <= limit:
+            packed[-1] += "\n\n" + block
+        else:
+            packed.append(block)
+    return packed
+
+
+def _blocks(text: str) -> list[str]:
+    blocks: list[str] = []
+    end = 0
+    for table in _TABLE.finditer(text):
+        blocks += [*_cut_prose(text[end : table.start()]), *_cut_table(table[0].strip())]
+        end = table.end()
+    return [*blocks, *_cut_prose(text[end:])]
+
+
+def _cut_prose(text: str) -> list[str]:
+    from langchain_text_splitters import RecursiveCharacterTextSplitter
+
+    separators = ["\n\n", "\n", ". ", " ", ""]  # paragraphs first, then list items, sentences, words
+    splitter = RecursiveCharacterTextSplitter(
+        separators=separators, keep_separator="end", chunk_size=CHUNK_CHARS, chunk_overlap=0
+    )
+    return splitter.split_text(text.strip())
+
+
+def _cut_table(table: str) -> list[str]:
+    """Cut a table longer than ``TABLE_CHARS`` between rows; every part begins with the header."""
+    if len(table) <= TABLE_CHARS:
+        return [table]
+    lines = table.split("\n")
+    head, rows = lines[:2], lines[2:]
+    parts: list[list[str]] = [[]]
+    for row in rows:
+        if parts[-1] and sum(map(len, [*head, *parts[-1], row])) > CHUNK_CHARS:
+            parts.append([])
+        parts[-1].append(row)
+    return ["\n".join([*head, *part]) for part in parts]

@@ -1,0 +1,196 @@
+"""Read manuals, register maps, threat catalogues and past incidents into documents with sections.
+
+A file that the user names must be readable, or it is an error; inside a folder what cannot be read is counted and said.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from knowledge_base.past_incident import has_front_matter, incident_sections, parse_incident
+from knowledge_base.sections import (
+    Section,
+    read_markdown,
+    read_pdf,
+    read_register_map,
+    read_restructured,
+    read_stix,
+)
+from traffic.errors import UserError
+
+__all__ = ["KINDS", "Document", "Kind", "Reading", "Section", "read_documents"]
+
+Kind = Literal["manual", "incident", "threat"]
+KINDS: tuple[Kind, ...] = ("manual", "incident", "threat")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # text from outside: no escape sequences reach a terminal
+
+
+@dataclass(frozen=True)
+class Document:
+    """A source of answers; ``id`` is the hash of its content, so that equal content is one document."""
+
+    id: str
+    title: str
+    path: str
+    kind: Kind
+    sections: tuple[Section, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a path held: the documents, and one sentence for each thing skipped or assumed."""
+
+    documents: tuple[Document, ...]
+    notes: tuple[str, ...]
+
+
+def read_documents(path: Path | str) -> Reading:
+    """Read one file, or every readable file below a folder.
+
+    Args:
+        path: Markdown, plain text, reStructuredText, PDF, STIX 2 JSON, CSV, or a folder of such files.
+
+    Raises:
+        UserError: the path is missing; a named file is empty, of an unknown type, not UTF-8 or damaged; a folder
+            holds nothing that can be read.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _read_folder(path)
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; expected a document or a folder of documents; check the name")
+    document = _read_file(path)
+    return Reading((document,), document.notes)
+
+
+def _read_folder(folder: Path) -> Reading:
+    documents, notes = [], []
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file() or any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue
+        try:
+            document = _read_file(path)
+        except UserError as error:
+            notes.append(f"skipped: {error}")
+            continue
+        documents.append(document)
+        notes.extend(document.notes)
+    if not documents:
+        reason = f" ({notes[0]})" if notes else ""
+        raise UserError(f"{folder} holds no readable document{reason}; expected {_expected()}; name another folder")
+    skipped = sum(note.startswith("skipped: ") for note in notes)
+    count = (f"{skipped} of {skipped + len(documents)} files in {folder} were skipped",) if skipped else ()
+    return Reading(tuple(documents), (*count, *notes))
+
+
+def _read_file(path: Path) -> Document:
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise UserError(f"{path} is of type {path.suffix or 'none'}; expected {_expected()}; convert it first")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path} is empty; expected a document; check the file")
+    document = reader(path)
+    if not document.sections:
+        reason = "no text layer (a scan?)" if path.suffix.lower() == ".pdf" else "no text"
+        raise UserError(f"{path} has {reason}; expected a document with text; add text to it (OCR for a scan)")
+    return document
+
+
+def _read_text(path: Path) -> str:
+    data = path.read_bytes()
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 at byte {error.start}; expected UTF-8 text; save it as UTF-8") from error
+    return _CONTROL.sub("", text.replace("\r\n", "\n"))
+
+
+def _make_document(
+    path: Path, title: str, sections: list[Section], kind: Kind = "manual", notes: tuple[str, ...] = ()
+) -> Document:
+    content = json.dumps([title, kind, [(s.path, s.text, s.page) for s in sections]], ensure_ascii=False)
+    identity = "doc-" + hashlib.sha256(content.encode()).hexdigest()[:16]
+    return Document(identity, title, str(path.resolve()), kind, tuple(sections), notes)
+
+
+def _title(text: str, path: Path) -> str:
+    """The first line that reads like a title, else the file's name in words."""
+    for line in text.splitlines()[:20]:
+        words = line.strip().strip("#=-* ")
+        if words and not line.startswith(".."):
+            return words if len(words) <= 100 else path.stem
+    return path.stem.replace("_", " ")
+
+
+def _markdown(path: Path) -> Document:
+    text = _read_text(path)
+    if has_front_matter(text):
+        incident = parse_incident(text, str(path))
+        return _make_document(path, f"{incident.id} {incident.title}", incident_sections(incident), "incident")
+    heading = re.search(r"^# +(.+?) *#*$", text, re.MULTILINE)
+    return _make_document(path, heading[1] if heading else _title(text, path), read_markdown(text))
+
+
+def _plain(path: Path) -> Document:
+    text = _read_text(path)
+    return _make_document(path, _title(text, path), [Section((), text.strip())] if text.strip() else [])
+
+
+def _restructured(path: Path) -> Document:
+    text = _read_text(path)
+    return _make_document(path, _title(text, path), read_restructured(text))
+
+
+def _register_map(path: Path) -> Document:
+    sections = _about(path, read_register_map)
+    return _make_document(path, path.stem.replace("_", " "), sections)
+
+
+def _stix(path: Path) -> Document:
+    sections = _about(path, read_stix)
+    note = f"{path.name}: {len(sections)} techniques and mitigations in force; other STIX objects were left out"
+    return _make_document(path, path.stem, sections, "threat", (note,))
+
+
+def _about(path: Path, reader: Callable[[str], list[Section]]) -> list[Section]:
+    """Run a reader of text, and name the file in its error."""
+    text = _read_text(path)
+    if not text.strip():
+        return []
+    try:
+        return reader(text)
+    except UserError as error:
+        raise UserError(f"{path} {error}") from error
+
+
+def _pdf(path: Path) -> Document:
+    from pypdf import PdfReader
+
+    sections = read_pdf(path)
+    reader = PdfReader(path)
+    empty = sorted(set(range(1, len(reader.pages) + 1)) - {section.page for section in sections})
+    pages = ", ".join(map(str, empty))
+    notes = (f"{path.name}: no text layer on page {pages} of {len(reader.pages)} (a scan?)",) if empty else ()
+    named = (reader.metadata.title or "").strip() if reader.metadata else ""
+    return _make_document(path, named or _title(sections[0].text if sections else "", path), sections, notes=notes)
+
+
+_READERS: dict[str, Callable[[Path], Document]] = {
+    ".md": _markdown,
+    ".markdown": _markdown,
+    ".txt": _plain,
+    ".rst": _restructured,
+    ".pdf": _pdf,
+    ".json": _stix,
+    ".csv": _register_map,
+}
+
+
+def _expected() -> str:
+    return f"one of {', '.join(sorted(_READERS))}"

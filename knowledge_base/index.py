@@ -1,0 +1,245 @@
+"""The knowledge base on disk: documents in, chunks with vectors behind them, one owner process at a time.
+
+home/knowledge_base/
+    lock            pid and command of the owner
+    manifest.json   the documents and their chunks: the truth
+    store-N/        Chroma; a rebuild writes store-N+1, the manifest then points to it, and store-N is erased
+"""
+
+import difflib
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from knowledge_base.changes import Added, Health, file_hash, find_problems, make_changes
+from knowledge_base.chunks import Chunk
+from knowledge_base.documents import read_documents
+from knowledge_base.embedder import Embedder, SentenceEmbedder
+from knowledge_base.manifest import Entry, Manifest, lock_folder, read_manifest, write_manifest
+from knowledge_base.store import Store
+from traffic.errors import UserError
+
+__all__ = ["Index", "ensure_samples", "open_index", "sample_files"]
+
+Progress = Callable[[int, int], None]  # (chunks done, chunks in all)
+_BATCH = 64
+
+
+class Index:
+    """An open knowledge base; made by ``open_index``, closed by ``close`` or at the end of a ``with`` block."""
+
+    def __init__(self, folder: Path, embedder: Embedder) -> None:
+        """Take ownership of the folder and read its manifest; Chroma and the model wait until they are needed."""
+        self._lock = lock_folder(folder)
+        self._changing = threading.RLock()
+        self.folder = folder
+        self.embedder = embedder
+        self.manifest = read_manifest(folder)
+        self.memo: dict[str, Any] = {}  # what readers derived from this version; emptied at every change
+        self._erase_old_stores()
+
+    @cached_property
+    def store(self) -> Store:
+        """The Chroma folder that the manifest points to."""
+        return Store(self.folder / self.manifest.store)
+
+    def __enter__(self) -> Self:
+        """Nothing more to do: the folder is owned since ``open_index``."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    def close(self) -> None:
+        """Give the folder back."""
+        if store := self.__dict__.pop("store", None):
+            store.close()
+        self._lock.close()
+
+    def list(self) -> tuple[Entry, ...]:
+        """The documents, sorted by title."""
+        return self.manifest.documents
+
+    def chunks(self) -> Sequence[Chunk]:
+        """The chunks that may answer, sorted by id."""
+        if "chunks" not in self.memo:
+            live = self.manifest.chunk_ids
+            self.memo["chunks"] = [chunk for chunk in self.store.chunks() if chunk.id in live] if live else []
+        return self.memo["chunks"]
+
+    def add(self, paths: Sequence[Path | str], progress: Progress | None = None) -> Added:
+        """Read and index documents; equal content is skipped, a new version replaces the old one.
+
+        The old version is the known document of the same path, else the only one of the same title and file name.
+
+        Args:
+            paths: files or folders, as ``read_documents`` takes them.
+            progress: called with (chunks done, chunks in all) after each batch.
+
+        Raises:
+            UserError: a path cannot be read (nothing is added then), or the vectors are of another embedder.
+        """
+        readings = [read_documents(path) for path in paths]
+        documents = [document for reading in readings for document in reading.documents]
+        notes = [note for reading in readings for note in reading.notes]
+        with self._changing:
+            self._need_same_embedder()
+            changes = make_changes(self.manifest, documents, notes)
+            live = self.manifest.chunk_ids
+            dimension = self._embed([c for c in changes.chunks if c.id not in live], self.store, progress)
+            made_by = {"embedder": self.embedder.fingerprint, "dimension": dimension} if dimension else {}
+            self._commit(self.manifest.with_documents(changes.documents).model_copy(update=made_by))
+        return changes.said
+
+    def remove(self, document: str) -> Entry:
+        """Remove a document by id or title, so that it never answers again.
+
+        Raises:
+            UserError: no document has that id or title, or several have that title.
+        """
+        with self._changing:
+            found = [entry for entry in self.list() if document in (entry.id, entry.title)]
+            if len(found) != 1:
+                raise UserError(_no_single(document, found, self.list()))
+            self._commit(self.manifest.with_documents(entry for entry in self.list() if entry.id != found[0].id))
+        return found[0]
+
+    def check(self) -> Health:
+        """Compare manifest, Chroma and source files, and every chunk with its hash. Changes nothing."""
+        return find_problems(self.manifest, self.store.chunks())
+
+    def repair(self) -> tuple[str, ...]:
+        """Erase orphans and read damaged documents again; one that cannot be read is removed. Says what it did."""
+        with self._changing:
+            health = self.check()
+            said = [f"{len(health.orphans)} orphaned chunks were erased"] if health.orphans else []
+            hurt = {entry.id for entry in health.damaged}
+            self._commit(self.manifest.with_documents(entry for entry in self.list() if entry.id not in hurt))
+            for entry in health.damaged:
+                try:
+                    self.add([entry.path])
+                    said.append(f"{entry.title} was read again from {entry.path}")
+                except UserError as error:
+                    said.append(f"{entry.title} was removed: {error}")
+        return tuple(said)
+
+    def rebuild(self, progress: Progress | None = None) -> None:
+        """Write every live chunk to a new Chroma folder, switch to it, and erase the old one with all it held.
+
+        Vectors are copied where the embedder is the same, and made anew where it is another. Killed in between, the
+        old folder goes on to answer.
+        """
+        with self._changing:
+            live = [*self.chunks()]
+            name = f"store-{int(self.manifest.store.split('-')[1]) + 1}"
+            update: dict[str, Any] = {"store": name}
+            fresh = Store(self.folder / name)
+            if live and self.manifest.embedder == self.embedder.fingerprint:
+                fresh.put(live, self.store.vectors([chunk.id for chunk in live]))
+            elif live:
+                dimension = self._embed(live, fresh, progress)
+                update |= {"embedder": self.embedder.fingerprint, "dimension": dimension}
+            if old := self.__dict__.pop("store", None):
+                old.close()
+            self.store = fresh
+            self._commit(self.manifest.model_copy(update=update))
+            self._erase_old_stores()
+
+    def embed_question(self, question: str) -> np.ndarray:
+        """Unit vector of a question, shape (dimension,).
+
+        Raises:
+            UserError: the stored vectors were made by another embedder.
+        """
+        self._need_same_embedder()
+        return self.embedder.embed([question])[0]
+
+    def note_samples(self, samples: dict[str, str]) -> None:
+        """Remember which shipped files were added, by name and SHA-256."""
+        with self._changing:
+            self._commit(self.manifest.model_copy(update={"samples": samples}))
+
+    def _embed(self, chunks: Sequence[Chunk], store: Store, progress: Progress | None) -> int:
+        """Embed and store chunks batch by batch; returns the vectors' dimension, 0 where there is no chunk."""
+        dimension = 0
+        for start in range(0, len(chunks), _BATCH):
+            batch = [*chunks[start : start + _BATCH]]
+            vectors = self.embedder.embed([chunk.context for chunk in batch])
+            dimension = vectors.shape[1]
+            store.put(batch, vectors)
+            if progress:
+                progress(start + len(batch), len(chunks))
+        return dimension
+
+    def _commit(self, manifest: Manifest) -> None:
+        """Make the manifest the truth, then sweep what it no longer names."""
+        write_manifest(self.folder, manifest)
+        self.manifest = manifest
+        self.memo.clear()
+        self.store.delete(sorted(self.store.ids() - manifest.chunk_ids))
+
+    def _need_same_embedder(self) -> None:
+        made_by = self.manifest.embedder
+        if made_by and made_by != self.embedder.fingerprint:
+            raise UserError(
+                f"the vectors in {self.folder} were made by {made_by} (dimension {self.manifest.dimension}), the "
+                f"model in use is {self.embedder.fingerprint}; expected the same; run `faultwise kb rebuild`"
+            )
+
+    def _erase_old_stores(self) -> None:
+        """Erase Chroma folders that the manifest does not point to: left by a rebuild, whole or cut short."""
+        for folder in self.folder.glob("store-*"):
+            if folder.name != self.manifest.store:
+                shutil.rmtree(folder)
+
+
+def _no_single(document: str, found: Iterable[Entry], listed: Iterable[Entry]) -> str:
+    """The error for a name that is not the name of exactly one document."""
+    same = [entry.id for entry in found]
+    titles = [entry.title for entry in listed]
+    near = same or difflib.get_close_matches(document, titles, 3, 0.3) or titles[:3]
+    return (
+        f"{len(same)} documents are called {document!r}; expected the id or title of one, such as "
+        f"{', '.join(map(repr, near)) or '(there is none)'}; see `faultwise kb list`"
+    )
+
+
+def open_index(home: Path | str, embedder: Embedder | None = None) -> Index:
+    """Open the knowledge base of a home folder, or begin an empty one; this process becomes its one owner.
+
+    Args:
+        home: the folder for state (``FAULTWISE_HOME``).
+        embedder: makes the vectors; the packaged MiniLM where None.
+
+    Raises:
+        UserError: another process owns it, the folder cannot be written, or the embedder's files are missing.
+    """
+    return Index(Path(home).resolve() / "knowledge_base", embedder or SentenceEmbedder())
+
+
+def sample_files() -> tuple[Path, ...]:
+    """The shipped manuals and past incidents."""
+    here = Path(__file__).parent
+    return tuple(sorted([*(here / "manuals").glob("*.md"), *(here / "incidents").glob("*.md")]))
+
+
+def ensure_samples(index: Index, progress: Progress | None = None) -> Added:
+    """Add the shipped documents that this knowledge base has not seen; one that the user removed stays away.
+
+    Raises:
+        UserError: the vectors are of another embedder.
+    """
+    seen, listed = index.manifest.samples, {Path(entry.path).name for entry in index.list()}
+    now = {path.name: file_hash(path) for path in sample_files()}
+    if seen == now:
+        return Added((), (), (), ())
+    fresh = [p for p in sample_files() if seen.get(p.name) != now[p.name] and (p.name not in seen or p.name in listed)]
+    said = index.add(fresh, progress)
+    index.note_samples(now)
+    return said

@@ -1,0 +1,166 @@
+"""Find the passages that answer a question: vectors for meaning, BM25 for the exact words, ranks fused.
+
+Codes, ports and register numbers decide technical questions, and a sentence model blurs them; paraphrase decides the
+others, and word counts miss it. Reciprocal rank fusion needs no common scale for the two (Cormack, Clarke, Buettcher,
+SIGIR 2009, k = 60).
+"""
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from knowledge_base.chunks import Chunk
+from knowledge_base.documents import Kind
+from knowledge_base.index import Index
+
+if TYPE_CHECKING:
+    from bm25s import BM25
+
+__all__ = ["Passage", "find_passage", "make_tokens", "search"]
+
+RRF_K = 60
+DEPTH = 30  # ranks taken from each list
+MAX_QUESTION_CHARS = 2000
+
+# A passage answers when it is near in meaning, or fairly near and holds the question's telling words. Chosen on the
+# questions in tests/test_knowledge_base_retriever.py, the answerable and the unanswerable ones.
+NEAR = 0.55
+FAIRLY_NEAR = 0.30
+TELLING_SHARE = 0.50
+
+_TOKEN = re.compile(r"\w+(?:[.:/-]\w+)*")
+_PART = re.compile(r"[^\W_]+")
+_STOP_WORDS = """a an and are as at be been but by can could did do does for from had has have how i if in into is it
+its me my of on or our should so than that the their them then there these they this to was we were what when where
+which who why will with would you your"""
+_STOP = frozenset(_STOP_WORDS.split())
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A chunk that answers, as it is cited; ``score`` is 1 where it is first in both rankings, and falls with rank."""
+
+    document: str
+    section: str
+    page: int | None
+    text: str
+    score: float
+    chunk_id: str
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words of one version of the index: BM25 over its chunks, and how telling each word is."""
+
+    chunks: tuple[Chunk, ...]
+    tokens: tuple[frozenset[str], ...]
+    bm25: "BM25"
+    rarity: dict[str, float]  # inverse document frequency, ln(1 + n / df)
+
+
+def make_tokens(text: str) -> list[str]:
+    """Cut technical text into lower-case words; compounds count whole and in parts, plurals as singulars.
+
+    >>> make_tokens("Exceptions 0x0B and E-1042 on port 502")
+    ['exception', '0x0b', 'e-1042', 'e', '1042', 'port', '502']
+    """
+    tokens: list[str] = []
+    for whole in _TOKEN.findall(text.lower()):
+        parts = _PART.findall(whole)
+        tokens += [whole, *parts] if len(parts) > 1 else parts
+    return [_singular(token) for token in tokens if token not in _STOP]
+
+
+def _singular(word: str) -> str:
+    plural = len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")) and word.isalpha()
+    return word[:-1] if plural else word
+
+
+def search(index: Index, question: str, k: int = 5, kind: Kind | None = None) -> list[Passage]:
+    """Find at most ``k`` passages, best first; an empty list says that the knowledge base does not answer.
+
+    Args:
+        index: an open knowledge base.
+        question: what the operator asks, or facts in words; the first 2,000 characters count.
+        k: how many passages, at least 1.
+        kind: only manuals, incidents or threats.
+
+    Returns:
+        Passages with ``score`` in (0, 1]: the mean over both rankings of 61 / (60 + rank), 0 for a ranking that does
+        not hold the passage. Equal scores are ordered by chunk id.
+
+    Raises:
+        UserError: the stored vectors were made by another embedder.
+    """
+    question = question[:MAX_QUESTION_CHARS]
+    asked = make_tokens(question)
+    if not index.chunks() or not asked:
+        return []
+    words = _words(index)
+    vector = index.embed_question(question)
+    by_id = {chunk.id: row for row, chunk in enumerate(words.chunks)}
+    dense = [by_id[i] for i in index.store.nearest(vector, DEPTH, kind) if i in by_id]
+    fused = _fuse([dense, _rank_by_words(words, asked, kind)])
+    rows = sorted(fused, key=lambda row: (-fused[row], words.chunks[row].id))
+    near = index.store.vectors([words.chunks[row].id for row in rows]) @ vector if rows else []  # (len(rows),)
+    kept = [row for row, cosine in zip(rows, near, strict=True) if _answers(float(cosine), words, row, asked)]
+    return [_passage(words.chunks[row], fused[row]) for row in kept[:k]]
+
+
+def find_passage(index: Index, chunk_id: str) -> Passage | None:
+    """The passage behind a citation, with score 1; None where no living chunk has that id."""
+    return next((_passage(chunk, 1.0) for chunk in index.chunks() if chunk.id == chunk_id), None)
+
+
+def _passage(chunk: Chunk, score: float) -> Passage:
+    return Passage(chunk.document, chunk.section, chunk.page, chunk.text, score, chunk.id, chunk.kind)
+
+
+def _words(index: Index) -> Words:
+    """Count the words of this version of the index, once."""
+    if "words" not in index.memo:
+        index.memo["words"] = _count_words(tuple(index.chunks()))
+    return index.memo["words"]
+
+
+def _count_words(chunks: tuple[Chunk, ...]) -> Words:
+    from bm25s import BM25
+
+    tokens = [make_tokens(chunk.context) for chunk in chunks]
+    bm25 = BM25(method="lucene")
+    bm25.index(tokens, show_progress=False)
+    sets = tuple(frozenset(row) for row in tokens)
+    count: dict[str, int] = {}
+    for token in (token for row in sets for token in row):
+        count[token] = count.get(token, 0) + 1
+    return Words(chunks, sets, bm25, {token: float(np.log1p(len(chunks) / n)) for token, n in count.items()})
+
+
+def _rank_by_words(words: Words, asked: list[str], kind: Kind | None) -> list[int]:
+    """Rows of the chunks that hold asked words, best first; ties by chunk id, because rows are sorted by it."""
+    scores = words.bm25.get_scores(asked)  # (n_chunks,)
+    order = np.argsort(-scores, kind="stable")
+    found = (int(row) for row in order if scores[row] > 0 and kind in (None, words.chunks[row].kind))
+    return [row for row, _ in zip(found, range(DEPTH), strict=False)]
+
+
+def _fuse(rankings: list[list[int]]) -> dict[int, float]:
+    """Reciprocal rank fusion, scaled so that the first of every ranking scores 1."""
+    fused: dict[int, float] = {}
+    for ranking in rankings:
+        for rank, row in enumerate(ranking, 1):
+            fused[row] = fused.get(row, 0.0) + (RRF_K + 1) / (RRF_K + rank) / len(rankings)
+    return fused
+
+
+def _answers(cosine: float, words: Words, row: int, asked: list[str]) -> bool:
+    """Whether a passage is near enough, by meaning alone or by meaning and the share of telling words it holds."""
+    if cosine >= NEAR:
+        return True
+    unknown = float(np.log1p(len(words.chunks)))  # a word of no chunk is as telling as a word of one
+    weights = {token: words.rarity.get(token, unknown) for token in asked}
+    held = sum(weight for token, weight in weights.items() if token in words.tokens[row])
+    return cosine >= FAIRLY_NEAR and held >= TELLING_SHARE * sum(weights.values())
