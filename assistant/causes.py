@@ -1,247 +1,163 @@
-"""What each label means to an operator: the cause in words, what it is told apart from, what to check in which order.
+"""Causes: which suspicions are one story told by several windows, labels and devices.
 
-These sentences are the same for every plant, so they hold no numbers: numbers come from facts alone. Checks start with
-what is nearest, safest and most likely, and never ask for a scan or a write on a control network (NIST SP 800-82r3).
+a dead server     S device_silent/source,  A service_down/target (peer S),  B flapping/source (peer S)   -> S
+a scanner         X recon/source (peers A, B, C),  A recon/target (peer X),  B ...                        -> X
+one link          A congestion,  B congestion, at the same time                                          -> the heavier
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-__all__ = ["CAUSES", "Cause"]
+import numpy as np
+
+from assistant.phrases import Fact
+from assistant.runs import Run
+from assistant.traces import Scene, Trace, find_trace
+from traffic.capture import SAMPLE_S
+from traffic.windows import WINDOW_SAMPLES
+
+__all__ = ["Suspicion", "add_hard", "group_by_cause", "merge_suspicions", "suspect"]
+
+_NEAR_S = 600.0  # runs of one device, label and peer within this are one
+_SLACK_S = 60.0  # a window's length: two devices' evidence of one cause may differ by that much
+_FLOODS = ("dos", "ddos")
+_LASTING = ("c2", "misconfiguration")  # stays until somebody removes it, so pauses do not make it two
+_KIN = {
+    **dict.fromkeys(("dos", "ddos", "congestion"), "flood"),
+    **dict.fromkeys(("recon", "brute_force", "unauthorized_command", "mqtt_abuse"), "intrusion"),
+    **dict.fromkeys(
+        ("device_silent", "service_down", "packet_loss", "flapping", "misconfiguration", "name_resolution"), "outage"
+    ),
+}
 
 
 @dataclass(frozen=True)
-class Cause:
-    """How a label is explained.
+class Suspicion:
+    """One device under one label, with what carries it.
 
     Attributes:
-        source, target: what the device does, or what happens to it; they follow its name in a sentence.
-        gloss: what that means, for someone who has not met the word.
-        apart: labels that look alike at first sight; numbers rule them out or leave them open.
-        checks: what to do next, in order, at the device that is the source.
-        target_checks: the same at a device that suffers.
-        terms: words that manuals and past incidents use for it.
-        doubt: what cannot be told from traffic alone, and what would tell it.
+        device: address.
+        label: one of ``LABELS``.
+        role: ``source``, ``target`` or ``both``.
+        rows: positions in the verdict table; empty where only hard evidence speaks.
+        mass: sum of the label's probabilities; infinite for hard evidence, which no probability outweighs.
+        trace: flows, evidence, peers and times.
+        facts: hard evidence, in words.
     """
 
-    source: str
-    target: str
-    gloss: str
-    apart: tuple[str, ...]
-    checks: tuple[str, ...]
-    target_checks: tuple[str, ...]
-    terms: str
-    doubt: str = ""
+    device: str
+    label: str
+    role: str
+    rows: np.ndarray
+    mass: float
+    trace: Trace
+    facts: tuple[Fact, ...] = ()
+
+    @property
+    def culprit(self) -> str:
+        """Who causes it: the device, or for a target its first peer."""
+        return self.device if self.role != "target" or not self.trace.peers else self.trace.peers[0]
 
 
-_ISOLATE = "Agree with the process owner, then take the device off the network at its switch port; keep it powered on."
-_SOURCE_FIRST = "Look at the device that causes this, named above; nothing needs to be changed at this one yet."
-_CHANGES = "Ask what was changed shortly before it began: wiring, settings, firmware, new equipment, a test."
+def suspect(run: Run, scene: Scene, starts_s: np.ndarray, mass: np.ndarray) -> Suspicion:
+    """Look for what carries a run's label in the slots that its windows cover.
 
-_ATTACKS = {
-    "recon": Cause(
-        "asks many addresses, ports or registers in turn, as a scan does",
-        "is being scanned: something asks its ports or registers in turn",
-        "A scan is how an intruder, but also an inventory or engineering tool, finds out what is there.",
-        ("device_silent", "dos", "misconfiguration"),
-        (
-            "Ask whether an inventory tool, a vulnerability scanner or an engineer was at work at that time.",
-            "Find the machine that sends this and who was logged in on it.",
-            "If nobody can explain it: " + _ISOLATE[0].lower() + _ISOLATE[1:],
-            "Check whether any of the machines that were asked behaves differently since.",
-        ),
-        (_SOURCE_FIRST, "Ask whether an inventory tool or an engineer was at work at that time.",
-         "Check that the device still answers its usual partners and kept its settings."),
-        "port scan host scan network discovery register sweep reconnaissance",
-    ),
-    "dos": Cause(
-        "sends a flood of packets at another machine",
-        "is being flooded by one machine",
-        "A flood keeps its target too busy to answer anyone else.",
-        ("congestion", "packet_loss", "recon"),
-        (_ISOLATE, "Check the device for a fault that makes it send without end: a stuck program, a network loop.",
-         "Look for foreign software, open logins and default passwords on it before it goes back.",
-         "Ask the owner of the flooded machine whether it still works."),
-        ("Limit or block the sender at the switch or router, after agreement with the process owner.",
-         "Check that the device recovers once the flood ends; restart it only if it does not.",
-         "Find out what the sending machine is and why it sends."),
-        "flood denial of service overload storm",
-    ),
-    "ddos": Cause(
-        "takes part in a flood of packets at another machine",
-        "is being flooded by many machines",
-        "A device that floods others together with many more is usually under foreign control.",
-        ("congestion", "dos", "recon"),
-        (_ISOLATE, "Look for foreign software, open logins and default passwords; renew the firmware from the maker.",
-         "Block the flooded address at the router until the device is clean.",
-         "Look for other devices of the same model that behave alike."),
-        ("Block the senders at the router or ask the network provider to.",
-         "Check that the device recovers once the flood ends."),
-        "distributed denial of service botnet flood",
-    ),
-    "brute_force": Cause(
-        "tries to log in again and again",
-        "is the target of repeated attempts to log in",
-        "Someone, or a program with an old password, tries one login after the other.",
-        ("misconfiguration", "service_down", "recon"),
-        ("Ask whether a program or script runs there with a password that was changed.",
-         "Find out who uses the machine that tries, and look for foreign software on it.", _ISOLATE),
-        ("Check in the device's own log whether any of the attempts succeeded.",
-         "Change default and weak passwords; close the login service where nobody needs it.", _SOURCE_FIRST),
-        "login attempts password telnet ssh default credentials locked account",
-    ),
-    "c2": Cause(
-        "contacts one machine again and again, as software under remote control does",
-        "is contacted like a controller of foreign software",
-        "Malware calls its controller at regular times and waits for orders.",
-        ("name_resolution", "service_down", "misconfiguration"),
-        ("Look up the contacted address: is it a service of the maker, of the plant, or unknown?",
-         "Block that address at the router for this device and see whether any function is missed.",
-         "Look for foreign software, open logins and default passwords on the device.", _ISOLATE,
-         "Look for other devices that contact the same address."),
-        ("Find out what service this machine offers and who installed it.", _ISOLATE),
-        "beacon botnet command and control unknown external address repeated connection",
-        "If the contacted machine never answered, traffic alone cannot tell a dead cloud service of the maker from a"
-        " dead controller of malware. A maker's service has a name that was asked from DNS (the network's address book)"
-        " before, was there from the first day, uses an ordinary web port, and is retried at growing intervals; a"
-        " controller appears suddenly, often without a name, on an odd port, at a steady interval.",
-    ),
-    "exfiltration": Cause(
-        "sends an unusual volume of data to a machine it did not know before",
-        "receives an unusual volume of data from a device that did not know it before",
-        "This is what stolen data looks like, and also what a new backup or a firmware upload looks like.",
-        ("congestion", "c2"),
-        ("Ask whether a backup, an export or a support session was planned at that time.",
-         "Look up who owns the receiving address, and block it at the router if nobody knows it.",
-         "Find out which program sent the data and what was in the files.", _ISOLATE),
-        ("Find out who owns the receiving machine and what it stored.", _SOURCE_FIRST),
-        "data upload volume exfiltration backup unknown destination",
-    ),
-    "spoofing": Cause(
-        "claims an address that another machine has",
-        "has an address that a second machine claims as well",
-        "Two machines with one address take each other's traffic: by mistake, or to read and change it on the way.",
-        ("misconfiguration", "flapping", "packet_loss"),
-        ("Find the second machine by its hardware address in the table of the switch, and unplug it.",
-         "Ask whether a device was replaced or added with a copied address.",
-         "If it was nobody's mistake, treat what passed between the machines as read and changed by others."),
-        ("Find the second machine by its hardware address in the table of the switch, and unplug it.",
-         "Check that the address is given to this device alone, in the plan and in the DHCP server."),
-        "duplicate address ARP conflict man in the middle MAC address",
-    ),
-    "mqtt_abuse": Cause(
-        "sends malformed, too many or unauthorised MQTT messages",
-        "receives malformed, too many or unauthorised MQTT messages",
-        "MQTT is the message service of sensors; its broker passes on whatever it accepts.",
-        ("misconfiguration", "dos", "flapping"),
-        ("Look in the broker's log for the client's name and the reason of refusal.",
-         "Check the client's program, firmware and password.",
-         "Withdraw the client's right to publish until it is explained."),
-        ("Look in the broker's log for the clients that were refused or sent too much.",
-         "Check that the broker asks for a password and limits what each client may publish.", _SOURCE_FIRST),
-        "MQTT broker malformed publish refused topic access control",
-    ),
-    "unauthorized_command": Cause(
-        "writes to a controller in a way that is new or far above what is usual",
-        "receives write commands from a machine, or at a rate, that is new",
-        "Write commands change what a controller does to the process.",
-        ("misconfiguration", "recon"),
-        ("Check the process first: are setpoints and outputs what they should be?",
-         "Ask whether an engineer or a new program wrote to the controller at that time.",
-         "Find out who was logged in on the machine that wrote.",
-         "If nobody can explain it: " + _ISOLATE[0].lower() + _ISOLATE[1:]),
-        ("Check the process first: are setpoints and outputs what they should be?",
-         "Compare the controller's program and settings with the last saved ones.",
-         "Ask whether an engineer wrote to it at that time.", _SOURCE_FIRST),
-        "Modbus write command setpoint coil register controller",
-    ),
-}  # fmt: skip
+    Args:
+        run: windows of one device and label.
+        scene: the capture.
+        starts_s: start of every window, seconds, shape (n_windows,).
+        mass: the label's probability in every window, shape (n_windows,).
+    """
+    first = np.rint(starts_s[run.rows] / SAMPLE_S).astype(np.int64)
+    slots = np.unique((first[:, None] + np.arange(WINDOW_SAMPLES)).ravel())
+    trace = find_trace(scene, run.device, run.label, run.role, slots)
+    return Suspicion(run.device, run.label, run.role, run.rows, float(mass[run.rows].sum()), trace)
 
-_FAULTS = {
-    "packet_loss": Cause(
-        "loses packets: parts of its traffic have to be sent again",
-        "loses packets: parts of its traffic have to be sent again",
-        "Lost packets make everything slow and sometimes break a connection.",
-        ("congestion", "service_down", "dos"),
-        ("Look at the cable, the plug and the lamps of the switch port; replace the cable.",
-         "Read the error counters of the switch port and check that both ends agree on speed and duplex.",
-         "If it is on radio: check signal, channel and what was moved near it.",
-         "See whether other devices on the same switch lose packets too; then it is the uplink."),
-        ("Look at the cable, the plug and the lamps of the switch port; replace the cable.",
-         "Read the error counters of the switch port.", _SOURCE_FIRST),
-        "packet loss retransmission cable duplex port errors radio signal",
-    ),
-    "congestion": Cause(
-        "fills its link: more traffic than usual, and delay",
-        "suffers from a link that is full",
-        "On a full link everything waits, so answers come late.",
-        ("packet_loss", "dos", "exfiltration"),
-        ("Find what the extra traffic is: a backup, an update, a second video stream, a network loop.",
-         "Move it to another time or limit its rate at the switch.",
-         "Read the use of the switch port and of the uplink over the last days."),
-        (_SOURCE_FIRST, "Read the use of the switch port and of the uplink over the last days.",
-         "Give control traffic priority at the switch."),
-        "congestion bandwidth saturated link latency slow uplink quality of service",
-    ),
-    "device_silent": Cause(
-        "does not answer: its usual traffic has stopped or requests to it stay unanswered",
-        "gets no answer from a machine it needs",
-        "A silent device has no power, no link, another address, or has crashed.",
-        ("service_down", "misconfiguration", "packet_loss"),
-        ("Look at the device: power, lamps, display; then the cable and the lamp of its switch port.",
-         "Check that its address is the one its partners ask for, and that the network mask fits.",
-         "See when it last spoke and what was changed since.",
-         "Restart it, once the process owner agrees."),
-        ("Look at the machine that does not answer, named above: power, lamps, cable, switch port.",
-         "Check that this device asks for the right address.", _CHANGES),
-        "no response device offline power link lamp ARP unanswered timeout",
-    ),
-    "service_down": Cause(
-        "is alive, but one of its services refuses or does not answer",
-        "needs a service that refuses or does not answer",
-        "The machine runs, but the program behind the port does not.",
-        ("device_silent", "misconfiguration", "packet_loss"),
-        ("Check on the machine whether the program behind the port runs, and read its log.",
-         "Check its limits: full disk, expired certificate, too many sessions.",
-         "Check firewall rules that were changed.", "Restart the program, once the process owner agrees."),
-        ("Check the service on the machine that refuses, named above.",
-         "Check that this device asks for the right address and port.", _CHANGES),
-        "service refused connection reset port closed server not running sessions",
-    ),
-    "misconfiguration": Cause(
-        "asks the wrong address, port or unit, or with the wrong password",
-        "is asked in a way it does not accept",
-        "A wrong setting: the request is sent and answered with an error, or goes where nobody is.",
-        ("service_down", "device_silent", "recon"),
-        (_CHANGES, "Compare address, mask, gateway, port, unit number and user of this device with the plan.",
-         "Compare with a device of the same kind that works."),
-        ("Correct the setting at the device that asks, named above.",
-         "Check that this device's own address, unit number and users are as planned."),
-        "wrong address gateway unit id illegal data address exception bad user name or password",
-    ),
-    "name_resolution": Cause(
-        "asks for names that do not resolve",
-        "is asked for names it cannot resolve, or does not answer",
-        "DNS is the address book of the network; without it a device does not find its services.",
-        ("service_down", "device_silent", "c2"),
-        ("Check which DNS server the device uses and whether that server answers others.",
-         "Check the name it asks for: is it spelled right, does the service still exist?",
-         "In a network without internet: enter the name in the local server, or switch the function off."),
-        ("Check that the DNS program runs on this machine and can reach the server above it.",
-         "Look in its log for the names that fail."),
-        "DNS name resolution failed resolver NXDOMAIN no answer",
-    ),
-    "flapping": Cause(
-        "connects and loses its connection again and again",
-        "sees a partner connect and vanish again and again",
-        "A loose plug, weak power or a restarting device looks like this.",
-        ("packet_loss", "service_down", "mqtt_abuse"),
-        ("Look at the plug, the cable and the power supply of the device.",
-         "Look in the switch's log for the port going up and down.",
-         "Look whether the device restarts: its uptime, its own log.",
-         "Check that no second device uses the same client name or address."),
-        (_SOURCE_FIRST, "Look in the switch's log for ports going up and down."),
-        "reconnect link up down flapping keep alive restart session taken over",
-    ),
-}  # fmt: skip
 
-CAUSES: dict[str, Cause] = _ATTACKS | _FAULTS
+def merge_suspicions(found: Sequence[Suspicion], redo: Callable[[Run], Suspicion]) -> list[Suspicion]:
+    """Join what one device shows twice: the same label again, or two labels that point at the same peers at once.
+
+    Args:
+        found: suspicions of runs.
+        redo: makes the suspicion of a joined run, whose slots are those of both.
+    """
+    merged: list[Suspicion] = []
+    for one in sorted(found, key=lambda item: (item.device, item.trace.start_s)):
+        at = next((i for i, other in enumerate(merged) if _is_same(other, one)), None)
+        if at is None:
+            merged.append(one)
+        else:
+            heavier = max(merged[at], one, key=lambda item: item.mass)
+            rows = np.union1d(merged[at].rows, one.rows)
+            merged[at] = redo(Run(one.device, heavier.label, heavier.role, rows))
+    return merged
+
+
+def add_hard(found: Sequence[Suspicion], hard: Sequence[Suspicion]) -> list[Suspicion]:
+    """Let hard evidence take over what the model suspects of the same device and peers at the same time.
+
+    Which kind of flood it is the model tells better; that something is absent or mute needs no second opinion.
+    """
+    joined = list(found)
+    for one in hard:
+        same = [other for other in joined if _is_same(one, other)]
+        joined = [other for other in joined if all(other is not it for it in same)]
+        rows = np.unique(np.concatenate([one.rows, *(other.rows for other in same)]))
+        label = next((other.label for other in same if other.label in _FLOODS and one.label in _FLOODS), one.label)
+        joined.append(replace(one, label=label, rows=rows, trace=replace(one.trace, label=label)))
+    return joined
+
+
+def _is_same(a: Suspicion, b: Suspicion) -> bool:
+    if a.device != b.device:
+        return False
+    gap_s = max(a.trace.start_s, b.trace.start_s) - min(a.trace.end_s, b.trace.end_s)
+    shared = bool(set(a.trace.peers) & set(b.trace.peers)) or not (a.trace.peers or b.trace.peers)
+    if a.label == b.label:
+        return shared and (a.label in _LASTING or gap_s <= _NEAR_S)
+    return shared and gap_s <= 0
+
+
+def group_by_cause(found: Sequence[Suspicion]) -> list[list[Suspicion]]:
+    """Put suspicions of one cause together, the one that leads first: the source, then the heaviest.
+
+    Returns:
+        Groups in the order of their first evidence; every suspicion is in exactly one.
+    """
+    parent = list(range(len(found)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            i = parent[i]
+        return i
+
+    for i, a in enumerate(found):
+        for j in range(i):
+            if _one_cause(a, found[j]):
+                parent[root(i)] = root(j)
+    groups: dict[int, list[Suspicion]] = {}
+    for i, one in enumerate(found):
+        groups.setdefault(root(i), []).append(one)
+    ordered = [sorted(group, key=lambda item: (item.role == "target", -item.mass)) for group in groups.values()]
+    return sorted(ordered, key=lambda group: min(item.trace.start_s for item in group))
+
+
+def _one_cause(a: Suspicion, b: Suspicion) -> bool:
+    apart_s = max(a.trace.start_s, b.trace.start_s) - min(a.trace.end_s, b.trace.end_s)
+    if apart_s > _SLACK_S:
+        return False
+    if a.label == b.label == "congestion":
+        return True  # no topology is known; devices that are slow together share a link more often than not
+    linked = a.culprit == b.culprit or a.device in b.trace.peers or b.device in a.trace.peers
+    if a.label == b.label:
+        return linked
+    return linked and a.label in _KIN and _KIN[a.label] == _KIN.get(b.label)
+
+
+def promote(lead: Suspicion, group: Sequence[Suspicion]) -> Suspicion:
+    """Make the silent server the incident's device where two or more clients point at it and nothing else does."""
+    clients = {one.device for one in group if one.role == "target" and one.culprit == lead.culprit}
+    if lead.role != "target" or len(clients) < 2 or _KIN.get(lead.label) != "outage":
+        return lead
+    peers = tuple(sorted(clients))
+    return replace(lead, device=lead.culprit, role="source", trace=replace(lead.trace, peers=peers))

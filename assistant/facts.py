@@ -1,0 +1,68 @@
+"""Facts: numbers in words, computed from the tables, one sentence each.
+
+Which facts an incident gets depends on its label only; every answer is built from them, and nothing in an answer may
+hold a number that they do not.
+"""
+
+from collections.abc import Callable, Sequence
+
+from assistant.device_facts import describe_device, health_fact
+from assistant.evident import Evident, find_evident
+from assistant.fault_facts import (
+    congestion_facts,
+    flapping_facts,
+    loss_facts,
+    misconfiguration_facts,
+    resolution_facts,
+    service_facts,
+    silence_facts,
+)
+from assistant.flow_facts import c2_facts, exfiltration_facts, flood_facts, login_facts, recon_facts
+from assistant.phrases import Fact, make_fact
+from assistant.protocol_facts import command_facts, mqtt_facts, spoofing_facts
+from assistant.traces import Scene, Trace, make_scene
+
+__all__ = [
+    "Evident",
+    "Fact",
+    "Scene",
+    "describe_device",
+    "find_evident",
+    "health_fact",
+    "label_facts",
+    "make_fact",
+    "make_scene",
+]
+
+_FACTS: dict[str, Callable[[Trace, Scene, Sequence[float]], list[Fact]]] = {
+    "recon": recon_facts,
+    "dos": flood_facts,
+    "ddos": flood_facts,
+    "brute_force": login_facts,
+    "c2": c2_facts,
+    "exfiltration": exfiltration_facts,
+    "spoofing": spoofing_facts,
+    "mqtt_abuse": mqtt_facts,
+    "unauthorized_command": command_facts,
+    "packet_loss": loss_facts,
+    "congestion": congestion_facts,
+    "device_silent": silence_facts,
+    "service_down": service_facts,
+    "misconfiguration": misconfiguration_facts,
+    "name_resolution": resolution_facts,
+    "flapping": flapping_facts,
+}
+
+
+def label_facts(trace: Trace, scene: Scene, windows: Sequence[float] = ()) -> list[Fact]:
+    """The facts that support a label at a device, the strongest first.
+
+    Args:
+        trace: what carries the label.
+        scene: the capture.
+        windows: starts of the windows with that label.
+
+    Returns:
+        At least one: where nothing in the tables carries the label, what the device did.
+    """
+    return _FACTS[trace.label](trace, scene, windows) or describe_device(scene, trace.device, windows)

@@ -1,0 +1,266 @@
+"""Facts about faults: what failed, how much of it, for whom, since when, and what still works."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from assistant.phrases import Fact, Value, by_count, listed, make_fact
+from assistant.protocol_facts import refusal_facts
+from assistant.traces import Scene, Trace, endpoint
+from traffic.capture import SAMPLE_S
+
+__all__ = [
+    "congestion_facts",
+    "flapping_facts",
+    "loss_facts",
+    "misconfiguration_facts",
+    "resolution_facts",
+    "service_facts",
+    "silence_facts",
+]
+
+_RCODES = {
+    1: "format error",
+    2: "server failure",
+    3: "no such name",
+    4: "not implemented",
+    5: "refused",
+    -1: "no answer",
+}
+
+_SAYS = {
+    "loss": "Between {device} and {peers}, {resent:segment} of {pkts:packet} were sent again ({resent_share}) between "
+    "{start_time_s} and {end_time_s}.",
+    "resent": "{resent:segment} between {device} and {peers} went out again between {start_time_s} and {end_time_s}.",
+    "missed": "The log misses {missed_bytes} of content that packets should have carried.",
+    "peak": "Traffic of {device} peaked at {peak_mbit_per_s} Mbit/s in the {sample_s} from {peak_time_s}; its median "
+    "is {median_mbit_per_s} Mbit/s.",
+    "share": "{peer} carried {peer_share} of the traffic of {device} between {start_time_s} and {end_time_s}.",
+    "windowless": "Receivers reported a full buffer {zero_windows:time}.",
+    "heard": "{silent} was last heard at {heard_time_s}; the capture goes on for {quiet_s} after that.",
+    "unheard": "{silent} has sent nothing in this capture.",
+    "rhythm": "Before that it sent something in {active_share} of the samples of {sample_s}.",
+    "arp": "{asker} asked for the hardware address of {silent} {asked:time} between {start_time_s} and {end_time_s} "
+    "and never got a reply.",
+    "syn": "{asker} tried to reach {target} {attempts:time} between {start_time_s} and {end_time_s}; {failed} of these "
+    "got no answer.",
+    "alive": "{server} itself is alive: it sent {other_pkts:packet} to others or from other ports in the same time.",
+    "dead": "Nothing else was heard from {server} in the same time.",
+    "failed": "{client} tried {service} {attempts:time} between {start_time_s} and {end_time_s}: {refused} refused, "
+    "{unanswered} without an answer.",
+    "worked": "{service} last answered at {worked_time_s}.",
+    "never": "{service} has not answered anybody in this capture.",
+    "asked_names": "{client} asked the resolver {resolver} {asked:question} between {start_time_s} and {end_time_s}; "
+    "{failed} of them failed.",
+    "rcodes": "The failures were: {codes}.",
+    "unreachable": "{reporter} reported {n:time} that {target} cannot be reached.",
+    "reconnects": "{client} opened {attempts:connection} to {server} between {start_time_s} and {end_time_s}; half of "
+    "them lasted no longer than {length_s}.",
+    "resets": "{resets:connection} ended with a reset.",
+}
+
+
+def loss_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
+    """Segments sent again out of the packets of the connections concerned."""
+    values = _times(trace, scene)
+    resent = int(trace.evidence.loc[trace.evidence["kind"] == "retransmission", "count"].sum())
+    pkts = int((trace.flows["src_pkts"] + trace.flows["dst_pkts"]).sum())
+    values |= {"resent": resent, "pkts": pkts, "resent_share": resent / max(pkts, 1)}
+    facts = []
+    if resent:
+        kind = "loss" if pkts >= resent else "resent"
+        facts.append(make_fact(kind, _SAYS[kind], values, windows))
+    if missed := float(trace.flows.drop_duplicates("flow")["missed_bytes"].sum()):
+        facts.append(make_fact("missed", _SAYS["missed"], {"missed_bytes": missed}, windows))
+    return facts
+
+
+def congestion_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
+    """Peak against the device's own median, the peer that fills the link, full buffers."""
+    whole = scene.flows_of(trace.device)
+    mbit = (whole["sent_bytes"] + whole["got_bytes"]).groupby(whole["slot"]).sum() * 8e-6 / SAMPLE_S
+    first, last = trace.start_s // SAMPLE_S, trace.end_s // SAMPLE_S
+    here = mbit[(mbit.index >= first) & (mbit.index <= last)]
+    if here.empty:
+        return []
+    inside = whole[whole["slot"].between(first, last)]
+    by_peer = (inside["sent_bytes"] + inside["got_bytes"]).groupby(inside["other"]).sum().sort_values(ascending=False)
+    values = _times(trace, scene) | {
+        "peak_mbit_per_s": float(here.max()),
+        "peak_time_s": float(here.idxmax()) * SAMPLE_S,
+        "median_mbit_per_s": float(mbit.median()),
+        "sample_s": SAMPLE_S,
+        "peer": scene.name(str(by_peer.index[0])),
+        "peer_share": float(by_peer.iloc[0] / max(by_peer.sum(), 1)),
+        "zero_windows": int(trace.evidence.loc[trace.evidence["kind"] == "zero_window", "count"].sum()),
+    }
+    kinds = ["peak", "share", *(["windowless"] if values["zero_windows"] else [])]
+    return [make_fact(kind, _SAYS[kind], values, windows) for kind in kinds] + loss_facts(trace, scene, windows)
+
+
+def silence_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
+    """When the silent device was last heard, its rhythm before, and who has asked for it in vain since."""
+    silent = silent_side(trace)
+    return [*last_heard(scene, silent, windows), *asked_in_vain(trace, scene, silent, windows)]
+
+
+def silent_side(trace: Trace) -> str:
+    """Whom the unanswered requests were for: the device itself, or the peer it asked."""
+    asked = pd.concat([trace.evidence["dst"], trace.flows["dst"]])
+    return str(by_count(asked)[0]) if len(asked) else trace.device
+
+
+def last_heard(scene: Scene, device: str, windows: Sequence[float] = ()) -> list[Fact]:
+    """The last moment a device sent anything, or that it never did."""
+    flows = scene.flows_of(device)
+    sent = flows[flows["sent_pkts"] > 0]
+    asked = scene.evidence[(scene.evidence["src"] == device) & (scene.evidence["kind"] == "arp_request")]
+    moments = [*([sent["until_s"].max()] if len(sent) else []), *((asked["slot"] + 1) * SAMPLE_S)]
+    values: dict[str, Value] = {"silent": scene.name(device), "sample_s": SAMPLE_S}
+    if not moments:
+        return [make_fact("unheard", _SAYS["unheard"], values, windows)]
+    heard_s = float(max(moments))
+    values |= {"heard_time_s": heard_s, "quiet_s": max(scene.end_s - heard_s, 0.0)}
+    before = scene.samples[(scene.samples["device"] == device) & (scene.samples["start_s"] <= heard_s)]
+    facts = [make_fact("heard", _SAYS["heard"], values, windows)]
+    if len(before) > 1:
+        values["active_share"] = float(before["active_share"].iloc[-1])
+        facts.append(make_fact("rhythm", _SAYS["rhythm"], values, windows))
+    return facts
+
+
+def asked_in_vain(trace: Trace, scene: Scene, silent: str, windows: Sequence[float]) -> list[Fact]:
+    """Who asked for a device by ARP or TCP and got nothing, the most patient first, at most four."""
+    arp = trace.evidence[(trace.evidence["kind"] == "arp_unanswered") & (trace.evidence["dst"] == silent)]
+    facts = []
+    for asker in by_count(arp["src"].repeat(arp["count"]))[:4]:
+        rows = arp[arp["src"] == asker]
+        values: dict[str, Value] = {
+            "asker": scene.name(str(asker)),
+            "silent": scene.name(silent),
+            "asked": int(rows["count"].sum()),
+            "start_time_s": rows["slot"].min() * SAMPLE_S,
+            "end_time_s": (rows["slot"].max() + 1) * SAMPLE_S,
+        }
+        facts.append(make_fact("arp", _SAYS["arp"], values, windows))
+    tried = trace.flows[(trace.flows["dst"] == silent) & (trace.flows["proto"] == "tcp")]
+    for asker in by_count(tried["src"])[: 4 - len(facts)]:
+        facts.append(_attempt_fact("syn", scene, tried[tried["src"] == asker], windows))
+    return facts
+
+
+def service_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
+    """The port that fails, for whom, whether its host lives, and when it last worked."""
+    if trace.flows.empty:
+        return unreachable_facts(trace, scene, windows)
+    server, port = str(by_count(trace.flows["dst"])[0]), int(by_count(trace.flows["port"])[0])
+    failing = trace.flows[(trace.flows["dst"] == server) & (trace.flows["port"] == port)]
+    facts = [
+        _attempt_fact("failed", scene, failing[failing["src"] == client], windows)
+        for client in by_count(failing["src"])[:4]
+    ]
+    whole = scene.flows_of(server)
+    served = whole[(whole["dst"] == server) & (whole["port"] == port)]
+    worked = served[served["answered"]]
+    first, last = trace.start_s // SAMPLE_S, trace.end_s // SAMPLE_S
+    rest = whole[whole["slot"].between(first, last) & ~((whole["dst"] == server) & (whole["port"] == port))]
+    values: dict[str, Value] = {
+        "service": endpoint(scene, failing),
+        "server": scene.name(server),
+        "other_pkts": int(rest["sent_pkts"].sum()),
+        "worked_time_s": float(worked["until_s"].max()) if len(worked) else 0.0,
+    }
+    kinds = ("worked" if len(worked) else "never", "alive" if values["other_pkts"] else "dead")
+    facts += [make_fact(kind, _SAYS[kind], values, windows) for kind in kinds]
+    return facts + unreachable_facts(trace, scene, windows)
+
+
+def _attempt_fact(kind: str, scene: Scene, flows: pd.DataFrame, windows: Sequence[float]) -> Fact:
+    attempts = flows.groupby("attempt").agg(answered=("answered", "any"), refused=("refused", "any"))
+    client = scene.name(str(flows["src"].iloc[0]))
+    values: dict[str, Value] = {
+        "asker": client,
+        "client": client,
+        "target": endpoint(scene, flows),
+        "service": endpoint(scene, flows),
+        "attempts": len(attempts),
+        "failed": int((~attempts["answered"]).sum()),
+        "refused": int(attempts["refused"].sum()),
+        "unanswered": int((~attempts["answered"] & ~attempts["refused"]).sum()),
+        "start_time_s": float(flows["since_s"].min()),
+        "end_time_s": float(flows["until_s"].max()),
+    }
+    return make_fact(kind, _SAYS[kind], values, windows)
+
+
+def misconfiguration_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
+    """Refusals by code, services that never answered, addresses that nobody has."""
+    facts = refusal_facts(trace, scene, windows)
+    for target in by_count(trace.evidence.loc[trace.evidence["kind"] == "arp_unanswered", "dst"])[:2]:
+        facts += asked_in_vain(trace, scene, str(target), windows)
+    if len(trace.flows) and len(facts) < 4:
+        facts += service_facts(trace, scene, windows)
+    return facts or unreachable_facts(trace, scene, windows)
+
+
+def resolution_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
+    """How many questions failed, at which resolver, and how."""
+    failures = trace.evidence[trace.evidence["kind"] == "dns_failed"]
+    asked = scene.evidence[scene.evidence["kind"] == "dns_query"]
+    asked = asked[asked["slot"].between(trace.start_s // SAMPLE_S, trace.end_s // SAMPLE_S)]
+    facts = []
+    for client, resolver in failures.groupby(["src", "dst"])["count"].sum().sort_values(ascending=False).index[:3]:
+        rows = failures[(failures["src"] == client) & (failures["dst"] == resolver)]
+        all_of_them = asked[(asked["src"] == client) & (asked["dst"] == resolver)]["count"].sum()
+        values = _times(trace, scene) | {
+            "client": scene.name(client),
+            "resolver": scene.name(resolver),
+            "failed": int(rows["count"].sum()),
+            "asked": int(max(all_of_them, rows["count"].sum())),
+            "codes": listed(f"{n:,} {_RCODES.get(code, f'code {code}')}" for code, n in _by_code(rows).items()),
+        }
+        facts += [make_fact(kind, _SAYS[kind], values, windows) for kind in ("asked_names", "rcodes")]
+    return facts
+
+
+def unreachable_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
+    """Reports by ICMP that a peer cannot be reached, at most two pairs."""
+    said = trace.evidence[trace.evidence["kind"] == "unreachable"]
+    facts = []
+    for src, dst in said.groupby(["src", "dst"])["count"].sum().sort_values(ascending=False).index[:2]:
+        n = int(said.loc[(said["src"] == src) & (said["dst"] == dst), "count"].sum())
+        values: dict[str, Value] = {"reporter": scene.name(src), "target": scene.name(dst), "n": n}
+        facts.append(make_fact("unreachable", _SAYS["unreachable"], values, windows))
+    return facts
+
+
+def flapping_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
+    """How often a client reconnected, how short the connections were, how many were reset."""
+    flows = trace.flows[trace.flows["proto"] == "tcp"]
+    if flows.empty:
+        return []
+    pair = flows[(flows["src"] == by_count(flows["src"])[0]) & (flows["dst"] == by_count(flows["dst"])[0])]
+    pair = pair if len(pair) else flows
+    each = pair.groupby("attempt").agg(first=("since_s", "min"), last=("until_s", "max"), state=("state", "last"))
+    values = _times(trace, scene) | {
+        "client": scene.name(str(pair["src"].iloc[0])),
+        "server": endpoint(scene, pair),
+        "attempts": len(each),
+        "length_s": float((each["last"] - each["first"]).median()),
+        "resets": int(each["state"].isin(["RSTO", "RSTR", "RSTOS0", "RSTRH", "REJ"]).sum()),
+    }
+    kinds = ["reconnects", *(["resets"] if values["resets"] else [])]
+    return [make_fact(kind, _SAYS[kind], values, windows) for kind in kinds]
+
+
+def _times(trace: Trace, scene: Scene) -> dict[str, Value]:
+    return {
+        "device": scene.name(trace.device),
+        "peers": listed(scene.name(peer) for peer in trace.peers) or "its peers",
+        "start_time_s": trace.start_s,
+        "end_time_s": trace.end_s,
+    }
+
+
+def _by_code(rows: pd.DataFrame) -> dict[int, int]:
+    return {int(code): int(n) for code, n in rows.groupby("code")["count"].sum().sort_values(ascending=False).items()}

@@ -1,0 +1,120 @@
+"""Runs: where a device's verdicts say the same thing often enough to be believed.
+
+normal .   anomalous x   abstained ?                     k=3 of n=5, off=6
+
+. x . . x . . . .          never three of five: no run
+. x x . ? x . . . . . . .  raised at the third x; the sixth normal one in a row ends it
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from traffic.capture import SAMPLE_S
+from traffic.labels import LABELS, NORMAL
+from traffic.windows import Windows
+
+__all__ = ["Run", "find_runs"]
+
+_GAP_SLOTS = 60  # ten minutes without a window end a run: what came before is another story
+_FLOOD = ("dos", "ddos")
+_SURE = 0.99
+_LARGE_PKTS = 1000.0  # in a window; six windows share each sample, so one such window is no accident of an edge
+_BOTH = 0.3  # of the probability mass on the weaker direction
+
+
+@dataclass(frozen=True)
+class Run:
+    """Windows of one device and label.
+
+    Attributes:
+        device: address.
+        label: one of ``LABELS`` but normal.
+        role: ``source``, ``target`` or ``both``.
+        rows: positions in the verdict table, sorted.
+    """
+
+    device: str
+    label: str
+    role: str
+    rows: np.ndarray
+
+
+def find_runs(verdicts: pd.DataFrame, windows: Windows, k: int = 3, n: int = 5, off: int = 6) -> list[Run]:
+    """Find runs of each device and label, and of mixed labels where only together they are enough.
+
+    Args:
+        verdicts: one row per window in the order of ``windows``, sorted by device and start.
+        windows: for the size of a flood.
+        k: anomalous windows of the last ``n`` decided ones that raise.
+        n: see ``k``.
+        off: windows in a row, normal or of another label, that end a run; abstained ones neither raise nor end it.
+
+    Returns:
+        Runs, label by label; a mixed one carries the label with most probability over its windows.
+    """
+    decided = ~verdicts["abstained"].to_numpy(bool)
+    label = verdicts["label"].to_numpy()
+    odd = decided & (label != NORMAL)
+    runs = []
+    for name in LABELS[1:]:
+        hit = odd & (label == name)
+        if hit.any():
+            at_once = _is_large_flood(verdicts, windows, hit) if name in _FLOOD else np.zeros(len(hit), bool)
+            raised = _raised(verdicts, hit, decided & ~hit, at_once, k, n, off)
+            runs += [_make_run(verdicts, name, rows) for rows in raised]
+    taken = np.zeros(len(verdicts), bool)
+    for run in runs:
+        taken[run.rows] = True
+    for rows in _raised(verdicts, odd, decided & ~odd, np.zeros(len(odd), bool), k, n, off):
+        if not taken[rows].any():
+            runs.append(_make_run(verdicts, _heaviest(verdicts, rows), rows))
+    return runs
+
+
+def _raised(
+    verdicts: pd.DataFrame, hit: np.ndarray, calm: np.ndarray, at_once: np.ndarray, k: int, n: int, off: int
+) -> list[np.ndarray]:
+    """Rows of each run of hits that was raised: k of n with hysteresis, all devices at once."""
+    if not hit.any():
+        return []
+    device = verdicts["device"].factorize()[0]
+    slot = np.rint(verdicts["start_s"].to_numpy() / SAMPLE_S).astype(np.int64)
+    apart = np.ones(len(hit), bool)
+    apart[1:] = (device[1:] != device[:-1]) | (np.diff(slot) > _GAP_SLOTS)
+    stretch = np.cumsum(apart)
+    rank = np.cumsum(hit | calm)  # the place of a row among the decided ones
+
+    rows = np.flatnonzero(hit)
+    ended = (np.diff(rank[rows]) - 1 >= off) | (np.diff(stretch[rows]) > 0)
+    run = np.concatenate([[0], np.cumsum(ended)])
+    raised = at_once[rows]
+    if len(rows) >= k:
+        dense = (rank[rows[k - 1 :]] - rank[rows[: len(rows) - k + 1]] < n) & (run[k - 1 :] == run[: len(run) - k + 1])
+        raised[k - 1 :] |= dense
+    pieces = np.split(rows, np.flatnonzero(ended) + 1)
+    return [piece for piece, one in zip(pieces, np.unique(run), strict=True) if raised[run == one].any()]
+
+
+def _is_large_flood(verdicts: pd.DataFrame, windows: Windows, hit: np.ndarray) -> np.ndarray:
+    sure = np.flatnonzero(hit & (verdicts["probability"].to_numpy() >= _SURE))
+    pkts = windows.take(sure).values(["out_pkts", "in_pkts"]).sum(axis=(1, 2))
+    large = np.zeros(len(hit), bool)
+    large[sure[pkts >= _LARGE_PKTS]] = True
+    return large
+
+
+def _make_run(verdicts: pd.DataFrame, label: str, rows: np.ndarray) -> Run:
+    part = verdicts.iloc[rows]
+    mass = part["probability"].groupby(part["direction"]).sum()
+    source, target = float(mass.get("source", 0.0)), float(mass.get("target", 0.0))
+    role = "source" if source >= target else "target"
+    if min(source, target) >= _BOTH * (source + target) > 0:
+        role = "both"
+    return Run(str(part["device"].iloc[0]), label, role, rows)
+
+
+def _heaviest(verdicts: pd.DataFrame, rows: np.ndarray) -> str:
+    mass = verdicts.iloc[rows][[f"p_{name}" for name in LABELS[1:]]].sum()
+    return str(mass.idxmax()).removeprefix("p_")
