@@ -35,6 +35,12 @@ class Citation:
     kind: str
 
     @property
+    def quoted(self) -> str:
+        """The excerpt between quotation marks; one that stops before its sentence does is marked so."""
+        ended = self.excerpt.endswith((".", "!", "?", ":", ";"))
+        return f"\u201c{self.excerpt}\u201d" + ("" if ended else " \u2026")
+
+    @property
     def place(self) -> str:
         """Where the excerpt stands, in words."""
         return ", ".join(filter(None, [self.document, self.section, f"page {self.page}" if self.page else ""]))
@@ -80,8 +86,12 @@ def make_excerpt(text: str, question: str, most: int = EXCERPT_CHARS) -> str:
 
 
 def fold(text: str) -> str:
-    """Make white space single and double quotation marks single, so that quotations compare by their words."""
-    return re.sub(r"\s+", " ", re.sub('["\u201c\u201d]', "'", text)).strip()
+    """The words of a text on one line: no markup that a page would act on, single quotation marks.
+
+    A passage may have been written by anyone; folded, it can neither look like a citation nor leave its quotation.
+    """
+    plain = re.sub(r"-{3,}|[*`#|<>\[\]\ue000\ue001]", " ", re.sub('["\u201c\u201d]', "'", text))
+    return re.sub(r"\s+", " ", plain).strip()
 
 
 def resolve(citations: Sequence[Citation], index: "Index") -> tuple[Citation, ...]:

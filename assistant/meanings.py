@@ -119,7 +119,7 @@ _ATTACKS = {
     "spoofing": Meaning(
         "claims an address that another machine has",
         "has an address that a second machine claims as well",
-        "Two machines with one address take each other's traffic: by mistake, or to read and change it on the way.",
+        "Machines that share an address take each other's traffic: by mistake, or to read and change it on the way.",
         ("misconfiguration", "flapping", "packet_loss"),
         ("Find the second machine by its hardware address in the table of the switch, and unplug it.",
          "Ask whether a device was replaced or added with a copied address.",

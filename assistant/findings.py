@@ -1,0 +1,252 @@
+"""What is known about a question before a word is written: whose incident, which facts, how sure, what it is not."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from assistant.citations import check
+from assistant.facts import describe_device, health_fact, make_scene
+from assistant.meanings import MEANINGS
+from assistant.phrases import Fact, listed, make_fact
+from assistant.questions import Asked, list_addresses, read_devices, worst_first
+from assistant.ruled_out import RuledOut, rule_out
+from assistant.standing import Standing, judge, judge_health, verdict_fact
+from traffic.labels import NORMAL
+
+if TYPE_CHECKING:
+    from assistant.analysis import Analysis
+    from assistant.incidents import Incident
+    from traffic.plant import Device
+
+__all__ = ["MOST_OTHERS", "Finding", "find", "known_facts", "name_of"]
+
+MOST_FACTS, MOST_OTHERS = 5, 3
+# Numbers that can deny a label outright; the others only speak for or against it.
+_DENIED_BY_NUMBERS = ("packet_loss", "name_resolution", "spoofing")
+# What operators say of a symptom -> labels it speaks of; these incidents come first.
+_SYMPTOMS: dict[str, tuple[str, ...]] = {
+    "scan": ("recon",), "flood": ("dos", "ddos"), "login": ("brute_force",), "password": ("brute_force",),
+    "beacon": ("c2",), "botnet": ("c2", "ddos"), "malware": ("c2", "ddos"), "upload": ("exfiltration", "congestion"),
+    "data": ("exfiltration",), "slow": ("congestion", "packet_loss"), "lag": ("congestion", "packet_loss"),
+    "dns": ("name_resolution",), "name": ("name_resolution",), "offline": ("device_silent", "service_down"),
+    "silent": ("device_silent",), "answer": ("device_silent", "service_down"), "refuse": ("service_down",),
+    "download": ("device_silent", "service_down"), "disconnect": ("flapping",), "reconnect": ("flapping",),
+    "write": ("unauthorized_command",), "mqtt": ("mqtt_abuse",), "broker": ("mqtt_abuse",),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What an answer may say.
+
+    Attributes:
+        device: address the question is about; "" where nothing in the capture bears what was asked for.
+        incident: what explains it; None where nothing does.
+        others: further incidents of the device, or of the plant where no device was asked for.
+        facts: shown as evidence, the strongest first.
+        context: known as well: names, times, what numbers of the text refer to.
+        standing: how sure.
+        apart: causes that numbers rule out, or leave open.
+        asked: what the question pointed at.
+        notes: what the operator should know about this answer.
+    """
+
+    device: str
+    incident: "Incident | None"
+    others: "tuple[Incident, ...]"
+    facts: tuple[Fact, ...]
+    context: tuple[Fact, ...]
+    standing: Standing
+    apart: RuledOut
+    asked: Asked
+    notes: tuple[str, ...]
+
+
+def find(question: str, analysis: "Analysis", device: str | None = None) -> Finding:
+    """Gather what the capture says to a question.
+
+    Args:
+        question: the operator's words.
+        analysis: the capture with its verdicts and incidents.
+        device: address or name that the question is about, where that is known already; it wins over the words.
+    """
+    asked = read_devices(device if device is not None else question, analysis)
+    if device is not None and not (asked.devices or asked.peers or asked.missing):
+        asked = Asked(missing=(device,))
+    if asked.missing and not (asked.devices or asked.peers):
+        return _nowhere(asked, analysis)
+    incidents = _incidents(question, asked, analysis)
+    if incidents:
+        return _explained(incidents[0], incidents[1:], asked, analysis)
+    if not list_addresses(analysis):
+        return _nowhere(asked, analysis)
+    return _unexplained(asked, analysis) if asked.devices or asked.peers else _all_well(asked, analysis)
+
+
+def known_facts(finding: Finding) -> tuple[Fact, ...]:
+    """All that a text about a finding may take numbers from."""
+    return (*finding.facts, *finding.context, *finding.apart.excluded, *finding.apart.open)
+
+
+def name_of(address: str, analysis: "Analysis") -> str:
+    """The device's name with its address, or the address alone."""
+    return analysis.plant.name_of(address) if analysis.plant else address
+
+
+def _incidents(question: str, asked: Asked, analysis: "Analysis") -> "list[Incident]":
+    """Incidents of the devices that were asked for, or that touch them; of everybody, where nobody was asked for."""
+    words = question.lower()
+    fitting = {label for symptom, labels in _SYMPTOMS.items() if symptom in words for label in labels}
+    ordered = worst_first(list(analysis.incidents))
+    ordered.sort(key=lambda one: one.label not in fitting)
+    targets = asked.devices[:1] or asked.peers
+    if not targets:
+        return ordered
+    own = [one for one in ordered if one.device in targets]
+    return own + [one for one in ordered if one not in own and set(targets) & {*one.peers, *one.related}]
+
+
+def _explained(main: "Incident", others: "list[Incident]", asked: Asked, analysis: "Analysis") -> Finding:
+    device = asked.devices[0] if asked.devices else main.device
+    sound, lost = _sound(main.facts)
+    meaning = MEANINGS[main.label]
+    span = (main.device, main.start_s, main.end_s, analysis.samples, analysis.capture)
+    denied = main.label in _DENIED_BY_NUMBERS and bool(rule_out((main.label,), *span).excluded)
+    verdict = verdict_fact(main, analysis.verdicts)
+    context = [_about(device, main, others, analysis), *([verdict] if verdict else [])]
+    context += [fact for one in others for fact in _sound(one.facts)[0][:1]]
+    notes = _notes(asked)
+    notes += [f"{lost} of its facts did not pass the check of their own numbers and are left out."] if lost else []
+    return Finding(
+        device=device,
+        incident=main,
+        others=tuple(others),
+        facts=sound[:MOST_FACTS],
+        context=(*context, *sound[MOST_FACTS:], _counted(lost)),
+        standing=judge(main, analysis.verdicts, sound, contradicted=denied),
+        apart=rule_out(meaning.apart, *span),
+        asked=asked,
+        notes=tuple(notes),
+    )
+
+
+def _unexplained(asked: Asked, analysis: "Analysis") -> Finding:
+    """No incident: the device is well, or nothing can be said."""
+    device = (asked.devices or _talkers(asked.peers, analysis))[0]
+    scene = make_scene(analysis.capture, analysis.samples, analysis.plant)
+    windows = analysis.verdicts.loc[analysis.verdicts["device"] == device, "start_s"].tolist()
+    facts = [health_fact(scene, device, analysis.verdicts), *describe_device(scene, device, windows)]
+    standing = judge_health(device, analysis.verdicts)
+    if standing != "normal":
+        facts[1:1] = _doubtful(device, analysis)
+    elsewhere = worst_first(list(analysis.incidents))
+    return Finding(
+        device=device,
+        incident=None,
+        others=tuple(elsewhere),
+        facts=_sound(facts)[0][:MOST_FACTS],
+        context=(_about(device, None, elsewhere, analysis), *(fact for one in elsewhere for fact in one.facts[:1])),
+        standing=standing,
+        apart=RuledOut((), ()),
+        asked=asked,
+        notes=tuple(_notes(asked)),
+    )
+
+
+def _all_well(asked: Asked, analysis: "Analysis") -> Finding:
+    """No incident anywhere: the health of the devices, the most doubtful first."""
+    scene = make_scene(analysis.capture, analysis.samples, analysis.plant)
+    devices = _doubtful_first(analysis)
+    standings = [judge_health(device, analysis.verdicts) for device in devices]
+    return Finding(
+        device=devices[0],
+        incident=None,
+        others=(),
+        facts=tuple(health_fact(scene, device, analysis.verdicts) for device in devices[:MOST_FACTS]),
+        context=(_about(devices[0], None, [], analysis), Fact("all", "", {"n": float(len(devices))})),
+        standing="normal" if all(one == "normal" for one in standings) else "inconclusive",
+        apart=RuledOut((), ()),
+        asked=asked,
+        notes=tuple(_notes(asked)),
+    )
+
+
+def _nowhere(asked: Asked, analysis: "Analysis") -> Finding:
+    names = [name_of(address, analysis) for address in list_addresses(analysis)]
+    values: dict[str, float | str] = {"asked": ", ".join(asked.missing), "n": len(names), "names": listed(names, 12)}
+    fact = make_fact("devices", "This capture holds {n:device}: {names}.", values)
+    return Finding("", None, (), (fact,), (), "inconclusive", RuledOut((), ()), asked, ())
+
+
+def _sound(facts: "tuple[Fact, ...] | list[Fact]") -> tuple[tuple[Fact, ...], int]:
+    """Facts whose text says what their own values say, and how many others there were."""
+    sound = tuple(fact for fact in facts if not check(fact.text, [fact], ()).removed)
+    return sound, len(facts) - len(sound)
+
+
+def _about(device: str, main: "Incident | None", others: "list[Incident]", analysis: "Analysis") -> Fact:
+    """Names and times that an answer may use without their being evidence."""
+    incidents = [*([main] if main else []), *others]
+    entry = _entry(device, analysis)
+    addresses = [device, *(one.device for one in incidents), *(peer for one in incidents for peer in one.peers)]
+    values: dict[str, float | str] = {f"name{i}": name_of(a, analysis) for i, a in enumerate(dict.fromkeys(addresses))}
+    for i, one in enumerate(incidents):
+        values |= {f"id{i}": one.id, f"start{i}_time_s": one.start_s, f"end{i}_time_s": one.end_s}
+        values |= {f"technique{i}-{j}": technique for j, technique in enumerate(one.techniques)}
+        values |= {f"related{i}-{j}": name_of(a, analysis) for j, a in enumerate(one.related)}
+    values |= {"n_incidents": len(analysis.incidents), "n_others": len(others), "n_rest": len(others) - MOST_OTHERS}
+    if entry is not None:
+        values |= {"role": entry.role, "model": entry.model}
+    return Fact(f"about-{device}", "", values)
+
+
+def _counted(n: int) -> Fact:
+    return Fact("lost-facts", "", {"n": float(n)})
+
+
+def _entry(device: str, analysis: "Analysis") -> "Device | None":
+    devices = analysis.plant.devices if analysis.plant else ()
+    return next((one for one in devices if one.address == device), None)
+
+
+def _notes(asked: Asked) -> list[str]:
+    notes = []
+    if asked.kind:
+        notes.append(
+            f"No device is known as a {asked.kind} here (plant.yaml names roles), so all devices were looked at."
+        )
+    if asked.missing:
+        notes.append("Part of what was asked for is not in this capture.")
+    if len(asked.devices) > 1:
+        notes.append("More devices fit the question; this is the one with the worst incident or the first.")
+    return notes
+
+
+def _doubtful(device: str, analysis: "Analysis") -> list[Fact]:
+    """What the windows that are not normal look like, too few or too unsure to be an incident."""
+    rows = analysis.verdicts[(analysis.verdicts["device"] == device) & (analysis.verdicts["label"] != NORMAL)]
+    if rows.empty:
+        return []
+    counts = rows["label"].value_counts()
+    names = listed(f"{str(label).replace('_', ' ')} in {n}" for label, n in counts.head(3).items())
+    values: dict[str, float | str] = {"n": len(rows), "names": names}
+    sentence = "{n:window} looked like something else ({names}), too few or too unsure for an incident."
+    return [make_fact("doubtful", sentence, values, rows["start_s"].tolist())]
+
+
+def _talkers(peers: tuple[str, ...], analysis: "Analysis") -> tuple[str, ...]:
+    if not peers:
+        return ()
+    flows, local = analysis.capture.flows, set(list_addresses(analysis))
+    mine = flows[flows["id.orig_h"].isin(peers) | flows["id.resp_h"].isin(peers)]
+    ends = [*mine["id.orig_h"], *mine["id.resp_h"]]
+    return tuple(sorted((end for end in set(ends) if end in local), key=lambda end: -ends.count(end)))
+
+
+def _doubtful_first(analysis: "Analysis") -> list[str]:
+    """Devices that were judged, by how many of their windows are not normal, then by how many they have."""
+    verdicts = analysis.verdicts
+    if verdicts.empty:
+        return list_addresses(analysis)
+    odd = (verdicts["label"] != NORMAL) | verdicts["abstained"].astype(bool)
+    counts = odd.groupby(verdicts["device"]).agg(["sum", "size"]).sort_values(["sum", "size"], ascending=False)
+    return [str(name) for name in counts.index]

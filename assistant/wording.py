@@ -1,0 +1,152 @@
+"""The composed answer: fixed sentences of a label, facts as they were computed, quotations; no model writes here."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from assistant.citations import Citation
+from assistant.findings import MOST_OTHERS, Finding, name_of
+from assistant.meanings import MEANINGS, Meaning
+from assistant.phrases import listed
+from assistant.standing import is_unanswered
+from prompts.render import render
+
+if TYPE_CHECKING:
+    from assistant.analysis import Analysis
+    from assistant.incidents import Incident
+
+__all__ = ["Wording", "clock", "compose"]
+
+_CERTAINTY = {
+    "confirmed": "Confirmed",
+    "likely": "Likely",
+    "inconclusive": "Not certain",
+    "normal": "Healthy",
+}
+_ORIGIN = "Composed from measured facts and cited documents, without a language model."
+_STILL_S = 60.0
+_MOST_CHECKS, _MOST_RULED_OUT = 5, 4
+
+
+@dataclass(frozen=True)
+class Wording:
+    """An answer in words, and the parts of it that others show on their own."""
+
+    headline: str
+    ruled_out: tuple[str, ...]
+    checks: tuple[str, ...]
+    text: str
+
+
+def clock(seconds: float) -> str:
+    """A moment as a person reads it.
+
+    >>> clock(1545466950.0)
+    '2018-12-22 08:22:30 UTC'
+    """
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def compose(
+    finding: Finding, citations: tuple[Citation, ...], similar: tuple[Citation, ...], analysis: "Analysis"
+) -> Wording:
+    """Word a finding.
+
+    Args:
+        finding: what is known.
+        citations, similar: passages and past incidents to quote.
+        analysis: names of devices and the capture's end.
+    """
+    headline = _headline(finding, analysis)
+    apart = finding.apart
+    ruled_out = tuple(fact.text for fact in (*apart.excluded, *apart.open))[:_MOST_RULED_OUT]
+    checks = _checks(finding, citations)
+    text = render(
+        "diagnosis.jinja",
+        headline=headline,
+        explanation=_explanation(finding, analysis),
+        seen=[fact.text for fact in finding.facts],
+        also=_also(finding, analysis),
+        also_title="Also seen" if finding.incident else "Elsewhere in this capture",
+        ruled_out=ruled_out,
+        checks=checks,
+        manuals=citations,
+        similar=similar,
+        notes=finding.notes,
+        origin=_ORIGIN,
+    )
+    return Wording(headline, ruled_out, checks, text)
+
+
+def _headline(finding: Finding, analysis: "Analysis") -> str:
+    name = name_of(finding.device, analysis)
+    if not finding.device:
+        return (
+            f"{listed(finding.asked.missing)} is not in this capture: nothing was sent by it and nobody asked for it."
+        )
+    if finding.incident is None and finding.standing == "normal":
+        return f"{_CERTAINTY['normal']}: {name} behaves as usual; no incident was found for it."
+    if finding.incident is None:
+        return f"{_CERTAINTY['inconclusive']}: there is no incident for {name}, but too little to call it healthy."
+    certainty = _CERTAINTY[finding.standing]
+    return f"{certainty}: {_what(finding.incident, finding.device, analysis)}, {_when(finding.incident, analysis)}."
+
+
+def _what(incident: "Incident", device: str, analysis: "Analysis") -> str:
+    """Who does or suffers what, seen from the device that was asked about."""
+    meaning = MEANINGS[incident.label]
+    name, theirs = name_of(device, analysis), name_of(incident.device, analysis)
+    if device != incident.device:
+        return f"{name} is affected; the cause lies at {theirs}, which {_does(incident, meaning)}"
+    return f"{name} {_does(incident, meaning)}"
+
+
+def _does(incident: "Incident", meaning: Meaning) -> str:
+    return meaning.target if incident.role == "target" else meaning.source
+
+
+def _when(incident: "Incident", analysis: "Analysis") -> str:
+    start = clock(incident.start_s)
+    if incident.end_s >= analysis.capture.end_s - _STILL_S:
+        return f"since {start} and still at the end of the capture"
+    return f"from {start} to {clock(incident.end_s)}"
+
+
+def _explanation(finding: Finding, analysis: "Analysis") -> list[str]:
+    incident = finding.incident
+    if incident is None:
+        return []
+    meaning = MEANINGS[incident.label]
+    lines = [meaning.gloss]
+    peers = [name_of(peer, analysis) for peer in incident.peers[:3]]
+    if incident.role == "target" and peers:
+        lines.append(f"It comes from {listed(peers)}.")
+    if meaning.doubt and is_unanswered(incident.label, incident.facts):
+        lines.append(meaning.doubt)
+    if incident.techniques:
+        lines.append(f"Consistent with MITRE ATT&CK for ICS {listed(incident.techniques)}.")
+    return lines
+
+
+def _also(finding: Finding, analysis: "Analysis") -> list[str]:
+    """The other incidents, one line each: their first fact says who, what and when."""
+    lines = []
+    for one in finding.others[:MOST_OTHERS]:
+        name = one.label.replace("_", " ")
+        fact = next((fact.text for fact in one.facts), f"{name_of(one.device, analysis)}, {_when(one, analysis)}.")
+        lines.append(f"{name}: {fact}")
+    rest = len(finding.others) - MOST_OTHERS
+    return [*lines, f"And {rest} more: ask for the list of incidents."] if rest > 0 else lines
+
+
+def _checks(finding: Finding, citations: tuple[Citation, ...]) -> tuple[str, ...]:
+    incident = finding.incident
+    if incident is None:
+        return ()
+    meaning = MEANINGS[incident.label]
+    source = incident.role != "target"
+    steps = list(meaning.checks if source else meaning.target_checks)[: _MOST_CHECKS - bool(citations)]
+    if finding.device != incident.device and source:
+        steps.insert(0, "Start at the device that causes this, not at the one that suffers.")
+    steps += [f"Follow the manual: {one.place} [{one.number}]." for one in citations[:1]]
+    return tuple(steps[:_MOST_CHECKS])
