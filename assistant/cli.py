@@ -207,14 +207,17 @@ def simulate(
     seed: Annotated[int, typer.Option(help="The same seed makes the same traffic.")] = 0,
     devices: Annotated[int, typer.Option(min=1, max=250)] = 20,
     hours: Annotated[float, typer.Option(min=0.02, max=72)] = 1.0,
+    scenario: Annotated[list[str] | None, typer.Option(help="A label that shall happen; by default several.")] = None,
 ) -> None:
     """Invent a plant and its traffic, faults and attacks included: conn.log, truth.csv, plant.yaml."""
     from traffic.simulate import simulate as invent
     from traffic.simulate import write_simulation
 
+    if out.exists():
+        raise UserError(f"{out} exists already; expected a new folder; name another with --out")
     with narrate("simulating"):
-        write_simulation(invent(seed, devices=devices, hours=hours), out)
-    typer.echo(f"{out}/conn.log, {out}/truth.csv, {out}/plant.yaml")
+        write_simulation(invent(seed, devices=devices, hours=hours, scenarios=scenario or None), out)
+    typer.echo(f"wrote {out}/conn.log, truth.csv and plant.yaml")
 
 
 @app.command()

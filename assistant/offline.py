@@ -15,6 +15,7 @@ FLAGS: dict[str, str] = {
     "HF_DATASETS_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "USE_HUB_KERNELS": "NO",
     "TOKENIZERS_PARALLELISM": "false",
     # Gradio, Chroma (PostHog, OpenTelemetry), LangChain (LangSmith), trl (trackio, wandb).
     "GRADIO_ANALYTICS_ENABLED": "False",

@@ -1,6 +1,7 @@
 """What every test shares: the real captures, a home of its own, and a network that ends at this machine."""
 
 import os
+import shutil
 import socket
 from pathlib import Path
 
@@ -32,6 +33,23 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     folder = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("FAULTWISE_HOME", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def _stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from knowledge_base.index import ensure_samples, open_index
+
+    folder = tmp_path_factory.mktemp("stock")
+    with open_index(folder) as index:
+        ensure_samples(index)
+    return folder
+
+
+@pytest.fixture
+def stocked_home(home: Path, _stock: Path) -> Path:
+    """The test's state folder with the shipped manuals and incidents indexed already: once per session, then copied."""
+    shutil.copytree(_stock, home, dirs_exist_ok=True)
+    return home
 
 
 @pytest.fixture(autouse=True, scope="session")
