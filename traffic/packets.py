@@ -1,0 +1,174 @@
+"""Captures become one table of packets, sorted by time.
+
+Nothing here loops over packets in Python: ``records`` finds where each packet lies, ``layers`` decodes one header field
+of all packets at a time. Checksums are never verified, because captures are full of packets whose checksum the network
+card was still to fill in; Zeek's ``-C`` does the same.
+"""
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from traffic.errors import UserError
+from traffic.layers import read_arp, read_ip, read_links, read_transport
+from traffic.records import Records, read_records
+
+__all__ = ["Packets", "read_packets"]
+
+# Packets decoded together: few enough that the bytes of one field are still in the cache when the next is read.
+_PART = 16_384
+
+
+@dataclass(frozen=True)
+class Packets:
+    """The packets of a capture.
+
+    Attributes:
+        table: one row per IP packet, sorted by ``ts`` (stable): ``ts``; ``src dst`` (rows of ``addresses``); ``proto``
+            (IANA number); ``sport dport`` (ICMP: type and code); ``ip_bytes``; ``flags seq window has_tcp`` of TCP;
+            ``payload`` (bytes above transport), ``held`` (of these captured, at ``payload_at`` of buffer ``file``);
+            ``src_mac dst_mac`` (48 bits, -1 = none).
+        arp: one row per ARP packet, sorted by ``ts``: ``ts op sender target`` (rows of ``addresses``) ``mac``.
+        addresses: shape (n_addresses,), object, address texts.
+        buffers: each file's bytes, mapped.
+        start_s, end_s: times of the first and last frame of any kind.
+        notes: what was skipped or assumed, one sentence each.
+    """
+
+    table: pd.DataFrame
+    arp: pd.DataFrame
+    addresses: np.ndarray
+    buffers: tuple[np.ndarray, ...]
+    start_s: float
+    end_s: float
+    notes: tuple[str, ...] = ()
+
+    def read_payload(self, rows: np.ndarray, width: int, skip: np.ndarray | int = 0) -> np.ndarray:
+        """Payload bytes of some packets.
+
+        Args:
+            rows: shape (n,), positions in ``table``.
+            width: how many bytes of each.
+            skip: where to start in each payload.
+
+        Returns:
+            Shape (n, width), uint8; 0 where the payload ends or was not captured.
+        """
+        held = self.table["held"].to_numpy()[rows] - skip
+        start = self.table["payload_at"].to_numpy()[rows] + skip
+        file = self.table["file"].to_numpy()[rows]
+        out = np.zeros((len(rows), width), np.uint8)
+        column = np.arange(width)
+        for number, buffer in enumerate(self.buffers):
+            which = np.flatnonzero((file == number) & (held > 0))
+            index = np.minimum(start[which, None] + column, len(buffer) - 1)
+            out[which] = np.where(column < held[which, None], buffer[index], 0)
+        return out
+
+
+def read_packets(paths: Sequence[Path]) -> Packets:
+    """Read captures as one: packets of all files, merged by time.
+
+    Args:
+        paths: pcap or pcapng files, in the order in which equal times should stay.
+
+    Raises:
+        UserError: no paths; or a file is missing, empty, not a capture, without packets, or of an unknown link type.
+    """
+    if not paths:
+        raise UserError("no capture files given; expected at least one pcap or pcapng; check the folder")
+    notes: list[str] = []
+    tables, arps, buffers = [], [], []
+    start_s, end_s = np.inf, -np.inf
+    for number, path in enumerate(paths):
+        records = read_records(path)
+        notes += [*records.notes, *_clock_notes(path, records)]
+        table, arp = _decode(path, records, notes)
+        tables.append(table.assign(file=np.int32(number)))
+        arps.append(arp)
+        buffers.append(records.buffer)
+        start_s, end_s = min(start_s, records.ts.min()), max(end_s, records.ts.max())
+    table, arp = _by_time(tables), _by_time(arps)
+    addresses = _number_addresses(table, arp)
+    _join_fragments(table)
+    table = table.drop(columns=["ident", "later", "first"])
+    return Packets(table, arp, addresses, tuple(buffers), float(start_s), float(end_s), tuple(notes))
+
+
+def _clock_notes(path: Path, records: Records) -> list[str]:
+    back = records.ts < np.maximum.accumulate(records.ts)
+    if not back.any():
+        return []
+    most = float((np.maximum.accumulate(records.ts) - records.ts).max())
+    return [f"{path.name}: {int(back.sum())} packets were out of order (by up to {most:.6g} s) and sorted by time"]
+
+
+def _decode(path: Path, records: Records, notes: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    parts = [_decode_part(records, first) for first in range(0, len(records.ts), _PART)]
+    table, arp = (pd.concat(frames, ignore_index=True) for frames in zip(*parts, strict=True))
+    others = len(records.ts) - len(table) - len(arp)
+    if others:
+        notes.append(f"{path.name}: {others} of {len(records.ts)} frames are neither IP nor ARP and make no flow")
+    if lying := int(table.pop("lying").sum()):
+        notes.append(f"{path.name}: {lying} IP packets claim a length their frame cannot hold; the frame's was taken")
+    return table, arp
+
+
+def _decode_part(whole: Records, first: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    records = whole.take(slice(first, first + _PART))
+    links = read_links(records)
+    arp, ip = read_arp(records, links), read_ip(records, links)
+    row = ip["row"].to_numpy()
+    table = pd.concat([ip.drop(columns=["row", "transport", "rest"]), read_transport(records, ip)], axis=1)
+    table["ts"], table["src_mac"], table["dst_mac"] = records.ts[row], links.src_mac[row], links.dst_mac[row]
+    return table, arp.assign(ts=records.ts[arp["row"].to_numpy()]).drop(columns="row")
+
+
+def _by_time(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    table = pd.concat(tables, ignore_index=True) if len(tables) > 1 else tables[0]
+    if table["ts"].is_monotonic_increasing:
+        return table
+    return table.sort_values("ts", kind="stable", ignore_index=True)
+
+
+def _number_addresses(table: pd.DataFrame, arp: pd.DataFrame) -> np.ndarray:
+    """Replace the 128-bit columns of ``table`` and ``arp`` by small numbers, in place; return the texts behind them."""
+    n, m = len(table), len(arp)
+    low = np.concatenate([table.pop("src_low"), table.pop("dst_low"), arp["sender"], arp["target"]])
+    high = np.concatenate([table.pop("src_high"), table.pop("dst_high"), np.zeros(2 * m, np.int64)])
+    codes, lows = pd.factorize(low)
+    highs = np.zeros(len(lows), np.int64)
+    if high.any():
+        prefix, prefixes = pd.factorize(high)
+        codes, pairs = pd.factorize(codes * len(prefixes) + prefix)
+        lows, highs = lows[pairs // len(prefixes)], prefixes[pairs % len(prefixes)]
+    codes = codes.astype(np.int32)
+    table["src"], table["dst"] = codes[:n], codes[n : 2 * n]
+    arp["sender"], arp["target"] = codes[2 * n : 2 * n + m], codes[2 * n + m :]
+    return np.array([_address(int(h), int(lo)) for h, lo in zip(highs, lows, strict=True)], dtype=object)
+
+
+def _address(high: int, low: int) -> str:
+    if high == 0 and low >> 32 == 0xFFFF:
+        return f"{low >> 24 & 255}.{low >> 16 & 255}.{low >> 8 & 255}.{low & 255}"
+    return str(ipaddress.IPv6Address((high & (1 << 64) - 1) << 64 | low & (1 << 64) - 1))
+
+
+def _join_fragments(table: pd.DataFrame) -> None:
+    """Give later fragments the ports of the fragment that began their packet, in place.
+
+    Fragments of one packet share addresses, protocol and identification; the last beginning before a fragment is its
+    own, or, where fragments were reordered, the first one after it.
+    """
+    part = table.loc[table["later"] | table["first"], ["src", "dst", "proto", "ident", "later", "sport", "dport"]]
+    if part.empty:
+        return
+    ports = part[["sport", "dport"]].astype(float).mask(part["later"])
+    keys = [part[name] for name in ("src", "dst", "proto", "ident")]
+    known = ports.groupby(keys).ffill()
+    known = known.fillna(known.groupby(keys).bfill()).fillna(0).astype(np.int64)
+    table.loc[part.index, ["sport", "dport"]] = known

@@ -1,0 +1,238 @@
+"""Packet records of a pcap or pcapng file: where each frame lies, when it passed, how long it was.
+
+Only the chain of record lengths is walked in a loop (each length says where the next record starts); all else is
+columns. Formats: https://www.ietf.org/archive/id/draft-gharris-opsawg-pcap-01.html and draft-tuexen-opsawg-pcapng.
+"""
+
+import mmap
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from traffic.errors import UserError
+
+__all__ = ["ETHERNET", "LINKS", "NULL", "RAW", "SLL", "SLL2", "Records", "is_capture", "read_numbers", "read_records"]
+
+ETHERNET, SLL, SLL2 = 1, 113, 276
+NULL = (0, 108)
+RAW = (12, 14, 101, 228, 229)
+LINKS = (ETHERNET, SLL, SLL2, *NULL, *RAW)
+
+_PCAP = {
+    b"\xd4\xc3\xb2\xa1": ("<", 1_000_000),
+    b"\xa1\xb2\xc3\xd4": (">", 1_000_000),
+    b"\x4d\x3c\xb2\xa1": ("<", 1_000_000_000),
+    b"\xa1\xb2\x3c\x4d": (">", 1_000_000_000),
+}
+_PCAPNG = b"\x0a\x0d\x0d\x0a"
+_SECTION, _INTERFACE, _OLD_PACKET, _SIMPLE_PACKET, _PACKET = 0x0A0D0D0A, 1, 2, 3, 6
+_LINK_NAMES = {105: "802.11", 127: "802.11 with radiotap", 9: "PPP", 189: "USB", 195: "802.15.4", 201: "Bluetooth"}
+# libpcap's own upper bound of a record (MAXIMUM_SNAPLEN); a longer one is damage, not a packet.
+_LONGEST = 262_144
+
+
+@dataclass(frozen=True)
+class Records:
+    """The packet records of one file.
+
+    Attributes:
+        buffer: shape (file size,), uint8, the whole file, mapped.
+        ts: shape (n,), float64, seconds since the epoch.
+        at, captured, wire: shape (n,), int64: offset of the frame in ``buffer``, bytes there, bytes on the wire.
+        link: shape (n,), int64, link type of each record (https://www.tcpdump.org/linktypes.html).
+        notes: what was damaged, one sentence each.
+    """
+
+    buffer: np.ndarray
+    ts: np.ndarray
+    at: np.ndarray
+    captured: np.ndarray
+    wire: np.ndarray
+    link: np.ndarray
+    notes: tuple[str, ...] = ()
+
+    def take(self, which: slice | np.ndarray) -> "Records":
+        """Some of the records; ``buffer`` and ``notes`` stay."""
+        columns = {name: getattr(self, name)[which] for name in ("ts", "at", "captured", "wire", "link")}
+        return replace(self, **columns)
+
+
+def is_capture(head: bytes) -> bool:
+    """Whether a file that starts with ``head`` (4 bytes or more) is a pcap or pcapng.
+
+    >>> is_capture(b"#separator"), is_capture(b"\\xd4\\xc3\\xb2\\xa1")
+    (False, True)
+    """
+    return head[:4] in _PCAP or head[:4] == _PCAPNG
+
+
+def read_numbers(buffer: np.ndarray, at: np.ndarray, kind: str) -> np.ndarray:
+    """The number of numpy type ``kind`` (">u2", "<u4", …) at each offset, as int64; too high offsets are clipped."""
+    size = np.dtype(kind).itemsize
+    if len(buffer) < size:
+        return np.zeros(len(at), np.int64)
+    # A view with stride 1 holds the number that starts at every byte, and copies nothing.
+    every: np.ndarray = np.ndarray((len(buffer) - size + 1,), kind, buffer, strides=(1,))
+    return every[np.minimum(at, len(every) - 1)].astype(np.int64)
+
+
+def read_records(path: Path) -> Records:
+    """Find the packet records of a pcap (micro- or nanoseconds, either byte order) or pcapng file.
+
+    A damaged file is read up to the damage; ``notes`` say where that is and how much was skipped.
+
+    Raises:
+        UserError: missing, empty, not a capture, no packets in it, or only link types that are not read.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist or is no file; expected a pcap or pcapng capture; check the path")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path} is empty (0 bytes); expected a pcap or pcapng capture; record it again")
+    with path.open("rb") as stream:
+        data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    magic = data[:4]
+    if not is_capture(magic):
+        raise UserError(
+            f"{path} is not a packet capture (it starts with {data[:8]!r}); expected pcap or pcapng; "
+            "export the packets in one of these formats"
+        )
+    records = _read_pcapng(path, data) if magic == _PCAPNG else _read_pcap(path, data)
+    if not len(records.ts):
+        damage = f" ({records.notes[0]})" if records.notes else ""
+        raise UserError(f"{path} holds no packets{damage}; expected at least one; check the capture's filter")
+    return _keep_known_links(path, records)
+
+
+def _read_pcap(path: Path, data: mmap.mmap) -> Records:
+    order, per_s = _PCAP[data[:4]]
+    size = len(data)
+    if size < 24:
+        return _no_records(data, (f"{path.name}: the file header is cut after {size} of 24 bytes",))
+    snaplen, network = struct.unpack_from(order + "II", data, 16)
+    limit = max(snaplen, _LONGEST) if snaplen < 1 << 28 else _LONGEST
+    buffer = np.frombuffer(data, np.uint8)
+    at = _walk(data, struct.Struct(order + "I").unpack_from)
+    seconds, fraction, captured, wire = (read_numbers(buffer, at + skip, order + "u4") for skip in (0, 4, 8, 12))
+    # After a lying length the walk reads garbage as headers; a fraction of a second above one second shows it.
+    wrong = np.flatnonzero((fraction >= per_s) | (captured > limit) | (at + 16 + captured > size))
+    good = int(wrong[0]) if len(wrong) else len(at)
+    end = int(at[good - 1] + 16 + captured[good - 1]) if good else 24
+    notes = () if end == size else (_damage(path, good, end, size),)
+    link = np.full(good, network & 0x0FFFFFFF)
+    ts = seconds[:good] + fraction[:good] / per_s
+    return Records(buffer, ts, at[:good] + 16, captured[:good], np.maximum(wire, captured)[:good], link, notes)
+
+
+def _walk(data: mmap.mmap, unpack: Callable[[mmap.mmap, int], tuple[int]]) -> np.ndarray:
+    """Where each record starts; the one loop over packets, so it does nothing but add up lengths."""
+    starts: list[int] = []
+    at, last = 24, len(data) - 16
+    while at <= last:
+        starts.append(at)
+        at += 16 + unpack(data, at + 8)[0]
+    return np.array(starts, np.int64)
+
+
+def _damage(path: Path, good: int, end: int, size: int) -> str:
+    return (
+        f"{path.name}: damaged or cut after packet {good} (byte {end}); "
+        f"the last {size - end} of {size} bytes were skipped"
+    )
+
+
+def _no_records(data: mmap.mmap, notes: tuple[str, ...]) -> Records:
+    none = np.zeros(0, np.int64)
+    return Records(np.frombuffer(data, np.uint8), none.astype(float), none, none, none, none, notes)
+
+
+@dataclass(frozen=True)
+class _Interface:
+    link: int
+    per_s: int = 1_000_000
+    offset_s: int = 0
+
+
+def _read_pcapng(path: Path, data: mmap.mmap) -> Records:
+    rows: list[tuple[int, ...]] = []
+    interfaces: list[_Interface] = []
+    at, size, first, lost, order = 0, len(data), 0, 0, "<"
+    while at + 12 <= size:
+        (kind,) = struct.unpack_from(order + "I", data, at)
+        if kind == _SECTION:
+            order = "<" if data[at + 8 : at + 12] == b"\x4d\x3c\x2b\x1a" else ">"
+            first = len(interfaces)
+        (length,) = struct.unpack_from(order + "I", data, at + 4)
+        if length < 12 or length % 4 or at + length > size:
+            break
+        if kind == _INTERFACE and length >= 20:
+            interfaces.append(_interface(data, at, length, order))
+        elif kind in (_PACKET, _OLD_PACKET, _SIMPLE_PACKET):
+            row = _packet(data, at, length, order, kind, first, rows)
+            if row is None or row[0] >= len(interfaces):
+                lost += 1
+            else:
+                rows.append(row)
+        at += length
+    notes: tuple[str, ...] = () if at == size else (_damage(path, len(rows), at, size),)
+    if lost:
+        notes += (f"{path.name}: {lost} packet blocks with lengths or interfaces that cannot be were skipped",)
+    if not rows:
+        return _no_records(data, notes)
+    owner, ticks, start, captured, wire = np.array(rows, np.int64).T
+    link, per_s, offset = np.array([[i.link, i.per_s, i.offset_s] for i in interfaces], np.int64)[owner].T
+    ts = ticks // per_s + (ticks % per_s) / per_s + offset
+    return Records(np.frombuffer(data, np.uint8), ts, start, captured, np.maximum(wire, captured), link, notes)
+
+
+def _interface(data: mmap.mmap, at: int, length: int, order: str) -> _Interface:
+    """An interface block: its link type and, among the options, the unit (9) and offset (14) of its clock."""
+    (link,) = struct.unpack_from(order + "H", data, at + 8)
+    per_s, offset_s = 1_000_000, 0
+    option, last = at + 16, at + length - 4
+    while option + 4 <= last:
+        code, size = struct.unpack_from(order + "HH", data, option)
+        if code == 0:
+            break
+        if code == 9 and size == 1:
+            unit = data[option + 4]
+            # Above 2**62 or 10**18 ticks a second no packet time fits 64 bits.
+            per_s = 1 << min(unit & 0x7F, 62) if unit & 0x80 else 10 ** min(unit, 18)
+        elif code == 14 and size == 8:
+            (offset_s,) = struct.unpack_from(order + "q", data, option + 4)
+        option += 4 + size + (-size) % 4
+    return _Interface(link, per_s, offset_s)
+
+
+def _packet(
+    data: mmap.mmap, at: int, length: int, order: str, kind: int, first: int, rows: list[tuple[int, ...]]
+) -> tuple[int, ...] | None:
+    """One packet block as (interface, ticks, offset, captured, wire); None where its lengths cannot be."""
+    if kind == _SIMPLE_PACKET:
+        (wire,) = struct.unpack_from(order + "I", data, at + 8)
+        # A simple packet block has no time: it takes that of the packet before it.
+        return first, rows[-1][1] if rows else 0, at + 12, min(wire, length - 16), wire
+    if length < 32:
+        return None
+    owner, high, low, captured, wire = struct.unpack_from(order + "5I", data, at + 8)
+    if kind == _OLD_PACKET:
+        (owner,) = struct.unpack_from(order + "H", data, at + 8)
+    ticks = high << 32 | low
+    return (first + owner, ticks, at + 28, captured, wire) if captured <= length - 32 and ticks < 1 << 63 else None
+
+
+def _keep_known_links(path: Path, records: Records) -> Records:
+    known = np.isin(records.link, LINKS)
+    if known.all():
+        return records
+    others = sorted({int(link) for link in records.link[~known]})
+    names = ", ".join(f"{link} ({_LINK_NAMES.get(link, 'see tcpdump.org/linktypes.html')})" for link in others)
+    if not known.any():
+        raise UserError(
+            f"{path} has link type {names}; expected Ethernet, Linux cooked, raw IP or loopback; "
+            "capture on an interface of such a type"
+        )
+    note = f"{path.name}: {int((~known).sum())} packets of link type {names} were skipped"
+    return replace(records.take(known), notes=(*records.notes, note))
