@@ -20,6 +20,9 @@ __all__ = ["Suspicion", "add_hard", "group_by_cause", "merge_suspicions", "suspe
 
 _NEAR_S = 600.0  # runs of one device, label and peer within this are one
 _SLACK_S = 60.0  # a window's length: two devices' evidence of one cause may differ by that much
+# No topology is known: devices that are slow together share a link more often than not, and who stands in the middle
+# claims the addresses of both sides.
+_SHARED = ("congestion", "spoofing")
 _FLOODS = ("dos", "ddos")
 _LASTING = ("c2", "misconfiguration")  # stays until somebody removes it, so pauses do not make it two
 _KIN = {
@@ -146,8 +149,10 @@ def _one_cause(a: Suspicion, b: Suspicion) -> bool:
     apart_s = max(a.trace.start_s, b.trace.start_s) - min(a.trace.end_s, b.trace.end_s)
     if apart_s > _SLACK_S:
         return False
-    if a.label == b.label == "congestion":
-        return True  # no topology is known; devices that are slow together share a link more often than not
+    if a.device == b.device:
+        return False  # merge_suspicions kept them apart: the same device, but other peers
+    if a.label == b.label and a.label in _SHARED:
+        return True
     linked = a.culprit == b.culprit or a.device in b.trace.peers or b.device in a.trace.peers
     if a.label == b.label:
         return linked

@@ -6,6 +6,7 @@ import pandas as pd
 
 from assistant.fault_facts import last_heard
 from assistant.phrases import Fact, Value, listed, make_fact, plural
+from assistant.protocol_facts import MODBUS_KINDS, modbus_facts
 from assistant.traces import Scene
 from traffic.capture import SAMPLE_S
 from traffic.labels import NORMAL
@@ -38,7 +39,6 @@ _ODD = {
     "unreachable": "unreachable report",
     "zero_window": "full receive buffer",
     "dns_failed": "failed DNS question",
-    "modbus_exception": "Modbus exception",
     "mqtt_refused": "refused MQTT connection",
     "arp_conflict": "ARP conflict",
 }
@@ -53,8 +53,9 @@ def describe_device(scene: Scene, device: str, windows: Sequence[float] = ()) ->
         windows: starts of the device's windows.
     """
     flows = scene.flows_of(device)
-    facts = _traffic_facts(scene, device, flows, windows) if len(flows) else last_heard(scene, device, windows)
+    facts = _traffic_facts(scene, device, flows, windows) if len(flows) else last_heard(scene, device, None, windows)
     facts += _asked_facts(scene, device, windows)
+    facts += modbus_facts(scene.evidence_of(device, MODBUS_KINDS), scene, windows)
     odd = scene.evidence_of(device, _ODD).groupby("kind")["count"].sum()
     if len(odd):
         values: dict[str, Value] = {str(kind): int(n) for kind, n in odd.items()}

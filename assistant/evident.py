@@ -22,13 +22,16 @@ _TRIES = (6, 3)  # one try is up to three requests within seconds; more requests
 _WALKER = 8  # who asks for more absent addresses than this is looking around, not in need
 _MIN_FAILURES = 5
 _MIN_FAILING_S = 60.0
+_SWEPT_REGISTERS, _SWEPT_REFUSED_SHARE = 50, 0.5  # different ones in a sample; exceptions among the answers
 # In one sample to one port, nothing coming back: a stream may go one way over UDP (video, syslog), never so fast.
 _FLOOD_PKTS = {"tcp": 1_000, "udp": 20_000}
 
 _SAYS = {
     "absent": "Nobody answers at {address}: {asked:ARP request} for it by {askers} stayed without a reply.",
     "duplicate": "{address} is claimed by {machines:machine} at the same time ({claims:claim} seen).",
-    "one_way": "{source} sent {target} {peak_pkts:packet} in {sample_s} and nothing came back.",
+    "one_way": "{source} sent {target} at least {peak_pkts:packet} in {sample_s}, and nothing came back.",
+    "sweep": "{client} asked {server} over Modbus for up to {registers:different register address} in {sample_s}, and "
+    "{refused_share} of its {requests:request} got an exception: it sweeps.",
     "resolver": "The resolver {resolver} answers nobody: {failed:question} from {clients} stayed without a reply since "
     "{since_time_s}.",
     "refusing": "{service} has answered nobody since {since_time_s}: {failed:attempt} by {clients} failed, and before "
@@ -43,7 +46,7 @@ class Evident:
     Attributes:
         device: the address that is absent, doubled or failing.
         label: one of ``LABELS``.
-        role: ``source``, or ``target`` where the cause lies outside the plant.
+        role: ``source``, or ``target`` where somebody else, perhaps unknown, is the cause.
         fact: the sentence that says why.
         peers: who suffers, the most affected first.
         slots: where the evidence lies, int64, sorted.
@@ -58,7 +61,7 @@ class Evident:
 
 
 def find_evident(capture: Capture, samples: pd.DataFrame, plant: Plant | None = None) -> list[Evident]:
-    """Find absent and doubled addresses, mute resolvers, services that stopped answering, floods without a reply."""
+    """Find absent and doubled addresses, mute resolvers, failed services, one-way floods and sweeps."""
     return find_evident_in(make_scene(capture, samples, plant))
 
 
@@ -70,6 +73,7 @@ def find_evident_in(scene: Scene) -> list[Evident]:
         _mute_resolvers,
         _failing_services,
         _one_way_floods,
+        _register_sweeps,
     )
     return [one for rule in rules for one in rule(scene)]
 
@@ -133,7 +137,7 @@ def _doubled_addresses(scene: Scene) -> list[Evident]:
             "claims": int(rows["count"].sum()),
         }
         fact = make_fact("duplicate", _SAYS["duplicate"], values)
-        found.append(Evident(str(address), "spoofing", "source", fact, (), _slots(rows)))
+        found.append(Evident(str(address), "spoofing", "target", fact, (), _slots(rows)))
     return found
 
 
@@ -195,6 +199,32 @@ def _one_way_floods(scene: Scene) -> list[Evident]:
         fact = make_fact("one_way", _SAYS["one_way"], values)
         role = "source" if source in local else "target"
         found.append(Evident(str(device), label, role, fact, (str(other),), _slots(near)))
+    return found
+
+
+def _register_sweeps(scene: Scene) -> list[Evident]:
+    pair = ["src", "dst"]
+    asked = scene.evidence[scene.evidence["kind"].isin(["modbus_read", "modbus_write", "modbus_other"])]
+    refused = scene.evidence[scene.evidence["kind"] == "modbus_exception"].groupby(pair)["count"].sum()
+    wide = asked[asked["distinct"] >= _SWEPT_REGISTERS]
+    found = []
+    for client, server in wide.groupby(pair)["count"].sum().index:
+        rows = wide[(wide["src"] == client) & (wide["dst"] == server)]
+        requests = int(rows["count"].sum())
+        # A master with a wrong register map is refused too, but asks for the same few again and again.
+        share = min(int(refused.get((client, server), 0)) / requests, 1.0)
+        if share < _SWEPT_REFUSED_SHARE:
+            continue
+        values: dict[str, Value] = {
+            "client": scene.name(str(client)),
+            "server": scene.name(str(server)),
+            "registers": int(rows["distinct"].max()),
+            "requests": requests,
+            "refused_share": share,
+            "sample_s": SAMPLE_S,
+        }
+        fact = make_fact("sweep", _SAYS["sweep"], values)
+        found.append(Evident(str(client), "recon", "source", fact, (str(server),), _slots(rows)))
     return found
 
 

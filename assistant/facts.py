@@ -63,6 +63,6 @@ def label_facts(trace: Trace, scene: Scene, windows: Sequence[float] = ()) -> li
         windows: starts of the windows with that label.
 
     Returns:
-        At least one: where nothing in the tables carries the label, what the device did.
+        Empty where nothing in the tables carries the label.
     """
-    return _FACTS[trace.label](trace, scene, windows) or describe_device(scene, trace.device, windows)
+    return _FACTS[trace.label](trace, scene, windows)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from assistant.phrases import Fact, Value, by_count, listed, make_fact
 from assistant.protocol_facts import refusal_facts
-from assistant.traces import Scene, Trace, endpoint
+from assistant.traces import Scene, Trace, endpoint, quiet_spell
 from traffic.capture import SAMPLE_S
 
 __all__ = [
@@ -37,8 +37,10 @@ _SAYS = {
     "is {median_mbit_per_s} Mbit/s.",
     "share": "{peer} carried {peer_share} of the traffic of {device} between {start_time_s} and {end_time_s}.",
     "windowless": "Receivers reported a full buffer {zero_windows:time}.",
-    "heard": "{silent} was last heard at {heard_time_s}; the capture goes on for {quiet_s} after that.",
+    "heard": "{silent} was last heard at {heard_time_s} and sent nothing for {quiet_s}, to the end of the capture.",
+    "back": "{silent} was last heard at {heard_time_s} and then sent nothing for {quiet_s}, until {back_time_s}.",
     "unheard": "{silent} has sent nothing in this capture.",
+    "asking": "{silent} sent {asked:ARP request} for other addresses and nothing else.",
     "rhythm": "Before that it sent something in {active_share} of the samples of {sample_s}.",
     "arp": "{asker} asked for the hardware address of {silent} {asked:time} between {start_time_s} and {end_time_s} "
     "and never got a reply.",
@@ -48,7 +50,8 @@ _SAYS = {
     "dead": "Nothing else was heard from {server} in the same time.",
     "failed": "{client} tried {service} {attempts:time} between {start_time_s} and {end_time_s}: {refused} refused, "
     "{unanswered} without an answer.",
-    "worked": "{service} last answered at {worked_time_s}.",
+    "worked": "Before that, {service} last answered at {worked_time_s}.",
+    "again": "It answers again since {again_time_s}.",
     "never": "{service} has not answered anybody in this capture.",
     "asked_names": "{client} asked the resolver {resolver} {asked:question} between {start_time_s} and {end_time_s}; "
     "{failed} of them failed.",
@@ -101,7 +104,8 @@ def congestion_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> li
 def silence_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
     """When the silent device was last heard, its rhythm before, and who has asked for it in vain since."""
     silent = silent_side(trace)
-    return [*last_heard(scene, silent, windows), *asked_in_vain(trace, scene, silent, windows)]
+    quiet = quiet_spell(scene, silent, trace.start_s, trace.end_s)
+    return [*last_heard(scene, silent, quiet, windows), *asked_in_vain(trace, scene, silent, windows)]
 
 
 def silent_side(trace: Trace) -> str:
@@ -110,20 +114,24 @@ def silent_side(trace: Trace) -> str:
     return str(by_count(asked)[0]) if len(asked) else trace.device
 
 
-def last_heard(scene: Scene, device: str, windows: Sequence[float] = ()) -> list[Fact]:
-    """The last moment a device sent anything, or that it never did."""
-    flows = scene.flows_of(device)
-    sent = flows[flows["sent_pkts"] > 0]
-    asked = scene.evidence[(scene.evidence["src"] == device) & (scene.evidence["kind"] == "arp_request")]
-    moments = [*([sent["until_s"].max()] if len(sent) else []), *((asked["slot"] + 1) * SAMPLE_S)]
+def last_heard(
+    scene: Scene, device: str, quiet: tuple[float, float] | None, windows: Sequence[float] = ()
+) -> list[Fact]:
+    """Since when a device is quiet and how regular it was before, or that it never sent anything."""
     values: dict[str, Value] = {"silent": scene.name(device), "sample_s": SAMPLE_S}
-    if not moments:
-        return [make_fact("unheard", _SAYS["unheard"], values, windows)]
-    heard_s = float(max(moments))
-    values |= {"heard_time_s": heard_s, "quiet_s": max(scene.end_s - heard_s, 0.0)}
+    if quiet is None:
+        if (scene.flows_of(device)["sent_pkts"] > 0).any():
+            return []
+        own = scene.evidence[(scene.evidence["src"] == device) & (scene.evidence["kind"] == "arp_request")]
+        values["asked"] = int(own["count"].sum())
+        kind = "asking" if values["asked"] else "unheard"
+        return [make_fact(kind, _SAYS[kind], values, windows)]
+    heard_s, back_s = quiet
+    values |= {"heard_time_s": heard_s, "back_time_s": back_s, "quiet_s": back_s - heard_s}
+    kind = "back" if back_s < scene.end_s else "heard"
+    facts = [make_fact(kind, _SAYS[kind], values, windows)]
     before = scene.samples[(scene.samples["device"] == device) & (scene.samples["start_s"] <= heard_s)]
-    facts = [make_fact("heard", _SAYS["heard"], values, windows)]
-    if len(before) > 1:
+    if len(before) > 1 and before["active_share"].iloc[-1] > 0:
         values["active_share"] = float(before["active_share"].iloc[-1])
         facts.append(make_fact("rhythm", _SAYS["rhythm"], values, windows))
     return facts
@@ -153,24 +161,31 @@ def service_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[
     """The port that fails, for whom, whether its host lives, and when it last worked."""
     if trace.flows.empty:
         return unreachable_facts(trace, scene, windows)
-    server, port = str(by_count(trace.flows["dst"])[0]), int(by_count(trace.flows["port"])[0])
-    failing = trace.flows[(trace.flows["dst"] == server) & (trace.flows["port"] == port)]
+    server = str(by_count(trace.flows["dst"])[0])
+    failing = trace.flows[trace.flows["dst"] == server]
+    port = int(by_count(failing["port"])[0])
+    failing = failing[failing["port"] == port]
     facts = [
         _attempt_fact("failed", scene, failing[failing["src"] == client], windows)
         for client in by_count(failing["src"])[:4]
     ]
     whole = scene.flows_of(server)
     served = whole[(whole["dst"] == server) & (whole["port"] == port)]
-    worked = served[served["answered"]]
-    first, last = trace.start_s // SAMPLE_S, trace.end_s // SAMPLE_S
-    rest = whole[whole["slot"].between(first, last) & ~((whole["dst"] == server) & (whole["port"] == port))]
+    worked = served.loc[served["answered"], ["since_s", "until_s"]]
+    before, after = worked[worked["until_s"] <= trace.start_s], worked[worked["since_s"] >= trace.end_s]
+    slots = (trace.start_s // SAMPLE_S, trace.end_s // SAMPLE_S)
+    rest = whole[whole["slot"].between(*slots) & ~((whole["dst"] == server) & (whole["port"] == port))]
     values: dict[str, Value] = {
         "service": endpoint(scene, failing),
         "server": scene.name(server),
         "other_pkts": int(rest["sent_pkts"].sum()),
-        "worked_time_s": float(worked["until_s"].max()) if len(worked) else 0.0,
+        "worked_time_s": float(before["until_s"].max()) if len(before) else 0.0,
+        "again_time_s": float(after["since_s"].min()) if len(after) else 0.0,
     }
-    kinds = ("worked" if len(worked) else "never", "alive" if values["other_pkts"] else "dead")
+    kinds = ["worked"] if len(before) else []
+    kinds += ["again"] if len(after) else []
+    kinds += ["never"] if worked.empty else []
+    kinds += ["alive" if values["other_pkts"] else "dead"]
     facts += [make_fact(kind, _SAYS[kind], values, windows) for kind in kinds]
     return facts + unreachable_facts(trace, scene, windows)
 
@@ -195,7 +210,7 @@ def _attempt_fact(kind: str, scene: Scene, flows: pd.DataFrame, windows: Sequenc
 
 def misconfiguration_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
     """Refusals by code, services that never answered, addresses that nobody has."""
-    facts = refusal_facts(trace, scene, windows)
+    facts = refusal_facts(trace.evidence, scene, windows)
     for target in by_count(trace.evidence.loc[trace.evidence["kind"] == "arp_unanswered", "dst"])[:2]:
         facts += asked_in_vain(trace, scene, str(target), windows)
     if len(trace.flows) and len(facts) < 4:
@@ -239,8 +254,8 @@ def flapping_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list
     flows = trace.flows[trace.flows["proto"] == "tcp"]
     if flows.empty:
         return []
-    pair = flows[(flows["src"] == by_count(flows["src"])[0]) & (flows["dst"] == by_count(flows["dst"])[0])]
-    pair = pair if len(pair) else flows
+    pair = flows[flows["dst"] == by_count(flows["dst"])[0]]
+    pair = pair[pair["src"] == by_count(pair["src"])[0]]
     each = pair.groupby("attempt").agg(first=("since_s", "min"), last=("until_s", "max"), state=("state", "last"))
     values = _times(trace, scene) | {
         "client": scene.name(str(pair["src"].iloc[0])),

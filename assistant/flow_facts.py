@@ -20,7 +20,9 @@ _SAYS = {
     "starting at {start_time_s}.",
     "unsized": "{source} opened {connections:connection} to {target} within {span_s}, starting at {start_time_s}.",
     "rate": "At its peak, in the {sample_s} from {peak_time_s}, that was {peak_pkts_per_s} packets per second.",
-    "answers": "{unanswered_share} of these connections were never answered: the traffic went one way.",
+    "least": "At its peak, in the {sample_s} from {peak_time_s}, at least {peak_pkts_per_s} packets passed per second.",
+    "answers": "{unanswered_share} of these connections were never answered.",
+    "served": "{answered_share} of these connections got an answer.",
     "size": "The size is not known: the log says {logged_pkts:packet} for {connections:connection} "
     "(bad checksums, history C). Nothing came back: the traffic went one way.",
     "contact": "{device} contacted {controller} {attempts:time} between {first_time_s} and {last_time_s}; ",
@@ -64,9 +66,11 @@ def flood_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fa
         "peak_pkts_per_s": float(per_slot.max()) / SAMPLE_S,
         "peak_time_s": float(per_slot.idxmax()) * SAMPLE_S,
         "unanswered_share": float((~once["answered"]).mean()),
+        "answered_share": float(once["answered"].mean()),
         "logged_pkts": 0,
     }
-    kinds = ("flood", "rate", "answers") if once["sized"].mean() > 0.5 else ("unsized", "rate", "size")
+    kinds = ("flood", "rate", "answers" if once["answered"].mean() < 0.5 else "served")
+    kinds = kinds if once["sized"].mean() > 0.5 else ("unsized", "least", "size")
     return [make_fact(kind, _SAYS[kind], values, windows) for kind in kinds]
 
 
@@ -137,7 +141,7 @@ def _asked_before(scene: Scene, device: str, first_s: float) -> bool:
 
 def recon_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
     """Hosts, ports and registers that were tried, how fast, and how few answered."""
-    facts = modbus_facts(trace, scene, windows)
+    facts = modbus_facts(trace.evidence, scene, windows)
     opened = trace.flows["syns"] > 0
     tried = trace.flows[opened] if opened.any() else trace.flows
     if tried.empty or (facts and len(tried.drop_duplicates(["dst", "port"])) < _MANY_ENDPOINTS):

@@ -14,7 +14,7 @@ import pandas as pd
 
 from assistant.causes import Suspicion, add_hard, group_by_cause, merge_suspicions, promote, suspect
 from assistant.evident import Evident, find_evident_in
-from assistant.facts import label_facts
+from assistant.facts import describe_device, label_facts
 from assistant.phrases import Fact, listed, make_fact
 from assistant.runs import Run, find_runs
 from assistant.traces import Scene, find_trace, make_scene
@@ -28,7 +28,8 @@ __all__ = ["Incident", "make_incidents"]
 Severity = Literal["low", "medium", "high"]
 
 _LARGE_FLOOD_PKTS = 10_000
-_MEDIUM_RELATED, _HIGH_RELATED = 2, 5
+_MEDIUM_SUFFER, _HIGH_SUFFER = 2, 5
+_ANSWERING = ("device_silent", "service_down", "name_resolution")  # whose peers are those who call in vain
 _MOST_FACTS = 10
 
 
@@ -121,7 +122,7 @@ def _make_incident(group: Sequence[Suspicion], scene: Scene, starts_s: np.ndarra
         device=lead.device,
         role=lead.role,
         label=lead.label,
-        severity=_severity(lead, len(related)),
+        severity=_severity(lead, related),
         start_s=start_s,
         end_s=end_s,
         windows=tuple(windows.tolist()),
@@ -135,21 +136,23 @@ def _make_incident(group: Sequence[Suspicion], scene: Scene, starts_s: np.ndarra
 def _facts(
     lead: Suspicion, group: Sequence[Suspicion], related: Sequence[str], scene: Scene, windows: Sequence[float]
 ) -> tuple[Fact, ...]:
-    # A flood's own facts say all that the hard evidence for it says.
-    hard = [fact for one in group for fact in one.facts if one.label not in ("dos", "ddos")]
-    facts = [*hard, *label_facts(lead.trace, scene, windows)][: _MOST_FACTS - 1]
+    hard = [fact for one in group for fact in one.facts]
+    seen = (label_facts(one.trace, scene, windows) for one in (lead, *group))
+    facts = [*hard, *next((found for found in seen if found), [])][: _MOST_FACTS - 1]
+    facts = facts or describe_device(scene, lead.device, windows)
     if related:
         values = {"names": listed(scene.name(address) for address in related), "n": len(related)}
         facts.append(make_fact("related", "The same cause shows at {n:other device}: {names}.", values, windows))
     return tuple(facts)
 
 
-def _severity(lead: Suspicion, related: int) -> Severity:
+def _severity(lead: Suspicion, related: Sequence[str]) -> Severity:
     """Attacks by who and how much, faults by how many suffer: about 80/15/5 of ordinary plants (ISA-18.2)."""
+    suffer = len({*related, *(lead.trace.peers if lead.label in _ANSWERING and lead.role == "source" else ())})
     if lead.label in ("dos", "ddos"):
         return "high" if lead.trace.flows["src_pkts"].clip(lower=1).sum() >= _LARGE_FLOOD_PKTS else "medium"
     if lead.label == "c2" or (lead.label in ATTACKS and lead.role != "target"):
         return "high"
-    if lead.label in ATTACKS or related >= _MEDIUM_RELATED:
-        return "high" if related >= _HIGH_RELATED else "medium"
+    if lead.label in ATTACKS or suffer >= _MEDIUM_SUFFER:
+        return "high" if suffer >= _HIGH_SUFFER else "medium"
     return "low"

@@ -107,7 +107,7 @@ def by_count(values: pd.Series) -> list:
 def _count(value: float) -> str:
     if value == round(value) or value >= 100:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 1 else f"{value:.2f}"
+    return f"{value:.1f}" if value >= 1 else f"{value:.3f}".rstrip("0")
 
 
 def _duration(value: float) -> str:

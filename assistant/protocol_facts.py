@@ -2,11 +2,21 @@
 
 from collections.abc import Sequence
 
+import pandas as pd
+
 from assistant.phrases import Fact, Value, listed, make_fact, plural
 from assistant.traces import Scene, Trace
 from traffic.capture import SAMPLE_S
 
-__all__ = ["command_facts", "modbus_facts", "mqtt_facts", "refusal_facts", "spoofing_facts", "worded_codes"]
+__all__ = [
+    "MODBUS_KINDS",
+    "command_facts",
+    "modbus_facts",
+    "mqtt_facts",
+    "refusal_facts",
+    "spoofing_facts",
+    "worded_codes",
+]
 
 # Modbus Application Protocol V1.1b3, sections 6 and 7.
 MODBUS_FUNCTIONS = {
@@ -52,10 +62,14 @@ _MQTT_WORDS = {
     "mqtt_connect": "connection request",
     "mqtt_malformed": "malformed packet",
 }
+MODBUS_KINDS = ("modbus_read", "modbus_write", "modbus_other", "modbus_exception")
+
+_MOST_PAIRS = 3
+
 _SAYS = {
-    "modbus": "{client} asked {server} with Modbus function {function} {requests:time} between {first_time_s} and "
-    "{last_time_s}, at most {peak_per_s} per second.",
-    "registers": "In {sample_s} it asked for up to {registers:different address}.",
+    "modbus": "{client} sent {server} {requests:Modbus request} between {first_time_s} and {last_time_s}, at most "
+    "{peak_per_s} per second: {functions}.",
+    "registers": "Within {sample_s} it named at most {registers:different register address}.",
     "exceptions": "{server} answered {client} {n:time} with a Modbus exception: {codes}.",
     "refusals": "{server} refused the MQTT connection of {client} {n:time}: {codes}.",
     "writers": "In this capture {names} wrote to {server} over Modbus.",
@@ -65,37 +79,40 @@ _SAYS = {
 }
 
 
-def modbus_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
+def modbus_facts(evidence: pd.DataFrame, scene: Scene, windows: Sequence[float]) -> list[Fact]:
     """Who asked whom with which functions, how often and how widely, the most frequent first; and what was refused."""
-    asked = trace.evidence[trace.evidence["kind"].isin(["modbus_read", "modbus_write", "modbus_other"])]
-    totals = asked.groupby(["src", "dst", "code"])["count"].sum().sort_values(ascending=False, kind="stable")
+    asked = evidence[evidence["kind"].isin(["modbus_read", "modbus_write", "modbus_other"])]
+    totals = asked.groupby(["src", "dst"])["count"].sum().sort_values(ascending=False, kind="stable")
     facts = []
-    for src, dst, code in totals.index[:3]:
-        rows = asked[(asked["src"] == src) & (asked["dst"] == dst) & (asked["code"] == code)]
+    for src, dst in totals.index[:_MOST_PAIRS]:
+        rows = asked[(asked["src"] == src) & (asked["dst"] == dst)]
+        by_code = rows.groupby("code")["count"].sum().sort_values(ascending=False, kind="stable")
         values: dict[str, Value] = {
             "client": scene.name(src),
             "server": scene.name(dst),
-            "function": worded_codes([code], MODBUS_FUNCTIONS),
             "requests": int(rows["count"].sum()),
+            "functions": listed(
+                f"{n:,} with function {_worded(code, MODBUS_FUNCTIONS)}" for code, n in by_code.items()
+            ),
             "first_time_s": rows["slot"].min() * SAMPLE_S,
             "last_time_s": (rows["slot"].max() + 1) * SAMPLE_S,
-            "peak_per_s": rows["count"].max() / SAMPLE_S,
+            "peak_per_s": rows.groupby("slot")["count"].sum().max() / SAMPLE_S,
             "registers": int(rows["distinct"].max()),
             "sample_s": SAMPLE_S,
         }
         sentence = f"{_SAYS['modbus']} {_SAYS['registers']}" if values["registers"] else _SAYS["modbus"]
         facts.append(make_fact("modbus", sentence, values, windows))
-    return facts + refusal_facts(trace, scene, windows)
+    return facts + refusal_facts(evidence[evidence["kind"] == "modbus_exception"], scene, windows)
 
 
-def refusal_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
+def refusal_facts(evidence: pd.DataFrame, scene: Scene, windows: Sequence[float]) -> list[Fact]:
     """Modbus exceptions and refused MQTT connections by client and server, at most two pairs each."""
     facts = []
     for kind, name, words in (
         ("modbus_exception", "exceptions", MODBUS_EXCEPTIONS),
         ("mqtt_refused", "refusals", MQTT_RETURN_CODES),
     ):
-        said = trace.evidence[trace.evidence["kind"] == kind]
+        said = evidence[evidence["kind"] == kind]
         totals = said.groupby(["src", "dst"])["count"].sum().sort_values(ascending=False, kind="stable")
         for src, dst in totals.index[:2]:
             rows = said[(said["src"] == src) & (said["dst"] == dst)]
@@ -111,7 +128,7 @@ def refusal_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[
 
 def command_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
     """Who wrote what, how often, and who else writes to the same controller."""
-    facts = modbus_facts(trace, scene, windows)
+    facts = modbus_facts(trace.evidence, scene, windows)
     writes = scene.evidence[scene.evidence["kind"] == "modbus_write"]
     server = str(trace.evidence["dst"].iloc[0]) if len(trace.evidence) else trace.device
     writers = writes[writes["dst"] == server].groupby("src")["count"].sum().sort_values(ascending=False)
@@ -142,7 +159,7 @@ def mqtt_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fac
         topics = ", to up to {topics:topic} in {sample_s}" if values["topics"] else ""
         sentence = f"{{client}} sent {{broker}} {parts}, at most {{peak_per_s}} per second{topics}."
         facts.append(make_fact("mqtt", sentence, values, windows))
-    return facts + refusal_facts(trace, scene, windows)
+    return facts + refusal_facts(trace.evidence, scene, windows)
 
 
 def spoofing_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
@@ -171,4 +188,8 @@ def worded_codes(codes: Sequence[int], words: dict[int, str]) -> str:
     >>> worded_codes([2, 99], MODBUS_EXCEPTIONS)
     '2 (illegal data address) and 99'
     """
-    return listed((f"{code} ({words[code]})" if code in words else str(code) for code in map(int, codes)), 5)
+    return listed((_worded(code, words) for code in codes), 5)
+
+
+def _worded(code: int, words: dict[int, str]) -> str:
+    return f"{code} ({words[code]})" if code in words else str(code)

@@ -19,14 +19,18 @@ from assistant.phrases import by_count
 from traffic.capture import SAMPLE_S, Capture
 from traffic.plant import Plant
 
-__all__ = ["LOGIN_PORTS", "Scene", "Trace", "endpoint", "find_trace", "is_group", "make_scene"]
+__all__ = ["LOGIN_PORTS", "Scene", "Trace", "endpoint", "find_trace", "is_group", "make_scene", "quiet_spell"]
 
 LOGIN_PORTS = (21, 22, 23, 513, 2323, 3389, 5800, 5900)
 _INFRASTRUCTURE = (53, 67, 68, 123, 137, 138, 546, 547, 1900, 3702, 5353, 5355)
 _GROUP = re.compile(r"(?:22[4-9]|23\d)\.|255\.255\.255\.255$|0\.0\.0\.0$|.*\.255$|(?i:ff[0-9a-f]{2}:)|::$")
 _ATTEMPT_S = 120.0  # a 5-tuple seen again after this long is a new attempt, not a retry (as traffic.past counts)
 _FEW_ENDPOINTS = 8
-_MINOR = 0.2  # peers that carry less than this share of the strongest one's weight are not named
+# Peers that carry less than this share of the strongest one's weight are not named; a bot has one controller,
+# while everyone who calls a dead server suffers from it.
+_MINOR = {"c2": 0.6, "device_silent": 0.0, "service_down": 0.0, "spoofing": 0.0}
+_MINOR_SHARE = 0.2
+_LOCAL_C2 = 0.1  # a controller inside the plant is possible, a server of the plant is likelier
 
 # Which rows of Capture.evidence carry a label.
 KINDS: dict[str, tuple[str, ...]] = {
@@ -151,13 +155,45 @@ def find_trace(scene: Scene, device: str, label: str, role: str, slots: np.ndarr
     flows = _right_way(whole[whole["slot"].isin(slots)], label, role)
     evidence = scene.evidence_of(device, KINDS.get(label, ()))
     evidence = evidence[evidence["slot"].isin(slots)]
-    weight = _weights(label, flows, whole).add(evidence.groupby("other")["count"].sum().astype(float), fill_value=0.0)
+    found = _weights(label, flows, whole)
+    if label == "c2":
+        found = found.where(~found.index.isin(scene.samples["device"].unique()), _LOCAL_C2 * found)
+    weight = found.add(evidence.groupby("other")["count"].sum().astype(float), fill_value=0.0)
     weight = weight[weight > 0].drop(device, errors="ignore").sort_values(ascending=False, kind="stable")
-    peers = tuple(str(name) for name in weight.index[weight >= _MINOR * weight.max()]) if len(weight) else ()
+    peers = (
+        tuple(str(name) for name in weight.index[weight >= _MINOR.get(label, _MINOR_SHARE) * weight.max()])
+        if len(weight)
+        else ()
+    )
     flows, evidence = flows[flows["other"].isin(peers)], evidence[evidence["other"].isin((*peers, device))]
     flows = flows[_carries(label, flows)]
     start_s, end_s = _span(flows, evidence, slots)
+    if label == "device_silent" and role == "source":
+        start_s, end_s = quiet_spell(scene, device, start_s, end_s) or (start_s, end_s)
     return Trace(device, label, flows, evidence, peers, start_s, end_s)
+
+
+def quiet_spell(scene: Scene, device: str, start_s: float, end_s: float) -> tuple[float, float] | None:
+    """The longest time within reach of an interval in which a device sent nothing, up to the end of the capture.
+
+    Returns:
+        None where it was never heard, or is never quiet for as long as two samples.
+    """
+    flows = scene.flows_of(device)
+    asked = scene.evidence[(scene.evidence["src"] == device) & (scene.evidence["kind"] == "arp_request")]
+    sent = flows[flows["sent_pkts"] > 0]
+    since = np.concatenate([sent["since_s"], asked["slot"] * SAMPLE_S])
+    until = np.concatenate([sent["until_s"], (asked["slot"] + 1) * SAMPLE_S])
+    if not len(since):
+        return None
+    order = np.argsort(since)
+    left = np.maximum.accumulate(until[order])
+    back = np.append(since[order][1:], scene.end_s)
+    near = (left < end_s) & (back > start_s) & (back - left >= 2 * SAMPLE_S)
+    if not near.any():
+        return None
+    longest = int(np.argmax(np.where(near, back - left, -1.0)))
+    return float(left[longest]), float(back[longest])
 
 
 def is_group(address: str) -> bool:
@@ -239,7 +275,7 @@ def _weights(label: str, flows: pd.DataFrame, whole: pd.DataFrame) -> pd.Series:
     flows = flows[~flows["other"].map({name: is_group(name) for name in flows["other"].unique()}).astype(bool)]
     by_peer = flows.groupby("other")
     if label in ("dos", "ddos"):
-        return flows["src_pkts"].clip(lower=1).groupby(flows["other"]).sum().astype(float)
+        return _excess(flows, whole)
     if label == "c2":
         return _presence(flows, whole)
     if label == "recon":
@@ -261,6 +297,27 @@ def _breadth(flows: pd.DataFrame) -> pd.Series:
     if len(ports) + ports.max() < _FEW_ENDPOINTS:
         ports = tried.drop_duplicates("attempt").groupby("other").size()
     return ports.astype(float)
+
+
+def _excess(flows: pd.DataFrame, whole: pd.DataFrame) -> pd.Series:
+    """Packets or connections beyond what the same peer has outside these slots, the larger share of the two."""
+    slots = flows["slot"].nunique()
+    rest = whole[~whole["slot"].isin(flows["slot"].unique())]
+    scale = slots / max(rest["slot"].nunique(), 1)
+    shares = []
+    for measure in (_pkts_by_peer, _connections_by_peer):
+        usual = measure(rest) * scale
+        more = (measure(flows) - usual.reindex(measure(flows).index, fill_value=0.0)).clip(lower=0.0)
+        shares.append(more / max(more.sum(), 1.0))
+    return shares[0].combine(shares[1], max, fill_value=0.0)
+
+
+def _pkts_by_peer(flows: pd.DataFrame) -> pd.Series:
+    return flows["src_pkts"].clip(lower=1).groupby(flows["other"]).sum().astype(float)
+
+
+def _connections_by_peer(flows: pd.DataFrame) -> pd.Series:
+    return flows.drop_duplicates("flow").groupby("other").size().astype(float)
 
 
 def _presence(flows: pd.DataFrame, whole: pd.DataFrame) -> pd.Series:
@@ -292,5 +349,6 @@ def _span(flows: pd.DataFrame, evidence: pd.DataFrame, slots: np.ndarray) -> tup
 
 def endpoint(scene: Scene, flows: pd.DataFrame) -> str:
     """The answering side that most flows share, "10.0.0.5:80" or "plc-1 (10.0.0.5) port 502"."""
-    address, port = str(by_count(flows["dst"])[0]), int(by_count(flows["port"])[0])
+    address = str(by_count(flows["dst"])[0])
+    port = int(by_count(flows.loc[flows["dst"] == address, "port"])[0])
     return scene.port_at(address, port) if flows["proto"].iloc[0] in ("tcp", "udp") else scene.name(address)

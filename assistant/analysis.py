@@ -1,0 +1,99 @@
+"""An analysis: one capture read, cut, classified and grouped, with everything later questions need."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from assistant.facts import Fact, Scene, describe_device, health_fact, make_scene
+from assistant.incidents import Incident, make_incidents
+from assistant.questions import read_devices
+from traffic.capture import Capture
+from traffic.labels import NORMAL
+from traffic.plant import Plant
+from traffic.samples import make_samples
+from traffic.sources import read_capture
+from traffic.windows import Windows, make_windows
+
+if TYPE_CHECKING:
+    from assistant.adapters import AdapterCard
+    from assistant.llm import LocalLLM
+
+__all__ = ["Analysis", "analyse"]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """One capture and all that was computed from it.
+
+    Attributes:
+        capture: flows, activity, evidence, notes.
+        plant: the inventory, None where none was given.
+        samples: one row per device and ten seconds.
+        windows: the samples in sequences of six.
+        verdicts: one row per window, in the order of ``windows``.
+        incidents: in the order of their starts.
+    """
+
+    capture: Capture
+    plant: Plant | None
+    samples: pd.DataFrame
+    windows: Windows
+    verdicts: pd.DataFrame
+    incidents: tuple[Incident, ...]
+
+    @cached_property
+    def scene(self) -> Scene:
+        """The capture laid out for questions about one device, made when first asked for."""
+        return make_scene(self.capture, self.samples, self.plant)
+
+    def device(self, text: str) -> str | None:
+        """The address of the device that a question or name points at first; None where it points at none."""
+        return next(iter(read_devices(text, self).devices), None)
+
+    def healthy_share(self, device: str) -> float:
+        """Share of a device's windows that the model takes for normal; NaN where it has none."""
+        mine = self.verdicts[self.verdicts["device"] == device]
+        normal = (mine["label"] == NORMAL) & ~mine["abstained"].astype(bool)
+        return float(normal.mean()) if len(mine) else float("nan")
+
+    def incidents_of(self, device: str) -> tuple[Incident, ...]:
+        """Incidents that concern a device: its own, and those of which it is a related one or a peer."""
+        return tuple(one for one in self.incidents if device in (one.device, *one.related, *one.peers))
+
+    def facts_of(self, device: str) -> tuple[Fact, ...]:
+        """What a device did in this capture, and how many of its windows are normal."""
+        starts = self.verdicts.loc[self.verdicts["device"] == device, "start_s"].tolist()
+        return (*describe_device(self.scene, device, starts), health_fact(self.scene, device, self.verdicts))
+
+
+def analyse(
+    path: Path | str,
+    llm: "LocalLLM",
+    card: "AdapterCard",
+    plant: Plant | None = None,
+    local: Sequence[str] = (),
+) -> Analysis:
+    """Read a capture, classify its windows and group them into incidents.
+
+    Args:
+        path: a pcap, a conn.log, or a folder of either.
+        llm: scores the labels.
+        card: of its adapter: temperature, threshold.
+        plant: the inventory.
+        local: further networks (CIDR) whose addresses are devices.
+
+    Raises:
+        UserError: the path holds no capture that can be read.
+    """
+    from assistant.classify import classify
+
+    capture = read_capture(path)
+    samples = make_samples(capture, plant, local)
+    windows = make_windows(samples)
+    verdicts = classify(windows, llm, card)
+    incidents = make_incidents(verdicts, windows, capture, plant)
+    return Analysis(capture, plant, samples, windows, verdicts, tuple(incidents))
