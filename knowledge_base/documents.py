@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from knowledge_base.past_incident import has_front_matter, incident_sections, parse_incident
+from knowledge_base.past_incident import incident_sections, is_incident, parse_incident
 from knowledge_base.sections import (
+    CONTROL,
     Section,
     read_markdown,
     read_pdf,
@@ -26,7 +27,6 @@ __all__ = ["KINDS", "Document", "Kind", "Reading", "Section", "read_documents"]
 
 Kind = Literal["manual", "incident", "threat"]
 KINDS: tuple[Kind, ...] = ("manual", "incident", "threat")
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # text from outside: no escape sequences reach a terminal
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _read_text(path: Path) -> str:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 at byte {error.start}; expected UTF-8 text; save it as UTF-8") from error
-    return _CONTROL.sub("", text.replace("\r\n", "\n"))
+    return CONTROL.sub("", text.replace("\r\n", "\n"))
 
 
 def _make_document(
@@ -130,7 +130,7 @@ def _title(text: str, path: Path) -> str:
 
 def _markdown(path: Path) -> Document:
     text = _read_text(path)
-    if has_front_matter(text):
+    if is_incident(text):
         incident = parse_incident(text, str(path))
         return _make_document(path, f"{incident.id} {incident.title}", incident_sections(incident), "incident")
     heading = re.search(r"^# +(.+?) *#*$", text, re.MULTILINE)
@@ -170,15 +170,11 @@ def _about(path: Path, reader: Callable[[str], list[Section]]) -> list[Section]:
 
 
 def _pdf(path: Path) -> Document:
-    from pypdf import PdfReader
-
-    sections = read_pdf(path)
-    reader = PdfReader(path)
-    empty = sorted(set(range(1, len(reader.pages) + 1)) - {section.page for section in sections})
-    pages = ", ".join(map(str, empty))
-    notes = (f"{path.name}: no text layer on page {pages} of {len(reader.pages)} (a scan?)",) if empty else ()
-    named = (reader.metadata.title or "").strip() if reader.metadata else ""
-    return _make_document(path, named or _title(sections[0].text if sections else "", path), sections, notes=notes)
+    pages = read_pdf(path)
+    empty = sorted(set(range(1, pages.count + 1)) - {section.page for section in pages.sections})
+    said = f"{path.name}: no text layer on page {', '.join(map(str, empty))} of {pages.count} (a scan?)"
+    title = CONTROL.sub("", pages.title) or _title(pages.sections[0].text if pages.sections else "", path)
+    return _make_document(path, title, [*pages.sections], notes=(said,) if empty else ())
 
 
 _READERS: dict[str, Callable[[Path], Document]] = {

@@ -9,9 +9,10 @@ home/knowledge_base/
 import difflib
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -21,10 +22,11 @@ from knowledge_base.chunks import Chunk
 from knowledge_base.documents import read_documents
 from knowledge_base.embedder import Embedder, SentenceEmbedder
 from knowledge_base.manifest import Entry, Manifest, lock_folder, read_manifest, write_manifest
+from knowledge_base.sample_vectors import read_sample_vectors, sample_files
 from knowledge_base.store import Store
 from traffic.errors import UserError
 
-__all__ = ["Index", "ensure_samples", "open_index", "sample_files"]
+__all__ = ["Index", "ensure_samples", "open_index"]
 
 Progress = Callable[[int, int], None]  # (chunks done, chunks in all)
 _BATCH = 64
@@ -73,7 +75,12 @@ class Index:
             self.memo["chunks"] = [chunk for chunk in self.store.chunks() if chunk.id in live] if live else []
         return self.memo["chunks"]
 
-    def add(self, paths: Sequence[Path | str], progress: Progress | None = None) -> Added:
+    def add(
+        self,
+        paths: Sequence[Path | str],
+        progress: Progress | None = None,
+        vectors: Mapping[str, np.ndarray] = MappingProxyType({}),
+    ) -> Added:
         """Read and index documents; equal content is skipped, a new version replaces the old one.
 
         The old version is the known document of the same path, else the only one of the same title and file name.
@@ -81,6 +88,7 @@ class Index:
         Args:
             paths: files or folders, as ``read_documents`` takes them.
             progress: called with (chunks done, chunks in all) after each batch.
+            vectors: unit vectors that this index's embedder made before, by chunk id; the others are made now.
 
         Raises:
             UserError: a path cannot be read (nothing is added then), or the vectors are of another embedder.
@@ -92,7 +100,7 @@ class Index:
             self._need_same_embedder()
             changes = make_changes(self.manifest, documents, notes)
             live = self.manifest.chunk_ids
-            dimension = self._embed([c for c in changes.chunks if c.id not in live], self.store, progress)
+            dimension = self._embed([c for c in changes.chunks if c.id not in live], self.store, progress, vectors)
             made_by = {"embedder": self.embedder.fingerprint, "dimension": dimension} if dimension else {}
             self._commit(self.manifest.with_documents(changes.documents).model_copy(update=made_by))
         return changes.said
@@ -143,7 +151,7 @@ class Index:
             if live and self.manifest.embedder == self.embedder.fingerprint:
                 fresh.put(live, self.store.vectors([chunk.id for chunk in live]))
             elif live:
-                dimension = self._embed(live, fresh, progress)
+                dimension = self._embed(live, fresh, progress, {})
                 update |= {"embedder": self.embedder.fingerprint, "dimension": dimension}
             if old := self.__dict__.pop("store", None):
                 old.close()
@@ -165,14 +173,19 @@ class Index:
         with self._changing:
             self._commit(self.manifest.model_copy(update={"samples": samples}))
 
-    def _embed(self, chunks: Sequence[Chunk], store: Store, progress: Progress | None) -> int:
+    def _embed(
+        self, chunks: Sequence[Chunk], store: Store, progress: Progress | None, vectors: Mapping[str, np.ndarray]
+    ) -> int:
         """Embed and store chunks batch by batch; returns the vectors' dimension, 0 where there is no chunk."""
         dimension = 0
         for start in range(0, len(chunks), _BATCH):
             batch = [*chunks[start : start + _BATCH]]
-            vectors = self.embedder.embed([chunk.context for chunk in batch])
-            dimension = vectors.shape[1]
-            store.put(batch, vectors)
+            unknown = [chunk for chunk in batch if chunk.id not in vectors]
+            fresh = self.embedder.embed([chunk.context for chunk in unknown]) if unknown else []
+            made = {**vectors, **{chunk.id: vector for chunk, vector in zip(unknown, fresh, strict=True)}}
+            stacked = np.stack([made[chunk.id] for chunk in batch])  # (len(batch), dimension)
+            dimension = stacked.shape[1]
+            store.put(batch, stacked)
             if progress:
                 progress(start + len(batch), len(chunks))
         return dimension
@@ -184,9 +197,14 @@ class Index:
         self.memo.clear()
         self.store.delete(sorted(self.store.ids() - manifest.chunk_ids))
 
+    @property
+    def comparable(self) -> bool:
+        """Whether the stored vectors, if any, were made by the embedder in use."""
+        return self.manifest.embedder in ("", self.embedder.fingerprint)
+
     def _need_same_embedder(self) -> None:
         made_by = self.manifest.embedder
-        if made_by and made_by != self.embedder.fingerprint:
+        if not self.comparable:
             raise UserError(
                 f"the vectors in {self.folder} were made by {made_by} (dimension {self.manifest.dimension}), the "
                 f"model in use is {self.embedder.fingerprint}; expected the same; run `faultwise kb rebuild`"
@@ -223,23 +241,16 @@ def open_index(home: Path | str, embedder: Embedder | None = None) -> Index:
     return Index(Path(home).resolve() / "knowledge_base", embedder or SentenceEmbedder())
 
 
-def sample_files() -> tuple[Path, ...]:
-    """The shipped manuals and past incidents."""
-    here = Path(__file__).parent
-    return tuple(sorted([*(here / "manuals").glob("*.md"), *(here / "incidents").glob("*.md")]))
-
-
 def ensure_samples(index: Index, progress: Progress | None = None) -> Added:
     """Add the shipped documents that this knowledge base has not seen; one that the user removed stays away.
 
-    Raises:
-        UserError: the vectors are of another embedder.
+    Where the vectors are of another embedder nothing is added: `rebuild` must be able to run first.
     """
     seen, listed = index.manifest.samples, {Path(entry.path).name for entry in index.list()}
     now = {path.name: file_hash(path) for path in sample_files()}
-    if seen == now:
+    if seen == now or not index.comparable:
         return Added((), (), (), ())
     fresh = [p for p in sample_files() if seen.get(p.name) != now[p.name] and (p.name not in seen or p.name in listed)]
-    said = index.add(fresh, progress)
+    said = index.add(fresh, progress, read_sample_vectors(index.embedder.fingerprint))
     index.note_samples(now)
     return said

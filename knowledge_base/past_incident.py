@@ -3,6 +3,7 @@
 The file is what people write and review; unknown fields are refused so that a slip of the pen is not lost in silence.
 """
 
+import re
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,8 +17,8 @@ from traffic.labels import LABELS
 
 __all__ = [
     "PastIncident",
-    "has_front_matter",
     "incident_sections",
+    "is_incident",
     "parse_incident",
     "read_incident",
     "render_incident",
@@ -55,9 +56,10 @@ class PastIncident(BaseModel):
         return value
 
 
-def has_front_matter(text: str) -> bool:
-    """Whether a Markdown file begins with a YAML block between ``---`` lines."""
-    return text.startswith(_MARK) and f"\n{_MARK}" in text
+def is_incident(text: str) -> bool:
+    """Whether a Markdown file begins with the front matter of an incident; other front matter is just text."""
+    parts = text.split(_MARK, 2)
+    return len(parts) == 3 and not parts[0] and bool(re.search(r"^(symptoms|cause):", parts[1], re.MULTILINE))
 
 
 def parse_incident(text: str, place: str) -> PastIncident:
@@ -105,6 +107,6 @@ def read_incident(path: Path) -> PastIncident:
         UserError: see ``parse_incident``; also a file without front matter.
     """
     text = path.read_text(encoding="utf-8")
-    if not has_front_matter(text):
-        raise UserError(f"{path} has no front matter; expected a past incident; begin it with '---' and its fields")
+    if not is_incident(text):
+        raise UserError(f"{path} is no past incident; expected front matter with its symptoms and cause; add them")
     return parse_incident(text, str(path))

@@ -14,6 +14,8 @@ from typing import Any
 from traffic.errors import UserError
 
 __all__ = [
+    "CONTROL",
+    "Pages",
     "Section",
     "read_markdown",
     "read_pdf",
@@ -23,6 +25,7 @@ __all__ = [
     "render_table",
 ]
 
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # no escape sequence of a file may reach a terminal
 _HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*#*\s*$")
 _UNDERLINE = re.compile(r"^([=\-~^\"'#*+`.:_])\1{2,}\s*$")
 _FENCE = re.compile(r"^\s*(```|~~~)")
@@ -39,6 +42,15 @@ class Section:
     path: tuple[str, ...]
     text: str
     page: int | None = None
+
+
+@dataclass(frozen=True)
+class Pages:
+    """What a PDF holds: its own title or "", the number of pages, and a section for each page with text."""
+
+    title: str
+    count: int
+    sections: tuple[Section, ...]
 
 
 def _finish(pieces: list[tuple[tuple[str, ...], list[str]]]) -> list[Section]:
@@ -111,7 +123,7 @@ def read_register_map(text: str) -> list[Section]:
     return [Section((), render_table(rows[0], rows[1:]))]
 
 
-def read_pdf(path: Path) -> list[Section]:
+def read_pdf(path: Path) -> Pages:
     """Read the text layer of a PDF, one section a page; a page without text is left out.
 
     Raises:
@@ -121,13 +133,17 @@ def read_pdf(path: Path) -> list[Section]:
     from pypdf.errors import PyPdfError
 
     try:
-        pages = PdfReader(path).pages
-        texts = [page.extract_text().strip() for page in pages]
-    except PyPdfError as error:
+        reader = PdfReader(path)
+        texts = [page.extract_text().strip() for page in reader.pages]
+        title = (reader.metadata.title or "").strip() if reader.metadata else ""
+    # A damaged object surfaces as whatever pypdf does with it next, not only as its own errors.
+    except (PyPdfError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
         raise UserError(
-            f"{path} cannot be read as PDF ({error}); expected an unencrypted PDF; print it anew to PDF"
+            f"{path} cannot be read as PDF ({reason}); expected an unencrypted PDF; print it anew to PDF"
         ) from error
-    return [Section((f"page {number}",), text, number) for number, text in enumerate(texts, 1) if text]
+    sections = (Section((f"page {n}",), CONTROL.sub("", text), n) for n, text in enumerate(texts, 1) if text)
+    return Pages(title, len(texts), tuple(sections))
 
 
 def _external_id(item: dict[str, Any]) -> str:
@@ -151,7 +167,8 @@ def read_stix(text: str) -> list[Section]:
         bundle = json.loads(text)
     except json.JSONDecodeError as error:
         raise UserError(f"is no JSON ({error}); expected a STIX 2 bundle; export it again") from error
-    items = bundle.get("objects", []) if isinstance(bundle, dict) else []
+    objects = bundle.get("objects", []) if isinstance(bundle, dict) else []
+    items = [item for item in objects if isinstance(item, dict) and isinstance(item.get("id"), str)]
     names = {
         item["id"]: f"{_external_id(item)} {item['name']}"
         for item in items
@@ -167,7 +184,7 @@ def read_stix(text: str) -> list[Section]:
     for item in items:
         if item.get("relationship_type") == "mitigates" and item["source_ref"] in names:
             mitigated.setdefault(item["target_ref"], []).append(names[item["source_ref"]])
-    return [_stix_section(item, names[item["id"]], mitigated) for item in items if item.get("id") in names]
+    return [_stix_section(item, names[item["id"]], mitigated) for item in items if item["id"] in names]
 
 
 def _stix_section(item: dict[str, Any], name: str, mitigated: dict[str, list[str]]) -> Section:
