@@ -1,0 +1,252 @@
+"""How fast the parts are on this machine, each beside its target: ``make bench``.
+
+Every measure runs in a process of its own, so that its peak memory is its own and no cache is warm. Speeds depend on
+the machine; the ratio to nfstream does not, because both read the same file in the same run.
+"""
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from traffic.capture import Capture
+    from traffic.windows import Windows
+
+__all__ = ["MEASURES", "Row", "measure", "render"]
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+_PCAP = SHARED / "iot23" / "honeypot-4-1" / "2018-10-25-14-06-32-192.168.1.132.pcap"
+_LOG = SHARED / "iot23" / "34-1" / "conn.log.labeled"
+_MILLION = 1_000_000
+_BETWEEN_S = 60.0  # between two repetitions of a capture
+
+
+Names = Annotated[list[str] | None, typer.Argument(help="Which measures; all by default.")]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured value; ``reached`` is None where there is no target."""
+
+    what: str
+    value: str
+    target: str = ""
+    reached: bool | None = None
+
+
+def measure_packets(folder: Path) -> list[Row]:
+    """Packets of a million-packet capture to samples, against nfstream on the same file."""
+    from traffic.samples import make_samples
+    from traffic.sources import read_capture
+
+    path = _repeat_pcap(_PCAP, folder / "million.pcap", _MILLION)
+    start = time.perf_counter()
+    samples = make_samples(read_capture(path))
+    ours = _MILLION / (time.perf_counter() - start)
+    rows = [Row(f"packets to {len(samples):,} samples", f"{ours:,.0f} packets/s"), _peak("its memory")]
+    theirs = _nfstream_rate(path)
+    if theirs is None:
+        return [
+            *rows,
+            Row("against nfstream", "nfstream is not installed: pip install -e '.[bench]'", "at least 4 times"),
+        ]
+    ratio = ours / theirs
+    return [
+        *rows,
+        Row("nfstream, the same file to flows", f"{theirs:,.0f} packets/s"),
+        Row("against nfstream", f"{ratio:.1f} times", "at least 4 times", ratio >= 4),
+    ]
+
+
+def _nfstream_rate(path: Path) -> float | None:
+    try:
+        from nfstream import NFStreamer
+    except ImportError:
+        return None
+    start = time.perf_counter()
+    sum(1 for _ in NFStreamer(source=str(path)))
+    return _MILLION / (time.perf_counter() - start)
+
+
+def _repeat_pcap(source: Path, path: Path, packets: int) -> Path:
+    """Write a capture again and again, later each time, until it holds ``packets``."""
+    import dpkt
+
+    with source.open("rb") as file:
+        records = list(dpkt.pcap.Reader(file))
+    span = records[-1][0] - records[0][0] + _BETWEEN_S
+    with path.open("wb") as file:
+        writer = dpkt.pcap.Writer(file)
+        for i in range(packets):
+            again, which = divmod(i, len(records))
+            ts, frame = records[which]
+            writer.writepkt(frame, ts + again * span)
+    return path
+
+
+def measure_log(folder: Path) -> list[Row]:
+    """A conn.log of a million flows to windows."""
+    from traffic.samples import make_samples
+    from traffic.sources import read_capture
+    from traffic.windows import make_windows
+
+    path = folder / "conn.log"
+    flows = _alone(repeat_log, path, _MILLION)  # making the file must not count as memory of reading it
+    start = time.perf_counter()
+    windows = make_windows(make_samples(read_capture(path)))
+    seconds = time.perf_counter() - start
+    return [
+        Row(
+            f"conn.log of {flows:,} flows to {len(windows):,} windows",
+            f"{seconds:.1f} s",
+            "at most 5 s",
+            seconds <= 5,
+        ),
+        _peak("its memory", 2.0),
+    ]
+
+
+def repeat_log(path: Path, flows: int) -> int:
+    """Write the flows of a shared log again and again, later each time; says how many there are."""
+    import pandas as pd
+
+    from traffic.sources import read_capture
+    from traffic.zeek import write_conn_log
+
+    one = read_capture(_LOG).flows
+    span = float(one["ts"].max() - one["ts"].min()) + _BETWEEN_S
+    times = -(-flows // len(one))
+    whole = pd.concat([one.assign(ts=one["ts"] + again * span) for again in range(times)], ignore_index=True)[:flows]
+    with path.open("w", encoding="utf-8") as stream:
+        write_conn_log(whole, stream)
+    return len(whole)
+
+
+def measure_classification(folder: Path) -> list[Row]:
+    """Distinct windows through the pocket model, nothing cached."""
+    from transformers import AutoTokenizer
+
+    from assistant.adapters import POCKET, load_adapter
+    from prompts.messages import ANSWERS, classification_prompt
+    from prompts.window_text import render_windows
+    from traffic.labels import LABELS
+    from traffic.simulate import simulate
+
+    del folder
+    llm, card = load_adapter()
+    tokenizer = AutoTokenizer.from_pretrained(POCKET / card.base)
+    windows = _windows_of(simulate(1, devices=20, hours=1.0).capture)
+    prompts = [classification_prompt(text) for text in dict.fromkeys(render_windows(windows))][:1500]
+    choices = [ANSWERS[label] for label in LABELS]
+    llm.score(prompts[:50], choices)
+    start = time.perf_counter()
+    llm.score(prompts, choices)
+    rate = len(prompts) / (time.perf_counter() - start)
+    tokens = sum(map(len, tokenizer(prompts).input_ids)) / len(prompts)
+    what = f"classification of {len(prompts):,} different windows of {tokens:.0f} tokens"
+    return [Row(what, f"{rate:.0f} windows/s", "at least 150 windows/s", rate >= 150), _peak("its memory")]
+
+
+def _windows_of(capture: "Capture") -> "Windows":
+    from traffic.samples import make_samples
+    from traffic.windows import make_windows
+
+    return make_windows(make_samples(capture))
+
+
+def measure_answer(folder: Path) -> list[Row]:
+    """The botnet capture 34-1: file to incidents, then questions about it."""
+    from assistant.adapters import load_adapter
+    from assistant.analysis import analyse
+    from assistant.diagnose import diagnose
+    from knowledge_base.index import ensure_samples, open_index
+
+    start = time.perf_counter()
+    llm, card = load_adapter()
+    analysis = analyse(_LOG, llm, card)
+    read_s = time.perf_counter() - start
+    with open_index(folder) as index:
+        start = time.perf_counter()
+        ensure_samples(index)
+        indexed_s = time.perf_counter() - start
+        asked = [_seconds(lambda: diagnose("why is 192.168.1.195 behaving oddly?", analysis, index)) for _ in range(3)]
+    what = f"34-1: file to {len(analysis.incidents)} incidents, {len(analysis.windows):,} windows, models loaded"
+    return [
+        Row(what, f"{read_s:.1f} s", "under 25 s", read_s < 25),
+        Row("shipped manuals and incidents indexed, once", f"{indexed_s:.1f} s"),
+        Row("the first question answered", f"{asked[0]:.2f} s", "under 2 s", asked[0] < 2),
+        Row("a further question answered", f"{min(asked[1:]):.2f} s", "under 2 s", min(asked[1:]) < 2),
+        _peak("its memory"),
+    ]
+
+
+def measure_help(folder: Path) -> list[Row]:
+    """The command line without work."""
+    del folder
+    command = [sys.executable, "-m", "assistant.cli", "--help"]
+    best = min(_seconds(lambda: subprocess.run(command, check=True, capture_output=True)) for _ in range(5))  # noqa: S603
+    return [Row("faultwise --help, the best of 5", f"{best:.2f} s", "under 0.5 s", best < 0.5)]
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _peak(what: str, most_gb: float | None = None) -> Row:
+    """The most memory this process has held."""
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    if most_gb is None:
+        return Row(what, f"{used:.2f} GB")
+    return Row(what, f"{used:.2f} GB", f"at most {most_gb:.0f} GB", used <= most_gb)
+
+
+MEASURES: dict[str, Callable[[Path], list[Row]]] = {
+    "help": measure_help,
+    "packets": measure_packets,
+    "log": measure_log,
+    "classification": measure_classification,
+    "answer": measure_answer,
+}
+
+
+def measure(name: str) -> list[Row]:
+    """Run one measure in this process, with a folder for what it writes."""
+    with tempfile.TemporaryDirectory() as folder:
+        return MEASURES[name](Path(folder))
+
+
+def render(rows: list[Row]) -> str:
+    """A line each: the target and whether it was reached stand behind the value."""
+    words = {True: "reached", False: "MISSED", None: ""}
+    return "\n".join(f"{r.what:<72} {r.value:>20}   {r.target:<24} {words[r.reached]}".rstrip() for r in rows)
+
+
+def _alone(work: Callable[..., Any], *arguments: object) -> Any:
+    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as process:
+        return process.submit(work, *arguments).result()
+
+
+def main(names: Names = None) -> None:
+    """Measure, one process after the other, and print each result as it comes."""
+    unknown = set(names or []) - set(MEASURES)
+    if unknown or not SHARED.is_dir():
+        wrong = f"no measure is called {', '.join(unknown)}" if unknown else f"no folder {SHARED} with the captures"
+        raise typer.BadParameter(f"{wrong}; expected any of {', '.join(MEASURES)}, and the shared captures")
+    for name in names or MEASURES:
+        typer.echo(render(_alone(measure, name)))
+
+
+if __name__ == "__main__":
+    typer.run(main)
