@@ -43,7 +43,8 @@ class Citation:
     @property
     def place(self) -> str:
         """Where the excerpt stands, in words."""
-        return ", ".join(filter(None, [self.document, self.section, f"page {self.page}" if self.page else ""]))
+        section = self.section if self.section != self.document else ""
+        return ", ".join(filter(None, [self.document, section, f"page {self.page}" if self.page else ""]))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from assistant.citations import Citation, check, cite, resolve
 from assistant.findings import Finding, find, known_facts
+from assistant.intents import specific_words
 from assistant.meanings import MEANINGS
 from assistant.phrases import Fact
 from assistant.standing import Standing, lower
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from assistant.analysis import Analysis
     from assistant.writer import ChatModel
     from knowledge_base.index import Index
+    from knowledge_base.retriever import Passage
 
 __all__ = ["COMPOSED", "Diagnosis", "diagnose", "sources_for"]
 
@@ -45,6 +47,7 @@ class Diagnosis:
         notes: what the operator should know about this answer.
         label: one of ``LABELS``, "" where nothing was judged.
         incidents: ids, the one that explains first.
+        context: further facts that the text takes names, times and numbers from.
     """
 
     question: str
@@ -61,6 +64,12 @@ class Diagnosis:
     notes: tuple[str, ...]
     label: str = ""
     incidents: tuple[str, ...] = ()
+    context: tuple[Fact, ...] = ()
+
+    @property
+    def known(self) -> tuple[Fact, ...]:
+        """All that the text may take numbers from."""
+        return (*self.facts, *self.context)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, texts and numbers, for JSON."""
@@ -94,7 +103,7 @@ def diagnose(
         return draft
     from assistant.writer import write
 
-    return write(draft, known_facts(finding), writer)
+    return write(draft, writer)
 
 
 def sources_for(
@@ -107,22 +116,33 @@ def sources_for(
     """
     if index is None:
         return (), ()
-    from knowledge_base.incident_history import similar as similar_incidents
     from knowledge_base.retriever import search
 
     incident = finding.incident
     described = _described(finding, analysis)
     by_cause = search(index, described, k=_MANUALS, kind="manual") if incident else []
-    by_words = search(index, question, k=_MANUALS, kind="manual")
+    by_words = search(index, question, k=_MANUALS, kind="manual") if specific_words(question) else []
     # One passage of a section is enough; the two best for the cause come before those for the operator's words.
     ranked = [*by_cause[:2], *by_words, *by_cause]
     manuals = {(one.document, one.section): one for one in reversed(ranked)}
     manuals = {place: manuals[place] for place in dict.fromkeys((one.document, one.section) for one in ranked)}
-    past = similar_incidents(index, described, k=_SIMILAR) if incident else []
+    past = _past_incidents(incident.label, described, index) if incident else []
     cited = resolve(cite([*list(manuals.values())[:_MANUALS], *past], f"{described} {question}"), index)
     # Numbers follow what is left, so that an answer never shows a gap.
     cited = tuple(replace(one, number=number) for number, one in enumerate(cited, start=1))
     return tuple(c for c in cited if c.kind != "incident"), tuple(c for c in cited if c.kind == "incident")
+
+
+def _past_incidents(label: str, described: str, index: "Index") -> "list[Passage]":
+    """Past incidents like this one; those that were resolved as the same label come first."""
+    from knowledge_base.incident_history import similar
+
+    mark = f"Label: {label}."
+    same = {chunk.document for chunk in index.chunks() if mark in chunk.text}
+    found = similar(index, f"{mark} {MEANINGS[label].terms}", k=2 * _SIMILAR) + similar(index, described, k=_SIMILAR)
+    distinct = {passage.document: passage for passage in reversed(found)}
+    order = sorted(dict.fromkeys(passage.document for passage in found), key=lambda name: name not in same)
+    return [distinct[name] for name in order[:_SIMILAR]]
 
 
 def _described(finding: Finding, analysis: "Analysis") -> str:
@@ -166,4 +186,5 @@ def _draft(
         notes=finding.notes,
         label=finding.incident.label if finding.incident else ("normal" if finding.standing == "normal" else ""),
         incidents=tuple(one.id for one in incidents),
+        context=known_facts(finding)[len(finding.facts) :],
     )

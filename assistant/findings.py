@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from assistant.citations import check
-from assistant.facts import describe_device, health_fact, make_scene
+from assistant.facts import health_fact
 from assistant.meanings import MEANINGS
 from assistant.phrases import Fact, listed, make_fact
 from assistant.questions import Asked, list_addresses, read_devices, worst_first
@@ -132,9 +132,8 @@ def _explained(main: "Incident", others: "list[Incident]", asked: Asked, analysi
 def _unexplained(asked: Asked, analysis: "Analysis") -> Finding:
     """No incident: the device is well, or nothing can be said."""
     device = (asked.devices or _talkers(asked.peers, analysis))[0]
-    scene = make_scene(analysis.capture, analysis.samples, analysis.plant)
-    windows = analysis.verdicts.loc[analysis.verdicts["device"] == device, "start_s"].tolist()
-    facts = [health_fact(scene, device, analysis.verdicts), *describe_device(scene, device, windows)]
+    *described, health = analysis.facts_of(device)
+    facts = [health, *described]
     standing = judge_health(device, analysis.verdicts)
     if standing != "normal":
         facts[1:1] = _doubtful(device, analysis)
@@ -154,14 +153,13 @@ def _unexplained(asked: Asked, analysis: "Analysis") -> Finding:
 
 def _all_well(asked: Asked, analysis: "Analysis") -> Finding:
     """No incident anywhere: the health of the devices, the most doubtful first."""
-    scene = make_scene(analysis.capture, analysis.samples, analysis.plant)
     devices = _doubtful_first(analysis)
     standings = [judge_health(device, analysis.verdicts) for device in devices]
     return Finding(
         device=devices[0],
         incident=None,
         others=(),
-        facts=tuple(health_fact(scene, device, analysis.verdicts) for device in devices[:MOST_FACTS]),
+        facts=tuple(health_fact(analysis.scene, device, analysis.verdicts) for device in devices[:MOST_FACTS]),
         context=(_about(devices[0], None, [], analysis), Fact("all", "", {"n": float(len(devices))})),
         standing="normal" if all(one == "normal" for one in standings) else "inconclusive",
         apart=RuledOut((), ()),

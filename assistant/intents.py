@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 
-__all__ = ["Intent", "read_intent"]
+__all__ = ["Intent", "read_intent", "specific_words"]
 
 MAX_CHARS = 2000
 
@@ -134,6 +134,11 @@ _SHORT_WORDS = frozenset(
 )
 
 
+_ORDINARY = frozenset(
+    ("please", "behaving", "behave", "with", "from", "that", "this", "there", "network", "plant", "very")
+)
+
+
 @dataclass(frozen=True)
 class Intent:
     """What is wanted: a key of ``RULES``, or "" where no rule speaks; ``score`` is how many word groups say so."""
@@ -156,6 +161,16 @@ def read_intent(question: str) -> Intent:
         if score and score >= best.score:
             best = Intent(name, score, words)
     return best
+
+
+def specific_words(question: str) -> list[str]:
+    """Words of a question that no rule knows: what it is about, if it is about more than that something is wrong.
+
+    >>> specific_words("why does the download to 10.0.0.5 fail?"), specific_words("why is it slow?")
+    (['download'], [])
+    """
+    words = re.findall(r"(?<![\w.:-])[^\W\d_]{4,}(?![\w.:]*\d)", question[:MAX_CHARS].lower())
+    return [word for word in words if word not in _ORDINARY and _stem(word) not in _vocabulary()]
 
 
 @cache

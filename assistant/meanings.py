@@ -99,7 +99,7 @@ _ATTACKS = {
          "Look for foreign software, open logins and default passwords on the device.", _ISOLATE,
          "Look for other devices that contact the same address."),
         ("Find out what service this machine offers and who installed it.", _ISOLATE),
-        "beacon botnet command and control unknown external address repeated connection",
+        "beacon: contacts an unknown outside address again and again at an even interval, botnet, command and control",
         "If the contacted machine never answered, traffic alone cannot tell a dead cloud service of the maker from a"
         " dead controller of malware. A maker's service has a name that was asked from DNS (the network's address book)"
         " before, was there from the first day, uses an ordinary web port, and is retried at growing intervals; a"
@@ -193,7 +193,7 @@ _FAULTS = {
          "Restart it, once the process owner agrees."),
         ("Look at the machine that does not answer, named above: power, lamps, cable, switch port.",
          "Check that this device asks for the right address.", _CHANGES),
-        "no response device offline power link lamp ARP unanswered timeout",
+        "does not answer, ARP requests without reply, time-out, device offline, no power, no link",
     ),
     "service_down": Meaning(
         "is alive, but one of its services refuses or does not answer",

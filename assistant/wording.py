@@ -64,7 +64,7 @@ def compose(
     text = render(
         "diagnosis.jinja",
         headline=headline,
-        explanation=_explanation(finding, analysis),
+        explanation=[*finding.notes, *_explanation(finding, analysis)],
         seen=[fact.text for fact in finding.facts],
         also=_also(finding, analysis),
         also_title="Also seen" if finding.incident else "Elsewhere in this capture",
@@ -72,18 +72,19 @@ def compose(
         checks=checks,
         manuals=citations,
         similar=similar,
-        notes=finding.notes,
         origin=_ORIGIN,
     )
     return Wording(headline, ruled_out, checks, text)
 
 
 def _headline(finding: Finding, analysis: "Analysis") -> str:
-    name = name_of(finding.device, analysis)
+    name, asked = name_of(finding.device, analysis), finding.asked
+    if asked.missing and not finding.device:
+        return f"{listed(asked.missing)} is not in this capture: nothing was sent by it and nobody asked for it."
     if not finding.device:
-        return (
-            f"{listed(finding.asked.missing)} is not in this capture: nothing was sent by it and nobody asked for it."
-        )
+        return f"{_CERTAINTY['inconclusive']}: this capture holds no device whose traffic could be judged."
+    if finding.standing == "normal" and not (asked.devices or asked.peers):
+        return f"{_CERTAINTY['normal']}: no incident was found, every device behaves as usual."
     if finding.incident is None and finding.standing == "normal":
         return f"{_CERTAINTY['normal']}: {name} behaves as usual; no incident was found for it."
     if finding.incident is None:

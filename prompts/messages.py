@@ -6,9 +6,13 @@ the detection and its second the class, and a model that only continues text can
     normal | anomalous recon | anomalous dos | …
 """
 
+import re
+
+from prompts.evidence import Evidence, Statement
+from prompts.render import render
 from traffic.labels import LABELS, NORMAL, TAXONOMY
 
-__all__ = ["ANSWERS", "classification", "classification_prompt"]
+__all__ = ["ANSWERS", "MOST_SENTENCES", "classification", "classification_prompt", "diagnosis"]
 
 ANSWERS: dict[str, str] = {label: label if label == NORMAL else f"anomalous {label}" for label in LABELS}
 
@@ -42,3 +46,36 @@ _INSTRUCTION = "\n".join(
         "Leave out the explanation in brackets.",
     ]
 )
+
+
+MOST_SENTENCES = 6
+_MOST_FACTS, _MOST_PASSAGES = 8, 3
+_QUESTION_CHARS, _FACT_CHARS, _PASSAGE_CHARS = (
+    300,
+    320,
+    400,
+)  # together under 2,000 tokens: a CPU reads the prompt slowly
+
+
+def diagnosis(evidence: Evidence) -> list[dict[str, str]]:
+    """Render evidence for a chat model that words an answer whose verdict is fixed already.
+
+    Hostnames, topics and manuals may have been written by an attacker: they are cut to length and stand between
+    markers that they cannot close.
+    """
+    rules = render("writing_rules.jinja", most_sentences=MOST_SENTENCES)
+    content = render(
+        "writing_evidence.jinja",
+        verdict=_quote(evidence.verdict, _FACT_CHARS),
+        standing=evidence.standing,
+        question=_quote(evidence.question, _QUESTION_CHARS),
+        facts=[Statement(one.id, _quote(one.text, _FACT_CHARS)) for one in evidence.facts[:_MOST_FACTS]],
+        passages=[Statement(one.id, _quote(one.text, _PASSAGE_CHARS)) for one in evidence.passages[:_MOST_PASSAGES]],
+    )
+    return [{"role": "system", "content": rules}, {"role": "user", "content": content}]
+
+
+def _quote(text: str, most: int) -> str:
+    """One line without angle brackets or control characters, at most ``most`` characters."""
+    plain = re.sub(r"[\x00-\x1f\x7f]+|\s+", " ", text).replace("<", "(").replace(">", ")").strip()
+    return plain if len(plain) <= most else plain[: most - 1].rstrip() + "…"
