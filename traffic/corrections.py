@@ -60,9 +60,8 @@ def read_corrections() -> pd.DataFrame:
 
 def _published(flows: pd.DataFrame) -> pd.Series:
     """The detailed label in lower case, the plain label where there is no detail; ``-`` is benign, empty nothing."""
-    empty = pd.Series(np.nan, index=flows.index, dtype="str")
-    plain = flows.get("label", empty).str.lower().str.strip()
-    detail = flows.get("detailed-label", empty).str.lower().str.strip()
+    texts = flows.reindex(columns=["label", "detailed-label"]).astype("str")
+    plain, detail = (texts[column].str.lower().str.strip() for column in texts)
     # "Benign" with no detail is what IoT-23 writes as "-"; our own names and a bare "Malicious" stay.
     return detail.fillna(plain.replace("benign", "-")).fillna("")
 

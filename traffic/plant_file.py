@@ -73,7 +73,7 @@ def parse_plant(text: str, source: str) -> list[dict[str, Any]]:
         line = f" on line {mark.line + 1}" if mark else ""
         what = getattr(error, "problem", None) or "unreadable"
         raise _mistake(source, f"is not YAML{line} ({what})") from None
-    if not isinstance(content, dict):
+    if node is None or not isinstance(content, dict):
         raise _mistake(source, "holds no key devices")
     try:
         entries = _File.model_validate(content).devices

@@ -13,8 +13,9 @@ import pandas as pd
 from traffic.capture import COUNTS, FLOW_COLUMNS, Capture, join_evidence, spread
 from traffic.errors import UserError
 from traffic.zeek_evidence import flow_evidence
-from traffic.zeek_logs import Kind, Log, read_log
+from traffic.zeek_logs import Log, read_log
 from traffic.zeek_protocols import read_beside
+from traffic.zeek_rows import Kind
 
 __all__ = ["find_conn_logs", "read_zeek", "write_conn_log"]
 
@@ -141,8 +142,9 @@ def write_conn_log(flows: pd.DataFrame, stream: TextIO) -> None:
     columns = [*FLOW_COLUMNS, *(column for column in _EXTRA if column in flows)]
     stream.write("#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n#unset_field\t-\n#path\tconn\n")
     stream.write("\t".join(["#fields", *columns]) + "\n" + "\t".join(["#types", *map(_zeek_type, columns)]) + "\n")
-    text = pd.DataFrame({column: _as_text(flows[column]) for column in columns})
-    text.to_csv(stream, sep="\t", header=False, index=False, quoting=3, quotechar=None, lineterminator="\n")
+    if len(flows):
+        text = pd.DataFrame({column: _as_text(flows[column]) for column in columns})
+        stream.write("\n".join(text[columns[0]].str.cat(text[columns[1:]], sep="\t")) + "\n")
 
 
 def _zeek_type(column: str) -> str:

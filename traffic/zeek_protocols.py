@@ -13,7 +13,8 @@ import pandas as pd
 
 from traffic.capture import EVIDENCE_COLUMNS, SAMPLE_S, join_evidence
 from traffic.errors import UserError
-from traffic.zeek_logs import Kind, Log, read_log
+from traffic.zeek_logs import Log, read_log
+from traffic.zeek_rows import Kind
 
 __all__ = ["Beside", "read_beside"]
 
@@ -104,8 +105,7 @@ def read_beside(conn_logs: Sequence[Path]) -> Beside:
     for name, (kinds, make) in _LOGS.items():
         for path in _siblings(conn_logs, name):
             log = _read(path, {"ts": "number", **kinds}, ("ts", *_ID), notes)
-            rows = log.table.reindex(columns=["ts", *kinds])
-            rows = rows[rows["ts"].notna()]
+            rows = _with_columns(log.table[log.table["ts"].notna()], kinds)
             has_dns |= name == "dns" and len(rows) > 0
             if len(rows):
                 parts.append(make(rows.assign(slot=np.floor(rows["ts"] / SAMPLE_S).astype("int64"))))
@@ -141,6 +141,15 @@ def _read(path: Path, kinds: dict[str, Kind], needed: tuple[str, ...], notes: li
         return Log(pd.DataFrame(columns=list(kinds)))
     notes += log.notes
     return log
+
+
+def _with_columns(table: pd.DataFrame, kinds: dict[str, Kind]) -> pd.DataFrame:
+    """Columns that this log lacks, as Zeek's versions differ, are unknown."""
+    missing = [column for column in kinds if column not in table]
+    unknown = {
+        c: pd.Series(np.nan, index=table.index, dtype="float64" if kinds[c] == "number" else "str") for c in missing
+    }
+    return table.assign(**unknown)
 
 
 def _rows(rows: pd.DataFrame, kind: object, code: object = -1, target: str | None = None) -> pd.DataFrame:

@@ -1,0 +1,112 @@
+"""Published labels in our words, and the corrections with their reasons."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from traffic.corrections import CORRECTION_COLUMNS, label_flows, read_corrections, read_labels
+from traffic.labels import LABELS, UNKNOWN
+from traffic.zeek import read_zeek
+
+
+def flows_of(shared: Path, name: str) -> pd.DataFrame:
+    return read_zeek(shared / "data" / "iot23" / name / "conn.log.labeled").flows
+
+
+@pytest.mark.parametrize(
+    ("label", "detail", "expected"),
+    [
+        ("Benign", None, "normal"),
+        ("benign", None, "normal"),
+        ("Benign", "-", "normal"),
+        ("Malicious", "C&C", "c2"),
+        ("malicious", "c&c-filedownload", "c2"),
+        ("Malicious", "C&C-HeartBeat-Attack", "c2"),
+        ("Malicious", "C&C-HeartBeat-FileDownload", "c2"),
+        ("Malicious", "C&C-PartOfAHorizontalPortScan", "c2"),
+        ("Malicious", "PartOfAHorizontalPortScan-Attack", "recon"),
+        ("Malicious", "Okiru-Attack", "recon"),
+        ("Malicious", "Attack", "brute_force"),
+        ("Malicious", "DDoS", "ddos"),
+        ("Malicious", None, UNKNOWN),
+        ("Malicious", "Something new", UNKNOWN),
+        (None, None, UNKNOWN),
+        ("device_silent", None, "device_silent"),
+    ],
+)
+def test_read_labels_means_what_was_published(label: str | None, detail: str | None, expected: str) -> None:
+    flows = pd.DataFrame({"label": [label], "detailed-label": [detail]}, dtype="str")
+    assert read_labels(flows).tolist() == [expected]
+
+
+def test_read_labels_knows_nothing_of_unlabelled_flows() -> None:
+    labels = read_labels(pd.DataFrame({"ts": [1.0, 2.0]}, index=[4, 2]))
+    assert labels.tolist() == [UNKNOWN, UNKNOWN]
+    assert labels.index.tolist() == [4, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "published", "corrected"),
+    [
+        (
+            "34-1",
+            {"ddos": 14394, "c2": 6706, "normal": 1923, "recon": 122},
+            # 65 attempts and downloads at the C&C server; 122 + 4 + 41 floods at one host and port.
+            {"ddos": 14394 + 122 + 4 + 41, "c2": 6706 + 65, "normal": 1923 - 65 - 4 - 41},
+        ),
+        ("44-1", {"normal": 211, "c2": 25, "ddos": 1}, {"normal": 211, "c2": 25, "ddos": 1}),
+        ("20-1", {"normal": 3193, "c2": 16}, {"normal": 3171, "unknown": 22, "c2": 16}),
+        ("honeypot-4-1", {"normal": 452}, {"normal": 452}),
+        ("honeypot-5-1", {"normal": 1374}, {"normal": 1374}),
+    ],
+)
+def test_label_flows_of_real_captures(shared: Path, name: str, published: dict, corrected: dict) -> None:
+    flows = flows_of(shared, name)
+    assert label_flows(flows, corrected=False).value_counts().to_dict() == published
+    assert label_flows(flows).value_counts().to_dict() == corrected
+
+
+def test_every_correction_meets_the_flows_it_was_made_for(shared: Path) -> None:
+    rows = read_corrections()
+    assert list(rows.columns) == CORRECTION_COLUMNS
+    captures = {"CTU-IoT-Malware-Capture-34-1": "34-1", "CTU-IoT-Malware-Capture-20-1": "20-1"}
+    assert set(rows["capture"]) == set(captures)
+    for row in rows.itertuples(index=False):
+        flows = flows_of(shared, captures[row.capture])
+        to = flows[(flows["id.resp_h"] == row.resp) & (flows["id.resp_p"] == row.port) & (flows["proto"] == row.proto)]
+        changed = label_flows(to) != label_flows(to, corrected=False)
+        assert int(changed.sum()) == row.flows, row.resp
+        assert set(label_flows(to)[changed]) == {row.corrected}
+
+
+def test_corrections_say_why_and_from_where() -> None:
+    rows = read_corrections()
+    assert set(rows["corrected"]) <= {*LABELS, UNKNOWN}
+    assert rows["why"].str.len().min() > 40
+    assert (rows["source"] != "").all()
+    assert (rows["from_s"] < rows["until_s"]).all()
+
+
+def test_the_floods_called_benign_come_from_the_tool_of_a_labelled_flood(shared: Path) -> None:
+    flows = flows_of(shared, "34-1")
+    order = {
+        host: flows.loc[(flows["id.resp_h"] == host) & (flows["proto"] == "tcp"), "id.orig_p"].tolist()
+        for host in ("71.61.66.148", "66.67.61.168", "50.50.50.53", "1.1.1.1")
+    }
+    labelled = order.pop("71.61.66.148")
+    assert len(labelled) == 133
+    assert all(ports[:4] == labelled[:4] for ports in order.values())
+
+
+def test_a_capture_is_known_by_its_content_alone(shared: Path) -> None:
+    flows = flows_of(shared, "34-1")
+    day = 86400.0
+    assert (label_flows(flows.assign(ts=flows["ts"] + day)) == label_flows(flows, corrected=False)).all()
+    other = flows.assign(**{"id.orig_h": "192.168.1.99"})
+    assert (label_flows(other) == label_flows(other, corrected=False)).all()
+
+
+def test_a_label_that_nobody_disputes_stays(shared: Path) -> None:
+    flows = flows_of(shared, "34-1").assign(**{"label": "Malicious", "detailed-label": "C&C"})
+    assert set(label_flows(flows)) == {"c2"}

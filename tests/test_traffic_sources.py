@@ -1,0 +1,77 @@
+"""One door for captures: content decides, folders are one capture, and what holds none is refused."""
+
+import gzip
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from traffic.errors import UserError
+from traffic.sources import is_pcap, read_capture
+
+CONN = (
+    "#fields\tts\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tproto\tconn_state\tduration\torig_bytes\tresp_bytes"
+    "\torig_pkts\tresp_pkts\n{ts}\t10.0.0.1\t5\t10.0.0.2\t502\ttcp\tSF\t1.0\t1\t1\t2\t2\n"
+)
+
+
+def test_is_pcap_knows_every_magic(tmp_path: Path) -> None:
+    magics = ["a1b2c3d4", "d4c3b2a1", "a1b23c4d", "4d3cb2a1", "0a0d0d0a"]
+    for magic in magics:
+        path = tmp_path / "x.log"
+        path.write_bytes(bytes.fromhex(magic) + b"\0" * 20)
+        assert is_pcap(path), magic
+    path.write_bytes(b"#fields")
+    assert not is_pcap(path)
+
+
+def test_read_capture_reads_a_log_called_pcap(tmp_path: Path) -> None:
+    path = tmp_path / "capture.pcap"
+    path.write_bytes(gzip.compress(CONN.format(ts=5).encode()))
+    assert read_capture(path).flows["ts"].tolist() == [5.0]
+
+
+def test_read_capture_reads_a_pcap_called_log(shared: Path, tmp_path: Path) -> None:
+    pcap = shared / "data" / "quickdraw" / "CL5000EIP-Reboot-or-Restart.pcap"
+    shutil.copy(pcap, tmp_path / "conn.log")
+    flows = read_capture(str(tmp_path / "conn.log")).flows
+    assert "192.168.10.120" in set(flows["id.resp_h"])
+    pd.testing.assert_frame_equal(flows, read_capture(pcap).flows)
+
+
+def test_read_capture_takes_the_pcaps_of_a_folder_before_its_logs(shared: Path) -> None:
+    folder = shared / "data" / "iot23" / "honeypot-4-1"
+    assert "label" not in read_capture(folder).flows
+    assert "label" in read_capture(folder / "conn.log.labeled").flows
+
+
+def test_read_capture_joins_the_pcaps_of_a_folder(shared: Path) -> None:
+    folder = shared / "data" / "quickdraw"
+    parts = [read_capture(path).activity["orig_pkts"].sum() for path in sorted(folder.glob("*.pcap"))]
+    assert len(parts) == 4
+    assert read_capture(folder).activity["orig_pkts"].sum() == sum(parts)
+
+
+def test_read_capture_joins_the_logs_of_a_folder(tmp_path: Path) -> None:
+    for ts in (20, 10):
+        (tmp_path / f"conn.{ts}:00:00-{ts + 1}:00:00.log").write_text(CONN.format(ts=ts))
+    assert read_capture(tmp_path).flows["ts"].tolist() == [10.0, 20.0]
+
+
+def test_read_capture_refuses_what_holds_no_capture(tmp_path: Path) -> None:
+    (tmp_path / "text.pcap").write_text("this is no capture")
+    (tmp_path / "empty.pcap").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "notes.txt").write_text("nothing here")
+    expected = {
+        "nowhere.pcap": "does not exist",
+        "text.pcap": "is not a Zeek log (it starts with 'this is no captu')",
+        "empty.pcap": "is empty",
+        "folder": "holds no capture (1 files searched for pcap and pcapng, and for Zeek's conn*.log and conn*.log.gz)",
+    }
+    for name, words in expected.items():
+        with pytest.raises(UserError) as caught:
+            read_capture(tmp_path / name)
+        assert str(caught.value).startswith(f"{tmp_path / name} {words}")
+        assert str(caught.value).count("; ") == 2

@@ -1,0 +1,538 @@
+"""Zeek's conn.log in every form it is written in, what beside it counts, and what bad input gets."""
+
+import gzip
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from traffic.capture import COUNTS, FLOW_COLUMNS
+from traffic.errors import UserError
+from traffic.zeek import read_zeek, write_conn_log
+
+HEAD = "#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n#unset_field\t-\n#path\tconn\n"
+
+
+def words(text: str) -> list[str]:
+    return text.split()
+
+
+FIELDS = words(
+    "ts uid id.orig_h id.orig_p id.resp_h id.resp_p proto service duration orig_bytes resp_bytes conn_state local_orig "
+    "local_resp missed_bytes history orig_pkts orig_ip_bytes resp_pkts resp_ip_bytes tunnel_parents"
+)
+# A Modbus poll, a UDP packet with nothing back, and a DNS query with its answer; Zeek writes first what ends first.
+MODBUS = words("1000.5 C1 10.0.0.1 40001 10.0.0.2 502 tcp modbus 12.25 120 90 SF - - 0 ShADadFf 10 640 8 500 -")
+SILENT = words("999.0 C2 10.0.0.1 5000 10.0.0.9 5001 udp - - - - S0 - - 0 D 1 60 0 0 (empty)")
+LOOKUP = words("1020.0 C3 10.0.0.1 5002 10.0.0.3 53 udp dns 0.5 40 80 SF - - 0 Dd 1 68 1 108 -")
+
+
+def tsv(rows: list[list[str]], fields: list[str] | None = None, head: str = HEAD) -> str:
+    fields = FIELDS if fields is None else fields
+    return head + "\n".join("\t".join(row) for row in [["#fields", *fields], *rows]) + "\n"
+
+
+def write(folder: Path, text: str, name: str = "conn.log") -> Path:
+    path = folder / name
+    path.write_bytes(text.encode())
+    return path
+
+
+def as_json(rows: list[list[str]]) -> str:
+    def value(column: str, text: str) -> object:
+        return float(text) if column in {"ts", *COUNTS} else int(text) if column.endswith("_p") else text
+
+    objects = [{c: value(c, t) for c, t in zip(FIELDS, row, strict=True) if t not in {"-", "(empty)"}} for row in rows]
+    return "\n".join(json.dumps(entry) for entry in objects) + "\n"
+
+
+def kinds(path: Path) -> dict[tuple[str, str, str, int], int]:
+    evidence = read_zeek(path).evidence
+    return {(e.kind, e.src, e.dst, e.code): e.count for e in evidence.itertuples(index=False)}
+
+
+# ---- real captures ----
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("34-1", {"DDoS": 14394, "C&C": 6706, "-": 1923, "PartOfAHorizontalPortScan": 122}),
+        ("44-1", {"C&C": 14, "C&C-FileDownload": 11, "DDoS": 1, "-": 211}),
+        ("20-1", {"C&C-Torii": 16, "-": 3193}),
+        ("honeypot-4-1", {"-": 452}),
+        ("honeypot-5-1", {"-": 1374}),
+    ],
+)
+def test_read_zeek_reads_every_flow_and_label_of_iot23(shared: Path, name: str, labels: dict[str, int]) -> None:
+    capture = read_zeek(shared / "data" / "iot23" / name / "conn.log.labeled")
+    assert capture.flows["detailed-label"].fillna("-").value_counts().to_dict() == labels
+    assert set(capture.flows["label"].str.lower()) <= {"benign", "malicious"}
+    assert capture.notes == ()
+    assert capture.flows["ts"].is_monotonic_increasing
+    assert capture.flows["id.orig_p"].dtype == "int64"
+
+
+def test_read_zeek_keeps_values_of_a_real_row(shared: Path) -> None:
+    flow = (
+        read_zeek(shared / "data" / "iot23" / "34-1" / "conn.log.labeled")
+        .flows.set_index("uid")
+        .loc["CDrkrSobGYxHhYfth"]
+    )
+    assert (flow["ts"], flow["duration"], flow["orig_bytes"], flow["resp_bytes"]) == (
+        1545403848.981338,
+        1.477656,
+        149,
+        128252,
+    )
+    assert (flow["id.orig_h"], flow["id.orig_p"], flow["id.resp_h"], flow["id.resp_p"]) == (
+        "192.168.1.195",
+        41040,
+        "185.244.25.235",
+        80,
+    )
+    assert (flow["service"], flow["conn_state"], flow["history"], flow["missed_bytes"]) == (
+        "http",
+        "SF",
+        "ShADadttcfF",
+        2896,
+    )
+
+
+def test_read_zeek_finds_the_failing_lookups_of_a_real_log(shared: Path) -> None:
+    evidence = read_zeek(shared / "data" / "iot23" / "34-1" / "conn.log.labeled").evidence
+    counts = evidence.groupby("kind")["count"].sum()
+    # 150 rows without an answer hold 287 queries, 42 rows with one hold 61; ICMP and IPv6 have none.
+    assert (counts["dns_query"], counts["dns_failed"]) == (287 + 61, 287)
+
+
+# ---- forms ----
+
+
+def test_read_zeek_sorts_and_types_a_plain_log(tmp_path: Path) -> None:
+    flows = read_zeek(write(tmp_path, tsv([MODBUS, SILENT, LOOKUP]))).flows
+    assert list(flows.columns) == FLOW_COLUMNS
+    assert flows["uid"].tolist() == ["C2", "C1", "C3"]
+    assert flows["ts"].tolist() == [999.0, 1000.5, 1020.0]
+    assert flows["orig_ip_bytes"].tolist() == [60.0, 640.0, 68.0]
+    assert np.isnan(flows["duration"][0])
+    assert pd.isna(flows["service"][0])
+    assert {str(flows[c].dtype) for c in ("uid", "proto", "service", "history", "conn_state", "id.resp_h")} == {"str"}
+
+
+def forms(folder: Path) -> dict[str, Path]:
+    rows = [MODBUS, SILENT, LOOKUP]
+    plain = tsv(rows)
+    order = list(reversed(range(len(FIELDS))))
+    joint = [*FIELDS[:-1], "tunnel_parents   label   detailed-label"]
+    iot23 = tsv([[*row[:-1], f"{row[-1]}   Malicious   C&C"] for row in rows], joint)
+    return {
+        "plain": write(folder, plain, "a.log"),
+        "windows line ends": write(folder, plain.replace("\n", "\r\n"), "crlf.log"),
+        "closed": write(folder, plain + "#close\t2019-12-05-15-46-36\n", "b.log"),
+        "concatenated": write(folder, tsv([MODBUS]) + "#close\tx\n" + tsv([SILENT, LOOKUP]), "c.log"),
+        "columns change": write(
+            folder,
+            tsv([MODBUS]) + tsv([[row[i] for i in order] for row in (SILENT, LOOKUP)], [FIELDS[i] for i in order]),
+            "d.log",
+        ),
+        "json": write(folder, as_json(rows), "e.log"),
+        "other order": write(
+            folder, tsv([[row[i] for i in order] for row in rows], [FIELDS[i] for i in order]), "f.log"
+        ),
+        "other separators": write(
+            folder, tsv(rows, head="#separator |\n#unset_field|?\n").replace("\t", "|").replace("|-", "|?"), "g.log"
+        ),
+        "iot23, closed, no newline": write(folder, iot23 + "#close\t2019-12-05-15-46-36   Malicious   C&C", "h.log"),
+        "types line": write(
+            folder, plain.replace("\n1000.5", "\n#types\t" + "\t".join(["string"] * 21) + "\n1000.5"), "i.log"
+        ),
+        "extra column": write(folder, tsv([[*row, "x"] for row in rows], [*FIELDS, "vlan"]), "j.log"),
+    }
+
+
+def test_read_zeek_reads_every_form_alike(tmp_path: Path) -> None:
+    expected = read_zeek(write(tmp_path, tsv([MODBUS, SILENT, LOOKUP]), "zero.log"))
+    for form, path in forms(tmp_path).items():
+        capture = read_zeek(path)
+        assert capture.notes == (), form
+        pd.testing.assert_frame_equal(capture.flows[FLOW_COLUMNS], expected.flows, obj=form)
+        pd.testing.assert_frame_equal(capture.activity, expected.activity, obj=form)
+        packed = tmp_path / "packed"
+        packed.write_bytes(gzip.compress(path.read_bytes()))
+        pd.testing.assert_frame_equal(read_zeek(packed).flows, capture.flows, obj=f"{form}, gzipped")
+
+
+def test_read_zeek_splits_the_joint_columns_of_iot23(tmp_path: Path) -> None:
+    fields = [*FIELDS[:-1], "tunnel_parents   label   detailed-label"]
+    rows = [[*MODBUS[:-1], "-   benign   -"], [*SILENT[:-1], "(empty)   Malicious   C&C-HeartBeat"]]
+    flows = read_zeek(write(tmp_path, tsv(rows, fields).rstrip("\n"))).flows
+    assert flows["label"].tolist() == ["Malicious", "benign"]
+    assert flows["detailed-label"].fillna("-").tolist() == ["C&C-HeartBeat", "-"]
+
+
+def test_read_zeek_reads_times_that_json_holds_as_text(tmp_path: Path) -> None:
+    entry = json.loads(as_json([MODBUS])) | {"ts": "1970-01-01T00:16:40.500000Z"}
+    assert read_zeek(write(tmp_path, json.dumps(entry))).flows["ts"].tolist() == [1000.5]
+
+
+def test_read_zeek_joins_a_folder_of_rotated_logs_without_the_summary(tmp_path: Path) -> None:
+    (tmp_path / "conn.12:00:00-13:00:00.log.gz").write_bytes(gzip.compress(tsv([MODBUS, SILENT]).encode()))
+    write(tmp_path, tsv([LOOKUP, MODBUS]), "conn.13:00:00-14:00:00.log")
+    write(tmp_path, "no log at all", "conn-summary.12:00:00-13:00:00.log")
+    write(tmp_path, "no log at all", "conn_summary.log")
+    capture = read_zeek(tmp_path)
+    assert capture.flows["uid"].tolist() == ["C2", "C1", "C3"]
+    assert capture.notes == ("1 rows that stand in more than one of the logs were counted once.",)
+
+
+def test_read_zeek_finds_logs_in_folders_by_day(tmp_path: Path) -> None:
+    for day, row in (("2026-11-19", MODBUS), ("2026-11-20", LOOKUP)):
+        (tmp_path / day).mkdir()
+        write(tmp_path / day, tsv([row]))
+    assert read_zeek(tmp_path).flows["uid"].tolist() == ["C1", "C3"]
+
+
+# ---- damage ----
+
+
+def changed(row: list[str], **values: str) -> list[str]:
+    return [values.get(field.replace(".", "_"), value) for field, value in zip(FIELDS, row, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        MODBUS[:-4],
+        [*MODBUS, "one more"],
+        changed(MODBUS, ts="yesterday"),
+        changed(MODBUS, ts="-"),
+        changed(MODBUS, ts="-5"),
+        changed(MODBUS, ts="inf"),
+        changed(MODBUS, duration="long"),
+        changed(MODBUS, orig_pkts="0x10z"),
+        changed(MODBUS, id_orig_p="65536"),
+        changed(MODBUS, id_resp_p="-"),
+        changed(MODBUS, id_resp_h="host name"),
+        changed(MODBUS, id_orig_h="-"),
+        changed(MODBUS, proto="-"),
+        ["garbage"],
+    ],
+)
+def test_read_zeek_skips_counts_and_places_malformed_rows(tmp_path: Path, bad: list[str]) -> None:
+    capture = read_zeek(write(tmp_path, tsv([SILENT, bad, LOOKUP, bad])))
+    assert capture.flows["uid"].tolist() == ["C2", "C3"]
+    assert capture.notes == ("conn.log: 2 malformed rows were skipped, the first on line 8.",)
+
+
+def test_read_zeek_skips_malformed_json(tmp_path: Path) -> None:
+    lines = as_json([SILENT, MODBUS, LOOKUP]).splitlines()
+    text = "\n".join([lines[0], lines[1][:40], lines[2], "[1]", "", '{"ts": "soon"}'])
+    capture = read_zeek(write(tmp_path, text))
+    assert capture.flows["uid"].tolist() == ["C2", "C3"]
+    assert capture.notes == ("conn.log: 3 malformed rows were skipped, the first on line 2.",)
+
+
+def test_read_zeek_reads_a_log_with_foreign_bytes(tmp_path: Path) -> None:
+    path = write(tmp_path, tsv([MODBUS, SILENT]))
+    path.write_bytes(path.read_bytes().replace(b"modbus", b"mod\xffbus"))
+    assert read_zeek(path).flows["service"].tolist()[1] == "mod\ufffdbus"
+
+
+def test_read_zeek_counts_a_malformed_row_with_foreign_bytes(tmp_path: Path) -> None:
+    path = write(tmp_path, tsv([MODBUS, ["gar", "bage"], SILENT]))
+    path.write_bytes(path.read_bytes().replace(b"gar", b"\xff"))
+    assert read_zeek(path).notes == ("conn.log: 1 malformed row was skipped, the first on line 8.",)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_read_zeek_reads_or_refuses_whatever_is_damaged(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    sound = [tsv([MODBUS, SILENT, LOOKUP]).encode(), as_json([MODBUS, SILENT, LOOKUP]).encode()]
+    text = bytearray(data.draw(st.sampled_from(sound)))
+    junk = st.one_of(
+        st.binary(max_size=4), st.sampled_from([b"\t", b"\n", b"\r", b"1e400", b"NaN", b"\n#fields\tts\n"])
+    )
+    for _ in range(data.draw(st.integers(1, 6))):
+        at = data.draw(st.integers(0, len(text)))
+        text[at : at + data.draw(st.integers(0, 9))] = data.draw(junk)
+    path = tmp_path_factory.mktemp("damage") / "conn.log"
+    path.write_bytes(bytes(text))
+    try:
+        capture = read_zeek(path)
+    except UserError:
+        return
+    assert 1 <= len(capture.flows) <= 4
+    assert set(capture.activity["flow"]) == set(range(len(capture.flows)))
+
+
+def test_read_zeek_reads_an_archive_as_far_as_it_goes(tmp_path: Path) -> None:
+    rows = [changed(MODBUS, uid=f"C{i}", ts=f"{1000 + i * 7.31:.2f}", orig_bytes=str(i * i)) for i in range(400)]
+    packed = gzip.compress(tsv(rows).encode())
+    path = tmp_path / "conn.log.gz"
+    path.write_bytes(packed[: len(packed) // 2])
+    capture = read_zeek(path)
+    assert 50 < len(capture.flows) < 400
+    assert capture.notes[-1] == "conn.log.gz: the archive is cut short; what could be unpacked was read."
+
+
+def test_read_zeek_takes_impossible_counts_as_unknown_and_says_so(tmp_path: Path) -> None:
+    rows = [changed(MODBUS, duration="-3.5"), changed(LOOKUP, duration="1e12", orig_pkts="-1", resp_ip_bytes="1e300")]
+    capture = read_zeek(write(tmp_path, tsv(rows)))
+    assert capture.flows["duration"].isna().all()
+    assert capture.flows["orig_pkts"].isna().tolist() == [False, True]
+    assert len(capture.activity) == 2
+    assert capture.notes == (
+        "2 flows with an impossible duration (first: -3.5): taken as unknown.",
+        "1 flows with an impossible orig_pkts (first: -1): taken as unknown.",
+        "1 flows with an impossible resp_ip_bytes (first: 1e+300): taken as unknown.",
+    )
+
+
+def test_read_zeek_says_when_the_clock_jumps_back(tmp_path: Path) -> None:
+    rows = [changed(MODBUS, ts="90000"), changed(MODBUS, ts="80000"), changed(MODBUS, ts="80001")]
+    capture = read_zeek(write(tmp_path, tsv(rows)))
+    assert capture.flows["ts"].tolist() == [80000.0, 80001.0, 90000.0]
+    assert capture.notes == ("The clock jumps back 1 times, by up to 2.8 h: sorted by time.",)
+
+
+def test_read_zeek_says_which_useful_column_is_missing(tmp_path: Path) -> None:
+    kept = [i for i, field in enumerate(FIELDS) if field != "history"]
+    capture = read_zeek(write(tmp_path, tsv([[MODBUS[i] for i in kept]], [FIELDS[i] for i in kept])))
+    assert capture.flows["history"].isna().all()
+    assert capture.notes == ("conn.log has no column history: taken as unknown.",)
+
+
+def test_read_zeek_refuses_with_one_line_each(tmp_path: Path) -> None:
+    kept = [i for i, field in enumerate(FIELDS) if field != "conn_state"]
+    (tmp_path / "empty folder").mkdir()
+    cases = {
+        tmp_path / "nowhere.log": "does not exist",
+        write(tmp_path, "", "empty.log"): "is empty",
+        write(tmp_path, " \n\n", "blank.log"): "is empty",
+        write(tmp_path, tsv([[MODBUS[i] for i in kept]], [FIELDS[i] for i in kept]), "less.log"): (
+            "has no column conn_state (line 6 lists 20 fields); expected Zeek's conn.log"
+        ),
+        write(tmp_path, tsv([["1", "a"]], ["ts", "name"]), "weird.log"): "has no columns id.orig_h, id.orig_p,",
+        write(tmp_path, tsv([]), "header.log"): "has a header and no rows",
+        write(tmp_path, tsv([]).rstrip("\n"), "cut.log"): "has a header and no rows",
+        write(tmp_path, tsv([["x"]]), "bad.log"): "has no well-formed row",
+        write(tmp_path, tsv([MODBUS], [*FIELDS[:-1], "uid"]), "twice.log"): "names column uid twice",
+        write(tmp_path, HEAD, "headless.log"): "has no #fields line",
+        write(tmp_path, "dear diary\n", "diary.log"): "is not a Zeek log (it starts with 'dear diary\\n')",
+        write(tmp_path, '{"a": 1}\n', "other.json"): "has no columns ts, id.orig_h,",
+        write(tmp_path, "{broken", "broken.json"): "has no columns ts, id.orig_h,",
+        tmp_path / "empty folder": "holds no conn.log",
+    }
+    for path, words in cases.items():
+        with pytest.raises(UserError) as caught:
+            read_zeek(path)
+        message = str(caught.value)
+        assert message.startswith(str(path)), message
+        assert words in message
+        assert message.count("; ") == 2, message
+        assert "\n" not in message
+    for damaged in (b"\x1f\x8b\x08\x00", b"\x1f\x8b\xff\xff" + b"x" * 40):
+        path = tmp_path / "conn.log.gz"
+        path.write_bytes(damaged)
+        with pytest.raises(UserError):
+            read_zeek(path)
+
+
+# ---- evidence ----
+
+
+def test_flow_evidence_counts_history_letters_by_powers_of_ten(tmp_path: Path) -> None:
+    rows = [changed(MODBUS, history="ShADTTadtwFfR")]
+    ends = ("10.0.0.1", "10.0.0.2")
+    evidence = read_zeek(write(tmp_path, tsv(rows))).evidence
+    found = evidence.sort_values(["kind", "src", "slot"])[["kind", "src", "dst", "slot", "count"]].to_numpy().tolist()
+    # TT means 10, from 1000.5 to 1012.75, 1.36 s apart: seven before 1010. The reset is at the end.
+    assert found == [
+        ["reset", *ends, 101, 1],
+        ["retransmission", *ends, 100, 7],
+        ["retransmission", *ends, 101, 3],
+        ["retransmission", *ends[::-1], 100, 1],
+        ["zero_window", *ends[::-1], 100, 1],
+    ]
+
+
+def test_flow_evidence_reads_dns_from_flows(tmp_path: Path) -> None:
+    dead = changed(LOOKUP, uid="C9", ts="1031", duration="5.0", resp_pkts="0", orig_pkts="2", conn_state="S0")
+    other = changed(LOOKUP, uid="C8", id_resp_p="5353", resp_pkts="0")
+    ends = ("10.0.0.1", "10.0.0.3", -1)
+    path = write(tmp_path, tsv([LOOKUP, dead, other]))
+    evidence = read_zeek(path).evidence
+    assert evidence[["slot", "kind", "count"]].to_numpy().tolist() == [
+        [102, "dns_query", 1],
+        [103, "dns_failed", 2],
+        [103, "dns_query", 2],
+    ]
+    assert set(zip(evidence["src"], evidence["dst"], evidence["code"], strict=True)) == {ends}
+
+
+def test_flow_evidence_reads_unreachable_hosts_from_icmp(tmp_path: Path) -> None:
+    rows = [
+        changed(SILENT, proto="icmp", id_orig_p="3", id_resp_p="1", orig_pkts="4"),
+        changed(SILENT, proto="icmp", id_orig_p="8", id_resp_p="0"),
+        changed(SILENT, proto="icmp", id_orig_p="1", id_resp_p="3", id_orig_h="fd00::1", id_resp_h="fd00::2"),
+        changed(SILENT, proto="icmp", id_orig_p="3", id_resp_p="0", id_orig_h="fd00::1", id_resp_h="fd00::2"),
+    ]
+    assert kinds(write(tmp_path, tsv(rows))) == {
+        ("unreachable", "10.0.0.1", "10.0.0.9", 1): 4,
+        ("unreachable", "fd00::1", "fd00::2", 3): 1,
+    }
+
+
+def beside(folder: Path, name: str, fields: str, *rows: str) -> None:
+    start = FIELDS[:6]
+    ends = MODBUS[1:6]
+    table = [[row.split("|")[0], *ends, *row.split("|")[1:]] for row in rows]
+    write(folder, tsv(table, [*start, *fields.split()]), name)
+
+
+def test_read_beside_counts_modbus_requests_writes_and_refusals(tmp_path: Path) -> None:
+    path = write(tmp_path, tsv([MODBUS]))
+    beside(
+        tmp_path,
+        "modbus.log",
+        "tid unit func pdu_type exception",
+        *("1001|1|1|READ_HOLDING_REGISTERS|REQ|-", "1001|1|1|READ_HOLDING_REGISTERS|RESP|-"),
+        *(
+            "1002|2|1|READ_HOLDING_REGISTERS|REQ|-",
+            "1002|2|1|READ_HOLDING_REGISTERS_EXCEPTION|RESP|ILLEGAL_DATA_ADDRESS",
+        ),
+        *("1011|3|1|WRITE_MULTIPLE_REGISTERS|REQ|-", "1012|4|1|DIAGNOSTICS|REQ|-", "1013|5|1|unknown-100|REQ|-"),
+    )
+    ends = ("10.0.0.1", "10.0.0.2")
+    assert kinds(path) == {
+        ("modbus_read", *ends, 3): 2,
+        ("modbus_exception", *ends, 2): 1,
+        ("modbus_write", *ends, 16): 1,
+        ("modbus_other", *ends, 8): 1,
+        ("modbus_other", *ends, 100): 1,
+    }
+
+
+def test_read_beside_takes_old_modbus_messages_in_turns(tmp_path: Path) -> None:
+    path = write(tmp_path, tsv([MODBUS]))
+    beside(tmp_path, "modbus.log", "func exception", *["1001|READ_COILS|-"] * 3, "1001|READ_COILS|SLAVE_DEVICE_BUSY")
+    ends = ("10.0.0.1", "10.0.0.2")
+    assert kinds(path) == {("modbus_read", *ends, 1): 2, ("modbus_exception", *ends, 6): 1}
+
+
+def test_read_beside_counts_mqtt(tmp_path: Path) -> None:
+    path = write(tmp_path, tsv([MODBUS]))
+    beside(
+        tmp_path,
+        "mqtt_connect.log",
+        "connect_status",
+        *("1001|Connection Accepted", "1002|Refused: not authorized", "1003|unknown-return-code-135", "1004|-"),
+    )
+    beside(tmp_path, "mqtt_publish.log", "from_client topic", "1001|T|a/b", "1002|T|a/b", "1003|T|a/c", "1004|F|a/c")
+    beside(tmp_path, "analyzer.log", "analyzer_kind analyzer_name", "1001|protocol|MQTT", "1002|protocol|HTTP")
+    ends = ("10.0.0.1", "10.0.0.2")
+    assert kinds(path) == {
+        ("mqtt_connect", *ends, -1): 4,
+        ("mqtt_refused", *ends, 5): 1,
+        ("mqtt_refused", *ends, 135): 1,
+        ("mqtt_publish", *ends, -1): 3,
+        ("mqtt_publish", *ends[::-1], -1): 1,
+        ("mqtt_malformed", *ends, -1): 1,
+    }
+    published = read_zeek(path).evidence.query("kind == 'mqtt_publish' and src == '10.0.0.1'")
+    assert published["distinct"].tolist() == [2]
+
+
+def test_read_beside_reads_dns_once(tmp_path: Path) -> None:
+    path = write(tmp_path, tsv([LOOKUP]))
+    start = {"ts": 1021.0, "id.orig_h": "10.0.0.1", "id.resp_h": "10.0.0.3", "id.resp_p": 53}
+    entries = [
+        {**start, "query": "a.example", "rcode": 0, "rcode_name": "NOERROR"},
+        {**start, "query": "b.example", "rcode": 3, "rcode_name": "NXDOMAIN"},
+        {**start, "query": "b.example"},
+        {**start, "query": "c.local", "id.resp_p": 5353},
+    ]
+    write(tmp_path, "\n".join(map(json.dumps, entries)), "dns.log")
+    ends = ("10.0.0.1", "10.0.0.3")
+    assert kinds(path) == {("dns_query", *ends, -1): 3, ("dns_failed", *ends, 3): 1, ("dns_failed", *ends, -1): 1}
+    evidence = read_zeek(path).evidence
+    assert evidence.loc[evidence["kind"] == "dns_query", "distinct"].tolist() == [2]
+
+
+def test_read_beside_belongs_to_the_same_hour(tmp_path: Path) -> None:
+    path = write(tmp_path, tsv([MODBUS]), "conn.12:00:00-13:00:00.log")
+    beside(tmp_path, "modbus.12:00:00-13:00:00.log", "func pdu_type", "1001|READ_COILS|REQ")
+    beside(tmp_path, "modbus.13:00:00-14:00:00.log", "func pdu_type", "4001|READ_COILS|REQ")
+    beside(tmp_path, "modbus.log", "func pdu_type", "9001|READ_COILS|REQ")
+    assert read_zeek(path).evidence["slot"].tolist() == [100]
+
+
+def test_read_beside_says_what_zeek_found_odd_and_what_could_not_be_read(tmp_path: Path) -> None:
+    path = write(tmp_path, tsv([MODBUS]))
+    beside(tmp_path, "weird.log", "name", "1001|bad_TCP_checksum", "1002|bad_TCP_checksum", "1003|<script>")
+    beside(tmp_path, "capture_loss.log", "percent_lost", "1001|0.0", "1901|12.34")
+    write(tmp_path, "", "dns.log")
+    capture = read_zeek(path)
+    assert capture.notes == (
+        f"dns.log was left out: {tmp_path}/dns.log is empty; expected a pcap or a Zeek log; "
+        "record it again or pass another path",
+        "weird.log beside it holds 3 rows, most of them bad_TCP_checksum (2).",
+        "capture_loss.log: Zeek itself missed up to 12.3 % of the traffic.",
+    )
+
+
+# ---- writing ----
+
+_text = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S"]), min_size=1, max_size=8).filter(
+    lambda text: text not in {"-", "(empty)"}
+)
+_micro = st.integers(0, 2_000_000_000_000_000).map(lambda micro: float(f"{micro / 1e6:.6f}"))
+_address = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str)
+_maybe = {"number": st.one_of(st.none(), st.integers(0, 2**50)), "text": st.one_of(st.none(), _text)}
+_flow = st.fixed_dictionaries(
+    {
+        **dict.fromkeys(COUNTS, _maybe["number"]),
+        **dict.fromkeys(words("uid service history conn_state label detailed-label"), _maybe["text"]),
+        **{"ts": _micro, "duration": st.one_of(st.none(), st.integers(0, 10**12).map(lambda micro: micro / 1e6))},
+        **{"id.orig_h": _address, "id.resp_h": _address, "proto": st.sampled_from(["tcp", "udp", "icmp"])},
+        **{"id.orig_p": st.integers(0, 65535), "id.resp_p": st.integers(0, 65535)},
+    }
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(_flow, min_size=1, max_size=5))
+def test_what_is_written_reads_back_equal(tmp_path_factory: pytest.TempPathFactory, rows: list[dict]) -> None:
+    columns = [*FLOW_COLUMNS, "label", "detailed-label"]
+    flows = pd.DataFrame(rows, columns=columns).sort_values("ts", kind="stable", ignore_index=True)
+    flows = flows.astype(
+        {c: "float64" if c in {"ts", *COUNTS} else "int64" if c.endswith("_p") else "str" for c in columns}
+    )
+    stream = io.StringIO()
+    write_conn_log(flows, stream)
+    path = write(tmp_path_factory.mktemp("law"), stream.getvalue())
+    pd.testing.assert_frame_equal(read_zeek(path).flows, flows)
+
+
+def test_a_real_log_reads_back_equal(shared: Path, tmp_path: Path) -> None:
+    flows = read_zeek(shared / "data" / "iot23" / "honeypot-5-1" / "conn.log.labeled").flows
+    stream = io.StringIO()
+    write_conn_log(flows, stream)
+    pd.testing.assert_frame_equal(read_zeek(write(tmp_path, stream.getvalue())).flows, flows)
+    assert stream.getvalue().splitlines()[5].startswith("#fields\tts\tuid\tid.orig_h\t")
+
+
+def test_text_that_would_break_a_row_is_written_as_its_code(tmp_path: Path) -> None:
+    flows = read_zeek(write(tmp_path, tsv([MODBUS]))).flows.assign(service="a\tb\n", history="-")
+    stream = io.StringIO()
+    write_conn_log(flows, stream)
+    again = read_zeek(write(tmp_path, stream.getvalue())).flows
+    assert (again["service"][0], again["history"][0]) == ("a\\x09b\\x0a", "\\x2d")
