@@ -13,25 +13,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from traffic.capture import COUNTS, FLOW_COLUMNS, Capture, spread
+from traffic.capture import COUNTS, FLOW_COLUMNS, Capture, join_evidence, spread
 from traffic.errors import UserError
 from traffic.labels import ATTACKS, FAULTS, LABELS, NORMAL
 from traffic.plant import Plant, dump_plant
-from traffic.simulated_attacks import ATTACKS as LOUD
-from traffic.simulated_clouds import BEYOND, MAINTENANCE
+from traffic.simulated_attacks import ATTACKS as ATTACKING
+from traffic.simulated_clouds import BEYOND
 from traffic.simulated_devices import MACHINES
-from traffic.simulated_evidence import PROTOCOL_KINDS, make_evidence
+from traffic.simulated_evidence import PROTOCOL_KINDS, draw_losses, gathered, make_evidence, story_of
 from traffic.simulated_faults import FAULTS as BREAKING
-from traffic.simulated_flows import Ledger
-from traffic.simulated_intrusions import INTRUSIONS
+from traffic.simulated_ledger import Ledger
 from traffic.simulated_outages import Scene, clipped, interrupt, merged
 from traffic.simulated_plant import FLAVOURS, Stage, between, invent_plant, public_address
 from traffic.simulated_services import SERVICES
+from traffic.zeek_evidence import flow_evidence
 
 __all__ = ["Simulation", "simulate", "write_simulation"]
 
 TRUTH_COLUMNS = ["device", "start_s", "end_s", "label", "direction", "cause"]
-_ATTACKS = {**LOUD, **INTRUSIONS}
 _NEEDED = {"unauthorized_command": ("plc",), "mqtt_abuse": ("broker", "sensor"), "device_silent": ("server",)}
 # What shows in packets only, or in Zeek's protocol logs at least.
 _NEEDS_PACKETS = {"spoofing", "packet_loss", "congestion"}
@@ -146,10 +145,6 @@ def _live(stage: Stage) -> None:
         for behaviour, likely in (*MACHINES.get(device.role, ()), *services, *BEYOND.get(device.role, ())):
             if stage.rng.random() < likely:
                 behaviour(stage, device)
-    for device in stage.having("workstation", "laptop"):
-        for behaviour, likely in MAINTENANCE:
-            if stage.rng.random() < likely:
-                behaviour(stage, device)
 
 
 def _come_and_go(scene: Scene) -> None:
@@ -182,7 +177,7 @@ def _attack(scene: Scene, names: list[str]) -> None:
     for name in names:
         ledger = Ledger(scene.stage.rng)
         scene.stage.ledger = ledger
-        cause = _ATTACKS[name](scene.stage, *_time(scene.stage, name))
+        cause = ATTACKING[name](scene.stage, *_time(scene.stage, name))
         flows, notes = ledger.flow_table(), ledger.evidence_table()
         scene.flows = pd.concat([scene.flows, flows], ignore_index=True)
         scene.notes = pd.concat([scene.notes, notes], ignore_index=True) if len(notes) else scene.notes
@@ -201,23 +196,29 @@ def _spans(rows: pd.DataFrame) -> list[tuple[float, float]]:
 
 
 def _captured(scene: Scene, view: str) -> Simulation:
+    """What the chosen kind of capture sees of all that happened."""
     stage = scene.stage
-    flows = clipped(scene.flows, stage.start_s, stage.end_s)
-    types = dict.fromkeys(COUNTS, float)
-    types |= {"id.orig_p": np.int64, "id.resp_p": np.int64, "orig_pkts": float, "resp_pkts": float}
-    flows = flows.astype({name: kind for name, kind in types.items() if name in flows})
-    flows["uid"] = "C" + pd.Series(np.arange(len(flows)).astype(str), dtype="str")
-    activity = spread(flows.assign(history=flows["history"].astype("str")))
-    evidence = make_evidence(scene, flows, activity)
+    flows = _typed(clipped(scene.flows, stage.start_s, stage.end_s))
+    activity = gathered(flows, stage.rng) if view == "packets" else spread(flows)
+    lost = draw_losses(scene, flows, activity)
+    flows["history"] = story_of(flows["history"], lost).astype("str")
+    evidence = make_evidence(scene, flows, activity, lost)
+    plain = flows[[*FLOW_COLUMNS, "label"]].copy()
+    for name in ("service", "history"):
+        plain[name] = plain[name].mask(plain[name] == "")
     if view != "packets":
-        evidence = evidence[evidence["kind"].isin(PROTOCOL_KINDS if view == "logs" else ())].reset_index(drop=True)
-    flows = flows[[*FLOW_COLUMNS, "label"]].copy()
-    for name in ("uid", "id.orig_h", "id.resp_h", "proto", "service", "conn_state", "history", "label"):
-        flows[name] = flows[name].astype("str").mask(flows[name] == "")
-    truth = pd.DataFrame(scene.truth, columns=TRUTH_COLUMNS).sort_values(
-        ["start_s", "device"], kind="stable", ignore_index=True
-    )
-    return Simulation(Capture(flows, activity, evidence), truth, stage.plant)
+        kinds = PROTOCOL_KINDS if view == "logs" else ()
+        evidence = join_evidence([flow_evidence(plain, view == "conn"), evidence[evidence["kind"].isin(kinds)]])
+    truth = pd.DataFrame(scene.truth, columns=TRUTH_COLUMNS)
+    truth = truth.sort_values(["start_s", "device"], kind="stable", ignore_index=True)
+    return Simulation(Capture(plain, activity, evidence), truth, stage.plant)
+
+
+def _typed(flows: pd.DataFrame) -> pd.DataFrame:
+    numbers = dict.fromkeys(["ts", *COUNTS], float) | dict.fromkeys(["id.orig_p", "id.resp_p"], np.int64)
+    words = ["id.orig_h", "id.resp_h", "proto", "service", "conn_state", "history", "label"]
+    uid = "C" + pd.Series(np.arange(len(flows)).astype(str), dtype="str")
+    return flows.astype(numbers | dict.fromkeys(words, "str")).assign(uid=uid)
 
 
 def write_simulation(simulation: Simulation, folder: Path) -> None:

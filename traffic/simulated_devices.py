@@ -4,7 +4,7 @@ import numpy as np
 
 from traffic.plant import Device
 from traffic.simulated_flows import exchange, session
-from traffic.simulated_plant import Stage, beats, between, lognormal, visits
+from traffic.simulated_plant import Stage, beats, between, lognormal, vendor, visits
 from traffic.simulated_services import lookup
 
 __all__ = ["MACHINES", "poll"]
@@ -135,8 +135,6 @@ def implicit_io(stage: Stage, device: Device) -> None:
 
 def sensor(stage: Stage, device: Device) -> None:
     """Publishes to the broker of the plant, or to one in the cloud: in one session or in one for each message."""
-    from traffic.simulated_clouds import vendor
-
     rng = stage.rng
     brokers = stage.having("broker")
     inside = bool(brokers) and rng.random() < 0.85

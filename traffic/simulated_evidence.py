@@ -3,12 +3,13 @@
 import numpy as np
 import pandas as pd
 
-from traffic.capture import EVIDENCE_COLUMNS, SAMPLE_S
-from traffic.simulated_outages import Scene
+from traffic.capture import ACTIVITY_COLUMNS, EVIDENCE_COLUMNS, SAMPLE_S, spread
+from traffic.simulated_outages import Lossy, Scene
 
-__all__ = ["PROTOCOL_KINDS", "make_evidence"]
+__all__ = ["PROTOCOL_KINDS", "draw_losses", "gathered", "make_evidence", "story_of"]
 
 _READS, _WRITES = (1, 2, 3, 4, 20, 24), (5, 6, 15, 16, 21, 22, 23)
+_PACED = ["orig_pkts", "resp_pkts", "orig_ip_bytes", "resp_ip_bytes"]
 # What Zeek's protocol logs hold; the rest only packets tell.
 PROTOCOL_KINDS = (
     *("dns_query", "dns_failed", "modbus_read", "modbus_write", "modbus_other", "modbus_exception"),
@@ -16,26 +17,59 @@ PROTOCOL_KINDS = (
 )
 
 
-def make_evidence(scene: Scene, flows: pd.DataFrame, activity: pd.DataFrame) -> pd.DataFrame:
-    """Draw the evidence of all flows, and tell the truth of lossy stretches by what was drawn.
+def gathered(flows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """Activity as packets show it: sessions that are not steady speak at their start, now and then, and at their end.
+
+    Sums per flow are those of ``traffic.capture.spread``, which places the packets of logs evenly.
+    """
+    duration = flows["duration"].fillna(0.0).to_numpy()
+    loose = np.flatnonzero(
+        (duration > SAMPLE_S) & ~flows["steady"].to_numpy(bool) & (flows["orig_pkts"] > 3).to_numpy()
+    )
+    middle, last = rng.uniform(0.2, 0.8, len(loose)), rng.uniform(0.02, 0.2, len(loose))
+    wait = duration[loose]
+    starts = [np.zeros(len(loose)), wait * middle, wait * 0.999]
+    lengths = [np.minimum(rng.lognormal(0, 1, len(loose)), wait * 0.1), wait * 0.1 * middle, wait * 0.0009]
+    parts, owners = [flows.drop(index=loose)], [np.setdiff1d(np.arange(len(flows)), loose)]
+    left = flows.iloc[loose]
+    for start, length, share in zip(starts, lengths, [1 - 2 * last, last, None], strict=True):
+        piece = left.copy()
+        for name in _PACED if share is not None else ():
+            piece[name] = np.floor(flows[name].to_numpy()[loose] * share)
+            left = left.assign(**{name: left[name] - piece[name]})
+        opening = piece["history"] if start is starts[0] else "D"
+        parts.append(piece.assign(ts=piece["ts"] + start, duration=length, history=opening))
+        owners.append(loose)
+    pieces = spread(pd.concat(parts, ignore_index=True))
+    pieces["flow"] = np.concatenate(owners)[pieces["flow"]]
+    pieces = pieces.groupby(["flow", "slot"], as_index=False)[ACTIVITY_COLUMNS[2:]].sum()
+    spoke = (pieces["orig_pkts"] + pieces["resp_pkts"] > 0) | ~pieces["flow"].duplicated()
+    return pieces[spoke].reset_index(drop=True)
+
+
+def make_evidence(scene: Scene, flows: pd.DataFrame, activity: pd.DataFrame, lost: pd.DataFrame) -> pd.DataFrame:
+    """Draw the evidence that packets would give of all flows.
 
     Args:
-        scene: loose notes and lossy stretches; its truth grows by those that suffered.
+        scene: loose notes and lossy stretches.
         flows: shape (n_flows, ...), the ledger's form, in the order that ``activity`` counts them.
         activity: the slots of each flow.
+        lost: segments that were sent again, as ``draw_losses`` gave them.
 
     Returns:
         Evidence as a capture holds it, sorted by slot.
     """
-    rows = activity.join(
-        flows[["id.orig_h", "id.resp_h", "proto", "app", "code", "asks", "distinct", "conn_state", "history"]],
-        on="flow",
-    )
-    rows = rows.rename(columns={"id.orig_h": "src", "id.resp_h": "dst"})
+    rows = _active(flows, activity)
     noted = scene.notes.assign(slot=np.floor(scene.notes["ts"].astype(float) / SAMPLE_S))
     parts = [noted, _dns(rows), _modbus(scene, rows), _mqtt(scene, rows), _resets(rows)]
-    parts += [_losses(scene, rows), _windows(scene, rows), _neighbours(scene, rows)]
+    parts += [_rows(lost, "retransmission", -1, lost["sent"]), _rows(_turned(lost), "retransmission", -1, lost["back"])]
+    parts += [_windows(scene, rows), _neighbours(scene, rows)]
     return _summed([part[EVIDENCE_COLUMNS] for part in parts if len(part)], scene)
+
+
+def _active(flows: pd.DataFrame, activity: pd.DataFrame) -> pd.DataFrame:
+    columns = ["id.orig_h", "id.resp_h", "proto", "app", "code", "asks", "distinct", "conn_state", "history"]
+    return activity.join(flows[columns], on="flow").rename(columns={"id.orig_h": "src", "id.resp_h": "dst"})
 
 
 def _summed(parts: list[pd.DataFrame], scene: Scene) -> pd.DataFrame:
@@ -94,49 +128,66 @@ def _turned(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(src=rows["dst"], dst=rows["src"])
 
 
-def _losses(scene: Scene, rows: pd.DataFrame) -> pd.DataFrame:
-    """Segments sent again: a few everywhere, many in lossy stretches, whose truth follows from them."""
-    rng = scene.stage.rng
+def draw_losses(scene: Scene, flows: pd.DataFrame, activity: pd.DataFrame) -> pd.DataFrame:
+    """Segments sent again: a few everywhere, many in lossy stretches, whose truth follows from them.
+
+    Returns:
+        One row per flow and slot with losses: ``flow slot src dst``, and how many were sent again by the originator
+        (``sent``) and the responder (``back``).
+    """
+    rng, rows = scene.stage.rng, _active(flows, activity)
     tcp = rows[(rows["proto"] == "tcp") & (rows["conn_state"] != "S0")]
     devices = pd.unique(pd.concat([tcp["src"], tcp["dst"]]))
-    usual = dict(
-        zip(devices, rng.choice([0, 1e-4, 1e-3, 4e-3], size=len(devices)) * rng.random(len(devices)), strict=True)
-    )
-    rate = np.maximum(tcp["src"].map(usual), tcp["dst"].map(usual)).to_numpy(float)
+    usual = rng.choice([0, 1e-4, 1e-3, 4e-3], size=len(devices)) * rng.random(len(devices))
+    share = dict(zip(devices, usual, strict=True))
+    rate = np.maximum(tcp["src"].map(share), tcp["dst"].map(share)).to_numpy(float)
     cause = np.full(len(tcp), -1)
-    middle = (tcp["slot"].to_numpy() + 0.5) * SAMPLE_S
-    for i, (address, start_s, end_s, share, *_) in enumerate(scene.losses):
-        hit = ((tcp["src"] == address) | (tcp["dst"] == address)).to_numpy() & (middle >= start_s) & (middle < end_s)
-        cause[hit & (share > rate)] = i
-        rate = np.where(hit, np.maximum(rate, share), rate)
+    for i, stretch in enumerate(scene.losses):
+        hit = _within(tcp, stretch)
+        cause[hit & (stretch.loss_share > rate)] = i
+        rate = np.where(hit, np.maximum(rate, stretch.loss_share), rate)
     sent = rng.binomial(tcp["orig_pkts"], np.minimum(rate, 0.6))
     back = rng.binomial(tcp["resp_pkts"], np.minimum(rate, 0.6))
-    for i, (address, _, _, _, _, label, reason) in enumerate(scene.losses):
-        felt = tcp[(cause == i) & (sent + back > 0)]
-        _tell_loss(scene, felt, address, label, reason)
-    return pd.concat([_rows(tcp, "retransmission", -1, sent), _rows(_turned(tcp), "retransmission", -1, back)])
+    for i, stretch in enumerate(scene.losses):
+        _tell_loss(scene, tcp[(cause == i) & (sent + back > 0)], stretch)
+    lost = tcp[["flow", "slot", "src", "dst"]].assign(sent=sent, back=back)
+    return lost[sent + back > 0]
 
 
-def _tell_loss(scene: Scene, felt: pd.DataFrame, address: str, label: str, reason: str) -> None:
-    when = felt["slot"] * SAMPLE_S
-    mine = pd.Series(np.full(len(felt), address, object))
-    scene.tell_touched(mine, when, label, "target" if label == "congestion" else "source", reason)
-    if label == "packet_loss":
-        peer = felt["src"].where(felt["src"] != address, felt["dst"])
+def _within(rows: pd.DataFrame, stretch: Lossy) -> np.ndarray:
+    """Which rows lie in a lossy stretch of one of their ends."""
+    middle = (rows["slot"].to_numpy() + 0.5) * SAMPLE_S
+    theirs = ((rows["src"] == stretch.device) | (rows["dst"] == stretch.device)).to_numpy()
+    return theirs & (middle >= stretch.start_s) & (middle < stretch.end_s)
+
+
+def story_of(history: pd.Series, lost: pd.DataFrame) -> pd.Series:
+    """Zeek's history with a ``T`` for the first segment sent again, and for the tenth, and the hundredth."""
+    totals = lost.groupby("flow")[["sent", "back"]].sum().reindex(range(len(history)), fill_value=0)
+    for name, letter in (("sent", "T"), ("back", "t")):
+        count = totals[name].to_numpy()
+        many = np.where(count > 0, np.floor(np.log10(np.maximum(count, 1))) + 1, 0).astype(np.int64)
+        history = history + pd.Series([letter * n for n in many], index=history.index, dtype=object)
+    return history
+
+
+def _tell_loss(scene: Scene, felt: pd.DataFrame, stretch: Lossy) -> None:
+    when, device = felt["slot"] * SAMPLE_S, stretch.device
+    mine = pd.Series(np.full(len(felt), device, object))
+    scene.tell_touched(mine, when, stretch.label, stretch.direction, stretch.cause)
+    if stretch.label == "packet_loss":
+        peer = felt["src"].where(felt["src"] != device, felt["dst"])
         near = peer.str.startswith(scene.stage.network)
-        scene.tell_touched(peer[near], when[near], label, "target", reason, least=3)
+        scene.tell_touched(peer[near], when[near], stretch.label, "target", stretch.cause, least=3)
 
 
 def _windows(scene: Scene, rows: pd.DataFrame) -> pd.DataFrame:
     """Receivers that ran full: in congestion, and rarely elsewhere."""
-    rng = scene.stage.rng
     tcp = rows[(rows["proto"] == "tcp") & (rows["resp_pkts"] > 0)]
     rate = np.full(len(tcp), 1e-5)
-    middle = (tcp["slot"].to_numpy() + 0.5) * SAMPLE_S
-    for address, start_s, end_s, _, zero, *_ in scene.losses:
-        hit = ((tcp["src"] == address) | (tcp["dst"] == address)).to_numpy() & (middle >= start_s) & (middle < end_s)
-        rate = np.where(hit, np.maximum(rate, zero * 0.2), rate)
-    return _rows(tcp, "zero_window", -1, rng.binomial(tcp["orig_pkts"], np.minimum(rate, 0.5)))
+    for stretch in scene.losses:
+        rate = np.where(_within(tcp, stretch), np.maximum(rate, stretch.full_share), rate)
+    return _rows(tcp, "zero_window", -1, scene.stage.rng.binomial(tcp["orig_pkts"], np.minimum(rate, 0.5)))
 
 
 def _neighbours(scene: Scene, rows: pd.DataFrame) -> pd.DataFrame:

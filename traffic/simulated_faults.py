@@ -7,61 +7,28 @@ comes, ``target`` for those that suffer, and those only while they show it.
 import numpy as np
 import pandas as pd
 
-from traffic.simulated_flows import Ledger, attempt, exchange, session
-from traffic.simulated_outages import Scene, interrupt
-from traffic.simulated_plant import beats, between, lognormal, pauses, public_address
+from traffic.simulated_choice import busiest, coming_from, going_to, inside, speaking, taken
+from traffic.simulated_flows import attempt, exchange, session
+from traffic.simulated_ledger import Ledger
+from traffic.simulated_mistakes import misconfiguration
+from traffic.simulated_outages import Lossy, Scene, interrupt
+from traffic.simulated_plant import beats, between, pauses, public_address
 
 __all__ = ["FAULTS"]
-
-
-def _busiest(scene: Scene, mask: np.ndarray, column: str, start_s: float, end_s: float, *roles: str) -> str | None:
-    """A device of the plant that often stands in ``column`` of the marked flows in this time; busy ones first."""
-    known = {d.address for d in scene.stage.plant.devices if not roles or d.role in roles}
-    flows = scene.flows
-    now = mask & (flows["ts"] < end_s).to_numpy() & ((flows["ts"] + flows["duration"].fillna(0)) > start_s).to_numpy()
-    weight = np.minimum(flows.loc[now, "duration"].fillna(0), end_s - start_s) / 20 + 1
-    counts = weight.groupby(flows.loc[now, column]).sum()
-    counts = counts[
-        [address for address in counts.index if address in known and address not in _taken(scene, start_s, end_s)]
-    ]
-    counts = counts[counts > (end_s - start_s) / 60].sort_values(ascending=False)
-    return (
-        str(scene.stage.rng.choice(counts.index.to_numpy(object)[: max(len(counts) // 2, 3)])) if len(counts) else None
-    )
-
-
-def _taken(scene: Scene, start_s: float, end_s: float) -> set[str]:
-    return {row[0] for row in scene.truth if row[1] < end_s and row[2] > start_s}
-
-
-def _proto(scene: Scene, name: str) -> np.ndarray:
-    return (scene.flows["proto"] == name).to_numpy()
-
-
-def _from(scene: Scene, address: str) -> np.ndarray:
-    return (scene.flows["id.orig_h"] == address).to_numpy()
-
-
-def _to(scene: Scene, address: str) -> np.ndarray:
-    return (scene.flows["id.resp_h"] == address).to_numpy()
-
-
-def _inside(scene: Scene, column: str) -> np.ndarray:
-    return scene.flows[column].str.startswith(scene.stage.network).to_numpy(bool)
 
 
 def device_silent(scene: Scene, start_s: float, end_s: float) -> None:
     """A device is switched off: its traffic stops and its clients ask in vain."""
     everything = np.ones(len(scene.flows), bool)
     column = "id.resp_h" if scene.stage.rng.random() < 0.6 else "id.orig_h"
-    device = _busiest(scene, everything & _inside(scene, "id.resp_h"), column, start_s, end_s)
-    device = device or _busiest(scene, everything, "id.orig_h", start_s, end_s)
+    device = busiest(scene, everything & inside(scene, "id.resp_h"), column, start_s, end_s)
+    device = device or busiest(scene, everything, "id.orig_h", start_s, end_s)
     if device is None:
         return
     cause = f"{device} is switched off"
     scene.tell(device, start_s, end_s, "device_silent", "source", cause)
-    interrupt(scene, _from(scene, device), start_s, end_s, "gone")
-    failed = interrupt(scene, _to(scene, device), start_s, end_s, "absent" if scene.packets else "silent")
+    interrupt(scene, coming_from(scene, device), start_s, end_s, "gone")
+    failed = interrupt(scene, going_to(scene, device), start_s, end_s, "absent" if scene.packets else "silent")
     scene.notes = scene.notes[~((scene.notes["src"] == device) & scene.notes["ts"].between(start_s, end_s))]
     failed = failed[failed["src"] != device]
     scene.tell_touched(failed["src"], failed["ts"], "device_silent", "target", cause)
@@ -70,11 +37,11 @@ def device_silent(scene: Scene, start_s: float, end_s: float) -> None:
 def service_down(scene: Scene, start_s: float, end_s: float) -> None:
     """The host lives, one of its ports refuses or times out."""
     rng = scene.stage.rng
-    tcp = _proto(scene, "tcp") & _inside(scene, "id.orig_h")
-    server = _busiest(scene, tcp, "id.resp_h", start_s, end_s)
+    tcp = speaking(scene, "tcp") & inside(scene, "id.orig_h")
+    server = busiest(scene, tcp, "id.resp_h", start_s, end_s)
     if server is None:
         return
-    hit = tcp & _to(scene, server)
+    hit = tcp & going_to(scene, server)
     port = (
         int(scene.flows.loc[hit, "id.resp_p"].value_counts().index[0])
         if rng.random() < 0.5
@@ -91,7 +58,7 @@ def service_down(scene: Scene, start_s: float, end_s: float) -> None:
 def flapping(scene: Scene, start_s: float, end_s: float) -> None:
     """A loose cable: sessions torn and opened again, silence of seconds, again and again."""
     rng = scene.stage.rng
-    device = _busiest(scene, _proto(scene, "tcp"), "id.resp_h" if rng.random() < 0.5 else "id.orig_h", start_s, end_s)
+    device = busiest(scene, speaking(scene, "tcp"), "id.resp_h" if rng.random() < 0.5 else "id.orig_h", start_s, end_s)
     if device is None:
         return
     mine = scene.involving(device)
@@ -129,12 +96,13 @@ def _torn(flows: pd.DataFrame, start_s: float, end_s: float, rng: np.random.Gene
 def packet_loss(scene: Scene, start_s: float, end_s: float) -> None:
     """A bad cable or radio link: 1 to 40 % of a device's packets are lost."""
     rng = scene.stage.rng
-    device = _busiest(scene, _proto(scene, "tcp"), "id.orig_h" if rng.random() < 0.5 else "id.resp_h", start_s, end_s)
+    device = busiest(scene, speaking(scene, "tcp"), "id.orig_h" if rng.random() < 0.5 else "id.resp_h", start_s, end_s)
     if device is None:
         return
     rate = between(rng, 0.01, 0.4)
     _lose(scene, device, start_s, end_s, rate)
-    scene.losses.append((device, start_s, end_s, rate, 0.0, "packet_loss", f"{device} loses {rate:.0%} of its packets"))
+    cause = f"{device} loses {rate:.0%} of its packets"
+    scene.losses.append(Lossy(device, start_s, end_s, rate, 0.0, "packet_loss", "source", cause))
 
 
 def _lose(scene: Scene, device: str, start_s: float, end_s: float, rate: float) -> None:
@@ -142,7 +110,7 @@ def _lose(scene: Scene, device: str, start_s: float, end_s: float, rate: float) 
     rng, flows = scene.stage.rng, scene.flows
     now = scene.involving(device) & flows["ts"].between(start_s, end_s).to_numpy()
     luck = rng.random(len(flows))
-    tcp, udp = now & _proto(scene, "tcp"), now & _proto(scene, "udp")
+    tcp, udp = now & speaking(scene, "tcp"), now & speaking(scene, "udp")
     again = tcp & (luck < 2 * rate) & (flows["conn_state"] != "S0").to_numpy()
     slower = np.where(luck < rate * rate * 2, 3.0, 1.0) + flows["duration"] * rate * rng.uniform(0, 4)
     flows.loc[again, "orig_pkts"] += 1
@@ -176,7 +144,7 @@ def _lose(scene: Scene, device: str, start_s: float, end_s: float, rate: float) 
 def congestion(scene: Scene, start_s: float, end_s: float) -> None:
     """One device fills a line that others share."""
     rng, stage = scene.stage.rng, scene.stage
-    culprit = _busiest(scene, np.ones(len(scene.flows), bool), "id.orig_h", start_s, end_s)
+    culprit = busiest(scene, np.ones(len(scene.flows), bool), "id.orig_h", start_s, end_s)
     others = [d.address for d in stage.plant.devices if d.address != culprit]
     if culprit is None or not others:
         return
@@ -213,23 +181,24 @@ def congestion(scene: Scene, start_s: float, end_s: float) -> None:
     scene.tell(culprit, start_s, end_s, "congestion", "source", cause)
     sufferers = rng.choice(others, size=min(len(others), int(rng.integers(1, 8))), replace=False)
     for device in sufferers:
-        if device not in _taken(scene, start_s, end_s):
+        if device not in taken(scene, start_s, end_s):
             rate = between(rng, 0.005, 0.1)
             _lose(scene, str(device), start_s, end_s, rate / 2)
-            scene.losses.append((str(device), start_s, end_s, rate, rate * rng.uniform(0, 1), "congestion", cause))
+            full = rate * rng.uniform(0, 0.2)
+            scene.losses.append(Lossy(str(device), start_s, end_s, rate, full, "congestion", "target", cause))
 
 
 def name_resolution(scene: Scene, start_s: float, end_s: float) -> None:
     """Names do not resolve: for one device, or for all when the resolver is at fault."""
     rng, stage = scene.stage.rng, scene.stage
     dns = (scene.flows["app"] == "dns").to_numpy()
-    asker = _busiest(scene, dns, "id.orig_h", start_s, end_s) or _busiest(
-        scene, _proto(scene, "tcp"), "id.orig_h", start_s, end_s
+    asker = busiest(scene, dns, "id.orig_h", start_s, end_s) or busiest(
+        scene, speaking(scene, "tcp"), "id.orig_h", start_s, end_s
     )
     if asker is None:
         return
     everyone = rng.random() < 0.5
-    who = np.ones(len(scene.flows), bool) if everyone else _from(scene, asker)
+    who = np.ones(len(scene.flows), bool) if everyone else coming_from(scene, asker)
     code = int(rng.choice([2, 3, 3, 5, -1])) if scene.packets else -1
     flows = scene.flows
     now = who & flows["ts"].between(start_s, end_s).to_numpy()
@@ -264,146 +233,6 @@ def _vain_questions(ledger: Ledger, ts: np.ndarray, src: np.ndarray, resolver: s
     }
     sizes = {"ask_bytes": rng.integers(26, 60, n), "answer_bytes": rng.integers(26, 120, n)}
     exchange(ledger, ts, src, resolver, 53, service="dns", app="dns", code=code, asks=1.0, **given, **sizes)
-
-
-def misconfiguration(scene: Scene, start_s: float, end_s: float) -> None:
-    """Someone typed the wrong thing; often it has been wrong since before the capture."""
-    rng = scene.stage.rng
-    if rng.random() < 0.5:
-        start_s = scene.stage.start_s
-    ways = [_wrong_gateway, _wrong_port, _wrong_host]
-    if scene.packets:
-        ways += [_wrong_unit, _wrong_password, _same_address]
-    for i in rng.permutation(len(ways)):
-        if ways[i](scene, start_s, end_s):
-            return
-
-
-def _wrong_gateway(scene: Scene, start_s: float, end_s: float) -> bool:
-    """Everything beyond the router stays unanswered; the wrong gateway does not answer ARP, or is a host that drops."""
-    rng = scene.stage.rng
-    outward = ~_inside(scene, "id.resp_h") & ~scene.flows["id.resp_h"].str.match(r"(22[4-9]|23\d|255|ff|fe8)").to_numpy(
-        bool
-    )
-    device = _busiest(scene, outward & _inside(scene, "id.orig_h"), "id.orig_h", start_s, end_s)
-    if device is None:
-        return False
-    cause = f"{device} has the wrong gateway"
-    failed = interrupt(scene, outward & _from(scene, device), start_s, end_s, "silent")
-    if scene.packets and rng.random() < 0.7:
-        wrong = scene.stage.network + str(rng.integers(2, 255))
-        _ask_in_vain(scene, failed["ts"].to_numpy(), device, wrong)
-        if rng.random() < 0.7:  # nothing leaves while ARP stays unanswered
-            lost = _from(scene, device) & scene.flows["ts"].isin(failed["ts"]).to_numpy() & ~_inside(scene, "id.resp_h")
-            scene.flows = scene.flows[~lost].reset_index(drop=True)
-    scene.tell_touched(failed["src"], failed["ts"], "misconfiguration", "source", cause)
-    return bool(len(failed))
-
-
-def _ask_in_vain(scene: Scene, ts: np.ndarray, src: str, dst: str) -> None:
-    note = Ledger(scene.stage.rng)
-    for kind in ("arp_request", "arp_unanswered"):
-        note.note(ts, src, dst, kind, count=scene.stage.rng.integers(1, 4, len(ts)))
-    scene.notes = pd.concat([scene.notes, note.evidence_table()], ignore_index=True)
-
-
-def _wrong_port(scene: Scene, start_s: float, end_s: float) -> bool:
-    rng = scene.stage.rng
-    near = _proto(scene, "tcp") & _inside(scene, "id.resp_h")
-    client = _busiest(scene, near, "id.orig_h", start_s, end_s)
-    if client is None:
-        return False
-    server = str(rng.choice(scene.flows.loc[near & _from(scene, client), "id.resp_h"]))
-    port = int(rng.choice([501, 503, 1884, 8081, 4841, int(rng.integers(1024, 65535))]))
-    failed = interrupt(scene, near & _from(scene, client) & _to(scene, server), start_s, end_s, "refused", port)
-    cause = f"{client} calls port {port} of {server}, which is the wrong one"
-    scene.tell_touched(failed["src"], failed["ts"], "misconfiguration", "source", cause)
-    scene.tell_touched(failed["dst"], failed["ts"], "misconfiguration", "target", cause)
-    return bool(len(failed))
-
-
-def _wrong_host(scene: Scene, start_s: float, end_s: float) -> bool:
-    """A client calls an address of the plant that nobody has."""
-    rng, stage = scene.stage.rng, scene.stage
-    client = _busiest(scene, _proto(scene, "tcp"), "id.orig_h", start_s, end_s)
-    if client is None:
-        return False
-    used = {device.address for device in stage.plant.devices}
-    wrong = str(rng.choice([stage.network + str(i) for i in range(2, 254) if stage.network + str(i) not in used]))
-    ts = beats(rng, start_s, end_s, between(rng, 1, 30), 0.1) if rng.random() < 0.6 else pauses(rng, start_s, end_s)
-    if scene.packets:
-        _ask_in_vain(scene, ts, client, wrong)
-    if not scene.packets or rng.random() < 0.2:
-        tried = Ledger(rng)
-        attempt(tried, ts, client, wrong, int(rng.choice([502, 1883, 445, 80, 4840])), tries=stage.tries(client))
-        scene.flows = pd.concat([scene.flows, tried.flow_table()], ignore_index=True)
-    felt = pd.Series(np.full(len(ts), client, object))
-    scene.tell_touched(
-        felt, pd.Series(ts), "misconfiguration", "source", f"{client} calls {wrong}, which does not exist"
-    )
-    return bool(len(ts))
-
-
-def _wrong_unit(scene: Scene, start_s: float, end_s: float) -> bool:
-    rng = scene.stage.rng
-    modbus = (scene.flows["app"] == "modbus").to_numpy()
-    client = _busiest(scene, modbus, "id.orig_h", start_s, end_s)
-    if client is None:
-        return False
-    server = str(rng.choice(scene.flows.loc[modbus & _from(scene, client), "id.resp_h"]))
-    ts = beats(rng, start_s, end_s, between(rng, 0.3, 10), 0.05)
-    note = Ledger(rng)
-    note.note(ts, client, server, "modbus_exception", int(rng.choice([10, 11, 11])))
-    scene.notes = pd.concat([scene.notes, note.evidence_table()], ignore_index=True)
-    cause = f"{client} asks {server} for a unit that does not exist"
-    scene.tell(client, start_s, end_s, "misconfiguration", "source", cause)
-    scene.tell(server, start_s, end_s, "misconfiguration", "target", cause)
-    return True
-
-
-def _wrong_password(scene: Scene, start_s: float, end_s: float) -> bool:
-    rng = scene.stage.rng
-    mqtt = (scene.flows["id.resp_p"].isin([1883, 8883])).to_numpy() & _inside(scene, "id.resp_h")
-    client = _busiest(scene, mqtt, "id.orig_h", start_s, end_s)
-    if client is None:
-        return False
-    hit = mqtt & _from(scene, client)
-    broker = str(scene.flows.loc[hit, "id.resp_h"].iloc[0])
-    interrupt(scene, hit, start_s, end_s, "gone")
-    ts = beats(rng, start_s, end_s, between(rng, 1, 60), 0.1) if rng.random() < 0.6 else pauses(rng, start_s, end_s)
-    tried = Ledger(rng)
-    given = {
-        "duration": lognormal(rng, 0.05, 0.6, len(ts)),
-        "ask_bytes": 60,
-        "answer_bytes": 4,
-        "service": "mqtt",
-        "app": "mqtt",
-    }
-    session(tried, ts, client, broker, 1883, ending={"closed_by_server": 1, "reset_server": 0.3}, **given)
-    tried.note(ts, client, broker, "mqtt_refused", int(rng.choice([4, 5])))
-    scene.flows = pd.concat([scene.flows, tried.flow_table()], ignore_index=True)
-    scene.notes = pd.concat([scene.notes, tried.evidence_table()], ignore_index=True)
-    felt = tried.flow_table()
-    cause = f"{client} has the wrong password for {broker}"
-    scene.tell_touched(felt["id.orig_h"], felt["ts"], "misconfiguration", "source", cause)
-    scene.tell_touched(felt["id.resp_h"], felt["ts"], "misconfiguration", "target", cause)
-    return bool(len(ts))
-
-
-def _same_address(scene: Scene, start_s: float, end_s: float) -> bool:
-    """Two machines were given one address: both claim it, and its sessions break."""
-    rng = scene.stage.rng
-    device = _busiest(scene, _proto(scene, "tcp") & _inside(scene, "id.resp_h"), "id.resp_h", start_s, end_s)
-    if device is None:
-        return False
-    ts = beats(rng, start_s, end_s, between(rng, 5, 45), 0.5)
-    note = Ledger(rng)
-    note.note(ts, device, device, "arp_conflict", count=rng.integers(1, 4, len(ts)), distinct=2)
-    scene.notes = pd.concat([scene.notes, note.evidence_table()], ignore_index=True)
-    for at in rng.choice(ts, size=min(len(ts), int(rng.integers(0, 6))), replace=False):
-        interrupt(scene, _to(scene, device), float(at), float(at) + rng.uniform(2, 15), "refused")
-    scene.tell(device, start_s, end_s, "misconfiguration", "source", f"a second machine uses the address {device}")
-    return True
 
 
 FAULTS = {

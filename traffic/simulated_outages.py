@@ -11,14 +11,35 @@ import numpy as np
 import pandas as pd
 
 from traffic.capture import SAMPLE_S
-from traffic.simulated_flows import Ledger, attempt, refuse
+from traffic.simulated_flows import attempt, refuse
+from traffic.simulated_ledger import Ledger
 from traffic.simulated_plant import Stage, pauses
 
-__all__ = ["Scene", "clipped", "interrupt", "merged"]
+__all__ = ["Lossy", "Scene", "clipped", "interrupt", "merged"]
 
 LONG_S = 60.0  # a session this long is opened again after the outage; a shorter one is simply missed
 _COUNTS = ["orig_bytes", "resp_bytes", "orig_pkts", "resp_pkts", "orig_ip_bytes", "resp_ip_bytes"]
 _TRUTH = ["device", "start_s", "end_s", "label", "direction", "cause"]
+
+
+@dataclass(frozen=True)
+class Lossy:
+    """A stretch in which a device loses packets, and what that is.
+
+    Attributes:
+        device: its address; ``start_s`` and ``end_s`` bound the stretch.
+        loss_share: share of packets lost; ``full_share`` of packets that say their sender's buffer is full.
+        label: the fault; ``direction`` and ``cause`` as in the truth.
+    """
+
+    device: str
+    start_s: float
+    end_s: float
+    loss_share: float
+    full_share: float
+    label: str
+    direction: str
+    cause: str
 
 
 @dataclass
@@ -31,7 +52,7 @@ class Scene:
         notes: loose evidence with times.
         packets: whether the capture sees packets, so that ARP and lost segments show.
         truth: rows of ``device start_s end_s label direction cause``.
-        losses: per lossy stretch: address, start, end, share of packets lost, share of zero windows.
+        losses: stretches in which devices lose packets.
     """
 
     stage: Stage
@@ -39,7 +60,7 @@ class Scene:
     notes: pd.DataFrame
     packets: bool
     truth: list[tuple] = field(default_factory=list)
-    losses: list[tuple[str, float, float, float, float]] = field(default_factory=list)
+    losses: list[Lossy] = field(default_factory=list)
 
     def involving(self, address: str) -> np.ndarray:
         """Which flows a device takes part in."""

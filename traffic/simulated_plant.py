@@ -8,9 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from traffic.plant import Device, Plant
-from traffic.simulated_flows import SYN_RETRIES, Ledger
+from traffic.simulated_flows import SYN_RETRIES
+from traffic.simulated_ledger import Ledger
 
-__all__ = ["Stage", "beats", "invent_plant", "lognormal", "pauses", "public_address", "visits"]
+__all__ = [
+    *["FLAVOURS", "Stage", "beats", "between", "intruder", "invent_plant", "lognormal", "pauses", "public_address"],
+    *["vendor", "victim", "visits"],
+]
 
 FLAVOURS = ("industrial", "mixed", "home")
 _WEIGHTS: dict[str, dict[str, float]] = {
@@ -163,3 +167,30 @@ def pauses(rng: np.random.Generator, start_s: float, end_s: float) -> np.ndarray
     gaps = np.maximum(gaps, 0.5) * rng.uniform(1 - 0.3 * rng.random(), 1.1, len(steps))
     times = start_s + np.cumsum(gaps)
     return times[times < end_s]
+
+
+def vendor(stage: Stage) -> np.ndarray:
+    """The addresses behind one service: one host, or a content network that answers from many."""
+    rng = stage.rng
+    return public_address(rng, int(np.rint(between(rng, 1, 12))))
+
+
+def intruder(stage: Stage, outside: float = 0.25) -> str:
+    """Who attacks: a device that has been taken over, a machine nobody knows, or someone beyond the router."""
+    rng = stage.rng
+    if rng.random() < outside:
+        return str(public_address(rng, 1)[0])
+    if rng.random() < 0.15:
+        used = {device.address for device in stage.plant.devices}
+        free = [host for host in range(2, 254) if stage.network + str(host) not in used]
+        return stage.network + str(rng.choice(free))
+    return str(rng.choice([device.address for device in stage.plant.devices]))
+
+
+def victim(stage: Stage, attacker: str, *roles: str) -> str:
+    """A device that is not the attacker, of the given roles if there is one."""
+    others = [d.address for d in stage.plant.devices if d.address != attacker]
+    wanted = [d.address for d in stage.having(*roles) if d.address != attacker]
+    if not others:
+        return str(public_address(stage.rng, 1)[0])
+    return str(stage.rng.choice(wanted or others))

@@ -4,7 +4,7 @@ import numpy as np
 
 from traffic.plant import Device
 from traffic.simulated_flows import exchange, ping
-from traffic.simulated_plant import Stage, beats, between, lognormal, visits
+from traffic.simulated_plant import Stage, beats, between, lognormal, public_address, visits
 
 __all__ = ["SERVICES", "lookup"]
 
@@ -221,8 +221,6 @@ def watched(stage: Stage, device: Device) -> None:
 def reachable(stage: Stage, device: Device) -> None:
     """Pings its router or a public address to see whether it is online."""
     rng = stage.rng
-    from traffic.simulated_plant import public_address
-
     target = stage.network + "1" if rng.random() < 0.5 else str(public_address(rng, 1)[0])
     ts = beats(rng, stage.start_s, stage.end_s, between(rng, 10, 900), 0.02)
     many = int(rng.integers(1, 12))
