@@ -1,0 +1,106 @@
+"""Verdicts: what each window is, how sure that is, and when to say nothing.
+
+    windows ─▶ texts ─▶ prompts ─▶ likelihood of each answer ─▶ calibrated probabilities ─▶ label | abstain
+
+A window is normal when normal is at least as likely as all anomalies together; else its label is the likeliest anomaly.
+The verdict abstains when that label's probability is below the card's threshold, or when the runner-up is one that
+traffic alone cannot tell from it.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pandas as pd
+
+from assistant.adapters import AdapterCard, check_card
+from assistant.directions import choose_directions
+from assistant.llm import LocalLLM
+from prompts.messages import ANSWERS, classification, classification_prompt
+from prompts.window_text import render_windows
+from traffic.labels import LABELS, NORMAL
+from traffic.windows import Windows
+
+__all__ = ["INSEPARABLE", "classify", "decide", "make_prompts", "render_jsonl"]
+
+# A service that never answered and a dead controller of malware look the same from flows.
+INSEPARABLE = (("c2", "service_down"), ("c2", "device_silent"), ("c2", "misconfiguration"))
+MARGIN = 0.4
+
+
+def classify(
+    windows: Windows, llm: LocalLLM, card: AdapterCard, progress: Callable[[int], None] | None = None
+) -> pd.DataFrame:
+    """Judge windows.
+
+    Args:
+        windows: from `traffic.windows.make_windows`.
+        llm: the base with the card's adapter merged in.
+        card: gives the temperature and the threshold.
+        progress: called with the number of distinct texts just scored.
+
+    Returns:
+        One row per window: ``device``, ``start_s``, ``end_s``, ``label``, ``probability`` (of that label, calibrated),
+        ``abstained``, ``direction`` (source, target or ""), then ``p_<label>`` for every label, float32.
+
+    Raises:
+        UserError: the card was made for other prompts or labels.
+    """
+    check_card(card)
+    prompts = make_prompts(render_windows(windows), llm)
+    scores = llm.score(prompts, [ANSWERS[label] for label in LABELS], progress)
+    verdicts = decide(scores, card.temperature, card.threshold)
+    place = windows.table[["device", "start_s", "end_s"]].reset_index(drop=True)
+    verdicts.insert(3, "direction", choose_directions(windows, verdicts["label"].to_numpy()))
+    return pd.concat([place, verdicts], axis=1)
+
+
+def make_prompts(texts: list[str], llm: LocalLLM) -> list[str]:
+    """The prompt of every text in the form that a model was tuned on: chat where it has a template, plain elsewhere."""
+    if llm.chat_capable:
+        return [llm.render(classification(text)) for text in texts]
+    return [classification_prompt(text) for text in texts]
+
+
+def decide(scores: np.ndarray, temperature: float, threshold: float) -> pd.DataFrame:
+    """Turn log-probabilities into verdicts.
+
+    Args:
+        scores: shape (n, len(LABELS)), in the order of ``LABELS``.
+        temperature: divides the scores, above 0.
+        threshold: verdicts with a smaller probability abstain.
+
+    Returns:
+        Shape (n, 3 + len(LABELS)): ``label``, ``probability``, ``abstained``, ``p_<label>`` …
+    """
+    scaled = scores / temperature
+    probabilities = np.exp(scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True)).astype(np.float32)
+    normal = LABELS.index(NORMAL)
+    anomalies = probabilities.copy()
+    anomalies[:, normal] = -1
+    code = np.where(probabilities[:, normal] >= 0.5, normal, anomalies.argmax(axis=1))
+    top = probabilities[np.arange(len(code)), code]
+    verdicts = pd.DataFrame({"label": np.array(LABELS, dtype=object)[code], "probability": top})
+    verdicts["abstained"] = (top < threshold) | _undecided(probabilities, code)
+    return pd.concat([verdicts, pd.DataFrame(probabilities, columns=[f"p_{label}" for label in LABELS])], axis=1)
+
+
+def render_jsonl(verdicts: pd.DataFrame) -> Iterator[str]:
+    """Each verdict as one line of JSON, its probabilities of all labels in an object of their own."""
+    names = ["device", "start_s", "end_s", "label", "probability", "abstained", "direction"]
+    columns = [f"p_{label}" for label in LABELS]
+    rows = zip(verdicts[names].to_dict("records"), verdicts[columns].to_numpy(float), strict=True)
+    for record, row in rows:
+        record["probability"] = round(record["probability"], 4)
+        chances = {label: round(float(p), 4) for label, p in zip(LABELS, row, strict=True)}
+        yield json.dumps({**record, "probabilities": chances})
+
+
+def _undecided(probabilities: np.ndarray, code: np.ndarray) -> np.ndarray:
+    """Whether a label's inseparable twin is nearly as likely, shape (n,)."""
+    undecided = np.zeros(len(code), bool)
+    for pair in INSEPARABLE:
+        one, other = (LABELS.index(label) for label in pair)
+        near = np.abs(probabilities[:, one] - probabilities[:, other]) < MARGIN
+        undecided |= near & np.isin(code, (one, other)) & (probabilities[:, [one, other]].sum(axis=1) >= MARGIN)
+    return undecided

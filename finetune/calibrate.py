@@ -1,0 +1,99 @@
+"""Make probabilities honest on captures never trained on, and say below which one to abstain.
+
+Temperature scaling (Guo et al. 2017, arXiv 1706.04599): one number T divides every log-probability,
+
+    p(label) = exp(score(label) / T) / sum over labels
+
+which leaves the ranking alone and is found by minimising the negative log-likelihood of held-out truth.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from traffic.errors import UserError
+
+__all__ = ["Calibration", "calibrate", "expected_error"]
+
+THRESHOLDS = np.round(np.arange(0.30, 0.991, 0.01), 2)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What goes onto the card.
+
+    Attributes:
+        temperature: above 1 where the model was too sure.
+        threshold: verdicts with a smaller probability abstain.
+        wrong_share: of the held-out windows, those with a wrong anomalous verdict that does not abstain.
+        abstained_share: of the held-out windows, those whose verdict abstains.
+        nll: negative log-likelihood of the truth, nats a window, at that temperature.
+        calibration_error: mean distance between a verdict's probability and how often such verdicts are right.
+    """
+
+    temperature: float
+    threshold: float
+    wrong_share: float
+    abstained_share: float
+    nll: float
+    calibration_error: float
+
+
+def calibrate(
+    scores: np.ndarray, truth: np.ndarray, weights: np.ndarray, normal: int = 0, max_wrong: float = 0.001
+) -> Calibration:
+    """Find temperature and threshold on held-out windows.
+
+    Args:
+        scores: shape (n, n_labels), log-probabilities.
+        truth: shape (n,), the column of the true label.
+        weights: shape (n,), windows that each row stands for.
+        normal: the column of the normal label.
+        max_wrong: the share of windows that may get a wrong anomalous verdict: the smallest threshold that keeps to it
+            is chosen, or the largest of all where none does.
+
+    Raises:
+        UserError: there are no held-out windows.
+    """
+    if not len(scores):
+        raise UserError("no held-out windows to calibrate on; expected some; hold captures out of training")
+    from scipy.optimize import minimize_scalar
+
+    odds = weights / weights.sum()
+    found = minimize_scalar(
+        lambda log_t: _nll(scores, truth, odds, float(np.exp(log_t))), bounds=(-2.0, 3.0), method="bounded"
+    )
+    temperature = float(np.exp(found.x))
+    probabilities = np.exp(_scaled(scores, temperature))
+    top, verdict = probabilities.max(axis=1), probabilities.argmax(axis=1)
+    wrong = (verdict != truth) & (verdict != normal)
+    shares = np.array([odds[wrong & (top >= threshold)].sum() for threshold in THRESHOLDS])
+    chosen = int(np.argmax(shares <= max_wrong)) if (shares <= max_wrong).any() else len(THRESHOLDS) - 1
+    return Calibration(
+        temperature=temperature,
+        threshold=float(THRESHOLDS[chosen]),
+        wrong_share=float(shares[chosen]),
+        abstained_share=float(odds[top < THRESHOLDS[chosen]].sum()),
+        nll=_nll(scores, truth, odds, temperature),
+        calibration_error=expected_error(top, verdict == truth, odds),
+    )
+
+
+def expected_error(top: np.ndarray, right: np.ndarray, odds: np.ndarray, bins: int = 10) -> float:
+    """Expected calibration error: the distance between probability and hit rate, over equal bins of probability.
+
+    >>> round(expected_error(np.array([0.9, 0.9]), np.array([True, False]), np.array([0.5, 0.5])), 3)
+    0.4
+    """
+    place = np.minimum((top * bins).astype(int), bins - 1)
+    distances = [abs(np.sum(odds[place == b] * (top - right)[place == b])) for b in range(bins)]
+    return float(np.sum(distances))
+
+
+def _scaled(scores: np.ndarray, temperature: float) -> np.ndarray:
+    scaled = scores / temperature
+    return scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True)
+
+
+def _nll(scores: np.ndarray, truth: np.ndarray, odds: np.ndarray, temperature: float) -> float:
+    return float(-(odds * _scaled(scores, temperature)[np.arange(len(scores)), truth]).sum())

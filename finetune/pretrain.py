@@ -1,0 +1,226 @@
+"""Pretrain a pocket model from scratch on window texts: general traffic first, then the plant's kind (A10).
+
+A plain loop: a batch of whole texts of similar length, next-token loss, AdamW, warm-up and cosine. What bounds a phase
+is the earlier of its epochs and its minutes, and the learning rate follows whichever is nearer its end, so a run that
+is out of time has cooled down all the same. A killed run goes on from its last checkpoint.
+
+On 2 CPU cores with bf16: about 17,000 tokens/s with written-out attention, 11,500 with torch's fused one.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from assistant.llm import make_batches
+from assistant.weights import fast_dtype
+from traffic.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+__all__ = ["Phase", "Shape", "build_model", "pretrain"]
+
+CHECKPOINT_S = 60.0
+WARMUP_STEPS = 50
+IGNORED = -100  # torch's cross-entropy leaves such targets out
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A Llama-shaped decoder; the defaults are 3.3 M parameters, 6.5 MB in bf16."""
+
+    hidden: int = 256
+    layers: int = 4
+    heads: int = 4
+    intermediate: int = 704
+    context: int = 1024
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Texts to read ``epochs`` times, within ``max_minutes``."""
+
+    name: str
+    texts: Sequence[str]
+    epochs: int
+    max_minutes: float
+
+
+def build_model(tokenizer: "PreTrainedTokenizerFast", shape: Shape = Shape(), seed: int = 0) -> "LlamaForCausalLM":
+    """A decoder with random weights for a tokenizer's vocabulary; input and output embeddings are one."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(seed)
+    ends = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        max_position_embeddings=shape.context,
+        tie_word_embeddings=True,
+        attn_implementation="eager",  # the fused kernel takes 1.5 times as long on a CPU at these lengths
+        **ends,
+    )
+    return LlamaForCausalLM(config)
+
+
+def pretrain(
+    model: "LlamaForCausalLM",
+    tokenizer: "PreTrainedTokenizerFast",
+    phases: Sequence[Phase],
+    work: Path,
+    learning_rate: float = 2e-3,
+    batch_tokens: int = 6000,
+    seed: int = 0,
+) -> list[float]:
+    """Train a model in place, phase after phase.
+
+    Args:
+        model: from `build_model`.
+        tokenizer: its tokenizer; texts longer than the context are refused.
+        phases: in the order of training; each warms up and cools down by itself.
+        work: an existing folder for the checkpoint; one that lies there is continued.
+        learning_rate: the highest of each phase. 3 M parameters bear 2e-3; ten times as many want a third of it.
+        batch_tokens: tokens a step, padding counted.
+        seed: orders the batches; the same seed, texts and number of steps give the same model.
+
+    Returns:
+        The mean loss (nats a token) over the last tenth of each phase's steps.
+
+    Raises:
+        UserError: a phase holds no text, or a text exceeds the context.
+    """
+    import torch
+
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True
+    )
+    checkpoint = _Checkpoint(work / "pretrain.pt", model, optimizer)
+    first, losses = checkpoint.read()
+    for number, phase in enumerate(phases[first:], start=first):
+        rows = _tokenize(phase, tokenizer, model.config.max_position_embeddings)
+        batches = _make_plan(rows, phase.epochs, batch_tokens, np.random.default_rng([seed, number]))
+        _train_phase(model, optimizer, checkpoint, phase, (rows, batches), learning_rate)
+        losses = checkpoint.finish_phase()
+    return losses
+
+
+def _train_phase(
+    model: Any,
+    optimizer: Any,
+    checkpoint: "_Checkpoint",
+    phase: Phase,
+    plan: tuple[list[list[int]], list[list[int]]],
+    peak: float,
+) -> None:
+    from rich.console import Console
+    from rich.progress import track
+
+    rows, batches = plan
+    started = time.monotonic() - checkpoint.elapsed_s
+    model.train()
+    todo = range(checkpoint.step, len(batches))
+    for step in track(todo, f"pretraining on {phase.name} texts", console=Console(stderr=True), transient=True):
+        checkpoint.elapsed_s = time.monotonic() - started
+        done = max(step / len(batches), checkpoint.elapsed_s / (60 * phase.max_minutes))
+        if done >= 1:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = peak * min(1.0, (step + 1) / WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * done))
+        checkpoint.record(step + 1, _train_step(model, optimizer, [rows[i] for i in batches[step]]))
+
+
+def _train_step(model: Any, optimizer: Any, rows: list[list[int]]) -> float:
+    import torch
+
+    width = max(len(row) for row in rows)
+    ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+    labels = torch.tensor([row + [IGNORED] * (width - len(row)) for row in rows])
+    with torch.autocast("cpu", torch.bfloat16, enabled=fast_dtype() == torch.bfloat16):
+        # No attention mask: padding stands on the right, where a causal model does not see it.
+        loss = model(input_ids=ids, labels=labels, use_cache=False).loss
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return float(loss.detach())
+
+
+def _tokenize(phase: Phase, tokenizer: Any, context: int) -> list[list[int]]:
+    if not phase.texts:
+        raise UserError(f"the phase {phase.name} has no texts; expected some; give it captures or leave the phase out")
+    rows: list[list[int]] = tokenizer(list(phase.texts)).input_ids
+    longest = max(len(row) for row in rows)
+    if longest > context:
+        raise UserError(
+            f"a text of {phase.name} has {longest} tokens; the model reads {context}; give it a longer context"
+        )
+    return rows
+
+
+def _make_plan(rows: list[list[int]], epochs: int, budget: int, rng: np.random.Generator) -> list[list[int]]:
+    """Batches of similar length in random order, every row once an epoch."""
+    return [batch for _ in range(epochs) for batch in _shuffled(rows, budget, rng)]
+
+
+def _shuffled(rows: list[list[int]], budget: int, rng: np.random.Generator) -> Iterator[list[int]]:
+    order = rng.permutation(len(rows))
+    pool = max(
+        1, 50 * budget // max(len(row) for row in rows)
+    )  # sorted as a whole, batches would be the same each epoch
+    for start in range(0, len(order), pool):
+        part = order[start : start + pool]
+        batches = make_batches([len(rows[i]) for i in part], budget)
+        for place in rng.permutation(len(batches)):
+            yield [int(part[i]) for i in batches[place]]
+
+
+class _Checkpoint:
+    """Where a run stands, on disk once a minute and after each phase."""
+
+    def __init__(self, path: Path, model: Any, optimizer: Any) -> None:
+        self._path, self._model, self._optimizer = path, model, optimizer
+        self._phase, self._losses, self._recent = 0, [], []  # type: ignore[var-annotated]
+        self._written = time.monotonic()
+        self.step, self.elapsed_s = 0, 0.0
+
+    def read(self) -> tuple[int, list[float]]:
+        """Continue what lies there: the phase to train next and the losses of those before it."""
+        import torch
+
+        if self._path.is_file():
+            state = torch.load(self._path, weights_only=True)
+            self._model.load_state_dict(state["model"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            self._phase, self.step, self.elapsed_s = state["phase"], state["step"], state["elapsed_s"]
+            self._losses, self._recent = state["losses"], state["recent"]
+        return self._phase, self._losses
+
+    def record(self, step: int, loss: float) -> None:
+        self.step = step
+        self._recent.append(loss)
+        if time.monotonic() - self._written > CHECKPOINT_S:
+            self._write()
+
+    def finish_phase(self) -> list[float]:
+        self._losses.append(float(np.mean(self._recent[-max(1, len(self._recent) // 10) :])))
+        self._phase, self.step, self.elapsed_s, self._recent = self._phase + 1, 0, 0.0, []
+        self._write()
+        return self._losses
+
+    def _write(self) -> None:
+        import torch
+
+        state = {"phase": self._phase, "step": self.step, "elapsed_s": self.elapsed_s, "losses": self._losses}
+        weights = {"model": self._model.state_dict(), "optimizer": self._optimizer.state_dict()}
+        torch.save({**state, **weights, "recent": self._recent}, self._path.with_suffix(".new"))
+        self._path.with_suffix(".new").replace(self._path)
+        self._written = time.monotonic()
