@@ -1,5 +1,6 @@
 """The house itself: imports go one way, help is instant, nothing leaves the machine, the README does not rot."""
 
+import ast
 import os
 import re
 import shutil
@@ -105,15 +106,39 @@ def commands(group: typer.Typer, before: str = "faultwise") -> set[str]:
 def test_the_readme_names_every_command_and_no_other() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     known = commands(app)
-    written = re.findall(r"^faultwise ((?:[a-z]+ ?)+)", readme, flags=re.MULTILINE)
+    blocks = "\n".join(re.findall(r"```\n(.+?)```", readme, flags=re.DOTALL))
+    written = re.findall(r"^faultwise ((?:[a-z]+ ?)+)", blocks, flags=re.MULTILINE)
     named = {
         next((k for k in known if f"faultwise {words} ".startswith(k + " ")), f"unknown: {words}") for words in written
     }
     assert named == known
 
 
+def file_map() -> str:
+    """A table per package: each module with the first line of its docstring."""
+    lines = []
+    for package in PACKAGES:
+        lines += ["", f"| `{package}/` | {first_line(ROOT / package / '__init__.py')} |", "| --- | --- |"]
+        modules = [path for path in tracked(package) if re.fullmatch(r"\w+/[a-z]\w*\.py", path)]
+        lines += [f"| `{Path(path).name}` | {first_line(ROOT / path)} |" for path in modules]
+    return "\n".join([*lines, ""])
+
+
+def first_line(module: Path) -> str:
+    said = ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))) or ""
+    return said.split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+
+
+def with_file_map(readme: str) -> str:
+    before, rest = re.split(r"(?<=first lines -->)", readme)
+    return f"{before}\n{file_map()}\n<!-- end of files -->{rest.split('<!-- end of files -->')[1]}"
+
+
 def test_the_readme_maps_every_module() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    mapped = re.findall(r"^\| `(\w+/[\w.]+\.py)` \| .+ \|$", readme, flags=re.MULTILINE)
-    modules = [path for path in tracked(*PACKAGES) if re.fullmatch(r"\w+/\w+\.py", path) and "__init__" not in path]
-    assert sorted(mapped) == sorted(modules)
+    assert with_file_map(readme) == readme, "run: python tests/test_house.py"
+
+
+if __name__ == "__main__":
+    README = ROOT / "README.md"
+    README.write_text(with_file_map(README.read_text(encoding="utf-8")), encoding="utf-8")
