@@ -12,7 +12,8 @@ import numpy as np
 
 from assistant.phrases import Fact
 from assistant.runs import Run
-from assistant.traces import Scene, Trace, find_trace
+from assistant.scene import Scene
+from assistant.traces import Trace, find_trace
 from traffic.capture import SAMPLE_S
 from traffic.windows import WINDOW_SAMPLES
 

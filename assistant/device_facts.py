@@ -7,7 +7,7 @@ import pandas as pd
 from assistant.fault_facts import last_heard
 from assistant.phrases import Fact, Value, listed, make_fact, plural
 from assistant.protocol_facts import MODBUS_KINDS, modbus_facts
-from assistant.traces import Scene
+from assistant.scene import Scene
 from traffic.capture import SAMPLE_S
 from traffic.labels import NORMAL
 
@@ -105,7 +105,8 @@ def _traffic_facts(scene: Scene, device: str, flows: pd.DataFrame, windows: Sequ
 def _services(flows: pd.DataFrame, pkts: pd.Series) -> str:
     known = flows["proto"].isin(["tcp", "udp"])
     share = pkts[known].groupby(flows["port"][known]).sum().sort_values(ascending=False) / max(pkts.sum(), 1)
-    return listed((f"{100 * part:.0f} % {_service(int(port))}" for port, part in share.items() if part >= 0.02), 4)
+    named = zip(share.index.tolist(), share.tolist(), strict=True)
+    return listed((f"{100 * part:.0f} % {_service(port)}" for port, part in named if part >= 0.02), 4)
 
 
 def _service(port: int) -> str:

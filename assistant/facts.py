@@ -6,8 +6,12 @@ hold a number that they do not.
 
 from collections.abc import Callable, Sequence
 
+import pandas as pd
+
 from assistant.device_facts import describe_device, health_fact
-from assistant.evident import Evident, find_evident
+from assistant.evident import Evident
+from assistant.evident_attacks import find_doubled_addresses, find_one_way_floods, find_register_sweeps
+from assistant.evident_faults import find_absent_addresses, find_failing_services, find_mute_resolvers
 from assistant.fault_facts import (
     congestion_facts,
     flapping_facts,
@@ -20,7 +24,10 @@ from assistant.fault_facts import (
 from assistant.flow_facts import c2_facts, exfiltration_facts, flood_facts, login_facts, recon_facts
 from assistant.phrases import Fact, make_fact
 from assistant.protocol_facts import command_facts, mqtt_facts, spoofing_facts
-from assistant.traces import Scene, Trace, make_scene
+from assistant.scene import Scene, make_scene
+from assistant.traces import Trace
+from traffic.capture import Capture
+from traffic.plant import Plant
 
 __all__ = [
     "Evident",
@@ -28,6 +35,7 @@ __all__ = [
     "Scene",
     "describe_device",
     "find_evident",
+    "find_evident_in",
     "health_fact",
     "label_facts",
     "make_fact",
@@ -66,3 +74,23 @@ def label_facts(trace: Trace, scene: Scene, windows: Sequence[float] = ()) -> li
         Empty where nothing in the tables carries the label.
     """
     return _FACTS[trace.label](trace, scene, windows)
+
+
+_RULES: tuple[Callable[[Scene], list[Evident]], ...] = (
+    find_absent_addresses,
+    find_doubled_addresses,
+    find_mute_resolvers,
+    find_failing_services,
+    find_one_way_floods,
+    find_register_sweeps,
+)
+
+
+def find_evident(capture: Capture, samples: pd.DataFrame, plant: Plant | None = None) -> list[Evident]:
+    """Find what needs no model: absent and doubled addresses, mute resolvers, failed services, floods and sweeps."""
+    return find_evident_in(make_scene(capture, samples, plant))
+
+
+def find_evident_in(scene: Scene) -> list[Evident]:
+    """As ``find_evident``, on a capture that is laid out already."""
+    return [one for rule in _RULES for one in rule(scene)]

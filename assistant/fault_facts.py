@@ -6,7 +6,8 @@ import pandas as pd
 
 from assistant.phrases import Fact, Value, by_count, listed, make_fact
 from assistant.protocol_facts import refusal_facts
-from assistant.traces import Scene, Trace, endpoint, quiet_spell
+from assistant.scene import Scene, endpoint, quiet_spell
+from assistant.traces import Trace
 from traffic.capture import SAMPLE_S
 
 __all__ = [
@@ -86,11 +87,12 @@ def congestion_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> li
     here = mbit[(mbit.index >= first) & (mbit.index <= last)]
     if here.empty:
         return []
+    values: dict[str, Value]
     inside = whole[whole["slot"].between(first, last)]
     by_peer = (inside["sent_bytes"] + inside["got_bytes"]).groupby(inside["other"]).sum().sort_values(ascending=False)
     values = _times(trace, scene) | {
         "peak_mbit_per_s": float(here.max()),
-        "peak_time_s": float(here.idxmax()) * SAMPLE_S,
+        "peak_time_s": float(here.index[here.argmax()]) * SAMPLE_S,
         "median_mbit_per_s": float(mbit.median()),
         "sample_s": SAMPLE_S,
         "peer": scene.name(str(by_peer.index[0])),
@@ -141,7 +143,7 @@ def asked_in_vain(trace: Trace, scene: Scene, silent: str, windows: Sequence[flo
     """Who asked for a device by ARP or TCP and got nothing, the most patient first, at most four."""
     arp = trace.evidence[(trace.evidence["kind"] == "arp_unanswered") & (trace.evidence["dst"] == silent)]
     facts = []
-    for asker in by_count(arp["src"].repeat(arp["count"]))[:4]:
+    for asker in by_count(arp["src"].repeat(arp["count"].tolist()))[:4]:
         rows = arp[arp["src"] == asker]
         values: dict[str, Value] = {
             "asker": scene.name(str(asker)),
@@ -278,4 +280,5 @@ def _times(trace: Trace, scene: Scene) -> dict[str, Value]:
 
 
 def _by_code(rows: pd.DataFrame) -> dict[int, int]:
-    return {int(code): int(n) for code, n in rows.groupby("code")["count"].sum().sort_values(ascending=False).items()}
+    counts = rows.groupby("code")["count"].sum().sort_values(ascending=False)
+    return dict(zip(counts.index.astype(int).tolist(), counts.astype(int).tolist(), strict=True))

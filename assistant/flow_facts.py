@@ -7,7 +7,8 @@ import pandas as pd
 
 from assistant.phrases import Fact, Value, by_count, listed, make_fact
 from assistant.protocol_facts import modbus_facts
-from assistant.traces import Scene, Trace, endpoint
+from assistant.scene import Scene, endpoint
+from assistant.traces import Trace
 from traffic.capture import SAMPLE_S
 
 __all__ = ["c2_facts", "exfiltration_facts", "flood_facts", "login_facts", "recon_facts"]
@@ -64,7 +65,7 @@ def flood_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fa
         "span_s": max(trace.end_s - trace.start_s, 1.0),
         "sample_s": SAMPLE_S,
         "peak_pkts_per_s": float(per_slot.max()) / SAMPLE_S,
-        "peak_time_s": float(per_slot.idxmax()) * SAMPLE_S,
+        "peak_time_s": float(per_slot.index[per_slot.argmax()]) * SAMPLE_S,
         "unanswered_share": float((~once["answered"]).mean()),
         "answered_share": float(once["answered"].mean()),
         "logged_pkts": 0,
@@ -77,7 +78,7 @@ def flood_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fa
 def c2_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
     """The controller, its rhythm, its answers, how the first contact came about; then what else was tried there."""
     whole = scene.flows_of(trace.device)
-    facts = []
+    facts: list[Fact] = []
     for peer in trace.peers[:3]:
         contact = whole[whole["other"] == peer]
         ports = by_count(contact.drop_duplicates("attempt")["port"])

@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 
 from assistant.causes import Suspicion, add_hard, group_by_cause, merge_suspicions, promote, suspect
-from assistant.evident import Evident, find_evident_in
-from assistant.facts import describe_device, label_facts
-from assistant.phrases import Fact, listed, make_fact
+from assistant.evident import Evident
+from assistant.facts import describe_device, find_evident_in, label_facts
+from assistant.phrases import Fact, Value, listed, make_fact
 from assistant.runs import Run, find_runs
-from assistant.traces import Scene, find_trace, make_scene
+from assistant.scene import Scene, make_scene
+from assistant.traces import find_trace
 from traffic.capture import Capture
 from traffic.labels import ATTACKS, TAXONOMY
 from traffic.plant import Plant
@@ -141,7 +142,8 @@ def _facts(
     facts = [*hard, *next((found for found in seen if found), [])][: _MOST_FACTS - 1]
     facts = facts or describe_device(scene, lead.device, windows)
     if related:
-        values = {"names": listed(scene.name(address) for address in related), "n": len(related)}
+        names = listed(scene.name(address) for address in related)
+        values: dict[str, Value] = {"names": names, "n": len(related)}
         facts.append(make_fact("related", "The same cause shows at {n:other device}: {names}.", values, windows))
     return tuple(facts)
 

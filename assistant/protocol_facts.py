@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from assistant.phrases import Fact, Value, listed, make_fact, plural
-from assistant.traces import Scene, Trace
+from assistant.scene import Scene
+from assistant.traces import Trace
 from traffic.capture import SAMPLE_S
 
 __all__ = [
