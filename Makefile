@@ -20,7 +20,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(READY)
-	@$(BIN)/faultwise ask "why does the PLC not answer?" --capture $(SAMPLE) --plant $(SAMPLE)/plant.yaml
+	$(BIN)/faultwise ask "why does plc-02 not answer?" --capture $(SAMPLE) --plant $(SAMPLE)/plant.yaml
 
 serve: $(READY)
 	$(BIN)/faultwise serve --capture $(SAMPLE) --plant $(SAMPLE)/plant.yaml
@@ -38,6 +38,14 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m eval.bench
+
+# The pocket model from nothing: tokenizer, pretraining, tuning, calibration. Under two hours on two cores.
+pocket: $(READY)
+	$(BIN)/python -m finetune.pocket
+
+samples: $(READY)
+	rm -rf $(SAMPLE)
+	$(BIN)/faultwise simulate --out $(SAMPLE) --seed 10 --devices 8 --hours 0.35 --scenario service_down
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
