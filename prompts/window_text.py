@@ -39,6 +39,7 @@ SAMPLE_FIELDS = (
     Field("got", ("in_pkts", "in_bytes")),
     Field("peers", ("peers", "external_peers")),
     Field("new", ("new_peers", "new_peers_no_dns")),
+    Field("literal", ("literal_peers",)),
     Field("tcp", ("tcp_out", "tcp_in")),
     Field("udp", ("udp_out", "udp_in")),
     Field("icmp", ("icmp_out", "icmp_in")),
@@ -76,6 +77,8 @@ PAST_FIELDS = (
     Field("every", ("period_s",)),
     Field("jitter", ("jitter",)),
     Field("streak", ("streak",)),
+    Field("nameless", ("literal_repeats", "literal_streak")),
+    Field("spaced", ("literal_period_s", "literal_jitter")),
     Field("vain", ("never_answered", "answered_before")),
     Field("rhythm", ("active_share",)),
     Field("silent", ("quiet_slots",)),
@@ -83,9 +86,11 @@ PAST_FIELDS = (
 PAST = tuple(name for field in PAST_FIELDS for name in field.columns)
 TEXT_COLUMNS = tuple(name for field in SAMPLE_FIELDS for name in field.columns)
 
+# One host or one port is what any flow touches: said from two on.
+_ABOVE_ONE = ("hosts_out", "hosts_in", "ports_out", "ports_in")
 # Written even when zero: they stand in every line or are the line's frame.
 _ALWAYS = {"sent", "got", "known", "since"}
-_TENTHS = ("jitter", "active_share")
+_TENTHS = ("jitter", "literal_jitter", "active_share")
 _RATIOS = {
     "faster": ("rate_ratio", 1),
     "slower": ("rate_ratio", -1),
@@ -125,12 +130,14 @@ def quantise(samples: pd.DataFrame) -> pd.DataFrame:
             level = np.rint(samples[name].to_numpy(float) * 10)
         else:
             level = np.rint(2 * np.log2(1 + samples[name].to_numpy(float)))
+        if name in _ABOVE_ONE:
+            level = np.where(samples[name].to_numpy() > 1, level, 0)
         levels[name] = np.clip(level, 0, TOP_LEVEL).astype(np.int8)
     return pd.DataFrame(levels, index=samples.index)
 
 
 def text_columns(windows: Windows) -> pd.DataFrame:
-    """Exactly the numbers that the windows' texts hold, for classical models: shape (n_windows, 6 * 44 + 10), int8."""
+    """Exactly the numbers that the windows' texts hold, for classical models: shape (n_windows, 6 * 61 + 14), int8."""
     levels = quantise(windows.samples)
     by_sample = _padded(levels[list(TEXT_COLUMNS)])[windows.rows]  # (windows, 6, columns)
     names = [f"{name}_{place}" for place in range(by_sample.shape[1]) for name in TEXT_COLUMNS]
@@ -154,9 +161,10 @@ def _past(levels: pd.DataFrame, windows: Windows) -> pd.DataFrame:
     past = _padded(levels[list(PAST)])[windows.rows]  # (windows, 6, columns)
     place = {name: column for column, name in enumerate(PAST)}
     chosen = past.max(axis=1)
-    most = past[:, :, place["repeats"]].argmax(axis=1)
-    for name in ("period_s", "jitter"):
-        chosen[:, place[name]] = past[np.arange(len(past)), most, place[name]]
+    for kind in ("", "literal_"):
+        most = past[:, :, place[f"{kind}repeats"]].argmax(axis=1)
+        for name in (f"{kind}period_s", f"{kind}jitter"):
+            chosen[:, place[name]] = past[np.arange(len(past)), most, place[name]]
     for name in ("active_share", "quiet_slots"):
         chosen[:, place[name]] = past[:, -1, place[name]]
     return pd.DataFrame(chosen, columns=list(PAST))

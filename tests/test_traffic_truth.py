@@ -65,5 +65,8 @@ def test_an_interval_counts_where_it_covers_half_a_sample():
     fault = pd.DataFrame(
         [{"device": DEVICE, "start_s": 104.0, "end_s": 114.0, "label": "packet_loss", "direction": "target"}]
     )
-    _, truth, _ = labelled(*((quick(100.0 + 10 * i), "normal") for i in range(3)), intervals=fault)
+    lost = {"conn_state": "S0", "history": "S", "resp_pkts": 0.0, "resp_ip_bytes": 0.0}
+    _, truth, _ = labelled(*((quick(100.0 + 10 * i, **lost), "normal") for i in range(3)), intervals=fault)
     assert truth["label"].tolist() == ["packet_loss", "normal", "normal"]
+    _, truth, _ = labelled(*((quick(100.0 + 10 * i), "normal") for i in range(3)), intervals=fault)
+    assert truth["label"].tolist() == ["unknown", "normal", "normal"]  # a fault that leaves no trace is told by nothing

@@ -22,6 +22,11 @@ HISTORY = (
     "streak",  # most attempts in a row to one endpoint without an answer
     "period_s",  # median spacing of the attempts that `repeats` counts
     "jitter",  # median deviation of that spacing, as a share of it
+    "literal_peers",  # external peers in touch now that were first contacted without a DNS question: by literal address
+    "literal_repeats",  # the same four among attempts at such peers only
+    "literal_streak",
+    "literal_period_s",
+    "literal_jitter",
     "never_answered",  # endpoints tried in vain whose peer never answered this device
     "answered_before",  # endpoints tried in vain whose peer did
     "rate_ratio",  # packets against the device's own running median, log2
@@ -35,6 +40,7 @@ _RHYTHM = 30  # slots
 _RHYTHM_SHARE = 0.5
 _SILENCE = 60  # slots of zeros kept for a device that is not in the inventory
 _FORGET = 12  # slots after which a 5-tuple seen again is a new attempt
+_CONFIGURED = (53, 123)  # ports of servers that devices commonly know by address
 _GAPS = 8  # spacings looked back at
 _MEDIAN = 60  # active slots
 
@@ -102,11 +108,13 @@ def add_history(samples: pd.DataFrame, table: pd.DataFrame, ts: np.ndarray, exte
     Returns:
         ``samples`` with the columns of ``HISTORY``, float32.
     """
-    attempts = _attempts(table, ts)
+    contacts = _contacts(samples, table, external)
+    attempts = _attempts(table, ts, contacts)
     parts = [
         _presence(samples),
-        _on(samples, _peers(samples, table, external)),
+        _on(samples, _peers(contacts)),
         _on(samples, _repeats(attempts)),
+        _on(samples, _repeats(attempts[attempts["literal"]]).add_prefix("literal_")),
         _on(samples, _vain(attempts, table)),
         _ratios(samples),
     ]
@@ -140,28 +148,42 @@ def _presence(samples: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _peers(samples: pd.DataFrame, table: pd.DataFrame, external: np.ndarray) -> pd.DataFrame:
-    met = table.loc[~table["group"], ["device", "peer", "slot", "out_pkts", "in_pkts"]]
-    met = met.assign(pkts=met["out_pkts"] + met["in_pkts"])
-    met = met.groupby(["device", "peer", "slot"], sort=False, as_index=False)["pkts"].sum()
+def _contacts(samples: pd.DataFrame, table: pd.DataFrame, external: np.ndarray) -> pd.DataFrame:
+    """One row per device, peer and slot: ``pkts``, ``age`` in slots since first contact, ``literal``.
+
+    A peer is literal if it is external, the device opened the first flow, to no port that is commonly reached by a
+    configured address (DNS, NTP), and asked for no name in that slot or the one before.
+    """
+    met = table.loc[~table["group"], ["device", "peer", "slot", "out_pkts", "in_pkts", "orig", "port"]]
+    met = met.assign(
+        pkts=met["out_pkts"] + met["in_pkts"],
+        direct=met["orig"] & external[met["peer"]] & ~met["port"].isin(_CONFIGURED),
+    )
+    met = met.groupby(["device", "peer", "slot"], sort=False, as_index=False)[["pkts", "direct"]].agg(
+        {"pkts": "sum", "direct": "max"}
+    )
     met["age"] = met["slot"] - met.groupby(["device", "peer"], sort=False)["slot"].transform("min")
-    met["new"] = met["age"] == 0
     asking = samples.loc[(samples["dns_queries"] > 0) | (samples["pkts_dns"] > 0), ["device", "slot"]]
     key, asked = _key(met), _key(asking)
-    met["no_dns"] = met["new"] & external[met["peer"]] & ~np.isin(key, asked) & ~np.isin(key - 1, asked)
-    cells = met.groupby(["device", "slot"], sort=False)
-    top = met.loc[met.sort_values("pkts", kind="stable").drop_duplicates(["device", "slot"], keep="last").index]
-    age = top.set_index(["device", "slot"])["age"] * SAMPLE_S / 60
+    met["bare"] = (met["age"] == 0) & met["direct"] & ~np.isin(key, asked) & ~np.isin(key - 1, asked)
+    met["literal"] = met.groupby(["device", "peer"], sort=False)["bare"].transform("max")
+    return met
+
+
+def _peers(contacts: pd.DataFrame) -> pd.DataFrame:
+    cells = contacts.assign(new=contacts["age"] == 0).groupby(["device", "slot"], sort=False)
+    top = contacts.sort_values("pkts", kind="stable").drop_duplicates(["device", "slot"], keep="last")
     return pd.DataFrame(
         {
             "new_peers": cells["new"].sum(),
-            "new_peers_no_dns": cells["no_dns"].sum(),
-            "top_peer_age_min": age,
+            "new_peers_no_dns": cells["bare"].sum(),
+            "literal_peers": cells["literal"].sum(),
+            "top_peer_age_min": top.set_index(["device", "slot"])["age"] * SAMPLE_S / 60,
         }
     )
 
 
-def _attempts(table: pd.DataFrame, ts: np.ndarray) -> pd.DataFrame:
+def _attempts(table: pd.DataFrame, ts: np.ndarray, contacts: pd.DataFrame) -> pd.DataFrame:
     """One row per attempt a device made: the first sight of a 5-tuple, sorted by endpoint and time.
 
     Zeek cuts the retries of one SYN into several rows; here they are one attempt again.
@@ -175,6 +197,9 @@ def _attempts(table: pd.DataFrame, ts: np.ndarray) -> pd.DataFrame:
     made["attempt"] = made["new"].cumsum()
     made["answered"] = made.groupby("attempt", sort=False)["answered"].transform("max")
     made = made[made["new"]]
+    literal = contacts.loc[contacts["literal"], ["device", "peer"]].drop_duplicates().assign(literal=True)
+    made = made.merge(literal, on=["device", "peer"], how="left")
+    made["literal"] = made["literal"].notna() & ~made["port"].isin(_CONFIGURED)
     made["endpoint"] = made.groupby(["device", "peer", "port", "proto"], sort=False).ngroup()
     return made.sort_values(["endpoint", "ts"], kind="stable", ignore_index=True)
 

@@ -18,7 +18,7 @@ from traffic.past import HISTORY, add_history, fill_silence
 from traffic.plant import Plant
 from traffic.sides import ICMP, TCP, UDP, Sides, make_sides
 
-__all__ = ["COLUMNS", "COUNTED", "make_samples"]
+__all__ = ["CLASSES", "COLUMNS", "COUNTED", "TROUBLE", "make_samples"]
 
 SERVICES = {
     "web": (80, 443, 8000, 8080, 8443, 8888),
@@ -66,6 +66,11 @@ COUNTED = (
     "flow_age_s",
 )  # fmt: skip
 COLUMNS = (*COUNTED, *HISTORY)
+# What went wrong in a sample, whoever's fault it was.
+TROUBLE = (
+    *_OUTCOMES, "resets", "retransmissions", "zero_windows", "unreachable", "arp_unanswered_out", "arp_unanswered_in",
+    "arp_conflicts", "dns_failed", "modbus_exceptions", "mqtt_refused", "mqtt_malformed",
+)  # fmt: skip
 
 
 def make_samples(capture: Capture, plant: Plant | None = None, local: Sequence[str] = ()) -> pd.DataFrame:

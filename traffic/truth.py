@@ -11,6 +11,7 @@ import pandas as pd
 
 from traffic.capture import SAMPLE_S, Capture
 from traffic.labels import LABELS, NORMAL, UNKNOWN
+from traffic.samples import TROUBLE
 from traffic.windows import Windows
 
 __all__ = ["label_samples", "label_windows"]
@@ -30,7 +31,8 @@ def label_samples(
         samples: ``device``, ``start_s``, ...
         capture: the flows and the slots in which they were active.
         flow_labels: our label (or ``unknown``) of every flow, shape (n_flows,).
-        intervals: faults, ``device start_s end_s label direction``; a sample is covered if half of it is.
+        intervals: faults, ``device start_s end_s label direction``; a sample is covered if half of it is. Where the
+            device shows no trace of trouble in it, the sample is ``unknown``: there is nothing to tell a fault by.
 
     Returns:
         Shape (n_samples, 2): ``label``, ``direction``. A flow's label goes before an interval's, and among flows that
@@ -70,15 +72,22 @@ def label_windows(
 
 def _from_intervals(samples: pd.DataFrame, slot: np.ndarray, intervals: pd.DataFrame | None) -> pd.DataFrame:
     """Samples at least half of which an interval covers; the later of two intervals counts."""
-    parts = []
+    middle, shown = (slot + 0.5) * SAMPLE_S, _troubled(samples)
+    parts = [pd.DataFrame({"device": [], "slot": [], "label": [], "direction": []}, dtype=object)]
     for row in (intervals if intervals is not None else pd.DataFrame()).itertuples(index=False):
-        middle = (slot + 0.5) * SAMPLE_S
         inside = (samples["device"] == row.device).to_numpy() & (middle >= row.start_s) & (middle < row.end_s)
-        parts.append(
-            pd.DataFrame({"slot": slot[inside], "device": row.device, "label": row.label, "direction": row.direction})
-        )
-    known = pd.concat(parts) if parts else pd.DataFrame({"device": [], "slot": [], "label": [], "direction": []})
-    return known.drop_duplicates(["device", "slot"], keep="last").set_index(["device", "slot"])[["label", "direction"]]
+        label = np.where(shown[inside], row.label, UNKNOWN)
+        direction = np.where(shown[inside], row.direction, "")
+        parts.append(pd.DataFrame({"slot": slot[inside], "device": row.device, "label": label, "direction": direction}))
+    known = pd.concat(parts).drop_duplicates(["device", "slot"], keep="last")
+    return known.set_index(["device", "slot"])[["label", "direction"]]
+
+
+def _troubled(samples: pd.DataFrame) -> np.ndarray:
+    """Whether a sample shows anything a fault could be told by, shape (n_samples,): failures, silence, a peak."""
+    quiet = (samples["quiet_slots"] > 0) & (samples["active_share"] >= 0.5)
+    peak = samples["bytes_ratio"] >= 2
+    return ((samples[list(TROUBLE)] > 0).any(axis=1) | quiet | peak).to_numpy()
 
 
 def _from_flows(capture: Capture, flow_labels: pd.Series) -> pd.DataFrame:
