@@ -119,29 +119,41 @@ def spread(flows: pd.DataFrame) -> pd.DataFrame:
         first slot with no packets; one whose packets Zeek dropped for bad checksums (history ``C``, counts 0) had at
         least that many, as ``zeek -C`` would count them. Never more rows for a flow than it has slots, or packets + 1.
     """
-    history = flows["history"].fillna("")
+    # Flows share few histories: each is looked at once.
+    code, histories = pd.factorize(flows["history"].fillna(""))
+    history = pd.Series(histories, dtype="str")
     spans = pd.DataFrame(
         {
             "ts": flows["ts"].to_numpy(float),
             "duration": np.maximum(np.nan_to_num(flows["duration"].to_numpy(float), nan=0.0), 0.0),
-            "orig_pkts": _known(flows["orig_pkts"], history.str.count("C")),
-            "resp_pkts": _known(flows["resp_pkts"], history.str.count("c")),
-        }
+            "orig_pkts": _known(flows["orig_pkts"], history.str.count("C").to_numpy(float)[code]),
+            "resp_pkts": _known(flows["resp_pkts"], history.str.count("c").to_numpy(float)[code]),
+        },
+        copy=False,
     )
     spans["first"] = np.floor(spans["ts"] / SAMPLE_S).astype("int64")
     spans["last"] = np.floor((spans["ts"] + spans["duration"]) / SAMPLE_S).astype("int64")
     # A day-long flow of ten packets, or one whose logged length lies, must not become a row per slot.
     sparse = (spans["orig_pkts"] + spans["resp_pkts"] < spans["last"] - spans["first"]).to_numpy()
-    active = pd.concat([_by_slot(spans[~sparse]), _by_packet(spans[sparse])], ignore_index=True)
-    active = active.take(np.argsort(active["flow"].to_numpy(), kind="stable")).reset_index(drop=True)
+    active = _by_slot(spans, np.flatnonzero(~sparse))
+    if sparse.any():
+        active = pd.concat([active, _by_packet(spans[sparse])], ignore_index=True)
+        active = active.take(np.argsort(active["flow"].to_numpy(), kind="stable"))
+    active = active.reset_index(drop=True)
     for side in ("orig", "resp"):
         active[f"{side}_bytes"] = _bytes(active, f"{side}_pkts", spans, flows[f"{side}_ip_bytes"])
-    active["orig_syns"] = _syns(active, spans, flows, history)
+    # Zeek says S0 too where only one direction was captured; there the history goes on after the SYN.
+    tcp = (flows["proto"] == "tcp").to_numpy()
+    attempt = tcp & (flows["conn_state"] == "S0").to_numpy() & ~history.str.contains("[ADFR]").to_numpy(bool)[code]
+    opened = tcp & history.str.contains("S", regex=False).to_numpy(bool)[code]
+    flow = active["flow"].to_numpy()
+    starts = active["slot"].to_numpy() == spans["first"].to_numpy()[flow]
+    active["orig_syns"] = np.where(attempt[flow], active["orig_pkts"], opened[flow] & starts).astype("int64")
     return active[ACTIVITY_COLUMNS]
 
 
-def _known(counts: pd.Series, floor: pd.Series) -> np.ndarray:
-    return np.maximum(np.nan_to_num(counts.to_numpy(float), nan=0.0), floor.to_numpy(float)).astype(np.int64)
+def _known(counts: pd.Series, floor: np.ndarray) -> np.ndarray:
+    return np.maximum(np.nan_to_num(counts.to_numpy(float), nan=0.0), floor).astype(np.int64)
 
 
 def _counter(lengths: np.ndarray) -> np.ndarray:
@@ -150,22 +162,20 @@ def _counter(lengths: np.ndarray) -> np.ndarray:
     return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
 
 
-def _by_slot(spans: pd.DataFrame) -> pd.DataFrame:
+def _by_slot(spans: pd.DataFrame, flow: np.ndarray) -> pd.DataFrame:
     """Count the packets of every slot from start to end, in closed form: no row per packet is ever made."""
-    length = (spans["last"] - spans["first"] + 1).to_numpy()
-    row = np.repeat(np.arange(len(spans)), length)
-    flow, first = spans.index.to_numpy()[row], spans["first"].to_numpy()[row]
-    slot = first + _counter(length)
-    counts = {}
-    for side in ("orig_pkts", "resp_pkts"):
-        # A flow within one slot, as most are, needs no arithmetic.
-        counts[side] = spans[side].to_numpy()[row]
-        long = np.flatnonzero(length[row] > 1)
-        until = _packets_before(spans, side, row[long], slot[long] + 1)
-        starts = slot[long] == first[long]
-        counts[side][long] = until - np.where(starts, 0, np.r_[0, until[:-1]])
-    active = pd.DataFrame({"flow": flow, "slot": slot, **counts})
-    return active[(active["orig_pkts"] > 0) | (active["resp_pkts"] > 0) | (slot == first)]
+    first = spans["first"].to_numpy()
+    length = (spans["last"].to_numpy() - first)[flow] + 1
+    flow, place = np.repeat(flow, length), _counter(length)
+    slot = first[flow] + place
+    counts = {side: spans[side].to_numpy()[flow] for side in ("orig_pkts", "resp_pkts")}
+    # A flow within one slot, as most are, needs no arithmetic.
+    long = np.flatnonzero(np.repeat(length > 1, length))
+    for side, here in counts.items():
+        until = _packets_before(spans, side, flow[long], slot[long] + 1)
+        here[long] = until - np.where(place[long] == 0, 0, np.r_[0, until[:-1]])
+    active = (counts["orig_pkts"] > 0) | (counts["resp_pkts"] > 0) | (place == 0)
+    return pd.DataFrame({"flow": flow, "slot": slot, **counts}, copy=False)[active]
 
 
 def _packets_before(spans: pd.DataFrame, side: str, row: np.ndarray, slot: np.ndarray) -> np.ndarray:
@@ -204,13 +214,3 @@ def _bytes(active: pd.DataFrame, side: str, spans: pd.DataFrame, total: pd.Serie
     mean = np.nan_to_num(total.to_numpy(float), nan=0.0) / np.maximum(spans[side].to_numpy(), 1)
     rounded = [np.rint(mean[flow] * (count - offset)).astype(np.int64) for count in (before, until)]
     return rounded[1] - rounded[0]
-
-
-def _syns(active: pd.DataFrame, spans: pd.DataFrame, flows: pd.DataFrame, history: pd.Series) -> np.ndarray:
-    tcp = (flows["proto"] == "tcp").to_numpy()
-    # Zeek says S0 too where only one direction was captured; there the history goes on after the SYN.
-    silent = tcp & (flows["conn_state"] == "S0").to_numpy() & ~history.str.contains("[ADFR]").to_numpy()
-    opened = tcp & history.str.contains("S", regex=False).to_numpy()
-    flow = active["flow"].to_numpy()
-    starts = active["slot"].to_numpy() == spans["first"].to_numpy()[flow]
-    return np.where(silent[flow], active["orig_pkts"].to_numpy(), (opened[flow] & starts).astype(np.int64))

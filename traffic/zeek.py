@@ -13,7 +13,7 @@ import pandas as pd
 from traffic.capture import COUNTS, FLOW_COLUMNS, Capture, join_evidence, spread
 from traffic.errors import UserError
 from traffic.zeek_evidence import flow_evidence
-from traffic.zeek_logs import Log, read_log
+from traffic.zeek_logs import read_log
 from traffic.zeek_protocols import read_beside
 from traffic.zeek_rows import Kind
 
@@ -54,13 +54,11 @@ def read_zeek(path: Path | str) -> Capture:
         raise UserError(
             f"{path} holds no conn.log (searched conn*.log and conn*.log.gz); expected Zeek's logs; pass their folder"
         )
-    logs = [read_log(file, _KINDS, _NEEDED, "conn.log", _valid) for file in paths]
-    notes = [note for log in logs for note in log.notes]
-    flows = _join(logs, notes)
+    notes: list[str] = []
+    flows = _make_flows(_read_rows(paths, notes), notes)
     if flows.empty:
         what = "no well-formed row" if notes else "a header and no rows"
         raise UserError(f"{path} has {what}; expected at least one connection; check that Zeek saw traffic")
-    flows = _make_flows(flows, notes)
     beside = read_beside(paths)
     evidence = join_evidence([flow_evidence(flows, with_dns=not beside.has_dns), beside.evidence])
     return Capture(flows, spread(flows), evidence, (*notes, *beside.notes))
@@ -84,52 +82,59 @@ def _valid(rows: pd.DataFrame) -> pd.Series:
     return good
 
 
-def _join(logs: list[Log], notes: list[str]) -> pd.DataFrame:
+def _read_rows(paths: list[Path], notes: list[str]) -> pd.DataFrame:
+    logs = [read_log(file, _KINDS, _NEEDED, "conn.log", _valid) for file in paths]
+    notes += [note for log in logs for note in log.notes]
     if len(logs) == 1:
         return logs[0].table
-    flows = pd.concat([log.table for log in logs], ignore_index=True)
-    if "uid" not in flows:
-        return flows
-    again = flows["uid"].notna() & flows.duplicated(["uid", "ts", "id.orig_p", "id.resp_p"])
+    rows = pd.concat([log.table for log in logs], ignore_index=True)
+    if "uid" not in rows:
+        return rows
+    again = rows["uid"].notna() & rows.duplicated(["uid", "ts", "id.orig_p", "id.resp_p"])
     if again.any():
         notes.append(f"{int(again.sum()):,} rows that stand in more than one of the logs were counted once.")
-    return flows[~again]
+    return rows[~again]
 
 
 def _make_flows(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    if rows.empty:
+        return rows
     missing = [column for column in FLOW_COLUMNS if column not in rows]
     if missing:
         notes.append(f"conn.log has no column {', '.join(missing)}: taken as unknown.")
-    columns = [*FLOW_COLUMNS, *(column for column in _EXTRA if column in rows)]
-    flows = rows.reindex(columns=columns)
-    flows = flows.astype({c: "float64" if _KINDS[c] == "number" else "str" for c in missing})
-    _repair_counts(flows, notes)
-    _note_clock(flows, notes)
-    flows[_PORTS] = flows[_PORTS].astype("int64")
-    order = np.argsort(flows["ts"].to_numpy(), kind="stable")
-    return flows.take(order).reset_index(drop=True)
+    _note_clock(rows, notes)
+    order = np.argsort(rows["ts"].to_numpy(), kind="stable")
+    flows = {}
+    # Column by column, each old one let go: a log of millions of flows is in memory once, not three times.
+    for column in [*FLOW_COLUMNS, *(column for column in _EXTRA if column in rows)]:
+        if column in missing:
+            flows[column] = pd.Series(np.nan, index=range(len(order)), dtype="float64" if column in COUNTS else "str")
+            continue
+        values = rows.pop(column).array.take(order)
+        if column in COUNTS:
+            values = _repair_count(np.asarray(values), column, notes)
+        flows[column] = pd.Series(values, dtype="int64" if column in _PORTS else values.dtype)
+    return pd.DataFrame(flows, copy=False)
 
 
-def _repair_counts(flows: pd.DataFrame, notes: list[str]) -> None:
+def _repair_count(values: np.ndarray, column: str, notes: list[str]) -> np.ndarray:
     """A count that cannot be true is unknown: below zero, not finite, or a flow longer than a year."""
-    for column in COUNTS:
-        values = flows[column].to_numpy(float)
-        most = _LONGEST_S if column == "duration" else 2.0**53
-        wrong = (values < 0) | (values > most)
-        if wrong.any():
-            flows[column] = np.where(wrong, np.nan, values)
-            first = f"first: {values[wrong][0]:g}"
-            notes.append(f"{int(wrong.sum()):,} flows with an impossible {column} ({first}): taken as unknown.")
+    wrong = (values < 0) | (values > (_LONGEST_S if column == "duration" else 2.0**53))
+    if not wrong.any():
+        return values
+    first = f"first: {values[wrong][0]:g}"
+    notes.append(f"{int(wrong.sum()):,} flows with an impossible {column} ({first}): taken as unknown.")
+    return np.where(wrong, np.nan, values)
 
 
-def _note_clock(flows: pd.DataFrame, notes: list[str]) -> None:
-    end = flows["ts"].to_numpy() + np.nan_to_num(flows["duration"].to_numpy(float))
+def _note_clock(rows: pd.DataFrame, notes: list[str]) -> None:
+    duration = np.nan_to_num(rows["duration"].to_numpy(float))
+    end = rows["ts"].to_numpy() + np.where((duration > 0) & (duration < _LONGEST_S), duration, 0.0)
     back = np.maximum.accumulate(end) - end
-    jumps = (back[1:] > _CLOCK_BACK_S) & (np.diff(end) < -_CLOCK_BACK_S)
-    if jumps.any():
-        notes.append(
-            f"The clock jumps back {int(jumps.sum()):,} times, by up to {back.max() / 3600:.1f} h: sorted by time."
-        )
+    jumps = int((np.diff(end) < -_CLOCK_BACK_S).sum())
+    if jumps:
+        times = "once" if jumps == 1 else f"{jumps:,} times"
+        notes.append(f"The clock jumps back {times}, by up to {back.max() / 3600:.1f} h: sorted by time.")
 
 
 def write_conn_log(flows: pd.DataFrame, stream: TextIO) -> None:

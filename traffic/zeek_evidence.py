@@ -27,11 +27,12 @@ def flow_evidence(flows: pd.DataFrame, with_dns: bool) -> pd.DataFrame:
     Returns:
         Evidence, ``EVIDENCE_COLUMNS``.
     """
-    history = flows["history"].fillna("")
+    code, histories = pd.factorize(flows["history"].fillna(""))
+    history = pd.Series(histories, dtype="str")
     parts = []
     for upper, kind in (("T", "retransmission"), ("W", "zero_window"), ("R", "reset")):
         for letter, src, dst in ((upper, *_ID), (upper.lower(), *_ID[::-1])):
-            letters = history.str.count(letter).to_numpy(int)
+            letters = history.str.count(letter).to_numpy(int)[code]
             some = np.flatnonzero(letters)
             if not len(some):
                 continue
