@@ -24,13 +24,15 @@ RULES: dict[str, str] = {
         diagnose ; slow | lag | laggy | fail | down | offline | broken | break | odd | oddly | strange | weird | stuck
         | freeze | frozen | drop | timeout | unreachable | unresponsive | alarm | misbehave | silent | dead ; not +
         work | answer | respond | reach | connect | reply ; what + go + on ; what + up ; how + come ; root + cause ;
-        tell + about
+        tell + about ;
+        explain + what | happen | you + what | can | happen ; something | anything + wrong ; wrong + with
     """,
     "since": """
         since + when ; when ; when + start | begin | first | happen | occur | stop | notice | appear | end | fail |
         break | last ; how + long ; what + time ; at + which | what + time | moment ; start | begin + time | date ;
         onset ; last + long ; for + how + long ; since + what | which ; still + go | run | happen | on | active ; is +
-        over ; <ask> + since
+        over ; <ask> + since ;
+        how + long + already | like | be ; when + first + we | notice | see ; when + do + first + we | notice
     """,
     "others": """
         which | what + other ; other | else | more + device | machine | host | unit | equipment ; anything | anyone |
@@ -95,7 +97,8 @@ RULES: dict[str, str] = {
         list | show | all | any | every | open | current + incident | alarm | alert | problem | anomaly | event |
         finding ; which | what | how + incident | alarm | alert | anomaly | finding + there | have | many | open | see
         ; overview | summary | summarise | summarize ; what + find | detect ; everything + ok | fine | alright | good
-        | normal ; worst + incident | problem | alarm ; any + problem | trouble | alarm | incident | news
+        | normal ; worst + incident | problem | alarm ; any + problem | trouble | alarm | incident | news ;
+        what + have + you + find | see | detect
     """,
     "feedback": """
         <tell> + false + alarm | positive ; mark | flag | label | set | record | note | report + false | normal |
@@ -106,7 +109,7 @@ RULES: dict[str, str] = {
         + expect | intend | plan | harmless | benign ; feedback
     """,
     "help": """
-        help ; what + can + you ; what + can | may + ask ; how + use | work + you | this | tool | assistant ; who |
+        help ; what + can + you + !explain ; what + can | may + ask ; how + use | work + you | this | tool | assistant ; who |
         what + are + you ; command | option ; hello | hi | hey | moin | greetings ; thanks | thank
     """,
 }
@@ -114,7 +117,7 @@ RULES: dict[str, str] = {
 # Irregular forms, frequent misspellings, and words that mean the same here.
 _FORMS = """
     anomalies:anomaly began:begin beginning:begin begun:begin broke:break came:come causing:cause did:do does:do
-    doing:do done:do dropped:drop dropping:drop everybody:everyone failure:fail goes:go going:go had:have has:have
+    doing:do done:do dropped:drop dropping:drop everybody:everyone failure:fail found:find goes:go going:go had:have has:have
     ip:address ips:address lagging:lag lst:list occurred:occur other's:other planned:plan saw:see seen:see
     sick:wrong stopped:stop stuff:thing unplugged:unplug was:is wen:when were:are
 """

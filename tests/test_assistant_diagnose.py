@@ -1,0 +1,240 @@
+"""A diagnosis says what the numbers say, as sure as they are, about the device that was asked for."""
+
+import json
+import shutil
+
+import pytest
+from bottling_line import CAMERA, CONTROLLER, PANEL, PLC, SPARE, START, YARD, beacon, loss, make_analysis, silence
+
+from assistant.citations import check
+from assistant.diagnose import diagnose
+from assistant.findings import find
+from assistant.meanings import MEANINGS
+from assistant.phrases import Fact
+from assistant.quantities import read_quantities
+from assistant.questions import read_devices
+from assistant.standing import lower
+from knowledge_base.index import open_index
+from knowledge_base.retriever import find_passage
+from traffic.labels import LABELS
+
+
+@pytest.fixture(scope="module")
+def line():
+    return make_analysis()
+
+
+@pytest.fixture(scope="module")
+def index(_stock, tmp_path_factory):
+    """The shipped documents, opened once: the model that embeds questions is loaded once."""
+    home = tmp_path_factory.mktemp("kb") / "home"
+    shutil.copytree(_stock, home)
+    with open_index(home) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    ("question", "devices", "missing"),
+    [
+        ("why is 192.168.1.20 odd?", [CAMERA], []),
+        ("why is 192.168.1.20:554 odd", [CAMERA], []),
+        ("what is wrong with cam-1", [CAMERA], []),
+        ("what is wrong with CAM 1?", [CAMERA], []),
+        ("the gate camera is slow", [CAMERA], []),
+        ("the gate camra is slow", [CAMERA], []),
+        ("plc-2 vs plc-1", [SPARE, PLC], []),
+        ("who has 00-11-22-33-44-55", [SPARE], []),
+        ("why is the camera slow?", [CAMERA, YARD], []),  # the one with the worse incident first
+        ("why is the webcam slow?", [CAMERA, YARD], []),
+        ("why does the download to the controller fail", [SPARE, PLC], []),
+        ("press pannel is frozen", [PANEL], []),
+        ("the touchscreen is frozen", [PANEL], []),
+        ("is camera 2 fine?", [YARD], []),
+        ("what about plc-9?", [], ["plc-9"]),
+        ("what about 10.9.9.9?", [], ["10.9.9.9"]),
+        ("what about 999.1.1.1 at 08:22:30?", [], []),
+        ("is anything wrong?", [], []),
+    ],
+)
+def test_the_device_of_a_question(line, question, devices, missing):
+    asked = read_devices(question, line)
+    assert (list(asked.devices), list(asked.missing)) == (devices, missing)
+
+
+def test_a_peer_is_no_device_but_its_incident_is_found(line):
+    asked = read_devices(f"who is {CONTROLLER}?", line)
+    assert (asked.devices, asked.peers) == ((), (CONTROLLER,))
+    assert find(f"who is {CONTROLLER}?", line).incident.id == "c2-0a1b2c3d"
+
+
+def test_without_a_device_the_worst_incident_answers(line):
+    assert diagnose("what is going on?", line, None).label == "c2"
+
+
+def test_a_symptom_prefers_incidents_it_fits(line):
+    assert diagnose("why is everything slow?", line, None).label == "packet_loss"
+
+
+def test_an_unanswered_beacon_is_never_confirmed_and_both_causes_are_named(line):
+    diagnosis = diagnose("why is cam-1 odd?", line, None)
+    assert diagnosis.standing == "likely"
+    for word in ("dead cloud service", "dead controller of malware", "DNS", "growing intervals", "port"):
+        assert word in diagnosis.text
+
+
+def test_an_answered_beacon_with_a_sure_verdict_is_confirmed_without_doubt():
+    diagnosis = diagnose("why is cam-1 odd?", make_analysis((beacon(sessions=3.0),)), None)
+    assert diagnosis.standing == "confirmed"
+    assert "dead cloud service" not in diagnosis.text
+
+
+@pytest.mark.parametrize(
+    ("incident", "verdict", "standing"),
+    [
+        (beacon(sessions=3.0), {"probability": 0.6}, "likely"),
+        (beacon(sessions=3.0), {"abstained": True}, "inconclusive"),
+        (beacon(sessions=3.0), {"label": "normal"}, "inconclusive"),  # no window says so
+        (beacon(sessions=3.0, start_s=START + 9e5, end_s=START + 9.1e5), {}, "inconclusive"),
+        (silence(), {}, "confirmed"),  # evident: no model was asked
+    ],
+)
+def test_the_standing_is_gated_by_evidence(incident, verdict, standing):
+    analysis = make_analysis((incident,), **verdict)
+    assert diagnose("what is wrong?", analysis, None).standing == standing
+
+
+def test_numbers_that_deny_a_label_make_it_inconclusive():
+    # The capture's history holds no letter T: nothing was sent again.
+    diagnosis = diagnose("what is wrong with cam-2?", make_analysis((loss(),)), None)
+    assert diagnosis.standing == "inconclusive"
+    assert diagnosis.cause.startswith("Not certain: cam-2 (192.168.1.21) loses packets")
+
+
+def test_one_step_less_sure():
+    assert [lower(one) for one in ("confirmed", "likely", "inconclusive", "normal")] == [
+        "likely", "inconclusive", "inconclusive", "inconclusive",
+    ]  # fmt: skip
+
+
+def test_a_fact_that_does_not_say_its_own_values_is_left_out_and_lowers_nothing_else():
+    forged = Fact("contact-x", "It contacted 198.51.100.7 exactly 777 times.", {"attempts": 12.0}, (START,))
+    diagnosis = diagnose("cam-1?", make_analysis((beacon(forged, sessions=3.0),)), None)
+    assert "777" not in diagnosis.text
+    assert "198.51.100.7" not in diagnosis.text
+    assert forged not in diagnosis.facts
+    assert any("did not pass the check" in note for note in diagnosis.notes)
+
+
+def test_only_forged_facts_prove_nothing():
+    incident = beacon(sessions=3.0)
+    forged = tuple(Fact(fact.id, fact.text + " And 777 more.", {}, fact.windows) for fact in incident.facts)
+    analysis = make_analysis((type(incident)(**{**vars(incident), "facts": forged}),))
+    assert diagnose("cam-1?", analysis, None).standing == "inconclusive"
+
+
+def test_who_suffers_is_told_where_the_cause_is(line):
+    diagnosis = diagnose("why does press-panel hang?", line, None)
+    assert diagnosis.device == PANEL
+    assert "press-panel (192.168.1.30) is affected; the cause lies at plc-2 (192.168.1.11)" in diagnosis.cause
+    assert diagnosis.checks[0].startswith("Start at the device that causes this")
+
+
+def test_a_healthy_device_is_called_healthy(line):
+    diagnosis = diagnose("is plc-1 fine?", line, None)
+    assert (diagnosis.standing, diagnosis.label) == ("normal", "normal")
+    assert diagnosis.cause == "Healthy: plc-1 (192.168.1.10) behaves as usual; no incident was found for it."
+
+
+def test_odd_windows_without_an_incident_are_inconclusive():
+    diagnosis = diagnose("is cam-1 fine?", make_analysis(()), None)
+    assert diagnosis.standing == "inconclusive"
+    assert "too few or too unsure for an incident" in diagnosis.text
+
+
+def test_a_device_that_is_not_there_is_said_with_those_that_are(line):
+    diagnosis = diagnose("why is 10.9.9.9 slow?", line, None)
+    assert diagnosis.device == ""
+    assert "10.9.9.9 is not in this capture" in diagnosis.text
+    for name in ("cam-1", "cam-2", "plc-1", "plc-2", "press-panel"):
+        assert name in diagnosis.text
+
+
+def test_an_unknown_kind_of_device_is_said_first(line):
+    diagnosis = diagnose("why is the printer slow?", line, None)
+    assert diagnosis.text.split("\n")[1].startswith("No device is known as a printer here")
+
+
+def test_the_device_argument_wins_over_the_words(line):
+    assert diagnose("why is the camera slow?", line, None, device="plc-2").device == SPARE
+    assert "no-such-thing is not in this capture" in diagnose("why?", line, None, device="no-such-thing").text
+
+
+def test_an_empty_capture_is_answered():
+    analysis = make_analysis(())
+    empty = type(analysis)(
+        type(analysis.capture)(analysis.capture.flows[:0], analysis.capture.activity[:0]), None,
+        analysis.samples[:0], analysis.windows, analysis.verdicts[:0], (),
+    )  # fmt: skip
+    assert "holds no device" in diagnose("what is wrong?", empty, None).text
+
+
+def test_ruled_out_by_numbers_of_the_same_time(line):
+    diagnosis = diagnose("why is cam-1 odd?", line, None)
+    # 12 attempts, none answered: a service that is down cannot be excluded. No DNS was seen, so nothing is said of it.
+    assert "Not excluded is a service that is down: 12 of 12 connections failed." in diagnosis.ruled_out
+    assert not any("DNS" in one for one in diagnosis.ruled_out)
+
+
+@pytest.mark.parametrize("question", [
+    "why is cam-1 odd?", "why is the PLC silent?", "why is cam-2 slow?", "is plc-1 fine?", "what about 10.9.9.9?",
+])  # fmt: skip
+def test_every_number_and_citation_of_an_answer_resolves(line, index, question):
+    diagnosis = diagnose(question, line, index)
+    sources = (*diagnosis.citations, *diagnosis.similar)
+    assert check(diagnosis.text, diagnosis.known, sources, index).removed == ()
+    assert [one.number for one in sources] == list(range(1, len(sources) + 1))
+    assert all(find_passage(index, one.chunk_id).document == one.document for one in sources)
+    assert len(diagnosis.text.split("\n")) <= 38
+
+
+def test_planted_numbers_and_citations_are_caught(line, index):
+    diagnosis = diagnose("why is cam-1 odd?", line, index)
+    sources = (*diagnosis.citations, *diagnosis.similar)
+    planted = ["It sent 48,213 packets.", "See the manual [9].", "It began at 03:14:15.", "It came from 198.51.100.99."]
+    text = f"{diagnosis.text}\n{' '.join(planted)}"
+    checked = check(text, diagnosis.known, sources, index)
+    assert checked.removed == tuple(planted)
+    assert checked.text.strip() == diagnosis.text
+
+
+def test_a_document_that_was_removed_is_no_longer_cited(line, stocked_home, index):
+    with open_index(stocked_home, index.embedder) as own:
+        before = diagnose("why is cam-1 odd?", line, own)
+        title = before.citations[0].document
+        own.remove(title)
+        checked = check(before.text, before.known, (*before.citations, *before.similar), own)
+        assert any(f"[{before.citations[0].number}]" in one for one in checked.removed)
+        assert all(one.document != title for one in diagnose("why is cam-1 odd?", line, own).citations)
+
+
+def test_manual_and_past_incident_fit_the_cause(line, index):
+    silent = diagnose("why does plc-2 not answer?", line, index)
+    assert any("silent" in one.section.lower() for one in silent.citations)
+    assert any("INC-2025-004" in one.document for one in silent.similar)
+
+
+def test_json_holds_plain_values(line, index):
+    told = json.loads(json.dumps(diagnose("why is cam-1 odd?", line, index).to_dict()))
+    assert told["device"] == CAMERA
+    assert told["facts"][0]["values"]["attempts"] == 12.0
+    assert told["citations"][0].keys() >= {"number", "document", "section", "page", "excerpt", "chunk_id"}
+
+
+def test_every_label_has_a_meaning_without_numbers():
+    assert set(MEANINGS) == set(LABELS[1:])
+    for meaning in MEANINGS.values():
+        texts = [meaning.source, meaning.target, meaning.gloss, meaning.doubt, *meaning.checks, *meaning.target_checks]
+        assert [q.text for text in texts for q in read_quantities(text)] == []
+        assert set(meaning.apart) <= set(LABELS)
+        assert len(meaning.checks) >= 3
+        assert len(meaning.target_checks) >= 2
