@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from traffic.capture import FLOW_COLUMNS
+from traffic.capture import COUNTS, FLOW_COLUMNS
 from traffic.labels import NORMAL
 
 __all__ = ["HIDDEN", "Ledger"]
@@ -73,9 +73,10 @@ class Ledger:
         return first + self.rng.integers(width, size=n)
 
     def flow_table(self) -> pd.DataFrame:
-        """All rows so far, unsorted."""
+        """All rows so far, unsorted; packets and bytes are whole."""
         parts = self.flows or [{name: np.empty(0, object) for name in _COLUMNS}]
-        return pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in _COLUMNS})
+        table = pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in _COLUMNS})
+        return table.assign(**{name: np.rint(table[name].to_numpy(float)) for name in COUNTS if name != "duration"})
 
     def evidence_table(self) -> pd.DataFrame:
         """All loose evidence so far, with times, unsorted."""

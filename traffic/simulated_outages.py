@@ -104,6 +104,10 @@ def _part(rows: pd.DataFrame, start_s: np.ndarray, end_s: np.ndarray) -> pd.Data
     part["ts"], part["duration"] = start_s, np.maximum(end_s - start_s, 1e-3)
     for column in _COUNTS:
         part[column] = np.ceil(rows[column].to_numpy(float) * share)
+    for side in ("orig", "resp"):  # a packet is no shorter than its header
+        part[f"{side}_ip_bytes"] = np.maximum(part[f"{side}_ip_bytes"], 28.0 * part[f"{side}_pkts"].to_numpy(float))
+    lone = (part["orig_pkts"] + part["resp_pkts"]).to_numpy(float) <= 1
+    part.loc[lone, ["duration", "orig_bytes", "resp_bytes"]] = np.nan  # Zeek's words for a single packet
     return part
 
 
@@ -151,7 +155,7 @@ def _ended(head: pd.DataFrame, how: str) -> pd.DataFrame:
     """How a session looks that the outage ended: reset by a live host, or left open with retransmissions."""
     tcp = (head["proto"] == "tcp").to_numpy()
     state, story = ("RSTR", "ShADadr") if how == "refused" else ("S1", "ShADadT")
-    opened = tcp & head["history"].str.startswith("S").to_numpy(bool)
+    opened = tcp & head["history"].str.startswith("Sh").to_numpy(bool)
     return head.assign(
         conn_state=np.where(opened, state, head["conn_state"]), history=np.where(opened, story, head["history"])
     )
@@ -233,9 +237,9 @@ def clipped(flows: pd.DataFrame, start_s: float, end_s: float) -> pd.DataFrame:
     head = _part(flows[early], np.full(early.sum(), start_s + 1e-3), np.minimum(end, last)[early])
     head["ts"] = head["ts"] + np.arange(len(head)) % 997 * 1e-2 % 5
     head["duration"] = np.maximum(np.minimum(end, last)[early] - head["ts"], 1e-3)
-    tcp = (head["proto"] == "tcp").to_numpy()
-    head["conn_state"] = np.where(tcp, "OTH", head["conn_state"])
-    head["history"] = np.where(tcp, "DdAa", head["history"])
+    known = (head["proto"] == "tcp").to_numpy() & head["history"].str.startswith("Sh").to_numpy(bool)
+    head["conn_state"] = np.where(known, "OTH", head["conn_state"])
+    head["history"] = np.where(known, "DdAa", head["history"])
     tail = _part(flows[late], ts[late], last[late])
     opened = (tail["proto"] == "tcp").to_numpy() & tail["history"].str.startswith("Sh").to_numpy(bool)
     tail["conn_state"] = np.where(opened, "S1", tail["conn_state"])
