@@ -87,12 +87,12 @@ def congestion_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> li
     here = mbit[(mbit.index >= first) & (mbit.index <= last)]
     if here.empty:
         return []
-    values: dict[str, Value]
     inside = whole[whole["slot"].between(first, last)]
     by_peer = (inside["sent_bytes"] + inside["got_bytes"]).groupby(inside["other"]).sum().sort_values(ascending=False)
-    values = _times(trace, scene) | {
+    values = _times(trace, scene)
+    values |= {
         "peak_mbit_per_s": float(here.max()),
-        "peak_time_s": float(here.index[here.argmax()]) * SAMPLE_S,
+        "peak_time_s": float(here.index[int(here.argmax())]) * SAMPLE_S,
         "median_mbit_per_s": float(mbit.median()),
         "sample_s": SAMPLE_S,
         "peer": scene.name(str(by_peer.index[0])),

@@ -65,7 +65,7 @@ def flood_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fa
         "span_s": max(trace.end_s - trace.start_s, 1.0),
         "sample_s": SAMPLE_S,
         "peak_pkts_per_s": float(per_slot.max()) / SAMPLE_S,
-        "peak_time_s": float(per_slot.index[per_slot.argmax()]) * SAMPLE_S,
+        "peak_time_s": float(per_slot.index[int(per_slot.argmax())]) * SAMPLE_S,
         "unanswered_share": float((~once["answered"]).mean()),
         "answered_share": float(once["answered"].mean()),
         "logged_pkts": 0,

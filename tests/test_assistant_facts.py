@@ -1,0 +1,213 @@
+"""Facts say what the tables hold: exact sentences on real captures, and no number without its value."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from assistant.facts import (
+    Fact,
+    Scene,
+    describe_device,
+    find_evident_in,
+    health_fact,
+    label_facts,
+    make_fact,
+    make_scene,
+)
+from assistant.phrases import listed, show
+from assistant.quantities import is_supported, read_quantities
+from assistant.traces import find_trace
+from traffic.labels import LABELS
+from traffic.plant import Device, Plant
+from traffic.samples import make_samples
+from traffic.simulate import simulate
+from traffic.sources import read_capture
+
+CAPTURES = [
+    *(f"iot23/{name}/conn.log.labeled" for name in ("20-1", "34-1", "44-1", "honeypot-4-1", "honeypot-5-1")),
+    "iot23/honeypot-4-1/2018-10-25-14-06-32-192.168.1.132.pcap",
+    *(f"quickdraw/CL5000EIP-{name}.pcap" for name in ("Firmware-Change", "Reboot-or-Restart", "View-Device-Status")),
+    "quickdraw/CL5000EIP-Software-Download-Failure.pcap",
+    "modbus/CnC_uploading_exe_modbus_6RTU_with_operate.pcap",
+    "modbus/characterization_modbus_6RTU_with_operate.pcap",
+]
+
+
+def read_scene(shared: Path, name: str, plant: Plant | None = None) -> Scene:
+    capture = read_capture(shared / "data" / name)
+    return make_scene(capture, make_samples(capture, plant), plant)
+
+
+def texts_of(scene: Scene, device: str, label: str, role: str = "source", around_s: float | None = None) -> list[str]:
+    slots = np.unique(np.concatenate([scene.moves["slot"], scene.evidence["slot"]]))
+    if around_s is not None:
+        slots = slots[np.abs(slots * 10.0 - around_s) <= 60.0]
+    return [fact.text for fact in label_facts(find_trace(scene, device, label, role, slots), scene)]
+
+
+def unsupported(facts: list[Fact]) -> list[str]:
+    return [
+        f"{quantity.text} in {fact.text!r}"
+        for fact in facts
+        for quantity in read_quantities(fact.text)
+        if not is_supported(quantity, fact.values.values())
+    ]
+
+
+@pytest.mark.parametrize("name", CAPTURES)
+def test_every_number_in_a_fact_is_one_of_its_values(shared: Path, name: str) -> None:
+    plant = Plant((Device("press-7", "192.168.10.120", "PLC"), Device("rtu-4", "192.168.1.104", "PLC")))
+    scene = read_scene(shared, name, plant)
+    device = str(scene.samples["device"].value_counts().index[0])
+    slots = np.unique(np.concatenate([scene.moves["slot"], scene.evidence["slot"]]))
+    facts = [one.fact for one in find_evident_in(scene)]
+    for address in scene.samples["device"].unique()[:3]:
+        facts += describe_device(scene, str(address))
+    for label in LABELS[1:]:
+        facts += label_facts(find_trace(scene, device, label, "source", slots), scene)
+    assert len(facts) >= 5
+    assert unsupported(facts) == []
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_simulated_faults_have_facts_with_supported_numbers(seed: int) -> None:
+    simulation = simulate(seed, devices=10, hours=0.5)
+    scene = make_scene(simulation.capture, make_samples(simulation.capture, simulation.plant), simulation.plant)
+    for row in simulation.truth[simulation.truth["direction"] == "source"].itertuples():
+        slots = np.arange(int(row.start_s // 10), int(row.end_s // 10) + 1)
+        facts = label_facts(find_trace(scene, row.device, row.label, "source", slots), scene)
+        assert unsupported(facts) == []
+        # Who spoofs shows no conflict at his own address: the claimed one does.
+        assert facts or row.label == "spoofing", f"{row.label} at {row.device} has no fact"
+
+
+def test_the_flood_of_34_1_names_its_peer_size_and_start(shared: Path) -> None:
+    scene = read_scene(shared, CAPTURES[1])
+    assert texts_of(scene, "192.168.1.195", "ddos", around_s=1545466950.0) == [
+        "192.168.1.195 opened 14,260 connections to 123.59.209.185:80 within 30 s, starting at "
+        "2018-12-22 08:22:38 UTC.",
+        "At its peak, in the 10 s from 2018-12-22 08:22:40 UTC, at least 480 packets passed per second.",
+        "The size is not known: the log says 0 packets for 14,260 connections (bad checksums, history C). Nothing came "
+        "back: the traffic went one way.",
+    ]
+
+
+def test_the_controller_of_34_1_is_told_from_time_servers_and_floods(shared: Path) -> None:
+    scene = read_scene(shared, CAPTURES[1])
+    assert texts_of(scene, "192.168.1.195", "c2") == [
+        "192.168.1.195 contacted 185.244.25.235:6667 4,055 times between 2018-12-21 14:55:32 UTC and "
+        "2018-12-22 14:50:06 UTC; 2,414 of these stayed without an answer.",
+        "The first contact with 185.244.25.235 was at 2018-12-21 14:50:16 UTC, 7 s after the capture begins.",
+        "No DNS question was seen in the 30 s before the first contact with 185.244.25.235.",
+        "In these contacts it sent 1.5 MB to 185.244.25.235:6667 and received 1.1 MB.",
+        "The median spacing between the attempts is 10 s, and half of them keep to it within 5 ms.",
+        "192.168.1.195 also contacted 185.244.25.235:80 20 times and exchanged 1.4 MB with it; 8 of these stayed "
+        "without an answer.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "controller"),
+    [("20-1", "192.168.100.103", "66.85.157.90"), ("44-1", "192.168.1.199", "46.101.251.172")],
+)
+def test_other_controllers_are_found_too(shared: Path, name: str, device: str, controller: str) -> None:
+    scene = read_scene(shared, f"iot23/{name}/conn.log.labeled")
+    slots = np.unique(scene.moves["slot"])
+    assert find_trace(scene, device, "c2", "source", slots).peers == (controller,)
+
+
+def test_the_plc_that_does_not_answer_arp(shared: Path) -> None:
+    plant = Plant((Device("press-plc", "192.168.10.120", "PLC"),))
+    scene = read_scene(shared, CAPTURES[9], plant)
+    assert [(one.device, one.label, one.peers, one.fact.text) for one in find_evident_in(scene)] == [
+        (
+            "192.168.10.120",
+            "device_silent",
+            ("192.168.10.1", "192.168.10.105"),
+            "Nobody answers at press-plc (192.168.10.120): 48 ARP requests for it by 192.168.10.1 and 192.168.10.105 "
+            "stayed without a reply.",
+        )
+    ]
+    assert [fact.text for fact in describe_device(scene, "192.168.10.120")] == [
+        "press-plc (192.168.10.120) has sent nothing in this capture.",
+        "192.168.10.1 asked for the hardware address of press-plc (192.168.10.120) 45 times and got 0 replies.",
+        "192.168.10.105 asked for the hardware address of press-plc (192.168.10.120) 3 times and got 0 replies.",
+    ]
+    asker = [fact.text for fact in describe_device(scene, "192.168.10.1")]
+    assert asker == ["192.168.10.1 sent 45 ARP requests for other addresses and nothing else."]
+
+
+def test_the_register_sweep_is_told_from_codes_and_rates(shared: Path) -> None:
+    found = find_evident_in(read_scene(shared, CAPTURES[11]))
+    assert [(one.device, one.label, one.peers) for one in found] == [("192.168.1.101", "recon", ("192.168.1.104",))]
+    assert found[0].fact.values["requests"] == 3315.0
+    assert found[0].fact.text == (
+        "192.168.1.101 asked 192.168.1.104 over Modbus for up to 99 different register addresses in 10 s, and 100 % of "
+        "its 3,315 requests got an exception: it sweeps."
+    )
+
+
+@pytest.mark.parametrize("name", [*CAPTURES[3:9], CAPTURES[10]])
+def test_nothing_is_evident_where_nothing_is_broken(shared: Path, name: str) -> None:
+    assert find_evident_in(read_scene(shared, name)) == []
+
+
+def test_health_counts_decided_normal_windows(shared: Path) -> None:
+    scene = read_scene(shared, CAPTURES[8])
+    verdicts = pd.DataFrame(
+        {
+            "device": ["a", "a", "a", "b"],
+            "start_s": [0.0, 10.0, 20.0, 0.0],
+            "label": ["normal", "normal", "c2", "normal"],
+            "abstained": [False, True, False, False],
+        }
+    )
+    assert health_fact(scene, "a", verdicts).text == "Of the windows of a, 1 out of 3 are normal (33.3 %)."
+    assert health_fact(scene, "c", verdicts).text.startswith("c has no window that could be judged")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("gap_s", 0.0, "0 s"), ("gap_s", 0.004, "4 ms"), ("gap_s", 0.25, "0.25 s"), ("gap_s", 31.04, "31 s"),
+        ("gap_s", 119.0, "119 s"), ("gap_s", 120.0, "2 minutes"), ("gap_s", 5400.0, "90 minutes"),
+        ("gap_s", 86400.0, "24 hours"), ("gap_s", 172800.0, "2 days"), ("n", 1.0, "1"), ("n", 14260.0, "14,260"),
+        ("n", 7.5, "7.5"), ("sent_bytes", 1.0, "1 byte"), ("sent_bytes", 999.0, "999 bytes"),
+        ("sent_bytes", 1360226.0, "1.4 MB"), ("sent_bytes", 1.781e9, "1.8 GB"), ("lost_share", 1.0, "100 %"),
+        ("at_time_s", 1545466958.988, "2018-12-22 08:22:38 UTC"), ("port", 44818.0, "44818"),
+        ("pkts_per_s", 0.1, "0.1"), ("pkts_per_s", 0.0, "0"), ("pkts_per_s", 1854.5, "1,854"),
+    ],
+)  # fmt: skip
+def test_a_value_reads_as_the_unit_in_its_name_says(name: str, value: float, expected: str) -> None:
+    assert show(name, value) == expected
+
+
+def test_nearly_all_never_reads_as_all() -> None:
+    assert make_fact("x", "{lost_share}", {"lost_share": 0.99996}).text == "99.9 %"
+    assert make_fact("x", "{lost_share}", {"lost_share": 0.00001}).text == "0.1 %"
+    assert unsupported([make_fact("x", "{lost_share}", {"lost_share": 0.99996})]) == []
+
+
+def test_a_number_without_a_value_is_noticed() -> None:
+    assert unsupported([make_fact("x", "{n:packet} in 7 s", {"n": 3})]) == ["7 in '3 packets in 7 s'"]
+
+
+def test_nouns_follow_their_numbers() -> None:
+    sentence = "{n:ARP request}, {m:reply}, {k:other address}"
+    assert make_fact("x", sentence, {"n": 1, "m": 2, "k": 0}).text == "1 ARP request, 2 replies, 0 other addresses"
+
+
+def test_ids_tell_the_kind_and_windows_are_few() -> None:
+    windows = [10.0 * i for i in range(1000)]
+    fact = make_fact("flood", "{n:packet}", {"n": 3}, windows)
+    assert fact.id.rpartition("-")[0] == "flood"
+    assert fact == make_fact("flood", "{n:packet}", {"n": 3}, windows)
+    assert len(fact.windows) == 12
+    assert (fact.windows[0], fact.windows[-1]) == (0.0, 9990.0)
+
+
+def test_a_long_list_ends_in_a_number() -> None:
+    assert [listed("abc"[:n]) for n in range(4)] == ["", "a", "a and b", "a, b and c"]
+    assert listed("abcdefg", 3) == "a, b, c and 4 more"

@@ -1,0 +1,305 @@
+"""Runs, causes and incidents from verdicts written by hand; a letter is a window, a window starts every ten seconds."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from assistant.incidents import Incident, make_incidents
+from assistant.runs import find_runs
+from traffic.capture import EVIDENCE_COLUMNS, Capture, spread
+from traffic.labels import LABELS
+from traffic.plant import Device, Plant
+from traffic.samples import make_samples
+from traffic.sources import read_capture
+from traffic.windows import Windows, make_windows
+
+START_S = 1_000_000_000.0
+LETTERS = {
+    ".": "normal", "?": "normal", "c": "c2", "d": "ddos", "o": "dos", "r": "recon", "s": "device_silent",
+    "v": "service_down", "g": "congestion", "a": "spoofing", "l": "packet_loss", "b": "brute_force",
+}  # fmt: skip
+Said = dict[str, tuple[str, str]]
+
+
+def verdict_table(said: Said, probability: float = 0.9) -> pd.DataFrame:
+    """Verdicts of each device from its letters and its direction; "?" abstains."""
+    parts = []
+    for device, (letters, direction) in sorted(said.items()):
+        starts = START_S + 10.0 * np.arange(len(letters))
+        part = pd.DataFrame({"device": device, "start_s": starts, "end_s": starts + 60.0})
+        part["label"] = [LETTERS[letter] for letter in letters]
+        part["abstained"] = [letter == "?" for letter in letters]
+        part["direction"] = direction
+        parts.append(part)
+    table = pd.concat(parts, ignore_index=True)
+    table["probability"] = probability
+    rest = (1.0 - probability) / (len(LABELS) - 1)
+    for label in LABELS:
+        table[f"p_{label}"] = np.where(table["label"] == label, probability, rest)
+    return table
+
+
+def empty_windows(verdicts: pd.DataFrame, pkts: float = 0.0) -> Windows:
+    """Windows whose samples all hold the same number of packets."""
+    samples = pd.DataFrame({"device": ["x"], "start_s": [START_S], "out_pkts": [pkts], "in_pkts": [0.0]})
+    table = verdicts[["device", "start_s", "end_s"]]
+    return Windows(samples, table, np.zeros((len(table), 6), np.int64))
+
+
+def runs_of(letters: str, **limits: int) -> list[tuple[str, list[int]]]:
+    verdicts = verdict_table({"x": (letters, "source")})
+    return [(run.label, run.rows.tolist()) for run in find_runs(verdicts, empty_windows(verdicts), **limits)]
+
+
+@pytest.mark.parametrize(
+    ("letters", "expected"),
+    [
+        (".c..c....", []),  # never three of five
+        ("c..c.c", []),  # three of six
+        ("c.c.c", [("c2", [0, 2, 4])]),
+        ("cc?c....", [("c2", [0, 1, 3])]),  # an abstained window is no window
+        ("c?c?c", [("c2", [0, 2, 4])]),
+        ("?????", []),
+        ("ccc.....ccc", [("c2", [0, 1, 2, 8, 9, 10])]),  # five normal ones do not end it
+        ("ccc......ccc", [("c2", [0, 1, 2]), ("c2", [9, 10, 11])]),  # six do
+        ("ccc...??...ccc", [("c2", [0, 1, 2]), ("c2", [11, 12, 13])]),
+        ("ccc????????ccc", [("c2", [0, 1, 2, 11, 12, 13])]),  # abstention keeps it open
+        ("ccc......c....", [("c2", [0, 1, 2])]),  # what follows the end must be raised anew
+        ("dodod", [("ddos", [0, 2, 4])]),
+        ("odrdo", [("dos", [0, 1, 2, 3, 4])]),  # only together enough; equal mass, so the earlier of the taxonomy
+        ("cccddd", [("ddos", [3, 4, 5]), ("c2", [0, 1, 2])]),
+    ],
+)
+def test_k_of_n_with_hysteresis(letters: str, expected: list[tuple[str, list[int]]]) -> None:
+    assert runs_of(letters) == expected
+
+
+def test_limits_are_arguments() -> None:
+    assert runs_of("c.c...", k=2, n=3) == [("c2", [0, 2])]
+    assert runs_of("cc..cc", k=2, n=3, off=2) == [("c2", [0, 1]), ("c2", [4, 5])]
+
+
+@pytest.mark.parametrize(
+    ("letter", "probability", "pkts", "raised"),
+    [("d", 0.995, 400.0, True), ("d", 0.98, 400.0, False), ("d", 0.995, 100.0, False), ("c", 0.995, 400.0, False)],
+)
+def test_one_sure_window_of_a_large_flood_is_enough(letter: str, probability: float, pkts: float, raised: bool) -> None:
+    verdicts = verdict_table({"x": (f"...{letter}...", "source")}, probability)
+    assert bool(find_runs(verdicts, empty_windows(verdicts, pkts))) == raised
+
+
+def test_a_long_time_without_windows_ends_a_run() -> None:
+    verdicts = verdict_table({"x": ("cccc", "source")})
+    verdicts.loc[2:, ["start_s", "end_s"]] += 3600.0
+    assert find_runs(verdicts, empty_windows(verdicts)) == []
+
+
+def test_the_role_follows_the_probability_mass() -> None:
+    verdicts = verdict_table({"x": ("cccccc", "source")})
+    windows = empty_windows(verdicts)
+    assert find_runs(verdicts, windows)[0].role == "source"
+    verdicts["direction"] = ["source"] * 4 + ["target"] * 2
+    assert find_runs(verdicts, windows)[0].role == "both"
+    verdicts["direction"] = ["source"] + ["target"] * 5
+    assert find_runs(verdicts, windows)[0].role == "target"
+
+
+def slow_runs(letters: str, k: int, n: int, off: int) -> list[list[int]]:
+    """The same rule, window by window."""
+    decided = [i for i, letter in enumerate(letters) if letter != "?"]
+    runs, hits, calm, raised = [], [], 0, False
+    for place, i in enumerate(decided):
+        if letters[i] == ".":
+            calm += 1
+            if calm >= off:
+                runs += [hits] if raised else []
+                hits, raised = [], False
+            continue
+        hits, calm = [*hits, i], 0
+        raised |= len(set(hits) & set(decided[max(place - n + 1, 0) : place + 1])) >= k
+    return runs + ([hits] if raised else [])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from("..c?"), max_size=40).map("".join), st.lists(st.sampled_from(".c?"), max_size=20))
+def test_all_devices_at_once_is_each_device_window_by_window(letters: str, other: list[str]) -> None:
+    verdicts = verdict_table({"a": ("".join(other), "source"), "x": (letters, "source")})
+    found = find_runs(verdicts, empty_windows(verdicts))
+    assert [(run.rows - len(other)).tolist() for run in found if run.device == "x"] == slow_runs(letters, 3, 5, 6)
+
+
+def flow(second: float, src: str, dst: str, port: int, state: str = "SF", **counts: float) -> dict[str, object]:
+    """One TCP flow; by default five packets each way in half a second."""
+    answered = state not in ("S0", "REJ")
+    known = {"orig_pkts": 5.0, "resp_pkts": 5.0, "orig_ip_bytes": 300.0, "resp_ip_bytes": 300.0, "duration": 0.5}
+    known |= {} if answered else {"orig_pkts": 1.0, "resp_pkts": 0.0, "resp_ip_bytes": 0.0, "duration": 0.0}
+    known |= {"resp_pkts": 1.0} if state == "REJ" else {}
+    return {
+        "ts": START_S + second, "uid": "C", "id.orig_h": src, "id.orig_p": 40000 + int(second * 10) % 20000,
+        "id.resp_h": dst, "id.resp_p": port, "proto": "tcp", "service": None, "conn_state": state, "missed_bytes": 0.0,
+        "history": "ShADadFf" if answered else "S", "orig_bytes": 100.0, "resp_bytes": 100.0, **(known | counts),
+    }  # fmt: skip
+
+
+def capture_of(flows: list[dict[str, object]], evidence: list[tuple[object, ...]] = ()) -> Capture:
+    table = pd.DataFrame(flows).sort_values("ts", kind="stable", ignore_index=True)
+    rows = pd.DataFrame(list(evidence), columns=EVIDENCE_COLUMNS)
+    types = dict.fromkeys(("slot", "code", "count", "distinct"), "int64")
+    rows = rows.astype(types | dict.fromkeys(("src", "dst", "kind"), "str"))
+    texts = ["id.orig_h", "id.resp_h", "uid", "proto", "service", "conn_state", "history"]
+    return Capture(table.astype(dict.fromkeys(texts, "str")), spread(table), rows)
+
+
+def incidents_of(said: Said, capture: Capture, plant: Plant | None = None, probability: float = 0.9) -> list[Incident]:
+    verdicts = verdict_table(said, probability)
+    samples = make_samples(capture, plant)
+    windows = Windows(samples, verdicts[["device", "start_s", "end_s"]], np.full((len(verdicts), 6), -1))
+    return make_incidents(verdicts, windows, capture, plant)
+
+
+SLOT = int(START_S // 10)
+A, B, C, S = "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.9"
+
+
+def test_a_dead_server_and_its_clients_are_one_incident() -> None:
+    failing = [flow(t, client, S, 502, "REJ") for client in (A, B, C) for t in range(0, 100, 5)]
+    capture = capture_of([*failing, *(flow(t, S, "10.0.0.20", 123) for t in range(0, 100, 20))])
+    vain = ("vvvvvvv", "target")
+    found = incidents_of({S: ("vvvvvvv", "source"), A: vain, B: vain, C: ("lllllll", "target")}, capture)
+    assert [(one.device, one.label, one.role) for one in found] == [(S, "service_down", "source")]
+    assert set(found[0].related) == {A, B, C}
+    assert set(found[0].peers) == {A, B, C}
+
+
+def test_clients_alone_point_at_the_server() -> None:
+    failing = [flow(t, client, S, 502, "REJ") for client in (A, B) for t in range(0, 100, 5)]
+    capture = capture_of([*failing, *(flow(t, S, "10.0.0.20", 123) for t in range(0, 100, 20))])
+    found = incidents_of({A: ("vvvvvvv", "target"), B: ("vvvvvvv", "target")}, capture)
+    assert [(one.device, one.role, one.related) for one in found] == [(S, "source", (A, B))]
+    alone = incidents_of({A: ("vvvvvvv", "target")}, capture)
+    assert [(one.device, one.role, one.peers) for one in alone] == [(A, "target", (S,))]
+
+
+def test_a_flood_and_its_local_target_are_one_incident() -> None:
+    flood = [flow(20 + t / 50, A, B, 80, "S0") for t in range(500)]
+    capture = capture_of([*flood, flow(0, A, C, 502), flow(90, B, C, 502)])
+    found = incidents_of({A: ("..ooooo", "source"), B: ("..ooooo", "target"), C: (".......", "")}, capture)
+    assert [(one.device, one.label, one.role, one.related) for one in found] == [(A, "dos", "source", (B,))]
+    assert found[0].start_s == START_S + 20  # the first packet, not the window's edge
+    assert found[0].end_s == pytest.approx(START_S + 29.98)
+    assert found[0].severity == "medium"
+    assert found[0].techniques == ("T0814",)
+
+
+def test_a_scanner_and_what_it_scanned_are_one_incident() -> None:
+    hosts = [f"10.0.0.{n}" for n in range(20, 40)]
+    capture = capture_of([flow(10 + i, A, host, 23, "REJ") for i, host in enumerate(hosts)])
+    scanned = dict.fromkeys(hosts[:3], ("rrr", "target"))
+    found = incidents_of({A: ("rrrr", "source"), **scanned}, capture)
+    assert [(one.device, one.severity) for one in found] == [(A, "high")]
+    assert set(found[0].related) == set(hosts[:3])
+    assert set(found[0].peers) == set(hosts)
+
+
+def test_two_bots_of_one_controller_are_two_incidents() -> None:
+    calls = [flow(t, bot, "185.1.1.1", 6667, "S0") for bot in (A, B) for t in range(0, 100, 10)]
+    found = incidents_of({A: ("ccccc", "source"), B: ("ccccc", "source")}, capture_of(calls))
+    assert [(one.device, one.label, one.peers, one.severity) for one in found] == [
+        (A, "c2", ("185.1.1.1",), "high"),
+        (B, "c2", ("185.1.1.1",), "high"),
+    ]
+
+
+def test_a_pause_does_not_make_one_controller_two_incidents() -> None:
+    calls = [flow(t, A, "185.1.1.1", 6667, "S0") for t in (*range(0, 60, 10), *range(2000, 2060, 10))]
+    found = incidents_of({A: ("cccc" + "." * 196 + "cccc", "source")}, capture_of(calls))
+    assert len(found) == 1
+    assert len(found[0].windows) == 8
+    burst = [flow(t, A, B, 80, "S0") for t in (*range(0, 60), *range(2000, 2060))]
+    assert len(incidents_of({A: ("oooo" + "." * 196 + "oooo", "source")}, capture_of(burst))) == 2
+
+
+def test_two_labels_for_the_same_peer_are_one_incident_of_the_heavier() -> None:
+    calls = [flow(t, A, "185.1.1.1", 6667, "S0") for t in range(0, 200, 10)]
+    found = incidents_of({A: ("ccccccvvv", "source")}, capture_of(calls))
+    assert [(one.label, len(one.windows)) for one in found] == [("c2", 9)]
+
+
+def test_congestion_at_one_time_is_one_incident() -> None:
+    busy = [flow(t, src, dst, 443) for src, dst in ((A, B), (C, S)) for t in range(0, 100, 2)]
+    slow = ("ggggg", "target")
+    assert len(incidents_of({A: slow, C: slow}, capture_of(busy))) == 1
+
+
+def test_a_doubled_address_is_an_incident_without_any_verdict() -> None:
+    claims = [(SLOT + i, A, A, "arp_conflict", -1, 2, 2) for i in range(3)]
+    capture = capture_of([flow(t, A, B, 502) for t in range(0, 100, 10)], claims)
+    found = incidents_of({A: ("....", ""), B: ("....", "")}, capture)
+    assert [(one.device, one.label, one.windows) for one in found] == [(A, "spoofing", ())]
+    found = incidents_of({A: ("....", ""), C: ("aaaa", "source")}, capture)
+    assert [(one.device, one.related) for one in found] == [(C, (A,))]
+
+
+def test_an_absent_device_needs_somebody_who_keeps_asking() -> None:
+    asked = [(SLOT + i, A, S, "arp_unanswered", -1, 1, 0) for i in range(4)]
+    asked += [(SLOT, A, C, "arp_unanswered", -1, 3, 0)]  # one try
+    capture = capture_of([flow(t, A, B, 502) for t in range(0, 100, 10)], asked)
+    found = incidents_of({A: ("....", "")}, capture)
+    assert [(one.device, one.label, one.role, one.peers) for one in found] == [(S, "device_silent", "source", (A,))]
+    answered = capture_of([flow(t, A, B, 502) for t in range(0, 100, 10)] + [flow(60, S, A, 502)], asked)
+    assert incidents_of({A: ("....", "")}, answered) == []
+
+
+def test_a_router_that_walks_through_its_pool_is_no_incident() -> None:
+    pool = [(SLOT + i, A, f"10.0.0.{n}", "arp_unanswered", -1, 1, 0) for n in range(100, 120) for i in range(4)]
+    capture = capture_of([flow(t, A, B, 502) for t in range(0, 100, 10)], pool)
+    assert incidents_of({A: ("....", "")}, capture) == []
+    plant = Plant((Device("press", "10.0.0.105", "PLC"),))
+    assert [one.device for one in incidents_of({A: ("....", "")}, capture, plant)] == ["10.0.0.105"]
+
+
+def test_a_service_that_stopped_answering_is_an_incident_without_any_verdict() -> None:
+    before = [flow(t, A, S, 502) for t in range(0, 50, 10)]
+    alive = [flow(t, S, C, 123) for t in range(0, 200, 20)]
+    capture = capture_of([*before, *alive, *(flow(t, A, S, 502, "REJ") for t in range(60, 160, 10))])
+    found = incidents_of({A: ("....", "")}, capture)
+    assert [(one.device, one.label, one.peers) for one in found] == [(S, "service_down", (A,))]
+    never = capture_of([*alive, *(flow(t, A, S, 502, "REJ") for t in range(60, 160, 10))])
+    assert incidents_of({A: ("....", "")}, never) == []
+
+
+def test_ids_are_stable_and_incidents_are_json() -> None:
+    calls = [flow(t, A, "185.1.1.1", 6667, "S0") for t in range(0, 200, 10)]
+    once, again = (incidents_of({A: ("cccccc", "source")}, capture_of(calls)) for _ in range(2))
+    assert [one.id for one in once] == [one.id for one in again]
+    plain = json.loads(json.dumps(once[0].to_dict()))
+    assert plain["device"] == A
+    assert plain["facts"][0]["values"]["attempts"] == 20.0
+
+
+@pytest.mark.parametrize("name", ["iot23/honeypot-4-1", "iot23/honeypot-5-1"])
+def test_healthy_devices_have_no_incident(shared: Path, name: str) -> None:
+    capture = read_capture(shared / "data" / name / "conn.log.labeled")
+    windows = make_windows(make_samples(capture))
+    assert make_incidents(all_normal(windows), windows, capture) == []
+
+
+def all_normal(windows: Windows) -> pd.DataFrame:
+    values = {"label": "normal", "probability": 0.99, "abstained": False, "direction": ""}
+    return windows.table.assign(**values, **{f"p_{label}": float(label == "normal") for label in LABELS})
+
+
+def test_every_flood_of_34_1_is_found_without_a_model(shared: Path) -> None:
+    capture = read_capture(shared / "data" / "iot23" / "34-1" / "conn.log.labeled")
+    windows = make_windows(make_samples(capture))
+    found = make_incidents(all_normal(windows), windows, capture)
+    assert {one.label for one in found} == {"ddos"}
+    assert {one.device for one in found} == {"192.168.1.195"}
+    victims = {one.peers[0]: one.start_s for one in found}
+    assert set(victims) >= {"123.59.209.185", "66.67.61.168", "71.61.66.148", "50.50.50.53"}
+    assert victims["123.59.209.185"] == pytest.approx(1545466958.988497)  # 2018-12-22 08:22:38 UTC
