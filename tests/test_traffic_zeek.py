@@ -300,7 +300,7 @@ def test_read_zeek_says_when_the_clock_jumps_back(tmp_path: Path) -> None:
     rows = [changed(MODBUS, ts="90000"), changed(MODBUS, ts="80000"), changed(MODBUS, ts="80001")]
     capture = read_zeek(write(tmp_path, tsv(rows)))
     assert capture.flows["ts"].tolist() == [80000.0, 80001.0, 90000.0]
-    assert capture.notes == ("The clock jumps back once, by up to 2.8 h: sorted by time.",)
+    assert capture.notes == ("The clock jumps back once, by up to 167 min: sorted by time.",)
 
 
 def test_read_zeek_says_which_useful_column_is_missing(tmp_path: Path) -> None:

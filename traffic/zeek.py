@@ -32,8 +32,8 @@ _NEEDED = (
 _CONN_NAME = re.compile(r"^conn([._](?!summary).*)?\.(log|json)([._].*)?$")
 _LONGEST_S = 366 * 86400.0
 _LATEST_S = 253402300800.0  # the year 10000: a later time is not seconds since the epoch
-# Zeek writes a flow when it ends or times out, so rows lag each other by minutes; an hour back is a clock set back.
-_CLOCK_BACK_S = 3600.0
+# Zeek writes a flow when it ends, or up to 5 min later (tcp_inactivity_timeout): further back, the clock was set back.
+_CLOCK_BACK_S = 600.0
 
 
 def read_zeek(path: Path | str) -> Capture:
@@ -134,7 +134,7 @@ def _note_clock(rows: pd.DataFrame, notes: list[str]) -> None:
     jumps = int((np.diff(end) < -_CLOCK_BACK_S).sum())
     if jumps:
         times = "once" if jumps == 1 else f"{jumps:,} times"
-        notes.append(f"The clock jumps back {times}, by up to {back.max() / 3600:.1f} h: sorted by time.")
+        notes.append(f"The clock jumps back {times}, by up to {back.max() / 60:,.0f} min: sorted by time.")
 
 
 def write_conn_log(flows: pd.DataFrame, stream: TextIO) -> None:
