@@ -63,6 +63,7 @@ def serve(desk: "Desk", capture: Path | None, port: int) -> None:
     """
     analysis = desk.analyse(capture) if capture else None
     page = build_page(desk, analysis, capture.name if capture else "")
+    desk.index.embed_question("loads the sentence model now, so that the first operator does not wait for it")
     try:
         page.launch(server_port=port, **launch_options())
     except OSError as mistake:
@@ -157,7 +158,7 @@ def build_page(desk: "Desk", analysis: "Analysis | None", name: str) -> "gr.Bloc
         # One question at a time: the models and the knowledge base are shared by all tabs.
         once = {"concurrency_id": "desk", "concurrency_limit": 1, "api_visibility": "private"}
         answer = {"outputs": [box, chat, evidence], "show_progress": "hidden", **once}
-        page.load(begin, outputs=[state, bar, plant], **once)
+        page.load(begin, outputs=[state, bar, plant], show_progress="hidden", **once)
         gr.on([box.submit, send.click], _answer, [box, state, chat], **answer)
         for hint in hints:
             hint.click(_answer, [hint, state, chat], **answer)

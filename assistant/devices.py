@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from assistant.phrases import plural
 from traffic.labels import TAXONOMY
 
 if TYPE_CHECKING:
@@ -60,5 +61,5 @@ def _state(incident: "Incident | None", verdicts: "pd.DataFrame") -> tuple[str, 
         return incident.severity, TAXONOMY[incident.label].meaning
     abstained = int(verdicts["abstained"].sum())
     if abstained > len(verdicts) - abstained:
-        return "unsure", f"the model cannot tell in {abstained:,} of {len(verdicts):,} windows"
-    return "normal", f"{len(verdicts):,} windows, nothing unusual"
+        return "unsure", f"the model cannot tell in {abstained:,} of {len(verdicts):,} {plural(len(verdicts), 'window')}"
+    return "normal", f"{len(verdicts):,} {plural(len(verdicts), 'window')}, nothing unusual"

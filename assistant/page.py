@@ -19,8 +19,8 @@ __all__ = ["render_bar", "render_evidence", "render_plant", "safe"]
 _SHAPES = {"high": "▲", "medium": "◆", "low": "■", "normal": "○", "unsure": "◇"}
 _WORDS = {"high": "urgent", "medium": "soon", "low": "later", "normal": "normal", "unsure": "unclear"}
 _STANDINGS = {
-    "confirmed": "Confirmed: what was measured leaves no other cause of this kind.",
-    "likely": "Likely: the evidence fits, and something else could still explain it.",
+    "confirmed": "Confirmed: the traffic itself shows it, beside the model's verdict.",
+    "likely": "Likely: the verdict and the measured facts agree; another cause is possible.",
     "inconclusive": "Inconclusive: the evidence does not settle the cause.",
     "normal": "Normal: nothing unusual was found.",
 }
@@ -102,10 +102,15 @@ def render_evidence(diagnosis: "Diagnosis | None") -> str:
         _section("Measured", "ul", [fact.text for fact in diagnosis.facts]),
         _section("Check next", "ol", diagnosis.checks),
         _section("Ruled out", "ul", diagnosis.ruled_out),
-        "<h2>Cited</h2>" + "".join(_citation(one) for one in diagnosis.citations) if diagnosis.citations else "",
+        _cited("From the manuals", diagnosis.citations),
+        _cited("Past incidents", diagnosis.similar),
         _section("Notes", "ul", diagnosis.notes),
     ]
     return f'<div class="panel"><h2>Evidence</h2>{"".join(parts)}</div>'
+
+
+def _cited(title: str, citations: Sequence["Citation"]) -> str:
+    return f"<h2>{title}</h2>{''.join(_citation(one) for one in citations)}" if citations else ""
 
 
 def _citation(one: "Citation") -> str:
