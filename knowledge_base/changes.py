@@ -55,7 +55,10 @@ def make_changes(manifest: Manifest, documents: Sequence[Document], notes: Itera
     """Decide for each document whether it is new, known, or a new version of a known one."""
     before = manifest.documents
     after = {entry.id: entry for entry in before}
-    added, unchanged, replaced, notes = [], [], [], [*notes]
+    added: list[str] = []
+    unchanged: list[str] = []
+    replaced: list[str] = []
+    notes = [*notes]
     chunks: dict[str, Chunk] = {}
     for document in documents:
         known = after.get(document.id)

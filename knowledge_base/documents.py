@@ -13,7 +13,6 @@ from typing import Literal
 
 from knowledge_base.past_incident import incident_sections, is_incident, parse_incident
 from knowledge_base.sections import (
-    CONTROL,
     Section,
     read_markdown,
     read_pdf,
@@ -26,6 +25,9 @@ from traffic.errors import UserError
 __all__ = ["KINDS", "Document", "Kind", "Reading", "Section", "read_documents"]
 
 Kind = Literal["manual", "incident", "threat"]
+MAX_BYTES = 64 * 2**20  # a manual of a thousand pages has 20 MB; beyond this it is a mistake or an attack
+# Control characters, and the marks that turn the direction of writing: files come from outside.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 KINDS: tuple[Kind, ...] = ("manual", "incident", "threat")
 
 
@@ -94,6 +96,9 @@ def _read_file(path: Path) -> Document:
         raise UserError(f"{path} is of type {path.suffix or 'none'}; expected {_expected()}; convert it first")
     if path.stat().st_size == 0:
         raise UserError(f"{path} is empty; expected a document; check the file")
+    if path.stat().st_size > MAX_BYTES:
+        size = path.stat().st_size / 2**20
+        raise UserError(f"{path} has {size:.0f} MiB; expected at most {MAX_BYTES >> 20} MiB; split it")
     document = reader(path)
     if not document.sections:
         reason = "no text layer (a scan?)" if path.suffix.lower() == ".pdf" else "no text"
@@ -108,15 +113,23 @@ def _read_text(path: Path) -> str:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 at byte {error.start}; expected UTF-8 text; save it as UTF-8") from error
-    return CONTROL.sub("", text.replace("\r\n", "\n"))
+    return text.replace("\r\n", "\n")
 
 
 def _make_document(
     path: Path, title: str, sections: list[Section], kind: Kind = "manual", notes: tuple[str, ...] = ()
 ) -> Document:
+    title = " ".join(_printable(title).split())
+    clean = [Section(tuple(map(_printable, s.path)), _printable(s.text).strip(), s.page) for s in sections]
+    sections = [section for section in clean if section.text]
     content = json.dumps([title, kind, [(s.path, s.text, s.page) for s in sections]], ensure_ascii=False)
     identity = "doc-" + hashlib.sha256(content.encode()).hexdigest()[:16]
     return Document(identity, title, str(path.resolve()), kind, tuple(sections), notes)
+
+
+def _printable(text: str) -> str:
+    """Text without what would act on a terminal or page, or could not be written as UTF-8."""
+    return _CONTROL.sub("", text).encode("utf-8", "replace").decode()
 
 
 def _title(text: str, path: Path) -> str:
@@ -173,7 +186,7 @@ def _pdf(path: Path) -> Document:
     pages = read_pdf(path)
     empty = sorted(set(range(1, pages.count + 1)) - {section.page for section in pages.sections})
     said = f"{path.name}: no text layer on page {', '.join(map(str, empty))} of {pages.count} (a scan?)"
-    title = CONTROL.sub("", pages.title) or _title(pages.sections[0].text if pages.sections else "", path)
+    title = pages.title or _title(pages.sections[0].text if pages.sections else "", path)
     return _make_document(path, title, [*pages.sections], notes=(said,) if empty else ())
 
 

@@ -41,7 +41,11 @@ class Index:
         self._changing = threading.RLock()
         self.folder = folder
         self.embedder = embedder
-        self.manifest = read_manifest(folder)
+        try:
+            self.manifest = read_manifest(folder)
+        except UserError:
+            self._lock.close()
+            raise
         self.memo: dict[str, Any] = {}  # what readers derived from this version; emptied at every change
         self._erase_old_stores()
 
@@ -149,7 +153,8 @@ class Index:
             update: dict[str, Any] = {"store": name}
             fresh = Store(self.folder / name)
             if live and self.manifest.embedder == self.embedder.fingerprint:
-                fresh.put(live, self.store.vectors([chunk.id for chunk in live]))
+                vectors = self.store.vectors([chunk.id for chunk in live])
+                fresh.put(live, np.stack([vectors[chunk.id] for chunk in live]))
             elif live:
                 dimension = self._embed(live, fresh, progress, {})
                 update |= {"embedder": self.embedder.fingerprint, "dimension": dimension}
@@ -181,8 +186,10 @@ class Index:
         for start in range(0, len(chunks), _BATCH):
             batch = [*chunks[start : start + _BATCH]]
             unknown = [chunk for chunk in batch if chunk.id not in vectors]
-            fresh = self.embedder.embed([chunk.context for chunk in unknown]) if unknown else []
-            made = {**vectors, **{chunk.id: vector for chunk, vector in zip(unknown, fresh, strict=True)}}
+            made = {**vectors}
+            if unknown:
+                fresh = self.embedder.embed([chunk.context for chunk in unknown])
+                made |= {chunk.id: vector for chunk, vector in zip(unknown, fresh, strict=True)}
             stacked = np.stack([made[chunk.id] for chunk in batch])  # (len(batch), dimension)
             dimension = stacked.shape[1]
             store.put(batch, stacked)

@@ -102,10 +102,13 @@ def search(index: Index, question: str, k: int = 5, kind: Kind | None = None) ->
     vector = index.embed_question(question)
     by_id = {chunk.id: row for row, chunk in enumerate(words.chunks)}
     dense = [by_id[i] for i in index.store.nearest(vector, DEPTH, kind) if i in by_id]
-    fused = _fuse([dense, _rank_by_words(words, asked, kind)])
-    rows = sorted(fused, key=lambda row: (-fused[row], words.chunks[row].id))
-    near = index.store.vectors([words.chunks[row].id for row in rows]) @ vector if rows else []  # (len(rows),)
-    kept = [row for row, cosine in zip(rows, near, strict=True) if _answers(float(cosine), words, row, asked)]
+    lexical = _rank_by_words(words, asked, kind)
+    near = _cosines(index, vector, words, sorted({*dense, *lexical}))
+    # Chroma leaves ties to chance; rows are sorted by chunk id, and so are ties here.
+    by_meaning = sorted((row for row in dense if row in near), key=lambda row: (-near[row], row))
+    fused = _fuse([by_meaning, lexical])
+    kept = [row for row, cosine in near.items() if _answers(cosine, words, row, asked)]
+    kept.sort(key=lambda row: (-fused[row], row))
     return [_passage(words.chunks[row], fused[row]) for row in kept[:k]]
 
 
@@ -144,6 +147,16 @@ def _rank_by_words(words: Words, asked: list[str], kind: Kind | None) -> list[in
     order = np.argsort(-scores, kind="stable")
     found = (int(row) for row in order if scores[row] > 0 and kind in (None, words.chunks[row].kind))
     return [row for row, _ in zip(found, range(DEPTH), strict=False)]
+
+
+def _cosines(index: Index, vector: np.ndarray, words: Words, rows: list[int]) -> dict[int, float]:
+    """Cosine of the question with each row's chunk, rounded so that equal texts are equal.
+
+    A chunk that another thread has just removed has none, and so cannot be found.
+    """
+    vectors = index.store.vectors([words.chunks[row].id for row in rows]) if rows else {}
+    by_row = {row: vectors[words.chunks[row].id] for row in rows if words.chunks[row].id in vectors}
+    return {row: round(float(stored @ vector), 6) for row, stored in by_row.items()}
 
 
 def _fuse(rankings: list[list[int]]) -> dict[int, float]:

@@ -5,16 +5,15 @@ Sections are the unit a citation names, so nothing is reworded here: markup is d
 
 import csv
 import io
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel, ValidationError
 
 from traffic.errors import UserError
 
 __all__ = [
-    "CONTROL",
     "Pages",
     "Section",
     "read_markdown",
@@ -25,7 +24,6 @@ __all__ = [
     "render_table",
 ]
 
-CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # no escape sequence of a file may reach a terminal
 _HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*#*\s*$")
 _UNDERLINE = re.compile(r"^([=\-~^\"'#*+`.:_])\1{2,}\s*$")
 _FENCE = re.compile(r"^\s*(```|~~~)")
@@ -116,8 +114,11 @@ def read_register_map(text: str) -> list[Section]:
     Raises:
         UserError: there is no row below the header.
     """
-    delimiter = max(",;\t", key=text.splitlines()[0].count)
-    rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if any(cell.strip() for cell in row)]
+    delimiter = max(",;\t", key=text.lstrip().splitlines()[0].count)
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if any(map(str.strip, row))]
+    except csv.Error as error:
+        raise UserError(f"is no CSV ({error}); expected a header and a register a line; export it again") from error
     if len(rows) < 2:
         raise UserError(f"has {len(rows)} rows; expected a header and at least one register; add the rows")
     return [Section((), render_table(rows[0], rows[1:]))]
@@ -142,13 +143,46 @@ def read_pdf(path: Path) -> Pages:
         raise UserError(
             f"{path} cannot be read as PDF ({reason}); expected an unencrypted PDF; print it anew to PDF"
         ) from error
-    sections = (Section((f"page {n}",), CONTROL.sub("", text), n) for n, text in enumerate(texts, 1) if text)
+    sections = (Section((f"page {n}",), text, n) for n, text in enumerate(texts, 1) if text)
     return Pages(title, len(texts), tuple(sections))
 
 
-def _external_id(item: dict[str, Any]) -> str:
-    found = (ref.get("external_id", "") for ref in item.get("external_references", []))
-    return next((reference for reference in found if reference), "")
+class _Reference(BaseModel):
+    external_id: str = ""
+
+
+class _Phase(BaseModel):
+    phase_name: str
+
+
+class _Item(BaseModel):
+    """The fields of a STIX object that are read; every object has more, and they are left out."""
+
+    id: str
+    type: str
+    name: str = ""
+    description: str = ""
+    revoked: bool = False
+    x_mitre_deprecated: bool = False
+    external_references: list[_Reference] = []
+    kill_chain_phases: list[_Phase] = []
+    relationship_type: str = ""
+    source_ref: str = ""
+    target_ref: str = ""
+
+    @property
+    def in_force(self) -> bool:
+        known = self.type in ("attack-pattern", "course-of-action")
+        return known and not self.revoked and not self.x_mitre_deprecated
+
+    @property
+    def heading(self) -> str:
+        number = next((reference.external_id for reference in self.external_references if reference.external_id), "")
+        return f"{number} {self.name}".strip()
+
+
+class _Bundle(BaseModel):
+    objects: list[_Item]
 
 
 def _clean(text: str) -> str:
@@ -164,35 +198,26 @@ def read_stix(text: str) -> list[Section]:
         UserError: JSON that is no bundle, or a bundle without techniques.
     """
     try:
-        bundle = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"is no JSON ({error}); expected a STIX 2 bundle; export it again") from error
-    objects = bundle.get("objects", []) if isinstance(bundle, dict) else []
-    items = [item for item in objects if isinstance(item, dict) and isinstance(item.get("id"), str)]
-    names = {
-        item["id"]: f"{_external_id(item)} {item['name']}"
-        for item in items
-        if item.get("type") in ("attack-pattern", "course-of-action")
-        and not item.get("revoked")
-        and not item.get("x_mitre_deprecated")
-    }
+        items = _Bundle.model_validate_json(text).objects
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise UserError(f"is no STIX 2 bundle ({where}: {first['msg']}); expected JSON; export it again") from error
+    names = {item.id: item.heading for item in items if item.in_force}
     if not names:
-        raise UserError(
-            "holds no technique or mitigation in force; expected a STIX 2 bundle of ATT&CK; export it again"
-        )
+        raise UserError("holds no technique or mitigation in force; expected ATT&CK as STIX 2; export it again")
     mitigated: dict[str, list[str]] = {}
     for item in items:
-        if item.get("relationship_type") == "mitigates" and item["source_ref"] in names:
-            mitigated.setdefault(item["target_ref"], []).append(names[item["source_ref"]])
-    return [_stix_section(item, names[item["id"]], mitigated) for item in items if item["id"] in names]
+        if item.relationship_type == "mitigates" and item.source_ref in names:
+            mitigated.setdefault(item.target_ref, []).append(names[item.source_ref])
+    return [_stix_section(item, sorted(mitigated.get(item.id, []))) for item in items if item.in_force]
 
 
-def _stix_section(item: dict[str, Any], name: str, mitigated: dict[str, list[str]]) -> Section:
-    tactics = ", ".join(phase["phase_name"] for phase in item.get("kill_chain_phases", []))
-    mitigations = ", ".join(sorted(mitigated.get(item["id"], [])))
+def _stix_section(item: _Item, mitigations: list[str]) -> Section:
+    tactics = ", ".join(phase.phase_name for phase in item.kill_chain_phases)
     lines = [
-        _clean(item.get("description", "")),
+        _clean(item.description),
         tactics and f"Tactics: {tactics}.",
-        mitigations and f"Mitigations: {mitigations}.",
+        mitigations and f"Mitigations: {', '.join(mitigations)}.",
     ]
-    return Section((name,), "\n\n".join(line for line in lines if line))
+    return Section((item.heading,), "\n\n".join(line for line in lines if line))

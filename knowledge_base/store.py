@@ -51,11 +51,10 @@ class Store:
         ]
         return sorted(made, key=lambda chunk: chunk.id)
 
-    def vectors(self, ids: list[str]) -> np.ndarray:
-        """The vectors of the chunks, in the order of ``ids``, shape (len(ids), dimension)."""
+    def vectors(self, ids: list[str]) -> dict[str, np.ndarray]:
+        """The vectors of those chunks that are there, by id, each of shape (dimension,)."""
         got = self._chunks.get(ids=ids, include=["embeddings"])
-        by_id = dict(zip(got["ids"], np.asarray(got["embeddings"], dtype=np.float32), strict=True))
-        return np.stack([by_id[identity] for identity in ids])
+        return dict(zip(got["ids"], np.asarray(got["embeddings"], dtype=np.float32), strict=True))
 
     def nearest(self, vector: np.ndarray, count: int, kind: Kind | None) -> list[str]:
         """The ids of the chunks nearest by cosine, best first."""
@@ -70,4 +69,4 @@ class Store:
 
     def close(self) -> None:
         """Let go of the folder's files."""
-        self._client.close()
+        self._client.close()  # type: ignore[attr-defined]  # PersistentClient has it, its declared type has not

@@ -37,6 +37,7 @@ def make_pdf(pages: list[str], title: str = "") -> bytes:
     return (out + tail).encode("latin-1")
 
 
+ESCAPES = rb'{"objects":[{"id":"x","type":"attack-pattern","name":"\u001bT\u202e","description":"\u009bx"}]}'
 MARKDOWN = """# Pump
 Intro.
 
@@ -128,7 +129,8 @@ def test_a_pdf_keeps_its_pages_and_says_which_have_no_text(tmp_path: Path) -> No
 
 def test_a_bundle_has_a_section_for_each_technique_in_force(tmp_path: Path) -> None:
     def item(kind: str, name: str, number: str, **more: object) -> dict[str, object]:
-        return {"type": kind, "id": f"{kind}--{number}", "name": name, "external_references": [{"external_id": number}]} | more  # fmt: skip
+        reference = {"external_references": [{"external_id": number}]}
+        return {"type": kind, "id": f"{kind}--{number}", "name": name} | reference | more
 
     objects = [
         item("attack-pattern", "Flood", "T1", description="Sends [much](http://x).(Citation: Someone 2020)",
@@ -176,10 +178,20 @@ def test_a_folder_is_read_through_and_says_what_it_skipped(tmp_path: Path) -> No
     assert "tool.exe is of type .exe" in reading.notes[2]
 
 
-def test_control_characters_of_a_file_never_reach_a_terminal(tmp_path: Path) -> None:
-    path = tmp_path / "evil.md"
-    path.write_bytes(b"# Pump\n\x1b[2Jclear\x00ed\n")
-    assert read_documents(path).documents[0].sections[0].text == "[2Jcleared"
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.md", b"# Pu\x1b]0;x\x07mp\n\x1b[2Jclear\x00ed\n"),
+        ("a.json", ESCAPES),
+        ("a.pdf", make_pdf(["\\033[2Jcleared"], "\\033]0;x")),
+    ],
+)  # fmt: skip
+def test_nothing_in_a_file_can_act_on_a_terminal(tmp_path: Path, name: str, data: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    (document,) = read_documents(path).documents
+    everything = document.title + "".join(s.text + "".join(s.path) for s in document.sections)
+    assert not set(everything) & {*map(chr, range(9)), "\x1b", "\x9b", "\u202e"}
 
 
 def test_utf_16_with_a_mark_and_utf_8_with_a_mark_are_read(tmp_path: Path) -> None:
@@ -197,9 +209,13 @@ def test_utf_16_with_a_mark_and_utf_8_with_a_mark_are_read(tmp_path: Path) -> No
         ("a.txt", "Höhe".encode("latin-1"), "is not UTF-8 at byte 1"),
         ("a.docx", b"PK", "is of type .docx"),
         ("a.csv", b"register;content\n", "has 1 rows"),
-        ("a.json", b"{", "is no JSON"),
-        ("a.json", b"[1, 2]", "holds no technique"),
-        ("a.json", b'{"objects": [1]}', "holds no technique"),
+        ("a.csv", b"a,b\n" + b"x" * 200_000, "is no CSV"),
+        ("a.json", b"{", "is no STIX 2 bundle"),
+        ("a.json", b"[" * 100_000, "is no STIX 2 bundle"),
+        ("a.json", b'{"objects": [{"id": "\\ud800"}]}', "is no STIX 2 bundle"),
+        ("a.json", b"[1, 2]", "is no STIX 2 bundle"),
+        ("a.json", b'{"objects": [{"id": "x", "type": "tool"}]}', "holds no technique"),
+        ("a.json", b'{"objects": [{"id": "x", "type": 3}]}', "objects.0.type: Input should be a valid string"),
         ("a.pdf", b"no pdf", "cannot be read as PDF"),
         ("a.pdf", make_pdf([""]), "has no text layer"),
         ("a.md", b"---\nsymptoms: none\ncolour: red\n---\n", "colour: Extra inputs"),
