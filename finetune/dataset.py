@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from prompts.window_text import render_windows
@@ -116,13 +117,14 @@ def read_texts(path: Path) -> pd.DataFrame:
 
 def _draw_label(rows: pd.DataFrame, per_label: int, repeats: int, seed: int) -> pd.DataFrame:
     """Captures with few texts give all they may; what they leave of their share goes to the larger ones."""
+    rng = np.random.default_rng(seed)
     room, drawn = per_label, []
     groups = sorted((group for _, group in rows.groupby("capture", sort=True)), key=len)
     for place, group in enumerate(groups):
         share = room // (len(groups) - place)
         whole, rest = divmod(min(share, repeats * len(group)), len(group))
-        odds = group["weight"] ** 0.5
-        drawn += [group] * whole + [group.sample(rest, weights=odds, random_state=seed)]
+        odds = group["weight"].to_numpy(float) ** 0.5
+        drawn += [group] * whole + [group.iloc[rng.choice(len(group), rest, replace=False, p=odds / odds.sum())]]
         room -= whole * len(group) + rest
     return pd.concat(drawn)
 

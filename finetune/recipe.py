@@ -1,0 +1,86 @@
+"""A recipe: every number of a training run in one checked file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from finetune.pretrain import Shape
+from traffic.errors import UserError
+
+__all__ = ["POCKET", "Recipe", "read_recipe"]
+
+POCKET = Path(__file__).parent / "recipes" / "pocket.yaml"
+
+Count = Annotated[int, Field(ge=1)]
+Minutes = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Pretraining(_Strict):
+    """Bounds of the two phases on unlabelled texts."""
+
+    texts: Count
+    epochs: Count
+    max_minutes: Minutes
+    learning_rate: Rate
+    batch_tokens: Count
+
+
+class Tuning(_Strict):
+    """Bounds of the adapter's training."""
+
+    rank: Count
+    epochs: Count
+    batch: Count
+    learning_rate: Rate
+    max_minutes: Minutes
+
+
+class Recipe(_Strict):
+    """What recipes/pocket.yaml explains, key by key; ranges are first and end (not included)."""
+
+    seed: int
+    train_seeds: tuple[int, int]
+    calibrate_seeds: tuple[int, int]
+    test_seeds: tuple[int, int]
+    devices: tuple[Count, Count]
+    hours: Minutes
+    per_label: Count
+    per_normal: Count
+    repeats: Count
+    per_capture_held_out: Count
+    shape: Shape
+    pretrain: Pretraining
+    sft: Tuning
+    max_wrong: Rate
+
+
+def read_recipe(path: Path = POCKET, quick: bool = False) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        path: a YAML file as recipes/pocket.yaml.
+        quick: replace what stands under its key ``quick``.
+
+    Raises:
+        UserError: the file is missing or not YAML, or keys are missing, unknown or out of range (all are named).
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        changes = values.pop("quick", {})
+        return Recipe.model_validate(values | changes if quick else values)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise UserError(
+            f"{path} is no recipe ({wrong}); expected the keys of recipes/pocket.yaml; correct them"
+        ) from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
+        raise UserError(
+            f"{path} cannot be read as a recipe; expected YAML as in recipes/pocket.yaml; give another"
+        ) from error
