@@ -7,30 +7,37 @@ from traffic.capture import SAMPLE_S
 
 __all__ = ["make_events", "number_names", "tally_events"]
 
-_KEYS = ["slot", "src", "dst", "code"]
+_KEYS = ["slot", "src", "dst", "kind", "code"]
 
 
 def make_events(rows: pd.DataFrame) -> pd.DataFrame:
-    """Events as ``ts src dst code target``; ``code`` and ``target`` (what was asked for) are -1 where there is none."""
-    none = pd.Series(-1, index=rows.index)
-    extra = {name: rows.get(name, none) for name in ("code", "target")}
-    return rows[["ts", "src", "dst"]].assign(**extra)
+    """Events as ``ts src dst code target distinct``.
 
-
-def tally_events(events: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """One row per ``slot src dst code``: how many events (``count``), how many different targets (``distinct``).
-
-    A column ``distinct`` in ``events`` says the latter outright.
+    ``code`` and ``target`` (what was asked for) are -1 where there is none, ``distinct`` where it is to be counted.
     """
-    events = events.assign(slot=np.floor(events["ts"] / SAMPLE_S).astype(np.int64))
-    groups = events.groupby(_KEYS)
-    tally = groups.size().rename("count").reset_index()
-    if "distinct" in events:
-        distinct = groups["distinct"].max().to_numpy()
-    else:
-        targets = events.loc[events["target"] >= 0, [*_KEYS, "target"]].drop_duplicates().groupby(_KEYS).size()
-        distinct = targets.reindex(pd.MultiIndex.from_frame(tally[_KEYS]), fill_value=0).to_numpy()
-    return tally.astype("int64").assign(distinct=distinct.astype(np.int64), kind=kind)
+    events = {name: rows[name].to_numpy() for name in ("ts", "src", "dst")}
+    for name in ("code", "target", "distinct"):
+        events[name] = rows[name].to_numpy() if name in rows else np.full(len(rows), -1)
+    return pd.DataFrame(events)
+
+
+def tally_events(events: list[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
+    """One row per ``slot src dst kind code``: how many events (``count``), how many different targets (``distinct``).
+
+    Args:
+        events: each kind with its events; sides are numbers of addresses.
+    """
+    kinds = sorted({kind for kind, _ in events})
+    rows = pd.concat([table.assign(kind=kinds.index(kind)) for kind, table in events if len(table)], ignore_index=True)
+    rows["slot"] = np.floor(rows["ts"] / SAMPLE_S).astype(np.int64)
+    groups = rows.groupby(_KEYS)
+    tally = groups.agg(count=("ts", "size"), distinct=("distinct", "max")).reset_index()
+    targets = rows.loc[rows["target"] >= 0, [*_KEYS, "target"]].drop_duplicates().groupby(_KEYS).size()
+    counted = targets.reindex(pd.MultiIndex.from_frame(tally[_KEYS]), fill_value=0).to_numpy()
+    tally["distinct"] = np.where(tally["distinct"] >= 0, tally["distinct"], counted)
+    tally = tally.astype("int64")
+    tally["kind"] = pd.Series(kinds, dtype="str").take(tally["kind"].to_numpy()).to_numpy()
+    return tally.astype({"kind": "str"})
 
 
 def number_names(texts: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ Each kind is a table of events; events of one slot, pair and code become one row
 import numpy as np
 import pandas as pd
 
-from traffic.capture import EVIDENCE_COLUMNS
+from traffic.capture import EVIDENCE_COLUMNS, join_evidence
 from traffic.control import make_modbus, make_mqtt
 from traffic.events import make_events, number_names, tally_events
 from traffic.layers import ICMP, ICMP6, TCP, UDP
@@ -30,7 +30,7 @@ def make_evidence(packets: Packets, segments: pd.DataFrame) -> pd.DataFrame:
         segments: shape (n_packets, ...), rows as in ``packets.table``: ``resent zero_window stream``.
 
     Returns:
-        Shape (n, 7), ``EVIDENCE_COLUMNS``, sorted by slot, kind, src, dst, code.
+        Shape (n, 7), ``EVIDENCE_COLUMNS``, sorted by slot, src, dst, kind, code.
     """
     events = [
         *_make_arp(packets),
@@ -40,14 +40,13 @@ def make_evidence(packets: Packets, segments: pd.DataFrame) -> pd.DataFrame:
         *make_modbus(packets, segments),
         *make_mqtt(packets, segments),
     ]
-    tallies = [tally_events(table, kind) for kind, table in events]
-    evidence = pd.concat(tallies, ignore_index=True)
+    if not any(len(table) for _, table in events):
+        return join_evidence([])
+    evidence = tally_events(events)
     names = pd.Series(packets.addresses, dtype="str")
     for side in ("src", "dst"):
         evidence[side] = names.take(evidence[side].to_numpy()).reset_index(drop=True)
-    evidence["kind"] = evidence["kind"].astype("str")
-    order = ["slot", "kind", "src", "dst", "code"]
-    return evidence.sort_values(order, ignore_index=True)[EVIDENCE_COLUMNS]
+    return evidence.sort_values(EVIDENCE_COLUMNS[:5], ignore_index=True)[EVIDENCE_COLUMNS]
 
 
 def _make_arp(packets: Packets) -> list[tuple[str, pd.DataFrame]]:
@@ -57,7 +56,7 @@ def _make_arp(packets: Packets) -> list[tuple[str, pd.DataFrame]]:
     asked = arp[(arp["op"] == 1) & (arp["sender"] != arp["target"])].rename(columns={"sender": "src", "target": "dst"})
     replies = arp[arp["op"] == 2].rename(columns={"sender": "dst", "target": "src"})
     # Silence is the good answer to a probe, which asks whether an address is free.
-    silent = _unanswered(asked[~probe.reindex(asked.index)], replies, ["src", "dst"], _ARP_WAIT_S, packets.end_s)
+    silent = _unanswered(asked[~probe[asked.index]], replies, ["src", "dst"], _ARP_WAIT_S, packets.end_s)
     claims = arp[~probe]
     return [
         ("arp_request", make_events(asked)),
@@ -76,8 +75,8 @@ def _make_conflicts(claims: pd.DataFrame) -> pd.DataFrame:
     rival = np.where(new_address[run], -1, run - 1)
     conflict = (rival >= 0) & (ts - ts[rival] <= _CONFLICT_S)
     machines = claims.groupby("sender")["mac"].nunique()
-    events = make_events(claims[conflict].assign(src=address[conflict], dst=address[conflict]))
-    return events.assign(distinct=machines.reindex(address[conflict]).to_numpy())
+    both = dict.fromkeys(("src", "dst"), address[conflict])
+    return make_events(claims[conflict].assign(**both, distinct=machines.reindex(address[conflict]).to_numpy()))
 
 
 def _unanswered(
@@ -113,16 +112,15 @@ def _make_dns(packets: Packets) -> list[tuple[str, pd.DataFrame]]:
     rows = np.flatnonzero(spoken & ((dport == _DNS_PORT) | (sport == _DNS_PORT)))
     head = packets.read_payload(rows, 4, length[rows]).astype(np.int64)
     found = table.iloc[rows][["ts", "src", "dst", "sport", "dport"]]
-    found = found.assign(ident=head[:, 0] << 8 | head[:, 1], code=head[:, 3] & 15, row=rows)
+    names = number_names(packets.read_payload(rows, _NAME_BYTES, length[rows] + 12))
+    found = found.assign(ident=head[:, 0] << 8 | head[:, 1], code=head[:, 3] & 15, target=names)
     answer = head[:, 2] >= 128
     asks = found[~answer & (found["dport"] == _DNS_PORT) & (head[:, 2] >> 3 & 15 == 0)].rename(
         columns={"sport": "port"}
     )
     swap = {"src": "dst", "dst": "src", "dport": "port"}
     answers = found[answer & (found["sport"] == _DNS_PORT)].rename(columns=swap)
-    asked = asks["row"].to_numpy()
-    asks = asks.assign(code=-1, target=number_names(packets.read_payload(asked, _NAME_BYTES, length[asked] + 12)))
-    keys = ["src", "dst", "port", "ident"]
-    silent = _unanswered(asks, answers, keys, _DNS_WAIT_S, packets.end_s)
+    asks = asks.assign(code=-1)
+    silent = _unanswered(asks, answers, ["src", "dst", "port", "ident"], _DNS_WAIT_S, packets.end_s)
     failed = pd.concat([make_events(silent), make_events(answers[answers["code"] > 0])])
     return [("dns_query", make_events(asks)), ("dns_failed", failed)]

@@ -1,36 +1,24 @@
 """Packets become flows with Zeek's meaning, the slots each was active in, and the evidence beyond flows.
 
-Packets are sorted once by conversation (both directions of a 5-tuple), then by time; every rule after that is a column:
-
-    conversation   |------------ A ------------|----- B -----|
-    connection     |--- 0 ---|-- 1 --|--- 2 ---|----- 3 -----|     cut where a timer of Zeek's would have run out
-
-Time-outs are Zeek's defaults (base/init-bare.zeek). What differs from Zeek: checksums are not verified, a SYN-ACK that
-comes first always marks its sender as the responder, fragments count as packets, and lost segments that only an
-acknowledgement betrays are not counted.
+What differs from Zeek: checksums are not verified, a SYN-ACK that comes first always marks its sender as the responder,
+fragments count as packets, and lost segments that only an acknowledgement betrays are not counted.
 """
 
 import numpy as np
 import pandas as pd
 
 from traffic.capture import FLOW_COLUMNS, SAMPLE_S, Capture
+from traffic.conversations import cut_flows
 from traffic.evidence import make_evidence
 from traffic.flow_history import render_histories
 from traffic.layers import ICMP, ICMP6, TCP, UDP
 from traffic.packets import Packets
-from traffic.services import SERVER_PORTS, WIDTH, name_services
-from traffic.tcp import ACK, FIN, NEVER, RST, SYN, end_connections, first_per_group, name_states, read_segments
+from traffic.services import WIDTH, name_services
+from traffic.tcp import ACK, FIN, NEVER, RST, SYN, first_per_group, name_states, read_segments
 
 __all__ = ["make_flows"]
 
-_TCP_SILENCE_S, _SILENCE_S = 300.0, 60.0  # tcp_inactivity_timeout; udp_, icmp_ and unknown_ip_inactivity_timeout
-_DNS_SILENCE_S, _DNS_PORTS = 10.0, (53, 137, 5353, 5355)  # dns_session_timeout
 _PROTO_NAMES = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMP6: "icmp"}
-# ICMP requests and replies are one flow (ICMP4_counterpart and ICMP6_counterpart in Zeek's ICMP analyzer).
-_COUNTERPART = {
-    ICMP: {8: 0, 0: 8, 13: 14, 14: 13, 15: 16, 16: 15, 10: 9, 9: 10, 17: 18, 18: 17},
-    ICMP6: {128: 129, 129: 128, 133: 134, 134: 133, 135: 136, 136: 135, 130: 131, 131: 130, 139: 140, 140: 139},
-}
 
 
 def make_flows(packets: Packets) -> Capture:
@@ -43,7 +31,7 @@ def make_flows(packets: Packets) -> Capture:
         Flows sorted by ``ts`` (with ``orig_l2_addr resp_l2_addr`` where the capture has them), activity from the
         packets' own times, and evidence. Every IP packet is in exactly one flow and one slot.
     """
-    work = _cut_flows(packets.table)
+    work = cut_flows(packets.table)
     segments = _read_segments(work)
     flows = _make_table(work, segments, packets)
     # So far flows are numbered by conversation; from here on by the row of their first packet.
@@ -57,77 +45,6 @@ def make_flows(packets: Packets) -> Capture:
     by_row = segments[["resent", "zero_window"]].assign(stream=work["flow"] * 2 + work["is_orig"])
     by_row = by_row.set_index(work["row"].to_numpy()).sort_index()
     return Capture(flows, activity, make_evidence(packets, by_row), packets.notes)
-
-
-def _cut_flows(table: pd.DataFrame) -> pd.DataFrame:
-    """Packets sorted by conversation and time, with ``row`` (in ``table``), ``flow``, ``is_orig`` and ``flipped``."""
-    sport, dport, one_way = _flow_ports(table)
-    talk, forward = _number_conversations(table, sport, dport, one_way)
-    order = np.argsort(talk, kind="stable")
-    names = ["ts", "src", "dst", "proto", "ip_bytes", "payload", "held", "flags", "seq", "window", "has_tcp"]
-    columns = {name: table[name].to_numpy()[order] for name in names}
-    columns |= {"row": order, "forward": forward[order], "sport": sport[order], "dport": dport[order]}
-    work = pd.DataFrame(columns, copy=False)
-    starts = _find_starts(work, talk[order])
-    head = np.flatnonzero(starts)
-    flow = np.cumsum(starts) - 1
-    flipped = _is_flipped(work.iloc[head])
-    originator = work["forward"].to_numpy()[head] ^ flipped
-    work["flow"], work["flipped"] = flow, flipped[flow]
-    work["is_orig"] = work["forward"].to_numpy() == originator[flow]
-    return work
-
-
-def _flow_ports(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ports as in conn.log: for ICMP the type and its counterpart, or the code of a message that has none."""
-    sport, dport, proto = table["sport"].to_numpy(), table["dport"].to_numpy().copy(), table["proto"].to_numpy()
-    one_way = np.zeros(len(table), bool)
-    for icmp, counterpart in _COUNTERPART.items():
-        rows = np.flatnonzero(proto == icmp)
-        paired = np.full(256, -1)
-        paired[list(counterpart)] = list(counterpart.values())
-        other = paired[sport[rows]]
-        one_way[rows] = other < 0
-        dport[rows] = np.where(other < 0, dport[rows], other)
-    return sport, dport, one_way
-
-
-def _number_conversations(
-    table: pd.DataFrame, sport: np.ndarray, dport: np.ndarray, one_way: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """A number for each 5-tuple, whichever side sent, and whether a packet goes from its lower to its higher end."""
-    src, dst, proto = (table[name].to_numpy().astype(np.int64) for name in ("src", "dst", "proto"))
-    forward = (src < dst) | ((src == dst) & (sport <= dport)) | one_way
-    low, high = np.where(forward, src, dst), np.where(forward, dst, src)
-    low_port, high_port = np.where(forward, sport, dport), np.where(forward, dport, sport)
-    pair, _ = pd.factorize(low * (1 + high.max(initial=0)) + high)
-    ports, distinct = pd.factorize(((low_port << 16 | high_port) << 8 | proto) << 1 | one_way)
-    talk, _ = pd.factorize(pair * len(distinct) + ports)
-    return talk, forward
-
-
-def _find_starts(work: pd.DataFrame, talk: np.ndarray) -> np.ndarray:
-    ts, proto = work["ts"].to_numpy(), work["proto"].to_numpy()
-    silence = np.where(proto == TCP, _TCP_SILENCE_S, _SILENCE_S)
-    dns = np.isin(work["sport"], _DNS_PORTS) | np.isin(work["dport"], _DNS_PORTS)
-    silence[dns & (proto == UDP)] = _DNS_SILENCE_S
-    starts = (np.diff(talk, prepend=-1) != 0) | (np.diff(ts, prepend=-np.inf) >= silence)
-    tcp = np.flatnonzero(proto == TCP)
-    starts[tcp] = end_connections(work.iloc[tcp], starts[tcp])
-    return starts
-
-
-def _is_flipped(first: pd.DataFrame) -> np.ndarray:
-    """Whether the first packet of a flow is the responder's (WantConnection in Zeek's TCP and UDP analyzers)."""
-    proto, flags, sport, dport = (first[name].to_numpy() for name in ("proto", "flags", "sport", "dport"))
-    flipped = np.zeros(len(first), bool)
-    for transport, ports in SERVER_PORTS.items():
-        from_server, to_server = np.isin(sport, ports), np.isin(dport, ports)
-        flipped |= (proto == transport) & from_server & ~to_server
-        if transport == TCP:
-            flipped |= (proto == TCP) & from_server & to_server & (sport < dport)
-    opening, answer = flags & (SYN | ACK) == SYN, flags & (SYN | ACK | RST) == SYN | ACK
-    return np.where(proto == TCP, (flipped & ~opening) | answer, flipped)
 
 
 def _read_segments(work: pd.DataFrame) -> pd.DataFrame:

@@ -106,7 +106,7 @@ def name_services(
         if rule.ports:
             which &= np.isin(server_port, rule.ports)
         names[which & _holds(sides[rule.side], rule)] = rule.service
-    either = np.where(orig.any(axis=1)[:, None], orig, resp)
+    either = np.where(np.asarray(orig.any(axis=1))[:, None], orig, resp)
     names[_looks_like_dns(proto, server_port, either, most)] = "dns"
     mode = either[:, 0] & 7
     names[(proto == UDP) & (server_port == _NTP_PORT) & (most >= 48) & (mode >= 1) & (mode <= 5)] = "ntp"
@@ -122,7 +122,7 @@ def _holds(payload: np.ndarray, rule: _Rule) -> np.ndarray:
 
 
 def _looks_like_dns(proto: np.ndarray, port: np.ndarray, payload: np.ndarray, most: np.ndarray) -> np.ndarray:
-    """Port, a header's length, at most a few questions, (RFC 1035, 4.1.1); over TCP after a length."""
+    """Port, a header's length, at most a few questions (RFC 1035, 4.1.1); over TCP after a length."""
     tcp = proto == TCP
     questions = np.where(
         tcp, payload[:, 6].astype(int) << 8 | payload[:, 7], payload[:, 4].astype(int) << 8 | payload[:, 5]
