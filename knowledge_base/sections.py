@@ -87,6 +87,7 @@ def read_restructured(text: str) -> list[Section]:
     pieces: list[tuple[tuple[str, ...], list[str]]] = [((), [])]
     styles: list[tuple[str, bool]] = []
     path: list[str] = []
+    title = ""
     for number, line in enumerate(lines):
         if ruled[number]:
             continue
@@ -97,7 +98,8 @@ def read_restructured(text: str) -> list[Section]:
         if style not in styles:
             styles.append(style)
         path = [*path[: styles.index(style)], line.strip()]
-        pieces.append((tuple(path[1:]), []))  # the outermost heading is the title, as in Markdown
+        title = title or line.strip()  # the first heading is the title and not in the paths, as in Markdown
+        pieces.append((tuple(path[1:] if path[0] == title else path), []))
     return _finish(pieces)
 
 

@@ -84,6 +84,11 @@ Eight.
 LEDs
 ----
 Green.
+
+====
+Spares
+====
+None.
 """
 
 
@@ -93,6 +98,7 @@ def test_restructured_levels_follow_the_order_of_their_underlines() -> None:
         Section(("Ports",), "502 is open."),
         Section(("Ports", "Limits"), "Eight."),
         Section(("LEDs",), "Green."),
+        Section(("Spares",), "None."),
     ]
 
 
