@@ -43,6 +43,7 @@ _ABOUT_FOCUS: dict[str, Callable[..., Said]] = {
     "usual": say_usual,
     "numbers": say_numbers,
 }
+_OF_DOCUMENTS = ("", "why", "checks", "manual", "before", "attack")
 _NO_CAPTURE = "No capture is open, so I can only answer from the documents. Open one to ask about its devices."
 _NOTHING = "I found nothing about that, neither in the capture nor in the documents."
 _SHORT = 6  # words up to which a bare device name ("and the camera?") asks what is wrong with it
@@ -104,7 +105,7 @@ class Conversation:
         if intent.name == "help":
             return Said(HELP)
         if self.analysis is None:
-            found = self._from_documents(question)
+            found = self._from_documents(question) if intent.name in _OF_DOCUMENTS else None
             return found or Said(f"{_NO_CAPTURE}\n\n{HELP}")
         asked = read_devices(question, self.analysis)
         named = bool(asked.devices or asked.peers or asked.missing)

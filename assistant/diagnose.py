@@ -11,7 +11,7 @@ from assistant.findings import Finding, find, known_facts
 from assistant.intents import specific_words
 from assistant.meanings import MEANINGS
 from assistant.phrases import Fact
-from assistant.standing import Standing, lower
+from assistant.standing import Standing, is_unanswered, lower
 from assistant.wording import compose
 from traffic.labels import TAXONOMY
 
@@ -25,6 +25,7 @@ __all__ = ["COMPOSED", "Diagnosis", "diagnose", "sources_for"]
 
 COMPOSED = "composed"
 _MANUALS, _SIMILAR = 3, 2
+_DEAD_SERVICE = "A device calls a dead outside service again and again: it only looked infected, the pauses grew."
 _DOWNGRADED = "A sentence of this answer had no source and was removed; the answer counts as less sure for it."
 
 
@@ -127,6 +128,8 @@ def sources_for(
     manuals = {(one.document, one.section): one for one in reversed(ranked)}
     manuals = {place: manuals[place] for place in dict.fromkeys((one.document, one.section) for one in ranked)}
     past = _past_incidents(incident.label, described, index) if incident else []
+    if incident and is_unanswered(incident.label, incident.facts):
+        past = [*past[:1], *_past_incidents("service_down", _DEAD_SERVICE, index)[:1]]
     cited = resolve(cite([*list(manuals.values())[:_MANUALS], *past], f"{described} {question}"), index)
     # Numbers follow what is left, so that an answer never shows a gap.
     cited = tuple(replace(one, number=number) for number, one in enumerate(cited, start=1))
@@ -134,15 +137,16 @@ def sources_for(
 
 
 def _past_incidents(label: str, described: str, index: "Index") -> "list[Passage]":
-    """Past incidents like this one; those that were resolved as the same label come first."""
+    """Past incidents like this one: those resolved as the same label, else the nearest one."""
     from knowledge_base.incident_history import similar
 
     mark = f"Label: {label}."
     same = {chunk.document for chunk in index.chunks() if mark in chunk.text}
     found = similar(index, f"{mark} {MEANINGS[label].terms}", k=2 * _SIMILAR) + similar(index, described, k=_SIMILAR)
     distinct = {passage.document: passage for passage in reversed(found)}
-    order = sorted(dict.fromkeys(passage.document for passage in found), key=lambda name: name not in same)
-    return [distinct[name] for name in order[:_SIMILAR]]
+    order = list(dict.fromkeys(passage.document for passage in found))
+    chosen = [name for name in order if name in same] or order[:1]
+    return [distinct[name] for name in chosen[:_SIMILAR]]
 
 
 def _described(finding: Finding, analysis: "Analysis") -> str:

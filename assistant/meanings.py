@@ -114,7 +114,7 @@ _ATTACKS = {
          "Look up who owns the receiving address, and block it at the router if nobody knows it.",
          "Find out which program sent the data and what was in the files.", _ISOLATE),
         ("Find out who owns the receiving machine and what it stored.", _SOURCE_FIRST),
-        "data upload volume exfiltration backup unknown destination",
+        "large upload to an unknown outside address, unusual volume, data leaves by night, exfiltration",
     ),
     "spoofing": Meaning(
         "claims an address that another machine has",

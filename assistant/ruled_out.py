@@ -72,6 +72,7 @@ def _refusals(seen: _Seen) -> dict[str, Value]:
     }
 
 
+_WHOLES = ("pkts", "connections")
 _TESTS: dict[str, _Test] = {
     "packet_loss": _Test(
         "packet loss", "{retransmissions:segment} sent again of {pkts:packet}", _sum("retransmissions"),
@@ -149,6 +150,8 @@ def rule_out(
         if test is None or test.needs not in seen.shows:
             continue
         values = test.values(seen)
+        if any(values.get(name) == 0 for name in _WHOLES):
+            continue  # "0 of 0" says nothing
         denied = test.excludes(values)
         sentence = f"Not {test.name}: {test.text}." if denied else f"Not excluded is {test.name}: {test.text}."
         (excluded if denied else undecided).append(make_fact("apart", sentence, values, seen.windows))

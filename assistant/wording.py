@@ -8,7 +8,7 @@ from assistant.citations import Citation
 from assistant.findings import MOST_OTHERS, Finding, name_of
 from assistant.meanings import MEANINGS, Meaning
 from assistant.phrases import listed
-from assistant.standing import is_unanswered
+from assistant.standing import is_unanswered, kind_of
 from prompts.render import render
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ _CERTAINTY = {
 }
 _ORIGIN = "Composed from measured facts and cited documents, without a language model."
 _STILL_S = 60.0
+_STEADY = 0.05  # half of the intervals within this share of the median: a clock, not a back-off
+_ORDINARY_PORTS = ("80", "443", "8080", "8443", "8883", "1883", "123", "53")
 _MOST_CHECKS, _MOST_RULED_OUT = 5, 4
 
 
@@ -123,10 +125,30 @@ def _explanation(finding: Finding, analysis: "Analysis") -> list[str]:
     if incident.role == "target" and peers:
         lines.append(f"It comes from {listed(peers)}.")
     if meaning.doubt and is_unanswered(incident.label, incident.facts):
-        lines.append(meaning.doubt)
+        lines += [meaning.doubt, *_leaning(incident)]
     if incident.techniques:
         lines.append(f"Consistent with MITRE ATT&CK for ICS {listed(incident.techniques)}.")
     return lines
+
+
+def _leaning(incident: "Incident") -> list[str]:
+    """Which of the signs that part a dead service from a dead controller are there, each way."""
+    facts = {kind_of(fact): fact.values for fact in incident.facts}
+    contact, rhythm = facts.get("contact", {}), facts.get("rhythm", {})
+    port = str(contact.get("controller", "")).rpartition(":")[2]
+    steady = bool(rhythm) and float(rhythm["jitter_s"]) <= _STEADY * float(rhythm["spacing_s"])
+    controller = [
+        *(["no name was asked before"] if "unasked" in facts else []),
+        *(["the interval is steady"] if steady else []),
+        *(["the port is no ordinary one"] if port and port not in _ORDINARY_PORTS else []),
+    ]
+    service = [
+        *(["a name was asked before"] if "asked" in facts else []),
+        *(["the intervals vary"] if rhythm and not steady else []),
+        *(["the port is an ordinary one"] if port in _ORDINARY_PORTS else []),
+    ]
+    lines = [f"Here this speaks for a controller: {listed(controller)}."] if controller else []
+    return lines + ([f"Here this speaks for a dead service: {listed(service)}."] if service else [])
 
 
 def _also(finding: Finding, analysis: "Analysis") -> list[str]:
