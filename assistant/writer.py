@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from assistant.citations import Citation, check
-from assistant.phrases import Fact
+from assistant.phrases import Fact, plural
 from prompts.evidence import Evidence, Statement
 from prompts.messages import MOST_SENTENCES, diagnosis
 from traffic.errors import UserError
@@ -80,7 +80,8 @@ def write(composed: "Diagnosis", model: ChatModel) -> "Diagnosis":
     dropped = len(draft.sentences) - len(kept)
     if len(kept) < 2 or dropped > len(kept):
         return _refused(composed, f"{dropped} of its {len(draft.sentences)} sentences had no source")
-    notes = composed.notes + ((f"{dropped} sentences of the model had no source and were removed.",) if dropped else ())
+    lost = f"{dropped} {plural(dropped, 'sentence')} of the model had no source and went out."
+    notes = (*composed.notes, *([lost] if dropped else []))
     text = _in_place_of_facts(composed.text, " ".join(kept), model.name)
     return replace(composed, text=text, written_by=model.name, notes=notes, context=(*composed.context, _named(model)))
 

@@ -4,7 +4,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateNotFound, meta
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateNotFound, UndefinedError, meta
 
 from traffic.errors import UserError
 
@@ -47,7 +47,8 @@ def render(template_name: str, **values: Any) -> str:
         values: one per variable of the template; a value may be any object the template can read.
 
     Raises:
-        UserError: there is no such template, or variables are missing (all of them are named at once).
+        UserError: there is no such template, or variables are missing (all of them are named at once), or a value
+            lacks what the template reads of it.
     """
     try:
         missing = sorted(_needed(template_name) - values.keys())
@@ -56,4 +57,7 @@ def render(template_name: str, **values: Any) -> str:
         raise UserError(f"no template {error.name!r} in prompts/; expected one of: {known}") from None
     if missing:
         raise UserError(f"template {template_name} lacks values for: {', '.join(missing)}; pass each of them by name")
-    return _environment().get_template(template_name).render(**values)
+    try:
+        return _environment().get_template(template_name).render(**values)
+    except UndefinedError as error:
+        raise UserError(f"template {template_name}: {error.message}; give values that have what it reads") from None

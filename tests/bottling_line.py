@@ -44,13 +44,14 @@ def beacon(*facts: Fact, sessions: float = 0.0, **more: object) -> Incident:
     """The camera calls an address that never answers."""
     values = {
         "device": f"cam-1 ({CAMERA})", "controller": f"{CONTROLLER}:6667", "attempts": 12.0, "sessions": sessions,
-        "unanswered": 12.0 - sessions, "first_time_s": START, "spacing_s": 10.0, "jitter_s": 0.01,
+        "unanswered": 12.0 - sessions, "first_time_s": START,
     }  # fmt: skip
+    beat = {"spacing_s": 10.0, "jitter_s": 0.01}
     starts = (START, START + 10.0)
     contact = "{device} contacted {controller} {attempts:time}, first at {first_time_s}; {unanswered} got no answer."
     own = (
         make_fact("contact", contact, values, starts),
-        make_fact("rhythm", "The spacing is {spacing_s}, within {jitter_s}.", values, starts),
+        make_fact("rhythm", "The spacing is {spacing_s}, within {jitter_s}.", beat, starts),
     )
     return _incident("c2", CAMERA, "high", (*own, *facts), (CONTROLLER,), windows=starts, **more)
 
