@@ -37,11 +37,11 @@ check: $(READY)
 # Ratios and durations of this machine, beside their targets. nfstream is the reference, so it is installed here only.
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
-	$(BIN)/python -m eval.bench
+	$(BIN)/faultwise eval latency
 
 # The pocket model from nothing: tokenizer, pretraining, tuning, calibration. Under two hours on two cores.
 pocket: $(READY)
-	$(BIN)/python -m finetune.pocket
+	$(BIN)/faultwise finetune pocket --out assistant/pocket --data ../shared/data/iot23
 
 samples: $(READY)
 	rm -rf $(SAMPLE)

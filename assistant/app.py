@@ -39,6 +39,11 @@ _HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"x-frame-options": b"DENY",
 }
+# An answer is longer than the panel: show where it starts, under its question.
+_TO_QUESTION = """() => {
+  const asked = document.querySelectorAll('#chat .user');
+  if (asked.length) asked[asked.length - 1].scrollIntoView({ block: 'start' });
+}"""
 # A row of the plant panel was chosen: its device is all that the page says of it.
 _CHOOSE = """element.addEventListener('click', (event) => {
   const row = event.target.closest('button[data-device]');
@@ -137,34 +142,59 @@ def build_page(desk: "Desk", analysis: "Analysis | None", name: str) -> "gr.Bloc
 
     with gr.Blocks(title="faultwise", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)) as page:
         state = gr.State(None)
-        bar = gr.HTML(render_bar(analysis, name))
-        with gr.Row(elem_id="desk", equal_height=False):
-            with gr.Column(scale=3, min_width=270, elem_id="plant"):
-                plant = gr.HTML(js_on_load=_CHOOSE)
-                upload = gr.UploadButton("Open another capture", size="sm", variant="secondary")
-            with gr.Column(scale=5, min_width=320, elem_id="talk"):
-                chat = gr.Chatbot(elem_id="chat", show_label=False, buttons=["copy"], placeholder=_welcome(analysis))
-                with gr.Row():
-                    box = gr.Textbox(
-                        placeholder="Ask why a device behaves as it does", show_label=False, container=False, scale=8,
-                        max_length=QUESTION_CHARS, autofocus=True, elem_id="question",
-                    )  # fmt: skip
-                    send = gr.Button("Ask", variant="primary", scale=1, min_width=72)
-                with gr.Row(elem_id="suggestions"):
-                    hints = [gr.Button(text, size="sm", variant="secondary", min_width=90) for text in SUGGESTIONS]
-            with gr.Column(scale=4, min_width=300, elem_id="evidence"):
-                evidence = gr.HTML(render_evidence(None))
-
+        parts = _lay_out(render_bar(analysis, name), _welcome(analysis))
         # One question at a time: the models and the knowledge base are shared by all tabs.
         once = {"concurrency_id": "desk", "concurrency_limit": 1, "api_visibility": "private"}
-        answer = {"outputs": [box, chat, evidence], "show_progress": "hidden", **once}
-        page.load(begin, outputs=[state, bar, plant], show_progress="hidden", **once)
-        gr.on([box.submit, send.click], _answer, [box, state, chat], **answer)
-        for hint in hints:
-            hint.click(_answer, [hint, state, chat], **answer)
-        plant.click(choose, [state, chat], **answer)
-        upload.upload(open_capture, upload, [state, bar, plant, chat, evidence], show_progress="full", **once)
+        answer = {"outputs": [parts.box, parts.chat, parts.evidence], "show_progress": "hidden", **once}
+        asked = [
+            gr.on([parts.box.submit, parts.send.click], _answer, [parts.box, state, parts.chat], **answer),
+            *(hint.click(_answer, [hint, state, parts.chat], **answer) for hint in parts.hints),
+            parts.plant.click(choose, [state, parts.chat], **answer),
+        ]
+        for one in asked:
+            one.then(None, js=_TO_QUESTION)
+        panels = [state, parts.bar, parts.plant]
+        page.load(begin, outputs=panels, show_progress="hidden", api_visibility="private")
+        parts.upload.upload(open_capture, parts.upload, [*panels, parts.chat, parts.evidence], **once)
     return page
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The components of the page that events read or change."""
+
+    bar: Any
+    plant: Any
+    upload: Any
+    chat: Any
+    box: Any
+    send: Any
+    hints: list[Any]
+    evidence: Any
+
+
+def _lay_out(bar: str, welcome: str) -> Parts:
+    """Incidents and devices, conversation, evidence: three columns, one under the other on a narrow screen."""
+    import gradio as gr
+
+    top = gr.HTML(bar)
+    with gr.Row(elem_id="desk", equal_height=False):
+        with gr.Column(scale=3, min_width=270, elem_id="plant"):
+            plant = gr.HTML(js_on_load=_CHOOSE)
+            upload = gr.UploadButton("Open another capture", size="sm", variant="secondary")
+        with gr.Column(scale=5, min_width=320, elem_id="talk"):
+            chat = gr.Chatbot(elem_id="chat", show_label=False, buttons=["copy"], autoscroll=False, placeholder=welcome)
+            with gr.Row():
+                box = gr.Textbox(
+                    placeholder="Ask why a device behaves as it does", show_label=False, container=False, scale=8,
+                    max_length=QUESTION_CHARS, autofocus=True, elem_id="question",
+                )  # fmt: skip
+                send = gr.Button("Ask", variant="primary", scale=1, min_width=72)
+            with gr.Row(elem_id="suggestions"):
+                hints = [gr.Button(text, size="sm", variant="secondary", min_width=90) for text in SUGGESTIONS]
+        with gr.Column(scale=4, min_width=300, elem_id="evidence"):
+            evidence = gr.HTML(render_evidence(None))
+    return Parts(top, plant, upload, chat, box, send, hints, evidence)
 
 
 def _start(desk: "Desk", analysis: "Analysis | None", name: str) -> Thread:

@@ -9,29 +9,26 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+from traffic.errors import UserError
 
 if TYPE_CHECKING:
     from traffic.capture import Capture
     from traffic.windows import Windows
 
-__all__ = ["MEASURES", "Row", "measure", "render"]
+__all__ = ["MEASURES", "Row", "measure", "measure_all", "render", "repeat_log"]
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 _PCAP = SHARED / "iot23" / "honeypot-4-1" / "2018-10-25-14-06-32-192.168.1.132.pcap"
 _LOG = SHARED / "iot23" / "34-1" / "conn.log.labeled"
 _MILLION = 1_000_000
 _BETWEEN_S = 60.0  # between two repetitions of a capture
-
-
-Names = Annotated[list[str] | None, typer.Argument(help="Which measures; all by default.")]
 
 
 @dataclass(frozen=True)
@@ -238,15 +235,14 @@ def _alone(work: Callable[..., Any], *arguments: object) -> Any:
         return process.submit(work, *arguments).result()
 
 
-def main(names: Names = None) -> None:
-    """Measure, one process after the other, and print each result as it comes."""
-    unknown = set(names or []) - set(MEASURES)
-    if unknown or not SHARED.is_dir():
-        wrong = f"no measure is called {', '.join(unknown)}" if unknown else f"no folder {SHARED} with the captures"
-        raise typer.BadParameter(f"{wrong}; expected any of {', '.join(MEASURES)}, and the shared captures")
-    for name in names or MEASURES:
-        typer.echo(render(_alone(measure, name)))
+def measure_all(names: Sequence[str] = ()) -> Iterator[str]:
+    """Measure one after the other, all by default, and yield each report as soon as it is there.
 
-
-if __name__ == "__main__":
-    typer.run(main)
+    Raises:
+        UserError: a name is unknown, or the shared captures are not there.
+    """
+    if unknown := set(names) - set(MEASURES):
+        raise UserError(f"no measure is called {', '.join(unknown)}; expected any of {', '.join(MEASURES)}")
+    if not SHARED.is_dir():
+        raise UserError(f"no folder {SHARED}; expected the shared captures there; put them beside the repository")
+    return (render(_alone(measure, name)) for name in names or MEASURES)

@@ -1,0 +1,49 @@
+"""``faultwise finetune`` and ``faultwise eval``: how models are made, and what the parts are worth."""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["evaluate", "finetune"]
+
+finetune = typer.Typer(help="Make and tune models.", no_args_is_help=True)
+evaluate = typer.Typer(help="Measure.", no_args_is_help=True)
+
+
+@finetune.callback()
+def _begin() -> None:
+    """Make and tune models."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+
+
+@finetune.command()
+def pocket(
+    out: Annotated[Path, typer.Option(help="Gets base/ and adapter/.", metavar="FOLDER")],
+    work: Annotated[Path, typer.Option(help="Keeps each stage's result.", metavar="FOLDER")] = Path("runs/pocket"),
+    data: Annotated[Path | None, typer.Option(help="Labelled captures beside the simulated plants.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="A capture that is only measured, as unseen.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Minutes instead of hours: shows that it works.")] = False,
+) -> None:
+    """Make the pocket model from nothing: tokenizer, pretraining, tuning, calibration, card."""
+    from assistant.cli_options import print_json
+    from finetune.pocket import make_pocket
+    from finetune.recipe import POCKET, read_recipe
+
+    card = make_pocket(read_recipe(POCKET, quick), out, work, data, exclude or ())
+    print_json(card.model_dump(mode="json"))
+
+
+@evaluate.callback()
+def _measure() -> None:
+    """Measure."""
+
+
+@evaluate.command()
+def latency(names: Annotated[list[str] | None, typer.Argument(help="Which measures; all by default.")] = None) -> None:
+    """How fast the parts are on this machine, each beside its target."""
+    from eval.bench import measure_all
+
+    for report in measure_all(names or ()):
+        typer.echo(report)

@@ -1,0 +1,212 @@
+"""The operators' page, read by a real browser: what is shown, and that nothing leaves this machine."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import numpy as np
+import pandas as pd
+import pytest
+
+from assistant.app import build_page, launch_options
+from assistant.devices import list_devices
+from assistant.page import render_bar, render_evidence, render_plant
+from assistant.phrases import Fact
+from traffic.labels import LABELS
+
+CHROMIUM = shutil.which("chromium")
+CAPTURE = "quickdraw/CL5000EIP-Software-Download-Failure.pcap"
+HOSTILE = "<img src=http://192.0.2.1/x onerror=alert(1)>${alert(1)}{{alert}}"
+
+
+class CalmLLM:
+    """A model to which every window is normal: what the page shows then comes from hard evidence alone."""
+
+    chat_capable = False
+
+    def score(self, prompts: list[str], choices: list[str], progress: object = None) -> np.ndarray:
+        return np.log(np.tile([0.99, *[0.01 / (len(choices) - 1)] * (len(choices) - 1)], (len(prompts), 1)))
+
+
+def incident(**other: Any) -> SimpleNamespace:
+    known = {"device": "10.0.0.5", "label": "c2", "severity": "high", "start_s": 60.0, "end_s": 180.0}
+    return SimpleNamespace(**known | other)
+
+
+class TestDevices:
+    """The list at the left."""
+
+    def analysis(self, *incidents: SimpleNamespace) -> SimpleNamespace:
+        verdicts = pd.DataFrame(
+            {
+                "device": ["10.0.0.5"] * 2 + ["10.0.0.6"] * 3 + ["10.0.0.7"],
+                "abstained": [False] * 3 + [True] * 2 + [False],
+            }
+        )
+        plant = SimpleNamespace(devices=(SimpleNamespace(address="10.0.0.7", name="plc-1", role="plc"),))
+        return SimpleNamespace(verdicts=verdicts, plant=plant, incidents=incidents)
+
+    def test_the_worst_comes_first_and_names_come_from_the_inventory(self) -> None:
+        found = list_devices(self.analysis(incident(severity="medium"), incident(device="10.0.0.7")))  # type: ignore[arg-type]
+        assert [(one.name, one.state) for one in found] == [
+            ("plc-1", "high"), ("10.0.0.5", "medium"), ("10.0.0.6", "unsure"),
+        ]  # fmt: skip
+        assert found[2].words == "the model cannot tell in 2 of 3 windows"
+
+    def test_a_device_takes_the_state_of_its_worst_incident(self) -> None:
+        worse = incident(severity="high", label="dos")
+        for order in ([incident(severity="low"), worse], [worse, incident(severity="low")]):
+            state = next(one for one in list_devices(self.analysis(*order)) if one.address == "10.0.0.5")  # type: ignore[arg-type]
+            assert (state.state, state.words) == ("high", "a flood from one source")
+
+    def test_a_state_is_a_shape_and_a_word_too(self) -> None:
+        found = list_devices(self.analysis(incident()))  # type: ignore[arg-type]
+        page = render_plant(found, [incident()], ())  # type: ignore[list-item]
+        seen = re.findall(r'<span class="state">(.)</span>.*?<span class="state">(\w+)</span>', page)
+        assert seen == [("▲", "urgent"), ("▲", "urgent"), ("◇", "unclear"), ("○", "normal")]
+
+
+class TestHostileText:
+    """Names, notes and documents may be written by an attacker: none becomes markup, template or script."""
+
+    def diagnosis(self) -> SimpleNamespace:
+        cited = SimpleNamespace(number=1, place=HOSTILE, excerpt=HOSTILE)
+        texts = dict.fromkeys(("checks", "ruled_out", "notes"), (HOSTILE,))
+        fact = Fact("x-1", HOSTILE, {})
+        return SimpleNamespace(standing="likely", facts=(fact,), citations=(cited,), similar=(cited,), **texts)
+
+    def test_is_shown_as_text(self) -> None:
+        states = list_devices(
+            SimpleNamespace(
+                verdicts=pd.DataFrame({"device": [HOSTILE], "abstained": [False]}),
+                plant=SimpleNamespace(devices=(SimpleNamespace(address=HOSTILE, name=HOSTILE, role=HOSTILE),)),
+                incidents=(),
+            )  # type: ignore[arg-type]
+        )
+        whole = render_plant(states, [incident(device=HOSTILE)], [HOSTILE]) + render_evidence(self.diagnosis())  # type: ignore[list-item, arg-type]
+        assert whole.count("&lt;img") >= 9
+        assert not re.search(r"<img|[{}$`]", whole)
+
+    def test_a_file_name_too(self) -> None:
+        capture = SimpleNamespace(start_s=0.0, end_s=10.0)
+        assert "<img" not in render_bar(SimpleNamespace(capture=capture, windows=[]), HOSTILE)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running page and where it is."""
+
+    url: str
+    desk: Any
+
+
+@pytest.fixture(scope="module")
+def served(shared: Path, _stock: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    from assistant.adapters import prompt_fingerprint
+    from assistant.analysis import analyse
+    from assistant.history import History
+    from knowledge_base.index import open_index
+
+    card = SimpleNamespace(
+        prompt_fingerprint=prompt_fingerprint(), labels=LABELS, temperature=1.0, threshold=0.5, name="calm"
+    )
+    home = shutil.copytree(_stock, tmp_path_factory.mktemp("served"), dirs_exist_ok=True)
+    with open_index(home) as index:
+        desk = SimpleNamespace(
+            models=SimpleNamespace(writer=None),
+            index=index,
+            history=History(home / "history.sqlite"),
+            analyse=lambda path: analyse(path, CalmLLM(), card),  # type: ignore[arg-type]
+        )
+        page = build_page(desk, desk.analyse(shared / "data" / CAPTURE), "line 3.pcap")  # type: ignore[arg-type]
+        _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **launch_options())
+        yield Served(url, desk)
+        page.close()
+        desk.history.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no chromium: the page cannot be read as an operator reads it")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        window = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield window
+        window.close()
+
+
+class TestServed:
+    def test_only_this_machine_and_only_by_its_own_name(self, served: Served) -> None:
+        assert served.url.startswith("http://127.0.0.1:")
+        assert httpx.get(served.url, headers={"Host": "plant.example"}).status_code == 400
+
+    def test_the_page_names_nothing_to_load_from_elsewhere(self, served: Served) -> None:
+        answer = httpx.get(served.url)
+        assert "default-src 'self'" in answer.headers["content-security-policy"]
+        assert (
+            re.findall(r'<(?:script|link|img|iframe)[^>]+(?:src|href)="(?:https?:)?//(?!127\.)[^"]*"', answer.text)
+            == []
+        )
+        assert "googleapis" not in answer.text
+
+
+class TestInABrowser:
+    def test_a_question_gets_device_cause_and_citation_and_nothing_is_asked_elsewhere(
+        self, served: Served, browser: Any
+    ) -> None:
+        asked: list[str] = []
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(served.url)
+        page.wait_for_selector("#plant button[data-device='192.168.10.120']")
+        assert "◆" in page.inner_text("#plant")
+
+        page.fill("#question textarea", "why does the download to the PLC fail?")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#evidence summary", timeout=60_000)
+        page.wait_for_function("document.querySelector('#chat').innerText.includes('192.168.10.120')")
+        evidence = page.inner_text("#evidence")
+        assert "ARP" in evidence
+        assert "[1]" in evidence
+        assert "How sure" in evidence
+
+        page.fill("#question textarea", "since when?")
+        page.keyboard.press("Enter")
+        page.wait_for_function("document.querySelectorAll('#chat .user').length === 2", timeout=60_000)
+        page.wait_for_function("document.querySelector('#chat').innerText.includes('22:07:')", timeout=60_000)
+        assert {re.match(r"\w+://([^/:]+)|data:|blob:", url).group(1) for url in asked} <= {"127.0.0.1", None}  # type: ignore[union-attr]
+
+    def test_a_device_can_be_chosen_on_a_narrow_screen(self, served: Served, browser: Any) -> None:
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        page.goto(served.url)
+        page.click("#plant button[data-device='192.168.10.105']")
+        page.wait_for_selector("#evidence .sure", timeout=60_000)
+        assert "192.168.10.105" in page.inner_text("#chat")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+    def test_a_file_that_is_no_capture_is_refused_and_the_page_goes_on(
+        self, served: Served, browser: Any, tmp_path: Path
+    ) -> None:
+        words = tmp_path / "words.pcap"
+        words.write_text("these are only words\n")
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.goto(served.url)
+        page.wait_for_selector("#plant button[data-device]")
+        page.set_input_files("#plant input[type=file]", words)
+        page.wait_for_selector("[data-testid=toast-body] >> text=words.pcap", timeout=60_000)
+        assert page.is_visible("#plant button[data-device='192.168.10.120']")
+
+    def test_another_capture_can_be_opened(self, served: Served, browser: Any, shared: Path) -> None:
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.goto(served.url)
+        page.wait_for_selector("#plant button[data-device='192.168.10.120']")
+        page.set_input_files("#plant input[type=file]", shared / "data" / "iot23" / "44-1" / "conn.log.labeled")
+        page.wait_for_selector("#plant button[data-device='192.168.1.199']", timeout=60_000)
+        assert "conn.log.labeled" in page.inner_text(".bar")
