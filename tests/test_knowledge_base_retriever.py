@@ -59,8 +59,9 @@ ANSWERED = (
     ("a node that looked infected but its cloud service was gone", ("inc-2026-055", "network")),
 )
 
-# Written in an operator's words before the bounds were tried on them, and not used to choose them.
-HELD_OUT = (
+# In an operator's words, away from the manuals'. A first rule with two bounds answered 11 of these 20, so it became one
+# weighted bound: they are not held out.
+IN_OTHER_WORDS = (
     ("screen shows hashes instead of numbers", ("lumen",)),
     ("picture freezes every morning at the same time", ("inc-2025-024", "korvo", "network")),
     ("sensor sends nothing since noon, what first?", ("aster", "network", "tarn")),
@@ -102,6 +103,19 @@ UNANSWERED = (
     "How much does a licence for the spreadsheet program cost?",
     "torque of the M12 bolts on the press",
 )
+# The device is known, what is asked about it is not. Half of these still get passages about the device: a known limit.
+KNOWN_DEVICE_UNKNOWN_FACT = (
+    "What is the price of the Korvo camera?",
+    "Is the camera housing waterproof to IP67?",
+    "What torque do the terminal screws of the switch need?",
+    "How heavy is the operator panel?",
+    "Does the PLC support PROFINET IRT?",
+    "What colour is the gateway's housing?",
+    "Which SIM card does the router take?",
+    "Who delivered the sensor nodes?",
+    "How is the robot gripper aligned?",
+    "What does alarm 4711 of the boiler mean?",
+)
 
 
 @pytest.fixture(scope="module")
@@ -132,13 +146,18 @@ def test_the_first_passage_is_right_nine_times_in_ten(index: Index) -> None:
     assert len(misses(index, ANSWERED, 1)) <= 0.1 * len(ANSWERED)
 
 
-def test_recall_at_5_on_questions_kept_apart(index: Index) -> None:
-    assert len(misses(index, HELD_OUT, 5)) <= 0.1 * len(HELD_OUT)
+def test_recall_at_5_in_other_words_is_at_least_90_percent(index: Index) -> None:
+    assert len(misses(index, IN_OTHER_WORDS, 5)) <= 0.1 * len(IN_OTHER_WORDS)
 
 
 @pytest.mark.parametrize("question", UNANSWERED)
 def test_what_no_document_answers_gets_no_passage(index: Index, question: str) -> None:
     assert search(index, question) == []
+
+
+def test_an_unknown_fact_about_a_known_device_is_often_left_unanswered(index: Index) -> None:
+    silent = [question for question in KNOWN_DEVICE_UNKNOWN_FACT if not search(index, question)]
+    assert len(silent) >= 4
 
 
 @pytest.mark.parametrize("label", [label for label in LABELS if label != NORMAL])
