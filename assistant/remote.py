@@ -42,23 +42,12 @@ class RemoteLLM:
         self._timeout_s = timeout_s
 
     def check(self) -> None:
-        """Ask the server for its models.
+        """Ask for one token; a server's list of models is no proof, since some list what they could fetch.
 
         Raises:
-            UserError: nothing answers there, or it does not list the model.
+            UserError: nothing answers there, or it refuses the model.
         """
-        import httpx
-
-        try:
-            with self._client() as client:
-                answer = client.get(f"{self._url}/models")
-            listed = [str(entry.get("id")) for entry in answer.raise_for_status().json()["data"]]
-        except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise self._unusable(str(error)) from error
-        if self.name not in listed:
-            raise UserError(
-                f"{self._url} has no model {self.name!r}; it lists {', '.join(listed)[:200]}; name one of these"
-            )
+        list(self.stream([{"role": "user", "content": "ready?"}], max_tokens=1))
 
     def stream(
         self, messages: list[dict[str, str]], max_tokens: int, schema: dict[str, Any] | None = None
@@ -97,7 +86,7 @@ class RemoteLLM:
 
     def _unusable(self, reason: str) -> UserError:
         return UserError(
-            f"the server {self._url} gives no answer from {self.name!r} ({reason.strip()[:200]}); "
+            f"the server {self._url} gives no answer from {self.name!r} ({' '.join(reason.split())[:200]}); "
             "expected an OpenAI-compatible chat server; start it or correct its address and the model's name"
         )
 
@@ -129,4 +118,4 @@ def _read_piece(line: str) -> str:
 
 
 def _refusal(status: int, body: bytes) -> str:
-    return f"HTTP {status}: {' '.join(body.decode(errors='replace').split())}"
+    return f"HTTP {status}: {body.decode(errors='replace')}"

@@ -202,6 +202,7 @@ def _make_card(
     trained: Sequence[str],
     held_out: dict[str, list[str]],
 ) -> AdapterCard:
+    excluded = [name for name in held_out["test"] if not name.startswith("simulated-")]
     return AdapterCard(
         name="pocket",
         base="../base",
@@ -214,7 +215,7 @@ def _make_card(
         split={purpose: tuple(names) for purpose, names in held_out.items()},
         seed=recipe.seed,
         metrics=metrics,
-        made_by="python -m finetune.pocket",
+        made_by=" ".join(["python -m finetune.pocket", *(f"--exclude {name}" for name in excluded)]),
         created=datetime.now(UTC).date().isoformat(),
     )
 

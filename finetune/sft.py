@@ -75,8 +75,8 @@ def tune(
         optimizers=_make_optimizer(model, learning_rate, steps, fraction),
     )
     result = trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work)))
-    # The folder that it was trained in says nothing on another machine.
-    trainer.model.peft_config["default"].base_model_name_or_path = None
+    # The path at which it was trained says nothing on another machine.
+    trainer.model.peft_config["default"].base_model_name_or_path = base.name
     trainer.model.save_pretrained(out, safe_serialization=True)
     (out / "README.md").unlink(missing_ok=True)  # PEFT's empty form; the card is card.json
     return float(result.training_loss)
