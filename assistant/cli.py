@@ -163,6 +163,7 @@ def incidents(
 def chat(settings: "Settings", capture: OpenCapture = None) -> None:
     """Talk about a capture: one question a line, an empty line or Ctrl-D ends."""
     from assistant.conversation import Conversation
+    from assistant.report import without_marks
     from assistant.startup import open_desk
 
     with open_desk(settings) as desk:
@@ -173,7 +174,7 @@ def chat(settings: "Settings", capture: OpenCapture = None) -> None:
         for question in _asked():
             with narrate("looking"):
                 reply = conversation.reply(question)
-            typer.echo(f"{reply.text}\n")
+            typer.echo(f"{without_marks(reply.text)}\n")
 
 
 def _asked() -> Iterator[str]:

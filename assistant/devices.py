@@ -59,7 +59,7 @@ def _worst_incidents(incidents: "list[Incident]") -> "dict[str, Incident]":
 def _state(incident: "Incident | None", verdicts: "pd.DataFrame") -> tuple[str, str]:
     if incident is not None:
         return incident.severity, TAXONOMY[incident.label].meaning
-    abstained = int(verdicts["abstained"].sum())
-    if abstained > len(verdicts) - abstained:
-        return "unsure", f"the model cannot tell in {abstained:,} of {len(verdicts):,} {plural(len(verdicts), 'window')}"
-    return "normal", f"{len(verdicts):,} {plural(len(verdicts), 'window')}, nothing unusual"
+    abstained, n = int(verdicts["abstained"].sum()), len(verdicts)
+    if 2 * abstained > n:
+        return "unsure", f"the model cannot tell in {abstained:,} of {n:,} {plural(n, 'window')}"
+    return "normal", f"{n:,} {plural(n, 'window')}, nothing unusual"

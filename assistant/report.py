@@ -6,6 +6,7 @@ Nothing here computes; it only words what the tables and records already hold.
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ __all__ = [
     "verdict_table",
     "window_samples",
     "window_table",
+    "without_marks",
 ]
 
 
@@ -113,7 +115,16 @@ def render_diagnosis(diagnosis: "Diagnosis", form: str) -> str:
     """A diagnosis as ``text``, ``md`` or ``json``."""
     if form == "json":
         return json.dumps(plain(diagnosis), indent=2, ensure_ascii=False)
-    return diagnosis.text
+    return diagnosis.text if form == "md" else without_marks(diagnosis.text)
+
+
+def without_marks(markdown: str) -> str:
+    """Markdown as a terminal shows it best: lists stay, the marks for bold go.
+
+    >>> without_marks("**Healthy:** 2 * 3 ** 2")
+    'Healthy: 2 * 3 ** 2'
+    """
+    return re.sub(r"\*\*(.+?)\*\*", r"\1", markdown)
 
 
 def passages_json(passages: Sequence["Passage"]) -> list[dict[str, Any]]:
