@@ -113,7 +113,7 @@ def _explained(main: "Incident", others: "list[Incident]", asked: Asked, analysi
     denied = main.label in _DENIED_BY_NUMBERS and bool(rule_out((main.label,), *span).excluded)
     verdict = verdict_fact(main, analysis.verdicts)
     context = [_about(device, main, others, analysis), *([verdict] if verdict else [])]
-    context += [fact for one in others for fact in _sound(one.facts)[0][:1]]
+    context += [fact for one in others for fact in _sound(one.facts)[0]]
     notes = _notes(asked)
     notes += [f"{lost} of its facts did not pass the check of their own numbers and are left out."] if lost else []
     return Finding(
@@ -143,7 +143,7 @@ def _unexplained(asked: Asked, analysis: "Analysis") -> Finding:
         incident=None,
         others=tuple(elsewhere),
         facts=_sound(facts)[0][:MOST_FACTS],
-        context=(_about(device, None, elsewhere, analysis), *(fact for one in elsewhere for fact in one.facts[:1])),
+        context=(_about(device, None, elsewhere, analysis), *(fact for one in elsewhere for fact in one.facts)),
         standing=standing,
         apart=RuledOut((), ()),
         asked=asked,

@@ -70,7 +70,7 @@ _ATTACKS = {
         "takes part in a flood of packets at another machine",
         "is being flooded by many machines",
         "A device that floods others together with many more is usually under foreign control.",
-        ("congestion", "dos", "recon"),
+        ("congestion", "packet_loss", "recon"),
         (_ISOLATE, "Look for foreign software, open logins and default passwords; renew the firmware from the maker.",
          "Block the flooded address at the router until the device is clean.",
          "Look for other devices of the same model that behave alike."),

@@ -23,9 +23,9 @@ Standing = Literal["confirmed", "likely", "inconclusive", "normal"]
 
 # Kinds of facts that show the thing itself, not only a model's opinion of it.
 HARD: dict[str, frozenset[str]] = {
-    "recon": frozenset({"scan", "modbus", "registers"}),
-    "dos": frozenset({"flood", "unsized"}),
-    "ddos": frozenset({"flood", "unsized"}),
+    "recon": frozenset({"scan", "modbus", "registers", "sweep"}),
+    "dos": frozenset({"flood", "unsized", "one_way"}),
+    "ddos": frozenset({"flood", "unsized", "one_way"}),
     "brute_force": frozenset({"logins", "refusals"}),
     "c2": frozenset({"contact", "rhythm"}),
     "exfiltration": frozenset({"sent"}),
@@ -40,7 +40,7 @@ HARD: dict[str, frozenset[str]] = {
     "name_resolution": frozenset({"asked_names", "resolver"}),
     "flapping": frozenset({"reconnects", "resets"}),
 }
-EVIDENT = frozenset({"absent", "duplicate", "resolver", "refusing"})  # assistant.evident: no model was asked
+EVIDENT = frozenset({"absent", "duplicate", "resolver", "refusing", "one_way", "sweep"})  # assistant.evident
 
 _SURE = 0.8  # mean calibrated probability of a confident verdict
 _MOSTLY = 0.5  # share of abstentions above which nothing is concluded

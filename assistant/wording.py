@@ -152,14 +152,18 @@ def _leaning(incident: "Incident") -> list[str]:
 
 
 def _also(finding: Finding, analysis: "Analysis") -> list[str]:
-    """The other incidents, one line each: their first fact says who, what and when."""
+    """The other incidents, one line each: the fact that says who, what and when."""
     lines = []
     for one in finding.others[:MOST_OTHERS]:
+        telling = [fact.text for fact in one.facts if "start_time_s" in fact.values or "first_time_s" in fact.values]
         name = one.label.replace("_", " ")
-        fact = next((fact.text for fact in one.facts), f"{name_of(one.device, analysis)}, {_when(one, analysis)}.")
-        lines.append(f"{name}: {fact}")
+        lines.append(f"{name}: {telling[0]}" if telling else f"{name}, {_when(one, analysis)}: {_first(one, analysis)}")
     rest = len(finding.others) - MOST_OTHERS
     return [*lines, f"And {rest} more: ask for the list of incidents."] if rest > 0 else lines
+
+
+def _first(incident: "Incident", analysis: "Analysis") -> str:
+    return next((fact.text for fact in incident.facts), f"at {name_of(incident.device, analysis)}.")
 
 
 def _checks(finding: Finding, citations: tuple[Citation, ...]) -> tuple[str, ...]:

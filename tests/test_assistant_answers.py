@@ -1,0 +1,91 @@
+"""Answers about real captures: verdicts as published labels would have them, everything after them is ours."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from assistant.analysis import Analysis
+from assistant.citations import check
+from assistant.conversation import Conversation
+from assistant.diagnose import diagnose
+from assistant.incidents import make_incidents
+from traffic.corrections import label_flows
+from traffic.labels import LABELS, NORMAL
+from traffic.plant import discover
+from traffic.samples import make_samples
+from traffic.sources import read_capture
+from traffic.truth import label_windows
+from traffic.windows import make_windows
+
+CASES = {
+    "34-1": ("iot23/34-1/conn.log.labeled", "why is 192.168.1.195 behaving oddly?"),
+    "44-1": ("iot23/44-1/conn.log.labeled", "what is going on?"),
+    "honeypot": ("iot23/honeypot-4-1/conn.log.labeled", "is 192.168.1.132 healthy?"),
+    "download": ("quickdraw/CL5000EIP-Software-Download-Failure.pcap", "why does the download to the PLC fail?"),
+}
+
+
+@pytest.fixture(scope="module")
+def analyses(shared):
+    return {name: _analyse(shared / "data" / path) for name, (path, _) in CASES.items()}
+
+
+def _analyse(path) -> Analysis:
+    capture = read_capture(path)
+    plant = discover(capture)
+    samples = make_samples(capture, plant)
+    windows = make_windows(samples)
+    labels, sides = np.full(len(windows), NORMAL, object), np.full(len(windows), "", object)
+    if "label" in capture.flows:
+        truth = label_windows(windows, capture, label_flows(capture.flows)).table
+        labels = truth["label"].where(truth["label"].isin(LABELS), NORMAL).to_numpy(object)
+        sides = truth["direction"].to_numpy(object)
+    verdicts = windows.table[["device", "start_s", "end_s"]].assign(
+        label=labels, probability=0.97, abstained=False, direction=sides
+    )
+    shares = pd.DataFrame({f"p_{name}": np.where(labels == name, 0.97, 0.03 / 16) for name in LABELS})
+    verdicts = pd.concat([verdicts, shares], axis=1)
+    incidents = make_incidents(verdicts, windows, capture, plant)
+    return Analysis(capture, plant, samples, windows, verdicts, tuple(incidents))
+
+
+def test_the_beacon_and_the_flood_are_named_with_peer_time_and_size(analyses):
+    diagnosis = diagnose(CASES["34-1"][1], analyses["34-1"], None)
+    assert (diagnosis.standing, diagnosis.device, diagnosis.label) == ("confirmed", "192.168.1.195", "c2")
+    assert "185.244.25.235:6667" in diagnosis.text
+    flood = next(line for line in diagnosis.text.split("\n") if "123.59.209.185:80" in line)
+    assert "2018-12-22 08:22:38 UTC" in flood
+    assert "14,260 connections" in flood
+
+
+def test_the_silent_controller_of_a_failing_download(analyses):
+    diagnosis = diagnose(CASES["download"][1], analyses["download"], None)
+    assert (diagnosis.standing, diagnosis.device, diagnosis.label) == ("confirmed", "192.168.10.120", "device_silent")
+    assert re.search(r"48 ARP requests .* stayed without a reply", diagnosis.text)
+    assert diagnosis.checks[0].startswith("Look at the device: power")
+
+
+def test_a_healthy_device_is_called_healthy(analyses):
+    diagnosis = diagnose(CASES["honeypot"][1], analyses["honeypot"], None)
+    assert (diagnosis.standing, diagnosis.incidents) == ("normal", ())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_number_is_found_again_and_a_wrong_one_is_caught(analyses, name):
+    diagnosis = diagnose(CASES[name][1], analyses[name], None)
+    assert check(diagnosis.text, diagnosis.known, ()).removed == ()
+    planted = "It sent 123,457 packets at 03:14:15."
+    assert check(f"{diagnosis.text}\n{planted}", diagnosis.known, ()).removed == (planted,)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("question", [
+    "since when?", "which other devices?", "is it an attack?", "how sure are you?", "what should I check first?",
+    "what is normal for it?", "show the numbers", "list devices", "list incidents",
+])  # fmt: skip
+def test_no_reply_about_a_real_capture_holds_a_part_without_a_source(analyses, name, question):
+    talk = Conversation(analyses[name], None, None)
+    talk.reply(CASES[name][1])
+    assert "had no source" not in talk.reply(question).text
