@@ -1,5 +1,6 @@
 """How each device of a capture is doing, in a word: what the device list of the page shows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,7 @@ def list_devices(analysis: "Analysis") -> list[DeviceState]:
     return sorted(found, key=lambda one: (_ORDER.index(one.state), one.name))
 
 
-def _worst_incidents(incidents: "list[Incident]") -> "dict[str, Incident]":
+def _worst_incidents(incidents: "Sequence[Incident]") -> "dict[str, Incident]":
     worst: dict[str, Incident] = {}
     for one in sorted(incidents, key=lambda one: _ORDER.index(one.severity), reverse=True):
         worst[one.device] = one
