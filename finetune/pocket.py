@@ -72,7 +72,9 @@ def make_pocket(
     texts = {name: read_texts(work / "texts" / f"{name}.parquet") for name in captures}
 
     train = pd.concat([texts[name] for name in trained], ignore_index=True)
-    _make_once(work / "base", partial(_make_base, texts=train, recipe=recipe, work=work))
+    # The base reads simulated plants only, so that one base serves adapters with and without any real capture.
+    plants = train[train["capture"].isin(_plants(recipe.train_seeds))]
+    _make_once(work / "base", partial(_make_base, texts=plants, recipe=recipe, work=work))
     _make_once(work / "adapter", partial(_make_adapter, texts=train, recipe=recipe, work=work))
 
     llm = LocalLLM(work / "base", work / "adapter")
