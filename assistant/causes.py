@@ -85,16 +85,23 @@ def merge_suspicions(found: Sequence[Suspicion], redo: Callable[[Run], Suspicion
         found: suspicions of runs.
         redo: makes the suspicion of a joined run, whose slots are those of both.
     """
-    merged: list[Suspicion] = []
+    groups: list[list[Suspicion]] = []
     for one in sorted(found, key=lambda item: (item.device, item.trace.start_s)):
-        at = next((i for i, other in enumerate(merged) if _is_same(other, one)), None)
-        if at is None:
-            merged.append(one)
+        same = next((group for group in groups if any(_is_same(other, one) for other in group)), None)
+        if same is None:
+            groups.append([one])
         else:
-            heavier = max(merged[at], one, key=lambda item: item.mass)
-            rows = np.union1d(merged[at].rows, one.rows)
-            merged[at] = redo(Run(one.device, heavier.label, heavier.role, rows))
-    return merged
+            same.append(one)
+    return [group[0] if len(group) == 1 else redo(_joined(group)) for group in groups]
+
+
+def _joined(group: Sequence[Suspicion]) -> Run:
+    """One run of all their windows, with the label and role that have most probability."""
+    masses: dict[tuple[str, str], float] = {}
+    for one in group:
+        masses[one.label, one.role] = masses.get((one.label, one.role), 0.0) + one.mass
+    label, role = max(masses, key=lambda key: masses[key])
+    return Run(group[0].device, label, role, np.unique(np.concatenate([one.rows for one in group])))
 
 
 def add_hard(found: Sequence[Suspicion], hard: Sequence[Suspicion]) -> list[Suspicion]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from assistant.phrases import by_count
 from traffic.capture import SAMPLE_S, Capture
 from traffic.plant import Plant
 
-__all__ = ["Scene", "endpoint", "is_group", "make_scene", "quiet_spell"]
+__all__ = ["Scene", "count_by_peer", "endpoint", "is_group", "make_scene", "quiet_spell"]
 
 _GROUP = re.compile(r"(?:22[4-9]|23\d)\.|255\.255\.255\.255$|0\.0\.0\.0$|.*\.255$|(?i:ff[0-9a-f]{2}:)|::$")
 _ATTEMPT_S = 120.0  # a 5-tuple seen again after this long is a new attempt, not a retry (as traffic.past counts)
@@ -41,6 +41,10 @@ class Scene:
     plant: Plant | None
     start_s: float
     end_s: float
+    # One device is asked about again and again; a capture of a million flows is searched for it once.
+    flows_by_device: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)
+    peers_by_device: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)
+    evidence_by_device: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)
 
     def name(self, address: str) -> str:
         """The device's name with its address, or the address alone."""
@@ -56,28 +60,57 @@ class Scene:
         return sorted(self.macs.get(address, ()))
 
     def flows_of(self, device: str) -> pd.DataFrame:
-        """Moves of one device from its side, with ``other out sent_bytes got_bytes sent_pkts``."""
-        moves = self.moves[(self.moves["src"] == device) | (self.moves["dst"] == device)]
-        out = (moves["src"] == device).to_numpy()
-        return moves.assign(
-            out=out,
-            other=moves["dst"].where(out, moves["src"]),
-            sent_bytes=np.where(out, moves["src_bytes"], moves["dst_bytes"]),
-            got_bytes=np.where(out, moves["dst_bytes"], moves["src_bytes"]),
-            sent_pkts=np.where(out, moves["src_pkts"], moves["dst_pkts"]),
-        )
+        """Moves of one device from its side, by slot, with ``other out sent_bytes got_bytes sent_pkts``."""
+        if device not in self.flows_by_device:
+            self.flows_by_device[device] = _one_side(self.moves, device)
+        return self.flows_by_device[device]
+
+    def peers_of(self, device: str) -> pd.DataFrame:
+        """What a device has with each other address in the whole capture: ``pkts connections slots``."""
+        if device not in self.peers_by_device:
+            flows = self.flows_of(device)
+            self.peers_by_device[device] = count_by_peer(flows)
+        return self.peers_by_device[device]
 
     def evidence_of(self, device: str, kinds: Iterable[str]) -> pd.DataFrame:
         """Evidence rows that name a device on either side, with ``other``."""
-        rows = self.evidence
-        rows = rows[((rows["src"] == device) | (rows["dst"] == device)) & rows["kind"].isin(list(kinds))]
-        return rows.assign(other=rows["dst"].where((rows["src"] == device), rows["src"]))
+        if device not in self.evidence_by_device:
+            rows = self.evidence
+            rows = rows[(rows["src"] == device) | (rows["dst"] == device)]
+            self.evidence_by_device[device] = rows.assign(other=rows["dst"].where(rows["src"] == device, rows["src"]))
+        rows = self.evidence_by_device[device]
+        return rows[rows["kind"].isin(list(kinds))]
+
+
+def count_by_peer(flows: pd.DataFrame) -> pd.DataFrame:
+    """Packets of the openers (at least one a move), connections and slots with each ``other``, as floats."""
+    other = flows["other"]
+    return pd.DataFrame(
+        {
+            "pkts": flows["src_pkts"].clip(lower=1).groupby(other).sum(),
+            "connections": flows["flow"].groupby(other).nunique(),
+            "slots": flows["slot"].groupby(other).nunique(),
+        }
+    ).astype(float)
 
 
 def make_scene(capture: Capture, samples: pd.DataFrame, plant: Plant | None = None) -> Scene:
     """Join activity with its flows, once per capture."""
     macs = _macs(capture.flows)
     return Scene(_moves(capture), capture.evidence, samples, macs, plant, capture.start_s, capture.end_s)
+
+
+def _one_side(moves: pd.DataFrame, device: str) -> pd.DataFrame:
+    moves = moves[((moves["src"] == device) | (moves["dst"] == device)).to_numpy(bool)]
+    moves = moves.sort_values("slot", kind="stable")
+    out = (moves["src"] == device).to_numpy(bool)
+    return moves.assign(
+        out=out,
+        other=moves["dst"].where(out, moves["src"]),
+        sent_bytes=np.where(out, moves["src_bytes"], moves["dst_bytes"]),
+        got_bytes=np.where(out, moves["dst_bytes"], moves["src_bytes"]),
+        sent_pkts=np.where(out, moves["src_pkts"], moves["dst_pkts"]),
+    )
 
 
 def _moves(capture: Capture) -> pd.DataFrame:

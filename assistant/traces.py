@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from assistant.scene import Scene, is_group, quiet_spell
+from assistant.scene import Scene, count_by_peer, is_group, quiet_spell
 from traffic.capture import SAMPLE_S
 
 __all__ = ["LOGIN_PORTS", "Trace", "find_trace"]
@@ -78,25 +78,24 @@ def find_trace(scene: Scene, device: str, label: str, role: str, slots: np.ndarr
         device: address.
         label: one of ``LABELS``.
         role: ``source``, ``target`` or ``both``.
-        slots: the slots that the label's windows cover, int64.
+        slots: the slots that the label's windows cover, int64, at least one.
 
     Returns:
         The trace; without flows and evidence its times are those of ``slots``.
     """
     whole = scene.flows_of(device)
-    flows = _right_way(whole[whole["slot"].isin(slots)], label, role)
+    first, last = np.searchsorted(whole["slot"], [slots.min(), slots.max() + 1])
+    near = whole.iloc[first:last]
+    flows = _right_way(near[np.isin(near["slot"], slots)], label, role)
     evidence = scene.evidence_of(device, KINDS.get(label, ()))
     evidence = evidence[evidence["slot"].isin(slots)]
-    found = _weights(label, flows, whole)
+    found = _weights(label, flows, whole, scene.peers_of(device))
     if label == "c2":
         found = found.where(~found.index.isin(scene.samples["device"].unique()), _LOCAL_C2 * found)
     weight = found.add(evidence.groupby("other")["count"].sum().astype(float), fill_value=0.0)
     weight = weight[weight > 0].drop(device, errors="ignore").sort_values(ascending=False, kind="stable")
-    peers = (
-        tuple(str(name) for name in weight.index[weight >= _MINOR.get(label, _MINOR_SHARE) * weight.max()])
-        if len(weight)
-        else ()
-    )
+    least = _MINOR.get(label, _MINOR_SHARE) * weight.max() if len(weight) else 0.0
+    peers = tuple(map(str, weight.index[weight >= least]))
     flows, evidence = flows[flows["other"].isin(peers)], evidence[evidence["other"].isin((*peers, device))]
     flows = flows[_carries(label, flows)]
     start_s, end_s = _span(flows, evidence, slots)
@@ -114,14 +113,14 @@ def _right_way(flows: pd.DataFrame, label: str, role: str) -> pd.DataFrame:
     return chosen if len(chosen) else flows
 
 
-def _weights(label: str, flows: pd.DataFrame, whole: pd.DataFrame) -> pd.Series:
+def _weights(label: str, flows: pd.DataFrame, whole: pd.DataFrame, usual: pd.DataFrame) -> pd.Series:
     """How strongly each peer carries the label, by the label's own measure."""
-    flows = flows[~flows["other"].map({name: is_group(name) for name in flows["other"].unique()}).astype(bool)]
+    flows = flows[~flows["other"].isin([name for name in flows["other"].unique() if is_group(name)])]
     by_peer = flows.groupby("other")
     if label in ("dos", "ddos"):
-        return _excess(flows, whole)
+        return _excess(flows, whole, usual)
     if label == "c2":
-        return _presence(flows, whole)
+        return _presence(flows, usual)
     if label == "recon":
         return _breadth(flows)
     if label == "exfiltration":
@@ -143,33 +142,20 @@ def _breadth(flows: pd.DataFrame) -> pd.Series:
     return ports.astype(float)
 
 
-def _excess(flows: pd.DataFrame, whole: pd.DataFrame) -> pd.Series:
+def _excess(flows: pd.DataFrame, whole: pd.DataFrame, usual: pd.DataFrame) -> pd.Series:
     """Packets or connections beyond what the same peer has outside these slots, the larger share of the two."""
-    slots = flows["slot"].nunique()
-    rest = whole[~whole["slot"].isin(flows["slot"].unique())]
-    scale = slots / max(rest["slot"].nunique(), 1)
-    shares = []
-    for measure in (_pkts_by_peer, _connections_by_peer):
-        usual = measure(rest) * scale
-        more = (measure(flows) - usual.reindex(measure(flows).index, fill_value=0.0)).clip(lower=0.0)
-        shares.append(more / max(more.sum(), 1.0))
-    return shares[0].combine(shares[1], max, fill_value=0.0)
+    here, slots = count_by_peer(flows), flows["slot"].nunique()
+    scale = slots / max(whole["slot"].nunique() - slots, 1)
+    rest = (usual.reindex(here.index) - here).clip(lower=0.0) * scale
+    more = (here - rest).clip(lower=0.0)[["pkts", "connections"]]
+    return (more / more.sum().clip(lower=1.0)).max(axis=1)
 
 
-def _pkts_by_peer(flows: pd.DataFrame) -> pd.Series:
-    return flows["src_pkts"].clip(lower=1).groupby(flows["other"]).sum().astype(float)
-
-
-def _connections_by_peer(flows: pd.DataFrame) -> pd.Series:
-    return flows.drop_duplicates("flow").groupby("other").size().astype(float)
-
-
-def _presence(flows: pd.DataFrame, whole: pd.DataFrame) -> pd.Series:
+def _presence(flows: pd.DataFrame, usual: pd.DataFrame) -> pd.Series:
     """Peers that are there when the label is, and not when it is not; time servers and resolvers count little."""
-    here = flows.drop_duplicates(["other", "slot"]).groupby("other").size()
-    ever = whole.drop_duplicates(["other", "slot"]).groupby("other").size()
+    here = count_by_peer(flows)["slots"]
     plain = flows["port"].isin(_INFRASTRUCTURE).groupby(flows["other"]).mean()
-    return here**2 / ever.reindex(here.index) * np.where(plain.reindex(here.index) > 0.5, 0.02, 1.0)
+    return here**2 / usual["slots"].reindex(here.index) * np.where(plain.reindex(here.index) > 0.5, 0.02, 1.0)
 
 
 def _carries(label: str, flows: pd.DataFrame) -> np.ndarray:
