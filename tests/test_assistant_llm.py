@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_models import build_model
+from tiny_models import WORDS, build_model
 
 from assistant.choices import build_choice_tree
 from assistant.llm import LocalLLM, make_batches
@@ -52,13 +52,13 @@ def test_score_equals_one_pass_per_choice_for_multi_token_labels(llm: LocalLLM) 
 
 
 def test_score_equals_one_pass_per_choice_when_one_token_decides(tmp_path: Path) -> None:
-    llm = _exact(LocalLLM(build_model(tmp_path, words=True)))
+    llm = _exact(LocalLLM(build_model(tmp_path, words=WORDS)))
     prompts = ["fox sent 12\n", "the quick brown fox got 3 packets\nverdict\n", "got\n"]
     np.testing.assert_allclose(llm.score(prompts, CHOICES), naive(llm, prompts, CHOICES), atol=1e-3)
 
 
-@pytest.mark.parametrize("words", [False, True])
-def test_a_shared_beginning_computed_once_changes_nothing(tmp_path: Path, words: bool) -> None:
+@pytest.mark.parametrize("words", [(), WORDS])
+def test_a_shared_beginning_computed_once_changes_nothing(tmp_path: Path, words: list[str]) -> None:
     llm = _exact(LocalLLM(build_model(tmp_path, words=words)))
     prompts = [
         "the quick brown fox sent 12 packets " * 12 + rest for rest in ("and got 3", "got", "and got 3 3 3", "fox")

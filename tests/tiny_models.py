@@ -1,5 +1,6 @@
 """Models of a few thousand random weights, saved as real ones are: small enough for a test, whole enough to load."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 TEXTS = [
@@ -8,11 +9,12 @@ TEXTS = [
     "anomalous unauthorized_command, anomalous device_silent",
     "the quick brown fox sent 12 packets and got 3",
 ]
+WORDS = ["the", "quick", "brown", "fox", "sent", "12", "packets", "and", "got", "3"]
 CHAT = "{% for m in messages %}<{{ m.role }}> {{ m.content }}\n{% endfor %}<reply> "
 
 
-def build_model(folder: Path, chat: bool = False, words: bool = False, **changes: object) -> Path:
-    """A random two-layer Llama with a byte-level BPE tokenizer (or one token a word), saved as a model folder."""
+def build_model(folder: Path, chat: bool = False, words: Sequence[str] = (), **changes: object) -> Path:
+    """A random two-layer Llama with a byte-level BPE tokenizer (or one token for each of ``words``), saved as a model folder."""
     import torch
     from tokenizers import ByteLevelBPETokenizer
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
