@@ -221,6 +221,13 @@ def test_several_files_are_one_capture(tmp_path: Path) -> None:
     assert texts.tobytes() == b"mid\0late"
 
 
+def test_a_file_without_packets_beside_others_is_said(tmp_path: Path) -> None:
+    full = write_pcap(tmp_path / "a.pcap", [client(1.0, "S", 1, b"data")])
+    packets = read_packets([write_pcap(tmp_path / "b.pcap", []), full])
+    assert packets.read_payload(np.array([0]), 4).tobytes() == b"data"
+    assert packets.notes == ("b.pcap: holds no packets",)
+
+
 def test_icmp_types_stand_where_ports_do(tmp_path: Path) -> None:
     capture = read(tmp_path, [(1.0, ethernet(icmp_packet(8, data=bytes(56))))])
     assert capture.flows.loc[0, ["id.orig_p", "id.resp_p", "proto"]].tolist() == [8, 0, "icmp"]

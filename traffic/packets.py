@@ -77,21 +77,28 @@ def read_packets(paths: Sequence[Path]) -> Packets:
         paths: pcap or pcapng files, in the order in which equal times should stay.
 
     Raises:
-        UserError: no paths; or a file is missing, empty, not a capture, without packets, or of an unknown link type.
+        UserError: no paths, no packets in any of them; or a file is missing, empty, no capture, or of an unknown link
+            type. A file without packets beside others with some is a note.
     """
     if not paths:
         raise UserError("no capture files given; expected at least one pcap or pcapng; check the folder")
     notes: list[str] = []
     tables, arps, buffers = [], [], []
     start_s, end_s = np.inf, -np.inf
-    for number, path in enumerate(paths):
+    for path in paths:
         records = read_records(path)
         notes += [*records.notes, *_clock_notes(path, records)]
+        if not len(records.ts):
+            notes.append(f"{path.name}: holds no packets")
+            continue
         table, arp = _decode(path, records, notes)
-        tables.append(table.assign(file=np.int32(number)))
+        tables.append(table.assign(file=np.int32(len(buffers))))
         arps.append(arp)
         buffers.append(records.buffer)
         start_s, end_s = min(start_s, records.ts.min()), max(end_s, records.ts.max())
+    if not buffers:
+        said = "; ".join(notes)
+        raise UserError(f"{paths[0]} holds no packets ({said}); expected at least one; check the capture's filter")
     table, arp = _by_time(tables), _by_time(arps)
     addresses = _number_addresses(table, arp)
     _join_fragments(table)

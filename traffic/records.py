@@ -82,10 +82,11 @@ def read_numbers(buffer: np.ndarray, at: np.ndarray, kind: str) -> np.ndarray:
 def read_records(path: Path) -> Records:
     """Find the packet records of a pcap (micro- or nanoseconds, either byte order) or pcapng file.
 
-    A damaged file is read up to the damage; ``notes`` say where that is and how much was skipped.
+    A damaged file is read up to the damage; ``notes`` say where that is and how much was skipped. A header alone gives
+    no records.
 
     Raises:
-        UserError: missing, empty, not a capture, no packets in it, or only link types that are not read.
+        UserError: missing, empty, not a capture, or only link types that are not read.
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist or is no file; expected a pcap or pcapng capture; check the path")
@@ -100,10 +101,7 @@ def read_records(path: Path) -> Records:
             "export the packets in one of these formats"
         )
     records = _read_pcapng(path, data) if magic == _PCAPNG else _read_pcap(path, data)
-    if not len(records.ts):
-        damage = f" ({records.notes[0]})" if records.notes else ""
-        raise UserError(f"{path} holds no packets{damage}; expected at least one; check the capture's filter")
-    return _keep_known_links(path, records)
+    return _keep_known_links(path, records) if len(records.ts) else records
 
 
 def _read_pcap(path: Path, data: mmap.mmap) -> Records:

@@ -57,12 +57,15 @@ def end_connections(packets: pd.DataFrame, starts: np.ndarray) -> np.ndarray:
     repeats &= (seq == seq[last_opening]) & (forward == forward[last_opening])
     starts = starts | (opening & ~repeats)
 
-    # Each round ends the first connection of every open stretch; the rest of the stretch is the next round's.
-    stretch = index
-    while len(stretch):
-        stretch = _after_end(packets, starts, stretch)
-        # The head of a connection never passes after its end, so what is left of two never lies side by side.
-        starts[stretch[np.diff(stretch, prepend=-2) != 1]] = True
+    # Each round finds where the connections of the last round ended; what follows an end begins a connection again.
+    following = _Following(packets)
+    head = np.flatnonzero(starts)
+    stop = np.append(head[1:], len(starts))
+    while len(head):
+        ended = _first_since(following.ts, head, stop, following.end_s(head, stop))
+        more = ended < stop
+        head, stop = ended[more], stop[more]
+        starts[head] = True
     return starts
 
 
@@ -72,32 +75,55 @@ def _last_before(mask: np.ndarray, index: np.ndarray) -> np.ndarray:
     return np.concatenate([[-1], last[:-1]])
 
 
-def _after_end(packets: pd.DataFrame, starts: np.ndarray, stretch: np.ndarray) -> np.ndarray:
-    """The rows of ``stretch`` that pass after their connection ended by a timer."""
-    rows = packets.iloc[stretch] if len(stretch) < len(packets) else packets
-    ts, flags, payload, forward = (rows[name].to_numpy() for name in ("ts", "flags", "payload", "forward"))
-    head = np.flatnonzero(starts[stretch])
-    group = np.cumsum(starts[stretch]) - 1
-    n = len(head)
-    same = forward == forward[head][group]
-    bare_ack = (flags & (SYN | FIN | RST) == 0) & (payload == 0)
-    fin, rst = flags & (FIN | RST) == FIN, flags & RST > 0
-
-    reply = first_per_group(~same, group, n)
-    answer = first_per_group(~same & ~bare_ack, group, n)
-    fin_here, fin_there = first_per_group(same & fin, group, n), first_per_group(~same & fin, group, n)
-    half = np.where(fin_here < reply, fin_here, NEVER)
-    closed = np.minimum(np.minimum(np.maximum(fin_here, fin_there), half), first_per_group(rst, group, n))
-
-    attempt = flags[head] & (SYN | ACK | RST | FIN) == SYN
-    tried = ts[head] + ATTEMPT_S
-    waiting = attempt & (_time(ts, answer) >= tried) & (_time(ts, closed) >= tried)
-    ends = np.where(waiting, tried, _time(ts, closed) + CLOSE_S)
-    return stretch[ts >= ends[group]]
+def _next(mask: np.ndarray) -> np.ndarray:
+    """For each row the first row from it on where ``mask`` holds, ``len(mask)`` where none does."""
+    rows = np.where(mask, np.arange(len(mask)), len(mask))
+    return np.minimum.accumulate(rows[::-1])[::-1]
 
 
-def _time(ts: np.ndarray, index: np.ndarray) -> np.ndarray:
-    return np.where(index == NEVER, np.inf, ts[np.minimum(index, len(ts) - 1)])
+def _first_since(ts: np.ndarray, low: np.ndarray, high: np.ndarray, when: np.ndarray) -> np.ndarray:
+    """The first row of each ``[low, high)`` at or after ``when``, ``high`` where there is none: a search by halves."""
+    while (low < high).any():
+        middle = np.minimum((low + high) // 2, len(ts) - 1)
+        before = (ts[middle] < when) & (low < high)
+        low, high = np.where(before, middle + 1, low), np.where(before | (low >= high), high, middle)
+    return low
+
+
+class _Following:
+    """For each packet, what follows it in its conversation: enough to tell when a connection that it began ends."""
+
+    def __init__(self, packets: pd.DataFrame) -> None:
+        flags, payload = packets["flags"].to_numpy(), packets["payload"].to_numpy()
+        self.ts, self._forward = packets["ts"].to_numpy(), packets["forward"].to_numpy()
+        self._opens = flags & (SYN | ACK | RST | FIN) == SYN
+        self._rst = _next(flags & RST > 0)
+        fin = flags & (FIN | RST) == FIN
+        # Some stacks acknowledge a SYN before they answer it; such an ACK is no answer yet.
+        answer = (flags & (SYN | FIN | RST) > 0) | (payload > 0)
+        everything = np.ones(len(flags), bool)
+        self._fin, self._answer, self._any = (
+            [_next(mask & (self._forward == side)) for side in (False, True)] for mask in (fin, answer, everything)
+        )
+
+    def end_s(self, head: np.ndarray, stop: np.ndarray) -> np.ndarray:
+        """When the connections that ``head`` begins, and that hold no packet from ``stop`` on, are forgotten."""
+        here = self._forward[head]
+
+        def since(rows: list[np.ndarray], side: np.ndarray) -> np.ndarray:
+            row = np.where(side, rows[True][head], rows[False][head])
+            return np.where(row < stop, row, NEVER)
+
+        fin_here, fin_there = since(self._fin, here), since(self._fin, ~here)
+        half = np.where(fin_here < since(self._any, ~here), fin_here, NEVER)
+        rst = np.where(self._rst[head] < stop, self._rst[head], NEVER)
+        closed_s = self._time(np.minimum(np.minimum(np.maximum(fin_here, fin_there), half), rst))
+        tried_s = self.ts[head] + ATTEMPT_S
+        waiting = self._opens[head] & (self._time(since(self._answer, ~here)) >= tried_s) & (closed_s >= tried_s)
+        return np.where(waiting, tried_s, closed_s + CLOSE_S)
+
+    def _time(self, row: np.ndarray) -> np.ndarray:
+        return np.where(row == NEVER, np.inf, self.ts[np.minimum(row, len(self.ts) - 1)])
 
 
 def read_segments(packets: pd.DataFrame, stream: np.ndarray) -> pd.DataFrame:
