@@ -48,9 +48,6 @@ def number_names(texts: np.ndarray) -> np.ndarray:
 
     Returns:
         Shape (n,), int64.
-
-    >>> number_names(np.frombuffer(b"Ab\0xab\0y", np.uint8).reshape(2, 4))
-    array([0, 0])
     """
     ended = np.cumsum(texts == 0, axis=1) > 0
     capital = (texts >= ord("A")) & (texts <= ord("Z"))

@@ -83,7 +83,8 @@ def read_packets(paths: Sequence[Path]) -> Packets:
     if not paths:
         raise UserError("no capture files given; expected at least one pcap or pcapng; check the folder")
     notes: list[str] = []
-    tables, arps, buffers = [], [], []
+    tables, arps = [], []
+    buffers: list[np.ndarray] = []
     start_s, end_s = np.inf, -np.inf
     for path in paths:
         records = read_records(path)
