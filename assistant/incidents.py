@@ -31,7 +31,7 @@ Severity = Literal["low", "medium", "high"]
 _LARGE_FLOOD_PKTS = 10_000
 _MEDIUM_SUFFER, _HIGH_SUFFER = 2, 5
 _ANSWERING = ("device_silent", "service_down", "name_resolution")  # whose peers are those who call in vain
-_MOST_FACTS = 10
+_MOST_FACTS, _MOST_PEERS = 10, 50
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Incident:
         end_s: last moment of it.
         windows: starts of the windows with the label; empty where hard evidence alone raised it.
         facts: sentences with their numbers, the strongest first.
-        peers: addresses it points at, the most involved first.
+        peers: addresses it points at, the most involved first, at most 50.
         techniques: ids of MITRE ATT&CK for ICS that it is consistent with.
         related: other devices with verdicts of the same cause.
     """
@@ -128,7 +128,7 @@ def _make_incident(group: Sequence[Suspicion], scene: Scene, starts_s: np.ndarra
         end_s=end_s,
         windows=tuple(windows.tolist()),
         facts=_facts(lead, group, related, scene, windows.tolist()),
-        peers=lead.trace.peers,
+        peers=lead.trace.peers[:_MOST_PEERS],
         techniques=TAXONOMY[lead.label].techniques,
         related=related,
     )

@@ -203,6 +203,7 @@ def is_group(address: str) -> bool:
 
 def endpoint(scene: Scene, flows: pd.DataFrame) -> str:
     """The answering side that most flows share, "10.0.0.5:80" or "plc-1 (10.0.0.5) port 502"."""
-    address = str(by_count(flows["dst"])[0])
-    port = int(by_count(flows.loc[flows["dst"] == address, "port"])[0])
-    return scene.port_at(address, port) if flows["proto"].iloc[0] in ("tcp", "udp") else scene.name(address)
+    there = flows[flows["dst"] == by_count(flows["dst"])[0]]
+    address, proto = str(there["dst"].iloc[0]), by_count(there["proto"])[0]
+    port = int(by_count(there.loc[there["proto"] == proto, "port"])[0])
+    return scene.port_at(address, port) if proto in ("tcp", "udp") else scene.name(address)

@@ -21,10 +21,10 @@ __all__ = ["LOGIN_PORTS", "Trace", "find_trace"]
 LOGIN_PORTS = (21, 22, 23, 513, 2323, 3389, 5800, 5900)
 _INFRASTRUCTURE = (53, 67, 68, 123, 137, 138, 546, 547, 1900, 3702, 5353, 5355)
 _FEW_ENDPOINTS = 8
-# Peers that carry less than this share of the strongest one's weight are not named; a bot has one controller,
-# while everyone who calls a dead server suffers from it.
-_MINOR = {"c2": 0.6, "device_silent": 0.0, "service_down": 0.0, "spoofing": 0.0}
-_MINOR_SHARE = 0.2
+# Peers that carry less than this share of the strongest one's weight are not named. A bot has one controller and one
+# victim at a time, while everyone who calls a dead server suffers from it.
+_MINOR = {"device_silent": 0.0, "service_down": 0.0, "spoofing": 0.0}
+_ONE_PEER = 0.6
 _LOCAL_C2 = 0.1  # a controller inside the plant is possible, a server of the plant is likelier
 
 # Which rows of Capture.evidence carry a label.
@@ -94,7 +94,8 @@ def find_trace(scene: Scene, device: str, label: str, role: str, slots: np.ndarr
         found = found.where(~found.index.isin(scene.samples["device"].unique()), _LOCAL_C2 * found)
     weight = found.add(evidence.groupby("other")["count"].sum().astype(float), fill_value=0.0)
     weight = weight[weight > 0].drop(device, errors="ignore").sort_values(ascending=False, kind="stable")
-    least = _MINOR.get(label, _MINOR_SHARE) * weight.max() if len(weight) else 0.0
+    minor = _ONE_PEER if label == "c2" or (label in ("dos", "ddos") and role == "source") else _MINOR.get(label, 0.2)
+    least = minor * weight.max() if len(weight) else 0.0
     peers = tuple(map(str, weight.index[weight >= least]))
     flows, evidence = flows[flows["other"].isin(peers)], evidence[evidence["other"].isin((*peers, device))]
     flows = flows[_carries(label, flows)]
