@@ -191,17 +191,17 @@ class Conversation:
     def _before(self) -> Said:
         """Past incidents of the knowledge base, and this plant's own kept ones."""
         focus, incident = self.focus, self._incident()
-        lines, values = [], {}
+        lines: list[str] = []
+        values: dict[str, float | str] = {}
         if incident and self.history:
             kept = self.history.incidents(device=incident.device, label=incident.label, before_s=incident.start_s)
             for number, one in enumerate(kept[:5]):
                 values |= {f"at{number}_time_s": one.start_s, f"what{number}": one.summary}
                 lines.append(f"- {clock(one.start_s)}: {one.summary.replace(chr(10), ' ')}")
-            for number, one in enumerate(self.history.feedback(incident.device)[-3:]):
-                values |= {f"said{number}": f"{one.who} {one.why} {one.label}", f"said{number}_time_s": one.at_s}
-                lines.append(
-                    f"- {clock(one.at_s)}: {one.who} said {one.label or 'wrong'}: {one.why or 'no reason given'}"
-                )
+            for number, said in enumerate(self.history.feedback(incident.device)[-3:]):
+                values |= {f"said{number}": f"{said.who} {said.why}", f"said{number}_time_s": said.at_s}
+                why = said.why or "no reason given"
+                lines.append(f"- {clock(said.at_s)}: {said.who} said {said.label or 'wrong'}: {why}")
         similar = focus.similar if focus else ()
         lines += [f"- [{one.number}] {one.place}: {one.quoted}" for one in similar]
         opening = "This is what is known from before:" if lines else "Nothing like it is known from before."

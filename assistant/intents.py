@@ -109,16 +109,16 @@ RULES: dict[str, str] = {
         + expect | intend | plan | harmless | benign ; feedback
     """,
     "help": """
-        help ; what + can + you + !explain ; what + can | may + ask ; how + use | work + you | this | tool | assistant ; who |
-        what + are + you ; command | option ; hello | hi | hey | moin | greetings ; thanks | thank
+        help ; what + can + you + !explain ; what + can | may + ask ; how + use | work + you | this | tool | assistant ;
+        who | what + are + you ; command | option ; hello | hi | hey | moin | greetings ; thanks | thank
     """,
 }
 
 # Irregular forms, frequent misspellings, and words that mean the same here.
 _FORMS = """
     anomalies:anomaly began:begin beginning:begin begun:begin broke:break came:come causing:cause did:do does:do
-    doing:do done:do dropped:drop dropping:drop everybody:everyone failure:fail found:find goes:go going:go had:have has:have
-    ip:address ips:address lagging:lag lst:list occurred:occur other's:other planned:plan saw:see seen:see
+    doing:do done:do dropped:drop dropping:drop everybody:everyone failure:fail found:find goes:go going:go had:have
+    has:have ip:address ips:address lagging:lag lst:list occurred:occur other's:other planned:plan saw:see seen:see
     sick:wrong stopped:stop stuff:thing unplugged:unplug was:is wen:when were:are
 """
 _CONTRACTIONS = (

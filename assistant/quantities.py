@@ -67,8 +67,10 @@ _WORDS = {
     **{"twelve": 12, "dozen": 12, "twenty": 20, "thirty": 30, "fifty": 50, "hundred": 100, "thousand": 1e3},
     "million": 1e6,
 }
-_MONTHS = ("january", "february", "march", "april", "may", "june", "july")
-_MONTHS += ("august", "september", "october", "november", "december")
+_MONTHS = (
+    *("january", "february", "march", "april", "may", "june"),
+    *("july", "august", "september", "october", "november", "december"),
+)
 _MONTH = "|".join(f"{name}|{name[:3]}" for name in _MONTHS)
 # Words with digits that name a technology, not something measured.
 _TECHNOLOGY = frozenset(

@@ -163,7 +163,8 @@ def say_devices(analysis: "Analysis") -> Said:
     """Every device with its role and how it is doing."""
     worst = {one.device: one for one in reversed(worst_first(list(analysis.incidents)))}
     roles = {one.address: one.role for one in (analysis.plant.devices if analysis.plant else ())}
-    lines, values = [], {}
+    lines: list[str] = []
+    values: dict[str, float | str] = {}
     for number, address in enumerate(list_addresses(analysis)[:_MOST_LISTED]):
         incident = worst.get(address)
         health = {"normal": "healthy"}.get(judge_health(address, analysis.verdicts), "too little to judge")

@@ -57,7 +57,7 @@ def _below(**limits: float) -> Callable[[dict[str, Value]], bool]:
 
 
 def _sum(*names: str) -> Callable[[_Seen], dict[str, Value]]:
-    return lambda seen: {name: seen.total[name] for name in names} | {"pkts": seen.pkts}
+    return lambda seen: {"pkts": seen.pkts, **{name: seen.total[name] for name in names}}
 
 
 def _flood(seen: _Seen) -> dict[str, Value]:
@@ -144,7 +144,8 @@ def rule_out(
     if rows.empty:
         return RuledOut((), ())
     seen = _look(rows, capture)
-    excluded, undecided = [], []
+    excluded: list[Fact] = []
+    undecided: list[Fact] = []
     for label in labels:
         test = _TESTS.get(label)
         if test is None or test.needs not in seen.shows:
