@@ -25,7 +25,7 @@ __all__ = ["COMPOSED", "Diagnosis", "diagnose", "sources_for"]
 
 COMPOSED = "composed"
 _MANUALS, _SIMILAR = 3, 2
-_DEAD_SERVICE = "A device calls a dead outside service again and again: it only looked infected, the pauses grew."
+_DEAD_SERVICE = "A node calls a cloud service that is gone, again and again; it only looked infected, the pauses grew."
 _DOWNGRADED = "A sentence of this answer had no source and was removed; the answer counts as less sure for it."
 
 
@@ -117,6 +117,7 @@ def sources_for(
     """
     if index is None:
         return (), ()
+    from knowledge_base.incident_history import similar
     from knowledge_base.retriever import search
 
     incident = finding.incident
@@ -129,7 +130,7 @@ def sources_for(
     manuals = {place: manuals[place] for place in dict.fromkeys((one.document, one.section) for one in ranked)}
     past = _past_incidents(incident.label, described, index) if incident else []
     if incident and is_unanswered(incident.label, incident.facts):
-        past = [*past[:1], *_past_incidents("service_down", _DEAD_SERVICE, index)[:1]]
+        past = [*past[:1], *(one for one in similar(index, _DEAD_SERVICE, k=1) if one not in past[:1])]
     cited = resolve(cite([*list(manuals.values())[:_MANUALS], *past], f"{described} {question}"), index)
     # Numbers follow what is left, so that an answer never shows a gap.
     cited = tuple(replace(one, number=number) for number, one in enumerate(cited, start=1))

@@ -238,3 +238,8 @@ def test_every_label_has_a_meaning_without_numbers():
         assert set(meaning.apart) <= set(LABELS)
         assert len(meaning.checks) >= 3
         assert len(meaning.target_checks) >= 2
+
+
+def test_an_unanswered_beacon_recalls_both_a_bot_and_a_dead_service(line, index):
+    recalled = [one.document for one in diagnose("why is cam-1 odd?", line, index).similar]
+    assert [name[:12] for name in recalled] == ["INC-2026-046", "INC-2026-055"]
