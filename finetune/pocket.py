@@ -28,7 +28,7 @@ from assistant.weights import fingerprint_weights
 from finetune.calibrate import Calibration, calibrate
 from finetune.dataset import balance_texts, make_texts, read_texts, write_texts
 from finetune.held_out import draw_texts, measure_texts, score_texts
-from finetune.pretrain import Phase, build_model, pretrain
+from finetune.pretrain import Phase, build_model, pretrain, renew_unseen
 from finetune.recipe import POCKET, Recipe, read_recipe
 from finetune.sft import tune
 from finetune.tokenizer import build_tokenizer
@@ -138,15 +138,10 @@ def _make_base(folder: Path, texts: pd.DataFrame, recipe: Recipe, work: Path) ->
 
     tokenizer = build_tokenizer(VOCABULARY, recipe.shape.context)
     model = build_model(tokenizer, recipe.shape, recipe.seed)
-    losses = pretrain(
-        model,
-        tokenizer,
-        _phases(texts, recipe),
-        work,
-        recipe.pretrain.learning_rate,
-        recipe.pretrain.batch_tokens,
-        recipe.seed,
-    )
+    phases = _phases(texts, recipe)
+    rate, batch = recipe.pretrain.learning_rate, recipe.pretrain.batch_tokens
+    losses = pretrain(model, tokenizer, phases, work, rate, batch, recipe.seed)
+    renew_unseen(model, tokenizer, [text for phase in phases for text in phase.texts], recipe.seed)
     log.info("pretraining loss, nats a token: %s", ", ".join(f"{loss:.3f}" for loss in losses))
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -23,7 +23,7 @@ from traffic.errors import UserError
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-__all__ = ["Phase", "Shape", "build_model", "pretrain"]
+__all__ = ["Phase", "Shape", "build_model", "pretrain", "renew_unseen"]
 
 CHECKPOINT_S = 60.0
 WARMUP_STEPS = 50
@@ -93,7 +93,7 @@ def pretrain(
         seed: orders the batches; the same seed, texts and number of steps give the same model.
 
     Returns:
-        The mean loss (nats a token) over the last tenth of each phase's steps.
+        The mean loss (nats a token) over the last tenth of each phase's steps, NaN where time was out before the first.
 
     Raises:
         UserError: a phase holds no text, or a text exceeds the context.
@@ -111,6 +111,26 @@ def pretrain(
         _train_phase(model, optimizer, checkpoint, phase, (rows, batches), learning_rate)
         losses = checkpoint.finish_phase()
     return losses
+
+
+def renew_unseen(
+    model: "LlamaForCausalLM", tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str], seed: int = 0
+) -> None:
+    """Give words that no text held fresh embeddings, as long as the mean of those that were seen.
+
+    As outputs, such words were only ever wrong, so pretraining pushed them all the same way; the answers' words are
+    among them, and an adapter does not train embeddings. Tuned on what is left of them, labels are hard to tell apart.
+    """
+    import torch
+
+    seen = torch.zeros(len(tokenizer), dtype=torch.bool)
+    for row in tokenizer(list(texts)).input_ids:
+        seen[row] = True
+    weights = model.get_input_embeddings().weight
+    fresh = torch.randn(int((~seen).sum()), weights.shape[1], generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        length = weights[seen].norm(dim=1).mean()
+        weights[~seen] = fresh / fresh.norm(dim=1, keepdim=True) * length
 
 
 def _train_phase(
@@ -211,7 +231,8 @@ class _Checkpoint:
             self._write()
 
     def finish_phase(self) -> list[float]:
-        self._losses.append(float(np.mean(self._recent[-max(1, len(self._recent) // 10) :])))
+        last = self._recent[-max(1, len(self._recent) // 10) :]
+        self._losses.append(float(np.mean(last)) if last else float("nan"))
         self._phase, self.step, self.elapsed_s, self._recent = self._phase + 1, 0, 0.0, []
         self._write()
         return self._losses

@@ -77,7 +77,7 @@ def tune(
     result = trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work)))
     # The path at which it was trained says nothing on another machine.
     trainer.model.peft_config["default"].base_model_name_or_path = base.name
-    trainer.model.save_pretrained(out, safe_serialization=True)
+    trainer.model.save_pretrained(out, safe_serialization=True, save_embedding_layers=False)
     (out / "README.md").unlink(missing_ok=True)  # PEFT's empty form; the card is card.json
     return float(result.training_loss)
 

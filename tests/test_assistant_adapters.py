@@ -5,40 +5,19 @@ from pathlib import Path
 
 import pytest
 from peft import LoraConfig, get_peft_model
-from tiny_models import build_model
+from tiny_models import build_model, make_card
 from transformers import AutoModelForCausalLM
 
 from assistant.adapters import (
-    AdapterCard,
     check_card,
     list_adapters,
     load_adapter,
-    prompt_fingerprint,
     read_card,
     write_card,
 )
 from assistant.weights import fingerprint_weights
 from traffic.errors import UserError
 from traffic.labels import LABELS
-
-
-def make_card(**changes: object) -> AdapterCard:
-    values = {
-        "name": "pocket",
-        "base": "../base",
-        "base_fingerprint": "0" * 64,
-        "prompt_fingerprint": prompt_fingerprint(),
-        "labels": LABELS,
-        "temperature": 1.5,
-        "threshold": 0.6,
-        "data": ("simulated-1", "34-1"),
-        "split": {"test": ("44-1",)},
-        "seed": 7,
-        "metrics": {"44-1.recall": 0.5},
-        "made_by": "python -m finetune.pocket",
-        "created": "2026-11-20",
-    }
-    return AdapterCard(**{**values, **changes})
 
 
 @pytest.fixture(scope="module")

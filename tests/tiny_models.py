@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from assistant.adapters import AdapterCard, prompt_fingerprint
+from traffic.labels import LABELS
+
 TEXTS = [
     "normal traffic of a pump",
     "anomalous recon and anomalous brute_force",
@@ -14,7 +17,7 @@ CHAT = "{% for m in messages %}<{{ m.role }}> {{ m.content }}\n{% endfor %}<repl
 
 
 def build_model(folder: Path, chat: bool = False, words: Sequence[str] = (), **changes: object) -> Path:
-    """A random two-layer Llama with a byte-level BPE tokenizer (or one token for each of ``words``), saved as a model folder."""
+    """A random two-layer Llama, saved as a model folder; its tokens are byte pairs, or ``words`` where given."""
     import torch
     from tokenizers import ByteLevelBPETokenizer
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -35,3 +38,23 @@ def build_model(folder: Path, chat: bool = False, words: Sequence[str] = (), **c
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def make_card(**changes: object) -> AdapterCard:
+    """A card that fits this release, but for ``changes``."""
+    values = {
+        "name": "pocket",
+        "base": "../base",
+        "base_fingerprint": "0" * 64,
+        "prompt_fingerprint": prompt_fingerprint(),
+        "labels": LABELS,
+        "temperature": 1.5,
+        "threshold": 0.6,
+        "data": ("simulated-1", "34-1"),
+        "split": {"test": ("44-1",)},
+        "seed": 7,
+        "metrics": {"44-1.recall": 0.5},
+        "made_by": "python -m finetune.pocket",
+        "created": "2026-11-20",
+    }
+    return AdapterCard(**{**values, **changes})

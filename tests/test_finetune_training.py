@@ -1,0 +1,163 @@
+"""Training on next to nothing: a tiny model must learn four texts by heart, and a killed run must go on."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tiny_models import build_model as build_random
+
+from assistant.llm import LocalLLM
+from finetune.held_out import score_texts
+from finetune.pocket import main
+from finetune.pretrain import Phase, Shape, build_model, pretrain, renew_unseen
+from finetune.recipe import POCKET, read_recipe
+from finetune.sft import tune
+from finetune.tokenizer import build_tokenizer
+from prompts.window_text import VOCABULARY
+from traffic.errors import UserError
+from traffic.labels import LABELS
+
+SHAPE = Shape(hidden=32, layers=2, heads=2, intermediate=64, context=64)
+TEXTS = ["past known 9\nquiet", "past known 9\nsent 20 30", "past known 3\nhosts 12", "past known 9\nnames 4 4"]
+LABELLED = pd.DataFrame({"text": TEXTS, "label": ["normal", "dos", "recon", "name_resolution"]})
+
+
+def train(work: Path, minutes: float = 5.0, epochs: int = 60) -> tuple[torch.nn.Module, list[float]]:
+    tokenizer = build_tokenizer(VOCABULARY, SHAPE.context)
+    model = build_model(tokenizer, SHAPE, seed=1)
+    phases = [Phase("general", TEXTS[:2] * 4, epochs, minutes), Phase("plant", TEXTS[2:] * 4, epochs, minutes)]
+    return model, pretrain(model, tokenizer, phases, work, learning_rate=5e-3, batch_tokens=64, seed=1)
+
+
+def test_pretraining_learns_texts_by_heart(tmp_path: Path) -> None:
+    _, losses = train(tmp_path)
+    chance = np.log(len(build_tokenizer(VOCABULARY)))
+    assert len(losses) == 2
+    assert max(losses) < 0.5 * chance  # a phase of two texts; what cannot be known is which of them comes
+
+
+def test_equal_seeds_give_equal_models(tmp_path: Path) -> None:
+    models = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        models.append(train(tmp_path / name, epochs=2)[0].state_dict())
+    assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+
+
+def test_a_finished_run_is_not_made_again_and_a_cut_one_goes_on(tmp_path: Path) -> None:
+    model, losses = train(tmp_path, epochs=3)
+    again, same = train(tmp_path, epochs=3)
+    assert same == losses
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    state = torch.load(tmp_path / "pretrain.pt", weights_only=True)
+    assert (state["phase"], state["step"]) == (2, 0)
+    torch.save({**state, "phase": 1, "losses": losses[:1]}, tmp_path / "pretrain.pt")
+    cut, resumed = train(tmp_path, epochs=3)
+    assert resumed[0] == losses[0]
+    assert not torch.equal(next(cut.parameters()), next(model.parameters()))
+
+
+def test_time_that_is_out_ends_a_phase(tmp_path: Path) -> None:
+    train(tmp_path, minutes=1e-9, epochs=10_000)
+    assert torch.load(tmp_path / "pretrain.pt", weights_only=True)["phase"] == 2
+
+
+def test_a_phase_without_texts_or_with_too_long_ones_is_refused(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer(VOCABULARY, SHAPE.context)
+    model = build_model(tokenizer, SHAPE)
+    with pytest.raises(UserError, match="phase empty has no texts"):
+        pretrain(model, tokenizer, [Phase("empty", [], 1, 1.0)], tmp_path)
+    with pytest.raises(UserError, match="the model reads 64"):
+        pretrain(model, tokenizer, [Phase("long", ["sent " * 100], 1, 1.0)], tmp_path)
+
+
+def test_words_never_seen_get_fresh_embeddings_as_long_as_the_others(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer(VOCABULARY, SHAPE.context)
+    model, _ = train(tmp_path, epochs=20)
+    before = model.get_input_embeddings().weight.detach().clone()
+    renew_unseen(model, tokenizer, TEXTS)
+    weights = model.get_input_embeddings().weight.detach()
+    seen, unseen = (
+        tokenizer.convert_tokens_to_ids(words) for words in (["past", "9", "quiet"], ["recon", "anomalous"])
+    )
+    assert torch.equal(weights[seen], before[seen])
+    mean = before[sorted({token for text in TEXTS for token in tokenizer(text).input_ids})].norm(dim=1).mean()
+    assert torch.allclose(weights[unseen].norm(dim=1), mean)
+    assert float(torch.cosine_similarity(weights[unseen[0]], weights[unseen[1]], dim=0)) < 0.7
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+
+
+def test_the_default_shape_fits_the_repository() -> None:
+    model = build_model(build_tokenizer(VOCABULARY))
+    assert 3_000_000 < model.num_parameters() < 4_000_000  # 16 MB hold 8 million in bf16
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("tuned")
+    build_random(root / "base", words=VOCABULARY)
+    (root / "work").mkdir()
+    many = pd.concat([LABELLED] * 60, ignore_index=True)
+    how = {"rank": 8, "epochs": 3, "batch": 8, "learning_rate": 2e-2, "max_minutes": 5.0, "seed": 1}
+    tune(root / "base", many, root / "adapter", root / "work", **how)
+    return root
+
+
+def test_an_adapter_learns_labels_by_heart(tuned: Path) -> None:
+    before = score_texts(LABELLED, LocalLLM(tuned / "base"))
+    after = score_texts(LABELLED, LocalLLM(tuned / "base", tuned / "adapter"))
+    truth = LABELLED["label"].map(LABELS.index).to_numpy()
+    assert (after.argmax(axis=1) == truth).all()
+    assert after[np.arange(4), truth].min() > np.log(0.8) > before[np.arange(4), truth].max()
+
+
+def test_an_adapter_is_safetensors_and_holds_no_path(tuned: Path) -> None:
+    assert {path.name for path in (tuned / "adapter").iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    assert str(tuned) not in (tuned / "adapter" / "adapter_config.json").read_text()
+
+
+def test_tuning_that_is_out_of_time_ends_with_an_adapter(tuned: Path, tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    many = pd.concat([LABELLED] * 60, ignore_index=True)
+    tune(tuned / "base", many, tmp_path / "adapter", tmp_path / "work", epochs=10_000, max_minutes=1e-9)
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_a_chat_model_is_tuned_on_its_own_template(tmp_path: Path) -> None:
+    base = build_random(tmp_path / "base", chat=True, words=VOCABULARY)
+    (tmp_path / "work").mkdir()
+    many = pd.concat([LABELLED] * 8, ignore_index=True)
+    tune(base, many, tmp_path / "adapter", tmp_path / "work", rank=8, epochs=3, batch=8, learning_rate=1e-2, seed=1)
+    truth = LABELLED["label"].map(LABELS.index).to_numpy()
+    before, after = (score_texts(LABELLED, llm) for llm in (LocalLLM(base), LocalLLM(base, tmp_path / "adapter")))
+    assert after[np.arange(4), truth].mean() > before[np.arange(4), truth].mean() + 1
+
+
+def test_nothing_to_tune_on_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no texts to tune on"):
+        tune(tmp_path, LABELLED.iloc[:0], tmp_path, tmp_path)
+
+
+def test_the_shipped_recipe_is_whole_and_quick_changes_it() -> None:
+    assert read_recipe().shape == Shape(context=512)
+    assert read_recipe(quick=True).shape.hidden < read_recipe().shape.hidden
+    seeds = [read_recipe().train_seeds, read_recipe().calibrate_seeds, read_recipe().test_seeds]
+    assert all(one[1] <= after[0] for one, after in pairwise(seeds))
+
+
+def test_all_mistakes_of_a_recipe_are_named_at_once(tmp_path: Path) -> None:
+    text = POCKET.read_text().replace("\nper_label:", "\nper_lable:").replace("\nhours: ", "\nhours: -")
+    (tmp_path / "own.yaml").write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_recipe(tmp_path / "own.yaml")
+    assert all(part in str(caught.value) for part in ("per_label: Field required", "per_lable: Extra", "hours: "))
+    with pytest.raises(UserError, match="cannot be read as a recipe"):
+        read_recipe(tmp_path / "none.yaml")
+
+
+def test_mistakes_on_the_command_line_exit_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--out", str(tmp_path), "--work", str(tmp_path / "w"), "--quick", "--exclude", "nobody"]) == 2
+    assert capsys.readouterr().err.startswith("error: no capture nobody to exclude")
