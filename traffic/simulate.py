@@ -23,7 +23,7 @@ from traffic.simulated_devices import MACHINES
 from traffic.simulated_evidence import PROTOCOL_KINDS, draw_losses, gathered, make_evidence, story_of
 from traffic.simulated_faults import FAULTS as BREAKING
 from traffic.simulated_ledger import Ledger
-from traffic.simulated_outages import Scene, clipped, interrupt, merged
+from traffic.simulated_outages import Scene, clipped, interrupt, merged, settled
 from traffic.simulated_plant import FLAVOURS, Stage, between, invent_plant, public_address
 from traffic.simulated_services import SERVICES
 from traffic.zeek_evidence import flow_evidence
@@ -87,7 +87,7 @@ def simulate(
     """
     _check(devices, hours, scenarios)
     rng = np.random.default_rng(seed)
-    chosen = [] if quiet else list(scenarios) if scenarios is not None else _draw(rng, seed)
+    chosen = [] if quiet else list(scenarios) if scenarios is not None else _draw(rng, seed, devices * hours)
     view = _draw_view(rng, chosen)
     stage = _set_stage(rng, devices, hours, chosen)
     _live(stage)
@@ -110,10 +110,11 @@ def _check(devices: int, hours: float, scenarios: Sequence[str] | None) -> None:
         raise UserError(f"no scenario is called {', '.join(unknown)}; expected any of {known}; change --scenarios")
 
 
-def _draw(rng: np.random.Generator, seed: int) -> list[str]:
+def _draw(rng: np.random.Generator, seed: int, device_hours: float) -> list[str]:
+    """The labels whose turn it is, and up to one more for every two devices and hours."""
     first = seed % 4 * 4
-    turn = list(_ROTA[first : first + 4])
-    return turn + list(rng.choice(_ROTA, size=int(rng.integers(0, 5))))
+    more = int(rng.integers(0, 3 + min(device_hours / 2, 60)))
+    return [*_ROTA[first : first + 4], *(str(name) for name in rng.choice(_ROTA, size=more))]
 
 
 def _draw_view(rng: np.random.Generator, chosen: list[str]) -> str:
@@ -162,8 +163,7 @@ def _come_and_go(scene: Scene) -> None:
 def _time(stage: Stage, name: str) -> tuple[float, float]:
     """When something happens: for minutes at any time; malware often was there first and stays."""
     rng = stage.rng
-    longest = stage.length_s * (1.0 if name == "c2" else 0.5)
-    length = min(between(rng, 60, max(longest, 61)), stage.length_s)
+    length = min(between(rng, 60, 2400), stage.length_s * (1.0 if name == "c2" else 0.5))
     if name == "c2":
         length = max(length, stage.length_s * rng.uniform(0.1, 1))
         if rng.random() < 0.3:
@@ -209,7 +209,7 @@ def _captured(scene: Scene, view: str) -> Simulation:
     if view != "packets":
         kinds = PROTOCOL_KINDS if view == "logs" else ()
         evidence = join_evidence([flow_evidence(plain, view == "conn"), evidence[evidence["kind"].isin(kinds)]])
-    truth = pd.DataFrame(scene.truth, columns=TRUTH_COLUMNS)
+    truth = pd.DataFrame(settled(scene.truth), columns=TRUTH_COLUMNS)
     truth = truth.sort_values(["start_s", "device"], kind="stable", ignore_index=True)
     return Simulation(Capture(plain, activity, evidence), truth, stage.plant)
 

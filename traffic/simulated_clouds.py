@@ -13,7 +13,7 @@ __all__ = ["BEYOND"]
 _ENDINGS = (
     {"closed": 1},
     {"closed": 3, "reset_server": 2, "half_server": 1},
-    {"closed_by_server": 1, "reset_client": 0.3},
+    {"closed_by_server": 1, "reset_client": 0.3, "reset_twice": 0.2},
     {"half_server": 1, "open": 0.4},
     {"closed": 1, "closed_by_server": 1, "half_client": 0.1, "reset_late": 0.5},
 )

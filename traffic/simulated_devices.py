@@ -47,7 +47,7 @@ def poll(stage: Stage, client: Device, server: Device, language: str) -> None:
     if manner == "each":
         period = max(period, between(rng, 1, 60))
         ts = beats(rng, stage.start_s, stage.end_s, period, between(rng, 1e-3, 0.1))
-        length, exchanges = lognormal(rng, between(rng, 0.01, 0.6), 0.4, len(ts)), int(rng.integers(1, 9))
+        length, exchanges = lognormal(rng, between(rng, 0.01, 0.6), 0.4, len(ts)), np.array(rng.integers(1, 9))
     else:
         ts = _renewals(stage, float("inf") if manner == "endless" else between(rng, 60, 3600))
         length = np.diff([*ts, stage.end_s + 600]) - rng.uniform(0.05, 2)

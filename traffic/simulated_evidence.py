@@ -1,5 +1,7 @@
 """The evidence that packets would have given, drawn from what the flows carried in each slot."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -30,7 +32,7 @@ def gathered(flows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     wait = duration[loose]
     starts = [np.zeros(len(loose)), wait * middle, wait * 0.999]
     lengths = [np.minimum(rng.lognormal(0, 1, len(loose)), wait * 0.1), wait * 0.1 * middle, wait * 0.0009]
-    parts, owners = [flows.drop(index=loose)], [np.setdiff1d(np.arange(len(flows)), loose)]
+    parts, owners = [flows.drop(index=list(loose))], [np.setdiff1d(np.arange(len(flows)), loose)]
     left = flows.iloc[loose]
     for start, length, share in zip(starts, lengths, [1 - 2 * last, last, None], strict=True):
         piece = left.copy()
@@ -85,7 +87,7 @@ def _summed(parts: list[pd.DataFrame], scene: Scene) -> pd.DataFrame:
     return table.groupby(keys, as_index=False).agg({"count": "sum", "distinct": "max"})[EVIDENCE_COLUMNS]
 
 
-def _rows(table: pd.DataFrame, kind: object, code: object, count: object, distinct: object = 0) -> pd.DataFrame:
+def _rows(table: pd.DataFrame, kind: Any, code: Any, count: Any, distinct: Any = 0) -> pd.DataFrame:
     return table.assign(kind=kind, code=code, count=count, distinct=distinct)[EVIDENCE_COLUMNS]
 
 

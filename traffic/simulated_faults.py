@@ -197,7 +197,7 @@ def name_resolution(scene: Scene, start_s: float, end_s: float) -> None:
     )
     if asker is None:
         return
-    everyone = rng.random() < 0.5
+    everyone = rng.random() < 0.6
     who = np.ones(len(scene.flows), bool) if everyone else coming_from(scene, asker)
     code = int(rng.choice([2, 3, 3, 5, -1])) if scene.packets else -1
     flows = scene.flows

@@ -44,6 +44,7 @@ _ENDINGS: dict[str, tuple[str, str]] = {
     "half_server": ("S3", "ShADadf"),
     "half_client": ("S2", "ShADadF"),
     "reset_client": ("RSTO", "ShADadR"),
+    "reset_twice": ("RSTO", "ShADadRRR"),
     "reset_server": ("RSTR", "ShADadr"),
     "reset_late": ("RSTR", "ShADadfr"),
     TORN: ("RSTO", "ShADadTR"),
@@ -61,7 +62,7 @@ def session(
     exchanges: Any = 1,
     ask_bytes: Any = 100,
     answer_bytes: Any = 200,
-    ending: dict[str, float] | None = None,
+    ending: Any = None,
     orig_p: Any = None,
     **columns: Any,
 ) -> None:
@@ -74,7 +75,7 @@ def session(
         duration: seconds from first to last packet.
         exchanges: how many questions and answers pass.
         ask_bytes: payload of one question; ``answer_bytes`` of one answer. 0 for a connection without data.
-        ending: weights over the ways a connection ends; ``{"closed": 1}`` by default.
+        ending: dict of weights over the ways a connection ends; ``{"closed": 1}`` by default.
         orig_p: the client's ports; fresh ones by default.
         **columns: further columns of the ledger, such as ``label`` or ``service``.
     """

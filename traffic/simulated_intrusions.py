@@ -3,59 +3,41 @@
 import numpy as np
 
 from traffic.simulated_flows import attempt, exchange, ping, refuse, session
-from traffic.simulated_plant import Stage, beats, between, intruder, lognormal, public_address, victim
+from traffic.simulated_plant import Stage, beats, between, bot, intruder, lognormal, public_address, victim
 
 __all__ = ["brute_force", "exfiltration", "mqtt_abuse", "spoofing", "unauthorized_command"]
 
 
+_LOGINS = ((22, "ssh"), (22, "ssh"), (23, ""), (21, "ftp"), (1883, "mqtt"), (80, "http"), (3389, ""), (5900, ""))
+_REFUSALS = ({"closed": 1}, {"closed": 1, "reset_server": 1}, {"reset_client": 1, "closed_by_server": 1})
+
+
 def brute_force(stage: Stage, start_s: float, end_s: float) -> str:
-    """Passwords are tried, one short session after another, against a service of the plant or of someone outside."""
+    """Passwords are tried, one short session after another, at a device of the plant, or at strangers by a worm."""
     rng, ledger = stage.rng, stage.ledger
     src = intruder(stage, outside=0.3)
-    local = src.startswith(stage.network)
-    dst = (
-        str(public_address(rng, 1)[0])
-        if local and rng.random() < 0.3
-        else victim(stage, src, "broker", "server", "camera", "router")
-    )
-    port, service = [(22, "ssh"), (23, ""), (21, "ftp"), (1883, "mqtt"), (80, "http"), (3389, ""), (5900, "")][
-        int(rng.integers(7))
-    ]
+    port, service = _LOGINS[int(rng.integers(len(_LOGINS)))]
     ts = beats(rng, start_s, end_s, 1 / between(rng, 0.15, 15), rng.uniform(0.02, 0.8))
-    sizes = {
-        "exchanges": rng.integers(2, 14),
-        "ask_bytes": rng.integers(10, 160),
-        "answer_bytes": rng.integers(10, 300),
-    }
-    asks = {"app": "mqtt", "asks": 0.0} if service == "mqtt" else {}
-    ending = [{"closed": 1}, {"closed": 1, "reset_server": 1}, {"reset_client": 1, "closed_by_server": 1}][
-        int(rng.integers(3))
-    ]
+    outward = src.startswith(stage.network) and rng.random() < 0.3
+    hosts = public_address(rng, int(between(rng, 1, 40)) if outward else 1)
+    if not outward:
+        hosts[0] = victim(stage, src, "broker", "server", "camera", "router")
+    dst = hosts[np.sort(rng.integers(len(hosts), size=len(ts)))]
     shed = rng.random(len(ts)) < rng.choice([0, 0, 0.1, 0.5])
-    lasting = lognormal(rng, between(rng, 0.1, 8), 0.4, len(ts))
-    session(
-        ledger,
-        ts[~shed],
-        src,
-        dst,
-        port,
-        duration=lasting[~shed],
-        service=service,
-        label="brute_force",
-        ending=ending,
-        **sizes,
-        **asks,
-    )
-    (attempt if rng.random() < 0.5 else refuse)(ledger, ts[shed], src, dst, port, label="brute_force")
+    given = {"label": "brute_force", "service": service, "ending": _REFUSALS[int(rng.integers(3))]}
+    given |= {"app": service, "duration": lognormal(rng, between(rng, 0.1, 8), 0.4, int((~shed).sum()))}
+    sizes = {"exchanges": rng.integers(2, 14), "ask_bytes": rng.integers(10, 160), "answer_bytes": rng.integers(9, 300)}
+    session(ledger, ts[~shed], src, dst[~shed], port, **given, **sizes)
+    (attempt if rng.random() < 0.5 else refuse)(ledger, ts[shed], src, dst[shed], port, label="brute_force")
     if service == "mqtt":
-        ledger.note(ts[~shed], src, dst, "mqtt_refused", int(rng.choice([4, 5])))
-    return f"{src} tries passwords on port {port} of {dst}"
+        ledger.note(ts[~shed], src, dst[~shed], "mqtt_refused", int(rng.choice([4, 5])))
+    return f"{src} tries passwords on port {port} of {', '.join(hosts[:3])}{' and others' if len(hosts) > 3 else ''}"
 
 
 def exfiltration(stage: Stage, start_s: float, end_s: float) -> str:
     """Data leaves for a place it never went to: at once, in pieces, or hidden in names."""
     rng, ledger = stage.rng, stage.ledger
-    src, host = intruder(stage, outside=0), str(public_address(rng, 1)[0])
+    src, host = bot(stage), str(public_address(rng, 1)[0])
     way = str(rng.choice(["whole", "pieces", "names"], p=[0.45, 0.4, 0.15]))
     port, service = [(443, "ssl"), (80, "http"), (21, "ftp"), (22, "ssh"), (int(rng.integers(1024, 65535)), "")][
         int(rng.integers(5))

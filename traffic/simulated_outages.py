@@ -15,11 +15,10 @@ from traffic.simulated_flows import attempt, refuse
 from traffic.simulated_ledger import Ledger
 from traffic.simulated_plant import Stage, pauses
 
-__all__ = ["Lossy", "Scene", "clipped", "interrupt", "merged"]
+__all__ = ["Lossy", "Scene", "clipped", "interrupt", "merged", "settled"]
 
 LONG_S = 60.0  # a session this long is opened again after the outage; a shorter one is simply missed
 _COUNTS = ["orig_bytes", "resp_bytes", "orig_pkts", "resp_pkts", "orig_ip_bytes", "resp_ip_bytes"]
-_TRUTH = ["device", "start_s", "end_s", "label", "direction", "cause"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +93,19 @@ def merged(ts: np.ndarray, join_s: float = 45.0, least: int = 1) -> list[tuple[f
     breaks = np.flatnonzero(np.diff(slots) * SAMPLE_S > join_s) + 1
     groups = np.split(slots, breaks)
     return [(float(g[0] * SAMPLE_S), float((g[-1] + 1) * SAMPLE_S)) for g in groups if len(g) >= least]
+
+
+def settled(truth: list[tuple]) -> list[tuple]:
+    """The same truth without overlaps: where two things happen to one device, what comes from it goes before."""
+    by_device: dict[str, list[tuple]] = {}
+    for row in sorted(truth, key=lambda row: row[4] != "source"):
+        free = [(row[1], row[2])]
+        known = by_device.setdefault(row[0], [])
+        for _, start_s, end_s, *_ in known:
+            cut = [((a, min(b, start_s)), (max(a, end_s), b)) for a, b in free]
+            free = [piece for pieces in cut for piece in pieces if piece[1] > piece[0]]
+        known += [(row[0], a, b, *row[3:]) for a, b in free]
+    return [row for rows in by_device.values() for row in rows]
 
 
 def _part(rows: pd.DataFrame, start_s: np.ndarray, end_s: np.ndarray) -> pd.DataFrame:

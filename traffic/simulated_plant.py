@@ -12,8 +12,8 @@ from traffic.simulated_flows import SYN_RETRIES
 from traffic.simulated_ledger import Ledger
 
 __all__ = [
-    *["FLAVOURS", "Stage", "beats", "between", "intruder", "invent_plant", "lognormal", "pauses", "public_address"],
-    *["vendor", "victim", "visits"],
+    *["FLAVOURS", "Stage", "beats", "between", "bot", "intruder", "invent_plant", "lognormal", "pauses"],
+    *["public_address", "vendor", "victim", "visits"],
 ]
 
 FLAVOURS = ("industrial", "mixed", "home")
@@ -185,6 +185,14 @@ def intruder(stage: Stage, outside: float = 0.25) -> str:
         free = [host for host in range(2, 254) if stage.network + str(host) not in used]
         return stage.network + str(rng.choice(free))
     return str(rng.choice([device.address for device in stage.plant.devices]))
+
+
+def bot(stage: Stage) -> str:
+    """A device that malware has taken over: mostly the small ones that nobody updates."""
+    rng = stage.rng
+    small = stage.having("camera", "plug", "sensor", "hub", "router", "gateway", "television", "printer", "assistant")
+    others = small if small and rng.random() < 0.65 else stage.plant.devices
+    return others[int(rng.integers(len(others)))].address
 
 
 def victim(stage: Stage, attacker: str, *roles: str) -> str:

@@ -26,7 +26,9 @@ def lookup(stage: Stage, device: Device, ts: np.ndarray, remember_s: float | Non
     _questions(stage, device, ask, failing)
 
 
-def _questions(stage: Stage, device: Device, ts: np.ndarray, failing: float, lost: float | None = None) -> None:
+def _questions(
+    stage: Stage, device: Device, ts: np.ndarray, failing: float, lost: float | None = None, resolver: str = ""
+) -> None:
     rng, n = stage.rng, len(ts)
     lost = between(rng, 1e-4, 0.01) if lost is None else lost
     code = np.where(rng.random(n) < failing, OTHER_RCODE, ANSWERED)
@@ -35,7 +37,7 @@ def _questions(stage: Stage, device: Device, ts: np.ndarray, failing: float, los
         stage.ledger,
         ts,
         device.address,
-        stage.resolver,
+        resolver or stage.resolver,
         53,
         out_pkts=np.where(gone, 2, 1),
         in_pkts=np.where(gone, 0, 1),
@@ -51,11 +53,14 @@ def _questions(stage: Stage, device: Device, ts: np.ndarray, failing: float, los
 
 def needless_names(stage: Stage, device: Device) -> None:
     """Asks again and again for a name that does not exist, or at a resolver that often is silent, and lives well."""
-    ts = beats(stage.rng, stage.start_s, stage.end_s, between(stage.rng, 10, 1200), 0.2)
-    silent = stage.rng.random() < 0.3
-    _questions(
-        stage, device, ts, 0.0 if silent else stage.rng.uniform(0.3, 1), stage.rng.uniform(0.1, 0.6) if silent else 0.0
-    )
+    rng = stage.rng
+    ts = beats(rng, stage.start_s, stage.end_s, between(rng, 10, 1200), 0.2)
+    if rng.random() < 0.6:
+        _questions(stage, device, ts, rng.uniform(0.3, 1), 0.0)
+        return
+    resolver = stage.resolver if rng.random() < 0.5 else str(public_address(rng, 1)[0])
+    again = np.sort(np.concatenate([ts, ts[rng.random(len(ts)) < 0.5] + 10]))  # the resolver's time-out, twice
+    _questions(stage, device, again, 0.0, rng.uniform(0.1, 0.95), resolver)
 
 
 def names(stage: Stage, device: Device) -> None:
@@ -67,30 +72,20 @@ def names(stage: Stage, device: Device) -> None:
 
 
 def clock(stage: Stage, device: Device) -> None:
-    """NTP against one to five servers; pools often leave half of the requests unanswered and nothing is wrong."""
+    """NTP against one to five servers, or a pool that is a new one every time; half of it may stay silent for ever."""
     rng = stage.rng
     fixed_port = rng.random() < 0.6
     size = between(rng, 16, 1100)
-    for server in stage.clock[: int(rng.integers(1, len(stage.clock) + 1))]:
-        period = size if rng.random() < 0.7 else float(2 ** rng.integers(4, 11))
-        ts = beats(rng, stage.start_s, stage.end_s, period, rng.uniform(0, 0.08))
-        answering = (
-            1.0
-            if server.startswith(stage.network)
-            else rng.choice([1.0, 0.97, 0.5, 0.1, 0.0], p=[0.5, 0.2, 0.15, 0.05, 0.1])
-        )
-        back = (rng.random(len(ts)) < answering).astype(float)
+    pool = public_address(rng, int(between(rng, 5, 60))) if rng.random() < 0.25 else None
+    silence = rng.choice([0.0, 0.03, 0.5, 0.9, 1.0], p=[0.5, 0.2, 0.15, 0.05, 0.1], size=60)
+    for place, server in enumerate(stage.clock[: int(rng.integers(1, len(stage.clock) + 1))]):
+        ts = beats(rng, stage.start_s, stage.end_s, size if rng.random() < 0.7 else 2.0 ** rng.integers(4, 11), 0.05)
+        which = np.full(len(ts), place) if pool is None else rng.integers(len(pool), size=len(ts))
+        who = np.full(len(ts), server, object) if pool is None else pool[which]
+        quiet = np.where(np.full(len(ts), server.startswith(stage.network) and pool is None), 0.0, silence[which])
         port = 123 if fixed_port else stage.ledger.ports(len(ts))
-        exchange(
-            stage.ledger,
-            ts,
-            device.address,
-            server,
-            123,
-            in_pkts=back,
-            orig_p=port,
-            duration=lognormal(rng, 0.02, 1, len(ts)),
-        )
+        given = {"in_pkts": (rng.random(len(ts)) >= quiet).astype(float), "duration": lognormal(rng, 0.02, 1, len(ts))}
+        exchange(stage.ledger, ts, device.address, who, 123, orig_p=port, **given)
 
 
 def lease(stage: Stage, device: Device) -> None:
