@@ -35,7 +35,9 @@ app.add_typer(cli_research.evaluate, name="eval")
 Question = Annotated[str, typer.Argument(help='In your own words: "why does the PLC not answer?"')]
 Device = Annotated[str | None, typer.Option(help="The device meant, by name or address.")]
 AskedCapture = Annotated[Path, typer.Option("--capture", help="The capture to look into.", metavar="PATH")]
-OpenCapture = Annotated[Path | None, typer.Option("--capture", help="The capture to talk about.", metavar="PATH")]
+OpenCapture = Annotated[
+    Path | None, typer.Option("--capture", help="The capture to talk about.", metavar="PATH", exists=True)
+]
 
 # The options of every command that reads a capture with the model.
 _ANALYSIS = ("plant", "local", "adapter", "model")
@@ -82,9 +84,11 @@ def ask(
     from assistant.report import render_diagnosis
     from assistant.startup import analyse, load_models, open_knowledge
 
-    with narrate("reading the capture"), open_knowledge(settings) as index:
+    # The capture first: where it cannot be read, no state is touched.
+    with narrate("reading the capture"):
         models = load_models(settings)
         analysis = analyse(capture, settings, models)
+    with narrate("looking things up") as progress, open_knowledge(settings, progress) as index:
         diagnosis = diagnose(question, analysis, index, device=device, writer=models.writer)
     say_notes(analysis.capture.notes)
     typer.echo(render_diagnosis(diagnosis, form))

@@ -3,7 +3,6 @@
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from sklearn.metrics import f1_score
 
 from traffic.labels import NORMAL
 
@@ -40,6 +39,8 @@ def evaluate_labels(truth: np.ndarray, said: np.ndarray) -> Scores:
         truth: shape (n_windows,), our labels.
         said: shape (n_windows,), our labels.
     """
+    from sklearn.metrics import f1_score
+
     truth, said = np.asarray(truth, dtype=object), np.asarray(said, dtype=object)
     anomalous, called = truth != NORMAL, said != NORMAL
     return Scores(

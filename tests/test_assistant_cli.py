@@ -58,12 +58,17 @@ class TestMistakes:
             (["adapters", "show", "no/adapter"], "no/adapter"),
             (["windows", "x", "--local", "10.0.0.0/99"], "10.0.0.0/99"),
             (["ask", "why?"], "--capture"),
+            (["chat", "--capture", "no/such.pcap"], "no/such.pcap"),
+            (["serve", "--capture", "no/such.pcap"], "no/such.pcap"),
             (["classify", "x", "--format", "xml"], "xml"),
             (["frobnicate"], "frobnicate"),
         ],
     )
-    def test_is_one_line(self, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_is_one_line_and_leaves_no_state(
+        self, arguments: list[str], said: str, home: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         assert main(arguments) == 2
+        assert list(home.iterdir()) == []
         out, err = capsys.readouterr()
         assert out == ""
         assert err.startswith("error: ")
