@@ -158,7 +158,7 @@ class LocalLLM:
         inner = [(path, depth) for path, depth in tree.nodes if depth > 0]
         rows = torch.tensor([[i * count + path for path, _ in inner] for i in range(len(rests))])
         positions = torch.tensor([[depth - 1 for _, depth in inner]]).expand(len(rests), -1)
-        ids = self._pad(list(tree.paths)).repeat(len(rests), 1)
+        ids = self._pad(tree.paths).repeat(len(rests), 1)
         return torch.cat([root, self._logits(ids, _repeated(cache, count), rows, positions)[0]], dim=1)
 
     def _logits(self, ids: Any, cache: Any, rows: Any, positions: Any, keep: bool = False) -> tuple[Any, Any]:
@@ -170,7 +170,7 @@ class LocalLLM:
         out = self._model.base_model(**options)
         return self._model.get_output_embeddings()(out.last_hidden_state[rows, positions]), out.past_key_values
 
-    def _pad(self, rows: list[list[int]]) -> Any:
+    def _pad(self, rows: Sequence[Sequence[int]]) -> Any:
         """Pad on the right with any token: what comes after a position cannot change it in a causal model."""
         import torch
 

@@ -184,7 +184,7 @@ def _measure(texts: pd.DataFrame, llm: LocalLLM, calibration: Calibration, recip
     scores = score_texts(drawn, llm)
     # Simulated plants are judged together, each real capture for itself.
     groups = drawn["capture"].where(~drawn["capture"].str.startswith("simulated-"), "simulated")
-    metrics = {}
+    metrics: dict[str, float] = {}
     for name, rows in groups.groupby(groups).indices.items():
         measures = measure_texts(drawn.iloc[rows], scores[rows], calibration)
         metrics |= {f"{name}.{measure}": value for measure, value in measures.items()}
