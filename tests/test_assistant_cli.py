@@ -2,10 +2,13 @@
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pandas as pd
 import pytest
 
@@ -252,6 +255,39 @@ class TestSimulate:
         capsys.readouterr()
         assert main(command) == 2
         assert str(out) in capsys.readouterr().err
+
+
+class TestEval:
+    def test_latency_measures_what_is_named(self, shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["eval", "latency", "help"]) == 0
+        assert capsys.readouterr().out.startswith("faultwise --help")
+        assert main(["eval", "latency", "beauty"]) == 2
+        assert "beauty" in capsys.readouterr().err
+
+
+@needs_model
+class TestAdapters:
+    def test_the_shipped_one_is_listed_with_its_card(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["adapters", "list"]) == 0
+        assert str(ADAPTER.parent) in capsys.readouterr().out
+        assert main(["adapters", "show", str(ADAPTER.parent)]) == 0
+        assert json.loads(capsys.readouterr().out)["labels"] == list(LABELS)
+
+
+@needs_model
+class TestServe:
+    def test_the_page_is_served_until_interrupted(self, stocked_home: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        command = [sys.executable, "-m", "assistant.cli", "serve", "--capture", str(SAMPLE), "--port", str(port)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdout is not None
+            assert f"http://127.0.0.1:{port}" in server.stdout.readline()
+            assert "faultwise" in httpx.get(f"http://127.0.0.1:{port}").text
+            server.send_signal(signal.SIGINT)
+            server.communicate(timeout=60)
+        assert server.returncode == 0
 
 
 @needs_model
