@@ -127,12 +127,14 @@ def build_page(desk: "Desk", analysis: "Analysis | None", name: str) -> "gr.Bloc
     def begin() -> tuple[Thread, str, str]:
         return _show(_start(desk, analysis, name))
 
-    def open_capture(upload: str) -> tuple[Thread, str, str, list[dict[str, str]], str]:
+    def open_capture(upload: str, messages: list[Any]) -> tuple[Any, ...]:
         path = Path(upload)
         try:
             thread = _start(desk, desk.analyse(path), path.name)
         except UserError as mistake:
-            raise gr.Error(str(mistake).replace(str(path), path.name), duration=None) from mistake
+            said = str(mistake).replace(str(path), path.name)
+            kept = gr.skip()
+            return kept, kept, kept, [*messages, _message(f"That capture was not opened: {said}")], kept
         finally:
             path.unlink(missing_ok=True)  # traffic stays on the machine no longer than it is needed
         return *_show(thread), [], render_evidence(None)
@@ -155,7 +157,8 @@ def build_page(desk: "Desk", analysis: "Analysis | None", name: str) -> "gr.Bloc
             one.then(None, js=_TO_QUESTION)
         panels = [state, parts.bar, parts.plant]
         page.load(begin, outputs=panels, show_progress="hidden", api_visibility="private")
-        parts.upload.upload(open_capture, parts.upload, [*panels, parts.chat, parts.evidence], **once)
+        opened = [*panels, parts.chat, parts.evidence]
+        parts.upload.upload(open_capture, [parts.upload, parts.chat], opened, **once)
     return page
 
 
@@ -181,7 +184,7 @@ def _lay_out(bar: str, welcome: str) -> Parts:
     with gr.Row(elem_id="desk", equal_height=False):
         with gr.Column(scale=3, min_width=270, elem_id="plant"):
             plant = gr.HTML(js_on_load=_CHOOSE)
-            upload = gr.UploadButton("Open another capture", size="sm", variant="secondary")
+            upload = gr.UploadButton("Open a capture", size="sm", variant="secondary")
         with gr.Column(scale=5, min_width=320, elem_id="talk"):
             chat = gr.Chatbot(elem_id="chat", show_label=False, buttons=["copy"], autoscroll=False, placeholder=welcome)
             with gr.Row():
@@ -223,12 +226,16 @@ def _answer(question: str, thread: Thread, messages: list[dict[str, Any]]) -> It
     if not question.strip():
         yield "", messages, gr.skip()
         return
-    messages = [*messages, {"role": "user", "content": question.strip()}]
-    yield "", [*messages, {"role": "assistant", "content": "Looking at the capture…"}], gr.skip()
+    messages = [*messages, _message(question.strip(), "user")]
+    yield "", [*messages, _message("Looking at the capture…")], gr.skip()
     try:
         reply = thread.conversation.reply(question.strip()[:QUESTION_CHARS])
     except UserError as mistake:
-        yield question, [*messages, {"role": "assistant", "content": f"That did not work: {mistake}"}], gr.skip()
+        yield question, [*messages, _message(f"That did not work: {mistake}")], gr.skip()
         return
     shown = render_evidence(reply.diagnosis) if reply.diagnosis else gr.skip()
-    yield "", [*messages, {"role": "assistant", "content": reply.text}], shown
+    yield "", [*messages, _message(reply.text)], shown
+
+
+def _message(text: str, role: str = "assistant") -> dict[str, str]:
+    return {"role": role, "content": text}

@@ -200,7 +200,8 @@ class TestInABrowser:
         page.goto(served.url)
         page.wait_for_selector("#plant button[data-device]")
         page.set_input_files("#plant input[type=file]", words)
-        page.wait_for_selector("[data-testid=toast-body] >> text=words.pcap", timeout=60_000)
+        page.wait_for_selector("#chat >> text=words.pcap", timeout=60_000)
+        assert "/" not in page.inner_text("#chat").split("words.pcap")[0]  # nor where the upload lay
         assert page.is_visible("#plant button[data-device='192.168.10.120']")
 
     def test_another_capture_can_be_opened(self, served: Served, browser: Any, shared: Path) -> None:
