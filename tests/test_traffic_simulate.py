@@ -14,8 +14,8 @@ from traffic.plant import is_local, load_plant
 from traffic.simulate import Simulation, simulate, write_simulation
 from traffic.simulated_flows import attempt, session
 from traffic.simulated_ledger import Ledger
-from traffic.simulated_outages import merged, settled
 from traffic.simulated_plant import beats, pauses
+from traffic.simulated_scene import merged, settled
 
 SEEDS = range(8)
 # Their other side is beyond the router.

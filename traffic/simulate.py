@@ -23,8 +23,9 @@ from traffic.simulated_devices import MACHINES
 from traffic.simulated_evidence import PROTOCOL_KINDS, draw_losses, gathered, make_evidence, story_of
 from traffic.simulated_faults import FAULTS as BREAKING
 from traffic.simulated_ledger import Ledger
-from traffic.simulated_outages import Scene, clipped, interrupt, merged, settled
+from traffic.simulated_outages import clipped, interrupt
 from traffic.simulated_plant import FLAVOURS, Stage, between, invent_plant, public_address
+from traffic.simulated_scene import Scene, merged, settled
 from traffic.simulated_services import SERVICES
 from traffic.zeek_evidence import flow_evidence
 
@@ -113,7 +114,7 @@ def _check(devices: int, hours: float, scenarios: Sequence[str] | None) -> None:
 def _draw(rng: np.random.Generator, seed: int, device_hours: float) -> list[str]:
     """The labels whose turn it is, and up to one more for every two devices and hours."""
     first = seed % 4 * 4
-    more = int(rng.integers(0, 3 + min(device_hours / 2, 60)))
+    more = int(rng.integers(0, 3 + int(min(device_hours / 2, 60))))
     return [*_ROTA[first : first + 4], *(str(name) for name in rng.choice(_ROTA, size=more))]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from traffic.capture import ACTIVITY_COLUMNS, EVIDENCE_COLUMNS, SAMPLE_S, spread
-from traffic.simulated_outages import Lossy, Scene
+from traffic.simulated_scene import Lossy, Scene
 
 __all__ = ["PROTOCOL_KINDS", "draw_losses", "gathered", "make_evidence", "story_of"]
 

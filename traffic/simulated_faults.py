@@ -11,8 +11,9 @@ from traffic.simulated_choice import busiest, coming_from, going_to, inside, spe
 from traffic.simulated_flows import attempt, exchange, session
 from traffic.simulated_ledger import Ledger
 from traffic.simulated_mistakes import misconfiguration
-from traffic.simulated_outages import Lossy, Scene, interrupt
+from traffic.simulated_outages import interrupt
 from traffic.simulated_plant import beats, between, pauses, public_address
+from traffic.simulated_scene import Lossy, Scene
 
 __all__ = ["FAULTS"]
 
@@ -64,14 +65,18 @@ def flapping(scene: Scene, start_s: float, end_s: float) -> None:
     mine = scene.involving(device)
     rest = scene.flows[~mine]
     scene.flows = scene.flows[mine].reset_index(drop=True)
-    up, down = between(rng, 4, 60), between(rng, 1, 25)
-    at, failed = start_s, []
+    third = (end_s - start_s) / 6  # at least three times, or it is an outage
+    up, down = min(between(rng, 4, 60), third), min(between(rng, 1, 25), third)
+    at, failed, ups = start_s, [], []
     while at < end_s:
         length = down * rng.uniform(0.5, 1.8)
         how = str(rng.choice(["silent", "refused", "silent", "gone"]))
         failed.append(interrupt(scene, np.ones(len(scene.flows), bool), at, min(at + length, end_s), how))
+        ups.append(at + length)
         at += length + up * rng.uniform(0.5, 1.8)
     scene.flows = pd.concat([rest, _torn(scene.flows, start_s, end_s, rng)], ignore_index=True)
+    if device != scene.stage.network + "1":  # who is plugged in again asks for its router
+        scene.note(np.array(ups), device, scene.stage.network + "1", "arp_request", count=2)
     cause = f"the link of {device} goes up and down"
     scene.tell(device, start_s, end_s, "flapping", "source", cause)
     felt = pd.concat(failed)

@@ -6,8 +6,9 @@ import pandas as pd
 from traffic.simulated_choice import busiest, coming_from, going_to, inside, speaking
 from traffic.simulated_flows import attempt, session
 from traffic.simulated_ledger import Ledger
-from traffic.simulated_outages import Scene, interrupt
+from traffic.simulated_outages import interrupt
 from traffic.simulated_plant import beats, between, lognormal, pauses
+from traffic.simulated_scene import Scene
 
 __all__ = ["misconfiguration"]
 
@@ -51,10 +52,9 @@ def _wrong_gateway(scene: Scene, start_s: float, end_s: float) -> bool:
 
 
 def _ask_in_vain(scene: Scene, ts: np.ndarray, src: str, dst: str) -> None:
-    note = Ledger(scene.stage.rng)
+    many = scene.stage.rng.integers(1, 4, len(ts))
     for kind in ("arp_request", "arp_unanswered"):
-        note.note(ts, src, dst, kind, count=scene.stage.rng.integers(1, 4, len(ts)))
-    scene.notes = pd.concat([scene.notes, note.evidence_table()], ignore_index=True)
+        scene.note(ts, src, dst, kind, count=many)
 
 
 def _wrong_port(scene: Scene, start_s: float, end_s: float) -> bool:
@@ -104,9 +104,7 @@ def _wrong_unit(scene: Scene, start_s: float, end_s: float) -> bool:
         return False
     server = str(rng.choice(scene.flows.loc[modbus & coming_from(scene, client), "id.resp_h"]))
     ts = beats(rng, start_s, end_s, between(rng, 0.3, 10), 0.05)
-    note = Ledger(rng)
-    note.note(ts, client, server, "modbus_exception", int(rng.choice([10, 11, 11])))
-    scene.notes = pd.concat([scene.notes, note.evidence_table()], ignore_index=True)
+    scene.note(ts, client, server, "modbus_exception", code=int(rng.choice([10, 11, 11])))
     cause = f"{client} asks {server} for a unit that does not exist"
     scene.tell(client, start_s, end_s, "misconfiguration", "source", cause)
     scene.tell(server, start_s, end_s, "misconfiguration", "target", cause)
@@ -132,9 +130,8 @@ def _wrong_password(scene: Scene, start_s: float, end_s: float) -> bool:
         "app": "mqtt",
     }
     session(tried, ts, client, broker, 1883, ending={"closed_by_server": 1, "reset_server": 0.3}, **given)
-    tried.note(ts, client, broker, "mqtt_refused", int(rng.choice([4, 5])))
+    scene.note(ts, client, broker, "mqtt_refused", code=int(rng.choice([4, 5])))
     scene.flows = pd.concat([scene.flows, tried.flow_table()], ignore_index=True)
-    scene.notes = pd.concat([scene.notes, tried.evidence_table()], ignore_index=True)
     felt = tried.flow_table()
     cause = f"{client} has the wrong password for {broker}"
     scene.tell_touched(felt["id.orig_h"], felt["ts"], "misconfiguration", "source", cause)
@@ -149,9 +146,7 @@ def _same_address(scene: Scene, start_s: float, end_s: float) -> bool:
     if device is None:
         return False
     ts = beats(rng, start_s, end_s, between(rng, 5, 45), 0.5)
-    note = Ledger(rng)
-    note.note(ts, device, device, "arp_conflict", count=rng.integers(1, 4, len(ts)), distinct=2)
-    scene.notes = pd.concat([scene.notes, note.evidence_table()], ignore_index=True)
+    scene.note(ts, device, device, "arp_conflict", count=rng.integers(1, 4, len(ts)), distinct=2)
     for at in rng.choice(ts, size=min(len(ts), int(rng.integers(0, 6))), replace=False):
         interrupt(scene, going_to(scene, device), float(at), float(at) + rng.uniform(2, 15), "refused")
     scene.tell(device, start_s, end_s, "misconfiguration", "source", f"a second machine uses the address {device}")

@@ -48,7 +48,7 @@ def dead_service(stage: Stage, device: Device) -> None:
         if rng.random() < 0.5
         else beats(rng, begin, stage.end_s, steady, between(rng, 1e-3, 0.3))
     )
-    if rng.random() < 0.7:
+    if rng.random() < 0.8:
         lookup(stage, device, again, float(rng.choice([1, 30, 300])))
     given = {"tries": str(rng.choice(["once", "linux_short", "linux", "linux_long", "windows", "lwip", "impatient"]))}
     if rng.random() < 0.25:
