@@ -81,20 +81,13 @@ def session(
     """
     rng, n = ledger.rng, len(np.atleast_1d(ts))
     exchanges, ask, answer = (np.broadcast_to(np.asarray(v, float), n) for v in (exchanges, ask_bytes, answer_bytes))
-    names = list(ending or {"closed": 1.0})
-    weights = np.array([(ending or {"closed": 1.0})[name] for name in names])
-    end = rng.choice(len(names), size=n, p=weights / weights.sum())
     header = int(rng.choice([40, 52]))
     orig_bytes, resp_bytes = np.rint(exchanges * ask), np.rint(exchanges * answer)
     orig_data, resp_data = (exchanges * np.ceil(np.maximum(v, 0) / MSS_BYTES) for v in (ask, answer))
     acks = rng.uniform(0.3, 1.0)
     orig_pkts = np.rint(2 + orig_data + acks * resp_data + rng.integers(1, 3, n))
     resp_pkts = np.rint(1 + resp_data + acks * orig_data * rng.uniform(0.2, 1.0) + rng.integers(1, 3, n))
-    states = np.array([_ENDINGS[name][0] for name in names], object)
-    stories = np.array([_ENDINGS[name][1] for name in names], object)
-    history = stories[end]
-    quiet = (orig_bytes + resp_bytes) == 0
-    history[quiet] = [text.replace("D", "").replace("d", "").replace("a", "", 1) for text in history[quiet]]
+    state, history = _ended(rng, ending or {"closed": 1.0}, orig_bytes + resp_bytes == 0)
     ledger.add(
         ts,
         **{
@@ -103,7 +96,7 @@ def session(
             "id.resp_p": port,
             "id.orig_p": ledger.ports(n) if orig_p is None else orig_p,
             "proto": "tcp",
-            "conn_state": states[end],
+            "conn_state": state,
             "history": history,
             "duration": np.maximum(np.broadcast_to(np.asarray(duration, float), n), 1e-3),
             "orig_bytes": orig_bytes,
@@ -115,6 +108,15 @@ def session(
             **columns,
         },
     )
+
+
+def _ended(rng: np.random.Generator, ending: dict[str, float], quiet: np.ndarray) -> list[np.ndarray]:
+    """State and history of each session, drawn by weight; ``quiet`` ones hold no data."""
+    names, weights = list(ending), np.array(list(ending.values()), float)
+    drawn = rng.choice(len(names), size=len(quiet), p=weights / weights.sum())
+    state, history = (np.array([_ENDINGS[name][i] for name in names], object)[drawn] for i in (0, 1))
+    history[quiet] = [text.replace("D", "").replace("d", "").replace("a", "", 1) for text in history[quiet]]
+    return [state, history]
 
 
 def exchange(
