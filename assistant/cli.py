@@ -12,7 +12,7 @@ import typer
 
 from assistant import cli_adapters, cli_kb, cli_plant, cli_research
 from assistant.cli_options import CapturePath, OutFile, narrate, print_json, say_notes, with_settings, write_parquet
-from assistant.offline import go_offline
+from assistant.offline import go_offline, hush_libraries
 from traffic.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         Exit status: 0 done, 1 a check found a problem, 2 a user's mistake (one line on stderr), 130 interrupted.
     """
     go_offline()
+    hush_libraries()
     try:
         return app(arguments, prog_name="faultwise", standalone_mode=False) or 0
     except UserError as mistake:

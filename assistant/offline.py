@@ -4,9 +4,11 @@ Libraries read these variables when they are imported, so this module imports no
 first in every entry point.
 """
 
+import logging
 import os
+import warnings
 
-__all__ = ["FLAGS", "go_offline"]
+__all__ = ["FLAGS", "go_offline", "hush_libraries"]
 
 FLAGS: dict[str, str] = {
     # Hugging Face: nothing is looked up, nothing is reported.
@@ -36,3 +38,10 @@ FLAGS: dict[str, str] = {
 def go_offline() -> None:
     """Set every flag, whatever the environment says: a plant's machine may inherit anything."""
     os.environ.update(FLAGS)
+
+
+def hush_libraries() -> None:
+    """Keep from an operator's screen what libraries tell their developers: what is deprecated, what is optional."""
+    warnings.simplefilter("ignore", FutureWarning)
+    for library in ("bitsandbytes", "transformers", "sentence_transformers"):
+        logging.getLogger(library).setLevel(logging.ERROR)

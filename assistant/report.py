@@ -83,7 +83,9 @@ def verdict_lines(verdicts: "pd.DataFrame") -> Iterator[str]:
     columns = ["device", "start_s", "end_s", "label", "probability", "abstained"]
     for row in verdicts.to_dict("records"):
         known = {name: row[name] for name in columns}
-        yield json.dumps(plain(known | {"probabilities": {label: row[f"p_{label}"] for label in LABELS}}))
+        chances = {label: round(float(row[f"p_{label}"]), 6) for label in LABELS}
+        known["probability"] = round(float(known["probability"]), 6)
+        yield json.dumps(plain(known | {"probabilities": chances}))
 
 
 def verdict_csv(verdicts: "pd.DataFrame") -> str:

@@ -303,6 +303,11 @@ def test_read_zeek_says_when_the_clock_jumps_back(tmp_path: Path) -> None:
     assert capture.notes == ("The clock jumps back once, by up to 167 min: sorted by time.",)
 
 
+def test_a_log_sorted_by_start_has_no_clock_that_jumps(tmp_path: Path) -> None:
+    rows = [changed(MODBUS, ts="80000", duration="9000"), changed(MODBUS, ts="80001", duration="1")]
+    assert read_zeek(write(tmp_path, tsv(rows))).notes == ()
+
+
 def test_read_zeek_says_which_useful_column_is_missing(tmp_path: Path) -> None:
     kept = [i for i, field in enumerate(FIELDS) if field != "history"]
     capture = read_zeek(write(tmp_path, tsv([[MODBUS[i] for i in kept]], [FIELDS[i] for i in kept])))

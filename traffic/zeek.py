@@ -128,6 +128,8 @@ def _repair_count(values: np.ndarray, column: str, notes: list[str]) -> np.ndarr
 
 
 def _note_clock(rows: pd.DataFrame, notes: list[str]) -> None:
+    if (np.diff(rows["ts"].to_numpy()) >= 0).all():
+        return  # sorted by start, as tools leave a log, and as `faultwise flows` writes one
     duration = np.nan_to_num(rows["duration"].to_numpy(float))
     end = rows["ts"].to_numpy() + np.where((duration > 0) & (duration < _LONGEST_S), duration, 0.0)
     back = np.maximum.accumulate(end) - end
