@@ -10,6 +10,7 @@ in recipes/pocket.yaml.
 
 import argparse
 import logging
+import math
 import random
 import shutil
 import sys
@@ -127,7 +128,8 @@ def _make_capture_texts(name: str, folder: Path, path: Path | None, recipe: Reci
     file = folder / f"{name}.parquet"
     if not file.is_file():
         seed = int(name.removeprefix("simulated-")) if path is None else 0
-        devices = random.Random(seed).randint(*recipe.devices)  # noqa: S311
+        low, high = (math.log(bound) for bound in recipe.devices)
+        devices = round(math.exp(random.Random(seed).uniform(low, high)))  # noqa: S311
         labelled = load_labelled(path) if path is not None else simulate_labelled(seed, devices, recipe.hours)
         write_texts(make_texts([labelled]), file)
     return len(read_texts(file))

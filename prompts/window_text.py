@@ -88,6 +88,11 @@ TEXT_COLUMNS = tuple(name for field in SAMPLE_FIELDS for name in field.columns)
 
 # One host or one port is what any flow touches: said from two on.
 _ABOVE_ONE = ("hosts_out", "hosts_in", "ports_out", "ports_in")
+# Beyond half an hour more says nothing more: a long capture must not read unlike a short one.
+_MOST = {
+    "known_min": 30.0, "top_peer_age_min": 30.0, "flow_age_s": 1800.0, "quiet_slots": 180.0,
+    "repeats": 180.0, "streak": 180.0, "literal_repeats": 180.0, "literal_streak": 180.0,
+}  # fmt: skip
 # Written even when zero: they stand in every line or are the line's frame.
 _ALWAYS = {"sent", "got", "known", "since"}
 _TENTHS = ("jitter", "literal_jitter", "active_share")
@@ -109,9 +114,9 @@ VOCABULARY: tuple[str, ...] = (
 def fingerprint() -> str:
     """A hash of everything that shapes a text; a model is good only for the texts it was trained on."""
     shape = [[(field.word, field.columns) for field in fields] for fields in (PAST_FIELDS, SAMPLE_FIELDS)]
-    return hashlib.sha256(json.dumps([shape, TOP_LEVEL, WINDOW_SAMPLES, "round(2*log2(1+x))"]).encode()).hexdigest()[
-        :16
-    ]
+    return hashlib.sha256(
+        json.dumps([shape, TOP_LEVEL, _MOST, WINDOW_SAMPLES, "round(2*log2(1+x))"]).encode()
+    ).hexdigest()[:16]
 
 
 def quantise(samples: pd.DataFrame) -> pd.DataFrame:
@@ -129,7 +134,7 @@ def quantise(samples: pd.DataFrame) -> pd.DataFrame:
         elif name in _TENTHS:
             level = np.rint(samples[name].to_numpy(float) * 10)
         else:
-            level = np.rint(2 * np.log2(1 + samples[name].to_numpy(float)))
+            level = np.rint(2 * np.log2(1 + np.minimum(samples[name].to_numpy(float), _MOST.get(name, np.inf))))
         if name in _ABOVE_ONE:
             level = np.where(samples[name].to_numpy() > 1, level, 0)
         levels[name] = np.clip(level, 0, TOP_LEVEL).astype(np.int8)

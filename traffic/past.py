@@ -18,7 +18,7 @@ HISTORY = (
     "top_peer_age_min",  # minutes since first contact with the peer of most packets in this slot
     "new_peers",  # peers met for the first time
     "new_peers_no_dns",  # of these, external ones contacted without a DNS question shortly before
-    "repeats",  # attempts within the last hour to the endpoint (peer and port) tried most in this slot
+    "repeats",  # attempts within the last half hour to the endpoint (peer and port) tried most in this slot
     "streak",  # most attempts in a row to one endpoint without an answer
     "period_s",  # median spacing of the attempts that `repeats` counts
     "jitter",  # median deviation of that spacing, as a share of it
@@ -35,7 +35,7 @@ HISTORY = (
     "active_share",  # share of slots in which it sent, over the five minutes before it was last heard
 )
 
-_HOUR = 360  # slots
+_LOOKBACK = 180  # slots, half an hour
 _RHYTHM = 30  # slots
 _RHYTHM_SHARE = 0.5
 _SILENCE = 60  # slots of zeros kept for a device that is not in the inventory
@@ -142,7 +142,9 @@ def _presence(samples: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "known_min": (slot - first) * SAMPLE_S / 60,
-            "quiet_slots": np.minimum(np.where(ever, slot - slot[heard], slot - first), _HOUR) if len(slot) else slot,
+            "quiet_slots": np.minimum(np.where(ever, slot - slot[heard], slot - first), _LOOKBACK)
+            if len(slot)
+            else slot,
             "active_share": np.where(ever, shares[heard], 0.0) if len(slot) else slot,
         }
     )
@@ -209,7 +211,7 @@ def _repeats(attempts: pd.DataFrame) -> pd.DataFrame:
     endpoint, ts = attempts["endpoint"].to_numpy(np.int64), attempts["ts"].to_numpy()
     row = np.arange(len(attempts))
     key = (endpoint << 40) + attempts["slot"].to_numpy(np.int64)
-    repeats = row + 1 - np.searchsorted(key, key - _HOUR, side="left") if len(row) else row
+    repeats = row + 1 - np.searchsorted(key, key - _LOOKBACK, side="left") if len(row) else row
     first = np.searchsorted(endpoint, endpoint, side="left")
     last_answer = np.maximum.accumulate(np.where(attempts["answered"], row, -1)) if len(row) else row
     streak = row - np.maximum(last_answer, first - 1)
