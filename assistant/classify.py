@@ -86,8 +86,8 @@ def decide(scores: np.ndarray, temperature: float, threshold: float) -> pd.DataF
 
 
 def render_jsonl(verdicts: pd.DataFrame) -> Iterator[str]:
-    """Each verdict as one line of JSON, its probabilities of all labels in an object of their own."""
-    names = ["device", "start_s", "end_s", "label", "probability", "abstained", "direction"]
+    """Each verdict as one line of JSON: the keys that scripts rely on, and the probabilities of all labels."""
+    names = ["device", "start_s", "end_s", "label", "probability", "abstained"]
     columns = [f"p_{label}" for label in LABELS]
     rows = zip(verdicts[names].to_dict("records"), verdicts[columns].to_numpy(float), strict=True)
     for record, row in rows:

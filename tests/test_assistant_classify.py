@@ -137,7 +137,6 @@ def test_a_verdict_is_one_line_of_json() -> None:
     chances = line.pop("probabilities")
     assert line == {
         "device": DEVICE, "start_s": 10.0, "end_s": 70.0, "label": "dos", "probability": 0.9, "abstained": False,
-        "direction": "source",
     }  # fmt: skip
     assert list(chances) == list(LABELS)
     assert chances["dos"] == 0.9
