@@ -20,7 +20,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(READY)
-	$(BIN)/faultwise ask "why does plc-02 not answer?" --capture $(SAMPLE) --plant $(SAMPLE)/plant.yaml
+	$(BIN)/faultwise ask "why does plc-01 not answer?" --capture $(SAMPLE) --plant $(SAMPLE)/plant.yaml
 
 serve: $(READY)
 	$(BIN)/faultwise serve --capture $(SAMPLE) --plant $(SAMPLE)/plant.yaml
@@ -45,7 +45,8 @@ pocket: $(READY)
 
 samples: $(READY)
 	rm -rf $(SAMPLE)
-	$(BIN)/faultwise simulate --out $(SAMPLE) --seed 10 --devices 8 --hours 0.35 --scenario service_down
+	$(BIN)/faultwise simulate --out $(SAMPLE) --seed 60 --devices 8 --hours 0.25 --scenario service_down
+	rm $(SAMPLE)/evidence.csv
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -298,7 +298,7 @@ class TestDiagnosis:
     def test_ask(self, capsys: pytest.CaptureFixture[str]) -> None:
         command = [
             "ask",
-            "why does the PLC not answer?",
+            "why does plc-01 not answer?",
             "--capture",
             str(SAMPLE),
             "--plant",
@@ -309,6 +309,12 @@ class TestDiagnosis:
         assert {"question", "standing", "facts", "cause", "ruled_out", "checks", "citations", "similar", "text"} <= set(
             answer
         )
+        assert (answer["device"], answer["label"], answer["standing"]) == (
+            "192.168.14.207",
+            "service_down",
+            "confirmed",
+        )
+        assert "44818" in answer["text"]
         assert answer["checks"]
         assert answer["citations"]
 
@@ -323,7 +329,7 @@ class TestDiagnosis:
     def test_incidents(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["incidents", str(SAMPLE), "--format", "json"]) == 0
         found = json.loads(capsys.readouterr().out)
-        assert found
+        assert ("192.168.14.207", "service_down") in {(one["device"], one["label"]) for one in found}
         assert {"id", "device", "role", "label", "severity", "start_s", "end_s", "windows", "facts"} <= set(found[0])
 
     def test_chat_keeps_the_thread(self) -> None:
@@ -333,4 +339,5 @@ class TestDiagnosis:
             input=lines, capture_output=True, text=True, env=os.environ,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        assert len(done.stdout.split("\n\n")) >= 2
+        assert "port 44818" in done.stdout
+        assert "11:32:20" in done.stdout.rpartition("Composed from")[2]  # the second answer knows which device is meant
