@@ -20,7 +20,7 @@ from assistant.phrases import Fact
 from traffic.labels import LABELS
 
 CHROMIUM = shutil.which("chromium")
-CAPTURE = "quickdraw/CL5000EIP-Software-Download-Failure.pcap"
+SAMPLE = Path(__file__).parents[1] / "assistant" / "samples" / "bottling-line"
 HOSTILE = "<img src=http://192.0.2.1/x onerror=alert(1)>${alert(1)}{{alert}}"
 
 
@@ -106,12 +106,14 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(shared: Path, _stock: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(_stock: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     from assistant.adapters import prompt_fingerprint
     from assistant.analysis import analyse
     from assistant.history import History
     from knowledge_base.index import open_index
+    from traffic.plant import load_plant
 
+    plant = load_plant(SAMPLE / "plant.yaml")
     card = SimpleNamespace(
         prompt_fingerprint=prompt_fingerprint(), labels=LABELS, temperature=1.0, threshold=0.5, name="calm"
     )
@@ -121,9 +123,9 @@ def served(shared: Path, _stock: Path, tmp_path_factory: pytest.TempPathFactory)
             models=SimpleNamespace(writer=None),
             index=index,
             history=History(home / "history.sqlite"),
-            analyse=lambda path: analyse(path, CalmLLM(), card),  # type: ignore[arg-type]
+            analyse=lambda path: analyse(path, CalmLLM(), card, plant),  # type: ignore[arg-type]
         )
-        page = build_page(desk, desk.analyse(shared / "data" / CAPTURE), "line 3.pcap")  # type: ignore[arg-type]
+        page = build_page(desk, desk.analyse(SAMPLE), SAMPLE.name)  # type: ignore[arg-type]
         _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **launch_options())
         yield Served(url, desk)
         page.close()
@@ -165,30 +167,30 @@ class TestInABrowser:
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.on("request", lambda request: asked.append(request.url))
         page.goto(served.url)
-        page.wait_for_selector("#plant button[data-device='192.168.10.120']")
-        assert "◆" in page.inner_text("#plant")
+        page.wait_for_selector("#plant button[data-device='192.168.14.207']")
+        assert "■ plc-01 later" in " ".join(page.inner_text("#plant").split())
 
-        page.fill("#question textarea", "why does the download to the PLC fail?")
+        page.fill("#question textarea", "why does plc-01 not answer?")
         page.keyboard.press("Enter")
         page.wait_for_selector("#evidence summary", timeout=60_000)
-        page.wait_for_function("document.querySelector('#chat').innerText.includes('192.168.10.120')")
+        page.wait_for_function("document.querySelector('#chat').innerText.includes('192.168.14.207')")
         evidence = page.inner_text("#evidence")
-        assert "ARP" in evidence
+        assert "port 44818 has answered nobody" in evidence
         assert "[1]" in evidence
         assert "How sure" in evidence
 
         page.fill("#question textarea", "since when?")
         page.keyboard.press("Enter")
         page.wait_for_function("document.querySelectorAll('#chat .user').length === 2", timeout=60_000)
-        page.wait_for_function("document.querySelector('#chat').innerText.includes('22:07:')", timeout=60_000)
+        page.wait_for_function("document.querySelector('#chat').innerText.includes('11:32:')", timeout=60_000)
         assert {re.match(r"\w+://([^/:]+)|data:|blob:", url).group(1) for url in asked} <= {"127.0.0.1", None}  # type: ignore[union-attr]
 
     def test_a_device_can_be_chosen_on_a_narrow_screen(self, served: Served, browser: Any) -> None:
         page = browser.new_page(viewport={"width": 390, "height": 844})
         page.goto(served.url)
-        page.click("#plant button[data-device='192.168.10.105']")
+        page.click("#plant button[data-device='192.168.14.47']")
         page.wait_for_selector("#evidence .sure", timeout=60_000)
-        assert "192.168.10.105" in page.inner_text("#chat")
+        assert "192.168.14.47" in page.inner_text("#chat")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
     def test_a_file_that_is_no_capture_is_refused_and_the_page_goes_on(
@@ -202,12 +204,12 @@ class TestInABrowser:
         page.set_input_files("#plant input[type=file]", words)
         page.wait_for_selector("#chat >> text=words.pcap", timeout=60_000)
         assert "/" not in page.inner_text("#chat").split("words.pcap")[0]  # nor where the upload lay
-        assert page.is_visible("#plant button[data-device='192.168.10.120']")
+        assert page.is_visible("#plant button[data-device='192.168.14.207']")
 
     def test_another_capture_can_be_opened(self, served: Served, browser: Any, shared: Path) -> None:
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.goto(served.url)
-        page.wait_for_selector("#plant button[data-device='192.168.10.120']")
+        page.wait_for_selector("#plant button[data-device='192.168.14.207']")
         page.set_input_files("#plant input[type=file]", shared / "data" / "iot23" / "44-1" / "conn.log.labeled")
         page.wait_for_selector("#plant button[data-device='192.168.1.199']", timeout=60_000)
         assert "conn.log.labeled" in page.inner_text(".bar")
