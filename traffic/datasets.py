@@ -67,10 +67,10 @@ def load_labelled(path: Path, corrected: bool = True) -> Labelled:
 
 
 def simulate_labelled(
-    seed: int, devices: int, hours: float, scenarios: Sequence[str] | None = None, **how: object
+    seed: int, devices: int, hours: float, scenarios: Sequence[str] | None = None, quiet: bool = False
 ) -> Labelled:
     """A simulated plant's windows; each seed is a capture of its own."""
-    plant = simulate(seed, devices, hours, scenarios, **how)
+    plant = simulate(seed, devices, hours, scenarios, quiet)
     # Attacks are told by the flows they are made of; only what leaves no flow of its own is told by its interval.
     faults = plant.truth[plant.truth["label"].isin([*FAULTS, "spoofing"])]
     return _label(f"simulated-{seed}", plant.capture, plant.capture.flows["label"], faults)
