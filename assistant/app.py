@@ -60,8 +60,8 @@ class Thread:
     conversation: "Conversation"
 
 
-def serve(desk: "Desk", capture: Path | None, port: int) -> None:
-    """Show the page until interrupted.
+def serve(desk: "Desk", capture: Path | None, port: int) -> "gr.Blocks":
+    """Start serving the page and return it; ``block_thread`` waits until it is interrupted.
 
     Raises:
         UserError: the capture cannot be read, or the port is taken.
@@ -70,9 +70,10 @@ def serve(desk: "Desk", capture: Path | None, port: int) -> None:
     page = build_page(desk, analysis, capture.name if capture else "")
     desk.index.embed_question("loads the sentence model now, so that the first operator does not wait for it")
     try:
-        page.launch(server_port=port, **launch_options())
+        page.launch(server_port=port, prevent_thread_lock=True, quiet=True, **launch_options())
     except OSError as mistake:
         raise UserError(f"port {port} on {ADDRESS} cannot be used: {mistake}; choose another with --port") from mistake
+    return page
 
 
 def launch_options() -> dict[str, Any]:

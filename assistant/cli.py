@@ -206,7 +206,10 @@ def serve(
     from assistant.startup import open_desk
 
     with open_desk(settings) as desk:
-        serve_page(desk, capture, port)
+        with narrate("reading the capture"):
+            page = serve_page(desk, capture, port)
+        typer.echo(f"{page.local_url} until Ctrl-C")
+        page.block_thread()
 
 
 @app.command()
