@@ -83,13 +83,14 @@ def ask(
     """Answer a question about a capture, with the evidence."""
     from assistant.diagnose import diagnose
     from assistant.report import render_diagnosis
-    from assistant.startup import analyse, load_models, open_knowledge
+    from assistant.startup import analyse, load_models, open_knowledge, warm_embedder
 
     # The capture first: where it cannot be read, no state is touched.
     with narrate("reading the capture"):
         models = load_models(settings)
+        embedder = warm_embedder()
         analysis = analyse(capture, settings, models)
-    with narrate("looking things up") as progress, open_knowledge(settings, progress) as index:
+    with narrate("looking things up") as progress, open_knowledge(settings, progress, embedder) as index:
         diagnosis = diagnose(question, analysis, index, device=device, writer=models.writer)
     say_notes(analysis.capture.notes)
     typer.echo(render_diagnosis(diagnosis, form))

@@ -3,6 +3,7 @@
 Everything here fails at once and says the path, so that nobody learns at the first question that a file is missing.
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from assistant.analysis import Analysis
     from assistant.history import History
     from assistant.llm import LocalLLM, RemoteLLM
+    from knowledge_base.embedder import SentenceEmbedder
     from knowledge_base.index import Index
     from traffic.capture import Capture
     from traffic.plant import Plant
@@ -32,6 +34,7 @@ __all__ = [
     "open_knowledge",
     "read_plant",
     "read_windows",
+    "warm_embedder",
 ]
 
 
@@ -103,7 +106,20 @@ def analyse(path: Path, settings: Settings, models: Models) -> "Analysis":
     return analyse_capture(path, models.llm, models.card, plant=read_plant(settings), local=settings.local)
 
 
-def open_knowledge(settings: Settings, progress: Callable[[int, int], None] | None = None) -> "Index":
+def warm_embedder() -> "SentenceEmbedder":
+    """The sentence model, loading beside what is done next: seconds that nobody should wait for after the capture."""
+    from knowledge_base.embedder import SentenceEmbedder
+
+    embedder = SentenceEmbedder()
+    threading.Thread(target=embedder.embed, args=(["loads the model"],), daemon=True).start()
+    return embedder
+
+
+def open_knowledge(
+    settings: Settings,
+    progress: Callable[[int, int], None] | None = None,
+    embedder: "SentenceEmbedder | None" = None,
+) -> "Index":
     """The knowledge base of this home, with the shipped manuals and incidents where it is new.
 
     Raises:
@@ -111,7 +127,7 @@ def open_knowledge(settings: Settings, progress: Callable[[int, int], None] | No
     """
     from knowledge_base.index import ensure_samples, open_index
 
-    index = open_index(settings.home)
+    index = open_index(settings.home, embedder)
     ensure_samples(index, progress)
     return index
 
@@ -136,5 +152,9 @@ def open_desk(settings: Settings) -> Iterator[Desk]:
     from assistant.history import History
 
     models = load_models(settings)
-    with open_knowledge(settings) as index, closing(History(settings.home / "history.sqlite")) as history:
+    embedder = warm_embedder()
+    with (
+        open_knowledge(settings, embedder=embedder) as index,
+        closing(History(settings.home / "history.sqlite")) as history,
+    ):
         yield Desk(settings, models, index, history)
