@@ -47,3 +47,16 @@ def latency(names: Annotated[list[str] | None, typer.Argument(help="Which measur
 
     for report in measure_all(names or ()):
         typer.echo(report)
+
+
+@evaluate.command()
+def ceiling(
+    data: Annotated[Path | None, typer.Option(help="Labelled captures, each left out in turn.")] = None,
+    plants: Annotated[int, typer.Option(min=1, help="Simulated plants to learn from.")] = 120,
+    tested: Annotated[int, typer.Option(min=1, help="Simulated plants to score.")] = 16,
+) -> None:
+    """How much a window's text can tell: XGBoost on exactly the numbers the text holds, on captures never seen."""
+    from assistant.cli_options import print_json
+    from eval.ceiling import evaluate_text
+
+    print_json({name: scores.to_dict() for name, scores in evaluate_text(plants, tested, data).items()})
