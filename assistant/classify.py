@@ -3,8 +3,8 @@
     windows ─▶ texts ─▶ prompts ─▶ likelihood of each answer ─▶ calibrated probabilities ─▶ label | abstain
 
 A window is normal when normal is at least as likely as all anomalies together; else its label is the likeliest anomaly.
-The verdict abstains when that label's probability is below the card's threshold, or when the runner-up is one that
-traffic alone cannot tell from it.
+An anomalous verdict abstains when its label's probability is below the card's threshold, or when the runner-up is one
+that traffic alone cannot tell from it. A normal one never does: what is not worth an alarm is normal.
 """
 
 import json
@@ -68,7 +68,7 @@ def decide(scores: np.ndarray, temperature: float, threshold: float) -> pd.DataF
     Args:
         scores: shape (n, len(LABELS)), in the order of ``LABELS``.
         temperature: divides the scores, above 0.
-        threshold: verdicts with a smaller probability abstain.
+        threshold: anomalous verdicts with a smaller probability abstain.
 
     Returns:
         Shape (n, 3 + len(LABELS)): ``label``, ``probability``, ``abstained``, ``p_<label>`` …
@@ -81,7 +81,7 @@ def decide(scores: np.ndarray, temperature: float, threshold: float) -> pd.DataF
     code = np.where(probabilities[:, normal] >= 0.5, normal, anomalies.argmax(axis=1))
     top = probabilities[np.arange(len(code)), code]
     verdicts = pd.DataFrame({"label": np.array(LABELS, dtype=object)[code], "probability": top})
-    verdicts["abstained"] = (top < threshold) | _undecided(probabilities, code)
+    verdicts["abstained"] = (code != normal) & ((top < threshold) | _undecided(probabilities, code))
     return pd.concat([verdicts, pd.DataFrame(probabilities, columns=[f"p_{label}" for label in LABELS])], axis=1)
 
 

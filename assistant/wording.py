@@ -24,6 +24,7 @@ _CERTAINTY = {
     "normal": "Healthy",
 }
 _ORIGIN = "Composed from measured facts and cited documents, without a language model."
+_ROLES = {"source": ", not its victim", "both": " and suffers from it too"}
 _STILL_S = 60.0
 _STEADY = 0.05  # half of the intervals within this share of the median: a clock, not a back-off
 _ORDINARY_PORTS = ("80", "443", "8080", "8443", "8883", "1883", "123", "53")
@@ -124,6 +125,8 @@ def _explanation(finding: Finding, analysis: "Analysis") -> list[str]:
     peers = [name_of(peer, analysis) for peer in incident.peers[:3]]
     if incident.role == "target" and peers:
         lines.append(f"It comes from {listed(peers)}.")
+    if incident.role != "target":
+        lines.append(f"{name_of(incident.device, analysis)} is the source of it{_ROLES[incident.role]}.")
     if meaning.doubt and is_unanswered(incident.label, incident.facts):
         lines += [meaning.doubt, *_leaning(incident)]
     if incident.techniques:

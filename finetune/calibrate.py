@@ -73,7 +73,7 @@ def calibrate(
         temperature=temperature,
         threshold=float(THRESHOLDS[chosen]),
         wrong_share=float(shares[chosen]),
-        abstained_share=float(odds[top < THRESHOLDS[chosen]].sum()),
+        abstained_share=float(odds[(verdict != normal) & (top < THRESHOLDS[chosen])].sum()),
         nll=_nll(scores, truth, odds, temperature),
         calibration_error=expected_error(top, verdict == truth, odds),
     )
