@@ -13,11 +13,11 @@ import numpy as np
 from assistant.phrases import Fact
 from assistant.runs import Run
 from assistant.scene import Scene
-from assistant.traces import Trace, find_trace
+from assistant.traces import FEW_ENDPOINTS, Trace, find_trace
 from traffic.capture import SAMPLE_S
 from traffic.windows import WINDOW_SAMPLES
 
-__all__ = ["Suspicion", "add_hard", "group_by_cause", "merge_suspicions", "suspect"]
+__all__ = ["Suspicion", "add_hard", "group_by_cause", "is_borne_out", "merge_suspicions", "suspect"]
 
 _NEAR_S = 600.0  # runs of one device, label and peer within this are one
 _SLACK_S = 60.0  # a window's length: two devices' evidence of one cause may differ by that much
@@ -76,6 +76,15 @@ def suspect(run: Run, scene: Scene, starts_s: np.ndarray, mass: np.ndarray) -> S
     slots = np.unique((first[:, None] + np.arange(WINDOW_SAMPLES)).ravel())
     trace = find_trace(scene, run.device, run.label, run.role, slots)
     return Suspicion(run.device, run.label, run.role, run.rows, float(mass[run.rows].sum()), trace)
+
+
+def is_borne_out(one: Suspicion) -> bool:
+    """Whether the tables hold what the label means. A scan touches many things, whatever a model says."""
+    if one.label != "recon" or one.facts:
+        return True
+    touched = len(one.trace.flows[["dst", "port"]].drop_duplicates())
+    asked = one.trace.evidence
+    return max(touched, asked["dst"].nunique(), int(asked["distinct"].sum())) >= FEW_ENDPOINTS
 
 
 def merge_suspicions(found: Sequence[Suspicion], redo: Callable[[Run], Suspicion]) -> list[Suspicion]:

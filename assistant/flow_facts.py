@@ -8,13 +8,12 @@ import pandas as pd
 from assistant.phrases import Fact, Value, by_count, listed, make_fact
 from assistant.protocol_facts import modbus_facts
 from assistant.scene import Scene, endpoint
-from assistant.traces import Trace
+from assistant.traces import FEW_ENDPOINTS, Trace
 from traffic.capture import SAMPLE_S
 
 __all__ = ["c2_facts", "exfiltration_facts", "flood_facts", "login_facts", "recon_facts"]
 
 _DNS_BEFORE_S = 30.0
-_MANY_ENDPOINTS = 8  # fewer hosts and ports than this are no scan of them; a sweep of registers needs none
 
 _SAYS = {
     "flood": "{source} sent {pkts:packet} ({sent_bytes}) in {connections:connection} to {target} within {span_s}, "
@@ -145,7 +144,7 @@ def recon_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fa
     facts = modbus_facts(trace.evidence, scene, windows)
     opened = trace.flows["syns"] > 0
     tried = trace.flows[opened] if opened.any() else trace.flows
-    if tried.empty or (facts and len(tried.drop_duplicates(["dst", "port"])) < _MANY_ENDPOINTS):
+    if tried.empty or (facts and len(tried.drop_duplicates(["dst", "port"])) < FEW_ENDPOINTS):
         return facts
     attempts = tried.groupby("attempt").agg(answered=("answered", "any"), refused=("refused", "any"))
     span_s = max(trace.end_s - trace.start_s, 1.0)

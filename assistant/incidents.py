@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from assistant.causes import Suspicion, add_hard, group_by_cause, merge_suspicions, promote, suspect
+from assistant.causes import Suspicion, add_hard, group_by_cause, is_borne_out, merge_suspicions, promote, suspect
 from assistant.evident import Evident
 from assistant.facts import describe_device, find_evident_in, label_facts
 from assistant.phrases import Fact, Value, listed, make_fact
@@ -92,7 +92,7 @@ def make_incidents(
         off: normal windows in a row that end a run.
 
     Returns:
-        Incidents in the order of their starts.
+        Incidents in the order of their starts; a scan that touched next to nothing is none.
     """
     scene = make_scene(capture, windows.samples, plant)
     starts_s = verdicts["start_s"].to_numpy(float)
@@ -102,7 +102,8 @@ def make_incidents(
 
     found = merge_suspicions([look(run) for run in find_runs(verdicts, windows, k, n, off)], look)
     found = add_hard(found, [_hard(evident, scene) for evident in find_evident_in(scene)])
-    return [_make_incident(group, scene, starts_s) for group in group_by_cause(found)]
+    groups = [group for group in group_by_cause(found) if any(is_borne_out(one) for one in group)]
+    return [_make_incident(group, scene, starts_s) for group in groups]
 
 
 def _hard(evident: Evident, scene: Scene) -> Suspicion:

@@ -16,11 +16,11 @@ import pandas as pd
 from assistant.scene import Scene, count_by_peer, is_group, quiet_spell
 from traffic.capture import SAMPLE_S
 
-__all__ = ["LOGIN_PORTS", "Trace", "find_trace"]
+__all__ = ["FEW_ENDPOINTS", "LOGIN_PORTS", "Trace", "find_trace"]
 
 LOGIN_PORTS = (21, 22, 23, 513, 2323, 3389, 5800, 5900)
 _INFRASTRUCTURE = (53, 67, 68, 123, 137, 138, 546, 547, 1900, 3702, 5353, 5355)
-_FEW_ENDPOINTS = 8
+FEW_ENDPOINTS = 8  # fewer hosts and ports than this are no scan of them
 # Peers that carry less than this share of the strongest one's weight are not named. A bot has one controller and one
 # victim at a time, while everyone who calls a dead server suffers from it.
 _MINOR = {"device_silent": 0.0, "service_down": 0.0, "spoofing": 0.0}
@@ -138,7 +138,7 @@ def _breadth(flows: pd.DataFrame) -> pd.Series:
     """Ports tried at each peer; where that is nowhere many, attempts. Time servers and resolvers are no targets."""
     tried = flows[~flows["port"].isin(_INFRASTRUCTURE)] if not flows["port"].isin(_INFRASTRUCTURE).all() else flows
     ports = tried.drop_duplicates(["other", "port"]).groupby("other").size()
-    if len(ports) + ports.max() < _FEW_ENDPOINTS:
+    if len(ports) + ports.max() < FEW_ENDPOINTS:
         ports = tried.drop_duplicates("attempt").groupby("other").size()
     return ports.astype(float)
 

@@ -10,6 +10,7 @@ from assistant.meanings import MEANINGS, Meaning
 from assistant.phrases import listed
 from assistant.standing import is_unanswered, kind_of
 from prompts.render import render
+from traffic.labels import ATTACKS
 
 if TYPE_CHECKING:
     from assistant.analysis import Analysis
@@ -125,7 +126,7 @@ def _explanation(finding: Finding, analysis: "Analysis") -> list[str]:
     peers = [name_of(peer, analysis) for peer in incident.peers[:3]]
     if incident.role == "target" and peers:
         lines.append(f"It comes from {listed(peers)}.")
-    if incident.role != "target":
+    if incident.role != "target" and incident.label in ATTACKS:
         lines.append(f"{name_of(incident.device, analysis)} is the source of it{_ROLES[incident.role]}.")
     if meaning.doubt and is_unanswered(incident.label, incident.facts):
         lines += [meaning.doubt, *_leaning(incident)]

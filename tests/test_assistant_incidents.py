@@ -206,6 +206,13 @@ def test_a_scanner_and_what_it_scanned_are_one_incident() -> None:
     assert set(found[0].peers) == set(hosts)
 
 
+def test_a_scan_that_touched_next_to_nothing_is_no_incident() -> None:
+    few = capture_of([flow(10 + i, A, B, 53 + i) for i in range(7)])
+    assert incidents_of({A: ("rrrr", "source")}, few, probability=0.999) == []
+    enough = capture_of([flow(10 + i, A, B, 53 + i) for i in range(8)])
+    assert [one.label for one in incidents_of({A: ("rrrr", "source")}, enough)] == ["recon"]
+
+
 def test_two_bots_of_one_controller_are_two_incidents() -> None:
     calls = [flow(t, bot, "185.1.1.1", 6667, "S0") for bot in (A, B) for t in range(0, 100, 10)]
     found = incidents_of({A: ("ccccc", "source"), B: ("ccccc", "source")}, capture_of(calls))
