@@ -45,9 +45,10 @@ def test_a_window_is_anomalous_when_all_anomalies_together_outweigh_normal() -> 
     assert (verdict["label"], verdict["abstained"]) == ("dos", True)
 
 
-def test_a_normal_window_below_the_threshold_abstains() -> None:
-    assert not only(decide(scores(normal=0.7), 1.0, 0.6))["abstained"]
-    assert only(decide(scores(normal=0.55), 1.0, 0.6))["abstained"]
+def test_an_anomaly_below_the_threshold_abstains_and_a_normal_window_never_does() -> None:
+    assert not only(decide(scores(dos=0.7), 1.0, 0.6))["abstained"]
+    assert only(decide(scores(dos=0.55), 1.0, 0.6))["abstained"]
+    assert not only(decide(scores(normal=0.55), 1.0, 0.6))["abstained"]
 
 
 def test_temperature_is_the_power_of_the_odds() -> None:
