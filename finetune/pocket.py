@@ -82,7 +82,7 @@ def make_pocket(
     calibration = _calibrate(pd.concat([texts[name] for name in held_out["calibrate"]]), llm, recipe)
     metrics = {f"calibration.{name}": round(value, 4) for name, value in asdict(calibration).items()}
     metrics |= _measure(pd.concat([texts[name] for name in held_out["test"]]), llm, calibration, recipe)
-    card = _make_card(work, recipe, calibration, metrics, trained, held_out)
+    card = _make_card(work, recipe, calibration, metrics, trained, held_out, data)
     write_card(card, work / "adapter")
     for part in ("base", "adapter"):
         shutil.copytree(work / part, out / part, dirs_exist_ok=True)
@@ -200,6 +200,7 @@ def _make_card(
     metrics: dict[str, float],
     trained: Sequence[str],
     held_out: dict[str, list[str]],
+    data: Path | None,
 ) -> AdapterCard:
     excluded = [name for name in held_out["test"] if not name.startswith("simulated-")]
     return AdapterCard(
@@ -214,7 +215,13 @@ def _make_card(
         split={purpose: tuple(names) for purpose, names in held_out.items()},
         seed=recipe.seed,
         metrics=metrics,
-        made_by=" ".join(["python -m finetune.pocket", *(f"--exclude {name}" for name in excluded)]),
+        made_by=" ".join(
+            [
+                "faultwise finetune pocket",
+                *(["--data FOLDER"] if data is not None else []),
+                *(f"--exclude {name}" for name in excluded),
+            ]
+        ),
         created=datetime.now(UTC).date().isoformat(),
     )
 
