@@ -7,8 +7,7 @@ An anomalous verdict abstains when its label's probability is below the card's t
 that traffic alone cannot tell from it. A normal one never does: what is not worth an alarm is normal.
 """
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -21,7 +20,7 @@ from prompts.window_text import render_windows
 from traffic.labels import LABELS, NORMAL
 from traffic.windows import Windows
 
-__all__ = ["INSEPARABLE", "classify", "decide", "make_prompts", "render_jsonl"]
+__all__ = ["INSEPARABLE", "classify", "decide", "make_prompts"]
 
 # A service that never answered and a dead controller of malware look the same from flows.
 INSEPARABLE = (("c2", "service_down"), ("c2", "device_silent"), ("c2", "misconfiguration"))
@@ -83,17 +82,6 @@ def decide(scores: np.ndarray, temperature: float, threshold: float) -> pd.DataF
     verdicts = pd.DataFrame({"label": np.array(LABELS, dtype=object)[code], "probability": top})
     verdicts["abstained"] = (code != normal) & ((top < threshold) | _undecided(probabilities, code))
     return pd.concat([verdicts, pd.DataFrame(probabilities, columns=[f"p_{label}" for label in LABELS])], axis=1)
-
-
-def render_jsonl(verdicts: pd.DataFrame) -> Iterator[str]:
-    """Each verdict as one line of JSON: the keys that scripts rely on, and the probabilities of all labels."""
-    names = ["device", "start_s", "end_s", "label", "probability", "abstained"]
-    columns = [f"p_{label}" for label in LABELS]
-    rows = zip(verdicts[names].to_dict("records"), verdicts[columns].to_numpy(float), strict=True)
-    for record, row in rows:
-        record["probability"] = round(record["probability"], 4)
-        chances = {label: round(float(p), 4) for label, p in zip(LABELS, row, strict=True)}
-        yield json.dumps({**record, "probabilities": chances})
 
 
 def _undecided(probabilities: np.ndarray, code: np.ndarray) -> np.ndarray:

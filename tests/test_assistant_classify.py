@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from tables import CLOUD, DEVICE, PLC, capture, flow, unanswered
 from tiny_models import build_model, make_card
 
-from assistant.classify import classify, decide, make_prompts, render_jsonl
+from assistant.classify import classify, decide, make_prompts
 from assistant.directions import choose_directions
 from assistant.llm import LocalLLM
+from assistant.report import verdict_lines
 from prompts.messages import classification_prompt
 from prompts.window_text import VOCABULARY
 from traffic.errors import UserError
@@ -134,7 +135,7 @@ def test_prompts_are_chat_where_the_model_chats(llm: LocalLLM, tmp_path: Path) -
 def test_a_verdict_is_one_line_of_json() -> None:
     place = pd.DataFrame({"device": [DEVICE], "start_s": [10.0], "end_s": [70.0], "direction": ["source"]})
     verdicts = pd.concat([place, decide(scores(normal=0.1, dos=0.9), 1.0, 0.5)], axis=1)
-    line = json.loads(next(render_jsonl(verdicts)))
+    line = json.loads(next(verdict_lines(verdicts)))
     chances = line.pop("probabilities")
     assert line == {
         "device": DEVICE, "start_s": 10.0, "end_s": 70.0, "label": "dos", "probability": 0.9, "abstained": False,

@@ -124,8 +124,8 @@ def test_an_address_outside_the_plant_is_refused() -> None:
 
 
 def test_the_plants_own_public_range_is_inside() -> None:
-    RemoteLLM("http://203.1.2.3:8000", "any", networks=["203.1.2.0/24"])
-    RemoteLLM("http://10.1.2.3:8000", "any")
+    assert RemoteLLM("http://203.1.2.3:8000", "any", networks=["203.1.2.0/24"]).name == "any"
+    assert RemoteLLM("http://10.1.2.3:8000", "any").name == "any"
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://127.0.0.1", "", "http://"])
