@@ -173,17 +173,19 @@ def _windows_of(capture: "Capture") -> "Windows":
 
 
 def measure_answer(folder: Path) -> list[Row]:
-    """The botnet capture 34-1: file to incidents, then questions about it."""
+    """The botnet capture 34-1: file to incidents, then questions about it, loading what `ask` loads when it does."""
     from assistant.adapters import load_adapter
     from assistant.analysis import analyse
     from assistant.diagnose import diagnose
+    from assistant.startup import warm_embedder
     from knowledge_base.index import ensure_samples, open_index
 
     start = time.perf_counter()
     llm, card = load_adapter()
+    embedder = warm_embedder()
     analysis = analyse(_LOG, llm, card)
     read_s = time.perf_counter() - start
-    with open_index(folder) as index:
+    with open_index(folder, embedder) as index:
         start = time.perf_counter()
         ensure_samples(index)
         indexed_s = time.perf_counter() - start

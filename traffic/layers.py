@@ -104,12 +104,14 @@ def read_ip(records: Records, links: Links) -> pd.DataFrame:
     that the frame on the wire cannot hold is replaced by what the wire held; the latter are marked ``lying``.
     ``later`` marks fragments without a transport header, ``first`` those that begin a fragmented packet.
     """
-    four, six = _read_ip4(records, links), _read_ip6(records, links)
-    if six.empty:
-        return four
-    if four.empty:
-        return six
-    return pd.concat([four, six], ignore_index=True).sort_values("row", kind="stable", ignore_index=True)
+    # Most captures hold one kind only, and an empty table costs as much as a full one.
+    kinds = ((_IP4, _read_ip4), (_IP6, _read_ip6))
+    tables = [read(records, links) for ethertype, read in kinds if (links.ethertype == ethertype).any()]
+    if not tables:
+        return _read_ip4(records, links)
+    if len(tables) == 1:
+        return tables[0]
+    return pd.concat(tables, ignore_index=True).sort_values("row", kind="stable", ignore_index=True)
 
 
 def _read_ip4(records: Records, links: Links) -> pd.DataFrame:

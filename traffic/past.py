@@ -35,6 +35,7 @@ HISTORY = (
     "active_share",  # share of slots in which it sent, over the five minutes before it was last heard
 )
 
+_SLOT_BITS = 40  # of a number that holds a code and, below it, a slot
 _LOOKBACK = 180  # slots, half an hour
 _RHYTHM = 30  # slots
 _RHYTHM_SHARE = 0.5
@@ -66,29 +67,28 @@ def fill_silence(samples: pd.DataFrame, inventory: np.ndarray) -> pd.DataFrame:
     known = np.isin(device, inventory)
     length = np.where(known, following - slot - 1, np.minimum(following - slot - 1, _SILENCE))
     length[_active_share(device, slot) < _RHYTHM_SHARE] = 0
-    missing = pd.DataFrame(
-        {
-            "device": np.repeat(device, length),
-            "slot": np.repeat(slot + 1, length)
-            + np.arange(length.sum())
-            - np.repeat(np.cumsum(length) - length, length),
-        }
-    )
-    filled = pd.concat([samples, missing], ignore_index=True)
-    filled = filled.drop_duplicates(["device", "slot"]).sort_values(["device", "slot"], ignore_index=True)
-    return filled.fillna(0.0).astype(dict.fromkeys(samples.columns.drop(["device", "slot"]), np.float32))
+    start = np.repeat(slot + 1 - (np.cumsum(length) - length), length)
+    quiet = pd.DataFrame({"device": np.repeat(device, length), "slot": start + np.arange(length.sum())})
+    keys = np.union1d(_key(samples), _key(quiet))  # a device that only receives is quiet in slots it has a sample of
+    counted = samples.columns.drop(["device", "slot"])
+    values = np.zeros((len(counted), len(keys)), np.float32)
+    values[:, np.searchsorted(keys, _key(samples))] = samples[counted].to_numpy(np.float32).T
+    filled = pd.DataFrame(values.T, columns=counted, copy=False)
+    filled.insert(0, "slot", keys & (1 << _SLOT_BITS) - 1)
+    filled.insert(0, "device", keys >> _SLOT_BITS)
+    return filled
 
 
 def _key(cells: pd.DataFrame) -> np.ndarray:
     """Device and slot in one number that sorts like the two, shape (n,)."""
-    return (cells["device"].to_numpy(np.int64) << 40) + cells["slot"].to_numpy(np.int64)
+    return (cells["device"].to_numpy(np.int64) << _SLOT_BITS) + cells["slot"].to_numpy(np.int64)
 
 
 def _active_share(device: np.ndarray, slot: np.ndarray) -> np.ndarray:
     """Share of the last ``_RHYTHM`` slots up to and with each row in which the device sent, shape (n,)."""
     if not len(slot):
         return np.zeros(0)
-    key = (device.astype(np.int64) << 40) + slot
+    key = (device.astype(np.int64) << _SLOT_BITS) + slot
     count = np.arange(len(key)) + 1 - np.searchsorted(key, key - _RHYTHM, side="right")
     first = slot[np.searchsorted(device, device, side="left")]
     known = np.minimum(_RHYTHM, slot - first + 1)
@@ -210,7 +210,7 @@ def _repeats(attempts: pd.DataFrame) -> pd.DataFrame:
     """Repetition of each attempt's endpoint up to it; per device and slot that of the endpoint tried most."""
     endpoint, ts = attempts["endpoint"].to_numpy(np.int64), attempts["ts"].to_numpy()
     row = np.arange(len(attempts))
-    key = (endpoint << 40) + attempts["slot"].to_numpy(np.int64)
+    key = (endpoint << _SLOT_BITS) + attempts["slot"].to_numpy(np.int64)
     repeats = row + 1 - np.searchsorted(key, key - _LOOKBACK, side="left") if len(row) else row
     first = np.searchsorted(endpoint, endpoint, side="left")
     last_answer = np.maximum.accumulate(np.where(attempts["answered"], row, -1)) if len(row) else row

@@ -96,7 +96,7 @@ def make_samples(capture: Capture, plant: Plant | None = None, local: Sequence[s
     samples = add_history(samples, sides.table, capture.flows["ts"].to_numpy(), sides.external)
     samples.insert(0, "start_s", samples.pop("slot").to_numpy() * SAMPLE_S)
     samples.insert(0, "device", sides.addresses[samples.pop("device").to_numpy()].astype("str"))
-    return samples.sort_values(["device", "start_s"], kind="stable").reset_index(drop=True)
+    return samples
 
 
 def _count_traffic(columns: dict[str, np.ndarray], sides: Sides, flows: pd.DataFrame) -> None:

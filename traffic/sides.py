@@ -25,7 +25,7 @@ class Sides:
         evidence: one row per piece of evidence and device: ``cell``, ``end`` (0 the device asked, 1 it was asked),
             ``kind``, ``code``, ``count``, ``distinct``.
         cells: one row per device and slot in which something was seen: ``device`` (code), ``slot``; sorted.
-        addresses: the text of every code.
+        addresses: the text of every code, sorted, so that codes sort as addresses do.
         external: per code, whether it is a unicast address outside the plant.
     """
 
@@ -40,7 +40,8 @@ def make_sides(capture: Capture, plant: Plant | None, local: Sequence[str]) -> S
     """Split a capture's activity and evidence by device; an address is a device as ``traffic.plant.is_local`` says."""
     flows, activity, evidence = capture.flows, capture.activity, capture.evidence
     codes, addresses = pd.factorize(
-        pd.concat([flows["id.orig_h"], flows["id.resp_h"], evidence["src"], evidence["dst"]], ignore_index=True)
+        pd.concat([flows["id.orig_h"], flows["id.resp_h"], evidence["src"], evidence["dst"]], ignore_index=True),
+        sort=True,
     )
     addresses = pd.Index(addresses)
     names = pd.Series(addresses, dtype="str")
