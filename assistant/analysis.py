@@ -20,7 +20,7 @@ from traffic.windows import Windows, make_windows
 
 if TYPE_CHECKING:
     from assistant.adapters import AdapterCard
-    from assistant.llm import LocalLLM
+    from assistant.llm import LocalLLM, Progress
 
 __all__ = ["Analysis", "analyse"]
 
@@ -76,6 +76,7 @@ def analyse(
     card: "AdapterCard",
     plant: Plant | None = None,
     local: Sequence[str] = (),
+    progress: "Progress | None" = None,
 ) -> Analysis:
     """Read a capture, classify its windows and group them into incidents.
 
@@ -85,6 +86,7 @@ def analyse(
         card: of its adapter: temperature, threshold.
         plant: the inventory.
         local: further networks (CIDR) whose addresses are devices.
+        progress: told how far the classification is, which takes most of the time.
 
     Raises:
         UserError: the path holds no capture that can be read.
@@ -94,6 +96,6 @@ def analyse(
     capture = read_capture(path)
     samples = make_samples(capture, plant, local)
     windows = make_windows(samples)
-    verdicts = classify(windows, llm, card)
+    verdicts = classify(windows, llm, card, progress)
     incidents = make_incidents(verdicts, windows, capture, plant)
     return Analysis(capture, plant, samples, windows, verdicts, tuple(incidents))

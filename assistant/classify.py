@@ -7,14 +7,12 @@ An anomalous verdict abstains when its label's probability is below the card's t
 that traffic alone cannot tell from it. A normal one never does: what is not worth an alarm is normal.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 
 from assistant.adapters import AdapterCard, check_card
 from assistant.directions import choose_directions
-from assistant.llm import LocalLLM
+from assistant.llm import LocalLLM, Progress
 from prompts.messages import ANSWERS, classification, classification_prompt
 from prompts.window_text import render_windows
 from traffic.labels import LABELS, NORMAL
@@ -27,16 +25,14 @@ INSEPARABLE = (("c2", "service_down"), ("c2", "device_silent"), ("c2", "misconfi
 MARGIN = 0.4
 
 
-def classify(
-    windows: Windows, llm: LocalLLM, card: AdapterCard, progress: Callable[[int], None] | None = None
-) -> pd.DataFrame:
+def classify(windows: Windows, llm: LocalLLM, card: AdapterCard, progress: Progress | None = None) -> pd.DataFrame:
     """Judge windows.
 
     Args:
         windows: from `traffic.windows.make_windows`.
         llm: the base with the card's adapter merged in.
         card: gives the temperature and the threshold.
-        progress: called with the number of distinct texts just scored.
+        progress: called with the numbers of different texts that are scored and that there are.
 
     Returns:
         One row per window: ``device``, ``start_s``, ``end_s``, ``label``, ``probability`` (of that label, calibrated),

@@ -86,10 +86,10 @@ def ask(
     from assistant.startup import analyse, load_models, open_knowledge, warm_embedder
 
     # The capture first: where it cannot be read, no state is touched.
-    with narrate("reading the capture"):
+    with narrate("reading the capture") as progress:
         models = load_models(settings)
         embedder = warm_embedder()
-        analysis = analyse(capture, settings, models)
+        analysis = analyse(capture, settings, models, progress)
     with narrate("looking things up") as progress, open_knowledge(settings, progress, embedder) as index:
         diagnosis = diagnose(question, analysis, index, device=device, writer=models.writer)
     say_notes(analysis.capture.notes)
@@ -135,8 +135,8 @@ def classify(
     from assistant.report import verdict_csv, verdict_lines, verdict_table
     from assistant.startup import analyse, load_models
 
-    with narrate("classifying"):
-        analysis = analyse(path, settings, load_models(settings))
+    with narrate("classifying") as progress:
+        analysis = analyse(path, settings, load_models(settings), progress)
     say_notes(analysis.capture.notes)
     if form == "jsonl":
         sys.stdout.writelines(line + "\n" for line in verdict_lines(analysis.verdicts))
@@ -155,8 +155,8 @@ def incidents(
     from assistant.report import incident_table
     from assistant.startup import analyse, load_models
 
-    with narrate("classifying"):
-        analysis = analyse(path, settings, load_models(settings))
+    with narrate("classifying") as progress:
+        analysis = analyse(path, settings, load_models(settings), progress)
     say_notes(analysis.capture.notes)
     if form == "json":
         print_json(analysis.incidents)
@@ -173,8 +173,8 @@ def chat(settings: "Settings", capture: OpenCapture = None) -> None:
     from assistant.startup import open_desk
 
     with open_desk(settings) as desk:
-        with narrate("reading the capture"):
-            analysis = desk.analyse(capture) if capture else None
+        with narrate("reading the capture") as progress:
+            analysis = desk.analyse(capture, progress) if capture else None
         conversation = Conversation(analysis, desk.index, desk.history, writer=desk.models.writer)
         say_notes(analysis.capture.notes if analysis else ())
         for question in _asked():

@@ -12,16 +12,9 @@ from assistant.device_facts import describe_device, health_fact
 from assistant.evident import Evident
 from assistant.evident_attacks import find_doubled_addresses, find_one_way_floods, find_register_sweeps
 from assistant.evident_faults import find_absent_addresses, find_failing_services, find_mute_resolvers
-from assistant.fault_facts import (
-    congestion_facts,
-    flapping_facts,
-    loss_facts,
-    misconfiguration_facts,
-    resolution_facts,
-    service_facts,
-    silence_facts,
-)
+from assistant.fault_facts import misconfiguration_facts, resolution_facts, service_facts, silence_facts
 from assistant.flow_facts import c2_facts, exfiltration_facts, flood_facts, login_facts, recon_facts
+from assistant.link_facts import congestion_facts, flapping_facts, loss_facts
 from assistant.phrases import Fact, make_fact
 from assistant.protocol_facts import command_facts, mqtt_facts, spoofing_facts
 from assistant.scene import Scene, make_scene

@@ -1,9 +1,10 @@
-"""Facts about faults: what failed, how much of it, for whom, since when, and what still works."""
+"""Facts about devices and services that fail: what, how often, for whom, since when, and what still works."""
 
 from collections.abc import Sequence
 
 import pandas as pd
 
+from assistant.link_facts import when
 from assistant.phrases import Fact, Value, by_count, listed, make_fact
 from assistant.protocol_facts import refusal_facts
 from assistant.scene import Scene, endpoint, quiet_spell
@@ -11,9 +12,6 @@ from assistant.traces import Trace
 from traffic.capture import SAMPLE_S
 
 __all__ = [
-    "congestion_facts",
-    "flapping_facts",
-    "loss_facts",
     "misconfiguration_facts",
     "resolution_facts",
     "service_facts",
@@ -30,14 +28,6 @@ _RCODES = {
 }
 
 _SAYS = {
-    "loss": "Between {device} and {peers}, {resent:segment} of {pkts:packet} were sent again ({resent_share}) between "
-    "{start_time_s} and {end_time_s}.",
-    "resent": "{resent:segment} between {device} and {peers} went out again between {start_time_s} and {end_time_s}.",
-    "missed": "The log misses {missed_bytes} of content that packets should have carried.",
-    "peak": "Traffic of {device} peaked at {peak_mbit_per_s} Mbit/s in the {sample_s} from {peak_time_s}; its median "
-    "is {median_mbit_per_s} Mbit/s.",
-    "share": "{peer} carried {peer_share} of the traffic of {device} between {start_time_s} and {end_time_s}.",
-    "windowless": "Receivers reported a full buffer {zero_windows:time}.",
     "heard": "{silent} was last heard at {heard_time_s} and sent nothing for {quiet_s}, to the end of the capture.",
     "back": "{silent} was last heard at {heard_time_s} and then sent nothing for {quiet_s}, until {back_time_s}.",
     "unheard": "{silent} has sent nothing in this capture.",
@@ -58,49 +48,7 @@ _SAYS = {
     "{failed} of them failed.",
     "rcodes": "The failures were: {codes}.",
     "unreachable": "{reporter} reported {n:time} that {target} cannot be reached.",
-    "reconnects": "{client} opened {attempts:connection} to {server} between {start_time_s} and {end_time_s}; half of "
-    "them lasted no longer than {length_s}.",
-    "resets": "{resets:connection} ended with a reset.",
 }
-
-
-def loss_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
-    """Segments sent again out of the packets of the connections concerned."""
-    values = _times(trace, scene)
-    resent = int(trace.evidence.loc[trace.evidence["kind"] == "retransmission", "count"].sum())
-    pkts = int((trace.flows["src_pkts"] + trace.flows["dst_pkts"]).sum())
-    values |= {"resent": resent, "pkts": pkts, "resent_share": resent / max(pkts, 1)}
-    facts = []
-    if resent:
-        kind = "loss" if pkts >= resent else "resent"
-        facts.append(make_fact(kind, _SAYS[kind], values, windows))
-    if missed := float(trace.flows.drop_duplicates("flow")["missed_bytes"].sum()):
-        facts.append(make_fact("missed", _SAYS["missed"], {"missed_bytes": missed}, windows))
-    return facts
-
-
-def congestion_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
-    """Peak against the device's own median, the peer that fills the link, full buffers."""
-    whole = scene.flows_of(trace.device)
-    mbit = (whole["sent_bytes"] + whole["got_bytes"]).groupby(whole["slot"]).sum() * 8e-6 / SAMPLE_S
-    first, last = trace.start_s // SAMPLE_S, trace.end_s // SAMPLE_S
-    here = mbit[(mbit.index >= first) & (mbit.index <= last)]
-    if here.empty:
-        return []
-    inside = whole[whole["slot"].between(first, last)]
-    by_peer = (inside["sent_bytes"] + inside["got_bytes"]).groupby(inside["other"]).sum().sort_values(ascending=False)
-    values = _times(trace, scene)
-    values |= {
-        "peak_mbit_per_s": float(here.max()),
-        "peak_time_s": float(here.index[int(here.argmax())]) * SAMPLE_S,
-        "median_mbit_per_s": float(mbit.median()),
-        "sample_s": SAMPLE_S,
-        "peer": scene.name(str(by_peer.index[0])),
-        "peer_share": float(by_peer.iloc[0] / max(by_peer.sum(), 1)),
-        "zero_windows": int(trace.evidence.loc[trace.evidence["kind"] == "zero_window", "count"].sum()),
-    }
-    kinds = ["peak", "share", *(["windowless"] if values["zero_windows"] else [])]
-    return [make_fact(kind, _SAYS[kind], values, windows) for kind in kinds] + loss_facts(trace, scene, windows)
 
 
 def silence_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
@@ -229,7 +177,7 @@ def resolution_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> li
     for client, resolver in failures.groupby(["src", "dst"])["count"].sum().sort_values(ascending=False).index[:3]:
         rows = failures[(failures["src"] == client) & (failures["dst"] == resolver)]
         all_of_them = asked[(asked["src"] == client) & (asked["dst"] == resolver)]["count"].sum()
-        values = _times(trace, scene) | {
+        values = when(trace, scene) | {
             "client": scene.name(client),
             "resolver": scene.name(resolver),
             "failed": int(rows["count"].sum()),
@@ -249,34 +197,6 @@ def unreachable_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> l
         values: dict[str, Value] = {"reporter": scene.name(src), "target": scene.name(dst), "n": n}
         facts.append(make_fact("unreachable", _SAYS["unreachable"], values, windows))
     return facts
-
-
-def flapping_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
-    """How often a client reconnected, how short the connections were, how many were reset."""
-    flows = trace.flows[trace.flows["proto"] == "tcp"]
-    if flows.empty:
-        return []
-    pair = flows[flows["dst"] == by_count(flows["dst"])[0]]
-    pair = pair[pair["src"] == by_count(pair["src"])[0]]
-    each = pair.groupby("attempt").agg(first=("since_s", "min"), last=("until_s", "max"), state=("state", "last"))
-    values = _times(trace, scene) | {
-        "client": scene.name(str(pair["src"].iloc[0])),
-        "server": endpoint(scene, pair),
-        "attempts": len(each),
-        "length_s": float((each["last"] - each["first"]).median()),
-        "resets": int(each["state"].isin(["RSTO", "RSTR", "RSTOS0", "RSTRH", "REJ"]).sum()),
-    }
-    kinds = ["reconnects", *(["resets"] if values["resets"] else [])]
-    return [make_fact(kind, _SAYS[kind], values, windows) for kind in kinds]
-
-
-def _times(trace: Trace, scene: Scene) -> dict[str, Value]:
-    return {
-        "device": scene.name(trace.device),
-        "peers": listed(scene.name(peer) for peer in trace.peers) or "its peers",
-        "start_time_s": trace.start_s,
-        "end_time_s": trace.end_s,
-    }
 
 
 def _by_code(rows: pd.DataFrame) -> dict[int, int]:

@@ -19,11 +19,12 @@ from assistant.remote import RemoteLLM
 from assistant.weights import load_model
 from traffic.errors import UserError
 
-__all__ = ["LocalLLM", "RemoteLLM", "make_batches"]
+__all__ = ["LocalLLM", "Progress", "RemoteLLM", "make_batches"]
 
 BATCH_TOKENS = (
     4096  # measured with 3 M parameters on 2 cores: flat between 2,000 and 6,000, slower once caches overflow
 )
+Progress = Callable[[int, int], None]  # done, of how many
 SHARED_TOKENS = 64  # below this, copying the cache and masking cost more than the shared beginning saves
 
 
@@ -55,15 +56,13 @@ class LocalLLM:
         self._has_plain_head = _has_plain_head(self._model)
         self.chat_capable = bool(self._tokenizer.chat_template)
 
-    def score(
-        self, prompts: Sequence[str], choices: Sequence[str], progress: Callable[[int], None] | None = None
-    ) -> np.ndarray:
+    def score(self, prompts: Sequence[str], choices: Sequence[str], progress: Progress | None = None) -> np.ndarray:
         """Score every choice as the continuation of every prompt.
 
         Args:
             prompts: full prompts; for a chat-capable model they come from `render`, which writes its special tokens.
             choices: the allowed answers, at least one, no two alike.
-            progress: called with the number of prompts just finished.
+            progress: called with the numbers of different prompts that are finished and that there are.
 
         Returns:
             Shape (n_prompts, n_choices), natural log-probabilities, normalised over the choices (rows sum to 1).
@@ -125,9 +124,7 @@ class LocalLLM:
                 f"a prompt and its answer need {longest} tokens; {self.name} reads at most {limit}; shorten it"
             )
 
-    def _score_rows(
-        self, rows: list[list[int]], tree: ChoiceTree, progress: Callable[[int], None] | None
-    ) -> np.ndarray:
+    def _score_rows(self, rows: list[list[int]], tree: ChoiceTree, progress: Progress | None) -> np.ndarray:
         import torch
 
         shared = _shared_tokens(rows)
@@ -136,11 +133,13 @@ class LocalLLM:
         sums = np.empty((len(rows), len(tree.steps)), np.float32)
         with torch.inference_mode():
             prefix = self._model(self._pad([rows[0][:shared]]), use_cache=True).past_key_values if shared else None
+            done = 0
             for batch in batches:
                 logits = self._read_nodes([rests[i] for i in batch], tree, _repeated(prefix, len(batch)))
                 sums[batch] = _sum_steps(logits, tree)
+                done += len(batch)
                 if progress is not None:
-                    progress(len(batch))
+                    progress(done, len(rows))
         return sums
 
     def _read_nodes(self, rests: list[list[int]], tree: ChoiceTree, cache: Any) -> Any:

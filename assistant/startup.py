@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from assistant.adapters import AdapterCard
     from assistant.analysis import Analysis
     from assistant.history import History
-    from assistant.llm import LocalLLM, RemoteLLM
+    from assistant.llm import LocalLLM, Progress, RemoteLLM
     from knowledge_base.embedder import SentenceEmbedder
     from knowledge_base.index import Index
     from traffic.capture import Capture
@@ -99,11 +99,11 @@ def _load_writer(settings: Settings, classifier: "LocalLLM") -> "LocalLLM | Remo
     return writer if writer.chat_capable else None
 
 
-def analyse(path: Path, settings: Settings, models: Models) -> "Analysis":
+def analyse(path: Path, settings: Settings, models: Models, progress: "Progress | None" = None) -> "Analysis":
     """Read, classify and group a capture."""
     from assistant.analysis import analyse as analyse_capture
 
-    return analyse_capture(path, models.llm, models.card, plant=read_plant(settings), local=settings.local)
+    return analyse_capture(path, models.llm, models.card, read_plant(settings), settings.local, progress)
 
 
 def warm_embedder() -> "SentenceEmbedder":
@@ -141,9 +141,9 @@ class Desk:
     index: "Index"
     history: "History"
 
-    def analyse(self, path: Path) -> "Analysis":
+    def analyse(self, path: Path, progress: "Progress | None" = None) -> "Analysis":
         """Read, classify and group a capture with the desk's models."""
-        return analyse(path, self.settings, self.models)
+        return analyse(path, self.settings, self.models, progress)
 
 
 @contextmanager

@@ -102,9 +102,9 @@ def test_scores_are_normalised_and_nothing_gives_nothing(llm: LocalLLM) -> None:
 
 
 def test_equal_prompts_are_scored_once(llm: LocalLLM) -> None:
-    counts: list[int] = []
-    scores = llm.score(["pump", "fox", "pump", "pump"], CHOICES, progress=counts.append)
-    assert sum(counts) == 2
+    counts: list[tuple[int, int]] = []
+    scores = llm.score(["pump", "fox", "pump", "pump"], CHOICES, progress=lambda done, of: counts.append((done, of)))
+    assert counts[-1] == (2, 2)
     np.testing.assert_array_equal(scores[0], scores[3])
 
 
