@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from assistant import cli_adapters, cli_kb, cli_plant, cli_research
+from assistant import cli_adapters, cli_kb, cli_plant, cli_research, cli_testbed
 from assistant.cli_options import CapturePath, OutFile, narrate, print_json, say_notes, with_settings, write_parquet
 from assistant.offline import go_offline, hush_libraries
 from traffic.errors import UserError
@@ -31,6 +31,7 @@ app.add_typer(cli_plant.app, name="plant")
 app.add_typer(cli_adapters.app, name="adapters")
 app.add_typer(cli_research.finetune, name="finetune")
 app.add_typer(cli_research.evaluate, name="eval")
+app.add_typer(cli_testbed.app, name="testbed")
 
 Question = Annotated[str, typer.Argument(help='In your own words: "why does the PLC not answer?"')]
 Device = Annotated[str | None, typer.Option(help="The device meant, by name or address.")]

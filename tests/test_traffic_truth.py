@@ -70,3 +70,16 @@ def test_an_interval_counts_where_it_covers_half_a_sample():
     assert truth["label"].tolist() == ["packet_loss", "normal", "normal"]
     _, truth, _ = labelled(*((quick(100.0 + 10 * i), "normal") for i in range(3)), intervals=fault)
     assert truth["label"].tolist() == ["unknown", "normal", "normal"]  # a fault that leaves no trace is told by nothing
+
+
+def test_an_attack_s_interval_counts_where_the_device_shows_anything():
+    lost = {"conn_state": "S0", "history": "S", "resp_pkts": 0.0, "resp_ip_bytes": 0.0}
+    rows = [(quick(100.0), "normal"), (quick(110.0, **lost), "normal"), (quick(120.0), "normal")]
+    said = {}
+    for label in ("c2", "spoofing", "normal"):
+        told = {"device": DEVICE, "start_s": 100.0, "end_s": 120.0, "label": label, "direction": "source"}
+        _, truth, _ = labelled(*rows, intervals=pd.DataFrame([told]))
+        said[label] = truth["label"].tolist()
+    assert said["c2"] == ["c2", "c2", "normal"]
+    assert said["spoofing"] == ["unknown", "spoofing", "normal"]  # told by trouble, as a fault is
+    assert said["normal"] == ["normal"] * 3

@@ -1,22 +1,32 @@
-"""Labelled captures: what models are trained on and judged by. A capture is one unit, wherever data are split."""
+"""Labelled captures: what models are trained on and judged by. A capture is one unit, wherever data are split.
 
+Every form in which captures and their truth lie in a folder is one row of ``FORMS``: how its files are told from
+others, and how they are read.
+"""
+
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
-from traffic.capture import Capture
 from traffic.corrections import label_flows
+from traffic.dataset_forms import FORMS, Form, Marked
 from traffic.errors import UserError
 from traffic.labels import FAULTS, UNKNOWN
 from traffic.samples import make_samples
 from traffic.simulate import simulate
-from traffic.sources import read_capture
 from traffic.truth import label_windows
 from traffic.windows import Windows, make_windows
 
-__all__ = ["Labelled", "find_labelled", "load_labelled", "simulate_labelled"]
+__all__ = ["Labelled", "find_labelled", "load_labelled", "name_capture", "simulate_labelled"]
+
+log = logging.getLogger(__name__)
+
+# Files whose name says nothing, in folders whose name does; Zeek's own folder in IoT-23 says nothing either.
+_PLAIN_FILES = ("conn.log.labeled", "conn.log", "capture.pcap")
+_PLAIN_FOLDERS = ("bro", "zeek")
+_CAPTURES = (".pcap", ".pcapng", ".cap")
 
 
 @dataclass(frozen=True)
@@ -35,35 +45,56 @@ class Labelled:
 
 
 def find_labelled(folder: Path) -> list[Path]:
-    """Every labelled Zeek log below a folder, sorted.
+    """Every labelled capture below a folder, of any form, sorted; captures without truth are named in the log.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or two have one name.
     """
-    found = sorted(folder.rglob("conn.log.labeled"))
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    found = [path for path in files if _form_of(path)]
     if not found:
+        forms = "; ".join(f"{form.name}: {form.files}" for form in FORMS)
         raise UserError(
-            f"{folder} holds no conn.log.labeled; expected IoT-23's form, a folder per capture; check --data"
+            f"{folder} holds no labelled capture ({len(files)} files searched); expected any of {forms}; check --data"
+        )
+    told = {path.parent for path in found}
+    if untold := [str(path) for path in files if path.suffix in _CAPTURES and path.parent not in told]:
+        log.warning("%d captures have no truth and are left out: %s", len(untold), ", ".join(untold))
+    names = Counter(map(name_capture, found))
+    if twice := [path for path in found if names[name_capture(path)] > 1]:
+        raise UserError(
+            f"{twice[0]} and {twice[1]} are both called {name_capture(twice[0])}; "
+            "expected a name of its own for each capture; rename a folder or a file"
         )
     return found
 
 
 def load_labelled(path: Path, corrected: bool = True) -> Labelled:
-    """Read a labelled Zeek log.
+    """Read a labelled capture.
 
     Args:
-        path: a ``conn.log.labeled`` as IoT-23 publishes it; its folder's name becomes the capture's.
-        corrected: apply ``traffic/corrections``; otherwise the labels count as published.
+        path: one of those that ``find_labelled`` finds.
+        corrected: apply ``traffic/corrections``; otherwise published labels count as published.
 
     Raises:
-        UserError: the log cannot be read or holds no labels.
+        UserError: it has no truth beside it, or it or its truth cannot be read.
     """
-    capture = read_capture(path)
-    if "detailed-label" not in capture.flows:
-        raise UserError(
-            f"{path} has no column detailed-label; expected a labelled Zeek log as in IoT-23; name another file"
-        )
-    return _label(path.parent.name, capture, label_flows(capture.flows, corrected), None)
+    form = _form_of(path)
+    if form is None:
+        forms = "; ".join(f"{form.name}: {form.files}" for form in FORMS)
+        raise UserError(f"{path} has no truth that is known; expected any of {forms}; write its intervals in a CSV")
+    return _label(name_capture(path), form.load(path), corrected)
+
+
+def name_capture(path: Path) -> str:
+    """What a capture is called: by its file, or by its folder where files of its form are all called the same.
+
+    >>> name_capture(Path("iot23/34-1/conn.log.labeled")), name_capture(Path("plant/line3.pcap"))
+    ('34-1', 'line3')
+    """
+    if path.name not in _PLAIN_FILES:
+        return path.stem
+    return path.parent.parent.name if path.parent.name in _PLAIN_FOLDERS else path.parent.name
 
 
 def simulate_labelled(
@@ -73,10 +104,16 @@ def simulate_labelled(
     plant = simulate(seed, devices, hours, scenarios, quiet)
     # Attacks are told by the flows they are made of; only what leaves no flow of its own is told by its interval.
     faults = plant.truth[plant.truth["label"].isin([*FAULTS, "spoofing"])]
-    return _label(f"simulated-{seed}", plant.capture, plant.capture.flows["label"], faults)
+    return _label(f"simulated-{seed}", Marked(plant.capture, plant.capture.flows["label"], faults))
 
 
-def _label(name: str, capture: Capture, flow_labels: pd.Series, intervals: pd.DataFrame | None) -> Labelled:
-    windows = label_windows(make_windows(make_samples(capture)), capture, flow_labels, intervals)
+def _form_of(path: Path) -> Form | None:
+    return next((form for form in FORMS if form.fits(path)), None)
+
+
+def _label(name: str, marked: Marked, corrected: bool = True) -> Labelled:
+    flow_labels = marked.labels if marked.labels is not None else label_flows(marked.capture.flows, corrected)
+    samples = make_samples(marked.capture, marked.plant)
+    windows = label_windows(make_windows(samples), marked.capture, flow_labels, marked.intervals)
     known = (windows.table["label"] != UNKNOWN).to_numpy()
     return Labelled(name, windows.take(known), int((~known).sum()))

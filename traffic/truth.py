@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from traffic.capture import SAMPLE_S, Capture
-from traffic.labels import LABELS, NORMAL, UNKNOWN
-from traffic.samples import TROUBLE
+from traffic.labels import FAULTS, LABELS, NORMAL, UNKNOWN
+from traffic.samples import COUNTED, TROUBLE
 from traffic.windows import Windows
 
 __all__ = ["label_samples", "label_windows"]
@@ -20,6 +20,8 @@ __all__ = ["label_samples", "label_windows"]
 LIKELY_PKTS = 3.0
 _CODES = {name: code for code, name in enumerate((*LABELS, UNKNOWN))}
 _DIRECTIONS = np.array(["", "source", "target"], dtype=object)
+# Like a fault, a man in the middle opens no flow of its own: what tells it is the trouble that it makes.
+_TOLD_BY_TROUBLE = (*FAULTS, "spoofing")
 
 
 def label_samples(
@@ -31,8 +33,9 @@ def label_samples(
         samples: ``device``, ``start_s``, ...
         capture: the flows and the slots in which they were active.
         flow_labels: our label (or ``unknown``) of every flow, shape (n_flows,).
-        intervals: faults, ``device start_s end_s label direction``; a sample is covered if half of it is. Where the
-            device shows no trace of trouble in it, the sample is ``unknown``: there is nothing to tell a fault by.
+        intervals: ``device start_s end_s label direction``; a sample is covered if half of it is. A fault or spoofing
+            counts where the device shows a trace of trouble, any other attack where it shows anything at all; the
+            other samples covered are ``unknown``: there is nothing to tell by. Normal intervals change nothing.
 
     Returns:
         Shape (n_samples, 2): ``label``, ``direction``. A flow's label goes before an interval's, and among flows that
@@ -72,9 +75,12 @@ def label_windows(
 
 def _from_intervals(samples: pd.DataFrame, slot: np.ndarray, intervals: pd.DataFrame | None) -> pd.DataFrame:
     """Samples at least half of which an interval covers; the later of two intervals counts."""
-    middle, shown = (slot + 0.5) * SAMPLE_S, _troubled(samples)
+    middle, troubled = (slot + 0.5) * SAMPLE_S, _troubled(samples)
+    active = (samples[list(COUNTED)] > 0).any(axis=1).to_numpy()
     parts = [pd.DataFrame({"device": [], "slot": [], "label": [], "direction": []}, dtype=object)]
-    for row in (intervals if intervals is not None else pd.DataFrame()).itertuples(index=False):
+    told = intervals[intervals["label"] != NORMAL] if intervals is not None else pd.DataFrame()
+    for row in told.itertuples(index=False):
+        shown = troubled if row.label in _TOLD_BY_TROUBLE else active
         inside = (samples["device"] == row.device).to_numpy() & (middle >= row.start_s) & (middle < row.end_s)
         label = np.where(shown[inside], row.label, UNKNOWN)
         direction = np.where(shown[inside], row.direction, "")

@@ -1,0 +1,67 @@
+"""``faultwise testbed``: an emulated plant on this machine, recorded with the truth of what happened in it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from assistant.cli_options import narrate
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="An emulated plant: real packets, real faults, their truth. Root on Linux.", no_args_is_help=True
+)
+
+Minutes = Annotated[float, typer.Option(min=1, max=24 * 60, help="Length of a capture.")]
+
+
+@app.command()
+def record(
+    out: Annotated[Path, typer.Option(help="A folder that does not exist yet.", metavar="FOLDER")],
+    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same plant and the same events.")] = 0,
+    minutes: Minutes = 15.0,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="An event that shall happen; by default they are drawn.")
+    ] = None,
+) -> None:
+    """Record one run: capture.pcap, truth.json, plant.yaml, the machines' logs and sensor readings."""
+    from eval.testbed.record import record as record_run
+
+    raise typer.Exit(record_run(seed, minutes, out, kind or ()))
+
+
+@app.command()
+def run(
+    out: Annotated[Path, typer.Option(help="Gets a folder for each run; complete ones there are kept.")],
+    seeds: Annotated[int, typer.Option(min=1, help="How many runs.")] = 12,
+    first: Annotated[int, typer.Option(min=0, help="Seed of the first.")] = 1,
+    minutes: Minutes = 15.0,
+    at_once: Annotated[int, typer.Option(min=1, help="Runs side by side.")] = 4,
+) -> None:
+    """Record a set of runs, several side by side; exit 1 where one did not end as planned."""
+    from eval.testbed.series import record_series
+
+    with narrate("recording") as progress:
+        runs = record_series(range(first, first + seeds), minutes, out, at_once, progress)
+    for one in runs:
+        state = "recorded" if one.remade else "was there"
+        typer.echo(f"{one.folder}: {state if one.complete else f'incomplete, {one.folder}.log says why'}")
+    raise typer.Exit(0 if all(one.complete for one in runs) else 1)
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(help="A recorded run.", metavar="FOLDER")],
+    everything: Annotated[bool, typer.Option("--all", help="Print what agrees as well.")] = False,
+) -> None:
+    """Look whether the truth is true, on the packets and without any model; exit 1 below 98 % of the intervals."""
+    from eval.testbed.checks import check_run
+
+    checks = check_run(folder)
+    for one in checks:
+        if everything or not one.agrees:
+            typer.echo(f"{'agrees' if one.agrees else 'DIFFERS'}  {one.label:<20} {one.device:<15} {one.measured}")
+    agreeing = sum(one.agrees for one in checks)
+    typer.echo(f"{agreeing} of {len(checks)} intervals agree with the packets")
+    raise typer.Exit(0 if agreeing >= 0.98 * len(checks) else 1)

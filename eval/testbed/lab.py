@@ -1,0 +1,267 @@
+"""Machines made of Linux network namespaces, and what can be done to them: unplug, lose packets, slow down, crash.
+
+A lab lives in a network, mount and process namespace of its own (``enter`` starts one), so the host's network is never
+touched, its list of namespaces stays hidden, and all of it is gone when its first process ends, however that ends.
+
+    plant machines ── veth ── bridge `plant` ── router ── bridge `beyond` ── machines with documentation addresses
+                                  └── tcpdump: every frame once, as a span port would see it
+"""
+
+import contextlib
+import ctypes
+import ipaddress
+import logging
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from shutil import which
+from typing import TYPE_CHECKING, Any
+
+from eval.testbed.site import BEYOND, ROUTER, Machine, Site
+from traffic.errors import UserError
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerProcess
+
+__all__ = ["DEBIAN", "Lab", "check_host", "enter", "open_lab"]
+
+log = logging.getLogger(__name__)
+
+DEBIAN = "iproute2 nftables tcpdump nmap hping3 mosquitto dnsmasq-base chrony openssh-server openssh-client"
+_TOOLS = (
+    *("ip", "tc", "nft", "tcpdump", "nmap", "hping3", "mosquitto", "dnsmasq", "chronyd", "sshd", "ssh"),
+    *("unshare", "setpriv"),
+)
+_NETNS = Path("/run/netns")
+_CLONE_NEWNET = 0x40000000
+
+
+def check_host() -> None:
+    """Refuse at once where a lab cannot run.
+
+    Raises:
+        UserError: not Linux, not root, namespaces are forbidden, or a tool is missing; all missing ones are named.
+    """
+    if sys.platform != "linux":
+        raise UserError(f"the testbed needs Linux's network namespaces; this is {sys.platform}; run it on Linux")
+    if os.geteuid() != 0:
+        raise UserError(
+            f"the testbed makes network namespaces; expected root, not user {os.geteuid()}; run it with sudo"
+        )
+    if missing := [tool for tool in _TOOLS if which(tool) is None]:
+        raise UserError(f"the testbed needs {', '.join(missing)}; expected on the path; `apt-get install -y {DEBIAN}`")
+    probe = subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "true"], capture_output=True, text=True)
+    if probe.returncode:
+        raise UserError(
+            f"this machine forbids namespaces ({probe.stderr.strip()}); expected unshare to work; "
+            "in a container, start it with the capability SYS_ADMIN"
+        )
+
+
+def enter(module: str, arguments: Sequence[str]) -> int:
+    """Run ``python -m module arguments`` as the first process of a lab's namespaces; returns its exit status.
+
+    An interruption is passed on and waited for, so that the run inside can say that it is incomplete; whatever is left
+    then is killed with its process namespace, as all of it is where this process is killed.
+    """
+    command = ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child"]
+    # A session of its own, lest a terminal interrupts it as well, in the middle of writing what it was told to write.
+    process = subprocess.Popen(
+        [*command, "--mount-proc", sys.executable, "-m", module, *arguments], start_new_session=True
+    )
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+                    os.kill(int(child), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def open_lab(site: Site, folder: Path) -> Iterator["Lab"]:
+    """Build a site's namespaces, links and switches inside `enter`, and end all its programs afterwards."""
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    _NETNS.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(_NETNS)], check=True)
+    lab = Lab(site, folder)
+    try:
+        lab.build()
+        yield lab
+    finally:
+        lab.close()
+
+
+class Lab:
+    """A running site. Every change is undone by its opposite; machines are meant by name."""
+
+    def __init__(self, site: Site, folder: Path) -> None:
+        self.site = site
+        self.folder = folder
+        self._running: dict[str, ForkServerProcess] = {}
+        self._machines = {machine.name: machine for machine in site.machines}
+        self._ports: dict[str, str] = {}  # machine -> its port of the switch
+        self._tools: list[subprocess.Popen[bytes]] = []
+        self._programs = multiprocessing.get_context("forkserver")
+        self._programs.set_forkserver_preload(["eval.testbed.programs"])
+
+    def build(self) -> None:
+        """Make switches, namespaces and links; nothing runs yet."""
+        _ip("link set lo up", *(f"link add {name} type bridge" for name in ("plant", "beyond")))
+        # A bridge in promiscuous mode hands every frame up, which is what tcpdump then sees, once.
+        _ip("link set plant up promisc on", "link set beyond up")
+        for machine in self.site.machines:
+            self._plug_in(machine)
+        subprocess.run(self._inside(ROUTER, ["sysctl", "-qw", "net.ipv4.ip_forward=1"]), check=True)
+
+    def start(self, name: str, **changes: Any) -> None:
+        """Run a machine's program, its settings changed where given; one that runs is ended first."""
+        self.stop(name)
+        machine = self._machines[name]
+        if not machine.program:
+            return
+        machine = replace(machine, settings={**machine.settings, **changes})
+        from eval.testbed.programs import run_program
+
+        self._running[name] = self._programs.Process(
+            target=run_program, args=(machine, self.site, self.folder, _NETNS / name), name=name, daemon=False
+        )
+        self._running[name].start()
+
+    def stop(self, name: str) -> None:
+        """End a machine's program and what it started, as a crash does; the kernel stays and refuses connections."""
+        process = self._running.pop(name, None)
+        if process is not None and process.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.kill()  # one that has hardly begun leads no group yet
+            process.join()
+
+    def pause(self, name: str, on: bool = True) -> None:
+        """Freeze a machine's program: its connections live, and nothing is said on them."""
+        process = self._running.get(name)
+        if process is not None and process.pid is not None:
+            os.killpg(process.pid, signal.SIGSTOP if on else signal.SIGCONT)
+
+    def link(self, name: str, up: bool) -> None:
+        """Plug a machine in or out at the switch."""
+        _ip(f"link set {self._ports[name]} {'up' if up else 'down'}")
+
+    def lose(self, name: str, share: float) -> None:
+        """Drop a share of a machine's frames, 0 to 1, each way, on the cable between it and the switch.
+
+        They are dropped where they arrive: a kernel that drops what it sends tells the sender (EPERM), a cable never.
+        """
+        port = self._ports[name]
+        drop = f"numgen random mod 1000 < {round(share * 1000)} drop"
+        for inside, device in ((self._inside(name, []), "eth0"), ([], port)):
+            chain = f"chain cable {{ type filter hook ingress device {device} priority 0; {drop}; }}"
+            rules = f"table netdev {port}\ndelete table netdev {port}\n"
+            rules += f"table netdev {port} {{\n{chain}\n}}\n" if share > 0 else ""
+            subprocess.run([*inside, "nft", "-f", "-"], input=rules.encode(), check=True)
+
+    def limit(self, name: str, kbit: float) -> None:
+        """Slow a machine's cable down to so many kbit/s each way; 0 is full speed again."""
+        port = self._ports[name]
+        for inside, device in ((self._inside(name, []), "eth0"), ([], port)):
+            subprocess.run([*inside, "tc", "qdisc", "del", "dev", device, "root"], capture_output=True)
+            if kbit > 0:
+                shape = f"rate {kbit:.0f}kbit burst {max(1600, int(kbit * 12))} latency 300ms".split()
+                subprocess.run([*inside, "tc", "qdisc", "add", "dev", device, "root", "tbf", *shape], check=True)
+
+    def address(self, name: str, address: str, gateway: str) -> None:
+        """Give a machine another address and gateway, as a wrong entry in its settings would."""
+        prefix = self.site.network.rpartition("/")[2]
+        _ip("addr flush dev eth0", f"addr add {address}/{prefix} dev eth0", namespace=name)
+        _ip(f"route replace default via {gateway} dev eth0 onlink", namespace=name)
+
+    def add(self, machine: Machine) -> None:
+        """Plug in a machine that the site does not list: an intruder, a copy, a newcomer."""
+        self._machines[machine.name] = machine
+        self._plug_in(machine)
+
+    def remove(self, name: str) -> None:
+        """Take away a machine that was added."""
+        self.stop(name)
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+        del self._machines[name]
+
+    def run(self, name: str, command: Sequence[str]) -> "subprocess.Popen[bytes]":
+        """Start a tool on a machine, to end with the lab at the latest; ``tools/<name>-<tool>.log`` has its words."""
+        path = self.folder / "tools" / f"{name}-{Path(command[0]).name}.log"  # logs/ is what devices themselves say
+        path.parent.mkdir(exist_ok=True)
+        with path.open("ab") as said:
+            tool = subprocess.Popen(
+                self._inside(name, command), stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
+            )
+        self._tools.append(tool)
+        return tool
+
+    def machine(self, name: str) -> Machine:
+        """A machine of the site, or one that was added."""
+        return self._machines[name]
+
+    def died(self) -> list[str]:
+        """Machines whose program has ended by itself."""
+        return [name for name, process in self._running.items() if not process.is_alive()]
+
+    def close(self) -> None:
+        """End every program and tool."""
+        for name in list(self._running):
+            self.stop(name)
+        for tool in self._tools:
+            end(tool)
+
+    def _plug_in(self, machine: Machine) -> None:
+        port = self._ports[machine.name] = f"port{len(self._ports)}"
+        prefix = 24 if machine.beyond else int(self.site.network.rpartition("/")[2])
+        bridge = "beyond" if machine.beyond else "plant"
+        subprocess.run(["ip", "netns", "add", machine.name], check=True)
+        _ip(f"link add {port} type veth peer name eth0 netns {machine.name}", f"link set {port} master {bridge} up")
+        # One segment a packet, as on a real wire: a virtual cable would carry 64 kB in one frame.
+        inside = ["link set lo up", f"link set eth0 address {machine.mac} gso_max_segs 1 up"]
+        inside.append(f"addr add {machine.address}/{prefix} dev eth0")
+        if machine.name == ROUTER:
+            _ip(f"link add {port}b type veth peer name eth1 netns {ROUTER}", f"link set {port}b master beyond up")
+            inside += ["link set eth1 up", *(f"addr add {_first(network)}/24 dev eth1" for network in BEYOND)]
+        else:
+            gateway = self.site.gateway if not machine.beyond else _first(f"{machine.address}/24")
+            inside.append(f"route add default via {gateway} dev eth0 onlink")
+        _ip(*inside, namespace=machine.name)
+
+    @staticmethod
+    def _inside(name: str, command: Sequence[str]) -> list[str]:
+        return ["ip", "netns", "exec", name, *command]
+
+
+def end(tool: "subprocess.Popen[bytes]") -> None:
+    """End a tool and what it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(tool.pid, signal.SIGKILL)
+    tool.wait()
+
+
+def join_namespace(path: Path) -> None:
+    """Move the calling thread, which must be the process's only one, into a machine's network namespace."""
+    with path.open("rb") as file:
+        if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), _CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), f"cannot enter {path}")
+
+
+def _first(network: str) -> str:
+    """The first address of the network that an address with its prefix lies in: the router's."""
+    return str(ipaddress.ip_interface(network).network[1])
+
+
+def _ip(*lines: str, namespace: str | None = None) -> None:
+    """Run lines of ``ip`` as one batch."""
+    where = ["-n", namespace] if namespace else []
+    subprocess.run(["ip", *where, "-batch", "-"], input="\n".join(lines) + "\n", text=True, check=True)

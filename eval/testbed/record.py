@@ -1,0 +1,238 @@
+"""Record an emulated plant: every frame on its switch, what its machines said, and what truly happened to them.
+
+    seed ─▶ site, events ─▶ lab ─▶ capture.pcap, logs/, sensors.csv, plant.yaml
+                              └──▶ truth.json, incomplete until the run has ended as planned
+
+Run by `faultwise testbed record`; the part inside the lab is ``python -m eval.testbed.record``.
+"""
+
+import argparse
+import contextlib
+import heapq
+import logging
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from eval.testbed.events import KINDS, Event, draw_events
+from eval.testbed.lab import Lab, check_host, enter, open_lab
+from eval.testbed.site import Site, draw_site
+from traffic.errors import UserError
+from traffic.labels import NORMAL
+from traffic.plant import dump_plant
+from traffic.simulated_scene import settled
+from traffic.truth_file import Interval, Truth, write_truth
+
+__all__ = ["record"]
+
+log = logging.getLogger(__name__)
+
+Direction = Literal["source", "target", ""]
+
+_SETTLE_S = 12.0  # programs start and find each other before the capture does
+_LOOK_S = 0.5
+_STAGGER_S = 0.1
+
+
+@dataclass(frozen=True)
+class _Happened:
+    """An event with the times at which it was really begun and undone, seconds since the epoch."""
+
+    event: Event
+    start_s: float
+    end_s: float
+
+
+def record(seed: int, minutes: float, out: Path, kinds: Sequence[str] = ()) -> int:
+    """Record one run in a lab of its own.
+
+    Args:
+        seed: of the site and of what happens in it.
+        minutes: length of the capture.
+        out: a folder that does not exist yet.
+        kinds: the events that shall happen, once each; by default they are drawn.
+
+    Returns:
+        The exit status of the run: 0, or 1 where it ended early and its truth says that it is incomplete.
+
+    Raises:
+        UserError: this machine cannot run a lab, ``out`` exists, or a kind is unknown.
+    """
+    if unknown := sorted(set(kinds) - set(KINDS)):
+        raise UserError(f"no event is called {unknown[0]}; expected some of {', '.join(KINDS)}; correct --kind")
+    if out.exists():
+        raise UserError(f"{out} exists already; expected a new folder; name another with --out")
+    check_host()
+    out.mkdir(parents=True)
+    arguments = ["--seed", str(seed), "--minutes", str(minutes), "--out", str(out.resolve())]
+    return enter(__name__, [*arguments, *(f"--kind={kind}" for kind in kinds)])
+
+
+def _record_inside(seed: int, minutes: float, out: Path, kinds: Sequence[str]) -> bool:
+    """The run itself, in the lab's namespaces; says whether it ended as planned."""
+    site = draw_site(seed)
+    events = draw_events(site, seed, minutes, kinds)
+    (out / "plant.yaml").write_text(dump_plant(site.plant()), encoding="utf-8")
+    write_truth(
+        _make_truth(seed, [], site, time.time(), time.time() + 60 * minutes, complete=False), out / "truth.json"
+    )
+    happened: list[_Happened] = []
+    with open_lab(site, out) as lab:
+        _start_all(lab)
+        with _captured(out) as capture:
+            start_s = time.time()
+            trouble = _live(lab, capture, events, start_s, 60 * minutes, happened)
+            end_s = time.time()
+    if trouble:
+        log.error("the run is incomplete: %s", trouble)
+    truth = _make_truth(seed, happened, site, start_s, end_s, complete=not trouble)
+    write_truth(truth, out / "truth.json")
+    return not trouble
+
+
+def _start_all(lab: Lab) -> None:
+    """Start machines one after the other, as after a power cut, and let them settle."""
+    for machine in lab.site.machines:
+        if not machine.joins_s:
+            lab.start(machine.name)
+            time.sleep(_STAGGER_S)
+    time.sleep(_SETTLE_S)
+
+
+@contextlib.contextmanager
+def _captured(out: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    command = [
+        "tcpdump",
+        "--interface=plant",
+        "--buffer-size=16384",
+        "--packet-buffered",
+        "-w",
+        str(out / "capture.pcap"),
+    ]
+    with (out / "tcpdump.log").open("wb") as said:
+        capture = subprocess.Popen([*command, "--relinquish-privileges=root"], stdout=said, stderr=said)
+    try:
+        time.sleep(1.0)
+        yield capture
+    finally:
+        capture.send_signal(signal.SIGTERM)
+        capture.wait()
+
+
+def _live(
+    lab: Lab,
+    capture: "subprocess.Popen[bytes]",
+    events: Sequence[Event],
+    start_s: float,
+    length_s: float,
+    happened: list[_Happened],
+) -> str:
+    """Begin and undo every event at its time; returns what ended the run early, if anything did."""
+    # (when, 0 to undo before 1 to begin, which event)
+    agenda = [(event.start_s, 1, number) for number, event in enumerate(events)]
+    joins = [(machine.joins_s, machine.name) for machine in lab.site.machines if machine.joins_s]
+    heapq.heapify(agenda)
+    open_now: dict[int, tuple[contextlib.ExitStack, float]] = {}
+    try:
+        while (now := time.time() - start_s) < length_s:
+            for joins_s, name in [join for join in joins if join[0] <= now]:
+                joins.remove((joins_s, name))
+                lab.start(name)
+            while agenda and agenda[0][0] <= now:
+                _, begin, number = heapq.heappop(agenda)
+                event = events[number]
+                if begin:
+                    open_now[number] = _begin(lab, event)
+                    heapq.heappush(agenda, (event.start_s + event.length_s, 0, number))
+                else:
+                    _undo(event, *open_now.pop(number), happened)
+            if capture.poll() is not None:
+                return f"tcpdump ended by itself with status {capture.returncode} (tcpdump.log says why)"
+            if died := lab.died():
+                return f"the program of {', '.join(died)} ended by itself (its log says why)"
+            time.sleep(_LOOK_S)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough; what follows must be written
+        return "it was interrupted"
+    finally:
+        for number, opened in open_now.items():
+            _undo(events[number], *opened, happened)
+    return ""
+
+
+def _begin(lab: Lab, event: Event) -> tuple[contextlib.ExitStack, float]:
+    stack = contextlib.ExitStack()
+    log.info("begins: %s", KINDS[event.kind].tell(event))
+    start_s = time.time()
+    stack.enter_context(KINDS[event.kind].act(lab, event))
+    return stack, start_s
+
+
+def _undo(event: Event, stack: contextlib.ExitStack, start_s: float, happened: list[_Happened]) -> None:
+    end_s = time.time()
+    stack.close()
+    happened.append(_Happened(event, start_s, end_s))
+    log.info("undone: %s after %.0f s", event.kind, end_s - start_s)
+
+
+def _make_truth(
+    seed: int, happened: Sequence[_Happened], site: Site, start_s: float, end_s: float, complete: bool
+) -> Truth:
+    """What happened, by device. Where two events meet on one device, what comes from it goes before."""
+    rows = [
+        (blame.address, one.start_s, one.end_s, KINDS[one.event.kind].label, blame.direction, one.event)
+        for one in happened
+        for blame in KINDS[one.event.kind].blamed(site, one.event)
+    ]
+    intervals = [_make_interval(site, *row) for row in settled(rows)]
+    return Truth(
+        seed=seed,
+        start_s=start_s,
+        end_s=end_s,
+        complete=complete,
+        made_by="faultwise testbed record",
+        intervals=tuple(sorted(intervals, key=lambda interval: (interval.start_s, interval.device))),
+    )
+
+
+def _make_interval(
+    site: Site, device: str, start_s: float, end_s: float, label: str, direction: Direction, event: Event
+) -> Interval:
+    kind = KINDS[event.kind]
+    drawn = {"target": event.target, "source": event.source, "strength": event.strength, **event.settings}
+    return Interval(
+        device=device,
+        start_s=start_s,
+        end_s=end_s,
+        label=label,
+        direction=direction if label != NORMAL else "",
+        kind=event.kind,
+        cause=kind.tell(event),
+        parameters=drawn,
+        root=kind.blamed(site, event)[0].address,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The run inside its namespaces, as `record` starts it."""
+    parser = argparse.ArgumentParser(prog="python -m eval.testbed.record", description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--minutes", type=float, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--kind", action="append", default=[])
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    try:
+        return 0 if _record_inside(given.seed, given.minutes, given.out, given.kind) else 1
+    except KeyboardInterrupt:
+        log.error("the run is incomplete: it was interrupted before the capture began")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""An emulated plant on paper: its machines, addresses and rhythms, drawn from a seed. Nothing here touches a network.
+
+machines on the switches of the plant ── router ── machines beyond it (documentation addresses, RFC 5737)
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from traffic.plant import Plant
+
+__all__ = ["BEYOND", "ROUTER", "Machine", "Site", "draw_site"]
+
+# RFC 5737: addresses that are nobody's.
+BEYOND = ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24")
+ROUTER = "router"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One machine: a network namespace with an address, and the program that runs in it.
+
+    Attributes:
+        name: unique, at most 12 characters, as ``plc-2``.
+        role: what an operator would call it; a role of plant.yaml.
+        address: IPv4.
+        mac: six bytes as text.
+        program: a key of ``eval.testbed.programs.PROGRAMS``; empty where nothing runs by itself.
+        settings: what that program needs to know: rates, ports, names of other machines, passwords.
+        switch: the switch it hangs on; ``beyond`` for machines behind the router.
+        joins_s: seconds after the start at which it is first plugged in.
+        model: maker and type; empty beyond the router.
+        zone: the part of the plant that it belongs to.
+    """
+
+    name: str
+    role: str
+    address: str
+    mac: str
+    program: str = ""
+    settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    switch: str = "plant"
+    joins_s: float = 0.0
+    model: str = ""
+    zone: str = ""
+
+    @property
+    def beyond(self) -> bool:
+        return self.switch == "beyond"
+
+
+@dataclass(frozen=True)
+class Site:
+    """A plant with what lies beyond its router.
+
+    Attributes:
+        seed: it was drawn from.
+        network: CIDR of the plant's one network.
+        gateway: the router's address in it.
+        machines: all of them; the router is one.
+    """
+
+    seed: int
+    network: str
+    gateway: str
+    machines: tuple[Machine, ...]
+
+    def having(self, *roles: str) -> list[Machine]:
+        """The plant's machines of these roles, in the site's order; those beyond the router are not among them."""
+        return [machine for machine in self.machines if machine.role in roles and not machine.beyond]
+
+    def named(self, name: str) -> Machine:
+        """The machine of that name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for machine in self.machines:
+            if machine.name == name:
+                return machine
+        raise KeyError(name)
+
+    def plant(self) -> "Plant":
+        """The inventory: every machine that is not beyond the router, as plant.yaml has it."""
+        from traffic.plant import Device, Plant
+
+        return Plant(
+            tuple(
+                Device(machine.name, machine.address, machine.role, machine.model, machine.zone, mac=machine.mac)
+                for machine in self.machines
+                if not machine.beyond
+            )
+        )
+
+
+def draw_site(seed: int, busy: float = 1.0) -> Site:
+    """A plant of 24 to 30 machines with what lies beyond it: counts, addresses, makes, rhythms and habits drawn.
+
+    Args:
+        seed: the same seed draws the same site.
+        busy: how often things are said and how large pictures are, 1 being usual; the counts do not depend on it.
+    """
+    from eval.testbed.drawing import draw
+
+    return draw(seed, busy)

@@ -1,0 +1,109 @@
+"""A short run of the emulated plant, with real packets; and runs that break off."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from eval.testbed.lab import check_host
+from eval.testbed.record import record
+from eval.testbed.series import record_series
+from traffic.errors import UserError
+from traffic.plant import load_plant
+from traffic.sources import read_capture
+from traffic.truth_file import read_truth
+
+
+@pytest.fixture(scope="module")
+def _lab() -> None:
+    try:
+        check_host()
+    except UserError as reason:
+        pytest.skip(str(reason))
+
+
+def descendants(pid: int) -> list[int]:
+    """Every process below one, deepest last."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            found += [child, *descendants(child)]
+    return found
+
+
+def start(out: Path) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "assistant.cli", "testbed", "record", "--seed", "3", "--minutes", "5"]
+    return subprocess.Popen([*command, "--out", str(out)], stderr=subprocess.DEVNULL)
+
+
+def wait_for(path: Path, longer_than: int) -> None:
+    until = time.monotonic() + 90
+    while not (path.is_file() and path.stat().st_size > longer_than):
+        assert time.monotonic() < until, f"{path} did not grow"
+        time.sleep(0.5)
+
+
+def namespaces() -> str:
+    return subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.usefixtures("_lab")
+def test_a_short_run_is_whole_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    before = namespaces()
+    out = tmp_path / "run"
+    assert record(2, 0.6, out, kinds=["service_crashed"]) == 0
+    capture, plant = read_capture(out / "capture.pcap"), load_plant(out / "plant.yaml")
+    truth = read_truth(out / "truth.json", float(capture.flows["ts"].min()), float(capture.flows["ts"].max()) + 60)
+    assert truth.complete
+    assert {interval.label for interval in truth.intervals} == {"service_down"}
+    known = {device.address for device in plant.devices}
+    assert {interval.device for interval in truth.intervals} <= known
+    assert {"modbus", "mqtt", "dns"} <= set(capture.flows["service"].dropna())
+    refused = capture.flows[capture.flows["conn_state"] == "REJ"]
+    assert truth.intervals[0].root in set(refused["id.resp_h"])  # the kernel of the crashed machine refuses
+    if shutil.which("tshark"):
+        malformed = ["tshark", "-r", str(out / "capture.pcap"), "-Y", "_ws.malformed"]
+        assert subprocess.run(malformed, capture_output=True, check=True).stdout == b""
+    assert namespaces() == before
+
+
+@pytest.mark.usefixtures("_lab")
+@pytest.mark.parametrize("how", ["interrupted", "a program dies"])
+def test_a_run_that_breaks_off_says_so_and_leaves_nothing_behind(tmp_path: Path, how: str) -> None:
+    out = tmp_path / "run"
+    run = start(out)
+    wait_for(out / "capture.pcap", 100_000)
+    inside = descendants(run.pid)
+    if how == "interrupted":
+        os.kill(run.pid, signal.SIGINT)
+    else:
+        names = {pid: Path(f"/proc/{pid}/comm").read_text().strip() for pid in inside}
+        os.kill(next(pid for pid, name in names.items() if name == "mosquitto"), signal.SIGKILL)
+    assert run.wait(60) == 1
+    assert not read_truth(out / "truth.json", allow_incomplete=True).complete
+    with pytest.raises(UserError, match="complete is false"):
+        read_truth(out / "truth.json")
+    assert not [pid for pid in inside if Path(f"/proc/{pid}").exists()]
+
+
+def test_a_folder_that_is_there_and_an_unknown_event_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="exists already"):
+        record(1, 1.0, tmp_path)
+    with pytest.raises(UserError, match="no event is called earthquake; expected some of"):
+        record(1, 1.0, tmp_path / "run", kinds=["earthquake"])
+
+
+def test_a_series_keeps_whole_runs(tmp_path: Path) -> None:
+    from traffic.truth_file import Truth, write_truth
+
+    (tmp_path / "run-7").mkdir()
+    whole = Truth(seed=7, start_s=0.0, end_s=60.0, complete=True, made_by="a test", intervals=())
+    write_truth(whole, tmp_path / "run-7" / "truth.json")
+    assert [(run.folder.name, run.complete, run.remade) for run in record_series([7], 1.0, tmp_path)] == [
+        ("run-7", True, False)
+    ]

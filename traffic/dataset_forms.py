@@ -1,0 +1,192 @@
+"""The forms in which captures and their truth lie in a folder, and how each is read."""
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from traffic.capture import EVIDENCE_COLUMNS, SAMPLE_S, Capture
+from traffic.errors import UserError
+from traffic.intervals import INTERVAL_COLUMNS
+from traffic.labels import CIC_IOMT, FAULTS, MODBUS_SANDBOX, NORMAL
+from traffic.plant import Plant, load_plant
+from traffic.sources import read_capture
+from traffic.truth_file import make_intervals, read_intervals, read_truth
+
+__all__ = ["FORMS", "Form", "Marked"]
+
+# A user's capture and its CSV of intervals have one name.
+_OWN = (".pcap", ".pcapng", ".cap", ".log")
+_ENDS = ["id.orig_h", "id.orig_p", "id.resp_h", "id.resp_p"]
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A capture and what is known to be true of it.
+
+    Attributes:
+        capture: what was seen.
+        labels: our label of every flow; None where they are published with the flows themselves.
+        intervals: what ``traffic.truth.label_windows`` takes.
+        plant: the inventory, where there is one.
+    """
+
+    capture: Capture
+    labels: pd.Series | None = None
+    intervals: pd.DataFrame | None = None
+    plant: Plant | None = None
+
+
+@dataclass(frozen=True)
+class Form:
+    """One form of labelled captures.
+
+    Attributes:
+        name: what users call it.
+        files: what it looks like, in words.
+        fits: whether a file is a capture of this form; its first matching row in ``FORMS`` counts.
+        load: reads the capture and its truth.
+    """
+
+    name: str
+    files: str
+    fits: Callable[[Path], bool]
+    load: Callable[[Path], Marked]
+
+
+def _is_run(path: Path) -> bool:
+    return path.name == "capture.pcap" and path.with_name("truth.json").is_file()
+
+
+def _load_run(path: Path) -> Marked:
+    capture = read_capture(path)
+    truth = read_truth(path.with_name("truth.json"), capture.start_s, capture.end_s)
+    return Marked(capture, _all_flows(capture, NORMAL), make_intervals(truth), _plant_beside(path))
+
+
+def _is_simulated(path: Path) -> bool:
+    return path.name == "conn.log" and path.with_name("truth.csv").is_file()
+
+
+def _load_simulated(path: Path) -> Marked:
+    """Attacks are told by the labels of flows; only what leaves no flow of its own is told by its interval."""
+    capture = read_capture(path)
+    evidence = path.with_name("evidence.csv")
+    if evidence.is_file():
+        types = capture.evidence.dtypes.to_dict()
+        capture = replace(capture, evidence=pd.read_csv(evidence, dtype=types)[EVIDENCE_COLUMNS])
+    truth = read_intervals(path.with_name("truth.csv"), capture.start_s, capture.end_s)
+    return Marked(capture, None, truth[truth["label"].isin([*FAULTS, "spoofing"])])
+
+
+def _is_published(path: Path) -> bool:
+    return path.name == "conn.log.labeled"
+
+
+def _load_published(path: Path) -> Marked:
+    capture = read_capture(path)
+    if "detailed-label" not in capture.flows:
+        raise UserError(
+            f"{path} has no column detailed-label; expected a labelled Zeek log as in IoT-23; name another file"
+        )
+    return Marked(capture)
+
+
+def _is_sandbox(path: Path) -> bool:
+    return path.suffix == ".pcap" and path.name.startswith(tuple(MODBUS_SANDBOX)) and _packet_list(path).is_file()
+
+
+def _packet_list(path: Path) -> Path:
+    return path.with_name(f"{path.stem}_labeled.csv")
+
+
+def _load_sandbox(path: Path) -> Marked:
+    """A malicious packet marks the slot of both its devices; who opened its connection is the source."""
+    capture = read_capture(path)
+    label = next(label for beginning, label in MODBUS_SANDBOX.items() if path.name.startswith(beginning))
+    packets = _malicious_packets(path)
+    either = pd.concat([packets, packets.set_axis([*_ENDS[2:], *_ENDS[:2], "slot"], axis=1)])
+    active = capture.flows.iloc[capture.activity["flow"]][_ENDS].assign(slot=capture.activity["slot"].to_numpy())
+    cells = active.merge(either, on=[*_ENDS, "slot"])
+    ends = [
+        cells.assign(device=cells[column], direction=direction)
+        for column, direction in (("id.resp_h", "target"), ("id.orig_h", "source"))
+    ]
+    marked = pd.concat(ends).drop_duplicates(["device", "slot"], keep="last")
+    marked["start_s"], marked["end_s"] = marked["slot"] * SAMPLE_S, (marked["slot"] + 1) * SAMPLE_S
+    return Marked(capture, _all_flows(capture, NORMAL), marked.assign(label=label, cause="")[INTERVAL_COLUMNS])
+
+
+def _malicious_packets(path: Path) -> pd.DataFrame:
+    """Ends (as the sender's flow would have them) and slot of every IPv4 packet that the list beside a pcap marks."""
+    from traffic.layers import read_ip, read_links, read_transport
+    from traffic.records import read_records
+
+    records = read_records(path)
+    try:
+        marks = pd.read_csv(_packet_list(path), sep=";", header=None, names=["packet", "malicious"])
+    except ValueError:
+        marks = pd.DataFrame(columns=["packet", "malicious"])
+    if len(marks) != len(records.ts) or not marks["malicious"].isin([0, 1]).all():
+        raise UserError(
+            f"{_packet_list(path)} marks {len(marks)} packets; expected 0 or 1 for each of the {len(records.ts)} of "
+            f"{path.name}; get both files again"
+        )
+    chosen = records.take(np.flatnonzero(marks["malicious"].to_numpy() == 1))
+    ip = read_ip(chosen, read_links(chosen))
+    ports = read_transport(chosen, ip)
+    slot = np.floor(chosen.ts[ip["row"].to_numpy()] / SAMPLE_S).astype(np.int64)
+    columns = [_texts(ip["src_low"]), ports["sport"], _texts(ip["dst_low"]), ports["dport"]]
+    return pd.DataFrame(dict(zip(_ENDS, columns, strict=True))).assign(slot=slot).drop_duplicates()
+
+
+def _texts(low: pd.Series) -> pd.Series:
+    return low.map({value: str(ipaddress.IPv4Address(int(value) & 0xFFFFFFFF)) for value in low.unique()}).astype("str")
+
+
+def _cic_class(path: Path) -> str:
+    """The class in a name such as ``TCP_IP-DDoS-SYN1_train.pcap``: without part number and split."""
+    return re.sub(r"\d*(?:_(?:train|test))?$", "", path.stem)
+
+
+def _is_cic(path: Path) -> bool:
+    return path.suffix == ".pcap" and _cic_class(path) in CIC_IOMT
+
+
+def _load_cic(path: Path) -> Marked:
+    """A file holds one class: all of its flows are of it, as the set's own tables count them."""
+    capture = read_capture(path)
+    return Marked(capture, _all_flows(capture, CIC_IOMT[_cic_class(path)]))
+
+
+def _is_own(path: Path) -> bool:
+    return path.suffix in _OWN and path.with_suffix(".csv").is_file()
+
+
+def _load_own(path: Path) -> Marked:
+    capture = read_capture(path)
+    intervals = read_intervals(path.with_suffix(".csv"), capture.start_s, capture.end_s)
+    return Marked(capture, _all_flows(capture, NORMAL), intervals, _plant_beside(path))
+
+
+def _all_flows(capture: Capture, label: str) -> pd.Series:
+    return pd.Series(label, index=capture.flows.index, dtype="str")
+
+
+def _plant_beside(path: Path) -> Plant | None:
+    file = path.with_name("plant.yaml")
+    return load_plant(file) if file.is_file() else None
+
+
+FORMS = (
+    Form("testbed run", "capture.pcap beside truth.json", _is_run, _load_run),
+    Form("simulated run", "conn.log beside truth.csv", _is_simulated, _load_simulated),
+    Form("IoT-23", "conn.log.labeled", _is_published, _load_published),
+    Form("Modbus sandbox", "NAME.pcap beside NAME_labeled.csv", _is_sandbox, _load_sandbox),
+    Form("CIC IoMT 2024", "pcaps named by attack, as Benign_train.pcap", _is_cic, _load_cic),
+    Form("your own", "NAME.pcap or NAME.log beside NAME.csv of intervals", _is_own, _load_own),
+)
