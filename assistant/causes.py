@@ -26,6 +26,8 @@ _SLACK_S = 60.0  # a window's length: two devices' evidence of one cause may dif
 _SHARED = ("congestion", "spoofing")
 _FLOODS = ("dos", "ddos")
 _LASTING = ("c2", "misconfiguration")  # stays until somebody removes it, so pauses do not make it two
+_LEAST_ATTEMPTS = {"brute_force": 5, "flapping": 3}
+_TOLD_BY_EVIDENCE = ("spoofing", "mqtt_abuse", "unauthorized_command", "name_resolution", "packet_loss")
 _KIN = {
     **dict.fromkeys(("dos", "ddos", "congestion"), "flood"),
     **dict.fromkeys(("recon", "brute_force", "unauthorized_command", "mqtt_abuse"), "intrusion"),
@@ -79,12 +81,22 @@ def suspect(run: Run, scene: Scene, starts_s: np.ndarray, mass: np.ndarray) -> S
 
 
 def is_borne_out(one: Suspicion) -> bool:
-    """Whether the tables hold what the label means. A scan touches many things, whatever a model says."""
-    if one.label != "recon" or one.facts:
+    """Whether the tables hold what the label means, whatever a model says: no evidence, no incident.
+
+    A scan touches many things, passwords are guessed more than once or twice, a connection that flaps comes back more
+    than once; and some labels are told by what packets carry, so that where nothing of it was seen there is nothing.
+    """
+    if one.facts:
         return True
-    touched = len(one.trace.flows[["dst", "port"]].drop_duplicates())
-    asked = one.trace.evidence
-    return max(touched, asked["dst"].nunique(), int(asked["distinct"].sum())) >= FEW_ENDPOINTS
+    flows, evidence = one.trace.flows, one.trace.evidence
+    if one.label == "recon":
+        touched = len(flows[["dst", "port"]].drop_duplicates())
+        return max(touched, evidence["dst"].nunique(), int(evidence["distinct"].sum())) >= FEW_ENDPOINTS
+    if one.label in _LEAST_ATTEMPTS:
+        return flows["attempt"].nunique() + int(evidence["count"].sum()) >= _LEAST_ATTEMPTS[one.label]
+    if one.label in _TOLD_BY_EVIDENCE:
+        return len(evidence) > 0 or float(flows["missed_bytes"].sum()) > 0
+    return True
 
 
 def merge_suspicions(found: Sequence[Suspicion], redo: Callable[[Run], Suspicion]) -> list[Suspicion]:

@@ -39,7 +39,8 @@ def run(
     minutes: Minutes = 15.0,
     at_once: Annotated[int, typer.Option(min=1, help="Runs side by side.")] = 4,
 ) -> None:
-    """Record a set of runs, several side by side; exit 1 where one did not end as planned."""
+    """Record a set of runs, several side by side, and its card; exit 1 where one did not end as planned."""
+    from eval.testbed.data_card import render_card
     from eval.testbed.series import record_series
 
     with narrate("recording") as progress:
@@ -47,7 +48,9 @@ def run(
     for one in runs:
         state = "recorded" if one.remade else "was there"
         typer.echo(f"{one.folder}: {state if one.complete else f'incomplete, {one.folder}.log says why'}")
-    raise typer.Exit(0 if all(one.complete for one in runs) else 1)
+    whole = [one.folder for one in runs if one.complete]
+    (out / "README.md").write_text(render_card(whole), encoding="utf-8")
+    raise typer.Exit(0 if len(whole) == len(runs) else 1)
 
 
 @app.command()

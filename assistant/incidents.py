@@ -92,7 +92,7 @@ def make_incidents(
         off: normal windows in a row that end a run.
 
     Returns:
-        Incidents in the order of their starts; a scan that touched next to nothing is none.
+        Incidents in the order of their starts; what the tables do not bear out is none.
     """
     scene = make_scene(capture, windows.samples, plant)
     starts_s = verdicts["start_s"].to_numpy(float)

@@ -29,12 +29,13 @@ from assistant.weights import fingerprint_weights
 from finetune.calibrate import Calibration, calibrate
 from finetune.dataset import balance_texts, make_texts, read_texts, write_texts
 from finetune.held_out import draw_texts, measure_texts, score_texts
-from finetune.pretrain import Phase, build_model, pretrain, renew_unseen
-from finetune.recipe import POCKET, Recipe, read_recipe
+from finetune.pretrain import Phase, build_model, pretrain
+from finetune.recipe import POCKET, Draw, Recipe, read_recipe
 from finetune.sft import tune
 from finetune.tokenizer import build_tokenizer
+from prompts.messages import ANSWERS
 from prompts.window_text import VOCABULARY
-from traffic.datasets import find_labelled, load_labelled, simulate_labelled
+from traffic.datasets import find_labelled, load_labelled, name_capture, simulate_labelled
 from traffic.errors import UserError
 from traffic.labels import LABELS, NORMAL
 
@@ -60,7 +61,7 @@ def make_pocket(
     Raises:
         UserError: ``work`` holds another run, or ``exclude`` names no capture of ``data``.
     """
-    paths = {path.parent.name: path for path in find_labelled(data)} if data is not None else {}
+    paths = {name_capture(path): path for path in find_labelled(data)} if data is not None else {}
     if missing := sorted(set(exclude) - set(paths)):
         raise UserError(
             f"no capture {missing[0]} to exclude; expected some of {', '.join(sorted(paths)) or 'none'}; correct it"
@@ -141,35 +142,50 @@ def _make_base(folder: Path, texts: pd.DataFrame, recipe: Recipe, work: Path) ->
     tokenizer = build_tokenizer(VOCABULARY, recipe.shape.context)
     model = build_model(tokenizer, recipe.shape, recipe.seed)
     phases = _phases(texts, recipe)
-    rate, batch = recipe.pretrain.learning_rate, recipe.pretrain.batch_tokens
-    losses = pretrain(model, tokenizer, phases, work, rate, batch, recipe.seed)
-    renew_unseen(model, tokenizer, [text for phase in phases for text in phase.texts], recipe.seed)
+    losses = pretrain(model, tokenizer, phases, work, recipe.pretrain.batch_tokens, recipe.seed)
     log.info("pretraining loss, nats a token: %s", ", ".join(f"{loss:.3f}" for loss in losses))
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
 def _phases(texts: pd.DataFrame, recipe: Recipe) -> list[Phase]:
-    """General traffic, then plants: a capture is a plant's if anything in it speaks a control protocol."""
+    """General traffic, then plants (a capture is one's if anything in it speaks a control protocol), then answers."""
     plain = ~texts["text"].str.contains(" control ", regex=False).groupby(texts["capture"]).transform("any")
-    bounds = (recipe.pretrain.epochs, recipe.pretrain.max_minutes)
+    bounds = (recipe.pretrain.epochs, recipe.pretrain.max_minutes, recipe.pretrain.learning_rate)
     phases = []
     for name, rows in (("general", texts[plain]), ("plant", texts[~plain])):
         drawn = rows.sample(min(len(rows), recipe.pretrain.texts), random_state=recipe.seed)["text"].tolist()
         phases += [Phase(name, drawn, *bounds)] if drawn else []
-    return phases
+    asked = _balance(texts, recipe.answers, recipe.seed)
+    answers = [ANSWERS[label] for label in asked["label"]]
+    bounds = (recipe.answers.epochs, recipe.answers.max_minutes, recipe.answers.learning_rate)
+    return [*phases, Phase("labelled", asked["text"].tolist(), *bounds, answers)]
+
+
+def _balance(texts: pd.DataFrame, draw: Draw, seed: int) -> pd.DataFrame:
+    normal = (texts["label"] == NORMAL).to_numpy()
+    parts = [
+        balance_texts(texts[which], most, draw.repeats, seed)
+        for which, most in ((normal, draw.per_normal), (~normal, draw.per_label))
+    ]
+    return pd.concat(parts, ignore_index=True)
 
 
 def _make_adapter(folder: Path, texts: pd.DataFrame, recipe: Recipe, work: Path) -> None:
-    normal = (texts["label"] == NORMAL).to_numpy()
-    parts = [
-        balance_texts(texts[which], most, recipe.repeats, recipe.seed)
-        for which, most in ((normal, recipe.per_normal), (~normal, recipe.per_label))
-    ]
     steps = work / "sft"
     steps.mkdir(exist_ok=True)
+    drawn = _balance(texts, recipe.sft, recipe.seed)
     loss = tune(
-        work / "base", pd.concat(parts, ignore_index=True), folder, steps, **recipe.sft.model_dump(), seed=recipe.seed
+        work / "base",
+        drawn,
+        folder,
+        steps,
+        rank=recipe.sft.rank,
+        epochs=recipe.sft.epochs,
+        batch=recipe.sft.batch,
+        learning_rate=recipe.sft.learning_rate,
+        max_minutes=recipe.sft.max_minutes,
+        seed=recipe.seed,
     )
     log.info("tuning loss, nats a token: %.4f", loss)
 

@@ -32,14 +32,22 @@ class Pretraining(_Strict):
     batch_tokens: Count
 
 
-class Tuning(_Strict):
+class Draw(_Strict):
+    """How many labelled texts are drawn, how often they are read, and for how long at most."""
+
+    per_label: Count
+    per_normal: Count
+    repeats: Count
+    epochs: Count
+    learning_rate: Rate
+    max_minutes: Minutes
+
+
+class Tuning(Draw):
     """Bounds of the adapter's training."""
 
     rank: Count
-    epochs: Count
     batch: Count
-    learning_rate: Rate
-    max_minutes: Minutes
 
 
 class Recipe(_Strict):
@@ -51,12 +59,10 @@ class Recipe(_Strict):
     test_seeds: tuple[int, int]
     devices: tuple[Count, Count]
     hours: Minutes
-    per_label: Count
-    per_normal: Count
-    repeats: Count
     per_capture_held_out: Count
     shape: Shape
     pretrain: Pretraining
+    answers: Draw
     sft: Tuning
     max_wrong: Rate
 

@@ -1,4 +1,4 @@
-"""A tokenizer for a closed vocabulary: one token a word, one for a line's end.
+"""A tokenizer for a closed vocabulary: one token a word. A line's end is none, since its first word tells it.
 
 Window text is made by code from a fixed list of words, so nothing is learned from data and nothing outside the list
 can reach the model: a word that is not on it becomes ``<unk>``.
@@ -29,19 +29,17 @@ def build_tokenizer(words: Iterable[str], max_length: int = 1024) -> "PreTrained
 
     >>> tokenizer = build_tokenizer(["sent", "got"])
     >>> tokenizer.convert_ids_to_tokens(tokenizer("got sent x\n").input_ids)
-    ['<s>', 'got', 'sent', '<unk>', '\n']
+    ['<s>', 'got', 'sent', '<unk>']
     """
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     framing = [*classification_prompt("").split(), *(word for answer in ANSWERS.values() for word in answer.split())]
-    tokens = list(dict.fromkeys([*SPECIAL.values(), "\n", *words, *framing]))
+    tokens = list(dict.fromkeys([*SPECIAL.values(), *words, *framing]))
     tokenizer = Tokenizer(
         models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token=SPECIAL["unk_token"])
     )
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(" ", "removed"), pre_tokenizers.Split("\n", "isolated")]
-    )
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     start = SPECIAL["bos_token"]
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{start} $A", special_tokens=[(start, tokens.index(start))]

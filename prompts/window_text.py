@@ -1,13 +1,14 @@
 """Render windows as short texts: words of the field and small whole numbers, from a closed vocabulary.
 
-    past known 12 since 10 repeats 9 every 7 jitter 0 streak 9 vain 2 0 rhythm 10
-    sent 4 13 got 0 0 peers 2 2 tcp 2 0 unanswered 2 0 other 4
+    past known 10 since 10 repeats 9 every 7 streak 9 vain 2 rhythm 10 held 7
+    sent 4 13 peers 2 2 tcp 2 unanswered 2 other 4
     quiet
     ...
 
 Each number is a level on a log scale, ``round(2 * log2(1 + x))``: 1 -> 2, 3 -> 4, 10 -> 7, 1000 -> 20. Steady traffic
 gives equal text. Two numbers after a word are out and in (what the device did, what was done to it), or packets and
-bytes. Nothing is said that is zero. No addresses, names or ports: a text says what a device does, never who it is.
+bytes. What is zero is not said, nor a second number that is zero: every token costs time. No addresses, names or
+ports: a text says what a device does, never who it is.
 """
 
 import hashlib
@@ -39,7 +40,6 @@ SAMPLE_FIELDS = (
     Field("got", ("in_pkts", "in_bytes")),
     Field("peers", ("peers", "external_peers")),
     Field("new", ("new_peers", "new_peers_no_dns")),
-    Field("literal", ("literal_peers",)),
     Field("tcp", ("tcp_out", "tcp_in")),
     Field("udp", ("udp_out", "udp_in")),
     Field("icmp", ("icmp_out", "icmp_in")),
@@ -64,7 +64,6 @@ SAMPLE_FIELDS = (
     Field("publishes", ("mqtt_publishes",)),
     Field("malformed", ("mqtt_malformed",)),
     *(Field(name, (f"pkts_{name}",)) for name in CLASSES),
-    Field("age", ("flow_age_s",)),
     Field("faster", ("faster",)),
     Field("slower", ("slower",)),
     Field("heavier", ("heavier",)),
@@ -82,6 +81,8 @@ PAST_FIELDS = (
     Field("vain", ("never_answered", "answered_before")),
     Field("rhythm", ("active_share",)),
     Field("silent", ("quiet_slots",)),
+    Field("literal", ("literal_peers",)),
+    Field("held", ("flow_age_s",)),
 )
 PAST = tuple(name for field in PAST_FIELDS for name in field.columns)
 TEXT_COLUMNS = tuple(name for field in SAMPLE_FIELDS for name in field.columns)
@@ -93,8 +94,8 @@ _MOST = {
     "known_min": 30.0, "top_peer_age_min": 30.0, "flow_age_s": 1800.0, "quiet_slots": 180.0,
     "repeats": 180.0, "streak": 180.0, "literal_repeats": 180.0, "literal_streak": 180.0,
 }  # fmt: skip
-# Written even when zero: they stand in every line or are the line's frame.
-_ALWAYS = {"sent", "got", "known", "since"}
+# Written even when zero: a line needs a start.
+_ALWAYS = {"sent", "known"}
 _TENTHS = ("jitter", "literal_jitter", "active_share")
 _RATIOS = {
     "faster": ("rate_ratio", 1),
@@ -107,7 +108,6 @@ _LEVELS = np.array([f" {level}" for level in range(TOP_LEVEL + 1)], dtype=object
 VOCABULARY: tuple[str, ...] = (
     *dict.fromkeys(["past", QUIET, *(field.word for field in (*PAST_FIELDS, *SAMPLE_FIELDS))]),
     *(str(level) for level in range(TOP_LEVEL + 1)),
-    "\n",
 )
 
 
@@ -188,6 +188,7 @@ def _lines(levels: pd.DataFrame, fields: tuple[Field, ...], start: str = "\n") -
         space = "" if position == 0 and start else " "
         said = np.full(len(levels), space + field.word, dtype=object)
         for column in range(values.shape[1]):
-            said = said + _LEVELS[values[:, column]]
+            level = values[:, column]
+            said = said + np.where((level > 0) | (column == 0), _LEVELS[level], "")
         lines = lines + (said if field.word in _ALWAYS else np.where((values > 0).any(axis=1), said, ""))
     return lines

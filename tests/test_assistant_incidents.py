@@ -213,6 +213,19 @@ def test_a_scan_that_touched_next_to_nothing_is_no_incident() -> None:
     assert [one.label for one in incidents_of({A: ("rrrr", "source")}, enough)] == ["recon"]
 
 
+def test_one_session_at_a_login_port_guesses_no_passwords() -> None:
+    session = capture_of([flow(10, A, B, 22, duration=40.0)])
+    assert incidents_of({A: ("bbbb", "source")}, session, probability=0.999) == []
+    knocks = capture_of([flow(10 + 5 * i, A, B, 22) for i in range(5)])
+    assert [one.label for one in incidents_of({A: ("bbbb", "source")}, knocks)] == ["brute_force"]
+
+
+def test_what_only_packets_tell_is_no_incident_where_they_told_nothing() -> None:
+    plain = capture_of([flow(10 * i, A, B, 502) for i in range(6)])
+    assert incidents_of({A: ("llll", "source")}, plain, probability=0.999) == []
+    assert incidents_of({A: ("aaaa", "source")}, plain, probability=0.999) == []
+
+
 def test_two_bots_of_one_controller_are_two_incidents() -> None:
     calls = [flow(t, bot, "185.1.1.1", 6667, "S0") for bot in (A, B) for t in range(0, 100, 10)]
     found = incidents_of({A: ("ccccc", "source"), B: ("ccccc", "source")}, capture_of(calls))

@@ -19,12 +19,11 @@ def recipe():
         "test_seeds": (3000, 3001),
         "devices": (1, 3),
         "hours": 0.1,
-        "per_label": 8,
-        "per_normal": 24,
         "per_capture_held_out": 20,
     }
     quick["pretrain"] |= {"texts": 60, "max_minutes": 0.05}
-    quick["sft"] |= {"max_minutes": 0.05}
+    for stage in ("answers", "sft"):
+        quick[stage] |= {"per_label": 8, "per_normal": 24, "max_minutes": 0.05}
     return type(read_recipe(POCKET, True)).model_validate(quick)
 
 

@@ -26,16 +26,16 @@ def test_an_answer_is_the_same_tokens_alone_and_after_the_prompt() -> None:
     assert joint == tokenizer(prompt).input_ids + tokenizer(ANSWERS["recon"], add_special_tokens=False).input_ids
 
 
-def test_unknown_words_become_one_token_and_lines_are_kept() -> None:
+def test_unknown_words_become_one_token_and_line_ends_none() -> None:
     tokenizer = build_tokenizer(["sent", "got"])
     tokens = tokenizer.convert_ids_to_tokens(tokenizer("got 192.168.1.1\n\nsent").input_ids)
-    assert tokens == ["<s>", "got", "<unk>", "\n", "\n", "sent"]
+    assert tokens == ["<s>", "got", "<unk>", "sent"]
 
 
 def test_a_saved_tokenizer_is_loaded_as_it_was(tmp_path: Path) -> None:
     tokenizer = build_tokenizer(VOCABULARY, max_length=77)
     tokenizer.save_pretrained(tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path, local_files_only=True)
-    text = "past known 60\nsent 1 2 got 0 0\nverdict\n"
+    text = "past known 60\nsent 1 2 got 0 1\nverdict\n"
     assert loaded(text).input_ids == tokenizer(text).input_ids
     assert (loaded.pad_token, loaded.eos_token, loaded.model_max_length) == ("<pad>", "</s>", 77)

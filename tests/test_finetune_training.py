@@ -12,10 +12,11 @@ from tiny_models import build_model as build_random
 from assistant.llm import LocalLLM
 from finetune.held_out import score_texts
 from finetune.pocket import main
-from finetune.pretrain import Phase, Shape, build_model, pretrain, renew_unseen
+from finetune.pretrain import Phase, Shape, build_model, pretrain
 from finetune.recipe import POCKET, read_recipe
 from finetune.sft import tune
 from finetune.tokenizer import build_tokenizer
+from prompts.messages import ANSWERS
 from prompts.window_text import VOCABULARY
 from traffic.errors import UserError
 from traffic.labels import LABELS
@@ -28,8 +29,9 @@ LABELLED = pd.DataFrame({"text": TEXTS, "label": ["normal", "dos", "recon", "nam
 def train(work: Path, minutes: float = 5.0, epochs: int = 60) -> tuple[torch.nn.Module, list[float]]:
     tokenizer = build_tokenizer(VOCABULARY, SHAPE.context)
     model = build_model(tokenizer, SHAPE, seed=1)
-    phases = [Phase("general", TEXTS[:2] * 4, epochs, minutes), Phase("plant", TEXTS[2:] * 4, epochs, minutes)]
-    return model, pretrain(model, tokenizer, phases, work, learning_rate=5e-3, batch_tokens=64, seed=1)
+    parts = {"general": TEXTS[:2] * 4, "plant": TEXTS[2:] * 4}
+    phases = [Phase(name, texts, epochs, minutes, 5e-3) for name, texts in parts.items()]
+    return model, pretrain(model, tokenizer, phases, work, batch_tokens=64, seed=1)
 
 
 def test_pretraining_learns_texts_by_heart(tmp_path: Path) -> None:
@@ -69,25 +71,24 @@ def test_a_phase_without_texts_or_with_too_long_ones_is_refused(tmp_path: Path) 
     tokenizer = build_tokenizer(VOCABULARY, SHAPE.context)
     model = build_model(tokenizer, SHAPE)
     with pytest.raises(UserError, match="phase empty has no texts"):
-        pretrain(model, tokenizer, [Phase("empty", [], 1, 1.0)], tmp_path)
+        pretrain(model, tokenizer, [Phase("empty", [], 1, 1.0, 1e-3)], tmp_path)
     with pytest.raises(UserError, match="the model reads 64"):
-        pretrain(model, tokenizer, [Phase("long", ["sent " * 100], 1, 1.0)], tmp_path)
+        pretrain(model, tokenizer, [Phase("long", ["sent " * 100], 1, 1.0, 1e-3)], tmp_path)
 
 
-def test_words_never_seen_get_fresh_embeddings_as_long_as_the_others(tmp_path: Path) -> None:
+def test_a_phase_with_answers_teaches_them_and_only_them(tmp_path: Path) -> None:
     tokenizer = build_tokenizer(VOCABULARY, SHAPE.context)
-    model, _ = train(tmp_path, epochs=20)
-    before = model.get_input_embeddings().weight.detach().clone()
-    renew_unseen(model, tokenizer, TEXTS)
-    weights = model.get_input_embeddings().weight.detach()
-    seen, unseen = (
-        tokenizer.convert_tokens_to_ids(words) for words in (["past", "9", "quiet"], ["recon", "anomalous"])
-    )
-    assert torch.equal(weights[seen], before[seen])
-    mean = before[sorted({token for text in TEXTS for token in tokenizer(text).input_ids})].norm(dim=1).mean()
-    assert torch.allclose(weights[unseen].norm(dim=1), mean)
-    assert float(torch.cosine_similarity(weights[unseen[0]], weights[unseen[1]], dim=0)) < 0.7
-    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    model = build_model(tokenizer, SHAPE, seed=1)
+    answers = [ANSWERS[label] for label in LABELLED["label"]] * 4
+    labelled = Phase("labelled", TEXTS * 4, 150, 5.0, 5e-3, answers)
+    assert pretrain(model, tokenizer, [labelled], tmp_path, batch_tokens=64, seed=1)[0] < 0.05
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    scores = score_texts(LABELLED, LocalLLM(tmp_path / "model"))
+    assert (scores.argmax(axis=1) == LABELLED["label"].map(LABELS.index).to_numpy()).all()
+    with torch.no_grad():  # of the texts themselves it knows no more than chance
+        ids = tokenizer(TEXTS[0], return_tensors="pt").input_ids
+        assert float(model(ids, labels=ids).loss) > 0.8 * np.log(len(tokenizer))
 
 
 def test_the_default_shape_fits_the_repository() -> None:
@@ -145,15 +146,15 @@ def test_the_shipped_recipe_is_whole_and_quick_changes_it() -> None:
     assert read_recipe().shape == Shape(context=512)
     assert read_recipe(quick=True).shape.hidden < read_recipe().shape.hidden
     seeds = [read_recipe().train_seeds, read_recipe().calibrate_seeds, read_recipe().test_seeds]
-    assert all(one[1] <= after[0] for one, after in pairwise(seeds))
+    assert all(one[1] <= after[0] for one, after in pairwise(sorted(seeds)))
 
 
 def test_all_mistakes_of_a_recipe_are_named_at_once(tmp_path: Path) -> None:
-    text = POCKET.read_text().replace("\nper_label:", "\nper_lable:").replace("\nhours: ", "\nhours: -")
+    text = POCKET.read_text().replace("\nmax_wrong:", "\nmax_worng:").replace("\nhours: ", "\nhours: -")
     (tmp_path / "own.yaml").write_text(text)
     with pytest.raises(UserError) as caught:
         read_recipe(tmp_path / "own.yaml")
-    assert all(part in str(caught.value) for part in ("per_label: Field required", "per_lable: Extra", "hours: "))
+    assert all(part in str(caught.value) for part in ("max_wrong: Field required", "max_worng: Extra", "hours: "))
     with pytest.raises(UserError, match="cannot be read as a recipe"):
         read_recipe(tmp_path / "none.yaml")
 

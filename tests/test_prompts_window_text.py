@@ -24,17 +24,17 @@ def test_golden_polling_and_a_beacon():
     rows = [flow(10.0 * i, DEVICE, PLC, 502, duration=0.5, id__orig_p=40000 + i) for i in range(6)]
     rows += [unanswered(5.0 + 20 * i, DEVICE, CLOUD, 4444, id__orig_p=50000 + i) for i in range(3)]
     evidence = [(slot, DEVICE, PLC, "modbus_read", 3, 10, 2) for slot in range(6)]
-    polling = "reads 7 0 registers 2 3"
-    beaten = f"peers 3 2 {{new}}literal 2 tcp 3 0 hosts 3 0 unanswered 2 0 {polling} control 7 other 4 age {{age}}"
-    quiet = f"sent 5 16 got 5 17 peers 2 0 tcp 2 0 {polling} control 7 age 7"
+    polling = "reads 7 registers 2 3 control 7"
+    beaten = f"peers 3 2 {{new}}tcp 3 hosts 3 unanswered 2 {polling} other 4"
+    quiet = f"sent 5 16 got 5 17 peers 2 tcp 2 {polling}"
     both = "sent 6 18 got 5 17 "
     assert render_windows(windows_of(*rows, evidence=evidence))[0].splitlines() == [
-        "past known 2 since 2 repeats 6 every 7 streak 4 nameless 4 4 spaced 9 0 vain 2 0",
-        both + beaten.format(new="new 3 2 ", age=7),
+        "past known 2 since 2 repeats 6 every 7 streak 4 nameless 4 4 spaced 9 vain 2 literal 2 held 7",
+        both + beaten.format(new="new 3 2 "),
         quiet,
-        both + beaten.format(new="", age=7),
+        both + beaten.format(new=""),
         quiet,
-        both + beaten.format(new="", age=7),
+        both + beaten.format(new=""),
         quiet,
     ]
 

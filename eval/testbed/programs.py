@@ -26,6 +26,7 @@ A host is a machine's name, a name with dots, or an address.
 """
 
 import ctypes
+import gc
 import logging
 import os
 import subprocess
@@ -80,6 +81,7 @@ _REPEATS_S = 30.0
 
 def run_program(machine: Machine, site: Site, folder: Path, namespace: Path) -> None:
     """Run a machine's program in its network namespace until it is killed: the body of a fresh process."""
+    gc.freeze()  # what was imported before the fork stays shared memory: no collection touches it
     os.setsid()
     join_namespace(namespace)
     _keep_run_to_itself()

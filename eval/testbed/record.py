@@ -3,7 +3,7 @@
     seed ─▶ site, events ─▶ lab ─▶ capture.pcap, logs/, sensors.csv, plant.yaml
                               └──▶ truth.json, incomplete until the run has ended as planned
 
-Run by `faultwise testbed record`; the part inside the lab is ``python -m eval.testbed.record``.
+Run by `faultwise testbed record`; the part inside the lab is ``python -m eval.testbed``.
 """
 
 import argparse
@@ -12,7 +12,6 @@ import heapq
 import logging
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -70,7 +69,7 @@ def record(seed: int, minutes: float, out: Path, kinds: Sequence[str] = ()) -> i
     check_host()
     out.mkdir(parents=True)
     arguments = ["--seed", str(seed), "--minutes", str(minutes), "--out", str(out.resolve())]
-    return enter(__name__, [*arguments, *(f"--kind={kind}" for kind in kinds)])
+    return enter("eval.testbed", [*arguments, *(f"--kind={kind}" for kind in kinds)])
 
 
 def _record_inside(seed: int, minutes: float, out: Path, kinds: Sequence[str]) -> bool:
@@ -220,7 +219,7 @@ def _make_interval(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The run inside its namespaces, as `record` starts it."""
-    parser = argparse.ArgumentParser(prog="python -m eval.testbed.record", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m eval.testbed", description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -232,7 +231,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         log.error("the run is incomplete: it was interrupted before the capture began")
         return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
