@@ -1,6 +1,7 @@
 """The house itself: imports go one way, help is instant, nothing leaves the machine, the README does not rot."""
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -131,6 +132,30 @@ def file_map() -> str:
     return "\n".join([*lines, ""])
 
 
+def card_table() -> str:
+    """What the shipped adapter and the one that never read the honeypots reach, from their cards."""
+    lines = [
+        "",
+        "| windows of | windows | macro-F1 | false alarms | anomalies found | abstained |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for folder, whose in (("assistant/pocket/adapter", ""), ("docs/left-out", ", honeypots left out of training")):
+        metrics = json.loads((ROOT / folder / "card.json").read_text(encoding="utf-8"))["metrics"]
+        for group in dict.fromkeys(name.rpartition(".")[0] for name in metrics if not name.startswith("calibration")):
+            of = {name.rpartition(".")[2]: value for name, value in metrics.items() if name.startswith(f"{group}.")}
+            name = "16 simulated plants never seen" if group == "simulated" else group
+            found = f"{of['recall']:.1%}" if "recall" in of else "none to find"
+            macro = f"{of['macro_f1']:.2f}" if "recall" in of else "one class"
+            shares = f"{of['false_share']:.2%} | {found} | {of['abstained_share']:.1%}"
+            lines.append(f"| {name}{whose} | {of['windows']:,.0f} | {macro} | {shares} |")
+    return "\n".join([*lines, ""])
+
+
+def with_card_table(readme: str) -> str:
+    before, rest = re.split(r"(?<=adapters' cards -->)", readme)
+    return f"{before}\n{card_table()}\n<!-- end of cards -->{rest.split('<!-- end of cards -->')[1]}"
+
+
 def first_line(module: Path) -> str:
     said = ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))) or ""
     return said.split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
@@ -141,11 +166,11 @@ def with_file_map(readme: str) -> str:
     return f"{before}\n{file_map()}\n<!-- end of files -->{rest.split('<!-- end of files -->')[1]}"
 
 
-def test_the_readme_maps_every_module() -> None:
+def test_the_readme_maps_every_module_and_says_what_the_cards_say() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert with_file_map(readme) == readme, "run: python tests/test_house.py"
+    assert with_card_table(with_file_map(readme)) == readme, "run: python tests/test_house.py"
 
 
 if __name__ == "__main__":
     README = ROOT / "README.md"
-    README.write_text(with_file_map(README.read_text(encoding="utf-8")), encoding="utf-8")
+    README.write_text(with_card_table(with_file_map(README.read_text(encoding="utf-8"))), encoding="utf-8")
