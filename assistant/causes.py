@@ -93,6 +93,7 @@ def is_borne_out(one: Suspicion) -> bool:
         touched = len(flows[["dst", "port"]].drop_duplicates())
         return max(touched, evidence["dst"].nunique(), int(evidence["distinct"].sum())) >= FEW_ENDPOINTS
     if one.label in _LEAST_ATTEMPTS:
+        flows = flows[flows["proto"] == "tcp"]
         return flows["attempt"].nunique() + int(evidence["count"].sum()) >= _LEAST_ATTEMPTS[one.label]
     if one.label in _TOLD_BY_EVIDENCE:
         return len(evidence) > 0 or float(flows["missed_bytes"].sum()) > 0
