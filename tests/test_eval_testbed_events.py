@@ -16,7 +16,8 @@ import pytest
 
 from eval.testbed.dice import Dice
 from eval.testbed.events import KINDS, Event, draw_events
-from eval.testbed.lab import check_host, enter, open_lab
+from eval.testbed.host import check_host, enter
+from eval.testbed.lab import open_lab
 from eval.testbed.mqtt_abuse import connect_packet
 from eval.testbed.parts import clients, servers
 from eval.testbed.site import Machine, Site, draw_site

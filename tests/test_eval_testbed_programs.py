@@ -23,7 +23,8 @@ from typing import Any
 
 import pytest
 
-from eval.testbed.lab import check_host, enter, join_namespace, open_lab
+from eval.testbed.host import check_host, enter, join_namespace
+from eval.testbed.lab import open_lab
 from eval.testbed.rhythm import dice_of, pauses
 from eval.testbed.site import Machine, Site, draw_site
 from traffic.errors import UserError

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.testbed.lab import check_host
+from eval.testbed.host import DEBIAN, check_host
 from eval.testbed.record import record
 from eval.testbed.series import record_series
 from traffic.errors import UserError
@@ -108,3 +108,8 @@ def test_a_series_keeps_whole_runs(tmp_path: Path) -> None:
     assert [(run.folder.name, run.complete, run.remade) for run in record_series([7], 1.0, tmp_path)] == [
         ("run-7", True, False)
     ]
+
+
+def test_the_readme_names_what_debian_has_to_give() -> None:
+    readme = Path(__file__).resolve().parents[1] / "README.md"
+    assert f"apt-get install -y {DEBIAN}\n" in readme.read_text(encoding="utf-8")

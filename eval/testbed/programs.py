@@ -39,7 +39,7 @@ from pathlib import Path
 from eval.testbed.clock import clock_server, keep_time
 from eval.testbed.cloud import cloud, keep_remote_session
 from eval.testbed.daemons import ssh_server
-from eval.testbed.lab import join_namespace
+from eval.testbed.host import join_namespace
 from eval.testbed.media import camera, recorder
 from eval.testbed.messaging import broker, edge, sensor
 from eval.testbed.names import resolver

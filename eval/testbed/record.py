@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Literal
 
 from eval.testbed.events import KINDS, Event, draw_events
-from eval.testbed.lab import Lab, check_host, enter, open_lab
+from eval.testbed.host import check_host, enter
+from eval.testbed.lab import Lab, open_lab
 from eval.testbed.site import Site, draw_site
 from traffic.errors import UserError
 from traffic.labels import NORMAL
