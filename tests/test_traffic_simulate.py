@@ -14,7 +14,7 @@ from traffic.plant import is_local, load_plant
 from traffic.simulate import Simulation, simulate, write_simulation
 from traffic.simulated_flows import attempt, session
 from traffic.simulated_ledger import Ledger
-from traffic.simulated_plant import beats, pauses
+from traffic.simulated_draws import beats, pauses
 from traffic.simulated_scene import merged, settled
 
 SEEDS = range(8)

@@ -7,13 +7,14 @@ others, and how they are read.
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from traffic.corrections import label_flows
 from traffic.dataset_forms import FORMS, Form, Marked
 from traffic.errors import UserError
 from traffic.labels import FAULTS, UNKNOWN
+from traffic.plant import Plant
 from traffic.samples import make_samples
 from traffic.simulate import simulate
 from traffic.truth import label_windows
@@ -37,11 +38,13 @@ class Labelled:
         name: names the capture in a model's card; nothing is ever read from it.
         windows: ``table`` holds ``label`` and ``direction``.
         unknown: how many windows were left out.
+        plant: the inventory, where it is known.
     """
 
     name: str
     windows: Windows
     unknown: int
+    plant: Plant | None = None
 
 
 def find_labelled(folder: Path) -> list[Path]:
@@ -98,13 +101,19 @@ def name_capture(path: Path) -> str:
 
 
 def simulate_labelled(
-    seed: int, devices: int, hours: float, scenarios: Sequence[str] | None = None, quiet: bool = False
+    seed: int,
+    devices: int,
+    hours: float,
+    scenarios: Sequence[str] | None = None,
+    flavour: str | None = None,
+    view: str | None = None,
 ) -> Labelled:
-    """A simulated plant's windows; each seed is a capture of its own."""
-    plant = simulate(seed, devices, hours, scenarios, quiet)
+    """A simulated plant's windows; each seed is a capture of its own. Arguments are those of ``simulate``."""
+    made = simulate(seed, devices, hours, scenarios, flavour=flavour, view=view)
     # Attacks are told by the flows they are made of; only what leaves no flow of its own is told by its interval.
-    faults = plant.truth[plant.truth["label"].isin([*FAULTS, "spoofing"])]
-    return _label(f"simulated-{seed}", Marked(plant.capture, plant.capture.flows["label"], faults))
+    faults = made.truth[made.truth["label"].isin([*FAULTS, "spoofing"])]
+    labelled = _label(f"simulated-{seed}", Marked(made.capture, made.capture.flows["label"], faults))
+    return replace(labelled, plant=made.plant)
 
 
 def _form_of(path: Path) -> Form | None:
@@ -116,4 +125,4 @@ def _label(name: str, marked: Marked, corrected: bool = True) -> Labelled:
     samples = make_samples(marked.capture, marked.plant)
     windows = label_windows(make_windows(samples), marked.capture, flow_labels, marked.intervals)
     known = (windows.table["label"] != UNKNOWN).to_numpy()
-    return Labelled(name, windows.take(known), int((~known).sum()))
+    return Labelled(name, windows.take(known), int((~known).sum()), marked.plant)

@@ -19,12 +19,14 @@ from traffic.labels import ATTACKS, FAULTS, LABELS, NORMAL
 from traffic.plant import Plant, dump_plant
 from traffic.simulated_attacks import ATTACKS as ATTACKING
 from traffic.simulated_clouds import BEYOND
+from traffic.simulated_customs import does
 from traffic.simulated_devices import MACHINES
+from traffic.simulated_draws import between, public_address
 from traffic.simulated_evidence import PROTOCOL_KINDS, draw_losses, gathered, make_evidence, story_of
 from traffic.simulated_faults import FAULTS as BREAKING
 from traffic.simulated_ledger import Ledger
 from traffic.simulated_outages import clipped, interrupt
-from traffic.simulated_plant import FLAVOURS, Stage, between, invent_plant, public_address
+from traffic.simulated_plant import FLAVOURS, Stage, invent_plant
 from traffic.simulated_scene import Scene, merged, settled
 from traffic.simulated_services import SERVICES
 from traffic.zeek_evidence import flow_evidence
@@ -33,6 +35,7 @@ __all__ = ["Simulation", "simulate", "write_simulation"]
 
 TRUTH_COLUMNS = ["device", "start_s", "end_s", "label", "direction", "cause"]
 _NEEDED = {"unauthorized_command": ("plc",), "mqtt_abuse": ("broker", "sensor"), "device_silent": ("server",)}
+VIEWS = ("packets", "logs", "conn")
 # What shows in packets only, or in Zeek's protocol logs at least.
 _NEEDS_PACKETS = {"spoofing", "packet_loss", "congestion"}
 _NEEDS_LOGS = {"unauthorized_command", "mqtt_abuse", "name_resolution"}
@@ -68,7 +71,13 @@ class Simulation:
 
 
 def simulate(
-    seed: int, devices: int = 20, hours: float = 1.0, scenarios: Sequence[str] | None = None, quiet: bool = False
+    seed: int,
+    devices: int = 20,
+    hours: float = 1.0,
+    scenarios: Sequence[str] | None = None,
+    quiet: bool = False,
+    flavour: str | None = None,
+    view: str | None = None,
 ) -> Simulation:
     """Draw a plant and let it live; the same arguments give the same tables.
 
@@ -79,6 +88,8 @@ def simulate(
         scenarios: labels that happen, each once; by default at least four of them in turn, so that any four
             consecutive seeds hold every label.
         quiet: nothing happens; only normal traffic.
+        flavour: what the plant is, one of ``FLAVOURS``; drawn by default.
+        view: what the capture is made of, one of ``VIEWS``; drawn by default.
 
     Returns:
         Flows, evidence and truth, with local addresses in private ranges.
@@ -89,8 +100,8 @@ def simulate(
     _check(devices, hours, scenarios)
     rng = np.random.default_rng(seed)
     chosen = [] if quiet else list(scenarios) if scenarios is not None else _draw(rng, seed, devices * hours)
-    view = _draw_view(rng, chosen)
-    stage = _set_stage(rng, devices, hours, chosen)
+    view = view or _draw_view(rng, chosen)
+    stage = _set_stage(rng, devices, hours, chosen, flavour or str(rng.choice(FLAVOURS, p=[0.45, 0.3, 0.25])))
     _live(stage)
     scene = Scene(stage, stage.ledger.flow_table(), stage.ledger.evidence_table(), packets=view == "packets")
     _come_and_go(scene)
@@ -120,24 +131,31 @@ def _draw(rng: np.random.Generator, seed: int, device_hours: float) -> list[str]
 
 def _draw_view(rng: np.random.Generator, chosen: list[str]) -> str:
     """What the capture is made of: packets, Zeek's logs, or conn.log alone."""
-    view = str(rng.choice(["packets", "logs", "conn"], p=[0.5, 0.15, 0.35]))
+    view = str(rng.choice(VIEWS, p=[0.5, 0.15, 0.35]))
     if _NEEDS_PACKETS & set(chosen):
         return "packets"
     return "logs" if view == "conn" and _NEEDS_LOGS & set(chosen) else view
 
 
-def _set_stage(rng: np.random.Generator, devices: int, hours: float, chosen: list[str]) -> Stage:
+def _set_stage(rng: np.random.Generator, devices: int, hours: float, chosen: list[str], flavour: str) -> Stage:
     needed = tuple(dict.fromkeys(role for name in chosen for role in _NEEDED.get(name, ())))
-    flavour = str(rng.choice(FLAVOURS, p=[0.45, 0.3, 0.25]))
     plant = invent_plant(rng, devices, flavour, needed)
     network = plant.devices[0].address.rsplit(".", 1)[0] + "."
     start_s = float(np.round(rng.uniform(1.4e9, 1.8e9), 3))
     hour = start_s % 86400 / 3600
     busy = float(rng.uniform(0.3, 0.6) + rng.uniform(0.5, 1.0) * max(np.sin((hour - 6) / 12 * np.pi), 0))
-    resolver = network + "1" if rng.random() < 0.6 else str(public_address(rng, 1)[0])
-    clock = [network + "1"] if rng.random() < 0.3 else []
-    clock += list(public_address(rng, int(rng.integers(1, 5))))
-    return Stage(Ledger(rng), start_s, start_s + hours * 3600, plant, network, resolver, tuple(clock), busy)
+    resolver, clock = _servers(rng, plant, network)
+    return Stage(Ledger(rng), start_s, start_s + hours * 3600, plant, network, resolver, clock, busy, flavour)
+
+
+def _servers(rng: np.random.Generator, plant: Plant, network: str) -> tuple[str, tuple[str, ...]]:
+    """Who is asked for names and time: servers of the plant's own where it has them, else the router or strangers."""
+    own = {device.role: device.address for device in plant.devices}
+    router, afar = network + "1", [str(address) for address in public_address(rng, int(rng.integers(2, 6)))]
+    resolver = own.get("dns") or (router if rng.random() < 0.6 else afar[0])
+    if "ntp" in own and rng.random() < 0.9:
+        return resolver, (own["ntp"],)
+    return resolver, tuple(([router] if rng.random() < 0.3 else []) + afar[1:])
 
 
 def _live(stage: Stage) -> None:
@@ -145,7 +163,7 @@ def _live(stage: Stage) -> None:
     for device in stage.plant.devices:
         services = SERVICES.get(device.role, SERVICES["default"])
         for behaviour, likely in (*MACHINES.get(device.role, ()), *services, *BEYOND.get(device.role, ())):
-            if stage.rng.random() < likely:
+            if does(stage, behaviour, likely):
                 behaviour(stage, device)
 
 

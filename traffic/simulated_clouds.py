@@ -3,9 +3,10 @@
 import numpy as np
 
 from traffic.plant import Device
+from traffic.simulated_draws import beats, between, lognormal, public_address, visits
 from traffic.simulated_flows import exchange, session
 from traffic.simulated_oddities import dead_service, mishaps, shell, stray
-from traffic.simulated_plant import Stage, beats, between, lognormal, public_address, vendor, visits
+from traffic.simulated_plant import Stage, vendor
 from traffic.simulated_services import lookup
 
 __all__ = ["BEYOND"]
@@ -205,11 +206,16 @@ BEYOND = {
     "router": (*_QUIET, (relay, 0.1)),
     "server": (*_CLOUD, (browsing, 0.1)),
     "broker": _QUIET,
+    "historian": _QUIET,
+    "edge": _QUIET,
+    "mes": _QUIET,
+    "recorder": _QUIET,
+    "robot": ((polling, 0.1), (dead_service, 0.05)),
     "hub": (*_CLOUD, (polling, 0.6), (pushed, 0.4)),
     "plug": (*_CLOUD, (relay, 0.2)),
     "assistant": (*_CLOUD, *_CLOUD, (browsing, 0.9), (timed_out, 0.5), (stray, 0.5), (relay, 0.3)),
     "television": (*_CLOUD, (browsing, 0.9), (relay, 0.4)),
     "laptop": (*_CLOUD, (browsing, 1.0), (browsing, 0.5), (stray, 0.5), (relay, 0.5), (shell, 0.2)),
-    "workstation": (*_CLOUD, (browsing, 0.7), (shell, 0.5)),
+    "workstation": (*_CLOUD, (browsing, 0.7), (shell, 0.3)),
     "printer": ((polling, 0.3), (dead_service, 0.1)),
 }

@@ -6,12 +6,15 @@ import numpy as np
 import pandas as pd
 
 from traffic.capture import ACTIVITY_COLUMNS, EVIDENCE_COLUMNS, SAMPLE_S, spread
+from traffic.simulated_neighbours import make_questions
 from traffic.simulated_scene import Lossy, Scene
 
 __all__ = ["PROTOCOL_KINDS", "draw_losses", "gathered", "make_evidence", "story_of"]
 
 _READS, _WRITES = (1, 2, 3, 4, 20, 24), (5, 6, 15, 16, 21, 22, 23)
 _PACED = ["orig_pkts", "resp_pkts", "orig_ip_bytes", "resp_ip_bytes"]
+# Most cables lose nothing at all.
+_CLEAN = (0.75, 0.13, 0.08, 0.04)
 # What Zeek's protocol logs hold; the rest only packets tell.
 PROTOCOL_KINDS = (
     *("dns_query", "dns_failed", "modbus_read", "modbus_write", "modbus_other", "modbus_exception"),
@@ -65,12 +68,13 @@ def make_evidence(scene: Scene, flows: pd.DataFrame, activity: pd.DataFrame, los
     noted = scene.notes.assign(slot=np.floor(scene.notes["ts"].astype(float) / SAMPLE_S))
     parts = [noted, _dns(rows), _modbus(scene, rows), _mqtt(scene, rows), _resets(rows)]
     parts += [_rows(lost, "retransmission", -1, lost["sent"]), _rows(_turned(lost), "retransmission", -1, lost["back"])]
-    parts += [_windows(scene, rows), _neighbours(scene, rows)]
+    parts += [_windows(scene, rows), _rows(make_questions(scene, rows), "arp_request", -1, 1)]
     return _summed([part[EVIDENCE_COLUMNS] for part in parts if len(part)], scene)
 
 
 def _active(flows: pd.DataFrame, activity: pd.DataFrame) -> pd.DataFrame:
-    columns = ["id.orig_h", "id.resp_h", "proto", "app", "code", "asks", "distinct", "conn_state", "history"]
+    columns = ["id.orig_h", "id.resp_h", "proto", "app", "code", "asks", "tells", "distinct"]
+    columns += ["conn_state", "history"]
     return activity.join(flows[columns], on="flow").rename(columns={"id.orig_h": "src", "id.resp_h": "dst"})
 
 
@@ -100,9 +104,9 @@ def _dns(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _asked(scene: Scene, rows: pd.DataFrame) -> np.ndarray:
-    """How many requests the originator's packets of a slot held."""
-    return np.floor(rows["orig_pkts"] * rows["asks"].astype(float) + scene.stage.rng.random(len(rows))).astype(np.int64)
+def _asked(scene: Scene, rows: pd.DataFrame, pkts: str = "orig_pkts", share: str = "asks") -> np.ndarray:
+    """How many requests the packets of one side held in a slot."""
+    return np.floor(rows[pkts] * rows[share].astype(float) + scene.stage.rng.random(len(rows))).astype(np.int64)
 
 
 def _modbus(scene: Scene, rows: pd.DataFrame) -> pd.DataFrame:
@@ -117,7 +121,9 @@ def _mqtt(scene: Scene, rows: pd.DataFrame) -> pd.DataFrame:
     opened = mqtt[(mqtt["orig_syns"] > 0) & mqtt["history"].str.contains("D")]
     count = _asked(scene, mqtt)
     told = _rows(mqtt, "mqtt_publish", -1, count, np.minimum(count, mqtt["distinct"]))
-    return pd.concat([_rows(opened, "mqtt_connect", -1, 1), told])
+    back = _asked(scene, mqtt, "resp_pkts", "tells")
+    passed = _rows(_turned(mqtt), "mqtt_publish", -1, back, np.minimum(back, mqtt["distinct"]))
+    return pd.concat([_rows(opened, "mqtt_connect", -1, 1), told, passed])
 
 
 def _resets(rows: pd.DataFrame) -> pd.DataFrame:
@@ -140,7 +146,7 @@ def draw_losses(scene: Scene, flows: pd.DataFrame, activity: pd.DataFrame) -> pd
     rng, rows = scene.stage.rng, _active(flows, activity)
     tcp = rows[(rows["proto"] == "tcp") & (rows["conn_state"] != "S0")]
     devices = pd.unique(pd.concat([tcp["src"], tcp["dst"]]))
-    usual = rng.choice([0, 1e-4, 1e-3, 4e-3], size=len(devices)) * rng.random(len(devices))
+    usual = rng.choice([0, 1e-4, 1e-3, 4e-3], size=len(devices), p=_CLEAN) * rng.random(len(devices))
     share = dict(zip(devices, usual, strict=True))
     rate = np.maximum(tcp["src"].map(share), tcp["dst"].map(share)).to_numpy(float)
     cause = np.full(len(tcp), -1)
@@ -190,16 +196,3 @@ def _windows(scene: Scene, rows: pd.DataFrame) -> pd.DataFrame:
     for stretch in scene.losses:
         rate = np.where(_within(tcp, stretch), np.maximum(rate, stretch.full_share), rate)
     return _rows(tcp, "zero_window", -1, scene.stage.rng.binomial(tcp["orig_pkts"], np.minimum(rate, 0.5)))
-
-
-def _neighbours(scene: Scene, rows: pd.DataFrame) -> pd.DataFrame:
-    """Questions by ARP that were answered: every pair on the wire asks anew when its entry has aged."""
-    network, rng = scene.stage.network, scene.stage.rng
-    pairs = rows.loc[rows["src"].str.startswith(network) & (rows["orig_pkts"] > 0), ["slot", "src", "dst"]]
-    near = pairs["dst"].str.startswith(network)
-    pairs = pairs.assign(dst=pairs["dst"].where(near, network + "1")).drop_duplicates()
-    pairs = pairs[(pairs["src"] != pairs["dst"]) & ~pairs["dst"].str.endswith(".255")]
-    devices = pairs["src"].unique()
-    age = dict(zip(devices, np.exp(rng.uniform(np.log(20), np.log(1200), len(devices))), strict=True))
-    due = rng.random(len(pairs)) < SAMPLE_S / pairs["src"].map(age).to_numpy(float)
-    return _rows(pairs[due], "arp_request", -1, 1)

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from traffic.simulated_choice import busiest, coming_from, going_to, inside, speaking, taken
+from traffic.simulated_draws import beats, between, pauses, public_address
 from traffic.simulated_flows import attempt, exchange, session
 from traffic.simulated_ledger import Ledger
 from traffic.simulated_mistakes import misconfiguration
 from traffic.simulated_outages import interrupt
-from traffic.simulated_plant import beats, between, pauses, public_address
 from traffic.simulated_scene import Lossy, Scene
 
 __all__ = ["FAULTS"]

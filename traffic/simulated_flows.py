@@ -64,6 +64,9 @@ def session(
     answer_bytes: Any = 200,
     ending: Any = None,
     orig_p: Any = None,
+    asks: float = 0.0,
+    tells: float = 0.0,
+    late: float | None = None,
     **columns: Any,
 ) -> None:
     """TCP connections that were answered.
@@ -77,16 +80,18 @@ def session(
         ask_bytes: payload of one question; ``answer_bytes`` of one answer. 0 for a connection without data.
         ending: dict of weights over the ways a connection ends; ``{"closed": 1}`` by default.
         orig_p: the client's ports; fresh ones by default.
+        asks: requests that evidence counts (reads, messages published) in one question; ``tells`` in one answer.
+        late: share of the questions that the server acknowledges before it answers; drawn by default, mostly none.
         **columns: further columns of the ledger, such as ``label`` or ``service``.
     """
     rng, n = ledger.rng, len(np.atleast_1d(ts))
     exchanges, ask, answer = (np.broadcast_to(np.asarray(v, float), n) for v in (exchanges, ask_bytes, answer_bytes))
-    header = int(rng.choice([40, 52]))
+    lasting = np.maximum(np.broadcast_to(np.asarray(duration, float), n), 1e-3)
+    header = int(rng.choice([40, 52], p=[0.3, 0.7]))
     orig_bytes, resp_bytes = np.rint(exchanges * ask), np.rint(exchanges * answer)
-    orig_data, resp_data = (exchanges * np.ceil(np.maximum(v, 0) / MSS_BYTES) for v in (ask, answer))
-    acks = rng.uniform(0.3, 1.0)
-    orig_pkts = np.rint(2 + orig_data + acks * resp_data + rng.integers(1, 3, n))
-    resp_pkts = np.rint(1 + resp_data + acks * orig_data * rng.uniform(0.2, 1.0) + rng.integers(1, 3, n))
+    orig_pkts, resp_pkts = _segments(rng, ask, answer, lasting / np.maximum(exchanges, 1), late)
+    orig_pkts = np.rint(exchanges * orig_pkts + 2 + rng.integers(1, 3, n))
+    resp_pkts = np.rint(exchanges * resp_pkts + 1 + rng.integers(1, 3, n))
     state, history = _ended(rng, ending or {"closed": 1.0}, orig_bytes + resp_bytes == 0)
     ledger.add(
         ts,
@@ -98,7 +103,9 @@ def session(
             "proto": "tcp",
             "conn_state": state,
             "history": history,
-            "duration": np.maximum(np.broadcast_to(np.asarray(duration, float), n), 1e-3),
+            "duration": lasting,
+            "asks": asks * exchanges / orig_pkts,
+            "tells": tells * exchanges / resp_pkts,
             "orig_bytes": orig_bytes,
             "resp_bytes": resp_bytes,
             "orig_pkts": orig_pkts,
@@ -108,6 +115,22 @@ def session(
             **columns,
         },
     )
+
+
+def _segments(
+    rng: np.random.Generator, ask: np.ndarray, answer: np.ndarray, pace_s: np.ndarray, late: float | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Segments of each side in one exchange, data and bare acknowledgements (RFC 1122, 4.2.3.2).
+
+    Data that is answered within the 40 to 200 ms of a delayed acknowledgement needs none; the last answer before a
+    pause gets a bare one. In bulk, one acknowledges several segments.
+    """
+    sent, told = np.ceil(ask / MSS_BYTES), np.ceil(answer / MSS_BYTES)
+    bulk, late = rng.uniform(0.15, 0.6), float(rng.choice([0.0, 0.0, 0.0, 0.1, 1.0])) if late is None else late
+    paused = np.where(pace_s > rng.choice([0.04, 0.1, 0.2]), 1.0, rng.uniform(0.0, 0.6))
+    mine = np.where(told > 1, np.maximum(told * bulk, paused), told * paused)
+    theirs = np.where(sent > 1, np.maximum(sent * bulk, 1.0), sent * np.where(told > 0, late, paused))
+    return sent + mine, told + theirs
 
 
 def _ended(rng: np.random.Generator, ending: dict[str, float], quiet: np.ndarray) -> list[np.ndarray]:

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from traffic.simulated_draws import beats, between, lognormal, public_address
 from traffic.simulated_flows import attempt, exchange, ping, refuse, session
-from traffic.simulated_plant import Stage, beats, between, bot, intruder, lognormal, public_address, victim
+from traffic.simulated_plant import Stage, bot, intruder, victim
 
 __all__ = ["brute_force", "exfiltration", "mqtt_abuse", "spoofing", "unauthorized_command"]
 
@@ -102,7 +103,7 @@ def mqtt_abuse(stage: Stage, start_s: float, end_s: float) -> str:
             dst,
             1883,
             duration=length,
-            asks=0.95,
+            asks=1.0,
             distinct=int(between(rng, 1, 2000)),
             **sizes,
             **label,
@@ -143,7 +144,7 @@ def unauthorized_command(stage: Stage, start_s: float, end_s: float) -> str:
     given = {
         "app": "modbus",
         "code": int(rng.choice([5, 6, 15, 16, 16])),
-        "asks": 0.9,
+        "asks": 1.0,
         "distinct": int(between(rng, 1, 60)),
     }
     sizes = {"exchanges": writes, "ask_bytes": rng.integers(12, 60), "answer_bytes": 12, "service": "modbus"}

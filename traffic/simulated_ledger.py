@@ -15,7 +15,7 @@ from traffic.labels import NORMAL
 
 __all__ = ["HIDDEN", "Ledger"]
 
-HIDDEN = ["app", "code", "asks", "distinct", "named", "tries", "steady"]
+HIDDEN = ["app", "code", "asks", "tells", "distinct", "named", "tries", "steady"]
 
 
 _BLANK: dict[str, Any] = {
@@ -25,6 +25,7 @@ _BLANK: dict[str, Any] = {
     "app": "",
     "code": -1,
     "asks": 0.0,
+    "tells": 0.0,
     "distinct": 0,
     "named": False,
     "tries": "linux",

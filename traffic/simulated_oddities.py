@@ -7,8 +7,9 @@ skill of telling them apart is learned from ``dead_service``.
 import numpy as np
 
 from traffic.plant import Device
+from traffic.simulated_draws import beats, between, lognormal, pauses, public_address, visits
 from traffic.simulated_flows import attempt, refuse, session
-from traffic.simulated_plant import Stage, beats, between, lognormal, pauses, public_address, vendor, visits
+from traffic.simulated_plant import Stage, vendor
 from traffic.simulated_services import lookup
 
 __all__ = ["dead_service", "mishaps", "shell", "stray"]
@@ -94,4 +95,4 @@ def shell(stage: Stage, device: Device) -> None:
             at = ts + np.sort(rng.uniform(0, length, int(rng.integers(1, 8))))
             stage.ledger.note(at, device.address, other.address, "modbus_write", 16, distinct=1)
             talk = {"exchanges": len(at) * 3, "ask_bytes": 14, "answer_bytes": 30, "service": "modbus", "app": "modbus"}
-            session(stage.ledger, ts, device.address, other.address, 502, duration=length, code=3, asks=0.5, **talk)
+            session(stage.ledger, ts, device.address, other.address, 502, duration=length, code=3, asks=1.0, **talk)

@@ -1,26 +1,26 @@
-"""The plant that a simulation plays in: devices, addresses, peers beyond the router, and rhythms.
+"""The plant that a simulation plays in: devices, addresses, and what they share.
 
 Everything is drawn from wide ranges, because a model trained here must hold on networks nobody has seen.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from traffic.plant import Device, Plant
+from traffic.simulated_draws import between, public_address
 from traffic.simulated_flows import SYN_RETRIES
 from traffic.simulated_ledger import Ledger
 
-__all__ = [
-    *["FLAVOURS", "Stage", "beats", "between", "bot", "intruder", "invent_plant", "lognormal", "pauses"],
-    *["public_address", "vendor", "victim", "visits"],
-]
+__all__ = ["FLAVOURS", "Stage", "bot", "intruder", "invent_plant", "vendor", "victim"]
 
 FLAVOURS = ("industrial", "mixed", "home")
 _WEIGHTS: dict[str, dict[str, float]] = {
     "industrial": {
-        **{"plc": 5, "hmi": 2.5, "sensor": 4, "gateway": 1.2, "camera": 1, "workstation": 1.2, "server": 1.2},
-        **{"drive": 1.5, "switch": 1, "hub": 0.1, "assistant": 0.05, "laptop": 0.3},
+        **{"plc": 4, "hmi": 1, "sensor": 6, "gateway": 0.6, "camera": 1, "workstation": 0.6, "server": 0.4},
+        **{"drive": 0.6, "switch": 0.4, "robot": 0.4, "recorder": 0.2, "hub": 0.05, "laptop": 0.15},
     },
     "mixed": {
         **{"plc": 2, "hmi": 1, "sensor": 4, "gateway": 0.7, "camera": 2, "workstation": 1, "server": 1, "drive": 0.5},
@@ -31,12 +31,21 @@ _WEIGHTS: dict[str, dict[str, float]] = {
         **{"printer": 0.5, "server": 0.3},
     },
 }
+# Clients without a server, and servers without a client, would be idle. What follows the first five, a plant may lack.
+_NEEDED = {
+    "industrial": (
+        *("plc", "hmi", "sensor", "broker", "historian", "dns", "ntp", "gateway", "edge", "recorder", "camera"),
+        *("robot", "mes", "workstation"),
+    ),
+    "mixed": ("plc", "hmi", "server", "broker"),
+    "home": (),
+}
+_ALWAYS, _MAY_LACK = 5, 0.12
 _MODELS: dict[str, tuple[str, ...]] = {
     "plc": ("S7-1200", "CompactLogix L30", "Modicon M221", "WAGO 750", "CPX-E"),
     "camera": ("dome IP camera", "bullet IP camera"),
     "sensor": ("vibration node", "temperature node", "energy meter"),
 }
-_FIRST_OCTETS = np.array([o for o in range(2, 223) if o not in (10, 100, 127, 169, 172, 192, 198, 203)])
 
 
 @dataclass
@@ -50,7 +59,8 @@ class Stage:
         resolver: address of the DNS server that devices ask; ``clock`` the NTP servers, most to least usual.
         network: the first three octets of the plant, with the dot.
         busy: 0 to about 1.5, how much people do at this hour.
-        habits: per device, the SYN retry policy of its operating system.
+        flavour: of the plant.
+        habits: what was drawn once for a device, or for the plant as a whole, and holds for all that it does.
     """
 
     ledger: Ledger
@@ -61,7 +71,8 @@ class Stage:
     resolver: str
     clock: tuple[str, ...]
     busy: float
-    habits: dict[str, str] = field(default_factory=dict)
+    flavour: str
+    habits: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     @property
     def rng(self) -> np.random.Generator:
@@ -75,11 +86,15 @@ class Stage:
         """The devices of these roles, in the plant's order."""
         return [device for device in self.plant.devices if device.role in roles]
 
+    def habit(self, who: str, what: str, draw: Callable[[], Any]) -> Any:
+        """What is drawn the first time and the same ever after; ``who`` is an address, or empty for the plant."""
+        if (who, what) not in self.habits:
+            self.habits[who, what] = draw()
+        return self.habits[who, what]
+
     def tries(self, address: str) -> str:
-        """The SYN retry policy of a device, the same each time it is asked."""
-        if address not in self.habits:
-            self.habits[address] = str(self.rng.choice(list(SYN_RETRIES)))
-        return self.habits[address]
+        """The SYN retry policy of a device's operating system."""
+        return str(self.habit(address, "tries", lambda: self.rng.choice(list(SYN_RETRIES))))
 
 
 def invent_plant(rng: np.random.Generator, devices: int, flavour: str, needed: tuple[str, ...]) -> Plant:
@@ -88,11 +103,8 @@ def invent_plant(rng: np.random.Generator, devices: int, flavour: str, needed: t
     weights = _WEIGHTS[flavour]
     share = np.array(list(weights.values())) / sum(weights.values())
     must = (["router"] if devices > 1 else []) + [role for role in needed if role != "router"]
-    # Clients without a server, and servers without a client, would be idle.
-    must += {
-        "industrial": ["plc", "hmi", "server", "broker", "sensor"],
-        "mixed": ["plc", "hmi", "server", "broker"],
-    }.get(flavour, [])
+    usual = _NEEDED[flavour]
+    must += [role for place, role in enumerate(usual) if place < _ALWAYS or rng.random() > _MAY_LACK]
     roles = list(dict.fromkeys(must))[:devices]
     roles += list(rng.choice(list(weights), size=max(devices - len(roles), 0), p=share))
     hosts = rng.permutation(np.arange(2, 254))[: len(roles)]
@@ -120,53 +132,6 @@ def _mac(rng: np.random.Generator) -> str:
     octets = rng.integers(256, size=6)
     octets[0] &= 0xFC  # neither multicast nor locally administered
     return ":".join(f"{octet:02x}" for octet in octets)
-
-
-def public_address(rng: np.random.Generator, n: int) -> np.ndarray:
-    """n addresses beyond the plant, shape (n,), objects."""
-    first, rest = rng.choice(_FIRST_OCTETS, n), rng.integers(1, 255, size=(n, 3))
-    return np.array([f"{a}.{b}.{c}.{d}" for a, (b, c, d) in zip(first, rest, strict=True)], object)
-
-
-def lognormal(rng: np.random.Generator, median: float, spread: float, n: int | None = None) -> np.ndarray:
-    """Draws around a median; ``spread`` is the standard deviation of the natural logarithm."""
-    return median * rng.lognormal(0.0, spread, n)
-
-
-def between(rng: np.random.Generator, low: float, high: float) -> float:
-    """One draw, even on a logarithmic scale."""
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
-
-
-def beats(rng: np.random.Generator, start_s: float, end_s: float, period_s: float, jitter: float = 0.02) -> np.ndarray:
-    """Times of a clockwork from a random phase; ``jitter`` is the deviation as a share of the period."""
-    n = int(np.ceil((end_s - start_s) / period_s)) + 1
-    times = start_s + (np.arange(n) + rng.random() - 0.5) * period_s
-    times = times + rng.normal(0, jitter * period_s, n)
-    return np.sort(times[(times >= start_s) & (times < end_s)])
-
-
-def visits(rng: np.random.Generator, start_s: float, end_s: float, mean_gap_s: float) -> np.ndarray:
-    """Times of independent events (a Poisson process)."""
-    n = rng.poisson(max(end_s - start_s, 0) / mean_gap_s)
-    return np.sort(rng.uniform(start_s, end_s, n))
-
-
-def pauses(rng: np.random.Generator, start_s: float, end_s: float) -> np.ndarray:
-    """Times at which a client tries again: fixed, linear, exponential with a cap, or at once; some start over."""
-    first = between(rng, 1, 60)
-    cap = between(rng, 30, 1800)
-    steps = np.arange(4000)
-    policy = rng.choice(["fixed", "linear", "exponential", "restart"])
-    gaps = {
-        "fixed": np.full(len(steps), first),
-        "linear": np.minimum(first * (1 + steps), cap),
-        "exponential": np.minimum(first * 2.0 ** np.minimum(steps, 30), cap),
-        "restart": first * 2.0 ** (steps % int(rng.integers(3, 8))),
-    }[str(policy)]
-    gaps = np.maximum(gaps, 0.5) * rng.uniform(1 - 0.3 * rng.random(), 1.1, len(steps))
-    times = start_s + np.cumsum(gaps)
-    return times[times < end_s]
 
 
 def vendor(stage: Stage) -> np.ndarray:

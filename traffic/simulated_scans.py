@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from traffic.simulated_draws import beats, between, public_address
 from traffic.simulated_flows import attempt, exchange, ping, refuse, session
-from traffic.simulated_plant import Stage, beats, between, intruder, public_address, victim
+from traffic.simulated_plant import Stage, intruder, victim
 
 __all__ = ["recon"]
 
@@ -157,7 +158,7 @@ def _registers(stage: Stage, start_s: float, end_s: float) -> str:
     given = {
         "app": "modbus",
         "code": int(rng.choice([1, 2, 3, 4])),
-        "asks": 0.9,
+        "asks": 1.0,
         "distinct": int(between(rng, 20, 500)),
         "label": "recon",
     }

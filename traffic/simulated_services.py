@@ -3,26 +3,35 @@
 import numpy as np
 
 from traffic.plant import Device
+from traffic.simulated_draws import beats, between, lognormal, public_address, usual, visits
 from traffic.simulated_flows import exchange, ping
-from traffic.simulated_plant import Stage, beats, between, lognormal, public_address, visits
+from traffic.simulated_plant import Stage
 
-__all__ = ["SERVICES", "lookup"]
+__all__ = ["SERVICES", "lookup", "unknown_name"]
 
 OTHER_RCODE = 3  # NXDOMAIN
 ANSWERED = -2
 
 
-def lookup(stage: Stage, device: Device, ts: np.ndarray, remember_s: float | None = None) -> None:
-    """DNS questions just before the given times, unless the answer is still remembered."""
-    if not len(ts):
-        return
+def lookup(stage: Stage, device: Device, ts: np.ndarray, remember_s: float | None = None, inside: bool = False) -> None:
+    """DNS questions just before the given times, unless the answer is still remembered.
+
+    Args:
+        stage: whose resolver is asked.
+        device: who asks; many have the addresses of their own plant (``inside``) in their settings and never ask.
+        ts: when the host is called, sorted.
+        remember_s: for how long an answer is remembered; drawn by default.
+        inside: the host is one of the plant.
+    """
     rng = stage.rng
+    if not len(ts) or (inside and not stage.habit(device.address, "by name", lambda: rng.random() < 0.55)):
+        return
     ttl = between(rng, 1, 3600) if remember_s is None else remember_s
     ask = ts[np.concatenate([[True], np.diff(np.floor(ts / ttl)) > 0])]
-    twice = rng.random() < 0.4  # A and AAAA
+    twice = stage.habit(device.address, "asks twice", lambda: rng.random() < 0.3)  # A and AAAA
     ask = np.repeat(ask, 2 if twice else 1) - rng.uniform(0.01, 0.3)
     ask = ask + np.arange(len(ask)) % 2 * 0.002
-    failing = between(rng, 1e-4, 0.02)
+    failing = between(rng, 1e-4, 0.005)
     _questions(stage, device, ask, failing)
 
 
@@ -30,7 +39,8 @@ def _questions(
     stage: Stage, device: Device, ts: np.ndarray, failing: float, lost: float | None = None, resolver: str = ""
 ) -> None:
     rng, n = stage.rng, len(ts)
-    lost = between(rng, 1e-4, 0.01) if lost is None else lost
+    if lost is None:
+        lost = between(rng, 1e-4, 0.01) if rng.random() < 0.3 else 0.0
     code = np.where(rng.random(n) < failing, OTHER_RCODE, ANSWERED)
     gone = rng.random(n) < lost
     exchange(
@@ -43,12 +53,18 @@ def _questions(
         in_pkts=np.where(gone, 0, 1),
         ask_bytes=rng.integers(26, 60, n),
         answer_bytes=np.where(code == ANSWERED, rng.integers(42, 420, n), rng.integers(40, 130, n)),
-        duration=np.where(gone, 5.0, lognormal(rng, between(rng, 1e-3, 0.1), 1.2, n)),
+        duration=np.where(gone, 5.0, lognormal(rng, between(rng, 1e-4, 0.1), 1.2, n)),
         service="dns",
         app="dns",
         code=code,
         asks=1.0,
     )
+
+
+def unknown_name(stage: Stage, device: Device, ts: np.ndarray, share: float) -> None:
+    """Questions of which a share is for names that nobody has, as every browser asks for its proxy."""
+    if len(ts):
+        _questions(stage, device, ts, share)
 
 
 def needless_names(stage: Stage, device: Device) -> None:
@@ -74,15 +90,19 @@ def names(stage: Stage, device: Device) -> None:
 def clock(stage: Stage, device: Device) -> None:
     """NTP against one to five servers, or a pool that is a new one every time; half of it may stay silent for ever."""
     rng = stage.rng
-    fixed_port = rng.random() < 0.6
-    size = between(rng, 16, 1100)
-    pool = public_address(rng, int(between(rng, 5, 60))) if rng.random() < 0.25 else None
+    if device.address in stage.clock:
+        return
+    inside = stage.clock[0].startswith(stage.network)
+    fixed_port = rng.random() < (0.3 if inside else 0.6)
+    size = usual(rng, 16, 256, 4.0)
+    pool = public_address(rng, int(between(rng, 5, 60))) if rng.random() < 0.25 and not inside else None
     silence = rng.choice([0.0, 0.03, 0.5, 0.9, 1.0], p=[0.5, 0.2, 0.15, 0.05, 0.1], size=60)
     for place, server in enumerate(stage.clock[: int(rng.integers(1, len(stage.clock) + 1))]):
-        ts = beats(rng, stage.start_s, stage.end_s, size if rng.random() < 0.7 else 2.0 ** rng.integers(4, 11), 0.05)
+        ts = beats(rng, stage.start_s, stage.end_s, size if rng.random() < 0.7 else 2.0 ** rng.integers(4, 11), 0.02)
         which = np.full(len(ts), place) if pool is None else rng.integers(len(pool), size=len(ts))
         who = np.full(len(ts), server, object) if pool is None else pool[which]
         quiet = np.where(np.full(len(ts), server.startswith(stage.network) and pool is None), 0.0, silence[which])
+        lookup(stage, device, ts, remember_s=1.0, inside=inside)
         port = 123 if fixed_port else stage.ledger.ports(len(ts))
         given = {"in_pkts": (rng.random(len(ts)) >= quiet).astype(float), "duration": lognormal(rng, 0.02, 1, len(ts))}
         exchange(stage.ledger, ts, device.address, who, 123, orig_p=port, **given)
@@ -161,15 +181,19 @@ _GROUP_WEIGHTS = np.array([5, 4, 1, 1, 0.5, 0.7, 0.4, 1, 0.7, 0.7]) / 15.0
 
 
 def neighbours(stage: Stage, device: Device) -> None:
-    """IPv6 link-local chatter: neighbour discovery and mDNS of the same machine."""
+    """IPv6 link-local chatter of the same machine: where is a router (RFC 7559: ever more seldom), and mDNS."""
     rng = stage.rng
     tail = device.mac.replace(":", "") or f"{rng.integers(1 << 40):012x}"
     address = f"fe80::{int(tail[:4], 16) ^ 0x200:x}:{tail[4:6]}ff:fe{tail[6:8]}:{tail[8:]}"
-    ts = beats(rng, stage.start_s, stage.end_s, between(rng, 60, 3000), 0.3)
-    kind = int(rng.choice([133, 135, 136, 143]))
-    many = rng.integers(1, 4, len(ts))
-    ping(stage.ledger, ts, address, "ff02::2", kind=kind, out_pkts=many, in_pkts=0, size_bytes=24, duration=many * 0.9)
-    if rng.random() < 0.5:
+    booted = stage.start_s - between(rng, 5, 3e5)
+    gaps = np.minimum(4.0 * 2.0 ** np.arange(60), 3600.0) * rng.uniform(0.9, 1.1, 60)
+    ts = booted + np.cumsum(gaps)
+    kind = 133 if rng.random() < 0.8 else int(rng.choice([135, 136, 143]))
+    if rng.random() < 0.15:
+        ts = beats(rng, stage.start_s, stage.end_s, between(rng, 60, 3000), 0.3)
+    ts = ts[(ts >= stage.start_s) & (ts < stage.end_s)]
+    ping(stage.ledger, ts, address, "ff02::2", kind=kind, out_pkts=1, in_pkts=0, size_bytes=rng.choice([8, 16]))
+    if rng.random() < 0.1:
         ts = beats(rng, stage.start_s, stage.end_s, between(rng, 30, 1500), 0.3)
         given = {"out_pkts": rng.integers(1, 10, len(ts)), "in_pkts": 0, "ask_bytes": 150, "duration": 7.0}
         exchange(stage.ledger, ts, address, "ff02::fb", 5353, orig_p=5353, service="dns", **given)
@@ -177,7 +201,7 @@ def neighbours(stage: Stage, device: Device) -> None:
 
 def log_lines(stage: Stage, device: Device) -> None:
     """Syslog to a server of the plant: one way, whenever something happens."""
-    server = next(iter(stage.having("server")), None)
+    server = next(iter(stage.having("server", "historian")), None)
     if server is None or server == device:
         return
     rng = stage.rng
@@ -190,7 +214,7 @@ def log_lines(stage: Stage, device: Device) -> None:
 def watched(stage: Stage, device: Device) -> None:
     """The monitoring station asks every device it knows by SNMP, ping, or both."""
     rng = stage.rng
-    if device.role != "server" or rng.random() < 0.3:
+    if device.role not in ("server", "historian") or rng.random() < 0.3:
         return
     others = [other for other in stage.plant.devices if other != device and rng.random() < 0.7]
     period, by_snmp = between(rng, 10, 600), rng.random()
@@ -230,6 +254,11 @@ SERVICES = {
     "hmi": ((clock, 0.5), (announcements, 0.6), (names, 0.3), (lease, 0.2), (needless_names, 0.15), (neighbours, 0.4)),
     "sensor": ((clock, 0.6), (lease, 0.3), (names, 0.2), (reachable, 0.15), (announcements, 0.2), (log_lines, 0.1)),
     "camera": ((clock, 0.7), (announcements, 0.6), (lease, 0.3), (needless_names, 0.1), (neighbours, 0.3)),
+    "gateway": ((clock, 0.5), (announcements, 0.1)),
+    "robot": ((clock, 0.6), (announcements, 0.2)),
+    "dns": ((clock, 0.8), (log_lines, 0.1), (neighbours, 0.4)),
+    "ntp": ((log_lines, 0.1), (neighbours, 0.4)),
+    "broker": ((clock, 0.8), (log_lines, 0.1), (neighbours, 0.4)),
     "switch": ((clock, 0.5), (log_lines, 0.6), (announcements, 0.2)),
     "router": ((clock, 0.7), (announcements, 0.5), (log_lines, 0.4), (neighbours, 0.5), (reachable, 0.2)),
     "server": ((clock, 0.8), (watched, 1.0), (names, 0.5), (neighbours, 0.4)),

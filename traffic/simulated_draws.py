@@ -1,0 +1,65 @@
+"""Chance and rhythms of a simulation: draws on log scales, addresses of strangers, clockworks, visits, retries.
+
+Whatever is drawn comes mostly from the range that is usual in plants and now and then from far beyond it, because a
+model trained on it must hold on networks nobody has seen.
+"""
+
+import numpy as np
+
+__all__ = ["beats", "between", "lognormal", "pauses", "public_address", "usual", "visits"]
+
+_FIRST_OCTETS = np.array([o for o in range(2, 223) if o not in (10, 100, 127, 169, 172, 192, 198, 203)])
+
+
+def public_address(rng: np.random.Generator, n: int) -> np.ndarray:
+    """n addresses beyond the plant, shape (n,), objects."""
+    first, rest = rng.choice(_FIRST_OCTETS, n), rng.integers(1, 255, size=(n, 3))
+    return np.array([f"{a}.{b}.{c}.{d}" for a, (b, c, d) in zip(first, rest, strict=True)], object)
+
+
+def lognormal(rng: np.random.Generator, median: float, spread: float, n: int | None = None) -> np.ndarray:
+    """Draws around a median; ``spread`` is the standard deviation of the natural logarithm."""
+    return median * rng.lognormal(0.0, spread, n)
+
+
+def between(rng: np.random.Generator, low: float, high: float) -> float:
+    """One draw, even on a logarithmic scale."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def usual(rng: np.random.Generator, low: float, high: float, beyond: float = 6.0) -> float:
+    """One draw on a logarithmic scale: three in four from the usual range, the rest from up to ``beyond`` outside it."""
+    if rng.random() < 0.75:
+        return between(rng, low, high)
+    return between(rng, low / beyond, high * beyond)
+
+
+def beats(rng: np.random.Generator, start_s: float, end_s: float, period_s: float, jitter: float = 0.02) -> np.ndarray:
+    """Times of a clockwork from a random phase; ``jitter`` is the deviation as a share of the period."""
+    n = int(np.ceil((end_s - start_s) / period_s)) + 1
+    times = start_s + (np.arange(n) + rng.random() - 0.5) * period_s
+    times = times + rng.normal(0, jitter * period_s, n)
+    return np.sort(times[(times >= start_s) & (times < end_s)])
+
+
+def visits(rng: np.random.Generator, start_s: float, end_s: float, mean_gap_s: float) -> np.ndarray:
+    """Times of independent events (a Poisson process)."""
+    n = rng.poisson(max(end_s - start_s, 0) / mean_gap_s)
+    return np.sort(rng.uniform(start_s, end_s, n))
+
+
+def pauses(rng: np.random.Generator, start_s: float, end_s: float) -> np.ndarray:
+    """Times at which a client tries again: fixed, linear, exponential with a cap, or at once; some start over."""
+    first = between(rng, 1, 60)
+    cap = between(rng, 30, 1800)
+    steps = np.arange(4000)
+    policy = rng.choice(["fixed", "linear", "exponential", "restart"])
+    gaps = {
+        "fixed": np.full(len(steps), first),
+        "linear": np.minimum(first * (1 + steps), cap),
+        "exponential": np.minimum(first * 2.0 ** np.minimum(steps, 30), cap),
+        "restart": first * 2.0 ** (steps % int(rng.integers(3, 8))),
+    }[str(policy)]
+    gaps = np.maximum(gaps, 0.5) * rng.uniform(1 - 0.3 * rng.random(), 1.1, len(steps))
+    times = start_s + np.cumsum(gaps)
+    return times[times < end_s]
