@@ -22,10 +22,11 @@ from traffic.simulated_clouds import BEYOND
 from traffic.simulated_customs import does
 from traffic.simulated_devices import MACHINES
 from traffic.simulated_draws import between, public_address
-from traffic.simulated_evidence import PROTOCOL_KINDS, draw_losses, gathered, make_evidence, story_of
+from traffic.simulated_evidence import PROTOCOL_KINDS, draw_losses, make_evidence, story_of
 from traffic.simulated_faults import FAULTS as BREAKING
 from traffic.simulated_ledger import Ledger
 from traffic.simulated_outages import clipped, interrupt
+from traffic.simulated_pace import gathered
 from traffic.simulated_plant import FLAVOURS, Stage, invent_plant
 from traffic.simulated_scene import Scene, merged, settled
 from traffic.simulated_services import SERVICES
@@ -160,7 +161,8 @@ def _servers(rng: np.random.Generator, plant: Plant, network: str) -> tuple[str,
 
 def _live(stage: Stage) -> None:
     """Everything normal: each device does what its role does, each thing with its likelihood."""
-    for device in stage.plant.devices:
+    mute = stage.flavour == "industrial" and stage.rng.random() < 0.8  # a router that does nothing but forward
+    for device in stage.plant.devices[int(mute) :]:
         services = SERVICES.get(device.role, SERVICES["default"])
         for behaviour, likely in (*MACHINES.get(device.role, ()), *services, *BEYOND.get(device.role, ())):
             if does(stage, behaviour, likely):

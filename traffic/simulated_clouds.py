@@ -201,7 +201,7 @@ BEYOND = {
     "gateway": _QUIET,
     "switch": ((polling, 0.1), (dead_service, 0.05)),
     "hmi": (*_QUIET, (browsing, 0.25), (stray, 0.1)),
-    "sensor": ((polling, 0.2), (pushed, 0.1), (dead_service, 0.15), (update, 0.05)),
+    "sensor": ((polling, 0.15), (pushed, 0.1), (dead_service, 0.1), (update, 0.03)),
     "camera": (*_CLOUD, (relay, 0.4)),
     "router": (*_QUIET, (relay, 0.1)),
     "server": (*_CLOUD, (browsing, 0.1)),

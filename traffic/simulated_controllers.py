@@ -9,7 +9,7 @@ from traffic.simulated_plant import Stage
 
 __all__ = ["axes", "controller", "implicit_io", "poll", "renewals"]
 
-_READS, _WRITES = (3, 3, 3, 4, 1, 2), (6, 6, 16, 16, 5, 15)
+_READS, _WRITES = (*[3] * 12, *[4] * 6, 1, 2), (6, 6, 16, 16, 5, 15)
 # port, service, request and answer payload of the control protocols beside Modbus
 _PROTOCOLS = {
     "enip": (44818, "enip", (40, 120), (40, 600)),
@@ -21,9 +21,9 @@ _PROTOCOLS = {
 }
 # Who polls controllers, how likely each, and how many seconds usually lie between two polls.
 _APPETITE = {
-    "hmi": (0.55, (0.3, 3.0)),
-    "historian": (0.9, (3.0, 30.0)),
-    "server": (0.5, (1.0, 60.0)),
+    "hmi": (0.35, (0.4, 2.5)),
+    "historian": (0.95, (4.0, 22.0)),
+    "server": (0.25, (1.0, 60.0)),
     "workstation": (0.04, (1.0, 30.0)),
 }
 _MODBUS_READ_MOST = 125  # registers of one request, Modbus application protocol 1.1b3, 6.3
@@ -39,7 +39,12 @@ def controller(stage: Stage, device: Device) -> None:
     favourite = stage.habit("", "language", lambda: _language(stage))
     language = favourite if rng.random() < 0.85 else _language(stage)
     for client in clients:
-        poll(stage, client, device, "modbus" if device.role == "gateway" else language)
+        if device.role != "gateway":
+            poll(stage, client, device, language)
+            continue
+        units = stage.habit(device.address, "units", lambda: int(rng.integers(1, 6)))
+        for _ in range(units if client.role == "historian" and rng.random() < 0.8 else 1):  # a session for each
+            poll(stage, client, device, "modbus")
     if device.role == "plc" and rng.random() < 0.1:
         peers = [d for d in stage.having("plc", "drive") if d != device]
         if peers:
@@ -47,7 +52,8 @@ def controller(stage: Stage, device: Device) -> None:
 
 
 def _language(stage: Stage) -> str:
-    return str(stage.rng.choice(["modbus", *_PROTOCOLS], p=[0.64] + [0.06] * len(_PROTOCOLS)))
+    share = 0.85 if stage.flavour == "industrial" else 0.5
+    return str(stage.rng.choice(["modbus", *_PROTOCOLS], p=[share] + [(1 - share) / len(_PROTOCOLS)] * len(_PROTOCOLS)))
 
 
 def poll(stage: Stage, client: Device, server: Device, language: str) -> None:
@@ -87,17 +93,16 @@ def _speak(stage: Stage, client: Device, server: Device, language: str) -> dict:
     if language != "modbus":
         port, service, ask, answer = _PROTOCOLS[language]
         sizes = {"ask_bytes": rng.integers(*ask), "answer_bytes": rng.integers(*answer)}
-        return {"port": port, "service": service, "each": int(rng.integers(1, 4)), **sizes}
+        return {"port": port, "service": service, "each": int(rng.choice([1, 1, 2])), **sizes}
     held = stage.habit(server.address, "registers", lambda: usual(rng, 30, 300, 3.0))
-    words = usual(rng, 8, 45) if client.role == "hmi" else held * rng.uniform(0.3, 1)
+    words = usual(rng, 8, 45) if client.role == "hmi" else held * rng.choice([0.3, 1.0, 1.0])
     each = int(np.ceil(words / _MODBUS_READ_MOST))
+    scattered = int(np.rint(between(rng, 2, 12))) if rng.random() < 0.12 else 1
     if server.role == "gateway":
-        each = stage.habit(server.address, "units", lambda: int(rng.integers(1, 6))) if client.role != "hmi" else 1
-        words = min(words, 60.0) * each
+        words, each, scattered = rng.uniform(5, 40), 1, 1
         if rng.random() < 0.1:  # one dead serial unit behind it, known and tolerated
             at = visits(rng, stage.start_s, stage.end_s, between(rng, 120, 1800))
             stage.ledger.note(at, client.address, server.address, "modbus_exception", 11)
-    scattered = int(np.rint(between(rng, 2, 20))) if rng.random() < 0.25 else 1
     sizes = {"ask_bytes": 12, "answer_bytes": 9 + 2 * max(round(words / each), 1), "each": each * scattered}
     asks = {"app": "modbus", "code": int(rng.choice(_READS)), "asks": 1.0, "distinct": each * scattered}
     return {"port": 502, "service": "modbus", **sizes, **asks}
@@ -106,9 +111,9 @@ def _speak(stage: Stage, client: Device, server: Device, language: str) -> dict:
 def _writes(stage: Stage, client: Device, server: Device, ts: np.ndarray) -> None:
     """Setpoints now and then, as a matter of course, or a heartbeat register every few seconds."""
     rng = stage.rng
-    if rng.random() > (0.75 if client.role == "hmi" else 0.08):
+    if rng.random() > (0.8 if client.role == "hmi" and server.role != "gateway" else 0.05):
         return
-    heartbeat = rng.random() < 0.15
+    heartbeat = rng.random() < 0.1
     mean = between(rng, 1, 20) if heartbeat else usual(rng, 20, 300)
     at = beats(rng, stage.start_s, stage.end_s, mean) if heartbeat else visits(rng, stage.start_s, stage.end_s, mean)
     kind = {"code": int(rng.choice(_WRITES)), "distinct": int(rng.integers(1, 4))}
@@ -139,7 +144,9 @@ def axes(stage: Stage, device: Device) -> None:
     length = np.diff([*ts, stage.end_s + 600]) - 0.5
     values = int(usual(rng, 3, 12, 4.0))
     # A notification and the next publish request (OPC UA part 4, 5.13.5), each alone on its way.
-    told = {"exchanges": length / usual(rng, 0.3, 2.5), "ask_bytes": rng.integers(60, 130)}
+    # Clients also look every second or so whether the server still lives.
+    rate = 1 / usual(rng, 0.4, 2.2) + 1 / usual(rng, 0.8, 5)
+    told = {"exchanges": length * rate, "ask_bytes": rng.integers(60, 130)}
     told |= {"answer_bytes": 90 + values * rng.integers(12, 40), "tries": stage.tries(client.address)}
     given = {"duration": length, "ending": {"open": 1}, "late": 1.0}
     session(stage.ledger, ts, client.address, device.address, 4840, **given, **told)

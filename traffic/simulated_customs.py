@@ -11,37 +11,28 @@ from traffic.simulated_plant import Stage
 
 __all__ = ["does"]
 
-# behaviour: the odds that every device, as many as usual, or no device of a plant does it
-_CUSTOMS: dict[str, tuple[float, float, float]] = {
-    "clock": (0.65, 0.3, 0.05),
-    "neighbours": (0.5, 0.15, 0.35),
-    "announcements": (0.0, 0.35, 0.65),
-    "lease": (0.0, 0.35, 0.65),
-    "names": (0.0, 0.4, 0.6),
-    "needless_names": (0.0, 0.3, 0.7),
-    "reachable": (0.0, 0.3, 0.7),
-    "log_lines": (0.1, 0.3, 0.6),
-    "watched": (0.0, 0.35, 0.65),
-    "stray": (0.0, 0.3, 0.7),
-    "mishaps": (0.0, 0.4, 0.6),
-    "dead_service": (0.0, 0.5, 0.5),
-    "polling": (0.0, 0.35, 0.65),
-    "pushed": (0.0, 0.35, 0.65),
-    "timed_out": (0.0, 0.35, 0.65),
-    "upload": (0.0, 0.35, 0.65),
-    "relay": (0.0, 0.3, 0.7),
-    "browsing": (0.0, 0.4, 0.6),
-    "implicit_io": (0.0, 0.3, 0.7),
+# For a plant: the odds that every device, as many as usual, or no device does it
+_TIME, _IPV6, _ELSE = (0.85, 0.1, 0.05), (0.5, 0.15, 0.35), (0.0, 0.55, 0.45)
+# What closed plants never do, one group or another; in open ones each behaviour still is a custom of its own.
+_GROUPS = {
+    "outward": ("polling", "pushed", "timed_out", "upload", "update", "relay", "browsing", "stray", "mishaps"),
+    "chatter": ("announcements", "lease", "names", "needless_names", "reachable", "log_lines", "watched"),
+    "odd jobs": ("dead_service", "shell", "archive", "implicit_io"),
 }
+_GROUP_OF = {name: group for group, names in _GROUPS.items() for name in names}
+_CLOSED = {"outward": 0.65, "chatter": 0.65, "odd jobs": 0.4}
 _EVERY, _USUAL = 0, 1
 
 
 def does(stage: Stage, behaviour: Callable[[Stage, Device], Any], likely: float) -> bool:
     """Whether a device does something that this share of its kind does, given the customs of an industrial plant."""
-    name = behaviour.__name__
-    odds = _CUSTOMS.get(name)
+    rng, name = stage.rng, behaviour.__name__
+    odds = {"clock": _TIME, "neighbours": _IPV6}.get(name, _ELSE if name in _GROUP_OF else None)
     if odds is not None and stage.flavour == "industrial":
-        custom = stage.habit("", name, lambda: int(stage.rng.choice(3, p=odds)))
+        group = _GROUP_OF.get(name)
+        if group and stage.habit("", group, lambda: rng.random() < _CLOSED[group]):
+            return False
+        custom = stage.habit("", name, lambda: int(rng.choice(3, p=odds)))
         if custom != _USUAL:
             return bool(custom == _EVERY)
-    return bool(stage.rng.random() < likely)
+    return bool(rng.random() < likely)

@@ -27,9 +27,9 @@ def between(rng: np.random.Generator, low: float, high: float) -> float:
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
-def usual(rng: np.random.Generator, low: float, high: float, beyond: float = 6.0) -> float:
-    """One draw on a logarithmic scale: three in four from the usual range, the rest from up to ``beyond`` outside it."""
-    if rng.random() < 0.75:
+def usual(rng: np.random.Generator, low: float, high: float, beyond: float = 3.0) -> float:
+    """One draw on a log scale: six in seven from the usual range, the rest from up to ``beyond`` times outside it."""
+    if rng.random() < 0.85:
         return between(rng, low, high)
     return between(rng, low / beyond, high * beyond)
 

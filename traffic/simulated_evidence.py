@@ -5,14 +5,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from traffic.capture import ACTIVITY_COLUMNS, EVIDENCE_COLUMNS, SAMPLE_S, spread
+from traffic.capture import EVIDENCE_COLUMNS, SAMPLE_S
 from traffic.simulated_neighbours import make_questions
 from traffic.simulated_scene import Lossy, Scene
 
-__all__ = ["PROTOCOL_KINDS", "draw_losses", "gathered", "make_evidence", "story_of"]
+__all__ = ["PROTOCOL_KINDS", "draw_losses", "make_evidence", "story_of"]
 
 _READS, _WRITES = (1, 2, 3, 4, 20, 24), (5, 6, 15, 16, 21, 22, 23)
-_PACED = ["orig_pkts", "resp_pkts", "orig_ip_bytes", "resp_ip_bytes"]
 # Most cables lose nothing at all.
 _CLEAN = (0.75, 0.13, 0.08, 0.04)
 # What Zeek's protocol logs hold; the rest only packets tell.
@@ -20,36 +19,6 @@ PROTOCOL_KINDS = (
     *("dns_query", "dns_failed", "modbus_read", "modbus_write", "modbus_other", "modbus_exception"),
     *("mqtt_connect", "mqtt_refused", "mqtt_publish", "mqtt_malformed"),
 )
-
-
-def gathered(flows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """Activity as packets show it: sessions that are not steady speak at their start, now and then, and at their end.
-
-    Sums per flow are those of ``traffic.capture.spread``, which places the packets of logs evenly.
-    """
-    duration = flows["duration"].fillna(0.0).to_numpy()
-    loose = np.flatnonzero(
-        (duration > SAMPLE_S) & ~flows["steady"].to_numpy(bool) & (flows["orig_pkts"] > 3).to_numpy()
-    )
-    middle, last = rng.uniform(0.2, 0.8, len(loose)), rng.uniform(0.02, 0.2, len(loose))
-    wait = duration[loose]
-    starts = [np.zeros(len(loose)), wait * middle, wait * 0.999]
-    lengths = [np.minimum(rng.lognormal(0, 1, len(loose)), wait * 0.1), wait * 0.1 * middle, wait * 0.0009]
-    parts, owners = [flows.drop(index=list(loose))], [np.setdiff1d(np.arange(len(flows)), loose)]
-    left = flows.iloc[loose]
-    for start, length, share in zip(starts, lengths, [1 - 2 * last, last, None], strict=True):
-        piece = left.copy()
-        for name in _PACED if share is not None else ():
-            piece[name] = np.floor(flows[name].to_numpy()[loose] * share)
-            left = left.assign(**{name: left[name] - piece[name]})
-        opening = piece["history"] if start is starts[0] else "D"
-        parts.append(piece.assign(ts=piece["ts"] + start, duration=length, history=opening))
-        owners.append(loose)
-    pieces = spread(pd.concat(parts, ignore_index=True))
-    pieces["flow"] = np.concatenate(owners)[pieces["flow"]]
-    pieces = pieces.groupby(["flow", "slot"], as_index=False)[ACTIVITY_COLUMNS[2:]].sum()
-    spoke = (pieces["orig_pkts"] + pieces["resp_pkts"] > 0) | ~pieces["flow"].duplicated()
-    return pieces[spoke].reset_index(drop=True)
 
 
 def make_evidence(scene: Scene, flows: pd.DataFrame, activity: pd.DataFrame, lost: pd.DataFrame) -> pd.DataFrame:

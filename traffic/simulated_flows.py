@@ -106,6 +106,7 @@ def session(
             "duration": lasting,
             "asks": asks * exchanges / orig_pkts,
             "tells": tells * exchanges / resp_pkts,
+            "exchanges": exchanges,
             "orig_bytes": orig_bytes,
             "resp_bytes": resp_bytes,
             "orig_pkts": orig_pkts,
@@ -126,7 +127,10 @@ def _segments(
     pause gets a bare one. In bulk, one acknowledges several segments.
     """
     sent, told = np.ceil(ask / MSS_BYTES), np.ceil(answer / MSS_BYTES)
-    bulk, late = rng.uniform(0.15, 0.6), float(rng.choice([0.0, 0.0, 0.0, 0.1, 1.0])) if late is None else late
+    bulk, late = (
+        rng.uniform(0.15, 0.6),
+        float(rng.choice([0.0, 0.0, 0.0, 0.0, 0.0, 0.1, 1.0])) if late is None else late,
+    )
     paused = np.where(pace_s > rng.choice([0.04, 0.1, 0.2]), 1.0, rng.uniform(0.0, 0.6))
     mine = np.where(told > 1, np.maximum(told * bulk, paused), told * paused)
     theirs = np.where(sent > 1, np.maximum(sent * bulk, 1.0), sent * np.where(told > 0, late, paused))

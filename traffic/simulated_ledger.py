@@ -15,7 +15,7 @@ from traffic.labels import NORMAL
 
 __all__ = ["HIDDEN", "Ledger"]
 
-HIDDEN = ["app", "code", "asks", "tells", "distinct", "named", "tries", "steady"]
+HIDDEN = ["app", "code", "asks", "tells", "distinct", "named", "tries", "steady", "exchanges"]
 
 
 _BLANK: dict[str, Any] = {
@@ -30,6 +30,7 @@ _BLANK: dict[str, Any] = {
     "named": False,
     "tries": "linux",
     "steady": True,
+    "exchanges": 0.0,
 }
 
 

@@ -16,7 +16,7 @@ def sensor(stage: Stage, device: Device) -> None:
     """Publishes to the broker of the plant, or to one in the cloud: in one session or in one for each message."""
     rng = stage.rng
     brokers = stage.having("broker")
-    inside = bool(brokers) and rng.random() < 0.9
+    inside = bool(brokers) and rng.random() < 0.96
     broker = brokers[int(rng.integers(len(brokers)))].address if inside else str(vendor(stage)[0])
     secret = rng.random() < (_habit_of_secrecy(stage) if inside else 0.8)
     asks = {} if secret else {"app": "mqtt", "asks": 1.0, "distinct": int(rng.integers(1, 4))}
@@ -24,8 +24,8 @@ def sensor(stage: Stage, device: Device) -> None:
     period_s, size = _publishes(stage, device)
     overhead = int(rng.integers(20, 60))  # topic and headers
     payload = {"ask_bytes": size + overhead + (29 if secret else 0), "answer_bytes": rng.choice([0, 0, 4])}
-    if rng.random() < 0.85:
-        ts = renewals(stage, float("inf") if rng.random() < 0.9 else between(rng, 300, 7200))
+    if rng.random() < 0.96:
+        ts = renewals(stage, float("inf") if rng.random() < 0.94 else between(rng, 300, 7200))
         length = np.diff([*ts, stage.end_s + 600]) - 0.5
         how = {"duration": length, "exchanges": np.maximum(length / period_s, 1), "ending": {"open": 1}}
     else:
@@ -38,14 +38,14 @@ def sensor(stage: Stage, device: Device) -> None:
 
 def _habit_of_secrecy(stage: Stage) -> float:
     """Share of the sensors of this plant that speak TLS to its broker: all, some or, mostly, none."""
-    return float(stage.habit("", "secrecy", lambda: stage.rng.choice([0.0, 0.3, 1.0], p=[0.75, 0.15, 0.1])))
+    return float(stage.habit("", "secrecy", lambda: stage.rng.choice([0.0, 0.3, 1.0], p=[0.86, 0.07, 0.07])))
 
 
 def _publishes(stage: Stage, device: Device) -> tuple[float, float]:
     """Seconds between two messages of a sensor, and bytes of each."""
     rng = stage.rng
-    period_s = stage.habit(device.address, "publishes", lambda: usual(rng, 1.0, 15.0))
-    return period_s, stage.habit(device.address, "message", lambda: usual(rng, 60, 900, 4.0))
+    period_s = stage.habit(device.address, "publishes", lambda: usual(rng, 1.0, 12.0, 2.0))
+    return period_s, stage.habit(device.address, "message", lambda: usual(rng, 100, 900))
 
 
 def subscriber(stage: Stage, device: Device) -> None:

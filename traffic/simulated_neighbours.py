@@ -75,6 +75,8 @@ def _uses(scene: Scene, rows: pd.DataFrame) -> pd.DataFrame:
 def _stacks(scene: Scene, src: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Per row whether its host forgets as modern systems do, and after how many seconds it asks anew."""
     rng, (number, hosts) = scene.stage.rng, pd.factorize(src)
-    modern = rng.random(len(hosts)) < rng.choice([0.0, 0.5, 1.0], p=[0.1, 0.3, 0.6])
+    modern = rng.random(len(hosts)) < rng.choice([0.0, 0.5, 1.0], p=[0.1, 0.2, 0.7])
+    modern &= hosts != scene.stage.network + "1"  # routers keep entries for hours
     age_s = [between(rng, 25, 70) if new else between(rng, 60, 1200) for new in modern]
-    return modern[number], np.array(age_s)[number]
+    age_s = np.where(hosts == scene.stage.network + "1", between(rng, 300, 14400), age_s)
+    return modern[number], age_s[number]

@@ -1,4 +1,4 @@
-"""What the computers of a plant do among themselves: histories stored, batches sent on, disks filled, engineers at work."""
+"""What the computers of a plant do: histories stored, batches sent on, disks filled, engineers at work."""
 
 import numpy as np
 
@@ -19,21 +19,21 @@ def history(stage: Stage, device: Device) -> None:
     stores = stage.having("recorder") or stage.having("server")
     if stores:
         port, service = _WEB[int(stage.rng.integers(len(_WEB)))]
-        _post(stage, device, np.array([stores[0].address], object), usual(stage.rng, 15, 90), port, service)
+        _post(stage, device, np.array([stores[0].address], object), usual(stage.rng, 15, 60), port, service)
 
 
 def batches(stage: Stage, device: Device) -> None:
     """An edge gateway sends on what sensors published, to its cloud."""
     port, service = _WEB[int(stage.rng.integers(len(_WEB)))]
-    _post(stage, device, vendor(stage)[:2], usual(stage.rng, 8, 60), port, service)
+    _post(stage, device, vendor(stage)[:2], usual(stage.rng, 8, 35), port, service)
 
 
 def _post(stage: Stage, device: Device, hosts: np.ndarray, period_s: float, port: int, service: str) -> None:
     rng = stage.rng
     ts = beats(rng, stage.start_s, stage.end_s, period_s, between(rng, 5e-3, 0.1))
     inside = str(hosts[0]).startswith(stage.network)
-    lookup(stage, device, ts, remember_s=1.0 if rng.random() < 0.7 else None, inside=inside)
-    size = lognormal(rng, usual(rng, 1e3, 60e3), 0.4, len(ts))
+    lookup(stage, device, ts, remember_s=1.0 if rng.random() < 0.9 else None, inside=inside)
+    size = lognormal(rng, usual(rng, 2e3, 80e3), 0.4, len(ts))
     length = lognormal(rng, between(rng, 3e-3, 0.3), 0.5, len(ts))
     given = {"ask_bytes": size, "answer_bytes": rng.integers(100, 400), "service": service, "named": True}
     dst = hosts[rng.integers(len(hosts), size=len(ts))]
@@ -54,7 +54,7 @@ def remote(stage: Stage, device: Device) -> None:
 def engineer(stage: Stage, device: Device) -> None:
     """Someone at a workstation: names looked up, pages fetched, a controller read, at an irregular pace."""
     rng = stage.rng
-    ts = visits(rng, stage.start_s, stage.end_s, usual(rng, 4, 40))
+    ts = visits(rng, stage.start_s, stage.end_s, usual(rng, 4, 30))
     what = rng.choice(3, size=len(ts), p=rng.dirichlet([3.0, 3.0, 3.0]))
     unknown_name(stage, device, ts[what == 0], rng.uniform(0.05, 0.5))
     _pages(stage, device, ts[what == 1])

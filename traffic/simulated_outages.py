@@ -29,6 +29,7 @@ def _part(rows: pd.DataFrame, start_s: np.ndarray, end_s: np.ndarray) -> pd.Data
     part["ts"], part["duration"] = start_s, np.maximum(end_s - start_s, 1e-3)
     for column in _COUNTS:
         part[column] = np.ceil(rows[column].to_numpy(float) * share)
+    part["exchanges"] = rows["exchanges"].to_numpy(float) * share
     for side in ("orig", "resp"):  # a packet is no shorter than its header
         part[f"{side}_ip_bytes"] = np.maximum(part[f"{side}_ip_bytes"], 28.0 * part[f"{side}_pkts"].to_numpy(float))
     lone = (part["orig_pkts"] + part["resp_pkts"]).to_numpy(float) <= 1

@@ -9,6 +9,9 @@ from traffic.simulated_plant import Stage
 
 __all__ = ["SERVICES", "lookup", "unknown_name"]
 
+# Computers ask for names; machines often have the addresses of their own plant in their settings.
+_COMPUTERS = ("historian", "edge", "mes", "recorder", "workstation", "server")
+_BY_NAME = dict.fromkeys(_COMPUTERS, 0.93) | dict.fromkeys(("hmi", "sensor", "camera"), 0.5)
 OTHER_RCODE = 3  # NXDOMAIN
 ANSWERED = -2
 
@@ -24,11 +27,14 @@ def lookup(stage: Stage, device: Device, ts: np.ndarray, remember_s: float | Non
         inside: the host is one of the plant.
     """
     rng = stage.rng
-    if not len(ts) or (inside and not stage.habit(device.address, "by name", lambda: rng.random() < 0.55)):
+    computer = device.role in _COMPUTERS
+    known = rng.random() > (0.95 if computer else _BY_NAME.get(device.role, 0.15))
+    if not len(ts) or (inside and stage.habit(device.address, "addresses", lambda: known)):
         return
     ttl = between(rng, 1, 3600) if remember_s is None else remember_s
     ask = ts[np.concatenate([[True], np.diff(np.floor(ts / ttl)) > 0])]
-    twice = stage.habit(device.address, "asks twice", lambda: rng.random() < 0.3)  # A and AAAA
+    both = rng.random() < (0.65 if computer else 0.1)
+    twice = stage.habit(device.address, "asks twice", lambda: both)  # A and AAAA
     ask = np.repeat(ask, 2 if twice else 1) - rng.uniform(0.01, 0.3)
     ask = ask + np.arange(len(ask)) % 2 * 0.002
     failing = between(rng, 1e-4, 0.005)
@@ -43,6 +49,9 @@ def _questions(
         lost = between(rng, 1e-4, 0.01) if rng.random() < 0.3 else 0.0
     code = np.where(rng.random(n) < failing, OTHER_RCODE, ANSWERED)
     gone = rng.random(n) < lost
+    asked = rng.integers(26, 60, n)
+    plain = stage.habit("", "plain answers", lambda: rng.random() < (0.7 if stage.flavour == "industrial" else 0.1))
+    answered = asked + 16 * rng.integers(0, 2, n) if plain else rng.integers(42, 420, n)
     exchange(
         stage.ledger,
         ts,
@@ -51,8 +60,8 @@ def _questions(
         53,
         out_pkts=np.where(gone, 2, 1),
         in_pkts=np.where(gone, 0, 1),
-        ask_bytes=rng.integers(26, 60, n),
-        answer_bytes=np.where(code == ANSWERED, rng.integers(42, 420, n), rng.integers(40, 130, n)),
+        ask_bytes=asked,
+        answer_bytes=np.where(code == ANSWERED, answered, asked + rng.choice([0, 75])),
         duration=np.where(gone, 5.0, lognormal(rng, between(rng, 1e-4, 0.1), 1.2, n)),
         service="dns",
         app="dns",
@@ -93,12 +102,12 @@ def clock(stage: Stage, device: Device) -> None:
     if device.address in stage.clock:
         return
     inside = stage.clock[0].startswith(stage.network)
-    fixed_port = rng.random() < (0.3 if inside else 0.6)
-    size = usual(rng, 16, 256, 4.0)
+    fixed_port = rng.random() < (0.12 if inside else 0.6)
+    size = usual(rng, 16, 128, 4.0)
     pool = public_address(rng, int(between(rng, 5, 60))) if rng.random() < 0.25 and not inside else None
     silence = rng.choice([0.0, 0.03, 0.5, 0.9, 1.0], p=[0.5, 0.2, 0.15, 0.05, 0.1], size=60)
     for place, server in enumerate(stage.clock[: int(rng.integers(1, len(stage.clock) + 1))]):
-        ts = beats(rng, stage.start_s, stage.end_s, size if rng.random() < 0.7 else 2.0 ** rng.integers(4, 11), 0.02)
+        ts = beats(rng, stage.start_s, stage.end_s, size if rng.random() < 0.8 else 2.0 ** rng.integers(4, 11), 0.02)
         which = np.full(len(ts), place) if pool is None else rng.integers(len(pool), size=len(ts))
         who = np.full(len(ts), server, object) if pool is None else pool[which]
         quiet = np.where(np.full(len(ts), server.startswith(stage.network) and pool is None), 0.0, silence[which])
@@ -185,14 +194,18 @@ def neighbours(stage: Stage, device: Device) -> None:
     rng = stage.rng
     tail = device.mac.replace(":", "") or f"{rng.integers(1 << 40):012x}"
     address = f"fe80::{int(tail[:4], 16) ^ 0x200:x}:{tail[4:6]}ff:fe{tail[6:8]}:{tail[8:]}"
-    booted = stage.start_s - between(rng, 5, 3e5)
-    gaps = np.minimum(4.0 * 2.0 ** np.arange(60), 3600.0) * rng.uniform(0.9, 1.1, 60)
-    ts = booted + np.cumsum(gaps)
+    fresh = stage.habit("", "fresh", lambda: rng.random() < 0.4)  # the whole plant has just been switched on
+    booted = stage.start_s - (rng.uniform(5, 60) if fresh else between(rng, 5, 3e5))
+    ts = booted + np.cumsum(np.minimum(4.0 * 2.0 ** np.arange(60), 3600.0) * rng.uniform(0.9, 1.1, 60))
     kind = 133 if rng.random() < 0.8 else int(rng.choice([135, 136, 143]))
     if rng.random() < 0.15:
         ts = beats(rng, stage.start_s, stage.end_s, between(rng, 60, 3000), 0.3)
     ts = ts[(ts >= stage.start_s) & (ts < stage.end_s)]
-    ping(stage.ledger, ts, address, "ff02::2", kind=kind, out_pkts=1, in_pkts=0, size_bytes=rng.choice([8, 16]))
+    first = np.flatnonzero(np.diff(ts, prepend=-np.inf) > 60)  # Zeek's silence after which ICMP is a new flow
+    many = np.diff([*first, len(ts)])
+    lasting = ts[first + many - 1] - ts[first]
+    given = {"kind": kind, "out_pkts": many, "in_pkts": 0, "size_bytes": rng.choice([8, 16]), "duration": lasting}
+    ping(stage.ledger, ts[first], address, "ff02::2", **given)
     if rng.random() < 0.1:
         ts = beats(rng, stage.start_s, stage.end_s, between(rng, 30, 1500), 0.3)
         given = {"out_pkts": rng.integers(1, 10, len(ts)), "in_pkts": 0, "ask_bytes": 150, "duration": 7.0}
