@@ -60,7 +60,7 @@ def poll(stage: Stage, client: Device, server: Device, language: str) -> None:
     """Cyclic questions in one long session, in sessions that are renewed, or in a new session for each."""
     rng = stage.rng
     period = stage.habit(client.address, "polls", lambda: usual(rng, *_APPETITE.get(client.role, (1, (0.1, 5.0)))[1]))
-    manner = rng.choice(["endless", "renewed", "each"], p=[0.86, 0.07, 0.07])
+    manner = rng.choice(["endless", "renewed", "each"], p=[0.91, 0.05, 0.04])
     asks = _speak(stage, client, server, language)
     each = asks.pop("each")
     if manner == "each":

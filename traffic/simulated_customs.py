@@ -12,7 +12,7 @@ from traffic.simulated_plant import Stage
 __all__ = ["does"]
 
 # For a plant: the odds that every device, as many as usual, or no device does it
-_TIME, _IPV6, _ELSE = (0.85, 0.1, 0.05), (0.5, 0.15, 0.35), (0.0, 0.55, 0.45)
+_TIME, _IPV6, _ELSE = (0.85, 0.1, 0.05), (0.65, 0.1, 0.25), (0.0, 0.55, 0.45)
 # What closed plants never do, one group or another; in open ones each behaviour still is a custom of its own.
 _GROUPS = {
     "outward": ("polling", "pushed", "timed_out", "upload", "update", "relay", "browsing", "stray", "mishaps"),
@@ -20,7 +20,7 @@ _GROUPS = {
     "odd jobs": ("dead_service", "shell", "archive", "implicit_io"),
 }
 _GROUP_OF = {name: group for group, names in _GROUPS.items() for name in names}
-_CLOSED = {"outward": 0.65, "chatter": 0.65, "odd jobs": 0.4}
+_CLOSED = {"outward": 0.7, "chatter": 0.7, "odd jobs": 0.55}
 _EVERY, _USUAL = 0, 1
 
 

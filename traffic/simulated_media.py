@@ -18,7 +18,8 @@ _OFTEN = (0.7, 0.1, 0.1, 0.1)
 def camera(stage: Stage, device: Device) -> None:
     """Streams to a recorder (RTSP, RFC 2326; RTP, RFC 3550); day and night differ."""
     rng = stage.rng
-    recorders = stage.having("recorder") or stage.having("server", "workstation", "hmi", "television", "laptop")
+    recorders = stage.having("recorder") or stage.having("historian", "server")
+    recorders = recorders or stage.having("workstation", "hmi", "television", "laptop")
     if not recorders or rng.random() < 0.08:
         return
     recorder = recorders[int(rng.integers(len(recorders)))]

@@ -38,7 +38,7 @@ def sensor(stage: Stage, device: Device) -> None:
 
 def _habit_of_secrecy(stage: Stage) -> float:
     """Share of the sensors of this plant that speak TLS to its broker: all, some or, mostly, none."""
-    return float(stage.habit("", "secrecy", lambda: stage.rng.choice([0.0, 0.3, 1.0], p=[0.86, 0.07, 0.07])))
+    return float(stage.habit("", "secrecy", lambda: stage.rng.choice([0.0, 0.3, 1.0], p=[0.9, 0.05, 0.05])))
 
 
 def _publishes(stage: Stage, device: Device) -> tuple[float, float]:

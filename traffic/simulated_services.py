@@ -194,7 +194,7 @@ def neighbours(stage: Stage, device: Device) -> None:
     rng = stage.rng
     tail = device.mac.replace(":", "") or f"{rng.integers(1 << 40):012x}"
     address = f"fe80::{int(tail[:4], 16) ^ 0x200:x}:{tail[4:6]}ff:fe{tail[6:8]}:{tail[8:]}"
-    fresh = stage.habit("", "fresh", lambda: rng.random() < 0.4)  # the whole plant has just been switched on
+    fresh = stage.habit("", "fresh", lambda: rng.random() < 0.5)  # the whole plant has just been switched on
     booted = stage.start_s - (rng.uniform(5, 60) if fresh else between(rng, 5, 3e5))
     ts = booted + np.cumsum(np.minimum(4.0 * 2.0 ** np.arange(60), 3600.0) * rng.uniform(0.9, 1.1, 60))
     kind = 133 if rng.random() < 0.8 else int(rng.choice([135, 136, 143]))
