@@ -60,6 +60,15 @@ def test_an_excerpt_holds_some_machines_for_some_time(run: Path, tmp_path: Path)
     assert load_labelled(out / "capture.pcap").name == "sample"
 
 
+def test_what_comes_from_a_machine_that_is_left_out_is_unknown(run: Path, tmp_path: Path) -> None:
+    excerpt(run, tmp_path / "sample", ["other", "hmi-1"], 0, 100)
+    truth = read_truth(tmp_path / "sample" / "truth.json")
+    assert [(one.device, one.label, one.direction) for one in truth.intervals] == [
+        (OTHER, "unknown", ""),
+        (HMI, "unknown", ""),
+    ]
+
+
 def test_frames_are_cut_to_their_heads(run: Path, tmp_path: Path) -> None:
     excerpt(run, tmp_path / "sample", ["plc-1", "hmi-1"], 0, 100)
     data = (tmp_path / "sample" / "capture.pcap").read_bytes()

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from traffic.errors import UserError
+from traffic.labels import NORMAL, UNKNOWN
 from traffic.plant import Plant, dump_plant, load_plant
 from traffic.records import ETHERNET, Records, read_records
 from traffic.truth_file import Interval, Truth, read_truth, write_truth
@@ -64,7 +65,7 @@ def excerpt(
             "start_s": first_s,
             "end_s": last_s,
             "intervals": tuple(
-                _clipped(one, first_s, last_s)
+                _clipped(one, addresses, first_s, last_s)
                 for one in truth.intervals
                 if one.device in addresses and one.start_s < last_s and one.end_s > first_s
             ),
@@ -103,8 +104,11 @@ def _filter(capture: Path, out: Path, addresses: Sequence[str]) -> None:
         raise UserError(f"{capture}: tcpdump says {''.join(said)!r}; expected a capture it can read") from None
 
 
-def _clipped(interval: Interval, first_s: float, last_s: float) -> Interval:
-    return interval.model_copy(update={"start_s": max(interval.start_s, first_s), "end_s": min(interval.end_s, last_s)})
+def _clipped(interval: Interval, addresses: Sequence[str], first_s: float, last_s: float) -> Interval:
+    """What comes from a machine that was left out may not show any more."""
+    times = {"start_s": max(interval.start_s, first_s), "end_s": min(interval.end_s, last_s)}
+    claim = {} if interval.root in addresses or interval.label == NORMAL else {"label": UNKNOWN, "direction": ""}
+    return interval.model_copy(update=times | claim)
 
 
 def _write_capture(records: Records, path: Path, snap_bytes: int) -> None:
