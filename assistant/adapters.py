@@ -36,6 +36,7 @@ class AdapterCard(BaseModel):
     name: str
     base: str = Field(description="the base model's folder, relative to the adapter's")
     base_fingerprint: str
+    begun_from: str = Field(default="", description="fingerprint of the base whose weights the base began with")
     prompt_fingerprint: str
     labels: tuple[str, ...]
     temperature: float = Field(gt=0)

@@ -22,16 +22,17 @@ def _begin() -> None:
 def pocket(
     out: Annotated[Path, typer.Option(help="Gets base/ and adapter/.", metavar="FOLDER")],
     work: Annotated[Path, typer.Option(help="Keeps each stage's result.", metavar="FOLDER")] = Path("runs/pocket"),
-    data: Annotated[Path | None, typer.Option(help="Labelled captures beside the simulated plants.")] = None,
+    data: Annotated[list[Path] | None, typer.Option(help="Labelled captures beside the simulated plants.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="A capture that is only measured, as unseen.")] = None,
+    begin: Annotated[Path | None, typer.Option(help="A base to go on from; by default from nothing.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Minutes instead of hours: shows that it works.")] = False,
 ) -> None:
-    """Make the pocket model from nothing: tokenizer, pretraining, tuning, calibration, card."""
+    """Make the pocket model: tokenizer, pretraining, tuning, calibration, card."""
     from assistant.cli_options import print_json
     from finetune.pocket import make_pocket
     from finetune.recipe import POCKET, read_recipe
 
-    card = make_pocket(read_recipe(POCKET, quick), out, work, data, exclude or ())
+    card = make_pocket(read_recipe(POCKET, quick), out, work, data or (), exclude or (), begin)
     print_json(card.model_dump(mode="json"))
 
 

@@ -54,6 +54,22 @@ def run(
 
 
 @app.command()
+def excerpt(
+    folder: Annotated[Path, typer.Argument(help="A recorded run.", metavar="FOLDER")],
+    out: Annotated[Path, typer.Option(help="A folder that does not exist yet.", metavar="FOLDER")],
+    machine: Annotated[list[str], typer.Option(help="A name of its plant.yaml, or an address; two or more.")],
+    start: Annotated[float, typer.Option(min=0, help="Seconds after the run's start.")] = 0.0,
+    end: Annotated[float, typer.Option(min=1, help="Likewise.")] = 600.0,
+) -> None:
+    """Cut a small sample out of a run: what some machines said to each other for a while, with its truth."""
+    from eval.testbed.excerpt import excerpt as cut
+
+    truth = cut(folder, out, machine, start, end)
+    size = (out / "capture.pcap").stat().st_size
+    typer.echo(f"{out}: {size / 1000:.0f} kB, {truth.end_s - truth.start_s:.0f} s, {len(truth.intervals)} intervals")
+
+
+@app.command()
 def check(
     folder: Annotated[Path, typer.Argument(help="A recorded run.", metavar="FOLDER")],
     everything: Annotated[bool, typer.Option("--all", help="Print what agrees as well.")] = False,

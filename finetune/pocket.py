@@ -1,41 +1,38 @@
-"""Make the pocket model from scratch: `python -m finetune.pocket --out DIR [--quick] [--exclude CAPTURE ...]`.
+"""Make the pocket model: `faultwise finetune pocket --out FOLDER [--quick] [--begin BASE] [--exclude CAPTURE]`.
 
     plants, captures ─▶ texts ─▶ base (pretrained) ─▶ adapter (LoRA) ─▶ calibration ─▶ card
        simulate           |           |                   |
                         work/texts  work/base         work/adapter       what is there is not made again
 
 Every stage is written to its own name only when it is complete, so a killed run goes on where it was. The numbers are
-in recipes/pocket.yaml.
+in recipes/pocket.yaml. From scratch the base reads general traffic, then plants, then plants with their labels; begun
+from another base it only does the last, which is how a model follows a simulator that has become better.
 """
 
-import argparse
 import logging
-import math
-import random
 import shutil
-import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from assistant.adapters import AdapterCard, prompt_fingerprint, write_card
 from assistant.llm import LocalLLM
-from assistant.weights import fingerprint_weights
+from assistant.weights import check_model_folder, fingerprint_weights
 from finetune.calibrate import Calibration, calibrate
-from finetune.dataset import balance_texts, make_texts, read_texts, write_texts
+from finetune.captures import Captures, choose_captures, is_simulated, make_capture_texts
+from finetune.dataset import balance_texts, read_texts
 from finetune.held_out import draw_texts, measure_texts, score_texts
 from finetune.pretrain import Phase, build_model, pretrain
-from finetune.recipe import POCKET, Draw, Recipe, read_recipe
+from finetune.recipe import Draw, Recipe
 from finetune.sft import tune
 from finetune.tokenizer import build_tokenizer
 from prompts.messages import ANSWERS
 from prompts.window_text import VOCABULARY
-from traffic.datasets import find_labelled, load_labelled, name_capture, simulate_labelled
 from traffic.errors import UserError
 from traffic.labels import LABELS, NORMAL
 
@@ -43,11 +40,14 @@ __all__ = ["make_pocket"]
 
 log = logging.getLogger(__name__)
 
-PROCESSES = 2
-
 
 def make_pocket(
-    recipe: Recipe, out: Path, work: Path, data: Path | None = None, exclude: Sequence[str] = ()
+    recipe: Recipe,
+    out: Path,
+    work: Path,
+    data: Sequence[Path] = (),
+    exclude: Sequence[str] = (),
+    begin: Path | None = None,
 ) -> AdapterCard:
     """Run every stage that has not been run, and write ``out/base`` and ``out/adapter`` with its card.
 
@@ -55,48 +55,41 @@ def make_pocket(
         recipe: the run's numbers.
         out: gets the model.
         work: keeps what stages made; it belongs to one recipe and one choice of data.
-        data: a folder of labelled captures (IoT-23's form) beside the simulated plants.
+        data: folders of labelled captures beside the simulated plants.
         exclude: captures of ``data`` left out of all training, and measured as unseen.
+        begin: a base whose weights are the first ones; by default they are random.
 
     Raises:
-        UserError: ``work`` holds another run, or ``exclude`` names no capture of ``data``.
+        UserError: ``work`` holds another run, ``exclude`` names no capture of ``data``, or ``begin`` is no model.
     """
-    paths = {name_capture(path): path for path in find_labelled(data)} if data is not None else {}
-    if missing := sorted(set(exclude) - set(paths)):
-        raise UserError(
-            f"no capture {missing[0]} to exclude; expected some of {', '.join(sorted(paths)) or 'none'}; correct it"
-        )
-    _claim(work, recipe, [*sorted(paths), "excluded", *sorted(exclude)])
-    trained = [*_plants(recipe.train_seeds), *sorted(set(paths) - set(exclude))]
-    held_out = {"calibrate": _plants(recipe.calibrate_seeds), "test": [*_plants(recipe.test_seeds), *sorted(exclude)]}
-    captures = [*trained, *held_out["calibrate"], *held_out["test"]]
-    _make_once(work / "texts", partial(_make_all_texts, captures=captures, paths=paths, recipe=recipe))
-    texts = {name: read_texts(work / "texts" / f"{name}.parquet") for name in captures}
+    captures = choose_captures(recipe, data, exclude)
+    if begin is not None:
+        check_model_folder(begin)
+    _claim(work, recipe, captures, begin)
+    _make_once(work / "texts", partial(make_capture_texts, captures=captures, recipe=recipe))
+    texts = {name: read_texts(work / "texts" / f"{name}.parquet") for name in captures.all}
 
-    train = pd.concat([texts[name] for name in trained], ignore_index=True)
+    train = pd.concat([texts[name] for name in captures.trained], ignore_index=True)
     # The base reads simulated plants only, so that one base serves adapters with and without any real capture.
-    plants = train[train["capture"].isin(_plants(recipe.train_seeds))]
-    _make_once(work / "base", partial(_make_base, texts=plants, recipe=recipe, work=work))
+    plants = train[train["capture"].map(is_simulated)]
+    _make_once(work / "base", partial(_make_base, texts=plants, recipe=recipe, work=work, begin=begin))
     _make_once(work / "adapter", partial(_make_adapter, texts=train, recipe=recipe, work=work))
 
     llm = LocalLLM(work / "base", work / "adapter")
-    calibration = _calibrate(pd.concat([texts[name] for name in held_out["calibrate"]]), llm, recipe)
+    calibration = _calibrate(pd.concat([texts[name] for name in captures.calibrate]), llm, recipe)
     metrics = {f"calibration.{name}": round(value, 4) for name, value in asdict(calibration).items()}
-    metrics |= _measure(pd.concat([texts[name] for name in held_out["test"]]), llm, calibration, recipe)
-    card = _make_card(work, recipe, calibration, metrics, trained, held_out, data)
+    metrics |= _measure(pd.concat([texts[name] for name in captures.test]), llm, calibration, recipe)
+    card = _make_card(work, recipe, calibration, metrics, captures, bool(data), begin)
     write_card(card, work / "adapter")
     for part in ("base", "adapter"):
         shutil.copytree(work / part, out / part, dirs_exist_ok=True)
     return card
 
 
-def _plants(seeds: tuple[int, int]) -> list[str]:
-    return [f"simulated-{seed}" for seed in range(*seeds)]
-
-
-def _claim(work: Path, recipe: Recipe, data: list[str]) -> None:
-    """Stages made with other numbers, data or prompts must not be mixed into this run."""
-    mine = "\n".join([recipe.model_dump_json(), prompt_fingerprint(), *data])
+def _claim(work: Path, recipe: Recipe, captures: Captures, begin: Path | None) -> None:
+    """Stages made with other numbers, data, weights or prompts must not be mixed into this run."""
+    begun = [fingerprint_weights(begin)] if begin is not None else []
+    mine = "\n".join([recipe.model_dump_json(), prompt_fingerprint(), *begun, *captures.trained, "", *captures.test])
     work.mkdir(parents=True, exist_ok=True)
     mark = work / "run.txt"
     if mark.is_file() and mark.read_text(encoding="utf-8") != mine:
@@ -118,63 +111,76 @@ def _make_once(path: Path, make: Callable[[Path], None]) -> None:
     unfinished.rename(path)
 
 
-def _make_all_texts(folder: Path, captures: Sequence[str], paths: dict[str, Path], recipe: Recipe) -> None:
-    with ProcessPoolExecutor(PROCESSES) as pool:
-        jobs = [pool.submit(_make_capture_texts, name, folder, paths.get(name), recipe) for name in captures]
-        for name, job in zip(captures, jobs, strict=True):
-            log.info("%s: %d texts", name, job.result())
-
-
-def _make_capture_texts(name: str, folder: Path, path: Path | None, recipe: Recipe) -> int:
-    file = folder / f"{name}.parquet"
-    if not file.is_file():
-        seed = int(name.removeprefix("simulated-")) if path is None else 0
-        low, high = (math.log(bound) for bound in recipe.devices)
-        devices = round(math.exp(random.Random(seed).uniform(low, high)))  # noqa: S311
-        labelled = load_labelled(path) if path is not None else simulate_labelled(seed, devices, recipe.hours)
-        write_texts(make_texts([labelled]), file)
-    return len(read_texts(file))
-
-
-def _make_base(folder: Path, texts: pd.DataFrame, recipe: Recipe, work: Path) -> None:
+def _make_base(folder: Path, texts: pd.DataFrame, recipe: Recipe, work: Path, begin: Path | None) -> None:
     import torch
 
-    tokenizer = build_tokenizer(VOCABULARY, recipe.shape.context)
-    model = build_model(tokenizer, recipe.shape, recipe.seed)
-    phases = _phases(texts, recipe)
+    if begin is None:
+        tokenizer = build_tokenizer(VOCABULARY, recipe.shape.context)
+        model = build_model(tokenizer, recipe.shape, recipe.seed)
+        phases = [*_unlabelled(texts, recipe), _labelled(texts, recipe)]
+    else:
+        model, tokenizer = _load(begin)
+        phases = [_labelled(texts, recipe)]
     losses = pretrain(model, tokenizer, phases, work, recipe.pretrain.batch_tokens, recipe.seed)
     log.info("pretraining loss, nats a token: %s", ", ".join(f"{loss:.3f}" for loss in losses))
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
-def _phases(texts: pd.DataFrame, recipe: Recipe) -> list[Phase]:
-    """General traffic, then plants (a capture is one's if anything in it speaks a control protocol), then answers."""
+def _load(begin: Path) -> tuple[Any, Any]:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    here = {"local_files_only": True, "trust_remote_code": False}
+    model = AutoModelForCausalLM.from_pretrained(
+        begin, use_safetensors=True, dtype=torch.float32, attn_implementation="eager", **here
+    )
+    return model, AutoTokenizer.from_pretrained(begin, **here)
+
+
+def _unlabelled(texts: pd.DataFrame, recipe: Recipe) -> list[Phase]:
+    """General traffic, then plants: a capture is one's if anything in it speaks a control protocol."""
     plain = ~texts["text"].str.contains(" control ", regex=False).groupby(texts["capture"]).transform("any")
     bounds = (recipe.pretrain.epochs, recipe.pretrain.max_minutes, recipe.pretrain.learning_rate)
     phases = []
     for name, rows in (("general", texts[plain]), ("plant", texts[~plain])):
         drawn = rows.sample(min(len(rows), recipe.pretrain.texts), random_state=recipe.seed)["text"].tolist()
         phases += [Phase(name, drawn, *bounds)] if drawn else []
-    asked = _balance(texts, recipe.answers, recipe.seed)
+    return phases
+
+
+def _labelled(texts: pd.DataFrame, recipe: Recipe) -> Phase:
+    asked = _balance(texts, recipe.answers, 1.0, recipe.seed)
     answers = [ANSWERS[label] for label in asked["label"]]
     bounds = (recipe.answers.epochs, recipe.answers.max_minutes, recipe.answers.learning_rate)
-    return [*phases, Phase("labelled", asked["text"].tolist(), *bounds, answers)]
+    return Phase("labelled", asked["text"].tolist(), *bounds, answers)
 
 
-def _balance(texts: pd.DataFrame, draw: Draw, seed: int) -> pd.DataFrame:
+def _balance(texts: pd.DataFrame, draw: Draw, share: float, seed: int) -> pd.DataFrame:
+    """A share of what a recipe draws of each label."""
     normal = (texts["label"] == NORMAL).to_numpy()
     parts = [
-        balance_texts(texts[which], most, draw.repeats, seed)
+        balance_texts(texts[which], round(share * most), draw.repeats, seed)
         for which, most in ((normal, draw.per_normal), (~normal, draw.per_label))
     ]
     return pd.concat(parts, ignore_index=True)
 
 
+def _draw_examples(texts: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
+    """Simulated plants are hundreds, real captures a few: each kind gets a share of its own."""
+    simulated = texts["capture"].map(is_simulated).to_numpy(bool)
+    share = 0.0 if simulated.all() else recipe.sft.real_share
+    parts = [
+        _balance(texts[which], recipe.sft, part, recipe.seed)
+        for which, part in ((simulated, 1 - share), (~simulated, share))
+    ]
+    return pd.concat(parts, ignore_index=True).sample(frac=1, random_state=recipe.seed, ignore_index=True)
+
+
 def _make_adapter(folder: Path, texts: pd.DataFrame, recipe: Recipe, work: Path) -> None:
     steps = work / "sft"
     steps.mkdir(exist_ok=True)
-    drawn = _balance(texts, recipe.sft, recipe.seed)
+    drawn = _draw_examples(texts, recipe)
     loss = tune(
         work / "base",
         drawn,
@@ -201,7 +207,7 @@ def _measure(texts: pd.DataFrame, llm: LocalLLM, calibration: Calibration, recip
     drawn = draw_texts(texts, recipe.per_capture_held_out, recipe.seed)
     scores = score_texts(drawn, llm)
     # Simulated plants are judged together, each real capture for itself.
-    groups = drawn["capture"].where(~drawn["capture"].str.startswith("simulated-"), "simulated")
+    groups = drawn["capture"].mask(drawn["capture"].map(is_simulated), "simulated")
     metrics: dict[str, float] = {}
     for name, rows in groups.groupby(groups).indices.items():
         measures = measure_texts(drawn.iloc[rows], scores[rows], calibration)
@@ -214,54 +220,25 @@ def _make_card(
     recipe: Recipe,
     calibration: Calibration,
     metrics: dict[str, float],
-    trained: Sequence[str],
-    held_out: dict[str, list[str]],
-    data: Path | None,
+    captures: Captures,
+    has_data: bool,
+    begin: Path | None,
 ) -> AdapterCard:
-    excluded = [name for name in held_out["test"] if not name.startswith("simulated-")]
+    excluded = [f"--exclude {name}" for name in captures.test if not is_simulated(name)]
+    options = [*(["--begin BASE"] if begin else []), *(["--data FOLDER"] if has_data else []), *excluded]
     return AdapterCard(
         name="pocket",
         base="../base",
         base_fingerprint=fingerprint_weights(work / "base"),
+        begun_from=fingerprint_weights(begin) if begin is not None else "",
         prompt_fingerprint=prompt_fingerprint(),
         labels=LABELS,
         temperature=round(calibration.temperature, 4),
         threshold=calibration.threshold,
-        data=tuple(trained),
-        split={purpose: tuple(names) for purpose, names in held_out.items()},
+        data=captures.trained,
+        split={"calibrate": captures.calibrate, "test": captures.test},
         seed=recipe.seed,
         metrics=metrics,
-        made_by=" ".join(
-            [
-                "faultwise finetune pocket",
-                *(["--data FOLDER"] if data is not None else []),
-                *(f"--exclude {name}" for name in excluded),
-            ]
-        ),
+        made_by=" ".join(["faultwise finetune pocket", *options]),
         created=datetime.now(UTC).date().isoformat(),
     )
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse the command line and make the model."""
-    parser = argparse.ArgumentParser(prog="python -m finetune.pocket", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="gets base/ and adapter/")
-    parser.add_argument("--work", type=Path, default=Path("runs/pocket"), help="keeps each stage's result")
-    parser.add_argument("--data", type=Path, help="folder of labelled captures beside the simulated plants")
-    parser.add_argument("--exclude", nargs="+", default=[], metavar="CAPTURE", help="captures measured as unseen")
-    parser.add_argument("--recipe", type=Path, default=POCKET)
-    parser.add_argument("--quick", action="store_true", help="minutes instead of hours; shows that every stage works")
-    given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    try:
-        recipe = read_recipe(given.recipe, given.quick)
-        card = make_pocket(recipe, given.out, given.work, given.data, given.exclude)
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    sys.stdout.write(card.model_dump_json(indent=1) + "\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -48,6 +48,7 @@ class Tuning(Draw):
 
     rank: Count
     batch: Count
+    real_share: Annotated[float, Field(ge=0, le=1)]
 
 
 class Recipe(_Strict):

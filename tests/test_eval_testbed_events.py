@@ -164,6 +164,7 @@ def test_three_kinds_show_on_real_packets(tmp_path: Path, monkeypatch: pytest.Mo
     answers = {kind: [one for one in between(frames, *times[kind]) if one["src"] == "10.9.0.5"] for kind in FEW}
     assert answers["powered_off"] == []
     assert sum(one["reset"] for one in answers["service_crashed"]) >= 1
+    assert set(json.loads((tmp_path / "measured.json").read_text())["dropped"]) == {"10.9.0.6"}  # its one client
     scanned = {one["port"] for one in between(frames, *times["nmap_syn"]) if one["src"] not in ("10.9.0.5", "10.9.0.6")}
     assert len(scanned) >= 50
     assert any(
@@ -192,6 +193,7 @@ def live(folder: Path) -> None:
     site = small_site()
     intruder = Machine("intruder-1", "intruder", "10.9.0.77", "02:00:00:00:00:77")
     drawn = [Event(kind, 0, 3, "plc-1") for kind in FEW[:2]]
+    drawn.append(Event("packet_loss", 0, 5, "plc-1", strength=0.5))
     scan = {"also": [], "whom": "plc-1"}
     drawn.append(Event("nmap_syn", 0, 3, "plc-1", "intruder-1", 100.0, settings=scan, added=(intruder,)))
     times: dict[str, tuple[float, ...]] = {}
@@ -204,10 +206,12 @@ def live(folder: Path) -> None:
             lab.start(machine.name)
         time.sleep(3)
         for event in drawn:
-            with KINDS[event.kind].act(lab, event):
+            with KINDS[event.kind].act(lab, event) as measured:
                 start_s = time.time()
                 time.sleep(event.length_s - 1)
                 times[event.kind] = (start_s, time.time())
+            if measured:
+                (folder / "measured.json").write_text(json.dumps(measured))
             time.sleep(1)
         time.sleep(2)
         times["end"] = (time.time(),)

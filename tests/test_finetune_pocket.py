@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 
 from assistant.adapters import load_adapter, read_card
+from assistant.weights import fingerprint_weights
+from finetune.captures import choose_captures
 from finetune.pocket import make_pocket
 from finetune.recipe import POCKET, read_recipe
 from traffic.errors import UserError
+from traffic.simulate import simulate, write_simulation
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,20 @@ def test_a_finished_run_is_not_trained_again(made, recipe):
     assert weights.stat().st_mtime_ns == before
 
 
+def test_a_base_can_go_on_from_another(made, recipe, tmp_path: Path):
+    """It only learns answers then, keeps the shape and tokens it has, and the card says which weights it began with."""
+    folder, first = made
+    begin = folder / "out" / "base"
+    card = make_pocket(recipe, tmp_path / "out", tmp_path / "work", begin=begin)
+    assert first.begun_from == ""
+    assert card.begun_from == fingerprint_weights(begin) == first.base_fingerprint
+    assert card.base_fingerprint != first.base_fingerprint
+    assert card.made_by == "faultwise finetune pocket --begin BASE"
+    assert (tmp_path / "out" / "base" / "tokenizer.json").read_text() == (begin / "tokenizer.json").read_text()
+    with pytest.raises(UserError, match="holds stages of another run"):
+        make_pocket(recipe, tmp_path / "out", tmp_path / "work")
+
+
 def test_stages_of_another_run_are_refused(made, recipe):
     folder, _ = made
     with pytest.raises(UserError, match="holds stages of another run"):
@@ -60,3 +77,20 @@ def test_a_capture_to_leave_out_must_be_there(recipe, tmp_path: Path):
     with pytest.raises(UserError, match="no capture honeypot-9 to exclude; expected some of none"):
         make_pocket(recipe, tmp_path / "out", tmp_path / "work", exclude=["honeypot-9"])
     assert not (tmp_path / "work").exists()
+
+
+def test_a_base_to_begin_with_must_be_a_model(recipe, tmp_path: Path):
+    with pytest.raises(UserError, match="nothing"):
+        make_pocket(recipe, tmp_path / "out", tmp_path / "work", begin=tmp_path / "nothing")
+    assert not (tmp_path / "work").exists()
+
+
+def test_captures_of_several_folders_have_names_of_their_own(recipe, tmp_path: Path):
+    for folder in ("a", "b"):
+        write_simulation(simulate(seed=1, devices=1, hours=0.1), tmp_path / folder / "plant")
+    with pytest.raises(UserError, match="are both called plant"):
+        choose_captures(recipe, [tmp_path / "a", tmp_path / "b"])
+    (tmp_path / "b" / "plant").rename(tmp_path / "b" / "other")
+    chosen = choose_captures(recipe, [tmp_path / "a", tmp_path / "b"], ["other"])
+    assert chosen.trained == ("simulated-1000", "simulated-1001", "plant")
+    assert chosen.test == ("simulated-3000", "other")

@@ -11,7 +11,6 @@ from tiny_models import build_model as build_random
 
 from assistant.llm import LocalLLM
 from finetune.held_out import score_texts
-from finetune.pocket import main
 from finetune.pretrain import Phase, Shape, build_model, pretrain
 from finetune.recipe import POCKET, read_recipe
 from finetune.sft import tune
@@ -157,8 +156,3 @@ def test_all_mistakes_of_a_recipe_are_named_at_once(tmp_path: Path) -> None:
     assert all(part in str(caught.value) for part in ("max_wrong: Field required", "max_worng: Extra", "hours: "))
     with pytest.raises(UserError, match="cannot be read as a recipe"):
         read_recipe(tmp_path / "none.yaml")
-
-
-def test_mistakes_on_the_command_line_exit_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--out", str(tmp_path), "--work", str(tmp_path / "w"), "--quick", "--exclude", "nobody"]) == 2
-    assert capsys.readouterr().err.startswith("error: no capture nobody to exclude")

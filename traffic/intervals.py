@@ -14,7 +14,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from traffic.errors import UserError
-from traffic.labels import LABELS, NORMAL
+from traffic.labels import LABELS, NORMAL, UNKNOWN
 
 __all__ = ["INTERVAL_COLUMNS", "Extent", "Span", "check_spans", "make_table", "refuse", "say_mistake"]
 
@@ -44,8 +44,8 @@ class Span(BaseModel):
     @field_validator("label")
     @classmethod
     def _is_label(cls, text: str) -> str:
-        if text not in LABELS:
-            raise ValueError(f"expected one of {', '.join(LABELS)}")
+        if text not in (*LABELS, UNKNOWN):
+            raise ValueError(f"expected one of {', '.join(LABELS)}, or {UNKNOWN} where nobody can tell")
         return text
 
 

@@ -6,7 +6,8 @@ truth.json is one object; all times are seconds since the epoch, unknown keys ar
     intervals: a list, one entry for each device that something happened to, and for as long as it happened
         device      IP address: who shows it
         direction   "source" it comes from the device, "target" the device suffers it, "" neither
-        label       one of traffic.labels.LABELS; normal marks a routine that only looks like trouble
+        label       one of traffic.labels.LABELS; normal marks a routine that only looks like trouble, and unknown a
+                    time of which nobody can tell whether the device showed it: left out of training and scoring
         kind        what was done, as packet_loss or nmap_syn
         cause       one sentence
         parameters  what it was done with: plain JSON values

@@ -14,7 +14,18 @@ from typing import Any
 from eval.testbed.lab import Lab, end
 from eval.testbed.site import Machine
 
-__all__ = ["again", "carried_kbit", "open_port", "ours", "plugged_in", "reset", "running", "shaky", "unheard"]
+__all__ = [
+    "again",
+    "carried_kbit",
+    "connected",
+    "open_port",
+    "ours",
+    "plugged_in",
+    "reset",
+    "running",
+    "shaky",
+    "unheard",
+]
 
 _PORTS = {"plc": 502, "modbus_gateway": 502, "broker": 1883, "camera": 554, "recorder": 8080}
 
@@ -100,6 +111,13 @@ def carried_kbit(name: str, look_s: float = 2.0) -> float:
     before = _counted(name)
     time.sleep(look_s)
     return max(after - earlier for after, earlier in zip(_counted(name), before, strict=True)) * 8 / 1000 / look_s
+
+
+def connected(name: str, port: int) -> list[str]:
+    """The addresses that hold a TCP connection to a machine's port."""
+    command = ["ip", "netns", "exec", name, "ss", "-Htn", "state", "established", f"( sport = :{port} )"]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    return sorted({line.split()[3].rpartition(":")[0] for line in lines})
 
 
 def _counted(name: str) -> list[int]:

@@ -10,10 +10,11 @@ from functools import partial
 from typing import Any
 
 from eval.testbed.acts import again, open_port, ours, plugged_in, running, unheard
+from eval.testbed.calls import clients
 from eval.testbed.dice import Dice
 from eval.testbed.kinds import Event, Kind
 from eval.testbed.lab import Lab
-from eval.testbed.parts import attacker_and_attacked, clients
+from eval.testbed.parts import attacker_and_attacked
 from eval.testbed.parts import running as programs
 from eval.testbed.site import ROUTER, Machine, Site
 

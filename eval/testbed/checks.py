@@ -8,7 +8,7 @@ from eval.testbed.attack_checks import ATTACK_CHECKS
 from eval.testbed.fault_checks import FAULT_CHECKS
 from eval.testbed.looks import Finding, Look, Run
 from traffic.flows import make_flows
-from traffic.labels import NORMAL
+from traffic.labels import NORMAL, UNKNOWN
 from traffic.packets import read_packets
 from traffic.truth_file import Interval, Truth, read_truth
 
@@ -41,7 +41,7 @@ def check_run(folder: Path) -> list[Check]:
         folder: holds capture.pcap and truth.json.
 
     Returns:
-        One check per interval, in the order of truth.json.
+        One check per interval that claims something, in the order of truth.json; ``unknown`` claims nothing.
 
     Raises:
         UserError: either file is missing or wrong, or the run is incomplete.
@@ -49,7 +49,8 @@ def check_run(folder: Path) -> list[Check]:
     packets = read_packets([folder / "capture.pcap"])
     truth = read_truth(folder / "truth.json", packets.start_s, packets.end_s)
     run = Run(packets, make_flows(packets), truth)
-    return [_check(run, number, interval) for number, interval in enumerate(truth.intervals)]
+    told = [(number, interval) for number, interval in enumerate(truth.intervals) if interval.label != UNKNOWN]
+    return [_check(run, number, interval) for number, interval in told]
 
 
 def _check(run: Run, number: int, interval: Interval) -> Check:

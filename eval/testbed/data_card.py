@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from traffic.labels import LABELS
+from traffic.labels import LABELS, UNKNOWN
 from traffic.records import read_records
 from traffic.truth_file import Truth, read_truth
 
@@ -23,7 +23,8 @@ _TAIL = """## What it does not cover
 - One switch, one router, IPv4; no fieldbus but Modbus/TCP, MQTT and OPC UA; no wireless links, no vendor's firmware.
 - Delay comes from queues only, and clocks are one clock. Every machine is a Linux host: its TCP is Linux's.
 - Attacks are made by the public tools of everybody's training set (nmap, hping3) and by scripts of this project.
-- A device that was plugged in for an event leaves with it; its silence afterwards is no fault and has no interval.
+- `unknown` is a time in which nobody can tell whether a device showed what happened: it calls too seldom to be sure,
+  lost too few packets, or was finding back afterwards; or it was plugged in for an event and has left with it.
 - Quarter of an hour a run: nothing that needs days, as rhythms of shifts or slow drifts.
 """
 
@@ -70,7 +71,7 @@ def _count(truths: Sequence[Truth]) -> pd.DataFrame:
                 "device-minutes": f"{rows.loc[rows['label'] == label, 'length'].sum() / 60:.0f}",
                 "kinds": ", ".join(f"{kind} {n}" for kind, n in kinds.loc[label].items()) if label in kinds else "none",
             }
-            for label in LABELS
+            for label in (*LABELS, UNKNOWN)
         ]
     )
 

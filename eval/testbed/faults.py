@@ -3,18 +3,20 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from eval.testbed.acts import carried_kbit, ours, running, shaky
+from eval.testbed.calls import clients, servers
 from eval.testbed.dice import Dice
 from eval.testbed.kinds import Event, Kind
 from eval.testbed.lab import Lab
 from eval.testbed.parts import (
-    clients,
+    cable_and_peers,
     device_and_clients,
-    device_and_peers,
+    flapping_and_clients,
     group_and_clients,
+    lossy_and_peers,
     sender_and_shared,
-    servers,
 )
 from eval.testbed.parts import running as programs
 from eval.testbed.site import ROUTER, Machine, Site
@@ -45,11 +47,14 @@ def _powered_off(lab: Lab, event: Event) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _packet_loss(lab: Lab, event: Event) -> Iterator[None]:
+def _packet_loss(lab: Lab, event: Event) -> Iterator[dict[str, Any]]:
+    """Gives how many packets the cable lost, by the address at the other end."""
+    measured: dict[str, Any] = {}
     try:
         lab.lose(event.target, event.strength)
-        yield
+        yield measured
     finally:
+        measured["dropped"] = lab.lost(event.target)
         lab.lose(event.target, 0)
 
 
@@ -133,7 +138,7 @@ FAULTS = {
         _talking,
         _packet_loss,
         "the cable of {target} loses {strength:.1%} of its packets each way",
-        device_and_peers,
+        lossy_and_peers,
         strength=(0.01, 0.4),
     ),
     "slow_link": Kind(
@@ -141,7 +146,7 @@ FAULTS = {
         programs("camera", "recorder"),  # others say so little that the slowest cable is room enough
         _slow_link,
         "the cable of {target} carries only {strength:.0%} of what it needs",
-        device_and_peers,
+        cable_and_peers,
         strength=(0.2, 0.8),
     ),
     "congestion": Kind(
@@ -158,7 +163,7 @@ FAULTS = {
         _talking,
         _flapping,
         "the cable of {target} is loose: off and on {times} times",
-        device_and_clients,
+        flapping_and_clients,
         strength=(4, 30),
         complete=_loose,
     ),

@@ -42,12 +42,17 @@ class Event:
 class Blame:
     """A machine's part in an event: it comes from it (``source``) or the machine suffers it (``target``).
 
-    ``address`` is the one by which the machine shows it: not its own where it has a wrong one.
+    Attributes:
+        machine: its name.
+        direction: its part.
+        address: the one by which it shows it: not its own where it has a wrong one.
+        sure: it cannot but show; else nobody knows, and the truth of that time is ``unknown``.
     """
 
     machine: str
     direction: Literal["source", "target"]
     address: str
+    sure: bool = True
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,8 @@ class Kind:
     Attributes:
         label: of ``traffic.labels.LABELS``.
         targets: the machines of a site to which it can happen; none where a site has no such machine.
-        act: entering it makes the event happen in a lab, leaving it undoes everything.
+        act: entering it makes the event happen in a lab, leaving it undoes everything. What it gives on entering is,
+            once it is left, what it has measured: plain JSON values that join the event's settings.
         cause: one sentence, a template of the event's fields and settings and of ``attacker``.
         blamed: who has which part in it; the first is at the root of it.
         strength: range of an event's strength, drawn evenly on a log scale.
@@ -68,7 +74,7 @@ class Kind:
 
     label: str
     targets: Callable[[Site], list[Machine]]
-    act: Callable[[Lab, Event], AbstractContextManager[None]]
+    act: Callable[[Lab, Event], AbstractContextManager[dict[str, Any] | None]]
     cause: str
     blamed: Callable[[Site, Event], list[Blame]]
     strength: tuple[float, float] = (0.0, 0.0)

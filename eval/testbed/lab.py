@@ -10,11 +10,13 @@ however it ends.
 
 import contextlib
 import ipaddress
+import json
 import logging
 import multiprocessing
 import os
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -106,13 +108,29 @@ class Lab:
 
         They are dropped where they arrive: a kernel that drops what it sends tells the sender (EPERM), a cable never.
         """
-        port = self._ports[name]
-        drop = f"numgen random mod 1000 < {round(share * 1000)} drop"
-        for inside, device in ((self._inside(name, []), "eth0"), ([], port)):
-            chain = f"chain cable {{ type filter hook ingress device {device} priority 0; {drop}; }}"
+        port, choice = self._ports[name], f"numgen random mod 1000 < {round(share * 1000)}"
+        # On the way to the machine the other end is the source, on the way from it the destination.
+        for inside, device, end in ((self._inside(name, []), "eth0", "saddr"), ([], port, "daddr")):
             rules = f"table netdev {port}\ndelete table netdev {port}\n"
-            rules += f"table netdev {port} {{\n{chain}\n}}\n" if share > 0 else ""
+            if share > 0:
+                rules += f"""table netdev {port} {{
+                    set dropped {{ type ipv4_addr; flags dynamic; size 4096; }}
+                    chain lost {{ update @dropped {{ ip {end} counter }}; }}
+                    chain cable {{ type filter hook ingress device {device} priority 0; {choice} jump lost; }}
+                }}
+                add rule netdev {port} lost drop
+                """
             subprocess.run([*inside, "nft", "-f", "-"], input=rules.encode(), check=True)
+
+    def lost(self, name: str) -> dict[str, int]:
+        """How many packets ``lose`` has dropped so far, by the address at the other end."""
+        port, lost = self._ports[name], Counter[str]()
+        for inside in (self._inside(name, []), []):
+            command = [*inside, "nft", "-j", "list", "set", "netdev", port, "dropped"]
+            said = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+            for entry in said["nftables"][-1]["set"].get("elem", []):
+                lost[entry["elem"]["val"]] += entry["elem"]["counter"]["packets"]
+        return dict(lost)
 
     def limit(self, name: str, kbit: float) -> None:
         """Slow a machine's cable down to so many kbit/s each way; 0 is full speed again."""

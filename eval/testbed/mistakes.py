@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from eval.testbed.acts import open_port, ours, plugged_in, reset, running
+from eval.testbed.calls import outward, servers
 from eval.testbed.dice import Dice
 from eval.testbed.kinds import Blame, Event, Kind
 from eval.testbed.lab import Lab
-from eval.testbed.parts import device_and_clients, device_and_peers, device_and_server, outward, servers
+from eval.testbed.parts import device_and_clients, device_and_server, misled_and_its_server, moved_and_peers
 from eval.testbed.parts import running as programs
 from eval.testbed.site import ROUTER, Machine, Site
 
@@ -45,7 +46,7 @@ def _mistyped(event: Event, dice: Dice) -> Event:
 
 def _both_addresses(site: Site, event: Event) -> list[Blame]:
     """The device shows it under its wrong address, and by its silence under its own."""
-    return [Blame(event.target, "source", event.settings["address"]), *device_and_peers(site, event)]
+    return [Blame(event.target, "source", event.settings["address"]), *moved_and_peers(site, event)]
 
 
 @contextlib.contextmanager
@@ -163,7 +164,7 @@ MISTAKES = {
         outward,
         _wrong_gateway,
         "{target} has the wrong gateway {gateway}, {whose}",
-        device_and_server,
+        misled_and_its_server,
         least_s=45,
         complete=_not_the_router,
     ),

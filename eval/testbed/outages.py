@@ -3,12 +3,21 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
-from eval.testbed.acts import reset
+from eval.testbed.acts import connected, open_port, reset
+from eval.testbed.calls import servers
 from eval.testbed.dice import Dice
 from eval.testbed.kinds import Event, Kind
 from eval.testbed.lab import Lab
-from eval.testbed.parts import alone, clock_and_askers, device_and_clients, resolver_and_askers, servers
+from eval.testbed.parts import (
+    alone,
+    asked_and_askers,
+    broker_and_shut_out,
+    controller_and_refused,
+    crashed_and_clients,
+    resolver_and_misled,
+)
 from eval.testbed.parts import running as programs
 
 __all__ = ["OUTAGES"]
@@ -52,16 +61,23 @@ def _wrong_answers(event: Event, dice: Dice) -> Event:
     return replace(event, settings={"answers": answers, "count": len(answers)})
 
 
-def _broker_refuses(lab: Lab, event: Event) -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def _broker_refuses(lab: Lab, event: Event) -> Iterator[dict[str, Any]]:
     """A broker that turns its clients away: no room left, or its list of users lost.
 
     That is ``service_down``, not ``misconfiguration``, even where it says "bad user name or password": the clients
-    are set as they always were, every one of them is refused at once, and the remedy is at the broker.
+    are set as they always were, every one of them is refused at once, and the remedy is at the broker. Gives whom it
+    had let in by the end.
     """
     changes = (
         {"users": {"spare": "spare"}} if event.settings["users_lost"] else {"max_connections": event.settings["room"]}
     )
-    return reset(lab, event.target, **changes)
+    measured: dict[str, Any] = {}
+    with reset(lab, event.target, **changes):
+        yield measured
+        measured["let_in"] = (
+            [] if event.settings["users_lost"] else connected(event.target, open_port(lab.machine(event.target)))
+        )
 
 
 def _no_room(event: Event, dice: Dice) -> Event:
@@ -102,14 +118,14 @@ OUTAGES = {
         programs(*_SERVERS),
         _service_crashed,
         "the program of {target} has crashed and its port refuses",
-        device_and_clients,
+        crashed_and_clients,
     ),
     "clock_gone": Kind(
         "service_down",
         programs("ntp"),
         _service_crashed,
         "the time server {target} has crashed",
-        clock_and_askers,
+        asked_and_askers,
         least_s=60,
     ),
     "broker_refuses": Kind(
@@ -117,7 +133,7 @@ OUTAGES = {
         programs("broker"),
         _broker_refuses,
         "the broker {target} {how}",
-        device_and_clients,
+        broker_and_shut_out,
         complete=_no_room,
     ),
     "exception_storm": Kind(
@@ -125,7 +141,7 @@ OUTAGES = {
         programs(*_CONTROLLERS),
         _exception_storm,
         "{target} answers {what} with Modbus exceptions",
-        device_and_clients,
+        controller_and_refused,
         strength=(0.1, 1.0),
         complete=_failing,
     ),
@@ -134,7 +150,7 @@ OUTAGES = {
         programs("dns"),
         _dns_outage,
         "the resolver {target} {how}",
-        resolver_and_askers,
+        asked_and_askers,
         complete=_dead_or_mute,
     ),
     "dns_wrong": Kind(
@@ -142,7 +158,7 @@ OUTAGES = {
         programs("dns"),
         _dns_wrong,
         "the resolver {target} gives addresses that nobody has for {count} names",
-        resolver_and_askers,
+        resolver_and_misled,
         complete=_wrong_answers,
     ),
     "silent_sensor": Kind(

@@ -14,38 +14,26 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
+from eval.testbed.account import Happened, make_truth
 from eval.testbed.events import KINDS, Event, draw_events
 from eval.testbed.host import check_host, enter
 from eval.testbed.lab import Lab, open_lab
-from eval.testbed.site import Site, draw_site
+from eval.testbed.site import draw_site
 from traffic.errors import UserError
-from traffic.labels import NORMAL
 from traffic.plant import dump_plant
-from traffic.simulated_scene import settled
-from traffic.truth_file import Interval, Truth, write_truth
+from traffic.truth_file import write_truth
 
 __all__ = ["record"]
 
 log = logging.getLogger(__name__)
 
-Direction = Literal["source", "target", ""]
-
 _SETTLE_S = 12.0  # programs start and find each other before the capture does
 _LOOK_S = 0.5
 _STAGGER_S = 0.1
-
-
-@dataclass(frozen=True)
-class _Happened:
-    """An event with the times at which it was really begun and undone, seconds since the epoch."""
-
-    event: Event
-    start_s: float
-    end_s: float
 
 
 def record(seed: int, minutes: float, out: Path, kinds: Sequence[str] = ()) -> int:
@@ -78,10 +66,8 @@ def _record_inside(seed: int, minutes: float, out: Path, kinds: Sequence[str]) -
     site = draw_site(seed)
     events = draw_events(site, seed, minutes, kinds)
     (out / "plant.yaml").write_text(dump_plant(site.plant()), encoding="utf-8")
-    write_truth(
-        _make_truth(seed, [], site, time.time(), time.time() + 60 * minutes, complete=False), out / "truth.json"
-    )
-    happened: list[_Happened] = []
+    write_truth(make_truth(seed, [], site, time.time(), time.time() + 60 * minutes, complete=False), out / "truth.json")
+    happened: list[Happened] = []
     with open_lab(site, out) as lab:
         _start_all(lab)
         with _captured(out) as capture:
@@ -90,7 +76,7 @@ def _record_inside(seed: int, minutes: float, out: Path, kinds: Sequence[str]) -
             end_s = time.time()
     if trouble:
         log.error("the run is incomplete: %s", trouble)
-    truth = _make_truth(seed, happened, site, start_s, end_s, complete=not trouble)
+    truth = make_truth(seed, happened, site, start_s, end_s, complete=not trouble)
     write_truth(truth, out / "truth.json")
     return not trouble
 
@@ -130,14 +116,14 @@ def _live(
     events: Sequence[Event],
     start_s: float,
     length_s: float,
-    happened: list[_Happened],
+    happened: list[Happened],
 ) -> str:
     """Begin and undo every event at its time; returns what ended the run early, if anything did."""
     # (when, 0 to undo before 1 to begin, which event)
     agenda = [(event.start_s, 1, number) for number, event in enumerate(events)]
     joins = [(machine.joins_s, machine.name) for machine in lab.site.machines if machine.joins_s]
     heapq.heapify(agenda)
-    open_now: dict[int, tuple[contextlib.ExitStack, float]] = {}
+    open_now: dict[int, _Begun] = {}
     try:
         while (now := time.time() - start_s) < length_s:
             for joins_s, name in [join for join in joins if join[0] <= now]:
@@ -150,7 +136,7 @@ def _live(
                     open_now[number] = _begin(lab, event)
                     heapq.heappush(agenda, (event.start_s + event.length_s, 0, number))
                 else:
-                    _undo(event, *open_now.pop(number), happened)
+                    happened.append(_undo(event, open_now.pop(number)))
             if capture.poll() is not None:
                 return f"tcpdump ended by itself with status {capture.returncode} (tcpdump.log says why)"
             if died := lab.died():
@@ -160,62 +146,32 @@ def _live(
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough; what follows must be written
         return "it was interrupted"
     finally:
-        for number, opened in open_now.items():
-            _undo(events[number], *opened, happened)
+        happened += [_undo(events[number], begun) for number, begun in open_now.items()]
     return ""
 
 
-def _begin(lab: Lab, event: Event) -> tuple[contextlib.ExitStack, float]:
+@dataclass(frozen=True)
+class _Begun:
+    """An event that goes on: what undoes it, since when, and what it will have measured by then."""
+
+    stack: contextlib.ExitStack
+    start_s: float
+    measured: dict[str, Any]
+
+
+def _begin(lab: Lab, event: Event) -> _Begun:
     stack = contextlib.ExitStack()
     log.info("begins: %s", KINDS[event.kind].tell(event))
     start_s = time.time()
-    stack.enter_context(KINDS[event.kind].act(lab, event))
-    return stack, start_s
+    measured = stack.enter_context(KINDS[event.kind].act(lab, event))
+    return _Begun(stack, start_s, {} if measured is None else measured)
 
 
-def _undo(event: Event, stack: contextlib.ExitStack, start_s: float, happened: list[_Happened]) -> None:
+def _undo(event: Event, begun: _Begun) -> Happened:
     end_s = time.time()
-    stack.close()
-    happened.append(_Happened(event, start_s, end_s))
-    log.info("undone: %s after %.0f s", event.kind, end_s - start_s)
-
-
-def _make_truth(
-    seed: int, happened: Sequence[_Happened], site: Site, start_s: float, end_s: float, complete: bool
-) -> Truth:
-    """What happened, by device. Where two events meet on one device, what comes from it goes before."""
-    rows = [
-        (blame.address, one.start_s, one.end_s, KINDS[one.event.kind].label, blame.direction, one.event)
-        for one in happened
-        for blame in KINDS[one.event.kind].blamed(site, one.event)
-    ]
-    intervals = [_make_interval(site, *row) for row in settled(rows)]
-    return Truth(
-        seed=seed,
-        start_s=start_s,
-        end_s=end_s,
-        complete=complete,
-        made_by="faultwise testbed record",
-        intervals=tuple(sorted(intervals, key=lambda interval: (interval.start_s, interval.device))),
-    )
-
-
-def _make_interval(
-    site: Site, device: str, start_s: float, end_s: float, label: str, direction: Direction, event: Event
-) -> Interval:
-    kind = KINDS[event.kind]
-    drawn = {"target": event.target, "source": event.source, "strength": event.strength, **event.settings}
-    return Interval(
-        device=device,
-        start_s=start_s,
-        end_s=end_s,
-        label=label,
-        direction=direction if label != NORMAL else "",
-        kind=event.kind,
-        cause=kind.tell(event),
-        parameters=drawn,
-        root=kind.blamed(site, event)[0].address,
-    )
+    begun.stack.close()
+    log.info("undone: %s after %.0f s", event.kind, end_s - begun.start_s)
+    return Happened(replace(event, settings={**event.settings, **begun.measured}), begun.start_s, end_s)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

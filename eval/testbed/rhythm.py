@@ -6,7 +6,9 @@ from random import Random
 
 from eval.testbed.site import Machine, Site
 
-__all__ = ["beats", "dice_of", "pauses"]
+__all__ = ["beats", "dice_of", "longest_pause_s", "pauses"]
+
+_RETRY = {"first_s": 5.0, "factor": 1.0, "most_s": 60.0, "jitter": 0.1}
 
 
 def dice_of(machine: Machine, site: Site) -> Random:
@@ -35,8 +37,24 @@ def pauses(machine: Machine, dice: Random) -> Iterator[float]:
         >>> list(islice(pauses(Machine("a", "plc", "", "", settings={"retry": retry}), Random(1)), 4))
         [2.0, 6.0, 15.0, 15.0]
     """
-    retry = {"first_s": 5.0, "factor": 1.0, "most_s": 60.0, "jitter": 0.1} | machine.settings.get("retry", {})
+    retry = _RETRY | machine.settings.get("retry", {})
     wait = float(retry["first_s"])
     while True:
         yield wait * (1 + dice.uniform(-1, 1) * retry["jitter"])
         wait = min(wait * retry["factor"], float(retry["most_s"]))
+
+
+def longest_pause_s(machine: Machine, failing_s: float) -> float:
+    """How long a machine may wait for its next attempt after failing for a time: the pauses so far add up to that.
+
+    Examples:
+        >>> retry = {"first_s": 2, "factor": 3, "most_s": 30, "jitter": 0}
+        >>> longest_pause_s(Machine("a", "plc", "", "", settings={"retry": retry}), 10.0)  # after 2 and 6 s
+        18.0
+    """
+    retry = _RETRY | machine.settings.get("retry", {})
+    wait = passed = float(retry["first_s"])
+    while passed <= failing_s and wait < retry["most_s"] and retry["factor"] > 1:
+        wait = min(wait * retry["factor"], float(retry["most_s"]))
+        passed += wait
+    return wait * (1 + retry["jitter"])

@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from eval.testbed.acts import open_port, ours, plugged_in, running, unheard
+from eval.testbed.calls import clients, outward, servers
 from eval.testbed.dice import Dice
 from eval.testbed.kinds import Blame, Event, Kind
 from eval.testbed.lab import Lab
-from eval.testbed.parts import alone, attacker_and_attacked, clients, outward, servers
+from eval.testbed.parts import alone, attacker_and_attacked
 from eval.testbed.parts import running as programs
 from eval.testbed.site import Machine, Site
 
