@@ -124,7 +124,7 @@ def _flood(stage: Stage, start_s: float, end_s: float, src: np.ndarray, dst: str
 
 def dos(stage: Stage, start_s: float, end_s: float) -> str:
     src = intruder(stage)
-    dst = victim(stage, src, "plc", "broker", "server", "camera")
+    dst = victim(stage, src, "plc", "broker", "server", "historian", "camera")
     _flood(stage, start_s, end_s, np.array([src], object), dst, "dos")
     return f"{src} floods {dst}"
 

@@ -7,13 +7,14 @@ comes, ``target`` for those that suffer, and those only while they show it.
 import numpy as np
 import pandas as pd
 
-from traffic.simulated_choice import busiest, coming_from, going_to, inside, speaking, taken
-from traffic.simulated_draws import beats, between, pauses, public_address
-from traffic.simulated_flows import attempt, exchange, session
+from traffic.simulated_choice import busiest, coming_from, going_to, inside, speaking
+from traffic.simulated_draws import beats, between, pauses
+from traffic.simulated_flows import exchange
 from traffic.simulated_ledger import Ledger
+from traffic.simulated_losses import congestion, packet_loss
 from traffic.simulated_mistakes import misconfiguration
 from traffic.simulated_outages import interrupt
-from traffic.simulated_scene import Lossy, Scene
+from traffic.simulated_scene import Scene
 
 __all__ = ["FAULTS"]
 
@@ -28,11 +29,33 @@ def device_silent(scene: Scene, start_s: float, end_s: float) -> None:
         return
     cause = f"{device} is switched off"
     scene.tell(device, start_s, end_s, "device_silent", "source", cause)
+    sought = _sought(scene, device, start_s, end_s if scene.packets else start_s)
     interrupt(scene, coming_from(scene, device), start_s, end_s, "gone")
     failed = interrupt(scene, going_to(scene, device), start_s, end_s, "absent" if scene.packets else "silent")
     scene.notes = scene.notes[~((scene.notes["src"] == device) & scene.notes["ts"].between(start_s, end_s))]
-    failed = failed[failed["src"] != device]
-    scene.tell_touched(failed["src"], failed["ts"], "device_silent", "target", cause)
+    for kind in ("arp_request", "arp_unanswered"):
+        scene.note(sought["ts"].to_numpy(float), sought["src"].to_numpy(), device, kind, count=2)
+    felt = pd.concat([failed, sought], ignore_index=True)
+    felt = felt[felt["src"] != device]
+    scene.tell_touched(felt["src"], felt["ts"], "device_silent", "target", cause)
+
+
+def _sought(scene: Scene, device: str, start_s: float, end_s: float) -> pd.DataFrame:
+    """Who was about to send it something asks for its address in vain, until their sessions are given up."""
+    rng, flows = scene.stage.rng, scene.flows
+    ts, end = flows["ts"].to_numpy(float), (flows["ts"] + flows["duration"].fillna(0)).to_numpy(float)
+    open_now = flows[scene.involving(device) & (ts < start_s) & (end > start_s)]
+    peers = open_now["id.orig_h"].where(open_now["id.orig_h"] != device, open_now["id.resp_h"])
+    # A server that only answers has nothing to say to a client that is gone.
+    has_more = (open_now["id.resp_h"] == device) | (open_now["tells"].astype(float) > 0)
+    near = peers.str.startswith(scene.stage.network) & (peers != device)
+    parts = [pd.DataFrame({"ts": [], "src": [], "dst": []}, dtype=object)]
+    for peer in peers[has_more & near].unique():
+        noticed = start_s + rng.uniform(2, 45)
+        if noticed < end_s:
+            asked = beats(rng, noticed, min(end_s, noticed + between(rng, 3, 90)), between(rng, 1, 8), 0.2)
+            parts.append(pd.DataFrame({"ts": asked, "src": peer, "dst": device}))
+    return pd.concat(parts, ignore_index=True)
 
 
 def service_down(scene: Scene, start_s: float, end_s: float) -> None:
@@ -96,101 +119,6 @@ def _torn(flows: pd.DataFrame, start_s: float, end_s: float, rng: np.random.Gene
     flows.loc[cut, "conn_state"] = state.astype(object)
     flows.loc[cut, "history"] = story
     return flows
-
-
-def packet_loss(scene: Scene, start_s: float, end_s: float) -> None:
-    """A bad cable or radio link: 1 to 40 % of a device's packets are lost."""
-    rng = scene.stage.rng
-    device = busiest(scene, speaking(scene, "tcp"), "id.orig_h" if rng.random() < 0.5 else "id.resp_h", start_s, end_s)
-    if device is None:
-        return
-    rate = between(rng, 0.01, 0.4)
-    _lose(scene, device, start_s, end_s, rate)
-    cause = f"{device} loses {rate:.0%} of its packets"
-    scene.losses.append(Lossy(device, start_s, end_s, rate, 0.0, "packet_loss", "source", cause))
-
-
-def _lose(scene: Scene, device: str, start_s: float, end_s: float, rate: float) -> None:
-    """Short flows in a lossy time: SYNs sent twice, answers that never come, sessions that take longer."""
-    rng, flows = scene.stage.rng, scene.flows
-    now = scene.involving(device) & flows["ts"].between(start_s, end_s).to_numpy()
-    luck = rng.random(len(flows))
-    tcp, udp = now & speaking(scene, "tcp"), now & speaking(scene, "udp")
-    again = tcp & (luck < 2 * rate) & (flows["conn_state"] != "S0").to_numpy()
-    slower = np.where(luck < rate * rate * 2, 3.0, 1.0) + flows["duration"] * rate * rng.uniform(0, 4)
-    flows.loc[again, "orig_pkts"] += 1
-    flows.loc[again, "orig_ip_bytes"] += 60
-    flows.loc[again, "duration"] = flows["duration"].fillna(0) + slower.fillna(1.0)
-    dropped = (
-        udp
-        & (luck < 1 - (1 - rate) ** 2)
-        & (flows["resp_pkts"] > 0).to_numpy()
-        & (flows["duration"].fillna(0) < 20).to_numpy()
-    )
-    lost = Ledger(rng)
-    vain = tcp & (luck < rate**3)
-    hopeless = flows[vain]
-    attempt(
-        lost,
-        hopeless["ts"].to_numpy(),
-        hopeless["id.orig_h"].to_numpy(),
-        hopeless["id.resp_h"].to_numpy(),
-        hopeless["id.resp_p"].to_numpy(),
-    )
-    silent = flows[dropped].assign(resp_pkts=0.0, resp_ip_bytes=0.0, conn_state="S0", history="D")
-    several = silent["orig_pkts"].to_numpy(float) > 1
-    for column in ("duration", "orig_bytes"):
-        silent[column] = np.where(several, silent[column], np.nan)
-    silent["resp_bytes"] = np.where(several, 0.0, np.nan)
-    repeated = flows[dropped].assign(ts=flows.loc[dropped, "ts"] + rng.choice([1.0, 2.0, 5.0]))
-    scene.flows = pd.concat([flows[~(dropped | vain)], silent, repeated, lost.flow_table()], ignore_index=True)
-
-
-def congestion(scene: Scene, start_s: float, end_s: float) -> None:
-    """One device fills a line that others share."""
-    rng, stage = scene.stage.rng, scene.stage
-    culprit = busiest(scene, np.ones(len(scene.flows), bool), "id.orig_h", start_s, end_s)
-    others = [d.address for d in stage.plant.devices if d.address != culprit]
-    if culprit is None or not others:
-        return
-    inside = rng.random() < 0.6
-    dst = str(rng.choice(others)) if inside else str(public_address(rng, 1)[0])
-    speed = between(rng, 3e5, 1e8)
-    extra = Ledger(rng)
-    length = end_s - start_s
-    if rng.random() < 0.7:
-        sizes = {"exchanges": max(length * speed / 60000, 1), "ask_bytes": 60000, "answer_bytes": 100}
-        session(
-            extra,
-            np.array([start_s]),
-            culprit,
-            dst,
-            int(rng.choice([445, 21, 22, 443, 873, 8080])),
-            duration=length,
-            **sizes,
-        )
-    else:
-        exchange(
-            extra,
-            np.array([start_s]),
-            culprit,
-            dst,
-            int(rng.integers(5000, 60000)),
-            out_pkts=length * speed / 1300,
-            in_pkts=0,
-            ask_bytes=1300,
-            duration=length,
-        )
-    scene.flows = pd.concat([scene.flows, extra.flow_table()], ignore_index=True)
-    cause = f"{culprit} fills the line with {speed * 8 / 1e6:.0f} Mbit/s"
-    scene.tell(culprit, start_s, end_s, "congestion", "source", cause)
-    sufferers = rng.choice(others, size=min(len(others), int(rng.integers(1, 8))), replace=False)
-    for device in sufferers:
-        if device not in taken(scene, start_s, end_s):
-            rate = between(rng, 0.005, 0.1)
-            _lose(scene, str(device), start_s, end_s, rate / 2)
-            full = rate * rng.uniform(0, 0.2)
-            scene.losses.append(Lossy(str(device), start_s, end_s, rate, full, "congestion", "target", cause))
 
 
 def name_resolution(scene: Scene, start_s: float, end_s: float) -> None:

@@ -9,7 +9,10 @@ from traffic.simulated_plant import Stage, bot, intruder, victim
 __all__ = ["brute_force", "exfiltration", "mqtt_abuse", "spoofing", "unauthorized_command"]
 
 
-_LOGINS = ((22, "ssh"), (22, "ssh"), (23, ""), (21, "ftp"), (1883, "mqtt"), (80, "http"), (3389, ""), (5900, ""))
+_LOGINS = (
+    *((22, "ssh"), (22, "ssh"), (23, ""), (23, ""), (21, "ftp"), (1883, "mqtt"), (1883, "mqtt"), (1883, "mqtt")),
+    *((80, "http"), (3389, ""), (5900, "")),
+)
 _REFUSALS = ({"closed": 1}, {"closed": 1, "reset_server": 1}, {"reset_client": 1, "closed_by_server": 1})
 
 
@@ -22,12 +25,16 @@ def brute_force(stage: Stage, start_s: float, end_s: float) -> str:
     outward = src.startswith(stage.network) and rng.random() < 0.3
     hosts = public_address(rng, int(between(rng, 1, 40)) if outward else 1)
     if not outward:
-        hosts[0] = victim(stage, src, "broker", "server", "camera", "router")
+        wanted = ("broker",) if service == "mqtt" else ("server", "historian", "edge", "camera", "plc", "router")
+        hosts[0] = victim(stage, src, *wanted)
     dst = hosts[np.sort(rng.integers(len(hosts), size=len(ts)))]
     shed = rng.random(len(ts)) < rng.choice([0, 0, 0.1, 0.5])
     given = {"label": "brute_force", "service": service, "ending": _REFUSALS[int(rng.integers(3))]}
     given |= {"app": service, "duration": lognormal(rng, between(rng, 0.1, 8), 0.4, int((~shed).sum()))}
     sizes = {"exchanges": rng.integers(2, 14), "ask_bytes": rng.integers(10, 160), "answer_bytes": rng.integers(9, 300)}
+    if service == "mqtt":  # CONNECT and CONNACK, MQTT 3.1.1, 3.1 and 3.2: refused, and that is all
+        sizes = {"exchanges": 1, "ask_bytes": rng.integers(25, 90, int((~shed).sum())), "answer_bytes": 4}
+        given |= {"duration": lognormal(rng, between(rng, 1e-3, 1), 0.4, int((~shed).sum()))}
     session(ledger, ts[~shed], src, dst[~shed], port, **given, **sizes)
     (attempt if rng.random() < 0.5 else refuse)(ledger, ts[shed], src, dst[shed], port, label="brute_force")
     if service == "mqtt":
@@ -87,14 +94,15 @@ def spoofing(stage: Stage, start_s: float, end_s: float) -> str:
 
 
 def mqtt_abuse(stage: Stage, start_s: float, end_s: float) -> str:
-    """A broker gets what it cannot digest: floods of messages, of connections, or malformed ones."""
+    """A broker gets what it cannot digest, floods of messages or of connections or malformed ones, or a false voice."""
     rng, ledger = stage.rng, stage.ledger
     src = intruder(stage, outside=0.15)
     dst = victim(stage, src, "broker")
-    way = str(rng.choice(["messages", "connections", "malformed"]))
+    way = str(rng.choice(["messages", "connections", "malformed", "unauthorised"], p=[0.35, 0.15, 0.35, 0.15]))
     label = {"label": "mqtt_abuse", "service": "mqtt", "app": "mqtt"}
-    if way == "messages":
-        rate, length = between(rng, 40, 2000), end_s - start_s
+    if way in ("messages", "unauthorised"):
+        rate = between(rng, 40, 2000) if way == "messages" else between(rng, 0.5, 20)
+        length = end_s - start_s
         sizes = {"exchanges": rate * length, "ask_bytes": lognormal(rng, 200, 1), "answer_bytes": rng.choice([0, 4])}
         session(
             ledger,

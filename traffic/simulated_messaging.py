@@ -6,8 +6,8 @@ from traffic.plant import Device
 from traffic.simulated_controllers import renewals
 from traffic.simulated_draws import beats, between, lognormal, usual
 from traffic.simulated_flows import session
+from traffic.simulated_names import lookup
 from traffic.simulated_plant import Stage, vendor
-from traffic.simulated_services import lookup
 
 __all__ = ["sensor", "subscriber"]
 

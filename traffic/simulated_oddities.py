@@ -9,8 +9,8 @@ import numpy as np
 from traffic.plant import Device
 from traffic.simulated_draws import beats, between, lognormal, pauses, public_address, visits
 from traffic.simulated_flows import attempt, refuse, session
+from traffic.simulated_names import lookup
 from traffic.simulated_plant import Stage, vendor
-from traffic.simulated_services import lookup
 
 __all__ = ["dead_service", "mishaps", "shell", "stray"]
 

@@ -5,8 +5,8 @@ import numpy as np
 from traffic.plant import Device
 from traffic.simulated_draws import beats, between, lognormal, usual, visits
 from traffic.simulated_flows import session
+from traffic.simulated_names import lookup, unknown_name
 from traffic.simulated_plant import Stage, vendor
-from traffic.simulated_services import lookup, unknown_name
 
 __all__ = ["archive", "batches", "engineer", "history", "remote"]
 

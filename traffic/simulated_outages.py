@@ -125,7 +125,7 @@ def _retries(
 def _asked_by_arp(scene: Scene, chosen: pd.DataFrame, start_s: float) -> np.ndarray:
     """Note the ARP questions; once a client has forgotten the address, nothing else of it is on the wire."""
     rng = scene.stage.rng
-    forgotten = chosen["ts"].to_numpy(float) > start_s + rng.uniform(0, 90)
+    forgotten = chosen["ts"].to_numpy(float) > start_s + rng.uniform(3, 60)
     asked = chosen[forgotten]
     note = Ledger(rng)
     for kind in ("arp_request", "arp_unanswered"):
