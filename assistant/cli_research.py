@@ -61,3 +61,22 @@ def ceiling(
     from eval.ceiling import evaluate_text
 
     print_json({name: scores.to_dict() for name, scores in evaluate_text(plants, tested, data).items()})
+
+
+@evaluate.command()
+def distance(
+    data: Annotated[Path, typer.Option(help="Recorded runs, as testbed run makes them.", metavar="FOLDER")],
+    plants: Annotated[int, typer.Option(min=2, help="Simulated plants to draw.")] = 60,
+    out: Annotated[Path | None, typer.Option(help="A file for the report, instead of the screen.")] = None,
+) -> None:
+    """How well simulated plants are told from recorded ones by their normal windows, and by which numbers."""
+    from eval.distance import measure_distance, render_distance
+
+    measured = measure_distance(data, plants)
+    report = render_distance(measured, f"faultwise eval distance --data FOLDER --plants {plants}")
+    if out is None:
+        typer.echo(report)
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(report, encoding="utf-8")
+    typer.echo(f"AUC {measured.auc:.3f} ± {measured.margin:.3f}: {out}")

@@ -20,7 +20,7 @@ _GROUPS = {
     "odd jobs": ("dead_service", "shell", "archive", "implicit_io"),
 }
 _GROUP_OF = {name: group for group, names in _GROUPS.items() for name in names}
-_CLOSED = {"outward": 0.7, "chatter": 0.7, "odd jobs": 0.55}
+_CLOSED = {"outward": 0.75, "chatter": 0.8, "odd jobs": 0.6}
 _EVERY, _USUAL = 0, 1
 
 

@@ -16,7 +16,7 @@ def sensor(stage: Stage, device: Device) -> None:
     """Publishes to the broker of the plant, or to one in the cloud: in one session or in one for each message."""
     rng = stage.rng
     brokers = stage.having("broker")
-    inside = bool(brokers) and rng.random() < 0.96
+    inside = bool(brokers) and rng.random() < 0.975
     broker = brokers[int(rng.integers(len(brokers)))].address if inside else str(vendor(stage)[0])
     secret = rng.random() < (_habit_of_secrecy(stage) if inside else 0.8)
     asks = {} if secret else {"app": "mqtt", "asks": 1.0, "distinct": int(rng.integers(1, 4))}
@@ -55,7 +55,7 @@ def subscriber(stage: Stage, device: Device) -> None:
     if not brokers:
         return
     heard = stage.having("sensor")
-    if rng.random() < 0.3:
+    if rng.random() < 0.15:
         heard = [one for one in heard if rng.random() < 0.4]
     said = [_publishes(stage, one) for one in heard]
     ts = renewals(stage, float("inf"))

@@ -19,8 +19,8 @@ __all__ = ["FLAVOURS", "Stage", "bot", "intruder", "invent_plant", "vendor", "vi
 FLAVOURS = ("industrial", "mixed", "home")
 _WEIGHTS: dict[str, dict[str, float]] = {
     "industrial": {
-        **{"plc": 4.5, "hmi": 0.7, "sensor": 9, "gateway": 0.3, "camera": 0.8, "workstation": 0.3, "server": 0.3},
-        **{"drive": 0.5, "switch": 0.3, "robot": 0.3, "recorder": 0.1, "hub": 0.05, "laptop": 0.15},
+        **{"plc": 4.5, "hmi": 0.7, "sensor": 9, "gateway": 0.3, "camera": 0.8, "workstation": 0.3, "server": 0.25},
+        **{"drive": 0.4, "switch": 0.2, "robot": 0.3, "recorder": 0.1, "hub": 0.05, "laptop": 0.15},
     },
     "mixed": {
         **{"plc": 2, "hmi": 1, "sensor": 4, "gateway": 0.7, "camera": 2, "workstation": 1, "server": 1, "drive": 0.5},
