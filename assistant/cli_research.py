@@ -32,7 +32,8 @@ def pocket(
     from finetune.pocket import make_pocket
     from finetune.recipe import POCKET, read_recipe
 
-    card = make_pocket(read_recipe(POCKET, quick), out, work, data or (), exclude or (), begin)
+    recipe = read_recipe(POCKET, "quick" if quick else "begun" if begin else "")
+    card = make_pocket(recipe, out, work, data or (), exclude or (), begin)
     print_json(card.model_dump(mode="json"))
 
 

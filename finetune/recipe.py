@@ -13,6 +13,8 @@ __all__ = ["POCKET", "Recipe", "read_recipe"]
 
 POCKET = Path(__file__).parent / "recipes" / "pocket.yaml"
 
+_VARIANTS = ("quick", "begun")
+
 Count = Annotated[int, Field(ge=1)]
 Minutes = Annotated[float, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
@@ -68,20 +70,20 @@ class Recipe(_Strict):
     max_wrong: Rate
 
 
-def read_recipe(path: Path = POCKET, quick: bool = False) -> Recipe:
+def read_recipe(path: Path = POCKET, variant: str = "") -> Recipe:
     """Read a recipe.
 
     Args:
         path: a YAML file as recipes/pocket.yaml.
-        quick: replace what stands under its key ``quick``.
+        variant: replace what stands under this key: ``quick``, or ``begun`` for a base that goes on from another.
 
     Raises:
         UserError: the file is missing or not YAML, or keys are missing, unknown or out of range (all are named).
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        changes = values.pop("quick", {})
-        return Recipe.model_validate(values | changes if quick else values)
+        changes = {name: values.pop(name, {}) for name in _VARIANTS}
+        return Recipe.model_validate(values | changes.get(variant, {}))
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise UserError(

@@ -15,7 +15,7 @@ from traffic.simulate import simulate, write_simulation
 
 @pytest.fixture(scope="module")
 def recipe():
-    quick = read_recipe(POCKET, True).model_dump()
+    quick = read_recipe(POCKET, "quick").model_dump()
     quick |= {
         "train_seeds": (1000, 1002),
         "calibrate_seeds": (2000, 2001),
@@ -27,7 +27,7 @@ def recipe():
     quick["pretrain"] |= {"texts": 60, "max_minutes": 0.05}
     for stage in ("answers", "sft"):
         quick[stage] |= {"per_label": 8, "per_normal": 24, "max_minutes": 0.05}
-    return type(read_recipe(POCKET, True)).model_validate(quick)
+    return type(read_recipe(POCKET, "quick")).model_validate(quick)
 
 
 @pytest.fixture(scope="module")

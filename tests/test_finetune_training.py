@@ -143,7 +143,10 @@ def test_nothing_to_tune_on_is_refused(tmp_path: Path) -> None:
 
 def test_the_shipped_recipe_is_whole_and_quick_changes_it() -> None:
     assert read_recipe().shape == Shape(context=512)
-    assert read_recipe(quick=True).shape.hidden < read_recipe().shape.hidden
+    assert read_recipe(variant="quick").shape.hidden < read_recipe().shape.hidden
+    begun, whole = read_recipe(variant="begun"), read_recipe()
+    assert (begun.shape, begun.test_seeds) == (whole.shape, whole.test_seeds)
+    assert begun.answers.max_minutes + begun.sft.max_minutes < whole.answers.max_minutes
     seeds = [read_recipe().train_seeds, read_recipe().calibrate_seeds, read_recipe().test_seeds]
     assert all(one[1] <= after[0] for one, after in pairwise(sorted(seeds)))
 
