@@ -113,8 +113,8 @@ def sure(blames: list) -> dict[str, bool]:
 def test_loss_is_what_the_cable_dropped() -> None:
     event = Event("packet_loss", 0, 60, "plc-1", strength=0.02)
     assert sure(lossy_and_peers(site(), event)) == {"plc-1": False}
-    lost = replace(event, settings={"dropped": {HMI: 7, SLOW: 1}})
-    assert sure(lossy_and_peers(site(), lost)) == {"plc-1": True, "hmi-1": True, "slow-1": False}
+    lost = replace(event, settings={"dropped": {HMI: 7, SLOW: 1, DNS: 9}})
+    assert sure(lossy_and_peers(site(), lost)) == {"plc-1": True, "hmi-1": True, "slow-1": False, "dns-1": False}
 
 
 def test_a_broker_without_room_shuts_out_whom_it_had_not_let_in() -> None:

@@ -91,7 +91,12 @@ def lossy_and_peers(site: Site, event: Event) -> list[Blame]:
     """The target's cable loses packets: with whom, and whether it lost any, was counted on the cable."""
     dropped: dict[str, int] = event.settings.get("dropped", {})
     by_name = {m.name: dropped.get(m.address, 0) for m in site.machines if m.name != event.target}
-    peers = {name: count >= _LEAST_DROPPED for name, count in by_name.items() if count}
+    # Whoever answers a question with one packet never knows that it was lost.
+    peers = {
+        name: count >= _LEAST_DROPPED and site.named(name).program not in _RARE
+        for name, count in by_name.items()
+        if count
+    }
     return _parts(site, event, {event.target: sum(dropped.values()) >= _LEAST_DROPPED}, peers)
 
 
