@@ -12,9 +12,9 @@ from traffic.errors import UserError
 from traffic.labels import ATTACKS, FAULTS, LABELS, NORMAL
 from traffic.plant import is_local, load_plant
 from traffic.simulate import Simulation, simulate, write_simulation
+from traffic.simulated_draws import beats, pauses
 from traffic.simulated_flows import attempt, session
 from traffic.simulated_ledger import Ledger
-from traffic.simulated_draws import beats, pauses
 from traffic.simulated_scene import merged, settled
 
 SEEDS = range(8)
