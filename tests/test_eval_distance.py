@@ -59,7 +59,7 @@ def test_normal_windows_say_what_their_capture_was():
     assert len(windows) <= 50
     assert windows.attrs["devices"] == 6
     assert windows.attrs["hours"] == pytest.approx(0.2, abs=0.02)
-    assert {"plc", "hmi", "sensor"} <= set(windows["role"])
+    assert {"hmi", "sensor", "broker"} <= set(windows["role"])
 
 
 def test_the_report_shows_command_folds_and_numbers():
