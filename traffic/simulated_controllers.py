@@ -3,7 +3,7 @@
 import numpy as np
 
 from traffic.plant import Device
-from traffic.simulated_draws import beats, between, lognormal, usual, visits
+from traffic.simulated_draws import beats, between, lognormal, setting_s, usual, visits
 from traffic.simulated_flows import exchange, session
 from traffic.simulated_plant import Stage
 
@@ -37,7 +37,7 @@ def controller(stage: Stage, device: Device) -> None:
     if panels and not any(d.role == "hmi" for d in clients):
         clients.append(panels[int(rng.integers(len(panels)))])
     favourite = stage.habit("", "language", lambda: _language(stage))
-    language = favourite if rng.random() < 0.85 else _language(stage)
+    language = favourite if rng.random() < 0.9 else _language(stage)
     for client in clients:
         if device.role != "gateway":
             poll(stage, client, device, language)
@@ -52,14 +52,16 @@ def controller(stage: Stage, device: Device) -> None:
 
 
 def _language(stage: Stage) -> str:
-    share = 0.85 if stage.flavour == "industrial" else 0.5
+    share = 0.9 if stage.flavour == "industrial" else 0.5
     return str(stage.rng.choice(["modbus", *_PROTOCOLS], p=[share] + [(1 - share) / len(_PROTOCOLS)] * len(_PROTOCOLS)))
 
 
 def poll(stage: Stage, client: Device, server: Device, language: str) -> None:
     """Cyclic questions in one long session, in sessions that are renewed, or in a new session for each."""
     rng = stage.rng
-    period = stage.habit(client.address, "polls", lambda: usual(rng, *_APPETITE.get(client.role, (1, (0.1, 5.0)))[1]))
+    period = stage.habit(
+        client.address, "polls", lambda: setting_s(rng, *_APPETITE.get(client.role, (1, (0.1, 5.0)))[1])
+    )
     manner = rng.choice(["endless", "renewed", "each"], p=[0.91, 0.05, 0.04])
     asks = _speak(stage, client, server, language)
     each = asks.pop("each")
@@ -97,7 +99,7 @@ def _speak(stage: Stage, client: Device, server: Device, language: str) -> dict:
     held = stage.habit(server.address, "registers", lambda: usual(rng, 30, 300, 3.0))
     words = usual(rng, 8, 45) if client.role == "hmi" else held * rng.choice([0.3, 1.0, 1.0])
     each = int(np.ceil(words / _MODBUS_READ_MOST))
-    scattered = int(np.rint(between(rng, 2, 12))) if rng.random() < 0.12 else 1
+    scattered = int(np.rint(between(rng, 2, 12))) if rng.random() < 0.08 else 1
     if server.role == "gateway":
         words, each, scattered = rng.uniform(5, 40), 1, 1
         if rng.random() < 0.1:  # one dead serial unit behind it, known and tolerated
@@ -145,7 +147,7 @@ def axes(stage: Stage, device: Device) -> None:
     values = int(usual(rng, 3, 12, 4.0))
     # A notification and the next publish request (OPC UA part 4, 5.13.5), each alone on its way.
     # Clients also look every second or so whether the server still lives.
-    rate = 1 / usual(rng, 0.4, 2.2) + 1 / usual(rng, 0.8, 5)
+    rate = 1 / setting_s(rng, 0.4, 2.2) + 1 / usual(rng, 0.8, 5)
     told = {"exchanges": length * rate, "ask_bytes": rng.integers(60, 130)}
     told |= {"answer_bytes": 90 + values * rng.integers(12, 40), "tries": stage.tries(client.address)}
     given = {"duration": length, "ending": {"open": 1}, "late": 1.0}

@@ -6,8 +6,9 @@ model trained on it must hold on networks nobody has seen.
 
 import numpy as np
 
-__all__ = ["beats", "between", "lognormal", "pauses", "public_address", "usual", "visits"]
+__all__ = ["beats", "between", "lognormal", "pauses", "public_address", "setting_s", "usual", "visits"]
 
+_ROUND_S = np.array([0.1, 0.2, 0.25, 0.5, 1, 2, 3, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600])
 _FIRST_OCTETS = np.array([o for o in range(2, 223) if o not in (10, 100, 127, 169, 172, 192, 198, 203)])
 
 
@@ -32,6 +33,12 @@ def usual(rng: np.random.Generator, low: float, high: float, beyond: float = 3.0
     if rng.random() < 0.85:
         return between(rng, low, high)
     return between(rng, low / beyond, high * beyond)
+
+
+def setting_s(rng: np.random.Generator, low: float, high: float) -> float:
+    """A time that somebody has set: mostly a round number of seconds within the usual range."""
+    round_ones = _ROUND_S[(low <= _ROUND_S) & (high >= _ROUND_S)]
+    return float(rng.choice(round_ones)) if len(round_ones) and rng.random() < 0.8 else usual(rng, low, high)
 
 
 def beats(rng: np.random.Generator, start_s: float, end_s: float, period_s: float, jitter: float = 0.02) -> np.ndarray:

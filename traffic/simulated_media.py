@@ -4,7 +4,7 @@ import numpy as np
 
 from traffic.plant import Device
 from traffic.simulated_controllers import renewals
-from traffic.simulated_draws import between, usual
+from traffic.simulated_draws import between, setting_s, usual
 from traffic.simulated_flows import exchange, session
 from traffic.simulated_plant import Stage
 
@@ -28,7 +28,7 @@ def camera(stage: Stage, device: Device) -> None:
     length = np.diff([*ts, stage.end_s + 300]) - 0.5
     rtsp = {"orig": recorder.address, "resp": device.address, "tries": stage.tries(recorder.address)}
     if rng.random() < 0.68:
-        asked = np.maximum(length / usual(rng, 15, 45), 4)
+        asked = np.maximum(length / setting_s(rng, 15, 45), 4)
         keeping = {"exchanges": asked, "ask_bytes": rng.integers(60, 250), "answer_bytes": rng.integers(40, 300)}
         session(stage.ledger, ts, port=554, duration=length, service="rtsp", ending={"open": 1}, **keeping, **rtsp)
         size = float(rng.uniform(700, 1400))

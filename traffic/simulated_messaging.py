@@ -4,7 +4,7 @@ import numpy as np
 
 from traffic.plant import Device
 from traffic.simulated_controllers import renewals
-from traffic.simulated_draws import beats, between, lognormal, usual
+from traffic.simulated_draws import beats, between, lognormal, setting_s, usual
 from traffic.simulated_flows import session
 from traffic.simulated_names import lookup
 from traffic.simulated_plant import Stage, vendor
@@ -44,7 +44,7 @@ def _habit_of_secrecy(stage: Stage) -> float:
 def _publishes(stage: Stage, device: Device) -> tuple[float, float]:
     """Seconds between two messages of a sensor, and bytes of each."""
     rng = stage.rng
-    period_s = stage.habit(device.address, "publishes", lambda: usual(rng, 1.0, 12.0, 2.0))
+    period_s = stage.habit(device.address, "publishes", lambda: setting_s(rng, 1.0, 15.0))
     return period_s, stage.habit(device.address, "message", lambda: usual(rng, 100, 900))
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from traffic.plant import Device
-from traffic.simulated_draws import beats, between, lognormal, usual, visits
+from traffic.simulated_draws import beats, between, lognormal, setting_s, usual, visits
 from traffic.simulated_flows import session
 from traffic.simulated_names import lookup, unknown_name
 from traffic.simulated_plant import Stage, vendor
@@ -19,13 +19,13 @@ def history(stage: Stage, device: Device) -> None:
     stores = stage.having("recorder") or stage.having("server")
     if stores:
         port, service = _WEB[int(stage.rng.integers(len(_WEB)))]
-        _post(stage, device, np.array([stores[0].address], object), usual(stage.rng, 15, 60), port, service)
+        _post(stage, device, np.array([stores[0].address], object), setting_s(stage.rng, 15, 60), port, service)
 
 
 def batches(stage: Stage, device: Device) -> None:
     """An edge gateway sends on what sensors published, to its cloud."""
     port, service = _WEB[int(stage.rng.integers(len(_WEB)))]
-    _post(stage, device, vendor(stage)[:2], usual(stage.rng, 8, 35), port, service)
+    _post(stage, device, vendor(stage)[:2], setting_s(stage.rng, 8, 35), port, service)
 
 
 def _post(stage: Stage, device: Device, hosts: np.ndarray, period_s: float, port: int, service: str) -> None:
@@ -45,7 +45,7 @@ def remote(stage: Stage, device: Device) -> None:
     rng = stage.rng
     ts = np.array([stage.start_s - rng.uniform(1, 3600)])
     length = stage.end_s - ts + 600
-    sizes = {"exchanges": length / usual(rng, 8, 40), "ask_bytes": rng.integers(60, 260)}
+    sizes = {"exchanges": length / setting_s(rng, 8, 40), "ask_bytes": rng.integers(60, 260)}
     sizes |= {"answer_bytes": rng.integers(60, 270), "tries": stage.tries(device.address)}
     host = str(vendor(stage)[0])
     session(stage.ledger, ts, device.address, host, 443, duration=length, service="ssl", ending={"open": 1}, **sizes)

@@ -19,7 +19,7 @@ __all__ = ["FLAVOURS", "Stage", "bot", "intruder", "invent_plant", "vendor", "vi
 FLAVOURS = ("industrial", "mixed", "home")
 _WEIGHTS: dict[str, dict[str, float]] = {
     "industrial": {
-        **{"plc": 4.5, "hmi": 0.7, "sensor": 9, "gateway": 0.3, "camera": 0.8, "workstation": 0.3, "server": 0.25},
+        **{"plc": 4.5, "hmi": 0.7, "sensor": 9, "gateway": 0.3, "camera": 0.4, "workstation": 0.3, "server": 0.25},
         **{"drive": 0.4, "switch": 0.2, "robot": 0.3, "recorder": 0.1, "hub": 0.05, "laptop": 0.15},
     },
     "mixed": {

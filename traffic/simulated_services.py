@@ -3,12 +3,19 @@
 import numpy as np
 
 from traffic.plant import Device
-from traffic.simulated_draws import beats, between, lognormal, public_address, usual, visits
+from traffic.simulated_draws import beats, between, lognormal, public_address, setting_s, visits
 from traffic.simulated_flows import exchange, ping
 from traffic.simulated_names import lookup, names, needless_names
 from traffic.simulated_plant import Stage
 
 __all__ = ["SERVICES"]
+
+
+def _asks_s(rng: np.random.Generator) -> float:
+    """Seconds between two questions for the time: a power of two where it is NTP (RFC 5905, 7.3), else a setting."""
+    if rng.random() < 0.85:
+        return 2.0 ** int(rng.choice(np.arange(4, 11), p=[0.2, 0.25, 0.25, 0.15, 0.09, 0.03, 0.03]))
+    return setting_s(rng, 10, 900)
 
 
 def clock(stage: Stage, device: Device) -> None:
@@ -18,11 +25,10 @@ def clock(stage: Stage, device: Device) -> None:
         return
     inside = stage.clock[0].startswith(stage.network)
     fixed_port = rng.random() < (0.12 if inside else 0.6)
-    size = usual(rng, 16, 128, 4.0)
     pool = public_address(rng, int(between(rng, 5, 60))) if rng.random() < 0.25 and not inside else None
     silence = rng.choice([0.0, 0.03, 0.5, 0.9, 1.0], p=[0.5, 0.2, 0.15, 0.05, 0.1], size=60)
     for place, server in enumerate(stage.clock[: int(rng.integers(1, len(stage.clock) + 1))]):
-        ts = beats(rng, stage.start_s, stage.end_s, size if rng.random() < 0.8 else 2.0 ** rng.integers(4, 11), 0.02)
+        ts = beats(rng, stage.start_s, stage.end_s, _asks_s(rng), 0.02)
         which = np.full(len(ts), place) if pool is None else rng.integers(len(pool), size=len(ts))
         who = np.full(len(ts), server, object) if pool is None else pool[which]
         quiet = np.where(np.full(len(ts), server.startswith(stage.network) and pool is None), 0.0, silence[which])
