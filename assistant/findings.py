@@ -209,8 +209,9 @@ def _entry(device: str, analysis: "Analysis") -> "Device | None":
 def _notes(asked: Asked) -> list[str]:
     notes = []
     if asked.kind:
+        kind = f"an {asked.kind}" if asked.kind[0] in "aeioh" and asked.kind != "hall" else f"a {asked.kind}"
         notes.append(
-            f"No device is known as a {asked.kind} here (plant.yaml names roles), so all devices were looked at."
+            f"No device is known as {kind} here (plant.yaml names roles and zones), so all devices were looked at."
         )
     if asked.missing:
         notes.append("Part of what was asked for is not in this capture.")

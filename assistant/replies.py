@@ -12,6 +12,7 @@ from assistant.findings import name_of
 from assistant.meanings import MEANINGS
 from assistant.phrases import Fact, listed, make_fact
 from assistant.questions import list_addresses, worst_first
+from assistant.scene import is_group
 from assistant.standing import is_unanswered, judge_health, verdict_fact
 from traffic.labels import NORMAL, TAXONOMY
 
@@ -91,6 +92,12 @@ def say_others(diagnosis: "Diagnosis", incident: "Incident | None", analysis: "A
         facts.append(_list_fact("{n:other device} have incidents of their own: {names}.", named))
     else:
         lines.append("No further device has an incident in this capture.")
+    partners = [name_of(one, analysis) for one in analysis.scene.peers_of(diagnosis.device).sort_values(
+        "pkts", ascending=False, kind="stable").index if not is_group(str(one))]  # fmt: skip
+    if partners:
+        sentence = "In the whole capture {name} talks with {n:address}, most with these: {names}."
+        values: dict[str, float | str] = {"n": len(partners), "names": listed(partners, 5)}
+        facts.append(make_fact("partners", sentence, values | {"name": name_of(diagnosis.device, analysis)}))
     return _lines(lines, facts)
 
 
