@@ -33,7 +33,8 @@ RULES: dict[str, str] = {
         since + when ; when ; when + start | begin | first | happen | occur | stop | notice | appear | end | fail |
         break | last ; how + long ; what + time + !is ; at + which | what + time | moment ; start | begin + time |
         date ; onset ; last + long ; for + how + long ; since + what | which ; still + go | run | happen | on | active ;
-        is + over ; <ask> + since ; how + long + already | like | be ; when + first + we | notice | see ; when + do + first + we | notice
+        is + over ; <ask> + since ; how + long + already | like | be ; when + first + we | notice | see ; when + do +
+        first + we | notice
     """,
     "others": """
         which | what + other ; other | else | more + device | machine | host | unit | equipment ; anything | anyone |

@@ -20,7 +20,13 @@ __all__ = ["Fact", "Value", "by_count", "listed", "make_fact", "plural", "show"]
 Value = float | str
 
 _BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
-_IRREGULAR = {"reply": "replies", "query": "queries", "address": "addresses", "retry": "retries"}
+_IRREGULAR = {
+    "reply": "replies",
+    "query": "queries",
+    "address": "addresses",
+    "retry": "retries",
+    "stretch": "stretches",
+}
 
 
 @dataclass(frozen=True)
