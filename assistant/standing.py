@@ -106,5 +106,7 @@ def verdict_fact(incident: "Incident", verdicts: "pd.DataFrame") -> Fact | None:
 
 def _rows(incident: "Incident", verdicts: "pd.DataFrame") -> "pd.DataFrame":
     inside = (verdicts["start_s"] < incident.end_s) & (verdicts["end_s"] > incident.start_s)
-    mine = (verdicts["device"] == incident.device) & (verdicts["label"] == incident.label)
-    return verdicts[inside & mine]
+    so = inside & (verdicts["label"] == incident.label)
+    mine = verdicts[so & (verdicts["device"] == incident.device)]
+    # Nobody judges an intruder outside: what is known of it, its victims show.
+    return mine if len(mine) else verdicts[so & verdicts["device"].isin(incident.related)]
