@@ -14,7 +14,7 @@ import math
 import random
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -32,6 +32,7 @@ from finetune.held_out import draw_texts, measure_texts, score_texts
 from finetune.pretrain import Phase, build_model, pretrain
 from finetune.recipe import POCKET, Draw, Recipe, read_recipe
 from finetune.sft import tune
+from finetune.stages import claim_folder, make_once
 from finetune.tokenizer import build_tokenizer
 from prompts.messages import ANSWERS
 from prompts.window_text import VOCABULARY
@@ -66,18 +67,18 @@ def make_pocket(
         raise UserError(
             f"no capture {missing[0]} to exclude; expected some of {', '.join(sorted(paths)) or 'none'}; correct it"
         )
-    _claim(work, recipe, [*sorted(paths), "excluded", *sorted(exclude)])
+    claim_folder(work, [recipe.model_dump_json(), prompt_fingerprint(), *sorted(paths), "excluded", *sorted(exclude)])
     trained = [*_plants(recipe.train_seeds), *sorted(set(paths) - set(exclude))]
     held_out = {"calibrate": _plants(recipe.calibrate_seeds), "test": [*_plants(recipe.test_seeds), *sorted(exclude)]}
     captures = [*trained, *held_out["calibrate"], *held_out["test"]]
-    _make_once(work / "texts", partial(_make_all_texts, captures=captures, paths=paths, recipe=recipe))
+    make_once(work / "texts", partial(_make_all_texts, captures=captures, paths=paths, recipe=recipe))
     texts = {name: read_texts(work / "texts" / f"{name}.parquet") for name in captures}
 
     train = pd.concat([texts[name] for name in trained], ignore_index=True)
     # The base reads simulated plants only, so that one base serves adapters with and without any real capture.
     plants = train[train["capture"].isin(_plants(recipe.train_seeds))]
-    _make_once(work / "base", partial(_make_base, texts=plants, recipe=recipe, work=work))
-    _make_once(work / "adapter", partial(_make_adapter, texts=train, recipe=recipe, work=work))
+    make_once(work / "base", partial(_make_base, texts=plants, recipe=recipe, work=work))
+    make_once(work / "adapter", partial(_make_adapter, texts=train, recipe=recipe, work=work))
 
     llm = LocalLLM(work / "base", work / "adapter")
     calibration = _calibrate(pd.concat([texts[name] for name in held_out["calibrate"]]), llm, recipe)
@@ -92,30 +93,6 @@ def make_pocket(
 
 def _plants(seeds: tuple[int, int]) -> list[str]:
     return [f"simulated-{seed}" for seed in range(*seeds)]
-
-
-def _claim(work: Path, recipe: Recipe, data: list[str]) -> None:
-    """Stages made with other numbers, data or prompts must not be mixed into this run."""
-    mine = "\n".join([recipe.model_dump_json(), prompt_fingerprint(), *data])
-    work.mkdir(parents=True, exist_ok=True)
-    mark = work / "run.txt"
-    if mark.is_file() and mark.read_text(encoding="utf-8") != mine:
-        raise UserError(
-            f"{work} holds stages of another run; expected this recipe, data and prompts; delete it or name another"
-        )
-    mark.write_text(mine, encoding="utf-8")
-
-
-def _make_once(path: Path, make: Callable[[Path], None]) -> None:
-    """Run a stage unless its folder is there; the folder gets its name when the stage is complete."""
-    if path.is_dir():
-        log.info("%s is there", path)
-        return
-    log.info("making %s", path)
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.mkdir(exist_ok=True)
-    make(unfinished)
-    unfinished.rename(path)
 
 
 def _make_all_texts(folder: Path, captures: Sequence[str], paths: dict[str, Path], recipe: Recipe) -> None:

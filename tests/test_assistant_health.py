@@ -156,7 +156,7 @@ def test_an_excused_stretch_is_said_with_its_numbers_and_what_to_ask() -> None:
     ("letters", "said", "last"),
     [
         (HOUR + HOUR + ODD, "in the last 2.8 minutes that were seen of it", "Keep recording until it is over"),
-        (HOUR + "GGGGGG" + HOUR + "GGGGGG.......", "2 stretches of its traffic, 3.7 minutes of the 2.3 hours", "Comp"),
+        (HOUR + "GGGGGG" + HOUR + "GGGGGG.......", "2 stretches of its traffic, 3.7 minutes of the ", "Compare"),
         ("..........G......", "60 s of the only 3.7 minutes that it was seen", "Record the device for longer"),
         ("G.", "was seen for 70 s only", "Record the device for longer"),
     ],
