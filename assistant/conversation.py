@@ -110,7 +110,8 @@ class Conversation:
             return Said(HELP)
         asked = read_devices(question, self.analysis) if self.analysis else Asked()
         named = bool(asked.devices or asked.peers or asked.missing or asked.kind)
-        remark = intent.name == "feedback" and self._incident() is not None  # its reasons may speak of anything
+        # The reasons of a remark may speak of anything.
+        remark = intent.name == "feedback" and bool(self._incident() or read_remark(question).why)
         if not remark and not is_in_scope(question, intent, asked, self.index):
             return Said(f"{_NOT_MINE if self.analysis else _NO_CAPTURE}\n\n{HELP}")
         if self.analysis is None:
@@ -132,6 +133,8 @@ class Conversation:
         past = self._past(question, asks) if intent == "before" and not named else None
         if past is not None:
             return past
+        if intent == "feedback" and self.focus is None and not named:
+            return self._feedback(question)  # nobody has seen the incident that it would be kept for
         if intent in ("why", "") or self.focus is None or (named and not self._is_focus(asked)):
             self.focus = self._diagnose(question, intent, named)
         focus = self.focus

@@ -113,7 +113,7 @@ def by_count(values: pd.Series) -> list:
 def _count(value: float) -> str:
     if value == round(value) or value >= 100:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 1 else f"{value:.3f}".rstrip("0")
+    return f"{value:.1f}" if value >= 1 else f"{value:.3f}".rstrip("0").rstrip(".")
 
 
 def _duration(value: float) -> str:

@@ -123,7 +123,9 @@ def _explanation(finding: Finding, analysis: "Analysis") -> list[str]:
     lines = [meaning.gloss]
     peers = [name_of(peer, analysis) for peer in incident.peers[:3]]
     if incident.role == "target" and peers:
-        lines.append(f"It comes from {listed(peers)}.")
+        # Who claims a false address is not among those who talk with its owner; a fault comes from nobody.
+        blamed = incident.label in ATTACKS and incident.label != "spoofing"
+        lines.append(f"It comes from {listed(peers)}." if blamed else f"It concerns its traffic with {listed(peers)}.")
     if incident.role != "target" and incident.label in ATTACKS:
         lines.append(f"{name_of(incident.device, analysis)} is the source of it{_ROLES[incident.role]}.")
     if meaning.doubt and is_unanswered(incident.label, incident.facts):

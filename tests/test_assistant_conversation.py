@@ -105,6 +105,11 @@ def test_a_false_alarm_is_kept_with_who_and_why(talk, history):
     assert "(acknowledged, c2-0a1b2c3d)" in talk.reply("list incidents").text
 
 
+def test_a_remark_before_any_question_is_kept_for_no_incident(talk, history):
+    assert "no incident in focus" in talk.reply("mark as false alarm because of a test").text
+    assert history.feedback(CAMERA) == []
+
+
 def test_shelving_needs_a_time_and_a_reason(talk, history):
     talk.reply("why is cam-1 odd?")
     assert "I need a time and a reason" in talk.reply("shelve it").text

@@ -145,11 +145,12 @@ def test_another_question_gets_what_can_be_asked(line, index, question):
         assert reply.diagnosis is None
 
 
-def test_a_remark_about_the_focus_may_speak_of_anything(line, index):
+def test_a_remark_may_speak_of_anything(line, index):
     talk = Conversation(line, index, None)
-    assert NOT_MINE in talk.reply("mark as a false alarm, the painters drank coffee").text
-    talk.reply("why is cam-1 odd?")
+    assert NOT_MINE in talk.reply("flag the painters as right").text
     assert "would be lost" in talk.reply("mark as a false alarm, the painters drank coffee").text
+    talk.reply("why is cam-1 odd?")
+    assert "would be lost" in talk.reply("flag the painters as right").text
 
 
 def test_without_a_knowledge_base_the_words_decide(line):
