@@ -2,6 +2,8 @@
 
 a dead server     S device_silent/source,  A service_down/target (peer S),  B flapping/source (peer S)   -> S
 a scanner         X recon/source (peers A, B, C),  A recon/target (peer X),  B ...                        -> X
+an intruder       A recon/target (peer X),  minutes later B brute_force/target (peer X)                   -> X
+a false address   A spoofing/target,  B service_down/target (peer A)                                      -> A
 one link          A congestion,  B congestion, at the same time                                          -> the heavier
 """
 
@@ -17,7 +19,7 @@ from assistant.traces import FEW_ENDPOINTS, Trace, find_trace
 from traffic.capture import SAMPLE_S
 from traffic.windows import WINDOW_SAMPLES
 
-__all__ = ["Suspicion", "add_hard", "group_by_cause", "is_borne_out", "merge_suspicions", "suspect"]
+__all__ = ["Suspicion", "add_hard", "group_by_cause", "is_borne_out", "merge_suspicions", "promote", "suspect"]
 
 _NEAR_S = 600.0  # runs of one device, label and peer within this are one
 _SLACK_S = 60.0  # a window's length: two devices' evidence of one cause may differ by that much
@@ -27,6 +29,8 @@ _SHARED = ("congestion", "spoofing")
 _FLOODS = ("dos", "ddos")
 _LASTING = ("c2", "misconfiguration")  # stays until somebody removes it, so pauses do not make it two
 _LEAST_ATTEMPTS = {"brute_force": 5, "flapping": 3}
+_IN_VAIN = ("service_down", "misconfiguration")
+_LEAST_CALLS = 2  # one request that nobody answers is an accident
 _TOLD_BY_EVIDENCE = ("spoofing", "mqtt_abuse", "unauthorized_command", "name_resolution", "packet_loss")
 _KIN = {
     **dict.fromkeys(("dos", "ddos", "congestion"), "flood"),
@@ -95,6 +99,11 @@ def is_borne_out(one: Suspicion) -> bool:
     if one.label in _LEAST_ATTEMPTS:
         flows = flows[flows["proto"] == "tcp"]
         return flows["attempt"].nunique() + int(evidence["count"].sum()) >= _LEAST_ATTEMPTS[one.label]
+    calls = flows["attempt"].nunique() + int(evidence["count"].sum())
+    if one.label in _IN_VAIN:
+        return calls >= _LEAST_CALLS
+    if one.label == "device_silent":
+        return calls >= _LEAST_CALLS or not calls  # a device with a rhythm is missed though nobody calls it
     if one.label in _TOLD_BY_EVIDENCE:
         return len(evidence) > 0 or float(flows["missed_bytes"].sum()) > 0
     return True
@@ -171,28 +180,39 @@ def group_by_cause(found: Sequence[Suspicion]) -> list[list[Suspicion]]:
     groups: dict[int, list[Suspicion]] = {}
     for i, one in enumerate(found):
         groups.setdefault(root(i), []).append(one)
-    ordered = [sorted(group, key=lambda item: (item.role == "target", -item.mass)) for group in groups.values()]
+    ordered = [sorted(group, key=_rank) for group in groups.values()]
     return sorted(ordered, key=lambda group: min(item.trace.start_s for item in group))
+
+
+def _rank(one: Suspicion) -> tuple[bool, bool, float]:
+    """A false address first, because it is the cause of all that fails beside it; then sources, then the heaviest."""
+    return (one.label != "spoofing", one.role == "target", -one.mass)
 
 
 def _one_cause(a: Suspicion, b: Suspicion) -> bool:
     apart_s = max(a.trace.start_s, b.trace.start_s) - min(a.trace.end_s, b.trace.end_s)
-    if apart_s > _SLACK_S:
+    kin = _KIN.get(a.label) if _KIN.get(a.label) == _KIN.get(b.label) else None
+    intruder = kin == "intrusion" and a.culprit == b.culprit  # who takes one device after the other
+    if apart_s > (_NEAR_S if intruder else _SLACK_S):
         return False
     if a.device == b.device:
         return False  # merge_suspicions kept them apart: the same device, but other peers
     if a.label == b.label and a.label in _SHARED:
         return True
     linked = a.culprit == b.culprit or a.device in b.trace.peers or b.device in a.trace.peers
-    if a.label == b.label:
-        return linked
-    return linked and a.label in _KIN and _KIN[a.label] == _KIN.get(b.label)
+    if "spoofing" in (a.label, b.label):
+        return linked and "outage" in (_KIN.get(a.label), _KIN.get(b.label))
+    return linked and (a.label == b.label or kin is not None)
 
 
 def promote(lead: Suspicion, group: Sequence[Suspicion]) -> Suspicion:
-    """Make the silent server the incident's device where two or more clients point at it and nothing else does."""
-    clients = {one.device for one in group if one.role == "target" and one.culprit == lead.culprit}
-    if lead.role != "target" or len(clients) < 2 or _KIN.get(lead.label) != "outage":
+    """Make the culprit the incident's device where two or more suffer from it and it shows nothing itself.
+
+    That is the silent server of clients that call in vain, and the intruder, a device or an address outside, of
+    devices that are scanned, flooded or tried one after the other.
+    """
+    victims = {one.device for one in group if one.role == "target" and one.culprit == lead.culprit}
+    if lead.role != "target" or len(victims) < 2 or lead.label not in _KIN or lead.culprit == lead.device:
         return lead
-    peers = tuple(sorted(clients))
+    peers = tuple(sorted(victims))
     return replace(lead, device=lead.culprit, role="source", trace=replace(lead.trace, peers=peers))

@@ -4,12 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from assistant.citations import check, cite, resolve
+from assistant.citations import check
 from assistant.diagnose import Diagnosis, diagnose
 from assistant.feedback import keep, keep_incident, read_remark
-from assistant.intents import read_intent
+from assistant.intents import Intent, read_intent
 from assistant.phrases import Fact
-from assistant.questions import Asked, read_devices
+from assistant.questions import Asked, read_devices, words_besides
+from assistant.quotations import list_quotations, quote_documents
 from assistant.replies import (
     HELP,
     Said,
@@ -23,6 +24,7 @@ from assistant.replies import (
     say_since,
     say_usual,
 )
+from assistant.scope import foreign_words, is_in_scope
 from assistant.wording import clock
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from assistant.history import History
     from assistant.incidents import Incident
     from assistant.writer import ChatModel
+    from knowledge_base.documents import Kind
     from knowledge_base.index import Index
 
 __all__ = ["Conversation", "Reply"]
@@ -44,9 +47,10 @@ _ABOUT_FOCUS: dict[str, Callable[..., Said]] = {
     "numbers": say_numbers,
 }
 _OF_DOCUMENTS = ("", "why", "checks", "manual", "before", "attack")
+_KINDS: "dict[str, Kind]" = {"before": "incident"}  # which documents are looked at first; manuals elsewhere
 _NO_CAPTURE = "No capture is open, so I can only answer from the documents. Open one to ask about its devices."
 _NOTHING = "I found nothing about that, neither in the capture nor in the documents."
-_SHORT = 6  # words up to which a bare device name ("and the camera?") asks what is wrong with it
+_NOT_MINE = "That I cannot answer: nothing in it names a device, a fault or a document of this plant."
 
 
 @dataclass(frozen=True)
@@ -104,21 +108,33 @@ class Conversation:
         intent = read_intent(question)
         if intent.name == "help":
             return Said(HELP)
+        asked = read_devices(question, self.analysis) if self.analysis else Asked()
+        named = bool(asked.devices or asked.peers or asked.missing or asked.kind)
+        # The reasons of a remark may speak of anything.
+        remark = intent.name == "feedback" and bool(self._incident() or read_remark(question).why)
+        if not remark and not is_in_scope(question, intent, asked, self.index):
+            return Said(f"{_NOT_MINE if self.analysis else _NO_CAPTURE}\n\n{HELP}")
         if self.analysis is None:
-            found = self._from_documents(question) if intent.name in _OF_DOCUMENTS else None
+            kind = _KINDS.get(intent.name, "manual")
+            found = quote_documents(self.index, question, kind) if intent.name in _OF_DOCUMENTS else None
             return found or Said(f"{_NO_CAPTURE}\n\n{HELP}")
-        asked = read_devices(question, self.analysis)
-        named = bool(asked.devices or asked.peers or asked.missing)
-        if not intent.name and not (named and len(question.split()) <= _SHORT):
-            return self._from_documents(question) or self._about(question, asked) or Said(f"{_NOTHING}\n\n{HELP}")
+        if not intent.name and not (named and not words_besides(foreign_words(question, intent), self.analysis)):
+            about = quote_documents(self.index, question) or (self._whole_of(question) if named else None)
+            return about or Said(f"{_NOTHING}\n\n{HELP}")
         if intent.name == "devices":
             return say_devices(self.analysis)
         if intent.name == "incidents":
             return say_incidents(self.analysis, self._states())
-        return self._on_focus(intent.name, question, asked, named)
+        return self._on_focus(intent, question, asked, named)
 
-    def _on_focus(self, intent: str, question: str, asked: Asked, named: bool) -> Said:
+    def _on_focus(self, asks: Intent, question: str, asked: Asked, named: bool) -> Said:
         """Answer about a device: the one that is named, else the one in focus, else the worst."""
+        intent = asks.name
+        past = self._past(question, asks) if intent == "before" and not named else None
+        if past is not None:
+            return past
+        if intent == "feedback" and self.focus is None and not named:
+            return self._feedback(question)  # nobody has seen the incident that it would be kept for
         if intent in ("why", "") or self.focus is None or (named and not self._is_focus(asked)):
             self.focus = self._diagnose(question, intent, named)
         focus = self.focus
@@ -150,9 +166,7 @@ class Conversation:
     def _is_focus(self, asked: Asked) -> bool:
         return self.focus is not None and self.focus.device in asked.devices
 
-    def _about(self, question: str, asked: Asked) -> Said | None:
-        if not (asked.devices or asked.peers or asked.missing):
-            return None
+    def _whole_of(self, question: str) -> Said:
         self.focus = self._diagnose(question, "why", named=True)
         return _whole(self.focus)
 
@@ -164,28 +178,22 @@ class Conversation:
         incident = next(found, None)
         return incident if incident and incident.label == self.focus.label else None
 
-    def _from_documents(self, question: str) -> Said | None:
-        """Passages that answer, quoted; None where the knowledge base has none."""
-        if self.index is None:
-            return None
-        from knowledge_base.retriever import search
-
-        citations = resolve(cite(search(self.index, question, k=3), question), self.index)
-        if not citations:
-            return None
-        lines = [f"- [{one.number}] {one.place}: {one.quoted}" for one in citations]
-        return Said("\n".join(["From the documents:", *lines]), (), citations)
+    def _past(self, question: str, intent: Intent) -> Said | None:
+        """Past incidents by the question's own words: "has the weather service failed before?"; None without such."""
+        assert self.analysis is not None
+        own = words_besides(foreign_words(question, intent), self.analysis)
+        return quote_documents(self.index, question, _KINDS["before"]) if own else None
 
     def _manual(self, question: str) -> Said:
         """What the manuals say: to the words of the question if it has any of its own, else to the focus."""
         own_words = [word for word in question.split() if len(word) > 3]
-        found = self._from_documents(question) if len(own_words) > 3 else None
+        found = quote_documents(self.index, question) if len(own_words) > 3 else None
         if found:
             return found
         focus = self.focus
         if focus is None or not focus.citations:
             return Said("No document in the knowledge base fits this. Add the manual of the device to it.")
-        lines = [f"- [{one.number}] {one.place}: {one.quoted}" for one in focus.citations]
+        lines = list_quotations(focus.citations)
         return Said("\n".join(["**From the manuals**", *lines]), focus.facts, focus.citations, focus)
 
     def _before(self) -> Said:
@@ -203,7 +211,7 @@ class Conversation:
                 why = said.why or "no reason given"
                 lines.append(f"- {clock(said.at_s)}: {said.who} said {said.label or 'wrong'}: {why}")
         similar = focus.similar if focus else ()
-        lines += [f"- [{one.number}] {one.place}: {one.quoted}" for one in similar]
+        lines += list_quotations(similar)
         opening = "This is what is known from before:" if lines else "Nothing like it is known from before."
         return Said("\n".join([opening, *lines]), (Fact("before", "", values),), similar, focus)
 

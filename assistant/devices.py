@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from assistant.health import judge_health
+from assistant.health_facts import name_health
 from assistant.phrases import plural
 from traffic.labels import TAXONOMY
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from assistant.analysis import Analysis
     from assistant.incidents import Incident
 
@@ -37,14 +37,14 @@ class DeviceState:
 def list_devices(analysis: "Analysis") -> list[DeviceState]:
     """Every device of a capture, the worst first.
 
-    A device is ``unsure`` where the model abstained on more windows than it called normal.
+    A device without an incident is ``unsure`` where it cannot be called well (``assistant.health``).
     """
     known = {device.address: device for device in analysis.plant.devices} if analysis.plant else {}
     worst = _worst_incidents(analysis.incidents)
     found = []
     for address, verdicts in analysis.verdicts.groupby("device", sort=True):
         device = known.get(str(address))
-        state, words = _state(worst.get(str(address)), verdicts)
+        state, words = _state(worst.get(str(address)), str(address), len(verdicts), analysis)
         name = device.name if device and device.name else str(address)
         found.append(DeviceState(str(address), name, device.role if device else "", state, words))
     return sorted(found, key=lambda one: (_ORDER.index(one.state), one.name))
@@ -57,10 +57,10 @@ def _worst_incidents(incidents: "Sequence[Incident]") -> "dict[str, Incident]":
     return worst
 
 
-def _state(incident: "Incident | None", verdicts: "pd.DataFrame") -> tuple[str, str]:
+def _state(incident: "Incident | None", address: str, windows: int, analysis: "Analysis") -> tuple[str, str]:
     if incident is not None:
         return incident.severity, TAXONOMY[incident.label].meaning
-    abstained, n = int(verdicts["abstained"].sum()), len(verdicts)
-    if 2 * abstained > n:
-        return "unsure", f"the model cannot tell in {abstained:,} of {n:,} {plural(n, 'window')}"
-    return "normal", f"{n:,} {plural(n, 'window')}, nothing unusual"
+    health = judge_health(address, analysis.verdicts, analysis.scene)
+    if health.standing != "normal":
+        return "unsure", name_health(health)
+    return "normal", f"{windows:,} {plural(windows, 'window')}, nothing unusual"

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from assistant.citations import Citation, check, cite, resolve
 from assistant.findings import Finding, find, known_facts
-from assistant.intents import specific_words
+from assistant.intents import read_intent, specific_words
 from assistant.meanings import MEANINGS
 from assistant.phrases import Fact
+from assistant.scope import is_in_scope
 from assistant.standing import Standing, is_unanswered, lower
 from assistant.wording import compose
 from traffic.labels import TAXONOMY
@@ -26,6 +27,9 @@ __all__ = ["COMPOSED", "Diagnosis", "diagnose", "sources_for"]
 COMPOSED = "composed"
 _MANUALS, _SIMILAR = 3, 2
 _DEAD_SERVICE = "A node calls a cloud service that is gone, again and again; it only looked infected, the pauses grew."
+_FOREIGN = (
+    "The question names no device, fault or document that I know here, so this is what stands out in the capture."
+)
 _DOWNGRADED = "A sentence of this answer had no source and was removed; the answer counts as less sure for it."
 
 
@@ -98,6 +102,8 @@ def diagnose(
         A diagnosis whose every number and citation resolves.
     """
     finding = find(question, analysis, device)
+    if device is None and not is_in_scope(question, read_intent(question), finding.asked, index):
+        finding = replace(finding, notes=(_FOREIGN, *finding.notes))
     citations, similar = sources_for(question, finding, analysis, index)
     draft = _draft(question, finding, citations, similar, analysis)
     if writer is None:

@@ -5,11 +5,14 @@ from typing import TYPE_CHECKING
 
 from assistant.citations import check
 from assistant.facts import health_fact
+from assistant.health import Health, judge_health
+from assistant.health_facts import Condition, describe_health
 from assistant.meanings import MEANINGS
 from assistant.phrases import Fact, listed, make_fact
 from assistant.questions import Asked, list_addresses, read_devices, worst_first
+from assistant.relevance import choose_incidents
 from assistant.ruled_out import RuledOut, rule_out
-from assistant.standing import Standing, judge, judge_health, verdict_fact
+from assistant.standing import Standing, judge, verdict_fact
 from traffic.labels import NORMAL
 
 if TYPE_CHECKING:
@@ -22,16 +25,6 @@ __all__ = ["MOST_OTHERS", "Finding", "find", "known_facts", "name_of"]
 MOST_FACTS, MOST_OTHERS = 5, 3
 # Numbers that can deny a label outright; the others only speak for or against it.
 _DENIED_BY_NUMBERS = ("packet_loss", "name_resolution", "spoofing")
-# What operators say of a symptom -> labels it speaks of; these incidents come first.
-_SYMPTOMS: dict[str, tuple[str, ...]] = {
-    "scan": ("recon",), "flood": ("dos", "ddos"), "login": ("brute_force",), "password": ("brute_force",),
-    "beacon": ("c2",), "botnet": ("c2", "ddos"), "malware": ("c2", "ddos"), "upload": ("exfiltration", "congestion"),
-    "data": ("exfiltration",), "slow": ("congestion", "packet_loss"), "lag": ("congestion", "packet_loss"),
-    "dns": ("name_resolution",), "name": ("name_resolution",), "offline": ("device_silent", "service_down"),
-    "silent": ("device_silent",), "answer": ("device_silent", "service_down"), "refuse": ("service_down",),
-    "download": ("device_silent", "service_down"), "disconnect": ("flapping",), "reconnect": ("flapping",),
-    "write": ("unauthorized_command",), "mqtt": ("mqtt_abuse",), "broker": ("mqtt_abuse",),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,6 +40,7 @@ class Finding:
         standing: how sure.
         apart: causes that numbers rule out, or leave open.
         asked: what the question pointed at.
+        condition: how the device is doing, where no incident explains it.
         notes: what the operator should know about this answer.
     """
 
@@ -59,6 +53,7 @@ class Finding:
     apart: RuledOut
     asked: Asked
     notes: tuple[str, ...]
+    condition: Condition | None = None
 
 
 def find(question: str, analysis: "Analysis", device: str | None = None) -> Finding:
@@ -74,7 +69,7 @@ def find(question: str, analysis: "Analysis", device: str | None = None) -> Find
         asked = Asked(missing=(device,))
     if asked.missing and not (asked.devices or asked.peers):
         return _nowhere(asked, analysis)
-    incidents = _incidents(question, asked, analysis)
+    incidents = choose_incidents(question, asked, analysis)
     if incidents:
         return _explained(incidents[0], incidents[1:], asked, analysis)
     if not list_addresses(analysis):
@@ -84,25 +79,13 @@ def find(question: str, analysis: "Analysis", device: str | None = None) -> Find
 
 def known_facts(finding: Finding) -> tuple[Fact, ...]:
     """All that a text about a finding may take numbers from."""
-    return (*finding.facts, *finding.context, *finding.apart.excluded, *finding.apart.open)
+    condition = (finding.condition.headline, *finding.condition.facts) if finding.condition else ()
+    return (*finding.facts, *finding.context, *finding.apart.excluded, *finding.apart.open, *condition)
 
 
 def name_of(address: str, analysis: "Analysis") -> str:
     """The device's name with its address, or the address alone."""
     return analysis.plant.name_of(address) if analysis.plant else address
-
-
-def _incidents(question: str, asked: Asked, analysis: "Analysis") -> "list[Incident]":
-    """Incidents of the devices that were asked for, or that touch them; of everybody, where nobody was asked for."""
-    words = question.lower()
-    fitting = {label for symptom, labels in _SYMPTOMS.items() if symptom in words for label in labels}
-    ordered = worst_first(list(analysis.incidents))
-    ordered.sort(key=lambda one: one.label not in fitting)
-    targets = asked.devices[:1] or asked.peers
-    if not targets:
-        return ordered
-    own = [one for one in ordered if one.device in targets]
-    return own + [one for one in ordered if one not in own and set(targets) & {*one.peers, *one.related}]
 
 
 def _explained(main: "Incident", others: "list[Incident]", asked: Asked, analysis: "Analysis") -> Finding:
@@ -132,40 +115,51 @@ def _explained(main: "Incident", others: "list[Incident]", asked: Asked, analysi
 def _unexplained(asked: Asked, analysis: "Analysis") -> Finding:
     """No incident: the device is well, or nothing can be said."""
     device = (asked.devices or _talkers(asked.peers, analysis))[0]
-    *described, health = analysis.facts_of(device)
-    facts = [health, *described]
-    standing = judge_health(device, analysis.verdicts)
-    if standing != "normal":
-        facts[1:1] = _doubtful(device, analysis)
+    *described, share = analysis.facts_of(device)
+    health = judge_health(device, analysis.verdicts, analysis.scene)
+    condition = describe_health(health, analysis.verdicts, analysis.scene)
     elsewhere = worst_first(list(analysis.incidents))
     return Finding(
         device=device,
         incident=None,
         others=tuple(elsewhere),
-        facts=_sound(facts)[0][:MOST_FACTS],
+        facts=_sound([*condition.facts, share, *described])[0][:MOST_FACTS],
         context=(_about(device, None, elsewhere, analysis), *(fact for one in elsewhere for fact in one.facts)),
-        standing=standing,
+        standing=health.standing,
         apart=RuledOut((), ()),
         asked=asked,
         notes=tuple(_notes(asked)),
+        condition=condition,
     )
 
 
 def _all_well(asked: Asked, analysis: "Analysis") -> Finding:
     """No incident anywhere: the health of the devices, the most doubtful first."""
-    devices = _doubtful_first(analysis)
-    standings = [judge_health(device, analysis.verdicts) for device in devices]
+    known = [judge_health(one, analysis.verdicts, analysis.scene) for one in _doubtful_first(analysis)]
+    # Who was seen for a minute can neither be called well nor keep all others from being called so; it is said.
+    judged = [one for one in known if not one.brief] or known
+    worst = next((one for one in judged if one.standing != "normal"), judged[0])
+    condition = describe_health(worst, analysis.verdicts, analysis.scene)
+    shares = [health_fact(analysis.scene, one.device, analysis.verdicts) for one in judged]
+    facts = [*condition.facts, *_brief(known, judged, analysis), *shares]
     return Finding(
-        device=devices[0],
+        device=worst.device,
         incident=None,
         others=(),
-        facts=tuple(health_fact(analysis.scene, device, analysis.verdicts) for device in devices[:MOST_FACTS]),
-        context=(_about(devices[0], None, [], analysis), Fact("all", "", {"n": float(len(devices))})),
-        standing="normal" if all(one == "normal" for one in standings) else "inconclusive",
+        facts=_sound(facts)[0][: MOST_FACTS + len(condition.facts)],
+        context=(_about(worst.device, None, [], analysis), Fact("all", "", {"n": float(len(known))})),
+        standing=worst.standing,
         apart=RuledOut((), ()),
         asked=asked,
         notes=tuple(_notes(asked)),
+        condition=condition,
     )
+
+
+def _brief(known: list[Health], judged: list[Health], analysis: "Analysis") -> list[Fact]:
+    rest = [name_of(one.device, analysis) for one in known if one not in judged]
+    values: dict[str, float | str] = {"n": len(rest), "names": listed(rest)}
+    return [make_fact("brief", "{n:device} could not be judged, seen too briefly: {names}.", values)] if rest else []
 
 
 def _nowhere(asked: Asked, analysis: "Analysis") -> Finding:
@@ -209,26 +203,15 @@ def _entry(device: str, analysis: "Analysis") -> "Device | None":
 def _notes(asked: Asked) -> list[str]:
     notes = []
     if asked.kind:
+        kind = f"an {asked.kind}" if asked.kind[0] in "aeioh" and asked.kind != "hall" else f"a {asked.kind}"
         notes.append(
-            f"No device is known as a {asked.kind} here (plant.yaml names roles), so all devices were looked at."
+            f"No device is known as {kind} here (plant.yaml names roles and zones), so all devices were looked at."
         )
     if asked.missing:
         notes.append("Part of what was asked for is not in this capture.")
     if len(asked.devices) > 1:
         notes.append("More devices fit the question; this is the one with the worst incident or the first.")
     return notes
-
-
-def _doubtful(device: str, analysis: "Analysis") -> list[Fact]:
-    """What the windows that are not normal look like, too few or too unsure to be an incident."""
-    rows = analysis.verdicts[(analysis.verdicts["device"] == device) & (analysis.verdicts["label"] != NORMAL)]
-    if rows.empty:
-        return []
-    counts = rows["label"].value_counts()
-    names = listed(f"{str(label).replace('_', ' ')} in {n}" for label, n in counts.head(3).items())
-    values: dict[str, float | str] = {"n": len(rows), "names": names}
-    sentence = "{n:window} looked like something else ({names}), too few or too unsure for an incident."
-    return [make_fact("doubtful", sentence, values, rows["start_s"].tolist())]
 
 
 def _talkers(peers: tuple[str, ...], analysis: "Analysis") -> tuple[str, ...]:

@@ -6,7 +6,7 @@ verdicts ─▶ runs (k of n, hysteresis) ─▶ suspicions (with whom, since wh
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -40,7 +40,7 @@ class Incident:
 
     Attributes:
         id: hash of device, label and start: the same capture gives the same id.
-        device: address of the device it comes from, or that suffers.
+        device: address of the device it comes from, or that suffers; of an intruder outside who troubles several.
         role: ``source``, ``target`` or ``both``.
         label: one of ``LABELS`` but normal.
         severity: ``low``, ``medium`` or ``high``.
@@ -113,10 +113,10 @@ def _hard(evident: Evident, scene: Scene) -> Suspicion:
 
 
 def _make_incident(group: Sequence[Suspicion], scene: Scene, starts_s: np.ndarray) -> Incident:
-    lead = promote(group[0], group)
+    lead = _lead(group, scene, starts_s)
     related = tuple(dict.fromkeys(one.device for one in group if one.device != lead.device))
-    mine = [one for one in group if one.device == lead.device] or [lead]
-    windows = starts_s[np.unique(np.concatenate([one.rows for one in mine]))]
+    mine = [one for one in group if one.device == lead.device] or [lead, *group[1:]]
+    windows = np.unique(starts_s[np.concatenate([one.rows for one in mine])])
     start_s, end_s = min(one.trace.start_s for one in mine), max(one.trace.end_s for one in mine)
     mark = hashlib.sha256(f"{lead.device} {lead.label} {start_s:.0f}".encode()).hexdigest()[:8]
     return Incident(
@@ -133,6 +133,16 @@ def _make_incident(group: Sequence[Suspicion], scene: Scene, starts_s: np.ndarra
         techniques=TAXONOMY[lead.label].techniques,
         related=related,
     )
+
+
+def _lead(group: Sequence[Suspicion], scene: Scene, starts_s: np.ndarray) -> Suspicion:
+    """The suspicion that an incident is named after; an intruder's holds what it did to all of its victims."""
+    lead = promote(group[0], group)
+    if lead.device == group[0].device or lead.label not in ATTACKS:
+        return lead
+    rows = np.unique(np.concatenate([one.rows for one in group]))
+    whole = suspect(Run(lead.device, lead.label, lead.role, rows), scene, starts_s, np.ones(len(starts_s)))
+    return replace(lead, rows=rows, trace=whole.trace)
 
 
 def _facts(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 
-__all__ = ["Intent", "read_intent", "specific_words"]
+__all__ = ["Intent", "read_intent", "specific_words", "stem", "words_of"]
 
 MAX_CHARS = 2000
 
@@ -25,22 +25,24 @@ RULES: dict[str, str] = {
         | freeze | frozen | drop | timeout | unreachable | unresponsive | alarm | misbehave | silent | dead ; not +
         work | answer | respond | reach | connect | reply ; what + go + on ; what + up ; how + come ; root + cause ;
         tell + about ;
-        explain + what | happen | you + what | can | happen ; something | anything + wrong ; wrong + with
+        explain + what | happen | you + what | can | happen ; something | anything + wrong ; wrong + with ;
+        act | play + up ; is | look | not + ok | okay | fine | alright | well | healthy | happy ; healthy |
+        sick
     """,
     "since": """
         since + when ; when ; when + start | begin | first | happen | occur | stop | notice | appear | end | fail |
-        break | last ; how + long ; what + time ; at + which | what + time | moment ; start | begin + time | date ;
-        onset ; last + long ; for + how + long ; since + what | which ; still + go | run | happen | on | active ; is +
-        over ; <ask> + since ;
-        how + long + already | like | be ; when + first + we | notice | see ; when + do + first + we | notice
+        break | last ; how + long ; what + time + !is ; at + which | what + time | moment ; start | begin + time |
+        date ; onset ; last + long ; for + how + long ; since + what | which ; still + go | run | happen | on | active ;
+        is + over ; <ask> + since ; how + long + already | like | be ; when + first + we | notice | see ; when + do +
+        first + we | notice
     """,
     "others": """
         which | what + other ; other | else | more + device | machine | host | unit | equipment ; anything | anyone |
         anybody | who | what | which + else ; which | what | how + device | machine | host + affect | involve | hit |
         suffer | concern | impact | touch ; who | what | which + affect | involve | hit | impact ; only + device | one
         | it | machine ; spread ; is | does + only | just + this | it ; who + talk | contact | attack | flood | scan |
-        send | cause | do ; with + whom | who ; others ; where + come + from ; other | else | more | same + device |
-        machine | unit + problem | trouble | alarm | fault | same
+        send | cause | do | behind ; with + whom | who ; others ; where + come + from ; other | else | more | same +
+        device | machine | unit + problem | trouble | alarm | fault | same
     """,
     "checks": """
         what | which | where + check | inspect | verify | look | try + !normal ; what | which + do | check | try +
@@ -102,8 +104,9 @@ RULES: dict[str, str] = {
     """,
     "feedback": """
         <tell> + false + alarm | positive ; mark | flag | label | set | record | note | report + false | normal |
-        confirm | alarm | right | wrong | correct | real | true | benign | expect | test | maintenance ; acknowledge |
-        ack + !why ; shelve | snooze | mute | suppress ; <tell> + ignore | dismiss | close ; <tell> + confirm |
+        confirm | right | wrong | correct | real | true | benign | expect | test | maintenance ; acknowledge |
+        ack + !why ; shelve | snooze | mute | suppress ; <tell> + ignore | dismiss | close + it | this |
+        that | them | alarm | alert | incident | warning | for | because ; <tell> + confirm |
         correct | right + is | it | this | diagnosis | incident | alarm ; <tell> + diagnosis | answer | verdict | you
         + wrong | incorrect ; <tell> + is | was + we | our | my + test | maintenance | backup | update | scan ; <tell>
         + expect | intend | plan | harmless | benign ; feedback
@@ -119,7 +122,7 @@ _FORMS = """
     anomalies:anomaly began:begin beginning:begin begun:begin broke:break came:come causing:cause did:do does:do
     doing:do done:do dropped:drop dropping:drop everybody:everyone failure:fail found:find goes:go going:go had:have
     has:have ip:address ips:address lagging:lag lst:list occurred:occur other's:other planned:plan saw:see seen:see
-    sick:wrong stopped:stop stuff:thing unplugged:unplug was:is wen:when were:are
+    sick:wrong stopped:stop stuff:thing teh:the unplugged:unplug was:is wen:when were:are
 """
 _CONTRACTIONS = (
     (r"\b(what|who|when|how|it|that)'?s\b", r"\1 is"), (r"\bcan'?t\b", "can not"), (r"\bi'?m\b", "i am"),
@@ -133,7 +136,7 @@ _ASKING = re.compile(
 )
 _COMMANDS = frozenset(("mark", "flag", "label", "set", "record", "note", "acknowledge", "ack", "shelve", "ignore"))
 _SHORT_WORDS = frozenset(
-    ("a", "an", "the", "and", "or", "of", "to", "in", "it", "is", "on", "at", "for", "my", "our", "me")
+    ("a", "an", "the", "and", "or", "of", "to", "in", "it", "is", "on", "at", "for", "my", "our", "me", "plant")
 )
 
 
@@ -173,7 +176,14 @@ def specific_words(question: str) -> list[str]:
     (['download'], [])
     """
     words = re.findall(r"(?<![\w.:-])[^\W\d_]{4,}(?![\w.:]*\d)", question[:MAX_CHARS].lower())
-    return [word for word in words if word not in _ORDINARY and _stem(word) not in _vocabulary()]
+    return [word for word in words if word not in _ORDINARY and stem(word) not in _vocabulary()]
+
+
+@cache
+def words_of(name: str) -> frozenset[str]:
+    """The words that an intent's rules know, by their stems."""
+    rules = _rules().get(name, ())
+    return frozenset(word for rule in rules for group in rule for word in group if word.isalpha())
 
 
 @cache
@@ -194,8 +204,7 @@ def _forms() -> dict[str, str]:
 
 @cache
 def _vocabulary() -> frozenset[str]:
-    rules = (group for rules in _rules().values() for rule in rules for group in rule)
-    return frozenset(word for group in rules for word in group if word.isalpha()) | _SHORT_WORDS
+    return frozenset().union(*map(words_of, RULES)) | _SHORT_WORDS
 
 
 def _score(rule: tuple[frozenset[str], ...], words: frozenset[str]) -> int:
@@ -214,11 +223,11 @@ def _bag(question: str) -> frozenset[str]:
     asked = (words[:1] and _ASKING.fullmatch(words[0])) or (
         text.rstrip().endswith("?") and not _COMMANDS & set(words[:2])
     )
-    return frozenset(_stem(word) for word in words) | {"<ask>" if asked else "<tell>"}
+    return frozenset(stem(word) for word in words) | {"<ask>" if asked else "<tell>"}
 
 
 @cache
-def _stem(word: str) -> str:
+def stem(word: str) -> str:
     """A word as the rules know it: its base form, or the known word that it most resembles."""
     vocabulary = _vocabulary()
     forms = [_forms().get(word, word), *(_cut(word, ending) for ending in ("s", "es", "ed", "d", "ing", "ly"))]
@@ -238,4 +247,4 @@ def _cut(word: str, ending: str) -> str:
 
 @cache
 def _by_length(length: int) -> tuple[str, ...]:
-    return tuple(sorted(word for word in _vocabulary() if len(word) > 3 and abs(len(word) - length) <= 2))
+    return tuple(sorted(word for word in _vocabulary() if len(word) > 3 and abs(len(word) - length) <= 1))

@@ -20,7 +20,13 @@ __all__ = ["Fact", "Value", "by_count", "listed", "make_fact", "plural", "show"]
 Value = float | str
 
 _BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
-_IRREGULAR = {"reply": "replies", "query": "queries", "address": "addresses", "retry": "retries"}
+_IRREGULAR = {
+    "reply": "replies",
+    "query": "queries",
+    "address": "addresses",
+    "retry": "retries",
+    "stretch": "stretches",
+}
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,7 @@ def by_count(values: pd.Series) -> list:
 def _count(value: float) -> str:
     if value == round(value) or value >= 100:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 1 else f"{value:.3f}".rstrip("0")
+    return f"{value:.1f}" if value >= 1 else f"{value:.3f}".rstrip("0").rstrip(".")
 
 
 def _duration(value: float) -> str:

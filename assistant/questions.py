@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from assistant.incidents import Incident
     from traffic.plant import Device
 
-__all__ = ["Asked", "list_addresses", "read_devices", "worst_first"]
+__all__ = ["Asked", "list_addresses", "read_devices", "words_besides", "worst_first"]
 
 MAX_CHARS = 2000
 
@@ -19,7 +19,7 @@ MAX_CHARS = 2000
 _SYNONYMS = {
     "camera": ("camera", "cam", "webcam", "cctv", "video"),
     "plc": ("plc", "controller", "cpu", "modbus", "rtu"),
-    "hmi": ("hmi", "panel", "screen", "display", "touchscreen", "scada"),
+    "hmi": ("hmi", "panel", "screen", "display", "touchscreen", "scada", "dashboard"),
     "gateway": ("gateway", "converter"),
     "broker": ("broker", "mosquitto"),
     "switch": ("switch",),
@@ -34,6 +34,11 @@ _SYNONYMS = {
     "lock": ("lock", "doorlock"),
     "speaker": ("speaker", "echo"),
 }
+# What a plant is made of; an inventory names few of them, and who asks means what controls them.
+_MACHINES = """boiler centrifuge compressor conveyor crane elevator extruder filler forklift furnace heater labeller
+lathe mixer oven palletiser press pump scanner tank turbine valve ventilator wrapper"""
+_PLACES = frozenset(("line", "cell", "hall", "zone", "station", "area"))
+_SYNONYMS |= {one: (one,) for one in (*_MACHINES.split(), *sorted(_PLACES))}
 _MADE_UP_NAME = re.compile(r"\b([a-z][a-z]+)[-_ ]?(\d{1,3})\b")
 _SEVERITY = {"high": 0, "medium": 1, "low": 2}
 
@@ -58,14 +63,15 @@ class Asked:
 def read_devices(question: str, analysis: "Analysis") -> Asked:
     """Find the devices that a question names.
 
-    A name wins over a kind; of several devices of one kind the one with the worst incident comes first.
+    A name wins over a zone, a zone over a kind; of several devices of one zone or kind the one with the worst incident
+    comes first.
     """
     text = question[:MAX_CHARS]
     addresses = _addresses(text)
     known = set(list_addresses(analysis))
     peers = _talked_with(analysis) - known
     devices = [address for address in addresses if address in known]
-    devices += [one for one in _named(text, analysis) if one not in devices]
+    devices += [one for one in _named(text, analysis) or _in_zone(text, analysis) if one not in devices]
     missing = [address for address in addresses if address not in known | peers]
     found = Asked(tuple(devices), tuple(one for one in addresses if one in peers), tuple(missing))
     if found.devices or found.peers or found.missing:
@@ -79,6 +85,13 @@ def list_addresses(analysis: "Analysis") -> list[str]:
     seen = [str(device) for device in analysis.samples["device"].unique()]
     blamed = [one.device for one in analysis.incidents]
     return list(dict.fromkeys([*inventory, *seen, *blamed]))
+
+
+def words_besides(words: list[str], analysis: "Analysis") -> list[str]:
+    """Those of a question's words that are no part of a device's name, role, model or zone, and no kind of device."""
+    told = " ".join(" ".join((one.name, one.role, one.model, one.zone, *one.aliases)) for one in _inventory(analysis))
+    known = set(_plain(told).split())
+    return [word for word in words if word not in known and not _kinds(word)]
 
 
 def worst_first(incidents: "list[Incident]") -> "list[Incident]":
@@ -123,6 +136,19 @@ def _named(text: str, analysis: "Analysis") -> list[str]:
     return list(dict.fromkeys(close.values()))
 
 
+def _in_zone(text: str, analysis: "Analysis") -> list[str]:
+    """Devices of the zones that a text names: "line 3" where plant.yaml has that zone."""
+    asked = f" {_plain(text)} "
+    found = [one for one in _inventory(analysis) if one.zone and f" {_plain(one.zone)} " in asked]
+    return _troubled_first(found, analysis)
+
+
+def _troubled_first(devices: "list[Device]", analysis: "Analysis") -> list[str]:
+    """Addresses, those with the worst incidents first."""
+    order = {one.device: place for place, one in enumerate(reversed(worst_first(list(analysis.incidents))))}
+    return [one.address for one in sorted(devices, key=lambda one: -order.get(one.address, -1))]
+
+
 def _plain(text: str) -> str:
     return " ".join(re.findall(r"[a-z]+|\d+", text.lower()))
 
@@ -141,16 +167,16 @@ def _by_kind(text: str, analysis: "Analysis") -> Asked:
     kinds = _kinds(text)
     bearers = [one for one in _inventory(analysis) if kinds & _kinds(f"{one.role} {one.name}")]
     made_up = [
-        f"{word}-{number}" for word, number in _MADE_UP_NAME.findall(text.lower()) if _kinds(word) or word == "device"
+        f"{word}-{number}"
+        for word, number in _MADE_UP_NAME.findall(text.lower())
+        if _kinds(word) - _PLACES or word == "device"
     ]
     if made_up and _inventory(analysis):
         numbered = _numbered(made_up[0], bearers)
         return Asked((numbered,)) if numbered else Asked(missing=tuple(made_up))
     if not bearers:
         return Asked(kind=min(kinds, default=""))
-    order = {one.device: place for place, one in enumerate(reversed(worst_first(list(analysis.incidents))))}
-    bearers.sort(key=lambda one: -order.get(one.address, -1))
-    return Asked(tuple(one.address for one in bearers))
+    return Asked(tuple(_troubled_first(bearers, analysis)))
 
 
 def _numbered(name: str, bearers: "list[Device]") -> str:
@@ -165,6 +191,11 @@ def _kinds(text: str) -> set[str]:
     for word in re.findall(r"[a-z]+", text.lower()):
         for kind, names in _SYNONYMS.items():
             single = word.removesuffix("s") if len(word) > 3 else word
-            if single in names or (len(word) > 4 and get_close_matches(word, names, n=1, cutoff=0.84)):
+            if single in names or (len(word) > 4 and get_close_matches(word, _similar(word, names), n=1, cutoff=0.84)):
                 found.add(kind)
     return found
+
+
+def _similar(word: str, names: tuple[str, ...]) -> list[str]:
+    """Names that a word may be a misspelling of: people get a first letter right, and leave out one, not two."""
+    return [name for name in names if name[0] == word[0] and abs(len(name) - len(word)) <= 1]

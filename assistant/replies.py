@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 
 from assistant.citations import Citation
 from assistant.findings import name_of
+from assistant.health import judge_health
+from assistant.health_facts import name_health
 from assistant.meanings import MEANINGS
 from assistant.phrases import Fact, listed, make_fact
 from assistant.questions import list_addresses, worst_first
-from assistant.standing import is_unanswered, judge_health, verdict_fact
+from assistant.scene import is_group
+from assistant.standing import is_unanswered, verdict_fact
 from traffic.labels import NORMAL, TAXONOMY
 
 if TYPE_CHECKING:
@@ -91,6 +94,12 @@ def say_others(diagnosis: "Diagnosis", incident: "Incident | None", analysis: "A
         facts.append(_list_fact("{n:other device} have incidents of their own: {names}.", named))
     else:
         lines.append("No further device has an incident in this capture.")
+    partners = [name_of(one, analysis) for one in analysis.scene.peers_of(diagnosis.device).sort_values(
+        "pkts", ascending=False, kind="stable").index if not is_group(str(one))]  # fmt: skip
+    if partners:
+        sentence = "In the whole capture {name} talks with {n:address}, most with these: {names}."
+        values: dict[str, float | str] = {"n": len(partners), "names": listed(partners, 5)}
+        facts.append(make_fact("partners", sentence, values | {"name": name_of(diagnosis.device, analysis)}))
     return _lines(lines, facts)
 
 
@@ -107,7 +116,10 @@ def say_checks(diagnosis: "Diagnosis") -> Said:
 def say_attack(diagnosis: "Diagnosis", incident: "Incident | None", analysis: "Analysis") -> Said:
     """Attack or fault, as far as traffic tells."""
     if incident is None:
-        return _lines(["Nothing in the traffic of this device looks like an attack or a fault."], diagnosis.facts[:1])
+        nothing = "Nothing in the traffic of this device looks like an attack or a fault."
+        return _lines(
+            [nothing if diagnosis.standing == "normal" else diagnosis.cause], diagnosis.facts[:2], *diagnosis.context
+        )
     label, meaning = TAXONOMY[incident.label], MEANINGS[incident.label]
     certainty = {"confirmed": "It is confirmed that the device", "likely": "It is likely that the device"}
     opening = certainty.get(diagnosis.standing, "It is not certain, but it may be that the device")
@@ -167,8 +179,8 @@ def say_devices(analysis: "Analysis") -> Said:
     values: dict[str, float | str] = {}
     for number, address in enumerate(list_addresses(analysis)[:_MOST_LISTED]):
         incident = worst.get(address)
-        health = {"normal": "healthy"}.get(judge_health(address, analysis.verdicts), "too little to judge")
-        state = f"{incident.severity}: {incident.label.replace('_', ' ')}" if incident else health
+        health = judge_health(address, analysis.verdicts, analysis.scene)
+        state = f"{incident.severity}: {incident.label.replace('_', ' ')}" if incident else name_health(health)
         role = f" – {roles[address]}" if roles.get(address) else ""
         values |= {f"name{number}": name_of(address, analysis), f"role{number}": roles.get(address, "")}
         lines.append(f"- {name_of(address, analysis)}{role} – {state}")

@@ -3,21 +3,20 @@
 confirmed       hard evidence of the label's own kind, and a confident verdict; or a condition that needs no model
 likely          a verdict and at least one fact
 inconclusive    the model abstained, numbers contradict it, or there is nothing to judge
-normal          no incident, and at least 99 % of the windows are normal
+normal          no incident, and the device is well (assistant.health)
 """
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from assistant.phrases import Fact, make_fact
-from traffic.labels import NORMAL
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from assistant.incidents import Incident
 
-__all__ = ["EVIDENT", "HARD", "Standing", "is_unanswered", "judge", "judge_health", "kind_of", "lower", "verdict_fact"]
+__all__ = ["EVIDENT", "HARD", "Standing", "is_unanswered", "judge", "kind_of", "lower", "verdict_fact"]
 
 Standing = Literal["confirmed", "likely", "inconclusive", "normal"]
 
@@ -44,7 +43,6 @@ EVIDENT = frozenset({"absent", "duplicate", "resolver", "refusing", "one_way", "
 
 _SURE = 0.8  # mean calibrated probability of a confident verdict
 _MOSTLY = 0.5  # share of abstentions above which nothing is concluded
-_HEALTHY = 0.99
 _ORDER: tuple[Standing, ...] = ("inconclusive", "likely", "confirmed")
 
 
@@ -79,15 +77,6 @@ def judge(
     return "confirmed" if hard and sure and not is_unanswered(incident.label, facts) else "likely"
 
 
-def judge_health(device: str, verdicts: "pd.DataFrame") -> Standing:
-    """How sure it is that a device without an incident is well."""
-    rows = verdicts[verdicts["device"] == device]
-    if rows.empty:
-        return "inconclusive"
-    normal = (rows["label"] == NORMAL) & ~rows["abstained"].astype(bool)
-    return "normal" if float(normal.mean()) >= _HEALTHY else "inconclusive"
-
-
 def is_unanswered(label: str, facts: Sequence[Fact]) -> bool:
     """Whether a beacon's other end never answered."""
     contacts = [fact for fact in facts if kind_of(fact) == "contact"]
@@ -117,5 +106,7 @@ def verdict_fact(incident: "Incident", verdicts: "pd.DataFrame") -> Fact | None:
 
 def _rows(incident: "Incident", verdicts: "pd.DataFrame") -> "pd.DataFrame":
     inside = (verdicts["start_s"] < incident.end_s) & (verdicts["end_s"] > incident.start_s)
-    mine = (verdicts["device"] == incident.device) & (verdicts["label"] == incident.label)
-    return verdicts[inside & mine]
+    so = inside & (verdicts["label"] == incident.label)
+    mine = verdicts[so & (verdicts["device"] == incident.device)]
+    # Nobody judges an intruder outside: what is known of it, its victims show.
+    return mine if len(mine) else verdicts[so & verdicts["device"].isin(incident.related)]

@@ -22,9 +22,9 @@ _CERTAINTY = {
     "confirmed": "Confirmed",
     "likely": "Likely",
     "inconclusive": "Not certain",
-    "normal": "Healthy",
 }
 _ORIGIN = "Composed from measured facts and cited documents, without a language model."
+_ALL_WELL = "Healthy: no incident was found; every device that could be judged behaves as usual."
 _ROLES = {"source": ", not its victim", "both": " and suffers from it too"}
 _STILL_S = 60.0
 _STEADY = 0.05  # half of the intervals within this share of the median: a clock, not a back-off
@@ -82,17 +82,15 @@ def compose(
 
 
 def _headline(finding: Finding, analysis: "Analysis") -> str:
-    name, asked = name_of(finding.device, analysis), finding.asked
+    asked = finding.asked
     if asked.missing and not finding.device:
         return f"{listed(asked.missing)} is not in this capture: nothing was sent by it and nobody asked for it."
     if not finding.device:
         return f"{_CERTAINTY['inconclusive']}: this capture holds no device whose traffic could be judged."
-    if finding.standing == "normal" and not (asked.devices or asked.peers):
-        return f"{_CERTAINTY['normal']}: no incident was found, every device behaves as usual."
-    if finding.incident is None and finding.standing == "normal":
-        return f"{_CERTAINTY['normal']}: {name} behaves as usual; no incident was found for it."
-    if finding.incident is None:
-        return f"{_CERTAINTY['inconclusive']}: there is no incident for {name}, but too little to call it healthy."
+    if finding.condition is not None:
+        everyone = finding.standing == "normal" and not (finding.condition.checks or asked.devices or asked.peers)
+        return _ALL_WELL if everyone else finding.condition.headline.text
+    assert finding.incident is not None
     certainty = _CERTAINTY[finding.standing]
     return f"{certainty}: {_what(finding.incident, finding.device, analysis)}, {_when(finding.incident, analysis)}."
 
@@ -125,7 +123,9 @@ def _explanation(finding: Finding, analysis: "Analysis") -> list[str]:
     lines = [meaning.gloss]
     peers = [name_of(peer, analysis) for peer in incident.peers[:3]]
     if incident.role == "target" and peers:
-        lines.append(f"It comes from {listed(peers)}.")
+        # Who claims a false address is not among those who talk with its owner; a fault comes from nobody.
+        blamed = incident.label in ATTACKS and incident.label != "spoofing"
+        lines.append(f"It comes from {listed(peers)}." if blamed else f"It concerns its traffic with {listed(peers)}.")
     if incident.role != "target" and incident.label in ATTACKS:
         lines.append(f"{name_of(incident.device, analysis)} is the source of it{_ROLES[incident.role]}.")
     if meaning.doubt and is_unanswered(incident.label, incident.facts):
@@ -173,7 +173,7 @@ def _first(incident: "Incident", analysis: "Analysis") -> str:
 def _checks(finding: Finding, citations: tuple[Citation, ...]) -> tuple[str, ...]:
     incident = finding.incident
     if incident is None:
-        return ()
+        return finding.condition.checks if finding.condition else ()
     meaning = MEANINGS[incident.label]
     source = incident.role != "target"
     steps = list(meaning.checks if source else meaning.target_checks)[: _MOST_CHECKS - bool(citations)]

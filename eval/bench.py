@@ -16,13 +16,14 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eval.repeated import repeat_log, repeat_pcap
 from traffic.errors import UserError
 
 if TYPE_CHECKING:
     from traffic.capture import Capture
     from traffic.windows import Windows
 
-__all__ = ["MEASURES", "Row", "measure", "measure_all", "render", "repeat_log"]
+__all__ = ["MEASURES", "Row", "measure", "measure_all", "render"]
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 # A plant under control for minutes, and one idle device for a day: many packets a slot, and many slots a packet.
@@ -32,7 +33,6 @@ _PCAPS = {
 }
 _LOG = SHARED / "iot23" / "34-1" / "conn.log.labeled"
 _MILLION = 1_000_000
-_BETWEEN_S = 60.0  # between two repetitions of a capture
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def _measure_packets(name: str, folder: Path) -> list[Row]:
     from traffic.samples import make_samples
     from traffic.sources import read_capture
 
-    path = _repeat_pcap(_PCAPS[name], folder / "million.pcap", _MILLION)
+    path = repeat_pcap(_PCAPS[name], folder / "million.pcap", _MILLION)
     start = time.perf_counter()
     samples = make_samples(read_capture(path))
     ours = _MILLION / (time.perf_counter() - start)
@@ -86,22 +86,6 @@ def _nfstream_rate(path: Path) -> float | None:
     return _MILLION / (time.perf_counter() - start)
 
 
-def _repeat_pcap(source: Path, path: Path, packets: int) -> Path:
-    """Write a capture again and again, later each time, until it holds ``packets``."""
-    import dpkt
-
-    with source.open("rb") as file:
-        records = list(dpkt.pcap.Reader(file))
-    span = records[-1][0] - records[0][0] + _BETWEEN_S
-    with path.open("wb") as file:
-        writer = dpkt.pcap.Writer(file)
-        for i in range(packets):
-            again, which = divmod(i, len(records))
-            ts, frame = records[which]
-            writer.writepkt(frame, ts + again * span)
-    return path
-
-
 def measure_log(folder: Path) -> list[Row]:
     """A conn.log of a million flows to windows."""
     from traffic.samples import make_samples
@@ -109,7 +93,7 @@ def measure_log(folder: Path) -> list[Row]:
     from traffic.windows import make_windows
 
     path = folder / "conn.log"
-    flows = _alone(repeat_log, path, _MILLION)  # making the file must not count as memory of reading it
+    flows = _alone(repeat_log, _LOG, path, _MILLION)  # making the file must not count as memory of reading it
     start = time.perf_counter()
     windows = make_windows(make_samples(read_capture(path)))
     seconds = time.perf_counter() - start
@@ -122,22 +106,6 @@ def measure_log(folder: Path) -> list[Row]:
         ),
         _peak("its memory", 2.0),
     ]
-
-
-def repeat_log(path: Path, flows: int) -> int:
-    """Write the flows of a shared log again and again, later each time; says how many there are."""
-    import pandas as pd
-
-    from traffic.sources import read_capture
-    from traffic.zeek import write_conn_log
-
-    one = read_capture(_LOG).flows
-    span = float(one["ts"].max() - one["ts"].min()) + _BETWEEN_S
-    times = -(-flows // len(one))
-    whole = pd.concat([one.assign(ts=one["ts"] + again * span) for again in range(times)], ignore_index=True)[:flows]
-    with path.open("w", encoding="utf-8") as stream:
-        write_conn_log(whole, stream)
-    return len(whole)
 
 
 def measure_classification(folder: Path) -> list[Row]:

@@ -11,7 +11,7 @@ from another base it only does the last, which is how a model follows a simulato
 
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -30,10 +30,10 @@ from finetune.held_out import draw_texts, measure_texts, score_texts
 from finetune.pretrain import Phase, build_model, pretrain
 from finetune.recipe import Draw, Recipe
 from finetune.sft import tune
+from finetune.stages import claim_folder, make_once
 from finetune.tokenizer import build_tokenizer
 from prompts.messages import ANSWERS
 from prompts.window_text import VOCABULARY
-from traffic.errors import UserError
 from traffic.labels import LABELS, NORMAL
 
 __all__ = ["make_pocket"]
@@ -65,15 +65,15 @@ def make_pocket(
     captures = choose_captures(recipe, data, exclude)
     if begin is not None:
         check_model_folder(begin)
-    _claim(work, recipe, captures, begin)
-    _make_once(work / "texts", partial(make_capture_texts, captures=captures, recipe=recipe))
+    claim_folder(work, _marks(recipe, captures, begin))
+    make_once(work / "texts", partial(make_capture_texts, captures=captures, recipe=recipe))
     texts = {name: read_texts(work / "texts" / f"{name}.parquet") for name in captures.all}
 
     train = pd.concat([texts[name] for name in captures.trained], ignore_index=True)
     # The base reads simulated plants only, so that one base serves adapters with and without any real capture.
     plants = train[train["capture"].map(is_simulated)]
-    _make_once(work / "base", partial(_make_base, texts=plants, recipe=recipe, work=work, begin=begin))
-    _make_once(work / "adapter", partial(_make_adapter, texts=train, recipe=recipe, work=work))
+    make_once(work / "base", partial(_make_base, texts=plants, recipe=recipe, work=work, begin=begin))
+    make_once(work / "adapter", partial(_make_adapter, texts=train, recipe=recipe, work=work))
 
     llm = LocalLLM(work / "base", work / "adapter")
     calibration = _calibrate(pd.concat([texts[name] for name in captures.calibrate]), llm, recipe)
@@ -86,29 +86,10 @@ def make_pocket(
     return card
 
 
-def _claim(work: Path, recipe: Recipe, captures: Captures, begin: Path | None) -> None:
-    """Stages made with other numbers, data, weights or prompts must not be mixed into this run."""
+def _marks(recipe: Recipe, captures: Captures, begin: Path | None) -> list[str]:
+    """All that stages depend on."""
     begun = [fingerprint_weights(begin)] if begin is not None else []
-    mine = "\n".join([recipe.model_dump_json(), prompt_fingerprint(), *begun, *captures.trained, "", *captures.test])
-    work.mkdir(parents=True, exist_ok=True)
-    mark = work / "run.txt"
-    if mark.is_file() and mark.read_text(encoding="utf-8") != mine:
-        raise UserError(
-            f"{work} holds stages of another run; expected this recipe, data and prompts; delete it or name another"
-        )
-    mark.write_text(mine, encoding="utf-8")
-
-
-def _make_once(path: Path, make: Callable[[Path], None]) -> None:
-    """Run a stage unless its folder is there; the folder gets its name when the stage is complete."""
-    if path.is_dir():
-        log.info("%s is there", path)
-        return
-    log.info("making %s", path)
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.mkdir(exist_ok=True)
-    make(unfinished)
-    unfinished.rename(path)
+    return [recipe.model_dump_json(), prompt_fingerprint(), *begun, *captures.trained, "", *captures.test]
 
 
 def _make_base(folder: Path, texts: pd.DataFrame, recipe: Recipe, work: Path, begin: Path | None) -> None:

@@ -6,10 +6,9 @@ home/knowledge_base/
     store-N/        Chroma; a rebuild writes store-N+1, the manifest then points to it, and store-N is erased
 """
 
-import difflib
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -21,7 +20,7 @@ from knowledge_base.changes import Added, Health, file_hash, find_problems, make
 from knowledge_base.chunks import Chunk
 from knowledge_base.documents import read_documents
 from knowledge_base.embedder import Embedder, SentenceEmbedder
-from knowledge_base.manifest import Entry, Manifest, lock_folder, read_manifest, write_manifest
+from knowledge_base.manifest import Entry, Manifest, find_entry, lock_folder, read_manifest, write_manifest
 from knowledge_base.sample_vectors import read_sample_vectors, sample_files
 from knowledge_base.store import Store
 from traffic.errors import UserError
@@ -116,11 +115,9 @@ class Index:
             UserError: no document has that id or title, or several have that title.
         """
         with self._changing:
-            found = [entry for entry in self.list() if document in (entry.id, entry.title)]
-            if len(found) != 1:
-                raise UserError(_no_single(document, found, self.list()))
-            self._commit(self.manifest.with_documents(entry for entry in self.list() if entry.id != found[0].id))
-        return found[0]
+            found = find_entry(self.list(), document)
+            self._commit(self.manifest.with_documents(entry for entry in self.list() if entry.id != found.id))
+        return found
 
     def check(self) -> Health:
         """Compare manifest, Chroma and source files, and every chunk with its hash. Changes nothing."""
@@ -222,17 +219,6 @@ class Index:
         for folder in self.folder.glob("store-*"):
             if folder.name != self.manifest.store:
                 shutil.rmtree(folder)
-
-
-def _no_single(document: str, found: Iterable[Entry], listed: Iterable[Entry]) -> str:
-    """The error for a name that is not the name of exactly one document."""
-    same = [entry.id for entry in found]
-    titles = [entry.title for entry in listed]
-    near = same or difflib.get_close_matches(document, titles, 3, 0.3) or titles[:3]
-    return (
-        f"{len(same)} documents are called {document!r}; expected the id or title of one, such as "
-        f"{', '.join(map(repr, near)) or '(there is none)'}; see `faultwise kb list`"
-    )
 
 
 def open_index(home: Path | str, embedder: Embedder | None = None) -> Index:

@@ -4,10 +4,11 @@ The manifest is the truth: a chunk in Chroma that no document here names is left
 short, and never answers. So every change writes Chroma first, the manifest next, and sweeps last.
 """
 
+import difflib
 import fcntl
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from knowledge_base.documents import Kind
 from traffic.errors import UserError
 
-__all__ = ["Entry", "Manifest", "lock_folder", "read_manifest", "write_manifest"]
+__all__ = ["Entry", "Manifest", "find_entry", "lock_folder", "read_manifest", "write_manifest"]
 
 
 class Entry(BaseModel):
@@ -71,6 +72,23 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path} is no manifest ({error.errors()[0]['msg']}); expected the file that faultwise wrote; "
             "restore it from a backup, or move the folder away and add the documents again"
         ) from error
+
+
+def find_entry(entries: Sequence[Entry], name: str) -> Entry:
+    """The document of that id or title.
+
+    Raises:
+        UserError: no document has that id or title, or several have that title.
+    """
+    found = [entry for entry in entries if name in (entry.id, entry.title)]
+    if len(found) == 1:
+        return found[0]
+    titles = [entry.title for entry in entries]
+    near = [entry.id for entry in found] or difflib.get_close_matches(name, titles, 3, 0.3) or titles[:3]
+    raise UserError(
+        f"{len(found)} documents are called {name!r}; expected the id or title of one, such as "
+        f"{', '.join(map(repr, near)) or '(there is none)'}; see `faultwise kb list`"
+    )
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

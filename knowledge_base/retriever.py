@@ -6,7 +6,9 @@ SIGIR 2009, k = 60).
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +20,7 @@ from knowledge_base.index import Index
 if TYPE_CHECKING:
     from bm25s import BM25
 
-__all__ = ["Passage", "find_passage", "make_tokens", "search"]
+__all__ = ["Passage", "find_nearness", "find_passage", "find_terms", "make_tokens", "search"]
 
 RRF_K = 60
 DEPTH = 30  # ranks taken from each list
@@ -31,10 +33,12 @@ ENOUGH = 0.45
 
 _TOKEN = re.compile(r"\w+(?:[.:/-]\w+)*")
 _PART = re.compile(r"[^\W_]+")
+_JOINTED = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w-]+|\d{4,}|[A-Za-z]+-[A-Za-z]+")
 _STOP_WORDS = """a an and are as at be been but by can could did do does for from had has have how i if in into is it
 its me my of on or our should so than that the their them then there these they this to was we were what when where
 which who why will with would you your"""
 _STOP = frozenset(_STOP_WORDS.split())
+_UNPAIRED = _STOP | {"no", "not", "off", "up", "out"}
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,45 @@ def search(index: Index, question: str, k: int = 5, kind: Kind | None = None) ->
 def find_passage(index: Index, chunk_id: str) -> Passage | None:
     """The passage behind a citation, with score 1; None where no living chunk has that id."""
     return next((_passage(chunk, 1.0) for chunk in index.chunks() if chunk.id == chunk_id), None)
+
+
+def find_nearness(index: Index, question: str) -> float:
+    """Cosine of a question with the passage that lies nearest to it in meaning; 0 where there is no passage.
+
+    Raises:
+        UserError: the stored vectors were made by another embedder.
+    """
+    if not index.chunks() or not question.strip():
+        return 0.0
+    vector = index.embed_question(question[:MAX_QUESTION_CHARS])
+    nearest = index.store.nearest(vector, 1, None)
+    return max((float(one @ vector) for one in index.store.vectors(nearest).values()), default=0.0)
+
+
+def find_terms(index: Index, question: str) -> set[str]:
+    """Terms of the documents that a question names, in lower case: "0x0b", "keep-alive", "stp", "zero window".
+
+    A term is a word with a digit or a joint in it, a word that is always written in capitals, or two telling words
+    that stand beside each other. One common noun is none: that a past incident speaks of the weather makes no term.
+    """
+    if "terms" not in index.memo:
+        index.memo["terms"] = _read_terms([chunk.context for chunk in index.chunks()])
+    text = question[:MAX_QUESTION_CHARS]
+    return {word for word in (*make_tokens(text), *_pairs(text)) if word in index.memo["terms"]}
+
+
+def _read_terms(texts: Sequence[str]) -> frozenset[str]:
+    words = {word for text in texts for word in _TOKEN.findall(text)}
+    jointed = {word.lower() for word in words if _JOINTED.fullmatch(word)}
+    capitals = {word.lower() for word in words if len(word) > 1 and word.isalpha() and word.isupper()}
+    small = {word.lower() for word in words if not word.isupper()}
+    return frozenset({*jointed, *(capitals - small), *(pair for text in texts for pair in _pairs(text))})
+
+
+def _pairs(text: str) -> list[str]:
+    """Telling words that follow each other; stop words between them are passed over, numbers part them."""
+    told = [_singular(word) for word in _TOKEN.findall(text.lower()) if len(word) > 1 and word not in _UNPAIRED]
+    return [f"{one} {other}" for one, other in pairwise(told) if not (one[0].isdigit() or other[0].isdigit())]
 
 
 def _passage(chunk: Chunk, score: float) -> Passage:

@@ -45,18 +45,21 @@ class TestDevices:
         verdicts = pd.DataFrame(
             {
                 "device": ["10.0.0.5"] * 2 + ["10.0.0.6"] * 3 + ["10.0.0.7"],
+                "start_s": [0.0, 10.0, 0.0, 10.0, 20.0, 0.0],
+                "label": "normal",
                 "abstained": [False] * 3 + [True] * 2 + [False],
             }
         )
+        verdicts["end_s"] = verdicts["start_s"] + 60.0
         plant = SimpleNamespace(devices=(SimpleNamespace(address="10.0.0.7", name="plc-1", role="plc"),))
-        return SimpleNamespace(verdicts=verdicts, plant=plant, incidents=incidents)
+        return SimpleNamespace(verdicts=verdicts, plant=plant, incidents=incidents, scene=None)
 
     def test_the_worst_comes_first_and_names_come_from_the_inventory(self) -> None:
         found = list_devices(self.analysis(incident(severity="medium"), incident(device="10.0.0.7")))  # type: ignore[arg-type]
         assert [(one.name, one.state) for one in found] == [
             ("plc-1", "high"), ("10.0.0.5", "medium"), ("10.0.0.6", "unsure"),
         ]  # fmt: skip
-        assert found[2].words == "the model cannot tell in 2 of 3 windows"
+        assert found[2].words == "undecided up to the end"
 
     def test_a_device_takes_the_state_of_its_worst_incident(self) -> None:
         worse = incident(severity="high", label="dos")
@@ -83,7 +86,10 @@ class TestHostileText:
     def test_is_shown_as_text(self) -> None:
         states = list_devices(
             SimpleNamespace(
-                verdicts=pd.DataFrame({"device": [HOSTILE], "abstained": [False]}),
+                verdicts=pd.DataFrame(
+                    {"device": [HOSTILE], "start_s": 0.0, "end_s": 60.0, "label": "normal", "abstained": False}
+                ),
+                scene=None,
                 plant=SimpleNamespace(devices=(SimpleNamespace(address=HOSTILE, name=HOSTILE, role=HOSTILE),)),
                 incidents=(),
             )  # type: ignore[arg-type]

@@ -105,6 +105,11 @@ def test_a_false_alarm_is_kept_with_who_and_why(talk, history):
     assert "(acknowledged, c2-0a1b2c3d)" in talk.reply("list incidents").text
 
 
+def test_a_remark_before_any_question_is_kept_for_no_incident(talk, history):
+    assert "no incident in focus" in talk.reply("mark as false alarm because of a test").text
+    assert history.feedback(CAMERA) == []
+
+
 def test_shelving_needs_a_time_and_a_reason(talk, history):
     talk.reply("why is cam-1 odd?")
     assert "I need a time and a reason" in talk.reply("shelve it").text
@@ -157,7 +162,9 @@ def test_documents_answer_what_the_capture_cannot(line, index):
 
 
 def test_nothing_found_says_what_can_be_asked(line, index):
-    reply = Conversation(line, index, None).reply("sing a song about Paris")
+    reply = Conversation(line, index, None).reply("which spanner fits the pump?")
+    assert "camera" in reply.text
+    reply = Conversation(line, None, None).reply("what is recon?")
     assert "I found nothing about that" in reply.text
     assert "Which other devices?" in reply.text
 

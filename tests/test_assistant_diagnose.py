@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from dataclasses import replace
 
+import pandas as pd
 import pytest
 from bottling_line import CAMERA, CONTROLLER, PANEL, PLC, SPARE, START, YARD, beacon, loss, make_analysis, silence
 
@@ -148,7 +150,9 @@ def test_a_healthy_device_is_called_healthy(line):
 def test_odd_windows_without_an_incident_are_inconclusive():
     diagnosis = diagnose("is cam-1 fine?", make_analysis(()), None)
     assert diagnosis.standing == "inconclusive"
-    assert "too few or too unsure for an incident" in diagnosis.text
+    assert diagnosis.cause.startswith("Not certain: cam-1 (192.168.1.20) has no incident, but what it did in the last")
+    assert "looked most like c2, but not surely enough for an incident" in diagnosis.text
+    assert diagnosis.checks[-1] == "Keep recording until it is over, then ask again."
 
 
 def test_a_device_that_is_not_there_is_said_with_those_that_are(line):
@@ -243,3 +247,16 @@ def test_every_label_has_a_meaning_without_numbers():
 def test_an_unanswered_beacon_recalls_both_a_bot_and_a_dead_service(line, index):
     recalled = [one.document for one in diagnose("why is cam-1 odd?", line, index).similar]
     assert [name[:12] for name in recalled] == ["INC-2026-046", "INC-2026-055"]
+
+
+def test_who_was_seen_for_a_minute_does_not_spoil_the_health_of_all():
+    well = make_analysis((), label="normal")
+    well.verdicts.loc[well.verdicts["device"] == YARD, "label"] = "normal"
+    alone = diagnose("is everything fine?", well, None)
+    assert alone.cause == "Healthy: no incident was found; every device that could be judged behaves as usual."
+    guest = well.verdicts.iloc[[0]].assign(device="fe80::1", label="recon", abstained=True)
+    both = replace(well, verdicts=pd.concat([well.verdicts, guest], ignore_index=True))
+    said = diagnose("is everything fine?", both, None)
+    assert (said.standing, said.cause) == ("normal", alone.cause)
+    assert "1 device could not be judged, seen too briefly: fe80::1." in said.text
+    assert diagnose("is fe80::1 fine?", both, None).standing == "inconclusive"

@@ -22,6 +22,7 @@ START_S = 1_000_000_000.0
 LETTERS = {
     ".": "normal", "?": "normal", "c": "c2", "d": "ddos", "o": "dos", "r": "recon", "s": "device_silent",
     "v": "service_down", "g": "congestion", "a": "spoofing", "l": "packet_loss", "b": "brute_force",
+    "m": "misconfiguration",
 }  # fmt: skip
 Said = dict[str, tuple[str, str]]
 
@@ -204,6 +205,68 @@ def test_a_scanner_and_what_it_scanned_are_one_incident() -> None:
     assert [(one.device, one.severity) for one in found] == [(A, "high")]
     assert set(found[0].related) == set(hosts[:3])
     assert set(found[0].peers) == set(hosts)
+
+
+OUTSIDE = "203.0.113.66"
+
+
+def scan_of(source: str, *targets: str, every_s: float = 0.0, ports: int = 12) -> list[dict[str, object]]:
+    """SYNs to a row of ports of each target, one target after the other."""
+    return [
+        flow(10 + place * every_s + 0.1 * port, source, target, 20 + port, "REJ", **{"id.orig_p": 30_000.0 + port})
+        for place, target in enumerate(targets)
+        for port in range(ports)
+    ]
+
+
+@pytest.mark.parametrize("source", [OUTSIDE, "10.0.0.77"])
+def test_an_intruder_that_shows_only_at_its_victims_leads_the_incident(source: str) -> None:
+    polls = [flow(t, S, one, 502) for one in (A, B, C) for t in range(0, 120, 5)]
+    capture = capture_of([*polls, *scan_of(source, A, B, C)])
+    (one,) = incidents_of(dict.fromkeys((A, B, C), ("rrrr......", "target")), capture)
+    assert (one.device, one.role, one.label, one.severity) == (source, "source", "recon", "high")
+    assert one.related == (A, B, C)
+    assert set(one.peers) == {A, B, C}
+    assert one.facts[0].text.startswith(f"{source} tried 3 hosts and 12 ports in 36 attempts")
+    assert one.windows == tuple(START_S + 10.0 * i for i in range(4))
+
+
+def test_victims_one_after_the_other_are_one_incident_where_an_hour_lies_between_two() -> None:
+    said = {A: ("rrrr" + "." * 30, "target"), B: ("." * 24 + "bbbb" + "......", "target")}
+    guesses = [flow(250 + i, OUTSIDE, B, 22, duration=0.2) for i in range(8)]
+    (one,) = incidents_of(said, capture_of([*scan_of(OUTSIDE, A), *guesses]))
+    assert (one.device, one.related) == (OUTSIDE, (A, B))
+    assert (one.start_s, one.end_s) == (START_S + 10, pytest.approx(START_S + 257.2))
+    late = {A: ("rrrr" + "." * 400, "target"), B: ("." * 360 + "rrrr" + "." * 40, "target")}
+    hours = capture_of([*scan_of(OUTSIDE, A), *scan_of(OUTSIDE, A, B, every_s=3600.0)[12:]])
+    assert [(one.device, one.role) for one in incidents_of(late, hours)] == [(A, "target"), (B, "target")]
+
+
+def test_a_flood_of_several_devices_by_one_is_one_incident() -> None:
+    flood = [flow(20 + t / 50, OUTSIDE, one, 80, "S0") for one in (A, B) for t in range(500)]
+    (one,) = incidents_of(dict.fromkeys((A, B), ("..ooooo", "target")), capture_of(flood))
+    assert (one.device, one.label, one.role, set(one.related)) == (OUTSIDE, "dos", "source", {A, B})
+    assert "1,000 connections" in one.facts[0].text
+
+
+def test_one_victim_of_a_stranger_stays_the_device_of_the_incident() -> None:
+    (one,) = incidents_of({A: ("rrrr", "target")}, capture_of(scan_of(OUTSIDE, A)))
+    assert (one.device, one.role, one.peers) == (A, "target", (OUTSIDE,))
+
+
+def test_what_fails_beside_a_false_address_is_no_incident_of_its_own() -> None:
+    claims = [(SLOT + i, A, A, "arp_conflict", -1, 2, 2) for i in range(6)]
+    vain = [flow(t, B, A, 502, "REJ") for t in range(0, 60, 5)]
+    (one,) = incidents_of({B: ("vvvvv", "target"), A: ("vvvvv", "source")}, capture_of(vain, claims))
+    assert (one.device, one.label, one.role, one.related) == (A, "spoofing", "target", (B,))
+
+
+def test_a_fault_that_nothing_carries_is_no_incident() -> None:
+    calm = capture_of([flow(5 * i, A, B, 502) for i in range(12)])
+    for letter in ("v", "m"):
+        assert incidents_of({A: (letter * 5, "source")}, calm, probability=0.999) == []
+    once = capture_of([flow(5 * i, A, B, 502) for i in range(12)], [(SLOT + 2, B, A, "arp_unanswered", -1, 1, 0)])
+    assert incidents_of({A: ("sssss", "source")}, once, probability=0.999) == []
 
 
 def test_a_scan_that_touched_next_to_nothing_is_no_incident() -> None:

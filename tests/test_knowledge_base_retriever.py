@@ -9,7 +9,7 @@ from word_vectors import WordVectors
 
 from knowledge_base.incident_history import read_incidents, similar
 from knowledge_base.index import Index, ensure_samples, open_index
-from knowledge_base.retriever import find_passage, make_tokens, search
+from knowledge_base.retriever import find_nearness, find_passage, find_terms, make_tokens, search
 from knowledge_base.sample_vectors import read_sample_vectors, sample_files
 from traffic.labels import LABELS, NORMAL, TAXONOMY
 
@@ -255,3 +255,26 @@ def test_equal_passages_are_ordered_by_id(home: Path, tmp_path: Path) -> None:
         found = search(small, "speed x y")
         assert [passage.chunk_id for passage in found] == sorted(chunk.id for chunk in small.chunks())
     assert [passage.score for passage in found] == pytest.approx([1.0, 61 / 62])
+
+
+@pytest.mark.parametrize(
+    ("question", "terms"),
+    [
+        ("what does 0x0B mean?", {"0x0b"}),
+        ("What is a man in the middle?", {"man middle"}),
+        ("is that a duplex mismatch", {"duplex mismatch"}),
+        ("CONNACK again", {"connack"}),
+        ("what is the weather?", set()),
+        ("port 7 of 9", set()),
+        ("", set()),
+    ],
+)
+def test_terms_are_codes_capitals_and_pairs_of_the_documents(index: Index, question: str, terms: set[str]) -> None:
+    assert find_terms(index, question) == terms
+
+
+def test_a_passage_lies_nearest_to_its_own_words(index: Index) -> None:
+    context = index.chunks()[0].context
+    assert find_nearness(index, context) == pytest.approx(1.0, abs=1e-3)
+    assert find_nearness(index, "who won the match?") < 0.3
+    assert find_nearness(index, " ") == 0.0
