@@ -1,5 +1,7 @@
 """Controllers and those who ask them: PLCs, drives, gateways and robots polled by panels, historians and each other."""
 
+from typing import Any
+
 import numpy as np
 
 from traffic.plant import Device
@@ -94,7 +96,7 @@ def _speak(stage: Stage, client: Device, server: Device, language: str) -> dict:
     rng = stage.rng
     if language != "modbus":
         port, service, ask, answer = _PROTOCOLS[language]
-        sizes = {"ask_bytes": rng.integers(*ask), "answer_bytes": rng.integers(*answer)}
+        sizes: dict[str, Any] = {"ask_bytes": rng.integers(*ask), "answer_bytes": rng.integers(*answer)}
         return {"port": port, "service": service, "each": int(rng.choice([1, 1, 2])), **sizes}
     held = stage.habit(server.address, "registers", lambda: usual(rng, 30, 300, 3.0))
     words = usual(rng, 8, 45) if client.role == "hmi" else held * rng.choice([0.3, 1.0, 1.0])
@@ -148,7 +150,7 @@ def axes(stage: Stage, device: Device) -> None:
     # A notification and the next publish request (OPC UA part 4, 5.13.5), each alone on its way.
     # Clients also look every second or so whether the server still lives.
     rate = 1 / setting_s(rng, 0.4, 2.2) + 1 / usual(rng, 0.8, 5)
-    told = {"exchanges": length * rate, "ask_bytes": rng.integers(60, 130)}
+    told: dict[str, Any] = {"exchanges": length * rate, "ask_bytes": rng.integers(60, 130)}
     told |= {"answer_bytes": 90 + values * rng.integers(12, 40), "tries": stage.tries(client.address)}
     given = {"duration": length, "ending": {"open": 1}, "late": 1.0}
     session(stage.ledger, ts, client.address, device.address, 4840, **given, **told)

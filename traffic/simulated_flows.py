@@ -64,9 +64,9 @@ def session(
     answer_bytes: Any = 200,
     ending: Any = None,
     orig_p: Any = None,
-    asks: float = 0.0,
-    tells: float = 0.0,
-    late: float | None = None,
+    asks: Any = 0.0,
+    tells: Any = 0.0,
+    late: Any = None,
     **columns: Any,
 ) -> None:
     """TCP connections that were answered.

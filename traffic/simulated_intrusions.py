@@ -1,5 +1,7 @@
 """Attacks quieter than a flood: passwords tried, data taken, addresses forged, brokers abused, commands sent."""
 
+from typing import Any
+
 import numpy as np
 
 from traffic.simulated_draws import beats, between, lognormal, public_address
@@ -31,7 +33,8 @@ def brute_force(stage: Stage, start_s: float, end_s: float) -> str:
     shed = rng.random(len(ts)) < rng.choice([0, 0, 0.1, 0.5])
     given = {"label": "brute_force", "service": service, "ending": _REFUSALS[int(rng.integers(3))]}
     given |= {"app": service, "duration": lognormal(rng, between(rng, 0.1, 8), 0.4, int((~shed).sum()))}
-    sizes = {"exchanges": rng.integers(2, 14), "ask_bytes": rng.integers(10, 160), "answer_bytes": rng.integers(9, 300)}
+    sizes: dict[str, Any] = {"exchanges": rng.integers(2, 14), "ask_bytes": rng.integers(10, 160)}
+    sizes |= {"answer_bytes": rng.integers(9, 300)}
     if service == "mqtt":  # CONNECT and CONNACK, MQTT 3.1.1, 3.1 and 3.2: refused, and that is all
         sizes = {"exchanges": 1, "ask_bytes": rng.integers(25, 90, int((~shed).sum())), "answer_bytes": 4}
         given |= {"duration": lognormal(rng, between(rng, 1e-3, 1), 0.4, int((~shed).sum()))}

@@ -1,5 +1,7 @@
 """Pictures: cameras that stream to a recorder, by RTP over UDP, within the RTSP connection, or over HTTP."""
 
+from typing import Any
+
 import numpy as np
 
 from traffic.plant import Device
@@ -33,7 +35,11 @@ def camera(stage: Stage, device: Device) -> None:
         session(stage.ledger, ts, port=554, duration=length, service="rtsp", ending={"open": 1}, **keeping, **rtsp)
         size = float(rng.uniform(700, 1400))
         reports = np.rint(length / 5) if rng.random() < 0.2 else 0  # RTCP, where anyone cares
-        media = {"out_pkts": np.rint(length * bytes_per_s / size), "in_pkts": reports, "duration": length - 0.2}
+        media: dict[str, Any] = {
+            "out_pkts": np.rint(length * bytes_per_s / size),
+            "in_pkts": reports,
+            "duration": length - 0.2,
+        }
         media |= {"ask_bytes": size, "answer_bytes": 60}
         port = int(rng.integers(6970, 60000))
         exchange(stage.ledger, ts + 0.2, device.address, recorder.address, port, **media)

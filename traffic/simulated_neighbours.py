@@ -77,6 +77,6 @@ def _stacks(scene: Scene, src: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rng, (number, hosts) = scene.stage.rng, pd.factorize(src)
     modern = rng.random(len(hosts)) < rng.choice([0.0, 0.5, 1.0], p=[0.1, 0.2, 0.7])
     modern &= hosts != scene.stage.network + "1"  # routers keep entries for hours
-    age_s = [between(rng, 25, 70) if new else between(rng, 60, 1200) for new in modern]
-    age_s = np.where(hosts == scene.stage.network + "1", between(rng, 300, 14400), age_s)
+    drawn = [between(rng, 25, 70) if new else between(rng, 60, 1200) for new in modern]
+    age_s = np.where(hosts == scene.stage.network + "1", between(rng, 300, 14400), drawn)
     return modern[number], age_s[number]

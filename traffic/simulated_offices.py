@@ -1,5 +1,7 @@
 """What the computers of a plant do: histories stored, batches sent on, disks filled, engineers at work."""
 
+from typing import Any
+
 import numpy as np
 
 from traffic.plant import Device
@@ -45,7 +47,7 @@ def remote(stage: Stage, device: Device) -> None:
     rng = stage.rng
     ts = np.array([stage.start_s - rng.uniform(1, 3600)])
     length = stage.end_s - ts + 600
-    sizes = {"exchanges": length / setting_s(rng, 8, 40), "ask_bytes": rng.integers(60, 260)}
+    sizes: dict[str, Any] = {"exchanges": length / setting_s(rng, 8, 40), "ask_bytes": rng.integers(60, 260)}
     sizes |= {"answer_bytes": rng.integers(60, 270), "tries": stage.tries(device.address)}
     host = str(vendor(stage)[0])
     session(stage.ledger, ts, device.address, host, 443, duration=length, service="ssl", ending={"open": 1}, **sizes)
