@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from traffic.events import make_events, number_names
-from traffic.layers import TCP
 from traffic.packets import Packets
 
 __all__ = ["make_modbus", "make_mqtt"]
@@ -44,8 +43,8 @@ def _segments_of(packets: Packets, segments: pd.DataFrame, port: int) -> np.ndar
     """Rows of TCP segments with payload to or from a port, each once."""
     table = packets.table
     here = (table["dport"].to_numpy() == port) | (table["sport"].to_numpy() == port)
-    here &= (table["proto"].to_numpy() == TCP) & table["has_tcp"].to_numpy() & (table["payload"].to_numpy() > 0)
-    return np.flatnonzero(here & ~segments["resent"].to_numpy())
+    rows = np.flatnonzero(here & table["has_tcp"].to_numpy() & ~segments["resent"].to_numpy())
+    return rows[table["payload"].to_numpy()[rows] > 0]
 
 
 def _read_modbus(packets: Packets, rows: np.ndarray) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Link, network and transport headers of all packets at once: each field is one column read by fancy indexing.
+"""Link, network and transport headers of many packets at once: each layer's headers are one structured array.
 
     at           network            transport        payload      end (captured)
     | Ethernet, |  IPv4 or IPv6,   |  TCP, UDP,     |           |  ... not captured
@@ -7,12 +7,12 @@
 RFC 791, 8200, 9293, 768, 792, 826; IEEE 802.1Q; LINKTYPE_LINUX_SLL and _SLL2 at tcpdump.org/linktypes.html.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
 
-from traffic.records import ETHERNET, SLL, SLL2, Records, read_numbers
+from traffic.records import ETHERNET, SLL, SLL2, Records, read_headers
 
 __all__ = ["ICMP", "ICMP6", "TCP", "UDP", "Links", "read_arp", "read_ip", "read_links", "read_transport"]
 
@@ -26,14 +26,45 @@ _MOST_EXTENSIONS = 8
 _MAPPED = 0xFFFF << 32
 
 
+def _header(size: int, **named: tuple[int, str]) -> np.dtype:
+    """A header of ``size`` bytes, with the offset and the type of its fields."""
+    at, kinds = zip(*named.values(), strict=True)
+    return np.dtype({"names": list(named), "formats": list(kinds), "offsets": list(at), "itemsize": size})
+
+
+_LINK_HEADERS = {
+    ETHERNET: _header(14, dst=(0, ">u2"), dst_low=(2, ">u4"), src=(6, ">u2"), src_low=(8, ">u4"), type=(12, ">u2")),
+    SLL: _header(16, src=(6, ">u2"), src_low=(8, ">u4"), type=(14, ">u2")),
+    SLL2: _header(20, type=(0, ">u2"), src=(12, ">u2"), src_low=(14, ">u4")),
+}
+_TAG_HEADER = _header(4, type=(2, ">u2"))
+_ARP_HEADER = _header(
+    28, type=(2, ">u2"), sizes=(4, ">u2"), op=(6, ">u2"), src=(8, ">u2"), src_low=(10, ">u4"), sender=(14, ">u4"),
+    target=(24, ">u4"),
+)  # fmt: skip
+_IP4_HEADER = _header(
+    20, version=(0, "u1"), total=(2, ">u2"), ident=(4, ">u2"), fragment=(6, ">u2"), proto=(9, "u1"), src=(12, ">u4"),
+    dst=(16, ">u4"),
+)  # fmt: skip
+_IP6_HEADER = _header(
+    40, version=(0, "u1"), payload=(4, ">u2"), next=(6, "u1"), src_high=(8, ">i8"), src_low=(16, ">i8"),
+    dst_high=(24, ">i8"), dst_low=(32, ">i8"),
+)  # fmt: skip
+_EXTENSION_HEADER = _header(8, next=(0, "u1"), units=(1, "u1"), offset=(2, ">u2"), ident=(4, ">u4"))
+_TRANSPORT_HEADER = _header(
+    16, sport=(0, ">u2"), dport=(2, ">u2"), type=(0, "u1"), code=(1, "u1"), seq=(4, ">u4"), offset=(12, "u1"),
+    flags=(13, "u1"), window=(14, ">u2"),
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Links:
-    """What the link layer says of each packet, shape (n,) each, int64.
+    """What the link layer says of each packet, shape (n,) each.
 
     Attributes:
-        ethertype: the protocol above, 0 where it is none we know.
-        network: offset of the network header in the buffer.
-        src_mac, dst_mac: 48 bits, -1 where the link has none.
+        ethertype: the protocol above, 0 where it is none we know; uint16.
+        network: offset of the network header in the buffer; int64.
+        src_mac, dst_mac: 48 bits, -1 where the link has none; int64.
     """
 
     ethertype: np.ndarray
@@ -44,55 +75,57 @@ class Links:
 
 def read_links(records: Records) -> Links:
     """Step over Ethernet with VLAN tags, Linux cooked v1 and v2, raw IP, and loopback headers."""
-    n = len(records.at)
-    links = Links(np.zeros(n, np.int64), records.at.copy(), np.full(n, -1), np.full(n, -1))
-    for link in np.unique(records.link):
-        which = np.flatnonzero(records.link == link)
-        _read_link(records.buffer, records.at[which], int(link), which, links)
+    kinds = pd.unique(records.link)
+    if len(kinds) == 1:
+        links = _read_link(records, int(kinds[0]))
+    else:
+        n = len(records.at)
+        links = Links(np.zeros(n, np.uint16), *(np.zeros(n, np.int64) for _ in range(3)))
+        for link in kinds:
+            which = np.flatnonzero(records.link == link)
+            part = _read_link(records.take(which), int(link))
+            for field in fields(Links):
+                getattr(links, field.name)[which] = getattr(part, field.name)
     links.ethertype[links.network > records.at + records.captured] = 0
     return links
 
 
-def _read_link(buffer: np.ndarray, at: np.ndarray, link: int, which: np.ndarray, out: Links) -> None:
-    if link in (ETHERNET, SLL, SLL2):
-        kind, mac, start = {ETHERNET: (12, 6, 14), SLL: (14, 6, 16), SLL2: (0, 12, 20)}[link]
-        ethertype, network = read_numbers(buffer, at + kind, ">u2"), at + start
-        out.src_mac[which] = _read_mac(buffer, at + mac)
-        if link == ETHERNET:
-            out.dst_mac[which] = _read_mac(buffer, at)
-        for _ in range(3):  # QinQ has two tags; more than three is no network we know
-            tagged = np.isin(ethertype, _TAGS)
-            if not tagged.any():
-                break
-            network = network + 4 * tagged
-            ethertype = np.where(tagged, read_numbers(buffer, network - 2, ">u2"), ethertype)
-    else:
+def _read_link(records: Records, link: int) -> Links:
+    buffer, at, none = records.buffer, records.at, np.full(len(records.at), -1)
+    if link not in _LINK_HEADERS:
         # Loopback's family number differs between systems; the version in the IP header does not.
         network = at + (4 if link in (0, 108) else 0)
-        version = read_numbers(buffer, network, "u1") >> 4
-        ethertype = np.select([version == 4, version == 6], [_IP4, _IP6], 0)
-    out.ethertype[which], out.network[which] = ethertype, network
+        version = read_headers(buffer, network, _IP4_HEADER)["version"] >> 4
+        return Links(np.select([version == 4, version == 6], [_IP4, _IP6], 0).astype(np.uint16), network, none, none)
+    header = read_headers(buffer, at, _LINK_HEADERS[link])
+    ethertype, network = header["type"].astype(np.uint16), at + header.itemsize
+    for _ in range(3):  # QinQ has two tags; more than three is no network we know
+        tagged = np.flatnonzero(np.isin(ethertype, _TAGS))
+        if not len(tagged):
+            break
+        ethertype[tagged] = read_headers(buffer, network[tagged], _TAG_HEADER)["type"]
+        network[tagged] += 4
+    return Links(ethertype, network, _mac(header, "src"), _mac(header, "dst") if link == ETHERNET else none)
 
 
-def _read_mac(buffer: np.ndarray, at: np.ndarray) -> np.ndarray:
-    return read_numbers(buffer, at, ">u2") << 32 | read_numbers(buffer, at + 2, ">u4")
+def _mac(header: np.ndarray, side: str) -> np.ndarray:
+    return header[side].astype(np.int64) << 32 | header[f"{side}_low"]
 
 
 def read_arp(records: Records, links: Links) -> pd.DataFrame:
     """ARP packets: ``row op mac sender target`` (addresses as the low half of ``::ffff:a.b.c.d``)."""
-    end = records.at + records.captured
-    row = np.flatnonzero((links.ethertype == _ARP) & (end - links.network >= 28))
-    at = links.network[row]
-    kinds = read_numbers(records.buffer, at, ">u4"), read_numbers(records.buffer, at + 4, ">u2")
-    ethernet_ip4 = (kinds[0] & 0xFFFF == _IP4) & (kinds[1] == 0x0604)
-    row, at = row[ethernet_ip4], at[ethernet_ip4]
+    row = np.flatnonzero(links.ethertype == _ARP)
+    row = row[(records.at + records.captured)[row] - links.network[row] >= 28]
+    header = read_headers(records.buffer, links.network[row], _ARP_HEADER)
+    ethernet_ip4 = (header["type"] == _IP4) & (header["sizes"] == 0x0604)
+    row, header = row[ethernet_ip4], header[ethernet_ip4]
     return pd.DataFrame(
         {
             "row": row,
-            "op": read_numbers(records.buffer, at + 6, ">u2"),
-            "mac": _read_mac(records.buffer, at + 8),
-            "sender": read_numbers(records.buffer, at + 14, ">u4") | _MAPPED,
-            "target": read_numbers(records.buffer, at + 24, ">u4") | _MAPPED,
+            "op": header["op"].astype(np.int64),
+            "mac": _mac(header, "src"),
+            "sender": header["sender"].astype(np.int64) | _MAPPED,
+            "target": header["target"].astype(np.int64) | _MAPPED,
         }
     )
 
@@ -115,30 +148,31 @@ def read_ip(records: Records, links: Links) -> pd.DataFrame:
 
 
 def _read_ip4(records: Records, links: Links) -> pd.DataFrame:
-    buffer, end = records.buffer, records.at + records.captured
-    row = np.flatnonzero((links.ethertype == _IP4) & (end - links.network >= 20))
-    first = read_numbers(buffer, links.network[row], "u1")
-    good = (first >> 4 == 4) & (first & 15 >= 5)
-    row, header = row[good], (first[good] & 15) * 4
-    at = links.network[row]
-    total = read_numbers(buffer, at + 2, ">u2")
-    room = records.wire[row] - (at - records.at[row])
-    lying = (total > room) | ((total < header) & (total > 0))
+    room = records.at + records.captured - links.network
+    row = np.flatnonzero((links.ethertype == _IP4) & (room >= 20))
+    header = read_headers(records.buffer, links.network[row], _IP4_HEADER)
+    good = (header["version"] >> 4 == 4) & (header["version"] & 15 >= 5)
+    if not good.all():
+        row, header = row[good], header[good]
+    size = (header["version"] & 15) * np.uint8(4)
+    at, total = links.network[row], header["total"].astype(np.int32)
+    room = (records.wire[row] - (at - records.at[row])).astype(np.int32)
+    lying = (total > room) | ((total < size) & (total > 0))
     length = np.where(lying | (total == 0), room, total)
-    fragment = read_numbers(buffer, at + 6, ">u2")
+    fragment = header["fragment"].astype(np.uint16)
     zero = np.zeros(len(row), np.int64)
     return pd.DataFrame(
         {
             "row": row,
             "src_high": zero,
-            "src_low": read_numbers(buffer, at + 12, ">u4") | _MAPPED,
+            "src_low": header["src"].astype(np.int64) | _MAPPED,
             "dst_high": zero,
-            "dst_low": read_numbers(buffer, at + 16, ">u4") | _MAPPED,
-            "proto": read_numbers(buffer, at + 9, "u1"),
-            "transport": at + header,
+            "dst_low": header["dst"].astype(np.int64) | _MAPPED,
+            "proto": header["proto"].copy(),
+            "transport": at + size,
             "ip_bytes": length,
-            "rest": np.maximum(length - header, 0),
-            "ident": read_numbers(buffer, at + 4, ">u2"),
+            "rest": np.maximum(length - size, 0),
+            "ident": header["ident"].astype(np.uint32),
             "later": fragment & 0x1FFF > 0,
             "first": fragment & 0x3FFF == 0x2000,
             "lying": lying,
@@ -148,25 +182,23 @@ def _read_ip4(records: Records, links: Links) -> pd.DataFrame:
 
 
 def _read_ip6(records: Records, links: Links) -> pd.DataFrame:
-    buffer, end = records.buffer, records.at + records.captured
+    end = records.at + records.captured
     row = np.flatnonzero((links.ethertype == _IP6) & (end - links.network >= 40))
-    row = row[read_numbers(buffer, links.network[row], "u1") >> 4 == 6]
-    at = links.network[row]
-    payload = read_numbers(buffer, at + 4, ">u2")
-    room = records.wire[row] - (at - records.at[row])
+    header = read_headers(records.buffer, links.network[row], _IP6_HEADER)
+    good = header["version"] >> 4 == 6
+    row, header = row[good], header[good]
+    at, payload = links.network[row], header["payload"].astype(np.int32)
+    room = (records.wire[row] - (at - records.at[row])).astype(np.int32)
     lying = payload + 40 > room
     length = np.where(lying | (payload == 0), room, payload + 40)
-    extensions = _skip_extensions(buffer, at, end[row], read_numbers(buffer, at + 6, "u1"))
-    addresses = {
-        f"{side}_{half}": read_numbers(buffer, at + skip, ">u8")
-        for side, half, skip in (("src", "high", 8), ("src", "low", 16), ("dst", "high", 24), ("dst", "low", 32))
-    }
+    extensions = _skip_extensions(records.buffer, at, end[row], header["next"].copy())
+    addresses = {name: header[name].astype(np.int64) for name in ("src_high", "src_low", "dst_high", "dst_low")}
     return pd.DataFrame(
         {
             "row": row,
             **addresses,
             "ip_bytes": length,
-            "rest": np.maximum(length - (extensions["transport"].to_numpy() - at), 0),
+            "rest": np.maximum(length - (extensions["transport"].to_numpy() - at), 0).astype(np.int32),
             "lying": lying,
         }
     ).join(extensions)
@@ -174,19 +206,18 @@ def _read_ip6(records: Records, links: Links) -> pd.DataFrame:
 
 def _skip_extensions(buffer: np.ndarray, at: np.ndarray, end: np.ndarray, proto: np.ndarray) -> pd.DataFrame:
     cursor, n = at + 40, len(at)
-    ident, offset, more = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, bool)
+    ident, offset, more = np.zeros(n, np.uint32), np.zeros(n, np.uint16), np.zeros(n, bool)
     for _ in range(_MOST_EXTENSIONS):
-        is_extension = np.isin(proto, _EXTENSIONS) & (cursor + 8 <= end) & (offset == 0)
-        if not is_extension.any():
+        which = np.flatnonzero(np.isin(proto, _EXTENSIONS) & (cursor + 8 <= end) & (offset == 0))
+        if not len(which):
             break
-        fragment = is_extension & (proto == _FRAGMENT)
-        word = read_numbers(buffer, cursor + 2, ">u2")
-        offset, more = np.where(fragment, word >> 3, offset), np.where(fragment, word & 1 > 0, more)
-        ident = np.where(fragment, read_numbers(buffer, cursor + 4, ">u4"), ident)
-        units = read_numbers(buffer, cursor + 1, "u1")
-        size = np.select([fragment, proto == _AUTHENTICATION], [8, (units + 2) * 4], (units + 1) * 8)
-        proto = np.where(is_extension, read_numbers(buffer, cursor, "u1"), proto)
-        cursor = np.where(is_extension, cursor + size, cursor)
+        header, kind = read_headers(buffer, cursor[which], _EXTENSION_HEADER), proto[which]
+        fragment, units = kind == _FRAGMENT, header["units"].astype(np.int64)
+        cut = which[fragment]
+        offset[cut], more[cut] = header["offset"][fragment] >> 3, header["offset"][fragment] & 1 > 0
+        ident[cut] = header["ident"][fragment]
+        cursor[which] += np.select([fragment, kind == _AUTHENTICATION], [8, (units + 2) * 4], (units + 1) * 8)
+        proto[which] = header["next"]
     return pd.DataFrame(
         {"proto": proto, "transport": cursor, "ident": ident, "later": offset > 0, "first": more & (offset == 0)}
     )
@@ -198,39 +229,29 @@ def read_transport(records: Records, ip: pd.DataFrame) -> pd.DataFrame:
     Ports are ICMP's type and code where the packet is one, 0 where there are none. ``flags`` are TCP's, 0 elsewhere;
     ``payload`` is its length by the IP header, ``held`` how much of it was captured.
     """
-    buffer, end = records.buffer, (records.at + records.captured)[ip["row"].to_numpy()]
+    row = ip["row"].to_numpy()
     at, rest, proto = (ip[name].to_numpy() for name in ("transport", "rest", "proto"))
-    whole, room = ~ip["later"].to_numpy(), end - at
-    n = len(at)
-    sport, dport, flags, seq, window, header = (np.zeros(n, np.int64) for _ in range(6))
-
-    ported = np.flatnonzero(whole & ((proto == TCP) | (proto == UDP) | (proto == SCTP)) & (room >= 4))
-    sport[ported] = read_numbers(buffer, at[ported], ">u2")
-    dport[ported] = read_numbers(buffer, at[ported] + 2, ">u2")
-    icmp = np.flatnonzero(whole & ((proto == ICMP) | (proto == ICMP6)) & (room >= 2))
-    sport[icmp], dport[icmp] = read_numbers(buffer, at[icmp], "u1"), read_numbers(buffer, at[icmp] + 1, "u1")
-    tcp = np.flatnonzero(whole & (proto == TCP) & (room >= 16))
-    seq[tcp] = read_numbers(buffer, at[tcp] + 4, ">u4")
-    flags[tcp] = read_numbers(buffer, at[tcp] + 13, "u1")
-    window[tcp] = read_numbers(buffer, at[tcp] + 14, ">u2")
-
-    header[whole & np.isin(proto, (UDP, ICMP, ICMP6))] = 8
-    header[whole & (proto == TCP)] = 20
-    header[tcp] = np.maximum((read_numbers(buffer, at[tcp] + 12, "u1") >> 4) * 4, 20)
-    payload = np.maximum(rest - header, 0)
-    has_tcp = np.zeros(n, bool)
-    has_tcp[tcp] = True
+    room, whole = (records.at[row] + records.captured[row] - at).astype(np.int32), ~ip["later"].to_numpy()
+    header = read_headers(records.buffer, at, _TRANSPORT_HEADER)
+    is_tcp, is_icmp = whole & (proto == TCP), whole & ((proto == ICMP) | (proto == ICMP6))
+    has_udp = whole & (proto == UDP)
+    has_tcp = is_tcp & (room >= 16)
+    ported = (is_tcp | has_udp | (whole & (proto == SCTP))) & (room >= 4)
+    typed = is_icmp & (room >= 2)
+    size = np.where(has_tcp, np.maximum((header["offset"] >> 4) * np.uint8(4), 20), is_tcp * np.uint8(20))
+    size += (has_udp | is_icmp) * np.uint8(8)
+    payload = np.maximum(rest - size, 0)
     return pd.DataFrame(
         {
-            "sport": sport,
-            "dport": dport,
-            "flags": flags.astype(np.uint8),
-            "seq": seq,
-            "window": window,
+            "sport": np.where(typed, header["type"], header["sport"] * ported),
+            "dport": np.where(typed, header["code"], header["dport"] * ported),
+            "flags": header["flags"] * has_tcp,
+            "seq": header["seq"] * has_tcp,
+            "window": header["window"] * has_tcp,
             "has_tcp": has_tcp,
             "payload": payload,
-            "payload_at": at + header,
-            "held": np.clip(end - at - header, 0, payload),
+            "payload_at": at + size,
+            "held": np.clip(room - size, 0, payload),
         },
         copy=False,
     )
