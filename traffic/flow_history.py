@@ -31,8 +31,8 @@ def render_histories(packets: pd.DataFrame, segments: pd.DataFrame, flipped: np.
     stream = packets["flow"].to_numpy() * 2 + is_orig
     events = [
         (index, np.full(len(index), _ORDER.index(letter)))
-        for letter, mask, mark in _marks(packets, segments)
-        if len(index := _kept(mask, mark, stream, 2 * len(flipped)))
+        for letter, mask, often in _marks(packets, segments)
+        if len(index := _kept(packets, mask, often, stream, 2 * len(flipped)))
     ]
     if not events:
         return np.where(flipped, "^", "")
@@ -44,8 +44,8 @@ def render_histories(packets: pd.DataFrame, segments: pd.DataFrame, flipped: np.
     return _join(letters.astype(np.uint8), packets["flow"].to_numpy()[index], flipped)
 
 
-def _marks(packets: pd.DataFrame, segments: pd.DataFrame) -> list[tuple[str, np.ndarray, pd.Series | str]]:
-    """Each letter with the packets it may be written for, and how often: once, scaled, or when a number changes."""
+def _marks(packets: pd.DataFrame, segments: pd.DataFrame) -> list[tuple[str, np.ndarray, str]]:
+    """Each letter with the packets it may be written for, and how often: once, scaled, or when their number changes."""
     flags, payload = packets["flags"].to_numpy(), packets["payload"].to_numpy()
     tcp, udp = packets["is_tcp"].to_numpy(), packets["is_udp"].to_numpy()
     control = flags & (SYN | FIN | RST)
@@ -54,10 +54,10 @@ def _marks(packets: pd.DataFrame, segments: pd.DataFrame) -> list[tuple[str, np.
     mixed = tcp & ~(plain | syn | fin | rst)
     reset = mixed & (control & (FIN | RST) == FIN | RST)
     return [
-        ("S", syn & (flags & ACK == 0), packets["seq"]),
-        ("H", syn & (flags & ACK > 0), packets["seq"]),
-        ("F", fin, packets["seq"] + packets["payload"]),
-        ("R", rst, packets["seq"]),
+        ("S", syn & (flags & ACK == 0), "first number"),
+        ("H", syn & (flags & ACK > 0), "first number"),
+        ("F", fin, "last number"),
+        ("R", rst, "first number"),
         ("I", reset, "once"),
         ("Q", mixed & ~reset, "once"),
         ("D", (plain & (payload > 0)) | udp, "once"),
@@ -67,19 +67,21 @@ def _marks(packets: pd.DataFrame, segments: pd.DataFrame) -> list[tuple[str, np.
     ]
 
 
-def _kept(mask: np.ndarray, mark: pd.Series | str, stream: np.ndarray, n: int) -> np.ndarray:
-    if isinstance(mark, str) and mark == "once":
+def _kept(packets: pd.DataFrame, mask: np.ndarray, often: str, stream: np.ndarray, n: int) -> np.ndarray:
+    if often == "once":
         first = first_per_group(mask, stream, n)
         return first[first < NEVER]
     index = np.flatnonzero(mask)
     order = index[np.argsort(stream[index], kind="stable")]
     head = np.diff(stream[order], prepend=-1) != 0
-    if not isinstance(mark, str):
-        number = mark.to_numpy()[order].astype(np.int64)
-        return order[head | (np.diff(number, prepend=-1) != 0)]
-    position = np.arange(len(order))
-    times = position - np.maximum.accumulate(np.where(head, position, 0)) + 1
-    return order[np.isin(times, 10 ** np.arange(10))]
+    if often == "scaled":
+        position = np.arange(len(order))
+        times = position - np.maximum.accumulate(np.where(head, position, 0)) + 1
+        return order[np.isin(times, 10 ** np.arange(10))]
+    number = packets["seq"].to_numpy()[order].astype(np.int64)
+    if often == "last number":
+        number += packets["payload"].to_numpy()[order]
+    return order[head | (np.diff(number, prepend=-1) != 0)]
 
 
 def _join(letters: np.ndarray, flow: np.ndarray, flipped: np.ndarray) -> np.ndarray:

@@ -54,7 +54,10 @@ def _heads(work: pd.DataFrame) -> np.ndarray:
 
 def _read_segments(work: pd.DataFrame) -> pd.DataFrame:
     """TCP's own counts for the packets that hold a TCP header; any other packet's payload is new."""
-    tcp = np.flatnonzero(work["has_tcp"].to_numpy())
+    has_tcp = work["has_tcp"].to_numpy()
+    n_tcp = int(has_tcp.sum())
+    # TCP comes first: nothing is copied where all of it holds its header.
+    tcp = slice(n_tcp) if has_tcp[:n_tcp].all() else np.flatnonzero(has_tcp)
     stream = _streams(work)[tcp]
     read = read_segments(work[["ts", "flags", "seq", "payload", "window"]].iloc[tcp], stream)
     n = len(work)

@@ -1,8 +1,8 @@
 """Captures become one table of packets, sorted by time.
 
-Nothing here loops over packets in Python: ``records`` finds where each packet lies, ``layers`` decodes one header field
-of all packets at a time. Checksums are never verified, because captures are full of packets whose checksum the network
-card was still to fill in; Zeek's ``-C`` does the same.
+Nothing here loops over packets in Python: ``records`` finds where each packet lies, ``links`` and ``layers`` read one
+layer of many packets at a time. Checksums are never verified, because captures are full of packets whose checksum the
+network card was still to fill in; Zeek's ``-C`` does the same.
 """
 
 import ipaddress
@@ -17,7 +17,9 @@ import numpy as np
 import pandas as pd
 
 from traffic.errors import UserError
-from traffic.layers import read_arp, read_ip, read_links, read_transport
+from traffic.headers import read_headers
+from traffic.layers import read_ip, read_transport
+from traffic.links import read_arp, read_links
 from traffic.records import Records, read_records
 
 __all__ = ["Packets", "read_packets"]
@@ -64,13 +66,14 @@ class Packets:
         held = self.table["held"].to_numpy()[rows] - skip
         start = self.table["payload_at"].to_numpy()[rows] + skip
         file = self.table["file"].to_numpy()[rows]
-        out = np.zeros((len(rows), width), np.uint8)
-        column = np.arange(width)
+        out = np.zeros(len(rows), f"V{width}")
         for number, buffer in enumerate(self.buffers):
             which = np.flatnonzero((file == number) & (held > 0))
-            index = np.minimum(start[which, None] + column, len(buffer) - 1)
-            out[which] = np.where(column < held[which, None], buffer[index], 0)
-        return out
+            out[which] = read_headers(buffer, start[which], out.dtype)
+        found = out.view(np.uint8).reshape(len(rows), width)
+        short = np.flatnonzero(held < width)
+        found[short] *= np.arange(width) < np.reshape(held[short], (-1, 1))
+        return found
 
 
 def read_packets(paths: Sequence[Path]) -> Packets:
@@ -143,22 +146,19 @@ def _decode(path: Path, records: Records, file: int, notes: list[str]) -> list[_
 def _decode_part(whole: Records, file: int, first: int) -> _Part:
     records = whole.take(slice(first, first + _PART))
     links = read_links(records)
-    arp, ip = _columns(read_arp(records, links)), read_ip(records, links)
-    packets = _columns(ip) | _columns(read_transport(records, ip))
+    arp, ip = vars(read_arp(records, links)).copy(), read_ip(records, links)
+    packets = vars(ip) | vars(read_transport(records, ip))
     low = np.concatenate([packets.pop("src_low"), packets.pop("dst_low"), arp["sender"], arp["target"]])
-    high = np.concatenate([packets.pop("src_high"), packets.pop("dst_high"), np.zeros(2 * len(arp["row"]), np.int64)])
+    row, n, m = packets.pop("row"), len(ip.row), len(arp["row"])
+    high = np.concatenate([packets.pop("src_high"), packets.pop("dst_high"), np.zeros(2 * m, np.int64)])
     codes, low, high = _number(low, high)
-    row, n, m = packets.pop("row"), len(ip), len(arp["row"])
-    packets["src"], packets["dst"], arp["sender"], arp["target"] = np.split(codes, [n, 2 * n, 2 * n + m])
+    ends = np.split(codes.astype(np.int32), [n, 2 * n, 2 * n + m])
+    packets["src"], packets["dst"], arp["sender"], arp["target"] = ends
     packets |= {"ts": records.ts[row], "src_mac": links.src_mac[row], "dst_mac": links.dst_mac[row]}
     packets["file"] = np.full(n, file, np.int32)
     arp["ts"] = records.ts[arp.pop("row")]
     del packets["transport"], packets["rest"]
     return _Part(packets, arp, low, high)
-
-
-def _columns(table: pd.DataFrame) -> dict[str, np.ndarray]:
-    return {name: table[name].to_numpy() for name in table}
 
 
 def _by_time(parts: list[dict[str, np.ndarray]]) -> pd.DataFrame:

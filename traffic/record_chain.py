@@ -76,17 +76,13 @@ def _follow(data: mmap.mmap, order: str, guesses: np.ndarray) -> dict[int, np.nd
         return {}
     number = _numbers(data, order)
     stop = np.append(guesses[1:], len(data) - _HEADER + 1)
-    at, stretch = guesses, np.arange(len(guesses))
-    steps: list[tuple[np.ndarray, np.ndarray]] = []
+    at, until = guesses, stop
+    steps: list[np.ndarray] = []
     while len(at) >= _FEW:
-        steps.append((at, stretch))
+        steps.append(at)
         at = at + _HEADER + number[at + 8]
-        inside = at < stop[stretch]
+        inside = at < until
         if not inside.all():
-            at, stretch = at[inside], stretch[inside]
-    whose = np.concatenate([stretch for _, stretch in steps])
-    nth = np.repeat(np.arange(len(steps)), [len(at) for at, _ in steps])
-    until = np.cumsum(np.bincount(whose, minlength=len(guesses)))
-    found = np.empty(len(whose), np.int64)
-    found[np.append(0, until[:-1])[whose] + nth] = np.concatenate([at for at, _ in steps])
-    return dict(zip(guesses.tolist(), np.split(found, until[:-1]), strict=True))
+            at, until = at[inside], until[inside]
+    found = np.sort(np.concatenate(steps))  # stretches do not overlap
+    return dict(zip(guesses.tolist(), np.split(found, np.searchsorted(found, guesses[1:])), strict=True))

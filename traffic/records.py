@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from traffic.errors import UserError
+from traffic.headers import read_headers
 from traffic.record_chain import find_records
 
-__all__ = ["ETHERNET", "LINKS", "NULL", "RAW", "SLL", "SLL2", "Records", "is_capture", "read_headers", "read_records"]
+__all__ = ["ETHERNET", "LINKS", "NULL", "RAW", "SLL", "SLL2", "Records", "is_capture", "read_records"]
 
 ETHERNET, SLL, SLL2 = 1, 113, 276
 NULL = (0, 108)
@@ -68,21 +69,6 @@ def is_capture(head: bytes) -> bool:
     (False, True)
     """
     return head[:4] in _PCAP or head[:4] == _PCAPNG
-
-
-def read_headers(buffer: np.ndarray, at: np.ndarray, kind: np.dtype) -> np.ndarray:
-    """The header of a structured type at each offset, shape (n,); what lies past the buffer's end reads as 0."""
-    size = kind.itemsize
-    if len(buffer) < 2 * size:
-        buffer = np.append(buffer, np.zeros(2 * size, np.uint8))
-    last = len(buffer) - size
-    # A view with stride 1 holds the header that starts at every byte, and copies nothing.
-    found = np.ndarray((last + 1,), f"V{size}", buffer, strides=(1,))[np.minimum(at, last)]
-    cut = np.flatnonzero(at > last)
-    if len(cut):
-        end = np.append(buffer[last:], np.zeros(size, np.uint8))
-        found[cut] = np.ndarray((size + 1,), f"V{size}", end, strides=(1,))[np.minimum(at[cut] - last, size)]
-    return found.view(kind)
 
 
 def read_records(path: Path) -> Records:

@@ -67,7 +67,17 @@ def end_connections(packets: pd.DataFrame, starts: np.ndarray) -> np.ndarray:
 
 def last_row(rows: np.ndarray, at: np.ndarray) -> np.ndarray:
     """The last of some rows, sorted, up to each row ``at``; -1 where there is none."""
-    return np.append(rows, -1)[np.searchsorted(rows, at, side="right") - 1]
+    place = np.searchsorted(rows, at, side="right") - 1
+    return np.where(place >= 0, rows[place], -1) if len(rows) else np.full(len(at), -1)
+
+
+def _next_row(rows: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """The first of some rows, sorted, from each row ``at`` on; ``NEVER`` where there is none."""
+    place = np.searchsorted(rows, at)
+    found = np.full(len(at), NEVER)
+    there = place < len(rows)
+    found[there] = rows[place[there]]
+    return found
 
 
 def _first_since(ts: np.ndarray, low: np.ndarray, high: np.ndarray, when: np.ndarray) -> np.ndarray:
@@ -99,7 +109,7 @@ class _Following:
         here = self._forward[head]
 
         def first(rows: np.ndarray) -> np.ndarray:
-            row = np.append(rows, NEVER)[np.searchsorted(rows, head)]
+            row = _next_row(rows, head)
             return np.where(row < stop, row, NEVER)
 
         def since(rows: list[np.ndarray], side: np.ndarray) -> np.ndarray:

@@ -61,16 +61,14 @@ def read_segments(packets: pd.DataFrame, stream: np.ndarray) -> pd.DataFrame:
 def _by_side(stream: np.ndarray) -> np.ndarray:
     """The stable order of streams that are sorted but for their last bit: within each connection, side by side."""
     connection, side = stream >> 1, (stream & 1).astype(bool)
-    head = np.flatnonzero(np.append(True, connection[1:] != connection[:-1])[: len(stream)])
-    size = np.diff(head, append=len(stream))
-    of_one = np.cumsum(side)
-    of_one -= side
-    before = np.repeat(of_one[head], size)  # packets of side 1 in the connections before
-    zeros = np.repeat(head + size - np.add.reduceat(side, head, dtype=np.int64), size) if len(head) else head
-    index = np.arange(len(stream))
-    place = np.where(side, zeros + of_one - before, index - of_one + before)
-    order = np.empty(len(stream), np.int64)
-    order[place] = index
+    head = np.flatnonzero(np.append(True, connection[1:] != connection[:-1])[: len(stream)]).astype(np.int32)
+    size = np.diff(head, append=np.int32(len(stream)))
+    index = np.arange(len(stream), dtype=np.int32)
+    ones = np.cumsum(side, dtype=np.int32) - side  # packets of side 1 before each
+    ones -= np.repeat(ones[head], size)
+    zeros = np.add.reduceat(~side, head, dtype=np.int32) if len(head) else head
+    order = np.empty(len(stream), np.int32)
+    order[np.where(side, np.repeat(head + zeros, size) + ones, index - ones)] = index
     return order
 
 
