@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from traffic.capture import SAMPLE_S
+from traffic.groups import number_groups
 
 __all__ = ["make_events", "number_names", "tally_events"]
 
@@ -30,33 +31,16 @@ def tally_events(events: list[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
     kinds = sorted({kind for kind, _ in events})
     rows = pd.concat([table.assign(kind=kinds.index(kind)) for kind, table in events if len(table)], ignore_index=True)
     rows["slot"] = np.floor(rows["ts"] / SAMPLE_S).astype(np.int64)
-    group, tally = _number_groups(rows[_KEYS])
-    n = len(tally)
-    tally["count"] = np.bincount(group, minlength=n)
+    group, first = number_groups(*(rows[name].to_numpy() for name in _KEYS))
+    tally = rows[_KEYS].iloc[first].astype("int64").reset_index(drop=True)
+    tally["count"] = np.bincount(group)
     asked = np.flatnonzero(rows["target"] >= 0)
-    _, targets = _number_groups(pd.DataFrame({"group": group[asked], "target": rows["target"].to_numpy()[asked]}))
-    told = np.full(n, -1)
+    once = asked[number_groups(group[asked], rows["target"].to_numpy()[asked])[1]]
+    told = np.full(len(first), -1)
     np.maximum.at(told, group, rows["distinct"].to_numpy())
-    tally["distinct"] = np.where(told >= 0, told, np.bincount(targets["group"], minlength=n))
+    tally["distinct"] = np.where(told >= 0, told, np.bincount(group[once], minlength=len(first)))
     tally["kind"] = pd.Series(kinds, dtype="str").take(tally["kind"].to_numpy()).to_numpy()
     return tally.astype({"kind": "str"})
-
-
-def _number_groups(keys: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
-    """The group of equal keys of each row, and the keys of each group, int64."""
-    number, width = np.zeros(len(keys), np.int64), 1
-    for name in keys:
-        key = keys[name].to_numpy()
-        low = int(key.min(initial=0))
-        wide = int(key.max(initial=0)) - low + 1
-        if width * wide >= 1 << 62:
-            number, distinct = pd.factorize(number)
-            width = len(distinct)
-        number, width = number * wide + (key - low), width * wide
-    group, distinct = pd.factorize(number)
-    first = np.empty(len(distinct), np.int64)
-    first[group[::-1]] = np.arange(len(group))[::-1]
-    return group, keys.iloc[first].astype("int64").reset_index(drop=True)
 
 
 def number_names(texts: np.ndarray) -> np.ndarray:
