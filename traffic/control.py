@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from traffic.events import make_events, number_names
-from traffic.layers import TCP
+from traffic.headers import header_type
 from traffic.packets import Packets
 
 __all__ = ["make_modbus", "make_mqtt"]
@@ -17,6 +17,9 @@ _MODBUS_PORT, _MQTT_PORT = 502, 1883
 _READS = (1, 2, 3, 4, 7, 11, 12, 17, 20, 24)
 _WRITES = (5, 6, 15, 16, 21, 22, 23)
 _ADDRESSED = (1, 2, 3, 4, 5, 6, 15, 16, 22, 23, 24)
+_MODBUS = header_type(
+    10, protocol=(2, ">u2"), length=(4, ">u2"), code=(7, "u1"), exception=(8, "u1"), target=(8, ">u2")
+)
 _CONNECT, _CONNACK, _PUBLISH, _PINGREQ, _PINGRESP = 1, 2, 3, 12, 13
 # The low four bits of a fixed header: any for PUBLISH, 2 for PUBREL, SUBSCRIBE and UNSUBSCRIBE, 0 else (MQTT 2.1.3).
 _FLAGS = np.array([-1, 0, 0, -1, 0, 0, 2, 0, 2, 0, 2, 0, 0, 0, 0, 0])
@@ -44,8 +47,8 @@ def _segments_of(packets: Packets, segments: pd.DataFrame, port: int) -> np.ndar
     """Rows of TCP segments with payload to or from a port, each once."""
     table = packets.table
     here = (table["dport"].to_numpy() == port) | (table["sport"].to_numpy() == port)
-    here &= (table["proto"].to_numpy() == TCP) & table["has_tcp"].to_numpy() & (table["payload"].to_numpy() > 0)
-    return np.flatnonzero(here & ~segments["resent"].to_numpy())
+    rows = np.flatnonzero(here & table["has_tcp"].to_numpy() & ~segments["resent"].to_numpy())
+    return rows[table["payload"].to_numpy()[rows] > 0]
 
 
 def _read_modbus(packets: Packets, rows: np.ndarray) -> pd.DataFrame:
@@ -53,16 +56,17 @@ def _read_modbus(packets: Packets, rows: np.ndarray) -> pd.DataFrame:
     held = packets.table["held"].to_numpy()
     at, found = np.zeros(len(rows), np.int64), []
     while len(rows):
-        head = packets.read_payload(rows, 10, at).astype(np.int64)
-        length, code = head[:, 4] << 8 | head[:, 5], head[:, 7]
+        head = packets.read_payload(rows, _MODBUS.itemsize, at).view(_MODBUS)[:, 0]
+        length, code, left = head["length"].astype(np.int32), head["code"].astype(np.int32), held[rows] - at
         # Protocol 0; at least unit and function, at most 254 bytes (MBAP header, Messaging on TCP/IP 1.0b, 3.1.3).
-        good = (head[:, 2] | head[:, 3] == 0) & (length >= 2) & (length <= 254) & (held[rows] - at >= 8) & (code > 0)
-        addressed = np.isin(code, _ADDRESSED) & (length >= 4) & (held[rows] - at >= 10)
-        target = np.where(addressed, head[:, 8] << 8 | head[:, 9], -1)
-        found.append(pd.DataFrame({"row": rows, "code": code, "target": target, "exception": head[:, 8]})[good])
+        good = (head["protocol"] == 0) & (length >= 2) & (length <= 254) & (left >= 8) & (code > 0)
+        addressed = np.isin(code, _ADDRESSED) & (length >= 4) & (left >= 10)
+        target = np.where(addressed, head["target"], np.int32(-1))
+        exception = head["exception"].astype(np.int32)
+        found.append(pd.DataFrame({"row": rows, "code": code, "target": target, "exception": exception})[good])
         rows, at = rows[good], (at + 6 + length)[good]
-        left = held[rows] - at >= 8
-        rows, at = rows[left], at[left]
+        more = held[rows] - at >= 8
+        rows, at = rows[more], at[more]
     none = pd.DataFrame({name: pd.Series(dtype="int64") for name in ("row", "code", "target", "exception")})
     frames = pd.concat([none, *found], ignore_index=True)
     where = packets.table[["ts", "src", "dst", "dport"]].iloc[frames["row"].to_numpy()].reset_index(drop=True)

@@ -123,7 +123,8 @@ def _load_sandbox(path: Path) -> Marked:
 
 def _malicious_packets(path: Path) -> pd.DataFrame:
     """Ends (as the sender's flow would have them) and slot of every IPv4 packet that the list beside a pcap marks."""
-    from traffic.layers import read_ip, read_links, read_transport
+    from traffic.layers import read_ip, read_transport
+    from traffic.links import read_links
     from traffic.records import read_records
 
     records = read_records(path)
@@ -139,13 +140,15 @@ def _malicious_packets(path: Path) -> pd.DataFrame:
     chosen = records.take(np.flatnonzero(marks["malicious"].to_numpy() == 1))
     ip = read_ip(chosen, read_links(chosen))
     ports = read_transport(chosen, ip)
-    slot = np.floor(chosen.ts[ip["row"].to_numpy()] / SAMPLE_S).astype(np.int64)
-    columns = [_texts(ip["src_low"]), ports["sport"], _texts(ip["dst_low"]), ports["dport"]]
+    slot = np.floor(chosen.ts[ip.row] / SAMPLE_S).astype(np.int64)
+    columns = [_texts(ip.src_low), ports.sport.astype(np.int64), _texts(ip.dst_low), ports.dport.astype(np.int64)]
     return pd.DataFrame(dict(zip(_ENDS, columns, strict=True))).assign(slot=slot).drop_duplicates()
 
 
-def _texts(low: pd.Series) -> pd.Series:
-    return low.map({value: str(ipaddress.IPv4Address(int(value) & 0xFFFFFFFF)) for value in low.unique()}).astype("str")
+def _texts(low: np.ndarray) -> pd.Series:
+    codes, values = pd.factorize(low)
+    texts = pd.Series([str(ipaddress.IPv4Address(int(value) & 0xFFFFFFFF)) for value in values], dtype="str")
+    return texts.take(codes).reset_index(drop=True)
 
 
 def _cic_class(path: Path) -> str:

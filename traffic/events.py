@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from traffic.capture import SAMPLE_S
+from traffic.groups import number_groups
 
 __all__ = ["make_events", "number_names", "tally_events"]
 
@@ -30,12 +31,14 @@ def tally_events(events: list[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
     kinds = sorted({kind for kind, _ in events})
     rows = pd.concat([table.assign(kind=kinds.index(kind)) for kind, table in events if len(table)], ignore_index=True)
     rows["slot"] = np.floor(rows["ts"] / SAMPLE_S).astype(np.int64)
-    groups = rows.groupby(_KEYS)
-    tally = groups.agg(count=("ts", "size"), distinct=("distinct", "max")).reset_index()
-    targets = rows.loc[rows["target"] >= 0, [*_KEYS, "target"]].drop_duplicates().groupby(_KEYS).size()
-    counted = targets.reindex(pd.MultiIndex.from_frame(tally[_KEYS]), fill_value=0).to_numpy()
-    tally["distinct"] = np.where(tally["distinct"] >= 0, tally["distinct"], counted)
-    tally = tally.astype("int64")
+    group, first = number_groups(*(rows[name].to_numpy() for name in _KEYS))
+    tally = rows[_KEYS].iloc[first].astype("int64").reset_index(drop=True)
+    tally["count"] = np.bincount(group)
+    asked = np.flatnonzero(rows["target"] >= 0)
+    once = asked[number_groups(group[asked], rows["target"].to_numpy()[asked])[1]]
+    told = np.full(len(first), -1)
+    np.maximum.at(told, group, rows["distinct"].to_numpy())
+    tally["distinct"] = np.where(told >= 0, told, np.bincount(group[once], minlength=len(first)))
     tally["kind"] = pd.Series(kinds, dtype="str").take(tally["kind"].to_numpy()).to_numpy()
     return tally.astype({"kind": "str"})
 

@@ -89,30 +89,32 @@ def _unanswered(
 
 
 def _make_tcp(table: pd.DataFrame, segments: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    reset = (table["flags"].to_numpy() & RST) > 0
-    return [
-        ("retransmission", make_events(table[segments["resent"].to_numpy()])),
-        ("zero_window", make_events(table[segments["zero_window"].to_numpy()])),
-        ("reset", make_events(table[reset])),
-    ]
+    marks = {
+        "retransmission": segments["resent"].to_numpy(),
+        "zero_window": segments["zero_window"].to_numpy(),
+        "reset": table["flags"].to_numpy() & RST > 0,
+    }
+    ends = table[["ts", "src", "dst"]]
+    return [(kind, make_events(ends.iloc[np.flatnonzero(mark)])) for kind, mark in marks.items()]
 
 
 def _make_unreachable(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     proto, kind = table["proto"].to_numpy(), table["sport"].to_numpy()
-    rows = table[((proto == ICMP) & (kind == 3)) | ((proto == ICMP6) & (kind == 1))]
-    return "unreachable", make_events(rows.assign(code=rows["dport"]))
+    told = np.flatnonzero(((proto == ICMP) & (kind == 3)) | ((proto == ICMP6) & (kind == 1)))
+    return "unreachable", make_events(table[["ts", "src", "dst", "dport"]].iloc[told].rename(columns={"dport": "code"}))
 
 
 def _make_dns(packets: Packets) -> list[tuple[str, pd.DataFrame]]:
     table = packets.table
     proto, dport, sport = (table[name].to_numpy() for name in ("proto", "dport", "sport"))
+    rows = np.flatnonzero((dport == _DNS_PORT) | (sport == _DNS_PORT))
     # Over TCP two bytes of length come first (RFC 1035, 4.2.2).
-    length = np.where(proto == TCP, 2, 0)
-    spoken = ((proto == UDP) | (proto == TCP)) & (table["held"].to_numpy() >= 12 + length)
-    rows = np.flatnonzero(spoken & ((dport == _DNS_PORT) | (sport == _DNS_PORT)))
-    head = packets.read_payload(rows, 4, length[rows]).astype(np.int64)
-    found = table.iloc[rows][["ts", "src", "dst", "sport", "dport"]]
-    names = number_names(packets.read_payload(rows, _NAME_BYTES, length[rows] + 12))
+    length = np.where(proto[rows] == TCP, 2, 0)
+    spoken = np.isin(proto[rows], (TCP, UDP)) & (table["held"].to_numpy()[rows] >= 12 + length)
+    rows, length = rows[spoken], length[spoken]
+    head = packets.read_payload(rows, 4, length).astype(np.int64)
+    found = table[["ts", "src", "dst", "sport", "dport"]].iloc[rows]
+    names = number_names(packets.read_payload(rows, _NAME_BYTES, length + 12))
     found = found.assign(ident=head[:, 0] << 8 | head[:, 1], code=head[:, 3] & 15, target=names)
     answer = head[:, 2] >= 128
     asks = found[~answer & (found["dport"] == _DNS_PORT) & (head[:, 2] >> 3 & 15 == 0)].rename(

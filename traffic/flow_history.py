@@ -8,7 +8,7 @@ again when their sequence number changes, T and W at their 1st, 10th, 100th … 
 import numpy as np
 import pandas as pd
 
-from traffic.tcp import ACK, FIN, RST, SYN
+from traffic.tcp import ACK, FIN, NEVER, RST, SYN, first_per_group
 
 __all__ = ["render_histories"]
 
@@ -31,8 +31,8 @@ def render_histories(packets: pd.DataFrame, segments: pd.DataFrame, flipped: np.
     stream = packets["flow"].to_numpy() * 2 + is_orig
     events = [
         (index, np.full(len(index), _ORDER.index(letter)))
-        for letter, mask, mark in _marks(packets, segments)
-        if len(index := _kept(mask, mark, stream))
+        for letter, mask, often in _marks(packets, segments)
+        if len(index := _kept(packets, mask, often, stream, 2 * len(flipped)))
     ]
     if not events:
         return np.where(flipped, "^", "")
@@ -44,20 +44,20 @@ def render_histories(packets: pd.DataFrame, segments: pd.DataFrame, flipped: np.
     return _join(letters.astype(np.uint8), packets["flow"].to_numpy()[index], flipped)
 
 
-def _marks(packets: pd.DataFrame, segments: pd.DataFrame) -> list[tuple[str, np.ndarray, np.ndarray | str]]:
-    """Each letter with the packets it may be written for, and how often: once, scaled, or when a number changes."""
-    flags, seq, payload = (packets[name].to_numpy() for name in ("flags", "seq", "payload"))
+def _marks(packets: pd.DataFrame, segments: pd.DataFrame) -> list[tuple[str, np.ndarray, str]]:
+    """Each letter with the packets it may be written for, and how often: once, scaled, or when their number changes."""
+    flags, payload = packets["flags"].to_numpy(), packets["payload"].to_numpy()
     tcp, udp = packets["is_tcp"].to_numpy(), packets["is_udp"].to_numpy()
     control = flags & (SYN | FIN | RST)
     syn, fin, rst = (tcp & (control == bit) for bit in (SYN, FIN, RST))
-    mixed = tcp & ~np.isin(control, (0, SYN, FIN, RST))
-    reset = mixed & (control & (FIN | RST) == FIN | RST)
     plain = tcp & (control == 0)
+    mixed = tcp & ~(plain | syn | fin | rst)
+    reset = mixed & (control & (FIN | RST) == FIN | RST)
     return [
-        ("S", syn & (flags & ACK == 0), seq),
-        ("H", syn & (flags & ACK > 0), seq),
-        ("F", fin, seq + payload),
-        ("R", rst, seq),
+        ("S", syn & (flags & ACK == 0), "first number"),
+        ("H", syn & (flags & ACK > 0), "first number"),
+        ("F", fin, "last number"),
+        ("R", rst, "first number"),
         ("I", reset, "once"),
         ("Q", mixed & ~reset, "once"),
         ("D", (plain & (payload > 0)) | udp, "once"),
@@ -67,17 +67,21 @@ def _marks(packets: pd.DataFrame, segments: pd.DataFrame) -> list[tuple[str, np.
     ]
 
 
-def _kept(mask: np.ndarray, mark: np.ndarray | str, stream: np.ndarray) -> np.ndarray:
+def _kept(packets: pd.DataFrame, mask: np.ndarray, often: str, stream: np.ndarray, n: int) -> np.ndarray:
+    if often == "once":
+        first = first_per_group(mask, stream, n)
+        return first[first < NEVER]
     index = np.flatnonzero(mask)
     order = index[np.argsort(stream[index], kind="stable")]
     head = np.diff(stream[order], prepend=-1) != 0
-    if isinstance(mark, np.ndarray):
-        return order[head | (np.diff(mark[order], prepend=-1) != 0)]
-    if mark == "once":
-        return order[head]
-    position = np.arange(len(order))
-    times = position - np.maximum.accumulate(np.where(head, position, 0)) + 1
-    return order[np.isin(times, 10 ** np.arange(10))]
+    if often == "scaled":
+        position = np.arange(len(order))
+        times = position - np.maximum.accumulate(np.where(head, position, 0)) + 1
+        return order[np.isin(times, 10 ** np.arange(10))]
+    number = packets["seq"].to_numpy()[order].astype(np.int64)
+    if often == "last number":
+        number += packets["payload"].to_numpy()[order]
+    return order[head | (np.diff(number, prepend=-1) != 0)]
 
 
 def _join(letters: np.ndarray, flow: np.ndarray, flipped: np.ndarray) -> np.ndarray:

@@ -7,14 +7,15 @@ fragments count as packets, and lost segments that only an acknowledgement betra
 import numpy as np
 import pandas as pd
 
-from traffic.capture import FLOW_COLUMNS, SAMPLE_S, Capture
-from traffic.conversations import cut_flows
+from traffic.capture import ACTIVITY_COLUMNS, FLOW_COLUMNS, SAMPLE_S, Capture
+from traffic.conversations import cut_flows, sort_numbers
 from traffic.evidence import make_evidence
 from traffic.flow_history import render_histories
 from traffic.layers import ICMP, ICMP6, TCP, UDP
 from traffic.packets import Packets
 from traffic.services import WIDTH, name_services
-from traffic.tcp import ACK, FIN, NEVER, RST, SYN, first_per_group, name_states, read_segments
+from traffic.tcp import ACK, FIN, NEVER, RST, SYN, first_per_group, name_states
+from traffic.tcp_segments import read_segments
 
 __all__ = ["make_flows"]
 
@@ -35,63 +36,90 @@ def make_flows(packets: Packets) -> Capture:
     segments = _read_segments(work)
     flows = _make_table(work, segments, packets)
     # So far flows are numbered by conversation; from here on by the row of their first packet.
-    first = work["row"].to_numpy()[first_per_group(np.ones(len(work), bool), work["flow"].to_numpy(), len(flows))]
-    order = np.argsort(first)
-    number = np.empty(len(order), np.int64)
+    order = np.argsort(work["row"].to_numpy()[_heads(work)])
+    number = np.empty(len(order), np.int32)
     number[order] = np.arange(len(order))
     flows = flows.iloc[order].reset_index(drop=True)
     flows.insert(1, "uid", "C" + pd.Series(np.arange(len(flows)) + 1).astype("str").str.zfill(8))
     activity = _make_activity(work, number)
-    by_row = segments[["resent", "zero_window"]].assign(stream=work["flow"] * 2 + work["is_orig"])
-    by_row = by_row.set_index(work["row"].to_numpy()).sort_index()
-    return Capture(flows, activity, make_evidence(packets, by_row), packets.notes)
+    evidence = make_evidence(packets, _by_row(work, segments))
+    return Capture(flows, activity, evidence, packets.notes)
+
+
+def _heads(work: pd.DataFrame) -> np.ndarray:
+    """The first packet of each flow."""
+    flow = work["flow"].to_numpy()
+    return np.flatnonzero(np.append(True, flow[1:] != flow[:-1])[: len(flow)])
 
 
 def _read_segments(work: pd.DataFrame) -> pd.DataFrame:
     """TCP's own counts for the packets that hold a TCP header; any other packet's payload is new."""
-    tcp = np.flatnonzero(work["has_tcp"].to_numpy())
-    stream = work["flow"].to_numpy()[tcp] * 2 + work["is_orig"].to_numpy()[tcp]
-    read = read_segments(work.iloc[tcp], stream)
+    has_tcp = work["has_tcp"].to_numpy()
+    n_tcp = int(has_tcp.sum())
+    # TCP comes first: nothing is copied where all of it holds its header.
+    tcp = slice(n_tcp) if has_tcp[:n_tcp].all() else np.flatnonzero(has_tcp)
+    stream = _streams(work)[tcp]
+    read = read_segments(work[["ts", "flags", "seq", "payload", "window"]].iloc[tcp], stream)
     n = len(work)
     out = {"grown_bytes": work["payload"].to_numpy().copy()}
     out |= {name: np.zeros(n, bool) for name in ("again", "resent", "zero_window")}
     for name, column in out.items():
         column[tcp] = read[name]
-    return pd.DataFrame(out)
+    return pd.DataFrame(out, copy=False)
+
+
+def _streams(work: pd.DataFrame) -> np.ndarray:
+    return work["flow"].to_numpy() * 2 + work["is_orig"].to_numpy()
+
+
+def _by_row(work: pd.DataFrame, segments: pd.DataFrame) -> pd.DataFrame:
+    """What the evidence needs of each packet, in the order of ``Packets.table``."""
+    row, n = work["row"].to_numpy(), len(work)
+    columns = {"stream": np.empty(n, np.int32), "resent": np.empty(n, bool), "zero_window": np.empty(n, bool)}
+    for name, values in {"stream": _streams(work), **segments[["resent", "zero_window"]]}.items():
+        columns[name][row] = values
+    return pd.DataFrame(columns, copy=False)
 
 
 def _make_table(work: pd.DataFrame, segments: pd.DataFrame, packets: Packets) -> pd.DataFrame:
     """One row per flow, in the order of ``work``."""
-    flow, is_orig, ts = (work[name].to_numpy() for name in ("flow", "is_orig", "ts"))
-    n = int(flow[-1]) + 1 if len(flow) else 0
-    head = first_per_group(np.ones(len(work), bool), flow, n)
+    head = _heads(work)
     first = work.iloc[head]
-    proto = first["proto"].to_numpy()
-    src, dst = _sides(first["src"].to_numpy(), first["dst"].to_numpy(), first["is_orig"].to_numpy())
-    sport, dport = _sides(first["sport"].to_numpy(), first["dport"].to_numpy(), first["is_orig"].to_numpy())
-    table = pd.DataFrame({"ts": ts[head]})
-    table["id.orig_h"], table["id.orig_p"] = _texts(packets.addresses, src), sport
-    table["id.resp_h"], table["id.resp_p"] = _texts(packets.addresses, dst), dport
+    ts, proto, is_orig = (first[name].to_numpy() for name in ("ts", "proto", "is_orig"))
+    src, dst = _sides(first["src"].to_numpy(), first["dst"].to_numpy(), is_orig)
+    sport, dport = _sides(first["sport"].to_numpy(), first["dport"].to_numpy(), is_orig)
+    table = pd.DataFrame({"ts": ts})
+    table["id.orig_h"], table["id.orig_p"] = _texts(packets.addresses, src), sport.astype(np.int64)
+    table["id.resp_h"], table["id.resp_p"] = _texts(packets.addresses, dst), dport.astype(np.int64)
     table["proto"] = pd.Series(proto).map(_PROTO_NAMES).astype("str").fillna("unknown_transport")
-    ip_bytes, payload, grown = (
-        work["ip_bytes"].to_numpy(),
-        work["payload"].to_numpy(),
-        segments["grown_bytes"].to_numpy(),
-    )
-    table["missed_bytes"] = 0.0
-    for name, here in (("orig", is_orig), ("resp", ~is_orig)):
-        table[f"{name}_pkts"] = np.bincount(flow, here, n)
-        table[f"{name}_ip_bytes"] = np.bincount(flow, here * ip_bytes, n)
-        table[f"{name}_bytes"] = np.bincount(flow, here * grown, n)
-        # A stream longer than all it carried has holes that nothing filled later.
-        table["missed_bytes"] += np.maximum(table[f"{name}_bytes"] - np.bincount(flow, here * payload, n), 0)
-    table["duration"] = _last_s(work, head) - ts[head]
+    _count_packets(table, work, segments, head)
+    table["duration"] = _last_s(work, head) - ts
     # Zeek tells neither duration nor bytes of a flow that lasted no time.
     table.loc[table["duration"] <= 0, ["duration", "orig_bytes", "resp_bytes"]] = np.nan
     table["conn_state"] = pd.Series(_states(work, proto, table), dtype="str")
     table["history"] = _known(_histories(work, segments, head))
     table["service"] = _known(_services(work, packets, proto, dport))
     return _with_macs(table[[name for name in FLOW_COLUMNS if name != "uid"]], first, packets)
+
+
+def _count_packets(table: pd.DataFrame, work: pd.DataFrame, segments: pd.DataFrame, head: np.ndarray) -> None:
+    is_orig = work["is_orig"].to_numpy()
+    payload, grown = work["payload"].to_numpy(), segments["grown_bytes"].to_numpy()
+    columns = {"pkts": np.ones(len(work), np.uint8), "ip_bytes": work["ip_bytes"].to_numpy(), "bytes": grown}
+    for name, column in columns.items():
+        table[f"orig_{name}"], table[f"resp_{name}"] = _sum_sides(column, is_orig, head)
+    # A stream longer than all it carried has holes that nothing filled later.
+    carried = _sum_sides(payload, is_orig, head)
+    holes = (table[f"{side}_bytes"] - sent for side, sent in zip(("orig", "resp"), carried, strict=True))
+    table["missed_bytes"] = sum(np.maximum(hole, 0) for hole in holes)
+
+
+def _sum_sides(column: np.ndarray, is_orig: np.ndarray, head: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over the originators' packets, and over the responders', for runs of packets that begin at ``head``."""
+    if not len(head):
+        return np.zeros(0), np.zeros(0)
+    orig = np.add.reduceat(column * is_orig, head, dtype=np.int64)
+    return orig.astype(float), (np.add.reduceat(column, head, dtype=np.int64) - orig).astype(float)
 
 
 def _sides(of_src: np.ndarray, of_dst: np.ndarray, is_orig: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -118,11 +146,12 @@ def _last_s(work: pd.DataFrame, head: np.ndarray) -> np.ndarray:
 
 
 def _states(work: pd.DataFrame, proto: np.ndarray, table: pd.DataFrame) -> np.ndarray:
-    rows = np.flatnonzero((work["proto"] == TCP).to_numpy())
-    tcp = name_states(work.iloc[rows], work["flow"].to_numpy()[rows], work["is_orig"].to_numpy()[rows], len(proto))
+    tcp = slice(int((work["proto"].to_numpy() == TCP).sum()))  # its flows come first
+    flow, is_orig = work["flow"].to_numpy()[tcp], work["is_orig"].to_numpy()[tcp]
+    states = name_states(work[["flags", "payload"]][tcp], flow, is_orig, len(proto))
     orig, resp = table["orig_pkts"].to_numpy() > 0, table["resp_pkts"].to_numpy() > 0
     udp = np.select([orig & resp, orig, resp], ["SF", "S0", "SHR"], "OTH")
-    return np.select([proto == TCP, proto == UDP], [tcp, udp], "OTH")
+    return np.select([proto == TCP, proto == UDP], [states, udp], "OTH")
 
 
 def _histories(work: pd.DataFrame, segments: pd.DataFrame, head: np.ndarray) -> np.ndarray:
@@ -134,14 +163,14 @@ def _histories(work: pd.DataFrame, segments: pd.DataFrame, head: np.ndarray) -> 
 
 def _services(work: pd.DataFrame, packets: Packets, proto: np.ndarray, port: np.ndarray) -> np.ndarray:
     flow, is_orig, row = (work[name].to_numpy() for name in ("flow", "is_orig", "row"))
-    speaks = (work["held"].to_numpy() > 0) & (proto[flow] != ICMP)
-    heads, n = {}, len(proto)
-    for side in (True, False):
-        index = first_per_group(speaks & (is_orig == side), flow, n)
-        heads[side] = np.zeros((n, WIDTH), np.uint8)
+    speaks = (work["held"].to_numpy() > 0) & (work["proto"].to_numpy() != ICMP)
+    n = len(proto)
+    begins = {side: first_per_group(speaks & (is_orig == side), flow, n) for side in (True, False)}
+    heads = {side: np.zeros((n, WIDTH), np.uint8) for side in begins}
+    for side, index in begins.items():
         spoken = np.flatnonzero(index < NEVER)
         heads[side][spoken] = packets.read_payload(row[index[spoken]], WIDTH)
-    index = first_per_group(speaks, flow, n)
+    index = np.minimum(begins[True], begins[False])
     most = np.where(index < NEVER, work["payload"].to_numpy()[np.minimum(index, len(work) - 1)], 0) if n else index
     return name_services(proto, port, heads[True], heads[False], most)
 
@@ -160,18 +189,15 @@ def _with_macs(table: pd.DataFrame, first: pd.DataFrame, packets: Packets) -> pd
 
 
 def _make_activity(work: pd.DataFrame, number: np.ndarray) -> pd.DataFrame:
-    flow, is_orig = number[work["flow"].to_numpy()], work["is_orig"].to_numpy()
+    flow, is_orig = work["flow"].to_numpy(), work["is_orig"].to_numpy()
     slot = np.floor(work["ts"].to_numpy() / SAMPLE_S).astype(np.int64)
-    head = np.flatnonzero((np.diff(flow, prepend=-1) != 0) | (np.diff(slot, prepend=-1) != 0))
-    size, flags = work["ip_bytes"].to_numpy(), work["flags"].to_numpy()
-    syns = is_orig & (flags & (SYN | ACK) == SYN)
-    counts = {
-        "orig_pkts": is_orig.astype(np.int64),
-        "resp_pkts": (~is_orig).astype(np.int64),
-        "orig_bytes": np.where(is_orig, size, 0),
-        "resp_bytes": np.where(is_orig, 0, size),
-        "orig_syns": syns.astype(np.int64),
-    }
-    activity = {"flow": flow[head], "slot": slot[head]}
-    activity |= {name: np.add.reduceat(column, head) if len(head) else column for name, column in counts.items()}
-    return pd.DataFrame(activity).sort_values(["flow", "slot"], ignore_index=True)
+    head = np.flatnonzero(np.append(True, (flow[1:] != flow[:-1]) | (slot[1:] != slot[:-1]))[: len(flow)])
+    # A flow's slots follow each other; only the flows have to be put in order.
+    flow, slot = number[flow[head]].astype(np.int64), slot[head]
+    order = sort_numbers(flow, len(number))
+    opens = is_orig & (work["flags"].to_numpy() & (SYN | ACK) == SYN)
+    orig_pkts, resp_pkts = _sum_sides(np.ones(len(work), np.uint8), is_orig, head)
+    orig_bytes, resp_bytes = _sum_sides(work["ip_bytes"].to_numpy(), is_orig, head)
+    counts = [orig_pkts, resp_pkts, orig_bytes, resp_bytes, _sum_sides(opens, is_orig, head)[0]]
+    columns = [flow[order], slot[order], *(count[order].astype(np.int64) for count in counts)]
+    return pd.DataFrame(dict(zip(ACTIVITY_COLUMNS, columns, strict=True)), copy=False)

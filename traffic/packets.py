@@ -1,11 +1,12 @@
 """Captures become one table of packets, sorted by time.
 
-Nothing here loops over packets in Python: ``records`` finds where each packet lies, ``layers`` decodes one header field
-of all packets at a time. Checksums are never verified, because captures are full of packets whose checksum the network
-card was still to fill in; Zeek's ``-C`` does the same.
+Nothing here loops over packets in Python: ``records`` finds where each packet lies, ``links`` and ``layers`` read one
+layer of many packets at a time. Checksums are never verified, because captures are full of packets whose checksum the
+network card was still to fill in; Zeek's ``-C`` does the same.
 """
 
 import ipaddress
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,13 +17,15 @@ import numpy as np
 import pandas as pd
 
 from traffic.errors import UserError
-from traffic.layers import read_arp, read_ip, read_links, read_transport
+from traffic.headers import read_headers
+from traffic.layers import read_ip, read_transport
+from traffic.links import read_arp, read_links
 from traffic.records import Records, read_records
 
 __all__ = ["Packets", "read_packets"]
 
-# Packets decoded together, each part in a thread: fewer, and threads wait for each other between short steps.
-_PART = 131_072
+# Packets decoded together, each part in a thread: what is only needed on the way fits the processor's cache.
+_PART = 65_536
 
 
 @dataclass(frozen=True)
@@ -63,13 +66,14 @@ class Packets:
         held = self.table["held"].to_numpy()[rows] - skip
         start = self.table["payload_at"].to_numpy()[rows] + skip
         file = self.table["file"].to_numpy()[rows]
-        out = np.zeros((len(rows), width), np.uint8)
-        column = np.arange(width)
+        out = np.zeros(len(rows), f"V{width}")
         for number, buffer in enumerate(self.buffers):
             which = np.flatnonzero((file == number) & (held > 0))
-            index = np.minimum(start[which, None] + column, len(buffer) - 1)
-            out[which] = np.where(column < held[which, None], buffer[index], 0)
-        return out
+            out[which] = read_headers(buffer, start[which], out.dtype)
+        found = out.view(np.uint8).reshape(len(rows), width)
+        short = np.flatnonzero(held < width)
+        found[short] *= np.arange(width) < np.reshape(held[short], (-1, 1))
+        return found
 
 
 def read_packets(paths: Sequence[Path]) -> Packets:
@@ -85,7 +89,7 @@ def read_packets(paths: Sequence[Path]) -> Packets:
     if not paths:
         raise UserError("no capture files given; expected at least one pcap or pcapng; check the folder")
     notes: list[str] = []
-    tables, arps = [], []
+    parts: list[_Part] = []
     buffers: list[np.ndarray] = []
     start_s, end_s = np.inf, -np.inf
     for path in paths:
@@ -94,73 +98,96 @@ def read_packets(paths: Sequence[Path]) -> Packets:
         if not len(records.ts):
             notes.append(f"{path.name}: holds no packets")
             continue
-        table, arp = _decode(path, records, notes)
-        tables.append(table.assign(file=np.int32(len(buffers))))
-        arps.append(arp)
+        parts += _decode(path, records, len(buffers), notes)
         buffers.append(records.buffer)
         start_s, end_s = min(start_s, records.ts.min()), max(end_s, records.ts.max())
     if not buffers:
         said = "; ".join(notes)
         raise UserError(f"{paths[0]} holds no packets ({said}); expected at least one; check the capture's filter")
-    table, arp = _by_time(tables), _by_time(arps)
-    addresses = _number_addresses(table, arp)
+    addresses = _share_addresses(parts)
+    arp, table = _by_time([part.arp for part in parts]), _by_time([part.packets for part in parts])
     _join_fragments(table)
     table = table.drop(columns=["ident", "later", "first"])
     return Packets(table, arp, addresses, tuple(buffers), float(start_s), float(end_s), tuple(notes))
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Some packets of a file, as columns that are let go once they are joined.
+
+    Their addresses are rows of ``low`` and ``high``, in which each stands once.
+    """
+
+    packets: dict[str, np.ndarray]
+    arp: dict[str, np.ndarray]
+    low: np.ndarray
+    high: np.ndarray
+
+
 def _clock_notes(path: Path, records: Records) -> list[str]:
-    back = records.ts < np.maximum.accumulate(records.ts)
-    if not back.any():
+    if (records.ts[1:] >= records.ts[:-1]).all():
         return []
-    most = float((np.maximum.accumulate(records.ts) - records.ts).max())
-    return [f"{path.name}: {int(back.sum())} packets were out of order (by up to {most:.6g} s) and sorted by time"]
+    late = np.maximum.accumulate(records.ts) - records.ts
+    count, most = int((late > 0).sum()), float(late.max())
+    return [f"{path.name}: {count} packets were out of order (by up to {most:.6g} s) and sorted by time"]
 
 
-def _decode(path: Path, records: Records, notes: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    with ThreadPoolExecutor() as pool:  # numpy lets go of the interpreter's lock
-        parts = list(pool.map(partial(_decode_part, records), range(0, len(records.ts), _PART)))
-    table, arp = (pd.concat(frames, ignore_index=True) for frames in zip(*parts, strict=True))
-    others = len(records.ts) - len(table) - len(arp)
+def _decode(path: Path, records: Records, file: int, notes: list[str]) -> list[_Part]:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy lets go of the interpreter's lock
+        parts = list(pool.map(partial(_decode_part, records, file), range(0, len(records.ts), _PART)))
+    others = len(records.ts) - sum(len(part.packets["ts"]) + len(part.arp["ts"]) for part in parts)
     if others:
         notes.append(f"{path.name}: {others} of {len(records.ts)} frames are neither IP nor ARP and make no flow")
-    if lying := int(table.pop("lying").sum()):
+    if lying := sum(int(part.packets.pop("lying").sum()) for part in parts):
         notes.append(f"{path.name}: {lying} IP packets claim a length their frame cannot hold; the frame's was taken")
-    return table, arp
+    return parts
 
 
-def _decode_part(whole: Records, first: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _decode_part(whole: Records, file: int, first: int) -> _Part:
     records = whole.take(slice(first, first + _PART))
     links = read_links(records)
-    arp, ip = read_arp(records, links), read_ip(records, links)
-    row = ip["row"].to_numpy()
-    table = pd.concat([ip.drop(columns=["row", "transport", "rest"]), read_transport(records, ip)], axis=1)
-    table["ts"], table["src_mac"], table["dst_mac"] = records.ts[row], links.src_mac[row], links.dst_mac[row]
-    return table, arp.assign(ts=records.ts[arp["row"].to_numpy()]).drop(columns="row")
+    arp, ip = vars(read_arp(records, links)).copy(), read_ip(records, links)
+    packets = vars(ip) | vars(read_transport(records, ip))
+    low = np.concatenate([packets.pop("src_low"), packets.pop("dst_low"), arp["sender"], arp["target"]])
+    row, n, m = packets.pop("row"), len(ip.row), len(arp["row"])
+    high = np.concatenate([packets.pop("src_high"), packets.pop("dst_high"), np.zeros(2 * m, np.int64)])
+    codes, low, high = _number(low, high)
+    ends = np.split(codes.astype(np.int32), [n, 2 * n, 2 * n + m])
+    packets["src"], packets["dst"], arp["sender"], arp["target"] = ends
+    packets |= {"ts": records.ts[row], "src_mac": links.src_mac[row], "dst_mac": links.dst_mac[row]}
+    packets["file"] = np.full(n, file, np.int32)
+    arp["ts"] = records.ts[arp.pop("row")]
+    del packets["transport"], packets["rest"]
+    return _Part(packets, arp, low, high)
 
 
-def _by_time(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    table = pd.concat(tables, ignore_index=True) if len(tables) > 1 else tables[0]
+def _by_time(parts: list[dict[str, np.ndarray]]) -> pd.DataFrame:
+    names = list(parts[0])
+    table = pd.DataFrame({name: np.concatenate([part.pop(name) for part in parts]) for name in names}, copy=False)
     if table["ts"].is_monotonic_increasing:
         return table
     return table.sort_values("ts", kind="stable", ignore_index=True)
 
 
-def _number_addresses(table: pd.DataFrame, arp: pd.DataFrame) -> np.ndarray:
-    """Replace the 128-bit columns of ``table`` and ``arp`` by small numbers, in place; return the texts behind them."""
-    n, m = len(table), len(arp)
-    low = np.concatenate([table.pop("src_low"), table.pop("dst_low"), arp["sender"], arp["target"]])
-    high = np.concatenate([table.pop("src_high"), table.pop("dst_high"), np.zeros(2 * m, np.int64)])
+def _number(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A small number for each 128-bit address, and the two halves behind each number."""
     codes, lows = pd.factorize(low)
-    highs = np.zeros(len(lows), np.int64)
-    if high.any():
-        prefix, prefixes = pd.factorize(high)
-        codes, pairs = pd.factorize(codes * len(prefixes) + prefix)
-        lows, highs = lows[pairs // len(prefixes)], prefixes[pairs % len(prefixes)]
-    codes = codes.astype(np.int32)
-    table["src"], table["dst"] = codes[:n], codes[n : 2 * n]
-    arp["sender"], arp["target"] = codes[2 * n : 2 * n + m], codes[2 * n + m :]
-    return np.array([_address(int(h), int(lo)) for h, lo in zip(highs, lows, strict=True)], dtype=object)
+    if not high.any():
+        return codes, lows, np.zeros(len(lows), np.int64)
+    prefix, prefixes = pd.factorize(high)
+    codes, pairs = pd.factorize(codes * len(prefixes) + prefix)
+    return codes, lows[pairs // len(prefixes)], prefixes[pairs % len(prefixes)]
+
+
+def _share_addresses(parts: list[_Part]) -> np.ndarray:
+    """Number the addresses of all parts as one, in place; return the texts behind the numbers."""
+    low, high = np.concatenate([part.low for part in parts]), np.concatenate([part.high for part in parts])
+    codes, low, high = _number(low, high)
+    shared = np.split(codes.astype(np.int32), np.cumsum([len(part.low) for part in parts])[:-1])
+    for part, mine in zip(parts, shared, strict=True):
+        for columns, names in ((part.packets, ("src", "dst")), (part.arp, ("sender", "target"))):
+            columns.update({name: mine[columns[name]] for name in names})
+    return np.array([_address(int(h), int(lo)) for h, lo in zip(high, low, strict=True)], dtype=object)
 
 
 def _address(high: int, low: int) -> str:

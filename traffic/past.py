@@ -8,10 +8,14 @@ Everything here looks back only: a sample's history is the same whether the capt
 
 import numpy as np
 import pandas as pd
+from pandas.api.indexers import BaseIndexer
 
 from traffic.capture import SAMPLE_S
+from traffic.groups import best_rows, number_groups
+from traffic.sides import Sides
+from traffic.silence import SLOT_BITS, active_share, number_cells
 
-__all__ = ["HISTORY", "add_history", "fill_silence"]
+__all__ = ["HISTORY", "make_history"]
 
 HISTORY = (
     "known_min",  # minutes since the device was first seen; the first are "learning"
@@ -35,228 +39,184 @@ HISTORY = (
     "active_share",  # share of slots in which it sent, over the five minutes before it was last heard
 )
 
-_SLOT_BITS = 40  # of a number that holds a code and, below it, a slot
 _LOOKBACK = 180  # slots, half an hour
-_RHYTHM = 30  # slots
-_RHYTHM_SHARE = 0.5
-_SILENCE = 60  # slots of zeros kept for a device that is not in the inventory
 _FORGET = 12  # slots after which a 5-tuple seen again is a new attempt
 _CONFIGURED = (53, 123)  # ports of servers that devices commonly know by address
 _GAPS = 8  # spacings looked back at
 _MEDIAN = 60  # active slots
 
 
-def fill_silence(samples: pd.DataFrame, inventory: np.ndarray) -> pd.DataFrame:
-    """Add rows of zeros where a device with a rhythm is quiet, so that silence is seen.
+def make_history(samples: pd.DataFrame, sides: Sides, ts: np.ndarray) -> pd.DataFrame:
+    """What each device's past says about its samples.
 
     Args:
-        samples: one row per ``device`` (code) and ``slot``, sorted; ``out_pkts`` tells when it sent something.
-        inventory: codes of the devices of plant.yaml, whose silence is kept to the end of the capture; another's for
-            ten minutes (a guest may leave).
-
-    Returns:
-        The same with the missing slots, sorted by device and slot.
-    """
-    if samples.empty:
-        return samples
-    heard = samples.loc[samples["out_pkts"] > 0, ["device", "slot"]]
-    device, slot = heard["device"].to_numpy(), heard["slot"].to_numpy()
-    end = samples["slot"].max() + 1
-    following = np.append(slot[1:], end)
-    following[np.append(device[1:] != device[:-1], True)] = end
-    known = np.isin(device, inventory)
-    length = np.where(known, following - slot - 1, np.minimum(following - slot - 1, _SILENCE))
-    length[_active_share(device, slot) < _RHYTHM_SHARE] = 0
-    start = np.repeat(slot + 1 - (np.cumsum(length) - length), length)
-    quiet = pd.DataFrame({"device": np.repeat(device, length), "slot": start + np.arange(length.sum())})
-    keys = np.union1d(_key(samples), _key(quiet))  # a device that only receives is quiet in slots it has a sample of
-    counted = samples.columns.drop(["device", "slot"])
-    values = np.zeros((len(counted), len(keys)), np.float32)
-    values[:, np.searchsorted(keys, _key(samples))] = samples[counted].to_numpy(np.float32).T
-    filled = pd.DataFrame(values.T, columns=counted, copy=False)
-    filled.insert(0, "slot", keys & (1 << _SLOT_BITS) - 1)
-    filled.insert(0, "device", keys >> _SLOT_BITS)
-    return filled
-
-
-def _key(cells: pd.DataFrame) -> np.ndarray:
-    """Device and slot in one number that sorts like the two, shape (n,)."""
-    return (cells["device"].to_numpy(np.int64) << _SLOT_BITS) + cells["slot"].to_numpy(np.int64)
-
-
-def _active_share(device: np.ndarray, slot: np.ndarray) -> np.ndarray:
-    """Share of the last ``_RHYTHM`` slots up to and with each row in which the device sent, shape (n,)."""
-    if not len(slot):
-        return np.zeros(0)
-    key = (device.astype(np.int64) << _SLOT_BITS) + slot
-    count = np.arange(len(key)) + 1 - np.searchsorted(key, key - _RHYTHM, side="right")
-    first = slot[np.searchsorted(device, device, side="left")]
-    known = np.minimum(_RHYTHM, slot - first + 1)
-    # Fewer than a dozen slots are no rhythm yet.
-    return np.where(known >= 12, count / known, 0.0)
-
-
-def add_history(samples: pd.DataFrame, table: pd.DataFrame, ts: np.ndarray, external: np.ndarray) -> pd.DataFrame:
-    """Join what each device's past says to its samples.
-
-    Args:
-        samples: one row per ``device`` (code) and ``slot``, sorted, with the counted columns.
-        table: the capture from its devices' sides (``traffic.samples.Sides.table``).
+        samples: one row per cell of ``sides``: ``device`` (code), ``slot`` and the counted columns.
+        sides: the capture from its devices' sides.
         ts: start of every flow in seconds, shape (n_flows,).
-        external: per address code, whether it lies outside the plant.
 
     Returns:
-        ``samples`` with the columns of ``HISTORY``, float32.
+        Shape (n_samples, len(HISTORY)), float32.
     """
-    contacts = _contacts(samples, table, external)
-    attempts = _attempts(table, ts, contacts)
-    parts = [
-        _presence(samples),
-        _on(samples, _peers(contacts)),
-        _on(samples, _repeats(attempts)),
-        _on(samples, _repeats(attempts[attempts["literal"]]).add_prefix("literal_")),
-        _on(samples, _vain(attempts, table)),
-        _ratios(samples),
-    ]
-    history = pd.concat(parts, axis=1)[list(HISTORY)]
-    return pd.concat([samples.reset_index(drop=True), history.fillna(0.0).astype(np.float32)], axis=1)
+    contacts = _contacts(samples, sides)
+    attempts = _attempts(sides, ts, contacts)
+    literal = _repeats(attempts[attempts["literal"]], len(samples))
+    columns = {
+        **_presence(samples),
+        **_peers(contacts, len(samples)),
+        **_repeats(attempts, len(samples)),
+        **{f"literal_{name}": column for name, column in literal.items()},
+        **_vain(attempts, sides, len(samples)),
+        **_ratios(samples),
+    }
+    return pd.DataFrame({name: columns[name].astype(np.float32) for name in HISTORY}, copy=False)
 
 
-def _on(samples: pd.DataFrame, part: pd.DataFrame) -> pd.DataFrame:
-    """Align a table indexed by (device, slot) to the samples' rows."""
-    aligned = np.zeros((len(samples), len(part.columns)))
-    rows = np.searchsorted(_key(samples), _key(part.index.to_frame()))  # every cell of the history is a sample
-    aligned[rows] = part.to_numpy(float)
-    return pd.DataFrame(aligned, columns=part.columns)
-
-
-def _presence(samples: pd.DataFrame) -> pd.DataFrame:
+def _presence(samples: pd.DataFrame) -> dict[str, np.ndarray]:
     device, slot = samples["device"].to_numpy(), samples["slot"].to_numpy()
-    sent = (samples["out_pkts"] > 0).to_numpy()
-    first = slot[np.searchsorted(device, device, side="left")] if len(slot) else slot
-    heard = np.maximum.accumulate(np.where(sent, np.arange(len(slot)), -1)) if len(slot) else slot
-    ever = (heard >= 0) & (device[np.maximum(heard, 0)] == device)
-    heard = np.maximum(heard, 0)
+    row = np.arange(len(slot))
+    sent = samples["out_pkts"].to_numpy() > 0
+    first = slot[np.searchsorted(device, device, side="left")]
+    heard = np.maximum.accumulate(np.where(sent, row, -1))
+    ever = (heard >= 0) & (device[heard] == device)
     shares = np.zeros(len(slot))
-    shares[sent] = _active_share(device[sent], slot[sent])
-    return pd.DataFrame(
-        {
-            "known_min": (slot - first) * SAMPLE_S / 60,
-            "quiet_slots": np.minimum(np.where(ever, slot - slot[heard], slot - first), _LOOKBACK)
-            if len(slot)
-            else slot,
-            "active_share": np.where(ever, shares[heard], 0.0) if len(slot) else slot,
-        }
-    )
+    shares[sent] = active_share(device[sent], slot[sent])
+    return {
+        "known_min": (slot - first) * SAMPLE_S / 60,
+        "quiet_slots": np.minimum(np.where(ever, slot - slot[heard], slot - first), _LOOKBACK),
+        "active_share": np.where(ever, shares[heard], 0.0),
+    }
 
 
-def _contacts(samples: pd.DataFrame, table: pd.DataFrame, external: np.ndarray) -> pd.DataFrame:
-    """One row per device, peer and slot: ``pkts``, ``age`` in slots since first contact, ``literal``.
+def _contacts(samples: pd.DataFrame, sides: Sides) -> pd.DataFrame:
+    """One row per device, peer and slot: ``cell pair pkts bare literal``, ``age`` in slots since first contact.
 
     A peer is literal if it is external, the device opened the first flow, to no port that is commonly reached by a
-    configured address (DNS, NTP), and asked for no name in that slot or the one before.
+    configured address (DNS, NTP), and asked for no name in that slot or the one before: the first contact is bare.
     """
-    met = table.loc[~table["group"], ["device", "peer", "slot", "out_pkts", "in_pkts", "orig", "port"]]
-    met = met.assign(
-        pkts=met["out_pkts"] + met["in_pkts"],
-        direct=met["orig"] & external[met["peer"]] & ~met["port"].isin(_CONFIGURED),
-    )
-    met = met.groupby(["device", "peer", "slot"], sort=False, as_index=False)[["pkts", "direct"]].agg(
-        {"pkts": "sum", "direct": "max"}
-    )
-    met["age"] = met["slot"] - met.groupby(["device", "peer"], sort=False)["slot"].transform("min")
-    asking = samples.loc[(samples["dns_queries"] > 0) | (samples["pkts_dns"] > 0), ["device", "slot"]]
-    key, asked = _key(met), _key(asking)
-    met["bare"] = (met["age"] == 0) & met["direct"] & ~np.isin(key, asked) & ~np.isin(key - 1, asked)
-    met["literal"] = met.groupby(["device", "peer"], sort=False)["bare"].transform("max")
-    return met
+    met = sides.table[["cell", "slot", "device", "peer", "out_pkts", "in_pkts", "orig", "port"]]
+    met = met[~sides.table["group"].to_numpy()]
+    pair = _pair(met, sides)
+    group, first = number_groups(met["cell"].to_numpy(), pair)
+    direct = met["orig"].to_numpy() & sides.external[met["peer"].to_numpy()] & ~met["port"].isin(_CONFIGURED).to_numpy()
+    pkts = np.bincount(group, met["out_pkts"] + met["in_pkts"], len(first))
+    direct = np.bincount(group, direct, len(first)) > 0
+    cell, slot, pair = met["cell"].to_numpy()[first], met["slot"].to_numpy()[first], pair[first]
+    number, head = number_groups(pair)
+    since = slot[head]
+    np.minimum.at(since, number, slot)
+    age = slot - since[number]
+
+    asking = (samples["dns_queries"].to_numpy() > 0) | (samples["pkts_dns"].to_numpy() > 0)
+    key = number_cells(samples)
+    just_asked = np.append(False, asking[:-1] & (np.diff(key) == 1))[: len(key)]
+    bare = (age == 0) & direct & ~asking[cell] & ~just_asked[cell]
+    literal = (np.bincount(number, bare, len(head)) > 0)[number]
+    return pd.DataFrame({"cell": cell, "pair": pair, "pkts": pkts, "age": age, "bare": bare, "literal": literal})
 
 
-def _peers(contacts: pd.DataFrame) -> pd.DataFrame:
-    cells = contacts.assign(new=contacts["age"] == 0).groupby(["device", "slot"], sort=False)
-    top = contacts.sort_values("pkts", kind="stable").drop_duplicates(["device", "slot"], keep="last")
-    return pd.DataFrame(
-        {
-            "new_peers": cells["new"].sum(),
-            "new_peers_no_dns": cells["bare"].sum(),
-            "literal_peers": cells["literal"].sum(),
-            "top_peer_age_min": top.set_index(["device", "slot"])["age"] * SAMPLE_S / 60,
-        }
-    )
+def _pair(rows: pd.DataFrame, sides: Sides) -> np.ndarray:
+    return rows["device"].to_numpy(np.int64) * len(sides.addresses) + rows["peer"].to_numpy()
 
 
-def _attempts(table: pd.DataFrame, ts: np.ndarray, contacts: pd.DataFrame) -> pd.DataFrame:
+def _peers(contacts: pd.DataFrame, n: int) -> dict[str, np.ndarray]:
+    cell, age = contacts["cell"].to_numpy(), contacts["age"].to_numpy()
+    top = best_rows(cell, contacts["pkts"].to_numpy())
+    top_age_min = np.zeros(n)
+    top_age_min[cell[top]] = age[top] * SAMPLE_S / 60
+    return {
+        "new_peers": np.bincount(cell, age == 0, n),
+        "new_peers_no_dns": np.bincount(cell, contacts["bare"], n),
+        "literal_peers": np.bincount(cell, contacts["literal"], n),
+        "top_peer_age_min": top_age_min,
+    }
+
+
+def _attempts(sides: Sides, ts: np.ndarray, contacts: pd.DataFrame) -> pd.DataFrame:
     """One row per attempt a device made: the first sight of a 5-tuple, sorted by endpoint and time.
 
     Zeek cuts the retries of one SYN into several rows; here they are one attempt again.
     """
-    made = table.loc[table["orig"] & ~table["group"] & (table["proto"] < 2)]
-    made = made[["device", "peer", "port", "proto", "tuple", "slot", "flow", "answered"]]
-    made = made.sort_values(["device", "tuple", "slot", "flow"], kind="stable")
-    same = (made["tuple"] == made["tuple"].shift()) & (made["device"] == made["device"].shift())
-    made["new"] = ~(same & (made["slot"] - made["slot"].shift() <= _FORGET))
-    made["ts"] = ts[made["flow"].to_numpy()]
-    made["attempt"] = made["new"].cumsum()
-    made["answered"] = made.groupby("attempt", sort=False)["answered"].transform("max")
-    made = made[made["new"]]
-    literal = contacts.loc[contacts["literal"], ["device", "peer"]].drop_duplicates().assign(literal=True)
-    made = made.merge(literal, on=["device", "peer"], how="left")
-    made["literal"] = made["literal"].notna() & ~made["port"].isin(_CONFIGURED)
-    made["endpoint"] = made.groupby(["device", "peer", "port", "proto"], sort=False).ngroup()
-    return made.sort_values(["endpoint", "ts"], kind="stable", ignore_index=True)
-
-
-def _repeats(attempts: pd.DataFrame) -> pd.DataFrame:
-    """Repetition of each attempt's endpoint up to it; per device and slot that of the endpoint tried most."""
-    endpoint, ts = attempts["endpoint"].to_numpy(np.int64), attempts["ts"].to_numpy()
-    row = np.arange(len(attempts))
-    key = (endpoint << _SLOT_BITS) + attempts["slot"].to_numpy(np.int64)
-    repeats = row + 1 - np.searchsorted(key, key - _LOOKBACK, side="left") if len(row) else row
-    first = np.searchsorted(endpoint, endpoint, side="left")
-    last_answer = np.maximum.accumulate(np.where(attempts["answered"], row, -1)) if len(row) else row
-    streak = row - np.maximum(last_answer, first - 1)
-
-    gaps = np.full((len(row), _GAPS), np.nan, np.float32)  # (attempts, spacings back)
-    for back in range(_GAPS):
-        here = row - back - 1
-        inside = (here >= first) & (back + 1 < repeats)
-        gaps[inside, back] = (ts[row[inside] - back] - ts[here[inside]]).astype(np.float32)
-    several = repeats >= 3
-    period, jitter = np.zeros(len(row)), np.zeros(len(row))
-    if several.any():
-        period[several] = np.nanmedian(gaps[several], axis=1)
-        deviation = np.nanmedian(np.abs(gaps[several] - period[several, None]), axis=1)
-        jitter[several] = np.minimum(deviation / np.maximum(period[several], 1e-3), 2.0)
-    seen = attempts[["device", "slot"]].assign(repeats=repeats, streak=streak, period_s=period, jitter=jitter)
-    top = seen.sort_values("repeats", kind="stable").drop_duplicates(["device", "slot"], keep="last")
-    top = top.set_index(["device", "slot"])
-    top["streak"] = seen.groupby(["device", "slot"], sort=False)["streak"].max()
-    return top
-
-
-def _vain(attempts: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """Endpoints tried in vain, by whether their peer had answered this device before."""
-    answers = table.loc[table["in_pkts"] > 0].groupby(["device", "peer"], sort=False)["slot"].min().rename("since")
-    vain = attempts.loc[~attempts["answered"].astype(bool), ["device", "peer", "slot", "endpoint"]].drop_duplicates()
-    vain = vain.join(answers, on=["device", "peer"])
-    before = (vain["since"] < vain["slot"]).to_numpy()
-    cells = [vain["device"], vain["slot"]]
-    return pd.DataFrame(
-        {
-            "never_answered": pd.Series(~before, vain.index).groupby(cells).sum(),
-            "answered_before": pd.Series(before, vain.index).groupby(cells).sum(),
-        }
+    table = sides.table
+    made = np.flatnonzero(table["orig"].to_numpy() & ~table["group"].to_numpy() & (table["proto"].to_numpy() < 2))
+    made = table[["tuple", "slot", "flow", "cell", "device", "peer", "port", "proto", "answered"]].iloc[made]
+    made = made.take(np.lexsort([made[name] for name in ("flow", "slot", "tuple", "device")]))
+    again = (np.diff(made["tuple"], prepend=-1) == 0) & (np.diff(made["slot"], prepend=0) <= _FORGET)
+    new = np.flatnonzero(~again)
+    answered = np.maximum.reduceat(made["answered"].to_numpy(), new) if len(new) else new > 0
+    made = made.iloc[new].assign(
+        answered=answered, ts=ts[made["flow"].to_numpy()[new]], pair=_pair(made.iloc[new], sides)
     )
+    literal = np.isin(made["pair"], contacts["pair"].to_numpy()[contacts["literal"].to_numpy()])
+    made["literal"] = literal & ~made["port"].isin(_CONFIGURED).to_numpy()
+    made["endpoint"] = number_groups(*(made[name].to_numpy() for name in ("pair", "port", "proto")))[0]
+    return made.take(np.lexsort((made["ts"], made["endpoint"])))
 
 
-def _ratios(samples: pd.DataFrame) -> pd.DataFrame:
+def _repeats(attempts: pd.DataFrame, n: int) -> dict[str, np.ndarray]:
+    """Repetition of each attempt's endpoint up to it; per cell that of the endpoint tried most."""
+    endpoint, ts, cell = (attempts[name].to_numpy() for name in ("endpoint", "ts", "cell"))
+    row = np.arange(len(attempts))
+    key = (endpoint << SLOT_BITS) + attempts["slot"].to_numpy()
+    repeats = row + 1 - np.searchsorted(key, key - _LOOKBACK, side="left")
+    first = np.searchsorted(endpoint, endpoint, side="left")
+    streak = row - np.maximum(np.maximum.accumulate(np.where(attempts["answered"], row, -1)), first - 1)
+
+    top = best_rows(cell, repeats)
+    columns = {name: np.zeros(n) for name in ("repeats", "streak", "period_s", "jitter")}
+    columns["repeats"][cell[top]] = repeats[top]
+    np.maximum.at(columns["streak"], cell, streak)
+    top = top[repeats[top] >= 3]
+    back = np.arange(_GAPS)  # spacings back
+    here = np.maximum(top[:, None] - back - 1, -1)  # (attempts, spacings)
+    inside = (here >= first[top, None]) & (back + 1 < repeats[top, None])
+    gaps = np.where(inside, (ts[here + 1] - ts[here]).astype(np.float32), np.float32(np.nan))
+    period = _medians(gaps)
+    deviation = _medians(np.abs(gaps - period[:, None].astype(float)))
+    columns["period_s"][cell[top]] = period
+    columns["jitter"][cell[top]] = np.minimum(deviation / np.maximum(period.astype(float), 1e-3), 2.0)
+    return columns
+
+
+def _medians(values: np.ndarray) -> np.ndarray:
+    """The median of each row, NaN left out; each row has a number."""
+    values, row = np.sort(values, axis=1), np.arange(len(values))
+    known = np.sum(~np.isnan(values), axis=1)
+    return (values[row, (known - 1) // 2] + values[row, known // 2]) / 2
+
+
+def _vain(attempts: pd.DataFrame, sides: Sides, n: int) -> dict[str, np.ndarray]:
+    """Endpoints tried in vain, by whether their peer had answered this device before."""
+    heard = sides.table[["device", "peer", "slot"]][sides.table["in_pkts"].to_numpy() > 0]
+    vain = attempts[~attempts["answered"].to_numpy(bool)]
+    vain = vain.iloc[number_groups(vain["cell"].to_numpy(), vain["endpoint"].to_numpy())[1]]
+    pair, place = np.unique(np.append(_pair(heard, sides), vain["pair"]), return_inverse=True)
+    since = np.full(len(pair), np.iinfo(np.int64).max)
+    np.minimum.at(since, place[: len(heard)], heard["slot"].to_numpy())
+    before = since[place[len(heard) :]] < vain["slot"].to_numpy()
+    return {
+        "never_answered": np.bincount(vain["cell"], ~before, n),
+        "answered_before": np.bincount(vain["cell"], before, n),
+    }
+
+
+class _Before(BaseIndexer):
+    """Windows of the rows before each row, not itself, from ``start`` on."""
+
+    start: np.ndarray
+
+    def get_window_bounds(self, num_values=0, min_periods=None, center=None, closed=None, step=None):  # noqa: ARG002
+        return self.start, np.arange(num_values)
+
+
+def _ratios(samples: pd.DataFrame) -> dict[str, np.ndarray]:
     """Packets and bytes against the running median of the device's own active slots before this one, log2."""
     ratios = {}
     for name, ways in (("rate_ratio", ("out_pkts", "in_pkts")), ("bytes_ratio", ("out_bytes", "in_bytes"))):
-        volume = samples[ways[0]] + samples[ways[1]]
-        active = volume[volume > 0]
-        by_device = active.groupby(samples["device"], sort=False)
-        median = by_device.rolling(_MEDIAN, min_periods=6).median().droplevel(0).sort_index()
-        usual = median.groupby(samples["device"], sort=False).shift().reindex(volume.index)
-        ratios[name] = np.where(usual.notna() & (volume > 0), np.log2((volume + 1) / (usual + 1)), 0.0)
-    return pd.DataFrame(ratios)
+        volume = samples[ways[0]].to_numpy() + samples[ways[1]].to_numpy()
+        active = np.flatnonzero(volume > 0)
+        device, volume = samples["device"].to_numpy()[active], volume[active]
+        start = np.maximum(np.arange(len(active)) - _MEDIAN, np.searchsorted(device, device, side="left"))
+        usual = pd.Series(volume).rolling(_Before(start=start), min_periods=6).median().to_numpy()
+        ratios[name] = np.zeros(len(samples))
+        ratios[name][active] = np.nan_to_num(np.log2((volume + 1) / (usual + 1)))
+    return ratios

@@ -1,20 +1,20 @@
 """Packet records of a pcap or pcapng file: where each frame lies, when it passed, how long it was.
 
-Only the chain of record lengths is walked in a loop (each length says where the next record starts); all else is
-columns. Formats: https://www.ietf.org/archive/id/draft-gharris-opsawg-pcap-01.html and draft-tuexen-opsawg-pcapng.
+Formats: https://www.ietf.org/archive/id/draft-gharris-opsawg-pcap-01.html and draft-tuexen-opsawg-pcapng.
 """
 
 import mmap
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from traffic.errors import UserError
+from traffic.headers import read_headers
+from traffic.record_chain import find_records
 
-__all__ = ["ETHERNET", "LINKS", "NULL", "RAW", "SLL", "SLL2", "Records", "is_capture", "read_numbers", "read_records"]
+__all__ = ["ETHERNET", "LINKS", "NULL", "RAW", "SLL", "SLL2", "Records", "is_capture", "read_records"]
 
 ETHERNET, SLL, SLL2 = 1, 113, 276
 NULL = (0, 108)
@@ -32,6 +32,7 @@ _SECTION, _INTERFACE, _OLD_PACKET, _SIMPLE_PACKET, _PACKET = 0x0A0D0D0A, 1, 2, 3
 _LINK_NAMES = {105: "802.11", 127: "802.11 with radiotap", 9: "PPP", 189: "USB", 195: "802.15.4", 201: "Bluetooth"}
 # libpcap's own upper bound of a record (MAXIMUM_SNAPLEN); a longer one is damage, not a packet.
 _LONGEST = 262_144
+_MOST_WIRE = 2**31 - 1  # a frame said to have been longer than this on the wire was not
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,9 @@ class Records:
     Attributes:
         buffer: shape (file size,), uint8, the whole file, mapped.
         ts: shape (n,), float64, seconds since the epoch.
-        at, captured, wire: shape (n,), int64: offset of the frame in ``buffer``, bytes there, bytes on the wire.
-        link: shape (n,), int64, link type of each record (https://www.tcpdump.org/linktypes.html).
+        at: shape (n,), int64: offset of the frame in ``buffer``.
+        captured, wire: shape (n,), int32: bytes there, bytes on the wire.
+        link: shape (n,), int32, link type of each record (https://www.tcpdump.org/linktypes.html).
         notes: what was damaged, one sentence each.
     """
 
@@ -67,16 +69,6 @@ def is_capture(head: bytes) -> bool:
     (False, True)
     """
     return head[:4] in _PCAP or head[:4] == _PCAPNG
-
-
-def read_numbers(buffer: np.ndarray, at: np.ndarray, kind: str) -> np.ndarray:
-    """The number of numpy type ``kind`` (">u2", "<u4", …) at each offset, as int64; too high offsets are clipped."""
-    size = np.dtype(kind).itemsize
-    if len(buffer) < size:
-        return np.zeros(len(at), np.int64)
-    # A view with stride 1 holds the number that starts at every byte, and copies nothing.
-    every: np.ndarray = np.ndarray((len(buffer) - size + 1,), kind, buffer, strides=(1,))
-    return every[np.minimum(at, len(every) - 1)].astype(np.int64)
 
 
 def read_records(path: Path) -> Records:
@@ -112,26 +104,22 @@ def _read_pcap(path: Path, data: mmap.mmap) -> Records:
     snaplen, network = struct.unpack_from(order + "II", data, 16)
     limit = max(snaplen, _LONGEST) if snaplen < 1 << 28 else _LONGEST
     buffer = np.frombuffer(data, np.uint8)
-    at = _walk(data, struct.Struct(order + "I").unpack_from)
-    seconds, fraction, captured, wire = (read_numbers(buffer, at + skip, order + "u4") for skip in (0, 4, 8, 12))
-    # After a lying length the walk reads garbage as headers; a fraction of a second above one second shows it.
-    wrong = np.flatnonzero((fraction >= per_s) | (captured > limit) | (at + 16 + captured > size))
+    at = find_records(data, order)
+    header = read_headers(
+        buffer, at, np.dtype([(name, order + "u4") for name in ("s", "fraction", "captured", "wire")])
+    )
+    captured = header["captured"]
+    # After a lying length the chain leads through garbage; a fraction of a second above one second shows it.
+    wrong = np.flatnonzero((header["fraction"] >= per_s) | (captured > limit) | (at + 16 + captured > size))
     good = int(wrong[0]) if len(wrong) else len(at)
     end = int(at[good - 1] + 16 + captured[good - 1]) if good else 24
     notes = () if end == size else (_damage(path, good, end, size),)
-    link = np.full(good, network & 0x0FFFFFFF)
-    ts = seconds[:good] + fraction[:good] / per_s
-    return Records(buffer, ts, at[:good] + 16, captured[:good], np.maximum(wire, captured)[:good], link, notes)
-
-
-def _walk(data: mmap.mmap, unpack: Callable[[mmap.mmap, int], tuple[int]]) -> np.ndarray:
-    """Where each record starts; the one loop over packets, so it does nothing but add up lengths."""
-    starts: list[int] = []
-    at, last = 24, len(data) - 16
-    while at <= last:
-        starts.append(at)
-        at += 16 + unpack(data, at + 8)[0]
-    return np.array(starts, np.int64)
+    header, at = header[:good], at[:good] + 16
+    ts = header["fraction"] / per_s
+    ts += header["s"]
+    captured = header["captured"].astype(np.int32)
+    wire = np.maximum(np.minimum(header["wire"], _MOST_WIRE).astype(np.int32), captured)
+    return Records(buffer, ts, at, captured, wire, np.full(good, network & 0x0FFFFFFF, np.int32), notes)
 
 
 def _damage(path: Path, good: int, end: int, size: int) -> str:
@@ -182,7 +170,9 @@ def _read_pcapng(path: Path, data: mmap.mmap) -> Records:
     owner, ticks, start, captured, wire = np.array(rows, np.int64).T
     link, per_s, offset = np.array([[i.link, i.per_s, i.offset_s] for i in interfaces], np.int64)[owner].T
     ts = ticks // per_s + (ticks % per_s) / per_s + offset
-    return Records(np.frombuffer(data, np.uint8), ts, start, captured, np.maximum(wire, captured), link, notes)
+    wire = np.minimum(np.maximum(wire, captured), _MOST_WIRE)
+    captured, wire, link = (column.astype(np.int32) for column in (captured, wire, link))
+    return Records(np.frombuffer(data, np.uint8), ts, start, captured, wire, link, notes)
 
 
 def _interface(data: mmap.mmap, at: int, length: int, order: str) -> _Interface:

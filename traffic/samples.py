@@ -14,9 +14,11 @@ import numpy as np
 import pandas as pd
 
 from traffic.capture import SAMPLE_S, Capture
-from traffic.past import HISTORY, add_history, fill_silence
+from traffic.groups import number_groups
+from traffic.past import HISTORY, make_history
 from traffic.plant import Plant
 from traffic.sides import ICMP, TCP, UDP, Sides, make_sides
+from traffic.silence import fill_silence
 
 __all__ = ["CLASSES", "COLUMNS", "COUNTED", "TROUBLE", "make_samples"]
 
@@ -87,16 +89,18 @@ def make_samples(capture: Capture, plant: Plant | None = None, local: Sequence[s
         minutes, one of the inventory as long as it is quiet. Empty in, empty out.
     """
     sides = make_sides(capture, plant, local)
+    inventory = sides.addresses.get_indexer([device.address for device in plant.devices] if plant else [])
+    sides = fill_silence(sides, inventory[inventory >= 0])
+    device, slot = (sides.cells[name].to_numpy() for name in ("device", "slot"))
     columns = {name: np.zeros(len(sides.cells), np.float32) for name in COUNTED}
     _count_traffic(columns, sides, capture.flows)
     _count_evidence(columns, sides.evidence, len(sides.cells))
-    samples = pd.concat([sides.cells, pd.DataFrame(columns)], axis=1)
-    inventory = sides.addresses.get_indexer([device.address for device in plant.devices] if plant else [])
-    samples = fill_silence(samples, inventory[inventory >= 0])
-    samples = add_history(samples, sides.table, capture.flows["ts"].to_numpy(), sides.external)
-    samples.insert(0, "start_s", samples.pop("slot").to_numpy() * SAMPLE_S)
-    samples.insert(0, "device", sides.addresses[samples.pop("device").to_numpy()].astype("str"))
-    return samples
+    samples = pd.DataFrame({"device": device, "slot": slot, **columns}, copy=False)
+    history = make_history(samples, sides, capture.flows["ts"].to_numpy())
+    names = pd.Series(sides.addresses, dtype="str").take(device).reset_index(drop=True)
+    return pd.concat(
+        [pd.DataFrame({"device": names, "start_s": slot * SAMPLE_S, **columns}, copy=False), history], axis=1
+    )
 
 
 def _count_traffic(columns: dict[str, np.ndarray], sides: Sides, flows: pd.DataFrame) -> None:
@@ -164,10 +168,12 @@ class _Distinct:
 
 def _most_ports(table: pd.DataFrame, which: np.ndarray, n: int) -> np.ndarray:
     """The most ports touched at one host (or by one host), per cell, shape (n,)."""
-    chosen = table.loc[which & (table["proto"] < ICMP).to_numpy(), ["cell", "peer", "port"]].drop_duplicates()
+    rows = np.flatnonzero(which & (table["proto"].to_numpy() < ICMP))
+    cell, peer, port = (table[name].to_numpy()[rows] for name in ("cell", "peer", "port"))
+    host, first = number_groups(cell, peer)
+    once = number_groups(host, port)[1]
     most = np.zeros(n, np.int64)
-    counts = chosen.groupby(["cell", "peer"], sort=False).size()
-    np.maximum.at(most, counts.index.get_level_values("cell").to_numpy(), counts.to_numpy())
+    np.maximum.at(most, cell[first], np.bincount(host[once], minlength=len(first)))
     return most
 
 

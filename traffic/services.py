@@ -99,25 +99,29 @@ def name_services(
     Returns:
         Shape (n,), object; "" where none is recognised.
     """
-    names = np.full(len(proto), "", dtype=object)
+    names = np.array(["", "dns", "ntp", *(rule.service for rule in _RULES)], dtype=object)
+    spoken = np.zeros(len(proto), np.int8)
     sides = {"orig": orig, "resp": resp}
-    for rule in _RULES:
-        which = (proto == rule.proto) & (names == "")
+    for number, rule in enumerate(_RULES, 3):
+        which = (proto == rule.proto) & (spoken == 0)
         if rule.ports:
             which &= np.isin(server_port, rule.ports)
-        names[which & _holds(sides[rule.side], rule)] = rule.service
+        rows = np.flatnonzero(which)
+        spoken[rows[_holds(sides[rule.side][rows], rule)]] = number
     either = np.where(np.asarray(orig.any(axis=1))[:, None], orig, resp)
-    names[_looks_like_dns(proto, server_port, either, most)] = "dns"
+    spoken[_looks_like_dns(proto, server_port, either, most)] = 1
     mode = either[:, 0] & 7
-    names[(proto == UDP) & (server_port == _NTP_PORT) & (most >= 48) & (mode >= 1) & (mode <= 5)] = "ntp"
-    return names
+    spoken[(proto == UDP) & (server_port == _NTP_PORT) & (most >= 48) & (mode >= 1) & (mode <= 5)] = 2
+    return names[spoken]
 
 
 def _holds(payload: np.ndarray, rule: _Rule) -> np.ndarray:
     held = np.zeros(len(payload), bool)
     for start in rule.starts:
-        differs = payload[:, rule.skip : rule.skip + len(start)] - np.frombuffer(start, np.uint8)
-        held |= ~differs.any(axis=1)
+        here = payload[:, rule.skip] == start[0]
+        for i, byte in enumerate(start[1:], rule.skip + 1):
+            here &= payload[:, i] == byte
+        held |= here
     return held
 
 
