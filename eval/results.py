@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
+from eval.measures import MEASURES
 from traffic.errors import UserError
 from traffic.labels import LABELS
 
@@ -29,55 +30,6 @@ class _Form(BaseModel):
     """A file from outside: nothing extra passes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Measure(_Form):
-    """What a number means.
-
-    Attributes:
-        meaning: one sentence, for a table's head or foot.
-        better: which way is good.
-        unit: "" for shares and scores in [0, 1].
-    """
-
-    meaning: str
-    better: Literal["higher", "lower"]
-    unit: str = ""
-
-
-# The names of `Row.scores` and `Pooled.scores`, in the order in which a table shows them.
-MEASURES: Mapping[str, Measure] = {
-    "accuracy": Measure(meaning="windows with the right label", better="higher"),
-    "precision": Measure(meaning="precision, mean over labels", better="higher"),
-    "recall": Measure(meaning="recall, mean over labels", better="higher"),
-    "f1": Measure(meaning="F1, mean over labels true or said", better="higher"),
-    "weighted_f1": Measure(meaning="F1, mean over labels weighted by their windows", better="higher"),
-    "binary_accuracy": Measure(meaning="windows rightly normal or anomalous", better="higher"),
-    "binary_precision": Measure(meaning="of the windows called anomalous, those that are", better="higher"),
-    "binary_recall": Measure(meaning="of the anomalous windows, those called so", better="higher"),
-    "binary_f1": Measure(meaning="F1 of anomalous", better="higher"),
-    "binary_macro_f1": Measure(meaning="mean F1 of normal and anomalous", better="higher"),
-    "pr_auc": Measure(meaning="average precision of 1 - P(normal) for anomalous", better="higher"),
-    "false_share": Measure(meaning="of the normal windows, those called anomalous", better="lower"),
-    "false_per_device_day": Measure(
-        meaning="normal windows called anomalous, per device and day it was seen", better="lower", unit="windows"
-    ),
-    "incidents_per_10_min": Measure(
-        meaning="incidents raised per operator (one a capture) and 10 minutes", better="lower", unit="incidents"
-    ),
-    "false_incidents_per_10_min": Measure(
-        meaning="of these, such as no true interval accounts for", better="lower", unit="incidents"
-    ),
-    "found_share": Measure(meaning="of the true intervals, those with an alarm", better="higher"),
-    "time_to_detection_s": Measure(
-        meaning="from a true interval's start to the end of its first window with an alarm, median of those found",
-        better="lower",
-        unit="s",
-    ),
-    "calibration_error": Measure(meaning="expected calibration error of the label's probability", better="lower"),
-    "risk_area": Measure(meaning="mean share of wrong answers over all coverages", better="lower"),
-    "coverage_at_5_percent": Measure(meaning="most windows answered with at most 5 % wrong", better="higher"),
-}
 
 
 class Estimate(_Form):
@@ -136,7 +88,7 @@ class Confusion(_Form):
 
 
 class Curve(_Form):
-    """Points of a curve, at most 101, x ascending."""
+    """Points of a curve, at most 101."""
 
     x: tuple[float, ...]
     y: tuple[float, ...]
@@ -170,6 +122,7 @@ class _Measured(_Form):
     trained_windows: int
     tested_windows: int
     invalid: int = Field(description="unreadable answers; wrong in every score")
+    abstained: int = Field(description="answers that serving would keep to itself; scored like any other")
     seen_in_training: tuple[str, ...] = Field(description="test captures the model was made with before this run")
     notes: tuple[str, ...]
 
