@@ -1,11 +1,11 @@
 """The models of a comparison, each by its name, all behind scikit-learn's interface and on the same windows.
 
     model = make_model("xgboost", seed=0)
-    model.fit(features, labels, devices, groups)
-    probabilities = model.predict_proba(features, devices)   # (n_windows, len(model.classes_))
+    model.fit(x, y, devices, groups)
+    probabilities = model.predict_proba(x, devices)          # (n_windows, len(model.classes_))
     said = model.decide(probabilities)                       # labels, shape (n_windows,)
 
-``features`` is what `eval.features.make_features` returns, ``labels`` are ours, ``devices`` one number per window that
+``x`` is what `eval.features.make_features` returns, ``y`` are our labels, ``devices`` one number per window that
 tells devices apart (and nothing else; different captures have different devices), ``groups`` one per window that tells
 captures apart. Windows of a device are in order of time. What a protocol hides from the models it sets to 0.
 
@@ -16,13 +16,13 @@ What a model says, and when it does not, has a few forms; a caller needs to know
 * ``model.binary`` is true where a model tells normal from anomalous and no more: ``classes_`` is then
   ``["normal", "anomalous"]``, whatever labels it is fitted with, and it has no place in a comparison of several labels.
 * ``model.decide`` turns probabilities into labels: the likeliest one, or as serving does for a language model (normal
-  from a half on, else the likeliest anomaly). A row of zeros is an answer that cannot be read, ``[invalid]``;
+  from a half on, else the likeliest anomaly). A row of NaN is an answer that cannot be read, ``[invalid]``;
   ``model.invalid`` counts those of the last `predict_proba`.
 * ``model.abstains`` tells, from probabilities, for which windows serving would stay silent; false for most models.
 * ``model.trained_on`` names the captures that a model had seen before `fit` (a language model's card says so): on
   those its row is no test.
 * ``model.learns`` is false where `fit` changes nothing: such a model needs to be run once per window, not per fold.
-* ``model.size_bytes()`` is what would have to be stored to use it, after `fit`.
+* ``model.size_bytes`` is what would have to be stored to use it, after `fit`.
 """
 
 from importlib import import_module
@@ -47,6 +47,7 @@ _MADE_BY: dict[str, tuple[str, str, dict[str, Any]]] = {
     "knn": ("baselines", "Neighbours", {}),
     "random-forest": ("baselines", "Forest", {}),
     "xgboost": ("baselines", "Boosting", {}),
+    "text-ceiling": ("baselines", "Boosting", {"text": True}),
     "lstm": ("sequence_models", "SequenceModel", {"network": "lstm"}),
     "lstm-time2vec": ("sequence_models", "SequenceModel", {"network": "lstm-time2vec"}),
     "transformer": ("sequence_models", "SequenceModel", {"network": "transformer"}),

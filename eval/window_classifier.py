@@ -4,6 +4,7 @@
 """
 
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
@@ -15,10 +16,25 @@ from eval.results import INVALID
 from traffic.errors import UserError
 from traffic.labels import LABELS, NORMAL
 
-__all__ = ["ANOMALOUS", "WindowClassifier", "scale_counts", "split_inner"]
+__all__ = ["ANOMALOUS", "Given", "WindowClassifier", "split_inner"]
 
 ANOMALOUS = "anomalous"
 _INNER_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Given:
+    """Windows as a model is given them.
+
+    Attributes:
+        features: shape (n_windows, 6, n_features), float32.
+        devices: shape (n_windows,), one number per device.
+        groups: shape (n_windows,), what tells captures apart; None outside of `fit`.
+    """
+
+    features: np.ndarray
+    devices: np.ndarray
+    groups: np.ndarray | None = None
 
 
 class WindowClassifier(ClassifierMixin, BaseEstimator):
@@ -26,9 +42,9 @@ class WindowClassifier(ClassifierMixin, BaseEstimator):
 
     Attributes:
         binary: it tells normal from anomalous and no more.
-        learns: `fit` changes what it says.
+        learns: `fit` changes what it says; a model that does not knows every label.
         trained_on: captures it had seen before `fit`.
-        invalid: answers of the last `predict_proba` that could not be read.
+        invalid: how many answers of the last `predict_proba` that could not be read.
         classes_: after `fit`, the labels of the columns of `predict_proba`, shape (n_classes,).
     """
 
@@ -44,16 +60,16 @@ class WindowClassifier(ClassifierMixin, BaseEstimator):
 
     def fit(
         self,
-        features: np.ndarray,
-        labels: np.ndarray,
+        x: np.ndarray,
+        y: np.ndarray,
         devices: np.ndarray | None = None,
         groups: np.ndarray | None = None,
     ) -> Self:
         """Learn from windows.
 
         Args:
-            features: shape (n_windows, 6, n_features), a device's windows in order of time.
-            labels: shape (n_windows,), ours.
+            x: features, shape (n_windows, 6, n_features), a device's windows in order of time.
+            y: shape (n_windows,), our labels.
             devices: shape (n_windows,), tells devices apart; all are one where left out.
             groups: shape (n_windows,), tells captures apart; what is held out inside is then whole captures.
 
@@ -61,76 +77,70 @@ class WindowClassifier(ClassifierMixin, BaseEstimator):
             UserError: there are no windows, a feature is not finite, a label is not ours or missing, or the model
                 learns from normal windows and there are none.
         """
-        features, labels = np.asarray(features, np.float32), np.asarray(labels, dtype=object)
+        features, labels = np.asarray(x, np.float32), np.asarray(y, dtype=object)
         _check(features, labels)
-        self.classes_ = self._known(labels)
+        self.classes_ = self._settle_classes(labels)
         targets = np.where(labels == NORMAL, NORMAL, ANOMALOUS) if self.binary else labels
         codes = pd.Series(targets).map({name: code for code, name in enumerate(self.classes_)}).to_numpy(int)
         if len(self.classes_) > 1:
-            self._learn(features, codes, devices, groups)
+            self._learn(Given(features, _devices(devices, len(features)), groups), codes)
         return self
 
-    def predict_proba(self, features: np.ndarray, devices: np.ndarray | None = None) -> np.ndarray:
-        """Probabilities of ``classes_``, shape (n_windows, n_classes), float32; rows sum to 1, or to 0 where invalid.
+    def predict_proba(self, x: np.ndarray, devices: np.ndarray | None = None) -> np.ndarray:
+        """Probabilities of ``classes_``, shape (n_windows, n_classes), float32; rows of NaN where unreadable.
 
         Raises:
             UserError: a feature is not finite.
         """
-        features = np.asarray(features, np.float32)
+        features = np.asarray(x, np.float32)
         check_finite(features)
         if not len(features) or len(self.classes_) == 1:
             return np.ones((len(features), len(self.classes_)), np.float32)
-        probabilities = self._judge(features, devices).astype(np.float32)
-        self.invalid = int((probabilities.sum(axis=1) == 0).sum())
+        probabilities = self._judge(Given(features, _devices(devices, len(features)))).astype(np.float32)
+        self.invalid = int(np.isnan(probabilities).any(axis=1).sum())
         return probabilities
 
-    def predict(self, features: np.ndarray, devices: np.ndarray | None = None) -> np.ndarray:
+    def predict(self, x: np.ndarray, devices: np.ndarray | None = None) -> np.ndarray:
         """Labels, shape (n_windows,), objects."""
-        return self.decide(self.predict_proba(features, devices))
+        return self.decide(self.predict_proba(x, devices))
 
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
-        """The label that each row of probabilities stands for, shape (n_windows,), objects; ``[invalid]`` for zeros."""
+        """The label that each row of probabilities stands for, shape (n_windows,), objects; ``[invalid]`` for NaN."""
         said = self.classes_.astype(object)[probabilities.argmax(axis=1)]
-        return np.where(probabilities.sum(axis=1) == 0, INVALID, said).astype(object)
+        return np.where(np.isnan(probabilities).any(axis=1), INVALID, said).astype(object)
 
     def abstains(self, probabilities: np.ndarray) -> np.ndarray:
         """Which rows serving would answer with silence, shape (n_windows,), bool."""
         return np.zeros(len(probabilities), bool)
 
+    @property
     @abstractmethod
     def size_bytes(self) -> int:
         """What would have to be stored to use the fitted model, bytes."""
 
     @abstractmethod
-    def _learn(
-        self, features: np.ndarray, codes: np.ndarray, devices: np.ndarray | None, groups: np.ndarray | None
-    ) -> None:
-        """Learn from at least two classes; ``codes`` are places in ``classes_``."""
+    def _learn(self, given: Given, codes: np.ndarray) -> None:
+        """Learn from at least two classes; ``codes`` are places in ``classes_``, shape (n_windows,)."""
 
     @abstractmethod
-    def _judge(self, features: np.ndarray, devices: np.ndarray | None) -> np.ndarray:
+    def _judge(self, given: Given) -> np.ndarray:
         """Probabilities of at least one window, shape (n_windows, n_classes)."""
 
-    def _known(self, labels: np.ndarray) -> np.ndarray:
+    def _settle_classes(self, labels: np.ndarray) -> np.ndarray:
         if self.binary:
             return np.array([NORMAL, ANOMALOUS], dtype=object)
-        present = set(labels)
+        present = {*labels} if self.learns else {*LABELS}
         return np.array([label for label in LABELS if label in present], dtype=object)
 
 
-def scale_counts(features: np.ndarray) -> np.ndarray:
-    """Counts on a log scale, ``sign(x) * log(1 + |x|)``, so that one flood does not hide all else; float32."""
-    scaled: np.ndarray = np.sign(features) * np.log1p(np.abs(features))
-    return scaled.astype(np.float32)
-
-
-def split_inner(n: int, apart: list[np.ndarray | None], seed: int) -> tuple[np.ndarray, np.ndarray]:
+def split_inner(given: Given, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Part training windows from such as are held out of them, to choose settings and to stop in time.
 
+    Windows overlap, so whole captures are held out, or whole devices where there is one capture. Only where there is
+    one device too, the windows are drawn one by one.
+
     Args:
-        n: how many windows there are, at least 2.
-        apart: shape (n,) each; the first that tells at least two groups apart is split by its groups, because windows
-            overlap. Where none does, the windows are drawn one by one.
+        given: at least 2 windows.
         seed: of the drawing.
 
     Returns:
@@ -138,10 +148,16 @@ def split_inner(n: int, apart: list[np.ndarray | None], seed: int) -> tuple[np.n
     """
     from sklearn.model_selection import GroupShuffleSplit
 
+    n = len(given.features)
+    apart = (given.groups, given.devices)
     groups = next((one for one in apart if one is not None and len(np.unique(one)) > 1), np.arange(n))
     split = GroupShuffleSplit(1, test_size=_INNER_SHARE, random_state=seed)
     learned, held = next(split.split(np.zeros(n), groups=groups))
     return learned, held
+
+
+def _devices(devices: np.ndarray | None, n: int) -> np.ndarray:
+    return np.zeros(n, np.int64) if devices is None else np.asarray(devices)
 
 
 def _check(features: np.ndarray, labels: np.ndarray) -> None:
