@@ -5,14 +5,12 @@ does, never which device it is.
 """
 
 import numpy as np
-import pandas as pd
 
-from traffic.capture import SAMPLE_S
 from traffic.errors import UserError
 from traffic.samples import CLASSES, COLUMNS
 from traffic.windows import Windows
 
-__all__ = ["FEATURES", "PORT_FEATURES", "check_finite", "make_features", "restore_windows"]
+__all__ = ["FEATURES", "PORT_FEATURES", "check_finite", "make_features"]
 
 # As they stand in a sample, unscaled: the texts of a language model are rendered from the same numbers.
 FEATURES: tuple[str, ...] = COLUMNS
@@ -53,15 +51,3 @@ def check_finite(features: np.ndarray) -> None:
             f"({int(odd.any(axis=(1, 2)).sum())} of {len(features)} windows hold such a value); "
             "expected finite numbers; correct what makes the column"
         )
-
-
-def restore_windows(features: np.ndarray) -> Windows:
-    """Windows whose samples hold these features, for what is made from windows, as texts are; they name no device.
-
-    Args:
-        features: shape (n_windows, 6, len(FEATURES)).
-    """
-    n, length = features.shape[:2]
-    samples = pd.DataFrame(features.reshape(n * length, -1), columns=list(FEATURES))
-    table = pd.DataFrame({"device": "", "start_s": np.zeros(n), "end_s": length * SAMPLE_S})
-    return Windows(samples, table, np.arange(n * length).reshape(n, length))

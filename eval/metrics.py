@@ -7,7 +7,7 @@ Scores are computed from counts by device, so that the same functions give a num
 The last two things that can be said are ``anomalous``, of models that tell no labels apart, and ``[invalid]``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -15,8 +15,9 @@ import numpy as np
 from traffic.labels import LABELS
 
 __all__ = [
-    *["ALL_SAID", "ANOMALOUS", "Scores", "binary_scores", "calibration_error", "count_confusion", "count_reliability"],
-    *["encode", "evaluate_labels", "label_scores", "pr_curve", "precision_area", "risk_scores", "share_at_recall"],
+    *["ALL_SAID", "Levels", "Scores", "binary_scores", "calibration_error", "count_confusion", "count_levels"],
+    *["count_reliability", "encode", "evaluate_labels", "label_scores", "pr_curve", "precision_area", "risk_curve"],
+    *["risk_scores", "share_at_recall"],
 ]
 
 ANOMALOUS = "anomalous"
@@ -87,7 +88,7 @@ def count_confusion(truth: np.ndarray, said: np.ndarray, unit: np.ndarray, units
 
 
 def label_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Measures over labels, each shape (...), and ``per_label`` precision, recall and F1, each (..., len(LABELS)).
+    """Measures over labels, each shape (...), and ``label_…`` of each label, each shape (..., len(LABELS)).
 
     A mean is over the labels that are true or said somewhere; as in scikit-learn with ``zero_division=0``, except that
     an invalid answer is wrong and no label of its own.
@@ -161,62 +162,81 @@ def calibration_error(reliability: np.ndarray) -> np.ndarray:
     return _share(gap, reliability[..., 0].sum(axis=-1))
 
 
-def precision_area(truth: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Average precision, as scikit-learn's, for several weightings of the windows.
+@dataclass(frozen=True)
+class Levels:
+    """Windows by unit and threshold, the highest score first; equal scores share a threshold.
+
+    Attributes:
+        yes: those for which the question is true, shape (..., n_thresholds).
+        all: all of them, the same shape.
+    """
+
+    yes: np.ndarray
+    all: np.ndarray
+
+    def drawn(self, weights: np.ndarray) -> "Levels":
+        """The same for resamples of the units, by weights of shape (k, units)."""
+        return Levels(weights @ self.yes, weights @ self.all)
+
+
+def count_levels(score: np.ndarray, yes: np.ndarray, unit: np.ndarray, units: int, most: int | None = None) -> Levels:
+    """Count windows by unit and threshold.
 
     Args:
-        truth: shape (n,), bool.
-        score: shape (n,), higher where an alarm is likelier.
-        weights: shape (k, n).
+        score: shape (n,).
+        yes: shape (n,), bool.
+        unit: shape (n,), 0 to ``units`` - 1.
+        units: how many there are.
+        most: thresholds at most; neighbouring ones are joined, each of about as many windows.
+    """
+    different, place = np.unique(-score, return_inverse=True)
+    n = len(different)
+    if most is not None and n > most:
+        share = np.cumsum(np.bincount(place, minlength=n)) / len(score)
+        joined = np.minimum((share * most).astype(np.int64), most - 1)
+        place, n = np.unique(joined, return_inverse=True)[1][place], len(np.unique(joined))
+    key, size = unit * n + place, units * n
+    parts = [np.bincount(key, weight, size).reshape(units, n) for weight in (yes.astype(float), np.ones(len(key)))]
+    return Levels(parts[0], parts[1])
+
+
+def precision_area(levels: Levels) -> np.ndarray:
+    """Average precision as scikit-learn's, shape (...): ``yes`` is an alarm that is due; NaN where none is."""
+    found, called = levels.yes.cumsum(axis=-1), levels.all.cumsum(axis=-1)
+    return _share((_share(found, called, 0.0) * levels.yes).sum(axis=-1), levels.yes.sum(axis=-1))
+
+
+def share_at_recall(levels: Levels, recall: float = 0.75) -> np.ndarray:
+    """Share of the windows without due alarm above the highest threshold that finds ``recall`` of those with, (...)."""
+    found, called = levels.yes.cumsum(axis=-1), levels.all.cumsum(axis=-1)
+    due = levels.yes.sum(axis=-1)
+    if not found.shape[-1]:
+        return np.full(due.shape, np.nan)
+    place = (found >= recall * due[..., None] - 1e-9).argmax(axis=-1)
+    false = np.take_along_axis(called - found, place[..., None], axis=-1)[..., 0]
+    return np.where(due > 0, _share(false, levels.all.sum(axis=-1) - due), np.nan)
+
+
+def risk_scores(levels: Levels) -> dict[str, np.ndarray]:
+    """What abstaining below a confidence buys (Geifman, El-Yaniv 2017); ``yes`` is a right answer.
 
     Returns:
-        Shape (k,); NaN where nothing is true.
+        Each of shape (...): ``risk_area``, the mean over windows of the share of wrong answers among those at least as
+        sure; ``coverage_at_5_percent``, the largest share of windows, the surest, of which at most 5 % are wrong.
     """
-    found, called = _sums_above(score, (weights * truth, weights))
-    precision = _share(found, called, 0.0)
-    gained = np.diff(found, axis=1, prepend=0.0)
-    return _share((precision * gained).sum(axis=1), found[:, -1] if found.shape[1] else np.zeros(len(weights)))
+    answered = levels.all.cumsum(axis=-1)
+    risk, n = _share(answered - levels.yes.cumsum(axis=-1), answered, 0.0), levels.all.sum(axis=-1)
+    covered = np.where(risk <= 0.05 + 1e-12, answered, 0.0).max(axis=-1, initial=0.0)
+    return {"risk_area": _share((risk * levels.all).sum(axis=-1), n), "coverage_at_5_percent": _share(covered, n)}
 
 
-def pr_curve(truth: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Recall and precision at every threshold, from the highest on."""
-    found, called = (one[0] for one in _sums_above(score, (truth[None] * 1.0, np.ones((1, len(truth))))))
-    return _share(found, np.full(len(found), truth.sum()), 0.0), _share(found, called, 0.0)
+def pr_curve(levels: Levels) -> np.ndarray:
+    """Recall and precision at every threshold, from the highest on: shape (2, n_thresholds)."""
+    found, called = levels.yes.sum(axis=0).cumsum(), levels.all.sum(axis=0).cumsum()
+    return np.stack([_share(found, np.full(len(found), levels.yes.sum()), 0.0), _share(found, called, 0.0)])
 
 
-def share_at_recall(truth: np.ndarray, score: np.ndarray, weights: np.ndarray, recall: float = 0.75) -> np.ndarray:
-    """Share of the windows that are no alarm above the highest threshold that finds ``recall`` of those that are, (k,)."""
-    found, called = _sums_above(score, (weights * truth, weights))
-    if not found.shape[1]:
-        return np.full(len(weights), np.nan)
-    enough = found >= recall * found[:, -1:] - 1e-9
-    place = enough.argmax(axis=1)
-    false = np.take_along_axis(called - found, place[:, None], axis=1)[:, 0]
-    return np.where(found[:, -1] > 0, _share(false, called[:, -1] - found[:, -1]), np.nan)
-
-
-def risk_scores(right: np.ndarray, confidence: np.ndarray, weights: np.ndarray) -> Mapping[str, np.ndarray]:
-    """What abstaining below a confidence buys (Geifman, El-Yaniv 2017), for several weightings, each (k,).
-
-    Args:
-        right: shape (n,), bool.
-        confidence: shape (n,).
-        weights: shape (k, n).
-
-    Returns:
-        ``risk_area``, the mean over windows of the share of wrong answers among those at least as sure, and
-        ``coverage_at_5_percent``, the largest share of windows, the surest, of which at most 5 % are wrong.
-    """
-    wrong, answered = _sums_above(confidence, (weights * ~right, weights))
-    n = answered[:, -1] if answered.shape[1] else np.zeros(len(weights))
-    risk = _share(wrong, answered, 0.0)
-    area = (risk * np.diff(answered, axis=1, prepend=0.0)).sum(axis=1)
-    covered = np.where(risk <= 0.05, answered, 0.0).max(axis=1, initial=0.0)
-    return {"risk_area": _share(area, n), "coverage_at_5_percent": _share(covered, n)}
-
-
-def _sums_above(score: np.ndarray, values: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Running sums of each (k, n) from the highest score down, one column per different score: equal ones are one."""
-    order = np.argsort(-score, kind="stable")
-    ends = np.flatnonzero(np.append(score[order][1:] != score[order][:-1], True)) if len(order) else order
-    return [np.cumsum(value[:, order], axis=1)[:, ends] for value in values]
+def risk_curve(levels: Levels) -> np.ndarray:
+    """Coverage and share of wrong answers at every confidence, from the surest on: shape (2, n_thresholds)."""
+    right, answered = levels.yes.sum(axis=0).cumsum(), levels.all.sum(axis=0).cumsum()
+    return np.stack([_share(answered, np.full(len(right), levels.all.sum()), 0.0), _share(answered - right, answered)])
