@@ -81,7 +81,11 @@ class WindowClassifier(ClassifierMixin, BaseEstimator):
         _check(features, labels)
         self.classes_ = self._settle_classes(labels)
         targets = np.where(labels == NORMAL, NORMAL, ANOMALOUS) if self.binary else labels
-        codes = pd.Series(targets).map({name: code for code, name in enumerate(self.classes_)}).to_numpy(int)
+        codes = (
+            pd.Series(targets)
+            .map({name: code for code, name in enumerate(self.classes_)})
+            .to_numpy(np.int64, copy=True)
+        )
         if len(self.classes_) > 1:
             self._learn(Given(features, _devices(devices, len(features)), groups), codes)
         return self
