@@ -1,13 +1,13 @@
 """What an operator would have got from a model's verdicts: incidents, and how soon what happened was found."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from assistant.directions import choose_directions
-from assistant.incidents import Incident, make_incidents
+from assistant.incidents import Incident
 from eval.captures import LabelledCapture
 from eval.results import INVALID, Labelling
 from traffic.labels import LABELS, NORMAL
@@ -45,7 +45,7 @@ def make_verdicts(
     verdicts = verdicts.assign(direction=choose_directions(capture.windows, label), label=label)
     columns = {name: np.zeros(len(label), np.float32) for name in LABELS}
     for place, name in enumerate(classes):
-        columns[name] = probabilities[:, place].astype(np.float32)
+        columns[name] = np.nan_to_num(probabilities[:, place], nan=0.0).astype(np.float32)
     table = pd.DataFrame({f"p_{name}": values for name, values in columns.items()})
     code = pd.Series(label).map({name: place for place, name in enumerate(LABELS)}).to_numpy(int)
     verdicts["probability"] = table.to_numpy()[np.arange(len(label)), code]
@@ -54,18 +54,17 @@ def make_verdicts(
 
 
 def count_incidents(
-    capture: LabelledCapture, verdicts: pd.DataFrame, intervals: pd.DataFrame, devices: Collection[str]
+    capture: LabelledCapture, incidents: Sequence[Incident], intervals: pd.DataFrame, devices: Collection[str]
 ) -> Raised:
-    """Make incidents as serving does, hard evidence included, and hold them against what truly happened.
+    """Hold incidents against what truly happened.
 
     Args:
-        capture: what the verdicts are about.
-        verdicts: as `make_verdicts` gives them.
+        capture: what they are about.
+        incidents: of any model.
         intervals: ``device label start_s end_s``, what truly happened.
         devices: incidents of other devices are not counted.
     """
-    found = make_incidents(verdicts, capture.windows, capture.capture, capture.plant)
-    mine = [one for one in found if one.device in devices]
+    mine = [one for one in incidents if one.device in devices]
     false = sum(not _accounted(one, intervals) for one in mine)
     start_s = capture.windows.table["start_s"]
     return Raised(len(mine), false, float(start_s.max() - start_s.min()) / 60 + 1 if len(start_s) else 0.0)

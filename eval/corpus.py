@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,10 @@ from eval.captures import LABELLINGS, LabelledCapture, load_capture
 from eval.features import make_features
 from eval.results import DataUsed, Labelling
 from traffic.datasets import find_labelled
+from traffic.errors import UserError
 from traffic.labels import LABELS, UNKNOWN
 
-__all__ = ["Corpus", "describe_data", "hash_windows", "load_corpus", "make_corpus"]
+__all__ = ["Corpus", "describe_data", "hash_windows", "leave_out", "load_corpus", "make_corpus"]
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +100,24 @@ def make_corpus(captures: Sequence[LabelledCapture]) -> Corpus:
         labels={one: np.concatenate([table[one].to_numpy(object) for table in tables]) for one in LABELLINGS},
         window_hash=np.concatenate([hashes[i] for i in order]),
     )
+
+
+def leave_out(corpus: Corpus, labels: Sequence[str]) -> Corpus:
+    """The same where windows of some labels count as of unknown truth: neither trained on nor scored.
+
+    Raises:
+        UserError: there is no such label.
+    """
+    if unknown := sorted(set(labels) - set(LABELS[1:])):
+        raise UserError(
+            f"no label to leave out is called {', '.join(unknown)}; expected some of {', '.join(LABELS[1:])}; "
+            "correct --without"
+        )
+    told = {
+        labelling: np.where(np.isin(known.astype(str), list(labels)), UNKNOWN, known).astype(object)
+        for labelling, known in corpus.labels.items()
+    }
+    return replace(corpus, labels=told)
 
 
 def hash_windows(features: np.ndarray) -> np.ndarray:

@@ -151,8 +151,9 @@ def _by_network(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> lis
     networks, labels = corpus.networks, corpus.labels[labelling]
     names = sorted(set(networks))
     able = [one for one in names if {NORMAL} < set(labels[(networks == one) & (labels != UNKNOWN)])]
+    places = {name: np.flatnonzero(networks == name) for name in names}
     return [
-        Fold(f"{source} to {target}", np.flatnonzero(networks == source), *[np.flatnonzero(networks == target)] * 2)
+        Fold(f"{source} to {target}", places[source], places[target], places[target])
         for source in able
         for target in names
         if target != source

@@ -220,7 +220,7 @@ class Machine(_Form):
 class Run(_Form):
     """A whole file."""
 
-    version: Literal[1] = RESULTS_VERSION
+    version: Literal[1] = 1
     kind: Literal["detection"] = "detection"
     name: str
     created: str = Field(description="ISO 8601, UTC")
