@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from assistant.settings import Settings
 
 from assistant.cli_answers import answers, retrieval
+from assistant.cli_eval import COMMANDS
 
 __all__ = ["evaluate", "finetune"]
 
 finetune = typer.Typer(help="Make and tune models.", no_args_is_help=True)
 evaluate = typer.Typer(help="Measure.", no_args_is_help=True)
-for command in (retrieval, answers):
+for command in (retrieval, answers, *COMMANDS):
     evaluate.command()(command)
 
 

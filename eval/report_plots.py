@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from eval.measures import MEASURES
 from eval.plot_frame import Axis, log_axis, share_axis
 from eval.plots import Grid, Line, Point, draw_grid, draw_intervals, draw_lines, draw_points
+from eval.pooling import UNSEEN
 from eval.report_tables import Part, headline, make_parts
 from eval.results import Confusion, Curve, Labelling, Pooled, Run
 
@@ -101,39 +102,40 @@ def _text(one: Pooled, name: str) -> str:
 
 
 def few_shot_plot(run: Run, labelling: Labelling) -> Plot | None:
-    """The headline measure over what the protocol varied, where that is a number of at least two values."""
+    """The headline measure over what the protocol varied, where that is a number of its own for each setting."""
     parts = [part for part in make_parts(run) if part.labelling == labelling and part.pooled[0].amount is not None]
-    if len(parts) < 2:
+    if unseen := [part for part in parts if part.unseen]:
+        parts = unseen  # the same captures for every model
+    if len({part.pooled[0].amount for part in parts}) != len(parts) or len(parts) < 2:
         return None
     name = headline([one for part in parts for one in part.pooled])
     lines = []
     for model in run.models:
         found = [(place, one) for place, part in enumerate(parts) for one in part.pooled if one.model == model]
-        known = [(float(place), one.scores[name]) for place, one in found if one.scores[name].value is not None]
+        known = [(float(place), value) for place, one in found if (value := one.scores[name].value) is not None]
         if known:
-            ys = [float(estimate.value or 0.0) for _, estimate in known]
-            lines.append(Line(model, [place for place, _ in known], ys, _number(run, model)))
-    # One step an amount: 0 has no place on a log axis, and 10 and 50 none on a linear one.
-    ticks = tuple((float(place), f"{part.pooled[0].amount:g}") for place, part in enumerate(parts))
-    x = Axis(_varied(parts), -0.2, len(parts) - 0.8, ticks)
-    words = MEASURES[name].meaning
-    caption = f"{words}, by {_varied(parts)}; labels as {labelling}; the table below has the intervals."
-    size = (960, max(380, 160 + 18 * len(lines)))
-    return Plot(caption, draw_lines(lines, x, share_axis(words), f"{name} by amount", size))
+            lines.append(Line(model, [x for x, _ in known], [y for _, y in known], _number(run, model)))
+    if not lines:
+        return None
+    x, words = _settings_axis([part.base for part in parts]), MEASURES[name].meaning
+    only = f"; {UNSEEN}" if parts[0].unseen else ""
+    y = share_axis(words) if name == "f1" else _from_zero(words, max(max(one.y) for one in lines))
+    caption = f"{words}, by {x.label or 'setting'}; labels as {labelling}{only}; the table below has the intervals."
+    return Plot(caption, draw_lines(lines, x, y, f"{name} by setting", (960, max(380, 160 + 18 * len(lines)))))
 
 
-def _varied(parts: Sequence[Part]) -> str:
-    """What the settings have in common but their number: "windows of the new site".
+def _settings_axis(settings: Sequence[str]) -> Axis:
+    """One step a setting: 0 has no place on a log axis, and 10 and 50 none on a linear one.
 
-    >>> from types import SimpleNamespace as N
-    >>> _varied([N(setting="0 windows of it"), N(setting="10 windows of it")])
-    'windows of it'
+    >>> axis = _settings_axis(["0 windows", "10 windows"])
+    >>> axis.label, [text for _, text in axis.ticks]
+    ('windows', ['0', '10'])
     """
-    words = [
-        [word for word in part.setting.split() if not word.replace(".", "").replace(",", "").isdigit()]
-        for part in parts
-    ]
-    return " ".join(words[-1]) or "amount"
+    firsts, rests = zip(*(setting.partition(" ")[::2] for setting in settings), strict=True)
+    alike = len(set(rests)) == 1 and len(set(firsts)) == len(firsts)
+    texts = firsts if alike else tuple(settings)
+    ticks = tuple((float(place), text) for place, text in enumerate(texts))
+    return Axis(rests[0] if alike else "", -0.2, len(settings) - 0.8, ticks)
 
 
 def cost_plots(run: Run, part: Part) -> list[Plot]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from eval.measures import MEASURES
+from eval.pooling import UNSEEN
 from eval.results import Confusion, Costs, Estimate, Labelling, Pooled, Run
 from traffic.labels import NORMAL
 
@@ -70,6 +71,16 @@ class Part:
     pooled: tuple[Pooled, ...]
 
     @property
+    def base(self) -> str:
+        """The setting alone, whichever captures it was scored on."""
+        return self.setting.removesuffix(UNSEEN).removesuffix("; ")
+
+    @property
+    def unseen(self) -> bool:
+        """Whether only captures count that no model was made with."""
+        return self.setting.endswith(UNSEEN)
+
+    @property
     def title(self) -> str:
         """The setting and the kind of labels in words."""
         return f"{self.setting or 'all models'}, labels as {self.labelling}"
@@ -80,7 +91,7 @@ def make_parts(run: Run) -> list[Part]:
     groups: dict[tuple[str, Labelling], list[Pooled]] = {}
     for one in run.pooled:
         groups.setdefault((one.setting, one.labelling), []).append(one)
-    order = {key: (key[1] != "corrected", of[0].amount or 0.0) for key, of in groups.items()}
+    order = {key: (key[1] != "corrected", of[0].amount or 0.0, UNSEEN in key[0]) for key, of in groups.items()}
     return [Part(*key, _best_first(groups[key])) for key in sorted(groups, key=order.__getitem__)]
 
 
