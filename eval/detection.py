@@ -87,6 +87,7 @@ def evaluate_detection(
     name = f"detection-{protocol.name}{'-quick' if quick else ''}"
     with Ledger(out / f"{name}.fits" / _fingerprint(corpus, setup)) as ledger:
         rows = _fit_all(setup, fits, ledger, jobs, progress)
+        rows.sort(key=lambda row: names.index(row.model))
         log.info("pooling %d fits", len(rows))
         pooled = pool_rows(corpus, rows, ledger.judged, protocol, binary)
         compared = compare_models(corpus, rows, ledger.judged, protocol, binary)
@@ -141,11 +142,11 @@ def _list_fits(corpus: Corpus, setup: Setup, models: Sequence[str]) -> list[Fit]
             for fold in folds
             for seed in range(setup.protocol.seeds)
         ]
-    return sorted(fits, key=lambda fit: (-models.index(fit.model), fit.fold, fit.setting))
+    return sorted(fits, key=lambda fit: -models.index(fit.model))
 
 
 def _fit_all(setup: Setup, fits: Sequence[Fit], ledger: Ledger, jobs: int, progress: Progress | None) -> list[Row]:
-    """Do what was not done yet, and give the rows of all fits in the order of models."""
+    """Do what was not done yet, and give the rows of all fits."""
     todo = [fit for fit in fits if fit not in ledger.rows]
     if len(todo) < len(fits):
         log.info("%d of %d fits were done before", len(fits) - len(todo), len(fits))
@@ -158,7 +159,7 @@ def _fit_all(setup: Setup, fits: Sequence[Fit], ledger: Ledger, jobs: int, progr
                  row.labelling, row.seed)  # fmt: skip
         if progress:
             progress(done, len(fits))
-    return [ledger.rows[fit] for fit in reversed(fits)]
+    return [ledger.rows[fit] for fit in fits]
 
 
 def _run(setup: Setup, todo: Sequence[Fit], jobs: int) -> Iterator[Fitted]:

@@ -7,24 +7,20 @@ from pathlib import Path
 
 import numpy as np
 
-from assistant.incidents import Incident, make_incidents
-from eval.alarms import Raised, count_incidents, find_delays, make_verdicts, true_intervals
-from eval.captures import LabelledCapture
+from eval.alarms import Raised, count_incidents, find_delays, true_intervals
+from eval.asking import Answers, Question, ask, find_incidents
 from eval.corpus import Corpus, leave_out, load_corpus
-from eval.costs import CORE_WATTS, Spent, spend
+from eval.costs import CORE_WATTS
 from eval.folds import Fold, make_folds
 from eval.judged import Judged, Said
 from eval.metrics import ALL_SAID, ANOMALOUS, encode
-from eval.models import make_model
 from eval.protocols import Protocol
 from eval.results import INVALID, Costs, Labelling, Row
 from eval.scoring import alarm_labels, gather, score
-from eval.training_sets import TrainingSet, draw_training_set, read_features
+from eval.training_sets import draw_training_set
 from traffic.labels import LABELS, UNKNOWN
 
-__all__ = ["Answers", "Fit", "Fitted", "Setup", "fit_fold", "judge", "list_folds", "measure_fit", "read_corpus"]
-
-_REMEMBERED = 64
+__all__ = ["Fit", "Fitted", "Setup", "fit_fold", "judge", "list_folds", "read_corpus", "score_answers"]
 
 
 @dataclass(frozen=True)
@@ -67,32 +63,6 @@ class Fitted:
     judged: Judged
 
 
-@dataclass(frozen=True)
-class Answers:
-    """What a model answered about the windows of ``fold.asked``, and what it took.
-
-    Attributes:
-        classes: its labels, shape (n_classes,).
-        probabilities: shape (n, n_classes); rows of NaN where an answer could not be read.
-        said: shape (n,), labels or ``[invalid]``.
-        abstained: shape (n,), bool.
-        fitting, asking: costs; of a model that does not learn, those of the first time it was asked.
-        size_bytes: of the fitted model.
-        binary, learns, trained_on: as `eval.models` explains them.
-    """
-
-    classes: np.ndarray
-    probabilities: np.ndarray
-    said: np.ndarray
-    abstained: np.ndarray
-    fitting: Spent
-    asking: Spent
-    size_bytes: int | None
-    binary: bool
-    learns: bool
-    trained_on: tuple[str, ...]
-
-
 @cache
 def read_corpus(data: Path, kept: Path, without: tuple[str, ...]) -> Corpus:
     """The captures of a run, read once by each process.
@@ -118,13 +88,14 @@ def fit_fold(setup: Setup, fit: Fit) -> Fitted:
     """Fit a model on a fold and score it."""
     corpus = read_corpus(setup.data, setup.kept, setup.without)
     fold = list_folds(setup, fit.labelling)[f"{fit.fold}\n{fit.setting}"]
-    return measure_fit(corpus, fold, setup, fit)
-
-
-def measure_fit(corpus: Corpus, fold: Fold, setup: Setup, fit: Fit) -> Fitted:
-    """Fit and score with captures that were read already."""
     training = draw_training_set(corpus, fold, setup.protocol, fit.labelling, fit.seed)
-    answers = _ask(corpus, fold, training, setup, fit)
+    question = Question(fit.model, setup.quick, fold, training, fit.seed, setup.alone)
+    return score_answers(corpus, setup, fit, question, ask(corpus, question))
+
+
+def score_answers(corpus: Corpus, setup: Setup, fit: Fit, question: Question, answers: Answers) -> Fitted:
+    """The row of what a model answered to a question."""
+    fold, training = question.fold, question.training
     judged = judge(corpus, fold, setup, fit, answers)
     tested = gather(corpus, fit.labelling, [judged], alarm_labels(setup.protocol.alarm), answers.binary)
     scored = score(tested, [judged], setup.protocol.resamples, with_curves=False)
@@ -153,51 +124,6 @@ def measure_fit(corpus: Corpus, fold: Fold, setup: Setup, fit: Fit) -> Fitted:
     return Fitted(row, judged)
 
 
-# Of this process: what models answered lately. The same training set gives the same answers, whatever the labelling.
-_answered: dict[tuple[object, ...], Answers] = {}
-_raised: dict[tuple[object, ...], tuple[Incident, ...]] = {}
-
-
-def _ask(corpus: Corpus, fold: Fold, training: TrainingSet, setup: Setup, fit: Fit) -> Answers:
-    """Ask a model, or remember what it answered to the same question."""
-    key = _question(corpus, fold, training, setup, fit)
-    for known in (key, key[:-3]):  # a model that does not learn is known by the question alone
-        if known in _answered:
-            return _answered[known]
-    answers = ask(corpus, fold, training, setup, fit)
-    for remembered in (_answered, _raised):
-        if len(remembered) >= _REMEMBERED:
-            remembered.clear()
-    _answered[key if answers.learns else key[:-3]] = answers
-    return answers
-
-
-def _question(corpus: Corpus, fold: Fold, training: TrainingSet, setup: Setup, fit: Fit) -> tuple[object, ...]:
-    asked = (corpus.hashes, fit.model, setup.quick, fold.zeroed, fold.asked.tobytes())
-    return (*asked, fit.seed, training.rows.tobytes(), "\n".join(training.labels))
-
-
-def ask(corpus: Corpus, fold: Fold, training: TrainingSet, setup: Setup, fit: Fit) -> Answers:
-    """Fit a model and ask it about every window of ``fold.asked``."""
-    model = make_model(fit.model, fit.seed, setup.quick)
-    x, x_asked = (read_features(corpus, rows, fold.zeroed) for rows in (training.rows, fold.asked))
-    devices, groups = corpus.device[training.rows], corpus.capture[training.rows]
-    fitting = spend(lambda: model.fit(x, training.labels, devices, groups), setup.alone)
-    asking = spend(lambda: model.predict_proba(x_asked, corpus.device[fold.asked]), setup.alone)
-    return Answers(
-        classes=np.asarray(model.classes_, dtype=object),
-        probabilities=asking.made,
-        said=model.decide(asking.made),
-        abstained=model.abstains(asking.made),
-        fitting=fitting.spent,
-        asking=asking.spent,
-        size_bytes=int(model.size_bytes),
-        binary=bool(model.binary),
-        learns=bool(model.learns),
-        trained_on=tuple(model.trained_on),
-    )
-
-
 def judge(corpus: Corpus, fold: Fold, setup: Setup, fit: Fit, answers: Answers) -> Judged:
     """Hold what was answered against what is true."""
     alarms = alarm_labels(setup.protocol.alarm)
@@ -214,21 +140,11 @@ def judge(corpus: Corpus, fold: Fold, setup: Setup, fit: Fit, answers: Answers) 
         intervals = true_intervals(capture, fit.labelling, set(alarms) - set(setup.without))
         called = np.isin(ALL_SAID, (*alarms, ANOMALOUS))[said.code] & ~said.abstained
         seen = intervals[intervals["device"].isin(devices)]
-        delays[capture.name] = find_delays(capture, seen, called[mine])
+        delays[corpus.hashes[place]] = find_delays(capture, seen, called[mine])
         if not answers.binary and fit.seed < setup.protocol.incident_seeds:
-            found = _find_incidents(capture, answers, mine)
-            raised[capture.name] = count_incidents(capture, found, intervals, devices)
+            found = find_incidents(capture, answers, mine)
+            raised[corpus.hashes[place]] = count_incidents(capture, found, intervals, devices)
     return Judged(fold.test, said.take(np.flatnonzero(scored)), raised, delays)
-
-
-def _find_incidents(capture: LabelledCapture, answers: Answers, mine: np.ndarray) -> tuple[Incident, ...]:
-    """As serving makes them, hard evidence included; they do not depend on what is true."""
-    key = (capture.name, answers.said[mine].tobytes(), answers.probabilities[mine].tobytes())
-    if key not in _raised:
-        parts = (answers.probabilities[mine], answers.said[mine], answers.abstained[mine])
-        verdicts = make_verdicts(capture, answers.classes, *parts)
-        _raised[key] = tuple(make_incidents(verdicts, capture.windows, capture.capture, capture.plant))
-    return _raised[key]
 
 
 def _read_answers(answers: Answers, alarms: tuple[str, ...]) -> Said:

@@ -39,8 +39,8 @@ class Judged:
     Attributes:
         rows: places in the corpus of the windows that are scored, shape (n,).
         said: about these.
-        raised: incidents by capture's name; empty where none were made.
-        delays: by capture's name, seconds to the detection of each thing that truly happened, NaN where it never came;
+        raised: incidents by capture's hash, so that no name decides an order; empty where none were made.
+        delays: by capture's hash, seconds to the detection of each thing that truly happened, NaN where it never came;
             empty where the fold holds no whole captures.
     """
 

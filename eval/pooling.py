@@ -14,7 +14,7 @@ from eval.measures import MEASURES
 from eval.metrics import binary_scores, count_confusion, encode, label_scores
 from eval.protocols import Protocol
 from eval.results import Comparison, Costs, Labelling, Pooled, Row
-from eval.scoring import alarm_labels, gather, score
+from eval.scoring import Scored, Tested, alarm_labels, gather, score, score_constant
 
 __all__ = ["UNSEEN", "compare_models", "pool_rows"]
 
@@ -71,7 +71,7 @@ def pool_rows(corpus: Corpus, rows: Sequence[Row], read: Reader, protocol: Proto
                 invalid=sum(row.invalid for row in group.rows),
                 abstained=sum(row.abstained for row in group.rows),
                 seen_in_training=seen,
-                notes=tuple(dict.fromkeys(note for row in group.rows for note in row.notes))[:5],
+                notes=_note(group.rows, tested, scored),
                 folds=tuple(dict.fromkeys(row.fold for row in group.rows)),
                 seeds=tuple(sorted({row.seed for row in group.rows})),
                 fold_mean={name: _mean(_values(group.rows, name)) for name in MEASURES},
@@ -117,6 +117,17 @@ def _group(rows: Sequence[Row]) -> list[_Group]:
             name = "; ".join(part for part in (setting, block) if part)
             groups.append(_Group(model, name, labelling, chosen))
     return groups
+
+
+def _note(rows: Sequence[Row], tested: Tested, scored: Scored) -> tuple[str, ...]:
+    """What all fits say, and whether a model was needed for it: nobody needs one for one answer to every window."""
+    notes = list(dict.fromkeys(note for row in rows for note in row.notes if all(note in one.notes for one in rows)))
+    chance = score_constant(tested)
+    for name in ("f1", "binary_macro_f1"):
+        value = scored.scores[name].value
+        if value is not None and value <= chance[name] + 1e-9:
+            notes.append(f"{name} no better than the same answer to every window ({chance[name]:.3f})")
+    return tuple(notes)
 
 
 def _fit(row: Row) -> Fit:

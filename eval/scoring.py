@@ -7,11 +7,11 @@ import numpy as np
 
 from eval.bootstrap import draw_weights, find_interval, resample_median
 from eval.corpus import Corpus
+from eval.curves import draw_curves, shorten, tabulate_confusion, tabulate_labels
 from eval.judged import Judged, Said
 from eval.measures import MEASURES
 from eval.metrics import (
     ALL_SAID,
-    Levels,
     binary_scores,
     calibration_error,
     count_confusion,
@@ -19,20 +19,17 @@ from eval.metrics import (
     count_reliability,
     encode,
     label_scores,
-    pr_curve,
     precision_area,
-    risk_curve,
     risk_scores,
     share_at_recall,
 )
-from eval.results import INVALID, Confusion, Curve, Curves, Estimate, Labelling, LabelScores, Reliability
+from eval.results import INVALID, Confusion, Curves, Estimate, Labelling, LabelScores
 from traffic.capture import SAMPLE_S
-from traffic.labels import ATTACKS, LABELS
+from traffic.labels import ATTACKS, LABELS, NORMAL
 
-__all__ = ["Scored", "Tested", "alarm_labels", "count_tested", "gather", "score"]
+__all__ = ["Scored", "Tested", "alarm_labels", "count_tested", "gather", "score", "score_constant"]
 
 _DAY_S = 86400.0
-_CURVE_POINTS = 101
 _LEVELS = 2000  # thresholds of the resamples; the number itself is exact
 _SEVERAL = ("accuracy", "precision", "recall", "f1", "weighted_f1")
 
@@ -67,7 +64,7 @@ class Tested:
         """Which answers are right; of a model that tells no labels apart, as far as it goes."""
         if not self.binary:
             return self.said.code == self.truth
-        called = self.said.code != LABELS.index("normal")
+        called = self.said.code != LABELS.index(NORMAL)
         return (called == self.due) & (self.said.code != ALL_SAID.index(INVALID))
 
 
@@ -121,8 +118,24 @@ def score(tested: Tested, judged: Sequence[Judged], resamples: int, with_curves:
         estimates[name] = _estimate(float(values[0]), drawn[name] if tested.units > 1 else None)
     estimates |= _score_incidents(judged, resamples, rng) | _score_delays(judged, resamples, rng)
     total = counts.sum(axis=0)
-    curves = _curves(tested) if with_curves else Curves(pr=None, reliability=None, risk_coverage=None)
-    return Scored(estimates, {} if tested.binary else _per_label(total), _confusion(total), curves)
+    curves = (
+        draw_curves(tested.said, tested.due, tested.right)
+        if with_curves
+        else Curves(pr=None, reliability=None, risk_coverage=None)
+    )
+    return Scored(estimates, {} if tested.binary else tabulate_labels(total), tabulate_confusion(total), curves)
+
+
+def score_constant(tested: Tested) -> dict[str, float]:
+    """The level of chance: macro-F1 of one answer to every window, the better of normal and the commonest label."""
+    true = np.bincount(tested.truth, minlength=len(LABELS))
+    best = {"f1": 0.0, "binary_macro_f1": 0.0}
+    for place in {LABELS.index(NORMAL), int(true.argmax())}:
+        counts = np.zeros((len(LABELS), len(ALL_SAID)))
+        counts[:, place] = true
+        scores = label_scores(counts) | binary_scores(counts, tested.alarms)
+        best = {name: max(value, float(scores[name])) for name, value in best.items()}
+    return best
 
 
 def _measure(tested: Tested, counts: np.ndarray, weights: np.ndarray, most: int | None) -> dict[str, np.ndarray]:
@@ -189,61 +202,8 @@ def _estimate(value: float, drawn: np.ndarray | None) -> Estimate:
     if not np.isfinite(value):
         return Estimate(value=None)
     if drawn is None:
-        return Estimate(value=_short(value))
+        return Estimate(value=shorten(value))
     spread = find_interval(drawn)
     if not np.isfinite(spread.low):
-        return Estimate(value=_short(value))
-    return Estimate(value=_short(value), low=_short(spread.low), high=_short(spread.high))
-
-
-def _short(value: float) -> float:
-    """Six digits: more would be noise, and files of results are read by people."""
-    return float(f"{value:.6g}")
-
-
-def _per_label(total: np.ndarray) -> dict[str, LabelScores]:
-    scores, windows = label_scores(total), total.sum(axis=1)
-    said = total.sum(axis=0)
-    return {
-        label: LabelScores(
-            precision=_short(float(scores["label_precision"][place])) if said[place] else None,
-            recall=_short(float(scores["label_recall"][place])) if windows[place] else None,
-            f1=_short(float(scores["label_f1"][place])),
-            windows=int(windows[place]),
-        )
-        for place, label in enumerate(LABELS)
-        if windows[place] or said[place]
-    }
-
-
-def _confusion(total: np.ndarray) -> Confusion:
-    square = np.zeros((len(ALL_SAID), len(ALL_SAID)))
-    square[: len(LABELS)] = total
-    used = np.flatnonzero(square.any(axis=0) | square.any(axis=1))
-    counts = square[np.ix_(used, used)].astype(int)
-    return Confusion(labels=tuple(ALL_SAID[i] for i in used), counts=tuple(tuple(map(int, row)) for row in counts))
-
-
-def _curves(tested: Tested) -> Curves:
-    one = np.zeros(len(tested.unit), np.int64)
-    alarm: Levels = count_levels(tested.said.alarm, tested.due, one, 1)
-    sure = count_levels(tested.said.confidence, tested.right, one, 1)
-    bins = count_reliability(tested.said.confidence, tested.right, one, 1)[0]
-    bins = bins[bins[:, 0] > 0]
-    return Curves(
-        pr=_curve(pr_curve(alarm)) if tested.due.any() else None,
-        reliability=Reliability(
-            confidence=tuple(_short(x) for x in bins[:, 1] / bins[:, 0]),
-            right=tuple(_short(x) for x in bins[:, 2] / bins[:, 0]),
-            windows=tuple(int(x) for x in bins[:, 0]),
-        ),
-        risk_coverage=_curve(risk_curve(sure)),
-    )
-
-
-def _curve(points: np.ndarray) -> Curve:
-    """At most 101 of the points (2, n), evenly along x, the first and the last among them."""
-    x = points[0]
-    wanted = np.searchsorted(x, np.linspace(x[0], x[-1], _CURVE_POINTS))
-    chosen = np.unique(np.minimum(wanted, len(x) - 1))
-    return Curve(x=tuple(_short(v) for v in x[chosen]), y=tuple(_short(v) for v in points[1][chosen]))
+        return Estimate(value=shorten(value))
+    return Estimate(value=shorten(value), low=shorten(spread.low), high=shorten(spread.high))
