@@ -149,7 +149,7 @@ def differences_of(first: Run, second: Run) -> list[str]:
 
 def _data(first: Run, second: Run) -> list[str]:
     ours, theirs = ({one.name: one.sha256 for one in run.data} for run in (first, second))
-    changed = [name for name in ours if name in theirs and ours[name] != theirs[name]]
+    changed = [name for name in sorted(ours) if name in theirs and ours[name] != theirs[name]]
     said = _named("captures", ours, theirs)
     return said + ([f"captures of other content in both: {_list(changed)}"] if changed else [])
 
