@@ -18,7 +18,7 @@ from knowledge_base.index import Index
 if TYPE_CHECKING:
     from bm25s import BM25
 
-__all__ = ["Passage", "find_passage", "make_tokens", "search"]
+__all__ = ["Passage", "Ranking", "find_passage", "make_tokens", "rank", "search"]
 
 RRF_K = 60
 DEPTH = 30  # ranks taken from each list
@@ -48,6 +48,27 @@ class Passage:
     score: float
     chunk_id: str
     kind: Kind
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The chunks that may answer one question, as rows of ``chunks``, best first in each order.
+
+    Attributes:
+        chunks: all of the index, sorted by id.
+        by_meaning: the ``DEPTH`` nearest by cosine.
+        by_words: the ``DEPTH`` first by BM25.
+        fused: both, by rank.
+        scores: what ``fused`` is ordered by.
+        answering: rows near enough to be shown; where there is none, the question is left unanswered.
+    """
+
+    chunks: tuple[Chunk, ...]
+    by_meaning: tuple[int, ...]
+    by_words: tuple[int, ...]
+    fused: tuple[int, ...]
+    scores: dict[int, float]
+    answering: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -94,10 +115,21 @@ def search(index: Index, question: str, k: int = 5, kind: Kind | None = None) ->
     Raises:
         UserError: the stored vectors were made by another embedder.
     """
+    ranking = rank(index, question, kind)
+    kept = [row for row in ranking.fused if row in ranking.answering]
+    return [_passage(ranking.chunks[row], ranking.scores[row]) for row in kept[:k]]
+
+
+def rank(index: Index, question: str, kind: Kind | None = None) -> Ranking:
+    """Order the chunks that may answer in each of the ways that ``search`` joins; arguments as there.
+
+    Raises:
+        UserError: the stored vectors were made by another embedder.
+    """
     question = question[:MAX_QUESTION_CHARS]
     asked = make_tokens(question)
     if not index.chunks() or not asked:
-        return []
+        return Ranking((), (), (), (), {}, frozenset())
     words = _words(index)
     vector = index.embed_question(question)
     by_id = {chunk.id: row for row, chunk in enumerate(words.chunks)}
@@ -106,10 +138,10 @@ def search(index: Index, question: str, k: int = 5, kind: Kind | None = None) ->
     near = _cosines(index, vector, words, sorted({*dense, *lexical}))
     # Chroma leaves ties to chance; rows are sorted by chunk id, and so are ties here.
     by_meaning = sorted((row for row in dense if row in near), key=lambda row: (-near[row], row))
-    fused = _fuse([by_meaning, lexical])
-    kept = [row for row, cosine in near.items() if _answers(cosine, words, row, asked)]
-    kept.sort(key=lambda row: (-fused[row], row))
-    return [_passage(words.chunks[row], fused[row]) for row in kept[:k]]
+    scores = _fuse([by_meaning, lexical])
+    fused = sorted(near, key=lambda row: (-scores[row], row))
+    answering = frozenset(row for row, cosine in near.items() if _answers(cosine, words, row, asked))
+    return Ranking(words.chunks, tuple(by_meaning), tuple(lexical), tuple(fused), scores, answering)
 
 
 def find_passage(index: Index, chunk_id: str) -> Passage | None:
@@ -173,4 +205,6 @@ def _answers(cosine: float, words: Words, row: int, asked: list[str]) -> bool:
     unknown = float(np.log1p(len(words.chunks)))  # a word of no chunk is as telling as a word of one
     weights = {token: words.rarity.get(token, unknown) for token in asked}
     held = sum(weight for token, weight in weights.items() if token in words.tokens[row])
+    if weights.keys() <= words.tokens[row]:
+        return True  # "E-1099" alone means nothing to a sentence model
     return cosine + WORDS_WEIGHT * held / sum(weights.values()) >= ENOUGH
