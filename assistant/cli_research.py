@@ -83,5 +83,5 @@ def detection(
         run = evaluate_detection(
             data, protocol, out, settings.home / "captures", models or (), seeds, without or (), quick, jobs, progress
         )
-    Console(width=None if sys.stdout.isatty() else 200).print(make_table(run))
+    Console(width=None if sys.stdout.isatty() else 220).print(make_table(run))
     typer.echo(out / f"{run.name}.json")
