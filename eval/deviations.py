@@ -21,6 +21,7 @@ __all__ = ["Ewma", "Isolation", "Threshold", "need_normal", "score_ewma", "set_t
 
 _FALSE_SHARE = 0.01
 _STEEPNESS = 3.0  # at the median of ordinary windows 1 / (1 + e^3) = 0.05
+_NOISE = 0.1  # on the log scale, a tenth of a count where there is none
 _MOST_STEPS = 50.0  # beyond that, one score is as odd as another
 
 
@@ -148,7 +149,11 @@ def _smooth(series: pd.DataFrame, devices: np.ndarray, alpha: float) -> pd.DataF
 
 
 class Isolation(WindowClassifier):
-    """Isolation forest (Liu, Ting, Zhou 2008, doi 10.1109/ICDM.2008.17) on normal windows, any device alike."""
+    """Isolation forest (Liu, Ting, Zhou 2008, doi 10.1109/ICDM.2008.17) on normal windows, any device alike.
+
+    A forest cannot split by what never varied in training, so a scan would be invisible where ordinary windows hold no
+    refused connection at all: a little noise lets it.
+    """
 
     binary: ClassVar[bool] = True
 
@@ -162,10 +167,13 @@ class Isolation(WindowClassifier):
 
         usual = need_normal(given, codes)
         learned, held = split_inner(usual, self.seed)
-        flat = summarise(scale_counts(usual.features))
-        trees = 30 if self.quick else 200
-        self.forest_: Any = IsolationForest(n_estimators=trees, random_state=self.seed).fit(flat[learned])
-        self.threshold_ = set_threshold(-self.forest_.score_samples(flat[held]))
+        table = summarise(scale_counts(usual.features))
+        noise = np.random.default_rng(self.seed).normal(0.0, _NOISE, (len(learned), table.shape[1]))
+        forest = IsolationForest(
+            n_estimators=30 if self.quick else 200, max_samples=min(1024, len(learned)), random_state=self.seed
+        )
+        self.forest_: Any = forest.fit(table[learned] + noise)
+        self.threshold_ = set_threshold(-self.forest_.score_samples(table[held]))
 
     def _judge(self, given: Given) -> np.ndarray:
         return self.threshold_.probabilities(-self.forest_.score_samples(summarise(scale_counts(given.features))))

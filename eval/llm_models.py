@@ -88,14 +88,16 @@ class LanguageModel(WindowClassifier):
 
     def _judge(self, given: Given) -> np.ndarray:
         scaled = self._score(given.features) / self.temperature_
-        return np.exp(scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True))
+        with np.errstate(invalid="ignore"):  # an answer that is no number stays none
+            return np.exp(scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True))
 
     def _score(self, features: np.ndarray) -> np.ndarray:
         """Log-probabilities of LABELS, shape (n_windows, len(LABELS)); NaN where the model's numbers are none."""
         texts: list[str] = []
         for start in range(0, len(features), _AT_ONCE):
             texts += render_windows(restore_windows(features[start : start + _AT_ONCE]))
-        scores = self.llm_.score(make_prompts(texts, self.llm_), [ANSWERS[label] for label in LABELS])
+        with np.errstate(invalid="ignore"):
+            scores = self.llm_.score(make_prompts(texts, self.llm_), [ANSWERS[label] for label in LABELS])
         return np.where(np.isfinite(scores).all(axis=1, keepdims=True), scores, np.nan)
 
     def _verdicts(self, probabilities: np.ndarray) -> Any:
