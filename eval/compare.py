@@ -11,7 +11,8 @@ import numpy as np
 
 from eval.differences import mean_difference
 from eval.measures import MEASURES
-from eval.report_tables import Table, format_number, signed
+from eval.number_text import format_number, signed
+from eval.report_tables import Table
 from eval.results import Estimate, Row, Run
 from traffic.errors import UserError
 

@@ -21,7 +21,8 @@ from eval.claims import (
 from eval.differences import State, between, decide_bound, is_better, mean_difference, orient, paired_difference
 from eval.evidence import Evidence, command_for
 from eval.models import LLM_PREFIX
-from eval.report_tables import Part, format_number, make_parts, render_cell, signed
+from eval.number_text import format_number, render_cell, signed
+from eval.parts import Part, make_parts
 from eval.results import Estimate, Labelling, Pooled, Run
 from traffic.labels import NORMAL
 
@@ -79,22 +80,25 @@ def _pooled(run: Run, part: Part, model: str) -> Pooled:
 
 
 def _beats(claim: Beats, evidence: Evidence) -> Outcome:
-    run, part = _part(evidence, Place(protocol=claim.protocol, setting=claim.setting), claim.labelling, claim.model)
+    place = Place(protocol=claim.protocol, setting=claim.setting)
+    run, part = _part(evidence, place, claim.labelling, claim.model)
     ours = _pooled(run, part, claim.model)
     states: list[State] = []
-    texts = []
+    texts, missing = [], []
     for other in claim.others:
         try:
             difference, how = _better_by(run, part, ours, _pooled(run, part, other), claim.measure)
-        except _MissingError as missing:
-            states.append("open")
-            texts.append(f"{other}: {missing}")
+        except _MissingError:
+            missing.append(other)
             continue
         states.append(is_better(difference, claim.margin))
         texts.append(f"{other} {signed(claim.measure, difference)}{how}")
+    if missing:
+        states.append("open")
+        texts.append(f"not there or not measured: {', '.join(missing)}")
     value = render_cell(claim.measure, ours.scores[claim.measure])
-    head = f"{claim.model} {claim.measure} {value}; better by, than"
-    return Outcome(_all(states), f"{head}: {'; '.join(texts)} (run {run.name})")
+    text = f"{claim.model} {claim.measure} {value}; better by, than: {'; '.join(texts)} (run {run.name})"
+    return Outcome(_all(states), text)
 
 
 def _better_by(run: Run, part: Part, ours: Pooled, other: Pooled, measure: str) -> tuple[Estimate, str]:

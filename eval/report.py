@@ -10,17 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eval.parts import make_parts
 from eval.report_plots import confusion_plots, cost_plots, curve_plots, few_shot_plot, interval_plot
-from eval.report_tables import (
-    Table,
-    comparison_table,
-    cost_table,
-    data_table,
-    label_table,
-    make_parts,
-    score_table,
-    setting_table,
-)
+from eval.report_tables import Table, comparison_table, cost_table, data_table, label_table, score_table, setting_table
 from eval.results import Labelling, Run
 from traffic.errors import UserError
 
@@ -96,7 +88,10 @@ def facts_of(run: Run) -> list[tuple[str, str]]:
         ("command", run.command),
         ("made", run.created),
         ("commit", run.commit or "outside a checkout"),
-        ("protocol", ", ".join(f"{name}: {_plain(value)}" for name, value in protocol.items())),
+        (
+            "protocol",
+            ", ".join(f"{name}: {_plain(value)}" for name, value in protocol.items() if value not in ("", [])),
+        ),
         ("seeds", ", ".join(map(str, run.seeds))),
         ("prompts", run.prompt_fingerprint),
         ("versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())),
@@ -136,7 +131,7 @@ def render_rows(table: Table, level: int = 2) -> str:
     lines = [_line(table.heads), _line(numbers)]
     for i, row in enumerate(table.rows):
         lines.append(_line([f"**{cell}**" if (i, j) in table.best else cell for j, cell in enumerate(_escaped(row))]))
-    notes = " ".join(table.notes)
+    notes = "\n".join(f"- {note}" for note in table.notes)
     return "\n\n".join(filter(None, [f"{'#' * level} {table.title}", "\n".join(lines), notes]))
 
 

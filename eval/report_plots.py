@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from eval.measures import MEASURES
+from eval.parts import Part, headline, make_parts
 from eval.plot_frame import Axis, log_axis, share_axis
 from eval.plots import Grid, Line, Point, draw_grid, draw_intervals, draw_lines, draw_points
 from eval.pooling import UNSEEN
-from eval.report_tables import Part, headline, make_parts
 from eval.results import Confusion, Curve, Labelling, Pooled, Run
 
 __all__ = ["Plot", "confusion_plots", "cost_plots", "curve_plots", "few_shot_plot", "interval_plot"]

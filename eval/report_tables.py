@@ -1,16 +1,16 @@
 """The tables of a run's report: plain cells, made once, for Markdown and for the page."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from eval.measures import MEASURES
-from eval.pooling import UNSEEN
-from eval.results import Confusion, Costs, Estimate, Labelling, Pooled, Run
-from traffic.labels import NORMAL
+from eval.number_text import format_number, render_cell, signed, size_text
+from eval.parts import Part, headline, make_parts
+from eval.results import Costs, Estimate, Labelling, Pooled, Run
 
 __all__ = [
-    *["COST_HEADS", "Part", "SORTED_BY", "Table", "comparison_table", "cost_table", "data_table", "format_number"],
-    *["headline", "label_table", "make_parts", "render_cell", "score_table", "setting_table", "size_text"],
+    *["COST_HEADS", "SORTED_BY", "Table", "comparison_table", "cost_table", "data_table", "label_table"],
+    *["score_table", "setting_table"],
 ]
 
 # What a table of scores shows, of MEASURES; the rest stands in the file.
@@ -23,7 +23,7 @@ _HEADS = {
     "binary_macro_f1": "binary macro-F1",
     "pr_auc": "PR-AUC",
     "binary_recall": "anomalies found",
-    "false_share": "false alarms",
+    "false_share": "normal called anomalous",
     "false_per_device_day": "false alarms / device-day",
     "incidents_per_10_min": "incidents / 10 min",
     "found_share": "true intervals found",
@@ -39,8 +39,7 @@ COST_HEADS = {
     "model_bytes": "stored size",
     "energy_j": "energy, J",
 }
-_SHARES = ("false_share", "false_share_at_recall_75", "found_share", "binary_recall")
-SORTED_BY = {"f1": "macro-F1, best first", "false_share": "false alarms, fewest first"}
+SORTED_BY = {"f1": "macro-F1, best first", "false_share": "normal windows called anomalous, fewest first"}
 
 
 @dataclass(frozen=True)
@@ -62,103 +61,39 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Part:
-    """What a run says under one setting with labels of one kind: its models, best first."""
-
-    setting: str
-    labelling: Labelling
-    pooled: tuple[Pooled, ...]
-
-    @property
-    def base(self) -> str:
-        """The setting alone, whichever captures it was scored on."""
-        return self.setting.removesuffix(UNSEEN).removesuffix("; ")
-
-    @property
-    def unseen(self) -> bool:
-        """Whether only captures count that no model was made with."""
-        return self.setting.endswith(UNSEEN)
-
-    @property
-    def title(self) -> str:
-        """The setting and the kind of labels in words."""
-        return f"{self.setting or 'all models'}, labels as {self.labelling}"
-
-
-def make_parts(run: Run) -> list[Part]:
-    """A run's pooled rows by setting and labelling, corrected labels first, settings by amount where they have one."""
-    groups: dict[tuple[str, Labelling], list[Pooled]] = {}
-    for one in run.pooled:
-        groups.setdefault((one.setting, one.labelling), []).append(one)
-    order = {key: (key[1] != "corrected", of[0].amount or 0.0, UNSEEN in key[0]) for key, of in groups.items()}
-    return [Part(*key, _best_first(groups[key])) for key in sorted(groups, key=order.__getitem__)]
-
-
-def headline(pooled: Iterable[Pooled]) -> str:
-    """The measure by which models are put in order: macro-F1, or false alarms where there is nothing to find."""
-    return "f1" if any(_anomalous(one.confusion) for one in pooled) else "false_share"
-
-
-def _anomalous(confusion: Confusion) -> int:
-    return sum(sum(row) for name, row in zip(confusion.labels, confusion.counts, strict=True) if name != NORMAL)
-
-
-def _best_first(pooled: Sequence[Pooled]) -> tuple[Pooled, ...]:
-    name = headline(pooled)
-    sign = -1.0 if MEASURES[name].better == "higher" else 1.0
-    worst = float("inf")
-
-    def place(one: Pooled) -> tuple[float, str]:
-        value = one.scores[name].value
-        return (worst if value is None else sign * value, one.model)
-
-    return tuple(sorted(pooled, key=place))
-
-
-def format_number(name: str, value: float | None) -> str:
-    """A measure's value: shares of windows in percent, seconds and counts short, what cannot be measured as a dash.
-
-    >>> format_number("f1", 0.8125), format_number("false_share", 0.0012), format_number("f1", None)
-    ('0.812', '0.12 %', '–')
-    """
-    if value is None:
-        return "–"
-    if name in _SHARES:
-        return f"{value:.1%}".replace("%", " %") if value >= 0.1 else f"{value:.2%}".replace("%", " %")
-    if name in MEASURES and not MEASURES[name].unit:
-        return f"{value:.3f}"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def render_cell(name: str, estimate: Estimate) -> str:
-    """A value with its interval.
-
-    >>> render_cell("f1", Estimate(value=0.8, low=0.7, high=0.9))
-    '0.800 [0.700, 0.900]'
-    """
-    text = format_number(name, estimate.value)
-    if estimate.value is None or estimate.low is None or estimate.high is None:
-        return text
-    low, high = (format_number(name, end).removesuffix(" %") for end in (estimate.low, estimate.high))
-    return f"{text} [{low}, {high}]"
-
-
 def score_table(part: Part) -> Table:
     """Every model of a part with its scores and their 95 % intervals."""
     by = headline(part.pooled)
     names = [name for name in _SHOWN if any(one.scores[name].value is not None for one in part.pooled)]
-    rows = [(_named(one), *(render_cell(name, one.scores[name]) for name in names)) for one in part.pooled]
+    rows = [
+        (
+            _named(one),
+            *(render_cell(name, one.scores[name]) for name in names),
+            format_number("f1", _of_true_labels(one)),
+        )
+        for one in part.pooled
+    ]
     notes = [f"Sorted by {SORTED_BY[by]}; bold is best. [ ] are 95 % intervals of a bootstrap over devices."]
     if any(not one.compared for one in part.pooled):
         notes.append("* was made with captures that are tested here: no test of it, and compared with nothing.")
     notes += [
         f"{one.model}: {one.invalid:,} unreadable answers, counted as wrong." for one in part.pooled if one.invalid
     ]
-    notes += [f"{one.model}: {note}" for one in part.pooled for note in one.notes]
-    return Table(
-        part.title, ("model", *(_HEADS[name] for name in names)), tuple(rows), _best(part.pooled, names), tuple(notes)
+    notes.append(
+        "Macro-F1 counts every label that is true or was said; a label said once and wrongly is one with F1 0. The "
+        "last column counts true labels alone. What a model says and keeps to itself (abstention) is no false alarm, "
+        "but it is a normal window called anomalous."
     )
+    said = dict.fromkeys(note for one in part.pooled for note in one.notes)
+    notes += [f"{', '.join(one.model for one in part.pooled if note in one.notes)}: {note}." for note in said]
+    heads = ("model", *(_HEADS[name] for name in names), "F1 of true labels")
+    return Table(part.title, heads, tuple(rows), _best(part.pooled, names), tuple(notes))
+
+
+def _of_true_labels(one: Pooled) -> float | None:
+    """Mean F1 over labels that are true somewhere; None for a model that tells no labels apart."""
+    known = [scores.f1 for scores in one.per_label.values() if scores.windows and scores.f1 is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _named(one: Pooled) -> str:
@@ -244,20 +179,6 @@ def _costs(costs: Costs) -> tuple[str, ...]:
     )
 
 
-def size_text(size: int | None) -> str:
-    """Bytes as a person reads them.
-
-    >>> size_text(15_300_000), size_text(900), size_text(None)
-    ('15.3 MB', '900 B', '–')
-    """
-    if size is None:
-        return "–"
-    for unit, bytes_ in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= bytes_:
-            return f"{size / bytes_:.1f} {unit}"
-    return f"{size} B"
-
-
 def comparison_table(run: Run, labelling: Labelling) -> Table | None:
     """Paired differences between models on the same windows."""
     found = [one for one in run.comparisons if one.labelling == labelling]
@@ -270,16 +191,6 @@ def comparison_table(run: Run, labelling: Labelling) -> Table | None:
         rows.append((*cells, signed(one.measure, between), _p(one.p_value), str(one.units)))
     heads = ("models", "setting", "measure", "difference", "p", "devices")
     return Table(f"Paired differences, labels as {labelling}", heads, tuple(rows), notes=(found[0].method,))
-
-
-def signed(name: str, difference: Estimate) -> str:
-    """A difference with its sign and interval."""
-    if difference.value is None:
-        return "–"
-    text = f"{difference.value:+.3f}" if name in MEASURES and not MEASURES[name].unit else f"{difference.value:+.3g}"
-    if difference.low is None or difference.high is None:
-        return text
-    return f"{text} [{difference.low:+.3f}, {difference.high:+.3f}]"
 
 
 def _p(value: float | None) -> str:

@@ -69,7 +69,7 @@ class TestBeats:
         assert decide_claim(beats(others=("knn", "rules")), evidence(*three, tests=tests)).state == "fails"
         left = decide_claim(beats(others=("knn", "lstm")), evidence(*three, tests=tests))
         assert left.state == "open"
-        assert "no model lstm" in left.text
+        assert "not there or not measured: lstm" in left.text
 
     def test_a_model_made_with_the_test_is_judged_where_no_model_was(self) -> None:
         tests = (made.comparison("pocket", "knn", 0.1, 0.05, 0.2),)

@@ -9,18 +9,13 @@ from typing import Any
 import made_runs as made
 import pytest
 
+from eval.number_text import format_number, size_text
+from eval.parts import make_parts
 from eval.plot_frame import Axis, Box, Frame, log_axis, place_name, share_axis, spread
 from eval.plots import Grid, Line, Point, draw_grid, draw_intervals, draw_lines, draw_points
 from eval.report import find_run, render_markdown, render_page, write_report
 from eval.report_plots import few_shot_plot
-from eval.report_tables import (
-    comparison_table,
-    format_number,
-    make_parts,
-    score_table,
-    setting_table,
-    size_text,
-)
+from eval.report_tables import comparison_table, score_table, setting_table
 from eval.results import LabelScores, Run
 from traffic.errors import UserError
 
@@ -57,7 +52,19 @@ class TestTables:
         assert (0, column) in table.best
         assert (1, column) not in table.best
         # Equal everywhere: nobody is best.
-        assert not any(column == table.heads.index("false alarms") for _, column in table.best)
+        assert not any(column == table.heads.index("normal called anomalous") for _, column in table.best)
+
+    def test_labels_said_but_never_true_weigh_on_macro_f1_alone(self) -> None:
+        labels = {
+            "c2": LabelScores(precision=1.0, recall=0.5, f1=0.8, windows=10),
+            "dos": LabelScores(precision=0.0, recall=None, f1=0.0, windows=0),
+        }
+        table = score_table(make_parts(made.run((), [made.pooled("a", {"f1": 0.4}, per_label=labels)]))[0])
+        assert (table.rows[0][1], table.heads[-1], table.rows[0][-1]) == ("0.400", "F1 of true labels", "0.800")
+
+    def test_notes_that_models_share_are_said_once(self) -> None:
+        means = [made.pooled(name, {"f1": 0.4}, notes=("not trained here",)) for name in ("a", "b")]
+        assert score_table(make_parts(made.run((), means))[0]).notes[-1] == "a, b: not trained here."
 
     def test_what_was_never_measured_has_no_column(self) -> None:
         assert "time to detection, s" not in score_table(make_parts(few_shot())[0]).heads
