@@ -31,11 +31,12 @@ def make_table(run: Run) -> "Table":
     """
     from rich.table import Table
 
-    table = Table(title=f"{run.name}: {run.protocol['asks']}", caption=_caption(run), expand=False)
+    table = Table(title=f"{run.name}: {run.protocol['asks']}", caption=_caption(run), padding=(0, 0, 0, 1))
     settings = list(dict.fromkeys(one.setting for one in run.pooled))
     heads = [*(["setting"] if len(settings) > 1 else []), "model", "F1", "published"]
     for head in (*heads, *(head for head, _ in _COLUMNS.values()), "fit s", "windows/s"):
-        table.add_column(head, justify="left" if head in ("setting", "model") else "right")
+        words = head in ("setting", "model")
+        table.add_column(head, justify="left" if words else "right", no_wrap=head == "model", overflow="fold")
     for setting in settings:
         for one in _ordered([row for row in run.pooled if row.setting == setting]):
             table.add_row(*([setting] if len(settings) > 1 else []), *_cells(run, one))
@@ -72,7 +73,7 @@ def _written(estimate: Estimate, form: str, with_interval: bool = False) -> str:
     if estimate.value is None:
         return "-"
     if with_interval and estimate.low is not None and estimate.high is not None:
-        return f"{estimate.value:{form}} ({estimate.low:.2f} to {estimate.high:.2f})"
+        return f"{estimate.value:{form}} ({estimate.low:.2f}-{estimate.high:.2f})"
     return f"{estimate.value:{form}}"
 
 
