@@ -133,7 +133,7 @@ def draw_points(points: Sequence[Point], x: Axis, y: Axis, title: str, size: tup
     return draw(size, title, marks)
 
 
-def draw_intervals(points: Sequence[Point], x: Axis, title: str, width: int = 760) -> str:
+def draw_intervals(points: Sequence[Point], x: Axis, title: str, width: int = 562) -> str:
     """One row a point: its name, its interval and its value, ``y`` along the axis; a forest plot.
 
     Args:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval.parts import make_parts
-from eval.report_plots import confusion_plots, cost_plots, curve_plots, few_shot_plot, interval_plot
+from eval.report_plots import confusion_plots, cost_plots, curve_plots, few_shot_plot, interval_plots
 from eval.report_tables import Table, comparison_table, cost_table, data_table, label_table, score_table, setting_table
 from eval.results import Labelling, Run
 from traffic.errors import UserError
@@ -49,14 +49,15 @@ def render_page(run: Run) -> str:
         .get_template("report.jinja")
         .render(
             run=run,
-            facts=facts_of(run),
+            asked=asked_of(run),
+            made=made_of(run),
             wholes=[_whole(run, labelling) for labelling in _LABELLINGS],
             parts=[
                 {
                     "part": part,
                     "detail": part.labelling == first,
                     "scores": score_table(part),
-                    "interval": interval_plot(run, part),
+                    "intervals": interval_plots(run, part),
                     "costs": cost_plots(run, part),
                     "curves": {kind: curve_plots(part, kind) for kind in ("pr", "reliability", "risk_coverage")},
                     "confusion": confusion_plots(part),
@@ -79,27 +80,26 @@ def _whole(run: Run, labelling: Labelling) -> dict[str, object]:
     }
 
 
-def facts_of(run: Run) -> list[tuple[str, str]]:
-    """With what a run was made, a name and a text each."""
-    machine, protocol = run.machine, dict(run.protocol)
-    said = [(word, _plain(protocol.pop(key))) for word, key in _SAID.items() if protocol.get(key)]
+def asked_of(run: Run) -> list[tuple[str, str]]:
+    """What a reader should know before any number: a name and a text each."""
+    said = [(word, _plain(run.protocol[key])) for word, key in _SAID.items() if run.protocol.get(key)]
+    return [*said, ("command", run.command), ("made", run.created)]
+
+
+def made_of(run: Run) -> list[tuple[str, str]]:
+    """With what a run was made, to be looked up: a name and a text each."""
+    machine = run.machine
+    knobs = {
+        name: value for name, value in run.protocol.items() if name not in _SAID.values() and value not in ("", [])
+    }
+    place = f"{machine.system}, {machine.cpu}, {machine.cores} cores, {machine.memory_bytes / 1e9:.0f} GB"
     return [
-        *said,
-        ("command", run.command),
-        ("made", run.created),
         ("commit", run.commit or "outside a checkout"),
-        (
-            "protocol",
-            ", ".join(f"{name}: {_plain(value)}" for name, value in protocol.items() if value not in ("", [])),
-        ),
+        ("protocol", ", ".join(f"{name}: {_plain(value)}" for name, value in knobs.items())),
         ("seeds", ", ".join(map(str, run.seeds))),
         ("prompts", run.prompt_fingerprint),
         ("versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())),
-        (
-            "machine",
-            f"{machine.system}, {machine.cpu}, {machine.cores} cores, {machine.memory_bytes / 1e9:.0f} GB"
-            f"{f', {machine.accelerator}' if machine.accelerator else ''}",
-        ),
+        ("machine", f"{place}, {machine.accelerator}" if machine.accelerator else place),
     ]
 
 
@@ -114,7 +114,10 @@ def render_markdown(run: Run) -> str:
     blocks = [f"# {run.name}"]
     if run.quick:
         blocks.append("**Quick: small budgets. This shows that the harness works, not what models are worth.**")
-    blocks += [f"- {name}: `{text}`" if name == "command" else f"- {name}: {text}" for name, text in facts_of(run)]
+    blocks += [
+        f"- {name}: `{text}`" if name == "command" else f"- {name}: {text}"
+        for name, text in [*asked_of(run), *made_of(run)]
+    ]
     tables: list[Table | None] = [setting_table(run, labelling) for labelling in _LABELLINGS]
     for part in make_parts(run):
         tables += [score_table(part), label_table(part), cost_table(part)]

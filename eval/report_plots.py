@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from eval.measures import MEASURES
-from eval.parts import Part, headline, make_parts
+from eval.parts import Part, headline, make_parts, order_models
 from eval.plot_frame import Axis, log_axis, share_axis
 from eval.plots import Grid, Line, Point, draw_grid, draw_intervals, draw_lines, draw_points
 from eval.pooling import UNSEEN
 from eval.results import Confusion, Curve, Labelling, Pooled, Run
 
-__all__ = ["Plot", "confusion_plots", "cost_plots", "curve_plots", "few_shot_plot", "interval_plot"]
+__all__ = ["Plot", "confusion_plots", "cost_plots", "curve_plots", "few_shot_plot", "interval_plots"]
 
 _SMALL = (262, 220)
 _COSTS: dict[str, tuple[str, Callable[[Pooled], float | None]]] = {
@@ -31,11 +31,16 @@ class Plot:
     svg: str
 
 
-def interval_plot(run: Run, part: Part) -> Plot | None:
-    """The measure that puts the models in order, with its 95 % interval."""
+def interval_plots(run: Run, part: Part) -> list[Plot]:
+    """The measure that puts the models in order, and whether they tell normal from not, with 95 % intervals."""
     name = headline(part.pooled)
+    plots = [_interval_plot(run, part, one) for one in ([name, "binary_macro_f1"] if name == "f1" else [name])]
+    return [plot for plot in plots if plot is not None]
+
+
+def _interval_plot(run: Run, part: Part, name: str) -> Plot | None:
     points = []
-    for one in part.pooled:
+    for one in order_models(part.pooled, name):
         estimate = one.scores[name]
         if estimate.value is not None:
             points.append(Point(one.model, 0, estimate.value, _number(run, one.model), estimate.low, estimate.high))
@@ -43,8 +48,8 @@ def interval_plot(run: Run, part: Part) -> Plot | None:
         return None
     words = MEASURES[name].meaning
     most = max([point.high or point.y for point in points] + [0.01])
-    axis = share_axis(words) if name == "f1" else _from_zero(f"share {words}", most)
-    return Plot(f"{words}; 95 % interval over devices.", draw_intervals(points, axis, f"{name}, {part.title}"))
+    axis = _from_zero(f"share {words}", most) if name == "false_share" else share_axis(words)
+    return Plot(f"{words}; 95 % interval over devices", draw_intervals(points, axis, f"{name}, {part.title}"))
 
 
 def _from_zero(label: str, most: float) -> Axis:

@@ -27,7 +27,7 @@ _HEADS = {
     "false_per_device_day": "false alarms / device-day",
     "incidents_per_10_min": "incidents / 10 min",
     "found_share": "true intervals found",
-    "time_to_detection_s": "time to detection, s",
+    "time_to_detection_s": "time to detect, s",
     "calibration_error": "calibration error",
     "coverage_at_5_percent": "coverage at 5 % wrong",
 }
@@ -39,6 +39,7 @@ COST_HEADS = {
     "model_bytes": "stored size",
     "energy_j": "energy, J",
 }
+_MANY = "p is of each pair alone: of twenty pairs that do not differ, one is expected below 0.05."
 SORTED_BY = {"f1": "macro-F1, best first", "false_share": "normal windows called anomalous, fewest first"}
 
 
@@ -68,8 +69,8 @@ def score_table(part: Part) -> Table:
     rows = [
         (
             _named(one),
-            *(render_cell(name, one.scores[name]) for name in names),
             format_number("f1", _of_true_labels(one)),
+            *(render_cell(name, one.scores[name]) for name in names),
         )
         for one in part.pooled
     ]
@@ -81,12 +82,12 @@ def score_table(part: Part) -> Table:
     ]
     notes.append(
         "Macro-F1 counts every label that is true or was said; a label said once and wrongly is one with F1 0. The "
-        "last column counts true labels alone. What a model says and keeps to itself (abstention) is no false alarm, "
+        "first column counts true labels alone. What a model says and keeps to itself (abstention) is no false alarm, "
         "but it is a normal window called anomalous."
     )
     said = dict.fromkeys(note for one in part.pooled for note in one.notes)
     notes += [f"{', '.join(one.model for one in part.pooled if note in one.notes)}: {note}." for note in said]
-    heads = ("model", *(_HEADS[name] for name in names), "F1 of true labels")
+    heads = ("model", "F1 of true labels", *(_HEADS[name] for name in names))
     return Table(part.title, heads, tuple(rows), _best(part.pooled, names), tuple(notes))
 
 
@@ -103,12 +104,11 @@ def _named(one: Pooled) -> str:
 def _best(pooled: Sequence[Pooled], names: Sequence[str]) -> frozenset[tuple[int, int]]:
     """The best value of each column, among models that the row is a test of."""
     best = set()
-    for column, name in enumerate(names, start=1):
+    for column, name in enumerate(names, start=2):
         values = {row: one.scores[name].value for row, one in enumerate(pooled) if one.compared}
-        known = [value for value in values.values() if value is not None]
-        if (
-            len(set(known)) > 1 and name != "incidents_per_10_min"
-        ):  # fewer incidents are only better where none is missed
+        known = {value for value in values.values() if value is not None}
+        # Fewer incidents are only better where none is missed.
+        if len(known) > 1 and name != "incidents_per_10_min":
             top = max(known) if MEASURES[name].better == "higher" else min(known)
             best |= {(row, column) for row, value in values.items() if value == top}
     return frozenset(best)
@@ -190,7 +190,7 @@ def comparison_table(run: Run, labelling: Labelling) -> Table | None:
         cells = (f"{one.model} − {one.other}", one.setting or "–", one.measure)
         rows.append((*cells, signed(one.measure, between), _p(one.p_value), str(one.units)))
     heads = ("models", "setting", "measure", "difference", "p", "devices")
-    return Table(f"Paired differences, labels as {labelling}", heads, tuple(rows), notes=(found[0].method,))
+    return Table(f"Paired differences, labels as {labelling}", heads, tuple(rows), notes=(found[0].method, _MANY))
 
 
 def _p(value: float | None) -> str:

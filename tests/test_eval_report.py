@@ -60,14 +60,14 @@ class TestTables:
             "dos": LabelScores(precision=0.0, recall=None, f1=0.0, windows=0),
         }
         table = score_table(make_parts(made.run((), [made.pooled("a", {"f1": 0.4}, per_label=labels)]))[0])
-        assert (table.rows[0][1], table.heads[-1], table.rows[0][-1]) == ("0.400", "F1 of true labels", "0.800")
+        assert (table.heads[1:3], table.rows[0][1:]) == (("F1 of true labels", "macro-F1"), ("0.800", "0.400"))
 
     def test_notes_that_models_share_are_said_once(self) -> None:
         means = [made.pooled(name, {"f1": 0.4}, notes=("not trained here",)) for name in ("a", "b")]
         assert score_table(make_parts(made.run((), means))[0]).notes[-1] == "a, b: not trained here."
 
     def test_what_was_never_measured_has_no_column(self) -> None:
-        assert "time to detection, s" not in score_table(make_parts(few_shot())[0]).heads
+        assert "time to detect, s" not in score_table(make_parts(few_shot())[0]).heads
 
     def test_a_model_made_with_the_tested_captures_is_marked_and_never_best(self) -> None:
         run = made.run(
@@ -76,7 +76,7 @@ class TestTables:
         )  # fmt: skip
         table = score_table(make_parts(run)[0])
         assert table.rows[0][0] == "pocket *"
-        assert table.best == {(1, 1)}
+        assert table.best == {(1, 2)}
         assert any("no test of it" in note for note in table.notes)
 
     def test_where_nothing_is_to_be_found_fewest_false_alarms_come_first(self) -> None:
@@ -113,7 +113,7 @@ class TestMarkdown:
         text = render_markdown(few_shot())
         assert "- command: `faultwise eval detection`" in text
         assert "- question: How many?" in text
-        assert "| xgboost | **0.700 [0.600, 0.800]** |" in text
+        assert "| xgboost | 0.500 | **0.700 [0.600, 0.800]** |" in text
         assert "| pocket | 0.300 [0.200, 0.400] | 0.500 [0.400, 0.600] | 0.600 [0.500, 0.700] |" in text
 
     def test_a_quick_run_says_that_it_is_one(self) -> None:
@@ -122,7 +122,7 @@ class TestMarkdown:
 
     def test_names_cannot_break_the_table(self) -> None:
         text = render_markdown(made.run((), [made.pooled("a|b", {"f1": 0.5})]))
-        assert "| a\\|b | 0.500 |" in text
+        assert "| a\\|b | – | 0.500 |" in text
 
 
 class TestPlots:
