@@ -66,7 +66,7 @@ def detection(
     protocol: Annotated[str, typer.Option(help="What is trained on, tested and varied.")],
     data: Annotated[Path, typer.Option(help="A folder of labelled captures.", metavar="FOLDER")],
     settings: "Settings",
-    models: Annotated[list[str] | None, typer.Option(help="Some models only; llm:FOLDER is one of yours.")] = None,
+    models: Annotated[list[str] | None, typer.Option(help="Some models only: a,b; llm:FOLDER is one of yours.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Fits of each model and fold.", show_default="protocol's")] = None,
     without: Annotated[list[str] | None, typer.Option(help="A label to leave out.", metavar="LABEL")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Minutes instead of an hour: shows that it works.")] = False,
@@ -79,9 +79,10 @@ def detection(
     from eval.detection import evaluate_detection
     from eval.detection_table import make_table
 
+    chosen, left_out = ([name for word in words or () for name in word.split(",")] for words in (models, without))
     with narrate("measuring") as progress:
         run = evaluate_detection(
-            data, protocol, out, settings.home / "captures", models or (), seeds, without or (), quick, jobs, progress
+            data, protocol, out, settings.home / "captures", chosen, seeds, left_out, quick, jobs, progress
         )
     Console(width=None if sys.stdout.isatty() else 220).print(make_table(run))
     typer.echo(out / f"{run.name}.json")

@@ -98,7 +98,7 @@ def score_answers(corpus: Corpus, setup: Setup, fit: Fit, question: Question, an
     fold, training = question.fold, question.training
     judged = judge(corpus, fold, setup, fit, answers)
     tested = gather(corpus, fit.labelling, [judged], alarm_labels(setup.protocol.alarm), answers.binary)
-    scored = score(tested, [judged], setup.protocol.resamples, with_curves=False)
+    scored = score(tested, [judged], setup.protocol.resamples, whole=False)
     tests, truth = corpus.names(fold.test), set(corpus.labels[fit.labelling][fold.test])
     row = Row(
         model=fit.model,

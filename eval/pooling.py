@@ -14,7 +14,7 @@ from eval.measures import MEASURES
 from eval.metrics import binary_scores, count_confusion, encode, label_scores
 from eval.protocols import Protocol
 from eval.results import Comparison, Costs, Labelling, Pooled, Row
-from eval.scoring import Scored, Tested, alarm_labels, gather, score, score_constant
+from eval.scoring import Scorable, Scored, alarm_labels, gather, score, score_constant
 
 __all__ = ["UNSEEN", "compare_models", "pool_rows"]
 
@@ -53,7 +53,7 @@ def pool_rows(corpus: Corpus, rows: Sequence[Row], read: Reader, protocol: Proto
     for group in _group(rows):
         judged = [read(_fit(row)) for row in group.rows]
         tested = gather(corpus, group.labelling, judged, alarm_labels(protocol.alarm), group.model in binary)
-        scored = score(tested, judged, protocol.resamples, with_curves=True)
+        scored = score(tested, judged, protocol.resamples, whole=True)
         first = group.rows[0]
         seen = tuple(sorted({name for row in group.rows for name in row.seen_in_training}))
         pooled.append(
@@ -119,7 +119,7 @@ def _group(rows: Sequence[Row]) -> list[_Group]:
     return groups
 
 
-def _note(rows: Sequence[Row], tested: Tested, scored: Scored) -> tuple[str, ...]:
+def _note(rows: Sequence[Row], tested: Scorable, scored: Scored) -> tuple[str, ...]:
     """What all fits say, and whether a model was needed for it: nobody needs one for one answer to every window."""
     notes = list(dict.fromkeys(note for row in rows for note in row.notes if all(note in one.notes for one in rows)))
     chance = score_constant(tested)

@@ -116,7 +116,7 @@ class _Measured(_Form):
     amount: float | None = Field(description="the same as a number, the x of a curve")
     labelling: Labelling
     scores: Mapping[str, Estimate] = Field(description="by name, all of MEASURES")
-    per_label: Mapping[str, LabelScores]
+    per_label: Mapping[str, LabelScores] = Field(description="empty in a row: its confusion tells as much")
     confusion: Confusion
     curves: Curves
     trained_windows: int
@@ -243,14 +243,18 @@ class Run(_Form):
 def write_run(run: Run, folder: Path) -> Path:
     """Write ``<folder>/<run.name>.json``, whole or not at all, and say where.
 
+    Rows take a line each: there are thousands, and a difference between two files shows which fit changed.
+
     Raises:
         UserError: it cannot be written.
     """
     path = folder / f"{run.name}.json"
     draft = folder / f"{run.name}.json.tmp"
+    whole = run.model_copy(update={"rows": ()}).model_dump_json(indent=1)
+    rows = ",\n".join(row.model_dump_json(exclude_defaults=True) for row in run.rows)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        draft.write_text(run.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        draft.write_text(whole.replace('\n "rows": [],', f'\n "rows": [\n{rows}\n ],', 1) + "\n", encoding="utf-8")
         os.replace(draft, path)
     except OSError as error:
         draft.unlink(missing_ok=True)

@@ -27,7 +27,7 @@ from eval.results import INVALID, Confusion, Curves, Estimate, Labelling, LabelS
 from traffic.capture import SAMPLE_S
 from traffic.labels import ATTACKS, LABELS, NORMAL
 
-__all__ = ["Scored", "Tested", "alarm_labels", "count_tested", "gather", "score", "score_constant"]
+__all__ = ["Scorable", "Scored", "alarm_labels", "count_tested", "gather", "score", "score_constant"]
 
 _DAY_S = 86400.0
 _LEVELS = 2000  # thresholds of the resamples; the number itself is exact
@@ -35,7 +35,7 @@ _SEVERAL = ("accuracy", "precision", "recall", "f1", "weighted_f1")
 
 
 @dataclass(frozen=True)
-class Tested:
+class Scorable:
     """Windows that were scored, of one fit or of several, each shape (n,): truth, what was said, and the device.
 
     Attributes:
@@ -85,28 +85,28 @@ def alarm_labels(alarm: str) -> tuple[str, ...]:
 
 def gather(
     corpus: Corpus, labelling: Labelling, judged: Sequence[Judged], alarms: tuple[str, ...], binary: bool
-) -> Tested:
+) -> Scorable:
     """Put what fits said together with what is true."""
     rows = np.concatenate([one.rows for one in judged])
     saids = [one.said for one in judged]
     said = Said(*(np.concatenate([getattr(one, name) for one in saids]) for name in Said.__dataclass_fields__))
     units, unit = np.unique(corpus.device[rows], return_inverse=True)
-    return Tested(encode(corpus.labels[labelling][rows]), said, unit, len(units), alarms, binary)
+    return Scorable(encode(corpus.labels[labelling][rows]), said, unit, len(units), alarms, binary)
 
 
-def count_tested(tested: Tested) -> np.ndarray:
+def count_tested(tested: Scorable) -> np.ndarray:
     """Windows by device, true and said label, shape (units, len(LABELS), len(ALL_SAID))."""
     return count_confusion(tested.truth, tested.said.code, tested.unit, tested.units)
 
 
-def score(tested: Tested, judged: Sequence[Judged], resamples: int, with_curves: bool) -> Scored:
+def score(tested: Scorable, judged: Sequence[Judged], resamples: int, whole: bool) -> Scored:
     """All measures of some fits.
 
     Args:
         tested: what `gather` made of ``judged``.
         judged: the fits; each thing that happened and each capture is one unit, whatever seeds judged it.
         resamples: of the bootstrap.
-        with_curves: fill the curves.
+        whole: scores of each label and curves too, as pooled rows have them.
     """
     rng = np.random.default_rng(0)
     weights = draw_weights(tested.units, resamples, rng)
@@ -120,13 +120,14 @@ def score(tested: Tested, judged: Sequence[Judged], resamples: int, with_curves:
     total = counts.sum(axis=0)
     curves = (
         draw_curves(tested.said, tested.due, tested.right)
-        if with_curves
+        if whole
         else Curves(pr=None, reliability=None, risk_coverage=None)
     )
-    return Scored(estimates, {} if tested.binary else tabulate_labels(total), tabulate_confusion(total), curves)
+    per_label = tabulate_labels(total) if whole and not tested.binary else {}
+    return Scored(estimates, per_label, tabulate_confusion(total), curves)
 
 
-def score_constant(tested: Tested) -> dict[str, float]:
+def score_constant(tested: Scorable) -> dict[str, float]:
     """The level of chance: macro-F1 of one answer to every window, the better of normal and the commonest label."""
     true = np.bincount(tested.truth, minlength=len(LABELS))
     best = {"f1": 0.0, "binary_macro_f1": 0.0}
@@ -138,7 +139,7 @@ def score_constant(tested: Tested) -> dict[str, float]:
     return best
 
 
-def _measure(tested: Tested, counts: np.ndarray, weights: np.ndarray, most: int | None) -> dict[str, np.ndarray]:
+def _measure(tested: Scorable, counts: np.ndarray, weights: np.ndarray, most: int | None) -> dict[str, np.ndarray]:
     """Every measure over windows for each weighting of the devices, each shape (len(weights),)."""
     units, drawn = tested.units, np.tensordot(weights, counts, axes=1)  # (k, true, said)
     measured = {} if tested.binary else {name: value for name, value in label_scores(drawn).items() if name in _SEVERAL}
@@ -152,7 +153,7 @@ def _measure(tested: Tested, counts: np.ndarray, weights: np.ndarray, most: int 
     return measured
 
 
-def _false_per_day(tested: Tested, weights: np.ndarray) -> np.ndarray:
+def _false_per_day(tested: Scorable, weights: np.ndarray) -> np.ndarray:
     """False alarms a day: a device that is seen all day has a window every ten seconds."""
     called = np.isin(ALL_SAID, (*tested.alarms, "anomalous"))[tested.said.code] & ~tested.said.abstained
     false = np.bincount(tested.unit, called & ~tested.due, tested.units)
