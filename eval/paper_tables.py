@@ -228,6 +228,10 @@ def _none(tuned: bool) -> str:
 
 def _notes(paper: PaperTables, table: PaperTable, row: PaperRow, protocol: str, any_run: bool) -> tuple[str, ...]:
     notes = [f"{paper.paper}, {table.place}: {table.title}. Labels as published; windows of the paper's classes only."]
+    if any_run:
+        notes.append(
+            "Ours are one model of all labels; binary rows read it as normal or not. Training sets are the run's."
+        )
     if row.tuned:
         notes.append("The paper prints one row for its three methods, because they were alike.")
         if not any_run:
