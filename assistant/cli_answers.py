@@ -16,7 +16,7 @@ Cases = Annotated[
     list[Path] | None, typer.Option("--cases", help="A file of cases; the shipped ones by default.", metavar="F.yaml")
 ]
 Form = Annotated[Literal["table", "json"], typer.Option("--format")]
-Out = Annotated[Path | None, typer.Option(help="Write the results there as well.", metavar="F.json")]
+Out = Annotated[Path, typer.Option(help="Gets the results as JSON.", metavar="FOLDER")]
 
 
 def retrieval(
@@ -28,7 +28,7 @@ def retrieval(
         Path | None, typer.Option(help="A cross-encoder that reorders passages; none ships.", metavar="FOLDER")
     ] = None,
     form: Form = "table",
-    out: Out = None,
+    out: Out = Path("results"),
 ) -> None:
     """Does the knowledge base find what answers, and stay silent where nothing does?"""
     from eval.case_report import render_retrieval
@@ -37,8 +37,7 @@ def retrieval(
 
     with narrate("asking") as progress:
         run = run_retrieval(cases or (), documents, reranker, progress)
-    if out:
-        write_results(run, out)
+    write_results(run, out / f"{run.name}.json")
     say_notes(run.notes)
     print_json(run.model_dump()) if form == "json" else typer.echo(render_retrieval(run))
 
@@ -54,7 +53,7 @@ def answers(
         Path, typer.Option(help="Recorded runs, one folder for each seed; likewise.", metavar="FOLDER")
     ] = Path("runs/answers"),
     form: Form = "table",
-    out: Out = None,
+    out: Out = Path("results"),
 ) -> None:
     """Are cause, certainty, device, numbers, citations and refusals of answers right?"""
     from eval.case_report import render_answers
@@ -63,7 +62,6 @@ def answers(
 
     with narrate("asking") as progress:
         run = run_answers(cases or (), data, recordings, settings, progress)
-    if out:
-        write_results(run, out)
+    write_results(run, out / f"{run.name}.json")
     say_notes(run.notes)
     print_json(run.model_dump()) if form == "json" else typer.echo(render_answers(run))

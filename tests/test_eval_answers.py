@@ -191,9 +191,8 @@ def test_the_sample_through_the_whole_command(tmp_path: Path, capsys: pytest.Cap
     wrong = SAMPLE | {"id": "a93", "causes": ["recon"]}
     refused = {"id": "a94", "capture": "k91", "question": "what is on the menu", "by": "chat", "refused": True}
     path = write(tmp_path, {"k91": {"sample": "bottling-line"}}, SAMPLE, wrong, refused)
-    out = tmp_path / "answers.json"
-    assert main(["eval", "answers", "--cases", str(path), "--out", str(out)]) == 0
-    run = read_answers_run(out)
+    assert main(["eval", "answers", "--cases", str(path), "--out", str(tmp_path)]) == 0
+    run = read_answers_run(tmp_path / "answers.json")
     shares = {(one.measure, one.group): (one.share.value, one.cases) for one in run.measured}
     assert shares["cause", ""] == shares["cause", "sample"] == (0.5, 2)
     assert shares["refused", ""] == (1.0, 1)

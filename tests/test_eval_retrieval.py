@@ -94,12 +94,11 @@ def write(folder: Path, documents: str = "shipped", asked: list[dict] = QUESTION
 def test_questions_through_the_real_index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The whole command: what is certain is found, nonsense is refused, absent documents are said and counted."""
     further = write(tmp_path, "further", [{**QUESTIONS[0], "id": "q94", "answers": {"zeek": []}}])
-    out = tmp_path / "results" / "retrieval.json"
-    command = ["eval", "retrieval", "--cases", str(write(tmp_path)), "--cases", str(further), "--out", str(out)]
+    command = ["eval", "retrieval", "--cases", str(write(tmp_path)), "--cases", str(further), "--out", str(tmp_path)]
     assert main([*command, "--documents", str(tmp_path / "none")]) == 0
     said = capsys.readouterr()
     assert f"1 case left out: no folder {tmp_path / 'none'} of documents (--documents)" in said.err
-    run = read_retrieval_run(out)
+    run = read_retrieval_run(tmp_path / "retrieval.json")
     (ships,) = [one for one in run.variants if one.variant == SHIPPED and not one.group]
     assert (ships.recall_at_5.value, ships.refused_rightly.value, ships.refused_wrongly.value) == (1.0, 1.0, 0.0)
     assert [one.placed[SHIPPED].silent for one in run.questions] == [False, False, True]
