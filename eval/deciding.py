@@ -204,7 +204,7 @@ def _costs(claim: Costs, evidence: Evidence) -> Outcome:
 def _retrieves(claim: Retrieves, evidence: Evidence) -> Outcome:
     run = evidence.retrieval
     if run is None:
-        raise _MissingError("no run of the search: `faultwise eval retrieval --out results/retrieval.json` makes one")
+        raise _MissingError("no run of the search: `faultwise eval retrieval` makes one")
     whole = [one for one in run.variants if one.variant.startswith(claim.variant) and not one.group]
     if not whole:
         known = ", ".join(dict.fromkeys(one.variant for one in run.variants))
@@ -218,7 +218,7 @@ def _retrieves(claim: Retrieves, evidence: Evidence) -> Outcome:
 def _answers(claim: AnswersClaim, evidence: Evidence) -> Outcome:
     run = evidence.answers
     if run is None:
-        raise _MissingError("no run of answers: `faultwise eval answers --out results/answers.json` makes one")
+        raise _MissingError("no run of answers: `faultwise eval answers` makes one")
     whole = next((one for one in run.measured if one.measure == claim.measure and not one.group), None)
     if whole is None:
         raise _MissingError(f"run {run.name} has no measure {claim.measure}")

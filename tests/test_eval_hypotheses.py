@@ -1,20 +1,24 @@
 """Hypotheses are decided by rules that stood before the runs: both ways, and left open where numbers are missing."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import made_runs as made
 import pytest
 import yaml
 
-from eval.claims import Beats, Changes, Costs, Labels, Place, Reaches
+from eval.case_results import AnswersRun, Measured, Origin, RetrievalRun, Variant
+from eval.claims import AnswersClaim, Beats, Changes, Costs, Labels, Place, Reaches, Retrieves
 from eval.deciding import decide_claim
 from eval.evidence import Evidence, read_evidence
 from eval.hypotheses import HYPOTHESES, Hypothesis, decide, decide_all, read_hypothesis, render_decision
+from eval.judgement import MEASURES as ANSWER_MEASURES
 from eval.measures import MEASURES
 from eval.models import MODELS
 from eval.pooling import UNSEEN
 from eval.protocols import PROTOCOLS
-from eval.results import LabelScores, Run, write_run
+from eval.results import Estimate, LabelScores, Run, write_run
+from eval.retrieval import SHIPPED
 from traffic.errors import UserError
 
 LOCO = "leave-one-capture-out"
@@ -158,6 +162,53 @@ class TestOtherClaims:
         )
 
 
+class TestSearchAndAnswers:
+    ORIGIN = Origin(created="2026-11-21", command="x", commit="", versions={}, machine=made.run().machine)
+    NOTHING: ClassVar[dict[str, object]] = {"cases": {}, "skipped": (), "notes": ()}
+
+    def search(self, low: float) -> Evidence:
+        score = Estimate(value=0.9, low=low, high=0.95)
+        scores = dict.fromkeys(
+            ("recall_at_1", "recall_at_5", "mrr", "ndcg_at_10", "refused_rightly", "refused_wrongly"), score
+        )
+        known = {"questions": 60, "unanswerable": 9, "seconds_per_question": 0.25} | scores
+        found = tuple(Variant(variant=SHIPPED, group=group, **known) for group in ("registers", ""))
+        places = {"documents": {}, "chunks": 1, "embedder": "", "reranker": "", "questions": ()}
+        run = RetrievalRun(name="search", origin=self.ORIGIN, variants=found, **places, **self.NOTHING)
+        return Evidence(retrieval=run)
+
+    def test_a_share_of_questions_by_its_interval(self) -> None:
+        known = {"kind": "retrieves", "says": "x", "variant": "both, with refusal", "measure": "recall_at_5"}
+        claim = Retrieves(**known, at_least=0.8)
+        assert [decide_claim(claim, self.search(low)).state for low in (0.85, 0.7)] == ["holds", "open"]
+        assert "0.900 [0.850, 0.950] of 60 questions" in decide_claim(claim, self.search(0.85)).text
+        assert decide_claim(Retrieves(**known, at_least=0.96), self.search(0.85)).state == "fails"
+        assert "`faultwise eval retrieval`" in decide_claim(claim, Evidence()).text
+
+    def test_seconds_have_no_interval_and_need_none(self) -> None:
+        known = {"kind": "retrieves", "says": "x", "variant": SHIPPED, "measure": "seconds_per_question"}
+        states = [decide_claim(Retrieves(**known, at_most=most), self.search(0.8)).state for most in (0.25, 0.2)]
+        assert states == ["holds", "fails"]
+
+    def test_a_share_of_answers_over_all_cases_not_of_a_group(self) -> None:
+        def measured(group: str, value: float) -> Measured:
+            return Measured(
+                measure="right", group=group, cases=40, share=Estimate(value=value, low=value - 0.05, high=value + 0.05)
+            )
+
+        run = AnswersRun(
+            name="answers", origin=self.ORIGIN, captures={}, adapter="", writer="", results=(),
+            measured=(measured("sample", 0.1), measured("", 0.9)), **self.NOTHING,
+        )  # fmt: skip
+        claim = AnswersClaim(kind="answers", says="x", measure="right", at_least=0.8)
+        assert decide_claim(claim, Evidence(answers=run)).state == "holds"
+        assert (
+            "no measure cause"
+            in decide_claim(claim.model_copy(update={"measure": "cause"}), Evidence(answers=run)).text
+        )
+        assert "`faultwise eval answers`" in decide_claim(claim, Evidence()).text
+
+
 class TestVerdicts:
     WON = evidence(*TWO, tests=(made.comparison("pocket", "knn", 0.1, 0.05, 0.2),))
     LOST = evidence(*TWO, tests=(made.comparison("pocket", "knn", -0.1, -0.2, -0.05),))
@@ -200,6 +251,10 @@ class TestShipped:
             named = [getattr(claim, "model", "pocket"), *getattr(claim, "others", ())]
             assert set(named) <= set(MODELS)
             places = [claim.before, claim.after] if isinstance(claim, Changes) else []
+            if isinstance(claim, AnswersClaim):
+                assert claim.measure in ANSWER_MEASURES
+            if isinstance(claim, Retrieves):
+                assert any(one.startswith(claim.variant) for one in (SHIPPED, "words (BM25)"))
             assert {getattr(claim, "protocol", LOCO), *(place.protocol for place in places)} <= set(PROTOCOLS)
         assert one.claims or one.waits_for
 
