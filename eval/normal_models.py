@@ -42,7 +42,12 @@ class Reconstruction(WindowClassifier):
             self.network_ = self._build(x.shape[2])
             budget = _QUICK if self.quick else Budget()
             self.training_ = train_network(
-                self.network_, (x[learned],), (x[held],), self._loss, budget, lambda batch: self._score(batch[0]).mean()
+                self.network_.parts,
+                (x[learned],),
+                (x[held],),
+                self._loss,
+                budget,
+                lambda batch: self._score(batch[0]).mean(),
             )
         self.threshold_ = set_threshold(apply_network(self._score, x[held]))
 

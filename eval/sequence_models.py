@@ -46,7 +46,7 @@ class SequenceModel(WindowClassifier):
         with seeded(self.seed):
             network = _build(self.network, x.shape[2], len(self.classes_))
             self.training_ = train_network(
-                network,
+                network.parts,
                 (x[learned], y[learned]),
                 (x[held], y[held]),
                 lambda batch: functional.cross_entropy(network(batch[0]), batch[1], weight),
@@ -62,7 +62,7 @@ class SequenceModel(WindowClassifier):
 
 def size_of(network: Any) -> int:
     """Bytes of a network's weights."""
-    return sum(weight.numel() * weight.element_size() for weight in network.parameters())
+    return sum(weight.numel() * weight.element_size() for weight in network.parts.parameters())
 
 
 def _build(name: Network, features: int, classes: int) -> Any:

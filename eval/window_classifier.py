@@ -3,13 +3,13 @@
 `eval.models` says what callers may rely on.
 """
 
-from abc import abstractmethod
+import inspect
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator, ClassifierMixin
 
 from eval.features import check_finite
 from eval.results import INVALID
@@ -37,8 +37,11 @@ class Given:
     groups: np.ndarray | None = None
 
 
-class WindowClassifier(ClassifierMixin, BaseEstimator):
+class WindowClassifier(ABC):
     """A classifier of windows; a model adds how it learns and how it judges.
+
+    It has what scikit-learn's own estimators have, `clone` included, without their base class: that takes a second to
+    import.
 
     Attributes:
         binary: it tells normal from anomalous and no more.
@@ -57,6 +60,25 @@ class WindowClassifier(ClassifierMixin, BaseEstimator):
     def __init__(self, seed: int = 0, quick: bool = False) -> None:
         self.seed = seed
         self.quick = quick
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002 - scikit-learn's signature
+        """What the model was made with, by name."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def set_params(self, **params: Any) -> Self:
+        """Change what the model was made with.
+
+        Raises:
+            UserError: it takes no such parameter.
+        """
+        if unknown := sorted(set(params) - set(self.get_params())):
+            raise UserError(
+                f"{type(self).__name__} has no {', '.join(unknown)}; expected {', '.join(self.get_params())}; "
+                "correct the name"
+            )
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
 
     def fit(
         self,

@@ -23,8 +23,8 @@ from eval.normal_models import association_loss, association_scores
 def test_time2vec_by_hand():
     encoding = Time2Vec(3)
     with torch.no_grad():
-        encoding.weight.copy_(torch.tensor([2.0, np.pi / 2, 1.0]))
-        encoding.bias.copy_(torch.tensor([1.0, 0.0, np.pi]))
+        encoding.parts.weight.copy_(torch.tensor([[2.0], [np.pi / 2], [1.0]]))
+        encoding.parts.bias.copy_(torch.tensor([1.0, 0.0, np.pi]))
     coded = encoding(torch.tensor([0.0, 3.0])).detach().numpy()
     assert coded[0] == pytest.approx([1.0, 0.0, 0.0], abs=1e-6)
     assert coded[1] == pytest.approx([7.0, -1.0, -np.sin(3.0)], abs=1e-6)
@@ -41,15 +41,16 @@ def test_time_is_concatenated_to_the_features(kind):
     plain, timed = kind(5, 3, time=False), kind(5, 3, time=True)
     x = torch.randn(2, 6, 5)
     assert timed(x).shape == plain(x).shape == (2, 3)
-    assert timed.with_time(x).shape == (2, 6, 5 + 8)
-    assert (timed.with_time(x)[..., :5] == x).all()
-    assert (timed.with_time(x)[0, :, 5:] == timed.with_time(x)[1, :, 5:]).all()  # the place, never the window
+    assert timed.timed(x).shape == (2, 6, 5 + 8)
+    assert (timed.timed(x)[..., :5] == x).all()
+    assert (timed.timed(x)[0, :, 5:] == timed.timed(x)[1, :, 5:]).all()  # the place, never the window
 
 
 @pytest.mark.parametrize("kind", [LstmNetwork, TransformerNetwork])
 def test_the_order_of_samples_counts(kind):
     with seeded(0):
-        network = kind(5, 3, time=False).eval()
+        network = kind(5, 3, time=False)
+        network.parts.eval()
         x = torch.randn(1, 6, 5)
     assert not torch.allclose(network(x), network(x.flip(1)), atol=1e-4)
 

@@ -29,8 +29,11 @@ class ToLearn:
         return ToLearn(self.x[which], self.y[which], self.devices[which], self.groups[which])
 
 
-def apart(seed: int, n: int = 600) -> ToLearn:
-    """A device is normal, then scanning, then flooded, then normal again; half of the windows are normal."""
+def apart(seed: int, n: int = 600, marked: bool = True) -> ToLearn:
+    """A device is normal, then scanning, then normal, then flooded; half of the windows are normal.
+
+    Without marks, no window says what its label is; only its place in time does.
+    """
     rng = np.random.default_rng(seed)
     devices = np.repeat(np.arange(6), n // 6)
     place = np.tile(np.arange(n // 6) / (n // 6), 6)
@@ -38,12 +41,7 @@ def apart(seed: int, n: int = 600) -> ToLearn:
     x = np.zeros((len(devices), 6, len(FEATURES)), np.float32)
     for name, mean in USUAL.items():
         x[:, :, FEATURES.index(name)] = rng.poisson(mean, x.shape[:2])
-    for label, marks in MARKS.items():
+    for label, marks in MARKS.items() if marked else ():
         for name, mean in marks.items():
             x[y == label, :, FEATURES.index(name)] += rng.poisson(mean, ((y == label).sum(), 6))
     return ToLearn(x, y, devices, devices // 2)
-
-
-def shuffled(given: ToLearn, seed: int) -> ToLearn:
-    """The same windows with each other's labels."""
-    return ToLearn(given.x, np.random.default_rng(seed).permutation(given.y), given.devices, given.groups)
