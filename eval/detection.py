@@ -17,9 +17,9 @@ from pathlib import Path
 import traffic
 from assistant.adapters import prompt_fingerprint
 from eval.corpus import Corpus, describe_data
-from eval.fits import Fit, Fitted, Setup, fit_fold, list_folds, read_corpus
+from eval.fits import Fit, Setup, fit_fold, list_folds, read_corpus
 from eval.guards import check_doubles, check_folder, check_leaks, check_single_captures, check_split, find_untold
-from eval.ledger import Ledger
+from eval.ledger import Ledger, write_fit
 from eval.models import MODELS, make_model
 from eval.pooling import compare_models, pool_rows
 from eval.protocols import Protocol, read_protocol
@@ -151,9 +151,8 @@ def _fit_all(setup: Setup, fits: Sequence[Fit], ledger: Ledger, jobs: int, progr
     if len(todo) < len(fits):
         log.info("%d of %d fits were done before", len(fits) - len(todo), len(fits))
     done = len(fits) - len(todo)
-    for one in _run(setup, todo, jobs):
-        row = one.row
-        ledger.add(Fit(row.model, row.fold, row.setting, row.labelling, row.seed), one)
+    for row in _run(setup, todo, ledger.folder, jobs):
+        ledger.remember(row)
         done += 1
         log.info("%d of %d fits: %s, %s %s, %s, seed %d", done, len(fits), row.model, row.fold, row.setting,
                  row.labelling, row.seed)  # fmt: skip
@@ -162,13 +161,12 @@ def _fit_all(setup: Setup, fits: Sequence[Fit], ledger: Ledger, jobs: int, progr
     return [ledger.rows[fit] for fit in fits]
 
 
-def _run(setup: Setup, todo: Sequence[Fit], jobs: int) -> Iterator[Fitted]:
+def _run(setup: Setup, todo: Sequence[Fit], folder: Path, jobs: int) -> Iterator[Row]:
     if jobs == 1:
-        yield from (fit_fold(setup, fit) for fit in todo)
+        yield from (_fit_and_write(setup, fit, folder) for fit in todo)
         return
-    batches = _batch(todo)
     with ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (os.getpid(),)) as processes:
-        waiting = [processes.submit(_fit_batch, setup, batch) for batch in batches]
+        waiting = [processes.submit(_fit_batch, setup, batch, folder) for batch in _batch(todo)]
         try:
             for future in as_completed(waiting):
                 yield from future.result()
@@ -185,8 +183,15 @@ def _batch(todo: Sequence[Fit]) -> list[list[Fit]]:
     return list(batches.values())
 
 
-def _fit_batch(setup: Setup, batch: Sequence[Fit]) -> list[Fitted]:
-    return [fit_fold(setup, fit) for fit in batch]
+def _fit_batch(setup: Setup, batch: Sequence[Fit], folder: Path) -> list[Row]:
+    return [_fit_and_write(setup, fit, folder) for fit in batch]
+
+
+def _fit_and_write(setup: Setup, fit: Fit, folder: Path) -> Row:
+    """In whichever process: what ended is on disk before anything else begins."""
+    fitted = fit_fold(setup, fit)
+    write_fit(folder, fit, fitted)
+    return fitted.row
 
 
 def _begin(parent: int) -> None:

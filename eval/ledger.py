@@ -18,11 +18,17 @@ from eval.judged import Judged, read_judged, write_judged
 from eval.results import Row
 from traffic.errors import UserError
 
-__all__ = ["Ledger"]
+__all__ = ["Ledger", "write_fit"]
+
+_FITS = "fits.jsonl"
 
 
 class Ledger(contextlib.AbstractContextManager["Ledger"]):
-    """Fits that ended, on disk. One process at a time may hold a run's folder."""
+    """Fits that ended, on disk. One run at a time may hold a folder.
+
+    Attributes:
+        folder: of the run.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Open a run's folder, and read what is there.
@@ -30,7 +36,7 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
         Raises:
             UserError: it cannot be made, or another process holds it.
         """
-        self._folder = folder
+        self.folder = folder
         self._file = _open(folder)
         self._rows: dict[Fit, Row] = {}
         self._read()
@@ -45,15 +51,16 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
 
     def add(self, fit: Fit, fitted: Fitted) -> None:
         """Write a fit that ended; when this returns it is on disk."""
-        write_judged(fitted.judged, self._path(fit))
-        self._file.write(fitted.row.model_dump_json().encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._rows[fit] = fitted.row
+        write_fit(self.folder, fit, fitted)
+        self.remember(fitted.row)
+
+    def remember(self, row: Row) -> None:
+        """Take note of a fit that another process wrote."""
+        self._rows[_fit_of(row)] = row
 
     def judged(self, fit: Fit) -> Judged:
         """What a fit that ended said."""
-        return read_judged(self._path(fit))
+        return read_judged(_path(self.folder, fit))
 
     def _read(self) -> None:
         """Keep whole lines; what a kill cut short goes, so that the next line begins where one should."""
@@ -67,21 +74,36 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
             if not line.endswith(b"\n"):
                 break
             whole += len(line)
-            fit = Fit(row.model, row.fold, row.setting, row.labelling, row.seed)
-            if self._path(fit).is_file():
-                self._rows[fit] = row
+            if _path(self.folder, _fit_of(row)).is_file():
+                self.remember(row)
         self._file.truncate(whole)
-        self._file.seek(whole)
 
-    def _path(self, fit: Fit) -> Path:
-        key = "\n".join([fit.model, fit.fold, fit.setting, fit.labelling, str(fit.seed)])
-        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
+
+def write_fit(folder: Path, fit: Fit, fitted: Fitted) -> None:
+    """Write a fit that ended to a run's folder, from whichever process made it; one line is one write."""
+    write_judged(fitted.judged, _path(folder, fit))
+    line = fitted.row.model_dump_json().encode() + b"\n"
+    file = os.open(folder / _FITS, os.O_WRONLY | os.O_APPEND)
+    try:
+        os.write(file, line)
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _fit_of(row: Row) -> Fit:
+    return Fit(row.model, row.fold, row.setting, row.labelling, row.seed)
+
+
+def _path(folder: Path, fit: Fit) -> Path:
+    key = "\n".join([fit.model, fit.fold, fit.setting, fit.labelling, str(fit.seed)])
+    return folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"
 
 
 def _open(folder: Path) -> IO[bytes]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / "fits.jsonl").open("a+b")
+        file = (folder / _FITS).open("a+b")
     except OSError as error:
         raise UserError(
             f"{folder} cannot be written ({error.strerror}); expected a writable folder; change --out"

@@ -9,108 +9,52 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+from pydantic import Field, JsonValue, ValidationError, field_validator
 
 from eval.measures import MEASURES
+from eval.result_parts import (
+    Confusion,
+    Costs,
+    Curve,
+    Curves,
+    DataUsed,
+    Estimate,
+    Form,
+    Labelling,
+    LabelScores,
+    Machine,
+    Reliability,
+)
 from traffic.errors import UserError
 from traffic.labels import LABELS
 
 __all__ = [
-    *["INVALID", "MEASURES", "RESULTS_VERSION", "Comparison", "Confusion", "Costs", "Curve", "Curves", "DataUsed"],
-    *["Estimate", "LabelScores", "Labelling", "Machine", "Measure", "Pooled", "Reliability", "Row", "Run"],
-    *["read_run", "write_run"],
+    "INVALID",
+    "MEASURES",
+    "RESULTS_VERSION",
+    "Comparison",
+    "Confusion",
+    "Costs",
+    "Curve",
+    "Curves",
+    "DataUsed",
+    "Estimate",
+    "LabelScores",
+    "Labelling",
+    "Machine",
+    "Pooled",
+    "Reliability",
+    "Row",
+    "Run",
+    "read_run",
+    "write_run",
 ]
 
 RESULTS_VERSION = 1
 INVALID = "[invalid]"  # an answer that could not be read: counted beside the classes, never one of them
-Labelling = Literal["published", "corrected"]
 
 
-class _Form(BaseModel):
-    """A file from outside: nothing extra passes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Estimate(_Form):
-    """A number and its 95 % bootstrap interval over devices (incidents for what counts intervals).
-
-    Attributes:
-        value: null where it cannot be measured.
-        low: null where there are fewer than two devices to draw from.
-        high: see ``low``.
-    """
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-
-
-class LabelScores(_Form):
-    """One label's scores; ``windows`` is how many truly have it."""
-
-    precision: float | None
-    recall: float | None
-    f1: float | None
-    windows: int
-
-
-class Costs(_Form):
-    """What a model took.
-
-    Attributes:
-        fit_s: wall-clock seconds of fitting.
-        windows_per_s: windows scored in a second of wall clock, one process.
-        cpu_s: CPU seconds of fitting and scoring.
-        peak_memory_bytes: most memory that the process held, above what it held before the model was made.
-        model_bytes: size of what would have to be stored to use the fitted model.
-        energy_j: of fitting and scoring.
-        energy_from: how it was obtained.
-        watts: per busy core, where ``energy_from`` is not RAPL.
-    """
-
-    fit_s: float
-    windows_per_s: float | None
-    cpu_s: float
-    peak_memory_bytes: int | None
-    model_bytes: int | None
-    energy_j: float
-    energy_from: Literal["RAPL", "CPU-seconds x stated watts"]
-    watts: float | None
-
-
-class Confusion(_Form):
-    """``counts[i][j]``: windows of true label ``labels[i]`` that were said to be ``labels[j]``; the last column may be
-    INVALID, whose row is all zeros."""
-
-    labels: tuple[str, ...]
-    counts: tuple[tuple[int, ...], ...]
-
-
-class Curve(_Form):
-    """Points of a curve, at most 101."""
-
-    x: tuple[float, ...]
-    y: tuple[float, ...]
-
-
-class Reliability(_Form):
-    """Bins of the said label's probability: mean probability, share that was right, windows. Empty bins are left out"""
-
-    confidence: tuple[float, ...]
-    right: tuple[float, ...]
-    windows: tuple[int, ...]
-
-
-class Curves(_Form):
-    """``pr``: x recall, y precision of anomalous. ``risk_coverage``: x coverage, y share of wrong answers."""
-
-    pr: Curve | None
-    reliability: Reliability | None
-    risk_coverage: Curve | None
-
-
-class _Measured(_Form):
+class _Measured(Form):
     model: str
     setting: str = Field(description='what the protocol varied, as "50 windows of the new site"; "" for nothing')
     amount: float | None = Field(description="the same as a number, the x of a curve")
@@ -123,7 +67,7 @@ class _Measured(_Form):
     tested_windows: int
     invalid: int = Field(description="unreadable answers; wrong in every score")
     abstained: int = Field(description="answers that serving would keep to itself; scored like any other")
-    seen_in_training: tuple[str, ...] = Field(description="test captures the model was made with before this run")
+    seen_in_training: tuple[str, ...] = Field(description="test captures that the model's card names as training data")
     notes: tuple[str, ...]
 
     @field_validator("scores")
@@ -169,7 +113,7 @@ class Pooled(_Measured):
     compared: bool
 
 
-class Comparison(_Form):
+class Comparison(Form):
     """A paired test of two models on the same windows: ``difference`` is ``model``'s minus ``other``'s measure.
 
     The interval and ``p_value`` (two-sided) are of a bootstrap over ``units`` devices, never over windows.
@@ -188,36 +132,7 @@ class Comparison(_Form):
     method: str
 
 
-class DataUsed(_Form):
-    """One capture: ``sha256`` is of its content (windows, features and truth), so that renaming changes nothing.
-
-    ``network`` groups captures of one origin; ``unknown`` counts windows left out because their truth is not settled;
-    ``published`` and ``corrected`` count windows by label.
-    """
-
-    name: str
-    sha256: str
-    form: str
-    network: str
-    windows: int
-    devices: int
-    hours: float
-    published: Mapping[str, int]
-    corrected: Mapping[str, int]
-    unknown: Mapping[Labelling, int]
-
-
-class Machine(_Form):
-    """Where it ran."""
-
-    system: str
-    cpu: str
-    cores: int
-    memory_bytes: int
-    accelerator: str = Field(description='"" where none was used')
-
-
-class Run(_Form):
+class Run(Form):
     """A whole file."""
 
     version: Literal[1] = 1
