@@ -17,8 +17,8 @@ def scale_counts(features: np.ndarray) -> np.ndarray:
 def summarise(features: np.ndarray) -> np.ndarray:
     """Mean, highest and deviation of each feature over the six samples, shape (n_windows, 3 * n_features), float32.
 
-    Where in a window something happened says little. On 6,000 windows of simulated plants trees told plants apart that
-    they had not seen with macro-F1 0.46 from these against 0.39 from the samples in a row, in half the time.
+    Where in a window something happened says little: XGBoost on 6,000 windows of simulated plants reached macro-F1 0.46
+    on other plants from these and 0.39 from the samples in a row, in half the time (one run; the choice rests on it).
     """
     return np.concatenate([features.mean(axis=1), features.max(axis=1), features.std(axis=1)], axis=1)
 
