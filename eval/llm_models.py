@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from assistant.adapters import CARD, POCKET, AdapterCard, load_adapter, read_card
-from assistant.classify import decide, make_prompts
+from assistant.classify import decide, make_probabilities, make_prompts
 from assistant.llm import LocalLLM
 from assistant.weights import check_model_folder
 from eval.results import INVALID
@@ -82,14 +82,14 @@ class LanguageModel(WindowClassifier):
         self.llm_ = _load(self.source)
         card = _card_of(self.source)
         self.temperature_ = 1.0 if card is None else card.temperature
+        self.shift_ = 0.0 if card is None else card.prior_shift
         self.threshold_ = 0.0 if card is None else card.threshold
         if self.calibrate:
-            self.temperature_ = fit_temperature(self._score(given.features), codes)
+            self.temperature_, self.shift_ = fit_temperature(self._score(given.features), codes), 0.0
 
     def _judge(self, given: Given) -> np.ndarray:
-        scaled = self._score(given.features) / self.temperature_
         with np.errstate(invalid="ignore"):  # an answer that is no number stays none
-            return np.exp(scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True))
+            return make_probabilities(self._score(given.features), self.temperature_, self.shift_)
 
     def _score(self, features: np.ndarray) -> np.ndarray:
         """Log-probabilities of LABELS, shape (n_windows, len(LABELS)); NaN where the model's numbers are none."""
