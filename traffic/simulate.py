@@ -154,7 +154,7 @@ def _servers(rng: np.random.Generator, plant: Plant, network: str) -> tuple[str,
     own = {device.role: device.address for device in plant.devices}
     router, afar = network + "1", [str(address) for address in public_address(rng, int(rng.integers(2, 6)))]
     resolver = own.get("dns") or (router if rng.random() < 0.6 else afar[0])
-    if "ntp" in own and rng.random() < 0.9:
+    if "ntp" in own and rng.random() < 0.95:
         return resolver, (own["ntp"],)
     return resolver, tuple(([router] if rng.random() < 0.3 else []) + afar[1:])
 

@@ -26,7 +26,7 @@ _APPETITE = {
     "hmi": (0.35, (0.4, 2.5)),
     "historian": (0.95, (4.0, 22.0)),
     "server": (0.25, (1.0, 60.0)),
-    "workstation": (0.04, (1.0, 30.0)),
+    "workstation": (0.01, (1.0, 30.0)),
 }
 _MODBUS_READ_MOST = 125  # registers of one request, Modbus application protocol 1.1b3, 6.3
 

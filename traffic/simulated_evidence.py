@@ -43,7 +43,7 @@ def make_evidence(scene: Scene, flows: pd.DataFrame, activity: pd.DataFrame, los
 
 def _active(flows: pd.DataFrame, activity: pd.DataFrame) -> pd.DataFrame:
     columns = ["id.orig_h", "id.resp_h", "proto", "app", "code", "asks", "tells", "distinct"]
-    columns += ["conn_state", "history"]
+    columns += ["conn_state", "history", "exchanges"]
     return activity.join(flows[columns], on="flow").rename(columns={"id.orig_h": "src", "id.resp_h": "dst"})
 
 

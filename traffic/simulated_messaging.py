@@ -44,8 +44,8 @@ def _habit_of_secrecy(stage: Stage) -> float:
 def _publishes(stage: Stage, device: Device) -> tuple[float, float]:
     """Seconds between two messages of a sensor, and bytes of each."""
     rng = stage.rng
-    period_s = stage.habit(device.address, "publishes", lambda: setting_s(rng, 1.0, 15.0))
-    return period_s, stage.habit(device.address, "message", lambda: usual(rng, 100, 900))
+    period_s = stage.habit(device.address, "publishes", lambda: setting_s(rng, 1.0, 12.0))
+    return period_s, stage.habit(device.address, "message", lambda: usual(rng, 150, 1000))
 
 
 def subscriber(stage: Stage, device: Device) -> None:

@@ -56,7 +56,7 @@ def remote(stage: Stage, device: Device) -> None:
 def engineer(stage: Stage, device: Device) -> None:
     """Someone at a workstation: names looked up, pages fetched, a controller read, at an irregular pace."""
     rng = stage.rng
-    ts = visits(rng, stage.start_s, stage.end_s, usual(rng, 4, 30))
+    ts = visits(rng, stage.start_s, stage.end_s, usual(rng, 4, 22))
     what = rng.choice(3, size=len(ts), p=rng.dirichlet([3.0, 3.0, 3.0]))
     unknown_name(stage, device, ts[what == 0], rng.uniform(0.05, 0.5))
     _pages(stage, device, ts[what == 1])
