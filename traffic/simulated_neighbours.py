@@ -73,9 +73,7 @@ def _uses(scene: Scene, rows: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
         used = (pkts[one] > 0) & ~silent & ~nobody[src] & ~nobody[dst] & ~(afar[src] & afar[dst])
         spoke = rows[f"{one}_bytes"].to_numpy() - _HEADER_BYTES * pkts[one] >= _SPOKEN_BYTES
         vouched = answered & spoke & ~afar[src]  # a router forwards and never learns that it arrived
-        if (
-            one == "resp"
-        ):  # Linux believes an acknowledgement when it sends again; an only answer is the last
+        if one == "resp":  # Linux believes an acknowledgement when it sends again; an only answer is the last
             vouched &= (rows["exchanges"] > 1).to_numpy(bool)
         src, dst = np.where(afar[src], 0, src), np.where(afar[dst], 0, dst)
         part = pd.DataFrame({"pair": src * len(hosts) + dst, "slot": rows["slot"].to_numpy(), "vouched": vouched})
