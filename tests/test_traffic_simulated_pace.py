@@ -22,8 +22,8 @@ def polled(period_s: float, length_s: float = 100.0, **more: object) -> pd.DataF
 
 
 def test_an_exchange_passes_at_once():
-    active = gathered(polled(25.0), np.random.default_rng(0))
-    assert active["slot"].tolist() == [100, 102, 105, 107]  # at 0, 25, 50 and 75 s, each a little late
+    active = gathered(polled(25.0, 75.0, exchanges=4), np.random.default_rng(0))
+    assert active["slot"].tolist() == [100, 102, 105, 107]  # at 0, 25, 50 and 75 s, those between a little late
     assert (active["orig_pkts"] >= 2).all()  # the question, and the acknowledgement of the answer
     assert active["orig_syns"].tolist() == [1, 0, 0, 0]
 

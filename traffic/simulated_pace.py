@@ -66,8 +66,8 @@ def _beating(flows: pd.DataFrame, beating: np.ndarray, rng: np.random.Generator)
     many = np.rint(chosen["exchanges"].to_numpy(float)).astype(np.int64)
     row = np.repeat(np.arange(len(chosen)), many)
     place = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many, many)
-    pace = (chosen["duration"].to_numpy(float) / np.maximum(many, 1))[row]
-    late = np.where(place == 0, 0.0, rng.uniform(0, 0.04, len(row)) * pace)
+    pace = (chosen["duration"].to_numpy(float) / np.maximum(many - 1, 1))[row]  # the last one ends the flow
+    late = np.where((place == 0) | (place == many[row] - 1), 0.0, rng.uniform(0, 0.04, len(row)) * pace)
     slot = np.floor((chosen["ts"].to_numpy(float)[row] + place * pace + late) / SAMPLE_S).astype(np.int64)
     pieces = pd.DataFrame({"flow": beating[row], "slot": slot})
     for name, total in _PACED.items():
