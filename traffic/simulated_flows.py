@@ -87,7 +87,7 @@ def session(
     rng, n = ledger.rng, len(np.atleast_1d(ts))
     exchanges, ask, answer = (np.broadcast_to(np.asarray(v, float), n) for v in (exchanges, ask_bytes, answer_bytes))
     lasting = np.maximum(np.broadcast_to(np.asarray(duration, float), n), 1e-3)
-    header = int(rng.choice([40, 52], p=[0.3, 0.7]))
+    header = int(rng.choice([40, 52], p=[0.15, 0.85]))  # without and with timestamps (RFC 7323)
     orig_bytes, resp_bytes = np.rint(exchanges * ask), np.rint(exchanges * answer)
     orig_pkts, resp_pkts = _segments(rng, ask, answer, lasting / np.maximum(exchanges, 1), late)
     orig_pkts = np.rint(exchanges * orig_pkts + 2 + rng.integers(1, 3, n))
