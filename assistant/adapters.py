@@ -40,6 +40,7 @@ class AdapterCard(BaseModel):
     prompt_fingerprint: str
     labels: tuple[str, ...]
     temperature: float = Field(gt=0)
+    prior_shift: float = Field(default=0.0, description="nats that normal gains: plants are quieter than captures")
     threshold: float = Field(ge=0, le=1, description="abstain below this probability")
     data: tuple[str, ...] = Field(description="captures and simulations it was trained on")
     split: Mapping[str, tuple[str, ...]] = Field(description="captures held out, by purpose")

@@ -18,7 +18,7 @@ from prompts.window_text import render_windows
 from traffic.labels import LABELS, NORMAL
 from traffic.windows import Windows
 
-__all__ = ["INSEPARABLE", "classify", "decide", "make_prompts"]
+__all__ = ["INSEPARABLE", "classify", "decide", "make_probabilities", "make_prompts"]
 
 # A service that never answered and a dead controller of malware look the same from flows.
 INSEPARABLE = (("c2", "service_down"), ("c2", "device_silent"), ("c2", "misconfiguration"))
@@ -44,7 +44,7 @@ def classify(windows: Windows, llm: LocalLLM, card: AdapterCard, progress: Progr
     check_card(card)
     prompts = make_prompts(render_windows(windows), llm)
     scores = llm.score(prompts, [ANSWERS[label] for label in LABELS], progress)
-    verdicts = decide(scores, card.temperature, card.threshold)
+    verdicts = decide(scores, card.temperature, card.threshold, card.prior_shift)
     place = windows.table[["device", "start_s", "end_s"]].reset_index(drop=True)
     verdicts.insert(3, "direction", choose_directions(windows, verdicts["label"].to_numpy()))
     return pd.concat([place, verdicts], axis=1)
@@ -57,19 +57,19 @@ def make_prompts(texts: list[str], llm: LocalLLM) -> list[str]:
     return [classification_prompt(text) for text in texts]
 
 
-def decide(scores: np.ndarray, temperature: float, threshold: float) -> pd.DataFrame:
+def decide(scores: np.ndarray, temperature: float, threshold: float, prior_shift: float = 0.0) -> pd.DataFrame:
     """Turn log-probabilities into verdicts.
 
     Args:
         scores: shape (n, len(LABELS)), in the order of ``LABELS``.
         temperature: divides the scores, above 0.
         threshold: anomalous verdicts with a smaller probability abstain.
+        prior_shift: nats that normal gains, since plants live more quietly than what the model was calibrated on.
 
     Returns:
         Shape (n, 3 + len(LABELS)): ``label``, ``probability``, ``abstained``, ``p_<label>`` …
     """
-    scaled = scores / temperature
-    probabilities = np.exp(scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True)).astype(np.float32)
+    probabilities = make_probabilities(scores, temperature, prior_shift)
     normal = LABELS.index(NORMAL)
     anomalies = probabilities.copy()
     anomalies[:, normal] = -1
@@ -78,6 +78,13 @@ def decide(scores: np.ndarray, temperature: float, threshold: float) -> pd.DataF
     verdicts = pd.DataFrame({"label": np.array(LABELS, dtype=object)[code], "probability": top})
     verdicts["abstained"] = (code != normal) & ((top < threshold) | _undecided(probabilities, code))
     return pd.concat([verdicts, pd.DataFrame(probabilities, columns=[f"p_{label}" for label in LABELS])], axis=1)
+
+
+def make_probabilities(scores: np.ndarray, temperature: float, prior_shift: float = 0.0) -> np.ndarray:
+    """Calibrated probabilities of every label, shape (n, len(LABELS)), float32; arguments as ``decide`` has them."""
+    scaled = scores / temperature
+    scaled[:, LABELS.index(NORMAL)] += prior_shift
+    return np.exp(scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True)).astype(np.float32)
 
 
 def _undecided(probabilities: np.ndarray, code: np.ndarray) -> np.ndarray:

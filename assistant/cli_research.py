@@ -1,15 +1,26 @@
 """``faultwise finetune`` and ``faultwise eval``: how models are made, and what the parts are worth."""
 
 import logging
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from assistant.cli_options import narrate, with_settings
+
+if TYPE_CHECKING:
+    from assistant.settings import Settings
+
+from assistant.cli_answers import answers, retrieval
+from assistant.cli_eval import COMMANDS
 
 __all__ = ["evaluate", "finetune"]
 
 finetune = typer.Typer(help="Make and tune models.", no_args_is_help=True)
 evaluate = typer.Typer(help="Measure.", no_args_is_help=True)
+for command in (retrieval, answers, *COMMANDS):
+    evaluate.command()(command)
 
 
 @finetune.callback()
@@ -52,16 +63,31 @@ def latency(names: Annotated[list[str] | None, typer.Argument(help="Which measur
 
 
 @evaluate.command()
-def ceiling(
-    data: Annotated[Path | None, typer.Option(help="Labelled captures, each left out in turn.")] = None,
-    plants: Annotated[int, typer.Option(min=1, help="Simulated plants to learn from.")] = 120,
-    tested: Annotated[int, typer.Option(min=1, help="Simulated plants to score.")] = 16,
+@with_settings("home")
+def detection(
+    protocol: Annotated[str, typer.Option(help="What is trained on, tested and varied.")],
+    data: Annotated[Path, typer.Option(help="A folder of labelled captures.", metavar="FOLDER")],
+    settings: "Settings",
+    models: Annotated[list[str] | None, typer.Option(help="Some models only: a,b; llm:FOLDER is one of yours.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Fits of each model and fold.", show_default="protocol's")] = None,
+    without: Annotated[list[str] | None, typer.Option(help="A label to leave out.", metavar="LABEL")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Minutes instead of an hour: shows that it works.")] = False,
+    out: Annotated[Path, typer.Option(help="Gets the results as JSON.", metavar="FOLDER")] = Path("results"),
+    jobs: Annotated[int | None, typer.Option(min=1, help="Fits at once.", show_default="one a core")] = None,
 ) -> None:
-    """How much a window's text can tell: XGBoost on exactly the numbers the text holds, on captures never seen."""
-    from assistant.cli_options import print_json
-    from eval.ceiling import evaluate_text
+    """Models on the same windows: every baseline and the LLM by one protocol, in one table."""
+    from rich.console import Console
 
-    print_json({name: scores.to_dict() for name, scores in evaluate_text(plants, tested, data).items()})
+    from eval.detection import evaluate_detection
+    from eval.detection_table import make_table
+
+    chosen, left_out = ([name for word in words or () for name in word.split(",")] for words in (models, without))
+    with narrate("measuring") as progress:
+        run = evaluate_detection(
+            data, protocol, out, settings.home / "captures", chosen, seeds, left_out, quick, jobs, progress
+        )
+    Console(width=None if sys.stdout.isatty() else 220).print(make_table(run))
+    typer.echo(out / f"{run.name}.json")
 
 
 @evaluate.command()

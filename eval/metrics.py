@@ -1,12 +1,29 @@
-"""What a labelling of windows is worth, beside what is true."""
+"""What a labelling of windows is worth, beside what is true.
 
+Scores are computed from counts by device, so that the same functions give a number and all of its resamples:
+
+    counts   (..., true label, said label)    ->    scores   (...)
+
+The last two things that can be said are ``anomalous``, of models that tell no labels apart, and ``[invalid]``.
+"""
+
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from traffic.labels import NORMAL
+from traffic.labels import LABELS
 
-__all__ = ["Scores", "evaluate_labels"]
+__all__ = [
+    *["ALL_SAID", "Levels", "Scores", "binary_scores", "calibration_error", "count_confusion", "count_levels"],
+    *["count_reliability", "encode", "evaluate_labels", "label_scores", "pr_curve", "precision_area", "risk_curve"],
+    *["risk_scores", "share_at_recall"],
+]
+
+ANOMALOUS = "anomalous"
+INVALID = "[invalid]"
+ALL_SAID: tuple[str, ...] = (*LABELS, ANOMALOUS, INVALID)
+BINS = 15
 
 
 @dataclass(frozen=True)
@@ -39,16 +56,187 @@ def evaluate_labels(truth: np.ndarray, said: np.ndarray) -> Scores:
         truth: shape (n_windows,), our labels.
         said: shape (n_windows,), our labels.
     """
-    from sklearn.metrics import f1_score
-
-    truth, said = np.asarray(truth, dtype=object), np.asarray(said, dtype=object)
-    anomalous, called = truth != NORMAL, said != NORMAL
+    counts = count_confusion(encode(truth), encode(said), np.zeros(len(truth), int), 1)[0]
+    several, two = label_scores(counts), binary_scores(counts, LABELS[1:])
     return Scores(
         windows=len(truth),
-        macro_f1=float(f1_score(truth, said, average="macro", zero_division=0.0)) if len(truth) else float("nan"),
-        binary_f1=float(f1_score(anomalous, called, average="macro", zero_division=0.0))
-        if len(truth)
-        else float("nan"),
-        false_share=float(called[~anomalous].mean()) if (~anomalous).any() else float("nan"),
-        recall=float(called[anomalous].mean()) if anomalous.any() else float("nan"),
+        macro_f1=float(several["f1"]),
+        binary_f1=float(two["binary_macro_f1"]),
+        false_share=float(two["false_share"]),
+        recall=float(two["binary_recall"]),
     )
+
+
+def encode(labels: Sequence[str] | np.ndarray) -> np.ndarray:
+    """Places in ``ALL_SAID``, shape (n,), int64; -1 for anything else."""
+    code = {label: place for place, label in enumerate(ALL_SAID)}
+    return np.array([code.get(label, -1) for label in labels], np.int64)
+
+
+def count_confusion(truth: np.ndarray, said: np.ndarray, unit: np.ndarray, units: int) -> np.ndarray:
+    """Windows by unit (as device), true and said label: shape (units, len(LABELS), len(ALL_SAID)), float64.
+
+    Args:
+        truth: shape (n,), places in LABELS.
+        said: shape (n,), places in ALL_SAID.
+        unit: shape (n,), 0 to ``units`` - 1.
+        units: how many there are.
+    """
+    key = (unit * len(LABELS) + truth) * len(ALL_SAID) + said
+    counts = np.bincount(key, minlength=units * len(LABELS) * len(ALL_SAID)).astype(float)
+    return counts.reshape(units, len(LABELS), len(ALL_SAID))
+
+
+def label_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Measures over labels, each shape (...), and ``label_…`` of each label, each shape (..., len(LABELS)).
+
+    A mean is over the labels that are true or said somewhere; as in scikit-learn with ``zero_division=0``, except that
+    an invalid answer is wrong and no label of its own.
+
+    Args:
+        counts: shape (..., len(LABELS), len(ALL_SAID)).
+    """
+    known = counts[..., : len(LABELS)]
+    right = np.diagonal(known, axis1=-2, axis2=-1)  # (..., labels)
+    true, said, n = counts.sum(axis=-1), known.sum(axis=-2), counts.sum(axis=(-2, -1))
+    precision, recall = _share(right, said, 0.0), _share(right, true, 0.0)
+    f1 = _share(2 * right, true + said, 0.0)
+    present = ((true > 0) | (said > 0)).sum(axis=-1)
+    return {
+        "accuracy": _share(right.sum(axis=-1), n),
+        "precision": _share(precision.sum(axis=-1), present),
+        "recall": _share(recall.sum(axis=-1), present),
+        "f1": _share(f1.sum(axis=-1), present),
+        "weighted_f1": _share((f1 * true).sum(axis=-1), n),
+        "label_precision": precision,
+        "label_recall": recall,
+        "label_f1": f1,
+    }
+
+
+def binary_scores(counts: np.ndarray, alarms: Sequence[str]) -> dict[str, np.ndarray]:
+    """Measures of alarm against no alarm, each shape (...).
+
+    Args:
+        counts: shape (..., len(LABELS), len(ALL_SAID)).
+        alarms: the labels to be found; ``anomalous`` is an alarm too.
+    """
+    true = np.isin(LABELS, alarms)
+    alarm, calm = np.isin(ALL_SAID, (*alarms, ANOMALOUS)), np.isin(ALL_SAID, [x for x in LABELS if x not in alarms])
+
+    def total(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        return np.asarray(counts[..., rows, :][..., columns].sum(axis=(-2, -1)))
+
+    found, missed = total(true, alarm), total(true, calm)
+    false, left = total(~true, alarm), total(~true, calm)
+    bad, good = counts[..., true, :].sum(axis=(-2, -1)), counts[..., ~true, :].sum(axis=(-2, -1))
+    f1, calm_f1 = _share(2 * found, bad + found + false, 0.0), _share(2 * left, good + left + missed, 0.0)
+    # A mean over what is true or said, as over labels.
+    two = ((bad + found + false) > 0).astype(float) + ((good + left + missed) > 0)
+    return {
+        "binary_accuracy": _share(found + left, bad + good),
+        "binary_precision": np.where(bad > 0, _share(found, found + false, 0.0), np.nan),
+        "binary_recall": _share(found, bad),
+        "binary_f1": np.where(bad > 0, f1, np.nan),
+        "binary_macro_f1": _share(f1 + calm_f1, two),
+        "false_share": _share(false, good),
+    }
+
+
+def _share(part: np.ndarray, whole: np.ndarray, none: float = np.nan) -> np.ndarray:
+    whole = np.asarray(whole, float)
+    return np.where(whole > 0, part / np.where(whole > 0, whole, 1), none)
+
+
+def count_reliability(confidence: np.ndarray, right: np.ndarray, unit: np.ndarray, units: int) -> np.ndarray:
+    """Per unit and bin of confidence: windows, sum of confidence, windows that are right; shape (units, BINS, 3)."""
+    place = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    key, size = unit * BINS + place, units * BINS
+    parts = [np.bincount(key, weight, size) for weight in (np.ones(len(key)), confidence, right.astype(float))]
+    return np.stack(parts, axis=-1).reshape(units, BINS, 3)
+
+
+def calibration_error(reliability: np.ndarray) -> np.ndarray:
+    """Expected calibration error of counts of shape (..., BINS, 3): shape (...) (Guo et al. 2017, equation 3)."""
+    gap = np.abs(reliability[..., 1] - reliability[..., 2]).sum(axis=-1)
+    return _share(gap, reliability[..., 0].sum(axis=-1))
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Windows by unit and threshold, the highest score first; equal scores share a threshold.
+
+    Attributes:
+        yes: those for which the question is true, shape (..., n_thresholds).
+        all: all of them, the same shape.
+    """
+
+    yes: np.ndarray
+    all: np.ndarray
+
+    def drawn(self, weights: np.ndarray) -> "Levels":
+        """The same for resamples of the units, by weights of shape (k, units)."""
+        return Levels(weights @ self.yes, weights @ self.all)
+
+
+def count_levels(score: np.ndarray, yes: np.ndarray, unit: np.ndarray, units: int, most: int | None = None) -> Levels:
+    """Count windows by unit and threshold.
+
+    Args:
+        score: shape (n,).
+        yes: shape (n,), bool.
+        unit: shape (n,), 0 to ``units`` - 1.
+        units: how many there are.
+        most: thresholds at most; neighbouring ones are joined, each of about as many windows.
+    """
+    different, place = np.unique(-score, return_inverse=True)
+    n = len(different)
+    if most is not None and n > most:
+        share = np.cumsum(np.bincount(place, minlength=n)) / len(score)
+        joined = np.minimum((share * most).astype(np.int64), most - 1)
+        place, n = np.unique(joined, return_inverse=True)[1][place], len(np.unique(joined))
+    key, size = unit * n + place, units * n
+    parts = [np.bincount(key, weight, size).reshape(units, n) for weight in (yes.astype(float), np.ones(len(key)))]
+    return Levels(parts[0], parts[1])
+
+
+def precision_area(levels: Levels) -> np.ndarray:
+    """Average precision as scikit-learn's, shape (...): ``yes`` is an alarm that is due; NaN where none is."""
+    found, called = levels.yes.cumsum(axis=-1), levels.all.cumsum(axis=-1)
+    return _share((_share(found, called, 0.0) * levels.yes).sum(axis=-1), levels.yes.sum(axis=-1))
+
+
+def share_at_recall(levels: Levels, recall: float = 0.75) -> np.ndarray:
+    """Share of the windows without due alarm above the highest threshold that finds ``recall`` of those with, (...)."""
+    found, called = levels.yes.cumsum(axis=-1), levels.all.cumsum(axis=-1)
+    due = levels.yes.sum(axis=-1)
+    if not found.shape[-1]:
+        return np.full(due.shape, np.nan)
+    place = (found >= recall * due[..., None] - 1e-9).argmax(axis=-1)
+    false = np.take_along_axis(called - found, place[..., None], axis=-1)[..., 0]
+    return np.where(due > 0, _share(false, levels.all.sum(axis=-1) - due), np.nan)
+
+
+def risk_scores(levels: Levels) -> dict[str, np.ndarray]:
+    """What abstaining below a confidence buys (Geifman, El-Yaniv 2017); ``yes`` is a right answer.
+
+    Returns:
+        Each of shape (...): ``risk_area``, the mean over windows of the share of wrong answers among those at least as
+        sure; ``coverage_at_5_percent``, the largest share of windows, the surest, of which at most 5 % are wrong.
+    """
+    answered = levels.all.cumsum(axis=-1)
+    risk, n = _share(answered - levels.yes.cumsum(axis=-1), answered, 0.0), levels.all.sum(axis=-1)
+    covered = np.where(risk <= 0.05 + 1e-12, answered, 0.0).max(axis=-1, initial=0.0)
+    return {"risk_area": _share((risk * levels.all).sum(axis=-1), n), "coverage_at_5_percent": _share(covered, n)}
+
+
+def pr_curve(levels: Levels) -> np.ndarray:
+    """Recall and precision at every threshold, from the highest on: shape (2, n_thresholds)."""
+    found, called = levels.yes.sum(axis=0).cumsum(), levels.all.sum(axis=0).cumsum()
+    return np.stack([_share(found, np.full(len(found), levels.yes.sum()), 0.0), _share(found, called, 0.0)])
+
+
+def risk_curve(levels: Levels) -> np.ndarray:
+    """Coverage and share of wrong answers at every confidence, from the surest on: shape (2, n_thresholds)."""
+    right, answered = levels.yes.sum(axis=0).cumsum(), levels.all.sum(axis=0).cumsum()
+    return np.stack([_share(answered, np.full(len(right), levels.all.sum()), 0.0), _share(answered - right, answered)])

@@ -4,7 +4,12 @@ Temperature scaling (Guo et al. 2017, arXiv 1706.04599): one number T divides ev
 
     p(label) = exp(score(label) / T) / sum over labels
 
-which leaves the ranking alone and is found by minimising the negative log-likelihood of held-out truth.
+which leaves the ranking alone and is found by minimising the negative log-likelihood of held-out truth. Held-out plants
+are troubled on purpose; in service anomalies are rare, and by Bayes' rule normal gains
+
+    log((1 - share) / (1 - held_out_share)) - log(share / held_out_share)
+
+over every anomaly (Saerens, Latinne, Decaestecker, Neural Computation 14, 2002).
 """
 
 from dataclasses import dataclass
@@ -24,6 +29,7 @@ class Calibration:
 
     Attributes:
         temperature: above 1 where the model was too sure.
+        prior_shift: nats that normal gains over every anomaly.
         threshold: verdicts with a smaller probability abstain.
         wrong_share: of the held-out windows, those with a wrong anomalous verdict that does not abstain.
         abstained_share: of the held-out windows, those whose verdict abstains.
@@ -32,6 +38,7 @@ class Calibration:
     """
 
     temperature: float
+    prior_shift: float
     threshold: float
     wrong_share: float
     abstained_share: float
@@ -40,9 +47,14 @@ class Calibration:
 
 
 def calibrate(
-    scores: np.ndarray, truth: np.ndarray, weights: np.ndarray, normal: int = 0, max_wrong: float = 0.001
+    scores: np.ndarray,
+    truth: np.ndarray,
+    weights: np.ndarray,
+    normal: int = 0,
+    max_wrong: float = 0.001,
+    anomalous_share: float | None = None,
 ) -> Calibration:
-    """Find temperature and threshold on held-out windows.
+    """Find temperature, shift and threshold on held-out windows.
 
     Args:
         scores: shape (n, n_labels), log-probabilities.
@@ -51,6 +63,7 @@ def calibrate(
         normal: the column of the normal label.
         max_wrong: the share of windows that may get a wrong anomalous verdict: the smallest threshold that keeps to it
             is chosen, or the largest of all where none does.
+        anomalous_share: of windows in service; by default as many as are held out.
 
     Raises:
         UserError: there are no held-out windows.
@@ -64,19 +77,39 @@ def calibrate(
         lambda log_t: _nll(scores, truth, odds, float(np.exp(log_t))), bounds=(-2.0, 3.0), method="bounded"
     )
     temperature = float(np.exp(found.x))
-    probabilities = np.exp(_scaled(scores, temperature))
-    top, verdict = probabilities.max(axis=1), probabilities.argmax(axis=1)
+    calibrated = np.exp(_scaled(scores, temperature))
+    error = expected_error(calibrated.max(axis=1), calibrated.argmax(axis=1) == truth, odds)
+    shift = _prior_shift(float(odds[truth != normal].sum()), anomalous_share)
+    top, verdict = _decide(calibrated, normal, shift)
     wrong = (verdict != truth) & (verdict != normal)
     shares = np.array([odds[wrong & (top >= threshold)].sum() for threshold in THRESHOLDS])
     chosen = int(np.argmax(shares <= max_wrong)) if (shares <= max_wrong).any() else len(THRESHOLDS) - 1
     return Calibration(
         temperature=temperature,
+        prior_shift=shift,
         threshold=float(THRESHOLDS[chosen]),
         wrong_share=float(shares[chosen]),
         abstained_share=float(odds[(verdict != normal) & (top < THRESHOLDS[chosen])].sum()),
         nll=_nll(scores, truth, odds, temperature),
-        calibration_error=expected_error(top, verdict == truth, odds),
+        calibration_error=error,
     )
+
+
+def _prior_shift(held_out_share: float, share: float | None) -> float:
+    if share is None or not 0 < held_out_share < 1:
+        return 0.0
+    return float(np.log((1 - share) / (1 - held_out_share)) - np.log(share / held_out_share))
+
+
+def _decide(probabilities: np.ndarray, normal: int, shift: float) -> tuple[np.ndarray, np.ndarray]:
+    """Probability and column of the verdict, as serving decides: normal from a half on, else the likeliest anomaly."""
+    shifted = probabilities.copy()
+    shifted[:, normal] *= np.exp(shift)
+    shifted /= shifted.sum(axis=1, keepdims=True)
+    anomalies = shifted.copy()
+    anomalies[:, normal] = -1
+    verdict = np.where(shifted[:, normal] >= 0.5, normal, anomalies.argmax(axis=1))
+    return shifted[np.arange(len(verdict)), verdict], verdict
 
 
 def expected_error(top: np.ndarray, right: np.ndarray, odds: np.ndarray, bins: int = 10) -> float:

@@ -34,7 +34,7 @@ def measure_texts(table: pd.DataFrame, scores: np.ndarray, calibration: Calibrat
     """
     from sklearn.metrics import f1_score
 
-    verdicts = decide(scores, calibration.temperature, calibration.threshold)
+    verdicts = decide(scores, calibration.temperature, calibration.threshold, calibration.prior_shift)
     truth, said = table["label"].to_numpy(object), verdicts["label"].to_numpy(object)
     weight = table["weight"].to_numpy(float)
     alarmed = (said != NORMAL) & ~verdicts["abstained"].to_numpy()

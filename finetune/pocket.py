@@ -181,7 +181,9 @@ def _calibrate(texts: pd.DataFrame, llm: LocalLLM, recipe: Recipe) -> Calibratio
     drawn = draw_texts(texts, recipe.per_capture_held_out, recipe.seed)
     truth = drawn["label"].map(LABELS.index).to_numpy()
     weights = drawn["weight"].to_numpy(float)
-    return calibrate(score_texts(drawn, llm), truth, weights, LABELS.index(NORMAL), recipe.max_wrong)
+    return calibrate(
+        score_texts(drawn, llm), truth, weights, LABELS.index(NORMAL), recipe.max_wrong, recipe.anomalous_share
+    )
 
 
 def _measure(texts: pd.DataFrame, llm: LocalLLM, calibration: Calibration, recipe: Recipe) -> dict[str, float]:
@@ -215,6 +217,7 @@ def _make_card(
         prompt_fingerprint=prompt_fingerprint(),
         labels=LABELS,
         temperature=round(calibration.temperature, 4),
+        prior_shift=round(calibration.prior_shift, 4),
         threshold=calibration.threshold,
         data=captures.trained,
         split={"calibrate": captures.calibrate, "test": captures.test},

@@ -67,6 +67,7 @@ class Recipe(_Strict):
     pretrain: Pretraining
     answers: Draw
     sft: Tuning
+    anomalous_share: Rate
     max_wrong: Rate
 
 

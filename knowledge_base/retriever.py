@@ -5,10 +5,7 @@ others, and word counts miss it. Reciprocal rank fusion needs no common scale fo
 SIGIR 2009, k = 60).
 """
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,29 +13,20 @@ import numpy as np
 from knowledge_base.chunks import Chunk
 from knowledge_base.documents import Kind
 from knowledge_base.index import Index
+from knowledge_base.terms import MAX_QUESTION_CHARS, make_tokens
 
 if TYPE_CHECKING:
     from bm25s import BM25
 
-__all__ = ["Passage", "find_nearness", "find_passage", "find_terms", "make_tokens", "search"]
+__all__ = ["Passage", "Ranking", "find_nearness", "find_passage", "rank", "search"]
 
 RRF_K = 60
 DEPTH = 30  # ranks taken from each list
-MAX_QUESTION_CHARS = 2000
 
 # A passage answers when its cosine plus this weight times the share of the question's telling words that it holds
 # reaches the bound. Chosen on the questions in tests/test_knowledge_base_retriever.py: nonsense stays below 0.38.
 WORDS_WEIGHT = 0.35
 ENOUGH = 0.45
-
-_TOKEN = re.compile(r"\w+(?:[.:/-]\w+)*")
-_PART = re.compile(r"[^\W_]+")
-_JOINTED = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w-]+|\d{4,}|[A-Za-z]+-[A-Za-z]+")
-_STOP_WORDS = """a an and are as at be been but by can could did do does for from had has have how i if in into is it
-its me my of on or our should so than that the their them then there these they this to was we were what when where
-which who why will with would you your"""
-_STOP = frozenset(_STOP_WORDS.split())
-_UNPAIRED = _STOP | {"no", "not", "off", "up", "out"}
 
 
 @dataclass(frozen=True)
@@ -55,6 +43,27 @@ class Passage:
 
 
 @dataclass(frozen=True)
+class Ranking:
+    """The chunks that may answer one question, as rows of ``chunks``, best first in each order.
+
+    Attributes:
+        chunks: all of the index, sorted by id.
+        by_meaning: the ``DEPTH`` nearest by cosine.
+        by_words: the ``DEPTH`` first by BM25.
+        fused: both, by rank.
+        scores: what ``fused`` is ordered by.
+        answering: rows near enough to be shown; where there is none, the question is left unanswered.
+    """
+
+    chunks: tuple[Chunk, ...]
+    by_meaning: tuple[int, ...]
+    by_words: tuple[int, ...]
+    fused: tuple[int, ...]
+    scores: dict[int, float]
+    answering: frozenset[int]
+
+
+@dataclass(frozen=True)
 class Words:
     """The words of one version of the index: BM25 over its chunks, and how telling each word is."""
 
@@ -62,24 +71,6 @@ class Words:
     tokens: tuple[frozenset[str], ...]
     bm25: "BM25"
     rarity: dict[str, float]  # inverse document frequency, ln(1 + n / df)
-
-
-def make_tokens(text: str) -> list[str]:
-    """Cut technical text into lower-case words; compounds count whole and in parts, plurals as singulars.
-
-    >>> make_tokens("Exceptions 0x0B and E-1042 on port 502")
-    ['exception', '0x0b', 'e-1042', 'e', '1042', 'port', '502']
-    """
-    tokens: list[str] = []
-    for whole in _TOKEN.findall(text.lower()):
-        parts = _PART.findall(whole)
-        tokens += [whole, *parts] if len(parts) > 1 else parts
-    return [_singular(token) for token in tokens if token not in _STOP]
-
-
-def _singular(word: str) -> str:
-    plural = len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")) and word.isalpha()
-    return word[:-1] if plural else word
 
 
 def search(index: Index, question: str, k: int = 5, kind: Kind | None = None) -> list[Passage]:
@@ -98,10 +89,21 @@ def search(index: Index, question: str, k: int = 5, kind: Kind | None = None) ->
     Raises:
         UserError: the stored vectors were made by another embedder.
     """
+    ranking = rank(index, question, kind)
+    kept = [row for row in ranking.fused if row in ranking.answering]
+    return [_passage(ranking.chunks[row], ranking.scores[row]) for row in kept[:k]]
+
+
+def rank(index: Index, question: str, kind: Kind | None = None) -> Ranking:
+    """Order the chunks that may answer in each of the ways that ``search`` joins; arguments as there.
+
+    Raises:
+        UserError: the stored vectors were made by another embedder.
+    """
     question = question[:MAX_QUESTION_CHARS]
     asked = make_tokens(question)
     if not index.chunks() or not asked:
-        return []
+        return Ranking((), (), (), (), {}, frozenset())
     words = _words(index)
     vector = index.embed_question(question)
     by_id = {chunk.id: row for row, chunk in enumerate(words.chunks)}
@@ -110,10 +112,10 @@ def search(index: Index, question: str, k: int = 5, kind: Kind | None = None) ->
     near = _cosines(index, vector, words, sorted({*dense, *lexical}))
     # Chroma leaves ties to chance; rows are sorted by chunk id, and so are ties here.
     by_meaning = sorted((row for row in dense if row in near), key=lambda row: (-near[row], row))
-    fused = _fuse([by_meaning, lexical])
-    kept = [row for row, cosine in near.items() if _answers(cosine, words, row, asked)]
-    kept.sort(key=lambda row: (-fused[row], row))
-    return [_passage(words.chunks[row], fused[row]) for row in kept[:k]]
+    scores = _fuse([by_meaning, lexical])
+    fused = sorted(near, key=lambda row: (-scores[row], row))
+    answering = frozenset(row for row, cosine in near.items() if _answers(cosine, words, row, asked))
+    return Ranking(words.chunks, tuple(by_meaning), tuple(lexical), tuple(fused), scores, answering)
 
 
 def find_passage(index: Index, chunk_id: str) -> Passage | None:
@@ -132,32 +134,6 @@ def find_nearness(index: Index, question: str) -> float:
     vector = index.embed_question(question[:MAX_QUESTION_CHARS])
     nearest = index.store.nearest(vector, 1, None)
     return max((float(one @ vector) for one in index.store.vectors(nearest).values()), default=0.0)
-
-
-def find_terms(index: Index, question: str) -> set[str]:
-    """Terms of the documents that a question names, in lower case: "0x0b", "keep-alive", "stp", "zero window".
-
-    A term is a word with a digit or a joint in it, a word that is always written in capitals, or two telling words
-    that stand beside each other. One common noun is none: that a past incident speaks of the weather makes no term.
-    """
-    if "terms" not in index.memo:
-        index.memo["terms"] = _read_terms([chunk.context for chunk in index.chunks()])
-    text = question[:MAX_QUESTION_CHARS]
-    return {word for word in (*make_tokens(text), *_pairs(text)) if word in index.memo["terms"]}
-
-
-def _read_terms(texts: Sequence[str]) -> frozenset[str]:
-    words = {word for text in texts for word in _TOKEN.findall(text)}
-    jointed = {word.lower() for word in words if _JOINTED.fullmatch(word)}
-    capitals = {word.lower() for word in words if len(word) > 1 and word.isalpha() and word.isupper()}
-    small = {word.lower() for word in words if not word.isupper()}
-    return frozenset({*jointed, *(capitals - small), *(pair for text in texts for pair in _pairs(text))})
-
-
-def _pairs(text: str) -> list[str]:
-    """Telling words that follow each other; stop words between them are passed over, numbers part them."""
-    told = [_singular(word) for word in _TOKEN.findall(text.lower()) if len(word) > 1 and word not in _UNPAIRED]
-    return [f"{one} {other}" for one, other in pairwise(told) if not (one[0].isdigit() or other[0].isdigit())]
 
 
 def _passage(chunk: Chunk, score: float) -> Passage:
@@ -216,4 +192,6 @@ def _answers(cosine: float, words: Words, row: int, asked: list[str]) -> bool:
     unknown = float(np.log1p(len(words.chunks)))  # a word of no chunk is as telling as a word of one
     weights = {token: words.rarity.get(token, unknown) for token in asked}
     held = sum(weight for token, weight in weights.items() if token in words.tokens[row])
+    if weights.keys() <= words.tokens[row]:
+        return True  # "E-1099" alone means nothing to a sentence model
     return cosine + WORDS_WEIGHT * held / sum(weights.values()) >= ENOUGH

@@ -10,6 +10,9 @@ from knowledge_base.documents import Kind
 __all__ = ["Store"]
 
 _BATCH = 1000
+# Candidates that Chroma's graph keeps in view. By default 100: of 540 passages it missed near ones, others after each
+# build, so that equal documents answered differently. A folder made before keeps what it was made with until a rebuild.
+_SEARCHED = 500
 
 
 class Store:
@@ -22,7 +25,7 @@ class Store:
 
         self._client = chromadb.PersistentClient(str(folder), settings=Settings(anonymized_telemetry=False))
         self._chunks = self._client.get_or_create_collection(
-            "chunks", embedding_function=None, configuration={"hnsw": {"space": "cosine"}}
+            "chunks", embedding_function=None, configuration={"hnsw": {"space": "cosine", "ef_search": _SEARCHED}}
         )
 
     def put(self, chunks: list[Chunk], vectors: np.ndarray) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from assistant.classify import make_probabilities
 from finetune.calibrate import Calibration, calibrate, expected_error
 from finetune.held_out import draw_texts, measure_texts
 from traffic.errors import UserError
@@ -46,6 +47,18 @@ def test_the_threshold_is_the_smallest_that_bounds_wrong_alarms() -> None:
     assert found.abstained_share == pytest.approx(0.5)
 
 
+def test_a_quieter_life_shifts_towards_normal_by_bayes_rule() -> None:
+    """Of windows said to be 0.8 anomalous, in a set that is half so, one in nineteen as many leave 4 : 19."""
+    scores = np.log(np.r_[[[0.2, 0.8]] * 100, [[0.8, 0.2]] * 100])
+    truth = np.r_[np.ones(80), np.zeros(20), np.ones(20), np.zeros(80)].astype(int)
+    found = calibrate(scores, truth, np.ones(200), anomalous_share=0.05)
+    assert found.prior_shift == pytest.approx(np.log(19))
+    assert (found.wrong_share, found.abstained_share) == (0.0, 0.0)  # 4 / 23 is no alarm
+    shifted = make_probabilities(np.log([[0.2, 0.8, *[1e-30] * 15]]), 1.0, found.prior_shift)
+    assert shifted[0, :2] == pytest.approx([19 / 23, 4 / 23], abs=1e-4)
+    assert calibrate(scores, truth, np.ones(200)).prior_shift == 0.0
+
+
 def test_wrong_normals_are_no_alarms() -> None:
     scores, truth = np.log([[0.9, 0.1]] * 10), np.array([0] * 9 + [1])
     found = calibrate(scores, truth, np.ones(10), normal=0, max_wrong=0.0)
@@ -70,7 +83,7 @@ def test_measures_count_every_text_as_often_as_it_occurred() -> None:
     scores = np.full((4, len(LABELS)), np.log(0.01))
     for row, label in enumerate(said):
         scores[row, LABELS.index(label)] = np.log(0.84)
-    measures = measure_texts(texts, scores, Calibration(1.0, 0.5, 0, 0, 0, 0))
+    measures = measure_texts(texts, scores, Calibration(1.0, 0.0, 0.5, 0, 0, 0, 0))
     assert measures["windows"] == 14
     assert measures["false_share"] == pytest.approx(0.2)
     assert measures["recall"] == pytest.approx(0.75)

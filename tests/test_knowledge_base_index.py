@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from word_vectors import WordVectors
 
+from knowledge_base.chunks import Chunk
 from knowledge_base.embedder import SentenceEmbedder
 from knowledge_base.index import Index, ensure_samples, open_index
 from knowledge_base.retriever import search
@@ -306,3 +307,18 @@ class TestSamples:
 
     def test_vectors_of_another_embedder_are_not_used(self) -> None:
         assert read_sample_vectors("words-64") == {}
+
+
+def test_the_nearest_are_really_the_nearest(tmp_path: Path) -> None:
+    """Passages crowd by topic, and a graph that is searched too narrowly misses whole crowds."""
+    rng = np.random.default_rng(0)
+    topics = np.repeat(rng.normal(size=(8, 384)) / np.sqrt(384), 113, axis=0)[:900]
+    vectors = (topics + 0.02 * rng.normal(size=(900, 384))).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    chunks = [Chunk(f"{n:016x}", "manual", "section", None, "text", "manual") for n in range(900)]
+    store = Store(tmp_path)
+    store.put(chunks, vectors)
+    for asked in rng.normal(size=(20, 384)).astype(np.float32):
+        exact = {chunks[row].id for row in np.argsort(-(vectors @ asked))[:30]}
+        assert set(store.nearest(asked / np.linalg.norm(asked), 30, None)) == exact
+    store.close()

@@ -67,7 +67,7 @@ def session(
     asks: Any = 0.0,
     tells: Any = 0.0,
     late: Any = None,
-    alive_s: float = 0.0,
+    alive_s: Any = 0.0,
     **columns: Any,
 ) -> None:
     """TCP connections that were answered.

