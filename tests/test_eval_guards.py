@@ -21,7 +21,7 @@ PROTOCOL = read_protocol("leave-one-capture-out")
 
 @pytest.fixture(scope="module")
 def plants(tmp_path_factory):
-    return write_plants(tmp_path_factory.mktemp("plants"), (1, 2, 3))
+    return write_plants(tmp_path_factory.mktemp("plants"), (3, 4, 11))
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +75,13 @@ def test_what_differs_between_devices_but_changes_passes(corpus):
 
 
 def test_the_same_capture_twice_is_refused_whatever_it_is_called(folder, kept):
-    shutil.copytree(folder / "plant-1", folder / "another-name")
-    with pytest.raises(UserError, match=r"captures another-name and plant-1 hold the same traffic \(\d+ equal windows"):
+    shutil.copytree(folder / "plant-3", folder / "another-name")
+    with pytest.raises(UserError, match=r"captures another-name and plant-3 hold the same traffic \(\d+ equal windows"):
         check_doubles(load_corpus(folder, kept))
 
 
 def test_the_same_capture_at_another_time_is_refused(folder, kept):
-    shutil.copytree(folder / "plant-1", folder / "later")
+    shutil.copytree(folder / "plant-3", folder / "later")
     log = folder / "later" / "conn.log"
     lines = log.read_text(encoding="utf-8").splitlines()
     shifted = [
@@ -96,7 +96,7 @@ def test_the_same_capture_at_another_time_is_refused(folder, kept):
     if evidence.is_file():
         table = pd.read_csv(evidence)
         table.assign(slot=table["slot"] + 8640).to_csv(evidence, index=False)
-    with pytest.raises(UserError, match="later and plant-1 hold the same traffic"):
+    with pytest.raises(UserError, match="later and plant-3 hold the same traffic"):
         check_doubles(load_corpus(folder, kept))
 
 
@@ -132,9 +132,9 @@ def test_a_class_with_one_capture_only_is_refused(plants, kept, tmp_path):
 )
 def test_a_capture_without_truth_and_a_truth_without_capture_are_named(folder, gone, said):
     check_folder(folder)
-    (folder / "plant-2" / gone).unlink()
-    (folder / "plant-2" / "evidence.csv").touch()
-    with pytest.raises(UserError, match=f"plant-2.{said}"):
+    (folder / "plant-4" / gone).unlink()
+    (folder / "plant-4" / "evidence.csv").touch()
+    with pytest.raises(UserError, match=f"plant-4.{said}"):
         check_folder(folder)
 
 
@@ -207,7 +207,7 @@ def test_hashes_tell_windows_apart(corpus):
 
 
 def test_what_is_kept_is_read_again_unchanged(plants, tmp_path):
-    path = plants / "plant-1" / "conn.log"
+    path = plants / "plant-3" / "conn.log"
     fresh, again = load_capture(path, tmp_path), load_capture(path, tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
     np.testing.assert_array_equal(make_features(fresh.windows), make_features(again.windows))

@@ -25,7 +25,7 @@ BASE = (POCKET / read_card(POCKET).base).resolve()
 @pytest.fixture(scope="module")
 def windows():
     """Windows of a simulated plant, some with slots in which nothing was seen."""
-    return simulate_labelled(7, 6, 0.3, ["c2", "recon", "device_silent", "packet_loss"]).windows
+    return simulate_labelled(11, 6, 0.3, ["c2", "recon", "device_silent", "packet_loss"]).windows
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ def questions(seed: int, **row: object) -> pd.DataFrame:
     ledger = Ledger(np.random.default_rng(seed))
     stage = Stage(ledger, 900.0, 1700.0, plant, "10.0.0.", CLOCK, (CLOCK,), 1.0, "industrial")
     given = {"src": PANEL, "dst": CONTROLLER, "proto": "tcp", "conn_state": "S1", "orig_pkts": 2, "resp_pkts": 1}
-    rows = pd.DataFrame({"slot": SLOTS, **given, "orig_bytes": 200, "resp_bytes": 200, **row})
+    rows = pd.DataFrame({"slot": SLOTS, **given, "orig_bytes": 200, "resp_bytes": 200, "exchanges": 60.0, **row})
     return make_questions(Scene(stage, ledger.flow_table(), ledger.evidence_table(), packets=True), rows)
 
 
@@ -48,6 +48,11 @@ def test_acknowledged_data_vouches_on_modern_systems():
     listening = pd.concat([questions(seed, resp_bytes=52) for seed in range(12)])
     assert len(both) < len(listening) / 2
     assert (listening["src"] == CONTROLLER).sum() > 12 * 4
+
+
+def test_an_only_answer_vouches_for_nobody():
+    asked = pd.concat([questions(seed, exchanges=1.0) for seed in range(12)])
+    assert (asked["src"] == CONTROLLER).sum() > 2 * (asked["src"] == PANEL).sum()
 
 
 def test_strangers_are_the_routers():

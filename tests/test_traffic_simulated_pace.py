@@ -22,8 +22,8 @@ def polled(period_s: float, length_s: float = 100.0, **more: object) -> pd.DataF
 
 
 def test_an_exchange_passes_at_once():
-    active = gathered(polled(25.0), np.random.default_rng(0))
-    assert active["slot"].tolist() == [100, 102, 105, 107]  # at 0, 25, 50 and 75 s, each a little late
+    active = gathered(polled(25.0, 75.0, exchanges=4), np.random.default_rng(0))
+    assert active["slot"].tolist() == [100, 102, 105, 107]  # at 0, 25, 50 and 75 s, those between a little late
     assert (active["orig_pkts"] >= 2).all()  # the question, and the acknowledgement of the answer
     assert active["orig_syns"].tolist() == [1, 0, 0, 0]
 
@@ -52,3 +52,12 @@ def test_every_byte_of_a_poll_passes_once(period_s):
     active = gathered(table, np.random.default_rng(0))
     sums = active[["orig_bytes", "resp_bytes"]].sum()
     assert sums.tolist() == table[["orig_ip_bytes", "resp_ip_bytes"]].iloc[0].tolist()
+
+
+def test_signs_of_life_pass_at_their_times_and_count_for_no_exchange():
+    table = polled(0.5, alive_s=30.0)
+    active = gathered(table, np.random.default_rng(0)).set_index("slot")
+    assert active["orig_pkts"].sum() == table["orig_pkts"].iloc[0]
+    plain = active["orig_pkts"].loc[[101, 102, 104]].mean()
+    assert (active["orig_pkts"].loc[[103, 106, 109]] - plain).round().tolist() == [2, 2, 2]  # at 30, 60 and 90 s
+    assert active["spoken"].loc[101:108].between(19, 21).all()

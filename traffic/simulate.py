@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from traffic.capture import COUNTS, FLOW_COLUMNS, Capture, join_evidence, spread
+from traffic.capture import ACTIVITY_COLUMNS, COUNTS, FLOW_COLUMNS, Capture, join_evidence
 from traffic.errors import UserError
 from traffic.labels import ATTACKS, FAULTS, LABELS, NORMAL
 from traffic.plant import Plant, dump_plant
@@ -26,7 +26,7 @@ from traffic.simulated_evidence import PROTOCOL_KINDS, draw_losses, make_evidenc
 from traffic.simulated_faults import FAULTS as BREAKING
 from traffic.simulated_ledger import Ledger
 from traffic.simulated_outages import clipped, interrupt
-from traffic.simulated_pace import gathered
+from traffic.simulated_pace import evenly, gathered
 from traffic.simulated_plant import FLAVOURS, Stage, invent_plant
 from traffic.simulated_scene import Scene, merged, settled
 from traffic.simulated_services import SERVICES
@@ -154,7 +154,7 @@ def _servers(rng: np.random.Generator, plant: Plant, network: str) -> tuple[str,
     own = {device.role: device.address for device in plant.devices}
     router, afar = network + "1", [str(address) for address in public_address(rng, int(rng.integers(2, 6)))]
     resolver = own.get("dns") or (router if rng.random() < 0.6 else afar[0])
-    if "ntp" in own and rng.random() < 0.9:
+    if "ntp" in own and rng.random() < 0.95:
         return resolver, (own["ntp"],)
     return resolver, tuple(([router] if rng.random() < 0.3 else []) + afar[1:])
 
@@ -220,7 +220,7 @@ def _captured(scene: Scene, view: str) -> Simulation:
     """What the chosen kind of capture sees of all that happened."""
     stage = scene.stage
     flows = _typed(clipped(scene.flows, stage.start_s, stage.end_s))
-    activity = gathered(flows, stage.rng) if view == "packets" else spread(flows)
+    activity = gathered(flows, stage.rng) if view == "packets" else evenly(flows)
     lost = draw_losses(scene, flows, activity)
     flows["history"] = story_of(flows["history"], lost).astype("str")
     evidence = make_evidence(scene, flows, activity, lost)
@@ -232,7 +232,7 @@ def _captured(scene: Scene, view: str) -> Simulation:
         evidence = join_evidence([flow_evidence(plain, view == "conn"), evidence[evidence["kind"].isin(kinds)]])
     truth = pd.DataFrame(settled(scene.truth), columns=TRUTH_COLUMNS)
     truth = truth.sort_values(["start_s", "device"], kind="stable", ignore_index=True)
-    return Simulation(Capture(plain, activity, evidence), truth, stage.plant)
+    return Simulation(Capture(plain, activity[ACTIVITY_COLUMNS], evidence), truth, stage.plant)
 
 
 def _typed(flows: pd.DataFrame) -> pd.DataFrame:

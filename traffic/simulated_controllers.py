@@ -26,7 +26,7 @@ _APPETITE = {
     "hmi": (0.35, (0.4, 2.5)),
     "historian": (0.95, (4.0, 22.0)),
     "server": (0.25, (1.0, 60.0)),
-    "workstation": (0.04, (1.0, 30.0)),
+    "workstation": (0.01, (1.0, 30.0)),
 }
 _MODBUS_READ_MOST = 125  # registers of one request, Modbus application protocol 1.1b3, 6.3
 
@@ -98,7 +98,7 @@ def _speak(stage: Stage, client: Device, server: Device, language: str) -> dict:
         port, service, ask, answer = _PROTOCOLS[language]
         sizes: dict[str, Any] = {"ask_bytes": rng.integers(*ask), "answer_bytes": rng.integers(*answer)}
         return {"port": port, "service": service, "each": int(rng.choice([1, 1, 2])), **sizes}
-    held = stage.habit(server.address, "registers", lambda: usual(rng, 30, 300, 3.0))
+    held = stage.habit(server.address, "registers", lambda: usual(rng, 50, 350))
     words = usual(rng, 8, 45) if client.role == "hmi" else held * rng.choice([0.3, 1.0, 1.0])
     each = int(np.ceil(words / _MODBUS_READ_MOST))
     scattered = int(np.rint(between(rng, 2, 12))) if rng.random() < 0.08 else 1

@@ -12,7 +12,7 @@ from traffic.simulated_plant import Stage
 __all__ = ["does"]
 
 # For a plant: the odds that every device, as many as usual, or no device does it
-_TIME, _IPV6, _ELSE = (0.85, 0.1, 0.05), (0.65, 0.1, 0.25), (0.0, 0.55, 0.45)
+_TIME, _IPV6, _ELSE = (0.9, 0.07, 0.03), (0.65, 0.1, 0.25), (0.0, 0.55, 0.45)
 # What closed plants never do, one group or another; in open ones each behaviour still is a custom of its own.
 _GROUPS = {
     "outward": ("polling", "pushed", "timed_out", "upload", "update", "relay", "browsing", "stray", "mishaps"),

@@ -43,7 +43,7 @@ def make_evidence(scene: Scene, flows: pd.DataFrame, activity: pd.DataFrame, los
 
 def _active(flows: pd.DataFrame, activity: pd.DataFrame) -> pd.DataFrame:
     columns = ["id.orig_h", "id.resp_h", "proto", "app", "code", "asks", "tells", "distinct"]
-    columns += ["conn_state", "history"]
+    columns += ["conn_state", "history", "exchanges"]
     return activity.join(flows[columns], on="flow").rename(columns={"id.orig_h": "src", "id.resp_h": "dst"})
 
 
@@ -73,9 +73,9 @@ def _dns(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _asked(scene: Scene, rows: pd.DataFrame, pkts: str = "orig_pkts", share: str = "asks") -> np.ndarray:
-    """How many requests the packets of one side held in a slot."""
-    return np.floor(rows[pkts] * rows[share].astype(float) + scene.stage.rng.random(len(rows))).astype(np.int64)
+def _asked(scene: Scene, rows: pd.DataFrame, share: str = "asks") -> np.ndarray:
+    """How many requests (``asks``) or messages of the other side (``tells``) the exchanges of a slot held."""
+    return np.floor(rows["spoken"] * rows[share].astype(float) + scene.stage.rng.random(len(rows))).astype(np.int64)
 
 
 def _modbus(scene: Scene, rows: pd.DataFrame) -> pd.DataFrame:
@@ -90,7 +90,7 @@ def _mqtt(scene: Scene, rows: pd.DataFrame) -> pd.DataFrame:
     opened = mqtt[(mqtt["orig_syns"] > 0) & mqtt["history"].str.contains("D")]
     count = _asked(scene, mqtt)
     told = _rows(mqtt, "mqtt_publish", -1, count, np.minimum(count, mqtt["distinct"]))
-    back = _asked(scene, mqtt, "resp_pkts", "tells")
+    back = _asked(scene, mqtt, "tells")
     passed = _rows(_turned(mqtt), "mqtt_publish", -1, back, np.minimum(back, mqtt["distinct"]))
     return pd.concat([_rows(opened, "mqtt_connect", -1, 1), told, passed])
 

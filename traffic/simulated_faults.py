@@ -37,7 +37,7 @@ def device_silent(scene: Scene, start_s: float, end_s: float) -> None:
         scene.note(sought["ts"].to_numpy(float), sought["src"].to_numpy(), device, kind, count=2)
     felt = pd.concat([failed, sought], ignore_index=True)
     felt = felt[felt["src"] != device]
-    scene.tell_touched(felt["src"], felt["ts"], "device_silent", "target", cause)
+    scene.tell_touched(felt["src"], felt["ts"], "device_silent", "target", cause, join_s=end_s - start_s)
 
 
 def _sought(scene: Scene, device: str, start_s: float, end_s: float) -> pd.DataFrame:
@@ -75,8 +75,8 @@ def service_down(scene: Scene, start_s: float, end_s: float) -> None:
     how = "refused" if rng.random() < 0.6 else "silent"
     cause = f"port {port} of {server} is {how}"
     failed = interrupt(scene, hit, start_s, end_s, how)
-    scene.tell_touched(failed["dst"], failed["ts"], "service_down", "source", cause)
-    scene.tell_touched(failed["src"], failed["ts"], "service_down", "target", cause)
+    scene.tell_touched(failed["dst"], failed["ts"], "service_down", "source", cause, join_s=end_s - start_s)
+    scene.tell_touched(failed["src"], failed["ts"], "service_down", "target", cause, join_s=end_s - start_s)
 
 
 def flapping(scene: Scene, start_s: float, end_s: float) -> None:
@@ -151,9 +151,16 @@ def name_resolution(scene: Scene, start_s: float, end_s: float) -> None:
     scene.flows = pd.concat([flows[~(unmet | (now & dns))], again.flow_table()], ignore_index=True)
     cause = f"the resolver {stage.resolver} fails" if everyone else f"{asker} cannot resolve names"
     felt = again.flow_table()
-    scene.tell_touched(felt["id.orig_h"], felt["ts"], "name_resolution", "target" if everyone else "source", cause)
+    scene.tell_touched(
+        felt["id.orig_h"],
+        felt["ts"],
+        "name_resolution",
+        "target" if everyone else "source",
+        cause,
+        join_s=end_s - start_s,
+    )
     if everyone and stage.resolver.startswith(stage.network):
-        scene.tell_touched(felt["id.resp_h"], felt["ts"], "name_resolution", "source", cause)
+        scene.tell_touched(felt["id.resp_h"], felt["ts"], "name_resolution", "source", cause, join_s=end_s - start_s)
 
 
 def _vain_questions(ledger: Ledger, ts: np.ndarray, src: np.ndarray, resolver: str, code: int) -> None:

@@ -67,6 +67,7 @@ def session(
     asks: Any = 0.0,
     tells: Any = 0.0,
     late: Any = None,
+    alive_s: Any = 0.0,
     **columns: Any,
 ) -> None:
     """TCP connections that were answered.
@@ -82,16 +83,18 @@ def session(
         orig_p: the client's ports; fresh ones by default.
         asks: requests that evidence counts (reads, messages published) in one question; ``tells`` in one answer.
         late: share of the questions that the server acknowledges before it answers; drawn by default, mostly none.
+        alive_s: seconds between two signs of life beside the exchanges (question, answer, each acknowledged), if any.
         **columns: further columns of the ledger, such as ``label`` or ``service``.
     """
     rng, n = ledger.rng, len(np.atleast_1d(ts))
     exchanges, ask, answer = (np.broadcast_to(np.asarray(v, float), n) for v in (exchanges, ask_bytes, answer_bytes))
     lasting = np.maximum(np.broadcast_to(np.asarray(duration, float), n), 1e-3)
-    header = int(rng.choice([40, 52], p=[0.3, 0.7]))
-    orig_bytes, resp_bytes = np.rint(exchanges * ask), np.rint(exchanges * answer)
+    header = int(rng.choice([40, 52], p=[0.15, 0.85]))  # without and with timestamps (RFC 7323)
+    signs = np.floor(lasting / alive_s) if alive_s else np.zeros(n)
+    orig_bytes, resp_bytes = np.rint(exchanges * ask) + 2 * signs, np.rint(exchanges * answer) + 2 * signs
     orig_pkts, resp_pkts = _segments(rng, ask, answer, lasting / np.maximum(exchanges, 1), late)
-    orig_pkts = np.rint(exchanges * orig_pkts + 2 + rng.integers(1, 3, n))
-    resp_pkts = np.rint(exchanges * resp_pkts + 1 + rng.integers(1, 3, n))
+    orig_pkts = np.rint(exchanges * orig_pkts + 2 + rng.integers(1, 3, n)) + 2 * signs
+    resp_pkts = np.rint(exchanges * resp_pkts + 1 + rng.integers(1, 3, n)) + 2 * signs
     state, history = _ended(rng, ending or {"closed": 1.0}, orig_bytes + resp_bytes == 0)
     ledger.add(
         ts,
@@ -104,9 +107,10 @@ def session(
             "conn_state": state,
             "history": history,
             "duration": lasting,
-            "asks": asks * exchanges / orig_pkts,
-            "tells": tells * exchanges / resp_pkts,
+            "asks": asks,
+            "tells": tells,
             "exchanges": exchanges,
+            "alive_s": alive_s,
             "orig_bytes": orig_bytes,
             "resp_bytes": resp_bytes,
             "orig_pkts": orig_pkts,

@@ -15,7 +15,7 @@ from traffic.labels import NORMAL
 
 __all__ = ["HIDDEN", "Ledger"]
 
-HIDDEN = ["app", "code", "asks", "tells", "distinct", "named", "tries", "steady", "exchanges"]
+HIDDEN = ["app", "code", "asks", "tells", "distinct", "named", "tries", "steady", "exchanges", "alive_s"]
 
 
 _BLANK: dict[str, Any] = {
@@ -31,6 +31,7 @@ _BLANK: dict[str, Any] = {
     "tries": "linux",
     "steady": True,
     "exchanges": 0.0,
+    "alive_s": 0.0,
 }
 
 

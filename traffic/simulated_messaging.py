@@ -28,6 +28,7 @@ def sensor(stage: Stage, device: Device) -> None:
         ts = renewals(stage, float("inf") if rng.random() < 0.94 else between(rng, 300, 7200))
         length = np.diff([*ts, stage.end_s + 600]) - 0.5
         how = {"duration": length, "exchanges": np.maximum(length / period_s, 1), "ending": {"open": 1}}
+        how["alive_s"] = _keeps_alive(stage, period_s, bool(payload["answer_bytes"]))
     else:
         ts = beats(rng, stage.start_s, stage.end_s, max(period_s, 3.0), rng.uniform(0, 0.1))
         length = lognormal(rng, 0.3, 0.8, len(ts))
@@ -44,8 +45,16 @@ def _habit_of_secrecy(stage: Stage) -> float:
 def _publishes(stage: Stage, device: Device) -> tuple[float, float]:
     """Seconds between two messages of a sensor, and bytes of each."""
     rng = stage.rng
-    period_s = stage.habit(device.address, "publishes", lambda: setting_s(rng, 1.0, 15.0))
-    return period_s, stage.habit(device.address, "message", lambda: usual(rng, 100, 900))
+    period_s = stage.habit(device.address, "publishes", lambda: setting_s(rng, 1.0, 12.0))
+    return period_s, stage.habit(device.address, "message", lambda: usual(rng, 150, 1000))
+
+
+def _keeps_alive(stage: Stage, period_s: float, answered: bool) -> float:
+    """Seconds between two PINGREQ (MQTT 3.1.1, 3.1.2.10): where nothing else is said, or nothing else comes back."""
+    rng = stage.rng
+    keepalive_s = float(rng.choice([10, 15, 20, 30, 60, 120, 300], p=[0.08, 0.2, 0.1, 0.25, 0.27, 0.05, 0.05]))
+    heard = answered or rng.random() < 0.25  # some clients only mind what they themselves sent
+    return 0.0 if heard and period_s < keepalive_s else keepalive_s
 
 
 def subscriber(stage: Stage, device: Device) -> None:

@@ -47,7 +47,7 @@ def _wrong_gateway(scene: Scene, start_s: float, end_s: float) -> bool:
                 & ~inside(scene, "id.resp_h")
             )
             scene.flows = scene.flows[~lost].reset_index(drop=True)
-    scene.tell_touched(failed["src"], failed["ts"], "misconfiguration", "source", cause)
+    scene.tell_touched(failed["src"], failed["ts"], "misconfiguration", "source", cause, join_s=end_s - start_s)
     return bool(len(failed))
 
 
@@ -69,8 +69,8 @@ def _wrong_port(scene: Scene, start_s: float, end_s: float) -> bool:
         scene, near & coming_from(scene, client) & going_to(scene, server), start_s, end_s, "refused", port
     )
     cause = f"{client} calls port {port} of {server}, which is the wrong one"
-    scene.tell_touched(failed["src"], failed["ts"], "misconfiguration", "source", cause)
-    scene.tell_touched(failed["dst"], failed["ts"], "misconfiguration", "target", cause)
+    scene.tell_touched(failed["src"], failed["ts"], "misconfiguration", "source", cause, join_s=end_s - start_s)
+    scene.tell_touched(failed["dst"], failed["ts"], "misconfiguration", "target", cause, join_s=end_s - start_s)
     return bool(len(failed))
 
 
@@ -91,7 +91,12 @@ def _wrong_host(scene: Scene, start_s: float, end_s: float) -> bool:
         scene.flows = pd.concat([scene.flows, tried.flow_table()], ignore_index=True)
     felt = pd.Series(np.full(len(ts), client, object))
     scene.tell_touched(
-        felt, pd.Series(ts), "misconfiguration", "source", f"{client} calls {wrong}, which does not exist"
+        felt,
+        pd.Series(ts),
+        "misconfiguration",
+        "source",
+        f"{client} calls {wrong}, which does not exist",
+        join_s=end_s - start_s,
     )
     return bool(len(ts))
 
@@ -134,8 +139,8 @@ def _wrong_password(scene: Scene, start_s: float, end_s: float) -> bool:
     scene.flows = pd.concat([scene.flows, tried.flow_table()], ignore_index=True)
     felt = tried.flow_table()
     cause = f"{client} has the wrong password for {broker}"
-    scene.tell_touched(felt["id.orig_h"], felt["ts"], "misconfiguration", "source", cause)
-    scene.tell_touched(felt["id.resp_h"], felt["ts"], "misconfiguration", "target", cause)
+    scene.tell_touched(felt["id.orig_h"], felt["ts"], "misconfiguration", "source", cause, join_s=end_s - start_s)
+    scene.tell_touched(felt["id.resp_h"], felt["ts"], "misconfiguration", "target", cause, join_s=end_s - start_s)
     return bool(len(ts))
 
 

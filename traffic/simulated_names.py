@@ -33,7 +33,7 @@ def lookup(stage: Stage, device: Device, ts: np.ndarray, remember_s: float | Non
         return
     ttl = between(rng, 1, 3600) if remember_s is None else remember_s
     ask = ts[np.concatenate([[True], np.diff(np.floor(ts / ttl)) > 0])]
-    both = rng.random() < (0.75 if computer else 0.1)
+    both = rng.random() < (0.6 if computer else 0.1)
     twice = stage.habit(device.address, "asks twice", lambda: both)  # A and AAAA
     ask = np.repeat(ask, 2 if twice else 1) - rng.uniform(0.01, 0.3)
     ask = ask + np.arange(len(ask)) % 2 * 0.002

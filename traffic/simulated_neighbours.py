@@ -28,55 +28,65 @@ def make_questions(scene: Scene, rows: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         scene: network, devices and chance.
-        rows: one row per active flow and slot: ``slot src dst proto conn_state``, packets and bytes of both sides.
+        rows: one row per active flow and slot: ``slot src dst proto conn_state exchanges``, packets and
+            bytes of both sides.
 
     Returns:
         ``slot src dst``, a row for each question.
     """
-    uses = _uses(scene, rows)
+    uses, hosts = _uses(scene, rows)
     if not len(uses):
-        return uses[["slot", "src", "dst"]]
-    uses = uses.groupby(["src", "dst", "slot"], sort=True, as_index=False)["vouched"].max()
-    src, dst, slot = (uses[name].to_numpy() for name in ("src", "dst", "slot"))
-    vouched = uses["vouched"].to_numpy(bool)
-    new = np.r_[True, (src[1:] != src[:-1]) | (dst[1:] != dst[:-1])]
-    pair = np.cumsum(new) - 1
+        return pd.DataFrame({"slot": [], "src": [], "dst": []})
+    pair, slot, vouched = (uses[name].to_numpy() for name in ("pair", "slot", "vouched"))
+    src, dst = pair // len(hosts), pair % len(hosts)
+    new = np.diff(pair, prepend=-1) != 0
     seen = np.maximum.accumulate(np.where(vouched, np.arange(len(uses)), -1))
-    known = (seen >= np.flatnonzero(new)[pair]) & (slot - slot[np.maximum(seen, 0)] <= _CONFIRMED_SLOTS)
-    modern, age_s = _stacks(scene, src)
-    phase = scene.stage.rng.random(new.sum())[pair]
-    turn = np.floor(slot * SAMPLE_S / age_s + phase)
-    due = (np.r_[True, turn[1:] != turn[:-1]] | new) & ~(known & modern)
-    began = (
-        scene.stage.start_s // SAMPLE_S + 1
-    )  # what was known before the capture need not be asked in its first slots
-    return uses.loc[due & ~(new & (slot <= began)), ["slot", "src", "dst"]]
+    known = (seen >= np.flatnonzero(new)[np.cumsum(new) - 1]) & (slot - slot[seen] <= _CONFIRMED_SLOTS)
+    modern, age_s = _stacks(scene, hosts)
+    phase = scene.stage.rng.random(new.sum())[np.cumsum(new) - 1]
+    turn = np.floor(slot * SAMPLE_S / age_s[src] + phase)
+    due = (np.diff(turn, prepend=-1.0) != 0) | new
+    met_before = new & (slot <= scene.stage.start_s // SAMPLE_S + 1)  # in all likelihood before the capture began
+    asked = due & ~met_before & ~(known & modern[src])
+    return pd.DataFrame({"slot": slot[asked], "src": hosts[src[asked]], "dst": hosts[dst[asked]]})
 
 
-def _uses(scene: Scene, rows: pd.DataFrame) -> pd.DataFrame:
-    """Which neighbour each host sends to in a slot, and whether TCP vouches for it; strangers are the router's."""
-    answered = (rows["proto"] == "tcp").to_numpy() & (rows["resp_pkts"] > 0).to_numpy() & (rows["orig_pkts"] > 0)
-    silent = ((rows["proto"] == "tcp") & (rows["conn_state"] == "S0")).to_numpy()
+def _uses(scene: Scene, rows: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+    """Which neighbour each host sends to in a slot, and whether TCP vouches for it; strangers are the router's.
+
+    Returns:
+        ``pair`` (number of the sender times how many hosts there are, plus that of its neighbour), ``slot`` and
+        ``vouched``, sorted; and the hosts' addresses, of which the first is the router's.
+    """
+    network = scene.stage.network
+    codes, hosts = pd.factorize(pd.concat([pd.Series([network + "1"]), rows["src"], rows["dst"]], ignore_index=True))
+    names = pd.Series(hosts, dtype="str")
+    nobody, afar = names.str.match(_NOBODY).to_numpy(bool), ~names.str.startswith(network).to_numpy(bool)
+    end = {"orig": codes[1 : len(rows) + 1], "resp": codes[len(rows) + 1 :]}
+    pkts = {side: rows[f"{side}_pkts"].to_numpy() for side in end}
+    tcp = (rows["proto"] == "tcp").to_numpy()
+    answered = tcp & (pkts["resp"] > 0) & (pkts["orig"] > 0)
+    silent = tcp & (rows["conn_state"] == "S0").to_numpy()
     parts = []
-    for src, dst, side in (("src", "dst", "orig"), ("dst", "src", "resp")):
-        spoke = (rows[f"{side}_bytes"] - _HEADER_BYTES * rows[f"{side}_pkts"] >= _SPOKEN_BYTES).to_numpy()
-        used = (rows[f"{side}_pkts"] > 0).to_numpy() & ~silent
-        part = pd.DataFrame({"src": rows[src], "dst": rows[dst], "slot": rows["slot"], "vouched": answered & spoke})
-        parts.append(part[used])
+    for one, other in (("orig", "resp"), ("resp", "orig")):
+        src, dst = end[one], end[other]
+        used = (pkts[one] > 0) & ~silent & ~nobody[src] & ~nobody[dst] & ~(afar[src] & afar[dst])
+        spoke = rows[f"{one}_bytes"].to_numpy() - _HEADER_BYTES * pkts[one] >= _SPOKEN_BYTES
+        vouched = answered & spoke & ~afar[src]  # a router forwards and never learns that it arrived
+        if one == "resp":  # Linux believes an acknowledgement when it sends again; an only answer is the last
+            vouched &= (rows["exchanges"] > 1).to_numpy(bool)
+        src, dst = np.where(afar[src], 0, src), np.where(afar[dst], 0, dst)
+        part = pd.DataFrame({"pair": src * len(hosts) + dst, "slot": rows["slot"].to_numpy(), "vouched": vouched})
+        parts.append(part[used & (src != dst)])
     uses = pd.concat(parts, ignore_index=True)
-    network, router = scene.stage.network, scene.stage.network + "1"
-    uses = uses[~uses["src"].str.match(_NOBODY).to_numpy(bool) & ~uses["dst"].str.match(_NOBODY).to_numpy(bool)]
-    afar = [~uses[side].str.startswith(network).to_numpy(bool) for side in ("src", "dst")]
-    uses["vouched"] &= ~afar[0]  # a router forwards and never learns that it arrived
-    uses = uses.assign(src=uses["src"].mask(afar[0], router), dst=uses["dst"].mask(afar[1], router))
-    return uses[(uses["src"] != uses["dst"]).to_numpy() & ~(afar[0] & afar[1])]
+    return uses.groupby(["pair", "slot"], as_index=False)["vouched"].max(), np.asarray(hosts, object)
 
 
-def _stacks(scene: Scene, src: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Per row whether its host forgets as modern systems do, and after how many seconds it asks anew."""
-    rng, (number, hosts) = scene.stage.rng, pd.factorize(src)
+def _stacks(scene: Scene, hosts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Per host whether it forgets as modern systems do, and after how many seconds it asks anew; the router first."""
+    rng = scene.stage.rng
     modern = rng.random(len(hosts)) < rng.choice([0.0, 0.5, 1.0], p=[0.1, 0.2, 0.7])
-    modern &= hosts != scene.stage.network + "1"  # routers keep entries for hours
-    drawn = [between(rng, 25, 70) if new else between(rng, 60, 1200) for new in modern]
-    age_s = np.where(hosts == scene.stage.network + "1", between(rng, 300, 14400), drawn)
-    return modern[number], age_s[number]
+    modern[0] = False  # routers keep entries for hours
+    drawn = np.where(modern, rng.uniform(25, 70, len(hosts)), np.exp(rng.uniform(np.log(60), np.log(1200), len(hosts))))
+    drawn[0] = between(rng, 300, 14400)
+    return modern, drawn

@@ -35,7 +35,7 @@ def _post(stage: Stage, device: Device, hosts: np.ndarray, period_s: float, port
     ts = beats(rng, stage.start_s, stage.end_s, period_s, between(rng, 5e-3, 0.1))
     inside = str(hosts[0]).startswith(stage.network)
     lookup(stage, device, ts, remember_s=1.0 if rng.random() < 0.9 else None, inside=inside)
-    size = lognormal(rng, usual(rng, 2e3, 80e3), 0.4, len(ts))
+    size = lognormal(rng, usual(rng, 4e3, 100e3), 0.4, len(ts))
     length = lognormal(rng, between(rng, 3e-3, 0.3), 0.5, len(ts))
     given = {"ask_bytes": size, "answer_bytes": rng.integers(100, 400), "service": service, "named": True}
     dst = hosts[rng.integers(len(hosts), size=len(ts))]
@@ -56,7 +56,7 @@ def remote(stage: Stage, device: Device) -> None:
 def engineer(stage: Stage, device: Device) -> None:
     """Someone at a workstation: names looked up, pages fetched, a controller read, at an irregular pace."""
     rng = stage.rng
-    ts = visits(rng, stage.start_s, stage.end_s, usual(rng, 4, 30))
+    ts = visits(rng, stage.start_s, stage.end_s, usual(rng, 4, 22))
     what = rng.choice(3, size=len(ts), p=rng.dirichlet([3.0, 3.0, 3.0]))
     unknown_name(stage, device, ts[what == 0], rng.uniform(0.05, 0.5))
     _pages(stage, device, ts[what == 1])

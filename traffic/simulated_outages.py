@@ -25,16 +25,14 @@ def _part(rows: pd.DataFrame, start_s: np.ndarray, end_s: np.ndarray) -> pd.Data
     """The share of each flow that passes between two times: counts in proportion, at least one packet a side."""
     duration = rows["duration"].fillna(0).to_numpy(float)
     share = np.clip((end_s - start_s) / np.maximum(duration, 1e-6), 0, 1)
-    part = rows.copy()
-    part["ts"], part["duration"] = start_s, np.maximum(end_s - start_s, 1e-3)
-    for column in _COUNTS:
-        part[column] = np.ceil(rows[column].to_numpy(float) * share)
-    part["exchanges"] = rows["exchanges"].to_numpy(float) * share
+    part = {column: np.ceil(rows[column].to_numpy(float) * share) for column in _COUNTS}
     for side in ("orig", "resp"):  # a packet is no shorter than its header
-        part[f"{side}_ip_bytes"] = np.maximum(part[f"{side}_ip_bytes"], 28.0 * part[f"{side}_pkts"].to_numpy(float))
-    lone = (part["orig_pkts"] + part["resp_pkts"]).to_numpy(float) <= 1
-    part.loc[lone, ["duration", "orig_bytes", "resp_bytes"]] = np.nan  # Zeek's words for a single packet
-    return part
+        part[f"{side}_ip_bytes"] = np.maximum(part[f"{side}_ip_bytes"], 28.0 * part[f"{side}_pkts"])
+    lone = part["orig_pkts"] + part["resp_pkts"] <= 1
+    part["duration"] = np.maximum(end_s - start_s, 1e-3)
+    for column in ("duration", "orig_bytes", "resp_bytes"):
+        part[column] = np.where(lone, np.nan, part[column])  # Zeek's words for a single packet
+    return rows.assign(ts=start_s, exchanges=rows["exchanges"].to_numpy(float) * share, **part)
 
 
 def interrupt(
@@ -89,9 +87,11 @@ def _ended(head: pd.DataFrame, how: str) -> pd.DataFrame:
 
 def _without(notes: pd.DataFrame, rows: pd.DataFrame, start_s: float, end_s: float) -> pd.DataFrame:
     pairs = set(zip(rows["id.orig_h"], rows["id.resp_h"], strict=True))
-    inside = (notes["ts"] >= start_s) & (notes["ts"] < end_s)
-    concerned = [pair in pairs for pair in zip(notes["src"], notes["dst"], strict=True)]
-    return notes[~(inside.to_numpy(bool) & np.array(concerned, bool))]
+    inside = ((notes["ts"] >= start_s) & (notes["ts"] < end_s)).to_numpy(bool, copy=True)
+    within = notes[inside]
+    concerned = [pair in pairs for pair in zip(within["src"], within["dst"], strict=True)]
+    inside[inside] = concerned
+    return notes[~inside] if any(concerned) else notes
 
 
 def _retries(

@@ -31,7 +31,7 @@ _WEIGHTS: dict[str, dict[str, float]] = {
         **{"printer": 0.5, "server": 0.3},
     },
 }
-# Clients without a server, and servers without a client, would be idle. What follows the first five, a plant may lack.
+# Clients without a server, and servers without a client, would be idle. What follows the first seven, a plant may lack.
 _NEEDED = {
     "industrial": (
         *("plc", "hmi", "sensor", "broker", "historian", "dns", "ntp", "gateway", "edge", "recorder", "camera"),
@@ -40,7 +40,7 @@ _NEEDED = {
     "mixed": ("plc", "hmi", "server", "broker"),
     "home": (),
 }
-_ALWAYS, _MAY_LACK = 5, 0.12
+_ALWAYS, _MAY_LACK = 7, 0.12
 _MODELS: dict[str, tuple[str, ...]] = {
     "plc": ("S7-1200", "CompactLogix L30", "Modicon M221", "WAGO 750", "CPX-E"),
     "camera": ("dome IP camera", "bullet IP camera"),

@@ -71,12 +71,22 @@ class Scene:
             self.truth.append((device, start_s, end_s, label, direction, cause))
 
     def tell_touched(
-        self, devices: pd.Series, ts: pd.Series, label: str, direction: str, cause: str, least: int = 1
+        self,
+        devices: pd.Series,
+        ts: pd.Series,
+        label: str,
+        direction: str,
+        cause: str,
+        least: int = 1,
+        join_s: float = 45.0,
     ) -> None:
-        """Add the stretches in which each device felt something, from the times at which it did."""
+        """Add the stretches in which each device felt something, from the times at which it did.
+
+        Gaps up to ``join_s`` are bridged: who waits for minutes until it tries again is not well meanwhile.
+        """
         touched = pd.DataFrame({"device": devices.to_numpy(), "ts": ts.to_numpy(float)})
         for device, group in touched.groupby("device", sort=True):
-            for start_s, end_s in merged(group["ts"].to_numpy(), least=least):
+            for start_s, end_s in merged(group["ts"].to_numpy(), join_s, least):
                 self.tell(str(device), start_s, end_s, label, direction, cause)
 
 
