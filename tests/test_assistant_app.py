@@ -121,7 +121,12 @@ def served(_stock: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
     plant = load_plant(SAMPLE / "plant.yaml")
     card = SimpleNamespace(
-        prompt_fingerprint=prompt_fingerprint(), labels=LABELS, temperature=1.0, threshold=0.5, name="calm"
+        prompt_fingerprint=prompt_fingerprint(),
+        labels=LABELS,
+        temperature=1.0,
+        prior_shift=0.0,
+        threshold=0.5,
+        name="calm",
     )
     home = shutil.copytree(_stock, tmp_path_factory.mktemp("served"), dirs_exist_ok=True)
     with open_index(home) as index:

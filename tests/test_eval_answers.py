@@ -112,7 +112,7 @@ def test_refusals_are_told_from_answers(index: Index) -> None:
 
 
 def test_no_capture_carries_its_labels() -> None:
-    made = Simulated(seed=9001, devices=6, hours=0.1, scenarios=("service_down",))
+    made = Simulated(seed=9002, devices=6, hours=0.1, scenarios=("service_down",))
     subject = read_subject(Source(simulated=made), NOWHERE)
     assert "label" not in subject.capture.flows
     assert subject.parts["source"] in {device.name for device in subject.plant.devices}
