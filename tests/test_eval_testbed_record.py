@@ -60,7 +60,8 @@ def test_a_short_run_is_whole_and_leaves_nothing_behind(tmp_path: Path) -> None:
     capture, plant = read_capture(out / "capture.pcap"), load_plant(out / "plant.yaml")
     truth = read_truth(out / "truth.json", float(capture.flows["ts"].min()), float(capture.flows["ts"].max()) + 60)
     assert truth.complete
-    assert {interval.label for interval in truth.intervals} == {"service_down"}
+    # What may show it or is finding back afterwards is unknown.
+    assert {interval.label for interval in truth.intervals} == {"service_down", "unknown"}
     known = {device.address for device in plant.devices}
     assert {interval.device for interval in truth.intervals} <= known
     assert {"modbus", "dns"} <= set(capture.flows["service"].dropna())
