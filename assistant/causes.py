@@ -97,8 +97,9 @@ def is_borne_out(one: Suspicion) -> bool:
         touched = len(flows[["dst", "port"]].drop_duplicates())
         return max(touched, evidence["dst"].nunique(), int(evidence["distinct"].sum())) >= FEW_ENDPOINTS
     if one.label in _LEAST_ATTEMPTS:
-        flows = flows[flows["proto"] == "tcp"]
-        return flows["attempt"].nunique() + int(evidence["count"].sum()) >= _LEAST_ATTEMPTS[one.label]
+        # A reset ends a refused call as well, and what was never up cannot flap.
+        flows, told = flows[flows["proto"] == "tcp"], evidence[evidence["kind"] != "reset"]
+        return flows["attempt"].nunique() + int(told["count"].sum()) >= _LEAST_ATTEMPTS[one.label]
     calls = flows["attempt"].nunique() + int(evidence["count"].sum())
     if one.label in _IN_VAIN:
         return calls >= _LEAST_CALLS

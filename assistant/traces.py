@@ -163,6 +163,8 @@ def _carries(label: str, flows: pd.DataFrame) -> np.ndarray:
     """Which flows with a peer belong to the label, mask (n,)."""
     if label in ("service_down", "device_silent", "misconfiguration"):
         return (~flows["answered"] | flows["refused"]).to_numpy()
+    if label == "flapping":
+        return flows["answered"].to_numpy(bool)
     if label == "name_resolution":
         return (flows["port"] == 53).to_numpy()
     if label == "brute_force":

@@ -22,7 +22,7 @@ START_S = 1_000_000_000.0
 LETTERS = {
     ".": "normal", "?": "normal", "c": "c2", "d": "ddos", "o": "dos", "r": "recon", "s": "device_silent",
     "v": "service_down", "g": "congestion", "a": "spoofing", "l": "packet_loss", "b": "brute_force",
-    "m": "misconfiguration",
+    "m": "misconfiguration", "f": "flapping",
 }  # fmt: skip
 Said = dict[str, tuple[str, str]]
 
@@ -281,6 +281,14 @@ def test_one_session_at_a_login_port_guesses_no_passwords() -> None:
     assert incidents_of({A: ("bbbb", "source")}, session, probability=0.999) == []
     knocks = capture_of([flow(10 + 5 * i, A, B, 22) for i in range(5)])
     assert [one.label for one in incidents_of({A: ("bbbb", "source")}, knocks)] == ["brute_force"]
+
+
+def test_what_was_never_up_does_not_flap() -> None:
+    refused = [flow(10 * i, A, B, 502, "REJ") for i in range(6)]
+    ended = [(SLOT + i, B, A, "reset", -1, 1, 0) for i in range(6)]
+    assert incidents_of({A: ("ffff", "source")}, capture_of(refused, ended), probability=0.999) == []
+    held = capture_of([flow(10 * i, A, B, 502, "RSTR") for i in range(3)], ended[:3])
+    assert [one.label for one in incidents_of({A: ("ffff", "source")}, held)] == ["flapping"]
 
 
 def test_what_only_packets_tell_is_no_incident_where_they_told_nothing() -> None:
