@@ -13,7 +13,6 @@ from traffic.errors import UserError
 __all__ = ["check_adapter_folder", "check_model_folder", "fast_dtype", "fingerprint_weights", "load_model"]
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
-SMALL_HIDDEN = 512
 
 
 def check_model_folder(folder: Path) -> None:
@@ -92,9 +91,7 @@ def load_model(folder: Path, adapter: Path | None = None) -> tuple[Any, Any]:
                 f"{folder} is a sequence-to-sequence model; expected a causal one (Llama, Qwen, GPT …); choose another"
             )
         tokenizer = AutoTokenizer.from_pretrained(folder, **here)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, use_safetensors=True, dtype=fast_dtype(), attn_implementation=_attention(config), **here
-        )
+        model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, dtype=fast_dtype(), **here)
         if adapter is not None:
             from peft import PeftModel
 
@@ -113,11 +110,3 @@ def fast_dtype() -> Any:
 
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if native or torch.cuda.is_available() else torch.float32
-
-
-def _attention(config: Any) -> str:
-    """Written-out attention for small models on a CPU: twice as fast there as torch's fused kernel at 200 tokens."""
-    import torch
-
-    small = getattr(config, "hidden_size", SMALL_HIDDEN + 1) <= SMALL_HIDDEN
-    return "eager" if small and not torch.cuda.is_available() else "sdpa"
