@@ -65,12 +65,12 @@ def test_devices_find_back_after_their_longest_pause() -> None:
     assert told(off(100, 60), end_s=170)[-1][-1] == 170  # never beyond the run
 
 
-def test_what_another_event_leaves_of_an_interval_must_be_a_sample_long() -> None:
-    """The HMI is off from 104 s on: what it suffers before that is too short to tell."""
-    rows = told(off(100, 60), off(104, 40, "hmi-1"))
-    assert (HMI, "unknown", "", 100, 104) in rows
-    assert (HMI, "device_silent", "source", 104, 144) in rows
-    assert (HMI, "device_silent", "target", 144, 160) in rows
+def test_what_another_event_leaves_of_an_interval_must_be_a_window_long() -> None:
+    """The HMI is off from 121 s on: whether it called in the 21 seconds before, nobody can say."""
+    rows = told(off(100, 180), off(121, 40, "hmi-1"))
+    assert (HMI, "unknown", "", 100, 121) in rows
+    assert (HMI, "device_silent", "source", 121, 161) in rows
+    assert (HMI, "device_silent", "target", 161, 280) in rows
 
 
 def test_what_was_plugged_in_is_unknown_once_it_has_gone() -> None:

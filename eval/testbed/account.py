@@ -19,9 +19,11 @@ from traffic.capture import SAMPLE_S
 from traffic.labels import NORMAL, UNKNOWN
 from traffic.simulated_scene import settled
 from traffic.truth_file import Interval, Truth
+from traffic.windows import WINDOW_SAMPLES
 
 __all__ = ["Happened", "make_truth"]
 
+_WINDOW_S = SAMPLE_S * WINDOW_SAMPLES
 _RETURN_S = 12.0  # programs start again and sessions are opened
 
 
@@ -84,9 +86,9 @@ def _recovery_s(machine: Machine, length_s: float) -> float:
 
 
 def _unless_cut_short(row: _Row) -> _Row:
-    """What another event leaves of an interval tells nothing where it is shorter than a sample."""
+    """What another event leaves of an interval: below a window's length a victim may not have called in it at all."""
     device, start_s, end_s, label, direction, event = row
-    if end_s - start_s < SAMPLE_S <= event.length_s:
+    if end_s - start_s < _WINDOW_S <= event.length_s:
         return device, start_s, end_s, UNKNOWN, "", event
     return device, start_s, end_s, label, direction, event
 
