@@ -230,7 +230,7 @@ def simulate(
         raise UserError(f"{out} exists already; expected a new folder; name another with --out")
     with narrate("simulating"):
         write_simulation(invent(seed, devices=devices, hours=hours, scenarios=scenario or None), out)
-    typer.echo(f"wrote {out}/conn.log, truth.csv and plant.yaml")
+    typer.echo(f"wrote {out}/conn.log, evidence.csv, truth.csv and plant.yaml")
 
 
 @app.command()

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from traffic.errors import UserError
+from traffic.simulate import simulate, write_simulation
 from traffic.sources import is_pcap, read_capture
 
 CONN = (
@@ -75,3 +76,27 @@ def test_read_capture_refuses_what_holds_no_capture(tmp_path: Path) -> None:
             read_capture(tmp_path / name)
         assert str(caught.value).startswith(f"{tmp_path / name} {words}")
         assert str(caught.value).count("; ") == 2
+
+
+@pytest.fixture(scope="module")
+def doubled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated plant in which two machines use one address, which no flow tells."""
+    folder = tmp_path_factory.mktemp("plant") / "doubled"
+    write_simulation(simulate(seed=9114, devices=6, hours=0.2, scenarios=("misconfiguration",)), folder)
+    return folder
+
+
+def test_evidence_beside_a_simulated_log_is_read_whichever_way_it_is_named(doubled: Path) -> None:
+    written = pd.read_csv(doubled / "evidence.csv")
+    for path in (doubled, doubled / "conn.log"):
+        read = read_capture(path).evidence
+        assert read["count"].sum() == written["count"].sum()
+        assert sorted(read["kind"].unique()) == sorted(written["kind"].unique())
+
+
+@pytest.mark.parametrize("text", ["", "slot,src\n1,2\n", "slot,src,dst,kind,code,count,distinct\nx,a,b,reset,-1,1,1\n"])
+def test_evidence_that_is_none_is_refused_by_name(doubled: Path, tmp_path: Path, text: str) -> None:
+    shutil.copy(doubled / "conn.log", tmp_path)
+    (tmp_path / "evidence.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"evidence\.csv cannot be read: .+; expected what faultwise simulate writes"):
+        read_capture(tmp_path)

@@ -3,13 +3,13 @@
 import ipaddress
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from traffic.capture import EVIDENCE_COLUMNS, SAMPLE_S, Capture
+from traffic.capture import SAMPLE_S, Capture
 from traffic.errors import UserError
 from traffic.intervals import INTERVAL_COLUMNS
 from traffic.labels import CIC_IOMT, FAULTS, MODBUS_SANDBOX, NORMAL
@@ -75,10 +75,6 @@ def _is_simulated(path: Path) -> bool:
 def _load_simulated(path: Path) -> Marked:
     """Attacks are told by the labels of flows; only what leaves no flow of its own is told by its interval."""
     capture = read_capture(path)
-    evidence = path.with_name("evidence.csv")
-    if evidence.is_file():
-        types = capture.evidence.dtypes.to_dict()
-        capture = replace(capture, evidence=pd.read_csv(evidence, dtype=types)[EVIDENCE_COLUMNS])
     truth = read_intervals(path.with_name("truth.csv"), capture.start_s, capture.end_s)
     return Marked(capture, None, truth[truth["label"].isin([*FAULTS, "spoofing"])])
 

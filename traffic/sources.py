@@ -1,8 +1,11 @@
 """One door for every capture: what a path is, is told by its first bytes, never by its name."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from traffic.capture import Capture
+import pandas as pd
+
+from traffic.capture import EVIDENCE_COLUMNS, Capture
 from traffic.errors import UserError
 
 __all__ = ["is_pcap", "read_capture"]
@@ -16,6 +19,8 @@ _PCAP_MAGIC = (
 
 def read_capture(path: Path | str) -> Capture:
     """Read a pcap, a pcapng, a Zeek conn.log in any form, or a folder of either.
+
+    A plant that ``faultwise simulate`` made has evidence.csv beside its conn.log: what packets would have told.
 
     Args:
         path: a file; or a folder, whose pcaps together are one capture, or, where it holds none, whose Zeek logs are.
@@ -71,4 +76,16 @@ def _read_pcaps(paths: list[Path]) -> Capture:
 def _read_zeek(path: Path) -> Capture:
     from traffic.zeek import read_zeek
 
-    return read_zeek(path)
+    capture = read_zeek(path)
+    beside = (path if path.is_dir() else path.parent) / "evidence.csv"
+    return replace(capture, evidence=_read_evidence(beside, capture)) if beside.is_file() else capture
+
+
+def _read_evidence(path: Path, capture: Capture) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, dtype=capture.evidence.dtypes.to_dict(), usecols=EVIDENCE_COLUMNS)[EVIDENCE_COLUMNS]
+    except (OSError, ValueError) as error:  # pandas' parsing errors are ValueErrors
+        raise UserError(
+            f"{path} cannot be read: {str(error).splitlines()[0]}; expected what faultwise simulate writes beside a "
+            "conn.log; remove or rename it"
+        ) from error
