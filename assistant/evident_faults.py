@@ -1,6 +1,13 @@
-"""Faults that are evident: an address that nobody answers at, a mute resolver, a service that stopped answering."""
+"""Faults that are evident: an address that nobody answers at, a mute resolver, a service that answers nobody.
 
-import numpy as np
+A service and its clients, oldest first; an answer by anybody ends what failed before:
+
+    a a a f f f f f f a a f a a a      a: answered, f: failed
+          |- an outage -|   | one failure is an accident
+"""
+
+from collections.abc import Iterator
+
 import pandas as pd
 
 from assistant.evident import Evident, slots_of
@@ -14,18 +21,32 @@ _TRIES = (6, 3)  # one try is up to three requests within seconds; more requests
 _WALKER = 8  # who asks for more absent addresses than this is looking around, not in need
 _MIN_FAILURES = 5
 _MIN_FAILING_S = 60.0
+_MIN_CLIENTS = 2  # of a resolver that answers again: one client alone may have asked for what nobody knows
+_MIN_REFUSED_S = 30.0  # a refusal is sooner sure: somebody is there, and says that nobody listens
 
 _SAYS = {
     "absent": "Nobody answers at {address}: {asked:ARP request} for it by {askers} stayed without a reply.",
+    "strayed": "{askers} asks for {address}, which no device of the plant has: {asked:ARP request} for it stayed "
+    "without a reply.",
+    "misled": "{askers} ask for {address}, which no device of the plant has, and {resolver} tells all of them names: "
+    "{asked:ARP request} for it stayed without a reply.",
     "resolver": "The resolver {resolver} answers nobody: {failed:question} from {clients} stayed without a reply since "
     "{since_time_s}.",
+    "resolver, over": "The resolver {resolver} answered nobody from {since_time_s} to {until_time_s}: "
+    "{failed:question} from {clients} stayed without a reply.",
     "refusing": "{service} has answered nobody since {since_time_s}: {failed:attempt} by {clients} failed, and before "
     "that it did answer.",
+    "refusing, over": "{service} answered nobody from {since_time_s} to {until_time_s}: {failed:attempt} by {clients} "
+    "failed; before that and afterwards it did answer.",
 }
 
 
 def find_absent_addresses(scene: Scene) -> list[Evident]:
-    """Addresses that somebody needs and that never answer from then on."""
+    """Addresses that somebody needs and that never answer from then on.
+
+    What the inventory does not know and nobody ever heard is no device that fell silent: who asks for it was set so, or
+    was told so by the resolver that all who ask have in common.
+    """
     rows = scene.evidence[scene.evidence["kind"] == "arp_unanswered"]
     rows = rows[(rows["src"] != rows["dst"]) & (rows["src"] != "0.0.0.0")]  # noqa: S104 (RFC 5227: a probe, no need)
     if rows.empty:
@@ -38,10 +59,12 @@ def find_absent_addresses(scene: Scene) -> list[Evident]:
     rows = rows[needed]
     tries = rows.groupby(["src", "dst"]).agg(count=("count", "sum"), slots=("slot", "nunique"))
     tries = tries[(tries["count"] >= _MIN_REQUESTS) & ((tries["count"] >= _TRIES[0]) | (tries["slots"] >= _TRIES[1]))]
-    return [
-        _absent(scene, str(address), rows[rows["dst"] == address])
-        for address in tries.index.get_level_values("dst").unique()
-    ]
+    found = []
+    for address in tries.index.get_level_values("dst").unique():
+        asking = rows[rows["dst"] == address]
+        foreign = bool(known) and address not in known and heard[asking.index].max() < 0
+        found.append((foreign and _mistaken(scene, str(address), asking)) or _absent(scene, str(address), asking))
+    return found
 
 
 def _last_heard(scene: Scene) -> pd.Series:
@@ -61,28 +84,58 @@ def _last_heard(scene: Scene) -> pd.Series:
 
 
 def _absent(scene: Scene, address: str, rows: pd.DataFrame) -> Evident:
-    askers = rows.groupby("src")["count"].sum().sort_values(ascending=False)
-    values: dict[str, Value] = {
+    askers = _askers(rows)
+    fact = make_fact("absent", _SAYS["absent"], _asking_values(scene, address, rows, askers))
+    return Evident(address, "device_silent", "source", fact, askers, slots_of(rows))
+
+
+def _mistaken(scene: Scene, address: str, rows: pd.DataFrame) -> Evident | None:
+    """Who is to blame that somebody asks for an address that is nobody's; None where nothing tells."""
+    askers = _askers(rows)
+    values = _asking_values(scene, address, rows, askers)
+    if len(askers) == 1:
+        fact = make_fact("strayed", _SAYS["strayed"], values)
+        return Evident(askers[0], "misconfiguration", "source", fact, (address,), slots_of(rows))
+    resolver = _common_resolver(scene, askers)
+    if resolver is None:
+        return None
+    fact = make_fact("misled", _SAYS["misled"], values | {"resolver": scene.name(resolver)})
+    return Evident(resolver, "name_resolution", "source", fact, askers, slots_of(rows))
+
+
+def _common_resolver(scene: Scene, askers: tuple[str, ...]) -> str | None:
+    moves = scene.moves
+    told = moves[(moves["port"] == 53) & (moves["proto"] == "udp") & moves["answered"] & moves["src"].isin(askers)]
+    clients = told.groupby("dst")["src"].nunique()
+    common = clients.index[clients == len(askers)]
+    return str(common[0]) if len(common) else None
+
+
+def _askers(rows: pd.DataFrame) -> tuple[str, ...]:
+    return tuple(map(str, rows.groupby("src")["count"].sum().sort_values(ascending=False).index))
+
+
+def _asking_values(scene: Scene, address: str, rows: pd.DataFrame, askers: tuple[str, ...]) -> dict[str, Value]:
+    return {
         "address": scene.name(address),
         "asked": int(rows["count"].sum()),
-        "askers": listed(scene.name(str(name)) for name in askers.index),
+        "askers": listed(map(scene.name, askers)),
     }
-    fact = make_fact("absent", _SAYS["absent"], values)
-    return Evident(address, "device_silent", "source", fact, tuple(map(str, askers.index)), slots_of(rows))
 
 
 def find_mute_resolvers(scene: Scene) -> list[Evident]:
-    """Resolvers that answer none of their clients any more, where these have no other that answers."""
+    """Resolvers that answer none of their clients for a while, where these have no other that answers."""
     asked = scene.moves[(scene.moves["port"] == 53) & (scene.moves["proto"] == "udp")]
     found = []
     for resolver, rows in asked.groupby("dst"):
-        failing = _failing_since(rows)
         elsewhere = asked[(asked["dst"] != resolver) & asked["answered"]]
         # Who has another resolver that answers does not need this one.
-        failing = failing[~failing["src"].isin(elsewhere["src"])]
-        if _lasts(failing):
+        needing = rows[rows["answered"] | ~rows["src"].isin(elsewhere["src"])]
+        for failing, over in _outages(needing):
+            if over and failing["src"].nunique() < _MIN_CLIENTS:
+                continue
             values = _failure_values(scene, failing) | {"resolver": scene.name(str(resolver))}
-            fact = make_fact("resolver", _SAYS["resolver"], values)
+            fact = make_fact("resolver", _SAYS["resolver, over" if over else "resolver"], values)
             found.append(
                 Evident(str(resolver), "name_resolution", "source", fact, _clients(failing), slots_of(failing))
             )
@@ -90,21 +143,19 @@ def find_mute_resolvers(scene: Scene) -> list[Evident]:
 
 
 def find_failing_services(scene: Scene) -> list[Evident]:
-    """Ports of the plant's own servers that used to answer and now answer nobody."""
+    """Ports of the plant's own servers that answer at times, and for a while answer nobody."""
     moves = scene.moves
     ours = moves[(moves["proto"] == "tcp") & moves["dst"].isin(scene.samples["device"].unique())]
     tried = ours[(ours["syns"] > 0) | ours["answered"]]
     worked = tried.groupby(["dst", "port"])["answered"].agg(["any", "all"])
     found = []
     for server, port in worked.index[worked["any"] & ~worked["all"]]:
-        failing = _failing_since(tried[(tried["dst"] == server) & (tried["port"] == port)])
-        if not _lasts(failing):
-            continue
-        lives = moves[(moves["slot"] >= failing["slot"].min()) & _sends(moves, server)]
-        label = "service_down" if len(lives) or failing["refused"].any() else "device_silent"
-        values = _failure_values(scene, failing) | {"service": scene.port_at(str(server), int(port))}
-        fact = make_fact("refusing", _SAYS["refusing"], values)
-        found.append(Evident(str(server), label, "source", fact, _clients(failing), slots_of(failing)))
+        for failing, over in _outages(tried[(tried["dst"] == server) & (tried["port"] == port)]):
+            lives = moves[moves["slot"].between(failing["slot"].min(), failing["slot"].max()) & _sends(moves, server)]
+            label = "service_down" if len(lives) or failing["refused"].any() else "device_silent"
+            values = _failure_values(scene, failing) | {"service": scene.port_at(str(server), int(port))}
+            fact = make_fact("refusing", _SAYS["refusing, over" if over else "refusing"], values)
+            found.append(Evident(str(server), label, "source", fact, _clients(failing), slots_of(failing)))
     return found
 
 
@@ -112,16 +163,25 @@ def _sends(moves: pd.DataFrame, device: str) -> pd.Series:
     return ((moves["src"] == device) & (moves["src_pkts"] > 0)) | ((moves["dst"] == device) & (moves["dst_pkts"] > 0))
 
 
-def _failing_since(rows: pd.DataFrame) -> pd.DataFrame:
-    """Attempts that began after the last one that was answered."""
-    worked = rows.loc[rows["answered"], "since_s"].max()
-    return rows if np.isnan(worked) else rows[rows["since_s"] > worked]
+def _outages(rows: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, bool]]:
+    """Attempts in a row that all failed, where they are many and last; and whether one was answered afterwards.
+
+    What answers later and never before was switched on meanwhile.
+    """
+    rows = rows.sort_values("since_s", kind="stable")
+    answers = rows["answered"].cumsum()
+    failing = rows[~rows["answered"]]
+    for count, part in failing.groupby(answers[failing.index]):
+        over = bool(count < answers.max())
+        if (count > 0 or not over) and _lasts(part):
+            yield part, over
 
 
 def _lasts(failing: pd.DataFrame) -> bool:
     if failing["attempt"].nunique() < _MIN_FAILURES:
         return False
-    return bool(failing["since_s"].max() - failing["since_s"].min() >= _MIN_FAILING_S)
+    least_s = _MIN_REFUSED_S if failing["refused"].all() else _MIN_FAILING_S
+    return bool(failing["since_s"].max() - failing["since_s"].min() >= least_s)
 
 
 def _failure_values(scene: Scene, failing: pd.DataFrame) -> dict[str, Value]:
@@ -129,6 +189,7 @@ def _failure_values(scene: Scene, failing: pd.DataFrame) -> dict[str, Value]:
         "failed": failing["attempt"].nunique(),
         "clients": listed(scene.name(name) for name in _clients(failing)),
         "since_time_s": float(failing["since_s"].min()),
+        "until_time_s": float(failing["until_s"].max()),
     }
 
 

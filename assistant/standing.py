@@ -35,8 +35,8 @@ HARD: dict[str, frozenset[str]] = {
     "congestion": frozenset({"peak"}),
     "device_silent": frozenset({"arp", "syn", "absent"}),
     "service_down": frozenset({"failed", "refusing", "unreachable"}),
-    "misconfiguration": frozenset({"exceptions", "refusals", "unreachable", "arp"}),
-    "name_resolution": frozenset({"asked_names", "resolver"}),
+    "misconfiguration": frozenset({"exceptions", "refusals", "unreachable", "arp", "strayed"}),
+    "name_resolution": frozenset({"asked_names", "resolver", "misled"}),
     "flapping": frozenset({"reconnects", "resets"}),
 }
 EVIDENT = frozenset({"absent", "duplicate", "resolver", "refusing", "one_way", "sweep"})  # assistant.evident

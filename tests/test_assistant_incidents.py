@@ -364,6 +364,45 @@ def test_a_service_that_stopped_answering_is_an_incident_without_any_verdict() -
     assert incidents_of({A: ("....", "")}, never) == []
 
 
+def test_a_service_that_answered_nobody_for_a_while_is_an_incident_that_is_over() -> None:
+    alive = [flow(t, S, C, 123) for t in range(0, 200, 20)]
+    around = [flow(t, A, S, 502) for t in (0, 10, 20, 120, 130)]
+    outage = capture_of([*around, *alive, *(flow(t, A, S, 502, "REJ") for t in range(30, 75, 5))])
+    (one,) = incidents_of({A: ("....", "")}, outage)
+    assert (one.device, one.label, one.peers) == (S, "service_down", (A,))
+    assert (one.start_s - START_S, one.end_s - START_S) == (30, 70)
+    short = capture_of([*around, *alive, *(flow(t, A, S, 502, "REJ") for t in range(30, 55, 5))])
+    assert incidents_of({A: ("....", "")}, short) == []  # twenty seconds: a program that was started again
+    later = capture_of([*around[3:], *alive, *(flow(t, A, S, 502, "REJ") for t in range(30, 75, 5))])
+    assert incidents_of({A: ("....", "")}, later) == []  # it was never up before: switched on later
+
+
+def test_a_resolver_that_was_mute_for_a_while_is_told_by_two_clients() -> None:
+    def asking(clients: tuple[str, ...]) -> Capture:
+        lost = [flow(t + i, one, S, 53, "S0") for i, one in enumerate(clients) for t in range(30, 100, 10)]
+        kept = [flow(t, one, S, 53) for one in clients for t in (10, 120)]
+        return capture_of([one | {"proto": "udp"} for one in (*lost, *kept)])
+
+    (one,) = incidents_of({A: ("....", "")}, asking((A, B)))
+    assert (one.device, one.label, one.peers) == (S, "name_resolution", (A, B))
+    assert incidents_of({A: ("....", "")}, asking((A,))) == []  # it may ask for what nobody knows
+
+
+def test_an_address_of_nobody_is_a_wrong_setting_or_a_wrong_answer() -> None:
+    plant = Plant((Device("hmi", A, "HMI"), Device("press", B, "PLC"), Device("panel", C, "HMI")))
+    calls = [flow(t, A, B, 502) for t in range(0, 100, 10)]
+    asked = [(SLOT + i, A, S, "arp_unanswered", -1, 2, 0) for i in range(4)]
+    (one,) = incidents_of({A: ("....", "")}, capture_of(calls, asked), plant)
+    assert (one.device, one.label, one.role, one.peers) == (A, "misconfiguration", "source", (S,))
+
+    names = [flow(t, client, B, 53) | {"proto": "udp"} for client in (A, C) for t in (0, 50)]
+    asked += [(SLOT + i, C, S, "arp_unanswered", -1, 2, 0) for i in range(4)]
+    (one,) = incidents_of({A: ("....", "")}, capture_of([*calls, *names], asked), plant)
+    assert (one.device, one.label, one.role, one.peers) == (B, "name_resolution", "source", (A, C))
+    (one,) = incidents_of({A: ("....", "")}, capture_of(calls, asked), plant)
+    assert (one.device, one.label) == (S, "device_silent")  # two that nobody misled miss something
+
+
 def test_ids_are_stable_and_incidents_are_json() -> None:
     calls = [flow(t, A, "185.1.1.1", 6667, "S0") for t in range(0, 200, 10)]
     once, again = (incidents_of({A: ("cccccc", "source")}, capture_of(calls)) for _ in range(2))
