@@ -8,6 +8,7 @@ A service and its clients, oldest first; an answer by anybody ends what failed b
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
 from assistant.evident import Evident, slots_of
@@ -21,8 +22,8 @@ _TRIES = (6, 3)  # one try is up to three requests within seconds; more requests
 _WALKER = 8  # who asks for more absent addresses than this is looking around, not in need
 _MIN_FAILURES = 5
 _MIN_FAILING_S = 60.0
-_MIN_CLIENTS = 2  # of a resolver that answers again: one client alone may have asked for what nobody knows
-_MIN_REFUSED_S = 30.0  # a refusal is sooner sure: somebody is there, and says that nobody listens
+_MIN_CLIENTS = 2  # several; one alone may have asked a resolver for what nobody knows, or be itself at fault
+_MIN_SURE_S = 25.0  # where all are refused, which is an answer of its own, or several clients fail
 
 _SAYS = {
     "absent": "Nobody answers at {address}: {asked:ARP request} for it by {askers} stayed without a reply.",
@@ -146,21 +147,29 @@ def find_failing_services(scene: Scene) -> list[Evident]:
     """Ports of the plant's own servers that answer at times, and for a while answer nobody."""
     moves = scene.moves
     ours = moves[(moves["proto"] == "tcp") & moves["dst"].isin(scene.samples["device"].unique())]
-    tried = ours[(ours["syns"] > 0) | ours["answered"]]
+    # A session whose server has died goes on being asked: only a slot in which the server speaks shows that it works.
+    tried = ours[np.where(ours["answered"], ours["dst_pkts"] > 0, ours["syns"] > 0)]
     worked = tried.groupby(["dst", "port"])["answered"].agg(["any", "all"])
     found = []
     for server, port in worked.index[worked["any"] & ~worked["all"]]:
         for failing, over in _outages(tried[(tried["dst"] == server) & (tried["port"] == port)]):
-            lives = moves[moves["slot"].between(failing["slot"].min(), failing["slot"].max()) & _sends(moves, server)]
-            label = "service_down" if len(lives) or failing["refused"].any() else "device_silent"
+            down = not failing["refused"].any() and not _lives(scene, str(server), failing["slot"], over)
+            label = "device_silent" if down else "service_down"
             values = _failure_values(scene, failing) | {"service": scene.port_at(str(server), int(port))}
             fact = make_fact("refusing", _SAYS["refusing, over" if over else "refusing"], values)
             found.append(Evident(str(server), label, "source", fact, _clients(failing), slots_of(failing)))
     return found
 
 
-def _sends(moves: pd.DataFrame, device: str) -> pd.Series:
-    return ((moves["src"] == device) & (moves["src_pkts"] > 0)) | ((moves["dst"] == device) & (moves["dst_pkts"] > 0))
+def _lives(scene: Scene, device: str, slots: pd.Series, over: bool) -> bool:
+    """Whether a device sent anything inside an outage; at its edges it may have been up."""
+    first, last = slots.min() + 1, slots.max() - 1 if over else np.inf
+    moves, evidence = scene.moves, scene.evidence
+    sent = ((moves["src"] == device) & (moves["src_pkts"] > 0)) | ((moves["dst"] == device) & (moves["dst_pkts"] > 0))
+    asked = (evidence["src"] == device) & (evidence["kind"] == "arp_request")
+    return bool(
+        (sent & moves["slot"].between(first, last)).any() or (asked & evidence["slot"].between(first, last)).any()
+    )
 
 
 def _outages(rows: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, bool]]:
@@ -180,7 +189,8 @@ def _outages(rows: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, bool]]:
 def _lasts(failing: pd.DataFrame) -> bool:
     if failing["attempt"].nunique() < _MIN_FAILURES:
         return False
-    least_s = _MIN_REFUSED_S if failing["refused"].all() else _MIN_FAILING_S
+    sure = failing["refused"].all() or failing["src"].nunique() >= _MIN_CLIENTS
+    least_s = _MIN_SURE_S if sure else _MIN_FAILING_S
     return bool(failing["since_s"].max() - failing["since_s"].min() >= least_s)
 
 
