@@ -22,8 +22,8 @@ _TRIES = (6, 3)  # one try is up to three requests within seconds; more requests
 _WALKER = 8  # who asks for more absent addresses than this is looking around, not in need
 _MIN_FAILURES = 5
 _MIN_FAILING_S = 60.0
-_MIN_CLIENTS = 2  # several; one alone may have asked a resolver for what nobody knows, or be itself at fault
-_MIN_SURE_S = 25.0  # where all are refused, which is an answer of its own, or several clients fail
+_MIN_CLIENTS = 2  # several: one alone may have asked for what nobody knows, or be an intruder whom nobody lets in
+_MIN_SURE_S = 25.0  # where several fail
 
 _SAYS = {
     "absent": "Nobody answers at {address}: {asked:ARP request} for it by {askers} stayed without a reply.",
@@ -137,9 +137,8 @@ def find_mute_resolvers(scene: Scene) -> list[Evident]:
                 continue
             values = _failure_values(scene, failing) | {"resolver": scene.name(str(resolver))}
             fact = make_fact("resolver", _SAYS["resolver, over" if over else "resolver"], values)
-            found.append(
-                Evident(str(resolver), "name_resolution", "source", fact, _clients(failing), slots_of(failing))
-            )
+            label = "device_silent" if _is_sought(scene, str(resolver), failing["slot"]) else "name_resolution"
+            found.append(Evident(str(resolver), label, "source", fact, _clients(failing), slots_of(failing)))
     return found
 
 
@@ -159,6 +158,12 @@ def find_failing_services(scene: Scene) -> list[Evident]:
             fact = make_fact("refusing", _SAYS["refusing, over" if over else "refusing"], values)
             found.append(Evident(str(server), label, "source", fact, _clients(failing), slots_of(failing)))
     return found
+
+
+def _is_sought(scene: Scene, device: str, slots: pd.Series) -> bool:
+    """Whether ARP requests for a device stayed without a reply meanwhile: it is gone, not only its program."""
+    rows = scene.evidence[(scene.evidence["kind"] == "arp_unanswered") & (scene.evidence["dst"] == device)]
+    return bool(rows["slot"].between(slots.min(), slots.max()).any())
 
 
 def _lives(scene: Scene, device: str, slots: pd.Series, over: bool) -> bool:
@@ -189,8 +194,7 @@ def _outages(rows: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, bool]]:
 def _lasts(failing: pd.DataFrame) -> bool:
     if failing["attempt"].nunique() < _MIN_FAILURES:
         return False
-    sure = failing["refused"].all() or failing["src"].nunique() >= _MIN_CLIENTS
-    least_s = _MIN_SURE_S if sure else _MIN_FAILING_S
+    least_s = _MIN_SURE_S if failing["src"].nunique() >= _MIN_CLIENTS else _MIN_FAILING_S
     return bool(failing["since_s"].max() - failing["since_s"].min() >= least_s)
 
 

@@ -33,7 +33,7 @@ HARD: dict[str, frozenset[str]] = {
     "unauthorized_command": frozenset({"modbus", "writers"}),
     "packet_loss": frozenset({"loss", "resent", "missed"}),
     "congestion": frozenset({"peak"}),
-    "device_silent": frozenset({"arp", "syn", "absent"}),
+    "device_silent": frozenset({"arp", "syn", "absent", "refusing", "resolver"}),
     "service_down": frozenset({"failed", "refusing", "unreachable"}),
     "misconfiguration": frozenset({"exceptions", "refusals", "unreachable", "arp", "strayed"}),
     "name_resolution": frozenset({"asked_names", "resolver", "misled"}),

@@ -367,14 +367,26 @@ def test_a_service_that_stopped_answering_is_an_incident_without_any_verdict() -
 def test_a_service_that_answered_nobody_for_a_while_is_an_incident_that_is_over() -> None:
     alive = [flow(t, S, C, 123) for t in range(0, 200, 20)]
     around = [flow(t, A, S, 502) for t in (0, 10, 20, 120, 130)]
-    outage = capture_of([*around, *alive, *(flow(t, A, S, 502, "REJ") for t in range(30, 75, 5))])
-    (one,) = incidents_of({A: ("....", "")}, outage)
-    assert (one.device, one.label, one.peers) == (S, "service_down", (A,))
-    assert (one.start_s - START_S, one.end_s - START_S) == (30, 70)
-    short = capture_of([*around, *alive, *(flow(t, A, S, 502, "REJ") for t in range(30, 55, 5))])
-    assert incidents_of({A: ("....", "")}, short) == []  # twenty seconds: a program that was started again
-    later = capture_of([*around[3:], *alive, *(flow(t, A, S, 502, "REJ") for t in range(30, 75, 5))])
+
+    def refused(*clients: str, until: int = 75) -> list[dict[str, object]]:
+        return [flow(t + i, one, S, 502, "REJ") for i, one in enumerate(clients) for t in range(30, until, 5)]
+
+    (one,) = incidents_of({A: ("....", "")}, capture_of([*around, *alive, *refused(A, B)]))
+    assert (one.device, one.label, one.peers) == (S, "service_down", (A, B))
+    assert (one.start_s - START_S, one.end_s - START_S) == (30, 71)
+    # Twenty seconds: a program that was started again. One client: perhaps nobody lets it in.
+    for calls in (refused(A, B, until=50), refused(A)):
+        assert incidents_of({A: ("....", "")}, capture_of([*around, *alive, *calls])) == []
+    later = capture_of([*around[3:], *alive, *refused(A, B)])
     assert incidents_of({A: ("....", "")}, later) == []  # it was never up before: switched on later
+
+
+def test_a_resolver_that_is_gone_is_a_silent_device() -> None:
+    lost = [flow(t + i, one, S, 53, "S0") for i, one in enumerate((A, B)) for t in range(30, 100, 10)]
+    kept = [flow(t, A, S, 53) for t in (10, 120)]
+    sought = [(SLOT + i, A, S, "arp_unanswered", -1, 1, 0) for i in (4, 6)]
+    (one,) = incidents_of({A: ("....", "")}, capture_of([one | {"proto": "udp"} for one in (*lost, *kept)], sought))
+    assert (one.device, one.label, one.peers) == (S, "device_silent", (A, B))
 
 
 def test_a_resolver_that_was_mute_for_a_while_is_told_by_two_clients() -> None:

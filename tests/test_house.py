@@ -135,15 +135,19 @@ def file_map() -> str:
 
 
 def card_table() -> str:
-    """What the shipped adapter and the one that never read the honeypots reach, from their cards."""
+    """What the shipped adapter and the one that never read a public capture reach, from their cards."""
     lines = [
         "",
         "| windows of | windows | macro-F1 | false alarms | anomalies found | abstained |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for folder, whose in (("assistant/pocket/adapter", ""), ("docs/left-out", ", honeypots left out of training")):
+    for folder, whose in (
+        ("assistant/pocket/adapter", ""),
+        ("docs/left-out", ", public captures left out of training"),
+    ):
         metrics = json.loads((ROOT / folder / "card.json").read_text(encoding="utf-8"))["metrics"]
-        for group in dict.fromkeys(name.rpartition(".")[0] for name in metrics if not name.startswith("calibration")):
+        groups = {name.rpartition(".")[0] for name in metrics if not name.startswith("calibration")}
+        for group in sorted(groups, key=lambda name: [int(part) if part.isdigit() else 0 for part in name.split("-")]):
             of = {name.rpartition(".")[2]: value for name, value in metrics.items() if name.startswith(f"{group}.")}
             name = "16 simulated plants never seen" if group == "simulated" else group
             found = f"{of['recall']:.1%}" if "recall" in of else "none to find"
