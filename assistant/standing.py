@@ -43,6 +43,7 @@ EVIDENT = frozenset({"absent", "duplicate", "resolver", "refusing", "one_way", "
 
 _SURE = 0.8  # mean calibrated probability of a confident verdict
 _MOSTLY = 0.5  # share of abstentions above which nothing is concluded
+_ENOUGH = 30  # sure windows, five minutes of them, that no number of unsure ones takes back
 _ORDER: tuple[Standing, ...] = ("inconclusive", "likely", "confirmed")
 
 
@@ -68,8 +69,9 @@ def judge(
     rows = _rows(incident, verdicts)
     if not facts or rows.empty or contradicted:
         return "inconclusive"
-    abstained = float(rows["abstained"].astype(bool).mean())
-    if abstained > _MOSTLY:
+    unsure = rows["abstained"].astype(bool)
+    abstained = float(unsure.mean())
+    if abstained > _MOSTLY and int((~unsure).sum()) < _ENOUGH:
         return "inconclusive"
     hard = bool(kinds & HARD.get(incident.label, frozenset()))
     sure = float(rows["probability"].mean()) >= _SURE and abstained <= 1 - _SURE
