@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 from bottling_line import CAMERA, CONTROLLER, PANEL, PLC, SPARE, START, YARD, beacon, loss, make_analysis, silence
@@ -15,7 +16,7 @@ from assistant.meanings import MEANINGS
 from assistant.phrases import Fact
 from assistant.quantities import read_quantities
 from assistant.questions import read_devices
-from assistant.standing import lower
+from assistant.standing import judge, lower
 from knowledge_base.index import open_index
 from knowledge_base.retriever import find_passage
 from traffic.labels import LABELS
@@ -103,6 +104,16 @@ def test_an_answered_beacon_with_a_sure_verdict_is_confirmed_without_doubt():
 def test_the_standing_is_gated_by_evidence(incident, verdict, standing):
     analysis = make_analysis((incident,), **verdict)
     assert diagnose("what is wrong?", analysis, None).standing == standing
+
+
+@pytest.mark.parametrize(("sure", "unsure", "standing"), [(4, 6, "inconclusive"), (30, 90, "likely"), (6, 4, "likely")])
+def test_many_sure_windows_are_not_taken_back_by_more_unsure_ones(sure, unsure, standing):
+    incident = beacon(sessions=3.0, end_s=START + 2000.0)
+    starts = START + 10.0 * np.arange(sure + unsure)
+    windows = pd.DataFrame({"device": CAMERA, "start_s": starts, "end_s": starts + 60.0, "label": "c2"})
+    windows["abstained"] = np.arange(len(windows)) >= sure
+    windows["probability"] = 0.7
+    assert judge(incident, windows, incident.facts) == standing
 
 
 def test_numbers_that_deny_a_label_make_it_inconclusive():
