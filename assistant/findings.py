@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_OTHERS", "Finding", "find", "known_facts", "name_of"]
 
-MOST_FACTS, MOST_OTHERS = 5, 3
+MOST_FACTS, MOST_OTHERS = 5, 5
 # Numbers that can deny a label outright; the others only speak for or against it.
 _DENIED_BY_NUMBERS = ("packet_loss", "name_resolution", "spoofing")
 
