@@ -16,6 +16,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from assistant.offline import hush_libraries
 from eval.repeated import repeat_log, repeat_pcap
 from traffic.errors import UserError
 
@@ -213,7 +214,7 @@ def render(rows: list[Row]) -> str:
 
 
 def _alone(work: Callable[..., Any], *arguments: object) -> Any:
-    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as process:
+    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn"), initializer=hush_libraries) as process:
         return process.submit(work, *arguments).result()
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import traffic
 from assistant.adapters import prompt_fingerprint
+from assistant.offline import hush_libraries
 from eval.corpus import Corpus, describe_data
 from eval.fits import Fit, Setup, fit_fold, list_folds, read_corpus
 from eval.guards import check_doubles, check_folder, check_leaks, check_single_captures, check_split, find_untold
@@ -197,6 +198,7 @@ def _fit_and_write(setup: Setup, fit: Fit, folder: Path) -> Row:
 def _begin(parent: int) -> None:
     """Prepare a process: one core each, and no life after the run it works for."""
     os.environ["OMP_NUM_THREADS"] = "1"
+    hush_libraries()
 
     def watch() -> None:
         while os.getppid() == parent:
