@@ -135,7 +135,7 @@ def find_mute_resolvers(scene: Scene) -> list[Evident]:
         for failing, over in _outages(needing):
             if over and failing["src"].nunique() < _MIN_CLIENTS:
                 continue
-            values = _failure_values(scene, failing) | {"resolver": scene.name(str(resolver))}
+            values = _failure_values(scene, failing, over) | {"resolver": scene.name(str(resolver))}
             fact = make_fact("resolver", _SAYS["resolver, over" if over else "resolver"], values)
             label = "device_silent" if _is_sought(scene, str(resolver), failing["slot"]) else "name_resolution"
             found.append(Evident(str(resolver), label, "source", fact, _clients(failing), slots_of(failing)))
@@ -154,7 +154,7 @@ def find_failing_services(scene: Scene) -> list[Evident]:
         for failing, over in _outages(tried[(tried["dst"] == server) & (tried["port"] == port)]):
             down = not failing["refused"].any() and not _lives(scene, str(server), failing["slot"], over)
             label = "device_silent" if down else "service_down"
-            values = _failure_values(scene, failing) | {"service": scene.port_at(str(server), int(port))}
+            values = _failure_values(scene, failing, over) | {"service": scene.port_at(str(server), int(port))}
             fact = make_fact("refusing", _SAYS["refusing, over" if over else "refusing"], values)
             found.append(Evident(str(server), label, "source", fact, _clients(failing), slots_of(failing)))
     return found
@@ -198,12 +198,12 @@ def _lasts(failing: pd.DataFrame) -> bool:
     return bool(failing["since_s"].max() - failing["since_s"].min() >= least_s)
 
 
-def _failure_values(scene: Scene, failing: pd.DataFrame) -> dict[str, Value]:
-    return {
+def _failure_values(scene: Scene, failing: pd.DataFrame, over: bool) -> dict[str, Value]:
+    until: dict[str, Value] = {"until_time_s": float(failing["until_s"].max())} if over else {}
+    return until | {
         "failed": failing["attempt"].nunique(),
         "clients": listed(scene.name(name) for name in _clients(failing)),
         "since_time_s": float(failing["since_s"].min()),
-        "until_time_s": float(failing["until_s"].max()),
     }
 
 

@@ -27,6 +27,7 @@ _ORIGIN = "Composed from measured facts and cited documents, without a language 
 _ALL_WELL = "Healthy: no incident was found; every device that could be judged behaves as usual."
 _ROLES = {"source": ", not its victim", "both": " and suffers from it too"}
 _STILL_S = 60.0
+_OVER = {"until_time_s", "again_time_s"}
 _STEADY = 0.05  # half of the intervals within this share of the median: a clock, not a back-off
 _ORDINARY_PORTS = ("80", "443", "8080", "8443", "8883", "1883", "123", "53")
 _MOST_CHECKS, _MOST_RULED_OUT = 5, 4
@@ -110,7 +111,9 @@ def _does(incident: "Incident", meaning: Meaning) -> str:
 
 def _when(incident: "Incident", analysis: "Analysis") -> str:
     start = clock(incident.start_s)
-    if incident.end_s >= analysis.capture.end_s - _STILL_S:
+    # That it works again is told by a fact, however little is left of the capture.
+    over = any(_OVER & fact.values.keys() for fact in incident.facts)
+    if incident.end_s >= analysis.capture.end_s - _STILL_S and not over:
         return f"since {start} and still at the end of the capture"
     return f"from {start} to {clock(incident.end_s)}"
 

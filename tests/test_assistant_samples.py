@@ -6,6 +6,7 @@ import pytest
 
 from assistant.adapters import load_adapter
 from assistant.analysis import analyse
+from assistant.diagnose import diagnose
 from traffic.datasets import load_labelled
 from traffic.labels import NORMAL, UNKNOWN
 from traffic.plant import load_plant
@@ -47,3 +48,12 @@ def test_an_incident_is_what_happened_and_lies_where_it_began(name: str, model) 
     assert [told[0].root in (one.device, *one.related, *one.peers) for one in right] == [True]
     assert right[0].start_s < told[0].end_s
     assert right[0].end_s > told[0].start_s
+
+
+def test_what_answers_again_is_not_said_to_fail_still(model) -> None:
+    """The capture of filling-line ends seconds after its controller is back."""
+    folder = SAMPLES / "filling-line"
+    found = analyse(folder, *model, load_plant(folder / "plant.yaml"))
+    answer = diagnose("why does plc-4 not answer?", found, None)
+    assert "answers again since" in answer.text
+    assert "still at the end" not in answer.text
