@@ -141,27 +141,41 @@ def _windows_of(capture: "Capture") -> "Windows":
     return make_windows(make_samples(capture))
 
 
+def measure_incidents(folder: Path) -> list[Row]:
+    """The botnet capture 34-1, file to incidents, as `faultwise incidents` does it: the model is loaded as well."""
+    from assistant.adapters import load_adapter
+    from assistant.analysis import analyse
+
+    del folder
+    start = time.perf_counter()
+    llm, card = load_adapter()
+    loaded_s = time.perf_counter() - start
+    analysis = analyse(_LOG, llm, card)
+    took_s = time.perf_counter() - start
+    what = f"34-1: file to {len(analysis.incidents)} incidents, {len(analysis.windows):,} windows"
+    return [
+        Row(what, f"{took_s:.1f} s", "under 25 s", took_s < 25),
+        Row("of it, loading the model", f"{loaded_s:.1f} s"),
+        _peak("its memory"),
+    ]
+
+
 def measure_answer(folder: Path) -> list[Row]:
-    """The botnet capture 34-1: file to incidents, then questions about it, loading what `ask` loads when it does."""
+    """Questions about the botnet capture 34-1, with what `ask` loads while it reads the capture."""
     from assistant.adapters import load_adapter
     from assistant.analysis import analyse
     from assistant.diagnose import diagnose
     from assistant.startup import warm_embedder
     from knowledge_base.index import ensure_samples, open_index
 
-    start = time.perf_counter()
-    llm, card = load_adapter()
     embedder = warm_embedder()
-    analysis = analyse(_LOG, llm, card)
-    read_s = time.perf_counter() - start
+    analysis = analyse(_LOG, *load_adapter())
     with open_index(folder, embedder) as index:
         start = time.perf_counter()
         ensure_samples(index)
         indexed_s = time.perf_counter() - start
         asked = [_seconds(lambda: diagnose("why is 192.168.1.195 behaving oddly?", analysis, index)) for _ in range(3)]
-    what = f"34-1: file to {len(analysis.incidents)} incidents, {len(analysis.windows):,} windows, models loaded"
     return [
-        Row(what, f"{read_s:.1f} s", "under 25 s", read_s < 25),
         Row("shipped manuals and incidents indexed, once", f"{indexed_s:.1f} s"),
         Row("the first question answered", f"{asked[0]:.2f} s", "under 2 s", asked[0] < 2),
         Row("a further question answered", f"{min(asked[1:]):.2f} s", "under 2 s", min(asked[1:]) < 2),
@@ -197,6 +211,7 @@ MEASURES: dict[str, Callable[[Path], list[Row]]] = {
     "idle": measure_idle_packets,
     "log": measure_log,
     "classification": measure_classification,
+    "incidents": measure_incidents,
     "answer": measure_answer,
 }
 
