@@ -29,6 +29,8 @@ FLAGS: dict[str, str] = {
     "WANDB_MODE": "disabled",
     "TRACKIO_DISABLED": "1",
     "DO_NOT_TRACK": "1",
+    # Nothing is compiled at a plant, whose machines lack a compiler; bitsandbytes would load torch's for a second.
+    "TORCHDYNAMO_DISABLE": "1",
     # A proxy would carry even loopback calls away.
     "NO_PROXY": "*",
     "no_proxy": "*",
