@@ -18,10 +18,11 @@ from prompts.window_text import render_windows
 from traffic.labels import LABELS, NORMAL
 from traffic.windows import Windows
 
-__all__ = ["INSEPARABLE", "classify", "decide", "make_probabilities", "make_prompts"]
+__all__ = ["INSEPARABLE", "choose", "classify", "decide", "make_probabilities", "make_prompts"]
 
 # A service that never answered and a dead controller of malware look the same from flows.
 INSEPARABLE = (("c2", "service_down"), ("c2", "device_silent"), ("c2", "misconfiguration"))
+_NORMAL = LABELS.index(NORMAL)
 MARGIN = 0.4
 
 
@@ -70,20 +71,29 @@ def decide(scores: np.ndarray, temperature: float, threshold: float, prior_shift
         Shape (n, 3 + len(LABELS)): ``label``, ``probability``, ``abstained``, ``p_<label>`` …
     """
     probabilities = make_probabilities(scores, temperature, prior_shift)
-    normal = LABELS.index(NORMAL)
-    anomalies = probabilities.copy()
-    anomalies[:, normal] = -1
-    code = np.where(probabilities[:, normal] >= 0.5, normal, anomalies.argmax(axis=1))
-    top = probabilities[np.arange(len(code)), code]
+    code, top = choose(probabilities)
     verdicts = pd.DataFrame({"label": np.array(LABELS, dtype=object)[code], "probability": top})
-    verdicts["abstained"] = (code != normal) & ((top < threshold) | _undecided(probabilities, code))
+    verdicts["abstained"] = (code != _NORMAL) & ((top < threshold) | _undecided(probabilities, code))
     return pd.concat([verdicts, pd.DataFrame(probabilities, columns=[f"p_{label}" for label in LABELS])], axis=1)
 
 
-def make_probabilities(scores: np.ndarray, temperature: float, prior_shift: float = 0.0) -> np.ndarray:
-    """Calibrated probabilities of every label, shape (n, len(LABELS)), float32; arguments as ``decide`` has them."""
+def choose(probabilities: np.ndarray, normal: int = _NORMAL) -> tuple[np.ndarray, np.ndarray]:
+    """Column and probability of each verdict, shape (n,) each: normal from a half on, else the likeliest anomaly."""
+    anomalies = probabilities.copy()
+    anomalies[:, normal] = -1
+    code = np.where(probabilities[:, normal] >= 0.5, normal, anomalies.argmax(axis=1))
+    return code, probabilities[np.arange(len(code)), code]
+
+
+def make_probabilities(
+    scores: np.ndarray, temperature: float, prior_shift: float = 0.0, normal: int = _NORMAL
+) -> np.ndarray:
+    """Calibrated probabilities, float32, of the shape of ``scores``; arguments as ``decide`` has them.
+
+    ``normal`` is its column.
+    """
     scaled = scores / temperature
-    scaled[:, LABELS.index(NORMAL)] += prior_shift
+    scaled[:, normal] += prior_shift
     return np.exp(scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True)).astype(np.float32)
 
 

@@ -31,13 +31,13 @@ _SAYS = {
     "without a reply.",
     "misled": "{askers} ask for {address}, which no device of the plant has, and {resolver} tells all of them names: "
     "{asked:ARP request} for it stayed without a reply.",
-    "resolver": "The resolver {resolver} answers nobody: {failed:question} from {clients} stayed without a reply since "
+    "resolver": "The resolver {failing} answers nobody: {failed:question} from {clients} stayed without a reply since "
     "{since_time_s}.",
-    "resolver, over": "The resolver {resolver} answered nobody from {since_time_s} to {until_time_s}: "
+    "resolver, over": "The resolver {failing} answered nobody from {since_time_s} to {until_time_s}: "
     "{failed:question} from {clients} stayed without a reply.",
-    "refusing": "{service} has answered nobody since {since_time_s}: {failed:attempt} by {clients} failed, and before "
+    "refusing": "{failing} has answered nobody since {since_time_s}: {failed:attempt} by {clients} failed, and before "
     "that it did answer.",
-    "refusing, over": "{service} answered nobody from {since_time_s} to {until_time_s}: {failed:attempt} by {clients} "
+    "refusing, over": "{failing} answered nobody from {since_time_s} to {until_time_s}: {failed:attempt} by {clients} "
     "failed; before that and afterwards it did answer.",
 }
 
@@ -105,11 +105,16 @@ def _mistaken(scene: Scene, address: str, rows: pd.DataFrame) -> Evident | None:
 
 
 def _common_resolver(scene: Scene, askers: tuple[str, ...]) -> str | None:
-    moves = scene.moves
-    told = moves[(moves["port"] == 53) & (moves["proto"] == "udp") & moves["answered"] & moves["src"].isin(askers)]
+    asked = _questions(scene)
+    told = asked[asked["answered"] & asked["src"].isin(askers)]
     clients = told.groupby("dst")["src"].nunique()
     common = clients.index[clients == len(askers)]
     return str(common[0]) if len(common) else None
+
+
+def _questions(scene: Scene) -> pd.DataFrame:
+    """The moves of DNS."""
+    return scene.moves[(scene.moves["port"] == 53) & (scene.moves["proto"] == "udp")]
 
 
 def _askers(rows: pd.DataFrame) -> tuple[str, ...]:
@@ -126,7 +131,7 @@ def _asking_values(scene: Scene, address: str, rows: pd.DataFrame, askers: tuple
 
 def find_mute_resolvers(scene: Scene) -> list[Evident]:
     """Resolvers that answer none of their clients for a while, where these have no other that answers."""
-    asked = scene.moves[(scene.moves["port"] == 53) & (scene.moves["proto"] == "udp")]
+    asked = _questions(scene)
     found = []
     for resolver, rows in asked.groupby("dst"):
         elsewhere = asked[(asked["dst"] != resolver) & asked["answered"]]
@@ -135,10 +140,8 @@ def find_mute_resolvers(scene: Scene) -> list[Evident]:
         for failing, over in _outages(needing):
             if over and failing["src"].nunique() < _MIN_CLIENTS:
                 continue
-            values = _failure_values(scene, failing, over) | {"resolver": scene.name(str(resolver))}
-            fact = make_fact("resolver", _SAYS["resolver, over" if over else "resolver"], values)
             label = "device_silent" if _is_sought(scene, str(resolver), failing["slot"]) else "name_resolution"
-            found.append(Evident(str(resolver), label, "source", fact, _clients(failing), slots_of(failing)))
+            found.append(_failure(scene, str(resolver), label, "resolver", scene.name(str(resolver)), failing, over))
     return found
 
 
@@ -154,9 +157,8 @@ def find_failing_services(scene: Scene) -> list[Evident]:
         for failing, over in _outages(tried[(tried["dst"] == server) & (tried["port"] == port)]):
             down = not failing["refused"].any() and not _lives(scene, str(server), failing["slot"], over)
             label = "device_silent" if down else "service_down"
-            values = _failure_values(scene, failing, over) | {"service": scene.port_at(str(server), int(port))}
-            fact = make_fact("refusing", _SAYS["refusing, over" if over else "refusing"], values)
-            found.append(Evident(str(server), label, "source", fact, _clients(failing), slots_of(failing)))
+            named = scene.port_at(str(server), int(port))
+            found.append(_failure(scene, str(server), label, "refusing", named, failing, over))
     return found
 
 
@@ -172,9 +174,7 @@ def _lives(scene: Scene, device: str, slots: pd.Series, over: bool) -> bool:
     moves, evidence = scene.moves, scene.evidence
     sent = ((moves["src"] == device) & (moves["src_pkts"] > 0)) | ((moves["dst"] == device) & (moves["dst_pkts"] > 0))
     asked = (evidence["src"] == device) & (evidence["kind"] == "arp_request")
-    return bool(
-        (sent & moves["slot"].between(first, last)).any() or (asked & evidence["slot"].between(first, last)).any()
-    )
+    return any(table.loc[of, "slot"].between(first, last).any() for table, of in ((moves, sent), (evidence, asked)))
 
 
 def _outages(rows: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, bool]]:
@@ -198,13 +198,20 @@ def _lasts(failing: pd.DataFrame) -> bool:
     return bool(failing["since_s"].max() - failing["since_s"].min() >= least_s)
 
 
-def _failure_values(scene: Scene, failing: pd.DataFrame, over: bool) -> dict[str, Value]:
-    until: dict[str, Value] = {"until_time_s": float(failing["until_s"].max())} if over else {}
-    return until | {
+def _failure(
+    scene: Scene, device: str, label: str, kind: str, named: str, failing: pd.DataFrame, over: bool
+) -> Evident:
+    """An outage as evidence: ``kind`` of fact, and how what failed is ``named``."""
+    clients = _clients(failing)
+    values: dict[str, Value] = {
+        "failing": named,
         "failed": failing["attempt"].nunique(),
-        "clients": listed(scene.name(name) for name in _clients(failing)),
+        "clients": listed(map(scene.name, clients)),
         "since_time_s": float(failing["since_s"].min()),
+        **({"until_time_s": float(failing["until_s"].max())} if over else {}),
     }
+    fact = make_fact(kind, _SAYS[f"{kind}, over" if over else kind], values)
+    return Evident(device, label, "source", fact, clients, slots_of(failing))
 
 
 def _clients(failing: pd.DataFrame) -> tuple[str, ...]:

@@ -12,25 +12,21 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from assistant.batches import BATCH_TOKENS, count_shared_tokens, make_batches
 from assistant.choices import ChoiceTree, build_choice_tree
 from assistant.remote import RemoteLLM
 from assistant.weights import load_model
 from traffic.errors import UserError
 
-__all__ = ["LocalLLM", "Progress", "RemoteLLM", "make_batches"]
+__all__ = ["LocalLLM", "Progress", "RemoteLLM"]
 
-BATCH_TOKENS = (
-    4096  # measured with 3 M parameters on 2 cores: flat between 2,000 and 6,000, slower once caches overflow
-)
 Progress = Callable[[int, int], None]  # done, of how many
 SMALL_HIDDEN = 512  # measured: up to here two batches on two cores take half the time of one batch on both
-SHARED_TOKENS = 64  # below this, copying the cache and masking cost more than the shared beginning saves
 
 
 class LocalLLM:
@@ -59,12 +55,8 @@ class LocalLLM:
         self.name = Path(path).name
         self._tokenizer, self._model = load_model(Path(path), Path(adapter) if adapter is not None else None)
         self._has_plain_head = _has_plain_head(self._model)
-        threads = torch.get_num_threads()
-        small = (
-            self._model.device.type == "cpu"
-            and getattr(self._model.config, "hidden_size", SMALL_HIDDEN + 1) <= SMALL_HIDDEN
-        )
-        self._workers, self._threads_each = (threads, 1) if small else (1, threads)
+        self._threads = torch.get_num_threads()
+        self._workers = self._threads if _is_small(self._model) else 1
         self.chat_capable = bool(self._tokenizer.chat_template)
 
     def score(self, prompts: Sequence[str], choices: Sequence[str], progress: Progress | None = None) -> np.ndarray:
@@ -138,7 +130,7 @@ class LocalLLM:
     def _score_rows(self, rows: list[list[int]], tree: ChoiceTree, progress: Progress | None) -> np.ndarray:
         import torch
 
-        shared = _shared_tokens(rows)
+        shared = count_shared_tokens(rows)
         rests = [row[shared:] for row in rows]
         batches = make_batches([len(rest) + tree.longest for rest in rests], BATCH_TOKENS, equal=len(tree.paths) > 1)
         sums = np.empty((len(rows), len(tree.steps)), np.float32)
@@ -156,15 +148,19 @@ class LocalLLM:
 
     @contextmanager
     def _pool(self) -> Iterator[ThreadPoolExecutor]:
-        """Workers that share the threads of this process; torch counts threads for whoever comes next, too."""
+        """Workers that share the threads of this process.
+
+        What a worker sets, torch gives to every thread that begins later, so the number of before is set again; it is
+        not read here, where another caller's workers may have set theirs.
+        """
         import torch
 
-        threads = torch.get_num_threads()
+        each = (self._threads // self._workers,)
         try:
-            with ThreadPoolExecutor(self._workers, "score", torch.set_num_threads, (self._threads_each,)) as pool:
+            with ThreadPoolExecutor(self._workers, "score", torch.set_num_threads, each) as pool:
                 yield pool
         finally:
-            torch.set_num_threads(threads)
+            torch.set_num_threads(self._threads)
 
     def _score_batch(self, rests: list[list[int]], tree: ChoiceTree, prefix: Any) -> np.ndarray:
         import torch
@@ -207,35 +203,6 @@ class LocalLLM:
         return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=self._model.device)
 
 
-def make_batches(lengths: Sequence[int], budget: int, equal: bool = False) -> list[list[int]]:
-    """Group rows of similar length so that a padded group holds at most ``budget`` tokens (or one row).
-
-    Args:
-        lengths: tokens of each row.
-        budget: tokens per group, padding counted.
-        equal: only rows of the same length share a group.
-
-    >>> make_batches([3, 9, 4, 3], budget=10)
-    [[0, 3], [2], [1]]
-    """
-    batches: list[list[int]] = []
-    for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
-        batch = batches[-1] if batches else None
-        if batch and (len(batch) + 1) * lengths[i] <= budget and not (equal and lengths[batch[0]] != lengths[i]):
-            batch.append(i)
-        else:
-            batches.append([i])
-    return batches
-
-
-def _shared_tokens(rows: list[list[int]]) -> int:
-    """How many leading tokens all rows share, one of each row left over; 0 where sharing would not pay."""
-    # Sorted, the first and the last row differ soonest.
-    same = takewhile(lambda pair: pair[0] == pair[1], zip(min(rows), max(rows), strict=False))
-    shared = min(sum(1 for _ in same), min(len(row) for row in rows) - 1)
-    return shared if len(rows) > 1 and shared >= SHARED_TOKENS else 0
-
-
 def _repeated(cache: Any, count: int) -> Any:
     import copy
 
@@ -255,6 +222,11 @@ def _sum_steps(logits: Any, tree: ChoiceTree) -> np.ndarray:
     picked = torch.log_softmax(logits.float(), dim=-1)[:, node, token]  # (n, n_steps)
     sums = torch.zeros(len(logits), len(tree.steps), device=logits.device).index_add_(1, choice, picked)
     return sums.cpu().numpy()
+
+
+def _is_small(model: Any) -> bool:
+    hidden = getattr(model.config, "hidden_size", None)
+    return model.device.type == "cpu" and hidden is not None and hidden <= SMALL_HIDDEN
 
 
 def _has_plain_head(model: Any) -> bool:

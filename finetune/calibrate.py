@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from assistant.classify import choose, make_probabilities
 from traffic.errors import UserError
 
 __all__ = ["Calibration", "calibrate", "expected_error"]
@@ -77,10 +78,10 @@ def calibrate(
         lambda log_t: _nll(scores, truth, odds, float(np.exp(log_t))), bounds=(-2.0, 3.0), method="bounded"
     )
     temperature = float(np.exp(found.x))
-    calibrated = np.exp(_scaled(scores, temperature))
+    calibrated = make_probabilities(scores, temperature)
     error = expected_error(calibrated.max(axis=1), calibrated.argmax(axis=1) == truth, odds)
     shift = _prior_shift(float(odds[truth != normal].sum()), anomalous_share)
-    top, verdict = _decide(calibrated, normal, shift)
+    verdict, top = choose(make_probabilities(scores, temperature, shift, normal), normal)
     wrong = (verdict != truth) & (verdict != normal)
     shares = np.array([odds[wrong & (top >= threshold)].sum() for threshold in THRESHOLDS])
     chosen = int(np.argmax(shares <= max_wrong)) if (shares <= max_wrong).any() else len(THRESHOLDS) - 1
@@ -99,17 +100,6 @@ def _prior_shift(held_out_share: float, share: float | None) -> float:
     if share is None or not 0 < held_out_share < 1:
         return 0.0
     return float(np.log((1 - share) / (1 - held_out_share)) - np.log(share / held_out_share))
-
-
-def _decide(probabilities: np.ndarray, normal: int, shift: float) -> tuple[np.ndarray, np.ndarray]:
-    """Probability and column of the verdict, as serving decides: normal from a half on, else the likeliest anomaly."""
-    shifted = probabilities.copy()
-    shifted[:, normal] *= np.exp(shift)
-    shifted /= shifted.sum(axis=1, keepdims=True)
-    anomalies = shifted.copy()
-    anomalies[:, normal] = -1
-    verdict = np.where(shifted[:, normal] >= 0.5, normal, anomalies.argmax(axis=1))
-    return shifted[np.arange(len(verdict)), verdict], verdict
 
 
 def expected_error(top: np.ndarray, right: np.ndarray, odds: np.ndarray, bins: int = 10) -> float:

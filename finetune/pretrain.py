@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from assistant.llm import make_batches
+from assistant.batches import make_batches
 from assistant.weights import fast_dtype
 from finetune.checkpoint import Checkpoint
 from prompts.messages import classification_prompt
