@@ -25,7 +25,7 @@ from eval.models import MODELS, make_model
 from eval.pooling import compare_models, pool_rows
 from eval.protocols import Protocol, read_protocol
 from eval.provenance import find_commit, find_machine, find_versions, now, own_command
-from eval.results import Row, Run, write_run
+from eval.results import Comparison, Pooled, Row, Run, write_run
 from traffic.errors import UserError
 
 __all__ = ["ALWAYS", "evaluate_detection"]
@@ -70,11 +70,7 @@ def evaluate_detection(
             make its numbers worthless.
     """
     started = time.monotonic()
-    protocol = read_protocol(protocol_name, quick)
-    if seeds is not None:
-        if seeds < 1:
-            raise UserError(f"seeds is {seeds}; expected at least 1; correct --seeds")
-        protocol = protocol.model_copy(update={"seeds": seeds})
+    protocol = _read_protocol(protocol_name, quick, seeds)
     names = _choose_models(models, protocol)
     check_folder(data)
     jobs = jobs or os.cpu_count() or 1
@@ -92,26 +88,50 @@ def evaluate_detection(
         log.info("pooling %d fits", len(rows))
         pooled = pool_rows(corpus, rows, ledger.judged, protocol, binary)
         compared = compare_models(corpus, rows, ledger.judged, protocol, binary)
-    run = Run(
+    notes = _note(data, without, jobs, time.monotonic() - started)
+    run = _make_run(name, corpus, setup, names, rows, pooled, compared, notes)
+    write_run(run, out)
+    return run
+
+
+def _read_protocol(name: str, quick: bool, seeds: int | None) -> Protocol:
+    protocol = read_protocol(name, quick)
+    if seeds is None:
+        return protocol
+    if seeds < 1:
+        raise UserError(f"seeds is {seeds}; expected at least 1; correct --seeds")
+    return protocol.model_copy(update={"seeds": seeds})
+
+
+def _make_run(
+    name: str,
+    corpus: Corpus,
+    setup: Setup,
+    names: tuple[str, ...],
+    rows: Sequence[Row],
+    pooled: Sequence[Pooled],
+    compared: Sequence[Comparison],
+    notes: tuple[str, ...],
+) -> Run:
+    """All that was measured, with all that it was measured with."""
+    return Run(
         name=name,
         created=now(),
         command=own_command(),
         commit=find_commit(),
-        quick=quick,
-        protocol=protocol.model_dump(mode="json"),
+        quick=setup.quick,
+        protocol=setup.protocol.model_dump(mode="json"),
         data=describe_data(corpus),
         models=names,
-        seeds=tuple(range(protocol.seeds)),
+        seeds=tuple(range(setup.protocol.seeds)),
         versions=find_versions(),
         prompt_fingerprint=prompt_fingerprint(),
         machine=find_machine(),
         rows=tuple(rows),
         pooled=tuple(pooled),
         comparisons=tuple(compared),
-        notes=_note(data, without, jobs, time.monotonic() - started),
+        notes=notes,
     )
-    write_run(run, out)
-    return run
 
 
 def _choose_models(models: Sequence[str], protocol: Protocol) -> tuple[str, ...]:
