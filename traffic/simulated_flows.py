@@ -89,13 +89,8 @@ def session(
     rng, n = ledger.rng, len(np.atleast_1d(ts))
     exchanges, ask, answer = (np.broadcast_to(np.asarray(v, float), n) for v in (exchanges, ask_bytes, answer_bytes))
     lasting = np.maximum(np.broadcast_to(np.asarray(duration, float), n), 1e-3)
-    header = int(rng.choice([40, 52], p=[0.15, 0.85]))  # without and with timestamps (RFC 7323)
-    signs = np.floor(lasting / alive_s) if alive_s else np.zeros(n)
-    orig_bytes, resp_bytes = np.rint(exchanges * ask) + 2 * signs, np.rint(exchanges * answer) + 2 * signs
-    orig_pkts, resp_pkts = _segments(rng, ask, answer, lasting / np.maximum(exchanges, 1), late)
-    orig_pkts = np.rint(exchanges * orig_pkts + 2 + rng.integers(1, 3, n)) + 2 * signs
-    resp_pkts = np.rint(exchanges * resp_pkts + 1 + rng.integers(1, 3, n)) + 2 * signs
-    state, history = _ended(rng, ending or {"closed": 1.0}, orig_bytes + resp_bytes == 0)
+    sizes = _sizes(rng, exchanges, ask, answer, lasting, alive_s, late)
+    state, history = _ended(rng, ending or {"closed": 1.0}, sizes["orig_bytes"] + sizes["resp_bytes"] == 0)
     ledger.add(
         ts,
         **{
@@ -111,15 +106,34 @@ def session(
             "tells": tells,
             "exchanges": exchanges,
             "alive_s": alive_s,
-            "orig_bytes": orig_bytes,
-            "resp_bytes": resp_bytes,
-            "orig_pkts": orig_pkts,
-            "resp_pkts": resp_pkts,
-            "orig_ip_bytes": orig_bytes + orig_pkts * header + 20,
-            "resp_ip_bytes": resp_bytes + resp_pkts * header + 20,
+            **sizes,
             **columns,
         },
     )
+
+
+def _sizes(
+    rng: np.random.Generator,
+    exchanges: np.ndarray,
+    ask: np.ndarray,
+    answer: np.ndarray,
+    lasting_s: np.ndarray,
+    alive_s: float,
+    late: float | None,
+) -> dict[str, np.ndarray]:
+    """Bytes of payload, packets and IP bytes of each side of TCP connections, shape (n,) each, by Zeek's names."""
+    n = len(lasting_s)
+    header = int(rng.choice([40, 52], p=[0.15, 0.85]))  # without and with timestamps (RFC 7323)
+    signs = np.floor(lasting_s / alive_s) if alive_s else np.zeros(n)
+    payload = {"orig": np.rint(exchanges * ask) + 2 * signs, "resp": np.rint(exchanges * answer) + 2 * signs}
+    segments = _segments(rng, ask, answer, lasting_s / np.maximum(exchanges, 1), late)
+    opening = {"orig": 2, "resp": 1}
+    sizes: dict[str, np.ndarray] = {}
+    for side, each in zip(("orig", "resp"), segments, strict=True):
+        pkts = np.rint(exchanges * each + opening[side] + rng.integers(1, 3, n)) + 2 * signs
+        ip_bytes = payload[side] + pkts * header + 20
+        sizes |= {f"{side}_bytes": payload[side], f"{side}_pkts": pkts, f"{side}_ip_bytes": ip_bytes}
+    return sizes
 
 
 def _segments(
