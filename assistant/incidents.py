@@ -117,7 +117,9 @@ def _make_incident(group: Sequence[Suspicion], scene: Scene, starts_s: np.ndarra
     related = tuple(dict.fromkeys(one.device for one in group if one.device != lead.device))
     mine = [one for one in group if one.device == lead.device] or [lead, *group[1:]]
     windows = np.unique(starts_s[np.concatenate([one.rows for one in mine])])
-    start_s, end_s = min(one.trace.start_s for one in mine), max(one.trace.end_s for one in mine)
+    # Where packets show that it was over, windows of a minute cannot tell better when.
+    ended = [one for one in mine if any("until_time_s" in fact.values for fact in one.facts)] or mine
+    start_s, end_s = min(one.trace.start_s for one in mine), max(one.trace.end_s for one in ended)
     mark = hashlib.sha256(f"{lead.device} {lead.label} {start_s:.0f}".encode()).hexdigest()[:8]
     return Incident(
         id=f"{lead.label}-{mark}",
