@@ -158,7 +158,7 @@ def _key(path: Path, form: Form) -> str:
 @cache
 def _code() -> str:
     root = Path(traffic.__file__).parent
-    files: Sequence[Path] = sorted([*root.glob("*.py"), *root.glob("corrections/*.csv")])
+    files: Sequence[Path] = sorted([*root.rglob("*.py"), *root.rglob("corrections/*.csv")])
     own = Path(__file__).read_bytes()
     return hashlib.sha256(own + b"".join(file.read_bytes() for file in files)).hexdigest()
 

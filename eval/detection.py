@@ -234,7 +234,7 @@ def _fingerprint(corpus: Corpus, setup: Setup) -> str:
     digest = hashlib.sha256(setup.protocol.model_dump_json(exclude={"seeds", "models", "against"}).encode())
     digest.update(repr((corpus.hashes, setup.without, setup.quick, prompt_fingerprint())).encode())
     for package in ("traffic", "prompts", "assistant", "eval"):
-        for file in sorted((root / package).glob("*.py")):
+        for file in sorted((root / package).rglob("*.py")):
             digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
 
