@@ -10,9 +10,7 @@ import pandas as pd
 
 from assistant.facts import Fact, Scene, describe_device, health_fact, make_scene
 from assistant.incidents import Incident, make_incidents
-from assistant.questions import read_devices
 from traffic.capture import Capture
-from traffic.labels import NORMAL
 from traffic.plant import Plant
 from traffic.samples import make_samples
 from traffic.sources import read_capture
@@ -49,20 +47,6 @@ class Analysis:
     def scene(self) -> Scene:
         """The capture laid out for questions about one device, made when first asked for."""
         return make_scene(self.capture, self.samples, self.plant)
-
-    def device(self, text: str) -> str | None:
-        """The address of the device that a question or name points at first; None where it points at none."""
-        return next(iter(read_devices(text, self).devices), None)
-
-    def healthy_share(self, device: str) -> float:
-        """Share of a device's windows that the model takes for normal; NaN where it has none."""
-        mine = self.verdicts[self.verdicts["device"] == device]
-        normal = (mine["label"] == NORMAL) & ~mine["abstained"].astype(bool)
-        return float(normal.mean()) if len(mine) else float("nan")
-
-    def incidents_of(self, device: str) -> tuple[Incident, ...]:
-        """Incidents that concern a device: its own, and those of which it is a related one or a peer."""
-        return tuple(one for one in self.incidents if device in (one.device, *one.related, *one.peers))
 
     def facts_of(self, device: str) -> tuple[Fact, ...]:
         """What a device did in this capture, and how many of its windows are normal."""

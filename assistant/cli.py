@@ -85,6 +85,7 @@ def ask(
     from assistant.diagnose import diagnose
     from assistant.report import render_diagnosis
     from assistant.startup import analyse, load_models, open_knowledge, warm_embedder
+    from assistant.writer import write
 
     # The capture first: where it cannot be read, no state is touched.
     with narrate("reading the capture") as progress:
@@ -92,7 +93,7 @@ def ask(
         embedder = warm_embedder()
         analysis = analyse(capture, settings, models, progress)
     with narrate("looking things up") as progress, open_knowledge(settings, progress, embedder) as index:
-        diagnosis = diagnose(question, analysis, index, device=device, writer=models.writer)
+        diagnosis = write(diagnose(question, analysis, index, device=device), models.writer)
     say_notes(analysis.capture.notes)
     typer.echo(render_diagnosis(diagnosis, form))
 

@@ -18,13 +18,13 @@ app = typer.Typer(help="The inventory of devices: addresses, roles, contacts.", 
 @app.command()
 def discover(path: CapturePath) -> None:
     """Draft a plant.yaml from the devices in a capture; check it before you rely on it."""
-    from traffic.plant import discover as discover_plant
+    from traffic.discovery import draft_plant
     from traffic.plant import dump_plant
     from traffic.sources import read_capture
 
     with narrate("reading the capture"):
         capture = read_capture(path)
-        plant = discover_plant(capture)
+        plant = draft_plant(capture)
     say_notes(capture.notes)
     typer.echo(dump_plant(plant), nl=False)
 

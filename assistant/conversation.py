@@ -26,6 +26,7 @@ from assistant.replies import (
 )
 from assistant.scope import foreign_words, is_in_scope
 from assistant.wording import clock
+from assistant.writer import write
 
 if TYPE_CHECKING:
     from assistant.analysis import Analysis
@@ -156,7 +157,7 @@ class Conversation:
         assert self.analysis is not None
         device = self.focus.device if self.focus and not named else None
         writer = self.writer if intent in ("why", "") else None
-        diagnosis = diagnose(question, self.analysis, self.index, device=device or None, writer=writer)
+        diagnosis = write(diagnose(question, self.analysis, self.index, device=device or None), writer)
         self.focus = diagnosis
         incident = self._incident()
         if self.history and incident:

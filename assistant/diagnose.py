@@ -18,7 +18,6 @@ from traffic.labels import TAXONOMY
 
 if TYPE_CHECKING:
     from assistant.analysis import Analysis
-    from assistant.writer import ChatModel
     from knowledge_base.index import Index
     from knowledge_base.retriever import Passage
 
@@ -86,7 +85,6 @@ def diagnose(
     analysis: "Analysis",
     index: "Index | None",
     device: str | None = None,
-    writer: "ChatModel | None" = None,
 ) -> Diagnosis:
     """Answer a question about a capture from its evidence.
 
@@ -95,8 +93,6 @@ def diagnose(
         analysis: the capture with its verdicts and incidents.
         index: the knowledge base; without one nothing is cited.
         device: address or name, where it is known already.
-        writer: a chat-capable model that words the evidence; without one, or where its text fails the checks, the
-            text is composed.
 
     Returns:
         A diagnosis whose every number and citation resolves.
@@ -105,12 +101,7 @@ def diagnose(
     if device is None and not is_in_scope(question, read_intent(question), finding.asked, index):
         finding = replace(finding, notes=(_FOREIGN, *finding.notes))
     citations, similar = sources_for(question, finding, analysis, index)
-    draft = _draft(question, finding, citations, similar, analysis)
-    if writer is None:
-        return draft
-    from assistant.writer import write
-
-    return write(draft, writer)
+    return _draft(question, finding, citations, similar, analysis)
 
 
 def sources_for(

@@ -6,8 +6,6 @@ hold a number that they do not.
 
 from collections.abc import Callable, Sequence
 
-import pandas as pd
-
 from assistant.device_facts import describe_device, health_fact
 from assistant.evident import Evident
 from assistant.evident_attacks import find_doubled_addresses, find_one_way_floods, find_register_sweeps
@@ -19,15 +17,12 @@ from assistant.phrases import Fact, make_fact
 from assistant.protocol_facts import command_facts, mqtt_facts, spoofing_facts
 from assistant.scene import Scene, make_scene
 from assistant.traces import Trace
-from traffic.capture import Capture
-from traffic.plant import Plant
 
 __all__ = [
     "Evident",
     "Fact",
     "Scene",
     "describe_device",
-    "find_evident",
     "find_evident_in",
     "health_fact",
     "label_facts",
@@ -79,11 +74,6 @@ _RULES: tuple[Callable[[Scene], list[Evident]], ...] = (
 )
 
 
-def find_evident(capture: Capture, samples: pd.DataFrame, plant: Plant | None = None) -> list[Evident]:
-    """Find what needs no model: absent and doubled addresses, mute resolvers, failed services, floods and sweeps."""
-    return find_evident_in(make_scene(capture, samples, plant))
-
-
 def find_evident_in(scene: Scene) -> list[Evident]:
-    """As ``find_evident``, on a capture that is laid out already."""
+    """Find what needs no model: absent and doubled addresses, mute resolvers, failed services, floods and sweeps."""
     return [one for rule in _RULES for one in rule(scene)]

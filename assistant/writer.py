@@ -58,8 +58,8 @@ class Draft(BaseModel):
     sentences: list[Sentence] = Field(min_length=1, max_length=2 * MOST_SENTENCES)
 
 
-def write(composed: "Diagnosis", model: ChatModel) -> "Diagnosis":
-    """Let a model word a composed diagnosis.
+def write(composed: "Diagnosis", model: ChatModel | None) -> "Diagnosis":
+    """Let a model word a composed diagnosis; without a model it stays as it is.
 
     Returns:
         The diagnosis with the model's checked sentences in place of the list of facts; the composed one, with a note
@@ -67,7 +67,7 @@ def write(composed: "Diagnosis", model: ChatModel) -> "Diagnosis":
     """
     facts = {f"f{number}": fact for number, fact in enumerate(composed.facts, start=1)}
     passages = {f"p{one.number}": one for one in composed.citations}
-    if not facts:
+    if model is None or not facts:
         return composed
     try:
         reply = _ask(model, diagnosis(_evidence(composed, facts, passages)))

@@ -148,9 +148,10 @@ def _analyse(subject: Subject, models: "Models") -> "Analysis":
 def _ask(case: Case, analysis: "Analysis", index: "Index", history: "History", models: "Models") -> Answer:
     from assistant.conversation import Conversation
     from assistant.diagnose import diagnose
+    from assistant.writer import write
 
     if case.by == "ask":
-        diagnosis = diagnose(case.question, analysis, index, writer=models.writer)
+        diagnosis = write(diagnose(case.question, analysis, index), models.writer)
         return Answer(diagnosis.text, diagnosis)
     reply = Conversation(analysis, index, history, writer=models.writer).reply(case.question)
     return Answer(reply.text, reply.diagnosis)

@@ -5,8 +5,7 @@ table is a tenth of its windows. Splits go by capture only. Windows of one captu
 model that has seen some of them has seen the rest.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +16,9 @@ from traffic.datasets import Labelled
 from traffic.errors import UserError
 from traffic.labels import LABELS
 
-__all__ = ["COLUMNS", "Split", "balance_texts", "make_texts", "read_texts", "split_texts", "write_texts"]
+__all__ = ["COLUMNS", "balance_texts", "make_texts", "read_texts", "write_texts"]
 
 COLUMNS = ["text", "label", "capture", "weight"]
-
-
-@dataclass(frozen=True)
-class Split:
-    """Texts to train on and texts of other captures to judge by."""
-
-    train: pd.DataFrame
-    held_out: pd.DataFrame
 
 
 def make_texts(labelled: Iterable[Labelled]) -> pd.DataFrame:
@@ -48,23 +39,6 @@ def count_texts(table: pd.DataFrame) -> pd.DataFrame:
     """Keep equal rows once, in order of first appearance, with their number as ``weight``."""
     counted = table.groupby(COLUMNS[:3], sort=False, as_index=False).size().rename(columns={"size": "weight"})
     return counted.astype({"text": "str", "label": "str", "capture": "str", "weight": "int64"})[COLUMNS]
-
-
-def split_texts(table: pd.DataFrame, held_out: Sequence[str]) -> Split:
-    """Set whole captures aside.
-
-    Raises:
-        UserError: a capture to hold out is not in the table, or nothing would be left to train on.
-    """
-    missing = sorted(set(held_out) - set(table["capture"]))
-    if missing:
-        raise UserError(
-            f"no capture {', '.join(missing)} to hold out; expected some of {_names(table)}; correct the names"
-        )
-    aside = table["capture"].isin(held_out)
-    if aside.all():
-        raise UserError(f"all captures ({_names(table)}) are held out; expected some to train on; hold out fewer")
-    return Split(table[~aside].reset_index(drop=True), table[aside].reset_index(drop=True))
 
 
 def balance_texts(table: pd.DataFrame, per_label: int, repeats: int = 4, seed: int = 0) -> pd.DataFrame:

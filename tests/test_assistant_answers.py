@@ -12,8 +12,8 @@ from assistant.conversation import Conversation
 from assistant.diagnose import diagnose
 from assistant.incidents import make_incidents
 from traffic.corrections import label_flows
+from traffic.discovery import draft_plant
 from traffic.labels import LABELS, NORMAL
-from traffic.plant import discover
 from traffic.samples import make_samples
 from traffic.sources import read_capture
 from traffic.truth import label_windows
@@ -34,7 +34,7 @@ def analyses(shared):
 
 def _analyse(path) -> Analysis:
     capture = read_capture(path)
-    plant = discover(capture)
+    plant = draft_plant(capture)
     samples = make_samples(capture, plant)
     windows = make_windows(samples)
     labels, sides = np.full(len(windows), NORMAL, object), np.full(len(windows), "", object)

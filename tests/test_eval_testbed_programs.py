@@ -23,10 +23,11 @@ from typing import Any
 
 import pytest
 
+from eval.testbed.drawing import draw_site
 from eval.testbed.host import check_host, enter, join_namespace
 from eval.testbed.lab import open_lab
 from eval.testbed.rhythm import dice_of, pauses
-from eval.testbed.site import Machine, Site, draw_site
+from eval.testbed.site import Machine, Site
 from traffic.errors import UserError
 
 SEED = 1

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.testbed.site import BEYOND, ROUTER, Site, draw_site
+from eval.testbed.drawing import draw_site
+from eval.testbed.site import BEYOND, ROUTER, Site
 from traffic.plant import dump_plant, load_plant
 
 SEEDS = st.integers(0, 10**9)

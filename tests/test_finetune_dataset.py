@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import CLOUD, DEVICE, capture, flow
 
-from finetune.dataset import balance_texts, make_texts, read_texts, split_texts, write_texts
+from finetune.dataset import balance_texts, make_texts, read_texts, write_texts
 from traffic.datasets import Labelled
 from traffic.errors import UserError
 from traffic.samples import make_samples
@@ -42,19 +42,6 @@ def test_equal_texts_are_kept_once_and_counted() -> None:
 def test_one_text_with_two_labels_stays_two_rows() -> None:
     texts = make_texts([labelled("a", ["normal", "c2"] * 30)])
     assert texts.groupby("label")["weight"].sum().to_dict() == {"normal": 30, "c2": 30}
-
-
-def test_a_split_never_shares_a_capture() -> None:
-    split = split_texts(table(a__normal=3, b__normal=2, b__dos=1), ["b"])
-    assert set(split.train["capture"]) == {"a"}
-    assert (len(split.train), len(split.held_out)) == (3, 3)
-
-
-def test_a_split_that_cannot_be_is_refused() -> None:
-    with pytest.raises(UserError, match="no capture c to hold out; expected some of a, b"):
-        split_texts(table(a__normal=1, b__normal=1), ["c"])
-    with pytest.raises(UserError, match="are held out"):
-        split_texts(table(a__normal=1), ["a"])
 
 
 def test_labels_are_capped_and_rare_ones_repeated() -> None:

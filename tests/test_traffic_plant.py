@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from traffic.capture import FLOW_COLUMNS, Capture, spread
+from traffic.discovery import draft_plant
 from traffic.errors import UserError
-from traffic.plant import Device, Plant, discover, dump_plant, is_local, load_plant
+from traffic.plant import Device, Plant, dump_plant, is_local, load_plant
 from traffic.sources import read_capture
 
 PLANT = Plant(
@@ -97,37 +98,6 @@ def test_is_local_refuses_what_is_no_network() -> None:
 def test_name_of_shows_both_name_and_address() -> None:
     assert PLANT.name_of("192.168.1.4") == "press-plc (192.168.1.4)"
     assert PLANT.name_of("8.8.8.8") == "8.8.8.8"
-
-
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ("192.168.1.9", "gate"),
-        ("why is 192.168.1.9 slow?", "gate"),
-        ("192.168.1.90", None),
-        ("the camera", "gate"),
-        ("since when is the IP camera slow, 2 hours?", "gate"),
-        ("PLC 2", "plc-02"),
-        ("plc-02", "plc-02"),
-        ("PLC02?", "plc-02"),
-        ("plc 1", "press-plc"),
-        ("plc 3", None),
-        ("the PLC", None),
-        ("Press_PLC!", "press-plc"),
-        ("what about press line", "press-plc"),
-        ("station 7", "press-plc"),
-        ("station 8", None),
-        ("00:80:F4:0E:61:01", "plc-02"),
-        ("is the historian down", "Historian"),
-        ("the gate and the historian", None),
-        ("which device is it", None),
-        ("why do modbus reads fail", None),
-        ("", None),
-    ],
-)
-def test_find_knows_what_a_text_speaks_of(text: str, name: str | None) -> None:
-    found = PLANT.find(text)
-    assert (found.name if found else None) == name
 
 
 # ---- plant.yaml ----
@@ -246,7 +216,7 @@ def capture_of(*rows: tuple, macs: dict[str, str] | None = None) -> Capture:
 
 
 def roles_of(capture: Capture) -> dict[str, str]:
-    return {device.address: device.role for device in discover(capture).devices}
+    return {device.address: device.role for device in draft_plant(capture).devices}
 
 
 def test_discover_guesses_roles_from_what_is_served_and_asked() -> None:
@@ -271,7 +241,7 @@ def test_discover_guesses_roles_from_what_is_served_and_asked() -> None:
         "10.0.0.8": "MQTT client",
         "10.0.0.9": "HMI or SCADA master",
     }
-    names = [device.name for device in discover(capture).devices]
+    names = [device.name for device in draft_plant(capture).devices]
     assert names == ["plc-1", "plc-2", "broker-3", "camera-4", "resolver-5", "device-7", "sensor-8", "hmi-9"]
 
 
@@ -285,7 +255,7 @@ def test_discover_finds_the_router_behind_whose_mac_the_world_lies() -> None:
     capture = capture_of(
         ("10.0.0.7", "8.8.8.8", 443), ("10.0.0.7", "9.9.9.9", 443), ("10.0.0.7", "10.0.0.1", 80), macs=macs
     )
-    assert [(d.name, d.role, d.mac) for d in discover(capture).devices] == [
+    assert [(d.name, d.role, d.mac) for d in draft_plant(capture).devices] == [
         ("router-1", "router", "00:00:00:00:00:01"),
         ("device-7", "", ""),
     ]
@@ -293,7 +263,7 @@ def test_discover_finds_the_router_behind_whose_mac_the_world_lies() -> None:
 
 def test_discover_lists_a_machine_once_and_names_differ() -> None:
     capture = capture_of(("169.254.3.3", "fe80::1", 80), ("10.0.0.5", "10.0.1.5", 80), ("fd00::5", "10.0.0.6", 80))
-    assert [(d.name, d.address) for d in discover(capture).devices] == [
+    assert [(d.name, d.address) for d in draft_plant(capture).devices] == [
         ("device-10.0.0.5", "10.0.0.5"),
         ("device-6", "10.0.0.6"),
         ("device-10.0.1.5", "10.0.1.5"),
@@ -304,7 +274,7 @@ def test_discover_lists_a_machine_once_and_names_differ() -> None:
 
 
 def test_discover_drafts_a_loadable_plant_from_a_real_capture(shared: Path, tmp_path: Path) -> None:
-    plant = discover(read_capture(shared / "data" / "iot23" / "honeypot-5-1" / "conn.log.labeled"))
+    plant = draft_plant(read_capture(shared / "data" / "iot23" / "honeypot-5-1" / "conn.log.labeled"))
     # Beside them are link-local addresses, multicast groups and broadcasts.
     assert [device.address for device in plant.devices][:3] == ["192.168.2.1", "192.168.2.3", "192.168.69.1"]
     assert len(plant.devices) == 11

@@ -8,18 +8,15 @@ devices:
 """
 
 import ipaddress
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
 
-from traffic.capture import Capture
 from traffic.errors import UserError
 
-__all__ = ["Device", "Plant", "discover", "dump_plant", "is_local", "load_plant"]
+__all__ = ["Device", "Plant", "dump_plant", "is_local", "load_plant"]
 
 # RFC 1918, link-local (RFC 3927), unique local (RFC 4193) and IPv6 link-local (RFC 4291).
 _PRIVATE = (
@@ -29,14 +26,6 @@ _PRIVATE = (
 # Nobody in particular: unspecified, multicast, broadcast. A host may own .255 in a network wider than /24, but hardly
 # any does; one that does is named in plant.yaml.
 _NOBODY = r"(?i)(?:0\.0\.0\.0|::|(?:22[4-9]|23\d)\.[\d.]+|\d+\.\d+\.\d+\.255|ff[0-9a-f]{2}:.*)"
-# Words of a question or a role that point at no device.
-_VAGUE = frozenset(
-    [
-        *["a", "an", "and", "are", "at", "by", "do", "for", "from", "has", "have", "in", "is", "it", "me", "my", "no"],
-        *["of", "on", "or", "our", "that", "the", "this", "to", "what", "why", "with"],
-        *["device", "devices", "unit", "dns", "ip", "modbus", "mqtt"],
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -65,50 +54,6 @@ class Plant:
             if device.address == address:
                 return f"{device.name} ({address})"
         return address
-
-    def find(self, text: str) -> Device | None:
-        """The device that a text speaks of: by address, name or alias, else by its role if only one device fits.
-
-        Args:
-            text: ``"192.168.1.104"``, ``"Press-PLC"``, ``"the camera"``, ``"PLC 2"``, or a whole question.
-
-        Returns:
-            None where no device or more than one fits: a wrong guess would blame the wrong machine.
-        """
-        words = _words(text)
-        named = [(len(known), device) for device in self.devices for known in _names(device) if _holds(words, known)]
-        if named:
-            longest = max(length for length, _ in named)
-            return _only([device for length, device in named if length == longest])
-        fits = [device for device in self.devices if set(words) & (set(_words(device.role)) - _VAGUE)]
-        number = _number_after(words, {word for device in fits for word in _words(device.role)})
-        if number is not None:
-            return fits[number - 1] if 1 <= number <= len(fits) else None
-        return _only(fits)
-
-
-def _number_after(words: list[str], roles: set[str]) -> int | None:
-    """The 2 of "PLC 2", not that of "2 hours"."""
-    return next((int(n) for word, n in pairwise(words) if word in roles and n.isdecimal() and len(n) < 4), None)
-
-
-def _only(devices: list[Device]) -> Device | None:
-    different = list(dict.fromkeys(devices))
-    return different[0] if len(different) == 1 else None
-
-
-def _names(device: Device) -> list[list[str]]:
-    return [_words(text) for text in (device.address, device.name, device.mac, *device.aliases) if text]
-
-
-def _words(text: str) -> list[str]:
-    """Addresses whole, everything else in words and numbers: ``"PLC-02"`` is ``["plc", "2"]``."""
-    found = re.findall(r"(?:[0-9a-f]*:){2,}[0-9a-f.:]*[0-9a-f]|\d+(?:\.\d+){3}|[^\W\d_]+|\d+", text.lower())
-    return [word.lstrip("0") or "0" if word.isdecimal() else word for word in found]
-
-
-def _holds(words: list[str], known: list[str]) -> bool:
-    return bool(known) and any(words[i : i + len(known)] == known for i in range(len(words) - len(known) + 1))
 
 
 def is_local(addresses: pd.Series, plant: Plant | None = None, extra_networks: Sequence[str] = ()) -> pd.Series:
@@ -184,10 +129,3 @@ def dump_plant(plant: Plant) -> str:
         if "aliases" in entry:
             entry["aliases"] = list(entry["aliases"])
     return yaml.safe_dump({"devices": entries}, sort_keys=False, allow_unicode=True, width=1000)
-
-
-def discover(capture: Capture) -> Plant:
-    """Draft the inventory from a capture: addresses, MACs where known, and roles guessed from what each serves."""
-    from traffic.discovery import draft_plant
-
-    return draft_plant(capture)

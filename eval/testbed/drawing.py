@@ -9,7 +9,7 @@ from eval.testbed.habits import draw_habits
 from eval.testbed.makes import MAKES
 from eval.testbed.site import BEYOND, ROUTER, Machine, Site
 
-__all__ = ["draw"]
+__all__ = ["draw_site"]
 
 # Where role and program differ.
 _PROGRAMS = {"gateway": "modbus_gateway", "robot": "opcua_server", "mes": "opcua_client", ROUTER: ""}
@@ -18,8 +18,13 @@ _IN_CELLS = ("plc", "gateway", "hmi", "sensor", "robot", "camera")
 _MOST = 30
 
 
-def draw(seed: int, busy: float) -> Site:
-    """The whole site; see ``site.draw_site``."""
+def draw_site(seed: int, busy: float = 1.0) -> Site:
+    """A plant of 24 to 30 machines with what lies beyond it: counts, addresses, makes, rhythms and habits drawn.
+
+    Args:
+        seed: the same seed draws the same site.
+        busy: how often things are said and how large pictures are, 1 being usual; the counts do not depend on it.
+    """
     dice = Random(seed)  # noqa: S311 - a plant, not a secret
     network = _draw_network(dice)
     gateway = str(network[dice.choice([1, 1, -2])])

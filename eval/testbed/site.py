@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from traffic.plant import Plant
 
-__all__ = ["BEYOND", "ROUTER", "Machine", "Site", "draw_site"]
+__all__ = [
+    "BEYOND",
+    "ROUTER",
+    "Machine",
+    "Site",
+]
 
 # RFC 5737: addresses that are nobody's.
 BEYOND = ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24")
@@ -93,15 +98,3 @@ class Site:
                 if not machine.beyond
             )
         )
-
-
-def draw_site(seed: int, busy: float = 1.0) -> Site:
-    """A plant of 24 to 30 machines with what lies beyond it: counts, addresses, makes, rhythms and habits drawn.
-
-    Args:
-        seed: the same seed draws the same site.
-        busy: how often things are said and how large pictures are, 1 being usual; the counts do not depend on it.
-    """
-    from eval.testbed.drawing import draw
-
-    return draw(seed, busy)
