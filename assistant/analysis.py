@@ -12,8 +12,8 @@ from assistant.facts import Fact, Scene, describe_device, health_fact, make_scen
 from assistant.incidents import Incident, make_incidents
 from traffic.capture import Capture
 from traffic.plant import Plant
+from traffic.reader import read_capture
 from traffic.samples import make_samples
-from traffic.sources import read_capture
 from traffic.windows import Windows, make_windows
 
 if TYPE_CHECKING:

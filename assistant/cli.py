@@ -101,8 +101,8 @@ def ask(
 @app.command()
 def flows(path: CapturePath) -> None:
     """Print a capture's flows as a Zeek conn.log (TSV)."""
-    from traffic.sources import read_capture
-    from traffic.zeek import write_conn_log
+    from traffic.reader import read_capture
+    from traffic.zeek.conn import write_conn_log
 
     with narrate("reading the capture"):
         capture = read_capture(path)
@@ -224,8 +224,8 @@ def simulate(
     scenario: Annotated[list[str] | None, typer.Option(help="A label that shall happen; by default several.")] = None,
 ) -> None:
     """Invent a plant and its traffic, faults and attacks included: conn.log, truth.csv, plant.yaml."""
-    from traffic.simulate import simulate as invent
-    from traffic.simulate import write_simulation
+    from traffic.simulation.simulate import simulate as invent
+    from traffic.simulation.simulate import write_simulation
 
     if out.exists():
         raise UserError(f"{out} exists already; expected a new folder; name another with --out")

@@ -20,7 +20,7 @@ def discover(path: CapturePath) -> None:
     """Draft a plant.yaml from the devices in a capture; check it before you rely on it."""
     from traffic.discovery import draft_plant
     from traffic.plant import dump_plant
-    from traffic.sources import read_capture
+    from traffic.reader import read_capture
 
     with narrate("reading the capture"):
         capture = read_capture(path)

@@ -64,8 +64,8 @@ class Reading:
 
 def read_windows(path: Path, settings: Settings) -> Reading:
     """Read a capture and cut it into windows."""
+    from traffic.reader import read_capture
     from traffic.samples import make_samples
-    from traffic.sources import read_capture
     from traffic.windows import make_windows
 
     capture = read_capture(path)

@@ -58,8 +58,8 @@ def measure_idle_packets(folder: Path) -> list[Row]:
 
 def _measure_packets(name: str, folder: Path) -> list[Row]:
     """Packets of a million-packet capture to samples, against nfstream on the same file."""
+    from traffic.reader import read_capture
     from traffic.samples import make_samples
-    from traffic.sources import read_capture
 
     path = repeat_pcap(_PCAPS[name], folder / "million.pcap", _MILLION)
     start = time.perf_counter()
@@ -89,8 +89,8 @@ def _nfstream_rate(path: Path) -> float | None:
 
 def measure_log(folder: Path) -> list[Row]:
     """A conn.log of a million flows to windows."""
+    from traffic.reader import read_capture
     from traffic.samples import make_samples
-    from traffic.sources import read_capture
     from traffic.windows import make_windows
 
     path = folder / "conn.log"
@@ -117,7 +117,7 @@ def measure_classification(folder: Path) -> list[Row]:
     from prompts.messages import ANSWERS, classification_prompt
     from prompts.window_text import render_windows
     from traffic.labels import LABELS
-    from traffic.simulate import simulate
+    from traffic.simulation.simulate import simulate
 
     del folder
     llm, card = load_adapter()

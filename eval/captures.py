@@ -20,8 +20,8 @@ import traffic
 from eval.results import Labelling
 from traffic.capture import SAMPLE_S, Capture
 from traffic.corrections import label_flows
-from traffic.dataset_forms import FORMS, Form, Marked
-from traffic.datasets import name_capture
+from traffic.datasets.formats import FORMS, Form, Marked
+from traffic.datasets.labelled import name_capture
 from traffic.errors import UserError
 from traffic.labels import NORMAL, UNKNOWN
 from traffic.plant import Plant, load_plant
@@ -45,7 +45,7 @@ class LabelledCapture:
 
     Attributes:
         name: for tables; nothing is read from it.
-        form: of its files, one of ``traffic.dataset_forms.FORMS``.
+        form: of its files, one of ``traffic.datasets.formats.FORMS``.
         network: captures of one origin share it.
         capture: flows, activity and evidence.
         windows: all of them; ``table`` holds ``published`` and ``corrected``, our labels or ``unknown``.
@@ -63,7 +63,7 @@ class LabelledCapture:
 
 
 def load_capture(path: Path, kept: Path) -> LabelledCapture:
-    """Read a capture that ``traffic.datasets.find_labelled`` found, or what was kept of it.
+    """Read a capture that ``traffic.datasets.labelled.find_labelled`` found, or what was kept of it.
 
     Args:
         path: of the capture.

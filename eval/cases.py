@@ -63,7 +63,7 @@ class QuestionFile(_Strict):
 
 
 class Simulated(_Strict):
-    """A plant that ``traffic.simulate`` invents; it is handed on as tables, so that no file name is read."""
+    """A plant that ``traffic.simulation.simulate`` invents; it is handed on as tables, so that no file name is read."""
 
     seed: int
     devices: Annotated[int, Field(ge=1, le=250)]

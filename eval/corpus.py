@@ -12,7 +12,7 @@ import pandas as pd
 from eval.captures import LABELLINGS, LabelledCapture, load_capture
 from eval.features import make_features
 from eval.results import DataUsed, Labelling
-from traffic.datasets import find_labelled
+from traffic.datasets.labelled import find_labelled
 from traffic.errors import UserError
 from traffic.labels import LABELS, UNKNOWN
 

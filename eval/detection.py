@@ -54,7 +54,7 @@ def evaluate_detection(
     A run that was killed goes on where it stood when the same is asked again.
 
     Args:
-        data: folder of labelled captures of any form that ``traffic.datasets`` knows.
+        data: folder of labelled captures of any form that ``traffic.datasets.labelled`` knows.
         protocol_name: one of ``eval.protocols.PROTOCOLS``.
         out: gets the results, and beside them the folder in which the run keeps its fits while it goes on.
         kept: folder for captures that were read once.

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from prompts.window_text import PAST, TEXT_COLUMNS, TOP_LEVEL, text_columns
-from traffic.datasets import Labelled, find_labelled, load_labelled, simulate_labelled
+from traffic.datasets.labelled import Labelled, find_labelled, load_labelled, simulate_labelled
 from traffic.errors import UserError
 from traffic.labels import NORMAL
 from traffic.windows import WINDOW_SAMPLES

@@ -11,7 +11,7 @@ from eval.corpus import Corpus
 from eval.features import FEATURES
 from eval.folds import Fold
 from eval.protocols import Protocol
-from traffic.dataset_forms import FORMS
+from traffic.datasets.formats import FORMS
 from traffic.errors import UserError
 from traffic.labels import LABELS, MODBUS_SANDBOX, UNKNOWN
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from eval.detection import evaluate_detection
 from eval.paper_tables import PaperTables
 from eval.results import Run, read_run
-from traffic.dataset_forms import FORMS
-from traffic.datasets import find_labelled
+from traffic.datasets.formats import FORMS
+from traffic.datasets.labelled import find_labelled
 from traffic.errors import UserError
 
 __all__ = ["find_data_sets", "read_paper_runs", "run_paper"]

@@ -9,8 +9,8 @@ import pandas as pd
 
 from prompts.window_text import render_windows
 from traffic.capture import Capture
+from traffic.reader import read_capture
 from traffic.samples import make_samples
-from traffic.sources import read_capture
 from traffic.windows import make_windows
 
 __all__ = ["SAMPLE", "Renaming", "compare_texts", "rename_addresses"]

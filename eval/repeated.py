@@ -27,8 +27,8 @@ def repeat_log(source: Path, path: Path, flows: int) -> int:
     """Write the flows of a log again and again, later each time; says how many there are."""
     import pandas as pd
 
-    from traffic.sources import read_capture
-    from traffic.zeek import write_conn_log
+    from traffic.reader import read_capture
+    from traffic.zeek.conn import write_conn_log
 
     one = read_capture(source).flows
     span = float(one["ts"].max() - one["ts"].min()) + BETWEEN_S

@@ -91,7 +91,7 @@ def read_subject(source: Source, roots: Roots) -> Subject:
     if source.recorded is not None:
         return _recorded(source.recorded, roots.recordings)
     from traffic.plant import load_plant
-    from traffic.sources import read_capture
+    from traffic.reader import read_capture
 
     if source.data is not None:
         return Subject(_without_labels(read_capture(roots.data / source.data)), None)
@@ -118,7 +118,7 @@ def _find_recording(recorded: Recorded, recordings: Path) -> Missing | None:
 
 
 def _simulated(made: Simulated) -> Subject:
-    from traffic.simulate import simulate
+    from traffic.simulation.simulate import simulate
 
     simulation = simulate(made.seed, made.devices, made.hours, made.scenarios)
     return Subject(_without_labels(simulation.capture), simulation.plant, _parts(simulation.truth, simulation.plant))
@@ -126,7 +126,7 @@ def _simulated(made: Simulated) -> Subject:
 
 def _recorded(recorded: Recorded, recordings: Path) -> Subject:
     from traffic.plant import load_plant
-    from traffic.sources import read_capture
+    from traffic.reader import read_capture
     from traffic.truth_file import read_truth
 
     folder = recordings / str(recorded.seed)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from finetune.dataset import make_texts, read_texts, write_texts
 from finetune.recipe import Recipe
-from traffic.datasets import find_labelled, load_labelled, name_capture, simulate_labelled
+from traffic.datasets.labelled import find_labelled, load_labelled, name_capture, simulate_labelled
 from traffic.errors import UserError
 
 __all__ = ["Captures", "choose_captures", "is_simulated", "make_capture_texts"]

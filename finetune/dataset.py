@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from prompts.window_text import render_windows
-from traffic.datasets import Labelled
+from traffic.datasets.labelled import Labelled
 from traffic.errors import UserError
 from traffic.labels import LABELS
 

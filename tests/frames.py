@@ -8,7 +8,7 @@ import dpkt
 
 from traffic.capture import Capture
 from traffic.flows import make_flows
-from traffic.packets import read_packets
+from traffic.pcap.packets import read_packets
 
 CLIENT, SERVER = "192.168.1.10", "192.168.1.20"
 CLIENT_MAC, SERVER_MAC = b"\x02\x00\x00\x00\x00\x0a", b"\x02\x00\x00\x00\x00\x14"

@@ -14,8 +14,8 @@ from assistant.incidents import make_incidents
 from traffic.corrections import label_flows
 from traffic.discovery import draft_plant
 from traffic.labels import LABELS, NORMAL
+from traffic.reader import read_capture
 from traffic.samples import make_samples
-from traffic.sources import read_capture
 from traffic.truth import label_windows
 from traffic.windows import make_windows
 

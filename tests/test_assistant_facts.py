@@ -21,9 +21,9 @@ from assistant.quantities import is_supported, read_quantities
 from assistant.traces import find_trace
 from traffic.labels import LABELS
 from traffic.plant import Device, Plant
+from traffic.reader import read_capture
 from traffic.samples import make_samples
-from traffic.simulate import simulate
-from traffic.sources import read_capture
+from traffic.simulation.simulate import simulate
 
 CAPTURES = [
     *(f"iot23/{name}/conn.log.labeled" for name in ("20-1", "34-1", "44-1", "honeypot-4-1", "honeypot-5-1")),

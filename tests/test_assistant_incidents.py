@@ -14,8 +14,8 @@ from assistant.runs import find_runs
 from traffic.capture import EVIDENCE_COLUMNS, Capture, spread
 from traffic.labels import LABELS
 from traffic.plant import Device, Plant
+from traffic.reader import read_capture
 from traffic.samples import make_samples
-from traffic.sources import read_capture
 from traffic.windows import Windows, make_windows
 
 START_S = 1_000_000_000.0

@@ -7,7 +7,7 @@ import pytest
 from assistant.adapters import load_adapter
 from assistant.analysis import analyse
 from assistant.diagnose import diagnose
-from traffic.datasets import load_labelled
+from traffic.datasets.labelled import load_labelled
 from traffic.labels import NORMAL, UNKNOWN
 from traffic.plant import load_plant
 from traffic.truth_file import read_truth

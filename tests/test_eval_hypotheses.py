@@ -294,8 +294,8 @@ class TestPrivacy:
         """The experiment can fail: a change of what devices do, not of their names, changes texts."""
         from eval.privacy import SAMPLE, rename_addresses
         from prompts.window_text import render_windows
+        from traffic.reader import read_capture
         from traffic.samples import make_samples
-        from traffic.sources import read_capture
         from traffic.windows import make_windows
 
         capture = read_capture(SAMPLE)

@@ -15,7 +15,7 @@ from eval.llm_models import LanguageModel, fit_temperature
 from eval.models import make_model
 from eval.window_tables import restore_windows
 from prompts.window_text import render_windows, text_columns
-from traffic.datasets import simulate_labelled
+from traffic.datasets.labelled import simulate_labelled
 from traffic.errors import UserError
 from traffic.labels import LABELS, NORMAL
 

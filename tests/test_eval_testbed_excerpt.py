@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 
 from assistant.cli import app
 from eval.testbed.excerpt import excerpt
-from traffic.datasets import load_labelled
+from traffic.datasets.labelled import load_labelled
 from traffic.errors import UserError
-from traffic.packets import read_packets
+from traffic.pcap.packets import read_packets
 from traffic.plant import Device, Plant, dump_plant, load_plant
 from traffic.truth_file import Interval, Truth, read_truth, write_truth
 

@@ -15,7 +15,7 @@ from eval.testbed.record import record
 from eval.testbed.series import record_series
 from traffic.errors import UserError
 from traffic.plant import load_plant
-from traffic.sources import read_capture
+from traffic.reader import read_capture
 from traffic.truth_file import read_truth
 
 

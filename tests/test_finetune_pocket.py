@@ -10,7 +10,7 @@ from finetune.captures import choose_captures
 from finetune.pocket import make_pocket
 from finetune.recipe import POCKET, read_recipe
 from traffic.errors import UserError
-from traffic.simulate import simulate, write_simulation
+from traffic.simulation.simulate import simulate, write_simulation
 
 
 @pytest.fixture(scope="module")

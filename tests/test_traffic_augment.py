@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import CLOUD, DEVICE, PLC, capture, flow, unanswered
 
-from traffic.augment import (
+from traffic.capture import ACTIVITY_COLUMNS, Capture, spread
+from traffic.datasets.augment import (
     drop_duplicates,
     drop_half_seen,
     mix,
@@ -17,7 +18,6 @@ from traffic.augment import (
     take_flows,
     thin,
 )
-from traffic.capture import ACTIVITY_COLUMNS, Capture, spread
 from traffic.errors import UserError
 from traffic.samples import make_samples
 

@@ -19,7 +19,7 @@ from frames import (
 )  # fmt: skip
 
 from traffic.flows import make_flows
-from traffic.packets import read_packets
+from traffic.pcap.packets import read_packets
 
 GATEWAY, GHOST = "192.168.1.1", "192.168.1.99"
 MAC_A, MAC_B = b"\x02\0\0\0\0\x01", b"\x02\0\0\0\0\x02"

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from traffic.groups import best_rows, number_groups
+from traffic.arrays import best_rows, number_groups
 
 _KEY = st.integers(-3, 3) | st.sampled_from([-(2**40), 2**40])
 

@@ -19,7 +19,7 @@ from frames import (
 )  # fmt: skip
 
 from traffic.errors import UserError
-from traffic.packets import read_packets
+from traffic.pcap.packets import read_packets
 
 SYN = tcp_packet("S", seq=7, data=b"hello")
 

@@ -11,7 +11,7 @@ from traffic.capture import FLOW_COLUMNS, Capture, spread
 from traffic.discovery import draft_plant
 from traffic.errors import UserError
 from traffic.plant import Device, Plant, dump_plant, is_local, load_plant
-from traffic.sources import read_capture
+from traffic.reader import read_capture
 
 PLANT = Plant(
     (

@@ -11,11 +11,11 @@ from traffic.capture import ACTIVITY_COLUMNS, COUNTS, EVIDENCE_COLUMNS, FLOW_COL
 from traffic.errors import UserError
 from traffic.labels import ATTACKS, FAULTS, LABELS, NORMAL
 from traffic.plant import is_local, load_plant
-from traffic.simulate import Simulation, simulate, write_simulation
-from traffic.simulated_draws import beats, pauses
-from traffic.simulated_flows import attempt, session
 from traffic.simulated_ledger import Ledger
-from traffic.simulated_scene import merged, settled
+from traffic.simulation.distributions import beats, pauses
+from traffic.simulation.flows import attempt, session
+from traffic.simulation.scenario import merged, settled
+from traffic.simulation.simulate import Simulation, simulate, write_simulation
 
 SEEDS = range(8)
 # Their other side is beyond the router.
@@ -218,7 +218,7 @@ def test_one_device_is_a_plant() -> None:
 
 
 def test_a_simulation_is_read_again_from_its_folder(tmp_path: Path) -> None:
-    from traffic.zeek import read_zeek
+    from traffic.zeek.conn import read_zeek
 
     simulation = plant(0)
     write_simulation(simulation, tmp_path / "run")

@@ -7,8 +7,8 @@ import pytest
 from traffic.plant import Device, Plant
 from traffic.simulated_ledger import Ledger
 from traffic.simulated_neighbours import make_questions
-from traffic.simulated_plant import Stage
-from traffic.simulated_scene import Scene
+from traffic.simulation.plant import Stage
+from traffic.simulation.scenario import Scene
 
 PANEL, CONTROLLER, CLOCK, ROUTER, AFAR = "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.1", "198.51.100.7"
 SLOTS = np.arange(100, 160)  # ten minutes

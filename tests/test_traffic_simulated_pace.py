@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from traffic.simulated_flows import exchange, session
 from traffic.simulated_ledger import Ledger
 from traffic.simulated_pace import gathered
+from traffic.simulation.flows import exchange, session
 
 
 def flows(ledger: Ledger) -> pd.DataFrame:

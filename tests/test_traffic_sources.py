@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from traffic.errors import UserError
-from traffic.simulate import simulate, write_simulation
-from traffic.sources import is_pcap, read_capture
+from traffic.reader import is_pcap, read_capture
+from traffic.simulation.simulate import simulate, write_simulation
 
 CONN = (
     "#fields\tts\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tproto\tconn_state\tduration\torig_bytes\tresp_bytes"

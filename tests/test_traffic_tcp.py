@@ -3,7 +3,7 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from traffic.tcp import ACK, FIN, RST, SYN, end_connections
+from traffic.pcap.tcp import ACK, FIN, RST, SYN, end_connections
 
 _STEP = st.tuples(
     st.sampled_from([0.0, 0.3, 2.0, 4.9, 5.0, 6.0, 301.0]),

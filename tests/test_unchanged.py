@@ -23,7 +23,7 @@ from eval.testbed.events import draw_events
 from knowledge_base.chunks import make_chunks
 from knowledge_base.documents import read_documents
 from prompts.window_text import fingerprint
-from traffic.simulate import simulate
+from traffic.simulation.simulate import simulate
 
 GOLDEN = Path(__file__).parent / "golden" / "unchanged.json"
 ROOT = Path(__file__).resolve().parents[1]

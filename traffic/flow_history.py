@@ -8,7 +8,7 @@ again when their sequence number changes, T and W at their 1st, 10th, 100th … 
 import numpy as np
 import pandas as pd
 
-from traffic.tcp import ACK, FIN, NEVER, RST, SYN, first_per_group
+from traffic.pcap.tcp import ACK, FIN, NEVER, RST, SYN, first_per_group
 
 __all__ = ["render_histories"]
 

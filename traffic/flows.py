@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from traffic.capture import ACTIVITY_COLUMNS, FLOW_COLUMNS, SAMPLE_S, Capture
-from traffic.conversations import cut_flows, sort_numbers
-from traffic.evidence import make_evidence
 from traffic.flow_history import render_histories
 from traffic.layers import ICMP, ICMP6, TCP, UDP
-from traffic.packets import Packets
-from traffic.services import WIDTH, name_services
-from traffic.tcp import ACK, FIN, NEVER, RST, SYN, first_per_group, name_states
+from traffic.pcap.evidence import make_evidence
+from traffic.pcap.flows import cut_flows, sort_numbers
+from traffic.pcap.packets import Packets
+from traffic.pcap.services import WIDTH, name_services
+from traffic.pcap.tcp import ACK, FIN, NEVER, RST, SYN, first_per_group, name_states
 from traffic.tcp_segments import read_segments
 
 __all__ = ["make_flows"]

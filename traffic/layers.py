@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from traffic.headers import header_type, interleave, read_headers
-from traffic.links import IP4, IP6, MAPPED, Links
-from traffic.records import Records
+from traffic.pcap.headers import IP4, IP6, MAPPED, Links
+from traffic.pcap.records import Records
 
 __all__ = ["ICMP", "ICMP6", "TCP", "UDP", "Headers", "Transports", "read_ip", "read_transport"]
 

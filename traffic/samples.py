@@ -13,11 +13,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from traffic.arrays import number_groups
 from traffic.capture import SAMPLE_S, Capture
-from traffic.groups import number_groups
-from traffic.past import HISTORY, make_history
+from traffic.device_history import HISTORY, make_history
+from traffic.device_view import ICMP, TCP, UDP, Sides, make_sides
 from traffic.plant import Plant
-from traffic.sides import ICMP, TCP, UDP, Sides, make_sides
 from traffic.silence import fill_silence
 
 __all__ = ["CLASSES", "COLUMNS", "COUNTED", "TROUBLE", "make_samples"]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from traffic.sides import Sides
+from traffic.device_view import Sides
 
 __all__ = ["SLOT_BITS", "active_share", "fill_silence", "number_cells"]
 

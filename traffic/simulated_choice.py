@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from traffic.simulated_scene import Scene
+from traffic.simulation.scenario import Scene
 
 __all__ = ["busiest", "coming_from", "going_to", "inside", "speaking", "taken"]
 

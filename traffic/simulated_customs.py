@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from traffic.plant import Device
-from traffic.simulated_plant import Stage
+from traffic.simulation.plant import Stage
 
 __all__ = ["does"]
 

@@ -1,9 +1,9 @@
 """What each kind of device does for its living, as a table: behaviours, and how likely each is."""
 
-from traffic.simulated_controllers import axes, controller, implicit_io
 from traffic.simulated_media import camera
 from traffic.simulated_messaging import sensor, subscriber
 from traffic.simulated_offices import archive, batches, engineer, history, remote
+from traffic.simulation.devices import axes, controller, implicit_io
 
 __all__ = ["MACHINES"]
 

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 
 from traffic.simulated_choice import busiest, speaking, taken
-from traffic.simulated_draws import between, public_address
-from traffic.simulated_flows import attempt, exchange, session
 from traffic.simulated_ledger import Ledger
-from traffic.simulated_scene import Lossy, Scene
+from traffic.simulation.distributions import between, public_address
+from traffic.simulation.flows import attempt, exchange, session
+from traffic.simulation.scenario import Lossy, Scene
 
 __all__ = ["congestion", "packet_loss"]
 

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 
 from traffic.plant import Device
-from traffic.simulated_controllers import renewals
-from traffic.simulated_draws import between, setting_s, usual
-from traffic.simulated_flows import exchange, session
-from traffic.simulated_plant import Stage
+from traffic.simulation.devices import renewals
+from traffic.simulation.distributions import between, setting_s, usual
+from traffic.simulation.flows import exchange, session
+from traffic.simulation.plant import Stage
 
 __all__ = ["camera"]
 

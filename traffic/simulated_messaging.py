@@ -3,11 +3,11 @@
 import numpy as np
 
 from traffic.plant import Device
-from traffic.simulated_controllers import renewals
-from traffic.simulated_draws import beats, between, lognormal, setting_s, usual
-from traffic.simulated_flows import session
 from traffic.simulated_names import lookup
-from traffic.simulated_plant import Stage, vendor
+from traffic.simulation.devices import renewals
+from traffic.simulation.distributions import beats, between, lognormal, setting_s, usual
+from traffic.simulation.flows import session
+from traffic.simulation.plant import Stage, vendor
 
 __all__ = ["sensor", "subscriber"]
 

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 
 from traffic.simulated_choice import busiest, coming_from, going_to, inside, speaking
-from traffic.simulated_draws import beats, between, lognormal, pauses
-from traffic.simulated_flows import attempt, session
 from traffic.simulated_ledger import Ledger
-from traffic.simulated_outages import interrupt
-from traffic.simulated_scene import Scene
+from traffic.simulation.distributions import beats, between, lognormal, pauses
+from traffic.simulation.flows import attempt, session
+from traffic.simulation.outages import interrupt
+from traffic.simulation.scenario import Scene
 
 __all__ = ["misconfiguration"]
 

@@ -3,9 +3,9 @@
 import numpy as np
 
 from traffic.plant import Device
-from traffic.simulated_draws import beats, between, lognormal, public_address
-from traffic.simulated_flows import exchange
-from traffic.simulated_plant import Stage
+from traffic.simulation.distributions import beats, between, lognormal, public_address
+from traffic.simulation.flows import exchange
+from traffic.simulation.plant import Stage
 
 __all__ = ["lookup", "names", "needless_names", "unknown_name"]
 

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from traffic.capture import SAMPLE_S
-from traffic.simulated_draws import between
-from traffic.simulated_scene import Scene
+from traffic.simulation.distributions import between
+from traffic.simulation.scenario import Scene
 
 __all__ = ["make_questions"]
 

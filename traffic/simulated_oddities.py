@@ -7,10 +7,10 @@ skill of telling them apart is learned from ``dead_service``.
 import numpy as np
 
 from traffic.plant import Device
-from traffic.simulated_draws import beats, between, lognormal, pauses, public_address, visits
-from traffic.simulated_flows import attempt, refuse, session
 from traffic.simulated_names import lookup
-from traffic.simulated_plant import Stage, vendor
+from traffic.simulation.distributions import beats, between, lognormal, pauses, public_address, visits
+from traffic.simulation.flows import attempt, refuse, session
+from traffic.simulation.plant import Stage, vendor
 
 __all__ = ["dead_service", "mishaps", "shell", "stray"]
 

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 
 from traffic.plant import Device
-from traffic.simulated_draws import beats, between, lognormal, setting_s, usual, visits
-from traffic.simulated_flows import session
 from traffic.simulated_names import lookup, unknown_name
-from traffic.simulated_plant import Stage, vendor
+from traffic.simulation.distributions import beats, between, lognormal, setting_s, usual, visits
+from traffic.simulation.flows import session
+from traffic.simulation.plant import Stage, vendor
 
 __all__ = ["archive", "batches", "engineer", "history", "remote"]
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from traffic.simulated_draws import beats, between, public_address
-from traffic.simulated_flows import attempt, exchange, ping, refuse, session
-from traffic.simulated_plant import Stage, intruder, victim
+from traffic.simulation.distributions import beats, between, public_address
+from traffic.simulation.flows import attempt, exchange, ping, refuse, session
+from traffic.simulation.plant import Stage, intruder, victim
 
 __all__ = ["recon"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from traffic.tcp import ACK, FIN, RST, SYN, first_per_group, last_row
+from traffic.pcap.tcp import ACK, FIN, RST, SYN, first_per_group, last_row
 
 __all__ = ["read_segments"]
 

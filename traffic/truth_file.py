@@ -33,8 +33,8 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from traffic.capture import SAMPLE_S
+from traffic.datasets.truth import INTERVAL_COLUMNS, Extent, Span, check_spans, make_table, refuse, say_mistake
 from traffic.errors import UserError
-from traffic.intervals import INTERVAL_COLUMNS, Extent, Span, check_spans, make_table, refuse, say_mistake
 
 __all__ = ["Interval", "Truth", "make_intervals", "read_intervals", "read_truth", "write_truth"]
 

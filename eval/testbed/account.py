@@ -17,7 +17,7 @@ from eval.testbed.rhythm import longest_pause_s
 from eval.testbed.site import Machine, Site
 from traffic.capture import SAMPLE_S
 from traffic.labels import NORMAL, UNKNOWN
-from traffic.simulated_scene import settled
+from traffic.simulation.scenario import settled
 from traffic.truth_file import Interval, Truth
 from traffic.windows import WINDOW_SAMPLES
 

@@ -9,7 +9,7 @@ from eval.testbed.fault_checks import FAULT_CHECKS
 from eval.testbed.looks import Finding, Look, Run
 from traffic.flows import make_flows
 from traffic.labels import NORMAL, UNKNOWN
-from traffic.packets import read_packets
+from traffic.pcap.packets import read_packets
 from traffic.truth_file import Interval, Truth, read_truth
 
 __all__ = ["Check", "check_run"]

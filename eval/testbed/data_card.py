@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from traffic.labels import LABELS, UNKNOWN
-from traffic.records import read_records
+from traffic.pcap.records import read_records
 from traffic.truth_file import Truth, read_truth
 
 __all__ = ["render_card"]

@@ -14,8 +14,8 @@ import numpy as np
 
 from traffic.errors import UserError
 from traffic.labels import NORMAL, UNKNOWN
+from traffic.pcap.records import ETHERNET, Records, read_records
 from traffic.plant import Plant, dump_plant, load_plant
-from traffic.records import ETHERNET, Records, read_records
 from traffic.truth_file import Interval, Truth, read_truth, write_truth
 
 __all__ = ["SNAP_BYTES", "excerpt"]

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from traffic.capture import SAMPLE_S, Capture
-from traffic.conversations import cut_flows
-from traffic.packets import Packets
+from traffic.pcap.flows import cut_flows
+from traffic.pcap.packets import Packets
 from traffic.plant import is_local
 from traffic.truth_file import Interval, Truth
 

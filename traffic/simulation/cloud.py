@@ -3,11 +3,11 @@
 import numpy as np
 
 from traffic.plant import Device
-from traffic.simulated_draws import beats, between, lognormal, public_address, visits
-from traffic.simulated_flows import exchange, session
 from traffic.simulated_names import lookup
 from traffic.simulated_oddities import dead_service, mishaps, shell, stray
-from traffic.simulated_plant import Stage, vendor
+from traffic.simulation.distributions import beats, between, lognormal, public_address, visits
+from traffic.simulation.flows import exchange, session
+from traffic.simulation.plant import Stage, vendor
 
 __all__ = ["BEYOND"]
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from traffic.capture import SAMPLE_S
 from traffic.simulated_ledger import Ledger
-from traffic.simulated_plant import Stage
+from traffic.simulation.plant import Stage
 
 __all__ = ["Lossy", "Scene", "merged", "settled"]
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from traffic.capture import EVIDENCE_COLUMNS, SAMPLE_S
 from traffic.simulated_neighbours import make_questions
-from traffic.simulated_scene import Lossy, Scene
+from traffic.simulation.scenario import Lossy, Scene
 
 __all__ = ["PROTOCOL_KINDS", "draw_losses", "make_evidence", "story_of"]
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from traffic.arrays import number_groups
 from traffic.capture import SAMPLE_S
-from traffic.groups import number_groups
 
 __all__ = ["make_events", "number_names", "tally_events"]
 

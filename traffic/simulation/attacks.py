@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from traffic.simulated_draws import between, lognormal, public_address
-from traffic.simulated_flows import exchange, ping, session
-from traffic.simulated_intrusions import brute_force, exfiltration, mqtt_abuse, spoofing, unauthorized_command
 from traffic.simulated_malware import c2
-from traffic.simulated_plant import Stage, intruder, victim
 from traffic.simulated_scans import recon
+from traffic.simulation.distributions import between, lognormal, public_address
+from traffic.simulation.flows import exchange, ping, session
+from traffic.simulation.intrusions import brute_force, exfiltration, mqtt_abuse, spoofing, unauthorized_command
+from traffic.simulation.plant import Stage, intruder, victim
 
 __all__ = ["ATTACKS"]
 

@@ -8,10 +8,10 @@ after     |=======|  S0    S0      S0   |=============|
 import numpy as np
 import pandas as pd
 
-from traffic.simulated_draws import pauses
-from traffic.simulated_flows import attempt, refuse
 from traffic.simulated_ledger import Ledger
-from traffic.simulated_scene import Scene
+from traffic.simulation.distributions import pauses
+from traffic.simulation.flows import attempt, refuse
+from traffic.simulation.scenario import Scene
 
 __all__ = ["clipped", "interrupt"]
 

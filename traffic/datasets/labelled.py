@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from traffic.corrections import label_flows
-from traffic.dataset_forms import FORMS, Form, Marked
+from traffic.datasets.formats import FORMS, Form, Marked
 from traffic.errors import UserError
 from traffic.labels import FAULTS, UNKNOWN
 from traffic.plant import Plant
 from traffic.samples import make_samples
-from traffic.simulate import simulate
+from traffic.simulation.simulate import simulate
 from traffic.truth import label_windows
 from traffic.windows import Windows, make_windows
 

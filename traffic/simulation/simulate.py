@@ -17,19 +17,19 @@ from traffic.capture import ACTIVITY_COLUMNS, COUNTS, FLOW_COLUMNS, Capture, joi
 from traffic.errors import UserError
 from traffic.labels import ATTACKS, FAULTS, LABELS, NORMAL
 from traffic.plant import Plant, dump_plant
-from traffic.simulated_attacks import ATTACKS as ATTACKING
-from traffic.simulated_clouds import BEYOND
 from traffic.simulated_customs import does
 from traffic.simulated_devices import MACHINES
-from traffic.simulated_draws import between, public_address
-from traffic.simulated_evidence import PROTOCOL_KINDS, draw_losses, make_evidence, story_of
-from traffic.simulated_faults import FAULTS as BREAKING
 from traffic.simulated_ledger import Ledger
-from traffic.simulated_outages import clipped, interrupt
 from traffic.simulated_pace import evenly, gathered
-from traffic.simulated_plant import FLAVOURS, Stage, invent_plant
-from traffic.simulated_scene import Scene, merged, settled
-from traffic.simulated_services import SERVICES
+from traffic.simulation.attacks import ATTACKS as ATTACKING
+from traffic.simulation.cloud import BEYOND
+from traffic.simulation.distributions import between, public_address
+from traffic.simulation.faults import FAULTS as BREAKING
+from traffic.simulation.observation import PROTOCOL_KINDS, draw_losses, make_evidence, story_of
+from traffic.simulation.outages import clipped, interrupt
+from traffic.simulation.plant import FLAVOURS, Stage, invent_plant
+from traffic.simulation.scenario import Scene, merged, settled
+from traffic.simulation.services import SERVICES
 from traffic.zeek_evidence import flow_evidence
 
 __all__ = ["Simulation", "simulate", "write_simulation"]
@@ -244,7 +244,7 @@ def _typed(flows: pd.DataFrame) -> pd.DataFrame:
 
 def write_simulation(simulation: Simulation, folder: Path) -> None:
     """Write conn.log, evidence.csv, truth.csv and plant.yaml into a folder, which is made."""
-    from traffic.zeek import write_conn_log
+    from traffic.zeek.conn import write_conn_log
 
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "conn.log").open("w", encoding="utf-8") as stream:

@@ -12,9 +12,9 @@ import pandas as pd
 
 from traffic.capture import COUNTS, FLOW_COLUMNS, Capture, join_evidence, spread
 from traffic.errors import UserError
+from traffic.zeek.logs import read_log
+from traffic.zeek.protocols import read_beside
 from traffic.zeek_evidence import flow_evidence
-from traffic.zeek_logs import read_log
-from traffic.zeek_protocols import read_beside
 from traffic.zeek_rows import Kind
 
 __all__ = ["find_conn_logs", "read_zeek", "write_conn_log"]

@@ -3,10 +3,10 @@
 import numpy as np
 
 from traffic.plant import Device
-from traffic.simulated_draws import beats, between, lognormal, public_address, setting_s, visits
-from traffic.simulated_flows import exchange, ping
 from traffic.simulated_names import lookup, names, needless_names
-from traffic.simulated_plant import Stage
+from traffic.simulation.distributions import beats, between, lognormal, public_address, setting_s, visits
+from traffic.simulation.flows import exchange, ping
+from traffic.simulation.plant import Stage
 
 __all__ = ["SERVICES"]
 

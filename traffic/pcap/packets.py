@@ -19,8 +19,8 @@ import pandas as pd
 from traffic.errors import UserError
 from traffic.headers import read_headers
 from traffic.layers import read_ip, read_transport
-from traffic.links import read_arp, read_links
-from traffic.records import Records, read_records
+from traffic.pcap.headers import read_arp, read_links
+from traffic.pcap.records import Records, read_records
 
 __all__ = ["Packets", "read_packets"]
 

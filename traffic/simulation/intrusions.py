@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from traffic.simulated_draws import beats, between, lognormal, public_address
-from traffic.simulated_flows import attempt, exchange, ping, refuse, session
-from traffic.simulated_plant import Stage, bot, intruder, victim
+from traffic.simulation.distributions import beats, between, lognormal, public_address
+from traffic.simulation.flows import attempt, exchange, ping, refuse, session
+from traffic.simulation.plant import Stage, bot, intruder, victim
 
 __all__ = ["brute_force", "exfiltration", "mqtt_abuse", "spoofing", "unauthorized_command"]
 

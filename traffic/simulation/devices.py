@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from traffic.plant import Device
-from traffic.simulated_draws import beats, between, lognormal, setting_s, usual, visits
-from traffic.simulated_flows import exchange, session
-from traffic.simulated_plant import Stage
+from traffic.simulation.distributions import beats, between, lognormal, setting_s, usual, visits
+from traffic.simulation.flows import exchange, session
+from traffic.simulation.plant import Stage
 
 __all__ = ["axes", "controller", "implicit_io", "poll", "renewals"]
 

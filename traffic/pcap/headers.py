@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from traffic.headers import header_type, interleave, read_headers
-from traffic.records import ETHERNET, SLL, SLL2, Records
+from traffic.pcap.records import ETHERNET, SLL, SLL2, Records
 
 __all__ = ["ARP", "IP4", "IP6", "MAPPED", "Arps", "Links", "read_arp", "read_links"]
 

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from traffic.simulated_choice import busiest, coming_from, going_to, inside, speaking
-from traffic.simulated_draws import beats, between, pauses
-from traffic.simulated_flows import exchange
 from traffic.simulated_ledger import Ledger
 from traffic.simulated_losses import congestion, packet_loss
 from traffic.simulated_mistakes import misconfiguration
-from traffic.simulated_outages import interrupt
-from traffic.simulated_scene import Scene
+from traffic.simulation.distributions import beats, between, pauses
+from traffic.simulation.flows import exchange
+from traffic.simulation.outages import interrupt
+from traffic.simulation.scenario import Scene
 
 __all__ = ["FAULTS"]
 

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from traffic.capture import SAMPLE_S, Capture
+from traffic.datasets.truth import INTERVAL_COLUMNS
 from traffic.errors import UserError
-from traffic.intervals import INTERVAL_COLUMNS
 from traffic.labels import CIC_IOMT, FAULTS, MODBUS_SANDBOX, NORMAL
 from traffic.plant import Plant, load_plant
-from traffic.sources import read_capture
+from traffic.reader import read_capture
 from traffic.truth_file import make_intervals, read_intervals, read_truth
 
 __all__ = ["FORMS", "Form", "Marked"]
@@ -120,8 +120,8 @@ def _load_sandbox(path: Path) -> Marked:
 def _malicious_packets(path: Path) -> pd.DataFrame:
     """Ends (as the sender's flow would have them) and slot of every IPv4 packet that the list beside a pcap marks."""
     from traffic.layers import read_ip, read_transport
-    from traffic.links import read_links
-    from traffic.records import read_records
+    from traffic.pcap.headers import read_links
+    from traffic.pcap.records import read_records
 
     records = read_records(path)
     try:

@@ -52,7 +52,7 @@ def is_pcap(path: Path) -> bool:
 
 
 def _read_folder(folder: Path) -> Capture:
-    from traffic.zeek import find_conn_logs
+    from traffic.zeek.conn import find_conn_logs
 
     pcaps = sorted(file for file in folder.iterdir() if file.is_file() and is_pcap(file))
     if pcaps:
@@ -68,13 +68,13 @@ def _read_folder(folder: Path) -> Capture:
 
 def _read_pcaps(paths: list[Path]) -> Capture:
     from traffic.flows import make_flows
-    from traffic.packets import read_packets
+    from traffic.pcap.packets import read_packets
 
     return make_flows(read_packets(paths))
 
 
 def _read_zeek(path: Path) -> Capture:
-    from traffic.zeek import read_zeek
+    from traffic.zeek.conn import read_zeek
 
     capture = read_zeek(path)
     beside = (path if path.is_dir() else path.parent) / "evidence.csv"

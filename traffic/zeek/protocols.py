@@ -13,7 +13,7 @@ import pandas as pd
 
 from traffic.capture import EVIDENCE_COLUMNS, SAMPLE_S, join_evidence
 from traffic.errors import UserError
-from traffic.zeek_logs import Log, read_log
+from traffic.zeek.logs import Log, read_log
 from traffic.zeek_rows import Kind
 
 __all__ = ["Beside", "read_beside"]

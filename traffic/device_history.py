@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from pandas.api.indexers import BaseIndexer
 
+from traffic.arrays import best_rows, number_groups
 from traffic.capture import SAMPLE_S
-from traffic.groups import best_rows, number_groups
-from traffic.sides import Sides
+from traffic.device_view import Sides
 from traffic.silence import SLOT_BITS, active_share, number_cells
 
 __all__ = ["HISTORY", "make_history"]

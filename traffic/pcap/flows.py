@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from traffic.layers import ICMP, ICMP6, TCP, UDP
-from traffic.services import SERVER_PORTS
-from traffic.tcp import ACK, RST, SYN, end_connections
+from traffic.pcap.services import SERVER_PORTS
+from traffic.pcap.tcp import ACK, RST, SYN, end_connections
 
 __all__ = ["cut_flows", "sort_numbers"]
 
