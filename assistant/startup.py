@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from assistant.analysis import Analysis
     from assistant.history import History
     from assistant.llm import LocalLLM, Progress, RemoteLLM
-    from knowledge_base.embedder import SentenceEmbedder
+    from knowledge_base.embeddings import SentenceEmbedder
     from knowledge_base.index import Index
     from traffic.capture import Capture
     from traffic.plant import Plant
@@ -108,7 +108,7 @@ def analyse(path: Path, settings: Settings, models: Models, progress: "Progress 
 
 def warm_embedder() -> "SentenceEmbedder":
     """The sentence model, loading beside what is done next: seconds that nobody should wait for after the capture."""
-    from knowledge_base.embedder import SentenceEmbedder
+    from knowledge_base.embeddings import SentenceEmbedder
 
     embedder = SentenceEmbedder()
     threading.Thread(target=embedder.embed, args=(["loads the model"],), daemon=True).start()

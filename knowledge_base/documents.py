@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from knowledge_base.past_incident import incident_sections, is_incident, parse_incident
-from knowledge_base.sections import (
+from knowledge_base.formats import (
     Section,
     read_markdown,
     read_pdf,
@@ -20,6 +19,7 @@ from knowledge_base.sections import (
     read_restructured,
     read_stix,
 )
+from knowledge_base.past_incident import incident_sections, is_incident, parse_incident
 from traffic.errors import UserError
 
 __all__ = ["KINDS", "Document", "Kind", "Reading", "Section", "read_documents"]

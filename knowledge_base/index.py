@@ -19,7 +19,7 @@ import numpy as np
 from knowledge_base.changes import Added, Health, file_hash, find_problems, make_changes
 from knowledge_base.chunks import Chunk
 from knowledge_base.documents import read_documents
-from knowledge_base.embedder import Embedder, SentenceEmbedder
+from knowledge_base.embeddings import Embedder, SentenceEmbedder
 from knowledge_base.manifest import Entry, Manifest, find_entry, lock_folder, read_manifest, write_manifest
 from knowledge_base.sample_vectors import read_sample_vectors, sample_files
 from knowledge_base.store import Store

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from knowledge_base.sections import Section
+from knowledge_base.formats import Section
 from traffic.errors import UserError
 from traffic.labels import LABELS
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from knowledge_base.chunks import make_chunks
 from knowledge_base.documents import read_documents
-from knowledge_base.embedder import Embedder
+from knowledge_base.embeddings import Embedder
 
 __all__ = ["VECTORS", "read_sample_vectors", "sample_files", "write_sample_vectors"]
 
@@ -50,6 +50,6 @@ def write_sample_vectors(embedder: Embedder, path: Path = VECTORS) -> int:
 
 
 if __name__ == "__main__":
-    from knowledge_base.embedder import SentenceEmbedder
+    from knowledge_base.embeddings import SentenceEmbedder
 
     write_sample_vectors(SentenceEmbedder())

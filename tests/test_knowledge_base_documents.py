@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from knowledge_base.documents import read_documents
-from knowledge_base.sections import Section, read_markdown, read_register_map, read_restructured
+from knowledge_base.formats import Section, read_markdown, read_register_map, read_restructured
 from traffic.errors import UserError
 
 

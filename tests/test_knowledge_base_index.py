@@ -12,7 +12,7 @@ import pytest
 from word_vectors import WordVectors
 
 from knowledge_base.chunks import Chunk
-from knowledge_base.embedder import SentenceEmbedder
+from knowledge_base.embeddings import SentenceEmbedder
 from knowledge_base.index import Index, ensure_samples, open_index
 from knowledge_base.retriever import search
 from knowledge_base.sample_vectors import read_sample_vectors, sample_files
