@@ -19,9 +19,9 @@ from traffic.errors import UserError
 if TYPE_CHECKING:
     import gradio as gr
 
-    from assistant.analysis import Analysis
-    from assistant.conversation import Conversation
-    from assistant.startup import Desk
+    from assistant.chat.conversation import Conversation
+    from assistant.detection.pipeline import Analysis
+    from assistant.session import Desk
 
 __all__ = ["build_page", "launch_options", "serve"]
 
@@ -202,7 +202,7 @@ def _lay_out(bar: str, welcome: str) -> Parts:
 
 
 def _start(desk: "Desk", analysis: "Analysis | None", name: str) -> Thread:
-    from assistant.conversation import Conversation
+    from assistant.chat.conversation import Conversation
 
     return Thread(name, analysis, Conversation(analysis, desk.index, desk.history, writer=desk.models.writer))
 

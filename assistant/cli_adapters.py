@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assistant.cli_options import print_json, with_settings
+from assistant.cli.options import print_json, with_settings
 
 if TYPE_CHECKING:
     from assistant.settings import Settings
@@ -19,7 +19,7 @@ app = typer.Typer(help="Adapters of sites, and their cards: data, split, seed, m
 @with_settings("home")
 def list_all(settings: "Settings") -> None:
     """List the shipped adapter and those of this home."""
-    from assistant.adapters import list_adapters
+    from assistant.llm.adapters import list_adapters
     from assistant.report import render_table
 
     rows = [
@@ -31,6 +31,6 @@ def list_all(settings: "Settings") -> None:
 @app.command()
 def show(folder: Annotated[Path, typer.Argument(help="The adapter's folder.")]) -> None:
     """Print an adapter's card."""
-    from assistant.adapters import read_card
+    from assistant.llm.adapters import read_card
 
     print_json(read_card(folder).model_dump(mode="json"))

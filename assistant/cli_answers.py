@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from assistant.cli_options import narrate, print_json, say_notes, with_settings
+from assistant.cli.options import narrate, print_json, say_notes, with_settings
 
 if TYPE_CHECKING:
     from assistant.settings import Settings

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assistant.cli_options import narrate, with_settings
+from assistant.cli.options import narrate, with_settings
 
 if TYPE_CHECKING:
     from assistant.settings import Settings

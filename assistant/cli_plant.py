@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from assistant.cli_options import CapturePath, narrate, say_notes, with_settings
+from assistant.cli.options import CapturePath, narrate, say_notes, with_settings
 from traffic.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def discover(path: CapturePath) -> None:
 def show(settings: "Settings") -> None:
     """List the devices of the inventory."""
     from assistant.report import render_table
-    from assistant.startup import read_plant
+    from assistant.session import read_plant
 
     plant = read_plant(settings)
     if plant is None:

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from assistant.health import judge_health
+from assistant.diagnosis.health import judge_health
+from assistant.facts.fact import plural
 from assistant.health_facts import name_health
-from assistant.phrases import plural
 from traffic.labels import TAXONOMY
 
 if TYPE_CHECKING:
-    from assistant.analysis import Analysis
-    from assistant.incidents import Incident
+    from assistant.detection.incidents import Incident
+    from assistant.detection.pipeline import Analysis
 
 __all__ = ["DeviceState", "list_devices"]
 
@@ -37,7 +37,7 @@ class DeviceState:
 def list_devices(analysis: "Analysis") -> list[DeviceState]:
     """Every device of a capture, the worst first.
 
-    A device without an incident is ``unsure`` where it cannot be called well (``assistant.health``).
+    A device without an incident is ``unsure`` where it cannot be called well (``assistant.diagnosis.health``).
     """
     known = {device.address: device for device in analysis.plant.devices} if analysis.plant else {}
     worst = _worst_incidents(analysis.incidents)

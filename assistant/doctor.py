@@ -128,7 +128,7 @@ def _home(home: Path) -> Finding:
 
 def _model(settings: Settings) -> Finding:
     """Loads it: the only check that finds a truncated file."""
-    from assistant.startup import load_models
+    from assistant.session import load_models
 
     try:
         models = load_models(settings)
@@ -138,7 +138,7 @@ def _model(settings: Settings) -> Finding:
 
 
 def _knowledge(settings: Settings) -> Finding:
-    from assistant.startup import open_knowledge
+    from assistant.session import open_knowledge
 
     try:
         with open_knowledge(settings) as index:
@@ -151,7 +151,7 @@ def _knowledge(settings: Settings) -> Finding:
 
 
 def _plant(settings: Settings) -> Finding:
-    from assistant.startup import read_plant
+    from assistant.session import read_plant
 
     try:
         plant = read_plant(settings)

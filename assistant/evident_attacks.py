@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from assistant.evident import Evident, slots_of
-from assistant.phrases import Value, make_fact
-from assistant.scene import Scene, is_group
+from assistant.detection.rules import Evident, slots_of
+from assistant.facts.fact import Value, make_fact
+from assistant.facts.traffic_view import Scene, is_group
 from traffic.capture import SAMPLE_S
 
 __all__ = ["find_doubled_addresses", "find_one_way_floods", "find_register_sweeps"]

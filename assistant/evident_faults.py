@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from assistant.evident import Evident, slots_of
-from assistant.phrases import Value, listed, make_fact
-from assistant.scene import Scene
+from assistant.detection.rules import Evident, slots_of
+from assistant.facts.fact import Value, listed, make_fact
+from assistant.facts.traffic_view import Scene
 
 __all__ = ["find_absent_addresses", "find_failing_services", "find_mute_resolvers"]
 

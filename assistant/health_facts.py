@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from assistant.causes import Suspicion
-from assistant.facts import label_facts
-from assistant.health import Health, Stretch, bears_out, suspect_stretch
-from assistant.phrases import Fact, Value, listed, make_fact, plural
+from assistant.detection.correlation import Suspicion
+from assistant.diagnosis.health import Health, Stretch, bears_out, suspect_stretch
+from assistant.facts.by_label import label_facts
+from assistant.facts.fact import Fact, Value, listed, make_fact, plural
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from assistant.scene import Scene
+    from assistant.facts.traffic_view import Scene
 
 __all__ = ["Condition", "describe_health", "name_health"]
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from assistant.phrases import Fact, Value, by_count, listed, make_fact
-from assistant.scene import Scene, endpoint
-from assistant.traces import Trace
+from assistant.facts.attribution import Trace
+from assistant.facts.fact import Fact, Value, by_count, listed, make_fact
+from assistant.facts.traffic_view import Scene, endpoint
 from traffic.capture import SAMPLE_S
 
 __all__ = ["congestion_facts", "flapping_facts", "loss_facts", "when"]

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from assistant.report import clock
 
 if TYPE_CHECKING:
-    from assistant.analysis import Analysis
-    from assistant.citations import Citation
+    from assistant.detection.incidents import Incident
+    from assistant.detection.pipeline import Analysis
     from assistant.devices import DeviceState
-    from assistant.diagnose import Diagnosis
-    from assistant.incidents import Incident
+    from assistant.diagnosis.diagnose import Diagnosis
+    from assistant.diagnosis.grounding import Citation
 
 __all__ = ["render_bar", "render_evidence", "render_plant", "safe"]
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from assistant.phrases import Fact, Value, listed, make_fact, plural
-from assistant.scene import Scene
-from assistant.traces import Trace
+from assistant.facts.attribution import Trace
+from assistant.facts.fact import Fact, Value, listed, make_fact, plural
+from assistant.facts.traffic_view import Scene
 from traffic.capture import SAMPLE_S
 
 __all__ = [

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from assistant.citations import Citation, cite, resolve
-from assistant.replies import Said
+from assistant.chat.replies import Said
+from assistant.diagnosis.grounding import Citation, cite, resolve
 
 if TYPE_CHECKING:
     from knowledge_base.documents import Kind

@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from assistant.questions import Asked, worst_first
+from assistant.questions.entities import Asked, worst_first
 
 if TYPE_CHECKING:
-    from assistant.analysis import Analysis
-    from assistant.incidents import Incident
+    from assistant.detection.incidents import Incident
+    from assistant.detection.pipeline import Analysis
 
 __all__ = ["choose_incidents"]
 

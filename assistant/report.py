@@ -16,8 +16,8 @@ from traffic.labels import LABELS
 if TYPE_CHECKING:
     import pandas as pd
 
-    from assistant.diagnose import Diagnosis
-    from assistant.incidents import Incident
+    from assistant.detection.incidents import Incident
+    from assistant.diagnosis.diagnose import Diagnosis
     from knowledge_base.retriever import Passage
     from traffic.windows import Windows
 

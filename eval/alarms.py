@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from assistant.detection.incidents import Incident
 from assistant.directions import choose_directions
-from assistant.incidents import Incident
 from eval.captures import LabelledCapture
 from eval.results import INVALID, Labelling
 from traffic.labels import LABELS, NORMAL
@@ -30,7 +30,7 @@ class Raised:
 def make_verdicts(
     capture: LabelledCapture, classes: np.ndarray, probabilities: np.ndarray, said: np.ndarray, abstained: np.ndarray
 ) -> pd.DataFrame:
-    """Verdicts in the form that `assistant.classify` gives them, from any model that tells labels apart.
+    """Verdicts in the form that `assistant.detection.classify` gives them, from any model that tells labels apart.
 
     Args:
         capture: all of its windows were judged.

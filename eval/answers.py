@@ -18,9 +18,9 @@ from eval.subjects import Roots, Subject, find_missing, read_subject
 from traffic.errors import UserError
 
 if TYPE_CHECKING:
-    from assistant.analysis import Analysis
+    from assistant.detection.pipeline import Analysis
     from assistant.history import History
-    from assistant.startup import Models
+    from assistant.session import Models
     from eval.cases import Source
     from knowledge_base.index import Index
 
@@ -130,10 +130,10 @@ def _counted(why: Sequence[str]) -> tuple[Skipped, ...]:
 
 
 def _analyse(subject: Subject, models: "Models") -> "Analysis":
-    """As ``assistant.analysis.analyse``, from tables: a path would bring its name along."""
-    from assistant.analysis import Analysis
-    from assistant.classify import classify
-    from assistant.incidents import make_incidents
+    """As ``assistant.detection.pipeline.analyse``, from tables: a path would bring its name along."""
+    from assistant.detection.classify import classify
+    from assistant.detection.incidents import make_incidents
+    from assistant.detection.pipeline import Analysis
     from traffic.samples import make_samples
     from traffic.windows import make_windows
 
@@ -146,9 +146,9 @@ def _analyse(subject: Subject, models: "Models") -> "Analysis":
 
 
 def _ask(case: Case, analysis: "Analysis", index: "Index", history: "History", models: "Models") -> Answer:
-    from assistant.conversation import Conversation
-    from assistant.diagnose import diagnose
-    from assistant.writer import write
+    from assistant.chat.conversation import Conversation
+    from assistant.diagnosis.diagnose import diagnose
+    from assistant.diagnosis.llm_writer import write
 
     if case.by == "ask":
         diagnosis = write(diagnose(case.question, analysis, index), models.writer)

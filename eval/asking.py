@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from assistant.incidents import Incident, make_incidents
+from assistant.detection.incidents import Incident, make_incidents
 from eval.alarms import make_verdicts
 from eval.captures import LabelledCapture
 from eval.corpus import Corpus

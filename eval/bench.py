@@ -113,7 +113,7 @@ def measure_classification(folder: Path) -> list[Row]:
     """Distinct windows through the pocket model, nothing cached."""
     from transformers import AutoTokenizer
 
-    from assistant.adapters import POCKET, load_adapter
+    from assistant.llm.adapters import POCKET, load_adapter
     from prompts.messages import ANSWERS, classification_prompt
     from prompts.window_text import render_windows
     from traffic.labels import LABELS
@@ -143,8 +143,8 @@ def _windows_of(capture: "Capture") -> "Windows":
 
 def measure_incidents(folder: Path) -> list[Row]:
     """The botnet capture 34-1, file to incidents, as `faultwise incidents` does it: the model is loaded as well."""
-    from assistant.adapters import load_adapter
-    from assistant.analysis import analyse
+    from assistant.detection.pipeline import analyse
+    from assistant.llm.adapters import load_adapter
 
     del folder
     start = time.perf_counter()
@@ -162,10 +162,10 @@ def measure_incidents(folder: Path) -> list[Row]:
 
 def measure_answer(folder: Path) -> list[Row]:
     """Questions about the botnet capture 34-1, with what `ask` loads while it reads the capture."""
-    from assistant.adapters import load_adapter
-    from assistant.analysis import analyse
-    from assistant.diagnose import diagnose
-    from assistant.startup import warm_embedder
+    from assistant.detection.pipeline import analyse
+    from assistant.diagnosis.diagnose import diagnose
+    from assistant.llm.adapters import load_adapter
+    from assistant.session import warm_embedder
     from knowledge_base.index import ensure_samples, open_index
 
     embedder = warm_embedder()

@@ -59,7 +59,7 @@ def run_answers(
     Raises:
         UserError: see ``plan_cases`` and ``evaluate_answers``; or a model cannot be loaded.
     """
-    from assistant.startup import load_models
+    from assistant.session import load_models
 
     paths, roots = tuple(cases) or find_cases("answers"), Roots(data, recordings)
     plan = plan_cases(paths, roots)

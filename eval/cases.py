@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from assistant.standing import Standing
+from assistant.diagnosis.standing import Standing
 from traffic.errors import UserError
 from traffic.labels import LABELS, NORMAL
 

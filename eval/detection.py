@@ -15,7 +15,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import traffic
-from assistant.adapters import prompt_fingerprint
+from assistant.llm.adapters import prompt_fingerprint
 from assistant.offline import hush_libraries
 from eval.corpus import Corpus, describe_data
 from eval.fits import Fit, Setup, fit_fold, list_folds, read_corpus

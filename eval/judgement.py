@@ -5,16 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
-from assistant.citations import check, resolve
-from assistant.replies import HELP
-from assistant.standing import Standing
+from assistant.chat.replies import HELP
+from assistant.diagnosis.grounding import check, resolve
+from assistant.diagnosis.standing import Standing
 from eval.case_results import CaseResult
 from eval.cases import NO_CAUSE
 from eval.measures import Measure
 from traffic.labels import LABELS
 
 if TYPE_CHECKING:
-    from assistant.diagnose import Diagnosis
+    from assistant.diagnosis.diagnose import Diagnosis
     from eval.cases import Case
     from knowledge_base.index import Index
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from assistant.adapters import CARD, POCKET, AdapterCard, load_adapter, read_card
-from assistant.classify import decide, make_probabilities, make_prompts
-from assistant.llm import LocalLLM
-from assistant.weights import check_model_folder
+from assistant.detection.classify import decide, make_probabilities, make_prompts
+from assistant.llm.adapters import CARD, POCKET, AdapterCard, load_adapter, read_card
+from assistant.llm.local import LocalLLM
+from assistant.llm.weights import check_model_folder
 from eval.results import INVALID
 from eval.window_classifier import Given, WindowClassifier
 from eval.window_tables import restore_windows
@@ -34,7 +34,7 @@ _AT_ONCE = 20_000  # windows whose texts are made together
 
 
 class LanguageModel(WindowClassifier):
-    """A base model, with an adapter or without one, as `assistant.classify` asks it.
+    """A base model, with an adapter or without one, as `assistant.detection.classify` asks it.
 
     Attributes:
         source: ``pocket`` is the shipped adapter on its base, ``zero-shot`` that base alone; else a folder, of an

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from assistant.classify import choose, make_probabilities
+from assistant.detection.classify import choose, make_probabilities
 from traffic.errors import UserError
 
 __all__ = ["Calibration", "calibrate", "expected_error"]

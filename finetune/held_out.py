@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from assistant.classify import decide, make_prompts
-from assistant.llm import LocalLLM
+from assistant.detection.classify import decide, make_prompts
+from assistant.llm.local import LocalLLM
 from finetune.calibrate import Calibration
 from prompts.messages import ANSWERS
 from traffic.labels import LABELS, NORMAL

@@ -20,9 +20,9 @@ from typing import Any
 
 import pandas as pd
 
-from assistant.adapters import AdapterCard, prompt_fingerprint, write_card
-from assistant.llm import LocalLLM
-from assistant.weights import check_model_folder, fingerprint_weights
+from assistant.llm.adapters import AdapterCard, prompt_fingerprint, write_card
+from assistant.llm.local import LocalLLM
+from assistant.llm.weights import check_model_folder, fingerprint_weights
 from finetune.calibrate import Calibration, calibrate
 from finetune.captures import Captures, choose_captures, is_simulated, make_capture_texts
 from finetune.dataset import balance_texts, read_texts

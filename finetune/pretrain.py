@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from assistant.batches import make_batches
-from assistant.weights import fast_dtype
+from assistant.llm.weights import fast_dtype
 from finetune.checkpoint import Checkpoint
 from prompts.messages import classification_prompt
 from traffic.errors import UserError

@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from assistant.weights import check_model_folder, fast_dtype
+from assistant.llm.weights import check_model_folder, fast_dtype
 from prompts.messages import ANSWERS, classification, classification_prompt
 from traffic.errors import UserError
 

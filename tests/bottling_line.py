@@ -3,9 +3,9 @@
 import pandas as pd
 from tables import capture, flow, unanswered
 
-from assistant.analysis import Analysis
-from assistant.incidents import Incident
-from assistant.phrases import Fact, make_fact
+from assistant.detection.incidents import Incident
+from assistant.detection.pipeline import Analysis
+from assistant.facts.fact import Fact, make_fact
 from traffic.labels import LABELS
 from traffic.plant import Device, Plant
 from traffic.samples import make_samples

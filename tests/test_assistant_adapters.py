@@ -8,14 +8,14 @@ from peft import LoraConfig, get_peft_model
 from tiny_models import build_model, make_card
 from transformers import AutoModelForCausalLM
 
-from assistant.adapters import (
+from assistant.llm.adapters import (
     check_card,
     list_adapters,
     load_adapter,
     read_card,
     write_card,
 )
-from assistant.weights import fingerprint_weights
+from assistant.llm.weights import fingerprint_weights
 from traffic.errors import UserError
 from traffic.labels import LABELS
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from assistant.adapters import AdapterCard, prompt_fingerprint
-from assistant.analysis import Analysis, analyse
-from assistant.questions import read_devices
+from assistant.detection.pipeline import Analysis, analyse
+from assistant.llm.adapters import AdapterCard, prompt_fingerprint
+from assistant.questions.entities import read_devices
 from traffic.errors import UserError
 from traffic.labels import LABELS
 from traffic.plant import Device, Plant

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from assistant.analysis import Analysis
-from assistant.citations import check
-from assistant.conversation import Conversation
-from assistant.diagnose import diagnose
-from assistant.incidents import make_incidents
+from assistant.chat.conversation import Conversation
+from assistant.detection.incidents import make_incidents
+from assistant.detection.pipeline import Analysis
+from assistant.diagnosis.diagnose import diagnose
+from assistant.diagnosis.grounding import check
 from traffic.corrections import label_flows
 from traffic.discovery import draft_plant
 from traffic.labels import LABELS, NORMAL

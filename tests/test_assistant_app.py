@@ -15,8 +15,8 @@ import pytest
 
 from assistant.app import build_page, launch_options
 from assistant.devices import list_devices
+from assistant.facts.fact import Fact
 from assistant.page import render_bar, render_evidence, render_plant
-from assistant.phrases import Fact
 from traffic.labels import LABELS
 
 CHROMIUM = shutil.which("chromium")
@@ -113,9 +113,9 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(_stock: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    from assistant.adapters import prompt_fingerprint
-    from assistant.analysis import analyse
+    from assistant.detection.pipeline import analyse
     from assistant.history import History
+    from assistant.llm.adapters import prompt_fingerprint
     from knowledge_base.index import open_index
     from traffic.plant import load_plant
 

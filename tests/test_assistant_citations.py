@@ -6,8 +6,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from assistant.citations import Citation, check, cite, fold, make_excerpt
-from assistant.phrases import Fact
+from assistant.diagnosis.grounding import Citation, check, cite, fold, make_excerpt
+from assistant.facts.fact import Fact
 from assistant.quantities import is_supported, read_quantities
 
 MANUAL = Citation(

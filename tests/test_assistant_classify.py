@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from tables import CLOUD, DEVICE, PLC, capture, flow, unanswered
 from tiny_models import build_model, make_card
 
-from assistant.classify import classify, decide, make_prompts
+from assistant.detection.classify import classify, decide, make_prompts
 from assistant.directions import choose_directions
-from assistant.llm import LocalLLM
+from assistant.llm.local import LocalLLM
 from assistant.report import verdict_lines
 from prompts.messages import classification_prompt
 from prompts.window_text import VOCABULARY

@@ -12,7 +12,7 @@ import httpx
 import pandas as pd
 import pytest
 
-from assistant.cli import main
+from assistant.cli.main import main
 from traffic.capture import FLOW_COLUMNS
 from traffic.labels import LABELS
 from traffic.samples import COLUMNS
@@ -120,7 +120,7 @@ class TestMistakes:
         assert main(["kb", "list"]) == 0
 
     def test_a_bug_keeps_its_traceback(self) -> None:
-        script = "from assistant.cli import app, main\n@app.command()\ndef broken(): 1 / 0\nmain(['broken'])"
+        script = "from assistant.cli.main import app, main\n@app.command()\ndef broken(): 1 / 0\nmain(['broken'])"
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
         assert done.returncode == 1
         assert "Traceback" in done.stderr
@@ -137,7 +137,7 @@ class TestProcess:
 
     def test_an_interrupt_ends_with_130(self) -> None:
         script = (
-            "from assistant.cli import app, main\n@app.command()\ndef slow(): raise KeyboardInterrupt\n"
+            "from assistant.cli.main import app, main\n@app.command()\ndef slow(): raise KeyboardInterrupt\n"
             "raise SystemExit(main(['slow']))"
         )
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -6,7 +6,7 @@ import made_runs as made
 import pytest
 from labelled_folders import write_plants
 
-from assistant.cli import main
+from assistant.cli.main import main
 from eval.detection import evaluate_detection
 from eval.paper_runs import find_data_sets
 from eval.results import Run, read_run, write_run

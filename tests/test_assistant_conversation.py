@@ -7,9 +7,9 @@ from bottling_line import CAMERA, PANEL, PLC, SPARE, YARD, make_analysis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from assistant.citations import check
-from assistant.conversation import Conversation
-from assistant.feedback import read_remark
+from assistant.chat.conversation import Conversation
+from assistant.chat.feedback import read_remark
+from assistant.diagnosis.grounding import check
 from assistant.history import History, IncidentRecord
 from knowledge_base.index import open_index
 

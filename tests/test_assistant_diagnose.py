@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 from bottling_line import CAMERA, CONTROLLER, PANEL, PLC, SPARE, START, YARD, beacon, loss, make_analysis, silence
 
-from assistant.citations import check
-from assistant.diagnose import diagnose
-from assistant.findings import find
-from assistant.meanings import MEANINGS
-from assistant.phrases import Fact
+from assistant.diagnosis.diagnose import diagnose
+from assistant.diagnosis.grounding import check
+from assistant.diagnosis.investigate import find
+from assistant.diagnosis.playbook import MEANINGS
+from assistant.diagnosis.standing import judge, lower
+from assistant.facts.fact import Fact
 from assistant.quantities import read_quantities
-from assistant.questions import read_devices
-from assistant.standing import judge, lower
+from assistant.questions.entities import read_devices
 from knowledge_base.index import open_index
 from knowledge_base.retriever import find_passage
 from traffic.labels import LABELS

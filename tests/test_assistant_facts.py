@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from assistant.facts import (
+from assistant.facts.attribution import find_trace
+from assistant.facts.by_label import (
     Fact,
     Scene,
     describe_device,
@@ -16,9 +17,8 @@ from assistant.facts import (
     make_fact,
     make_scene,
 )
-from assistant.phrases import listed, show
+from assistant.facts.fact import listed, show
 from assistant.quantities import is_supported, read_quantities
-from assistant.traces import find_trace
 from traffic.labels import LABELS
 from traffic.plant import Device, Plant
 from traffic.reader import read_capture

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import CLOUD, DEVICE, PLC, capture, flow, unanswered
 
-from assistant.causes import suspect
-from assistant.citations import check
-from assistant.health import bears_out, find_stretches, judge_health
+from assistant.detection.correlation import suspect
+from assistant.detection.runs import Run
+from assistant.diagnosis.grounding import check
+from assistant.diagnosis.health import bears_out, find_stretches, judge_health
+from assistant.facts.traffic_view import Scene, make_scene
 from assistant.health_facts import describe_health, name_health
-from assistant.runs import Run
-from assistant.scene import Scene, make_scene
 from traffic.labels import LABELS
 from traffic.samples import make_samples
 

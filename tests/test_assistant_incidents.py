@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assistant.incidents import Incident, make_incidents
-from assistant.runs import find_runs
+from assistant.detection.incidents import Incident, make_incidents
+from assistant.detection.runs import find_runs
 from traffic.capture import EVIDENCE_COLUMNS, Capture, spread
 from traffic.labels import LABELS
 from traffic.plant import Device, Plant

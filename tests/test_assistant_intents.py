@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assistant.intents import read_intent, specific_words
+from assistant.questions.intents import read_intent, specific_words
 
 # The rules were written with these in sight.
 PHRASINGS = {

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tiny_models import WORDS, build_model
 
 from assistant.batches import make_batches
-from assistant.choices import build_choice_tree
-from assistant.llm import LocalLLM
+from assistant.llm.answer_tree import build_choice_tree
+from assistant.llm.local import LocalLLM
 from traffic.errors import UserError
 
 CHOICES = ["normal", "anomalous recon", "anomalous brute_force", "anomalous unauthorized_command", "anomalous dos"]

@@ -16,8 +16,8 @@ import httpx
 import pytest
 from tiny_models import build_model
 
-from assistant.llm import LocalLLM
-from assistant.remote import RemoteLLM
+from assistant.llm.local import LocalLLM
+from assistant.llm.remote import RemoteLLM
 from traffic.errors import UserError
 
 MESSAGES = [{"role": "user", "content": "the quick brown fox"}]

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from assistant.adapters import load_adapter
-from assistant.analysis import analyse
-from assistant.diagnose import diagnose
+from assistant.detection.pipeline import analyse
+from assistant.diagnosis.diagnose import diagnose
+from assistant.llm.adapters import load_adapter
 from traffic.datasets.labelled import load_labelled
 from traffic.labels import NORMAL, UNKNOWN
 from traffic.plant import load_plant

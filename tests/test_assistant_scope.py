@@ -1,6 +1,6 @@
 """What is answered and what is not, with the real sentence model: questions to a plant in odd words, and all the rest.
 
-The rule in ``assistant.scope`` was made with the questions of other tests and about two hundred more in sight. The
+The rule in ``assistant.questions.scope`` was made with the questions of other tests and about two hundred more in sight. The
 first seven lines of either list here were its task, the others were written after it: 31 of 33 and 30 of 33 fell right
 at once. "who is behind this" got a rule of its own then, and ``find_terms`` passes over stop words since.
 """
@@ -11,12 +11,12 @@ from collections.abc import Iterator
 import pytest
 from bottling_line import PANEL, PLC, make_analysis
 
-from assistant.analysis import Analysis
-from assistant.conversation import Conversation
-from assistant.diagnose import diagnose
-from assistant.intents import read_intent
-from assistant.questions import Asked, read_devices
-from assistant.scope import NEAR, foreign_words, is_in_scope
+from assistant.chat.conversation import Conversation
+from assistant.detection.pipeline import Analysis
+from assistant.diagnosis.diagnose import diagnose
+from assistant.questions.entities import Asked, read_devices
+from assistant.questions.intents import read_intent
+from assistant.questions.scope import NEAR, foreign_words, is_in_scope
 from knowledge_base.index import Index, open_index
 
 NOT_MINE = "That I cannot answer"

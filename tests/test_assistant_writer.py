@@ -7,8 +7,8 @@ from bottling_line import beacon, make_analysis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assistant.diagnose import COMPOSED, diagnose
-from assistant.writer import write
+from assistant.diagnosis.diagnose import COMPOSED, diagnose
+from assistant.diagnosis.llm_writer import write
 from traffic.errors import UserError
 
 

@@ -9,9 +9,9 @@ import yaml
 from bottling_line import CAMERA, CONTROLLER, make_analysis
 from frames import arp_packet, write_pcap
 
-from assistant.cli import main
-from assistant.conversation import Conversation
-from assistant.diagnose import Diagnosis, diagnose
+from assistant.chat.conversation import Conversation
+from assistant.cli.main import main
+from assistant.diagnosis.diagnose import Diagnosis, diagnose
 from eval.answers import plan_cases
 from eval.case_results import read_answers_run
 from eval.cases import Case, Recorded, Simulated, Source

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from assistant.cli import main
+from assistant.cli.main import main
 from eval.cases import CASES, find_cases, read_cases, read_questions
 from traffic.errors import UserError
 from traffic.labels import LABELS

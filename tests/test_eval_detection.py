@@ -13,7 +13,7 @@ import pytest
 from labelled_folders import write_plants
 from typer.testing import CliRunner
 
-from assistant.cli import app, main
+from assistant.cli.main import app, main
 from eval.asking import Question, ask_model
 from eval.corpus import load_corpus
 from eval.detection import evaluate_detection

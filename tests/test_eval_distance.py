@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from assistant.cli import main
+from assistant.cli.main import main
 from eval.distance import normal_windows, render_distance, tell_apart
 from prompts.window_text import PAST, TEXT_COLUMNS
 from traffic.datasets.labelled import simulate_labelled

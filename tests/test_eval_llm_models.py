@@ -8,8 +8,8 @@ import pytest
 import tiny_models
 from windows_to_learn import apart
 
-from assistant.adapters import POCKET, load_adapter, read_card
-from assistant.classify import classify
+from assistant.detection.classify import classify
+from assistant.llm.adapters import POCKET, load_adapter, read_card
 from eval.features import make_features
 from eval.llm_models import LanguageModel, fit_temperature
 from eval.models import make_model

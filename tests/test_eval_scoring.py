@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from made_runs import CONFUSION, COSTS, estimates
 
-from assistant.incidents import Incident
+from assistant.detection.incidents import Incident
 from eval.alarms import Raised, count_incidents, find_delays, true_intervals
 from eval.captures import LabelledCapture
 from eval.costs import CORE_WATTS, spend

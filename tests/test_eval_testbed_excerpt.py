@@ -8,7 +8,7 @@ import pytest
 from frames import arp_packet, ethernet, udp_packet, write_pcap
 from typer.testing import CliRunner
 
-from assistant.cli import app
+from assistant.cli.main import app
 from eval.testbed.excerpt import excerpt
 from traffic.datasets.labelled import load_labelled
 from traffic.errors import UserError

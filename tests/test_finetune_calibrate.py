@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from assistant.classify import make_probabilities
+from assistant.detection.classify import make_probabilities
 from finetune.calibrate import Calibration, calibrate, expected_error
 from finetune.held_out import draw_texts, measure_texts
 from traffic.errors import UserError

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from assistant.adapters import load_adapter, read_card
-from assistant.weights import fingerprint_weights
+from assistant.llm.adapters import load_adapter, read_card
+from assistant.llm.weights import fingerprint_weights
 from finetune.captures import choose_captures
 from finetune.pocket import make_pocket
 from finetune.recipe import POCKET, read_recipe

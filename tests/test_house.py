@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from assistant.cli import app
+from assistant.cli.main import app
 from assistant.offline import FLAGS, go_offline
 from eval.evidence import read_evidence
 from eval.readme import with_results
@@ -46,7 +46,7 @@ def test_the_checkers_are_content(command: tuple[str, ...]) -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     heavy = {"torch", "transformers", "pandas", "numpy", "chromadb", "gradio", "sklearn", "pydantic", "langchain_core"}
-    script = f"import sys; from assistant.cli import main; main(['--help']); print({heavy} & set(sys.modules))"
+    script = f"import sys; from assistant.cli.main import main; main(['--help']); print({heavy} & set(sys.modules))"
     assert run(sys.executable, "-c", script).stdout.splitlines()[-1] == "set()"
 
 

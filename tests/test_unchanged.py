@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from labelled_folders import write_plants
 
-from assistant.cli import main
+from assistant.cli.main import main
 from eval.results import read_run
 from eval.testbed.drawing import draw_site
 from eval.testbed.events import draw_events

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from assistant.adapters import AdapterCard, prompt_fingerprint
+from assistant.llm.adapters import AdapterCard, prompt_fingerprint
 from traffic.labels import LABELS
 
 TEXTS = [

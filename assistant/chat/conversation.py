@@ -1,0 +1,244 @@
+"""A conversation about one capture: what is in focus, what is asked of it, one checked reply for each question."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from assistant.chat.feedback import keep, keep_incident, read_remark
+from assistant.chat.replies import (
+    HELP,
+    Said,
+    say_attack,
+    say_certainty,
+    say_checks,
+    say_devices,
+    say_incidents,
+    say_numbers,
+    say_others,
+    say_since,
+    say_usual,
+)
+from assistant.diagnosis.compose import clock
+from assistant.diagnosis.diagnose import Diagnosis, diagnose
+from assistant.diagnosis.grounding import check
+from assistant.diagnosis.llm_writer import write
+from assistant.facts.fact import Fact
+from assistant.questions.entities import Asked, read_devices, words_besides
+from assistant.questions.intents import Intent, read_intent
+from assistant.questions.scope import foreign_words, is_in_scope
+from assistant.quotations import list_quotations, quote_documents
+
+if TYPE_CHECKING:
+    from assistant.detection.incidents import Incident
+    from assistant.detection.pipeline import Analysis
+    from assistant.diagnosis.llm_writer import ChatModel
+    from assistant.history import History
+    from knowledge_base.documents import Kind
+    from knowledge_base.index import Index
+
+__all__ = ["Conversation", "Reply"]
+
+MAX_CHARS = 2000
+_ABOUT_FOCUS: dict[str, Callable[..., Said]] = {
+    "since": say_since,
+    "others": say_others,
+    "attack": say_attack,
+    "certainty": say_certainty,
+    "usual": say_usual,
+    "numbers": say_numbers,
+}
+_OF_DOCUMENTS = ("", "why", "checks", "manual", "before", "attack")
+_KINDS: "dict[str, Kind]" = {"before": "incident"}  # which documents are looked at first; manuals elsewhere
+_NO_CAPTURE = "No capture is open, so I can only answer from the documents. Open one to ask about its devices."
+_NOTHING = "I found nothing about that, neither in the capture nor in the documents."
+_NOT_MINE = "That I cannot answer: nothing in it names a device, a fault or a document of this plant."
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What is shown; the diagnosis where the reply rests on one."""
+
+    text: str
+    diagnosis: Diagnosis | None
+
+
+class Conversation:
+    """The thread of one operator: the device and incident in focus, kept from question to question."""
+
+    def __init__(
+        self,
+        analysis: "Analysis | None",
+        index: "Index | None",
+        history: "History | None",
+        writer: "ChatModel | None" = None,
+        who: str = "operator",
+    ) -> None:
+        """Begin.
+
+        Args:
+            analysis: the capture; without one only documents answer.
+            index: the knowledge base.
+            history: where the conversation is kept; without one nothing is kept.
+            writer: a chat-capable model that words diagnoses.
+            who: the operator's name, for the history.
+        """
+        self.analysis = analysis
+        self.index = index
+        self.history = history
+        self.writer = writer
+        self.who = who
+        self.focus: Diagnosis | None = None
+        self._number = history.start_conversation(who) if history else 0
+
+    def reply(self, question: str) -> Reply:
+        """Answer one question.
+
+        Raises:
+            UserError: the history or the knowledge base cannot be used.
+        """
+        question = question.strip()[:MAX_CHARS]
+        said = self._say(question) if question else Said(HELP)
+        checked = check(said.text, said.facts, said.citations, self.index)
+        text = checked.text.strip() or _NOTHING
+        if checked.removed:
+            text += "\n\nNote: a part of this reply had no source and was removed."
+        self._keep(question, text, said.diagnosis)
+        return Reply(text, said.diagnosis)
+
+    def _say(self, question: str) -> Said:
+        intent = read_intent(question)
+        if intent.name == "help":
+            return Said(HELP)
+        asked = read_devices(question, self.analysis) if self.analysis else Asked()
+        named = bool(asked.devices or asked.peers or asked.missing or asked.kind)
+        # The reasons of a remark may speak of anything.
+        remark = intent.name == "feedback" and bool(self._incident() or read_remark(question).why)
+        if not remark and not is_in_scope(question, intent, asked, self.index):
+            return Said(f"{_NOT_MINE if self.analysis else _NO_CAPTURE}\n\n{HELP}")
+        if self.analysis is None:
+            kind = _KINDS.get(intent.name, "manual")
+            found = quote_documents(self.index, question, kind) if intent.name in _OF_DOCUMENTS else None
+            return found or Said(f"{_NO_CAPTURE}\n\n{HELP}")
+        if not intent.name and not (named and not words_besides(foreign_words(question, intent), self.analysis)):
+            about = quote_documents(self.index, question) or (self._whole_of(question) if named else None)
+            return about or Said(f"{_NOTHING}\n\n{HELP}")
+        if intent.name == "devices":
+            return say_devices(self.analysis)
+        if intent.name == "incidents":
+            return say_incidents(self.analysis, self._states())
+        return self._on_focus(intent, question, asked, named)
+
+    def _on_focus(self, asks: Intent, question: str, asked: Asked, named: bool) -> Said:
+        """Answer about a device: the one that is named, else the one in focus, else the worst."""
+        intent = asks.name
+        past = self._past(question, asks) if intent == "before" and not named else None
+        if past is not None:
+            return past
+        if intent == "feedback" and self.focus is None and not named:
+            return self._feedback(question)  # nobody has seen the incident that it would be kept for
+        if intent in ("why", "") or self.focus is None or (named and not self._is_focus(asked)):
+            self.focus = self._diagnose(question, intent, named)
+        focus = self.focus
+        if intent in ("why", "") or not focus.device:
+            return _whole(focus)
+        if intent in _ABOUT_FOCUS:
+            said = _ABOUT_FOCUS[intent](focus, self._incident(), self.analysis)
+            return replace(said, diagnosis=focus)
+        own: dict[str, Callable[[], Said]] = {
+            "checks": lambda: say_checks(focus),
+            "manual": lambda: self._manual(question),
+            "before": self._before,
+            "feedback": lambda: self._feedback(question),
+        }
+        return own[intent]()
+
+    def _diagnose(self, question: str, intent: str, named: bool) -> Diagnosis:
+        """A new focus; "why does it fail?" without a name stays with the device in focus."""
+        assert self.analysis is not None
+        device = self.focus.device if self.focus and not named else None
+        writer = self.writer if intent in ("why", "") else None
+        diagnosis = write(diagnose(question, self.analysis, self.index, device=device or None), writer)
+        self.focus = diagnosis
+        incident = self._incident()
+        if self.history and incident:
+            keep_incident(incident, diagnosis.cause, self.history)
+        return diagnosis
+
+    def _is_focus(self, asked: Asked) -> bool:
+        return self.focus is not None and self.focus.device in asked.devices
+
+    def _whole_of(self, question: str) -> Said:
+        self.focus = self._diagnose(question, "why", named=True)
+        return _whole(self.focus)
+
+    def _incident(self) -> "Incident | None":
+        """The incident that explains the focus."""
+        if self.focus is None or self.analysis is None or not self.focus.incidents or not self.focus.label:
+            return None
+        found = (one for one in self.analysis.incidents if one.id == self.focus.incidents[0])
+        incident = next(found, None)
+        return incident if incident and incident.label == self.focus.label else None
+
+    def _past(self, question: str, intent: Intent) -> Said | None:
+        """Past incidents by the question's own words: "has the weather service failed before?"; None without such."""
+        assert self.analysis is not None
+        own = words_besides(foreign_words(question, intent), self.analysis)
+        return quote_documents(self.index, question, _KINDS["before"]) if own else None
+
+    def _manual(self, question: str) -> Said:
+        """What the manuals say: to the words of the question if it has any of its own, else to the focus."""
+        own_words = [word for word in question.split() if len(word) > 3]
+        found = quote_documents(self.index, question) if len(own_words) > 3 else None
+        if found:
+            return found
+        focus = self.focus
+        if focus is None or not focus.citations:
+            return Said("No document in the knowledge base fits this. Add the manual of the device to it.")
+        lines = list_quotations(focus.citations)
+        return Said("\n".join(["**From the manuals**", *lines]), focus.facts, focus.citations, focus)
+
+    def _before(self) -> Said:
+        """Past incidents of the knowledge base, and this plant's own kept ones."""
+        focus, incident = self.focus, self._incident()
+        lines: list[str] = []
+        values: dict[str, float | str] = {}
+        if incident and self.history:
+            kept = self.history.incidents(device=incident.device, label=incident.label, before_s=incident.start_s)
+            for number, one in enumerate(kept[:5]):
+                values |= {f"at{number}_time_s": one.start_s, f"what{number}": one.summary}
+                lines.append(f"- {clock(one.start_s)}: {one.summary.replace(chr(10), ' ')}")
+            for number, said in enumerate(self.history.feedback(incident.device)[-3:]):
+                values |= {f"said{number}": f"{said.who} {said.why}", f"said{number}_time_s": said.at_s}
+                why = said.why or "no reason given"
+                lines.append(f"- {clock(said.at_s)}: {said.who} said {said.label or 'wrong'}: {why}")
+        similar = focus.similar if focus else ()
+        lines += list_quotations(similar)
+        opening = "This is what is known from before:" if lines else "Nothing like it is known from before."
+        return Said("\n".join([opening, *lines]), (Fact("before", "", values),), similar, focus)
+
+    def _feedback(self, question: str) -> Said:
+        incident = self._incident()
+        if self.history is None:
+            return Said("Nothing is kept in this conversation, so a remark would be lost.")
+        if incident is None or self.focus is None:
+            return Said("There is no incident in focus to remark on. Ask about one first.", diagnosis=self.focus)
+        answer = keep(read_remark(question), self.focus, incident, self.history, self.who)
+        return Said(answer, diagnosis=self.focus)
+
+    def _states(self) -> dict[str, str]:
+        if self.history is None or self.analysis is None:
+            return {}
+        return {one.id: self.history.state(one.id).state for one in self.analysis.incidents}
+
+    def _keep(self, question: str, text: str, diagnosis: Diagnosis | None) -> None:
+        if self.history is None:
+            return
+        self.history.add_message(self._number, "operator", question)
+        self.history.add_message(self._number, "assistant", text)
+        if diagnosis is not None and diagnosis.text == text:
+            self.history.add_answer(question, diagnosis.to_dict(), self._number)
+
+
+def _whole(diagnosis: Diagnosis) -> Said:
+    """A whole diagnosis; it was checked where it was made, and its facts travel with it to be checked again."""
+    return Said(diagnosis.text, diagnosis.known, (*diagnosis.citations, *diagnosis.similar), diagnosis)

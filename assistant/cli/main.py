@@ -1,0 +1,247 @@
+"""The command line: a command parses, calls one function, prints.
+
+Nothing heavy is imported before a command runs, so ``faultwise --help`` answers at once.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from assistant import cli_adapters, cli_plant
+from assistant.cli import inventory, research, testbed
+from assistant.cli.options import CapturePath, OutFile, narrate, print_json, say_notes, with_settings, write_parquet
+from assistant.offline import go_offline, hush_libraries
+from traffic.errors import UserError
+
+if TYPE_CHECKING:
+    from assistant.settings import Settings
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Ask your plant network why: finds and explains faults and attacks in captured traffic, on this machine only.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(inventory.app, name="kb")
+app.add_typer(cli_plant.app, name="plant")
+app.add_typer(cli_adapters.app, name="adapters")
+app.add_typer(research.finetune, name="finetune")
+app.add_typer(research.evaluate, name="eval")
+app.add_typer(testbed.app, name="testbed")
+
+Question = Annotated[str, typer.Argument(help='In your own words: "why does the PLC not answer?"')]
+Device = Annotated[str | None, typer.Option(help="The device meant, by name or address.")]
+AskedCapture = Annotated[Path, typer.Option("--capture", help="The capture to look into.", metavar="PATH")]
+OpenCapture = Annotated[
+    Path | None, typer.Option("--capture", help="The capture to talk about.", metavar="PATH", exists=True)
+]
+
+# The options of every command that reads a capture with the model.
+_ANALYSIS = ("plant", "local", "adapter", "model")
+# Those of a command that answers too.
+_ANSWERING = ("home", *_ANALYSIS, "writer", "model_url")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: what follows the command's name; the process's own by default.
+
+    Returns:
+        Exit status: 0 done, 1 a check found a problem, 2 a user's mistake (one line on stderr), 130 interrupted.
+    """
+    go_offline()
+    hush_libraries()
+    try:
+        return app(arguments, prog_name="faultwise", standalone_mode=False) or 0
+    except UserError as mistake:
+        return _refuse(str(mistake))
+    except typer.TyperException as mistake:  # an unknown option, a missing argument
+        return _refuse(f"{mistake.format_message()} `faultwise --help` lists what there is.")
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+
+
+def _refuse(message: str) -> int:
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
+    return 2
+
+
+@app.command()
+@with_settings(*_ANSWERING)
+def ask(
+    question: Question,
+    settings: "Settings",
+    capture: AskedCapture,
+    device: Device = None,
+    form: Annotated[Literal["text", "json", "md"], typer.Option("--format")] = "text",
+) -> None:
+    """Answer a question about a capture, with the evidence."""
+    from assistant.diagnosis.diagnose import diagnose
+    from assistant.diagnosis.llm_writer import write
+    from assistant.report import render_diagnosis
+    from assistant.session import analyse, load_models, open_knowledge, warm_embedder
+
+    # The capture first: where it cannot be read, no state is touched.
+    with narrate("reading the capture") as progress:
+        models = load_models(settings)
+        embedder = warm_embedder()
+        analysis = analyse(capture, settings, models, progress)
+    with narrate("looking things up") as progress, open_knowledge(settings, progress, embedder) as index:
+        diagnosis = write(diagnose(question, analysis, index, device=device), models.writer)
+    say_notes(analysis.capture.notes)
+    typer.echo(render_diagnosis(diagnosis, form))
+
+
+@app.command()
+def flows(path: CapturePath) -> None:
+    """Print a capture's flows as a Zeek conn.log (TSV)."""
+    from traffic.reader import read_capture
+    from traffic.zeek.conn import write_conn_log
+
+    with narrate("reading the capture"):
+        capture = read_capture(path)
+    say_notes(capture.notes)
+    write_conn_log(capture.flows, sys.stdout)
+
+
+@app.command()
+@with_settings("plant", "local")
+def windows(path: CapturePath, settings: "Settings", out: OutFile = None) -> None:
+    """Show a capture's windows: what each device did in 60 seconds."""
+    from assistant.report import window_samples, window_table
+    from assistant.session import read_windows
+
+    with narrate("reading the capture"):
+        reading = read_windows(path, settings)
+    say_notes(reading.capture.notes)
+    if out is None:
+        typer.echo(window_table(reading.windows))
+    else:
+        write_parquet(window_samples(reading.windows), out)
+
+
+@app.command()
+@with_settings(*_ANALYSIS)
+def classify(
+    path: CapturePath,
+    settings: "Settings",
+    form: Annotated[Literal["table", "jsonl", "csv"], typer.Option("--format")] = "table",
+) -> None:
+    """Give every window a verdict: a label, how sure, and the probabilities of the others."""
+    from assistant.report import verdict_csv, verdict_lines, verdict_table
+    from assistant.session import analyse, load_models
+
+    with narrate("classifying") as progress:
+        analysis = analyse(path, settings, load_models(settings), progress)
+    say_notes(analysis.capture.notes)
+    if form == "jsonl":
+        sys.stdout.writelines(line + "\n" for line in verdict_lines(analysis.verdicts))
+    else:
+        typer.echo({"csv": verdict_csv, "table": verdict_table}[form](analysis.verdicts), nl=form == "table")
+
+
+@app.command()
+@with_settings(*_ANALYSIS)
+def incidents(
+    path: CapturePath,
+    settings: "Settings",
+    form: Annotated[Literal["table", "json"], typer.Option("--format")] = "table",
+) -> None:
+    """List what went wrong: verdicts of one cause, merged."""
+    from assistant.report import incident_table
+    from assistant.session import analyse, load_models
+
+    with narrate("classifying") as progress:
+        analysis = analyse(path, settings, load_models(settings), progress)
+    say_notes(analysis.capture.notes)
+    if form == "json":
+        print_json(analysis.incidents)
+    else:
+        typer.echo(incident_table(analysis.incidents))
+
+
+@app.command()
+@with_settings(*_ANSWERING)
+def chat(settings: "Settings", capture: OpenCapture = None) -> None:
+    """Talk about a capture: one question a line, an empty line or Ctrl-D ends."""
+    from assistant.chat.conversation import Conversation
+    from assistant.report import without_marks
+    from assistant.session import open_desk
+
+    with open_desk(settings) as desk:
+        with narrate("reading the capture") as progress:
+            analysis = desk.analyse(capture, progress) if capture else None
+        conversation = Conversation(analysis, desk.index, desk.history, writer=desk.models.writer)
+        say_notes(analysis.capture.notes if analysis else ())
+        for question in _asked():
+            with narrate("looking"):
+                reply = conversation.reply(question)
+            typer.echo(f"{without_marks(reply.text)}\n")
+
+
+def _asked() -> Iterator[str]:
+    """Lines from a person or a pipe, up to an empty one; the prompt stands only where a person sits."""
+    while True:
+        try:
+            line = input("> " if sys.stdin.isatty() else "")
+        except EOFError:
+            return
+        if not line.strip():
+            return
+        yield line.strip()
+
+
+@app.command()
+@with_settings(*_ANSWERING)
+def serve(
+    settings: "Settings",
+    capture: OpenCapture = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1 only.")] = 7860,
+) -> None:
+    """Open the page for operators on this machine, at http://127.0.0.1:7860."""
+    from assistant.app import serve as serve_page
+    from assistant.session import open_desk
+
+    with open_desk(settings) as desk:
+        with narrate("reading the capture"):
+            page = serve_page(desk, capture, port)
+        typer.echo(f"{page.local_url} until Ctrl-C")
+        page.block_thread()
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Option(help="A folder that does not exist yet.", metavar="FOLDER")],
+    seed: Annotated[int, typer.Option(help="The same seed makes the same traffic.")] = 0,
+    devices: Annotated[int, typer.Option(min=1, max=250)] = 20,
+    hours: Annotated[float, typer.Option(min=0.02, max=72)] = 1.0,
+    scenario: Annotated[list[str] | None, typer.Option(help="A label that shall happen; by default several.")] = None,
+) -> None:
+    """Invent a plant and its traffic, faults and attacks included: conn.log, truth.csv, plant.yaml."""
+    from traffic.simulation.simulate import simulate as invent
+    from traffic.simulation.simulate import write_simulation
+
+    if out.exists():
+        raise UserError(f"{out} exists already; expected a new folder; name another with --out")
+    with narrate("simulating"):
+        write_simulation(invent(seed, devices=devices, hours=hours, scenarios=scenario or None), out)
+    typer.echo(f"wrote {out}/conn.log, evidence.csv, truth.csv and plant.yaml")
+
+
+@app.command()
+@with_settings(*_ANSWERING)
+def doctor(settings: "Settings") -> None:
+    """Check this machine: packages, model, knowledge base, folders; exit 1 where something is wrong."""
+    from assistant.doctor import examine, render_findings
+
+    with narrate("examining"):
+        findings = examine(settings)
+    typer.echo(render_findings(findings))
+    raise typer.Exit(1 if any(one.state == "problem" for one in findings) else 0)

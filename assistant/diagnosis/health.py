@@ -1,0 +1,203 @@
+"""How a device without an incident is doing: from stretches of time that stayed undecided, not from single windows.
+
+Windows overlap by five sixths, so that one odd sample makes six odd windows, and one download of four minutes makes
+thirty. What was observed once is one stretch: windows that are not normal and follow each other without a gap.
+
+    normal  .   not normal, or abstained  ?        . . . ? ? ? . ? . . . . . . . . . . . . .    one stretch of three
+                                                         |-------|                              and one of one window
+
+Such a device is well when every stretch is over, and one of these holds:
+
+- At least 99 % of its windows are normal.
+- There is a single stretch; it is short against the time that the device was seen; and nothing that was measured in it
+  bears out what the model suspected.
+
+A stretch is over when six normal windows followed it, as a run of ``assistant.detection.runs`` is. The rule of k of n cannot tell
+more about one: abstained windows raise no incident however many they are. So what would have had to carry the incident
+is looked at itself, label by label, and harder than for an incident, where decided verdicts speak too.
+
+Short means a forty-eighth of the time seen at most. One event among n pieces of time as long as itself leaves its rate
+below 4.74 in n with 95 % confidence (the Poisson limit for one event; Garwood, 1936), so that from n = 48 on less than
+a tenth of what the device does can be like it. Two stretches are no exception any more but something that comes again,
+and in a capture of less than 48 minutes no stretch is short.
+"""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from assistant.detection.correlation import Suspicion, is_borne_out, suspect
+from assistant.detection.runs import Run
+from assistant.facts.attribution import FEW_ENDPOINTS
+from traffic.capture import SAMPLE_S
+from traffic.labels import LABELS, NORMAL
+from traffic.windows import WINDOW_SAMPLES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from assistant.diagnosis.standing import Standing
+    from assistant.facts.traffic_view import Scene
+
+__all__ = ["Health", "Stretch", "bears_out", "find_stretches", "judge_health", "suspect_stretch"]
+
+_MOSTLY_NORMAL = 0.99
+_SHORT = 48  # as long pieces of time in which the device was seen
+_FEWEST = 3  # windows that raise an incident
+_OVER = 6  # normal windows that end a stretch
+_LEAST_CONTACTS = 3  # fewer are no beacon
+_TROUBLED_SHARE = (
+    0.01  # of packets sent again or met by a full buffer: as assistant.diagnosis.differential denies packet loss
+)
+_VAIN = ("device_silent", "service_down", "misconfiguration")
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Windows of one device that are not normal and follow each other without a gap.
+
+    Attributes:
+        rows: positions in the verdict table, sorted.
+        start_s: start of the first window, seconds since the epoch.
+        end_s: end of the last one.
+        labels: what the model suspected, the most frequent first.
+        counts: windows of each of these.
+    """
+
+    rows: np.ndarray
+    start_s: float
+    end_s: float
+    labels: tuple[str, ...]
+    counts: tuple[int, ...]
+
+    @property
+    def span_s(self) -> float:
+        """From the start of the first window to the end of the last."""
+        return self.end_s - self.start_s
+
+
+@dataclass(frozen=True)
+class Health:
+    """How a device without an incident is doing.
+
+    Attributes:
+        device: address.
+        standing: ``normal`` or ``inconclusive``.
+        reason: why it is not normal: ``unseen``, ``brief`` (fewer windows than can raise an incident), ``open`` (a
+            stretch is not over), ``several``, ``long`` or ``borne_out``; "" where it is.
+        stretches: what stayed undecided, in order.
+        windows: how many of its windows were judged.
+        seen_s: time that they cover.
+    """
+
+    device: str
+    standing: "Standing"
+    reason: str
+    stretches: tuple[Stretch, ...]
+    windows: int
+    seen_s: float
+
+    @property
+    def brief(self) -> bool:
+        """Whether it has fewer windows than can raise an incident, so that to have none says little."""
+        return self.windows < _FEWEST
+
+    @property
+    def slight(self) -> bool:
+        """Whether at least 99 % of its windows are normal."""
+        return sum(len(one.rows) for one in self.stretches) <= (1 - _MOSTLY_NORMAL) * self.windows
+
+
+def judge_health(device: str, verdicts: "pd.DataFrame", scene: "Scene") -> Health:
+    """Judge a device that has no incident.
+
+    Args:
+        device: address.
+        verdicts: one row per window of all devices, sorted by device and start.
+        scene: the capture; it says whether what was suspected shows in what was measured.
+    """
+    mine = verdicts["device"].to_numpy() == device
+    if not mine.any():
+        return Health(device, "inconclusive", "unseen", (), 0, 0.0)
+    seen_s = _covered_s(verdicts["start_s"].to_numpy(float)[mine])
+    seen = Health(device, "normal", "", find_stretches(device, verdicts), int(mine.sum()), seen_s)
+    reason = _reason(seen, int(np.flatnonzero(mine)[-1]), verdicts, scene)
+    return replace(seen, standing="inconclusive", reason=reason) if reason else seen
+
+
+def find_stretches(device: str, verdicts: "pd.DataFrame") -> tuple[Stretch, ...]:
+    """The stretches of a device, in order; none where all of its windows are normal."""
+    odd = (verdicts["label"] != NORMAL) | verdicts["abstained"].astype(bool)
+    rows = np.flatnonzero((verdicts["device"] == device) & odd)
+    starts_s, ends_s = verdicts["start_s"].to_numpy(float)[rows], verdicts["end_s"].to_numpy(float)[rows]
+    pieces = np.split(rows, np.flatnonzero(starts_s[1:] > ends_s[:-1]) + 1) if len(rows) else []
+    return tuple(_make_stretch(piece, verdicts) for piece in pieces)
+
+
+def suspect_stretch(device: str, stretch: Stretch, verdicts: "pd.DataFrame", scene: "Scene") -> list[Suspicion]:
+    """What the model suspected in a stretch, with the traffic that would carry it, the most frequent label first."""
+    starts_s = verdicts["start_s"].to_numpy(float)
+    found = []
+    for label in stretch.labels:
+        part = verdicts.iloc[stretch.rows]
+        part = part[part["label"] == label]
+        role = str(part["direction"].mode().iloc[0]) or "source"
+        rows = stretch.rows[(verdicts["label"].to_numpy()[stretch.rows] == label)]
+        found.append(suspect(Run(device, label, role, rows), scene, starts_s, verdicts[f"p_{label}"].to_numpy(float)))
+    return found
+
+
+def bears_out(one: Suspicion) -> bool:
+    """Whether what was measured is what the label means, with no verdict to lean on.
+
+    A transfer that is answered over a handful of connections is no flood; a link is full when packets suffer from it,
+    not when much gets through; what was mostly received was not carried off.
+    """
+    flows, evidence = one.trace.flows, one.trace.evidence
+    pkts = float((flows["src_pkts"] + flows["dst_pkts"]).sum())
+    if one.label in ("dos", "ddos"):
+        return not bool(flows["answered"].all()) or flows["attempt"].nunique() >= FEW_ENDPOINTS
+    if one.label == "exfiltration":
+        return float(flows["sent_bytes"].sum()) > float(flows["got_bytes"].sum())
+    if one.label == "c2":
+        return flows["attempt"].nunique() >= _LEAST_CONTACTS
+    if one.label in ("congestion", "packet_loss"):
+        missed = float(flows["missed_bytes"].sum()) > 0
+        return missed or float(evidence["count"].sum()) >= _TROUBLED_SHARE * max(pkts, 1.0)
+    if one.label in _VAIN:
+        return len(flows) + len(evidence) > 0
+    return is_borne_out(one)
+
+
+def _reason(seen: Health, last: int, verdicts: "pd.DataFrame", scene: "Scene") -> str:
+    """Why a device is not called well, "" where it is; ``last`` is the row of its last window."""
+    if not seen.stretches:
+        return ""
+    if seen.brief:
+        return "brief"
+    if last - seen.stretches[-1].rows[-1] < _OVER:
+        return "open"
+    if seen.slight:
+        return ""
+    if len(seen.stretches) > 1:
+        return "several"
+    if _SHORT * seen.stretches[0].span_s > seen.seen_s:
+        return "long"
+    suspected = suspect_stretch(seen.device, seen.stretches[0], verdicts, scene)
+    return "borne_out" if any(bears_out(one) for one in suspected) else ""
+
+
+def _make_stretch(rows: np.ndarray, verdicts: "pd.DataFrame") -> Stretch:
+    part = verdicts.iloc[rows]
+    # An abstention on normal itself suspects nothing.
+    counts = part.loc[part["label"] != NORMAL, "label"].value_counts()
+    order = sorted(counts.index, key=lambda label: (-counts[label], LABELS.index(label)))
+    start_s, end_s = float(part["start_s"].iloc[0]), float(part["end_s"].iloc[-1])
+    return Stretch(rows, start_s, end_s, tuple(order), tuple(int(counts[label]) for label in order))
+
+
+def _covered_s(starts_s: np.ndarray) -> float:
+    """Time that windows cover, each sample once."""
+    first = np.rint(starts_s / SAMPLE_S).astype(np.int64)
+    return float(len(np.unique(first[:, None] + np.arange(WINDOW_SAMPLES)))) * SAMPLE_S

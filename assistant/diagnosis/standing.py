@@ -1,0 +1,114 @@
+"""How sure an answer may be: decided by code from evidence, never by how a sentence sounds.
+
+confirmed       hard evidence of the label's own kind, and a confident verdict; or a condition that needs no model
+likely          a verdict and at least one fact
+inconclusive    the model abstained, numbers contradict it, or there is nothing to judge
+normal          no incident, and the device is well (assistant.diagnosis.health)
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from assistant.facts.fact import Fact, make_fact
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from assistant.detection.incidents import Incident
+
+__all__ = ["EVIDENT", "HARD", "Standing", "is_unanswered", "judge", "kind_of", "lower", "verdict_fact"]
+
+Standing = Literal["confirmed", "likely", "inconclusive", "normal"]
+
+# Kinds of facts that show the thing itself, not only a model's opinion of it.
+HARD: dict[str, frozenset[str]] = {
+    "recon": frozenset({"scan", "modbus", "registers", "sweep"}),
+    "dos": frozenset({"flood", "unsized", "one_way"}),
+    "ddos": frozenset({"flood", "unsized", "one_way"}),
+    "brute_force": frozenset({"logins", "refusals"}),
+    "c2": frozenset({"contact", "rhythm"}),
+    "exfiltration": frozenset({"sent"}),
+    "spoofing": frozenset({"conflict", "duplicate", "machines"}),
+    "mqtt_abuse": frozenset({"mqtt", "refusals"}),
+    "unauthorized_command": frozenset({"modbus", "writers"}),
+    "packet_loss": frozenset({"loss", "resent", "missed"}),
+    "congestion": frozenset({"peak"}),
+    "device_silent": frozenset({"arp", "syn", "absent", "refusing", "resolver"}),
+    "service_down": frozenset({"failed", "refusing", "unreachable"}),
+    "misconfiguration": frozenset({"exceptions", "refusals", "unreachable", "arp", "strayed"}),
+    "name_resolution": frozenset({"asked_names", "resolver", "misled"}),
+    "flapping": frozenset({"reconnects", "resets"}),
+}
+EVIDENT = frozenset({"absent", "duplicate", "resolver", "refusing", "one_way", "sweep"})  # assistant.detection.rules
+
+_SURE = 0.8  # mean calibrated probability of a confident verdict
+_MOSTLY = 0.5  # share of abstentions above which nothing is concluded
+_ENOUGH = 30  # sure windows, five minutes of them, that no number of unsure ones takes back
+_ORDER: tuple[Standing, ...] = ("inconclusive", "likely", "confirmed")
+
+
+def kind_of(fact: Fact) -> str:
+    """The kind of a fact: its id without the hash."""
+    return fact.id.rpartition("-")[0] or fact.id
+
+
+def judge(
+    incident: "Incident", verdicts: "pd.DataFrame", facts: Sequence[Fact], contradicted: bool = False
+) -> Standing:
+    """How sure an answer about an incident may be.
+
+    Args:
+        incident: what is claimed.
+        verdicts: one row per window of all devices.
+        facts: those of the incident that passed the check of their own numbers.
+        contradicted: numbers of the same time deny the label.
+    """
+    kinds = {kind_of(fact) for fact in facts}
+    if kinds & EVIDENT:
+        return "confirmed"
+    rows = _rows(incident, verdicts)
+    if not facts or rows.empty or contradicted:
+        return "inconclusive"
+    unsure = rows["abstained"].astype(bool)
+    abstained = float(unsure.mean())
+    if abstained > _MOSTLY and int((~unsure).sum()) < _ENOUGH:
+        return "inconclusive"
+    hard = bool(kinds & HARD.get(incident.label, frozenset()))
+    sure = float(rows["probability"].mean()) >= _SURE and abstained <= 1 - _SURE
+    # A dead cloud service and a dead controller look the same, however sure the model is.
+    return "confirmed" if hard and sure and not is_unanswered(incident.label, facts) else "likely"
+
+
+def is_unanswered(label: str, facts: Sequence[Fact]) -> bool:
+    """Whether a beacon's other end never answered."""
+    contacts = [fact for fact in facts if kind_of(fact) == "contact"]
+    return label == "c2" and bool(contacts) and all(fact.values.get("sessions") == 0 for fact in contacts)
+
+
+def lower(standing: Standing) -> Standing:
+    """One step less sure: evidence was lost."""
+    return _ORDER[max(_ORDER.index(standing) - 1, 0)] if standing in _ORDER else "inconclusive"
+
+
+def verdict_fact(incident: "Incident", verdicts: "pd.DataFrame") -> Fact | None:
+    """How many windows say so and with what probability; None where no window was asked."""
+    rows = _rows(incident, verdicts)
+    if rows.empty:
+        return None
+    values: dict[str, float | str] = {
+        "n": len(rows),
+        "mean_share": float(rows["probability"].mean()),
+        "unsure": int(rows["abstained"].astype(bool).sum()),
+    }
+    sentence = (
+        "{n:window} of its traffic look so, with a mean probability of {mean_share}; {unsure} of them are unsure."
+    )
+    return make_fact("verdict", sentence, values, rows["start_s"].tolist())
+
+
+def _rows(incident: "Incident", verdicts: "pd.DataFrame") -> "pd.DataFrame":
+    inside = (verdicts["start_s"] < incident.end_s) & (verdicts["end_s"] > incident.start_s)
+    so = inside & (verdicts["label"] == incident.label)
+    mine = verdicts[so & (verdicts["device"] == incident.device)]
+    # Nobody judges an intruder outside: what is known of it, its victims show.
+    return mine if len(mine) else verdicts[so & verdicts["device"].isin(incident.related)]

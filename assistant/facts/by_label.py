@@ -1,0 +1,79 @@
+"""Facts: numbers in words, computed from the tables, one sentence each.
+
+Which facts an incident gets depends on its label only; every answer is built from them, and nothing in an answer may
+hold a number that they do not.
+"""
+
+from collections.abc import Callable, Sequence
+
+from assistant.detection.rules import Evident
+from assistant.evident_attacks import find_doubled_addresses, find_one_way_floods, find_register_sweeps
+from assistant.evident_faults import find_absent_addresses, find_failing_services, find_mute_resolvers
+from assistant.facts.attacks import c2_facts, exfiltration_facts, flood_facts, login_facts, recon_facts
+from assistant.facts.attribution import Trace
+from assistant.facts.devices import describe_device, health_fact
+from assistant.facts.fact import Fact, make_fact
+from assistant.facts.faults import misconfiguration_facts, resolution_facts, service_facts, silence_facts
+from assistant.facts.traffic_view import Scene, make_scene
+from assistant.link_facts import congestion_facts, flapping_facts, loss_facts
+from assistant.protocol_facts import command_facts, mqtt_facts, spoofing_facts
+
+__all__ = [
+    "Evident",
+    "Fact",
+    "Scene",
+    "describe_device",
+    "find_evident_in",
+    "health_fact",
+    "label_facts",
+    "make_fact",
+    "make_scene",
+]
+
+_FACTS: dict[str, Callable[[Trace, Scene, Sequence[float]], list[Fact]]] = {
+    "recon": recon_facts,
+    "dos": flood_facts,
+    "ddos": flood_facts,
+    "brute_force": login_facts,
+    "c2": c2_facts,
+    "exfiltration": exfiltration_facts,
+    "spoofing": spoofing_facts,
+    "mqtt_abuse": mqtt_facts,
+    "unauthorized_command": command_facts,
+    "packet_loss": loss_facts,
+    "congestion": congestion_facts,
+    "device_silent": silence_facts,
+    "service_down": service_facts,
+    "misconfiguration": misconfiguration_facts,
+    "name_resolution": resolution_facts,
+    "flapping": flapping_facts,
+}
+
+
+def label_facts(trace: Trace, scene: Scene, windows: Sequence[float] = ()) -> list[Fact]:
+    """The facts that support a label at a device, the strongest first.
+
+    Args:
+        trace: what carries the label.
+        scene: the capture.
+        windows: starts of the windows with that label.
+
+    Returns:
+        Empty where nothing in the tables carries the label.
+    """
+    return _FACTS[trace.label](trace, scene, windows)
+
+
+_RULES: tuple[Callable[[Scene], list[Evident]], ...] = (
+    find_absent_addresses,
+    find_doubled_addresses,
+    find_mute_resolvers,
+    find_failing_services,
+    find_one_way_floods,
+    find_register_sweeps,
+)
+
+
+def find_evident_in(scene: Scene) -> list[Evident]:
+    """Find what needs no model: absent and doubled addresses, mute resolvers, failed services, floods and sweeps."""
+    return [one for rule in _RULES for one in rule(scene)]

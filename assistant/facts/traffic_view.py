@@ -1,0 +1,209 @@
+"""A capture laid out for questions about one device at a time: what every fact is computed from."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from assistant.facts.fact import by_count
+from traffic.capture import SAMPLE_S, Capture
+from traffic.plant import Plant
+
+__all__ = ["Scene", "count_by_peer", "endpoint", "is_group", "make_scene", "quiet_spell"]
+
+_GROUP = re.compile(r"(?:22[4-9]|23\d)\.|255\.255\.255\.255$|0\.0\.0\.0$|.*\.255$|(?i:ff[0-9a-f]{2}:)|::$")
+_ATTEMPT_S = 120.0  # a 5-tuple seen again after this long is a new attempt, no retry (as traffic.device_history counts)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A capture laid out for questions about one device at a time.
+
+    Attributes:
+        moves: one row per flow and slot with packets: ``flow slot src dst sport port proto service state history``,
+            packets and bytes of either side, ``syns``, ``answered``, ``refused``, ``missed_bytes``, ``sized`` (the
+            counts are known), ``attempt`` (retries of a 5-tuple share one), ``since_s`` and ``until_s`` (the part of
+            the flow inside the slot).
+        evidence: as in the capture.
+        samples: as ``traffic.samples.make_samples`` returns them; its devices are the local ones.
+        macs: address -> hardware addresses in its packets, where the capture has them.
+        plant: names of addresses.
+        start_s: seconds since the epoch; start of the first slot.
+        end_s: end of the last slot.
+    """
+
+    moves: pd.DataFrame
+    evidence: pd.DataFrame
+    samples: pd.DataFrame
+    macs: Mapping[str, frozenset[str]]
+    plant: Plant | None
+    start_s: float
+    end_s: float
+    # One device is asked about again and again; a capture of a million flows is searched for it once.
+    flows_by_device: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)
+    peers_by_device: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)
+    evidence_by_device: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)
+
+    def name(self, address: str) -> str:
+        """The device's name with its address, or the address alone."""
+        return self.plant.name_of(address) if self.plant else address
+
+    def port_at(self, address: str, port: int) -> str:
+        """A port of an address: "10.0.0.5:80", or "plc-1 (10.0.0.5) port 502"."""
+        name = self.name(address)
+        return f"{address}:{port}" if name == address and ":" not in address else f"{name} port {port}"
+
+    def macs_of(self, address: str) -> list[str]:
+        """Hardware addresses that an address was seen with; empty where the capture has none."""
+        return sorted(self.macs.get(address, ()))
+
+    def flows_of(self, device: str) -> pd.DataFrame:
+        """Moves of one device from its side, by slot, with ``other out sent_bytes got_bytes sent_pkts``."""
+        if device not in self.flows_by_device:
+            self.flows_by_device[device] = _one_side(self.moves, device)
+        return self.flows_by_device[device]
+
+    def peers_of(self, device: str) -> pd.DataFrame:
+        """What a device has with each other address in the whole capture: ``pkts connections slots``."""
+        if device not in self.peers_by_device:
+            flows = self.flows_of(device)
+            self.peers_by_device[device] = count_by_peer(flows)
+        return self.peers_by_device[device]
+
+    def evidence_of(self, device: str, kinds: Iterable[str]) -> pd.DataFrame:
+        """Evidence rows that name a device on either side, with ``other``."""
+        if device not in self.evidence_by_device:
+            rows = self.evidence
+            rows = rows[(rows["src"] == device) | (rows["dst"] == device)]
+            self.evidence_by_device[device] = rows.assign(other=rows["dst"].where(rows["src"] == device, rows["src"]))
+        rows = self.evidence_by_device[device]
+        return rows[rows["kind"].isin(list(kinds))]
+
+
+def count_by_peer(flows: pd.DataFrame) -> pd.DataFrame:
+    """Packets of the openers (at least one a move), connections and slots with each ``other``, as floats."""
+    other = flows["other"]
+    return pd.DataFrame(
+        {
+            "pkts": flows["src_pkts"].clip(lower=1).groupby(other).sum(),
+            "connections": flows["flow"].groupby(other).nunique(),
+            "slots": flows["slot"].groupby(other).nunique(),
+        }
+    ).astype(float)
+
+
+def make_scene(capture: Capture, samples: pd.DataFrame, plant: Plant | None = None) -> Scene:
+    """Join activity with its flows, once per capture."""
+    macs = _macs(capture.flows)
+    return Scene(_moves(capture), capture.evidence, samples, macs, plant, capture.start_s, capture.end_s)
+
+
+def _one_side(moves: pd.DataFrame, device: str) -> pd.DataFrame:
+    moves = moves[((moves["src"] == device) | (moves["dst"] == device)).to_numpy(bool)]
+    moves = moves.sort_values("slot", kind="stable")
+    out = (moves["src"] == device).to_numpy(bool)
+    return moves.assign(
+        out=out,
+        other=moves["dst"].where(out, moves["src"]),
+        sent_bytes=np.where(out, moves["src_bytes"], moves["dst_bytes"]),
+        got_bytes=np.where(out, moves["dst_bytes"], moves["src_bytes"]),
+        sent_pkts=np.where(out, moves["src_pkts"], moves["dst_pkts"]),
+    )
+
+
+def _moves(capture: Capture) -> pd.DataFrame:
+    flows, activity = capture.flows, capture.activity
+    at = activity["flow"].to_numpy()
+    slot_s = activity["slot"].to_numpy() * SAMPLE_S
+    ts = flows["ts"].to_numpy()
+    until = ts + np.nan_to_num(flows["duration"].to_numpy(float), nan=0.0)
+    named = {
+        "src": "id.orig_h", "dst": "id.resp_h", "sport": "id.orig_p", "port": "id.resp_p", "proto": "proto",
+        "service": "service", "state": "conn_state", "history": "history",
+    }  # fmt: skip
+    columns = {new: flows[old].take(at).reset_index(drop=True) for new, old in named.items()}
+    resp_pkts = np.nan_to_num(flows["resp_pkts"].to_numpy(float), nan=0.0)
+    known = np.nan_to_num(flows["orig_pkts"].to_numpy(float), nan=0.0) + resp_pkts > 0
+    return pd.DataFrame(
+        {
+            "flow": at,
+            "slot": activity["slot"].to_numpy(),
+            **columns,
+            "src_pkts": activity["orig_pkts"].to_numpy(),
+            "dst_pkts": activity["resp_pkts"].to_numpy(),
+            "src_bytes": activity["orig_bytes"].to_numpy(),
+            "dst_bytes": activity["resp_bytes"].to_numpy(),
+            "syns": activity["orig_syns"].to_numpy(),
+            "answered": (resp_pkts > 0)[at] & (columns["state"] != "REJ").to_numpy(),
+            "refused": (columns["state"] == "REJ").to_numpy(),
+            "missed_bytes": np.nan_to_num(flows["missed_bytes"].to_numpy(float), nan=0.0)[at],
+            "sized": known[at],
+            "attempt": _attempts(flows)[at],
+            "since_s": np.maximum(ts[at], slot_s),
+            "until_s": np.minimum(until[at], slot_s + SAMPLE_S),
+        }
+    )
+
+
+def _macs(flows: pd.DataFrame) -> dict[str, frozenset[str]]:
+    sides = [("id.orig_h", "orig_l2_addr"), ("id.resp_h", "resp_l2_addr")]
+    pairs = [flows[[ip, mac]].set_axis(["ip", "mac"], axis=1) for ip, mac in sides if mac in flows]
+    if not pairs:
+        return {}
+    known = pd.concat(pairs).dropna().drop_duplicates()
+    return {str(ip): frozenset(macs) for ip, macs in known.groupby("ip")["mac"]}
+
+
+def _attempts(flows: pd.DataFrame) -> np.ndarray:
+    """A number for each attempt, shape (n_flows,): rows of one 5-tuple that follow each other closely are one."""
+    ends = ["id.orig_h", "id.orig_p", "id.resp_h", "id.resp_p", "proto"]
+    code = flows.groupby(ends, sort=False, dropna=False).ngroup().to_numpy()
+    ts = flows["ts"].to_numpy()
+    order = np.lexsort((ts, code))
+    fresh = np.ones(len(flows), bool)
+    fresh[1:] = (code[order][1:] != code[order][:-1]) | (np.diff(ts[order]) > _ATTEMPT_S)
+    attempts = np.empty(len(flows), np.int64)
+    attempts[order] = np.cumsum(fresh)
+    return attempts
+
+
+def quiet_spell(scene: Scene, device: str, start_s: float, end_s: float) -> tuple[float, float] | None:
+    """The longest time within reach of an interval in which a device sent nothing, up to the end of the capture.
+
+    Returns:
+        None where it was never heard, or is never quiet for as long as two samples.
+    """
+    flows = scene.flows_of(device)
+    asked = scene.evidence[(scene.evidence["src"] == device) & (scene.evidence["kind"] == "arp_request")]
+    sent = flows[flows["sent_pkts"] > 0]
+    since = np.concatenate([sent["since_s"], asked["slot"] * SAMPLE_S])
+    until = np.concatenate([sent["until_s"], (asked["slot"] + 1) * SAMPLE_S])
+    if not len(since):
+        return None
+    order = np.argsort(since)
+    left = np.maximum.accumulate(until[order])
+    back = np.append(since[order][1:], scene.end_s)
+    near = (left < end_s) & (back > start_s) & (back - left >= 2 * SAMPLE_S)
+    if not near.any():
+        return None
+    longest = int(np.argmax(np.where(near, back - left, -1.0)))
+    return float(left[longest]), float(back[longest])
+
+
+def is_group(address: str) -> bool:
+    """Multicast, broadcast and unspecified addresses: nobody in particular is expected to answer.
+
+    >>> is_group("224.0.0.251"), is_group("ff02::fb"), is_group("10.0.0.1")
+    (True, True, False)
+    """
+    return _GROUP.match(address) is not None
+
+
+def endpoint(scene: Scene, flows: pd.DataFrame) -> str:
+    """The answering side that most flows share, "10.0.0.5:80" or "plc-1 (10.0.0.5) port 502"."""
+    there = flows[flows["dst"] == by_count(flows["dst"])[0]]
+    address, proto = str(there["dst"].iloc[0]), by_count(there["proto"])[0]
+    port = int(by_count(there.loc[there["proto"] == proto, "port"])[0])
+    return scene.port_at(address, port) if proto in ("tcp", "udp") else scene.name(address)

@@ -1,0 +1,141 @@
+"""Adapter cards: what an adapter was trained on and for, so that it is never used on anything else.
+
+A card lies beside the adapter's weights as card.json. Verdicts of an adapter on a base or on prompts that it was not
+trained with look as sure as good ones, so both are pinned by fingerprints and a card that does not fit is refused.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from assistant.llm.local import LocalLLM
+from assistant.llm.weights import fingerprint_weights
+from prompts.messages import ANSWERS, classification, classification_prompt
+from prompts.window_text import fingerprint
+from traffic.errors import UserError
+from traffic.labels import LABELS
+
+__all__ = [
+    *["POCKET", "Adapter", "AdapterCard", "check_card", "list_adapters", "load_adapter"],
+    *["prompt_fingerprint", "read_card", "write_card"],
+]
+
+CARD = "card.json"
+POCKET = Path(__file__).parents[1] / "pocket" / "adapter"
+
+
+class AdapterCard(BaseModel):
+    """What made an adapter, what it needs and how good it is. A file from outside: nothing extra passes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    base: str = Field(description="the base model's folder, relative to the adapter's")
+    base_fingerprint: str
+    begun_from: str = Field(default="", description="fingerprint of the base whose weights the base began with")
+    prompt_fingerprint: str
+    labels: tuple[str, ...]
+    temperature: float = Field(gt=0)
+    prior_shift: float = Field(default=0.0, description="nats that normal gains: plants are quieter than captures")
+    threshold: float = Field(ge=0, le=1, description="abstain below this probability")
+    data: tuple[str, ...] = Field(description="captures and simulations it was trained on")
+    split: Mapping[str, tuple[str, ...]] = Field(description="captures held out, by purpose")
+    seed: int
+    metrics: Mapping[str, float]
+    made_by: str = Field(description="the command that made it")
+    created: str
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter's folder and its card."""
+
+    path: Path
+    card: AdapterCard
+
+
+def read_card(path: Path) -> AdapterCard:
+    """Read the card of an adapter's folder.
+
+    Raises:
+        UserError: there is none, or it is not a card.
+    """
+    file = path / CARD
+    if not file.is_file():
+        raise UserError(f"no adapter card {file}; expected one beside the adapter's weights; give an adapter's folder")
+    try:
+        return AdapterCard.model_validate_json(file.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        reason = _first_error(error)
+        raise UserError(
+            f"{file} is no adapter card ({reason}); expected the form that training writes; train again"
+        ) from error
+
+
+def write_card(card: AdapterCard, path: Path) -> None:
+    """Write a card into an adapter's folder."""
+    (path / CARD).write_text(json.dumps(card.model_dump(), indent=1, default=list) + "\n", encoding="utf-8")
+
+
+def check_card(card: AdapterCard, base: Path | None = None) -> None:
+    """Check that an adapter fits this release's prompts and labels and, where given, its base model.
+
+    Raises:
+        UserError: it was trained with other prompts, labels or base weights.
+    """
+    remedy = "train it again, or use the release it was made with"
+    if card.prompt_fingerprint != prompt_fingerprint():
+        made, now = card.prompt_fingerprint, prompt_fingerprint()
+        raise UserError(f"adapter {card.name} was trained on prompts {made}; this release makes {now}; {remedy}")
+    if card.labels != LABELS:
+        raise UserError(f"adapter {card.name} knows {len(card.labels)} labels; expected {', '.join(LABELS)}; {remedy}")
+    if base is not None and card.base_fingerprint != fingerprint_weights(base):
+        raise UserError(
+            f"adapter {card.name} was trained on other weights than {base} holds; expected its own base; {remedy}"
+        )
+
+
+def load_adapter(
+    path: Path = POCKET, base: Path | None = None, threads: int | None = None
+) -> tuple[LocalLLM, AdapterCard]:
+    """Load an adapter merged into its base, after checking that they and this release fit together.
+
+    Args:
+        path: the adapter's folder with its card; the shipped pocket model's where left out.
+        base: the base model's folder, where it is not where the card says.
+        threads: CPU threads.
+
+    Raises:
+        UserError: something is missing or does not fit.
+    """
+    card = read_card(path)
+    folder = base if base is not None else (path / card.base).resolve()
+    check_card(card, folder)
+    return LocalLLM(folder, path, threads), card
+
+
+def list_adapters(home: Path) -> list[Adapter]:
+    """The shipped adapter, where there is one, then those in ``home/adapters``, by name.
+
+    Raises:
+        UserError: a card cannot be read.
+    """
+    folders = [POCKET, *sorted((home / "adapters").glob("*/"))]
+    return [Adapter(folder, read_card(folder)) for folder in folders if (folder / CARD).is_file()]
+
+
+def prompt_fingerprint() -> str:
+    """A hash of every character that frames a window's text, and of how the text itself is made."""
+    framing = [fingerprint(), classification_prompt("\0"), classification("\0"), ANSWERS]
+    return hashlib.sha256(json.dumps(framing).encode()).hexdigest()[:16]
+
+
+def _first_error(error: ValidationError | UnicodeDecodeError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "not UTF-8"
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(str(part) for part in first['loc']) or 'file'}: {first['msg']}"[:200]

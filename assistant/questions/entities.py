@@ -1,0 +1,201 @@
+"""Which device a question is about: by address, by name, by what kind of device it is; typing errors forgiven."""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from assistant.detection.incidents import Incident
+    from assistant.detection.pipeline import Analysis
+    from traffic.plant import Device
+
+__all__ = ["Asked", "list_addresses", "read_devices", "words_besides", "worst_first"]
+
+MAX_CHARS = 2000
+
+# What operators call a device -> words that stand in its role or name.
+_SYNONYMS = {
+    "camera": ("camera", "cam", "webcam", "cctv", "video"),
+    "plc": ("plc", "controller", "cpu", "modbus", "rtu"),
+    "hmi": ("hmi", "panel", "screen", "display", "touchscreen", "scada", "dashboard"),
+    "gateway": ("gateway", "converter"),
+    "broker": ("broker", "mosquitto"),
+    "switch": ("switch",),
+    "router": ("router", "firewall", "modem"),
+    "sensor": ("sensor", "probe", "thermometer", "meter", "transmitter", "node"),
+    "drive": ("drive", "inverter", "motor", "vfd"),
+    "printer": ("printer", "plotter"),
+    "workstation": ("workstation", "laptop", "computer", "notebook", "desktop"),
+    "server": ("server", "historian", "nas"),
+    "robot": ("robot",),
+    "lamp": ("lamp", "light", "bulb", "hue"),
+    "lock": ("lock", "doorlock"),
+    "speaker": ("speaker", "echo"),
+}
+# What a plant is made of; an inventory names few of them, and who asks means what controls them.
+_MACHINES = """boiler centrifuge compressor conveyor crane elevator extruder filler forklift furnace heater labeller
+lathe mixer oven palletiser press pump scanner tank turbine valve ventilator wrapper"""
+_PLACES = frozenset(("line", "cell", "hall", "zone", "station", "area"))
+_SYNONYMS |= {one: (one,) for one in (*_MACHINES.split(), *sorted(_PLACES))}
+_MADE_UP_NAME = re.compile(r"\b([a-z][a-z]+)[-_ ]?(\d{1,3})\b")
+_SEVERITY = {"high": 0, "medium": 1, "low": 2}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a question points at.
+
+    Attributes:
+        devices: addresses of devices of the capture or the inventory, in the order in which they matter.
+        peers: addresses that devices of the capture talk with, but that are no devices themselves.
+        missing: addresses or names that nothing in the capture bears.
+        kind: a kind of device that was named without one being known, "camera"; "" where there is none.
+    """
+
+    devices: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    kind: str = ""
+
+
+def read_devices(question: str, analysis: "Analysis") -> Asked:
+    """Find the devices that a question names.
+
+    A name wins over a zone, a zone over a kind; of several devices of one zone or kind the one with the worst incident
+    comes first.
+    """
+    text = question[:MAX_CHARS]
+    addresses = _addresses(text)
+    known = set(list_addresses(analysis))
+    peers = _talked_with(analysis) - known
+    devices = [address for address in addresses if address in known]
+    devices += [one for one in _named(text, analysis) or _in_zone(text, analysis) if one not in devices]
+    missing = [address for address in addresses if address not in known | peers]
+    found = Asked(tuple(devices), tuple(one for one in addresses if one in peers), tuple(missing))
+    if found.devices or found.peers or found.missing:
+        return found
+    return _by_kind(text, analysis)
+
+
+def list_addresses(analysis: "Analysis") -> list[str]:
+    """All devices that can be asked about: of the inventory, the capture, and incidents."""
+    inventory = [device.address for device in _inventory(analysis)]
+    seen = [str(device) for device in analysis.samples["device"].unique()]
+    blamed = [one.device for one in analysis.incidents]
+    return list(dict.fromkeys([*inventory, *seen, *blamed]))
+
+
+def words_besides(words: list[str], analysis: "Analysis") -> list[str]:
+    """Those of a question's words that are no part of a device's name, role, model or zone, and no kind of device."""
+    told = " ".join(" ".join((one.name, one.role, one.model, one.zone, *one.aliases)) for one in _inventory(analysis))
+    known = set(_plain(told).split())
+    return [word for word in words if word not in known and not _kinds(word)]
+
+
+def worst_first(incidents: "list[Incident]") -> "list[Incident]":
+    """Incidents by severity, then by how much evidence they have, then by start."""
+    return sorted(incidents, key=lambda one: (_SEVERITY.get(one.severity, 3), -len(one.windows), one.start_s, one.id))
+
+
+def _inventory(analysis: "Analysis") -> "tuple[Device, ...]":
+    return analysis.plant.devices if analysis.plant else ()
+
+
+def _addresses(text: str) -> list[str]:
+    """IPv4, IPv6 and hardware addresses of a text; what only looks like one is none."""
+    found = []
+    for candidate in re.findall(r"(?i)(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f:]*:[0-9a-f:]+)(?!\w)", text):
+        try:
+            found.append(str(ipaddress.ip_address(candidate.strip("."))))
+        except ValueError:
+            continue
+    return list(dict.fromkeys(found))
+
+
+def _talked_with(analysis: "Analysis") -> set[str]:
+    flows = analysis.capture.flows
+    peers = {peer for one in analysis.incidents for peer in one.peers}
+    return set(flows["id.orig_h"].unique()) | set(flows["id.resp_h"].unique()) | peers
+
+
+def _named(text: str, analysis: "Analysis") -> list[str]:
+    lowered = text.lower()
+    by_mac = [one.address for one in _inventory(analysis) if one.mac and one.mac.lower() in lowered.replace("-", ":")]
+    if by_mac:
+        return by_mac
+    names = {_plain(name): one.address for one in _inventory(analysis) for name in (one.name, *one.aliases) if name}
+    asked = f" {_plain(text)} "
+    exact = sorted((name for name in names if f" {name} " in asked), key=len, reverse=True)
+    if exact:
+        kept = [name for i, name in enumerate(exact) if not any(f" {name} " in f" {long} " for long in exact[:i])]
+        return list(dict.fromkeys(names[name] for name in sorted(kept, key=asked.find)))
+    # Only letters may be mistyped: plc-2 is not a misspelt plc-1.
+    close = {name: names[name] for name in names if len(name) >= 4 and _nearly_in(name, asked.split())}
+    return list(dict.fromkeys(close.values()))
+
+
+def _in_zone(text: str, analysis: "Analysis") -> list[str]:
+    """Devices of the zones that a text names: "line 3" where plant.yaml has that zone."""
+    asked = f" {_plain(text)} "
+    found = [one for one in _inventory(analysis) if one.zone and f" {_plain(one.zone)} " in asked]
+    return _troubled_first(found, analysis)
+
+
+def _troubled_first(devices: "list[Device]", analysis: "Analysis") -> list[str]:
+    """Addresses, those with the worst incidents first."""
+    order = {one.device: place for place, one in enumerate(reversed(worst_first(list(analysis.incidents))))}
+    return [one.address for one in sorted(devices, key=lambda one: -order.get(one.address, -1))]
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.findall(r"[a-z]+|\d+", text.lower()))
+
+
+def _nearly_in(name: str, words: list[str]) -> bool:
+    parts = name.split()
+    for start in range(len(words) - len(parts) + 1):
+        pairs = zip(parts, words[start : start + len(parts)], strict=True)
+        if all(part == word or (part.isalpha() and bool(get_close_matches(word, [part], cutoff=0.8)))
+               for part, word in pairs):  # fmt: skip
+            return True
+    return False
+
+
+def _by_kind(text: str, analysis: "Analysis") -> Asked:
+    kinds = _kinds(text)
+    bearers = [one for one in _inventory(analysis) if kinds & _kinds(f"{one.role} {one.name}")]
+    made_up = [
+        f"{word}-{number}"
+        for word, number in _MADE_UP_NAME.findall(text.lower())
+        if _kinds(word) - _PLACES or word == "device"
+    ]
+    if made_up and _inventory(analysis):
+        numbered = _numbered(made_up[0], bearers)
+        return Asked((numbered,)) if numbered else Asked(missing=tuple(made_up))
+    if not bearers:
+        return Asked(kind=min(kinds, default=""))
+    return Asked(tuple(_troubled_first(bearers, analysis)))
+
+
+def _numbered(name: str, bearers: "list[Device]") -> str:
+    """ "camera 2" is the device of that kind whose own name ends with the number."""
+    number = name.rpartition("-")[2].lstrip("0")
+    fits = [one.address for one in bearers if re.sub(r".*?0*(\d*)$", r"\1", one.name) == number]
+    return fits[0] if len(fits) == 1 else ""
+
+
+def _kinds(text: str) -> set[str]:
+    found = set()
+    for word in re.findall(r"[a-z]+", text.lower()):
+        for kind, names in _SYNONYMS.items():
+            single = word.removesuffix("s") if len(word) > 3 else word
+            if single in names or (len(word) > 4 and get_close_matches(word, _similar(word, names), n=1, cutoff=0.84)):
+                found.add(kind)
+    return found
+
+
+def _similar(word: str, names: tuple[str, ...]) -> list[str]:
+    """Names that a word may be a misspelling of: people get a first letter right, and leave out one, not two."""
+    return [name for name in names if name[0] == word[0] and abs(len(name) - len(word)) <= 1]

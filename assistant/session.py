@@ -1,0 +1,160 @@
+"""What a command opens before it can work: plant, capture, models, knowledge base.
+
+Everything here fails at once and says the path, so that nobody learns at the first question that a file is missing.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from assistant.settings import Settings
+from traffic.errors import UserError
+
+if TYPE_CHECKING:
+    from assistant.detection.pipeline import Analysis
+    from assistant.history import History
+    from assistant.llm.adapters import AdapterCard
+    from assistant.llm.local import LocalLLM, Progress, RemoteLLM
+    from knowledge_base.embeddings import SentenceEmbedder
+    from knowledge_base.index import Index
+    from traffic.capture import Capture
+    from traffic.plant import Plant
+    from traffic.windows import Windows
+
+__all__ = [
+    "Desk",
+    "Models",
+    "Reading",
+    "analyse",
+    "load_models",
+    "open_desk",
+    "open_knowledge",
+    "read_plant",
+    "read_windows",
+    "warm_embedder",
+]
+
+
+@dataclass(frozen=True)
+class Models:
+    """The model that classifies, the card that calibrates it, and the model that words answers, if there is one."""
+
+    llm: "LocalLLM"
+    card: "AdapterCard"
+    writer: "LocalLLM | RemoteLLM | None"
+
+
+def read_plant(settings: Settings) -> "Plant | None":
+    """The inventory the settings name, or none."""
+    from traffic.plant import load_plant
+
+    return load_plant(settings.plant) if settings.plant else None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A capture and its windows, before any model has seen them."""
+
+    capture: "Capture"
+    windows: "Windows"
+
+
+def read_windows(path: Path, settings: Settings) -> Reading:
+    """Read a capture and cut it into windows."""
+    from traffic.reader import read_capture
+    from traffic.samples import make_samples
+    from traffic.windows import make_windows
+
+    capture = read_capture(path)
+    samples = make_samples(capture, read_plant(settings), settings.local)
+    return Reading(capture, make_windows(samples))
+
+
+def load_models(settings: Settings) -> Models:
+    """Load the classifying model with its adapter, and whatever words the answers.
+
+    Raises:
+        UserError: a folder is missing or incomplete, or its parts do not fit together; the path is said.
+    """
+    from assistant.llm.adapters import load_adapter
+
+    llm, card = load_adapter(settings.adapter, settings.model)
+    return Models(llm, card, _load_writer(settings, llm))
+
+
+def _load_writer(settings: Settings, classifier: "LocalLLM") -> "LocalLLM | RemoteLLM | None":
+    from assistant.llm.local import LocalLLM, RemoteLLM
+
+    if settings.remote_url:
+        return RemoteLLM(settings.remote_url, settings.remote_model)
+    writer = LocalLLM(settings.writer) if settings.writer else classifier
+    if settings.writer and not writer.chat_capable:
+        raise UserError(
+            f"{settings.writer} has no chat template; expected an instruct model that can word answers; "
+            "name another with --writer, or none"
+        )
+    return writer if writer.chat_capable else None
+
+
+def analyse(path: Path, settings: Settings, models: Models, progress: "Progress | None" = None) -> "Analysis":
+    """Read, classify and group a capture."""
+    from assistant.detection.pipeline import analyse as analyse_capture
+
+    return analyse_capture(path, models.llm, models.card, read_plant(settings), settings.local, progress)
+
+
+def warm_embedder() -> "SentenceEmbedder":
+    """The sentence model, loading beside what is done next: seconds that nobody should wait for after the capture."""
+    from knowledge_base.embeddings import SentenceEmbedder
+
+    embedder = SentenceEmbedder()
+    threading.Thread(target=embedder.embed, args=(["loads the model"],), daemon=True).start()
+    return embedder
+
+
+def open_knowledge(
+    settings: Settings,
+    progress: Callable[[int, int], None] | None = None,
+    embedder: "SentenceEmbedder | None" = None,
+) -> "Index":
+    """The knowledge base of this home, with the shipped manuals and incidents where it is new.
+
+    Raises:
+        UserError: another process owns it.
+    """
+    from knowledge_base.index import ensure_samples, open_index
+
+    index = open_index(settings.home, embedder)
+    ensure_samples(index, progress)
+    return index
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What one running assistant shares between its conversations."""
+
+    settings: Settings
+    models: Models
+    index: "Index"
+    history: "History"
+
+    def analyse(self, path: Path, progress: "Progress | None" = None) -> "Analysis":
+        """Read, classify and group a capture with the desk's models."""
+        return analyse(path, self.settings, self.models, progress)
+
+
+@contextmanager
+def open_desk(settings: Settings) -> Iterator[Desk]:
+    """Open everything a conversation needs, and close it again."""
+    from assistant.history import History
+
+    models = load_models(settings)
+    embedder = warm_embedder()
+    with (
+        open_knowledge(settings, embedder=embedder) as index,
+        closing(History(settings.home / "history.sqlite")) as history,
+    ):
+        yield Desk(settings, models, index, history)
