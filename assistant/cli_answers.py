@@ -31,7 +31,7 @@ def retrieval(
     out: Out = Path("results"),
 ) -> None:
     """Does the knowledge base find what answers, and stay silent where nothing does?"""
-    from eval.case_report import render_retrieval
+    from eval.answers.report import render_retrieval
     from eval.case_runs import run_retrieval
     from eval.provenance import write_results
 
@@ -56,7 +56,7 @@ def answers(
     out: Out = Path("results"),
 ) -> None:
     """Are cause, certainty, device, numbers, citations and refusals of answers right?"""
-    from eval.case_report import render_answers
+    from eval.answers.report import render_answers
     from eval.case_runs import run_answers
     from eval.provenance import write_results
 

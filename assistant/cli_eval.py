@@ -25,7 +25,7 @@ def report(
     ] = None,
 ) -> None:
     """A run as Markdown tables and as one HTML page with plots, which loads nothing."""
-    from eval.report import find_run, write_report
+    from eval.report.page import find_run, write_report
     from eval.results import read_run
 
     path = find_run(run, results)
@@ -40,8 +40,8 @@ def compare(
     measure: Annotated[list[str] | None, typer.Option(help="Which measures; a few by default.")] = None,
 ) -> None:
     """Which rows of two runs differ, on the same captures only, and how the runs themselves differ."""
-    from eval.compare import COMPARED, render_compare
-    from eval.report import find_run
+    from eval.report.compare import COMPARED, render_compare
+    from eval.report.page import find_run
     from eval.results import read_run
 
     runs = [read_run(find_run(name, results)) for name in (first, second)]
@@ -61,8 +61,8 @@ def tables(
     """Tables I and II of the second paper: its numbers beside ours, each under the data that it is of."""
     from eval.evidence import read_evidence
     from eval.paper_runs import read_paper_runs, run_paper
-    from eval.paper_tables import make_paper_tables, read_paper
-    from eval.report import render_rows
+    from eval.report.page import render_rows
+    from eval.research.paper import make_paper_tables, read_paper
 
     paper = read_paper()
     if data is not None:
@@ -83,7 +83,7 @@ def hypotheses(
 ) -> None:
     """The papers' hypotheses and questions: supported, not supported or not decidable here, and why."""
     from eval.evidence import read_evidence
-    from eval.hypotheses import decide_all, render_decision
+    from eval.research.hypotheses import decide_all, render_decision
 
     for decision in decide_all(names or (), read_evidence(results), llm):
         typer.echo(render_decision(decision) + "\n")

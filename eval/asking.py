@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from assistant.detection.incidents import Incident, make_incidents
-from eval.alarms import make_verdicts
-from eval.captures import LabelledCapture
 from eval.corpus import Corpus
-from eval.costs import Spent, spend
+from eval.detection.alarms import make_verdicts
+from eval.detection.corpus import LabelledCapture
+from eval.detection.costs import Spent, spend
+from eval.detection.training_sets import TrainingSet, read_features
 from eval.folds import Fold
-from eval.models import make_model
-from eval.training_sets import TrainingSet, read_features
-from eval.window_classifier import WindowClassifier
+from eval.models.base import WindowClassifier
+from eval.models.registry import make_model
 
 __all__ = ["Answers", "Question", "ask", "ask_model", "find_incidents"]
 
@@ -28,7 +28,7 @@ class Question:
     """What a model is asked, and what it is taught before.
 
     Attributes:
-        model: name for ``eval.models.make_model``.
+        model: name for ``eval.models.registry.make_model``.
         quick: small budgets.
         fold: rows asked about.
         training: what it learns.
@@ -55,7 +55,7 @@ class Answers:
         abstained: shape (n,), bool.
         fitting, asking: costs; of a model that does not learn, those of the first time it was asked.
         size_bytes: of the fitted model.
-        binary, learns, trained_on: as `eval.models` explains them.
+        binary, learns, trained_on: as `eval.models.registry` explains them.
     """
 
     classes: np.ndarray

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.answers import evaluate_answers, plan_cases, summarise
-from eval.case_results import AnswersRun, Origin, RetrievalRun, Skipped
-from eval.cases import find_cases
+from eval.answers.answers import evaluate_answers, plan_cases, summarise
+from eval.answers.captures import Roots
+from eval.answers.cases import find_cases
+from eval.answers.results import AnswersRun, Origin, RetrievalRun, Skipped
+from eval.answers.retrieval import evaluate_retrieval
 from eval.provenance import find_commit, find_machine, find_versions, now, own_command
-from eval.retrieval import evaluate_retrieval
-from eval.subjects import Roots
 
 if TYPE_CHECKING:
     from assistant.settings import Settings

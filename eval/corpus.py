@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eval.captures import LABELLINGS, LabelledCapture, load_capture
-from eval.features import make_features
+from eval.detection.corpus import LABELLINGS, LabelledCapture, load_capture
+from eval.models.features import make_features
 from eval.results import DataUsed, Labelling
 from traffic.datasets.labelled import find_labelled
 from traffic.errors import UserError

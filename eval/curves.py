@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from eval.judged import Said
-from eval.metrics import ALL_SAID, count_levels, count_reliability, label_scores, pr_curve, risk_curve
+from eval.detection.metrics import ALL_SAID, count_levels, count_reliability, label_scores, pr_curve, risk_curve
+from eval.detection.predictions import Said
 from eval.results import Confusion, Curve, Curves, LabelScores, Reliability
 from traffic.labels import LABELS
 

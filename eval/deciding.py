@@ -5,7 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from eval.claims import (
+from eval.differences import State, between, decide_bound, is_better, mean_difference, orient, paired_difference
+from eval.evidence import Evidence, command_for
+from eval.models.registry import LLM_PREFIX
+from eval.number_text import format_number, render_cell, signed
+from eval.parts import Part, make_parts
+from eval.research.claims import (
     AnswersClaim,
     Beats,
     Changes,
@@ -18,11 +23,6 @@ from eval.claims import (
     Renamed,
     Retrieves,
 )
-from eval.differences import State, between, decide_bound, is_better, mean_difference, orient, paired_difference
-from eval.evidence import Evidence, command_for
-from eval.models import LLM_PREFIX
-from eval.number_text import format_number, render_cell, signed
-from eval.parts import Part, make_parts
 from eval.results import Estimate, Labelling, Pooled, Run
 from traffic.labels import NORMAL
 
@@ -227,7 +227,7 @@ def _answers(claim: AnswersClaim, evidence: Evidence) -> Outcome:
 
 
 def _renamed(claim: Renamed, evidence: Evidence) -> Outcome:
-    from eval.privacy import compare_texts
+    from eval.research.privacy import compare_texts
 
     del claim, evidence
     found = compare_texts()

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval.case_results import AnswersRun, RetrievalRun, read_answers_run, read_retrieval_run
+from eval.answers.results import AnswersRun, RetrievalRun, read_answers_run, read_retrieval_run
 from eval.results import Run, read_run
 from traffic.errors import UserError
 

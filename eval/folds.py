@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from eval.corpus import Corpus
-from eval.features import FEATURES
-from eval.protocols import Protocol
+from eval.detection.splits import Protocol
+from eval.models.features import FEATURES
 from eval.results import Labelling
 from traffic.capture import SAMPLE_S
 from traffic.errors import UserError

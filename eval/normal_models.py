@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from eval.deviations import need_normal, set_threshold
-from eval.network_training import Budget, apply_network, fit_scaler, seeded, train_network
+from eval.models.base import Given, WindowClassifier, split_inner
+from eval.models.sequence import Budget, apply_network, fit_scaler, seeded, train_network
+from eval.models.statistical import need_normal, set_threshold
 from eval.sequence_models import size_of
-from eval.window_classifier import Given, WindowClassifier, split_inner
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,7 +55,7 @@ class Reconstruction(WindowClassifier):
         return self.threshold_.probabilities(apply_network(self._score, self.scaler_.tensor(given.features)))
 
     def _build(self, features: int) -> Any:
-        from eval.networks import ReconstructionNetwork
+        from eval.models.networks import ReconstructionNetwork
 
         return ReconstructionNetwork(features)
 
@@ -75,7 +75,7 @@ class Association(Reconstruction):
     """
 
     def _build(self, features: int) -> Any:
-        from eval.networks import AssociationNetwork
+        from eval.models.networks import AssociationNetwork
 
         return AssociationNetwork(features)
 
@@ -98,7 +98,7 @@ def association_loss(x: "Tensor", again: "Tensor", priors: list["Tensor"], serie
         priors: of each layer, shape (B, H, 6, 6).
         series: of each layer, likewise.
     """
-    from eval.networks import association_discrepancy
+    from eval.models.networks import association_discrepancy
 
     error = ((again - x) ** 2).mean()
     nearer = sum(association_discrepancy(p, s.detach()).mean() for p, s in zip(priors, series, strict=True))
@@ -111,7 +111,7 @@ def association_scores(x: "Tensor", again: "Tensor", priors: list["Tensor"], ser
     """The paper's score (eq. 6), added up over a window: ``softmax(-AssDis) * |x - x'|^2``, shape (B,)."""
     import torch
 
-    from eval.networks import association_discrepancy
+    from eval.models.networks import association_discrepancy
 
     layers = [association_discrepancy(p, s) for p, s in zip(priors, series, strict=True)]
     weight = torch.softmax(-_TEMPERATURE * torch.stack(layers).mean(dim=0), dim=1)  # (B, 6)

@@ -9,8 +9,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from eval.detection import evaluate_detection
-from eval.paper_tables import PaperTables
+from eval.detection.run import evaluate_detection
+from eval.research.paper import PaperTables
 from eval.results import Run, read_run
 from traffic.datasets.formats import FORMS
 from traffic.datasets.labelled import find_labelled

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from eval.detection.aggregate import UNSEEN
 from eval.measures import MEASURES
-from eval.pooling import UNSEEN
 from eval.results import Confusion, Labelling, Pooled, Run
 from traffic.labels import NORMAL
 

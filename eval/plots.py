@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from eval.plot_frame import (
+from eval.report.plots import (
     BOTTOM,
     LETTER,
     TOP,

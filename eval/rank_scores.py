@@ -4,8 +4,8 @@ from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 
-from eval.bootstrap import find_interval
-from eval.case_results import QuestionResult, Variant
+from eval.answers.results import QuestionResult, Variant
+from eval.detection.bootstrap import find_interval
 from eval.results import Estimate
 
 __all__ = ["first_rank", "ndcg", "resample", "score_variant"]

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from eval.detection.aggregate import UNSEEN
 from eval.measures import MEASURES
 from eval.parts import Part, headline, make_parts, order_models
-from eval.plot_frame import Axis, log_axis, share_axis
 from eval.plots import Grid, Line, Point, draw_grid, draw_intervals, draw_lines, draw_points
-from eval.pooling import UNSEEN
+from eval.report.plots import Axis, log_axis, share_axis
 from eval.results import Confusion, Curve, Labelling, Pooled, Run
 
 __all__ = ["Plot", "confusion_plots", "cost_plots", "curve_plots", "few_shot_plot", "interval_plots"]

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from eval.network_training import Budget, apply_network, fit_scaler, seeded, train_network
-from eval.window_classifier import Given, WindowClassifier, split_inner
+from eval.models.base import Given, WindowClassifier, split_inner
+from eval.models.sequence import Budget, apply_network, fit_scaler, seeded, train_network
 
 __all__ = ["NETWORKS", "SequenceModel", "size_of"]
 
@@ -66,7 +66,7 @@ def size_of(network: Any) -> int:
 
 
 def _build(name: Network, features: int, classes: int) -> Any:
-    from eval.networks import LstmNetwork, TransformerNetwork
+    from eval.models.networks import LstmNetwork, TransformerNetwork
 
     kind = LstmNetwork if name.startswith("lstm") else TransformerNetwork
     return kind(features, classes, time=name in ("lstm-time2vec", "time-transformer"))

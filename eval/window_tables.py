@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from eval.features import FEATURES
+from eval.models.features import FEATURES
 from traffic.windows import WINDOW_SAMPLES, Windows
 
 __all__ = ["restore_windows", "scale_counts", "summarise"]
@@ -24,7 +24,7 @@ def summarise(features: np.ndarray) -> np.ndarray:
 
 
 def restore_windows(features: np.ndarray) -> Windows:
-    """Windows of which `eval.features.make_features` makes these features again.
+    """Windows of which `eval.models.features.make_features` makes these features again.
 
     Every sample is a row of its own, because features do not say which ones windows share, and one of zeros stands for
     each that was missing; texts and columns made from them are the same.

@@ -12,11 +12,11 @@ from frames import arp_packet, write_pcap
 from assistant.chat.conversation import Conversation
 from assistant.cli.main import main
 from assistant.diagnosis.diagnose import Diagnosis, diagnose
-from eval.answers import plan_cases
-from eval.case_results import read_answers_run
-from eval.cases import Case, Recorded, Simulated, Source
-from eval.judgement import MEASURES, Answer, judge_answer
-from eval.subjects import Roots, find_missing, read_subject
+from eval.answers.answers import plan_cases
+from eval.answers.captures import Roots, find_missing, read_subject
+from eval.answers.cases import Case, Recorded, Simulated, Source
+from eval.answers.grading import MEASURES, Answer, judge_answer
+from eval.answers.results import read_answers_run
 from knowledge_base.index import Index, open_index
 from traffic.errors import UserError
 from traffic.truth_file import Interval, Truth, write_truth

@@ -6,9 +6,9 @@ from hypothesis import given as drawn
 from hypothesis import strategies as st
 from windows_to_learn import apart
 
-from eval.baselines import SETTINGS, Boosting, balance
-from eval.features import FEATURES
-from eval.window_classifier import Given, split_inner
+from eval.models.base import Given, split_inner
+from eval.models.classical import SETTINGS, Boosting, balance
+from eval.models.features import FEATURES
 from eval.window_tables import scale_counts, summarise
 
 

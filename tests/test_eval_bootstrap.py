@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from eval.bootstrap import draw_weights, find_interval, find_p_value, resample_median
+from eval.detection.bootstrap import draw_weights, find_interval, find_p_value, resample_median
 
 TRIALS, DEVICES, WINDOWS, TRUTH = 400, 40, 60, 0.3
 

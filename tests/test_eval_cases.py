@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from assistant.cli.main import main
-from eval.cases import CASES, find_cases, read_cases, read_questions
+from eval.answers.cases import CASES, find_cases, read_cases, read_questions
 from traffic.errors import UserError
 from traffic.labels import LABELS
 

@@ -16,17 +16,17 @@ from typer.testing import CliRunner
 from assistant.cli.main import app, main
 from eval.asking import Question, ask_model
 from eval.corpus import load_corpus
-from eval.detection import evaluate_detection
-from eval.fits import Fit, Setup, score_answers
+from eval.detection.aggregate import UNSEEN, compare_models, pool_rows
+from eval.detection.fit import Fit, Setup, score_answers
+from eval.detection.run import evaluate_detection
+from eval.detection.splits import read_protocol
+from eval.detection.store import Ledger
+from eval.detection.training_sets import draw_training_set
 from eval.folds import make_folds
-from eval.ledger import Ledger
 from eval.measures import MEASURES
-from eval.models import MODELS
-from eval.pooling import UNSEEN, compare_models, pool_rows
-from eval.protocols import read_protocol
+from eval.models.base import Given, WindowClassifier
+from eval.models.registry import MODELS
 from eval.results import INVALID, read_run
-from eval.training_sets import draw_training_set
-from eval.window_classifier import Given, WindowClassifier
 from traffic.labels import NORMAL
 
 CHEAP = ("rules", "ewma", "knn")

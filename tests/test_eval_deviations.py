@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from eval.deviations import Threshold, score_ewma, set_threshold
-from eval.features import FEATURES
-from eval.models import make_model
+from eval.models.features import FEATURES
+from eval.models.registry import make_model
+from eval.models.statistical import Threshold, score_ewma, set_threshold
 from traffic.labels import NORMAL
 
 

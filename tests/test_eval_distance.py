@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from assistant.cli.main import main
-from eval.distance import normal_windows, render_distance, tell_apart
+from eval.research.distance import normal_windows, render_distance, tell_apart
 from prompts.window_text import PAST, TEXT_COLUMNS
 from traffic.datasets.labelled import simulate_labelled
 from traffic.windows import WINDOW_SAMPLES

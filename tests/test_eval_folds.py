@@ -7,11 +7,11 @@ import pytest
 from labelled_folders import write_plants
 
 from eval.corpus import leave_out, load_corpus, make_corpus
-from eval.features import FEATURES, PORT_FEATURES
+from eval.detection.leakage import check_split
+from eval.detection.splits import PROTOCOLS, read_protocol
+from eval.detection.training_sets import draw_rows, draw_training_set, read_features
 from eval.folds import make_folds
-from eval.guards import check_split
-from eval.protocols import PROTOCOLS, read_protocol
-from eval.training_sets import draw_rows, draw_training_set, read_features
+from eval.models.features import FEATURES, PORT_FEATURES
 from traffic.errors import UserError
 from traffic.labels import ATTACKS, NORMAL, UNKNOWN
 

@@ -8,12 +8,19 @@ import pandas as pd
 import pytest
 from labelled_folders import write_plants
 
-from eval.captures import load_capture
 from eval.corpus import hash_windows, leave_out, load_corpus, make_corpus
-from eval.features import FEATURES, check_finite, make_features
+from eval.detection.corpus import load_capture
+from eval.detection.leakage import (
+    check_doubles,
+    check_folder,
+    check_leaks,
+    check_single_captures,
+    check_split,
+    find_untold,
+)
+from eval.detection.splits import read_protocol
 from eval.folds import Fold, make_folds
-from eval.guards import check_doubles, check_folder, check_leaks, check_single_captures, check_split, find_untold
-from eval.protocols import read_protocol
+from eval.models.features import FEATURES, check_finite, make_features
 from traffic.errors import UserError
 
 PROTOCOL = read_protocol("leave-one-capture-out")

@@ -7,18 +7,18 @@ import made_runs as made
 import pytest
 import yaml
 
-from eval.case_results import AnswersRun, Measured, Origin, RetrievalRun, Variant
-from eval.claims import AnswersClaim, Beats, Changes, Costs, Labels, Place, Reaches, Retrieves
+from eval.answers.grading import MEASURES as ANSWER_MEASURES
+from eval.answers.results import AnswersRun, Measured, Origin, RetrievalRun, Variant
+from eval.answers.retrieval import SHIPPED
 from eval.deciding import decide_claim
+from eval.detection.aggregate import UNSEEN
+from eval.detection.splits import PROTOCOLS
 from eval.evidence import Evidence, read_evidence
-from eval.hypotheses import HYPOTHESES, Hypothesis, decide, decide_all, read_hypothesis, render_decision
-from eval.judgement import MEASURES as ANSWER_MEASURES
 from eval.measures import MEASURES
-from eval.models import MODELS
-from eval.pooling import UNSEEN
-from eval.protocols import PROTOCOLS
+from eval.models.registry import MODELS
+from eval.research.claims import AnswersClaim, Beats, Changes, Costs, Labels, Place, Reaches, Retrieves
+from eval.research.hypotheses import HYPOTHESES, Hypothesis, decide, decide_all, read_hypothesis, render_decision
 from eval.results import Estimate, LabelScores, Run, write_run
-from eval.retrieval import SHIPPED
 from traffic.errors import UserError
 
 LOCO = "leave-one-capture-out"
@@ -292,7 +292,7 @@ class TestShipped:
 class TestPrivacy:
     def test_an_address_in_a_text_would_be_seen(self) -> None:
         """The experiment can fail: a change of what devices do, not of their names, changes texts."""
-        from eval.privacy import SAMPLE, rename_addresses
+        from eval.research.privacy import SAMPLE, rename_addresses
         from prompts.window_text import render_windows
         from traffic.reader import read_capture
         from traffic.samples import make_samples
@@ -334,7 +334,7 @@ class TestEvidence:
 @pytest.mark.parametrize("name", HYPOTHESES)
 def test_margins_are_in_the_files_and_rules_in_words(name: str) -> None:
     """A rule is fixed in advance: each claim that decides has its bound in its file."""
-    path = Path(__file__).parents[1] / "eval" / "hypotheses" / f"{name}.yaml"
+    path = Path(__file__).parents[1] / "eval" / "research" / "hypotheses" / f"{name}.yaml"
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     for claim in content["claims"]:
         assert {"at_least", "at_most", "others"} & set(claim) or claim["kind"] == "renamed"

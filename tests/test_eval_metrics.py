@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from eval.metrics import (
+from eval.detection.metrics import (
     ALL_SAID,
     binary_scores,
     calibration_error,

@@ -5,9 +5,9 @@ import pytest
 from sklearn.base import clone
 from windows_to_learn import apart
 
-from eval.features import FEATURES
-from eval.models import MODELS, make_model
-from eval.window_classifier import ANOMALOUS
+from eval.models.base import ANOMALOUS
+from eval.models.features import FEATURES
+from eval.models.registry import MODELS, make_model
 from traffic.errors import UserError
 from traffic.labels import LABELS, NORMAL
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
-from eval.models import MODELS
-from eval.paper_tables import average, make_paper_tables, read_paper, sum_confusions
-from eval.protocols import PROTOCOLS
-from eval.report_tables import Table
+from eval.detection.splits import PROTOCOLS
+from eval.models.registry import MODELS
+from eval.report.tables import Table
+from eval.research.paper import average, make_paper_tables, read_paper, sum_confusions
 from eval.results import Confusion, Run
 from traffic.errors import UserError
 from traffic.labels import LABELS

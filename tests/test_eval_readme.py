@@ -5,8 +5,8 @@ from pathlib import Path
 import made_runs as made
 import pytest
 
-from eval.pooling import UNSEEN
-from eval.readme import BEGINNING, END, render_results, verdict, with_results
+from eval.detection.aggregate import UNSEEN
+from eval.report.readme import BEGINNING, END, render_results, verdict, with_results
 from eval.results import Estimate, Run
 
 

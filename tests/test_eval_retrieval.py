@@ -12,9 +12,9 @@ from sklearn.metrics import ndcg_score
 from test_knowledge_base_documents import make_pdf
 
 from assistant.cli.main import main
-from eval.case_results import Placed, QuestionResult, read_retrieval_run
+from eval.answers.results import Placed, QuestionResult, read_retrieval_run
+from eval.answers.retrieval import SHIPPED, evaluate_retrieval
 from eval.rank_scores import first_rank, ndcg, resample, score_variant
-from eval.retrieval import SHIPPED, evaluate_retrieval
 from traffic.errors import UserError
 
 

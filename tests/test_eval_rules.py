@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from eval.features import FEATURES
-from eval.models import make_model
-from eval.rules import RULES, Sign
+from eval.models.features import FEATURES
+from eval.models.registry import make_model
+from eval.models.rules import RULES, Sign
 from traffic.labels import LABELS, NORMAL
 
 LAST, ALL = 5, slice(None)

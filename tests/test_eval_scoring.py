@@ -6,14 +6,14 @@ import pytest
 from made_runs import CONFUSION, COSTS, estimates
 
 from assistant.detection.incidents import Incident
-from eval.alarms import Raised, count_incidents, find_delays, true_intervals
-from eval.captures import LabelledCapture
-from eval.costs import CORE_WATTS, spend
-from eval.fits import Fit, Fitted
-from eval.judged import Judged, Said, read_judged, write_judged
-from eval.ledger import Ledger
+from eval.detection.alarms import Raised, count_incidents, find_delays, true_intervals
+from eval.detection.corpus import LabelledCapture
+from eval.detection.costs import CORE_WATTS, spend
+from eval.detection.fit import Fit, Fitted
+from eval.detection.predictions import Judged, Said, read_judged, write_judged
+from eval.detection.scoring import Scorable, score, score_constant
+from eval.detection.store import Ledger
 from eval.results import Curves, Row
-from eval.scoring import Scorable, score, score_constant
 from traffic.capture import Capture
 from traffic.errors import UserError
 from traffic.labels import LABELS, NORMAL

@@ -6,9 +6,7 @@ import torch
 from torch import nn
 from windows_to_learn import apart
 
-from eval.models import make_model
-from eval.network_training import Budget, fit_scaler, seeded, train_network
-from eval.networks import (
+from eval.models.networks import (
     AnomalyAttention,
     LstmNetwork,
     Time2Vec,
@@ -17,6 +15,8 @@ from eval.networks import (
     encode_places,
     prior_association,
 )
+from eval.models.registry import make_model
+from eval.models.sequence import Budget, fit_scaler, seeded, train_network
 from eval.normal_models import association_loss, association_scores
 
 

@@ -4,11 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from eval.testbed.account import Happened, make_truth
 from eval.testbed.calls import askings, every_s
-from eval.testbed.events import Event
-from eval.testbed.parts import broker_and_shut_out, controller_and_refused, lossy_and_peers, resolver_and_misled
+from eval.testbed.events.catalogue import Event
+from eval.testbed.events.participants import (
+    broker_and_shut_out,
+    controller_and_refused,
+    lossy_and_peers,
+    resolver_and_misled,
+)
 from eval.testbed.site import Machine, Site
+from eval.testbed.truth import Happened, make_truth
 from traffic.truth_file import Interval
 
 T = 1_700_000_000.0

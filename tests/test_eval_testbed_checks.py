@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from frames import Frame, address, arp_packet, ethernet, tcp_packet, udp_packet, write_pcap
 
-from eval.testbed.checks import Check, check_run
+from eval.testbed.verify.checks import Check, check_run
 from traffic.errors import UserError
 
 T = 1_700_000_000.0

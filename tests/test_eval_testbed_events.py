@@ -15,13 +15,13 @@ import dpkt
 import pytest
 
 from eval.testbed.dice import Dice
-from eval.testbed.drawing import draw_site
-from eval.testbed.events import KINDS, Event, draw_events
+from eval.testbed.events.catalogue import KINDS, Event, draw_events
+from eval.testbed.events.participants import clients, servers
+from eval.testbed.generator import draw_site
 from eval.testbed.host import check_host, enter
 from eval.testbed.lab import open_lab
-from eval.testbed.mqtt_abuse import connect_packet
-from eval.testbed.parts import clients, servers
 from eval.testbed.site import Machine, Site
+from eval.testbed.tools.mqtt import connect_packet
 from traffic.errors import UserError
 from traffic.labels import LABELS
 

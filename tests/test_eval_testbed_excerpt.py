@@ -9,7 +9,7 @@ from frames import arp_packet, ethernet, udp_packet, write_pcap
 from typer.testing import CliRunner
 
 from assistant.cli.main import app
-from eval.testbed.excerpt import excerpt
+from eval.testbed.dataset import excerpt
 from traffic.datasets.labelled import load_labelled
 from traffic.errors import UserError
 from traffic.pcap.packets import read_packets

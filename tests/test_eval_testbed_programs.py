@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from eval.testbed.drawing import draw_site
+from eval.testbed.generator import draw_site
 from eval.testbed.host import check_host, enter, join_namespace
 from eval.testbed.lab import open_lab
 from eval.testbed.rhythm import dice_of, pauses
@@ -76,7 +76,7 @@ def ask_from(name: str, ask: Callable[[Site], Answers], site: Site, folder: Path
 
 
 def ask_when_well(site: Site) -> Answers:
-    from eval.testbed.clock import ask_time
+    from eval.testbed.programs.infrastructure import ask_time
 
     at = {machine.name: machine.address for machine in site.machines}
     sensor, cloud = (

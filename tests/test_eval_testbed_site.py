@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.testbed.drawing import draw_site
+from eval.testbed.generator import draw_site
 from eval.testbed.site import BEYOND, ROUTER, Site
 from traffic.plant import dump_plant, load_plant
 

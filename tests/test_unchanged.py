@@ -18,8 +18,8 @@ from labelled_folders import write_plants
 
 from assistant.cli.main import main
 from eval.results import read_run
-from eval.testbed.drawing import draw_site
-from eval.testbed.events import draw_events
+from eval.testbed.events.catalogue import draw_events
+from eval.testbed.generator import draw_site
 from knowledge_base.chunks import make_chunks
 from knowledge_base.documents import read_documents
 from prompts.window_text import fingerprint

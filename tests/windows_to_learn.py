@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.features import FEATURES
+from eval.models.features import FEATURES
 from traffic.labels import NORMAL
 
 # label -> what occurs in a sample, and how often; nothing else tells the labels apart.

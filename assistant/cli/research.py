@@ -56,7 +56,7 @@ def _measure() -> None:
 @evaluate.command()
 def latency(names: Annotated[list[str] | None, typer.Argument(help="Which measures; all by default.")] = None) -> None:
     """How fast the parts are on this machine, each beside its target."""
-    from eval.bench import measure_all
+    from eval.research.bench import measure_all
 
     for report in measure_all(names or ()):
         typer.echo(report)
@@ -78,7 +78,7 @@ def detection(
     """Models on the same windows: every baseline and the LLM by one protocol, in one table."""
     from rich.console import Console
 
-    from eval.detection import evaluate_detection
+    from eval.detection.run import evaluate_detection
     from eval.detection_table import make_table
 
     chosen, left_out = ([name for word in words or () for name in word.split(",")] for words in (models, without))
@@ -97,7 +97,7 @@ def distance(
     out: Annotated[Path | None, typer.Option(help="A file for the report, instead of the screen.")] = None,
 ) -> None:
     """How well simulated plants are told from recorded ones by their normal windows, and by which numbers."""
-    from eval.distance import measure_distance, render_distance
+    from eval.research.distance import measure_distance, render_distance
 
     measured = measure_distance(data, plants)
     report = render_distance(measured, f"faultwise eval distance --data FOLDER --plants {plants}")

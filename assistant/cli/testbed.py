@@ -62,7 +62,7 @@ def excerpt(
     end: Annotated[float, typer.Option(min=1, help="Likewise.")] = 600.0,
 ) -> None:
     """Cut a small sample out of a run: what some machines said to each other for a while, with its truth."""
-    from eval.testbed.excerpt import excerpt as cut
+    from eval.testbed.dataset import excerpt as cut
 
     truth = cut(folder, out, machine, start, end)
     size = (out / "capture.pcap").stat().st_size
@@ -75,7 +75,7 @@ def check(
     everything: Annotated[bool, typer.Option("--all", help="Print what agrees as well.")] = False,
 ) -> None:
     """Look whether the truth is true, on the packets and without any model; exit 1 below 98 % of the intervals."""
-    from eval.testbed.checks import check_run
+    from eval.testbed.verify.checks import check_run
 
     checks = check_run(folder)
     for one in checks:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 import numpy as np
 import pandas as pd
 
-from eval.testbed.looks import Finding, Look
+from eval.testbed.verify.interval import Finding, Look
 
 __all__ = ["ATTACK_CHECKS"]
 

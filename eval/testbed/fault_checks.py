@@ -5,8 +5,8 @@ from collections.abc import Callable, Collection
 import numpy as np
 import pandas as pd
 
-from eval.testbed.looks import Finding, Look, Tally
 from eval.testbed.mistake_checks import check_misconfiguration
+from eval.testbed.verify.interval import Finding, Look, Tally
 from traffic.layers import TCP, UDP
 
 __all__ = ["FAULT_CHECKS"]

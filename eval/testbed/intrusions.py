@@ -4,13 +4,13 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from eval.testbed.acts import open_port, ours, plugged_in, running
-from eval.testbed.attacks import with_attacker
 from eval.testbed.dice import Dice
-from eval.testbed.kinds import Event, Kind
+from eval.testbed.events.actions import open_port, ours, plugged_in, running
+from eval.testbed.events.attacks import with_attacker
+from eval.testbed.events.event import Event, Kind
+from eval.testbed.events.participants import alone, attacker_and_attacked
+from eval.testbed.events.participants import running as programs
 from eval.testbed.lab import Lab
-from eval.testbed.parts import alone, attacker_and_attacked
-from eval.testbed.parts import running as programs
 
 __all__ = ["INTRUSIONS"]
 
@@ -24,7 +24,7 @@ def _modbus(lab: Lab, event: Event) -> Iterator[None]:
     machine = lab.machine(event.target)
     where = [event.settings["way"], machine.address, open_port(machine), event.strength]
     known = ["--unit", event.settings["unit"], "--registers", machine.settings.get("registers", 11)]
-    with plugged_in(lab, event.added), running(lab, event.source, ours("modbus_calls", *where, *known)):
+    with plugged_in(lab, event.added), running(lab, event.source, ours("modbus", *where, *known)):
         yield
 
 
@@ -45,11 +45,11 @@ def _unit(event: Event, dice: Dice) -> int:
 def _beacon(lab: Lab, event: Event) -> Iterator[None]:
     """The infected target calls; its controller answers, refuses, drops everything, or does not exist."""
     chosen, controller = event.settings, [machine.name for machine in event.added]
-    call = ["beacon", chosen["address"], chosen["port"], event.strength, "--jitter", chosen["jitter"]]
+    call = ["tcp", "beacon", chosen["address"], chosen["port"], event.strength, "--jitter", chosen["jitter"]]
     with contextlib.ExitStack() as stack:
         stack.enter_context(plugged_in(lab, event.added))
         if chosen["controller"] == "answers":
-            answers = ours("listener", chosen["port"], "--answer-bytes", chosen["answer_bytes"])
+            answers = ours("tcp", "listen", chosen["port"], "--answer-bytes", chosen["answer_bytes"])
             stack.enter_context(running(lab, controller[0], answers))
         elif chosen["controller"] == "drops":
             lab.run(controller[0], ["nft", _DROP_ALL]).wait()
@@ -97,8 +97,8 @@ def _exfiltration(lab: Lab, event: Event) -> Iterator[None]:
     port = event.settings["port"]
     with (
         plugged_in(lab, event.added),
-        running(lab, away.name, ours("listener", port)),
-        running(lab, event.target, ours("bulk", away.address, port, event.strength)),
+        running(lab, away.name, ours("tcp", "listen", port)),
+        running(lab, event.target, ours("tcp", "bulk", away.address, port, event.strength)),
     ):
         yield
 

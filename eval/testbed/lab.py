@@ -59,7 +59,7 @@ class Lab:
         self._ports: dict[str, str] = {}  # machine -> its port of the switch
         self._tools: list[subprocess.Popen[bytes]] = []
         self._programs = multiprocessing.get_context("forkserver")
-        self._programs.set_forkserver_preload(["eval.testbed.programs"])
+        self._programs.set_forkserver_preload(["eval.testbed.programs.runner"])
 
     def build(self) -> None:
         """Make switches, namespaces and links; nothing runs yet."""
@@ -77,7 +77,7 @@ class Lab:
         if not machine.program:
             return
         machine = replace(machine, settings={**machine.settings, **changes})
-        from eval.testbed.programs import run_program
+        from eval.testbed.programs.runner import run_program
 
         self._running[name] = self._programs.Process(
             target=run_program, args=(machine, self.site, self.folder, _NETNS / name), name=name, daemon=False

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.testbed.looks import Finding, Look
+from eval.testbed.verify.interval import Finding, Look
 
 __all__ = ["check_misconfiguration"]
 

@@ -11,7 +11,7 @@ import dns.query
 import dns.rcode
 import dns.rdatatype
 
-from eval.testbed.daemons import run_daemon
+from eval.testbed.programs.process import run_daemon
 from eval.testbed.site import Machine, Site
 
 __all__ = ["find", "full_name", "resolver"]

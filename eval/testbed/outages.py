@@ -5,12 +5,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from eval.testbed.acts import connected, open_port, reset
 from eval.testbed.calls import servers
 from eval.testbed.dice import Dice
-from eval.testbed.kinds import Event, Kind
-from eval.testbed.lab import Lab
-from eval.testbed.parts import (
+from eval.testbed.events.actions import connected, open_port, reset
+from eval.testbed.events.event import Event, Kind
+from eval.testbed.events.participants import (
     alone,
     asked_and_askers,
     broker_and_shut_out,
@@ -18,7 +17,8 @@ from eval.testbed.parts import (
     crashed_and_clients,
     resolver_and_misled,
 )
-from eval.testbed.parts import running as programs
+from eval.testbed.events.participants import running as programs
+from eval.testbed.lab import Lab
 
 __all__ = ["OUTAGES"]
 

@@ -18,11 +18,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from eval.testbed.account import Happened, make_truth
-from eval.testbed.drawing import draw_site
-from eval.testbed.events import KINDS, Event, draw_events
+from eval.testbed.events.catalogue import KINDS, Event, draw_events
+from eval.testbed.generator import draw_site
 from eval.testbed.host import check_host, enter
 from eval.testbed.lab import Lab, open_lab
+from eval.testbed.truth import Happened, make_truth
 from traffic.errors import UserError
 from traffic.plant import dump_plant
 from traffic.truth_file import write_truth

@@ -32,7 +32,7 @@ class Machine:
         role: what an operator would call it; a role of plant.yaml.
         address: IPv4.
         mac: six bytes as text.
-        program: a key of ``eval.testbed.programs.PROGRAMS``; empty where nothing runs by itself.
+        program: a key of ``eval.testbed.programs.runner.PROGRAMS``; empty where nothing runs by itself.
         settings: what that program needs to know: rates, ports, names of other machines, passwords.
         switch: the switch it hangs on; ``beyond`` for machines behind the router.
         joins_s: seconds after the start at which it is first plugged in.

@@ -1,0 +1,174 @@
+"""Whether answers are right: cause, standing, device, sources, refusals, over cases with a known truth.
+
+cases ─▶ captures (one analysis each) ─▶ ask or chat ─▶ judgement ─▶ shares with intervals
+"""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eval.answers.captures import Roots, Subject, find_missing, read_subject
+from eval.answers.cases import Case, read_cases
+from eval.answers.grading import MEASURES, Answer, judge_answer
+from eval.answers.results import CaseResult, Measured, Skipped
+from eval.rank_scores import resample
+from traffic.errors import UserError
+
+if TYPE_CHECKING:
+    from assistant.detection.pipeline import Analysis
+    from assistant.history import History
+    from assistant.session import Models
+    from eval.answers.cases import Source
+    from knowledge_base.index import Index
+
+__all__ = ["Answered", "Plan", "evaluate_answers", "plan_cases", "summarise"]
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be asked: cases by the name of their capture, and what cannot be asked."""
+
+    sources: "dict[str, Source]"
+    cases: tuple[Case, ...]
+    skipped: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a run found; ``captures`` are content hashes by name, ``origins`` say of what kind each capture is."""
+
+    results: tuple[CaseResult, ...]
+    captures: dict[str, str]
+    origins: dict[str, str]
+    skipped: tuple[Skipped, ...]
+
+
+def plan_cases(paths: Sequence[Path], roots: Roots) -> Plan:
+    """Read cases and find their captures, before anything heavy is loaded.
+
+    Raises:
+        UserError: a file has mistakes, or a capture is not where the folder it belongs to is.
+    """
+    sources: dict[str, Source] = {}
+    gone: dict[str, str] = {}
+    cases: list[Case] = []
+    for path, file in zip(paths, read_cases(paths), strict=True):
+        for name, source in file.captures.items():
+            try:
+                missing = find_missing(source, roots)
+            except UserError as error:
+                raise UserError(f"{path}: captures.{name}.{error}") from error
+            sources[name] = source
+            if missing:
+                gone[name] = missing.why
+        cases += file.cases
+    why = [gone[case.capture] for case in cases if case.capture in gone]
+    asked = tuple(case for case in cases if case.capture not in gone)
+    return Plan(sources, asked, _counted(why))
+
+
+def evaluate_answers(plan: Plan, roots: Roots, models: "Models", progress: Progress | None = None) -> Answered:
+    """Ask every planned case; each capture is analysed once, then let go.
+
+    Args:
+        plan: from ``plan_cases``.
+        roots: where captures lie.
+        models: classify, and word answers where there is a writer.
+        progress: told how many cases are done.
+
+    Raises:
+        UserError: a capture cannot be read.
+    """
+    from assistant.history import History
+    from knowledge_base.index import ensure_samples, open_index
+
+    results: list[CaseResult] = []
+    captures: dict[str, str] = {}
+    why: list[str] = []
+    with (
+        tempfile.TemporaryDirectory() as home,
+        open_index(home) as index,
+        closing(History(Path(home) / "history.sqlite")) as history,
+    ):
+        ensure_samples(index)
+        for name in dict.fromkeys(case.capture for case in plan.cases):
+            subject = read_subject(plan.sources[name], roots)
+            analysis = _analyse(subject, models)
+            captures[name] = subject.sha256
+            for case in (case for case in plan.cases if case.capture == name):
+                if absent := case.parts - subject.parts.keys():
+                    why.append(f"the truth of {name} names no {min(absent)}")
+                    continue
+                filled = _fill(case, subject)
+                said = _ask(filled, analysis, index, history, models)
+                results.append(judge_answer(filled, said, _addresses(filled, subject), index))
+                if progress:
+                    progress(len(results), len(plan.cases))
+    origins = {name: next(kind for kind, value in plan.sources[name] if value is not None) for name in captures}
+    return Answered(tuple(results), captures, origins, (*plan.skipped, *_counted(why)))
+
+
+def summarise(answered: Answered) -> tuple[Measured, ...]:
+    """Each measure over all cases, then over those of each kind of capture."""
+    groups = ["", *dict.fromkeys(answered.origins.values())]
+    measured = []
+    for group in groups:
+        chosen = [one for one in answered.results if group in ("", answered.origins[one.capture])]
+        for name in MEASURES:
+            met = [float(value) for one in chosen if (value := one.measures[name]) is not None]
+            measured.append(Measured(measure=name, group=group, cases=len(met), share=resample(met)))
+    return tuple(measured)
+
+
+def _counted(why: Sequence[str]) -> tuple[Skipped, ...]:
+    return tuple(Skipped(cases=why.count(one), why=one) for one in dict.fromkeys(why))
+
+
+def _analyse(subject: Subject, models: "Models") -> "Analysis":
+    """As ``assistant.detection.pipeline.analyse``, from tables: a path would bring its name along."""
+    from assistant.detection.classify import classify
+    from assistant.detection.incidents import make_incidents
+    from assistant.detection.pipeline import Analysis
+    from traffic.samples import make_samples
+    from traffic.windows import make_windows
+
+    capture, plant = subject.capture, subject.plant
+    samples = make_samples(capture, plant)
+    windows = make_windows(samples)
+    verdicts = classify(windows, models.llm, models.card)
+    incidents = make_incidents(verdicts, windows, capture, plant)
+    return Analysis(capture, plant, samples, windows, verdicts, tuple(incidents))
+
+
+def _ask(case: Case, analysis: "Analysis", index: "Index", history: "History", models: "Models") -> Answer:
+    from assistant.chat.conversation import Conversation
+    from assistant.diagnosis.diagnose import diagnose
+    from assistant.diagnosis.llm_writer import write
+
+    if case.by == "ask":
+        diagnosis = write(diagnose(case.question, analysis, index), models.writer)
+        return Answer(diagnosis.text, diagnosis)
+    reply = Conversation(analysis, index, history, writer=models.writer).reply(case.question)
+    return Answer(reply.text, reply.diagnosis)
+
+
+def _fill(case: Case, subject: Subject) -> Case:
+    """Put the names of the devices in the place of ``{source}`` and ``{target}``."""
+
+    def filled(text: str) -> str:
+        for part, name in subject.parts.items():
+            text = text.replace(f"{{{part}}}", name)
+        return text
+
+    texts = {name: tuple(map(filled, getattr(case, name))) for name in ("devices", "mentions", "denies")}
+    return case.model_copy(update={"question": filled(case.question), **texts})
+
+
+def _addresses(case: Case, subject: Subject) -> tuple[str, ...]:
+    names = {device.name: device.address for device in subject.plant.devices} if subject.plant else {}
+    return tuple(names.get(one, one) for one in case.devices)

@@ -1,0 +1,252 @@
+"""Cases of an evaluation, read strictly: every mistake of a file is named at once, by its key.
+
+    cases/retrieval-*.yaml    questions, and the places in documents that answer them
+    cases/answers-*.yaml      questions about captures, and what a right answer says
+
+A case is named by a letter and a number, a capture likewise: no name may hint the answer.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from assistant.diagnosis.standing import Standing
+from traffic.errors import UserError
+from traffic.labels import LABELS, NORMAL
+
+__all__ = [
+    *["CASES", "NO_CAUSE", "Case", "CaseFile", "Question", "QuestionFile", "Recorded", "Simulated", "Source"],
+    *["find_cases", "read_cases", "read_questions"],
+]
+
+NO_CAUSE = "none"
+CASES = Path(__file__).parent / "cases"
+_MOST_NAMED = 12
+_PART = re.compile(r"\{(\w*)\}")
+
+Number = Annotated[str, Field(pattern=r"^[a-z]\d{2,4}$")]
+Text = Annotated[str, Field(min_length=1, max_length=300)]
+Form = TypeVar("Form", bound=BaseModel)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Question(_Strict):
+    """One question to the documents.
+
+    Attributes:
+        id: a letter and a number.
+        group: what is hard about it; results are shown by group.
+        question: as an operator would put it.
+        answers: by the beginning of a document's file name, the headings (or ``page 3``) under which the answer stands;
+            none where any part of the document will do. No documents: nothing answers.
+    """
+
+    id: Number
+    group: Text
+    question: Text
+    answers: dict[Text, tuple[Text, ...]]
+
+
+class QuestionFile(_Strict):
+    """Questions to the shipped documents, or to those of a further folder."""
+
+    version: Literal[1]
+    documents: Literal["shipped", "further"]
+    questions: Annotated[tuple[Question, ...], Field(min_length=1)]
+
+
+class Simulated(_Strict):
+    """A plant that ``traffic.simulation.simulate`` invents; it is handed on as tables, so that no file name is read."""
+
+    seed: int
+    devices: Annotated[int, Field(ge=1, le=250)]
+    hours: Annotated[float, Field(gt=0, le=24)]
+    scenarios: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if unknown := [name for name in self.scenarios if name not in LABELS or name == NORMAL]:
+            raise ValueError(f"scenarios: no scenario is called {', '.join(unknown)}; {_any_of(LABELS[1:])}")
+        return self
+
+
+class Recorded(_Strict):
+    """A run of the testbed, by the options of ``faultwise testbed record`` that make it again."""
+
+    seed: Annotated[int, Field(ge=0)]
+    kind: Text
+    minutes: Annotated[float, Field(ge=1)]
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        from eval.testbed.events.catalogue import KINDS
+
+        if self.kind not in KINDS:
+            raise ValueError(f"kind: no event is called {self.kind}; {_any_of(KINDS)}")
+        return self
+
+
+class Source(_Strict):
+    """Where a capture comes from: exactly one of these."""
+
+    sample: Text | None = Field(None, description="a folder of assistant/samples")
+    data: Text | None = Field(None, description="a path below the folder of captures")
+    simulated: Simulated | None = None
+    recorded: Recorded | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        given = [name for name, value in self if value is not None]
+        if len(given) != 1:
+            raise ValueError(f"{len(given)} origins are given; expected one of sample, data, simulated, recorded")
+        return self
+
+
+class Case(_Strict):
+    """One question about a capture, and what a right answer says.
+
+    Attributes:
+        id: a letter and a number.
+        capture: a key of the file's captures.
+        question: as an operator would put it.
+        by: the command that is asked: ``ask``, or ``chat``, which also answers from documents.
+        devices: addresses or names in the inventory, any of them is right; may be none where all is well. In these, and
+            in question, mentions and denies, ``{source}`` and ``{target}`` stand for the devices that the capture's own
+            truth names, where it has one: so a case outlives a change of the simulator.
+        causes: labels, any of them is right; ``none`` where too little was seen to name a cause.
+        standings: any of them is right.
+        mentions: the answer must hold each of these, or one of its alternatives (``a | b``); case does not matter.
+        denies: the cause must hold none of these.
+        refused: the question is none for this assistant, and the right answer says so.
+    """
+
+    id: Number
+    capture: Text
+    question: Text
+    by: Literal["ask", "chat"] = "ask"
+    devices: tuple[Text, ...] = ()
+    causes: tuple[str, ...] = ()
+    standings: tuple[Standing, ...] = ()
+    mentions: tuple[Text, ...] = ()
+    denies: tuple[Text, ...] = ()
+    refused: bool = False
+
+    @property
+    def parts(self) -> frozenset[str]:
+        """Which devices of the truth are meant: ``source``, ``target``."""
+        return frozenset(_PART.findall(" ".join((self.question, *self.devices, *self.mentions, *self.denies))))
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if odd := self.parts - {"source", "target"}:
+            raise ValueError(f"{{{min(odd)}}} stands for nothing; expected {{source}} or {{target}}")
+        if unknown := [label for label in self.causes if label not in (*LABELS, NO_CAUSE)]:
+            raise ValueError(f"causes: no label is called {', '.join(unknown)}; {_any_of((*LABELS, NO_CAUSE))}")
+        expected = [name for name in ("devices", "causes", "standings") if getattr(self, name)]
+        if self.refused and expected:
+            raise ValueError(f"refused: a refused question has no {', '.join(expected)}")
+        # Where all is well the answer may speak of any device.
+        needed = (
+            {"causes", "standings"} if set(self.causes) <= {NORMAL, NO_CAUSE} else {"devices", "causes", "standings"}
+        )
+        if not self.refused and (missing := sorted(needed - set(expected))):
+            raise ValueError(f"{', '.join(missing)}: expected at least one, or refused: true")
+        return self
+
+
+class CaseFile(_Strict):
+    """Captures by neutral names, and cases about them."""
+
+    version: Literal[1]
+    captures: dict[Number, Source]
+    cases: Annotated[tuple[Case, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _captures_known(self) -> Self:
+        if odd := [f"{case.id}.capture: {case.capture}" for case in self.cases if case.capture not in self.captures]:
+            raise ValueError(f"{'; '.join(odd)}; {_any_of(self.captures)}")
+        blind = [f"{case.id}: {{source}} or {{target}}" for case in self.cases
+                 if case.parts and self.captures[case.capture].data]  # fmt: skip
+        if blind:
+            raise ValueError(f"{'; '.join(blind)}; expected addresses, because a capture of data tells no truth")
+        return self
+
+
+def find_cases(beginning: Literal["retrieval", "answers"]) -> tuple[Path, ...]:
+    """The shipped files of one kind of cases, by name."""
+    return tuple(sorted(CASES.glob(f"{beginning}-*.yaml")))
+
+
+def read_questions(paths: Sequence[Path]) -> tuple[QuestionFile, ...]:
+    """Read files of questions.
+
+    Raises:
+        UserError: a file is missing or not YAML, a key is wrong or missing (all of a file are named), or an id is used
+            twice.
+    """
+    files = tuple(_read(path, QuestionFile) for path in paths)
+    _need_distinct([(path, one.id) for path, file in zip(paths, files, strict=True) for one in file.questions])
+    return files
+
+
+def read_cases(paths: Sequence[Path]) -> tuple[CaseFile, ...]:
+    """Read files of cases; errors as in ``read_questions``."""
+    files = tuple(_read(path, CaseFile) for path in paths)
+    _need_distinct([(path, one.id) for path, file in zip(paths, files, strict=True) for one in file.cases])
+    _need_distinct([(path, name) for path, file in zip(paths, files, strict=True) for name in file.captures])
+    return files
+
+
+def _read(path: Path, form: type[Form]) -> Form:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise UserError(f"{path} cannot be read ({reason}); expected a file of cases; check the name") from error
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is not YAML ({reason}); expected a file of cases; correct it") from error
+    try:
+        return form.model_validate(content)
+    except ValidationError as error:
+        # A list that lost its wrong items is no shorter than it was.
+        mistakes = error.errors(include_url=False, include_input=False)
+        mistakes = [one for one in mistakes if one["type"] != "too_short" or len(mistakes) == 1]
+        problems = [_problem(one, content) for one in mistakes]
+        more = len(problems) - _MOST_NAMED
+        said = "; ".join(problems[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
+        raise UserError(
+            f"{path} has {len(problems)} {'mistake' if len(problems) == 1 else 'mistakes'}: {said}; "
+            "expected the form that eval/cases.py describes; correct the keys"
+        ) from error
+
+
+def _problem(error: Any, content: Any) -> str:
+    """A mistake by its key, the case by its id where it has one."""
+    where, value = [], content
+    for key in error["loc"]:
+        value = value[key] if isinstance(value, (dict, list)) and (isinstance(key, int) or key in value) else None
+        named = value.get("id") if isinstance(key, int) and isinstance(value, dict) else None
+        where.append(str(named or key))
+    message = error["msg"].removeprefix("Value error, ")
+    message = "no such key" if error["type"] == "extra_forbidden" else message
+    return f"{'.'.join(where) or 'file'}: {message}"
+
+
+def _need_distinct(names: list[tuple[Path, str]]) -> None:
+    first: dict[str, Path] = {}
+    for path, name in names:
+        if name in first:
+            raise UserError(f"{path} uses {name} again, as {first[name]} did; expected names once; rename one")
+        first[name] = path
+
+
+def _any_of(names: Any) -> str:
+    return f"expected some of {', '.join(names)}"

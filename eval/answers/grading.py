@@ -1,0 +1,128 @@
+"""One answer beside what a right one says: fixed checks, no model; each measure is met, not met, or does not apply."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, get_args
+
+from assistant.chat.replies import HELP
+from assistant.diagnosis.grounding import check, resolve
+from assistant.diagnosis.standing import Standing
+from eval.answers.cases import NO_CAUSE
+from eval.answers.results import CaseResult
+from eval.measures import Measure
+from traffic.labels import LABELS
+
+if TYPE_CHECKING:
+    from assistant.diagnosis.diagnose import Diagnosis
+    from eval.answers.cases import Case
+    from knowledge_base.index import Index
+
+__all__ = ["MEASURES", "Answer", "judge_answer"]
+
+# Shares of the cases to which each applies, in the order of a table.
+MEASURES: Mapping[str, Measure] = {
+    "cause": Measure("the label is one of those that are right", "higher"),
+    "unmisled": Measure("names a right cause or none, never a wrong one", "higher"),
+    "standing": Measure("as sure as the evidence allows", "higher"),
+    "device": Measure("about a device that is meant, or the one at the root", "higher"),
+    "right": Measure("cause, standing and device together", "higher"),
+    "mentions": Measure("says what must be said", "higher"),
+    "reserved": Measure("the cause claims nothing that it must not", "higher"),
+    "sourced": Measure("every number, time, address and quotation is found in facts or passages", "higher"),
+    "cited": Measure("every citation resolves in the knowledge base, and every number in brackets is one", "higher"),
+    "intact": Measure("no sentence had to be removed for want of a source", "higher"),
+    "refused": Measure("of the questions that are none for this assistant, those refused", "higher"),
+    "answered": Measure("of the others, those not refused", "higher"),
+    "valid": Measure("the answer can be read: it has a text, a known standing and a known label", "higher"),
+}
+_REMOVED = "had no source and was removed"
+_BRACKETS = re.compile(r"\[(\d+)\]")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was said to a question: the text as shown, and the diagnosis it rests on, if it rests on one."""
+
+    text: str
+    diagnosis: "Diagnosis | None"
+
+    @property
+    def refused(self) -> bool:
+        """Whether it says that the question is none for this assistant, or that what is asked for is not there."""
+        return HELP in self.text if self.diagnosis is None else not self.diagnosis.device
+
+
+def judge_answer(case: "Case", said: Answer, devices: Sequence[str], index: "Index | None") -> CaseResult:
+    """Compare an answer with its case.
+
+    Args:
+        case: with its ``{source}`` and ``{target}`` filled in.
+        said: the answer.
+        devices: addresses of the case's devices.
+        index: the knowledge base that citations must resolve in.
+    """
+    diagnosis = said.diagnosis
+    text = said.text.lower()
+    missing = tuple(one for one in case.mentions if not any(word.strip().lower() in text for word in one.split("|")))
+    headline = diagnosis.cause if diagnosis else ""
+    claimed = tuple(one for one in case.denies if one.lower() in headline.lower())
+    unsupported = _unsupported(said, index)
+    label = (diagnosis.label or NO_CAUSE) if diagnosis else NO_CAUSE
+    cause = label in case.causes
+    standing = diagnosis is not None and diagnosis.standing in case.standings
+    device = diagnosis is not None and diagnosis.device in devices
+    expected = not case.refused
+    measures = {
+        "cause": cause if expected else None,
+        "unmisled": cause or label == NO_CAUSE if expected else None,
+        "standing": standing if expected else None,
+        "device": device if devices else None,
+        "right": cause and standing and (device or not devices) if expected else None,
+        "mentions": not missing if case.mentions else None,
+        "reserved": not claimed if case.denies else None,
+        "sourced": None if unsupported is None else not unsupported,
+        "cited": _is_cited(said, index) if diagnosis and index else None,
+        "intact": _REMOVED not in said.text,
+        "refused": said.refused if case.refused else None,
+        "answered": not said.refused if expected else None,
+        "valid": _is_valid(said),
+    }
+    return CaseResult(
+        id=case.id,
+        capture=case.capture,
+        question=case.question,
+        by=case.by,
+        device=diagnosis.device if diagnosis else "",
+        label=diagnosis.label if diagnosis else "",
+        standing=diagnosis.standing if diagnosis else "",
+        headline=headline or said.text.split("\n")[0],
+        missing=missing,
+        claimed=claimed,
+        unsupported=unsupported or (),
+        measures={name: measures[name] for name in MEASURES},
+    )
+
+
+def _unsupported(said: Answer, index: "Index | None") -> tuple[str, ...] | None:
+    """Sentences of a diagnosis without a source; None for a text whose facts are not at hand."""
+    diagnosis = said.diagnosis
+    if diagnosis is None or said.text != diagnosis.text:
+        return None
+    return check(said.text, diagnosis.known, (*diagnosis.citations, *diagnosis.similar), index).removed
+
+
+def _is_cited(said: Answer, index: "Index | None") -> bool:
+    """Whether all citations resolve, and the text's brackets point at nothing else."""
+    if said.diagnosis is None or index is None:
+        return True
+    cited = (*said.diagnosis.citations, *said.diagnosis.similar)
+    numbers = {one.number for one in cited}
+    return len(resolve(cited, index)) == len(cited) and {int(n) for n in _BRACKETS.findall(said.text)} <= numbers
+
+
+def _is_valid(said: Answer) -> bool:
+    if not said.text.strip():
+        return False
+    diagnosis = said.diagnosis
+    return diagnosis is None or (diagnosis.standing in get_args(Standing) and diagnosis.label in ("", *LABELS))

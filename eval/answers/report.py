@@ -1,0 +1,90 @@
+"""Runs over cases as tables for people: shares with their intervals, then every case that went wrong."""
+
+from collections.abc import Iterable, Sequence
+
+from assistant.report import render_table
+from eval.answers.grading import MEASURES
+from eval.answers.results import AnswersRun, CaseResult, RetrievalRun, Variant
+from eval.answers.retrieval import SHIPPED
+from eval.results import Estimate
+
+__all__ = ["render_answers", "render_retrieval", "show_share"]
+
+_SCORES = ("recall_at_1", "recall_at_5", "mrr", "ndcg_at_10", "refused_rightly", "refused_wrongly")
+_HEADS = ("Recall@1", "Recall@5", "MRR", "nDCG@10", "refused rightly", "refused wrongly", "ms")
+_FEET = (
+    "Questions: answerable + not. 95 % intervals by bootstrap over questions. Recall@k: an accepted place among the",
+    "first k passages; a question left unanswered counts as missed. Refused rightly: of the questions that nothing",
+    "answers; wrongly: of the others.",
+)
+
+
+def show_share(share: Estimate) -> str:
+    """A share with its interval, to two places.
+
+    >>> show_share(Estimate(value=0.5, low=0.25, high=0.75)), show_share(Estimate(value=None))
+    ('0.50 [0.25, 0.75]', '-')
+    """
+    if share.value is None:
+        return "-"
+    return f"{share.value:.2f}" + ("" if share.low is None else f" [{share.low:.2f}, {share.high:.2f}]")
+
+
+def render_retrieval(run: RetrievalRun) -> str:
+    """Ways of ranking, what ships by group, then the questions that it gets wrong."""
+    whole = [one for one in run.variants if not one.group]
+    groups = [one for one in run.variants if one.group]
+    return "\n".join(
+        [
+            f"{len(run.questions)} questions, {len(run.documents)} documents, {run.chunks} passages",
+            "",
+            render_table(["ranking", "questions", *_HEADS], ([one.variant, *_cells(one)] for one in whole)),
+            "",
+            f"{SHIPPED}, by what is hard:",
+            render_table(["questions", "n", *_HEADS], ([one.group, *_cells(one)] for one in groups)),
+            "",
+            *_FEET,
+            "",
+            render_table(["wrong", "question", "rank", "first passage"], _misses(run)),
+        ]
+    )
+
+
+def render_answers(run: AnswersRun) -> str:
+    """Measures by kind of capture, then the cases that miss one."""
+    groups = list(dict.fromkeys(one.group for one in run.measured))
+    shares = {(one.measure, one.group): one for one in run.measured}
+    rows = []
+    for name, measure in MEASURES.items():
+        cells = [shares[name, group] for group in groups]
+        shown = [f"{show_share(one.share)} of {one.cases}" if one.cases else "-" for one in cells]
+        rows.append([name, *shown, measure.meaning])
+    return "\n".join(
+        [
+            f"{len(run.results)} cases, {len(run.captures)} captures, adapter {run.adapter}",
+            "",
+            render_table(["measure", *(group or "all" for group in groups), "meaning"], rows),
+            "",
+            render_table(["case", "missed", "question", "said"], _wrong(run.results)),
+        ]
+    )
+
+
+def _cells(one: Variant) -> Sequence[str]:
+    took = "" if one.seconds_per_question is None else f"{1000 * one.seconds_per_question:.0f}"
+    return [f"{one.questions}+{one.unanswerable}", *(show_share(getattr(one, name)) for name in _SCORES), took]
+
+
+def _misses(run: RetrievalRun) -> Iterable[Sequence[object]]:
+    for one in run.questions:
+        placed = one.placed[SHIPPED]
+        late = one.answerable and (placed.rank is None or placed.rank > 5)
+        if late or (not one.answerable and not placed.silent):
+            yield one.id, one.question, placed.rank or "-", placed.first or "(none)"
+
+
+def _wrong(results: Iterable[CaseResult]) -> Iterable[Sequence[object]]:
+    for one in results:
+        missed = [name for name, met in one.measures.items() if met is False]
+        if missed:
+            yield one.id, ", ".join(missed), one.question, f"{one.label or '-'} {one.standing}: {one.headline[:150]}"

@@ -1,0 +1,189 @@
+"""What `eval retrieval` and `eval answers` leave behind: what was asked, what came, and the shares with intervals."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from eval.results import Estimate, Machine
+from traffic.errors import UserError
+
+__all__ = [
+    *["AnswersRun", "CaseResult", "Measured", "Origin", "Placed", "QuestionResult", "RetrievalRun", "Variant"],
+    *["Skipped", "read_answers_run", "read_retrieval_run"],
+]
+
+
+class _Form(BaseModel):
+    """A file from outside: nothing extra passes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+Form = TypeVar("Form", bound=_Form)
+
+
+class Origin(_Form):
+    """How and with what a file of results was made; fields as in ``eval.results.Run``."""
+
+    created: str
+    command: str
+    commit: str
+    versions: Mapping[str, str]
+    machine: Machine
+
+
+class Skipped(_Form):
+    """Cases that could not be asked, and what is missing for them."""
+
+    cases: int
+    why: str
+
+
+class Placed(_Form):
+    """What one way of ranking gave one question.
+
+    Attributes:
+        rank: of the first passage in an accepted place, from 1; null where none was found.
+        ndcg_at_10: null for a question that nothing answers.
+        silent: no passage at all.
+        first: where the first passage stands; "" where there is none.
+    """
+
+    rank: int | None
+    ndcg_at_10: float | None
+    silent: bool
+    first: str
+
+
+class QuestionResult(_Form):
+    """One question in every way of ranking; ``answerable`` is false where nothing answers it."""
+
+    id: str
+    group: str
+    question: str
+    answerable: bool
+    placed: Mapping[str, Placed]
+
+
+class Variant(_Form):
+    """One way of ranking over a group of questions, "" for all of them.
+
+    The first four are means over answerable questions; a silent one counts as not found. ``refused_rightly`` is the
+    share of unanswerable questions without a passage, ``refused_wrongly`` that of answerable ones.
+    """
+
+    variant: str
+    group: str
+    questions: int
+    unanswerable: int
+    recall_at_1: Estimate
+    recall_at_5: Estimate
+    mrr: Estimate
+    ndcg_at_10: Estimate
+    refused_rightly: Estimate
+    refused_wrongly: Estimate
+    seconds_per_question: float | None = None
+
+
+class RetrievalRun(_Form):
+    """A whole file of `eval retrieval`."""
+
+    version: Literal[1] = 1
+    kind: Literal["retrieval"] = "retrieval"
+    name: str
+    origin: Origin
+    cases: Mapping[str, str] = Field(description="SHA-256 by file of cases")
+    documents: Mapping[str, str] = Field(description="content hash by document")
+    chunks: int
+    embedder: str
+    reranker: str
+    variants: tuple[Variant, ...]
+    questions: tuple[QuestionResult, ...]
+    skipped: tuple[Skipped, ...]
+    notes: tuple[str, ...]
+
+
+class CaseResult(_Form):
+    """One case: what was said, and which of the measures it met; null where a measure does not apply.
+
+    Attributes:
+        device: address that the answer is about.
+        label: its cause.
+        standing: how sure it is.
+        headline: the cause in a sentence.
+        missing: what it should have mentioned and did not.
+        claimed: what it must not claim and does.
+        unsupported: sentences without a source.
+        measures: by name of ``eval.answers.answers.MEASURES``.
+    """
+
+    id: str
+    capture: str
+    question: str
+    by: str
+    device: str
+    label: str
+    standing: str
+    headline: str
+    missing: tuple[str, ...]
+    claimed: tuple[str, ...]
+    unsupported: tuple[str, ...]
+    measures: Mapping[str, bool | None]
+
+
+class Measured(_Form):
+    """One measure over a group of cases ("" for all): share of those to which it applies."""
+
+    measure: str
+    group: str
+    cases: int
+    share: Estimate
+
+
+class AnswersRun(_Form):
+    """A whole file of `eval answers`."""
+
+    version: Literal[1] = 1
+    kind: Literal["answers"] = "answers"
+    name: str
+    origin: Origin
+    cases: Mapping[str, str] = Field(description="SHA-256 by file of cases")
+    captures: Mapping[str, str] = Field(description="content hash by capture")
+    adapter: str
+    writer: str
+    measured: tuple[Measured, ...]
+    results: tuple[CaseResult, ...]
+    skipped: tuple[Skipped, ...]
+    notes: tuple[str, ...]
+
+
+def read_retrieval_run(path: Path) -> RetrievalRun:
+    """Read what `eval retrieval` wrote.
+
+    Raises:
+        UserError: it is missing, or of another form or version.
+    """
+    return _read(path, RetrievalRun, "retrieval")
+
+
+def read_answers_run(path: Path) -> AnswersRun:
+    """Read what `eval answers` wrote; errors as in ``read_retrieval_run``."""
+    return _read(path, AnswersRun, "answers")
+
+
+def _read(path: Path, form: type[Form], command: str) -> Form:
+    try:
+        return form.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise UserError(
+            f"{path} cannot be read ({reason}); expected results as JSON; make them by faultwise eval {command}"
+        ) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise UserError(
+            f"{path} is no file of {command} results ({'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}); "
+            f"expected version 1; run faultwise eval {command} again"
+        ) from error

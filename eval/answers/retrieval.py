@@ -1,0 +1,218 @@
+"""How well the knowledge base finds what answers a question, and how well it says nothing where nothing answers.
+
+questions ─▶ places in documents ─▶ rankings (meaning, words, both, as shipped, reranked) ─▶ scores ─▶ intervals
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from eval.answers.cases import Question, read_questions
+from eval.answers.results import Placed, QuestionResult, Variant
+from eval.rank_scores import first_rank, ndcg, score_variant
+from knowledge_base.documents import Document, read_documents
+from knowledge_base.sample_vectors import sample_files
+from traffic.errors import UserError
+
+if TYPE_CHECKING:
+    from knowledge_base.chunks import Chunk
+    from knowledge_base.index import Index
+    from knowledge_base.retriever import Ranking
+
+__all__ = ["SHIPPED", "Searched", "evaluate_retrieval"]
+
+SHIPPED = "both, with refusal (ships)"
+RERANKED = "both, reranked, with refusal"
+_READ = 20  # passages that a cross-encoder reads
+_MOST_NAMED = 12
+
+Progress = Callable[[int, int], None]
+Rows = Sequence[int]
+Rerank = Callable[[str, "Ranking", Rows], Rows]
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a run found.
+
+    Attributes:
+        variants: over all questions, then by group.
+        questions: each in every way of ranking.
+        documents: content hash by file name.
+        chunks: how many the index held.
+        embedder: fingerprint of the sentence model.
+        skipped: questions about documents that are not here.
+    """
+
+    variants: tuple[Variant, ...]
+    questions: tuple[QuestionResult, ...]
+    documents: dict[str, str]
+    chunks: int
+    embedder: str
+    skipped: int
+
+
+def evaluate_retrieval(
+    paths: Sequence[Path],
+    further: Path | None = None,
+    reranker: Path | None = None,
+    progress: Progress | None = None,
+) -> Searched:
+    """Ask every question of an index made for it, in a folder of its own, and score each way of ranking.
+
+    Args:
+        paths: files of questions; those about further documents are left out and counted where ``further`` is no
+            folder.
+        further: documents indexed beside the shipped ones.
+        reranker: folder of a cross-encoder (sentence-transformers) that reorders what ships.
+        progress: told how many questions are done.
+
+    Raises:
+        UserError: a file has mistakes, an answer names no document or heading (all are named), or a model cannot be
+            loaded.
+    """
+    from knowledge_base.index import ensure_samples, open_index
+
+    files = dict(zip(paths, read_questions(paths), strict=True))
+    folder = further if further is not None and further.is_dir() else None
+    documents = [document for file in sample_files() for document in read_documents(file).documents]
+    documents += read_documents(folder).documents if folder else ()
+    here = {path: file for path, file in files.items() if file.documents == "shipped" or folder}
+    for path, file in here.items():
+        _check_answers(path, file.questions, documents)
+    asked = [one for file in here.values() for one in file.questions]
+    rerank = _load_reranker(reranker) if reranker else None
+    with tempfile.TemporaryDirectory() as home, open_index(home) as index:
+        ensure_samples(index)
+        if folder:
+            index.add([folder])
+        names = {chunk: Path(entry.path).name for entry in index.list() for chunk in entry.chunks}
+        index.embed_question("loads the model")
+        found, spent = [], dict[str, float]()
+        for number, question in enumerate(asked, 1):
+            orders = _rank(question.question, index, rerank, spent)
+            found.append(_place(question, orders, names))
+            if progress:
+                progress(number, len(asked))
+        return Searched(
+            variants=tuple(_score(found, spent)),
+            questions=tuple(found),
+            documents={Path(one.path).name: one.id for one in sorted(documents, key=lambda one: one.path)},
+            chunks=len(index.chunks()),
+            embedder=index.embedder.fingerprint,
+            skipped=sum(len(file.questions) for file in files.values()) - len(asked),
+        )
+
+
+def _score(found: Sequence[QuestionResult], spent: dict[str, float]) -> list[Variant]:
+    names = list(found[0].placed) if found else []
+    groups = dict.fromkeys(one.group for one in found)
+    return [
+        *(
+            score_variant(found, name, "", round(spent[name] / len(found), 4) if name in spent else None)
+            for name in names
+        ),
+        *(score_variant(found, SHIPPED, group) for group in groups),
+    ]
+
+
+def _check_answers(path: Path, questions: Sequence[Question], documents: Sequence[Document]) -> None:
+    """Every answer must name one document and headings that it has: a typing error would count as a miss for ever."""
+    wrong = []
+    for question in questions:
+        for name, headings in question.answers.items():
+            fitting = [one for one in documents if Path(one.path).name.startswith(name)]
+            if len(fitting) != 1:
+                wrong.append(f"{question.id}.answers.{name}: {len(fitting)} documents begin so")
+                continue
+            have = {part for section in fitting[0].sections for part in section.path or (fitting[0].title,)}
+            wrong += [f"{question.id}.answers.{name}: no heading {one!r}" for one in headings if one not in have]
+    if wrong:
+        raise UserError(
+            f"{path} has {len(wrong)} answers that are nowhere: {'; '.join(wrong[:_MOST_NAMED])}; expected documents "
+            "by the beginning of their file name, and headings as they stand in them; correct the cases"
+        )
+
+
+def _rank(question: str, index: "Index", rerank: Rerank | None, spent: dict[str, float]) -> dict[str, list["Chunk"]]:
+    """The chunks in each order; ``spent`` gains the seconds of each."""
+    from knowledge_base.retriever import rank
+
+    start_s = time.perf_counter()
+    ranking = rank(index, question)
+    ranked_s = time.perf_counter() - start_s
+    shipped = [row for row in ranking.fused if row in ranking.answering]
+    orders: dict[str, Rows] = {
+        "meaning (dense)": ranking.by_meaning,
+        "words (BM25)": ranking.by_words,
+        "both (fused)": ranking.fused,
+        SHIPPED: shipped,
+    }
+    seconds = {SHIPPED: ranked_s}
+    if rerank is not None:
+        orders[RERANKED] = rerank(question, ranking, shipped)
+        seconds[RERANKED] = time.perf_counter() - start_s
+    for name, took_s in seconds.items():
+        spent[name] = spent.get(name, 0.0) + took_s
+    return {name: [ranking.chunks[row] for row in rows] for name, rows in orders.items()}
+
+
+def _place(question: Question, orders: dict[str, list["Chunk"]], names: dict[str, str]) -> QuestionResult:
+    accepted = frozenset((name, part) for name, headings in question.answers.items() for part in headings or ("",))
+    placed = {}
+    for name, chunks in orders.items():
+        places = [_stands(question, chunk, names[chunk.id]) for chunk in chunks]
+        placed[name] = Placed(
+            rank=first_rank(places, accepted),
+            ndcg_at_10=ndcg(places, accepted) if accepted else None,
+            silent=not chunks,
+            first=f"{chunks[0].document} › {chunks[0].section}" if chunks else "",
+        )
+    return QuestionResult(
+        id=question.id,
+        group=question.group,
+        question=question.question,
+        answerable=bool(accepted),
+        placed=placed,
+    )
+
+
+def _stands(question: Question, chunk: "Chunk", file_name: str) -> Hashable:
+    """Where a chunk stands, in the words of the question's answers where they name it."""
+    beginning = next((one for one in question.answers if file_name.startswith(one)), None)
+    if beginning is None:
+        return file_name, chunk.section
+    headings = question.answers[beginning]
+    if not headings:
+        return beginning, ""
+    parts = chunk.section.split(" › ")
+    return next(((beginning, one) for one in headings if one in parts), (file_name, chunk.section))
+
+
+def _load_reranker(folder: Path) -> Rerank:
+    """A cross-encoder on disk: it reads question and passage together.
+
+    Raises:
+        UserError: the folder holds none.
+    """
+    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+        raise UserError(
+            f"{folder} holds no cross-encoder; expected config.json and *.safetensors; name another with --reranker"
+        )
+    from sentence_transformers import CrossEncoder
+
+    model = CrossEncoder(str(folder), device="cpu", local_files_only=True, trust_remote_code=False)
+
+    def rerank(question: str, ranking: "Ranking", rows: Rows) -> Rows:
+        first = list(rows[:_READ])
+        if not first:
+            return rows
+        scores = model.predict([(question, ranking.chunks[row].context) for row in first], show_progress_bar=False)
+        return [*(first[i] for i in np.argsort(-np.asarray(scores), kind="stable")), *rows[_READ:]]
+
+    return rerank

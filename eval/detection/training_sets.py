@@ -1,0 +1,121 @@
+"""The training set of a fold: the same windows for every model, so that none is favoured by its appetite."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from eval.corpus import Corpus
+from eval.detection.splits import Protocol
+from eval.folds import Fold
+from eval.models.features import FEATURES, PORT_FEATURES
+from eval.results import Labelling
+from traffic.labels import LABELS, NORMAL
+
+__all__ = ["TrainingSet", "draw_rows", "draw_training_set", "read_features"]
+
+_PORTS = [FEATURES.index(name) for name in PORT_FEATURES]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """``rows`` of the corpus, ascending, shots repeated, and what each is said to be: labels, shape (n,), objects."""
+
+    rows: np.ndarray
+    labels: np.ndarray
+
+
+def draw_training_set(corpus: Corpus, fold: Fold, protocol: Protocol, labelling: Labelling, seed: int) -> TrainingSet:
+    """Draw what every model learns from on this fold.
+
+    Args:
+        corpus: all windows.
+        fold: says from which rows.
+        protocol: the budgets.
+        labelling: whose labels.
+        seed: of the draw, of wrong labels and of shuffling.
+    """
+    rng = np.random.default_rng([seed, 1])
+    labels = corpus.labels[labelling]
+    rows = draw_rows(corpus.capture, labels, fold.train, protocol.normal_windows, protocol.label_windows, rng)
+    if fold.shots is not None:
+        rows = np.sort(np.concatenate([rows, _repeat_shots(corpus, fold, protocol, labels, len(rows), rng)]))
+    said = labels[rows].copy()
+    if fold.noise:
+        said = _mislabel(said, corpus.device[rows], fold.noise, rng)
+    if protocol.shuffled:
+        said = rng.permutation(said)
+    return TrainingSet(rows, said)
+
+
+def read_features(corpus: Corpus, rows: np.ndarray, zeroed: bool) -> np.ndarray:
+    """The features of some windows, shape (n, 6, n_features); a copy, with the service classes hidden if asked."""
+    features = corpus.features[rows]
+    if zeroed:
+        features[:, :, _PORTS] = 0
+    return features
+
+
+def draw_rows(
+    capture: np.ndarray, labels: np.ndarray, rows: np.ndarray, normal: int, other: int, rng: np.random.Generator
+) -> np.ndarray:
+    """At most so many windows of each label, evenly from its captures.
+
+    A capture gives a label its even share at most; what a small one cannot give, the larger ones may.
+
+    Args:
+        capture: shape (n,), the capture of every window of the corpus.
+        labels: shape (n,).
+        rows: places to draw from.
+        normal: most windows that are normal.
+        other: most windows of any other label.
+        rng: draws.
+
+    Returns:
+        Places, ascending.
+    """
+    drawn = [np.empty(0, np.int64)]
+    for label in LABELS:
+        mine = rows[labels[rows] == label]
+        groups = sorted((mine[capture[mine] == one] for one in np.unique(capture[mine])), key=len)
+        room = normal if label == NORMAL else other
+        for place, group in enumerate(groups):
+            share = min(len(group), room // (len(groups) - place))
+            drawn.append(rng.choice(group, share, replace=False))
+            room -= share
+    return np.sort(np.concatenate(drawn))
+
+
+def _repeat_shots(
+    corpus: Corpus, fold: Fold, protocol: Protocol, labels: np.ndarray, n: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Shots, repeated towards their share of a training set that holds ``n`` others."""
+    shots = fold.shots if fold.shots is not None else np.empty(0, np.int64)
+    if fold.n_shots is not None:
+        shots = shots[np.isin(labels[shots], LABELS)]
+        each = -(-fold.n_shots // max(len(set(labels[shots])), 1))  # evenly over the labels that the site has
+        drawn = rng.permutation(draw_rows(corpus.capture, labels, shots, each, each, rng))[: fold.n_shots]
+        rest = np.setdiff1d(shots, drawn)
+        shots = np.concatenate([drawn, rng.permutation(rest)[: fold.n_shots - len(drawn)]])
+    if not len(shots):
+        return shots
+    wanted = n * protocol.shot_share / (1 - protocol.shot_share)
+    return np.repeat(shots, int(np.clip(round(wanted / len(shots)), 1, protocol.most_repeats)))
+
+
+def _mislabel(labels: np.ndarray, device: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Give stretches (a device's windows of one label in a row) another label, until ``share`` of the windows have."""
+    begins = np.append(True, (labels[1:] != labels[:-1]) | (device[1:] != device[:-1]))
+    stretch = np.cumsum(begins) - 1
+    order = rng.permutation(stretch[-1] + 1)
+    # The longest stretches are cut: one of them could be more than the share alone.
+    size = np.bincount(stretch)
+    wrong, most = np.zeros(len(labels), bool), round(share * len(labels))
+    for one in order:
+        rows = np.flatnonzero(stretch == one)
+        wrong[rows[: max(0, most - int(wrong.sum()))][: max(1, int(np.ceil(share * size.max())))]] = True
+    present = np.array([label for label in LABELS if (labels == label).any()], dtype=object)
+    code = np.searchsorted(present[np.argsort(present)], labels)
+    code = np.argsort(present)[code]
+    step = rng.integers(1, max(len(present), 2), stretch[-1] + 1)[stretch]
+    changed: np.ndarray = np.where(wrong, present[(code + step) % len(present)], labels)
+    return changed

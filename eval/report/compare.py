@@ -1,0 +1,216 @@
+"""Compare two runs: what differs in how they were made, and by how much their models differ where folds match.
+
+Only fits on the same captures are set against each other: a number from other data says nothing about a model. What
+has no match is counted and said.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from eval.differences import mean_difference
+from eval.measures import MEASURES
+from eval.number_text import format_number, signed
+from eval.report.tables import Table
+from eval.results import Estimate, Row, Run
+from traffic.errors import UserError
+
+__all__ = ["COMPARED", "Difference", "compare_runs", "difference_table", "differences_of", "render_compare"]
+
+COMPARED = ("f1", "binary_macro_f1", "pr_auc", "false_share")
+_SHOWN_NAMES = 6
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One model's measure in two runs, over the folds that both have.
+
+    Attributes:
+        model: its name in both.
+        setting: what the protocol varied.
+        labelling: whose labels.
+        measure: of MEASURES.
+        folds: how many match.
+        first: mean over them in the first run.
+        second: the same in the second.
+        change: second minus first, with its 95 % interval.
+    """
+
+    model: str
+    setting: str
+    labelling: str
+    measure: str
+    folds: int
+    first: float
+    second: float
+    change: Estimate
+
+    @property
+    def differs(self) -> bool:
+        """Whether the interval leaves out 0; where one fold alone matches there is none."""
+        return (
+            self.change.low is not None
+            and self.change.high is not None
+            and not self.change.low <= 0 <= self.change.high
+        )
+
+
+Place = tuple[str, str, str, str]  # model, setting, labelling, fold
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """What must be the same for two fits to be compared, beside their place: the captures, by content."""
+
+    train: frozenset[str]
+    test: frozenset[str]
+
+
+def compare_runs(first: Run, second: Run, measures: Iterable[str] = COMPARED) -> list[Difference]:
+    """Differences of every model that both runs hold, fold by fold.
+
+    A fold's fits of several seeds are averaged first: seeds are no independent evidence about other networks.
+
+    Raises:
+        UserError: a measure is unknown, or no fold of both has the same captures and labels.
+    """
+    measures = tuple(measures)
+    if unknown := [name for name in measures if name not in MEASURES]:
+        raise UserError(f"no measure is called {', '.join(unknown)}; expected any of {', '.join(MEASURES)}; correct it")
+    ours, theirs = _by_fold(first), _by_fold(second)
+    common = [place for place in ours if place in theirs and _same_data(ours[place], theirs[place], first, second)]
+    if not common:
+        why = "; ".join(differences_of(first, second)) or "no model of both"
+        raise UserError(
+            f"{first.name} and {second.name} have no fold in common ({why}); expected runs of one protocol on the same "
+            "captures and labels; run one of them again on the other's data"
+        )
+    found = []
+    for group in dict.fromkeys(place[:3] for place in common):
+        folds = [place for place in common if place[:3] == group]
+        found += [_difference(group, name, [(ours[p], theirs[p]) for p in folds]) for name in measures]
+    return [one for one in found if one is not None]
+
+
+def _by_fold(run: Run) -> dict[Place, list[Row]]:
+    groups: dict[Place, list[Row]] = {}
+    for row in run.rows:
+        groups.setdefault((row.model, row.setting, row.labelling, row.fold), []).append(row)
+    return groups
+
+
+def _same_data(ours: list[Row], theirs: list[Row], first: Run, second: Run) -> bool:
+    return _fits(ours, first) == _fits(theirs, second)
+
+
+def _fits(rows: list[Row], run: Run) -> set[_Fit]:
+    content = {one.name: one.sha256 for one in run.data}
+    return {_Fit(frozenset(content[n] for n in row.train), frozenset(content[n] for n in row.test)) for row in rows}
+
+
+def _difference(
+    group: tuple[str, str, str], measure: str, folds: list[tuple[list[Row], list[Row]]]
+) -> Difference | None:
+    pairs = [(_mean(ours, measure), _mean(theirs, measure)) for ours, theirs in folds]
+    known = np.array([(a, b) for a, b in pairs if a is not None and b is not None])
+    if not len(known):
+        return None
+    before, after = known.mean(axis=0)
+    change = mean_difference(known[:, 1] - known[:, 0])
+    return Difference(*group, measure, len(known), float(before), float(after), change)
+
+
+def _mean(rows: list[Row], measure: str) -> float | None:
+    values = [value for row in rows if (value := row.scores[measure].value) is not None]
+    return float(np.mean(values)) if values else None
+
+
+def differences_of(first: Run, second: Run) -> list[str]:
+    """How two runs differ beside their scores, in words: data first, because it forbids most."""
+    said = [*_data(first, second), *_named("models", first.models, second.models)]
+    labellings = [{row.labelling for row in run.rows} for run in (first, second)]
+    if labellings[0] != labellings[1]:
+        said.append(f"labels: {_list(labellings[0])} against {_list(labellings[1])}")
+    said += _protocol(first.protocol, second.protocol)
+    pairs = {
+        "seeds": (first.seeds, second.seeds),
+        "commit": (first.commit, second.commit),
+        "prompts": (first.prompt_fingerprint, second.prompt_fingerprint),
+        "quick": (first.quick, second.quick),
+    }
+    said += [f"{name}: {a} against {b}" for name, (a, b) in pairs.items() if a != b]
+    versions = [
+        f"{name} {first.versions.get(name, 'none')} against {second.versions.get(name, 'none')}"
+        for name in sorted({*first.versions, *second.versions})
+        if first.versions.get(name) != second.versions.get(name)
+    ]
+    return said + ([f"versions: {', '.join(versions)}"] if versions else [])
+
+
+def _data(first: Run, second: Run) -> list[str]:
+    ours, theirs = ({one.name: one.sha256 for one in run.data} for run in (first, second))
+    changed = [name for name in sorted(ours) if name in theirs and ours[name] != theirs[name]]
+    said = _named("captures", ours, theirs)
+    return said + ([f"captures of other content in both: {_list(changed)}"] if changed else [])
+
+
+def _named(what: str, ours: Iterable[str], theirs: Iterable[str]) -> list[str]:
+    ours, theirs = list(ours), list(theirs)
+    only = {"first": [x for x in ours if x not in theirs], "second": [x for x in theirs if x not in ours]}
+    return [f"{what} of the {which} only: {_list(names)}" for which, names in only.items() if names]
+
+
+def _protocol(ours: Mapping[str, object], theirs: Mapping[str, object]) -> list[str]:
+    names = [name for name in dict.fromkeys([*ours, *theirs]) if ours.get(name) != theirs.get(name)]
+    return [f"protocol, {name}: {ours.get(name)} against {theirs.get(name)}" for name in names]
+
+
+def _list(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
+    return ", ".join(names[:_SHOWN_NAMES]) + more
+
+
+def difference_table(differences: Iterable[Difference], first: Run, second: Run) -> Table:
+    """Which rows differ and by how much; those that surely do come first."""
+    ordered = sorted(differences, key=lambda one: (not one.differs, -abs(one.change.value or 0.0)))
+    rows = tuple(
+        (
+            *(one.model, one.setting or "–", one.labelling, one.measure, str(one.folds)),
+            *(format_number(one.measure, one.first), format_number(one.measure, one.second)),
+            *(signed(one.measure, one.change), _verdict(one)),
+        )
+        for one in ordered
+    )
+    heads = ("model", "setting", "labels", "measure", "folds", first.name, second.name, "second − first", "differs")
+    note = "Means over folds that have the same captures in both runs; [ ] is Student's 95 % interval over folds."
+    return Table(f"{first.name} against {second.name}", heads, rows, notes=(note,))
+
+
+def _verdict(one: Difference) -> str:
+    if one.change.low is None:
+        return "the same" if not one.change.value else "one fold only"
+    return "yes" if one.differs else "the same" if one.first == one.second else "not surely"
+
+
+def unmatched(first: Run, second: Run) -> str:
+    """How many fits of either run have no match in the other, as a sentence; "" where all have one."""
+    ours, theirs = _by_fold(first), _by_fold(second)
+    common = {place for place in ours if place in theirs and _same_data(ours[place], theirs[place], first, second)}
+    left = [len(groups) - len(common) for groups in (ours, theirs)]
+    if not any(left):
+        return ""
+    return (
+        f"{left[0]} folds of {first.name} and {left[1]} of {second.name} have no match in the other and are left out."
+    )
+
+
+def render_compare(first: Run, second: Run, measures: Iterable[str] = COMPARED) -> str:
+    """All of it as Markdown: what differs, what could not be matched, the table."""
+    from eval.report.page import render_rows
+
+    table = difference_table(compare_runs(first, second, measures), first, second)
+    made = "\n".join(f"- {line}" for line in differences_of(first, second)) or "- nothing but their scores"
+    left = unmatched(first, second)
+    return "\n\n".join(filter(None, ["The runs differ in:", made, left, render_rows(table)])) + "\n"

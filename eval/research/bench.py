@@ -1,0 +1,246 @@
+"""How fast the parts are on this machine, each beside its target: ``make bench``.
+
+Every measure runs in a process of its own, so that its peak memory is its own and no cache is warm. Speeds depend on
+the machine; the ratio to nfstream does not, because both read the same file in the same run.
+"""
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from assistant.offline import hush_libraries
+from eval.repeated import repeat_log, repeat_pcap
+from traffic.errors import UserError
+
+if TYPE_CHECKING:
+    from traffic.capture import Capture
+    from traffic.windows import Windows
+
+__all__ = ["MEASURES", "Row", "measure", "measure_all", "render"]
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+# A plant under control for minutes, and one idle device for a day: many packets a slot, and many slots a packet.
+_PCAPS = {
+    "Modbus": SHARED / "modbus" / "characterization_modbus_6RTU_with_operate.pcap",
+    "idle": SHARED / "iot23" / "honeypot-4-1" / "2018-10-25-14-06-32-192.168.1.132.pcap",
+}
+_LOG = SHARED / "iot23" / "34-1" / "conn.log.labeled"
+_MILLION = 1_000_000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured value; ``reached`` is None where there is no target."""
+
+    what: str
+    value: str
+    target: str = ""
+    reached: bool | None = None
+
+
+def measure_modbus_packets(folder: Path) -> list[Row]:
+    """A million packets of a busy plant."""
+    return _measure_packets("Modbus", folder)
+
+
+def measure_idle_packets(folder: Path) -> list[Row]:
+    """A million packets of an idle device."""
+    return _measure_packets("idle", folder)
+
+
+def _measure_packets(name: str, folder: Path) -> list[Row]:
+    """Packets of a million-packet capture to samples, against nfstream on the same file."""
+    from traffic.reader import read_capture
+    from traffic.samples import make_samples
+
+    path = repeat_pcap(_PCAPS[name], folder / "million.pcap", _MILLION)
+    start = time.perf_counter()
+    samples = make_samples(read_capture(path))
+    ours = _MILLION / (time.perf_counter() - start)
+    rows = [Row(f"{name} packets to {len(samples):,} samples", f"{ours:,.0f} packets/s"), _peak("its memory")]
+    theirs = _nfstream_rate(path)
+    if theirs is None:
+        return [*rows, Row("against nfstream", "not installed", "at least 4 times")]
+    ratio = ours / theirs
+    return [
+        *rows,
+        Row("nfstream, the same file to flows", f"{theirs:,.0f} packets/s"),
+        Row("against nfstream", f"{ratio:.1f} times", "at least 4 times", ratio >= 4),
+    ]
+
+
+def _nfstream_rate(path: Path) -> float | None:
+    try:
+        from nfstream import NFStreamer
+    except ImportError:
+        return None
+    start = time.perf_counter()
+    sum(1 for _ in NFStreamer(source=str(path)))
+    return _MILLION / (time.perf_counter() - start)
+
+
+def measure_log(folder: Path) -> list[Row]:
+    """A conn.log of a million flows to windows."""
+    from traffic.reader import read_capture
+    from traffic.samples import make_samples
+    from traffic.windows import make_windows
+
+    path = folder / "conn.log"
+    flows = _alone(repeat_log, _LOG, path, _MILLION)  # making the file must not count as memory of reading it
+    start = time.perf_counter()
+    windows = make_windows(make_samples(read_capture(path)))
+    seconds = time.perf_counter() - start
+    return [
+        Row(
+            f"conn.log of {flows:,} flows to {len(windows):,} windows",
+            f"{seconds:.1f} s",
+            "at most 5 s",
+            seconds <= 5,
+        ),
+        _peak("its memory", 2.0),
+    ]
+
+
+def measure_classification(folder: Path) -> list[Row]:
+    """Distinct windows through the pocket model, nothing cached."""
+    from transformers import AutoTokenizer
+
+    from assistant.llm.adapters import POCKET, load_adapter
+    from prompts.messages import ANSWERS, classification_prompt
+    from prompts.window_text import render_windows
+    from traffic.labels import LABELS
+    from traffic.simulation.simulate import simulate
+
+    del folder
+    llm, card = load_adapter()
+    tokenizer = AutoTokenizer.from_pretrained(POCKET / card.base)
+    windows = _windows_of(simulate(1, devices=20, hours=1.0).capture)
+    prompts = [classification_prompt(text) for text in dict.fromkeys(render_windows(windows))][:1500]
+    choices = [ANSWERS[label] for label in LABELS]
+    llm.score(prompts[:50], choices)
+    start = time.perf_counter()
+    llm.score(prompts, choices)
+    rate = len(prompts) / (time.perf_counter() - start)
+    tokens = sum(map(len, tokenizer(prompts).input_ids)) / len(prompts)
+    what = f"classification of {len(prompts):,} different windows of {tokens:.0f} tokens"
+    return [Row(what, f"{rate:.0f} windows/s", "at least 150 windows/s", rate >= 150), _peak("its memory")]
+
+
+def _windows_of(capture: "Capture") -> "Windows":
+    from traffic.samples import make_samples
+    from traffic.windows import make_windows
+
+    return make_windows(make_samples(capture))
+
+
+def measure_incidents(folder: Path) -> list[Row]:
+    """The botnet capture 34-1, file to incidents, as `faultwise incidents` does it: the model is loaded as well."""
+    from assistant.detection.pipeline import analyse
+    from assistant.llm.adapters import load_adapter
+
+    del folder
+    start = time.perf_counter()
+    llm, card = load_adapter()
+    loaded_s = time.perf_counter() - start
+    analysis = analyse(_LOG, llm, card)
+    took_s = time.perf_counter() - start
+    what = f"34-1: file to {len(analysis.incidents)} incidents, {len(analysis.windows):,} windows"
+    return [
+        Row(what, f"{took_s:.1f} s", "under 25 s", took_s < 25),
+        Row("of it, loading the model", f"{loaded_s:.1f} s"),
+        _peak("its memory"),
+    ]
+
+
+def measure_answer(folder: Path) -> list[Row]:
+    """Questions about the botnet capture 34-1, with what `ask` loads while it reads the capture."""
+    from assistant.detection.pipeline import analyse
+    from assistant.diagnosis.diagnose import diagnose
+    from assistant.llm.adapters import load_adapter
+    from assistant.session import warm_embedder
+    from knowledge_base.index import ensure_samples, open_index
+
+    embedder = warm_embedder()
+    analysis = analyse(_LOG, *load_adapter())
+    with open_index(folder, embedder) as index:
+        start = time.perf_counter()
+        ensure_samples(index)
+        indexed_s = time.perf_counter() - start
+        asked = [_seconds(lambda: diagnose("why is 192.168.1.195 behaving oddly?", analysis, index)) for _ in range(3)]
+    return [
+        Row("shipped manuals and incidents indexed, once", f"{indexed_s:.1f} s"),
+        Row("the first question answered", f"{asked[0]:.2f} s", "under 2 s", asked[0] < 2),
+        Row("a further question answered", f"{min(asked[1:]):.2f} s", "under 2 s", min(asked[1:]) < 2),
+        _peak("its memory"),
+    ]
+
+
+def measure_help(folder: Path) -> list[Row]:
+    """The command line without work."""
+    del folder
+    command = [sys.executable, "-m", "assistant.cli", "--help"]
+    best = min(_seconds(lambda: subprocess.run(command, check=True, capture_output=True)) for _ in range(5))  # noqa: S603
+    return [Row("faultwise --help, the best of 5", f"{best:.2f} s", "under 0.5 s", best < 0.5)]
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _peak(what: str, most_gb: float | None = None) -> Row:
+    """The most memory this process has held."""
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    if most_gb is None:
+        return Row(what, f"{used:.2f} GB")
+    return Row(what, f"{used:.2f} GB", f"at most {most_gb:.0f} GB", used <= most_gb)
+
+
+MEASURES: dict[str, Callable[[Path], list[Row]]] = {
+    "help": measure_help,
+    "packets": measure_modbus_packets,
+    "idle": measure_idle_packets,
+    "log": measure_log,
+    "classification": measure_classification,
+    "incidents": measure_incidents,
+    "answer": measure_answer,
+}
+
+
+def measure(name: str) -> list[Row]:
+    """Run one measure in this process, with a folder for what it writes."""
+    with tempfile.TemporaryDirectory() as folder:
+        return MEASURES[name](Path(folder))
+
+
+def render(rows: list[Row]) -> str:
+    """A line each: the target and whether it was reached stand behind the value."""
+    words = {True: "reached", False: "MISSED", None: ""}
+    return "\n".join(f"{r.what:<72} {r.value:>20}   {r.target:<24} {words[r.reached]}".rstrip() for r in rows)
+
+
+def _alone(work: Callable[..., Any], *arguments: object) -> Any:
+    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn"), initializer=hush_libraries) as process:
+        return process.submit(work, *arguments).result()
+
+
+def measure_all(names: Sequence[str] = ()) -> Iterator[str]:
+    """Measure one after the other, all by default, and yield each report as soon as it is there.
+
+    Raises:
+        UserError: a name is unknown, or the shared captures are not there.
+    """
+    if unknown := set(names) - set(MEASURES):
+        raise UserError(f"no measure is called {', '.join(unknown)}; expected any of {', '.join(MEASURES)}")
+    if not SHARED.is_dir():
+        raise UserError(f"no folder {SHARED}; expected the shared captures there; put them beside the repository")
+    return (render(_alone(measure, name)) for name in names or MEASURES)

@@ -1,0 +1,161 @@
+"""MQTT in the plant: the broker (mosquitto), sensors that publish, and the edge that carries batches to the cloud."""
+
+import json
+import logging
+import math
+import os
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from paho.mqtt.client import CallbackAPIVersion, Client, ConnectFlags, error_string
+from paho.mqtt.reasoncodes import ReasonCode
+
+from eval.testbed.cloud import send_batches
+from eval.testbed.names import find
+from eval.testbed.programs.process import run_daemon
+from eval.testbed.rhythm import dice_of, pauses
+from eval.testbed.site import Machine, Site
+
+__all__ = ["broker", "edge", "sensor"]
+
+log = logging.getLogger(__name__)
+
+_MOSQUITTO = """\
+listener {port} 0.0.0.0
+max_connections {most}
+allow_anonymous false
+password_file {folder}/passwords
+persistence false
+user root
+log_dest stderr
+log_timestamp false
+"""
+# What is measured: mean and swing, in degrees Celsius, bar, mm/s, litres a second, percent, ampere.
+_QUANTITIES = {
+    "temperature": (45.0, 20.0),
+    "pressure": (4.0, 1.5),
+    "vibration": (2.5, 1.5),
+    "flow": (8.0, 4.0),
+    "humidity": (50.0, 15.0),
+    "current": (12.0, 6.0),
+}
+
+
+def broker(machine: Machine, site: Site, folder: Path) -> None:
+    """Serve MQTT on ``port`` to those ``users`` who know their password, at most ``max_connections`` at a time."""
+    del site, folder
+    with tempfile.TemporaryDirectory() as own:
+        users = machine.settings["users"].items()
+        passwords = Path(own) / "passwords"
+        passwords.touch(0o600)
+        passwords.write_text("".join(f"{user}:{password}\n" for user, password in users))
+        subprocess.run(["mosquitto_passwd", "-U", str(passwords)], check=True)
+        config = Path(own) / "mosquitto.conf"
+        most, port = machine.settings.get("max_connections", -1), machine.settings.get("port", 1883)
+        config.write_text(_MOSQUITTO.format(port=port, most=most, folder=own))
+        run_daemon(["mosquitto", "-c", str(config)])
+
+
+def sensor(machine: Machine, site: Site, folder: Path) -> None:
+    """Publish a reading every ``period_s``; what the broker was sent is a line of sensors.csv."""
+    dice = dice_of(machine, site)
+    wait = pauses(machine, dice)
+    readings = _readings(machine, dice)
+    table = os.open(folder / "sensors.csv", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    while True:
+        try:
+            client = _connect(machine, site)
+            log.info("connected to %s", machine.settings["broker"])
+            wait = pauses(machine, dice)
+            _listen(client, dice.random() * machine.settings["period_s"])
+            while True:
+                now_s, value = time.time(), next(readings)
+                client.publish(
+                    machine.settings["topic"], _payload(machine, now_s, value, dice), machine.settings["qos"]
+                )
+                os.write(table, f"{now_s:.3f},{machine.name},{machine.settings['quantity']},{value}\n".encode())
+                _listen(client, machine.settings["period_s"] * (1 + dice.uniform(-0.02, 0.02)))
+        except OSError as error:
+            log.warning("broker %s: %s", machine.settings["broker"], error)
+        time.sleep(next(wait))
+
+
+def edge(machine: Machine, site: Site, folder: Path) -> None:
+    """Take what sensors publish under ``topic`` and post it to ``cloud`` every ``batch_s``."""
+    del folder
+    dice = dice_of(machine, site)
+    wait = pauses(machine, dice)
+    rows: list[Any] = []
+    target = {"host": machine.settings["cloud"], "port": machine.settings.get("cloud_port", 80)}
+    sending = (machine, site, rows, target, "POST", "/telemetry", machine.settings["batch_s"])
+    threading.Thread(target=send_batches, args=sending, daemon=True).start()
+    while True:
+        try:
+            client = _connect(machine, site)
+            log.info("connected to %s", machine.settings["broker"])
+            wait = pauses(machine, dice)
+            client.on_message = lambda _client, _data, message: rows.append([message.topic, message.payload.decode()])
+            client.subscribe(machine.settings["topic"], qos=1)
+            while True:
+                _listen(client, 60.0)
+        except OSError as error:
+            log.warning("broker %s: %s", machine.settings["broker"], error)
+        time.sleep(next(wait))
+
+
+def _connect(machine: Machine, site: Site) -> Client:
+    """A client whose login the broker has accepted.
+
+    Raises:
+        OSError: no name, no connection, login refused, or no word from the broker.
+    """
+    client = Client(CallbackAPIVersion.VERSION2, client_id=machine.name)
+    client.username_pw_set(machine.settings["user"], machine.settings["password"])
+    client.on_connect = _note_refusal
+    address = find(machine, site, machine.settings["broker"])
+    client.connect(address, machine.settings["port"], machine.settings.get("keepalive_s", 60))
+    until_s = time.monotonic() + 10
+    while not client.is_connected():
+        if code := client.loop(1.0):
+            raise OSError(error_string(code))
+        if time.monotonic() > until_s:
+            raise OSError("connected, but no answer to the login")
+    return client
+
+
+def _note_refusal(client: Client, data: object, flags: ConnectFlags, reason: ReasonCode, more: object) -> None:
+    del client, data, flags, more
+    if reason.is_failure:
+        log.error("login refused: %s", reason)
+
+
+def _listen(client: Client, length_s: float) -> None:
+    """Take what comes and keep the session alive for a while."""
+    until_s = time.monotonic() + length_s
+    while (left_s := until_s - time.monotonic()) > 0:
+        if code := client.loop(min(left_s, 10.0)):
+            raise OSError(error_string(code))
+
+
+def _readings(machine: Machine, dice: Random) -> Iterator[float]:
+    """Values that swing slowly about a mean, with noise."""
+    mean, swing = _QUANTITIES[machine.settings["quantity"]]
+    mean, turn_s = mean + swing * dice.uniform(-0.5, 0.5), dice.uniform(120, 1800)
+    while True:
+        angle = 2 * math.pi * time.time() / turn_s
+        yield round(mean + swing * (0.4 * math.sin(angle) + dice.gauss(0, 0.03)), 3)
+
+
+def _payload(machine: Machine, now_s: float, value: float, dice: Random) -> bytes:
+    """JSON of ``payload_bytes``, filled up with the raw samples that such nodes send along."""
+    said = {"id": machine.name, "ts": round(now_s, 3), machine.settings["quantity"]: value}
+    room = machine.settings["payload_bytes"] - len(json.dumps(said)) - len(', "raw": ""')
+    if room > 0:
+        said["raw"] = dice.randbytes((room + 1) // 2).hex()[:room]
+    return json.dumps(said).encode()

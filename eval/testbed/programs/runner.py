@@ -1,0 +1,144 @@
+"""The programs of the machines, and how one is run: in its machine's network, with a device's log.
+
+Every setting, as plain JSON values; those after the dash have a default. A changed one counts from the next start.
+
+    program         settings
+    any of them     ntp host, ntp_s; dns host, dns_tries, dns_timeout_s, by_name, asks_ipv6: how names are found;
+                    retry {first_s, factor, most_s, jitter}: pauses after failures in a row; timeout_s;
+                    remote {host, port, period_s}: the maker's service over TLS; ssh_key: SSH for root on 22
+    dns             domain, names {name: address} - answers {name: address}: wrong ones, "" is NXDOMAIN; mute
+    ntp
+    plc             unit - port, registers, exceptions (share of requests refused, 0 to 1), scan_s, ignores_other_units
+    modbus_gateway  units - port, registers, dead (units), serial_timeout_s, exceptions
+    hmi             polled [{name, port, unit, address, count, function, setpoints, write_s}], poll_s - retries
+    historian       polled, poll_s, write_s, store {host, port} - retries
+    workstation     hosts, polled, pace_s
+    broker          users {user: password} - port, max_connections (-1: no bound)
+    sensor          broker, port, user, password, topic, quantity, period_s, payload_bytes, qos - keepalive_s
+    edge            broker, port, user, password, topic, cloud, batch_s - cloud_port, keepalive_s
+    opcua_server    port, axes, cycle_s
+    opcua_client    server, port, axes, publish_ms, read_s
+    camera          kbit_s, frames_s
+    recorder        cameras [{name, transport: udp or tcp}], port - keepalive_s
+    cloud           - port, tls_port
+
+A host is a machine's name, a name with dots, or an address.
+"""
+
+import ctypes
+import gc
+import logging
+import os
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from eval.testbed.cloud import cloud, keep_remote_session
+from eval.testbed.host import join_namespace
+from eval.testbed.names import resolver
+from eval.testbed.opcua import opcua_client, opcua_server
+from eval.testbed.operators import historian, hmi, workstation
+from eval.testbed.programs.controllers import modbus_gateway, plc
+from eval.testbed.programs.infrastructure import clock_server, keep_time
+from eval.testbed.programs.media import camera, recorder
+from eval.testbed.programs.messaging import broker, edge, sensor
+from eval.testbed.programs.process import ssh_server
+from eval.testbed.site import Machine, Site
+
+__all__ = ["PROGRAMS", "run_program"]
+
+log = logging.getLogger(__name__)
+
+PROGRAMS: dict[str, Callable[[Machine, Site, Path], None]] = {
+    "dns": resolver,
+    "ntp": clock_server,
+    "plc": plc,
+    "modbus_gateway": modbus_gateway,
+    "hmi": hmi,
+    "historian": historian,
+    "workstation": workstation,
+    "broker": broker,
+    "sensor": sensor,
+    "edge": edge,
+    "opcua_server": opcua_server,
+    "opcua_client": opcua_client,
+    "camera": camera,
+    "recorder": recorder,
+    "cloud": cloud,
+}
+# What runs beside a program where the setting is there.
+_BESIDE: dict[str, Callable[[Machine, Site], None]] = {
+    "ntp": keep_time,
+    "remote": keep_remote_session,
+    "ssh_key": ssh_server,
+}
+_CLONE_NEWNS = 0x20000
+_REPEATS_S = 30.0
+
+
+def run_program(machine: Machine, site: Site, folder: Path, namespace: Path) -> None:
+    """Run a machine's program in its network namespace until it is killed: the body of a fresh process."""
+    gc.freeze()  # what was imported before the fork stays shared memory: no collection touches it
+    os.setsid()
+    join_namespace(namespace)
+    _keep_run_to_itself()
+    _log_to(folder / "logs" / f"{machine.name}.log", machine)
+    log.info("system started")
+    for setting, beside in _BESIDE.items():
+        if setting in machine.settings:
+            threading.Thread(target=beside, args=(machine, site), daemon=True).start()
+    try:
+        PROGRAMS[machine.program](machine, site, folder)
+    except BaseException:
+        log.exception("program failed")
+        raise
+    log.error("program ended")
+
+
+def _keep_run_to_itself() -> None:
+    """Give the process a /run of its own: what its servers write there goes with it, however it ends."""
+    if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNS):
+        raise OSError(ctypes.get_errno(), "no mount namespace could be made")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "none", "/run"], check=True)
+    tempfile.tempdir = "/run"
+
+
+def _log_to(path: Path, machine: Machine) -> None:
+    """Send the log, and whatever else is said, to a file, in the form of syslog."""
+    path.parent.mkdir(exist_ok=True)
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+    handler = logging.StreamHandler()
+    form = f"%(asctime)s {machine.name} {machine.program}[{os.getpid()}]: %(message)s"
+    formatter = logging.Formatter(form, "%Y-%m-%dT%H:%M:%SZ")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    handler.addFilter(_Repeats())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    for library in ("pymodbus", "asyncua", "paho", "asyncio"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+
+
+class _Repeats(logging.Filter):
+    """A message said again within 30 s is counted, not written, as syslog daemons do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: dict[str, tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        since, count = self._seen.get(text, (-_REPEATS_S, 0))
+        if record.created - since < _REPEATS_S:
+            self._seen[text] = (since, count + 1)
+            return False
+        if count:
+            record.msg, record.args = f"{text} (repeated {count} times)", ()
+        self._seen[text] = (record.created, 0)
+        return True
