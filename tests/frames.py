@@ -7,7 +7,7 @@ from pathlib import Path
 import dpkt
 
 from traffic.capture import Capture
-from traffic.flows import make_flows
+from traffic.pcap.flows import make_flows
 from traffic.pcap.packets import read_packets
 
 CLIENT, SERVER = "192.168.1.10", "192.168.1.20"

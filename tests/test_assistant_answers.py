@@ -11,12 +11,12 @@ from assistant.detection.incidents import make_incidents
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.diagnose import diagnose
 from assistant.diagnosis.grounding import check
-from traffic.corrections import label_flows
+from traffic.datasets.formats import label_flows
+from traffic.datasets.truth import label_windows
 from traffic.discovery import draft_plant
 from traffic.labels import LABELS, NORMAL
 from traffic.reader import read_capture
 from traffic.samples import make_samples
-from traffic.truth import label_windows
 from traffic.windows import make_windows
 
 CASES = {

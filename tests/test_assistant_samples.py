@@ -8,9 +8,9 @@ from assistant.detection.pipeline import analyse
 from assistant.diagnosis.diagnose import diagnose
 from assistant.llm.adapters import load_adapter
 from traffic.datasets.labelled import load_labelled
+from traffic.datasets.truth import read_truth
 from traffic.labels import NORMAL, UNKNOWN
 from traffic.plant import load_plant
-from traffic.truth_file import read_truth
 
 SAMPLES = Path(__file__).parents[1] / "assistant" / "samples"
 RECORDED = sorted(path.parent.name for path in SAMPLES.glob("*/capture.pcap"))

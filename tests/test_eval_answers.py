@@ -18,8 +18,8 @@ from eval.answers.cases import Case, Recorded, Simulated, Source
 from eval.answers.grading import MEASURES, Answer, judge_answer
 from eval.answers.results import read_answers_run
 from knowledge_base.index import Index, open_index
+from traffic.datasets.truth import Interval, Truth, write_truth
 from traffic.errors import UserError
-from traffic.truth_file import Interval, Truth, write_truth
 
 CASE = Case(
     id="a90", capture="k90", question="what is cam-1 up to", devices=("cam-1",), causes=("c2",),

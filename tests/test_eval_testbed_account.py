@@ -14,7 +14,7 @@ from eval.testbed.events.participants import (
 )
 from eval.testbed.site import Machine, Site
 from eval.testbed.truth import Happened, make_truth
-from traffic.truth_file import Interval
+from traffic.datasets.truth import Interval
 
 T = 1_700_000_000.0
 PLC, HMI, SLOW, BROKER, SENSOR, DNS = (f"10.9.0.{i}" for i in (5, 6, 7, 8, 9, 10))

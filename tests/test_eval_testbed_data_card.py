@@ -6,8 +6,8 @@ import dpkt
 import pytest
 
 from eval.testbed.data_card import render_card
+from traffic.datasets.truth import Interval, Truth, write_truth
 from traffic.errors import UserError
-from traffic.truth_file import Interval, Truth, write_truth
 
 
 def interval(device: str, start_s: float, label: str, kind: str) -> Interval:

@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 from assistant.cli.main import app
 from eval.testbed.dataset import excerpt
 from traffic.datasets.labelled import load_labelled
+from traffic.datasets.truth import Interval, Truth, read_truth, write_truth
 from traffic.errors import UserError
 from traffic.pcap.packets import read_packets
 from traffic.plant import Device, Plant, dump_plant, load_plant
-from traffic.truth_file import Interval, Truth, read_truth, write_truth
 
 T = 1_700_000_000.0
 PLC, HMI, OTHER = "10.20.0.5", "10.20.0.6", "10.20.0.7"

@@ -13,10 +13,10 @@ import pytest
 from eval.testbed.host import DEBIAN, check_host
 from eval.testbed.record import record
 from eval.testbed.series import record_series
+from traffic.datasets.truth import read_truth
 from traffic.errors import UserError
 from traffic.plant import load_plant
 from traffic.reader import read_capture
-from traffic.truth_file import read_truth
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_a_folder_that_is_there_and_an_unknown_event_are_refused(tmp_path: Path)
 
 
 def test_a_series_keeps_whole_runs(tmp_path: Path) -> None:
-    from traffic.truth_file import Truth, write_truth
+    from traffic.datasets.truth import Truth, write_truth
 
     (tmp_path / "run-7").mkdir()
     whole = Truth(seed=7, start_s=0.0, end_s=60.0, complete=True, made_by="a test", intervals=())

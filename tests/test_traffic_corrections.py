@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from traffic.corrections import CORRECTION_COLUMNS, label_flows, read_corrections, read_labels
+from traffic.datasets.formats import CORRECTION_COLUMNS, label_flows, read_corrections, read_labels
 from traffic.labels import LABELS, UNKNOWN
 from traffic.zeek.conn import read_zeek
 

@@ -18,7 +18,7 @@ from frames import (
     udp_packet,
 )  # fmt: skip
 
-from traffic.flows import make_flows
+from traffic.pcap.flows import make_flows
 from traffic.pcap.packets import read_packets
 
 GATEWAY, GHOST = "192.168.1.1", "192.168.1.99"

@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from traffic.capture import Capture, spread
-from traffic.flows import make_flows
+from traffic.pcap.flows import make_flows
 from traffic.pcap.packets import read_packets
 from traffic.samples import make_samples
 from traffic.zeek.conn import read_zeek

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from traffic.headers import header_type, read_headers
+from traffic.pcap.records import header_type, read_headers
 
 _HEADER = header_type(4, first=(0, "u1"), number=(2, ">u2"))
 

@@ -8,7 +8,7 @@ from frames import client, write_pcap
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from traffic.record_chain import find_records
+from traffic.pcap.records import find_records
 
 
 def _find(content: bytes, order: str = "<") -> list[int]:

@@ -11,9 +11,8 @@ from traffic.capture import ACTIVITY_COLUMNS, COUNTS, EVIDENCE_COLUMNS, FLOW_COL
 from traffic.errors import UserError
 from traffic.labels import ATTACKS, FAULTS, LABELS, NORMAL
 from traffic.plant import is_local, load_plant
-from traffic.simulated_ledger import Ledger
 from traffic.simulation.distributions import beats, pauses
-from traffic.simulation.flows import attempt, session
+from traffic.simulation.flows import Ledger, attempt, session
 from traffic.simulation.scenario import merged, settled
 from traffic.simulation.simulate import Simulation, simulate, write_simulation
 

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from traffic.plant import Device, Plant
-from traffic.simulated_ledger import Ledger
-from traffic.simulated_neighbours import make_questions
+from traffic.simulation.flows import Ledger
+from traffic.simulation.observation import make_questions
 from traffic.simulation.plant import Stage
 from traffic.simulation.scenario import Scene
 

@@ -4,9 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from traffic.simulated_ledger import Ledger
-from traffic.simulated_pace import gathered
-from traffic.simulation.flows import exchange, session
+from traffic.simulation.flows import Ledger, exchange, session
+from traffic.simulation.observation import gathered
 
 
 def flows(ledger: Ledger) -> pd.DataFrame:

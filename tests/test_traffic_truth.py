@@ -3,8 +3,8 @@
 import pandas as pd
 from tables import CLOUD, DEVICE, PLC, capture, flow
 
+from traffic.datasets.truth import label_samples, label_windows
 from traffic.samples import make_samples
-from traffic.truth import label_samples, label_windows
 from traffic.windows import make_windows
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from traffic.datasets.truth import Interval, Truth, make_intervals, read_intervals, read_truth, write_truth
 from traffic.errors import UserError
-from traffic.truth_file import Interval, Truth, make_intervals, read_intervals, read_truth, write_truth
 
 PLC, HMI = "10.20.0.5", "10.20.0.6"
 LOSS = {

@@ -12,8 +12,7 @@ from pandas.api.indexers import BaseIndexer
 
 from traffic.arrays import best_rows, number_groups
 from traffic.capture import SAMPLE_S
-from traffic.device_view import Sides
-from traffic.silence import SLOT_BITS, active_share, number_cells
+from traffic.device_view import SLOT_BITS, Sides, active_share, number_cells
 
 __all__ = ["HISTORY", "make_history"]
 

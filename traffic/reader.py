@@ -67,7 +67,7 @@ def _read_folder(folder: Path) -> Capture:
 
 
 def _read_pcaps(paths: list[Path]) -> Capture:
-    from traffic.flows import make_flows
+    from traffic.pcap.flows import make_flows
     from traffic.pcap.packets import read_packets
 
     return make_flows(read_packets(paths))

@@ -16,9 +16,8 @@ import pandas as pd
 from traffic.arrays import number_groups
 from traffic.capture import SAMPLE_S, Capture
 from traffic.device_history import HISTORY, make_history
-from traffic.device_view import ICMP, TCP, UDP, Sides, make_sides
+from traffic.device_view import ICMP, TCP, UDP, Sides, fill_silence, make_sides
 from traffic.plant import Plant
-from traffic.silence import fill_silence
 
 __all__ = ["CLASSES", "COLUMNS", "COUNTED", "TROUBLE", "make_samples"]
 

@@ -102,7 +102,7 @@ def read_subject(source: Source, roots: Roots) -> Subject:
 
 
 def _find_recording(recorded: Recorded, recordings: Path) -> Missing | None:
-    from traffic.truth_file import read_truth
+    from traffic.datasets.truth import read_truth
 
     folder = recordings / str(recorded.seed)
     if not (folder / "truth.json").is_file():
@@ -125,9 +125,9 @@ def _simulated(made: Simulated) -> Subject:
 
 
 def _recorded(recorded: Recorded, recordings: Path) -> Subject:
+    from traffic.datasets.truth import read_truth
     from traffic.plant import load_plant
     from traffic.reader import read_capture
-    from traffic.truth_file import read_truth
 
     folder = recordings / str(recorded.seed)
     truth = read_truth(folder / "truth.json")

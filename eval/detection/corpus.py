@@ -19,14 +19,13 @@ import pandas as pd
 import traffic
 from eval.results import Labelling
 from traffic.capture import SAMPLE_S, Capture
-from traffic.corrections import label_flows
-from traffic.datasets.formats import FORMS, Form, Marked
+from traffic.datasets.formats import FORMS, Form, Marked, label_flows
 from traffic.datasets.labelled import name_capture
+from traffic.datasets.truth import label_samples, label_windows
 from traffic.errors import UserError
 from traffic.labels import NORMAL, UNKNOWN
 from traffic.plant import Plant, load_plant
 from traffic.samples import make_samples
-from traffic.truth import label_samples, label_windows
 from traffic.windows import Windows, make_windows
 
 __all__ = ["LABELLINGS", "LabelledCapture", "load_capture"]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from traffic.datasets.truth import Truth, read_truth
 from traffic.labels import LABELS, UNKNOWN
 from traffic.pcap.records import read_records
-from traffic.truth_file import Truth, read_truth
 
 __all__ = ["render_card"]
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from traffic.datasets.truth import Interval, Truth, read_truth, write_truth
 from traffic.errors import UserError
 from traffic.labels import NORMAL, UNKNOWN
 from traffic.pcap.records import ETHERNET, Records, read_records
 from traffic.plant import Plant, dump_plant, load_plant
-from traffic.truth_file import Interval, Truth, read_truth, write_truth
 
 __all__ = ["SNAP_BYTES", "excerpt"]
 

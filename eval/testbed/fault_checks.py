@@ -7,7 +7,7 @@ import pandas as pd
 
 from eval.testbed.mistake_checks import check_misconfiguration
 from eval.testbed.verify.interval import Finding, Look, Tally
-from traffic.layers import TCP, UDP
+from traffic.pcap.headers import TCP, UDP
 
 __all__ = ["FAULT_CHECKS"]
 

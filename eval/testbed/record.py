@@ -23,9 +23,9 @@ from eval.testbed.generator import draw_site
 from eval.testbed.host import check_host, enter
 from eval.testbed.lab import Lab, open_lab
 from eval.testbed.truth import Happened, make_truth
+from traffic.datasets.truth import write_truth
 from traffic.errors import UserError
 from traffic.plant import dump_plant
-from traffic.truth_file import write_truth
 
 __all__ = ["record"]
 

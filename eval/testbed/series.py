@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from traffic.datasets.truth import read_truth
 from traffic.errors import UserError
-from traffic.truth_file import read_truth
 
 __all__ = ["Run", "record_series"]
 

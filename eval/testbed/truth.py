@@ -16,9 +16,9 @@ from eval.testbed.events.event import Blame
 from eval.testbed.rhythm import longest_pause_s
 from eval.testbed.site import Machine, Site
 from traffic.capture import SAMPLE_S
+from traffic.datasets.truth import Interval, Truth
 from traffic.labels import NORMAL, UNKNOWN
 from traffic.simulation.scenario import settled
-from traffic.truth_file import Interval, Truth
 from traffic.windows import WINDOW_SAMPLES
 
 __all__ = ["Happened", "make_truth"]

@@ -5,19 +5,91 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from traffic.capture import SAMPLE_S, Capture
-from traffic.datasets.truth import INTERVAL_COLUMNS
+from traffic.datasets.truth import INTERVAL_COLUMNS, make_intervals, read_intervals, read_truth
 from traffic.errors import UserError
-from traffic.labels import CIC_IOMT, FAULTS, MODBUS_SANDBOX, NORMAL
+from traffic.labels import CIC_IOMT, FAULTS, IOT23, LABELS, MODBUS_SANDBOX, NORMAL, UNKNOWN
 from traffic.plant import Plant, load_plant
 from traffic.reader import read_capture
-from traffic.truth_file import make_intervals, read_intervals, read_truth
 
-__all__ = ["FORMS", "Form", "Marked"]
+# Published labels of public captures, read as ours, and corrected where they are wrong.
+#
+# Corrections are data: a row of ``corrections/*.csv`` names the flows by addresses, port, protocol and time, what was
+# published, what is true, and why. A capture is known by these, never by its file's name, and a flow is corrected only
+# if its published label is the one that the row disputes.
+
+CORRECTION_COLUMNS = [
+    *["capture", "orig", "resp", "port", "proto", "from_s", "until_s", "flows"],
+    *["published", "corrected", "why", "source"],
+]
+_FOLDER = Path(__file__).parents[1] / "corrections"
+
+
+def label_flows(flows: pd.DataFrame, corrected: bool = True) -> pd.Series:
+    """Our label of every flow: ``normal``, ``c2``, … or ``unknown``.
+
+    Args:
+        flows: Zeek's names with ``label`` and ``detailed-label``; without either every flow is unknown.
+        corrected: apply the corrections; otherwise the labels count as published.
+
+    Returns:
+        Shape (n_flows,), text, with the index of ``flows``.
+    """
+    labels = read_labels(flows)
+    if not corrected:
+        return labels
+    published = _published(flows)
+    for row in read_corrections().itertuples(index=False):
+        disputed = _match(flows, row) & (published == row.published).to_numpy()
+        labels = labels.mask(disputed, row.corrected)
+    return labels
+
+
+def read_labels(flows: pd.DataFrame) -> pd.Series:
+    """What published labels mean, in our words: IoT-23's in any case and compound, or ours as ``simulate`` writes."""
+    published = _published(flows)
+    meaning = {name: _meaning(name) for name in published.unique()}
+    return published.map(meaning).astype("str")
+
+
+def read_corrections() -> pd.DataFrame:
+    """Every correction that ships with the package; shape (n, 12), ``CORRECTION_COLUMNS``."""
+    files = sorted(_FOLDER.glob("*.csv"))
+    types = {"orig": "str", "resp": "str", "port": "int64", "proto": "str", "from_s": "float64", "until_s": "float64"}
+    # "-" is IoT-23's word for benign, not a missing value.
+    tables = [pd.read_csv(file, dtype=types, keep_default_na=False) for file in files]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=CORRECTION_COLUMNS)
+
+
+def _published(flows: pd.DataFrame) -> pd.Series:
+    """The detailed label in lower case, the plain label where there is no detail; ``-`` is benign, empty nothing."""
+    texts = flows.reindex(columns=["label", "detailed-label"]).astype("str")
+    plain, detail = (texts[column].str.lower().str.strip() for column in texts)
+    # "Benign" with no detail is what IoT-23 writes as "-"; our own names and a bare "Malicious" stay.
+    return detail.fillna(plain.replace("benign", "-")).fillna("")
+
+
+def _meaning(name: str) -> str:
+    if name in IOT23:
+        return IOT23[name]
+    if name in LABELS:
+        return name
+    known = [key for key in IOT23 if IOT23[key] != NORMAL and name.startswith(f"{key}-")]
+    return IOT23[max(known, key=len)] if known else UNKNOWN
+
+
+def _match(flows: pd.DataFrame, row: Any) -> np.ndarray:
+    same = {"id.orig_h": row.orig, "id.resp_h": row.resp, "id.resp_p": row.port, "proto": row.proto}
+    found = flows["ts"].between(row.from_s, row.until_s, inclusive="left").to_numpy().copy()
+    for column, value in same.items():
+        found &= (flows[column] == value).to_numpy(bool)
+    return found
+
 
 # A user's capture and its CSV of intervals have one name.
 _OWN = (".pcap", ".pcapng", ".cap", ".log")
@@ -31,7 +103,7 @@ class Marked:
     Attributes:
         capture: what was seen.
         labels: our label of every flow; None where they are published with the flows themselves.
-        intervals: what ``traffic.truth.label_windows`` takes.
+        intervals: what ``traffic.datasets.truth.label_windows`` takes.
         plant: the inventory, where there is one.
     """
 
@@ -119,8 +191,7 @@ def _load_sandbox(path: Path) -> Marked:
 
 def _malicious_packets(path: Path) -> pd.DataFrame:
     """Ends (as the sender's flow would have them) and slot of every IPv4 packet that the list beside a pcap marks."""
-    from traffic.layers import read_ip, read_transport
-    from traffic.pcap.headers import read_links
+    from traffic.pcap.headers import read_ip, read_links, read_transport
     from traffic.pcap.records import read_records
 
     records = read_records(path)

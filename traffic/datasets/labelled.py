@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from traffic.corrections import label_flows
-from traffic.datasets.formats import FORMS, Form, Marked
+from traffic.datasets.formats import FORMS, Form, Marked, label_flows
+from traffic.datasets.truth import label_windows
 from traffic.errors import UserError
 from traffic.labels import FAULTS, UNKNOWN
 from traffic.plant import Plant
 from traffic.samples import make_samples
 from traffic.simulation.simulate import simulate
-from traffic.truth import label_windows
 from traffic.windows import Windows, make_windows
 
 __all__ = ["Labelled", "find_labelled", "load_labelled", "name_capture", "simulate_labelled"]

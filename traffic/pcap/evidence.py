@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from traffic.capture import EVIDENCE_COLUMNS, join_evidence
-from traffic.layers import ICMP, ICMP6, TCP, UDP
 from traffic.pcap.events import make_events, number_names, tally_events
+from traffic.pcap.headers import ICMP, ICMP6, TCP, UDP
 from traffic.pcap.industrial import make_modbus, make_mqtt
 from traffic.pcap.packets import Packets
 from traffic.pcap.tcp import RST

@@ -11,11 +11,23 @@ Time-outs are Zeek's defaults (base/init-bare.zeek).
 import numpy as np
 import pandas as pd
 
-from traffic.layers import ICMP, ICMP6, TCP, UDP
-from traffic.pcap.services import SERVER_PORTS
-from traffic.pcap.tcp import ACK, RST, SYN, end_connections
-
-__all__ = ["cut_flows", "sort_numbers"]
+from traffic.capture import ACTIVITY_COLUMNS, FLOW_COLUMNS, SAMPLE_S, Capture
+from traffic.pcap.evidence import make_evidence
+from traffic.pcap.headers import ICMP, ICMP6, TCP, UDP
+from traffic.pcap.packets import Packets
+from traffic.pcap.services import SERVER_PORTS, WIDTH, name_services
+from traffic.pcap.tcp import (
+    ACK,
+    FIN,
+    NEVER,
+    RST,
+    SYN,
+    end_connections,
+    first_per_group,
+    name_states,
+    read_segments,
+    render_histories,
+)
 
 _TCP_SILENCE_S, _SILENCE_S = 300.0, 60.0  # tcp_inactivity_timeout; udp_, icmp_ and unknown_ip_inactivity_timeout
 _DNS_SILENCE_S, _DNS_PORTS = 10.0, (53, 137, 5353, 5355)  # dns_session_timeout
@@ -136,3 +148,192 @@ def _is_flipped(first: pd.DataFrame) -> np.ndarray:
             flipped |= (proto == TCP) & from_server & to_server & (sport < dport)
     opening, answer = flags & (SYN | ACK) == SYN, flags & (SYN | ACK | RST) == SYN | ACK
     return np.where(proto == TCP, (flipped & ~opening) | answer, flipped)
+
+
+# Packets become flows with Zeek's meaning, the slots each was active in, and the evidence beyond flows.
+#
+# What differs from Zeek: checksums are not verified, a SYN-ACK that comes first always marks its sender as the responder,
+# fragments count as packets, and lost segments that only an acknowledgement betrays are not counted.
+
+_PROTO_NAMES = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMP6: "icmp"}
+
+
+def make_flows(packets: Packets) -> Capture:
+    """Cut packets into flows.
+
+    Args:
+        packets: the packets of one capture, sorted by time.
+
+    Returns:
+        Flows sorted by ``ts`` (with ``orig_l2_addr resp_l2_addr`` where the capture has them), activity from the
+        packets' own times, and evidence. Every IP packet is in exactly one flow and one slot.
+    """
+    work = cut_flows(packets.table)
+    segments = _read_segments(work)
+    flows = _make_table(work, segments, packets)
+    # So far flows are numbered by conversation; from here on by the row of their first packet.
+    order = np.argsort(work["row"].to_numpy()[_heads(work)])
+    number = np.empty(len(order), np.int32)
+    number[order] = np.arange(len(order))
+    flows = flows.iloc[order].reset_index(drop=True)
+    flows.insert(1, "uid", "C" + pd.Series(np.arange(len(flows)) + 1).astype("str").str.zfill(8))
+    activity = _make_activity(work, number)
+    evidence = make_evidence(packets, _by_row(work, segments))
+    return Capture(flows, activity, evidence, packets.notes)
+
+
+def _heads(work: pd.DataFrame) -> np.ndarray:
+    """The first packet of each flow."""
+    flow = work["flow"].to_numpy()
+    return np.flatnonzero(np.append(True, flow[1:] != flow[:-1])[: len(flow)])
+
+
+def _read_segments(work: pd.DataFrame) -> pd.DataFrame:
+    """TCP's own counts for the packets that hold a TCP header; any other packet's payload is new."""
+    has_tcp = work["has_tcp"].to_numpy()
+    n_tcp = int(has_tcp.sum())
+    # TCP comes first: nothing is copied where all of it holds its header.
+    tcp = slice(n_tcp) if has_tcp[:n_tcp].all() else np.flatnonzero(has_tcp)
+    stream = _streams(work)[tcp]
+    read = read_segments(work[["ts", "flags", "seq", "payload", "window"]].iloc[tcp], stream)
+    n = len(work)
+    out = {"grown_bytes": work["payload"].to_numpy().copy()}
+    out |= {name: np.zeros(n, bool) for name in ("again", "resent", "zero_window")}
+    for name, column in out.items():
+        column[tcp] = read[name]
+    return pd.DataFrame(out, copy=False)
+
+
+def _streams(work: pd.DataFrame) -> np.ndarray:
+    return work["flow"].to_numpy() * 2 + work["is_orig"].to_numpy()
+
+
+def _by_row(work: pd.DataFrame, segments: pd.DataFrame) -> pd.DataFrame:
+    """What the evidence needs of each packet, in the order of ``Packets.table``."""
+    row, n = work["row"].to_numpy(), len(work)
+    columns = {"stream": np.empty(n, np.int32), "resent": np.empty(n, bool), "zero_window": np.empty(n, bool)}
+    for name, values in {"stream": _streams(work), **segments[["resent", "zero_window"]]}.items():
+        columns[name][row] = values
+    return pd.DataFrame(columns, copy=False)
+
+
+def _make_table(work: pd.DataFrame, segments: pd.DataFrame, packets: Packets) -> pd.DataFrame:
+    """One row per flow, in the order of ``work``."""
+    head = _heads(work)
+    first = work.iloc[head]
+    ts, proto, is_orig = (first[name].to_numpy() for name in ("ts", "proto", "is_orig"))
+    src, dst = _sides(first["src"].to_numpy(), first["dst"].to_numpy(), is_orig)
+    sport, dport = _sides(first["sport"].to_numpy(), first["dport"].to_numpy(), is_orig)
+    table = pd.DataFrame({"ts": ts})
+    table["id.orig_h"], table["id.orig_p"] = _texts(packets.addresses, src), sport.astype(np.int64)
+    table["id.resp_h"], table["id.resp_p"] = _texts(packets.addresses, dst), dport.astype(np.int64)
+    table["proto"] = pd.Series(proto).map(_PROTO_NAMES).astype("str").fillna("unknown_transport")
+    _count_packets(table, work, segments, head)
+    table["duration"] = _last_s(work, head) - ts
+    # Zeek tells neither duration nor bytes of a flow that lasted no time.
+    table.loc[table["duration"] <= 0, ["duration", "orig_bytes", "resp_bytes"]] = np.nan
+    table["conn_state"] = pd.Series(_states(work, proto, table), dtype="str")
+    table["history"] = _known(_histories(work, segments, head))
+    table["service"] = _known(_services(work, packets, proto, dport))
+    return _with_macs(table[[name for name in FLOW_COLUMNS if name != "uid"]], first, packets)
+
+
+def _count_packets(table: pd.DataFrame, work: pd.DataFrame, segments: pd.DataFrame, head: np.ndarray) -> None:
+    is_orig = work["is_orig"].to_numpy()
+    payload, grown = work["payload"].to_numpy(), segments["grown_bytes"].to_numpy()
+    columns = {"pkts": np.ones(len(work), np.uint8), "ip_bytes": work["ip_bytes"].to_numpy(), "bytes": grown}
+    for name, column in columns.items():
+        table[f"orig_{name}"], table[f"resp_{name}"] = _sum_sides(column, is_orig, head)
+    # A stream longer than all it carried has holes that nothing filled later.
+    carried = _sum_sides(payload, is_orig, head)
+    holes = (table[f"{side}_bytes"] - sent for side, sent in zip(("orig", "resp"), carried, strict=True))
+    table["missed_bytes"] = sum(np.maximum(hole, 0) for hole in holes)
+
+
+def _sum_sides(column: np.ndarray, is_orig: np.ndarray, head: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over the originators' packets, and over the responders', for runs of packets that begin at ``head``."""
+    if not len(head):
+        return np.zeros(0), np.zeros(0)
+    orig = np.add.reduceat(column * is_orig, head, dtype=np.int64)
+    return orig.astype(float), (np.add.reduceat(column, head, dtype=np.int64) - orig).astype(float)
+
+
+def _sides(of_src: np.ndarray, of_dst: np.ndarray, is_orig: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.where(is_orig, of_src, of_dst), np.where(is_orig, of_dst, of_src)
+
+
+def _texts(distinct: np.ndarray, codes: np.ndarray) -> pd.Series:
+    return pd.Series(distinct, dtype="str").take(codes).reset_index(drop=True)
+
+
+def _known(texts: np.ndarray) -> pd.Series:
+    codes, distinct = pd.factorize(texts)
+    named = pd.Series(distinct, dtype="str")
+    return _texts(named.mask(named == "").to_numpy(), codes)
+
+
+def _last_s(work: pd.DataFrame, head: np.ndarray) -> np.ndarray:
+    """When each flow was last active; what follows after both sides of a TCP connection closed does not count."""
+    flow, is_orig, n = work["flow"].to_numpy(), work["is_orig"].to_numpy(), len(head)
+    closing = work["flags"].to_numpy() & (FIN | RST) > 0
+    closed = np.maximum(first_per_group(closing & is_orig, flow, n), first_per_group(closing & ~is_orig, flow, n))
+    tail = np.append(head[1:], len(flow)) - 1
+    return work["ts"].to_numpy()[np.minimum(tail, np.where(closed == NEVER, tail, closed))]
+
+
+def _states(work: pd.DataFrame, proto: np.ndarray, table: pd.DataFrame) -> np.ndarray:
+    tcp = slice(int((work["proto"].to_numpy() == TCP).sum()))  # its flows come first
+    flow, is_orig = work["flow"].to_numpy()[tcp], work["is_orig"].to_numpy()[tcp]
+    states = name_states(work[["flags", "payload"]][tcp], flow, is_orig, len(proto))
+    orig, resp = table["orig_pkts"].to_numpy() > 0, table["resp_pkts"].to_numpy() > 0
+    udp = np.select([orig & resp, orig, resp], ["SF", "S0", "SHR"], "OTH")
+    return np.select([proto == TCP, proto == UDP], [states, udp], "OTH")
+
+
+def _histories(work: pd.DataFrame, segments: pd.DataFrame, head: np.ndarray) -> np.ndarray:
+    proto = work["proto"].to_numpy()
+    marked = work[["flow", "is_orig", "flags", "seq", "payload"]]
+    marked = marked.assign(is_tcp=proto == TCP, is_udp=proto == UDP)
+    return render_histories(marked, segments, work["flipped"].to_numpy()[head])
+
+
+def _services(work: pd.DataFrame, packets: Packets, proto: np.ndarray, port: np.ndarray) -> np.ndarray:
+    flow, is_orig, row = (work[name].to_numpy() for name in ("flow", "is_orig", "row"))
+    speaks = (work["held"].to_numpy() > 0) & (work["proto"].to_numpy() != ICMP)
+    n = len(proto)
+    begins = {side: first_per_group(speaks & (is_orig == side), flow, n) for side in (True, False)}
+    heads = {side: np.zeros((n, WIDTH), np.uint8) for side in begins}
+    for side, index in begins.items():
+        spoken = np.flatnonzero(index < NEVER)
+        heads[side][spoken] = packets.read_payload(row[index[spoken]], WIDTH)
+    index = np.minimum(begins[True], begins[False])
+    most = np.where(index < NEVER, work["payload"].to_numpy()[np.minimum(index, len(work) - 1)], 0) if n else index
+    return name_services(proto, port, heads[True], heads[False], most)
+
+
+def _with_macs(table: pd.DataFrame, first: pd.DataFrame, packets: Packets) -> pd.DataFrame:
+    row = first["row"].to_numpy()
+    src, dst = (packets.table[name].to_numpy()[row] for name in ("src_mac", "dst_mac"))
+    if not ((src >= 0) | (dst >= 0)).any():
+        return table
+    orig, resp = _sides(src, dst, first["is_orig"].to_numpy())
+    for name, mac in (("orig_l2_addr", orig), ("resp_l2_addr", resp)):
+        codes, distinct = pd.factorize(mac)
+        texts = ["" if m < 0 else ":".join(f"{int(m):012x}"[i : i + 2] for i in range(0, 12, 2)) for m in distinct]
+        table = table.assign(**{name: _known(np.array(texts, dtype=object)[codes])})
+    return table
+
+
+def _make_activity(work: pd.DataFrame, number: np.ndarray) -> pd.DataFrame:
+    flow, is_orig = work["flow"].to_numpy(), work["is_orig"].to_numpy()
+    slot = np.floor(work["ts"].to_numpy() / SAMPLE_S).astype(np.int64)
+    head = np.flatnonzero(np.append(True, (flow[1:] != flow[:-1]) | (slot[1:] != slot[:-1]))[: len(flow)])
+    # A flow's slots follow each other; only the flows have to be put in order.
+    flow, slot = number[flow[head]].astype(np.int64), slot[head]
+    order = sort_numbers(flow, len(number))
+    opens = is_orig & (work["flags"].to_numpy() & (SYN | ACK) == SYN)
+    orig_pkts, resp_pkts = _sum_sides(np.ones(len(work), np.uint8), is_orig, head)
+    orig_bytes, resp_bytes = _sum_sides(work["ip_bytes"].to_numpy(), is_orig, head)
+    counts = [orig_pkts, resp_pkts, orig_bytes, resp_bytes, _sum_sides(opens, is_orig, head)[0]]
+    columns = [flow[order], slot[order], *(count[order].astype(np.int64) for count in counts)]
+    return pd.DataFrame(dict(zip(ACTIVITY_COLUMNS, columns, strict=True)), copy=False)

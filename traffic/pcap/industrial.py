@@ -7,9 +7,9 @@ Modbus Application Protocol 1.1b3 and Messaging on TCP/IP 1.0b (modbus.org); MQT
 import numpy as np
 import pandas as pd
 
-from traffic.headers import header_type
 from traffic.pcap.events import make_events, number_names
 from traffic.pcap.packets import Packets
+from traffic.pcap.records import header_type
 
 __all__ = ["make_modbus", "make_mqtt"]
 

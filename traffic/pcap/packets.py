@@ -17,10 +17,8 @@ import numpy as np
 import pandas as pd
 
 from traffic.errors import UserError
-from traffic.headers import read_headers
-from traffic.layers import read_ip, read_transport
-from traffic.pcap.headers import read_arp, read_links
-from traffic.pcap.records import Records, read_records
+from traffic.pcap.headers import read_arp, read_ip, read_links, read_transport
+from traffic.pcap.records import Records, read_headers, read_records
 
 __all__ = ["Packets", "read_packets"]
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from traffic.layers import TCP, UDP
+from traffic.pcap.headers import TCP, UDP
 
 __all__ = ["SERVER_PORTS", "WIDTH", "name_services"]
 

@@ -8,8 +8,6 @@ base/protocols/conn/main.zeek, with Zeek's default time-outs.
 import numpy as np
 import pandas as pd
 
-__all__ = ["ACK", "FIN", "RST", "SYN", "end_connections", "first_per_group", "last_row", "name_states"]
-
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 ATTEMPT_S = 5.0  # tcp_attempt_delay: an attempt that nobody answered ends so long after its first SYN
 CLOSE_S = 5.0  # tcp_close_delay: a closed or reset connection is forgotten so long after it closed
@@ -182,3 +180,188 @@ def name_states(packets: pd.DataFrame, flow: np.ndarray, is_orig: np.ndarray, n_
         "S1": established,
     }
     return np.select(list(rules.values()), list(rules), "OTH")
+
+
+# Zeek's ``history``: one letter for each thing that happened first in a direction, in the order it happened.
+#
+# S SYN, H SYN-ACK, A bare ACK, D data, F FIN, R RST, I FIN with RST, Q other mixed flags, T data sent again, W zero
+# window; capitals are the originator's; ``^`` marks a flow whose direction was flipped. SYN, FIN and RST are written
+# again when their sequence number changes, T and W at their 1st, 10th, 100th … time. Checksums are not verified: no C.
+
+_ORDER = "SHFRIQDAWT"  # of the letters that one packet may write
+_LOWER = 32  # from a capital to its small letter in ASCII
+
+
+def render_histories(packets: pd.DataFrame, segments: pd.DataFrame, flipped: np.ndarray) -> np.ndarray:
+    """The history of each flow.
+
+    Args:
+        packets: shape (n, ...), ``flow is_orig is_tcp is_udp flags seq payload``, sorted by flow, then time.
+        segments: shape (n, ...), ``again zero_window``.
+        flipped: shape (n_flows,), bool.
+
+    Returns:
+        Shape (n_flows,), object; "" for flows that are neither TCP nor UDP.
+    """
+    is_orig = packets["is_orig"].to_numpy()
+    stream = packets["flow"].to_numpy() * 2 + is_orig
+    events = [
+        (index, np.full(len(index), _ORDER.index(letter)))
+        for letter, mask, often in _marks(packets, segments)
+        if len(index := _kept(packets, mask, often, stream, 2 * len(flipped)))
+    ]
+    if not events:
+        return np.where(flipped, "^", "")
+    index = np.concatenate([index for index, _ in events])
+    place = np.concatenate([place for _, place in events])
+    order = np.argsort(index * len(_ORDER) + place)
+    index, place = index[order], place[order]
+    letters = np.frombuffer(_ORDER.encode(), np.uint8)[place] + np.where(is_orig[index], 0, _LOWER)
+    return _join(letters.astype(np.uint8), packets["flow"].to_numpy()[index], flipped)
+
+
+def _marks(packets: pd.DataFrame, segments: pd.DataFrame) -> list[tuple[str, np.ndarray, str]]:
+    """Each letter with the packets it may be written for, and how often: once, scaled, or when their number changes."""
+    flags, payload = packets["flags"].to_numpy(), packets["payload"].to_numpy()
+    tcp, udp = packets["is_tcp"].to_numpy(), packets["is_udp"].to_numpy()
+    control = flags & (SYN | FIN | RST)
+    syn, fin, rst = (tcp & (control == bit) for bit in (SYN, FIN, RST))
+    plain = tcp & (control == 0)
+    mixed = tcp & ~(plain | syn | fin | rst)
+    reset = mixed & (control & (FIN | RST) == FIN | RST)
+    return [
+        ("S", syn & (flags & ACK == 0), "first number"),
+        ("H", syn & (flags & ACK > 0), "first number"),
+        ("F", fin, "last number"),
+        ("R", rst, "first number"),
+        ("I", reset, "once"),
+        ("Q", mixed & ~reset, "once"),
+        ("D", (plain & (payload > 0)) | udp, "once"),
+        ("A", plain & (payload == 0) & (flags & ACK > 0), "once"),
+        ("W", segments["zero_window"].to_numpy(), "scaled"),
+        ("T", segments["again"].to_numpy(), "scaled"),
+    ]
+
+
+def _kept(packets: pd.DataFrame, mask: np.ndarray, often: str, stream: np.ndarray, n: int) -> np.ndarray:
+    if often == "once":
+        first = first_per_group(mask, stream, n)
+        return first[first < NEVER]
+    index = np.flatnonzero(mask)
+    order = index[np.argsort(stream[index], kind="stable")]
+    head = np.diff(stream[order], prepend=-1) != 0
+    if often == "scaled":
+        position = np.arange(len(order))
+        times = position - np.maximum.accumulate(np.where(head, position, 0)) + 1
+        return order[np.isin(times, 10 ** np.arange(10))]
+    number = packets["seq"].to_numpy()[order].astype(np.int64)
+    if often == "last number":
+        number += packets["payload"].to_numpy()[order]
+    return order[head | (np.diff(number, prepend=-1) != 0)]
+
+
+def _join(letters: np.ndarray, flow: np.ndarray, flipped: np.ndarray) -> np.ndarray:
+    count = np.bincount(flow, minlength=len(flipped))
+    column = np.arange(len(letters)) - np.repeat(np.cumsum(count) - count, count) + flipped[flow]
+    table = np.zeros((len(flipped), int((count + flipped).max())), np.uint8)
+    table[flipped, 0] = ord("^")
+    table[flow, column] = letters
+    # Histories are few and flows are many: decode each distinct one once.
+    codes, texts = pd.factorize(table.view(f"S{table.shape[1]}").ravel())
+    return np.array([text.decode() for text in texts], dtype=object)[codes]
+
+
+# What each TCP segment adds to its direction of its connection, and which were sent again.
+
+# A jump in sequence numbers beyond this is no lost data but a number we should not trust.
+_WILDEST_JUMP = 1 << 30
+_OVERTAKEN_S = 0.003  # Wireshark's bound between reordering and retransmission
+
+
+def read_segments(packets: pd.DataFrame, stream: np.ndarray) -> pd.DataFrame:
+    """What each TCP segment adds to its direction of its connection.
+
+    Args:
+        packets: shape (n, ...), ``ts flags seq payload window``, sorted by connection, then time; TCP only.
+        stream: shape (n,), int64, connection * 2 + direction.
+
+    Returns:
+        Shape (n, 4): ``grown_bytes`` (how far the stream's end moved, gaps included, SYN and FIN not), ``again`` (it
+        holds data and ends where the stream had already been: Zeek's ``T``), ``resent`` (likewise, without keep-alives
+        and segments overtaken on the way, with repeated FINs and SYN-ACKs), ``zero_window`` (its sender takes no more
+        data: Zeek's ``W``). RSTs add nothing: their numbers cannot be trusted.
+    """
+    n = len(packets)
+    out = {"grown_bytes": np.zeros(n, np.int64), "again": np.zeros(n, bool), "resent": np.zeros(n, bool)}
+    flags = packets["flags"].to_numpy()
+    out["zero_window"] = _is_zero_window(flags, packets["window"].to_numpy(), stream)
+    order = _by_side(stream)
+    if (flags & RST).any():
+        order = order[flags[order] & RST == 0]
+    if not len(order):
+        return pd.DataFrame(out)
+    flags, payload = flags[order], packets["payload"].to_numpy()[order]
+    stream = stream[order]
+    head = np.append(True, stream[1:] != stream[:-1])
+    place = _unwrap(packets["seq"].to_numpy()[order], head)
+    marks = ((flags & FIN) + (flags >> 1 & 1)).astype(np.int32)  # SYN and FIN take a number each and hold no byte
+    end = place + payload
+    end += marks
+    seen = _highest_before(end, head)
+    grown = np.where(head, payload + marks, np.maximum(end - seen, 0))
+    wild = ~head & (place - seen > _WILDEST_JUMP)
+    out["grown_bytes"][order] = np.where(wild, payload, np.maximum(grown - marks * (grown > 0), 0))
+
+    stale = np.flatnonzero(~head & (grown == 0) & ((payload > 0) | (marks > 0)))
+    flags, payload, ts = flags[stale], payload[stale], packets["ts"].to_numpy()[order]
+    out["again"][order[stale]] = payload > 0
+    keep_alive = (payload <= 1) & (place[stale] == seen[stale] - 1) & (marks[stale] == 0)
+    # One that comes right after a segment that left a hole was not sent again, it took another way.
+    last = last_row(np.flatnonzero(head | (grown > 0)), stale)
+    overtaken = ~head[last] & (place[last] > seen[last]) & (ts[stale] - ts[last] <= _OVERTAKEN_S)
+    said = (payload > 0) | (flags & FIN > 0) | (flags & (SYN | ACK) == SYN | ACK)
+    out["resent"][order[stale]] = said & ~keep_alive & ~overtaken
+    return pd.DataFrame(out, copy=False)
+
+
+def _by_side(stream: np.ndarray) -> np.ndarray:
+    """The stable order of streams that are sorted but for their last bit: within each connection, side by side."""
+    connection, side = stream >> 1, (stream & 1).astype(bool)
+    head = np.flatnonzero(np.append(True, connection[1:] != connection[:-1])[: len(stream)]).astype(np.int32)
+    size = np.diff(head, append=np.int32(len(stream)))
+    index = np.arange(len(stream), dtype=np.int32)
+    ones = np.cumsum(side, dtype=np.int32) - side  # packets of side 1 before each
+    ones -= np.repeat(ones[head], size)
+    zeros = np.add.reduceat(~side, head, dtype=np.int32) if len(head) else head
+    order = np.empty(len(stream), np.int32)
+    order[np.where(side, np.repeat(head + zeros, size) + ones, index - ones)] = index
+    return order
+
+
+def _is_zero_window(flags: np.ndarray, window: np.ndarray, stream: np.ndarray) -> np.ndarray:
+    """A window of 0, unless the sender has reset or the other side has already said that it sends no more."""
+    closed = np.flatnonzero(window == 0)
+    here, n = stream[closed], int(stream.max(initial=0)) | 1
+    peer_done = first_per_group(flags & FIN > 0, stream ^ 1, n + 1)[here] < closed
+    reset = first_per_group(flags & RST > 0, stream, n + 1)[here] <= closed
+    zero = np.zeros(len(flags), bool)
+    zero[closed[~peer_done & ~reset]] = True
+    return zero
+
+
+def _unwrap(seq: np.ndarray, head: np.ndarray) -> np.ndarray:
+    """32-bit sequence numbers as places in an endless stream; only differences within a stream mean anything."""
+    seq = seq.astype(np.uint32)
+    step = np.diff(seq, prepend=seq[:1]).view(np.int32)
+    step[head] = 0
+    return np.cumsum(step, dtype=np.int64)
+
+
+def _highest_before(end: np.ndarray, head: np.ndarray) -> np.ndarray:
+    """The highest ``end`` among the earlier segments of each stream (its own at a head)."""
+    first = np.flatnonzero(head)
+    # Each stream is lifted above the one before it, so that one running maximum serves all.
+    lift = np.append(0, np.cumsum(np.maximum.reduceat(end, first)[:-1] - np.minimum.reduceat(end, first)[1:] + 1))
+    lift = np.repeat(lift, np.diff(first, append=len(end)))
+    highest = np.maximum.accumulate(end + lift)
+    return np.where(head, end, np.append(end[:1], highest[:-1]) - lift)

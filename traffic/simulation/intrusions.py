@@ -4,11 +4,115 @@ from typing import Any
 
 import numpy as np
 
-from traffic.simulation.distributions import beats, between, lognormal, public_address
+from traffic.simulation.distributions import beats, between, lognormal, pauses, public_address, visits
 from traffic.simulation.flows import attempt, exchange, ping, refuse, session
 from traffic.simulation.plant import Stage, bot, intruder, victim
 
-__all__ = ["brute_force", "exfiltration", "mqtt_abuse", "spoofing", "unauthorized_command"]
+# Bots and their controllers: beacons answered or not, sessions of hours, the next binary fetched.
+#
+# A controller that is gone and a cloud service that is gone look much alike; ``traffic.simulation.cloud`` makes the
+# other half.
+
+
+def c2(stage: Stage, start_s: float, end_s: float) -> str:
+    """A device reports to a controller: by beacons or in one long session; answered, dead, or first one, then other."""
+    rng = stage.rng
+    src = bot(stage)
+    pivot = rng.random() < 0.1  # through another machine of the plant, where only that one reaches out
+    host = victim(stage, src, "workstation", "server", "hmi") if pivot else str(public_address(rng, 1)[0])
+    port = int(rng.choice([23, 80, 443, 6667, 8080, 1312, 48101, 53, *rng.integers(1024, 65535, 6)]))
+    dead_from = {"answered": end_s, "dead": start_s, "dying": rng.uniform(start_s, end_s), "session": end_s}
+    manner = str(rng.choice(list(dead_from), p=[0.3, 0.38, 0.08, 0.24]))
+    split = dead_from[manner]
+    if rng.random() < 0.15:
+        _ask_name(stage, src, start_s)
+    if manner == "session":
+        _long_session(stage, src, host, port, start_s, end_s)
+    else:
+        period_s = between(rng, 5, min(300, max((end_s - start_s) / 5, 10)))  # one call alone is nothing to learn from
+        _beacons(stage, src, host, port, beats(rng, start_s, split, period_s, between(rng, 1e-3, 0.5)))
+        _calls(stage, src, host, port, split, end_s)
+    if rng.random() < 0.3:
+        _fetch(stage, src, str(public_address(rng, 1)[0]) if rng.random() < 0.5 else host, rng.uniform(start_s, end_s))
+    return f"{src} reports to a controller at {host}:{port} ({manner})"
+
+
+def _ask_name(stage: Stage, src: str, at: float) -> None:
+    """An ordinary question at the resolver, which is no party to the rest."""
+    given = {"answer_bytes": 80, "service": "dns", "app": "dns", "code": -2, "asks": 1.0}
+    exchange(stage.ledger, np.array([at - 0.2]), src, stage.resolver, 53, **given)
+
+
+def _beacons(stage: Stage, src: str, host: str, port: int, ts: np.ndarray) -> None:
+    rng = stage.rng
+    service = {80: "http", 443: "ssl", 6667: "irc"}.get(port, "")
+    sizes = {
+        "exchanges": rng.integers(1, 5),
+        "ask_bytes": lognormal(rng, between(rng, 4, 600), 0.2, len(ts)),
+        "answer_bytes": rng.integers(0, 900),
+    }
+    ending = [{"closed": 1}, {"half_server": 1, "reset_server": 0.1}, {"reset_client": 1}, {"reset_server": 1}][
+        int(rng.integers(4))
+    ]
+    lasting = lognormal(rng, between(rng, 0.05, 35), 0.2, len(ts))
+    if rng.random() < 0.1:
+        many = rng.integers(1, 4, len(ts))
+        exchange(
+            stage.ledger, ts, src, host, port, out_pkts=many, in_pkts=many, ask_bytes=60, answer_bytes=60, label="c2"
+        )
+        return
+    session(stage.ledger, ts, src, host, port, duration=lasting, ending=ending, service=service, label="c2", **sizes)
+
+
+def _calls(stage: Stage, src: str, host: str, port: int, start_s: float, end_s: float) -> None:
+    """A controller that is gone is called again and again, each time from a fresh port."""
+    rng = stage.rng
+    steady = beats(rng, start_s, end_s, between(rng, 3, 120), between(rng, 1e-3, 0.3))
+    ts = steady if rng.random() < 0.85 else pauses(rng, start_s, end_s)
+    if rng.random() < 0.2:
+        refuse(stage.ledger, ts, src, host, port, label="c2")
+        return
+    policy = str(rng.choice(["linux_short", "linux", "linux_long", "once", "lwip", "windows", "impatient"]))
+    attempt(stage.ledger, ts, src, host, port, tries=policy, label="c2")
+
+
+def _long_session(stage: Stage, src: str, host: str, port: int, start_s: float, end_s: float) -> None:
+    """IRC and its kin: hours of little, cut now and then and opened again."""
+    rng = stage.rng
+    cuts = np.concatenate([[start_s], visits(rng, start_s, end_s, between(rng, 300, 7200))])
+    length = np.maximum(np.diff([*cuts, end_s]) - rng.uniform(1, 5), 1)
+    words = np.maximum(length / between(rng, 3, 60), 2)
+    sizes = {"exchanges": words, "ask_bytes": rng.integers(2, 90), "answer_bytes": rng.integers(2, 90)}
+    service = "irc" if port == 6667 else ""
+    session(
+        stage.ledger,
+        cuts,
+        src,
+        host,
+        port,
+        duration=length,
+        service=service,
+        label="c2",
+        ending={"open": 1, "reset_late": 1},
+        **sizes,
+    )
+
+
+def _fetch(stage: Stage, src: str, host: str, at: float) -> None:
+    """The next stage of the malware, a binary for each processor, comes over plain HTTP."""
+    rng = stage.rng
+    ts = at + np.cumsum(rng.uniform(0.3, 5, int(rng.integers(1, 12))))
+    given = {"exchanges": 1, "ask_bytes": 149, "answer_bytes": lognormal(rng, 90e3, 0.8, len(ts)), "service": "http"}
+    session(
+        stage.ledger,
+        ts,
+        src,
+        host,
+        int(rng.choice([80, 80, 8080])),
+        duration=lognormal(rng, 1.5, 0.5, len(ts)),
+        label="c2",
+        **given,
+    )
 
 
 _LOGINS = (

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from traffic.plant import Device, Plant
-from traffic.simulated_ledger import Ledger
 from traffic.simulation.distributions import between, public_address
-from traffic.simulation.flows import SYN_RETRIES
+from traffic.simulation.flows import SYN_RETRIES, Ledger
 
 __all__ = ["FLAVOURS", "Stage", "bot", "intruder", "invent_plant", "vendor", "victim"]
 

@@ -6,9 +6,10 @@ It exists to train models that must hold on captures nobody has seen, so sizes, 
 policies are drawn per plant and per device from wide ranges, all by one generator.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,23 +17,80 @@ import pandas as pd
 from traffic.capture import ACTIVITY_COLUMNS, COUNTS, FLOW_COLUMNS, Capture, join_evidence
 from traffic.errors import UserError
 from traffic.labels import ATTACKS, FAULTS, LABELS, NORMAL
-from traffic.plant import Plant, dump_plant
-from traffic.simulated_customs import does
-from traffic.simulated_devices import MACHINES
-from traffic.simulated_ledger import Ledger
-from traffic.simulated_pace import evenly, gathered
+from traffic.plant import Device, Plant, dump_plant
 from traffic.simulation.attacks import ATTACKS as ATTACKING
 from traffic.simulation.cloud import BEYOND
+from traffic.simulation.devices import (
+    archive,
+    axes,
+    batches,
+    camera,
+    controller,
+    engineer,
+    history,
+    implicit_io,
+    remote,
+    sensor,
+    subscriber,
+)
 from traffic.simulation.distributions import between, public_address
 from traffic.simulation.faults import FAULTS as BREAKING
-from traffic.simulation.observation import PROTOCOL_KINDS, draw_losses, make_evidence, story_of
+from traffic.simulation.flows import Ledger
+from traffic.simulation.observation import PROTOCOL_KINDS, draw_losses, evenly, gathered, make_evidence, story_of
 from traffic.simulation.outages import clipped, interrupt
 from traffic.simulation.plant import FLAVOURS, Stage, invent_plant
 from traffic.simulation.scenario import Scene, merged, settled
 from traffic.simulation.services import SERVICES
-from traffic.zeek_evidence import flow_evidence
+from traffic.zeek.conn import flow_evidence
 
-__all__ = ["Simulation", "simulate", "write_simulation"]
+# What each kind of device does for its living, as a table: behaviours, and how likely each is.
+
+MACHINES = {
+    "plc": ((controller, 1.0), (implicit_io, 0.3)),
+    "drive": ((controller, 1.0),),
+    "gateway": ((controller, 1.0),),
+    "robot": ((axes, 1.0), (remote, 0.45)),
+    "sensor": ((sensor, 1.0),),
+    "camera": ((camera, 1.0), (remote, 0.35)),
+    "hmi": ((subscriber, 0.1),),
+    "edge": ((subscriber, 0.95), (batches, 0.95), (remote, 0.7)),
+    "historian": ((history, 0.85), (subscriber, 0.04), (archive, 0.1), (remote, 0.35)),
+    "recorder": ((archive, 0.1),),
+    "server": ((subscriber, 0.4), (archive, 0.5)),
+    "workstation": ((engineer, 0.8),),
+}
+
+
+# What a plant's people have decided for all of its devices: who keeps time, who announces itself, who may call out.
+#
+# Devices of one plant are alike in this: a hardened network has no announcements at all, an open one is full of them.
+
+# For a plant: the odds that every device, as many as usual, or no device does it
+_TIME, _IPV6, _ELSE = (0.9, 0.07, 0.03), (0.65, 0.1, 0.25), (0.0, 0.55, 0.45)
+# What closed plants never do, one group or another; in open ones each behaviour still is a custom of its own.
+_GROUPS = {
+    "outward": ("polling", "pushed", "timed_out", "upload", "update", "relay", "browsing", "stray", "mishaps"),
+    "chatter": ("announcements", "lease", "names", "needless_names", "reachable", "log_lines", "watched"),
+    "odd jobs": ("dead_service", "shell", "archive", "implicit_io"),
+}
+_GROUP_OF = {name: group for group, names in _GROUPS.items() for name in names}
+_CLOSED = {"outward": 0.75, "chatter": 0.8, "odd jobs": 0.6}
+_EVERY, _USUAL = 0, 1
+
+
+def does(stage: Stage, behaviour: Callable[[Stage, Device], Any], likely: float) -> bool:
+    """Whether a device does something that this share of its kind does, given the customs of an industrial plant."""
+    rng, name = stage.rng, behaviour.__name__
+    odds = {"clock": _TIME, "neighbours": _IPV6}.get(name, _ELSE if name in _GROUP_OF else None)
+    if odds is not None and stage.flavour == "industrial":
+        group = _GROUP_OF.get(name)
+        if group and stage.habit("", group, lambda: rng.random() < _CLOSED[group]):
+            return False
+        custom = stage.habit("", name, lambda: int(rng.choice(3, p=odds)))
+        if custom != _USUAL:
+            return bool(custom == _EVERY)
+    return bool(rng.random() < likely)
+
 
 TRUTH_COLUMNS = ["device", "start_s", "end_s", "label", "direction", "cause"]
 _NEEDED = {"unauthorized_command": ("plc",), "mqtt_abuse": ("broker", "sensor"), "device_silent": ("server",)}

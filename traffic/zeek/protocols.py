@@ -13,8 +13,7 @@ import pandas as pd
 
 from traffic.capture import EVIDENCE_COLUMNS, SAMPLE_S, join_evidence
 from traffic.errors import UserError
-from traffic.zeek.logs import Log, read_log
-from traffic.zeek_rows import Kind
+from traffic.zeek.logs import Kind, Log, read_log
 
 __all__ = ["Beside", "read_beside"]
 

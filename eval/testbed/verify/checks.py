@@ -7,10 +7,10 @@ from pathlib import Path
 from eval.testbed.attack_checks import ATTACK_CHECKS
 from eval.testbed.fault_checks import FAULT_CHECKS
 from eval.testbed.verify.interval import Finding, Look, Run
-from traffic.flows import make_flows
+from traffic.datasets.truth import Interval, Truth, read_truth
 from traffic.labels import NORMAL, UNKNOWN
+from traffic.pcap.flows import make_flows
 from traffic.pcap.packets import read_packets
-from traffic.truth_file import Interval, Truth, read_truth
 
 __all__ = ["Check", "check_run"]
 

@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from traffic.capture import SAMPLE_S, Capture
+from traffic.datasets.truth import Interval, Truth
 from traffic.pcap.flows import cut_flows
 from traffic.pcap.packets import Packets
 from traffic.plant import is_local
-from traffic.truth_file import Interval, Truth
 
 __all__ = ["REACTION_S", "Finding", "Look", "Run", "Tally"]
 
