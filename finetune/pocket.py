@@ -11,7 +11,7 @@ from another base it only does the last, which is how a model follows a simulato
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -23,22 +23,52 @@ import pandas as pd
 from assistant.llm.adapters import AdapterCard, prompt_fingerprint, write_card
 from assistant.llm.local import LocalLLM
 from assistant.llm.weights import check_model_folder, fingerprint_weights
-from finetune.calibrate import Calibration, calibrate
-from finetune.captures import Captures, choose_captures, is_simulated, make_capture_texts
-from finetune.dataset import balance_texts, read_texts
-from finetune.held_out import draw_texts, measure_texts, score_texts
+from finetune.calibrate import Calibration, calibrate, draw_texts, measure_texts, score_texts
+from finetune.dataset import Captures, balance_texts, choose_captures, is_simulated, make_capture_texts, read_texts
 from finetune.pretrain import Phase, build_model, pretrain
 from finetune.recipe import Draw, Recipe
 from finetune.sft import tune
-from finetune.stages import claim_folder, make_once
 from finetune.tokenizer import build_tokenizer
 from prompts.messages import ANSWERS
 from prompts.window_text import VOCABULARY
+from traffic.errors import UserError
 from traffic.labels import LABELS, NORMAL
 
-__all__ = ["make_pocket"]
+# Stages of a long run: each is made once, and what a killed run has finished is not made again.
 
 log = logging.getLogger(__name__)
+
+
+def claim_folder(work: Path, marks: Sequence[str]) -> None:
+    """Keep a folder for one run: stages made with other numbers, data or prompts must not be mixed into it.
+
+    Args:
+        work: made if it is not there.
+        marks: all that the stages depend on.
+
+    Raises:
+        UserError: the folder holds stages of another run.
+    """
+    mine = "\n".join(marks)
+    work.mkdir(parents=True, exist_ok=True)
+    mark = work / "run.txt"
+    if mark.is_file() and mark.read_text(encoding="utf-8") != mine:
+        raise UserError(
+            f"{work} holds stages of another run; expected this recipe, data and prompts; delete it or name another"
+        )
+    mark.write_text(mine, encoding="utf-8")
+
+
+def make_once(path: Path, make: Callable[[Path], None]) -> None:
+    """Run a stage unless its folder is there; the folder gets its name when the stage is complete."""
+    if path.is_dir():
+        log.info("%s is there", path)
+        return
+    log.info("making %s", path)
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.mkdir(exist_ok=True)
+    make(unfinished)
+    unfinished.rename(path)
 
 
 def make_pocket(

@@ -13,13 +13,15 @@ from typing import Literal
 
 from knowledge_base.formats import (
     Section,
+    incident_sections,
+    is_incident,
+    parse_incident,
     read_markdown,
     read_pdf,
     read_register_map,
     read_restructured,
     read_stix,
 )
-from knowledge_base.past_incident import incident_sections, is_incident, parse_incident
 from traffic.errors import UserError
 
 __all__ = ["KINDS", "Document", "Kind", "Reading", "Section", "read_documents"]

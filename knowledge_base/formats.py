@@ -7,22 +7,15 @@ import csv
 import io
 import re
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ValidationError
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from traffic.errors import UserError
-
-__all__ = [
-    "Pages",
-    "Section",
-    "read_markdown",
-    "read_pdf",
-    "read_register_map",
-    "read_restructured",
-    "read_stix",
-    "render_table",
-]
+from traffic.labels import LABELS
 
 _HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*#*\s*$")
 _UNDERLINE = re.compile(r"^([=\-~^\"'#*+`.:_])\1{2,}\s*$")
@@ -223,3 +216,95 @@ def _stix_section(item: _Item, mitigations: list[str]) -> Section:
         mitigations and f"Mitigations: {', '.join(mitigations)}.",
     ]
     return Section((item.heading,), "\n\n".join(line for line in lines if line))
+
+
+# A resolved incident as a document: YAML front matter with the facts, Markdown below it with the account.
+#
+# The file is what people write and review; unknown fields are refused so that a slip of the pen is not lost in silence.
+
+_MARK = "---\n"
+Text = Annotated[str, Field(min_length=1)]
+
+
+class PastIncident(BaseModel):
+    """What happened once, what it turned out to be, and what mended it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,40}$")]
+    title: Text
+    date: date
+    plant: Text
+    devices: dict[str, str]  # name -> role, the one that was at fault first
+    label: str
+    direction: Literal["source", "target", ""] = ""
+    first_guess: str = ""  # what was suspected before, where that was wrong
+    symptoms: Text
+    cause: Text
+    fix: Text
+    lesson: str = ""
+    downtime_min: Annotated[int, Field(ge=0)]
+    account: str = ""
+
+    @field_validator("label")
+    @classmethod
+    def _known_label(cls, value: str) -> str:
+        if value not in LABELS:
+            raise ValueError(f"{value!r} is no label; expected one of {', '.join(LABELS)}")
+        return value
+
+
+def is_incident(text: str) -> bool:
+    """Whether a Markdown file begins with the front matter of an incident; other front matter is just text."""
+    parts = text.split(_MARK, 2)
+    return len(parts) == 3 and not parts[0] and bool(re.search(r"^(symptoms|cause):", parts[1], re.MULTILINE))
+
+
+def parse_incident(text: str, place: str) -> PastIncident:
+    """Read an incident from its Markdown; ``place`` names it in errors.
+
+    Raises:
+        UserError: the front matter is no YAML, lacks a field, has an unknown one, or names an unknown label.
+    """
+    _, front, account = text.split(_MARK, 2)
+    try:
+        fields = yaml.safe_load(front)
+        return PastIncident.model_validate({**fields, "account": account.strip()})
+    except (yaml.YAMLError, TypeError) as error:
+        raise UserError(f"{place}: the front matter is no YAML mapping ({' '.join(str(error).split())}); expected "
+                        "'name: value' lines between two '---'; mend the file") from error  # fmt: skip
+    except ValidationError as error:
+        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise UserError(f"{place}: {found}; expected the fields of a past incident; mend the front matter") from error
+
+
+def render_incident(incident: PastIncident) -> str:
+    """Write the incident as Markdown with front matter; ``parse_incident`` reads it back unchanged."""
+    fields = incident.model_dump(mode="json", exclude={"account"})
+    kept = {name: value for name, value in fields.items() if value != "" or name in ("label", "symptoms")}
+    kept["date"] = incident.date
+    front = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, width=110)
+    return f"{_MARK}{front}{_MARK}\n{incident.account}\n"
+
+
+def incident_sections(incident: PastIncident) -> list[Section]:
+    """The incident as sections: what was seen is apart from what it was, so that a question meets the symptoms."""
+    devices = ", ".join(f"{name} ({role})" for name, role in incident.devices.items())
+    guess = f" First guess: {incident.first_guess}, which was wrong." if incident.first_guess else ""
+    seen = f"{incident.symptoms}\n\nLabel: {incident.label}. Devices: {devices}. {incident.plant}, {incident.date}."
+    mended = f"Cause: {incident.cause}\n\nFix: {incident.fix}\n\nDowntime: {incident.downtime_min} minutes.{guess}"
+    lesson = f"\n\nLesson: {incident.lesson}" if incident.lesson else ""
+    parts = {"Symptoms": seen, "Cause and fix": mended + lesson, "Account": incident.account}
+    return [Section((name,), text) for name, text in parts.items() if text]
+
+
+def read_incident(path: Path) -> PastIncident:
+    """Read one incident file.
+
+    Raises:
+        UserError: see ``parse_incident``; also a file without front matter.
+    """
+    text = path.read_text(encoding="utf-8")
+    if not is_incident(text):
+        raise UserError(f"{path} is no past incident; expected front matter with its symptoms and cause; add them")
+    return parse_incident(text, str(path))

@@ -7,12 +7,40 @@ the detection and its second the class, and a model that only continues text can
 """
 
 import re
+from dataclasses import dataclass
 
-from prompts.evidence import Evidence, Statement
 from prompts.render import render
 from traffic.labels import LABELS, NORMAL, TAXONOMY
 
-__all__ = ["ANSWERS", "MOST_SENTENCES", "classification", "classification_prompt", "diagnosis"]
+# What a model that words a diagnosis is given: statements with ids, and a verdict that is fixed.
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A fact or passage under the id by which the model must name it."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was decided, and what may be said about it.
+
+    Attributes:
+        question: the operator's words; quoted, never obeyed.
+        verdict: the answer in one sentence, fixed.
+        standing: how sure, fixed.
+        facts: ``f1``, ``f2`` … computed sentences.
+        passages: ``p1``, ``p2`` … excerpts of documents that anybody may have written.
+    """
+
+    question: str
+    verdict: str
+    standing: str
+    facts: tuple[Statement, ...]
+    passages: tuple[Statement, ...]
+
 
 ANSWERS: dict[str, str] = {label: label if label == NORMAL else f"anomalous {label}" for label in LABELS}
 

@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 
 from assistant.detection.classify import make_probabilities
-from finetune.calibrate import Calibration, calibrate, expected_error
-from finetune.held_out import draw_texts, measure_texts
+from finetune.calibrate import Calibration, calibrate, draw_texts, expected_error, measure_texts
 from traffic.errors import UserError
 from traffic.labels import LABELS
 

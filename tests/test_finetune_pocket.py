@@ -6,7 +6,7 @@ import pytest
 
 from assistant.llm.adapters import load_adapter, read_card
 from assistant.llm.weights import fingerprint_weights
-from finetune.captures import choose_captures
+from finetune.dataset import choose_captures
 from finetune.pocket import make_pocket
 from finetune.recipe import POCKET, read_recipe
 from traffic.errors import UserError

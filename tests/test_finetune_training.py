@@ -10,7 +10,7 @@ import torch
 from tiny_models import build_model as build_random
 
 from assistant.llm.local import LocalLLM
-from finetune.held_out import score_texts
+from finetune.calibrate import score_texts
 from finetune.pretrain import Phase, Shape, build_model, pretrain
 from finetune.recipe import POCKET, read_recipe
 from finetune.sft import tune

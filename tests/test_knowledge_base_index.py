@@ -12,11 +12,9 @@ import pytest
 from word_vectors import WordVectors
 
 from knowledge_base.chunks import Chunk
-from knowledge_base.embeddings import SentenceEmbedder
-from knowledge_base.index import Index, ensure_samples, open_index
+from knowledge_base.embeddings import SentenceEmbedder, read_sample_vectors, sample_files
+from knowledge_base.index import Index, Store, ensure_samples, open_index
 from knowledge_base.retriever import search
-from knowledge_base.sample_vectors import read_sample_vectors, sample_files
-from knowledge_base.store import Store
 from traffic.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -299,7 +297,7 @@ class TestSamples:
             assert "Network troubleshooting guide" not in titles(index)
 
     def test_shipped_vectors_hold_every_shipped_passage(self, home: Path) -> None:
-        """Fails when a document has changed: run ``python -m knowledge_base.sample_vectors``."""
+        """Fails when a document has changed: run ``python -m knowledge_base.embeddings``."""
         vectors = read_sample_vectors(SentenceEmbedder().fingerprint)
         with open_index(home) as index:
             ensure_samples(index)

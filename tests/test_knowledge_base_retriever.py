@@ -7,11 +7,17 @@ from pathlib import Path
 import pytest
 from word_vectors import WordVectors
 
-from knowledge_base.incident_history import read_incidents, similar
+from knowledge_base.embeddings import read_sample_vectors, sample_files
 from knowledge_base.index import Index, ensure_samples, open_index
-from knowledge_base.retriever import find_nearness, find_passage, search
-from knowledge_base.sample_vectors import read_sample_vectors, sample_files
-from knowledge_base.terms import find_terms, make_tokens
+from knowledge_base.retriever import (
+    find_nearness,
+    find_passage,
+    find_terms,
+    make_tokens,
+    read_incidents,
+    search,
+    similar,
+)
 from traffic.labels import LABELS, NORMAL, TAXONOMY
 
 # A question, and how the names of the files begin that answer it. The bounds in retriever.py were chosen on these.

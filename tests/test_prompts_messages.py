@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from prompts.evidence import Evidence, Statement
-from prompts.messages import diagnosis
+from prompts.messages import Evidence, Statement, diagnosis
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from prompts.evidence import Statement
+from prompts.messages import Statement
 from prompts.render import render
 from traffic.errors import UserError
 

@@ -114,8 +114,7 @@ def sources_for(
     """
     if index is None:
         return (), ()
-    from knowledge_base.incident_history import similar
-    from knowledge_base.retriever import search
+    from knowledge_base.retriever import search, similar
 
     incident = finding.incident
     described = _described(finding, analysis)
@@ -136,7 +135,7 @@ def sources_for(
 
 def _past_incidents(label: str, described: str, index: "Index") -> "list[Passage]":
     """Past incidents like this one: those resolved as the same label, else the nearest one."""
-    from knowledge_base.incident_history import similar
+    from knowledge_base.retriever import similar
 
     mark = f"Label: {label}."
     same = {chunk.document for chunk in index.chunks() if mark in chunk.text}

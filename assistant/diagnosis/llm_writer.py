@@ -14,8 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from assistant.diagnosis.grounding import Citation, check
 from assistant.facts.fact import Fact, plural
-from prompts.evidence import Evidence, Statement
-from prompts.messages import MOST_SENTENCES, diagnosis
+from prompts.messages import MOST_SENTENCES, Evidence, Statement, diagnosis
 from traffic.errors import UserError
 
 if TYPE_CHECKING:

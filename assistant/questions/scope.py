@@ -53,8 +53,7 @@ def is_in_scope(question: str, intent: Intent, asked: "Asked", index: "Index | N
         return True
     if index is None:
         return False
-    from knowledge_base.retriever import find_nearness
-    from knowledge_base.terms import find_terms
+    from knowledge_base.retriever import find_nearness, find_terms
 
     return bool(find_terms(index, question)) or find_nearness(index, question) >= NEAR
 

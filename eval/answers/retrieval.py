@@ -16,7 +16,7 @@ from eval.answers.cases import Question, read_questions
 from eval.answers.results import Placed, QuestionResult, Variant
 from eval.rank_scores import first_rank, ndcg, score_variant
 from knowledge_base.documents import Document, read_documents
-from knowledge_base.sample_vectors import sample_files
+from knowledge_base.embeddings import sample_files
 from traffic.errors import UserError
 
 if TYPE_CHECKING:
