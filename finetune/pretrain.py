@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from assistant.batches import make_batches
+from assistant.llm.answer_tree import make_batches
 from assistant.llm.weights import fast_dtype
 from prompts.messages import classification_prompt
 from traffic.errors import UserError

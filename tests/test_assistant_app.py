@@ -13,10 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from assistant.app import build_page, launch_options
-from assistant.devices import list_devices
+from assistant.app import build_page, launch_options, render_bar, render_evidence, render_plant
+from assistant.diagnosis.health import list_devices
 from assistant.facts.fact import Fact
-from assistant.page import render_bar, render_evidence, render_plant
 from traffic.labels import LABELS
 
 CHROMIUM = shutil.which("chromium")

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from assistant.diagnosis.grounding import Citation, check, cite, fold, make_excerpt
+from assistant.diagnosis.grounding import Citation, check, cite, fold, is_supported, make_excerpt, read_quantities
 from assistant.facts.fact import Fact
-from assistant.quantities import is_supported, read_quantities
 
 MANUAL = Citation(
     1, "gateway.md", "4.2 Timeouts", 14, "The unit answers within 500 ms. It holds 32 sessions.", "c1", "manual"

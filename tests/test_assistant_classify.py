@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from tables import CLOUD, DEVICE, PLC, capture, flow, unanswered
 from tiny_models import build_model, make_card
 
-from assistant.detection.classify import classify, decide, make_prompts
-from assistant.directions import choose_directions
+from assistant.detection.classify import choose_directions, classify, decide, make_prompts
 from assistant.llm.local import LocalLLM
 from assistant.report import verdict_lines
 from prompts.messages import classification_prompt

@@ -10,12 +10,11 @@ import pytest
 from bottling_line import CAMERA, CONTROLLER, PANEL, PLC, SPARE, START, YARD, beacon, loss, make_analysis, silence
 
 from assistant.diagnosis.diagnose import diagnose
-from assistant.diagnosis.grounding import check
+from assistant.diagnosis.grounding import check, read_quantities
 from assistant.diagnosis.investigate import find
 from assistant.diagnosis.playbook import MEANINGS
 from assistant.diagnosis.standing import judge, lower
 from assistant.facts.fact import Fact
-from assistant.quantities import read_quantities
 from assistant.questions.entities import read_devices
 from knowledge_base.index import open_index
 from knowledge_base.retriever import find_passage

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from assistant.diagnosis.grounding import is_supported, read_quantities
 from assistant.facts.attribution import find_trace
 from assistant.facts.by_label import (
     Fact,
@@ -18,7 +19,6 @@ from assistant.facts.by_label import (
     make_scene,
 )
 from assistant.facts.fact import listed, show
-from assistant.quantities import is_supported, read_quantities
 from traffic.labels import LABELS
 from traffic.plant import Device, Plant
 from traffic.reader import read_capture

@@ -10,9 +10,8 @@ from tables import CLOUD, DEVICE, PLC, capture, flow, unanswered
 from assistant.detection.correlation import suspect
 from assistant.detection.runs import Run
 from assistant.diagnosis.grounding import check
-from assistant.diagnosis.health import bears_out, find_stretches, judge_health
+from assistant.diagnosis.health import bears_out, describe_health, find_stretches, judge_health, name_health
 from assistant.facts.traffic_view import Scene, make_scene
-from assistant.health_facts import describe_health, name_health
 from traffic.labels import LABELS
 from traffic.samples import make_samples
 

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import WORDS, build_model
 
-from assistant.batches import make_batches
-from assistant.llm.answer_tree import build_choice_tree
+from assistant.llm.answer_tree import build_choice_tree, make_batches
 from assistant.llm.local import LocalLLM
 from traffic.errors import UserError
 

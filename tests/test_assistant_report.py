@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-import assistant.page
+import assistant.app
 import assistant.report
 from assistant.report import (
     incident_table,
@@ -34,7 +34,7 @@ def verdicts() -> pd.DataFrame:
 
 
 def test_the_examples_in_the_docstrings() -> None:
-    for module in (assistant.report, assistant.page):
+    for module in (assistant.report, assistant.app):
         assert doctest.testmod(module).failed == 0
 
 

@@ -8,6 +8,8 @@ from assistant.chat.feedback import keep, keep_incident, read_remark
 from assistant.chat.replies import (
     HELP,
     Said,
+    list_quotations,
+    quote_documents,
     say_attack,
     say_certainty,
     say_checks,
@@ -26,7 +28,6 @@ from assistant.facts.fact import Fact
 from assistant.questions.entities import Asked, read_devices, words_besides
 from assistant.questions.intents import Intent, read_intent
 from assistant.questions.scope import foreign_words, is_in_scope
-from assistant.quotations import list_quotations, quote_documents
 
 if TYPE_CHECKING:
     from assistant.detection.incidents import Incident

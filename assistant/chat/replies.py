@@ -4,17 +4,17 @@ Each function words one kind of question about what is in focus; numbers stand i
 checked like a whole diagnosis.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from assistant.diagnosis.grounding import Citation
-from assistant.diagnosis.health import judge_health
+from assistant.diagnosis.grounding import Citation, cite, resolve
+from assistant.diagnosis.health import judge_health, name_health
 from assistant.diagnosis.investigate import name_of
 from assistant.diagnosis.playbook import MEANINGS
 from assistant.diagnosis.standing import is_unanswered, verdict_fact
 from assistant.facts.fact import Fact, listed, make_fact
 from assistant.facts.traffic_view import is_group
-from assistant.health_facts import name_health
 from assistant.questions.entities import list_addresses, worst_first
 from traffic.labels import NORMAL, TAXONOMY
 
@@ -22,11 +22,9 @@ if TYPE_CHECKING:
     from assistant.detection.incidents import Incident
     from assistant.detection.pipeline import Analysis
     from assistant.diagnosis.diagnose import Diagnosis
+    from knowledge_base.documents import Kind
+    from knowledge_base.index import Index
 
-__all__ = [
-    "HELP", "Said", "say_attack", "say_certainty", "say_checks", "say_devices", "say_incidents", "say_numbers",
-    "say_others", "say_since", "say_usual",
-]  # fmt: skip
 
 HELP = """I answer questions about this capture and the documents in the knowledge base. For example:
 - Why is the camera slow? What is wrong with the controller?
@@ -225,3 +223,33 @@ def _named(name: str) -> Fact:
 
 def _list_fact(sentence: str, names: list[str]) -> Fact:
     return make_fact("list", sentence, {"n": len(names), "names": listed(names, 8)})
+
+
+# Passages of the documents, quoted as the answer itself.
+
+_MOST = 3
+
+
+def quote_documents(index: "Index | None", question: str, kind: "Kind" = "manual") -> Said | None:
+    """Passages that answer a question.
+
+    Args:
+        index: the knowledge base; None has no passage.
+        question: the operator's words.
+        kind: the documents that are looked at first; where they hold nothing, all are.
+
+    Returns:
+        The passages, quoted and cited; None where the knowledge base does not answer.
+    """
+    if index is None:
+        return None
+    from knowledge_base.retriever import search
+
+    passages = search(index, question, _MOST, kind) or search(index, question, _MOST)
+    citations = resolve(cite(passages, question), index)
+    return Said("\n".join(["From the documents:", *list_quotations(citations)]), (), citations) if citations else None
+
+
+def list_quotations(citations: Sequence[Citation]) -> list[str]:
+    """One line each: its number, where it stands, what it says."""
+    return [f"- [{one.number}] {one.place}: {one.quoted}" for one in citations]

@@ -1,21 +1,83 @@
-"""``faultwise kb``: the manuals and past incidents that answers cite."""
+"""What a site owns: ``faultwise kb`` (documents), ``faultwise plant`` (devices), ``faultwise adapters`` (models)."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from assistant.cli.options import narrate, print_json, say_notes, with_settings
+from assistant.cli.options import CapturePath, narrate, print_json, say_notes, with_settings
+from traffic.errors import UserError
 
 if TYPE_CHECKING:
     from assistant.settings import Settings
 
-__all__ = ["app"]
 
-app = typer.Typer(help="Manuals and past incidents that answers cite.", no_args_is_help=True)
+# ``faultwise adapters``: the sites' adapters and what each one's card says of it.
+
+adapters_app = typer.Typer(help="Adapters of sites, and their cards: data, split, seed, metrics.", no_args_is_help=True)
 
 
-@app.command()
+@adapters_app.command("list")
+@with_settings("home")
+def list_all(settings: "Settings") -> None:
+    """List the shipped adapter and those of this home."""
+    from assistant.llm.adapters import list_adapters
+    from assistant.report import render_table
+
+    rows = [
+        [one.card.name, one.card.created, f"{one.card.threshold:.2f}", one.path] for one in list_adapters(settings.home)
+    ]
+    typer.echo(render_table(["name", "created", "abstains below", "folder"], rows))
+
+
+@adapters_app.command("show")
+def show_adapter(folder: Annotated[Path, typer.Argument(help="The adapter's folder.")]) -> None:
+    """Print an adapter's card."""
+    from assistant.llm.adapters import read_card
+
+    print_json(read_card(folder).model_dump(mode="json"))
+
+
+# ``faultwise plant``: the inventory of devices.
+
+plant_app = typer.Typer(help="The inventory of devices: addresses, roles, contacts.", no_args_is_help=True)
+
+
+@plant_app.command()
+def discover(path: CapturePath) -> None:
+    """Draft a plant.yaml from the devices in a capture; check it before you rely on it."""
+    from traffic.discovery import draft_plant
+    from traffic.plant import dump_plant
+    from traffic.reader import read_capture
+
+    with narrate("reading the capture"):
+        capture = read_capture(path)
+        plant = draft_plant(capture)
+    say_notes(capture.notes)
+    typer.echo(dump_plant(plant), nl=False)
+
+
+@plant_app.command("show")
+@with_settings("plant")
+def show_plant(settings: "Settings") -> None:
+    """List the devices of the inventory."""
+    from assistant.report import render_table
+    from assistant.session import read_plant
+
+    plant = read_plant(settings)
+    if plant is None:
+        raise UserError(
+            "no plant is named; expected --plant plant.yaml or FAULTWISE_PLANT; "
+            "`faultwise plant discover CAPTURE > plant.yaml` drafts one"
+        )
+    rows = [[d.name, d.address, d.role, d.model, d.zone, d.contact] for d in plant.devices]
+    typer.echo(render_table(["name", "address", "role", "model", "zone", "contact"], rows))
+
+
+kb_app = typer.Typer(help="Manuals and past incidents that answers cite.", no_args_is_help=True)
+
+
+@kb_app.command()
 @with_settings("home")
 def add(
     paths: Annotated[list[Path], typer.Argument(help="Documents, or folders of them.")], settings: "Settings"
@@ -29,7 +91,7 @@ def add(
     typer.echo(f"{len(done.added)} added, {len(done.replaced)} replaced, {len(done.unchanged)} unchanged")
 
 
-@app.command("list")
+@kb_app.command("list")
 @with_settings("home")
 def list_documents(settings: "Settings") -> None:
     """List the documents."""
@@ -41,7 +103,7 @@ def list_documents(settings: "Settings") -> None:
     typer.echo(render_table(["document", "kind", "passages", "id", "path"], rows))
 
 
-@app.command()
+@kb_app.command()
 @with_settings("home")
 def remove(document: Annotated[str, typer.Argument(help="As `kb list` names it.")], settings: "Settings") -> None:
     """Forget a document; it never answers again."""
@@ -52,7 +114,7 @@ def remove(document: Annotated[str, typer.Argument(help="As `kb list` names it."
     typer.echo(f"removed {gone.title} ({gone.path})")
 
 
-@app.command()
+@kb_app.command()
 @with_settings("home")
 def search(
     question: str,
@@ -73,7 +135,7 @@ def search(
         typer.echo("\n\n".join(passage_text(passage) for passage in passages) or "no passage found")
 
 
-@app.command()
+@kb_app.command()
 @with_settings("home")
 def check(settings: "Settings") -> None:
     """Compare every passage with its manifest and source; exit 1 where they disagree."""
@@ -85,7 +147,7 @@ def check(settings: "Settings") -> None:
     raise typer.Exit(0 if health.ok else 1)
 
 
-@app.command()
+@kb_app.command()
 @with_settings("home")
 def rebuild(settings: "Settings") -> None:
     """Build the index anew from its documents and swap it in: removed text is gone from the disk."""

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from assistant import cli_adapters, cli_plant
 from assistant.cli import inventory, research, testbed
 from assistant.cli.options import CapturePath, OutFile, narrate, print_json, say_notes, with_settings, write_parquet
 from assistant.offline import go_offline, hush_libraries
@@ -27,9 +26,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.add_typer(inventory.app, name="kb")
-app.add_typer(cli_plant.app, name="plant")
-app.add_typer(cli_adapters.app, name="adapters")
+app.add_typer(inventory.kb_app, name="kb")
+app.add_typer(inventory.plant_app, name="plant")
+app.add_typer(inventory.adapters_app, name="adapters")
 app.add_typer(research.finetune, name="finetune")
 app.add_typer(research.evaluate, name="eval")
 app.add_typer(testbed.app, name="testbed")

@@ -4,20 +4,217 @@ Every number, time and address must be found in the facts, every quotation in th
 the knowledge base. The sentence that holds anything else is removed, whoever wrote it, a template or a model.
 """
 
+import ipaddress
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
 
 from assistant.facts.fact import show
-from assistant.quantities import is_supported, read_quantities
 
 if TYPE_CHECKING:
     from assistant.facts.fact import Fact
     from knowledge_base.index import Index
     from knowledge_base.retriever import Passage
 
-__all__ = ["Checked", "Citation", "check", "cite", "resolve"]
+
+# Numbers, times and addresses in a sentence, and whether a set of known values holds each of them.
+#
+# A shown number is a rounded one, so a value supports it when the value, in the unit shown, rounds to what is shown:
+# 1234567.0 supports "1.2 MB" and "1,234,567", but neither "1.3 MB" nor "1.20 MB".
+
+Kind = Literal["address", "time", "date", "number", "name"]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One thing in a sentence that must have a source.
+
+    Attributes:
+        kind: ``name`` is a word with digits in it (``plc-2``, ``T0814``).
+        text: as shown, lower case, compatibility-folded; a date as ``2018-12-22``, a time as ``08:22:30``.
+        number: the value shown, NaN where it is none.
+        step: one unit of the last digit shown.
+        scales: what one unit shown may stand for (``MB``: 1, 10^6, 2^20).
+    """
+
+    kind: Kind
+    text: str
+    number: float = float("nan")
+    step: float = 1.0
+    scales: tuple[float, ...] = (1.0,)
+
+
+_BYTES = {"k": 1, "m": 2, "g": 3, "t": 4}
+_SCALES: dict[str, tuple[float, ...]] = {
+    "%": (1.0, 0.01),
+    "percent": (1.0, 0.01),
+    "thousand": (1e3,),
+    "million": (1e6,),
+    "ms": (1.0, 1e-3),
+    **dict.fromkeys(("min", "minute", "minutes"), (1.0, 60.0)),
+    **dict.fromkeys(("h", "hour", "hours"), (1.0, 3600.0)),
+    **dict.fromkeys(("d", "day", "days"), (1.0, 86400.0)),
+    **{f"{k}b": (1.0, 1e3**n, 1024.0**n) for k, n in _BYTES.items()},
+    **{f"{k}ib": (1.0, 1024.0**n) for k, n in _BYTES.items()},
+    **{f"{k}bit": (1.0, 1e3**n, 1e3**n / 8) for k, n in _BYTES.items()},
+}
+_UNITS = sorted(_SCALES, key=len, reverse=True)
+_WORDS = {
+    **{
+        "two": 2,
+        "three": 3,
+        "four": 4,
+        "five": 5,
+        "six": 6,
+        "seven": 7,
+        "eight": 8,
+        "nine": 9,
+        "ten": 10,
+        "eleven": 11,
+    },
+    **{"twelve": 12, "dozen": 12, "twenty": 20, "thirty": 30, "fifty": 50, "hundred": 100, "thousand": 1e3},
+    "million": 1e6,
+}
+_MONTHS = (
+    *("january", "february", "march", "april", "may", "june"),
+    *("july", "august", "september", "october", "november", "december"),
+)
+_MONTH = "|".join(f"{name}|{name[:3]}" for name in _MONTHS)
+# Words with digits that name a technology, not something measured.
+_TECHNOLOGY = frozenset(
+    (
+        *("ipv4", "ipv6", "802.1q", "802.1x", "rs-485", "rs485", "rs-232", "http/2", "http2", "md5", "sha256", "s7"),
+        "c2",  # a label
+    )
+)
+
+_PATTERN = re.compile(
+    rf"""
+    (?P<mac>\b(?:[0-9a-f]{{2}}[:-]){{5}}[0-9a-f]{{2}}\b)
+  | (?P<date>\b\d{{4}}-\d{{2}}-\d{{2}}(?=\b|t\d))
+  | (?P<day>\b\d{{1,2}}\s+(?:{_MONTH})\.?\s+\d{{4}}\b|\b(?:{_MONTH})\.?\s+\d{{1,2}},?\s+\d{{4}}\b)
+  | (?P<ipv4>(?<![\w.])\d{{1,3}}(?:\.\d{{1,3}}){{3}}(?![\w]|\.\d))
+  | (?P<time>(?<![\d:.])\d{{1,2}}:[0-5]\d(?::[0-5]\d(?:\.\d+)?)?(?![\d:]))
+  | (?P<ipv6>(?<![\w:.])(?:[0-9a-f]{{0,4}}:){{2,7}}[0-9a-f]{{0,4}}(?![\w:]))
+  | (?P<name>\b[^\W\d_]\w*(?:[-./]\w+)*)
+  | (?P<number>(?<![\w.])[-+\u2212]?(?:\d{{1,3}}(?:,\d{{3}})+|\d+)(?:\.\d+)?(?:e[+-]?\d+)?)
+    (?P<unit>\s?(?:{"|".join(map(re.escape, _UNITS))})(?![a-z]))?(?P<tail>(?:[^\W\d]|\.\d)(?:[\w.-]*\w)?)?
+  | (?P<loose>\d+)
+    """,
+    re.VERBOSE,
+)
+
+
+def read_quantities(text: str) -> list[Quantity]:
+    """All that needs a source in a text, in order.
+
+    >>> [q.text for q in read_quantities("1,204 packets to 10.0.0.1:80 at 08:22:30, 40 % lost by plc-2")]
+    ['1,204', '10.0.0.1', '80', '08:22:30', '40 %', 'plc-2']
+    """
+    folded = unicodedata.normalize("NFKC", text).lower()
+    # A time glued to its date (2018-12-22T08:22:30Z) and a port glued to its address are two quantities each.
+    folded = re.sub(r"(?<=\d)t(?=\d{2}:)", " ", folded)
+    folded = re.sub(r"(?<=:\d\d)z\b", " ", folded)
+    folded = re.sub(r"(\d{1,3}(?:\.\d{1,3}){3})[:/](\d+)", r"\1 \2", folded)
+    found = (_read(match) for match in _PATTERN.finditer(folded))
+    return [quantity for quantity in found if quantity is not None]
+
+
+def is_supported(quantity: Quantity, values: Iterable[float | str]) -> bool:
+    """Whether one of the values says what the text shows.
+
+    Args:
+        quantity: what a text shows.
+        values: numbers (seconds since the epoch support times and dates) and texts (which support what they show).
+    """
+    return any(_supports(value, quantity) for value in values)
+
+
+def _read(match: re.Match[str]) -> Quantity | None:
+    kind, text = match.lastgroup or "", match.group()
+    if kind == "name":
+        return _read_word(text)
+    if kind in ("mac", "ipv4", "ipv6"):
+        return Quantity("address", _address(text))
+    if kind == "time":
+        return Quantity("time", text.zfill(len(text) + (text.index(":") == 1)))
+    if kind == "date":
+        return Quantity("date", text)
+    if kind == "day":
+        return Quantity("date", _iso_date(text))
+    return _read_number(match)
+
+
+def _read_word(text: str) -> Quantity | None:
+    if text in _WORDS:
+        return Quantity("number", text, _WORDS[text])
+    if not any(letter.isdigit() for letter in text) or text in _TECHNOLOGY:
+        return None
+    return Quantity("name", text)
+
+
+def _read_number(match: re.Match[str]) -> Quantity | None:
+    if match["tail"]:
+        text = match.group()
+        return None if text in _TECHNOLOGY else _glued(text)
+    shown = match["number"] or match["loose"]
+    digits = shown.replace(",", "").replace("\u2212", "-")
+    mantissa, _, exponent = digits.partition("e")
+    decimals = len(mantissa.partition(".")[2])
+    step = 10.0 ** (int(exponent or 0) - decimals)
+    unit = (match["unit"] or "").strip()
+    return Quantity("number", match.group(), float(digits), step, _SCALES.get(unit, (1.0,)))
+
+
+def _glued(text: str) -> Quantity:
+    """A number with letters on it: "30s", "5x" are numbers, "3com-1" is a name."""
+    plain = re.fullmatch(r"[-+]?(\d+(?:\.\d+)?)(?:s|x|st|nd|rd|th|b|bytes?)", text)
+    if plain is None:
+        return Quantity("name", text)
+    decimals = len(plain[1].partition(".")[2])
+    return Quantity("number", text, float(plain[1]), 10.0**-decimals)
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return text.replace("-", ":")
+
+
+def _iso_date(text: str) -> str:
+    words = re.findall(r"\w+", text)
+    month = next(i for i, name in enumerate(_MONTHS, start=1) if any(name.startswith(word) for word in words))
+    day, year = (int(word) for word in words if word.isdigit())
+    return f"{year:04d}-{month:02d}-{day:02d}"
+
+
+def _supports(value: float | str, quantity: Quantity) -> bool:
+    if isinstance(value, str):
+        return any(_same(known, quantity) for known in read_quantities(value))
+    if quantity.kind == "number":
+        reach = quantity.step * (0.5 + 1e-9)
+        return any(abs(float(value) / scale - quantity.number) <= reach for scale in quantity.scales)
+    if quantity.kind in ("time", "date") and 1e8 < value < 1e11:
+        moment = datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d" if quantity.kind == "date" else "%H:%M:%S")
+        return moment.startswith(quantity.text.partition(".")[0])
+    return False
+
+
+def _same(known: Quantity, shown: Quantity) -> bool:
+    if known.kind == "number" and shown.kind == "number":
+        return any(
+            abs(known.number * have / scale - shown.number) <= shown.step * (0.5 + 1e-9)
+            for have in known.scales
+            for scale in shown.scales
+        )
+    if known.kind == "time" and shown.kind == "time":
+        return known.text.startswith(shown.text)
+    return known.kind == shown.kind and known.text == shown.text
+
 
 EXCERPT_CHARS = 240
 

@@ -5,14 +5,12 @@ from typing import TYPE_CHECKING
 
 from assistant.diagnosis.differential import RuledOut, rule_out
 from assistant.diagnosis.grounding import check
-from assistant.diagnosis.health import Health, judge_health
+from assistant.diagnosis.health import Condition, Health, describe_health, judge_health
 from assistant.diagnosis.playbook import MEANINGS
 from assistant.diagnosis.standing import Standing, judge, verdict_fact
 from assistant.facts.by_label import health_fact
 from assistant.facts.fact import Fact, listed, make_fact
-from assistant.health_facts import Condition, describe_health
 from assistant.questions.entities import Asked, list_addresses, read_devices, worst_first
-from assistant.relevance import choose_incidents
 from traffic.labels import NORMAL
 
 if TYPE_CHECKING:
@@ -20,7 +18,33 @@ if TYPE_CHECKING:
     from assistant.detection.pipeline import Analysis
     from traffic.plant import Device
 
-__all__ = ["MOST_OTHERS", "Finding", "find", "known_facts", "name_of"]
+
+# Which incidents a question means: by the devices it names, then by the symptom it speaks of, then the worst.
+
+# What operators say of a symptom -> labels it speaks of; these incidents come first.
+_SYMPTOMS: dict[str, tuple[str, ...]] = {
+    "scan": ("recon",), "flood": ("dos", "ddos"), "login": ("brute_force",), "password": ("brute_force",),
+    "beacon": ("c2",), "botnet": ("c2", "ddos"), "malware": ("c2", "ddos"), "upload": ("exfiltration", "congestion"),
+    "data": ("exfiltration",), "slow": ("congestion", "packet_loss"), "lag": ("congestion", "packet_loss"),
+    "dns": ("name_resolution",), "name": ("name_resolution",), "offline": ("device_silent", "service_down"),
+    "silent": ("device_silent",), "answer": ("device_silent", "service_down"), "refuse": ("service_down",),
+    "download": ("device_silent", "service_down"), "disconnect": ("flapping",), "reconnect": ("flapping",),
+    "write": ("unauthorized_command",), "mqtt": ("mqtt_abuse",), "broker": ("mqtt_abuse",),
+}  # fmt: skip
+
+
+def choose_incidents(question: str, asked: Asked, analysis: "Analysis") -> "list[Incident]":
+    """Incidents of the devices that were asked for, or that touch them; of everybody, where nobody was asked for."""
+    words = question.lower()
+    fitting = {label for symptom, labels in _SYMPTOMS.items() if symptom in words for label in labels}
+    ordered = worst_first(list(analysis.incidents))
+    ordered.sort(key=lambda one: one.label not in fitting)
+    targets = asked.devices[:1] or asked.peers
+    if not targets:
+        return ordered
+    own = [one for one in ordered if one.device in targets]
+    return own + [one for one in ordered if one not in own and set(targets) & {*one.peers, *one.related}]
+
 
 MOST_FACTS, MOST_OTHERS = 5, 5
 # Numbers that can deny a label outright; the others only speak for or against it.

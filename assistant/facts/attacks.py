@@ -6,16 +6,196 @@ import numpy as np
 import pandas as pd
 
 from assistant.facts.attribution import FEW_ENDPOINTS, Trace
-from assistant.facts.fact import Fact, Value, by_count, listed, make_fact
+from assistant.facts.fact import Fact, Value, by_count, listed, make_fact, plural
 from assistant.facts.traffic_view import Scene, endpoint
-from assistant.protocol_facts import modbus_facts
 from traffic.capture import SAMPLE_S
 
-__all__ = ["c2_facts", "exfiltration_facts", "flood_facts", "login_facts", "recon_facts"]
+# Facts that protocols carry beyond flows: Modbus requests and writers, MQTT messages, claims of one address.
+
+# Modbus Application Protocol V1.1b3, sections 6 and 7.
+MODBUS_FUNCTIONS = {
+    1: "read coils",
+    2: "read discrete inputs",
+    3: "read holding registers",
+    4: "read input registers",
+    5: "write single coil",
+    6: "write single register",
+    7: "read exception status",
+    8: "diagnostics",
+    15: "write multiple coils",
+    16: "write multiple registers",
+    17: "report server id",
+    22: "mask write register",
+    23: "read and write registers",
+    43: "read device identification",
+}
+MODBUS_EXCEPTIONS = {
+    1: "illegal function",
+    2: "illegal data address",
+    3: "illegal data value",
+    4: "server device failure",
+    5: "acknowledge",
+    6: "server device busy",
+    8: "memory parity error",
+    10: "gateway path unavailable",
+    11: "gateway target device failed to respond",
+}
+# MQTT 3.1.1, table 3.1, and MQTT 5.0, table 3.1.
+MQTT_RETURN_CODES = {
+    1: "unacceptable protocol version",
+    2: "identifier rejected",
+    3: "server unavailable",
+    4: "bad user name or password",
+    5: "not authorised",
+    134: "bad user name or password",
+    135: "not authorised",
+    138: "banned",
+}
+_MQTT_WORDS = {
+    "mqtt_publish": "message",
+    "mqtt_connect": "connection request",
+    "mqtt_malformed": "malformed packet",
+}
+MODBUS_KINDS = ("modbus_read", "modbus_write", "modbus_other", "modbus_exception")
+
+_MOST_PAIRS = 3
+
+_PROTOCOL_WORDS = {
+    "modbus": "{client} sent {server} {requests:Modbus request} between {first_time_s} and {last_time_s}, at most "
+    "{peak_per_s} per second: {functions}.",
+    "registers": "Within {sample_s} it named at most {registers:different register address}.",
+    "exceptions": "{server} answered {client} {n:time} with a Modbus exception: {codes}.",
+    "refusals": "{server} refused the MQTT connection of {client} {n:time}: {codes}.",
+    "writers": "In this capture {names} wrote to {server} over Modbus.",
+    "conflict": "{address} was claimed by {machines:different machine} {claims:time} between {first_time_s} and "
+    "{last_time_s}.",
+    "machines": "Traffic of {address} carried the hardware addresses {macs}.",
+}
+
+
+def modbus_facts(evidence: pd.DataFrame, scene: Scene, windows: Sequence[float]) -> list[Fact]:
+    """Who asked whom with which functions, how often and how widely, the most frequent first; and what was refused."""
+    asked = evidence[evidence["kind"].isin(["modbus_read", "modbus_write", "modbus_other"])]
+    totals = asked.groupby(["src", "dst"])["count"].sum().sort_values(ascending=False, kind="stable")
+    facts = []
+    for src, dst in totals.index[:_MOST_PAIRS]:
+        rows = asked[(asked["src"] == src) & (asked["dst"] == dst)]
+        by_code = rows.groupby("code")["count"].sum().sort_values(ascending=False, kind="stable")
+        values: dict[str, Value] = {
+            "client": scene.name(src),
+            "server": scene.name(dst),
+            "requests": int(rows["count"].sum()),
+            "functions": listed(
+                f"{n:,} with function {_worded(code, MODBUS_FUNCTIONS)}" for code, n in by_code.items()
+            ),
+            "first_time_s": rows["slot"].min() * SAMPLE_S,
+            "last_time_s": (rows["slot"].max() + 1) * SAMPLE_S,
+            "peak_per_s": rows.groupby("slot")["count"].sum().max() / SAMPLE_S,
+            "registers": int(rows["distinct"].max()),
+            "sample_s": SAMPLE_S,
+        }
+        sentence = (
+            f"{_PROTOCOL_WORDS['modbus']} {_PROTOCOL_WORDS['registers']}"
+            if values["registers"]
+            else _PROTOCOL_WORDS["modbus"]
+        )
+        facts.append(make_fact("modbus", sentence, values, windows))
+    return facts + refusal_facts(evidence[evidence["kind"] == "modbus_exception"], scene, windows)
+
+
+def refusal_facts(evidence: pd.DataFrame, scene: Scene, windows: Sequence[float]) -> list[Fact]:
+    """Modbus exceptions and refused MQTT connections by client and server, at most two pairs each."""
+    facts = []
+    for kind, name, words in (
+        ("modbus_exception", "exceptions", MODBUS_EXCEPTIONS),
+        ("mqtt_refused", "refusals", MQTT_RETURN_CODES),
+    ):
+        said = evidence[evidence["kind"] == kind]
+        totals = said.groupby(["src", "dst"])["count"].sum().sort_values(ascending=False, kind="stable")
+        for src, dst in totals.index[:2]:
+            rows = said[(said["src"] == src) & (said["dst"] == dst)]
+            values: dict[str, Value] = {
+                "client": scene.name(src),
+                "server": scene.name(dst),
+                "n": int(rows["count"].sum()),
+                "codes": worded_codes(sorted(rows["code"].unique()), words),
+            }
+            facts.append(make_fact(name, _PROTOCOL_WORDS[name], values, windows))
+    return facts
+
+
+def command_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
+    """Who wrote what, how often, and who else writes to the same controller."""
+    facts = modbus_facts(trace.evidence, scene, windows)
+    writes = scene.evidence[scene.evidence["kind"] == "modbus_write"]
+    server = str(trace.evidence["dst"].iloc[0]) if len(trace.evidence) else trace.device
+    writers = writes[writes["dst"] == server].groupby("src")["count"].sum().sort_values(ascending=False)
+    if len(writers):
+        names = listed(f"{scene.name(str(name))} ({n:,} {plural(n, 'request')})" for name, n in writers.items())
+        values: dict[str, Value] = {"server": scene.name(server), "names": names, "writers": len(writers)}
+        facts.append(make_fact("writers", _PROTOCOL_WORDS["writers"], values, windows))
+    return facts
+
+
+def mqtt_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
+    """Counts of what each MQTT client sent, by kind, at most three pairs of client and broker."""
+    facts = []
+    sent = trace.evidence[trace.evidence["kind"].isin(_MQTT_WORDS)]
+    totals = sent.groupby(["src", "dst"])["count"].sum().sort_values(ascending=False, kind="stable")
+    for src, dst in totals.index[:3]:
+        rows = sent[(sent["src"] == src) & (sent["dst"] == dst)]
+        counts = rows.groupby("kind")["count"].sum()
+        values: dict[str, Value] = {str(kind): int(n) for kind, n in counts.items()}
+        values |= {
+            "client": scene.name(src),
+            "broker": scene.name(dst),
+            "peak_per_s": rows["count"].max() / SAMPLE_S,
+            "topics": int(rows["distinct"].max()),
+            "sample_s": SAMPLE_S,
+        }
+        parts = listed(f"{{{kind}:{_MQTT_WORDS[str(kind)]}}}" for kind in counts.index)
+        topics = ", to up to {topics:topic} in {sample_s}" if values["topics"] else ""
+        sentence = f"{{client}} sent {{broker}} {parts}, at most {{peak_per_s}} per second{topics}."
+        facts.append(make_fact("mqtt", sentence, values, windows))
+    return facts + refusal_facts(trace.evidence, scene, windows)
+
+
+def spoofing_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
+    """Which address is claimed by several machines, how often, and by which where the capture has it."""
+    facts = []
+    claims = trace.evidence[trace.evidence["kind"] == "arp_conflict"]
+    for address, rows in claims.groupby("dst"):
+        values: dict[str, Value] = {
+            "address": scene.name(str(address)),
+            "machines": int(rows["distinct"].max()),
+            "claims": int(rows["count"].sum()),
+            "first_time_s": rows["slot"].min() * SAMPLE_S,
+            "last_time_s": (rows["slot"].max() + 1) * SAMPLE_S,
+        }
+        facts.append(make_fact("conflict", _PROTOCOL_WORDS["conflict"], values, windows))
+        macs = scene.macs_of(str(address))
+        if len(macs) > 1:
+            values["macs"] = listed(macs)
+            facts.append(make_fact("machines", _PROTOCOL_WORDS["machines"], values, windows))
+    return facts
+
+
+def worded_codes(codes: Sequence[int], words: dict[int, str]) -> str:
+    """Codes with their meaning: "2 (illegal data address) and 99".
+
+    >>> worded_codes([2, 99], MODBUS_EXCEPTIONS)
+    '2 (illegal data address) and 99'
+    """
+    return listed((_worded(code, words) for code in codes), 5)
+
+
+def _worded(code: int, words: dict[int, str]) -> str:
+    return f"{code} ({words[code]})" if code in words else str(code)
+
 
 _DNS_BEFORE_S = 30.0
 
-_SAYS = {
+_FLOW_WORDS = {
     "flood": "{source} sent {pkts:packet} ({sent_bytes}) in {connections:connection} to {target} within {span_s}, "
     "starting at {start_time_s}.",
     "unsized": "{source} opened {connections:connection} to {target} within {span_s}, starting at {start_time_s}.",
@@ -71,7 +251,7 @@ def flood_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fa
     }
     kinds = ("flood", "rate", "answers" if once["answered"].mean() < 0.5 else "served")
     kinds = kinds if once["sized"].mean() > 0.5 else ("unsized", "least", "size")
-    return [make_fact(kind, _SAYS[kind], values, windows) for kind in kinds]
+    return [make_fact(kind, _FLOW_WORDS[kind], values, windows) for kind in kinds]
 
 
 def c2_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
@@ -113,8 +293,8 @@ def _contact_facts(scene: Scene, device: str, contact: pd.DataFrame, port: int, 
     contacted = values | {"first_time_s": float(attempts["begun"].iloc[0])}
     kinds = ["first", "asked" if _asked_before(scene, device, first_s) else "unasked", "volume"]
     kinds += ["rhythm"] if len(spacing) >= 3 else []
-    facts = [make_fact(kind, _SAYS[kind], values, windows) for kind in kinds]
-    return [make_fact("contact", _SAYS["contact"] + _answers(contacted), contacted, windows), *facts]
+    facts = [make_fact(kind, _FLOW_WORDS[kind], values, windows) for kind in kinds]
+    return [make_fact("contact", _FLOW_WORDS["contact"] + _answers(contacted), contacted, windows), *facts]
 
 
 def _also(scene: Scene, device: str, contact: pd.DataFrame, windows: Sequence[float]) -> Fact:
@@ -126,11 +306,11 @@ def _also(scene: Scene, device: str, contact: pd.DataFrame, windows: Sequence[fl
         "unanswered": int((~answered).sum()),
         "both_bytes": int((contact["sent_bytes"] + contact["got_bytes"]).sum()),
     }
-    return make_fact("also", _SAYS["also"] + _answers(values), values, windows)
+    return make_fact("also", _FLOW_WORDS["also"] + _answers(values), values, windows)
 
 
 def _answers(values: dict[str, Value]) -> str:
-    return _SAYS["unanswered" if values["unanswered"] else "all_answered"]
+    return _FLOW_WORDS["unanswered" if values["unanswered"] else "all_answered"]
 
 
 def _asked_before(scene: Scene, device: str, first_s: float) -> bool:
@@ -161,7 +341,7 @@ def recon_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fa
         "some_hosts": listed((scene.name(name) for name in by_count(tried["dst"])), 4),
         "some_ports": listed((str(port) for port in by_count(tried["port"])), 6),
     }
-    return [*facts, *(make_fact(kind, _SAYS[kind], values, windows) for kind in ("scan", "outcome", "touched"))]
+    return [*facts, *(make_fact(kind, _FLOW_WORDS[kind], values, windows) for kind in ("scan", "outcome", "touched"))]
 
 
 def login_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
@@ -177,7 +357,7 @@ def login_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fa
         "start_time_s": trace.start_s,
         "length_s": float((attempts["last"] - attempts["first"]).median()),
     }
-    return [make_fact("logins", _SAYS["logins"], values, windows)]
+    return [make_fact("logins", _FLOW_WORDS["logins"], values, windows)]
 
 
 def exfiltration_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
@@ -200,4 +380,4 @@ def exfiltration_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> 
         "first_time_s": first_s,
         "since_start_s": max(first_s - scene.start_s, 0.0),
     }
-    return [make_fact(kind, _SAYS[kind], values, windows) for kind in ("sent", "usual", "first")]
+    return [make_fact(kind, _FLOW_WORDS[kind], values, windows) for kind in ("sent", "usual", "first")]

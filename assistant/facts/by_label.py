@@ -6,17 +6,38 @@ hold a number that they do not.
 
 from collections.abc import Callable, Sequence
 
-from assistant.detection.rules import Evident
-from assistant.evident_attacks import find_doubled_addresses, find_one_way_floods, find_register_sweeps
-from assistant.evident_faults import find_absent_addresses, find_failing_services, find_mute_resolvers
-from assistant.facts.attacks import c2_facts, exfiltration_facts, flood_facts, login_facts, recon_facts
+from assistant.detection.rules import (
+    Evident,
+    find_absent_addresses,
+    find_doubled_addresses,
+    find_failing_services,
+    find_mute_resolvers,
+    find_one_way_floods,
+    find_register_sweeps,
+)
+from assistant.facts.attacks import (
+    c2_facts,
+    command_facts,
+    exfiltration_facts,
+    flood_facts,
+    login_facts,
+    mqtt_facts,
+    recon_facts,
+    spoofing_facts,
+)
 from assistant.facts.attribution import Trace
 from assistant.facts.devices import describe_device, health_fact
 from assistant.facts.fact import Fact, make_fact
-from assistant.facts.faults import misconfiguration_facts, resolution_facts, service_facts, silence_facts
+from assistant.facts.faults import (
+    congestion_facts,
+    flapping_facts,
+    loss_facts,
+    misconfiguration_facts,
+    resolution_facts,
+    service_facts,
+    silence_facts,
+)
 from assistant.facts.traffic_view import Scene, make_scene
-from assistant.link_facts import congestion_facts, flapping_facts, loss_facts
-from assistant.protocol_facts import command_facts, mqtt_facts, spoofing_facts
 
 __all__ = [
     "Evident",

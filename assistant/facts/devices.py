@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from assistant.facts.attacks import MODBUS_KINDS, modbus_facts
 from assistant.facts.fact import Fact, Value, listed, make_fact, plural
 from assistant.facts.faults import last_heard
 from assistant.facts.traffic_view import Scene
-from assistant.protocol_facts import MODBUS_KINDS, modbus_facts
 from traffic.capture import SAMPLE_S
 from traffic.labels import NORMAL
 

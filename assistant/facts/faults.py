@@ -4,19 +4,96 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from assistant.facts.attacks import refusal_facts
 from assistant.facts.attribution import Trace
 from assistant.facts.fact import Fact, Value, by_count, listed, make_fact
 from assistant.facts.traffic_view import Scene, endpoint, quiet_spell
-from assistant.link_facts import when
-from assistant.protocol_facts import refusal_facts
 from traffic.capture import SAMPLE_S
 
-__all__ = [
-    "misconfiguration_facts",
-    "resolution_facts",
-    "service_facts",
-    "silence_facts",
-]
+# Facts about links: packets sent again, bandwidth filled, connections that do not hold.
+
+_LINK_WORDS = {
+    "loss": "Between {device} and {peers}, {resent:segment} of {pkts:packet} were sent again ({resent_share}) between "
+    "{start_time_s} and {end_time_s}.",
+    "resent": "{resent:segment} between {device} and {peers} went out again between {start_time_s} and {end_time_s}.",
+    "missed": "The log misses {missed_bytes} of content that packets should have carried.",
+    "peak": "Traffic of {device} peaked at {peak_mbit_per_s} Mbit/s in the {sample_s} from {peak_time_s}; its median "
+    "is {median_mbit_per_s} Mbit/s.",
+    "share": "{peer} carried {peer_share} of the traffic of {device} between {start_time_s} and {end_time_s}.",
+    "windowless": "Receivers reported a full buffer {zero_windows:time}.",
+    "reconnects": "{client} opened {attempts:connection} to {server} between {start_time_s} and {end_time_s}; half of "
+    "them lasted no longer than {length_s}.",
+    "resets": "{resets:connection} ended with a reset.",
+}
+
+
+def loss_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
+    """Segments sent again out of the packets of the connections concerned."""
+    values = when(trace, scene)
+    resent = int(trace.evidence.loc[trace.evidence["kind"] == "retransmission", "count"].sum())
+    pkts = int((trace.flows["src_pkts"] + trace.flows["dst_pkts"]).sum())
+    values |= {"resent": resent, "pkts": pkts, "resent_share": resent / max(pkts, 1)}
+    facts = []
+    if resent:
+        kind = "loss" if pkts >= resent else "resent"
+        facts.append(make_fact(kind, _LINK_WORDS[kind], values, windows))
+    if missed := float(trace.flows.drop_duplicates("flow")["missed_bytes"].sum()):
+        facts.append(make_fact("missed", _LINK_WORDS["missed"], {"missed_bytes": missed}, windows))
+    return facts
+
+
+def congestion_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
+    """Peak against the device's own median, the peer that fills the link, full buffers."""
+    whole = scene.flows_of(trace.device)
+    mbit = (whole["sent_bytes"] + whole["got_bytes"]).groupby(whole["slot"]).sum() * 8e-6 / SAMPLE_S
+    first, last = trace.start_s // SAMPLE_S, trace.end_s // SAMPLE_S
+    here = mbit[(mbit.index >= first) & (mbit.index <= last)]
+    if here.empty:
+        return []
+    inside = whole[whole["slot"].between(first, last)]
+    by_peer = (inside["sent_bytes"] + inside["got_bytes"]).groupby(inside["other"]).sum().sort_values(ascending=False)
+    values = when(trace, scene)
+    values |= {
+        "peak_mbit_per_s": float(here.max()),
+        "peak_time_s": float(here.index[int(here.argmax())]) * SAMPLE_S,
+        "median_mbit_per_s": float(mbit.median()),
+        "sample_s": SAMPLE_S,
+        "peer": scene.name(str(by_peer.index[0])),
+        "peer_share": float(by_peer.iloc[0] / max(by_peer.sum(), 1)),
+        "zero_windows": int(trace.evidence.loc[trace.evidence["kind"] == "zero_window", "count"].sum()),
+    }
+    kinds = ["peak", "share", *(["windowless"] if values["zero_windows"] else [])]
+    return [make_fact(kind, _LINK_WORDS[kind], values, windows) for kind in kinds] + loss_facts(trace, scene, windows)
+
+
+def flapping_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
+    """How often a client reconnected, how short the connections were, how many were reset."""
+    flows = trace.flows[trace.flows["proto"] == "tcp"]
+    if flows.empty:
+        return []
+    pair = flows[flows["dst"] == by_count(flows["dst"])[0]]
+    pair = pair[pair["src"] == by_count(pair["src"])[0]]
+    each = pair.groupby("attempt").agg(first=("since_s", "min"), last=("until_s", "max"), state=("state", "last"))
+    values = when(trace, scene) | {
+        "client": scene.name(str(pair["src"].iloc[0])),
+        "server": endpoint(scene, pair),
+        "attempts": len(each),
+        "length_s": float((each["last"] - each["first"]).median()),
+        "resets": int(each["state"].isin(["RSTO", "RSTR", "RSTOS0", "RSTRH", "REJ"]).sum()),
+    }
+    kinds = ["reconnects", *(["resets"] if values["resets"] else [])]
+    return [make_fact(kind, _LINK_WORDS[kind], values, windows) for kind in kinds]
+
+
+def when(trace: Trace, scene: Scene) -> dict[str, Value]:
+    """Whom a trace is about and when, as most sentences say it."""
+    return {
+        "device": scene.name(trace.device),
+        "peers": listed(scene.name(peer) for peer in trace.peers) or "its peers",
+        "start_time_s": trace.start_s,
+        "end_time_s": trace.end_s,
+    }
+
 
 _RCODES = {
     1: "format error",
@@ -27,7 +104,7 @@ _RCODES = {
     -1: "no answer",
 }
 
-_SAYS = {
+_FAULT_WORDS = {
     "heard": "{silent} was last heard at {heard_time_s} and sent nothing for {quiet_s}, to the end of the capture.",
     "back": "{silent} was last heard at {heard_time_s} and then sent nothing for {quiet_s}, until {back_time_s}.",
     "unheard": "{silent} has sent nothing in this capture.",
@@ -75,15 +152,15 @@ def last_heard(
         own = scene.evidence[(scene.evidence["src"] == device) & (scene.evidence["kind"] == "arp_request")]
         values["asked"] = int(own["count"].sum())
         kind = "asking" if values["asked"] else "unheard"
-        return [make_fact(kind, _SAYS[kind], values, windows)]
+        return [make_fact(kind, _FAULT_WORDS[kind], values, windows)]
     heard_s, back_s = quiet
     values |= {"heard_time_s": heard_s, "back_time_s": back_s, "quiet_s": back_s - heard_s}
     kind = "back" if back_s < scene.end_s else "heard"
-    facts = [make_fact(kind, _SAYS[kind], values, windows)]
+    facts = [make_fact(kind, _FAULT_WORDS[kind], values, windows)]
     before = scene.samples[(scene.samples["device"] == device) & (scene.samples["start_s"] <= heard_s)]
     if len(before) > 1 and before["active_share"].iloc[-1] > 0:
         values["active_share"] = float(before["active_share"].iloc[-1])
-        facts.append(make_fact("rhythm", _SAYS["rhythm"], values, windows))
+        facts.append(make_fact("rhythm", _FAULT_WORDS["rhythm"], values, windows))
     return facts
 
 
@@ -100,7 +177,7 @@ def asked_in_vain(trace: Trace, scene: Scene, silent: str, windows: Sequence[flo
             "start_time_s": rows["slot"].min() * SAMPLE_S,
             "end_time_s": (rows["slot"].max() + 1) * SAMPLE_S,
         }
-        facts.append(make_fact("arp", _SAYS["arp"], values, windows))
+        facts.append(make_fact("arp", _FAULT_WORDS["arp"], values, windows))
     tried = trace.flows[(trace.flows["dst"] == silent) & (trace.flows["proto"] == "tcp")]
     for asker in by_count(tried["src"])[: 4 - len(facts)]:
         facts.append(_attempt_fact("syn", scene, tried[tried["src"] == asker], windows))
@@ -136,7 +213,7 @@ def service_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[
     kinds += ["again"] if len(after) else []
     kinds += ["never"] if worked.empty else []
     kinds += ["alive" if values["other_pkts"] else "dead"]
-    facts += [make_fact(kind, _SAYS[kind], values, windows) for kind in kinds]
+    facts += [make_fact(kind, _FAULT_WORDS[kind], values, windows) for kind in kinds]
     return facts + unreachable_facts(trace, scene, windows)
 
 
@@ -155,7 +232,7 @@ def _attempt_fact(kind: str, scene: Scene, flows: pd.DataFrame, windows: Sequenc
         "start_time_s": float(flows["since_s"].min()),
         "end_time_s": float(flows["until_s"].max()),
     }
-    return make_fact(kind, _SAYS[kind], values, windows)
+    return make_fact(kind, _FAULT_WORDS[kind], values, windows)
 
 
 def misconfiguration_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
@@ -184,7 +261,7 @@ def resolution_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> li
             "asked": int(max(all_of_them, rows["count"].sum())),
             "codes": listed(f"{n:,} {_RCODES.get(code, f'code {code}')}" for code, n in _by_code(rows).items()),
         }
-        facts += [make_fact(kind, _SAYS[kind], values, windows) for kind in ("asked_names", "rcodes")]
+        facts += [make_fact(kind, _FAULT_WORDS[kind], values, windows) for kind in ("asked_names", "rcodes")]
     return facts
 
 
@@ -195,7 +272,7 @@ def unreachable_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> l
     for src, dst in said.groupby(["src", "dst"])["count"].sum().sort_values(ascending=False).index[:2]:
         n = int(said.loc[(said["src"] == src) & (said["dst"] == dst), "count"].sum())
         values: dict[str, Value] = {"reporter": scene.name(src), "target": scene.name(dst), "n": n}
-        facts.append(make_fact("unreachable", _SAYS["unreachable"], values, windows))
+        facts.append(make_fact("unreachable", _FAULT_WORDS["unreachable"], values, windows))
     return facts
 
 

@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from assistant.batches import BATCH_TOKENS, count_shared_tokens, make_batches
-from assistant.llm.answer_tree import ChoiceTree, build_choice_tree
+from assistant.llm.answer_tree import BATCH_TOKENS, ChoiceTree, build_choice_tree, count_shared_tokens, make_batches
 from assistant.llm.remote import RemoteLLM
 from assistant.llm.weights import load_model
 from traffic.errors import UserError

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from assistant.detection.classify import choose_directions
 from assistant.detection.incidents import Incident
-from assistant.directions import choose_directions
 from eval.detection.corpus import LabelledCapture
 from eval.results import INVALID, Labelling
 from traffic.labels import LABELS, NORMAL
