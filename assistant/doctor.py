@@ -13,8 +13,6 @@ from assistant.offline import FLAGS
 from assistant.settings import Settings
 from traffic.errors import UserError
 
-__all__ = ["Finding", "examine", "render_findings"]
-
 _CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
 _FREE_BYTES = 500_000_000  # a knowledge base of a few thousand pages, its rebuild beside it, and a year of history
 _MEMORY_BYTES = 2_000_000_000  # torch, the pocket model and a capture of a million flows

@@ -8,8 +8,6 @@ import logging
 import os
 import warnings
 
-__all__ = ["FLAGS", "go_offline", "hush_libraries"]
-
 FLAGS: dict[str, str] = {
     # Hugging Face: nothing is looked up, nothing is reported.
     "HF_HUB_OFFLINE": "1",

@@ -21,22 +21,6 @@ if TYPE_CHECKING:
     from knowledge_base.retriever import Passage
     from traffic.windows import Windows
 
-__all__ = [
-    "clock",
-    "incident_table",
-    "passage_text",
-    "passages_json",
-    "plain",
-    "render_diagnosis",
-    "render_table",
-    "verdict_csv",
-    "verdict_lines",
-    "verdict_table",
-    "window_samples",
-    "window_table",
-    "without_marks",
-]
-
 
 def clock(seconds: float) -> str:
     """A moment as a person reads it, UTC.

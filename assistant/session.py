@@ -17,25 +17,13 @@ if TYPE_CHECKING:
     from assistant.detection.pipeline import Analysis
     from assistant.history import History
     from assistant.llm.adapters import AdapterCard
-    from assistant.llm.local import LocalLLM, Progress, RemoteLLM
+    from assistant.llm.local import LocalLLM, Progress
+    from assistant.llm.remote import RemoteLLM
     from knowledge_base.embeddings import SentenceEmbedder
     from knowledge_base.index import Index
     from traffic.capture import Capture
     from traffic.plant import Plant
     from traffic.windows import Windows
-
-__all__ = [
-    "Desk",
-    "Models",
-    "Reading",
-    "analyse",
-    "load_models",
-    "open_desk",
-    "open_knowledge",
-    "read_plant",
-    "read_windows",
-    "warm_embedder",
-]
 
 
 @dataclass(frozen=True)
@@ -86,7 +74,8 @@ def load_models(settings: Settings) -> Models:
 
 
 def _load_writer(settings: Settings, classifier: "LocalLLM") -> "LocalLLM | RemoteLLM | None":
-    from assistant.llm.local import LocalLLM, RemoteLLM
+    from assistant.llm.local import LocalLLM
+    from assistant.llm.remote import RemoteLLM
 
     if settings.remote_url:
         return RemoteLLM(settings.remote_url, settings.remote_model)

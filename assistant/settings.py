@@ -13,8 +13,6 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from traffic.errors import UserError
 
-__all__ = ["Settings", "read_settings"]
-
 POCKET = Path(__file__).parent / "pocket" / "adapter"
 
 

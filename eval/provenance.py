@@ -14,8 +14,6 @@ from pydantic import BaseModel
 from eval.results import Machine
 from traffic.errors import UserError
 
-__all__ = ["find_commit", "find_machine", "find_versions", "now", "own_command", "write_results"]
-
 _ROOT = Path(__file__).resolve().parents[1]
 _PACKAGES = (
     *("faultwise", "numpy", "pandas", "scikit-learn", "xgboost-cpu", "torch", "transformers", "peft"),

@@ -9,8 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from finetune.pretrain import Shape
 from traffic.errors import UserError
 
-__all__ = ["POCKET", "Recipe", "read_recipe"]
-
 POCKET = Path(__file__).parent / "recipes" / "pocket.yaml"
 
 _VARIANTS = ("quick", "begun")

@@ -21,8 +21,6 @@ from assistant.llm.weights import check_model_folder, fast_dtype
 from prompts.messages import ANSWERS, classification, classification_prompt
 from traffic.errors import UserError
 
-__all__ = ["tune"]
-
 
 def tune(
     base: Path,

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 from knowledge_base.documents import Document, Kind, Section
 
-__all__ = ["CHUNK_CHARS", "TABLE_CHARS", "Chunk", "chunk_id", "make_chunks"]
-
 CHUNK_CHARS = 900  # MiniLM reads 256 word pieces, about this many characters of technical English
 TABLE_CHARS = 1500  # beyond it the head of a table says more about a row than the rows between them
 _TABLE = re.compile(r"(?:^\|.*\|[ \t]*(?:\n|\Z))+", re.MULTILINE)
@@ -43,10 +41,11 @@ def chunk_id(document: str, section: str, page: int | None, text: str) -> str:
 def make_chunks(document: Document) -> list[Chunk]:
     """Cut a document into chunks of about ``CHUNK_CHARS`` characters, in reading order, equal ones once.
 
-    >>> from knowledge_base.documents import Document, Section
-    >>> manual = Document("doc-1", "Pump", "pump.md", "manual", (Section(("Ports",), "Modbus on 502."),))
-    >>> [(chunk.section, chunk.text) for chunk in make_chunks(manual)]
-    [('Ports', 'Modbus on 502.')]
+        >>> from knowledge_base.documents import Document
+    from knowledge_base.formats import Section
+        >>> manual = Document("doc-1", "Pump", "pump.md", "manual", (Section(("Ports",), "Modbus on 502."),))
+        >>> [(chunk.section, chunk.text) for chunk in make_chunks(manual)]
+        [('Ports', 'Modbus on 502.')]
     """
     chunks: dict[str, Chunk] = {}
     for section in document.sections:

@@ -24,8 +24,6 @@ from knowledge_base.formats import (
 )
 from traffic.errors import UserError
 
-__all__ = ["KINDS", "Document", "Kind", "Reading", "Section", "read_documents"]
-
 Kind = Literal["manual", "incident", "threat"]
 MAX_BYTES = 64 * 2**20  # a manual of a thousand pages has 20 MB; beyond this it is a mistake or an attack
 # Control characters, and the marks that turn the direction of writing: files come from outside.

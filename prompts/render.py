@@ -8,8 +8,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateNotFo
 
 from traffic.errors import UserError
 
-__all__ = ["render"]
-
 FOLDER = Path(__file__).parent
 
 

@@ -21,8 +21,6 @@ import pandas as pd
 from traffic.samples import CLASSES
 from traffic.windows import WINDOW_SAMPLES, Windows
 
-__all__ = ["PAST", "TEXT_COLUMNS", "VOCABULARY", "fingerprint", "quantise", "render_windows", "text_columns"]
-
 TOP_LEVEL = 60
 QUIET = "quiet"
 

@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eval.measures import MEASURES
 from eval.results import (
+    MEASURES,
     Comparison,
     Confusion,
     Costs,

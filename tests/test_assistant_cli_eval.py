@@ -8,7 +8,7 @@ from labelled_folders import write_plants
 
 from assistant.cli.main import main
 from eval.detection.run import evaluate_detection
-from eval.paper_runs import find_data_sets
+from eval.research.paper import find_data_sets
 from eval.results import Run, read_run, write_run
 from traffic.errors import UserError
 

@@ -8,17 +8,10 @@ import pytest
 
 from assistant.diagnosis.grounding import is_supported, read_quantities
 from assistant.facts.attribution import find_trace
-from assistant.facts.by_label import (
-    Fact,
-    Scene,
-    describe_device,
-    find_evident_in,
-    health_fact,
-    label_facts,
-    make_fact,
-    make_scene,
-)
-from assistant.facts.fact import listed, show
+from assistant.facts.by_label import Scene, find_evident_in, label_facts
+from assistant.facts.devices import describe_device, health_fact
+from assistant.facts.fact import Fact, listed, make_fact, show
+from assistant.facts.traffic_view import make_scene
 from traffic.labels import LABELS
 from traffic.plant import Device, Plant
 from traffic.reader import read_capture

@@ -8,8 +8,7 @@ from windows_to_learn import apart
 
 from eval.models.base import Given, split_inner
 from eval.models.classical import SETTINGS, Boosting, balance
-from eval.models.features import FEATURES
-from eval.window_tables import scale_counts, summarise
+from eval.models.features import FEATURES, scale_counts, summarise
 
 
 def test_balancing_by_hand():

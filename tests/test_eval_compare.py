@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.differences import between, decide_bound, is_better, mean_difference, orient, paired_difference
+from eval.detection.bootstrap import between, decide_bound, is_better, mean_difference, orient, paired_difference
 from eval.report.compare import compare_runs, differences_of, render_compare
 from eval.results import Estimate, Run
 from traffic.errors import UserError

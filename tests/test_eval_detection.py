@@ -14,19 +14,16 @@ from labelled_folders import write_plants
 from typer.testing import CliRunner
 
 from assistant.cli.main import app, main
-from eval.asking import Question, ask_model
-from eval.corpus import load_corpus
 from eval.detection.aggregate import UNSEEN, compare_models, pool_rows
-from eval.detection.fit import Fit, Setup, score_answers
+from eval.detection.corpus import load_corpus
+from eval.detection.fit import Fit, Question, Setup, ask_model, score_answers
 from eval.detection.run import evaluate_detection
-from eval.detection.splits import read_protocol
+from eval.detection.splits import make_folds, read_protocol
 from eval.detection.store import Ledger
 from eval.detection.training_sets import draw_training_set
-from eval.folds import make_folds
-from eval.measures import MEASURES
 from eval.models.base import Given, WindowClassifier
 from eval.models.registry import MODELS
-from eval.results import INVALID, read_run
+from eval.results import INVALID, MEASURES, read_run
 from traffic.labels import NORMAL
 
 CHEAP = ("rules", "ewma", "knn")

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from labelled_folders import write_plants
 
-from eval.corpus import leave_out, load_corpus, make_corpus
+from eval.detection.corpus import leave_out, load_corpus, make_corpus
 from eval.detection.leakage import check_split
-from eval.detection.splits import PROTOCOLS, read_protocol
+from eval.detection.splits import PROTOCOLS, make_folds, read_protocol
 from eval.detection.training_sets import draw_rows, draw_training_set, read_features
-from eval.folds import make_folds
 from eval.models.features import FEATURES, PORT_FEATURES
 from traffic.errors import UserError
 from traffic.labels import ATTACKS, NORMAL, UNKNOWN

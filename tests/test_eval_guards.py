@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 from labelled_folders import write_plants
 
-from eval.corpus import hash_windows, leave_out, load_corpus, make_corpus
-from eval.detection.corpus import load_capture
+from eval.detection.corpus import hash_windows, leave_out, load_capture, load_corpus, make_corpus
 from eval.detection.leakage import (
     check_doubles,
     check_folder,
@@ -18,8 +17,7 @@ from eval.detection.leakage import (
     check_split,
     find_untold,
 )
-from eval.detection.splits import read_protocol
-from eval.folds import Fold, make_folds
+from eval.detection.splits import Fold, make_folds, read_protocol
 from eval.models.features import FEATURES, check_finite, make_features
 from traffic.errors import UserError
 

@@ -10,15 +10,24 @@ import yaml
 from eval.answers.grading import MEASURES as ANSWER_MEASURES
 from eval.answers.results import AnswersRun, Measured, Origin, RetrievalRun, Variant
 from eval.answers.retrieval import SHIPPED
-from eval.deciding import decide_claim
 from eval.detection.aggregate import UNSEEN
 from eval.detection.splits import PROTOCOLS
-from eval.evidence import Evidence, read_evidence
-from eval.measures import MEASURES
 from eval.models.registry import MODELS
-from eval.research.claims import AnswersClaim, Beats, Changes, Costs, Labels, Place, Reaches, Retrieves
+from eval.research.claims import (
+    AnswersClaim,
+    Beats,
+    Changes,
+    Costs,
+    Evidence,
+    Labels,
+    Place,
+    Reaches,
+    Retrieves,
+    decide_claim,
+    read_evidence,
+)
 from eval.research.hypotheses import HYPOTHESES, Hypothesis, decide, decide_all, read_hypothesis, render_decision
-from eval.results import Estimate, LabelScores, Run, write_run
+from eval.results import MEASURES, Estimate, LabelScores, Run, write_run
 from traffic.errors import UserError
 
 LOCO = "leave-one-capture-out"

@@ -10,10 +10,9 @@ from windows_to_learn import apart
 
 from assistant.detection.classify import classify
 from assistant.llm.adapters import POCKET, load_adapter, read_card
-from eval.models.features import make_features
+from eval.models.features import make_features, restore_windows
 from eval.models.language import LanguageModel, fit_temperature
 from eval.models.registry import make_model
-from eval.window_tables import restore_windows
 from prompts.window_text import render_windows, text_columns
 from traffic.datasets.labelled import simulate_labelled
 from traffic.errors import UserError

@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_su
 
 from eval.detection.splits import PROTOCOLS
 from eval.models.registry import MODELS
-from eval.report.tables import Table
+from eval.report.tables import ReportTable as Table
 from eval.research.paper import average, make_paper_tables, read_paper, sum_confusions
 from eval.results import Confusion, Run
 from traffic.errors import UserError

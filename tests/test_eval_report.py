@@ -9,13 +9,26 @@ from typing import Any
 import made_runs as made
 import pytest
 
-from eval.number_text import format_number, size_text
-from eval.parts import make_parts
-from eval.plots import Grid, Line, Point, draw_grid, draw_intervals, draw_lines, draw_points
+from eval.detection.aggregate import make_parts
 from eval.report.page import find_run, render_markdown, render_page, write_report
-from eval.report.plots import Axis, Box, Frame, log_axis, place_name, share_axis, spread
-from eval.report.tables import comparison_table, score_table, setting_table
-from eval.report_plots import few_shot_plot
+from eval.report.plots import (
+    Axis,
+    Box,
+    Frame,
+    Grid,
+    Line,
+    Point,
+    draw_grid,
+    draw_intervals,
+    draw_lines,
+    draw_points,
+    few_shot_plot,
+    log_axis,
+    place_name,
+    share_axis,
+    spread,
+)
+from eval.report.tables import comparison_table, format_number, score_table, setting_table, size_text
 from eval.results import LabelScores, Run
 from traffic.errors import UserError
 

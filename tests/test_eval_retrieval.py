@@ -13,8 +13,7 @@ from test_knowledge_base_documents import make_pdf
 
 from assistant.cli.main import main
 from eval.answers.results import Placed, QuestionResult, read_retrieval_run
-from eval.answers.retrieval import SHIPPED, evaluate_retrieval
-from eval.rank_scores import first_rank, ndcg, resample, score_variant
+from eval.answers.retrieval import SHIPPED, evaluate_retrieval, first_rank, ndcg, resample, score_variant
 from traffic.errors import UserError
 
 

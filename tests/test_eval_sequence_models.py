@@ -16,8 +16,7 @@ from eval.models.networks import (
     prior_association,
 )
 from eval.models.registry import make_model
-from eval.models.sequence import Budget, fit_scaler, seeded, train_network
-from eval.normal_models import association_loss, association_scores
+from eval.models.sequence import Budget, association_loss, association_scores, fit_scaler, seeded, train_network
 
 
 def test_time2vec_by_hand():

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from eval.testbed.calls import askings, every_s
-from eval.testbed.events.catalogue import Event
+from eval.testbed.events.event import Event
 from eval.testbed.events.participants import (
+    askings,
     broker_and_shut_out,
     controller_and_refused,
+    every_s,
     lossy_and_peers,
     resolver_and_misled,
 )

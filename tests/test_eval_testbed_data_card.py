@@ -5,7 +5,7 @@ from pathlib import Path
 import dpkt
 import pytest
 
-from eval.testbed.data_card import render_card
+from eval.testbed.dataset import render_card
 from traffic.datasets.truth import Interval, Truth, write_truth
 from traffic.errors import UserError
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import dpkt
 import pytest
 
-from eval.testbed.dice import Dice
-from eval.testbed.events.catalogue import KINDS, Event, draw_events
+from eval.testbed.events.catalogue import KINDS, draw_events
+from eval.testbed.events.event import Event
 from eval.testbed.events.participants import clients, servers
-from eval.testbed.generator import draw_site
+from eval.testbed.generator import Dice, draw_site
 from eval.testbed.host import check_host, enter
 from eval.testbed.lab import open_lab
 from eval.testbed.site import Machine, Site

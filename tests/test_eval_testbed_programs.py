@@ -26,7 +26,7 @@ import pytest
 from eval.testbed.generator import draw_site
 from eval.testbed.host import check_host, enter, join_namespace
 from eval.testbed.lab import open_lab
-from eval.testbed.rhythm import dice_of, pauses
+from eval.testbed.programs.process import dice_of, pauses
 from eval.testbed.site import Machine, Site
 from traffic.errors import UserError
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from eval.testbed.host import DEBIAN, check_host
-from eval.testbed.record import record
-from eval.testbed.series import record_series
+from eval.testbed.record import record, record_series
 from traffic.datasets.truth import read_truth
 from traffic.errors import UserError
 from traffic.plant import load_plant

@@ -16,8 +16,8 @@ import typer
 
 from assistant.cli.main import app
 from assistant.offline import FLAGS, go_offline
-from eval.evidence import read_evidence
 from eval.report.readme import with_results
+from eval.research.claims import read_evidence
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("traffic", "prompts", "knowledge_base", "assistant", "finetune", "eval")

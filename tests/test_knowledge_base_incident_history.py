@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knowledge_base.documents import read_documents
-from knowledge_base.formats import parse_incident, render_incident
-from knowledge_base.retriever import PastIncident, read_incidents, write_incident
+from knowledge_base.formats import PastIncident, parse_incident, render_incident
+from knowledge_base.retriever import read_incidents, write_incident
 from traffic.errors import UserError
 from traffic.labels import LABELS, NORMAL
 

@@ -3,8 +3,6 @@
 import numpy as np
 import pandas as pd
 
-__all__ = ["best_rows", "number_groups"]
-
 _MOST = 1 << 62  # what a 64-bit number holds
 
 

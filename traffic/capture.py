@@ -12,17 +12,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-__all__ = [
-    "ACTIVITY_COLUMNS",
-    "COUNTS",
-    "EVIDENCE_COLUMNS",
-    "FLOW_COLUMNS",
-    "SAMPLE_S",
-    "Capture",
-    "join_evidence",
-    "spread",
-]
-
 SAMPLE_S = 10.0
 
 COUNTS = [

@@ -14,8 +14,6 @@ from traffic.arrays import best_rows, number_groups
 from traffic.capture import SAMPLE_S
 from traffic.device_view import SLOT_BITS, Sides, active_share, number_cells
 
-__all__ = ["HISTORY", "make_history"]
-
 HISTORY = (
     "known_min",  # minutes since the device was first seen; the first are "learning"
     "top_peer_age_min",  # minutes since first contact with the peer of most packets in this slot

@@ -8,8 +8,6 @@ import pandas as pd
 from traffic.capture import Capture
 from traffic.plant import Device, Plant, is_local
 
-__all__ = ["draft_plant"]
-
 _ROUTER = "router"
 # Port served -> role, the most telling first: a PLC may have a web page too, but no web server speaks Modbus.
 _SERVES = {

@@ -6,19 +6,6 @@ Techniques are MITRE ATT&CK for ICS ids (https://attack.mitre.org/matrices/ics/)
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = [
-    "ATTACKS",
-    "CIC_IOMT",
-    "FAULTS",
-    "IOT23",
-    "LABELS",
-    "MODBUS_SANDBOX",
-    "NORMAL",
-    "TAXONOMY",
-    "UNKNOWN",
-    "Label",
-]
-
 NORMAL = "normal"
 UNKNOWN = "unknown"  # a slot whose truth the source does not settle; never trained on, never scored
 

@@ -8,8 +8,6 @@ import pandas as pd
 from traffic.capture import EVIDENCE_COLUMNS, Capture
 from traffic.errors import UserError
 
-__all__ = ["is_pcap", "read_capture"]
-
 # pcap in both byte orders with micro- and nanoseconds (draft-ietf-opsawg-pcap), and pcapng's section header block.
 _PCAP_MAGIC = (
     *(b"\xa1\xb2\xc3\xd4", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x4d\x3c\xb2\xa1"),

@@ -19,8 +19,6 @@ from traffic.device_history import HISTORY, make_history
 from traffic.device_view import ICMP, TCP, UDP, Sides, fill_silence, make_sides
 from traffic.plant import Plant
 
-__all__ = ["CLASSES", "COLUMNS", "COUNTED", "TROUBLE", "make_samples"]
-
 SERVICES = {
     "web": (80, 443, 8000, 8080, 8443, 8888),
     "dns": (53,),

@@ -13,8 +13,6 @@ import pandas as pd
 from traffic.capture import SAMPLE_S
 from traffic.samples import COUNTED
 
-__all__ = ["WINDOW_SAMPLES", "Windows", "make_windows"]
-
 WINDOW_SAMPLES = 6
 
 

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from knowledge_base.documents import Kind
     from knowledge_base.index import Index
 
-__all__ = ["Conversation", "Reply"]
 
 MAX_CHARS = 2000
 _ABOUT_FOCUS: dict[str, Callable[..., Said]] = {

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from assistant.detection.incidents import Incident
     from assistant.diagnosis.diagnose import Diagnosis
 
-__all__ = ["Remark", "keep", "keep_incident", "read_remark"]
 
 MAX_REASON_CHARS = 500
 _REASON = re.compile(r"(?:\b(?:because(?: of)?|becuase|since|due to|reason:?)|[:,])\s+(.+)", re.IGNORECASE | re.DOTALL)

@@ -18,7 +18,6 @@ from traffic.errors import UserError
 if TYPE_CHECKING:
     from assistant.settings import Settings
 
-__all__ = ["app", "main"]
 
 app = typer.Typer(
     help="Ask your plant network why: finds and explains faults and attacks in captured traffic, on this machine only.",

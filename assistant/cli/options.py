@@ -14,8 +14,6 @@ import typer
 
 from traffic.errors import UserError
 
-__all__ = ["CapturePath", "OutFile", "narrate", "print_json", "say_notes", "with_settings", "write_parquet"]
-
 _SHARED: dict[str, Any] = {
     "home": Annotated[
         Path | None,

@@ -34,8 +34,8 @@ def retrieval(
     out: Out = Path("results"),
 ) -> None:
     """Does the knowledge base find what answers, and stay silent where nothing does?"""
+    from eval.answers.answers import run_retrieval
     from eval.answers.report import render_retrieval
-    from eval.case_runs import run_retrieval
     from eval.provenance import write_results
 
     with narrate("asking") as progress:
@@ -59,8 +59,8 @@ def answers(
     out: Out = Path("results"),
 ) -> None:
     """Are cause, certainty, device, numbers, citations and refusals of answers right?"""
+    from eval.answers.answers import run_answers
     from eval.answers.report import render_answers
-    from eval.case_runs import run_answers
     from eval.provenance import write_results
 
     with narrate("asking") as progress:
@@ -119,10 +119,9 @@ def tables(
     quick: Annotated[bool, typer.Option("--quick", help="Small budgets: shows that it works.")] = False,
 ) -> None:
     """Tables I and II of the second paper: its numbers beside ours, each under the data that it is of."""
-    from eval.evidence import read_evidence
-    from eval.paper_runs import read_paper_runs, run_paper
     from eval.report.page import render_rows
-    from eval.research.paper import make_paper_tables, read_paper
+    from eval.research.claims import read_evidence
+    from eval.research.paper import make_paper_tables, read_paper, read_paper_runs, run_paper
 
     paper = read_paper()
     if data is not None:
@@ -142,7 +141,7 @@ def hypotheses(
     ] = "pocket",
 ) -> None:
     """The papers' hypotheses and questions: supported, not supported or not decidable here, and why."""
-    from eval.evidence import read_evidence
+    from eval.research.claims import read_evidence
     from eval.research.hypotheses import decide_all, render_decision
 
     for decision in decide_all(names or (), read_evidence(results), llm):
@@ -213,7 +212,7 @@ def detection(
     from rich.console import Console
 
     from eval.detection.run import evaluate_detection
-    from eval.detection_table import make_table
+    from eval.report.tables import make_table
 
     chosen, left_out = ([name for word in words or () for name in word.split(",")] for words in (models, without))
     with narrate("measuring") as progress:

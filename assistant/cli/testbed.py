@@ -7,8 +7,6 @@ import typer
 
 from assistant.cli.options import narrate
 
-__all__ = ["app"]
-
 app = typer.Typer(
     help="An emulated plant: real packets, real faults, their truth. Root on Linux.", no_args_is_help=True
 )
@@ -40,8 +38,8 @@ def run(
     at_once: Annotated[int, typer.Option(min=1, help="Runs side by side.")] = 4,
 ) -> None:
     """Record a set of runs, several side by side, and its card; exit 1 where one did not end as planned."""
-    from eval.testbed.data_card import render_card
-    from eval.testbed.series import record_series
+    from eval.testbed.dataset import render_card
+    from eval.testbed.record import record_series
 
     with narrate("recording") as progress:
         runs = record_series(range(first, first + seeds), minutes, out, at_once, progress)

@@ -19,8 +19,6 @@ from assistant.facts.traffic_view import Scene
 from traffic.capture import SAMPLE_S
 from traffic.windows import WINDOW_SAMPLES
 
-__all__ = ["Suspicion", "add_hard", "group_by_cause", "is_borne_out", "merge_suspicions", "promote", "suspect"]
-
 _NEAR_S = 600.0  # runs of one device, label and peer within this are one
 _SLACK_S = 60.0  # a window's length: two devices' evidence of one cause may differ by that much
 # No topology is known: devices that are slow together share a link more often than not, and who stands in the middle

@@ -24,15 +24,14 @@ from assistant.detection.correlation import (
 from assistant.detection.rules import Evident
 from assistant.detection.runs import Run, find_runs
 from assistant.facts.attribution import find_trace
-from assistant.facts.by_label import describe_device, find_evident_in, label_facts
+from assistant.facts.by_label import find_evident_in, label_facts
+from assistant.facts.devices import describe_device
 from assistant.facts.fact import Fact, Value, listed, make_fact
 from assistant.facts.traffic_view import Scene, make_scene
 from traffic.capture import Capture
 from traffic.labels import ATTACKS, TAXONOMY
 from traffic.plant import Plant
 from traffic.windows import Windows
-
-__all__ = ["Incident", "make_incidents"]
 
 Severity = Literal["low", "medium", "high"]
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from assistant.detection.incidents import Incident, make_incidents
-from assistant.facts.by_label import Fact, Scene, describe_device, health_fact, make_scene
+from assistant.facts.devices import describe_device, health_fact
+from assistant.facts.fact import Fact
+from assistant.facts.traffic_view import Scene, make_scene
 from traffic.capture import Capture
 from traffic.plant import Plant
 from traffic.reader import read_capture
@@ -19,8 +21,6 @@ from traffic.windows import Windows, make_windows
 if TYPE_CHECKING:
     from assistant.llm.adapters import AdapterCard
     from assistant.llm.local import LocalLLM, Progress
-
-__all__ = ["Analysis", "analyse"]
 
 
 @dataclass(frozen=True)

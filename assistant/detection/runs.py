@@ -15,8 +15,6 @@ from traffic.capture import SAMPLE_S
 from traffic.labels import LABELS, NORMAL
 from traffic.windows import Windows
 
-__all__ = ["Run", "find_runs"]
-
 _GAP_SLOTS = 60  # ten minutes without a window end a run: what came before is another story
 _FLOOD = ("dos", "ddos")
 _SURE = 0.99

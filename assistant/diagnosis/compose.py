@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from assistant.detection.incidents import Incident
     from assistant.detection.pipeline import Analysis
 
-__all__ = ["Wording", "clock", "compose"]
 
 _CERTAINTY = {
     "confirmed": "Confirmed",

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from knowledge_base.index import Index
     from knowledge_base.retriever import Passage
 
-__all__ = ["COMPOSED", "Diagnosis", "diagnose", "sources_for"]
 
 COMPOSED = "composed"
 _MANUALS, _SIMILAR = 3, 2

@@ -12,8 +12,6 @@ import pandas as pd
 from assistant.facts.fact import Fact, Value, make_fact
 from traffic.capture import SAMPLE_S, Capture
 
-__all__ = ["RuledOut", "rule_out"]
-
 
 @dataclass(frozen=True)
 class RuledOut:

@@ -8,7 +8,7 @@ from assistant.diagnosis.grounding import check
 from assistant.diagnosis.health import Condition, Health, describe_health, judge_health
 from assistant.diagnosis.playbook import MEANINGS
 from assistant.diagnosis.standing import Standing, judge, verdict_fact
-from assistant.facts.by_label import health_fact
+from assistant.facts.devices import health_fact
 from assistant.facts.fact import Fact, listed, make_fact
 from assistant.questions.entities import Asked, list_addresses, read_devices, worst_first
 from traffic.labels import NORMAL

@@ -20,7 +20,6 @@ from traffic.errors import UserError
 if TYPE_CHECKING:
     from assistant.diagnosis.diagnose import Diagnosis
 
-__all__ = ["ChatModel", "Draft", "write"]
 
 MAX_TOKENS = 600
 _MAX_REPLY_CHARS = 20_000

@@ -6,8 +6,6 @@ what is nearest, safest and most likely, and never ask for a scan or a write on 
 
 from dataclasses import dataclass
 
-__all__ = ["MEANINGS", "Meaning"]
-
 
 @dataclass(frozen=True)
 class Meaning:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from assistant.detection.incidents import Incident
 
-__all__ = ["EVIDENT", "HARD", "Standing", "is_unanswered", "judge", "kind_of", "lower", "verdict_fact"]
 
 Standing = Literal["confirmed", "likely", "inconclusive", "normal"]
 

@@ -16,8 +16,6 @@ import pandas as pd
 from assistant.facts.traffic_view import Scene, count_by_peer, is_group, quiet_spell
 from traffic.capture import SAMPLE_S
 
-__all__ = ["FEW_ENDPOINTS", "LOGIN_PORTS", "Trace", "find_trace"]
-
 LOGIN_PORTS = (21, 22, 23, 513, 2323, 3389, 5800, 5900)
 _INFRASTRUCTURE = (53, 67, 68, 123, 137, 138, 546, 547, 1900, 3702, 5353, 5355)
 FEW_ENDPOINTS = 8  # fewer hosts and ports than this are no scan of them

@@ -26,8 +26,7 @@ from assistant.facts.attacks import (
     spoofing_facts,
 )
 from assistant.facts.attribution import Trace
-from assistant.facts.devices import describe_device, health_fact
-from assistant.facts.fact import Fact, make_fact
+from assistant.facts.fact import Fact
 from assistant.facts.faults import (
     congestion_facts,
     flapping_facts,
@@ -37,19 +36,7 @@ from assistant.facts.faults import (
     service_facts,
     silence_facts,
 )
-from assistant.facts.traffic_view import Scene, make_scene
-
-__all__ = [
-    "Evident",
-    "Fact",
-    "Scene",
-    "describe_device",
-    "find_evident_in",
-    "health_fact",
-    "label_facts",
-    "make_fact",
-    "make_scene",
-]
+from assistant.facts.traffic_view import Scene
 
 _FACTS: dict[str, Callable[[Trace, Scene, Sequence[float]], list[Fact]]] = {
     "recon": recon_facts,

@@ -11,8 +11,6 @@ from assistant.facts.traffic_view import Scene
 from traffic.capture import SAMPLE_S
 from traffic.labels import NORMAL
 
-__all__ = ["describe_device", "health_fact"]
-
 _PORT_WORDS = {
     22: "SSH", 23: "Telnet", 53: "DNS", 67: "DHCP", 80: "HTTP", 102: "S7", 123: "NTP", 137: "NetBIOS", 138: "NetBIOS",
     139: "NetBIOS", 443: "HTTPS", 445: "SMB", 502: "Modbus", 546: "DHCPv6", 1883: "MQTT", 1900: "SSDP", 4840: "OPC UA",

@@ -15,8 +15,6 @@ from datetime import UTC, datetime
 
 import pandas as pd
 
-__all__ = ["Fact", "Value", "by_count", "listed", "make_fact", "plural", "show"]
-
 Value = float | str
 
 _BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))

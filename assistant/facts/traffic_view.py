@@ -11,8 +11,6 @@ from assistant.facts.fact import by_count
 from traffic.capture import SAMPLE_S, Capture
 from traffic.plant import Plant
 
-__all__ = ["Scene", "count_by_peer", "endpoint", "is_group", "make_scene", "quiet_spell"]
-
 _GROUP = re.compile(r"(?:22[4-9]|23\d)\.|255\.255\.255\.255$|0\.0\.0\.0$|.*\.255$|(?i:ff[0-9a-f]{2}:)|::$")
 _ATTEMPT_S = 120.0  # a 5-tuple seen again after this long is a new attempt, no retry (as traffic.device_history counts)
 

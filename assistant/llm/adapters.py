@@ -19,11 +19,6 @@ from prompts.window_text import fingerprint
 from traffic.errors import UserError
 from traffic.labels import LABELS
 
-__all__ = [
-    *["POCKET", "Adapter", "AdapterCard", "check_card", "list_adapters", "load_adapter"],
-    *["prompt_fingerprint", "read_card", "write_card"],
-]
-
 CARD = "card.json"
 POCKET = Path(__file__).parents[1] / "pocket" / "adapter"
 

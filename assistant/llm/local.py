@@ -18,11 +18,8 @@ from typing import Any
 import numpy as np
 
 from assistant.llm.answer_tree import BATCH_TOKENS, ChoiceTree, build_choice_tree, count_shared_tokens, make_batches
-from assistant.llm.remote import RemoteLLM
 from assistant.llm.weights import load_model
 from traffic.errors import UserError
-
-__all__ = ["LocalLLM", "Progress", "RemoteLLM"]
 
 Progress = Callable[[int, int], None]  # done, of how many
 SMALL_HIDDEN = 512  # measured: up to here two batches on two cores take half the time of one batch on both

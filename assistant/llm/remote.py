@@ -13,8 +13,6 @@ from urllib.parse import urlsplit
 
 from traffic.errors import UserError
 
-__all__ = ["RemoteLLM"]
-
 
 class RemoteLLM:
     """A server's chat model. Only writes: it does not tell the likelihood of given answers, so it cannot classify."""

@@ -10,8 +10,6 @@ from typing import Any
 
 from traffic.errors import UserError
 
-__all__ = ["check_adapter_folder", "check_model_folder", "fast_dtype", "fingerprint_weights", "load_model"]
-
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
 

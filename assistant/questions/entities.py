@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from assistant.detection.pipeline import Analysis
     from traffic.plant import Device
 
-__all__ = ["Asked", "list_addresses", "read_devices", "words_besides", "worst_first"]
 
 MAX_CHARS = 2000
 

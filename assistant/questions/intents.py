@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 
-__all__ = ["Intent", "read_intent", "specific_words", "stem", "words_of"]
-
 MAX_CHARS = 2000
 
 # "a | b + c" needs one of a, b and c; "!d" forbids d; ";" ends a rule; <ask> and <tell> are a sentence's two moods.

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from assistant.questions.entities import Asked
     from knowledge_base.index import Index
 
-__all__ = ["foreign_words", "is_in_scope"]
 
 MAX_CHARS = 2000
 # Cosine of a question with its nearest passage from which on that alone puts it in scope. Of 126 questions to a plant

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from traffic.capture import Capture
     from traffic.plant import Plant
 
-__all__ = ["SAMPLES", "Missing", "Roots", "Subject", "find_missing", "read_subject"]
 
 SAMPLES = Path(__file__).resolve().parents[2] / "assistant" / "samples"
 _TOLD = ("label", "detailed-label", "tunnel_parents")

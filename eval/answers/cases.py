@@ -18,11 +18,6 @@ from assistant.diagnosis.standing import Standing
 from traffic.errors import UserError
 from traffic.labels import LABELS, NORMAL
 
-__all__ = [
-    *["CASES", "NO_CAUSE", "Case", "CaseFile", "Question", "QuestionFile", "Recorded", "Simulated", "Source"],
-    *["find_cases", "read_cases", "read_questions"],
-]
-
 NO_CAUSE = "none"
 CASES = Path(__file__).parent / "cases"
 _MOST_NAMED = 12

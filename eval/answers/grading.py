@@ -10,7 +10,7 @@ from assistant.diagnosis.grounding import check, resolve
 from assistant.diagnosis.standing import Standing
 from eval.answers.cases import NO_CAUSE
 from eval.answers.results import CaseResult
-from eval.measures import Measure
+from eval.results import Measure
 from traffic.labels import LABELS
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from eval.answers.cases import Case
     from knowledge_base.index import Index
 
-__all__ = ["MEASURES", "Answer", "judge_answer"]
 
 # Shares of the cases to which each applies, in the order of a table.
 MEASURES: Mapping[str, Measure] = {

@@ -8,8 +8,6 @@ from eval.answers.results import AnswersRun, CaseResult, RetrievalRun, Variant
 from eval.answers.retrieval import SHIPPED
 from eval.results import Estimate
 
-__all__ = ["render_answers", "render_retrieval", "show_share"]
-
 _SCORES = ("recall_at_1", "recall_at_5", "mrr", "ndcg_at_10", "refused_rightly", "refused_wrongly")
 _HEADS = ("Recall@1", "Recall@5", "MRR", "nDCG@10", "refused rightly", "refused wrongly", "ms")
 _FEET = (

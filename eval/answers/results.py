@@ -9,11 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from eval.results import Estimate, Machine
 from traffic.errors import UserError
 
-__all__ = [
-    *["AnswersRun", "CaseResult", "Measured", "Origin", "Placed", "QuestionResult", "RetrievalRun", "Variant"],
-    *["Skipped", "read_answers_run", "read_retrieval_run"],
-]
-
 
 class _Form(BaseModel):
     """A file from outside: nothing extra passes."""

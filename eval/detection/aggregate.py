@@ -1,22 +1,20 @@
 """Rows become a table: every model over all folds and seeds, and tests of models in pairs on the same windows."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 
-from eval.corpus import Corpus
 from eval.detection.bootstrap import draw_weights, find_interval, find_p_value
+from eval.detection.corpus import Corpus
 from eval.detection.fit import Fit
 from eval.detection.metrics import binary_scores, count_confusion, encode, label_scores
 from eval.detection.predictions import Judged
 from eval.detection.scoring import Scorable, Scored, alarm_labels, gather, score, score_constant
 from eval.detection.splits import Protocol
-from eval.measures import MEASURES
-from eval.results import Comparison, Costs, Labelling, Pooled, Row
-
-__all__ = ["UNSEEN", "compare_models", "pool_rows"]
+from eval.results import MEASURES, Comparison, Confusion, Costs, Labelling, Pooled, Row, Run
+from traffic.labels import NORMAL
 
 # Added to a setting: the part of the tests that no model had seen before, where some models had.
 UNSEEN = "captures that no model has seen"
@@ -226,3 +224,63 @@ def _mean_costs(costs: Sequence[Costs]) -> Costs:
         energy_from=costs[0].energy_from,
         watts=costs[0].watts,
     )
+
+
+# A run cut into parts: one setting under labels of one kind, its models best first.
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a run says under one setting with labels of one kind: its models, best first."""
+
+    setting: str
+    labelling: Labelling
+    pooled: tuple[Pooled, ...]
+
+    @property
+    def base(self) -> str:
+        """The setting alone, whichever captures it was scored on."""
+        return self.setting.removesuffix(UNSEEN).removesuffix("; ")
+
+    @property
+    def unseen(self) -> bool:
+        """Whether only captures count that no model was made with."""
+        return self.setting.endswith(UNSEEN)
+
+    @property
+    def title(self) -> str:
+        """The setting and the kind of labels in words."""
+        return f"{self.setting or 'all models'}, labels as {self.labelling}"
+
+
+def make_parts(run: Run) -> list[Part]:
+    """A run's pooled rows by setting and labelling, corrected labels first, settings by amount where they have one."""
+    groups: dict[tuple[str, Labelling], list[Pooled]] = {}
+    for one in run.pooled:
+        groups.setdefault((one.setting, one.labelling), []).append(one)
+    order = {key: (key[1] != "corrected", of[0].amount or 0.0, UNSEEN in key[0]) for key, of in groups.items()}
+    return [Part(*key, _best_first(groups[key])) for key in sorted(groups, key=order.__getitem__)]
+
+
+def headline(pooled: Iterable[Pooled]) -> str:
+    """The measure by which models are put in order: macro-F1, or false alarms where there is nothing to find."""
+    return "f1" if any(_anomalous(one.confusion) for one in pooled) else "false_share"
+
+
+def _anomalous(confusion: Confusion) -> int:
+    return sum(sum(row) for name, row in zip(confusion.labels, confusion.counts, strict=True) if name != NORMAL)
+
+
+def _best_first(pooled: Sequence[Pooled]) -> tuple[Pooled, ...]:
+    return order_models(pooled, headline(pooled))
+
+
+def order_models(pooled: Sequence[Pooled], name: str) -> tuple[Pooled, ...]:
+    """Models by a measure, best first; those without it last, by name."""
+    sign = -1.0 if MEASURES[name].better == "higher" else 1.0
+
+    def place(one: Pooled) -> tuple[float, str]:
+        value = one.scores[name].value
+        return (float("inf") if value is None else sign * value, one.model)
+
+    return tuple(sorted(pooled, key=place))

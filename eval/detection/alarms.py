@@ -12,8 +12,6 @@ from eval.detection.corpus import LabelledCapture
 from eval.results import INVALID, Labelling
 from traffic.labels import LABELS, NORMAL
 
-__all__ = ["Raised", "count_incidents", "find_delays", "make_verdicts", "true_intervals"]
-
 # An incident may begin and end a window before and after what it is about.
 _SLACK_S = 60.0
 

@@ -3,11 +3,102 @@
 Efron, Tibshirani, "An Introduction to the Bootstrap" (1993), chapters 13 (percentile intervals) and 16 (tests).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-__all__ = ["Spread", "draw_weights", "find_interval", "find_p_value", "resample_median"]
+from eval.results import MEASURES, Comparison, Estimate, Labelling
+
+# Differences between numbers that have intervals, and whether a number keeps a bound.
+
+State = Literal["holds", "fails", "open"]
+
+
+def decide_bound(estimate: Estimate, at_least: float | None = None, at_most: float | None = None) -> State:
+    """Whether a number keeps a bound: open where the bound lies in its interval, or where it has none.
+
+    Args:
+        estimate: the number.
+        at_least: the bound, or
+        at_most: the bound; one of the two.
+
+    >>> decide_bound(Estimate(value=0.9, low=0.85, high=0.95), 0.8)
+    'holds'
+    """
+    if estimate.value is None or estimate.low is None or estimate.high is None:
+        return "open"
+    if at_least is not None:
+        return "holds" if estimate.low >= at_least else "fails" if estimate.high < at_least else "open"
+    most = float("inf") if at_most is None else at_most
+    return "holds" if estimate.high <= most else "fails" if estimate.low > most else "open"
+
+
+def is_better(difference: Estimate, margin: float = 0.0) -> State:
+    """Whether a difference, above 0 is better, surely exceeds a margin; it fails where it surely does not.
+
+    >>> is_better(Estimate(value=0.0, low=0.0, high=0.0))
+    'fails'
+    """
+    if difference.low is None or difference.high is None:
+        return "open"
+    return "holds" if difference.low > margin else "fails" if difference.high <= margin else "open"
+
+
+def paired_difference(
+    comparisons: Sequence[Comparison], place: tuple[str, Labelling, str], model: str, other: str
+) -> Estimate | None:
+    """``model`` minus ``other`` as a run tested it in pairs, in either order; None where it did not.
+
+    Args:
+        comparisons: the run's.
+        place: setting, labelling and measure.
+        model: the first.
+        other: the second.
+    """
+    for one in comparisons:
+        if (one.setting, one.labelling, one.measure) == place and {one.model, one.other} == {model, other}:
+            difference = Estimate(value=one.difference, low=one.low, high=one.high)
+            return difference if one.model == model else turned(difference)
+    return None
+
+
+def turned(one: Estimate) -> Estimate:
+    """The same difference seen from the other side."""
+    value, low, high = (None if end is None else 0.0 - end for end in (one.value, one.high, one.low))
+    return Estimate(value=value, low=low, high=high)
+
+
+def orient(measure: str, difference: Estimate) -> Estimate:
+    """A difference of a measure such that above 0 is better."""
+    return difference if MEASURES[measure].better == "higher" else turned(difference)
+
+
+def between(before: Estimate, after: Estimate) -> Estimate:
+    """After minus before where nothing pairs them: from end to end, wider than any interval made of pairs."""
+    if before.value is None or after.value is None:
+        return Estimate(value=None)
+    value = after.value - before.value
+    if before.low is None or before.high is None or after.low is None or after.high is None:
+        return Estimate(value=value)
+    return Estimate(value=value, low=after.low - before.high, high=after.high - before.low)
+
+
+def mean_difference(differences: np.ndarray) -> Estimate:
+    """The mean of paired differences, shape (n,), with Student's 95 % interval; none from fewer than two.
+
+    >>> mean_difference(np.array([0.25, 0.25])).low
+    0.25
+    """
+    n, mean = len(differences), float(np.mean(differences))
+    if n < 2:
+        return Estimate(value=mean)
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, n - 1) * np.std(differences, ddof=1) / np.sqrt(n))
+    return Estimate(value=mean, low=mean - half, high=mean + half)
+
 
 _LOW, _HIGH = 2.5, 97.5
 

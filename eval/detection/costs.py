@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
-__all__ = ["CORE_WATTS", "Done", "Spent", "spend"]
-
 # Assumed of one busy core with its share of memory and supply, where nothing can be read: between a small server's 5 W
 # and a workstation's 20 W. Estimates scale with it; comparisons of models do not depend on it.
 CORE_WATTS = 10.0

@@ -7,20 +7,125 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.asking import Answers, Question, ask, find_incidents
-from eval.corpus import Corpus, leave_out, load_corpus
-from eval.detection.alarms import Raised, count_incidents, find_delays, true_intervals
-from eval.detection.costs import CORE_WATTS
+from assistant.detection.incidents import Incident, make_incidents
+from eval.detection.alarms import Raised, count_incidents, find_delays, make_verdicts, true_intervals
+from eval.detection.corpus import Corpus, LabelledCapture, leave_out, load_corpus
+from eval.detection.costs import CORE_WATTS, Spent, spend
 from eval.detection.metrics import ALL_SAID, ANOMALOUS, encode
 from eval.detection.predictions import Judged, Said
 from eval.detection.scoring import alarm_labels, gather, score
-from eval.detection.splits import Protocol
-from eval.detection.training_sets import draw_training_set
-from eval.folds import Fold, make_folds
+from eval.detection.splits import Fold, Protocol, make_folds
+from eval.detection.training_sets import TrainingSet, draw_training_set, read_features
+from eval.models.base import WindowClassifier
+from eval.models.registry import make_model
 from eval.results import INVALID, Costs, Labelling, Row
 from traffic.labels import LABELS, UNKNOWN
 
-__all__ = ["Fit", "Fitted", "Setup", "fit_fold", "judge", "list_folds", "read_corpus", "score_answers"]
+# A model is fitted and asked once; the same question is answered from memory.
+#
+# Published and corrected labels often give the same training set, and a model that does not learn answers every seed and
+# labelling alike: of twelve fits of a language model on a fold, eleven are remembered.
+
+_REMEMBERED = 64
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a model is asked, and what it is taught before.
+
+    Attributes:
+        model: name for ``eval.models.registry.make_model``.
+        quick: small budgets.
+        fold: rows asked about.
+        training: what it learns.
+        seed: of the model.
+        alone: nothing else runs beside.
+    """
+
+    model: str
+    quick: bool
+    fold: Fold
+    training: TrainingSet
+    seed: int
+    alone: bool
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model answered about the windows of ``fold.asked``, and what it took.
+
+    Attributes:
+        classes: its labels, shape (n_classes,).
+        probabilities: shape (n, n_classes); rows of NaN where an answer could not be read.
+        said: shape (n,), labels or ``[invalid]``.
+        abstained: shape (n,), bool.
+        fitting, asking: costs; of a model that does not learn, those of the first time it was asked.
+        size_bytes: of the fitted model.
+        binary, learns, trained_on: as `eval.models.registry` explains them.
+    """
+
+    classes: np.ndarray
+    probabilities: np.ndarray
+    said: np.ndarray
+    abstained: np.ndarray
+    fitting: Spent
+    asking: Spent
+    size_bytes: int | None
+    binary: bool
+    learns: bool
+    trained_on: tuple[str, ...]
+
+
+# Of this process: what models answered lately, and the incidents of that.
+_answered: dict[tuple[object, ...], Answers] = {}
+_raised: dict[tuple[object, ...], tuple[Incident, ...]] = {}
+
+
+def ask(corpus: Corpus, question: Question) -> Answers:
+    """Fit and ask a model, or remember what it answered to the same question."""
+    fold, training = question.fold, question.training
+    asked = (corpus.hashes, question.model, question.quick, fold.zeroed, fold.asked.tobytes())
+    taught = (*asked, question.seed, training.rows.tobytes(), "\n".join(training.labels))
+    for known in (taught, asked):  # a model that does not learn is known by what it is asked alone
+        if known in _answered:
+            return _answered[known]
+    answers = ask_model(make_model(question.model, question.seed, question.quick), corpus, question)
+    for remembered in (_answered, _raised):
+        if len(remembered) >= _REMEMBERED:
+            remembered.clear()
+    _answered[taught if answers.learns else asked] = answers
+    return answers
+
+
+def ask_model(model: WindowClassifier, corpus: Corpus, question: Question) -> Answers:
+    """Fit a model and ask it about every window of the fold's ``asked``."""
+    fold, training, alone = question.fold, question.training, question.alone
+    x, x_asked = (read_features(corpus, rows, fold.zeroed) for rows in (training.rows, fold.asked))
+    devices, groups = corpus.device[training.rows], corpus.capture[training.rows]
+    fitting = spend(lambda: model.fit(x, training.labels, devices, groups), alone)
+    asking = spend(lambda: model.predict_proba(x_asked, corpus.device[fold.asked]), alone)
+    return Answers(
+        classes=np.asarray(model.classes_, dtype=object),
+        probabilities=asking.made,
+        said=model.decide(asking.made),
+        abstained=model.abstains(asking.made),
+        fitting=fitting.spent,
+        asking=asking.spent,
+        size_bytes=int(model.size_bytes),
+        binary=bool(model.binary),
+        learns=bool(model.learns),
+        trained_on=tuple(model.trained_on),
+    )
+
+
+def find_incidents(capture: LabelledCapture, answers: Answers, mine: np.ndarray) -> tuple[Incident, ...]:
+    """As serving makes them, hard evidence included; they do not depend on what is true."""
+    key = (capture.name, answers.said[mine].tobytes(), answers.probabilities[mine].tobytes())
+    if key not in _raised:
+        parts = (answers.probabilities[mine], answers.said[mine], answers.abstained[mine])
+        verdicts = make_verdicts(capture, answers.classes, *parts)
+        _raised[key] = tuple(make_incidents(verdicts, capture.windows, capture.capture, capture.plant))
+    return _raised[key]
 
 
 @dataclass(frozen=True)
@@ -68,7 +173,7 @@ def read_corpus(data: Path, kept: Path, without: tuple[str, ...]) -> Corpus:
     """The captures of a run, read once by each process.
 
     Raises:
-        UserError: see `eval.corpus.load_corpus` and `eval.corpus.leave_out`.
+        UserError: see `eval.detection.corpus.load_corpus` and `eval.detection.corpus.leave_out`.
     """
     return leave_out(load_corpus(data, kept), without)
 
@@ -78,7 +183,7 @@ def list_folds(setup: Setup, labelling: Labelling) -> Mapping[str, Fold]:
     """The folds of a run by what tells them apart.
 
     Raises:
-        UserError: see `eval.folds.make_folds`.
+        UserError: see `eval.detection.splits.make_folds`.
     """
     corpus = read_corpus(setup.data, setup.kept, setup.without)
     return {f"{fold.name}\n{fold.setting}": fold for fold in make_folds(corpus, setup.protocol, labelling)}

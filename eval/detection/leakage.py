@@ -6,16 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eval.corpus import Corpus
-from eval.detection.corpus import LABELLINGS
-from eval.detection.splits import Protocol
-from eval.folds import Fold
+from eval.detection.corpus import LABELLINGS, Corpus
+from eval.detection.splits import Fold, Protocol
 from eval.models.features import FEATURES
 from traffic.datasets.formats import FORMS
 from traffic.errors import UserError
 from traffic.labels import LABELS, MODBUS_SANDBOX, UNKNOWN
-
-__all__ = ["check_doubles", "check_folder", "check_leaks", "check_single_captures", "check_split", "find_untold"]
 
 _PCAPS = (".pcap", ".pcapng", ".cap")
 _SHARED = 0.5  # of a capture's windows in another one: it is the same traffic

@@ -14,12 +14,6 @@ import numpy as np
 
 from traffic.labels import LABELS
 
-__all__ = [
-    *["ALL_SAID", "Levels", "Scores", "binary_scores", "calibration_error", "count_confusion", "count_levels"],
-    *["count_reliability", "encode", "evaluate_labels", "label_scores", "pr_curve", "precision_area", "risk_curve"],
-    *["risk_scores", "share_at_recall"],
-]
-
 ANOMALOUS = "anomalous"
 INVALID = "[invalid]"
 ALL_SAID: tuple[str, ...] = (*LABELS, ANOMALOUS, INVALID)

@@ -8,8 +8,6 @@ import numpy as np
 
 from eval.detection.alarms import Raised
 
-__all__ = ["Judged", "Said", "read_judged", "write_judged"]
-
 
 @dataclass(frozen=True)
 class Said:

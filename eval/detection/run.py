@@ -17,8 +17,8 @@ from pathlib import Path
 import traffic
 from assistant.llm.adapters import prompt_fingerprint
 from assistant.offline import hush_libraries
-from eval.corpus import Corpus, describe_data
 from eval.detection.aggregate import compare_models, pool_rows
+from eval.detection.corpus import Corpus, describe_data
 from eval.detection.fit import Fit, Setup, fit_fold, list_folds, read_corpus
 from eval.detection.leakage import (
     check_doubles,
@@ -34,8 +34,6 @@ from eval.models.registry import MODELS, make_model
 from eval.provenance import find_commit, find_machine, find_versions, now, own_command
 from eval.results import Comparison, Pooled, Row, Run, write_run
 from traffic.errors import UserError
-
-__all__ = ["ALWAYS", "evaluate_detection"]
 
 log = logging.getLogger(__name__)
 

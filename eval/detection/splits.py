@@ -1,18 +1,24 @@
 """Protocols: what is trained on, what is tested, and what is varied, as small versioned YAML files.
 
-What a file leaves out has the value that stands here. `eval.folds` makes folds of a protocol.
+What a file leaves out has the value that stands here. `eval.detection.splits` makes folds of a protocol.
 """
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from eval.detection.corpus import Corpus
+from eval.models.features import FEATURES
 from eval.results import Labelling
+from traffic.capture import SAMPLE_S
 from traffic.errors import UserError
-
-__all__ = ["PROTOCOLS", "Protocol", "read_protocol"]
+from traffic.labels import ATTACKS, LABELS, NORMAL, UNKNOWN
+from traffic.windows import WINDOW_SAMPLES
 
 _FOLDER = Path(__file__).with_name("protocols")
 PROTOCOLS: tuple[str, ...] = tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
@@ -72,3 +78,251 @@ def read_protocol(name: str, quick: bool = False) -> Protocol:
             f"{path} is no protocol ({'.'.join(map(str, first['loc']))}: {first['msg']}); expected the knobs of "
             "eval.detection.splits.Protocol; correct the file"
         ) from error
+
+
+# Folds of a protocol: which windows a model may learn from, which it is asked about, and which of these count.
+#
+# Whatever order matters comes from the captures' content; no name of a file or device changes a fold.
+
+_WINDOW_S = WINDOW_SAMPLES * SAMPLE_S
+# An attempt of the device's own that nobody answered, in any of a window's samples.
+_IN_VAIN = [FEATURES.index(name) for name in ("unanswered_out", "refused_out", "udp_unanswered_out")]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fit of each model and seed. Rows are places in the corpus, ascending.
+
+    Attributes:
+        name: what is tested.
+        train: rows that the training set is drawn from.
+        asked: rows the model judges; whole captures where incidents are wanted.
+        test: those of ``asked`` that are scored.
+        setting: what is varied, in words; "" where nothing is.
+        amount: the same as a number.
+        zeroed: service classes are hidden.
+        noise: share of training stretches with a wrong label.
+        shots: rows that are added to the training set and repeated; ``n_shots`` of them are drawn, all where None.
+    """
+
+    name: str
+    train: np.ndarray
+    asked: np.ndarray
+    test: np.ndarray
+    setting: str = ""
+    amount: float | None = None
+    zeroed: bool = False
+    noise: float = 0.0
+    shots: np.ndarray | None = None
+    n_shots: int | None = None
+
+
+def make_folds(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> tuple[Fold, ...]:
+    """Every fold of a protocol on these captures.
+
+    Raises:
+        UserError: the captures do not give what the protocol needs.
+    """
+    known = corpus.labels[labelling] != UNKNOWN
+    folds = _SPLITS[protocol.split](corpus, protocol, labelling)
+    folds = [replace(fold, train=fold.train[known[fold.train]], test=fold.test[known[fold.test]]) for fold in folds]
+    folds = [fold for fold in folds if len(fold.test)]
+    if not folds:
+        raise UserError(
+            f"protocol {protocol.name} finds nothing to test in these {len(corpus.captures)} captures; expected "
+            f"{_NEEDS[protocol.split]}; give other captures or another --protocol"
+        )
+    for fold in folds:
+        _check_taught(fold, corpus.labels[labelling], protocol.name, labelling)
+    return tuple(varied for fold in folds for varied in _vary(fold, protocol))
+
+
+def _check_taught(fold: Fold, labels: np.ndarray, protocol: str, labelling: str) -> None:
+    taught = set(labels[fold.train])
+    if NORMAL not in taught or len(taught) < 2:
+        raise UserError(
+            f"protocol {protocol}: to test {fold.name}, only {', '.join(sorted(taught)) or 'nothing'} is left to learn "
+            f"from ({labelling} labels); expected normal windows and an anomaly; add captures"
+        )
+
+
+def _vary(fold: Fold, protocol: Protocol) -> list[Fold]:
+    """One fold for each value of the knobs that are lists."""
+    if len(protocol.zeroed) > 1:
+        words = {False: "with ports", True: "no ports"}
+        return [replace(fold, zeroed=hidden, setting=words[hidden], amount=float(hidden)) for hidden in protocol.zeroed]
+    if len(protocol.noise) > 1:
+        return [replace(fold, noise=x, amount=x, setting=f"{x:.0%} of labels wrong") for x in protocol.noise]
+    return [replace(fold, zeroed=protocol.zeroed[0], noise=protocol.noise[0])]
+
+
+def _by_window(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[Fold]:
+    del labelling
+    drawn = np.random.default_rng(0).random(len(corpus)) < protocol.test_share
+    return [Fold("windows drawn at random", np.flatnonzero(~drawn), np.flatnonzero(drawn), np.flatnonzero(drawn))]
+
+
+def _by_time(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[Fold]:
+    del labelling
+    age = _age(corpus)
+    late, early = age >= 1 - protocol.test_share, _age(corpus, _WINDOW_S) < 1 - protocol.test_share
+    test = np.flatnonzero(late)
+    return [Fold("the last part of every capture", np.flatnonzero(early), test, test)]
+
+
+def _age(corpus: Corpus, later_s: float = 0.0) -> np.ndarray:
+    """Where in its capture's time each window starts, 0 to 1, shape (n,); or where it would if it were later."""
+    age = np.zeros(len(corpus))
+    for place in range(len(corpus.captures)):
+        mine = corpus.capture == place
+        start_s = corpus.start_s[mine]
+        if len(start_s):
+            age[mine] = (start_s + later_s - start_s.min()) / max(np.ptp(start_s) + SAMPLE_S, SAMPLE_S)
+    return age
+
+
+def _by_capture(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[Fold]:
+    return [
+        Fold(name, np.flatnonzero(~mine), np.flatnonzero(mine), np.flatnonzero(mine))
+        for name, mine in _deal(corpus, protocol.folds, labelling).items()
+    ]
+
+
+def _deal(corpus: Corpus, folds: int, labelling: Labelling) -> Mapping[str, np.ndarray]:
+    """Masks of the windows of each fold's captures, by what the fold is called.
+
+    Captures of the rarest labels are dealt first, each to the fold that has least of what it holds, so that few labels
+    lie in one fold alone.
+    """
+    n = len(corpus.captures)
+    if n < 2:
+        raise UserError(f"{n} labelled capture; expected at least 2 to learn from one and test another; add captures")
+    if folds == 0 or folds >= n:
+        return {corpus.captures[place].name: corpus.capture == place for place in range(n)}
+    labels = corpus.labels[labelling]
+    held = np.array([[((corpus.capture == p) & (labels == one)).any() for one in LABELS] for p in range(n)], float)
+    rarity = np.where(held > 0, 1 / np.maximum(held.sum(axis=0), 1), 0)  # (captures, labels)
+    dealt, load = np.full(n, -1), np.zeros((folds, len(LABELS)))
+    for place in np.argsort(-rarity.max(axis=1), kind="stable"):
+        fold = int(np.lexsort((np.bincount(dealt[dealt >= 0], minlength=folds), load @ rarity[place]))[0])
+        dealt[place] = fold
+        load[fold] += held[place]
+    return {f"captures {fold + 1} of {folds}": np.isin(corpus.capture, np.flatnonzero(dealt == fold))
+            for fold in range(folds)}  # fmt: skip
+
+
+def _by_network(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[Fold]:
+    del protocol
+    networks, labels = corpus.networks, corpus.labels[labelling]
+    names = sorted(set(networks))
+    able = [one for one in names if {NORMAL} < set(labels[(networks == one) & (labels != UNKNOWN)])]
+    places = {name: np.flatnonzero(networks == name) for name in names}
+    return [
+        Fold(f"{source} to {target}", places[source], places[target], places[target])
+        for source in able
+        for target in names
+        if target != source
+    ]
+
+
+def _by_shots(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[Fold]:
+    """A network is the new site: half of its captures, dealt as folds are, give the shots."""
+    del labelling
+    networks, folds = corpus.networks, []
+    for site in sorted(set(networks)):
+        places = np.unique(corpus.capture[networks == site])
+        if len(places) < 2 or len(set(networks)) < 2:
+            continue
+        test = np.flatnonzero(np.isin(corpus.capture, places[1::2]))
+        shots = np.flatnonzero(np.isin(corpus.capture, places[::2]))
+        folds += [
+            Fold(site, np.flatnonzero(networks != site), test, test, f"{n} windows", float(n), shots=shots, n_shots=n)
+            for n in protocol.shots
+        ]
+    return folds
+
+
+def _by_label(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[Fold]:
+    labels, dealt = corpus.labels[labelling], _deal(corpus, protocol.folds, labelling)
+    folds = []
+    for label in LABELS[1:]:
+        counts = {name: int(((labels == label) & mine).sum()) for name, mine in dealt.items()}
+        most = max(counts, key=counts.__getitem__)
+        if counts[most]:
+            mine = dealt[most]
+            test = np.flatnonzero(mine & np.isin(labels, (NORMAL, label)))
+            train = np.flatnonzero(~mine & (labels != label))
+            folds.append(Fold(f"{label} in {most}", train, test, test, f"{label} never shown"))
+    return folds
+
+
+def _by_device(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[Fold]:
+    """Devices with normal windows alone; what an operator confirmed, and what shares samples with it, is not tested."""
+    labels = corpus.labels[labelling]
+    bad = np.bincount(corpus.device, labels != NORMAL) > 0  # one unknown window is reason enough
+    healthy = ~bad[corpus.device]
+    first = np.append(True, corpus.device[1:] != corpus.device[:-1])
+    rank = np.arange(len(corpus)) - np.maximum.accumulate(np.where(first, np.arange(len(corpus)), 0))
+    most = max(protocol.shots)
+    late = rank >= most + WINDOW_SAMPLES - 1
+    folds = []
+    for name, mine in _deal(corpus, protocol.folds, labelling).items():
+        asked, test = np.flatnonzero(mine), np.flatnonzero(mine & healthy & late)
+        folds += [
+            Fold(
+                name, np.flatnonzero(~mine), asked, test, f"{n} confirmed windows a device", float(n),
+                shots=np.flatnonzero(mine & healthy & (rank < n)),
+            )
+            for n in protocol.shots
+        ]  # fmt: skip
+    return folds
+
+
+def _by_dead_service(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[Fold]:
+    labels = corpus.labels[labelling]
+    dead = (corpus.features[:, :, _IN_VAIN] > 0).any(axis=(1, 2)) & ~np.isin(labels, (*ATTACKS, UNKNOWN))
+    if not dead.any() or not (labels == "c2").any():
+        return []
+    folds = []
+    for name, mine in _deal(corpus, protocol.folds, labelling).items():
+        test = np.flatnonzero(mine & (dead | (labels == "c2")))
+        folds.append(Fold(name, np.flatnonzero(~mine), test, test))
+    return folds
+
+
+def _by_age(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[Fold]:
+    del protocol, labelling
+    quarter, before = np.floor(_age(corpus) * 4), np.ceil(_age(corpus, _WINDOW_S) * 4)
+    folds = []
+    for later in (1, 2, 3):
+        test = np.flatnonzero(quarter == later)
+        for known in dict.fromkeys((1, later)):
+            setting = f"quarter {later + 1}, learned " + ("on the first" if known == 1 else "again up to it")
+            folds.append(
+                Fold(f"quarter {later + 1}", np.flatnonzero(before <= known), test, test, setting, later + 1.0)
+            )
+    return folds
+
+
+_SPLITS: Mapping[str, Callable[[Corpus, Protocol, Labelling], list[Fold]]] = {
+    "windows": _by_window,
+    "time": _by_time,
+    "captures": _by_capture,
+    "networks": _by_network,
+    "shots": _by_shots,
+    "label": _by_label,
+    "device": _by_device,
+    "dead-service": _by_dead_service,
+    "drift": _by_age,
+}
+_NEEDS: Mapping[str, str] = {
+    "windows": "labelled windows",
+    "time": "labelled windows",
+    "captures": "at least two captures",
+    "networks": "captures of two networks, one with normal windows and an anomaly",
+    "shots": "two networks, one of them with two captures",
+    "label": "an anomaly in a capture that can be left out",
+    "device": "devices without an anomaly that are seen for some minutes",
+    "dead-service": "C&C windows, and others in which a device's attempts stay unanswered",
+    "drift": "captures of some minutes",
+}

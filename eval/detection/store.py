@@ -18,8 +18,6 @@ from eval.detection.predictions import Judged, read_judged, write_judged
 from eval.results import Row
 from traffic.errors import UserError
 
-__all__ = ["Ledger", "write_fit"]
-
 _FITS = "fits.jsonl"
 
 

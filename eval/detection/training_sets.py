@@ -4,14 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.corpus import Corpus
-from eval.detection.splits import Protocol
-from eval.folds import Fold
+from eval.detection.corpus import Corpus
+from eval.detection.splits import Fold, Protocol
 from eval.models.features import FEATURES, PORT_FEATURES
 from eval.results import Labelling
 from traffic.labels import LABELS, NORMAL
-
-__all__ = ["TrainingSet", "draw_rows", "draw_training_set", "read_features"]
 
 _PORTS = [FEATURES.index(name) for name in PORT_FEATURES]
 

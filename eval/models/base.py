@@ -16,8 +16,6 @@ from eval.results import INVALID
 from traffic.errors import UserError
 from traffic.labels import LABELS, NORMAL
 
-__all__ = ["ANOMALOUS", "Given", "WindowClassifier", "split_inner"]
-
 ANOMALOUS = "anomalous"
 _INNER_SHARE = 0.25
 

@@ -11,10 +11,8 @@ import numpy as np
 
 from eval.detection.metrics import evaluate_labels
 from eval.models.base import Given, WindowClassifier, split_inner
-from eval.window_tables import restore_windows, scale_counts, summarise
+from eval.models.features import restore_windows, scale_counts, summarise
 from prompts.window_text import text_columns
-
-__all__ = ["SETTINGS", "Boosting", "Forest", "Neighbours", "Setting", "balance"]
 
 
 def balance(codes: np.ndarray, seed: int) -> np.ndarray:

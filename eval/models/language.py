@@ -19,14 +19,12 @@ from assistant.llm.adapters import CARD, POCKET, AdapterCard, load_adapter, read
 from assistant.llm.local import LocalLLM
 from assistant.llm.weights import check_model_folder
 from eval.models.base import Given, WindowClassifier
+from eval.models.features import restore_windows
 from eval.results import INVALID
-from eval.window_tables import restore_windows
 from prompts.messages import ANSWERS
 from prompts.window_text import render_windows
 from traffic.errors import UserError
 from traffic.labels import LABELS
-
-__all__ = ["POCKET_NAME", "ZERO_SHOT", "LanguageModel", "check_source"]
 
 POCKET_NAME, ZERO_SHOT = "pocket", "zero-shot"
 _SMALLEST = 1e-30  # a probability whose logarithm is still a number

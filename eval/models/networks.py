@@ -15,10 +15,6 @@ from traffic.windows import WINDOW_SAMPLES
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = [
-    *["AnomalyAttention", "AssociationNetwork", "LstmNetwork", "ReconstructionNetwork", "Time2Vec"],
-    *["TransformerNetwork", "association_discrepancy", "encode_places", "prior_association"],
-]
 
 _WIDTH = 48
 _HEADS = 4

@@ -34,7 +34,6 @@ from traffic.errors import UserError
 if TYPE_CHECKING:
     from eval.models.base import WindowClassifier
 
-__all__ = ["LLM_PREFIX", "MODELS", "make_model"]
 
 LLM_PREFIX = "llm:"
 
@@ -48,12 +47,12 @@ _MADE_BY: dict[str, tuple[str, str, dict[str, Any]]] = {
     "random-forest": ("models.classical", "Forest", {}),
     "xgboost": ("models.classical", "Boosting", {}),
     "text-ceiling": ("models.classical", "Boosting", {"text": True}),
-    "lstm": ("sequence_models", "SequenceModel", {"network": "lstm"}),
-    "lstm-time2vec": ("sequence_models", "SequenceModel", {"network": "lstm-time2vec"}),
-    "transformer": ("sequence_models", "SequenceModel", {"network": "transformer"}),
-    "time-transformer": ("sequence_models", "SequenceModel", {"network": "time-transformer"}),
-    "reconstruction": ("normal_models", "Reconstruction", {}),
-    "anomaly-transformer": ("normal_models", "Association", {}),
+    "lstm": ("models.sequence", "SequenceModel", {"network": "lstm"}),
+    "lstm-time2vec": ("models.sequence", "SequenceModel", {"network": "lstm-time2vec"}),
+    "transformer": ("models.sequence", "SequenceModel", {"network": "transformer"}),
+    "time-transformer": ("models.sequence", "SequenceModel", {"network": "time-transformer"}),
+    "reconstruction": ("models.sequence", "Reconstruction", {}),
+    "anomaly-transformer": ("models.sequence", "Association", {}),
     "pocket": ("models.language", "LanguageModel", {"source": "pocket"}),
     "zero-shot": ("models.language", "LanguageModel", {"source": "zero-shot"}),
 }

@@ -15,8 +15,6 @@ from eval.models.base import Given, WindowClassifier
 from eval.models.features import FEATURES
 from traffic.labels import LABELS, NORMAL
 
-__all__ = ["RULES", "OneLineRule", "Rule", "Rules", "Sign"]
-
 
 @dataclass(frozen=True)
 class Sign:

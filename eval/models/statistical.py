@@ -11,13 +11,10 @@ import numpy as np
 import pandas as pd
 
 from eval.models.base import Given, WindowClassifier, split_inner
-from eval.models.features import FEATURES
-from eval.window_tables import scale_counts, summarise
+from eval.models.features import FEATURES, scale_counts, summarise
 from traffic.errors import UserError
 from traffic.samples import TROUBLE
 from traffic.windows import WINDOW_SAMPLES
-
-__all__ = ["Ewma", "Isolation", "Threshold", "need_normal", "score_ewma", "set_threshold"]
 
 _FALSE_SHARE = 0.01
 _STEEPNESS = 3.0  # at the median of ordinary windows 1 / (1 + e^3) = 0.05

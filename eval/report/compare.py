@@ -9,14 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.differences import mean_difference
-from eval.measures import MEASURES
-from eval.number_text import format_number, signed
-from eval.report.tables import Table
-from eval.results import Estimate, Row, Run
+from eval.detection.bootstrap import mean_difference
+from eval.report.tables import ReportTable as Table
+from eval.report.tables import format_number, signed
+from eval.results import MEASURES, Estimate, Row, Run
 from traffic.errors import UserError
-
-__all__ = ["COMPARED", "Difference", "compare_runs", "difference_table", "differences_of", "render_compare"]
 
 COMPARED = ("f1", "binary_macro_f1", "pr_auc", "false_share")
 _SHOWN_NAMES = 6

@@ -10,16 +10,16 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.parts import make_parts
-from eval.report.tables import Table, comparison_table, cost_table, data_table, label_table, score_table, setting_table
-from eval.report_plots import confusion_plots, cost_plots, curve_plots, few_shot_plot, interval_plots
+from eval.detection.aggregate import make_parts
+from eval.report.plots import confusion_plots, cost_plots, curve_plots, few_shot_plot, interval_plots
+from eval.report.tables import ReportTable as Table
+from eval.report.tables import comparison_table, cost_table, data_table, label_table, score_table, setting_table
 from eval.results import Labelling, Run
 from traffic.errors import UserError
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["find_run", "render_markdown", "render_page", "render_rows", "write_report"]
 
 # Of a protocol, what a reader should see before any number.
 _SAID = {"question": "asks", "warning": "warning"}

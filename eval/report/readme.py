@@ -3,12 +3,10 @@
 import re
 from collections.abc import Sequence
 
-from eval.differences import is_better, orient, paired_difference, turned
-from eval.number_text import format_number, render_cell, signed
-from eval.parts import Part, headline, make_parts, order_models
+from eval.detection.aggregate import Part, headline, make_parts, order_models
+from eval.detection.bootstrap import is_better, orient, paired_difference, turned
+from eval.report.tables import format_number, render_cell, signed
 from eval.results import Estimate, Pooled, Run
-
-__all__ = ["BEGINNING", "END", "OURS", "render_results", "with_results"]
 
 BEGINNING = "<!-- results: written by `python tests/test_house.py` from results/*.json -->"
 END = "<!-- end of results -->"

@@ -2,16 +2,151 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from eval.measures import MEASURES
-from eval.number_text import format_number, render_cell, signed, size_text
-from eval.parts import Part, headline, make_parts
-from eval.results import Costs, Estimate, Labelling, Pooled, Run
+from eval.detection.aggregate import Part, headline, make_parts
+from eval.results import MEASURES, Costs, Estimate, Labelling, Pooled, Run
 
-__all__ = [
-    *["COST_HEADS", "SORTED_BY", "Table", "comparison_table", "cost_table", "data_table", "label_table"],
-    *["score_table", "setting_table"],
-]
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+# Numbers of results as people read them.
+
+_SHARES = ("false_share", "false_share_at_recall_75", "found_share", "binary_recall")
+
+
+def format_number(name: str, value: float | None) -> str:
+    """A measure's value: shares of windows in percent, seconds and counts short, what cannot be measured as a dash.
+
+    >>> format_number("f1", 0.8125), format_number("false_share", 0.0012), format_number("f1", None)
+    ('0.812', '0.12 %', '–')
+    """
+    if value is None:
+        return "–"
+    if name in _SHARES:
+        return f"{value:.1%}".replace("%", " %") if value >= 0.1 else f"{value:.2%}".replace("%", " %")
+    if name in MEASURES and not MEASURES[name].unit:
+        return f"{value:.3f}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def render_cell(name: str, estimate: Estimate) -> str:
+    """A value with its interval.
+
+    >>> render_cell("f1", Estimate(value=0.8, low=0.7, high=0.9))
+    '0.800 [0.700, 0.900]'
+    """
+    text = format_number(name, estimate.value)
+    if estimate.value is None or estimate.low is None or estimate.high is None:
+        return text
+    low, high = (format_number(name, end).removesuffix(" %") for end in (estimate.low, estimate.high))
+    return f"{text} [{low}, {high}]"
+
+
+def size_text(size: int | None) -> str:
+    """Bytes as a person reads them.
+
+    >>> size_text(15_300_000), size_text(900), size_text(None)
+    ('15.3 MB', '900 B', '–')
+    """
+    if size is None:
+        return "–"
+    for unit, bytes_ in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= bytes_:
+            return f"{size / bytes_:.1f} {unit}"
+    return f"{size} B"
+
+
+def signed(name: str, difference: Estimate) -> str:
+    """A difference with its sign and interval."""
+    if difference.value is None:
+        return "–"
+    text = f"{difference.value:+.3f}" if name in MEASURES and not MEASURES[name].unit else f"{difference.value:+.3g}"
+    if difference.low is None or difference.high is None:
+        return text
+    return f"{text} [{difference.low:+.3f}, {difference.high:+.3f}]"
+
+
+# A run's results as one table for a terminal: every model, the numbers of `eval.results` that decide most.
+
+# Measure -> its head in the table, and how it is written.
+_COLUMNS: dict[str, tuple[str, str]] = {
+    "binary_macro_f1": ("F1 normal/anomalous", ".3f"),
+    "pr_auc": ("PR-AUC", ".3f"),
+    "false_share": ("false windows", ".2%"),
+    "false_per_device_day": ("false/device-day", ".0f"),
+    "incidents_per_10_min": ("incidents/10 min", ".2f"),
+    "false_incidents_per_10_min": ("of these false", ".2f"),
+    "found_share": ("found", ".0%"),
+    "time_to_detection_s": ("after s", ".0f"),
+    "calibration_error": ("ECE", ".3f"),
+}
+
+
+def make_table(run: Run) -> "Table":
+    """One line for each setting and model, the best F1 first; labels as corrected, beside F1 as published.
+
+    A mark after a model's name says that it had seen some of these captures before: compare it with nothing.
+    """
+    from rich.table import Table
+
+    table = Table(title=f"{run.name}: {run.protocol['asks']}", caption=_caption(run), padding=(0, 0, 0, 1))
+    settings = list(dict.fromkeys(one.setting for one in run.pooled))
+    heads = [*(["setting"] if len(settings) > 1 else []), "model", "F1", "published"]
+    for head in (*heads, *(head for head, _ in _COLUMNS.values()), "fit s", "windows/s"):
+        words = head in ("setting", "model")
+        table.add_column(head, justify="left" if words else "right", no_wrap=head == "model", overflow="fold")
+    for setting in settings:
+        for one in _ordered([row for row in run.pooled if row.setting == setting]):
+            table.add_row(*([setting] if len(settings) > 1 else []), *_cells(run, one))
+        table.add_section()
+    return table
+
+
+def _ordered(rows: Sequence[Pooled]) -> list[Pooled]:
+    shown = [one for one in rows if one.labelling == "corrected"] or list(rows)
+    return sorted(
+        shown, key=lambda one: (_number(one.scores["f1"]), _number(one.scores["binary_macro_f1"])), reverse=True
+    )
+
+
+def _number(estimate: Estimate) -> float:
+    return -1.0 if estimate.value is None else estimate.value
+
+
+def _cells(run: Run, one: Pooled) -> list[str]:
+    same = (one.model, one.setting)
+    published = [row for row in run.pooled if (row.model, row.setting) == same and row.labelling == "published"]
+    rate = one.costs.windows_per_s
+    return [
+        one.model if one.compared else f"{one.model} (seen)",
+        _written(one.scores["f1"], ".3f", True),
+        _written(published[0].scores["f1"], ".3f") if published else "",
+        *(_written(one.scores[name], form) for name, (_, form) in _COLUMNS.items()),
+        f"{one.costs.fit_s:.1f}",
+        f"{rate:,.0f}" if rate is not None else "",
+    ]
+
+
+def _written(estimate: Estimate, form: str, with_interval: bool = False) -> str:
+    if estimate.value is None:
+        return "-"
+    if with_interval and estimate.low is not None and estimate.high is not None:
+        return f"{estimate.value:{form}} ({estimate.low:.2f}-{estimate.high:.2f})"
+    return f"{estimate.value:{form}}"
+
+
+def _caption(run: Run) -> str:
+    said = [f"{sum(one.windows for one in run.data):,} windows of {len(run.data)} captures, {len(run.seeds)} seeds"]
+    if warning := run.protocol.get("warning"):
+        said.append(str(warning))
+    if seen := sorted({name for one in run.pooled for name in one.seen_in_training}):
+        said.append(f"(seen): was made with {', '.join(seen)}")
+    if invalid := sum(one.invalid for one in run.pooled):
+        said.append(f"{invalid:,} answers could not be read")
+    return "; ".join([*said, "- cannot be measured"])
+
 
 # What a table of scores shows, of MEASURES; the rest stands in the file.
 _SHOWN = (
@@ -44,7 +179,7 @@ SORTED_BY = {"f1": "macro-F1, best first", "false_share": "normal windows called
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """A table as text.
 
     Attributes:
@@ -62,7 +197,7 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-def score_table(part: Part) -> Table:
+def score_table(part: Part) -> ReportTable:
     """Every model of a part with its scores and their 95 % intervals."""
     by = headline(part.pooled)
     names = [name for name in _SHOWN if any(one.scores[name].value is not None for one in part.pooled)]
@@ -88,7 +223,7 @@ def score_table(part: Part) -> Table:
     said = dict.fromkeys(note for one in part.pooled for note in one.notes)
     notes += [f"{', '.join(one.model for one in part.pooled if note in one.notes)}: {note}." for note in said]
     heads = ("model", "F1 of true labels", *(_HEADS[name] for name in names))
-    return Table(part.title, heads, tuple(rows), _best(part.pooled, names), tuple(notes))
+    return ReportTable(part.title, heads, tuple(rows), _best(part.pooled, names), tuple(notes))
 
 
 def _of_true_labels(one: Pooled) -> float | None:
@@ -114,7 +249,7 @@ def _best(pooled: Sequence[Pooled], names: Sequence[str]) -> frozenset[tuple[int
     return frozenset(best)
 
 
-def setting_table(run: Run, labelling: Labelling) -> Table | None:
+def setting_table(run: Run, labelling: Labelling) -> ReportTable | None:
     """Models by settings, where a protocol has several; each column is sorted by nothing but the protocol's order."""
     parts = [part for part in make_parts(run) if part.labelling == labelling]
     if len(parts) < 2:
@@ -133,10 +268,10 @@ def setting_table(run: Run, labelling: Labelling) -> Table | None:
     ]
     heads = ("model", *(part.setting or "nothing changed" for part in parts))
     title = f"{_HEADS[name]} by setting, labels as {labelling}"
-    return Table(title, heads, tuple(rows), notes=("Models in the order in which the run names them.",))
+    return ReportTable(title, heads, tuple(rows), notes=("Models in the order in which the run names them.",))
 
 
-def label_table(part: Part) -> Table:
+def label_table(part: Part) -> ReportTable:
     """F1 of each label by model, with how many windows truly have it."""
     labels = {label: scores.windows for one in part.pooled for label, scores in one.per_label.items()}
     present = sorted((label for label, windows in labels.items() if windows), key=lambda label: -labels[label])
@@ -148,7 +283,7 @@ def label_table(part: Part) -> Table:
         for one in part.pooled
     ]
     heads = ("model", *(f"{label} ({labels[label]:,})" for label in present))
-    return Table(
+    return ReportTable(
         f"F1 of each label, {part.title}",
         heads,
         tuple(rows),
@@ -156,12 +291,12 @@ def label_table(part: Part) -> Table:
     )
 
 
-def cost_table(part: Part) -> Table:
+def cost_table(part: Part) -> ReportTable:
     """What each model took, means of its fits."""
     rows = [(_named(one), *_costs(one.costs)) for one in part.pooled]
     sources = {_source(one.costs) for one in part.pooled}
     notes = ("Means over fits.", f"Energy: {'; '.join(sorted(sources))}.")
-    return Table(f"Costs, {part.title}", ("model", *COST_HEADS.values()), tuple(rows), notes=notes)
+    return ReportTable(f"Costs, {part.title}", ("model", *COST_HEADS.values()), tuple(rows), notes=notes)
 
 
 def _source(costs: Costs) -> str:
@@ -179,7 +314,7 @@ def _costs(costs: Costs) -> tuple[str, ...]:
     )
 
 
-def comparison_table(run: Run, labelling: Labelling) -> Table | None:
+def comparison_table(run: Run, labelling: Labelling) -> ReportTable | None:
     """Paired differences between models on the same windows."""
     found = [one for one in run.comparisons if one.labelling == labelling]
     if not found:
@@ -190,14 +325,14 @@ def comparison_table(run: Run, labelling: Labelling) -> Table | None:
         cells = (f"{one.model} − {one.other}", one.setting or "–", one.measure)
         rows.append((*cells, signed(one.measure, between), _p(one.p_value), str(one.units)))
     heads = ("models", "setting", "measure", "difference", "p", "devices")
-    return Table(f"Paired differences, labels as {labelling}", heads, tuple(rows), notes=(found[0].method, _MANY))
+    return ReportTable(f"Paired differences, labels as {labelling}", heads, tuple(rows), notes=(found[0].method, _MANY))
 
 
 def _p(value: float | None) -> str:
     return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def data_table(run: Run) -> Table:
+def data_table(run: Run) -> ReportTable:
     """The captures of a run: what each is, how much of it, and its content's fingerprint."""
     rows = tuple(
         (
@@ -208,7 +343,7 @@ def data_table(run: Run) -> Table:
         for one in run.data
     )
     heads = ("capture", "form", "network", "windows", "devices", "hours", "corrected", "published", "SHA-256")
-    return Table("Data", heads, rows, notes=("SHA-256 of windows, features and truth: its first 12 digits.",))
+    return ReportTable("Data", heads, rows, notes=("SHA-256 of windows, features and truth: its first 12 digits.",))
 
 
 def _counts(windows: Mapping[str, int]) -> str:

@@ -21,8 +21,6 @@ from traffic.errors import UserError
 from traffic.labels import NORMAL
 from traffic.windows import WINDOW_SAMPLES
 
-__all__ = ["Distance", "measure_distance", "normal_windows", "render_distance", "tell_apart"]
-
 FIRST_SEED = 7000  # plants measured here are none of those that finetune/recipes/pocket.yaml names
 _PER_RUN = 1500
 _SHOWN = 40

@@ -14,12 +14,8 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from eval.deciding import decide_claim
-from eval.evidence import Evidence
-from eval.research.claims import LLM, Claim, Outcome
+from eval.research.claims import LLM, Claim, Evidence, Outcome, decide_claim
 from traffic.errors import UserError
-
-__all__ = ["HYPOTHESES", "Decision", "Hypothesis", "decide", "decide_all", "read_hypothesis", "render_decision"]
 
 _FOLDER = Path(__file__).with_name("hypotheses")
 # H before Q, by number: H2 stands before H10.

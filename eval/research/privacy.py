@@ -13,8 +13,6 @@ from traffic.reader import read_capture
 from traffic.samples import make_samples
 from traffic.windows import make_windows
 
-__all__ = ["SAMPLE", "Renaming", "compare_texts", "rename_addresses"]
-
 SAMPLE = Path(__file__).parents[2] / "assistant" / "samples" / "bottling-line"
 _ENDS = ("id.orig_h", "id.resp_h")
 

@@ -11,8 +11,6 @@ from shutil import which
 
 from traffic.errors import UserError
 
-__all__ = ["DEBIAN", "check_host", "enter", "join_namespace"]
-
 DEBIAN = "iproute2 nftables tcpdump nmap hping3 mosquitto dnsmasq-base chrony openssh-server openssh-client"
 _TOOLS = (
     *("ip", "tc", "nft", "tcpdump", "nmap", "hping3", "mosquitto", "dnsmasq", "chronyd", "sshd", "ssh"),

@@ -27,7 +27,6 @@ from eval.testbed.site import BEYOND, ROUTER, Machine, Site
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess
 
-__all__ = ["Lab", "end", "open_lab"]
 
 log = logging.getLogger(__name__)
 

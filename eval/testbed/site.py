@@ -11,12 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from traffic.plant import Plant
 
-__all__ = [
-    "BEYOND",
-    "ROUTER",
-    "Machine",
-    "Site",
-]
 
 # RFC 5737: addresses that are nobody's.
 BEYOND = ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24")

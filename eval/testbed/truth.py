@@ -11,17 +11,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eval.testbed.events.catalogue import KINDS, Event
-from eval.testbed.events.event import Blame
-from eval.testbed.rhythm import longest_pause_s
+from eval.testbed.events.catalogue import KINDS
+from eval.testbed.events.event import Blame, Event
+from eval.testbed.programs.process import longest_pause_s
 from eval.testbed.site import Machine, Site
 from traffic.capture import SAMPLE_S
 from traffic.datasets.truth import Interval, Truth
 from traffic.labels import NORMAL, UNKNOWN
 from traffic.simulation.scenario import settled
 from traffic.windows import WINDOW_SAMPLES
-
-__all__ = ["Happened", "make_truth"]
 
 _WINDOW_S = SAMPLE_S * WINDOW_SAMPLES
 _RETURN_S = 12.0  # programs start again and sessions are opened

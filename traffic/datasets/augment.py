@@ -15,17 +15,6 @@ import pandas as pd
 from traffic.capture import ACTIVITY_COLUMNS, EVIDENCE_COLUMNS, SAMPLE_S, Capture, join_evidence
 from traffic.errors import UserError
 
-__all__ = [
-    "drop_duplicates",
-    "drop_half_seen",
-    "mix",
-    "split_at_jumps",
-    "stretch",
-    "take_device",
-    "take_flows",
-    "thin",
-]
-
 _PAIR = ("id.orig_h", "id.resp_h")
 
 

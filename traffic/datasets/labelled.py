@@ -19,8 +19,6 @@ from traffic.samples import make_samples
 from traffic.simulation.simulate import simulate
 from traffic.windows import Windows, make_windows
 
-__all__ = ["Labelled", "find_labelled", "load_labelled", "name_capture", "simulate_labelled"]
-
 log = logging.getLogger(__name__)
 
 # Files whose name says nothing, in folders whose name does; Zeek's own folder in IoT-23 says nothing either.

@@ -6,8 +6,6 @@ import pandas as pd
 from traffic.arrays import number_groups
 from traffic.capture import SAMPLE_S
 
-__all__ = ["make_events", "number_names", "tally_events"]
-
 _KEYS = ["slot", "src", "dst", "kind", "code"]
 
 

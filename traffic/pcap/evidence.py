@@ -13,8 +13,6 @@ from traffic.pcap.industrial import make_modbus, make_mqtt
 from traffic.pcap.packets import Packets
 from traffic.pcap.tcp import RST
 
-__all__ = ["make_evidence"]
-
 _ARP_WAIT_S, _DNS_WAIT_S = 1.0, 5.0
 # An address that moves to another machine (a spare part, a new lease) is no conflict once the old one is silent.
 _CONFLICT_S = 300.0

@@ -11,8 +11,6 @@ from traffic.pcap.events import make_events, number_names
 from traffic.pcap.packets import Packets
 from traffic.pcap.records import header_type
 
-__all__ = ["make_modbus", "make_mqtt"]
-
 _MODBUS_PORT, _MQTT_PORT = 502, 1883
 _READS = (1, 2, 3, 4, 7, 11, 12, 17, 20, 24)
 _WRITES = (5, 6, 15, 16, 21, 22, 23)

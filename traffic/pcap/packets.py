@@ -20,8 +20,6 @@ from traffic.errors import UserError
 from traffic.pcap.headers import read_arp, read_ip, read_links, read_transport
 from traffic.pcap.records import Records, read_headers, read_records
 
-__all__ = ["Packets", "read_packets"]
-
 # Packets decoded together, each part in a thread: what is only needed on the way fits the processor's cache.
 _PART = 65_536
 

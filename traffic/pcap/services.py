@@ -11,8 +11,6 @@ import numpy as np
 
 from traffic.pcap.headers import TCP, UDP
 
-__all__ = ["SERVER_PORTS", "WIDTH", "name_services"]
-
 WIDTH = 12  # bytes of payload that the rules below look at
 
 # Ports that Zeek's analyzers register (likely_server_ports), and those of the usual plant protocols.

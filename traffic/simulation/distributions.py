@@ -6,8 +6,6 @@ model trained on it must hold on networks nobody has seen.
 
 import numpy as np
 
-__all__ = ["beats", "between", "lognormal", "pauses", "public_address", "setting_s", "usual", "visits"]
-
 _ROUND_S = np.array([0.1, 0.2, 0.25, 0.5, 1, 2, 3, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600])
 _FIRST_OCTETS = np.array([o for o in range(2, 223) if o not in (10, 100, 127, 169, 172, 192, 198, 203)])
 

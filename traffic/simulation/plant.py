@@ -13,8 +13,6 @@ from traffic.plant import Device, Plant
 from traffic.simulation.distributions import between, public_address
 from traffic.simulation.flows import SYN_RETRIES, Ledger
 
-__all__ = ["FLAVOURS", "Stage", "bot", "intruder", "invent_plant", "vendor", "victim"]
-
 FLAVOURS = ("industrial", "mixed", "home")
 _WEIGHTS: dict[str, dict[str, float]] = {
     "industrial": {

@@ -15,8 +15,6 @@ from traffic.capture import EVIDENCE_COLUMNS, SAMPLE_S, join_evidence
 from traffic.errors import UserError
 from traffic.zeek.logs import Kind, Log, read_log
 
-__all__ = ["Beside", "read_beside"]
-
 _DNS_PORT = 53
 _ID = ("id.orig_h", "id.resp_h")
 # base/protocols/modbus/consts.zeek

@@ -14,19 +14,6 @@ from typing import Any
 from eval.testbed.lab import Lab, end
 from eval.testbed.site import Machine
 
-__all__ = [
-    "again",
-    "carried_kbit",
-    "connected",
-    "open_port",
-    "ours",
-    "plugged_in",
-    "reset",
-    "running",
-    "shaky",
-    "unheard",
-]
-
 _PORTS = {"plc": 502, "modbus_gateway": 502, "broker": 1883, "camera": 554, "recorder": 8080}
 
 

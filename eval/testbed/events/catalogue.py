@@ -4,19 +4,15 @@ import logging
 from collections.abc import Sequence
 from random import Random
 
-from eval.testbed.dice import Dice
-from eval.testbed.events.attacks import ATTACKS
-from eval.testbed.events.event import Blame, Event, Kind
-from eval.testbed.events.faults import FAULTS
+from eval.testbed.events.attacks import ATTACKS, INTRUSIONS
+from eval.testbed.events.event import Event, Kind
+from eval.testbed.events.faults import FAULTS, OUTAGES
 from eval.testbed.events.misconfigurations import MISTAKES
 from eval.testbed.events.routines import ROUTINES
-from eval.testbed.intrusions import INTRUSIONS
-from eval.testbed.outages import OUTAGES
+from eval.testbed.generator import Dice
 from eval.testbed.site import Site
 from traffic.errors import UserError
 from traffic.labels import LABELS
-
-__all__ = ["KINDS", "Blame", "Event", "Kind", "draw_events"]
 
 log = logging.getLogger(__name__)
 

@@ -6,11 +6,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-from eval.testbed.dice import Dice
+from eval.testbed.generator import Dice
 from eval.testbed.lab import Lab
 from eval.testbed.site import Machine, Site
-
-__all__ = ["Blame", "Event", "Kind"]
 
 
 @dataclass(frozen=True)

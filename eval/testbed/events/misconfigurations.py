@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from eval.testbed.calls import outward, servers
-from eval.testbed.dice import Dice
 from eval.testbed.events.actions import open_port, ours, plugged_in, reset, running
 from eval.testbed.events.event import Blame, Event, Kind
 from eval.testbed.events.participants import (
@@ -15,12 +13,13 @@ from eval.testbed.events.participants import (
     device_and_server,
     misled_and_its_server,
     moved_and_peers,
+    outward,
+    servers,
 )
 from eval.testbed.events.participants import running as programs
+from eval.testbed.generator import Dice
 from eval.testbed.lab import Lab
 from eval.testbed.site import ROUTER, Machine, Site
-
-__all__ = ["MISTAKES"]
 
 _LABEL = "misconfiguration"
 _POLLING = ("hmi", "historian")

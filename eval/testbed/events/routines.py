@@ -7,16 +7,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from eval.testbed.calls import clients, outward, servers
-from eval.testbed.dice import Dice
 from eval.testbed.events.actions import open_port, ours, plugged_in, running, unheard
 from eval.testbed.events.event import Blame, Event, Kind
-from eval.testbed.events.participants import alone, attacker_and_attacked
+from eval.testbed.events.participants import alone, attacker_and_attacked, clients, outward, servers
 from eval.testbed.events.participants import running as programs
+from eval.testbed.generator import Dice
 from eval.testbed.lab import Lab
 from eval.testbed.site import Machine, Site
-
-__all__ = ["ROUTINES"]
 
 _CONTROLLERS = programs("plc", "modbus_gateway")
 _STRANGERS = "-oStrictHostKeyChecking=no -oUserKnownHostsFile=/dev/null -oBatchMode=yes"

@@ -1,20 +1,278 @@
 """Time in the plant: the server that has it (chronyd), and how often a device asks (SNTP, RFC 4330)."""
 
+import datetime
+import http.client
+import ipaddress
+import json
 import logging
 import socket
+import ssl
 import struct
 import tempfile
+import threading
 import time
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
-from eval.testbed.names import find
-from eval.testbed.programs.process import run_daemon
-from eval.testbed.rhythm import beats, dice_of
+import dns.exception
+import dns.message
+import dns.query
+import dns.rcode
+import dns.rdatatype
+
+from eval.testbed.programs.process import beats, dice_of, pauses, run_daemon
 from eval.testbed.site import Machine, Site
 
-__all__ = ["ask_time", "clock_server", "keep_time"]
+# Names of the plant: the resolver that knows them (dnsmasq), and how a device asks it.
 
 log = logging.getLogger(__name__)
+
+_RESOLVER = "dns-1"
+
+
+def resolver(machine: Machine, site: Site, folder: Path) -> None:
+    """Serve the names of every machine; those in ``answers`` wrongly, and nothing at all when ``mute``."""
+    del folder
+    if machine.settings.get("mute"):
+        _listen_without_a_word()
+    names = {full_name(site, other.name): other.address for other in site.machines if not other.beyond}
+    names |= machine.settings["names"]
+    names |= {full_name(site, name): address for name, address in machine.settings.get("answers", {}).items()}
+    command = ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--log-facility=-", "--user=root"]
+    # Every name that is not known is said not to exist; there is nobody further to ask.
+    command += ["--pid-file=", "--no-resolv", "--no-hosts", "--cache-size=0", "--local-ttl=60", "--local=/#/"]
+    command += [f"--host-record={name},{address}" for name, address in names.items() if address]
+    run_daemon(command)
+
+
+def find(machine: Machine, site: Site, host: str) -> str:
+    """The address of a host as the machine comes to know it, asked anew each time.
+
+    An address stands for itself. A device with ``by_name`` off has the plant's addresses written in its settings; any
+    other asks its resolver, from a random port, ``dns_tries`` times, each for ``dns_timeout_s``.
+
+    Raises:
+        OSError: no answer, or none that names an address.
+    """
+    if _is_address(host):
+        return host
+    if not machine.settings.get("by_name", True) and "." not in host:
+        return _written(site, host)
+    name = full_name(site, host)
+    server = _written(site, machine.settings.get("dns", _RESOLVER))
+    if machine.settings.get("asks_ipv6"):
+        _ask(machine, server, name, "AAAA")
+    addresses = _ask(machine, server, name, "A")
+    if not addresses:
+        raise OSError(f"cannot resolve {name}: it has no address")
+    return addresses[0]
+
+
+def full_name(site: Site, host: str) -> str:
+    """``plc-1`` with the plant's domain; a name that has dots stays."""
+    return host if "." in host else f"{host}.{site.named(_RESOLVER).settings['domain']}"
+
+
+def _ask(machine: Machine, server: str, name: str, kind: str) -> list[str]:
+    for _ in range(machine.settings.get("dns_tries", 2)):
+        try:
+            answer = dns.query.udp(
+                dns.message.make_query(name, kind), server, timeout=machine.settings.get("dns_timeout_s", 3.0)
+            )
+        except (dns.exception.DNSException, OSError) as error:
+            log.warning("resolver %s: no answer for %s (%s)", server, name, type(error).__name__)
+            continue
+        if answer.rcode() != dns.rcode.NOERROR:
+            raise OSError(f"cannot resolve {name}: {dns.rcode.to_text(answer.rcode())}")
+        wanted = dns.rdatatype.from_text(kind)
+        return [record.address for records in answer.answer if records.rdtype == wanted for record in records]
+    raise OSError(f"cannot resolve {name}: {server} does not answer")
+
+
+def _written(site: Site, host: str) -> str:
+    if _is_address(host):
+        return host
+    try:
+        return site.named(host).address
+    except KeyError:
+        raise OSError(f"no address is set for {host}") from None
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _listen_without_a_word() -> None:
+    log.error("cache exhausted, queries are dropped")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("", 53))
+        while True:
+            server.recv(4096)
+
+
+# Beyond the router: small web servers, their remote-service sessions over TLS, and how the plant reaches them.
+
+
+def cloud(machine: Machine, site: Site, folder: Path) -> None:
+    """Web pages and telemetry over HTTP on ``port``, remote-service sessions over TLS on ``tls_port``."""
+    del site, folder
+    port = machine.settings.get("tls_port", 443)
+    threading.Thread(target=_serve_sessions, args=(port,), daemon=True).start()
+    serve_files(machine.settings.get("port", 80))
+
+
+def serve_files(port: int) -> None:
+    """Take what is put or posted and throw it away; ``GET /pages/4000`` answers 4,000 bytes."""
+    log.info("HTTP server on port %d", port)
+    with ThreadingHTTPServer(("", port), _Pages) as server:
+        server.serve_forever()
+
+
+def send(
+    machine: Machine, site: Site, target: Mapping[str, Any], method: str, path: str, body: bytes | None = None
+) -> int:
+    """One HTTP request on a connection of its own to ``{"host": ..., "port": ...}``; returns the size of the answer.
+
+    Raises:
+        OSError: no name, no connection, no answer in ``timeout_s``, or a refusal.
+        http.client.HTTPException: the answer is no HTTP.
+    """
+    address = find(machine, site, target["host"])
+    connection = http.client.HTTPConnection(address, target["port"], timeout=machine.settings.get("timeout_s", 5.0))
+    try:
+        headers = {"Host": full_name(site, target["host"]), "User-Agent": machine.role}
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        size = len(answer.read())
+    finally:
+        connection.close()
+    if answer.status >= 400:
+        raise OSError(f"{target['host']} answers {answer.status}")
+    return size
+
+
+def send_batches(
+    machine: Machine, site: Site, rows: list[Any], target: Mapping[str, Any], method: str, path: str, period_s: float
+) -> None:
+    """Send the rows that others append, every period, for ever; what cannot be sent is kept, up to 5,000 rows."""
+    dice = dice_of(machine, site)
+    wait = pauses(machine, dice)
+    for _ in beats(period_s, dice):
+        del rows[:-5000]
+        batch = rows[:]
+        try:
+            send(machine, site, target, method, path, json.dumps(batch).encode())
+        except (OSError, http.client.HTTPException) as error:
+            log.warning("%d rows not sent to %s: %s", len(batch), target["host"], error)
+            time.sleep(next(wait))
+        else:
+            del rows[: len(batch)]
+            wait = pauses(machine, dice)
+
+
+def keep_remote_session(machine: Machine, site: Site) -> None:
+    """Hold a TLS session to the maker's remote service, ``remote``, with a word every ``period_s``, for ever."""
+    dice = dice_of(machine, site)
+    remote = machine.settings["remote"]
+    wait = pauses(machine, dice)
+    while True:
+        try:
+            with _open_session(machine, site, remote) as session:
+                log.info("remote service connected")
+                wait = pauses(machine, dice)
+                for _ in beats(remote["period_s"], dice):
+                    session.sendall(dice.randbytes(dice.randint(40, 200)))
+                    if not session.recv(4096):
+                        raise OSError("closed by the service")
+        except OSError as error:
+            log.warning("remote service lost: %s", error)
+        time.sleep(next(wait))
+
+
+def _open_session(machine: Machine, site: Site, remote: Mapping[str, Any]) -> ssl.SSLSocket:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # the service's certificate is made anew at each start
+    address = find(machine, site, remote["host"])
+    plain = socket.create_connection((address, remote.get("port", 443)), timeout=10)
+    try:
+        return context.wrap_socket(plain, server_hostname=full_name(site, remote["host"]))
+    except OSError:
+        plain.close()
+        raise
+
+
+class _Pages(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = 60
+
+    def do_GET(self) -> None:
+        size = self.path.rpartition("/")[2]
+        self._reply(bytes(min(int(size), 10**8)) if size.isdecimal() else b"ok\n")
+
+    def do_POST(self) -> None:
+        left = int(self.headers.get("Content-Length", 0))
+        while left > 0 and (part := self.rfile.read(min(left, 65536))):
+            left -= len(part)
+        self._reply(b'{"accepted": true}')
+
+    do_PUT = do_POST  # noqa: N815
+
+    def _reply(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        log.info("%s " + format, self.client_address[0], *args)
+
+
+def _serve_sessions(port: int) -> None:
+    context = _context_of_a_day()
+    with socket.create_server(("", port)) as server:
+        while True:
+            client, (address, _) = server.accept()
+            threading.Thread(target=_answer_session, args=(context, client, address), daemon=True).start()
+
+
+def _answer_session(context: ssl.SSLContext, client: socket.socket, address: str) -> None:
+    """Answer every word with as many bytes and a few more."""
+    client.settimeout(600)
+    try:
+        with context.wrap_socket(client, server_side=True) as session:
+            while word := session.recv(4096):
+                session.sendall(word + b"accepted")
+    except OSError as error:
+        log.info("%s: session ended: %s", address, error)
+
+
+def _context_of_a_day() -> ssl.SSLContext:
+    """A server's TLS with a key and a certificate made for this start."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "remote.example")])
+    now = datetime.datetime.now(datetime.UTC)
+    draft = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    draft = draft.not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
+    certificate = draft.sign(key, hashes.SHA256())
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "key_and_certificate"
+        path.write_bytes(key.private_bytes(*form) + certificate.public_bytes(serialization.Encoding.PEM))
+        context.load_cert_chain(path)
+    return context
+
 
 _EPOCH_1900_S = 2_208_988_800  # from 1900, where NTP counts from, to 1970
 _CHRONY = "local stratum 2\nallow all\ncmdport 0\nbindcmdaddress /\npidfile {folder}/pid\n"

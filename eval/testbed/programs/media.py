@@ -10,12 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from eval.testbed.cloud import serve_files
-from eval.testbed.names import find
-from eval.testbed.rhythm import dice_of, pauses
+from eval.testbed.programs.infrastructure import find, serve_files
+from eval.testbed.programs.process import dice_of, pauses
 from eval.testbed.site import Machine, Site
-
-__all__ = ["camera", "recorder"]
 
 log = logging.getLogger(__name__)
 

@@ -16,13 +16,9 @@ from typing import Any
 from paho.mqtt.client import CallbackAPIVersion, Client, ConnectFlags, error_string
 from paho.mqtt.reasoncodes import ReasonCode
 
-from eval.testbed.cloud import send_batches
-from eval.testbed.names import find
-from eval.testbed.programs.process import run_daemon
-from eval.testbed.rhythm import dice_of, pauses
+from eval.testbed.programs.infrastructure import find, send_batches
+from eval.testbed.programs.process import dice_of, pauses, run_daemon
 from eval.testbed.site import Machine, Site
-
-__all__ = ["broker", "edge", "sensor"]
 
 log = logging.getLogger(__name__)
 

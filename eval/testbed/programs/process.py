@@ -3,13 +3,67 @@
 import logging
 import subprocess
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from random import Random
 from shutil import which
 
 from eval.testbed.site import Machine, Site
 
-__all__ = ["run_daemon", "ssh_server"]
+# When a device does things: its own dice, its beats, and how long it waits after each failure in a row.
+
+_RETRY = {"first_s": 5.0, "factor": 1.0, "most_s": 60.0, "jitter": 0.1}
+
+
+def dice_of(machine: Machine, site: Site) -> Random:
+    """The dice of one machine: two of a kind do not act in step, and the same site acts the same again."""
+    return Random(f"{site.seed} {machine.name}")  # noqa: S311 - a rhythm, not a secret
+
+
+def beats(period_s: float, dice: Random, jitter: float = 0.02) -> Iterator[float]:
+    """Sleep from beat to beat and yield the time of each, first after a random part of a period.
+
+    What takes longer than a period costs the beats that it misses, as it does in a device's own loop.
+    """
+    due = time.monotonic() + dice.random() * period_s
+    while True:
+        time.sleep(max(0.0, due - time.monotonic()))
+        yield time.time()
+        due = max(due + period_s * (1 + dice.uniform(-jitter, jitter)), time.monotonic())
+
+
+def pauses(machine: Machine, dice: Random) -> Iterator[float]:
+    """Seconds to wait after each failure in a row, from the machine's ``retry``.
+
+    Examples:
+        >>> from itertools import islice
+        >>> retry = {"first_s": 2, "factor": 3, "most_s": 15, "jitter": 0}
+        >>> list(islice(pauses(Machine("a", "plc", "", "", settings={"retry": retry}), Random(1)), 4))
+        [2.0, 6.0, 15.0, 15.0]
+    """
+    retry = _RETRY | machine.settings.get("retry", {})
+    wait = float(retry["first_s"])
+    while True:
+        yield wait * (1 + dice.uniform(-1, 1) * retry["jitter"])
+        wait = min(wait * retry["factor"], float(retry["most_s"]))
+
+
+def longest_pause_s(machine: Machine, failing_s: float) -> float:
+    """How long a machine may wait for its next attempt after failing for a time: the pauses so far add up to that.
+
+    Examples:
+        >>> retry = {"first_s": 2, "factor": 3, "most_s": 30, "jitter": 0}
+        >>> longest_pause_s(Machine("a", "plc", "", "", settings={"retry": retry}), 10.0)  # after 2 and 6 s
+        18.0
+    """
+    retry = _RETRY | machine.settings.get("retry", {})
+    wait = passed = float(retry["first_s"])
+    while passed <= failing_s and wait < retry["most_s"] and retry["factor"] > 1:
+        wait = min(wait * retry["factor"], float(retry["most_s"]))
+        passed += wait
+    return wait * (1 + retry["jitter"])
+
 
 log = logging.getLogger(__name__)
 

@@ -36,19 +36,21 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from eval.testbed.cloud import cloud, keep_remote_session
 from eval.testbed.host import join_namespace
-from eval.testbed.names import resolver
-from eval.testbed.opcua import opcua_client, opcua_server
-from eval.testbed.operators import historian, hmi, workstation
-from eval.testbed.programs.controllers import modbus_gateway, plc
-from eval.testbed.programs.infrastructure import clock_server, keep_time
+from eval.testbed.programs.controllers import (
+    historian,
+    hmi,
+    modbus_gateway,
+    opcua_client,
+    opcua_server,
+    plc,
+    workstation,
+)
+from eval.testbed.programs.infrastructure import clock_server, cloud, keep_remote_session, keep_time, resolver
 from eval.testbed.programs.media import camera, recorder
 from eval.testbed.programs.messaging import broker, edge, sensor
 from eval.testbed.programs.process import ssh_server
 from eval.testbed.site import Machine, Site
-
-__all__ = ["PROGRAMS", "run_program"]
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["main"]
-
 _ETHERTYPE = 0x0806
 _REPLY = 2
 _ALL = "ff:ff:ff:ff:ff:ff"

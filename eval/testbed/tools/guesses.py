@@ -12,8 +12,6 @@ from collections.abc import Sequence
 
 from eval.testbed.tools.mqtt import connect_packet
 
-__all__ = ["main"]
-
 # The first of those that Mirai tried (Antonakakis et al. 2017, "Understanding the Mirai Botnet", table 5).
 _USERS = ("root", "admin", "support", "user", "guest", "operator", "service", "mqtt")
 _PASSWORDS = ("xc3511", "vizxv", "admin", "888888", "default", "juantech", "123456", "54321", "root", "pass", "1111")

@@ -13,8 +13,6 @@ import struct
 import time
 from collections.abc import Iterator, Sequence
 
-__all__ = ["main"]
-
 _READS = (3, 4, 1, 2)  # holding and input registers, coils, discrete inputs
 _WRITE_ONE, _WRITE_SEVERAL = 6, 16
 

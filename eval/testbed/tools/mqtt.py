@@ -13,8 +13,6 @@ import struct
 import time
 from collections.abc import Sequence
 
-__all__ = ["connect_packet", "main"]
-
 _TICK_S = 0.02
 
 

@@ -20,8 +20,6 @@ from traffic.pcap.flows import cut_flows
 from traffic.pcap.packets import Packets
 from traffic.plant import is_local
 
-__all__ = ["REACTION_S", "Finding", "Look", "Run", "Tally"]
-
 # What is done at once shows within seconds: programs wait for answers, and what was under way comes to its end.
 REACTION_S = 5.0
 _FAILED = ("S0", "REJ", "RSTOS0", "SH")
