@@ -3,7 +3,8 @@
     browser ── question ──▶ Conversation (one per tab) ──▶ answer, evidence
                 capture ──▶ Analysis, then a new Conversation
 
-Nothing is fetched from elsewhere: system fonts, no analytics, and a content policy that makes the browser refuse.
+Nothing is fetched from elsewhere: system fonts, no analytics, and a content policy that makes the
+    browser refuse.
 """
 
 import html
@@ -29,11 +30,18 @@ if TYPE_CHECKING:
     from assistant.session import Desk
 
 
-# The pieces of the page as HTML. Text from a capture, a document or a model is escaped here and nowhere else.
+# The pieces of the page as HTML. Text from a capture, a document or a model is escaped here and
+# nowhere else.
 
 # A shape and a word for each state, so that a page without colour says the same.
 _SHAPES = {"high": "▲", "medium": "◆", "low": "■", "normal": "○", "unsure": "◇"}
-_WORDS = {"high": "urgent", "medium": "soon", "low": "later", "normal": "normal", "unsure": "unclear"}
+_WORDS = {
+    "high": "urgent",
+    "medium": "soon",
+    "low": "later",
+    "normal": "normal",
+    "unsure": "unclear",
+}
 _STANDINGS = {
     "confirmed": "Confirmed: the traffic itself shows it, beside the model's verdict.",
     "likely": "Likely: the verdict and the measured facts agree; another cause is possible.",
@@ -68,8 +76,11 @@ def render_bar(analysis: "Analysis | None", name: str) -> str:
     )
 
 
-def render_plant(devices: Sequence["DeviceState"], incidents: Sequence["Incident"], notes: Sequence[str]) -> str:
-    """Devices and incidents as rows that can be chosen; what the reader of the capture noted stands below."""
+def render_plant(
+    devices: Sequence["DeviceState"], incidents: Sequence["Incident"], notes: Sequence[str]
+) -> str:
+    """Devices and incidents as rows that can be chosen; what the reader of the capture noted stands
+    below."""
     if not devices:
         return '<div class="panel"><h2>Devices</h2><p class="empty">Open a capture to see its devices.</p></div>'
     below = f"<h2>About this capture</h2>{_listed('ul', notes)}" if notes else ""
@@ -80,7 +91,9 @@ def render_plant(devices: Sequence["DeviceState"], incidents: Sequence["Incident
 
 
 def _device_row(one: "DeviceState") -> str:
-    under = " · ".join(filter(None, [one.address if one.name != one.address else "", one.role, one.words]))
+    under = " · ".join(
+        filter(None, [one.address if one.name != one.address else "", one.role, one.words])
+    )
     return _row(one.state, one.address, one.name, _WORDS[one.state], under)
 
 
@@ -88,7 +101,9 @@ def _incident_rows(incidents: Sequence["Incident"]) -> str:
     if not incidents:
         return '<p class="empty">None: every device behaves as it usually does.</p>'
     rows = (
-        _row(one.severity, one.device, one.label.replace("_", " "), _WORDS[one.severity], _when(one))
+        _row(
+            one.severity, one.device, one.label.replace("_", " "), _WORDS[one.severity], _when(one)
+        )
         for one in incidents
     )
     return f'<div class="rows">{"".join(rows)}</div>'
@@ -188,24 +203,33 @@ def serve(desk: "Desk", capture: Path | None, port: int) -> "gr.Blocks":
     """
     analysis = desk.analyse(capture) if capture else None
     page = build_page(desk, analysis, capture.name if capture else "")
-    desk.index.embed_question("loads the sentence model now, so that the first operator does not wait for it")
+    desk.index.embed_question(
+        "loads the sentence model now, so that the first operator does not wait for it"
+    )
     try:
         page.launch(server_port=port, prevent_thread_lock=True, quiet=True, **launch_options())
     except OSError as mistake:
-        raise UserError(f"port {port} on {ADDRESS} cannot be used: {mistake}; choose another with --port") from mistake
+        raise UserError(
+            f"port {port} on {ADDRESS} cannot be used: {mistake}; choose another with --port"
+        ) from mistake
     return page
 
 
 def launch_options() -> dict[str, Any]:
-    """How the page is served: to this machine, without share links, API pages or anything fetched from outside."""
+    """How the page is served: to this machine, without share links, API pages or anything fetched
+    from outside."""
     import gradio as gr
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     fonts = ["system-ui", "-apple-system", "Segoe UI", "Liberation Sans", "sans-serif"]
     mono = ["ui-monospace", "Liberation Mono", "monospace"]
-    # A page on another site could reach this one by a name that resolves to loopback: only our own names are served.
-    guards = [Middleware(TrustedHostMiddleware, allowed_hosts=[ADDRESS, "localhost"]), Middleware(_Sealed)]
+    # A page on another site could reach this one by a name that resolves to loopback: only our own
+    # names are served.
+    guards = [
+        Middleware(TrustedHostMiddleware, allowed_hosts=[ADDRESS, "localhost"]),
+        Middleware(_Sealed),
+    ]
     return {
         "server_name": ADDRESS,
         "share": False,
@@ -215,13 +239,16 @@ def launch_options() -> dict[str, Any]:
         "footer_links": [],
         "max_file_size": UPLOAD,
         "app_kwargs": {"middleware": guards},
-        "theme": gr.themes.Base(primary_hue="slate", neutral_hue="slate", font=fonts, font_mono=mono),
+        "theme": gr.themes.Base(
+            primary_hue="slate", neutral_hue="slate", font=fonts, font_mono=mono
+        ),
         "css_paths": Path(__file__).with_name("app.css"),
     }
 
 
 class _Sealed:
-    """Tell the browser on every answer that nothing but this page may be loaded (CSP level 3, W3C)."""
+    """Tell the browser on every answer that nothing but this page may be loaded (CSP level 3,
+    W3C)."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -240,7 +267,8 @@ def build_page(desk: "Desk", analysis: "Analysis | None", name: str) -> "gr.Bloc
 
     Args:
         desk: models, knowledge base and history, shared by all tabs.
-        analysis: the capture that a new tab starts with, if any; ``name`` is what the page calls it.
+        analysis: the capture that a new tab starts with, if any; ``name`` is what the page calls
+            it.
     """
     go_offline()
     import gradio as gr
@@ -255,7 +283,13 @@ def build_page(desk: "Desk", analysis: "Analysis | None", name: str) -> "gr.Bloc
         except UserError as mistake:
             said = str(mistake).replace(str(path), path.name)
             kept = gr.skip()
-            return kept, kept, kept, [*messages, _message(f"That capture was not opened: {said}")], kept
+            return (
+                kept,
+                kept,
+                kept,
+                [*messages, _message(f"That capture was not opened: {said}")],
+                kept,
+            )
         finally:
             path.unlink(missing_ok=True)  # traffic stays on the machine no longer than it is needed
         return *_show(thread), [], render_evidence(None)
@@ -263,14 +297,25 @@ def build_page(desk: "Desk", analysis: "Analysis | None", name: str) -> "gr.Bloc
     def choose(thread: Thread, messages: list[Any], event: gr.EventData) -> Iterator[Any]:
         yield from _answer(f"What is wrong with {event.device}?", thread, messages)
 
-    with gr.Blocks(title="faultwise", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)) as page:
+    with gr.Blocks(
+        title="faultwise", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)
+    ) as page:
         state = gr.State(None)
         parts = _lay_out(render_bar(analysis, name), _welcome(analysis))
         # One question at a time: the models and the knowledge base are shared by all tabs.
         once = {"concurrency_id": "desk", "concurrency_limit": 1, "api_visibility": "private"}
-        answer = {"outputs": [parts.box, parts.chat, parts.evidence], "show_progress": "hidden", **once}
+        answer = {
+            "outputs": [parts.box, parts.chat, parts.evidence],
+            "show_progress": "hidden",
+            **once,
+        }
         asked = [
-            gr.on([parts.box.submit, parts.send.click], _answer, [parts.box, state, parts.chat], **answer),
+            gr.on(
+                [parts.box.submit, parts.send.click],
+                _answer,
+                [parts.box, state, parts.chat],
+                **answer,
+            ),
             *(hint.click(_answer, [hint, state, parts.chat], **answer) for hint in parts.hints),
             parts.plant.click(choose, [state, parts.chat], **answer),
         ]
@@ -298,7 +343,8 @@ class Parts:
 
 
 def _lay_out(bar: str, welcome: str) -> Parts:
-    """Incidents and devices, conversation, evidence: three columns, one under the other on a narrow screen."""
+    """Incidents and devices, conversation, evidence: three columns, one under the other on a narrow
+    screen."""
     import gradio as gr
 
     top = gr.HTML(bar)
@@ -307,7 +353,13 @@ def _lay_out(bar: str, welcome: str) -> Parts:
             plant = gr.HTML(js_on_load=_CHOOSE)
             upload = gr.UploadButton("Open a capture", size="sm", variant="secondary")
         with gr.Column(scale=5, min_width=320, elem_id="talk"):
-            chat = gr.Chatbot(elem_id="chat", show_label=False, buttons=["copy"], autoscroll=False, placeholder=welcome)
+            chat = gr.Chatbot(
+                elem_id="chat",
+                show_label=False,
+                buttons=["copy"],
+                autoscroll=False,
+                placeholder=welcome,
+            )
             with gr.Row():
                 box = gr.Textbox(
                     placeholder="Ask why a device behaves as it does", show_label=False, container=False, scale=8,
@@ -315,7 +367,10 @@ def _lay_out(bar: str, welcome: str) -> Parts:
                 )  # fmt: skip
                 send = gr.Button("Ask", variant="primary", scale=1, min_width=72)
             with gr.Row(elem_id="suggestions"):
-                hints = [gr.Button(text, size="sm", variant="secondary", min_width=90) for text in SUGGESTIONS]
+                hints = [
+                    gr.Button(text, size="sm", variant="secondary", min_width=90)
+                    for text in SUGGESTIONS
+                ]
         with gr.Column(scale=4, min_width=300, elem_id="evidence"):
             evidence = gr.HTML(render_evidence(None))
     return Parts(top, plant, upload, chat, box, send, hints, evidence)
@@ -324,13 +379,17 @@ def _lay_out(bar: str, welcome: str) -> Parts:
 def _start(desk: "Desk", analysis: "Analysis | None", name: str) -> Thread:
     from assistant.chat.conversation import Conversation
 
-    return Thread(name, analysis, Conversation(analysis, desk.index, desk.history, writer=desk.models.writer))
+    return Thread(
+        name, analysis, Conversation(analysis, desk.index, desk.history, writer=desk.models.writer)
+    )
 
 
 def _show(thread: Thread) -> tuple[Thread, str, str]:
     found = thread.analysis
     devices = list_devices(found) if found else []
-    plant = render_plant(devices, found.incidents if found else [], found.capture.notes if found else ())
+    plant = render_plant(
+        devices, found.incidents if found else [], found.capture.notes if found else ()
+    )
     return thread, render_bar(found, thread.name), plant
 
 
@@ -340,8 +399,11 @@ def _welcome(analysis: "Analysis | None") -> str:
     return "Ask why a device behaves as it does, or choose one from the list."
 
 
-def _answer(question: str, thread: Thread, messages: list[dict[str, Any]]) -> Iterator[tuple[str, list[Any], Any]]:
-    """Show the question at once, then the answer with what it rests on; text appears only after it was checked."""
+def _answer(
+    question: str, thread: Thread, messages: list[dict[str, Any]]
+) -> Iterator[tuple[str, list[Any], Any]]:
+    """Show the question at once, then the answer with what it rests on; text appears only after it
+    was checked."""
     import gradio as gr
 
     if not question.strip():

@@ -20,7 +20,8 @@ _MEMORY_BYTES = 2_000_000_000  # torch, the pocket model and a capture of a mill
 
 @dataclass(frozen=True)
 class Finding:
-    """One answer: ``note`` is worth knowing and needs nothing, ``problem`` stops something from working."""
+    """One answer: ``note`` is worth knowing and needs nothing, ``problem`` stops something from
+    working."""
 
     subject: str
     state: Literal["ok", "note", "problem"]
@@ -46,7 +47,8 @@ def examine(settings: Settings) -> list[Finding]:
 def render_findings(findings: list[Finding]) -> str:
     """A line each; the word stands first, so that it reads without colour."""
     return "\n".join(
-        f"{one.state:<8} {one.subject}: {one.words}{'; ' + one.remedy if one.remedy else ''}" for one in findings
+        f"{one.state:<8} {one.subject}: {one.words}{'; ' + one.remedy if one.remedy else ''}"
+        for one in findings
     )
 
 
@@ -55,29 +57,48 @@ def _packages(constraints: Path) -> list[Finding]:
     wrong = [finding for need in _needs() if (finding := _package(need))]
     tested = _pins(constraints) if constraints.is_file() else {}
     differ = sorted(
-        f"{name} {have} (tested {pin})" for name, pin in tested.items() if (have := _version(name)) not in (None, pin)
+        f"{name} {have} (tested {pin})"
+        for name, pin in tested.items()
+        if (have := _version(name)) not in (None, pin)
     )
     if differ:
         words = f"{len(differ)} of {len(tested)} differ from the tested versions: {', '.join(differ[:3])}"
         remedy = "pip install -c constraints.txt -e ."
         return [*wrong, Finding("packages", "note", words, remedy)]
-    compared = f"{len(tested)} tested versions" if tested else "no constraints.txt here, so only minimum versions"
+    compared = (
+        f"{len(tested)} tested versions"
+        if tested
+        else "no constraints.txt here, so only minimum versions"
+    )
     return wrong or [Finding("packages", "ok", f"as needed ({compared} compared)")]
 
 
 def _needs() -> list[tuple[str, str]]:
     """(name, minimum) of every package that faultwise always needs."""
-    wanted = [need for need in importlib.metadata.requires("faultwise") or [] if "extra ==" not in need]
-    return [(name, least) for need in wanted for name, least in re.findall(r"^([\w.-]+)\s*>=\s*([\w.]+)", need)]
+    wanted = [
+        need for need in importlib.metadata.requires("faultwise") or [] if "extra ==" not in need
+    ]
+    return [
+        (name, least)
+        for need in wanted
+        for name, least in re.findall(r"^([\w.-]+)\s*>=\s*([\w.]+)", need)
+    ]
 
 
 def _package(need: tuple[str, str]) -> Finding | None:
     name, least = need
     have = _version(name)
     if have is None:
-        return Finding("packages", "problem", f"{name} is missing", f"pip install -c constraints.txt {name}")
+        return Finding(
+            "packages", "problem", f"{name} is missing", f"pip install -c constraints.txt {name}"
+        )
     if _numbers(have) < _numbers(least):
-        return Finding("packages", "problem", f"{name} {have} is older than {least}", f"pip install '{name}>={least}'")
+        return Finding(
+            "packages",
+            "problem",
+            f"{name} {have} is older than {least}",
+            f"pip install '{name}>={least}'",
+        )
     return None
 
 
@@ -109,18 +130,33 @@ def _machine() -> Finding:
 def _offline() -> Finding:
     unset = [name for name, value in FLAGS.items() if os.environ.get(name) != value]
     if unset:
-        return Finding("offline", "problem", f"not set: {', '.join(unset)}", "start through the faultwise command")
+        return Finding(
+            "offline",
+            "problem",
+            f"not set: {', '.join(unset)}",
+            "start through the faultwise command",
+        )
     return Finding("offline", "ok", f"{len(FLAGS)} flags set; the network is not needed")
 
 
 def _home(home: Path) -> Finding:
     above = next(folder for folder in (home, *home.parents) if folder.is_dir())
     if not os.access(above, os.W_OK):
-        return Finding("home", "problem", f"{home} cannot be written", "name another with --home or FAULTWISE_HOME")
+        return Finding(
+            "home",
+            "problem",
+            f"{home} cannot be written",
+            "name another with --home or FAULTWISE_HOME",
+        )
     free = shutil.disk_usage(above).free
     words = f"{home}, {free / 1e9:.1f} GB free"
     if free < _FREE_BYTES:
-        return Finding("home", "problem", words, f"free {_FREE_BYTES / 1e9:.1f} GB, or name another with --home")
+        return Finding(
+            "home",
+            "problem",
+            words,
+            f"free {_FREE_BYTES / 1e9:.1f} GB, or name another with --home",
+        )
     return Finding("home", "ok", words)
 
 
@@ -132,7 +168,9 @@ def _model(settings: Settings) -> Finding:
         models = load_models(settings)
     except UserError as mistake:
         return Finding("model", "problem", str(mistake))
-    return Finding("model", "ok", f"{settings.adapter}, {models.card.name} of {models.card.created}")
+    return Finding(
+        "model", "ok", f"{settings.adapter}, {models.card.name} of {models.card.created}"
+    )
 
 
 def _knowledge(settings: Settings) -> Finding:
@@ -144,7 +182,9 @@ def _knowledge(settings: Settings) -> Finding:
     except UserError as mistake:
         return Finding("knowledge base", "problem", str(mistake))
     if problems:
-        return Finding("knowledge base", "problem", "; ".join(problems), "run `faultwise kb rebuild`")
+        return Finding(
+            "knowledge base", "problem", "; ".join(problems), "run `faultwise kb rebuild`"
+        )
     return Finding("knowledge base", "ok", f"{count} documents, index and manifest agree")
 
 
@@ -156,20 +196,33 @@ def _plant(settings: Settings) -> Finding:
     except UserError as mistake:
         return Finding("plant", "problem", str(mistake))
     if plant is None:
-        return Finding("plant", "note", "none named", "`faultwise plant discover CAPTURE > plant.yaml` drafts one")
+        return Finding(
+            "plant",
+            "note",
+            "none named",
+            "`faultwise plant discover CAPTURE > plant.yaml` drafts one",
+        )
     return Finding("plant", "ok", f"{settings.plant}, {len(plant.devices)} devices")
 
 
 def _writer(settings: Settings) -> Finding:
-    """Whether the server that words the answers answers itself; a folder was loaded with the model already."""
+    """Whether the server that words the answers answers itself; a folder was loaded with the model
+    already."""
     url = settings.remote_url
     if url is None:
-        words = str(settings.writer or "no chat model: answers are composed from facts and quoted passages")
+        words = str(
+            settings.writer or "no chat model: answers are composed from facts and quoted passages"
+        )
         return Finding("writer", "ok" if settings.writer else "note", words)
     import httpx
 
     try:
         httpx.get(f"{url.rstrip('/')}/models", timeout=5, trust_env=False).raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as trouble:
-        return Finding("writer", "problem", f"{url} does not answer: {trouble}", "start it, or drop --model-url")
+        return Finding(
+            "writer",
+            "problem",
+            f"{url} does not answer: {trouble}",
+            "start it, or drop --model-url",
+        )
     return Finding("writer", "ok", f"{url} answers")

@@ -1,7 +1,7 @@
 """What people said and did, kept: conversations, answers, the states of incidents, feedback.
 
-One SQLite file, which several processes and threads may use at once. States and feedback are only ever added, never
-changed, so the file is its own audit.
+One SQLite file, which several processes and threads may use at once. States and feedback are only
+ever added, never changed, so the file is its own audit.
 """
 
 import json
@@ -16,9 +16,11 @@ from typing import Any
 
 from traffic.errors import UserError
 
-# A SQLite file that several people use at once, that survives a power cut, and whose schema grows by numbered steps.
+# A SQLite file that several people use at once, that survives a power cut, and whose schema grows
+# by numbered steps.
 #
-# WAL mode lets readers go on while one writes. Each thread has its own connection; each change is one short transaction.
+# WAL mode lets readers go on while one writes. Each thread has its own connection; each change is
+# one short transaction.
 
 BUSY_MS = 10_000
 
@@ -34,7 +36,8 @@ class SqliteFile:
             migrations: the n-th entry holds the statements that bring a file from version n-1 to n.
 
         Raises:
-            UserError: the path is no such file, is damaged, cannot be written, or comes from a newer version.
+            UserError: the path is no such file, is damaged, cannot be written, or comes from a
+                newer version.
         """
         self.path = path
         self.migrations = migrations
@@ -55,7 +58,8 @@ class SqliteFile:
         self._own = threading.local()
 
     def insert(self, table: str, **values: Any) -> int:
-        """Add one row (the names are the code's own, the values anybody's) and return its number."""
+        """Add one row (the names are the code's own, the values anybody's) and return its
+        number."""
         columns, marks = ", ".join(values), ", ".join("?" * len(values))
         with self.change() as connection:
             sql = f"INSERT INTO {table} ({columns}) VALUES ({marks})"  # noqa: S608
@@ -75,7 +79,9 @@ class SqliteFile:
             connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")  # what was said to be kept is kept, also when power fails
+            connection.execute(
+                "PRAGMA synchronous = FULL"
+            )  # what was said to be kept is kept, also when power fails
             with self._lock:
                 self._open.append(connection)
             self._own.connection = connection
@@ -99,14 +105,17 @@ class SqliteFile:
                 "file; move it away to start a new one, or restore a copy"
             ) from error
         except OSError as error:
-            raise UserError(f"cannot make the folder of {self.path}: {error}; give one that can be written") from error
+            raise UserError(
+                f"cannot make the folder of {self.path}: {error}; give one that can be written"
+            ) from error
 
     @contextmanager
     def change(self) -> Iterator[sqlite3.Connection]:
         """One transaction: all of its statements, or none."""
         with self._told():
             connection = self._connection()
-            # IMMEDIATE takes the write lock at once: a reader that turned writer midway would fail instead of waiting.
+            # IMMEDIATE takes the write lock at once: a reader that turned writer midway would fail
+            # instead of waiting.
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -139,9 +148,15 @@ class SqliteFile:
         return int(self._connection().execute("PRAGMA user_version").fetchone()[0])
 
 
-STATES = ("active", "acknowledged", "returned", "shelved")  # ISA-18.2; suppression by design is the plant's business
+STATES = (
+    "active",
+    "acknowledged",
+    "returned",
+    "shelved",
+)  # ISA-18.2; suppression by design is the plant's business
 
-# The n-th entry brings a file from version n-1 to n. Entries are history: never edited, only followed by another.
+# The n-th entry brings a file from version n-1 to n. Entries are history: never edited, only
+# followed by another.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         "CREATE TABLE conversations (id INTEGER PRIMARY KEY, who TEXT NOT NULL, capture TEXT NOT NULL,"
@@ -179,7 +194,8 @@ class Message:
 
 @dataclass(frozen=True)
 class State:
-    """What an incident was last declared to be, by whom and why; a shelved one has a time it ends."""
+    """What an incident was last declared to be, by whom and why; a shelved one has a time it
+    ends."""
 
     state: str
     who: str
@@ -190,7 +206,8 @@ class State:
 
 @dataclass(frozen=True)
 class IncidentRecord:
-    """An incident as it was kept when it was first seen; ``end_s`` and ``summary`` follow its growth."""
+    """An incident as it was kept when it was first seen; ``end_s`` and ``summary`` follow its
+    growth."""
 
     id: str
     device: str
@@ -202,7 +219,8 @@ class IncidentRecord:
 
 @dataclass(frozen=True)
 class Feedback:
-    """What a person said of a verdict: ``verdict`` is what was shown, ``label`` what the person says it was."""
+    """What a person said of a verdict: ``verdict`` is what was shown, ``label`` what the person
+    says it was."""
 
     device: str
     start_s: float
@@ -222,7 +240,8 @@ class History:
         """Open or make the file, and bring its schema up to date.
 
         Raises:
-            UserError: the path is no file of ours, is damaged, cannot be written, or comes from a newer version.
+            UserError: the path is no file of ours, is damaged, cannot be written, or comes from a
+                newer version.
         """
         self.file = SqliteFile(Path(path), MIGRATIONS)
 
@@ -234,26 +253,39 @@ class History:
         """Begin a thread of messages; returns its number."""
         return self.file.insert("conversations", who=who, capture=capture, started_s=_now(now_s))
 
-    def add_message(self, conversation: int, role: str, text: str, now_s: float | None = None) -> int:
+    def add_message(
+        self, conversation: int, role: str, text: str, now_s: float | None = None
+    ) -> int:
         """Keep one message; ``role`` is ``operator`` or ``assistant``."""
-        return self.file.insert("messages", conversation=conversation, role=role, text=text, at_s=_now(now_s))
+        return self.file.insert(
+            "messages", conversation=conversation, role=role, text=text, at_s=_now(now_s)
+        )
 
     def messages(self, conversation: int) -> list[Message]:
         """All messages of a conversation, oldest first."""
         return [
             Message(**row)
             for row in self.file.rows(
-                "SELECT role, text, at_s FROM messages WHERE conversation = ? ORDER BY id", conversation
+                "SELECT role, text, at_s FROM messages WHERE conversation = ? ORDER BY id",
+                conversation,
             )
         ]
 
     def add_incident(self, record: IncidentRecord) -> None:
-        """Keep an incident, or follow the growth of one that is already kept (its end and summary)."""
+        """Keep an incident, or follow the growth of one that is already kept (its end and
+        summary)."""
         with self.file.change() as connection:
             connection.execute(
                 "INSERT INTO incidents (id, device, label, start_s, end_s, summary) VALUES (?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT (id) DO UPDATE SET end_s = max(end_s, excluded.end_s), summary = excluded.summary",
-                (record.id, record.device, record.label, record.start_s, record.end_s, record.summary),
+                (
+                    record.id,
+                    record.device,
+                    record.label,
+                    record.start_s,
+                    record.end_s,
+                    record.summary,
+                ),
             )
 
     def incidents(
@@ -289,23 +321,35 @@ class History:
             until_s: seconds since the epoch at which shelving ends.
 
         Raises:
-            UserError: an unknown state or incident; shelved without a reason or an end in the future.
+            UserError: an unknown state or incident; shelved without a reason or an end in the
+                future.
         """
         at_s = _now(now_s)
         if state not in STATES:
-            raise UserError(f"no state {state!r} for incident {incident}; expected one of: {', '.join(STATES)}")
+            raise UserError(
+                f"no state {state!r} for incident {incident}; expected one of: {', '.join(STATES)}"
+            )
         if state == "shelved" and (not why.strip() or until_s is None or until_s <= at_s):
-            raise UserError(f"cannot shelve {incident} for {why!r} until {until_s}; give a reason and a later end")
+            raise UserError(
+                f"cannot shelve {incident} for {why!r} until {until_s}; give a reason and a later end"
+            )
         if not self.file.rows("SELECT 1 AS found FROM incidents WHERE id = ?", incident):
             raise UserError(
                 f"no incident {incident!r} in {self.file.path}; expected the id of one that was kept before"
             )
         self.file.insert(
-            "incident_states", incident=incident, state=state, who=who, why=why, until_s=until_s, at_s=at_s
+            "incident_states",
+            incident=incident,
+            state=state,
+            who=who,
+            why=why,
+            until_s=until_s,
+            at_s=at_s,
         )
 
     def state(self, incident: str, now_s: float | None = None) -> State:
-        """The present state; one never declared is active, and so is one whose shelving has run out."""
+        """The present state; one never declared is active, and so is one whose shelving has run
+        out."""
         past = self.states(incident)
         if not past:
             return State("active", "", "", None, float("nan"))
@@ -319,7 +363,8 @@ class History:
         return [
             State(**row)
             for row in self.file.rows(
-                "SELECT state, who, why, until_s, at_s FROM incident_states WHERE incident = ? ORDER BY id", incident
+                "SELECT state, who, why, until_s, at_s FROM incident_states WHERE incident = ? ORDER BY id",
+                incident,
             )
         ]
 
@@ -339,18 +384,27 @@ class History:
         ]
 
     def add_answer(
-        self, question: str, diagnosis: dict[str, Any], conversation: int | None = None, now_s: float | None = None
+        self,
+        question: str,
+        diagnosis: dict[str, Any],
+        conversation: int | None = None,
+        now_s: float | None = None,
     ) -> int:
         """Keep a question and the whole diagnosis it got; returns its number."""
         text = json.dumps(diagnosis, ensure_ascii=False)
         return self.file.insert(
-            "answers", conversation=conversation, question=question, diagnosis=text, at_s=_now(now_s)
+            "answers",
+            conversation=conversation,
+            question=question,
+            diagnosis=text,
+            at_s=_now(now_s),
         )
 
     def answers(self, question: str | None = None) -> list[dict[str, Any]]:
         """Kept diagnoses, newest first; those of one question where it is given."""
         rows = self.file.rows(
-            "SELECT diagnosis FROM answers WHERE (?1 IS NULL OR question = ?1) ORDER BY id DESC", question
+            "SELECT diagnosis FROM answers WHERE (?1 IS NULL OR question = ?1) ORDER BY id DESC",
+            question,
         )
         return [json.loads(row["diagnosis"]) for row in rows]
 

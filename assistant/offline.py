@@ -1,7 +1,7 @@
 """Keep every library on this machine: no model hub, no telemetry, no analytics.
 
-Libraries read these variables when they are imported, so this module imports none of them and its one function runs
-first in every entry point.
+Libraries read these variables when they are imported, so this module imports none of them and its
+one function runs first in every entry point.
 """
 
 import logging
@@ -27,7 +27,8 @@ FLAGS: dict[str, str] = {
     "WANDB_MODE": "disabled",
     "TRACKIO_DISABLED": "1",
     "DO_NOT_TRACK": "1",
-    # Nothing is compiled at a plant, whose machines lack a compiler; bitsandbytes would load torch's for a second.
+    # Nothing is compiled at a plant, whose machines lack a compiler; bitsandbytes would load
+    # torch's for a second.
     "TORCHDYNAMO_DISABLE": "1",
     # A proxy would carry even loopback calls away.
     "NO_PROXY": "*",
@@ -41,7 +42,8 @@ def go_offline() -> None:
 
 
 def hush_libraries() -> None:
-    """Keep from an operator's screen what libraries tell their developers: what is deprecated, what is optional."""
+    """Keep from an operator's screen what libraries tell their developers: what is deprecated, what
+    is optional."""
     warnings.simplefilter("ignore", FutureWarning)
     for library in ("bitsandbytes", "transformers", "sentence_transformers"):
         logging.getLogger(library).setLevel(logging.ERROR)

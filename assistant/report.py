@@ -38,7 +38,9 @@ def plain(value: Any) -> Any:
     [1, None, {'a': [2]}]
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {
+            field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -59,11 +61,14 @@ def render_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> st
     """
     cells = [list(headers), *[[str(cell) for cell in row] for row in rows]]
     widths = [max(len(line[i]) for line in cells) for i in range(len(headers))]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells)
+    return "\n".join(
+        "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells
+    )
 
 
 def verdict_lines(verdicts: "pd.DataFrame") -> Iterator[str]:
-    """One JSON object per window: device, start_s, end_s, label, probability, abstained, probabilities."""
+    """One JSON object per window: device, start_s, end_s, label, probability, abstained,
+    probabilities."""
     columns = ["device", "start_s", "end_s", "label", "probability", "abstained"]
     for row in verdicts.to_dict("records"):
         known = {name: row[name] for name in columns}
@@ -80,7 +85,12 @@ def verdict_csv(verdicts: "pd.DataFrame") -> str:
 def verdict_table(verdicts: "pd.DataFrame") -> str:
     """One line per window; where the model abstains, its best guess with a question mark."""
     rows = (
-        [row.device, clock(row.start_s), f"{row.label}{' ?' if row.abstained else ''}", f"{row.probability:.2f}"]
+        [
+            row.device,
+            clock(row.start_s),
+            f"{row.label}{' ?' if row.abstained else ''}",
+            f"{row.probability:.2f}",
+        ]
         for row in verdicts.itertuples()
     )
     return render_table(["device", "start (UTC)", "label", "probability"], rows)
@@ -91,10 +101,20 @@ def incident_table(incidents: Sequence["Incident"]) -> str:
     if not incidents:
         return "no incident: every device behaves as it usually does"
     rows = (
-        [one.id, one.severity, one.label, one.device, one.role, clock(one.start_s), f"{one.end_s - one.start_s:.0f} s"]
+        [
+            one.id,
+            one.severity,
+            one.label,
+            one.device,
+            one.role,
+            clock(one.start_s),
+            f"{one.end_s - one.start_s:.0f} s",
+        ]
         for one in incidents
     )
-    return render_table(["id", "severity", "label", "device", "role", "start (UTC)", "duration"], rows)
+    return render_table(
+        ["id", "severity", "label", "device", "role", "start (UTC)", "duration"], rows
+    )
 
 
 def render_diagnosis(diagnosis: "Diagnosis", form: str) -> str:
@@ -115,16 +135,29 @@ def without_marks(markdown: str) -> str:
 
 def passages_json(passages: Sequence["Passage"]) -> list[dict[str, Any]]:
     """What ``kb search --format json`` promises: document, section, page, text, score."""
-    return [{name: getattr(one, name) for name in ("document", "section", "page", "text", "score")} for one in passages]
+    return [
+        {name: getattr(one, name) for name in ("document", "section", "page", "text", "score")}
+        for one in passages
+    ]
 
 
 def passage_text(passage: "Passage") -> str:
     """A passage under the line that says where it stands."""
-    place = ", ".join(filter(None, [passage.section, f"page {passage.page}" if passage.page else ""]))
+    place = ", ".join(
+        filter(None, [passage.section, f"page {passage.page}" if passage.page else ""])
+    )
     return f"{passage.document}{' · ' + place if place else ''} · {passage.score:.3f}\n{passage.text.strip()}"
 
 
-_TOTALS = ["out_pkts", "in_pkts", "out_bytes", "in_bytes", "unanswered_out", "refused_out", "retransmissions"]
+_TOTALS = [
+    "out_pkts",
+    "in_pkts",
+    "out_bytes",
+    "in_bytes",
+    "unanswered_out",
+    "refused_out",
+    "retransmissions",
+]
 
 
 def window_table(windows: "Windows") -> str:
@@ -139,11 +172,12 @@ def window_table(windows: "Windows") -> str:
 
 
 def window_samples(windows: "Windows") -> "pd.DataFrame":
-    """Every window's samples, one under the other; ``table[COLUMNS].to_numpy().reshape(-1, 6, n)`` gives them back.
+    """Every window's samples, one under the other; ``table[COLUMNS].to_numpy().reshape(-1, 6, n)``
+    gives them back.
 
     Returns:
-        Shape (n_windows * 6, n_columns + 5): ``window``, ``sample`` (0 to 5), ``device``, ``start_s``, ``end_s`` of the
-        window, then ``traffic.samples.COLUMNS``.
+        Shape (n_windows * 6, n_columns + 5): ``window``, ``sample`` (0 to 5), ``device``,
+        ``start_s``, ``end_s`` of the window, then ``traffic.samples.COLUMNS``.
     """
     import numpy as np
     import pandas as pd
@@ -155,4 +189,6 @@ def window_samples(windows: "Windows") -> "pd.DataFrame":
     table = windows.table.loc[windows.table.index.repeat(length)].reset_index(drop=True)
     table.insert(0, "window", np.repeat(np.arange(n), length))
     table.insert(1, "sample", np.tile(np.arange(length), n))
-    return pd.concat([table, pd.DataFrame(values.reshape(n * length, width), columns=list(COLUMNS))], axis=1)
+    return pd.concat(
+        [table, pd.DataFrame(values.reshape(n * length, width), columns=list(COLUMNS))], axis=1
+    )

@@ -1,6 +1,7 @@
 """What a command opens before it can work: plant, capture, models, knowledge base.
 
-Everything here fails at once and says the path, so that nobody learns at the first question that a file is missing.
+Everything here fails at once and says the path, so that nobody learns at the first question that a
+file is missing.
 """
 
 import threading
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Models:
-    """The model that classifies, the card that calibrates it, and the model that words answers, if there is one."""
+    """The model that classifies, the card that calibrates it, and the model that words answers, if
+    there is one."""
 
     llm: "LocalLLM"
     card: "AdapterCard"
@@ -65,7 +67,8 @@ def load_models(settings: Settings) -> Models:
     """Load the classifying model with its adapter, and whatever words the answers.
 
     Raises:
-        UserError: a folder is missing or incomplete, or its parts do not fit together; the path is said.
+        UserError: a folder is missing or incomplete, or its parts do not fit together; the path is
+            said.
     """
     from assistant.llm.adapters import load_adapter
 
@@ -88,15 +91,20 @@ def _load_writer(settings: Settings, classifier: "LocalLLM") -> "LocalLLM | Remo
     return writer if writer.chat_capable else None
 
 
-def analyse(path: Path, settings: Settings, models: Models, progress: "Progress | None" = None) -> "Analysis":
+def analyse(
+    path: Path, settings: Settings, models: Models, progress: "Progress | None" = None
+) -> "Analysis":
     """Read, classify and group a capture."""
     from assistant.detection.pipeline import analyse as analyse_capture
 
-    return analyse_capture(path, models.llm, models.card, read_plant(settings), settings.local, progress)
+    return analyse_capture(
+        path, models.llm, models.card, read_plant(settings), settings.local, progress
+    )
 
 
 def warm_embedder() -> "SentenceEmbedder":
-    """The sentence model, loading beside what is done next: seconds that nobody should wait for after the capture."""
+    """The sentence model, loading beside what is done next: seconds that nobody should wait for
+    after the capture."""
     from knowledge_base.embeddings import SentenceEmbedder
 
     embedder = SentenceEmbedder()

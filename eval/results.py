@@ -1,7 +1,8 @@
 """results/<run>.json: everything that a run of the detection harness measured, and with what.
 
-One row is one model that was fitted once: model x fold x setting x seed x labelling. A pooled row is one model over
-all folds and seeds of a setting and labelling. A number that cannot be measured is null, never 0.
+One row is one model that was fitted once: model x fold x setting x seed x labelling. A pooled row
+is one model over all folds and seeds of a setting and labelling. A number that cannot be measured
+is null, never 0.
 """
 
 import os
@@ -33,22 +34,28 @@ class Measure:
     unit: str = ""
 
 
-# The names of `eval.results.Row.scores` and `Pooled.scores`. Anomalous is whatever the protocol calls an alarm.
+# The names of `eval.results.Row.scores` and `Pooled.scores`. Anomalous is whatever the protocol
+# calls an alarm.
 MEASURES: Mapping[str, Measure] = {
     "accuracy": Measure(meaning="windows with the right label", better="higher"),
     "precision": Measure(meaning="precision, mean over labels", better="higher"),
     "recall": Measure(meaning="recall, mean over labels", better="higher"),
     "f1": Measure(meaning="F1, mean over labels true or said", better="higher"),
-    "weighted_f1": Measure(meaning="F1, mean over labels weighted by their windows", better="higher"),
+    "weighted_f1": Measure(
+        meaning="F1, mean over labels weighted by their windows", better="higher"
+    ),
     "binary_accuracy": Measure(meaning="windows rightly normal or anomalous", better="higher"),
-    "binary_precision": Measure(meaning="of the windows called anomalous, those that are", better="higher"),
+    "binary_precision": Measure(
+        meaning="of the windows called anomalous, those that are", better="higher"
+    ),
     "binary_recall": Measure(meaning="of the anomalous windows, those called so", better="higher"),
     "binary_f1": Measure(meaning="F1 of anomalous", better="higher"),
     "binary_macro_f1": Measure(meaning="mean F1 of normal and anomalous", better="higher"),
     "pr_auc": Measure(meaning="average precision of 1 - P(normal) for anomalous", better="higher"),
     "false_share": Measure(meaning="of the normal windows, those called anomalous", better="lower"),
     "false_share_at_recall_75": Measure(
-        meaning="false_share at the threshold at which 75 % of the anomalous windows are found", better="lower"
+        meaning="false_share at the threshold at which 75 % of the anomalous windows are found",
+        better="lower",
     ),
     "false_per_device_day": Measure(
         meaning="false alarms (abstentions are none) per device and day that it was seen",
@@ -56,7 +63,9 @@ MEASURES: Mapping[str, Measure] = {
         unit="windows",
     ),
     "incidents_per_10_min": Measure(
-        meaning="incidents raised per operator (one a capture) and 10 minutes", better="lower", unit="incidents"
+        meaning="incidents raised per operator (one a capture) and 10 minutes",
+        better="lower",
+        unit="incidents",
     ),
     "false_incidents_per_10_min": Measure(
         meaning="of these, such as no true interval accounts for", better="lower", unit="incidents"
@@ -67,13 +76,18 @@ MEASURES: Mapping[str, Measure] = {
         better="lower",
         unit="s",
     ),
-    "calibration_error": Measure(meaning="expected calibration error of the label's probability", better="lower"),
+    "calibration_error": Measure(
+        meaning="expected calibration error of the label's probability", better="lower"
+    ),
     "risk_area": Measure(meaning="mean share of wrong answers over all coverages", better="lower"),
-    "coverage_at_5_percent": Measure(meaning="most windows answered with at most 5 % wrong", better="higher"),
+    "coverage_at_5_percent": Measure(
+        meaning="most windows answered with at most 5 % wrong", better="higher"
+    ),
 }
 
 
-# Parts of a file of results: numbers with their intervals, costs, curves, what was read and where it ran.
+# Parts of a file of results: numbers with their intervals, costs, curves, what was read and where
+# it ran.
 
 Labelling = Literal["published", "corrected"]
 
@@ -114,7 +128,8 @@ class Costs(Form):
         fit_s: wall-clock seconds of fitting.
         windows_per_s: windows scored in a second of wall clock, one process.
         cpu_s: CPU seconds of fitting and scoring.
-        peak_memory_bytes: most memory that the process held, above what it held before the model was made.
+        peak_memory_bytes: most memory that the process held, above what it held before the model
+            was made.
         model_bytes: size of what would have to be stored to use the fitted model.
         energy_j: of fitting and scoring.
         energy_from: how it was obtained.
@@ -132,8 +147,8 @@ class Costs(Form):
 
 
 class Confusion(Form):
-    """``counts[i][j]``: windows of true label ``labels[i]`` that were said to be ``labels[j]``; the last column may be
-    INVALID, whose row is all zeros."""
+    """``counts[i][j]``: windows of true label ``labels[i]`` that were said to be ``labels[j]``; the
+    last column may be INVALID, whose row is all zeros."""
 
     labels: tuple[str, ...]
     counts: tuple[tuple[int, ...], ...]
@@ -147,7 +162,8 @@ class Curve(Form):
 
 
 class Reliability(Form):
-    """Bins of the said label's probability: mean probability, share that was right, windows. Empty bins are left out"""
+    """Bins of the said label's probability: mean probability, share that was right, windows. Empty
+    bins are left out"""
 
     confidence: tuple[float, ...]
     right: tuple[float, ...]
@@ -155,7 +171,8 @@ class Reliability(Form):
 
 
 class Curves(Form):
-    """``pr``: x recall, y precision of anomalous. ``risk_coverage``: x coverage, y share of wrong answers."""
+    """``pr``: x recall, y precision of anomalous. ``risk_coverage``: x coverage, y share of wrong
+    answers."""
 
     pr: Curve | None
     reliability: Reliability | None
@@ -163,10 +180,11 @@ class Curves(Form):
 
 
 class DataUsed(Form):
-    """One capture: ``sha256`` is of its content (windows, features and truth), so that renaming changes nothing.
+    """One capture: ``sha256`` is of its content (windows, features and truth), so that renaming
+    changes nothing.
 
-    ``network`` groups captures of one origin; ``unknown`` counts windows left out because their truth is not settled;
-    ``published`` and ``corrected`` count windows by label.
+    ``network`` groups captures of one origin; ``unknown`` counts windows left out because their
+    truth is not settled; ``published`` and ``corrected`` count windows by label.
     """
 
     name: str
@@ -192,23 +210,33 @@ class Machine(Form):
 
 
 RESULTS_VERSION = 1
-INVALID = "[invalid]"  # an answer that could not be read: counted beside the classes, never one of them
+INVALID = (
+    "[invalid]"  # an answer that could not be read: counted beside the classes, never one of them
+)
 
 
 class _Measured(Form):
     model: str
-    setting: str = Field(description='what the protocol varied, as "50 windows of the new site"; "" for nothing')
+    setting: str = Field(
+        description='what the protocol varied, as "50 windows of the new site"; "" for nothing'
+    )
     amount: float | None = Field(description="the same as a number, the x of a curve")
     labelling: Labelling
     scores: Mapping[str, Estimate] = Field(description="by name, all of MEASURES")
-    per_label: Mapping[str, LabelScores] = Field(description="empty in a row: its confusion tells as much")
+    per_label: Mapping[str, LabelScores] = Field(
+        description="empty in a row: its confusion tells as much"
+    )
     confusion: Confusion
     curves: Curves
     trained_windows: int
     tested_windows: int
     invalid: int = Field(description="unreadable answers; wrong in every score")
-    abstained: int = Field(description="answers that serving would keep to itself; scored like any other")
-    seen_in_training: tuple[str, ...] = Field(description="test captures that the model's card names as training data")
+    abstained: int = Field(
+        description="answers that serving would keep to itself; scored like any other"
+    )
+    seen_in_training: tuple[str, ...] = Field(
+        description="test captures that the model's card names as training data"
+    )
     notes: tuple[str, ...]
 
     @field_validator("scores")
@@ -240,24 +268,30 @@ class Row(_Measured):
 
 
 class Pooled(_Measured):
-    """One model over all folds and seeds: scores of all its test windows together, costs as means of its fits.
+    """One model over all folds and seeds: scores of all its test windows together, costs as means
+    of its fits.
 
-    ``seed_spread``: standard deviation between seeds of the scores; null with one seed. ``compared`` is false where the
-    model had seen a test capture before: such a row stands in a table, but is compared with nothing.
+    ``seed_spread``: standard deviation between seeds of the scores; null with one seed.
+    ``compared`` is false where the model had seen a test capture before: such a row stands in a
+        table, but is compared with nothing.
     """
 
     folds: tuple[str, ...]
     seeds: tuple[int, ...]
-    fold_mean: Mapping[str, float | None] = Field(description="mean of each score over folds and seeds")
+    fold_mean: Mapping[str, float | None] = Field(
+        description="mean of each score over folds and seeds"
+    )
     seed_spread: Mapping[str, float | None]
     costs: Costs
     compared: bool
 
 
 class Comparison(Form):
-    """A paired test of two models on the same windows: ``difference`` is ``model``'s minus ``other``'s measure.
+    """A paired test of two models on the same windows: ``difference`` is ``model``'s minus
+    ``other``'s measure.
 
-    The interval and ``p_value`` (two-sided) are of a bootstrap over ``units`` devices, never over windows.
+    The interval and ``p_value`` (two-sided) are of a bootstrap over ``units`` devices, never over
+    windows.
     """
 
     model: str
@@ -281,9 +315,15 @@ class Run(Form):
     name: str
     created: str = Field(description="ISO 8601, UTC")
     command: str
-    commit: str = Field(description='git revision, with "+" where the checkout differed from it; "" outside one')
-    quick: bool = Field(description="smaller budgets: shows that it works, not what models are worth")
-    protocol: Mapping[str, JsonValue] = Field(description="the YAML's content, with the budgets that were used")
+    commit: str = Field(
+        description='git revision, with "+" where the checkout differed from it; "" outside one'
+    )
+    quick: bool = Field(
+        description="smaller budgets: shows that it works, not what models are worth"
+    )
+    protocol: Mapping[str, JsonValue] = Field(
+        description="the YAML's content, with the budgets that were used"
+    )
     data: tuple[DataUsed, ...]
     models: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -299,7 +339,8 @@ class Run(Form):
 def write_run(run: Run, folder: Path) -> Path:
     """Write ``<folder>/<run.name>.json``, whole or not at all, and say where.
 
-    Rows take a line each: there are thousands, and a difference between two files shows which fit changed.
+    Rows take a line each: there are thousands, and a difference between two files shows which fit
+        changed.
 
     Raises:
         UserError: it cannot be written.
@@ -310,7 +351,10 @@ def write_run(run: Run, folder: Path) -> Path:
     rows = ",\n".join(row.model_dump_json(exclude_defaults=True) for row in run.rows)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        draft.write_text(whole.replace('\n "rows": [],', f'\n "rows": [\n{rows}\n ],', 1) + "\n", encoding="utf-8")
+        draft.write_text(
+            whole.replace('\n "rows": [],', f'\n "rows": [\n{rows}\n ],', 1) + "\n",
+            encoding="utf-8",
+        )
         os.replace(draft, path)
     except OSError as error:
         draft.unlink(missing_ok=True)

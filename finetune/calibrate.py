@@ -4,8 +4,9 @@ Temperature scaling (Guo et al. 2017, arXiv 1706.04599): one number T divides ev
 
     p(label) = exp(score(label) / T) / sum over labels
 
-which leaves the ranking alone and is found by minimising the negative log-likelihood of held-out truth. Held-out plants
-are troubled on purpose; in service anomalies are rare, and by Bayes' rule normal gains
+which leaves the ranking alone and is found by minimising the negative log-likelihood of held-out
+truth. Held-out plants are troubled on purpose; in service anomalies are rare, and by Bayes' rule
+normal gains
 
     log((1 - share) / (1 - held_out_share)) - log(share / held_out_share)
 
@@ -34,10 +35,12 @@ class Calibration:
         temperature: above 1 where the model was too sure.
         prior_shift: nats that normal gains over every anomaly.
         threshold: verdicts with a smaller probability abstain.
-        wrong_share: of the held-out windows, those with a wrong anomalous verdict that does not abstain.
+        wrong_share: of the held-out windows, those with a wrong anomalous verdict that does not
+            abstain.
         abstained_share: of the held-out windows, those whose verdict abstains.
         nll: negative log-likelihood of the truth, nats a window, at that temperature.
-        calibration_error: mean distance between a verdict's probability and how often such verdicts are right.
+        calibration_error: mean distance between a verdict's probability and how often such verdicts
+            are right.
     """
 
     temperature: float
@@ -64,20 +67,24 @@ def calibrate(
         truth: shape (n,), the column of the true label.
         weights: shape (n,), windows that each row stands for.
         normal: the column of the normal label.
-        max_wrong: the share of windows that may get a wrong anomalous verdict: the smallest threshold that keeps to it
-            is chosen, or the largest of all where none does.
+        max_wrong: the share of windows that may get a wrong anomalous verdict: the smallest
+            threshold that keeps to it is chosen, or the largest of all where none does.
         anomalous_share: of windows in service; by default as many as are held out.
 
     Raises:
         UserError: there are no held-out windows.
     """
     if not len(scores):
-        raise UserError("no held-out windows to calibrate on; expected some; hold captures out of training")
+        raise UserError(
+            "no held-out windows to calibrate on; expected some; hold captures out of training"
+        )
     from scipy.optimize import minimize_scalar
 
     odds = weights / weights.sum()
     found = minimize_scalar(
-        lambda log_t: _nll(scores, truth, odds, float(np.exp(log_t))), bounds=(-2.0, 3.0), method="bounded"
+        lambda log_t: _nll(scores, truth, odds, float(np.exp(log_t))),
+        bounds=(-2.0, 3.0),
+        method="bounded",
     )
     temperature = float(np.exp(found.x))
     calibrated = make_probabilities(scores, temperature)
@@ -86,7 +93,9 @@ def calibrate(
     verdict, top = choose(make_probabilities(scores, temperature, shift, normal), normal)
     wrong = (verdict != truth) & (verdict != normal)
     shares = np.array([odds[wrong & (top >= threshold)].sum() for threshold in THRESHOLDS])
-    chosen = int(np.argmax(shares <= max_wrong)) if (shares <= max_wrong).any() else len(THRESHOLDS) - 1
+    chosen = (
+        int(np.argmax(shares <= max_wrong)) if (shares <= max_wrong).any() else len(THRESHOLDS) - 1
+    )
     return Calibration(
         temperature=temperature,
         prior_shift=shift,
@@ -105,7 +114,8 @@ def _prior_shift(held_out_share: float, share: float | None) -> float:
 
 
 def expected_error(top: np.ndarray, right: np.ndarray, odds: np.ndarray, bins: int = 10) -> float:
-    """Expected calibration error: the distance between probability and hit rate, over equal bins of probability.
+    """Expected calibration error: the distance between probability and hit rate, over equal bins of
+    probability.
 
     >>> round(expected_error(np.array([0.9, 0.9]), np.array([True, False]), np.array([0.5, 0.5])), 3)
     0.4
@@ -130,32 +140,44 @@ def _nll(scores: np.ndarray, truth: np.ndarray, odds: np.ndarray, temperature: f
 def draw_texts(table: pd.DataFrame, per_capture: int, seed: int) -> pd.DataFrame:
     """At most ``per_capture`` texts of each capture, at random, each with the weight it had."""
     return (
-        table.sample(frac=1, random_state=seed).groupby("capture", sort=True).head(per_capture).reset_index(drop=True)
+        table.sample(frac=1, random_state=seed)
+        .groupby("capture", sort=True)
+        .head(per_capture)
+        .reset_index(drop=True)
     )
 
 
 def score_texts(table: pd.DataFrame, llm: LocalLLM) -> np.ndarray:
     """Log-probabilities of every label, shape (n_texts, len(LABELS))."""
-    return llm.score(make_prompts(table["text"].tolist(), llm), [ANSWERS[label] for label in LABELS])
+    return llm.score(
+        make_prompts(table["text"].tolist(), llm), [ANSWERS[label] for label in LABELS]
+    )
 
 
-def measure_texts(table: pd.DataFrame, scores: np.ndarray, calibration: Calibration) -> dict[str, float]:
+def measure_texts(
+    table: pd.DataFrame, scores: np.ndarray, calibration: Calibration
+) -> dict[str, float]:
     """Measures of the verdicts on a table of texts, each text counted as often as it occurred.
 
     Returns:
-        ``windows``; ``macro_f1`` over the labels that are true or said anywhere; ``false_share``, of the normal windows
-        those with an anomalous verdict that does not abstain, and ``recall``, of the anomalous windows those with any
-        such verdict (each only where there are such windows); ``abstained_share``.
+        ``windows``; ``macro_f1`` over the labels that are true or said anywhere; ``false_share``,
+        of the normal windows those with an anomalous verdict that does not abstain, and ``recall``,
+        of the anomalous windows those with any such verdict (each only where there are such
+        windows); ``abstained_share``.
     """
     from sklearn.metrics import f1_score
 
-    verdicts = decide(scores, calibration.temperature, calibration.threshold, calibration.prior_shift)
+    verdicts = decide(
+        scores, calibration.temperature, calibration.threshold, calibration.prior_shift
+    )
     truth, said = table["label"].to_numpy(object), verdicts["label"].to_numpy(object)
     weight = table["weight"].to_numpy(float)
     alarmed = (said != NORMAL) & ~verdicts["abstained"].to_numpy()
     measures = {
         "windows": float(weight.sum()),
-        "macro_f1": float(f1_score(truth, said, average="macro", sample_weight=weight, zero_division=0.0)),
+        "macro_f1": float(
+            f1_score(truth, said, average="macro", sample_weight=weight, zero_division=0.0)
+        ),
         "abstained_share": float(np.average(verdicts["abstained"], weights=weight)),
     }
     for name, which in (("false_share", truth == NORMAL), ("recall", truth != NORMAL)):

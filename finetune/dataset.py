@@ -1,8 +1,8 @@
 """Tables of labelled texts: what adapters are trained, calibrated and judged on.
 
-Steady traffic gives equal text, so equal texts of one capture and label are kept once with their count as weight: a
-table is a tenth of its windows. Splits go by capture only. Windows of one capture overlap and share devices, and a
-model that has seen some of them has seen the rest.
+Steady traffic gives equal text, so equal texts of one capture and label are kept once with their
+count as weight: a table is a tenth of its windows. Splits go by capture only. Windows of one
+capture overlap and share devices, and a model that has seen some of them has seen the rest.
 """
 
 import logging
@@ -18,7 +18,13 @@ import pandas as pd
 
 from finetune.recipe import Recipe
 from prompts.window_text import render_windows
-from traffic.datasets.labelled import Labelled, find_labelled, load_labelled, name_capture, simulate_labelled
+from traffic.datasets.labelled import (
+    Labelled,
+    find_labelled,
+    load_labelled,
+    name_capture,
+    simulate_labelled,
+)
 from traffic.errors import UserError
 from traffic.labels import LABELS
 
@@ -29,10 +35,17 @@ def make_texts(labelled: Iterable[Labelled]) -> pd.DataFrame:
     """Render labelled captures.
 
     Returns:
-        Shape (n_texts, 4): ``text``, ``label``, ``capture``, ``weight`` (windows with that text, int64).
+        Shape (n_texts, 4): ``text``, ``label``, ``capture``, ``weight`` (windows with that text,
+        int64).
     """
     parts = [
-        pd.DataFrame({"text": render_windows(one.windows), "label": one.windows.table["label"], "capture": one.name})
+        pd.DataFrame(
+            {
+                "text": render_windows(one.windows),
+                "label": one.windows.table["label"],
+                "capture": one.name,
+            }
+        )
         for one in labelled
     ]
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS[:3])
@@ -41,16 +54,25 @@ def make_texts(labelled: Iterable[Labelled]) -> pd.DataFrame:
 
 def count_texts(table: pd.DataFrame) -> pd.DataFrame:
     """Keep equal rows once, in order of first appearance, with their number as ``weight``."""
-    counted = table.groupby(COLUMNS[:3], sort=False, as_index=False).size().rename(columns={"size": "weight"})
-    return counted.astype({"text": "str", "label": "str", "capture": "str", "weight": "int64"})[COLUMNS]
+    counted = (
+        table.groupby(COLUMNS[:3], sort=False, as_index=False)
+        .size()
+        .rename(columns={"size": "weight"})
+    )
+    return counted.astype({"text": "str", "label": "str", "capture": "str", "weight": "int64"})[
+        COLUMNS
+    ]
 
 
-def balance_texts(table: pd.DataFrame, per_label: int, repeats: int = 4, seed: int = 0) -> pd.DataFrame:
+def balance_texts(
+    table: pd.DataFrame, per_label: int, repeats: int = 4, seed: int = 0
+) -> pd.DataFrame:
     """Draw up to ``per_label`` texts of each label, evenly from its captures.
 
-    A capture gives a label at most its even share of the texts, so that one long flood does not stand for all; a label
-    with too few texts repeats each up to ``repeats`` times. Texts seen in more windows are drawn before rarer ones with
-    probability in proportion to the square root of their weight: steady traffic matters, and must not drown the rest.
+    A capture gives a label at most its even share of the texts, so that one long flood does not
+    stand for all; a label with too few texts repeats each up to ``repeats`` times. Texts seen in
+    more windows are drawn before rarer ones with probability in proportion to the square root of
+        their weight: steady traffic matters, and must not drown the rest.
 
     Args:
         table: as `make_texts` gives it.
@@ -61,7 +83,9 @@ def balance_texts(table: pd.DataFrame, per_label: int, repeats: int = 4, seed: i
     Returns:
         Rows of the table, shuffled; ``weight`` is 1 in each.
     """
-    drawn = [_draw_label(rows, per_label, repeats, seed) for _, rows in table.groupby("label", sort=True)]
+    drawn = [
+        _draw_label(rows, per_label, repeats, seed) for _, rows in table.groupby("label", sort=True)
+    ]
     balanced = pd.concat(drawn) if drawn else table
     return balanced.sample(frac=1, random_state=seed).assign(weight=1).reset_index(drop=True)
 
@@ -77,7 +101,8 @@ def read_texts(path: Path) -> pd.DataFrame:
     """Read what `write_texts` wrote.
 
     Raises:
-        UserError: the file is missing, is no such table, or holds a label that this release does not know.
+        UserError: the file is missing, is no such table, or holds a label that this release does
+            not know.
     """
     if not path.is_file():
         raise UserError(f"no table of texts {path}; expected a parquet file; make it first")
@@ -89,12 +114,15 @@ def read_texts(path: Path) -> pd.DataFrame:
         ) from error
     unknown = sorted(set(table["label"]) - set(LABELS))
     if unknown:
-        raise UserError(f"{path} holds the label {unknown[0]}; expected {', '.join(LABELS)}; make it again")
+        raise UserError(
+            f"{path} holds the label {unknown[0]}; expected {', '.join(LABELS)}; make it again"
+        )
     return table
 
 
 def _draw_label(rows: pd.DataFrame, per_label: int, repeats: int, seed: int) -> pd.DataFrame:
-    """Captures with few texts give all they may; what they leave of their share goes to the larger ones."""
+    """Captures with few texts give all they may; what they leave of their share goes to the larger
+    ones."""
     rng = np.random.default_rng(seed)
     room, drawn = per_label, []
     groups = sorted((group for _, group in rows.groupby("capture", sort=True)), key=len)
@@ -102,7 +130,9 @@ def _draw_label(rows: pd.DataFrame, per_label: int, repeats: int, seed: int) -> 
         share = room // (len(groups) - place)
         whole, rest = divmod(min(share, repeats * len(group)), len(group))
         odds = group["weight"].to_numpy(float) ** 0.5
-        drawn += [group] * whole + [group.iloc[rng.choice(len(group), rest, replace=False, p=odds / odds.sum())]]
+        drawn += [group] * whole + [
+            group.iloc[rng.choice(len(group), rest, replace=False, p=odds / odds.sum())]
+        ]
         room -= whole * len(group) + rest
     return pd.concat(drawn)
 
@@ -111,7 +141,8 @@ def _names(table: pd.DataFrame) -> str:
     return ", ".join(sorted(set(table["capture"]))) or "no capture"
 
 
-# The captures that a run learns from and is judged by, and their texts: simulated plants, and labelled captures.
+# The captures that a run learns from and is judged by, and their texts: simulated plants, and
+# labelled captures.
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +176,9 @@ def is_simulated(name: str) -> bool:
     return name.startswith(_SIMULATED)
 
 
-def choose_captures(recipe: Recipe, data: Sequence[Path] = (), exclude: Sequence[str] = ()) -> Captures:
+def choose_captures(
+    recipe: Recipe, data: Sequence[Path] = (), exclude: Sequence[str] = ()
+) -> Captures:
     """A recipe's simulated plants, and all labelled captures of some folders.
 
     Args:
@@ -154,13 +187,16 @@ def choose_captures(recipe: Recipe, data: Sequence[Path] = (), exclude: Sequence
         exclude: captures of these that are for testing instead of training.
 
     Raises:
-        UserError: a folder holds no labelled capture, two captures have one name, or ``exclude`` names none of them.
+        UserError: a folder holds no labelled capture, two captures have one name, or ``exclude``
+            names none of them.
     """
     paths: dict[str, Path] = {}
     for path in (found for folder in data for found in find_labelled(folder)):
         name = name_capture(path)
         if name in paths:
-            raise UserError(f"{paths[name]} and {path} are both called {name}; expected one name each; rename a folder")
+            raise UserError(
+                f"{paths[name]} and {path} are both called {name}; expected one name each; rename a folder"
+            )
         paths[name] = path
     if missing := sorted(set(exclude) - set(paths)):
         raise UserError(
@@ -181,7 +217,10 @@ def _plants(seeds: tuple[int, int]) -> tuple[str, ...]:
 def make_capture_texts(folder: Path, captures: Captures, recipe: Recipe) -> None:
     """Write the texts of every capture to ``folder/NAME.parquet``, unless they are there."""
     with ProcessPoolExecutor(PROCESSES) as pool:
-        jobs = [pool.submit(_make_texts, name, folder, captures.paths.get(name), recipe) for name in captures.all]
+        jobs = [
+            pool.submit(_make_texts, name, folder, captures.paths.get(name), recipe)
+            for name in captures.all
+        ]
         for name, job in zip(captures.all, jobs, strict=True):
             log.info("%s: %d texts", name, job.result())
 
@@ -192,6 +231,10 @@ def _make_texts(name: str, folder: Path, path: Path | None, recipe: Recipe) -> i
         seed = int(name.removeprefix(_SIMULATED)) if path is None else 0
         low, high = (math.log(bound) for bound in recipe.devices)
         devices = round(math.exp(random.Random(seed).uniform(low, high)))  # noqa: S311
-        labelled = load_labelled(path) if path is not None else simulate_labelled(seed, devices, recipe.hours)
+        labelled = (
+            load_labelled(path)
+            if path is not None
+            else simulate_labelled(seed, devices, recipe.hours)
+        )
         write_texts(make_texts([labelled]), file)
     return len(read_texts(file))

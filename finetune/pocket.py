@@ -1,12 +1,14 @@
-"""Make the pocket model: `faultwise finetune pocket --out FOLDER [--quick] [--begin BASE] [--exclude CAPTURE]`.
+"""Make the pocket model: `faultwise finetune pocket --out FOLDER [--quick] [--begin BASE]
+[--exclude CAPTURE]`.
 
     plants, captures ─▶ texts ─▶ base (pretrained) ─▶ adapter (LoRA) ─▶ calibration ─▶ card
        simulate           |           |                   |
                         work/texts  work/base         work/adapter       what is there is not made again
 
-Every stage is written to its own name only when it is complete, so a killed run goes on where it was. The numbers are
-in recipes/pocket.yaml. From scratch the base reads general traffic, then plants, then plants with their labels; begun
-from another base it only does the last, which is how a model follows a simulator that has become better.
+Every stage is written to its own name only when it is complete, so a killed run goes on where it
+was. The numbers are in recipes/pocket.yaml. From scratch the base reads general traffic, then
+plants, then plants with their labels; begun from another base it only does the last, which is how a
+model follows a simulator that has become better.
 """
 
 import logging
@@ -24,7 +26,14 @@ from assistant.llm.adapters import AdapterCard, prompt_fingerprint, write_card
 from assistant.llm.local import LocalLLM
 from assistant.llm.weights import check_model_folder, fingerprint_weights
 from finetune.calibrate import Calibration, calibrate, draw_texts, measure_texts, score_texts
-from finetune.dataset import Captures, balance_texts, choose_captures, is_simulated, make_capture_texts, read_texts
+from finetune.dataset import (
+    Captures,
+    balance_texts,
+    choose_captures,
+    is_simulated,
+    make_capture_texts,
+    read_texts,
+)
 from finetune.pretrain import Phase, build_model, pretrain
 from finetune.recipe import Draw, Recipe
 from finetune.sft import tune
@@ -40,7 +49,8 @@ log = logging.getLogger(__name__)
 
 
 def claim_folder(work: Path, marks: Sequence[str]) -> None:
-    """Keep a folder for one run: stages made with other numbers, data or prompts must not be mixed into it.
+    """Keep a folder for one run: stages made with other numbers, data or prompts must not be mixed
+    into it.
 
     Args:
         work: made if it is not there.
@@ -60,7 +70,8 @@ def claim_folder(work: Path, marks: Sequence[str]) -> None:
 
 
 def make_once(path: Path, make: Callable[[Path], None]) -> None:
-    """Run a stage unless its folder is there; the folder gets its name when the stage is complete."""
+    """Run a stage unless its folder is there; the folder gets its name when the stage is
+    complete."""
     if path.is_dir():
         log.info("%s is there", path)
         return
@@ -79,7 +90,8 @@ def make_pocket(
     exclude: Sequence[str] = (),
     begin: Path | None = None,
 ) -> AdapterCard:
-    """Run every stage that has not been run, and write ``out/base`` and ``out/adapter`` with its card.
+    """Run every stage that has not been run, and write ``out/base`` and ``out/adapter`` with its
+    card.
 
     Args:
         recipe: the run's numbers.
@@ -90,7 +102,8 @@ def make_pocket(
         begin: a base whose weights are the first ones; by default they are random.
 
     Raises:
-        UserError: ``work`` holds another run, ``exclude`` names no capture of ``data``, or ``begin`` is no model.
+        UserError: ``work`` holds another run, ``exclude`` names no capture of ``data``, or
+            ``begin`` is no model.
     """
     captures = choose_captures(recipe, data, exclude)
     if begin is not None:
@@ -100,15 +113,22 @@ def make_pocket(
     texts = {name: read_texts(work / "texts" / f"{name}.parquet") for name in captures.all}
 
     train = pd.concat([texts[name] for name in captures.trained], ignore_index=True)
-    # The base reads simulated plants only, so that one base serves adapters with and without any real capture.
+    # The base reads simulated plants only, so that one base serves adapters with and without any
+    # real capture.
     plants = train[train["capture"].map(is_simulated)]
-    make_once(work / "base", partial(_make_base, texts=plants, recipe=recipe, work=work, begin=begin))
+    make_once(
+        work / "base", partial(_make_base, texts=plants, recipe=recipe, work=work, begin=begin)
+    )
     make_once(work / "adapter", partial(_make_adapter, texts=train, recipe=recipe, work=work))
 
     llm = LocalLLM(work / "base", work / "adapter")
     calibration = _calibrate(pd.concat([texts[name] for name in captures.calibrate]), llm, recipe)
-    metrics = {f"calibration.{name}": round(value, 4) for name, value in asdict(calibration).items()}
-    metrics |= _measure(pd.concat([texts[name] for name in captures.test]), llm, calibration, recipe)
+    metrics = {
+        f"calibration.{name}": round(value, 4) for name, value in asdict(calibration).items()
+    }
+    metrics |= _measure(
+        pd.concat([texts[name] for name in captures.test]), llm, calibration, recipe
+    )
     card = _make_card(work, recipe, calibration, metrics, captures, bool(data), begin)
     write_card(card, work / "adapter")
     for part in ("base", "adapter"):
@@ -119,10 +139,19 @@ def make_pocket(
 def _marks(recipe: Recipe, captures: Captures, begin: Path | None) -> list[str]:
     """All that stages depend on."""
     begun = [fingerprint_weights(begin)] if begin is not None else []
-    return [recipe.model_dump_json(), prompt_fingerprint(), *begun, *captures.trained, "", *captures.test]
+    return [
+        recipe.model_dump_json(),
+        prompt_fingerprint(),
+        *begun,
+        *captures.trained,
+        "",
+        *captures.test,
+    ]
 
 
-def _make_base(folder: Path, texts: pd.DataFrame, recipe: Recipe, work: Path, begin: Path | None) -> None:
+def _make_base(
+    folder: Path, texts: pd.DataFrame, recipe: Recipe, work: Path, begin: Path | None
+) -> None:
     import torch
 
     if begin is None:
@@ -150,12 +179,17 @@ def _load(begin: Path) -> tuple[Any, Any]:
 
 
 def _unlabelled(texts: pd.DataFrame, recipe: Recipe) -> list[Phase]:
-    """General traffic, then plants: a capture is one's if anything in it speaks a control protocol."""
-    plain = ~texts["text"].str.contains(" control ", regex=False).groupby(texts["capture"]).transform("any")
+    """General traffic, then plants: a capture is one's if anything in it speaks a control
+    protocol."""
+    plain = ~texts["text"].str.contains(" control ", regex=False).groupby(
+        texts["capture"]
+    ).transform("any")
     bounds = (recipe.pretrain.epochs, recipe.pretrain.max_minutes, recipe.pretrain.learning_rate)
     phases = []
     for name, rows in (("general", texts[plain]), ("plant", texts[~plain])):
-        drawn = rows.sample(min(len(rows), recipe.pretrain.texts), random_state=recipe.seed)["text"].tolist()
+        drawn = rows.sample(min(len(rows), recipe.pretrain.texts), random_state=recipe.seed)[
+            "text"
+        ].tolist()
         phases += [Phase(name, drawn, *bounds)] if drawn else []
     return phases
 
@@ -185,7 +219,9 @@ def _draw_examples(texts: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
         _balance(texts[which], recipe.sft, part, recipe.seed)
         for which, part in ((simulated, 1 - share), (~simulated, share))
     ]
-    return pd.concat(parts, ignore_index=True).sample(frac=1, random_state=recipe.seed, ignore_index=True)
+    return pd.concat(parts, ignore_index=True).sample(
+        frac=1, random_state=recipe.seed, ignore_index=True
+    )
 
 
 def _make_adapter(folder: Path, texts: pd.DataFrame, recipe: Recipe, work: Path) -> None:
@@ -212,11 +248,18 @@ def _calibrate(texts: pd.DataFrame, llm: LocalLLM, recipe: Recipe) -> Calibratio
     truth = drawn["label"].map(LABELS.index).to_numpy()
     weights = drawn["weight"].to_numpy(float)
     return calibrate(
-        score_texts(drawn, llm), truth, weights, LABELS.index(NORMAL), recipe.max_wrong, recipe.anomalous_share
+        score_texts(drawn, llm),
+        truth,
+        weights,
+        LABELS.index(NORMAL),
+        recipe.max_wrong,
+        recipe.anomalous_share,
     )
 
 
-def _measure(texts: pd.DataFrame, llm: LocalLLM, calibration: Calibration, recipe: Recipe) -> dict[str, float]:
+def _measure(
+    texts: pd.DataFrame, llm: LocalLLM, calibration: Calibration, recipe: Recipe
+) -> dict[str, float]:
     drawn = draw_texts(texts, recipe.per_capture_held_out, recipe.seed)
     scores = score_texts(drawn, llm)
     # Simulated plants are judged together, each real capture for itself.
@@ -238,7 +281,11 @@ def _make_card(
     begin: Path | None,
 ) -> AdapterCard:
     excluded = [f"--exclude {name}" for name in captures.test if not is_simulated(name)]
-    options = [*(["--begin BASE"] if begin else []), *(["--data FOLDER"] if has_data else []), *excluded]
+    options = [
+        *(["--begin BASE"] if begin else []),
+        *(["--data FOLDER"] if has_data else []),
+        *excluded,
+    ]
     return AdapterCard(
         name="pocket",
         base="../base",

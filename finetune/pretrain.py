@@ -1,13 +1,17 @@
-"""Pretrain a pocket model from scratch: general traffic first, then plants (A10), then plants with their labels.
+"""Pretrain a pocket model from scratch: general traffic first, then plants (A10), then plants with
+their labels.
 
-The last phase asks what serving asks and learns only the answers, with every weight: a small model learns more in an
-hour that way than its adapter does, and adapters then need to learn only what is peculiar to a site.
+The last phase asks what serving asks and learns only the answers, with every weight: a small model
+learns more in an hour that way than its adapter does, and adapters then need to learn only what is
+peculiar to a site.
 
-A plain loop: a batch of whole texts of similar length, next-token loss, AdamW, warm-up and cosine. What bounds a phase
-is the earlier of its epochs and its minutes, and the learning rate follows whichever is nearer its end, so a run that
-is out of time has cooled down all the same. A killed run goes on from its last checkpoint.
+A plain loop: a batch of whole texts of similar length, next-token loss, AdamW, warm-up and cosine.
+What bounds a phase is the earlier of its epochs and its minutes, and the learning rate follows
+whichever is nearer its end, so a run that is out of time has cooled down all the same. A killed run
+goes on from its last checkpoint.
 
-On 2 CPU cores with bf16: about 17,000 tokens/s with written-out attention, 11,500 with torch's fused one.
+On 2 CPU cores with bf16: about 17,000 tokens/s with written-out attention, 11,500 with torch's
+    fused one.
 """
 
 import math
@@ -50,7 +54,11 @@ class Checkpoint:
             state = torch.load(self._path, weights_only=True)
             self._model.load_state_dict(state["model"])
             self._optimizer.load_state_dict(state["optimizer"])
-            self._phase, self.step, self.elapsed_s = state["phase"], state["step"], state["elapsed_s"]
+            self._phase, self.step, self.elapsed_s = (
+                state["phase"],
+                state["step"],
+                state["elapsed_s"],
+            )
             self._losses, self._recent = state["losses"], state["recent"]
         return self._phase, self._losses
 
@@ -70,7 +78,12 @@ class Checkpoint:
     def _write(self) -> None:
         import torch
 
-        state = {"phase": self._phase, "step": self.step, "elapsed_s": self.elapsed_s, "losses": self._losses}
+        state = {
+            "phase": self._phase,
+            "step": self.step,
+            "elapsed_s": self.elapsed_s,
+            "losses": self._losses,
+        }
         weights = {"model": self._model.state_dict(), "optimizer": self._optimizer.state_dict()}
         torch.save({**state, **weights, "recent": self._recent}, self._path.with_suffix(".new"))
         self._path.with_suffix(".new").replace(self._path)
@@ -96,9 +109,11 @@ class Shape:
 
 @dataclass(frozen=True)
 class Phase:
-    """Texts to read ``epochs`` times, within ``max_minutes``; with ``answers``, one a text, only those are learned.
+    """Texts to read ``epochs`` times, within ``max_minutes``; with ``answers``, one a text, only
+    those are learned.
 
-    The learning rate is the highest: 3 M parameters bear 2e-3, ten times as many want a third of it.
+    The learning rate is the highest: 3 M parameters bear 2e-3, ten times as many want a third of
+        it.
     """
 
     name: str
@@ -117,13 +132,18 @@ class _Rows:
     starts: list[int]
 
 
-def build_model(tokenizer: "PreTrainedTokenizerFast", shape: Shape = Shape(), seed: int = 0) -> "LlamaForCausalLM":
-    """A decoder with random weights for a tokenizer's vocabulary; input and output embeddings are one."""
+def build_model(
+    tokenizer: "PreTrainedTokenizerFast", shape: Shape = Shape(), seed: int = 0
+) -> "LlamaForCausalLM":
+    """A decoder with random weights for a tokenizer's vocabulary; input and output embeddings are
+    one."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
-    ends = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    ends = {
+        name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")
+    }
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=shape.hidden,
@@ -157,19 +177,24 @@ def pretrain(
         seed: orders the batches; the same seed, texts and number of steps give the same model.
 
     Returns:
-        The mean loss (nats a token) over the last tenth of each phase's steps, NaN where time was out before the first.
+        The mean loss (nats a token) over the last tenth of each phase's steps, NaN where time was
+        out before the first.
 
     Raises:
         UserError: a phase holds no text, or a text exceeds the context.
     """
     import torch
 
-    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.01, fused=True)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), betas=(0.9, 0.95), weight_decay=0.01, fused=True
+    )
     checkpoint = Checkpoint(work / "pretrain.pt", model, optimizer)
     first, losses = checkpoint.read()
     for number, phase in enumerate(phases[first:], start=first):
         rows = _tokenize(phase, tokenizer, model.config.max_position_embeddings)
-        batches = _make_plan(rows.tokens, phase.epochs, batch_tokens, np.random.default_rng([seed, number]))
+        batches = _make_plan(
+            rows.tokens, phase.epochs, batch_tokens, np.random.default_rng([seed, number])
+        )
         _train_phase(model, optimizer, checkpoint, phase, rows, batches)
         losses = checkpoint.finish_phase()
     return losses
@@ -189,14 +214,19 @@ def _train_phase(
     started = time.monotonic() - checkpoint.elapsed_s
     model.train()
     todo = range(checkpoint.step, len(batches))
-    for step in track(todo, f"pretraining on {phase.name} texts", console=Console(stderr=True), transient=True):
+    for step in track(
+        todo, f"pretraining on {phase.name} texts", console=Console(stderr=True), transient=True
+    ):
         checkpoint.elapsed_s = time.monotonic() - started
         done = max(step / len(batches), checkpoint.elapsed_s / (60 * phase.max_minutes))
         if done >= 1:
             break
         for group in optimizer.param_groups:
             group["lr"] = (
-                phase.learning_rate * min(1.0, (step + 1) / WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * done))
+                phase.learning_rate
+                * min(1.0, (step + 1) / WARMUP_STEPS)
+                * 0.5
+                * (1 + math.cos(math.pi * done))
             )
         checkpoint.record(step + 1, _train_step(model, optimizer, rows, batches[step]))
 
@@ -224,13 +254,17 @@ def _train_step(model: Any, optimizer: Any, rows: _Rows, batch: list[int]) -> fl
 
 def _tokenize(phase: Phase, tokenizer: Any, context: int) -> _Rows:
     if not phase.texts:
-        raise UserError(f"the phase {phase.name} has no texts; expected some; give it captures or leave the phase out")
+        raise UserError(
+            f"the phase {phase.name} has no texts; expected some; give it captures or leave the phase out"
+        )
     if phase.answers is None:
         tokens = _number(tokenizer, phase.texts)
         rows = _Rows(tokens, [0] * len(tokens))
     else:
         prompts = _number(tokenizer, [classification_prompt(text) for text in phase.texts])
-        answers = _number(tokenizer, [answer + tokenizer.eos_token for answer in phase.answers], starts=False)
+        answers = _number(
+            tokenizer, [answer + tokenizer.eos_token for answer in phase.answers], starts=False
+        )
         pairs = zip(prompts, answers, strict=True)
         rows = _Rows([np.concatenate(pair) for pair in pairs], [len(prompt) for prompt in prompts])
     longest = max(len(row) for row in rows.tokens)
@@ -242,15 +276,20 @@ def _tokenize(phase: Phase, tokenizer: Any, context: int) -> _Rows:
 
 
 def _number(tokenizer: Any, texts: Sequence[str], starts: bool = True) -> list[np.ndarray]:
-    """Each text's token ids, int64; some texts at a time, because a tokenizer keeps much more of each than its ids."""
+    """Each text's token ids, int64; some texts at a time, because a tokenizer keeps much more of
+    each than its ids."""
     return [
         np.array(ids)
         for first in range(0, len(texts), _AT_ONCE)
-        for ids in tokenizer(list(texts[first : first + _AT_ONCE]), add_special_tokens=starts).input_ids
+        for ids in tokenizer(
+            list(texts[first : first + _AT_ONCE]), add_special_tokens=starts
+        ).input_ids
     ]
 
 
-def _make_plan(rows: Sequence[Sized], epochs: int, budget: int, rng: np.random.Generator) -> list[list[int]]:
+def _make_plan(
+    rows: Sequence[Sized], epochs: int, budget: int, rng: np.random.Generator
+) -> list[list[int]]:
     """Batches of similar length in random order, every row once an epoch."""
     return [batch for _ in range(epochs) for batch in _shuffled(rows, budget, rng)]
 

@@ -74,10 +74,12 @@ def read_recipe(path: Path = POCKET, variant: str = "") -> Recipe:
 
     Args:
         path: a YAML file as recipes/pocket.yaml.
-        variant: replace what stands under this key: ``quick``, or ``begun`` for a base that goes on from another.
+        variant: replace what stands under this key: ``quick``, or ``begun`` for a base that goes on
+            from another.
 
     Raises:
-        UserError: the file is missing or not YAML, or keys are missing, unknown or out of range (all are named).
+        UserError: the file is missing or not YAML, or keys are missing, unknown or out of range
+            (all are named).
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))

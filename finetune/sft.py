@@ -1,12 +1,15 @@
-"""Tune a LoRA adapter to answer a window's text with its label, detection and class in one go (A2, A4, A11).
+"""Tune a LoRA adapter to answer a window's text with its label, detection and class in one go (A2,
+A4, A11).
 
-The prompt is what serving sends, the completion is the answer, and only the answer's tokens are learned:
+The prompt is what serving sends, the completion is the answer, and only the answer's tokens are
+learned:
 
     past known 12 … quiet \\n verdict \\n  →  anomalous recon </s>
 
-On 2 CPU cores a model of 3 M parameters does about 60 windows of 187 tokens a second, with LoRA of rank 32 to 64 on
-every linear layer as with full tuning; SFTTrainer's own share of that time is not measurable. Batches of 64 and
-similar lengths together; gradient checkpointing off, since memory is not what is short.
+On 2 CPU cores a model of 3 M parameters does about 60 windows of 187 tokens a second, with LoRA of
+rank 32 to 64 on every linear layer as with full tuning; SFTTrainer's own share of that time is not
+measurable. Batches of 64 and similar lengths together; gradient checkpointing off, since memory is
+not what is short.
 """
 
 import math
@@ -38,10 +41,12 @@ def tune(
 
     Args:
         base: a causal model's folder; its weights stay as they are.
-        texts: ``text`` and ``label``, one row per example: balanced, since every row counts the same.
+        texts: ``text`` and ``label``, one row per example: balanced, since every row counts the
+            same.
         out: where the adapter is written.
         work: an existing folder for checkpoints; a killed run that left some there goes on.
-        rank: of the adapter's matrices, on every linear layer. 3 M parameters want 32; billions do with 8.
+        rank: of the adapter's matrices, on every linear layer. 3 M parameters want 32; billions do
+            with 8.
         epochs: times to read the texts.
         batch: texts a step.
         learning_rate: the highest; 2e-3 for 3 M parameters, 1e-4 to 2e-4 for billions.
@@ -55,7 +60,9 @@ def tune(
         UserError: the base cannot be loaded, or there is nothing to train on.
     """
     if not len(texts):
-        raise UserError("no texts to tune on; expected at least one labelled window; give captures with labels")
+        raise UserError(
+            "no texts to tune on; expected at least one labelled window; give captures with labels"
+        )
     check_model_folder(base)
     from transformers.trainer_utils import get_last_checkpoint
     from trl import SFTTrainer
@@ -100,8 +107,12 @@ def _make_examples(texts: pd.DataFrame, chat: bool) -> Any:
     answers = [ANSWERS[label] for label in texts["label"]]
     if chat:
         replies = [[{"role": "assistant", "content": answer}] for answer in answers]
-        return Dataset.from_dict({"prompt": [classification(text) for text in texts["text"]], "completion": replies})
-    return Dataset.from_dict({"prompt": [classification_prompt(text) for text in texts["text"]], "completion": answers})
+        return Dataset.from_dict(
+            {"prompt": [classification(text) for text in texts["text"]], "completion": replies}
+        )
+    return Dataset.from_dict(
+        {"prompt": [classification_prompt(text) for text in texts["text"]], "completion": answers}
+    )
 
 
 def _arguments(work: Path, batch: int, epochs: int, learning_rate: float, seed: int) -> Any:
@@ -131,18 +142,26 @@ def _arguments(work: Path, batch: int, epochs: int, learning_rate: float, seed: 
 def _make_clock(steps: int, max_minutes: float) -> Callable[[int], float]:
     """How far a run is, 0 to 1, by its steps or its time, whichever is nearer the end."""
     started = time.monotonic()
-    return lambda step: min(1.0, max(step / steps, (time.monotonic() - started) / (60 * max_minutes)))
+    return lambda step: min(
+        1.0, max(step / steps, (time.monotonic() - started) / (60 * max_minutes))
+    )
 
 
-def _make_optimizer(model: Any, learning_rate: float, steps: int, fraction: Callable[[int], float]) -> tuple[Any, Any]:
-    """AdamW, warmed up over a twentieth of the steps, cooled down along a cosine even when time runs out first."""
+def _make_optimizer(
+    model: Any, learning_rate: float, steps: int, fraction: Callable[[int], float]
+) -> tuple[Any, Any]:
+    """AdamW, warmed up over a twentieth of the steps, cooled down along a cosine even when time
+    runs out first."""
     import torch
 
     weights = [weight for weight in model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+    optimizer = torch.optim.AdamW(
+        weights, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
+    )
     warmup = max(1, steps // 20)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * fraction(step)))
+        optimizer,
+        lambda step: min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * fraction(step))),
     )
     return optimizer, schedule
 

@@ -1,7 +1,8 @@
 """Cut documents into chunks: what is embedded, ranked and cited.
 
-A chunk stays inside one section. Tables are kept whole where they fit, because a register map without its header row
-says nothing; a longer table is cut between rows and each part repeats the header.
+A chunk stays inside one section. Tables are kept whole where they fit, because a register map
+without its header row says nothing; a longer table is cut between rows and each part repeats the
+header.
 """
 
 import hashlib
@@ -17,7 +18,8 @@ _TABLE = re.compile(r"(?:^\|.*\|[ \t]*(?:\n|\Z))+", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Chunk:
-    """A citable piece of a document; ``document`` is its title, ``page`` counts from 1 where there are pages."""
+    """A citable piece of a document; ``document`` is its title, ``page`` counts from 1 where there
+    are pages."""
 
     id: str
     document: str
@@ -28,18 +30,21 @@ class Chunk:
 
     @property
     def context(self) -> str:
-        """The text under its headings, as it is embedded and indexed: the words of a heading belong to every part."""
+        """The text under its headings, as it is embedded and indexed: the words of a heading belong
+        to every part."""
         return f"{self.document} › {self.section}\n{self.text}"
 
 
 def chunk_id(document: str, section: str, page: int | None, text: str) -> str:
-    """The id of a chunk is the hash of what it says and where, so that an unchanged passage keeps its id."""
+    """The id of a chunk is the hash of what it says and where, so that an unchanged passage keeps
+    its id."""
     content = "\x00".join([document, section, str(page or ""), text])
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def make_chunks(document: Document) -> list[Chunk]:
-    """Cut a document into chunks of about ``CHUNK_CHARS`` characters, in reading order, equal ones once.
+    """Cut a document into chunks of about ``CHUNK_CHARS`` characters, in reading order, equal ones
+    once.
 
         >>> from knowledge_base.documents import Document
     from knowledge_base.formats import Section
@@ -52,7 +57,9 @@ def make_chunks(document: Document) -> list[Chunk]:
         name = " › ".join(section.path) or document.title
         for text in _cut(section):
             identity = chunk_id(document.title, name, section.page, text)
-            chunks[identity] = Chunk(identity, document.title, name, section.page, text, document.kind)
+            chunks[identity] = Chunk(
+                identity, document.title, name, section.page, text, document.kind
+            )
     return list(chunks.values())
 
 
@@ -80,7 +87,13 @@ def _blocks(text: str) -> list[str]:
 def _cut_prose(text: str) -> list[str]:
     from langchain_text_splitters import RecursiveCharacterTextSplitter
 
-    separators = ["\n\n", "\n", ". ", " ", ""]  # paragraphs first, then list items, sentences, words
+    separators = [
+        "\n\n",
+        "\n",
+        ". ",
+        " ",
+        "",
+    ]  # paragraphs first, then list items, sentences, words
     splitter = RecursiveCharacterTextSplitter(
         separators=separators, keep_separator="end", chunk_size=CHUNK_CHARS, chunk_overlap=0
     )

@@ -1,6 +1,7 @@
 """Read manuals, register maps, threat catalogues and past incidents into documents with sections.
 
-A file that the user names must be readable, or it is an error; inside a folder what cannot be read is counted and said.
+A file that the user names must be readable, or it is an error; inside a folder what cannot be read
+is counted and said.
 """
 
 import hashlib
@@ -25,7 +26,9 @@ from knowledge_base.formats import (
 from traffic.errors import UserError
 
 Kind = Literal["manual", "incident", "threat"]
-MAX_BYTES = 64 * 2**20  # a manual of a thousand pages has 20 MB; beyond this it is a mistake or an attack
+MAX_BYTES = (
+    64 * 2**20
+)  # a manual of a thousand pages has 20 MB; beyond this it is a mistake or an attack
 # Control characters, and the marks that turn the direction of writing: files come from outside.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 KINDS: tuple[Kind, ...] = ("manual", "incident", "threat")
@@ -33,7 +36,8 @@ KINDS: tuple[Kind, ...] = ("manual", "incident", "threat")
 
 @dataclass(frozen=True)
 class Document:
-    """A source of answers; ``id`` is the hash of its content, so that equal content is one document."""
+    """A source of answers; ``id`` is the hash of its content, so that equal content is one
+    document."""
 
     id: str
     title: str
@@ -55,17 +59,20 @@ def read_documents(path: Path | str) -> Reading:
     """Read one file, or every readable file below a folder.
 
     Args:
-        path: Markdown, plain text, reStructuredText, PDF, STIX 2 JSON, CSV, or a folder of such files.
+        path: Markdown, plain text, reStructuredText, PDF, STIX 2 JSON, CSV, or a folder of such
+            files.
 
     Raises:
-        UserError: the path is missing; a named file is empty, of an unknown type, not UTF-8 or damaged; a folder
-            holds nothing that can be read.
+        UserError: the path is missing; a named file is empty, of an unknown type, not UTF-8 or
+            damaged; a folder holds nothing that can be read.
     """
     path = Path(path)
     if path.is_dir():
         return _read_folder(path)
     if not path.is_file():
-        raise UserError(f"{path} does not exist; expected a document or a folder of documents; check the name")
+        raise UserError(
+            f"{path} does not exist; expected a document or a folder of documents; check the name"
+        )
     document = _read_file(path)
     return Reading((document,), document.notes)
 
@@ -73,7 +80,9 @@ def read_documents(path: Path | str) -> Reading:
 def _read_folder(folder: Path) -> Reading:
     documents, notes = [], []
     for path in sorted(folder.rglob("*")):
-        if not path.is_file() or any(part.startswith(".") for part in path.relative_to(folder).parts):
+        if not path.is_file() or any(
+            part.startswith(".") for part in path.relative_to(folder).parts
+        ):
             continue
         try:
             document = _read_file(path)
@@ -84,25 +93,37 @@ def _read_folder(folder: Path) -> Reading:
         notes.extend(document.notes)
     if not documents:
         reason = f" ({notes[0]})" if notes else ""
-        raise UserError(f"{folder} holds no readable document{reason}; expected {_expected()}; name another folder")
+        raise UserError(
+            f"{folder} holds no readable document{reason}; expected {_expected()}; name another folder"
+        )
     skipped = sum(note.startswith("skipped: ") for note in notes)
-    count = (f"{skipped} of {skipped + len(documents)} files in {folder} were skipped",) if skipped else ()
+    count = (
+        (f"{skipped} of {skipped + len(documents)} files in {folder} were skipped",)
+        if skipped
+        else ()
+    )
     return Reading(tuple(documents), (*count, *notes))
 
 
 def _read_file(path: Path) -> Document:
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise UserError(f"{path} is of type {path.suffix or 'none'}; expected {_expected()}; convert it first")
+        raise UserError(
+            f"{path} is of type {path.suffix or 'none'}; expected {_expected()}; convert it first"
+        )
     if path.stat().st_size == 0:
         raise UserError(f"{path} is empty; expected a document; check the file")
     if path.stat().st_size > MAX_BYTES:
         size = path.stat().st_size / 2**20
-        raise UserError(f"{path} has {size:.0f} MiB; expected at most {MAX_BYTES >> 20} MiB; split it")
+        raise UserError(
+            f"{path} has {size:.0f} MiB; expected at most {MAX_BYTES >> 20} MiB; split it"
+        )
     document = reader(path)
     if not document.sections:
         reason = "no text layer (a scan?)" if path.suffix.lower() == ".pdf" else "no text"
-        raise UserError(f"{path} has {reason}; expected a document with text; add text to it (OCR for a scan)")
+        raise UserError(
+            f"{path} has {reason}; expected a document with text; add text to it (OCR for a scan)"
+        )
     return document
 
 
@@ -112,17 +133,28 @@ def _read_text(path: Path) -> str:
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 at byte {error.start}; expected UTF-8 text; save it as UTF-8") from error
+        raise UserError(
+            f"{path} is not UTF-8 at byte {error.start}; expected UTF-8 text; save it as UTF-8"
+        ) from error
     return text.replace("\r\n", "\n")
 
 
 def _make_document(
-    path: Path, title: str, sections: list[Section], kind: Kind = "manual", notes: tuple[str, ...] = ()
+    path: Path,
+    title: str,
+    sections: list[Section],
+    kind: Kind = "manual",
+    notes: tuple[str, ...] = (),
 ) -> Document:
     title = " ".join(_printable(title).split())
-    clean = [Section(tuple(map(_printable, s.path)), _printable(s.text).strip(), s.page) for s in sections]
+    clean = [
+        Section(tuple(map(_printable, s.path)), _printable(s.text).strip(), s.page)
+        for s in sections
+    ]
     sections = [section for section in clean if section.text]
-    content = json.dumps([title, kind, [(s.path, s.text, s.page) for s in sections]], ensure_ascii=False)
+    content = json.dumps(
+        [title, kind, [(s.path, s.text, s.page) for s in sections]], ensure_ascii=False
+    )
     identity = "doc-" + hashlib.sha256(content.encode()).hexdigest()[:16]
     return Document(identity, title, str(path.resolve()), kind, tuple(sections), notes)
 
@@ -145,14 +177,18 @@ def _markdown(path: Path) -> Document:
     text = _read_text(path)
     if is_incident(text):
         incident = parse_incident(text, str(path))
-        return _make_document(path, f"{incident.id} {incident.title}", incident_sections(incident), "incident")
+        return _make_document(
+            path, f"{incident.id} {incident.title}", incident_sections(incident), "incident"
+        )
     heading = re.search(r"^# +(.+?) *#*$", text, re.MULTILINE)
     return _make_document(path, heading[1] if heading else _title(text, path), read_markdown(text))
 
 
 def _plain(path: Path) -> Document:
     text = _read_text(path)
-    return _make_document(path, _title(text, path), [Section((), text.strip())] if text.strip() else [])
+    return _make_document(
+        path, _title(text, path), [Section((), text.strip())] if text.strip() else []
+    )
 
 
 def _restructured(path: Path) -> Document:

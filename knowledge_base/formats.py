@@ -21,14 +21,17 @@ _HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*#*\s*$")
 _UNDERLINE = re.compile(r"^([=\-~^\"'#*+`.:_])\1{2,}\s*$")
 _FENCE = re.compile(r"^\s*(```|~~~)")
 _ROLE = re.compile(r":[\w:+-]+:`([^`]*)`")
-_RST_NOISE = re.compile(r"^\s*(\.\. _[^:]+:.*|\.\. (highlight|contents|image|figure|toctree|index)::.*)$")
+_RST_NOISE = re.compile(
+    r"^\s*(\.\. _[^:]+:.*|\.\. (highlight|contents|image|figure|toctree|index)::.*)$"
+)
 _CITATION = re.compile(r"\(Citation: [^)]*\)")
 _LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 
 
 @dataclass(frozen=True)
 class Section:
-    """A piece of a document under one heading; ``path`` is empty before the first heading, ``page`` counts from 1."""
+    """A piece of a document under one heading; ``path`` is empty before the first heading, ``page``
+    counts from 1."""
 
     path: tuple[str, ...]
     text: str
@@ -37,7 +40,8 @@ class Section:
 
 @dataclass(frozen=True)
 class Pages:
-    """What a PDF holds: its own title or "", the number of pages, and a section for each page with text."""
+    """What a PDF holds: its own title or "", the number of pages, and a section for each page with
+    text."""
 
     title: str
     count: int
@@ -51,7 +55,8 @@ def _finish(pieces: list[tuple[tuple[str, ...], list[str]]]) -> list[Section]:
 
 
 def read_markdown(text: str) -> list[Section]:
-    """Split Markdown at its ``#`` headings; the first level-1 heading is the document's title and not in the paths."""
+    """Split Markdown at its ``#`` headings; the first level-1 heading is the document's title and
+    not in the paths."""
     pieces: list[tuple[tuple[str, ...], list[str]]] = [((), [])]
     path: list[tuple[int, str]] = []  # (level, heading), outermost first
     fenced = titled = False
@@ -71,7 +76,8 @@ def read_markdown(text: str) -> list[Section]:
 
 
 def read_restructured(text: str) -> list[Section]:
-    """Split reStructuredText at its underlined headings; levels follow the order in which the underlines appear.
+    """Split reStructuredText at its underlined headings; levels follow the order in which the
+    underlines appear.
 
     Source: docutils, reStructuredText Markup Specification, "Sections".
     """
@@ -91,14 +97,19 @@ def read_restructured(text: str) -> list[Section]:
         if style not in styles:
             styles.append(style)
         path = [*path[: styles.index(style)], line.strip()]
-        title = title or line.strip()  # the first heading is the title and not in the paths, as in Markdown
+        title = (
+            title or line.strip()
+        )  # the first heading is the title and not in the paths, as in Markdown
         pieces.append((tuple(path[1:] if path[0] == title else path), []))
     return _finish(pieces)
 
 
 def render_table(header: list[str], rows: list[list[str]]) -> str:
     """Write a Markdown table; bars inside cells are escaped, short rows are filled."""
-    cells = [[cell.strip().replace("|", "\\|") for cell in row] + [""] * (len(header) - len(row)) for row in rows]
+    cells = [
+        [cell.strip().replace("|", "\\|") for cell in row] + [""] * (len(header) - len(row))
+        for row in rows
+    ]
     lines = ["| " + " | ".join(row) + " |" for row in [[cell.strip() for cell in header], *cells]]
     return "\n".join([lines[0], "|" + " --- |" * len(header), *lines[1:]])
 
@@ -111,11 +122,19 @@ def read_register_map(text: str) -> list[Section]:
     """
     delimiter = max(",;\t", key=text.lstrip().splitlines()[0].count)
     try:
-        rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if any(map(str.strip, row))]
+        rows = [
+            row
+            for row in csv.reader(io.StringIO(text), delimiter=delimiter)
+            if any(map(str.strip, row))
+        ]
     except csv.Error as error:
-        raise UserError(f"is no CSV ({error}); expected a header and a register a line; export it again") from error
+        raise UserError(
+            f"is no CSV ({error}); expected a header and a register a line; export it again"
+        ) from error
     if len(rows) < 2:
-        raise UserError(f"has {len(rows)} rows; expected a header and at least one register; add the rows")
+        raise UserError(
+            f"has {len(rows)} rows; expected a header and at least one register; add the rows"
+        )
     return [Section((), render_table(rows[0], rows[1:]))]
 
 
@@ -172,7 +191,14 @@ class _Item(BaseModel):
 
     @property
     def heading(self) -> str:
-        number = next((reference.external_id for reference in self.external_references if reference.external_id), "")
+        number = next(
+            (
+                reference.external_id
+                for reference in self.external_references
+                if reference.external_id
+            ),
+            "",
+        )
         return f"{number} {self.name}".strip()
 
 
@@ -185,9 +211,11 @@ def _clean(text: str) -> str:
 
 
 def read_stix(text: str) -> list[Section]:
-    """Read a STIX 2 bundle: a section for each technique and mitigation in force, under its external id and name.
+    """Read a STIX 2 bundle: a section for each technique and mitigation in force, under its
+    external id and name.
 
-    Techniques name their tactics and mitigations. Source: STIX 2.1 (OASIS), MITRE ATT&CK's extensions.
+    Techniques name their tactics and mitigations. Source: STIX 2.1 (OASIS), MITRE ATT&CK's
+        extensions.
 
     Raises:
         UserError: JSON that is no bundle, or a bundle without techniques.
@@ -197,15 +225,21 @@ def read_stix(text: str) -> list[Section]:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise UserError(f"is no STIX 2 bundle ({where}: {first['msg']}); expected JSON; export it again") from error
+        raise UserError(
+            f"is no STIX 2 bundle ({where}: {first['msg']}); expected JSON; export it again"
+        ) from error
     names = {item.id: item.heading for item in items if item.in_force}
     if not names:
-        raise UserError("holds no technique or mitigation in force; expected ATT&CK as STIX 2; export it again")
+        raise UserError(
+            "holds no technique or mitigation in force; expected ATT&CK as STIX 2; export it again"
+        )
     mitigated: dict[str, list[str]] = {}
     for item in items:
         if item.relationship_type == "mitigates" and item.source_ref in names:
             mitigated.setdefault(item.target_ref, []).append(names[item.source_ref])
-    return [_stix_section(item, sorted(mitigated.get(item.id, []))) for item in items if item.in_force]
+    return [
+        _stix_section(item, sorted(mitigated.get(item.id, []))) for item in items if item.in_force
+    ]
 
 
 def _stix_section(item: _Item, mitigations: list[str]) -> Section:
@@ -218,9 +252,11 @@ def _stix_section(item: _Item, mitigations: list[str]) -> Section:
     return Section((item.heading,), "\n\n".join(line for line in lines if line))
 
 
-# A resolved incident as a document: YAML front matter with the facts, Markdown below it with the account.
+# A resolved incident as a document: YAML front matter with the facts, Markdown below it with the
+# account.
 #
-# The file is what people write and review; unknown fields are refused so that a slip of the pen is not lost in silence.
+# The file is what people write and review; unknown fields are refused so that a slip of the pen is
+# not lost in silence.
 
 _MARK = "---\n"
 Text = Annotated[str, Field(min_length=1)]
@@ -255,16 +291,22 @@ class PastIncident(BaseModel):
 
 
 def is_incident(text: str) -> bool:
-    """Whether a Markdown file begins with the front matter of an incident; other front matter is just text."""
+    """Whether a Markdown file begins with the front matter of an incident; other front matter is
+    just text."""
     parts = text.split(_MARK, 2)
-    return len(parts) == 3 and not parts[0] and bool(re.search(r"^(symptoms|cause):", parts[1], re.MULTILINE))
+    return (
+        len(parts) == 3
+        and not parts[0]
+        and bool(re.search(r"^(symptoms|cause):", parts[1], re.MULTILINE))
+    )
 
 
 def parse_incident(text: str, place: str) -> PastIncident:
     """Read an incident from its Markdown; ``place`` names it in errors.
 
     Raises:
-        UserError: the front matter is no YAML, lacks a field, has an unknown one, or names an unknown label.
+        UserError: the front matter is no YAML, lacks a field, has an unknown one, or names an
+            unknown label.
     """
     _, front, account = text.split(_MARK, 2)
     try:
@@ -275,22 +317,32 @@ def parse_incident(text: str, place: str) -> PastIncident:
                         "'name: value' lines between two '---'; mend the file") from error  # fmt: skip
     except ValidationError as error:
         found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise UserError(f"{place}: {found}; expected the fields of a past incident; mend the front matter") from error
+        raise UserError(
+            f"{place}: {found}; expected the fields of a past incident; mend the front matter"
+        ) from error
 
 
 def render_incident(incident: PastIncident) -> str:
-    """Write the incident as Markdown with front matter; ``parse_incident`` reads it back unchanged."""
+    """Write the incident as Markdown with front matter; ``parse_incident`` reads it back
+    unchanged."""
     fields = incident.model_dump(mode="json", exclude={"account"})
-    kept = {name: value for name, value in fields.items() if value != "" or name in ("label", "symptoms")}
+    kept = {
+        name: value
+        for name, value in fields.items()
+        if value != "" or name in ("label", "symptoms")
+    }
     kept["date"] = incident.date
     front = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, width=110)
     return f"{_MARK}{front}{_MARK}\n{incident.account}\n"
 
 
 def incident_sections(incident: PastIncident) -> list[Section]:
-    """The incident as sections: what was seen is apart from what it was, so that a question meets the symptoms."""
+    """The incident as sections: what was seen is apart from what it was, so that a question meets
+    the symptoms."""
     devices = ", ".join(f"{name} ({role})" for name, role in incident.devices.items())
-    guess = f" First guess: {incident.first_guess}, which was wrong." if incident.first_guess else ""
+    guess = (
+        f" First guess: {incident.first_guess}, which was wrong." if incident.first_guess else ""
+    )
     seen = f"{incident.symptoms}\n\nLabel: {incident.label}. Devices: {devices}. {incident.plant}, {incident.date}."
     mended = f"Cause: {incident.cause}\n\nFix: {incident.fix}\n\nDowntime: {incident.downtime_min} minutes.{guess}"
     lesson = f"\n\nLesson: {incident.lesson}" if incident.lesson else ""
@@ -306,5 +358,7 @@ def read_incident(path: Path) -> PastIncident:
     """
     text = path.read_text(encoding="utf-8")
     if not is_incident(text):
-        raise UserError(f"{path} is no past incident; expected front matter with its symptoms and cause; add them")
+        raise UserError(
+            f"{path} is no past incident; expected front matter with its symptoms and cause; add them"
+        )
     return parse_incident(text, str(path))

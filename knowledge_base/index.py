@@ -1,4 +1,5 @@
-"""The knowledge base on disk: documents in, chunks with vectors behind them, one owner process at a time.
+"""The knowledge base on disk: documents in, chunks with vectors behind them, one owner process at a
+time.
 
 home/knowledge_base/
     lock            pid and command of the owner
@@ -34,29 +35,37 @@ from knowledge_base.manifest import (
 )
 from traffic.errors import UserError
 
-# The Chroma folder: chunks with their vectors, in process, no telemetry, no embedding function of its own.
+# The Chroma folder: chunks with their vectors, in process, no telemetry, no embedding function of
+# its own.
 
 _CHROMA_BATCH = 1000
-# Candidates that Chroma's graph keeps in view. By default 100: of 540 passages it missed near ones, others after each
-# build, so that equal documents answered differently. A folder made before keeps what it was made with until a rebuild.
+# Candidates that Chroma's graph keeps in view. By default 100: of 540 passages it missed near ones,
+# others after each build, so that equal documents answered differently. A folder made before keeps
+# what it was made with until a rebuild.
 _SEARCHED = 500
 
 
 class Store:
-    """One Chroma collection on disk. Vectors are passed in: Chroma's own function would fetch a model."""
+    """One Chroma collection on disk. Vectors are passed in: Chroma's own function would fetch a
+    model."""
 
     def __init__(self, folder: Path) -> None:
         """Open the folder, or make it."""
         import chromadb
         from chromadb.config import Settings
 
-        self._client = chromadb.PersistentClient(str(folder), settings=Settings(anonymized_telemetry=False))
+        self._client = chromadb.PersistentClient(
+            str(folder), settings=Settings(anonymized_telemetry=False)
+        )
         self._chunks = self._client.get_or_create_collection(
-            "chunks", embedding_function=None, configuration={"hnsw": {"space": "cosine", "ef_search": _SEARCHED}}
+            "chunks",
+            embedding_function=None,
+            configuration={"hnsw": {"space": "cosine", "ef_search": _SEARCHED}},
         )
 
     def put(self, chunks: list[Chunk], vectors: np.ndarray) -> None:
-        """Add chunks, or replace those of equal id; ``vectors`` has shape (len(chunks), dimension)."""
+        """Add chunks, or replace those of equal id; ``vectors`` has shape (len(chunks),
+        dimension)."""
         for start in range(0, len(chunks), _CHROMA_BATCH):
             batch = chunks[start : start + _CHROMA_BATCH]
             self._chunks.upsert(
@@ -64,7 +73,13 @@ class Store:
                 embeddings=vectors[start : start + _CHROMA_BATCH],
                 documents=[chunk.text for chunk in batch],
                 metadatas=[
-                    {"document": c.document, "section": c.section, "page": c.page or 0, "kind": c.kind} for c in batch
+                    {
+                        "document": c.document,
+                        "section": c.section,
+                        "page": c.page or 0,
+                        "kind": c.kind,
+                    }
+                    for c in batch
                 ],
             )
 
@@ -76,8 +91,17 @@ class Store:
         """All chunks, sorted by id."""
         got = self._chunks.get(include=["documents", "metadatas"])
         made = [
-            Chunk(identity, str(m["document"]), str(m["section"]), int(m["page"]) or None, text, m["kind"])  # type: ignore[arg-type]
-            for identity, text, m in zip(got["ids"], got["documents"] or [], got["metadatas"] or [], strict=True)
+            Chunk(
+                identity,
+                str(m["document"]),
+                str(m["section"]),
+                int(m["page"]) or None,
+                text,
+                m["kind"],
+            )  # type: ignore[arg-type]
+            for identity, text, m in zip(
+                got["ids"], got["documents"] or [], got["metadatas"] or [], strict=True
+            )
         ]
         return sorted(made, key=lambda chunk: chunk.id)
 
@@ -89,7 +113,9 @@ class Store:
     def nearest(self, vector: np.ndarray, count: int, kind: Kind | None) -> list[str]:
         """The ids of the chunks nearest by cosine, best first."""
         where = {"kind": kind} if kind else None
-        got = self._chunks.query(query_embeddings=[vector], n_results=count, where=where, include=[])  # type: ignore[arg-type, list-item]
+        got = self._chunks.query(
+            query_embeddings=[vector], n_results=count, where=where, include=[]
+        )  # type: ignore[arg-type, list-item]
         return got["ids"][0]
 
     def delete(self, ids: list[str]) -> None:
@@ -107,10 +133,12 @@ _BATCH = 64
 
 
 class Index:
-    """An open knowledge base; made by ``open_index``, closed by ``close`` or at the end of a ``with`` block."""
+    """An open knowledge base; made by ``open_index``, closed by ``close`` or at the end of a
+    ``with`` block."""
 
     def __init__(self, folder: Path, embedder: Embedder) -> None:
-        """Take ownership of the folder and read its manifest; Chroma and the model wait until they are needed."""
+        """Take ownership of the folder and read its manifest; Chroma and the model wait until they
+        are needed."""
         self._lock = lock_folder(folder)
         self._changing = threading.RLock()
         self.folder = folder
@@ -120,7 +148,9 @@ class Index:
         except UserError:
             self._lock.close()
             raise
-        self.memo: dict[str, Any] = {}  # what readers derived from this version; emptied at every change
+        self.memo: dict[
+            str, Any
+        ] = {}  # what readers derived from this version; emptied at every change
         self._erase_old_stores()
 
     @cached_property
@@ -150,7 +180,9 @@ class Index:
         """The chunks that may answer, sorted by id."""
         if "chunks" not in self.memo:
             live = self.manifest.chunk_ids
-            self.memo["chunks"] = [chunk for chunk in self.store.chunks() if chunk.id in live] if live else []
+            self.memo["chunks"] = (
+                [chunk for chunk in self.store.chunks() if chunk.id in live] if live else []
+            )
         return self.memo["chunks"]
 
     def add(
@@ -161,15 +193,18 @@ class Index:
     ) -> Added:
         """Read and index documents; equal content is skipped, a new version replaces the old one.
 
-        The old version is the known document of the same path, else the only one of the same title and file name.
+        The old version is the known document of the same path, else the only one of the same title
+        and file name.
 
         Args:
             paths: files or folders, as ``read_documents`` takes them.
             progress: called with (chunks done, chunks in all) after each batch.
-            vectors: unit vectors that this index's embedder made before, by chunk id; the others are made now.
+            vectors: unit vectors that this index's embedder made before, by chunk id; the others
+                are made now.
 
         Raises:
-            UserError: a path cannot be read (nothing is added then), or the vectors are of another embedder.
+            UserError: a path cannot be read (nothing is added then), or the vectors are of another
+                embedder.
         """
         readings = [read_documents(path) for path in paths]
         documents = [document for reading in readings for document in reading.documents]
@@ -178,8 +213,12 @@ class Index:
             self._need_same_embedder()
             changes = make_changes(self.manifest, documents, notes)
             live = self.manifest.chunk_ids
-            dimension = self._embed([c for c in changes.chunks if c.id not in live], self.store, progress, vectors)
-            made_by = {"embedder": self.embedder.fingerprint, "dimension": dimension} if dimension else {}
+            dimension = self._embed(
+                [c for c in changes.chunks if c.id not in live], self.store, progress, vectors
+            )
+            made_by = (
+                {"embedder": self.embedder.fingerprint, "dimension": dimension} if dimension else {}
+            )
             self._commit(self.manifest.with_documents(changes.documents).model_copy(update=made_by))
         return changes.said
 
@@ -191,20 +230,26 @@ class Index:
         """
         with self._changing:
             found = find_entry(self.list(), document)
-            self._commit(self.manifest.with_documents(entry for entry in self.list() if entry.id != found.id))
+            self._commit(
+                self.manifest.with_documents(entry for entry in self.list() if entry.id != found.id)
+            )
         return found
 
     def check(self) -> Health:
-        """Compare manifest, Chroma and source files, and every chunk with its hash. Changes nothing."""
+        """Compare manifest, Chroma and source files, and every chunk with its hash. Changes
+        nothing."""
         return find_problems(self.manifest, self.store.chunks())
 
     def repair(self) -> tuple[str, ...]:
-        """Erase orphans and read damaged documents again; one that cannot be read is removed. Says what it did."""
+        """Erase orphans and read damaged documents again; one that cannot be read is removed. Says
+        what it did."""
         with self._changing:
             health = self.check()
             said = [f"{len(health.orphans)} orphaned chunks were erased"] if health.orphans else []
             hurt = {entry.id for entry in health.damaged}
-            self._commit(self.manifest.with_documents(entry for entry in self.list() if entry.id not in hurt))
+            self._commit(
+                self.manifest.with_documents(entry for entry in self.list() if entry.id not in hurt)
+            )
             for entry in health.damaged:
                 try:
                     self.add([entry.path])
@@ -214,10 +259,11 @@ class Index:
         return tuple(said)
 
     def rebuild(self, progress: Progress | None = None) -> None:
-        """Write every live chunk to a new Chroma folder, switch to it, and erase the old one with all it held.
+        """Write every live chunk to a new Chroma folder, switch to it, and erase the old one with
+        all it held.
 
-        Vectors are copied where the embedder is the same, and made anew where it is another. Killed in between, the
-        old folder goes on to answer.
+        Vectors are copied where the embedder is the same, and made anew where it is another. Killed
+        in between, the old folder goes on to answer.
         """
         with self._changing:
             live = [*self.chunks()]
@@ -251,9 +297,14 @@ class Index:
             self._commit(self.manifest.model_copy(update={"samples": samples}))
 
     def _embed(
-        self, chunks: Sequence[Chunk], store: Store, progress: Progress | None, vectors: Mapping[str, np.ndarray]
+        self,
+        chunks: Sequence[Chunk],
+        store: Store,
+        progress: Progress | None,
+        vectors: Mapping[str, np.ndarray],
     ) -> int:
-        """Embed and store chunks batch by batch; returns the vectors' dimension, 0 where there is no chunk."""
+        """Embed and store chunks batch by batch; returns the vectors' dimension, 0 where there is
+        no chunk."""
         dimension = 0
         for start in range(0, len(chunks), _BATCH):
             batch = [*chunks[start : start + _BATCH]]
@@ -290,27 +341,31 @@ class Index:
             )
 
     def _erase_old_stores(self) -> None:
-        """Erase Chroma folders that the manifest does not point to: left by a rebuild, whole or cut short."""
+        """Erase Chroma folders that the manifest does not point to: left by a rebuild, whole or cut
+        short."""
         for folder in self.folder.glob("store-*"):
             if folder.name != self.manifest.store:
                 shutil.rmtree(folder)
 
 
 def open_index(home: Path | str, embedder: Embedder | None = None) -> Index:
-    """Open the knowledge base of a home folder, or begin an empty one; this process becomes its one owner.
+    """Open the knowledge base of a home folder, or begin an empty one; this process becomes its one
+    owner.
 
     Args:
         home: the folder for state (``FAULTWISE_HOME``).
         embedder: makes the vectors; the packaged MiniLM where None.
 
     Raises:
-        UserError: another process owns it, the folder cannot be written, or the embedder's files are missing.
+        UserError: another process owns it, the folder cannot be written, or the embedder's files
+            are missing.
     """
     return Index(Path(home).resolve() / "knowledge_base", embedder or SentenceEmbedder())
 
 
 def ensure_samples(index: Index, progress: Progress | None = None) -> Added:
-    """Add the shipped documents that this knowledge base has not seen; one that the user removed stays away.
+    """Add the shipped documents that this knowledge base has not seen; one that the user removed
+    stays away.
 
     Where the vectors are of another embedder nothing is added: `rebuild` must be able to run first.
     """
@@ -318,7 +373,11 @@ def ensure_samples(index: Index, progress: Progress | None = None) -> Added:
     now = {path.name: file_hash(path) for path in sample_files()}
     if seen == now or not index.comparable:
         return Added((), (), (), ())
-    fresh = [p for p in sample_files() if seen.get(p.name) != now[p.name] and (p.name not in seen or p.name in listed)]
+    fresh = [
+        p
+        for p in sample_files()
+        if seen.get(p.name) != now[p.name] and (p.name not in seen or p.name in listed)
+    ]
     said = index.add(fresh, progress, read_sample_vectors(index.embedder.fingerprint))
     index.note_samples(now)
     return said

@@ -1,7 +1,8 @@
 """What the knowledge base holds, in one JSON file that is replaced whole, and who owns it.
 
-The manifest is the truth: a chunk in Chroma that no document here names is left over from a change that was cut
-short, and never answers. So every change writes Chroma first, the manifest next, and sweeps last.
+The manifest is the truth: a chunk in Chroma that no document here names is left over from a change
+that was cut short, and never answers. So every change writes Chroma first, the manifest next, and
+sweeps last.
 """
 
 import difflib
@@ -37,7 +38,8 @@ class Entry(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The documents, the Chroma folder that holds their chunks, and the embedder that made the vectors."""
+    """The documents, the Chroma folder that holds their chunks, and the embedder that made the
+    vectors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -86,7 +88,11 @@ def find_entry(entries: Sequence[Entry], name: str) -> Entry:
     if len(found) == 1:
         return found[0]
     titles = [entry.title for entry in entries]
-    near = [entry.id for entry in found] or difflib.get_close_matches(name, titles, 3, 0.3) or titles[:3]
+    near = (
+        [entry.id for entry in found]
+        or difflib.get_close_matches(name, titles, 3, 0.3)
+        or titles[:3]
+    )
     raise UserError(
         f"{len(found)} documents are called {name!r}; expected the id or title of one, such as "
         f"{', '.join(map(repr, near)) or '(there is none)'}; see `faultwise kb list`"
@@ -104,12 +110,15 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def lock_folder(folder: Path) -> TextIO:
-    """Become the one owner of a knowledge base, until the returned file is closed or the process ends.
+    """Become the one owner of a knowledge base, until the returned file is closed or the process
+    ends.
 
-    Chroma in two processes on one folder hangs or answers from stale vectors, so the second is turned away.
+    Chroma in two processes on one folder hangs or answers from stale vectors, so the second is
+    turned away.
 
     Raises:
-        UserError: another process owns the folder (its pid and command are named), or it cannot be written.
+        UserError: another process owns the folder (its pid and command are named), or it cannot be
+            written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -134,7 +143,8 @@ def lock_folder(folder: Path) -> TextIO:
     return stream
 
 
-# Work out what adding documents changes, and what is wrong with a knowledge base, without touching either.
+# Work out what adding documents changes, and what is wrong with a knowledge base, without touching
+# either.
 
 
 @dataclass(frozen=True)
@@ -175,7 +185,9 @@ def file_hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def make_changes(manifest: Manifest, documents: Sequence[Document], notes: Iterable[str]) -> Changes:
+def make_changes(
+    manifest: Manifest, documents: Sequence[Document], notes: Iterable[str]
+) -> Changes:
     """Decide for each document whether it is new, known, or a new version of a known one."""
     before = manifest.documents
     after = {entry.id: entry for entry in before}
@@ -205,11 +217,14 @@ def make_changes(manifest: Manifest, documents: Sequence[Document], notes: Itera
 def _older_version(document: Document, before: Iterable[Entry]) -> Entry | None:
     """The known document of the same path, else the only one of the same title and file name.
 
-    Two files of one ``add`` are never versions of each other: two lines may each have a ``manual.md``.
+    Two files of one ``add`` are never versions of each other: two lines may each have a
+        ``manual.md``.
     """
     same_path = [entry for entry in before if entry.path == document.path]
     name = Path(document.path).name
-    same_name = [entry for entry in before if (entry.title, Path(entry.path).name) == (document.title, name)]
+    same_name = [
+        entry for entry in before if (entry.title, Path(entry.path).name) == (document.title, name)
+    ]
     found = same_path or same_name
     return found[0] if len(found) == 1 else None
 
@@ -227,13 +242,19 @@ def _make_entry(document: Document, chunks: Sequence[Chunk]) -> Entry:
 
 
 def find_problems(manifest: Manifest, stored: Iterable[Chunk]) -> Health:
-    """Compare the manifest with the stored chunks and the source files, and every chunk with its hash."""
+    """Compare the manifest with the stored chunks and the source files, and every chunk with its
+    hash."""
     found = {chunk.id: chunk for chunk in stored}
     sound = {i for i, c in found.items() if i == chunk_id(c.document, c.section, c.page, c.text)}
     orphans = tuple(sorted(found.keys() - manifest.chunk_ids))
     damaged = tuple(entry for entry in manifest.documents if not sound.issuperset(entry.chunks))
-    problems = [f"{len(orphans)} chunks belong to no document (a change was cut short)"] if orphans else []
-    problems += [f"{e.title}: {len(set(e.chunks) - sound)} of {len(e.chunks)} chunks are lost" for e in damaged]
+    problems = (
+        [f"{len(orphans)} chunks belong to no document (a change was cut short)"] if orphans else []
+    )
+    problems += [
+        f"{e.title}: {len(set(e.chunks) - sound)} of {len(e.chunks)} chunks are lost"
+        for e in damaged
+    ]
     for entry in manifest.documents:
         path = Path(entry.path)
         if path.is_file() and file_hash(path) != entry.sha256:

@@ -1,8 +1,9 @@
-"""Find the passages that answer a question: vectors for meaning, BM25 for the exact words, ranks fused.
+"""Find the passages that answer a question: vectors for meaning, BM25 for the exact words, ranks
+fused.
 
-Codes, ports and register numbers decide technical questions, and a sentence model blurs them; paraphrase decides the
-others, and word counts miss it. Reciprocal rank fusion needs no common scale for the two (Cormack, Clarke, Buettcher,
-SIGIR 2009, k = 60).
+Codes, ports and register numbers decide technical questions, and a sentence model blurs them;
+paraphrase decides the others, and word counts miss it. Reciprocal rank fusion needs no common scale
+for the two (Cormack, Clarke, Buettcher, SIGIR 2009, k = 60).
 """
 
 import re
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from bm25s import BM25
 
 
-# Words of technical text: what BM25 counts, and the terms by which a question shows that it is about the documents.
+# Words of technical text: what BM25 counts, and the terms by which a question shows that it is
+# about the documents.
 
 MAX_QUESTION_CHARS = 2000
 
@@ -39,7 +41,8 @@ _UNPAIRED = _STOP | {"no", "not", "off", "up", "out"}
 
 
 def make_tokens(text: str) -> list[str]:
-    """Cut technical text into lower-case words; compounds count whole and in parts, plurals as singulars.
+    """Cut technical text into lower-case words; compounds count whole and in parts, plurals as
+    singulars.
 
     >>> make_tokens("Exceptions 0x0B and E-1042 on port 502")
     ['exception', '0x0b', 'e-1042', 'e', '1042', 'port', '502']
@@ -52,15 +55,22 @@ def make_tokens(text: str) -> list[str]:
 
 
 def _singular(word: str) -> str:
-    plural = len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")) and word.isalpha()
+    plural = (
+        len(word) > 3
+        and word.endswith("s")
+        and not word.endswith(("ss", "us", "is"))
+        and word.isalpha()
+    )
     return word[:-1] if plural else word
 
 
 def find_terms(index: Index, question: str) -> set[str]:
-    """Terms of the documents that a question names, in lower case: "0x0b", "keep-alive", "stp", "zero window".
+    """Terms of the documents that a question names, in lower case: "0x0b", "keep-alive", "stp",
+    "zero window".
 
-    A term is a word with a digit or a joint in it, a word that is always written in capitals, or two telling words
-    that stand beside each other. One common noun is none: that a past incident speaks of the weather makes no term.
+    A term is a word with a digit or a joint in it, a word that is always written in capitals, or
+    two telling words that stand beside each other. One common noun is none: that a past incident
+        speaks of the weather makes no term.
     """
     if "terms" not in index.memo:
         index.memo["terms"] = _read_terms([chunk.context for chunk in index.chunks()])
@@ -71,29 +81,44 @@ def find_terms(index: Index, question: str) -> set[str]:
 def _read_terms(texts: Sequence[str]) -> frozenset[str]:
     words = {word for text in texts for word in _TOKEN.findall(text)}
     jointed = {word.lower() for word in words if _JOINTED.fullmatch(word)}
-    capitals = {word.lower() for word in words if len(word) > 1 and word.isalpha() and word.isupper()}
+    capitals = {
+        word.lower() for word in words if len(word) > 1 and word.isalpha() and word.isupper()
+    }
     small = {word.lower() for word in words if not word.isupper()}
-    return frozenset({*jointed, *(capitals - small), *(pair for text in texts for pair in _pairs(text))})
+    return frozenset(
+        {*jointed, *(capitals - small), *(pair for text in texts for pair in _pairs(text))}
+    )
 
 
 def _pairs(text: str) -> list[str]:
-    """Telling words that follow each other; stop words between them are passed over, numbers part them."""
-    told = [_singular(word) for word in _TOKEN.findall(text.lower()) if len(word) > 1 and word not in _UNPAIRED]
-    return [f"{one} {other}" for one, other in pairwise(told) if not (one[0].isdigit() or other[0].isdigit())]
+    """Telling words that follow each other; stop words between them are passed over, numbers part
+    them."""
+    told = [
+        _singular(word)
+        for word in _TOKEN.findall(text.lower())
+        if len(word) > 1 and word not in _UNPAIRED
+    ]
+    return [
+        f"{one} {other}"
+        for one, other in pairwise(told)
+        if not (one[0].isdigit() or other[0].isdigit())
+    ]
 
 
 RRF_K = 60
 DEPTH = 30  # ranks taken from each list
 
-# A passage answers when its cosine plus this weight times the share of the question's telling words that it holds
-# reaches the bound. Chosen on the questions in tests/test_knowledge_base_retriever.py: nonsense stays below 0.38.
+# A passage answers when its cosine plus this weight times the share of the question's telling words
+# that it holds reaches the bound. Chosen on the questions in
+# tests/test_knowledge_base_retriever.py: nonsense stays below 0.38.
 WORDS_WEIGHT = 0.35
 ENOUGH = 0.45
 
 
 @dataclass(frozen=True)
 class Passage:
-    """A chunk that answers, as it is cited; ``score`` is 1 where it is first in both rankings, and falls with rank."""
+    """A chunk that answers, as it is cited; ``score`` is 1 where it is first in both rankings, and
+    falls with rank."""
 
     document: str
     section: str
@@ -114,7 +139,8 @@ class Ranking:
         by_words: the ``DEPTH`` first by BM25.
         fused: both, by rank.
         scores: what ``fused`` is ordered by.
-        answering: rows near enough to be shown; where there is none, the question is left unanswered.
+        answering: rows near enough to be shown; where there is none, the question is left
+            unanswered.
     """
 
     chunks: tuple[Chunk, ...]
@@ -136,7 +162,8 @@ class Words:
 
 
 def search(index: Index, question: str, k: int = 5, kind: Kind | None = None) -> list[Passage]:
-    """Find at most ``k`` passages, best first; an empty list says that the knowledge base does not answer.
+    """Find at most ``k`` passages, best first; an empty list says that the knowledge base does not
+    answer.
 
     Args:
         index: an open knowledge base.
@@ -145,8 +172,8 @@ def search(index: Index, question: str, k: int = 5, kind: Kind | None = None) ->
         kind: only manuals, incidents or threats.
 
     Returns:
-        Passages with ``score`` in (0, 1]: the mean over both rankings of 61 / (60 + rank), 0 for a ranking that does
-        not hold the passage. Equal scores are ordered by chunk id.
+        Passages with ``score`` in (0, 1]: the mean over both rankings of 61 / (60 + rank), 0 for a
+        ranking that does not hold the passage. Equal scores are ordered by chunk id.
 
     Raises:
         UserError: the stored vectors were made by another embedder.
@@ -157,7 +184,8 @@ def search(index: Index, question: str, k: int = 5, kind: Kind | None = None) ->
 
 
 def rank(index: Index, question: str, kind: Kind | None = None) -> Ranking:
-    """Order the chunks that may answer in each of the ways that ``search`` joins; arguments as there.
+    """Order the chunks that may answer in each of the ways that ``search`` joins; arguments as
+    there.
 
     Raises:
         UserError: the stored vectors were made by another embedder.
@@ -176,7 +204,9 @@ def rank(index: Index, question: str, kind: Kind | None = None) -> Ranking:
     by_meaning = sorted((row for row in dense if row in near), key=lambda row: (-near[row], row))
     scores = _fuse([by_meaning, lexical])
     fused = sorted(near, key=lambda row: (-scores[row], row))
-    answering = frozenset(row for row, cosine in near.items() if _answers(cosine, words, row, asked))
+    answering = frozenset(
+        row for row, cosine in near.items() if _answers(cosine, words, row, asked)
+    )
     return Ranking(words.chunks, tuple(by_meaning), tuple(lexical), tuple(fused), scores, answering)
 
 
@@ -186,7 +216,8 @@ def find_passage(index: Index, chunk_id: str) -> Passage | None:
 
 
 def find_nearness(index: Index, question: str) -> float:
-    """Cosine of a question with the passage that lies nearest to it in meaning; 0 where there is no passage.
+    """Cosine of a question with the passage that lies nearest to it in meaning; 0 where there is no
+    passage.
 
     Raises:
         UserError: the stored vectors were made by another embedder.
@@ -199,7 +230,9 @@ def find_nearness(index: Index, question: str) -> float:
 
 
 def _passage(chunk: Chunk, score: float) -> Passage:
-    return Passage(chunk.document, chunk.section, chunk.page, chunk.text, score, chunk.id, chunk.kind)
+    return Passage(
+        chunk.document, chunk.section, chunk.page, chunk.text, score, chunk.id, chunk.kind
+    )
 
 
 def _words(index: Index) -> Words:
@@ -219,14 +252,19 @@ def _count_words(chunks: tuple[Chunk, ...]) -> Words:
     count: dict[str, int] = {}
     for token in (token for row in sets for token in row):
         count[token] = count.get(token, 0) + 1
-    return Words(chunks, sets, bm25, {token: float(np.log1p(len(chunks) / n)) for token, n in count.items()})
+    return Words(
+        chunks, sets, bm25, {token: float(np.log1p(len(chunks) / n)) for token, n in count.items()}
+    )
 
 
 def _rank_by_words(words: Words, asked: list[str], kind: Kind | None) -> list[int]:
-    """Rows of the chunks that hold asked words, best first; ties by chunk id, because rows are sorted by it."""
+    """Rows of the chunks that hold asked words, best first; ties by chunk id, because rows are
+    sorted by it."""
     scores = words.bm25.get_scores(asked)  # (n_chunks,)
     order = np.argsort(-scores, kind="stable")
-    found = (int(row) for row in order if scores[row] > 0 and kind in (None, words.chunks[row].kind))
+    found = (
+        int(row) for row in order if scores[row] > 0 and kind in (None, words.chunks[row].kind)
+    )
     return [row for row, _ in zip(found, range(DEPTH), strict=False)]
 
 
@@ -250,8 +288,11 @@ def _fuse(rankings: list[list[int]]) -> dict[int, float]:
 
 
 def _answers(cosine: float, words: Words, row: int, asked: list[str]) -> bool:
-    """Whether a passage is near enough: in meaning, and in the telling words of the question that it holds."""
-    unknown = float(np.log1p(len(words.chunks)))  # a word of no chunk is as telling as a word of one
+    """Whether a passage is near enough: in meaning, and in the telling words of the question that
+    it holds."""
+    unknown = float(
+        np.log1p(len(words.chunks))
+    )  # a word of no chunk is as telling as a word of one
     weights = {token: words.rarity.get(token, unknown) for token in asked}
     held = sum(weight for token, weight in weights.items() if token in words.tokens[row])
     if weights.keys() <= words.tokens[row]:
@@ -273,12 +314,15 @@ def read_incidents(folder: Path = SHIPPED) -> list[PastIncident]:
     incidents = [read_incident(path) for path in sorted(folder.glob("*.md"))]
     ids = [incident.id for incident in incidents]
     if twice := sorted({identity for identity in ids if ids.count(identity) > 1}):
-        raise UserError(f"{folder} holds {', '.join(twice)} more than once; expected ids that differ; rename one")
+        raise UserError(
+            f"{folder} holds {', '.join(twice)} more than once; expected ids that differ; rename one"
+        )
     return sorted(incidents, key=lambda incident: incident.id)
 
 
 def similar(index: Index, text: str, k: int = 3) -> list[Passage]:
-    """The past incidents most like a description, one passage each, best first; empty where none is like it."""
+    """The past incidents most like a description, one passage each, best first; empty where none is
+    like it."""
 
     best: dict[str, Passage] = {}
     for passage in search(index, text, k=4 * k, kind="incident"):
@@ -296,7 +340,9 @@ def write_incident(incident: PastIncident, folder: Path) -> Path:
     path = folder / f"{incident.id.lower()}-{slug}.md"
     text = render_incident(incident)
     if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise UserError(f"{path} exists with other content; expected a new incident; choose another id")
+        raise UserError(
+            f"{path} exists with other content; expected a new incident; choose another id"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path

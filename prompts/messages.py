@@ -1,7 +1,8 @@
 """Every message a model ever sees; training, serving and eval call these same functions.
 
-A verdict is two decisions in one go: is the window normal, and if not, which label? So each answer's first word is
-the detection and its second the class, and a model that only continues text can be scored on both in one pass:
+A verdict is two decisions in one go: is the window normal, and if not, which label? So each
+answer's first word is the detection and its second the class, and a model that only continues text
+can be scored on both in one pass:
 
     normal | anomalous recon | anomalous dos | …
 """
@@ -42,14 +43,17 @@ class Evidence:
     passages: tuple[Statement, ...]
 
 
-ANSWERS: dict[str, str] = {label: label if label == NORMAL else f"anomalous {label}" for label in LABELS}
+ANSWERS: dict[str, str] = {
+    label: label if label == NORMAL else f"anomalous {label}" for label in LABELS
+}
 
 
 def classification_prompt(text: str) -> str:
-    r"""Render one window's text for a model without a chat template, so that the answer is what comes next.
+    r"""Render one window's text for a model without a chat template, so that the answer is what
+    comes next.
 
-    The prompt ends with a newline and answers start without a space: then the answer's tokens are the same whether
-    it is tokenised alone or after the prompt.
+    The prompt ends with a newline and answers start without a space: then the answer's tokens are
+    the same whether it is tokenised alone or after the prompt.
 
     >>> classification_prompt("quiet")
     'quiet\nverdict\n'
@@ -60,7 +64,8 @@ def classification_prompt(text: str) -> str:
 def classification(text: str) -> list[dict[str, str]]:
     """Render one window's text for a chat model.
 
-    The instruction comes first and is the same for every window, so that its part of the prompt is computed once.
+    The instruction comes first and is the same for every window, so that its part of the prompt is
+    computed once.
     """
     return [{"role": "system", "content": _INSTRUCTION}, {"role": "user", "content": text}]
 
@@ -88,8 +93,8 @@ _QUESTION_CHARS, _FACT_CHARS, _PASSAGE_CHARS = (
 def diagnosis(evidence: Evidence) -> list[dict[str, str]]:
     """Render evidence for a chat model that words an answer whose verdict is fixed already.
 
-    Hostnames, topics and manuals may have been written by an attacker: they are cut to length and stand between
-    markers that they cannot close.
+    Hostnames, topics and manuals may have been written by an attacker: they are cut to length and
+    stand between markers that they cannot close.
     """
     rules = render("writing_rules.jinja", most_sentences=MOST_SENTENCES)
     content = render(
@@ -97,8 +102,13 @@ def diagnosis(evidence: Evidence) -> list[dict[str, str]]:
         verdict=_quote(evidence.verdict, _FACT_CHARS),
         standing=evidence.standing,
         question=_quote(evidence.question, _QUESTION_CHARS),
-        facts=[Statement(one.id, _quote(one.text, _FACT_CHARS)) for one in evidence.facts[:_MOST_FACTS]],
-        passages=[Statement(one.id, _quote(one.text, _PASSAGE_CHARS)) for one in evidence.passages[:_MOST_PASSAGES]],
+        facts=[
+            Statement(one.id, _quote(one.text, _FACT_CHARS)) for one in evidence.facts[:_MOST_FACTS]
+        ],
+        passages=[
+            Statement(one.id, _quote(one.text, _PASSAGE_CHARS))
+            for one in evidence.passages[:_MOST_PASSAGES]
+        ],
     )
     return [{"role": "system", "content": rules}, {"role": "user", "content": content}]
 

@@ -1,10 +1,18 @@
-"""Text from templates: Jinja with nothing optional, so that a prompt never goes out with a hole in it."""
+"""Text from templates: Jinja with nothing optional, so that a prompt never goes out with a hole in
+it."""
 
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateNotFound, UndefinedError, meta
+from jinja2 import (
+    Environment,
+    FileSystemLoader,
+    StrictUndefined,
+    TemplateNotFound,
+    UndefinedError,
+    meta,
+)
 
 from traffic.errors import UserError
 
@@ -13,7 +21,8 @@ FOLDER = Path(__file__).parent
 
 @cache
 def _environment() -> Environment:
-    # Plain text for terminals, files and models: HTML escaping would corrupt it, and the web page escapes for itself.
+    # Plain text for terminals, files and models: HTML escaping would corrupt it, and the web page
+    # escapes for itself.
     return Environment(
         loader=FileSystemLoader(FOLDER),
         undefined=StrictUndefined,
@@ -45,17 +54,23 @@ def render(template_name: str, **values: Any) -> str:
         values: one per variable of the template; a value may be any object the template can read.
 
     Raises:
-        UserError: there is no such template, or variables are missing (all of them are named at once), or a value
-            lacks what the template reads of it.
+        UserError: there is no such template, or variables are missing (all of them are named at
+            once), or a value lacks what the template reads of it.
     """
     try:
         missing = sorted(_needed(template_name) - values.keys())
     except TemplateNotFound as error:
         known = ", ".join(sorted(path.name for path in FOLDER.glob("*.jinja")))
-        raise UserError(f"no template {error.name!r} in prompts/; expected one of: {known}") from None
+        raise UserError(
+            f"no template {error.name!r} in prompts/; expected one of: {known}"
+        ) from None
     if missing:
-        raise UserError(f"template {template_name} lacks values for: {', '.join(missing)}; pass each of them by name")
+        raise UserError(
+            f"template {template_name} lacks values for: {', '.join(missing)}; pass each of them by name"
+        )
     try:
         return _environment().get_template(template_name).render(**values)
     except UndefinedError as error:
-        raise UserError(f"template {template_name}: {error.message}; give values that have what it reads") from None
+        raise UserError(
+            f"template {template_name}: {error.message}; give values that have what it reads"
+        ) from None

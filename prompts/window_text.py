@@ -1,13 +1,15 @@
-"""Render windows as short texts: words of the field and small whole numbers, from a closed vocabulary.
+"""Render windows as short texts: words of the field and small whole numbers, from a closed
+vocabulary.
 
     past known 10 since 10 repeats 9 every 7 streak 9 vain 2 rhythm 10 held 7
     sent 4 13 peers 2 2 tcp 2 unanswered 2 other 4
     quiet
     ...
 
-Each number is a level on a log scale, ``round(2 * log2(1 + x))``: 1 -> 2, 3 -> 4, 10 -> 7, 1000 -> 20. Steady traffic
-gives equal text. Two numbers after a word are out and in (what the device did, what was done to it), or packets and
-bytes. What is zero is not said, nor a second number that is zero: every token costs time. No addresses, names or
+Each number is a level on a log scale, ``round(2 * log2(1 + x))``: 1 -> 2, 3 -> 4, 10 -> 7, 1000 ->
+20. Steady traffic gives equal text. Two numbers after a word are out and in (what the device did,
+what was done to it), or packets and bytes. What is zero is not said, nor a second number that is
+zero: every token costs time. No addresses, names or
 ports: a text says what a device does, never who it is.
 """
 
@@ -110,18 +112,23 @@ VOCABULARY: tuple[str, ...] = (
 
 
 def fingerprint() -> str:
-    """A hash of everything that shapes a text; a model is good only for the texts it was trained on."""
-    shape = [[(field.word, field.columns) for field in fields] for fields in (PAST_FIELDS, SAMPLE_FIELDS)]
+    """A hash of everything that shapes a text; a model is good only for the texts it was trained
+    on."""
+    shape = [
+        [(field.word, field.columns) for field in fields] for fields in (PAST_FIELDS, SAMPLE_FIELDS)
+    ]
     return hashlib.sha256(
         json.dumps([shape, TOP_LEVEL, _MOST, WINDOW_SAMPLES, "round(2*log2(1+x))"]).encode()
     ).hexdigest()[:16]
 
 
 def quantise(samples: pd.DataFrame) -> pd.DataFrame:
-    """Levels of every column a text may show, shape (n_samples, len(TEXT_COLUMNS) + len(PAST)), int8.
+    """Levels of every column a text may show, shape (n_samples, len(TEXT_COLUMNS) + len(PAST)),
+    int8.
 
-    A count x becomes ``round(2 * log2(1 + x))``; shares become tenths; a ratio to the device's own median is written as
-    whole octaves above (``faster``, ``heavier``) or below it (``slower``, ``lighter``), and 0 within one octave.
+    A count x becomes ``round(2 * log2(1 + x))``; shares become tenths; a ratio to the device's own
+    median is written as whole octaves above (``faster``, ``heavier``) or below it (``slower``,
+    ``lighter``), and 0 within one octave.
     """
     levels = {}
     for name in (*TEXT_COLUMNS, *PAST):
@@ -132,7 +139,9 @@ def quantise(samples: pd.DataFrame) -> pd.DataFrame:
         elif name in _TENTHS:
             level = np.rint(samples[name].to_numpy(float) * 10)
         else:
-            level = np.rint(2 * np.log2(1 + np.minimum(samples[name].to_numpy(float), _MOST.get(name, np.inf))))
+            level = np.rint(
+                2 * np.log2(1 + np.minimum(samples[name].to_numpy(float), _MOST.get(name, np.inf)))
+            )
         if name in _ABOVE_ONE:
             level = np.where(samples[name].to_numpy() > 1, level, 0)
         levels[name] = np.clip(level, 0, TOP_LEVEL).astype(np.int8)
@@ -140,7 +149,8 @@ def quantise(samples: pd.DataFrame) -> pd.DataFrame:
 
 
 def text_columns(windows: Windows) -> pd.DataFrame:
-    """Exactly the numbers that the windows' texts hold, for classical models: shape (n_windows, 6 * 61 + 14), int8."""
+    """Exactly the numbers that the windows' texts hold, for classical models: shape (n_windows, 6 *
+    61 + 14), int8."""
     levels = quantise(windows.samples)
     by_sample = _padded(levels[list(TEXT_COLUMNS)])[windows.rows]  # (windows, 6, columns)
     names = [f"{name}_{place}" for place in range(by_sample.shape[1]) for name in TEXT_COLUMNS]
@@ -149,7 +159,8 @@ def text_columns(windows: Windows) -> pd.DataFrame:
 
 
 def render_windows(windows: Windows) -> list[str]:
-    """The text of every window: one line of the device's past, then a line for each of its six samples."""
+    """The text of every window: one line of the device's past, then a line for each of its six
+    samples."""
     levels = quantise(windows.samples)
     lines = np.append(_lines(levels, SAMPLE_FIELDS), f"\n{QUIET}")
     lines[:-1][(levels[list(TEXT_COLUMNS)].to_numpy() == 0).all(axis=1)] = f"\n{QUIET}"
@@ -160,7 +171,8 @@ def render_windows(windows: Windows) -> list[str]:
 
 
 def _past(levels: pd.DataFrame, windows: Windows) -> pd.DataFrame:
-    """One line of history for a window: that of the sample whose endpoint was tried most, the rest as of its end."""
+    """One line of history for a window: that of the sample whose endpoint was tried most, the rest
+    as of its end."""
     past = _padded(levels[list(PAST)])[windows.rows]  # (windows, 6, columns)
     place = {name: column for column, name in enumerate(PAST)}
     chosen = past.max(axis=1)
@@ -188,5 +200,7 @@ def _lines(levels: pd.DataFrame, fields: tuple[Field, ...], start: str = "\n") -
         for column in range(values.shape[1]):
             level = values[:, column]
             said = said + np.where((level > 0) | (column == 0), _LEVELS[level], "")
-        lines = lines + (said if field.word in _ALWAYS else np.where((values > 0).any(axis=1), said, ""))
+        lines = lines + (
+            said if field.word in _ALWAYS else np.where((values > 0).any(axis=1), said, "")
+        )
     return lines

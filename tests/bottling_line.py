@@ -1,4 +1,5 @@
-"""A small plant with three incidents, put together by hand: what answers are tested on, every number known."""
+"""A small plant with three incidents, put together by hand: what answers are tested on, every
+number known."""
 
 import pandas as pd
 from tables import capture, flow, unanswered
@@ -27,11 +28,18 @@ PLANT = Plant(
 
 def make_analysis(incidents: tuple[Incident, ...] | None = None, **verdict: object) -> Analysis:
     """Two minutes of traffic; ``verdict`` overrides columns of the camera's verdicts."""
-    beats = [unanswered(START + 10.0 * i, CAMERA, CONTROLLER, 6667, id__orig_p=41000 + i) for i in range(12)]
+    beats = [
+        unanswered(START + 10.0 * i, CAMERA, CONTROLLER, 6667, id__orig_p=41000 + i)
+        for i in range(12)
+    ]
     polls = [flow(START + 5.0 * i, PANEL, PLC, 502, id__orig_p=50000 + i) for i in range(24)]
     video = [flow(START + 10.0 * i, PANEL, YARD, 554, id__orig_p=52000 + i) for i in range(12)]
     slot = int(START // 10)
-    asked = [(slot + i, PANEL, SPARE, kind, -1, 1, 0) for i in range(12) for kind in ("arp_request", "arp_unanswered")]
+    asked = [
+        (slot + i, PANEL, SPARE, kind, -1, 1, 0)
+        for i in range(12)
+        for kind in ("arp_request", "arp_unanswered")
+    ]
     table = capture(*beats, *polls, *video, evidence=asked)
     samples = make_samples(table, PLANT)
     windows = make_windows(samples)
@@ -57,7 +65,8 @@ def beacon(*facts: Fact, sessions: float = 0.0, **more: object) -> Incident:
 
 
 def silence(**more: object) -> Incident:
-    """The spare controller does not answer the panel's ARP requests; no model is needed for that."""
+    """The spare controller does not answer the panel's ARP requests; no model is needed for
+    that."""
     values = {"address": f"plc-2 ({SPARE})", "asked": 12.0, "askers": f"press-panel ({PANEL})"}
     text = "Nobody answers at {address}: {asked:ARP request} for it by {askers} stayed without a reply."
     facts = (make_fact("absent", text, values),)
@@ -67,8 +76,17 @@ def silence(**more: object) -> Incident:
 def loss(**more: object) -> Incident:
     """The yard camera loses packets."""
     values = {"device": f"cam-2 ({YARD})", "resent": 9.0, "pkts": 108.0, "resent_share": 9 / 108}
-    facts = (make_fact("loss", "{resent:segment} of {pkts:packet} of {device} were sent again.", values, (START,)),)
-    return _incident("packet_loss", YARD, "medium", facts, (), role="target", windows=(START,), **more)
+    facts = (
+        make_fact(
+            "loss",
+            "{resent:segment} of {pkts:packet} of {device} were sent again.",
+            values,
+            (START,),
+        ),
+    )
+    return _incident(
+        "packet_loss", YARD, "medium", facts, (), role="target", windows=(START,), **more
+    )
 
 
 def _incident(label: str, device: str, severity: str, facts: tuple[Fact, ...], peers: tuple[str, ...],
@@ -76,8 +94,22 @@ def _incident(label: str, device: str, severity: str, facts: tuple[Fact, ...], p
               ) -> Incident:  # fmt: skip
     techniques = ("T0869", "T0885") if label == "c2" else ()
     span = {"start_s": START, "end_s": START + 120.0} | more
-    who = {"id": f"{label}-0a1b2c3d", "device": device, "role": role, "label": label, "severity": severity}
-    return Incident(**who, **span, windows=windows, facts=facts, peers=peers, techniques=techniques, related=related)
+    who = {
+        "id": f"{label}-0a1b2c3d",
+        "device": device,
+        "role": role,
+        "label": label,
+        "severity": severity,
+    }
+    return Incident(
+        **who,
+        **span,
+        windows=windows,
+        facts=facts,
+        peers=peers,
+        techniques=techniques,
+        related=related,
+    )
 
 
 def _verdicts(table: pd.DataFrame, camera: dict[str, object]) -> pd.DataFrame:

@@ -1,4 +1,5 @@
-"""What every test shares: the real captures, a home of its own, and a network that ends at this machine."""
+"""What every test shares: the real captures, a home of its own, and a network that ends at this
+machine."""
 
 import os
 import shutil
@@ -47,18 +48,22 @@ def _stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def stocked_home(home: Path, _stock: Path) -> Path:
-    """The test's state folder with the shipped manuals and incidents indexed already: once per session, then copied."""
+    """The test's state folder with the shipped manuals and incidents indexed already: once per
+    session, then copied."""
     shutil.copytree(_stock, home, dirs_exist_ok=True)
     return home
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_network() -> None:
-    """A socket that would leave this machine raises: zero egress is a property of the product, so tests live by it."""
+    """A socket that would leave this machine raises: zero egress is a property of the product, so
+    tests live by it."""
     connect = socket.socket.connect
 
     def guarded(self: socket.socket, address: object) -> None:
-        if self.family in (socket.AF_INET, socket.AF_INET6) and not str(address[0]).startswith(_LOOPBACK):  # type: ignore[index]
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not str(address[0]).startswith(
+            _LOOPBACK
+        ):  # type: ignore[index]
             raise ConnectionRefusedError(f"the tests forbid the network: {address}")
         return connect(self, address)  # type: ignore[arg-type]
 

@@ -1,4 +1,5 @@
-"""Packets written out by hand, and the capture files they lie in, for tests that know every byte."""
+"""Packets written out by hand, and the capture files they lie in, for tests that know every
+byte."""
 
 import socket
 import struct
@@ -20,7 +21,9 @@ def address(text: str) -> bytes:
     return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
 
 
-def ethernet(payload: bytes, kind: int = 0x0800, src: bytes = CLIENT_MAC, dst: bytes = SERVER_MAC) -> bytes:
+def ethernet(
+    payload: bytes, kind: int = 0x0800, src: bytes = CLIENT_MAC, dst: bytes = SERVER_MAC
+) -> bytes:
     return dst + src + struct.pack(">H", kind) + payload
 
 
@@ -42,7 +45,9 @@ def tcp_packet(
     flags: str, seq: int = 0, data: bytes = b"", src: str = CLIENT, dst: str = SERVER,
     sport: int = 40000, dport: int = 80, window: int = 1024,
 ) -> bytes:  # fmt: skip
-    header = struct.pack(">HHIIBBHHH", sport, dport, seq, 1, 5 << 4, sum(BITS[f] for f in flags), window, 0, 0)
+    header = struct.pack(
+        ">HHIIBBHHH", sport, dport, seq, 1, 5 << 4, sum(BITS[f] for f in flags), window, 0, 0
+    )
     return _sized(ip(header + data, 6, src, dst))
 
 
@@ -52,12 +57,22 @@ def udp_packet(
     return _sized(ip(struct.pack(">HHHH", sport, dport, 8 + len(data), 0) + data, 17, src, dst))
 
 
-def icmp_packet(kind: int, code: int = 0, data: bytes = b"", src: str = CLIENT, dst: str = SERVER) -> bytes:
-    return _sized(ip(struct.pack(">BBHI", kind, code, 0, 0) + data, 58 if ":" in src else 1, src, dst))
+def icmp_packet(
+    kind: int, code: int = 0, data: bytes = b"", src: str = CLIENT, dst: str = SERVER
+) -> bytes:
+    return _sized(
+        ip(struct.pack(">BBHI", kind, code, 0, 0) + data, 58 if ":" in src else 1, src, dst)
+    )
 
 
 def arp_packet(op: int, mac: bytes, sender: str, target: str) -> bytes:
-    body = struct.pack(">HHBBH", 1, 0x0800, 6, 4, op) + mac + address(sender) + bytes(6) + address(target)
+    body = (
+        struct.pack(">HHBBH", 1, 0x0800, 6, 4, op)
+        + mac
+        + address(sender)
+        + bytes(6)
+        + address(target)
+    )
     return ethernet(body, 0x0806, src=mac, dst=b"\xff" * 6)
 
 
@@ -65,18 +80,27 @@ def client(ts: float, flags: str, seq: int = 0, data: bytes = b"", **more: int) 
     return ts, ethernet(tcp_packet(flags, seq, data, **more))
 
 
-def server(ts: float, flags: str, seq: int = 0, data: bytes = b"", port: int = 80, window: int = 1024) -> Frame:
-    packet = tcp_packet(flags, seq, data, src=SERVER, dst=CLIENT, sport=port, dport=40000, window=window)
+def server(
+    ts: float, flags: str, seq: int = 0, data: bytes = b"", port: int = 80, window: int = 1024
+) -> Frame:
+    packet = tcp_packet(
+        flags, seq, data, src=SERVER, dst=CLIENT, sport=port, dport=40000, window=window
+    )
     return ts, ethernet(packet, src=SERVER_MAC, dst=CLIENT_MAC)
 
 
-def write_pcap(path: Path, frames: list[Frame], link: int = 1, order: str = "<", nano: bool = False) -> Path:
+def write_pcap(
+    path: Path, frames: list[Frame], link: int = 1, order: str = "<", nano: bool = False
+) -> Path:
     """A pcap as tcpdump writes it."""
     per_s, magic = (10**9, 0xA1B23C4D) if nano else (10**6, 0xA1B2C3D4)
     out = struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, 262144, link)
     for ts, frame in frames:
         ticks = round(ts * per_s)
-        out += struct.pack(order + "IIII", ticks // per_s, ticks % per_s, len(frame), len(frame)) + frame
+        out += (
+            struct.pack(order + "IIII", ticks // per_s, ticks % per_s, len(frame), len(frame))
+            + frame
+        )
     path.write_bytes(out)
     return path
 

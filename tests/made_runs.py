@@ -1,4 +1,5 @@
-"""Results of runs that never were, made by hand: every number is chosen by the test that asks for it."""
+"""Results of runs that never were, made by hand: every number is chosen by the test that asks for
+it."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -39,7 +40,8 @@ CURVES = Curves(
 
 
 def estimates(values: Mapping[str, Any]) -> dict[str, Estimate]:
-    """All measures: those given as a value or as (value, low, high); the others cannot be measured."""
+    """All measures: those given as a value or as (value, low, high); the others cannot be
+    measured."""
 
     def one(given: Any) -> Estimate:
         if isinstance(given, tuple):
@@ -51,9 +53,28 @@ def estimates(values: Mapping[str, Any]) -> dict[str, Estimate]:
 
 def pooled(model: str, scores: Mapping[str, Any], **other: Any) -> Pooled:
     known: dict[str, Any] = {
-        **{"model": model, "setting": "", "amount": None, "labelling": "corrected", "scores": estimates(scores)},
-        **{"per_label": {}, "confusion": CONFUSION, "curves": CURVES, "trained_windows": 100, "tested_windows": 120},
-        **{"invalid": 0, "abstained": 0, "seen_in_training": (), "notes": (), "folds": ("a",), "seeds": (0,)},
+        **{
+            "model": model,
+            "setting": "",
+            "amount": None,
+            "labelling": "corrected",
+            "scores": estimates(scores),
+        },
+        **{
+            "per_label": {},
+            "confusion": CONFUSION,
+            "curves": CURVES,
+            "trained_windows": 100,
+            "tested_windows": 120,
+        },
+        **{
+            "invalid": 0,
+            "abstained": 0,
+            "seen_in_training": (),
+            "notes": (),
+            "folds": ("a",),
+            "seeds": (0,),
+        },
         **{"fold_mean": {}, "seed_spread": {}, "costs": COSTS, "compared": True},
     }
     return Pooled(**known | other)
@@ -61,9 +82,28 @@ def pooled(model: str, scores: Mapping[str, Any], **other: Any) -> Pooled:
 
 def row(model: str, fold: str, scores: Mapping[str, Any], **other: Any) -> Row:
     known: dict[str, Any] = {
-        **{"model": model, "setting": "", "amount": None, "labelling": "corrected", "scores": estimates(scores)},
-        **{"per_label": {}, "confusion": CONFUSION, "curves": CURVES, "trained_windows": 100, "tested_windows": 120},
-        **{"invalid": 0, "abstained": 0, "seen_in_training": (), "notes": (), "fold": fold, "seed": 0},
+        **{
+            "model": model,
+            "setting": "",
+            "amount": None,
+            "labelling": "corrected",
+            "scores": estimates(scores),
+        },
+        **{
+            "per_label": {},
+            "confusion": CONFUSION,
+            "curves": CURVES,
+            "trained_windows": 100,
+            "tested_windows": 120,
+        },
+        **{
+            "invalid": 0,
+            "abstained": 0,
+            "seen_in_training": (),
+            "notes": (),
+            "fold": fold,
+            "seed": 0,
+        },
         **{"train": ("b",), "test": (fold,), "costs": COSTS},
     }
     return Row(**known | other)
@@ -75,12 +115,21 @@ def data(name: str, sha256: str = "", form: str = "IoT-23", network: str = "IoT-
     counts = {"normal": 100, "recon": 10, "c2": 10}
     unknown: dict[Any, int] = {"published": 0, "corrected": 0}
     return DataUsed(
-        **{"name": name, "sha256": sha256, "form": form, "network": network, "windows": 120, "devices": 4},
+        **{
+            "name": name,
+            "sha256": sha256,
+            "form": form,
+            "network": network,
+            "windows": 120,
+            "devices": 4,
+        },
         **{"hours": 2.0, "published": counts, "corrected": counts, "unknown": unknown},
     )
 
 
-def comparison(model: str, other: str, difference: float, low: float, high: float, **more: Any) -> Comparison:
+def comparison(
+    model: str, other: str, difference: float, low: float, high: float, **more: Any
+) -> Comparison:
     known: dict[str, Any] = {
         **{"setting": "", "labelling": "corrected", "measure": "f1", "p_value": 0.01, "units": 12},
         **{"method": "paired bootstrap over devices"},
@@ -89,15 +138,34 @@ def comparison(model: str, other: str, difference: float, low: float, high: floa
     return Comparison(model=model, other=other, **ends, **known | more)
 
 
-def run(rows: Sequence[Row] = (), means: Sequence[Pooled] = (), tests: Sequence[Comparison] = (), **other: Any) -> Run:
+def run(
+    rows: Sequence[Row] = (),
+    means: Sequence[Pooled] = (),
+    tests: Sequence[Comparison] = (),
+    **other: Any,
+) -> Run:
     """A run of these; its models and captures follow from them."""
     models = tuple(dict.fromkeys(one.model for one in [*rows, *means]))
-    names = dict.fromkeys(name for one in rows for name in (*one.train, *one.test)) or {"a": None, "b": None}
+    names = dict.fromkeys(name for one in rows for name in (*one.train, *one.test)) or {
+        "a": None,
+        "b": None,
+    }
     known: dict[str, Any] = {
-        **{"name": "loco", "created": "2026-11-21T12:00:00Z", "command": "faultwise eval detection", "commit": "abc"},
-        **{"quick": False, "protocol": {"name": "leave-one-capture-out"}, "data": tuple(data(name) for name in names)},
+        **{
+            "name": "loco",
+            "created": "2026-11-21T12:00:00Z",
+            "command": "faultwise eval detection",
+            "commit": "abc",
+        },
+        **{
+            "quick": False,
+            "protocol": {"name": "leave-one-capture-out"},
+            "data": tuple(data(name) for name in names),
+        },
         **{"models": models, "seeds": (0,), "versions": {"numpy": "2"}, "prompt_fingerprint": "f"},
-        "machine": Machine(system="Linux", cpu="x", cores=2, memory_bytes=24_000_000_000, accelerator=""),
+        "machine": Machine(
+            system="Linux", cpu="x", cores=2, memory_bytes=24_000_000_000, accelerator=""
+        ),
         **{"rows": tuple(rows), "pooled": tuple(means), "comparisons": tuple(tests), "notes": ()},
     }
     return Run(**known | other)

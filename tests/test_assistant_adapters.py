@@ -8,13 +8,7 @@ from peft import LoraConfig, get_peft_model
 from tiny_models import build_model, make_card
 from transformers import AutoModelForCausalLM
 
-from assistant.llm.adapters import (
-    check_card,
-    list_adapters,
-    load_adapter,
-    read_card,
-    write_card,
-)
+from assistant.llm.adapters import check_card, list_adapters, load_adapter, read_card, write_card
 from assistant.llm.weights import fingerprint_weights
 from traffic.errors import UserError
 from traffic.labels import LABELS
@@ -25,7 +19,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base and an adapter beside it, with a card that fits."""
     root = tmp_path_factory.mktemp("trained")
     base = build_model(root / "base")
-    tuned = get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(r=2, target_modules="all-linear"))
+    tuned = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(base), LoraConfig(r=2, target_modules="all-linear")
+    )
     tuned.save_pretrained(root / "adapter")
     write_card(make_card(base_fingerprint=fingerprint_weights(base)), root / "adapter")
     return root / "adapter"
@@ -56,9 +52,14 @@ def test_a_base_that_is_missing_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"prompt_fingerprint": "feed"}, "trained on prompts feed"), ({"labels": LABELS[:3]}, "knows 3 labels")],
+    [
+        ({"prompt_fingerprint": "feed"}, "trained on prompts feed"),
+        ({"labels": LABELS[:3]}, "knows 3 labels"),
+    ],
 )
-def test_an_adapter_for_other_prompts_or_labels_is_refused(change: dict[str, object], message: str) -> None:
+def test_an_adapter_for_other_prompts_or_labels_is_refused(
+    change: dict[str, object], message: str
+) -> None:
     check_card(make_card())
     with pytest.raises(UserError, match=message):
         check_card(make_card(**change))

@@ -13,7 +13,12 @@ from traffic.labels import LABELS
 from traffic.plant import Device, Plant
 
 FAILURE = "quickdraw/CL5000EIP-Software-Download-Failure.pcap"
-PLANT = Plant((Device("press-plc", "192.168.10.120", "PLC"), Device("office-router", "192.168.10.1", "router")))
+PLANT = Plant(
+    (
+        Device("press-plc", "192.168.10.120", "PLC"),
+        Device("office-router", "192.168.10.1", "router"),
+    )
+)
 
 
 class Calm:
@@ -39,10 +44,14 @@ def failure(shared: Path, card: AdapterCard) -> Analysis:
 
 
 def test_hard_evidence_reaches_the_analysis_whatever_the_model_says(failure: Analysis) -> None:
-    assert [(one.device, one.label) for one in failure.incidents] == [("192.168.10.120", "device_silent")]
+    assert [(one.device, one.label) for one in failure.incidents] == [
+        ("192.168.10.120", "device_silent")
+    ]
     assert len(failure.verdicts) == len(failure.windows)
     assert (
-        failure.incidents[0].facts[0].text.startswith("Nobody answers at press-plc (192.168.10.120): 48 ARP requests")
+        failure.incidents[0]
+        .facts[0]
+        .text.startswith("Nobody answers at press-plc (192.168.10.120): 48 ARP requests")
     )
 
 
@@ -56,7 +65,9 @@ def test_hard_evidence_reaches_the_analysis_whatever_the_model_says(failure: Ana
         ("how is everything?", None),
     ],
 )
-def test_a_device_is_found_by_address_name_and_role(failure: Analysis, text: str, address: str | None) -> None:
+def test_a_device_is_found_by_address_name_and_role(
+    failure: Analysis, text: str, address: str | None
+) -> None:
     assert next(iter(read_devices(text, failure).devices), None) == address
 
 
@@ -65,7 +76,9 @@ def test_what_concerns_a_device(failure: Analysis) -> None:
 
 
 def test_a_healthy_device_is_said_to_be_healthy(shared: Path, card: AdapterCard) -> None:
-    analysis = analyse(shared / "data" / "iot23" / "honeypot-4-1" / "conn.log.labeled", Calm(), card)
+    analysis = analyse(
+        shared / "data" / "iot23" / "honeypot-4-1" / "conn.log.labeled", Calm(), card
+    )
     assert analysis.incidents == ()
     assert analysis.facts_of("192.168.1.132")[-1].text.endswith("are normal (100 %).")
 

@@ -1,4 +1,5 @@
-"""Answers about real captures: verdicts as published labels would have them, everything after them is ours."""
+"""Answers about real captures: verdicts as published labels would have them, everything after them
+is ours."""
 
 import re
 
@@ -23,7 +24,10 @@ CASES = {
     "34-1": ("iot23/34-1/conn.log.labeled", "why is 192.168.1.195 behaving oddly?"),
     "44-1": ("iot23/44-1/conn.log.labeled", "what is going on?"),
     "honeypot": ("iot23/honeypot-4-1/conn.log.labeled", "is 192.168.1.132 healthy?"),
-    "download": ("quickdraw/CL5000EIP-Software-Download-Failure.pcap", "why does the download to the PLC fail?"),
+    "download": (
+        "quickdraw/CL5000EIP-Software-Download-Failure.pcap",
+        "why does the download to the PLC fail?",
+    ),
 }
 
 
@@ -45,7 +49,9 @@ def _analyse(path) -> Analysis:
     verdicts = windows.table[["device", "start_s", "end_s"]].assign(
         label=labels, probability=0.97, abstained=False, direction=sides
     )
-    shares = pd.DataFrame({f"p_{name}": np.where(labels == name, 0.97, 0.03 / 16) for name in LABELS})
+    shares = pd.DataFrame(
+        {f"p_{name}": np.where(labels == name, 0.97, 0.03 / 16) for name in LABELS}
+    )
     verdicts = pd.concat([verdicts, shares], axis=1)
     incidents = make_incidents(verdicts, windows, capture, plant)
     return Analysis(capture, plant, samples, windows, verdicts, tuple(incidents))
@@ -53,7 +59,11 @@ def _analyse(path) -> Analysis:
 
 def test_the_beacon_and_the_flood_are_named_with_peer_time_and_size(analyses):
     diagnosis = diagnose(CASES["34-1"][1], analyses["34-1"], None)
-    assert (diagnosis.standing, diagnosis.device, diagnosis.label) == ("confirmed", "192.168.1.195", "c2")
+    assert (diagnosis.standing, diagnosis.device, diagnosis.label) == (
+        "confirmed",
+        "192.168.1.195",
+        "c2",
+    )
     assert "185.244.25.235:6667" in diagnosis.text
     flood = next(line for line in diagnosis.text.split("\n") if "123.59.209.185:80" in line)
     assert "2018-12-22 08:22:38 UTC" in flood
@@ -62,7 +72,11 @@ def test_the_beacon_and_the_flood_are_named_with_peer_time_and_size(analyses):
 
 def test_the_silent_controller_of_a_failing_download(analyses):
     diagnosis = diagnose(CASES["download"][1], analyses["download"], None)
-    assert (diagnosis.standing, diagnosis.device, diagnosis.label) == ("confirmed", "192.168.10.120", "device_silent")
+    assert (diagnosis.standing, diagnosis.device, diagnosis.label) == (
+        "confirmed",
+        "192.168.10.120",
+        "device_silent",
+    )
     assert re.search(r"48 ARP requests .* stayed without a reply", diagnosis.text)
     assert diagnosis.checks[0].startswith("Look at the device: power")
 

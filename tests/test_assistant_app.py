@@ -1,4 +1,5 @@
-"""The operators' page, read by a real browser: what is shown, and that nothing leaves this machine."""
+"""The operators' page, read by a real browser: what is shown, and that nothing leaves this
+machine."""
 
 import re
 import shutil
@@ -24,16 +25,25 @@ HOSTILE = "<img src=http://192.0.2.1/x onerror=alert(1)>${alert(1)}{{alert}}"
 
 
 class CalmLLM:
-    """A model to which every window is normal: what the page shows then comes from hard evidence alone."""
+    """A model to which every window is normal: what the page shows then comes from hard evidence
+    alone."""
 
     chat_capable = False
 
     def score(self, prompts: list[str], choices: list[str], progress: object = None) -> np.ndarray:
-        return np.log(np.tile([0.99, *[0.01 / (len(choices) - 1)] * (len(choices) - 1)], (len(prompts), 1)))
+        return np.log(
+            np.tile([0.99, *[0.01 / (len(choices) - 1)] * (len(choices) - 1)], (len(prompts), 1))
+        )
 
 
 def incident(**other: Any) -> SimpleNamespace:
-    known = {"device": "10.0.0.5", "label": "c2", "severity": "high", "start_s": 60.0, "end_s": 180.0}
+    known = {
+        "device": "10.0.0.5",
+        "label": "c2",
+        "severity": "high",
+        "start_s": 60.0,
+        "end_s": 180.0,
+    }
     return SimpleNamespace(**known | other)
 
 
@@ -50,11 +60,15 @@ class TestDevices:
             }
         )
         verdicts["end_s"] = verdicts["start_s"] + 60.0
-        plant = SimpleNamespace(devices=(SimpleNamespace(address="10.0.0.7", name="plc-1", role="plc"),))
+        plant = SimpleNamespace(
+            devices=(SimpleNamespace(address="10.0.0.7", name="plc-1", role="plc"),)
+        )
         return SimpleNamespace(verdicts=verdicts, plant=plant, incidents=incidents, scene=None)
 
     def test_the_worst_comes_first_and_names_come_from_the_inventory(self) -> None:
-        found = list_devices(self.analysis(incident(severity="medium"), incident(device="10.0.0.7")))  # type: ignore[arg-type]
+        found = list_devices(
+            self.analysis(incident(severity="medium"), incident(device="10.0.0.7"))
+        )  # type: ignore[arg-type]
         assert [(one.name, one.state) for one in found] == [
             ("plc-1", "high"), ("10.0.0.5", "medium"), ("10.0.0.6", "unsure"),
         ]  # fmt: skip
@@ -63,37 +77,54 @@ class TestDevices:
     def test_a_device_takes_the_state_of_its_worst_incident(self) -> None:
         worse = incident(severity="high", label="dos")
         for order in ([incident(severity="low"), worse], [worse, incident(severity="low")]):
-            state = next(one for one in list_devices(self.analysis(*order)) if one.address == "10.0.0.5")  # type: ignore[arg-type]
+            state = next(
+                one for one in list_devices(self.analysis(*order)) if one.address == "10.0.0.5"
+            )  # type: ignore[arg-type]
             assert (state.state, state.words) == ("high", "a flood from one source")
 
     def test_a_state_is_a_shape_and_a_word_too(self) -> None:
         found = list_devices(self.analysis(incident()))  # type: ignore[arg-type]
         page = render_plant(found, [incident()], ())  # type: ignore[list-item]
-        seen = re.findall(r'<span class="state">(.)</span>.*?<span class="state">(\w+)</span>', page)
+        seen = re.findall(
+            r'<span class="state">(.)</span>.*?<span class="state">(\w+)</span>', page
+        )
         assert seen == [("▲", "urgent"), ("▲", "urgent"), ("◇", "unclear"), ("○", "normal")]
 
 
 class TestHostileText:
-    """Names, notes and documents may be written by an attacker: none becomes markup, template or script."""
+    """Names, notes and documents may be written by an attacker: none becomes markup, template or
+    script."""
 
     def diagnosis(self) -> SimpleNamespace:
         cited = SimpleNamespace(number=1, place=HOSTILE, excerpt=HOSTILE)
         texts = dict.fromkeys(("checks", "ruled_out", "notes"), (HOSTILE,))
         fact = Fact("x-1", HOSTILE, {})
-        return SimpleNamespace(standing="likely", facts=(fact,), citations=(cited,), similar=(cited,), **texts)
+        return SimpleNamespace(
+            standing="likely", facts=(fact,), citations=(cited,), similar=(cited,), **texts
+        )
 
     def test_is_shown_as_text(self) -> None:
         states = list_devices(
             SimpleNamespace(
                 verdicts=pd.DataFrame(
-                    {"device": [HOSTILE], "start_s": 0.0, "end_s": 60.0, "label": "normal", "abstained": False}
+                    {
+                        "device": [HOSTILE],
+                        "start_s": 0.0,
+                        "end_s": 60.0,
+                        "label": "normal",
+                        "abstained": False,
+                    }
                 ),
                 scene=None,
-                plant=SimpleNamespace(devices=(SimpleNamespace(address=HOSTILE, name=HOSTILE, role=HOSTILE),)),
+                plant=SimpleNamespace(
+                    devices=(SimpleNamespace(address=HOSTILE, name=HOSTILE, role=HOSTILE),)
+                ),
                 incidents=(),
             )  # type: ignore[arg-type]
         )
-        whole = render_plant(states, [incident(device=HOSTILE)], [HOSTILE]) + render_evidence(self.diagnosis())  # type: ignore[list-item, arg-type]
+        whole = render_plant(states, [incident(device=HOSTILE)], [HOSTILE]) + render_evidence(
+            self.diagnosis()
+        )  # type: ignore[list-item, arg-type]
         assert whole.count("&lt;img") >= 9
         assert not re.search(r"<img|[{}$`]", whole)
 
@@ -163,7 +194,10 @@ class TestServed:
         answer = httpx.get(served.url)
         assert "default-src 'self'" in answer.headers["content-security-policy"]
         assert (
-            re.findall(r'<(?:script|link|img|iframe)[^>]+(?:src|href)="(?:https?:)?//(?!127\.)[^"]*"', answer.text)
+            re.findall(
+                r'<(?:script|link|img|iframe)[^>]+(?:src|href)="(?:https?:)?//(?!127\.)[^"]*"',
+                answer.text,
+            )
             == []
         )
         assert "googleapis" not in answer.text
@@ -183,7 +217,9 @@ class TestInABrowser:
         page.fill("#question textarea", "why does plc-01 not answer?")
         page.keyboard.press("Enter")
         page.wait_for_selector("#evidence summary", timeout=60_000)
-        page.wait_for_function("document.querySelector('#chat').innerText.includes('192.168.14.207')")
+        page.wait_for_function(
+            "document.querySelector('#chat').innerText.includes('192.168.14.207')"
+        )
         evidence = page.inner_text("#evidence")
         assert "port 44818 has answered nobody" in evidence
         assert "[1]" in evidence
@@ -191,9 +227,16 @@ class TestInABrowser:
 
         page.fill("#question textarea", "since when?")
         page.keyboard.press("Enter")
-        page.wait_for_function("document.querySelectorAll('#chat .user').length === 2", timeout=60_000)
-        page.wait_for_function("document.querySelector('#chat').innerText.includes('11:32:')", timeout=60_000)
-        assert {re.match(r"\w+://([^/:]+)|data:|blob:", url).group(1) for url in asked} <= {"127.0.0.1", None}  # type: ignore[union-attr]
+        page.wait_for_function(
+            "document.querySelectorAll('#chat .user').length === 2", timeout=60_000
+        )
+        page.wait_for_function(
+            "document.querySelector('#chat').innerText.includes('11:32:')", timeout=60_000
+        )
+        assert {re.match(r"\w+://([^/:]+)|data:|blob:", url).group(1) for url in asked} <= {
+            "127.0.0.1",
+            None,
+        }  # type: ignore[union-attr]
 
     def test_a_device_can_be_chosen_on_a_narrow_screen(self, served: Served, browser: Any) -> None:
         page = browser.new_page(viewport={"width": 390, "height": 844})
@@ -213,13 +256,19 @@ class TestInABrowser:
         page.wait_for_selector("#plant button[data-device]")
         page.set_input_files("#plant input[type=file]", words)
         page.wait_for_selector("#chat >> text=words.pcap", timeout=60_000)
-        assert "/" not in page.inner_text("#chat").split("words.pcap")[0]  # nor where the upload lay
+        assert (
+            "/" not in page.inner_text("#chat").split("words.pcap")[0]
+        )  # nor where the upload lay
         assert page.is_visible("#plant button[data-device='192.168.14.207']")
 
-    def test_another_capture_can_be_opened(self, served: Served, browser: Any, shared: Path) -> None:
+    def test_another_capture_can_be_opened(
+        self, served: Served, browser: Any, shared: Path
+    ) -> None:
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.goto(served.url)
         page.wait_for_selector("#plant button[data-device='192.168.14.207']")
-        page.set_input_files("#plant input[type=file]", shared / "data" / "iot23" / "44-1" / "conn.log.labeled")
+        page.set_input_files(
+            "#plant input[type=file]", shared / "data" / "iot23" / "44-1" / "conn.log.labeled"
+        )
         page.wait_for_selector("#plant button[data-device='192.168.1.199']", timeout=60_000)
         assert "conn.log.labeled" in page.inner_text(".bar")

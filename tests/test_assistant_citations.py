@@ -1,4 +1,5 @@
-"""Nothing without a source is shown: planted numbers, times, addresses, quotations and citations are caught."""
+"""Nothing without a source is shown: planted numbers, times, addresses, quotations and citations
+are caught."""
 
 from dataclasses import dataclass
 
@@ -6,17 +7,37 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from assistant.diagnosis.grounding import Citation, check, cite, fold, is_supported, make_excerpt, read_quantities
+from assistant.diagnosis.grounding import (
+    Citation,
+    check,
+    cite,
+    fold,
+    is_supported,
+    make_excerpt,
+    read_quantities,
+)
 from assistant.facts.fact import Fact
 
 MANUAL = Citation(
-    1, "gateway.md", "4.2 Timeouts", 14, "The unit answers within 500 ms. It holds 32 sessions.", "c1", "manual"
+    1,
+    "gateway.md",
+    "4.2 Timeouts",
+    14,
+    "The unit answers within 500 ms. It holds 32 sessions.",
+    "c1",
+    "manual",
 )
 
 
 FACTS = (
-    Fact("volume", "", {"packets": 1204.0, "bytes": 1234567.0, "share": 0.4, "peer": "192.168.1.1", "port": 80.0}),
-    Fact("when", "", {"start_s": 1545466950.0, "duration_s": 300.0}, (1545466960.0,)),  # 2018-12-22 08:22:30 UTC
+    Fact(
+        "volume",
+        "",
+        {"packets": 1204.0, "bytes": 1234567.0, "share": 0.4, "peer": "192.168.1.1", "port": 80.0},
+    ),
+    Fact(
+        "when", "", {"start_s": 1545466950.0, "duration_s": 300.0}, (1545466960.0,)
+    ),  # 2018-12-22 08:22:30 UTC
     Fact("who", "", {"name": "plc-2", "technique": "T0814", "mac": "aa:bb:cc:00:11:22"}),
 )
 GOOD = [

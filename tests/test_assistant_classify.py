@@ -23,7 +23,8 @@ from traffic.windows import Windows, make_windows
 
 
 def scores(**shares: float) -> np.ndarray:
-    """Log-probabilities of one window; what is left is spread over the labels that are not named."""
+    """Log-probabilities of one window; what is left is spread over the labels that are not
+    named."""
     rest = (1 - sum(shares.values())) / (len(LABELS) - len(shares))
     return np.log([[max(shares.get(label, rest), 1e-9) for label in LABELS]])
 
@@ -56,9 +57,15 @@ def test_temperature_is_the_power_of_the_odds() -> None:
     assert verdict["p_normal"] / verdict["p_dos"] == pytest.approx(3, rel=1e-3)
 
 
-@pytest.mark.parametrize(("c2", "service_down", "abstained"), [(0.5, 0.4, True), (0.9, 0.05, False)])
-def test_a_pair_that_traffic_cannot_tell_apart_abstains(c2: float, service_down: float, abstained: bool) -> None:
-    assert only(decide(scores(c2=c2, service_down=service_down), 1.0, 0.3))["abstained"] == abstained
+@pytest.mark.parametrize(
+    ("c2", "service_down", "abstained"), [(0.5, 0.4, True), (0.9, 0.05, False)]
+)
+def test_a_pair_that_traffic_cannot_tell_apart_abstains(
+    c2: float, service_down: float, abstained: bool
+) -> None:
+    assert (
+        only(decide(scores(c2=c2, service_down=service_down), 1.0, 0.3))["abstained"] == abstained
+    )
 
 
 def test_the_pair_counts_only_when_one_of_it_is_the_verdict() -> None:
@@ -67,7 +74,9 @@ def test_the_pair_counts_only_when_one_of_it_is_the_verdict() -> None:
 
 
 @given(st.lists(st.floats(-30, 0), min_size=len(LABELS), max_size=len(LABELS)), st.floats(0.2, 5))
-def test_probabilities_sum_to_one_and_the_verdict_carries_its_own(row: list[float], temperature: float) -> None:
+def test_probabilities_sum_to_one_and_the_verdict_carries_its_own(
+    row: list[float], temperature: float
+) -> None:
     verdict = only(decide(np.array([row]), temperature, 0.5))
     assert sum(verdict[f"p_{label}"] for label in LABELS) == pytest.approx(1, abs=1e-3)
     assert verdict["probability"] == verdict[f"p_{verdict['label']}"]
@@ -84,13 +93,17 @@ def direction_of(windows: Windows, device: str, label: str) -> str:
 
 
 def test_who_opens_a_flood_is_its_source_and_who_gets_it_the_target() -> None:
-    windows = windows_of(*(flow(1 + i / 10, DEVICE, PLC, 502, **{"id__orig_p": 2000 + i}) for i in range(50)))
+    windows = windows_of(
+        *(flow(1 + i / 10, DEVICE, PLC, 502, **{"id__orig_p": 2000 + i}) for i in range(50))
+    )
     assert direction_of(windows, DEVICE, "dos") == "source"
     assert direction_of(windows, PLC, "dos") == "target"
 
 
 def test_a_dead_service_is_the_source_and_its_client_the_target() -> None:
-    windows = windows_of(*(unanswered(1 + 10 * i, DEVICE, PLC, 502, **{"id__orig_p": 2000 + i}) for i in range(4)))
+    windows = windows_of(
+        *(unanswered(1 + 10 * i, DEVICE, PLC, 502, **{"id__orig_p": 2000 + i}) for i in range(4))
+    )
     for label in ("service_down", "device_silent"):
         assert direction_of(windows, PLC, label) == "source"
         assert direction_of(windows, DEVICE, label) == "target"
@@ -132,7 +145,9 @@ def test_prompts_are_chat_where_the_model_chats(llm: LocalLLM, tmp_path: Path) -
 
 
 def test_a_verdict_is_one_line_of_json() -> None:
-    place = pd.DataFrame({"device": [DEVICE], "start_s": [10.0], "end_s": [70.0], "direction": ["source"]})
+    place = pd.DataFrame(
+        {"device": [DEVICE], "start_s": [10.0], "end_s": [70.0], "direction": ["source"]}
+    )
     verdicts = pd.concat([place, decide(scores(normal=0.1, dos=0.9), 1.0, 0.5)], axis=1)
     line = json.loads(next(verdict_lines(verdicts)))
     chances = line.pop("probabilities")

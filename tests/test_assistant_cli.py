@@ -19,7 +19,9 @@ from traffic.samples import COLUMNS
 
 SAMPLE = Path(__file__).parents[1] / "assistant" / "samples" / "bottling-line"
 ADAPTER = Path(__file__).parents[1] / "assistant" / "pocket" / "adapter" / "card.json"
-needs_model = pytest.mark.skipif(not ADAPTER.is_file(), reason="the pocket model is not trained yet")
+needs_model = pytest.mark.skipif(
+    not ADAPTER.is_file(), reason="the pocket model is not trained yet"
+)
 
 FIELDS = [name for name in FLOW_COLUMNS if name != "label"]
 
@@ -27,9 +29,26 @@ FIELDS = [name for name in FLOW_COLUMNS if name != "label"]
 def row(ts: float, **other: object) -> str:
     """One flow: the PLC's panel reads it, 4 packets each way in 3 s."""
     known = {
-        **{"ts": f"{ts:.6f}", "uid": f"C{int(ts * 1e6)}", "id.orig_h": "10.0.0.2", "id.orig_p": 40000 + int(ts) % 1000},
-        **{"id.resp_h": "10.0.0.10", "id.resp_p": 502, "proto": "tcp", "service": "-", "duration": 3.0},
-        **{"orig_bytes": 48, "resp_bytes": 44, "conn_state": "SF", "missed_bytes": 0, "history": "ShADadFf"},
+        **{
+            "ts": f"{ts:.6f}",
+            "uid": f"C{int(ts * 1e6)}",
+            "id.orig_h": "10.0.0.2",
+            "id.orig_p": 40000 + int(ts) % 1000,
+        },
+        **{
+            "id.resp_h": "10.0.0.10",
+            "id.resp_p": 502,
+            "proto": "tcp",
+            "service": "-",
+            "duration": 3.0,
+        },
+        **{
+            "orig_bytes": 48,
+            "resp_bytes": 44,
+            "conn_state": "SF",
+            "missed_bytes": 0,
+            "history": "ShADadFf",
+        },
         **{"orig_pkts": 4, "orig_ip_bytes": 216, "resp_pkts": 4, "resp_ip_bytes": 212},
     }
     return "\t".join(str(value) for value in (known | other).values())
@@ -84,7 +103,10 @@ class TestMistakes:
             ("empty.pcap", b""),
             ("words.pcap", b"these are only words\n"),
             ("conn.log", b"#separator \\x09\n#path\tconn\n#fields\tts\tuid\n1.0\tC1\n"),
-            ("conn.log", ("#separator \\x09\n#path\tconn\n#fields\t" + "\t".join(FIELDS) + "\n").encode()),
+            (
+                "conn.log",
+                ("#separator \\x09\n#path\tconn\n#fields\t" + "\t".join(FIELDS) + "\n").encode(),
+            ),
         ],
         ids=["empty", "text called pcap", "a column is missing", "a header and no rows"],
     )
@@ -99,7 +121,9 @@ class TestMistakes:
         assert name in said.err
         assert list(tmp_path.iterdir()) == [capture]
 
-    def test_a_folder_that_is_not_there_leaves_no_draft(self, log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_folder_that_is_not_there_leaves_no_draft(
+        self, log: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         assert main(["windows", str(log), "--out", str(log.parent / "no" / "w.parquet")]) == 2
         assert "w.parquet" in capsys.readouterr().err
         assert list(log.parent.iterdir()) == [log]
@@ -111,7 +135,9 @@ class TestMistakes:
             "import sys; from knowledge_base.index import open_index\n"
             f"with open_index({str(stocked_home)!r}): print('open', flush=True); sys.stdin.read()"
         )
-        with subprocess.Popen([sys.executable, "-c", script], stdin=-1, stdout=-1, text=True) as owner:
+        with subprocess.Popen(
+            [sys.executable, "-c", script], stdin=-1, stdout=-1, text=True
+        ) as owner:
             assert owner.stdout is not None
             assert owner.stdout.readline() == "open\n"
             assert main(["kb", "list"]) == 2
@@ -145,13 +171,19 @@ class TestProcess:
 
 
 class TestTraffic:
-    def test_flows_come_back_as_they_were(self, log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_flows_come_back_as_they_were(
+        self, log: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         assert main(["flows", str(log)]) == 0
-        printed = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("#")]
+        printed = [
+            line for line in capsys.readouterr().out.splitlines() if not line.startswith("#")
+        ]
         assert len(printed) == 12
         assert printed[0].split("\t")[:6] == row(1000.0).split("\t")[:6]
 
-    def test_skipped_rows_are_said_on_stderr(self, log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_skipped_rows_are_said_on_stderr(
+        self, log: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         with log.open("a") as file:
             file.write("1200.0\ttoo short\n")
         assert main(["flows", str(log)]) == 0
@@ -175,14 +207,21 @@ class TestTraffic:
         values = table[list(COLUMNS)].to_numpy().reshape(-1, 6, len(COLUMNS))
         assert (values[:, :, COLUMNS.index("out_pkts")] == 4).all()
 
-    def test_a_network_named_local_has_devices(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        log = write_log(tmp_path / "conn.log", *(row(1000.0 + 10 * i, **{"id.orig_h": "8.8.8.8"}) for i in range(6)))
+    def test_a_network_named_local_has_devices(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        log = write_log(
+            tmp_path / "conn.log",
+            *(row(1000.0 + 10 * i, **{"id.orig_h": "8.8.8.8"}) for i in range(6)),
+        )
         main(["windows", str(log)])
         assert "8.8.8.8" not in capsys.readouterr().out
         main(["windows", str(log), "--local", "8.8.8.0/24"])
         assert "8.8.8.8" in capsys.readouterr().out
 
-    def test_a_discovered_plant_can_be_shown(self, log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_discovered_plant_can_be_shown(
+        self, log: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         assert main(["plant", "discover", str(log)]) == 0
         plant = log.parent / "plant.yaml"
         plant.write_text(capsys.readouterr().out, encoding="utf-8")
@@ -194,9 +233,13 @@ class TestTraffic:
 
 @pytest.mark.usefixtures("stocked_home")
 class TestKnowledgeBase:
-    def test_a_document_is_found_cited_and_forgotten(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_document_is_found_cited_and_forgotten(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         manual = tmp_path / "valve.md"
-        manual.write_text("# Valve terminal VX-9\n\n## Blinking\n\nCode E-4711 means that the coil is open.\n")
+        manual.write_text(
+            "# Valve terminal VX-9\n\n## Blinking\n\nCode E-4711 means that the coil is open.\n"
+        )
         assert main(["kb", "add", str(manual)]) == 0
         assert capsys.readouterr().out == "1 added, 0 replaced, 0 unchanged\n"
         assert main(["kb", "add", str(manual)]) == 0
@@ -210,10 +253,14 @@ class TestKnowledgeBase:
         assert main(["kb", "remove", "Valve terminal VX-9"]) == 0
         capsys.readouterr()
         assert main(["kb", "search", "what does E-4711 mean?", "--format", "json"]) == 0
-        assert all("coil is open" not in found["text"] for found in json.loads(capsys.readouterr().out))
+        assert all(
+            "coil is open" not in found["text"] for found in json.loads(capsys.readouterr().out)
+        )
 
     @pytest.mark.parametrize("command", [["add", "no/manual.pdf"], ["remove", "no/manual.pdf"]])
-    def test_a_document_that_is_not_there(self, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_document_that_is_not_there(
+        self, command: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
         assert main(["kb", *command]) == 2
         out, err = capsys.readouterr()
         assert (out, err.count("\n")) == ("", 1)
@@ -233,12 +280,18 @@ class TestDoctor:
         assert set(states) <= {"ok", "note", "problem"}
         assert status == (1 if "problem" in states else 0)
 
-    def test_a_model_that_is_not_there_is_a_problem_with_its_path(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_model_that_is_not_there_is_a_problem_with_its_path(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         assert main(["doctor", "--adapter", "no/adapter"]) == 1
-        (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("problem")]
+        (line,) = [
+            line for line in capsys.readouterr().out.splitlines() if line.startswith("problem")
+        ]
         assert "no/adapter" in line
 
-    def test_a_writer_that_does_not_answer_is_a_problem(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_writer_that_does_not_answer_is_a_problem(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         assert main(["doctor", "--model-url", "http://127.0.0.1:9/v1"]) == 1
         assert "http://127.0.0.1:9/v1 does not answer" in capsys.readouterr().out
 
@@ -258,7 +311,9 @@ class TestSimulate:
 
 
 class TestEval:
-    def test_latency_measures_what_is_named(self, shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_latency_measures_what_is_named(
+        self, shared: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         assert main(["eval", "latency", "help"]) == 0
         assert capsys.readouterr().out.startswith("faultwise --help")
         assert main(["eval", "latency", "beauty"]) == 2
@@ -267,7 +322,9 @@ class TestEval:
 
 @needs_model
 class TestAdapters:
-    def test_the_shipped_one_is_listed_with_its_card(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_the_shipped_one_is_listed_with_its_card(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         assert main(["adapters", "list"]) == 0
         assert str(ADAPTER.parent) in capsys.readouterr().out
         assert main(["adapters", "show", str(ADAPTER.parent)]) == 0
@@ -280,11 +337,23 @@ class TestServe:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        command = [sys.executable, "-m", "assistant.cli", "serve", "--capture", str(SAMPLE), "--port", str(port)]
+        command = [
+            sys.executable,
+            "-m",
+            "assistant.cli",
+            "serve",
+            "--capture",
+            str(SAMPLE),
+            "--port",
+            str(port),
+        ]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
             assert server.stdout is not None
             assert server.stdout.readline().startswith(f"http://127.0.0.1:{port}")
-            assert main(["serve", "--port", str(port), "--home", str(stocked_home.with_name("other"))]) == 2
+            assert (
+                main(["serve", "--port", str(port), "--home", str(stocked_home.with_name("other"))])
+                == 2
+            )
             assert "faultwise" in httpx.get(f"http://127.0.0.1:{port}").text
             server.send_signal(signal.SIGINT)
             server.communicate(timeout=60)
@@ -307,9 +376,17 @@ class TestDiagnosis:
         ]
         assert main([*command, "--format", "json"]) == 0
         answer = json.loads(capsys.readouterr().out)
-        assert {"question", "standing", "facts", "cause", "ruled_out", "checks", "citations", "similar", "text"} <= set(
-            answer
-        )
+        assert {
+            "question",
+            "standing",
+            "facts",
+            "cause",
+            "ruled_out",
+            "checks",
+            "citations",
+            "similar",
+            "text",
+        } <= set(answer)
         assert (answer["device"], answer["label"], answer["standing"]) == (
             "192.168.14.207",
             "service_down",
@@ -330,8 +407,20 @@ class TestDiagnosis:
     def test_incidents(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["incidents", str(SAMPLE), "--format", "json"]) == 0
         found = json.loads(capsys.readouterr().out)
-        assert ("192.168.14.207", "service_down") in {(one["device"], one["label"]) for one in found}
-        assert {"id", "device", "role", "label", "severity", "start_s", "end_s", "windows", "facts"} <= set(found[0])
+        assert ("192.168.14.207", "service_down") in {
+            (one["device"], one["label"]) for one in found
+        }
+        assert {
+            "id",
+            "device",
+            "role",
+            "label",
+            "severity",
+            "start_s",
+            "end_s",
+            "windows",
+            "facts",
+        } <= set(found[0])
 
     def test_chat_keeps_the_thread(self) -> None:
         lines = "What is wrong?\nSince when?\n\n"
@@ -341,4 +430,6 @@ class TestDiagnosis:
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert "44818" in done.stdout
-        assert "11:32:20" in done.stdout.rpartition("Composed from")[2]  # the second answer knows which device is meant
+        assert (
+            "11:32:20" in done.stdout.rpartition("Composed from")[2]
+        )  # the second answer knows which device is meant

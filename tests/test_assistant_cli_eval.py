@@ -1,4 +1,5 @@
-"""`faultwise eval report`, `compare`, `tables` and `hypotheses` on a run that the harness made, and every mistake."""
+"""`faultwise eval report`, `compare`, `tables` and `hypotheses` on a run that the harness made, and
+every mistake."""
 
 from pathlib import Path
 
@@ -19,7 +20,13 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("measured")
     plants = write_plants(folder / "plants", (1, 2), scenarios=("dos", "c2"))
     evaluate_detection(
-        plants, "leave-one-capture-out", folder / "results", folder / "kept", ("rules",), quick=True, jobs=1
+        plants,
+        "leave-one-capture-out",
+        folder / "results",
+        folder / "kept",
+        ("rules",),
+        quick=True,
+        jobs=1,
     )
     return folder / "results"
 
@@ -44,23 +51,44 @@ class TestOnARealRun:
     def test_a_run_against_itself_does_not_differ(
         self, results: Path, run: Run, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        assert main(["eval", "compare", run.name, run.name, "--results", str(results), "--measure", "f1"]) == 0
+        assert (
+            main(
+                [
+                    "eval",
+                    "compare",
+                    run.name,
+                    run.name,
+                    "--results",
+                    str(results),
+                    "--measure",
+                    "f1",
+                ]
+            )
+            == 0
+        )
         said = capsys.readouterr().out
         assert "nothing but their scores" in said
         assert "| rules | – | corrected | f1 | 2 |" in said
         assert "| yes |" not in said
 
-    def test_a_quick_run_decides_nothing(self, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_quick_run_decides_nothing(
+        self, results: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         assert main(["eval", "hypotheses", "q4", "H5", "--results", str(results)]) == 0
         said = capsys.readouterr().out
         assert said.count("NOT DECIDABLE HERE") == 2
         assert "no run of protocol leave-one-capture-out" in said
 
-    def test_tables_need_no_results(self, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_tables_need_no_results(
+        self, results: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         assert main(["eval", "tables", "--results", str(results)]) == 0
         said = capsys.readouterr().out
         assert said.count("\n## Table II") == 3
-        assert "| T. Transformer | time-transformer | multi-class | 0.73 / 0.68 / 0.73 / 0.68 | no run |" in said
+        assert (
+            "| T. Transformer | time-transformer | multi-class | 0.73 / 0.68 / 0.73 / 0.68 | no run |"
+            in said
+        )
 
 
 class TestMistakes:
@@ -73,7 +101,9 @@ class TestMistakes:
         write_run(made.run(rows, name="elsewhere"), tmp_path)
         good = (tmp_path / "good.json").read_text(encoding="utf-8")
         (tmp_path / "cut.json").write_text(good[:200], encoding="utf-8")
-        (tmp_path / "newer.json").write_text(good.replace('"version": 1', '"version": 9', 1), encoding="utf-8")
+        (tmp_path / "newer.json").write_text(
+            good.replace('"version": 1', '"version": 9', 1), encoding="utf-8"
+        )
         return tmp_path
 
     @pytest.mark.parametrize(
@@ -83,7 +113,10 @@ class TestMistakes:
             (["report", "cut"], "cut.json is no file of results"),
             (["report", "newer"], "newer.json is no file of results (version"),
             (["compare", "good", "none"], "no results none"),
-            (["compare", "good", "elsewhere"], "captures of the first only: b, a; captures of the second only: y, z"),
+            (
+                ["compare", "good", "elsewhere"],
+                "captures of the first only: b, a; captures of the second only: y, z",
+            ),
             (["compare", "good", "good", "--measure", "f2"], "no measure is called f2"),
             (["hypotheses"], "cut.json is no JSON"),
             (["hypotheses", "H9"], "H9"),
@@ -117,18 +150,26 @@ class TestDataSets:
         self.write(tmp_path / "iot23" / "b")
         (tmp_path / "cic").mkdir()
         (tmp_path / "cic" / "Benign_train.pcap").write_text("")
-        assert find_data_sets(tmp_path) == {"IoT-23": tmp_path / "iot23", "CIC IoMT 2024": tmp_path / "cic"}
+        assert find_data_sets(tmp_path) == {
+            "IoT-23": tmp_path / "iot23",
+            "CIC IoMT 2024": tmp_path / "cic",
+        }
 
     def test_two_in_one_folder_are_refused(self, tmp_path: Path) -> None:
         self.write(tmp_path / "a")
         self.write(tmp_path / "b")
         (tmp_path / "Benign_train.pcap").write_text("")
         with pytest.raises(
-            UserError, match=r"holds captures of CIC IoMT 2024 and of IoT-23; expected a folder for each"
+            UserError,
+            match=r"holds captures of CIC IoMT 2024 and of IoT-23; expected a folder for each",
         ):
             find_data_sets(tmp_path)
 
-    def test_captures_of_no_set_of_the_paper(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_captures_of_no_set_of_the_paper(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         plants = write_plants(tmp_path / "plants", (1, 2))
-        assert main(["eval", "tables", "--data", str(plants), "--results", str(tmp_path / "out")]) == 2
+        assert (
+            main(["eval", "tables", "--data", str(plants), "--results", str(tmp_path / "out")]) == 2
+        )
         assert "expected some of CIC IoMT 2024 or IoT-23" in capsys.readouterr().err

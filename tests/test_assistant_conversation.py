@@ -1,4 +1,5 @@
-"""A thread keeps what is in focus; every reply is checked; odd, long and hostile input gets a calm answer."""
+"""A thread keeps what is in focus; every reply is checked; odd, long and hostile input gets a calm
+answer."""
 
 import shutil
 
@@ -97,9 +98,16 @@ def test_devices_and_incidents_are_listed_worst_first(talk):
 
 def test_a_false_alarm_is_kept_with_who_and_why(talk, history):
     talk.reply("why is cam-1 odd?")
-    assert "Kept as a false alarm" in talk.reply("mark as false alarm because we tested 3 times").text
+    assert (
+        "Kept as a false alarm" in talk.reply("mark as false alarm because we tested 3 times").text
+    )
     (kept,) = history.feedback(CAMERA)
-    assert (kept.verdict, kept.label, kept.who, kept.why) == ("c2", "normal", "ana", "we tested 3 times")
+    assert (kept.verdict, kept.label, kept.who, kept.why) == (
+        "c2",
+        "normal",
+        "ana",
+        "we tested 3 times",
+    )
     assert history.state("c2-0a1b2c3d").state == "acknowledged"
     assert "we tested 3 times" in talk.reply("has this happened before?").text
     assert "(acknowledged, c2-0a1b2c3d)" in talk.reply("list incidents").text
@@ -139,7 +147,9 @@ def test_remarks(text, remark):
 
 
 def test_what_was_kept_before_is_found_again(talk, history):
-    history.add_incident(IncidentRecord("c2-old", CAMERA, "c2", 1.5e9, 1.5e9 + 60, "cam-1 called home 44 times"))
+    history.add_incident(
+        IncidentRecord("c2-old", CAMERA, "c2", 1.5e9, 1.5e9 + 60, "cam-1 called home 44 times")
+    )
     talk.reply("why is cam-1 odd?")
     text = talk.reply("has this happened before?").text
     assert "2017-07-14 02:40:00 UTC: cam-1 called home 44 times" in text

@@ -1,4 +1,5 @@
-"""A diagnosis says what the numbers say, as sure as they are, about the device that was asked for."""
+"""A diagnosis says what the numbers say, as sure as they are, about the device that was asked
+for."""
 
 import json
 import shutil
@@ -7,7 +8,19 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from bottling_line import CAMERA, CONTROLLER, PANEL, PLC, SPARE, START, YARD, beacon, loss, make_analysis, silence
+from bottling_line import (
+    CAMERA,
+    CONTROLLER,
+    PANEL,
+    PLC,
+    SPARE,
+    START,
+    YARD,
+    beacon,
+    loss,
+    make_analysis,
+    silence,
+)
 
 from assistant.diagnosis.diagnose import diagnose
 from assistant.diagnosis.grounding import check, read_quantities
@@ -80,7 +93,13 @@ def test_a_symptom_prefers_incidents_it_fits(line):
 def test_an_unanswered_beacon_is_never_confirmed_and_both_causes_are_named(line):
     diagnosis = diagnose("why is cam-1 odd?", line, None)
     assert diagnosis.standing == "likely"
-    for word in ("dead cloud service", "dead controller of malware", "DNS", "growing intervals", "port"):
+    for word in (
+        "dead cloud service",
+        "dead controller of malware",
+        "DNS",
+        "growing intervals",
+        "port",
+    ):
         assert word in diagnosis.text
 
 
@@ -105,11 +124,15 @@ def test_the_standing_is_gated_by_evidence(incident, verdict, standing):
     assert diagnose("what is wrong?", analysis, None).standing == standing
 
 
-@pytest.mark.parametrize(("sure", "unsure", "standing"), [(4, 6, "inconclusive"), (30, 90, "likely"), (6, 4, "likely")])
+@pytest.mark.parametrize(
+    ("sure", "unsure", "standing"), [(4, 6, "inconclusive"), (30, 90, "likely"), (6, 4, "likely")]
+)
 def test_many_sure_windows_are_not_taken_back_by_more_unsure_ones(sure, unsure, standing):
     incident = beacon(sessions=3.0, end_s=START + 2000.0)
     starts = START + 10.0 * np.arange(sure + unsure)
-    windows = pd.DataFrame({"device": CAMERA, "start_s": starts, "end_s": starts + 60.0, "label": "c2"})
+    windows = pd.DataFrame(
+        {"device": CAMERA, "start_s": starts, "end_s": starts + 60.0, "label": "c2"}
+    )
     windows["abstained"] = np.arange(len(windows)) >= sure
     windows["probability"] = 0.7
     assert judge(incident, windows, incident.facts) == standing
@@ -129,7 +152,9 @@ def test_one_step_less_sure():
 
 
 def test_a_fact_that_does_not_say_its_own_values_is_left_out_and_lowers_nothing_else():
-    forged = Fact("contact-x", "It contacted 198.51.100.7 exactly 777 times.", {"attempts": 12.0}, (START,))
+    forged = Fact(
+        "contact-x", "It contacted 198.51.100.7 exactly 777 times.", {"attempts": 12.0}, (START,)
+    )
     diagnosis = diagnose("cam-1?", make_analysis((beacon(forged, sessions=3.0),)), None)
     assert "777" not in diagnosis.text
     assert "198.51.100.7" not in diagnosis.text
@@ -139,7 +164,9 @@ def test_a_fact_that_does_not_say_its_own_values_is_left_out_and_lowers_nothing_
 
 def test_only_forged_facts_prove_nothing():
     incident = beacon(sessions=3.0)
-    forged = tuple(Fact(fact.id, fact.text + " And 777 more.", {}, fact.windows) for fact in incident.facts)
+    forged = tuple(
+        Fact(fact.id, fact.text + " And 777 more.", {}, fact.windows) for fact in incident.facts
+    )
     analysis = make_analysis((type(incident)(**{**vars(incident), "facts": forged}),))
     assert diagnose("cam-1?", analysis, None).standing == "inconclusive"
 
@@ -147,20 +174,28 @@ def test_only_forged_facts_prove_nothing():
 def test_who_suffers_is_told_where_the_cause_is(line):
     diagnosis = diagnose("why does press-panel hang?", line, None)
     assert diagnosis.device == PANEL
-    assert "press-panel (192.168.1.30) is affected; the cause lies at plc-2 (192.168.1.11)" in diagnosis.cause
+    assert (
+        "press-panel (192.168.1.30) is affected; the cause lies at plc-2 (192.168.1.11)"
+        in diagnosis.cause
+    )
     assert diagnosis.checks[0].startswith("Start at the device that causes this")
 
 
 def test_a_healthy_device_is_called_healthy(line):
     diagnosis = diagnose("is plc-1 fine?", line, None)
     assert (diagnosis.standing, diagnosis.label) == ("normal", "normal")
-    assert diagnosis.cause == "Healthy: plc-1 (192.168.1.10) behaves as usual; no incident was found for it."
+    assert (
+        diagnosis.cause
+        == "Healthy: plc-1 (192.168.1.10) behaves as usual; no incident was found for it."
+    )
 
 
 def test_odd_windows_without_an_incident_are_inconclusive():
     diagnosis = diagnose("is cam-1 fine?", make_analysis(()), None)
     assert diagnosis.standing == "inconclusive"
-    assert diagnosis.cause.startswith("Not certain: cam-1 (192.168.1.20) has no incident, but what it did in the last")
+    assert diagnosis.cause.startswith(
+        "Not certain: cam-1 (192.168.1.20) has no incident, but what it did in the last"
+    )
     assert "looked most like c2, but not surely enough for an incident" in diagnosis.text
     assert diagnosis.checks[-1] == "Keep recording until it is over, then ask again."
 
@@ -180,7 +215,10 @@ def test_an_unknown_kind_of_device_is_said_first(line):
 
 def test_the_device_argument_wins_over_the_words(line):
     assert diagnose("why is the camera slow?", line, None, device="plc-2").device == SPARE
-    assert "no-such-thing is not in this capture" in diagnose("why?", line, None, device="no-such-thing").text
+    assert (
+        "no-such-thing is not in this capture"
+        in diagnose("why?", line, None, device="no-such-thing").text
+    )
 
 
 def test_an_empty_capture_is_answered():
@@ -194,8 +232,12 @@ def test_an_empty_capture_is_answered():
 
 def test_ruled_out_by_numbers_of_the_same_time(line):
     diagnosis = diagnose("why is cam-1 odd?", line, None)
-    # 12 attempts, none answered: a service that is down cannot be excluded. No DNS was seen, so nothing is said of it.
-    assert "Not excluded is a service that is down: 12 of 12 connections failed." in diagnosis.ruled_out
+    # 12 attempts, none answered: a service that is down cannot be excluded. No DNS was seen, so
+    # nothing is said of it.
+    assert (
+        "Not excluded is a service that is down: 12 of 12 connections failed."
+        in diagnosis.ruled_out
+    )
     assert not any("DNS" in one for one in diagnosis.ruled_out)
 
 
@@ -214,7 +256,12 @@ def test_every_number_and_citation_of_an_answer_resolves(line, index, question):
 def test_planted_numbers_and_citations_are_caught(line, index):
     diagnosis = diagnose("why is cam-1 odd?", line, index)
     sources = (*diagnosis.citations, *diagnosis.similar)
-    planted = ["It sent 48,213 packets.", "See the manual [9].", "It began at 03:14:15.", "It came from 198.51.100.99."]
+    planted = [
+        "It sent 48,213 packets.",
+        "See the manual [9].",
+        "It began at 03:14:15.",
+        "It came from 198.51.100.99.",
+    ]
     text = f"{diagnosis.text}\n{' '.join(planted)}"
     checked = check(text, diagnosis.known, sources, index)
     assert checked.removed == tuple(planted)
@@ -228,7 +275,9 @@ def test_a_document_that_was_removed_is_no_longer_cited(line, stocked_home, inde
         own.remove(title)
         checked = check(before.text, before.known, (*before.citations, *before.similar), own)
         assert any(f"[{before.citations[0].number}]" in one for one in checked.removed)
-        assert all(one.document != title for one in diagnose("why is cam-1 odd?", line, own).citations)
+        assert all(
+            one.document != title for one in diagnose("why is cam-1 odd?", line, own).citations
+        )
 
 
 def test_manual_and_past_incident_fit_the_cause(line, index):
@@ -241,13 +290,27 @@ def test_json_holds_plain_values(line, index):
     told = json.loads(json.dumps(diagnose("why is cam-1 odd?", line, index).to_dict()))
     assert told["device"] == CAMERA
     assert told["facts"][0]["values"]["attempts"] == 12.0
-    assert told["citations"][0].keys() >= {"number", "document", "section", "page", "excerpt", "chunk_id"}
+    assert told["citations"][0].keys() >= {
+        "number",
+        "document",
+        "section",
+        "page",
+        "excerpt",
+        "chunk_id",
+    }
 
 
 def test_every_label_has_a_meaning_without_numbers():
     assert set(MEANINGS) == set(LABELS[1:])
     for meaning in MEANINGS.values():
-        texts = [meaning.source, meaning.target, meaning.gloss, meaning.doubt, *meaning.checks, *meaning.target_checks]
+        texts = [
+            meaning.source,
+            meaning.target,
+            meaning.gloss,
+            meaning.doubt,
+            *meaning.checks,
+            *meaning.target_checks,
+        ]
         assert [q.text for text in texts for q in read_quantities(text)] == []
         assert set(meaning.apart) <= set(LABELS)
         assert len(meaning.checks) >= 3
@@ -263,7 +326,10 @@ def test_who_was_seen_for_a_minute_does_not_spoil_the_health_of_all():
     well = make_analysis((), label="normal")
     well.verdicts.loc[well.verdicts["device"] == YARD, "label"] = "normal"
     alone = diagnose("is everything fine?", well, None)
-    assert alone.cause == "Healthy: no incident was found; every device that could be judged behaves as usual."
+    assert (
+        alone.cause
+        == "Healthy: no incident was found; every device that could be judged behaves as usual."
+    )
     guest = well.verdicts.iloc[[0]].assign(device="fe80::1", label="recon", abstained=True)
     both = replace(well, verdicts=pd.concat([well.verdicts, guest], ignore_index=True))
     said = diagnose("is everything fine?", both, None)

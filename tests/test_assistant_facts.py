@@ -1,4 +1,5 @@
-"""Facts say what the tables hold: exact sentences on real captures, and no number without its value."""
+"""Facts say what the tables hold: exact sentences on real captures, and no number without its
+value."""
 
 from pathlib import Path
 
@@ -19,9 +20,15 @@ from traffic.samples import make_samples
 from traffic.simulation.simulate import simulate
 
 CAPTURES = [
-    *(f"iot23/{name}/conn.log.labeled" for name in ("20-1", "34-1", "44-1", "honeypot-4-1", "honeypot-5-1")),
+    *(
+        f"iot23/{name}/conn.log.labeled"
+        for name in ("20-1", "34-1", "44-1", "honeypot-4-1", "honeypot-5-1")
+    ),
     "iot23/honeypot-4-1/2018-10-25-14-06-32-192.168.1.132.pcap",
-    *(f"quickdraw/CL5000EIP-{name}.pcap" for name in ("Firmware-Change", "Reboot-or-Restart", "View-Device-Status")),
+    *(
+        f"quickdraw/CL5000EIP-{name}.pcap"
+        for name in ("Firmware-Change", "Reboot-or-Restart", "View-Device-Status")
+    ),
     "quickdraw/CL5000EIP-Software-Download-Failure.pcap",
     "modbus/CnC_uploading_exe_modbus_6RTU_with_operate.pcap",
     "modbus/characterization_modbus_6RTU_with_operate.pcap",
@@ -33,7 +40,9 @@ def read_scene(shared: Path, name: str, plant: Plant | None = None) -> Scene:
     return make_scene(capture, make_samples(capture, plant), plant)
 
 
-def texts_of(scene: Scene, device: str, label: str, role: str = "source", around_s: float | None = None) -> list[str]:
+def texts_of(
+    scene: Scene, device: str, label: str, role: str = "source", around_s: float | None = None
+) -> list[str]:
     slots = np.unique(np.concatenate([scene.moves["slot"], scene.evidence["slot"]]))
     if around_s is not None:
         slots = slots[np.abs(slots * 10.0 - around_s) <= 60.0]
@@ -51,7 +60,9 @@ def unsupported(facts: list[Fact]) -> list[str]:
 
 @pytest.mark.parametrize("name", CAPTURES)
 def test_every_number_in_a_fact_is_one_of_its_values(shared: Path, name: str) -> None:
-    plant = Plant((Device("press-7", "192.168.10.120", "PLC"), Device("rtu-4", "192.168.1.104", "PLC")))
+    plant = Plant(
+        (Device("press-7", "192.168.10.120", "PLC"), Device("rtu-4", "192.168.1.104", "PLC"))
+    )
     scene = read_scene(shared, name, plant)
     device = str(scene.samples["device"].value_counts().index[0])
     slots = np.unique(np.concatenate([scene.moves["slot"], scene.evidence["slot"]]))
@@ -67,7 +78,9 @@ def test_every_number_in_a_fact_is_one_of_its_values(shared: Path, name: str) ->
 @pytest.mark.parametrize("seed", [1, 2])
 def test_simulated_faults_have_facts_with_supported_numbers(seed: int) -> None:
     simulation = simulate(seed, devices=10, hours=0.5)
-    scene = make_scene(simulation.capture, make_samples(simulation.capture, simulation.plant), simulation.plant)
+    scene = make_scene(
+        simulation.capture, make_samples(simulation.capture, simulation.plant), simulation.plant
+    )
     for row in simulation.truth[simulation.truth["direction"] == "source"].itertuples():
         slots = np.arange(int(row.start_s // 10), int(row.end_s // 10) + 1)
         facts = label_facts(find_trace(scene, row.device, row.label, "source", slots), scene)
@@ -105,7 +118,9 @@ def test_the_controller_of_34_1_is_told_from_time_servers_and_floods(shared: Pat
     ("name", "device", "controller"),
     [("20-1", "192.168.100.103", "66.85.157.90"), ("44-1", "192.168.1.199", "46.101.251.172")],
 )
-def test_other_controllers_are_found_too(shared: Path, name: str, device: str, controller: str) -> None:
+def test_other_controllers_are_found_too(
+    shared: Path, name: str, device: str, controller: str
+) -> None:
     scene = read_scene(shared, f"iot23/{name}/conn.log.labeled")
     slots = np.unique(scene.moves["slot"])
     assert find_trace(scene, device, "c2", "source", slots).peers == (controller,)
@@ -114,7 +129,9 @@ def test_other_controllers_are_found_too(shared: Path, name: str, device: str, c
 def test_the_plc_that_does_not_answer_arp(shared: Path) -> None:
     plant = Plant((Device("press-plc", "192.168.10.120", "PLC"),))
     scene = read_scene(shared, CAPTURES[9], plant)
-    assert [(one.device, one.label, one.peers, one.fact.text) for one in find_evident_in(scene)] == [
+    assert [
+        (one.device, one.label, one.peers, one.fact.text) for one in find_evident_in(scene)
+    ] == [
         (
             "192.168.10.120",
             "device_silent",
@@ -134,7 +151,9 @@ def test_the_plc_that_does_not_answer_arp(shared: Path) -> None:
 
 def test_the_register_sweep_is_told_from_codes_and_rates(shared: Path) -> None:
     found = find_evident_in(read_scene(shared, CAPTURES[11]))
-    assert [(one.device, one.label, one.peers) for one in found] == [("192.168.1.101", "recon", ("192.168.1.104",))]
+    assert [(one.device, one.label, one.peers) for one in found] == [
+        ("192.168.1.101", "recon", ("192.168.1.104",))
+    ]
     assert found[0].fact.values["requests"] == 3315.0
     assert found[0].fact.text == (
         "192.168.1.101 asked 192.168.1.104 over Modbus for up to 99 different register addresses in 10 s, and 100 % of "
@@ -157,7 +176,10 @@ def test_health_counts_decided_normal_windows(shared: Path) -> None:
             "abstained": [False, True, False, False],
         }
     )
-    assert health_fact(scene, "a", verdicts).text == "Of the windows of a, 1 out of 3 are normal (33.3 %)."
+    assert (
+        health_fact(scene, "a", verdicts).text
+        == "Of the windows of a, 1 out of 3 are normal (33.3 %)."
+    )
     assert health_fact(scene, "c", verdicts).text.startswith("c has no window that could be judged")
 
 
@@ -184,12 +206,17 @@ def test_nearly_all_never_reads_as_all() -> None:
 
 
 def test_a_number_without_a_value_is_noticed() -> None:
-    assert unsupported([make_fact("x", "{n:packet} in 7 s", {"n": 3})]) == ["7 in '3 packets in 7 s'"]
+    assert unsupported([make_fact("x", "{n:packet} in 7 s", {"n": 3})]) == [
+        "7 in '3 packets in 7 s'"
+    ]
 
 
 def test_nouns_follow_their_numbers() -> None:
     sentence = "{n:ARP request}, {m:reply}, {k:other address}"
-    assert make_fact("x", sentence, {"n": 1, "m": 2, "k": 0}).text == "1 ARP request, 2 replies, 0 other addresses"
+    assert (
+        make_fact("x", sentence, {"n": 1, "m": 2, "k": 0}).text
+        == "1 ARP request, 2 replies, 0 other addresses"
+    )
 
 
 def test_ids_tell_the_kind_and_windows_are_few() -> None:

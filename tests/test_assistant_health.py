@@ -1,4 +1,5 @@
-"""How a device without an incident is doing, from verdicts written by hand: a letter is a window, one every 10 s."""
+"""How a device without an incident is doing, from verdicts written by hand: a letter is a window,
+one every 10 s."""
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,13 @@ from tables import CLOUD, DEVICE, PLC, capture, flow, unanswered
 from assistant.detection.correlation import suspect
 from assistant.detection.runs import Run
 from assistant.diagnosis.grounding import check
-from assistant.diagnosis.health import bears_out, describe_health, find_stretches, judge_health, name_health
+from assistant.diagnosis.health import (
+    bears_out,
+    describe_health,
+    find_stretches,
+    judge_health,
+    name_health,
+)
 from assistant.facts.traffic_view import Scene, make_scene
 from traffic.labels import LABELS
 from traffic.samples import make_samples
@@ -42,7 +49,12 @@ def scene_of(*flows: dict[str, object], evidence: list[tuple[object, ...]] = ())
 
 def download(second: float = 4000.0, **more: object) -> dict[str, object]:
     """44 MB received over one answered connection in 100 s, as a firmware update is."""
-    counts = {"orig_pkts": 30_000.0, "resp_pkts": 30_000.0, "orig_ip_bytes": 8e5, "resp_ip_bytes": 44e6}
+    counts = {
+        "orig_pkts": 30_000.0,
+        "resp_pkts": 30_000.0,
+        "orig_ip_bytes": 8e5,
+        "resp_ip_bytes": 44e6,
+    }
     known = {"duration": 100.0, "orig_bytes": 8e5, "resp_bytes": 44e6, **counts}
     return flow(START_S + second, DEVICE, CLOUD, 443, **(known | more))
 
@@ -97,22 +109,45 @@ def test_stretches_decide(letters: str, standing: str, reason: str) -> None:
         ),  # many connections are a flood, answered or not
         ("D", [download()], ""),
         ("X", [download()], ""),
-        ("X", [download(orig_ip_bytes=44e6, orig_bytes=44e6, resp_ip_bytes=8e5, resp_bytes=8e5)], "borne_out"),
-        ("C", [flow(START_S + 4000.0 + i, DEVICE, CLOUD, 443, id__orig_p=40_000 + i) for i in range(3)], "borne_out"),
+        (
+            "X",
+            [download(orig_ip_bytes=44e6, orig_bytes=44e6, resp_ip_bytes=8e5, resp_bytes=8e5)],
+            "borne_out",
+        ),
+        (
+            "C",
+            [
+                flow(START_S + 4000.0 + i, DEVICE, CLOUD, 443, id__orig_p=40_000 + i)
+                for i in range(3)
+            ],
+            "borne_out",
+        ),
         ("C", [download()], ""),
-        ("R", [flow(START_S + 4000.0 + i, DEVICE, PLC, 100 + i, id__orig_p=40_000 + i) for i in range(8)], "borne_out"),
+        (
+            "R",
+            [
+                flow(START_S + 4000.0 + i, DEVICE, PLC, 100 + i, id__orig_p=40_000 + i)
+                for i in range(8)
+            ],
+            "borne_out",
+        ),
         ("R", [download()], ""),
     ],
 )
 def test_one_stretch_is_not_excused_where_numbers_bear_it_out(
     letter: str, flows: list[dict[str, object]], reason: str
 ) -> None:
-    assert health(HOUR + letter * 12 + HOUR, scene_of(*flows)) == ("inconclusive" if reason else "normal", reason)
+    assert health(HOUR + letter * 12 + HOUR, scene_of(*flows)) == (
+        "inconclusive" if reason else "normal",
+        reason,
+    )
 
 
 @pytest.mark.parametrize("letter", ["G", "L"])
 @pytest.mark.parametrize(("resent", "reason"), [(599, ""), (601, "borne_out")])
-def test_a_full_link_shows_in_what_it_does_to_packets(letter: str, resent: int, reason: str) -> None:
+def test_a_full_link_shows_in_what_it_does_to_packets(
+    letter: str, resent: int, reason: str
+) -> None:
     rows = [(int(START_S // 10) + 402, DEVICE, CLOUD, "retransmission", -1, resent, 0)]
     lossy = scene_of(download(), evidence=rows)  # of 60,000 packets
     assert health(HOUR + letter * 12 + HOUR, lossy)[1] == reason
@@ -121,12 +156,19 @@ def test_a_full_link_shows_in_what_it_does_to_packets(letter: str, resent: int, 
 def test_a_stretch_ends_where_windows_no_longer_touch() -> None:
     touching = "G" + "." * 5 + "G"  # starts 60 s apart: the end of one is the start of the other
     (one,) = find_stretches(DEVICE, verdict_table(touching))
-    assert (one.span_s, one.labels, one.counts, one.rows.tolist()) == (120.0, ("congestion",), (2,), [0, 6])
+    assert (one.span_s, one.labels, one.counts, one.rows.tolist()) == (
+        120.0,
+        ("congestion",),
+        (2,),
+        [0, 6],
+    )
     assert len(find_stretches(DEVICE, verdict_table("G" + "." * 6 + "G"))) == 2
 
 
 def test_other_devices_do_not_matter() -> None:
-    both = pd.concat([verdict_table(HOUR + ODD + HOUR), verdict_table("D" * 50, PLC)], ignore_index=True)
+    both = pd.concat(
+        [verdict_table(HOUR + ODD + HOUR), verdict_table("D" * 50, PLC)], ignore_index=True
+    )
     assert judge_health(DEVICE, both, scene_of(download())).standing == "normal"
     assert judge_health(PLC, both, scene_of(download())).reason == "open"
 
@@ -145,7 +187,10 @@ def test_an_excused_stretch_is_said_with_its_numbers_and_what_to_ask() -> None:
         "nothing else stood out at 192.168.1.10."
     )
     texts = [fact.text for fact in condition.facts]
-    assert "looked most like congestion (8 windows), ddos (3 windows) and exfiltration (1 window)" in texts[0]
+    assert (
+        "looked most like congestion (8 windows), ddos (3 windows) and exfiltration (1 window)"
+        in texts[0]
+    )
     assert texts[1].startswith("Traffic of 192.168.1.10 peaked at ")
     assert texts[-1] == "What was measured then bears out none of these suspicions."
     assert condition.checks[1].startswith("Look up 203.0.113.5, with which")
@@ -160,14 +205,18 @@ def test_an_excused_stretch_is_said_with_its_numbers_and_what_to_ask() -> None:
         ("G.", "was seen for 70 s only", "Record the device for longer"),
     ],
 )  # fmt: skip
-def test_what_is_not_certain_is_said_with_when_and_for_how_long(letters: str, said: str, last: str) -> None:
+def test_what_is_not_certain_is_said_with_when_and_for_how_long(
+    letters: str, said: str, last: str
+) -> None:
     scene, verdicts = scene_of(download()), verdict_table(letters)
     condition = describe_health(judge_health(DEVICE, verdicts, scene), verdicts, scene)
     assert condition.headline.text.startswith("Not certain: 192.168.1.10 ")
     assert said in condition.headline.text
     assert condition.checks[-1].startswith(last)
     facts = (condition.headline, *condition.facts)
-    assert not check("\n".join([fact.text for fact in facts] + list(condition.checks)), facts, ()).removed
+    assert not check(
+        "\n".join([fact.text for fact in facts] + list(condition.checks)), facts, ()
+    ).removed
 
 
 def test_what_the_numbers_fit_is_named() -> None:
@@ -183,7 +232,10 @@ def test_what_the_numbers_fit_is_named() -> None:
 def test_a_device_that_is_well_needs_no_words() -> None:
     scene, verdicts = scene_of(), verdict_table("." * 20)
     condition = describe_health(judge_health(DEVICE, verdicts, scene), verdicts, scene)
-    assert condition.headline.text == "Healthy: 192.168.1.10 behaves as usual; no incident was found for it."
+    assert (
+        condition.headline.text
+        == "Healthy: 192.168.1.10 behaves as usual; no incident was found for it."
+    )
     assert (condition.facts, condition.checks) == ((), ())
 
 
@@ -201,4 +253,6 @@ def test_every_label_can_be_asked_for_evidence() -> None:
     scene = scene_of(download())
     rows, starts_s = np.arange(3), START_S + 4000.0 + 10.0 * np.arange(3)
     for label in LABELS[1:]:
-        assert bears_out(suspect(Run(DEVICE, label, "source", rows), scene, starts_s, np.ones(3))) in (True, False)
+        assert bears_out(
+            suspect(Run(DEVICE, label, "source", rows), scene, starts_s, np.ones(3))
+        ) in (True, False)

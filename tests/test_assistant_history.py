@@ -1,4 +1,5 @@
-"""What was said is kept: across threads, processes, versions and power cuts; a damaged file is said to be one."""
+"""What was said is kept: across threads, processes, versions and power cuts; a damaged file is said
+to be one."""
 
 import sqlite3
 import subprocess
@@ -47,11 +48,15 @@ def test_an_incident_grows_but_keeps_its_start(history):
     history.add_incident(RECORD)
     history.add_incident(IncidentRecord("i1", "10.0.0.5", "c2", 130.0, 220.0, "beacon, longer"))
     history.add_incident(IncidentRecord("i1", "10.0.0.5", "c2", 130.0, 200.0, "beacon, longer"))
-    assert history.incidents() == [IncidentRecord("i1", "10.0.0.5", "c2", 100.0, 220.0, "beacon, longer")]
+    assert history.incidents() == [
+        IncidentRecord("i1", "10.0.0.5", "c2", 100.0, 220.0, "beacon, longer")
+    ]
 
 
 def test_incidents_by_device_label_and_time(history):
-    for number, (device, label, start_s) in enumerate([("a", "c2", 1.0), ("a", "dos", 2.0), ("b", "c2", 3.0)]):
+    for number, (device, label, start_s) in enumerate(
+        [("a", "c2", 1.0), ("a", "dos", 2.0), ("b", "c2", 3.0)]
+    ):
         history.add_incident(IncidentRecord(f"i{number}", device, label, start_s, start_s + 1, ""))
     assert [r.id for r in history.incidents()] == ["i2", "i1", "i0"]
     assert [r.id for r in history.incidents(device="a")] == ["i1", "i0"]
@@ -105,7 +110,9 @@ def test_a_file_of_version_1_is_brought_up_to_date_with_its_content(path):
     for statement in MIGRATIONS[0]:
         old.execute(statement)
     old.execute("INSERT INTO conversations (who, capture, started_s) VALUES ('ana', 'a.pcap', 1.0)")
-    old.execute("INSERT INTO messages (conversation, role, text, at_s) VALUES (1, 'operator', 'hello', 2.0)")
+    old.execute(
+        "INSERT INTO messages (conversation, role, text, at_s) VALUES (1, 'operator', 'hello', 2.0)"
+    )
     old.execute("PRAGMA user_version = 1")
     old.commit()
     old.close()
@@ -134,7 +141,8 @@ def test_a_failed_change_leaves_nothing(history):
 
 
 @pytest.mark.parametrize(
-    "content", [b"no database at all, but long enough to look", b"SQLite format 3\x00" + b"\xff" * 500]
+    "content",
+    [b"no database at all, but long enough to look", b"SQLite format 3\x00" + b"\xff" * 500],
 )
 def test_a_damaged_file_is_named(path, content):
     path.parent.mkdir()
@@ -184,7 +192,10 @@ def test_two_processes_write_at_once(path, history):
         "import sys; from assistant.history import History; h = History(sys.argv[1]);"
         "[h.add_message(int(sys.argv[2]), 'operator', sys.argv[3]) for _ in range(25)]"
     )
-    runs = [subprocess.Popen([sys.executable, "-c", code, str(path), str(number), who]) for who in ("one", "two")]
+    runs = [
+        subprocess.Popen([sys.executable, "-c", code, str(path), str(number), who])
+        for who in ("one", "two")
+    ]
     assert [run.wait(timeout=60) for run in runs] == [0, 0]
     assert sorted(m.text for m in history.messages(number)) == ["one"] * 25 + ["two"] * 25
 

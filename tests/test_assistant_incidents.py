@@ -1,4 +1,5 @@
-"""Runs, causes and incidents from verdicts written by hand; a letter is a window, a window starts every ten seconds."""
+"""Runs, causes and incidents from verdicts written by hand; a letter is a window, a window starts
+every ten seconds."""
 
 import json
 from pathlib import Path
@@ -47,14 +48,19 @@ def verdict_table(said: Said, probability: float = 0.9) -> pd.DataFrame:
 
 def empty_windows(verdicts: pd.DataFrame, pkts: float = 0.0) -> Windows:
     """Windows whose samples all hold the same number of packets."""
-    samples = pd.DataFrame({"device": ["x"], "start_s": [START_S], "out_pkts": [pkts], "in_pkts": [0.0]})
+    samples = pd.DataFrame(
+        {"device": ["x"], "start_s": [START_S], "out_pkts": [pkts], "in_pkts": [0.0]}
+    )
     table = verdicts[["device", "start_s", "end_s"]]
     return Windows(samples, table, np.zeros((len(table), 6), np.int64))
 
 
 def runs_of(letters: str, **limits: int) -> list[tuple[str, list[int]]]:
     verdicts = verdict_table({"x": (letters, "source")})
-    return [(run.label, run.rows.tolist()) for run in find_runs(verdicts, empty_windows(verdicts), **limits)]
+    return [
+        (run.label, run.rows.tolist())
+        for run in find_runs(verdicts, empty_windows(verdicts), **limits)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +78,10 @@ def runs_of(letters: str, **limits: int) -> list[tuple[str, list[int]]]:
         ("ccc????????ccc", [("c2", [0, 1, 2, 11, 12, 13])]),  # abstention keeps it open
         ("ccc......c....", [("c2", [0, 1, 2])]),  # what follows the end must be raised anew
         ("dodod", [("ddos", [0, 2, 4])]),
-        ("odrdo", [("dos", [0, 1, 2, 3, 4])]),  # only together enough; equal mass, so the earlier of the taxonomy
+        (
+            "odrdo",
+            [("dos", [0, 1, 2, 3, 4])],
+        ),  # only together enough; equal mass, so the earlier of the taxonomy
         ("cccddd", [("ddos", [3, 4, 5]), ("c2", [0, 1, 2])]),
     ],
 )
@@ -87,9 +96,16 @@ def test_limits_are_arguments() -> None:
 
 @pytest.mark.parametrize(
     ("letter", "probability", "pkts", "raised"),
-    [("d", 0.995, 400.0, True), ("d", 0.98, 400.0, False), ("d", 0.995, 100.0, False), ("c", 0.995, 400.0, False)],
+    [
+        ("d", 0.995, 400.0, True),
+        ("d", 0.98, 400.0, False),
+        ("d", 0.995, 100.0, False),
+        ("c", 0.995, 400.0, False),
+    ],
 )
-def test_one_sure_window_of_a_large_flood_is_enough(letter: str, probability: float, pkts: float, raised: bool) -> None:
+def test_one_sure_window_of_a_large_flood_is_enough(
+    letter: str, probability: float, pkts: float, raised: bool
+) -> None:
     verdicts = verdict_table({"x": (f"...{letter}...", "source")}, probability)
     assert bool(find_runs(verdicts, empty_windows(verdicts, pkts))) == raised
 
@@ -127,18 +143,37 @@ def slow_runs(letters: str, k: int, n: int, off: int) -> list[list[int]]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.sampled_from("..c?"), max_size=40).map("".join), st.lists(st.sampled_from(".c?"), max_size=20))
-def test_all_devices_at_once_is_each_device_window_by_window(letters: str, other: list[str]) -> None:
+@given(
+    st.lists(st.sampled_from("..c?"), max_size=40).map("".join),
+    st.lists(st.sampled_from(".c?"), max_size=20),
+)
+def test_all_devices_at_once_is_each_device_window_by_window(
+    letters: str, other: list[str]
+) -> None:
     verdicts = verdict_table({"a": ("".join(other), "source"), "x": (letters, "source")})
     found = find_runs(verdicts, empty_windows(verdicts))
-    assert [(run.rows - len(other)).tolist() for run in found if run.device == "x"] == slow_runs(letters, 3, 5, 6)
+    assert [(run.rows - len(other)).tolist() for run in found if run.device == "x"] == slow_runs(
+        letters, 3, 5, 6
+    )
 
 
-def flow(second: float, src: str, dst: str, port: int, state: str = "SF", **counts: float) -> dict[str, object]:
+def flow(
+    second: float, src: str, dst: str, port: int, state: str = "SF", **counts: float
+) -> dict[str, object]:
     """One TCP flow; by default five packets each way in half a second."""
     answered = state not in ("S0", "REJ")
-    known = {"orig_pkts": 5.0, "resp_pkts": 5.0, "orig_ip_bytes": 300.0, "resp_ip_bytes": 300.0, "duration": 0.5}
-    known |= {} if answered else {"orig_pkts": 1.0, "resp_pkts": 0.0, "resp_ip_bytes": 0.0, "duration": 0.0}
+    known = {
+        "orig_pkts": 5.0,
+        "resp_pkts": 5.0,
+        "orig_ip_bytes": 300.0,
+        "resp_ip_bytes": 300.0,
+        "duration": 0.5,
+    }
+    known |= (
+        {}
+        if answered
+        else {"orig_pkts": 1.0, "resp_pkts": 0.0, "resp_ip_bytes": 0.0, "duration": 0.0}
+    )
     known |= {"resp_pkts": 1.0} if state == "REJ" else {}
     return {
         "ts": START_S + second, "uid": "C", "id.orig_h": src, "id.orig_p": 40000 + int(second * 10) % 20000,
@@ -156,10 +191,14 @@ def capture_of(flows: list[dict[str, object]], evidence: list[tuple[object, ...]
     return Capture(table.astype(dict.fromkeys(texts, "str")), spread(table), rows)
 
 
-def incidents_of(said: Said, capture: Capture, plant: Plant | None = None, probability: float = 0.9) -> list[Incident]:
+def incidents_of(
+    said: Said, capture: Capture, plant: Plant | None = None, probability: float = 0.9
+) -> list[Incident]:
     verdicts = verdict_table(said, probability)
     samples = make_samples(capture, plant)
-    windows = Windows(samples, verdicts[["device", "start_s", "end_s"]], np.full((len(verdicts), 6), -1))
+    windows = Windows(
+        samples, verdicts[["device", "start_s", "end_s"]], np.full((len(verdicts), 6), -1)
+    )
     return make_incidents(verdicts, windows, capture, plant)
 
 
@@ -171,7 +210,9 @@ def test_a_dead_server_and_its_clients_are_one_incident() -> None:
     failing = [flow(t, client, S, 502, "REJ") for client in (A, B, C) for t in range(0, 100, 5)]
     capture = capture_of([*failing, *(flow(t, S, "10.0.0.20", 123) for t in range(0, 100, 20))])
     vain = ("vvvvvvv", "target")
-    found = incidents_of({S: ("vvvvvvv", "source"), A: vain, B: vain, C: ("lllllll", "target")}, capture)
+    found = incidents_of(
+        {S: ("vvvvvvv", "source"), A: vain, B: vain, C: ("lllllll", "target")}, capture
+    )
     assert [(one.device, one.label, one.role) for one in found] == [(S, "service_down", "source")]
     assert set(found[0].related) == {A, B, C}
     assert set(found[0].peers) == {A, B, C}
@@ -189,8 +230,12 @@ def test_clients_alone_point_at_the_server() -> None:
 def test_a_flood_and_its_local_target_are_one_incident() -> None:
     flood = [flow(20 + t / 50, A, B, 80, "S0") for t in range(500)]
     capture = capture_of([*flood, flow(0, A, C, 502), flow(90, B, C, 502)])
-    found = incidents_of({A: ("..ooooo", "source"), B: ("..ooooo", "target"), C: (".......", "")}, capture)
-    assert [(one.device, one.label, one.role, one.related) for one in found] == [(A, "dos", "source", (B,))]
+    found = incidents_of(
+        {A: ("..ooooo", "source"), B: ("..ooooo", "target"), C: (".......", "")}, capture
+    )
+    assert [(one.device, one.label, one.role, one.related) for one in found] == [
+        (A, "dos", "source", (B,))
+    ]
     assert found[0].start_s == START_S + 20  # the first packet, not the window's edge
     assert found[0].end_s == pytest.approx(START_S + 29.98)
     assert found[0].severity == "medium"
@@ -210,10 +255,19 @@ def test_a_scanner_and_what_it_scanned_are_one_incident() -> None:
 OUTSIDE = "203.0.113.66"
 
 
-def scan_of(source: str, *targets: str, every_s: float = 0.0, ports: int = 12) -> list[dict[str, object]]:
+def scan_of(
+    source: str, *targets: str, every_s: float = 0.0, ports: int = 12
+) -> list[dict[str, object]]:
     """SYNs to a row of ports of each target, one target after the other."""
     return [
-        flow(10 + place * every_s + 0.1 * port, source, target, 20 + port, "REJ", **{"id.orig_p": 30_000.0 + port})
+        flow(
+            10 + place * every_s + 0.1 * port,
+            source,
+            target,
+            20 + port,
+            "REJ",
+            **{"id.orig_p": 30_000.0 + port},
+        )
         for place, target in enumerate(targets)
         for port in range(ports)
     ]
@@ -239,7 +293,10 @@ def test_victims_one_after_the_other_are_one_incident_where_an_hour_lies_between
     assert (one.start_s, one.end_s) == (START_S + 10, pytest.approx(START_S + 257.2))
     late = {A: ("rrrr" + "." * 400, "target"), B: ("." * 360 + "rrrr" + "." * 40, "target")}
     hours = capture_of([*scan_of(OUTSIDE, A), *scan_of(OUTSIDE, A, B, every_s=3600.0)[12:]])
-    assert [(one.device, one.role) for one in incidents_of(late, hours)] == [(A, "target"), (B, "target")]
+    assert [(one.device, one.role) for one in incidents_of(late, hours)] == [
+        (A, "target"),
+        (B, "target"),
+    ]
 
 
 def test_a_flood_of_several_devices_by_one_is_one_incident() -> None:
@@ -257,7 +314,9 @@ def test_one_victim_of_a_stranger_stays_the_device_of_the_incident() -> None:
 def test_what_fails_beside_a_false_address_is_no_incident_of_its_own() -> None:
     claims = [(SLOT + i, A, A, "arp_conflict", -1, 2, 2) for i in range(6)]
     vain = [flow(t, B, A, 502, "REJ") for t in range(0, 60, 5)]
-    (one,) = incidents_of({B: ("vvvvv", "target"), A: ("vvvvv", "source")}, capture_of(vain, claims))
+    (one,) = incidents_of(
+        {B: ("vvvvv", "target"), A: ("vvvvv", "source")}, capture_of(vain, claims)
+    )
     assert (one.device, one.label, one.role, one.related) == (A, "spoofing", "target", (B,))
 
 
@@ -265,7 +324,9 @@ def test_a_fault_that_nothing_carries_is_no_incident() -> None:
     calm = capture_of([flow(5 * i, A, B, 502) for i in range(12)])
     for letter in ("v", "m"):
         assert incidents_of({A: (letter * 5, "source")}, calm, probability=0.999) == []
-    once = capture_of([flow(5 * i, A, B, 502) for i in range(12)], [(SLOT + 2, B, A, "arp_unanswered", -1, 1, 0)])
+    once = capture_of(
+        [flow(5 * i, A, B, 502) for i in range(12)], [(SLOT + 2, B, A, "arp_unanswered", -1, 1, 0)]
+    )
     assert incidents_of({A: ("sssss", "source")}, once, probability=0.999) == []
 
 
@@ -286,7 +347,9 @@ def test_one_session_at_a_login_port_guesses_no_passwords() -> None:
 def test_what_was_never_up_does_not_flap() -> None:
     refused = [flow(10 * i, A, B, 502, "REJ") for i in range(6)]
     ended = [(SLOT + i, B, A, "reset", -1, 1, 0) for i in range(6)]
-    assert incidents_of({A: ("ffff", "source")}, capture_of(refused, ended), probability=0.999) == []
+    assert (
+        incidents_of({A: ("ffff", "source")}, capture_of(refused, ended), probability=0.999) == []
+    )
     held = capture_of([flow(10 * i, A, B, 502, "RSTR") for i in range(3)], ended[:3])
     assert [one.label for one in incidents_of({A: ("ffff", "source")}, held)] == ["flapping"]
 
@@ -307,7 +370,9 @@ def test_two_bots_of_one_controller_are_two_incidents() -> None:
 
 
 def test_a_pause_does_not_make_one_controller_two_incidents() -> None:
-    calls = [flow(t, A, "185.1.1.1", 6667, "S0") for t in (*range(0, 60, 10), *range(2000, 2060, 10))]
+    calls = [
+        flow(t, A, "185.1.1.1", 6667, "S0") for t in (*range(0, 60, 10), *range(2000, 2060, 10))
+    ]
     found = incidents_of({A: ("cccc" + "." * 196 + "cccc", "source")}, capture_of(calls))
     assert len(found) == 1
     assert len(found[0].windows) == 8
@@ -341,13 +406,21 @@ def test_an_absent_device_needs_somebody_who_keeps_asking() -> None:
     asked += [(SLOT, A, C, "arp_unanswered", -1, 3, 0)]  # one try
     capture = capture_of([flow(t, A, B, 502) for t in range(0, 100, 10)], asked)
     found = incidents_of({A: ("....", "")}, capture)
-    assert [(one.device, one.label, one.role, one.peers) for one in found] == [(S, "device_silent", "source", (A,))]
-    answered = capture_of([flow(t, A, B, 502) for t in range(0, 100, 10)] + [flow(60, S, A, 502)], asked)
+    assert [(one.device, one.label, one.role, one.peers) for one in found] == [
+        (S, "device_silent", "source", (A,))
+    ]
+    answered = capture_of(
+        [flow(t, A, B, 502) for t in range(0, 100, 10)] + [flow(60, S, A, 502)], asked
+    )
     assert incidents_of({A: ("....", "")}, answered) == []
 
 
 def test_a_router_that_walks_through_its_pool_is_no_incident() -> None:
-    pool = [(SLOT + i, A, f"10.0.0.{n}", "arp_unanswered", -1, 1, 0) for n in range(100, 120) for i in range(4)]
+    pool = [
+        (SLOT + i, A, f"10.0.0.{n}", "arp_unanswered", -1, 1, 0)
+        for n in range(100, 120)
+        for i in range(4)
+    ]
     capture = capture_of([flow(t, A, B, 502) for t in range(0, 100, 10)], pool)
     assert incidents_of({A: ("....", "")}, capture) == []
     plant = Plant((Device("press", "10.0.0.105", "PLC"),))
@@ -357,7 +430,9 @@ def test_a_router_that_walks_through_its_pool_is_no_incident() -> None:
 def test_a_service_that_stopped_answering_is_an_incident_without_any_verdict() -> None:
     before = [flow(t, A, S, 502) for t in range(0, 50, 10)]
     alive = [flow(t, S, C, 123) for t in range(0, 200, 20)]
-    capture = capture_of([*before, *alive, *(flow(t, A, S, 502, "REJ") for t in range(60, 160, 10))])
+    capture = capture_of(
+        [*before, *alive, *(flow(t, A, S, 502, "REJ") for t in range(60, 160, 10))]
+    )
     found = incidents_of({A: ("....", "")}, capture)
     assert [(one.device, one.label, one.peers) for one in found] == [(S, "service_down", (A,))]
     never = capture_of([*alive, *(flow(t, A, S, 502, "REJ") for t in range(60, 160, 10))])
@@ -369,7 +444,11 @@ def test_a_service_that_answered_nobody_for_a_while_is_an_incident_that_is_over(
     around = [flow(t, A, S, 502) for t in (0, 10, 20, 120, 130)]
 
     def refused(*clients: str, until: int = 75) -> list[dict[str, object]]:
-        return [flow(t + i, one, S, 502, "REJ") for i, one in enumerate(clients) for t in range(30, until, 5)]
+        return [
+            flow(t + i, one, S, 502, "REJ")
+            for i, one in enumerate(clients)
+            for t in range(30, until, 5)
+        ]
 
     (one,) = incidents_of({A: ("....", "")}, capture_of([*around, *alive, *refused(A, B)]))
     assert (one.device, one.label, one.peers) == (S, "service_down", (A, B))
@@ -382,16 +461,24 @@ def test_a_service_that_answered_nobody_for_a_while_is_an_incident_that_is_over(
 
 
 def test_a_resolver_that_is_gone_is_a_silent_device() -> None:
-    lost = [flow(t + i, one, S, 53, "S0") for i, one in enumerate((A, B)) for t in range(30, 100, 10)]
+    lost = [
+        flow(t + i, one, S, 53, "S0") for i, one in enumerate((A, B)) for t in range(30, 100, 10)
+    ]
     kept = [flow(t, A, S, 53) for t in (10, 120)]
     sought = [(SLOT + i, A, S, "arp_unanswered", -1, 1, 0) for i in (4, 6)]
-    (one,) = incidents_of({A: ("....", "")}, capture_of([one | {"proto": "udp"} for one in (*lost, *kept)], sought))
+    (one,) = incidents_of(
+        {A: ("....", "")}, capture_of([one | {"proto": "udp"} for one in (*lost, *kept)], sought)
+    )
     assert (one.device, one.label, one.peers) == (S, "device_silent", (A, B))
 
 
 def test_a_resolver_that_was_mute_for_a_while_is_told_by_two_clients() -> None:
     def asking(clients: tuple[str, ...]) -> Capture:
-        lost = [flow(t + i, one, S, 53, "S0") for i, one in enumerate(clients) for t in range(30, 100, 10)]
+        lost = [
+            flow(t + i, one, S, 53, "S0")
+            for i, one in enumerate(clients)
+            for t in range(30, 100, 10)
+        ]
         kept = [flow(t, one, S, 53) for one in clients for t in (10, 120)]
         return capture_of([one | {"proto": "udp"} for one in (*lost, *kept)])
 
@@ -433,7 +520,9 @@ def test_healthy_devices_have_no_incident(shared: Path, name: str) -> None:
 
 def all_normal(windows: Windows) -> pd.DataFrame:
     values = {"label": "normal", "probability": 0.99, "abstained": False, "direction": ""}
-    return windows.table.assign(**values, **{f"p_{label}": float(label == "normal") for label in LABELS})
+    return windows.table.assign(
+        **values, **{f"p_{label}": float(label == "normal") for label in LABELS}
+    )
 
 
 def test_every_flood_of_34_1_is_found_without_a_model(shared: Path) -> None:

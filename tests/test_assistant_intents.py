@@ -1,4 +1,5 @@
-"""What a question wants, however it is worded: in odd order, with typing errors, politely or in a hurry."""
+"""What a question wants, however it is worded: in odd order, with typing errors, politely or in a
+hurry."""
 
 import pytest
 from hypothesis import given
@@ -214,7 +215,8 @@ PHRASINGS = {
         default port of MQTT over TLS
     """,
 }
-# These were written after the rules; 56 of 61 were right at once, the rules for the other 5 were added then.
+# These were written after the rules; 56 of 61 were right at once, the rules for the other 5 were
+# added then.
 UNSEEN = {
     "why": """
         what's the reason my camera keeps freezing
@@ -309,7 +311,11 @@ UNSEEN = {
 
 
 def _cases(table):
-    return [(intent, line.strip()) for intent, lines in table.items() for line in lines.strip().split("\n")]
+    return [
+        (intent, line.strip())
+        for intent, lines in table.items()
+        for line in lines.strip().split("\n")
+    ]
 
 
 @pytest.mark.parametrize(("intent", "question"), [*_cases(PHRASINGS), *_cases(UNSEEN)])
@@ -317,7 +323,9 @@ def test_a_question_is_understood(intent, question):
     assert read_intent(question).name == intent.replace("none", "")
 
 
-@pytest.mark.parametrize("question", ["", " ", "?", "!!!", "1234", "\x00\x01", "😀😀", "a" * 100_000, "why " * 50_000])
+@pytest.mark.parametrize(
+    "question", ["", " ", "?", "!!!", "1234", "\x00\x01", "😀😀", "a" * 100_000, "why " * 50_000]
+)
 def test_odd_input_is_survived(question):
     assert read_intent(question).name in ("", "why")
 
@@ -334,5 +342,8 @@ def test_order_does_not_matter(words):
 
 
 def test_specific_words_are_those_a_manual_may_know():
-    assert specific_words("why does the firmware download to 10.0.0.5 fail?") == ["firmware", "download"]
+    assert specific_words("why does the firmware download to 10.0.0.5 fail?") == [
+        "firmware",
+        "download",
+    ]
     assert specific_words("what is wrong with it?") == []

@@ -1,4 +1,5 @@
-"""Scoring is compared with its definition: a pass per prompt and choice, token log-probabilities summed."""
+"""Scoring is compared with its definition: a pass per prompt and choice, token log-probabilities
+summed."""
 
 import json
 import shutil
@@ -15,7 +16,13 @@ from assistant.llm.answer_tree import build_choice_tree, make_batches
 from assistant.llm.local import LocalLLM
 from traffic.errors import UserError
 
-CHOICES = ["normal", "anomalous recon", "anomalous brute_force", "anomalous unauthorized_command", "anomalous dos"]
+CHOICES = [
+    "normal",
+    "anomalous recon",
+    "anomalous brute_force",
+    "anomalous unauthorized_command",
+    "anomalous dos",
+]
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +47,23 @@ def naive(llm: LocalLLM, prompts: list[str], choices: list[str]) -> np.ndarray:
             start = llm._tokenizer(prompt, add_special_tokens=not llm.chat_capable).input_ids
             answer = llm._tokenizer(choice, add_special_tokens=False).input_ids
             with torch.no_grad():
-                logits = llm._model(torch.tensor([start + answer])).logits[0].double().log_softmax(-1)
-            sums[i, j] = sum(float(logits[len(start) - 1 + k, token]) for k, token in enumerate(answer))
+                logits = (
+                    llm._model(torch.tensor([start + answer])).logits[0].double().log_softmax(-1)
+                )
+            sums[i, j] = sum(
+                float(logits[len(start) - 1 + k, token]) for k, token in enumerate(answer)
+            )
     return sums - np.logaddexp.reduce(sums, axis=1, keepdims=True)
 
 
 def test_score_equals_one_pass_per_choice_for_multi_token_labels(llm: LocalLLM) -> None:
-    prompts = ["pump", "the quick brown fox", "sent 12 packets and got 3", "a", "the quick brown fox"]
+    prompts = [
+        "pump",
+        "the quick brown fox",
+        "sent 12 packets and got 3",
+        "a",
+        "the quick brown fox",
+    ]
     assert len(llm._tokenizer("anomalous brute_force", add_special_tokens=False).input_ids) > 2
     np.testing.assert_allclose(llm.score(prompts, CHOICES), naive(llm, prompts, CHOICES), atol=1e-3)
 
@@ -61,7 +78,8 @@ def test_score_equals_one_pass_per_choice_when_one_token_decides(tmp_path: Path)
 def test_a_shared_beginning_computed_once_changes_nothing(tmp_path: Path, words: list[str]) -> None:
     llm = _exact(LocalLLM(build_model(tmp_path, words=words)))
     prompts = [
-        "the quick brown fox sent 12 packets " * 12 + rest for rest in ("and got 3", "got", "and got 3 3 3", "fox")
+        "the quick brown fox sent 12 packets " * 12 + rest
+        for rest in ("and got 3", "got", "and got 3 3 3", "fox")
     ]
     np.testing.assert_allclose(llm.score(prompts, CHOICES), naive(llm, prompts, CHOICES), atol=1e-3)
     alone = np.concatenate([llm.score([prompt], CHOICES) for prompt in prompts])
@@ -70,7 +88,9 @@ def test_a_shared_beginning_computed_once_changes_nothing(tmp_path: Path, words:
 
 def test_one_choice_may_begin_another(llm: LocalLLM) -> None:
     choices = ["normal", "normal traffic", "anomalous"]
-    np.testing.assert_allclose(llm.score(["pump"], choices), naive(llm, ["pump"], choices), atol=1e-3)
+    np.testing.assert_allclose(
+        llm.score(["pump"], choices), naive(llm, ["pump"], choices), atol=1e-3
+    )
 
 
 def test_a_model_that_caps_its_logits_is_scored_with_the_cap(tmp_path: Path) -> None:
@@ -103,13 +123,19 @@ def test_scores_are_normalised_and_nothing_gives_nothing(llm: LocalLLM) -> None:
 
 def test_equal_prompts_are_scored_once(llm: LocalLLM) -> None:
     counts: list[tuple[int, int]] = []
-    scores = llm.score(["pump", "fox", "pump", "pump"], CHOICES, progress=lambda done, of: counts.append((done, of)))
+    scores = llm.score(
+        ["pump", "fox", "pump", "pump"],
+        CHOICES,
+        progress=lambda done, of: counts.append((done, of)),
+    )
     assert counts[-1] == (2, 2)
     np.testing.assert_array_equal(scores[0], scores[3])
 
 
 @given(st.lists(st.integers(1, 300), max_size=60), st.integers(1, 1000), st.booleans())
-def test_batches_hold_every_row_once_within_the_budget(lengths: list[int], budget: int, equal: bool) -> None:
+def test_batches_hold_every_row_once_within_the_budget(
+    lengths: list[int], budget: int, equal: bool
+) -> None:
     batches = make_batches(lengths, budget, equal)
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
     for batch in batches:
@@ -134,7 +160,9 @@ def test_the_tree_reads_every_inner_node_of_two_paths() -> None:
 def test_streaming_writes_what_greedy_generation_writes(tmp_path: Path) -> None:
     llm = _exact(LocalLLM(build_model(tmp_path, chat=True)))
     messages = [{"role": "user", "content": "the quick brown fox"}]
-    ids = llm._tokenizer(llm.render(messages), add_special_tokens=False, return_tensors="pt").input_ids
+    ids = llm._tokenizer(
+        llm.render(messages), add_special_tokens=False, return_tensors="pt"
+    ).input_ids
     expected = llm._model.generate(ids, max_new_tokens=12, do_sample=False)[0, ids.shape[1] :]
     assert "".join(llm.stream(messages, 12)).rstrip("\ufffd") == llm._tokenizer.decode(
         expected, skip_special_tokens=True
@@ -197,14 +225,19 @@ def test_damaged_weights_are_refused(folder: Path, tmp_path: Path) -> None:
 
 def test_a_sequence_to_sequence_model_is_refused(folder: Path, tmp_path: Path) -> None:
     broken = shutil.copytree(folder, tmp_path / "t5")
-    (broken / "config.json").write_text(json.dumps({"model_type": "t5", "is_encoder_decoder": True}))
+    (broken / "config.json").write_text(
+        json.dumps({"model_type": "t5", "is_encoder_decoder": True})
+    )
     with pytest.raises(UserError, match="sequence-to-sequence"):
         LocalLLM(broken)
 
 
 def test_code_in_a_model_folder_is_not_run(folder: Path, tmp_path: Path) -> None:
     broken = shutil.copytree(folder, tmp_path / "custom")
-    config = {"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Own"}}
+    config = {
+        "model_type": "own",
+        "auto_map": {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Own"},
+    }
     (broken / "config.json").write_text(json.dumps(config))
     (broken / "own.py").write_text("raise SystemExit('ran')\n")
     with pytest.raises(UserError, match="cannot be loaded"):
@@ -217,14 +250,17 @@ def test_an_adapter_is_merged(folder: Path, tmp_path: Path) -> None:
 
     torch.manual_seed(3)
     model = AutoModelForCausalLM.from_pretrained(folder)
-    tuned = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False))
+    tuned = get_peft_model(
+        model, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
+    )
     tuned.save_pretrained(tmp_path / "adapter")
     llm, plain = LocalLLM(folder, tmp_path / "adapter"), LocalLLM(folder)
     ids = torch.tensor([[5, 6, 7]])
     with torch.no_grad():
         expected = tuned(ids).logits
         errors = [
-            float((model._model(ids).logits.float() - expected).norm() / expected.norm()) for model in (llm, plain)
+            float((model._model(ids).logits.float() - expected).norm() / expected.norm())
+            for model in (llm, plain)
         ]
     assert errors[0] < 0.05 < 0.5 < errors[1]  # bf16 keeps 8 bits
 

@@ -1,4 +1,5 @@
-"""One contract for every server: a small one written here, and `transformers serve` where its extra is installed."""
+"""One contract for every server: a small one written here, and `transformers serve` where its extra
+is installed."""
 
 import importlib.util
 import json
@@ -24,7 +25,8 @@ MESSAGES = [{"role": "user", "content": "the quick brown fox"}]
 
 
 class Answering(BaseHTTPRequestHandler):
-    """Streams a local model's reply in the form of OpenAI's chat completions; keeps the last request's body."""
+    """Streams a local model's reply in the form of OpenAI's chat completions; keeps the last
+    request's body."""
 
     llm: LocalLLM
     asked: dict[str, object]
@@ -72,7 +74,13 @@ def real(folder: Path) -> Iterator[RemoteLLM]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(folder), "--device", "cpu"]
+    command = [
+        str(Path(sys.executable).with_name("transformers")),
+        "serve",
+        str(folder),
+        "--device",
+        "cpu",
+    ]
     settings = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     server = subprocess.Popen([*command, "--host", "127.0.0.1", "--port", str(port)], env=settings)
     for _ in range(120):

@@ -27,10 +27,19 @@ from traffic.windows import Windows
 
 def verdicts() -> pd.DataFrame:
     chances = {
-        f"p_{label}": np.float32([0.25 if label in ("dos", "c2") else 0.5 * (label == "normal")]) for label in LABELS
+        f"p_{label}": np.float32([0.25 if label in ("dos", "c2") else 0.5 * (label == "normal")])
+        for label in LABELS
     }
     known = {"device": ["10.0.0.5"], "start_s": [60.0], "end_s": [120.0], "label": ["c2"]}
-    return pd.DataFrame({**known, "probability": np.float32([0.25]), "abstained": [True], "direction": [""], **chances})
+    return pd.DataFrame(
+        {
+            **known,
+            "probability": np.float32([0.25]),
+            "abstained": [True],
+            "direction": [""],
+            **chances,
+        }
+    )
 
 
 def test_the_examples_in_the_docstrings() -> None:
@@ -88,7 +97,9 @@ def test_a_passage_says_where_it_stands() -> None:
     assert passage_text(SimpleNamespace(section="Blinking", page=4, **known)) == (  # type: ignore[arg-type]
         "VX-9 manual · Blinking, page 4 · 0.500\nThe coil is open."
     )
-    assert passage_text(SimpleNamespace(section="", page=None, **known)).startswith("VX-9 manual · 0.500\n")  # type: ignore[arg-type]
+    assert passage_text(SimpleNamespace(section="", page=None, **known)).startswith(
+        "VX-9 manual · 0.500\n"
+    )  # type: ignore[arg-type]
 
 
 def test_the_samples_of_windows_can_be_reshaped_into_windows() -> None:
@@ -98,4 +109,10 @@ def test_the_samples_of_windows_can_be_reshaped_into_windows() -> None:
     windows = Windows(samples, table, np.array([[0, 1, 2, 3, 4, 5], [1, 2, 3, -1, 5, 6]]))
     long = window_samples(windows)
     assert (long[list(COLUMNS)].to_numpy().reshape(2, 6, -1) == windows.values(list(COLUMNS))).all()
-    assert long.loc[9, ["window", "sample", "device", "start_s", "out_pkts"]].tolist() == [1, 3, "a", 10.0, 0.0]
+    assert long.loc[9, ["window", "sample", "device", "start_s", "out_pkts"]].tolist() == [
+        1,
+        3,
+        "a",
+        10.0,
+        0.0,
+    ]

@@ -41,7 +41,11 @@ def test_one_thing_happens_in_a_sample(name: str) -> None:
 def test_an_incident_is_what_happened_and_lies_where_it_began(name: str, model) -> None:
     """tank-farm, a cable that loses a seventh of its packets, is what the model only suspects."""
     folder = SAMPLES / name
-    told = [one for one in read_truth(folder / "truth.json").intervals if one.label not in (NORMAL, UNKNOWN)]
+    told = [
+        one
+        for one in read_truth(folder / "truth.json").intervals
+        if one.label not in (NORMAL, UNKNOWN)
+    ]
     llm, card = model
     found = analyse(folder, llm, card, load_plant(folder / "plant.yaml"))
     right = [one for one in found.incidents if one.label == told[0].label]

@@ -1,8 +1,10 @@
-"""What is answered and what is not, with the real sentence model: questions to a plant in odd words, and all the rest.
+"""What is answered and what is not, with the real sentence model: questions to a plant in odd
+words, and all the rest.
 
-The rule in ``assistant.questions.scope`` was made with the questions of other tests and about two hundred more in sight. The
-first seven lines of either list here were its task, the others were written after it: 31 of 33 and 30 of 33 fell right
-at once. "who is behind this" got a rule of its own then, and ``find_terms`` passes over stop words since.
+The rule in ``assistant.questions.scope`` was made with the questions of other tests and about two
+hundred more in sight. The first seven lines of either list here were its task, the others were
+written after it: 31 of 33 and 30 of 33 fell right at once. "who is behind this" got a rule of its
+    own then, and ``find_terms`` passes over stop words since.
 """
 
 import shutil
@@ -171,7 +173,10 @@ def test_words_of_several_intents_in_one_sentence_are_foreign():
 
 def test_without_a_capture_another_question_is_not_answered_from_the_documents(index):
     assert "INC-2026-055" not in Conversation(None, index, None).reply("what is the weather?").text
-    assert "INC-2026-055" in Conversation(None, index, None).reply("has the weather service failed before?").text
+    assert (
+        "INC-2026-055"
+        in Conversation(None, index, None).reply("has the weather service failed before?").text
+    )
 
 
 def test_one_noun_of_a_past_incident_is_nearer_than_most_and_still_too_far(index):

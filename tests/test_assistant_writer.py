@@ -1,4 +1,5 @@
-"""A model may word an answer, but only what was measured; anything else falls back to the composed text and says so."""
+"""A model may word an answer, but only what was measured; anything else falls back to the composed
+text and says so."""
 
 import json
 
@@ -51,7 +52,9 @@ class Endless(Echo):
 
 
 def said(*sentences: tuple[str, list[str], list[str]]) -> str:
-    return json.dumps({"sentences": [{"text": t, "facts": f, "citations": c} for t, f, c in sentences]})
+    return json.dumps(
+        {"sentences": [{"text": t, "facts": f, "citations": c} for t, f, c in sentences]}
+    )
 
 
 CALLS = ("The camera cam-1 called 203.0.113.5 12 times.", ["f1"], [])
@@ -72,7 +75,10 @@ def test_checked_sentences_take_the_place_of_the_list_of_facts(line):
     composed = diagnose("why is cam-1 odd?", line, None)
     written = ask(line, said(CALLS, SPACING))
     assert written.written_by == "echo"
-    assert "**What was seen**\nThe camera cam-1 called 203.0.113.5 12 times. It does so every 10 s.\n" in written.text
+    assert (
+        "**What was seen**\nThe camera cam-1 called 203.0.113.5 12 times. It does so every 10 s.\n"
+        in written.text
+    )
     assert "was worded by echo" in written.text
     assert "without a language model" not in written.text
     # What the code decided stays: standing, headline, checks, what else it may be.
@@ -84,7 +90,10 @@ def test_checked_sentences_take_the_place_of_the_list_of_facts(line):
 
 
 def test_talk_around_the_json_is_ignored(line):
-    assert ask(line, f"Sure! ```json\n{said(CALLS, SPACING)}\n``` Hope this helps").written_by == "echo"
+    assert (
+        ask(line, f"Sure! ```json\n{said(CALLS, SPACING)}\n``` Hope this helps").written_by
+        == "echo"
+    )
 
 
 @pytest.mark.parametrize(
@@ -121,7 +130,10 @@ def test_the_model_may_be_sure_where_the_code_is():
         ("I think the camera is broken.", "has not the form"),
         ("{", "has not the form"),
         ('{"sentences": []}', "has not the form"),
-        ('{"sentences": [{"text": "x", "facts": ["f1"], "citations": [], "mood": "sure"}]}', "has not the form"),
+        (
+            '{"sentences": [{"text": "x", "facts": ["f1"], "citations": [], "mood": "sure"}]}',
+            "has not the form",
+        ),
         ('{"sentences": [{"text": 5, "facts": "f1", "citations": []}]}', "has not the form"),
         ('{"verdict": "normal", "sentences": []}', "has not the form"),
         ("[" * 5000, "has not the form"),
@@ -134,7 +146,9 @@ def test_what_cannot_be_used_falls_back_and_says_so(line, reply, why):
     composed = diagnose("why is cam-1 odd?", line, None)
     written = ask(line, reply)
     assert (written.text, written.written_by) == (composed.text, COMPOSED)
-    assert any("Composed without the language model" in note and why in note for note in written.notes)
+    assert any(
+        "Composed without the language model" in note and why in note for note in written.notes
+    )
 
 
 @pytest.mark.parametrize("model", [Broken(""), Endless("")])

@@ -1,4 +1,5 @@
-"""Answers beside what they should say: right ones pass, planted mistakes are found, nothing tells the answer."""
+"""Answers beside what they should say: right ones pass, planted mistakes are found, nothing tells
+the answer."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -63,17 +64,24 @@ def test_a_right_answer_meets_every_measure(diagnosis: Diagnosis, index: Index) 
 def test_what_is_missed_is_told_apart(
     diagnosis: Diagnosis, index: Index, changed: dict[str, object], missed: set[str]
 ) -> None:
-    assert {name for name, met in judged(diagnosis, index, **changed).items() if met is False} == missed
+    assert {
+        name for name, met in judged(diagnosis, index, **changed).items() if met is False
+    } == missed
 
 
 def test_no_cause_is_missed_but_does_not_mislead(diagnosis: Diagnosis, index: Index) -> None:
     silent = replace(diagnosis, label="")
-    assert {name for name, met in judged(silent, index).items() if met is False} == {"cause", "right"}
+    assert {name for name, met in judged(silent, index).items() if met is False} == {
+        "cause",
+        "right",
+    }
     assert judged(silent, index, causes=("none",))["cause"] is True
 
 
 def test_an_answer_about_another_device_is_wrong(diagnosis: Diagnosis, index: Index) -> None:
-    measures = judge_answer(CASE, Answer(diagnosis.text, diagnosis), ("192.168.1.99",), index).measures
+    measures = judge_answer(
+        CASE, Answer(diagnosis.text, diagnosis), ("192.168.1.99",), index
+    ).measures
     assert {name for name, met in measures.items() if met is False} == {"device", "right"}
 
 
@@ -86,13 +94,18 @@ def test_a_number_without_a_source_is_found(diagnosis: Diagnosis, index: Index) 
 
 
 def test_a_citation_of_nothing_is_found(diagnosis: Diagnosis, index: Index) -> None:
-    invented = replace(diagnosis, citations=tuple(replace(one, excerpt="never written") for one in diagnosis.citations))
+    invented = replace(
+        diagnosis,
+        citations=tuple(replace(one, excerpt="never written") for one in diagnosis.citations),
+    )
     assert judged(invented, index)["cited"] is False
     pointing = replace(diagnosis, text=f"{diagnosis.text}\nSee the manual [99].")
     assert judged(pointing, index)["cited"] is False
 
 
-def test_a_removed_sentence_and_an_unreadable_answer_are_counted(diagnosis: Diagnosis, index: Index) -> None:
+def test_a_removed_sentence_and_an_unreadable_answer_are_counted(
+    diagnosis: Diagnosis, index: Index
+) -> None:
     text = f"{diagnosis.text}\nA sentence of this answer had no source and was removed; it counts as less sure for it."
     assert judged(replace(diagnosis, text=text), index)["intact"] is False
     assert judged(replace(diagnosis, text=" "), index)["valid"] is False
@@ -101,14 +114,25 @@ def test_a_removed_sentence_and_an_unreadable_answer_are_counted(diagnosis: Diag
 
 def test_refusals_are_told_from_answers(index: Index) -> None:
     analysis = make_analysis()
-    case = Case(id="a91", capture="k90", question="write a poem about autumn", by="chat", refused=True)
+    case = Case(
+        id="a91", capture="k90", question="write a poem about autumn", by="chat", refused=True
+    )
     chat = Conversation(analysis, index, None)
     silly, fair = chat.reply(case.question), chat.reply("why does cam-1 misbehave?")
-    assert judge_answer(case, Answer(silly.text, silly.diagnosis), (), index).measures["refused"] is True
-    assert judge_answer(case, Answer(fair.text, fair.diagnosis), (), index).measures["refused"] is False
+    assert (
+        judge_answer(case, Answer(silly.text, silly.diagnosis), (), index).measures["refused"]
+        is True
+    )
+    assert (
+        judge_answer(case, Answer(fair.text, fair.diagnosis), (), index).measures["refused"]
+        is False
+    )
     absent = diagnose("what about 10.9.9.9?", analysis, index)
     assert judge_answer(case, Answer(absent.text, absent), (), index).measures["refused"] is True
-    assert judge_answer(CASE, Answer(absent.text, absent), (CAMERA,), index).measures["answered"] is False
+    assert (
+        judge_answer(CASE, Answer(absent.text, absent), (CAMERA,), index).measures["answered"]
+        is False
+    )
 
 
 def test_no_capture_carries_its_labels() -> None:
@@ -122,7 +146,9 @@ def test_no_capture_carries_its_labels() -> None:
 
 
 def test_real_captures_lose_their_labels_too(shared: Path) -> None:
-    subject = read_subject(Source(data="iot23/44-1/conn.log.labeled"), Roots(shared / "data", Path()))
+    subject = read_subject(
+        Source(data="iot23/44-1/conn.log.labeled"), Roots(shared / "data", Path())
+    )
     assert len(subject.capture.flows) == 237
     assert not [name for name in subject.capture.flows if "label" in name]
 
@@ -134,12 +160,21 @@ def recording(folder: Path, complete: bool = True) -> Source:
     (run / "plant.yaml").write_text(
         "devices:\n- {name: plc-1, address: 10.0.0.1, role: plc}\n- {name: hmi-1, address: 10.0.0.2, role: hmi}\n"
     )
-    told = {"start_s": 0.0, "end_s": 60.0, "label": "device_silent", "kind": "powered_off", "cause": "no power"}
+    told = {
+        "start_s": 0.0,
+        "end_s": 60.0,
+        "label": "device_silent",
+        "kind": "powered_off",
+        "cause": "no power",
+    }
     parts = (("10.0.0.1", "source"), ("10.0.0.2", "target"))
     intervals = tuple(
-        Interval(device=who, direction=part, parameters={}, root="10.0.0.1", **told) for who, part in parts
+        Interval(device=who, direction=part, parameters={}, root="10.0.0.1", **told)
+        for who, part in parts
     )
-    truth = Truth(seed=7, start_s=0, end_s=90, complete=complete, made_by="a test", intervals=intervals)
+    truth = Truth(
+        seed=7, start_s=0, end_s=90, complete=complete, made_by="a test", intervals=intervals
+    )
     write_truth(truth, run / "truth.json")
     write_pcap(run / "capture.pcap", [(5.0, arp_packet(1, b"\2" * 6, "10.0.0.2", "10.0.0.1"))])
     return Source(recorded=Recorded(seed=7, kind="powered_off", minutes=1.5))
@@ -156,15 +191,21 @@ def test_a_recording_of_something_else_or_cut_short_is_refused(tmp_path: Path) -
     (tmp_path / "short").mkdir()
     recording(tmp_path / "whole")
     other = Source(recorded=Recorded(seed=7, kind="nmap_syn", minutes=1.5))
-    with pytest.raises(UserError, match=r"recorded: .*7 holds powered_off; expected a run of nmap_syn"):
+    with pytest.raises(
+        UserError, match=r"recorded: .*7 holds powered_off; expected a run of nmap_syn"
+    ):
         find_missing(other, Roots(Path(), tmp_path / "whole"))
     with pytest.raises(UserError, match="complete is false"):
-        find_missing(recording(tmp_path / "short", complete=False), Roots(Path(), tmp_path / "short"))
+        find_missing(
+            recording(tmp_path / "short", complete=False), Roots(Path(), tmp_path / "short")
+        )
 
 
 def write(folder: Path, captures: dict, *cases: dict) -> Path:
     path = folder / "answers.yaml"
-    path.write_text(yaml.safe_dump({"version": 1, "captures": captures, "cases": [*cases]}), encoding="utf-8")
+    path.write_text(
+        yaml.safe_dump({"version": 1, "captures": captures, "cases": [*cases]}), encoding="utf-8"
+    )
     return path
 
 
@@ -175,7 +216,10 @@ SAMPLE = {
 
 
 def test_what_is_not_here_is_counted_and_what_is_misnamed_is_refused(tmp_path: Path) -> None:
-    gone = {"k92": {"data": "line3.pcap"}, "k93": {"recorded": {"seed": 7, "kind": "powered_off", "minutes": 5}}}
+    gone = {
+        "k92": {"data": "line3.pcap"},
+        "k93": {"recorded": {"seed": 7, "kind": "powered_off", "minutes": 5}},
+    }
     about = [SAMPLE | {"id": f"a{n}", "capture": name, "devices": ["10.0.0.1"], "question": "why?"}
              for n, name in ((93, "k92"), (94, "k93"), (95, "k93"))]  # fmt: skip
     path = write(tmp_path, {"k91": {"sample": "bottling-line"}, **gone}, SAMPLE, *about)
@@ -183,13 +227,23 @@ def test_what_is_not_here_is_counted_and_what_is_misnamed_is_refused(tmp_path: P
     assert [case.id for case in plan.cases] == ["a92"]
     assert [one.cases for one in plan.skipped] == [1, 2]
     assert "faultwise testbed record --seed 7 --kind powered_off --minutes 5" in plan.skipped[1].why
-    with pytest.raises(UserError, match=r"answers\.yaml: captures\.k92\.data: .*line3\.pcap does not exist"):
+    with pytest.raises(
+        UserError, match=r"answers\.yaml: captures\.k92\.data: .*line3\.pcap does not exist"
+    ):
         plan_cases([path], Roots(tmp_path, tmp_path))
 
 
-def test_the_sample_through_the_whole_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_sample_through_the_whole_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     wrong = SAMPLE | {"id": "a93", "causes": ["recon"]}
-    refused = {"id": "a94", "capture": "k91", "question": "what is on the menu", "by": "chat", "refused": True}
+    refused = {
+        "id": "a94",
+        "capture": "k91",
+        "question": "what is on the menu",
+        "by": "chat",
+        "refused": True,
+    }
     path = write(tmp_path, {"k91": {"sample": "bottling-line"}}, SAMPLE, wrong, refused)
     assert main(["eval", "answers", "--cases", str(path), "--out", str(tmp_path)]) == 0
     run = read_answers_run(tmp_path / "answers.json")

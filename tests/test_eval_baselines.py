@@ -1,4 +1,5 @@
-"""Classical models: how classes are balanced, how XGBoost is set, and that the text's ceiling sees no more than it."""
+"""Classical models: how classes are balanced, how XGBoost is set, and that the text's ceiling sees
+no more than it."""
 
 import numpy as np
 import pytest
@@ -32,7 +33,11 @@ def test_summaries_by_hand():
     x[0, :, 0] = [0, 0, 0, 6, 0, 0]
     # mean, highest, and sqrt(36 / 6 - 1), of each feature
     assert summarise(x)[0] == pytest.approx([1.0, 0.0, 6.0, 0.0, np.sqrt(5), 0.0])
-    assert scale_counts(np.array([0.0, np.e - 1, -(np.e - 1)])).round(5).tolist() == [0.0, 1.0, -1.0]
+    assert scale_counts(np.array([0.0, np.e - 1, -(np.e - 1)])).round(5).tolist() == [
+        0.0,
+        1.0,
+        -1.0,
+    ]
 
 
 def test_what_is_held_out_shares_no_capture_or_device_with_what_is_learned():
@@ -48,7 +53,9 @@ def test_what_is_held_out_shares_no_capture_or_device_with_what_is_learned():
 
 def test_a_setting_is_chosen_and_the_model_has_seen_everything_after():
     given = apart(seed=0)
-    rare = np.where((given.groups == 1) & (given.y == "dos"), "ddos", given.y).astype(object)  # in one capture only
+    rare = np.where((given.groups == 1) & (given.y == "dos"), "ddos", given.y).astype(
+        object
+    )  # in one capture only
     model = Boosting(seed=2).fit(given.x, rare, given.devices, given.groups)
     assert model.setting_ in SETTINGS
     assert (model.predict(given.x[rare == "ddos"]) == "ddos").mean() > 0.6
@@ -60,6 +67,8 @@ def test_the_ceiling_of_the_text_sees_levels_only():
     near = given.x.copy()
     near[:, :, FEATURES.index("out_bytes")] = 1000.0
     finer = near.copy()
-    finer[:, :, FEATURES.index("out_bytes")] = 1003.0  # 2 log2(1001) = 19.93, 2 log2(1004) = 19.94: the same level
+    finer[:, :, FEATURES.index("out_bytes")] = (
+        1003.0  # 2 log2(1001) = 19.93, 2 log2(1004) = 19.94: the same level
+    )
     assert (model.predict_proba(near) == model.predict_proba(finer)).all()
     assert (model.predict(given.x) == given.y).mean() > 0.95

@@ -1,4 +1,5 @@
-"""Intervals cover a known truth, and only if they draw devices; tests call a difference where there is one."""
+"""Intervals cover a known truth, and only if they draw devices; tests call a difference where there
+is one."""
 
 import math
 
@@ -12,7 +13,8 @@ TRIALS, DEVICES, WINDOWS, TRUTH = 400, 40, 60, 0.3
 
 @pytest.fixture(scope="module")
 def trials():
-    """Shares of wrong windows of 40 devices, 400 times over; a device is nearly always right or nearly always wrong."""
+    """Shares of wrong windows of 40 devices, 400 times over; a device is nearly always right or
+    nearly always wrong."""
     rng = np.random.default_rng(5)
     per_device = rng.beta(0.3, 0.7, (TRIALS, DEVICES))  # mean 0.3
     return rng.binomial(WINDOWS, per_device) / WINDOWS, rng
@@ -39,7 +41,9 @@ def test_an_interval_over_windows_would_not(trials):
 def test_a_median_covers_the_truth():
     rng = np.random.default_rng(2)
     truth = math.log(2)  # median of the exponential distribution with mean 1
-    spreads = [find_interval(resample_median(rng.exponential(size=60), 400, rng)) for _ in range(300)]
+    spreads = [
+        find_interval(resample_median(rng.exponential(size=60), 400, rng)) for _ in range(300)
+    ]
     assert 0.88 <= np.mean([spread.low <= truth <= spread.high for spread in spreads]) <= 0.99
 
 
@@ -66,4 +70,6 @@ def test_under_no_difference_a_twentieth_is_called_different():
     rng = np.random.default_rng(3)
     weights = draw_weights(40, 400, rng)
     differences = rng.normal(size=(400, 40)) @ weights.T / 40
-    assert np.mean([find_p_value(row) < 0.05 for row in differences]) == pytest.approx(0.05, abs=0.035)
+    assert np.mean([find_p_value(row) < 0.05 for row in differences]) == pytest.approx(
+        0.05, abs=0.035
+    )

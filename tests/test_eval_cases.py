@@ -10,7 +10,12 @@ from eval.answers.cases import CASES, find_cases, read_cases, read_questions
 from traffic.errors import UserError
 from traffic.labels import LABELS
 
-QUESTION = {"id": "q900", "group": "own terms", "question": "E-1099", "answers": {"norvik-cx20-plc": ["Error codes"]}}
+QUESTION = {
+    "id": "q900",
+    "group": "own terms",
+    "question": "E-1099",
+    "answers": {"norvik-cx20-plc": ["Error codes"]},
+}
 CASE = {
     "id": "a900", "capture": "k900", "question": "why?", "devices": ["{source}"], "causes": ["service_down"],
     "standings": ["confirmed"],
@@ -26,7 +31,11 @@ def questions(folder: Path, *added: dict, **changed: object) -> Path:
 
 def cases(folder: Path, *added: dict, captures: dict | None = None) -> Path:
     path = folder / "answers.yaml"
-    file = {"version": 1, "captures": captures or {"k900": {"sample": "bottling-line"}}, "cases": [CASE, *added]}
+    file = {
+        "version": 1,
+        "captures": captures or {"k900": {"sample": "bottling-line"}},
+        "cases": [CASE, *added],
+    }
     path.write_text(yaml.safe_dump(file), encoding="utf-8")
     return path
 
@@ -38,7 +47,11 @@ def test_every_mistake_of_a_file_is_named_by_its_case_and_key(tmp_path: Path) ->
         read_questions([path])
     message = str(refused.value)
     assert message.startswith(f"{path} has 3 mistakes: ")
-    for mistake in ("q901.qestion: no such key", "q902.question: String should have", "q902.answers: Field required"):
+    for mistake in (
+        "q901.qestion: no such key",
+        "q902.question: String should have",
+        "q902.answers: Field required",
+    ):
         assert mistake in message
 
 
@@ -50,7 +63,10 @@ def test_every_mistake_of_a_file_is_named_by_its_case_and_key(tmp_path: Path) ->
         ({"devices": []}, "a901: devices: expected at least one, or refused: true"),
         ({"refused": True}, "a901: refused: a refused question has no devices, causes, standings"),
         ({"capture": "k999"}, "a901.capture: k999; expected some of k900"),
-        ({"question": "why {peer}?"}, "a901: {peer} stands for nothing; expected {source} or {target}"),
+        (
+            {"question": "why {peer}?"},
+            "a901: {peer} stands for nothing; expected {source} or {target}",
+        ),
         ({"id": "port-scan"}, "port-scan.id: String should match pattern"),
         ({"id": "a900"}, "uses a900 again"),
     ],
@@ -70,7 +86,10 @@ def test_a_wrong_case_is_refused(tmp_path: Path, changed: dict, said: str) -> No
             {"simulated": {"seed": 1, "devices": 5, "hours": 0.5, "scenarios": ["normal"]}},
             "no scenario is called normal",
         ),
-        ({"recorded": {"seed": 1, "kind": "earthquake", "minutes": 5}}, "no event is called earthquake"),
+        (
+            {"recorded": {"seed": 1, "kind": "earthquake", "minutes": 5}},
+            "no event is called earthquake",
+        ),
         ({"data": "line.pcap"}, "a900: {source} or {target}; expected addresses"),
     ],
 )
@@ -95,7 +114,9 @@ def test_what_is_no_file_of_cases_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["retrieval", "answers"])
-def test_a_command_refuses_a_wrong_file(tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_command_refuses_a_wrong_file(
+    tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "cases.yaml"
     path.write_text("version: 1\nanswrs: []\n", encoding="utf-8")
     assert main(["eval", command, "--cases", str(path)]) == 2
@@ -104,7 +125,9 @@ def test_a_command_refuses_a_wrong_file(tmp_path: Path, command: str, capsys: py
 
 
 def test_the_shipped_questions_are_enough() -> None:
-    asked = [question for file in read_questions(find_cases("retrieval")) for question in file.questions]
+    asked = [
+        question for file in read_questions(find_cases("retrieval")) for question in file.questions
+    ]
     assert len(asked) >= 60
     assert sum(not question.answers for question in asked) >= 12
 

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.detection.bootstrap import between, decide_bound, is_better, mean_difference, orient, paired_difference
+from eval.detection.bootstrap import (
+    between,
+    decide_bound,
+    is_better,
+    mean_difference,
+    orient,
+    paired_difference,
+)
 from eval.report.compare import compare_runs, differences_of, render_compare
 from eval.results import Estimate, Run
 from traffic.errors import UserError
@@ -26,7 +33,9 @@ FIRST = {"a": 0.5, "b": 0.6, "c": 0.7}
 
 class TestWhatDiffers:
     def test_a_shift_of_every_fold_is_found_and_has_no_width(self) -> None:
-        found = compare_runs(loco(FIRST), loco({name: x + 0.1 for name, x in FIRST.items()}, name="new"), ["f1"])
+        found = compare_runs(
+            loco(FIRST), loco({name: x + 0.1 for name, x in FIRST.items()}, name="new"), ["f1"]
+        )
         assert len(found) == 1
         one = found[0]
         assert (one.model, one.folds, one.differs) == ("knn", 3, True)
@@ -43,7 +52,12 @@ class TestWhatDiffers:
     def test_seeds_are_averaged_before_folds_are_counted(self) -> None:
         rows = [made.row("knn", "a", {"f1": x}, seed=seed) for seed, x in enumerate((0.4, 0.6))]
         found = compare_runs(made.run(rows), made.run(rows), ["f1"])
-        assert (found[0].folds, found[0].first, found[0].change.value, found[0].change.low) == (1, 0.5, 0.0, None)
+        assert (found[0].folds, found[0].first, found[0].change.value, found[0].change.low) == (
+            1,
+            0.5,
+            0.0,
+            None,
+        )
 
     def test_the_same_run_says_the_same(self) -> None:
         assert "| the same |" in render_compare(loco(FIRST), loco(FIRST), ["f1"])
@@ -53,7 +67,9 @@ class TestWhatDiffers:
 class TestOtherData:
     def test_other_content_under_one_name_is_refused_by_name(self) -> None:
         changed = loco(FIRST, data=tuple(made.data(name, sha256=f"{name * 64}") for name in FIRST))
-        with pytest.raises(UserError, match=r"no fold in common \(captures of other content in both: a, b, c\)"):
+        with pytest.raises(
+            UserError, match=r"no fold in common \(captures of other content in both: a, b, c\)"
+        ):
             compare_runs(loco(FIRST), changed)
 
     def test_other_labels_are_refused_by_name(self) -> None:
@@ -72,7 +88,14 @@ class TestOtherData:
         assert "captures of the first only: c" in text
 
     def test_how_they_were_made_is_told(self) -> None:
-        other = loco(FIRST, seeds=(0, 1), commit="def", versions={"numpy": "3"}, quick=True, protocol={"name": "x"})
+        other = loco(
+            FIRST,
+            seeds=(0, 1),
+            commit="def",
+            versions={"numpy": "3"},
+            quick=True,
+            protocol={"name": "x"},
+        )
         assert differences_of(loco(FIRST), other) == [
             "protocol, name: leave-one-capture-out against x", "seeds: (0,) against (0, 1)",
             "commit: abc against def", "quick: False against True", "versions: numpy 2 against 3",
@@ -96,7 +119,10 @@ class TestDifferences:
             return
         expected = ttest_1samp(values, 0.0).confidence_interval(0.95)
         found = mean_difference(np.array(values))
-        assert (found.low, found.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
+        assert (found.low, found.high) == (
+            pytest.approx(expected.low),
+            pytest.approx(expected.high),
+        )
 
     def test_a_tested_pair_reads_in_both_directions(self) -> None:
         tests = [made.comparison("knn", "pocket", 0.2, 0.1, 0.4)]
@@ -120,9 +146,14 @@ class TestDifferences:
         [(0.6, 0.8, "holds", "fails"), (0.2, 0.4, "fails", "holds"), (0.4, 0.6, "open", "open"),
          (0.5, 0.5, "holds", "holds")],
     )  # fmt: skip
-    def test_a_bound_of_one_half(self, low: float, high: float, at_least: str, at_most: str) -> None:
+    def test_a_bound_of_one_half(
+        self, low: float, high: float, at_least: str, at_most: str
+    ) -> None:
         one = estimate((low + high) / 2, low, high)
-        assert (decide_bound(one, at_least=0.5), decide_bound(one, at_most=0.5)) == (at_least, at_most)
+        assert (decide_bound(one, at_least=0.5), decide_bound(one, at_most=0.5)) == (
+            at_least,
+            at_most,
+        )
 
     def test_no_interval_decides_nothing(self) -> None:
         assert decide_bound(Estimate(value=0.9), at_least=0.5) == "open"

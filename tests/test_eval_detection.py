@@ -1,4 +1,5 @@
-"""The harness as its command runs it: all models in one table, nothing counted twice, nothing gained by a name."""
+"""The harness as its command runs it: all models in one table, nothing counted twice, nothing
+gained by a name."""
 
 import os
 import shutil
@@ -59,18 +60,34 @@ def corpus(plants, kept):
 
 
 def values(run, model, labelling="corrected"):
-    one = next(row for row in run.pooled if (row.model, row.labelling, row.setting) == (model, labelling, ""))
+    one = next(
+        row
+        for row in run.pooled
+        if (row.model, row.labelling, row.setting) == (model, labelling, "")
+    )
     return {name: one.scores[name] for name in MEASURES}
 
 
 def test_the_command_measures_every_model_and_prints_one_table(plants, tmp_path):
-    asked = ["eval", "detection", "--protocol", "leave-one-capture-out", "--data", str(plants), "--quick"]
-    done = CliRunner().invoke(app, [*asked, "--out", str(tmp_path), "--jobs", "1"], catch_exceptions=False)
+    asked = [
+        "eval",
+        "detection",
+        "--protocol",
+        "leave-one-capture-out",
+        "--data",
+        str(plants),
+        "--quick",
+    ]
+    done = CliRunner().invoke(
+        app, [*asked, "--out", str(tmp_path), "--jobs", "1"], catch_exceptions=False
+    )
     assert done.exit_code == 0, done.output
     run = read_run(tmp_path / "detection-leave-one-capture-out-quick.json")
     assert {row.model for row in run.pooled} == set(MODELS)
     assert all(name in done.output for name in MODELS)
-    assert len(run.rows) == len(MODELS) * 2 * len(run.seeds) * 2, "models x folds x seeds x labellings"
+    assert len(run.rows) == len(MODELS) * 2 * len(run.seeds) * 2, (
+        "models x folds x seeds x labellings"
+    )
     assert {row.labelling for row in run.rows} == {"published", "corrected"}
     for row in run.rows:
         assert row.costs.cpu_s >= 0
@@ -87,7 +104,11 @@ def test_the_rule_and_xgboost_stand_in_every_table(run):
 
 def test_pooled_rows_hold_all_windows_of_their_folds(run):
     for pooled in run.pooled:
-        rows = [row for row in run.rows if (row.model, row.labelling) == (pooled.model, pooled.labelling)]
+        rows = [
+            row
+            for row in run.rows
+            if (row.model, row.labelling) == (pooled.model, pooled.labelling)
+        ]
         assert pooled.tested_windows == sum(row.tested_windows for row in rows)
         total = sum(sum(map(sum, row.confusion.counts)) for row in rows)
         assert sum(map(sum, pooled.confusion.counts)) == total
@@ -106,27 +127,37 @@ def test_models_are_compared_in_pairs_and_never_with_themselves(run):
     pairs = {(one.model, one.other) for one in run.comparisons}
     assert ("rules", "xgboost") in pairs
     assert not [pair for pair in pairs if pair[0] == pair[1] or pair[::-1] in pairs]
-    assert not [one for one in run.comparisons if one.measure == "f1" and "ewma" in (one.model, one.other)]
+    assert not [
+        one for one in run.comparisons if one.measure == "f1" and "ewma" in (one.model, one.other)
+    ]
     for one in run.comparisons:
-        first, second = (values(run, name, one.labelling)[one.measure].value for name in (one.model, one.other))
+        first, second = (
+            values(run, name, one.labelling)[one.measure].value for name in (one.model, one.other)
+        )
         assert one.difference == pytest.approx(first - second, abs=1e-4)
 
 
 def test_renaming_captures_changes_no_number(plants, kept, run, tmp_path):
     for place, path in enumerate(sorted(plants.iterdir())):
         shutil.copytree(path, tmp_path / "data" / f"{9 - place}-recon-attack")
-    renamed = evaluate_detection(tmp_path / "data", "leave-one-capture-out", tmp_path, kept, CHEAP, quick=True, jobs=1)
+    renamed = evaluate_detection(
+        tmp_path / "data", "leave-one-capture-out", tmp_path, kept, CHEAP, quick=True, jobs=1
+    )
     for model in run.models:
         assert values(renamed, model) == values(run, model)
 
 
 def test_shuffled_labels_teach_nothing(plants, kept, tmp_path, run):
-    shuffled = evaluate_detection(plants, "shuffled-labels", tmp_path, kept, ["knn"], quick=True, jobs=1)
+    shuffled = evaluate_detection(
+        plants, "shuffled-labels", tmp_path, kept, ["knn"], quick=True, jobs=1
+    )
     chance, honest = values(shuffled, "xgboost"), values(run, "xgboost")
     anomalous = 1 - sum(one.corrected[NORMAL] for one in run.data) / sum(
         sum(one.corrected.values()) for one in run.data
     )
-    assert chance["pr_auc"].value == pytest.approx(anomalous, abs=0.15), "no better than calling windows at random"
+    assert chance["pr_auc"].value == pytest.approx(anomalous, abs=0.15), (
+        "no better than calling windows at random"
+    )
     assert chance["f1"].value < honest["f1"].value / 1.5
     rule = [values(one, "one-line-rule")["binary_macro_f1"] for one in (shuffled, run)]
     assert rule[0] == rule[1], "what does not learn is as good as before"
@@ -167,8 +198,14 @@ def test_a_constant_classifier_is_at_chance_and_its_row_says_so(corpus):
     normal = float((truth == NORMAL).mean())
     assert scores["accuracy"] == pytest.approx(normal, abs=1e-5)
     assert scores["f1"] == pytest.approx(2 * normal / (1 + normal) / len(set(truth)), abs=1e-5)
-    assert scores["pr_auc"] == pytest.approx(1 - normal, abs=1e-5), "the share of anomalous windows: chance"
-    assert (scores["binary_recall"], scores["false_share"], scores["false_per_device_day"]) == (0, 0, 0)
+    assert scores["pr_auc"] == pytest.approx(1 - normal, abs=1e-5), (
+        "the share of anomalous windows: chance"
+    )
+    assert (scores["binary_recall"], scores["false_share"], scores["false_per_device_day"]) == (
+        0,
+        0,
+        0,
+    )
     assert (scores["found_share"], scores["time_to_detection_s"]) == (0, None)
     assert "says normal of every window" in done.row.notes
 
@@ -190,7 +227,10 @@ def test_a_model_that_has_seen_a_capture_is_compared_on_the_others_alone(corpus,
     protocol = read_protocol("leave-one-capture-out", quick=True)
     seen = {"seen_in_training": ("plant-1",)}
     concerned = [row.model == "rules" and "plant-1" in row.test for row in run.rows]
-    rows = [row.model_copy(update=seen if so else {}) for row, so in zip(run.rows, concerned, strict=True)]
+    rows = [
+        row.model_copy(update=seen if so else {})
+        for row, so in zip(run.rows, concerned, strict=True)
+    ]
     with Ledger(folder) as ledger:
         pooled = pool_rows(corpus, rows, ledger.judged, protocol, {"ewma", "one-line-rule"})
         compared = compare_models(corpus, rows, ledger.judged, protocol, {"ewma", "one-line-rule"})
@@ -218,12 +258,23 @@ def test_a_model_that_has_seen_a_capture_is_compared_on_the_others_alone(corpus,
         (["--data", "/nowhere/at/all"], "/nowhere/at/all is no folder"),
     ],
 )
-def test_a_mistake_is_one_line_before_anything_is_fitted(plants, home, tmp_path, capsys, words, said):
-    asked = {"--protocol": "leave-one-capture-out", "--data": str(plants), "--out": str(tmp_path / "out")}
+def test_a_mistake_is_one_line_before_anything_is_fitted(
+    plants, home, tmp_path, capsys, words, said
+):
+    asked = {
+        "--protocol": "leave-one-capture-out",
+        "--data": str(plants),
+        "--out": str(tmp_path / "out"),
+    }
     asked |= dict(zip(words[::2], words[1::2], strict=True))
-    assert main(["eval", "detection", *(word for pair in asked.items() for word in pair), "--quick"]) == 2
+    assert (
+        main(["eval", "detection", *(word for pair in asked.items() for word in pair), "--quick"])
+        == 2
+    )
     printed = capsys.readouterr()
-    assert [line for line in printed.err.splitlines() if line.startswith("error: ") and said in line]
+    assert [
+        line for line in printed.err.splitlines() if line.startswith("error: ") and said in line
+    ]
     assert not printed.out
     assert not (tmp_path / "out").exists()
 
@@ -231,13 +282,22 @@ def test_a_mistake_is_one_line_before_anything_is_fitted(plants, home, tmp_path,
 def test_a_folder_with_a_part_missing_is_refused_by_the_command(plants, tmp_path, capsys):
     shutil.copytree(plants, tmp_path / "data")
     (tmp_path / "data" / "plant-3" / "conn.log").unlink()
-    words = ["--protocol", "random", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+    words = [
+        "--protocol",
+        "random",
+        "--data",
+        str(tmp_path / "data"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert main(["eval", "detection", *words]) == 2
     assert "plant-3/conn.log is missing" in capsys.readouterr().err
 
 
 def command(*words, home):
-    return subprocess.run(start(words, home), cwd=ROOT, env=environment(home), capture_output=True, text=True)
+    return subprocess.run(
+        start(words, home), cwd=ROOT, env=environment(home), capture_output=True, text=True
+    )
 
 
 def start(words, home):
@@ -245,13 +305,27 @@ def start(words, home):
 
 
 def environment(home):
-    return os.environ | {"FAULTWISE_HOME": str(home), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return os.environ | {
+        "FAULTWISE_HOME": str(home),
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+    }
 
 
 def test_a_killed_run_goes_on_and_counts_nothing_twice(plants, run, home, tmp_path):
-    """A real process, killed after its first fits; the same command ends with the numbers of an unbroken run."""
+    """A real process, killed after its first fits; the same command ends with the numbers of an
+    unbroken run."""
     models = [word for name in CHEAP for word in ("--models", name)]
-    words = ["--protocol", "leave-one-capture-out", "--data", str(plants), "--quick", *models, "--jobs", "2"]
+    words = [
+        "--protocol",
+        "leave-one-capture-out",
+        "--data",
+        str(plants),
+        "--quick",
+        *models,
+        "--jobs",
+        "2",
+    ]
     words += ["--out", str(tmp_path)]
     process = subprocess.Popen(
         start(words, home), cwd=ROOT, env=environment(home), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -279,4 +353,8 @@ def test_a_killed_run_goes_on_and_counts_nothing_twice(plants, run, home, tmp_pa
 
 def ledger_lines(out):
     files = list(out.glob("*.fits/*/fits.jsonl"))
-    return [line for line in files[0].read_bytes().splitlines(keepends=True) if line.endswith(b"\n")] if files else []
+    return (
+        [line for line in files[0].read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+        if files
+        else []
+    )

@@ -1,4 +1,5 @@
-"""Statistics by hand: the average that follows, its z-scores, and how a score becomes a probability."""
+"""Statistics by hand: the average that follows, its z-scores, and how a score becomes a
+probability."""
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ def newest(*values: float) -> np.ndarray:
 def test_scores_by_hand():
     scores = score_ewma(newest(0.0, 1.0, 0.0), np.zeros(3, int), alpha=0.5, floor=np.ones(1))
     # before window 1: mean 0, variance 0          -> z = 1 / sqrt(0 + 1)
-    # after it: mean 0.5, variance 0.5 * 0.5^2     -> z = 0.5 / sqrt(0.125 + 1) = 0.471, less than the 1 before it
+    # after it: mean 0.5, variance 0.5 * 0.5^2     -> z = 0.5 / sqrt(0.125 + 1) = 0.471, less than
+    # the 1 before it
     assert scores == pytest.approx([0.0, 1.0, 1.0])
     later = score_ewma(newest(0.0, 1.0, *[0.0] * 7), np.zeros(9, int), alpha=0.5, floor=np.ones(1))
     assert later[6] == pytest.approx(1.0)  # the jump is in its six newest
@@ -45,7 +47,11 @@ def test_a_sudden_flood_is_seen_and_what_lasts_becomes_usual():
     x = np.zeros((400, 6, len(FEATURES)), np.float32)
     x[:, :, FEATURES.index("in_pkts")] = rng.poisson(20, (400, 6))
     model = make_model("ewma").fit(x[:200], np.full(200, NORMAL, dtype=object))
-    x[250:, -1, [FEATURES.index(name) for name in ("in_pkts", "tcp_in", "unanswered_in", "resets")]] += 5000
+    x[
+        250:,
+        -1,
+        [FEATURES.index(name) for name in ("in_pkts", "tcp_in", "unanswered_in", "resets")],
+    ] += 5000
     anomalous = model.predict_proba(x[200:])[:, 1]
     assert anomalous[:50].max() < 0.9
     assert (anomalous[50:56] > 0.99).all()

@@ -1,4 +1,5 @@
-"""The distance is that of its hand-made tables, is nothing between equals, and is large between homes and industry."""
+"""The distance is that of its hand-made tables, is nothing between equals, and is large between
+homes and industry."""
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,11 @@ def test_what_differs_is_told_and_measured():
     distance = tell_apart([plant(3), plant(3)], [plant(7), plant(7)])
     assert distance.aucs == (1.0, 1.0)
     first, *rest = distance.features.itertuples()
-    assert (first.number, first.ks, first.levels_apart) == ("out_pkts", 1.0, 4.0)  # from level 3 to level 7
+    assert (first.number, first.ks, first.levels_apart) == (
+        "out_pkts",
+        1.0,
+        4.0,
+    )  # from level 3 to level 7
     assert (first.simulated_mean, first.recorded_mean, first.recorded_above_0) == (3.0, 7.0, 1.0)
     assert {one.ks for one in rest} == {0.0}
 
@@ -36,7 +41,8 @@ def test_equals_cannot_be_told():
 
 
 def test_a_plant_that_was_learned_from_is_not_judged_by():
-    """Each plant has a level of its own: remembering them tells all, and helps with none that is new."""
+    """Each plant has a level of its own: remembering them tells all, and helps with none that is
+    new."""
     simulated, recorded = [plant(2), plant(10)], [plant(4), plant(12)]
     assert tell_apart(simulated, recorded).auc < 1
 
@@ -48,7 +54,9 @@ def test_windows_are_even_between_the_kinds():
 
 def test_homes_are_told_from_industry_at_once():
     def draw(flavour: str) -> list[pd.DataFrame]:
-        made = [simulate_labelled(seed, 10, 0.1, flavour=flavour, view="packets") for seed in range(6)]
+        made = [
+            simulate_labelled(seed, 10, 0.1, flavour=flavour, view="packets") for seed in range(6)
+        ]
         return [normal_windows(one, 150) for one in made]
 
     assert tell_apart(draw("home"), draw("industrial")).auc > 0.8

@@ -1,4 +1,5 @@
-"""The harness is hard to fool: each leak is planted, and refused by its name before anything is fitted."""
+"""The harness is hard to fool: each leak is planted, and refused by its name before anything is
+fitted."""
 
 import shutil
 from dataclasses import replace
@@ -81,7 +82,10 @@ def test_what_differs_between_devices_but_changes_passes(corpus):
 
 def test_the_same_capture_twice_is_refused_whatever_it_is_called(folder, kept):
     shutil.copytree(folder / "plant-3", folder / "another-name")
-    with pytest.raises(UserError, match=r"captures another-name and plant-3 hold the same traffic \(\d+ equal windows"):
+    with pytest.raises(
+        UserError,
+        match=r"captures another-name and plant-3 hold the same traffic \(\d+ equal windows",
+    ):
         check_doubles(load_corpus(folder, kept))
 
 
@@ -90,7 +94,9 @@ def test_the_same_capture_at_another_time_is_refused(folder, kept):
     log = folder / "later" / "conn.log"
     lines = log.read_text(encoding="utf-8").splitlines()
     shifted = [
-        "\t".join([f"{float(line.split(chr(9))[0]) + 86400:.6f}", *line.split("\t")[1:]]) if line[0] != "#" else line
+        "\t".join([f"{float(line.split(chr(9))[0]) + 86400:.6f}", *line.split("\t")[1:]])
+        if line[0] != "#"
+        else line
         for line in lines
     ]
     log.write_text("\n".join(shifted) + "\n", encoding="utf-8")
@@ -109,7 +115,9 @@ def test_traffic_on_both_sides_of_a_split_is_refused(corpus):
     fold = make_folds(corpus, PROTOCOL, "corrected")[0]
     check_split(corpus, fold, "captures")
     leaking = Fold("a leak", np.union1d(fold.train, fold.test[::3]), fold.asked, fold.test)
-    with pytest.raises(UserError, match=r"to test a leak, \d+ of the windows tested would be learned from"):
+    with pytest.raises(
+        UserError, match=r"to test a leak, \d+ of the windows tested would be learned from"
+    ):
         check_split(corpus, leaking, "captures")
 
 
@@ -125,15 +133,17 @@ def test_a_class_with_one_capture_only_is_refused(plants, kept, tmp_path):
     shutil.copytree(plants, tmp_path / "data")
     write_plants(tmp_path / "data", (9,), scenarios=("recon", "congestion"))
     corpus = load_corpus(tmp_path / "data", kept)
-    with pytest.raises(UserError, match=r"label congestion occurs in one capture only \(plant-9.*--without congestion"):
+    with pytest.raises(
+        UserError,
+        match=r"label congestion occurs in one capture only \(plant-9.*--without congestion",
+    ):
         check_single_captures(corpus, PROTOCOL)
     check_single_captures(corpus, read_protocol("temporal"))
     check_single_captures(leave_out(corpus, ["congestion"]), PROTOCOL)
 
 
 @pytest.mark.parametrize(
-    ("gone", "said"),
-    [("conn.log", "conn.log is missing"), ("truth.csv", "truth.csv is missing")],
+    ("gone", "said"), [("conn.log", "conn.log is missing"), ("truth.csv", "truth.csv is missing")]
 )
 def test_a_capture_without_truth_and_a_truth_without_capture_are_named(folder, gone, said):
     check_folder(folder)
@@ -191,7 +201,8 @@ def test_a_feature_that_is_no_number_is_named(corpus):
 
 
 def test_names_of_files_and_folders_count_for_nothing(plants, kept, tmp_path, corpus):
-    """A file's name that gives the answer away is never read: renamed captures are the same captures."""
+    """A file's name that gives the answer away is never read: renamed captures are the same
+    captures."""
     for place, path in enumerate(sorted(plants.iterdir())):
         shutil.copytree(path, tmp_path / "data" / f"{9 - place}-ddos-attack-c2")
     renamed = load_corpus(tmp_path / "data", kept)
@@ -203,7 +214,9 @@ def test_names_of_files_and_folders_count_for_nothing(plants, kept, tmp_path, co
 
 def test_features_hold_no_name_and_no_address():
     assert not {"device", "start_s", "end_s", "label", "direction"} & set(FEATURES)
-    assert not [name for name in FEATURES if "addr" in name or name.startswith("id.") or name.endswith("_p")]
+    assert not [
+        name for name in FEATURES if "addr" in name or name.startswith("id.") or name.endswith("_p")
+    ]
 
 
 def test_hashes_tell_windows_apart(corpus):

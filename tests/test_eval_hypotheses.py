@@ -1,4 +1,5 @@
-"""Hypotheses are decided by rules that stood before the runs: both ways, and left open where numbers are missing."""
+"""Hypotheses are decided by rules that stood before the runs: both ways, and left open where
+numbers are missing."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -26,7 +27,14 @@ from eval.research.claims import (
     decide_claim,
     read_evidence,
 )
-from eval.research.hypotheses import HYPOTHESES, Hypothesis, decide, decide_all, read_hypothesis, render_decision
+from eval.research.hypotheses import (
+    HYPOTHESES,
+    Hypothesis,
+    decide,
+    decide_all,
+    read_hypothesis,
+    render_decision,
+)
 from eval.results import MEASURES, Estimate, LabelScores, Run, write_run
 from traffic.errors import UserError
 
@@ -38,7 +46,14 @@ def evidence(*means: object, tests: tuple = (), protocol: str = LOCO, **other: o
 
 
 def beats(**other: object) -> Beats:
-    known = {"kind": "beats", "says": "x", "protocol": LOCO, "model": "pocket", "others": ("knn",), "measure": "f1"}
+    known = {
+        "kind": "beats",
+        "says": "x",
+        "protocol": LOCO,
+        "model": "pocket",
+        "others": ("knn",),
+        "measure": "f1",
+    }
     return Beats(**known | other)
 
 
@@ -47,27 +62,48 @@ def hypothesis(*claims: object, **other: object) -> Hypothesis:
     return Hypothesis(version=1, claims=claims, **words | other)
 
 
-TWO = (made.pooled("pocket", {"f1": 0.6, "false_share": 0.01}), made.pooled("knn", {"f1": 0.5, "false_share": 0.05}))
+TWO = (
+    made.pooled("pocket", {"f1": 0.6, "false_share": 0.01}),
+    made.pooled("knn", {"f1": 0.5, "false_share": 0.05}),
+)
 
 
 class TestBeats:
     @pytest.mark.parametrize(
-        ("low", "high", "state"), [(0.02, 0.2, "holds"), (-0.2, -0.02, "fails"), (-0.1, 0.1, "open")]
+        ("low", "high", "state"),
+        [(0.02, 0.2, "holds"), (-0.2, -0.02, "fails"), (-0.1, 0.1, "open")],
     )
     def test_by_the_paired_interval(self, low: float, high: float, state: str) -> None:
-        found = decide_claim(beats(), evidence(*TWO, tests=(made.comparison("pocket", "knn", 0.1, low, high),)))
+        found = decide_claim(
+            beats(), evidence(*TWO, tests=(made.comparison("pocket", "knn", 0.1, low, high),))
+        )
         assert found.state == state
         assert "knn +0.100" in found.text
 
     def test_where_less_is_better_a_negative_difference_wins(self) -> None:
         tests = (made.comparison("knn", "pocket", 0.04, 0.02, 0.06, measure="false_share"),)
-        assert decide_claim(beats(measure="false_share"), evidence(*TWO, tests=tests)).state == "holds"
-        assert decide_claim(beats(measure="false_share", margin=0.03), evidence(*TWO, tests=tests)).state == "open"
-        assert decide_claim(beats(measure="false_share", margin=0.06), evidence(*TWO, tests=tests)).state == "fails"
+        assert (
+            decide_claim(beats(measure="false_share"), evidence(*TWO, tests=tests)).state == "holds"
+        )
+        assert (
+            decide_claim(
+                beats(measure="false_share", margin=0.03), evidence(*TWO, tests=tests)
+            ).state
+            == "open"
+        )
+        assert (
+            decide_claim(
+                beats(measure="false_share", margin=0.06), evidence(*TWO, tests=tests)
+            ).state
+            == "fails"
+        )
 
     def test_without_a_pair_the_intervals_must_lie_apart(self) -> None:
         def models(low: float) -> Evidence:
-            return evidence(made.pooled("pocket", {"f1": (0.8, low, 0.9)}), made.pooled("knn", {"f1": (0.5, 0.4, 0.6)}))
+            return evidence(
+                made.pooled("pocket", {"f1": (0.8, low, 0.9)}),
+                made.pooled("knn", {"f1": (0.5, 0.4, 0.6)}),
+            )
 
         apart, touching = decide_claim(beats(), models(0.7)), decide_claim(beats(), models(0.55))
         assert (apart.state, touching.state) == ("holds", "open")
@@ -79,7 +115,10 @@ class TestBeats:
             made.comparison("pocket", "rules", -0.1, -0.2, -0.05),
         )
         three = (*TWO, made.pooled("rules", {"f1": 0.7}))
-        assert decide_claim(beats(others=("knn", "rules")), evidence(*three, tests=tests)).state == "fails"
+        assert (
+            decide_claim(beats(others=("knn", "rules")), evidence(*three, tests=tests)).state
+            == "fails"
+        )
         left = decide_claim(beats(others=("knn", "lstm")), evidence(*three, tests=tests))
         assert left.state == "open"
         assert "not there or not measured: lstm" in left.text
@@ -98,28 +137,51 @@ class TestBeats:
 
 class TestOtherClaims:
     def reaches(self, **other: object) -> Reaches:
-        known = {"kind": "reaches", "says": "x", "protocol": "p", "model": "m", "measure": "recall", "at_least": 0.5}
+        known = {
+            "kind": "reaches",
+            "says": "x",
+            "protocol": "p",
+            "model": "m",
+            "measure": "recall",
+            "at_least": 0.5,
+        }
         return Reaches(**known | other)
 
     def test_a_bound_in_every_setting(self) -> None:
         def kinds(last: float) -> Evidence:
             scores = {"c2 never shown": 0.9, "dos never shown": last}
-            means = [made.pooled("m", {"recall": (x, x - 0.1, x)}, setting=name) for name, x in scores.items()]
+            means = [
+                made.pooled("m", {"recall": (x, x - 0.1, x)}, setting=name)
+                for name, x in scores.items()
+            ]
             return evidence(*means, protocol="p")
 
         claim = self.reaches(setting="every")
-        assert [decide_claim(claim, kinds(x)).state for x in (0.7, 0.55, 0.4)] == ["holds", "open", "fails"]
+        assert [decide_claim(claim, kinds(x)).state for x in (0.7, 0.55, 0.4)] == [
+            "holds",
+            "open",
+            "fails",
+        ]
 
     def test_a_setting_that_is_not_there_is_named_with_those_that_are(self) -> None:
         found = decide_claim(
-            self.reaches(setting="50 windows"), evidence(made.pooled("m", {"recall": 1.0}), protocol="p")
+            self.reaches(setting="50 windows"),
+            evidence(made.pooled("m", {"recall": 1.0}), protocol="p"),
         )
-        assert (found.state, "no setting 50 windows (corrected), only none (corrected)" in found.text) == ("open", True)
+        assert (
+            found.state,
+            "no setting 50 windows (corrected), only none (corrected)" in found.text,
+        ) == ("open", True)
 
     def change(self, **other: object) -> Changes:
-        ends = {"before": Place(protocol="p", setting="old"), "after": Place(protocol="p", setting="new")}
+        ends = {
+            "before": Place(protocol="p", setting="old"),
+            "after": Place(protocol="p", setting="new"),
+        }
         return Changes(
-            **ends | {"kind": "changes", "says": "x", "model": "m", "measure": "f1", "at_least": 0.1} | other
+            **ends
+            | {"kind": "changes", "says": "x", "model": "m", "measure": "f1", "at_least": 0.1}
+            | other
         )
 
     def drift(self, *gains: float) -> Evidence:
@@ -130,13 +192,17 @@ class TestOtherClaims:
             for new, setting in enumerate(("old", "new"))
         ]
         means = [
-            made.pooled("m", {"f1": (x, x - 0.2, x + 0.2)}, setting=name) for name, x in (("old", 0.5), ("new", 0.7))
+            made.pooled("m", {"f1": (x, x - 0.2, x + 0.2)}, setting=name)
+            for name, x in (("old", 0.5), ("new", 0.7))
         ]
         return Evidence((made.run(rows, means, protocol={"name": "p"}),))
 
     def test_a_change_is_paired_by_fold_where_there_are_three(self) -> None:
         found = decide_claim(self.change(), self.drift(0.2, 0.2, 0.2))
-        assert (found.state, "+0.200 [+0.200, +0.200] paired by fold" in found.text) == ("holds", True)
+        assert (found.state, "+0.200 [+0.200, +0.200] paired by fold" in found.text) == (
+            "holds",
+            True,
+        )
         assert decide_claim(self.change(), self.drift(0.05, 0.05, 0.05)).state == "fails"
         assert decide_claim(self.change(), self.drift(-0.3, 0.3, 0.6)).state == "open"
 
@@ -153,56 +219,112 @@ class TestOtherClaims:
             def scores(recall: float, windows: int) -> LabelScores:
                 return LabelScores(precision=1.0, recall=recall, f1=1.0, windows=windows)
 
-            known = {"normal": scores(0.0, 900), "dos": scores(0.0, 49), "c2": scores(c2, 50), "recon": scores(0.9, 99)}
+            known = {
+                "normal": scores(0.0, 900),
+                "dos": scores(0.0, 49),
+                "c2": scores(c2, 50),
+                "recon": scores(0.9, 99),
+            }
             return evidence(made.pooled("m", {}, per_label=known), protocol="p")
 
-        claim = Labels(kind="labels", says="x", protocol="p", model="m", measure="recall", windows=50, at_least=0.5)
+        claim = Labels(
+            kind="labels",
+            says="x",
+            protocol="p",
+            model="m",
+            measure="recall",
+            windows=50,
+            at_least=0.5,
+        )
         assert [decide_claim(claim, labels(x)).state for x in (0.5, 0.49)] == ["holds", "fails"]
         assert "c2 0.490, recon 0.900" in decide_claim(claim, labels(0.49)).text
 
     def test_costs_need_no_interval(self) -> None:
         run = evidence(made.pooled("m", {}), protocol="p")
-        known = {"kind": "costs", "says": "x", "protocol": "p", "model": "m", "cost": "windows_per_s"}
-        assert [decide_claim(Costs(**known, at_least=x), run).state for x in (500, 501)] == ["holds", "fails"]
+        known = {
+            "kind": "costs",
+            "says": "x",
+            "protocol": "p",
+            "model": "m",
+            "cost": "windows_per_s",
+        }
+        assert [decide_claim(Costs(**known, at_least=x), run).state for x in (500, 501)] == [
+            "holds",
+            "fails",
+        ]
         missing = made.COSTS.model_copy(update={"windows_per_s": None})
         assert (
-            decide_claim(Costs(**known, at_least=1), evidence(made.pooled("m", {}, costs=missing), protocol="p")).state
+            decide_claim(
+                Costs(**known, at_least=1),
+                evidence(made.pooled("m", {}, costs=missing), protocol="p"),
+            ).state
             == "open"
         )
 
 
 class TestSearchAndAnswers:
-    ORIGIN = Origin(created="2026-11-21", command="x", commit="", versions={}, machine=made.run().machine)
+    ORIGIN = Origin(
+        created="2026-11-21", command="x", commit="", versions={}, machine=made.run().machine
+    )
     NOTHING: ClassVar[dict[str, object]] = {"cases": {}, "skipped": (), "notes": ()}
 
     def search(self, low: float) -> Evidence:
         score = Estimate(value=0.9, low=low, high=0.95)
         scores = dict.fromkeys(
-            ("recall_at_1", "recall_at_5", "mrr", "ndcg_at_10", "refused_rightly", "refused_wrongly"), score
+            (
+                "recall_at_1",
+                "recall_at_5",
+                "mrr",
+                "ndcg_at_10",
+                "refused_rightly",
+                "refused_wrongly",
+            ),
+            score,
         )
         known = {"questions": 60, "unanswerable": 9, "seconds_per_question": 0.25} | scores
         found = tuple(Variant(variant=SHIPPED, group=group, **known) for group in ("registers", ""))
         places = {"documents": {}, "chunks": 1, "embedder": "", "reranker": "", "questions": ()}
-        run = RetrievalRun(name="search", origin=self.ORIGIN, variants=found, **places, **self.NOTHING)
+        run = RetrievalRun(
+            name="search", origin=self.ORIGIN, variants=found, **places, **self.NOTHING
+        )
         return Evidence(retrieval=run)
 
     def test_a_share_of_questions_by_its_interval(self) -> None:
-        known = {"kind": "retrieves", "says": "x", "variant": "both, with refusal", "measure": "recall_at_5"}
+        known = {
+            "kind": "retrieves",
+            "says": "x",
+            "variant": "both, with refusal",
+            "measure": "recall_at_5",
+        }
         claim = Retrieves(**known, at_least=0.8)
-        assert [decide_claim(claim, self.search(low)).state for low in (0.85, 0.7)] == ["holds", "open"]
+        assert [decide_claim(claim, self.search(low)).state for low in (0.85, 0.7)] == [
+            "holds",
+            "open",
+        ]
         assert "0.900 [0.850, 0.950] of 60 questions" in decide_claim(claim, self.search(0.85)).text
         assert decide_claim(Retrieves(**known, at_least=0.96), self.search(0.85)).state == "fails"
         assert "`faultwise eval retrieval`" in decide_claim(claim, Evidence()).text
 
     def test_seconds_have_no_interval_and_need_none(self) -> None:
-        known = {"kind": "retrieves", "says": "x", "variant": SHIPPED, "measure": "seconds_per_question"}
-        states = [decide_claim(Retrieves(**known, at_most=most), self.search(0.8)).state for most in (0.25, 0.2)]
+        known = {
+            "kind": "retrieves",
+            "says": "x",
+            "variant": SHIPPED,
+            "measure": "seconds_per_question",
+        }
+        states = [
+            decide_claim(Retrieves(**known, at_most=most), self.search(0.8)).state
+            for most in (0.25, 0.2)
+        ]
         assert states == ["holds", "fails"]
 
     def test_a_share_of_answers_over_all_cases_not_of_a_group(self) -> None:
         def measured(group: str, value: float) -> Measured:
             return Measured(
-                measure="right", group=group, cases=40, share=Estimate(value=value, low=value - 0.05, high=value + 0.05)
+                measure="right",
+                group=group,
+                cases=40,
+                share=Estimate(value=value, low=value - 0.05, high=value + 0.05),
             )
 
         run = AnswersRun(
@@ -213,7 +335,9 @@ class TestSearchAndAnswers:
         assert decide_claim(claim, Evidence(answers=run)).state == "holds"
         assert (
             "no measure cause"
-            in decide_claim(claim.model_copy(update={"measure": "cause"}), Evidence(answers=run)).text
+            in decide_claim(
+                claim.model_copy(update={"measure": "cause"}), Evidence(answers=run)
+            ).text
         )
         assert "`faultwise eval answers`" in decide_claim(claim, Evidence()).text
 
@@ -234,7 +358,10 @@ class TestVerdicts:
         assert decide(hypothesis(beats(), missing), self.LOST).verdict == "not supported"
 
     def test_what_stands_beside_decides_nothing(self) -> None:
-        assert decide(hypothesis(beats(), beats(others=("rules",), beside=True)), self.WON).verdict == "supported"
+        assert (
+            decide(hypothesis(beats(), beats(others=("rules",), beside=True)), self.WON).verdict
+            == "supported"
+        )
         assert decide(hypothesis(beats(beside=True)), self.LOST).verdict == "not decidable here"
 
     def test_what_does_not_exist_keeps_it_open_and_is_named(self) -> None:
@@ -264,15 +391,28 @@ class TestShipped:
                 assert claim.measure in ANSWER_MEASURES
             if isinstance(claim, Retrieves):
                 assert any(one.startswith(claim.variant) for one in (SHIPPED, "words (BM25)"))
-            assert {getattr(claim, "protocol", LOCO), *(place.protocol for place in places)} <= set(PROTOCOLS)
+            assert {getattr(claim, "protocol", LOCO), *(place.protocol for place in places)} <= set(
+                PROTOCOLS
+            )
         assert one.claims or one.waits_for
 
     def test_another_language_model_may_be_asked_about(self) -> None:
-        assert {claim.model for claim in read_hypothesis("H1", "llm:models/big").claims} == {"llm:models/big"}  # type: ignore[union-attr]
+        assert {claim.model for claim in read_hypothesis("H1", "llm:models/big").claims} == {
+            "llm:models/big"
+        }  # type: ignore[union-attr]
 
     def test_the_first_is_decided_by_its_pairs(self) -> None:
         """H1 on made results: the model wins everywhere, then loses one of them."""
-        others = ("rules", "one-line-rule", "ewma", "isolation-forest", "knn", "random-forest", "xgboost", "zero-shot")
+        others = (
+            "rules",
+            "one-line-rule",
+            "ewma",
+            "isolation-forest",
+            "knn",
+            "random-forest",
+            "xgboost",
+            "zero-shot",
+        )
 
         def run(worst: float) -> Evidence:
             scores = dict.fromkeys(("f1", "binary_macro_f1", "binary_recall"), 0.7)
@@ -282,7 +422,9 @@ class TestShipped:
                 for measure in scores
                 for gain in [worst if (other, measure) == ("xgboost", "f1") else 0.2]
             )
-            return evidence(*(made.pooled(name, scores) for name in ("pocket", *others)), tests=tests)
+            return evidence(
+                *(made.pooled(name, scores) for name in ("pocket", *others)), tests=tests
+            )
 
         assert decide(read_hypothesis("h1"), run(0.1)).verdict == "supported"
         assert decide(read_hypothesis("H1"), run(-0.1)).verdict == "not supported"
@@ -300,7 +442,8 @@ class TestShipped:
 
 class TestPrivacy:
     def test_an_address_in_a_text_would_be_seen(self) -> None:
-        """The experiment can fail: a change of what devices do, not of their names, changes texts."""
+        """The experiment can fail: a change of what devices do, not of their names, changes
+        texts."""
         from eval.research.privacy import SAMPLE, rename_addresses
         from prompts.window_text import render_windows
         from traffic.reader import read_capture
@@ -310,14 +453,17 @@ class TestPrivacy:
         capture = read_capture(SAMPLE)
         outside = {"192.168.14.207": "93.184.216.34"}  # a device becomes a peer beyond the router
         texts = [
-            sorted(render_windows(make_windows(make_samples(c)))) for c in (capture, rename_addresses(capture, outside))
+            sorted(render_windows(make_windows(make_samples(c))))
+            for c in (capture, rename_addresses(capture, outside))
         ]
         assert texts[0] != texts[1]
 
 
 class TestEvidence:
     def run(self, name: str, created: str, **other: object) -> Run:
-        return made.run((), [made.pooled("m", {})], name=name, created=created, protocol={"name": "p"}, **other)
+        return made.run(
+            (), [made.pooled("m", {})], name=name, created=created, protocol={"name": "p"}, **other
+        )
 
     def test_the_newest_run_counts_and_a_quick_one_never(self, tmp_path: Path) -> None:
         for one in (self.run("old", "2026-01-01T00:00:00Z"), self.run("new", "2026-02-01T00:00:00Z"),
@@ -334,7 +480,9 @@ class TestEvidence:
         [("{", "is no JSON"), ("[]", "results of kind ''"), ('{"kind": "speed"}', "results of kind 'speed'"),
          ('{"kind": "detection", "version": 2}', "is no file of results")],
     )  # fmt: skip
-    def test_a_damaged_or_foreign_file_is_named(self, tmp_path: Path, content: str, said: str) -> None:
+    def test_a_damaged_or_foreign_file_is_named(
+        self, tmp_path: Path, content: str, said: str
+    ) -> None:
         (tmp_path / "x.json").write_text(content)
         with pytest.raises(UserError, match=rf"x\.json.*{said}"):
             read_evidence(tmp_path)

@@ -1,4 +1,5 @@
-"""Measures by hand, against scikit-learn on random inputs, and against what must hold for any labelling."""
+"""Measures by hand, against scikit-learn on random inputs, and against what must hold for any
+labelling."""
 
 import math
 
@@ -28,7 +29,9 @@ from traffic.labels import ATTACKS, LABELS
 
 TRUTH = ["normal", "normal", "normal", "normal", "c2", "c2", "recon", "recon"]
 SAID = ["normal", "normal", "normal", "c2", "c2", "normal", "recon", "dos"]
-PAIRS = st.lists(st.tuples(st.sampled_from(LABELS[:6]), st.sampled_from(LABELS[:6])), min_size=1, max_size=60)
+PAIRS = st.lists(
+    st.tuples(st.sampled_from(LABELS[:6]), st.sampled_from(LABELS[:6])), min_size=1, max_size=60
+)
 # Few different scores, so that ties are common.
 SCORED = st.lists(st.tuples(st.booleans(), st.integers(0, 8)), min_size=1, max_size=60)
 
@@ -66,7 +69,10 @@ def test_saying_the_truth_is_perfect(truth):
     assert scores.false_share in (0.0,) or math.isnan(scores.false_share)
 
 
-@given(st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from(LABELS)), min_size=1, max_size=40), st.randoms())
+@given(
+    st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from(LABELS)), min_size=1, max_size=40),
+    st.randoms(),
+)
 def test_order_changes_nothing(pairs, random):
     before = evaluate_labels(*np.array(pairs, dtype=object).T)
     random.shuffle(pairs)
@@ -79,7 +85,9 @@ def test_labels_score_as_in_scikit_learn(pairs):
     truth, said = zip(*pairs, strict=True)
     scores = label_scores(count(truth, said))
     for name, theirs in (("precision", "precision"), ("recall", "recall"), ("f1", "f1")):
-        expected = getattr(metrics, f"{theirs}_score")(truth, said, average="macro", zero_division=0.0)
+        expected = getattr(metrics, f"{theirs}_score")(
+            truth, said, average="macro", zero_division=0.0
+        )
         assert float(scores[name]) == pytest.approx(expected)
     assert float(scores["accuracy"]) == pytest.approx(metrics.accuracy_score(truth, said))
     weighted = metrics.f1_score(truth, said, average="weighted", zero_division=0.0)
@@ -93,13 +101,21 @@ def test_labels_score_as_in_scikit_learn(pairs):
 def test_alarms_score_as_in_scikit_learn(pairs, alarms):
     truth, said = zip(*pairs, strict=True)
     due, called = np.isin(truth, alarms), np.isin(said, alarms)
-    scores = {name: float(value) for name, value in binary_scores(count(truth, said), alarms).items()}
+    scores = {
+        name: float(value) for name, value in binary_scores(count(truth, said), alarms).items()
+    }
     assert scores["binary_accuracy"] == pytest.approx(metrics.accuracy_score(due, called))
-    assert scores["binary_macro_f1"] == pytest.approx(metrics.f1_score(due, called, average="macro", zero_division=0.0))
+    assert scores["binary_macro_f1"] == pytest.approx(
+        metrics.f1_score(due, called, average="macro", zero_division=0.0)
+    )
     if due.any():
         assert scores["binary_recall"] == pytest.approx(metrics.recall_score(due, called))
-        assert scores["binary_f1"] == pytest.approx(metrics.f1_score(due, called, zero_division=0.0))
-        assert scores["binary_precision"] == pytest.approx(metrics.precision_score(due, called, zero_division=0.0))
+        assert scores["binary_f1"] == pytest.approx(
+            metrics.f1_score(due, called, zero_division=0.0)
+        )
+        assert scores["binary_precision"] == pytest.approx(
+            metrics.precision_score(due, called, zero_division=0.0)
+        )
     if not due.all():
         assert scores["false_share"] == pytest.approx(called[~due].mean())
 
@@ -119,7 +135,9 @@ def test_the_curve_is_scikit_learns(scored):
     yes, score = zip(*scored, strict=True)
     if any(yes):
         precision, recall, _ = metrics.precision_recall_curve(yes, score)
-        np.testing.assert_allclose(pr_curve(levels(yes, score))[:, ::-1], [recall[:-1], precision[:-1]])
+        np.testing.assert_allclose(
+            pr_curve(levels(yes, score))[:, ::-1], [recall[:-1], precision[:-1]]
+        )
 
 
 def test_an_answer_that_cannot_be_read_is_wrong_and_no_class():
@@ -133,7 +151,10 @@ def test_an_answer_that_cannot_be_read_is_wrong_and_no_class():
     two = binary_scores(invalid, LABELS[1:])
     assert (float(two["binary_recall"]), float(two["binary_accuracy"])) == (0.0, 0.5)
     unread_normal = binary_scores(count(["normal", "normal"], ["normal", "[invalid]"]), LABELS[1:])
-    assert (float(unread_normal["false_share"]), float(unread_normal["binary_accuracy"])) == (0.0, 0.5)
+    assert (float(unread_normal["false_share"]), float(unread_normal["binary_accuracy"])) == (
+        0.0,
+        0.5,
+    )
 
 
 def test_anomalous_is_an_alarm_of_no_label():
@@ -148,7 +169,9 @@ def test_resampling_every_unit_once_is_the_number_itself(pairs, units):
     unit = np.arange(len(truth)) % units
     by_unit = count_confusion(encode(truth), encode(said), unit, units)
     drawn = np.tensordot(np.ones((1, units)), by_unit, axes=1)
-    assert float(label_scores(drawn)["f1"][0]) == pytest.approx(float(label_scores(count(truth, said))["f1"]))
+    assert float(label_scores(drawn)["f1"][0]) == pytest.approx(
+        float(label_scores(count(truth, said))["f1"])
+    )
 
 
 def test_calibration_by_hand():
@@ -169,7 +192,8 @@ def test_risk_by_hand():
 
 
 def test_false_share_at_recall_by_hand():
-    # Four due; three of them (75 %) are found once 0.4 is the threshold, with two of the four others called too.
+    # Four due; three of them (75 %) are found once 0.4 is the threshold, with two of the four
+    # others called too.
     yes = [True, True, False, False, True, True, False, False]
     score = [0.9, 0.8, 0.7, 0.6, 0.4, 0.3, 0.2, 0.1]
     assert float(share_at_recall(levels(yes, score))[0]) == pytest.approx(0.5)
@@ -179,7 +203,9 @@ def test_false_share_at_recall_by_hand():
 @given(SCORED, st.integers(2, 6))
 def test_joined_thresholds_keep_every_window(scored, most):
     yes, score = zip(*scored, strict=True)
-    joined = count_levels(np.array(score, float), np.array(yes, bool), np.zeros(len(yes), int), 1, most)
+    joined = count_levels(
+        np.array(score, float), np.array(yes, bool), np.zeros(len(yes), int), 1, most
+    )
     assert joined.all.shape[1] <= max(most, len(set(score)) if len(set(score)) <= most else most)
     assert (joined.all.sum(), joined.yes.sum()) == (len(yes), sum(yes))
 

@@ -1,4 +1,5 @@
-"""What every model of a comparison has in common, over all of them: the interface that the harness relies on."""
+"""What every model of a comparison has in common, over all of them: the interface that the harness
+relies on."""
 
 import numpy as np
 import pytest
@@ -23,7 +24,8 @@ def learned():
     """Every learning model, fitted once on separable windows."""
     given = apart(seed=0)
     return {
-        name: make_model(name, 0, quick=True).fit(given.x, given.y, given.devices, given.groups) for name in LEARNING
+        name: make_model(name, 0, quick=True).fit(given.x, given.y, given.devices, given.groups)
+        for name in LEARNING
     }
 
 
@@ -72,7 +74,9 @@ def test_a_binary_model_says_so(learned, name):
 @pytest.mark.parametrize("name", SEVERAL)
 def test_one_label_alone_is_all_there_is(name):
     given = apart(seed=0, n=40)
-    model = make_model(name, 0, quick=True).fit(given.x, np.full(len(given.x), "recon", dtype=object))
+    model = make_model(name, 0, quick=True).fit(
+        given.x, np.full(len(given.x), "recon", dtype=object)
+    )
     assert (model.predict_proba(given.x) == 1).all()
     assert set(model.predict(given.x)) == {"recon"}
 
@@ -90,7 +94,9 @@ def test_a_seed_is_a_model(learned, name):
 @pytest.mark.parametrize("name", ["ewma", "reconstruction", "xgboost"])
 def test_the_order_of_devices_says_nothing(learned, name):
     given = apart(seed=1, n=240)
-    order = np.argsort(-given.devices, kind="stable")  # the last device first, each in order of time
+    order = np.argsort(
+        -given.devices, kind="stable"
+    )  # the last device first, each in order of time
     straight = learned[name].predict_proba(given.x, given.devices)
     turned = learned[name].predict_proba(given.x[order], 1000 - given.devices[order])
     assert turned == pytest.approx(straight[order], abs=1e-5)
@@ -101,7 +107,11 @@ def test_the_order_of_devices_says_nothing(learned, name):
 def test_labels_that_windows_do_not_tell_are_guessed_at(name, shuffled):
     given, unseen = apart(seed=0, marked=False), apart(seed=1, marked=False)
     labels = np.random.default_rng(3).permutation(given.y) if shuffled else given.y
-    said = make_model(name, 0, quick=True).fit(given.x, labels, given.devices, given.groups).predict(unseen.x)
+    said = (
+        make_model(name, 0, quick=True)
+        .fit(given.x, labels, given.devices, given.groups)
+        .predict(unseen.x)
+    )
     right = np.mean([np.mean(said[unseen.y == label] == label) for label in set(unseen.y)])
     assert 0.25 < right < 0.42  # a third is chance
 
@@ -127,7 +137,9 @@ def test_parameters_are_read_and_set_as_scikit_learn_does():
     assert model.get_params() == {"network": "lstm", "seed": 3, "quick": False}
     copy = clone(model).set_params(seed=4)
     assert (copy.seed, model.seed) == (4, 3)
-    with pytest.raises(UserError, match="SequenceModel has no layers; expected network, seed, quick"):
+    with pytest.raises(
+        UserError, match="SequenceModel has no layers; expected network, seed, quick"
+    ):
         model.set_params(layers=2)
 
 
@@ -147,7 +159,9 @@ def test_labels_that_are_none_are_named():
 
 
 def test_a_model_that_is_none_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"no model is called svm; expected one of rules, .*llm:FOLDER"):
+    with pytest.raises(
+        UserError, match=r"no model is called svm; expected one of rules, .*llm:FOLDER"
+    ):
         make_model("svm")
     with pytest.raises(UserError, match="no model folder"):
         make_model(f"llm:{tmp_path / 'nowhere'}")

@@ -1,4 +1,5 @@
-"""Tables I and II: the paper's numbers as printed, ours as scikit-learn would compute them, each under its data."""
+"""Tables I and II: the paper's numbers as printed, ours as scikit-learn would compute them, each
+under its data."""
 
 from pathlib import Path
 
@@ -29,23 +30,34 @@ def confusion_of(truth: list[str], said: list[str], labels: tuple[str, ...] = TH
 
 
 class TestAverages:
-    @given(st.lists(st.tuples(st.sampled_from(THREE), st.sampled_from(THREE)), min_size=1, max_size=60))
+    @given(
+        st.lists(st.tuples(st.sampled_from(THREE), st.sampled_from(THREE)), min_size=1, max_size=60)
+    )
     def test_are_scikit_learns(self, pairs: list[tuple[str, str]]) -> None:
         truth, said = [one for one, _ in pairs], [one for _, one in pairs]
         found = average(confusion_of(truth, said))
         assert found is not None
-        expected = precision_recall_fscore_support(truth, said, average="macro", zero_division=0.0)[:3]
+        expected = precision_recall_fscore_support(truth, said, average="macro", zero_division=0.0)[
+            :3
+        ]
         assert (found.precision, found.recall, found.f1) == tuple(map(pytest.approx, expected))
         assert found.accuracy == pytest.approx(accuracy_score(truth, said))
-        assert found.weighted_f1 == pytest.approx(f1_score(truth, said, average="weighted", zero_division=0.0))
+        assert found.weighted_f1 == pytest.approx(
+            f1_score(truth, said, average="weighted", zero_division=0.0)
+        )
 
     def test_binary_is_normal_against_all_else(self) -> None:
         # recon said to be c2 is anomalous and found.
-        found = average(confusion_of(["normal", "recon", "c2", "c2"], ["normal", "c2", "c2", "normal"]), task="binary")
+        found = average(
+            confusion_of(["normal", "recon", "c2", "c2"], ["normal", "c2", "c2", "normal"]),
+            task="binary",
+        )
         assert found is not None
         assert (found.accuracy, found.recall) == (0.75, pytest.approx((1 + 2 / 3) / 2))
 
-    def test_windows_of_other_classes_are_left_out_by_what_they_are_not_by_what_is_said(self) -> None:
+    def test_windows_of_other_classes_are_left_out_by_what_they_are_not_by_what_is_said(
+        self,
+    ) -> None:
         one = confusion_of(["normal", "recon", "c2", "c2"], ["normal", "c2", "c2", "c2"])
         found = average(one, ("normal", "recon"))
         assert found is not None
@@ -54,15 +66,22 @@ class TestAverages:
         assert average(one, ("dos",)) is None
 
     def test_confusions_add_up_over_all_their_labels(self) -> None:
-        one, two = confusion_of(["normal"], ["c2"]), confusion_of(["dos"], ["normal"], ("normal", "dos"))
+        one, two = (
+            confusion_of(["normal"], ["c2"]),
+            confusion_of(["dos"], ["normal"], ("normal", "dos")),
+        )
         both = sum_confusions([one, two])
         assert both.labels == ("normal", "recon", "c2", "dos")
         assert both.counts == ((0, 0, 1, 0), (0, 0, 0, 0), (0, 0, 0, 0), (1, 0, 0, 0))
 
 
 def random_run(network: str, **other: object) -> Run:
-    row = made.row("xgboost", "windows drawn at random", {}, labelling="published", test=("a",), train=("a",))
-    return made.run([row], protocol={"name": "random"}, data=(made.data("a", network=network),), **other)
+    row = made.row(
+        "xgboost", "windows drawn at random", {}, labelling="published", test=("a",), train=("a",)
+    )
+    return made.run(
+        [row], protocol={"name": "random"}, data=(made.data("a", network=network),), **other
+    )
 
 
 def table(tables: list[Table], beginning: str) -> Table:
@@ -80,14 +99,17 @@ class TestTables:
         best = {(row[1], row[2]): row[3] for row in table(tables, self.WITHIN).rows}
         assert best["time-transformer", "multi-class"].endswith("0.68")
         assert best["xgboost", "binary"] == "0.87 / 0.89 / 0.86 / 0.87"
-        before = {(row[1], row[2]): row[3].split(" / ")[3] for row in table(tables, self.ACROSS).rows}
+        before = {
+            (row[1], row[2]): row[3].split(" / ")[3] for row in table(tables, self.ACROSS).rows
+        }
         assert before == {
             ("xgboost", "multi-class"): "0.29", ("xgboost", "binary"): "0.47", ("transformer", "multi-class"): "0.24",
             ("transformer", "binary"): "0.31", ("time-transformer", "multi-class"): "0.24",
             ("time-transformer", "binary"): "0.49",
         }  # fmt: skip
         after = {
-            (row[1], row[2]): row[4].split(" / ")[3] for row in table(tables, f"{self.ACROSS} after fine-tuning").rows
+            (row[1], row[2]): row[4].split(" / ")[3]
+            for row in table(tables, f"{self.ACROSS} after fine-tuning").rows
         }
         assert after["time-transformer", "multi-class"] == "0.95"
         assert after["time-transformer", "binary"] == "0.96"
@@ -99,19 +121,28 @@ class TestTables:
         assert {label for labels in PAPER.classes.values() for label in labels} <= set(LABELS)
 
     def test_ours_stand_under_their_data_and_other_data_say_so(self) -> None:
-        tables = make_paper_tables(PAPER, [random_run("CIC IoMT 2024"), random_run("IoT-23", quick=True)])
+        tables = make_paper_tables(
+            PAPER, [random_run("CIC IoMT 2024"), random_run("IoT-23", quick=True)]
+        )
         heads = table(tables, self.WITHIN).heads[4:]
         assert [head.split(":")[0] for head in heads] == [
             "ours, CIC IoMT 2024", "ours, IoT-23 (not the paper's data), quick",
         ]  # fmt: skip
-        row = next(row for row in table(tables, self.WITHIN).rows if row[1:3] == ("xgboost", "binary"))
-        # CONFUSION: 90 of 100 normal stay so, 19 of 20 anomalous are found; c2 is none of IoT-23's classes there.
+        row = next(
+            row for row in table(tables, self.WITHIN).rows if row[1:3] == ("xgboost", "binary")
+        )
+        # CONFUSION: 90 of 100 normal stay so, 19 of 20 anomalous are found; c2 is none of IoT-23's
+        # classes there.
         assert row[4].split(" / ")[0] == "0.90"  # c2 is no class of CIC IoMT 2024: (90 + 9) / 110
-        assert next(row for row in table(tables, self.WITHIN).rows if row[1] == "knn")[4] == "not run"
+        assert (
+            next(row for row in table(tables, self.WITHIN).rows if row[1] == "knn")[4] == "not run"
+        )
 
     def test_mixed_data_are_named_together(self) -> None:
         both = random_run("IoT-23", name="both")
-        both = both.model_copy(update={"data": (*both.data, made.data("b", network="CIC IoMT 2024"))})
+        both = both.model_copy(
+            update={"data": (*both.data, made.data("b", network="CIC IoMT 2024"))}
+        )
         head = table(make_paper_tables(PAPER, [both]), self.WITHIN).heads[4]
         assert head.startswith("ours, CIC IoMT 2024 + IoT-23 (not the paper's data)")
 
@@ -121,24 +152,34 @@ class TestTables:
             for fold in ("CIC IoMT 2024 to IoT-23", "testbed run to IoT-23")
         ]
         heads = table(
-            make_paper_tables(PAPER, [made.run(rows, protocol={"name": "leave-one-network-out"})]), self.ACROSS
+            make_paper_tables(PAPER, [made.run(rows, protocol={"name": "leave-one-network-out"})]),
+            self.ACROSS,
         ).heads
         assert [head.split(":")[0] for head in heads[4:]] == [
             "ours, CIC IoMT 2024 to IoT-23", "ours, testbed run to IoT-23 (not the paper's data)",
         ]  # fmt: skip
 
-    def test_a_missing_run_is_named_with_its_command_and_a_missing_trainer_with_its_own(self) -> None:
+    def test_a_missing_run_is_named_with_its_command_and_a_missing_trainer_with_its_own(
+        self,
+    ) -> None:
         tables = make_paper_tables(PAPER, [])
-        assert "`faultwise eval detection --protocol random --data DIR`" in table(tables, self.WITHIN).notes[1]
+        assert (
+            "`faultwise eval detection --protocol random --data DIR`"
+            in table(tables, self.WITHIN).notes[1]
+        )
         after = table(tables, f"{self.ACROSS} after fine-tuning")
         assert {row[-1] for row in after.rows} == {"not built yet: faultwise finetune transfer"}
         assert len(after.rows) == 4 * 3
 
     def test_transfer_fills_its_cells_when_a_run_has_it(self) -> None:
-        rows = [made.row("transformer", "IoT-23", {}, setting="layer freezing", labelling="published")]
+        rows = [
+            made.row("transformer", "IoT-23", {}, setting="layer freezing", labelling="published")
+        ]
         run = made.run(rows, protocol={"name": "transfer"})
         after = table(make_paper_tables(PAPER, [run]), f"{self.ACROSS} after fine-tuning")
-        cells = {row[3]: row[-1] for row in after.rows if row[1:3] == ("transformer", "multi-class")}
+        cells = {
+            row[3]: row[-1] for row in after.rows if row[1:3] == ("transformer", "multi-class")
+        }
         assert cells["layer freezing"].startswith("0.89 / ")  # (90 + 8) / 110
         assert cells["new output layer"] == "not run with new output layer"
 

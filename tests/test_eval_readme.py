@@ -1,4 +1,5 @@
-"""The README's table of results is what results/ holds, the runs that the language model lost included."""
+"""The README's table of results is what results/ holds, the runs that the language model lost
+included."""
 
 from pathlib import Path
 
@@ -25,7 +26,9 @@ def loco(difference: float, **other: object) -> Run:
         made.pooled("pocket", {"f1": 0.3}, labelling="published"),
         made.pooled("xgboost", {"f1": 0.4}, labelling="published"),
     ]
-    tests = [made.comparison("xgboost", "pocket", -difference, -difference - 0.05, -difference + 0.05)]
+    tests = [
+        made.comparison("xgboost", "pocket", -difference, -difference - 0.05, -difference + 0.05)
+    ]
     return made.run((), means, tests, **other)
 
 
@@ -37,12 +40,22 @@ class TestRows:
         ]
 
     def test_a_win_and_a_draw(self) -> None:
-        assert cells(render_results([loco(0.2)]), "leave-one-capture-out")[4:6] == ["+0.200 [+0.150, +0.250]", "wins"]
+        assert cells(render_results([loco(0.2)]), "leave-one-capture-out")[4:6] == [
+            "+0.200 [+0.150, +0.250]",
+            "wins",
+        ]
         assert cells(render_results([loco(0.01)]), "leave-one-capture-out")[5] == "is level"
 
     def test_the_one_line_rule_stands_where_it_can_be_measured(self) -> None:
-        found = cells(render_results([loco(0.2)]), "leave-one-capture-out", "normal or not, macro-F1")
-        assert found[2:6] == ["0.900", "`one-line-rule` 0.900", "~ -0.100", "is not tested in pairs"]
+        found = cells(
+            render_results([loco(0.2)]), "leave-one-capture-out", "normal or not, macro-F1"
+        )
+        assert found[2:6] == [
+            "0.900",
+            "`one-line-rule` 0.900",
+            "~ -0.100",
+            "is not tested in pairs",
+        ]
 
     def test_where_some_captures_were_seen_the_others_decide(self) -> None:
         means = [
@@ -51,30 +64,46 @@ class TestRows:
         ]  # fmt: skip
         tests = [made.comparison("pocket", "xgboost", -0.2, -0.3, -0.1)]
         text = render_results([made.run((), means, tests)])
-        assert cells(text, f"leave-one-capture-out: {UNSEEN}")[4:6] == ["-0.200 [-0.300, -0.100]", "loses"]
+        assert cells(text, f"leave-one-capture-out: {UNSEEN}")[4:6] == [
+            "-0.200 [-0.300, -0.100]",
+            "loses",
+        ]
         assert "0.900" not in text
 
     def test_what_is_no_test_of_it_says_so(self) -> None:
-        means = [made.pooled("pocket", {"f1": 0.9}, compared=False), made.pooled("xgboost", {"f1": 0.7})]
+        means = [
+            made.pooled("pocket", {"f1": 0.9}, compared=False),
+            made.pooled("xgboost", {"f1": 0.7}),
+        ]
         seen = cells(render_results([made.run((), means)]), "leave-one-capture-out")
         assert (seen[0], seen[3], seen[5]) == ("0.900 \\*", "`xgboost` 0.700", "is not tested \\*")
 
     def test_where_nothing_is_to_be_found_fewer_are_better(self) -> None:
         calm = made.CONFUSION.model_copy(update={"counts": ((90, 8, 2), (0, 0, 0), (0, 0, 0))})
         shares = {"pocket": 0.3, "xgboost": 0.02}
-        means = [made.pooled(name, {"false_share": x}, confusion=calm) for name, x in shares.items()]
+        means = [
+            made.pooled(name, {"false_share": x}, confusion=calm) for name, x in shares.items()
+        ]
         tests = [made.comparison("pocket", "xgboost", 0.28, 0.2, 0.3, measure="false_share")]
-        found = cells(render_results([made.run((), means, tests)]), "leave-one-capture-out", "normal called anomalous")
+        found = cells(
+            render_results([made.run((), means, tests)]),
+            "leave-one-capture-out",
+            "normal called anomalous",
+        )
         assert (found[3], found[5]) == ("`xgboost` 2.00 %", "loses")
 
     def test_each_run_is_dated_and_has_its_command(self) -> None:
-        text = render_results([loco(0.2, created="2026-11-21T12:00:00+00:00", command="faultwise eval detection --x")])
-        assert "`faultwise eval detection --x`, 2026-11-21, commit abc, 2 captures of IoT-23" in text
+        text = render_results(
+            [loco(0.2, created="2026-11-21T12:00:00+00:00", command="faultwise eval detection --x")]
+        )
+        assert (
+            "`faultwise eval detection --x`, 2026-11-21, commit abc, 2 captures of IoT-23" in text
+        )
 
     def test_a_model_that_was_not_run(self) -> None:
         text = render_results([made.run((), [made.pooled("knn", {"f1": 0.5})])])
         assert cells(text, "leave-one-capture-out") == [
-            *["not run", "not run", "not run", "`knn` 0.500", "–", "was not run", "–"],
+            *["not run", "not run", "not run", "`knn` 0.500", "–", "was not run", "–"]
         ]
 
     def test_no_run_says_how_to_make_one(self) -> None:

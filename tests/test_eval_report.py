@@ -1,4 +1,5 @@
-"""A run's report: the numbers it shows, and a page that a real browser reads without asking anybody for anything."""
+"""A run's report: the numbers it shows, and a page that a real browser reads without asking anybody
+for anything."""
 
 import re
 import shutil
@@ -28,7 +29,13 @@ from eval.report.plots import (
     share_axis,
     spread,
 )
-from eval.report.tables import comparison_table, format_number, score_table, setting_table, size_text
+from eval.report.tables import (
+    comparison_table,
+    format_number,
+    score_table,
+    setting_table,
+    size_text,
+)
 from eval.results import LabelScores, Run
 from traffic.errors import UserError
 
@@ -48,7 +55,12 @@ def few_shot(**other: Any) -> Run:
         for amount, score in zip((0, 50, 200), scores, strict=True)
     ]  # fmt: skip
     tests = [made.comparison("pocket", "xgboost", -0.1, -0.15, -0.05, setting="200 windows")]
-    return made.run((), means, tests, **{"name": "few", "protocol": {"name": "few-shot", "asks": "How many?"}} | other)
+    return made.run(
+        (),
+        means,
+        tests,
+        **{"name": "few", "protocol": {"name": "few-shot", "asks": "How many?"}} | other,
+    )
 
 
 class TestTables:
@@ -61,23 +73,35 @@ class TestTables:
     def test_a_cell_holds_the_value_and_its_interval_and_the_best_is_marked(self) -> None:
         table = score_table(make_parts(few_shot())[2])
         column = table.heads.index("macro-F1")
-        assert [row[column] for row in table.rows] == ["0.700 [0.600, 0.800]", "0.600 [0.500, 0.700]"]
+        assert [row[column] for row in table.rows] == [
+            "0.700 [0.600, 0.800]",
+            "0.600 [0.500, 0.700]",
+        ]
         assert (0, column) in table.best
         assert (1, column) not in table.best
         # Equal everywhere: nobody is best.
-        assert not any(column == table.heads.index("normal called anomalous") for _, column in table.best)
+        assert not any(
+            column == table.heads.index("normal called anomalous") for _, column in table.best
+        )
 
     def test_labels_said_but_never_true_weigh_on_macro_f1_alone(self) -> None:
         labels = {
             "c2": LabelScores(precision=1.0, recall=0.5, f1=0.8, windows=10),
             "dos": LabelScores(precision=0.0, recall=None, f1=0.0, windows=0),
         }
-        table = score_table(make_parts(made.run((), [made.pooled("a", {"f1": 0.4}, per_label=labels)]))[0])
-        assert (table.heads[1:3], table.rows[0][1:]) == (("F1 of true labels", "macro-F1"), ("0.800", "0.400"))
+        table = score_table(
+            make_parts(made.run((), [made.pooled("a", {"f1": 0.4}, per_label=labels)]))[0]
+        )
+        assert (table.heads[1:3], table.rows[0][1:]) == (
+            ("F1 of true labels", "macro-F1"),
+            ("0.800", "0.400"),
+        )
 
     def test_notes_that_models_share_are_said_once(self) -> None:
         means = [made.pooled(name, {"f1": 0.4}, notes=("not trained here",)) for name in ("a", "b")]
-        assert score_table(make_parts(made.run((), means))[0]).notes[-1] == "a, b: not trained here."
+        assert (
+            score_table(make_parts(made.run((), means))[0]).notes[-1] == "a, b: not trained here."
+        )
 
     def test_what_was_never_measured_has_no_column(self) -> None:
         assert "time to detect, s" not in score_table(make_parts(few_shot())[0]).heads
@@ -94,7 +118,10 @@ class TestTables:
 
     def test_where_nothing_is_to_be_found_fewest_false_alarms_come_first(self) -> None:
         calm = made.CONFUSION.model_copy(update={"counts": ((90, 8, 2), (0, 0, 0), (0, 0, 0))})
-        means = [made.pooled(name, {"false_share": x}, confusion=calm) for name, x in (("a", 0.1), ("b", 0.02))]
+        means = [
+            made.pooled(name, {"false_share": x}, confusion=calm)
+            for name, x in (("a", 0.1), ("b", 0.02))
+        ]
         assert [one.model for one in make_parts(made.run((), means))[0].pooled] == ["b", "a"]
 
     def test_settings_stand_beside_each_other(self) -> None:
@@ -107,7 +134,9 @@ class TestTables:
     def test_a_paired_difference_has_its_sign(self) -> None:
         table = comparison_table(few_shot(), "corrected")
         assert table is not None
-        assert table.rows == (("pocket − xgboost", "200 windows", "f1", "-0.100 [-0.150, -0.050]", "0.010", "12"),)
+        assert table.rows == (
+            ("pocket − xgboost", "200 windows", "f1", "-0.100 [-0.150, -0.050]", "0.010", "12"),
+        )
 
     @pytest.mark.parametrize(
         ("name", "value", "text"),
@@ -118,7 +147,12 @@ class TestTables:
         assert format_number(name, value) == text
 
     def test_sizes(self) -> None:
-        assert [size_text(n) for n in (999, 1000, 2_500_000, 3_000_000_000)] == ["999 B", "1.0 kB", "2.5 MB", "3.0 GB"]
+        assert [size_text(n) for n in (999, 1000, 2_500_000, 3_000_000_000)] == [
+            "999 B",
+            "1.0 kB",
+            "2.5 MB",
+            "3.0 GB",
+        ]
 
 
 class TestMarkdown:
@@ -127,7 +161,10 @@ class TestMarkdown:
         assert "- command: `faultwise eval detection`" in text
         assert "- question: How many?" in text
         assert "| xgboost | 0.500 | **0.700 [0.600, 0.800]** |" in text
-        assert "| pocket | 0.300 [0.200, 0.400] | 0.500 [0.400, 0.600] | 0.600 [0.500, 0.700] |" in text
+        assert (
+            "| pocket | 0.300 [0.200, 0.400] | 0.500 [0.400, 0.600] | 0.600 [0.500, 0.700] |"
+            in text
+        )
 
     def test_a_quick_run_says_that_it_is_one(self) -> None:
         assert "not what models are worth" in render_markdown(few_shot(quick=True))
@@ -178,7 +215,9 @@ class TestPlots:
         assert plot is not None
         assert re.findall(r'class="tick"[^>]*>(\d+)</text>', plot.svg)[:3] == ["0", "50", "200"]
         assert ">windows</text>" in plot.svg
-        twice = [made.pooled("a", {"f1": 0.5}, setting=name, amount=2.0) for name in ("first", "again")]
+        twice = [
+            made.pooled("a", {"f1": 0.5}, setting=name, amount=2.0) for name in ("first", "again")
+        ]
         assert few_shot_plot(made.run((), twice), "corrected") is None
 
 
@@ -205,7 +244,9 @@ class TestHostileNames:
     """Names of captures and models come from files that anybody may have written."""
 
     def test_are_text(self) -> None:
-        page = render_page(made.run((), [made.pooled(HOSTILE, {"f1": 0.5})], name=HOSTILE, command=HOSTILE))
+        page = render_page(
+            made.run((), [made.pooled(HOSTILE, {"f1": 0.5})], name=HOSTILE, command=HOSTILE)
+        )
         assert page.count("&lt;img") >= 4
         assert "<img" not in page
 
@@ -224,7 +265,9 @@ def browser() -> Iterator[Any]:
 
 class TestInABrowser:
     @pytest.mark.parametrize("scheme", ["light", "dark"])
-    def test_shows_everything_and_asks_for_nothing_but_itself(self, browser: Any, tmp_path: Path, scheme: str) -> None:
+    def test_shows_everything_and_asks_for_nothing_but_itself(
+        self, browser: Any, tmp_path: Path, scheme: str
+    ) -> None:
         url = write_report(few_shot(), tmp_path)[1].as_uri()
         asked: list[str] = []
         said: list[str] = []
@@ -236,8 +279,12 @@ class TestInABrowser:
         assert said == []  # no policy was violated, nothing failed
         assert page.evaluate("document.scripts.length") == 0
         words = page.inner_text("body")
-        assert all(text in words for text in ("0.700", "0.600 to 0.800", "Confusion", "Reliability", "Cost against"))
-        # Curve by setting, rows with intervals, costs three times, confusion, precision, reliability, abstention.
+        assert all(
+            text in words
+            for text in ("0.700", "0.600 to 0.800", "Confusion", "Reliability", "Cost against")
+        )
+        # Curve by setting, rows with intervals, costs three times, confusion, precision,
+        # reliability, abstention.
         per_part = 1 + 3 + 2 * 4
         assert page.locator("svg").count() == 1 + 3 * per_part
         assert page.evaluate("document.documentElement.scrollWidth") <= 1280
@@ -250,7 +297,9 @@ class TestInABrowser:
     def test_the_policy_forbids_what_somebody_might_add(self, browser: Any, tmp_path: Path) -> None:
         path = write_report(few_shot(), tmp_path)[1]
         added = '<img src="http://192.0.2.1/x.png"><script>document.title = "ran"</script></body>'
-        path.write_text(path.read_text(encoding="utf-8").replace("</body>", added), encoding="utf-8")
+        path.write_text(
+            path.read_text(encoding="utf-8").replace("</body>", added), encoding="utf-8"
+        )
         page = browser.new_page()
         refused: list[str] = []
         page.on("console", lambda message: refused.append(message.text))
@@ -258,7 +307,9 @@ class TestInABrowser:
         assert page.title() != "ran"
         assert sum("Content Security Policy" in text for text in refused) == 2
 
-    def test_a_narrow_screen_scrolls_tables_not_the_page(self, browser: Any, tmp_path: Path) -> None:
+    def test_a_narrow_screen_scrolls_tables_not_the_page(
+        self, browser: Any, tmp_path: Path
+    ) -> None:
         page = browser.new_page(viewport={"width": 400, "height": 800})
         page.goto(write_report(few_shot(), tmp_path)[1].as_uri())
         assert page.evaluate("document.documentElement.scrollWidth") <= 400

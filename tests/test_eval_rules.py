@@ -58,7 +58,10 @@ def test_signs_by_hand(sign, holds):
         ("brute_force", window(pkts_login=40, tcp_in=2)),
         ("unauthorized_command", window(modbus_writes_in={2: 1}, new_peers={2: 1})),
         (NORMAL, window(modbus_writes_in={2: 1})),
-        ("exfiltration", window(out_bytes=500_000, external_peers=1, top_peer_age_min=2, bytes_ratio=4)),
+        (
+            "exfiltration",
+            window(out_bytes=500_000, external_peers=1, top_peer_age_min=2, bytes_ratio=4),
+        ),
         ("name_resolution", window(dns_queries=2, dns_failed=1)),
         (NORMAL, window(dns_queries=20, dns_failed=1)),
         ("c2", window(literal_repeats=12, literal_streak=9, literal_jitter=0.4)),
@@ -88,5 +91,10 @@ def test_every_anomaly_has_a_rule_and_every_rule_a_reason():
 
 
 def test_one_unanswered_attempt_is_an_attack_to_one_line():
-    x = np.concatenate([window(unanswered_out={3: 1}), window(unanswered_in=9, refused_out=9, udp_unanswered_out=9)])
+    x = np.concatenate(
+        [
+            window(unanswered_out={3: 1}),
+            window(unanswered_in=9, refused_out=9, udp_unanswered_out=9),
+        ]
+    )
     assert said("one-line-rule", x) == ["anomalous", NORMAL]

@@ -1,4 +1,5 @@
-"""What scores are made of: costs, alarms, what one fit said, and the file in which fits are kept."""
+"""What scores are made of: costs, alarms, what one fit said, and the file in which fits are
+kept."""
 
 import numpy as np
 import pandas as pd
@@ -23,18 +24,38 @@ PUMP, VALVE = "10.0.0.1", "10.0.0.2"
 
 
 def capture(starts, told=()):
-    table = pd.DataFrame({"device": PUMP, "start_s": np.array(starts, float), "end_s": np.array(starts, float) + 60})
+    table = pd.DataFrame(
+        {"device": PUMP, "start_s": np.array(starts, float), "end_s": np.array(starts, float) + 60}
+    )
     intervals = pd.DataFrame(told, columns=["labelling", "device", "label", "start_s", "end_s"])
     windows = Windows(pd.DataFrame(), table, np.zeros((len(table), 6), int))
-    return LabelledCapture("a", "your own", "plant", Capture(pd.DataFrame(), pd.DataFrame()), windows, intervals, None)
+    return LabelledCapture(
+        "a", "your own", "plant", Capture(pd.DataFrame(), pd.DataFrame()), windows, intervals, None
+    )
 
 
 def incident(device, start_s, end_s, related=(), peers=()):
-    return Incident("c2-1", device, "source", "c2", "high", start_s, end_s, (), (), tuple(peers), (), tuple(related))
+    return Incident(
+        "c2-1",
+        device,
+        "source",
+        "c2",
+        "high",
+        start_s,
+        end_s,
+        (),
+        (),
+        tuple(peers),
+        (),
+        tuple(related),
+    )
 
 
 def test_a_delay_ends_with_the_first_window_that_has_an_alarm():
-    one = capture(range(0, 200, 10), [("corrected", PUMP, "c2", 100.0, 160.0), ("corrected", VALVE, "c2", 0.0, 50.0)])
+    one = capture(
+        range(0, 200, 10),
+        [("corrected", PUMP, "c2", 100.0, 160.0), ("corrected", VALVE, "c2", 0.0, 50.0)],
+    )
     truth = true_intervals(one, "corrected", ["c2"])
     assert truth["device"].tolist() == [VALVE, PUMP]
     alarmed = one.windows.table["start_s"].isin([20.0, 70.0, 80.0]).to_numpy()
@@ -65,7 +86,10 @@ def scorable(truth, said, alarm, abstained=None, unit=None):
     truth, said = ([LABELS.index(label) for label in labels] for labels in (truth, said))
     n = len(truth)
     said = Said(
-        np.array(said), np.full(n, 0.9), np.array(alarm, float), np.zeros(n, bool) if abstained is None else abstained
+        np.array(said),
+        np.full(n, 0.9),
+        np.array(alarm, float),
+        np.zeros(n, bool) if abstained is None else abstained,
     )
     unit = np.zeros(n, int) if unit is None else np.array(unit)
     return Scorable(np.array(truth), said, unit, int(unit.max()) + 1, LABELS[1:], binary=False)
@@ -77,7 +101,8 @@ def judged(raised=None, delays=None):
 
 
 def test_false_alarms_of_a_day():
-    """Eight windows are 80 seconds; one false alarm in them is 1,080 a day, and none where it abstains."""
+    """Eight windows are 80 seconds; one false alarm in them is 1,080 a day, and none where it
+    abstains."""
     truth, said = [NORMAL] * 8, [NORMAL] * 7 + ["dos"]
     loud = score(scorable(truth, said, [0.1] * 8), [], 100, whole=False).scores
     assert loud["false_per_device_day"].value == pytest.approx(1080)
@@ -87,7 +112,10 @@ def test_false_alarms_of_a_day():
 
 
 def test_incidents_count_minutes_and_the_mean_of_fits():
-    fits = [judged({"x": Raised(3, 1, 30.0), "y": Raised(0, 0, 10.0)}), judged({"x": Raised(5, 1, 30.0)})]
+    fits = [
+        judged({"x": Raised(3, 1, 30.0), "y": Raised(0, 0, 10.0)}),
+        judged({"x": Raised(5, 1, 30.0)}),
+    ]
     scores = score(scorable([NORMAL], [NORMAL], [0]), fits, 100, whole=False).scores
     assert scores["incidents_per_10_min"].value == pytest.approx(1.0)  # (4 + 0) in 40 minutes
     assert scores["false_incidents_per_10_min"].value == pytest.approx(0.25)
@@ -95,7 +123,10 @@ def test_incidents_count_minutes_and_the_mean_of_fits():
 
 
 def test_what_was_found_and_when():
-    fits = [judged(delays={"x": np.array([10.0, np.nan])}), judged(delays={"x": np.array([30.0, np.nan])})]
+    fits = [
+        judged(delays={"x": np.array([10.0, np.nan])}),
+        judged(delays={"x": np.array([30.0, np.nan])}),
+    ]
     scores = score(scorable([NORMAL], [NORMAL], [0]), fits, 100, whole=False).scores
     assert (scores["found_share"].value, scores["time_to_detection_s"].value) == (0.5, 20.0)
 
@@ -103,7 +134,9 @@ def test_what_was_found_and_when():
 def test_one_device_gives_no_interval_and_two_do():
     one = score(scorable(["c2", NORMAL], ["c2", "c2"], [0.9, 0.8]), [], 100, whole=True)
     assert (one.scores["f1"].low, one.scores["f1"].value) == (None, pytest.approx(1 / 3))
-    two = score(scorable(["c2", NORMAL], ["c2", "c2"], [0.9, 0.8], unit=[0, 1]), [], 100, whole=True)
+    two = score(
+        scorable(["c2", NORMAL], ["c2", "c2"], [0.9, 0.8], unit=[0, 1]), [], 100, whole=True
+    )
     assert two.scores["f1"].low is not None
     assert two.scores["f1"].value == one.scores["f1"].value
     assert one.per_label["c2"].precision == 0.5
@@ -136,11 +169,19 @@ def fitted(seed):
         seen_in_training=(), notes=(),
     )  # fmt: skip
     said = Said(
-        np.array([0, 2, 18]), np.array([0.5, 0.25, 0]), np.array([0.5, 0.75, 0]), np.array([False, True, False])
+        np.array([0, 2, 18]),
+        np.array([0.5, 0.25, 0]),
+        np.array([0.5, 0.75, 0]),
+        np.array([False, True, False]),
     )
     return Fitted(
         row,
-        Judged(np.array([4, 5, 9]), said, {"x": Raised(2, 1, 3.5)}, {"x": np.array([1.5, np.nan]), "y": np.empty(0)}),
+        Judged(
+            np.array([4, 5, 9]),
+            said,
+            {"x": Raised(2, 1, 3.5)},
+            {"x": np.array([1.5, np.nan]), "y": np.empty(0)},
+        ),
     )
 
 
@@ -155,7 +196,10 @@ def test_what_was_said_is_read_as_it_was_written(tmp_path):
     assert list(read.delays) == ["x", "y"]
     np.testing.assert_array_equal(read.delays["x"], written.delays["x"])
     write_judged(judged(), tmp_path / "nothing.npz")
-    assert (read_judged(tmp_path / "nothing.npz").raised, len(read_judged(tmp_path / "nothing.npz").rows)) == ({}, 0)
+    assert (
+        read_judged(tmp_path / "nothing.npz").raised,
+        len(read_judged(tmp_path / "nothing.npz").rows),
+    ) == ({}, 0)
 
 
 @pytest.mark.parametrize("cut", [1, 40, 10_000])

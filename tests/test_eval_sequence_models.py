@@ -1,4 +1,5 @@
-"""Sequence models by hand: encodings of time and place, the two associations, the training loop's ends."""
+"""Sequence models by hand: encodings of time and place, the two associations, the training loop's
+ends."""
 
 import numpy as np
 import pytest
@@ -16,7 +17,14 @@ from eval.models.networks import (
     prior_association,
 )
 from eval.models.registry import make_model
-from eval.models.sequence import Budget, association_loss, association_scores, fit_scaler, seeded, train_network
+from eval.models.sequence import (
+    Budget,
+    association_loss,
+    association_scores,
+    fit_scaler,
+    seeded,
+    train_network,
+)
 
 
 def test_time2vec_by_hand():
@@ -42,7 +50,9 @@ def test_time_is_concatenated_to_the_features(kind):
     assert timed(x).shape == plain(x).shape == (2, 3)
     assert timed.timed(x).shape == (2, 6, 5 + 8)
     assert (timed.timed(x)[..., :5] == x).all()
-    assert (timed.timed(x)[0, :, 5:] == timed.timed(x)[1, :, 5:]).all()  # the place, never the window
+    assert (
+        timed.timed(x)[0, :, 5:] == timed.timed(x)[1, :, 5:]
+    ).all()  # the place, never the window
 
 
 @pytest.mark.parametrize("kind", [LstmNetwork, TransformerNetwork])
@@ -59,7 +69,9 @@ def test_prior_association_by_hand():
     near, far = np.exp(-0.5), np.exp(-2.0)
     assert prior[0] == pytest.approx(np.array([1, near, far]) / (1 + near + far))
     assert prior[1] == pytest.approx(np.array([near, 1, near]) / (1 + 2 * near))
-    assert prior[2] == pytest.approx(np.array([np.exp(-8), np.exp(-2), 1]) / (1 + np.exp(-2) + np.exp(-8)))
+    assert prior[2] == pytest.approx(
+        np.array([np.exp(-8), np.exp(-2), 1]) / (1 + np.exp(-2) + np.exp(-8))
+    )
 
 
 def test_association_discrepancy_by_hand():
@@ -67,7 +79,9 @@ def test_association_discrepancy_by_hand():
     # and the other way: 0.25 ln 0.5 + 0.75 ln 1.5 = 0.13081
     prior = torch.tensor([[[[0.5, 0.5], [0.25, 0.75]]]])
     series = torch.tensor([[[[0.25, 0.75], [0.25, 0.75]]]])
-    assert association_discrepancy(prior, series).numpy() == pytest.approx(np.array([[0.27465, 0.0]]), abs=1e-4)
+    assert association_discrepancy(prior, series).numpy() == pytest.approx(
+        np.array([[0.27465, 0.0]]), abs=1e-4
+    )
     both = torch.cat([prior, series], dim=1)  # two heads, of which one agrees
     assert association_discrepancy(both, series.expand(1, 2, 2, 2)).numpy() == pytest.approx(
         np.array([[0.27465 / 2, 0.0]]), abs=1e-4
@@ -79,11 +93,16 @@ def test_attention_gives_two_associations_whose_rows_sum_to_one():
     assert attended.shape == (3, 6, 8)
     for association in (prior, series):
         assert association.shape == (3, 2, 6, 6)
-        assert association.sum(dim=-1).detach().numpy() == pytest.approx(np.ones((3, 2, 6)), abs=1e-5)
+        assert association.sum(dim=-1).detach().numpy() == pytest.approx(
+            np.ones((3, 2, 6)), abs=1e-5
+        )
 
 
 def test_minimax_draws_the_prior_near_and_drives_the_series_apart():
-    logits = {name: torch.tensor([[[[1.0, 0.0], [0.0, 0.5]]]], requires_grad=True) for name in ("prior", "series")}
+    logits = {
+        name: torch.tensor([[[[1.0, 0.0], [0.0, 0.5]]]], requires_grad=True)
+        for name in ("prior", "series")
+    }
     with torch.no_grad():
         logits["series"].mul_(-1)
     prior, series = (torch.softmax(logits[name], dim=-1) for name in ("prior", "series"))
@@ -128,14 +147,23 @@ class _Line(nn.Module):
     ("held", "budget", "ended_by", "epochs"),
     [
         (1.0, Budget(epochs=3, patience=5), "epochs", 3),
-        (-1.0, Budget(epochs=50, patience=4), "patience", 5),  # what is held out gets worse after the first epoch
+        (
+            -1.0,
+            Budget(epochs=50, patience=4),
+            "patience",
+            5,
+        ),  # what is held out gets worse after the first epoch
         (1.0, Budget(epochs=50, minutes=0.0), "minutes", 1),
     ],
 )
 def test_training_ends_for_a_reason(held, budget, ended_by, epochs):
     line = _Line()
     training = train_network(
-        line, (torch.ones(8),), (torch.full((8,), held),), lambda batch: ((line.weight - batch[0]) ** 2).mean(), budget
+        line,
+        (torch.ones(8),),
+        (torch.full((8,), held),),
+        lambda batch: ((line.weight - batch[0]) ** 2).mean(),
+        budget,
     )
     assert (training.ended_by, training.epochs) == (ended_by, epochs)
     assert not line.training
@@ -170,7 +198,9 @@ def test_seeding_leaves_the_generator_outside_alone():
 
 def test_what_is_scored_together_changes_nothing():
     given = apart(seed=0)
-    model = make_model("time-transformer", 0, quick=True).fit(given.x, given.y, given.devices, given.groups)
+    model = make_model("time-transformer", 0, quick=True).fit(
+        given.x, given.y, given.devices, given.groups
+    )
     together = model.predict_proba(given.x)
     alone = np.concatenate([model.predict_proba(given.x[i : i + 7]) for i in range(0, 42, 7)])
     assert alone == pytest.approx(together[:42], abs=1e-5)

@@ -1,4 +1,5 @@
-"""The truth of a run by hand: who is sure to show what happened, who may, and how long devices find back."""
+"""The truth of a run by hand: who is sure to show what happened, who may, and how long devices find
+back."""
 
 from dataclasses import replace
 
@@ -28,7 +29,8 @@ def polling(every: float) -> dict[str, object]:
 
 
 def site() -> Site:
-    """A controller that an HMI asks every second and a historian every forty; a sensor, its broker, a resolver."""
+    """A controller that an HMI asks every second and a historian every forty; a sensor, its broker,
+    a resolver."""
     login = {"broker": "broker-1", "period_s": 5.0, "keepalive_s": 60, "retry": RETRY}
     machines = (
         Machine("router", "router", "10.9.0.1", "02:00:00:00:00:01"),
@@ -52,19 +54,28 @@ def _times(one: Interval) -> tuple[float, float]:
 
 
 def off(start_s: float, length_s: float, target: str = "plc-1") -> Happened:
-    return Happened(Event("powered_off", start_s, length_s, target), T + start_s, T + start_s + length_s)
+    return Happened(
+        Event("powered_off", start_s, length_s, target), T + start_s, T + start_s + length_s
+    )
 
 
 def test_who_calls_too_seldom_may_or_may_not_notice() -> None:
     rows = told(off(100, 60))
     assert (PLC, "device_silent", "source", 100, 160) in rows
     assert (HMI, "device_silent", "target", 100, 160) in rows
-    assert (SLOW, "unknown", "", 100, 160) in rows  # one call in forty seconds: surely one, not surely two
+    assert (
+        SLOW,
+        "unknown",
+        "",
+        100,
+        160,
+    ) in rows  # one call in forty seconds: surely one, not surely two
     assert (SLOW, "device_silent", "target", 100, 180) in told(off(100, 80))
 
 
 def test_devices_find_back_after_their_longest_pause() -> None:
-    """After 2, 4, 8, 16 and 32 s in vain, 62 s have passed: the pause under way may be that of 32 s."""
+    """After 2, 4, 8, 16 and 32 s in vain, 62 s have passed: the pause under way may be that of 32
+    s."""
     rows = told(off(100, 60))
     assert (HMI, "unknown", "", 160, 160 + 12 + 3 + 32) in rows
     assert (PLC, "unknown", "", 160, 160 + 12 + 5.5) in rows  # its own clock's pauses, by default
@@ -83,7 +94,14 @@ def test_what_was_plugged_in_is_unknown_once_it_has_gone() -> None:
     copy = Machine("copy-1", "copy", PLC, "02:00:00:00:00:99")
     intruder = replace(copy, name="intruder-1", address="10.9.0.66")
     event = Event(
-        "nmap_syn", 100, 60, "plc-1", "intruder-1", 100.0, settings={"also": [], "whom": "plc-1"}, added=(intruder,)
+        "nmap_syn",
+        100,
+        60,
+        "plc-1",
+        "intruder-1",
+        100.0,
+        settings={"also": [], "whom": "plc-1"},
+        added=(intruder,),
     )
     rows = told(Happened(event, T + 100, T + 160))
     assert ("10.9.0.66", "recon", "source", 100, 160) in rows
@@ -93,7 +111,9 @@ def test_what_was_plugged_in_is_unknown_once_it_has_gone() -> None:
 def test_routines_stay_normal_and_take_nothing_from_others() -> None:
     new = Machine("new-1", "hmi", "10.9.0.77", "02:00:00:00:00:77", "hmi", polling(1.0))
     settings = {"model": "hmi-1", "address": new.address}
-    joined = Happened(Event("device_joins", 50, 100, "new-1", added=(new,), settings=settings), T + 50, T + 150)
+    joined = Happened(
+        Event("device_joins", 50, 100, "new-1", added=(new,), settings=settings), T + 50, T + 150
+    )
     rows = told(joined)
     assert ("10.9.0.77", "normal", "", 50, 150) in rows
     assert ("10.9.0.77", "unknown", "", 150, 900) in rows
@@ -105,9 +125,16 @@ def test_rhythms_add_up() -> None:
     assert every_s(plant, plant.named("sensor-1"), plant.named("broker-1")) == pytest.approx(5.0)
     assert every_s(plant, plant.named("plc-1"), plant.named("broker-1")) == float("inf")
     machine = Machine(
-        "m", "edge", "10.9.0.20", "", "edge", {"ntp": "a", "ntp_s": 30, "cloud": "b.example", "batch_s": 15}
+        "m",
+        "edge",
+        "10.9.0.20",
+        "",
+        "edge",
+        {"ntp": "a", "ntp_s": 30, "cloud": "b.example", "batch_s": 15},
     )
-    assert 1 / sum(1 / call.every_s for call in askings(machine)) == pytest.approx(10.0)  # 30 and 15 s together
+    assert 1 / sum(1 / call.every_s for call in askings(machine)) == pytest.approx(
+        10.0
+    )  # 30 and 15 s together
     written = replace(machine, settings={**machine.settings, "by_name": False})
     assert [call.host for call in askings(written)] == ["b.example"]
 
@@ -120,7 +147,12 @@ def test_loss_is_what_the_cable_dropped() -> None:
     event = Event("packet_loss", 0, 60, "plc-1", strength=0.02)
     assert sure(lossy_and_peers(site(), event)) == {"plc-1": False}
     lost = replace(event, settings={"dropped": {HMI: 7, SLOW: 1, DNS: 9}})
-    assert sure(lossy_and_peers(site(), lost)) == {"plc-1": True, "hmi-1": True, "slow-1": False, "dns-1": False}
+    assert sure(lossy_and_peers(site(), lost)) == {
+        "plc-1": True,
+        "hmi-1": True,
+        "slow-1": False,
+        "dns-1": False,
+    }
 
 
 def test_a_broker_without_room_shuts_out_whom_it_had_not_let_in() -> None:
@@ -132,7 +164,11 @@ def test_a_broker_without_room_shuts_out_whom_it_had_not_let_in() -> None:
 
 def test_exceptions_are_met_by_who_asks_often_or_for_a_dead_unit() -> None:
     mild = Event("exception_storm", 0, 40, "plc-1", strength=0.1, settings={"dead": []})
-    assert sure(controller_and_refused(site(), mild)) == {"plc-1": True, "hmi-1": True, "slow-1": False}
+    assert sure(controller_and_refused(site(), mild)) == {
+        "plc-1": True,
+        "hmi-1": True,
+        "slow-1": False,
+    }
     dead = replace(mild, settings={"dead": [3]})
     assert sure(controller_and_refused(site(), dead)) == {"plc-1": False}
 
@@ -143,4 +179,7 @@ def test_a_resolver_misleads_who_asks_for_a_wrong_name() -> None:
     plant = replace(plant, machines=(*plant.machines, edge))
     event = Event("dns_wrong", 0, 60, "dns-1", settings={"answers": {"b.example": "10.9.0.99"}})
     assert sure(resolver_and_misled(plant, event)) == {"dns-1": True, "edge-1": True}
-    assert sure(resolver_and_misled(plant, replace(event, length_s=20))) == {"dns-1": False, "edge-1": False}
+    assert sure(resolver_and_misled(plant, replace(event, length_s=20))) == {
+        "dns-1": False,
+        "edge-1": False,
+    }

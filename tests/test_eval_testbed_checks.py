@@ -1,4 +1,5 @@
-"""Truth is looked for in packets: every check says yes to what it is for, and no where that is absent."""
+"""Truth is looked for in packets: every check says yes to what it is for, and no where that is
+absent."""
 
 import json
 import struct
@@ -11,21 +12,36 @@ from eval.testbed.verify.checks import Check, check_run
 from traffic.errors import UserError
 
 T = 1_700_000_000.0
-START, END, LAST = 100.0, 130.0, 240.0  # something happens from START to END of a run of LAST seconds
+START, END, LAST = (
+    100.0,
+    130.0,
+    240.0,
+)  # something happens from START to END of a run of LAST seconds
 PLC, HMI, BROKER, SENSOR, BAD = (f"10.20.0.{i}" for i in (5, 6, 7, 8, 66))
 HOME, CLOUD = "203.0.113.9", "198.51.100.7"
 
 
 def mac(host: str) -> bytes:
     """The router's for everybody beyond it."""
-    return b"\x02\x00\x00\x00\x00" + bytes([int(host.rpartition(".")[2]) if host.startswith("10.") else 1])
+    return b"\x02\x00\x00\x00\x00" + bytes(
+        [int(host.rpartition(".")[2]) if host.startswith("10.") else 1]
+    )
 
 
 def frame(at: float, packet: bytes, src: str, dst: str) -> Frame:
     return T + at, ethernet(packet, src=mac(src), dst=mac(dst))
 
 
-def tcp(at: float, src: str, dst: str, sport: int, dport: int, flags: str, seq: int = 0, data: bytes = b"") -> Frame:
+def tcp(
+    at: float,
+    src: str,
+    dst: str,
+    sport: int,
+    dport: int,
+    flags: str,
+    seq: int = 0,
+    data: bytes = b"",
+) -> Frame:
     return frame(at, tcp_packet(flags, seq, data, src, dst, sport, dport), src, dst)
 
 
@@ -78,13 +94,19 @@ def login(at: float, sport: int, code: int, src: str = SENSOR) -> list[Frame]:
     ]
 
 
-def lookup(at: float, code: int = 0, wrong: str = "", answered: bool = True, asker: str = HMI) -> list[Frame]:
+def lookup(
+    at: float, code: int = 0, wrong: str = "", answered: bool = True, asker: str = HMI
+) -> list[Frame]:
     """A question for plc, and its answer."""
     sport, name = 30000 + int(at * 10) % 20000, b"\x03plc\x00\x00\x01\x00\x01"
     out = [udp(at, asker, BAD, sport, 53, struct.pack(">HHHHHH", 7, 0x0100, 1, 0, 0, 0) + name)]
     record = b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04" + address(wrong or PLC)
     head = struct.pack(">HHHHHH", 7, 0x8180 | code, 1, int(not code), 0, 0)
-    return out + ([udp(at + 0.01, BAD, asker, 53, sport, head + name + (b"" if code else record))] if answered else [])
+    return out + (
+        [udp(at + 0.01, BAD, asker, 53, sport, head + name + (b"" if code else record))]
+        if answered
+        else []
+    )
 
 
 def rtp(hole: bool) -> list[Frame]:
@@ -93,7 +115,16 @@ def rtp(hole: bool) -> list[Frame]:
     for i in range(int(LAST * 5)):
         at = 1 + i / 5
         if not (hole and START < at < END and i % 10 == 0):
-            out.append(udp(at, SENSOR, BAD, 5004, 5006, struct.pack(">BBHII", 0x80, 96, i & 0xFFFF, i, 1) + b"picture"))
+            out.append(
+                udp(
+                    at,
+                    SENSOR,
+                    BAD,
+                    5004,
+                    5006,
+                    struct.pack(">BBHII", 0x80, 96, i & 0xFFFF, i, 1) + b"picture",
+                )
+            )
     return out
 
 
@@ -111,7 +142,9 @@ def without(frames: list[Frame], *hosts: str, to: bool = False) -> list[Frame]:
     ]
 
 
-def interval(device: str, label: str, kind: str, direction: str, root: str, **parameters: object) -> dict:
+def interval(
+    device: str, label: str, kind: str, direction: str, root: str, **parameters: object
+) -> dict:
     return {
         "device": device, "label": label, "kind": kind, "direction": direction, "root": root, "parameters": parameters,
         "cause": kind, "start_s": T + START, "end_s": T + END,
@@ -121,11 +154,20 @@ def interval(device: str, label: str, kind: str, direction: str, root: str, **pa
 def pair(source: str, target: str, label: str, kind: str, **parameters: object) -> list[dict]:
     """The two parts of an event that comes from ``source``."""
     ends = ((source, "source"), (target, "target"))
-    return [interval(device, label, kind, direction, source, **parameters) for device, direction in ends]
+    return [
+        interval(device, label, kind, direction, source, **parameters) for device, direction in ends
+    ]
 
 
 def check(folder: Path, frames: list[Frame], intervals: list[dict], **run: object) -> list[Check]:
-    truth = {"version": 1, "seed": 1, "start_s": T, "end_s": T + LAST, "complete": True, "made_by": "a test"}
+    truth = {
+        "version": 1,
+        "seed": 1,
+        "start_s": T,
+        "end_s": T + LAST,
+        "complete": True,
+        "made_by": "a test",
+    }
     folder.mkdir(exist_ok=True)
     (folder / "truth.json").write_text(json.dumps({**truth, "intervals": intervals, **run}))
     write_pcap(folder / "capture.pcap", sorted(frames))
@@ -133,7 +175,11 @@ def check(folder: Path, frames: list[Frame], intervals: list[dict], **run: objec
 
 
 POLL = talk(HMI, PLC, 102)
-USUAL = [*POLL, *talk(SENSOR, BROKER, 1883, every=2.0, sport=41000), *talk(BAD, HMI, 8000, every=5.0, sport=42000)]
+USUAL = [
+    *POLL,
+    *talk(SENSOR, BROKER, 1883, every=2.0, sport=41000),
+    *talk(BAD, HMI, 8000, every=5.0, sport=42000),
+]
 READS = talk(HMI, PLC, 502, sport=43000, ask=modbus(3), answer=modbus(3))
 ASKED = [one for i in range(1, 23) for one in lookup(i * 10 + 0.5)]
 
@@ -339,16 +385,26 @@ def test_what_happened_shows_and_what_did_not_does_not(tmp_path, name):
 def test_a_check_says_what_was_claimed_and_what_was_measured(tmp_path):
     intervals, happened, _ = CASES["loss of segments"]
     source, target = check(tmp_path / "run", happened, intervals)
-    assert (source.number, source.device, source.label, source.kind) == (0, PLC, "packet_loss", "packet_loss")
+    assert (source.number, source.device, source.label, source.kind) == (
+        0,
+        PLC,
+        "packet_loss",
+        "packet_loss",
+    )
     assert (target.number, target.device) == (1, HMI)
     # Of 30 questions and 30 answers each was sent twice; 5 seconds of reaction hold 10 more.
-    assert source.measured.startswith("46.2% of 130 segments were sent again (usual: 0), 0 attempts in vain")
+    assert source.measured.startswith(
+        "46.2% of 130 segments were sent again (usual: 0), 0 attempts in vain"
+    )
 
 
 def test_what_goes_on_all_the_time_proves_nothing(tmp_path):
     intervals, _, _ = CASES["a refusing port"]
     always = [one for i in range(75) for one in refused(2 + 3 * i, HMI, PLC, 502, 50000 + i)]
-    assert [one.agrees for one in check(tmp_path / "run", [*USUAL, *always], intervals)] == [False, False]
+    assert [one.agrees for one in check(tmp_path / "run", [*USUAL, *always], intervals)] == [
+        False,
+        False,
+    ]
 
 
 def test_a_victim_that_asked_for_nothing_is_none(tmp_path):

@@ -1,4 +1,5 @@
-"""What happens in the emulated plant: laws of the draw for everybody, and three kinds on real packets for root."""
+"""What happens in the emulated plant: laws of the draw for everybody, and three kinds on real
+packets for root."""
 
 import json
 import os
@@ -33,7 +34,12 @@ FEW = ("powered_off", "service_crashed", "nmap_syn")
 def small_site() -> Site:
     """An HMI that polls one controller, and a router."""
     polled = [{"name": "plc-1", "port": 502, "unit": 1, "address": 0, "count": 8}]
-    polling = {"polled": polled, "poll_s": 0.5, "retry": {"first_s": 1.0, "most_s": 1.0}, "by_name": False}
+    polling = {
+        "polled": polled,
+        "poll_s": 0.5,
+        "retry": {"first_s": 1.0, "most_s": 1.0},
+        "by_name": False,
+    }
     machines = (
         Machine("router", "router", "10.9.0.1", "02:00:00:00:00:01", settings={}),
         Machine("plc-1", "plc", "10.9.0.5", "02:00:00:00:00:05", "plc", {"unit": 1, "port": 502}),
@@ -72,12 +78,16 @@ def test_no_machine_is_acted_on_twice_at_a_time(runs: dict[int, list[Event]]) ->
             assert apart or not {one.target, one.source} & {other.target, other.source} - {""}
 
 
-def test_twelve_runs_hold_every_kind_and_every_label_about_as_often(runs: dict[int, list[Event]]) -> None:
+def test_twelve_runs_hold_every_kind_and_every_label_about_as_often(
+    runs: dict[int, list[Event]],
+) -> None:
     drawn = Counter(event.kind for events in runs.values() for event in events)
     assert set(drawn) == set(KINDS)
     labels = Counter(KINDS[event.kind].label for events in runs.values() for event in events)
     assert set(labels) == set(LABELS)
-    assert max(labels.values()) <= 2 * min(labels.values())  # 120 events in 17 labels, less what had no room
+    assert max(labels.values()) <= 2 * min(
+        labels.values()
+    )  # 120 events in 17 labels, less what had no room
 
 
 def test_a_cause_is_a_sentence_that_names_the_machine(runs: dict[int, list[Event]]) -> None:
@@ -104,7 +114,9 @@ def test_blame_begins_at_the_root_and_stays_in_the_plant() -> None:
             assert blame.machine in added or not site.named(blame.machine).beyond
             assert ip_address(blame.address).is_private
     assert all(
-        ip_address(machine.address) in ip_network(site.network) for machine in site.machines if not machine.beyond
+        ip_address(machine.address) in ip_network(site.network)
+        for machine in site.machines
+        if not machine.beyond
     )
 
 
@@ -113,19 +125,27 @@ def test_whoever_calls_a_dead_controller_suffers_it() -> None:
     assert [machine.name for machine in servers(site, site.named("hmi-1"))] == ["plc-1"]
     assert [machine.name for machine in clients(site, "plc-1")] == ["hmi-1"]
     blames = KINDS["powered_off"].blamed(site, Event("powered_off", 0, 10, "plc-1"))
-    assert [(blame.machine, blame.direction) for blame in blames] == [("plc-1", "source"), ("hmi-1", "target")]
+    assert [(blame.machine, blame.direction) for blame in blames] == [
+        ("plc-1", "source"),
+        ("hmi-1", "target"),
+    ]
 
 
 def test_a_wrong_address_is_shown_under_both() -> None:
     site = small_site()
     event = Event("wrong_address", 0, 10, "hmi-1", settings={"address": "10.9.3.6"})
     blames = KINDS["wrong_address"].blamed(site, event)
-    assert [blame.address for blame in blames if blame.direction == "source"] == ["10.9.3.6", "10.9.0.6"]
+    assert [blame.address for blame in blames if blame.direction == "source"] == [
+        "10.9.3.6",
+        "10.9.0.6",
+    ]
 
 
 def test_dice_give_no_address_twice() -> None:
     dice = Dice(replace(small_site(), network="10.9.0.0/28"), 1)
-    given = [dice.address() for _ in range(10)]  # of 16: not the network, broadcast, router, PLC, HMI and .1
+    given = [
+        dice.address() for _ in range(10)
+    ]  # of 16: not the network, broadcast, router, PLC, HMI and .1
     assert len(set(given)) == 10
     assert not {"10.9.0.0", "10.9.0.1", "10.9.0.5", "10.9.0.6", "10.9.0.15"} & set(given)
 
@@ -138,7 +158,11 @@ def test_named_kinds_happen_once_each_one_after_the_other() -> None:
 
 @pytest.mark.parametrize(
     ("kinds", "minutes", "said"),
-    [(["earthquake"], 5.0, "earthquake"), (["nmap_syn"] * 20, 2.0, "2 minutes"), (["mqtt_guess"], 5.0, "mqtt_guess")],
+    [
+        (["earthquake"], 5.0, "earthquake"),
+        (["nmap_syn"] * 20, 2.0, "2 minutes"),
+        (["mqtt_guess"], 5.0, "mqtt_guess"),
+    ],
 )
 def test_what_cannot_happen_is_named(kinds: list[str], minutes: float, said: str) -> None:
     with pytest.raises(UserError, match=said):
@@ -162,14 +186,25 @@ def test_three_kinds_show_on_real_packets(tmp_path: Path, monkeypatch: pytest.Mo
     assert enter(here.stem, [str(tmp_path)]) == 0
     times = json.loads((tmp_path / "times.json").read_text())
     frames = read_tcp(tmp_path / "capture.pcap")
-    answers = {kind: [one for one in between(frames, *times[kind]) if one["src"] == "10.9.0.5"] for kind in FEW}
+    answers = {
+        kind: [one for one in between(frames, *times[kind]) if one["src"] == "10.9.0.5"]
+        for kind in FEW
+    }
     assert answers["powered_off"] == []
     assert sum(one["reset"] for one in answers["service_crashed"]) >= 1
-    assert set(json.loads((tmp_path / "measured.json").read_text())["dropped"]) == {"10.9.0.6"}  # its one client
-    scanned = {one["port"] for one in between(frames, *times["nmap_syn"]) if one["src"] not in ("10.9.0.5", "10.9.0.6")}
+    assert set(json.loads((tmp_path / "measured.json").read_text())["dropped"]) == {
+        "10.9.0.6"
+    }  # its one client
+    scanned = {
+        one["port"]
+        for one in between(frames, *times["nmap_syn"])
+        if one["src"] not in ("10.9.0.5", "10.9.0.6")
+    }
     assert len(scanned) >= 50
     assert any(
-        one["bytes"] for one in between(frames, times["end"][0] - 2, times["end"][0]) if one["src"] == "10.9.0.5"
+        one["bytes"]
+        for one in between(frames, times["end"][0] - 2, times["end"][0])
+        if one["src"] == "10.9.0.5"
     )
 
 
@@ -185,7 +220,15 @@ def read_tcp(path: Path) -> list[dict]:
             if isinstance(ip, dpkt.ip.IP) and isinstance(ip.data, dpkt.tcp.TCP):
                 reset = bool(ip.data.flags & dpkt.tcp.TH_RST)
                 src = str(ip_address(ip.src))
-                frames.append({"ts": ts, "src": src, "port": ip.data.dport, "reset": reset, "bytes": len(ip.data.data)})
+                frames.append(
+                    {
+                        "ts": ts,
+                        "src": src,
+                        "port": ip.data.dport,
+                        "reset": reset,
+                        "bytes": len(ip.data.data),
+                    }
+                )
     return frames
 
 
@@ -196,11 +239,21 @@ def live(folder: Path) -> None:
     drawn = [Event(kind, 0, 3, "plc-1") for kind in FEW[:2]]
     drawn.append(Event("packet_loss", 0, 5, "plc-1", strength=0.5))
     scan = {"also": [], "whom": "plc-1"}
-    drawn.append(Event("nmap_syn", 0, 3, "plc-1", "intruder-1", 100.0, settings=scan, added=(intruder,)))
+    drawn.append(
+        Event("nmap_syn", 0, 3, "plc-1", "intruder-1", 100.0, settings=scan, added=(intruder,))
+    )
     times: dict[str, tuple[float, ...]] = {}
     with open_lab(site, folder) as lab:
         capture = subprocess.Popen(
-            ["tcpdump", "-i", "plant", "-U", "-w", str(folder / "capture.pcap"), "--relinquish-privileges=root"],
+            [
+                "tcpdump",
+                "-i",
+                "plant",
+                "-U",
+                "-w",
+                str(folder / "capture.pcap"),
+                "--relinquish-privileges=root",
+            ],
             stderr=subprocess.DEVNULL,
         )
         for machine in site.machines:

@@ -1,4 +1,5 @@
-"""A sample cut out of a run: some machines, some time, only the heads of frames, and the truth of just that."""
+"""A sample cut out of a run: some machines, some time, only the heads of frames, and the truth of
+just that."""
 
 import shutil
 import struct
@@ -25,7 +26,14 @@ pytestmark = pytest.mark.skipif(shutil.which("tcpdump") is None, reason="tcpdump
 def said(device: str, start_s: float, end_s: float, label: str = "service_down") -> Interval:
     times = {"start_s": T + start_s, "end_s": T + end_s}
     return Interval(
-        device=device, label=label, direction="source", kind="k", cause="c", parameters={}, root=PLC, **times
+        device=device,
+        label=label,
+        direction="source",
+        kind="k",
+        cause="c",
+        parameters={},
+        root=PLC,
+        **times,
     )
 
 
@@ -39,10 +47,20 @@ def run(tmp_path: Path) -> Path:
         frames.append((T + second + 0.25, ethernet(udp_packet(bytes(300), HMI, PLC))))
         frames.append((T + second + 0.5, ethernet(udp_packet(bytes(300), HMI, OTHER))))
     write_pcap(folder / "capture.pcap", frames)
-    intervals = (said(PLC, 10, 30), said(OTHER, 20, 40, "packet_loss"), said(HMI, 50, 90), said(PLC, 80, 95))
-    truth = Truth(seed=7, start_s=T, end_s=T + 100, complete=True, made_by="a test", intervals=intervals)
+    intervals = (
+        said(PLC, 10, 30),
+        said(OTHER, 20, 40, "packet_loss"),
+        said(HMI, 50, 90),
+        said(PLC, 80, 95),
+    )
+    truth = Truth(
+        seed=7, start_s=T, end_s=T + 100, complete=True, made_by="a test", intervals=intervals
+    )
     write_truth(truth, folder / "truth.json")
-    devices = [Device(name, address, "any") for name, address in (("plc-1", PLC), ("hmi-1", HMI), ("other", OTHER))]
+    devices = [
+        Device(name, address, "any")
+        for name, address in (("plc-1", PLC), ("hmi-1", HMI), ("other", OTHER))
+    ]
     (folder / "plant.yaml").write_text(dump_plant(Plant(tuple(devices))))
     return folder
 
@@ -55,7 +73,10 @@ def test_an_excerpt_holds_some_machines_for_some_time(run: Path, tmp_path: Path)
     assert list(packets.table["ts"]) == [T + second + 0.25 for second in range(20, 60)]
     assert set(packets.table["ip_bytes"]) == {328}  # the wire's sizes stay, whatever was kept
     truth = read_truth(out / "truth.json")
-    assert [(one.device, one.start_s - T, one.end_s - T) for one in truth.intervals] == [(PLC, 20, 30), (HMI, 50, 60)]
+    assert [(one.device, one.start_s - T, one.end_s - T) for one in truth.intervals] == [
+        (PLC, 20, 30),
+        (HMI, 50, 60),
+    ]
     assert [device.name for device in load_plant(out / "plant.yaml").devices] == ["plc-1", "hmi-1"]
     assert load_labelled(out / "capture.pcap").name == "sample"
 
@@ -80,7 +101,12 @@ def test_frames_are_cut_to_their_heads(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("machines", "start_s", "end_s", "words"),
     [
-        (["plc-9", "hmi-1"], 0, 10, "no machine is called plc-9; expected an address or one of plc-1, hmi-1, other"),
+        (
+            ["plc-9", "hmi-1"],
+            0,
+            10,
+            "no machine is called plc-9; expected an address or one of plc-1, hmi-1, other",
+        ),
         (["plc-1", "hmi-1"], 50, 40, "--start 50 --end 40 is no part of"),
         (["plc-1", "hmi-1"], 0, 101, "expected 0 to 100 s"),
         (["plc-1", "10.20.0.99"], 0, 100, "said nothing to each other"),
@@ -95,7 +121,17 @@ def test_what_cannot_be_cut_is_named(
 
 
 def test_the_command_says_what_it_cut(run: Path, tmp_path: Path) -> None:
-    given = ["testbed", "excerpt", str(run), "--out", str(tmp_path / "sample"), "--machine", "plc-1", "--machine", HMI]
+    given = [
+        "testbed",
+        "excerpt",
+        str(run),
+        "--out",
+        str(tmp_path / "sample"),
+        "--machine",
+        "plc-1",
+        "--machine",
+        HMI,
+    ]
     result = CliRunner().invoke(app, [*given, "--end", "100"])
     assert result.exit_code == 0, result.output
     assert result.stdout.endswith("sample: 18 kB, 100 s, 3 intervals\n")

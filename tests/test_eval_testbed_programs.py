@@ -1,6 +1,8 @@
-"""The machines' programs, asked by real protocols in one short lab whose answers every test here reads.
+"""The machines' programs, asked by real protocols in one short lab whose answers every test here
+reads.
 
-Run as a module inside a lab's namespaces, this file starts the programs and asks them; pytest then judges the answers.
+Run as a module inside a lab's namespaces, this file starts the programs and asks them; pytest then
+judges the answers.
 """
 
 import asyncio
@@ -32,7 +34,18 @@ from traffic.errors import UserError
 
 SEED = 1
 HERE = Path(__file__).resolve()
-STARTED = ("dns-1", "ntp-1", "plc-1", "plc-2", "gateway-1", "broker-1", "sensor-5", "edge-1", "robot-1", "camera-1")
+STARTED = (
+    "dns-1",
+    "ntp-1",
+    "plc-1",
+    "plc-2",
+    "gateway-1",
+    "broker-1",
+    "sensor-5",
+    "edge-1",
+    "robot-1",
+    "camera-1",
+)
 ANYWHERE = "10.99.99.99"
 Answers = dict[str, Any]
 
@@ -41,7 +54,8 @@ Answers = dict[str, Any]
 
 
 def ask_in_lab(folder: Path) -> None:
-    """Ask while all is well, then with settings changed, then with a resolver that is mute; write the answers."""
+    """Ask while all is well, then with settings changed, then with a resolver that is mute; write
+    the answers."""
     site = draw_site(SEED)
     gateway = site.named("gateway-1")
     with open_lab(site, folder) as lab:
@@ -89,7 +103,11 @@ def ask_when_well(site: Site) -> Answers:
         "clock_offset_s": soon(lambda: ask_time(at["ntp-1"])),
         "registers": soon(lambda: modbus(site, "plc-1", count=20)),
         "setpoint": soon(lambda: modbus(site, "plc-1", register=7, value=512)),
-        "beyond_last": soon(lambda: modbus(site, "plc-1", count=1, address=site.named("plc-1").settings["registers"])),
+        "beyond_last": soon(
+            lambda: modbus(
+                site, "plc-1", count=1, address=site.named("plc-1").settings["registers"]
+            )
+        ),
         "other_unit": soon(lambda: modbus(site, "plc-2", count=1, unit=99)),
         "serial_unit": soon(lambda: modbus(site, "gateway-1", count=12)),
         "login": soon(lambda: log_in(at["broker-1"], sensor["user"], sensor["password"])),
@@ -106,7 +124,10 @@ def ask_when_well(site: Site) -> Answers:
 def ask_when_changed(site: Site) -> Answers:
     sensor, broker = site.named("sensor-5").settings, site.named("broker-1").address
     return {
-        "names": {name: soon(lambda name=name: look_up(site, name)) for name in ("plc-1", "plc-2", "ntp-1")},
+        "names": {
+            name: soon(lambda name=name: look_up(site, name))
+            for name in ("plc-1", "plc-2", "ntp-1")
+        },
         "refused": soon(lambda: modbus(site, "plc-1", count=1)),
         "other_unit": soon(lambda: modbus(site, "plc-2", count=1, unit=99)),
         "dead_unit": soon(lambda: modbus(site, "gateway-1", count=12)),
@@ -156,7 +177,13 @@ def look_up(site: Site, name: str) -> list[str] | str:
 
 
 def modbus(
-    site: Site, name: str, count: int = 0, address: int = 0, unit: int | None = None, register: int = 0, value: int = 0
+    site: Site,
+    name: str,
+    count: int = 0,
+    address: int = 0,
+    unit: int | None = None,
+    register: int = 0,
+    value: int = 0,
 ) -> Any:
     """The registers read, or read back after a write, the exception code, or "silence"."""
     from pymodbus.client import ModbusTcpClient
@@ -170,7 +197,9 @@ def modbus(
         try:
             if count == 0:
                 client.write_register(register, value, device_id=unit)
-            answer = client.read_holding_registers(address or register, count=count or 1, device_id=unit)
+            answer = client.read_holding_registers(
+                address or register, count=count or 1, device_id=unit
+            )
         except ModbusIOException:
             return "silence"
     return f"exception {answer.exception_code}" if answer.isError() else answer.registers
@@ -178,7 +207,9 @@ def modbus(
 
 def log_in(broker: str, user: str, password: str) -> int:
     """The return code of an MQTT 3.1.1 login (3.2.2.3): 0 accepted, 5 not authorised."""
-    fields = b"".join(struct.pack("!H", len(text)) + text.encode() for text in ("tester", user, password))
+    fields = b"".join(
+        struct.pack("!H", len(text)) + text.encode() for text in ("tester", user, password)
+    )
     body = b"\x00\x04MQTT\x04\xc2\x00\x3c" + fields
     with socket.create_connection((broker, 1883), timeout=3) as client:
         client.sendall(bytes([0x10, len(body)]) + body)
@@ -194,8 +225,12 @@ def hear(broker: str, sensor: Any) -> list[Any]:
 
 
 def play(camera: str) -> list[Any]:
-    """Set up a stream over UDP; the first line of each reply, and version and type of the first RTP packet."""
-    with socket.create_connection((camera, 554), timeout=3) as control, socket.socket(type=socket.SOCK_DGRAM) as media:
+    """Set up a stream over UDP; the first line of each reply, and version and type of the first RTP
+    packet."""
+    with (
+        socket.create_connection((camera, 554), timeout=3) as control,
+        socket.socket(type=socket.SOCK_DGRAM) as media,
+    ):
         media.bind(("", 0))
         media.settimeout(3)
         port = media.getsockname()[1]
@@ -205,7 +240,9 @@ def play(camera: str) -> list[Any]:
             ("SETUP", f"Transport: RTP/AVP;client_port={port}-{port + 1}\r\n"),
             ("PLAY", ""),
         ):
-            control.sendall(f"{verb} rtsp://{camera}/live RTSP/1.0\r\nCSeq: 1\r\n{more}\r\n".encode())
+            control.sendall(
+                f"{verb} rtsp://{camera}/live RTSP/1.0\r\nCSeq: 1\r\n{more}\r\n".encode()
+            )
             replies.append(control.recv(4096).decode().splitlines()[0])
         packet = media.recv(2048)
     return [replies, packet[0] >> 6, packet[1] & 0x7F]
@@ -236,7 +273,9 @@ async def axes(site: Site) -> list[float]:
     async with Client(f"opc.tcp://{robot.address}:{robot.settings['port']}") as client:
         index = await client.get_namespace_index("urn:plant:robot")
         names = [f"ns={index};s=Axis{n}" for n in range(1, robot.settings["axes"] + 1)]
-        return await client.read_values([client.get_node(ua.NodeId.from_string(name)) for name in names])
+        return await client.read_values(
+            [client.get_node(ua.NodeId.from_string(name)) for name in names]
+        )
 
 
 # ---- outside ----
@@ -273,10 +312,16 @@ def changed(folder: Path) -> Answers:
 def test_the_resolver_knows_the_plant_and_what_lies_beyond_it(well: Answers) -> None:
     site = draw_site(SEED)
     name, address = next(iter(site.named("dns-1").settings["names"].items()))
-    assert well["names"] == {"plc-1": [site.named("plc-1").address], name: [address], "wpad": "NXDOMAIN"}
+    assert well["names"] == {
+        "plc-1": [site.named("plc-1").address],
+        name: [address],
+        "wpad": "NXDOMAIN",
+    }
 
 
-def test_the_resolver_answers_wrongly_or_not_at_all_when_set_so(folder: Path, changed: Answers) -> None:
+def test_the_resolver_answers_wrongly_or_not_at_all_when_set_so(
+    folder: Path, changed: Answers
+) -> None:
     ntp = draw_site(SEED).named("ntp-1").address
     assert changed["names"] == {"plc-1": [ANYWHERE], "plc-2": "NXDOMAIN", "ntp-1": [ntp]}
     assert answers(folder, ask_when_mute) == {"name": "silence"}
@@ -301,7 +346,9 @@ def test_a_controller_refuses_as_modbus_says(well: Answers, changed: Answers) ->
     assert changed["refused"] == "exception 4"
 
 
-def test_a_gateway_answers_for_its_units_and_says_which_is_dead(well: Answers, changed: Answers) -> None:
+def test_a_gateway_answers_for_its_units_and_says_which_is_dead(
+    well: Answers, changed: Answers
+) -> None:
     assert len(well["serial_unit"]) == 12
     assert changed["dead_unit"] == "exception 11"
 
@@ -317,7 +364,9 @@ def test_a_sensor_publishes_what_it_measures(folder: Path, well: Answers) -> Non
     assert size == sensor.settings["payload_bytes"]
     assert said["id"] == sensor.name
     rows = list(csv.reader((folder / "sensors.csv").open()))
-    assert {(name, quantity) for _, name, quantity, _ in rows} == {(sensor.name, sensor.settings["quantity"])}
+    assert {(name, quantity) for _, name, quantity, _ in rows} == {
+        (sensor.name, sensor.settings["quantity"])
+    }
     assert said[sensor.settings["quantity"]] in [float(value) for *_, value in rows]
     times = [float(ts) for ts, *_ in rows]
     assert times == sorted(times)
@@ -347,10 +396,15 @@ def test_trouble_is_logged_and_nobody_dies_of_it(folder: Path) -> None:
     form = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ([\w-]+) \w+\[\d+\]: .+")
     for path in (folder / "logs").glob("*.log"):
         lines = path.read_text().splitlines()
-        assert all((found := form.fullmatch(line)) and found[1] == path.stem for line in lines), path
+        assert all((found := form.fullmatch(line)) and found[1] == path.stem for line in lines), (
+            path
+        )
         assert "system started" in lines[0]
     assert "login refused: Not authorized" in (folder / "logs" / "sensor-5.log").read_text()
-    assert "not sent to nowhere.example: cannot resolve" in (folder / "logs" / "edge-1.log").read_text()
+    assert (
+        "not sent to nowhere.example: cannot resolve"
+        in (folder / "logs" / "edge-1.log").read_text()
+    )
     assert "device failure, function 3 refused" in (folder / "logs" / "plc-1.log").read_text()
 
 

@@ -36,7 +36,17 @@ def descendants(pid: int) -> list[int]:
 
 
 def start(out: Path) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "assistant.cli", "testbed", "record", "--seed", "3", "--minutes", "5"]
+    command = [
+        sys.executable,
+        "-m",
+        "assistant.cli",
+        "testbed",
+        "record",
+        "--seed",
+        "3",
+        "--minutes",
+        "5",
+    ]
     return subprocess.Popen([*command, "--out", str(out)], stderr=subprocess.DEVNULL)
 
 
@@ -48,7 +58,9 @@ def wait_for(path: Path, longer_than: int) -> None:
 
 
 def namespaces() -> str:
-    return subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        ["ip", "netns", "list"], capture_output=True, text=True, check=True
+    ).stdout
 
 
 @pytest.mark.usefixtures("_lab")
@@ -57,16 +69,22 @@ def test_a_short_run_is_whole_and_leaves_nothing_behind(tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert record(2, 0.6, out, kinds=["service_crashed"]) == 0
     capture, plant = read_capture(out / "capture.pcap"), load_plant(out / "plant.yaml")
-    truth = read_truth(out / "truth.json", float(capture.flows["ts"].min()), float(capture.flows["ts"].max()) + 60)
+    truth = read_truth(
+        out / "truth.json", float(capture.flows["ts"].min()), float(capture.flows["ts"].max()) + 60
+    )
     assert truth.complete
     # What may show it or is finding back afterwards is unknown.
     assert {interval.label for interval in truth.intervals} == {"service_down", "unknown"}
     known = {device.address for device in plant.devices}
     assert {interval.device for interval in truth.intervals} <= known
     assert {"modbus", "dns"} <= set(capture.flows["service"].dropna())
-    assert 1883 in set(capture.flows["id.resp_p"])  # sessions with the broker began before the capture did
+    assert 1883 in set(
+        capture.flows["id.resp_p"]
+    )  # sessions with the broker began before the capture did
     refused = capture.flows[capture.flows["conn_state"] == "REJ"]
-    assert truth.intervals[0].root in set(refused["id.resp_h"])  # the kernel of the crashed machine refuses
+    assert truth.intervals[0].root in set(
+        refused["id.resp_h"]
+    )  # the kernel of the crashed machine refuses
     if shutil.which("tshark"):
         malformed = ["tshark", "-r", str(out / "capture.pcap"), "-Y", "_ws.malformed"]
         assert subprocess.run(malformed, capture_output=True, check=True).stdout == b""
@@ -105,9 +123,9 @@ def test_a_series_keeps_whole_runs(tmp_path: Path) -> None:
     (tmp_path / "run-7").mkdir()
     whole = Truth(seed=7, start_s=0.0, end_s=60.0, complete=True, made_by="a test", intervals=())
     write_truth(whole, tmp_path / "run-7" / "truth.json")
-    assert [(run.folder.name, run.complete, run.remade) for run in record_series([7], 1.0, tmp_path)] == [
-        ("run-7", True, False)
-    ]
+    assert [
+        (run.folder.name, run.complete, run.remade) for run in record_series([7], 1.0, tmp_path)
+    ] == [("run-7", True, False)]
 
 
 def test_the_readme_names_what_debian_has_to_give() -> None:

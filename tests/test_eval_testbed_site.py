@@ -22,9 +22,17 @@ def named_hosts(site: Site) -> set[str]:
     """Every host that a machine's settings name."""
     hosts = {entry["name"] for m in site.machines for entry in m.settings.get("polled", [])}
     hosts |= {entry["name"] for m in site.machines for entry in m.settings.get("cameras", [])}
-    hosts |= {m.settings[key]["host"] for m in site.machines for key in ("remote", "store") if key in m.settings}
     hosts |= {
-        m.settings[key] for m in site.machines for key in ("ntp", "broker", "server", "cloud") if key in m.settings
+        m.settings[key]["host"]
+        for m in site.machines
+        for key in ("remote", "store")
+        if key in m.settings
+    }
+    hosts |= {
+        m.settings[key]
+        for m in site.machines
+        for key in ("ntp", "broker", "server", "cloud")
+        if key in m.settings
     }
     return hosts | {host for m in site.machines for host in m.settings.get("hosts", [])}
 
@@ -32,7 +40,11 @@ def named_hosts(site: Site) -> set[str]:
 @given(SEEDS)
 def test_no_name_address_or_mac_is_given_twice(seed: int) -> None:
     machines = draw_site(seed).machines
-    for column in ([m.name for m in machines], [m.address for m in machines], [m.mac for m in machines]):
+    for column in (
+        [m.name for m in machines],
+        [m.address for m in machines],
+        [m.mac for m in machines],
+    ):
         assert len(set(column)) == len(column)
     assert 18 <= len(machines) <= 30
 
@@ -99,7 +111,9 @@ def test_the_same_seed_draws_the_same_site_and_another_another() -> None:
 
 def test_a_busier_site_has_the_same_machines_that_speak_more_often() -> None:
     usual, busy = draw_site(3), draw_site(3, busy=2.0)
-    assert [machine.address for machine in busy.machines] == [machine.address for machine in usual.machines]
+    assert [machine.address for machine in busy.machines] == [
+        machine.address for machine in usual.machines
+    ]
     for name, key, times in (("hmi-1", "poll_s", 0.5), ("sensor-1", "period_s", 0.5)):
         assert busy.named(name).settings[key] == times * usual.named(name).settings[key]
     rates = [site.named("camera-1").settings["kbit_s"] for site in (usual, busy)]
@@ -109,7 +123,9 @@ def test_a_busier_site_has_the_same_machines_that_speak_more_often() -> None:
 def test_the_plant_is_what_is_not_beyond_and_reads_back_from_plant_yaml(tmp_path: Path) -> None:
     site = draw_site(5)
     plant = site.plant()
-    assert [device.name for device in plant.devices] == [m.name for m in site.machines if not m.beyond]
+    assert [device.name for device in plant.devices] == [
+        m.name for m in site.machines if not m.beyond
+    ]
     first = plant.devices[0]
     assert (first.name, first.address, first.role) == (ROUTER, site.gateway, ROUTER)
     assert all(device.mac and device.model and device.zone for device in plant.devices)

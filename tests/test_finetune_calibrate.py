@@ -10,7 +10,9 @@ from traffic.errors import UserError
 from traffic.labels import LABELS
 
 
-def two_class(share: float, n: int = 1000, right: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+def two_class(
+    share: float, n: int = 1000, right: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """``n`` windows all said to be class 1 with probability ``share``; ``right`` of them are."""
     truth = (np.arange(n) < round(n * (share if right is None else right))).astype(int)
     return np.log(np.tile([1 - share, share], (n, 1))), truth
@@ -47,7 +49,8 @@ def test_the_threshold_is_the_smallest_that_bounds_wrong_alarms() -> None:
 
 
 def test_a_quieter_life_shifts_towards_normal_by_bayes_rule() -> None:
-    """Of windows said to be 0.8 anomalous, in a set that is half so, one in nineteen as many leave 4 : 19."""
+    """Of windows said to be 0.8 anomalous, in a set that is half so, one in nineteen as many leave
+    4 : 19."""
     scores = np.log(np.r_[[[0.2, 0.8]] * 100, [[0.8, 0.2]] * 100])
     truth = np.r_[np.ones(80), np.zeros(20), np.ones(20), np.zeros(80)].astype(int)
     found = calibrate(scores, truth, np.ones(200), anomalous_share=0.05)
@@ -76,7 +79,12 @@ def test_the_calibration_error_of_bins_by_hand() -> None:
 
 def test_measures_count_every_text_as_often_as_it_occurred() -> None:
     texts = pd.DataFrame(
-        {"text": list("abcd"), "label": ["normal", "normal", "dos", "dos"], "capture": "x", "weight": [8, 2, 3, 1]}
+        {
+            "text": list("abcd"),
+            "label": ["normal", "normal", "dos", "dos"],
+            "capture": "x",
+            "weight": [8, 2, 3, 1],
+        }
     )
     said = ["normal", "dos", "dos", "normal"]
     scores = np.full((4, len(LABELS)), np.log(0.01))
@@ -93,7 +101,12 @@ def test_measures_count_every_text_as_often_as_it_occurred() -> None:
 
 def test_a_draw_takes_so_many_of_each_capture() -> None:
     texts = pd.DataFrame(
-        {"text": [str(i) for i in range(12)], "label": "dos", "capture": ["a"] * 10 + ["b"] * 2, "weight": 1}
+        {
+            "text": [str(i) for i in range(12)],
+            "label": "dos",
+            "capture": ["a"] * 10 + ["b"] * 2,
+            "weight": 1,
+        }
     )
     drawn = draw_texts(texts, 4, seed=1)
     assert drawn["capture"].value_counts().to_dict() == {"a": 4, "b": 2}

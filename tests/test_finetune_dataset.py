@@ -27,7 +27,11 @@ def labelled(name: str, labels: list[str]) -> Labelled:
 
 def table(**counts: int) -> pd.DataFrame:
     """``counts`` texts, each named by capture and label as ``capture__label``."""
-    rows = [(f"{key} {i}", key.split("__")[1], key.split("__")[0], 1) for key, n in counts.items() for i in range(n)]
+    rows = [
+        (f"{key} {i}", key.split("__")[1], key.split("__")[0], 1)
+        for key, n in counts.items()
+        for i in range(n)
+    ]
     return pd.DataFrame(rows, columns=["text", "label", "capture", "weight"])
 
 
@@ -57,7 +61,9 @@ def test_a_small_capture_gives_all_and_the_large_ones_the_rest() -> None:
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 5), st.integers(1, 5))
-def test_a_draw_keeps_its_bounds_and_repeats_itself(a: int, b: int, per_label: int, repeats: int) -> None:
+def test_a_draw_keeps_its_bounds_and_repeats_itself(
+    a: int, b: int, per_label: int, repeats: int
+) -> None:
     texts = table(a__dos=a, b__dos=b)
     drawn = balance_texts(texts, per_label, repeats, seed=3)
     assert len(drawn) <= per_label

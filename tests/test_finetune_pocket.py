@@ -54,7 +54,8 @@ def test_a_finished_run_is_not_trained_again(made, recipe):
 
 
 def test_a_base_can_go_on_from_another(made, recipe, tmp_path: Path):
-    """It only learns answers then, keeps the shape and tokens it has, and the card says which weights it began with."""
+    """It only learns answers then, keeps the shape and tokens it has, and the card says which
+    weights it began with."""
     folder, first = made
     begin = folder / "out" / "base"
     card = make_pocket(recipe, tmp_path / "out", tmp_path / "work", begin=begin)
@@ -62,7 +63,9 @@ def test_a_base_can_go_on_from_another(made, recipe, tmp_path: Path):
     assert card.begun_from == fingerprint_weights(begin) == first.base_fingerprint
     assert card.base_fingerprint != first.base_fingerprint
     assert card.made_by == "faultwise finetune pocket --begin BASE"
-    assert (tmp_path / "out" / "base" / "tokenizer.json").read_text() == (begin / "tokenizer.json").read_text()
+    assert (tmp_path / "out" / "base" / "tokenizer.json").read_text() == (
+        begin / "tokenizer.json"
+    ).read_text()
     with pytest.raises(UserError, match="holds stages of another run"):
         make_pocket(recipe, tmp_path / "out", tmp_path / "work")
 

@@ -15,7 +15,10 @@ def test_every_word_of_prompts_and_answers_is_one_known_token() -> None:
         tokens = tokenizer(word, add_special_tokens=False).input_ids
         assert len(tokens) == 1
         assert tokenizer.unk_token_id not in tokens
-    lengths = {label: len(tokenizer(answer, add_special_tokens=False).input_ids) for label, answer in ANSWERS.items()}
+    lengths = {
+        label: len(tokenizer(answer, add_special_tokens=False).input_ids)
+        for label, answer in ANSWERS.items()
+    }
     assert lengths == {label: 1 if label == "normal" else 2 for label in ANSWERS}
 
 
@@ -23,7 +26,11 @@ def test_an_answer_is_the_same_tokens_alone_and_after_the_prompt() -> None:
     tokenizer = build_tokenizer(VOCABULARY)
     prompt = classification_prompt("past known 2\nsent 3 4\nquiet")
     joint = tokenizer(prompt + ANSWERS["recon"]).input_ids
-    assert joint == tokenizer(prompt).input_ids + tokenizer(ANSWERS["recon"], add_special_tokens=False).input_ids
+    assert (
+        joint
+        == tokenizer(prompt).input_ids
+        + tokenizer(ANSWERS["recon"], add_special_tokens=False).input_ids
+    )
 
 
 def test_unknown_words_become_one_token_and_line_ends_none() -> None:

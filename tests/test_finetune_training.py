@@ -1,4 +1,5 @@
-"""Training on next to nothing: a tiny model must learn four texts by heart, and a killed run must go on."""
+"""Training on next to nothing: a tiny model must learn four texts by heart, and a killed run must
+go on."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -21,11 +22,18 @@ from traffic.errors import UserError
 from traffic.labels import LABELS
 
 SHAPE = Shape(hidden=32, layers=2, heads=2, intermediate=64, context=64)
-TEXTS = ["past known 9\nquiet", "past known 9\nsent 20 30", "past known 3\nhosts 12", "past known 9\nnames 4 4"]
+TEXTS = [
+    "past known 9\nquiet",
+    "past known 9\nsent 20 30",
+    "past known 3\nhosts 12",
+    "past known 9\nnames 4 4",
+]
 LABELLED = pd.DataFrame({"text": TEXTS, "label": ["normal", "dos", "recon", "name_resolution"]})
 
 
-def train(work: Path, minutes: float = 5.0, epochs: int = 60) -> tuple[torch.nn.Module, list[float]]:
+def train(
+    work: Path, minutes: float = 5.0, epochs: int = 60
+) -> tuple[torch.nn.Module, list[float]]:
     tokenizer = build_tokenizer(VOCABULARY, SHAPE.context)
     model = build_model(tokenizer, SHAPE, seed=1)
     parts = {"general": TEXTS[:2] * 4, "plant": TEXTS[2:] * 4}
@@ -37,7 +45,9 @@ def test_pretraining_learns_texts_by_heart(tmp_path: Path) -> None:
     _, losses = train(tmp_path)
     chance = np.log(len(build_tokenizer(VOCABULARY)))
     assert len(losses) == 2
-    assert max(losses) < 0.5 * chance  # a phase of two texts; what cannot be known is which of them comes
+    assert (
+        max(losses) < 0.5 * chance
+    )  # a phase of two texts; what cannot be known is which of them comes
 
 
 def test_equal_seeds_give_equal_models(tmp_path: Path) -> None:
@@ -52,7 +62,9 @@ def test_a_finished_run_is_not_made_again_and_a_cut_one_goes_on(tmp_path: Path) 
     model, losses = train(tmp_path, epochs=3)
     again, same = train(tmp_path, epochs=3)
     assert same == losses
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True)
+    )
     state = torch.load(tmp_path / "pretrain.pt", weights_only=True)
     assert (state["phase"], state["step"]) == (2, 0)
     torch.save({**state, "phase": 1, "losses": losses[:1]}, tmp_path / "pretrain.pt")
@@ -115,14 +127,24 @@ def test_an_adapter_learns_labels_by_heart(tuned: Path) -> None:
 
 
 def test_an_adapter_is_safetensors_and_holds_no_path(tuned: Path) -> None:
-    assert {path.name for path in (tuned / "adapter").iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    assert {path.name for path in (tuned / "adapter").iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
     assert str(tuned) not in (tuned / "adapter" / "adapter_config.json").read_text()
 
 
 def test_tuning_that_is_out_of_time_ends_with_an_adapter(tuned: Path, tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     many = pd.concat([LABELLED] * 60, ignore_index=True)
-    tune(tuned / "base", many, tmp_path / "adapter", tmp_path / "work", epochs=10_000, max_minutes=1e-9)
+    tune(
+        tuned / "base",
+        many,
+        tmp_path / "adapter",
+        tmp_path / "work",
+        epochs=10_000,
+        max_minutes=1e-9,
+    )
     assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
 
 
@@ -130,9 +152,21 @@ def test_a_chat_model_is_tuned_on_its_own_template(tmp_path: Path) -> None:
     base = build_random(tmp_path / "base", chat=True, words=VOCABULARY)
     (tmp_path / "work").mkdir()
     many = pd.concat([LABELLED] * 8, ignore_index=True)
-    tune(base, many, tmp_path / "adapter", tmp_path / "work", rank=8, epochs=3, batch=8, learning_rate=1e-2, seed=1)
+    tune(
+        base,
+        many,
+        tmp_path / "adapter",
+        tmp_path / "work",
+        rank=8,
+        epochs=3,
+        batch=8,
+        learning_rate=1e-2,
+        seed=1,
+    )
     truth = LABELLED["label"].map(LABELS.index).to_numpy()
-    before, after = (score_texts(LABELLED, llm) for llm in (LocalLLM(base), LocalLLM(base, tmp_path / "adapter")))
+    before, after = (
+        score_texts(LABELLED, llm) for llm in (LocalLLM(base), LocalLLM(base, tmp_path / "adapter"))
+    )
     assert after[np.arange(4), truth].mean() > before[np.arange(4), truth].mean() + 1
 
 
@@ -152,10 +186,17 @@ def test_the_shipped_recipe_is_whole_and_quick_changes_it() -> None:
 
 
 def test_all_mistakes_of_a_recipe_are_named_at_once(tmp_path: Path) -> None:
-    text = POCKET.read_text().replace("\nmax_wrong:", "\nmax_worng:").replace("\nhours: ", "\nhours: -")
+    text = (
+        POCKET.read_text()
+        .replace("\nmax_wrong:", "\nmax_worng:")
+        .replace("\nhours: ", "\nhours: -")
+    )
     (tmp_path / "own.yaml").write_text(text)
     with pytest.raises(UserError) as caught:
         read_recipe(tmp_path / "own.yaml")
-    assert all(part in str(caught.value) for part in ("max_wrong: Field required", "max_worng: Extra", "hours: "))
+    assert all(
+        part in str(caught.value)
+        for part in ("max_wrong: Field required", "max_worng: Extra", "hours: ")
+    )
     with pytest.raises(UserError, match="cannot be read as a recipe"):
         read_recipe(tmp_path / "none.yaml")

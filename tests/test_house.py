@@ -1,4 +1,5 @@
-"""The house itself: imports go one way, help is instant, nothing leaves the machine, the README does not rot."""
+"""The house itself: imports go one way, help is instant, nothing leaves the machine, the README
+does not rot."""
 
 import ast
 import json
@@ -25,7 +26,9 @@ BIN = Path(sys.executable).parent
 
 
 def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        command, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True, timeout=120
+    )
 
 
 def tracked(*patterns: str) -> list[str]:
@@ -45,7 +48,17 @@ def test_the_checkers_are_content(command: tuple[str, ...]) -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    heavy = {"torch", "transformers", "pandas", "numpy", "chromadb", "gradio", "sklearn", "pydantic", "langchain_core"}
+    heavy = {
+        "torch",
+        "transformers",
+        "pandas",
+        "numpy",
+        "chromadb",
+        "gradio",
+        "sklearn",
+        "pydantic",
+        "langchain_core",
+    }
     script = f"import sys; from assistant.cli.main import main; main(['--help']); print({heavy} & set(sys.modules))"
     assert run(sys.executable, "-c", script).stdout.splitlines()[-1] == "set()"
 
@@ -85,7 +98,13 @@ def test_it_works_where_there_is_no_network(stocked_home: Path, shared: Path) ->
     if unshare is None or run(unshare, "--map-root-user", "--net", "true").returncode != 0:
         pytest.skip("no namespace without network can be made here")
     faultwise = [unshare, "--map-root-user", "--net", sys.executable, "-m", "assistant.cli"]
-    found = run(*faultwise, "kb", "search", "a controller does not answer ARP", FAULTWISE_HOME=str(stocked_home))
+    found = run(
+        *faultwise,
+        "kb",
+        "search",
+        "a controller does not answer ARP",
+        FAULTWISE_HOME=str(stocked_home),
+    )
     assert found.returncode == 0, found.stderr
     assert "ARP" in found.stdout
     log = shared / "data" / "iot23" / "44-1" / "conn.log.labeled"
@@ -94,23 +113,38 @@ def test_it_works_where_there_is_no_network(stocked_home: Path, shared: Path) ->
 
 def test_every_dependency_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    needed = [*project["dependencies"], *(n for extra in project["optional-dependencies"].values() for n in extra)]
+    needed = [
+        *project["dependencies"],
+        *(n for extra in project["optional-dependencies"].values() for n in extra),
+    ]
     pins = {
-        line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().split("\n")
+        line.split("==")[0].lower().replace("_", "-")
+        for line in (ROOT / "constraints.txt").read_text().split("\n")
     }
     assert {re.split(r"[<>=\[; ]", need)[0].lower() for need in needed} - pins == {project["name"]}
 
 
 def test_the_wheel_takes_every_data_file_along() -> None:
-    data = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
-    taken = {path for package, globs in data.items() for glob in globs for path in (ROOT / package).glob(glob)}
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
+        "setuptools"
+    ]["package-data"]
+    taken = {
+        path
+        for package, globs in data.items()
+        for glob in globs
+        for path in (ROOT / package).glob(glob)
+    }
     wanted = {ROOT / path for path in tracked(*PACKAGES) if not path.endswith(".py")}
     assert wanted - taken == set()
 
 
 def commands(group: typer.Typer, before: str = "faultwise") -> set[str]:
-    own = {f"{before} {c.name or c.callback.__name__}" for c in group.registered_commands if c.callback}
-    return own.union(*(commands(sub.typer_instance, f"{before} {sub.name}") for sub in group.registered_groups))
+    own = {
+        f"{before} {c.name or c.callback.__name__}" for c in group.registered_commands if c.callback
+    }
+    return own.union(
+        *(commands(sub.typer_instance, f"{before} {sub.name}") for sub in group.registered_groups)
+    )
 
 
 def test_the_readme_names_every_command_and_no_other() -> None:
@@ -119,7 +153,8 @@ def test_the_readme_names_every_command_and_no_other() -> None:
     blocks = "\n".join(re.findall(r"```\n(.+?)```", readme, flags=re.DOTALL))
     written = re.findall(r"^faultwise ((?:[a-z]+ ?)+)", blocks, flags=re.MULTILINE)
     named = {
-        next((k for k in known if f"faultwise {words} ".startswith(k + " ")), f"unknown: {words}") for words in written
+        next((k for k in known if f"faultwise {words} ".startswith(k + " ")), f"unknown: {words}")
+        for words in written
     }
     assert named == known
 
@@ -128,14 +163,21 @@ def file_map() -> str:
     """A table per package: each module with the first line of its docstring."""
     lines = []
     for package in (*PACKAGES, "eval/testbed"):
-        lines += ["", f"| `{package}/` | {first_line(ROOT / package / '__init__.py')} |", "| --- | --- |"]
-        modules = [path for path in tracked(package) if re.fullmatch(rf"{package}/[a-z]\w*\.py", path)]
+        lines += [
+            "",
+            f"| `{package}/` | {first_line(ROOT / package / '__init__.py')} |",
+            "| --- | --- |",
+        ]
+        modules = [
+            path for path in tracked(package) if re.fullmatch(rf"{package}/[a-z]\w*\.py", path)
+        ]
         lines += [f"| `{Path(path).name}` | {first_line(ROOT / path)} |" for path in modules]
     return "\n".join([*lines, ""])
 
 
 def card_table() -> str:
-    """What the shipped adapter and the one that never read a public capture reach, from their cards."""
+    """What the shipped adapter and the one that never read a public capture reach, from their
+    cards."""
     lines = [
         "",
         "| windows of | windows | macro-F1 | false alarms | anomalies found | abstained |",
@@ -147,8 +189,15 @@ def card_table() -> str:
     ):
         metrics = json.loads((ROOT / folder / "card.json").read_text(encoding="utf-8"))["metrics"]
         groups = {name.rpartition(".")[0] for name in metrics if not name.startswith("calibration")}
-        for group in sorted(groups, key=lambda name: [int(part) if part.isdigit() else 0 for part in name.split("-")]):
-            of = {name.rpartition(".")[2]: value for name, value in metrics.items() if name.startswith(f"{group}.")}
+        for group in sorted(
+            groups,
+            key=lambda name: [int(part) if part.isdigit() else 0 for part in name.split("-")],
+        ):
+            of = {
+                name.rpartition(".")[2]: value
+                for name, value in metrics.items()
+                if name.startswith(f"{group}.")
+            }
             name = "16 simulated plants never seen" if group == "simulated" else group
             found = f"{of['recall']:.1%}" if "recall" in of else "none to find"
             macro = f"{of['macro_f1']:.2f}" if "recall" in of else "one class"
@@ -159,7 +208,9 @@ def card_table() -> str:
 
 def with_card_table(readme: str) -> str:
     before, rest = re.split(r"(?<=adapters' cards -->)", readme)
-    return f"{before}\n{card_table()}\n<!-- end of cards -->{rest.split('<!-- end of cards -->')[1]}"
+    return (
+        f"{before}\n{card_table()}\n<!-- end of cards -->{rest.split('<!-- end of cards -->')[1]}"
+    )
 
 
 def first_line(module: Path) -> str:
@@ -174,7 +225,9 @@ def with_file_map(readme: str) -> str:
 
 def made_anew(readme: str) -> str:
     """The README with all that is written by no hand: the modules, the cards, the results."""
-    return with_results(with_card_table(with_file_map(readme)), read_evidence(ROOT / "results").runs)
+    return with_results(
+        with_card_table(with_file_map(readme)), read_evidence(ROOT / "results").runs
+    )
 
 
 def test_the_readme_maps_every_module_and_says_what_the_cards_and_the_results_say() -> None:

@@ -32,14 +32,21 @@ def test_a_table_that_fits_stays_whole_and_prose_around_it_keeps_its_order() -> 
 def test_a_longer_table_is_cut_between_rows_and_repeats_its_header() -> None:
     chunks = make_chunks(manual(table(60)))
     assert len(chunks) > 1
-    assert all(chunk.text.startswith(HEAD) and len(chunk.text) <= CHUNK_CHARS + 20 for chunk in chunks)
+    assert all(
+        chunk.text.startswith(HEAD) and len(chunk.text) <= CHUNK_CHARS + 20 for chunk in chunks
+    )
     rows = [line for chunk in chunks for line in chunk.text.split("\n")[2:]]
     assert rows == table(60).split("\n")[2:]
 
 
 def test_a_chunk_names_document_section_and_page() -> None:
     (chunk,) = make_chunks(manual("Port 502.", page=7))
-    assert (chunk.document, chunk.section, chunk.page, chunk.kind) == ("Pump", "part 0", 7, "manual")
+    assert (chunk.document, chunk.section, chunk.page, chunk.kind) == (
+        "Pump",
+        "part 0",
+        7,
+        "manual",
+    )
     assert chunk.context == "Pump › part 0\nPort 502."
 
 
@@ -55,7 +62,8 @@ def test_every_word_is_in_the_chunks_in_order(texts: list[str]) -> None:
     for number, text in enumerate(texts):
         chunks = [c for c in make_chunks(manual(*texts)) if c.section == f"part {number}"]
         joined = "".join(re.sub(r"\s", "", chunk.text) for chunk in chunks)
-        # A chunk that says the same as an earlier one of its section is kept once, so the whole may only shrink.
+        # A chunk that says the same as an earlier one of its section is kept once, so the whole may
+        # only shrink.
         assert len(joined) <= len(re.sub(r"\s", "", text))
         assert set(re.findall(r"[ab]+", joined)) or not re.findall(r"[ab]+", text)
         assert all(0 < len(chunk.text) <= CHUNK_CHARS for chunk in chunks)

@@ -1,4 +1,5 @@
-"""Readers: what a section is called and holds, for each format, and what an unreadable file is told."""
+"""Readers: what a section is called and holds, for each format, and what an unreadable file is
+told."""
 
 import json
 from pathlib import Path
@@ -11,7 +12,8 @@ from traffic.errors import UserError
 
 
 def make_pdf(pages: list[str], title: str = "") -> bytes:
-    """A PDF by hand (ISO 32000-1, 7.5): one line of Helvetica a page, an empty string for a page without text."""
+    """A PDF by hand (ISO 32000-1, 7.5): one line of Helvetica a page, an empty string for a page
+    without text."""
     count = len(pages)
     kids = " ".join(f"{4 + 2 * n} 0 R" for n in range(count))
     bodies = [
@@ -221,7 +223,11 @@ def test_utf_16_with_a_mark_and_utf_8_with_a_mark_are_read(tmp_path: Path) -> No
         ("a.json", b'{"objects": [{"id": "\\ud800"}]}', "is no STIX 2 bundle"),
         ("a.json", b"[1, 2]", "is no STIX 2 bundle"),
         ("a.json", b'{"objects": [{"id": "x", "type": "tool"}]}', "holds no technique"),
-        ("a.json", b'{"objects": [{"id": "x", "type": 3}]}', "objects.0.type: Input should be a valid string"),
+        (
+            "a.json",
+            b'{"objects": [{"id": "x", "type": 3}]}',
+            "objects.0.type: Input should be a valid string",
+        ),
         ("a.pdf", b"no pdf", "cannot be read as PDF"),
         ("a.pdf", make_pdf([""]), "has no text layer"),
         ("a.md", b"---\nsymptoms: none\ncolour: red\n---\n", "colour: Extra inputs"),

@@ -37,14 +37,26 @@ def test_shipped_incidents_cover_every_label_and_own_up_to_wrong_guesses() -> No
     assert all((incident.direction == "") == (incident.label == NORMAL) for incident in incidents)
     wrong = [incident for incident in incidents if incident.first_guess]
     assert len(wrong) >= 4
-    assert all(incident.first_guess in LABELS and incident.first_guess != incident.label for incident in wrong)
-    assert all(any(character.isdigit() for character in incident.symptoms) for incident in incidents)
+    assert all(
+        incident.first_guess in LABELS and incident.first_guess != incident.label
+        for incident in wrong
+    )
+    assert all(
+        any(character.isdigit() for character in incident.symptoms) for incident in incidents
+    )
 
 
-line = st.text(string.ascii_letters + string.digits + " :-#'\"{}[]%äß,", min_size=1, max_size=60).filter(str.strip)
+line = st.text(
+    string.ascii_letters + string.digits + " :-#'\"{}[]%äß,", min_size=1, max_size=60
+).filter(str.strip)
 
 
-@given(symptoms=line, cause=line, title=line, account=st.text(string.ascii_letters + " -:\n", max_size=80))
+@given(
+    symptoms=line,
+    cause=line,
+    title=line,
+    account=st.text(string.ascii_letters + " -:\n", max_size=80),
+)
 def test_what_is_written_is_read_back(symptoms: str, cause: str, title: str, account: str) -> None:
     changed = {"symptoms": symptoms, "cause": cause, "title": title, "account": account}
     incident = PastIncident.model_validate(SEAL.model_dump() | changed)
@@ -55,8 +67,15 @@ def test_a_resolved_incident_becomes_a_document(tmp_path: Path) -> None:
     path = write_incident(SEAL, tmp_path / "resolved")
     assert path.name == "inc-2026-100-sealer-silent-a-loose-plug.md"
     (document,) = read_documents(path).documents
-    assert (document.kind, document.title) == ("incident", "INC-2026-100 Sealer silent: a loose plug")
-    assert [section.path for section in document.sections] == [("Symptoms",), ("Cause and fix",), ("Account",)]
+    assert (document.kind, document.title) == (
+        "incident",
+        "INC-2026-100 Sealer silent: a loose plug",
+    )
+    assert [section.path for section in document.sections] == [
+        ("Symptoms",),
+        ("Cause and fix",),
+        ("Account",),
+    ]
     assert "Label: device_silent. Devices: plc-seal (plc)." in document.sections[0].text
     assert "Loose plug" not in document.sections[0].text
 
@@ -78,14 +97,20 @@ def test_two_incidents_of_one_id_are_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("label: device_silent", "label: dead", "'dead' is no label; expected one of normal, recon"),
+        (
+            "label: device_silent",
+            "label: dead",
+            "'dead' is no label; expected one of normal, recon",
+        ),
         ("downtime_min: 4", "downtime_min: -4", "downtime_min: Input should be greater"),
         ("downtime_min: 4", "downtime: 4", "downtime_min: Field required; downtime: Extra inputs"),
         ("id: INC-2026-100", "id: ../../etc/x", "id: String should match"),
         ("date: 2026-09-01", "date: soon", "date: Input should be a valid date"),
     ],
 )
-def test_a_slip_in_the_front_matter_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+def test_a_slip_in_the_front_matter_is_named(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
     path = write_incident(SEAL, tmp_path)
     text = path.read_text()
     assert old in text

@@ -1,4 +1,5 @@
-"""The index: what is added, replaced, removed and mended, with one owner, and after a kill at any step."""
+"""The index: what is added, replaced, removed and mended, with one owner, and after a kill at any
+step."""
 
 import os
 import signal
@@ -48,33 +49,44 @@ def in_process(script: str, home: Path, *arguments: str) -> subprocess.Completed
 
 
 class TestAdding:
-    def test_a_document_is_added_once_and_then_unchanged(self, index: Index, tmp_path: Path) -> None:
+    def test_a_document_is_added_once_and_then_unchanged(
+        self, index: Index, tmp_path: Path
+    ) -> None:
         pump = write(tmp_path / "pump.md", "# Pump\nThe impeller speed is 1450.\n")
         assert index.add([pump]).added == ("Pump",)
         again = index.add([pump])
         assert (again.added, again.unchanged, again.replaced) == ((), ("Pump",), ())
         assert len(index.chunks()) == 1
 
-    def test_a_new_version_of_the_same_path_replaces_the_old_one(self, index: Index, tmp_path: Path) -> None:
+    def test_a_new_version_of_the_same_path_replaces_the_old_one(
+        self, index: Index, tmp_path: Path
+    ) -> None:
         pump = write(tmp_path / "pump.md", "# Pump\nImpeller speed 1450.\n")
         index.add([pump])
         write(pump, "# Pump, second edition\nImpeller speed 2900.\n")
         assert index.add([pump]).replaced == ("Pump, second edition",)
         assert answers(index, "impeller speed") == ["Impeller speed 2900."]
 
-    def test_a_new_version_from_another_folder_replaces_the_old_one(self, index: Index, tmp_path: Path) -> None:
+    def test_a_new_version_from_another_folder_replaces_the_old_one(
+        self, index: Index, tmp_path: Path
+    ) -> None:
         index.add([write(tmp_path / "v1" / "pump.md", "# Pump\nImpeller speed 1450.\n")])
         said = index.add([write(tmp_path / "v2" / "pump.md", "# Pump\nImpeller speed 2900.\n")])
         assert said.replaced == ("Pump",)
         assert f"from {tmp_path / 'v1' / 'pump.md'}" in said.notes[0]
         assert answers(index, "impeller speed") == ["Impeller speed 2900."]
 
-    def test_two_files_of_one_folder_are_never_versions_of_each_other(self, index: Index, tmp_path: Path) -> None:
+    def test_two_files_of_one_folder_are_never_versions_of_each_other(
+        self, index: Index, tmp_path: Path
+    ) -> None:
         write(tmp_path / "line1" / "manual.md", "# Manual\nImpeller speed 1450.\n")
         write(tmp_path / "line2" / "manual.md", "# Manual\nImpeller speed 2900.\n")
         assert index.add([tmp_path]).added == ("Manual", "Manual")
         assert index.add([tmp_path]).unchanged == ("Manual", "Manual")
-        assert sorted(answers(index, "impeller speed")) == ["Impeller speed 1450.", "Impeller speed 2900."]
+        assert sorted(answers(index, "impeller speed")) == [
+            "Impeller speed 1450.",
+            "Impeller speed 2900.",
+        ]
 
     def test_a_copy_is_kept_once_and_said(self, index: Index, tmp_path: Path) -> None:
         first = write(tmp_path / "a.md", "# Pump\nSpeed 1450.\n")
@@ -99,19 +111,25 @@ class TestAdding:
     def test_progress_counts_chunks(self, index: Index, tmp_path: Path) -> None:
         seen: list[tuple[int, int]] = []
         text = "# Pump\n" + "".join(f"## Part {n}\nText {n}.\n" for n in range(70))
-        index.add([write(tmp_path / "pump.md", text)], lambda done, total: seen.append((done, total)))
+        index.add(
+            [write(tmp_path / "pump.md", text)], lambda done, total: seen.append((done, total))
+        )
         assert seen == [(64, 70), (70, 70)]
 
 
 class TestRemoving:
-    def test_a_removed_document_never_answers_and_others_do(self, index: Index, tmp_path: Path) -> None:
+    def test_a_removed_document_never_answers_and_others_do(
+        self, index: Index, tmp_path: Path
+    ) -> None:
         index.add([write(tmp_path / "a.md", "# Pump\nImpeller speed 1450.\n")])
         index.add([write(tmp_path / "b.md", "# Fan\nImpeller speed 900.\n")])
         index.remove("Pump")
         assert titles(index) == ["Fan"]
         assert answers(index, "impeller speed 1450") == ["Impeller speed 900."]
 
-    def test_a_passage_shared_by_two_documents_stays_while_one_needs_it(self, index: Index, tmp_path: Path) -> None:
+    def test_a_passage_shared_by_two_documents_stays_while_one_needs_it(
+        self, index: Index, tmp_path: Path
+    ) -> None:
         index.add([write(tmp_path / "a.md", "# Pump\n## A\nSame.\n## B\nOne.\n")])
         index.add([write(tmp_path / "b.md", "# Pump\n## A\nSame.\n## B\nTwo.\n")])
         index.remove(index.list()[0].id)
@@ -188,7 +206,9 @@ class TestAnotherEmbedder:
 class TestRebuild:
     def test_it_erases_what_was_removed(self, home: Path, tmp_path: Path) -> None:
         def bytes_on_disk() -> bytes:
-            return b"".join(p.read_bytes() for p in (home / "knowledge_base").rglob("*") if p.is_file())
+            return b"".join(
+                p.read_bytes() for p in (home / "knowledge_base").rglob("*") if p.is_file()
+            )
 
         with open_index(home, WordVectors()) as index:
             index.add([write(tmp_path / "secret.md", "# Secret\nThe xylophone code.\n")])
@@ -244,7 +264,9 @@ class TestKilled:
             assert index.check().ok
             assert answers(index, "impeller speed") == ["Impeller speed 2900."]
 
-    def test_in_a_rebuild_the_old_folder_answers_and_the_new_one_is_erased(self, home: Path, tmp_path: Path) -> None:
+    def test_in_a_rebuild_the_old_folder_answers_and_the_new_one_is_erased(
+        self, home: Path, tmp_path: Path
+    ) -> None:
         with open_index(home, WordVectors(64)) as index:
             index.add([write(tmp_path / "pump.md", "# Pump\nImpeller speed 1450.\n")])
         assert in_process(KILLED_REBUILD, home).returncode == -signal.SIGKILL
@@ -254,7 +276,10 @@ class TestKilled:
             assert answers(index, "impeller speed") == ["Impeller speed 1450."]
 
     def test_lost_chunks_are_found_and_read_again(self, home: Path, tmp_path: Path) -> None:
-        pump, fan = (write(tmp_path / f"{n}.md", f"# {n}\nImpeller speed of the {n}.\n") for n in ("pump", "fan"))
+        pump, fan = (
+            write(tmp_path / f"{n}.md", f"# {n}\nImpeller speed of the {n}.\n")
+            for n in ("pump", "fan")
+        )
         with open_index(home, WordVectors()) as index:
             index.add([pump, fan])
             store = index.folder / index.manifest.store
@@ -274,7 +299,9 @@ class TestKilled:
     def test_an_altered_passage_is_found(self, index: Index, tmp_path: Path) -> None:
         index.add([write(tmp_path / "pump.md", "# Pump\nSpeed 1450.\n")])
         (chunk,) = index.chunks()
-        forged = type(chunk)(chunk.id, chunk.document, chunk.section, None, "Speed 9999.", chunk.kind)
+        forged = type(chunk)(
+            chunk.id, chunk.document, chunk.section, None, "Speed 9999.", chunk.kind
+        )
         index.store.put([forged], np.ones((1, 64), np.float32) / 8)
         assert index.check().problems == ("Pump: 1 of 1 chunks are lost",)
 

@@ -1,4 +1,5 @@
-"""Search over the shipped documents with the real embedder: recall, silence on nonsense, filters, order."""
+"""Search over the shipped documents with the real embedder: recall, silence on nonsense, filters,
+order."""
 
 import json
 from collections.abc import Iterator
@@ -20,11 +21,15 @@ from knowledge_base.retriever import (
 )
 from traffic.labels import LABELS, NORMAL, TAXONOMY
 
-# A question, and how the names of the files begin that answer it. The bounds in retriever.py were chosen on these.
+# A question, and how the names of the files begin that answer it. The bounds in retriever.py were
+# chosen on these.
 ANSWERED = (
     ("What does error E-1042 mean?", ("norvik",)),
     ("controller refuses on port 502, all sessions in use", ("norvik", "lumen")),
-    ("why does the download to the PLC fail? it does not answer ARP", ("norvik", "inc-2025-004", "network")),
+    (
+        "why does the download to the PLC fail? it does not answer ARP",
+        ("norvik", "inc-2025-004", "network"),
+    ),
     ("which register holds the cycle time of the controller", ("norvik",)),
     ("Modbus exception 0x0B for one unit id", ("halden", "inc-2025-033")),
     ("gateway path unavailable 0x0A", ("halden",)),
@@ -35,7 +40,10 @@ ANSWERED = (
     ("port disabled after ten link changes", ("tarn", "inc-2026-045")),
     ("how do I find the switch port behind an address", ("tarn",)),
     ("broker answers CONNACK return code 5", ("pellworm", "inc-2025-035", "network", "aster")),
-    ("two clients share one client id and throw each other out", ("pellworm", "inc-2026-043", "network", "aster")),
+    (
+        "two clients share one client id and throw each other out",
+        ("pellworm", "inc-2026-043", "network", "aster"),
+    ),
     ("M-501 message store full", ("pellworm", "inc-2025-015")),
     ("three yellow flashes on the sensor node", ("aster",)),
     ("when is a battery node called silent", ("aster", "network")),
@@ -52,9 +60,15 @@ ANSWERED = (
     ("NAT table size of the edge router", ("fjell",)),
     ("retransmissions above 5 percent but low load", ("network", "inc-2025-018", "inc-2025-021")),
     ("link saturated, delay grows, zero window", ("network", "inc-2025-024", "inc-2025-027")),
-    ("device contacts the same outside address every 30 s without DNS", ("security", "inc-2026-046")),
+    (
+        "device contacts the same outside address every 30 s without DNS",
+        ("security", "inc-2026-046"),
+    ),
     ("flood of SYN packets towards one outside host", ("security", "inc-2026-047")),
-    ("ARP replies with two MAC addresses for the gateway, man in the middle", ("security", "inc-2026-052")),
+    (
+        "ARP replies with two MAC addresses for the gateway, man in the middle",
+        ("security", "inc-2026-052"),
+    ),
     ("unknown laptop writes setpoints with function code 16", ("security", "inc-2026-054")),
     ("many failed logins and then one long session", ("security", "inc-2026-050")),
     ("station sends hundreds of megabytes to a new peer at night", ("security", "inc-2026-051")),
@@ -66,17 +80,26 @@ ANSWERED = (
     ("a node that looked infected but its cloud service was gone", ("inc-2026-055", "network")),
 )
 
-# In an operator's words, away from the manuals'. A first rule with two bounds answered 11 of these 20, so it became one
-# weighted bound: they are not held out.
+# In an operator's words, away from the manuals'. A first rule with two bounds answered 11 of these
+# 20, so it became one weighted bound: they are not held out.
 IN_OTHER_WORDS = (
     ("screen shows hashes instead of numbers", ("lumen",)),
     ("picture freezes every morning at the same time", ("inc-2025-024", "korvo", "network")),
     ("sensor sends nothing since noon, what first?", ("aster", "network", "tarn")),
-    ("device keeps dropping off and coming back", ("network", "tarn", "inc-2026-045", "inc-2026-043", "korvo")),
+    (
+        "device keeps dropping off and coming back",
+        ("network", "tarn", "inc-2026-045", "inc-2026-043", "korvo"),
+    ),
     ("somebody changed the recipe values", ("security", "norvik", "inc-2026-054")),
-    ("packets are lost although nobody uses the link", ("network", "inc-2025-018", "inc-2025-021", "tarn")),
+    (
+        "packets are lost although nobody uses the link",
+        ("network", "inc-2025-018", "inc-2025-021", "tarn"),
+    ),
     ("connection refused after an update of the server", ("inc-2025-012", "network")),
-    ("host names cannot be looked up", ("network", "fjell", "inc-2025-038", "inc-2026-041", "aster")),
+    (
+        "host names cannot be looked up",
+        ("network", "fjell", "inc-2025-038", "inc-2026-041", "aster"),
+    ),
     ("is this device part of a botnet?", ("security", "inc-2026-046", "inc-2026-047")),
     ("the same IP twice in the network", ("network", "inc-2025-036", "security", "lumen")),
     ("wrong password at the message broker", ("pellworm", "inc-2025-035", "network", "aster")),
@@ -84,7 +107,10 @@ IN_OTHER_WORDS = (
     ("who decides whether a machine may be taken off the network", ("security",)),
     ("does the camera need the internet", ("korvo",)),
     ("why do polls take three seconds when one slave is dead", ("halden", "inc-2025-033")),
-    ("unanswered outgoing SYN to one external peer, 2900 attempts, interval 30 s", ("security", "inc-2026-046")),
+    (
+        "unanswered outgoing SYN to one external peer, 2900 attempts, interval 30 s",
+        ("security", "inc-2026-046"),
+    ),
     ("device_silent plc", ("network", "inc-2025-004", "inc-2025-009", "norvik")),
     (
         "unauthorized_command laptop plc: a new writer, or a burst of writes, to a controller",
@@ -110,7 +136,8 @@ UNANSWERED = (
     "How much does a licence for the spreadsheet program cost?",
     "torque of the M12 bolts on the press",
 )
-# The device is known, what is asked about it is not. Half of these still get passages about the device: a known limit.
+# The device is known, what is asked about it is not. Half of these still get passages about the
+# device: a known limit.
 KNOWN_DEVICE_UNKNOWN_FACT = (
     "What is the price of the Korvo camera?",
     "Is the camera housing waterproof to IP67?",
@@ -140,7 +167,9 @@ def files(index: Index, question: str, k: int = 5) -> list[str]:
 
 def misses(index: Index, cases: tuple[tuple[str, tuple[str, ...]], ...], k: int) -> list[str]:
     return [
-        question for question, right in cases if not any(name.startswith(right) for name in files(index, question, k))
+        question
+        for question, right in cases
+        if not any(name.startswith(right) for name in files(index, question, k))
     ]
 
 
@@ -174,30 +203,44 @@ class TestEveryLabel:
     def test_has_a_chapter_in_a_guide(self, index: Index, label: str) -> None:
         words = f"{label.replace('_', ' ')}: {TAXONOMY[label].meaning}"
         found = search(index, words, k=3, kind="manual")
-        assert any(f"Label: {label}" in passage.text for passage in found), [passage.section for passage in found]
+        assert any(f"Label: {label}" in passage.text for passage in found), [
+            passage.section for passage in found
+        ]
 
     def test_has_happened_before(self, index: Index, label: str) -> None:
-        known = {f"{incident.id} {incident.title}" for incident in read_incidents() if incident.label == label}
+        known = {
+            f"{incident.id} {incident.title}"
+            for incident in read_incidents()
+            if incident.label == label
+        }
         found = similar(index, f"{label.replace('_', ' ')}: {TAXONOMY[label].meaning}", 3)
         assert known & {passage.document for passage in found}
 
 
-def test_techniques_in_the_security_guide_are_those_of_the_labels_and_named_as_attack_names_them(shared: Path) -> None:
+def test_techniques_in_the_security_guide_are_those_of_the_labels_and_named_as_attack_names_them(
+    shared: Path,
+) -> None:
     bundle = json.loads((shared / "kb" / "mitre-ics" / "ics-attack.json").read_text())
     names = {
         item["external_references"][0]["external_id"]: item["name"]
         for item in bundle["objects"]
         if item["type"] == "attack-pattern" and not item.get("revoked")
     }
-    guide = next(path for path in sample_files() if path.stem == "security-incident-guide").read_text()
+    guide = next(
+        path for path in sample_files() if path.stem == "security-incident-guide"
+    ).read_text()
     for label in LABELS:
         for technique in TAXONOMY[label].techniques:
             assert f"{technique} {names[technique]}" in guide
 
 
 def test_a_kind_is_kept_to(index: Index) -> None:
-    assert {passage.kind for passage in search(index, "packet loss retransmissions", 10, "incident")} == {"incident"}
-    assert {passage.kind for passage in search(index, "packet loss retransmissions", 10, "manual")} == {"manual"}
+    assert {
+        passage.kind for passage in search(index, "packet loss retransmissions", 10, "incident")
+    } == {"incident"}
+    assert {
+        passage.kind for passage in search(index, "packet loss retransmissions", 10, "manual")
+    } == {"manual"}
     assert search(index, "packet loss retransmissions", 10, "threat") == []
 
 
@@ -214,7 +257,11 @@ def test_a_citation_is_found_again_and_a_planted_one_is_not(index: Index) -> Non
     passage = search(index, "Modbus exception 0x0B")[0]
     found = find_passage(index, passage.chunk_id)
     assert found is not None
-    assert (found.document, found.section, found.text) == (passage.document, passage.section, passage.text)
+    assert (found.document, found.section, found.text) == (
+        passage.document,
+        passage.section,
+        passage.text,
+    )
     assert find_passage(index, "0" * 16) is None
 
 
@@ -229,7 +276,9 @@ def test_shipped_vectors_are_what_the_model_makes(index: Index) -> None:
     some = [chunk for chunk in index.chunks() if chunk.id in shipped][::40]
     fresh = index.embedder.embed([chunk.context for chunk in some])
     assert len(some) >= 3
-    assert all(shipped[chunk.id] @ vector > 0.999 for chunk, vector in zip(some, fresh, strict=True))
+    assert all(
+        shipped[chunk.id] @ vector > 0.999 for chunk, vector in zip(some, fresh, strict=True)
+    )
 
 
 @pytest.mark.parametrize(
@@ -248,19 +297,25 @@ def test_tokens_keep_codes_whole_and_in_parts(text: str, tokens: list[str]) -> N
     assert make_tokens(text) == tokens
 
 
-def test_an_empty_question_and_an_empty_knowledge_base_answer_nothing(index: Index, home: Path) -> None:
+def test_an_empty_question_and_an_empty_knowledge_base_answer_nothing(
+    index: Index, home: Path
+) -> None:
     assert search(index, "") == search(index, "what is the") == []
     with open_index(home, WordVectors()) as empty:
         assert search(empty, "impeller speed") == []
 
 
 def test_equal_passages_are_ordered_by_id(home: Path, tmp_path: Path) -> None:
-    sections = "".join(f"## {a} {b}\nSpeed.\n" for a, b in ("xy", "yx"))  # equal words, so equal vectors
+    sections = "".join(
+        f"## {a} {b}\nSpeed.\n" for a, b in ("xy", "yx")
+    )  # equal words, so equal vectors
     (tmp_path / "pump.md").write_text(f"# Pump\n{sections}")
     with open_index(home, WordVectors()) as small:
         small.add([tmp_path / "pump.md"])
         found = search(small, "speed x y")
-        assert [passage.chunk_id for passage in found] == sorted(chunk.id for chunk in small.chunks())
+        assert [passage.chunk_id for passage in found] == sorted(
+            chunk.id for chunk in small.chunks()
+        )
     assert [passage.score for passage in found] == pytest.approx([1.0, 61 / 62])
 
 
@@ -276,7 +331,9 @@ def test_equal_passages_are_ordered_by_id(home: Path, tmp_path: Path) -> None:
         ("", set()),
     ],
 )
-def test_terms_are_codes_capitals_and_pairs_of_the_documents(index: Index, question: str, terms: set[str]) -> None:
+def test_terms_are_codes_capitals_and_pairs_of_the_documents(
+    index: Index, question: str, terms: set[str]
+) -> None:
     assert find_terms(index, question) == terms
 
 

@@ -10,7 +10,9 @@ GIVEN = {"verdict": "v", "standing": "likely", "question": "q", "facts": [], "pa
 
 
 def test_fills_and_leaves_markup_alone():
-    text = render("writing_evidence.jinja", **{**GIVEN, "verdict": "<a & b>", "facts": [Statement("f1", "x")]})
+    text = render(
+        "writing_evidence.jinja", **{**GIVEN, "verdict": "<a & b>", "facts": [Statement("f1", "x")]}
+    )
     assert text.startswith("Verdict (fixed): <a & b>\n")
     assert "\nf1: <data>x</data>\n" in text
 
@@ -22,15 +24,21 @@ def test_text_from_outside_is_never_a_template():
 
 
 def test_all_missing_variables_are_named_at_once():
-    with pytest.raises(UserError, match="lacks values for: facts, passages, standing, verdict; pass each"):
+    with pytest.raises(
+        UserError, match="lacks values for: facts, passages, standing, verdict; pass each"
+    ):
         render("writing_evidence.jinja", question="q")
 
 
 def test_a_value_without_the_attribute_is_no_hole_in_the_text():
-    with pytest.raises(UserError, match=r"writing_evidence\.jinja: 'str object' has no attribute 'id'"):
+    with pytest.raises(
+        UserError, match=r"writing_evidence\.jinja: 'str object' has no attribute 'id'"
+    ):
         render("writing_evidence.jinja", **{**GIVEN, "facts": ["no statement"]})
 
 
 def test_an_unknown_template_names_those_there_are():
-    with pytest.raises(UserError, match=r"no template 'nothing\.jinja'.*diagnosis\.jinja, .*writing_rules\.jinja"):
+    with pytest.raises(
+        UserError, match=r"no template 'nothing\.jinja'.*diagnosis\.jinja, .*writing_rules\.jinja"
+    ):
         render("nothing.jinja")

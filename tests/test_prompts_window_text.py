@@ -3,7 +3,14 @@
 import numpy as np
 from tables import CLOUD, DEVICE, PLC, capture, flow, unanswered
 
-from prompts.window_text import PAST, TEXT_COLUMNS, VOCABULARY, quantise, render_windows, text_columns
+from prompts.window_text import (
+    PAST,
+    TEXT_COLUMNS,
+    VOCABULARY,
+    quantise,
+    render_windows,
+    text_columns,
+)
 from traffic.samples import make_samples
 from traffic.windows import make_windows
 
@@ -52,7 +59,9 @@ def test_no_text_says_who():
 
 
 def test_the_columns_are_what_the_text_holds():
-    windows = windows_of(*(flow(10.0 * i, DEVICE, CLOUD, 443, duration=0.0, id__orig_p=40000 + i) for i in range(9)))
+    windows = windows_of(
+        *(flow(10.0 * i, DEVICE, CLOUD, 443, duration=0.0, id__orig_p=40000 + i) for i in range(9))
+    )
     columns = text_columns(windows)
     assert columns.shape == (len(windows), 6 * len(TEXT_COLUMNS) + len(PAST))
     texts = np.array(render_windows(windows))

@@ -25,7 +25,13 @@ COUNTS = ["orig_pkts", "resp_pkts", "orig_bytes", "resp_bytes", "orig_syns"]
 ADDRESSES = [DEVICE, PLC, CLOUD, "192.168.1.30"]
 flows = st.builds(
     lambda ts, orig, resp, duration, pkts: flow(
-        ts, orig, resp, 502, duration=duration, orig_pkts=float(pkts), orig_ip_bytes=float(pkts * 61)
+        ts,
+        orig,
+        resp,
+        502,
+        duration=duration,
+        orig_pkts=float(pkts),
+        orig_ip_bytes=float(pkts * 61),
     ),
     st.floats(1e9, 1e9 + 400),
     st.sampled_from(ADDRESSES),
@@ -122,7 +128,9 @@ def test_thinning_to_all_is_all_and_to_nothing_is_nothing(made):
 def test_thinning_keeps_about_the_share():
     many = capture(*(flow(1000.0 + i, DEVICE, PLC, 502) for i in range(1000)))
     assert 250 < len(thin(many, 0.3).flows) < 350
-    assert thin(many, 0.3, seed=1).flows["ts"].tolist() != thin(many, 0.3, seed=2).flows["ts"].tolist()
+    assert (
+        thin(many, 0.3, seed=1).flows["ts"].tolist() != thin(many, 0.3, seed=2).flows["ts"].tolist()
+    )
 
 
 @given(captures, captures, st.integers(-3, 30))
@@ -132,16 +140,27 @@ def test_mixing_keeps_the_flows_packets_and_evidence_of_both(one, other, slots):
     assert len(mixed.flows) == len(one.flows) + len(other.flows)
     for name in COUNTS:
         assert mixed.activity[name].sum() == one.activity[name].sum() + other.activity[name].sum()
-    assert mixed.evidence["count"].sum() == one.evidence["count"].sum() + other.evidence["count"].sum()
+    assert (
+        mixed.evidence["count"].sum() == one.evidence["count"].sum() + other.evidence["count"].sum()
+    )
     times = sorted([*one.flows["ts"], *(other.flows["ts"] + 10.0 * slots)])
     assert mixed.flows["ts"].tolist() == times
-    of_device = [(part.flows[["id.orig_h", "id.resp_h"]] == DEVICE).sum().sum() for part in (one, mixed)]
+    of_device = [
+        (part.flows[["id.orig_h", "id.resp_h"]] == DEVICE).sum().sum() for part in (one, mixed)
+    ]
     assert of_device[0] == of_device[1]
 
 
 def test_an_anomaly_of_one_device_becomes_another_s():
-    asked = [(100, DEVICE, PLC, "modbus_read", 3, 4, 1), (101, DEVICE, "192.168.1.77", "arp_unanswered", -1, 2, 1)]
-    calls = [flow(1003.0, DEVICE, PLC, 502), unanswered(1011.0, DEVICE, CLOUD, 4444), flow(1005.0, PLC, CLOUD, 443)]
+    asked = [
+        (100, DEVICE, PLC, "modbus_read", 3, 4, 1),
+        (101, DEVICE, "192.168.1.77", "arp_unanswered", -1, 2, 1),
+    ]
+    calls = [
+        flow(1003.0, DEVICE, PLC, 502),
+        unanswered(1011.0, DEVICE, CLOUD, 4444),
+        flow(1005.0, PLC, CLOUD, 443),
+    ]
     bot = capture(*calls, evidence=asked)
     mine = take_device(bot, DEVICE)
     assert mine.flows["id.resp_p"].tolist() == [502, 4444]
@@ -164,7 +183,10 @@ def test_what_is_told_twice_is_counted_once(made):
     is_sound(once)
     same(drop_duplicates(once), once)
     if len(distinct) < len(doubled.flows):
-        assert once.notes[-1] == f"{len(doubled.flows) - len(distinct)} flows told twice were counted once"
+        assert (
+            once.notes[-1]
+            == f"{len(doubled.flows) - len(distinct)} flows told twice were counted once"
+        )
 
 
 def test_cut_flows_at_the_ends_go_and_long_ones_stay():
@@ -194,7 +216,10 @@ def test_a_jump_of_the_clock_cuts_a_capture(one, other, slots):
     joined = mix(one, other, {}, 10.0 * slots)
     parts = split_at_jumps(joined, 600.0)
     assert sum(len(part.flows) for part in parts) == len(joined.flows)
-    assert sum(part.activity["orig_pkts"].sum() for part in parts) == joined.activity["orig_pkts"].sum()
+    assert (
+        sum(part.activity["orig_pkts"].sum() for part in parts)
+        == joined.activity["orig_pkts"].sum()
+    )
     assert sum(part.evidence["count"].sum() for part in parts) == joined.evidence["count"].sum()
     gap_s = other.start_s + 10.0 * slots - one.end_s
     assert len(parts) == (2 if gap_s > 600 else 1)

@@ -9,14 +9,22 @@ from traffic.capture import ACTIVITY_COLUMNS, FLOW_COLUMNS, Capture, join_eviden
 
 _BASE = {
     **dict.fromkeys(FLOW_COLUMNS, np.nan),
-    **{"ts": 1000.0, "id.orig_h": "10.0.0.1", "id.orig_p": 5, "id.resp_h": "10.0.0.2", "id.resp_p": 502},
+    **{
+        "ts": 1000.0,
+        "id.orig_h": "10.0.0.1",
+        "id.orig_p": 5,
+        "id.resp_h": "10.0.0.2",
+        "id.resp_p": 502,
+    },
     **{"proto": "tcp", "conn_state": "SF", "history": "ShADad", "uid": "C", "service": None},
 }
 
 
 def make_flows(*rows: dict) -> pd.DataFrame:
     flows = pd.DataFrame([{**_BASE, **row} for row in rows], columns=FLOW_COLUMNS)
-    return flows.astype({c: "float64" for c in FLOW_COLUMNS if c.endswith(("_bytes", "_pkts")) or c == "duration"})
+    return flows.astype(
+        {c: "float64" for c in FLOW_COLUMNS if c.endswith(("_bytes", "_pkts")) or c == "duration"}
+    )
 
 
 def rows_of(activity: pd.DataFrame) -> list[tuple[int, ...]]:
@@ -24,20 +32,32 @@ def rows_of(activity: pd.DataFrame) -> list[tuple[int, ...]]:
 
 
 def test_spread_three_packets_over_twenty_seconds_put_one_in_each_slot() -> None:
-    flows = make_flows({"duration": 20.0, "orig_pkts": 3, "orig_ip_bytes": 300, "resp_pkts": 2, "resp_ip_bytes": 90})
+    flows = make_flows(
+        {
+            "duration": 20.0,
+            "orig_pkts": 3,
+            "orig_ip_bytes": 300,
+            "resp_pkts": 2,
+            "resp_ip_bytes": 90,
+        }
+    )
     # ts 1000, 1010, 1020 there; 1000 and 1020 back.
     expected = [(0, 100, 1, 1, 100, 45, 1), (0, 101, 1, 0, 100, 0, 0), (0, 102, 1, 1, 100, 45, 0)]
     assert rows_of(spread(flows)) == expected
 
 
 def test_spread_a_packet_at_the_edge_belongs_to_the_later_slot() -> None:
-    flows = make_flows({"ts": 1005.0, "duration": 10.0, "orig_pkts": 5, "orig_ip_bytes": 50, "resp_pkts": 0})
+    flows = make_flows(
+        {"ts": 1005.0, "duration": 10.0, "orig_pkts": 5, "orig_ip_bytes": 50, "resp_pkts": 0}
+    )
     # 1005, 1007.5 | 1010, 1012.5, 1015
     assert rows_of(spread(flows)) == [(0, 100, 2, 0, 20, 0, 1), (0, 101, 3, 0, 30, 0, 0)]
 
 
 def test_spread_gives_a_flow_without_counts_its_first_slot() -> None:
-    assert rows_of(spread(make_flows({"ts": 999.9, "history": "", "conn_state": "OTH"}))) == [(0, 99, 0, 0, 0, 0, 0)]
+    assert rows_of(spread(make_flows({"ts": 999.9, "history": "", "conn_state": "OTH"}))) == [
+        (0, 99, 0, 0, 0, 0, 0)
+    ]
 
 
 def test_spread_counts_packets_that_zeek_dropped_for_their_checksum() -> None:
@@ -46,25 +66,40 @@ def test_spread_counts_packets_that_zeek_dropped_for_their_checksum() -> None:
 
 
 def test_spread_every_packet_of_an_unanswered_attempt_is_a_syn() -> None:
-    flows = make_flows({"duration": 15.0, "orig_pkts": 4, "resp_pkts": 0, "conn_state": "S0", "history": "S"})
+    flows = make_flows(
+        {"duration": 15.0, "orig_pkts": 4, "resp_pkts": 0, "conn_state": "S0", "history": "S"}
+    )
     # 1000, 1005 | 1010, 1015
     assert [row[2:] for row in rows_of(spread(flows))] == [(2, 0, 0, 0, 2), (2, 0, 0, 0, 2)]
 
 
 def test_spread_data_of_a_one_sided_capture_are_no_syns() -> None:
-    flows = make_flows({"duration": 15.0, "orig_pkts": 4, "resp_pkts": 0, "conn_state": "S0", "history": "SAD"})
+    flows = make_flows(
+        {"duration": 15.0, "orig_pkts": 4, "resp_pkts": 0, "conn_state": "S0", "history": "SAD"}
+    )
     assert spread(flows)["orig_syns"].tolist() == [1, 0]
 
 
 def test_spread_a_day_of_five_packets_is_at_most_six_rows() -> None:
-    flows = make_flows({"duration": 86400.0, "orig_pkts": 3, "orig_ip_bytes": 10, "resp_pkts": 2, "resp_ip_bytes": 2})
-    # There at 0, half a day and a day, back at 0 and a day; 10 bytes over 3 packets: 3.3, 6.7, 10 so far.
+    flows = make_flows(
+        {
+            "duration": 86400.0,
+            "orig_pkts": 3,
+            "orig_ip_bytes": 10,
+            "resp_pkts": 2,
+            "resp_ip_bytes": 2,
+        }
+    )
+    # There at 0, half a day and a day, back at 0 and a day; 10 bytes over 3 packets: 3.3, 6.7, 10
+    # so far.
     expected = [(0, 100, 1, 1, 3, 1, 1), (0, 4420, 1, 0, 4, 0, 0), (0, 8740, 1, 1, 3, 1, 0)]
     assert rows_of(spread(flows)) == expected
 
 
 def test_spread_survives_a_length_that_lies() -> None:
-    flows = make_flows({"duration": 3e10, "orig_pkts": 2, "resp_pkts": 0}, {"duration": -5.0, "orig_pkts": 1})
+    flows = make_flows(
+        {"duration": 3e10, "orig_pkts": 2, "resp_pkts": 0}, {"duration": -5.0, "orig_pkts": 1}
+    )
     assert rows_of(spread(flows))[0][:2] == (0, 100)
     assert len(spread(flows)) == 3
 
@@ -119,11 +154,21 @@ def test_spread_does_not_depend_on_the_flows_around(rows: list[dict]) -> None:
     whole = spread(make_flows(*rows))
     for i, row in enumerate(rows):
         alone = spread(make_flows(row)).drop(columns="flow")
-        pd.testing.assert_frame_equal(whole[whole["flow"] == i].drop(columns="flow").reset_index(drop=True), alone)
+        pd.testing.assert_frame_equal(
+            whole[whole["flow"] == i].drop(columns="flow").reset_index(drop=True), alone
+        )
 
 
 def test_join_evidence_adds_up_what_is_the_same() -> None:
-    piece = {"slot": 1, "src": "a", "dst": "b", "kind": "reset", "code": -1, "count": 2, "distinct": 0}
+    piece = {
+        "slot": 1,
+        "src": "a",
+        "dst": "b",
+        "kind": "reset",
+        "code": -1,
+        "count": 2,
+        "distinct": 0,
+    }
     joined = join_evidence([pd.DataFrame([piece]), pd.DataFrame([piece, {**piece, "slot": 2}])])
     assert joined[["slot", "count"]].to_numpy().tolist() == [[1, 4], [2, 2]]
     assert join_evidence([]).empty

@@ -35,7 +35,9 @@ def flows_of(shared: Path, name: str) -> pd.DataFrame:
         ("device_silent", None, "device_silent"),
     ],
 )
-def test_read_labels_means_what_was_published(label: str | None, detail: str | None, expected: str) -> None:
+def test_read_labels_means_what_was_published(
+    label: str | None, detail: str | None, expected: str
+) -> None:
     flows = pd.DataFrame({"label": [label], "detailed-label": [detail]}, dtype="str")
     assert read_labels(flows).tolist() == [expected]
 
@@ -61,7 +63,9 @@ def test_read_labels_knows_nothing_of_unlabelled_flows() -> None:
         ("honeypot-5-1", {"normal": 1374}, {"normal": 1374}),
     ],
 )
-def test_label_flows_of_real_captures(shared: Path, name: str, published: dict, corrected: dict) -> None:
+def test_label_flows_of_real_captures(
+    shared: Path, name: str, published: dict, corrected: dict
+) -> None:
     flows = flows_of(shared, name)
     assert label_flows(flows, corrected=False).value_counts().to_dict() == published
     assert label_flows(flows).value_counts().to_dict() == corrected
@@ -74,7 +78,11 @@ def test_every_correction_meets_the_flows_it_was_made_for(shared: Path) -> None:
     assert set(rows["capture"]) == set(captures)
     for row in rows.itertuples(index=False):
         flows = flows_of(shared, captures[row.capture])
-        to = flows[(flows["id.resp_h"] == row.resp) & (flows["id.resp_p"] == row.port) & (flows["proto"] == row.proto)]
+        to = flows[
+            (flows["id.resp_h"] == row.resp)
+            & (flows["id.resp_p"] == row.port)
+            & (flows["proto"] == row.proto)
+        ]
         changed = label_flows(to) != label_flows(to, corrected=False)
         assert int(changed.sum()) == row.flows, row.resp
         assert set(label_flows(to)[changed]) == {row.corrected}
@@ -91,7 +99,9 @@ def test_corrections_say_why_and_from_where() -> None:
 def test_the_floods_called_benign_come_from_the_tool_of_a_labelled_flood(shared: Path) -> None:
     flows = flows_of(shared, "34-1")
     order = {
-        host: flows.loc[(flows["id.resp_h"] == host) & (flows["proto"] == "tcp"), "id.orig_p"].tolist()
+        host: flows.loc[
+            (flows["id.resp_h"] == host) & (flows["proto"] == "tcp"), "id.orig_p"
+        ].tolist()
         for host in ("71.61.66.148", "66.67.61.168", "50.50.50.53", "1.1.1.1")
     }
     labelled = order.pop("71.61.66.148")
@@ -102,7 +112,9 @@ def test_the_floods_called_benign_come_from_the_tool_of_a_labelled_flood(shared:
 def test_a_capture_is_known_by_its_content_alone(shared: Path) -> None:
     flows = flows_of(shared, "34-1")
     day = 86400.0
-    assert (label_flows(flows.assign(ts=flows["ts"] + day)) == label_flows(flows, corrected=False)).all()
+    assert (
+        label_flows(flows.assign(ts=flows["ts"] + day)) == label_flows(flows, corrected=False)
+    ).all()
     other = flows.assign(**{"id.orig_h": "192.168.1.99"})
     assert (label_flows(other) == label_flows(other, corrected=False)).all()
 

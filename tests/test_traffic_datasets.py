@@ -32,7 +32,9 @@ def poll(first_s: float, last_s: float) -> list:
 
 
 def flood(first_s: float, n: int, src: str = "10.9.9.9") -> list:
-    return [(first_s + i * 0.1, ethernet(tcp_packet("S", src=src, sport=1024 + i))) for i in range(n)]
+    return [
+        (first_s + i * 0.1, ethernet(tcp_packet("S", src=src, sport=1024 + i))) for i in range(n)
+    ]
 
 
 def test_a_healthy_honeypot_is_normal_throughout(shared):
@@ -44,7 +46,9 @@ def test_a_healthy_honeypot_is_normal_throughout(shared):
 
 def test_corrections_turn_scans_that_were_floods_into_floods(shared):
     path = shared / "data/iot23/34-1/conn.log.labeled"
-    published, corrected = (load_labelled(path, corrected).windows.table["label"] for corrected in (False, True))
+    published, corrected = (
+        load_labelled(path, corrected).windows.table["label"] for corrected in (False, True)
+    )
     assert {"recon", "c2", "ddos", "normal"} == set(published)
     assert {"c2", "ddos", "normal"} == set(corrected)
 
@@ -61,14 +65,22 @@ def test_the_folder_s_name_changes_nothing(shared, tmp_path):
 def test_every_real_capture_with_truth_is_found_and_the_others_are_named(shared, caplog):
     with caplog.at_level(logging.WARNING):
         names = sorted(map(name_capture, find_labelled(shared / "data")))
-    assert [name for name in names if "modbus" not in name] == ["20-1", "34-1", "44-1", "honeypot-4-1", "honeypot-5-1"]
+    assert [name for name in names if "modbus" not in name] == [
+        "20-1",
+        "34-1",
+        "44-1",
+        "honeypot-4-1",
+        "honeypot-5-1",
+    ]
     assert len(names) == 7
     assert "4 captures have no truth and are left out" in caplog.text
     assert "CL5000EIP-Firmware-Change.pcap" in caplog.text
 
 
 def test_packets_of_the_sandbox_mark_who_sent_and_who_got_them(shared):
-    sweep, upload = sorted((shared / "data/modbus").glob("*.pcap"), key=lambda path: path.name, reverse=True)
+    sweep, upload = sorted(
+        (shared / "data/modbus").glob("*.pcap"), key=lambda path: path.name, reverse=True
+    )
     counts = told(sweep)
     attacks = {key[:3] for key in counts if key[1] != "normal"}
     assert attacks == {("192.168.1.101", "recon", "source"), ("192.168.1.104", "recon", "target")}
@@ -81,7 +93,10 @@ def sandbox(folder: Path, *marks: str) -> Path:
     frames = [*poll(START_S, START_S + 60)]
     path = write_pcap(folder / "characterization_small.pcap", frames)
     (folder / "characterization_small_labeled.csv").write_text(
-        "\r\n".join(marks or [f"{i + 1};{int(frames[i][0] >= START_S + 30)}" for i in range(len(frames))]) + "\r\n"
+        "\r\n".join(
+            marks or [f"{i + 1};{int(frames[i][0] >= START_S + 30)}" for i in range(len(frames))]
+        )
+        + "\r\n"
     )
     return path
 
@@ -96,7 +111,9 @@ def test_a_packet_marks_its_slot_alone(tmp_path):
 
 
 def test_a_list_of_packets_of_another_capture_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"marks 2 packets; expected 0 or 1 for each of the 62 of characterization_"):
+    with pytest.raises(
+        UserError, match=r"marks 2 packets; expected 0 or 1 for each of the 62 of characterization_"
+    ):
         load_labelled(sandbox(tmp_path, "1;0", "2;1"))
     with pytest.raises(UserError, match=r"marks 62 packets; expected 0 or 1 for each"):
         load_labelled(sandbox(tmp_path, *(f"{i + 1};{i}" for i in range(62))))
@@ -110,7 +127,10 @@ def test_a_file_of_cic_iomt_is_of_the_class_its_name_says(tmp_path):
         write_pcap(tmp_path / part / f"{name}{number}_{part}.pcap", poll(START_S, START_S + 70))
     found = find_labelled(tmp_path)
     assert len(found) == 19
-    said = {path.stem.rsplit("_", 1)[0]: set(load_labelled(path).windows.table["label"]) for path in found}
+    said = {
+        path.stem.rsplit("_", 1)[0]: set(load_labelled(path).windows.table["label"])
+        for path in found
+    }
     assert said["Benign"] == {"normal"}
     assert said["TCP_IP-DDoS-SYN1"] == said["TCP_IP-DDoS-UDP1"] == {"ddos"}
     assert said["TCP_IP-DoS-UDP1"] == {"dos"}
@@ -121,7 +141,8 @@ def test_a_file_of_cic_iomt_is_of_the_class_its_name_says(tmp_path):
 
 
 def run(folder: Path, *intervals: dict, **changes: object) -> Path:
-    """A testbed run of three minutes: a client polls, an intruder floods the server in the second minute."""
+    """A testbed run of three minutes: a client polls, an intruder floods the server in the second
+    minute."""
     folder.mkdir()
     frames = sorted([*poll(START_S, START_S + 180), *flood(START_S + 60, 400)])
     truth = {
@@ -147,7 +168,9 @@ def interval(device: str, label: str, direction: str, start: float = 60, end: fl
 
 
 def test_a_run_of_the_testbed_is_told_by_its_intervals(tmp_path):
-    path = run(tmp_path / "run-1", interval(SERVER, "dos", "target"), interval("10.9.9.9", "dos", "source"))
+    path = run(
+        tmp_path / "run-1", interval(SERVER, "dos", "target"), interval("10.9.9.9", "dos", "source")
+    )
     assert find_labelled(tmp_path) == [path]
     labelled = load_labelled(path)
     assert labelled.name == "run-1"
@@ -162,7 +185,8 @@ def test_a_run_of_the_testbed_is_told_by_its_intervals(tmp_path):
 def test_a_fault_without_a_trace_is_left_out_and_a_routine_changes_nothing(tmp_path):
     told_of = {"loss": "packet_loss", "backup": "normal"}
     loss, backup = (
-        load_labelled(run(tmp_path / name, interval(CLIENT, label, "source"))) for name, label in told_of.items()
+        load_labelled(run(tmp_path / name, interval(CLIENT, label, "source")))
+        for name, label in told_of.items()
     )
     assert set(loss.windows.table["label"]) == set(backup.windows.table["label"]) == {"normal"}
     assert loss.unknown > 0
@@ -171,7 +195,9 @@ def test_a_fault_without_a_trace_is_left_out_and_a_routine_changes_nothing(tmp_p
 
 def test_the_truth_of_a_run_is_checked_against_its_capture(tmp_path):
     late = run(tmp_path / "late", interval(SERVER, "dos", "target", 600, 700), end_s=START_S + 900)
-    with pytest.raises(UserError, match=r"truth\.json: intervals\[0\] lasts .*; expected within the capture"):
+    with pytest.raises(
+        UserError, match=r"truth\.json: intervals\[0\] lasts .*; expected within the capture"
+    ):
         load_labelled(late)
     broken = run(tmp_path / "broken", complete=False)
     with pytest.raises(UserError, match="complete is false, the run broke off"):
@@ -182,7 +208,9 @@ def test_two_devices_on_one_address_are_said_with_their_lines(tmp_path):
     path = run(tmp_path / "run")
     text = "devices:\n- name: a\n  address: 10.0.0.1\n- name: b\n  address: 10.0.0.1\n"
     path.with_name("plant.yaml").write_text(text)
-    with pytest.raises(UserError, match=r"plant\.yaml: lines 3 and 5: a and b have one address, 10\.0\.0\.1"):
+    with pytest.raises(
+        UserError, match=r"plant\.yaml: lines 3 and 5: a and b have one address, 10\.0\.0\.1"
+    ):
         load_labelled(path)
 
 
@@ -193,7 +221,9 @@ def test_a_capture_without_its_truth_is_never_used(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         assert find_labelled(tmp_path) == [tmp_path / "whole" / "capture.pcap"]
     assert f"1 captures have no truth and are left out: {alone}" in caplog.text
-    with pytest.raises(UserError, match=r"capture\.pcap has no truth that is known; expected any of .*; write its"):
+    with pytest.raises(
+        UserError, match=r"capture\.pcap has no truth that is known; expected any of .*; write its"
+    ):
         load_labelled(alone)
 
 
@@ -203,25 +233,37 @@ def test_a_simulated_run_read_back_is_the_simulation(tmp_path, seed):
     (path,) = find_labelled(tmp_path)
     read, made = load_labelled(path), simulate_labelled(seed, 6, 0.25)
     assert read.name == f"plant-{seed}"
-    assert read.windows.table["label"].value_counts().to_dict() == made.windows.table["label"].value_counts().to_dict()
+    assert (
+        read.windows.table["label"].value_counts().to_dict()
+        == made.windows.table["label"].value_counts().to_dict()
+    )
 
 
 def own(folder: Path, *rows: str) -> Path:
     lines = ["device,start_s,end_s,label,direction,cause", *rows]
     (folder / "line3.csv").write_text("\n".join(lines) + "\n")
-    return write_pcap(folder / "line3.pcap", sorted([*poll(START_S, START_S + 180), *flood(START_S + 60, 400)]))
+    return write_pcap(
+        folder / "line3.pcap", sorted([*poll(START_S, START_S + 180), *flood(START_S + 60, 400)])
+    )
 
 
 def test_a_capture_of_one_s_own_is_told_by_the_csv_beside_it(tmp_path):
     path = own(tmp_path, f"{SERVER},2023-11-14T22:14:20Z,{START_S + 120},dos,target,a flood")
     assert find_labelled(tmp_path) == [path]
     labels = {(device, label) for device, label, _ in told(path)}
-    assert labels == {(CLIENT, "normal"), (SERVER, "dos"), (SERVER, "normal"), ("10.9.9.9", "normal")}
+    assert labels == {
+        (CLIENT, "normal"),
+        (SERVER, "dos"),
+        (SERVER, "normal"),
+        ("10.9.9.9", "normal"),
+    }
 
 
 def test_a_mistake_in_one_s_own_csv_is_said_with_its_line(tmp_path):
     path = own(tmp_path, f"{SERVER},{START_S - 3600},{START_S - 3000},dos,target,an hour off")
-    with pytest.raises(UserError, match=r"line3\.csv: line 2 lasts from .*; expected within the capture, .*; take"):
+    with pytest.raises(
+        UserError, match=r"line3\.csv: line 2 lasts from .*; expected within the capture, .*; take"
+    ):
         load_labelled(path)
 
 
@@ -229,12 +271,17 @@ def test_two_captures_of_one_name_are_refused(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         own(tmp_path / folder)
-    with pytest.raises(UserError, match=r"a/line3\.pcap and .*b/line3\.pcap are both called line3; .*; rename"):
+    with pytest.raises(
+        UserError, match=r"a/line3\.pcap and .*b/line3\.pcap are both called line3; .*; rename"
+    ):
         find_labelled(tmp_path)
 
 
 def test_zeek_s_folder_in_iot23_names_nothing():
-    assert name_capture(Path("CTU-IoT-Malware-Capture-34-1/bro/conn.log.labeled")) == "CTU-IoT-Malware-Capture-34-1"
+    assert (
+        name_capture(Path("CTU-IoT-Malware-Capture-34-1/bro/conn.log.labeled"))
+        == "CTU-IoT-Malware-Capture-34-1"
+    )
 
 
 def test_each_seed_is_a_capture_of_its_own():
@@ -246,5 +293,8 @@ def test_each_seed_is_a_capture_of_its_own():
 
 def test_nothing_labelled_is_said(tmp_path):
     write_pcap(tmp_path / "some.pcap", [(START_S, ethernet(udp_packet(b"x")))])
-    with pytest.raises(UserError, match=r"holds no labelled capture \(1 files searched\); expected .*; check --data"):
+    with pytest.raises(
+        UserError,
+        match=r"holds no labelled capture \(1 files searched\); expected .*; check --data",
+    ):
         find_labelled(tmp_path)

@@ -23,7 +23,10 @@ from traffic.pcap.packets import read_packets
 
 GATEWAY, GHOST = "192.168.1.1", "192.168.1.99"
 MAC_A, MAC_B = b"\x02\0\0\0\0\x01", b"\x02\0\0\0\0\x02"
-LATER: Frame = (1900.0, ethernet(tcp_packet("A")))  # so that nothing waits for its answer when the capture ends
+LATER: Frame = (
+    1900.0,
+    ethernet(tcp_packet("A")),
+)  # so that nothing waits for its answer when the capture ends
 
 
 def _rows(tmp_path: Path, frames: list[Frame], prefix: str) -> list[list[object]]:
@@ -91,7 +94,9 @@ def test_retransmissions_are_neither_keep_alives_nor_retried_syns(tmp_path: Path
 
 
 @pytest.mark.parametrize(("delay_s", "count"), [(0.001, 0), (0.2, 1)])
-def test_a_segment_overtaken_on_the_way_was_not_sent_again(tmp_path: Path, delay_s: float, count: int) -> None:
+def test_a_segment_overtaken_on_the_way_was_not_sent_again(
+    tmp_path: Path, delay_s: float, count: int
+) -> None:
     frames = [client(1000.0, "PA", 100, b"aa"), client(1000.1, "PA", 104, b"cc")]
     frames.append(client(1000.1 + delay_s, "PA", 102, b"bb"))
     assert len(_rows(tmp_path, frames, "retransmission")) == count
@@ -121,7 +126,9 @@ def test_resets_zero_windows_and_unreachable(tmp_path: Path) -> None:
 
 def _dns(ident: int, name: bytes, rcode: int | None = None) -> bytes:
     flags = 0x0100 if rcode is None else 0x8180 | rcode
-    return struct.pack(">HHHHHH", ident, flags, 1, 0, 0, 0) + bytes([len(name)]) + name + b"\0\0\1\0\1"
+    return (
+        struct.pack(">HHHHHH", ident, flags, 1, 0, 0, 0) + bytes([len(name)]) + name + b"\0\0\1\0\1"
+    )
 
 
 def test_dns_failures_by_code_and_by_silence(tmp_path: Path) -> None:
@@ -201,7 +208,14 @@ def _mqtt(messages: list[bytes], start: int = 1) -> list[Frame]:
 
 def test_mqtt_connects_refusals_and_publishes(tmp_path: Path) -> None:
     frames = [
-        *_mqtt([CONNECT, _publish(b"a/b", b"1") + _publish(b"a/c", b"2"), _publish(b"a/b", b"3"), b"\xc0\x00"]),
+        *_mqtt(
+            [
+                CONNECT,
+                _publish(b"a/b", b"1") + _publish(b"a/c", b"2"),
+                _publish(b"a/b", b"3"),
+                b"\xc0\x00",
+            ]
+        ),
         server(1001.0, "PA", 1, b"\x20\x02\x00\x05", port=1883),
         server(1001.1, "PA", 5, b"\x20\x02\x00\x00", port=1883),
         server(1001.2, "PA", 9, b"\x20\x03\x00\x87\x00", port=1883),
@@ -272,7 +286,8 @@ def test_the_dead_plc_answers_no_arp(shared: Path) -> None:
 def test_the_sweep_of_a_controller_stands_out(shared: Path) -> None:
     totals = _totals(shared / "data/modbus/characterization_modbus_6RTU_with_operate.pcap")
     sweep = totals.loc[("modbus_read", "192.168.1.101", "192.168.1.104")]
-    # tshark -Y 'mbtcp && tcp.dstport==502' -T fields -e ip.src -e ip.dst -e modbus.func_code counts the same.
+    # tshark -Y 'mbtcp && tcp.dstport==502' -T fields -e ip.src -e ip.dst -e modbus.func_code counts
+    # the same.
     assert sweep["count"].to_dict() == {1: 6, 2: 10, 3: 14, 4: 3315}
     polls = totals.loc[("modbus_read", "192.168.1.100")]
     assert polls["count"].max() == 34
@@ -282,7 +297,11 @@ def test_the_sweep_of_a_controller_stands_out(shared: Path) -> None:
 
 
 def test_counts_of_a_real_capture_are_those_of_tshark(shared: Path) -> None:
-    totals = _totals(next((shared / "data/iot23/honeypot-4-1").glob("*.pcap")))["count"].groupby("kind").sum()
+    totals = (
+        _totals(next((shared / "data/iot23/honeypot-4-1").glob("*.pcap")))["count"]
+        .groupby("kind")
+        .sum()
+    )
     # tshark -Y 'dns.flags.response==0', 'arp.opcode==1', 'tcp.flags.reset==1'.
     assert totals[["dns_query", "arp_request", "reset"]].to_dict() == {
         "dns_query": 191,

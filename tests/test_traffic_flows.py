@@ -66,7 +66,9 @@ def _talk(script: list[tuple], start: float = 1000.0, step: float = 0.01) -> lis
         ([("o", "SF", 100)], "SH", "Q"),
     ],
 )
-def test_state_and_history_are_what_zeek_writes(tmp_path: Path, script: list, state: str, history: str) -> None:
+def test_state_and_history_are_what_zeek_writes(
+    tmp_path: Path, script: list, state: str, history: str
+) -> None:
     flows = read(tmp_path, _talk(script)).flows
     assert len(flows) == 1
     assert flows.loc[0, ["conn_state", "history", "id.orig_h"]].tolist() == [state, history, CLIENT]
@@ -81,11 +83,19 @@ def test_counts_of_a_whole_connection(tmp_path: Path) -> None:
     assert row[["orig_bytes", "resp_bytes", "missed_bytes"]].tolist() == [16, 4, 0]
     # The last ACK comes after both sides closed: it counts as a packet, not as time.
     assert row["duration"] == pytest.approx(0.08)
-    assert row[["orig_l2_addr", "resp_l2_addr"]].tolist() == ["02:00:00:00:00:0a", "02:00:00:00:00:14"]
+    assert row[["orig_l2_addr", "resp_l2_addr"]].tolist() == [
+        "02:00:00:00:00:0a",
+        "02:00:00:00:00:14",
+    ]
 
 
 def test_bytes_are_counted_once_and_holes_are_missed(tmp_path: Path) -> None:
-    script = [*OPEN, ("o", "PA", 101, b"12345"), ("o", "PA", 101, b"12345"), ("o", "PA", 116, b"678")]
+    script = [
+        *OPEN,
+        ("o", "PA", 101, b"12345"),
+        ("o", "PA", 101, b"12345"),
+        ("o", "PA", 116, b"678"),
+    ]
     row = read(tmp_path, _talk(script)).flows.iloc[0]
     # 101 to 119 is 18 bytes of stream; 13 were carried, 5 of them twice, so at least 5 never were.
     assert row[["orig_bytes", "missed_bytes", "history"]].tolist() == [18, 5, "ShADT"]
@@ -93,7 +103,12 @@ def test_bytes_are_counted_once_and_holes_are_missed(tmp_path: Path) -> None:
 
 def test_sequence_numbers_may_wrap(tmp_path: Path) -> None:
     top = 2**32 - 3
-    script = [("o", "S", top - 1), ("r", "SA", 500), ("o", "PA", top, b"123456"), ("o", "PA", 3, b"789")]
+    script = [
+        ("o", "S", top - 1),
+        ("r", "SA", 500),
+        ("o", "PA", top, b"123456"),
+        ("o", "PA", 3, b"789"),
+    ]
     row = read(tmp_path, _talk(script)).flows.iloc[0]
     assert row[["orig_bytes", "missed_bytes", "history"]].tolist() == [9, 0, "ShD"]
 
@@ -118,7 +133,9 @@ def test_an_answer_after_the_attempt_ended_is_a_flow_of_its_own(tmp_path: Path) 
         (client(1001.0, "S", 777), 2),  # another connection on the same ports
     ],
 )
-def test_a_syn_with_another_number_begins_a_connection(tmp_path: Path, second: Frame, flows: int) -> None:
+def test_a_syn_with_another_number_begins_a_connection(
+    tmp_path: Path, second: Frame, flows: int
+) -> None:
     assert len(read(tmp_path, [client(1000.0, "S", 100), second]).flows) == flows
 
 
@@ -133,7 +150,10 @@ def test_a_closed_connection_is_forgotten_after_five_seconds(
 
 
 def test_a_syn_after_the_close_begins_a_connection_at_once(tmp_path: Path) -> None:
-    frames = [*_talk([("o", "S", 100), ("r", "RA", 0)]), *_talk([("o", "S", 100), ("r", "RA", 0)], 1000.5)]
+    frames = [
+        *_talk([("o", "S", 100), ("r", "RA", 0)]),
+        *_talk([("o", "S", 100), ("r", "RA", 0)], 1000.5),
+    ]
     assert read(tmp_path, frames).flows["conn_state"].tolist() == ["REJ", "REJ"]
 
 
@@ -170,7 +190,16 @@ def test_udp_and_other_protocols(tmp_path: Path) -> None:
         (8.0, ethernet(ip(bytes(8), 2, CLIENT, "224.0.0.22"))),
     ]
     flows = read(tmp_path, frames).flows
-    columns = ["id.orig_h", "id.orig_p", "id.resp_p", "proto", "conn_state", "history", "orig_pkts", "resp_pkts"]
+    columns = [
+        "id.orig_h",
+        "id.orig_p",
+        "id.resp_p",
+        "proto",
+        "conn_state",
+        "history",
+        "orig_pkts",
+        "resp_pkts",
+    ]
     assert flows[columns].fillna("-").values.tolist() == [
         [CLIENT, 1000, 9999, "udp", "SF", "Dd", 1, 1],
         [CLIENT, 1001, 9999, "udp", "S0", "D", 1, 0],
@@ -209,7 +238,12 @@ def test_a_service_is_named_by_its_first_bytes(
 
 
 def test_activity_places_each_packet_in_its_half_open_slot(tmp_path: Path) -> None:
-    frames = [client(999.99, "S", 100), server(1000.0, "SA", 500), client(1009.999, "A", 101), client(1010.0, "A", 101)]
+    frames = [
+        client(999.99, "S", 100),
+        server(1000.0, "SA", 500),
+        client(1009.999, "A", 101),
+        client(1010.0, "A", 101),
+    ]
     assert read(tmp_path, frames).activity.values.tolist() == [
         [0, 99, 1, 0, 40, 0, 1],
         [0, 100, 1, 1, 40, 40, 0],
@@ -224,7 +258,10 @@ def test_a_capture_without_ethernet_has_no_machine_addresses(tmp_path: Path) -> 
 
 _PACKETS = st.builds(
     lambda flags, seq, size, forward, port: tcp_packet(
-        flags, seq, bytes(size), *((CLIENT, SERVER, port, 80) if forward else (SERVER, CLIENT, 80, port))
+        flags,
+        seq,
+        bytes(size),
+        *((CLIENT, SERVER, port, 80) if forward else (SERVER, CLIENT, 80, port)),
     ),
     st.lists(st.sampled_from(list(BITS)), unique=True).map("".join),
     st.sampled_from([0, 1, 100, 101, 2**31, 2**32 - 1]),
@@ -232,9 +269,17 @@ _PACKETS = st.builds(
     st.booleans(),
     st.sampled_from([40000, 40001]),
 ) | st.sampled_from(
-    [udp_packet(b"x"), udp_packet(dport=53), icmp_packet(8), icmp_packet(3), ip(bytes(4), 2, CLIENT, SERVER)]
+    [
+        udp_packet(b"x"),
+        udp_packet(dport=53),
+        icmp_packet(8),
+        icmp_packet(3),
+        ip(bytes(4), 2, CLIENT, SERVER),
+    ]
 )
-_FRAMES = st.lists(st.tuples(st.sampled_from([0.0, 0.5, 4.0, 6.0, 70.0, 400.0]), _PACKETS), min_size=2, max_size=40)
+_FRAMES = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.5, 4.0, 6.0, 70.0, 400.0]), _PACKETS), min_size=2, max_size=40
+)
 
 
 def _at(steps: list[tuple[float, bytes]]) -> list[Frame]:
@@ -252,7 +297,11 @@ def test_law_every_packet_is_in_one_flow_and_one_slot(steps: list[tuple[float, b
     assert activity[["orig_pkts", "resp_pkts"]].sum().sum() == len(frames)
     assert not activity.duplicated(["flow", "slot"]).any()
     slots = pd.Series(np.floor([ts / 10 for ts, _ in frames]).astype(int)).value_counts()
-    pkts = activity.assign(pkts=activity["orig_pkts"] + activity["resp_pkts"]).groupby("slot")["pkts"].sum()
+    pkts = (
+        activity.assign(pkts=activity["orig_pkts"] + activity["resp_pkts"])
+        .groupby("slot")["pkts"]
+        .sum()
+    )
     assert pkts.to_dict() == slots.to_dict()
     per_flow = activity.groupby("flow")[["orig_pkts", "resp_pkts"]].sum()
     assert (per_flow.to_numpy() == flows[["orig_pkts", "resp_pkts"]].to_numpy()).all()
@@ -271,7 +320,10 @@ def test_law_a_capture_cut_in_two_files_is_the_same_capture(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         whole = read(folder, frames)
-        parts = [write_pcap(folder / "1.pcap", frames[:cut]), write_pcap(folder / "2.pcap", frames[cut:])]
+        parts = [
+            write_pcap(folder / "1.pcap", frames[:cut]),
+            write_pcap(folder / "2.pcap", frames[cut:]),
+        ]
         joined = make_flows(read_packets(parts))
     for table in ("flows", "activity", "evidence"):
         pd.testing.assert_frame_equal(getattr(whole, table), getattr(joined, table))
@@ -281,7 +333,9 @@ def test_law_a_capture_cut_in_two_files_is_the_same_capture(
 def both(shared: Path) -> tuple[Capture, Capture]:
     """The packets and the Zeek log of one and the same capture."""
     folder = shared / "data/iot23/honeypot-4-1"
-    return make_flows(read_packets(sorted(folder.glob("*.pcap")))), read_zeek(folder / "conn.log.labeled")
+    return make_flows(read_packets(sorted(folder.glob("*.pcap")))), read_zeek(
+        folder / "conn.log.labeled"
+    )
 
 
 def test_flows_of_a_real_capture_are_those_of_zeek(both: tuple[Capture, Capture]) -> None:
@@ -291,7 +345,9 @@ def test_flows_of_a_real_capture_are_those_of_zeek(both: tuple[Capture, Capture]
     assert len(ours) == len(theirs) == len(joined) == 452
     assert (joined["conn_state"] == joined["conn_state_zeek"]).all()
     for column in ("orig_bytes", "resp_bytes", "duration"):
-        assert np.allclose(joined[column], joined[f"{column}_zeek"], atol=1e-5, equal_nan=True), column
+        assert np.allclose(joined[column], joined[f"{column}_zeek"], atol=1e-5, equal_nan=True), (
+            column
+        )
     # Zeek dropped packets with bad checksums from 7 flows; we count them.
     checked = ~joined["history_zeek"].str.contains("C", case=False)
     assert checked.sum() == 445
@@ -302,11 +358,14 @@ def test_flows_of_a_real_capture_are_those_of_zeek(both: tuple[Capture, Capture]
 
 
 def test_packets_and_log_give_the_same_samples(both: tuple[Capture, Capture]) -> None:
-    """Where both hold the same knowledge: the packets of each flow, placed evenly, as a log has to place them."""
+    """Where both hold the same knowledge: the packets of each flow, placed evenly, as a log has to
+    place them."""
     packets, log = both
     evenly = Capture(packets.flows, spread(packets.flows))
     ours, theirs = make_samples(evenly), make_samples(log)
-    joined = ours.merge(theirs, on=["device", "start_s"], how="outer", suffixes=("", "_log")).fillna(0)
+    joined = ours.merge(
+        theirs, on=["device", "start_s"], how="outer", suffixes=("", "_log")
+    ).fillna(0)
     names = ["out_pkts", "in_pkts", "peers", "unanswered_out", "unanswered_in"]
     same = np.logical_and.reduce([joined[name] == joined[f"{name}_log"] for name in names])
     assert len(joined) > 7000

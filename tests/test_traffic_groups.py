@@ -20,7 +20,11 @@ def test_law_groups_are_those_of_a_dict(rows: list[tuple[int, int, int]]) -> Non
     assert first.tolist() == [rows.index(row) for row in seen]
 
 
-@pytest.mark.parametrize(("values", "best"), [([1, 5, 2, 9], [1, 3]), ([7, 7, 2, 2], [1, 3]), ([7, 3, 4, 2], [0, 2])])
-def test_the_best_row_of_each_group_is_the_last_of_equals(values: list[int], best: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("values", "best"), [([1, 5, 2, 9], [1, 3]), ([7, 7, 2, 2], [1, 3]), ([7, 3, 4, 2], [0, 2])]
+)
+def test_the_best_row_of_each_group_is_the_last_of_equals(
+    values: list[int], best: list[int]
+) -> None:
     assert best_rows(np.array([4, 4, 8, 8]), np.array(values)).tolist() == best
     assert best_rows(np.array([8, 8, 4, 4]), np.array(values)).tolist() == best[::-1]

@@ -28,7 +28,10 @@ def _only(path: Path) -> dict[str, object]:
     packets = read_packets([path])
     assert len(packets.table) == 1
     row = packets.table.iloc[0].to_dict()
-    return row | {"src": packets.addresses[int(row["src"])], "dst": packets.addresses[int(row["dst"])]}
+    return row | {
+        "src": packets.addresses[int(row["src"])],
+        "dst": packets.addresses[int(row["dst"])],
+    }
 
 
 @pytest.mark.parametrize(
@@ -57,7 +60,9 @@ def test_every_link_type_leads_to_the_same_packet(tmp_path: Path, link: int, fra
 
 @pytest.mark.parametrize(("order", "nano"), [("<", False), (">", False), ("<", True), (">", True)])
 def test_both_byte_orders_and_clocks_are_read(tmp_path: Path, order: str, nano: bool) -> None:
-    path = write_pcap(tmp_path / "a.pcap", [(1600000000.125, ethernet(SYN))], order=order, nano=nano)
+    path = write_pcap(
+        tmp_path / "a.pcap", [(1600000000.125, ethernet(SYN))], order=order, nano=nano
+    )
     assert _only(path)["ts"] == 1600000000.125
 
 
@@ -67,19 +72,28 @@ def test_pcapng_as_dpkt_writes_it_equals_the_pcap(tmp_path: Path) -> None:
         writer = dpkt.pcapng.Writer(stream)
         for ts, frame in frames:
             writer.writepkt(frame, ts)
-    ng, plain = read_packets([tmp_path / "a.pcapng"]), read_packets([write_pcap(tmp_path / "a.pcap", frames)])
+    ng, plain = (
+        read_packets([tmp_path / "a.pcapng"]),
+        read_packets([write_pcap(tmp_path / "a.pcap", frames)]),
+    )
     columns = ["ts", "src", "dst", "proto", "sport", "dport", "ip_bytes", "flags", "payload"]
     assert ng.table[columns].equals(plain.table[columns])
 
 
 def _block(kind: int, body: bytes, order: str) -> bytes:
     body += bytes(-len(body) % 4)
-    return struct.pack(order + "II", kind, 12 + len(body)) + body + struct.pack(order + "I", 12 + len(body))
+    return (
+        struct.pack(order + "II", kind, 12 + len(body))
+        + body
+        + struct.pack(order + "I", 12 + len(body))
+    )
 
 
 def test_pcapng_interfaces_keep_their_own_link_type_clock_and_order(tmp_path: Path) -> None:
     def packet(interface: int, ticks: int, frame: bytes, order: str) -> bytes:
-        head = struct.pack(order + "5I", interface, ticks >> 32, ticks & 0xFFFFFFFF, len(frame), len(frame))
+        head = struct.pack(
+            order + "5I", interface, ticks >> 32, ticks & 0xFFFFFFFF, len(frame), len(frame)
+        )
         return _block(6, head + frame, order)
 
     out = b""
@@ -100,8 +114,19 @@ def test_pcapng_interfaces_keep_their_own_link_type_clock_and_order(tmp_path: Pa
 def test_ipv6_is_followed_through_its_extension_headers(tmp_path: Path) -> None:
     inner = udp_packet(b"abc")[20:]
     options = bytes([60, 0]) + bytes(6) + bytes([17, 1]) + bytes(14) + inner
-    row = _only(write_pcap(tmp_path / "a.pcap", [(1.0, ethernet(ip(options, 0, "fe80::1", "ff02::fb"), 0x86DD))]))
-    expected = {"src": "fe80::1", "dst": "ff02::fb", "proto": 17, "sport": 40000, "dport": 9999, "payload": 3}
+    row = _only(
+        write_pcap(
+            tmp_path / "a.pcap", [(1.0, ethernet(ip(options, 0, "fe80::1", "ff02::fb"), 0x86DD))]
+        )
+    )
+    expected = {
+        "src": "fe80::1",
+        "dst": "ff02::fb",
+        "proto": 17,
+        "sport": 40000,
+        "dport": 9999,
+        "payload": 3,
+    }
     assert {name: row[name] for name in expected} == expected
     assert row["ip_bytes"] == 40 + 8 + 16 + 11
 
@@ -131,7 +156,11 @@ def test_a_length_field_that_lies_is_replaced_by_the_frame_and_counted(tmp_path:
     long, zero = bytearray(SYN), bytearray(SYN)
     long[2:4], zero[2:4] = b"\xff\xff", b"\x00\x00"
     packets = read_packets(
-        [write_pcap(tmp_path / "a.pcap", [(1.0, ethernet(bytes(long))), (2.0, ethernet(bytes(zero)))])]
+        [
+            write_pcap(
+                tmp_path / "a.pcap", [(1.0, ethernet(bytes(long))), (2.0, ethernet(bytes(zero)))]
+            )
+        ]
     )
     assert packets.table["ip_bytes"].tolist() == [45, 45]
     assert [note for note in packets.notes if "1 IP packets claim a length" in note]
@@ -174,9 +203,13 @@ def test_a_record_length_that_lies_ends_the_reading_there(tmp_path: Path, length
 
 
 def test_a_clock_that_jumps_back_is_sorted_and_said(tmp_path: Path) -> None:
-    packets = read_packets([write_pcap(tmp_path / "a.pcap", [client(t, "A") for t in (10.0, 20.0, 5.0, 21.0)])])
+    packets = read_packets(
+        [write_pcap(tmp_path / "a.pcap", [client(t, "A") for t in (10.0, 20.0, 5.0, 21.0)])]
+    )
     assert packets.table["ts"].tolist() == [5.0, 10.0, 20.0, 21.0]
-    assert packets.notes == ("a.pcap: 1 packets were out of order (by up to 15 s) and sorted by time",)
+    assert packets.notes == (
+        "a.pcap: 1 packets were out of order (by up to 15 s) and sorted by time",
+    )
 
 
 def test_frames_that_are_no_ip_are_counted(tmp_path: Path) -> None:
@@ -196,7 +229,9 @@ def test_frames_that_are_no_ip_are_counted(tmp_path: Path) -> None:
         (_block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1), "<"), "holds no packets"),
     ],
 )
-def test_what_is_no_capture_is_told_in_one_line(tmp_path: Path, content: bytes | None, said: str) -> None:
+def test_what_is_no_capture_is_told_in_one_line(
+    tmp_path: Path, content: bytes | None, said: str
+) -> None:
     path = tmp_path / "bad.pcap"
     if content is not None:
         path.write_bytes(content)
@@ -234,8 +269,11 @@ def test_icmp_types_stand_where_ports_do(tmp_path: Path) -> None:
 
 
 def test_every_shared_capture_is_read(shared: Path) -> None:
-    """data/field is left out: some of its captures cannot be read on purpose (a pointer, an unknown link type)."""
-    paths = sorted(path for path in (shared / "data").rglob("*.pcap") if path.parent.name != "field")
+    """data/field is left out: some of its captures cannot be read on purpose (a pointer, an unknown
+    link type)."""
+    paths = sorted(
+        path for path in (shared / "data").rglob("*.pcap") if path.parent.name != "field"
+    )
     assert len(paths) >= 7
     for path in paths:
         packets = read_packets([path])

@@ -1,4 +1,5 @@
-"""The inventory: what counts as a device, plant.yaml and its mistakes, and the draft from a capture."""
+"""The inventory: what counts as a device, plant.yaml and its mistakes, and the draft from a
+capture."""
 
 from pathlib import Path
 
@@ -15,7 +16,13 @@ from traffic.reader import read_capture
 
 PLANT = Plant(
     (
-        Device("press-plc", "192.168.1.4", "PLC", model="Modicon M221", aliases=("press line", "station 7")),
+        Device(
+            "press-plc",
+            "192.168.1.4",
+            "PLC",
+            model="Modicon M221",
+            aliases=("press line", "station 7"),
+        ),
         Device("plc-02", "192.168.1.5", "PLC or Modbus device", mac="00:80:f4:0e:61:01"),
         Device("gate", "192.168.1.9", "IP camera", zone="yard", contact="shift lead, 4711"),
         Device("Historian", "203.0.113.7", "file server"),
@@ -23,7 +30,9 @@ PLANT = Plant(
 )
 
 
-def locals_of(addresses: list[str], plant: Plant | None = None, networks: tuple[str, ...] = ()) -> list[str]:
+def locals_of(
+    addresses: list[str], plant: Plant | None = None, networks: tuple[str, ...] = ()
+) -> list[str]:
     names = pd.Series(addresses)
     return names[is_local(names, plant, networks)].tolist()
 
@@ -74,12 +83,17 @@ def test_is_local_never_takes_what_is_nobody() -> None:
 def test_is_local_takes_the_plant_and_extra_networks() -> None:
     addresses = ["203.0.113.7", "203.0.113.8", "198.51.100.1", "2001:db8::5", "10.1.0.255"]
     assert locals_of(addresses, PLANT) == ["203.0.113.7"]
-    assert locals_of(addresses, None, ("198.51.100.0/24", "2001:db8::/32")) == ["198.51.100.1", "2001:db8::5"]
+    assert locals_of(addresses, None, ("198.51.100.0/24", "2001:db8::/32")) == [
+        "198.51.100.1",
+        "2001:db8::5",
+    ]
     assert locals_of(addresses, Plant((Device("odd", "10.1.0.255", ""),))) == ["10.1.0.255"]
 
 
 def test_is_local_keeps_index_order_and_repetition() -> None:
-    names = pd.Series(["10.0.0.1", "8.8.8.8", "10.0.0.1", None, "not an address"], index=[9, 8, 7, 6, 5])
+    names = pd.Series(
+        ["10.0.0.1", "8.8.8.8", "10.0.0.1", None, "not an address"], index=[9, 8, 7, 6, 5]
+    )
     local = is_local(names)
     assert local.tolist() == [True, False, True, False, False]
     assert local.index.tolist() == [9, 8, 7, 6, 5]
@@ -88,7 +102,9 @@ def test_is_local_keeps_index_order_and_repetition() -> None:
 
 
 def test_is_local_refuses_what_is_no_network() -> None:
-    with pytest.raises(UserError, match=r"'10\.0\.0\.0/99' is not a network; expected CIDR .*; correct --local"):
+    with pytest.raises(
+        UserError, match=r"'10\.0\.0\.0/99' is not a network; expected CIDR .*; correct --local"
+    ):
         is_local(pd.Series(["10.0.0.1"]), None, ["10.0.0.0/99"])
 
 
@@ -111,7 +127,9 @@ def test_load_plant_reads_what_dump_plant_writes(tmp_path: Path) -> None:
     assert "zone: ''" not in path.read_text()
 
 
-_line = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=12)
+_line = st.text(
+    st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=12
+)
 _devices = st.lists(
     st.builds(
         Device,
@@ -129,7 +147,9 @@ _devices = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(_devices)
-def test_any_plant_reads_back_equal(tmp_path_factory: pytest.TempPathFactory, devices: list[Device]) -> None:
+def test_any_plant_reads_back_equal(
+    tmp_path_factory: pytest.TempPathFactory, devices: list[Device]
+) -> None:
     path = tmp_path_factory.mktemp("law") / "plant.yaml"
     path.write_text(dump_plant(Plant(tuple(devices))), encoding="utf-8")
     assert load_plant(path) == Plant(tuple(devices))
@@ -161,14 +181,23 @@ def test_load_plant_writes_addresses_and_macs_one_way(tmp_path: Path) -> None:
             "devices:\n- name: a\n  address: 10.0.0.1\n- name: A\n  address: 10.0.0.2\n",
             ["lines 2 and 4: two devices have one name, A"],
         ),
-        ("devices:\n- name: a\n  address: 300.0.0.1\n", ["line 3: address: '300.0.0.1' is not an IP address"]),
-        ("devices:\n- name: a\n  address: 10.0.0.1\n  mac: nine\n", ["line 4: mac: 'nine' is not a MAC address"]),
+        (
+            "devices:\n- name: a\n  address: 300.0.0.1\n",
+            ["line 3: address: '300.0.0.1' is not an IP address"],
+        ),
+        (
+            "devices:\n- name: a\n  address: 10.0.0.1\n  mac: nine\n",
+            ["line 4: mac: 'nine' is not a MAC address"],
+        ),
         ("hosts: []\n", ["line 1: unknown key 'hosts'"]),
         ("devices:\n- just a word\n", ["line 2: 0: Input should be"]),
         ("devices: [\n", ["is not YAML on line"]),
         ("just text", ["holds no key devices"]),
         ("", ["holds no key devices"]),
-        ('devices:\n- name: "a\\nb"\n  address: 10.0.0.1\n', ["line 2: name: expected one line of text"]),
+        (
+            'devices:\n- name: "a\\nb"\n  address: 10.0.0.1\n',
+            ["line 2: name: expected one line of text"],
+        ),
     ],
 )
 def test_load_plant_places_every_mistake(tmp_path: Path, text: str, words: list[str]) -> None:
@@ -178,7 +207,9 @@ def test_load_plant_places_every_mistake(tmp_path: Path, text: str, words: list[
         load_plant(path)
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
-    assert message.endswith("; expected `devices:` with name, address and role each; correct the file")
+    assert message.endswith(
+        "; expected `devices:` with name, address and role each; correct the file"
+    )
     for part in words:
         assert part in message
     assert "\n" not in message
@@ -186,7 +217,11 @@ def test_load_plant_places_every_mistake(tmp_path: Path, text: str, words: list[
 
 def test_load_plant_refuses_what_it_cannot_read(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"devices:\n- name: caf\xe9\n")
-    for name, words in {"no.yaml": "No such file", "latin.yaml": "not UTF-8", ".": "Is a directory"}.items():
+    for name, words in {
+        "no.yaml": "No such file",
+        "latin.yaml": "not UTF-8",
+        ".": "Is a directory",
+    }.items():
         with pytest.raises(UserError, match=words):
             load_plant(tmp_path / name)
 
@@ -204,7 +239,14 @@ def capture_of(*rows: tuple, macs: dict[str, str] | None = None) -> Capture:
         "resp_pkts": 3.0,
     }
     entries = [
-        {**base, "ts": float(i), "id.orig_h": row[0], "id.orig_p": 5000, "id.resp_h": row[1], "id.resp_p": row[2]}
+        {
+            **base,
+            "ts": float(i),
+            "id.orig_h": row[0],
+            "id.orig_p": 5000,
+            "id.resp_h": row[1],
+            "id.resp_p": row[2],
+        }
         | (row[3] if len(row) > 3 else {})
         for i, row in enumerate(rows)
     ]
@@ -242,18 +284,37 @@ def test_discover_guesses_roles_from_what_is_served_and_asked() -> None:
         "10.0.0.9": "HMI or SCADA master",
     }
     names = [device.name for device in draft_plant(capture).devices]
-    assert names == ["plc-1", "plc-2", "broker-3", "camera-4", "resolver-5", "device-7", "sensor-8", "hmi-9"]
+    assert names == [
+        "plc-1",
+        "plc-2",
+        "broker-3",
+        "camera-4",
+        "resolver-5",
+        "device-7",
+        "sensor-8",
+        "hmi-9",
+    ]
 
 
 def test_discover_takes_a_refusal_for_no_service() -> None:
     refused = {"conn_state": "REJ", "history": "Sr", "resp_bytes": 0.0, "resp_pkts": 1.0}
-    assert roles_of(capture_of(("10.0.0.9", "10.0.0.1", 502, refused))) == {"10.0.0.1": "", "10.0.0.9": ""}
+    assert roles_of(capture_of(("10.0.0.9", "10.0.0.1", 502, refused))) == {
+        "10.0.0.1": "",
+        "10.0.0.9": "",
+    }
 
 
 def test_discover_finds_the_router_behind_whose_mac_the_world_lies() -> None:
-    macs = {"10.0.0.1": "00:00:00:00:00:01", "8.8.8.8": "00:00:00:00:00:01", "9.9.9.9": "00:00:00:00:00:01"}
+    macs = {
+        "10.0.0.1": "00:00:00:00:00:01",
+        "8.8.8.8": "00:00:00:00:00:01",
+        "9.9.9.9": "00:00:00:00:00:01",
+    }
     capture = capture_of(
-        ("10.0.0.7", "8.8.8.8", 443), ("10.0.0.7", "9.9.9.9", 443), ("10.0.0.7", "10.0.0.1", 80), macs=macs
+        ("10.0.0.7", "8.8.8.8", 443),
+        ("10.0.0.7", "9.9.9.9", 443),
+        ("10.0.0.7", "10.0.0.1", 80),
+        macs=macs,
     )
     assert [(d.name, d.role, d.mac) for d in draft_plant(capture).devices] == [
         ("router-1", "router", "00:00:00:00:00:01"),
@@ -262,7 +323,9 @@ def test_discover_finds_the_router_behind_whose_mac_the_world_lies() -> None:
 
 
 def test_discover_lists_a_machine_once_and_names_differ() -> None:
-    capture = capture_of(("169.254.3.3", "fe80::1", 80), ("10.0.0.5", "10.0.1.5", 80), ("fd00::5", "10.0.0.6", 80))
+    capture = capture_of(
+        ("169.254.3.3", "fe80::1", 80), ("10.0.0.5", "10.0.1.5", 80), ("fd00::5", "10.0.0.6", 80)
+    )
     assert [(d.name, d.address) for d in draft_plant(capture).devices] == [
         ("device-10.0.0.5", "10.0.0.5"),
         ("device-6", "10.0.0.6"),
@@ -274,9 +337,15 @@ def test_discover_lists_a_machine_once_and_names_differ() -> None:
 
 
 def test_discover_drafts_a_loadable_plant_from_a_real_capture(shared: Path, tmp_path: Path) -> None:
-    plant = draft_plant(read_capture(shared / "data" / "iot23" / "honeypot-5-1" / "conn.log.labeled"))
+    plant = draft_plant(
+        read_capture(shared / "data" / "iot23" / "honeypot-5-1" / "conn.log.labeled")
+    )
     # Beside them are link-local addresses, multicast groups and broadcasts.
-    assert [device.address for device in plant.devices][:3] == ["192.168.2.1", "192.168.2.3", "192.168.69.1"]
+    assert [device.address for device in plant.devices][:3] == [
+        "192.168.2.1",
+        "192.168.2.3",
+        "192.168.69.1",
+    ]
     assert len(plant.devices) == 11
     path = tmp_path / "plant.yaml"
     path.write_text(dump_plant(plant))

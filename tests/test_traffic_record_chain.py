@@ -34,7 +34,9 @@ _LENGTHS = st.lists(st.tuples(st.integers(0, 1500), st.integers(0, 255)), min_si
 
 @settings(max_examples=40, deadline=None)
 @given(_LENGTHS, st.integers(1, 60_000), st.sampled_from("<>"))
-def test_law_jumps_find_what_single_links_find(lengths: list[tuple[int, int]], cut: int, order: str) -> None:
+def test_law_jumps_find_what_single_links_find(
+    lengths: list[tuple[int, int]], cut: int, order: str
+) -> None:
     once = b"".join(_record(length, fill, order) for length, fill in lengths)
     content = bytes(24) + once * (1 + 800_000 // len(once))
     for part in (content, content[:-cut], content[:700_000] + content[700_000 + cut :]):
@@ -42,15 +44,20 @@ def test_law_jumps_find_what_single_links_find(lengths: list[tuple[int, int]], c
 
 
 def test_frames_that_hold_captures_lead_nobody_astray() -> None:
-    # A pcap sent through the network: each frame looks like records, which the real ones never meet.
+    # A pcap sent through the network: each frame looks like records, which the real ones never
+    # meet.
     inner = _record(100, 1) * 500
-    content = bytes(24) + (struct.pack("<4I", 1_600_000_000, 0, len(inner), len(inner)) + inner) * 20
+    content = (
+        bytes(24) + (struct.pack("<4I", 1_600_000_000, 0, len(inner), len(inner)) + inner) * 20
+    )
     assert _find(content) == _link_by_link(content)
     assert len(_find(content)) == 20
 
 
 def test_a_capture_of_few_packets(tmp_path: Path) -> None:
-    path = write_pcap(tmp_path / "a.pcap", [(1000.0 + i, client(1000.0, "S", i)[1]) for i in range(3)])
+    path = write_pcap(
+        tmp_path / "a.pcap", [(1000.0 + i, client(1000.0, "S", i)[1]) for i in range(3)]
+    )
     content = path.read_bytes()
     assert _find(content) == _link_by_link(content)
     assert _find(content[:24]) == []

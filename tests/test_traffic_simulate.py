@@ -1,4 +1,5 @@
-"""Simulated plants: the same for the same seed, true to their labels, and rows as Zeek writes them."""
+"""Simulated plants: the same for the same seed, true to their labels, and rows as Zeek writes
+them."""
 
 from functools import cache
 from pathlib import Path
@@ -32,7 +33,9 @@ def tables(simulation: Simulation) -> list[pd.DataFrame]:
 
 
 def test_the_same_seed_gives_the_same_tables() -> None:
-    for first, again in zip(tables(plant(3)), tables(simulate(3, devices=15, hours=0.5)), strict=True):
+    for first, again in zip(
+        tables(plant(3)), tables(simulate(3, devices=15, hours=0.5)), strict=True
+    ):
         pd.testing.assert_frame_equal(first, again)
     assert plant(3).plant == simulate(3, devices=15, hours=0.5).plant
 
@@ -55,7 +58,9 @@ def test_tables_keep_the_contract_of_a_capture(seed: int) -> None:
     assert flows["ts"].is_monotonic_increasing
     assert flows.index.equals(pd.RangeIndex(len(flows)))
     assert (
-        flows[["ts", "id.orig_h", "id.resp_h", "proto", "conn_state", "orig_pkts", "resp_pkts"]].notna().all(axis=None)
+        flows[["ts", "id.orig_h", "id.resp_h", "proto", "conn_state", "orig_pkts", "resp_pkts"]]
+        .notna()
+        .all(axis=None)
     )
     assert set(flows["label"]) <= set(LABELS)
 
@@ -64,8 +69,13 @@ def test_tables_keep_the_contract_of_a_capture(seed: int) -> None:
 def test_every_flow_has_an_end_in_the_plant(seed: int) -> None:
     simulation = plant(seed)
     flows = simulation.capture.flows
-    near = is_local(flows["id.orig_h"], simulation.plant, ()) | is_local(flows["id.resp_h"], simulation.plant, ())
-    assert set(flows.loc[~near, "id.orig_h"]) <= {"0.0.0.0", "::"}  # who asks for an address has none
+    near = is_local(flows["id.orig_h"], simulation.plant, ()) | is_local(
+        flows["id.resp_h"], simulation.plant, ()
+    )
+    assert set(flows.loc[~near, "id.orig_h"]) <= {
+        "0.0.0.0",
+        "::",
+    }  # who asks for an address has none
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -82,11 +92,17 @@ def test_nothing_passes_outside_the_capture(seed: int) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_activity_holds_every_packet_of_the_flows_once(seed: int) -> None:
     capture = plant(seed).capture
-    sums = capture.activity.groupby("flow")[["orig_pkts", "resp_pkts"]].sum().reindex(capture.flows.index)
+    sums = (
+        capture.activity.groupby("flow")[["orig_pkts", "resp_pkts"]]
+        .sum()
+        .reindex(capture.flows.index)
+    )
     counted = ~capture.flows["history"].fillna("").str.startswith(
         "C"
     )  # dropped for bad checksums: at least one, not none
-    np.testing.assert_array_equal(sums[counted], capture.flows.loc[counted, ["orig_pkts", "resp_pkts"]])
+    np.testing.assert_array_equal(
+        sums[counted], capture.flows.loc[counted, ["orig_pkts", "resp_pkts"]]
+    )
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -130,7 +146,9 @@ def test_a_quiet_plant_is_normal(seed: int) -> None:
 
 
 def test_quiet_plants_hold_healthy_devices_that_call_dead_services() -> None:
-    flows = pd.concat([simulate(seed, devices=15, hours=0.3, quiet=True).capture.flows for seed in range(6)])
+    flows = pd.concat(
+        [simulate(seed, devices=15, hours=0.3, quiet=True).capture.flows for seed in range(6)]
+    )
     vain = flows[(flows["proto"] == "tcp") & (flows["conn_state"] == "S0")]
     attempts = vain.groupby(["id.orig_h", "id.resp_h", "id.resp_p"]).size()
     assert (attempts >= 10).sum() >= 3
@@ -163,11 +181,15 @@ def test_malware_calls_its_controller_again_and_again(seed: int) -> None:
     calls = flows[flows["label"] == "c2"]
     assert calls["id.orig_h"].nunique() == 1
     spans = (calls["ts"] + calls["duration"].fillna(0)).groupby(calls["id.resp_h"]).max()
-    spans -= calls.groupby("id.resp_h")["ts"].min()  # beside its controller there may be a host of the next binary
+    spans -= calls.groupby("id.resp_h")[
+        "ts"
+    ].min()  # beside its controller there may be a host of the next binary
     controller, length = calls[calls["id.resp_h"] == spans.idxmax()], spans.max()
     assert length > 120
     tries = controller.drop_duplicates("id.orig_p")["ts"]
-    held = controller["duration"].max() > 60  # a session of minutes, cut now and then, or calls one after the other
+    held = (
+        controller["duration"].max() > 60
+    )  # a session of minutes, cut now and then, or calls one after the other
     assert held or 2 < np.median(np.diff(tries)) < 600
 
 
@@ -178,8 +200,15 @@ def test_lost_packets_show_where_the_truth_says_so(seed: int) -> None:
     source = truth[(truth["label"] == "packet_loss") & (truth["direction"] == "source")]
     resent = evidence[evidence["kind"] == "retransmission"]
     for row in source.itertuples():
-        inside = (resent["slot"] * SAMPLE_S < row.end_s) & ((resent["slot"] + 1) * SAMPLE_S > row.start_s)
-        assert resent[inside & ((resent["src"] == row.device) | (resent["dst"] == row.device))]["count"].sum() > 0
+        inside = (resent["slot"] * SAMPLE_S < row.end_s) & (
+            (resent["slot"] + 1) * SAMPLE_S > row.start_s
+        )
+        assert (
+            resent[inside & ((resent["src"] == row.device) | (resent["dst"] == row.device))][
+                "count"
+            ].sum()
+            > 0
+        )
 
 
 def test_a_dead_port_refuses_or_stays_silent_where_the_truth_says_so() -> None:
@@ -187,7 +216,9 @@ def test_a_dead_port_refuses_or_stays_silent_where_the_truth_says_so() -> None:
         simulation = plant(seed, "service_down")
         flows = simulation.capture.flows
         for row in simulation.truth[simulation.truth["direction"] == "target"].itertuples():
-            tries = flows[(flows["id.orig_h"] == row.device) & flows["ts"].between(row.start_s, row.end_s)]
+            tries = flows[
+                (flows["id.orig_h"] == row.device) & flows["ts"].between(row.start_s, row.end_s)
+            ]
             assert tries["conn_state"].isin(["S0", "REJ"]).any()
 
 
@@ -233,7 +264,10 @@ def test_attempts_are_rows_as_zeek_cuts_them() -> None:
     ledger = Ledger(np.random.default_rng(0))
     attempt(ledger, np.array([100.0]), "10.0.0.1", "192.0.2.1", 443, tries="linux")
     flows = ledger.flow_table().sort_values("ts")
-    assert flows["ts"].tolist() == [100.0, 107.0]  # SYNs at 0, 1 and 3 s are one row, the one at 7 s the next
+    assert flows["ts"].tolist() == [
+        100.0,
+        107.0,
+    ]  # SYNs at 0, 1 and 3 s are one row, the one at 7 s the next
     assert flows["orig_pkts"].tolist() == [3, 1]
     assert flows["id.orig_p"].nunique() == 1
     assert flows["duration"].isna().tolist() == [False, True]

@@ -1,4 +1,5 @@
-"""Hosts ask for the neighbours that nothing vouches for, again and again, and leave the others alone."""
+"""Hosts ask for the neighbours that nothing vouches for, again and again, and leave the others
+alone."""
 
 import numpy as np
 import pandas as pd
@@ -10,20 +11,40 @@ from traffic.simulation.observation import make_questions
 from traffic.simulation.plant import Stage
 from traffic.simulation.scenario import Scene
 
-PANEL, CONTROLLER, CLOCK, ROUTER, AFAR = "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.1", "198.51.100.7"
+PANEL, CONTROLLER, CLOCK, ROUTER, AFAR = (
+    "10.0.0.2",
+    "10.0.0.3",
+    "10.0.0.4",
+    "10.0.0.1",
+    "198.51.100.7",
+)
 SLOTS = np.arange(100, 160)  # ten minutes
 
 
 def questions(seed: int, **row: object) -> pd.DataFrame:
     """Who asked for whom, of one conversation that goes on for ten minutes."""
     plant = Plant(
-        tuple(Device(f"d{i}", address, "plc") for i, address in enumerate((ROUTER, PANEL, CONTROLLER, CLOCK)))
+        tuple(
+            Device(f"d{i}", address, "plc")
+            for i, address in enumerate((ROUTER, PANEL, CONTROLLER, CLOCK))
+        )
     )
     ledger = Ledger(np.random.default_rng(seed))
     stage = Stage(ledger, 900.0, 1700.0, plant, "10.0.0.", CLOCK, (CLOCK,), 1.0, "industrial")
-    given = {"src": PANEL, "dst": CONTROLLER, "proto": "tcp", "conn_state": "S1", "orig_pkts": 2, "resp_pkts": 1}
-    rows = pd.DataFrame({"slot": SLOTS, **given, "orig_bytes": 200, "resp_bytes": 200, "exchanges": 60.0, **row})
-    return make_questions(Scene(stage, ledger.flow_table(), ledger.evidence_table(), packets=True), rows)
+    given = {
+        "src": PANEL,
+        "dst": CONTROLLER,
+        "proto": "tcp",
+        "conn_state": "S1",
+        "orig_pkts": 2,
+        "resp_pkts": 1,
+    }
+    rows = pd.DataFrame(
+        {"slot": SLOTS, **given, "orig_bytes": 200, "resp_bytes": 200, "exchanges": 60.0, **row}
+    )
+    return make_questions(
+        Scene(stage, ledger.flow_table(), ledger.evidence_table(), packets=True), rows
+    )
 
 
 def pairs(asked: pd.DataFrame) -> set[tuple[str, str]]:
@@ -34,16 +55,21 @@ def pairs(asked: pd.DataFrame) -> set[tuple[str, str]]:
 def test_datagrams_vouch_for_nobody(seed):
     asked = questions(seed, dst=CLOCK, proto="udp", conn_state="SF")
     assert pairs(asked) <= {(PANEL, CLOCK), (CLOCK, PANEL)}
-    assert (asked.groupby("src").size() <= 60 * 10 / 25 + 1).all()  # no entry ages sooner than in 25 s
+    assert (
+        asked.groupby("src").size() <= 60 * 10 / 25 + 1
+    ).all()  # no entry ages sooner than in 25 s
 
 
 def test_both_ask_sooner_or_later():
-    asked = pd.concat([questions(seed, dst=CLOCK, proto="udp", conn_state="SF") for seed in range(8)])
+    asked = pd.concat(
+        [questions(seed, dst=CLOCK, proto="udp", conn_state="SF") for seed in range(8)]
+    )
     assert pairs(asked) == {(PANEL, CLOCK), (CLOCK, PANEL)}
 
 
 def test_acknowledged_data_vouches_on_modern_systems():
-    """Of those who send data, only old stacks ask, and seldom; who only acknowledges asks as with datagrams."""
+    """Of those who send data, only old stacks ask, and seldom; who only acknowledges asks as with
+    datagrams."""
     both = pd.concat([questions(seed) for seed in range(12)])
     listening = pd.concat([questions(seed, resp_bytes=52) for seed in range(12)])
     assert len(both) < len(listening) / 2
@@ -56,7 +82,9 @@ def test_an_only_answer_vouches_for_nobody():
 
 
 def test_strangers_are_the_routers():
-    asked = pd.concat([questions(seed, dst=AFAR, proto="udp", conn_state="SF") for seed in range(8)])
+    asked = pd.concat(
+        [questions(seed, dst=AFAR, proto="udp", conn_state="SF") for seed in range(8)]
+    )
     assert pairs(asked) <= {(PANEL, ROUTER), (ROUTER, PANEL)}
     assert (PANEL, ROUTER) in pairs(asked)
 

@@ -10,19 +10,32 @@ from traffic.simulation.observation import gathered
 
 def flows(ledger: Ledger) -> pd.DataFrame:
     table = ledger.flow_table()
-    return table.astype(dict.fromkeys(("ts", "duration", "exchanges"), float)).assign(steady=table["steady"])
+    return table.astype(dict.fromkeys(("ts", "duration", "exchanges"), float)).assign(
+        steady=table["steady"]
+    )
 
 
 def polled(period_s: float, length_s: float = 100.0, **more: object) -> pd.DataFrame:
     ledger = Ledger(np.random.default_rng(0))
-    given = {"exchanges": length_s / period_s, "ask_bytes": 12, "answer_bytes": 30, "late": 0.0, **more}
+    given = {
+        "exchanges": length_s / period_s,
+        "ask_bytes": 12,
+        "answer_bytes": 30,
+        "late": 0.0,
+        **more,
+    }
     session(ledger, np.array([1000.0]), "10.0.0.1", "10.0.0.2", 502, duration=length_s, **given)
     return flows(ledger)
 
 
 def test_an_exchange_passes_at_once():
     active = gathered(polled(25.0, 75.0, exchanges=4), np.random.default_rng(0))
-    assert active["slot"].tolist() == [100, 102, 105, 107]  # at 0, 25, 50 and 75 s, those between a little late
+    assert active["slot"].tolist() == [
+        100,
+        102,
+        105,
+        107,
+    ]  # at 0, 25, 50 and 75 s, those between a little late
     assert (active["orig_pkts"] >= 2).all()  # the question, and the acknowledgement of the answer
     assert active["orig_syns"].tolist() == [1, 0, 0, 0]
 
@@ -37,7 +50,9 @@ def test_a_fast_poll_is_steady():
 @pytest.mark.parametrize("steady", [True, False])
 def test_every_packet_passes_once(period_s, steady):
     table = polled(period_s, steady=steady)
-    exchange(ledger := Ledger(np.random.default_rng(1)), np.array([1003.0]), "10.0.0.1", "10.0.0.3", 53)
+    exchange(
+        ledger := Ledger(np.random.default_rng(1)), np.array([1003.0]), "10.0.0.1", "10.0.0.3", 53
+    )
     table = pd.concat([table, flows(ledger)], ignore_index=True)
     active = gathered(table, np.random.default_rng(0))
     sums = active.groupby("flow")[["orig_pkts", "resp_pkts"]].sum()
@@ -58,5 +73,9 @@ def test_signs_of_life_pass_at_their_times_and_count_for_no_exchange():
     active = gathered(table, np.random.default_rng(0)).set_index("slot")
     assert active["orig_pkts"].sum() == table["orig_pkts"].iloc[0]
     plain = active["orig_pkts"].loc[[101, 102, 104]].mean()
-    assert (active["orig_pkts"].loc[[103, 106, 109]] - plain).round().tolist() == [2, 2, 2]  # at 30, 60 and 90 s
+    assert (active["orig_pkts"].loc[[103, 106, 109]] - plain).round().tolist() == [
+        2,
+        2,
+        2,
+    ]  # at 30, 60 and 90 s
     assert active["spoken"].loc[101:108].between(19, 21).all()

@@ -1,4 +1,5 @@
-"""One door for captures: content decides, folders are one capture, and what holds none is refused."""
+"""One door for captures: content decides, folders are one capture, and what holds none is
+refused."""
 
 import gzip
 import shutil
@@ -49,7 +50,9 @@ def test_read_capture_takes_the_pcaps_of_a_folder_before_its_logs(shared: Path) 
 
 def test_read_capture_joins_the_pcaps_of_a_folder(shared: Path) -> None:
     folder = shared / "data" / "quickdraw"
-    parts = [read_capture(path).activity["orig_pkts"].sum() for path in sorted(folder.glob("*.pcap"))]
+    parts = [
+        read_capture(path).activity["orig_pkts"].sum() for path in sorted(folder.glob("*.pcap"))
+    ]
     assert len(parts) == 4
     assert read_capture(folder).activity["orig_pkts"].sum() == sum(parts)
 
@@ -82,7 +85,9 @@ def test_read_capture_refuses_what_holds_no_capture(tmp_path: Path) -> None:
 def doubled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A simulated plant in which two machines use one address, which no flow tells."""
     folder = tmp_path_factory.mktemp("plant") / "doubled"
-    write_simulation(simulate(seed=9114, devices=6, hours=0.2, scenarios=("misconfiguration",)), folder)
+    write_simulation(
+        simulate(seed=9114, devices=6, hours=0.2, scenarios=("misconfiguration",)), folder
+    )
     return folder
 
 
@@ -94,9 +99,14 @@ def test_evidence_beside_a_simulated_log_is_read_whichever_way_it_is_named(doubl
         assert sorted(read["kind"].unique()) == sorted(written["kind"].unique())
 
 
-@pytest.mark.parametrize("text", ["", "slot,src\n1,2\n", "slot,src,dst,kind,code,count,distinct\nx,a,b,reset,-1,1,1\n"])
+@pytest.mark.parametrize(
+    "text", ["", "slot,src\n1,2\n", "slot,src,dst,kind,code,count,distinct\nx,a,b,reset,-1,1,1\n"]
+)
 def test_evidence_that_is_none_is_refused_by_name(doubled: Path, tmp_path: Path, text: str) -> None:
     shutil.copy(doubled / "conn.log", tmp_path)
     (tmp_path / "evidence.csv").write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match=r"evidence\.csv cannot be read: .+; expected what faultwise simulate writes"):
+    with pytest.raises(
+        UserError,
+        match=r"evidence\.csv cannot be read: .+; expected what faultwise simulate writes",
+    ):
         read_capture(tmp_path)

@@ -29,10 +29,19 @@ def _one_by_one(rows: pd.DataFrame) -> list[bool]:
         new = silent or (opening and not repeats) or row.ts >= closed_at + 5
         new |= tried and not answered and closed_at > began.ts + 5 - 1e-9 and row.ts >= began.ts + 5
         if new:
-            began, tried, answered, closed_at, fins, spoke = row, opening, False, np.inf, set(), set()
+            began, tried, answered, closed_at, fins, spoke = (
+                row,
+                opening,
+                False,
+                np.inf,
+                set(),
+                set(),
+            )
         starts.append(bool(new))
         spoke.add(row.forward)
-        answered |= row.forward != began.forward and bool(row.flags & (SYN | FIN | RST) or row.payload)
+        answered |= row.forward != began.forward and bool(
+            row.flags & (SYN | FIN | RST) or row.payload
+        )
         if row.flags & (FIN | RST) == FIN:
             fins.add(row.forward)
             if closed_at == np.inf and (len(fins) == 2 or spoke == {began.forward}):
@@ -72,6 +81,8 @@ def test_conversations_do_not_touch_each_other() -> None:
 
 
 def test_a_conversation_of_lone_resets_ends_one_by_one() -> None:
-    rows = pd.DataFrame({"ts": 1000.0 + np.arange(20), "flags": RST, "seq": 1, "payload": 0, "forward": True})
+    rows = pd.DataFrame(
+        {"ts": 1000.0 + np.arange(20), "flags": RST, "seq": 1, "payload": 0, "forward": True}
+    )
     starts = np.arange(20) == 0
     assert np.flatnonzero(end_connections(rows, starts)).tolist() == [0, 5, 10, 15]

@@ -40,7 +40,8 @@ def test_source_opens_the_flow_target_is_asked():
 
 def test_a_window_takes_the_label_that_covers_most_of_it():
     rows = [
-        (quick(100.0 + 10 * i), label) for i, label in enumerate(["normal", "c2", "c2", "ddos", "normal", "normal"])
+        (quick(100.0 + 10 * i), label)
+        for i, label in enumerate(["normal", "c2", "c2", "ddos", "normal", "normal"])
     ]
     _, _, windows = labelled(*rows)
     assert windows.table[["label", "direction"]].to_numpy().tolist() == [["c2", "source"]]
@@ -51,7 +52,14 @@ def test_a_long_quiet_flow_is_known_at_its_ends_only():
     rows = [(long, "c2"), *((quick(105.0 + 10 * i), "normal") for i in range(11))]
     _, truth, windows = labelled(*rows)
     assert truth["label"].tolist() == ["c2", *["unknown"] * 9, "c2"]
-    assert windows.table["label"].tolist() == ["c2", "unknown", "unknown", "unknown", "unknown", "c2"]
+    assert windows.table["label"].tolist() == [
+        "c2",
+        "unknown",
+        "unknown",
+        "unknown",
+        "unknown",
+        "c2",
+    ]
 
 
 def test_a_busy_flow_is_known_throughout():
@@ -63,13 +71,27 @@ def test_a_busy_flow_is_known_throughout():
 
 def test_an_interval_counts_where_it_covers_half_a_sample():
     fault = pd.DataFrame(
-        [{"device": DEVICE, "start_s": 104.0, "end_s": 114.0, "label": "packet_loss", "direction": "target"}]
+        [
+            {
+                "device": DEVICE,
+                "start_s": 104.0,
+                "end_s": 114.0,
+                "label": "packet_loss",
+                "direction": "target",
+            }
+        ]
     )
     lost = {"conn_state": "S0", "history": "S", "resp_pkts": 0.0, "resp_ip_bytes": 0.0}
-    _, truth, _ = labelled(*((quick(100.0 + 10 * i, **lost), "normal") for i in range(3)), intervals=fault)
+    _, truth, _ = labelled(
+        *((quick(100.0 + 10 * i, **lost), "normal") for i in range(3)), intervals=fault
+    )
     assert truth["label"].tolist() == ["packet_loss", "normal", "normal"]
     _, truth, _ = labelled(*((quick(100.0 + 10 * i), "normal") for i in range(3)), intervals=fault)
-    assert truth["label"].tolist() == ["unknown", "normal", "normal"]  # a fault that leaves no trace is told by nothing
+    assert truth["label"].tolist() == [
+        "unknown",
+        "normal",
+        "normal",
+    ]  # a fault that leaves no trace is told by nothing
 
 
 def test_an_attack_s_interval_counts_where_the_device_shows_anything():
@@ -77,7 +99,13 @@ def test_an_attack_s_interval_counts_where_the_device_shows_anything():
     rows = [(quick(100.0), "normal"), (quick(110.0, **lost), "normal"), (quick(120.0), "normal")]
     said = {}
     for label in ("c2", "spoofing", "normal"):
-        told = {"device": DEVICE, "start_s": 100.0, "end_s": 120.0, "label": label, "direction": "source"}
+        told = {
+            "device": DEVICE,
+            "start_s": 100.0,
+            "end_s": 120.0,
+            "label": label,
+            "direction": "source",
+        }
         _, truth, _ = labelled(*rows, intervals=pd.DataFrame([told]))
         said[label] = truth["label"].tolist()
     assert said["c2"] == ["c2", "c2", "normal"]

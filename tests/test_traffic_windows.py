@@ -11,7 +11,10 @@ from traffic.windows import make_windows
 
 
 def samples_at(*starts: float) -> pd.DataFrame:
-    rows = [flow(start, DEVICE, CLOUD, 443, duration=0.0, id__orig_p=40000 + i) for i, start in enumerate(starts)]
+    rows = [
+        flow(start, DEVICE, CLOUD, 443, duration=0.0, id__orig_p=40000 + i)
+        for i, start in enumerate(starts)
+    ]
     return make_samples(capture(*rows))
 
 
@@ -34,7 +37,9 @@ def test_a_window_with_one_sample_says_nothing():
 
 
 def test_silence_after_a_rhythm_is_kept():
-    rows = [flow(10.0 * i, DEVICE, CLOUD, 443, duration=0.0, id__orig_p=40000 + i) for i in range(40)]
+    rows = [
+        flow(10.0 * i, DEVICE, CLOUD, 443, duration=0.0, id__orig_p=40000 + i) for i in range(40)
+    ]
     rows.append(flow(700.0, "192.168.1.99", CLOUD, 443))
     windows = make_windows(make_samples(capture(*rows)))
     silent = windows.values(["out_pkts"])[:, :, 0].sum(axis=1) == 0
@@ -52,14 +57,18 @@ def test_no_samples_no_windows():
 
 
 # At most every third slot: no rhythm, so no silence is kept for its own sake.
-@given(st.lists(st.integers(0, 20).map(lambda third: 3 * third), min_size=1, max_size=15, unique=True))
+@given(
+    st.lists(st.integers(0, 20).map(lambda third: 3 * third), min_size=1, max_size=15, unique=True)
+)
 def test_every_window_holds_its_own_slots_and_enough_of_them(slots):
     samples = samples_at(*(10.0 * slot for slot in slots))
     windows = make_windows(samples)
     for row, start in zip(windows.rows, windows.table["start_s"], strict=True):
         present = row[row >= 0]
         assert len(present) >= 2
-        assert (samples["start_s"].to_numpy()[present] == start + 10.0 * np.flatnonzero(row >= 0)).all()
+        assert (
+            samples["start_s"].to_numpy()[present] == start + 10.0 * np.flatnonzero(row >= 0)
+        ).all()
     wanted = {s for slot in slots for s in range(slot - 5, slot + 1) if s >= min(slots)}
     wanted = {s for s in wanted if s + 5 <= max(slots) or s == min(slots)}
     wanted = {10.0 * s for s in wanted if len({*range(s, s + 6)} & {*slots}) >= 2}

@@ -1,4 +1,5 @@
-"""Zeek's conn.log in every form it is written in, what beside it counts, and what bad input gets."""
+"""Zeek's conn.log in every form it is written in, what beside it counts, and what bad input
+gets."""
 
 import gzip
 import io
@@ -26,8 +27,11 @@ FIELDS = words(
     "ts uid id.orig_h id.orig_p id.resp_h id.resp_p proto service duration orig_bytes resp_bytes conn_state local_orig "
     "local_resp missed_bytes history orig_pkts orig_ip_bytes resp_pkts resp_ip_bytes tunnel_parents"
 )
-# A Modbus poll, a UDP packet with nothing back, and a DNS query with its answer; Zeek writes first what ends first.
-MODBUS = words("1000.5 C1 10.0.0.1 40001 10.0.0.2 502 tcp modbus 12.25 120 90 SF - - 0 ShADadFf 10 640 8 500 -")
+# A Modbus poll, a UDP packet with nothing back, and a DNS query with its answer; Zeek writes first
+# what ends first.
+MODBUS = words(
+    "1000.5 C1 10.0.0.1 40001 10.0.0.2 502 tcp modbus 12.25 120 90 SF - - 0 ShADadFf 10 640 8 500 -"
+)
 SILENT = words("999.0 C2 10.0.0.1 5000 10.0.0.9 5001 udp - - - - S0 - - 0 D 1 60 0 0 (empty)")
 LOOKUP = words("1020.0 C3 10.0.0.1 5002 10.0.0.3 53 udp dns 0.5 40 80 SF - - 0 Dd 1 68 1 108 -")
 
@@ -45,9 +49,18 @@ def write(folder: Path, text: str, name: str = "conn.log") -> Path:
 
 def as_json(rows: list[list[str]]) -> str:
     def value(column: str, text: str) -> object:
-        return float(text) if column in {"ts", *COUNTS} else int(text) if column.endswith("_p") else text
+        return (
+            float(text)
+            if column in {"ts", *COUNTS}
+            else int(text)
+            if column.endswith("_p")
+            else text
+        )
 
-    objects = [{c: value(c, t) for c, t in zip(FIELDS, row, strict=True) if t not in {"-", "(empty)"}} for row in rows]
+    objects = [
+        {c: value(c, t) for c, t in zip(FIELDS, row, strict=True) if t not in {"-", "(empty)"}}
+        for row in rows
+    ]
     return "\n".join(json.dumps(entry) for entry in objects) + "\n"
 
 
@@ -69,7 +82,9 @@ def kinds(path: Path) -> dict[tuple[str, str, str, int], int]:
         ("honeypot-5-1", {"-": 1374}),
     ],
 )
-def test_read_zeek_reads_every_flow_and_label_of_iot23(shared: Path, name: str, labels: dict[str, int]) -> None:
+def test_read_zeek_reads_every_flow_and_label_of_iot23(
+    shared: Path, name: str, labels: dict[str, int]
+) -> None:
     capture = read_zeek(shared / "data" / "iot23" / name / "conn.log.labeled")
     assert capture.flows["detailed-label"].fillna("-").value_counts().to_dict() == labels
     assert set(capture.flows["label"].str.lower()) <= {"benign", "malicious"}
@@ -107,7 +122,8 @@ def test_read_zeek_keeps_values_of_a_real_row(shared: Path) -> None:
 def test_read_zeek_finds_the_failing_lookups_of_a_real_log(shared: Path) -> None:
     evidence = read_zeek(shared / "data" / "iot23" / "34-1" / "conn.log.labeled").evidence
     counts = evidence.groupby("kind")["count"].sum()
-    # 150 rows without an answer hold 287 queries, 42 rows with one hold 61; ICMP and IPv6 have none.
+    # 150 rows without an answer hold 287 queries, 42 rows with one hold 61; ICMP and IPv6 have
+    # none.
     assert (counts["dns_query"], counts["dns_failed"]) == (287 + 61, 287)
 
 
@@ -122,7 +138,10 @@ def test_read_zeek_sorts_and_types_a_plain_log(tmp_path: Path) -> None:
     assert flows["orig_ip_bytes"].tolist() == [60.0, 640.0, 68.0]
     assert np.isnan(flows["duration"][0])
     assert pd.isna(flows["service"][0])
-    assert {str(flows[c].dtype) for c in ("uid", "proto", "service", "history", "conn_state", "id.resp_h")} == {"str"}
+    assert {
+        str(flows[c].dtype)
+        for c in ("uid", "proto", "service", "history", "conn_state", "id.resp_h")
+    } == {"str"}
 
 
 def forms(folder: Path) -> dict[str, Path]:
@@ -135,24 +154,39 @@ def forms(folder: Path) -> dict[str, Path]:
         "plain": write(folder, plain, "a.log"),
         "windows line ends": write(folder, plain.replace("\n", "\r\n"), "crlf.log"),
         "closed": write(folder, plain + "#close\t2019-12-05-15-46-36\n", "b.log"),
-        "concatenated": write(folder, tsv([MODBUS]) + "#close\tx\n" + tsv([SILENT, LOOKUP]), "c.log"),
+        "concatenated": write(
+            folder, tsv([MODBUS]) + "#close\tx\n" + tsv([SILENT, LOOKUP]), "c.log"
+        ),
         "columns change": write(
             folder,
-            tsv([MODBUS]) + tsv([[row[i] for i in order] for row in (SILENT, LOOKUP)], [FIELDS[i] for i in order]),
+            tsv([MODBUS])
+            + tsv(
+                [[row[i] for i in order] for row in (SILENT, LOOKUP)], [FIELDS[i] for i in order]
+            ),
             "d.log",
         ),
         "json": write(folder, as_json(rows), "e.log"),
         "other order": write(
-            folder, tsv([[row[i] for i in order] for row in rows], [FIELDS[i] for i in order]), "f.log"
+            folder,
+            tsv([[row[i] for i in order] for row in rows], [FIELDS[i] for i in order]),
+            "f.log",
         ),
         "other separators": write(
-            folder, tsv(rows, head="#separator |\n#unset_field|?\n").replace("\t", "|").replace("|-", "|?"), "g.log"
+            folder,
+            tsv(rows, head="#separator |\n#unset_field|?\n").replace("\t", "|").replace("|-", "|?"),
+            "g.log",
         ),
-        "iot23, closed, no newline": write(folder, iot23 + "#close\t2019-12-05-15-46-36   Malicious   C&C", "h.log"),
+        "iot23, closed, no newline": write(
+            folder, iot23 + "#close\t2019-12-05-15-46-36   Malicious   C&C", "h.log"
+        ),
         "types line": write(
-            folder, plain.replace("\n1000.5", "\n#types\t" + "\t".join(["string"] * 21) + "\n1000.5"), "i.log"
+            folder,
+            plain.replace("\n1000.5", "\n#types\t" + "\t".join(["string"] * 21) + "\n1000.5"),
+            "i.log",
         ),
-        "extra column": write(folder, tsv([[*row, "x"] for row in rows], [*FIELDS, "vlan"]), "j.log"),
+        "extra column": write(
+            folder, tsv([[*row, "x"] for row in rows], [*FIELDS, "vlan"]), "j.log"
+        ),
     }
 
 
@@ -165,7 +199,9 @@ def test_read_zeek_reads_every_form_alike(tmp_path: Path) -> None:
         pd.testing.assert_frame_equal(capture.activity, expected.activity, obj=form)
         packed = tmp_path / "packed"
         packed.write_bytes(gzip.compress(path.read_bytes()))
-        pd.testing.assert_frame_equal(read_zeek(packed).flows, capture.flows, obj=f"{form}, gzipped")
+        pd.testing.assert_frame_equal(
+            read_zeek(packed).flows, capture.flows, obj=f"{form}, gzipped"
+        )
 
 
 def test_read_zeek_splits_the_joint_columns_of_iot23(tmp_path: Path) -> None:
@@ -182,7 +218,9 @@ def test_read_zeek_reads_times_that_json_holds_as_text(tmp_path: Path) -> None:
 
 
 def test_read_zeek_joins_a_folder_of_rotated_logs_without_the_summary(tmp_path: Path) -> None:
-    (tmp_path / "conn.12:00:00-13:00:00.log.gz").write_bytes(gzip.compress(tsv([MODBUS, SILENT]).encode()))
+    (tmp_path / "conn.12:00:00-13:00:00.log.gz").write_bytes(
+        gzip.compress(tsv([MODBUS, SILENT]).encode())
+    )
     write(tmp_path, tsv([LOOKUP, MODBUS]), "conn.13:00:00-14:00:00.log")
     write(tmp_path, "no log at all", "conn-summary.12:00:00-13:00:00.log")
     write(tmp_path, "no log at all", "conn_summary.log")
@@ -202,7 +240,9 @@ def test_read_zeek_finds_logs_in_folders_by_day(tmp_path: Path) -> None:
 
 
 def changed(row: list[str], **values: str) -> list[str]:
-    return [values.get(field.replace(".", "_"), value) for field, value in zip(FIELDS, row, strict=True)]
+    return [
+        values.get(field.replace(".", "_"), value) for field, value in zip(FIELDS, row, strict=True)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -258,7 +298,8 @@ def test_read_zeek_reads_or_refuses_whatever_is_damaged(
     sound = [tsv([MODBUS, SILENT, LOOKUP]).encode(), as_json([MODBUS, SILENT, LOOKUP]).encode()]
     text = bytearray(data.draw(st.sampled_from(sound)))
     junk = st.one_of(
-        st.binary(max_size=4), st.sampled_from([b"\t", b"\n", b"\r", b"1e400", b"NaN", b"\n#fields\tts\n"])
+        st.binary(max_size=4),
+        st.sampled_from([b"\t", b"\n", b"\r", b"1e400", b"NaN", b"\n#fields\tts\n"]),
     )
     for _ in range(data.draw(st.integers(1, 6))):
         at = data.draw(st.integers(0, len(text)))
@@ -274,17 +315,26 @@ def test_read_zeek_reads_or_refuses_whatever_is_damaged(
 
 
 def test_read_zeek_reads_an_archive_as_far_as_it_goes(tmp_path: Path) -> None:
-    rows = [changed(MODBUS, uid=f"C{i}", ts=f"{1000 + i * 7.31:.2f}", orig_bytes=str(i * i)) for i in range(400)]
+    rows = [
+        changed(MODBUS, uid=f"C{i}", ts=f"{1000 + i * 7.31:.2f}", orig_bytes=str(i * i))
+        for i in range(400)
+    ]
     packed = gzip.compress(tsv(rows).encode())
     path = tmp_path / "conn.log.gz"
     path.write_bytes(packed[: len(packed) // 2])
     capture = read_zeek(path)
     assert 50 < len(capture.flows) < 400
-    assert capture.notes[-1] == "conn.log.gz: the archive is cut short; what could be unpacked was read."
+    assert (
+        capture.notes[-1]
+        == "conn.log.gz: the archive is cut short; what could be unpacked was read."
+    )
 
 
 def test_read_zeek_takes_impossible_counts_as_unknown_and_says_so(tmp_path: Path) -> None:
-    rows = [changed(MODBUS, duration="-3.5"), changed(LOOKUP, duration="1e12", orig_pkts="-1", resp_ip_bytes="1e300")]
+    rows = [
+        changed(MODBUS, duration="-3.5"),
+        changed(LOOKUP, duration="1e12", orig_pkts="-1", resp_ip_bytes="1e300"),
+    ]
     capture = read_zeek(write(tmp_path, tsv(rows)))
     assert capture.flows["duration"].isna().all()
     assert capture.flows["orig_pkts"].isna().tolist() == [False, True]
@@ -310,7 +360,9 @@ def test_a_log_sorted_by_start_has_no_clock_that_jumps(tmp_path: Path) -> None:
 
 def test_read_zeek_says_which_useful_column_is_missing(tmp_path: Path) -> None:
     kept = [i for i, field in enumerate(FIELDS) if field != "history"]
-    capture = read_zeek(write(tmp_path, tsv([[MODBUS[i] for i in kept]], [FIELDS[i] for i in kept])))
+    capture = read_zeek(
+        write(tmp_path, tsv([[MODBUS[i] for i in kept]], [FIELDS[i] for i in kept]))
+    )
     assert capture.flows["history"].isna().all()
     assert capture.notes == ("conn.log has no column history: taken as unknown.",)
 
@@ -325,13 +377,19 @@ def test_read_zeek_refuses_with_one_line_each(tmp_path: Path) -> None:
         write(tmp_path, tsv([[MODBUS[i] for i in kept]], [FIELDS[i] for i in kept]), "less.log"): (
             "has no column conn_state (line 6 lists 20 fields); expected Zeek's conn.log"
         ),
-        write(tmp_path, tsv([["1", "a"]], ["ts", "name"]), "weird.log"): "has no columns id.orig_h, id.orig_p,",
+        write(
+            tmp_path, tsv([["1", "a"]], ["ts", "name"]), "weird.log"
+        ): "has no columns id.orig_h, id.orig_p,",
         write(tmp_path, tsv([]), "header.log"): "has a header and no rows",
         write(tmp_path, tsv([]).rstrip("\n"), "cut.log"): "has a header and no rows",
         write(tmp_path, tsv([["x"]]), "bad.log"): "has no well-formed row",
-        write(tmp_path, tsv([MODBUS], [*FIELDS[:-1], "uid"]), "twice.log"): "names column uid twice",
+        write(
+            tmp_path, tsv([MODBUS], [*FIELDS[:-1], "uid"]), "twice.log"
+        ): "names column uid twice",
         write(tmp_path, HEAD, "headless.log"): "has no #fields line",
-        write(tmp_path, "dear diary\n", "diary.log"): "is not a Zeek log (it starts with 'dear diary\\n')",
+        write(
+            tmp_path, "dear diary\n", "diary.log"
+        ): "is not a Zeek log (it starts with 'dear diary\\n')",
         write(tmp_path, '{"a": 1}\n', "other.json"): "has no columns ts, id.orig_h,",
         write(tmp_path, "{broken", "broken.json"): "has no columns ts, id.orig_h,",
         tmp_path / "empty folder": "holds no conn.log",
@@ -358,7 +416,11 @@ def test_flow_evidence_counts_history_letters_by_powers_of_ten(tmp_path: Path) -
     rows = [changed(MODBUS, history="ShADTTadtwFfR")]
     ends = ("10.0.0.1", "10.0.0.2")
     evidence = read_zeek(write(tmp_path, tsv(rows))).evidence
-    found = evidence.sort_values(["kind", "src", "slot"])[["kind", "src", "dst", "slot", "count"]].to_numpy().tolist()
+    found = (
+        evidence.sort_values(["kind", "src", "slot"])[["kind", "src", "dst", "slot", "count"]]
+        .to_numpy()
+        .tolist()
+    )
     # TT means 10, from 1000.5 to 1012.75, 1.36 s apart: seven before 1010. The reset is at the end.
     assert found == [
         ["reset", *ends, 101, 1],
@@ -370,7 +432,9 @@ def test_flow_evidence_counts_history_letters_by_powers_of_ten(tmp_path: Path) -
 
 
 def test_flow_evidence_reads_dns_from_flows(tmp_path: Path) -> None:
-    dead = changed(LOOKUP, uid="C9", ts="1031", duration="5.0", resp_pkts="0", orig_pkts="2", conn_state="S0")
+    dead = changed(
+        LOOKUP, uid="C9", ts="1031", duration="5.0", resp_pkts="0", orig_pkts="2", conn_state="S0"
+    )
     other = changed(LOOKUP, uid="C8", id_resp_p="5353", resp_pkts="0")
     ends = ("10.0.0.1", "10.0.0.3", -1)
     path = write(tmp_path, tsv([LOOKUP, dead, other]))
@@ -387,8 +451,22 @@ def test_flow_evidence_reads_unreachable_hosts_from_icmp(tmp_path: Path) -> None
     rows = [
         changed(SILENT, proto="icmp", id_orig_p="3", id_resp_p="1", orig_pkts="4"),
         changed(SILENT, proto="icmp", id_orig_p="8", id_resp_p="0"),
-        changed(SILENT, proto="icmp", id_orig_p="1", id_resp_p="3", id_orig_h="fd00::1", id_resp_h="fd00::2"),
-        changed(SILENT, proto="icmp", id_orig_p="3", id_resp_p="0", id_orig_h="fd00::1", id_resp_h="fd00::2"),
+        changed(
+            SILENT,
+            proto="icmp",
+            id_orig_p="1",
+            id_resp_p="3",
+            id_orig_h="fd00::1",
+            id_resp_h="fd00::2",
+        ),
+        changed(
+            SILENT,
+            proto="icmp",
+            id_orig_p="3",
+            id_resp_p="0",
+            id_orig_h="fd00::1",
+            id_resp_h="fd00::2",
+        ),
     ]
     assert kinds(write(tmp_path, tsv(rows))) == {
         ("unreachable", "10.0.0.1", "10.0.0.9", 1): 4,
@@ -414,7 +492,11 @@ def test_read_beside_counts_modbus_requests_writes_and_refusals(tmp_path: Path) 
             "1002|2|1|READ_HOLDING_REGISTERS|REQ|-",
             "1002|2|1|READ_HOLDING_REGISTERS_EXCEPTION|RESP|ILLEGAL_DATA_ADDRESS",
         ),
-        *("1011|3|1|WRITE_MULTIPLE_REGISTERS|REQ|-", "1012|4|1|DIAGNOSTICS|REQ|-", "1013|5|1|unknown-100|REQ|-"),
+        *(
+            "1011|3|1|WRITE_MULTIPLE_REGISTERS|REQ|-",
+            "1012|4|1|DIAGNOSTICS|REQ|-",
+            "1013|5|1|unknown-100|REQ|-",
+        ),
     )
     ends = ("10.0.0.1", "10.0.0.2")
     assert kinds(path) == {
@@ -428,7 +510,13 @@ def test_read_beside_counts_modbus_requests_writes_and_refusals(tmp_path: Path) 
 
 def test_read_beside_takes_old_modbus_messages_in_turns(tmp_path: Path) -> None:
     path = write(tmp_path, tsv([MODBUS]))
-    beside(tmp_path, "modbus.log", "func exception", *["1001|READ_COILS|-"] * 3, "1001|READ_COILS|SLAVE_DEVICE_BUSY")
+    beside(
+        tmp_path,
+        "modbus.log",
+        "func exception",
+        *["1001|READ_COILS|-"] * 3,
+        "1001|READ_COILS|SLAVE_DEVICE_BUSY",
+    )
     ends = ("10.0.0.1", "10.0.0.2")
     assert kinds(path) == {("modbus_read", *ends, 1): 2, ("modbus_exception", *ends, 6): 1}
 
@@ -439,10 +527,29 @@ def test_read_beside_counts_mqtt(tmp_path: Path) -> None:
         tmp_path,
         "mqtt_connect.log",
         "connect_status",
-        *("1001|Connection Accepted", "1002|Refused: not authorized", "1003|unknown-return-code-135", "1004|-"),
+        *(
+            "1001|Connection Accepted",
+            "1002|Refused: not authorized",
+            "1003|unknown-return-code-135",
+            "1004|-",
+        ),
     )
-    beside(tmp_path, "mqtt_publish.log", "from_client topic", "1001|T|a/b", "1002|T|a/b", "1003|T|a/c", "1004|F|a/c")
-    beside(tmp_path, "analyzer.log", "analyzer_kind analyzer_name", "1001|protocol|MQTT", "1002|protocol|HTTP")
+    beside(
+        tmp_path,
+        "mqtt_publish.log",
+        "from_client topic",
+        "1001|T|a/b",
+        "1002|T|a/b",
+        "1003|T|a/c",
+        "1004|F|a/c",
+    )
+    beside(
+        tmp_path,
+        "analyzer.log",
+        "analyzer_kind analyzer_name",
+        "1001|protocol|MQTT",
+        "1002|protocol|HTTP",
+    )
     ends = ("10.0.0.1", "10.0.0.2")
     assert kinds(path) == {
         ("mqtt_connect", *ends, -1): 4,
@@ -467,7 +574,11 @@ def test_read_beside_reads_dns_once(tmp_path: Path) -> None:
     ]
     write(tmp_path, "\n".join(map(json.dumps, entries)), "dns.log")
     ends = ("10.0.0.1", "10.0.0.3")
-    assert kinds(path) == {("dns_query", *ends, -1): 3, ("dns_failed", *ends, 3): 1, ("dns_failed", *ends, -1): 1}
+    assert kinds(path) == {
+        ("dns_query", *ends, -1): 3,
+        ("dns_failed", *ends, 3): 1,
+        ("dns_failed", *ends, -1): 1,
+    }
     evidence = read_zeek(path).evidence
     assert evidence.loc[evidence["kind"] == "dns_query", "distinct"].tolist() == [2]
 
@@ -482,7 +593,14 @@ def test_read_beside_belongs_to_the_same_hour(tmp_path: Path) -> None:
 
 def test_read_beside_says_what_zeek_found_odd_and_what_could_not_be_read(tmp_path: Path) -> None:
     path = write(tmp_path, tsv([MODBUS]))
-    beside(tmp_path, "weird.log", "name", "1001|bad_TCP_checksum", "1002|bad_TCP_checksum", "1003|<script>")
+    beside(
+        tmp_path,
+        "weird.log",
+        "name",
+        "1001|bad_TCP_checksum",
+        "1002|bad_TCP_checksum",
+        "1003|<script>",
+    )
     beside(tmp_path, "capture_loss.log", "percent_lost", "1001|0.0", "1901|12.34")
     write(tmp_path, "", "dns.log")
     capture = read_zeek(path)
@@ -496,18 +614,30 @@ def test_read_beside_says_what_zeek_found_odd_and_what_could_not_be_read(tmp_pat
 
 # ---- writing ----
 
-_text = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S"]), min_size=1, max_size=8).filter(
-    lambda text: text not in {"-", "(empty)"}
-)
+_text = st.text(
+    st.characters(codec="utf-8", categories=["L", "N", "P", "S"]), min_size=1, max_size=8
+).filter(lambda text: text not in {"-", "(empty)"})
 _micro = st.integers(0, 2_000_000_000_000_000).map(lambda micro: float(f"{micro / 1e6:.6f}"))
 _address = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str)
-_maybe = {"number": st.one_of(st.none(), st.integers(0, 2**50)), "text": st.one_of(st.none(), _text)}
+_maybe = {
+    "number": st.one_of(st.none(), st.integers(0, 2**50)),
+    "text": st.one_of(st.none(), _text),
+}
 _flow = st.fixed_dictionaries(
     {
         **dict.fromkeys(COUNTS, _maybe["number"]),
-        **dict.fromkeys(words("uid service history conn_state label detailed-label"), _maybe["text"]),
-        **{"ts": _micro, "duration": st.one_of(st.none(), st.integers(0, 10**12).map(lambda micro: micro / 1e6))},
-        **{"id.orig_h": _address, "id.resp_h": _address, "proto": st.sampled_from(["tcp", "udp", "icmp"])},
+        **dict.fromkeys(
+            words("uid service history conn_state label detailed-label"), _maybe["text"]
+        ),
+        **{
+            "ts": _micro,
+            "duration": st.one_of(st.none(), st.integers(0, 10**12).map(lambda micro: micro / 1e6)),
+        },
+        **{
+            "id.orig_h": _address,
+            "id.resp_h": _address,
+            "proto": st.sampled_from(["tcp", "udp", "icmp"]),
+        },
         **{"id.orig_p": st.integers(0, 65535), "id.resp_p": st.integers(0, 65535)},
     }
 )
@@ -515,11 +645,16 @@ _flow = st.fixed_dictionaries(
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(_flow, min_size=1, max_size=5))
-def test_what_is_written_reads_back_equal(tmp_path_factory: pytest.TempPathFactory, rows: list[dict]) -> None:
+def test_what_is_written_reads_back_equal(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict]
+) -> None:
     columns = [*FLOW_COLUMNS, "label", "detailed-label"]
     flows = pd.DataFrame(rows, columns=columns).sort_values("ts", kind="stable", ignore_index=True)
     flows = flows.astype(
-        {c: "float64" if c in {"ts", *COUNTS} else "int64" if c.endswith("_p") else "str" for c in columns}
+        {
+            c: "float64" if c in {"ts", *COUNTS} else "int64" if c.endswith("_p") else "str"
+            for c in columns
+        }
     )
     stream = io.StringIO()
     write_conn_log(flows, stream)

@@ -1,7 +1,7 @@
 """What faultwise gives for fixed input, held while the house is rebuilt.
 
-A change that means to alter an answer says so by ``python tests/test_unchanged.py``, which writes the golden file anew;
-the difference is then read like code.
+A change that means to alter an answer says so by ``python tests/test_unchanged.py``, which writes
+the golden file anew; the difference is then read like code.
 """
 
 import contextlib
@@ -45,7 +45,11 @@ QUESTION = "what is wrong here?"
 
 
 def digest(value: object) -> str:
-    plain = json.dumps(value, sort_keys=True, default=lambda one: dict(one) if isinstance(one, Mapping) else str(one))
+    plain = json.dumps(
+        value,
+        sort_keys=True,
+        default=lambda one: dict(one) if isinstance(one, Mapping) else str(one),
+    )
     return hashlib.sha256(plain.encode()).hexdigest()[:16]
 
 
@@ -80,14 +84,25 @@ def answers(name: str) -> dict[str, object]:
     """Verdicts as labels, counts and a mean; incidents and the diagnosis whole."""
     path, plant = CAPTURES[name]
     known = ["--plant", str(plant)] if plant else []
-    verdicts = [json.loads(line) for line in printed("classify", str(path), "--format", "jsonl", *known).splitlines()]
+    verdicts = [
+        json.loads(line)
+        for line in printed("classify", str(path), "--format", "jsonl", *known).splitlines()
+    ]
     labels = pd.Series([verdict["label"] for verdict in verdicts], dtype=str)
     return {
-        "labels": {str(label): int(count) for label, count in labels.value_counts().sort_index().items()},
-        "verdicts": digest([[v["device"], v["start_s"], v["label"], v["abstained"]] for v in verdicts]),
-        "mean_probability": float(pd.Series([v["probability"] for v in verdicts], dtype=float).mean()),
+        "labels": {
+            str(label): int(count) for label, count in labels.value_counts().sort_index().items()
+        },
+        "verdicts": digest(
+            [[v["device"], v["start_s"], v["label"], v["abstained"]] for v in verdicts]
+        ),
+        "mean_probability": float(
+            pd.Series([v["probability"] for v in verdicts], dtype=float).mean()
+        ),
         "incidents": json.loads(printed("incidents", str(path), "--format", "json", *known)),
-        "diagnosis": json.loads(printed("ask", QUESTION, "--capture", str(path), "--format", "json", *known)),
+        "diagnosis": json.loads(
+            printed("ask", QUESTION, "--capture", str(path), "--format", "json", *known)
+        ),
     }
 
 

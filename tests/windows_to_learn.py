@@ -1,4 +1,5 @@
-"""Windows drawn so that it is known what can be learned from them: three labels, each with a mark of its own."""
+"""Windows drawn so that it is known what can be learned from them: three labels, each with a mark
+of its own."""
 
 from dataclasses import dataclass
 
@@ -9,15 +10,35 @@ from traffic.labels import NORMAL
 
 # label -> what occurs in a sample, and how often; nothing else tells the labels apart.
 MARKS = {
-    "recon": {"ports_out": 40.0, "hosts_out": 20.0, "unanswered_out": 30.0, "refused_out": 10.0, "new_peers": 20.0},
-    "dos": {"in_pkts": 30_000.0, "in_bytes": 1_800_000.0, "tcp_in": 5000.0, "unanswered_in": 4000.0, "hosts_in": 3.0},
+    "recon": {
+        "ports_out": 40.0,
+        "hosts_out": 20.0,
+        "unanswered_out": 30.0,
+        "refused_out": 10.0,
+        "new_peers": 20.0,
+    },
+    "dos": {
+        "in_pkts": 30_000.0,
+        "in_bytes": 1_800_000.0,
+        "tcp_in": 5000.0,
+        "unanswered_in": 4000.0,
+        "hosts_in": 3.0,
+    },
 }
-USUAL = {"out_pkts": 20.0, "in_pkts": 20.0, "out_bytes": 2000.0, "in_bytes": 2000.0, "peers": 2.0, "tcp_out": 2.0}
+USUAL = {
+    "out_pkts": 20.0,
+    "in_pkts": 20.0,
+    "out_bytes": 2000.0,
+    "in_bytes": 2000.0,
+    "peers": 2.0,
+    "tcp_out": 2.0,
+}
 
 
 @dataclass(frozen=True)
 class ToLearn:
-    """Features (n, 6, n_features), labels, devices and captures of n windows, six devices in three captures."""
+    """Features (n, 6, n_features), labels, devices and captures of n windows, six devices in three
+    captures."""
 
     x: np.ndarray
     y: np.ndarray
@@ -37,7 +58,9 @@ def apart(seed: int, n: int = 600, marked: bool = True) -> ToLearn:
     rng = np.random.default_rng(seed)
     devices = np.repeat(np.arange(6), n // 6)
     place = np.tile(np.arange(n // 6) / (n // 6), 6)
-    y = np.select([(place >= 0.4) & (place < 0.65), place >= 0.75], ["recon", "dos"], NORMAL).astype(object)
+    y = np.select(
+        [(place >= 0.4) & (place < 0.65), place >= 0.75], ["recon", "dos"], NORMAL
+    ).astype(object)
     x = np.zeros((len(devices), 6, len(FEATURES)), np.float32)
     for name, mean in USUAL.items():
         x[:, :, FEATURES.index(name)] = rng.poisson(mean, x.shape[:2])

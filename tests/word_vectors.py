@@ -1,4 +1,5 @@
-"""A sentence model of ten lines for tests of the index: a text's vector is the count of its words by hash."""
+"""A sentence model of ten lines for tests of the index: a text's vector is the count of its words
+by hash."""
 
 import re
 import zlib

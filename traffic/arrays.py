@@ -13,7 +13,8 @@ def number_groups(*keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         keys: integers, shape (n,) each.
 
     Returns:
-        The group of each row, shape (n,), and the first row of each group, shape (n_groups,), both int64.
+        The group of each row, shape (n,), and the first row of each group, shape (n_groups,), both
+        int64.
 
     >>> number_groups(np.array([7, 7, 2]), np.array([0, 0, 0]))[0]
     array([0, 0, 1])
@@ -33,7 +34,8 @@ def number_groups(*keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def best_rows(group: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """The row of the highest value of each group that has rows, the last one of equals, in the order of the groups."""
+    """The row of the highest value of each group that has rows, the last one of equals, in the
+    order of the groups."""
     order = np.lexsort((value, group))
     ordered = group[order]
     return order[np.append(ordered[1:] != ordered[:-1], True)[: len(order)]]

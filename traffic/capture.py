@@ -1,7 +1,8 @@
 """What every source becomes: flows, the slots they were active in, and the evidence beyond flows.
 
-A pcap knows when each packet passed; a Zeek log knows only a flow's start, length and packet counts. Both end in the
-same three tables, so nothing after this module asks where a capture came from:
+A pcap knows when each packet passed; a Zeek log knows only a flow's start, length and packet
+counts. Both end in the same three tables, so nothing after this module asks where a capture came
+from:
 
     slot       |--- 0 ---|--- 1 ---|--- 2 ---|        10 s each, aligned to the epoch, half-open
     flow 7      ===============                       activity: (7, 0), (7, 1) with the packets of each slot
@@ -25,16 +26,35 @@ COUNTS = [
     "missed_bytes",
 ]
 FLOW_COLUMNS = [
-    *["ts", "uid", "id.orig_h", "id.orig_p", "id.resp_h", "id.resp_p", "proto", "service", "duration"],
+    *[
+        "ts",
+        "uid",
+        "id.orig_h",
+        "id.orig_p",
+        "id.resp_h",
+        "id.resp_p",
+        "proto",
+        "service",
+        "duration",
+    ],
     *["orig_bytes", "resp_bytes", "conn_state", "missed_bytes", "history"],
     *["orig_pkts", "orig_ip_bytes", "resp_pkts", "resp_ip_bytes"],
 ]
-ACTIVITY_COLUMNS = ["flow", "slot", "orig_pkts", "resp_pkts", "orig_bytes", "resp_bytes", "orig_syns"]
+ACTIVITY_COLUMNS = [
+    "flow",
+    "slot",
+    "orig_pkts",
+    "resp_pkts",
+    "orig_bytes",
+    "resp_bytes",
+    "orig_syns",
+]
 EVIDENCE_COLUMNS = ["slot", "src", "dst", "kind", "code", "count", "distinct"]
 
 
 def join_evidence(parts: list[pd.DataFrame]) -> pd.DataFrame:
-    """Put pieces of evidence together: one row per ``slot src dst kind code``, counts and distinct targets added.
+    """Put pieces of evidence together: one row per ``slot src dst kind code``, counts and distinct
+    targets added.
 
     Args:
         parts: tables with ``EVIDENCE_COLUMNS``, possibly none.
@@ -44,7 +64,9 @@ def join_evidence(parts: list[pd.DataFrame]) -> pd.DataFrame:
         return _empty_evidence()
     keys = EVIDENCE_COLUMNS[:5]
     rows = pd.concat(parts, ignore_index=True).astype({"src": "str", "dst": "str", "kind": "str"})
-    return rows.groupby(keys, as_index=False)[["count", "distinct"]].sum().astype({"count": "int64"})
+    return (
+        rows.groupby(keys, as_index=False)[["count", "distinct"]].sum().astype({"count": "int64"})
+    )
 
 
 def _empty_evidence() -> pd.DataFrame:
@@ -65,12 +87,13 @@ class Capture:
     """Everything a source said, as tables.
 
     Attributes:
-        flows: one row per connection, sorted by ``ts``; Zeek's conn.log names (docs.zeek.org, base/protocols/conn);
-            unknown counts are NaN, never 0. The RangeIndex is the flow's number.
-        activity: one row per flow and slot with packets: ``flow slot orig_pkts resp_pkts orig_bytes resp_bytes
-            orig_syns``, all int64; bytes are IP bytes; ``slot`` is floor(ts / 10 s).
-        evidence: one row per ``slot src dst kind code`` with ``count`` events and ``distinct`` targets;
-            ``src`` asked or sent, ``dst`` was asked or received.
+        flows: one row per connection, sorted by ``ts``; Zeek's conn.log names (docs.zeek.org,
+            base/protocols/conn); unknown counts are NaN, never 0. The RangeIndex is the flow's
+            number.
+        activity: one row per flow and slot with packets: ``flow slot orig_pkts resp_pkts orig_bytes
+            resp_bytes orig_syns``, all int64; bytes are IP bytes; ``slot`` is floor(ts / 10 s).
+        evidence: one row per ``slot src dst kind code`` with ``count`` events and ``distinct``
+            targets; ``src`` asked or sent, ``dst`` was asked or received.
         notes: what was skipped or assumed while reading, one sentence each, for the user.
     """
 
@@ -81,32 +104,36 @@ class Capture:
 
     @property
     def start_s(self) -> float:
-        """Seconds since the epoch at which the first slot with traffic starts; NaN for an empty capture."""
+        """Seconds since the epoch at which the first slot with traffic starts; NaN for an empty
+        capture."""
         slots = [table["slot"].min() for table in (self.activity, self.evidence) if len(table)]
         return float(min(slots)) * SAMPLE_S if slots else float("nan")
 
     @property
     def end_s(self) -> float:
-        """Seconds since the epoch at which the last slot with traffic ends; NaN for an empty capture."""
+        """Seconds since the epoch at which the last slot with traffic ends; NaN for an empty
+        capture."""
         slots = [table["slot"].max() for table in (self.activity, self.evidence) if len(table)]
         return float(max(slots) + 1) * SAMPLE_S if slots else float("nan")
 
 
 def spread(flows: pd.DataFrame) -> pd.DataFrame:
-    """Place the packets of each flow evenly over its duration, for sources that hold no packet times.
+    """Place the packets of each flow evenly over its duration, for sources that hold no packet
+    times.
 
-    The i-th of a direction's n packets is taken to pass at ``ts + duration * i / (n - 1)``: the first at the start, the
-    last at the end, as a log implies. Bytes follow the packets; the sums of both are kept. SYNs: every packet of an
-    attempt that nobody answered (Zeek's S0, nothing but SYNs in its history) is one, otherwise the first packet of a
-    flow whose history holds ``S``.
+    The i-th of a direction's n packets is taken to pass at ``ts + duration * i / (n - 1)``: the
+    first at the start, the last at the end, as a log implies. Bytes follow the packets; the sums of
+    both are kept. SYNs: every packet of an attempt that nobody answered (Zeek's S0, nothing but
+    SYNs in its history) is one, otherwise the first packet of a flow whose history holds ``S``.
 
     Args:
         flows: shape (n_flows, ...), Zeek's names; counts NaN where unknown.
 
     Returns:
-        Activity, shape (n_active, 7), sorted by ``flow`` and ``slot``. A flow without known counts is active in its
-        first slot with no packets; one whose packets Zeek dropped for bad checksums (history ``C``, counts 0) had at
-        least that many, as ``zeek -C`` would count them. Never more rows for a flow than it has slots, or packets + 1.
+        Activity, shape (n_active, 7), sorted by ``flow`` and ``slot``. A flow without known counts
+        is active in its first slot with no packets; one whose packets Zeek dropped for bad
+        checksums (history ``C``, counts 0) had at least that many, as ``zeek -C`` would count them.
+        Never more rows for a flow than it has slots, or packets + 1.
     """
     # Flows share few histories: each is looked at once.
     code, histories = pd.factorize(flows["history"].fillna(""))
@@ -122,7 +149,8 @@ def spread(flows: pd.DataFrame) -> pd.DataFrame:
     )
     spans["first"] = np.floor(spans["ts"] / SAMPLE_S).astype("int64")
     spans["last"] = np.floor((spans["ts"] + spans["duration"]) / SAMPLE_S).astype("int64")
-    # A day-long flow of ten packets, or one whose logged length lies, must not become a row per slot.
+    # A day-long flow of ten packets, or one whose logged length lies, must not become a row per
+    # slot.
     sparse = (spans["orig_pkts"] + spans["resp_pkts"] < spans["last"] - spans["first"]).to_numpy()
     active = _by_slot(spans, np.flatnonzero(~sparse))
     if sparse.any():
@@ -131,13 +159,20 @@ def spread(flows: pd.DataFrame) -> pd.DataFrame:
     active = active.reset_index(drop=True)
     for side in ("orig", "resp"):
         active[f"{side}_bytes"] = _bytes(active, f"{side}_pkts", spans, flows[f"{side}_ip_bytes"])
-    # Zeek says S0 too where only one direction was captured; there the history goes on after the SYN.
+    # Zeek says S0 too where only one direction was captured; there the history goes on after the
+    # SYN.
     tcp = (flows["proto"] == "tcp").to_numpy()
-    attempt = tcp & (flows["conn_state"] == "S0").to_numpy() & ~history.str.contains("[ADFR]").to_numpy(bool)[code]
+    attempt = (
+        tcp
+        & (flows["conn_state"] == "S0").to_numpy()
+        & ~history.str.contains("[ADFR]").to_numpy(bool)[code]
+    )
     opened = tcp & history.str.contains("S", regex=False).to_numpy(bool)[code]
     flow = active["flow"].to_numpy()
     starts = active["slot"].to_numpy() == spans["first"].to_numpy()[flow]
-    active["orig_syns"] = np.where(attempt[flow], active["orig_pkts"], opened[flow] & starts).astype("int64")
+    active["orig_syns"] = np.where(
+        attempt[flow], active["orig_pkts"], opened[flow] & starts
+    ).astype("int64")
     return active[ACTIVITY_COLUMNS]
 
 
@@ -152,7 +187,8 @@ def _counter(lengths: np.ndarray) -> np.ndarray:
 
 
 def _by_slot(spans: pd.DataFrame, flow: np.ndarray) -> pd.DataFrame:
-    """Count the packets of every slot from start to end, in closed form: no row per packet is ever made."""
+    """Count the packets of every slot from start to end, in closed form: no row per packet is ever
+    made."""
     first = spans["first"].to_numpy()
     length = (spans["last"].to_numpy() - first)[flow] + 1
     flow, place = np.repeat(flow, length), _counter(length)
@@ -167,13 +203,15 @@ def _by_slot(spans: pd.DataFrame, flow: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame({"flow": flow, "slot": slot, **counts}, copy=False)[active]
 
 
-def _packets_before(spans: pd.DataFrame, side: str, row: np.ndarray, slot: np.ndarray) -> np.ndarray:
+def _packets_before(
+    spans: pd.DataFrame, side: str, row: np.ndarray, slot: np.ndarray
+) -> np.ndarray:
     """How many of a flow's packets pass before ``slot`` starts."""
     n, duration = spans[side].to_numpy()[row], spans["duration"].to_numpy()[row]
     since = slot * SAMPLE_S - spans["ts"].to_numpy()[row]
     gap = duration / np.maximum(n - 1, 1)
-    # A flow of several slots has a duration, so the gap is never 0. The first packet passes at the start, and rounding
-    # must not push the last one past the last slot.
+    # A flow of several slots has a duration, so the gap is never 0. The first packet passes at the
+    # start, and rounding must not push the last one past the last slot.
     before = np.clip(np.ceil(np.round(since / gap, 9)), np.minimum(n, 1), n).astype(np.int64)
     return np.where(slot > spans["last"].to_numpy()[row], n, before)
 
@@ -187,16 +225,23 @@ def _by_packet(spans: pd.DataFrame) -> pd.DataFrame:
         n = spans[side].to_numpy()
         row = np.repeat(np.arange(len(spans)), n)
         share = _counter(n) / np.maximum(n[row] - 1, 1)
-        slot = np.floor((spans["ts"].to_numpy()[row] + spans["duration"].to_numpy()[row] * share) / SAMPLE_S)
+        slot = np.floor(
+            (spans["ts"].to_numpy()[row] + spans["duration"].to_numpy()[row] * share) / SAMPLE_S
+        )
         slot = np.clip(slot.astype(np.int64), first[row], last[row])
-        pieces.append(pd.DataFrame({"flow": spans.index.to_numpy()[row], "slot": slot, side: 1, other: 0}))
+        pieces.append(
+            pd.DataFrame({"flow": spans.index.to_numpy()[row], "slot": slot, side: 1, other: 0})
+        )
     return pd.concat(pieces).groupby(["flow", "slot"], as_index=False).sum()
 
 
 def _bytes(active: pd.DataFrame, side: str, spans: pd.DataFrame, total: pd.Series) -> np.ndarray:
-    """Bytes in proportion to packets, rounded on the running sum so that a flow's bytes add up to its total."""
+    """Bytes in proportion to packets, rounded on the running sum so that a flow's bytes add up to
+    its total."""
     flow, here = active["flow"].to_numpy(), active[side].to_numpy()
-    starts = np.flatnonzero(np.r_[True, flow[1:] != flow[:-1]]) if len(flow) else np.array([], dtype=int)
+    starts = (
+        np.flatnonzero(np.r_[True, flow[1:] != flow[:-1]]) if len(flow) else np.array([], dtype=int)
+    )
     until = np.cumsum(here)
     before = until - here
     offset = np.repeat(before[starts], np.diff(np.r_[starts, len(flow)]))

@@ -1,6 +1,8 @@
-"""What a device's past says about a sample. Sixty seconds are too short to tell a beacon from a retry.
+"""What a device's past says about a sample. Sixty seconds are too short to tell a beacon from a
+retry.
 
-Everything here looks back only: a sample's history is the same whether the capture goes on after it or not.
+Everything here looks back only: a sample's history is the same whether the capture goes on after it
+    or not.
 
     attempts to one endpoint     x     x     x     x        repeats 4, period_s the median spacing
     answered                     -     -     -     -        streak 4: as many in a row stayed unanswered
@@ -85,16 +87,22 @@ def _presence(samples: pd.DataFrame) -> dict[str, np.ndarray]:
 
 
 def _contacts(samples: pd.DataFrame, sides: Sides) -> pd.DataFrame:
-    """One row per device, peer and slot: ``cell pair pkts bare literal``, ``age`` in slots since first contact.
+    """One row per device, peer and slot: ``cell pair pkts bare literal``, ``age`` in slots since
+    first contact.
 
-    A peer is literal if it is external, the device opened the first flow, to no port that is commonly reached by a
-    configured address (DNS, NTP), and asked for no name in that slot or the one before: the first contact is bare.
+    A peer is literal if it is external, the device opened the first flow, to no port that is
+    commonly reached by a configured address (DNS, NTP), and asked for no name in that slot or the
+    one before: the first contact is bare.
     """
     met = sides.table[["cell", "slot", "device", "peer", "out_pkts", "in_pkts", "orig", "port"]]
     met = met[~sides.table["group"].to_numpy()]
     pair = _pair(met, sides)
     group, first = number_groups(met["cell"].to_numpy(), pair)
-    direct = met["orig"].to_numpy() & sides.external[met["peer"].to_numpy()] & ~met["port"].isin(_CONFIGURED).to_numpy()
+    direct = (
+        met["orig"].to_numpy()
+        & sides.external[met["peer"].to_numpy()]
+        & ~met["port"].isin(_CONFIGURED).to_numpy()
+    )
     pkts = np.bincount(group, met["out_pkts"] + met["in_pkts"], len(first))
     direct = np.bincount(group, direct, len(first)) > 0
     cell, slot, pair = met["cell"].to_numpy()[first], met["slot"].to_numpy()[first], pair[first]
@@ -108,7 +116,9 @@ def _contacts(samples: pd.DataFrame, sides: Sides) -> pd.DataFrame:
     just_asked = np.append(False, asking[:-1] & (np.diff(key) == 1))[: len(key)]
     bare = (age == 0) & direct & ~asking[cell] & ~just_asked[cell]
     literal = (np.bincount(number, bare, len(head)) > 0)[number]
-    return pd.DataFrame({"cell": cell, "pair": pair, "pkts": pkts, "age": age, "bare": bare, "literal": literal})
+    return pd.DataFrame(
+        {"cell": cell, "pair": pair, "pkts": pkts, "age": age, "bare": bare, "literal": literal}
+    )
 
 
 def _pair(rows: pd.DataFrame, sides: Sides) -> np.ndarray:
@@ -134,10 +144,16 @@ def _attempts(sides: Sides, ts: np.ndarray, contacts: pd.DataFrame) -> pd.DataFr
     Zeek cuts the retries of one SYN into several rows; here they are one attempt again.
     """
     table = sides.table
-    made = np.flatnonzero(table["orig"].to_numpy() & ~table["group"].to_numpy() & (table["proto"].to_numpy() < 2))
-    made = table[["tuple", "slot", "flow", "cell", "device", "peer", "port", "proto", "answered"]].iloc[made]
+    made = np.flatnonzero(
+        table["orig"].to_numpy() & ~table["group"].to_numpy() & (table["proto"].to_numpy() < 2)
+    )
+    made = table[
+        ["tuple", "slot", "flow", "cell", "device", "peer", "port", "proto", "answered"]
+    ].iloc[made]
     made = made.take(np.lexsort([made[name] for name in ("flow", "slot", "tuple", "device")]))
-    again = (np.diff(made["tuple"], prepend=-1) == 0) & (np.diff(made["slot"], prepend=0) <= _FORGET)
+    again = (np.diff(made["tuple"], prepend=-1) == 0) & (
+        np.diff(made["slot"], prepend=0) <= _FORGET
+    )
     new = np.flatnonzero(~again)
     answered = np.maximum.reduceat(made["answered"].to_numpy(), new) if len(new) else new > 0
     made = made.iloc[new].assign(
@@ -145,7 +161,9 @@ def _attempts(sides: Sides, ts: np.ndarray, contacts: pd.DataFrame) -> pd.DataFr
     )
     literal = np.isin(made["pair"], contacts["pair"].to_numpy()[contacts["literal"].to_numpy()])
     made["literal"] = literal & ~made["port"].isin(_CONFIGURED).to_numpy()
-    made["endpoint"] = number_groups(*(made[name].to_numpy() for name in ("pair", "port", "proto")))[0]
+    made["endpoint"] = number_groups(
+        *(made[name].to_numpy() for name in ("pair", "port", "proto"))
+    )[0]
     return made.take(np.lexsort((made["ts"], made["endpoint"])))
 
 
@@ -156,7 +174,9 @@ def _repeats(attempts: pd.DataFrame, n: int) -> dict[str, np.ndarray]:
     key = (endpoint << SLOT_BITS) + attempts["slot"].to_numpy()
     repeats = row + 1 - np.searchsorted(key, key - _LOOKBACK, side="left")
     first = np.searchsorted(endpoint, endpoint, side="left")
-    streak = row - np.maximum(np.maximum.accumulate(np.where(attempts["answered"], row, -1)), first - 1)
+    streak = row - np.maximum(
+        np.maximum.accumulate(np.where(attempts["answered"], row, -1)), first - 1
+    )
 
     top = best_rows(cell, repeats)
     columns = {name: np.zeros(n) for name in ("repeats", "streak", "period_s", "jitter")}
@@ -170,7 +190,9 @@ def _repeats(attempts: pd.DataFrame, n: int) -> dict[str, np.ndarray]:
     period = _medians(gaps)
     deviation = _medians(np.abs(gaps - period[:, None].astype(float)))
     columns["period_s"][cell[top]] = period
-    columns["jitter"][cell[top]] = np.minimum(deviation / np.maximum(period.astype(float), 1e-3), 2.0)
+    columns["jitter"][cell[top]] = np.minimum(
+        deviation / np.maximum(period.astype(float), 1e-3), 2.0
+    )
     return columns
 
 
@@ -201,18 +223,28 @@ class _Before(BaseIndexer):
 
     start: np.ndarray
 
-    def get_window_bounds(self, num_values=0, min_periods=None, center=None, closed=None, step=None):  # noqa: ARG002
+    # pandas compares this signature with its own, word for word.
+    def get_window_bounds(
+        self, num_values=0, min_periods=None, center=None, closed=None, step=None
+    ):
+        del min_periods, center, closed, step
         return self.start, np.arange(num_values)
 
 
 def _ratios(samples: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Packets and bytes against the running median of the device's own active slots before this one, log2."""
+    """Packets and bytes against the running median of the device's own active slots before this
+    one, log2."""
     ratios = {}
-    for name, ways in (("rate_ratio", ("out_pkts", "in_pkts")), ("bytes_ratio", ("out_bytes", "in_bytes"))):
+    for name, ways in (
+        ("rate_ratio", ("out_pkts", "in_pkts")),
+        ("bytes_ratio", ("out_bytes", "in_bytes")),
+    ):
         volume = samples[ways[0]].to_numpy() + samples[ways[1]].to_numpy()
         active = np.flatnonzero(volume > 0)
         device, volume = samples["device"].to_numpy()[active], volume[active]
-        start = np.maximum(np.arange(len(active)) - _MEDIAN, np.searchsorted(device, device, side="left"))
+        start = np.maximum(
+            np.arange(len(active)) - _MEDIAN, np.searchsorted(device, device, side="left")
+        )
         usual = pd.Series(volume).rolling(_Before(start=start), min_periods=6).median().to_numpy()
         ratios[name] = np.zeros(len(samples))
         ratios[name][active] = np.nan_to_num(np.log2((volume + 1) / (usual + 1)))

@@ -1,4 +1,5 @@
-"""See a capture from its devices: each flow's slots once for each end that is a device of the plant."""
+"""See a capture from its devices: each flow's slots once for each end that is a device of the
+plant."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,12 +18,13 @@ class Sides:
     """The capture seen from its devices: one row per device, flow and slot; a local flow has two.
 
     Attributes:
-        table: ``cell`` (row of ``cells``), ``device`` and ``peer`` (codes in ``addresses``), ``slot``, ``flow``,
-            ``tuple`` (the 5-tuple's code), ``orig`` (the device opened the flow), packets and bytes from the device's
-            side, ``syns`` and outcomes.
-        evidence: one row per piece of evidence and device: ``cell``, ``end`` (0 the device asked, 1 it was asked),
-            ``kind``, ``code``, ``count``, ``distinct``.
-        cells: one row per device and slot in which something was seen: ``device`` (code), ``slot``; sorted.
+        table: ``cell`` (row of ``cells``), ``device`` and ``peer`` (codes in ``addresses``),
+            ``slot``, ``flow``, ``tuple`` (the 5-tuple's code), ``orig`` (the device opened the
+            flow), packets and bytes from the device's side, ``syns`` and outcomes.
+        evidence: one row per piece of evidence and device: ``cell``, ``end`` (0 the device asked, 1
+            it was asked), ``kind``, ``code``, ``count``, ``distinct``.
+        cells: one row per device and slot in which something was seen: ``device`` (code), ``slot``;
+            sorted.
         addresses: the text of every code, sorted, so that codes sort as addresses do.
         external: per code, whether it is a unicast address outside the plant.
     """
@@ -35,10 +37,14 @@ class Sides:
 
 
 def make_sides(capture: Capture, plant: Plant | None, local: Sequence[str]) -> Sides:
-    """Split a capture's activity and evidence by device; an address is a device as ``traffic.plant.is_local`` says."""
+    """Split a capture's activity and evidence by device; an address is a device as
+    ``traffic.plant.is_local`` says."""
     flows, activity, evidence = capture.flows, capture.activity, capture.evidence
     codes, addresses = pd.factorize(
-        pd.concat([flows["id.orig_h"], flows["id.resp_h"], evidence["src"], evidence["dst"]], ignore_index=True),
+        pd.concat(
+            [flows["id.orig_h"], flows["id.resp_h"], evidence["src"], evidence["dst"]],
+            ignore_index=True,
+        ),
         sort=True,
     )
     addresses = pd.Index(addresses)
@@ -58,19 +64,31 @@ def make_sides(capture: Capture, plant: Plant | None, local: Sequence[str]) -> S
     asked = pd.concat(
         [
             pd.DataFrame(
-                {"device": mine, "slot": evidence["slot"].to_numpy(), "row": np.arange(len(evidence)), "end": end}
+                {
+                    "device": mine,
+                    "slot": evidence["slot"].to_numpy(),
+                    "row": np.arange(len(evidence)),
+                    "end": end,
+                }
             )
             for mine, end in ((src, 0), (dst, 1))
         ],
         ignore_index=True,
     )
     asked = asked[ours[asked["device"].to_numpy()]]
-    asked = asked.join(evidence[["kind", "code", "count", "distinct"]], on="row").reset_index(drop=True)
+    asked = asked.join(evidence[["kind", "code", "count", "distinct"]], on="row").reset_index(
+        drop=True
+    )
 
     first = min((int(part["slot"].min()) for part in (table, asked) if len(part)), default=0)
-    width = max((int(part["slot"].max()) for part in (table, asked) if len(part)), default=0) - first + 1
+    width = (
+        max((int(part["slot"].max()) for part in (table, asked) if len(part)), default=0)
+        - first
+        + 1
+    )
     keys = [
-        part["device"].to_numpy(np.int64) * width + part["slot"].to_numpy(np.int64) - first for part in (table, asked)
+        part["device"].to_numpy(np.int64) * width + part["slot"].to_numpy(np.int64) - first
+        for part in (table, asked)
     ]
     cells, cell = np.unique(np.concatenate(keys), return_inverse=True)
     table["cell"], asked["cell"] = cell[: len(table)], cell[len(table) :]
@@ -79,12 +97,19 @@ def make_sides(capture: Capture, plant: Plant | None, local: Sequence[str]) -> S
 
 
 def _is_group(names: pd.Series) -> pd.Series:
-    """Multicast, broadcast and unspecified addresses: nobody in particular is expected to answer."""
-    return names.str.match(r"(?:22[4-9]|23\d)\.|255\.255\.255\.255$|0\.0\.0\.0$|.*\.255$|(?i:ff[0-9a-f]{2}:)|::$")
+    """Multicast, broadcast and unspecified addresses: nobody in particular is expected to
+    answer."""
+    return names.str.match(
+        r"(?:22[4-9]|23\d)\.|255\.255\.255\.255$|0\.0\.0\.0$|.*\.255$|(?i:ff[0-9a-f]{2}:)|::$"
+    )
 
 
 def _one_side(
-    activity: pd.DataFrame, of_flow: dict[str, np.ndarray], mine: np.ndarray, theirs: np.ndarray, orig: bool
+    activity: pd.DataFrame,
+    of_flow: dict[str, np.ndarray],
+    mine: np.ndarray,
+    theirs: np.ndarray,
+    orig: bool,
 ) -> pd.DataFrame:
     flow = activity["flow"].to_numpy()
     sent, got = ("orig", "resp") if orig else ("resp", "orig")
@@ -118,18 +143,27 @@ def _of_flow(flows: pd.DataFrame) -> dict[str, np.ndarray]:
 
 def _protocols(flows: pd.DataFrame) -> np.ndarray:
     proto = flows["proto"].fillna("")
-    return np.select([proto == "tcp", proto == "udp", proto.str.startswith("icmp")], [TCP, UDP, ICMP], OTHER)
+    return np.select(
+        [proto == "tcp", proto == "udp", proto.str.startswith("icmp")], [TCP, UDP, ICMP], OTHER
+    )
 
 
 def _tuples(flows: pd.DataFrame) -> np.ndarray:
     """A number for each distinct 5-tuple, shape (n_flows,)."""
     ends = pd.concat([flows["id.orig_h"], flows["id.resp_h"]], ignore_index=True).factorize()[0]
-    pair = pd.factorize(ends[: len(flows)].astype(np.int64) * (ends.max(initial=0) + 1) + ends[len(flows) :])[0]
-    ports = (flows["id.orig_p"].to_numpy(np.int64) & 0xFFFF) << 16 | (flows["id.resp_p"].to_numpy(np.int64) & 0xFFFF)
-    return pd.factorize(pair.astype(np.int64) << 34 | ports << 2 | _protocols(flows))[0].astype(np.int64)
+    pair = pd.factorize(
+        ends[: len(flows)].astype(np.int64) * (ends.max(initial=0) + 1) + ends[len(flows) :]
+    )[0]
+    ports = (flows["id.orig_p"].to_numpy(np.int64) & 0xFFFF) << 16 | (
+        flows["id.resp_p"].to_numpy(np.int64) & 0xFFFF
+    )
+    return pd.factorize(pair.astype(np.int64) << 34 | ports << 2 | _protocols(flows))[0].astype(
+        np.int64
+    )
 
 
-# Silence is a symptom: a device with a rhythm that goes quiet keeps cells, so that its silence is seen.
+# Silence is a symptom: a device with a rhythm that goes quiet keeps cells, so that its silence is
+# seen.
 
 SLOT_BITS = 40  # of a number that holds a code and, below it, a slot
 _RHYTHM = 30  # slots
@@ -142,8 +176,8 @@ def fill_silence(sides: Sides, inventory: np.ndarray) -> Sides:
 
     Args:
         sides: the capture from its devices' sides.
-        inventory: codes of the devices of plant.yaml, whose silence is kept to the end of the capture; another's for
-            ten minutes (a guest may leave).
+        inventory: codes of the devices of plant.yaml, whose silence is kept to the end of the
+            capture; another's for ten minutes (a guest may leave).
 
     Returns:
         The same with the missing cells, sorted by device and slot.
@@ -160,9 +194,13 @@ def fill_silence(sides: Sides, inventory: np.ndarray) -> Sides:
     length = np.where(np.isin(device, inventory), length, np.minimum(length, _SILENCE))
     length[active_share(device, slot) < _RHYTHM_SHARE] = 0
     quiet = np.repeat((device << SLOT_BITS) + slot + 1 - (np.cumsum(length) - length), length)
-    keys = np.union1d(seen, quiet + np.arange(len(quiet)))  # one that only receives is quiet in slots it has a cell of
+    keys = np.union1d(
+        seen, quiet + np.arange(len(quiet))
+    )  # one that only receives is quiet in slots it has a cell of
     place = np.searchsorted(keys, seen)
-    table, evidence = (rows.assign(cell=place[rows["cell"].to_numpy()]) for rows in (sides.table, sides.evidence))
+    table, evidence = (
+        rows.assign(cell=place[rows["cell"].to_numpy()]) for rows in (sides.table, sides.evidence)
+    )
     cells = pd.DataFrame({"device": keys >> SLOT_BITS, "slot": keys & (1 << SLOT_BITS) - 1})
     return replace(sides, table=table, evidence=evidence, cells=cells)
 
@@ -173,7 +211,8 @@ def number_cells(cells: pd.DataFrame) -> np.ndarray:
 
 
 def active_share(device: np.ndarray, slot: np.ndarray) -> np.ndarray:
-    """Share of the last ``_RHYTHM`` slots up to and with each row in which the device sent, shape (n,)."""
+    """Share of the last ``_RHYTHM`` slots up to and with each row in which the device sent, shape
+    (n,)."""
     if not len(slot):
         return np.zeros(0)
     key = (device.astype(np.int64) << SLOT_BITS) + slot

@@ -1,4 +1,5 @@
-"""Draft an inventory from a capture: who is there, and what each seems to be by what it serves and asks."""
+"""Draft an inventory from a capture: who is there, and what each seems to be by what it serves and
+asks."""
 
 import ipaddress
 
@@ -9,7 +10,8 @@ from traffic.capture import Capture
 from traffic.plant import Device, Plant, is_local
 
 _ROUTER = "router"
-# Port served -> role, the most telling first: a PLC may have a web page too, but no web server speaks Modbus.
+# Port served -> role, the most telling first: a PLC may have a web page too, but no web server
+# speaks Modbus.
 _SERVES = {
     502: "PLC or Modbus device",
     102: "PLC (S7)",
@@ -53,8 +55,9 @@ _ROUTED = 2
 def draft_plant(capture: Capture) -> Plant:
     """One device per local unicast address, in the order of addresses.
 
-    Link-local addresses (169.254.0.0/16, fe80::/10) are left out where a capture has others: nearly every machine has
-    one beside its real address, so they would list machines twice. Roles are guesses, empty where nothing tells.
+    Link-local addresses (169.254.0.0/16, fe80::/10) are left out where a capture has others: nearly
+    every machine has one beside its real address, so they would list machines twice. Roles are
+    guesses, empty where nothing tells.
     """
     macs = _macs(capture.flows)
     roles = _roles(capture.flows)
@@ -62,30 +65,43 @@ def draft_plant(capture: Capture) -> Plant:
         roles[address] = _ROUTER
     addresses = _devices(capture)
     names = _make_names(addresses, roles)
-    return Plant(tuple(Device(names[a], a, roles.get(a, ""), mac=macs.get(a, "")) for a in addresses))
+    return Plant(
+        tuple(Device(names[a], a, roles.get(a, ""), mac=macs.get(a, "")) for a in addresses)
+    )
 
 
 def _devices(capture: Capture) -> list[str]:
     flows, evidence = capture.flows, capture.evidence
     # Somebody who was only asked for, and never answered, is a device too: it may be the dead one.
-    seen = pd.concat([flows["id.orig_h"], flows["id.resp_h"], evidence["src"], evidence["dst"]]).drop_duplicates()
+    seen = pd.concat(
+        [flows["id.orig_h"], flows["id.resp_h"], evidence["src"], evidence["dst"]]
+    ).drop_duplicates()
     local = [ipaddress.ip_address(name) for name in seen[is_local(seen).to_numpy()]]
     routable = [address for address in local if not address.is_link_local]
-    return [str(address) for address in sorted(routable or local, key=lambda a: (a.version, int(a)))]
+    return [
+        str(address) for address in sorted(routable or local, key=lambda a: (a.version, int(a)))
+    ]
 
 
 def _roles(flows: pd.DataFrame) -> dict[str, str]:
     tcp = (flows["proto"] == "tcp").to_numpy()
     # A reset is an answer, but not a service: data or a SYN-ACK is.
-    opened = flows["history"].fillna("").str.contains("h", regex=False) | (flows["resp_bytes"].fillna(0) > 0)
+    opened = flows["history"].fillna("").str.contains("h", regex=False) | (
+        flows["resp_bytes"].fillna(0) > 0
+    )
     answered = flows[np.where(tcp, opened, flows["resp_pkts"].fillna(0) > 0)]
     roles: dict[str, str] = {}
     for end, table in (("id.orig_h", _ASKS), ("id.resp_h", _SERVES)):
         known = answered[answered["id.resp_p"].isin(list(table))]
         rank = {port: i for i, port in enumerate(table)}
         pairs = known[[end, "id.resp_p"]].drop_duplicates()
-        pairs = pairs.assign(rank=pairs["id.resp_p"].map(rank)).sort_values("rank", ascending=False, kind="stable")
-        roles |= {address: table[port] for address, port in zip(pairs[end], pairs["id.resp_p"], strict=True)}
+        pairs = pairs.assign(rank=pairs["id.resp_p"].map(rank)).sort_values(
+            "rank", ascending=False, kind="stable"
+        )
+        roles |= {
+            address: table[port]
+            for address, port in zip(pairs[end], pairs["id.resp_p"], strict=True)
+        }
     return roles
 
 
@@ -113,6 +129,11 @@ def _routers(macs: dict[str, str]) -> list[str]:
 
 
 def _make_names(addresses: list[str], roles: dict[str, str]) -> dict[str, str]:
-    short = {a: f"{_SHORT.get(roles.get(a, ''), 'device')}-{a.replace(':', '.').rsplit('.', 1)[-1]}" for a in addresses}
+    short = {
+        a: f"{_SHORT.get(roles.get(a, ''), 'device')}-{a.replace(':', '.').rsplit('.', 1)[-1]}"
+        for a in addresses
+    }
     taken = pd.Series(short, dtype="object").value_counts()
-    return {a: name if taken[name] == 1 else f"{name.split('-')[0]}-{a}" for a, name in short.items()}
+    return {
+        a: name if taken[name] == 1 else f"{name.split('-')[0]}-{a}" for a, name in short.items()
+    }

@@ -2,4 +2,5 @@
 
 
 class UserError(Exception):
-    """What is wrong, with its value and place; what was expected; what to do. One line, exit status 2."""
+    """What is wrong, with its value and place; what was expected; what to do. One line, exit status
+    2."""

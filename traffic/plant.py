@@ -1,4 +1,5 @@
-"""The inventory of a plant: plant.yaml, its draft from a capture, and which addresses are devices at all.
+"""The inventory of a plant: plant.yaml, its draft from a capture, and which addresses are devices
+at all.
 
 devices:
   - name: press-plc
@@ -76,7 +77,8 @@ def parse_plant(text: str, source: str) -> list[dict[str, Any]]:
         UserError: with every mistake and its line.
     """
     try:
-        # BaseLoader keeps all scalars as text: YAML 1.1 would read the MAC 10:20:30:40:50:51 as a number.
+        # BaseLoader keeps all scalars as text: YAML 1.1 would read the MAC 10:20:30:40:50:51 as a
+        # number.
         node = yaml.compose(text, Loader=yaml.BaseLoader)
         content = yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506, it makes nothing but text, lists and dicts
     except yaml.YAMLError as error:
@@ -89,14 +91,18 @@ def parse_plant(text: str, source: str) -> list[dict[str, Any]]:
     try:
         entries = _File.model_validate(content).devices
     except ValidationError as error:
-        raise _mistake(source, "; ".join(_say(problem, node) for problem in error.errors())) from None
+        raise _mistake(
+            source, "; ".join(_say(problem, node) for problem in error.errors())
+        ) from None
     for key in ("address", "name"):
         _check_unique(entries, key, node, source)
     return [entry.model_dump() for entry in entries]
 
 
 def _mistake(source: str, what: str) -> UserError:
-    return UserError(f"{source}: {what}; expected `devices:` with name, address and role each; correct the file")
+    return UserError(
+        f"{source}: {what}; expected `devices:` with name, address and role each; correct the file"
+    )
 
 
 def _say(problem: Any, node: yaml.Node) -> str:
@@ -119,7 +125,9 @@ def _line_of(node: yaml.Node, place: tuple[int | str, ...]) -> int:
             if not found:
                 break
             line, node = found[0][0].start_mark.line, found[0][1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+        elif (
+            isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value)
+        ):
             node = node.value[step]
             line = node.start_mark.line
     return line + 1
@@ -132,7 +140,11 @@ def _check_unique(entries: list[_Entry], key: str, node: yaml.Node, source: str)
         first = seen.setdefault(value.lower(), i)
         if first != i:
             lines = [_line_of(node, ("devices", j, key)) for j in (first, i)]
-            who = f"{entries[first].name} and {entry.name} have" if key == "address" else "two devices have"
+            who = (
+                f"{entries[first].name} and {entry.name} have"
+                if key == "address"
+                else "two devices have"
+            )
             raise _mistake(source, f"lines {lines[0]} and {lines[1]}: {who} one {key}, {value}")
 
 
@@ -141,14 +153,15 @@ _PRIVATE = (
     r"(?i)(?:(?:10\.\d{1,3}|192\.168|169\.254|172\.(?:1[6-9]|2\d|3[01]))\.\d{1,3}\.\d{1,3}"
     r"|f[cd][0-9a-f]{2}:[0-9a-f:.]*|fe[89ab][0-9a-f]:[0-9a-f:.]*)"
 )
-# Nobody in particular: unspecified, multicast, broadcast. A host may own .255 in a network wider than /24, but hardly
-# any does; one that does is named in plant.yaml.
+# Nobody in particular: unspecified, multicast, broadcast. A host may own .255 in a network wider
+# than /24, but hardly any does; one that does is named in plant.yaml.
 _NOBODY = r"(?i)(?:0\.0\.0\.0|::|(?:22[4-9]|23\d)\.[\d.]+|\d+\.\d+\.\d+\.255|ff[0-9a-f]{2}:.*)"
 
 
 @dataclass(frozen=True)
 class Device:
-    """One device of the plant; ``address`` is its identity, ``role`` what an operator would call it."""
+    """One device of the plant; ``address`` is its identity, ``role`` what an operator would call
+    it."""
 
     name: str
     address: str
@@ -174,7 +187,9 @@ class Plant:
         return address
 
 
-def is_local(addresses: pd.Series, plant: Plant | None = None, extra_networks: Sequence[str] = ()) -> pd.Series:
+def is_local(
+    addresses: pd.Series, plant: Plant | None = None, extra_networks: Sequence[str] = ()
+) -> pd.Series:
     """Which addresses are devices: private ones, those of the plant, those in the extra networks.
 
     Multicast, broadcast and unspecified addresses never are, unless the plant names them.
@@ -199,7 +214,9 @@ def is_local(addresses: pd.Series, plant: Plant | None = None, extra_networks: S
     local &= ~names.str.fullmatch(_NOBODY)
     if plant is not None:
         local |= names.isin([device.address for device in plant.devices])
-    known = pd.concat([local.astype(bool), pd.Series([False])], ignore_index=True)  # code -1, no address, is the last
+    known = pd.concat(
+        [local.astype(bool), pd.Series([False])], ignore_index=True
+    )  # code -1, no address, is the last
     return pd.Series(known.to_numpy()[codes], index=addresses.index, dtype=bool)
 
 
@@ -210,7 +227,9 @@ def _network(text: str) -> _Network:
     try:
         return ipaddress.ip_network(text.strip(), strict=False)
     except ValueError:
-        raise UserError(f"{text!r} is not a network; expected CIDR such as 203.0.113.0/24; correct --local") from None
+        raise UserError(
+            f"{text!r} is not a network; expected CIDR such as 203.0.113.0/24; correct --local"
+        ) from None
 
 
 def _lies_in(name: str, networks: list[_Network]) -> bool:
@@ -225,7 +244,8 @@ def load_plant(path: Path | str) -> Plant:
     """Read plant.yaml.
 
     Raises:
-        UserError: there is no such file, it is not YAML, or an entry is wrong; every mistake is said with its line.
+        UserError: there is no such file, it is not YAML, or an entry is wrong; every mistake is
+            said with its line.
     """
 
     path = Path(path)
@@ -233,7 +253,9 @@ def load_plant(path: Path | str) -> Plant:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise UserError(f"{path} cannot be read ({why}); expected a plant.yaml; check the path") from None
+        raise UserError(
+            f"{path} cannot be read ({why}); expected a plant.yaml; check the path"
+        ) from None
     return Plant(tuple(Device(**entry) for entry in parse_plant(text, str(path))))
 
 
@@ -241,7 +263,9 @@ def dump_plant(plant: Plant) -> str:
     """The plant as YAML that ``load_plant`` reads back equal; what is empty is left out."""
     import yaml
 
-    entries = [{key: value for key, value in asdict(device).items() if value} for device in plant.devices]
+    entries = [
+        {key: value for key, value in asdict(device).items() if value} for device in plant.devices
+    ]
     for entry in entries:
         if "aliases" in entry:
             entry["aliases"] = list(entry["aliases"])

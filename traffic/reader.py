@@ -8,7 +8,8 @@ import pandas as pd
 from traffic.capture import EVIDENCE_COLUMNS, Capture
 from traffic.errors import UserError
 
-# pcap in both byte orders with micro- and nanoseconds (draft-ietf-opsawg-pcap), and pcapng's section header block.
+# pcap in both byte orders with micro- and nanoseconds (draft-ietf-opsawg-pcap), and pcapng's
+# section header block.
 _PCAP_MAGIC = (
     *(b"\xa1\xb2\xc3\xd4", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x4d\x3c\xb2\xa1"),
     b"\x0a\x0d\x0d\x0a",
@@ -18,10 +19,12 @@ _PCAP_MAGIC = (
 def read_capture(path: Path | str) -> Capture:
     """Read a pcap, a pcapng, a Zeek conn.log in any form, or a folder of either.
 
-    A plant that ``faultwise simulate`` made has evidence.csv beside its conn.log: what packets would have told.
+    A plant that ``faultwise simulate`` made has evidence.csv beside its conn.log: what packets
+        would have told.
 
     Args:
-        path: a file; or a folder, whose pcaps together are one capture, or, where it holds none, whose Zeek logs are.
+        path: a file; or a folder, whose pcaps together are one capture, or, where it holds none,
+            whose Zeek logs are.
 
     Raises:
         UserError: nothing is there, it cannot be read, or it holds no capture.
@@ -46,7 +49,9 @@ def is_pcap(path: Path) -> bool:
         with path.open("rb") as stream:
             return stream.read(4) in _PCAP_MAGIC
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); expected a readable file; check it") from error
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); expected a readable file; check it"
+        ) from error
 
 
 def _read_folder(folder: Path) -> Capture:
@@ -76,12 +81,16 @@ def _read_zeek(path: Path) -> Capture:
 
     capture = read_zeek(path)
     beside = (path if path.is_dir() else path.parent) / "evidence.csv"
-    return replace(capture, evidence=_read_evidence(beside, capture)) if beside.is_file() else capture
+    return (
+        replace(capture, evidence=_read_evidence(beside, capture)) if beside.is_file() else capture
+    )
 
 
 def _read_evidence(path: Path, capture: Capture) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, dtype=capture.evidence.dtypes.to_dict(), usecols=EVIDENCE_COLUMNS)[EVIDENCE_COLUMNS]
+        return pd.read_csv(path, dtype=capture.evidence.dtypes.to_dict(), usecols=EVIDENCE_COLUMNS)[
+            EVIDENCE_COLUMNS
+        ]
     except (OSError, ValueError) as error:  # pandas' parsing errors are ValueErrors
         raise UserError(
             f"{path} cannot be read: {str(error).splitlines()[0]}; expected what faultwise simulate writes beside a "

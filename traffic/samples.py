@@ -1,11 +1,13 @@
 """Cut a capture into samples: what one device did in ten seconds, and what its past says about it.
 
-Slots are aligned to the epoch and half-open, so a packet lands in the same slot whichever file it came from:
+Slots are aligned to the epoch and half-open, so a packet lands in the same slot whichever file it
+came from:
 
     ts       0 s         10 s         20 s
     slot     [0, 10)     [10, 20)              a packet at ts=10.0 belongs to [10, 20)
 
-Features count what does not depend on where a source cut its flows: unanswered 5-tuples, not Zeek's S0 rows.
+Features count what does not depend on where a source cut its flows: unanswered 5-tuples, not Zeek's
+    S0 rows.
 """
 
 from collections.abc import Sequence
@@ -24,7 +26,24 @@ SERVICES = {
     "dns": (53,),
     "time": (123,),
     "mqtt": (1883, 8883),
-    "control": (102, 502, 789, 1911, 1962, 2222, 2404, 4840, 5007, 5094, 9600, 18245, 20000, 34964, 44818, 47808),
+    "control": (
+        102,
+        502,
+        789,
+        1911,
+        1962,
+        2222,
+        2404,
+        4840,
+        5007,
+        5094,
+        9600,
+        18245,
+        20000,
+        34964,
+        44818,
+        47808,
+    ),
     "login": (22, 23, 513, 2323, 3389, 5800, 5900),
     "file": (20, 21, 69, 139, 445, 873, 2049),
     "media": (554, 1935, 5004, 8554),
@@ -35,9 +54,17 @@ CLASSES = (*SERVICES, "other")
 _VOLUME = ("out_pkts", "in_pkts", "out_bytes", "in_bytes")
 _TUPLES = ("tcp_out", "tcp_in", "udp_out", "udp_in", "icmp_out", "icmp_in")
 _SPREAD = ("peers", "external_peers", "hosts_out", "ports_out", "hosts_in", "ports_in")
-_OUTCOMES = ("unanswered_out", "unanswered_in", "refused_out", "refused_in", "udp_unanswered_out", "udp_unanswered_in")
+_OUTCOMES = (
+    "unanswered_out",
+    "unanswered_in",
+    "refused_out",
+    "refused_in",
+    "udp_unanswered_out",
+    "udp_unanswered_in",
+)
 
-# Evidence kind -> the column it counts in for the one who asked (src) and the one who was asked (dst).
+# Evidence kind -> the column it counts in for the one who asked (src) and the one who was asked
+# (dst).
 _EVIDENCE = {
     "arp_request": ("arp_requests", None),
     "arp_unanswered": ("arp_unanswered_out", "arp_unanswered_in"),
@@ -57,7 +84,9 @@ _EVIDENCE = {
     "mqtt_publish": ("mqtt_publishes", "mqtt_publishes"),
     "mqtt_malformed": ("mqtt_malformed", "mqtt_malformed"),
 }
-_EVIDENCE_COLUMNS = tuple(dict.fromkeys(name for pair in _EVIDENCE.values() for name in pair if name))
+_EVIDENCE_COLUMNS = tuple(
+    dict.fromkeys(name for pair in _EVIDENCE.values() for name in pair if name)
+)
 _MODBUS = ("modbus_codes", "modbus_registers")
 
 COUNTED = (
@@ -72,21 +101,27 @@ TROUBLE = (
 )  # fmt: skip
 
 
-def make_samples(capture: Capture, plant: Plant | None = None, local: Sequence[str] = ()) -> pd.DataFrame:
+def make_samples(
+    capture: Capture, plant: Plant | None = None, local: Sequence[str] = ()
+) -> pd.DataFrame:
     """Aggregate a capture into one row per device and ten-second slot.
 
     Args:
         capture: flows, activity and evidence of one source.
-        plant: the inventory; its addresses are devices wherever they lie, and its silence is recorded to the end.
+        plant: the inventory; its addresses are devices wherever they lie, and its silence is
+            recorded to the end.
         local: further networks (CIDR) whose addresses are devices.
 
     Returns:
-        Shape (n_samples, 2 + len(COLUMNS)): ``device``, ``start_s`` (seconds since the epoch), then ``COLUMNS`` as
-        float32, sorted by device and start. A device with a rhythm that goes quiet keeps samples of zeros for ten
-        minutes, one of the inventory as long as it is quiet. Empty in, empty out.
+        Shape (n_samples, 2 + len(COLUMNS)): ``device``, ``start_s`` (seconds since the epoch), then
+        ``COLUMNS`` as float32, sorted by device and start. A device with a rhythm that goes quiet
+        keeps samples of zeros for ten minutes, one of the inventory as long as it is quiet. Empty
+        in, empty out.
     """
     sides = make_sides(capture, plant, local)
-    inventory = sides.addresses.get_indexer([device.address for device in plant.devices] if plant else [])
+    inventory = sides.addresses.get_indexer(
+        [device.address for device in plant.devices] if plant else []
+    )
     sides = fill_silence(sides, inventory[inventory >= 0])
     device, slot = (sides.cells[name].to_numpy() for name in ("device", "slot"))
     columns = {name: np.zeros(len(sides.cells), np.float32) for name in COUNTED}
@@ -96,7 +131,11 @@ def make_samples(capture: Capture, plant: Plant | None = None, local: Sequence[s
     history = make_history(samples, sides, capture.flows["ts"].to_numpy())
     names = pd.Series(sides.addresses, dtype="str").take(device).reset_index(drop=True)
     return pd.concat(
-        [pd.DataFrame({"device": names, "start_s": slot * SAMPLE_S, **columns}, copy=False), history], axis=1
+        [
+            pd.DataFrame({"device": names, "start_s": slot * SAMPLE_S, **columns}, copy=False),
+            history,
+        ],
+        axis=1,
     )
 
 
@@ -111,7 +150,9 @@ def _count_traffic(columns: dict[str, np.ndarray], sides: Sides, flows: pd.DataF
         columns[f"pkts_{name}"] += np.bincount(cell, np.where(classes == code, pkts, 0), n)
     for name, way in (("icmp_out", "out_pkts"), ("icmp_in", "in_pkts")):
         columns[name] += np.bincount(cell, np.where(table["proto"] == ICMP, table[way], 0), n)
-    age = np.minimum((table["slot"].to_numpy() + 1) * SAMPLE_S - flows["ts"].to_numpy()[table["flow"]], 1e6)
+    age = np.minimum(
+        (table["slot"].to_numpy() + 1) * SAMPLE_S - flows["ts"].to_numpy()[table["flow"]], 1e6
+    )
     np.maximum.at(columns["flow_age_s"], cell, age)
 
     several = table["group"].to_numpy()
@@ -157,7 +198,8 @@ class _Distinct:
         self._key = key[self._order]
 
     def count(self, which: np.ndarray, n: int) -> np.ndarray:
-        """How many different values each of ``n`` cells holds among the rows of the mask ``which``, shape (n,)."""
+        """How many different values each of ``n`` cells holds among the rows of the mask ``which``,
+        shape (n,)."""
         key = self._key[which[self._order]]
         first = np.append(True, key[1:] != key[:-1])[: len(key)]
         return np.bincount(key[first] // self._width, minlength=n)

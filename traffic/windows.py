@@ -22,7 +22,8 @@ class Windows:
 
     Attributes:
         samples: shape (n_samples, ...), as ``traffic.samples.make_samples`` returns it.
-        table: one row per window: ``device``, ``start_s``, ``end_s``, and ``label``, ``direction`` where known.
+        table: one row per window: ``device``, ``start_s``, ``end_s``, and ``label``, ``direction``
+            where known.
         rows: shape (n_windows, 6), int64, rows of ``samples``; -1 where the device has no sample.
     """
 
@@ -34,8 +35,11 @@ class Windows:
         return len(self.table)
 
     def values(self, columns: list[str]) -> np.ndarray:
-        """Features of every window, shape (n_windows, 6, n_columns), float32; zeros where there is no sample."""
-        padded = np.vstack([self.samples[columns].to_numpy(np.float32), np.zeros((1, len(columns)), np.float32)])
+        """Features of every window, shape (n_windows, 6, n_columns), float32; zeros where there is
+        no sample."""
+        padded = np.vstack(
+            [self.samples[columns].to_numpy(np.float32), np.zeros((1, len(columns)), np.float32)]
+        )
         return padded[self.rows]
 
     def take(self, which: np.ndarray) -> "Windows":
@@ -45,18 +49,21 @@ class Windows:
         return replace(self, table=table.reset_index(drop=True), rows=rows)
 
 
-def make_windows(samples: pd.DataFrame, length: int = WINDOW_SAMPLES, min_active: int = 2) -> Windows:
-    """Slide a window of ``length`` slots over each device's samples, one slot at a time (B3 of the second paper).
+def make_windows(
+    samples: pd.DataFrame, length: int = WINDOW_SAMPLES, min_active: int = 2
+) -> Windows:
+    """Slide a window of ``length`` slots over each device's samples, one slot at a time (B3 of the
+    second paper).
 
     Args:
         samples: shape (n_samples, ...), ``device`` and ``start_s`` first.
         length: slots in a window.
-        min_active: windows with fewer samples in which something was seen are dropped, unless the device had a rhythm
-            before it went quiet: then silence is the evidence.
+        min_active: windows with fewer samples in which something was seen are dropped, unless the
+            device had a rhythm before it went quiet: then silence is the evidence.
 
     Returns:
-        Windows sorted by device and start; only such as lie within the device's first and last sample, or begin with
-        its first sample where it was seen for less than a window.
+        Windows sorted by device and start; only such as lie within the device's first and last
+        sample, or begin with its first sample where it was seen for less than a window.
     """
     names, codes = _devices(samples)
     slot = np.rint(samples["start_s"].to_numpy() / SAMPLE_S).astype(np.int64)
@@ -66,7 +73,9 @@ def make_windows(samples: pd.DataFrame, length: int = WINDOW_SAMPLES, min_active
     base = slot.min(initial=0) - length
     width = slot.max(initial=0) - base + length + 1
     key = codes.astype(np.int64) * width + slot - base  # sorted, as the samples are
-    wanted = device[:, None] * width + (starts[:, None] + np.arange(length)) - base  # (windows, length)
+    wanted = (
+        device[:, None] * width + (starts[:, None] + np.arange(length)) - base
+    )  # (windows, length)
     place = np.minimum(np.searchsorted(key, wanted), len(key) - 1) if len(key) else wanted
     rows = np.where(key[place] == wanted, place, -1) if len(key) else wanted
 
@@ -75,7 +84,11 @@ def make_windows(samples: pd.DataFrame, length: int = WINDOW_SAMPLES, min_active
     keep = (active[rows].sum(axis=1) >= min_active) | quiet[rows].any(axis=1)
     rows, starts, device = rows[keep], starts[keep], device[keep]
     table = pd.DataFrame(
-        {"device": names[device], "start_s": starts * SAMPLE_S, "end_s": (starts + length) * SAMPLE_S}
+        {
+            "device": names[device],
+            "start_s": starts * SAMPLE_S,
+            "end_s": (starts + length) * SAMPLE_S,
+        }
     ).astype({"device": "str"})
     return Windows(samples, table, rows)
 
@@ -97,9 +110,13 @@ def _starts(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Every start from which a window holds at least one sample, as (slots, device codes)."""
     span = 1 << 40
-    candidates = (codes.astype(np.int64)[:, None] * span + slot[:, None] - np.arange(length)).ravel()
+    candidates = (
+        codes.astype(np.int64)[:, None] * span + slot[:, None] - np.arange(length)
+    ).ravel()
     candidates = np.unique(candidates)
     device = (candidates + (1 << 20)) // span if len(candidates) else candidates
     start = candidates - device * span
-    inside = (start >= first[device]) & ((start + length - 1 <= last[device]) | (start == first[device]))
+    inside = (start >= first[device]) & (
+        (start + length - 1 <= last[device]) | (start == first[device])
+    )
     return start[inside], device[inside]

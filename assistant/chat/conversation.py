@@ -1,4 +1,5 @@
-"""A conversation about one capture: what is in focus, what is asked of it, one checked reply for each question."""
+"""A conversation about one capture: what is in focus, what is asked of it, one checked reply for
+each question."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -48,10 +49,14 @@ _ABOUT_FOCUS: dict[str, Callable[..., Said]] = {
     "numbers": say_numbers,
 }
 _OF_DOCUMENTS = ("", "why", "checks", "manual", "before", "attack")
-_KINDS: "dict[str, Kind]" = {"before": "incident"}  # which documents are looked at first; manuals elsewhere
+_KINDS: "dict[str, Kind]" = {
+    "before": "incident"
+}  # which documents are looked at first; manuals elsewhere
 _NO_CAPTURE = "No capture is open, so I can only answer from the documents. Open one to ask about its devices."
 _NOTHING = "I found nothing about that, neither in the capture nor in the documents."
-_NOT_MINE = "That I cannot answer: nothing in it names a device, a fault or a document of this plant."
+_NOT_MINE = (
+    "That I cannot answer: nothing in it names a device, a fault or a document of this plant."
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,8 @@ class Reply:
 
 
 class Conversation:
-    """The thread of one operator: the device and incident in focus, kept from question to question."""
+    """The thread of one operator: the device and incident in focus, kept from question to
+    question."""
 
     def __init__(
         self,
@@ -117,10 +123,18 @@ class Conversation:
             return Said(f"{_NOT_MINE if self.analysis else _NO_CAPTURE}\n\n{HELP}")
         if self.analysis is None:
             kind = _KINDS.get(intent.name, "manual")
-            found = quote_documents(self.index, question, kind) if intent.name in _OF_DOCUMENTS else None
+            found = (
+                quote_documents(self.index, question, kind)
+                if intent.name in _OF_DOCUMENTS
+                else None
+            )
             return found or Said(f"{_NO_CAPTURE}\n\n{HELP}")
-        if not intent.name and not (named and not words_besides(foreign_words(question, intent), self.analysis)):
-            about = quote_documents(self.index, question) or (self._whole_of(question) if named else None)
+        if not intent.name and not (
+            named and not words_besides(foreign_words(question, intent), self.analysis)
+        ):
+            about = quote_documents(self.index, question) or (
+                self._whole_of(question) if named else None
+            )
             return about or Said(f"{_NOTHING}\n\n{HELP}")
         if intent.name == "devices":
             return say_devices(self.analysis)
@@ -135,7 +149,9 @@ class Conversation:
         if past is not None:
             return past
         if intent == "feedback" and self.focus is None and not named:
-            return self._feedback(question)  # nobody has seen the incident that it would be kept for
+            return self._feedback(
+                question
+            )  # nobody has seen the incident that it would be kept for
         if intent in ("why", "") or self.focus is None or (named and not self._is_focus(asked)):
             self.focus = self._diagnose(question, intent, named)
         focus = self.focus
@@ -157,7 +173,9 @@ class Conversation:
         assert self.analysis is not None
         device = self.focus.device if self.focus and not named else None
         writer = self.writer if intent in ("why", "") else None
-        diagnosis = write(diagnose(question, self.analysis, self.index, device=device or None), writer)
+        diagnosis = write(
+            diagnose(question, self.analysis, self.index, device=device or None), writer
+        )
         self.focus = diagnosis
         incident = self._incident()
         if self.history and incident:
@@ -173,29 +191,40 @@ class Conversation:
 
     def _incident(self) -> "Incident | None":
         """The incident that explains the focus."""
-        if self.focus is None or self.analysis is None or not self.focus.incidents or not self.focus.label:
+        if (
+            self.focus is None
+            or self.analysis is None
+            or not self.focus.incidents
+            or not self.focus.label
+        ):
             return None
         found = (one for one in self.analysis.incidents if one.id == self.focus.incidents[0])
         incident = next(found, None)
         return incident if incident and incident.label == self.focus.label else None
 
     def _past(self, question: str, intent: Intent) -> Said | None:
-        """Past incidents by the question's own words: "has the weather service failed before?"; None without such."""
+        """Past incidents by the question's own words: "has the weather service failed before?";
+        None without such."""
         assert self.analysis is not None
         own = words_besides(foreign_words(question, intent), self.analysis)
         return quote_documents(self.index, question, _KINDS["before"]) if own else None
 
     def _manual(self, question: str) -> Said:
-        """What the manuals say: to the words of the question if it has any of its own, else to the focus."""
+        """What the manuals say: to the words of the question if it has any of its own, else to the
+        focus."""
         own_words = [word for word in question.split() if len(word) > 3]
         found = quote_documents(self.index, question) if len(own_words) > 3 else None
         if found:
             return found
         focus = self.focus
         if focus is None or not focus.citations:
-            return Said("No document in the knowledge base fits this. Add the manual of the device to it.")
+            return Said(
+                "No document in the knowledge base fits this. Add the manual of the device to it."
+            )
         lines = list_quotations(focus.citations)
-        return Said("\n".join(["**From the manuals**", *lines]), focus.facts, focus.citations, focus)
+        return Said(
+            "\n".join(["**From the manuals**", *lines]), focus.facts, focus.citations, focus
+        )
 
     def _before(self) -> Said:
         """Past incidents of the knowledge base, and this plant's own kept ones."""
@@ -203,17 +232,28 @@ class Conversation:
         lines: list[str] = []
         values: dict[str, float | str] = {}
         if incident and self.history:
-            kept = self.history.incidents(device=incident.device, label=incident.label, before_s=incident.start_s)
+            kept = self.history.incidents(
+                device=incident.device, label=incident.label, before_s=incident.start_s
+            )
             for number, one in enumerate(kept[:5]):
                 values |= {f"at{number}_time_s": one.start_s, f"what{number}": one.summary}
                 lines.append(f"- {clock(one.start_s)}: {one.summary.replace(chr(10), ' ')}")
             for number, said in enumerate(self.history.feedback(incident.device)[-3:]):
-                values |= {f"said{number}": f"{said.who} {said.why}", f"said{number}_time_s": said.at_s}
+                values |= {
+                    f"said{number}": f"{said.who} {said.why}",
+                    f"said{number}_time_s": said.at_s,
+                }
                 why = said.why or "no reason given"
-                lines.append(f"- {clock(said.at_s)}: {said.who} said {said.label or 'wrong'}: {why}")
+                lines.append(
+                    f"- {clock(said.at_s)}: {said.who} said {said.label or 'wrong'}: {why}"
+                )
         similar = focus.similar if focus else ()
         lines += list_quotations(similar)
-        opening = "This is what is known from before:" if lines else "Nothing like it is known from before."
+        opening = (
+            "This is what is known from before:"
+            if lines
+            else "Nothing like it is known from before."
+        )
         return Said("\n".join([opening, *lines]), (Fact("before", "", values),), similar, focus)
 
     def _feedback(self, question: str) -> Said:
@@ -221,7 +261,10 @@ class Conversation:
         if self.history is None:
             return Said("Nothing is kept in this conversation, so a remark would be lost.")
         if incident is None or self.focus is None:
-            return Said("There is no incident in focus to remark on. Ask about one first.", diagnosis=self.focus)
+            return Said(
+                "There is no incident in focus to remark on. Ask about one first.",
+                diagnosis=self.focus,
+            )
         answer = keep(read_remark(question), self.focus, incident, self.history, self.who)
         return Said(answer, diagnosis=self.focus)
 
@@ -240,5 +283,8 @@ class Conversation:
 
 
 def _whole(diagnosis: Diagnosis) -> Said:
-    """A whole diagnosis; it was checked where it was made, and its facts travel with it to be checked again."""
-    return Said(diagnosis.text, diagnosis.known, (*diagnosis.citations, *diagnosis.similar), diagnosis)
+    """A whole diagnosis; it was checked where it was made, and its facts travel with it to be
+    checked again."""
+    return Said(
+        diagnosis.text, diagnosis.known, (*diagnosis.citations, *diagnosis.similar), diagnosis
+    )

@@ -1,7 +1,8 @@
-"""What an operator says of an answer: false alarm, confirmed, acknowledged, shelved; read from words and kept.
+"""What an operator says of an answer: false alarm, confirmed, acknowledged, shelved; read from
+words and kept.
 
-Feedback never changes a verdict by itself: wrongly confirmed "normal" windows would silence a live bot, so whatever
-trains on it later checks it first.
+Feedback never changes a verdict by itself: wrongly confirmed "normal" windows would silence a live
+bot, so whatever trains on it later checks it first.
 """
 
 import re
@@ -18,15 +19,28 @@ if TYPE_CHECKING:
 
 
 MAX_REASON_CHARS = 500
-_REASON = re.compile(r"(?:\b(?:because(?: of)?|becuase|since|due to|reason:?)|[:,])\s+(.+)", re.IGNORECASE | re.DOTALL)
-_SPAN = re.compile(r"\bfor\s+(\d+|an?|one|two|three)\s*(minute|min|hour|h|day|week)s?\b", re.IGNORECASE)
-_SPAN_S = {"minute": 60.0, "min": 60.0, "hour": 3600.0, "h": 3600.0, "day": 86400.0, "week": 604800.0}
+_REASON = re.compile(
+    r"(?:\b(?:because(?: of)?|becuase|since|due to|reason:?)|[:,])\s+(.+)",
+    re.IGNORECASE | re.DOTALL,
+)
+_SPAN = re.compile(
+    r"\bfor\s+(\d+|an?|one|two|three)\s*(minute|min|hour|h|day|week)s?\b", re.IGNORECASE
+)
+_SPAN_S = {
+    "minute": 60.0,
+    "min": 60.0,
+    "hour": 3600.0,
+    "h": 3600.0,
+    "day": 86400.0,
+    "week": 604800.0,
+}
 _COUNT = {"a": 1, "an": 1, "one": 1, "two": 2, "three": 3}
 
 
 @dataclass(frozen=True)
 class Remark:
-    """What was said: ``act`` is ``false_alarm``, ``confirm``, ``wrong``, ``acknowledge`` or ``shelve``."""
+    """What was said: ``act`` is ``false_alarm``, ``confirm``, ``wrong``, ``acknowledge`` or
+    ``shelve``."""
 
     act: str
     why: str
@@ -45,13 +59,20 @@ def read_remark(text: str) -> Remark:
     why = reason[1].strip(" .!")[:MAX_REASON_CHARS] if reason else ""
     span = _SPAN.search(lowered)
     span_s = float(_COUNT.get(span[1], 0) or span[1]) * _SPAN_S[span[2]] if span else None
-    named = next((name for name in LABELS[1:] if name.replace("_", " ") in lowered.replace("_", " ")), "")
+    named = next(
+        (name for name in LABELS[1:] if name.replace("_", " ") in lowered.replace("_", " ")), ""
+    )
     act = _act(lowered)
     return Remark(act, why, NORMAL if act == "false_alarm" else named, span_s)
 
 
 def keep(
-    remark: Remark, diagnosis: "Diagnosis", incident: "Incident", history: History, who: str, now_s: float | None = None
+    remark: Remark,
+    diagnosis: "Diagnosis",
+    incident: "Incident",
+    history: History,
+    who: str,
+    now_s: float | None = None,
 ) -> str:
     """Keep a remark; returns what to answer.
 
@@ -67,10 +88,21 @@ def keep(
         return "Shelved with that reason; it comes back by itself when the time is over."
     if remark.act != "acknowledge":
         label = remark.label or (incident.label if remark.act == "confirm" else "")
-        said = (incident.device, incident.start_s, incident.end_s, incident.id, incident.label, label, who, remark.why)
+        said = (
+            incident.device,
+            incident.start_s,
+            incident.end_s,
+            incident.id,
+            incident.label,
+            label,
+            who,
+            remark.why,
+        )
         history.add_feedback(Feedback(*said, at_s))
     history.set_state(incident.id, "acknowledged", who, remark.why, now_s=at_s)
-    return _ANSWERS[remark.act] + ("" if remark.why else " A reason would help whoever reads it later.")
+    return _ANSWERS[remark.act] + (
+        "" if remark.why else " A reason would help whoever reads it later."
+    )
 
 
 def keep_incident(incident: "Incident", summary: str, history: History) -> None:

@@ -1,7 +1,8 @@
-"""Short answers inside a conversation: since when, who else, what to check, how sure. Facts in, sentences out.
+"""Short answers inside a conversation: since when, who else, what to check, how sure. Facts in,
+sentences out.
 
-Each function words one kind of question about what is in focus; numbers stand in facts, so that every reply can be
-checked like a whole diagnosis.
+Each function words one kind of question about what is in focus; numbers stand in facts, so that
+every reply can be checked like a whole diagnosis.
 """
 
 from collections.abc import Sequence
@@ -44,7 +45,8 @@ _SURENESS = {
 
 @dataclass(frozen=True)
 class Said:
-    """A reply before it is checked: its text and what the text may take numbers and quotations from."""
+    """A reply before it is checked: its text and what the text may take numbers and quotations
+    from."""
 
     text: str
     facts: tuple[Fact, ...] = ()
@@ -56,7 +58,9 @@ def say_since(diagnosis: "Diagnosis", incident: "Incident | None", analysis: "An
     """When it began, how long it lasted, whether it goes on."""
     name = name_of(diagnosis.device, analysis)
     if incident is None:
-        facts = [fact for fact in analysis.facts_of(diagnosis.device) if fact.id.startswith("traffic")]
+        facts = [
+            fact for fact in analysis.facts_of(diagnosis.device) if fact.id.startswith("traffic")
+        ]
         return _lines([f"There is no incident for {name}, so nothing began."], facts, _named(name))
     values: dict[str, float | str] = {
         "name": name_of(incident.device, analysis),
@@ -74,19 +78,26 @@ def say_since(diagnosis: "Diagnosis", incident: "Incident | None", analysis: "An
 
 
 def say_others(diagnosis: "Diagnosis", incident: "Incident | None", analysis: "Analysis") -> Said:
-    """Who else suffers from the same cause, whom it concerns, and who has incidents of their own."""
+    """Who else suffers from the same cause, whom it concerns, and who has incidents of their
+    own."""
     facts, lines = [], []
     if incident is not None:
         suffering = [name_of(one, analysis) for one in incident.related]
         involved = [name_of(one, analysis) for one in incident.peers]
         if suffering:
-            facts.append(_list_fact("The same cause shows at {n:other device}: {names}.", suffering))
+            facts.append(
+                _list_fact("The same cause shows at {n:other device}: {names}.", suffering)
+            )
         if involved:
             facts.append(_list_fact("It involves {n:other address}: {names}.", involved))
         if not suffering:
             lines.append("No other device shows the same cause.")
     shown = {diagnosis.device, *((incident.device, *incident.related) if incident else ())}
-    rest = list(dict.fromkeys(one.device for one in worst_first(list(analysis.incidents)) if one.device not in shown))
+    rest = list(
+        dict.fromkeys(
+            one.device for one in worst_first(list(analysis.incidents)) if one.device not in shown
+        )
+    )
     if rest:
         named = [name_of(one, analysis) for one in rest]
         facts.append(_list_fact("{n:other device} have incidents of their own: {names}.", named))
@@ -97,17 +108,27 @@ def say_others(diagnosis: "Diagnosis", incident: "Incident | None", analysis: "A
     if partners:
         sentence = "In the whole capture {name} talks with {n:address}, most with these: {names}."
         values: dict[str, float | str] = {"n": len(partners), "names": listed(partners, 5)}
-        facts.append(make_fact("partners", sentence, values | {"name": name_of(diagnosis.device, analysis)}))
+        facts.append(
+            make_fact("partners", sentence, values | {"name": name_of(diagnosis.device, analysis)})
+        )
     return _lines(lines, facts)
 
 
 def say_checks(diagnosis: "Diagnosis") -> Said:
     """The next steps in order, with the manual that describes them."""
     if not diagnosis.checks:
-        return Said("There is nothing to check: no incident was found for this device.", diagnosis=diagnosis)
+        return Said(
+            "There is nothing to check: no incident was found for this device.", diagnosis=diagnosis
+        )
     steps = [f"{number}. {step}" for number, step in enumerate(diagnosis.checks, start=1)]
     quotes = [f"- [{one.number}] {one.place}: {one.quoted}" for one in diagnosis.citations[:2]]
-    text = "\n".join(["**Check in this order**", *steps, *(["", "**From the manuals**", *quotes] if quotes else [])])
+    text = "\n".join(
+        [
+            "**Check in this order**",
+            *steps,
+            *(["", "**From the manuals**", *quotes] if quotes else []),
+        ]
+    )
     return Said(text, diagnosis.facts, diagnosis.citations, diagnosis)
 
 
@@ -116,10 +137,15 @@ def say_attack(diagnosis: "Diagnosis", incident: "Incident | None", analysis: "A
     if incident is None:
         nothing = "Nothing in the traffic of this device looks like an attack or a fault."
         return _lines(
-            [nothing if diagnosis.standing == "normal" else diagnosis.cause], diagnosis.facts[:2], *diagnosis.context
+            [nothing if diagnosis.standing == "normal" else diagnosis.cause],
+            diagnosis.facts[:2],
+            *diagnosis.context,
         )
     label, meaning = TAXONOMY[incident.label], MEANINGS[incident.label]
-    certainty = {"confirmed": "It is confirmed that the device", "likely": "It is likely that the device"}
+    certainty = {
+        "confirmed": "It is confirmed that the device",
+        "likely": "It is likely that the device",
+    }
     opening = certainty.get(diagnosis.standing, "It is not certain, but it may be that the device")
     does = meaning.target if incident.role == "target" else meaning.source
     lines = [f"{opening} {does}."]
@@ -133,13 +159,24 @@ def say_attack(diagnosis: "Diagnosis", incident: "Incident | None", analysis: "A
     if incident.techniques:
         lines.append(f"Consistent with MITRE ATT&CK for ICS {listed(incident.techniques)}.")
     known = Fact("techniques", "", {f"t{i}": one for i, one in enumerate(incident.techniques)})
-    attacks = [one for one in analysis.incidents if TAXONOMY[one.label].kind == "attack" and one is not incident]
-    more = [make_fact("more", "{n:other incident} of this capture look like attacks.", {"n": len(attacks)})]
+    attacks = [
+        one
+        for one in analysis.incidents
+        if TAXONOMY[one.label].kind == "attack" and one is not incident
+    ]
+    more = [
+        make_fact(
+            "more", "{n:other incident} of this capture look like attacks.", {"n": len(attacks)}
+        )
+    ]
     return _lines(lines, [*incident.facts[:2], *(more if attacks else [])], known)
 
 
-def say_certainty(diagnosis: "Diagnosis", incident: "Incident | None", analysis: "Analysis") -> Said:
-    """What the standing rests on: the model's probability, hard facts, what was ruled out and what was not."""
+def say_certainty(
+    diagnosis: "Diagnosis", incident: "Incident | None", analysis: "Analysis"
+) -> Said:
+    """What the standing rests on: the model's probability, hard facts, what was ruled out and what
+    was not."""
     lines = [_SURENESS[diagnosis.standing]]
     facts: list[Fact] = []
     if incident is None:
@@ -151,14 +188,21 @@ def say_certainty(diagnosis: "Diagnosis", incident: "Incident | None", analysis:
     if meaning.doubt and is_unanswered(incident.label, incident.facts):
         lines.append(meaning.doubt)
     said = _lines(lines, facts)
-    return Said("\n".join([said.text, *(f"- {one}" for one in diagnosis.ruled_out)]), (*facts, *diagnosis.known))
+    return Said(
+        "\n".join([said.text, *(f"- {one}" for one in diagnosis.ruled_out)]),
+        (*facts, *diagnosis.known),
+    )
 
 
 def say_usual(diagnosis: "Diagnosis", incident: "Incident | None", analysis: "Analysis") -> Said:
     """What the device does in this capture when nothing is wrong."""
-    device = incident.device if incident and diagnosis.device != incident.device else diagnosis.device
+    device = (
+        incident.device if incident and diagnosis.device != incident.device else diagnosis.device
+    )
     facts = analysis.facts_of(device)
-    lines = ["This is what it did in the whole capture; what is usual over weeks, only longer captures tell."]
+    lines = [
+        "This is what it did in the whole capture; what is usual over weeks, only longer captures tell."
+    ]
     return _lines(lines, facts)
 
 
@@ -166,7 +210,9 @@ def say_numbers(diagnosis: "Diagnosis", incident: "Incident | None", analysis: "
     """Every fact there is."""
     facts = list(incident.facts) if incident else []
     verdict = verdict_fact(incident, analysis.verdicts) if incident else None
-    return _lines([], [*facts, *([verdict] if verdict else []), *analysis.facts_of(diagnosis.device)])
+    return _lines(
+        [], [*facts, *([verdict] if verdict else []), *analysis.facts_of(diagnosis.device)]
+    )
 
 
 def say_devices(analysis: "Analysis") -> Said:
@@ -178,13 +224,23 @@ def say_devices(analysis: "Analysis") -> Said:
     for number, address in enumerate(list_addresses(analysis)[:_MOST_LISTED]):
         incident = worst.get(address)
         health = judge_health(address, analysis.verdicts, analysis.scene)
-        state = f"{incident.severity}: {incident.label.replace('_', ' ')}" if incident else name_health(health)
+        state = (
+            f"{incident.severity}: {incident.label.replace('_', ' ')}"
+            if incident
+            else name_health(health)
+        )
         role = f" – {roles[address]}" if roles.get(address) else ""
-        values |= {f"name{number}": name_of(address, analysis), f"role{number}": roles.get(address, "")}
+        values |= {
+            f"name{number}": name_of(address, analysis),
+            f"role{number}": roles.get(address, ""),
+        }
         lines.append(f"- {name_of(address, analysis)}{role} – {state}")
     rest = len(list_addresses(analysis)) - _MOST_LISTED
     lines += [f"- and {rest} more"] if rest > 0 else []
-    return Said("\n".join(lines) or "This capture holds no device.", (Fact("devices", "", {**values, "rest": rest}),))
+    return Said(
+        "\n".join(lines) or "This capture holds no device.",
+        (Fact("devices", "", {**values, "rest": rest}),),
+    )
 
 
 def say_incidents(analysis: "Analysis", states: dict[str, str]) -> Said:
@@ -203,7 +259,11 @@ def say_incidents(analysis: "Analysis", states: dict[str, str]) -> Said:
         }  # fmt: skip
         what = f"{one.severity}: {one.label.replace('_', ' ')} at"
         facts.append(
-            make_fact("incident", f"{what} {{name}}, {{start_time_s}}, {{span_s}} ({{state}}, {{id}})", values)
+            make_fact(
+                "incident",
+                f"{what} {{name}}, {{start_time_s}}, {{span_s}} ({{state}}, {{id}})",
+                values,
+            )
         )
         lines.append(f"- {facts[-1].text}")
     rest = len(incidents) - _MOST_LISTED
@@ -247,7 +307,11 @@ def quote_documents(index: "Index | None", question: str, kind: "Kind" = "manual
 
     passages = search(index, question, _MOST, kind) or search(index, question, _MOST)
     citations = resolve(cite(passages, question), index)
-    return Said("\n".join(["From the documents:", *list_quotations(citations)]), (), citations) if citations else None
+    return (
+        Said("\n".join(["From the documents:", *list_quotations(citations)]), (), citations)
+        if citations
+        else None
+    )
 
 
 def list_quotations(citations: Sequence[Citation]) -> list[str]:

@@ -1,4 +1,5 @@
-"""What a site owns: ``faultwise kb`` (documents), ``faultwise plant`` (devices), ``faultwise adapters`` (models)."""
+"""What a site owns: ``faultwise kb`` (documents), ``faultwise plant`` (devices), ``faultwise
+adapters`` (models)."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
 
 # ``faultwise adapters``: the sites' adapters and what each one's card says of it.
 
-adapters_app = typer.Typer(help="Adapters of sites, and their cards: data, split, seed, metrics.", no_args_is_help=True)
+adapters_app = typer.Typer(
+    help="Adapters of sites, and their cards: data, split, seed, metrics.", no_args_is_help=True
+)
 
 
 @adapters_app.command("list")
@@ -25,7 +28,8 @@ def list_all(settings: "Settings") -> None:
     from assistant.report import render_table
 
     rows = [
-        [one.card.name, one.card.created, f"{one.card.threshold:.2f}", one.path] for one in list_adapters(settings.home)
+        [one.card.name, one.card.created, f"{one.card.threshold:.2f}", one.path]
+        for one in list_adapters(settings.home)
     ]
     typer.echo(render_table(["name", "created", "abstains below", "folder"], rows))
 
@@ -40,7 +44,9 @@ def show_adapter(folder: Annotated[Path, typer.Argument(help="The adapter's fold
 
 # ``faultwise plant``: the inventory of devices.
 
-plant_app = typer.Typer(help="The inventory of devices: addresses, roles, contacts.", no_args_is_help=True)
+plant_app = typer.Typer(
+    help="The inventory of devices: addresses, roles, contacts.", no_args_is_help=True
+)
 
 
 @plant_app.command()
@@ -80,7 +86,8 @@ kb_app = typer.Typer(help="Manuals and past incidents that answers cite.", no_ar
 @kb_app.command()
 @with_settings("home")
 def add(
-    paths: Annotated[list[Path], typer.Argument(help="Documents, or folders of them.")], settings: "Settings"
+    paths: Annotated[list[Path], typer.Argument(help="Documents, or folders of them.")],
+    settings: "Settings",
 ) -> None:
     """Index documents; a changed one replaces its older version, an unchanged one costs nothing."""
     from assistant.session import open_knowledge
@@ -88,7 +95,9 @@ def add(
     with narrate("indexing") as progress, open_knowledge(settings, progress) as index:
         done = index.add(paths, progress)
     say_notes(done.notes)
-    typer.echo(f"{len(done.added)} added, {len(done.replaced)} replaced, {len(done.unchanged)} unchanged")
+    typer.echo(
+        f"{len(done.added)} added, {len(done.replaced)} replaced, {len(done.unchanged)} unchanged"
+    )
 
 
 @kb_app.command("list")
@@ -105,7 +114,9 @@ def list_documents(settings: "Settings") -> None:
 
 @kb_app.command()
 @with_settings("home")
-def remove(document: Annotated[str, typer.Argument(help="As `kb list` names it.")], settings: "Settings") -> None:
+def remove(
+    document: Annotated[str, typer.Argument(help="As `kb list` names it.")], settings: "Settings"
+) -> None:
     """Forget a document; it never answers again."""
     from assistant.session import open_knowledge
 
@@ -119,7 +130,9 @@ def remove(document: Annotated[str, typer.Argument(help="As `kb list` names it."
 def search(
     question: str,
     settings: "Settings",
-    count: Annotated[int, typer.Option("--count", "-k", min=1, max=50, help="How many passages.")] = 5,
+    count: Annotated[
+        int, typer.Option("--count", "-k", min=1, max=50, help="How many passages.")
+    ] = 5,
     form: Annotated[Literal["text", "json"], typer.Option("--format")] = "text",
 ) -> None:
     """Find the passages that best answer a question."""
@@ -143,14 +156,17 @@ def check(settings: "Settings") -> None:
 
     with open_knowledge(settings) as index:
         health, count = index.check(), len(index.list())
-    typer.echo("\n".join(health.problems) or f"sound: {count} documents, each passage as it was added")
+    typer.echo(
+        "\n".join(health.problems) or f"sound: {count} documents, each passage as it was added"
+    )
     raise typer.Exit(0 if health.ok else 1)
 
 
 @kb_app.command()
 @with_settings("home")
 def rebuild(settings: "Settings") -> None:
-    """Build the index anew from its documents and swap it in: removed text is gone from the disk."""
+    """Build the index anew from its documents and swap it in: removed text is gone from the
+    disk."""
     from assistant.session import open_knowledge
 
     with narrate("rebuilding") as progress, open_knowledge(settings, progress) as index:

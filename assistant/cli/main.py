@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from assistant.cli import inventory, research, testbed
-from assistant.cli.options import CapturePath, OutFile, narrate, print_json, say_notes, with_settings, write_parquet
+from assistant.cli.options import (
+    CapturePath,
+    OutFile,
+    narrate,
+    print_json,
+    say_notes,
+    with_settings,
+    write_parquet,
+)
 from assistant.offline import go_offline, hush_libraries
 from traffic.errors import UserError
 
@@ -34,9 +42,12 @@ app.add_typer(testbed.app, name="testbed")
 
 Question = Annotated[str, typer.Argument(help='In your own words: "why does the PLC not answer?"')]
 Device = Annotated[str | None, typer.Option(help="The device meant, by name or address.")]
-AskedCapture = Annotated[Path, typer.Option("--capture", help="The capture to look into.", metavar="PATH")]
+AskedCapture = Annotated[
+    Path, typer.Option("--capture", help="The capture to look into.", metavar="PATH")
+]
 OpenCapture = Annotated[
-    Path | None, typer.Option("--capture", help="The capture to talk about.", metavar="PATH", exists=True)
+    Path | None,
+    typer.Option("--capture", help="The capture to talk about.", metavar="PATH", exists=True),
 ]
 
 # The options of every command that reads a capture with the model.
@@ -52,7 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: what follows the command's name; the process's own by default.
 
     Returns:
-        Exit status: 0 done, 1 a check found a problem, 2 a user's mistake (one line on stderr), 130 interrupted.
+        Exit status: 0 done, 1 a check found a problem, 2 a user's mistake (one line on stderr), 130
+            interrupted.
     """
     go_offline()
     hush_libraries()
@@ -91,7 +103,10 @@ def ask(
         models = load_models(settings)
         embedder = warm_embedder()
         analysis = analyse(capture, settings, models, progress)
-    with narrate("looking things up") as progress, open_knowledge(settings, progress, embedder) as index:
+    with (
+        narrate("looking things up") as progress,
+        open_knowledge(settings, progress, embedder) as index,
+    ):
         diagnosis = write(diagnose(question, analysis, index, device=device), models.writer)
     say_notes(analysis.capture.notes)
     typer.echo(render_diagnosis(diagnosis, form))
@@ -142,7 +157,10 @@ def classify(
     if form == "jsonl":
         sys.stdout.writelines(line + "\n" for line in verdict_lines(analysis.verdicts))
     else:
-        typer.echo({"csv": verdict_csv, "table": verdict_table}[form](analysis.verdicts), nl=form == "table")
+        typer.echo(
+            {"csv": verdict_csv, "table": verdict_table}[form](analysis.verdicts),
+            nl=form == "table",
+        )
 
 
 @app.command()
@@ -185,7 +203,8 @@ def chat(settings: "Settings", capture: OpenCapture = None) -> None:
 
 
 def _asked() -> Iterator[str]:
-    """Lines from a person or a pipe, up to an empty one; the prompt stands only where a person sits."""
+    """Lines from a person or a pipe, up to an empty one; the prompt stands only where a person
+    sits."""
     while True:
         try:
             line = input("> " if sys.stdin.isatty() else "")
@@ -220,23 +239,29 @@ def simulate(
     seed: Annotated[int, typer.Option(help="The same seed makes the same traffic.")] = 0,
     devices: Annotated[int, typer.Option(min=1, max=250)] = 20,
     hours: Annotated[float, typer.Option(min=0.02, max=72)] = 1.0,
-    scenario: Annotated[list[str] | None, typer.Option(help="A label that shall happen; by default several.")] = None,
+    scenario: Annotated[
+        list[str] | None, typer.Option(help="A label that shall happen; by default several.")
+    ] = None,
 ) -> None:
-    """Invent a plant and its traffic, faults and attacks included: conn.log, truth.csv, plant.yaml."""
+    """Invent a plant and its traffic, faults and attacks included: conn.log, truth.csv,
+    plant.yaml."""
     from traffic.simulation.simulate import simulate as invent
     from traffic.simulation.simulate import write_simulation
 
     if out.exists():
         raise UserError(f"{out} exists already; expected a new folder; name another with --out")
     with narrate("simulating"):
-        write_simulation(invent(seed, devices=devices, hours=hours, scenarios=scenario or None), out)
+        write_simulation(
+            invent(seed, devices=devices, hours=hours, scenarios=scenario or None), out
+        )
     typer.echo(f"wrote {out}/conn.log, evidence.csv, truth.csv and plant.yaml")
 
 
 @app.command()
 @with_settings(*_ANSWERING)
 def doctor(settings: "Settings") -> None:
-    """Check this machine: packages, model, knowledge base, folders; exit 1 where something is wrong."""
+    """Check this machine: packages, model, knowledge base, folders; exit 1 where something is
+    wrong."""
     from assistant.doctor import examine, render_findings
 
     with narrate("examining"):

@@ -1,4 +1,5 @@
-"""The options that several commands share, declared once, and what every command does with its result."""
+"""The options that several commands share, declared once, and what every command does with its
+result."""
 
 import functools
 import inspect
@@ -17,39 +18,62 @@ from traffic.errors import UserError
 _SHARED: dict[str, Any] = {
     "home": Annotated[
         Path | None,
-        typer.Option(help="Folder for state: knowledge base, history, adapters.", show_default="$FAULTWISE_HOME"),
+        typer.Option(
+            help="Folder for state: knowledge base, history, adapters.",
+            show_default="$FAULTWISE_HOME",
+        ),
     ],
     "plant": Annotated[
-        Path | None, typer.Option(help="Inventory of devices (plant.yaml); `faultwise plant discover` drafts one.")
+        Path | None,
+        typer.Option(
+            help="Inventory of devices (plant.yaml); `faultwise plant discover` drafts one."
+        ),
     ],
     "local": Annotated[
         list[str] | None,
-        typer.Option(help="A network whose addresses are devices, beside the private ranges.", metavar="CIDR"),
+        typer.Option(
+            help="A network whose addresses are devices, beside the private ranges.", metavar="CIDR"
+        ),
     ],
     "adapter": Annotated[
         Path | None,
-        typer.Option(help="Folder of the adapter that classifies.", show_default="the shipped pocket model's"),
+        typer.Option(
+            help="Folder of the adapter that classifies.", show_default="the shipped pocket model's"
+        ),
     ],
     "model": Annotated[
-        Path | None, typer.Option(help="Folder of the adapter's base model.", show_default="where its card says")
+        Path | None,
+        typer.Option(
+            help="Folder of the adapter's base model.", show_default="where its card says"
+        ),
     ],
-    "writer": Annotated[Path | None, typer.Option(help="Folder of an instruct model that words the answers.")],
+    "writer": Annotated[
+        Path | None, typer.Option(help="Folder of an instruct model that words the answers.")
+    ],
     "model_url": Annotated[
         str | None,
-        typer.Option(help="OpenAI-compatible server on this network that words the answers.", metavar="URL"),
+        typer.Option(
+            help="OpenAI-compatible server on this network that words the answers.", metavar="URL"
+        ),
     ],
 }
 # The option's name where it differs from the setting's.
 _SETTING_OF = {"model_url": "remote_url"}
 
 CapturePath = Annotated[
-    Path, typer.Argument(help="A pcap or pcapng, a conn.log in any form, or a folder of them.", metavar="PATH")
+    Path,
+    typer.Argument(
+        help="A pcap or pcapng, a conn.log in any form, or a folder of them.", metavar="PATH"
+    ),
 ]
-OutFile = Annotated[Path | None, typer.Option(help="Write a Parquet file instead of printing.", metavar="F.parquet")]
+OutFile = Annotated[
+    Path | None, typer.Option(help="Write a Parquet file instead of printing.", metavar="F.parquet")
+]
 
 
 def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the shared options ``names``; it receives them, with the environment, as its ``settings``."""
+    """Give a command the shared options ``names``; it receives them, with the environment, as its
+    ``settings``."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
@@ -61,7 +85,9 @@ def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., 
 
         own = [p for p in inspect.signature(command).parameters.values() if p.name != "settings"]
         shared = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_SHARED[name])
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_SHARED[name]
+            )
             for name in names
         ]
         # Typer reads the signature; the command itself keeps only what is its own.

@@ -1,4 +1,5 @@
-"""``faultwise finetune`` and ``faultwise eval``: how models are made, and what the parts are worth."""
+"""``faultwise finetune`` and ``faultwise eval``: how models are made, and what the parts are
+worth."""
 
 import logging
 import sys
@@ -13,10 +14,12 @@ if TYPE_CHECKING:
     from assistant.settings import Settings
 
 
-# ``faultwise eval retrieval`` and ``eval answers``: what the documents give, and whether answers are right.
+# ``faultwise eval retrieval`` and ``eval answers``: what the documents give, and whether answers
+# are right.
 
 Cases = Annotated[
-    list[Path] | None, typer.Option("--cases", help="A file of cases; the shipped ones by default.", metavar="F.yaml")
+    list[Path] | None,
+    typer.Option("--cases", help="A file of cases; the shipped ones by default.", metavar="F.yaml"),
 ]
 Form = Annotated[Literal["table", "json"], typer.Option("--format")]
 Out = Annotated[Path, typer.Option(help="Gets the results as JSON.", metavar="FOLDER")]
@@ -25,10 +28,14 @@ Out = Annotated[Path, typer.Option(help="Gets the results as JSON.", metavar="FO
 def retrieval(
     cases: Cases = None,
     documents: Annotated[
-        Path, typer.Option(help="Further documents; questions about them are left out without.", metavar="FOLDER")
+        Path,
+        typer.Option(
+            help="Further documents; questions about them are left out without.", metavar="FOLDER"
+        ),
     ] = Path("../shared/kb"),
     reranker: Annotated[
-        Path | None, typer.Option(help="A cross-encoder that reorders passages; none ships.", metavar="FOLDER")
+        Path | None,
+        typer.Option(help="A cross-encoder that reorders passages; none ships.", metavar="FOLDER"),
     ] = None,
     form: Form = "table",
     out: Out = Path("results"),
@@ -50,10 +57,14 @@ def answers(
     settings: "Settings",
     cases: Cases = None,
     data: Annotated[
-        Path, typer.Option(help="Real captures; cases about them are left out without.", metavar="FOLDER")
+        Path,
+        typer.Option(
+            help="Real captures; cases about them are left out without.", metavar="FOLDER"
+        ),
     ] = Path("../shared/data"),
     recordings: Annotated[
-        Path, typer.Option(help="Recorded runs, one folder for each seed; likewise.", metavar="FOLDER")
+        Path,
+        typer.Option(help="Recorded runs, one folder for each seed; likewise.", metavar="FOLDER"),
     ] = Path("runs/answers"),
     form: Form = "table",
     out: Out = Path("results"),
@@ -70,10 +81,13 @@ def answers(
     print_json(run.model_dump()) if form == "json" else typer.echo(render_answers(run))
 
 
-# ``faultwise eval report``, ``compare``, ``tables`` and ``hypotheses``: what results say, for people.
+# ``faultwise eval report``, ``compare``, ``tables`` and ``hypotheses``: what results say, for
+# people.
 
 Results = Annotated[Path, typer.Option("--results", help="Where results lie.", metavar="FOLDER")]
-Named = Annotated[str, typer.Argument(help="A file of results, or its name in --results.", metavar="RUN")]
+Named = Annotated[
+    str, typer.Argument(help="A file of results, or its name in --results.", metavar="RUN")
+]
 _RESULTS = Path("results")
 
 
@@ -81,7 +95,8 @@ def report(
     run: Named,
     results: Results = _RESULTS,
     out: Annotated[
-        Path | None, typer.Option(help="Gets RUN.md and RUN.html.", metavar="FOLDER", show_default="beside RUN")
+        Path | None,
+        typer.Option(help="Gets RUN.md and RUN.html.", metavar="FOLDER", show_default="beside RUN"),
     ] = None,
 ) -> None:
     """A run as Markdown tables and as one HTML page with plots, which loads nothing."""
@@ -97,9 +112,12 @@ def compare(
     first: Named,
     second: Named,
     results: Results = _RESULTS,
-    measure: Annotated[list[str] | None, typer.Option(help="Which measures; a few by default.")] = None,
+    measure: Annotated[
+        list[str] | None, typer.Option(help="Which measures; a few by default.")
+    ] = None,
 ) -> None:
-    """Which rows of two runs differ, on the same captures only, and how the runs themselves differ."""
+    """Which rows of two runs differ, on the same captures only, and how the runs themselves
+    differ."""
     from eval.report.compare import COMPARED, render_compare
     from eval.report.page import find_run
     from eval.results import read_run
@@ -113,12 +131,17 @@ def tables(
     settings: "Settings",
     data: Annotated[
         Path | None,
-        typer.Option(help="Labelled captures, CIC IoMT 2024 among them if you have it: run what is missing first."),
+        typer.Option(
+            help="Labelled captures, CIC IoMT 2024 among them if you have it: run what is missing first."
+        ),
     ] = None,
     results: Results = _RESULTS,
-    quick: Annotated[bool, typer.Option("--quick", help="Small budgets: shows that it works.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Small budgets: shows that it works.")
+    ] = False,
 ) -> None:
-    """Tables I and II of the second paper: its numbers beside ours, each under the data that it is of."""
+    """Tables I and II of the second paper: its numbers beside ours, each under the data that it is
+    of."""
     from eval.report.page import render_rows
     from eval.research.claims import read_evidence
     from eval.research.paper import make_paper_tables, read_paper, read_paper_runs, run_paper
@@ -134,13 +157,19 @@ def tables(
 
 
 def hypotheses(
-    names: Annotated[list[str] | None, typer.Argument(help="H1 to H8, Q1 to Q8; all by default.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="H1 to H8, Q1 to Q8; all by default.")
+    ] = None,
     results: Results = _RESULTS,
     llm: Annotated[
-        str, typer.Option(help="The language model that is asked about, as runs name it.", metavar="MODEL")
+        str,
+        typer.Option(
+            help="The language model that is asked about, as runs name it.", metavar="MODEL"
+        ),
     ] = "pocket",
 ) -> None:
-    """The papers' hypotheses and questions: supported, not supported or not decidable here, and why."""
+    """The papers' hypotheses and questions: supported, not supported or not decidable here, and
+    why."""
     from eval.research.claims import read_evidence
     from eval.research.hypotheses import decide_all, render_decision
 
@@ -165,11 +194,21 @@ def _begin() -> None:
 @finetune.command()
 def pocket(
     out: Annotated[Path, typer.Option(help="Gets base/ and adapter/.", metavar="FOLDER")],
-    work: Annotated[Path, typer.Option(help="Keeps each stage's result.", metavar="FOLDER")] = Path("runs/pocket"),
-    data: Annotated[list[Path] | None, typer.Option(help="Labelled captures beside the simulated plants.")] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="A capture that is only measured, as unseen.")] = None,
-    begin: Annotated[Path | None, typer.Option(help="A base to go on from; by default from nothing.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Minutes instead of hours: shows that it works.")] = False,
+    work: Annotated[Path, typer.Option(help="Keeps each stage's result.", metavar="FOLDER")] = Path(
+        "runs/pocket"
+    ),
+    data: Annotated[
+        list[Path] | None, typer.Option(help="Labelled captures beside the simulated plants.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="A capture that is only measured, as unseen.")
+    ] = None,
+    begin: Annotated[
+        Path | None, typer.Option(help="A base to go on from; by default from nothing.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Minutes instead of hours: shows that it works.")
+    ] = False,
 ) -> None:
     """Make the pocket model: tokenizer, pretraining, tuning, calibration, card."""
     from assistant.cli.options import print_json
@@ -187,7 +226,11 @@ def _measure() -> None:
 
 
 @evaluate.command()
-def latency(names: Annotated[list[str] | None, typer.Argument(help="Which measures; all by default.")] = None) -> None:
+def latency(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Which measures; all by default.")
+    ] = None,
+) -> None:
     """How fast the parts are on this machine, each beside its target."""
     from eval.research.bench import measure_all
 
@@ -201,12 +244,24 @@ def detection(
     protocol: Annotated[str, typer.Option(help="What is trained on, tested and varied.")],
     data: Annotated[Path, typer.Option(help="A folder of labelled captures.", metavar="FOLDER")],
     settings: "Settings",
-    models: Annotated[list[str] | None, typer.Option(help="Some models only: a,b; llm:FOLDER is one of yours.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Fits of each model and fold.", show_default="protocol's")] = None,
-    without: Annotated[list[str] | None, typer.Option(help="A label to leave out.", metavar="LABEL")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Minutes instead of an hour: shows that it works.")] = False,
-    out: Annotated[Path, typer.Option(help="Gets the results as JSON.", metavar="FOLDER")] = Path("results"),
-    jobs: Annotated[int | None, typer.Option(min=1, help="Fits at once.", show_default="one a core")] = None,
+    models: Annotated[
+        list[str] | None, typer.Option(help="Some models only: a,b; llm:FOLDER is one of yours.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Fits of each model and fold.", show_default="protocol's")
+    ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option(help="A label to leave out.", metavar="LABEL")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Minutes instead of an hour: shows that it works.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Gets the results as JSON.", metavar="FOLDER")] = Path(
+        "results"
+    ),
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Fits at once.", show_default="one a core")
+    ] = None,
 ) -> None:
     """Models on the same windows: every baseline and the LLM by one protocol, in one table."""
     from rich.console import Console
@@ -214,10 +269,21 @@ def detection(
     from eval.detection.run import evaluate_detection
     from eval.report.tables import make_table
 
-    chosen, left_out = ([name for word in words or () for name in word.split(",")] for words in (models, without))
+    chosen, left_out = (
+        [name for word in words or () for name in word.split(",")] for words in (models, without)
+    )
     with narrate("measuring") as progress:
         run = evaluate_detection(
-            data, protocol, out, settings.home / "captures", chosen, seeds, left_out, quick, jobs, progress
+            data,
+            protocol,
+            out,
+            settings.home / "captures",
+            chosen,
+            seeds,
+            left_out,
+            quick,
+            jobs,
+            progress,
         )
     Console(width=None if sys.stdout.isatty() else 220).print(make_table(run))
     typer.echo(out / f"{run.name}.json")
@@ -225,11 +291,16 @@ def detection(
 
 @evaluate.command()
 def distance(
-    data: Annotated[Path, typer.Option(help="Recorded runs, as testbed run makes them.", metavar="FOLDER")],
+    data: Annotated[
+        Path, typer.Option(help="Recorded runs, as testbed run makes them.", metavar="FOLDER")
+    ],
     plants: Annotated[int, typer.Option(min=2, help="Simulated plants to draw.")] = 60,
-    out: Annotated[Path | None, typer.Option(help="A file for the report, instead of the screen.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A file for the report, instead of the screen.")
+    ] = None,
 ) -> None:
-    """How well simulated plants are told from recorded ones by their normal windows, and by which numbers."""
+    """How well simulated plants are told from recorded ones by their normal windows, and by which
+    numbers."""
     from eval.research.distance import measure_distance, render_distance
 
     measured = measure_distance(data, plants)

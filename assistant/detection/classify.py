@@ -1,10 +1,12 @@
 """Verdicts: what each window is, how sure that is, and when to say nothing.
 
-    windows ─▶ texts ─▶ prompts ─▶ likelihood of each answer ─▶ calibrated probabilities ─▶ label | abstain
+    windows ─▶ texts ─▶ prompts ─▶ likelihood of each answer ─▶ calibrated probabilities ─▶ label |
+    abstain
 
-A window is normal when normal is at least as likely as all anomalies together; else its label is the likeliest anomaly.
-An anomalous verdict abstains when its label's probability is below the card's threshold, or when the runner-up is one
-that traffic alone cannot tell from it. A normal one never does: what is not worth an alarm is normal.
+A window is normal when normal is at least as likely as all anomalies together; else its label is
+the likeliest anomaly. An anomalous verdict abstains when its label's probability is below the
+card's threshold, or when the runner-up is one that traffic alone cannot tell from it. A normal one
+never does: what is not worth an alarm is normal.
 """
 
 import numpy as np
@@ -19,16 +21,18 @@ from traffic.windows import Windows
 
 # From whom an anomaly comes: told from the numbers of a window, after its label is settled.
 #
-# A device is the source where it does what the label means (it scans, floods, stays silent, misses its own server's
-# address), and the target where that is done to it. So each label names the columns that grow at its source and those
-# that grow at its target, and the larger sum decides; a tie goes to the side that is the more common one.
+# A device is the source where it does what the label means (it scans, floods, stays silent, misses
+# its own server's address), and the target where that is done to it. So each label names the
+# columns that grow at its source and those that grow at its target, and the larger sum decides; a
+# tie goes to the side that is the more common one.
 
 _OPENED = ("tcp_out", "udp_out", "icmp_out")
 _ACCEPTED = ("tcp_in", "udp_in", "icmp_in")
 _VAIN_OUT = ("unanswered_out", "refused_out", "udp_unanswered_out", "arp_unanswered_out")
 _VAIN_IN = ("unanswered_in", "refused_in", "udp_unanswered_in", "arp_unanswered_in")
 
-# label: (columns of its source, columns of its target). A bot, a lossy or a flapping device looks like its peers do.
+# label: (columns of its source, columns of its target). A bot, a lossy or a flapping device looks
+# like its peers do.
 _SIGNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "recon": (("hosts_out", "ports_out", *_VAIN_OUT), ("ports_in", *_VAIN_IN)),
     "dos": (_OPENED, _ACCEPTED),
@@ -79,7 +83,9 @@ _NORMAL = LABELS.index(NORMAL)
 MARGIN = 0.4
 
 
-def classify(windows: Windows, llm: LocalLLM, card: AdapterCard, progress: Progress | None = None) -> pd.DataFrame:
+def classify(
+    windows: Windows, llm: LocalLLM, card: AdapterCard, progress: Progress | None = None
+) -> pd.DataFrame:
     """Judge windows.
 
     Args:
@@ -89,8 +95,9 @@ def classify(windows: Windows, llm: LocalLLM, card: AdapterCard, progress: Progr
         progress: called with the numbers of different texts that are scored and that there are.
 
     Returns:
-        One row per window: ``device``, ``start_s``, ``end_s``, ``label``, ``probability`` (of that label, calibrated),
-        ``abstained``, ``direction`` (source, target or ""), then ``p_<label>`` for every label, float32.
+        One row per window: ``device``, ``start_s``, ``end_s``, ``label``, ``probability`` (of that
+        label, calibrated), ``abstained``, ``direction`` (source, target or ""), then ``p_<label>``
+        for every label, float32.
 
     Raises:
         UserError: the card was made for other prompts or labels.
@@ -105,20 +112,24 @@ def classify(windows: Windows, llm: LocalLLM, card: AdapterCard, progress: Progr
 
 
 def make_prompts(texts: list[str], llm: LocalLLM) -> list[str]:
-    """The prompt of every text in the form that a model was tuned on: chat where it has a template, plain elsewhere."""
+    """The prompt of every text in the form that a model was tuned on: chat where it has a template,
+    plain elsewhere."""
     if llm.chat_capable:
         return [llm.render(classification(text)) for text in texts]
     return [classification_prompt(text) for text in texts]
 
 
-def decide(scores: np.ndarray, temperature: float, threshold: float, prior_shift: float = 0.0) -> pd.DataFrame:
+def decide(
+    scores: np.ndarray, temperature: float, threshold: float, prior_shift: float = 0.0
+) -> pd.DataFrame:
     """Turn log-probabilities into verdicts.
 
     Args:
         scores: shape (n, len(LABELS)), in the order of ``LABELS``.
         temperature: divides the scores, above 0.
         threshold: anomalous verdicts with a smaller probability abstain.
-        prior_shift: nats that normal gains, since plants live more quietly than what the model was calibrated on.
+        prior_shift: nats that normal gains, since plants live more quietly than what the model was
+            calibrated on.
 
     Returns:
         Shape (n, 3 + len(LABELS)): ``label``, ``probability``, ``abstained``, ``p_<label>`` …
@@ -126,12 +137,17 @@ def decide(scores: np.ndarray, temperature: float, threshold: float, prior_shift
     probabilities = make_probabilities(scores, temperature, prior_shift)
     code, top = choose(probabilities)
     verdicts = pd.DataFrame({"label": np.array(LABELS, dtype=object)[code], "probability": top})
-    verdicts["abstained"] = (code != _NORMAL) & ((top < threshold) | _undecided(probabilities, code))
-    return pd.concat([verdicts, pd.DataFrame(probabilities, columns=[f"p_{label}" for label in LABELS])], axis=1)
+    verdicts["abstained"] = (code != _NORMAL) & (
+        (top < threshold) | _undecided(probabilities, code)
+    )
+    return pd.concat(
+        [verdicts, pd.DataFrame(probabilities, columns=[f"p_{label}" for label in LABELS])], axis=1
+    )
 
 
 def choose(probabilities: np.ndarray, normal: int = _NORMAL) -> tuple[np.ndarray, np.ndarray]:
-    """Column and probability of each verdict, shape (n,) each: normal from a half on, else the likeliest anomaly."""
+    """Column and probability of each verdict, shape (n,) each: normal from a half on, else the
+    likeliest anomaly."""
     anomalies = probabilities.copy()
     anomalies[:, normal] = -1
     code = np.where(probabilities[:, normal] >= 0.5, normal, anomalies.argmax(axis=1))
@@ -141,7 +157,8 @@ def choose(probabilities: np.ndarray, normal: int = _NORMAL) -> tuple[np.ndarray
 def make_probabilities(
     scores: np.ndarray, temperature: float, prior_shift: float = 0.0, normal: int = _NORMAL
 ) -> np.ndarray:
-    """Calibrated probabilities, float32, of the shape of ``scores``; arguments as ``decide`` has them.
+    """Calibrated probabilities, float32, of the shape of ``scores``; arguments as ``decide`` has
+    them.
 
     ``normal`` is its column.
     """
@@ -156,5 +173,9 @@ def _undecided(probabilities: np.ndarray, code: np.ndarray) -> np.ndarray:
     for pair in INSEPARABLE:
         one, other = (LABELS.index(label) for label in pair)
         near = np.abs(probabilities[:, one] - probabilities[:, other]) < MARGIN
-        undecided |= near & np.isin(code, (one, other)) & (probabilities[:, [one, other]].sum(axis=1) >= MARGIN)
+        undecided |= (
+            near
+            & np.isin(code, (one, other))
+            & (probabilities[:, [one, other]].sum(axis=1) >= MARGIN)
+        )
     return undecided

@@ -21,20 +21,37 @@ from traffic.windows import WINDOW_SAMPLES
 
 _NEAR_S = 600.0  # runs of one device, label and peer within this are one
 _SLACK_S = 60.0  # a window's length: two devices' evidence of one cause may differ by that much
-# No topology is known: devices that are slow together share a link more often than not, and who stands in the middle
-# claims the addresses of both sides.
+# No topology is known: devices that are slow together share a link more often than not, and who
+# stands in the middle claims the addresses of both sides.
 _SHARED = ("congestion", "spoofing")
 _FLOODS = ("dos", "ddos")
-_LASTING = ("c2", "misconfiguration")  # stays until somebody removes it, so pauses do not make it two
+_LASTING = (
+    "c2",
+    "misconfiguration",
+)  # stays until somebody removes it, so pauses do not make it two
 _LEAST_ATTEMPTS = {"brute_force": 5, "flapping": 3}
 _IN_VAIN = ("service_down", "misconfiguration")
 _LEAST_CALLS = 2  # one request that nobody answers is an accident
-_TOLD_BY_EVIDENCE = ("spoofing", "mqtt_abuse", "unauthorized_command", "name_resolution", "packet_loss")
+_TOLD_BY_EVIDENCE = (
+    "spoofing",
+    "mqtt_abuse",
+    "unauthorized_command",
+    "name_resolution",
+    "packet_loss",
+)
 _KIN = {
     **dict.fromkeys(("dos", "ddos", "congestion"), "flood"),
     **dict.fromkeys(("recon", "brute_force", "unauthorized_command", "mqtt_abuse"), "intrusion"),
     **dict.fromkeys(
-        ("device_silent", "service_down", "packet_loss", "flapping", "misconfiguration", "name_resolution"), "outage"
+        (
+            "device_silent",
+            "service_down",
+            "packet_loss",
+            "flapping",
+            "misconfiguration",
+            "name_resolution",
+        ),
+        "outage",
     ),
 }
 
@@ -48,7 +65,8 @@ class Suspicion:
         label: one of ``LABELS``.
         role: ``source``, ``target`` or ``both``.
         rows: positions in the verdict table; empty where only hard evidence speaks.
-        mass: sum of the label's probabilities; infinite for hard evidence, which no probability outweighs.
+        mass: sum of the label's probabilities; infinite for hard evidence, which no probability
+            outweighs.
         trace: flows, evidence, peers and times.
         facts: hard evidence, in words.
     """
@@ -83,17 +101,22 @@ def suspect(run: Run, scene: Scene, starts_s: np.ndarray, mass: np.ndarray) -> S
 
 
 def is_borne_out(one: Suspicion) -> bool:
-    """Whether the tables hold what the label means, whatever a model says: no evidence, no incident.
+    """Whether the tables hold what the label means, whatever a model says: no evidence, no
+    incident.
 
-    A scan touches many things, passwords are guessed more than once or twice, a connection that flaps comes back more
-    than once; and some labels are told by what packets carry, so that where nothing of it was seen there is nothing.
+    A scan touches many things, passwords are guessed more than once or twice, a connection that
+    flaps comes back more than once; and some labels are told by what packets carry, so that where
+    nothing of it was seen there is nothing.
     """
     if one.facts:
         return True
     flows, evidence = one.trace.flows, one.trace.evidence
     if one.label == "recon":
         touched = len(flows[["dst", "port"]].drop_duplicates())
-        return max(touched, evidence["dst"].nunique(), int(evidence["distinct"].sum())) >= FEW_ENDPOINTS
+        return (
+            max(touched, evidence["dst"].nunique(), int(evidence["distinct"].sum()))
+            >= FEW_ENDPOINTS
+        )
     if one.label in _LEAST_ATTEMPTS:
         # A reset ends a refused call as well, and what was never up cannot flap.
         flows, told = flows[flows["proto"] == "tcp"], evidence[evidence["kind"] != "reset"]
@@ -102,14 +125,19 @@ def is_borne_out(one: Suspicion) -> bool:
     if one.label in _IN_VAIN:
         return calls >= _LEAST_CALLS
     if one.label == "device_silent":
-        return calls >= _LEAST_CALLS or not calls  # a device with a rhythm is missed though nobody calls it
+        return (
+            calls >= _LEAST_CALLS or not calls
+        )  # a device with a rhythm is missed though nobody calls it
     if one.label in _TOLD_BY_EVIDENCE:
         return len(evidence) > 0 or float(flows["missed_bytes"].sum()) > 0
     return True
 
 
-def merge_suspicions(found: Sequence[Suspicion], redo: Callable[[Run], Suspicion]) -> list[Suspicion]:
-    """Join what one device shows twice: the same label again, or two labels that point at the same peers at once.
+def merge_suspicions(
+    found: Sequence[Suspicion], redo: Callable[[Run], Suspicion]
+) -> list[Suspicion]:
+    """Join what one device shows twice: the same label again, or two labels that point at the same
+    peers at once.
 
     Args:
         found: suspicions of runs.
@@ -117,7 +145,9 @@ def merge_suspicions(found: Sequence[Suspicion], redo: Callable[[Run], Suspicion
     """
     groups: list[list[Suspicion]] = []
     for one in sorted(found, key=lambda item: (item.device, item.trace.start_s)):
-        same = next((group for group in groups if any(_is_same(other, one) for other in group)), None)
+        same = next(
+            (group for group in groups if any(_is_same(other, one) for other in group)), None
+        )
         if same is None:
             groups.append([one])
         else:
@@ -135,16 +165,21 @@ def _joined(group: Sequence[Suspicion]) -> Run:
 
 
 def add_hard(found: Sequence[Suspicion], hard: Sequence[Suspicion]) -> list[Suspicion]:
-    """Let hard evidence take over what the model suspects of the same device and peers at the same time.
+    """Let hard evidence take over what the model suspects of the same device and peers at the same
+    time.
 
-    Which kind of flood it is the model tells better; that something is absent or mute needs no second opinion.
+    Which kind of flood it is the model tells better; that something is absent or mute needs no
+    second opinion.
     """
     joined = list(found)
     for one in hard:
         same = [other for other in joined if _is_same(one, other)]
         joined = [other for other in joined if all(other is not it for it in same)]
         rows = np.unique(np.concatenate([one.rows, *(other.rows for other in same)]))
-        label = next((other.label for other in same if other.label in _FLOODS and one.label in _FLOODS), one.label)
+        label = next(
+            (other.label for other in same if other.label in _FLOODS and one.label in _FLOODS),
+            one.label,
+        )
         joined.append(replace(one, label=label, rows=rows, trace=replace(one.trace, label=label)))
     return joined
 
@@ -160,7 +195,8 @@ def _is_same(a: Suspicion, b: Suspicion) -> bool:
 
 
 def group_by_cause(found: Sequence[Suspicion]) -> list[list[Suspicion]]:
-    """Put suspicions of one cause together, the one that leads first: the source, then the heaviest.
+    """Put suspicions of one cause together, the one that leads first: the source, then the
+    heaviest.
 
     Returns:
         Groups in the order of their first evidence; every suspicion is in exactly one.
@@ -184,7 +220,8 @@ def group_by_cause(found: Sequence[Suspicion]) -> list[list[Suspicion]]:
 
 
 def _rank(one: Suspicion) -> tuple[bool, bool, float]:
-    """A false address first, because it is the cause of all that fails beside it; then sources, then the heaviest."""
+    """A false address first, because it is the cause of all that fails beside it; then sources,
+    then the heaviest."""
     return (one.label != "spoofing", one.role == "target", -one.mass)
 
 
@@ -205,13 +242,19 @@ def _one_cause(a: Suspicion, b: Suspicion) -> bool:
 
 
 def promote(lead: Suspicion, group: Sequence[Suspicion]) -> Suspicion:
-    """Make the culprit the incident's device where two or more suffer from it and it shows nothing itself.
+    """Make the culprit the incident's device where two or more suffer from it and it shows nothing
+    itself.
 
-    That is the silent server of clients that call in vain, and the intruder, a device or an address outside, of
-    devices that are scanned, flooded or tried one after the other.
+    That is the silent server of clients that call in vain, and the intruder, a device or an address
+    outside, of devices that are scanned, flooded or tried one after the other.
     """
     victims = {one.device for one in group if one.role == "target" and one.culprit == lead.culprit}
-    if lead.role != "target" or len(victims) < 2 or lead.label not in _KIN or lead.culprit == lead.device:
+    if (
+        lead.role != "target"
+        or len(victims) < 2
+        or lead.label not in _KIN
+        or lead.culprit == lead.device
+    ):
         return lead
     peers = tuple(sorted(victims))
     return replace(lead, device=lead.culprit, role="source", trace=replace(lead.trace, peers=peers))

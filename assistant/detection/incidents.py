@@ -1,6 +1,7 @@
 """Incidents: verdicts of one cause become one thing that an operator can act on.
 
-verdicts ─▶ runs (k of n, hysteresis) ─▶ suspicions (with whom, since which second) ─▶ causes ─▶ incidents
+verdicts ─▶ runs (k of n, hysteresis) ─▶ suspicions (with whom, since which second) ─▶ causes ─▶
+incidents
                               hard evidence that needs no model (evident) ─▶┘
 """
 
@@ -37,7 +38,11 @@ Severity = Literal["low", "medium", "high"]
 
 _LARGE_FLOOD_PKTS = 10_000
 _MEDIUM_SUFFER, _HIGH_SUFFER = 2, 5
-_ANSWERING = ("device_silent", "service_down", "name_resolution")  # whose peers are those who call in vain
+_ANSWERING = (
+    "device_silent",
+    "service_down",
+    "name_resolution",
+)  # whose peers are those who call in vain
 _MOST_FACTS, _MOST_PEERS = 10, 50
 
 
@@ -47,7 +52,8 @@ class Incident:
 
     Attributes:
         id: hash of device, label and start: the same capture gives the same id.
-        device: address of the device it comes from, or that suffers; of an intruder outside who troubles several.
+        device: address of the device it comes from, or that suffers; of an intruder outside who
+            troubles several.
         role: ``source``, ``target`` or ``both``.
         label: one of ``LABELS`` but normal.
         severity: ``low``, ``medium`` or ``high``.
@@ -75,7 +81,10 @@ class Incident:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, texts and numbers, for JSON."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+        }
 
 
 def make_incidents(
@@ -90,7 +99,8 @@ def make_incidents(
     """Turn verdicts into incidents, one for each cause.
 
     Args:
-        verdicts: one row per window, as ``assistant.detection.classify.classify`` returns it, in the order of ``windows``.
+        verdicts: one row per window, as ``assistant.detection.classify.classify`` returns it, in
+            the order of ``windows``.
         windows: with their samples.
         capture: the tables the windows were made from; facts and exact times come from it.
         plant: names of addresses, and devices whose absence counts.
@@ -116,7 +126,9 @@ def make_incidents(
 def _hard(evident: Evident, scene: Scene) -> Suspicion:
     trace = find_trace(scene, evident.device, evident.label, evident.role, evident.slots)
     none = np.zeros(0, np.int64)
-    return Suspicion(evident.device, evident.label, evident.role, none, float("inf"), trace, (evident.fact,))
+    return Suspicion(
+        evident.device, evident.label, evident.role, none, float("inf"), trace, (evident.fact,)
+    )
 
 
 def _make_incident(group: Sequence[Suspicion], scene: Scene, starts_s: np.ndarray) -> Incident:
@@ -125,7 +137,9 @@ def _make_incident(group: Sequence[Suspicion], scene: Scene, starts_s: np.ndarra
     mine = [one for one in group if one.device == lead.device] or [lead, *group[1:]]
     windows = np.unique(starts_s[np.concatenate([one.rows for one in mine])])
     # Where packets show that it was over, windows of a minute cannot tell better when.
-    ended = [one for one in mine if any("until_time_s" in fact.values for fact in one.facts)] or mine
+    ended = [
+        one for one in mine if any("until_time_s" in fact.values for fact in one.facts)
+    ] or mine
     start_s, end_s = min(one.trace.start_s for one in mine), max(one.trace.end_s for one in ended)
     mark = hashlib.sha256(f"{lead.device} {lead.label} {start_s:.0f}".encode()).hexdigest()[:8]
     return Incident(
@@ -145,17 +159,24 @@ def _make_incident(group: Sequence[Suspicion], scene: Scene, starts_s: np.ndarra
 
 
 def _lead(group: Sequence[Suspicion], scene: Scene, starts_s: np.ndarray) -> Suspicion:
-    """The suspicion that an incident is named after; an intruder's holds what it did to all of its victims."""
+    """The suspicion that an incident is named after; an intruder's holds what it did to all of its
+    victims."""
     lead = promote(group[0], group)
     if lead.device == group[0].device or lead.label not in ATTACKS:
         return lead
     rows = np.unique(np.concatenate([one.rows for one in group]))
-    whole = suspect(Run(lead.device, lead.label, lead.role, rows), scene, starts_s, np.ones(len(starts_s)))
+    whole = suspect(
+        Run(lead.device, lead.label, lead.role, rows), scene, starts_s, np.ones(len(starts_s))
+    )
     return replace(lead, rows=rows, trace=whole.trace)
 
 
 def _facts(
-    lead: Suspicion, group: Sequence[Suspicion], related: Sequence[str], scene: Scene, windows: Sequence[float]
+    lead: Suspicion,
+    group: Sequence[Suspicion],
+    related: Sequence[str],
+    scene: Scene,
+    windows: Sequence[float],
 ) -> tuple[Fact, ...]:
     hard = [fact for one in group for fact in one.facts]
     seen = (label_facts(one.trace, scene, windows) for one in (lead, *group))
@@ -164,15 +185,29 @@ def _facts(
     if related:
         names = listed(scene.name(address) for address in related)
         values: dict[str, Value] = {"names": names, "n": len(related)}
-        facts.append(make_fact("related", "The same cause shows at {n:other device}: {names}.", values, windows))
+        facts.append(
+            make_fact(
+                "related", "The same cause shows at {n:other device}: {names}.", values, windows
+            )
+        )
     return tuple(facts)
 
 
 def _severity(lead: Suspicion, related: Sequence[str]) -> Severity:
-    """Attacks by who and how much, faults by how many suffer: about 80/15/5 of ordinary plants (ISA-18.2)."""
-    suffer = len({*related, *(lead.trace.peers if lead.label in _ANSWERING and lead.role == "source" else ())})
+    """Attacks by who and how much, faults by how many suffer: about 80/15/5 of ordinary plants
+    (ISA-18.2)."""
+    suffer = len(
+        {
+            *related,
+            *(lead.trace.peers if lead.label in _ANSWERING and lead.role == "source" else ()),
+        }
+    )
     if lead.label in ("dos", "ddos"):
-        return "high" if lead.trace.flows["src_pkts"].clip(lower=1).sum() >= _LARGE_FLOOD_PKTS else "medium"
+        return (
+            "high"
+            if lead.trace.flows["src_pkts"].clip(lower=1).sum() >= _LARGE_FLOOD_PKTS
+            else "medium"
+        )
     if lead.label == "c2" or (lead.label in ATTACKS and lead.role != "target"):
         return "high"
     if lead.label in ATTACKS or suffer >= _MEDIUM_SUFFER:

@@ -1,4 +1,5 @@
-"""An analysis: one capture read, cut, classified and grouped, with everything later questions need."""
+"""An analysis: one capture read, cut, classified and grouped, with everything later questions
+need."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,7 +52,10 @@ class Analysis:
     def facts_of(self, device: str) -> tuple[Fact, ...]:
         """What a device did in this capture, and how many of its windows are normal."""
         starts = self.verdicts.loc[self.verdicts["device"] == device, "start_s"].tolist()
-        return (*describe_device(self.scene, device, starts), health_fact(self.scene, device, self.verdicts))
+        return (
+            *describe_device(self.scene, device, starts),
+            health_fact(self.scene, device, self.verdicts),
+        )
 
 
 def analyse(

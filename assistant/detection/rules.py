@@ -1,7 +1,9 @@
-"""Conditions that need no model: hard evidence that something is broken, each conservative enough to raise an incident.
+"""Conditions that need no model: hard evidence that something is broken, each conservative enough
+to raise an incident.
 
-Every rule asks for need and for silence: somebody who keeps asking, and nobody who answers from then on. A router that
-walks through its address pool asks once for each; a machine that was switched on later was never silent.
+Every rule asks for need and for silence: somebody who keeps asking, and nobody who answers from
+then on. A router that walks through its address pool asks once for each; a machine that was
+switched on later was never silent.
 """
 
 from collections.abc import Iterator
@@ -41,7 +43,8 @@ def slots_of(rows: pd.DataFrame) -> np.ndarray:
     return np.unique(rows["slot"].to_numpy(np.int64))
 
 
-# Faults that are evident: an address that nobody answers at, a mute resolver, a service that answers nobody.
+# Faults that are evident: an address that nobody answers at, a mute resolver, a service that
+# answers nobody.
 #
 # A service and its clients, oldest first; an answer by anybody ends what failed before:
 #
@@ -49,7 +52,10 @@ def slots_of(rows: pd.DataFrame) -> np.ndarray:
 # |- an outage -|   | one failure is an accident
 
 _MIN_REQUESTS = 3  # by one asker
-_TRIES = (6, 3)  # one try is up to three requests within seconds; more requests, or more slots, are more tries
+_TRIES = (
+    6,
+    3,
+)  # one try is up to three requests within seconds; more requests, or more slots, are more tries
 _WALKER = 8  # who asks for more absent addresses than this is looking around, not in need
 _MIN_FAILURES = 5
 _MIN_FAILING_S = 60.0
@@ -76,8 +82,8 @@ _FAULT_WORDS = {
 def find_absent_addresses(scene: Scene) -> list[Evident]:
     """Addresses that somebody needs and that never answer from then on.
 
-    What the inventory does not know and nobody ever heard is no device that fell silent: who asks for it was set so, or
-    was told so by the resolver that all who ask have in common.
+    What the inventory does not know and nobody ever heard is no device that fell silent: who asks
+    for it was set so, or was told so by the resolver that all who ask have in common.
     """
     rows = scene.evidence[scene.evidence["kind"] == "arp_unanswered"]
     rows = rows[(rows["src"] != rows["dst"]) & (rows["src"] != "0.0.0.0")]  # noqa: S104 (RFC 5227: a probe, no need)
@@ -87,20 +93,29 @@ def find_absent_addresses(scene: Scene) -> list[Evident]:
     rows = rows[rows["slot"] > heard]
     known = {device.address for device in scene.plant.devices} if scene.plant else set()
     walkers = rows.groupby("src")["dst"].nunique()
-    needed = rows["dst"].isin(known) | (heard[rows.index] >= 0) | (rows["src"].map(walkers) <= _WALKER)
+    needed = (
+        rows["dst"].isin(known) | (heard[rows.index] >= 0) | (rows["src"].map(walkers) <= _WALKER)
+    )
     rows = rows[needed]
     tries = rows.groupby(["src", "dst"]).agg(count=("count", "sum"), slots=("slot", "nunique"))
-    tries = tries[(tries["count"] >= _MIN_REQUESTS) & ((tries["count"] >= _TRIES[0]) | (tries["slots"] >= _TRIES[1]))]
+    tries = tries[
+        (tries["count"] >= _MIN_REQUESTS)
+        & ((tries["count"] >= _TRIES[0]) | (tries["slots"] >= _TRIES[1]))
+    ]
     found = []
     for address in tries.index.get_level_values("dst").unique():
         asking = rows[rows["dst"] == address]
         foreign = bool(known) and address not in known and heard[asking.index].max() < 0
-        found.append((foreign and _mistaken(scene, str(address), asking)) or _absent(scene, str(address), asking))
+        found.append(
+            (foreign and _mistaken(scene, str(address), asking))
+            or _absent(scene, str(address), asking)
+        )
     return found
 
 
 def _last_heard(scene: Scene) -> pd.Series:
-    """Last slot in which each address sent a packet, asked for another or answered a request; index: addresses."""
+    """Last slot in which each address sent a packet, asked for another or answered a request;
+    index: addresses."""
     moves, evidence = scene.moves, scene.evidence
     asked = evidence[evidence["kind"] == "arp_request"].groupby(["slot", "dst"])["count"].sum()
     vain = evidence[evidence["kind"] == "arp_unanswered"].groupby(["slot", "dst"])["count"].sum()
@@ -109,7 +124,9 @@ def _last_heard(scene: Scene) -> pd.Series:
     signs = [
         moves.loc[moves["src_pkts"] > 0, ["src", "slot"]].set_axis(["who", "slot"], axis=1),
         moves.loc[moves["dst_pkts"] > 0, ["dst", "slot"]].set_axis(["who", "slot"], axis=1),
-        evidence.loc[evidence["kind"] == "arp_request", ["src", "slot"]].set_axis(["who", "slot"], axis=1),
+        evidence.loc[evidence["kind"] == "arp_request", ["src", "slot"]].set_axis(
+            ["who", "slot"], axis=1
+        ),
         replied[["dst", "slot"]].set_axis(["who", "slot"], axis=1),
     ]
     return pd.concat(signs).groupby("who")["slot"].max()
@@ -122,7 +139,8 @@ def _absent(scene: Scene, address: str, rows: pd.DataFrame) -> Evident:
 
 
 def _mistaken(scene: Scene, address: str, rows: pd.DataFrame) -> Evident | None:
-    """Who is to blame that somebody asks for an address that is nobody's; None where nothing tells."""
+    """Who is to blame that somebody asks for an address that is nobody's; None where nothing
+    tells."""
     askers = _askers(rows)
     values = _asking_values(scene, address, rows, askers)
     if len(askers) == 1:
@@ -152,7 +170,9 @@ def _askers(rows: pd.DataFrame) -> tuple[str, ...]:
     return tuple(map(str, rows.groupby("src")["count"].sum().sort_values(ascending=False).index))
 
 
-def _asking_values(scene: Scene, address: str, rows: pd.DataFrame, askers: tuple[str, ...]) -> dict[str, Value]:
+def _asking_values(
+    scene: Scene, address: str, rows: pd.DataFrame, askers: tuple[str, ...]
+) -> dict[str, Value]:
     return {
         "address": scene.name(address),
         "asked": int(rows["count"].sum()),
@@ -161,7 +181,8 @@ def _asking_values(scene: Scene, address: str, rows: pd.DataFrame, askers: tuple
 
 
 def find_mute_resolvers(scene: Scene) -> list[Evident]:
-    """Resolvers that answer none of their clients for a while, where these have no other that answers."""
+    """Resolvers that answer none of their clients for a while, where these have no other that
+    answers."""
     asked = _questions(scene)
     found = []
     for resolver, rows in asked.groupby("dst"):
@@ -171,8 +192,22 @@ def find_mute_resolvers(scene: Scene) -> list[Evident]:
         for failing, over in _outages(needing):
             if over and failing["src"].nunique() < _MIN_CLIENTS:
                 continue
-            label = "device_silent" if _is_sought(scene, str(resolver), failing["slot"]) else "name_resolution"
-            found.append(_failure(scene, str(resolver), label, "resolver", scene.name(str(resolver)), failing, over))
+            label = (
+                "device_silent"
+                if _is_sought(scene, str(resolver), failing["slot"])
+                else "name_resolution"
+            )
+            found.append(
+                _failure(
+                    scene,
+                    str(resolver),
+                    label,
+                    "resolver",
+                    scene.name(str(resolver)),
+                    failing,
+                    over,
+                )
+            )
     return found
 
 
@@ -180,13 +215,16 @@ def find_failing_services(scene: Scene) -> list[Evident]:
     """Ports of the plant's own servers that answer at times, and for a while answer nobody."""
     moves = scene.moves
     ours = moves[(moves["proto"] == "tcp") & moves["dst"].isin(scene.samples["device"].unique())]
-    # A session whose server has died goes on being asked: only a slot in which the server speaks shows that it works.
+    # A session whose server has died goes on being asked: only a slot in which the server speaks
+    # shows that it works.
     tried = ours[np.where(ours["answered"], ours["dst_pkts"] > 0, ours["syns"] > 0)]
     worked = tried.groupby(["dst", "port"])["answered"].agg(["any", "all"])
     found = []
     for server, port in worked.index[worked["any"] & ~worked["all"]]:
         for failing, over in _outages(tried[(tried["dst"] == server) & (tried["port"] == port)]):
-            down = not failing["refused"].any() and not _lives(scene, str(server), failing["slot"], over)
+            down = not failing["refused"].any() and not _lives(
+                scene, str(server), failing["slot"], over
+            )
             label = "device_silent" if down else "service_down"
             named = scene.port_at(str(server), int(port))
             found.append(_failure(scene, str(server), label, "refusing", named, failing, over))
@@ -194,8 +232,11 @@ def find_failing_services(scene: Scene) -> list[Evident]:
 
 
 def _is_sought(scene: Scene, device: str, slots: pd.Series) -> bool:
-    """Whether ARP requests for a device stayed without a reply meanwhile: it is gone, not only its program."""
-    rows = scene.evidence[(scene.evidence["kind"] == "arp_unanswered") & (scene.evidence["dst"] == device)]
+    """Whether ARP requests for a device stayed without a reply meanwhile: it is gone, not only its
+    program."""
+    rows = scene.evidence[
+        (scene.evidence["kind"] == "arp_unanswered") & (scene.evidence["dst"] == device)
+    ]
     return bool(rows["slot"].between(slots.min(), slots.max()).any())
 
 
@@ -203,13 +244,19 @@ def _lives(scene: Scene, device: str, slots: pd.Series, over: bool) -> bool:
     """Whether a device sent anything inside an outage; at its edges it may have been up."""
     first, last = slots.min() + 1, slots.max() - 1 if over else np.inf
     moves, evidence = scene.moves, scene.evidence
-    sent = ((moves["src"] == device) & (moves["src_pkts"] > 0)) | ((moves["dst"] == device) & (moves["dst_pkts"] > 0))
+    sent = ((moves["src"] == device) & (moves["src_pkts"] > 0)) | (
+        (moves["dst"] == device) & (moves["dst_pkts"] > 0)
+    )
     asked = (evidence["src"] == device) & (evidence["kind"] == "arp_request")
-    return any(table.loc[of, "slot"].between(first, last).any() for table, of in ((moves, sent), (evidence, asked)))
+    return any(
+        table.loc[of, "slot"].between(first, last).any()
+        for table, of in ((moves, sent), (evidence, asked))
+    )
 
 
 def _outages(rows: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, bool]]:
-    """Attempts in a row that all failed, where they are many and last; and whether one was answered afterwards.
+    """Attempts in a row that all failed, where they are many and last; and whether one was answered
+    afterwards.
 
     What answers later and never before was switched on meanwhile.
     """
@@ -246,14 +293,21 @@ def _failure(
 
 
 def _clients(failing: pd.DataFrame) -> tuple[str, ...]:
-    return tuple(map(str, failing.groupby("src")["attempt"].nunique().sort_values(ascending=False).index))
+    return tuple(
+        map(str, failing.groupby("src")["attempt"].nunique().sort_values(ascending=False).index)
+    )
 
 
-# Attacks that are evident: an address with two owners, a flood that nothing answers, a sweep of registers.
+# Attacks that are evident: an address with two owners, a flood that nothing answers, a sweep of
+# registers.
 
 _MIN_CLAIMS = 3
-_SWEPT_REGISTERS, _SWEPT_REFUSED_SHARE = 50, 0.5  # different ones in a sample; exceptions among the answers
-# In one sample to one port, nothing coming back: a stream may go one way over UDP (video, syslog), never so fast.
+_SWEPT_REGISTERS, _SWEPT_REFUSED_SHARE = (
+    50,
+    0.5,
+)  # different ones in a sample; exceptions among the answers
+# In one sample to one port, nothing coming back: a stream may go one way over UDP (video, syslog),
+# never so fast.
 _FLOOD_PKTS = {"tcp": 1_000, "udp": 20_000}
 
 _ATTACK_WORDS = {
@@ -265,11 +319,13 @@ _ATTACK_WORDS = {
 
 
 def find_doubled_addresses(scene: Scene) -> list[Evident]:
-    """Addresses that two machines claim by turns; the address is the target, the liar may have any other."""
+    """Addresses that two machines claim by turns; the address is the target, the liar may have any
+    other."""
     claims = scene.evidence[scene.evidence["kind"] == "arp_conflict"]
     found = []
     for address, rows in claims.groupby("dst"):
-        # One change of hardware is a replaced device or a failover; a claim that comes back is two machines.
+        # One change of hardware is a replaced device or a failover; a claim that comes back is two
+        # machines.
         if rows["count"].sum() < _MIN_CLAIMS and rows["slot"].nunique() < 2:
             continue
         values: dict[str, Value] = {
@@ -288,7 +344,13 @@ def find_one_way_floods(scene: Scene) -> list[Evident]:
     moves = scene.moves[~scene.moves["answered"] & scene.moves["proto"].isin(list(_FLOOD_PKTS))]
     busy = moves["src_pkts"].clip(lower=1).groupby(moves["slot"]).sum()
     moves = moves[moves["slot"].isin(busy.index[busy >= min(_FLOOD_PKTS.values())])]
-    pkts = moves["src_pkts"].clip(lower=1).groupby([moves[name] for name in [*ends, "slot"]]).sum().reset_index()
+    pkts = (
+        moves["src_pkts"]
+        .clip(lower=1)
+        .groupby([moves[name] for name in [*ends, "slot"]])
+        .sum()
+        .reset_index()
+    )
     peaks = pkts[pkts["src_pkts"] >= pkts["proto"].map(_FLOOD_PKTS).astype(float)]
     local = set(scene.samples["device"])
     found = []
@@ -316,7 +378,9 @@ def find_one_way_floods(scene: Scene) -> list[Evident]:
 def find_register_sweeps(scene: Scene) -> list[Evident]:
     """Modbus clients that walk through a server's addresses and are refused most of them."""
     pair = ["src", "dst"]
-    asked = scene.evidence[scene.evidence["kind"].isin(["modbus_read", "modbus_write", "modbus_other"])]
+    asked = scene.evidence[
+        scene.evidence["kind"].isin(["modbus_read", "modbus_write", "modbus_other"])
+    ]
     refused = scene.evidence[scene.evidence["kind"] == "modbus_exception"]
     wide = asked[asked["distinct"] >= _SWEPT_REGISTERS]
     found = []
@@ -324,9 +388,14 @@ def find_register_sweeps(scene: Scene) -> list[Evident]:
         peaks = wide[(wide["src"] == client) & (wide["dst"] == server)]
         rows = _beside(asked[(asked["src"] == client) & (asked["dst"] == server)], peaks)
         rows = rows[rows["code"].isin(peaks["code"])]
-        answers = refused[(refused["src"] == client) & (refused["dst"] == server) & refused["slot"].isin(rows["slot"])]
+        answers = refused[
+            (refused["src"] == client)
+            & (refused["dst"] == server)
+            & refused["slot"].isin(rows["slot"])
+        ]
         requests = int(rows["count"].sum())
-        # A master with a wrong register map is refused too, but asks for the same few again and again.
+        # A master with a wrong register map is refused too, but asks for the same few again and
+        # again.
         share = min(float(answers["count"].sum()) / requests, 1.0)
         if share < _SWEPT_REFUSED_SHARE:
             continue
@@ -345,4 +414,6 @@ def find_register_sweeps(scene: Scene) -> list[Evident]:
 
 def _beside(rows: pd.DataFrame, peaks: pd.DataFrame) -> pd.DataFrame:
     """Rows in the slots of peaks and next to them: what peaks begins and ends inside a slot."""
-    return rows[np.isin(rows["slot"], np.unique(peaks["slot"].to_numpy()[:, None] + np.arange(-1, 2)))]
+    return rows[
+        np.isin(rows["slot"], np.unique(peaks["slot"].to_numpy()[:, None] + np.arange(-1, 2)))
+    ]

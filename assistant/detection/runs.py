@@ -39,7 +39,9 @@ class Run:
     rows: np.ndarray
 
 
-def find_runs(verdicts: pd.DataFrame, windows: Windows, k: int = 3, n: int = 5, off: int = 6) -> list[Run]:
+def find_runs(
+    verdicts: pd.DataFrame, windows: Windows, k: int = 3, n: int = 5, off: int = 6
+) -> list[Run]:
     """Find runs of each device and label, and of mixed labels where only together they are enough.
 
     Args:
@@ -47,7 +49,8 @@ def find_runs(verdicts: pd.DataFrame, windows: Windows, k: int = 3, n: int = 5, 
         windows: for the size of a flood.
         k: anomalous windows of the last ``n`` decided ones that raise.
         n: see ``k``.
-        off: windows in a row, normal or of another label, that end a run; abstained ones neither raise nor end it.
+        off: windows in a row, normal or of another label, that end a run; abstained ones neither
+            raise nor end it.
 
     Returns:
         Runs, label by label; a mixed one carries the label with most probability over its windows.
@@ -59,7 +62,11 @@ def find_runs(verdicts: pd.DataFrame, windows: Windows, k: int = 3, n: int = 5, 
     for name in LABELS[1:]:
         hit = odd & (label == name)
         if hit.any():
-            at_once = _is_large_flood(verdicts, windows, hit) if name in _FLOOD else np.zeros(len(hit), bool)
+            at_once = (
+                _is_large_flood(verdicts, windows, hit)
+                if name in _FLOOD
+                else np.zeros(len(hit), bool)
+            )
             raised = _raised(verdicts, hit, decided & ~hit, at_once, k, n, off)
             runs += [_make_run(verdicts, name, rows) for rows in raised]
     taken = np.zeros(len(verdicts), bool)
@@ -72,7 +79,13 @@ def find_runs(verdicts: pd.DataFrame, windows: Windows, k: int = 3, n: int = 5, 
 
 
 def _raised(
-    verdicts: pd.DataFrame, hit: np.ndarray, calm: np.ndarray, at_once: np.ndarray, k: int, n: int, off: int
+    verdicts: pd.DataFrame,
+    hit: np.ndarray,
+    calm: np.ndarray,
+    at_once: np.ndarray,
+    k: int,
+    n: int,
+    off: int,
 ) -> list[np.ndarray]:
     """Rows of each run of hits that was raised: k of n with hysteresis, all devices at once."""
     if not hit.any():
@@ -89,10 +102,14 @@ def _raised(
     run = np.concatenate([[0], np.cumsum(ended)])
     raised = at_once[rows]
     if len(rows) >= k:
-        dense = (rank[rows[k - 1 :]] - rank[rows[: len(rows) - k + 1]] < n) & (run[k - 1 :] == run[: len(run) - k + 1])
+        dense = (rank[rows[k - 1 :]] - rank[rows[: len(rows) - k + 1]] < n) & (
+            run[k - 1 :] == run[: len(run) - k + 1]
+        )
         raised[k - 1 :] |= dense
     pieces = np.split(rows, np.flatnonzero(ended) + 1)
-    return [piece for piece, one in zip(pieces, np.unique(run), strict=True) if raised[run == one].any()]
+    return [
+        piece for piece, one in zip(pieces, np.unique(run), strict=True) if raised[run == one].any()
+    ]
 
 
 def _is_large_flood(verdicts: pd.DataFrame, windows: Windows, hit: np.ndarray) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""The composed answer: fixed sentences of a label, facts as they were computed, quotations; no model writes here."""
+"""The composed answer: fixed sentences of a label, facts as they were computed, quotations; no
+model writes here."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,11 +18,7 @@ if TYPE_CHECKING:
     from assistant.detection.pipeline import Analysis
 
 
-_CERTAINTY = {
-    "confirmed": "Confirmed",
-    "likely": "Likely",
-    "inconclusive": "Not certain",
-}
+_CERTAINTY = {"confirmed": "Confirmed", "likely": "Likely", "inconclusive": "Not certain"}
 _ORIGIN = "Composed from measured facts and cited documents, without a language model."
 _ALL_WELL = "Healthy: no incident was found; every device that could be judged behaves as usual."
 _ROLES = {"source": ", not its victim", "both": " and suffers from it too"}
@@ -52,7 +49,10 @@ def clock(seconds: float) -> str:
 
 
 def compose(
-    finding: Finding, citations: tuple[Citation, ...], similar: tuple[Citation, ...], analysis: "Analysis"
+    finding: Finding,
+    citations: tuple[Citation, ...],
+    similar: tuple[Citation, ...],
+    analysis: "Analysis",
 ) -> Wording:
     """Word a finding.
 
@@ -88,7 +88,9 @@ def _headline(finding: Finding, analysis: "Analysis") -> str:
     if not finding.device:
         return f"{_CERTAINTY['inconclusive']}: this capture holds no device whose traffic could be judged."
     if finding.condition is not None:
-        everyone = finding.standing == "normal" and not (finding.condition.checks or asked.devices or asked.peers)
+        everyone = finding.standing == "normal" and not (
+            finding.condition.checks or asked.devices or asked.peers
+        )
         return _ALL_WELL if everyone else finding.condition.headline.text
     assert finding.incident is not None
     certainty = _CERTAINTY[finding.standing]
@@ -125,11 +127,18 @@ def _explanation(finding: Finding, analysis: "Analysis") -> list[str]:
     lines = [meaning.gloss]
     peers = [name_of(peer, analysis) for peer in incident.peers[:3]]
     if incident.role == "target" and peers:
-        # Who claims a false address is not among those who talk with its owner; a fault comes from nobody.
+        # Who claims a false address is not among those who talk with its owner; a fault comes from
+        # nobody.
         blamed = incident.label in ATTACKS and incident.label != "spoofing"
-        lines.append(f"It comes from {listed(peers)}." if blamed else f"It concerns its traffic with {listed(peers)}.")
+        lines.append(
+            f"It comes from {listed(peers)}."
+            if blamed
+            else f"It concerns its traffic with {listed(peers)}."
+        )
     if incident.role != "target" and incident.label in ATTACKS:
-        lines.append(f"{name_of(incident.device, analysis)} is the source of it{_ROLES[incident.role]}.")
+        lines.append(
+            f"{name_of(incident.device, analysis)} is the source of it{_ROLES[incident.role]}."
+        )
     if meaning.doubt and is_unanswered(incident.label, incident.facts):
         lines += [meaning.doubt, *_leaning(incident)]
     if incident.techniques:
@@ -161,9 +170,17 @@ def _also(finding: Finding, analysis: "Analysis") -> list[str]:
     """The other incidents, one line each: the fact that says who, what and when."""
     lines = []
     for one in finding.others[:MOST_OTHERS]:
-        telling = [fact.text for fact in one.facts if "start_time_s" in fact.values or "first_time_s" in fact.values]
+        telling = [
+            fact.text
+            for fact in one.facts
+            if "start_time_s" in fact.values or "first_time_s" in fact.values
+        ]
         name = one.label.replace("_", " ")
-        lines.append(f"{name}: {telling[0]}" if telling else f"{name}, {_when(one, analysis)}: {_first(one, analysis)}")
+        lines.append(
+            f"{name}: {telling[0]}"
+            if telling
+            else f"{name}, {_when(one, analysis)}: {_first(one, analysis)}"
+        )
     rest = len(finding.others) - MOST_OTHERS
     return [*lines, f"And {rest} more: ask for the list of incidents."] if rest > 0 else lines
 
@@ -178,7 +195,9 @@ def _checks(finding: Finding, citations: tuple[Citation, ...]) -> tuple[str, ...
         return finding.condition.checks if finding.condition else ()
     meaning = MEANINGS[incident.label]
     source = incident.role != "target"
-    steps = list(meaning.checks if source else meaning.target_checks)[: _MOST_CHECKS - bool(citations)]
+    steps = list(meaning.checks if source else meaning.target_checks)[
+        : _MOST_CHECKS - bool(citations)
+    ]
     if finding.device != incident.device and source:
         steps.insert(0, "Start at the device that causes this, not at the one that suffers.")
     steps += [f"Follow the manual: {one.place} [{one.number}]." for one in citations[:1]]

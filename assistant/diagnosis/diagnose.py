@@ -1,6 +1,8 @@
-"""A question becomes a diagnosis: fixed code picks the evidence, templates or a checked model word it.
+"""A question becomes a diagnosis: fixed code picks the evidence, templates or a checked model word
+it.
 
-question ─▶ finding (device, incident, facts, standing) ─▶ passages ─▶ text ─▶ check of numbers and citations ─▶ answer
+question ─▶ finding (device, incident, facts, standing) ─▶ passages ─▶ text ─▶ check of numbers and
+citations ─▶ answer
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -26,7 +28,8 @@ COMPOSED = "composed"
 _MANUALS, _SIMILAR = 3, 2
 _DEAD_SERVICE = "A node calls a cloud service that is gone, again and again; it only looked infected, the pauses grew."
 _FOREIGN = (
-    "The question names no device, fault or document that I know here, so this is what stands out in the capture."
+    "The question names no device, fault or document that I know here, "
+    "so this is what stands out in the capture."
 )
 _DOWNGRADED = "A sentence of this answer had no source and was removed; the answer counts as less sure for it."
 
@@ -76,14 +79,14 @@ class Diagnosis:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, texts and numbers, for JSON."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+        }
 
 
 def diagnose(
-    question: str,
-    analysis: "Analysis",
-    index: "Index | None",
-    device: str | None = None,
+    question: str, analysis: "Analysis", index: "Index | None", device: str | None = None
 ) -> Diagnosis:
     """Answer a question about a capture from its evidence.
 
@@ -118,18 +121,31 @@ def sources_for(
     incident = finding.incident
     described = _described(finding, analysis)
     by_cause = search(index, described, k=_MANUALS, kind="manual") if incident else []
-    by_words = search(index, question, k=_MANUALS, kind="manual") if specific_words(question) else []
-    # One passage of a section is enough; the two best for the cause come before those for the operator's words.
+    by_words = (
+        search(index, question, k=_MANUALS, kind="manual") if specific_words(question) else []
+    )
+    # One passage of a section is enough; the two best for the cause come before those for the
+    # operator's words.
     ranked = [*by_cause[:2], *by_words, *by_cause]
     manuals = {(one.document, one.section): one for one in reversed(ranked)}
-    manuals = {place: manuals[place] for place in dict.fromkeys((one.document, one.section) for one in ranked)}
+    manuals = {
+        place: manuals[place]
+        for place in dict.fromkeys((one.document, one.section) for one in ranked)
+    }
     past = _past_incidents(incident.label, described, index) if incident else []
     if incident and is_unanswered(incident.label, incident.facts):
-        past = [*past[:1], *(one for one in similar(index, _DEAD_SERVICE, k=1) if one not in past[:1])]
-    cited = resolve(cite([*list(manuals.values())[:_MANUALS], *past], f"{described} {question}"), index)
+        past = [
+            *past[:1],
+            *(one for one in similar(index, _DEAD_SERVICE, k=1) if one not in past[:1]),
+        ]
+    cited = resolve(
+        cite([*list(manuals.values())[:_MANUALS], *past], f"{described} {question}"), index
+    )
     # Numbers follow what is left, so that an answer never shows a gap.
     cited = tuple(replace(one, number=number) for number, one in enumerate(cited, start=1))
-    return tuple(c for c in cited if c.kind != "incident"), tuple(c for c in cited if c.kind == "incident")
+    return tuple(c for c in cited if c.kind != "incident"), tuple(
+        c for c in cited if c.kind == "incident"
+    )
 
 
 def _past_incidents(label: str, described: str, index: "Index") -> "list[Passage]":
@@ -138,7 +154,9 @@ def _past_incidents(label: str, described: str, index: "Index") -> "list[Passage
 
     mark = f"Label: {label}."
     same = {chunk.document for chunk in index.chunks() if mark in chunk.text}
-    found = similar(index, f"{mark} {MEANINGS[label].terms}", k=2 * _SIMILAR) + similar(index, described, k=_SIMILAR)
+    found = similar(index, f"{mark} {MEANINGS[label].terms}", k=2 * _SIMILAR) + similar(
+        index, described, k=_SIMILAR
+    )
     distinct = {passage.document: passage for passage in reversed(found)}
     order = list(dict.fromkeys(passage.document for passage in found))
     chosen = [name for name in order if name in same] or order[:1]
@@ -146,7 +164,8 @@ def _past_incidents(label: str, described: str, index: "Index") -> "list[Passage
 
 
 def _described(finding: Finding, analysis: "Analysis") -> str:
-    """What the knowledge base is asked: the label's meaning and terms, and what kind of device it is."""
+    """What the knowledge base is asked: the label's meaning and terms, and what kind of device it
+    is."""
     if finding.incident is None:
         return ""
     label = finding.incident.label
@@ -184,7 +203,9 @@ def _draft(
         text=checked.text.strip(),
         written_by=COMPOSED,
         notes=finding.notes,
-        label=finding.incident.label if finding.incident else ("normal" if finding.standing == "normal" else ""),
+        label=finding.incident.label
+        if finding.incident
+        else ("normal" if finding.standing == "normal" else ""),
         incidents=tuple(one.id for one in incidents),
         context=known_facts(finding)[len(finding.facts) :],
     )

@@ -1,7 +1,9 @@
-"""What it is not: the causes that look alike, each tested against a number of the same device and time.
+"""What it is not: the causes that look alike, each tested against a number of the same device and
+time.
 
-A cause is ruled out only by something the source could have shown. A log without ARP says nothing about a doubled
-address, so nothing is said; a number that does not rule a cause out leaves it open, which is said as well.
+A cause is ruled out only by something the source could have shown. A log without ARP says nothing
+about a doubled address, so nothing is said; a number that does not rule a cause out leaves it open,
+which is said as well.
 """
 
 from collections.abc import Callable
@@ -23,7 +25,8 @@ class RuledOut:
 
 @dataclass(frozen=True)
 class _Seen:
-    """One device in one stretch of time: sums and peaks of its samples, and which evidence its source can show."""
+    """One device in one stretch of time: sums and peaks of its samples, and which evidence its
+    source can show."""
 
     total: dict[str, float]
     peak: dict[str, float]
@@ -37,7 +40,8 @@ class _Seen:
 
 @dataclass(frozen=True)
 class _Test:
-    """``excludes`` says whether the values deny the cause; ``needs`` is what a source must show for that to count."""
+    """``excludes`` says whether the values deny the cause; ``needs`` is what a source must show for
+    that to count."""
 
     name: str
     text: str
@@ -65,7 +69,10 @@ def _flood(seen: _Seen) -> dict[str, Value]:
 def _refusals(seen: _Seen) -> dict[str, Value]:
     total = seen.total
     return {
-        "failed": total["unanswered_out"] + total["refused_out"] + total["unanswered_in"] + total["refused_in"],
+        "failed": total["unanswered_out"]
+        + total["refused_out"]
+        + total["unanswered_in"]
+        + total["refused_in"],
         "connections": total["tcp_out"] + total["tcp_in"],
     }
 
@@ -125,7 +132,12 @@ _TESTS: dict[str, _Test] = {
 
 
 def rule_out(
-    labels: tuple[str, ...], device: str, start_s: float, end_s: float, samples: pd.DataFrame, capture: Capture
+    labels: tuple[str, ...],
+    device: str,
+    start_s: float,
+    end_s: float,
+    samples: pd.DataFrame,
+    capture: Capture,
 ) -> RuledOut:
     """Test the causes that look alike at one device over one stretch of time.
 
@@ -137,7 +149,9 @@ def rule_out(
         capture: says which evidence its source can show.
     """
     rows = samples[
-        (samples["device"] == device) & (samples["start_s"] < end_s) & (samples["start_s"] > start_s - SAMPLE_S)
+        (samples["device"] == device)
+        & (samples["start_s"] < end_s)
+        & (samples["start_s"] > start_s - SAMPLE_S)
     ]
     if rows.empty:
         return RuledOut((), ())
@@ -152,8 +166,14 @@ def rule_out(
         if any(values.get(name) == 0 for name in _WHOLES):
             continue  # "0 of 0" says nothing
         denied = test.excludes(values)
-        sentence = f"Not {test.name}: {test.text}." if denied else f"Not excluded is {test.name}: {test.text}."
-        (excluded if denied else undecided).append(make_fact("apart", sentence, values, seen.windows))
+        sentence = (
+            f"Not {test.name}: {test.text}."
+            if denied
+            else f"Not excluded is {test.name}: {test.text}."
+        )
+        (excluded if denied else undecided).append(
+            make_fact("apart", sentence, values, seen.windows)
+        )
     return RuledOut(tuple(excluded), tuple(undecided))
 
 
@@ -166,6 +186,12 @@ def _look(rows: pd.DataFrame, capture: Capture) -> _Seen:
     shows |= {"arp"} if any(kind.startswith("arp") for kind in kinds) else set()
     shows |= {"dns"} if total["dns_queries"] > 0 else set()
     shows |= {"mqtt"} if total["mqtt_publishes"] > 0 else set()
-    spoke = ("modbus_reads_out", "modbus_reads_in", "modbus_writes_out", "modbus_writes_in", "mqtt_connects")
+    spoke = (
+        "modbus_reads_out",
+        "modbus_reads_in",
+        "modbus_writes_out",
+        "modbus_writes_in",
+        "mqtt_connects",
+    )
     shows |= {"commands"} if sum(total[name] for name in spoke) > 0 else set()
     return _Seen(total, peak, frozenset(shows), tuple(rows["start_s"].iloc[[0, -1]].astype(float)))

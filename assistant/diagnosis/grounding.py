@@ -1,7 +1,8 @@
 """The last gate before an answer is shown: what has no source is taken out.
 
-Every number, time and address must be found in the facts, every quotation in the passage it cites, every citation in
-the knowledge base. The sentence that holds anything else is removed, whoever wrote it, a template or a model.
+Every number, time and address must be found in the facts, every quotation in the passage it cites,
+every citation in the knowledge base. The sentence that holds anything else is removed, whoever
+wrote it, a template or a model.
 """
 
 import ipaddress
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 # Numbers, times and addresses in a sentence, and whether a set of known values holds each of them.
 #
-# A shown number is a rounded one, so a value supports it when the value, in the unit shown, rounds to what is shown:
-# 1234567.0 supports "1.2 MB" and "1,234,567", but neither "1.3 MB" nor "1.20 MB".
+# A shown number is a rounded one, so a value supports it when the value, in the unit shown, rounds
+# to what is shown: 1234567.0 supports "1.2 MB" and "1,234,567", but neither "1.3 MB" nor "1.20 MB".
 
 Kind = Literal["address", "time", "date", "number", "name"]
 
@@ -34,7 +35,8 @@ class Quantity:
 
     Attributes:
         kind: ``name`` is a word with digits in it (``plc-2``, ``T0814``).
-        text: as shown, lower case, compatibility-folded; a date as ``2018-12-22``, a time as ``08:22:30``.
+        text: as shown, lower case, compatibility-folded; a date as ``2018-12-22``, a time as
+            ``08:22:30``.
         number: the value shown, NaN where it is none.
         step: one unit of the last digit shown.
         scales: what one unit shown may stand for (``MB``: 1, 10^6, 2^20).
@@ -75,7 +77,15 @@ _WORDS = {
         "ten": 10,
         "eleven": 11,
     },
-    **{"twelve": 12, "dozen": 12, "twenty": 20, "thirty": 30, "fifty": 50, "hundred": 100, "thousand": 1e3},
+    **{
+        "twelve": 12,
+        "dozen": 12,
+        "twenty": 20,
+        "thirty": 30,
+        "fifty": 50,
+        "hundred": 100,
+        "thousand": 1e3,
+    },
     "million": 1e6,
 }
 _MONTHS = (
@@ -86,7 +96,20 @@ _MONTH = "|".join(f"{name}|{name[:3]}" for name in _MONTHS)
 # Words with digits that name a technology, not something measured.
 _TECHNOLOGY = frozenset(
     (
-        *("ipv4", "ipv6", "802.1q", "802.1x", "rs-485", "rs485", "rs-232", "http/2", "http2", "md5", "sha256", "s7"),
+        *(
+            "ipv4",
+            "ipv6",
+            "802.1q",
+            "802.1x",
+            "rs-485",
+            "rs485",
+            "rs-232",
+            "http/2",
+            "http2",
+            "md5",
+            "sha256",
+            "s7",
+        ),
         "c2",  # a label
     )
 )
@@ -115,7 +138,8 @@ def read_quantities(text: str) -> list[Quantity]:
     ['1,204', '10.0.0.1', '80', '08:22:30', '40 %', 'plc-2']
     """
     folded = unicodedata.normalize("NFKC", text).lower()
-    # A time glued to its date (2018-12-22T08:22:30Z) and a port glued to its address are two quantities each.
+    # A time glued to its date (2018-12-22T08:22:30Z) and a port glued to its address are two
+    # quantities each.
     folded = re.sub(r"(?<=\d)t(?=\d{2}:)", " ", folded)
     folded = re.sub(r"(?<=:\d\d)z\b", " ", folded)
     folded = re.sub(r"(\d{1,3}(?:\.\d{1,3}){3})[:/](\d+)", r"\1 \2", folded)
@@ -128,7 +152,8 @@ def is_supported(quantity: Quantity, values: Iterable[float | str]) -> bool:
 
     Args:
         quantity: what a text shows.
-        values: numbers (seconds since the epoch support times and dates) and texts (which support what they show).
+        values: numbers (seconds since the epoch support times and dates) and texts (which support
+            what they show).
     """
     return any(_supports(value, quantity) for value in values)
 
@@ -187,7 +212,9 @@ def _address(text: str) -> str:
 
 def _iso_date(text: str) -> str:
     words = re.findall(r"\w+", text)
-    month = next(i for i, name in enumerate(_MONTHS, start=1) if any(name.startswith(word) for word in words))
+    month = next(
+        i for i, name in enumerate(_MONTHS, start=1) if any(name.startswith(word) for word in words)
+    )
     day, year = (int(word) for word in words if word.isdigit())
     return f"{year:04d}-{month:02d}-{day:02d}"
 
@@ -197,9 +224,13 @@ def _supports(value: float | str, quantity: Quantity) -> bool:
         return any(_same(known, quantity) for known in read_quantities(value))
     if quantity.kind == "number":
         reach = quantity.step * (0.5 + 1e-9)
-        return any(abs(float(value) / scale - quantity.number) <= reach for scale in quantity.scales)
+        return any(
+            abs(float(value) / scale - quantity.number) <= reach for scale in quantity.scales
+        )
     if quantity.kind in ("time", "date") and 1e8 < value < 1e11:
-        moment = datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d" if quantity.kind == "date" else "%H:%M:%S")
+        moment = datetime.fromtimestamp(value, UTC).strftime(
+            "%Y-%m-%d" if quantity.kind == "date" else "%H:%M:%S"
+        )
         return moment.startswith(quantity.text.partition(".")[0])
     return False
 
@@ -221,7 +252,8 @@ EXCERPT_CHARS = 240
 
 @dataclass(frozen=True)
 class Citation:
-    """A passage as an answer shows it: its number in the text, where it stands, and words taken from it unchanged."""
+    """A passage as an answer shows it: its number in the text, where it stands, and words taken
+    from it unchanged."""
 
     number: int
     document: str
@@ -233,7 +265,8 @@ class Citation:
 
     @property
     def quoted(self) -> str:
-        """The excerpt between quotation marks; one that stops before its sentence does is marked so."""
+        """The excerpt between quotation marks; one that stops before its sentence does is marked
+        so."""
         ended = self.excerpt.endswith((".", "!", "?", ":", ";"))
         return f"\u201c{self.excerpt}\u201d" + ("" if ended else " \u2026")
 
@@ -241,7 +274,9 @@ class Citation:
     def place(self) -> str:
         """Where the excerpt stands, in words."""
         section = self.section if self.section != self.document else ""
-        return ", ".join(filter(None, [self.document, section, f"page {self.page}" if self.page else ""]))
+        return ", ".join(
+            filter(None, [self.document, section, f"page {self.page}" if self.page else ""])
+        )
 
 
 @dataclass(frozen=True)
@@ -264,11 +299,15 @@ def cite(passages: Iterable["Passage"], question: str) -> tuple[Citation, ...]:
 
 
 def make_excerpt(text: str, question: str, most: int = EXCERPT_CHARS) -> str:
-    """Take unchanged words from a passage, ``most`` characters or less, around the sentence nearest to a question.
+    """Take unchanged words from a passage, ``most`` characters or less, around the sentence nearest
+    to a question.
 
-    White space is folded and double quotation marks become single ones, so that an excerpt can be quoted on one line.
+    White space is folded and double quotation marks become single ones, so that an excerpt can be
+    quoted on one line.
     """
-    sentences = [part for part in re.split(r"(?<=[.!?:])\s+|\s*\n\s*[-*#|>]+\s*|\n\n+", text) if fold(part)]
+    sentences = [
+        part for part in re.split(r"(?<=[.!?:])\s+|\s*\n\s*[-*#|>]+\s*|\n\n+", text) if fold(part)
+    ]
     if not sentences:
         return ""
     asked = set(re.findall(r"\w{4,}", question.lower()))
@@ -286,7 +325,8 @@ def make_excerpt(text: str, question: str, most: int = EXCERPT_CHARS) -> str:
 def fold(text: str) -> str:
     """The words of a text on one line: no markup that a page would act on, single quotation marks.
 
-    A passage may have been written by anyone; folded, it can neither look like a citation nor leave its quotation.
+    A passage may have been written by anyone; folded, it can neither look like a citation nor leave
+    its quotation.
     """
     plain = re.sub(r"-{3,}|[*`#|<>\[\]\ue000\ue001]", " ", re.sub('["\u201c\u201d]', "'", text))
     return re.sub(r"\s+", " ", plain).strip()
@@ -299,19 +339,26 @@ def resolve(citations: Sequence[Citation], index: "Index") -> tuple[Citation, ..
     kept = []
     for citation in citations:
         passage = find_passage(index, citation.chunk_id)
-        if passage is not None and citation.excerpt in fold(passage.text) and passage.document == citation.document:
+        if (
+            passage is not None
+            and citation.excerpt in fold(passage.text)
+            and passage.document == citation.document
+        ):
             kept.append(citation)
     return tuple(kept)
 
 
-def check(text: str, facts: Iterable["Fact"], citations: Sequence[Citation], index: "Index | None" = None) -> Checked:
-    """Remove every sentence with a number, time, address, quotation or citation that does not resolve.
+def check(
+    text: str, facts: Iterable["Fact"], citations: Sequence[Citation], index: "Index | None" = None
+) -> Checked:
+    """Remove every sentence with a number, time, address, quotation or citation that does not
+    resolve.
 
     Args:
         text: an answer; lines are kept, each is cut into sentences.
         facts: their values and windows are what numbers may say.
-        citations: what ``[n]`` may point to; a quotation between typographic quotation marks on a line with ``[n]``
-            may say whatever the excerpt says.
+        citations: what ``[n]`` may point to; a quotation between typographic quotation marks on a
+            line with ``[n]`` may say whatever the excerpt says.
         index: where given, citations are looked up in it first (``resolve``).
     """
     known = {one.number: one for one in (citations if index is None else resolve(citations, index))}
@@ -331,13 +378,15 @@ def check(text: str, facts: Iterable["Fact"], citations: Sequence[Citation], ind
 _MARKER = re.compile(r"\s*(?:[-*•]\s+)?(?:(\d{1,2})[.)]\s+)?")
 _CITED = re.compile(r"\[\s*\^?\d+(?:\s*[,;]\s*\d+)*\s*\]")
 _QUOTED = re.compile("\u201c([^\u201c\u201d]*)\u201d")
-# Stand for a quotation or citation that resolves, and for one that does not, while its line is cut into sentences.
+# Stand for a quotation or citation that resolves, and for one that does not, while its line is cut
+# into sentences.
 _HELD, _FALSE = "\ue000", "\ue001"  # private use: never text
 _SENTENCE_END = re.compile(rf"""(?<=[.!?…])([*_)"\u201d']*(?:\s*[{_HELD}{_FALSE}])*\s+)(?=\S)""")
 
 
 def _values(facts: Iterable["Fact"]) -> list[float | str]:
-    """What facts know, as it is and as it is shown: "99.9 %" stands for 0.9996, which rounds to something else."""
+    """What facts know, as it is and as it is shown: "99.9 %" stands for 0.9996, which rounds to
+    something else."""
     values: list[float | str] = []
     for fact in facts:
         shown = [show(name, value) for name, value in fact.values.items()]
@@ -346,14 +395,17 @@ def _values(facts: Iterable["Fact"]) -> list[float | str]:
 
 
 def _marker(line: str, numbering: int) -> str:
-    """A bullet or list number at a line's start; a number that does not follow the one before it is no list number."""
+    """A bullet or list number at a line's start; a number that does not follow the one before it is
+    no list number."""
     found = _MARKER.match(line)
     if found is None or (found[1] and int(found[1]) not in (1, numbering + 1)):
         return ""
     return found.group()
 
 
-def _check_line(line: str, values: list[float | str], known: dict[int, Citation], removed: list[str]) -> str:
+def _check_line(
+    line: str, values: list[float | str], known: dict[int, Citation], removed: list[str]
+) -> str:
     cited = [known[number] for number in _numbers(line) if number in known]
     held: list[str] = []
 
@@ -364,7 +416,9 @@ def _check_line(line: str, values: list[float | str], known: dict[int, Citation]
         held.append(match[0])
         return _HELD if quotation or _numbers(match[0]) <= known.keys() else _FALSE
 
-    masked = re.sub(f"{_QUOTED.pattern}|{_CITED.pattern}", hold, re.sub(f"[{_HELD}{_FALSE}]", "", line))
+    masked = re.sub(
+        f"{_QUOTED.pattern}|{_CITED.pattern}", hold, re.sub(f"[{_HELD}{_FALSE}]", "", line)
+    )
     texts = iter(held)
     kept = ""
     for sentence in _sentences(masked):
@@ -381,12 +435,15 @@ def _numbers(text: str) -> set[int]:
 
 
 def _sentences(line: str) -> list[str]:
-    """A line in pieces that join to the line again; a citation after a full stop belongs to the sentence before it."""
+    """A line in pieces that join to the line again; a citation after a full stop belongs to the
+    sentence before it."""
     ends = [match.end(1) for match in _SENTENCE_END.finditer(line)]
     return [line[start:end] for start, end in zip([0, *ends], [*ends, len(line)], strict=True)]
 
 
-def _is_sourced(masked: str, shown: str, values: list[float | str], known: dict[int, Citation]) -> bool:
+def _is_sourced(
+    masked: str, shown: str, values: list[float | str], known: dict[int, Citation]
+) -> bool:
     if _FALSE in masked:
         return False
     cited = _numbers(shown)
@@ -397,7 +454,8 @@ def _is_sourced(masked: str, shown: str, values: list[float | str], known: dict[
 
 
 def _without_empty_headings(lines: list[str | None]) -> list[str]:
-    """Drop removed lines, and a heading (a line all bold, or ending in a colon) that lost everything below it."""
+    """Drop removed lines, and a heading (a line all bold, or ending in a colon) that lost
+    everything below it."""
     kept: list[str] = []
     lost = False
     for line in [*lines, ""]:

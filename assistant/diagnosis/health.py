@@ -1,7 +1,9 @@
-"""How a device without an incident is doing: from stretches of time that stayed undecided, not from single windows.
+"""How a device without an incident is doing: from stretches of time that stayed undecided, not from
+single windows.
 
-Windows overlap by five sixths, so that one odd sample makes six odd windows, and one download of four minutes makes
-thirty. What was observed once is one stretch: windows that are not normal and follow each other without a gap.
+Windows overlap by five sixths, so that one odd sample makes six odd windows, and one download of
+four minutes makes thirty. What was observed once is one stretch: windows that are not normal and
+    follow each other without a gap.
 
     normal  .   not normal, or abstained  ?        . . . ? ? ? . ? . . . . . . . . . . . . .    one stretch of three
                                                          |-------|                              and one of one window
@@ -9,17 +11,20 @@ thirty. What was observed once is one stretch: windows that are not normal and f
 Such a device is well when every stretch is over, and one of these holds:
 
 - At least 99 % of its windows are normal.
-- There is a single stretch; it is short against the time that the device was seen; and nothing that was measured in it
+- There is a single stretch; it is short against the time that the device was seen; and nothing that
+was measured in it
   bears out what the model suspected.
 
-A stretch is over when six normal windows followed it, as a run of ``assistant.detection.runs`` is. The rule of k of n cannot tell
-more about one: abstained windows raise no incident however many they are. So what would have had to carry the incident
-is looked at itself, label by label, and harder than for an incident, where decided verdicts speak too.
+A stretch is over when six normal windows followed it, as a run of ``assistant.detection.runs`` is.
+The rule of k of n cannot tell more about one: abstained windows raise no incident however many they
+are. So what would have had to carry the incident is looked at itself, label by label, and harder
+than for an incident, where decided verdicts speak too.
 
-Short means a forty-eighth of the time seen at most. One event among n pieces of time as long as itself leaves its rate
-below 4.74 in n with 95 % confidence (the Poisson limit for one event; Garwood, 1936), so that from n = 48 on less than
-a tenth of what the device does can be like it. Two stretches are no exception any more but something that comes again,
-and in a capture of less than 48 minutes no stretch is short.
+Short means a forty-eighth of the time seen at most. One event among n pieces of time as long as
+itself leaves its rate below 4.74 in n with 95 % confidence (the Poisson limit for one event;
+Garwood, 1936), so that from n = 48 on less than a tenth of what the device does can be like it. Two
+stretches are no exception any more but something that comes again, and in a capture of less than 48
+minutes no stretch is short.
 """
 
 from collections.abc import Sequence
@@ -51,9 +56,8 @@ _SHORT = 48  # as long pieces of time in which the device was seen
 _FEWEST = 3  # windows that raise an incident
 _OVER = 6  # normal windows that end a stretch
 _LEAST_CONTACTS = 3  # fewer are no beacon
-_TROUBLED_SHARE = (
-    0.01  # of packets sent again or met by a full buffer: as assistant.diagnosis.differential denies packet loss
-)
+# Of packets sent again or met by a full buffer; assistant.diagnosis.differential denies loss below.
+_TROUBLED_SHARE = 0.01
 _VAIN = ("device_silent", "service_down", "misconfiguration")
 
 
@@ -88,8 +92,9 @@ class Health:
     Attributes:
         device: address.
         standing: ``normal`` or ``inconclusive``.
-        reason: why it is not normal: ``unseen``, ``brief`` (fewer windows than can raise an incident), ``open`` (a
-            stretch is not over), ``several``, ``long`` or ``borne_out``; "" where it is.
+        reason: why it is not normal: ``unseen``, ``brief`` (fewer windows than can raise an
+            incident), ``open`` (a stretch is not over), ``several``, ``long`` or ``borne_out``; ""
+            where it is.
         stretches: what stayed undecided, in order.
         windows: how many of its windows were judged.
         seen_s: time that they cover.
@@ -104,7 +109,8 @@ class Health:
 
     @property
     def brief(self) -> bool:
-        """Whether it has fewer windows than can raise an incident, so that to have none says little."""
+        """Whether it has fewer windows than can raise an incident, so that to have none says
+        little."""
         return self.windows < _FEWEST
 
     @property
@@ -134,13 +140,19 @@ def find_stretches(device: str, verdicts: "pd.DataFrame") -> tuple[Stretch, ...]
     """The stretches of a device, in order; none where all of its windows are normal."""
     odd = (verdicts["label"] != NORMAL) | verdicts["abstained"].astype(bool)
     rows = np.flatnonzero((verdicts["device"] == device) & odd)
-    starts_s, ends_s = verdicts["start_s"].to_numpy(float)[rows], verdicts["end_s"].to_numpy(float)[rows]
+    starts_s, ends_s = (
+        verdicts["start_s"].to_numpy(float)[rows],
+        verdicts["end_s"].to_numpy(float)[rows],
+    )
     pieces = np.split(rows, np.flatnonzero(starts_s[1:] > ends_s[:-1]) + 1) if len(rows) else []
     return tuple(_make_stretch(piece, verdicts) for piece in pieces)
 
 
-def suspect_stretch(device: str, stretch: Stretch, verdicts: "pd.DataFrame", scene: "Scene") -> list[Suspicion]:
-    """What the model suspected in a stretch, with the traffic that would carry it, the most frequent label first."""
+def suspect_stretch(
+    device: str, stretch: Stretch, verdicts: "pd.DataFrame", scene: "Scene"
+) -> list[Suspicion]:
+    """What the model suspected in a stretch, with the traffic that would carry it, the most
+    frequent label first."""
     starts_s = verdicts["start_s"].to_numpy(float)
     found = []
     for label in stretch.labels:
@@ -148,15 +160,23 @@ def suspect_stretch(device: str, stretch: Stretch, verdicts: "pd.DataFrame", sce
         part = part[part["label"] == label]
         role = str(part["direction"].mode().iloc[0]) or "source"
         rows = stretch.rows[(verdicts["label"].to_numpy()[stretch.rows] == label)]
-        found.append(suspect(Run(device, label, role, rows), scene, starts_s, verdicts[f"p_{label}"].to_numpy(float)))
+        found.append(
+            suspect(
+                Run(device, label, role, rows),
+                scene,
+                starts_s,
+                verdicts[f"p_{label}"].to_numpy(float),
+            )
+        )
     return found
 
 
 def bears_out(one: Suspicion) -> bool:
     """Whether what was measured is what the label means, with no verdict to lean on.
 
-    A transfer that is answered over a handful of connections is no flood; a link is full when packets suffer from it,
-    not when much gets through; what was mostly received was not carried off.
+    A transfer that is answered over a handful of connections is no flood; a link is full when
+    packets suffer from it, not when much gets through; what was mostly received was not carried
+    off.
     """
     flows, evidence = one.trace.flows, one.trace.evidence
     pkts = float((flows["src_pkts"] + flows["dst_pkts"]).sum())
@@ -207,7 +227,8 @@ def _covered_s(starts_s: np.ndarray) -> float:
     return float(len(np.unique(first[:, None] + np.arange(WINDOW_SAMPLES)))) * SAMPLE_S
 
 
-# The health of a device in words: what stayed undecided, when, for how long, what was measured in it, what to do.
+# The health of a device in words: what stayed undecided, when, for how long, what was measured in
+# it, what to do.
 
 _IN_SHORT = {
     "": "healthy",
@@ -281,11 +302,21 @@ def describe_health(health: Health, verdicts: "pd.DataFrame", scene: "Scene") ->
         sentence = _NOT_WELL.get(health.reason, _WELL)
         return Condition(make_fact("condition", sentence, {"name": name, "seen_s": health.seen_s}))
     if not health.reason and health.slight:
-        whole: dict[str, Value] = {"name": name, "seen_s": health.seen_s, "stretches": len(health.stretches)}
+        whole: dict[str, Value] = {
+            "name": name,
+            "seen_s": health.seen_s,
+            "stretches": len(health.stretches),
+        }
         values = {**whole, "undecided_s": sum(one.span_s for one in health.stretches)}
-        return Condition(make_fact("condition", _WELL, {"name": name}), (make_fact("slight", _SLIGHT, values),))
+        return Condition(
+            make_fact("condition", _WELL, {"name": name}), (make_fact("slight", _SLIGHT, values),)
+        )
     # What is still open is what matters; elsewhere the longest stretch is.
-    shown = health.stretches[-1] if health.reason == "open" else max(health.stretches, key=lambda one: one.span_s)
+    shown = (
+        health.stretches[-1]
+        if health.reason == "open"
+        else max(health.stretches, key=lambda one: one.span_s)
+    )
     suspected = suspect_stretch(health.device, shown, verdicts, scene)
     fitting = [one for one in suspected if bears_out(one)]
     values = {
@@ -298,10 +329,16 @@ def describe_health(health: Health, verdicts: "pd.DataFrame", scene: "Scene") ->
         "fits": listed(_words(one.label) for one in fitting),
     }
     headline = make_fact("condition", _NOT_WELL.get(health.reason, _WELL_BUT), values)
-    return Condition(headline, _stretch_facts(name, shown, suspected, scene), _checks(health, name, suspected, scene))
+    return Condition(
+        headline,
+        _stretch_facts(name, shown, suspected, scene),
+        _checks(health, name, suspected, scene),
+    )
 
 
-def _stretch_facts(name: str, shown: Stretch, suspected: list[Suspicion], scene: "Scene") -> tuple[Fact, ...]:
+def _stretch_facts(
+    name: str, shown: Stretch, suspected: list[Suspicion], scene: "Scene"
+) -> tuple[Fact, ...]:
     """What a stretch looked like, and the numbers of the likeliest label that has any."""
     if not suspected:
         return ()
@@ -310,7 +347,10 @@ def _stretch_facts(name: str, shown: Stretch, suspected: list[Suspicion], scene:
     values: dict[str, Value] = {
         "name": name,
         "n": len(shown.rows),
-        "names": listed(_words(label) + (f" ({n} {plural(n, 'window')})" if several else "") for label, n in counts),
+        "names": listed(
+            _words(label) + (f" ({n} {plural(n, 'window')})" if several else "")
+            for label, n in counts
+        ),
         "start_time_s": shown.start_s,
         "end_time_s": shown.end_s,
     }
@@ -318,14 +358,23 @@ def _stretch_facts(name: str, shown: Stretch, suspected: list[Suspicion], scene:
     facts = [make_fact("undecided", _LIKE, values)]
     measured = next(filter(None, (label_facts(one.trace, scene) for one in suspected)), [])
     facts += measured[:_MOST_MEASURED]
-    return tuple(facts if any(bears_out(one) for one in suspected) else [*facts, make_fact("unfit", _UNFIT, {})])
+    return tuple(
+        facts
+        if any(bears_out(one) for one in suspected)
+        else [*facts, make_fact("unfit", _UNFIT, {})]
+    )
 
 
-def _checks(health: Health, name: str, suspected: list[Suspicion], scene: "Scene") -> tuple[str, ...]:
+def _checks(
+    health: Health, name: str, suspected: list[Suspicion], scene: "Scene"
+) -> tuple[str, ...]:
     peers = [peer for one in suspected for peer in one.trace.peers]
     steps = [_ASK.format(name=name)]
     local = set(scene.samples["device"].unique())
-    steps += [(_LOOK_AT if peer in local else _LOOK_UP).format(peer=scene.name(peer)) for peer in peers[:1]]
+    steps += [
+        (_LOOK_AT if peer in local else _LOOK_UP).format(peer=scene.name(peer))
+        for peer in peers[:1]
+    ]
     return (*steps, *([_UNTIL[health.reason]] if health.reason in _UNTIL else []))
 
 
@@ -357,7 +406,8 @@ class DeviceState:
 def list_devices(analysis: "Analysis") -> list[DeviceState]:
     """Every device of a capture, the worst first.
 
-    A device without an incident is ``unsure`` where it cannot be called well (``assistant.diagnosis.health``).
+    A device without an incident is ``unsure`` where it cannot be called well
+    (``assistant.diagnosis.health``).
     """
     known = {device.address: device for device in analysis.plant.devices} if analysis.plant else {}
     worst = _worst_incidents(analysis.incidents)
@@ -377,7 +427,9 @@ def _worst_incidents(incidents: "Sequence[Incident]") -> "dict[str, Incident]":
     return worst
 
 
-def _state(incident: "Incident | None", address: str, windows: int, analysis: "Analysis") -> tuple[str, str]:
+def _state(
+    incident: "Incident | None", address: str, windows: int, analysis: "Analysis"
+) -> tuple[str, str]:
     if incident is not None:
         return incident.severity, TAXONOMY[incident.label].meaning
     health = judge_health(address, analysis.verdicts, analysis.scene)

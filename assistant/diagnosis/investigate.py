@@ -1,4 +1,5 @@
-"""What is known about a question before a word is written: whose incident, which facts, how sure, what it is not."""
+"""What is known about a question before a word is written: whose incident, which facts, how sure,
+what it is not."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from traffic.plant import Device
 
 
-# Which incidents a question means: by the devices it names, then by the symptom it speaks of, then the worst.
+# Which incidents a question means: by the devices it names, then by the symptom it speaks of, then
+# the worst.
 
 # What operators say of a symptom -> labels it speaks of; these incidents come first.
 _SYMPTOMS: dict[str, tuple[str, ...]] = {
@@ -34,16 +36,21 @@ _SYMPTOMS: dict[str, tuple[str, ...]] = {
 
 
 def choose_incidents(question: str, asked: Asked, analysis: "Analysis") -> "list[Incident]":
-    """Incidents of the devices that were asked for, or that touch them; of everybody, where nobody was asked for."""
+    """Incidents of the devices that were asked for, or that touch them; of everybody, where nobody
+    was asked for."""
     words = question.lower()
-    fitting = {label for symptom, labels in _SYMPTOMS.items() if symptom in words for label in labels}
+    fitting = {
+        label for symptom, labels in _SYMPTOMS.items() if symptom in words for label in labels
+    }
     ordered = worst_first(list(analysis.incidents))
     ordered.sort(key=lambda one: one.label not in fitting)
     targets = asked.devices[:1] or asked.peers
     if not targets:
         return ordered
     own = [one for one in ordered if one.device in targets]
-    return own + [one for one in ordered if one not in own and set(targets) & {*one.peers, *one.related}]
+    return own + [
+        one for one in ordered if one not in own and set(targets) & {*one.peers, *one.related}
+    ]
 
 
 MOST_FACTS, MOST_OTHERS = 5, 5
@@ -56,7 +63,8 @@ class Finding:
     """What an answer may say.
 
     Attributes:
-        device: address the question is about; "" where nothing in the capture bears what was asked for.
+        device: address the question is about; "" where nothing in the capture bears what was asked
+            for.
         incident: what explains it; None where nothing does.
         others: further incidents of the device, or of the plant where no device was asked for.
         facts: shown as evidence, the strongest first.
@@ -86,7 +94,8 @@ def find(question: str, analysis: "Analysis", device: str | None = None) -> Find
     Args:
         question: the operator's words.
         analysis: the capture with its verdicts and incidents.
-        device: address or name that the question is about, where that is known already; it wins over the words.
+        device: address or name that the question is about, where that is known already; it wins
+            over the words.
     """
     asked = read_devices(device if device is not None else question, analysis)
     if device is not None and not (asked.devices or asked.peers or asked.missing):
@@ -98,13 +107,23 @@ def find(question: str, analysis: "Analysis", device: str | None = None) -> Find
         return _explained(incidents[0], incidents[1:], asked, analysis)
     if not list_addresses(analysis):
         return _nowhere(asked, analysis)
-    return _unexplained(asked, analysis) if asked.devices or asked.peers else _all_well(asked, analysis)
+    return (
+        _unexplained(asked, analysis)
+        if asked.devices or asked.peers
+        else _all_well(asked, analysis)
+    )
 
 
 def known_facts(finding: Finding) -> tuple[Fact, ...]:
     """All that a text about a finding may take numbers from."""
     condition = (finding.condition.headline, *finding.condition.facts) if finding.condition else ()
-    return (*finding.facts, *finding.context, *finding.apart.excluded, *finding.apart.open, *condition)
+    return (
+        *finding.facts,
+        *finding.context,
+        *finding.apart.excluded,
+        *finding.apart.open,
+        *condition,
+    )
 
 
 def name_of(address: str, analysis: "Analysis") -> str:
@@ -112,7 +131,9 @@ def name_of(address: str, analysis: "Analysis") -> str:
     return analysis.plant.name_of(address) if analysis.plant else address
 
 
-def _explained(main: "Incident", others: "list[Incident]", asked: Asked, analysis: "Analysis") -> Finding:
+def _explained(
+    main: "Incident", others: "list[Incident]", asked: Asked, analysis: "Analysis"
+) -> Finding:
     device = asked.devices[0] if asked.devices else main.device
     sound, lost = _sound(main.facts)
     meaning = MEANINGS[main.label]
@@ -122,7 +143,11 @@ def _explained(main: "Incident", others: "list[Incident]", asked: Asked, analysi
     context = [_about(device, main, others, analysis), *([verdict] if verdict else [])]
     context += [fact for one in others for fact in _sound(one.facts)[0]]
     notes = _notes(asked)
-    notes += [f"{lost} of its facts did not pass the check of their own numbers and are left out."] if lost else []
+    notes += (
+        [f"{lost} of its facts did not pass the check of their own numbers and are left out."]
+        if lost
+        else []
+    )
     return Finding(
         device=device,
         incident=main,
@@ -148,7 +173,10 @@ def _unexplained(asked: Asked, analysis: "Analysis") -> Finding:
         incident=None,
         others=tuple(elsewhere),
         facts=_sound([*condition.facts, share, *described])[0][:MOST_FACTS],
-        context=(_about(device, None, elsewhere, analysis), *(fact for one in elsewhere for fact in one.facts)),
+        context=(
+            _about(device, None, elsewhere, analysis),
+            *(fact for one in elsewhere for fact in one.facts),
+        ),
         standing=health.standing,
         apart=RuledOut((), ()),
         asked=asked,
@@ -159,8 +187,11 @@ def _unexplained(asked: Asked, analysis: "Analysis") -> Finding:
 
 def _all_well(asked: Asked, analysis: "Analysis") -> Finding:
     """No incident anywhere: the health of the devices, the most doubtful first."""
-    known = [judge_health(one, analysis.verdicts, analysis.scene) for one in _doubtful_first(analysis)]
-    # Who was seen for a minute can neither be called well nor keep all others from being called so; it is said.
+    known = [
+        judge_health(one, analysis.verdicts, analysis.scene) for one in _doubtful_first(analysis)
+    ]
+    # Who was seen for a minute can neither be called well nor keep all others from being called so;
+    # it is said.
     judged = [one for one in known if not one.brief] or known
     worst = next((one for one in judged if one.standing != "normal"), judged[0])
     condition = describe_health(worst, analysis.verdicts, analysis.scene)
@@ -171,7 +202,10 @@ def _all_well(asked: Asked, analysis: "Analysis") -> Finding:
         incident=None,
         others=(),
         facts=_sound(facts)[0][: MOST_FACTS + len(condition.facts)],
-        context=(_about(worst.device, None, [], analysis), Fact("all", "", {"n": float(len(known))})),
+        context=(
+            _about(worst.device, None, [], analysis),
+            Fact("all", "", {"n": float(len(known))}),
+        ),
         standing=worst.standing,
         apart=RuledOut((), ()),
         asked=asked,
@@ -183,12 +217,20 @@ def _all_well(asked: Asked, analysis: "Analysis") -> Finding:
 def _brief(known: list[Health], judged: list[Health], analysis: "Analysis") -> list[Fact]:
     rest = [name_of(one.device, analysis) for one in known if one not in judged]
     values: dict[str, float | str] = {"n": len(rest), "names": listed(rest)}
-    return [make_fact("brief", "{n:device} could not be judged, seen too briefly: {names}.", values)] if rest else []
+    return (
+        [make_fact("brief", "{n:device} could not be judged, seen too briefly: {names}.", values)]
+        if rest
+        else []
+    )
 
 
 def _nowhere(asked: Asked, analysis: "Analysis") -> Finding:
     names = [name_of(address, analysis) for address in list_addresses(analysis)]
-    values: dict[str, float | str] = {"asked": ", ".join(asked.missing), "n": len(names), "names": listed(names, 12)}
+    values: dict[str, float | str] = {
+        "asked": ", ".join(asked.missing),
+        "n": len(names),
+        "names": listed(names, 12),
+    }
     fact = make_fact("devices", "This capture holds {n:device}: {names}.", values)
     return Finding("", None, (), (fact,), (), "inconclusive", RuledOut((), ()), asked, ())
 
@@ -199,17 +241,29 @@ def _sound(facts: "tuple[Fact, ...] | list[Fact]") -> tuple[tuple[Fact, ...], in
     return sound, len(facts) - len(sound)
 
 
-def _about(device: str, main: "Incident | None", others: "list[Incident]", analysis: "Analysis") -> Fact:
+def _about(
+    device: str, main: "Incident | None", others: "list[Incident]", analysis: "Analysis"
+) -> Fact:
     """Names and times that an answer may use without their being evidence."""
     incidents = [*([main] if main else []), *others]
     entry = _entry(device, analysis)
-    addresses = [device, *(one.device for one in incidents), *(peer for one in incidents for peer in one.peers)]
-    values: dict[str, float | str] = {f"name{i}": name_of(a, analysis) for i, a in enumerate(dict.fromkeys(addresses))}
+    addresses = [
+        device,
+        *(one.device for one in incidents),
+        *(peer for one in incidents for peer in one.peers),
+    ]
+    values: dict[str, float | str] = {
+        f"name{i}": name_of(a, analysis) for i, a in enumerate(dict.fromkeys(addresses))
+    }
     for i, one in enumerate(incidents):
         values |= {f"id{i}": one.id, f"start{i}_time_s": one.start_s, f"end{i}_time_s": one.end_s}
         values |= {f"technique{i}-{j}": technique for j, technique in enumerate(one.techniques)}
         values |= {f"related{i}-{j}": name_of(a, analysis) for j, a in enumerate(one.related)}
-    values |= {"n_incidents": len(analysis.incidents), "n_others": len(others), "n_rest": len(others) - MOST_OTHERS}
+    values |= {
+        "n_incidents": len(analysis.incidents),
+        "n_others": len(others),
+        "n_rest": len(others) - MOST_OTHERS,
+    }
     if entry is not None:
         values |= {"role": entry.role, "model": entry.model}
     return Fact(f"about-{device}", "", values)
@@ -227,14 +281,20 @@ def _entry(device: str, analysis: "Analysis") -> "Device | None":
 def _notes(asked: Asked) -> list[str]:
     notes = []
     if asked.kind:
-        kind = f"an {asked.kind}" if asked.kind[0] in "aeioh" and asked.kind != "hall" else f"a {asked.kind}"
+        kind = (
+            f"an {asked.kind}"
+            if asked.kind[0] in "aeioh" and asked.kind != "hall"
+            else f"a {asked.kind}"
+        )
         notes.append(
             f"No device is known as {kind} here (plant.yaml names roles and zones), so all devices were looked at."
         )
     if asked.missing:
         notes.append("Part of what was asked for is not in this capture.")
     if len(asked.devices) > 1:
-        notes.append("More devices fit the question; this is the one with the worst incident or the first.")
+        notes.append(
+            "More devices fit the question; this is the one with the worst incident or the first."
+        )
     return notes
 
 
@@ -244,14 +304,21 @@ def _talkers(peers: tuple[str, ...], analysis: "Analysis") -> tuple[str, ...]:
     flows, local = analysis.capture.flows, set(list_addresses(analysis))
     mine = flows[flows["id.orig_h"].isin(peers) | flows["id.resp_h"].isin(peers)]
     ends = [*mine["id.orig_h"], *mine["id.resp_h"]]
-    return tuple(sorted((end for end in set(ends) if end in local), key=lambda end: -ends.count(end)))
+    return tuple(
+        sorted((end for end in set(ends) if end in local), key=lambda end: -ends.count(end))
+    )
 
 
 def _doubtful_first(analysis: "Analysis") -> list[str]:
-    """Devices that were judged, by how many of their windows are not normal, then by how many they have."""
+    """Devices that were judged, by how many of their windows are not normal, then by how many they
+    have."""
     verdicts = analysis.verdicts
     if verdicts.empty:
         return list_addresses(analysis)
     odd = (verdicts["label"] != NORMAL) | verdicts["abstained"].astype(bool)
-    counts = odd.groupby(verdicts["device"]).agg(["sum", "size"]).sort_values(["sum", "size"], ascending=False)
+    counts = (
+        odd.groupby(verdicts["device"])
+        .agg(["sum", "size"])
+        .sort_values(["sum", "size"], ascending=False)
+    )
     return [str(name) for name in counts.index]

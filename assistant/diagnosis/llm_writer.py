@@ -1,7 +1,9 @@
-"""An answer worded by a chat model: from the same evidence, in a fixed form, every sentence checked; or not at all.
+"""An answer worded by a chat model: from the same evidence, in a fixed form, every sentence
+checked; or not at all.
 
-The verdict, the standing, the checks and the quotations stay code's. The model only words what was measured, and each
-of its sentences must name the facts it rests on: a sentence whose numbers are not in those facts is dropped.
+The verdict, the standing, the checks and the quotations stay code's. The model only words what was
+measured, and each of its sentences must name the facts it rests on: a sentence whose numbers are
+    not in those facts is dropped.
 """
 
 import inspect
@@ -26,7 +28,8 @@ _MAX_REPLY_CHARS = 20_000
 _SEEN = "**What was seen**"
 # A model must not sound surer than the code is; these words are the code's to use.
 _OVERCLAIM = re.compile(
-    r"\b(confirm\w*|certain(?:ly)?|definite\w*|undoubted\w*|proven?|without doubt|clearly|guarante\w*)\b", re.I
+    r"\b(confirm\w*|certain(?:ly)?|definite\w*|undoubted\w*|proven?|without doubt|clearly|guarante\w*)\b",
+    re.I,
 )
 
 
@@ -60,8 +63,8 @@ def write(composed: "Diagnosis", model: ChatModel | None) -> "Diagnosis":
     """Let a model word a composed diagnosis; without a model it stays as it is.
 
     Returns:
-        The diagnosis with the model's checked sentences in place of the list of facts; the composed one, with a note
-        why, where the model's reply cannot be used.
+        The diagnosis with the model's checked sentences in place of the list of facts; the composed
+        one, with a note why, where the model's reply cannot be used.
     """
     facts = {f"f{number}": fact for number, fact in enumerate(composed.facts, start=1)}
     passages = {f"p{one.number}": one for one in composed.citations}
@@ -73,18 +76,34 @@ def write(composed: "Diagnosis", model: ChatModel | None) -> "Diagnosis":
     except UserError as error:
         return _refused(composed, f"the model could not be used: {error}")
     except ValidationError as error:
-        return _refused(composed, f"its reply has not the form asked for ({error.error_count()} faults)")
-    kept = [text for one in draft.sentences[:MOST_SENTENCES] if (text := _checked(one, facts, passages, composed))]
+        return _refused(
+            composed, f"its reply has not the form asked for ({error.error_count()} faults)"
+        )
+    kept = [
+        text
+        for one in draft.sentences[:MOST_SENTENCES]
+        if (text := _checked(one, facts, passages, composed))
+    ]
     dropped = len(draft.sentences) - len(kept)
     if len(kept) < 2 or dropped > len(kept):
-        return _refused(composed, f"{dropped} of its {len(draft.sentences)} sentences had no source")
+        return _refused(
+            composed, f"{dropped} of its {len(draft.sentences)} sentences had no source"
+        )
     lost = f"{dropped} {plural(dropped, 'sentence')} of the model had no source and went out."
     notes = (*composed.notes, *([lost] if dropped else []))
     text = _in_place_of_facts(composed.text, " ".join(kept), model.name)
-    return replace(composed, text=text, written_by=model.name, notes=notes, context=(*composed.context, _named(model)))
+    return replace(
+        composed,
+        text=text,
+        written_by=model.name,
+        notes=notes,
+        context=(*composed.context, _named(model)),
+    )
 
 
-def _evidence(composed: "Diagnosis", facts: dict[str, Fact], passages: dict[str, Citation]) -> Evidence:
+def _evidence(
+    composed: "Diagnosis", facts: dict[str, Fact], passages: dict[str, Citation]
+) -> Evidence:
     return Evidence(
         question=composed.question,
         verdict=composed.cause,
@@ -95,7 +114,8 @@ def _evidence(composed: "Diagnosis", facts: dict[str, Fact], passages: dict[str,
 
 
 def _ask(model: ChatModel, messages: list[dict[str, str]]) -> str:
-    """Collect the reply, held to its form by servers that can do that, and cut where a model does not end."""
+    """Collect the reply, held to its form by servers that can do that, and cut where a model does
+    not end."""
     more: dict[str, Any] = {}
     if "schema" in inspect.signature(model.stream).parameters:
         more["schema"] = Draft.model_json_schema()
@@ -113,8 +133,11 @@ def _json_of(reply: str) -> str:
     return reply[start : end + 1] if 0 <= start < end else reply
 
 
-def _checked(sentence: Sentence, facts: dict[str, Fact], passages: dict[str, Citation], composed: "Diagnosis") -> str:
-    """The sentence with its citations as marks; "" where it rests on nothing, says too much, or has a wrong number."""
+def _checked(
+    sentence: Sentence, facts: dict[str, Fact], passages: dict[str, Citation], composed: "Diagnosis"
+) -> str:
+    """The sentence with its citations as marks; "" where it rests on nothing, says too much, or has
+    a wrong number."""
     text = re.sub(r"\s+", " ", re.sub(r"\[[^\]]*\]|[*_`#|<>]", "", sentence.text)).strip()
     if not set(sentence.facts) <= facts.keys() or not set(sentence.citations) <= passages.keys():
         return ""
@@ -129,7 +152,8 @@ def _checked(sentence: Sentence, facts: dict[str, Fact], passages: dict[str, Cit
 
 
 def _in_place_of_facts(text: str, written: str, name: str) -> str:
-    """The composed text with a paragraph where the list of facts was, and its last line saying who wrote."""
+    """The composed text with a paragraph where the list of facts was, and its last line saying who
+    wrote."""
     head, _, rest = text.partition(_SEEN)
     _, _, tail = rest.partition("\n\n")
     *sections, _ = tail.split("\n\n") if tail else [""]
@@ -138,7 +162,9 @@ def _in_place_of_facts(text: str, written: str, name: str) -> str:
 
 
 def _refused(composed: "Diagnosis", why: str) -> "Diagnosis":
-    return replace(composed, notes=(*composed.notes, f"Composed without the language model: {why[:300]}."))
+    return replace(
+        composed, notes=(*composed.notes, f"Composed without the language model: {why[:300]}.")
+    )
 
 
 def _named(model: ChatModel) -> Fact:

@@ -1,7 +1,9 @@
-"""What each label means to an operator: the cause in words, what it is told apart from, what to check in which order.
+"""What each label means to an operator: the cause in words, what it is told apart from, what to
+check in which order.
 
-These sentences are the same for every plant, so they hold no numbers: numbers come from facts alone. Checks start with
-what is nearest, safest and most likely, and never ask for a scan or a write on a control network (NIST SP 800-82r3).
+These sentences are the same for every plant, so they hold no numbers: numbers come from facts
+alone. Checks start with what is nearest, safest and most likely, and never ask for a scan or a
+write on a control network (NIST SP 800-82r3).
 """
 
 from dataclasses import dataclass
@@ -12,7 +14,8 @@ class Meaning:
     """How a label is explained.
 
     Attributes:
-        source, target: what the device does, or what happens to it; they follow its name in a sentence.
+        source, target: what the device does, or what happens to it; they follow its name in a
+            sentence.
         gloss: what that means, for someone who has not met the word.
         apart: labels that look alike at first sight; numbers rule them out or leave them open.
         checks: what to do next, in order, at the device that is the source.
@@ -32,7 +35,9 @@ class Meaning:
 
 
 _ISOLATE = "Agree with the process owner, then take the device off the network at its switch port; keep it powered on."
-_SOURCE_FIRST = "Look at the device that causes this, named above; nothing needs to be changed at this one yet."
+_SOURCE_FIRST = (
+    "Look at the device that causes this, named above; nothing needs to be changed at this one yet."
+)
 _CHANGES = "Ask what was changed shortly before it began: wiring, settings, firmware, new equipment, a test."
 
 _ATTACKS = {

@@ -38,7 +38,9 @@ HARD: dict[str, frozenset[str]] = {
     "name_resolution": frozenset({"asked_names", "resolver", "misled"}),
     "flapping": frozenset({"reconnects", "resets"}),
 }
-EVIDENT = frozenset({"absent", "duplicate", "resolver", "refusing", "one_way", "sweep"})  # assistant.detection.rules
+EVIDENT = frozenset(
+    {"absent", "duplicate", "resolver", "refusing", "one_way", "sweep"}
+)  # assistant.detection.rules
 
 _SURE = 0.8  # mean calibrated probability of a confident verdict
 _MOSTLY = 0.5  # share of abstentions above which nothing is concluded
@@ -52,7 +54,10 @@ def kind_of(fact: Fact) -> str:
 
 
 def judge(
-    incident: "Incident", verdicts: "pd.DataFrame", facts: Sequence[Fact], contradicted: bool = False
+    incident: "Incident",
+    verdicts: "pd.DataFrame",
+    facts: Sequence[Fact],
+    contradicted: bool = False,
 ) -> Standing:
     """How sure an answer about an incident may be.
 
@@ -81,7 +86,11 @@ def judge(
 def is_unanswered(label: str, facts: Sequence[Fact]) -> bool:
     """Whether a beacon's other end never answered."""
     contacts = [fact for fact in facts if kind_of(fact) == "contact"]
-    return label == "c2" and bool(contacts) and all(fact.values.get("sessions") == 0 for fact in contacts)
+    return (
+        label == "c2"
+        and bool(contacts)
+        and all(fact.values.get("sessions") == 0 for fact in contacts)
+    )
 
 
 def lower(standing: Standing) -> Standing:
@@ -100,7 +109,8 @@ def verdict_fact(incident: "Incident", verdicts: "pd.DataFrame") -> Fact | None:
         "unsure": int(rows["abstained"].astype(bool).sum()),
     }
     sentence = (
-        "{n:window} of its traffic look so, with a mean probability of {mean_share}; {unsure} of them are unsure."
+        "{n:window} of its traffic look so, with a mean probability of {mean_share}; "
+        "{unsure} of them are unsure."
     )
     return make_fact("verdict", sentence, values, rows["start_s"].tolist())
 

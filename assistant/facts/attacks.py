@@ -10,7 +10,8 @@ from assistant.facts.fact import Fact, Value, by_count, listed, make_fact, plura
 from assistant.facts.traffic_view import Scene, endpoint
 from traffic.capture import SAMPLE_S
 
-# Facts that protocols carry beyond flows: Modbus requests and writers, MQTT messages, claims of one address.
+# Facts that protocols carry beyond flows: Modbus requests and writers, MQTT messages, claims of one
+# address.
 
 # Modbus Application Protocol V1.1b3, sections 6 and 7.
 MODBUS_FUNCTIONS = {
@@ -74,9 +75,12 @@ _PROTOCOL_WORDS = {
 
 
 def modbus_facts(evidence: pd.DataFrame, scene: Scene, windows: Sequence[float]) -> list[Fact]:
-    """Who asked whom with which functions, how often and how widely, the most frequent first; and what was refused."""
+    """Who asked whom with which functions, how often and how widely, the most frequent first; and
+    what was refused."""
     asked = evidence[evidence["kind"].isin(["modbus_read", "modbus_write", "modbus_other"])]
-    totals = asked.groupby(["src", "dst"])["count"].sum().sort_values(ascending=False, kind="stable")
+    totals = (
+        asked.groupby(["src", "dst"])["count"].sum().sort_values(ascending=False, kind="stable")
+    )
     facts = []
     for src, dst in totals.index[:_MOST_PAIRS]:
         rows = asked[(asked["src"] == src) & (asked["dst"] == dst)]
@@ -86,7 +90,8 @@ def modbus_facts(evidence: pd.DataFrame, scene: Scene, windows: Sequence[float])
             "server": scene.name(dst),
             "requests": int(rows["count"].sum()),
             "functions": listed(
-                f"{n:,} with function {_worded(code, MODBUS_FUNCTIONS)}" for code, n in by_code.items()
+                f"{n:,} with function {_worded(code, MODBUS_FUNCTIONS)}"
+                for code, n in by_code.items()
             ),
             "first_time_s": rows["slot"].min() * SAMPLE_S,
             "last_time_s": (rows["slot"].max() + 1) * SAMPLE_S,
@@ -104,14 +109,17 @@ def modbus_facts(evidence: pd.DataFrame, scene: Scene, windows: Sequence[float])
 
 
 def refusal_facts(evidence: pd.DataFrame, scene: Scene, windows: Sequence[float]) -> list[Fact]:
-    """Modbus exceptions and refused MQTT connections by client and server, at most two pairs each."""
+    """Modbus exceptions and refused MQTT connections by client and server, at most two pairs
+    each."""
     facts = []
     for kind, name, words in (
         ("modbus_exception", "exceptions", MODBUS_EXCEPTIONS),
         ("mqtt_refused", "refusals", MQTT_RETURN_CODES),
     ):
         said = evidence[evidence["kind"] == kind]
-        totals = said.groupby(["src", "dst"])["count"].sum().sort_values(ascending=False, kind="stable")
+        totals = (
+            said.groupby(["src", "dst"])["count"].sum().sort_values(ascending=False, kind="stable")
+        )
         for src, dst in totals.index[:2]:
             rows = said[(said["src"] == src) & (said["dst"] == dst)]
             values: dict[str, Value] = {
@@ -129,10 +137,18 @@ def command_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[
     facts = modbus_facts(trace.evidence, scene, windows)
     writes = scene.evidence[scene.evidence["kind"] == "modbus_write"]
     server = str(trace.evidence["dst"].iloc[0]) if len(trace.evidence) else trace.device
-    writers = writes[writes["dst"] == server].groupby("src")["count"].sum().sort_values(ascending=False)
+    writers = (
+        writes[writes["dst"] == server].groupby("src")["count"].sum().sort_values(ascending=False)
+    )
     if len(writers):
-        names = listed(f"{scene.name(str(name))} ({n:,} {plural(n, 'request')})" for name, n in writers.items())
-        values: dict[str, Value] = {"server": scene.name(server), "names": names, "writers": len(writers)}
+        names = listed(
+            f"{scene.name(str(name))} ({n:,} {plural(n, 'request')})" for name, n in writers.items()
+        )
+        values: dict[str, Value] = {
+            "server": scene.name(server),
+            "names": names,
+            "writers": len(writers),
+        }
         facts.append(make_fact("writers", _PROTOCOL_WORDS["writers"], values, windows))
     return facts
 
@@ -161,7 +177,8 @@ def mqtt_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fac
 
 
 def spoofing_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
-    """Which address is claimed by several machines, how often, and by which where the capture has it."""
+    """Which address is claimed by several machines, how often, and by which where the capture has
+    it."""
     facts = []
     claims = trace.evidence[trace.evidence["kind"] == "arp_conflict"]
     for address, rows in claims.groupby("dst"):
@@ -255,7 +272,8 @@ def flood_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fa
 
 
 def c2_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
-    """The controller, its rhythm, its answers, how the first contact came about; then what else was tried there."""
+    """The controller, its rhythm, its answers, how the first contact came about; then what else was
+    tried there."""
     whole = scene.flows_of(trace.device)
     facts: list[Fact] = []
     for peer in trace.peers[:3]:
@@ -269,9 +287,15 @@ def c2_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]
     return facts
 
 
-def _contact_facts(scene: Scene, device: str, contact: pd.DataFrame, port: int, windows: Sequence[float]) -> list[Fact]:
+def _contact_facts(
+    scene: Scene, device: str, contact: pd.DataFrame, port: int, windows: Sequence[float]
+) -> list[Fact]:
     main = contact[contact["port"] == port]
-    attempts = main.groupby("attempt").agg(begun=("since_s", "min"), answered=("answered", "any")).sort_values("begun")
+    attempts = (
+        main.groupby("attempt")
+        .agg(begun=("since_s", "min"), answered=("answered", "any"))
+        .sort_values("begun")
+    )
     spacing = np.diff(attempts["begun"].to_numpy())
     first_s = float(contact["since_s"].min())
     values: dict[str, Value] = {
@@ -294,7 +318,10 @@ def _contact_facts(scene: Scene, device: str, contact: pd.DataFrame, port: int, 
     kinds = ["first", "asked" if _asked_before(scene, device, first_s) else "unasked", "volume"]
     kinds += ["rhythm"] if len(spacing) >= 3 else []
     facts = [make_fact(kind, _FLOW_WORDS[kind], values, windows) for kind in kinds]
-    return [make_fact("contact", _FLOW_WORDS["contact"] + _answers(contacted), contacted, windows), *facts]
+    return [
+        make_fact("contact", _FLOW_WORDS["contact"] + _answers(contacted), contacted, windows),
+        *facts,
+    ]
 
 
 def _also(scene: Scene, device: str, contact: pd.DataFrame, windows: Sequence[float]) -> Fact:
@@ -326,7 +353,9 @@ def recon_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fa
     tried = trace.flows[opened] if opened.any() else trace.flows
     if tried.empty or (facts and len(tried.drop_duplicates(["dst", "port"])) < FEW_ENDPOINTS):
         return facts
-    attempts = tried.groupby("attempt").agg(answered=("answered", "any"), refused=("refused", "any"))
+    attempts = tried.groupby("attempt").agg(
+        answered=("answered", "any"), refused=("refused", "any")
+    )
     span_s = max(trace.end_s - trace.start_s, 1.0)
     values: dict[str, Value] = {
         "source": listed(scene.name(name) for name in by_count(tried["src"])),
@@ -341,11 +370,18 @@ def recon_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fa
         "some_hosts": listed((scene.name(name) for name in by_count(tried["dst"])), 4),
         "some_ports": listed((str(port) for port in by_count(tried["port"])), 6),
     }
-    return [*facts, *(make_fact(kind, _FLOW_WORDS[kind], values, windows) for kind in ("scan", "outcome", "touched"))]
+    return [
+        *facts,
+        *(
+            make_fact(kind, _FLOW_WORDS[kind], values, windows)
+            for kind in ("scan", "outcome", "touched")
+        ),
+    ]
 
 
 def login_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
-    """How many times somebody knocked at a login port, how fast, and how short the sessions were."""
+    """How many times somebody knocked at a login port, how fast, and how short the sessions
+    were."""
     if trace.flows.empty:
         return []
     attempts = trace.flows.groupby("attempt").agg(first=("since_s", "min"), last=("until_s", "max"))
@@ -380,4 +416,6 @@ def exfiltration_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> 
         "first_time_s": first_s,
         "since_start_s": max(first_s - scene.start_s, 0.0),
     }
-    return [make_fact(kind, _FLOW_WORDS[kind], values, windows) for kind in ("sent", "usual", "first")]
+    return [
+        make_fact(kind, _FLOW_WORDS[kind], values, windows) for kind in ("sent", "usual", "first")
+    ]

@@ -1,7 +1,8 @@
-"""Where a label shows: the flows and evidence rows that carry it, the peers they point at, and when they begin.
+"""Where a label shows: the flows and evidence rows that carry it, the peers they point at, and when
+they begin.
 
-A run of windows says "c2, from here to there" with edges of a minute. The trace inside it says with whom, and from
-which second on:
+A run of windows says "c2, from here to there" with edges of a minute. The trace inside it says with
+whom, and from which second on:
 
     windows   |------------|
                  |------------|
@@ -19,8 +20,8 @@ from traffic.capture import SAMPLE_S
 LOGIN_PORTS = (21, 22, 23, 513, 2323, 3389, 5800, 5900)
 _INFRASTRUCTURE = (53, 67, 68, 123, 137, 138, 546, 547, 1900, 3702, 5353, 5355)
 FEW_ENDPOINTS = 8  # fewer hosts and ports than this are no scan of them
-# Peers that carry less than this share of the strongest one's weight are not named. A bot has one controller and one
-# victim at a time, while everyone who calls a dead server suffers from it.
+# Peers that carry less than this share of the strongest one's weight are not named. A bot has one
+# controller and one victim at a time, while everyone who calls a dead server suffers from it.
 _MINOR = {"device_silent": 0.0, "service_down": 0.0, "spoofing": 0.0}
 _ONE_PEER = 0.6
 _LOCAL_C2 = 0.1  # a controller inside the plant is possible, a server of the plant is likelier
@@ -40,7 +41,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "name_resolution": ("dns_failed",),
     "flapping": ("reset", "mqtt_connect"),
 }
-# Labels whose source is the one that does not answer; of all others the source is the one that calls.
+# Labels whose source is the one that does not answer; of all others the source is the one that
+# calls.
 _ANSWERING = ("device_silent", "service_down")
 _BOTH_WAYS = ("packet_loss", "congestion", "exfiltration", "spoofing", "normal")
 
@@ -91,11 +93,20 @@ def find_trace(scene: Scene, device: str, label: str, role: str, slots: np.ndarr
     if label == "c2":
         found = found.where(~found.index.isin(scene.samples["device"].unique()), _LOCAL_C2 * found)
     weight = found.add(evidence.groupby("other")["count"].sum().astype(float), fill_value=0.0)
-    weight = weight[weight > 0].drop(device, errors="ignore").sort_values(ascending=False, kind="stable")
-    minor = _ONE_PEER if label == "c2" or (label in ("dos", "ddos") and role == "source") else _MINOR.get(label, 0.2)
+    weight = (
+        weight[weight > 0].drop(device, errors="ignore").sort_values(ascending=False, kind="stable")
+    )
+    minor = (
+        _ONE_PEER
+        if label == "c2" or (label in ("dos", "ddos") and role == "source")
+        else _MINOR.get(label, 0.2)
+    )
     least = minor * weight.max() if len(weight) else 0.0
     peers = tuple(map(str, weight.index[weight >= least]))
-    flows, evidence = flows[flows["other"].isin(peers)], evidence[evidence["other"].isin((*peers, device))]
+    flows, evidence = (
+        flows[flows["other"].isin(peers)],
+        evidence[evidence["other"].isin((*peers, device))],
+    )
     flows = flows[_carries(label, flows)]
     start_s, end_s = _span(flows, evidence, slots)
     if label == "device_silent" and role == "source":
@@ -104,7 +115,8 @@ def find_trace(scene: Scene, device: str, label: str, role: str, slots: np.ndarr
 
 
 def _right_way(flows: pd.DataFrame, label: str, role: str) -> pd.DataFrame:
-    """Flows that the device opened or received, as label and role ask; the other way where there is none."""
+    """Flows that the device opened or received, as label and role ask; the other way where there is
+    none."""
     if label in _BOTH_WAYS or role == "both":
         return flows
     calls = (role == "source") != (label in _ANSWERING)
@@ -112,9 +124,13 @@ def _right_way(flows: pd.DataFrame, label: str, role: str) -> pd.DataFrame:
     return chosen if len(chosen) else flows
 
 
-def _weights(label: str, flows: pd.DataFrame, whole: pd.DataFrame, usual: pd.DataFrame) -> pd.Series:
+def _weights(
+    label: str, flows: pd.DataFrame, whole: pd.DataFrame, usual: pd.DataFrame
+) -> pd.Series:
     """How strongly each peer carries the label, by the label's own measure."""
-    flows = flows[~flows["other"].isin([name for name in flows["other"].unique() if is_group(name)])]
+    flows = flows[
+        ~flows["other"].isin([name for name in flows["other"].unique() if is_group(name)])
+    ]
     by_peer = flows.groupby("other")
     if label in ("dos", "ddos"):
         return _excess(flows, whole, usual)
@@ -133,8 +149,13 @@ def _weights(label: str, flows: pd.DataFrame, whole: pd.DataFrame, usual: pd.Dat
 
 
 def _breadth(flows: pd.DataFrame) -> pd.Series:
-    """Ports tried at each peer; where that is nowhere many, attempts. Time servers and resolvers are no targets."""
-    tried = flows[~flows["port"].isin(_INFRASTRUCTURE)] if not flows["port"].isin(_INFRASTRUCTURE).all() else flows
+    """Ports tried at each peer; where that is nowhere many, attempts. Time servers and resolvers
+    are no targets."""
+    tried = (
+        flows[~flows["port"].isin(_INFRASTRUCTURE)]
+        if not flows["port"].isin(_INFRASTRUCTURE).all()
+        else flows
+    )
     ports = tried.drop_duplicates(["other", "port"]).groupby("other").size()
     if len(ports) + ports.max() < FEW_ENDPOINTS:
         ports = tried.drop_duplicates("attempt").groupby("other").size()
@@ -142,7 +163,8 @@ def _breadth(flows: pd.DataFrame) -> pd.Series:
 
 
 def _excess(flows: pd.DataFrame, whole: pd.DataFrame, usual: pd.DataFrame) -> pd.Series:
-    """Packets or connections beyond what the same peer has outside these slots, the larger share of the two."""
+    """Packets or connections beyond what the same peer has outside these slots, the larger share of
+    the two."""
     here, slots = count_by_peer(flows), flows["slot"].nunique()
     scale = slots / max(whole["slot"].nunique() - slots, 1)
     rest = (usual.reindex(here.index) - here).clip(lower=0.0) * scale
@@ -151,10 +173,15 @@ def _excess(flows: pd.DataFrame, whole: pd.DataFrame, usual: pd.DataFrame) -> pd
 
 
 def _presence(flows: pd.DataFrame, usual: pd.DataFrame) -> pd.Series:
-    """Peers that are there when the label is, and not when it is not; time servers and resolvers count little."""
+    """Peers that are there when the label is, and not when it is not; time servers and resolvers
+    count little."""
     here = count_by_peer(flows)["slots"]
     plain = flows["port"].isin(_INFRASTRUCTURE).groupby(flows["other"]).mean()
-    return here**2 / usual["slots"].reindex(here.index) * np.where(plain.reindex(here.index) > 0.5, 0.02, 1.0)
+    return (
+        here**2
+        / usual["slots"].reindex(here.index)
+        * np.where(plain.reindex(here.index) > 0.5, 0.02, 1.0)
+    )
 
 
 def _carries(label: str, flows: pd.DataFrame) -> np.ndarray:

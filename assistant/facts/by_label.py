@@ -1,7 +1,7 @@
 """Facts: numbers in words, computed from the tables, one sentence each.
 
-Which facts an incident gets depends on its label only; every answer is built from them, and nothing in an answer may
-hold a number that they do not.
+Which facts an incident gets depends on its label only; every answer is built from them, and nothing
+in an answer may hold a number that they do not.
 """
 
 from collections.abc import Callable, Sequence
@@ -83,5 +83,6 @@ _RULES: tuple[Callable[[Scene], list[Evident]], ...] = (
 
 
 def find_evident_in(scene: Scene) -> list[Evident]:
-    """Find what needs no model: absent and doubled addresses, mute resolvers, failed services, floods and sweeps."""
+    """Find what needs no model: absent and doubled addresses, mute resolvers, failed services,
+    floods and sweeps."""
     return [one for rule in _RULES for one in rule(scene)]

@@ -1,4 +1,5 @@
-"""What one device did in a capture, in sentences: the base of every answer, also of "it is fine"."""
+"""What one device did in a capture, in sentences: the base of every answer, also of "it is
+fine"."""
 
 from collections.abc import Sequence
 
@@ -43,7 +44,8 @@ _ODD = {
 
 
 def describe_device(scene: Scene, device: str, windows: Sequence[float] = ()) -> list[Fact]:
-    """Volumes, peers, services, rhythm and failures of a device; for one that only others speak of, what they asked.
+    """Volumes, peers, services, rhythm and failures of a device; for one that only others speak of,
+    what they asked.
 
     Args:
         scene: the capture.
@@ -51,13 +53,19 @@ def describe_device(scene: Scene, device: str, windows: Sequence[float] = ()) ->
         windows: starts of the device's windows.
     """
     flows = scene.flows_of(device)
-    facts = _traffic_facts(scene, device, flows, windows) if len(flows) else last_heard(scene, device, None, windows)
+    facts = (
+        _traffic_facts(scene, device, flows, windows)
+        if len(flows)
+        else last_heard(scene, device, None, windows)
+    )
     facts += _asked_facts(scene, device, windows)
     facts += modbus_facts(scene.evidence_of(device, MODBUS_KINDS), scene, windows)
     odd = scene.evidence_of(device, _ODD).groupby("kind")["count"].sum()
     if len(odd):
         values: dict[str, Value] = {str(kind): int(n) for kind, n in odd.items()}
-        counts = listed((f"{n:,} {plural(n, _ODD[str(kind)])}" for kind, n in odd.items()), len(_ODD))
+        counts = listed(
+            (f"{n:,} {plural(n, _ODD[str(kind)])}" for kind, n in odd.items()), len(_ODD)
+        )
         facts.append(make_fact("odd", _SAYS["odd"], values | {"counts": counts}, windows))
     return facts
 
@@ -66,13 +74,19 @@ def health_fact(scene: Scene, device: str, verdicts: pd.DataFrame) -> Fact:
     """How many of the device's windows the model takes for normal, of those it decided."""
     mine = verdicts[verdicts["device"] == device]
     normal = int(((mine["label"] == NORMAL) & ~mine["abstained"].astype(bool)).sum())
-    values: dict[str, Value] = {"device": scene.name(device), "normal": normal, "windows": len(mine)}
+    values: dict[str, Value] = {
+        "device": scene.name(device),
+        "normal": normal,
+        "windows": len(mine),
+    }
     values["normal_share"] = normal / max(len(mine), 1)
     kind = "health" if len(mine) else "unjudged"
     return make_fact(kind, _SAYS[kind], values, mine["start_s"].tolist())
 
 
-def _traffic_facts(scene: Scene, device: str, flows: pd.DataFrame, windows: Sequence[float]) -> list[Fact]:
+def _traffic_facts(
+    scene: Scene, device: str, flows: pd.DataFrame, windows: Sequence[float]
+) -> list[Fact]:
     pkts = flows["src_pkts"] + flows["dst_pkts"]
     per_slot = pkts.groupby(flows["slot"]).sum()
     by_peer = pkts.groupby(flows["other"]).sum().sort_values(ascending=False, kind="stable")
@@ -102,9 +116,13 @@ def _traffic_facts(scene: Scene, device: str, flows: pd.DataFrame, windows: Sequ
 
 def _services(flows: pd.DataFrame, pkts: pd.Series) -> str:
     known = flows["proto"].isin(["tcp", "udp"])
-    share = pkts[known].groupby(flows["port"][known]).sum().sort_values(ascending=False) / max(pkts.sum(), 1)
+    share = pkts[known].groupby(flows["port"][known]).sum().sort_values(ascending=False) / max(
+        pkts.sum(), 1
+    )
     named = zip(share.index.tolist(), share.tolist(), strict=True)
-    return listed((f"{100 * part:.0f} % {_service(port)}" for port, part in named if part >= 0.02), 4)
+    return listed(
+        (f"{100 * part:.0f} % {_service(port)}" for port, part in named if part >= 0.02), 4
+    )
 
 
 def _service(port: int) -> str:
@@ -112,13 +130,25 @@ def _service(port: int) -> str:
 
 
 def _asked_facts(scene: Scene, device: str, windows: Sequence[float]) -> list[Fact]:
-    """Requests for the device's hardware address, where some stayed unanswered; at most three askers."""
+    """Requests for the device's hardware address, where some stayed unanswered; at most three
+    askers."""
     arp = scene.evidence[(scene.evidence["dst"] == device) & (scene.evidence["src"] != device)]
     asked = arp[arp["kind"] == "arp_request"].groupby("src")["count"].sum()
-    vain = arp[arp["kind"] == "arp_unanswered"].groupby("src")["count"].sum().sort_values(ascending=False)
+    vain = (
+        arp[arp["kind"] == "arp_unanswered"]
+        .groupby("src")["count"]
+        .sum()
+        .sort_values(ascending=False)
+    )
     facts = []
     for asker, n in vain.head(3).items():
         total = int(max(asked.get(asker, 0), n))
-        values: dict[str, Value] = {"device": scene.name(device), "asker": scene.name(str(asker)), "asked": total}
-        facts.append(make_fact("asked", _SAYS["asked"], values | {"replies": total - int(n)}, windows))
+        values: dict[str, Value] = {
+            "device": scene.name(device),
+            "asker": scene.name(str(asker)),
+            "asked": total,
+        }
+        facts.append(
+            make_fact("asked", _SAYS["asked"], values | {"replies": total - int(n)}, windows)
+        )
     return facts

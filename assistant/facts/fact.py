@@ -1,4 +1,5 @@
-"""Numbers in words: the one place where a fact's values become text, so that text can be checked against them.
+"""Numbers in words: the one place where a fact's values become text, so that text can be checked
+against them.
 
 A value's name ends with its unit, and the unit alone decides how it reads:
 
@@ -33,9 +34,12 @@ class Fact:
 
     Attributes:
         id: the kind of fact and a hash of its text, "flood-1a2b3c".
-        text: plain English; every number in it comes from ``values`` (``assistant.diagnosis.grounding`` checks it).
-        values: by name; the name's ending is the unit (``_s``, ``_time_s``, ``_bytes``, ``_share``, ``_mbit_per_s``).
-        windows: starts (seconds since the epoch) of windows from which the fact comes, at most 12, evenly chosen.
+        text: plain English; every number in it comes from ``values``
+            (``assistant.diagnosis.grounding`` checks it).
+        values: by name; the name's ending is the unit (``_s``, ``_time_s``, ``_bytes``, ``_share``,
+            ``_mbit_per_s``).
+        windows: starts (seconds since the epoch) of windows from which the fact comes, at most 12,
+            evenly chosen.
     """
 
     id: str
@@ -44,8 +48,11 @@ class Fact:
     windows: tuple[float, ...] = ()
 
 
-def make_fact(kind: str, sentence: str, values: Mapping[str, Value], windows: Sequence[float] = ()) -> Fact:
-    """Put values into a sentence, each as its unit reads; ``{n:attempt}`` adds the noun, in the plural where due.
+def make_fact(
+    kind: str, sentence: str, values: Mapping[str, Value], windows: Sequence[float] = ()
+) -> Fact:
+    """Put values into a sentence, each as its unit reads; ``{n:attempt}`` adds the noun, in the
+    plural where due.
 
     >>> make_fact("c2", "{who} made {n:attempt} in {span_s}.", {"who": "cam", "n": 1, "span_s": 90}).text
     'cam made 1 attempt in 90 s.'
@@ -54,16 +61,23 @@ def make_fact(kind: str, sentence: str, values: Mapping[str, Value], windows: Se
         KeyError: the sentence names a value that was not given; a bug, not a user's mistake.
     """
     plain = {name: _readable(name, value) for name, value in values.items()}
-    text = _Sentence().vformat(sentence, (), {name: _Named(name, value) for name, value in plain.items()})
+    text = _Sentence().vformat(
+        sentence, (), {name: _Named(name, value) for name, value in plain.items()}
+    )
     mark = hashlib.sha256(f"{kind} {text}".encode()).hexdigest()[:6]
     return Fact(f"{kind}-{mark}", text, plain, _thinned(windows))
 
 
 def _readable(name: str, value: Value) -> Value:
-    """Plain floats; a share that is nearly all or nearly none never reads as all or none: the rest is the evidence."""
+    """Plain floats; a share that is nearly all or nearly none never reads as all or none: the rest
+    is the evidence."""
     if isinstance(value, str):
         return value
-    return min(max(float(value), 0.001), 0.999) if name.endswith("_share") and 0 < value < 1 else float(value)
+    return (
+        min(max(float(value), 0.001), 0.999)
+        if name.endswith("_share") and 0 < value < 1
+        else float(value)
+    )
 
 
 def show(name: str, value: Value) -> str:
@@ -117,7 +131,11 @@ def _count(value: float) -> str:
 def _duration(value: float) -> str:
     if value < 0.1:
         return f"{value * 1e3:.0f} ms" if value else "0 s"
-    for unit_s, word, start_s in ((86400.0, "days", 172800.0), (3600.0, "hours", 7200.0), (60.0, "minutes", 120.0)):
+    for unit_s, word, start_s in (
+        (86400.0, "days", 172800.0),
+        (3600.0, "hours", 7200.0),
+        (60.0, "minutes", 120.0),
+    ):
         if value >= start_s:
             return f"{_trim(value / unit_s)} {word}"
     return f"{_trim(value) if value >= 1 else round(value, 2)} s"
@@ -159,7 +177,11 @@ class _Named:
 
     def __format__(self, noun: str) -> str:
         words = show(self.name, self.value)
-        return f"{words} {plural(self.value, noun)}" if noun and not isinstance(self.value, str) else words
+        return (
+            f"{words} {plural(self.value, noun)}"
+            if noun and not isinstance(self.value, str)
+            else words
+        )
 
 
 class _Sentence(string.Formatter):
@@ -169,5 +191,7 @@ class _Sentence(string.Formatter):
 
 def _thinned(windows: Sequence[float], most: int = 12) -> tuple[float, ...]:
     n = len(windows)
-    places = range(n) if n <= most else sorted({round(i * (n - 1) / (most - 1)) for i in range(most)})
+    places = (
+        range(n) if n <= most else sorted({round(i * (n - 1) / (most - 1)) for i in range(most)})
+    )
     return tuple(float(windows[i]) for i in places)

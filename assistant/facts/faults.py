@@ -1,4 +1,5 @@
-"""Facts about devices and services that fail: what, how often, for whom, since when, and what still works."""
+"""Facts about devices and services that fail: what, how often, for whom, since when, and what still
+works."""
 
 from collections.abc import Sequence
 
@@ -51,7 +52,12 @@ def congestion_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> li
     if here.empty:
         return []
     inside = whole[whole["slot"].between(first, last)]
-    by_peer = (inside["sent_bytes"] + inside["got_bytes"]).groupby(inside["other"]).sum().sort_values(ascending=False)
+    by_peer = (
+        (inside["sent_bytes"] + inside["got_bytes"])
+        .groupby(inside["other"])
+        .sum()
+        .sort_values(ascending=False)
+    )
     values = when(trace, scene)
     values |= {
         "peak_mbit_per_s": float(here.max()),
@@ -60,10 +66,14 @@ def congestion_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> li
         "sample_s": SAMPLE_S,
         "peer": scene.name(str(by_peer.index[0])),
         "peer_share": float(by_peer.iloc[0] / max(by_peer.sum(), 1)),
-        "zero_windows": int(trace.evidence.loc[trace.evidence["kind"] == "zero_window", "count"].sum()),
+        "zero_windows": int(
+            trace.evidence.loc[trace.evidence["kind"] == "zero_window", "count"].sum()
+        ),
     }
     kinds = ["peak", "share", *(["windowless"] if values["zero_windows"] else [])]
-    return [make_fact(kind, _LINK_WORDS[kind], values, windows) for kind in kinds] + loss_facts(trace, scene, windows)
+    return [make_fact(kind, _LINK_WORDS[kind], values, windows) for kind in kinds] + loss_facts(
+        trace, scene, windows
+    )
 
 
 def flapping_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
@@ -73,7 +83,9 @@ def flapping_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list
         return []
     pair = flows[flows["dst"] == by_count(flows["dst"])[0]]
     pair = pair[pair["src"] == by_count(pair["src"])[0]]
-    each = pair.groupby("attempt").agg(first=("since_s", "min"), last=("until_s", "max"), state=("state", "last"))
+    each = pair.groupby("attempt").agg(
+        first=("since_s", "min"), last=("until_s", "max"), state=("state", "last")
+    )
     values = when(trace, scene) | {
         "client": scene.name(str(pair["src"].iloc[0])),
         "server": endpoint(scene, pair),
@@ -129,10 +141,14 @@ _FAULT_WORDS = {
 
 
 def silence_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
-    """When the silent device was last heard, its rhythm before, and who has asked for it in vain since."""
+    """When the silent device was last heard, its rhythm before, and who has asked for it in vain
+    since."""
     silent = silent_side(trace)
     quiet = quiet_spell(scene, silent, trace.start_s, trace.end_s)
-    return [*last_heard(scene, silent, quiet, windows), *asked_in_vain(trace, scene, silent, windows)]
+    return [
+        *last_heard(scene, silent, quiet, windows),
+        *asked_in_vain(trace, scene, silent, windows),
+    ]
 
 
 def silent_side(trace: Trace) -> str:
@@ -144,12 +160,15 @@ def silent_side(trace: Trace) -> str:
 def last_heard(
     scene: Scene, device: str, quiet: tuple[float, float] | None, windows: Sequence[float] = ()
 ) -> list[Fact]:
-    """Since when a device is quiet and how regular it was before, or that it never sent anything."""
+    """Since when a device is quiet and how regular it was before, or that it never sent
+    anything."""
     values: dict[str, Value] = {"silent": scene.name(device), "sample_s": SAMPLE_S}
     if quiet is None:
         if (scene.flows_of(device)["sent_pkts"] > 0).any():
             return []
-        own = scene.evidence[(scene.evidence["src"] == device) & (scene.evidence["kind"] == "arp_request")]
+        own = scene.evidence[
+            (scene.evidence["src"] == device) & (scene.evidence["kind"] == "arp_request")
+        ]
         values["asked"] = int(own["count"].sum())
         kind = "asking" if values["asked"] else "unheard"
         return [make_fact(kind, _FAULT_WORDS[kind], values, windows)]
@@ -157,7 +176,9 @@ def last_heard(
     values |= {"heard_time_s": heard_s, "back_time_s": back_s, "quiet_s": back_s - heard_s}
     kind = "back" if back_s < scene.end_s else "heard"
     facts = [make_fact(kind, _FAULT_WORDS[kind], values, windows)]
-    before = scene.samples[(scene.samples["device"] == device) & (scene.samples["start_s"] <= heard_s)]
+    before = scene.samples[
+        (scene.samples["device"] == device) & (scene.samples["start_s"] <= heard_s)
+    ]
     if len(before) > 1 and before["active_share"].iloc[-1] > 0:
         values["active_share"] = float(before["active_share"].iloc[-1])
         facts.append(make_fact("rhythm", _FAULT_WORDS["rhythm"], values, windows))
@@ -165,8 +186,11 @@ def last_heard(
 
 
 def asked_in_vain(trace: Trace, scene: Scene, silent: str, windows: Sequence[float]) -> list[Fact]:
-    """Who asked for a device by ARP or TCP and got nothing, the most patient first, at most four."""
-    arp = trace.evidence[(trace.evidence["kind"] == "arp_unanswered") & (trace.evidence["dst"] == silent)]
+    """Who asked for a device by ARP or TCP and got nothing, the most patient first, at most
+    four."""
+    arp = trace.evidence[
+        (trace.evidence["kind"] == "arp_unanswered") & (trace.evidence["dst"] == silent)
+    ]
     facts = []
     for asker in by_count(arp["src"].repeat(arp["count"].tolist()))[:4]:
         rows = arp[arp["src"] == asker]
@@ -199,9 +223,14 @@ def service_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[
     whole = scene.flows_of(server)
     served = whole[(whole["dst"] == server) & (whole["port"] == port)]
     worked = served.loc[served["answered"], ["since_s", "until_s"]]
-    before, after = worked[worked["until_s"] <= trace.start_s], worked[worked["since_s"] >= trace.end_s]
+    before, after = (
+        worked[worked["until_s"] <= trace.start_s],
+        worked[worked["since_s"] >= trace.end_s],
+    )
     slots = (trace.start_s // SAMPLE_S, trace.end_s // SAMPLE_S)
-    rest = whole[whole["slot"].between(*slots) & ~((whole["dst"] == server) & (whole["port"] == port))]
+    rest = whole[
+        whole["slot"].between(*slots) & ~((whole["dst"] == server) & (whole["port"] == port))
+    ]
     values: dict[str, Value] = {
         "service": endpoint(scene, failing),
         "server": scene.name(server),
@@ -218,7 +247,9 @@ def service_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[
 
 
 def _attempt_fact(kind: str, scene: Scene, flows: pd.DataFrame, windows: Sequence[float]) -> Fact:
-    attempts = flows.groupby("attempt").agg(answered=("answered", "any"), refused=("refused", "any"))
+    attempts = flows.groupby("attempt").agg(
+        answered=("answered", "any"), refused=("refused", "any")
+    )
     client = scene.name(str(flows["src"].iloc[0]))
     values: dict[str, Value] = {
         "asker": client,
@@ -238,7 +269,9 @@ def _attempt_fact(kind: str, scene: Scene, flows: pd.DataFrame, windows: Sequenc
 def misconfiguration_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
     """Refusals by code, services that never answered, addresses that nobody has."""
     facts = refusal_facts(trace.evidence, scene, windows)
-    for target in by_count(trace.evidence.loc[trace.evidence["kind"] == "arp_unanswered", "dst"])[:2]:
+    for target in by_count(trace.evidence.loc[trace.evidence["kind"] == "arp_unanswered", "dst"])[
+        :2
+    ]:
         facts += asked_in_vain(trace, scene, str(target), windows)
     if len(trace.flows) and len(facts) < 4:
         facts += service_facts(trace, scene, windows)
@@ -251,7 +284,9 @@ def resolution_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> li
     asked = scene.evidence[scene.evidence["kind"] == "dns_query"]
     asked = asked[asked["slot"].between(trace.start_s // SAMPLE_S, trace.end_s // SAMPLE_S)]
     facts = []
-    for client, resolver in failures.groupby(["src", "dst"])["count"].sum().sort_values(ascending=False).index[:3]:
+    for client, resolver in (
+        failures.groupby(["src", "dst"])["count"].sum().sort_values(ascending=False).index[:3]
+    ):
         rows = failures[(failures["src"] == client) & (failures["dst"] == resolver)]
         all_of_them = asked[(asked["src"] == client) & (asked["dst"] == resolver)]["count"].sum()
         values = when(trace, scene) | {
@@ -259,9 +294,14 @@ def resolution_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> li
             "resolver": scene.name(resolver),
             "failed": int(rows["count"].sum()),
             "asked": int(max(all_of_them, rows["count"].sum())),
-            "codes": listed(f"{n:,} {_RCODES.get(code, f'code {code}')}" for code, n in _by_code(rows).items()),
+            "codes": listed(
+                f"{n:,} {_RCODES.get(code, f'code {code}')}" for code, n in _by_code(rows).items()
+            ),
         }
-        facts += [make_fact(kind, _FAULT_WORDS[kind], values, windows) for kind in ("asked_names", "rcodes")]
+        facts += [
+            make_fact(kind, _FAULT_WORDS[kind], values, windows)
+            for kind in ("asked_names", "rcodes")
+        ]
     return facts
 
 
@@ -269,7 +309,9 @@ def unreachable_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> l
     """Reports by ICMP that a peer cannot be reached, at most two pairs."""
     said = trace.evidence[trace.evidence["kind"] == "unreachable"]
     facts = []
-    for src, dst in said.groupby(["src", "dst"])["count"].sum().sort_values(ascending=False).index[:2]:
+    for src, dst in (
+        said.groupby(["src", "dst"])["count"].sum().sort_values(ascending=False).index[:2]
+    ):
         n = int(said.loc[(said["src"] == src) & (said["dst"] == dst), "count"].sum())
         values: dict[str, Value] = {"reporter": scene.name(src), "target": scene.name(dst), "n": n}
         facts.append(make_fact("unreachable", _FAULT_WORDS["unreachable"], values, windows))

@@ -11,7 +11,9 @@ from assistant.facts.fact import by_count
 from traffic.capture import SAMPLE_S, Capture
 from traffic.plant import Plant
 
-_GROUP = re.compile(r"(?:22[4-9]|23\d)\.|255\.255\.255\.255$|0\.0\.0\.0$|.*\.255$|(?i:ff[0-9a-f]{2}:)|::$")
+_GROUP = re.compile(
+    r"(?:22[4-9]|23\d)\.|255\.255\.255\.255$|0\.0\.0\.0$|.*\.255$|(?i:ff[0-9a-f]{2}:)|::$"
+)
 _ATTEMPT_S = 120.0  # a 5-tuple seen again after this long is a new attempt, no retry (as traffic.device_history counts)
 
 
@@ -20,10 +22,10 @@ class Scene:
     """A capture laid out for questions about one device at a time.
 
     Attributes:
-        moves: one row per flow and slot with packets: ``flow slot src dst sport port proto service state history``,
-            packets and bytes of either side, ``syns``, ``answered``, ``refused``, ``missed_bytes``, ``sized`` (the
-            counts are known), ``attempt`` (retries of a 5-tuple share one), ``since_s`` and ``until_s`` (the part of
-            the flow inside the slot).
+        moves: one row per flow and slot with packets: ``flow slot src dst sport port proto service
+            state history``, packets and bytes of either side, ``syns``, ``answered``, ``refused``,
+            ``missed_bytes``, ``sized`` (the counts are known), ``attempt`` (retries of a 5-tuple
+            share one), ``since_s`` and ``until_s`` (the part of the flow inside the slot).
         evidence: as in the capture.
         samples: as ``traffic.samples.make_samples`` returns them; its devices are the local ones.
         macs: address -> hardware addresses in its packets, where the capture has them.
@@ -39,10 +41,17 @@ class Scene:
     plant: Plant | None
     start_s: float
     end_s: float
-    # One device is asked about again and again; a capture of a million flows is searched for it once.
-    flows_by_device: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)
-    peers_by_device: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)
-    evidence_by_device: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)
+    # One device is asked about again and again; a capture of a million flows is searched for it
+    # once.
+    flows_by_device: dict[str, pd.DataFrame] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+    peers_by_device: dict[str, pd.DataFrame] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+    evidence_by_device: dict[str, pd.DataFrame] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def name(self, address: str) -> str:
         """The device's name with its address, or the address alone."""
@@ -51,20 +60,24 @@ class Scene:
     def port_at(self, address: str, port: int) -> str:
         """A port of an address: "10.0.0.5:80", or "plc-1 (10.0.0.5) port 502"."""
         name = self.name(address)
-        return f"{address}:{port}" if name == address and ":" not in address else f"{name} port {port}"
+        return (
+            f"{address}:{port}" if name == address and ":" not in address else f"{name} port {port}"
+        )
 
     def macs_of(self, address: str) -> list[str]:
         """Hardware addresses that an address was seen with; empty where the capture has none."""
         return sorted(self.macs.get(address, ()))
 
     def flows_of(self, device: str) -> pd.DataFrame:
-        """Moves of one device from its side, by slot, with ``other out sent_bytes got_bytes sent_pkts``."""
+        """Moves of one device from its side, by slot, with ``other out sent_bytes got_bytes
+        sent_pkts``."""
         if device not in self.flows_by_device:
             self.flows_by_device[device] = _one_side(self.moves, device)
         return self.flows_by_device[device]
 
     def peers_of(self, device: str) -> pd.DataFrame:
-        """What a device has with each other address in the whole capture: ``pkts connections slots``."""
+        """What a device has with each other address in the whole capture: ``pkts connections
+        slots``."""
         if device not in self.peers_by_device:
             flows = self.flows_of(device)
             self.peers_by_device[device] = count_by_peer(flows)
@@ -75,13 +88,16 @@ class Scene:
         if device not in self.evidence_by_device:
             rows = self.evidence
             rows = rows[(rows["src"] == device) | (rows["dst"] == device)]
-            self.evidence_by_device[device] = rows.assign(other=rows["dst"].where(rows["src"] == device, rows["src"]))
+            self.evidence_by_device[device] = rows.assign(
+                other=rows["dst"].where(rows["src"] == device, rows["src"])
+            )
         rows = self.evidence_by_device[device]
         return rows[rows["kind"].isin(list(kinds))]
 
 
 def count_by_peer(flows: pd.DataFrame) -> pd.DataFrame:
-    """Packets of the openers (at least one a move), connections and slots with each ``other``, as floats."""
+    """Packets of the openers (at least one a move), connections and slots with each ``other``, as
+    floats."""
     other = flows["other"]
     return pd.DataFrame(
         {
@@ -95,7 +111,9 @@ def count_by_peer(flows: pd.DataFrame) -> pd.DataFrame:
 def make_scene(capture: Capture, samples: pd.DataFrame, plant: Plant | None = None) -> Scene:
     """Join activity with its flows, once per capture."""
     macs = _macs(capture.flows)
-    return Scene(_moves(capture), capture.evidence, samples, macs, plant, capture.start_s, capture.end_s)
+    return Scene(
+        _moves(capture), capture.evidence, samples, macs, plant, capture.start_s, capture.end_s
+    )
 
 
 def _one_side(moves: pd.DataFrame, device: str) -> pd.DataFrame:
@@ -155,7 +173,8 @@ def _macs(flows: pd.DataFrame) -> dict[str, frozenset[str]]:
 
 
 def _attempts(flows: pd.DataFrame) -> np.ndarray:
-    """A number for each attempt, shape (n_flows,): rows of one 5-tuple that follow each other closely are one."""
+    """A number for each attempt, shape (n_flows,): rows of one 5-tuple that follow each other
+    closely are one."""
     ends = ["id.orig_h", "id.orig_p", "id.resp_h", "id.resp_p", "proto"]
     code = flows.groupby(ends, sort=False, dropna=False).ngroup().to_numpy()
     ts = flows["ts"].to_numpy()
@@ -167,14 +186,19 @@ def _attempts(flows: pd.DataFrame) -> np.ndarray:
     return attempts
 
 
-def quiet_spell(scene: Scene, device: str, start_s: float, end_s: float) -> tuple[float, float] | None:
-    """The longest time within reach of an interval in which a device sent nothing, up to the end of the capture.
+def quiet_spell(
+    scene: Scene, device: str, start_s: float, end_s: float
+) -> tuple[float, float] | None:
+    """The longest time within reach of an interval in which a device sent nothing, up to the end of
+    the capture.
 
     Returns:
         None where it was never heard, or is never quiet for as long as two samples.
     """
     flows = scene.flows_of(device)
-    asked = scene.evidence[(scene.evidence["src"] == device) & (scene.evidence["kind"] == "arp_request")]
+    asked = scene.evidence[
+        (scene.evidence["src"] == device) & (scene.evidence["kind"] == "arp_request")
+    ]
     sent = flows[flows["sent_pkts"] > 0]
     since = np.concatenate([sent["since_s"], asked["slot"] * SAMPLE_S])
     until = np.concatenate([sent["until_s"], (asked["slot"] + 1) * SAMPLE_S])

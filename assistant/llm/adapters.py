@@ -1,7 +1,8 @@
 """Adapter cards: what an adapter was trained on and for, so that it is never used on anything else.
 
-A card lies beside the adapter's weights as card.json. Verdicts of an adapter on a base or on prompts that it was not
-trained with look as sure as good ones, so both are pinned by fingerprints and a card that does not fit is refused.
+A card lies beside the adapter's weights as card.json. Verdicts of an adapter on a base or on
+prompts that it was not trained with look as sure as good ones, so both are pinned by fingerprints
+and a card that does not fit is refused.
 """
 
 import hashlib
@@ -24,18 +25,23 @@ POCKET = Path(__file__).parents[1] / "pocket" / "adapter"
 
 
 class AdapterCard(BaseModel):
-    """What made an adapter, what it needs and how good it is. A file from outside: nothing extra passes."""
+    """What made an adapter, what it needs and how good it is. A file from outside: nothing extra
+    passes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     base: str = Field(description="the base model's folder, relative to the adapter's")
     base_fingerprint: str
-    begun_from: str = Field(default="", description="fingerprint of the base whose weights the base began with")
+    begun_from: str = Field(
+        default="", description="fingerprint of the base whose weights the base began with"
+    )
     prompt_fingerprint: str
     labels: tuple[str, ...]
     temperature: float = Field(gt=0)
-    prior_shift: float = Field(default=0.0, description="nats that normal gains: plants are quieter than captures")
+    prior_shift: float = Field(
+        default=0.0, description="nats that normal gains: plants are quieter than captures"
+    )
     threshold: float = Field(ge=0, le=1, description="abstain below this probability")
     data: tuple[str, ...] = Field(description="captures and simulations it was trained on")
     split: Mapping[str, tuple[str, ...]] = Field(description="captures held out, by purpose")
@@ -61,7 +67,9 @@ def read_card(path: Path) -> AdapterCard:
     """
     file = path / CARD
     if not file.is_file():
-        raise UserError(f"no adapter card {file}; expected one beside the adapter's weights; give an adapter's folder")
+        raise UserError(
+            f"no adapter card {file}; expected one beside the adapter's weights; give an adapter's folder"
+        )
     try:
         return AdapterCard.model_validate_json(file.read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:
@@ -73,11 +81,14 @@ def read_card(path: Path) -> AdapterCard:
 
 def write_card(card: AdapterCard, path: Path) -> None:
     """Write a card into an adapter's folder."""
-    (path / CARD).write_text(json.dumps(card.model_dump(), indent=1, default=list) + "\n", encoding="utf-8")
+    (path / CARD).write_text(
+        json.dumps(card.model_dump(), indent=1, default=list) + "\n", encoding="utf-8"
+    )
 
 
 def check_card(card: AdapterCard, base: Path | None = None) -> None:
-    """Check that an adapter fits this release's prompts and labels and, where given, its base model.
+    """Check that an adapter fits this release's prompts and labels and, where given, its base
+    model.
 
     Raises:
         UserError: it was trained with other prompts, labels or base weights.
@@ -85,9 +96,13 @@ def check_card(card: AdapterCard, base: Path | None = None) -> None:
     remedy = "train it again, or use the release it was made with"
     if card.prompt_fingerprint != prompt_fingerprint():
         made, now = card.prompt_fingerprint, prompt_fingerprint()
-        raise UserError(f"adapter {card.name} was trained on prompts {made}; this release makes {now}; {remedy}")
+        raise UserError(
+            f"adapter {card.name} was trained on prompts {made}; this release makes {now}; {remedy}"
+        )
     if card.labels != LABELS:
-        raise UserError(f"adapter {card.name} knows {len(card.labels)} labels; expected {', '.join(LABELS)}; {remedy}")
+        raise UserError(
+            f"adapter {card.name} knows {len(card.labels)} labels; expected {', '.join(LABELS)}; {remedy}"
+        )
     if base is not None and card.base_fingerprint != fingerprint_weights(base):
         raise UserError(
             f"adapter {card.name} was trained on other weights than {base} holds; expected its own base; {remedy}"

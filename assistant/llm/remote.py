@@ -1,7 +1,8 @@
-"""A chat model behind an OpenAI-compatible server (llama.cpp, Ollama, vLLM) on the plant's own network.
+"""A chat model behind an OpenAI-compatible server (llama.cpp, Ollama, vLLM) on the plant's own
+network.
 
-Nothing may leave the plant, so an address outside private ranges is refused before a byte is sent, proxies named in
-the environment are ignored, and redirects are not followed.
+Nothing may leave the plant, so an address outside private ranges is refused before a byte is sent,
+proxies named in the environment are ignored, and redirects are not followed.
 """
 
 import ipaddress
@@ -15,11 +16,14 @@ from traffic.errors import UserError
 
 
 class RemoteLLM:
-    """A server's chat model. Only writes: it does not tell the likelihood of given answers, so it cannot classify."""
+    """A server's chat model. Only writes: it does not tell the likelihood of given answers, so it
+    cannot classify."""
 
     chat_capable = True
 
-    def __init__(self, url: str, model: str, timeout_s: float = 120.0, networks: Sequence[str] = ()) -> None:
+    def __init__(
+        self, url: str, model: str, timeout_s: float = 120.0, networks: Sequence[str] = ()
+    ) -> None:
         """Check the address; nothing is sent yet.
 
         Args:
@@ -29,7 +33,8 @@ class RemoteLLM:
             networks: the plant's own ranges beyond the private ones, in CIDR form.
 
         Raises:
-            UserError: the address is malformed, its name does not resolve, or it lies outside the plant.
+            UserError: the address is malformed, its name does not resolve, or it lies outside the
+                plant.
         """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -40,7 +45,8 @@ class RemoteLLM:
         self._timeout_s = timeout_s
 
     def check(self) -> None:
-        """Ask for one token; a server's list of models is no proof, since some list what they could fetch.
+        """Ask for one token; a server's list of models is no proof, since some list what they could
+        fetch.
 
         Raises:
             UserError: nothing answers there, or it refuses the model.
@@ -58,7 +64,8 @@ class RemoteLLM:
             schema: a JSON schema that the server must keep the reply to.
 
         Raises:
-            UserError: nothing answers, the server refuses the model or the request, or it falls silent.
+            UserError: nothing answers, the server refuses the model or the request, or it falls
+                silent.
         """
         import httpx
 
@@ -68,7 +75,10 @@ class RemoteLLM:
             form = {"name": "answer", "strict": True, "schema": schema}
             body["response_format"] = {"type": "json_schema", "json_schema": form}
         try:
-            with self._client() as client, client.stream("POST", f"{self._url}/chat/completions", json=body) as answer:
+            with (
+                self._client() as client,
+                client.stream("POST", f"{self._url}/chat/completions", json=body) as answer,
+            ):
                 if answer.status_code != 200:
                     raise self._unusable(_refusal(answer.status_code, answer.read()))
                 for line in answer.iter_lines():
@@ -91,7 +101,10 @@ class RemoteLLM:
 
 def _check_inside(host: str, url: str, networks: Sequence[str]) -> None:
     try:
-        addresses = {ipaddress.ip_address(str(entry[4][0]).split("%")[0]) for entry in socket.getaddrinfo(host, None)}
+        addresses = {
+            ipaddress.ip_address(str(entry[4][0]).split("%")[0])
+            for entry in socket.getaddrinfo(host, None)
+        }
     except OSError as error:
         raise UserError(
             f"the host of {url} does not resolve; expected a server on the plant's network; correct it"
@@ -105,14 +118,17 @@ def _check_inside(host: str, url: str, networks: Sequence[str]) -> None:
 
 
 def _read_piece(line: str) -> str:
-    """The text in one line of a server-sent stream, "" for a keep-alive, a role, the usage or the end."""
+    """The text in one line of a server-sent stream, "" for a keep-alive, a role, the usage or the
+    end."""
     data = line.removeprefix("data:").strip()
     if not line.startswith("data:") or data == "[DONE]":
         return ""
     chunk = json.loads(data)
     if "error" in chunk:
         raise ValueError(str(chunk["error"]))
-    return "".join(str(choice.get("delta", {}).get("content") or "") for choice in chunk.get("choices", []))
+    return "".join(
+        str(choice.get("delta", {}).get("content") or "") for choice in chunk.get("choices", [])
+    )
 
 
 def _refusal(status: int, body: bytes) -> str:

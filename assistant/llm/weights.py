@@ -1,4 +1,5 @@
-"""Model and adapter folders: looked at before anything in them is loaded, then loaded without running their code.
+"""Model and adapter folders: looked at before anything in them is loaded, then loaded without
+running their code.
 
 Weights are safetensors only: a pickle can run code when it is opened.
 """
@@ -17,15 +18,22 @@ def check_model_folder(folder: Path) -> None:
     """Check that a folder holds a model that can be loaded offline and safely.
 
     Raises:
-        UserError: the folder, its config.json, its tokenizer or its safetensors weights are missing.
+        UserError: the folder, its config.json, its tokenizer or its safetensors weights are
+            missing.
     """
     if not folder.is_dir():
-        raise UserError(f"no model folder {folder}; expected a Hugging Face model on disk; give the folder's path")
+        raise UserError(
+            f"no model folder {folder}; expected a Hugging Face model on disk; give the folder's path"
+        )
     if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} has no config.json; expected a Hugging Face model folder; give another path")
+        raise UserError(
+            f"{folder} has no config.json; expected a Hugging Face model folder; give another path"
+        )
     _check_weights(folder, "model")
     if not any((folder / name).is_file() for name in _TOKENIZERS):
-        raise UserError(f"{folder} has no tokenizer; expected tokenizer.json beside the weights; copy it there")
+        raise UserError(
+            f"{folder} has no tokenizer; expected tokenizer.json beside the weights; copy it there"
+        )
 
 
 def check_adapter_folder(folder: Path) -> None:
@@ -35,7 +43,9 @@ def check_adapter_folder(folder: Path) -> None:
         UserError: the folder, its adapter_config.json or its safetensors weights are missing.
     """
     if not (folder / "adapter_config.json").is_file():
-        raise UserError(f"no adapter in {folder}; expected adapter_config.json and safetensors; give another folder")
+        raise UserError(
+            f"no adapter in {folder}; expected adapter_config.json and safetensors; give another folder"
+        )
     _check_weights(folder, "adapter_model")
 
 
@@ -58,17 +68,22 @@ def fingerprint_weights(folder: Path) -> str:
 def _check_weights(folder: Path, stem: str) -> None:
     if any(folder.glob(f"{stem}*.safetensors")):
         return
-    pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
+    pickles = sorted(
+        path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern)
+    )
     found = f"only {pickles[0]}, a pickle, which can run code" if pickles else "no weights"
-    raise UserError(f"{folder} has {found}; expected {stem}.safetensors; convert the weights or choose another model")
+    raise UserError(
+        f"{folder} has {found}; expected {stem}.safetensors; convert the weights or choose another model"
+    )
 
 
 def load_model(folder: Path, adapter: Path | None = None) -> tuple[Any, Any]:
-    """Load the tokenizer and the causal model of a folder, an adapter merged in, onto the fastest device here.
+    """Load the tokenizer and the causal model of a folder, an adapter merged in, onto the fastest
+    device here.
 
     Raises:
-        UserError: the folder is not such a model, its weights are pickles, it needs code of its own, or the adapter
-            does not fit it.
+        UserError: the folder is not such a model, its weights are pickles, it needs code of its
+            own, or the adapter does not fit it.
     """
     check_model_folder(folder)
     if adapter is not None:
@@ -89,13 +104,19 @@ def load_model(folder: Path, adapter: Path | None = None) -> tuple[Any, Any]:
                 f"{folder} is a sequence-to-sequence model; expected a causal one (Llama, Qwen, GPT …); choose another"
             )
         tokenizer = AutoTokenizer.from_pretrained(folder, **here)
-        model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, dtype=fast_dtype(), **here)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, use_safetensors=True, dtype=fast_dtype(), **here
+        )
         if adapter is not None:
             from peft import PeftModel
 
-            model = PeftModel.from_pretrained(model, adapter, local_files_only=True).merge_and_unload()
+            model = PeftModel.from_pretrained(
+                model, adapter, local_files_only=True
+            ).merge_and_unload()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        reason = (
+            str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        )
         raise UserError(
             f"{adapter or folder} cannot be loaded: {reason}; expected a causal model's folder; check it"
         ) from error
@@ -103,7 +124,8 @@ def load_model(folder: Path, adapter: Path | None = None) -> tuple[Any, Any]:
 
 
 def fast_dtype() -> Any:
-    """bf16 where the hardware multiplies it (twice as fast as fp32 there, several times slower elsewhere)."""
+    """bf16 where the hardware multiplies it (twice as fast as fp32 there, several times slower
+    elsewhere)."""
     import torch
 
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

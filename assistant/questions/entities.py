@@ -1,4 +1,5 @@
-"""Which device a question is about: by address, by name, by what kind of device it is; typing errors forgiven."""
+"""Which device a question is about: by address, by name, by what kind of device it is; typing
+errors forgiven."""
 
 import ipaddress
 import re
@@ -47,10 +48,12 @@ class Asked:
     """What a question points at.
 
     Attributes:
-        devices: addresses of devices of the capture or the inventory, in the order in which they matter.
+        devices: addresses of devices of the capture or the inventory, in the order in which they
+            matter.
         peers: addresses that devices of the capture talk with, but that are no devices themselves.
         missing: addresses or names that nothing in the capture bears.
-        kind: a kind of device that was named without one being known, "camera"; "" where there is none.
+        kind: a kind of device that was named without one being known, "camera"; "" where there is
+            none.
     """
 
     devices: tuple[str, ...] = ()
@@ -62,15 +65,17 @@ class Asked:
 def read_devices(question: str, analysis: "Analysis") -> Asked:
     """Find the devices that a question names.
 
-    A name wins over a zone, a zone over a kind; of several devices of one zone or kind the one with the worst incident
-    comes first.
+    A name wins over a zone, a zone over a kind; of several devices of one zone or kind the one with
+    the worst incident comes first.
     """
     text = question[:MAX_CHARS]
     addresses = _addresses(text)
     known = set(list_addresses(analysis))
     peers = _talked_with(analysis) - known
     devices = [address for address in addresses if address in known]
-    devices += [one for one in _named(text, analysis) or _in_zone(text, analysis) if one not in devices]
+    devices += [
+        one for one in _named(text, analysis) or _in_zone(text, analysis) if one not in devices
+    ]
     missing = [address for address in addresses if address not in known | peers]
     found = Asked(tuple(devices), tuple(one for one in addresses if one in peers), tuple(missing))
     if found.devices or found.peers or found.missing:
@@ -87,15 +92,22 @@ def list_addresses(analysis: "Analysis") -> list[str]:
 
 
 def words_besides(words: list[str], analysis: "Analysis") -> list[str]:
-    """Those of a question's words that are no part of a device's name, role, model or zone, and no kind of device."""
-    told = " ".join(" ".join((one.name, one.role, one.model, one.zone, *one.aliases)) for one in _inventory(analysis))
+    """Those of a question's words that are no part of a device's name, role, model or zone, and no
+    kind of device."""
+    told = " ".join(
+        " ".join((one.name, one.role, one.model, one.zone, *one.aliases))
+        for one in _inventory(analysis)
+    )
     known = set(_plain(told).split())
     return [word for word in words if word not in known and not _kinds(word)]
 
 
 def worst_first(incidents: "list[Incident]") -> "list[Incident]":
     """Incidents by severity, then by how much evidence they have, then by start."""
-    return sorted(incidents, key=lambda one: (_SEVERITY.get(one.severity, 3), -len(one.windows), one.start_s, one.id))
+    return sorted(
+        incidents,
+        key=lambda one: (_SEVERITY.get(one.severity, 3), -len(one.windows), one.start_s, one.id),
+    )
 
 
 def _inventory(analysis: "Analysis") -> "tuple[Device, ...]":
@@ -105,7 +117,9 @@ def _inventory(analysis: "Analysis") -> "tuple[Device, ...]":
 def _addresses(text: str) -> list[str]:
     """IPv4, IPv6 and hardware addresses of a text; what only looks like one is none."""
     found = []
-    for candidate in re.findall(r"(?i)(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f:]*:[0-9a-f:]+)(?!\w)", text):
+    for candidate in re.findall(
+        r"(?i)(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f:]*:[0-9a-f:]+)(?!\w)", text
+    ):
         try:
             found.append(str(ipaddress.ip_address(candidate.strip("."))))
         except ValueError:
@@ -121,17 +135,32 @@ def _talked_with(analysis: "Analysis") -> set[str]:
 
 def _named(text: str, analysis: "Analysis") -> list[str]:
     lowered = text.lower()
-    by_mac = [one.address for one in _inventory(analysis) if one.mac and one.mac.lower() in lowered.replace("-", ":")]
+    by_mac = [
+        one.address
+        for one in _inventory(analysis)
+        if one.mac and one.mac.lower() in lowered.replace("-", ":")
+    ]
     if by_mac:
         return by_mac
-    names = {_plain(name): one.address for one in _inventory(analysis) for name in (one.name, *one.aliases) if name}
+    names = {
+        _plain(name): one.address
+        for one in _inventory(analysis)
+        for name in (one.name, *one.aliases)
+        if name
+    }
     asked = f" {_plain(text)} "
     exact = sorted((name for name in names if f" {name} " in asked), key=len, reverse=True)
     if exact:
-        kept = [name for i, name in enumerate(exact) if not any(f" {name} " in f" {long} " for long in exact[:i])]
+        kept = [
+            name
+            for i, name in enumerate(exact)
+            if not any(f" {name} " in f" {long} " for long in exact[:i])
+        ]
         return list(dict.fromkeys(names[name] for name in sorted(kept, key=asked.find)))
     # Only letters may be mistyped: plc-2 is not a misspelt plc-1.
-    close = {name: names[name] for name in names if len(name) >= 4 and _nearly_in(name, asked.split())}
+    close = {
+        name: names[name] for name in names if len(name) >= 4 and _nearly_in(name, asked.split())
+    }
     return list(dict.fromkeys(close.values()))
 
 
@@ -144,7 +173,10 @@ def _in_zone(text: str, analysis: "Analysis") -> list[str]:
 
 def _troubled_first(devices: "list[Device]", analysis: "Analysis") -> list[str]:
     """Addresses, those with the worst incidents first."""
-    order = {one.device: place for place, one in enumerate(reversed(worst_first(list(analysis.incidents))))}
+    order = {
+        one.device: place
+        for place, one in enumerate(reversed(worst_first(list(analysis.incidents))))
+    }
     return [one.address for one in sorted(devices, key=lambda one: -order.get(one.address, -1))]
 
 
@@ -190,11 +222,14 @@ def _kinds(text: str) -> set[str]:
     for word in re.findall(r"[a-z]+", text.lower()):
         for kind, names in _SYNONYMS.items():
             single = word.removesuffix("s") if len(word) > 3 else word
-            if single in names or (len(word) > 4 and get_close_matches(word, _similar(word, names), n=1, cutoff=0.84)):
+            if single in names or (
+                len(word) > 4 and get_close_matches(word, _similar(word, names), n=1, cutoff=0.84)
+            ):
                 found.add(kind)
     return found
 
 
 def _similar(word: str, names: tuple[str, ...]) -> list[str]:
-    """Names that a word may be a misspelling of: people get a first letter right, and leave out one, not two."""
+    """Names that a word may be a misspelling of: people get a first letter right, and leave out
+    one, not two."""
     return [name for name in names if name[0] == word[0] and abs(len(name) - len(word)) <= 1]

@@ -1,7 +1,8 @@
 """What an operator wants to know, from the words alone: no model decides what a question means.
 
-A question becomes a bag of stems, so order does not matter; words that are no known word are corrected to the nearest.
-Each rule names the groups of words that must all occur; the rule that explains most words wins:
+A question becomes a bag of stems, so order does not matter; words that are no known word are
+corrected to the nearest. Each rule names the groups of words that must all occur; the rule that
+explains most words wins:
 
     "it began when?"  ->  {it, begin, when, <ask>}  ->  "when + begin|start|…"  ->  since
 """
@@ -14,8 +15,8 @@ from functools import cache
 
 MAX_CHARS = 2000
 
-# "a | b + c" needs one of a, b and c; "!d" forbids d; ";" ends a rule; <ask> and <tell> are a sentence's two moods.
-# A later intent wins a tie against an earlier one.
+# "a | b + c" needs one of a, b and c; "!d" forbids d; ";" ends a rule; <ask> and <tell> are a
+# sentence's two moods. A later intent wins a tie against an earlier one.
 RULES: dict[str, str] = {
     "why": """
         why ; what + wrong | problem | matter | happen | cause | reason | fault | issue ; cause ; reason ; explain ;
@@ -132,20 +133,53 @@ _ASKING = re.compile(
     r"(?:is|are|was|were|could|can|may|might|do|does|did|has|have|had|will|would|should|shall|must|am"
     r"|why|what|when|where|which|who|whom|how|since)"
 )
-_COMMANDS = frozenset(("mark", "flag", "label", "set", "record", "note", "acknowledge", "ack", "shelve", "ignore"))
+_COMMANDS = frozenset(
+    ("mark", "flag", "label", "set", "record", "note", "acknowledge", "ack", "shelve", "ignore")
+)
 _SHORT_WORDS = frozenset(
-    ("a", "an", "the", "and", "or", "of", "to", "in", "it", "is", "on", "at", "for", "my", "our", "me", "plant")
+    (
+        "a",
+        "an",
+        "the",
+        "and",
+        "or",
+        "of",
+        "to",
+        "in",
+        "it",
+        "is",
+        "on",
+        "at",
+        "for",
+        "my",
+        "our",
+        "me",
+        "plant",
+    )
 )
 
 
 _ORDINARY = frozenset(
-    ("please", "behaving", "behave", "with", "from", "that", "this", "there", "network", "plant", "very")
+    (
+        "please",
+        "behaving",
+        "behave",
+        "with",
+        "from",
+        "that",
+        "this",
+        "there",
+        "network",
+        "plant",
+        "very",
+    )
 )
 
 
 @dataclass(frozen=True)
 class Intent:
-    """What is wanted: a key of ``RULES``, or "" where no rule speaks; ``score`` is how many word groups say so."""
+    """What is wanted: a key of ``RULES``, or "" where no rule speaks; ``score`` is how many word
+    groups say so."""
 
     name: str
     score: int
@@ -168,7 +202,8 @@ def read_intent(question: str) -> Intent:
 
 
 def specific_words(question: str) -> list[str]:
-    """Words of a question that no rule knows: what it is about, if it is about more than that something is wrong.
+    """Words of a question that no rule knows: what it is about, if it is about more than that
+    something is wrong.
 
     >>> specific_words("why does the download to 10.0.0.5 fail?"), specific_words("why is it slow?")
     (['download'], [])
@@ -228,7 +263,10 @@ def _bag(question: str) -> frozenset[str]:
 def stem(word: str) -> str:
     """A word as the rules know it: its base form, or the known word that it most resembles."""
     vocabulary = _vocabulary()
-    forms = [_forms().get(word, word), *(_cut(word, ending) for ending in ("s", "es", "ed", "d", "ing", "ly"))]
+    forms = [
+        _forms().get(word, word),
+        *(_cut(word, ending) for ending in ("s", "es", "ed", "d", "ing", "ly")),
+    ]
     for form in forms:
         if form in vocabulary:
             return form
@@ -245,4 +283,6 @@ def _cut(word: str, ending: str) -> str:
 
 @cache
 def _by_length(length: int) -> tuple[str, ...]:
-    return tuple(sorted(word for word in _vocabulary() if len(word) > 3 and abs(len(word) - length) <= 1))
+    return tuple(
+        sorted(word for word in _vocabulary() if len(word) > 3 and abs(len(word) - length) <= 1)
+    )

@@ -1,6 +1,7 @@
 """What this assistant can answer at all: questions about a plant, its traffic and its documents.
 
-A question is in scope when it says so itself, in one of four ways; no list of other subjects is kept:
+A question is in scope when it says so itself, in one of four ways; no list of other subjects is
+kept:
 
     it names something of a plant      "pump acting up?", "why is 10.0.0.5 slow?", "what is recon?"
     it names a term of the documents   "what does 0x0B mean?", "what is STP?", "what is a zero window?"
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
 
 
 MAX_CHARS = 2000
-# Cosine of a question with its nearest passage from which on that alone puts it in scope. Of 126 questions to a plant
-# 85 % lie there, of 112 others one; the nearest of these are of alarms, of stock markets that are down, of the weather.
+# Cosine of a question with its nearest passage from which on that alone puts it in scope. Of 126
+# questions to a plant 85 % lie there, of 112 others one; the nearest of these are of alarms, of
+# stock markets that are down, of the weather.
 NEAR = 0.36
 
-_LABEL_WORDS = frozenset(word for label in LABELS if label != NORMAL for word in (label, *label.split("_")))
+_LABEL_WORDS = frozenset(
+    word for label in LABELS if label != NORMAL for word in (label, *label.split("_"))
+)
 _EVERYWHERE = words_of("why") | words_of("incidents") | words_of("devices") | _LABEL_WORDS
 _PLAIN_WORDS = """able about after ago all also always am and any anything are around away back been behave behaving
 both but by came can could day days did does else evening ever every everything exactly few for from get getting give
@@ -58,10 +62,11 @@ def is_in_scope(question: str, intent: Intent, asked: "Asked", index: "Index | N
 
 
 def foreign_words(question: str, intent: Intent) -> list[str]:
-    """Words of a question that are neither everyday ones nor its intent's: what it is about, if that is not a plant.
+    """Words of a question that are neither everyday ones nor its intent's: what it is about, if
+    that is not a plant.
 
-    Trouble, incidents and devices may be spoken of in every question, but "previous" and "instructions" belong to
-    different ones: words of many intents in one sentence are none of ours.
+    Trouble, incidents and devices may be spoken of in every question, but "previous" and
+    "instructions" belong to different ones: words of many intents in one sentence are none of ours.
 
     >>> from assistant.questions.intents import read_intent
     >>> foreign_words("why is the sky blue?", read_intent("why is the sky blue?"))

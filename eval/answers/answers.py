@@ -1,4 +1,5 @@
-"""Whether answers are right: cause, standing, device, sources, refusals, over cases with a known truth.
+"""Whether answers are right: cause, standing, device, sources, refusals, over cases with a known
+truth.
 
 cases ─▶ captures (one analysis each) ─▶ ask or chat ─▶ judgement ─▶ shares with intervals
 """
@@ -42,7 +43,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class Answered:
-    """What a run found; ``captures`` are content hashes by name, ``origins`` say of what kind each capture is."""
+    """What a run found; ``captures`` are content hashes by name, ``origins`` say of what kind each
+    capture is."""
 
     results: tuple[CaseResult, ...]
     captures: dict[str, str]
@@ -74,7 +76,9 @@ def plan_cases(paths: Sequence[Path], roots: Roots) -> Plan:
     return Plan(sources, asked, _counted(why))
 
 
-def evaluate_answers(plan: Plan, roots: Roots, models: "Models", progress: Progress | None = None) -> Answered:
+def evaluate_answers(
+    plan: Plan, roots: Roots, models: "Models", progress: Progress | None = None
+) -> Answered:
     """Ask every planned case; each capture is analysed once, then let go.
 
     Args:
@@ -111,7 +115,10 @@ def evaluate_answers(plan: Plan, roots: Roots, models: "Models", progress: Progr
                 results.append(judge_answer(filled, said, _addresses(filled, subject), index))
                 if progress:
                     progress(len(results), len(plan.cases))
-    origins = {name: next(kind for kind, value in plan.sources[name] if value is not None) for name in captures}
+    origins = {
+        name: next(kind for kind, value in plan.sources[name] if value is not None)
+        for name in captures
+    }
     return Answered(tuple(results), captures, origins, (*plan.skipped, *_counted(why)))
 
 
@@ -123,7 +130,9 @@ def summarise(answered: Answered) -> tuple[Measured, ...]:
         chosen = [one for one in answered.results if group in ("", answered.origins[one.capture])]
         for name in MEASURES:
             met = [float(value) for one in chosen if (value := one.measures[name]) is not None]
-            measured.append(Measured(measure=name, group=group, cases=len(met), share=resample(met)))
+            measured.append(
+                Measured(measure=name, group=group, cases=len(met), share=resample(met))
+            )
     return tuple(measured)
 
 
@@ -132,7 +141,8 @@ def _counted(why: Sequence[str]) -> tuple[Skipped, ...]:
 
 
 def _analyse(subject: Subject, models: "Models") -> "Analysis":
-    """As ``assistant.detection.pipeline.analyse``, from tables: a path would bring its name along."""
+    """As ``assistant.detection.pipeline.analyse``, from tables: a path would bring its name
+    along."""
     from assistant.detection.classify import classify
     from assistant.detection.incidents import make_incidents
     from assistant.detection.pipeline import Analysis
@@ -147,7 +157,9 @@ def _analyse(subject: Subject, models: "Models") -> "Analysis":
     return Analysis(capture, plant, samples, windows, verdicts, tuple(incidents))
 
 
-def _ask(case: Case, analysis: "Analysis", index: "Index", history: "History", models: "Models") -> Answer:
+def _ask(
+    case: Case, analysis: "Analysis", index: "Index", history: "History", models: "Models"
+) -> Answer:
     from assistant.chat.conversation import Conversation
     from assistant.diagnosis.diagnose import diagnose
     from assistant.diagnosis.llm_writer import write
@@ -167,12 +179,16 @@ def _fill(case: Case, subject: Subject) -> Case:
             text = text.replace(f"{{{part}}}", name)
         return text
 
-    texts = {name: tuple(map(filled, getattr(case, name))) for name in ("devices", "mentions", "denies")}
+    texts = {
+        name: tuple(map(filled, getattr(case, name))) for name in ("devices", "mentions", "denies")
+    }
     return case.model_copy(update={"question": filled(case.question), **texts})
 
 
 def _addresses(case: Case, subject: Subject) -> tuple[str, ...]:
-    names = {device.name: device.address for device in subject.plant.devices} if subject.plant else {}
+    names = (
+        {device.name: device.address for device in subject.plant.devices} if subject.plant else {}
+    )
     return tuple(names.get(one, one) for one in case.devices)
 
 
@@ -211,7 +227,11 @@ def run_retrieval(
 
 
 def run_answers(
-    cases: Sequence[Path], data: Path, recordings: Path, settings: "Settings", progress: Progress | None = None
+    cases: Sequence[Path],
+    data: Path,
+    recordings: Path,
+    settings: "Settings",
+    progress: Progress | None = None,
 ) -> AnswersRun:
     """Ask the cases of ``cases``, or the shipped ones, with the models that the settings name.
 
@@ -224,8 +244,16 @@ def run_answers(
     plan = plan_cases(paths, roots)
     models = load_models(settings)
     answered = evaluate_answers(plan, roots, models, progress)
-    sources = {name: source.data for name, source in plan.sources.items() if source.data and name in answered.captures}
-    learned = sorted(name for name, path in sources.items() if any(one in path for one in _names(models.card.data)))
+    sources = {
+        name: source.data
+        for name, source in plan.sources.items()
+        if source.data and name in answered.captures
+    }
+    learned = sorted(
+        name
+        for name, path in sources.items()
+        if any(one in path for one in _names(models.card.data))
+    )
     seen = (f"The adapter was trained with captures {', '.join(learned)}.",) if learned else ()
     return AnswersRun(
         name="answers",
@@ -256,7 +284,10 @@ def _hashes(paths: Sequence[Path]) -> dict[str, str]:
 
 
 def _said(skipped: Sequence[Skipped]) -> tuple[str, ...]:
-    return tuple(f"{one.cases} {'case' if one.cases == 1 else 'cases'} left out: {one.why}" for one in skipped)
+    return tuple(
+        f"{one.cases} {'case' if one.cases == 1 else 'cases'} left out: {one.why}"
+        for one in skipped
+    )
 
 
 def _names(learned: Sequence[str]) -> list[str]:

@@ -1,6 +1,8 @@
-"""Captures that cases ask about: samples, real captures, simulated plants, recordings, each with its own truth.
+"""Captures that cases ask about: samples, real captures, simulated plants, recordings, each with
+its own truth.
 
-What is handed on are tables: no path, no file name and no column of labels, so nothing hints the answer.
+What is handed on are tables: no path, no file name and no column of labels, so nothing hints the
+    answer.
 """
 
 import hashlib
@@ -26,7 +28,8 @@ _TOLD = ("label", "detailed-label", "tunnel_parents")
 
 @dataclass(frozen=True)
 class Roots:
-    """Where captures lie: ``data`` as the shared captures do, ``recordings`` one folder for each seed."""
+    """Where captures lie: ``data`` as the shared captures do, ``recordings`` one folder for each
+    seed."""
 
     data: Path
     recordings: Path
@@ -39,7 +42,8 @@ class Subject:
     Attributes:
         capture: its tables, without labels.
         plant: its inventory; None where there is none.
-        parts: the names of the devices in the parts that its truth gives them, ``source`` and ``target``.
+        parts: the names of the devices in the parts that its truth gives them, ``source`` and
+            ``target``.
     """
 
     capture: "Capture"
@@ -66,17 +70,23 @@ def find_missing(source: Source, roots: Roots) -> Missing | None:
     """Say why a capture cannot be asked about; None where it can.
 
     Raises:
-        UserError: the folder it should lie in is here, and it is not in it; or a recording broke off, or is of
-            something else.
+        UserError: the folder it should lie in is here, and it is not in it; or a recording broke
+            off, or is of something else.
     """
     if source.sample is not None and not (SAMPLES / source.sample / "conn.log").is_file():
-        raise UserError(f"sample: {SAMPLES} has no {source.sample}; expected a folder of it; correct the case")
+        raise UserError(
+            f"sample: {SAMPLES} has no {source.sample}; expected a folder of it; correct the case"
+        )
     if source.data is not None:
         if not roots.data.is_dir():
             return Missing(f"no folder {roots.data} of captures (--data)")
         if not (roots.data / source.data).exists():
-            raise UserError(f"data: {roots.data / source.data} does not exist; expected a capture; correct the case")
-    return _find_recording(source.recorded, roots.recordings) if source.recorded is not None else None
+            raise UserError(
+                f"data: {roots.data / source.data} does not exist; expected a capture; correct the case"
+            )
+    return (
+        _find_recording(source.recorded, roots.recordings) if source.recorded is not None else None
+    )
 
 
 def read_subject(source: Source, roots: Roots) -> Subject:
@@ -97,7 +107,9 @@ def read_subject(source: Source, roots: Roots) -> Subject:
     folder = SAMPLES / str(source.sample)
     plant = load_plant(folder / "plant.yaml")
     capture = read_capture(folder / "conn.log")
-    return Subject(_without_labels(capture), plant, _parts(pd.read_csv(folder / "truth.csv"), plant))
+    return Subject(
+        _without_labels(capture), plant, _parts(pd.read_csv(folder / "truth.csv"), plant)
+    )
 
 
 def _find_recording(recorded: Recorded, recordings: Path) -> Missing | None:
@@ -120,7 +132,11 @@ def _simulated(made: Simulated) -> Subject:
     from traffic.simulation.simulate import simulate
 
     simulation = simulate(made.seed, made.devices, made.hours, made.scenarios)
-    return Subject(_without_labels(simulation.capture), simulation.plant, _parts(simulation.truth, simulation.plant))
+    return Subject(
+        _without_labels(simulation.capture),
+        simulation.plant,
+        _parts(simulation.truth, simulation.plant),
+    )
 
 
 def _recorded(recorded: Recorded, recordings: Path) -> Subject:
@@ -132,16 +148,23 @@ def _recorded(recorded: Recorded, recordings: Path) -> Subject:
     truth = read_truth(folder / "truth.json")
     plant = load_plant(folder / "plant.yaml")
     told = [interval.model_dump() for interval in truth.intervals if interval.kind == recorded.kind]
-    return Subject(_without_labels(read_capture(folder / "capture.pcap")), plant, _parts(pd.DataFrame(told), plant))
+    return Subject(
+        _without_labels(read_capture(folder / "capture.pcap")),
+        plant,
+        _parts(pd.DataFrame(told), plant),
+    )
 
 
 def _parts(truth: pd.DataFrame, plant: "Plant") -> dict[str, str]:
-    """The device that each direction holds longest, and the root of a recorded event; by name where it has one."""
+    """The device that each direction holds longest, and the root of a recorded event; by name where
+    it has one."""
     told = truth[truth["label"] != NORMAL] if (truth["label"] != NORMAL).any() else truth
     if told.empty:
         return {}
     length_s = (told["end_s"] - told["start_s"]).groupby([told["direction"], told["device"]]).sum()
-    longest = {str(part): str(lengths.droplevel(0).idxmax()) for part, lengths in length_s.groupby(level=0)}
+    longest = {
+        str(part): str(lengths.droplevel(0).idxmax()) for part, lengths in length_s.groupby(level=0)
+    }
     if "root" in told:  # of a routine, which has no direction, only this tells whose it is
         longest["source"] = str(told["root"].mode()[0])
     names = {device.address: device.name for device in plant.devices}
@@ -149,4 +172,6 @@ def _parts(truth: pd.DataFrame, plant: "Plant") -> dict[str, str]:
 
 
 def _without_labels(capture: "Capture") -> "Capture":
-    return replace(capture, flows=capture.flows.drop(columns=[name for name in _TOLD if name in capture.flows]))
+    return replace(
+        capture, flows=capture.flows.drop(columns=[name for name in _TOLD if name in capture.flows])
+    )

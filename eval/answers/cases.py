@@ -39,8 +39,9 @@ class Question(_Strict):
         id: a letter and a number.
         group: what is hard about it; results are shown by group.
         question: as an operator would put it.
-        answers: by the beginning of a document's file name, the headings (or ``page 3``) under which the answer stands;
-            none where any part of the document will do. No documents: nothing answers.
+        answers: by the beginning of a document's file name, the headings (or ``page 3``) under
+            which the answer stands; none where any part of the document will do. No documents:
+            nothing answers.
     """
 
     id: Number
@@ -58,7 +59,8 @@ class QuestionFile(_Strict):
 
 
 class Simulated(_Strict):
-    """A plant that ``traffic.simulation.simulate`` invents; it is handed on as tables, so that no file name is read."""
+    """A plant that ``traffic.simulation.simulate`` invents; it is handed on as tables, so that no
+    file name is read."""
 
     seed: int
     devices: Annotated[int, Field(ge=1, le=250)]
@@ -68,7 +70,9 @@ class Simulated(_Strict):
     @model_validator(mode="after")
     def _known(self) -> Self:
         if unknown := [name for name in self.scenarios if name not in LABELS or name == NORMAL]:
-            raise ValueError(f"scenarios: no scenario is called {', '.join(unknown)}; {_any_of(LABELS[1:])}")
+            raise ValueError(
+                f"scenarios: no scenario is called {', '.join(unknown)}; {_any_of(LABELS[1:])}"
+            )
         return self
 
 
@@ -100,7 +104,9 @@ class Source(_Strict):
     def _one(self) -> Self:
         given = [name for name, value in self if value is not None]
         if len(given) != 1:
-            raise ValueError(f"{len(given)} origins are given; expected one of sample, data, simulated, recorded")
+            raise ValueError(
+                f"{len(given)} origins are given; expected one of sample, data, simulated, recorded"
+            )
         return self
 
 
@@ -112,12 +118,14 @@ class Case(_Strict):
         capture: a key of the file's captures.
         question: as an operator would put it.
         by: the command that is asked: ``ask``, or ``chat``, which also answers from documents.
-        devices: addresses or names in the inventory, any of them is right; may be none where all is well. In these, and
-            in question, mentions and denies, ``{source}`` and ``{target}`` stand for the devices that the capture's own
-            truth names, where it has one: so a case outlives a change of the simulator.
+        devices: addresses or names in the inventory, any of them is right; may be none where all is
+            well. In these, and in question, mentions and denies, ``{source}`` and ``{target}``
+            stand for the devices that the capture's own truth names, where it has one: so a case
+            outlives a change of the simulator.
         causes: labels, any of them is right; ``none`` where too little was seen to name a cause.
         standings: any of them is right.
-        mentions: the answer must hold each of these, or one of its alternatives (``a | b``); case does not matter.
+        mentions: the answer must hold each of these, or one of its alternatives (``a | b``); case
+            does not matter.
         denies: the cause must hold none of these.
         refused: the question is none for this assistant, and the right answer says so.
     """
@@ -136,20 +144,28 @@ class Case(_Strict):
     @property
     def parts(self) -> frozenset[str]:
         """Which devices of the truth are meant: ``source``, ``target``."""
-        return frozenset(_PART.findall(" ".join((self.question, *self.devices, *self.mentions, *self.denies))))
+        return frozenset(
+            _PART.findall(" ".join((self.question, *self.devices, *self.mentions, *self.denies)))
+        )
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if odd := self.parts - {"source", "target"}:
-            raise ValueError(f"{{{min(odd)}}} stands for nothing; expected {{source}} or {{target}}")
+            raise ValueError(
+                f"{{{min(odd)}}} stands for nothing; expected {{source}} or {{target}}"
+            )
         if unknown := [label for label in self.causes if label not in (*LABELS, NO_CAUSE)]:
-            raise ValueError(f"causes: no label is called {', '.join(unknown)}; {_any_of((*LABELS, NO_CAUSE))}")
+            raise ValueError(
+                f"causes: no label is called {', '.join(unknown)}; {_any_of((*LABELS, NO_CAUSE))}"
+            )
         expected = [name for name in ("devices", "causes", "standings") if getattr(self, name)]
         if self.refused and expected:
             raise ValueError(f"refused: a refused question has no {', '.join(expected)}")
         # Where all is well the answer may speak of any device.
         needed = (
-            {"causes", "standings"} if set(self.causes) <= {NORMAL, NO_CAUSE} else {"devices", "causes", "standings"}
+            {"causes", "standings"}
+            if set(self.causes) <= {NORMAL, NO_CAUSE}
+            else {"devices", "causes", "standings"}
         )
         if not self.refused and (missing := sorted(needed - set(expected))):
             raise ValueError(f"{', '.join(missing)}: expected at least one, or refused: true")
@@ -165,12 +181,18 @@ class CaseFile(_Strict):
 
     @model_validator(mode="after")
     def _captures_known(self) -> Self:
-        if odd := [f"{case.id}.capture: {case.capture}" for case in self.cases if case.capture not in self.captures]:
+        if odd := [
+            f"{case.id}.capture: {case.capture}"
+            for case in self.cases
+            if case.capture not in self.captures
+        ]:
             raise ValueError(f"{'; '.join(odd)}; {_any_of(self.captures)}")
         blind = [f"{case.id}: {{source}} or {{target}}" for case in self.cases
                  if case.parts and self.captures[case.capture].data]  # fmt: skip
         if blind:
-            raise ValueError(f"{'; '.join(blind)}; expected addresses, because a capture of data tells no truth")
+            raise ValueError(
+                f"{'; '.join(blind)}; expected addresses, because a capture of data tells no truth"
+            )
         return self
 
 
@@ -183,19 +205,25 @@ def read_questions(paths: Sequence[Path]) -> tuple[QuestionFile, ...]:
     """Read files of questions.
 
     Raises:
-        UserError: a file is missing or not YAML, a key is wrong or missing (all of a file are named), or an id is used
-            twice.
+        UserError: a file is missing or not YAML, a key is wrong or missing (all of a file are
+            named), or an id is used twice.
     """
     files = tuple(_read(path, QuestionFile) for path in paths)
-    _need_distinct([(path, one.id) for path, file in zip(paths, files, strict=True) for one in file.questions])
+    _need_distinct(
+        [(path, one.id) for path, file in zip(paths, files, strict=True) for one in file.questions]
+    )
     return files
 
 
 def read_cases(paths: Sequence[Path]) -> tuple[CaseFile, ...]:
     """Read files of cases; errors as in ``read_questions``."""
     files = tuple(_read(path, CaseFile) for path in paths)
-    _need_distinct([(path, one.id) for path, file in zip(paths, files, strict=True) for one in file.cases])
-    _need_distinct([(path, name) for path, file in zip(paths, files, strict=True) for name in file.captures])
+    _need_distinct(
+        [(path, one.id) for path, file in zip(paths, files, strict=True) for one in file.cases]
+    )
+    _need_distinct(
+        [(path, name) for path, file in zip(paths, files, strict=True) for name in file.captures]
+    )
     return files
 
 
@@ -204,10 +232,14 @@ def _read(path: Path, form: type[Form]) -> Form:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
-        raise UserError(f"{path} cannot be read ({reason}); expected a file of cases; check the name") from error
+        raise UserError(
+            f"{path} cannot be read ({reason}); expected a file of cases; check the name"
+        ) from error
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{path} is not YAML ({reason}); expected a file of cases; correct it") from error
+        raise UserError(
+            f"{path} is not YAML ({reason}); expected a file of cases; correct it"
+        ) from error
     try:
         return form.model_validate(content)
     except ValidationError as error:
@@ -227,7 +259,11 @@ def _problem(error: Any, content: Any) -> str:
     """A mistake by its key, the case by its id where it has one."""
     where, value = [], content
     for key in error["loc"]:
-        value = value[key] if isinstance(value, (dict, list)) and (isinstance(key, int) or key in value) else None
+        value = (
+            value[key]
+            if isinstance(value, (dict, list)) and (isinstance(key, int) or key in value)
+            else None
+        )
         named = value.get("id") if isinstance(key, int) and isinstance(value, dict) else None
         where.append(str(named or key))
     message = error["msg"].removeprefix("Value error, ")
@@ -239,7 +275,9 @@ def _need_distinct(names: list[tuple[Path, str]]) -> None:
     first: dict[str, Path] = {}
     for path, name in names:
         if name in first:
-            raise UserError(f"{path} uses {name} again, as {first[name]} did; expected names once; rename one")
+            raise UserError(
+                f"{path} uses {name} again, as {first[name]} did; expected names once; rename one"
+            )
         first[name] = path
 
 

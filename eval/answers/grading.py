@@ -1,4 +1,5 @@
-"""One answer beside what a right one says: fixed checks, no model; each measure is met, not met, or does not apply."""
+"""One answer beside what a right one says: fixed checks, no model; each measure is met, not met, or
+does not apply."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -28,12 +29,21 @@ MEASURES: Mapping[str, Measure] = {
     "right": Measure("cause, standing and device together", "higher"),
     "mentions": Measure("says what must be said", "higher"),
     "reserved": Measure("the cause claims nothing that it must not", "higher"),
-    "sourced": Measure("every number, time, address and quotation is found in facts or passages", "higher"),
-    "cited": Measure("every citation resolves in the knowledge base, and every number in brackets is one", "higher"),
+    "sourced": Measure(
+        "every number, time, address and quotation is found in facts or passages", "higher"
+    ),
+    "cited": Measure(
+        "every citation resolves in the knowledge base, and every number in brackets is one",
+        "higher",
+    ),
     "intact": Measure("no sentence had to be removed for want of a source", "higher"),
-    "refused": Measure("of the questions that are none for this assistant, those refused", "higher"),
+    "refused": Measure(
+        "of the questions that are none for this assistant, those refused", "higher"
+    ),
     "answered": Measure("of the others, those not refused", "higher"),
-    "valid": Measure("the answer can be read: it has a text, a known standing and a known label", "higher"),
+    "valid": Measure(
+        "the answer can be read: it has a text, a known standing and a known label", "higher"
+    ),
 }
 _REMOVED = "had no source and was removed"
 _BRACKETS = re.compile(r"\[(\d+)\]")
@@ -41,18 +51,22 @@ _BRACKETS = re.compile(r"\[(\d+)\]")
 
 @dataclass(frozen=True)
 class Answer:
-    """What was said to a question: the text as shown, and the diagnosis it rests on, if it rests on one."""
+    """What was said to a question: the text as shown, and the diagnosis it rests on, if it rests on
+    one."""
 
     text: str
     diagnosis: "Diagnosis | None"
 
     @property
     def refused(self) -> bool:
-        """Whether it says that the question is none for this assistant, or that what is asked for is not there."""
+        """Whether it says that the question is none for this assistant, or that what is asked for
+        is not there."""
         return HELP in self.text if self.diagnosis is None else not self.diagnosis.device
 
 
-def judge_answer(case: "Case", said: Answer, devices: Sequence[str], index: "Index | None") -> CaseResult:
+def judge_answer(
+    case: "Case", said: Answer, devices: Sequence[str], index: "Index | None"
+) -> CaseResult:
     """Compare an answer with its case.
 
     Args:
@@ -63,7 +77,11 @@ def judge_answer(case: "Case", said: Answer, devices: Sequence[str], index: "Ind
     """
     diagnosis = said.diagnosis
     text = said.text.lower()
-    missing = tuple(one for one in case.mentions if not any(word.strip().lower() in text for word in one.split("|")))
+    missing = tuple(
+        one
+        for one in case.mentions
+        if not any(word.strip().lower() in text for word in one.split("|"))
+    )
     headline = diagnosis.cause if diagnosis else ""
     claimed = tuple(one for one in case.denies if one.lower() in headline.lower())
     unsupported = _unsupported(said, index)
@@ -108,7 +126,9 @@ def _unsupported(said: Answer, index: "Index | None") -> tuple[str, ...] | None:
     diagnosis = said.diagnosis
     if diagnosis is None or said.text != diagnosis.text:
         return None
-    return check(said.text, diagnosis.known, (*diagnosis.citations, *diagnosis.similar), index).removed
+    return check(
+        said.text, diagnosis.known, (*diagnosis.citations, *diagnosis.similar), index
+    ).removed
 
 
 def _is_cited(said: Answer, index: "Index | None") -> bool:
@@ -117,11 +137,16 @@ def _is_cited(said: Answer, index: "Index | None") -> bool:
         return True
     cited = (*said.diagnosis.citations, *said.diagnosis.similar)
     numbers = {one.number for one in cited}
-    return len(resolve(cited, index)) == len(cited) and {int(n) for n in _BRACKETS.findall(said.text)} <= numbers
+    return (
+        len(resolve(cited, index)) == len(cited)
+        and {int(n) for n in _BRACKETS.findall(said.text)} <= numbers
+    )
 
 
 def _is_valid(said: Answer) -> bool:
     if not said.text.strip():
         return False
     diagnosis = said.diagnosis
-    return diagnosis is None or (diagnosis.standing in get_args(Standing) and diagnosis.label in ("", *LABELS))
+    return diagnosis is None or (
+        diagnosis.standing in get_args(Standing) and diagnosis.label in ("", *LABELS)
+    )

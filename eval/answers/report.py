@@ -1,4 +1,5 @@
-"""Runs over cases as tables for people: shares with their intervals, then every case that went wrong."""
+"""Runs over cases as tables for people: shares with their intervals, then every case that went
+wrong."""
 
 from collections.abc import Iterable, Sequence
 
@@ -25,7 +26,9 @@ def show_share(share: Estimate) -> str:
     """
     if share.value is None:
         return "-"
-    return f"{share.value:.2f}" + ("" if share.low is None else f" [{share.low:.2f}, {share.high:.2f}]")
+    return f"{share.value:.2f}" + (
+        "" if share.low is None else f" [{share.low:.2f}, {share.high:.2f}]"
+    )
 
 
 def render_retrieval(run: RetrievalRun) -> str:
@@ -36,10 +39,14 @@ def render_retrieval(run: RetrievalRun) -> str:
         [
             f"{len(run.questions)} questions, {len(run.documents)} documents, {run.chunks} passages",
             "",
-            render_table(["ranking", "questions", *_HEADS], ([one.variant, *_cells(one)] for one in whole)),
+            render_table(
+                ["ranking", "questions", *_HEADS], ([one.variant, *_cells(one)] for one in whole)
+            ),
             "",
             f"{SHIPPED}, by what is hard:",
-            render_table(["questions", "n", *_HEADS], ([one.group, *_cells(one)] for one in groups)),
+            render_table(
+                ["questions", "n", *_HEADS], ([one.group, *_cells(one)] for one in groups)
+            ),
             "",
             *_FEET,
             "",
@@ -70,7 +77,11 @@ def render_answers(run: AnswersRun) -> str:
 
 def _cells(one: Variant) -> Sequence[str]:
     took = "" if one.seconds_per_question is None else f"{1000 * one.seconds_per_question:.0f}"
-    return [f"{one.questions}+{one.unanswerable}", *(show_share(getattr(one, name)) for name in _SCORES), took]
+    return [
+        f"{one.questions}+{one.unanswerable}",
+        *(show_share(getattr(one, name)) for name in _SCORES),
+        took,
+    ]
 
 
 def _misses(run: RetrievalRun) -> Iterable[Sequence[object]]:
@@ -85,4 +96,9 @@ def _wrong(results: Iterable[CaseResult]) -> Iterable[Sequence[object]]:
     for one in results:
         missed = [name for name, met in one.measures.items() if met is False]
         if missed:
-            yield one.id, ", ".join(missed), one.question, f"{one.label or '-'} {one.standing}: {one.headline[:150]}"
+            yield (
+                one.id,
+                ", ".join(missed),
+                one.question,
+                f"{one.label or '-'} {one.standing}: {one.headline[:150]}",
+            )

@@ -1,4 +1,5 @@
-"""What `eval retrieval` and `eval answers` leave behind: what was asked, what came, and the shares with intervals."""
+"""What `eval retrieval` and `eval answers` leave behind: what was asked, what came, and the shares
+with intervals."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -65,8 +66,9 @@ class QuestionResult(_Form):
 class Variant(_Form):
     """One way of ranking over a group of questions, "" for all of them.
 
-    The first four are means over answerable questions; a silent one counts as not found. ``refused_rightly`` is the
-    share of unanswerable questions without a passage, ``refused_wrongly`` that of answerable ones.
+    The first four are means over answerable questions; a silent one counts as not found.
+    ``refused_rightly`` is the share of unanswerable questions without a passage,
+    ``refused_wrongly`` that of answerable ones.
     """
 
     variant: str
@@ -101,7 +103,8 @@ class RetrievalRun(_Form):
 
 
 class CaseResult(_Form):
-    """One case: what was said, and which of the measures it met; null where a measure does not apply.
+    """One case: what was said, and which of the measures it met; null where a measure does not
+    apply.
 
     Attributes:
         device: address that the answer is about.

@@ -1,6 +1,8 @@
-"""How well the knowledge base finds what answers a question, and how well it says nothing where nothing answers.
+"""How well the knowledge base finds what answers a question, and how well it says nothing where
+nothing answers.
 
-questions ─▶ places in documents ─▶ rankings (meaning, words, both, as shipped, reranked) ─▶ scores ─▶ intervals
+questions ─▶ places in documents ─▶ rankings (meaning, words, both, as shipped, reranked) ─▶ scores
+─▶ intervals
 """
 
 import tempfile
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
     from knowledge_base.retriever import Ranking
 
 
-# Scores of rankings, each a mean over questions with its interval: Recall@k, MRR, nDCG@10, refusals.
+# Scores of rankings, each a mean over questions with its interval: Recall@k, MRR, nDCG@10,
+# refusals.
 
 _DEPTH = 10  # places that count: nDCG@10
 _DRAWS = 2000
@@ -42,7 +45,8 @@ def first_rank(places: Iterable[Hashable], accepted: frozenset[Hashable]) -> int
 
 
 def ndcg(places: Iterable[Hashable], accepted: frozenset[Hashable], k: int = _DEPTH) -> float:
-    """Normalised discounted cumulative gain of places: each counts once, at its first passage; accepted ones gain 1.
+    """Normalised discounted cumulative gain of places: each counts once, at its first passage;
+    accepted ones gain 1.
 
     Source: Järvelin and Kekäläinen, ACM TOIS 20 (2002); discount 1 / log2(rank + 1).
 
@@ -52,13 +56,16 @@ def ndcg(places: Iterable[Hashable], accepted: frozenset[Hashable], k: int = _DE
         k: how many places count.
     """
     distinct = list(dict.fromkeys(places))[:k]
-    gained = sum(1 / np.log2(rank + 1) for rank, place in enumerate(distinct, 1) if place in accepted)
+    gained = sum(
+        1 / np.log2(rank + 1) for rank, place in enumerate(distinct, 1) if place in accepted
+    )
     ideal = sum(1 / np.log2(rank + 1) for rank in range(1, min(len(accepted), k) + 1))
     return float(gained / ideal)
 
 
 def resample(values: Sequence[float], seed: int = 0) -> Estimate:
-    """The mean with its 95 % percentile bootstrap interval over questions or cases; no interval for fewer than two."""
+    """The mean with its 95 % percentile bootstrap interval over questions or cases; no interval for
+    fewer than two."""
     if not values:
         return Estimate(value=None)
     drawn = np.asarray(values, dtype=float)
@@ -71,7 +78,10 @@ def resample(values: Sequence[float], seed: int = 0) -> Estimate:
 
 
 def score_variant(
-    found: Sequence[QuestionResult], name: str, group: str = "", seconds_per_question: float | None = None
+    found: Sequence[QuestionResult],
+    name: str,
+    group: str = "",
+    seconds_per_question: float | None = None,
 ) -> Variant:
     """Mean scores of one way of ranking over questions; those of one group where one is named."""
     chosen = [one for one in found if group in ("", one.group)]
@@ -129,18 +139,19 @@ def evaluate_retrieval(
     reranker: Path | None = None,
     progress: Progress | None = None,
 ) -> Searched:
-    """Ask every question of an index made for it, in a folder of its own, and score each way of ranking.
+    """Ask every question of an index made for it, in a folder of its own, and score each way of
+    ranking.
 
     Args:
-        paths: files of questions; those about further documents are left out and counted where ``further`` is no
-            folder.
+        paths: files of questions; those about further documents are left out and counted where
+            ``further`` is no folder.
         further: documents indexed beside the shipped ones.
         reranker: folder of a cross-encoder (sentence-transformers) that reorders what ships.
         progress: told how many questions are done.
 
     Raises:
-        UserError: a file has mistakes, an answer names no document or heading (all are named), or a model cannot be
-            loaded.
+        UserError: a file has mistakes, an answer names no document or heading (all are named), or a
+            model cannot be loaded.
     """
     from knowledge_base.index import ensure_samples, open_index
 
@@ -168,7 +179,9 @@ def evaluate_retrieval(
         return Searched(
             variants=tuple(_score(found, spent)),
             questions=tuple(found),
-            documents={Path(one.path).name: one.id for one in sorted(documents, key=lambda one: one.path)},
+            documents={
+                Path(one.path).name: one.id for one in sorted(documents, key=lambda one: one.path)
+            },
             chunks=len(index.chunks()),
             embedder=index.embedder.fingerprint,
             skipped=sum(len(file.questions) for file in files.values()) - len(asked),
@@ -180,15 +193,20 @@ def _score(found: Sequence[QuestionResult], spent: dict[str, float]) -> list[Var
     groups = dict.fromkeys(one.group for one in found)
     return [
         *(
-            score_variant(found, name, "", round(spent[name] / len(found), 4) if name in spent else None)
+            score_variant(
+                found, name, "", round(spent[name] / len(found), 4) if name in spent else None
+            )
             for name in names
         ),
         *(score_variant(found, SHIPPED, group) for group in groups),
     ]
 
 
-def _check_answers(path: Path, questions: Sequence[Question], documents: Sequence[Document]) -> None:
-    """Every answer must name one document and headings that it has: a typing error would count as a miss for ever."""
+def _check_answers(
+    path: Path, questions: Sequence[Question], documents: Sequence[Document]
+) -> None:
+    """Every answer must name one document and headings that it has: a typing error would count as a
+    miss for ever."""
     wrong = []
     for question in questions:
         for name, headings in question.answers.items():
@@ -196,8 +214,16 @@ def _check_answers(path: Path, questions: Sequence[Question], documents: Sequenc
             if len(fitting) != 1:
                 wrong.append(f"{question.id}.answers.{name}: {len(fitting)} documents begin so")
                 continue
-            have = {part for section in fitting[0].sections for part in section.path or (fitting[0].title,)}
-            wrong += [f"{question.id}.answers.{name}: no heading {one!r}" for one in headings if one not in have]
+            have = {
+                part
+                for section in fitting[0].sections
+                for part in section.path or (fitting[0].title,)
+            }
+            wrong += [
+                f"{question.id}.answers.{name}: no heading {one!r}"
+                for one in headings
+                if one not in have
+            ]
     if wrong:
         raise UserError(
             f"{path} has {len(wrong)} answers that are nowhere: {'; '.join(wrong[:_MOST_NAMED])}; expected documents "
@@ -205,7 +231,9 @@ def _check_answers(path: Path, questions: Sequence[Question], documents: Sequenc
         )
 
 
-def _rank(question: str, index: "Index", rerank: Rerank | None, spent: dict[str, float]) -> dict[str, list["Chunk"]]:
+def _rank(
+    question: str, index: "Index", rerank: Rerank | None, spent: dict[str, float]
+) -> dict[str, list["Chunk"]]:
     """The chunks in each order; ``spent`` gains the seconds of each."""
     from knowledge_base.retriever import rank
 
@@ -228,8 +256,12 @@ def _rank(question: str, index: "Index", rerank: Rerank | None, spent: dict[str,
     return {name: [ranking.chunks[row] for row in rows] for name, rows in orders.items()}
 
 
-def _place(question: Question, orders: dict[str, list["Chunk"]], names: dict[str, str]) -> QuestionResult:
-    accepted = frozenset((name, part) for name, headings in question.answers.items() for part in headings or ("",))
+def _place(
+    question: Question, orders: dict[str, list["Chunk"]], names: dict[str, str]
+) -> QuestionResult:
+    accepted = frozenset(
+        (name, part) for name, headings in question.answers.items() for part in headings or ("",)
+    )
     placed = {}
     for name, chunks in orders.items():
         places = [_stands(question, chunk, names[chunk.id]) for chunk in chunks]
@@ -278,7 +310,9 @@ def _load_reranker(folder: Path) -> Rerank:
         first = list(rows[:_READ])
         if not first:
             return rows
-        scores = model.predict([(question, ranking.chunks[row].context) for row in first], show_progress_bar=False)
+        scores = model.predict(
+            [(question, ranking.chunks[row].context) for row in first], show_progress_bar=False
+        )
         return [*(first[i] for i in np.argsort(-np.asarray(scores), kind="stable")), *rows[_READ:]]
 
     return rerank

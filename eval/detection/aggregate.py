@@ -1,4 +1,5 @@
-"""Rows become a table: every model over all folds and seeds, and tests of models in pairs on the same windows."""
+"""Rows become a table: every model over all folds and seeds, and tests of models in pairs on the
+same windows."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,11 +35,13 @@ class _Group:
     rows: tuple[Row, ...]
 
 
-def pool_rows(corpus: Corpus, rows: Sequence[Row], read: Reader, protocol: Protocol, binary: set[str]) -> list[Pooled]:
+def pool_rows(
+    corpus: Corpus, rows: Sequence[Row], read: Reader, protocol: Protocol, binary: set[str]
+) -> list[Pooled]:
     """One row for each model, setting and labelling.
 
-    Where a model had seen a test capture before, its row says so and is compared with nothing; then there is one more
-    block of rows, of all models on the captures that none of them had seen.
+    Where a model had seen a test capture before, its row says so and is compared with nothing; then
+    there is one more block of rows, of all models on the captures that none of them had seen.
 
     Args:
         corpus: all windows.
@@ -50,7 +53,9 @@ def pool_rows(corpus: Corpus, rows: Sequence[Row], read: Reader, protocol: Proto
     pooled = []
     for group in _group(rows):
         judged = [read(_fit(row)) for row in group.rows]
-        tested = gather(corpus, group.labelling, judged, alarm_labels(protocol.alarm), group.model in binary)
+        tested = gather(
+            corpus, group.labelling, judged, alarm_labels(protocol.alarm), group.model in binary
+        )
         scored = score(tested, judged, protocol.resamples, whole=True)
         first = group.rows[0]
         seen = tuple(sorted({name for row in group.rows for name in row.seen_in_training}))
@@ -84,7 +89,8 @@ def pool_rows(corpus: Corpus, rows: Sequence[Row], read: Reader, protocol: Proto
 def compare_models(
     corpus: Corpus, rows: Sequence[Row], read: Reader, protocol: Protocol, binary: set[str]
 ) -> list[Comparison]:
-    """Every model against the protocol's references, on the fits of folds that neither had seen before."""
+    """Every model against the protocol's references, on the fits of folds that neither had seen
+    before."""
     groups = [group for group in _group(rows) if UNSEEN not in group.setting]
     compared: list[Comparison] = []
     for setting, labelling in dict.fromkeys((group.setting, group.labelling) for group in groups):
@@ -92,7 +98,11 @@ def compare_models(
         counts = {model: _count_unseen(corpus, group, read) for model, group in here.items()}
         references = [model for model in protocol.against if model in here]
         # Two references are compared once, not both ways.
-        pairs = [(m, r) for m, r in product(here, references) if m not in references[: references.index(r) + 1]]
+        pairs = [
+            (m, r)
+            for m, r in product(here, references)
+            if m not in references[: references.index(r) + 1]
+        ]
         compared += [
             _compare(model, other, setting, labelling, measure, counts, protocol)
             for model, other in pairs
@@ -111,20 +121,29 @@ def _group(rows: Sequence[Row]) -> list[_Group]:
     for block, mine in blocks:
         keys = dict.fromkeys((row.model, row.setting, row.labelling) for row in mine)
         for model, setting, labelling in keys:
-            chosen = tuple(r for r in mine if (r.model, r.setting, r.labelling) == (model, setting, labelling))
+            chosen = tuple(
+                r for r in mine if (r.model, r.setting, r.labelling) == (model, setting, labelling)
+            )
             name = "; ".join(part for part in (setting, block) if part)
             groups.append(_Group(model, name, labelling, chosen))
     return groups
 
 
 def _note(rows: Sequence[Row], tested: Scorable, scored: Scored) -> tuple[str, ...]:
-    """What all fits say, and whether a model was needed for it: nobody needs one for one answer to every window."""
-    notes = list(dict.fromkeys(note for row in rows for note in row.notes if all(note in one.notes for one in rows)))
+    """What all fits say, and whether a model was needed for it: nobody needs one for one answer to
+    every window."""
+    notes = list(
+        dict.fromkeys(
+            note for row in rows for note in row.notes if all(note in one.notes for one in rows)
+        )
+    )
     chance = score_constant(tested)
     for name in ("f1", "binary_macro_f1"):
         value = scored.scores[name].value
         if value is not None and value <= chance[name] + 1e-9:
-            notes.append(f"{name} no better than the same answer to every window ({chance[name]:.3f})")
+            notes.append(
+                f"{name} no better than the same answer to every window ({chance[name]:.3f})"
+            )
     return tuple(notes)
 
 
@@ -135,13 +154,18 @@ def _fit(row: Row) -> Fit:
 def _count(corpus: Corpus, labelling: Labelling, judged: Judged) -> np.ndarray:
     """Windows by device of the corpus, true and said label."""
     truth = encode(corpus.labels[labelling][judged.rows])
-    return count_confusion(truth, judged.said.code, corpus.device[judged.rows], int(corpus.device.max()) + 1)
+    return count_confusion(
+        truth, judged.said.code, corpus.device[judged.rows], int(corpus.device.max()) + 1
+    )
 
 
 def _count_unseen(corpus: Corpus, group: _Group, read: Reader) -> dict[tuple[str, int], np.ndarray]:
-    """Windows by device, true and said label, for each fold and seed of which the model had seen nothing."""
+    """Windows by device, true and said label, for each fold and seed of which the model had seen
+    nothing."""
     unseen = [row for row in group.rows if not row.seen_in_training]
-    return {(row.fold, row.seed): _count(corpus, group.labelling, read(_fit(row))) for row in unseen}
+    return {
+        (row.fold, row.seed): _count(corpus, group.labelling, read(_fit(row))) for row in unseen
+    }
 
 
 def _compare(
@@ -155,13 +179,20 @@ def _compare(
 ) -> Comparison:
     both = [key for key in counts[model] if key in counts[other]]
     nothing: np.ndarray = np.zeros((0, 1, 1))
-    one, two = (sum((counts[name][key] for key in both), start=0.0) if both else nothing for name in (model, other))
+    one, two = (
+        sum((counts[name][key] for key in both), start=0.0) if both else nothing
+        for name in (model, other)
+    )
     tested = np.asarray(one).sum(axis=(1, 2)) > 0
     pair = [np.asarray(each)[tested] for each in (one, two)]
     units = int(tested.sum())
-    weights = np.vstack([np.ones(units), draw_weights(units, protocol.resamples, np.random.default_rng(0))])
+    weights = np.vstack(
+        [np.ones(units), draw_weights(units, protocol.resamples, np.random.default_rng(0))]
+    )
     if units:
-        first, second = (_values_of(measure, np.tensordot(weights, each, axes=1), protocol) for each in pair)
+        first, second = (
+            _values_of(measure, np.tensordot(weights, each, axes=1), protocol) for each in pair
+        )
         difference = first - second
     else:
         difference = np.full(len(weights), np.nan)
@@ -254,21 +285,30 @@ class Part:
 
 
 def make_parts(run: Run) -> list[Part]:
-    """A run's pooled rows by setting and labelling, corrected labels first, settings by amount where they have one."""
+    """A run's pooled rows by setting and labelling, corrected labels first, settings by amount
+    where they have one."""
     groups: dict[tuple[str, Labelling], list[Pooled]] = {}
     for one in run.pooled:
         groups.setdefault((one.setting, one.labelling), []).append(one)
-    order = {key: (key[1] != "corrected", of[0].amount or 0.0, UNSEEN in key[0]) for key, of in groups.items()}
+    order = {
+        key: (key[1] != "corrected", of[0].amount or 0.0, UNSEEN in key[0])
+        for key, of in groups.items()
+    }
     return [Part(*key, _best_first(groups[key])) for key in sorted(groups, key=order.__getitem__)]
 
 
 def headline(pooled: Iterable[Pooled]) -> str:
-    """The measure by which models are put in order: macro-F1, or false alarms where there is nothing to find."""
+    """The measure by which models are put in order: macro-F1, or false alarms where there is
+    nothing to find."""
     return "f1" if any(_anomalous(one.confusion) for one in pooled) else "false_share"
 
 
 def _anomalous(confusion: Confusion) -> int:
-    return sum(sum(row) for name, row in zip(confusion.labels, confusion.counts, strict=True) if name != NORMAL)
+    return sum(
+        sum(row)
+        for name, row in zip(confusion.labels, confusion.counts, strict=True)
+        if name != NORMAL
+    )
 
 
 def _best_first(pooled: Sequence[Pooled]) -> tuple[Pooled, ...]:

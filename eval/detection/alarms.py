@@ -1,4 +1,5 @@
-"""What an operator would have got from a model's verdicts: incidents, and how soon what happened was found."""
+"""What an operator would have got from a model's verdicts: incidents, and how soon what happened
+was found."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ _SLACK_S = 60.0
 
 @dataclass(frozen=True)
 class Raised:
-    """Incidents of one capture: all, those that nothing true accounts for, and over how many minutes."""
+    """Incidents of one capture: all, those that nothing true accounts for, and over how many
+    minutes."""
 
     incidents: int
     false: int
@@ -26,15 +28,21 @@ class Raised:
 
 
 def make_verdicts(
-    capture: LabelledCapture, classes: np.ndarray, probabilities: np.ndarray, said: np.ndarray, abstained: np.ndarray
+    capture: LabelledCapture,
+    classes: np.ndarray,
+    probabilities: np.ndarray,
+    said: np.ndarray,
+    abstained: np.ndarray,
 ) -> pd.DataFrame:
-    """Verdicts in the form that `assistant.detection.classify` gives them, from any model that tells labels apart.
+    """Verdicts in the form that `assistant.detection.classify` gives them, from any model that
+    tells labels apart.
 
     Args:
         capture: all of its windows were judged.
         classes: the model's labels, shape (n_classes,).
         probabilities: shape (n_windows, n_classes).
-        said: shape (n_windows,); an answer that could not be read counts as normal with a silent operator.
+        said: shape (n_windows,); an answer that could not be read counts as normal with a silent
+            operator.
         abstained: shape (n_windows,), bool.
     """
     unread = said == INVALID
@@ -52,7 +60,10 @@ def make_verdicts(
 
 
 def count_incidents(
-    capture: LabelledCapture, incidents: Sequence[Incident], intervals: pd.DataFrame, devices: Collection[str]
+    capture: LabelledCapture,
+    incidents: Sequence[Incident],
+    intervals: pd.DataFrame,
+    devices: Collection[str],
 ) -> Raised:
     """Hold incidents against what truly happened.
 
@@ -65,24 +76,33 @@ def count_incidents(
     mine = [one for one in incidents if one.device in devices]
     false = sum(not _accounted(one, intervals) for one in mine)
     start_s = capture.windows.table["start_s"]
-    return Raised(len(mine), false, float(start_s.max() - start_s.min()) / 60 + 1 if len(start_s) else 0.0)
+    return Raised(
+        len(mine), false, float(start_s.max() - start_s.min()) / 60 + 1 if len(start_s) else 0.0
+    )
 
 
 def _accounted(incident: Incident, intervals: pd.DataFrame) -> bool:
     about = intervals["device"].isin([incident.device, *incident.related, *incident.peers])
-    during = (intervals["start_s"] < incident.end_s + _SLACK_S) & (intervals["end_s"] > incident.start_s - _SLACK_S)
+    during = (intervals["start_s"] < incident.end_s + _SLACK_S) & (
+        intervals["end_s"] > incident.start_s - _SLACK_S
+    )
     return bool((about & during).any())
 
 
-def true_intervals(capture: LabelledCapture, labelling: Labelling, labels: Collection[str]) -> pd.DataFrame:
+def true_intervals(
+    capture: LabelledCapture, labelling: Labelling, labels: Collection[str]
+) -> pd.DataFrame:
     """What truly happened under one labelling, of some labels, in the order of its start."""
     told = capture.intervals
     chosen = told[(told["labelling"] == labelling) & told["label"].isin(labels)]
     return chosen.sort_values(["start_s", "device", "label"], kind="stable").reset_index(drop=True)
 
 
-def find_delays(capture: LabelledCapture, intervals: pd.DataFrame, alarmed: np.ndarray) -> np.ndarray:
-    """Seconds from each interval's start to the end of its first window with an alarm, shape (n_intervals,).
+def find_delays(
+    capture: LabelledCapture, intervals: pd.DataFrame, alarmed: np.ndarray
+) -> np.ndarray:
+    """Seconds from each interval's start to the end of its first window with an alarm, shape
+    (n_intervals,).
 
     NaN where no window that overlaps the interval has one.
 
@@ -96,7 +116,9 @@ def find_delays(capture: LabelledCapture, intervals: pd.DataFrame, alarmed: np.n
     device = table["device"].to_numpy(object)
     delays = np.full(len(intervals), np.nan)
     for place, one in enumerate(intervals.itertuples(index=False)):
-        ends = end_s[alarmed & (device == one.device) & (end_s > one.start_s) & (start_s < one.end_s)]
+        ends = end_s[
+            alarmed & (device == one.device) & (end_s > one.start_s) & (start_s < one.end_s)
+        ]
         if len(ends):
             delays[place] = ends.min() - one.start_s
     return delays

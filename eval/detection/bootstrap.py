@@ -1,6 +1,8 @@
-"""Intervals by drawing devices or incidents again, with replacement; never windows, which overlap by five sixths.
+"""Intervals by drawing devices or incidents again, with replacement; never windows, which overlap
+by five sixths.
 
-Efron, Tibshirani, "An Introduction to the Bootstrap" (1993), chapters 13 (percentile intervals) and 16 (tests).
+Efron, Tibshirani, "An Introduction to the Bootstrap" (1993), chapters 13 (percentile intervals) and
+16 (tests).
 """
 
 from collections.abc import Sequence
@@ -16,8 +18,11 @@ from eval.results import MEASURES, Comparison, Estimate, Labelling
 State = Literal["holds", "fails", "open"]
 
 
-def decide_bound(estimate: Estimate, at_least: float | None = None, at_most: float | None = None) -> State:
-    """Whether a number keeps a bound: open where the bound lies in its interval, or where it has none.
+def decide_bound(
+    estimate: Estimate, at_least: float | None = None, at_most: float | None = None
+) -> State:
+    """Whether a number keeps a bound: open where the bound lies in its interval, or where it has
+    none.
 
     Args:
         estimate: the number.
@@ -30,13 +35,16 @@ def decide_bound(estimate: Estimate, at_least: float | None = None, at_most: flo
     if estimate.value is None or estimate.low is None or estimate.high is None:
         return "open"
     if at_least is not None:
-        return "holds" if estimate.low >= at_least else "fails" if estimate.high < at_least else "open"
+        return (
+            "holds" if estimate.low >= at_least else "fails" if estimate.high < at_least else "open"
+        )
     most = float("inf") if at_most is None else at_most
     return "holds" if estimate.high <= most else "fails" if estimate.low > most else "open"
 
 
 def is_better(difference: Estimate, margin: float = 0.0) -> State:
-    """Whether a difference, above 0 is better, surely exceeds a margin; it fails where it surely does not.
+    """Whether a difference, above 0 is better, surely exceeds a margin; it fails where it surely
+    does not.
 
     >>> is_better(Estimate(value=0.0, low=0.0, high=0.0))
     'fails'
@@ -49,7 +57,8 @@ def is_better(difference: Estimate, margin: float = 0.0) -> State:
 def paired_difference(
     comparisons: Sequence[Comparison], place: tuple[str, Labelling, str], model: str, other: str
 ) -> Estimate | None:
-    """``model`` minus ``other`` as a run tested it in pairs, in either order; None where it did not.
+    """``model`` minus ``other`` as a run tested it in pairs, in either order; None where it did
+    not.
 
     Args:
         comparisons: the run's.
@@ -58,7 +67,10 @@ def paired_difference(
         other: the second.
     """
     for one in comparisons:
-        if (one.setting, one.labelling, one.measure) == place and {one.model, one.other} == {model, other}:
+        if (one.setting, one.labelling, one.measure) == place and {one.model, one.other} == {
+            model,
+            other,
+        }:
             difference = Estimate(value=one.difference, low=one.low, high=one.high)
             return difference if one.model == model else turned(difference)
     return None
@@ -66,7 +78,9 @@ def paired_difference(
 
 def turned(one: Estimate) -> Estimate:
     """The same difference seen from the other side."""
-    value, low, high = (None if end is None else 0.0 - end for end in (one.value, one.high, one.low))
+    value, low, high = (
+        None if end is None else 0.0 - end for end in (one.value, one.high, one.low)
+    )
     return Estimate(value=value, low=low, high=high)
 
 
@@ -76,7 +90,8 @@ def orient(measure: str, difference: Estimate) -> Estimate:
 
 
 def between(before: Estimate, after: Estimate) -> Estimate:
-    """After minus before where nothing pairs them: from end to end, wider than any interval made of pairs."""
+    """After minus before where nothing pairs them: from end to end, wider than any interval made of
+    pairs."""
     if before.value is None or after.value is None:
         return Estimate(value=None)
     value = after.value - before.value
@@ -86,7 +101,8 @@ def between(before: Estimate, after: Estimate) -> Estimate:
 
 
 def mean_difference(differences: np.ndarray) -> Estimate:
-    """The mean of paired differences, shape (n,), with Student's 95 % interval; none from fewer than two.
+    """The mean of paired differences, shape (n,), with Student's 95 % interval; none from fewer
+    than two.
 
     >>> mean_difference(np.array([0.25, 0.25])).low
     0.25
@@ -112,14 +128,16 @@ class Spread:
 
 
 def draw_weights(units: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each unit stands in each resample, shape (resamples, units); rows sum to ``units``."""
+    """How often each unit stands in each resample, shape (resamples, units); rows sum to
+    ``units``."""
     if units == 0:
         return np.zeros((resamples, 0))
     return rng.multinomial(units, np.full(units, 1 / units), size=resamples).astype(float)
 
 
 def find_interval(values: np.ndarray) -> Spread:
-    """The middle 95 % of a number's resamples, shape (resamples,); those that cannot be measured (NaN) are left out."""
+    """The middle 95 % of a number's resamples, shape (resamples,); those that cannot be measured
+    (NaN) are left out."""
     known = values[np.isfinite(values)]
     if not len(known):
         return Spread(float("nan"), float("nan"))
@@ -128,7 +146,8 @@ def find_interval(values: np.ndarray) -> Spread:
 
 
 def find_p_value(differences: np.ndarray) -> float:
-    """Two-sided p-value of "no difference" from resampled differences; never 0, as there are only so many of them."""
+    """Two-sided p-value of "no difference" from resampled differences; never 0, as there are only
+    so many of them."""
     known = differences[np.isfinite(differences)]
     if not len(known):
         return float("nan")

@@ -1,7 +1,9 @@
-"""A labelled capture as the harness needs it: all windows under both labellings, and the tables incidents come from.
+"""A labelled capture as the harness needs it: all windows under both labellings, and the tables
+incidents come from.
 
-Reading a large capture takes minutes, so what was made of it is kept, under a key of every byte that it was made from
-and of the code that made it. Names of files never enter the key, the numbers or the truth.
+Reading a large capture takes minutes, so what was made of it is kept, under a key of every byte
+that it was made from and of the code that made it. Names of files never enter the key, the numbers
+or the truth.
 """
 
 import hashlib
@@ -34,7 +36,8 @@ LABELLINGS: tuple[Labelling, ...] = ("published", "corrected")
 # Between two samples of one label: shorter breaks belong to one happening, as between two beacons.
 _BRIDGED_S = 600.0
 _TABLES = ("flows", "activity", "evidence", "samples", "windows", "intervals")
-# What may lie beside a capture and say something about it: logs of other protocols, truth, the inventory.
+# What may lie beside a capture and say something about it: logs of other protocols, truth, the
+# inventory.
 _BESIDE = (".log", ".csv", ".json", ".yaml", ".labeled", ".gz")
 
 
@@ -47,8 +50,10 @@ class LabelledCapture:
         form: of its files, one of ``traffic.datasets.formats.FORMS``.
         network: captures of one origin share it.
         capture: flows, activity and evidence.
-        windows: all of them; ``table`` holds ``published`` and ``corrected``, our labels or ``unknown``.
-        intervals: ``labelling device label start_s end_s``: what truly happened, breaks of ten minutes bridged.
+        windows: all of them; ``table`` holds ``published`` and ``corrected``, our labels or
+            ``unknown``.
+        intervals: ``labelling device label start_s end_s``: what truly happened, breaks of ten
+            minutes bridged.
         plant: the inventory, where there is one.
     """
 
@@ -62,7 +67,8 @@ class LabelledCapture:
 
 
 def load_capture(path: Path, kept: Path) -> LabelledCapture:
-    """Read a capture that ``traffic.datasets.labelled.find_labelled`` found, or what was kept of it.
+    """Read a capture that ``traffic.datasets.labelled.find_labelled`` found, or what was kept of
+    it.
 
     Args:
         path: of the capture.
@@ -73,7 +79,9 @@ def load_capture(path: Path, kept: Path) -> LabelledCapture:
     """
     form = next((form for form in FORMS if form.fits(path)), None)
     if form is None:
-        raise UserError(f"{path} has no truth beside it; expected one of the forms of labelled captures; add its truth")
+        raise UserError(
+            f"{path} has no truth beside it; expected one of the forms of labelled captures; add its truth"
+        )
     folder = kept / _key(path, form)
     if not (folder / "notes.json").is_file():
         _keep(_make(path, form), folder)
@@ -89,30 +97,45 @@ def _make(path: Path, form: Form) -> LabelledCapture:
         told = label_windows(windows, marked.capture, labels, marked.intervals)
         table = table.assign(**{labelling: told.table["label"].to_numpy(object)})
         truth = label_samples(windows.samples, marked.capture, labels, marked.intervals)
-        intervals.append(_find_intervals(windows.samples.assign(label=truth["label"])).assign(labelling=labelling))
+        intervals.append(
+            _find_intervals(windows.samples.assign(label=truth["label"])).assign(
+                labelling=labelling
+            )
+        )
     windows = Windows(windows.samples, table, windows.rows)
     name, network = name_capture(path), _network(path, form)
-    return LabelledCapture(name, form.name, network, marked.capture, windows, pd.concat(intervals), marked.plant)
+    return LabelledCapture(
+        name, form.name, network, marked.capture, windows, pd.concat(intervals), marked.plant
+    )
 
 
 def _flow_labels(marked: Marked, labelling: Labelling) -> pd.Series:
-    return marked.labels if marked.labels is not None else label_flows(marked.capture.flows, labelling == "corrected")
+    return (
+        marked.labels
+        if marked.labels is not None
+        else label_flows(marked.capture.flows, labelling == "corrected")
+    )
 
 
 def _find_intervals(samples: pd.DataFrame) -> pd.DataFrame:
-    """Stretches in which a device's samples have one label other than normal: ``device label start_s end_s``."""
+    """Stretches in which a device's samples have one label other than normal: ``device label
+    start_s end_s``."""
     told = samples.loc[~samples["label"].isin([NORMAL, UNKNOWN]), ["device", "label", "start_s"]]
     told = told.sort_values(["device", "label", "start_s"], kind="stable")
     same = (told["device"] == told["device"].shift()) & (told["label"] == told["label"].shift())
     stretch = (~same | (told["start_s"].diff() > _BRIDGED_S)).cumsum().rename("stretch")
     found = told.groupby(stretch).agg(
-        device=("device", "first"), label=("label", "first"), start_s=("start_s", "min"), end_s=("start_s", "max")
+        device=("device", "first"),
+        label=("label", "first"),
+        start_s=("start_s", "min"),
+        end_s=("start_s", "max"),
     )
     return found.assign(end_s=found["end_s"] + SAMPLE_S).reset_index(drop=True)
 
 
 def _network(path: Path, form: Form) -> str:
-    """Where a capture comes from: a data set is a network of its own; a user's captures are told by their folder."""
+    """Where a capture comes from: a data set is a network of its own; a user's captures are told by
+    their folder."""
     return form.name if form.name != "your own" else path.parent.name
 
 
@@ -136,22 +159,35 @@ def _keep(made: LabelledCapture, folder: Path) -> None:
 
 
 def _read(path: Path, form: Form, folder: Path) -> LabelledCapture:
-    tables: Mapping[str, pd.DataFrame] = {name: pd.read_parquet(folder / f"{name}.parquet") for name in _TABLES}
+    tables: Mapping[str, pd.DataFrame] = {
+        name: pd.read_parquet(folder / f"{name}.parquet") for name in _TABLES
+    }
     said = json.loads((folder / "notes.json").read_text(encoding="utf-8"))
     capture = Capture(tables["flows"], tables["activity"], tables["evidence"], tuple(said["notes"]))
     windows = Windows(tables["samples"], tables["windows"], np.load(folder / "rows.npy"))
     plant = load_plant(path.with_name("plant.yaml")) if said["plant"] else None
     return LabelledCapture(
-        name_capture(path), form.name, _network(path, form), capture, windows, tables["intervals"], plant
+        name_capture(path),
+        form.name,
+        _network(path, form),
+        capture,
+        windows,
+        tables["intervals"],
+        plant,
     )
 
 
 def _key(path: Path, form: Form) -> str:
-    """Of the capture's bytes, of what lies beside it and of the code; of no name but those of Zeek's logs."""
-    beside = sorted(_hash(file) for file in path.parent.iterdir() if file != path and file.suffix in _BESIDE)
+    """Of the capture's bytes, of what lies beside it and of the code; of no name but those of
+    Zeek's logs."""
+    beside = sorted(
+        _hash(file) for file in path.parent.iterdir() if file != path and file.suffix in _BESIDE
+    )
     # A form that reads the truth from a file's name says so: CIC IoMT 2024, and the Modbus sandbox.
     told = path.name if form.name in ("CIC IoMT 2024", "Modbus sandbox") else ""
-    return hashlib.sha256("\n".join([form.name, told, _hash(path), *beside, _code()]).encode()).hexdigest()[:32]
+    return hashlib.sha256(
+        "\n".join([form.name, told, _hash(path), *beside, _code()]).encode()
+    ).hexdigest()[:32]
 
 
 @cache
@@ -175,14 +211,16 @@ def _hash_at(path: Path, _mtime_ns: int, _size: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-# All labelled captures of a folder as one table of windows, in an order that no file's name decides.
+# All labelled captures of a folder as one table of windows, in an order that no file's name
+# decides.
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Windows of several captures, one row each; a device's windows stand together, in the order of time.
+    """Windows of several captures, one row each; a device's windows stand together, in the order of
+    time.
 
     Attributes:
         captures: in the order of their content's hashes.
@@ -256,13 +294,17 @@ def make_corpus(captures: Sequence[LabelledCapture]) -> Corpus:
         capture=capture,
         device=pd.factorize(pd.MultiIndex.from_arrays([capture, names]))[0],
         start_s=np.concatenate([table["start_s"].to_numpy(float) for table in tables]),
-        labels={one: np.concatenate([table[one].to_numpy(object) for table in tables]) for one in LABELLINGS},
+        labels={
+            one: np.concatenate([table[one].to_numpy(object) for table in tables])
+            for one in LABELLINGS
+        },
         window_hash=np.concatenate([hashes[i] for i in order]),
     )
 
 
 def leave_out(corpus: Corpus, labels: Sequence[str]) -> Corpus:
-    """The same where windows of some labels count as of unknown truth: neither trained on nor scored.
+    """The same where windows of some labels count as of unknown truth: neither trained on nor
+    scored.
 
     Raises:
         UserError: there is no such label.
@@ -281,10 +323,18 @@ def leave_out(corpus: Corpus, labels: Sequence[str]) -> Corpus:
 
 def hash_windows(features: np.ndarray) -> np.ndarray:
     """One number per window, equal for equal features: shape (n,), uint64."""
-    bits = np.ascontiguousarray(features + np.float32(0), np.float32).reshape(len(features), -1).view(np.uint32)
-    odd = np.random.default_rng(20260101).integers(1, 2**63, bits.shape[1], np.uint64) | np.uint64(1)
+    bits = (
+        np.ascontiguousarray(features + np.float32(0), np.float32)
+        .reshape(len(features), -1)
+        .view(np.uint32)
+    )
+    odd = np.random.default_rng(20260101).integers(1, 2**63, bits.shape[1], np.uint64) | np.uint64(
+        1
+    )
     mixed = np.zeros(len(bits), np.uint64)
-    for column in range(bits.shape[1]):  # by column: the products of all of them at once would not fit
+    for column in range(
+        bits.shape[1]
+    ):  # by column: the products of all of them at once would not fit
         mixed = (mixed ^ (bits[:, column] * odd[column])) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(29)
     return mixed
@@ -299,7 +349,10 @@ def describe_data(corpus: Corpus) -> tuple[DataUsed, ...]:
 def _describe(corpus: Corpus, place: int) -> DataUsed:
     one, mine = corpus.captures[place], corpus.capture == place
     start_s = corpus.start_s[mine]
-    counts = {labelling: pd.Series(labels[mine]).value_counts() for labelling, labels in corpus.labels.items()}
+    counts = {
+        labelling: pd.Series(labels[mine]).value_counts()
+        for labelling, labels in corpus.labels.items()
+    }
     return DataUsed(
         name=one.name,
         sha256=corpus.hashes[place],
@@ -319,7 +372,8 @@ def _known(counts: pd.Series) -> dict[str, int]:
 
 
 def _hash_content(one: LabelledCapture, hashes: np.ndarray) -> str:
-    """Of what was seen and of the truth; the order of devices, their names and the file's count for nothing."""
+    """Of what was seen and of the truth; the order of devices, their names and the file's count for
+    nothing."""
     digest = hashlib.sha256(np.sort(hashes).tobytes())
     for labelling in LABELLINGS:
         digest.update(np.sort(one.windows.table[labelling].to_numpy(str)).tobytes())

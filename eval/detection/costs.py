@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
-# Assumed of one busy core with its share of memory and supply, where nothing can be read: between a small server's 5 W
-# and a workstation's 20 W. Estimates scale with it; comparisons of models do not depend on it.
+# Assumed of one busy core with its share of memory and supply, where nothing can be read: between a
+# small server's 5 W and a workstation's 20 W. Estimates scale with it; comparisons of models do not
+# depend on it.
 CORE_WATTS = 10.0
 _RAPL = Path("/sys/class/powercap")
 _SELF = Path("/proc/self")
@@ -22,7 +23,8 @@ class Spent:
     Attributes:
         wall_s: seconds of wall clock.
         cpu_s: CPU seconds of this process.
-        memory_bytes: most memory that it held, above what it held before; None where the system does not tell.
+        memory_bytes: most memory that it held, above what it held before; None where the system
+            does not tell.
         energy_j: joules.
         energy_from: how ``energy_j`` was obtained.
     """
@@ -47,7 +49,8 @@ def spend(work: Callable[[], Made], alone: bool = False) -> Done[Made]:
 
     Args:
         work: what to do.
-        alone: nothing else runs on the machine; only then does RAPL, which counts whole processors, say what this took.
+        alone: nothing else runs on the machine; only then does RAPL, which counts whole processors,
+            say what this took.
     """
     before = _forget_peak()
     energy = _read_rapl() if alone else {}
@@ -58,7 +61,9 @@ def spend(work: Callable[[], Made], alone: bool = False) -> Done[Made]:
     memory = max(0, peak - before) if peak is not None and before is not None else None
     joules = _between(energy, _read_rapl()) if energy else None
     if joules is None:
-        return Done(made, Spent(wall_s, cpu_s, memory, cpu_s * CORE_WATTS, "CPU-seconds x stated watts"))
+        return Done(
+            made, Spent(wall_s, cpu_s, memory, cpu_s * CORE_WATTS, "CPU-seconds x stated watts")
+        )
     return Done(made, Spent(wall_s, cpu_s, memory, joules, "RAPL"))
 
 
@@ -92,7 +97,8 @@ def _read_rapl() -> dict[Path, int]:
 
 
 def _between(before: dict[Path, int], after: dict[Path, int]) -> float | None:
-    """Joules between two readings of the same packages; a counter that wrapped has gone once around."""
+    """Joules between two readings of the same packages; a counter that wrapped has gone once
+    around."""
     if before.keys() != after.keys():
         return None
     joules = 0.0

@@ -1,4 +1,5 @@
-"""One fit: a model learns a fold's training set, is asked about its windows, and is scored; all of it is measured."""
+"""One fit: a model learns a fold's training set, is asked about its windows, and is scored; all of
+it is measured."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from assistant.detection.incidents import Incident, make_incidents
-from eval.detection.alarms import Raised, count_incidents, find_delays, make_verdicts, true_intervals
+from eval.detection.alarms import (
+    Raised,
+    count_incidents,
+    find_delays,
+    make_verdicts,
+    true_intervals,
+)
 from eval.detection.corpus import Corpus, LabelledCapture, leave_out, load_corpus
 from eval.detection.costs import CORE_WATTS, Spent, spend
 from eval.detection.metrics import ALL_SAID, ANOMALOUS, encode
@@ -23,8 +30,9 @@ from traffic.labels import LABELS, UNKNOWN
 
 # A model is fitted and asked once; the same question is answered from memory.
 #
-# Published and corrected labels often give the same training set, and a model that does not learn answers every seed and
-# labelling alike: of twelve fits of a language model on a fold, eleven are remembered.
+# Published and corrected labels often give the same training set, and a model that does not learn
+# answers every seed and labelling alike: of twelve fits of a language model on a fold, eleven are
+# remembered.
 
 _REMEMBERED = 64
 
@@ -59,7 +67,8 @@ class Answers:
         probabilities: shape (n, n_classes); rows of NaN where an answer could not be read.
         said: shape (n,), labels or ``[invalid]``.
         abstained: shape (n,), bool.
-        fitting, asking: costs; of a model that does not learn, those of the first time it was asked.
+        fitting, asking: costs; of a model that does not learn, those of the first time it was
+            asked.
         size_bytes: of the fitted model.
         binary, learns, trained_on: as `eval.models.registry` explains them.
     """
@@ -118,13 +127,17 @@ def ask_model(model: WindowClassifier, corpus: Corpus, question: Question) -> An
     )
 
 
-def find_incidents(capture: LabelledCapture, answers: Answers, mine: np.ndarray) -> tuple[Incident, ...]:
+def find_incidents(
+    capture: LabelledCapture, answers: Answers, mine: np.ndarray
+) -> tuple[Incident, ...]:
     """As serving makes them, hard evidence included; they do not depend on what is true."""
     key = (capture.name, answers.said[mine].tobytes(), answers.probabilities[mine].tobytes())
     if key not in _raised:
         parts = (answers.probabilities[mine], answers.said[mine], answers.abstained[mine])
         verdicts = make_verdicts(capture, answers.classes, *parts)
-        _raised[key] = tuple(make_incidents(verdicts, capture.windows, capture.capture, capture.plant))
+        _raised[key] = tuple(
+            make_incidents(verdicts, capture.windows, capture.capture, capture.plant)
+        )
     return _raised[key]
 
 
@@ -186,7 +199,10 @@ def list_folds(setup: Setup, labelling: Labelling) -> Mapping[str, Fold]:
         UserError: see `eval.detection.splits.make_folds`.
     """
     corpus = read_corpus(setup.data, setup.kept, setup.without)
-    return {f"{fold.name}\n{fold.setting}": fold for fold in make_folds(corpus, setup.protocol, labelling)}
+    return {
+        f"{fold.name}\n{fold.setting}": fold
+        for fold in make_folds(corpus, setup.protocol, labelling)
+    }
 
 
 def fit_fold(setup: Setup, fit: Fit) -> Fitted:
@@ -198,11 +214,15 @@ def fit_fold(setup: Setup, fit: Fit) -> Fitted:
     return score_answers(corpus, setup, fit, question, ask(corpus, question))
 
 
-def score_answers(corpus: Corpus, setup: Setup, fit: Fit, question: Question, answers: Answers) -> Fitted:
+def score_answers(
+    corpus: Corpus, setup: Setup, fit: Fit, question: Question, answers: Answers
+) -> Fitted:
     """The row of what a model answered to a question."""
     fold, training = question.fold, question.training
     judged = judge(corpus, fold, setup, fit, answers)
-    tested = gather(corpus, fit.labelling, [judged], alarm_labels(setup.protocol.alarm), answers.binary)
+    tested = gather(
+        corpus, fit.labelling, [judged], alarm_labels(setup.protocol.alarm), answers.binary
+    )
     scored = score(tested, [judged], setup.protocol.resamples, whole=False)
     tests, truth = corpus.names(fold.test), set(corpus.labels[fit.labelling][fold.test])
     row = Row(
@@ -260,7 +280,9 @@ def _read_answers(answers: Answers, alarms: tuple[str, ...]) -> Said:
     place = column[code]
     confidence = np.where(place >= 0, probabilities[np.arange(len(code)), place], 0.0)
     alarm = probabilities[:, np.isin(answers.classes.astype(str), (*alarms, ANOMALOUS))].sum(axis=1)
-    return Said(code, np.clip(confidence, 0, 1), np.clip(alarm, 0, 1), answers.abstained.astype(bool))
+    return Said(
+        code, np.clip(confidence, 0, 1), np.clip(alarm, 0, 1), answers.abstained.astype(bool)
+    )
 
 
 def _costs(answers: Answers, asked: int) -> Costs:

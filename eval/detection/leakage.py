@@ -1,4 +1,5 @@
-"""What would make good numbers worthless, refused before anything is fitted: leaks, doubles, missing parts."""
+"""What would make good numbers worthless, refused before anything is fitted: leaks, doubles,
+missing parts."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -53,30 +54,41 @@ def _find_missing(path: Path) -> list[Path]:
     elif path.suffix == ".pcap" and path.name.startswith(tuple(MODBUS_SANDBOX)):
         wanted = [f"{path.stem}_labeled.csv"]
     elif path.suffix == ".csv" and path.stem not in ("sensors", "truth") and _holds_intervals(path):
-        wanted = [] if any(f"{path.stem}{suffix}" in beside for suffix in (*_PCAPS, ".log")) else [f"{path.stem}.pcap"]
+        wanted = (
+            []
+            if any(f"{path.stem}{suffix}" in beside for suffix in (*_PCAPS, ".log"))
+            else [f"{path.stem}.pcap"]
+        )
     return [folder / name for name in wanted if name not in beside]
 
 
 def _holds_intervals(path: Path) -> bool:
     with path.open(encoding="utf-8", errors="replace") as file:
-        return {"device", "start_s", "end_s", "label"} <= set(file.readline(4096).strip().split(","))
+        return {"device", "start_s", "end_s", "label"} <= set(
+            file.readline(4096).strip().split(",")
+        )
 
 
 def find_untold(data: Path) -> tuple[Path, ...]:
-    """Captures of packets that no truth is known of, in folders that hold no labelled capture: they are left out."""
+    """Captures of packets that no truth is known of, in folders that hold no labelled capture: they
+    are left out."""
     files = sorted(path for path in data.rglob("*") if path.is_file())
     told = {path.parent for path in files if any(form.fits(path) for form in FORMS)}
     return tuple(path for path in files if path.suffix in _PCAPS and path.parent not in told)
 
 
 def check_doubles(corpus: Corpus) -> None:
-    """Look for captures that hold the same traffic, whatever they are called and whenever they are said to be from.
+    """Look for captures that hold the same traffic, whatever they are called and whenever they are
+    said to be from.
 
     Raises:
         UserError: two do.
     """
     telling = _find_telling(corpus)
-    seen = [np.unique(corpus.window_hash[(corpus.capture == place) & telling]) for place in range(len(corpus.captures))]
+    seen = [
+        np.unique(corpus.window_hash[(corpus.capture == place) & telling])
+        for place in range(len(corpus.captures))
+    ]
     for one in range(len(seen)):
         for other in range(one + 1, len(seen)):
             fewer = min(len(seen[one]), len(seen[other]))
@@ -96,7 +108,8 @@ def _find_telling(corpus: Corpus) -> np.ndarray:
 def check_leaks(corpus: Corpus, columns: Sequence[str] = FEATURES) -> None:
     """Look for a feature that says who a device is, or what its label is, and nothing else.
 
-    Such a number never changes for a device (or a label) and differs between them, as an address or a name does.
+    Such a number never changes for a device (or a label) and differs between them, as an address or
+    a name does.
 
     Args:
         corpus: all windows.
@@ -117,7 +130,8 @@ def check_leaks(corpus: Corpus, columns: Sequence[str] = FEATURES) -> None:
 
 
 def _tells(values: np.ndarray, group: np.ndarray, least: int) -> bool:
-    """Whether a number is one for nearly all of each group's windows, and another one for most groups."""
+    """Whether a number is one for nearly all of each group's windows, and another one for most
+    groups."""
     if not len(values):
         return False
     table = pd.DataFrame({"group": group, "value": values}).groupby("group")["value"]
@@ -138,7 +152,8 @@ def _refuse_leak(name: str, of: str, why: str) -> None:
 
 
 def check_single_captures(corpus: Corpus, protocol: Protocol) -> None:
-    """Look for labels that only one capture holds, where captures are left out: there is nothing to learn them from.
+    """Look for labels that only one capture holds, where captures are left out: there is nothing to
+    learn them from.
 
     Raises:
         UserError: there are some, by name.
@@ -161,12 +176,17 @@ def check_split(corpus: Corpus, fold: Fold, split: str) -> None:
     """Look for traffic on both sides of a split.
 
     Raises:
-        UserError: windows that are tested are learned from as well, or captures are split that must not be.
+        UserError: windows that are tested are learned from as well, or captures are split that must
+            not be.
     """
     telling = _find_telling(corpus)
     train, test = (corpus.window_hash[rows[telling[rows]]] for rows in (fold.train, fold.test))
     both = np.isin(np.unique(test), train).sum()
-    shared = set(corpus.names(fold.train)) & set(corpus.names(fold.test)) if _parts_captures(split) else set()
+    shared = (
+        set(corpus.names(fold.train)) & set(corpus.names(fold.test))
+        if _parts_captures(split)
+        else set()
+    )
     if shared or both > 0.01 * max(len(np.unique(test)), 1):
         raise UserError(
             f"to test {fold.name}, {both} of the windows tested would be learned from as well"

@@ -1,10 +1,12 @@
 """What a labelling of windows is worth, beside what is true.
 
-Scores are computed from counts by device, so that the same functions give a number and all of its resamples:
+Scores are computed from counts by device, so that the same functions give a number and all of its
+resamples:
 
     counts   (..., true label, said label)    ->    scores   (...)
 
-The last two things that can be said are ``anomalous``, of models that tell no labels apart, and ``[invalid]``.
+The last two things that can be said are ``anomalous``, of models that tell no labels apart, and
+``[invalid]``.
 """
 
 from collections.abc import Sequence
@@ -67,8 +69,11 @@ def encode(labels: Sequence[str] | np.ndarray) -> np.ndarray:
     return np.array([code.get(label, -1) for label in labels], np.int64)
 
 
-def count_confusion(truth: np.ndarray, said: np.ndarray, unit: np.ndarray, units: int) -> np.ndarray:
-    """Windows by unit (as device), true and said label: shape (units, len(LABELS), len(ALL_SAID)), float64.
+def count_confusion(
+    truth: np.ndarray, said: np.ndarray, unit: np.ndarray, units: int
+) -> np.ndarray:
+    """Windows by unit (as device), true and said label: shape (units, len(LABELS), len(ALL_SAID)),
+    float64.
 
     Args:
         truth: shape (n,), places in LABELS.
@@ -82,10 +87,11 @@ def count_confusion(truth: np.ndarray, said: np.ndarray, unit: np.ndarray, units
 
 
 def label_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Measures over labels, each shape (...), and ``label_…`` of each label, each shape (..., len(LABELS)).
+    """Measures over labels, each shape (...), and ``label_…`` of each label, each shape (...,
+    len(LABELS)).
 
-    A mean is over the labels that are true or said somewhere; as in scikit-learn with ``zero_division=0``, except that
-    an invalid answer is wrong and no label of its own.
+    A mean is over the labels that are true or said somewhere; as in scikit-learn with
+    ``zero_division=0``, except that an invalid answer is wrong and no label of its own.
 
     Args:
         counts: shape (..., len(LABELS), len(ALL_SAID)).
@@ -116,7 +122,10 @@ def binary_scores(counts: np.ndarray, alarms: Sequence[str]) -> dict[str, np.nda
         alarms: the labels to be found; ``anomalous`` is an alarm too.
     """
     true = np.isin(LABELS, alarms)
-    alarm, calm = np.isin(ALL_SAID, (*alarms, ANOMALOUS)), np.isin(ALL_SAID, [x for x in LABELS if x not in alarms])
+    alarm, calm = (
+        np.isin(ALL_SAID, (*alarms, ANOMALOUS)),
+        np.isin(ALL_SAID, [x for x in LABELS if x not in alarms]),
+    )
 
     def total(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         return np.asarray(counts[..., rows, :][..., columns].sum(axis=(-2, -1)))
@@ -124,7 +133,10 @@ def binary_scores(counts: np.ndarray, alarms: Sequence[str]) -> dict[str, np.nda
     found, missed = total(true, alarm), total(true, calm)
     false, left = total(~true, alarm), total(~true, calm)
     bad, good = counts[..., true, :].sum(axis=(-2, -1)), counts[..., ~true, :].sum(axis=(-2, -1))
-    f1, calm_f1 = _share(2 * found, bad + found + false, 0.0), _share(2 * left, good + left + missed, 0.0)
+    f1, calm_f1 = (
+        _share(2 * found, bad + found + false, 0.0),
+        _share(2 * left, good + left + missed, 0.0),
+    )
     # A mean over what is true or said, as over labels.
     two = ((bad + found + false) > 0).astype(float) + ((good + left + missed) > 0)
     return {
@@ -142,16 +154,23 @@ def _share(part: np.ndarray, whole: np.ndarray, none: float = np.nan) -> np.ndar
     return np.where(whole > 0, part / np.where(whole > 0, whole, 1), none)
 
 
-def count_reliability(confidence: np.ndarray, right: np.ndarray, unit: np.ndarray, units: int) -> np.ndarray:
-    """Per unit and bin of confidence: windows, sum of confidence, windows that are right; shape (units, BINS, 3)."""
+def count_reliability(
+    confidence: np.ndarray, right: np.ndarray, unit: np.ndarray, units: int
+) -> np.ndarray:
+    """Per unit and bin of confidence: windows, sum of confidence, windows that are right; shape
+    (units, BINS, 3)."""
     place = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
     key, size = unit * BINS + place, units * BINS
-    parts = [np.bincount(key, weight, size) for weight in (np.ones(len(key)), confidence, right.astype(float))]
+    parts = [
+        np.bincount(key, weight, size)
+        for weight in (np.ones(len(key)), confidence, right.astype(float))
+    ]
     return np.stack(parts, axis=-1).reshape(units, BINS, 3)
 
 
 def calibration_error(reliability: np.ndarray) -> np.ndarray:
-    """Expected calibration error of counts of shape (..., BINS, 3): shape (...) (Guo et al. 2017, equation 3)."""
+    """Expected calibration error of counts of shape (..., BINS, 3): shape (...) (Guo et al. 2017,
+    equation 3)."""
     gap = np.abs(reliability[..., 1] - reliability[..., 2]).sum(axis=-1)
     return _share(gap, reliability[..., 0].sum(axis=-1))
 
@@ -173,7 +192,9 @@ class Levels:
         return Levels(weights @ self.yes, weights @ self.all)
 
 
-def count_levels(score: np.ndarray, yes: np.ndarray, unit: np.ndarray, units: int, most: int | None = None) -> Levels:
+def count_levels(
+    score: np.ndarray, yes: np.ndarray, unit: np.ndarray, units: int, most: int | None = None
+) -> Levels:
     """Count windows by unit and threshold.
 
     Args:
@@ -190,18 +211,23 @@ def count_levels(score: np.ndarray, yes: np.ndarray, unit: np.ndarray, units: in
         joined = np.minimum((share * most).astype(np.int64), most - 1)
         place, n = np.unique(joined, return_inverse=True)[1][place], len(np.unique(joined))
     key, size = unit * n + place, units * n
-    parts = [np.bincount(key, weight, size).reshape(units, n) for weight in (yes.astype(float), np.ones(len(key)))]
+    parts = [
+        np.bincount(key, weight, size).reshape(units, n)
+        for weight in (yes.astype(float), np.ones(len(key)))
+    ]
     return Levels(parts[0], parts[1])
 
 
 def precision_area(levels: Levels) -> np.ndarray:
-    """Average precision as scikit-learn's, shape (...): ``yes`` is an alarm that is due; NaN where none is."""
+    """Average precision as scikit-learn's, shape (...): ``yes`` is an alarm that is due; NaN where
+    none is."""
     found, called = levels.yes.cumsum(axis=-1), levels.all.cumsum(axis=-1)
     return _share((_share(found, called, 0.0) * levels.yes).sum(axis=-1), levels.yes.sum(axis=-1))
 
 
 def share_at_recall(levels: Levels, recall: float = 0.75) -> np.ndarray:
-    """Share of the windows without due alarm above the highest threshold that finds ``recall`` of those with, (...)."""
+    """Share of the windows without due alarm above the highest threshold that finds ``recall`` of
+    those with, (...)."""
     found, called = levels.yes.cumsum(axis=-1), levels.all.cumsum(axis=-1)
     due = levels.yes.sum(axis=-1)
     if not found.shape[-1]:
@@ -215,22 +241,34 @@ def risk_scores(levels: Levels) -> dict[str, np.ndarray]:
     """What abstaining below a confidence buys (Geifman, El-Yaniv 2017); ``yes`` is a right answer.
 
     Returns:
-        Each of shape (...): ``risk_area``, the mean over windows of the share of wrong answers among those at least as
-        sure; ``coverage_at_5_percent``, the largest share of windows, the surest, of which at most 5 % are wrong.
+        Each of shape (...): ``risk_area``, the mean over windows of the share of wrong answers
+        among those at least as sure; ``coverage_at_5_percent``, the largest share of windows, the
+        surest, of which at most 5 % are wrong.
     """
     answered = levels.all.cumsum(axis=-1)
     risk, n = _share(answered - levels.yes.cumsum(axis=-1), answered, 0.0), levels.all.sum(axis=-1)
     covered = np.where(risk <= 0.05 + 1e-12, answered, 0.0).max(axis=-1, initial=0.0)
-    return {"risk_area": _share((risk * levels.all).sum(axis=-1), n), "coverage_at_5_percent": _share(covered, n)}
+    return {
+        "risk_area": _share((risk * levels.all).sum(axis=-1), n),
+        "coverage_at_5_percent": _share(covered, n),
+    }
 
 
 def pr_curve(levels: Levels) -> np.ndarray:
     """Recall and precision at every threshold, from the highest on: shape (2, n_thresholds)."""
     found, called = levels.yes.sum(axis=0).cumsum(), levels.all.sum(axis=0).cumsum()
-    return np.stack([_share(found, np.full(len(found), levels.yes.sum()), 0.0), _share(found, called, 0.0)])
+    return np.stack(
+        [_share(found, np.full(len(found), levels.yes.sum()), 0.0), _share(found, called, 0.0)]
+    )
 
 
 def risk_curve(levels: Levels) -> np.ndarray:
-    """Coverage and share of wrong answers at every confidence, from the surest on: shape (2, n_thresholds)."""
+    """Coverage and share of wrong answers at every confidence, from the surest on: shape (2,
+    n_thresholds)."""
     right, answered = levels.yes.sum(axis=0).cumsum(), levels.all.sum(axis=0).cumsum()
-    return np.stack([_share(answered, np.full(len(right), levels.all.sum()), 0.0), _share(answered - right, answered)])
+    return np.stack(
+        [
+            _share(answered, np.full(len(right), levels.all.sum()), 0.0),
+            _share(answered - right, answered),
+        ]
+    )

@@ -1,4 +1,5 @@
-"""What one fit said about the windows of its fold: all that scores are made of, small enough to keep for every fit."""
+"""What one fit said about the windows of its fold: all that scores are made of, small enough to
+keep for every fit."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +28,9 @@ class Said:
 
     def take(self, which: np.ndarray) -> "Said":
         """What was said about some of the windows."""
-        return Said(self.code[which], self.confidence[which], self.alarm[which], self.abstained[which])
+        return Said(
+            self.code[which], self.confidence[which], self.alarm[which], self.abstained[which]
+        )
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,10 @@ class Judged:
     Attributes:
         rows: places in the corpus of the windows that are scored, shape (n,).
         said: about these.
-        raised: incidents by capture's hash, so that no name decides an order; empty where none were made.
-        delays: by capture's hash, seconds to the detection of each thing that truly happened, NaN where it never came;
-            empty where the fold holds no whole captures.
+        raised: incidents by capture's hash, so that no name decides an order; empty where none were
+            made.
+        delays: by capture's hash, seconds to the detection of each thing that truly happened, NaN
+            where it never came; empty where the fold holds no whole captures.
     """
 
     rows: np.ndarray
@@ -61,7 +65,9 @@ def write_judged(judged: Judged, path: Path) -> None:
             alarm=judged.said.alarm.astype(np.float32),
             abstained=judged.said.abstained,
             raised_names=np.array([name for name, _ in raised], dtype=str),
-            raised=np.array([[one.incidents, one.false, one.minutes] for _, one in raised], float).reshape(-1, 3),
+            raised=np.array(
+                [[one.incidents, one.false, one.minutes] for _, one in raised], float
+            ).reshape(-1, 3),
             delay_names=np.array([name for name, _ in delays], dtype=str),
             delay_counts=np.array([len(one) for _, one in delays], np.int64),
             delays=np.concatenate([np.empty(0), *(one for _, one in delays)]),
@@ -72,11 +78,17 @@ def write_judged(judged: Judged, path: Path) -> None:
 def read_judged(path: Path) -> Judged:
     """Read what `write_judged` kept."""
     with np.load(path, allow_pickle=False) as kept:
-        said = Said(kept["code"].astype(np.int64), kept["confidence"], kept["alarm"], kept["abstained"])
+        said = Said(
+            kept["code"].astype(np.int64), kept["confidence"], kept["alarm"], kept["abstained"]
+        )
         raised = {
             str(name): Raised(int(row[0]), int(row[1]), float(row[2]))
             for name, row in zip(kept["raised_names"], kept["raised"], strict=True)
         }
-        parts = np.split(kept["delays"], np.cumsum(kept["delay_counts"])[:-1]) if len(kept["delay_counts"]) else []
+        parts = (
+            np.split(kept["delays"], np.cumsum(kept["delay_counts"])[:-1])
+            if len(kept["delay_counts"])
+            else []
+        )
         delays = {str(name): part for name, part in zip(kept["delay_names"], parts, strict=True)}
         return Judged(kept["rows"], said, raised, delays)

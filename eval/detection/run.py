@@ -1,6 +1,8 @@
-"""`faultwise eval detection`: models on the same windows by one protocol, from captures to a file of results.
+"""`faultwise eval detection`: models on the same windows by one protocol, from captures to a file
+of results.
 
-check ─▶ read captures ─▶ folds ─▶ fits (model x fold x setting x labelling x seed) ─▶ pool ─▶ compare ─▶ JSON
+check ─▶ read captures ─▶ folds ─▶ fits (model x fold x setting x labelling x seed) ─▶ pool ─▶
+compare ─▶ JSON
 everything a user can get wrong is found before the first fit          each fit is on disk when it ends
 """
 
@@ -37,7 +39,8 @@ from traffic.errors import UserError
 
 log = logging.getLogger(__name__)
 
-# These stand in every table, also beside a single model: what a line of code reaches, and the best classical model.
+# These stand in every table, also beside a single model: what a line of code reaches, and the best
+# classical model.
 ALWAYS = ("one-line-rule", "xgboost")
 Progress = Callable[[int, int], None]
 
@@ -61,9 +64,11 @@ def evaluate_detection(
     Args:
         data: folder of labelled captures of any form that ``traffic.datasets.labelled`` knows.
         protocol_name: one of ``eval.detection.splits.PROTOCOLS``.
-        out: gets the results, and beside them the folder in which the run keeps its fits while it goes on.
+        out: gets the results, and beside them the folder in which the run keeps its fits while it
+            goes on.
         kept: folder for captures that were read once.
-        models: names as ``eval.models.registry.make_model`` takes them; the protocol's where empty. ALWAYS are added.
+        models: names as ``eval.models.registry.make_model`` takes them; the protocol's where empty.
+            ALWAYS are added.
         seeds: fits of each model on each fold; the protocol's where None.
         without: labels that are left out.
         quick: small budgets, minutes instead of an hour: shows that it works.
@@ -71,8 +76,8 @@ def evaluate_detection(
         progress: called with the numbers of fits that ended and that there are.
 
     Raises:
-        UserError: something asked for does not exist, the captures do not give what the protocol needs, or they would
-            make its numbers worthless.
+        UserError: something asked for does not exist, the captures do not give what the protocol
+            needs, or they would make its numbers worthless.
     """
     started = time.monotonic()
     protocol = _read_protocol(protocol_name, quick, seeds)
@@ -171,7 +176,9 @@ def _list_fits(corpus: Corpus, setup: Setup, models: Sequence[str]) -> list[Fit]
     return sorted(fits, key=lambda fit: -models.index(fit.model))
 
 
-def _fit_all(setup: Setup, fits: Sequence[Fit], ledger: Ledger, jobs: int, progress: Progress | None) -> list[Row]:
+def _fit_all(
+    setup: Setup, fits: Sequence[Fit], ledger: Ledger, jobs: int, progress: Progress | None
+) -> list[Row]:
     """Do what was not done yet, and give the rows of all fits."""
     todo = [fit for fit in fits if fit not in ledger.rows]
     if len(todo) < len(fits):
@@ -202,7 +209,8 @@ def _run(setup: Setup, todo: Sequence[Fit], folder: Path, jobs: int) -> Iterator
 
 
 def _batch(todo: Sequence[Fit]) -> list[list[Fit]]:
-    """Fits of one model, fold and setting together: one that does not learn is asked once for all of them."""
+    """Fits of one model, fold and setting together: one that does not learn is asked once for all
+    of them."""
     batches: dict[tuple[str, str, str], list[Fit]] = {}
     for fit in todo:
         batches.setdefault((fit.model, fit.fold, fit.setting), []).append(fit)
@@ -236,7 +244,9 @@ def _begin(parent: int) -> None:
 def _fingerprint(corpus: Corpus, setup: Setup) -> str:
     """Of all that decides a fit's numbers but its own name: data, protocol, budgets and code."""
     root = Path(traffic.__file__).parents[1]
-    digest = hashlib.sha256(setup.protocol.model_dump_json(exclude={"seeds", "models", "against"}).encode())
+    digest = hashlib.sha256(
+        setup.protocol.model_dump_json(exclude={"seeds", "models", "against"}).encode()
+    )
     digest.update(repr((corpus.hashes, setup.without, setup.quick, prompt_fingerprint())).encode())
     for package in ("traffic", "prompts", "assistant", "eval"):
         for file in sorted((root / package).rglob("*.py")):
@@ -247,7 +257,9 @@ def _fingerprint(corpus: Corpus, setup: Setup) -> str:
 def _note(data: Path, without: Sequence[str], jobs: int, seconds: float) -> tuple[str, ...]:
     notes = [f"{seconds / 60:.1f} minutes in this process, {jobs} fits at once, one core each"]
     if untold := find_untold(data):
-        notes.append(f"{len(untold)} captures have no truth and are left out: {', '.join(p.name for p in untold)}")
+        notes.append(
+            f"{len(untold)} captures have no truth and are left out: {', '.join(p.name for p in untold)}"
+        )
     if without:
         notes.append(f"left out, neither trained on nor scored: {', '.join(sorted(without))}")
     return tuple(notes)

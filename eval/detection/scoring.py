@@ -23,11 +23,22 @@ from eval.detection.metrics import (
     share_at_recall,
 )
 from eval.detection.predictions import Judged, Said
-from eval.results import INVALID, MEASURES, Confusion, Curve, Curves, Estimate, Labelling, LabelScores, Reliability
+from eval.results import (
+    INVALID,
+    MEASURES,
+    Confusion,
+    Curve,
+    Curves,
+    Estimate,
+    Labelling,
+    LabelScores,
+    Reliability,
+)
 from traffic.capture import SAMPLE_S
 from traffic.labels import ATTACKS, LABELS, NORMAL
 
-# Tables and curves of a row of results: by label, confusion, precision and recall, reliability, risk and coverage.
+# Tables and curves of a row of results: by label, confusion, precision and recall, reliability,
+# risk and coverage.
 
 _CURVE_POINTS = 101
 
@@ -38,7 +49,8 @@ def shorten(value: float) -> float:
 
 
 def tabulate_labels(total: np.ndarray) -> dict[str, LabelScores]:
-    """Scores of every label that is true or was said, from counts of shape (len(LABELS), len(ALL_SAID))."""
+    """Scores of every label that is true or was said, from counts of shape (len(LABELS),
+    len(ALL_SAID))."""
     scores, windows = label_scores(total), total.sum(axis=1)
     said = total.sum(axis=0)
     return {
@@ -59,11 +71,15 @@ def tabulate_confusion(total: np.ndarray) -> Confusion:
     square[: len(LABELS)] = total
     used = np.flatnonzero(square.any(axis=0) | square.any(axis=1))
     counts = square[np.ix_(used, used)].astype(int)
-    return Confusion(labels=tuple(ALL_SAID[i] for i in used), counts=tuple(tuple(map(int, row)) for row in counts))
+    return Confusion(
+        labels=tuple(ALL_SAID[i] for i in used),
+        counts=tuple(tuple(map(int, row)) for row in counts),
+    )
 
 
 def draw_curves(said: Said, due: np.ndarray, right: np.ndarray) -> Curves:
-    """All curves of some answers; ``due`` and ``right`` of shape (n,): an alarm was due, the answer is right."""
+    """All curves of some answers; ``due`` and ``right`` of shape (n,): an alarm was due, the answer
+    is right."""
     one = np.zeros(len(due), np.int64)
     alarm = count_levels(said.alarm, due, one, 1)
     sure = count_levels(said.confidence, right, one, 1)
@@ -85,7 +101,9 @@ def _curve(points: np.ndarray) -> Curve:
     x = points[0]
     wanted = np.searchsorted(x, np.linspace(x[0], x[-1], _CURVE_POINTS))
     chosen = np.unique(np.minimum(wanted, len(x) - 1))
-    return Curve(x=tuple(shorten(v) for v in x[chosen]), y=tuple(shorten(v) for v in points[1][chosen]))
+    return Curve(
+        x=tuple(shorten(v) for v in x[chosen]), y=tuple(shorten(v) for v in points[1][chosen])
+    )
 
 
 _DAY_S = 86400.0
@@ -95,12 +113,14 @@ _SEVERAL = ("accuracy", "precision", "recall", "f1", "weighted_f1")
 
 @dataclass(frozen=True)
 class Scorable:
-    """Windows that were scored, of one fit or of several, each shape (n,): truth, what was said, and the device.
+    """Windows that were scored, of one fit or of several, each shape (n,): truth, what was said,
+    and the device.
 
     Attributes:
         truth: places in LABELS.
         said: of the model.
-        unit: number of the device, 0 to ``units`` - 1; a device is one unit whatever seeds judged it.
+        unit: number of the device, 0 to ``units`` - 1; a device is one unit whatever seeds judged
+            it.
         units: how many devices.
         alarms: the labels that deserve an alarm.
         binary: the model tells no labels apart.
@@ -143,12 +163,21 @@ def alarm_labels(alarm: str) -> tuple[str, ...]:
 
 
 def gather(
-    corpus: Corpus, labelling: Labelling, judged: Sequence[Judged], alarms: tuple[str, ...], binary: bool
+    corpus: Corpus,
+    labelling: Labelling,
+    judged: Sequence[Judged],
+    alarms: tuple[str, ...],
+    binary: bool,
 ) -> Scorable:
     """Put what fits said together with what is true."""
     rows = np.concatenate([one.rows for one in judged])
     saids = [one.said for one in judged]
-    said = Said(*(np.concatenate([getattr(one, name) for one in saids]) for name in Said.__dataclass_fields__))
+    said = Said(
+        *(
+            np.concatenate([getattr(one, name) for one in saids])
+            for name in Said.__dataclass_fields__
+        )
+    )
     units, unit = np.unique(corpus.device[rows], return_inverse=True)
     return Scorable(encode(corpus.labels[labelling][rows]), said, unit, len(units), alarms, binary)
 
@@ -163,7 +192,8 @@ def score(tested: Scorable, judged: Sequence[Judged], resamples: int, whole: boo
 
     Args:
         tested: what `gather` made of ``judged``.
-        judged: the fits; each thing that happened and each capture is one unit, whatever seeds judged it.
+        judged: the fits; each thing that happened and each capture is one unit, whatever seeds
+            judged it.
         resamples: of the bootstrap.
         whole: scores of each label and curves too, as pooled rows have them.
     """
@@ -187,7 +217,8 @@ def score(tested: Scorable, judged: Sequence[Judged], resamples: int, whole: boo
 
 
 def score_constant(tested: Scorable) -> dict[str, float]:
-    """The level of chance: macro-F1 of one answer to every window, the better of normal and the commonest label."""
+    """The level of chance: macro-F1 of one answer to every window, the better of normal and the
+    commonest label."""
     true = np.bincount(tested.truth, minlength=len(LABELS))
     best = {"f1": 0.0, "binary_macro_f1": 0.0}
     for place in {LABELS.index(NORMAL), int(true.argmax())}:
@@ -198,14 +229,25 @@ def score_constant(tested: Scorable) -> dict[str, float]:
     return best
 
 
-def _measure(tested: Scorable, counts: np.ndarray, weights: np.ndarray, most: int | None) -> dict[str, np.ndarray]:
+def _measure(
+    tested: Scorable, counts: np.ndarray, weights: np.ndarray, most: int | None
+) -> dict[str, np.ndarray]:
     """Every measure over windows for each weighting of the devices, each shape (len(weights),)."""
     units, drawn = tested.units, np.tensordot(weights, counts, axes=1)  # (k, true, said)
-    measured = {} if tested.binary else {name: value for name, value in label_scores(drawn).items() if name in _SEVERAL}
+    measured = (
+        {}
+        if tested.binary
+        else {name: value for name, value in label_scores(drawn).items() if name in _SEVERAL}
+    )
     measured |= binary_scores(drawn, tested.alarms)
     alarm = count_levels(tested.said.alarm, tested.due, tested.unit, units, most).drawn(weights)
-    measured["pr_auc"], measured["false_share_at_recall_75"] = precision_area(alarm), share_at_recall(alarm)
-    measured |= risk_scores(count_levels(tested.said.confidence, tested.right, tested.unit, units, most).drawn(weights))
+    measured["pr_auc"], measured["false_share_at_recall_75"] = (
+        precision_area(alarm),
+        share_at_recall(alarm),
+    )
+    measured |= risk_scores(
+        count_levels(tested.said.confidence, tested.right, tested.unit, units, most).drawn(weights)
+    )
     reliability = count_reliability(tested.said.confidence, tested.right, tested.unit, units)
     measured["calibration_error"] = calibration_error(np.tensordot(weights, reliability, axes=1))
     measured["false_per_device_day"] = _false_per_day(tested, weights)
@@ -214,13 +256,17 @@ def _measure(tested: Scorable, counts: np.ndarray, weights: np.ndarray, most: in
 
 def _false_per_day(tested: Scorable, weights: np.ndarray) -> np.ndarray:
     """False alarms a day: a device that is seen all day has a window every ten seconds."""
-    called = np.isin(ALL_SAID, (*tested.alarms, "anomalous"))[tested.said.code] & ~tested.said.abstained
+    called = (
+        np.isin(ALL_SAID, (*tested.alarms, "anomalous"))[tested.said.code] & ~tested.said.abstained
+    )
     false = np.bincount(tested.unit, called & ~tested.due, tested.units)
     days = np.bincount(tested.unit, minlength=tested.units) * SAMPLE_S / _DAY_S
     return np.asarray((weights @ false) / (weights @ days))
 
 
-def _score_incidents(judged: Sequence[Judged], resamples: int, rng: np.random.Generator) -> dict[str, Estimate]:
+def _score_incidents(
+    judged: Sequence[Judged], resamples: int, rng: np.random.Generator
+) -> dict[str, Estimate]:
     """Incidents of each capture, the mean over its fits, in proportion to its minutes."""
     names = sorted({name for one in judged for name in one.raised})
     if not names:
@@ -229,19 +275,27 @@ def _score_incidents(judged: Sequence[Judged], resamples: int, rng: np.random.Ge
     minutes = np.array([np.mean([one.minutes for one in each]) for each in raised])
     weights = draw_weights(len(names), resamples, rng)
     estimates = {}
-    for measure, count in (("incidents_per_10_min", "incidents"), ("false_incidents_per_10_min", "false")):
+    for measure, count in (
+        ("incidents_per_10_min", "incidents"),
+        ("false_incidents_per_10_min", "false"),
+    ):
         counts = np.array([np.mean([getattr(one, count) for one in each]) for each in raised])
         drawn = 10 * (weights @ counts) / (weights @ minutes) if len(names) > 1 else None
         estimates[measure] = _estimate(10 * counts.sum() / minutes.sum(), drawn)
     return estimates
 
 
-def _score_delays(judged: Sequence[Judged], resamples: int, rng: np.random.Generator) -> dict[str, Estimate]:
-    """What truly happened is the unit: the share of the fits that found it, and their mean delay."""
+def _score_delays(
+    judged: Sequence[Judged], resamples: int, rng: np.random.Generator
+) -> dict[str, Estimate]:
+    """What truly happened is the unit: the share of the fits that found it, and their mean
+    delay."""
     names = sorted({name for one in judged for name in one.delays})
     found, delay = [np.empty(0)], [np.empty(0)]
     for name in names:
-        each = np.array([one.delays[name] for one in judged if name in one.delays])  # (fits, intervals)
+        each = np.array(
+            [one.delays[name] for one in judged if name in one.delays]
+        )  # (fits, intervals)
         hits = np.isfinite(each).sum(axis=0)
         found.append(hits / len(each))
         delay.append(np.where(hits > 0, np.nansum(each, axis=0) / np.maximum(hits, 1), np.nan))
@@ -250,7 +304,11 @@ def _score_delays(judged: Sequence[Judged], resamples: int, rng: np.random.Gener
         return {}
     drawn = rng.integers(0, len(share), (resamples, len(share)))
     several = len(share) > 1
-    estimates = {"found_share": _estimate(float(share.mean()), share[drawn].mean(axis=1) if several else None)}
+    estimates = {
+        "found_share": _estimate(
+            float(share.mean()), share[drawn].mean(axis=1) if several else None
+        )
+    }
     if np.isfinite(seconds).any():
         some = seconds[np.isfinite(seconds)]
         medians = resample_median(some, resamples, rng) if len(some) > 1 else None

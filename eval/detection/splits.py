@@ -1,6 +1,7 @@
 """Protocols: what is trained on, what is tested, and what is varied, as small versioned YAML files.
 
-What a file leaves out has the value that stands here. `eval.detection.splits` makes folds of a protocol.
+What a file leaves out has the value that stands here. `eval.detection.splits` makes folds of a
+protocol.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,11 +24,14 @@ from traffic.windows import WINDOW_SAMPLES
 _FOLDER = Path(__file__).with_name("protocols")
 PROTOCOLS: tuple[str, ...] = tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
 
-Split = Literal["windows", "time", "captures", "networks", "shots", "label", "device", "dead-service", "drift"]
+Split = Literal[
+    "windows", "time", "captures", "networks", "shots", "label", "device", "dead-service", "drift"
+]
 
 
 class Protocol(BaseModel):
-    """One protocol. Amounts that are lists become settings: each value is fitted and scored apart."""
+    """One protocol. Amounts that are lists become settings: each value is fitted and scored
+    apart."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -36,21 +40,37 @@ class Protocol(BaseModel):
     asks: str = Field(description="the question it answers, in a sentence")
     warning: str = Field("", description="what its numbers must not be taken for")
     split: Split = Field(description="how training and testing are parted")
-    folds: int = Field(0, ge=0, description="captures are dealt to so many folds; 0: each capture alone")
+    folds: int = Field(
+        0, ge=0, description="captures are dealt to so many folds; 0: each capture alone"
+    )
     seeds: int = Field(3, ge=1, description="fits of each model on each fold")
     labellings: tuple[Labelling, ...] = ("published", "corrected")
     normal_windows: int = Field(ge=2, description="most normal windows of a training set")
     label_windows: int = Field(ge=1, description="most windows of any other label")
-    test_share: float = Field(0.3, gt=0, lt=1, description="of the windows (random) or of the time (temporal)")
-    alarm: Literal["anomaly", "attack"] = Field("anomaly", description="what the binary measures look for")
+    test_share: float = Field(
+        0.3, gt=0, lt=1, description="of the windows (random) or of the time (temporal)"
+    )
+    alarm: Literal["anomaly", "attack"] = Field(
+        "anomaly", description="what the binary measures look for"
+    )
     zeroed: tuple[bool, ...] = Field((False,), description="whether the service classes are hidden")
-    noise: tuple[float, ...] = Field((0.0,), description="share of the training stretches with a wrong label")
-    shots: tuple[int, ...] = Field((0,), description="labelled windows of the new site, or confirmed ones of a device")
-    shot_share: float = Field(0.2, gt=0, lt=1, description="of the training set, by repeating shots")
+    noise: tuple[float, ...] = Field(
+        (0.0,), description="share of the training stretches with a wrong label"
+    )
+    shots: tuple[int, ...] = Field(
+        (0,), description="labelled windows of the new site, or confirmed ones of a device"
+    )
+    shot_share: float = Field(
+        0.2, gt=0, lt=1, description="of the training set, by repeating shots"
+    )
     most_repeats: int = Field(20, ge=1, description="of one shot")
-    shuffled: bool = Field(False, description="training labels change places: every model must fall to chance")
+    shuffled: bool = Field(
+        False, description="training labels change places: every model must fall to chance"
+    )
     models: tuple[str, ...] = Field((), description="which models by default; all where empty")
-    against: tuple[str, ...] = Field((), description="models that every other is tested against, in pairs")
+    against: tuple[str, ...] = Field(
+        (), description="models that every other is tested against, in pairs"
+    )
     incident_seeds: int = Field(1, ge=0, description="seeds whose verdicts are made into incidents")
     resamples: int = Field(1000, ge=100, description="of the bootstrap")
 
@@ -66,7 +86,9 @@ def read_protocol(name: str, quick: bool = False) -> Protocol:
         UserError: there is none of this name, or its file is no protocol.
     """
     if name not in PROTOCOLS:
-        raise UserError(f"no protocol is called {name}; expected one of {', '.join(PROTOCOLS)}; correct --protocol")
+        raise UserError(
+            f"no protocol is called {name}; expected one of {', '.join(PROTOCOLS)}; correct --protocol"
+        )
     path = _FOLDER / f"{name}.yaml"
     content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     changes = content.pop("quick", {})
@@ -80,13 +102,17 @@ def read_protocol(name: str, quick: bool = False) -> Protocol:
         ) from error
 
 
-# Folds of a protocol: which windows a model may learn from, which it is asked about, and which of these count.
+# Folds of a protocol: which windows a model may learn from, which it is asked about, and which of
+# these count.
 #
-# Whatever order matters comes from the captures' content; no name of a file or device changes a fold.
+# Whatever order matters comes from the captures' content; no name of a file or device changes a
+# fold.
 
 _WINDOW_S = WINDOW_SAMPLES * SAMPLE_S
 # An attempt of the device's own that nobody answered, in any of a window's samples.
-_IN_VAIN = [FEATURES.index(name) for name in ("unanswered_out", "refused_out", "udp_unanswered_out")]
+_IN_VAIN = [
+    FEATURES.index(name) for name in ("unanswered_out", "refused_out", "udp_unanswered_out")
+]
 
 
 @dataclass(frozen=True)
@@ -102,7 +128,8 @@ class Fold:
         amount: the same as a number.
         zeroed: service classes are hidden.
         noise: share of training stretches with a wrong label.
-        shots: rows that are added to the training set and repeated; ``n_shots`` of them are drawn, all where None.
+        shots: rows that are added to the training set and repeated; ``n_shots`` of them are drawn,
+            all where None.
     """
 
     name: str
@@ -125,7 +152,10 @@ def make_folds(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> tupl
     """
     known = corpus.labels[labelling] != UNKNOWN
     folds = _SPLITS[protocol.split](corpus, protocol, labelling)
-    folds = [replace(fold, train=fold.train[known[fold.train]], test=fold.test[known[fold.test]]) for fold in folds]
+    folds = [
+        replace(fold, train=fold.train[known[fold.train]], test=fold.test[known[fold.test]])
+        for fold in folds
+    ]
     folds = [fold for fold in folds if len(fold.test)]
     if not folds:
         raise UserError(
@@ -150,16 +180,29 @@ def _vary(fold: Fold, protocol: Protocol) -> list[Fold]:
     """One fold for each value of the knobs that are lists."""
     if len(protocol.zeroed) > 1:
         words = {False: "with ports", True: "no ports"}
-        return [replace(fold, zeroed=hidden, setting=words[hidden], amount=float(hidden)) for hidden in protocol.zeroed]
+        return [
+            replace(fold, zeroed=hidden, setting=words[hidden], amount=float(hidden))
+            for hidden in protocol.zeroed
+        ]
     if len(protocol.noise) > 1:
-        return [replace(fold, noise=x, amount=x, setting=f"{x:.0%} of labels wrong") for x in protocol.noise]
+        return [
+            replace(fold, noise=x, amount=x, setting=f"{x:.0%} of labels wrong")
+            for x in protocol.noise
+        ]
     return [replace(fold, zeroed=protocol.zeroed[0], noise=protocol.noise[0])]
 
 
 def _by_window(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[Fold]:
     del labelling
     drawn = np.random.default_rng(0).random(len(corpus)) < protocol.test_share
-    return [Fold("windows drawn at random", np.flatnonzero(~drawn), np.flatnonzero(drawn), np.flatnonzero(drawn))]
+    return [
+        Fold(
+            "windows drawn at random",
+            np.flatnonzero(~drawn),
+            np.flatnonzero(drawn),
+            np.flatnonzero(drawn),
+        )
+    ]
 
 
 def _by_time(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[Fold]:
@@ -171,13 +214,16 @@ def _by_time(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[F
 
 
 def _age(corpus: Corpus, later_s: float = 0.0) -> np.ndarray:
-    """Where in its capture's time each window starts, 0 to 1, shape (n,); or where it would if it were later."""
+    """Where in its capture's time each window starts, 0 to 1, shape (n,); or where it would if it
+    were later."""
     age = np.zeros(len(corpus))
     for place in range(len(corpus.captures)):
         mine = corpus.capture == place
         start_s = corpus.start_s[mine]
         if len(start_s):
-            age[mine] = (start_s + later_s - start_s.min()) / max(np.ptp(start_s) + SAMPLE_S, SAMPLE_S)
+            age[mine] = (start_s + later_s - start_s.min()) / max(
+                np.ptp(start_s) + SAMPLE_S, SAMPLE_S
+            )
     return age
 
 
@@ -191,20 +237,27 @@ def _by_capture(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> lis
 def _deal(corpus: Corpus, folds: int, labelling: Labelling) -> Mapping[str, np.ndarray]:
     """Masks of the windows of each fold's captures, by what the fold is called.
 
-    Captures of the rarest labels are dealt first, each to the fold that has least of what it holds, so that few labels
-    lie in one fold alone.
+    Captures of the rarest labels are dealt first, each to the fold that has least of what it holds,
+    so that few labels lie in one fold alone.
     """
     n = len(corpus.captures)
     if n < 2:
-        raise UserError(f"{n} labelled capture; expected at least 2 to learn from one and test another; add captures")
+        raise UserError(
+            f"{n} labelled capture; expected at least 2 to learn from one and test another; add captures"
+        )
     if folds == 0 or folds >= n:
         return {corpus.captures[place].name: corpus.capture == place for place in range(n)}
     labels = corpus.labels[labelling]
-    held = np.array([[((corpus.capture == p) & (labels == one)).any() for one in LABELS] for p in range(n)], float)
+    held = np.array(
+        [[((corpus.capture == p) & (labels == one)).any() for one in LABELS] for p in range(n)],
+        float,
+    )
     rarity = np.where(held > 0, 1 / np.maximum(held.sum(axis=0), 1), 0)  # (captures, labels)
     dealt, load = np.full(n, -1), np.zeros((folds, len(LABELS)))
     for place in np.argsort(-rarity.max(axis=1), kind="stable"):
-        fold = int(np.lexsort((np.bincount(dealt[dealt >= 0], minlength=folds), load @ rarity[place]))[0])
+        fold = int(
+            np.lexsort((np.bincount(dealt[dealt >= 0], minlength=folds), load @ rarity[place]))[0]
+        )
         dealt[place] = fold
         load[fold] += held[place]
     return {f"captures {fold + 1} of {folds}": np.isin(corpus.capture, np.flatnonzero(dealt == fold))
@@ -236,7 +289,16 @@ def _by_shots(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[
         test = np.flatnonzero(np.isin(corpus.capture, places[1::2]))
         shots = np.flatnonzero(np.isin(corpus.capture, places[::2]))
         folds += [
-            Fold(site, np.flatnonzero(networks != site), test, test, f"{n} windows", float(n), shots=shots, n_shots=n)
+            Fold(
+                site,
+                np.flatnonzero(networks != site),
+                test,
+                test,
+                f"{n} windows",
+                float(n),
+                shots=shots,
+                n_shots=n,
+            )
             for n in protocol.shots
         ]
     return folds
@@ -257,12 +319,15 @@ def _by_label(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[
 
 
 def _by_device(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[Fold]:
-    """Devices with normal windows alone; what an operator confirmed, and what shares samples with it, is not tested."""
+    """Devices with normal windows alone; what an operator confirmed, and what shares samples with
+    it, is not tested."""
     labels = corpus.labels[labelling]
     bad = np.bincount(corpus.device, labels != NORMAL) > 0  # one unknown window is reason enough
     healthy = ~bad[corpus.device]
     first = np.append(True, corpus.device[1:] != corpus.device[:-1])
-    rank = np.arange(len(corpus)) - np.maximum.accumulate(np.where(first, np.arange(len(corpus)), 0))
+    rank = np.arange(len(corpus)) - np.maximum.accumulate(
+        np.where(first, np.arange(len(corpus)), 0)
+    )
     most = max(protocol.shots)
     late = rank >= most + WINDOW_SAMPLES - 1
     folds = []
@@ -280,7 +345,9 @@ def _by_device(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list
 
 def _by_dead_service(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[Fold]:
     labels = corpus.labels[labelling]
-    dead = (corpus.features[:, :, _IN_VAIN] > 0).any(axis=(1, 2)) & ~np.isin(labels, (*ATTACKS, UNKNOWN))
+    dead = (corpus.features[:, :, _IN_VAIN] > 0).any(axis=(1, 2)) & ~np.isin(
+        labels, (*ATTACKS, UNKNOWN)
+    )
     if not dead.any() or not (labels == "c2").any():
         return []
     folds = []
@@ -297,9 +364,18 @@ def _by_age(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[Fo
     for later in (1, 2, 3):
         test = np.flatnonzero(quarter == later)
         for known in dict.fromkeys((1, later)):
-            setting = f"quarter {later + 1}, learned " + ("on the first" if known == 1 else "again up to it")
+            setting = f"quarter {later + 1}, learned " + (
+                "on the first" if known == 1 else "again up to it"
+            )
             folds.append(
-                Fold(f"quarter {later + 1}", np.flatnonzero(before <= known), test, test, setting, later + 1.0)
+                Fold(
+                    f"quarter {later + 1}",
+                    np.flatnonzero(before <= known),
+                    test,
+                    test,
+                    setting,
+                    later + 1.0,
+                )
             )
     return folds
 

@@ -1,4 +1,5 @@
-"""The run's folder: every fit is written when it ends, so a run that is killed goes on and counts nothing twice.
+"""The run's folder: every fit is written when it ends, so a run that is killed goes on and counts
+nothing twice.
 
 fits.jsonl          one row of results a line, appended
 <key>.npz           what the row was made of; written before its line
@@ -61,7 +62,8 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
         return read_judged(_path(self.folder, fit))
 
     def _read(self) -> None:
-        """Keep whole lines; what a kill cut short goes, so that the next line begins where one should."""
+        """Keep whole lines; what a kill cut short goes, so that the next line begins where one
+        should."""
         self._file.seek(0)
         whole = 0
         for line in self._file:
@@ -78,7 +80,8 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
 
 
 def write_fit(folder: Path, fit: Fit, fitted: Fitted) -> None:
-    """Write a fit that ended to a run's folder, from whichever process made it; one line is one write."""
+    """Write a fit that ended to a run's folder, from whichever process made it; one line is one
+    write."""
     write_judged(fitted.judged, _path(folder, fit))
     line = fitted.row.model_dump_json().encode() + b"\n"
     file = os.open(folder / _FITS, os.O_WRONLY | os.O_APPEND)

@@ -1,4 +1,5 @@
-"""The training set of a fold: the same windows for every model, so that none is favoured by its appetite."""
+"""The training set of a fold: the same windows for every model, so that none is favoured by its
+appetite."""
 
 from dataclasses import dataclass
 
@@ -15,13 +16,16 @@ _PORTS = [FEATURES.index(name) for name in PORT_FEATURES]
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """``rows`` of the corpus, ascending, shots repeated, and what each is said to be: labels, shape (n,), objects."""
+    """``rows`` of the corpus, ascending, shots repeated, and what each is said to be: labels, shape
+    (n,), objects."""
 
     rows: np.ndarray
     labels: np.ndarray
 
 
-def draw_training_set(corpus: Corpus, fold: Fold, protocol: Protocol, labelling: Labelling, seed: int) -> TrainingSet:
+def draw_training_set(
+    corpus: Corpus, fold: Fold, protocol: Protocol, labelling: Labelling, seed: int
+) -> TrainingSet:
     """Draw what every model learns from on this fold.
 
     Args:
@@ -33,9 +37,13 @@ def draw_training_set(corpus: Corpus, fold: Fold, protocol: Protocol, labelling:
     """
     rng = np.random.default_rng([seed, 1])
     labels = corpus.labels[labelling]
-    rows = draw_rows(corpus.capture, labels, fold.train, protocol.normal_windows, protocol.label_windows, rng)
+    rows = draw_rows(
+        corpus.capture, labels, fold.train, protocol.normal_windows, protocol.label_windows, rng
+    )
     if fold.shots is not None:
-        rows = np.sort(np.concatenate([rows, _repeat_shots(corpus, fold, protocol, labels, len(rows), rng)]))
+        rows = np.sort(
+            np.concatenate([rows, _repeat_shots(corpus, fold, protocol, labels, len(rows), rng)])
+        )
     said = labels[rows].copy()
     if fold.noise:
         said = _mislabel(said, corpus.device[rows], fold.noise, rng)
@@ -45,7 +53,8 @@ def draw_training_set(corpus: Corpus, fold: Fold, protocol: Protocol, labelling:
 
 
 def read_features(corpus: Corpus, rows: np.ndarray, zeroed: bool) -> np.ndarray:
-    """The features of some windows, shape (n, 6, n_features); a copy, with the service classes hidden if asked."""
+    """The features of some windows, shape (n, 6, n_features); a copy, with the service classes
+    hidden if asked."""
     features = corpus.features[rows]
     if zeroed:
         features[:, :, _PORTS] = 0
@@ -53,11 +62,17 @@ def read_features(corpus: Corpus, rows: np.ndarray, zeroed: bool) -> np.ndarray:
 
 
 def draw_rows(
-    capture: np.ndarray, labels: np.ndarray, rows: np.ndarray, normal: int, other: int, rng: np.random.Generator
+    capture: np.ndarray,
+    labels: np.ndarray,
+    rows: np.ndarray,
+    normal: int,
+    other: int,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """At most so many windows of each label, evenly from its captures.
 
-    A capture gives a label its even share at most; what a small one cannot give, the larger ones may.
+    A capture gives a label its even share at most; what a small one cannot give, the larger ones
+    may.
 
     Args:
         capture: shape (n,), the capture of every window of the corpus.
@@ -83,14 +98,23 @@ def draw_rows(
 
 
 def _repeat_shots(
-    corpus: Corpus, fold: Fold, protocol: Protocol, labels: np.ndarray, n: int, rng: np.random.Generator
+    corpus: Corpus,
+    fold: Fold,
+    protocol: Protocol,
+    labels: np.ndarray,
+    n: int,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Shots, repeated towards their share of a training set that holds ``n`` others."""
     shots = fold.shots if fold.shots is not None else np.empty(0, np.int64)
     if fold.n_shots is not None:
         shots = shots[np.isin(labels[shots], LABELS)]
-        each = -(-fold.n_shots // max(len(set(labels[shots])), 1))  # evenly over the labels that the site has
-        drawn = rng.permutation(draw_rows(corpus.capture, labels, shots, each, each, rng))[: fold.n_shots]
+        each = -(
+            -fold.n_shots // max(len(set(labels[shots])), 1)
+        )  # evenly over the labels that the site has
+        drawn = rng.permutation(draw_rows(corpus.capture, labels, shots, each, each, rng))[
+            : fold.n_shots
+        ]
         rest = np.setdiff1d(shots, drawn)
         shots = np.concatenate([drawn, rng.permutation(rest)[: fold.n_shots - len(drawn)]])
     if not len(shots):
@@ -99,8 +123,11 @@ def _repeat_shots(
     return np.repeat(shots, int(np.clip(round(wanted / len(shots)), 1, protocol.most_repeats)))
 
 
-def _mislabel(labels: np.ndarray, device: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Give stretches (a device's windows of one label in a row) another label, until ``share`` of the windows have."""
+def _mislabel(
+    labels: np.ndarray, device: np.ndarray, share: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Give stretches (a device's windows of one label in a row) another label, until ``share`` of
+    the windows have."""
     begins = np.append(True, (labels[1:] != labels[:-1]) | (device[1:] != device[:-1]))
     stretch = np.cumsum(begins) - 1
     order = rng.permutation(stretch[-1] + 1)
@@ -109,7 +136,9 @@ def _mislabel(labels: np.ndarray, device: np.ndarray, share: float, rng: np.rand
     wrong, most = np.zeros(len(labels), bool), round(share * len(labels))
     for one in order:
         rows = np.flatnonzero(stretch == one)
-        wrong[rows[: max(0, most - int(wrong.sum()))][: max(1, int(np.ceil(share * size.max())))]] = True
+        wrong[
+            rows[: max(0, most - int(wrong.sum()))][: max(1, int(np.ceil(share * size.max())))]
+        ] = True
     present = np.array([label for label in LABELS if (labels == label).any()], dtype=object)
     code = np.searchsorted(present[np.argsort(present)], labels)
     code = np.argsort(present)[code]

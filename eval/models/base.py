@@ -1,4 +1,5 @@
-"""What all models of a comparison share: scikit-learn's interface over windows, labels in and probabilities out.
+"""What all models of a comparison share: scikit-learn's interface over windows, labels in and
+probabilities out.
 
 `eval.models.registry` says what callers may rely on.
 """
@@ -38,8 +39,8 @@ class Given:
 class WindowClassifier(ABC):
     """A classifier of windows; a model adds how it learns and how it judges.
 
-    It has what scikit-learn's own estimators have, `clone` included, without their base class: that takes a second to
-    import.
+    It has what scikit-learn's own estimators have, `clone` included, without their base class: that
+    takes a second to import.
 
     Attributes:
         binary: it tells normal from anomalous and no more.
@@ -91,11 +92,12 @@ class WindowClassifier(ABC):
             x: features, shape (n_windows, 6, n_features), a device's windows in order of time.
             y: shape (n_windows,), our labels.
             devices: shape (n_windows,), tells devices apart; all are one where left out.
-            groups: shape (n_windows,), tells captures apart; what is held out inside is then whole captures.
+            groups: shape (n_windows,), tells captures apart; what is held out inside is then whole
+                captures.
 
         Raises:
-            UserError: there are no windows, a feature is not finite, a label is not ours or missing, or the model
-                learns from normal windows and there are none.
+            UserError: there are no windows, a feature is not finite, a label is not ours or
+                missing, or the model learns from normal windows and there are none.
         """
         features, labels = np.asarray(x, np.float32), np.asarray(y, dtype=object)
         _check(features, labels)
@@ -111,7 +113,8 @@ class WindowClassifier(ABC):
         return self
 
     def predict_proba(self, x: np.ndarray, devices: np.ndarray | None = None) -> np.ndarray:
-        """Probabilities of ``classes_``, shape (n_windows, n_classes), float32; rows of NaN where unreadable.
+        """Probabilities of ``classes_``, shape (n_windows, n_classes), float32; rows of NaN where
+        unreadable.
 
         Raises:
             UserError: a feature is not finite.
@@ -120,7 +123,9 @@ class WindowClassifier(ABC):
         check_finite(features)
         if not len(features) or len(self.classes_) == 1:
             return np.ones((len(features), len(self.classes_)), np.float32)
-        probabilities = self._judge(Given(features, _devices(devices, len(features)))).astype(np.float32)
+        probabilities = self._judge(Given(features, _devices(devices, len(features)))).astype(
+            np.float32
+        )
         self.invalid = int(np.isnan(probabilities).any(axis=1).sum())
         return probabilities
 
@@ -129,7 +134,8 @@ class WindowClassifier(ABC):
         return self.decide(self.predict_proba(x, devices))
 
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
-        """The label that each row of probabilities stands for, shape (n_windows,), objects; ``[invalid]`` for NaN."""
+        """The label that each row of probabilities stands for, shape (n_windows,), objects;
+        ``[invalid]`` for NaN."""
         said = self.classes_.astype(object)[probabilities.argmax(axis=1)]
         return np.where(np.isnan(probabilities).any(axis=1), INVALID, said).astype(object)
 
@@ -144,7 +150,8 @@ class WindowClassifier(ABC):
 
     @abstractmethod
     def _learn(self, given: Given, codes: np.ndarray) -> None:
-        """Learn from at least two classes; ``codes`` are places in ``classes_``, shape (n_windows,)."""
+        """Learn from at least two classes; ``codes`` are places in ``classes_``, shape
+        (n_windows,)."""
 
     @abstractmethod
     def _judge(self, given: Given) -> np.ndarray:
@@ -158,10 +165,11 @@ class WindowClassifier(ABC):
 
 
 def split_inner(given: Given, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Part training windows from such as are held out of them, to choose settings and to stop in time.
+    """Part training windows from such as are held out of them, to choose settings and to stop in
+    time.
 
-    Windows overlap, so whole captures are held out, or whole devices where there is one capture. Only where there is
-    one device too, the windows are drawn one by one.
+    Windows overlap, so whole captures are held out, or whole devices where there is one capture.
+    Only where there is one device too, the windows are drawn one by one.
 
     Args:
         given: at least 2 windows.
@@ -174,7 +182,9 @@ def split_inner(given: Given, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
     n = len(given.features)
     apart = (given.groups, given.devices)
-    groups = next((one for one in apart if one is not None and len(np.unique(one)) > 1), np.arange(n))
+    groups = next(
+        (one for one in apart if one is not None and len(np.unique(one)) > 1), np.arange(n)
+    )
     split = GroupShuffleSplit(1, test_size=_INNER_SHARE, random_state=seed)
     learned, held = next(split.split(np.zeros(n), groups=groups))
     return learned, held
@@ -192,4 +202,6 @@ def _check(features: np.ndarray, labels: np.ndarray) -> None:
             "some; give other captures"
         )
     if unknown := sorted({str(label) for label in labels} - set(LABELS)):
-        raise UserError(f"no label is called {', '.join(unknown)}; expected {', '.join(LABELS)}; correct the labels")
+        raise UserError(
+            f"no label is called {', '.join(unknown)}; expected {', '.join(LABELS)}; correct the labels"
+        )

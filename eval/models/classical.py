@@ -1,7 +1,9 @@
-"""Classical models on the same windows as everything else: k nearest neighbours, random forest, XGBoost.
+"""Classical models on the same windows as everything else: k nearest neighbours, random forest,
+XGBoost.
 
-As in the second paper: classes are balanced by drawing (up and down) for the first two, XGBoost weighs them instead.
-The paper gives no other setting, so KNN and the forest have the library's usual ones and XGBoost chooses among a few.
+As in the second paper: classes are balanced by drawing (up and down) for the first two, XGBoost
+weighs them instead. The paper gives no other setting, so KNN and the forest have the library's
+usual ones and XGBoost chooses among a few.
 """
 
 from dataclasses import dataclass
@@ -36,7 +38,8 @@ def balance(codes: np.ndarray, seed: int) -> np.ndarray:
 
 
 class Neighbours(WindowClassifier):
-    """The five nearest windows vote, nearer ones more; counts on a log scale, every feature with deviation 1."""
+    """The five nearest windows vote, nearer ones more; counts on a log scale, every feature with
+    deviation 1."""
 
     @property
     def size_bytes(self) -> int:
@@ -54,7 +57,9 @@ class Neighbours(WindowClassifier):
         self.votes_: Any = near.fit(self.scaler_.transform(table[drawn]), codes[drawn])
 
     def _judge(self, given: Given) -> np.ndarray:
-        votes = self.votes_.predict_proba(self.scaler_.transform(summarise(scale_counts(given.features))))
+        votes = self.votes_.predict_proba(
+            self.scaler_.transform(summarise(scale_counts(given.features)))
+        )
         return _spread(votes, self.votes_.classes_, len(self.classes_))
 
 
@@ -71,11 +76,17 @@ class Forest(WindowClassifier):
         from sklearn.ensemble import RandomForestClassifier
 
         drawn = balance(codes, self.seed)
-        forest = RandomForestClassifier(20 if self.quick else 100, random_state=self.seed, n_jobs=-1)
+        forest = RandomForestClassifier(
+            20 if self.quick else 100, random_state=self.seed, n_jobs=-1
+        )
         self.forest_: Any = forest.fit(summarise(given.features[drawn]), codes[drawn])
 
     def _judge(self, given: Given) -> np.ndarray:
-        return _spread(self.forest_.predict_proba(summarise(given.features)), self.forest_.classes_, len(self.classes_))
+        return _spread(
+            self.forest_.predict_proba(summarise(given.features)),
+            self.forest_.classes_,
+            len(self.classes_),
+        )
 
 
 @dataclass(frozen=True)
@@ -108,13 +119,14 @@ _QUICK = Setting(rounds=8, depth=4, rate=0.4, least_weight=1, balance=0.5)
 
 
 class Boosting(WindowClassifier):
-    """XGBoost, set by a small fixed search on captures held out of its training, then trained on all of them.
+    """XGBoost, set by a small fixed search on captures held out of its training, then trained on
+    all of them.
 
     Attributes:
-        text: learn from exactly the levels that a window's text holds: the ceiling of what a language model can read
-            there.
-        setting_: after `fit`, the one of SETTINGS with the best sum of macro-F1, over labels and over normal and
-            anomalous, on what was held out.
+        text: learn from exactly the levels that a window's text holds: the ceiling of what a
+            language model can read there.
+        setting_: after `fit`, the one of SETTINGS with the best sum of macro-F1, over labels and
+            over normal and anomalous, on what was held out.
     """
 
     def __init__(self, text: bool = False, seed: int = 0, quick: bool = False) -> None:
@@ -147,7 +159,9 @@ class Boosting(WindowClassifier):
 
         def score(setting: Setting) -> float:
             boosted = _boost(setting, table[learned], codes[learned], self.seed)
-            scores = evaluate_labels(truth, self.decide(boosted.shares(table[held], len(self.classes_))))
+            scores = evaluate_labels(
+                truth, self.decide(boosted.shares(table[held], len(self.classes_)))
+            )
             return scores.macro_f1 + scores.binary_f1
 
         return max(SETTINGS, key=score)
@@ -155,7 +169,8 @@ class Boosting(WindowClassifier):
 
 @dataclass(frozen=True)
 class _Boosted:
-    """Trees, and the classes that their columns stand for: XGBoost itself counts classes from 0 without a gap."""
+    """Trees, and the classes that their columns stand for: XGBoost itself counts classes from 0
+    without a gap."""
 
     trees: Any
     codes: np.ndarray
@@ -179,7 +194,9 @@ def _boost(setting: Setting, table: np.ndarray, codes: np.ndarray, seed: int) ->
         max_bin=64,
         random_state=seed,
     )
-    trees.fit(table, dense, sample_weight=compute_sample_weight("balanced", dense) ** setting.balance)
+    trees.fit(
+        table, dense, sample_weight=compute_sample_weight("balanced", dense) ** setting.balance
+    )
     return _Boosted(trees, present)
 
 

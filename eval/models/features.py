@@ -1,7 +1,8 @@
-"""What every model of a comparison is given: the numbers of a window's six samples, the same for all.
+"""What every model of a comparison is given: the numbers of a window's six samples, the same for
+all.
 
-No address, name or port number is among them, and nothing read from a file's name: a model can learn what a device
-does, never which device it is.
+No address, name or port number is among them, and nothing read from a file's name: a model can
+learn what a device does, never which device it is.
 """
 
 import numpy as np
@@ -11,14 +12,16 @@ from traffic.errors import UserError
 from traffic.samples import CLASSES, COLUMNS
 from traffic.windows import WINDOW_SAMPLES, Windows
 
-# As they stand in a sample, unscaled: the texts of a language model are rendered from the same numbers.
+# As they stand in a sample, unscaled: the texts of a language model are rendered from the same
+# numbers.
 FEATURES: tuple[str, ...] = COLUMNS
 # The only ones that a port number decides, and by its service class alone.
 PORT_FEATURES: tuple[str, ...] = tuple(f"pkts_{name}" for name in CLASSES)
 
 
 def make_features(windows: Windows) -> np.ndarray:
-    """The features of every window, shape (n_windows, 6, len(FEATURES)), float32; zeros where there is no sample.
+    """The features of every window, shape (n_windows, 6, len(FEATURES)), float32; zeros where there
+    is no sample.
 
     Raises:
         UserError: a feature is not a finite number.
@@ -52,28 +55,34 @@ def check_finite(features: np.ndarray) -> None:
         )
 
 
-# A window's features in the forms that models read: on a log scale, summed up over its samples, as the LLM's text.
+# A window's features in the forms that models read: on a log scale, summed up over its samples, as
+# the LLM's text.
 
 
 def scale_counts(features: np.ndarray) -> np.ndarray:
-    """Counts on a log scale, ``sign(x) * log(1 + |x|)``, float32: one flood must not hide all else."""
+    """Counts on a log scale, ``sign(x) * log(1 + |x|)``, float32: one flood must not hide all
+    else."""
     return np.asarray(np.sign(features) * np.log1p(np.abs(features)), np.float32)
 
 
 def summarise(features: np.ndarray) -> np.ndarray:
-    """Mean, highest and deviation of each feature over the six samples, shape (n_windows, 3 * n_features), float32.
+    """Mean, highest and deviation of each feature over the six samples, shape (n_windows, 3 *
+    n_features), float32.
 
-    Where in a window something happened says little: XGBoost on 6,000 windows of simulated plants reached macro-F1 0.46
-    on other plants from these and 0.39 from the samples in a row, in half the time (one run; the choice rests on it).
+    Where in a window something happened says little: XGBoost on 6,000 windows of simulated plants
+    reached macro-F1 0.46 on other plants from these and 0.39 from the samples in a row, in half the
+    time (one run; the choice rests on it).
     """
-    return np.concatenate([features.mean(axis=1), features.max(axis=1), features.std(axis=1)], axis=1)
+    return np.concatenate(
+        [features.mean(axis=1), features.max(axis=1), features.std(axis=1)], axis=1
+    )
 
 
 def restore_windows(features: np.ndarray) -> Windows:
     """Windows of which `eval.models.features.make_features` makes these features again.
 
-    Every sample is a row of its own, because features do not say which ones windows share, and one of zeros stands for
-    each that was missing; texts and columns made from them are the same.
+    Every sample is a row of its own, because features do not say which ones windows share, and one
+    of zeros stands for each that was missing; texts and columns made from them are the same.
 
     Args:
         features: shape (n_windows, 6, len(FEATURES)).

@@ -1,12 +1,15 @@
-"""Language models among the others: the same features, said as texts, and the likelihood of every answer.
+"""Language models among the others: the same features, said as texts, and the likelihood of every
+answer.
 
-    features ─▶ samples ─▶ texts ─▶ prompts ─▶ LocalLLM.score ─▶ / temperature ─▶ probabilities of LABELS
+    features ─▶ samples ─▶ texts ─▶ prompts ─▶ LocalLLM.score ─▶ / temperature ─▶ probabilities of
+    LABELS
 
-An adapter brings a card, so its temperature, its threshold and the captures that it was trained on are known. A base
-model brings none: its temperature is 1 and it never abstains.
+An adapter brings a card, so its temperature, its threshold and the captures that it was trained on
+are known. A base model brings none: its temperature is 1 and it never abstains.
 
-The shipped base has learned the answers with all its weights before its adapter did. Its row without the adapter shows
-what the adapter adds; what a model knows that was never tuned for this shows ``llm:FOLDER`` of another base.
+The shipped base has learned the answers with all its weights before its adapter did. Its row
+without the adapter shows what the adapter adds; what a model knows that was never tuned for this
+shows ``llm:FOLDER`` of another base.
 """
 
 from pathlib import Path
@@ -35,12 +38,15 @@ class LanguageModel(WindowClassifier):
     """A base model, with an adapter or without one, as `assistant.detection.classify` asks it.
 
     Attributes:
-        source: ``pocket`` is the shipped adapter on its base, ``zero-shot`` that base alone; else a folder, of an
-            adapter where a card lies in it and of a base model elsewhere.
-        calibrate: let `fit` find the temperature on the windows it is given; nothing else is ever learned here.
+        source: ``pocket`` is the shipped adapter on its base, ``zero-shot`` that base alone; else a
+            folder, of an adapter where a card lies in it and of a base model elsewhere.
+        calibrate: let `fit` find the temperature on the windows it is given; nothing else is ever
+            learned here.
     """
 
-    def __init__(self, source: str = POCKET_NAME, calibrate: bool = False, seed: int = 0, quick: bool = False) -> None:
+    def __init__(
+        self, source: str = POCKET_NAME, calibrate: bool = False, seed: int = 0, quick: bool = False
+    ) -> None:
         super().__init__(seed, quick)
         self.source = source
         self.calibrate = calibrate
@@ -52,7 +58,8 @@ class LanguageModel(WindowClassifier):
 
     @property
     def trained_on(self) -> tuple[str, ...]:  # type: ignore[override]
-        """What the card names, for training and for calibration; nothing is known of another's base model.
+        """What the card names, for training and for calibration; nothing is known of another's base
+        model.
 
         The shipped base has read what the shipped adapter's card names.
         """
@@ -62,15 +69,21 @@ class LanguageModel(WindowClassifier):
     @property
     def size_bytes(self) -> int:
         """The weights as they lie on disk, the adapter's on top of the base's."""
-        return sum(file.stat().st_size for folder in _folders(self.source) for file in folder.glob("*.safetensors"))
+        return sum(
+            file.stat().st_size
+            for folder in _folders(self.source)
+            for file in folder.glob("*.safetensors")
+        )
 
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
-        """As serving does: normal from a half on, else the likeliest anomaly; ``[invalid]`` for NaN."""
+        """As serving does: normal from a half on, else the likeliest anomaly; ``[invalid]`` for
+        NaN."""
         said = self._verdicts(probabilities)["label"].to_numpy(object)
         return np.where(np.isnan(probabilities).any(axis=1), INVALID, said).astype(object)
 
     def abstains(self, probabilities: np.ndarray) -> np.ndarray:
-        """Where an anomalous verdict stays silent: below the card's threshold, or next to a label's twin."""
+        """Where an anomalous verdict stays silent: below the card's threshold, or next to a label's
+        twin."""
         return np.asarray(self._verdicts(probabilities)["abstained"], bool)
 
     def _settle_classes(self, labels: np.ndarray) -> np.ndarray:  # noqa: ARG002 - it knows every label
@@ -83,19 +96,25 @@ class LanguageModel(WindowClassifier):
         self.shift_ = 0.0 if card is None else card.prior_shift
         self.threshold_ = 0.0 if card is None else card.threshold
         if self.calibrate:
-            self.temperature_, self.shift_ = fit_temperature(self._score(given.features), codes), 0.0
+            self.temperature_, self.shift_ = (
+                fit_temperature(self._score(given.features), codes),
+                0.0,
+            )
 
     def _judge(self, given: Given) -> np.ndarray:
         with np.errstate(invalid="ignore"):  # an answer that is no number stays none
             return make_probabilities(self._score(given.features), self.temperature_, self.shift_)
 
     def _score(self, features: np.ndarray) -> np.ndarray:
-        """Log-probabilities of LABELS, shape (n_windows, len(LABELS)); NaN where the model's numbers are none."""
+        """Log-probabilities of LABELS, shape (n_windows, len(LABELS)); NaN where the model's
+        numbers are none."""
         texts: list[str] = []
         for start in range(0, len(features), _AT_ONCE):
             texts += render_windows(restore_windows(features[start : start + _AT_ONCE]))
         with np.errstate(invalid="ignore"):
-            scores = self.llm_.score(make_prompts(texts, self.llm_), [ANSWERS[label] for label in LABELS])
+            scores = self.llm_.score(
+                make_prompts(texts, self.llm_), [ANSWERS[label] for label in LABELS]
+            )
         return np.where(np.isfinite(scores).all(axis=1, keepdims=True), scores, np.nan)
 
     def _verdicts(self, probabilities: np.ndarray) -> Any:
@@ -104,7 +123,8 @@ class LanguageModel(WindowClassifier):
 
 
 def check_source(folder: Path) -> None:
-    """Check that a folder holds an adapter with its card, or a base model, before anything is computed.
+    """Check that a folder holds an adapter with its card, or a base model, before anything is
+    computed.
 
     Raises:
         UserError: it holds neither.
@@ -121,7 +141,8 @@ def check_source(folder: Path) -> None:
 
 
 def fit_temperature(scores: np.ndarray, codes: np.ndarray) -> float:
-    """The temperature that makes the truth likeliest (Guo et al. 2017, arXiv 1706.04599), between 0.1 and 20.
+    """The temperature that makes the truth likeliest (Guo et al. 2017, arXiv 1706.04599), between
+    0.1 and 20.
 
     Args:
         scores: shape (n_windows, n_labels), log-probabilities; rows of NaN are left out.
@@ -169,7 +190,11 @@ def _folders(source: str) -> list[Path]:
     if source == ZERO_SHOT:
         return [_pocket_base()]
     card = _card_of(source)
-    return [Path(source)] if card is None else [_adapter_of(source), (_adapter_of(source) / card.base).resolve()]
+    return (
+        [Path(source)]
+        if card is None
+        else [_adapter_of(source), (_adapter_of(source) / card.base).resolve()]
+    )
 
 
 def _pocket_base() -> Path:

@@ -1,10 +1,12 @@
-"""The networks of the sequence models: six samples in, what they mean or what they should have been out.
+"""The networks of the sequence models: six samples in, what they mean or what they should have been
+out.
 
     (B, 6, F) features, standardised  ─▶  body (B, 6, D)  ─▶  mean over samples ─▶ (B, n_classes)
                                                           └─▶ (B, 6, F) reconstructed
 
-B windows, F features, D the body's width. All are small: a window is six samples, and the training sets are thousands
-of windows, not millions. A network keeps its weights in ``parts``, one of torch's modules, and is called with windows.
+B windows, F features, D the body's width. All are small: a window is six samples, and the training
+sets are thousands of windows, not millions. A network keeps its weights in ``parts``, one of
+torch's modules, and is called with windows.
 """
 
 import math
@@ -28,7 +30,8 @@ class Time2Vec:
 
         t2v(t)[0] = w_0 t + b_0,    t2v(t)[i] = sin(w_i t + b_i)
 
-    Time is the place in the window, in samples. The time of day would tell the network when a capture's attack was.
+    Time is the place in the window, in samples. The time of day would tell the network when a
+    capture's attack was.
     """
 
     def __init__(self, size: int = _TIME) -> None:
@@ -47,7 +50,8 @@ class Time2Vec:
 
 
 class _Timed:
-    """Concatenates Time2Vec of the place in the window to the features, where asked to: (B, 6, F) -> (B, 6, F')."""
+    """Concatenates Time2Vec of the place in the window to the features, where asked to: (B, 6, F)
+    -> (B, 6, F')."""
 
     def __init__(self, features: int, time: bool) -> None:
         self.encoding = Time2Vec() if time else None
@@ -84,16 +88,20 @@ class LstmNetwork:
 
 
 class TransformerNetwork:
-    """An encoder with self-attention and positional encoding (Vaswani et al. 2017); with ``time`` the second paper's
-    time transformer: Time2Vec concatenated to the features."""
+    """An encoder with self-attention and positional encoding (Vaswani et al. 2017); with ``time``
+    the second paper's time transformer: Time2Vec concatenated to the features."""
 
     def __init__(self, features: int, classes: int, time: bool) -> None:
         from torch import nn
 
         self.timed = _Timed(features, time)
         self._body = _Encoder(self.timed.size)
-        self._head = nn.Sequential(nn.LayerNorm(_WIDTH), nn.Dropout(0.2), nn.Linear(_WIDTH, classes))
-        self.parts = nn.ModuleDict({"body": self._body.parts, "head": self._head, **self.timed.modules()})
+        self._head = nn.Sequential(
+            nn.LayerNorm(_WIDTH), nn.Dropout(0.2), nn.Linear(_WIDTH, classes)
+        )
+        self.parts = nn.ModuleDict(
+            {"body": self._body.parts, "head": self._head, **self.timed.modules()}
+        )
 
     def __call__(self, x: "Tensor") -> "Tensor":
         """Logits of classes, (B, 6, F) -> (B, n_classes)."""
@@ -102,7 +110,8 @@ class TransformerNetwork:
 
 
 class ReconstructionNetwork:
-    """An encoder that says a window again from a few numbers per sample; only the usual fits into so few."""
+    """An encoder that says a window again from a few numbers per sample; only the usual fits into
+    so few."""
 
     def __init__(self, features: int) -> None:
         from torch import nn
@@ -127,7 +136,13 @@ class _Encoder:
         self._embed = nn.Linear(features, _WIDTH)
         self._places = encode_places(WINDOW_SAMPLES, _WIDTH)
         layer = nn.TransformerEncoderLayer(
-            _WIDTH, _HEADS, 2 * _WIDTH, dropout=0.1, activation="gelu", batch_first=True, norm_first=True
+            _WIDTH,
+            _HEADS,
+            2 * _WIDTH,
+            dropout=0.1,
+            activation="gelu",
+            batch_first=True,
+            norm_first=True,
         )
         self._layers = nn.TransformerEncoder(layer, _LAYERS, enable_nested_tensor=False)
         self.parts = nn.ModuleDict({"embed": self._embed, "layers": self._layers})
@@ -138,7 +153,8 @@ class _Encoder:
 
 
 def encode_places(length: int, width: int) -> "Tensor":
-    """Sinusoidal positional encoding, shape (length, width), ``width`` even (Vaswani et al. 2017, 3.5)."""
+    """Sinusoidal positional encoding, shape (length, width), ``width`` even (Vaswani et al. 2017,
+    3.5)."""
     import torch
 
     rates = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
@@ -147,7 +163,8 @@ def encode_places(length: int, width: int) -> "Tensor":
 
 
 class AnomalyAttention:
-    """Attention with two views of where a sample looks (Xu, Wu, Wang, Long, ICLR 2022, arXiv 2110.02642, eq. 2).
+    """Attention with two views of where a sample looks (Xu, Wu, Wang, Long, ICLR 2022, arXiv
+    2110.02642, eq. 2).
 
     prior   P[i, j] ~ exp(-(i - j)^2 / (2 sigma_i^2))     rows sum to 1, sigma learned per sample and head
     series  S = softmax(Q K^T / sqrt(d))
@@ -159,16 +176,23 @@ class AnomalyAttention:
 
         self._heads = heads
         self.parts = nn.ModuleDict(
-            {"project": nn.Linear(width, 3 * width), "sigma": nn.Linear(width, heads), "out": nn.Linear(width, width)}
+            {
+                "project": nn.Linear(width, 3 * width),
+                "sigma": nn.Linear(width, heads),
+                "out": nn.Linear(width, width),
+            }
         )
 
     def __call__(self, x: "Tensor") -> "tuple[Tensor, Tensor, Tensor]":
-        """Attend, (B, L, D) -> (B, L, D), and the two associations, prior and series, (B, H, L, L) each."""
+        """Attend, (B, L, D) -> (B, L, D), and the two associations, prior and series, (B, H, L, L)
+        each."""
         import torch
 
         batch, length, width = x.shape
         shape = (batch, length, 3, self._heads, width // self._heads)
-        q, k, v = self.parts["project"](x).view(shape).permute(2, 0, 3, 1, 4)  # (B, H, L, D / H) each
+        q, k, v = (
+            self.parts["project"](x).view(shape).permute(2, 0, 3, 1, 4)
+        )  # (B, H, L, D / H) each
         series = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]), dim=-1)
         # As in the authors' code: sigma stays between 0 and 2 samples.
         sigma = 3 ** (torch.sigmoid(5 * self.parts["sigma"](x)) + 1e-5) - 1
@@ -177,7 +201,8 @@ class AnomalyAttention:
 
 
 def prior_association(sigma: "Tensor") -> "Tensor":
-    """Gaussian weights of neighbours by their distance, rows summing to 1: (..., L) -> (..., L, L)."""
+    """Gaussian weights of neighbours by their distance, rows summing to 1: (..., L) -> (..., L,
+    L)."""
     import torch
 
     place = torch.arange(sigma.shape[-1], dtype=sigma.dtype)
@@ -186,7 +211,8 @@ def prior_association(sigma: "Tensor") -> "Tensor":
 
 
 def association_discrepancy(prior: "Tensor", series: "Tensor") -> "Tensor":
-    """How unlike the two associations of each sample are: ``KL(P || S) + KL(S || P)``, mean over heads (eq. 4).
+    """How unlike the two associations of each sample are: ``KL(P || S) + KL(S || P)``, mean over
+    heads (eq. 4).
 
     Args:
         prior: shape (B, H, L, L), rows sum to 1.
@@ -219,7 +245,8 @@ class AssociationNetwork:
         self.parts = nn.ModuleList([self._embed, attentions, self._norms, self._widths, self._head])
 
     def __call__(self, x: "Tensor") -> "tuple[Tensor, list[Tensor], list[Tensor]]":
-        """The window again, (B, 6, F), and each layer's prior and series associations, (B, H, 6, 6)."""
+        """The window again, (B, 6, F), and each layer's prior and series associations, (B, H, 6,
+        6)."""
         z = self._embed(x) + self._places
         priors, series = [], []
         for layer, attention in enumerate(self._attentions):

@@ -1,27 +1,35 @@
-"""The models of a comparison, each by its name, all behind scikit-learn's interface and on the same windows.
+"""The models of a comparison, each by its name, all behind scikit-learn's interface and on the same
+windows.
 
     model = make_model("xgboost", seed=0)
     model.fit(x, y, devices, groups)
     probabilities = model.predict_proba(x, devices)          # (n_windows, len(model.classes_))
     said = model.decide(probabilities)                       # labels, shape (n_windows,)
 
-``x`` is what `eval.models.features.make_features` returns, ``y`` are our labels, ``devices`` one number per window that
-tells devices apart (and nothing else; different captures have different devices), ``groups`` one per window that tells
-captures apart. Windows of a device are in order of time. What a protocol hides from the models it sets to 0.
+``x`` is what `eval.models.features.make_features` returns, ``y`` are our labels, ``devices`` one
+number per window that tells devices apart (and nothing else; different captures have different
+devices), ``groups`` one per window that tells captures apart. Windows of a device are in order of
+time. What a protocol hides from the models it sets to 0.
 
 What a model says, and when it does not, has a few forms; a caller needs to know all of them:
 
-* ``model.classes_`` of a model that learns labels are those that it was trained with, in the order of
-  `traffic.labels.LABELS`: a label that training lacks gets no column. Rules and language models know every label.
-* ``model.binary`` is true where a model tells normal from anomalous and no more: ``classes_`` is then
-  ``["normal", "anomalous"]``, whatever labels it is fitted with, and it has no place in a comparison of several labels.
-* ``model.decide`` turns probabilities into labels: the likeliest one, or as serving does for a language model (normal
-  from a half on, else the likeliest anomaly). A row of NaN is an answer that cannot be read, ``[invalid]``;
-  ``model.invalid`` counts those of the last `predict_proba`.
-* ``model.abstains`` tells, from probabilities, for which windows serving would stay silent; false for most models.
-* ``model.trained_on`` names the captures that a model had seen before `fit` (a language model's card says so): on
+* ``model.classes_`` of a model that learns labels are those that it was trained with, in the order
+of
+  `traffic.labels.LABELS`: a label that training lacks gets no column. Rules and language models
+      know every label.
+* ``model.binary`` is true where a model tells normal from anomalous and no more: ``classes_`` is
+  then ``["normal", "anomalous"]``, whatever labels it is fitted with, and it has no place in a
+  comparison of several labels.
+* ``model.decide`` turns probabilities into labels: the likeliest one, or as serving does for a
+  language model (normal from a half on, else the likeliest anomaly). A row of NaN is an answer that
+  cannot be read, ``[invalid]``; ``model.invalid`` counts those of the last `predict_proba`.
+* ``model.abstains`` tells, from probabilities, for which windows serving would stay silent; false
+for most models.
+* ``model.trained_on`` names the captures that a model had seen before `fit` (a language model's
+card says so): on
   those its row is no test.
-* ``model.learns`` is false where `fit` changes nothing: such a model needs to be run once per window, not per fold.
+* ``model.learns`` is false where `fit` changes nothing: such a model needs to be run once per
+    window, not per fold.
 * ``model.size_bytes`` is what would have to be stored to use it, after `fit`.
 """
 
@@ -37,7 +45,8 @@ if TYPE_CHECKING:
 
 LLM_PREFIX = "llm:"
 
-# Name -> where it is made, and with what. Their modules are heavy, so they are imported when one is asked for.
+# Name -> where it is made, and with what. Their modules are heavy, so they are imported when one is
+# asked for.
 _MADE_BY: dict[str, tuple[str, str, dict[str, Any]]] = {
     "rules": ("models.rules", "Rules", {}),
     "one-line-rule": ("models.rules", "OneLineRule", {}),
@@ -63,9 +72,11 @@ def make_model(name: str, seed: int = 0, quick: bool = False) -> "WindowClassifi
     """Make a model that has not learned anything yet.
 
     Args:
-        name: one of MODELS, or ``llm:`` and the folder of a base model or of an adapter with its card.
+        name: one of MODELS, or ``llm:`` and the folder of a base model or of an adapter with its
+            card.
         seed: of everything that is drawn.
-        quick: small budgets, about a second for a thousand windows: shows that it works, not what it is worth.
+        quick: small budgets, about a second for a thousand windows: shows that it works, not what
+            it is worth.
 
     Raises:
         UserError: no model is called so, or the folder holds none.
@@ -80,5 +91,7 @@ def make_model(name: str, seed: int = 0, quick: bool = False) -> "WindowClassifi
             f"no model is called {name}; expected one of {', '.join(MODELS)}, or {LLM_PREFIX}FOLDER; correct the name"
         )
     module, kind, options = _MADE_BY[name]
-    made: WindowClassifier = getattr(import_module(f"eval.{module}"), kind)(seed=seed, quick=quick, **options)
+    made: WindowClassifier = getattr(import_module(f"eval.{module}"), kind)(
+        seed=seed, quick=quick, **options
+    )
     return made

@@ -1,9 +1,10 @@
 """Rules: thresholds that an engineer of a plant would write from experience, and the one-line rule.
 
-Each bound is a round number with its reason beside it. They were written first and looked at on simulated plants of
-training seeds after: four that called a fiftieth of ordinary windows anomalous, or a transfer a flood, were tightened;
-none was fitted. The first rule that holds says the label, the most specific ones come first, and where none holds the
-window is normal. A rule gives its label the probability 1.
+Each bound is a round number with its reason beside it. They were written first and looked at on
+simulated plants of training seeds after: four that called a fiftieth of ordinary windows anomalous,
+or a transfer a flood, were tightened; none was fitted. The first rule that holds says the label,
+the most specific ones come first, and where none holds the window is normal. A rule gives its label
+the probability 1.
 """
 
 from dataclasses import dataclass
@@ -42,7 +43,9 @@ class Sign:
         return (value >= self.least) & (value <= self.most)
 
     def _number(self, features: np.ndarray, columns: tuple[str, ...]) -> np.ndarray:
-        by_sample = features[:, :, [FEATURES.index(name) for name in columns]].sum(axis=2)  # (windows, 6)
+        by_sample = features[:, :, [FEATURES.index(name) for name in columns]].sum(
+            axis=2
+        )  # (windows, 6)
         if self.over == "last":
             return np.asarray(by_sample[:, -1])
         return np.asarray(by_sample.sum(axis=1) if self.over == "sum" else by_sample.max(axis=1))
@@ -215,14 +218,16 @@ class Rules(WindowClassifier):
         pass
 
     def _judge(self, given: Given) -> np.ndarray:
-        holds = [np.all([sign.holds(given.features) for sign in rule.signs], axis=0) for rule in RULES]
+        holds = [
+            np.all([sign.holds(given.features) for sign in rule.signs], axis=0) for rule in RULES
+        ]
         said = np.select(holds, [LABELS.index(rule.label) for rule in RULES], LABELS.index(NORMAL))
         return np.eye(len(LABELS), dtype=np.float32)[said]
 
 
 class OneLineRule(WindowClassifier):
-    """Any unanswered outgoing TCP attempt is an attack. On corrected malware captures it is hard to beat, and it
-    flags every healthy device that calls a dead service."""
+    """Any unanswered outgoing TCP attempt is an attack. On corrected malware captures it is hard to
+    beat, and it flags every healthy device that calls a dead service."""
 
     binary: ClassVar[bool] = True
     learns: ClassVar[bool] = False

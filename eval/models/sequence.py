@@ -1,8 +1,10 @@
-"""Train a small network on windows: a plain loop, bounded by epochs, by minutes and by what was held out.
+"""Train a small network on windows: a plain loop, bounded by epochs, by minutes and by what was
+held out.
 
-What is held out decides: the weights with the lowest loss there are kept, and training ends when none lower has come
-for some epochs. Minutes of the processor are a bound for slow machines; a run that they end is not repeatable, and
-says so. They are not minutes of the clock, so that what else runs there changes no result.
+What is held out decides: the weights with the lowest loss there are kept, and training ends when
+none lower has come for some epochs. Minutes of the processor are a bound for slow machines; a run
+that they end is not repeatable, and says so. They are not minutes of the clock, so that what else
+runs there changes no result.
 """
 
 import copy
@@ -58,13 +60,15 @@ class Training:
 
 @dataclass(frozen=True)
 class Scaler:
-    """Mean and deviation of every feature on a log scale, over windows and samples, shape (n_features,) each."""
+    """Mean and deviation of every feature on a log scale, over windows and samples, shape
+    (n_features,) each."""
 
     mean: np.ndarray
     deviation: np.ndarray
 
     def tensor(self, features: np.ndarray) -> "Tensor":
-        """Standardised features, shape (n_windows, 6, n_features), no further than 8 deviations from 0."""
+        """Standardised features, shape (n_windows, 6, n_features), no further than 8 deviations
+        from 0."""
         import torch
 
         scaled = (scale_counts(features) - self.mean) / self.deviation
@@ -109,7 +113,12 @@ def train_network(
     from torch import nn
 
     optimizer = torch.optim.AdamW(parts.parameters(), lr=budget.rate, weight_decay=1e-2)
-    best, kept, since, started = float("inf"), copy.deepcopy(parts.state_dict()), 0, time.process_time()
+    best, kept, since, started = (
+        float("inf"),
+        copy.deepcopy(parts.state_dict()),
+        0,
+        time.process_time(),
+    )
     ended_by: Literal["patience", "epochs", "minutes"] = "epochs"
     epoch = 0
     for epoch in range(1, budget.epochs + 1):  # noqa: B007 - told in the result
@@ -132,7 +141,8 @@ def train_network(
 
 
 def apply_network(network: Callable[["Tensor"], "Tensor"], x: "Tensor") -> np.ndarray:
-    """What a network, or a function of one, says of windows, piece by piece: (n, 6, F) -> (n, ...)."""
+    """What a network, or a function of one, says of windows, piece by piece: (n, 6, F) -> (n,
+    ...)."""
     import torch
 
     with torch.inference_mode():
@@ -151,13 +161,18 @@ def _measure(parts: Any, held: tuple["Tensor", ...], loss: Loss) -> float:
 
     parts.eval()
     with torch.inference_mode():
-        pieces = [tuple(part[start : start + _READ] for part in held) for start in range(0, len(held[0]), _READ)]
+        pieces = [
+            tuple(part[start : start + _READ] for part in held)
+            for start in range(0, len(held[0]), _READ)
+        ]
         return sum(float(loss(piece)) * len(piece[0]) for piece in pieces) / len(held[0])
 
 
-# Sequence models that learn labels: LSTM and transformer, each without and with Time2Vec (B4 of the second paper).
+# Sequence models that learn labels: LSTM and transformer, each without and with Time2Vec (B4 of the
+# second paper).
 #
-# The paper gives no sizes; these are small enough for thousands of windows and a minute on two cores.
+# The paper gives no sizes; these are small enough for thousands of windows and a minute on two
+# cores.
 
 Network = Literal["lstm", "lstm-time2vec", "transformer", "time-transformer"]
 NETWORKS: tuple[Network, ...] = ("lstm", "lstm-time2vec", "transformer", "time-transformer")
@@ -165,14 +180,17 @@ _QUICK_LABELS = Budget(epochs=6, minutes=0.05, patience=3, rate=5e-3)
 
 
 class SequenceModel(WindowClassifier):
-    """A network over a window's samples, trained with cross-entropy; rare labels weigh more, by the square root.
+    """A network over a window's samples, trained with cross-entropy; rare labels weigh more, by the
+    square root.
 
     Attributes:
         network: one of NETWORKS.
         training_: how its training went, after `fit`.
     """
 
-    def __init__(self, network: Network = "transformer", seed: int = 0, quick: bool = False) -> None:
+    def __init__(
+        self, network: Network = "transformer", seed: int = 0, quick: bool = False
+    ) -> None:
         super().__init__(seed, quick)
         self.network = network
 
@@ -204,7 +222,9 @@ class SequenceModel(WindowClassifier):
     def _judge(self, given: Given) -> np.ndarray:
         import torch
 
-        return apply_network(lambda x: torch.softmax(self.network_(x), dim=1), self.scaler_.tensor(given.features))
+        return apply_network(
+            lambda x: torch.softmax(self.network_(x), dim=1), self.scaler_.tensor(given.features)
+        )
 
 
 def size_of(network: Any) -> int:
@@ -219,7 +239,8 @@ def _build(name: Network, features: int, classes: int) -> Any:
     return kind(features, classes, time=name in ("lstm-time2vec", "time-transformer"))
 
 
-# Sequence models that learn only what is normal, and call anomalous what they cannot say again (B5).
+# Sequence models that learn only what is normal, and call anomalous what they cannot say again
+# (B5).
 
 _QUICK_NORMAL = Budget(epochs=4, minutes=0.05, patience=2, rate=5e-3)
 _DISCREPANCY = 3.0  # lambda of the paper's eq. 5, k of its code
@@ -259,7 +280,9 @@ class Reconstruction(WindowClassifier):
         self.threshold_ = set_threshold(apply_network(self._score, x[held]))
 
     def _judge(self, given: Given) -> np.ndarray:
-        return self.threshold_.probabilities(apply_network(self._score, self.scaler_.tensor(given.features)))
+        return self.threshold_.probabilities(
+            apply_network(self._score, self.scaler_.tensor(given.features))
+        )
 
     def _build(self, features: int) -> Any:
         from eval.models.networks import ReconstructionNetwork
@@ -275,10 +298,12 @@ class Reconstruction(WindowClassifier):
 
 
 class Association(Reconstruction):
-    """Anomaly Transformer (Xu, Wu, Wang, Long, ICLR 2022, arXiv 2110.02642), on windows of six samples.
+    """Anomaly Transformer (Xu, Wu, Wang, Long, ICLR 2022, arXiv 2110.02642), on windows of six
+    samples.
 
-    A sample that is unlike the others finds nothing to attend to but its neighbours, so its series association comes
-    close to its prior one. Training drives the two apart where reconstruction allows it.
+    A sample that is unlike the others finds nothing to attend to but its neighbours, so its series
+    association comes close to its prior one. Training drives the two apart where reconstruction
+    allows it.
     """
 
     def _build(self, features: int) -> Any:
@@ -293,8 +318,11 @@ class Association(Reconstruction):
         return association_scores(x, *self.network_(x))
 
 
-def association_loss(x: "Tensor", again: "Tensor", priors: list["Tensor"], series: list["Tensor"]) -> "Tensor":
-    """The paper's minimax (eq. 5) as one scalar: its two phases are added up, each with the other's association fixed.
+def association_loss(
+    x: "Tensor", again: "Tensor", priors: list["Tensor"], series: list["Tensor"]
+) -> "Tensor":
+    """The paper's minimax (eq. 5) as one scalar: its two phases are added up, each with the other's
+    association fixed.
 
         minimise   |x - x'|^2 + k AssDis(P, fixed S)      the prior comes to the series
         maximise   AssDis(fixed P, S) against |x - x'|^2  the series leaves the prior
@@ -308,14 +336,21 @@ def association_loss(x: "Tensor", again: "Tensor", priors: list["Tensor"], serie
     from eval.models.networks import association_discrepancy
 
     error = ((again - x) ** 2).mean()
-    nearer = sum(association_discrepancy(p, s.detach()).mean() for p, s in zip(priors, series, strict=True))
-    apart = sum(association_discrepancy(p.detach(), s).mean() for p, s in zip(priors, series, strict=True))
+    nearer = sum(
+        association_discrepancy(p, s.detach()).mean() for p, s in zip(priors, series, strict=True)
+    )
+    apart = sum(
+        association_discrepancy(p.detach(), s).mean() for p, s in zip(priors, series, strict=True)
+    )
     loss: Tensor = 2 * error + _DISCREPANCY * (nearer - apart) / len(priors)
     return loss
 
 
-def association_scores(x: "Tensor", again: "Tensor", priors: list["Tensor"], series: list["Tensor"]) -> "Tensor":
-    """The paper's score (eq. 6), added up over a window: ``softmax(-AssDis) * |x - x'|^2``, shape (B,)."""
+def association_scores(
+    x: "Tensor", again: "Tensor", priors: list["Tensor"], series: list["Tensor"]
+) -> "Tensor":
+    """The paper's score (eq. 6), added up over a window: ``softmax(-AssDis) * |x - x'|^2``, shape
+    (B,)."""
     import torch
 
     from eval.models.networks import association_discrepancy

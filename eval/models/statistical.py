@@ -1,7 +1,7 @@
 """Statistics: how far a device is from what is usual, without any label but "normal" (A12).
 
-A score becomes a probability by where ordinary windows' scores lie: 0.5 at the score that one ordinary window in a
-hundred exceeds, and close to 0 at their median.
+A score becomes a probability by where ordinary windows' scores lie: 0.5 at the score that one
+ordinary window in a hundred exceeds, and close to 0 at their median.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,8 @@ class Threshold:
     scale: float
 
     def probabilities(self, scores: np.ndarray) -> np.ndarray:
-        """Of normal and of anomalous, shape (n, 2): ``1 / (1 + exp(-3 (score - value) / scale))`` is anomalous."""
+        """Of normal and of anomalous, shape (n, 2): ``1 / (1 + exp(-3 (score - value) / scale))``
+        is anomalous."""
         steps = np.clip(_STEEPNESS * (scores - self.value) / self.scale, -_MOST_STEPS, _MOST_STEPS)
         anomalous = 1 / (1 + np.exp(-steps))
         return np.stack([1 - anomalous, anomalous], axis=1)
@@ -67,7 +68,18 @@ def need_normal(given: Given, codes: np.ndarray) -> Given:
 # What a device's load and trouble are made of; histories (HISTORY) compare with the past already.
 _WATCHED = tuple(
     dict.fromkeys(
-        ["out_pkts", "in_pkts", "out_bytes", "in_bytes", "peers", "tcp_out", "tcp_in", "udp_out", "udp_in", *TROUBLE]
+        [
+            "out_pkts",
+            "in_pkts",
+            "out_bytes",
+            "in_bytes",
+            "peers",
+            "tcp_out",
+            "tcp_in",
+            "udp_out",
+            "udp_in",
+            *TROUBLE,
+        ]
     )
 )
 
@@ -76,8 +88,9 @@ class Ewma(WindowClassifier):
     """Each device against its own exponentially weighted mean and deviation (Roberts 1959, doi
     10.1080/00401706.1959.10489860).
 
-    A device is compared with itself alone, so an attack that lasts becomes usual, and one that was there from the
-    beginning is never seen. What deviations are small is learned from normal windows, as is the threshold.
+    A device is compared with itself alone, so an attack that lasts becomes usual, and one that was
+    there from the beginning is never seen. What deviations are small is learned from normal
+    windows, as is the threshold.
 
     Attributes:
         alpha: weight of the newest sample; 0.02 looks back over about eight minutes.
@@ -97,7 +110,8 @@ class Ewma(WindowClassifier):
     def _learn(self, given: Given, codes: np.ndarray) -> None:
         usual = need_normal(given, codes)
         watched = _watched(usual.features)
-        # Within a window, so that devices that differ from each other do not count as ones that vary.
+        # Within a window, so that devices that differ from each other do not count as ones that
+        # vary.
         self.floor_ = np.maximum(watched.std(axis=1).mean(axis=0), 0.1)
         self.threshold_ = set_threshold(score_ewma(watched, usual.devices, self.alpha, self.floor_))
 
@@ -110,15 +124,18 @@ def _watched(features: np.ndarray) -> np.ndarray:
     return scale_counts(features[:, :, [FEATURES.index(name) for name in _WATCHED]])
 
 
-def score_ewma(watched: np.ndarray, devices: np.ndarray, alpha: float, floor: np.ndarray) -> np.ndarray:
+def score_ewma(
+    watched: np.ndarray, devices: np.ndarray, alpha: float, floor: np.ndarray
+) -> np.ndarray:
     """How odd a window's samples are, each against what its device did before, as z-scores.
 
         z_t     = |x_t - mean_{t-1}| / sqrt(variance_{t-1} + floor^2)
         mean_t  = (1 - alpha) mean_{t-1} + alpha x_t
         variance_t likewise, of (x_t - mean_t)^2
 
-    A device's first window has nothing before it: the mean starts as that window's, and it scores 0. A window's score
-    is the mean over features of z, or that of one of the five windows before it where that is higher.
+    A device's first window has nothing before it: the mean starts as that window's, and it scores
+    0. A window's score is the mean over features of z, or that of one of the five windows before it
+    where that is higher.
 
     Args:
         watched: shape (n_windows, 6, n_features); the newest sample of a window is its last.
@@ -146,10 +163,11 @@ def _smooth(series: pd.DataFrame, devices: np.ndarray, alpha: float) -> pd.DataF
 
 
 class Isolation(WindowClassifier):
-    """Isolation forest (Liu, Ting, Zhou 2008, doi 10.1109/ICDM.2008.17) on normal windows, any device alike.
+    """Isolation forest (Liu, Ting, Zhou 2008, doi 10.1109/ICDM.2008.17) on normal windows, any
+    device alike.
 
-    A forest cannot split by what never varied in training, so a scan would be invisible where ordinary windows hold no
-    refused connection at all: a little noise lets it.
+    A forest cannot split by what never varied in training, so a scan would be invisible where
+    ordinary windows hold no refused connection at all: a little noise lets it.
     """
 
     binary: ClassVar[bool] = True
@@ -157,7 +175,9 @@ class Isolation(WindowClassifier):
     @property
     def size_bytes(self) -> int:
         """The trees' nodes."""
-        return sum(int(tree.tree_.__getstate__()["nodes"].nbytes) for tree in self.forest_.estimators_)
+        return sum(
+            int(tree.tree_.__getstate__()["nodes"].nbytes) for tree in self.forest_.estimators_
+        )
 
     def _learn(self, given: Given, codes: np.ndarray) -> None:
         from sklearn.ensemble import IsolationForest
@@ -167,10 +187,14 @@ class Isolation(WindowClassifier):
         table = summarise(scale_counts(usual.features))
         noise = np.random.default_rng(self.seed).normal(0.0, _NOISE, (len(learned), table.shape[1]))
         forest = IsolationForest(
-            n_estimators=30 if self.quick else 200, max_samples=min(1024, len(learned)), random_state=self.seed
+            n_estimators=30 if self.quick else 200,
+            max_samples=min(1024, len(learned)),
+            random_state=self.seed,
         )
         self.forest_: Any = forest.fit(table[learned] + noise)
         self.threshold_ = set_threshold(-self.forest_.score_samples(table[held]))
 
     def _judge(self, given: Given) -> np.ndarray:
-        return self.threshold_.probabilities(-self.forest_.score_samples(summarise(scale_counts(given.features))))
+        return self.threshold_.probabilities(
+            -self.forest_.score_samples(summarise(scale_counts(given.features)))
+        )

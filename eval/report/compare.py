@@ -1,7 +1,8 @@
-"""Compare two runs: what differs in how they were made, and by how much their models differ where folds match.
+"""Compare two runs: what differs in how they were made, and by how much their models differ where
+folds match.
 
-Only fits on the same captures are set against each other: a number from other data says nothing about a model. What
-has no match is counted and said.
+Only fits on the same captures are set against each other: a number from other data says nothing
+about a model. What has no match is counted and said.
 """
 
 from collections.abc import Iterable, Mapping
@@ -58,7 +59,8 @@ Place = tuple[str, str, str, str]  # model, setting, labelling, fold
 
 @dataclass(frozen=True)
 class _Fit:
-    """What must be the same for two fits to be compared, beside their place: the captures, by content."""
+    """What must be the same for two fits to be compared, beside their place: the captures, by
+    content."""
 
     train: frozenset[str]
     test: frozenset[str]
@@ -67,16 +69,23 @@ class _Fit:
 def compare_runs(first: Run, second: Run, measures: Iterable[str] = COMPARED) -> list[Difference]:
     """Differences of every model that both runs hold, fold by fold.
 
-    A fold's fits of several seeds are averaged first: seeds are no independent evidence about other networks.
+    A fold's fits of several seeds are averaged first: seeds are no independent evidence about other
+    networks.
 
     Raises:
         UserError: a measure is unknown, or no fold of both has the same captures and labels.
     """
     measures = tuple(measures)
     if unknown := [name for name in measures if name not in MEASURES]:
-        raise UserError(f"no measure is called {', '.join(unknown)}; expected any of {', '.join(MEASURES)}; correct it")
+        raise UserError(
+            f"no measure is called {', '.join(unknown)}; expected any of {', '.join(MEASURES)}; correct it"
+        )
     ours, theirs = _by_fold(first), _by_fold(second)
-    common = [place for place in ours if place in theirs and _same_data(ours[place], theirs[place], first, second)]
+    common = [
+        place
+        for place in ours
+        if place in theirs and _same_data(ours[place], theirs[place], first, second)
+    ]
     if not common:
         why = "; ".join(differences_of(first, second)) or "no model of both"
         raise UserError(
@@ -86,7 +95,9 @@ def compare_runs(first: Run, second: Run, measures: Iterable[str] = COMPARED) ->
     found = []
     for group in dict.fromkeys(place[:3] for place in common):
         folds = [place for place in common if place[:3] == group]
-        found += [_difference(group, name, [(ours[p], theirs[p]) for p in folds]) for name in measures]
+        found += [
+            _difference(group, name, [(ours[p], theirs[p]) for p in folds]) for name in measures
+        ]
     return [one for one in found if one is not None]
 
 
@@ -103,7 +114,10 @@ def _same_data(ours: list[Row], theirs: list[Row], first: Run, second: Run) -> b
 
 def _fits(rows: list[Row], run: Run) -> set[_Fit]:
     content = {one.name: one.sha256 for one in run.data}
-    return {_Fit(frozenset(content[n] for n in row.train), frozenset(content[n] for n in row.test)) for row in rows}
+    return {
+        _Fit(frozenset(content[n] for n in row.train), frozenset(content[n] for n in row.test))
+        for row in rows
+    }
 
 
 def _difference(
@@ -154,7 +168,10 @@ def _data(first: Run, second: Run) -> list[str]:
 
 def _named(what: str, ours: Iterable[str], theirs: Iterable[str]) -> list[str]:
     ours, theirs = list(ours), list(theirs)
-    only = {"first": [x for x in ours if x not in theirs], "second": [x for x in theirs if x not in ours]}
+    only = {
+        "first": [x for x in ours if x not in theirs],
+        "second": [x for x in theirs if x not in ours],
+    }
     return [f"{what} of the {which} only: {_list(names)}" for which, names in only.items() if names]
 
 
@@ -180,7 +197,17 @@ def difference_table(differences: Iterable[Difference], first: Run, second: Run)
         )
         for one in ordered
     )
-    heads = ("model", "setting", "labels", "measure", "folds", first.name, second.name, "second − first", "differs")
+    heads = (
+        "model",
+        "setting",
+        "labels",
+        "measure",
+        "folds",
+        first.name,
+        second.name,
+        "second − first",
+        "differs",
+    )
     note = "Means over folds that have the same captures in both runs; [ ] is Student's 95 % interval over folds."
     return Table(f"{first.name} against {second.name}", heads, rows, notes=(note,))
 
@@ -192,14 +219,20 @@ def _verdict(one: Difference) -> str:
 
 
 def unmatched(first: Run, second: Run) -> str:
-    """How many fits of either run have no match in the other, as a sentence; "" where all have one."""
+    """How many fits of either run have no match in the other, as a sentence; "" where all have
+    one."""
     ours, theirs = _by_fold(first), _by_fold(second)
-    common = {place for place in ours if place in theirs and _same_data(ours[place], theirs[place], first, second)}
+    common = {
+        place
+        for place in ours
+        if place in theirs and _same_data(ours[place], theirs[place], first, second)
+    }
     left = [len(groups) - len(common) for groups in (ours, theirs)]
     if not any(left):
         return ""
     return (
-        f"{left[0]} folds of {first.name} and {left[1]} of {second.name} have no match in the other and are left out."
+        f"{left[0]} folds of {first.name} and {left[1]} of {second.name} "
+        "have no match in the other and are left out."
     )
 
 
@@ -208,6 +241,9 @@ def render_compare(first: Run, second: Run, measures: Iterable[str] = COMPARED) 
     from eval.report.page import render_rows
 
     table = difference_table(compare_runs(first, second, measures), first, second)
-    made = "\n".join(f"- {line}" for line in differences_of(first, second)) or "- nothing but their scores"
+    made = (
+        "\n".join(f"- {line}" for line in differences_of(first, second))
+        or "- nothing but their scores"
+    )
     left = unmatched(first, second)
     return "\n\n".join(filter(None, ["The runs differ in:", made, left, render_rows(table)])) + "\n"

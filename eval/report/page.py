@@ -1,7 +1,7 @@
 """A run's report: Markdown, and one HTML page that holds everything it shows and loads nothing.
 
-The page has no script at all. Its policy forbids loading anything, so that a page passed on by mail is as offline as
-the machine that made it.
+The page has no script at all. Its policy forbids loading anything, so that a page passed on by mail
+is as offline as the machine that made it.
 """
 
 import os
@@ -11,9 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval.detection.aggregate import make_parts
-from eval.report.plots import confusion_plots, cost_plots, curve_plots, few_shot_plot, interval_plots
+from eval.report.plots import (
+    confusion_plots,
+    cost_plots,
+    curve_plots,
+    few_shot_plot,
+    interval_plots,
+)
 from eval.report.tables import ReportTable as Table
-from eval.report.tables import comparison_table, cost_table, data_table, label_table, score_table, setting_table
+from eval.report.tables import (
+    comparison_table,
+    cost_table,
+    data_table,
+    label_table,
+    score_table,
+    setting_table,
+)
 from eval.results import Labelling, Run
 from traffic.errors import UserError
 
@@ -59,7 +72,10 @@ def render_page(run: Run) -> str:
                     "scores": score_table(part),
                     "intervals": interval_plots(run, part),
                     "costs": cost_plots(run, part),
-                    "curves": {kind: curve_plots(part, kind) for kind in ("pr", "reliability", "risk_coverage")},
+                    "curves": {
+                        kind: curve_plots(part, kind)
+                        for kind in ("pr", "reliability", "risk_coverage")
+                    },
                     "confusion": confusion_plots(part),
                     "tables": [label_table(part), cost_table(part)],
                 }
@@ -71,7 +87,8 @@ def render_page(run: Run) -> str:
 
 
 def _whole(run: Run, labelling: Labelling) -> dict[str, object]:
-    """What stands above the parts: all settings beside each other, and models against each other."""
+    """What stands above the parts: all settings beside each other, and models against each
+    other."""
     return {
         "labelling": labelling,
         "curve": few_shot_plot(run, labelling),
@@ -82,7 +99,9 @@ def _whole(run: Run, labelling: Labelling) -> dict[str, object]:
 
 def asked_of(run: Run) -> list[tuple[str, str]]:
     """What a reader should know before any number: a name and a text each."""
-    said = [(word, _plain(run.protocol[key])) for word, key in _SAID.items() if run.protocol.get(key)]
+    said = [
+        (word, _plain(run.protocol[key])) for word, key in _SAID.items() if run.protocol.get(key)
+    ]
     return [*said, ("command", run.command), ("made", run.created)]
 
 
@@ -90,7 +109,9 @@ def made_of(run: Run) -> list[tuple[str, str]]:
     """With what a run was made, to be looked up: a name and a text each."""
     machine = run.machine
     knobs = {
-        name: value for name, value in run.protocol.items() if name not in _SAID.values() and value not in ("", [])
+        name: value
+        for name, value in run.protocol.items()
+        if name not in _SAID.values() and value not in ("", [])
     }
     place = f"{machine.system}, {machine.cpu}, {machine.cores} cores, {machine.memory_bytes / 1e9:.0f} GB"
     return [
@@ -106,14 +127,20 @@ def made_of(run: Run) -> list[tuple[str, str]]:
 def _plain(value: object) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{name}: {_plain(one)}" for name, one in value.items()) + "}"
-    return " ".join(map(_plain, value)) if isinstance(value, (list, tuple)) else " ".join(str(value).split())
+    return (
+        " ".join(map(_plain, value))
+        if isinstance(value, (list, tuple))
+        else " ".join(str(value).split())
+    )
 
 
 def render_markdown(run: Run) -> str:
     """The tables of a report as Markdown; the plots are on the page only."""
     blocks = [f"# {run.name}"]
     if run.quick:
-        blocks.append("**Quick: small budgets. This shows that the harness works, not what models are worth.**")
+        blocks.append(
+            "**Quick: small budgets. This shows that the harness works, not what models are worth.**"
+        )
     blocks += [
         f"- {name}: `{text}`" if name == "command" else f"- {name}: {text}"
         for name, text in [*asked_of(run), *made_of(run)]
@@ -133,7 +160,14 @@ def render_rows(table: Table, level: int = 2) -> str:
     numbers = ["---"] + ["---:"] * (len(table.heads) - 1)
     lines = [_line(table.heads), _line(numbers)]
     for i, row in enumerate(table.rows):
-        lines.append(_line([f"**{cell}**" if (i, j) in table.best else cell for j, cell in enumerate(_escaped(row))]))
+        lines.append(
+            _line(
+                [
+                    f"**{cell}**" if (i, j) in table.best else cell
+                    for j, cell in enumerate(_escaped(row))
+                ]
+            )
+        )
     notes = "\n".join(f"- {note}" for note in table.notes)
     return "\n\n".join(filter(None, [f"{'#' * level} {table.title}", "\n".join(lines), notes]))
 
@@ -168,7 +202,10 @@ def write_report(run: Run, folder: Path) -> tuple[Path, Path]:
     Raises:
         UserError: the folder cannot be written to.
     """
-    texts = {folder / f"{run.name}.md": render_markdown(run), folder / f"{run.name}.html": render_page(run)}
+    texts = {
+        folder / f"{run.name}.md": render_markdown(run),
+        folder / f"{run.name}.html": render_page(run),
+    }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, text in texts.items():

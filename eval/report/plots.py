@@ -1,6 +1,8 @@
-"""What plots are made of: axes, where values lie on them, markers, and words that do not lie on one another.
+"""What plots are made of: axes, where values lie on them, markers, and words that do not lie on one
+another.
 
-Everything is SVG text. Colours are classes of the page's style (``c0`` to ``c7``), so that they fit light and dark.
+Everything is SVG text. Colours are classes of the page's style (``c0`` to ``c7``), so that they fit
+light and dark.
 """
 
 import math
@@ -52,7 +54,13 @@ def log_axis(label: str, values: Sequence[float]) -> Axis:
     """
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
     decades = range(low, max(high, low + 1) + 1)
-    return Axis(label, 10.0**low, 10.0 ** decades[-1], tuple((10.0**n, f"{10.0**n:,g}") for n in decades), True)
+    return Axis(
+        label,
+        10.0**low,
+        10.0 ** decades[-1],
+        tuple((10.0**n, f"{10.0**n:,g}") for n in decades),
+        True,
+    )
 
 
 @dataclass(frozen=True)
@@ -67,13 +75,17 @@ class Box:
     def meets(self, other: "Box") -> bool:
         """Whether the two share a place."""
         return (
-            self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
+            self.left < other.right
+            and other.left < self.right
+            and self.top < other.bottom
+            and other.top < self.bottom
         )
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Where values lie on a plot of a size, with room for words at the left and right of its axes."""
+    """Where values lie on a plot of a size, with room for words at the left and right of its
+    axes."""
 
     x: Axis
     y: Axis
@@ -111,13 +123,19 @@ class Frame:
             height = self.at(self.x.low, value)[1]
             marks.append(line("grid", (self.left, height), (self.end, height)))
             marks.append(words((self.left - 6, height + 4), text, "tick", "end"))
-        marks.append(words(((self.left + self.end) / 2, self.floor + 34), self.x.label, "axis", "middle"))
+        marks.append(
+            words(((self.left + self.end) / 2, self.floor + 34), self.x.label, "axis", "middle")
+        )
         if self.y.label:
-            marks.append(words((14, (TOP + self.floor) / 2), self.y.label, "axis", "middle", turned=-90))
+            marks.append(
+                words((14, (TOP + self.floor) / 2), self.y.label, "axis", "middle", turned=-90)
+            )
         return "".join(marks)
 
 
-def words(at: tuple[float, float], text: str, kind: str = "", anchor: str = "start", turned: int = 0) -> str:
+def words(
+    at: tuple[float, float], text: str, kind: str = "", anchor: str = "start", turned: int = 0
+) -> str:
     """Text at a place; ``turned`` by degrees around its beginning."""
     turn = f" rotate({turned})" if turned else ""
     place = f"translate({at[0]:.1f},{at[1]:.1f}){turn}"
@@ -130,7 +148,8 @@ def line(kind: str, one: tuple[float, float], other: tuple[float, float]) -> str
 
 
 def marker(number: int, at: tuple[float, float], said: str = "") -> str:
-    """A dot, square, diamond or triangle: one for each round through the eight colours; ``said`` shows on hovering."""
+    """A dot, square, diamond or triangle: one for each round through the eight colours; ``said``
+    shows on hovering."""
     shapes = (
         "M-4 0A4 4 0 1 1 4 0A4 4 0 1 1-4 0Z",
         "M-4-4H4V4H-4Z",
@@ -148,7 +167,8 @@ def leader(one: tuple[float, float], other: tuple[float, float]) -> str:
 
 
 def spread(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Move sorted heights as far down as needed, then up again where they left the plot, until ``gap`` is between them.
+    """Move sorted heights as far down as needed, then up again where they left the plot, until
+    ``gap`` is between them.
 
     >>> spread([10.0, 12.0, 90.0], 10.0, 0.0, 95.0)
     [10.0, 20.0, 90.0]
@@ -165,14 +185,20 @@ def spread(heights: Sequence[float], gap: float, low: float, high: float) -> lis
 
 
 def place_name(name: str, at: tuple[float, float], taken: Sequence[Box], frame: Frame) -> Box:
-    """The first free place for a name around a point, nearest first; right of the point where none is free."""
+    """The first free place for a name around a point, nearest first; right of the point where none
+    is free."""
     wide, high = len(name) * LETTER, 12.0
     for reach in (8.0, 20.0, 34.0, 50.0, 68.0, 90.0):
         for dx, dy in ((1, 0), (-1, 0), (1, -1), (1, 1), (-1, -1), (-1, 1), (0, -1), (0, 1)):
             left = at[0] + dx * reach - wide * (1 - dx) / 2
             top = at[1] + dy * reach - high / 2
             box = Box(left, top, left + wide, top + high)
-            inside = frame.left < left and box.right < frame.size[0] - 2 and top > 2 and box.bottom < frame.floor
+            inside = (
+                frame.left < left
+                and box.right < frame.size[0] - 2
+                and top > 2
+                and box.bottom < frame.floor
+            )
             if inside and not any(box.meets(other) for other in taken):
                 return box
     return Box(at[0] + 8, at[1] - high / 2, at[0] + 8 + wide, at[1] + high / 2)
@@ -219,7 +245,9 @@ class Point:
     @property
     def said(self) -> str:
         """What hovering shows."""
-        bounds = "" if self.low is None or self.high is None else f" [{self.low:.3f}, {self.high:.3f}]"
+        bounds = (
+            "" if self.low is None or self.high is None else f" [{self.low:.3f}, {self.high:.3f}]"
+        )
         return f"{self.name}: {self.y:.3f}{bounds}"
 
 
@@ -233,7 +261,12 @@ class Grid:
 
 
 def draw_lines(
-    lines: Sequence[Line], x: Axis, y: Axis, title: str, size: tuple[int, int] = (720, 340), diagonal: bool = False
+    lines: Sequence[Line],
+    x: Axis,
+    y: Axis,
+    title: str,
+    size: tuple[int, int] = (720, 340),
+    diagonal: bool = False,
 ) -> str:
     """Lines over two axes; where there are several, each has its name at its end.
 
@@ -266,12 +299,17 @@ def _drawn(one: Line, frame: Frame) -> Iterator[str]:
     name = f"<title>{escape(one.name)}</title>"
     yield f'<polyline class="line {colour}"{dashes} points="{path}">{name}</polyline>'
     if len(places) <= 20:
-        yield from (marker(one.number, at, f"{one.name}: {py:.3f}") for at, py in zip(places, one.y, strict=True))
+        yield from (
+            marker(one.number, at, f"{one.name}: {py:.3f}")
+            for at, py in zip(places, one.y, strict=True)
+        )
 
 
 def _names_at_the_end(frame: Frame, lines: Sequence[Line]) -> Iterator[str]:
     """Each line's name right of its last point, pushed apart where they would meet."""
-    ends = sorted(((frame.at(one.x[-1], one.y[-1]), one) for one in lines), key=lambda end: end[0][1])
+    ends = sorted(
+        ((frame.at(one.x[-1], one.y[-1]), one) for one in lines), key=lambda end: end[0][1]
+    )
     heights = spread([at[1] for at, _ in ends], 13.0, TOP, frame.floor)
     beyond = frame.end + 14
     for (at, one), height in zip(ends, heights, strict=True):
@@ -279,14 +317,19 @@ def _names_at_the_end(frame: Frame, lines: Sequence[Line]) -> Iterator[str]:
         yield words((beyond, height + 4), one.name, f"name c{one.number % 8}")
 
 
-def draw_points(points: Sequence[Point], x: Axis, y: Axis, title: str, size: tuple[int, int] = (562, 380)) -> str:
-    """Points over two axes, each with its name where there is room for it; arguments as of `draw_lines`."""
+def draw_points(
+    points: Sequence[Point], x: Axis, y: Axis, title: str, size: tuple[int, int] = (562, 380)
+) -> str:
+    """Points over two axes, each with its name where there is room for it; arguments as of
+    `draw_lines`."""
     frame = Frame(x, y, size, 24)
     places = [frame.at(one.x, one.y) for one in points]
     marks = [frame.axes()]
     for one in points:
         if one.low is not None and one.high is not None:
-            marks.append(frame.line(f"whisker faint c{one.number % 8}", (one.x, one.low), (one.x, one.high)))
+            marks.append(
+                frame.line(f"whisker faint c{one.number % 8}", (one.x, one.low), (one.x, one.high))
+            )
     marks += [marker(one.number, at, one.said) for one, at in zip(points, places, strict=True)]
     taken = [Box(across - 5, height - 5, across + 5, height + 5) for across, height in places]
     for one, at in zip(points, places, strict=True):
@@ -327,10 +370,16 @@ def draw_grid(grid: Grid, title: str) -> str:
     """Counts as a grid: a cell is the darker the larger its share of its row."""
     left, slant = 20 + max(map(len, grid.rows)) * LETTER, 0.72 * LETTER
     above = 22 + max(map(len, grid.columns)) * slant
-    beyond = max(len(name) * slant - _CELL * (len(grid.columns) - 1 - j) for j, name in enumerate(grid.columns))
+    beyond = max(
+        len(name) * slant - _CELL * (len(grid.columns) - 1 - j)
+        for j, name in enumerate(grid.columns)
+    )
     width = left + _CELL * len(grid.columns) + max(beyond - _CELL / 2, 0) + 12
     size = (round(max(width, 260)), round(above + _CELL_HEIGHT * len(grid.rows) + 26))
-    marks = [words((left + _CELL * (j + 0.5), above - 6), name, turned=-45) for j, name in enumerate(grid.columns)]
+    marks = [
+        words((left + _CELL * (j + 0.5), above - 6), name, turned=-45)
+        for j, name in enumerate(grid.columns)
+    ]
     for i, name in enumerate(grid.rows):
         top = above + _CELL_HEIGHT * i
         marks.append(words((left - 6, top + 17.5), name, "", "end"))
@@ -374,7 +423,10 @@ _COSTS: dict[str, tuple[str, Callable[[Pooled], float | None]]] = {
         "milliseconds to score a window",
         lambda one: 1000 / one.costs.windows_per_s if one.costs.windows_per_s else None,
     ),
-    "size": ("stored size, megabytes", lambda one: one.costs.model_bytes / 1e6 if one.costs.model_bytes else None),
+    "size": (
+        "stored size, megabytes",
+        lambda one: one.costs.model_bytes / 1e6 if one.costs.model_bytes else None,
+    ),
 }
 
 
@@ -387,9 +439,13 @@ class Plot:
 
 
 def interval_plots(run: Run, part: Part) -> list[Plot]:
-    """The measure that puts the models in order, and whether they tell normal from not, with 95 % intervals."""
+    """The measure that puts the models in order, and whether they tell normal from not, with 95 %
+    intervals."""
     name = headline(part.pooled)
-    plots = [_interval_plot(run, part, one) for one in ([name, "binary_macro_f1"] if name == "f1" else [name])]
+    plots = [
+        _interval_plot(run, part, one)
+        for one in ([name, "binary_macro_f1"] if name == "f1" else [name])
+    ]
     return [plot for plot in plots if plot is not None]
 
 
@@ -398,27 +454,44 @@ def _interval_plot(run: Run, part: Part, name: str) -> Plot | None:
     for one in order_models(part.pooled, name):
         estimate = one.scores[name]
         if estimate.value is not None:
-            points.append(Point(one.model, 0, estimate.value, _number(run, one.model), estimate.low, estimate.high))
+            points.append(
+                Point(
+                    one.model,
+                    0,
+                    estimate.value,
+                    _number(run, one.model),
+                    estimate.low,
+                    estimate.high,
+                )
+            )
     if not points:
         return None
     words = MEASURES[name].meaning
     most = max([point.high or point.y for point in points] + [0.01])
     axis = _from_zero(f"share {words}", most) if name == "false_share" else share_axis(words)
-    return Plot(f"{words}; 95 % interval over devices", draw_intervals(points, axis, f"{name}, {part.title}"))
+    return Plot(
+        f"{words}; 95 % interval over devices",
+        draw_intervals(points, axis, f"{name}, {part.title}"),
+    )
 
 
 def _from_zero(label: str, most: float) -> Axis:
     """An axis from 0 to a little above a value, with ticks that are round."""
-    step = next(s for n in range(-6, 7) for s in (10.0**n, 2 * 10.0**n, 5 * 10.0**n) if s * 5 >= most)
+    step = next(
+        s for n in range(-6, 7) for s in (10.0**n, 2 * 10.0**n, 5 * 10.0**n) if s * 5 >= most
+    )
     count = next(k for k in range(1, 7) if k * step >= most)
-    return Axis(label, 0.0, count * step, tuple((k * step, f"{k * step:g}") for k in range(count + 1)))
+    return Axis(
+        label, 0.0, count * step, tuple((k * step, f"{k * step:g}") for k in range(count + 1))
+    )
 
 
 def confusion_plots(part: Part) -> list[Plot]:
     """What was said of windows of each label, a grid a model."""
     return [
         Plot(
-            f"{one.model} · {one.tested_windows:,} windows", draw_grid(grid, f"confusion of {one.model}, {part.title}")
+            f"{one.model} · {one.tested_windows:,} windows",
+            draw_grid(grid, f"confusion of {one.model}, {part.title}"),
         )
         for one in part.pooled
         if (grid := _grid(one.confusion)).rows
@@ -435,7 +508,8 @@ def _grid(confusion: Confusion) -> Grid:
 
 
 def curve_plots(part: Part, kind: str) -> list[Plot]:
-    """``pr``, ``reliability`` or ``risk_coverage``: a small plot a model, so that no two lines need telling apart."""
+    """``pr``, ``reliability`` or ``risk_coverage``: a small plot a model, so that no two lines need
+    telling apart."""
     plots = []
     for one in part.pooled:
         if kind == "reliability":
@@ -452,7 +526,9 @@ def curve_plots(part: Part, kind: str) -> list[Plot]:
         if curve is not None and curve.x:
             line = Line(one.model, curve.x, curve.y, 0)
             title = f"{kind.replace('_', ' ')} of {one.model}, {part.title}"
-            plots.append(Plot(words, draw_lines([line], x, y, title, _SMALL, diagonal=kind == "reliability")))
+            plots.append(
+                Plot(words, draw_lines([line], x, y, title, _SMALL, diagonal=kind == "reliability"))
+            )
     return plots
 
 
@@ -462,8 +538,13 @@ def _text(one: Pooled, name: str) -> str:
 
 
 def few_shot_plot(run: Run, labelling: Labelling) -> Plot | None:
-    """The headline measure over what the protocol varied, where that is a number of its own for each setting."""
-    parts = [part for part in make_parts(run) if part.labelling == labelling and part.pooled[0].amount is not None]
+    """The headline measure over what the protocol varied, where that is a number of its own for
+    each setting."""
+    parts = [
+        part
+        for part in make_parts(run)
+        if part.labelling == labelling and part.pooled[0].amount is not None
+    ]
     if unseen := [part for part in parts if part.unseen]:
         parts = unseen  # the same captures for every model
     if len({part.pooled[0].amount for part in parts}) != len(parts) or len(parts) < 2:
@@ -471,17 +552,31 @@ def few_shot_plot(run: Run, labelling: Labelling) -> Plot | None:
     name = headline([one for part in parts for one in part.pooled])
     lines = []
     for model in run.models:
-        found = [(place, one) for place, part in enumerate(parts) for one in part.pooled if one.model == model]
-        known = [(float(place), value) for place, one in found if (value := one.scores[name].value) is not None]
+        found = [
+            (place, one)
+            for place, part in enumerate(parts)
+            for one in part.pooled
+            if one.model == model
+        ]
+        known = [
+            (float(place), value)
+            for place, one in found
+            if (value := one.scores[name].value) is not None
+        ]
         if known:
-            lines.append(Line(model, [x for x, _ in known], [y for _, y in known], _number(run, model)))
+            lines.append(
+                Line(model, [x for x, _ in known], [y for _, y in known], _number(run, model))
+            )
     if not lines:
         return None
     x, words = _settings_axis([part.base for part in parts]), MEASURES[name].meaning
     only = f"; {UNSEEN}" if parts[0].unseen else ""
     y = share_axis(words) if name == "f1" else _from_zero(words, max(max(one.y) for one in lines))
     caption = f"{words}, by {x.label or 'setting'}; labels as {labelling}{only}; the table below has the intervals."
-    return Plot(caption, draw_lines(lines, x, y, f"{name} by setting", (960, max(380, 160 + 18 * len(lines)))))
+    return Plot(
+        caption,
+        draw_lines(lines, x, y, f"{name} by setting", (960, max(380, 160 + 18 * len(lines)))),
+    )
 
 
 def _settings_axis(settings: Sequence[str]) -> Axis:
@@ -499,7 +594,8 @@ def _settings_axis(settings: Sequence[str]) -> Axis:
 
 
 def cost_plots(run: Run, part: Part) -> list[Plot]:
-    """The headline measure against what a model costs to train, to run and to store; costs on a log axis."""
+    """The headline measure against what a model costs to train, to run and to store; costs on a log
+    axis."""
     name = headline(part.pooled)
     plots = []
     for label, cost in _COSTS.values():
@@ -508,13 +604,23 @@ def cost_plots(run: Run, part: Part) -> list[Plot]:
             estimate, price = one.scores[name], cost(one)
             if estimate.value is not None and price is not None and price > 0:
                 points.append(
-                    Point(one.model, price, estimate.value, _number(run, one.model), estimate.low, estimate.high)
+                    Point(
+                        one.model,
+                        price,
+                        estimate.value,
+                        _number(run, one.model),
+                        estimate.low,
+                        estimate.high,
+                    )
                 )
         if points:
             x = log_axis(label, [point.x for point in points])
             words = MEASURES[name].meaning
             plots.append(
-                Plot(f"{words}, against {label}", draw_points(points, x, share_axis(words), f"{name} against {label}"))
+                Plot(
+                    f"{words}, against {label}",
+                    draw_points(points, x, share_axis(words), f"{name} against {label}"),
+                )
             )
     return plots
 

@@ -1,4 +1,5 @@
-"""The README's table of results: every run that lies in ``results/``, won or lost, written by nobody's hand."""
+"""The README's table of results: every run that lies in ``results/``, won or lost, written by
+nobody's hand."""
 
 import re
 from collections.abc import Sequence
@@ -26,7 +27,8 @@ _MOST_SETTINGS = 5  # with more, only whether a window is normal is shown
 
 
 def render_results(runs: Sequence[Run]) -> str:
-    """Rows for each run and setting with corrected labels, published ones beside, and how each run was made."""
+    """Rows for each run and setting with corrected labels, published ones beside, and how each run
+    was made."""
     if not runs:
         return "\nNo run lies in `results/` yet: `faultwise eval detection` makes one.\n"
     rows = [row for run in runs for row in _rows(run)]
@@ -45,11 +47,15 @@ _FOOT = (
 
 def _rows(run: Run) -> list[list[str]]:
     parts = make_parts(run)
-    shown = [part for part in parts if part.labelling == "corrected" and not _is_retold(part, parts)]
+    shown = [
+        part for part in parts if part.labelling == "corrected" and not _is_retold(part, parts)
+    ]
     few = len({part.base for part in shown}) <= _MOST_SETTINGS
     rows = []
     for part in shown:
-        published = next((p for p in parts if (p.setting, p.labelling) == (part.setting, "published")), None)
+        published = next(
+            (p for p in parts if (p.setting, p.labelling) == (part.setting, "published")), None
+        )
         finds = headline(part.pooled) == "f1"
         names = (_FINDING if few else _FINDING[:1]) if finds else ["false_share"]
         rows += [_row(run, part, published, name) for name in names]
@@ -58,7 +64,9 @@ def _rows(run: Run) -> list[list[str]]:
 
 def _is_retold(part: Part, parts: Sequence[Part]) -> bool:
     """Whether the same setting stands again with only the captures that no model had seen."""
-    return not part.unseen and any(p.unseen and (p.base, p.labelling) == (part.base, part.labelling) for p in parts)
+    return not part.unseen and any(
+        p.unseen and (p.base, p.labelling) == (part.base, part.labelling) for p in parts
+    )
 
 
 def _row(run: Run, part: Part, published: Part | None, name: str) -> list[str]:
@@ -88,7 +96,9 @@ def _cell(name: str, one: Pooled | None) -> str:
     return text if one.compared else f"{text} \\*"
 
 
-def _against(run: Run, part: Part, name: str, ours: Pooled | None, other: Pooled | None) -> list[str]:
+def _against(
+    run: Run, part: Part, name: str, ours: Pooled | None, other: Pooled | None
+) -> list[str]:
     if ours is None or other is None:
         return ["–", "was not run" if ours is None else "is alone"]
     if not ours.compared:

@@ -17,7 +17,8 @@ _SHARES = ("false_share", "false_share_at_recall_75", "found_share", "binary_rec
 
 
 def format_number(name: str, value: float | None) -> str:
-    """A measure's value: shares of windows in percent, seconds and counts short, what cannot be measured as a dash.
+    """A measure's value: shares of windows in percent, seconds and counts short, what cannot be
+    measured as a dash.
 
     >>> format_number("f1", 0.8125), format_number("false_share", 0.0012), format_number("f1", None)
     ('0.812', '0.12 %', '–')
@@ -25,7 +26,9 @@ def format_number(name: str, value: float | None) -> str:
     if value is None:
         return "–"
     if name in _SHARES:
-        return f"{value:.1%}".replace("%", " %") if value >= 0.1 else f"{value:.2%}".replace("%", " %")
+        return (
+            f"{value:.1%}".replace("%", " %") if value >= 0.1 else f"{value:.2%}".replace("%", " %")
+        )
     if name in MEASURES and not MEASURES[name].unit:
         return f"{value:.3f}"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
@@ -40,7 +43,9 @@ def render_cell(name: str, estimate: Estimate) -> str:
     text = format_number(name, estimate.value)
     if estimate.value is None or estimate.low is None or estimate.high is None:
         return text
-    low, high = (format_number(name, end).removesuffix(" %") for end in (estimate.low, estimate.high))
+    low, high = (
+        format_number(name, end).removesuffix(" %") for end in (estimate.low, estimate.high)
+    )
     return f"{text} [{low}, {high}]"
 
 
@@ -62,13 +67,18 @@ def signed(name: str, difference: Estimate) -> str:
     """A difference with its sign and interval."""
     if difference.value is None:
         return "–"
-    text = f"{difference.value:+.3f}" if name in MEASURES and not MEASURES[name].unit else f"{difference.value:+.3g}"
+    text = (
+        f"{difference.value:+.3f}"
+        if name in MEASURES and not MEASURES[name].unit
+        else f"{difference.value:+.3g}"
+    )
     if difference.low is None or difference.high is None:
         return text
     return f"{text} [{difference.low:+.3f}, {difference.high:+.3f}]"
 
 
-# A run's results as one table for a terminal: every model, the numbers of `eval.results` that decide most.
+# A run's results as one table for a terminal: every model, the numbers of `eval.results` that
+# decide most.
 
 # Measure -> its head in the table, and how it is written.
 _COLUMNS: dict[str, tuple[str, str]] = {
@@ -85,18 +95,24 @@ _COLUMNS: dict[str, tuple[str, str]] = {
 
 
 def make_table(run: Run) -> "Table":
-    """One line for each setting and model, the best F1 first; labels as corrected, beside F1 as published.
+    """One line for each setting and model, the best F1 first; labels as corrected, beside F1 as
+    published.
 
-    A mark after a model's name says that it had seen some of these captures before: compare it with nothing.
+    A mark after a model's name says that it had seen some of these captures before: compare it with
+    nothing.
     """
     from rich.table import Table
 
-    table = Table(title=f"{run.name}: {run.protocol['asks']}", caption=_caption(run), padding=(0, 0, 0, 1))
+    table = Table(
+        title=f"{run.name}: {run.protocol['asks']}", caption=_caption(run), padding=(0, 0, 0, 1)
+    )
     settings = list(dict.fromkeys(one.setting for one in run.pooled))
     heads = [*(["setting"] if len(settings) > 1 else []), "model", "F1", "published"]
     for head in (*heads, *(head for head, _ in _COLUMNS.values()), "fit s", "windows/s"):
         words = head in ("setting", "model")
-        table.add_column(head, justify="left" if words else "right", no_wrap=head == "model", overflow="fold")
+        table.add_column(
+            head, justify="left" if words else "right", no_wrap=head == "model", overflow="fold"
+        )
     for setting in settings:
         for one in _ordered([row for row in run.pooled if row.setting == setting]):
             table.add_row(*([setting] if len(settings) > 1 else []), *_cells(run, one))
@@ -107,7 +123,9 @@ def make_table(run: Run) -> "Table":
 def _ordered(rows: Sequence[Pooled]) -> list[Pooled]:
     shown = [one for one in rows if one.labelling == "corrected"] or list(rows)
     return sorted(
-        shown, key=lambda one: (_number(one.scores["f1"]), _number(one.scores["binary_macro_f1"])), reverse=True
+        shown,
+        key=lambda one: (_number(one.scores["f1"]), _number(one.scores["binary_macro_f1"])),
+        reverse=True,
     )
 
 
@@ -117,7 +135,11 @@ def _number(estimate: Estimate) -> float:
 
 def _cells(run: Run, one: Pooled) -> list[str]:
     same = (one.model, one.setting)
-    published = [row for row in run.pooled if (row.model, row.setting) == same and row.labelling == "published"]
+    published = [
+        row
+        for row in run.pooled
+        if (row.model, row.setting) == same and row.labelling == "published"
+    ]
     rate = one.costs.windows_per_s
     return [
         one.model if one.compared else f"{one.model} (seen)",
@@ -138,7 +160,9 @@ def _written(estimate: Estimate, form: str, with_interval: bool = False) -> str:
 
 
 def _caption(run: Run) -> str:
-    said = [f"{sum(one.windows for one in run.data):,} windows of {len(run.data)} captures, {len(run.seeds)} seeds"]
+    said = [
+        f"{sum(one.windows for one in run.data):,} windows of {len(run.data)} captures, {len(run.seeds)} seeds"
+    ]
     if warning := run.protocol.get("warning"):
         said.append(str(warning))
     if seen := sorted({name for one in run.pooled for name in one.seen_in_training}):
@@ -151,7 +175,13 @@ def _caption(run: Run) -> str:
 # What a table of scores shows, of MEASURES; the rest stands in the file.
 _SHOWN = (
     *["f1", "binary_macro_f1", "pr_auc", "binary_recall", "false_share", "false_per_device_day"],
-    *["incidents_per_10_min", "found_share", "time_to_detection_s", "calibration_error", "coverage_at_5_percent"],
+    *[
+        "incidents_per_10_min",
+        "found_share",
+        "time_to_detection_s",
+        "calibration_error",
+        "coverage_at_5_percent",
+    ],
 )
 _HEADS = {
     "f1": "macro-F1",
@@ -175,7 +205,10 @@ COST_HEADS = {
     "energy_j": "energy, J",
 }
 _MANY = "p is of each pair alone: of twenty pairs that do not differ, one is expected below 0.05."
-SORTED_BY = {"f1": "macro-F1, best first", "false_share": "normal windows called anomalous, fewest first"}
+SORTED_BY = {
+    "f1": "macro-F1, best first",
+    "false_share": "normal windows called anomalous, fewest first",
+}
 
 
 @dataclass(frozen=True)
@@ -200,7 +233,9 @@ class ReportTable:
 def score_table(part: Part) -> ReportTable:
     """Every model of a part with its scores and their 95 % intervals."""
     by = headline(part.pooled)
-    names = [name for name in _SHOWN if any(one.scores[name].value is not None for one in part.pooled)]
+    names = [
+        name for name in _SHOWN if any(one.scores[name].value is not None for one in part.pooled)
+    ]
     rows = [
         (
             _named(one),
@@ -209,11 +244,17 @@ def score_table(part: Part) -> ReportTable:
         )
         for one in part.pooled
     ]
-    notes = [f"Sorted by {SORTED_BY[by]}; bold is best. [ ] are 95 % intervals of a bootstrap over devices."]
+    notes = [
+        f"Sorted by {SORTED_BY[by]}; bold is best. [ ] are 95 % intervals of a bootstrap over devices."
+    ]
     if any(not one.compared for one in part.pooled):
-        notes.append("* was made with captures that are tested here: no test of it, and compared with nothing.")
+        notes.append(
+            "* was made with captures that are tested here: no test of it, and compared with nothing."
+        )
     notes += [
-        f"{one.model}: {one.invalid:,} unreadable answers, counted as wrong." for one in part.pooled if one.invalid
+        f"{one.model}: {one.invalid:,} unreadable answers, counted as wrong."
+        for one in part.pooled
+        if one.invalid
     ]
     notes.append(
         "Macro-F1 counts every label that is true or was said; a label said once and wrongly is one with F1 0. The "
@@ -221,14 +262,19 @@ def score_table(part: Part) -> ReportTable:
         "but it is a normal window called anomalous."
     )
     said = dict.fromkeys(note for one in part.pooled for note in one.notes)
-    notes += [f"{', '.join(one.model for one in part.pooled if note in one.notes)}: {note}." for note in said]
+    notes += [
+        f"{', '.join(one.model for one in part.pooled if note in one.notes)}: {note}."
+        for note in said
+    ]
     heads = ("model", "F1 of true labels", *(_HEADS[name] for name in names))
     return ReportTable(part.title, heads, tuple(rows), _best(part.pooled, names), tuple(notes))
 
 
 def _of_true_labels(one: Pooled) -> float | None:
     """Mean F1 over labels that are true somewhere; None for a model that tells no labels apart."""
-    known = [scores.f1 for scores in one.per_label.values() if scores.windows and scores.f1 is not None]
+    known = [
+        scores.f1 for scores in one.per_label.values() if scores.windows and scores.f1 is not None
+    ]
     return sum(known) / len(known) if known else None
 
 
@@ -250,7 +296,8 @@ def _best(pooled: Sequence[Pooled], names: Sequence[str]) -> frozenset[tuple[int
 
 
 def setting_table(run: Run, labelling: Labelling) -> ReportTable | None:
-    """Models by settings, where a protocol has several; each column is sorted by nothing but the protocol's order."""
+    """Models by settings, where a protocol has several; each column is sorted by nothing but the
+    protocol's order."""
     parts = [part for part in make_parts(run) if part.labelling == labelling]
     if len(parts) < 2:
         return None
@@ -260,7 +307,9 @@ def setting_table(run: Run, labelling: Labelling) -> ReportTable | None:
         (
             model,
             *(
-                render_cell(name, cells[model, part.setting].scores[name]) if (model, part.setting) in cells else "–"
+                render_cell(name, cells[model, part.setting].scores[name])
+                if (model, part.setting) in cells
+                else "–"
                 for part in parts
             ),
         )
@@ -268,17 +317,26 @@ def setting_table(run: Run, labelling: Labelling) -> ReportTable | None:
     ]
     heads = ("model", *(part.setting or "nothing changed" for part in parts))
     title = f"{_HEADS[name]} by setting, labels as {labelling}"
-    return ReportTable(title, heads, tuple(rows), notes=("Models in the order in which the run names them.",))
+    return ReportTable(
+        title, heads, tuple(rows), notes=("Models in the order in which the run names them.",)
+    )
 
 
 def label_table(part: Part) -> ReportTable:
     """F1 of each label by model, with how many windows truly have it."""
-    labels = {label: scores.windows for one in part.pooled for label, scores in one.per_label.items()}
-    present = sorted((label for label, windows in labels.items() if windows), key=lambda label: -labels[label])
+    labels = {
+        label: scores.windows for one in part.pooled for label, scores in one.per_label.items()
+    }
+    present = sorted(
+        (label for label, windows in labels.items() if windows), key=lambda label: -labels[label]
+    )
     rows = [
         (
             one.model,
-            *(format_number("f1", one.per_label[label].f1) if label in one.per_label else "–" for label in present),
+            *(
+                format_number("f1", one.per_label[label].f1) if label in one.per_label else "–"
+                for label in present
+            ),
         )
         for one in part.pooled
     ]
@@ -296,11 +354,17 @@ def cost_table(part: Part) -> ReportTable:
     rows = [(_named(one), *_costs(one.costs)) for one in part.pooled]
     sources = {_source(one.costs) for one in part.pooled}
     notes = ("Means over fits.", f"Energy: {'; '.join(sorted(sources))}.")
-    return ReportTable(f"Costs, {part.title}", ("model", *COST_HEADS.values()), tuple(rows), notes=notes)
+    return ReportTable(
+        f"Costs, {part.title}", ("model", *COST_HEADS.values()), tuple(rows), notes=notes
+    )
 
 
 def _source(costs: Costs) -> str:
-    return costs.energy_from if costs.watts is None else f"{costs.energy_from} ({costs.watts:g} W a core)"
+    return (
+        costs.energy_from
+        if costs.watts is None
+        else f"{costs.energy_from} ({costs.watts:g} W a core)"
+    )
 
 
 def _costs(costs: Costs) -> tuple[str, ...]:
@@ -325,7 +389,12 @@ def comparison_table(run: Run, labelling: Labelling) -> ReportTable | None:
         cells = (f"{one.model} − {one.other}", one.setting or "–", one.measure)
         rows.append((*cells, signed(one.measure, between), _p(one.p_value), str(one.units)))
     heads = ("models", "setting", "measure", "difference", "p", "devices")
-    return ReportTable(f"Paired differences, labels as {labelling}", heads, tuple(rows), notes=(found[0].method, _MANY))
+    return ReportTable(
+        f"Paired differences, labels as {labelling}",
+        heads,
+        tuple(rows),
+        notes=(found[0].method, _MANY),
+    )
 
 
 def _p(value: float | None) -> str:
@@ -336,17 +405,41 @@ def data_table(run: Run) -> ReportTable:
     """The captures of a run: what each is, how much of it, and its content's fingerprint."""
     rows = tuple(
         (
-            *(one.name, one.form, one.network, f"{one.windows:,}", f"{one.devices:,}", f"{one.hours:.1f}"),
-            *(_counts(one.corrected), _counts(one.published) if one.published != one.corrected else "the same"),
+            *(
+                one.name,
+                one.form,
+                one.network,
+                f"{one.windows:,}",
+                f"{one.devices:,}",
+                f"{one.hours:.1f}",
+            ),
+            *(
+                _counts(one.corrected),
+                _counts(one.published) if one.published != one.corrected else "the same",
+            ),
             one.sha256[:12],
         )
         for one in run.data
     )
-    heads = ("capture", "form", "network", "windows", "devices", "hours", "corrected", "published", "SHA-256")
-    return ReportTable("Data", heads, rows, notes=("SHA-256 of windows, features and truth: its first 12 digits.",))
+    heads = (
+        "capture",
+        "form",
+        "network",
+        "windows",
+        "devices",
+        "hours",
+        "corrected",
+        "published",
+        "SHA-256",
+    )
+    return ReportTable(
+        "Data", heads, rows, notes=("SHA-256 of windows, features and truth: its first 12 digits.",)
+    )
 
 
 def _counts(windows: Mapping[str, int]) -> str:
     return ", ".join(
-        f"{label} {count:,}" for label, count in sorted(windows.items(), key=lambda item: -item[1]) if count
+        f"{label} {count:,}"
+        for label, count in sorted(windows.items(), key=lambda item: -item[1])
+        if count
     )

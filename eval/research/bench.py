@@ -1,7 +1,8 @@
 """How fast the parts are on this machine, each beside its target: ``make bench``.
 
-Every measure runs in a process of its own, so that its peak memory is its own and no cache is warm. Speeds depend on
-the machine; the ratio to nfstream does not, because both read the same file in the same run.
+Every measure runs in a process of its own, so that its peak memory is its own and no cache is warm.
+Speeds depend on the machine; the ratio to nfstream does not, because both read the same file in the
+same run.
 """
 
 import resource
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,14 +57,17 @@ def repeat_log(source: Path, path: Path, flows: int) -> int:
     one = read_capture(source).flows
     span = float(one["ts"].max() - one["ts"].min()) + BETWEEN_S
     times = -(-flows // len(one))
-    whole = pd.concat([one.assign(ts=one["ts"] + again * span) for again in range(times)], ignore_index=True)[:flows]
+    whole = pd.concat(
+        [one.assign(ts=one["ts"] + again * span) for again in range(times)], ignore_index=True
+    )[:flows]
     with path.open("w", encoding="utf-8") as stream:
         write_conn_log(whole, stream)
     return len(whole)
 
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
-# A plant under control for minutes, and one idle device for a day: many packets a slot, and many slots a packet.
+# A plant under control for minutes, and one idle device for a day: many packets a slot, and many
+# slots a packet.
 _PCAPS = {
     "Modbus": SHARED / "modbus" / "characterization_modbus_6RTU_with_operate.pcap",
     "idle": SHARED / "iot23" / "honeypot-4-1" / "2018-10-25-14-06-32-192.168.1.132.pcap",
@@ -100,7 +105,10 @@ def _measure_packets(name: str, folder: Path) -> list[Row]:
     start = time.perf_counter()
     samples = make_samples(read_capture(path))
     ours = _MILLION / (time.perf_counter() - start)
-    rows = [Row(f"{name} packets to {len(samples):,} samples", f"{ours:,.0f} packets/s"), _peak("its memory")]
+    rows = [
+        Row(f"{name} packets to {len(samples):,} samples", f"{ours:,.0f} packets/s"),
+        _peak("its memory"),
+    ]
     theirs = _nfstream_rate(path)
     if theirs is None:
         return [*rows, Row("against nfstream", "not installed", "at least 4 times")]
@@ -129,7 +137,9 @@ def measure_log(folder: Path) -> list[Row]:
     from traffic.windows import make_windows
 
     path = folder / "conn.log"
-    flows = _alone(repeat_log, _LOG, path, _MILLION)  # making the file must not count as memory of reading it
+    flows = _alone(
+        repeat_log, _LOG, path, _MILLION
+    )  # making the file must not count as memory of reading it
     start = time.perf_counter()
     windows = make_windows(make_samples(read_capture(path)))
     seconds = time.perf_counter() - start
@@ -158,7 +168,9 @@ def measure_classification(folder: Path) -> list[Row]:
     llm, card = load_adapter()
     tokenizer = AutoTokenizer.from_pretrained(POCKET / card.base)
     windows = _windows_of(simulate(1, devices=20, hours=1.0).capture)
-    prompts = [classification_prompt(text) for text in dict.fromkeys(render_windows(windows))][:1500]
+    prompts = [classification_prompt(text) for text in dict.fromkeys(render_windows(windows))][
+        :1500
+    ]
     choices = [ANSWERS[label] for label in LABELS]
     llm.score(prompts[:50], choices)
     start = time.perf_counter()
@@ -166,7 +178,10 @@ def measure_classification(folder: Path) -> list[Row]:
     rate = len(prompts) / (time.perf_counter() - start)
     tokens = sum(map(len, tokenizer(prompts).input_ids)) / len(prompts)
     what = f"classification of {len(prompts):,} different windows of {tokens:.0f} tokens"
-    return [Row(what, f"{rate:.0f} windows/s", "at least 150 windows/s", rate >= 150), _peak("its memory")]
+    return [
+        Row(what, f"{rate:.0f} windows/s", "at least 150 windows/s", rate >= 150),
+        _peak("its memory"),
+    ]
 
 
 def _windows_of(capture: "Capture") -> "Windows":
@@ -177,7 +192,8 @@ def _windows_of(capture: "Capture") -> "Windows":
 
 
 def measure_incidents(folder: Path) -> list[Row]:
-    """The botnet capture 34-1, file to incidents, as `faultwise incidents` does it: the model is loaded as well."""
+    """The botnet capture 34-1, file to incidents, as `faultwise incidents` does it: the model is
+    loaded as well."""
     from assistant.detection.pipeline import analyse
     from assistant.llm.adapters import load_adapter
 
@@ -209,11 +225,19 @@ def measure_answer(folder: Path) -> list[Row]:
         start = time.perf_counter()
         ensure_samples(index)
         indexed_s = time.perf_counter() - start
-        asked = [_seconds(lambda: diagnose("why is 192.168.1.195 behaving oddly?", analysis, index)) for _ in range(3)]
+        asked = [
+            _seconds(lambda: diagnose("why is 192.168.1.195 behaving oddly?", analysis, index))
+            for _ in range(3)
+        ]
     return [
         Row("shipped manuals and incidents indexed, once", f"{indexed_s:.1f} s"),
         Row("the first question answered", f"{asked[0]:.2f} s", "under 2 s", asked[0] < 2),
-        Row("a further question answered", f"{min(asked[1:]):.2f} s", "under 2 s", min(asked[1:]) < 2),
+        Row(
+            "a further question answered",
+            f"{min(asked[1:]):.2f} s",
+            "under 2 s",
+            min(asked[1:]) < 2,
+        ),
         _peak("its memory"),
     ]
 
@@ -222,7 +246,8 @@ def measure_help(folder: Path) -> list[Row]:
     """The command line without work."""
     del folder
     command = [sys.executable, "-m", "assistant.cli", "--help"]
-    best = min(_seconds(lambda: subprocess.run(command, check=True, capture_output=True)) for _ in range(5))  # noqa: S603
+    run = partial(subprocess.run, check=True, capture_output=True)
+    best = min(_seconds(lambda: run(command)) for _ in range(5))
     return [Row("faultwise --help, the best of 5", f"{best:.2f} s", "under 0.5 s", best < 0.5)]
 
 
@@ -260,11 +285,15 @@ def measure(name: str) -> list[Row]:
 def render(rows: list[Row]) -> str:
     """A line each: the target and whether it was reached stand behind the value."""
     words = {True: "reached", False: "MISSED", None: ""}
-    return "\n".join(f"{r.what:<72} {r.value:>20}   {r.target:<24} {words[r.reached]}".rstrip() for r in rows)
+    return "\n".join(
+        f"{r.what:<72} {r.value:>20}   {r.target:<24} {words[r.reached]}".rstrip() for r in rows
+    )
 
 
 def _alone(work: Callable[..., Any], *arguments: object) -> Any:
-    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn"), initializer=hush_libraries) as process:
+    with ProcessPoolExecutor(
+        max_workers=1, mp_context=get_context("spawn"), initializer=hush_libraries
+    ) as process:
         return process.submit(work, *arguments).result()
 
 
@@ -275,7 +304,11 @@ def measure_all(names: Sequence[str] = ()) -> Iterator[str]:
         UserError: a name is unknown, or the shared captures are not there.
     """
     if unknown := set(names) - set(MEASURES):
-        raise UserError(f"no measure is called {', '.join(unknown)}; expected any of {', '.join(MEASURES)}")
+        raise UserError(
+            f"no measure is called {', '.join(unknown)}; expected any of {', '.join(MEASURES)}"
+        )
     if not SHARED.is_dir():
-        raise UserError(f"no folder {SHARED}; expected the shared captures there; put them beside the repository")
+        raise UserError(
+            f"no folder {SHARED}; expected the shared captures there; put them beside the repository"
+        )
     return (render(_alone(measure, name)) for name in names or MEASURES)

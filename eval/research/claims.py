@@ -1,7 +1,9 @@
-"""Claims that a run can decide: small forms in a hypothesis's file, and what the numbers say of each.
+"""Claims that a run can decide: small forms in a hypothesis's file, and what the numbers say of
+each.
 
-A claim holds where its interval lies wholly on the right side of its bound, fails where it lies wholly on the other,
-and is open where the bound lies inside, or where the number is not there. Bounds are fixed in the file before any run.
+A claim holds where its interval lies wholly on the right side of its bound, fails where it lies
+wholly on the other, and is open where the bound lies inside, or where the number is not there.
+Bounds are fixed in the file before any run.
 """
 
 import json
@@ -15,14 +17,23 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from eval.answers.results import AnswersRun, RetrievalRun, read_answers_run, read_retrieval_run
 from eval.detection.aggregate import Part, make_parts
-from eval.detection.bootstrap import State, between, decide_bound, is_better, mean_difference, orient, paired_difference
+from eval.detection.bootstrap import (
+    State,
+    between,
+    decide_bound,
+    is_better,
+    mean_difference,
+    orient,
+    paired_difference,
+)
 from eval.models.registry import LLM_PREFIX
 from eval.report.tables import format_number, render_cell, signed
 from eval.results import MEASURES, Estimate, Labelling, Pooled, Run, read_run
 from traffic.errors import UserError
 from traffic.labels import NORMAL
 
-# What lies in ``results/``: every run, read once, and the newest of each kind that a question may be decided by.
+# What lies in ``results/``: every run, read once, and the newest of each kind that a question may
+# be decided by.
 
 
 @dataclass(frozen=True)
@@ -77,7 +88,9 @@ def _kind(path: Path) -> str:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is no JSON ({error}); expected a run's results; run its command again") from error
+        raise UserError(
+            f"{path} is no JSON ({error}); expected a run's results; run its command again"
+        ) from error
     return str(content.get("kind", "")) if isinstance(content, dict) else ""
 
 
@@ -119,7 +132,11 @@ class _Bounded(_Claim):
     @property
     def bound(self) -> str:
         """The bound in words."""
-        return f"at least {self.at_least:g}" if self.at_least is not None else f"at most {self.at_most:g}"
+        return (
+            f"at least {self.at_least:g}"
+            if self.at_least is not None
+            else f"at most {self.at_most:g}"
+        )
 
 
 def _known(measure: str) -> str:
@@ -202,12 +219,19 @@ class Retrieves(_Bounded):
     kind: Literal["retrieves"]
     variant: str
     measure: Literal[
-        "recall_at_1", "recall_at_5", "mrr", "ndcg_at_10", "refused_rightly", "refused_wrongly", "seconds_per_question"
+        "recall_at_1",
+        "recall_at_5",
+        "mrr",
+        "ndcg_at_10",
+        "refused_rightly",
+        "refused_wrongly",
+        "seconds_per_question",
     ]
 
 
 class Renamed(_Claim):
-    """The shipped capture gives the same texts under other addresses; decided by doing it, not by a run."""
+    """The shipped capture gives the same texts under other addresses; decided by doing it, not by a
+    run."""
 
     kind: Literal["renamed"]
 
@@ -220,7 +244,8 @@ class AnswersClaim(_Bounded):
 
 
 Claim = Annotated[
-    Beats | Reaches | Changes | Labels | Costs | Retrieves | Renamed | AnswersClaim, Field(discriminator="kind")
+    Beats | Reaches | Changes | Labels | Costs | Retrieves | Renamed | AnswersClaim,
+    Field(discriminator="kind"),
 ]
 
 
@@ -248,13 +273,25 @@ def _all(states: Iterable[State]) -> State:
 
 
 def _part(evidence: Evidence, place: Place, labelling: Labelling, model: str) -> tuple[Run, Part]:
-    """The part of a run that is a test of a model: where it had seen captures, the part of those that none had."""
+    """The part of a run that is a test of a model: where it had seen captures, the part of those
+    that none had."""
     run = _run(evidence, place.protocol)
-    parts = [part for part in make_parts(run) if (part.base, part.labelling) == (place.setting, labelling)]
+    parts = [
+        part
+        for part in make_parts(run)
+        if (part.base, part.labelling) == (place.setting, labelling)
+    ]
     if not parts:
-        known = ", ".join(dict.fromkeys(f"{p.base or 'none'} ({p.labelling})" for p in make_parts(run))) or "nothing"
-        raise _MissingError(f"run {run.name} has no setting {place.setting or 'none'} ({labelling}), only {known}")
-    honest = [part for part in parts if any(one.model == model and one.compared for one in part.pooled)]
+        known = (
+            ", ".join(dict.fromkeys(f"{p.base or 'none'} ({p.labelling})" for p in make_parts(run)))
+            or "nothing"
+        )
+        raise _MissingError(
+            f"run {run.name} has no setting {place.setting or 'none'} ({labelling}), only {known}"
+        )
+    honest = [
+        part for part in parts if any(one.model == model and one.compared for one in part.pooled)
+    ]
     return run, (honest or parts)[0]
 
 
@@ -268,7 +305,9 @@ def _run(evidence: Evidence, protocol: str) -> Run:
 def _pooled(run: Run, part: Part, model: str) -> Pooled:
     one = next((one for one in part.pooled if one.model == model), None)
     if one is None:
-        raise _MissingError(f"run {run.name} has no model {model}: add it by --models to `{run.command}`")
+        raise _MissingError(
+            f"run {run.name} has no model {model}: add it by --models to `{run.command}`"
+        )
     if not one.compared:
         seen = ", ".join(one.seen_in_training) or "captures"
         raise _MissingError(
@@ -299,8 +338,11 @@ def _beats(claim: Beats, evidence: Evidence) -> Outcome:
     return Outcome(_all(states), text)
 
 
-def _better_by(run: Run, part: Part, ours: Pooled, other: Pooled, measure: str) -> tuple[Estimate, str]:
-    """How much better ours is, above 0 is better: as tested in pairs, otherwise between the ends of both intervals."""
+def _better_by(
+    run: Run, part: Part, ours: Pooled, other: Pooled, measure: str
+) -> tuple[Estimate, str]:
+    """How much better ours is, above 0 is better: as tested in pairs, otherwise between the ends of
+    both intervals."""
     place = (part.base, part.labelling, measure)
     tested, how = paired_difference(run.comparisons, place, ours.model, other.model), ""
     if tested is None or tested.value is None:
@@ -312,23 +354,38 @@ def _better_by(run: Run, part: Part, ours: Pooled, other: Pooled, measure: str) 
 
 def _reaches(claim: Reaches, evidence: Evidence) -> Outcome:
     run = _run(evidence, claim.protocol)
-    every = dict.fromkeys(part.base for part in make_parts(run) if part.labelling == claim.labelling)
+    every = dict.fromkeys(
+        part.base for part in make_parts(run) if part.labelling == claim.labelling
+    )
     scores = {}
     for setting in every if claim.setting == "every" else [claim.setting]:
         place = Place(protocol=claim.protocol, setting=setting)
         _, part = _part(evidence, place, claim.labelling, claim.model)
         scores[part.setting] = _pooled(run, part, claim.model).scores[claim.measure]
     states = [decide_bound(score, claim.at_least, claim.at_most) for score in scores.values()]
-    texts = [f"{f'{setting}: ' if setting else ''}{render_cell(claim.measure, s)}" for setting, s in scores.items()]
-    return Outcome(_all(states), f"{claim.model} {claim.measure} {'; '.join(texts)} (run {run.name})")
+    texts = [
+        f"{f'{setting}: ' if setting else ''}{render_cell(claim.measure, s)}"
+        for setting, s in scores.items()
+    ]
+    return Outcome(
+        _all(states), f"{claim.model} {claim.measure} {'; '.join(texts)} (run {run.name})"
+    )
 
 
 def _changes(claim: Changes, evidence: Evidence) -> Outcome:
-    ends = [_part(evidence, place, claim.labelling, claim.model) for place in (claim.before, claim.after)]
+    ends = [
+        _part(evidence, place, claim.labelling, claim.model)
+        for place in (claim.before, claim.after)
+    ]
     if claim.learns and _brings_weights(claim.model):
-        raise _MissingError(f"{claim.model} brings its weights along: the run trains it on none of its windows")
+        raise _MissingError(
+            f"{claim.model} brings its weights along: the run trains it on none of its windows"
+        )
     scores = [_pooled(run, part, claim.model).scores[claim.measure] for run, part in ends]
-    change, how = _by_fold(claim, ends[0][0]) if ends[0][0] is ends[1][0] else None, "paired by fold"
+    change, how = (
+        _by_fold(claim, ends[0][0]) if ends[0][0] is ends[1][0] else None,
+        "paired by fold",
+    )
     if change is None:
         change, how = between(scores[0], scores[1]), "not in pairs"
     if change.value is None:
@@ -340,17 +397,23 @@ def _changes(claim: Changes, evidence: Evidence) -> Outcome:
 
 
 def _brings_weights(model: str) -> bool:
-    """Whether fitting changes nothing: language models take no window of a run, so nothing they learned can show."""
+    """Whether fitting changes nothing: language models take no window of a run, so nothing they
+    learned can show."""
     return model in _BRING_WEIGHTS or model.startswith(LLM_PREFIX)
 
 
 def _by_fold(claim: Changes, run: Run) -> Estimate | None:
-    """The change over folds that both settings have, seeds averaged; None where there are too few."""
+    """The change over folds that both settings have, seeds averaged; None where there are too
+    few."""
 
     def means(place: Place) -> Mapping[str, float]:
         values: dict[str, list[float]] = {}
         for row in run.rows:
-            mine = (row.model, row.setting, row.labelling) == (claim.model, place.setting, claim.labelling)
+            mine = (row.model, row.setting, row.labelling) == (
+                claim.model,
+                place.setting,
+                claim.labelling,
+            )
             if mine and not row.seen_in_training:
                 value = row.scores[claim.measure].value
                 if value is not None:
@@ -377,7 +440,10 @@ def _labels(claim: Labels, evidence: Evidence) -> Outcome:
     states = [_plain(value, claim.at_least, claim.at_most) for value in found.values()]
     ordered = sorted(found.items(), key=lambda item: -1.0 if item[1] is None else item[1])
     texts = ", ".join(f"{label} {format_number('f1', value)}" for label, value in ordered)
-    return Outcome(_all(states), f"{claim.model} {claim.measure} by label, worst first: {texts} (run {run.name})")
+    return Outcome(
+        _all(states),
+        f"{claim.model} {claim.measure} by label, worst first: {texts} (run {run.name})",
+    )
 
 
 def _plain(value: float | None, at_least: float | None, at_most: float | None) -> State:
@@ -391,7 +457,9 @@ def _costs(claim: Costs, evidence: Evidence) -> Outcome:
         raise _MissingError(f"run {run.name} has no {claim.labelling} labels")
     one = next((one for one in part.pooled if one.model == claim.model), None)
     if one is None:
-        raise _MissingError(f"run {run.name} has no model {claim.model}: add it by --models to `{run.command}`")
+        raise _MissingError(
+            f"run {run.name} has no model {claim.model}: add it by --models to `{run.command}`"
+        )
     value = getattr(one.costs, claim.cost)
     if value is None:
         raise _MissingError(f"run {run.name} could not measure {claim.cost} of {claim.model}")
@@ -408,7 +476,9 @@ def _retrieves(claim: Retrieves, evidence: Evidence) -> Outcome:
         known = ", ".join(dict.fromkeys(one.variant for one in run.variants))
         raise _MissingError(f"run {run.name} has no variant {claim.variant}, only {known}")
     found = getattr(whole[0], claim.measure)
-    score = found if isinstance(found, Estimate) else Estimate(value=found, low=found, high=found)  # seconds have none
+    score = (
+        found if isinstance(found, Estimate) else Estimate(value=found, low=found, high=found)
+    )  # seconds have none
     text = f"{whole[0].variant}, {claim.measure} {_share(score)} of {whole[0].questions} questions (run {run.name})"
     return Outcome(decide_bound(score, claim.at_least, claim.at_most), text)
 
@@ -417,7 +487,9 @@ def _answers(claim: AnswersClaim, evidence: Evidence) -> Outcome:
     run = evidence.answers
     if run is None:
         raise _MissingError("no run of answers: `faultwise eval answers` makes one")
-    whole = next((one for one in run.measured if one.measure == claim.measure and not one.group), None)
+    whole = next(
+        (one for one in run.measured if one.measure == claim.measure and not one.group), None
+    )
     if whole is None:
         raise _MissingError(f"run {run.name} has no measure {claim.measure}")
     text = f"{claim.measure} {_share(whole.share)} of {whole.cases} cases (run {run.name})"

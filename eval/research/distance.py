@@ -1,7 +1,9 @@
-"""How unlike recorded plants the simulated ones are, on normal windows and in what a model reads of them.
+"""How unlike recorded plants the simulated ones are, on normal windows and in what a model reads of
+them.
 
     recorded runs   ─▶ normal windows ─┐
-                                       ├─▶ a classifier is told to tell them apart, on plants it never saw: AUC
+                                       ├─▶ a classifier is told to tell them apart, on plants it
+                                       never saw: AUC
     plants drawn    ─▶ normal windows ─┘   and feature by feature: how far the two distributions lie apart
 
 An AUC of 0.5 is a simulation that cannot be told from a recording; at 1.0 one glance is enough.
@@ -43,13 +45,17 @@ cumulative distributions, `levels_apart` the area between them (Wasserstein). Th
 
 @dataclass(frozen=True)
 class Distance:
-    """What was measured between normal windows of simulated (class 0) and recorded plants (class 1).
+    """What was measured between normal windows of simulated (class 0) and recorded plants (class
+    1).
 
     Attributes:
-        aucs: area under the ROC curve, one for each fold of plants of both kinds that were not learned from.
-        roles: per role ``simulated`` and ``recorded`` (windows) and ``auc`` among that role's windows.
-        features: per number of the text ``levels_apart`` (Wasserstein distance), ``ks`` (Kolmogorov-Smirnov), the two
-            means of its level, and how often it is above 0, furthest first.
+        aucs: area under the ROC curve, one for each fold of plants of both kinds that were not
+            learned from.
+        roles: per role ``simulated`` and ``recorded`` (windows) and ``auc`` among that role's
+            windows.
+        features: per number of the text ``levels_apart`` (Wasserstein distance), ``ks``
+            (Kolmogorov-Smirnov), the two means of its level, and how often it is above 0, furthest
+            first.
         plants: how many simulated plants; ``runs`` how many recorded ones.
     """
 
@@ -69,11 +75,18 @@ class Distance:
         from scipy.stats import t
 
         n = len(self.aucs)
-        return float(t.ppf(0.975, n - 1) * np.std(self.aucs, ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+        return (
+            float(t.ppf(0.975, n - 1) * np.std(self.aucs, ddof=1) / np.sqrt(n))
+            if n > 1
+            else float("nan")
+        )
 
 
-def measure_distance(data: Path, plants: int, seed: int = 0, progress: Callable[[str], object] = str) -> Distance:
-    """Compare recorded runs with simulated plants of the same size and length, seen as packets as they were.
+def measure_distance(
+    data: Path, plants: int, seed: int = 0, progress: Callable[[str], object] = str
+) -> Distance:
+    """Compare recorded runs with simulated plants of the same size and length, seen as packets as
+    they were.
 
     Args:
         data: a folder of recorded runs (``capture.pcap`` beside ``truth.json``).
@@ -110,27 +123,37 @@ def _draw(seed: int, like: pd.DataFrame) -> Labelled:
 
 
 def normal_windows(labelled: Labelled, most: int, seed: int = 0) -> pd.DataFrame:
-    """The numbers that the texts of a capture's normal windows hold, and ``role``; at most so many, drawn evenly.
+    """The numbers that the texts of a capture's normal windows hold, and ``role``; at most so many,
+    drawn evenly.
 
-    Its ``attrs`` say how many ``devices`` the inventory has and how many ``hours`` the capture lasts.
+    Its ``attrs`` say how many ``devices`` the inventory has and how many ``hours`` the capture
+    lasts.
     """
     table = labelled.windows.table
     rows = np.flatnonzero((table["label"] == NORMAL).to_numpy())
     rows = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
     chosen = labelled.windows.take(rows)
-    known = {device.address: device.role for device in labelled.plant.devices} if labelled.plant else {}
-    numbers = text_columns(chosen).assign(role=chosen.table["device"].map(known).fillna("other").to_numpy())
+    known = (
+        {device.address: device.role for device in labelled.plant.devices} if labelled.plant else {}
+    )
+    numbers = text_columns(chosen).assign(
+        role=chosen.table["device"].map(known).fillna("other").to_numpy()
+    )
     hours = (table["end_s"].max() - table["start_s"].min()) / 3600
     numbers.attrs = {"devices": len(known), "hours": float(hours)}
     return numbers
 
 
-def tell_apart(simulated: Sequence[pd.DataFrame], recorded: Sequence[pd.DataFrame], seed: int = 0) -> Distance:
-    """Cross-validate a classifier by plant: it scores windows of plants, simulated and recorded, that it never saw.
+def tell_apart(
+    simulated: Sequence[pd.DataFrame], recorded: Sequence[pd.DataFrame], seed: int = 0
+) -> Distance:
+    """Cross-validate a classifier by plant: it scores windows of plants, simulated and recorded,
+    that it never saw.
 
     Args:
-        simulated: a table of ``normal_windows`` for each plant; ``recorded`` for each run, in the order in which plants
-            were drawn like them. As many windows of both kinds are used as the smaller has, evenly from its plants.
+        simulated: a table of ``normal_windows`` for each plant; ``recorded`` for each run, in the
+            order in which plants were drawn like them. As many windows of both kinds are used as
+            the smaller has, evenly from its plants.
         seed: of the sampling and of the trees.
     """
     from sklearn.metrics import roc_auc_score
@@ -140,27 +163,46 @@ def tell_apart(simulated: Sequence[pd.DataFrame], recorded: Sequence[pd.DataFram
     table = pd.concat([*kinds[0], *kinds[1]], ignore_index=True)
     kind = np.repeat([0, 1], [sum(map(len, tables)) for tables in kinds])
     folds = min(6, len(recorded), len(simulated))
-    # A plant that was drawn like a run is in that run's fold: neither size nor length tells the two apart.
+    # A plant that was drawn like a run is in that run's fold: neither size nor length tells the two
+    # apart.
     fold = np.concatenate(
-        [np.repeat(np.arange(len(t)) % len(recorded) % folds, [len(one) for one in t]) for t in kinds]
+        [
+            np.repeat(np.arange(len(t)) % len(recorded) % folds, [len(one) for one in t])
+            for t in kinds
+        ]
     )
     numbers = table.drop(columns="role").to_numpy()
     score, aucs = np.zeros(len(table)), []
     for held in range(folds):
         model = XGBClassifier(
-            n_estimators=80, max_depth=5, learning_rate=0.15, subsample=0.7, colsample_bytree=0.3, random_state=seed
+            n_estimators=80,
+            max_depth=5,
+            learning_rate=0.15,
+            subsample=0.7,
+            colsample_bytree=0.3,
+            random_state=seed,
         )
         model.fit(numbers[fold != held], kind[fold != held])
         score[fold == held] = model.predict_proba(numbers[fold == held])[:, 1]
         aucs.append(float(roc_auc_score(kind[fold == held], score[fold == held])))
-    return Distance(tuple(aucs), _by_role(table["role"], kind, score), _by_feature(table, kind), *map(len, kinds))
+    return Distance(
+        tuple(aucs),
+        _by_role(table["role"], kind, score),
+        _by_feature(table, kind),
+        *map(len, kinds),
+    )
 
 
-def _evened(simulated: Sequence[pd.DataFrame], recorded: Sequence[pd.DataFrame], seed: int) -> list[list[pd.DataFrame]]:
+def _evened(
+    simulated: Sequence[pd.DataFrame], recorded: Sequence[pd.DataFrame], seed: int
+) -> list[list[pd.DataFrame]]:
     """As many windows of both kinds, drawn evenly from each plant."""
     room = min(sum(map(len, simulated)), sum(map(len, recorded)))
     return [
-        [one.sample(min(len(one), max(round(room / len(tables)), 1)), random_state=seed) for one in tables]
+        [
+            one.sample(min(len(one), max(round(room / len(tables)), 1)), random_state=seed)
+            for one in tables
+        ]
         for tables in (list(simulated), list(recorded))
     ]
 
@@ -177,7 +219,8 @@ def _by_role(role: pd.Series, kind: np.ndarray, score: np.ndarray) -> pd.DataFra
 
 
 def _by_feature(table: pd.DataFrame, kind: np.ndarray) -> pd.DataFrame:
-    """Distances between the two distributions of each number's levels; those of a window's six samples are one."""
+    """Distances between the two distributions of each number's levels; those of a window's six
+    samples are one."""
     rows = []
     for name in (*PAST, *TEXT_COLUMNS):
         columns = [name] if name in PAST else [f"{name}_{place}" for place in range(WINDOW_SAMPLES)]
@@ -200,11 +243,25 @@ def render_distance(distance: Distance, command: str) -> str:
     """
     auc = f"{distance.auc:.2f} ± {distance.margin:.2f}"
     folds = ", ".join(f"{auc:.2f}" for auc in distance.aucs)
-    roles = distance.roles.assign(auc=distance.roles["auc"].map("{:.2f}".format).replace("nan", "only one has it"))
+    roles = distance.roles.assign(
+        auc=distance.roles["auc"].map("{:.2f}".format).replace("nan", "only one has it")
+    )
     features = distance.features.round(2).head(_SHOWN)
-    lines = [_HEAD, f"Made by `{command}`: {distance.plants} plants drawn, {distance.runs} recorded."]
-    lines += [f"\n**AUC {auc}** (mean over {len(distance.aucs)} folds and its 95 % interval; folds: {folds})."]
-    lines += ["\n## By the device's role\n", _ROLES, _table(roles), "\n## By number\n", _FEATURES, _table(features)]
+    lines = [
+        _HEAD,
+        f"Made by `{command}`: {distance.plants} plants drawn, {distance.runs} recorded.",
+    ]
+    lines += [
+        f"\n**AUC {auc}** (mean over {len(distance.aucs)} folds and its 95 % interval; folds: {folds})."
+    ]
+    lines += [
+        "\n## By the device's role\n",
+        _ROLES,
+        _table(roles),
+        "\n## By number\n",
+        _FEATURES,
+        _table(features),
+    ]
     return "\n".join([*lines, ""])
 
 

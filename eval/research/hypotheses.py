@@ -1,9 +1,11 @@
-"""The papers' hypotheses and questions, each with the experiment that decides it, and what the runs so far say.
+"""The papers' hypotheses and questions, each with the experiment that decides it, and what the runs
+so far say.
 
-    eval/hypotheses/*.yaml ─▶ claims ─▶ numbers in results/ ─▶ supported / not supported / not decidable here
+    eval/hypotheses/*.yaml ─▶ claims ─▶ numbers in results/ ─▶ supported / not supported / not
+    decidable here
 
-Rules and margins stand in the files and were fixed before any run. A claim that a missing run would decide leaves its
-hypothesis open, and so does a trainer that does not exist.
+Rules and margins stand in the files and were fixed before any run. A claim that a missing run would
+decide leaves its hypothesis open, and so does a trainer that does not exist.
 """
 
 from collections.abc import Sequence
@@ -20,7 +22,9 @@ from traffic.errors import UserError
 _FOLDER = Path(__file__).with_name("hypotheses")
 # H before Q, by number: H2 stands before H10.
 HYPOTHESES: tuple[str, ...] = tuple(
-    sorted((path.stem for path in _FOLDER.glob("*.yaml")), key=lambda name: (name[0], int(name[1:])))
+    sorted(
+        (path.stem for path in _FOLDER.glob("*.yaml")), key=lambda name: (name[0], int(name[1:]))
+    )
 )
 Verdict = Literal["supported", "not supported", "not decidable here"]
 _MARKS = {"holds": "+", "fails": "-", "open": "?"}
@@ -38,7 +42,9 @@ class Hypothesis(BaseModel):
     asks: str = Field(description="what is decided here, in a sentence")
     rule: str = Field(description="when it is supported and when not, in words")
     claims: tuple[Claim, ...]
-    waits_for: str = Field("", description="what does not exist yet and must; the verdict is open until then")
+    waits_for: str = Field(
+        "", description="what does not exist yet and must; the verdict is open until then"
+    )
     cannot: str = Field(description="what these runs cannot decide")
 
 
@@ -63,7 +69,9 @@ def read_hypothesis(name: str, llm: str = "pocket") -> Hypothesis:
     """
     known = {one.lower(): one for one in HYPOTHESES}
     if name.lower() not in known:
-        raise UserError(f"no hypothesis is called {name}; expected any of {', '.join(HYPOTHESES)}; correct the name")
+        raise UserError(
+            f"no hypothesis is called {name}; expected any of {', '.join(HYPOTHESES)}; correct the name"
+        )
     path = _FOLDER / f"{known[name.lower()]}.yaml"
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     for claim in content["claims"]:
@@ -82,7 +90,9 @@ def read_hypothesis(name: str, llm: str = "pocket") -> Hypothesis:
 def decide(hypothesis: Hypothesis, evidence: Evidence) -> Decision:
     """The verdict that the runs support: by every claim that is not ``beside``."""
     outcomes = tuple(decide_claim(claim, evidence) for claim in hypothesis.claims)
-    states = [o.state for claim, o in zip(hypothesis.claims, outcomes, strict=True) if not claim.beside]
+    states = [
+        o.state for claim, o in zip(hypothesis.claims, outcomes, strict=True) if not claim.beside
+    ]
     verdict: Verdict = "not decidable here"
     if not hypothesis.waits_for and states:
         if "fails" in states:
@@ -98,7 +108,10 @@ def decide_all(names: Sequence[str], evidence: Evidence, llm: str = "pocket") ->
     Raises:
         UserError: as `read_hypothesis`.
     """
-    return [decide(one, evidence) for one in [read_hypothesis(name, llm) for name in names or HYPOTHESES]]
+    return [
+        decide(one, evidence)
+        for one in [read_hypothesis(name, llm) for name in names or HYPOTHESES]
+    ]
 
 
 def render_decision(decision: Decision) -> str:

@@ -1,7 +1,8 @@
-"""Tables I and II of the second paper: its numbers beside ours, each of ours under the data that it is of.
+"""Tables I and II of the second paper: its numbers beside ours, each of ours under the data that it
+is of.
 
-Ours are computed from the confusion of a run in ``results/``, over the classes that the paper kept, with labels as
-published, because the paper corrected none.
+Ours are computed from the confusion of a run in ``results/``, over the classes that the paper kept,
+with labels as published, because the paper corrected none.
 """
 
 import logging
@@ -33,7 +34,8 @@ class _Form(BaseModel):
 
 
 class PaperRow(_Form):
-    """A row as printed. ``target`` is what it was tested on, where that is another set than ``source``."""
+    """A row as printed. ``target`` is what it was tested on, where that is another set than
+    ``source``."""
 
     task: _Task
     model: str
@@ -89,13 +91,16 @@ class Averages:
     weighted_f1: float
 
     def __str__(self) -> str:
-        means = " / ".join(f"{value:.2f}" for value in (self.accuracy, self.precision, self.recall, self.f1))
+        means = " / ".join(
+            f"{value:.2f}" for value in (self.accuracy, self.precision, self.recall, self.f1)
+        )
         return f"{means} · {self.weighted_f1:.2f}"
 
 
 @dataclass(frozen=True)
 class _Column:
-    """One set of data that ours were measured on: its head, and each model's confusion by setting."""
+    """One set of data that ours were measured on: its head, and each model's confusion by
+    setting."""
 
     head: str
     tested: str
@@ -118,7 +123,8 @@ def read_paper(path: Path = PAPER) -> PaperTables:
 
 
 def make_paper_tables(paper: PaperTables, runs: Sequence[Run]) -> list[Table]:
-    """Every table of the paper, cut where training, testing or tuning differ, with a column for each data of ours.
+    """Every table of the paper, cut where training, testing or tuning differ, with a column for
+    each data of ours.
 
     Args:
         paper: its numbers.
@@ -132,25 +138,45 @@ def make_paper_tables(paper: PaperTables, runs: Sequence[Run]) -> list[Table]:
     return made
 
 
-def _make_table(paper: PaperTables, table: PaperTable, rows: Sequence[PaperRow], runs: Sequence[Run]) -> Table:
+def _make_table(
+    paper: PaperTables, table: PaperTable, rows: Sequence[PaperRow], runs: Sequence[Run]
+) -> Table:
     one = rows[0]
     protocol = (
-        paper.transfer.protocol if one.tuned else paper.protocols.across if one.target else paper.protocols.within
+        paper.transfer.protocol
+        if one.tuned
+        else paper.protocols.across
+        if one.target
+        else paper.protocols.within
     )
     across = bool(one.target)
-    columns = [c for run in runs if run.protocol.get("name") == protocol for c in _columns(run, one, across)]
+    columns = [
+        c
+        for run in runs
+        if run.protocol.get("name") == protocol
+        for c in _columns(run, one, across)
+    ]
     methods = paper.transfer.methods if one.tuned else ("",)
     cells = []
     for row in rows:
         for method in methods:
             theirs = " / ".join(f"{number:.2f}" for number in row.numbers)
             ours = [_cell(paper, row, method, column) for column in columns] or [_none(one.tuned)]
-            cells.append((row.called, row.model, row.task, *([method] if one.tuned else []), theirs, *ours))
+            cells.append(
+                (row.called, row.model, row.task, *([method] if one.tuned else []), theirs, *ours)
+            )
     tested = f" and tested on {one.target}" if one.target else ""
     title = f"Table {table.name}, the paper trained on {one.source}{tested}{' after fine-tuning' if one.tuned else ''}"
     heads = ("theirs", "ours", "task", *(["method"] if one.tuned else []), f"the paper: {_NUMBERS}")
-    ours_heads = tuple(f"ours, {column.head}: {_NUMBERS} · weighted F1" for column in columns) or ("ours",)
-    return Table(title, heads + ours_heads, tuple(cells), notes=_notes(paper, table, one, protocol, bool(columns)))
+    ours_heads = tuple(f"ours, {column.head}: {_NUMBERS} · weighted F1" for column in columns) or (
+        "ours",
+    )
+    return Table(
+        title,
+        heads + ours_heads,
+        tuple(cells),
+        notes=_notes(paper, table, one, protocol, bool(columns)),
+    )
 
 
 def _columns(run: Run, row: PaperRow, across: bool) -> list[_Column]:
@@ -160,15 +186,21 @@ def _columns(run: Run, row: PaperRow, across: bool) -> list[_Column]:
     for one in run.rows:
         if one.labelling == "published":
             name = one.fold if across else networks
-            groups.setdefault(name, {}).setdefault((one.model, one.setting), []).append(one.confusion)
+            groups.setdefault(name, {}).setdefault((one.model, one.setting), []).append(
+                one.confusion
+            )
     theirs = f"{row.source} to {row.target}" if across else row.source
     made = []
     for name, confusions in groups.items():
         head = name if name == theirs else f"{name} (not the paper's data)"
-        if across and row.target and name == row.target:  # a fold of the transfer protocol is its target
+        if (
+            across and row.target and name == row.target
+        ):  # a fold of the transfer protocol is its target
             head = name
         summed = {key: sum_confusions(many) for key, many in confusions.items()}
-        made.append(_Column(f"{head}, quick" if run.quick else head, name.rpartition(" to ")[2], summed))
+        made.append(
+            _Column(f"{head}, quick" if run.quick else head, name.rpartition(" to ")[2], summed)
+        )
     return made
 
 
@@ -192,12 +224,15 @@ def _cell(paper: PaperTables, row: PaperRow, method: str, column: _Column) -> st
     return "none of the paper's classes" if found is None else str(found)
 
 
-def average(confusion: Confusion, classes: Sequence[str] | None = None, task: _Task = "multi-class") -> Averages | None:
+def average(
+    confusion: Confusion, classes: Sequence[str] | None = None, task: _Task = "multi-class"
+) -> Averages | None:
     """The paper's four measures of windows of some classes, as scikit-learn would average them.
 
     Args:
         confusion: counts by true and said label.
-        classes: true labels that count; all where None. What was said of their windows counts whatever it is.
+        classes: true labels that count; all where None. What was said of their windows counts
+            whatever it is.
         task: ``binary`` is normal against all else.
 
     Returns:
@@ -217,7 +252,9 @@ def average(confusion: Confusion, classes: Sequence[str] | None = None, task: _T
     f1 = _ratio(2 * right, true + said)[seen]
     weighted = float((f1 * true[seen]).sum() / true.sum())
     accuracy = float(right.sum() / counts.sum())
-    return Averages(accuracy, float(precision.mean()), float(recall.mean()), float(f1.mean()), weighted)
+    return Averages(
+        accuracy, float(precision.mean()), float(recall.mean()), float(f1.mean()), weighted
+    )
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -229,8 +266,12 @@ def _none(tuned: bool) -> str:
     return "not built yet: faultwise finetune transfer" if tuned else "no run"
 
 
-def _notes(paper: PaperTables, table: PaperTable, row: PaperRow, protocol: str, any_run: bool) -> tuple[str, ...]:
-    notes = [f"{paper.paper}, {table.place}: {table.title}. Labels as published; windows of the paper's classes only."]
+def _notes(
+    paper: PaperTables, table: PaperTable, row: PaperRow, protocol: str, any_run: bool
+) -> tuple[str, ...]:
+    notes = [
+        f"{paper.paper}, {table.place}: {table.title}. Labels as published; windows of the paper's classes only."
+    ]
     if any_run:
         notes.append(
             "Ours are one model of all labels; binary rows read it as normal or not. Training sets are the run's."
@@ -238,7 +279,9 @@ def _notes(paper: PaperTables, table: PaperTable, row: PaperRow, protocol: str, 
     if row.tuned:
         notes.append("The paper prints one row for its three methods, because they were alike.")
         if not any_run:
-            notes.append("What tunes a network for another site does not exist yet; these cells fill when it does.")
+            notes.append(
+                "What tunes a network for another site does not exist yet; these cells fill when it does."
+            )
     elif not any_run:
         command = f"faultwise eval detection --protocol {protocol} --data DIR"
         where = f"DIR with {row.source}" + (f" and {row.target}" if row.target else "")
@@ -246,9 +289,11 @@ def _notes(paper: PaperTables, table: PaperTable, row: PaperRow, protocol: str, 
     return tuple(notes)
 
 
-# The runs that the second paper's tables need, made on a user's captures, with the paper's models alone.
+# The runs that the second paper's tables need, made on a user's captures, with the paper's models
+# alone.
 #
-# <results>/tables/<data set>/detection-random.json          each of the paper's data sets by itself, never mixed
+# <results>/tables/<data set>/detection-random.json          each of the paper's data sets by
+# itself, never mixed
 # <results>/tables/across/detection-leave-one-network-out.json   trained on one, tested on another
 
 log = logging.getLogger(__name__)
@@ -262,7 +307,8 @@ def run_paper(
     quick: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Run]:
-    """Run the paper's protocols: within each of its data sets that is there, and across whatever networks are.
+    """Run the paper's protocols: within each of its data sets that is there, and across whatever
+    networks are.
 
     Args:
         paper: names protocols, models and data sets.
@@ -297,7 +343,11 @@ def run_paper(
     ]
     if len(folders) > 1:
         out = results / "tables" / "across"
-        runs.append(evaluate_detection(data, paper.protocols.across, out, kept, models, quick=quick, progress=progress))
+        runs.append(
+            evaluate_detection(
+                data, paper.protocols.across, out, kept, models, quick=quick, progress=progress
+            )
+        )
     return runs
 
 
@@ -311,9 +361,16 @@ def find_data_sets(data: Path) -> dict[str, Path]:
     for path in find_labelled(data):
         name = next(form.name for form in FORMS if form.fits(path))
         found.setdefault(name, []).append(path)
-    folders = {name: Path(os.path.commonpath([path.parent for path in paths])) for name, paths in found.items()}
+    folders = {
+        name: Path(os.path.commonpath([path.parent for path in paths]))
+        for name, paths in found.items()
+    }
     for name, folder in folders.items():
-        if others := [o for o, paths in found.items() if o != name and any(p.is_relative_to(folder) for p in paths)]:
+        if others := [
+            o
+            for o, paths in found.items()
+            if o != name and any(p.is_relative_to(folder) for p in paths)
+        ]:
             raise UserError(
                 f"{folder} holds captures of {name} and of {', '.join(others)}; expected a folder for each data set, "
                 "because a table never mixes two; part them"

@@ -1,4 +1,5 @@
-"""Whether anything that names a device reaches a model: under other addresses, traffic must give the same texts."""
+"""Whether anything that names a device reaches a model: under other addresses, traffic must give
+the same texts."""
 
 import ipaddress
 from dataclasses import dataclass, replace
@@ -39,7 +40,9 @@ def compare_texts(path: Path = SAMPLE, seed: int = 0) -> Renaming:
     capture = read_capture(path)
     new = _new_addresses(_addresses(capture), seed)
     before, after = (_texts(one) for one in (capture, rename_addresses(capture, new)))
-    differing = sum(a != b for a, b in zip(before, after, strict=False)) + abs(len(before) - len(after))
+    differing = sum(a != b for a, b in zip(before, after, strict=False)) + abs(
+        len(before) - len(after)
+    )
     return Renaming(len(before), sum(old != name for old, name in new.items()), differing)
 
 
@@ -52,21 +55,33 @@ def rename_addresses(capture: Capture, new: dict[str, str]) -> Capture:
     """The same capture with other addresses; what ``new`` does not name stays."""
 
     def renamed(table: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
-        return table.assign(**{name: table[name].map(lambda one: new.get(one, one)).astype("str") for name in columns})
+        return table.assign(
+            **{
+                name: table[name].map(lambda one: new.get(one, one)).astype("str")
+                for name in columns
+            }
+        )
 
-    return replace(capture, flows=renamed(capture.flows, _ENDS), evidence=renamed(capture.evidence, ("src", "dst")))
+    return replace(
+        capture,
+        flows=renamed(capture.flows, _ENDS),
+        evidence=renamed(capture.evidence, ("src", "dst")),
+    )
 
 
 def _addresses(capture: Capture) -> list[str]:
-    columns = [capture.flows[name] for name in _ENDS] + [capture.evidence[name] for name in ("src", "dst")]
+    columns = [capture.flows[name] for name in _ENDS] + [
+        capture.evidence[name] for name in ("src", "dst")
+    ]
     return sorted(set(pd.concat(columns).astype("str")))
 
 
 def _new_addresses(old: list[str], seed: int) -> dict[str, str]:
-    """Another address for each IPv4 host, of its own kind: local in a local network, outside outside.
+    """Another address for each IPv4 host, of its own kind: local in a local network, outside
+    outside.
 
-    Networks stay networks (/24), so that a broadcast stays one; groups and addresses of no host keep theirs, because
-    a protocol's own addresses name nobody.
+    Networks stay networks (/24), so that a broadcast stays one; groups and addresses of no host
+    keep theirs, because a protocol's own addresses name nobody.
     """
     rng = np.random.default_rng(seed)
     hosts = {one: ip for one in old if (ip := _host(one)) is not None}
@@ -87,5 +102,7 @@ def _host(text: str) -> ipaddress.IPv4Address | None:
         ip = ipaddress.ip_address(text)
     except ValueError:
         return None
-    fixed = ip.is_multicast or ip.is_unspecified or ip.is_loopback or ip.is_link_local or ip.is_reserved
+    fixed = (
+        ip.is_multicast or ip.is_unspecified or ip.is_loopback or ip.is_link_local or ip.is_reserved
+    )
     return ip if isinstance(ip, ipaddress.IPv4Address) and not fixed else None

@@ -1,1 +1,2 @@
-"""An emulated plant: network namespaces, real programs and packets, faults and attacks, and the truth of them."""
+"""An emulated plant: network namespaces, real programs and packets, faults and attacks, and the
+truth of them."""

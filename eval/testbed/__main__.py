@@ -1,7 +1,7 @@
 """The inside of a lab, ``python -m eval.testbed``, as `faultwise testbed record` starts it.
 
-A module of its own, because programs of the plant, which are forked, import again whatever module was started, unless
-that is called ``__main__``: two dozen copies of pandas.
+A module of its own, because programs of the plant, which are forked, import again whatever module
+was started, unless that is called ``__main__``: two dozen copies of pandas.
 """
 
 import sys

@@ -1,6 +1,8 @@
-"""A short piece of a recorded run: what some of its machines said to each other for a while, with its truth.
+"""A short piece of a recorded run: what some of its machines said to each other for a while, with
+its truth.
 
-faultwise testbed excerpt runs/run-3 --out sample --machine plc-2 --machine hmi-1 --start 200 --end 700
+faultwise testbed excerpt runs/run-3 --out sample --machine plc-2 --machine hmi-1 --start 200 --end
+700
 """
 
 import ipaddress
@@ -58,14 +60,22 @@ def render_card(folders: Sequence[Path]) -> str:
             "events": [len({(one.kind, one.cause) for one in truth.intervals}) for truth in truths],
         }
     )
-    return "\n".join([_HEAD, _table(runs), "\n## What happens\n", _table(_count(truths)), f"\n{_TAIL}"])
+    return "\n".join(
+        [_HEAD, _table(runs), "\n## What happens\n", _table(_count(truths)), f"\n{_TAIL}"]
+    )
 
 
 def _count(truths: Sequence[Truth]) -> pd.DataFrame:
     """One row per label: its kinds, how often each happens, and for how long devices show it."""
     rows = pd.DataFrame(
         [
-            {"run": number, "label": one.label, "kind": one.kind, "cause": one.cause, "length": one.end_s - one.start_s}
+            {
+                "run": number,
+                "label": one.label,
+                "kind": one.kind,
+                "cause": one.cause,
+                "length": one.end_s - one.start_s,
+            }
             for number, truth in enumerate(truths)
             for one in truth.intervals
         ],
@@ -79,7 +89,9 @@ def _count(truths: Sequence[Truth]) -> pd.DataFrame:
                 "label": label,
                 "events": int((events["label"] == label).sum()),
                 "device-minutes": f"{rows.loc[rows['label'] == label, 'length'].sum() / 60:.0f}",
-                "kinds": ", ".join(f"{kind} {n}" for kind, n in kinds.loc[label].items()) if label in kinds else "none",
+                "kinds": ", ".join(f"{kind} {n}" for kind, n in kinds.loc[label].items())
+                if label in kinds
+                else "none",
             }
             for label in (*LABELS, UNKNOWN)
         ]
@@ -96,7 +108,12 @@ _MICROSECONDS = 0xA1B2C3D4
 
 
 def excerpt(
-    run: Path, out: Path, machines: Sequence[str], start_s: float, end_s: float, snap_bytes: int = SNAP_BYTES
+    run: Path,
+    out: Path,
+    machines: Sequence[str],
+    start_s: float,
+    end_s: float,
+    snap_bytes: int = SNAP_BYTES,
 ) -> Truth:
     """Write capture.pcap, truth.json and plant.yaml of a part of a run.
 
@@ -112,7 +129,8 @@ def excerpt(
         The truth of the part.
 
     Raises:
-        UserError: the run is none, a machine is not in it, the times lie outside, nothing is left, or ``out`` exists.
+        UserError: the run is none, a machine is not in it, the times lie outside, nothing is left,
+            or ``out`` exists.
     """
     if out.exists():
         raise UserError(f"{out} exists already; expected a new folder; name another with --out")
@@ -130,7 +148,9 @@ def excerpt(
         records = read_records(theirs)
     records = records.take(np.flatnonzero((records.ts >= first_s) & (records.ts < last_s)))
     if not len(records.ts):
-        raise UserError(f"{', '.join(machines)} said nothing to each other in that time; expected frames; name others")
+        raise UserError(
+            f"{', '.join(machines)} said nothing to each other in that time; expected frames; name others"
+        )
     part = truth.model_copy(
         update={
             "start_s": first_s,
@@ -159,7 +179,9 @@ def _address(plant: Plant, machine: str) -> str:
         return str(ipaddress.ip_address(machine))  # an intruder, or somebody beyond the router
     except ValueError:
         names = ", ".join(device.name for device in plant.devices)
-        raise UserError(f"no machine is called {machine}; expected an address or one of {names}") from None
+        raise UserError(
+            f"no machine is called {machine}; expected an address or one of {names}"
+        ) from None
 
 
 def _filter(capture: Path, out: Path, addresses: Sequence[str]) -> None:
@@ -169,16 +191,26 @@ def _filter(capture: Path, out: Path, addresses: Sequence[str]) -> None:
     try:
         subprocess.run(command, check=True, capture_output=True)
     except FileNotFoundError:
-        raise UserError("tcpdump is missing; expected it on PATH; apt-get install tcpdump") from None
+        raise UserError(
+            "tcpdump is missing; expected it on PATH; apt-get install tcpdump"
+        ) from None
     except subprocess.CalledProcessError as error:
         said = error.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise UserError(f"{capture}: tcpdump says {''.join(said)!r}; expected a capture it can read") from None
+        raise UserError(
+            f"{capture}: tcpdump says {''.join(said)!r}; expected a capture it can read"
+        ) from None
 
 
-def _clipped(interval: Interval, addresses: Sequence[str], first_s: float, last_s: float) -> Interval:
+def _clipped(
+    interval: Interval, addresses: Sequence[str], first_s: float, last_s: float
+) -> Interval:
     """What comes from a machine that was left out may not show any more."""
     times = {"start_s": max(interval.start_s, first_s), "end_s": min(interval.end_s, last_s)}
-    claim = {} if interval.root in addresses or interval.label == NORMAL else {"label": UNKNOWN, "direction": ""}
+    claim = (
+        {}
+        if interval.root in addresses or interval.label == NORMAL
+        else {"label": UNKNOWN, "direction": ""}
+    )
     return interval.model_copy(update=times | claim)
 
 

@@ -1,4 +1,5 @@
-"""Draws a site: which machines there are, where they stand, and who made them; ``habits`` draws what they do."""
+"""Draws a site: which machines there are, where they stand, and who made them; ``habits`` draws
+what they do."""
 
 import ipaddress
 import math
@@ -10,7 +11,8 @@ from typing import Any, TypeVar
 
 from eval.testbed.site import BEYOND, ROUTER, Machine, Site
 
-# Chance in one site: whom it hits, and addresses that nobody has yet. The same seed throws the same.
+# Chance in one site: whom it hits, and addresses that nobody has yet. The same seed throws the
+# same.
 
 _T = TypeVar("_T")
 
@@ -63,24 +65,40 @@ class Dice:
                 return address
 
     def newcomer(
-        self, name: str, role: str, beyond: bool = False, program: str = "", settings: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        role: str,
+        beyond: bool = False,
+        program: str = "",
+        settings: Mapping[str, Any] | None = None,
     ) -> Machine:
         """A machine that the site does not list, with a name, an address and a MAC of its own."""
         self._named += 1
         mac = "02:" + ":".join(f"{self._random.randrange(256):02x}" for _ in range(5))
         switch = "beyond" if beyond else "plant"
         return Machine(
-            f"{name}-{self._named}", role, self.address(beyond), mac, program, settings=settings or {}, switch=switch
+            f"{name}-{self._named}",
+            role,
+            self.address(beyond),
+            mac,
+            program,
+            settings=settings or {},
+            switch=switch,
         )
 
 
-# Makers and models of what stands in plants, as data: the first half of a MAC address says who made a machine.
+# Makers and models of what stands in plants, as data: the first half of a MAC address says who made
+# a machine.
 #
 # The prefixes are the makers' own in the IEEE's register of organisations (OUI).
 
 # role -> (model, OUI)
 MAKES: dict[str, tuple[tuple[str, str], ...]] = {
-    "router": (("Hirschmann Eagle40", "00:80:63"), ("Cisco IR1101", "00:00:0c"), ("Phoenix mGuard", "00:a0:45")),
+    "router": (
+        ("Hirschmann Eagle40", "00:80:63"),
+        ("Cisco IR1101", "00:00:0c"),
+        ("Phoenix mGuard", "00:a0:45"),
+    ),
     "dns": (("Lantronix SLC", "00:80:a3"), ("Dell PowerEdge T150", "00:06:5b")),
     "ntp": (("Meinberg M300", "ec:46:70"), ("Raspberry Pi 4", "b8:27:eb")),
     "plc": (
@@ -92,12 +110,24 @@ MAKES: dict[str, tuple[tuple[str, str], ...]] = {
         ("Omron NX1P2", "00:00:0a"),
     ),
     "gateway": (("Moxa MGate MB3180", "00:90:e8"), ("Anybus Communicator", "00:30:11")),
-    "hmi": (("Pro-face GP4000", "00:15:a6"), ("Siemens KTP700", "00:01:e3"), ("B&R Power Panel", "00:60:65")),
+    "hmi": (
+        ("Pro-face GP4000", "00:15:a6"),
+        ("Siemens KTP700", "00:01:e3"),
+        ("B&R Power Panel", "00:60:65"),
+    ),
     "historian": (("Dell PowerEdge R250", "00:06:5b"), ("HP ProLiant DL20", "00:01:e6")),
     "broker": (("Advantech UNO-2271G", "00:0b:ab"), ("Raspberry Pi CM4", "b8:27:eb")),
-    "sensor": (("ifm IO-Link node", "00:02:01"), ("ESP32 node", "08:3a:8d"), ("ESP8266 node", "08:3a:f2")),
+    "sensor": (
+        ("ifm IO-Link node", "00:02:01"),
+        ("ESP32 node", "08:3a:8d"),
+        ("ESP8266 node", "08:3a:f2"),
+    ),
     "edge": (("Moxa UC-8200", "00:90:e8"), ("Advantech WISE-710", "00:0b:ab")),
-    "robot": (("Fanuc R-30iB", "00:e0:e4"), ("KUKA KR C4", "00:60:c8"), ("Yaskawa YRC1000", "00:20:b5")),
+    "robot": (
+        ("Fanuc R-30iB", "00:e0:e4"),
+        ("KUKA KR C4", "00:60:c8"),
+        ("Yaskawa YRC1000", "00:20:b5"),
+    ),
     "mes": (("Dell PowerEdge R450", "00:06:5b"), ("HP ProLiant ML30", "00:01:e6")),
     "camera": (("Axis P1375", "00:40:8c"), ("Hikvision DS-2CD", "08:54:11")),
     "recorder": (("Synology NVR1218", "00:11:32"), ("Hikvision DS-7608", "04:03:12")),
@@ -106,13 +136,15 @@ MAKES: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
-# Draws what each machine of a site does: whom it asks, how often, how large, and how it bears a failure.
+# Draws what each machine of a site does: whom it asks, how often, how large, and how it bears a
+# failure.
 
 _CLOUD_NAMES = ("telemetry", "portal", "updates", "remote", "api", "licences")
 _MAKERS = ("northmill", "quellwerk", "brightline", "tanso", "helvar-iot", "orbis")
 _QUANTITIES = ("temperature", "pressure", "vibration", "flow", "humidity", "current")
 _CHARACTERS = string.ascii_letters + string.digits
-# Roles with an operating system that asks for names; the others have addresses written in their settings.
+# Roles with an operating system that asks for names; the others have addresses written in their
+# settings.
 _ASK_NAMES = ("historian", "edge", "mes", "workstation", "recorder")
 _MAY_ASK_NAMES = ("hmi", "sensor", "camera")
 _Settings = dict[str, Any]
@@ -146,7 +178,13 @@ def draw_habits(machines: Sequence[Machine], dice: Random, busy: float) -> dict[
     maker = dice.choice(_MAKERS)
     clouds = [machine for machine in machines if machine.beyond]
     afar = {f"{name}.{maker}.example": dice.choice(clouds).address for name in _CLOUD_NAMES}
-    draft = _Draft(dice, busy, names, afar, f"{dice.choice(['plant', 'works', 'line'])}{dice.randint(1, 40)}.example")
+    draft = _Draft(
+        dice,
+        busy,
+        names,
+        afar,
+        f"{dice.choice(['plant', 'works', 'line'])}{dice.randint(1, 40)}.example",
+    )
     by_name = {machine.name: machine for machine in machines}
     for role, draw_role in _ROLES.items():
         for name in names[role]:
@@ -161,11 +199,19 @@ def draw_habits(machines: Sequence[Machine], dice: Random, busy: float) -> dict[
 def _common(draft: _Draft, machine: Machine) -> _Settings:
     """What every machine of the plant does beside its work: names, time, and patience."""
     dice, asks = draft.dice, machine.role in _ASK_NAMES
-    settings: _Settings = {"by_name": asks or (machine.role in _MAY_ASK_NAMES and dice.random() < 0.6)}
+    settings: _Settings = {
+        "by_name": asks or (machine.role in _MAY_ASK_NAMES and dice.random() < 0.6)
+    }
     settings |= {"dns_tries": dice.randint(2, 4), "dns_timeout_s": float(dice.choice([1, 2, 3, 5]))}
-    settings |= {"asks_ipv6": asks and dice.random() < 0.6, "timeout_s": round(dice.uniform(1, 4), 1)}
+    settings |= {
+        "asks_ipv6": asks and dice.random() < 0.6,
+        "timeout_s": round(dice.uniform(1, 4), 1),
+    }
     if machine.role != "ntp":
-        settings |= {"ntp": "ntp-1", "ntp_s": dice.choice([16, 32, 32, 64, 64, 128, 256]) / draft.busy}
+        settings |= {
+            "ntp": "ntp-1",
+            "ntp_s": dice.choice([16, 32, 32, 64, 64, 128, 256]) / draft.busy,
+        }
     first_s = dice.choice([1.0, 2.0, 3.0, 5.0, 10.0])
     grows = dice.random() < (0.8 if machine.role in ("sensor", "edge", "mes") else 0.3)
     settings["retry"] = {
@@ -174,7 +220,9 @@ def _common(draft: _Draft, machine: Machine) -> _Settings:
         "most_s": float(dice.choice([30, 60, 120])) if grows else first_s,
         "jitter": round(dice.choice([0.0, 0.05, 0.3]), 2),
     }
-    if machine.role == "edge" or (machine.role in ("camera", "robot", "historian") and dice.random() < 0.4):
+    if machine.role == "edge" or (
+        machine.role in ("camera", "robot", "historian") and dice.random() < 0.4
+    ):
         settings["remote"] = {
             "host": dice.choice([*draft.afar]),
             "period_s": dice.choice([10, 15, 20, 30]) / draft.busy,
@@ -201,13 +249,24 @@ def _plc(draft: _Draft) -> _Settings:
 def _gateway(draft: _Draft) -> _Settings:
     units = sorted(draft.dice.sample(range(1, 32), draft.dice.randint(2, 4)))
     timeout_s = round(draft.dice.uniform(0.3, 0.8), 2)
-    return {"units": units, "port": 502, "registers": 40, "dead": [], "serial_timeout_s": timeout_s, "exceptions": 0.0}
+    return {
+        "units": units,
+        "port": 502,
+        "registers": 40,
+        "dead": [],
+        "serial_timeout_s": timeout_s,
+        "exceptions": 0.0,
+    }
 
 
 def _hmi(draft: _Draft) -> _Settings:
     dice, panels = draft.dice, draft.names["hmi"]
     number, count = panels.index(draft.name), len(panels)
-    mine = [plc for place, plc in enumerate(draft.names["plc"]) if place % count == number or dice.random() < 0.3]
+    mine = [
+        plc
+        for place, plc in enumerate(draft.names["plc"])
+        if place % count == number or dice.random() < 0.3
+    ]
     polled = [_entry(draft, plc, draft.known[plc]["unit"], dice.randint(11, 40)) for plc in mine]
     for entry in polled:
         entry |= {"setpoints": [7, 8], "write_s": dice.uniform(30, 180) / draft.busy}
@@ -222,17 +281,30 @@ def _hmi(draft: _Draft) -> _Settings:
 
 def _historian(draft: _Draft) -> _Settings:
     dice = draft.dice
-    polled = [_entry(draft, plc, draft.known[plc]["unit"], draft.known[plc]["registers"]) for plc in draft.names["plc"]]
+    polled = [
+        _entry(draft, plc, draft.known[plc]["unit"], draft.known[plc]["registers"])
+        for plc in draft.names["plc"]
+    ]
     polled += [_entry(draft, "gateway-1", unit, 24) for unit in draft.known["gateway-1"]["units"]]
     store = {"host": "recorder-1", "port": draft.known["recorder-1"]["port"]}
-    rates = {"poll_s": dice.choice([5, 5, 10, 15, 20]) / draft.busy, "write_s": dice.choice([20, 30, 60]) / draft.busy}
+    rates = {
+        "poll_s": dice.choice([5, 5, 10, 15, 20]) / draft.busy,
+        "write_s": dice.choice([20, 30, 60]) / draft.busy,
+    }
     return {"polled": polled, "store": store, "retries": dice.randint(0, 2), **rates}
 
 
 def _entry(draft: _Draft, name: str, unit: int, count: int) -> _Settings:
     function = draft.dice.choice([3, 3, 4])
     port = draft.known[name]["port"]
-    return {"name": name, "port": port, "unit": unit, "address": 0, "count": count, "function": function}
+    return {
+        "name": name,
+        "port": port,
+        "unit": unit,
+        "address": 0,
+        "count": count,
+        "function": function,
+    }
 
 
 def _broker(draft: _Draft) -> _Settings:
@@ -244,21 +316,41 @@ def _broker(draft: _Draft) -> _Settings:
 
 def _sensor(draft: _Draft) -> _Settings:
     dice, quantity = draft.dice, draft.dice.choice(_QUANTITIES)
-    rates = {"period_s": dice.choice([1, 2, 2, 5, 5, 10, 15]) / draft.busy, "payload_bytes": dice.randint(50, 900)}
+    rates = {
+        "period_s": dice.choice([1, 2, 2, 5, 5, 10, 15]) / draft.busy,
+        "payload_bytes": dice.randint(50, 900),
+    }
     topic = {"topic": f"{draft.domain.split('.')[0]}/{draft.name}/{quantity}", "quantity": quantity}
-    return _login(draft, draft.name if draft.name in draft.known["broker-1"]["users"] else "sensors") | topic | rates
+    return (
+        _login(draft, draft.name if draft.name in draft.known["broker-1"]["users"] else "sensors")
+        | topic
+        | rates
+    )
 
 
 def _edge(draft: _Draft) -> _Settings:
     cloud = {"cloud": draft.dice.choice([*draft.afar]), "cloud_port": 80}
     topic = {"topic": f"{draft.domain.split('.')[0]}/#"}
-    return _login(draft, "edge") | topic | cloud | {"batch_s": draft.dice.choice([10, 15, 30]) / draft.busy}
+    return (
+        _login(draft, "edge")
+        | topic
+        | cloud
+        | {"batch_s": draft.dice.choice([10, 15, 30]) / draft.busy}
+    )
 
 
 def _login(draft: _Draft, user: str) -> _Settings:
     broker = draft.known["broker-1"]
-    login = {"broker": "broker-1", "port": broker["port"], "user": user, "password": broker["users"][user]}
-    return login | {"qos": draft.dice.choice([0, 0, 1]), "keepalive_s": draft.dice.choice([15, 30, 60])}
+    login = {
+        "broker": "broker-1",
+        "port": broker["port"],
+        "user": user,
+        "password": broker["users"][user],
+    }
+    return login | {
+        "qos": draft.dice.choice([0, 0, 1]),
+        "keepalive_s": draft.dice.choice([15, 30, 60]),
+    }
 
 
 def _robot(draft: _Draft) -> _Settings:
@@ -287,7 +379,8 @@ def _camera(draft: _Draft) -> _Settings:
 
 def _recorder(draft: _Draft) -> _Settings:
     cameras = [
-        {"name": camera, "transport": draft.dice.choice(["udp", "udp", "tcp"])} for camera in draft.names["camera"]
+        {"name": camera, "transport": draft.dice.choice(["udp", "udp", "tcp"])}
+        for camera in draft.names["camera"]
     ]
     port = draft.dice.choice([80, 8080])
     return {"cameras": cameras, "port": port, "keepalive_s": float(draft.dice.choice([15, 20, 30]))}
@@ -332,36 +425,58 @@ def _draw_key(dice: Random) -> str:
 
 
 # Where role and program differ.
-_PROGRAMS = {"gateway": "modbus_gateway", "robot": "opcua_server", "mes": "opcua_client", ROUTER: ""}
-_CELLS = ("filling", "mixing", "packing", "pressing", "boiling", "paint shop", "assembly", "tank farm")
+_PROGRAMS = {
+    "gateway": "modbus_gateway",
+    "robot": "opcua_server",
+    "mes": "opcua_client",
+    ROUTER: "",
+}
+_CELLS = (
+    "filling",
+    "mixing",
+    "packing",
+    "pressing",
+    "boiling",
+    "paint shop",
+    "assembly",
+    "tank farm",
+)
 _IN_CELLS = ("plc", "gateway", "hmi", "sensor", "robot", "camera")
 _MOST = 30
 
 
 def draw_site(seed: int, busy: float = 1.0) -> Site:
-    """A plant of 24 to 30 machines with what lies beyond it: counts, addresses, makes, rhythms and habits drawn.
+    """A plant of 24 to 30 machines with what lies beyond it: counts, addresses, makes, rhythms and
+    habits drawn.
 
     Args:
         seed: the same seed draws the same site.
-        busy: how often things are said and how large pictures are, 1 being usual; the counts do not depend on it.
+        busy: how often things are said and how large pictures are, 1 being usual; the counts do not
+            depend on it.
     """
     dice = Random(seed)  # noqa: S311 - a plant, not a secret
     network = _draw_network(dice)
     gateway = str(network[dice.choice([1, 1, -2])])
     machines = tuple(_place(_draw_roles(dice), network, gateway, dice))
     habits = draw_habits(machines, dice, busy)
-    with_habits = tuple(replace(machine, settings=habits.get(machine.name, {})) for machine in machines)
+    with_habits = tuple(
+        replace(machine, settings=habits.get(machine.name, {})) for machine in machines
+    )
     return Site(seed, str(network), gateway, with_habits)
 
 
 def _draw_network(dice: Random) -> ipaddress.IPv4Network:
-    private = f"192.168.{dice.randrange(256)}.0", f"10.{dice.randrange(256)}.{dice.randrange(256)}.0"
+    private = (
+        f"192.168.{dice.randrange(256)}.0",
+        f"10.{dice.randrange(256)}.{dice.randrange(256)}.0",
+    )
     first = dice.choice([*private, f"172.{dice.randint(16, 31)}.{dice.randrange(256)}.0"])
     return ipaddress.IPv4Network(f"{first}/{dice.choice([22, 23, 24, 24, 24, 25])}", strict=False)
 
 
 def _draw_roles(dice: Random) -> dict[str, int]:
-    """How many there are of each role, those asked before those that ask, which is the order they are started in."""
+    """How many there are of each role, those asked before those that ask, which is the order they
+    are started in."""
     asked = {
         "plc": dice.randint(3, 6),
         "gateway": 1,
@@ -375,12 +490,23 @@ def _draw_roles(dice: Random) -> dict[str, int]:
     return counts | {"sensor": dice.randint(6, min(10, _MOST - sum(counts.values())))}
 
 
-def _place(counts: dict[str, int], network: ipaddress.IPv4Network, gateway: str, dice: Random) -> Iterator[Machine]:
+def _place(
+    counts: dict[str, int], network: ipaddress.IPv4Network, gateway: str, dice: Random
+) -> Iterator[Machine]:
     """Give every machine a name, an address, a maker and a place."""
     # Hosts that end in 0 or 255 are rare, and taken for broadcasts by some tools.
-    hosts = [str(host) for host in network.hosts() if host.packed[3] not in (0, 255) and str(host) != gateway]
+    hosts = [
+        str(host)
+        for host in network.hosts()
+        if host.packed[3] not in (0, 255) and str(host) != gateway
+    ]
     inside = iter(dice.sample(hosts, sum(counts.values())))
-    afar = iter([f"{beyond.removesuffix('.0/24')}.{dice.randint(2, 254)}" for beyond in dice.sample(BEYOND, 3)])
+    afar = iter(
+        [
+            f"{beyond.removesuffix('.0/24')}.{dice.randint(2, 254)}"
+            for beyond in dice.sample(BEYOND, 3)
+        ]
+    )
     tails = iter(dice.sample(range(1 << 24), sum(counts.values())))
     cells = dice.sample(_CELLS, dice.randint(2, 4))
     for role, count in counts.items():
@@ -398,5 +524,9 @@ def _place(counts: dict[str, int], network: ipaddress.IPv4Network, gateway: str,
                 program=_PROGRAMS.get(role, role),
                 switch="beyond" if role == "cloud" else "plant",
                 model=model,
-                zone=dice.choice(cells) if role in _IN_CELLS else "" if role == "cloud" else "control room",
+                zone=dice.choice(cells)
+                if role in _IN_CELLS
+                else ""
+                if role == "cloud"
+                else "control room",
             )

@@ -1,4 +1,5 @@
-"""The machine that a lab runs on: whether it can carry one, and how processes get into its namespaces."""
+"""The machine that a lab runs on: whether it can carry one, and how processes get into its
+namespaces."""
 
 import ctypes
 import os
@@ -13,7 +14,19 @@ from traffic.errors import UserError
 
 DEBIAN = "iproute2 nftables tcpdump nmap hping3 mosquitto dnsmasq-base chrony openssh-server openssh-client"
 _TOOLS = (
-    *("ip", "tc", "nft", "tcpdump", "nmap", "hping3", "mosquitto", "dnsmasq", "chronyd", "sshd", "ssh"),
+    *(
+        "ip",
+        "tc",
+        "nft",
+        "tcpdump",
+        "nmap",
+        "hping3",
+        "mosquitto",
+        "dnsmasq",
+        "chronyd",
+        "sshd",
+        "ssh",
+    ),
     *("unshare", "setpriv"),
 )
 _CLONE_NEWNET = 0x40000000
@@ -23,17 +36,24 @@ def check_host() -> None:
     """Refuse at once where a lab cannot run.
 
     Raises:
-        UserError: not Linux, not root, namespaces are forbidden, or a tool is missing; all missing ones are named.
+        UserError: not Linux, not root, namespaces are forbidden, or a tool is missing; all missing
+            ones are named.
     """
     if sys.platform != "linux":
-        raise UserError(f"the testbed needs Linux's network namespaces; this is {sys.platform}; run it on Linux")
+        raise UserError(
+            f"the testbed needs Linux's network namespaces; this is {sys.platform}; run it on Linux"
+        )
     if os.geteuid() != 0:
         raise UserError(
             f"the testbed makes network namespaces; expected root, not user {os.geteuid()}; run it with sudo"
         )
     if missing := [tool for tool in _TOOLS if which(tool) is None]:
-        raise UserError(f"the testbed needs {', '.join(missing)}; expected on the path; `apt-get install -y {DEBIAN}`")
-    probe = subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "true"], capture_output=True, text=True)
+        raise UserError(
+            f"the testbed needs {', '.join(missing)}; expected on the path; `apt-get install -y {DEBIAN}`"
+        )
+    probe = subprocess.run(
+        ["unshare", "--net", "--mount", "--pid", "--fork", "true"], capture_output=True, text=True
+    )
     if probe.returncode:
         raise UserError(
             f"this machine forbids namespaces ({probe.stderr.strip()}); expected unshare to work; "
@@ -42,13 +62,26 @@ def check_host() -> None:
 
 
 def enter(module: str, arguments: Sequence[str]) -> int:
-    """Run ``python -m module arguments`` as the first process of a lab's namespaces; returns its exit status.
+    """Run ``python -m module arguments`` as the first process of a lab's namespaces; returns its
+    exit status.
 
-    An interruption is passed on and waited for, so that the run inside can say that it is incomplete; whatever is left
-    then is killed with its process namespace, as all of it is where this process is killed.
+    An interruption is passed on and waited for, so that the run inside can say that it is
+    incomplete; whatever is left then is killed with its process namespace, as all of it is where
+    this process is killed.
     """
-    command = ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid", "--fork", "--kill-child"]
-    # A session of its own, lest a terminal interrupts it as well, in the middle of writing what it was told to write.
+    command = [
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
+        "unshare",
+        "--net",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+    ]
+    # A session of its own, lest a terminal interrupts it as well, in the middle of writing what it
+    # was told to write.
     process = subprocess.Popen(
         [*command, "--mount-proc", sys.executable, "-m", module, *arguments], start_new_session=True
     )
@@ -58,14 +91,17 @@ def enter(module: str, arguments: Sequence[str]) -> int:
             try:
                 return process.wait()
             except KeyboardInterrupt:
-                for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+                for child in (
+                    Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+                ):
                     os.kill(int(child), signal.SIGINT)
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def join_namespace(path: Path) -> None:
-    """Move the calling thread, which must be the process's only one, into a machine's network namespace."""
+    """Move the calling thread, which must be the process's only one, into a machine's network
+    namespace."""
     with path.open("rb") as file:
         if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), _CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), f"cannot enter {path}")

@@ -1,10 +1,12 @@
-"""Machines made of Linux network namespaces, and what can be done to them: unplug, lose packets, slow down, crash.
+"""Machines made of Linux network namespaces, and what can be done to them: unplug, lose packets,
+slow down, crash.
 
-A lab lives in a network, mount and process namespace of its own (``eval.testbed.host.enter`` starts one). So the host's
-network is never touched, its list of namespaces stays hidden, and all of it is gone when its first process ends,
-however it ends.
+A lab lives in a network, mount and process namespace of its own (``eval.testbed.host.enter`` starts
+one). So the host's network is never touched, its list of namespaces stays hidden, and all of it is
+gone when its first process ends, however it ends.
 
-    plant machines ── veth ── bridge `plant` ── router ── bridge `beyond` ── machines with documentation addresses
+    plant machines ── veth ── bridge `plant` ── router ── bridge `beyond` ── machines with
+    documentation addresses
                                   └── tcpdump: every frame once, as a span port would see it
 """
 
@@ -35,7 +37,8 @@ _NETNS = Path("/run/netns")
 
 @contextlib.contextmanager
 def open_lab(site: Site, folder: Path) -> Iterator["Lab"]:
-    """Build a site's namespaces, links and switches inside ``enter``, and end all its programs afterwards."""
+    """Build a site's namespaces, links and switches inside ``enter``, and end all its programs
+    afterwards."""
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     _NETNS.mkdir(exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "none", str(_NETNS)], check=True)
@@ -70,7 +73,8 @@ class Lab:
         subprocess.run(self._inside(ROUTER, ["sysctl", "-qw", "net.ipv4.ip_forward=1"]), check=True)
 
     def start(self, name: str, **changes: Any) -> None:
-        """Run a machine's program, its settings changed where given; one that runs is ended first."""
+        """Run a machine's program, its settings changed where given; one that runs is ended
+        first."""
         self.stop(name)
         machine = self._machines[name]
         if not machine.program:
@@ -79,12 +83,16 @@ class Lab:
         from eval.testbed.programs.runner import run_program
 
         self._running[name] = self._programs.Process(
-            target=run_program, args=(machine, self.site, self.folder, _NETNS / name), name=name, daemon=False
+            target=run_program,
+            args=(machine, self.site, self.folder, _NETNS / name),
+            name=name,
+            daemon=False,
         )
         self._running[name].start()
 
     def stop(self, name: str) -> None:
-        """End a machine's program and what it started, as a crash does; the kernel stays and refuses connections."""
+        """End a machine's program and what it started, as a crash does; the kernel stays and
+        refuses connections."""
         process = self._running.pop(name, None)
         if process is not None and process.pid is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -103,9 +111,11 @@ class Lab:
         _ip(f"link set {self._ports[name]} {'up' if up else 'down'}")
 
     def lose(self, name: str, share: float) -> None:
-        """Drop a share of a machine's frames, 0 to 1, each way, on the cable between it and the switch.
+        """Drop a share of a machine's frames, 0 to 1, each way, on the cable between it and the
+        switch.
 
-        They are dropped where they arrive: a kernel that drops what it sends tells the sender (EPERM), a cable never.
+        They are dropped where they arrive: a kernel that drops what it sends tells the sender
+            (EPERM), a cable never.
         """
         port, choice = self._ports[name], f"numgen random mod 1000 < {round(share * 1000)}"
         # On the way to the machine the other end is the source, on the way from it the destination.
@@ -135,10 +145,17 @@ class Lab:
         """Slow a machine's cable down to so many kbit/s each way; 0 is full speed again."""
         port = self._ports[name]
         for inside, device in ((self._inside(name, []), "eth0"), ([], port)):
-            subprocess.run([*inside, "tc", "qdisc", "del", "dev", device, "root"], capture_output=True)
+            subprocess.run(
+                [*inside, "tc", "qdisc", "del", "dev", device, "root"], capture_output=True
+            )
             if kbit > 0:
-                shape = f"rate {kbit:.0f}kbit burst {max(1600, int(kbit * 12))} latency 300ms".split()
-                subprocess.run([*inside, "tc", "qdisc", "add", "dev", device, "root", "tbf", *shape], check=True)
+                shape = (
+                    f"rate {kbit:.0f}kbit burst {max(1600, int(kbit * 12))} latency 300ms".split()
+                )
+                subprocess.run(
+                    [*inside, "tc", "qdisc", "add", "dev", device, "root", "tbf", *shape],
+                    check=True,
+                )
 
     def address(self, name: str, address: str, gateway: str) -> None:
         """Give a machine another address and gateway, as a wrong entry in its settings would."""
@@ -158,12 +175,19 @@ class Lab:
         del self._machines[name]
 
     def run(self, name: str, command: Sequence[str]) -> "subprocess.Popen[bytes]":
-        """Start a tool on a machine, to end with the lab at the latest; ``tools/<name>-<tool>.log`` has its words."""
-        path = self.folder / "tools" / f"{name}-{Path(command[0]).name}.log"  # logs/ is what devices themselves say
+        """Start a tool on a machine, to end with the lab at the latest; ``tools/<name>-<tool>.log``
+        has its words."""
+        path = (
+            self.folder / "tools" / f"{name}-{Path(command[0]).name}.log"
+        )  # logs/ is what devices themselves say
         path.parent.mkdir(exist_ok=True)
         with path.open("ab") as said:
             tool = subprocess.Popen(
-                self._inside(name, command), stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
+                self._inside(name, command),
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                start_new_session=True,
             )
         self._tools.append(tool)
         return tool
@@ -188,13 +212,22 @@ class Lab:
         prefix = 24 if machine.beyond else int(self.site.network.rpartition("/")[2])
         bridge = "beyond" if machine.beyond else "plant"
         subprocess.run(["ip", "netns", "add", machine.name], check=True)
-        _ip(f"link add {port} type veth peer name eth0 netns {machine.name}", f"link set {port} master {bridge} up")
+        _ip(
+            f"link add {port} type veth peer name eth0 netns {machine.name}",
+            f"link set {port} master {bridge} up",
+        )
         # One segment a packet, as on a real wire: a virtual cable would carry 64 kB in one frame.
         inside = ["link set lo up", f"link set eth0 address {machine.mac} gso_max_segs 1 up"]
         inside.append(f"addr add {machine.address}/{prefix} dev eth0")
         if machine.name == ROUTER:
-            _ip(f"link add {port}b type veth peer name eth1 netns {ROUTER}", f"link set {port}b master beyond up")
-            inside += ["link set eth1 up", *(f"addr add {_first(network)}/24 dev eth1" for network in BEYOND)]
+            _ip(
+                f"link add {port}b type veth peer name eth1 netns {ROUTER}",
+                f"link set {port}b master beyond up",
+            )
+            inside += [
+                "link set eth1 up",
+                *(f"addr add {_first(network)}/24 dev eth1" for network in BEYOND),
+            ]
         else:
             gateway = self.site.gateway if not machine.beyond else _first(f"{machine.address}/24")
             inside.append(f"route add default via {gateway} dev eth0 onlink")
@@ -220,4 +253,6 @@ def _first(network: str) -> str:
 def _ip(*lines: str, namespace: str | None = None) -> None:
     """Run lines of ``ip`` as one batch."""
     where = ["-n", namespace] if namespace else []
-    subprocess.run(["ip", *where, "-batch", "-"], input="\n".join(lines) + "\n", text=True, check=True)
+    subprocess.run(
+        ["ip", *where, "-batch", "-"], input="\n".join(lines) + "\n", text=True, check=True
+    )

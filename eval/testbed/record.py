@@ -1,4 +1,5 @@
-"""Record an emulated plant: every frame on its switch, what its machines said, and what truly happened to them.
+"""Record an emulated plant: every frame on its switch, what its machines said, and what truly
+happened to them.
 
     seed ─▶ site, events ─▶ lab ─▶ capture.pcap, logs/, sensors.csv, plant.yaml
                               └──▶ truth.json, incomplete until the run has ended as planned
@@ -33,9 +34,11 @@ from traffic.datasets.truth import read_truth, write_truth
 from traffic.errors import UserError
 from traffic.plant import dump_plant
 
-# A recorded set: runs of many seeds, several side by side; a run that is complete is not made again.
+# A recorded set: runs of many seeds, several side by side; a run that is complete is not made
+# again.
 
-# Two dozen programs that start at once keep a small machine busy; two plants of them would be late for their events.
+# Two dozen programs that start at once keep a small machine busy; two plants of them would be late
+# for their events.
 _APART_S = 25.0
 
 
@@ -90,7 +93,9 @@ def _record(minutes: float, out: Path, door: threading.Lock, seed: int) -> Run:
     given = ["--seed", str(seed), "--minutes", str(minutes), "--out", str(folder)]
     with (out / f"run-{seed}.log").open("wb") as said:
         with door:
-            run = subprocess.Popen([*command, *given], stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+            run = subprocess.Popen(
+                [*command, *given], stdin=subprocess.DEVNULL, stdout=said, stderr=said
+            )
             time.sleep(_APART_S)
         return Run(folder, complete=run.wait() == 0, remade=True)
 
@@ -119,13 +124,16 @@ def record(seed: int, minutes: float, out: Path, kinds: Sequence[str] = ()) -> i
         kinds: the events that shall happen, once each; by default they are drawn.
 
     Returns:
-        The exit status of the run: 0, or 1 where it ended early and its truth says that it is incomplete.
+        The exit status of the run: 0, or 1 where it ended early and its truth says that it is
+            incomplete.
 
     Raises:
         UserError: this machine cannot run a lab, ``out`` exists, or a kind is unknown.
     """
     if unknown := sorted(set(kinds) - set(KINDS)):
-        raise UserError(f"no event is called {unknown[0]}; expected some of {', '.join(KINDS)}; correct --kind")
+        raise UserError(
+            f"no event is called {unknown[0]}; expected some of {', '.join(KINDS)}; correct --kind"
+        )
     if out.exists():
         raise UserError(f"{out} exists already; expected a new folder; name another with --out")
     check_host()
@@ -139,7 +147,10 @@ def _record_inside(seed: int, minutes: float, out: Path, kinds: Sequence[str]) -
     site = draw_site(seed)
     events = draw_events(site, seed, minutes, kinds)
     (out / "plant.yaml").write_text(dump_plant(site.plant()), encoding="utf-8")
-    write_truth(make_truth(seed, [], site, time.time(), time.time() + 60 * minutes, complete=False), out / "truth.json")
+    write_truth(
+        make_truth(seed, [], site, time.time(), time.time() + 60 * minutes, complete=False),
+        out / "truth.json",
+    )
     happened: list[Happened] = []
     with open_lab(site, out) as lab:
         _start_all(lab)
@@ -174,7 +185,9 @@ def _captured(out: Path) -> Iterator["subprocess.Popen[bytes]"]:
         str(out / "capture.pcap"),
     ]
     with (out / "tcpdump.log").open("wb") as said:
-        capture = subprocess.Popen([*command, "--relinquish-privileges=root"], stdout=said, stderr=said)
+        capture = subprocess.Popen(
+            [*command, "--relinquish-privileges=root"], stdout=said, stderr=said
+        )
     try:
         time.sleep(1.0)
         yield capture
@@ -244,12 +257,16 @@ def _undo(event: Event, begun: _Begun) -> Happened:
     end_s = time.time()
     begun.stack.close()
     log.info("undone: %s after %.0f s", event.kind, end_s - begun.start_s)
-    return Happened(replace(event, settings={**event.settings, **begun.measured}), begun.start_s, end_s)
+    return Happened(
+        replace(event, settings={**event.settings, **begun.measured}), begun.start_s, end_s
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The run inside its namespaces, as `record` starts it."""
-    parser = argparse.ArgumentParser(prog="python -m eval.testbed", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.testbed", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--out", type=Path, required=True)

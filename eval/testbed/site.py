@@ -1,6 +1,8 @@
-"""An emulated plant on paper: its machines, addresses and rhythms, drawn from a seed. Nothing here touches a network.
+"""An emulated plant on paper: its machines, addresses and rhythms, drawn from a seed. Nothing here
+touches a network.
 
-machines on the switches of the plant ── router ── machines beyond it (documentation addresses, RFC 5737)
+machines on the switches of the plant ── router ── machines beyond it (documentation addresses, RFC
+5737)
 """
 
 from collections.abc import Mapping
@@ -26,7 +28,8 @@ class Machine:
         role: what an operator would call it; a role of plant.yaml.
         address: IPv4.
         mac: six bytes as text.
-        program: a key of ``eval.testbed.programs.runner.PROGRAMS``; empty where nothing runs by itself.
+        program: a key of ``eval.testbed.programs.runner.PROGRAMS``; empty where nothing runs by
+            itself.
         settings: what that program needs to know: rates, ports, names of other machines, passwords.
         switch: the switch it hangs on; ``beyond`` for machines behind the router.
         joins_s: seconds after the start at which it is first plugged in.
@@ -67,8 +70,11 @@ class Site:
     machines: tuple[Machine, ...]
 
     def having(self, *roles: str) -> list[Machine]:
-        """The plant's machines of these roles, in the site's order; those beyond the router are not among them."""
-        return [machine for machine in self.machines if machine.role in roles and not machine.beyond]
+        """The plant's machines of these roles, in the site's order; those beyond the router are not
+        among them."""
+        return [
+            machine for machine in self.machines if machine.role in roles and not machine.beyond
+        ]
 
     def named(self, name: str) -> Machine:
         """The machine of that name.
@@ -87,7 +93,14 @@ class Site:
 
         return Plant(
             tuple(
-                Device(machine.name, machine.address, machine.role, machine.model, machine.zone, mac=machine.mac)
+                Device(
+                    machine.name,
+                    machine.address,
+                    machine.role,
+                    machine.model,
+                    machine.zone,
+                    mac=machine.mac,
+                )
                 for machine in self.machines
                 if not machine.beyond
             )

@@ -39,13 +39,21 @@ _Row = tuple[str, float, float, str, str, Event]
 
 
 def make_truth(
-    seed: int, happened: Sequence[Happened], site: Site, start_s: float, end_s: float, complete: bool
+    seed: int,
+    happened: Sequence[Happened],
+    site: Site,
+    start_s: float,
+    end_s: float,
+    complete: bool,
 ) -> Truth:
     """What happened, by device: one truth at a time, but for routines, which are normal.
 
-    Where two events meet on one device, what comes from it goes before, and what nobody knows comes last.
+    Where two events meet on one device, what comes from it goes before, and what nobody knows comes
+    last.
     """
-    blamed = [(one, blame) for one in happened for blame in KINDS[one.event.kind].blamed(site, one.event)]
+    blamed = [
+        (one, blame) for one in happened for blame in KINDS[one.event.kind].blamed(site, one.event)
+    ]
     told = [_told(one, blame) for one, blame in blamed]
     after = [row for one, blame in blamed for row in _afterwards(site, one, blame, end_s)]
     ordered = sorted([*told, *after], key=lambda row: row[3] == UNKNOWN)
@@ -58,19 +66,29 @@ def make_truth(
         end_s=end_s,
         complete=complete,
         made_by="faultwise testbed record",
-        intervals=tuple(sorted(intervals, key=lambda interval: (interval.start_s, interval.device))),
+        intervals=tuple(
+            sorted(intervals, key=lambda interval: (interval.start_s, interval.device))
+        ),
     )
 
 
 def _told(one: Happened, blame: Blame) -> _Row:
     label = KINDS[one.event.kind].label
     if label == NORMAL or not blame.sure:
-        return blame.address, one.start_s, one.end_s, label if label == NORMAL else UNKNOWN, "", one.event
+        return (
+            blame.address,
+            one.start_s,
+            one.end_s,
+            label if label == NORMAL else UNKNOWN,
+            "",
+            one.event,
+        )
     return blame.address, one.start_s, one.end_s, label, blame.direction, one.event
 
 
 def _afterwards(site: Site, one: Happened, blame: Blame, run_end_s: float) -> Iterator[_Row]:
-    """The time in which a device finds back, or in which one that was plugged in for the event is gone."""
+    """The time in which a device finds back, or in which one that was plugged in for the event is
+    gone."""
     if blame.machine in [machine.name for machine in one.event.added]:
         yield blame.address, one.end_s, run_end_s, UNKNOWN, "", one.event
     elif KINDS[one.event.kind].label != NORMAL:
@@ -84,7 +102,8 @@ def _recovery_s(machine: Machine, length_s: float) -> float:
 
 
 def _unless_cut_short(row: _Row) -> _Row:
-    """What another event leaves of an interval: below a window's length a victim may not have called in it at all."""
+    """What another event leaves of an interval: below a window's length a victim may not have
+    called in it at all."""
     device, start_s, end_s, label, direction, event = row
     if end_s - start_s < _WINDOW_S <= event.length_s:
         return device, start_s, end_s, UNKNOWN, "", event
@@ -95,7 +114,12 @@ def _make_interval(
     site: Site, device: str, start_s: float, end_s: float, label: str, direction: Any, event: Event
 ) -> Interval:
     kind = KINDS[event.kind]
-    drawn = {"target": event.target, "source": event.source, "strength": event.strength, **event.settings}
+    drawn = {
+        "target": event.target,
+        "source": event.source,
+        "strength": event.strength,
+        **event.settings,
+    }
     return Interval(
         device=device,
         start_s=start_s,

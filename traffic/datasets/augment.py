@@ -1,4 +1,5 @@
-"""Cleaning and augmentation: captures made from captures. What either does for a model is measured, not assumed.
+"""Cleaning and augmentation: captures made from captures. What either does for a model is measured,
+not assumed.
 
     clean:    drop_duplicates   split_at_jumps   drop_half_seen
     augment:  stretch   thin   take_device, take_flows ─▶ mix
@@ -19,26 +20,35 @@ _PAIR = ("id.orig_h", "id.resp_h")
 
 
 def stretch(capture: Capture, factor: float) -> Capture:
-    """Let everything take ``factor`` times as long, counted from the start of the capture's first slot.
+    """Let everything take ``factor`` times as long, counted from the start of the capture's first
+    slot.
 
-    The packets that a flow sent in a slot spread evenly over what becomes of the part of the slot it was active in;
-    evidence moves as a whole, to where its slot's middle comes to lie. Distinct targets of slots that fall together are
-    added up.
+    The packets that a flow sent in a slot spread evenly over what becomes of the part of the slot
+    it was active in; evidence moves as a whole, to where its slot's middle comes to lie. Distinct
+    targets of slots that fall together are added up.
 
     Raises:
         UserError: ``factor`` is not above 0.
     """
     if not factor > 0:
-        raise UserError(f"a capture cannot be stretched by {factor}; expected a factor above 0; give another")
+        raise UserError(
+            f"a capture cannot be stretched by {factor}; expected a factor above 0; give another"
+        )
     if not len(capture.flows) and not len(capture.evidence):
         return capture
     start_s = capture.start_s
     flows = capture.flows.assign(
-        ts=start_s + (capture.flows["ts"] - start_s) * factor, duration=capture.flows["duration"] * factor
+        ts=start_s + (capture.flows["ts"] - start_s) * factor,
+        duration=capture.flows["duration"] * factor,
     )
     middle = (capture.evidence["slot"] + 0.5) * SAMPLE_S
     evidence = capture.evidence.assign(slot=_slot(start_s + (middle - start_s) * factor))
-    return replace(capture, flows=flows, activity=_stretched(capture, factor), evidence=join_evidence([evidence]))
+    return replace(
+        capture,
+        flows=flows,
+        activity=_stretched(capture, factor),
+        evidence=join_evidence([evidence]),
+    )
 
 
 def _slot(ts: pd.Series) -> pd.Series:
@@ -52,8 +62,8 @@ def _stretched(capture: Capture, factor: float) -> pd.DataFrame:
     first_s = capture.flows["ts"].to_numpy()[flow]
     last_s = first_s + np.nan_to_num(capture.flows["duration"].to_numpy(float)[flow], nan=0.0)
     low, high = activity["slot"].to_numpy() * SAMPLE_S, (activity["slot"].to_numpy() + 1) * SAMPLE_S
-    # A flow can be active after it counts as over; then all of the slot is its time. A microsecond keeps the end of a
-    # slot in the slot.
+    # A flow can be active after it counts as over; then all of the slot is its time. A microsecond
+    # keeps the end of a slot in the slot.
     begin = np.where(first_s < high, np.maximum(first_s, low), low)
     end = np.where((last_s >= low) & (last_s < high), np.maximum(last_s, begin), high) - 1e-6
     begin, end = (start_s + (time - start_s) * factor for time in (begin, np.maximum(end, begin)))
@@ -68,16 +78,20 @@ def _stretched(capture: Capture, factor: float) -> pd.DataFrame:
         dealt[f"{side}_pkts"] = after - before
         for name in (f"{side}_bytes", "orig_syns") if side == "orig" else (f"{side}_bytes",):
             total = activity[name].to_numpy()[row]
-            dealt[name] = total * after // np.maximum(pkts, 1) - total * before // np.maximum(pkts, 1)
+            dealt[name] = total * after // np.maximum(pkts, 1) - total * before // np.maximum(
+                pkts, 1
+            )
     parts = pd.DataFrame(dealt).groupby(["flow", "slot"], as_index=False).sum()
     seen = (parts["orig_pkts"] + parts["resp_pkts"] > 0) | ~parts["flow"].duplicated()
     return parts.loc[seen, ACTIVITY_COLUMNS].reset_index(drop=True)
 
 
 def thin(capture: Capture, share: float, seed: int = 0) -> Capture:
-    """Keep each flow with probability ``share``, whole or not at all: half a flow would be a loss, which is a fault.
+    """Keep each flow with probability ``share``, whole or not at all: half a flow would be a loss,
+    which is a fault.
 
-    Evidence of a pair of addresses follows its flows; that of pairs without any, as unanswered ARP, is drawn likewise.
+    Evidence of a pair of addresses follows its flows; that of pairs without any, as unanswered ARP,
+    is drawn likewise.
 
     Raises:
         UserError: ``share`` is not within 0 and 1.
@@ -88,11 +102,14 @@ def thin(capture: Capture, share: float, seed: int = 0) -> Capture:
     thinned = take_flows(capture, rng.random(len(capture.flows)) < share)
     loose = ~_pairs(capture.evidence, ("src", "dst")).isin(_pairs(capture.flows, _PAIR))
     kept = rng.random(len(capture.evidence)) < share
-    return replace(thinned, evidence=join_evidence([thinned.evidence, capture.evidence[loose & kept]]))
+    return replace(
+        thinned, evidence=join_evidence([thinned.evidence, capture.evidence[loose & kept]])
+    )
 
 
 def take_flows(capture: Capture, which: np.ndarray) -> Capture:
-    """Some of a capture's flows, and of each pair's evidence the share that these flows are of the pair's flows.
+    """Some of a capture's flows, and of each pair's evidence the share that these flows are of the
+    pair's flows.
 
     Args:
         capture: the whole.
@@ -101,7 +118,9 @@ def take_flows(capture: Capture, which: np.ndarray) -> Capture:
     which = np.asarray(which, bool)
     number = np.cumsum(which) - 1
     flow = capture.activity["flow"].to_numpy()
-    activity = capture.activity[which[flow]].assign(flow=number[flow[which[flow]]]).reset_index(drop=True)
+    activity = (
+        capture.activity[which[flow]].assign(flow=number[flow[which[flow]]]).reset_index(drop=True)
+    )
     pairs = _pairs(capture.flows, _PAIR)
     kept = pd.Series(which, index=pairs).groupby(level=0).agg(["sum", "size"])
     of_pair = kept.reindex(_pairs(capture.evidence, ("src", "dst")), fill_value=0).to_numpy()
@@ -109,7 +128,12 @@ def take_flows(capture: Capture, which: np.ndarray) -> Capture:
     for name in ("count", "distinct"):
         evidence[name] = evidence[name] * of_pair[:, 0] // np.maximum(of_pair[:, 1], 1)
     evidence = evidence[evidence["count"] > 0].reset_index(drop=True)
-    return replace(capture, flows=capture.flows[which].reset_index(drop=True), activity=activity, evidence=evidence)
+    return replace(
+        capture,
+        flows=capture.flows[which].reset_index(drop=True),
+        activity=activity,
+        evidence=evidence,
+    )
 
 
 def _pairs(table: pd.DataFrame, columns: tuple[str, str]) -> pd.Index:
@@ -120,15 +144,21 @@ def _pairs(table: pd.DataFrame, columns: tuple[str, str]) -> pd.Index:
 
 
 def take_device(capture: Capture, device: str) -> Capture:
-    """What a capture holds of one device: its flows, and all evidence in which it asked or was asked."""
+    """What a capture holds of one device: its flows, and all evidence in which it asked or was
+    asked."""
     flows, evidence = capture.flows, capture.evidence
-    taken = take_flows(capture, ((flows["id.orig_h"] == device) | (flows["id.resp_h"] == device)).to_numpy())
+    taken = take_flows(
+        capture, ((flows["id.orig_h"] == device) | (flows["id.resp_h"] == device)).to_numpy()
+    )
     mine = evidence[(evidence["src"] == device) | (evidence["dst"] == device)]
     return replace(taken, evidence=mine.reset_index(drop=True))
 
 
-def mix(background: Capture, other: Capture, addresses: Mapping[str, str], later_s: float = 0.0) -> Capture:
-    """Let what happened elsewhere happen to a device of another capture: a rare anomaly before new, benign traffic.
+def mix(
+    background: Capture, other: Capture, addresses: Mapping[str, str], later_s: float = 0.0
+) -> Capture:
+    """Let what happened elsewhere happen to a device of another capture: a rare anomaly before new,
+    benign traffic.
 
     Args:
         background: keeps its times and addresses.
@@ -144,20 +174,25 @@ def mix(background: Capture, other: Capture, addresses: Mapping[str, str], later
     """
     slots = later_s / SAMPLE_S
     if slots != round(slots):
-        raise UserError(f"later_s is {later_s}; expected a multiple of {SAMPLE_S:g}, whole samples; round it")
+        raise UserError(
+            f"later_s is {later_s}; expected a multiple of {SAMPLE_S:g}, whole samples; round it"
+        )
     moved = other.flows.assign(ts=other.flows["ts"] + later_s)
     moved = moved.replace({column: dict(addresses) for column in _PAIR})
     evidence = other.evidence.assign(slot=other.evidence["slot"] + round(slots))
     evidence = evidence.replace({column: dict(addresses) for column in ("src", "dst")})
     activity = other.activity.assign(
-        slot=other.activity["slot"] + round(slots), flow=other.activity["flow"] + len(background.flows)
+        slot=other.activity["slot"] + round(slots),
+        flow=other.activity["flow"] + len(background.flows),
     )
     flows = pd.concat([background.flows, moved], ignore_index=True)
     order = np.argsort(flows["ts"].to_numpy(), kind="stable")
     number = np.empty(len(order), np.int64)
     number[order] = np.arange(len(order))
     activity = pd.concat([background.activity, activity], ignore_index=True)
-    activity = activity.assign(flow=number[activity["flow"]]).sort_values(["flow", "slot"], ignore_index=True)
+    activity = activity.assign(flow=number[activity["flow"]]).sort_values(
+        ["flow", "slot"], ignore_index=True
+    )
     return Capture(
         flows.iloc[order].reset_index(drop=True),
         activity,
@@ -167,24 +202,36 @@ def mix(background: Capture, other: Capture, addresses: Mapping[str, str], later
 
 
 def drop_duplicates(capture: Capture) -> Capture:
-    """Keep flows that are told twice, as by two taps or a log joined to itself, once: equal in all but their uid."""
+    """Keep flows that are told twice, as by two taps or a log joined to itself, once: equal in all
+    but their uid."""
     columns = [name for name in capture.flows if name != "uid"]
     again = capture.flows.duplicated(columns).to_numpy()
     return _without(capture, again, "flows told twice were counted once")
 
 
 def drop_half_seen(capture: Capture) -> Capture:
-    """Leave out TCP flows of the first or last slot alone whose beginning or end the capture cuts off.
+    """Leave out TCP flows of the first or last slot alone whose beginning or end the capture cuts
+    off.
 
-    Such a rest of a connection looks like an attempt that failed. Long flows stay: their middle is what they are.
+    Such a rest of a connection looks like an attempt that failed. Long flows stay: their middle is
+        what they are.
     """
     flows = capture.flows
     ts = flows["ts"].to_numpy(float)
     end_s = ts + np.nan_to_num(flows["duration"].to_numpy(float), nan=0.0)
     state = flows["conn_state"].astype("str")
-    headless, endless = state.isin(["OTH", "SHR", "RSTRH"]), state.isin(["OTH", "S0", "S1", "S2", "S3"])
-    cut = (headless & (end_s < capture.start_s + SAMPLE_S)) | (endless & (ts >= capture.end_s - SAMPLE_S))
-    return _without(capture, (cut & (flows["proto"] == "tcp")).to_numpy(), "flows cut by the capture's ends left out")
+    headless, endless = (
+        state.isin(["OTH", "SHR", "RSTRH"]),
+        state.isin(["OTH", "S0", "S1", "S2", "S3"]),
+    )
+    cut = (headless & (end_s < capture.start_s + SAMPLE_S)) | (
+        endless & (ts >= capture.end_s - SAMPLE_S)
+    )
+    return _without(
+        capture,
+        (cut & (flows["proto"] == "tcp")).to_numpy(),
+        "flows cut by the capture's ends left out",
+    )
 
 
 def _without(capture: Capture, which: np.ndarray, what: str) -> Capture:
@@ -192,18 +239,24 @@ def _without(capture: Capture, which: np.ndarray, what: str) -> Capture:
     if not which.any():
         return capture
     taken = take_flows(capture, ~which)
-    return replace(taken, evidence=capture.evidence, notes=(*capture.notes, f"{int(which.sum())} {what}"))
+    return replace(
+        taken, evidence=capture.evidence, notes=(*capture.notes, f"{int(which.sum())} {what}")
+    )
 
 
 def split_at_jumps(capture: Capture, gap_s: float = 3600.0) -> list[Capture]:
-    """Cut a capture where nothing at all was seen for longer than ``gap_s``: the clock jumped, or nobody listened.
+    """Cut a capture where nothing at all was seen for longer than ``gap_s``: the clock jumped, or
+    nobody listened.
 
-    Otherwise a device's history would span the jump. Every flow is in exactly one part, that of its start.
+    Otherwise a device's history would span the jump. Every flow is in exactly one part, that of its
+    start.
 
     Returns:
         The parts, in order; none for an empty capture.
     """
-    slots = np.unique(np.concatenate([capture.activity["slot"], capture.evidence["slot"]]).astype(np.int64))
+    slots = np.unique(
+        np.concatenate([capture.activity["slot"], capture.evidence["slot"]]).astype(np.int64)
+    )
     if not len(slots):
         return []
     heads = slots[np.flatnonzero((np.diff(slots, prepend=slots[0]) - 1) * SAMPLE_S > gap_s)]
@@ -211,6 +264,8 @@ def split_at_jumps(capture: Capture, gap_s: float = 3600.0) -> list[Capture]:
     of_evidence = np.searchsorted(heads, capture.evidence["slot"], side="right")
     parts = []
     for number in range(len(heads) + 1):
-        evidence = capture.evidence.loc[of_evidence == number, EVIDENCE_COLUMNS].reset_index(drop=True)
+        evidence = capture.evidence.loc[of_evidence == number, EVIDENCE_COLUMNS].reset_index(
+            drop=True
+        )
         parts.append(replace(take_flows(capture, part == number), evidence=evidence))
     return parts

@@ -19,9 +19,9 @@ from traffic.reader import read_capture
 
 # Published labels of public captures, read as ours, and corrected where they are wrong.
 #
-# Corrections are data: a row of ``corrections/*.csv`` names the flows by addresses, port, protocol and time, what was
-# published, what is true, and why. A capture is known by these, never by its file's name, and a flow is corrected only
-# if its published label is the one that the row disputes.
+# Corrections are data: a row of ``corrections/*.csv`` names the flows by addresses, port, protocol
+# and time, what was published, what is true, and why. A capture is known by these, never by its
+# file's name, and a flow is corrected only if its published label is the one that the row disputes.
 
 CORRECTION_COLUMNS = [
     *["capture", "orig", "resp", "port", "proto", "from_s", "until_s", "flows"],
@@ -34,7 +34,8 @@ def label_flows(flows: pd.DataFrame, corrected: bool = True) -> pd.Series:
     """Our label of every flow: ``normal``, ``c2``, … or ``unknown``.
 
     Args:
-        flows: Zeek's names with ``label`` and ``detailed-label``; without either every flow is unknown.
+        flows: Zeek's names with ``label`` and ``detailed-label``; without either every flow is
+            unknown.
         corrected: apply the corrections; otherwise the labels count as published.
 
     Returns:
@@ -51,7 +52,8 @@ def label_flows(flows: pd.DataFrame, corrected: bool = True) -> pd.Series:
 
 
 def read_labels(flows: pd.DataFrame) -> pd.Series:
-    """What published labels mean, in our words: IoT-23's in any case and compound, or ours as ``simulate`` writes."""
+    """What published labels mean, in our words: IoT-23's in any case and compound, or ours as
+    ``simulate`` writes."""
     published = _published(flows)
     meaning = {name: _meaning(name) for name in published.unique()}
     return published.map(meaning).astype("str")
@@ -60,17 +62,28 @@ def read_labels(flows: pd.DataFrame) -> pd.Series:
 def read_corrections() -> pd.DataFrame:
     """Every correction that ships with the package; shape (n, 12), ``CORRECTION_COLUMNS``."""
     files = sorted(_FOLDER.glob("*.csv"))
-    types = {"orig": "str", "resp": "str", "port": "int64", "proto": "str", "from_s": "float64", "until_s": "float64"}
+    types = {
+        "orig": "str",
+        "resp": "str",
+        "port": "int64",
+        "proto": "str",
+        "from_s": "float64",
+        "until_s": "float64",
+    }
     # "-" is IoT-23's word for benign, not a missing value.
     tables = [pd.read_csv(file, dtype=types, keep_default_na=False) for file in files]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=CORRECTION_COLUMNS)
+    return (
+        pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=CORRECTION_COLUMNS)
+    )
 
 
 def _published(flows: pd.DataFrame) -> pd.Series:
-    """The detailed label in lower case, the plain label where there is no detail; ``-`` is benign, empty nothing."""
+    """The detailed label in lower case, the plain label where there is no detail; ``-`` is benign,
+    empty nothing."""
     texts = flows.reindex(columns=["label", "detailed-label"]).astype("str")
     plain, detail = (texts[column].str.lower().str.strip() for column in texts)
-    # "Benign" with no detail is what IoT-23 writes as "-"; our own names and a bare "Malicious" stay.
+    # "Benign" with no detail is what IoT-23 writes as "-"; our own names and a bare "Malicious"
+    # stay.
     return detail.fillna(plain.replace("benign", "-")).fillna("")
 
 
@@ -145,7 +158,8 @@ def _is_simulated(path: Path) -> bool:
 
 
 def _load_simulated(path: Path) -> Marked:
-    """Attacks are told by the labels of flows; only what leaves no flow of its own is told by its interval."""
+    """Attacks are told by the labels of flows; only what leaves no flow of its own is told by its
+    interval."""
     capture = read_capture(path)
     truth = read_intervals(path.with_name("truth.csv"), capture.start_s, capture.end_s)
     return Marked(capture, None, truth[truth["label"].isin([*FAULTS, "spoofing"])])
@@ -165,7 +179,11 @@ def _load_published(path: Path) -> Marked:
 
 
 def _is_sandbox(path: Path) -> bool:
-    return path.suffix == ".pcap" and path.name.startswith(tuple(MODBUS_SANDBOX)) and _packet_list(path).is_file()
+    return (
+        path.suffix == ".pcap"
+        and path.name.startswith(tuple(MODBUS_SANDBOX))
+        and _packet_list(path).is_file()
+    )
 
 
 def _packet_list(path: Path) -> Path:
@@ -173,12 +191,17 @@ def _packet_list(path: Path) -> Path:
 
 
 def _load_sandbox(path: Path) -> Marked:
-    """A malicious packet marks the slot of both its devices; who opened its connection is the source."""
+    """A malicious packet marks the slot of both its devices; who opened its connection is the
+    source."""
     capture = read_capture(path)
-    label = next(label for beginning, label in MODBUS_SANDBOX.items() if path.name.startswith(beginning))
+    label = next(
+        label for beginning, label in MODBUS_SANDBOX.items() if path.name.startswith(beginning)
+    )
     packets = _malicious_packets(path)
     either = pd.concat([packets, packets.set_axis([*_ENDS[2:], *_ENDS[:2], "slot"], axis=1)])
-    active = capture.flows.iloc[capture.activity["flow"]][_ENDS].assign(slot=capture.activity["slot"].to_numpy())
+    active = capture.flows.iloc[capture.activity["flow"]][_ENDS].assign(
+        slot=capture.activity["slot"].to_numpy()
+    )
     cells = active.merge(either, on=[*_ENDS, "slot"])
     ends = [
         cells.assign(device=cells[column], direction=direction)
@@ -186,11 +209,14 @@ def _load_sandbox(path: Path) -> Marked:
     ]
     marked = pd.concat(ends).drop_duplicates(["device", "slot"], keep="last")
     marked["start_s"], marked["end_s"] = marked["slot"] * SAMPLE_S, (marked["slot"] + 1) * SAMPLE_S
-    return Marked(capture, _all_flows(capture, NORMAL), marked.assign(label=label, cause="")[INTERVAL_COLUMNS])
+    return Marked(
+        capture, _all_flows(capture, NORMAL), marked.assign(label=label, cause="")[INTERVAL_COLUMNS]
+    )
 
 
 def _malicious_packets(path: Path) -> pd.DataFrame:
-    """Ends (as the sender's flow would have them) and slot of every IPv4 packet that the list beside a pcap marks."""
+    """Ends (as the sender's flow would have them) and slot of every IPv4 packet that the list
+    beside a pcap marks."""
     from traffic.pcap.headers import read_ip, read_links, read_transport
     from traffic.pcap.records import read_records
 
@@ -208,18 +234,26 @@ def _malicious_packets(path: Path) -> pd.DataFrame:
     ip = read_ip(chosen, read_links(chosen))
     ports = read_transport(chosen, ip)
     slot = np.floor(chosen.ts[ip.row] / SAMPLE_S).astype(np.int64)
-    columns = [_texts(ip.src_low), ports.sport.astype(np.int64), _texts(ip.dst_low), ports.dport.astype(np.int64)]
+    columns = [
+        _texts(ip.src_low),
+        ports.sport.astype(np.int64),
+        _texts(ip.dst_low),
+        ports.dport.astype(np.int64),
+    ]
     return pd.DataFrame(dict(zip(_ENDS, columns, strict=True))).assign(slot=slot).drop_duplicates()
 
 
 def _texts(low: np.ndarray) -> pd.Series:
     codes, values = pd.factorize(low)
-    texts = pd.Series([str(ipaddress.IPv4Address(int(value) & 0xFFFFFFFF)) for value in values], dtype="str")
+    texts = pd.Series(
+        [str(ipaddress.IPv4Address(int(value) & 0xFFFFFFFF)) for value in values], dtype="str"
+    )
     return texts.take(codes).reset_index(drop=True)
 
 
 def _cic_class(path: Path) -> str:
-    """The class in a name such as ``TCP_IP-DDoS-SYN1_train.pcap``: without part number and split."""
+    """The class in a name such as ``TCP_IP-DDoS-SYN1_train.pcap``: without part number and
+    split."""
     return re.sub(r"\d*(?:_(?:train|test))?$", "", path.stem)
 
 

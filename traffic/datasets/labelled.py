@@ -1,7 +1,8 @@
-"""Labelled captures: what models are trained on and judged by. A capture is one unit, wherever data are split.
+"""Labelled captures: what models are trained on and judged by. A capture is one unit, wherever data
+are split.
 
-Every form in which captures and their truth lie in a folder is one row of ``FORMS``: how its files are told from
-others, and how they are read.
+Every form in which captures and their truth lie in a folder is one row of ``FORMS``: how its files
+are told from others, and how they are read.
 """
 
 import logging
@@ -21,7 +22,8 @@ from traffic.windows import Windows, make_windows
 
 log = logging.getLogger(__name__)
 
-# Files whose name says nothing, in folders whose name does; Zeek's own folder in IoT-23 says nothing either.
+# Files whose name says nothing, in folders whose name does; Zeek's own folder in IoT-23 says
+# nothing either.
 _PLAIN_FILES = ("conn.log.labeled", "conn.log", "capture.pcap")
 _PLAIN_FOLDERS = ("bro", "zeek")
 _CAPTURES = (".pcap", ".pcapng", ".cap")
@@ -45,7 +47,8 @@ class Labelled:
 
 
 def find_labelled(folder: Path) -> list[Path]:
-    """Every labelled capture below a folder, of any form, sorted; captures without truth are named in the log.
+    """Every labelled capture below a folder, of any form, sorted; captures without truth are named
+    in the log.
 
     Raises:
         UserError: there is none, or two have one name.
@@ -58,8 +61,12 @@ def find_labelled(folder: Path) -> list[Path]:
             f"{folder} holds no labelled capture ({len(files)} files searched); expected any of {forms}; check --data"
         )
     told = {path.parent for path in found}
-    if untold := [str(path) for path in files if path.suffix in _CAPTURES and path.parent not in told]:
-        log.warning("%d captures have no truth and are left out: %s", len(untold), ", ".join(untold))
+    if untold := [
+        str(path) for path in files if path.suffix in _CAPTURES and path.parent not in told
+    ]:
+        log.warning(
+            "%d captures have no truth and are left out: %s", len(untold), ", ".join(untold)
+        )
     names = Counter(map(name_capture, found))
     if twice := [path for path in found if names[name_capture(path)] > 1]:
         raise UserError(
@@ -82,12 +89,15 @@ def load_labelled(path: Path, corrected: bool = True) -> Labelled:
     form = _form_of(path)
     if form is None:
         forms = "; ".join(f"{form.name}: {form.files}" for form in FORMS)
-        raise UserError(f"{path} has no truth that is known; expected any of {forms}; write its intervals in a CSV")
+        raise UserError(
+            f"{path} has no truth that is known; expected any of {forms}; write its intervals in a CSV"
+        )
     return _label(name_capture(path), form.load(path), corrected)
 
 
 def name_capture(path: Path) -> str:
-    """What a capture is called: by its file, or by its folder where files of its form are all called the same.
+    """What a capture is called: by its file, or by its folder where files of its form are all
+    called the same.
 
     >>> name_capture(Path("iot23/34-1/conn.log.labeled")), name_capture(Path("plant/line3.pcap"))
     ('34-1', 'line3')
@@ -105,11 +115,15 @@ def simulate_labelled(
     flavour: str | None = None,
     view: str | None = None,
 ) -> Labelled:
-    """A simulated plant's windows; each seed is a capture of its own. Arguments are those of ``simulate``."""
+    """A simulated plant's windows; each seed is a capture of its own. Arguments are those of
+    ``simulate``."""
     made = simulate(seed, devices, hours, scenarios, flavour=flavour, view=view)
-    # Attacks are told by the flows they are made of; only what leaves no flow of its own is told by its interval.
+    # Attacks are told by the flows they are made of; only what leaves no flow of its own is told by
+    # its interval.
     faults = made.truth[made.truth["label"].isin([*FAULTS, "spoofing"])]
-    labelled = _label(f"simulated-{seed}", Marked(made.capture, made.capture.flows["label"], faults))
+    labelled = _label(
+        f"simulated-{seed}", Marked(made.capture, made.capture.flows["label"], faults)
+    )
     return replace(labelled, plant=made.plant)
 
 
@@ -118,7 +132,9 @@ def _form_of(path: Path) -> Form | None:
 
 
 def _label(name: str, marked: Marked, corrected: bool = True) -> Labelled:
-    flow_labels = marked.labels if marked.labels is not None else label_flows(marked.capture.flows, corrected)
+    flow_labels = (
+        marked.labels if marked.labels is not None else label_flows(marked.capture.flows, corrected)
+    )
     samples = make_samples(marked.capture, marked.plant)
     windows = label_windows(make_windows(samples), marked.capture, flow_labels, marked.intervals)
     known = (windows.table["label"] != UNKNOWN).to_numpy()

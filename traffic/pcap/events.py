@@ -1,4 +1,5 @@
-"""Events and their tallies: the form that every kind of evidence takes on its way into a Capture."""
+"""Events and their tallies: the form that every kind of evidence takes on its way into a
+Capture."""
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,8 @@ _KEYS = ["slot", "src", "dst", "kind", "code"]
 def make_events(rows: pd.DataFrame) -> pd.DataFrame:
     """Events as ``ts src dst code target distinct``.
 
-    ``code`` and ``target`` (what was asked for) are -1 where there is none, ``distinct`` where it is to be counted.
+    ``code`` and ``target`` (what was asked for) are -1 where there is none, ``distinct`` where it
+    is to be counted.
     """
     events = {name: rows[name].to_numpy() for name in ("ts", "src", "dst")}
     for name in ("code", "target", "distinct"):
@@ -21,13 +23,17 @@ def make_events(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def tally_events(events: list[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
-    """One row per ``slot src dst kind code``: how many events (``count``), how many different targets (``distinct``).
+    """One row per ``slot src dst kind code``: how many events (``count``), how many different
+    targets (``distinct``).
 
     Args:
         events: each kind with its events; sides are numbers of addresses.
     """
     kinds = sorted({kind for kind, _ in events})
-    rows = pd.concat([table.assign(kind=kinds.index(kind)) for kind, table in events if len(table)], ignore_index=True)
+    rows = pd.concat(
+        [table.assign(kind=kinds.index(kind)) for kind, table in events if len(table)],
+        ignore_index=True,
+    )
     rows["slot"] = np.floor(rows["ts"] / SAMPLE_S).astype(np.int64)
     group, first = number_groups(*(rows[name].to_numpy() for name in _KEYS))
     tally = rows[_KEYS].iloc[first].astype("int64").reset_index(drop=True)
@@ -45,7 +51,8 @@ def number_names(texts: np.ndarray) -> np.ndarray:
     """Equal numbers for equal names.
 
     Args:
-        texts: shape (n, width), uint8; a name ends at its first 0, and capitals equal small letters.
+        texts: shape (n, width), uint8; a name ends at its first 0, and capitals equal small
+            letters.
 
     Returns:
         Shape (n,), int64.

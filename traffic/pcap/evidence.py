@@ -1,6 +1,7 @@
 """Evidence beyond flows: what ARP, TCP, ICMP, DNS, Modbus and MQTT packets say of trouble.
 
-Each kind is a table of events; events of one slot, pair and code become one row. ``src`` is always who asked or sent.
+Each kind is a table of events; events of one slot, pair and code become one row. ``src`` is always
+who asked or sent.
 """
 
 import numpy as np
@@ -14,7 +15,8 @@ from traffic.pcap.packets import Packets
 from traffic.pcap.tcp import RST
 
 _ARP_WAIT_S, _DNS_WAIT_S = 1.0, 5.0
-# An address that moves to another machine (a spare part, a new lease) is no conflict once the old one is silent.
+# An address that moves to another machine (a spare part, a new lease) is no conflict once the old
+# one is silent.
 _CONFLICT_S = 300.0
 _DNS_PORT, _NAME_BYTES = 53, 80
 _UNSPECIFIED = "0.0.0.0"  # noqa: S104 (the sender of a probe, no interface to bind)
@@ -25,7 +27,8 @@ def make_evidence(packets: Packets, segments: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         packets: the packets of one capture.
-        segments: shape (n_packets, ...), rows as in ``packets.table``: ``resent zero_window stream``.
+        segments: shape (n_packets, ...), rows as in ``packets.table``: ``resent zero_window
+            stream``.
 
     Returns:
         Shape (n, 7), ``EVIDENCE_COLUMNS``, sorted by slot, src, dst, kind, code.
@@ -51,10 +54,14 @@ def _make_arp(packets: Packets) -> list[tuple[str, pd.DataFrame]]:
     arp = packets.arp
     probe = arp["sender"].isin(np.flatnonzero(packets.addresses == _UNSPECIFIED))
     # Who asks for its own address announces it.
-    asked = arp[(arp["op"] == 1) & (arp["sender"] != arp["target"])].rename(columns={"sender": "src", "target": "dst"})
+    asked = arp[(arp["op"] == 1) & (arp["sender"] != arp["target"])].rename(
+        columns={"sender": "src", "target": "dst"}
+    )
     replies = arp[arp["op"] == 2].rename(columns={"sender": "dst", "target": "src"})
     # Silence is the good answer to a probe, which asks whether an address is free.
-    silent = _unanswered(asked[~probe[asked.index]], replies, ["src", "dst"], _ARP_WAIT_S, packets.end_s)
+    silent = _unanswered(
+        asked[~probe[asked.index]], replies, ["src", "dst"], _ARP_WAIT_S, packets.end_s
+    )
     claims = arp[~probe]
     return [
         ("arp_request", make_events(asked)),
@@ -74,13 +81,16 @@ def _make_conflicts(claims: pd.DataFrame) -> pd.DataFrame:
     conflict = (rival >= 0) & (ts - ts[rival] <= _CONFLICT_S)
     machines = claims.groupby("sender")["mac"].nunique()
     both = dict.fromkeys(("src", "dst"), address[conflict])
-    return make_events(claims[conflict].assign(**both, distinct=machines.reindex(address[conflict]).to_numpy()))
+    return make_events(
+        claims[conflict].assign(**both, distinct=machines.reindex(address[conflict]).to_numpy())
+    )
 
 
 def _unanswered(
     asked: pd.DataFrame, replies: pd.DataFrame, keys: list[str], wait_s: float, end_s: float
 ) -> pd.DataFrame:
-    """Requests without a reply of the same keys within ``wait_s``; those the capture's end cuts short do not count."""
+    """Requests without a reply of the same keys within ``wait_s``; those the capture's end cuts
+    short do not count."""
     replies = replies[["ts", *keys]].assign(reply=True)
     joined = pd.merge_asof(asked, replies, on="ts", by=keys, direction="forward", tolerance=wait_s)  # type: ignore[arg-type]
     return joined[joined["reply"].isna() & (joined["ts"] + wait_s <= end_s)]
@@ -99,7 +109,9 @@ def _make_tcp(table: pd.DataFrame, segments: pd.DataFrame) -> list[tuple[str, pd
 def _make_unreachable(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     proto, kind = table["proto"].to_numpy(), table["sport"].to_numpy()
     told = np.flatnonzero(((proto == ICMP) & (kind == 3)) | ((proto == ICMP6) & (kind == 1)))
-    return "unreachable", make_events(table[["ts", "src", "dst", "dport"]].iloc[told].rename(columns={"dport": "code"}))
+    return "unreachable", make_events(
+        table[["ts", "src", "dst", "dport"]].iloc[told].rename(columns={"dport": "code"})
+    )
 
 
 def _make_dns(packets: Packets) -> list[tuple[str, pd.DataFrame]]:

@@ -1,6 +1,7 @@
 """Where each flow begins and which side began it.
 
-Packets are sorted once by conversation (both directions of a 5-tuple), then by time; every rule after that is a column:
+Packets are sorted once by conversation (both directions of a 5-tuple), then by time; every rule
+after that is a column:
 
     conversation   |------------ A ------------|----- B -----|
     connection     |--- 0 ---|-- 1 --|--- 2 ---|----- 3 -----|     cut where a timer of Zeek's would have run out
@@ -29,12 +30,27 @@ from traffic.pcap.tcp import (
     render_histories,
 )
 
-_TCP_SILENCE_S, _SILENCE_S = 300.0, 60.0  # tcp_inactivity_timeout; udp_, icmp_ and unknown_ip_inactivity_timeout
+_TCP_SILENCE_S, _SILENCE_S = (
+    300.0,
+    60.0,
+)  # tcp_inactivity_timeout; udp_, icmp_ and unknown_ip_inactivity_timeout
 _DNS_SILENCE_S, _DNS_PORTS = 10.0, (53, 137, 5353, 5355)  # dns_session_timeout
-# ICMP requests and replies are one flow (ICMP4_counterpart and ICMP6_counterpart in Zeek's ICMP analyzer).
+# ICMP requests and replies are one flow (ICMP4_counterpart and ICMP6_counterpart in Zeek's ICMP
+# analyzer).
 _COUNTERPART = {
     ICMP: {8: 0, 0: 8, 13: 14, 14: 13, 15: 16, 16: 15, 10: 9, 9: 10, 17: 18, 18: 17},
-    ICMP6: {128: 129, 129: 128, 133: 134, 134: 133, 135: 136, 136: 135, 130: 131, 131: 130, 139: 140, 140: 139},
+    ICMP6: {
+        128: 129,
+        129: 128,
+        133: 134,
+        134: 133,
+        135: 136,
+        136: 135,
+        130: 131,
+        131: 130,
+        139: 140,
+        140: 139,
+    },
 }
 
 
@@ -45,9 +61,10 @@ def cut_flows(table: pd.DataFrame) -> pd.DataFrame:
         table: one row per packet, ``Packets.table``, sorted by time.
 
     Returns:
-        The columns of ``table`` that flows are made of, sorted by conversation, then time, those of TCP first; with
-        ``row`` (in ``table``), ``flow`` (0, 1, … in this order), ``is_orig`` (the originator sent it), ``flipped``
-        (the responder was seen first) and ports as conn.log has them.
+        The columns of ``table`` that flows are made of, sorted by conversation, then time, those of
+        TCP first; with ``row`` (in ``table``), ``flow`` (0, 1, … in this order), ``is_orig`` (the
+        originator sent it), ``flipped`` (the responder was seen first) and ports as conn.log has
+        them.
     """
     way, ways = _number_ways(table)
     talk = ways["talk"].to_numpy()[way]
@@ -55,7 +72,10 @@ def cut_flows(table: pd.DataFrame) -> pd.DataFrame:
     way = way[order]
     names = ["ts", "ip_bytes", "payload", "held", "flags", "seq", "window", "has_tcp"]
     columns = {name: table[name].to_numpy()[order] for name in names}
-    columns |= {name: ways[name].to_numpy()[way] for name in ("src", "dst", "sport", "dport", "proto", "forward")}
+    columns |= {
+        name: ways[name].to_numpy()[way]
+        for name in ("src", "dst", "sport", "dport", "proto", "forward")
+    }
     work = pd.DataFrame({"row": order, **columns}, copy=False)
     starts = _find_starts(work, talk[order])
     head = np.flatnonzero(starts)
@@ -68,7 +88,8 @@ def cut_flows(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def sort_numbers(numbers: np.ndarray, n: int) -> np.ndarray:
-    """The stable order of ``numbers``, which are below ``n``: two bytes at a time, for which numpy has a radix sort."""
+    """The stable order of ``numbers``, which are below ``n``: two bytes at a time, for which numpy
+    has a radix sort."""
     order = np.argsort(numbers.astype(np.uint16), kind="stable")
     if n > 1 << 16:
         order = order[np.argsort((numbers >> 16).astype(np.uint16)[order], kind="stable")]
@@ -76,26 +97,42 @@ def sort_numbers(numbers: np.ndarray, n: int) -> np.ndarray:
 
 
 def _number_ways(table: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
-    """The way of each packet, int32, and the ways: each 5-tuple from one end to the other, shape (n_ways, 8).
+    """The way of each packet, int32, and the ways: each 5-tuple from one end to the other, shape
+    (n_ways, 8).
 
-    Ways have ``src dst proto``, ``sport dport`` as in conn.log, ``one_way`` (there is no way back), ``forward`` (from
-    the lower end to the higher) and ``talk`` (the conversation: the way back has the same), those of TCP first.
+    Ways have ``src dst proto``, ``sport dport`` as in conn.log, ``one_way`` (there is no way back),
+    ``forward`` (from the lower end to the higher) and ``talk`` (the conversation: the way back has
+    the same), those of TCP first.
     """
-    src, dst, proto, sport, dport = (table[name].to_numpy() for name in ("src", "dst", "proto", "sport", "dport"))
+    src, dst, proto, sport, dport = (
+        table[name].to_numpy() for name in ("src", "dst", "proto", "sport", "dport")
+    )
     n = int(max(src.max(initial=0), dst.max(initial=0))) + 1
     pair, pairs = pd.factorize((src * np.int64(n) + dst) << 8 | proto)
     way, keys = pd.factorize(pair << 32 | sport.astype(np.int64) << 16 | dport)
     pairs = pairs[keys >> 32]
     ways = pd.DataFrame({"src": pairs // (n << 8), "dst": (pairs >> 8) % n, "proto": pairs & 0xFF})
     ways["sport"] = keys >> 16 & 0xFFFF
-    ways["dport"], ways["one_way"] = _flow_ports(ways["proto"].to_numpy(), ways["sport"].to_numpy(), keys & 0xFFFF)
+    ways["dport"], ways["one_way"] = _flow_ports(
+        ways["proto"].to_numpy(), ways["sport"].to_numpy(), keys & 0xFFFF
+    )
     ways["forward"], ways["talk"] = _number_conversations(ways)
-    small = {"src": "int32", "dst": "int32", "proto": "uint8", "sport": "uint16", "dport": "uint16", "talk": "int32"}
+    small = {
+        "src": "int32",
+        "dst": "int32",
+        "proto": "uint8",
+        "sport": "uint16",
+        "dport": "uint16",
+        "talk": "int32",
+    }
     return way.astype(np.int32), ways.astype(small)
 
 
-def _flow_ports(proto: np.ndarray, sport: np.ndarray, dport: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ports as in conn.log: for ICMP the type and its counterpart, or the code of a message that has none."""
+def _flow_ports(
+    proto: np.ndarray, sport: np.ndarray, dport: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ports as in conn.log: for ICMP the type and its counterpart, or the code of a message that
+    has none."""
     one_way = np.zeros(len(proto), bool)
     for icmp, counterpart in _COUNTERPART.items():
         rows = np.flatnonzero(proto == icmp)
@@ -108,14 +145,17 @@ def _flow_ports(proto: np.ndarray, sport: np.ndarray, dport: np.ndarray) -> tupl
 
 
 def _number_conversations(ways: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Whether a way goes from its lower to its higher end, and a number for each 5-tuple, whichever side sends."""
+    """Whether a way goes from its lower to its higher end, and a number for each 5-tuple, whichever
+    side sends."""
     src, dst, proto, sport, dport, one_way = (
         ways[name].to_numpy() for name in ("src", "dst", "proto", "sport", "dport", "one_way")
     )
     forward = (src < dst) | ((src == dst) & (sport <= dport)) | one_way
     low, high = np.where(forward, src, dst), np.where(forward, dst, src)
     low_port, high_port = np.where(forward, sport, dport), np.where(forward, dport, sport)
-    pair, pairs = pd.factorize(((low * (1 + high.max(initial=0)) + high) << 8 | proto) << 1 | one_way)
+    pair, pairs = pd.factorize(
+        ((low * (1 + high.max(initial=0)) + high) << 8 | proto) << 1 | one_way
+    )
     talk, talks = pd.factorize(pair << 32 | low_port << 16 | high_port)
     rest = (pairs[talks >> 32] >> 1 & 0xFF) != TCP
     number = np.empty(len(talks), np.int64)
@@ -133,13 +173,18 @@ def _find_starts(work: pd.DataFrame, talk: np.ndarray) -> np.ndarray:
     silence[dns & (proto == UDP)] = _DNS_SILENCE_S
     starts[rows[pause[rows - 1] >= silence]] = True
     tcp = slice(int((work["proto"].to_numpy() == TCP).sum()))
-    starts[tcp] = end_connections(work[["ts", "flags", "seq", "payload", "forward"]][tcp], starts[tcp])
+    starts[tcp] = end_connections(
+        work[["ts", "flags", "seq", "payload", "forward"]][tcp], starts[tcp]
+    )
     return starts
 
 
 def _is_flipped(first: pd.DataFrame) -> np.ndarray:
-    """Whether the first packet of a flow is the responder's (WantConnection in Zeek's TCP and UDP analyzers)."""
-    proto, flags, sport, dport = (first[name].to_numpy() for name in ("proto", "flags", "sport", "dport"))
+    """Whether the first packet of a flow is the responder's (WantConnection in Zeek's TCP and UDP
+    analyzers)."""
+    proto, flags, sport, dport = (
+        first[name].to_numpy() for name in ("proto", "flags", "sport", "dport")
+    )
     flipped = np.zeros(len(first), bool)
     for transport, ports in SERVER_PORTS.items():
         from_server, to_server = np.isin(sport, ports), np.isin(dport, ports)
@@ -150,10 +195,12 @@ def _is_flipped(first: pd.DataFrame) -> np.ndarray:
     return np.where(proto == TCP, (flipped & ~opening) | answer, flipped)
 
 
-# Packets become flows with Zeek's meaning, the slots each was active in, and the evidence beyond flows.
+# Packets become flows with Zeek's meaning, the slots each was active in, and the evidence beyond
+# flows.
 #
-# What differs from Zeek: checksums are not verified, a SYN-ACK that comes first always marks its sender as the responder,
-# fragments count as packets, and lost segments that only an acknowledgement betrays are not counted.
+# What differs from Zeek: checksums are not verified, a SYN-ACK that comes first always marks its
+# sender as the responder, fragments count as packets, and lost segments that only an
+# acknowledgement betrays are not counted.
 
 _PROTO_NAMES = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMP6: "icmp"}
 
@@ -165,8 +212,9 @@ def make_flows(packets: Packets) -> Capture:
         packets: the packets of one capture, sorted by time.
 
     Returns:
-        Flows sorted by ``ts`` (with ``orig_l2_addr resp_l2_addr`` where the capture has them), activity from the
-        packets' own times, and evidence. Every IP packet is in exactly one flow and one slot.
+        Flows sorted by ``ts`` (with ``orig_l2_addr resp_l2_addr`` where the capture has them),
+        activity from the packets' own times, and evidence. Every IP packet is in exactly one flow
+        and one slot.
     """
     work = cut_flows(packets.table)
     segments = _read_segments(work)
@@ -189,7 +237,8 @@ def _heads(work: pd.DataFrame) -> np.ndarray:
 
 
 def _read_segments(work: pd.DataFrame) -> pd.DataFrame:
-    """TCP's own counts for the packets that hold a TCP header; any other packet's payload is new."""
+    """TCP's own counts for the packets that hold a TCP header; any other packet's payload is
+    new."""
     has_tcp = work["has_tcp"].to_numpy()
     n_tcp = int(has_tcp.sum())
     # TCP comes first: nothing is copied where all of it holds its header.
@@ -211,7 +260,11 @@ def _streams(work: pd.DataFrame) -> np.ndarray:
 def _by_row(work: pd.DataFrame, segments: pd.DataFrame) -> pd.DataFrame:
     """What the evidence needs of each packet, in the order of ``Packets.table``."""
     row, n = work["row"].to_numpy(), len(work)
-    columns = {"stream": np.empty(n, np.int32), "resent": np.empty(n, bool), "zero_window": np.empty(n, bool)}
+    columns = {
+        "stream": np.empty(n, np.int32),
+        "resent": np.empty(n, bool),
+        "zero_window": np.empty(n, bool),
+    }
     for name, values in {"stream": _streams(work), **segments[["resent", "zero_window"]]}.items():
         columns[name][row] = values
     return pd.DataFrame(columns, copy=False)
@@ -238,27 +291,40 @@ def _make_table(work: pd.DataFrame, segments: pd.DataFrame, packets: Packets) ->
     return _with_macs(table[[name for name in FLOW_COLUMNS if name != "uid"]], first, packets)
 
 
-def _count_packets(table: pd.DataFrame, work: pd.DataFrame, segments: pd.DataFrame, head: np.ndarray) -> None:
+def _count_packets(
+    table: pd.DataFrame, work: pd.DataFrame, segments: pd.DataFrame, head: np.ndarray
+) -> None:
     is_orig = work["is_orig"].to_numpy()
     payload, grown = work["payload"].to_numpy(), segments["grown_bytes"].to_numpy()
-    columns = {"pkts": np.ones(len(work), np.uint8), "ip_bytes": work["ip_bytes"].to_numpy(), "bytes": grown}
+    columns = {
+        "pkts": np.ones(len(work), np.uint8),
+        "ip_bytes": work["ip_bytes"].to_numpy(),
+        "bytes": grown,
+    }
     for name, column in columns.items():
         table[f"orig_{name}"], table[f"resp_{name}"] = _sum_sides(column, is_orig, head)
     # A stream longer than all it carried has holes that nothing filled later.
     carried = _sum_sides(payload, is_orig, head)
-    holes = (table[f"{side}_bytes"] - sent for side, sent in zip(("orig", "resp"), carried, strict=True))
+    holes = (
+        table[f"{side}_bytes"] - sent for side, sent in zip(("orig", "resp"), carried, strict=True)
+    )
     table["missed_bytes"] = sum(np.maximum(hole, 0) for hole in holes)
 
 
-def _sum_sides(column: np.ndarray, is_orig: np.ndarray, head: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sums over the originators' packets, and over the responders', for runs of packets that begin at ``head``."""
+def _sum_sides(
+    column: np.ndarray, is_orig: np.ndarray, head: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over the originators' packets, and over the responders', for runs of packets that begin
+    at ``head``."""
     if not len(head):
         return np.zeros(0), np.zeros(0)
     orig = np.add.reduceat(column * is_orig, head, dtype=np.int64)
     return orig.astype(float), (np.add.reduceat(column, head, dtype=np.int64) - orig).astype(float)
 
 
-def _sides(of_src: np.ndarray, of_dst: np.ndarray, is_orig: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _sides(
+    of_src: np.ndarray, of_dst: np.ndarray, is_orig: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     return np.where(is_orig, of_src, of_dst), np.where(is_orig, of_dst, of_src)
 
 
@@ -273,10 +339,13 @@ def _known(texts: np.ndarray) -> pd.Series:
 
 
 def _last_s(work: pd.DataFrame, head: np.ndarray) -> np.ndarray:
-    """When each flow was last active; what follows after both sides of a TCP connection closed does not count."""
+    """When each flow was last active; what follows after both sides of a TCP connection closed does
+    not count."""
     flow, is_orig, n = work["flow"].to_numpy(), work["is_orig"].to_numpy(), len(head)
     closing = work["flags"].to_numpy() & (FIN | RST) > 0
-    closed = np.maximum(first_per_group(closing & is_orig, flow, n), first_per_group(closing & ~is_orig, flow, n))
+    closed = np.maximum(
+        first_per_group(closing & is_orig, flow, n), first_per_group(closing & ~is_orig, flow, n)
+    )
     tail = np.append(head[1:], len(flow)) - 1
     return work["ts"].to_numpy()[np.minimum(tail, np.where(closed == NEVER, tail, closed))]
 
@@ -297,7 +366,9 @@ def _histories(work: pd.DataFrame, segments: pd.DataFrame, head: np.ndarray) -> 
     return render_histories(marked, segments, work["flipped"].to_numpy()[head])
 
 
-def _services(work: pd.DataFrame, packets: Packets, proto: np.ndarray, port: np.ndarray) -> np.ndarray:
+def _services(
+    work: pd.DataFrame, packets: Packets, proto: np.ndarray, port: np.ndarray
+) -> np.ndarray:
     flow, is_orig, row = (work[name].to_numpy() for name in ("flow", "is_orig", "row"))
     speaks = (work["held"].to_numpy() > 0) & (work["proto"].to_numpy() != ICMP)
     n = len(proto)
@@ -307,7 +378,11 @@ def _services(work: pd.DataFrame, packets: Packets, proto: np.ndarray, port: np.
         spoken = np.flatnonzero(index < NEVER)
         heads[side][spoken] = packets.read_payload(row[index[spoken]], WIDTH)
     index = np.minimum(begins[True], begins[False])
-    most = np.where(index < NEVER, work["payload"].to_numpy()[np.minimum(index, len(work) - 1)], 0) if n else index
+    most = (
+        np.where(index < NEVER, work["payload"].to_numpy()[np.minimum(index, len(work) - 1)], 0)
+        if n
+        else index
+    )
     return name_services(proto, port, heads[True], heads[False], most)
 
 
@@ -319,7 +394,10 @@ def _with_macs(table: pd.DataFrame, first: pd.DataFrame, packets: Packets) -> pd
     orig, resp = _sides(src, dst, first["is_orig"].to_numpy())
     for name, mac in (("orig_l2_addr", orig), ("resp_l2_addr", resp)):
         codes, distinct = pd.factorize(mac)
-        texts = ["" if m < 0 else ":".join(f"{int(m):012x}"[i : i + 2] for i in range(0, 12, 2)) for m in distinct]
+        texts = [
+            "" if m < 0 else ":".join(f"{int(m):012x}"[i : i + 2] for i in range(0, 12, 2))
+            for m in distinct
+        ]
         table = table.assign(**{name: _known(np.array(texts, dtype=object)[codes])})
     return table
 
@@ -327,7 +405,9 @@ def _with_macs(table: pd.DataFrame, first: pd.DataFrame, packets: Packets) -> pd
 def _make_activity(work: pd.DataFrame, number: np.ndarray) -> pd.DataFrame:
     flow, is_orig = work["flow"].to_numpy(), work["is_orig"].to_numpy()
     slot = np.floor(work["ts"].to_numpy() / SAMPLE_S).astype(np.int64)
-    head = np.flatnonzero(np.append(True, (flow[1:] != flow[:-1]) | (slot[1:] != slot[:-1]))[: len(flow)])
+    head = np.flatnonzero(
+        np.append(True, (flow[1:] != flow[:-1]) | (slot[1:] != slot[:-1]))[: len(flow)]
+    )
     # A flow's slots follow each other; only the flows have to be put in order.
     flow, slot = number[flow[head]].astype(np.int64), slot[head]
     order = sort_numbers(flow, len(number))

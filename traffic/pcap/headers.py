@@ -1,4 +1,5 @@
-"""What the link layer says of each packet: Ethernet with VLAN tags, Linux cooked, raw IP, loopback; and ARP.
+"""What the link layer says of each packet: Ethernet with VLAN tags, Linux cooked, raw IP, loopback;
+and ARP.
 
 IEEE 802.1Q; RFC 826; LINKTYPE_LINUX_SLL and _SLL2 at tcpdump.org/linktypes.html.
 """
@@ -12,11 +13,14 @@ from traffic.pcap.records import ETHERNET, SLL, SLL2, Records, header_type, inte
 
 IP4, ARP, IP6 = 0x0800, 0x0806, 0x86DD
 _TAGS = (0x8100, 0x88A8, 0x9100)
-# An IPv4 address is kept as the IPv6 address ::ffff:a.b.c.d, so that both kinds share two 64-bit columns.
+# An IPv4 address is kept as the IPv6 address ::ffff:a.b.c.d, so that both kinds share two 64-bit
+# columns.
 MAPPED = 0xFFFF << 32
 
 _LINK_HEADERS = {
-    ETHERNET: header_type(14, dst=(0, ">u2"), dst_low=(2, ">u4"), src=(6, ">u2"), src_low=(8, ">u4"), type=(12, ">u2")),
+    ETHERNET: header_type(
+        14, dst=(0, ">u2"), dst_low=(2, ">u4"), src=(6, ">u2"), src_low=(8, ">u4"), type=(12, ">u2")
+    ),
     SLL: header_type(16, src=(6, ">u2"), src_low=(8, ">u4"), type=(14, ">u2")),
     SLL2: header_type(20, type=(0, ">u2"), src=(12, ">u2"), src_low=(14, ">u4")),
 }
@@ -62,7 +66,10 @@ def read_links(records: Records) -> Links:
         links = _read_link(records, kinds[0])
     else:
         rows = [np.flatnonzero(records.link == kind) for kind in kinds]
-        links = interleave(rows, [_read_link(records.take(row), kind) for row, kind in zip(rows, kinds, strict=True)])
+        links = interleave(
+            rows,
+            [_read_link(records.take(row), kind) for row, kind in zip(rows, kinds, strict=True)],
+        )
     links.ethertype[links.network > records.at + records.captured] = 0
     return links
 
@@ -73,7 +80,12 @@ def _read_link(records: Records, link: int) -> Links:
         # Loopback's family number differs between systems; the version in the IP header does not.
         network = at + (4 if link in (0, 108) else 0)
         version = read_headers(buffer, network, _ANY_IP_HEADER)["version"] >> 4
-        return Links(np.select([version == 4, version == 6], [IP4, IP6], 0).astype(np.uint16), network, none, none)
+        return Links(
+            np.select([version == 4, version == 6], [IP4, IP6], 0).astype(np.uint16),
+            network,
+            none,
+            none,
+        )
     header = read_headers(buffer, at, _LINK_HEADERS[link])
     ethertype, network = header["type"].astype(np.uint16), at + header.itemsize
     for _ in range(3):  # QinQ has two tags; more than three is no network we know
@@ -82,7 +94,9 @@ def _read_link(records: Records, link: int) -> Links:
             break
         ethertype[tagged] = read_headers(buffer, network[tagged], _TAG_HEADER)["type"]
         network[tagged] += 4
-    return Links(ethertype, network, _mac(header, "src"), _mac(header, "dst") if link == ETHERNET else none)
+    return Links(
+        ethertype, network, _mac(header, "src"), _mac(header, "dst") if link == ETHERNET else none
+    )
 
 
 def _mac(header: np.ndarray, side: str) -> np.ndarray:
@@ -122,7 +136,9 @@ _IP6_HEADER = header_type(
     40, version=(0, "u1"), payload=(4, ">u2"), next=(6, "u1"), src_high=(8, ">i8"), src_low=(16, ">i8"),
     dst_high=(24, ">i8"), dst_low=(32, ">i8"),
 )  # fmt: skip
-_EXTENSION_HEADER = header_type(8, next=(0, "u1"), units=(1, "u1"), offset=(2, ">u2"), ident=(4, ">u4"))
+_EXTENSION_HEADER = header_type(
+    8, next=(0, "u1"), units=(1, "u1"), offset=(2, ">u2"), ident=(4, ">u4")
+)
 _TRANSPORT_HEADER = header_type(
     16, sport=(0, ">u2"), dport=(2, ">u2"), type=(0, "u1"), code=(1, "u1"), seq=(4, ">u4"), offset=(12, "u1"),
     flags=(13, "u1"), window=(14, ">u2"),
@@ -138,11 +154,13 @@ class Headers:
         src_high, src_low, dst_high, dst_low: the halves of the addresses; int64.
         proto: IANA number, after IPv6's extensions; uint8.
         transport: offset of what is above; int64.
-        ip_bytes, rest: the packet's length, and from ``transport`` on; int32. A length field of 0 (offload to the
-            network card) or one that the frame on the wire cannot hold is replaced by what the wire held.
+        ip_bytes, rest: the packet's length, and from ``transport`` on; int32. A length field of 0
+            (offload to the network card) or one that the frame on the wire cannot hold is replaced
+            by what the wire held.
         lying: whether the frame could not hold it.
         ident: identification; uint32.
-        later, first: fragments without a transport header, and those that begin a fragmented packet.
+        later, first: fragments without a transport header, and those that begin a fragmented
+            packet.
     """
 
     row: np.ndarray
@@ -187,7 +205,9 @@ def read_ip(records: Records, links: Links) -> Headers:
     """IP headers, in the order of the packets."""
     # Most captures hold one kind only.
     kinds = ((IP4, _read_ip4), (IP6, _read_ip6))
-    parts = [read(records, links) for ethertype, read in kinds if (links.ethertype == ethertype).any()]
+    parts = [
+        read(records, links) for ethertype, read in kinds if (links.ethertype == ethertype).any()
+    ]
     if not parts:
         return _read_ip4(records, links)
     return parts[0] if len(parts) == 1 else interleave([part.row for part in parts], parts)
@@ -234,7 +254,10 @@ def _read_ip6(records: Records, links: Links) -> Headers:
     room = (records.wire[row] - (at - records.at[row])).astype(np.int32)
     lying = payload + 40 > room
     length = np.where(lying | (payload == 0), room, payload + 40)
-    addresses = {name: header[name].astype(np.int64) for name in ("src_high", "src_low", "dst_high", "dst_low")}
+    addresses = {
+        name: header[name].astype(np.int64)
+        for name in ("src_high", "src_low", "dst_high", "dst_low")
+    }
     proto, transport = header["next"].copy(), at + 40
     fragment = _skip_extensions(records.buffer, end[row], proto, transport)
     return Headers(
@@ -251,18 +274,25 @@ def _read_ip6(records: Records, links: Links) -> Headers:
     )
 
 
-def _skip_extensions(buffer: np.ndarray, end: np.ndarray, proto: np.ndarray, cursor: np.ndarray) -> np.ndarray:
-    """Move ``proto`` and ``cursor`` past all extensions, in place; return the fragment headers, 0 for none."""
+def _skip_extensions(
+    buffer: np.ndarray, end: np.ndarray, proto: np.ndarray, cursor: np.ndarray
+) -> np.ndarray:
+    """Move ``proto`` and ``cursor`` past all extensions, in place; return the fragment headers, 0
+    for none."""
     fragments = np.zeros(len(proto), [("offset", np.uint16), ("ident", np.uint32)])
     for _ in range(_MOST_EXTENSIONS):
-        which = np.flatnonzero(np.isin(proto, _EXTENSIONS) & (cursor + 8 <= end) & (fragments["offset"] <= 7))
+        which = np.flatnonzero(
+            np.isin(proto, _EXTENSIONS) & (cursor + 8 <= end) & (fragments["offset"] <= 7)
+        )
         if not len(which):
             break
         header, kind = read_headers(buffer, cursor[which], _EXTENSION_HEADER), proto[which]
         is_fragment, units = kind == _FRAGMENT, header["units"].astype(np.int64)
         for name in ("offset", "ident"):
             fragments[name][which[is_fragment]] = header[name][is_fragment]
-        cursor[which] += np.select([is_fragment, kind == _AUTHENTICATION], [8, (units + 2) * 4], (units + 1) * 8)
+        cursor[which] += np.select(
+            [is_fragment, kind == _AUTHENTICATION], [8, (units + 2) * 4], (units + 1) * 8
+        )
         proto[which] = header["next"]
     return fragments
 
@@ -277,7 +307,9 @@ def read_transport(records: Records, ip: Headers) -> Transports:
     has_tcp = is_tcp & (room >= 16)
     ported = (is_tcp | is_udp | (whole & (ip.proto == SCTP))) & (room >= 4)
     typed = is_icmp & (room >= 2)
-    size = np.where(has_tcp, np.maximum((header["offset"] >> 4) * np.uint8(4), 20), is_tcp * np.uint8(20))
+    size = np.where(
+        has_tcp, np.maximum((header["offset"] >> 4) * np.uint8(4), 20), is_tcp * np.uint8(20)
+    )
     size += (is_udp | is_icmp) * np.uint8(8)
     payload = np.maximum(ip.rest - size, 0)
     return Transports(

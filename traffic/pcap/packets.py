@@ -1,8 +1,9 @@
 """Captures become one table of packets, sorted by time.
 
-Nothing here loops over packets in Python: ``records`` finds where each packet lies, ``links`` and ``layers`` read one
-layer of many packets at a time. Checksums are never verified, because captures are full of packets whose checksum the
-network card was still to fill in; Zeek's ``-C`` does the same.
+Nothing here loops over packets in Python: ``records`` finds where each packet lies, ``links`` and
+``layers`` read one layer of many packets at a time. Checksums are never verified, because captures
+are full of packets whose checksum the network card was still to fill in; Zeek's ``-C`` does the
+same.
 """
 
 import ipaddress
@@ -20,7 +21,8 @@ from traffic.errors import UserError
 from traffic.pcap.headers import read_arp, read_ip, read_links, read_transport
 from traffic.pcap.records import Records, read_headers, read_records
 
-# Packets decoded together, each part in a thread: what is only needed on the way fits the processor's cache.
+# Packets decoded together, each part in a thread: what is only needed on the way fits the
+# processor's cache.
 _PART = 65_536
 
 
@@ -29,11 +31,13 @@ class Packets:
     """The packets of a capture.
 
     Attributes:
-        table: one row per IP packet, sorted by ``ts`` (stable): ``ts``; ``src dst`` (rows of ``addresses``); ``proto``
-            (IANA number); ``sport dport`` (ICMP: type and code); ``ip_bytes``; ``flags seq window has_tcp`` of TCP;
-            ``payload`` (bytes above transport), ``held`` (of these captured, at ``payload_at`` of buffer ``file``);
-            ``src_mac dst_mac`` (48 bits, -1 = none).
-        arp: one row per ARP packet, sorted by ``ts``: ``ts op sender target`` (rows of ``addresses``) ``mac``.
+        table: one row per IP packet, sorted by ``ts`` (stable): ``ts``; ``src dst`` (rows of
+            ``addresses``); ``proto`` (IANA number); ``sport dport`` (ICMP: type and code);
+            ``ip_bytes``; ``flags seq window has_tcp`` of TCP; ``payload`` (bytes above transport),
+            ``held`` (of these captured, at ``payload_at`` of buffer ``file``); ``src_mac dst_mac``
+            (48 bits, -1 = none).
+        arp: one row per ARP packet, sorted by ``ts``: ``ts op sender target`` (rows of
+            ``addresses``) ``mac``.
         addresses: shape (n_addresses,), object, address texts.
         buffers: each file's bytes, mapped.
         start_s, end_s: times of the first and last frame of any kind.
@@ -79,11 +83,13 @@ def read_packets(paths: Sequence[Path]) -> Packets:
         paths: pcap or pcapng files, in the order in which equal times should stay.
 
     Raises:
-        UserError: no paths, no packets in any of them; or a file is missing, empty, no capture, or of an unknown link
-            type. A file without packets beside others with some is a note.
+        UserError: no paths, no packets in any of them; or a file is missing, empty, no capture, or
+            of an unknown link type. A file without packets beside others with some is a note.
     """
     if not paths:
-        raise UserError("no capture files given; expected at least one pcap or pcapng; check the folder")
+        raise UserError(
+            "no capture files given; expected at least one pcap or pcapng; check the folder"
+        )
     notes: list[str] = []
     parts: list[_Part] = []
     buffers: list[np.ndarray] = []
@@ -99,12 +105,16 @@ def read_packets(paths: Sequence[Path]) -> Packets:
         start_s, end_s = min(start_s, records.ts.min()), max(end_s, records.ts.max())
     if not buffers:
         said = "; ".join(notes)
-        raise UserError(f"{paths[0]} holds no packets ({said}); expected at least one; check the capture's filter")
+        raise UserError(
+            f"{paths[0]} holds no packets ({said}); expected at least one; check the capture's filter"
+        )
     addresses = _share_addresses(parts)
     arp, table = _by_time([part.arp for part in parts]), _by_time([part.packets for part in parts])
     _join_fragments(table)
     table = table.drop(columns=["ident", "later", "first"])
-    return Packets(table, arp, addresses, tuple(buffers), float(start_s), float(end_s), tuple(notes))
+    return Packets(
+        table, arp, addresses, tuple(buffers), float(start_s), float(end_s), tuple(notes)
+    )
 
 
 @dataclass(frozen=True)
@@ -125,17 +135,25 @@ def _clock_notes(path: Path, records: Records) -> list[str]:
         return []
     late = np.maximum.accumulate(records.ts) - records.ts
     count, most = int((late > 0).sum()), float(late.max())
-    return [f"{path.name}: {count} packets were out of order (by up to {most:.6g} s) and sorted by time"]
+    return [
+        f"{path.name}: {count} packets were out of order (by up to {most:.6g} s) and sorted by time"
+    ]
 
 
 def _decode(path: Path, records: Records, file: int, notes: list[str]) -> list[_Part]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy lets go of the interpreter's lock
-        parts = list(pool.map(partial(_decode_part, records, file), range(0, len(records.ts), _PART)))
+        parts = list(
+            pool.map(partial(_decode_part, records, file), range(0, len(records.ts), _PART))
+        )
     others = len(records.ts) - sum(len(part.packets["ts"]) + len(part.arp["ts"]) for part in parts)
     if others:
-        notes.append(f"{path.name}: {others} of {len(records.ts)} frames are neither IP nor ARP and make no flow")
+        notes.append(
+            f"{path.name}: {others} of {len(records.ts)} frames are neither IP nor ARP and make no flow"
+        )
     if lying := sum(int(part.packets.pop("lying").sum()) for part in parts):
-        notes.append(f"{path.name}: {lying} IP packets claim a length their frame cannot hold; the frame's was taken")
+        notes.append(
+            f"{path.name}: {lying} IP packets claim a length their frame cannot hold; the frame's was taken"
+        )
     return parts
 
 
@@ -144,9 +162,13 @@ def _decode_part(whole: Records, file: int, first: int) -> _Part:
     links = read_links(records)
     arp, ip = vars(read_arp(records, links)).copy(), read_ip(records, links)
     packets = vars(ip) | vars(read_transport(records, ip))
-    low = np.concatenate([packets.pop("src_low"), packets.pop("dst_low"), arp["sender"], arp["target"]])
+    low = np.concatenate(
+        [packets.pop("src_low"), packets.pop("dst_low"), arp["sender"], arp["target"]]
+    )
     row, n, m = packets.pop("row"), len(ip.row), len(arp["row"])
-    high = np.concatenate([packets.pop("src_high"), packets.pop("dst_high"), np.zeros(2 * m, np.int64)])
+    high = np.concatenate(
+        [packets.pop("src_high"), packets.pop("dst_high"), np.zeros(2 * m, np.int64)]
+    )
     codes, low, high = _number(low, high)
     ends = np.split(codes.astype(np.int32), [n, 2 * n, 2 * n + m])
     packets["src"], packets["dst"], arp["sender"], arp["target"] = ends
@@ -159,7 +181,9 @@ def _decode_part(whole: Records, file: int, first: int) -> _Part:
 
 def _by_time(parts: list[dict[str, np.ndarray]]) -> pd.DataFrame:
     names = list(parts[0])
-    table = pd.DataFrame({name: np.concatenate([part.pop(name) for part in parts]) for name in names}, copy=False)
+    table = pd.DataFrame(
+        {name: np.concatenate([part.pop(name) for part in parts]) for name in names}, copy=False
+    )
     if table["ts"].is_monotonic_increasing:
         return table
     return table.sort_values("ts", kind="stable", ignore_index=True)
@@ -177,13 +201,18 @@ def _number(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
 
 def _share_addresses(parts: list[_Part]) -> np.ndarray:
     """Number the addresses of all parts as one, in place; return the texts behind the numbers."""
-    low, high = np.concatenate([part.low for part in parts]), np.concatenate([part.high for part in parts])
+    low, high = (
+        np.concatenate([part.low for part in parts]),
+        np.concatenate([part.high for part in parts]),
+    )
     codes, low, high = _number(low, high)
     shared = np.split(codes.astype(np.int32), np.cumsum([len(part.low) for part in parts])[:-1])
     for part, mine in zip(parts, shared, strict=True):
         for columns, names in ((part.packets, ("src", "dst")), (part.arp, ("sender", "target"))):
             columns.update({name: mine[columns[name]] for name in names})
-    return np.array([_address(int(h), int(lo)) for h, lo in zip(high, low, strict=True)], dtype=object)
+    return np.array(
+        [_address(int(h), int(lo)) for h, lo in zip(high, low, strict=True)], dtype=object
+    )
 
 
 def _address(high: int, low: int) -> str:
@@ -195,10 +224,12 @@ def _address(high: int, low: int) -> str:
 def _join_fragments(table: pd.DataFrame) -> None:
     """Give later fragments the ports of the fragment that began their packet, in place.
 
-    Fragments of one packet share addresses, protocol and identification; the last beginning before a fragment is its
-    own, or, where fragments were reordered, the first one after it.
+    Fragments of one packet share addresses, protocol and identification; the last beginning before
+    a fragment is its own, or, where fragments were reordered, the first one after it.
     """
-    part = table.loc[table["later"] | table["first"], ["src", "dst", "proto", "ident", "later", "sport", "dport"]]
+    part = table.loc[
+        table["later"] | table["first"], ["src", "dst", "proto", "ident", "later", "sport", "dport"]
+    ]
     if part.empty:
         return
     ports = part[["sport", "dport"]].astype(float).mask(part["later"])

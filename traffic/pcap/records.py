@@ -1,6 +1,7 @@
 """Packet records of a pcap or pcapng file: where each frame lies, when it passed, how long it was.
 
-Formats: https://www.ietf.org/archive/id/draft-gharris-opsawg-pcap-01.html and draft-tuexen-opsawg-pcapng.
+Formats: https://www.ietf.org/archive/id/draft-gharris-opsawg-pcap-01.html and
+    draft-tuexen-opsawg-pcapng.
 """
 
 import mmap
@@ -13,7 +14,8 @@ import numpy as np
 
 from traffic.errors import UserError
 
-# Headers of many packets at once, as structured arrays: a header is read whole, its fields are columns of it.
+# Headers of many packets at once, as structured arrays: a header is read whole, its fields are
+# columns of it.
 
 _Columns = TypeVar("_Columns")
 
@@ -21,11 +23,14 @@ _Columns = TypeVar("_Columns")
 def header_type(size: int, **named: tuple[int, str]) -> np.dtype:
     """A header of ``size`` bytes, with the offset and the type of its fields."""
     at, kinds = zip(*named.values(), strict=True)
-    return np.dtype({"names": list(named), "formats": list(kinds), "offsets": list(at), "itemsize": size})
+    return np.dtype(
+        {"names": list(named), "formats": list(kinds), "offsets": list(at), "itemsize": size}
+    )
 
 
 def read_headers(buffer: np.ndarray, at: np.ndarray, kind: np.dtype) -> np.ndarray:
-    """The header of a structured type at each offset, shape (n,); what lies past the buffer's end reads as 0."""
+    """The header of a structured type at each offset, shape (n,); what lies past the buffer's end
+    reads as 0."""
     size = kind.itemsize
     if len(buffer) < 2 * size:
         buffer = np.append(buffer, np.zeros(2 * size, np.uint8))
@@ -35,27 +40,40 @@ def read_headers(buffer: np.ndarray, at: np.ndarray, kind: np.dtype) -> np.ndarr
     cut = np.flatnonzero(at > last)
     if len(cut):
         end = np.append(buffer[last:], np.zeros(size, np.uint8))
-        found[cut] = np.ndarray((size + 1,), f"V{size}", end, strides=(1,))[np.minimum(at[cut] - last, size)]
+        found[cut] = np.ndarray((size + 1,), f"V{size}", end, strides=(1,))[
+            np.minimum(at[cut] - last, size)
+        ]
     return found.view(kind)
 
 
 def interleave(rows: list[np.ndarray], parts: list[_Columns]) -> _Columns:
-    """Parts of some packets as one, in the order of their ``rows``; a part is a dataclass of columns."""
+    """Parts of some packets as one, in the order of their ``rows``; a part is a dataclass of
+    columns."""
     order = np.argsort(np.concatenate(rows), kind="stable")
     kind: Any = type(parts[0])
-    return kind(*(np.concatenate([getattr(part, field.name) for part in parts])[order] for field in fields(kind)))
+    return kind(
+        *(
+            np.concatenate([getattr(part, field.name) for part in parts])[order]
+            for field in fields(kind)
+        )
+    )
 
 
-# Where each record of a pcap starts. Every record's length says where the next one is: the file is one long chain.
+# Where each record of a pcap starts. Every record's length says where the next one is: the file is
+# one long chain.
 #
-# To follow it link by link is a loop over packets. So many places where a record seems to start are followed together,
-# one step of all of them at a time; then the chain is followed from the first record and jumps over every stretch whose
-# start it meets. A guess that is wrong is never met: it costs time and changes nothing.
+# To follow it link by link is a loop over packets. So many places where a record seems to start are
+# followed together, one step of all of them at a time; then the chain is followed from the first
+# record and jumps over every stretch whose start it meets. A guess that is wrong is never met: it
+# costs time and changes nothing.
 #
 # guesses      24 ......... g1 ......... g2 ......... g3 ...
 # stretches    [24, g1)     [g1, g2)     [g2, g3)     followed together
 
-_FIRST, _HEADER = 24, 16  # bytes of the file's header, and of a record's: seconds, fraction, captured, wire
+_FIRST, _HEADER = (
+    24,
+    16,
+)  # bytes of the file's header, and of a record's: seconds, fraction, captured, wire
 _SHORTEST, _MOST = 1 << 14, 1 << 10  # bytes of a stretch, and how many stretches
 _SEARCHED = 2048  # bytes of a stretch in which a record is looked for: a frame and a little more
 _FEW = 24  # stretches; fewer are followed faster one by one
@@ -66,7 +84,8 @@ _LIKELY_LONGEST, _NEAR_S = (
 
 
 def find_records(data: mmap.mmap, order: str) -> np.ndarray:
-    """Offsets of all record headers from byte 24 on, shape (n,), int64; garbage too, where a length lies.
+    """Offsets of all record headers from byte 24 on, shape (n,), int64; garbage too, where a length
+    lies.
 
     Args:
         data: a pcap.
@@ -94,7 +113,8 @@ def _numbers(data: mmap.mmap, order: str) -> np.ndarray:
 
 
 def _guess(data: mmap.mmap, order: str) -> np.ndarray:
-    """The first record, and in every stretch the first place that looks like one and leads to another."""
+    """The first record, and in every stretch the first place that looks like one and leads to
+    another."""
     length = max(_SHORTEST, len(data) // _MOST)
     number = _numbers(data, order)
     searched = number[_FIRST + length : len(number) - _HEADER]
@@ -128,7 +148,9 @@ def _follow(data: mmap.mmap, order: str, guesses: np.ndarray) -> dict[int, np.nd
         if not inside.all():
             at, until = at[inside], until[inside]
     found = np.sort(np.concatenate(steps))  # stretches do not overlap
-    return dict(zip(guesses.tolist(), np.split(found, np.searchsorted(found, guesses[1:])), strict=True))
+    return dict(
+        zip(guesses.tolist(), np.split(found, np.searchsorted(found, guesses[1:])), strict=True)
+    )
 
 
 ETHERNET, SLL, SLL2 = 1, 113, 276
@@ -144,7 +166,14 @@ _PCAP = {
 }
 _PCAPNG = b"\x0a\x0d\x0d\x0a"
 _SECTION, _INTERFACE, _OLD_PACKET, _SIMPLE_PACKET, _PACKET = 0x0A0D0D0A, 1, 2, 3, 6
-_LINK_NAMES = {105: "802.11", 127: "802.11 with radiotap", 9: "PPP", 189: "USB", 195: "802.15.4", 201: "Bluetooth"}
+_LINK_NAMES = {
+    105: "802.11",
+    127: "802.11 with radiotap",
+    9: "PPP",
+    189: "USB",
+    195: "802.15.4",
+    201: "Bluetooth",
+}
 # libpcap's own upper bound of a record (MAXIMUM_SNAPLEN); a longer one is damage, not a packet.
 _LONGEST = 262_144
 _MOST_WIRE = 2**31 - 1  # a frame said to have been longer than this on the wire was not
@@ -173,7 +202,9 @@ class Records:
 
     def take(self, which: slice | np.ndarray) -> "Records":
         """Some of the records; ``buffer`` and ``notes`` stay."""
-        columns = {name: getattr(self, name)[which] for name in ("ts", "at", "captured", "wire", "link")}
+        columns = {
+            name: getattr(self, name)[which] for name in ("ts", "at", "captured", "wire", "link")
+        }
         return replace(self, **columns)
 
 
@@ -189,16 +220,20 @@ def is_capture(head: bytes) -> bool:
 def read_records(path: Path) -> Records:
     """Find the packet records of a pcap (micro- or nanoseconds, either byte order) or pcapng file.
 
-    A damaged file is read up to the damage; ``notes`` say where that is and how much was skipped. A header alone gives
-    no records.
+    A damaged file is read up to the damage; ``notes`` say where that is and how much was skipped. A
+    header alone gives no records.
 
     Raises:
         UserError: missing, empty, not a capture, or only link types that are not read.
     """
     if not path.is_file():
-        raise UserError(f"{path} does not exist or is no file; expected a pcap or pcapng capture; check the path")
+        raise UserError(
+            f"{path} does not exist or is no file; expected a pcap or pcapng capture; check the path"
+        )
     if path.stat().st_size == 0:
-        raise UserError(f"{path} is empty (0 bytes); expected a pcap or pcapng capture; record it again")
+        raise UserError(
+            f"{path} is empty (0 bytes); expected a pcap or pcapng capture; record it again"
+        )
     with path.open("rb") as stream:
         data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     magic = data[:4]
@@ -221,11 +256,16 @@ def _read_pcap(path: Path, data: mmap.mmap) -> Records:
     buffer = np.frombuffer(data, np.uint8)
     at = find_records(data, order)
     header = read_headers(
-        buffer, at, np.dtype([(name, order + "u4") for name in ("s", "fraction", "captured", "wire")])
+        buffer,
+        at,
+        np.dtype([(name, order + "u4") for name in ("s", "fraction", "captured", "wire")]),
     )
     captured = header["captured"]
-    # After a lying length the chain leads through garbage; a fraction of a second above one second shows it.
-    wrong = np.flatnonzero((header["fraction"] >= per_s) | (captured > limit) | (at + 16 + captured > size))
+    # After a lying length the chain leads through garbage; a fraction of a second above one second
+    # shows it.
+    wrong = np.flatnonzero(
+        (header["fraction"] >= per_s) | (captured > limit) | (at + 16 + captured > size)
+    )
     good = int(wrong[0]) if len(wrong) else len(at)
     end = int(at[good - 1] + 16 + captured[good - 1]) if good else 24
     notes = () if end == size else (_damage(path, good, end, size),)
@@ -234,7 +274,9 @@ def _read_pcap(path: Path, data: mmap.mmap) -> Records:
     ts += header["s"]
     captured = header["captured"].astype(np.int32)
     wire = np.maximum(np.minimum(header["wire"], _MOST_WIRE).astype(np.int32), captured)
-    return Records(buffer, ts, at, captured, wire, np.full(good, network & 0x0FFFFFFF, np.int32), notes)
+    return Records(
+        buffer, ts, at, captured, wire, np.full(good, network & 0x0FFFFFFF, np.int32), notes
+    )
 
 
 def _damage(path: Path, good: int, end: int, size: int) -> str:
@@ -279,11 +321,15 @@ def _read_pcapng(path: Path, data: mmap.mmap) -> Records:
         at += length
     notes: tuple[str, ...] = () if at == size else (_damage(path, len(rows), at, size),)
     if lost:
-        notes += (f"{path.name}: {lost} packet blocks with lengths or interfaces that cannot be were skipped",)
+        notes += (
+            f"{path.name}: {lost} packet blocks with lengths or interfaces that cannot be were skipped",
+        )
     if not rows:
         return _no_records(data, notes)
     owner, ticks, start, captured, wire = np.array(rows, np.int64).T
-    link, per_s, offset = np.array([[i.link, i.per_s, i.offset_s] for i in interfaces], np.int64)[owner].T
+    link, per_s, offset = np.array([[i.link, i.per_s, i.offset_s] for i in interfaces], np.int64)[
+        owner
+    ].T
     ts = ticks // per_s + (ticks % per_s) / per_s + offset
     wire = np.minimum(np.maximum(wire, captured), _MOST_WIRE)
     captured, wire, link = (column.astype(np.int32) for column in (captured, wire, link))
@@ -291,7 +337,8 @@ def _read_pcapng(path: Path, data: mmap.mmap) -> Records:
 
 
 def _interface(data: mmap.mmap, at: int, length: int, order: str) -> _Interface:
-    """An interface block: its link type and, among the options, the unit (9) and offset (14) of its clock."""
+    """An interface block: its link type and, among the options, the unit (9) and offset (14) of its
+    clock."""
     (link,) = struct.unpack_from(order + "H", data, at + 8)
     per_s, offset_s = 1_000_000, 0
     option, last = at + 16, at + length - 4
@@ -310,9 +357,16 @@ def _interface(data: mmap.mmap, at: int, length: int, order: str) -> _Interface:
 
 
 def _packet(
-    data: mmap.mmap, at: int, length: int, order: str, kind: int, first: int, rows: list[tuple[int, ...]]
+    data: mmap.mmap,
+    at: int,
+    length: int,
+    order: str,
+    kind: int,
+    first: int,
+    rows: list[tuple[int, ...]],
 ) -> tuple[int, ...] | None:
-    """One packet block as (interface, ticks, offset, captured, wire); None where its lengths cannot be."""
+    """One packet block as (interface, ticks, offset, captured, wire); None where its lengths cannot
+    be."""
     if kind == _SIMPLE_PACKET:
         (wire,) = struct.unpack_from(order + "I", data, at + 8)
         # A simple packet block has no time: it takes that of the packet before it.
@@ -323,7 +377,11 @@ def _packet(
     if kind == _OLD_PACKET:
         (owner,) = struct.unpack_from(order + "H", data, at + 8)
     ticks = high << 32 | low
-    return (first + owner, ticks, at + 28, captured, wire) if captured <= length - 32 and ticks < 1 << 63 else None
+    return (
+        (first + owner, ticks, at + 28, captured, wire)
+        if captured <= length - 32 and ticks < 1 << 63
+        else None
+    )
 
 
 def _keep_known_links(path: Path, records: Records) -> Records:
@@ -331,7 +389,9 @@ def _keep_known_links(path: Path, records: Records) -> Records:
     if known.all():
         return records
     others = sorted({int(link) for link in records.link[~known]})
-    names = ", ".join(f"{link} ({_LINK_NAMES.get(link, 'see tcpdump.org/linktypes.html')})" for link in others)
+    names = ", ".join(
+        f"{link} ({_LINK_NAMES.get(link, 'see tcpdump.org/linktypes.html')})" for link in others
+    )
     if not known.any():
         raise UserError(
             f"{path} has link type {names}; expected Ethernet, Linux cooked, raw IP or loopback; "

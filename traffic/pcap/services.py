@@ -1,7 +1,7 @@
 """Which service a flow speaks, by its first bytes; like Zeek, a port alone names none.
 
-Zeek confirms a service by parsing it; here the first payload of each direction must look like it, which is enough to
-tell a protocol from another one on its port.
+Zeek confirms a service by parsing it; here the first payload of each direction must look like it,
+which is enough to tell a protocol from another one on its port.
 """
 
 from dataclasses import dataclass
@@ -13,11 +13,54 @@ from traffic.pcap.headers import TCP, UDP
 
 WIDTH = 12  # bytes of payload that the rules below look at
 
-# Ports that Zeek's analyzers register (likely_server_ports), and those of the usual plant protocols.
+# Ports that Zeek's analyzers register (likely_server_ports), and those of the usual plant
+# protocols.
 SERVER_PORTS: dict[int, tuple[int, ...]] = {
     TCP: (
-        *(21, 22, 25, 53, 80, 81, 88, 102, 143, 389, 443, 445, 465, 502, 515, 563, 585, 587, 614, 631, 636, 853),
-        *(989, 990, 992, 993, 995, 1080, 1883, 1911, 2404, 2811, 3128, 3268, 3306, 3389, 4840, 5060, 5223, 5432),
+        *(
+            21,
+            22,
+            25,
+            53,
+            80,
+            81,
+            88,
+            102,
+            143,
+            389,
+            443,
+            445,
+            465,
+            502,
+            515,
+            563,
+            585,
+            587,
+            614,
+            631,
+            636,
+            853,
+        ),
+        *(
+            989,
+            990,
+            992,
+            993,
+            995,
+            1080,
+            1883,
+            1911,
+            2404,
+            2811,
+            3128,
+            3268,
+            3306,
+            3389,
+            4840,
+            5060,
+            5223,
+            5432,
+        ),
         *(5672, 6379, 6666, 6667, 6668, 6669, 8000, 8080, 8443, 8883, 8888, 20000, 44818),
     ),
     UDP: (
@@ -50,7 +93,8 @@ _Side = Literal["orig", "resp"]
 
 @dataclass(frozen=True)
 class _Rule:
-    """``service`` is spoken where the payload of ``side`` holds one of ``starts`` from byte ``skip`` on."""
+    """``service`` is spoken where the payload of ``side`` holds one of ``starts`` from byte
+    ``skip`` on."""
 
     service: str
     proto: int
@@ -61,7 +105,11 @@ class _Rule:
 
 
 _RULES = (
-    _Rule("http", TCP, (b"GET ", b"POST ", b"PUT ", b"HEAD ", b"OPTIONS ", b"DELETE ", b"CONNECT ", b"PATCH ")),
+    _Rule(
+        "http",
+        TCP,
+        (b"GET ", b"POST ", b"PUT ", b"HEAD ", b"OPTIONS ", b"DELETE ", b"CONNECT ", b"PATCH "),
+    ),
     _Rule("ssl", TCP, (b"\x16\x03",)),
     _Rule("ssh", TCP, (b"SSH-",)),
     _Rule("ssh", TCP, (b"SSH-",), "resp"),
@@ -109,7 +157,9 @@ def name_services(
     either = np.where(np.asarray(orig.any(axis=1))[:, None], orig, resp)
     spoken[_looks_like_dns(proto, server_port, either, most)] = 1
     mode = either[:, 0] & 7
-    spoken[(proto == UDP) & (server_port == _NTP_PORT) & (most >= 48) & (mode >= 1) & (mode <= 5)] = 2
+    spoken[
+        (proto == UDP) & (server_port == _NTP_PORT) & (most >= 48) & (mode >= 1) & (mode <= 5)
+    ] = 2
     return names[spoken]
 
 
@@ -123,11 +173,16 @@ def _holds(payload: np.ndarray, rule: _Rule) -> np.ndarray:
     return held
 
 
-def _looks_like_dns(proto: np.ndarray, port: np.ndarray, payload: np.ndarray, most: np.ndarray) -> np.ndarray:
-    """Port, a header's length, at most a few questions (RFC 1035, 4.1.1); over TCP after a length."""
+def _looks_like_dns(
+    proto: np.ndarray, port: np.ndarray, payload: np.ndarray, most: np.ndarray
+) -> np.ndarray:
+    """Port, a header's length, at most a few questions (RFC 1035, 4.1.1); over TCP after a
+    length."""
     tcp = proto == TCP
     questions = np.where(
-        tcp, payload[:, 6].astype(int) << 8 | payload[:, 7], payload[:, 4].astype(int) << 8 | payload[:, 5]
+        tcp,
+        payload[:, 6].astype(int) << 8 | payload[:, 7],
+        payload[:, 4].astype(int) << 8 | payload[:, 5],
     )
     possible = np.isin(port, _DNS_PORTS) & (tcp | (proto == UDP)) & (most >= np.where(tcp, 14, 12))
     return possible & (questions <= 16)

@@ -1,21 +1,24 @@
 """TCP as Zeek sees it: where a connection ends, and the state both sides were left in.
 
-All functions take packets sorted by conversation (both directions of a 5-tuple together), then by time, and work on
-columns. The rules are those of Zeek's TCP analyzer (src/analyzer/protocol/tcp) and of ``conn_state`` in
-base/protocols/conn/main.zeek, with Zeek's default time-outs.
+All functions take packets sorted by conversation (both directions of a 5-tuple together), then by
+time, and work on columns. The rules are those of Zeek's TCP analyzer (src/analyzer/protocol/tcp)
+and of ``conn_state`` in base/protocols/conn/main.zeek, with Zeek's default time-outs.
 """
 
 import numpy as np
 import pandas as pd
 
 FIN, SYN, RST, ACK = 1, 2, 4, 16
-ATTEMPT_S = 5.0  # tcp_attempt_delay: an attempt that nobody answered ends so long after its first SYN
+ATTEMPT_S = (
+    5.0  # tcp_attempt_delay: an attempt that nobody answered ends so long after its first SYN
+)
 CLOSE_S = 5.0  # tcp_close_delay: a closed or reset connection is forgotten so long after it closed
 NEVER = np.iinfo(np.int64).max
 
 
 def first_per_group(mask: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:
-    """Index of the first True in each group, ``NEVER`` where there is none; ``group`` need not be sorted.
+    """Index of the first True in each group, ``NEVER`` where there is none; ``group`` need not be
+    sorted.
 
     >>> first_per_group(np.array([False, True, True]), np.array([0, 1, 1]), 2)[1]
     np.int64(1)
@@ -27,15 +30,17 @@ def first_per_group(mask: np.ndarray, group: np.ndarray, n_groups: int) -> np.nd
 
 
 def end_connections(packets: pd.DataFrame, starts: np.ndarray) -> np.ndarray:
-    """Where a new connection begins within a conversation, besides the starts that are known already.
+    """Where a new connection begins within a conversation, besides the starts that are known
+    already.
 
-    A SYN begins one unless it repeats the conversation's last SYN and nothing was closed since (``IsReuse``). Then an
-    attempt ends 5 s after its first SYN, and a connection 5 s after both sides closed, one reset, or one closed while
-    the other never spoke.
+    A SYN begins one unless it repeats the conversation's last SYN and nothing was closed since
+    (``IsReuse``). Then an attempt ends 5 s after its first SYN, and a connection 5 s after both
+    sides closed, one reset, or one closed while the other never spoke.
 
     Args:
         packets: shape (n, ...), ``ts flags seq payload forward``, sorted; TCP only.
-        starts: shape (n,), bool, first packets of conversations and those after 5 minutes of silence.
+        starts: shape (n,), bool, first packets of conversations and those after 5 minutes of
+            silence.
 
     Returns:
         Shape (n,), bool, ``starts`` and the new ones.
@@ -51,7 +56,8 @@ def end_connections(packets: pd.DataFrame, starts: np.ndarray) -> np.ndarray:
     starts = starts.copy()
     starts[opening[~repeats]] = True
 
-    # Each round finds where the connections of the last round ended; what follows an end begins a connection again.
+    # Each round finds where the connections of the last round ended; what follows an end begins a
+    # connection again.
     following = _Following(packets)
     head = np.flatnonzero(starts)
     stop = np.append(head[1:], len(starts))
@@ -79,7 +85,8 @@ def _next_row(rows: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 
 def _first_since(ts: np.ndarray, low: np.ndarray, high: np.ndarray, when: np.ndarray) -> np.ndarray:
-    """The first row of each ``[low, high)`` at or after ``when``, which its last row is: a search by halves."""
+    """The first row of each ``[low, high)`` at or after ``when``, which its last row is: a search
+    by halves."""
     while (low < high).any():
         middle = (low + high) // 2
         before = ts[middle] < when
@@ -88,7 +95,8 @@ def _first_since(ts: np.ndarray, low: np.ndarray, high: np.ndarray, when: np.nda
 
 
 class _Following:
-    """For each packet, what follows it in its conversation: enough to tell when a connection that it began ends."""
+    """For each packet, what follows it in its conversation: enough to tell when a connection that
+    it began ends."""
 
     def __init__(self, packets: pd.DataFrame) -> None:
         flags, payload = packets["flags"].to_numpy(), packets["payload"].to_numpy()
@@ -99,11 +107,14 @@ class _Following:
         # Some stacks acknowledge a SYN before they answer it; such an ACK is no answer yet.
         answer = (flags & (SYN | FIN | RST) > 0) | (payload > 0)
         sides = ~self._forward, self._forward
-        self._fin, self._answer = ([np.flatnonzero(mask & side) for side in sides] for mask in (fin, answer))
+        self._fin, self._answer = (
+            [np.flatnonzero(mask & side) for side in sides] for mask in (fin, answer)
+        )
         self._any = [np.flatnonzero(side) for side in sides]
 
     def end_s(self, head: np.ndarray, stop: np.ndarray) -> np.ndarray:
-        """When the connections that ``head`` begins, and that hold no packet from ``stop`` on, are forgotten."""
+        """When the connections that ``head`` begins, and that hold no packet from ``stop`` on, are
+        forgotten."""
         here = self._forward[head]
 
         def first(rows: np.ndarray) -> np.ndarray:
@@ -115,16 +126,24 @@ class _Following:
 
         fin_here, fin_there = since(self._fin, here), since(self._fin, ~here)
         half = np.where(fin_here < since(self._any, ~here), fin_here, NEVER)
-        closed_s = self._time(np.minimum(np.minimum(np.maximum(fin_here, fin_there), half), first(self._rst)))
+        closed_s = self._time(
+            np.minimum(np.minimum(np.maximum(fin_here, fin_there), half), first(self._rst))
+        )
         tried_s = self.ts[head] + ATTEMPT_S
-        waiting = self._opens[head] & (self._time(since(self._answer, ~here)) >= tried_s) & (closed_s >= tried_s)
+        waiting = (
+            self._opens[head]
+            & (self._time(since(self._answer, ~here)) >= tried_s)
+            & (closed_s >= tried_s)
+        )
         return np.where(waiting, tried_s, closed_s + CLOSE_S)
 
     def _time(self, row: np.ndarray) -> np.ndarray:
         return np.where(row == NEVER, np.inf, self.ts[np.minimum(row, len(self.ts) - 1)])
 
 
-def name_states(packets: pd.DataFrame, flow: np.ndarray, is_orig: np.ndarray, n_flows: int) -> np.ndarray:
+def name_states(
+    packets: pd.DataFrame, flow: np.ndarray, is_orig: np.ndarray, n_flows: int
+) -> np.ndarray:
     """Zeek's conn_state of each TCP flow.
 
     Args:
@@ -154,7 +173,8 @@ def name_states(packets: pd.DataFrame, flow: np.ndarray, is_orig: np.ndarray, n_
     # Some stacks acknowledge a SYN before they answer it; such an ACK is no answer yet.
     spoke = np.where(opened, first(~bare_ack, False), began[False]) < NEVER
 
-    # After a FIN exchange a reset changes nothing; a reset between two FINs is undone by the second.
+    # After a FIN exchange a reset changes nothing; a reset between two FINs is undone by the
+    # second.
     reset, closed = {}, {}
     for side in (True, False):
         exchanged = (fins[side] < rsts[side]) & (fins[not side] < NEVER)
@@ -182,21 +202,26 @@ def name_states(packets: pd.DataFrame, flow: np.ndarray, is_orig: np.ndarray, n_
     return np.select(list(rules.values()), list(rules), "OTH")
 
 
-# Zeek's ``history``: one letter for each thing that happened first in a direction, in the order it happened.
+# Zeek's ``history``: one letter for each thing that happened first in a direction, in the order it
+# happened.
 #
-# S SYN, H SYN-ACK, A bare ACK, D data, F FIN, R RST, I FIN with RST, Q other mixed flags, T data sent again, W zero
-# window; capitals are the originator's; ``^`` marks a flow whose direction was flipped. SYN, FIN and RST are written
-# again when their sequence number changes, T and W at their 1st, 10th, 100th … time. Checksums are not verified: no C.
+# S SYN, H SYN-ACK, A bare ACK, D data, F FIN, R RST, I FIN with RST, Q other mixed flags, T data
+# sent again, W zero window; capitals are the originator's; ``^`` marks a flow whose direction was
+# flipped. SYN, FIN and RST are written again when their sequence number changes, T and W at their
+# 1st, 10th, 100th … time. Checksums are not verified: no C.
 
 _ORDER = "SHFRIQDAWT"  # of the letters that one packet may write
 _LOWER = 32  # from a capital to its small letter in ASCII
 
 
-def render_histories(packets: pd.DataFrame, segments: pd.DataFrame, flipped: np.ndarray) -> np.ndarray:
+def render_histories(
+    packets: pd.DataFrame, segments: pd.DataFrame, flipped: np.ndarray
+) -> np.ndarray:
     """The history of each flow.
 
     Args:
-        packets: shape (n, ...), ``flow is_orig is_tcp is_udp flags seq payload``, sorted by flow, then time.
+        packets: shape (n, ...), ``flow is_orig is_tcp is_udp flags seq payload``, sorted by flow,
+            then time.
         segments: shape (n, ...), ``again zero_window``.
         flipped: shape (n_flows,), bool.
 
@@ -221,7 +246,8 @@ def render_histories(packets: pd.DataFrame, segments: pd.DataFrame, flipped: np.
 
 
 def _marks(packets: pd.DataFrame, segments: pd.DataFrame) -> list[tuple[str, np.ndarray, str]]:
-    """Each letter with the packets it may be written for, and how often: once, scaled, or when their number changes."""
+    """Each letter with the packets it may be written for, and how often: once, scaled, or when
+    their number changes."""
     flags, payload = packets["flags"].to_numpy(), packets["payload"].to_numpy()
     tcp, udp = packets["is_tcp"].to_numpy(), packets["is_udp"].to_numpy()
     control = flags & (SYN | FIN | RST)
@@ -243,7 +269,9 @@ def _marks(packets: pd.DataFrame, segments: pd.DataFrame) -> list[tuple[str, np.
     ]
 
 
-def _kept(packets: pd.DataFrame, mask: np.ndarray, often: str, stream: np.ndarray, n: int) -> np.ndarray:
+def _kept(
+    packets: pd.DataFrame, mask: np.ndarray, often: str, stream: np.ndarray, n: int
+) -> np.ndarray:
     if often == "once":
         first = first_per_group(mask, stream, n)
         return first[first < NEVER]
@@ -282,17 +310,23 @@ def read_segments(packets: pd.DataFrame, stream: np.ndarray) -> pd.DataFrame:
     """What each TCP segment adds to its direction of its connection.
 
     Args:
-        packets: shape (n, ...), ``ts flags seq payload window``, sorted by connection, then time; TCP only.
+        packets: shape (n, ...), ``ts flags seq payload window``, sorted by connection, then time;
+            TCP only.
         stream: shape (n,), int64, connection * 2 + direction.
 
     Returns:
-        Shape (n, 4): ``grown_bytes`` (how far the stream's end moved, gaps included, SYN and FIN not), ``again`` (it
-        holds data and ends where the stream had already been: Zeek's ``T``), ``resent`` (likewise, without keep-alives
-        and segments overtaken on the way, with repeated FINs and SYN-ACKs), ``zero_window`` (its sender takes no more
+        Shape (n, 4): ``grown_bytes`` (how far the stream's end moved, gaps included, SYN and FIN
+        not), ``again`` (it holds data and ends where the stream had already been: Zeek's ``T``),
+        ``resent`` (likewise, without keep-alives and segments overtaken on the way, with repeated
+        FINs and SYN-ACKs), ``zero_window`` (its sender takes no more
         data: Zeek's ``W``). RSTs add nothing: their numbers cannot be trusted.
     """
     n = len(packets)
-    out = {"grown_bytes": np.zeros(n, np.int64), "again": np.zeros(n, bool), "resent": np.zeros(n, bool)}
+    out = {
+        "grown_bytes": np.zeros(n, np.int64),
+        "again": np.zeros(n, bool),
+        "resent": np.zeros(n, bool),
+    }
     flags = packets["flags"].to_numpy()
     out["zero_window"] = _is_zero_window(flags, packets["window"].to_numpy(), stream)
     order = _by_side(stream)
@@ -304,7 +338,9 @@ def read_segments(packets: pd.DataFrame, stream: np.ndarray) -> pd.DataFrame:
     stream = stream[order]
     head = np.append(True, stream[1:] != stream[:-1])
     place = _unwrap(packets["seq"].to_numpy()[order], head)
-    marks = ((flags & FIN) + (flags >> 1 & 1)).astype(np.int32)  # SYN and FIN take a number each and hold no byte
+    marks = ((flags & FIN) + (flags >> 1 & 1)).astype(
+        np.int32
+    )  # SYN and FIN take a number each and hold no byte
     end = place + payload
     end += marks
     seen = _highest_before(end, head)
@@ -325,9 +361,12 @@ def read_segments(packets: pd.DataFrame, stream: np.ndarray) -> pd.DataFrame:
 
 
 def _by_side(stream: np.ndarray) -> np.ndarray:
-    """The stable order of streams that are sorted but for their last bit: within each connection, side by side."""
+    """The stable order of streams that are sorted but for their last bit: within each connection,
+    side by side."""
     connection, side = stream >> 1, (stream & 1).astype(bool)
-    head = np.flatnonzero(np.append(True, connection[1:] != connection[:-1])[: len(stream)]).astype(np.int32)
+    head = np.flatnonzero(np.append(True, connection[1:] != connection[:-1])[: len(stream)]).astype(
+        np.int32
+    )
     size = np.diff(head, append=np.int32(len(stream)))
     index = np.arange(len(stream), dtype=np.int32)
     ones = np.cumsum(side, dtype=np.int32) - side  # packets of side 1 before each
@@ -339,7 +378,8 @@ def _by_side(stream: np.ndarray) -> np.ndarray:
 
 
 def _is_zero_window(flags: np.ndarray, window: np.ndarray, stream: np.ndarray) -> np.ndarray:
-    """A window of 0, unless the sender has reset or the other side has already said that it sends no more."""
+    """A window of 0, unless the sender has reset or the other side has already said that it sends
+    no more."""
     closed = np.flatnonzero(window == 0)
     here, n = stream[closed], int(stream.max(initial=0)) | 1
     peer_done = first_per_group(flags & FIN > 0, stream ^ 1, n + 1)[here] < closed
@@ -350,7 +390,8 @@ def _is_zero_window(flags: np.ndarray, window: np.ndarray, stream: np.ndarray) -
 
 
 def _unwrap(seq: np.ndarray, head: np.ndarray) -> np.ndarray:
-    """32-bit sequence numbers as places in an endless stream; only differences within a stream mean anything."""
+    """32-bit sequence numbers as places in an endless stream; only differences within a stream mean
+    anything."""
     seq = seq.astype(np.uint32)
     step = np.diff(seq, prepend=seq[:1]).view(np.int32)
     step[head] = 0
@@ -361,7 +402,9 @@ def _highest_before(end: np.ndarray, head: np.ndarray) -> np.ndarray:
     """The highest ``end`` among the earlier segments of each stream (its own at a head)."""
     first = np.flatnonzero(head)
     # Each stream is lifted above the one before it, so that one running maximum serves all.
-    lift = np.append(0, np.cumsum(np.maximum.reduceat(end, first)[:-1] - np.minimum.reduceat(end, first)[1:] + 1))
+    lift = np.append(
+        0, np.cumsum(np.maximum.reduceat(end, first)[:-1] - np.minimum.reduceat(end, first)[1:] + 1)
+    )
     lift = np.repeat(lift, np.diff(first, append=len(end)))
     highest = np.maximum.accumulate(end + lift)
     return np.where(head, end, np.append(end[:1], highest[:-1]) - lift)

@@ -1,7 +1,7 @@
 """Floods, from one and from many, and what all attacks are called.
 
-An attack takes the stage and its time, makes rows that carry its label, and returns its cause in one sentence. What
-the two sides' truth is follows from the rows themselves.
+An attack takes the stage and its time, makes rows that carry its label, and returns its cause in
+one sentence. What the two sides' truth is follows from the rows themselves.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,14 @@ import numpy as np
 
 from traffic.simulation.distributions import beats, between, lognormal, public_address
 from traffic.simulation.flows import attempt, exchange, ping, refuse, session
-from traffic.simulation.intrusions import brute_force, c2, exfiltration, mqtt_abuse, spoofing, unauthorized_command
+from traffic.simulation.intrusions import (
+    brute_force,
+    c2,
+    exfiltration,
+    mqtt_abuse,
+    spoofing,
+    unauthorized_command,
+)
 from traffic.simulation.plant import Stage, intruder, victim
 
 # Ways to look around: ports of a host, hosts of a network, the internet, registers of a controller.
@@ -27,12 +34,43 @@ OPEN_PORTS = {
 }
 
 
-_FAMOUS = np.array([22, 23, 80, 81, 443, 445, 502, 1883, 2323, 3389, 4840, 5555, 7547, 8080, 8443, 37215, 44818, 52869])
+_FAMOUS = np.array(
+    [
+        22,
+        23,
+        80,
+        81,
+        443,
+        445,
+        502,
+        1883,
+        2323,
+        3389,
+        4840,
+        5555,
+        7547,
+        8080,
+        8443,
+        37215,
+        44818,
+        52869,
+    ]
+)
 
 
 def recon(stage: Stage, start_s: float, end_s: float) -> str:
     """One of many ways to look around."""
-    ways = (_ports, _ports, _hosts, _hosts, _internet, _internet, _scan_datagrams, _registers, _scan_pings)
+    ways = (
+        _ports,
+        _ports,
+        _hosts,
+        _hosts,
+        _internet,
+        _internet,
+        _scan_datagrams,
+        _registers,
+        _scan_pings,
+    )
     return ways[int(stage.rng.integers(len(ways)))](stage, start_s, end_s)
 
 
@@ -45,9 +83,16 @@ def _pace(stage: Stage, start_s: float, end_s: float, n: int) -> np.ndarray:
 
 
 def _probe(
-    stage: Stage, ts: np.ndarray, src: str, dst: np.ndarray, port: np.ndarray, answer: np.ndarray, **more: object
+    stage: Stage,
+    ts: np.ndarray,
+    src: str,
+    dst: np.ndarray,
+    port: np.ndarray,
+    answer: np.ndarray,
+    **more: object,
 ) -> None:
-    """Probes answered by ``open``, ``closed`` or silence (``filtered``), with nmap's one or two ports or fresh ones."""
+    """Probes answered by ``open``, ``closed`` or silence (``filtered``), with nmap's one or two
+    ports or fresh ones."""
     rng, ledger = stage.rng, stage.ledger
     half = rng.random() < 0.6
     fixed = int(rng.integers(1024, 65000))
@@ -56,7 +101,16 @@ def _probe(
     closed, silent, lively = (answer == word for word in ("closed", "filtered", "open"))
     refuse(ledger, ts[closed], src, dst[closed], port[closed], orig_p=ports[closed], **label)
     policy = "once" if half or rng.random() < 0.5 else str(rng.choice(["linux_short", "impatient"]))
-    attempt(ledger, ts[silent], src, dst[silent], port[silent], orig_p=ports[silent], tries=policy, **label)
+    attempt(
+        ledger,
+        ts[silent],
+        src,
+        dst[silent],
+        port[silent],
+        orig_p=ports[silent],
+        tries=policy,
+        **label,
+    )
     if half and rng.random() < 0.7:  # nmap asks the silent ones once more, from the next port
         attempt(
             ledger,
@@ -70,10 +124,20 @@ def _probe(
         )
     given = {"orig_p": ports[lively], "ending": {"reset_client": 1}, **label}
     if half:
-        session(ledger, ts[lively], src, dst[lively], port[lively], duration=0.01, exchanges=0, **given)
+        session(
+            ledger, ts[lively], src, dst[lively], port[lively], duration=0.01, exchanges=0, **given
+        )
     else:
         given["ask_bytes"], given["answer_bytes"] = rng.integers(0, 300), rng.integers(0, 900)
-        session(ledger, ts[lively], src, dst[lively], port[lively], duration=between(rng, 0.01, 8), **given)
+        session(
+            ledger,
+            ts[lively],
+            src,
+            dst[lively],
+            port[lively],
+            duration=between(rng, 0.01, 8),
+            **given,
+        )
 
 
 def _ports(stage: Stage, start_s: float, end_s: float) -> str:
@@ -94,7 +158,9 @@ def _hosts(stage: Stage, start_s: float, end_s: float) -> str:
     rng = stage.rng
     src = intruder(stage, outside=0.1)
     port = rng.choice(_FAMOUS, size=int(rng.integers(1, 6)), replace=False)
-    hosts = np.array([stage.network + str(host) for host in rng.permutation(np.arange(1, 255))], object)
+    hosts = np.array(
+        [stage.network + str(host) for host in rng.permutation(np.arange(1, 255))], object
+    )
     dst, asked = np.repeat(hosts, len(port)), np.tile(port, len(hosts))
     ts = _pace(stage, start_s, end_s, len(dst))
     dst, asked = dst[: len(ts)], asked[: len(ts)]
@@ -117,7 +183,11 @@ def _hosts(stage: Stage, start_s: float, end_s: float) -> str:
         seen = alive
     else:
         seen = np.ones(len(ts), bool)
-    answer = np.where(alive, rng.choice(["closed", "open", "filtered"], size=len(ts), p=[0.6, 0.25, 0.15]), "filtered")
+    answer = np.where(
+        alive,
+        rng.choice(["closed", "open", "filtered"], size=len(ts), p=[0.6, 0.25, 0.15]),
+        "filtered",
+    )
     _probe(stage, ts[seen], src, dst[seen], asked[seen], answer[seen])
     return f"{src} scans the network for port {', '.join(map(str, port))}"
 
@@ -127,7 +197,9 @@ def _internet(stage: Stage, start_s: float, end_s: float) -> str:
     rng = stage.rng
     src = intruder(stage, outside=0)
     ts = _pace(stage, start_s, end_s, int(between(rng, 50, 12000)))
-    port = rng.choice(rng.choice(_FAMOUS, size=int(rng.integers(1, 4)), replace=False), size=len(ts))
+    port = rng.choice(
+        rng.choice(_FAMOUS, size=int(rng.integers(1, 4)), replace=False), size=len(ts)
+    )
     answer = rng.choice(["filtered", "closed", "open"], size=len(ts), p=[0.95, 0.04, 0.01])
     _probe(stage, ts, src, public_address(rng, len(ts)), port, answer)
     return f"{src} scans random addresses of the internet"
@@ -170,11 +242,28 @@ def _registers(stage: Stage, start_s: float, end_s: float) -> str:
         "distinct": int(between(rng, 20, 500)),
         "label": "recon",
     }
-    sizes = {"exchanges": length * rate, "ask_bytes": 12, "answer_bytes": rng.integers(9, 40), "service": "modbus"}
-    session(ledger, ts, src, dst, 502, duration=length, ending={"closed": 1, "reset_client": 1}, **given, **sizes)
+    sizes = {
+        "exchanges": length * rate,
+        "ask_bytes": 12,
+        "answer_bytes": rng.integers(9, 40),
+        "service": "modbus",
+    }
+    session(
+        ledger,
+        ts,
+        src,
+        dst,
+        502,
+        duration=length,
+        ending={"closed": 1, "reset_client": 1},
+        **given,
+        **sizes,
+    )
     wrong = beats(rng, start_s, end_s, between(rng, 1 / rate, 20), 0.3)
     ledger.note(wrong, src, dst, "modbus_exception", rng.choice([1, 2, 2, 3, 11], size=len(wrong)))
-    ledger.note(wrong, src, dst, "modbus_other", rng.choice([7, 8, 17, 43, 43, 90], size=len(wrong)))
+    ledger.note(
+        wrong, src, dst, "modbus_other", rng.choice([7, 8, 17, 43, 43, 90], size=len(wrong))
+    )
     return f"{src} reads every register of {dst}"
 
 
@@ -191,7 +280,8 @@ def _scan_pings(stage: Stage, start_s: float, end_s: float) -> str:
 
 @dataclass(frozen=True)
 class Flood:
-    """What all floods have: their time, who sends (one or many), who receives, how fast, and the label."""
+    """What all floods have: their time, who sends (one or many), who receives, how fast, and the
+    label."""
 
     stage: Stage
     start_s: float
@@ -206,7 +296,9 @@ class Flood:
         """Times and senders of up to ``most`` small flows, each of shape (n,)."""
         rng, length = self.stage.rng, self.end_s - self.start_s
         n = max(int(min(self.pkts_per_s * length, between(rng, most / 40, most))), 1)
-        return np.sort(rng.uniform(self.start_s, self.end_s, n)), self.src[rng.integers(len(self.src), size=n)]
+        return np.sort(rng.uniform(self.start_s, self.end_s, n)), self.src[
+            rng.integers(len(self.src), size=n)
+        ]
 
     def huge(self) -> dict[str, Any]:
         """Start, packets and seconds of one endless flow for each sender."""
@@ -227,20 +319,42 @@ def _syns(flood: Flood) -> None:
     bytes_known = 0.0 if known else np.nan
     flood.stage.ledger.add(
         ts,
-        **{"id.orig_h": who, "id.resp_h": flood.dst, "id.resp_p": flood.port, "proto": "tcp", "label": flood.label},
+        **{
+            "id.orig_h": who,
+            "id.resp_h": flood.dst,
+            "id.resp_p": flood.port,
+            "proto": "tcp",
+            "label": flood.label,
+        },
         **{"id.orig_p": rng.integers(1024, 65535, len(ts)), "conn_state": fate, "history": story},
-        **{"duration": 0.5 if known else np.nan, "orig_bytes": bytes_known, "resp_bytes": bytes_known},
-        **{"orig_pkts": syns, "resp_pkts": back, "orig_ip_bytes": 40 * syns, "resp_ip_bytes": 40 * back},
+        **{
+            "duration": 0.5 if known else np.nan,
+            "orig_bytes": bytes_known,
+            "resp_bytes": bytes_known,
+        },
+        **{
+            "orig_pkts": syns,
+            "resp_pkts": back,
+            "orig_ip_bytes": 40 * syns,
+            "resp_ip_bytes": 40 * back,
+        },
     )
 
 
 def _unsummed(flood: Flood) -> None:
-    """Zeek drops packets that their host's card had not summed yet: history C, and nothing counted."""
+    """Zeek drops packets that their host's card had not summed yet: history C, and nothing
+    counted."""
     ts, who = flood.many()
     ledger = flood.stage.ledger
     ledger.add(
         ts,
-        **{"id.orig_h": who, "id.resp_h": flood.dst, "id.resp_p": flood.port, "proto": "tcp", "label": flood.label},
+        **{
+            "id.orig_h": who,
+            "id.resp_h": flood.dst,
+            "id.resp_p": flood.port,
+            "proto": "tcp",
+            "label": flood.label,
+        },
         **{"id.orig_p": ledger.ports(len(ts)), "conn_state": "OTH", "history": "C"},
         **dict.fromkeys(["duration", "orig_bytes", "resp_bytes"], np.nan),
         **dict.fromkeys(["orig_pkts", "resp_pkts", "orig_ip_bytes", "resp_ip_bytes"], 0.0),
@@ -260,32 +374,62 @@ def _datagrams(flood: Flood) -> None:
 def _pings(flood: Flood) -> None:
     rng, huge = flood.stage.rng, flood.huge()
     back = huge["out_pkts"] if rng.random() < 0.4 else 0
-    given: dict[str, Any] = {"in_pkts": back, "size_bytes": rng.integers(8, 1400), "label": flood.label}
+    given: dict[str, Any] = {
+        "in_pkts": back,
+        "size_bytes": rng.integers(8, 1400),
+        "label": flood.label,
+    }
     ping(flood.stage.ledger, orig=flood.src, resp=flood.dst, **huge, **given)
 
 
 def _pages(flood: Flood) -> None:
     rng = flood.stage.rng
     ts, who = flood.many()
-    sizes = {"exchanges": rng.integers(1, 20), "ask_bytes": 250, "answer_bytes": rng.integers(0, 6000)}
+    sizes = {
+        "exchanges": rng.integers(1, 20),
+        "ask_bytes": 250,
+        "answer_bytes": rng.integers(0, 6000),
+    }
     given = {"ending": {"closed": 1, "reset_client": 0.5}, "service": "http", "label": flood.label}
-    session(flood.stage.ledger, ts, who, flood.dst, 80, duration=lognormal(rng, 0.3, 1, len(ts)), **sizes, **given)
+    session(
+        flood.stage.ledger,
+        ts,
+        who,
+        flood.dst,
+        80,
+        duration=lognormal(rng, 0.3, 1, len(ts)),
+        **sizes,
+        **given,
+    )
 
 
 def _crumbs(flood: Flood) -> None:
-    """Slowloris: connections held open by a few bytes now and then, until the server has none left."""
+    """Slowloris: connections held open by a few bytes now and then, until the server has none
+    left."""
     rng = flood.stage.rng
     ts, who = flood.many(most=2000)
     sizes = {"exchanges": rng.integers(2, 40), "ask_bytes": 20, "answer_bytes": 0}
     given = {"ending": {"open": 1, "reset_server": 1}, "label": flood.label}
-    session(flood.stage.ledger, ts, who, flood.dst, 80, duration=rng.uniform(5, 120, len(ts)), **sizes, **given)
+    session(
+        flood.stage.ledger,
+        ts,
+        who,
+        flood.dst,
+        80,
+        duration=rng.uniform(5, 120, len(ts)),
+        **sizes,
+        **given,
+    )
 
 
 _FLOODS = (_syns, _syns, _datagrams, _datagrams, _pings, _pages, _crumbs, _unsummed)
 
 
-def _flood(stage: Stage, start_s: float, end_s: float, src: np.ndarray, dst: str, label: str) -> None:
-    """Fill a host's line or its tables: one flow of a million packets, or ten thousand of one packet."""
+def _flood(
+    stage: Stage, start_s: float, end_s: float, src: np.ndarray, dst: str, label: str
+) -> None:
+    """Fill a host's line or its tables: one flow of a million packets, or ten thousand of one
+    packet."""
     rng = stage.rng
     port = int(rng.choice([80, 443, 53, 502, 1883, 8080, int(rng.integers(1, 65535))]))
     flood = Flood(stage, start_s, end_s, src, dst, label, port, between(rng, 20, 20000))
@@ -300,13 +444,14 @@ def dos(stage: Stage, start_s: float, end_s: float) -> str:
 
 
 def ddos(stage: Stage, start_s: float, end_s: float) -> str:
-    """A device of the plant takes part in a flood of someone outside, or the plant is flooded from everywhere."""
+    """A device of the plant takes part in a flood of someone outside, or the plant is flooded from
+    everywhere."""
     rng = stage.rng
     if rng.random() < 0.6:
         addresses = [device.address for device in stage.plant.devices]
-        src = rng.choice(addresses, size=min(int(rng.choice([1, 1, 1, 2, 4])), len(addresses)), replace=False).astype(
-            object
-        )
+        src = rng.choice(
+            addresses, size=min(int(rng.choice([1, 1, 1, 2, 4])), len(addresses)), replace=False
+        ).astype(object)
         dst = str(public_address(rng, 1)[0])
     else:
         src, dst = (

@@ -3,23 +3,38 @@
 import numpy as np
 
 from traffic.plant import Device
-from traffic.simulation.distributions import beats, between, lognormal, pauses, public_address, visits
+from traffic.simulation.distributions import (
+    beats,
+    between,
+    lognormal,
+    pauses,
+    public_address,
+    visits,
+)
 from traffic.simulation.flows import attempt, exchange, refuse, session
 from traffic.simulation.plant import Stage, vendor
 from traffic.simulation.services import lookup
 
-# Normal life that looks like trouble: services that have died, tails of sessions, mishaps, maintenance.
+# Normal life that looks like trouble: services that have died, tails of sessions, mishaps,
+# maintenance.
 #
-# A device that calls a dead service looks like a bot that calls a dead controller, and is far more common: half of the
-# skill of telling them apart is learned from ``dead_service``.
+# A device that calls a dead service looks like a bot that calls a dead controller, and is far more
+# common: half of the skill of telling them apart is learned from ``dead_service``.
 
 
 def stray(stage: Stage, device: Device) -> None:
-    """Tails of sessions that the log had already closed: a lone FIN or RST, more often than one would think."""
+    """Tails of sessions that the log had already closed: a lone FIN or RST, more often than one
+    would think."""
     rng = stage.rng
     ts = visits(rng, stage.start_s, stage.end_s, between(rng, 20, 900))
     hosts = vendor(stage)
-    single = {"duration": np.nan, "orig_bytes": np.nan, "resp_bytes": np.nan, "proto": "tcp", "orig_ip_bytes": 40.0}
+    single = {
+        "duration": np.nan,
+        "orig_bytes": np.nan,
+        "resp_bytes": np.nan,
+        "proto": "tcp",
+        "orig_ip_bytes": 40.0,
+    }
     lone = rng.random(len(ts)) < 0.7
     given = {
         "id.orig_h": device.address,
@@ -28,11 +43,14 @@ def stray(stage: Stage, device: Device) -> None:
     }
     given["id.orig_p"] = stage.ledger.ports(len(ts))
     words = {"conn_state": np.where(lone, "SH", "OTH"), "history": np.where(lone, "F", "R")}
-    stage.ledger.add(ts, **given, **words, orig_pkts=1.0, resp_pkts=0.0, resp_ip_bytes=0.0, **single)
+    stage.ledger.add(
+        ts, **given, **words, orig_pkts=1.0, resp_pkts=0.0, resp_ip_bytes=0.0, **single
+    )
 
 
 def dead_service(stage: Stage, device: Device) -> None:
-    """Calls a service that never answers any more, by one policy or another, with or without a name; else healthy."""
+    """Calls a service that never answers any more, by one policy or another, with or without a
+    name; else healthy."""
     rng = stage.rng
     host = str(public_address(rng, 1)[0])
     port = int(rng.choice([443, 80, 8883, 1883, 5222, 8080, int(rng.integers(1024, 65535))]))
@@ -40,7 +58,12 @@ def dead_service(stage: Stage, device: Device) -> None:
     if rng.random() < 0.4:  # it answered once
         begin = rng.uniform(stage.start_s, stage.end_s)
         alive = beats(rng, stage.start_s, begin, between(rng, 5, 900), 0.05)
-        given = {"duration": lognormal(rng, 1, 1, len(alive)), "ask_bytes": 300, "answer_bytes": 900, "exchanges": 3}
+        given = {
+            "duration": lognormal(rng, 1, 1, len(alive)),
+            "ask_bytes": 300,
+            "answer_bytes": 900,
+            "exchanges": 3,
+        }
         session(stage.ledger, alive, device.address, host, port, **given)
     steady = between(rng, 3, 900)
     again = (
@@ -50,7 +73,13 @@ def dead_service(stage: Stage, device: Device) -> None:
     )
     if rng.random() < 0.8:
         lookup(stage, device, again, float(rng.choice([1, 30, 300])))
-    given = {"tries": str(rng.choice(["once", "linux_short", "linux", "linux_long", "windows", "lwip", "impatient"]))}
+    given = {
+        "tries": str(
+            rng.choice(
+                ["once", "linux_short", "linux", "linux_long", "windows", "lwip", "impatient"]
+            )
+        )
+    }
     if rng.random() < 0.25:
         refuse(stage.ledger, again, device.address, host, port)
     else:
@@ -74,7 +103,8 @@ def mishaps(stage: Stage, device: Device) -> None:
 
 
 def shell(stage: Stage, device: Device) -> None:
-    """Someone works on a device: SSH, its web page, a file, a few writes to a controller. Rare, and normal."""
+    """Someone works on a device: SSH, its web page, a file, a few writes to a controller. Rare, and
+    normal."""
     rng = stage.rng
     others = [d for d in stage.plant.devices if d != device]
     if not others:
@@ -93,8 +123,24 @@ def shell(stage: Stage, device: Device) -> None:
         if other.role == "plc":
             at = ts + np.sort(rng.uniform(0, length, int(rng.integers(1, 8))))
             stage.ledger.note(at, device.address, other.address, "modbus_write", 16, distinct=1)
-            talk = {"exchanges": len(at) * 3, "ask_bytes": 14, "answer_bytes": 30, "service": "modbus", "app": "modbus"}
-            session(stage.ledger, ts, device.address, other.address, 502, duration=length, code=3, asks=1.0, **talk)
+            talk = {
+                "exchanges": len(at) * 3,
+                "ask_bytes": 14,
+                "answer_bytes": 30,
+                "service": "modbus",
+                "app": "modbus",
+            }
+            session(
+                stage.ledger,
+                ts,
+                device.address,
+                other.address,
+                502,
+                duration=length,
+                code=3,
+                asks=1.0,
+                **talk,
+            )
 
 
 _ENDINGS = (
@@ -109,14 +155,27 @@ _ENDINGS = (
 def _tls_or_plain(rng: np.random.Generator) -> dict:
     kind = rng.choice(["tls", "http", "other"], p=[0.7, 0.22, 0.08])
     if kind == "tls":
-        return {"port": int(rng.choice([443, 443, 443, 8443])), "service": "ssl", "hello": (500, 3500)}
+        return {
+            "port": int(rng.choice([443, 443, 443, 8443])),
+            "service": "ssl",
+            "hello": (500, 3500),
+        }
     if kind == "http":
         return {"port": int(rng.choice([80, 80, 8080])), "service": "http", "hello": (0, 1)}
-    return {"port": int(rng.choice([5222, 5228, 8883, 4070, 9443, 2195])), "service": "", "hello": (200, 3000)}
+    return {
+        "port": int(rng.choice([5222, 5228, 8883, 4070, 9443, 2195])),
+        "service": "",
+        "hello": (200, 3000),
+    }
 
 
 def _visit(
-    stage: Stage, device: Device, ts: np.ndarray, hosts: np.ndarray, length: np.ndarray, **sizes: object
+    stage: Stage,
+    device: Device,
+    ts: np.ndarray,
+    hosts: np.ndarray,
+    length: np.ndarray,
+    **sizes: object,
 ) -> None:
     """Sessions with one service; names are asked before, most of the time."""
     rng, n = stage.rng, len(ts)
@@ -131,36 +190,65 @@ def _visit(
     }
     given.update(ending=_ENDINGS[int(rng.integers(len(_ENDINGS)))], named=named, steady=False)
     given.update(
-        exchanges=np.rint(lognormal(rng, between(rng, 1, 6), 0.4, n)).clip(1), tries=stage.tries(device.address), **how
+        exchanges=np.rint(lognormal(rng, between(rng, 1, 6), 0.4, n)).clip(1),
+        tries=stage.tries(device.address),
+        **how,
     )
     given.update(sizes)
-    session(stage.ledger, ts, device.address, hosts[rng.integers(len(hosts), size=n)], duration=length, **given)
+    session(
+        stage.ledger,
+        ts,
+        device.address,
+        hosts[rng.integers(len(hosts), size=n)],
+        duration=length,
+        **given,
+    )
 
 
 def polling(stage: Stage, device: Device) -> None:
-    """Asks its cloud every few seconds to hours, one session or several at once; lost now and then."""
+    """Asks its cloud every few seconds to hours, one session or several at once; lost now and
+    then."""
     rng = stage.rng
     ts = beats(rng, stage.start_s, stage.end_s, between(rng, 3, 3600), between(rng, 1e-3, 0.4))
     if rng.random() < 0.3:
         ts = np.sort((ts[:, None] + rng.uniform(0, 1.5, (1, int(rng.integers(2, 7))))).ravel())
     bare = rng.random() < 0.15  # a connection opened and closed: is the internet there?
     sizes = {"exchanges": 0} if bare else {}
-    _visit(stage, device, ts, vendor(stage), lognormal(rng, between(rng, 0.05, 20), 0.7, len(ts)), **sizes)
+    _visit(
+        stage,
+        device,
+        ts,
+        vendor(stage),
+        lognormal(rng, between(rng, 0.05, 20), 0.7, len(ts)),
+        **sizes,
+    )
 
 
 def timed_out(stage: Stage, device: Device) -> None:
-    """Sessions that the far end closes after exactly so many seconds of idling: S1 and S3 rows of equal length."""
+    """Sessions that the far end closes after exactly so many seconds of idling: S1 and S3 rows of
+    equal length."""
     rng = stage.rng
     limit = float(rng.choice([30, 60, 75, 120, 180, 240, 300, 305, 600]))
     ts = beats(rng, stage.start_s, stage.end_s, limit * rng.uniform(1, 4), between(rng, 1e-3, 0.2))
-    _visit(stage, device, ts, vendor(stage), limit + rng.normal(0, 0.1, len(ts)), ending={"half_server": 1, "open": 1})
+    _visit(
+        stage,
+        device,
+        ts,
+        vendor(stage),
+        limit + rng.normal(0, 0.1, len(ts)),
+        ending={"half_server": 1, "open": 1},
+    )
 
 
 def pushed(stage: Stage, device: Device) -> None:
     """One session with the vendor for hours, with a word of life every so often."""
     rng = stage.rng
     ts = np.array(
-        [stage.start_s - rng.uniform(1, 3600) if rng.random() < 0.8 else rng.uniform(stage.start_s, stage.end_s)]
+        [
+            stage.start_s - rng.uniform(1, 3600)
+            if rng.random() < 0.8
+            else rng.uniform(stage.start_s, stage.end_s)
+        ]
     )
     length = stage.end_s - ts + 600
     words = length / between(rng, 5, 900)
@@ -178,7 +266,8 @@ def pushed(stage: Stage, device: Device) -> None:
 
 
 def browsing(stage: Stage, device: Device) -> None:
-    """People at a page, or a voice assistant that is asked something: bursts of sessions with many new peers."""
+    """People at a page, or a voice assistant that is asked something: bursts of sessions with many
+    new peers."""
     rng = stage.rng
     pages = visits(rng, stage.start_s, stage.end_s, between(rng, 20, 900) / max(stage.busy, 0.2))
     for _ in range(int(rng.integers(1, 4))):
@@ -186,7 +275,9 @@ def browsing(stage: Stage, device: Device) -> None:
         ts = np.sort(ts + rng.exponential(1.5, len(ts)))
         hosts = public_address(rng, max(int(between(rng, 5, 80)), 1))
         sizes = {"answer_bytes": lognormal(rng, 9000, 1.6, len(ts))}
-        _visit(stage, device, ts, hosts, lognormal(rng, between(rng, 0.3, 60), 1.2, len(ts)), **sizes)
+        _visit(
+            stage, device, ts, hosts, lognormal(rng, between(rng, 0.3, 60), 1.2, len(ts)), **sizes
+        )
     if rng.random() < 0.4:
         ts = np.sort(pages + rng.exponential(2, len(pages)))
         many = np.rint(lognormal(rng, 12, 1, len(ts))).clip(2)

@@ -1,13 +1,18 @@
-"""Chance and rhythms of a simulation: draws on log scales, addresses of strangers, clockworks, visits, retries.
+"""Chance and rhythms of a simulation: draws on log scales, addresses of strangers, clockworks,
+visits, retries.
 
-Whatever is drawn comes mostly from the range that is usual in plants and now and then from far beyond it, because a
-model trained on it must hold on networks nobody has seen.
+Whatever is drawn comes mostly from the range that is usual in plants and now and then from far
+beyond it, because a model trained on it must hold on networks nobody has seen.
 """
 
 import numpy as np
 
-_ROUND_S = np.array([0.1, 0.2, 0.25, 0.5, 1, 2, 3, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600])
-_FIRST_OCTETS = np.array([o for o in range(2, 223) if o not in (10, 100, 127, 169, 172, 192, 198, 203)])
+_ROUND_S = np.array(
+    [0.1, 0.2, 0.25, 0.5, 1, 2, 3, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600]
+)
+_FIRST_OCTETS = np.array(
+    [o for o in range(2, 223) if o not in (10, 100, 127, 169, 172, 192, 198, 203)]
+)
 
 
 def public_address(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -16,7 +21,9 @@ def public_address(rng: np.random.Generator, n: int) -> np.ndarray:
     return np.array([f"{a}.{b}.{c}.{d}" for a, (b, c, d) in zip(first, rest, strict=True)], object)
 
 
-def lognormal(rng: np.random.Generator, median: float, spread: float, n: int | None = None) -> np.ndarray:
+def lognormal(
+    rng: np.random.Generator, median: float, spread: float, n: int | None = None
+) -> np.ndarray:
     """Draws around a median; ``spread`` is the standard deviation of the natural logarithm."""
     return median * rng.lognormal(0.0, spread, n)
 
@@ -27,7 +34,8 @@ def between(rng: np.random.Generator, low: float, high: float) -> float:
 
 
 def usual(rng: np.random.Generator, low: float, high: float, beyond: float = 3.0) -> float:
-    """One draw on a log scale: six in seven from the usual range, the rest from up to ``beyond`` times outside it."""
+    """One draw on a log scale: six in seven from the usual range, the rest from up to ``beyond``
+    times outside it."""
     if rng.random() < 0.85:
         return between(rng, low, high)
     return between(rng, low / beyond, high * beyond)
@@ -36,11 +44,18 @@ def usual(rng: np.random.Generator, low: float, high: float, beyond: float = 3.0
 def setting_s(rng: np.random.Generator, low: float, high: float) -> float:
     """A time that somebody has set: mostly a round number of seconds within the usual range."""
     round_ones = _ROUND_S[(low <= _ROUND_S) & (high >= _ROUND_S)]
-    return float(rng.choice(round_ones)) if len(round_ones) and rng.random() < 0.8 else usual(rng, low, high)
+    return (
+        float(rng.choice(round_ones))
+        if len(round_ones) and rng.random() < 0.8
+        else usual(rng, low, high)
+    )
 
 
-def beats(rng: np.random.Generator, start_s: float, end_s: float, period_s: float, jitter: float = 0.02) -> np.ndarray:
-    """Times of a clockwork from a random phase; ``jitter`` is the deviation as a share of the period."""
+def beats(
+    rng: np.random.Generator, start_s: float, end_s: float, period_s: float, jitter: float = 0.02
+) -> np.ndarray:
+    """Times of a clockwork from a random phase; ``jitter`` is the deviation as a share of the
+    period."""
     n = int(np.ceil((end_s - start_s) / period_s)) + 1
     times = start_s + (np.arange(n) + rng.random() - 0.5) * period_s
     times = times + rng.normal(0, jitter * period_s, n)
@@ -54,7 +69,8 @@ def visits(rng: np.random.Generator, start_s: float, end_s: float, mean_gap_s: f
 
 
 def pauses(rng: np.random.Generator, start_s: float, end_s: float) -> np.ndarray:
-    """Times at which a client tries again: fixed, linear, exponential with a cap, or at once; some start over."""
+    """Times at which a client tries again: fixed, linear, exponential with a cap, or at once; some
+    start over."""
     first = between(rng, 1, 60)
     cap = between(rng, 30, 1800)
     steps = np.arange(4000)

@@ -1,4 +1,5 @@
-"""What an outage does to flows: sessions end early, clients try again in vain, and long sessions come back afterwards.
+"""What an outage does to flows: sessions end early, clients try again in vain, and long sessions
+come back afterwards.
 
 before    |==================session==================|
 outage            |xxxxxxxxxxxxxxxxxxx|
@@ -12,14 +13,17 @@ from traffic.simulation.distributions import beats, between, lognormal, pauses
 from traffic.simulation.flows import Ledger, attempt, refuse, session
 from traffic.simulation.scenario import Scene, busiest, coming_from, going_to, inside, speaking
 
-LONG_S = 60.0  # a session this long is opened again after the outage; a shorter one is simply missed
+LONG_S = (
+    60.0  # a session this long is opened again after the outage; a shorter one is simply missed
+)
 
 
 _COUNTS = ["orig_bytes", "resp_bytes", "orig_pkts", "resp_pkts", "orig_ip_bytes", "resp_ip_bytes"]
 
 
 def _part(rows: pd.DataFrame, start_s: np.ndarray, end_s: np.ndarray) -> pd.DataFrame:
-    """The share of each flow that passes between two times: counts in proportion, at least one packet a side."""
+    """The share of each flow that passes between two times: counts in proportion, at least one
+    packet a side."""
     duration = rows["duration"].fillna(0).to_numpy(float)
     share = np.clip((end_s - start_s) / np.maximum(duration, 1e-6), 0, 1)
     part = {column: np.ceil(rows[column].to_numpy(float) * share) for column in _COUNTS}
@@ -41,8 +45,8 @@ def interrupt(
         scene: its flows and notes are replaced.
         hit: shape (n_flows,), which flows the outage concerns.
         start_s: first second of the outage; ``end_s`` its end.
-        how: ``gone`` (nobody tries), ``silent`` (SYNs unanswered), ``absent`` (not even ARP is answered),
-            ``refused`` (reset).
+        how: ``gone`` (nobody tries), ``silent`` (SYNs unanswered), ``absent`` (not even ARP is
+            answered), ``refused`` (reset).
         port: the port that the attempts go to, if not that of the flows.
 
     Returns:
@@ -68,17 +72,21 @@ def interrupt(
     failed = pd.DataFrame({"ts": [], "src": [], "dst": []})
     if how != "gone":
         failed = _retries(scene, tried, rows, start_s, end_s, how, port)
-    scene.flows = pd.concat([part for part in (*kept, tried.flow_table()) if len(part)], ignore_index=True)
+    scene.flows = pd.concat(
+        [part for part in (*kept, tried.flow_table()) if len(part)], ignore_index=True
+    )
     return failed
 
 
 def _ended(head: pd.DataFrame, how: str) -> pd.DataFrame:
-    """How a session looks that the outage ended: reset by a live host, or left open with retransmissions."""
+    """How a session looks that the outage ended: reset by a live host, or left open with
+    retransmissions."""
     tcp = (head["proto"] == "tcp").to_numpy()
     state, story = ("RSTR", "ShADadr") if how == "refused" else ("S1", "ShADadT")
     opened = tcp & head["history"].str.startswith("Sh").to_numpy(bool)
     return head.assign(
-        conn_state=np.where(opened, state, head["conn_state"]), history=np.where(opened, story, head["history"])
+        conn_state=np.where(opened, state, head["conn_state"]),
+        history=np.where(opened, story, head["history"]),
     )
 
 
@@ -92,9 +100,16 @@ def _without(notes: pd.DataFrame, rows: pd.DataFrame, start_s: float, end_s: flo
 
 
 def _retries(
-    scene: Scene, tried: Ledger, rows: pd.DataFrame, start_s: float, end_s: float, how: str, port: int | None
+    scene: Scene,
+    tried: Ledger,
+    rows: pd.DataFrame,
+    start_s: float,
+    end_s: float,
+    how: str,
+    port: int | None,
 ) -> pd.DataFrame:
-    """Attempts of the clients during the outage: at each missed start, or by a policy for a session that was cut."""
+    """Attempts of the clients during the outage: at each missed start, or by a policy for a session
+    that was cut."""
     rng = scene.stage.rng
     ts, duration = rows["ts"].to_numpy(float), rows["duration"].fillna(0).to_numpy(float)
     short = (ts >= start_s) & (duration <= LONG_S)
@@ -110,17 +125,24 @@ def _retries(
     tcp = (chosen["proto"] == "tcp").to_numpy()
     knock = chosen[seen & tcp]
     where = knock["id.resp_p"].to_numpy() if port is None else port
-    given = {"orig": knock["id.orig_h"].to_numpy(), "resp": knock["id.resp_h"].to_numpy(), "port": where}
+    given = {
+        "orig": knock["id.orig_h"].to_numpy(),
+        "resp": knock["id.resp_h"].to_numpy(),
+        "port": where,
+    }
     if how == "refused":
         refuse(tried, knock["ts"].to_numpy(), **given)
     else:
         attempt(tried, knock["ts"].to_numpy(), **given, tries=knock["tries"].to_numpy())
     _unanswered(tried, chosen[seen & ~tcp])
-    return pd.DataFrame({"ts": chosen["ts"], "src": chosen["id.orig_h"], "dst": chosen["id.resp_h"]})
+    return pd.DataFrame(
+        {"ts": chosen["ts"], "src": chosen["id.orig_h"], "dst": chosen["id.resp_h"]}
+    )
 
 
 def _asked_by_arp(scene: Scene, chosen: pd.DataFrame, start_s: float) -> np.ndarray:
-    """Note the ARP questions; once a client has forgotten the address, nothing else of it is on the wire."""
+    """Note the ARP questions; once a client has forgotten the address, nothing else of it is on the
+    wire."""
     rng = scene.stage.rng
     forgotten = chosen["ts"].to_numpy(float) > start_s + rng.uniform(3, 60)
     asked = chosen[forgotten]
@@ -128,7 +150,11 @@ def _asked_by_arp(scene: Scene, chosen: pd.DataFrame, start_s: float) -> np.ndar
     for kind in ("arp_request", "arp_unanswered"):
         many = rng.integers(1, 4, len(asked))
         note.note(
-            asked["ts"].to_numpy(), asked["id.orig_h"].to_numpy(), asked["id.resp_h"].to_numpy(), kind, count=many
+            asked["ts"].to_numpy(),
+            asked["id.orig_h"].to_numpy(),
+            asked["id.resp_h"].to_numpy(),
+            kind,
+            count=many,
         )
     scene.notes = pd.concat([scene.notes, note.evidence_table()], ignore_index=True)
     return ~forgotten if rng.random() < 0.8 else np.ones(len(chosen), bool)
@@ -160,14 +186,20 @@ def clipped(flows: pd.DataFrame, start_s: float, end_s: float) -> pd.DataFrame:
     head = _part(flows[early], np.full(early.sum(), start_s + 1e-3), np.minimum(end, last)[early])
     head["ts"] = head["ts"] + np.arange(len(head)) % 997 * 1e-2 % 5
     head["duration"] = np.maximum(np.minimum(end, last)[early] - head["ts"], 1e-3)
-    known = (head["proto"] == "tcp").to_numpy() & head["history"].str.startswith("Sh").to_numpy(bool)
+    known = (head["proto"] == "tcp").to_numpy() & head["history"].str.startswith("Sh").to_numpy(
+        bool
+    )
     head["conn_state"] = np.where(known, "OTH", head["conn_state"])
     head["history"] = np.where(known, "DdAa", head["history"])
     tail = _part(flows[late], ts[late], last[late])
-    opened = (tail["proto"] == "tcp").to_numpy() & tail["history"].str.startswith("Sh").to_numpy(bool)
+    opened = (tail["proto"] == "tcp").to_numpy() & tail["history"].str.startswith("Sh").to_numpy(
+        bool
+    )
     tail["conn_state"] = np.where(opened, "S1", tail["conn_state"])
     tail["history"] = np.where(opened, "ShADad", tail["history"])
-    return pd.concat([flows[inside], head, tail], ignore_index=True).sort_values("ts", kind="stable", ignore_index=True)
+    return pd.concat([flows[inside], head, tail], ignore_index=True).sort_values(
+        "ts", kind="stable", ignore_index=True
+    )
 
 
 # Misconfigurations: a wrong gateway, port, host, unit, password, or an address given twice.
@@ -187,11 +219,12 @@ def misconfiguration(scene: Scene, start_s: float, end_s: float) -> None:
 
 
 def _wrong_gateway(scene: Scene, start_s: float, end_s: float) -> bool:
-    """Everything beyond the router stays unanswered; the wrong gateway does not answer ARP, or is a host that drops."""
+    """Everything beyond the router stays unanswered; the wrong gateway does not answer ARP, or is a
+    host that drops."""
     rng = scene.stage.rng
-    outward = ~inside(scene, "id.resp_h") & ~scene.flows["id.resp_h"].str.match(r"(22[4-9]|23\d|255|ff|fe8)").to_numpy(
-        bool
-    )
+    outward = ~inside(scene, "id.resp_h") & ~scene.flows["id.resp_h"].str.match(
+        r"(22[4-9]|23\d|255|ff|fe8)"
+    ).to_numpy(bool)
     device = busiest(scene, outward & inside(scene, "id.orig_h"), "id.orig_h", start_s, end_s)
     if device is None:
         return False
@@ -207,7 +240,9 @@ def _wrong_gateway(scene: Scene, start_s: float, end_s: float) -> bool:
                 & ~inside(scene, "id.resp_h")
             )
             scene.flows = scene.flows[~lost].reset_index(drop=True)
-    scene.tell_touched(failed["src"], failed["ts"], "misconfiguration", "source", cause, join_s=end_s - start_s)
+    scene.tell_touched(
+        failed["src"], failed["ts"], "misconfiguration", "source", cause, join_s=end_s - start_s
+    )
     return bool(len(failed))
 
 
@@ -226,11 +261,20 @@ def _wrong_port(scene: Scene, start_s: float, end_s: float) -> bool:
     server = str(rng.choice(scene.flows.loc[near & coming_from(scene, client), "id.resp_h"]))
     port = int(rng.choice([501, 503, 1884, 8081, 4841, int(rng.integers(1024, 65535))]))
     failed = interrupt(
-        scene, near & coming_from(scene, client) & going_to(scene, server), start_s, end_s, "refused", port
+        scene,
+        near & coming_from(scene, client) & going_to(scene, server),
+        start_s,
+        end_s,
+        "refused",
+        port,
     )
     cause = f"{client} calls port {port} of {server}, which is the wrong one"
-    scene.tell_touched(failed["src"], failed["ts"], "misconfiguration", "source", cause, join_s=end_s - start_s)
-    scene.tell_touched(failed["dst"], failed["ts"], "misconfiguration", "target", cause, join_s=end_s - start_s)
+    scene.tell_touched(
+        failed["src"], failed["ts"], "misconfiguration", "source", cause, join_s=end_s - start_s
+    )
+    scene.tell_touched(
+        failed["dst"], failed["ts"], "misconfiguration", "target", cause, join_s=end_s - start_s
+    )
     return bool(len(failed))
 
 
@@ -241,13 +285,28 @@ def _wrong_host(scene: Scene, start_s: float, end_s: float) -> bool:
     if client is None:
         return False
     used = {device.address for device in stage.plant.devices}
-    wrong = str(rng.choice([stage.network + str(i) for i in range(2, 254) if stage.network + str(i) not in used]))
-    ts = beats(rng, start_s, end_s, between(rng, 1, 30), 0.1) if rng.random() < 0.6 else pauses(rng, start_s, end_s)
+    wrong = str(
+        rng.choice(
+            [stage.network + str(i) for i in range(2, 254) if stage.network + str(i) not in used]
+        )
+    )
+    ts = (
+        beats(rng, start_s, end_s, between(rng, 1, 30), 0.1)
+        if rng.random() < 0.6
+        else pauses(rng, start_s, end_s)
+    )
     if scene.packets:
         _ask_in_vain(scene, ts, client, wrong)
     if not scene.packets or rng.random() < 0.2:
         tried = Ledger(rng)
-        attempt(tried, ts, client, wrong, int(rng.choice([502, 1883, 445, 80, 4840])), tries=stage.tries(client))
+        attempt(
+            tried,
+            ts,
+            client,
+            wrong,
+            int(rng.choice([502, 1883, 445, 80, 4840])),
+            tries=stage.tries(client),
+        )
         scene.flows = pd.concat([scene.flows, tried.flow_table()], ignore_index=True)
     felt = pd.Series(np.full(len(ts), client, object))
     scene.tell_touched(
@@ -285,7 +344,11 @@ def _wrong_password(scene: Scene, start_s: float, end_s: float) -> bool:
     hit = mqtt & coming_from(scene, client)
     broker = str(scene.flows.loc[hit, "id.resp_h"].iloc[0])
     interrupt(scene, hit, start_s, end_s, "gone")
-    ts = beats(rng, start_s, end_s, between(rng, 1, 60), 0.1) if rng.random() < 0.6 else pauses(rng, start_s, end_s)
+    ts = (
+        beats(rng, start_s, end_s, between(rng, 1, 60), 0.1)
+        if rng.random() < 0.6
+        else pauses(rng, start_s, end_s)
+    )
     tried = Ledger(rng)
     given = {
         "duration": lognormal(rng, 0.05, 0.6, len(ts)),
@@ -294,25 +357,48 @@ def _wrong_password(scene: Scene, start_s: float, end_s: float) -> bool:
         "service": "mqtt",
         "app": "mqtt",
     }
-    session(tried, ts, client, broker, 1883, ending={"closed_by_server": 1, "reset_server": 0.3}, **given)
+    session(
+        tried,
+        ts,
+        client,
+        broker,
+        1883,
+        ending={"closed_by_server": 1, "reset_server": 0.3},
+        **given,
+    )
     scene.note(ts, client, broker, "mqtt_refused", code=int(rng.choice([4, 5])))
     scene.flows = pd.concat([scene.flows, tried.flow_table()], ignore_index=True)
     felt = tried.flow_table()
     cause = f"{client} has the wrong password for {broker}"
-    scene.tell_touched(felt["id.orig_h"], felt["ts"], "misconfiguration", "source", cause, join_s=end_s - start_s)
-    scene.tell_touched(felt["id.resp_h"], felt["ts"], "misconfiguration", "target", cause, join_s=end_s - start_s)
+    scene.tell_touched(
+        felt["id.orig_h"], felt["ts"], "misconfiguration", "source", cause, join_s=end_s - start_s
+    )
+    scene.tell_touched(
+        felt["id.resp_h"], felt["ts"], "misconfiguration", "target", cause, join_s=end_s - start_s
+    )
     return bool(len(ts))
 
 
 def _same_address(scene: Scene, start_s: float, end_s: float) -> bool:
     """Two machines were given one address: both claim it, and its sessions break."""
     rng = scene.stage.rng
-    device = busiest(scene, speaking(scene, "tcp") & inside(scene, "id.resp_h"), "id.resp_h", start_s, end_s)
+    device = busiest(
+        scene, speaking(scene, "tcp") & inside(scene, "id.resp_h"), "id.resp_h", start_s, end_s
+    )
     if device is None:
         return False
     ts = beats(rng, start_s, end_s, between(rng, 5, 45), 0.5)
     scene.note(ts, device, device, "arp_conflict", count=rng.integers(1, 4, len(ts)), distinct=2)
     for at in rng.choice(ts, size=min(len(ts), int(rng.integers(0, 6))), replace=False):
-        interrupt(scene, going_to(scene, device), float(at), float(at) + rng.uniform(2, 15), "refused")
-    scene.tell(device, start_s, end_s, "misconfiguration", "source", f"a second machine uses the address {device}")
+        interrupt(
+            scene, going_to(scene, device), float(at), float(at) + rng.uniform(2, 15), "refused"
+        )
+    scene.tell(
+        device,
+        start_s,
+        end_s,
+        "misconfiguration",
+        "source",
+        f"a second machine uses the address {device}",
+    )
     return True

@@ -1,6 +1,7 @@
 """The plant that a simulation plays in: devices, addresses, and what they share.
 
-Everything is drawn from wide ranges, because a model trained here must hold on networks nobody has seen.
+Everything is drawn from wide ranges, because a model trained here must hold on networks nobody has
+seen.
 """
 
 from collections.abc import Callable
@@ -16,22 +17,68 @@ from traffic.simulation.flows import SYN_RETRIES, Ledger
 FLAVOURS = ("industrial", "mixed", "home")
 _WEIGHTS: dict[str, dict[str, float]] = {
     "industrial": {
-        **{"plc": 4.5, "hmi": 0.7, "sensor": 9, "gateway": 0.3, "camera": 0.4, "workstation": 0.3, "server": 0.25},
+        **{
+            "plc": 4.5,
+            "hmi": 0.7,
+            "sensor": 9,
+            "gateway": 0.3,
+            "camera": 0.4,
+            "workstation": 0.3,
+            "server": 0.25,
+        },
         **{"drive": 0.4, "switch": 0.2, "robot": 0.3, "recorder": 0.1, "hub": 0.05, "laptop": 0.15},
     },
     "mixed": {
-        **{"plc": 2, "hmi": 1, "sensor": 4, "gateway": 0.7, "camera": 2, "workstation": 1, "server": 1, "drive": 0.5},
-        **{"switch": 0.5, "hub": 1, "assistant": 0.7, "plug": 1.2, "television": 0.4, "laptop": 0.7, "printer": 0.5},
+        **{
+            "plc": 2,
+            "hmi": 1,
+            "sensor": 4,
+            "gateway": 0.7,
+            "camera": 2,
+            "workstation": 1,
+            "server": 1,
+            "drive": 0.5,
+        },
+        **{
+            "switch": 0.5,
+            "hub": 1,
+            "assistant": 0.7,
+            "plug": 1.2,
+            "television": 0.4,
+            "laptop": 0.7,
+            "printer": 0.5,
+        },
     },
     "home": {
-        **{"hub": 2, "assistant": 2, "plug": 3, "camera": 2, "television": 1.2, "laptop": 1.2, "sensor": 0.8},
+        **{
+            "hub": 2,
+            "assistant": 2,
+            "plug": 3,
+            "camera": 2,
+            "television": 1.2,
+            "laptop": 1.2,
+            "sensor": 0.8,
+        },
         **{"printer": 0.5, "server": 0.3},
     },
 }
-# Clients without a server, and servers without a client, would be idle. What follows the first seven, a plant may lack.
+# Clients without a server, and servers without a client, would be idle. What follows the first
+# seven, a plant may lack.
 _NEEDED = {
     "industrial": (
-        *("plc", "hmi", "sensor", "broker", "historian", "dns", "ntp", "gateway", "edge", "recorder", "camera"),
+        *(
+            "plc",
+            "hmi",
+            "sensor",
+            "broker",
+            "historian",
+            "dns",
+            "ntp",
+            "gateway",
+            "edge",
+            "recorder",
+            "camera",
+        ),
         *("robot", "mes", "workstation"),
     ),
     "mixed": ("plc", "hmi", "server", "broker"),
@@ -53,11 +100,13 @@ class Stage:
         ledger: where flows and loose evidence go.
         start_s: first second of the capture; ``end_s`` its end.
         plant: the devices.
-        resolver: address of the DNS server that devices ask; ``clock`` the NTP servers, most to least usual.
+        resolver: address of the DNS server that devices ask; ``clock`` the NTP servers, most to
+            least usual.
         network: the first three octets of the plant, with the dot.
         busy: 0 to about 1.5, how much people do at this hour.
         flavour: of the plant.
-        habits: what was drawn once for a device, or for the plant as a whole, and holds for all that it does.
+        habits: what was drawn once for a device, or for the plant as a whole, and holds for all
+            that it does.
     """
 
     ledger: Ledger
@@ -84,7 +133,8 @@ class Stage:
         return [device for device in self.plant.devices if device.role in roles]
 
     def habit(self, who: str, what: str, draw: Callable[[], Any]) -> Any:
-        """What is drawn the first time and the same ever after; ``who`` is an address, or empty for the plant."""
+        """What is drawn the first time and the same ever after; ``who`` is an address, or empty for
+        the plant."""
         if (who, what) not in self.habits:
             self.habits[who, what] = draw()
         return self.habits[who, what]
@@ -94,14 +144,19 @@ class Stage:
         return str(self.habit(address, "tries", lambda: self.rng.choice(list(SYN_RETRIES))))
 
 
-def invent_plant(rng: np.random.Generator, devices: int, flavour: str, needed: tuple[str, ...]) -> Plant:
-    """Draw a plant: the needed roles first, then as the flavour weighs them; the first device is the router."""
+def invent_plant(
+    rng: np.random.Generator, devices: int, flavour: str, needed: tuple[str, ...]
+) -> Plant:
+    """Draw a plant: the needed roles first, then as the flavour weighs them; the first device is
+    the router."""
     network = _private_network(rng)
     weights = _WEIGHTS[flavour]
     share = np.array(list(weights.values())) / sum(weights.values())
     must = (["router"] if devices > 1 else []) + [role for role in needed if role != "router"]
     usual = _NEEDED[flavour]
-    must += [role for place, role in enumerate(usual) if place < _ALWAYS or rng.random() > _MAY_LACK]
+    must += [
+        role for place, role in enumerate(usual) if place < _ALWAYS or rng.random() > _MAY_LACK
+    ]
     roles = list(dict.fromkeys(must))[:devices]
     roles += list(rng.choice(list(weights), size=max(devices - len(roles), 0), p=share))
     hosts = rng.permutation(np.arange(2, 254))[: len(roles)]
@@ -112,7 +167,11 @@ def invent_plant(rng: np.random.Generator, devices: int, flavour: str, needed: t
         address = network + ("1" if role == "router" else str(host))
         model = str(rng.choice(_MODELS.get(role, (f"generic {role}",))))
         name = f"{role}-{counts[role]:02d}"
-        made.append(Device(name=name, address=address, role=str(role), model=model, zone=flavour, mac=_mac(rng)))
+        made.append(
+            Device(
+                name=name, address=address, role=str(role), model=model, zone=flavour, mac=_mac(rng)
+            )
+        )
     return Plant(devices=tuple(made))
 
 
@@ -138,7 +197,8 @@ def vendor(stage: Stage) -> np.ndarray:
 
 
 def intruder(stage: Stage, outside: float = 0.25) -> str:
-    """Who attacks: a device that has been taken over, a machine nobody knows, or someone beyond the router."""
+    """Who attacks: a device that has been taken over, a machine nobody knows, or someone beyond the
+    router."""
     rng = stage.rng
     if rng.random() < outside:
         return str(public_address(rng, 1)[0])
@@ -152,7 +212,9 @@ def intruder(stage: Stage, outside: float = 0.25) -> str:
 def bot(stage: Stage) -> str:
     """A device that malware has taken over: mostly the small ones that nobody updates."""
     rng = stage.rng
-    small = stage.having("camera", "plug", "sensor", "hub", "router", "gateway", "television", "printer", "assistant")
+    small = stage.having(
+        "camera", "plug", "sensor", "hub", "router", "gateway", "television", "printer", "assistant"
+    )
     others = small if small and rng.random() < 0.65 else stage.plant.devices
     return others[int(rng.integers(len(others)))].address
 

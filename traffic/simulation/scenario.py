@@ -17,7 +17,8 @@ class Lossy:
 
     Attributes:
         device: its address; ``start_s`` and ``end_s`` bound the stretch.
-        loss_share: share of packets lost; ``full_share`` of packets that say their sender's buffer is full.
+        loss_share: share of packets lost; ``full_share`` of packets that say their sender's buffer
+            is full.
         label: the fault; ``direction`` and ``cause`` as in the truth.
     """
 
@@ -53,7 +54,9 @@ class Scene:
 
     def involving(self, address: str) -> np.ndarray:
         """Which flows a device takes part in."""
-        return (self.flows["id.orig_h"] == address).to_numpy() | (self.flows["id.resp_h"] == address).to_numpy()
+        return (self.flows["id.orig_h"] == address).to_numpy() | (
+            self.flows["id.resp_h"] == address
+        ).to_numpy()
 
     def note(self, ts: np.ndarray, src: Any, dst: Any, kind: str, **more: Any) -> None:
         """Add loose evidence, as ``Ledger.note`` does."""
@@ -62,7 +65,9 @@ class Scene:
         if len(ts):
             self.notes = pd.concat([self.notes, ledger.evidence_table()], ignore_index=True)
 
-    def tell(self, device: str, start_s: float, end_s: float, label: str, direction: str, cause: str) -> None:
+    def tell(
+        self, device: str, start_s: float, end_s: float, label: str, direction: str, cause: str
+    ) -> None:
         """Add one interval of truth, within the capture."""
         start_s, end_s = max(start_s, self.stage.start_s), min(end_s, self.stage.end_s)
         if end_s > start_s:
@@ -80,7 +85,8 @@ class Scene:
     ) -> None:
         """Add the stretches in which each device felt something, from the times at which it did.
 
-        Gaps up to ``join_s`` are bridged: who waits for minutes until it tries again is not well meanwhile.
+        Gaps up to ``join_s`` are bridged: who waits for minutes until it tries again is not well
+            meanwhile.
         """
         touched = pd.DataFrame({"device": devices.to_numpy(), "ts": ts.to_numpy(float)})
         for device, group in touched.groupby("device", sort=True):
@@ -89,7 +95,8 @@ class Scene:
 
 
 def merged(ts: np.ndarray, join_s: float = 45.0, least: int = 1) -> list[tuple[float, float]]:
-    """Stretches of whole slots that hold the given times; gaps up to ``join_s`` are bridged, short stretches left out.
+    """Stretches of whole slots that hold the given times; gaps up to ``join_s`` are bridged, short
+    stretches left out.
 
     >>> merged(np.array([3.0, 12.0, 200.0]))
     [(0.0, 20.0), (200.0, 210.0)]
@@ -99,11 +106,14 @@ def merged(ts: np.ndarray, join_s: float = 45.0, least: int = 1) -> list[tuple[f
         return []
     breaks = np.flatnonzero(np.diff(slots) * SAMPLE_S > join_s) + 1
     groups = np.split(slots, breaks)
-    return [(float(g[0] * SAMPLE_S), float((g[-1] + 1) * SAMPLE_S)) for g in groups if len(g) >= least]
+    return [
+        (float(g[0] * SAMPLE_S), float((g[-1] + 1) * SAMPLE_S)) for g in groups if len(g) >= least
+    ]
 
 
 def settled(truth: list[tuple]) -> list[tuple]:
-    """The same truth without overlaps: where two things happen to one device, what comes from it goes before."""
+    """The same truth without overlaps: where two things happen to one device, what comes from it
+    goes before."""
     by_device: dict[str, list[tuple]] = {}
     for row in sorted(truth, key=lambda row: row[4] != "source"):
         free = [(row[1], row[2])]
@@ -118,19 +128,32 @@ def settled(truth: list[tuple]) -> list[tuple]:
 # Which flows, and which device of the plant, something befalls.
 
 
-def busiest(scene: Scene, mask: np.ndarray, column: str, start_s: float, end_s: float, *roles: str) -> str | None:
-    """A device of the plant that often stands in ``column`` of the marked flows in this time; busy ones first."""
+def busiest(
+    scene: Scene, mask: np.ndarray, column: str, start_s: float, end_s: float, *roles: str
+) -> str | None:
+    """A device of the plant that often stands in ``column`` of the marked flows in this time; busy
+    ones first."""
     known = {d.address for d in scene.stage.plant.devices if not roles or d.role in roles}
     flows = scene.flows
-    now = mask & (flows["ts"] < end_s).to_numpy() & ((flows["ts"] + flows["duration"].fillna(0)) > start_s).to_numpy()
+    now = (
+        mask
+        & (flows["ts"] < end_s).to_numpy()
+        & ((flows["ts"] + flows["duration"].fillna(0)) > start_s).to_numpy()
+    )
     weight = np.minimum(flows.loc[now, "duration"].fillna(0), end_s - start_s) / 20 + 1
     counts = weight.groupby(flows.loc[now, column]).sum()
     counts = counts[
-        [address for address in counts.index if address in known and address not in taken(scene, start_s, end_s)]
+        [
+            address
+            for address in counts.index
+            if address in known and address not in taken(scene, start_s, end_s)
+        ]
     ]
     counts = counts[counts > (end_s - start_s) / 60].sort_values(ascending=False)
     return (
-        str(scene.stage.rng.choice(counts.index.to_numpy(object)[: max(len(counts) // 2, 3)])) if len(counts) else None
+        str(scene.stage.rng.choice(counts.index.to_numpy(object)[: max(len(counts) // 2, 3)]))
+        if len(counts)
+        else None
     )
 
 

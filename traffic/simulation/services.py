@@ -1,13 +1,22 @@
-"""What almost every device does beside its job: names, time, addresses, announcements, logs and being watched."""
+"""What almost every device does beside its job: names, time, addresses, announcements, logs and
+being watched."""
 
 import numpy as np
 
 from traffic.plant import Device
-from traffic.simulation.distributions import beats, between, lognormal, public_address, setting_s, visits
+from traffic.simulation.distributions import (
+    beats,
+    between,
+    lognormal,
+    public_address,
+    setting_s,
+    visits,
+)
 from traffic.simulation.flows import exchange, ping
 from traffic.simulation.plant import Stage
 
-# Questions for names (DNS): before a call, in a rhythm of their own, needless ones, and those for names nobody has.
+# Questions for names (DNS): before a call, in a rhythm of their own, needless ones, and those for
+# names nobody has.
 
 # Computers ask for names; machines often have the addresses of their own plant in their settings.
 _COMPUTERS = ("historian", "edge", "mes", "recorder", "workstation", "server")
@@ -16,12 +25,19 @@ OTHER_RCODE = 3  # NXDOMAIN
 ANSWERED = -2
 
 
-def lookup(stage: Stage, device: Device, ts: np.ndarray, remember_s: float | None = None, inside: bool = False) -> None:
+def lookup(
+    stage: Stage,
+    device: Device,
+    ts: np.ndarray,
+    remember_s: float | None = None,
+    inside: bool = False,
+) -> None:
     """DNS questions just before the given times, unless the answer is still remembered.
 
     Args:
         stage: whose resolver is asked.
-        device: who asks; many have the addresses of their own plant (``inside``) in their settings and never ask.
+        device: who asks; many have the addresses of their own plant (``inside``) in their settings
+            and never ask.
         ts: when the host is called, sorted.
         remember_s: for how long an answer is remembered; drawn by default.
         inside: the host is one of the plant.
@@ -42,7 +58,12 @@ def lookup(stage: Stage, device: Device, ts: np.ndarray, remember_s: float | Non
 
 
 def _questions(
-    stage: Stage, device: Device, ts: np.ndarray, failing: float, lost: float | None = None, resolver: str = ""
+    stage: Stage,
+    device: Device,
+    ts: np.ndarray,
+    failing: float,
+    lost: float | None = None,
+    resolver: str = "",
 ) -> None:
     rng, n = stage.rng, len(ts)
     if lost is None:
@@ -50,7 +71,9 @@ def _questions(
     code = np.where(rng.random(n) < failing, OTHER_RCODE, ANSWERED)
     gone = rng.random(n) < lost
     asked = rng.integers(26, 60, n)
-    plain = stage.habit("", "plain answers", lambda: rng.random() < (0.7 if stage.flavour == "industrial" else 0.1))
+    plain = stage.habit(
+        "", "plain answers", lambda: rng.random() < (0.7 if stage.flavour == "industrial" else 0.1)
+    )
     answered = asked + 16 * rng.integers(0, 2, n) if plain else rng.integers(42, 420, n)
     exchange(
         stage.ledger,
@@ -71,20 +94,24 @@ def _questions(
 
 
 def unknown_name(stage: Stage, device: Device, ts: np.ndarray, share: float) -> None:
-    """Questions of which a share is for names that nobody has, as every browser asks for its proxy."""
+    """Questions of which a share is for names that nobody has, as every browser asks for its
+    proxy."""
     if len(ts):
         _questions(stage, device, ts, share)
 
 
 def needless_names(stage: Stage, device: Device) -> None:
-    """Asks again and again for a name that does not exist, or at a resolver that often is silent, and lives well."""
+    """Asks again and again for a name that does not exist, or at a resolver that often is silent,
+    and lives well."""
     rng = stage.rng
     ts = beats(rng, stage.start_s, stage.end_s, between(rng, 10, 1200), 0.2)
     if rng.random() < 0.6:
         _questions(stage, device, ts, rng.uniform(0.3, 1), 0.0)
         return
     resolver = stage.resolver if rng.random() < 0.5 else str(public_address(rng, 1)[0])
-    again = np.sort(np.concatenate([ts, ts[rng.random(len(ts)) < 0.5] + 10]))  # the resolver's time-out, twice
+    again = np.sort(
+        np.concatenate([ts, ts[rng.random(len(ts)) < 0.5] + 10])
+    )  # the resolver's time-out, twice
     _questions(stage, device, again, 0.0, rng.uniform(0.1, 0.95), resolver)
 
 
@@ -97,29 +124,40 @@ def names(stage: Stage, device: Device) -> None:
 
 
 def _asks_s(rng: np.random.Generator) -> float:
-    """Seconds between two questions for the time: a power of two where it is NTP (RFC 5905, 7.3), else a setting."""
+    """Seconds between two questions for the time: a power of two where it is NTP (RFC 5905, 7.3),
+    else a setting."""
     if rng.random() < 0.85:
         return 2.0 ** int(rng.choice(np.arange(4, 11), p=[0.2, 0.25, 0.25, 0.15, 0.09, 0.03, 0.03]))
     return setting_s(rng, 10, 900)
 
 
 def clock(stage: Stage, device: Device) -> None:
-    """NTP against one to five servers, or a pool that is a new one every time; half of it may stay silent for ever."""
+    """NTP against one to five servers, or a pool that is a new one every time; half of it may stay
+    silent for ever."""
     rng = stage.rng
     if device.address in stage.clock:
         return
     inside = stage.clock[0].startswith(stage.network)
     fixed_port = rng.random() < (0.12 if inside else 0.6)
-    pool = public_address(rng, int(between(rng, 5, 60))) if rng.random() < 0.25 and not inside else None
+    pool = (
+        public_address(rng, int(between(rng, 5, 60)))
+        if rng.random() < 0.25 and not inside
+        else None
+    )
     silence = rng.choice([0.0, 0.03, 0.5, 0.9, 1.0], p=[0.5, 0.2, 0.15, 0.05, 0.1], size=60)
     for place, server in enumerate(stage.clock[: int(rng.integers(1, len(stage.clock) + 1))]):
         ts = beats(rng, stage.start_s, stage.end_s, _asks_s(rng), 0.02)
         which = np.full(len(ts), place) if pool is None else rng.integers(len(pool), size=len(ts))
         who = np.full(len(ts), server, object) if pool is None else pool[which]
-        quiet = np.where(np.full(len(ts), server.startswith(stage.network) and pool is None), 0.0, silence[which])
+        quiet = np.where(
+            np.full(len(ts), server.startswith(stage.network) and pool is None), 0.0, silence[which]
+        )
         lookup(stage, device, ts, remember_s=1.0, inside=inside)
         port = 123 if fixed_port else stage.ledger.ports(len(ts))
-        given = {"in_pkts": (rng.random(len(ts)) >= quiet).astype(float), "duration": lognormal(rng, 0.02, 1, len(ts))}
+        given = {
+            "in_pkts": (rng.random(len(ts)) >= quiet).astype(float),
+            "duration": lognormal(rng, 0.02, 1, len(ts)),
+        }
         exchange(stage.ledger, ts, device.address, who, 123, orig_p=port, **given)
 
 
@@ -176,7 +214,10 @@ def announcements(stage: Stage, device: Device) -> None:
         group = stage.network + "255" if group == ".255" else group
         ts = beats(rng, stage.start_s, stage.end_s, between(rng, 15, 2000), rng.uniform(0, 0.4))
         burst = np.maximum(1, np.rint(lognormal(rng, between(rng, 1, 8), 0.5, len(ts))))
-        given = {"orig_p": port if rng.random() < 0.7 else None, "ask_bytes": rng.integers(low, high, len(ts))}
+        given = {
+            "orig_p": port if rng.random() < 0.7 else None,
+            "ask_bytes": rng.integers(low, high, len(ts)),
+        }
         lasting = np.maximum(burst - 1, 0.2) * between(rng, 0.1, 8)
         exchange(
             stage.ledger,
@@ -196,25 +237,43 @@ _GROUP_WEIGHTS = np.array([5, 4, 1, 1, 0.5, 0.7, 0.4, 1, 0.7, 0.7]) / 15.0
 
 
 def neighbours(stage: Stage, device: Device) -> None:
-    """IPv6 link-local chatter of the same machine: where is a router (RFC 7559: ever more seldom), and mDNS."""
+    """IPv6 link-local chatter of the same machine: where is a router (RFC 7559: ever more seldom),
+    and mDNS."""
     rng = stage.rng
     tail = device.mac.replace(":", "") or f"{rng.integers(1 << 40):012x}"
     address = f"fe80::{int(tail[:4], 16) ^ 0x200:x}:{tail[4:6]}ff:fe{tail[6:8]}:{tail[8:]}"
-    fresh = stage.habit("", "fresh", lambda: rng.random() < 0.5)  # the whole plant has just been switched on
+    fresh = stage.habit(
+        "", "fresh", lambda: rng.random() < 0.5
+    )  # the whole plant has just been switched on
     booted = stage.start_s - (rng.uniform(5, 60) if fresh else between(rng, 5, 3e5))
-    ts = booted + np.cumsum(np.minimum(4.0 * 2.0 ** np.arange(60), 3600.0) * rng.uniform(0.9, 1.1, 60))
+    ts = booted + np.cumsum(
+        np.minimum(4.0 * 2.0 ** np.arange(60), 3600.0) * rng.uniform(0.9, 1.1, 60)
+    )
     kind = 133 if rng.random() < 0.8 else int(rng.choice([135, 136, 143]))
     if rng.random() < 0.15:
         ts = beats(rng, stage.start_s, stage.end_s, between(rng, 60, 3000), 0.3)
     ts = ts[(ts >= stage.start_s) & (ts < stage.end_s)]
-    first = np.flatnonzero(np.diff(ts, prepend=-np.inf) > 60)  # Zeek's silence after which ICMP is a new flow
+    first = np.flatnonzero(
+        np.diff(ts, prepend=-np.inf) > 60
+    )  # Zeek's silence after which ICMP is a new flow
     many = np.diff([*first, len(ts)])
     lasting = ts[first + many - 1] - ts[first]
-    given = {"kind": kind, "out_pkts": many, "in_pkts": 0, "size_bytes": rng.choice([8, 16]), "duration": lasting}
+    given = {
+        "kind": kind,
+        "out_pkts": many,
+        "in_pkts": 0,
+        "size_bytes": rng.choice([8, 16]),
+        "duration": lasting,
+    }
     ping(stage.ledger, ts[first], address, "ff02::2", **given)
     if rng.random() < 0.1:
         ts = beats(rng, stage.start_s, stage.end_s, between(rng, 30, 1500), 0.3)
-        given = {"out_pkts": rng.integers(1, 10, len(ts)), "in_pkts": 0, "ask_bytes": 150, "duration": 7.0}
+        given = {
+            "out_pkts": rng.integers(1, 10, len(ts)),
+            "in_pkts": 0,
+            "ask_bytes": 150,
+            "duration": 7.0,
+        }
         exchange(stage.ledger, ts, address, "ff02::fb", 5353, orig_p=5353, service="dns", **given)
 
 
@@ -226,8 +285,15 @@ def log_lines(stage: Stage, device: Device) -> None:
     rng = stage.rng
     ts = visits(rng, stage.start_s, stage.end_s, between(rng, 3, 600))
     many = np.rint(lognormal(rng, 1.2, 0.6, len(ts))).clip(1)
-    given = {"out_pkts": many, "in_pkts": 0, "ask_bytes": rng.integers(60, 400, len(ts)), "duration": many * 0.5}
-    exchange(stage.ledger, ts, device.address, server.address, 514, orig_p=514, service="syslog", **given)
+    given = {
+        "out_pkts": many,
+        "in_pkts": 0,
+        "ask_bytes": rng.integers(60, 400, len(ts)),
+        "duration": many * 0.5,
+    }
+    exchange(
+        stage.ledger, ts, device.address, server.address, 514, orig_p=514, service="syslog", **given
+    )
 
 
 def watched(stage: Stage, device: Device) -> None:
@@ -240,9 +306,22 @@ def watched(stage: Stage, device: Device) -> None:
     for other in others:
         ts = beats(rng, stage.start_s, stage.end_s, period, 0.02)
         if rng.random() < by_snmp and other.role not in ("plug", "sensor", "laptop"):
-            given = {"out_pkts": rng.integers(1, 30), "ask_bytes": 45, "answer_bytes": rng.integers(45, 200)}
+            given = {
+                "out_pkts": rng.integers(1, 30),
+                "ask_bytes": 45,
+                "answer_bytes": rng.integers(45, 200),
+            }
             given["in_pkts"] = given["out_pkts"]
-            exchange(stage.ledger, ts, device.address, other.address, 161, duration=0.3, service="snmp", **given)
+            exchange(
+                stage.ledger,
+                ts,
+                device.address,
+                other.address,
+                161,
+                duration=0.3,
+                service="snmp",
+                **given,
+            )
         else:
             many = int(rng.integers(1, 6))
             ping(
@@ -263,23 +342,57 @@ def reachable(stage: Stage, device: Device) -> None:
     ts = beats(rng, stage.start_s, stage.end_s, between(rng, 10, 900), 0.02)
     many = int(rng.integers(1, 12))
     back = many if rng.random() < 0.85 else 0
-    ping(stage.ledger, ts, device.address, target, out_pkts=many, in_pkts=back, duration=many * between(rng, 0.005, 1))
+    ping(
+        stage.ledger,
+        ts,
+        device.address,
+        target,
+        out_pkts=many,
+        in_pkts=back,
+        duration=many * between(rng, 0.005, 1),
+    )
 
 
 # What a device does beside its job, and how likely each is, by kind of device.
 SERVICES = {
     "plc": ((clock, 0.3), (announcements, 0.2), (log_lines, 0.1), (lease, 0.1)),
     "drive": ((announcements, 0.1), (clock, 0.1)),
-    "hmi": ((clock, 0.5), (announcements, 0.6), (names, 0.3), (lease, 0.2), (needless_names, 0.15), (neighbours, 0.4)),
-    "sensor": ((clock, 0.6), (lease, 0.3), (names, 0.2), (reachable, 0.15), (announcements, 0.2), (log_lines, 0.1)),
-    "camera": ((clock, 0.7), (announcements, 0.6), (lease, 0.3), (needless_names, 0.1), (neighbours, 0.3)),
+    "hmi": (
+        (clock, 0.5),
+        (announcements, 0.6),
+        (names, 0.3),
+        (lease, 0.2),
+        (needless_names, 0.15),
+        (neighbours, 0.4),
+    ),
+    "sensor": (
+        (clock, 0.6),
+        (lease, 0.3),
+        (names, 0.2),
+        (reachable, 0.15),
+        (announcements, 0.2),
+        (log_lines, 0.1),
+    ),
+    "camera": (
+        (clock, 0.7),
+        (announcements, 0.6),
+        (lease, 0.3),
+        (needless_names, 0.1),
+        (neighbours, 0.3),
+    ),
     "gateway": ((clock, 0.5), (announcements, 0.1)),
     "robot": ((clock, 0.6), (announcements, 0.2)),
     "dns": ((clock, 0.8), (log_lines, 0.1), (neighbours, 0.4)),
     "ntp": ((log_lines, 0.1), (neighbours, 0.4)),
     "broker": ((clock, 0.8), (log_lines, 0.1), (neighbours, 0.4)),
     "switch": ((clock, 0.5), (log_lines, 0.6), (announcements, 0.2)),
-    "router": ((clock, 0.7), (announcements, 0.5), (log_lines, 0.4), (neighbours, 0.5), (reachable, 0.2)),
+    "router": (
+        (clock, 0.7),
+        (announcements, 0.5),
+        (log_lines, 0.4),
+        (neighbours, 0.5),
+        (reachable, 0.2),
+    ),
     "server": ((clock, 0.8), (watched, 1.0), (names, 0.5), (neighbours, 0.4)),
     "default": (
         *((clock, 0.7), (announcements, 0.6), (lease, 0.4), (names, 0.4), (neighbours, 0.4)),

@@ -1,9 +1,12 @@
-"""Labelled traffic without a network: a plant is drawn, lives for some hours, and things happen to it.
+"""Labelled traffic without a network: a plant is drawn, lives for some hours, and things happen to
+it.
 
-    plant ─▶ normal flows ─▶ faults change them ─▶ attacks are added ─▶ clipped to the capture ─▶ activity, evidence
+    plant ─▶ normal flows ─▶ faults change them ─▶ attacks are added ─▶ clipped to the capture ─▶
+    activity, evidence
 
-It exists to train models that must hold on captures nobody has seen, so sizes, rates, addresses, ports, rhythms and
-policies are drawn per plant and per device from wide ranges, all by one generator.
+It exists to train models that must hold on captures nobody has seen, so sizes, rates, addresses,
+ports, rhythms and policies are drawn per plant and per device from wide ranges, all by one
+generator.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,7 +39,14 @@ from traffic.simulation.devices import (
 from traffic.simulation.distributions import between, public_address
 from traffic.simulation.faults import FAULTS as BREAKING
 from traffic.simulation.flows import Ledger
-from traffic.simulation.observation import PROTOCOL_KINDS, draw_losses, evenly, gathered, make_evidence, story_of
+from traffic.simulation.observation import (
+    PROTOCOL_KINDS,
+    draw_losses,
+    evenly,
+    gathered,
+    make_evidence,
+    story_of,
+)
 from traffic.simulation.outages import clipped, interrupt
 from traffic.simulation.plant import FLAVOURS, Stage, invent_plant
 from traffic.simulation.scenario import Scene, merged, settled
@@ -61,16 +71,37 @@ MACHINES = {
 }
 
 
-# What a plant's people have decided for all of its devices: who keeps time, who announces itself, who may call out.
+# What a plant's people have decided for all of its devices: who keeps time, who announces itself,
+# who may call out.
 #
-# Devices of one plant are alike in this: a hardened network has no announcements at all, an open one is full of them.
+# Devices of one plant are alike in this: a hardened network has no announcements at all, an open
+# one is full of them.
 
 # For a plant: the odds that every device, as many as usual, or no device does it
 _TIME, _IPV6, _ELSE = (0.9, 0.07, 0.03), (0.65, 0.1, 0.25), (0.0, 0.55, 0.45)
-# What closed plants never do, one group or another; in open ones each behaviour still is a custom of its own.
+# What closed plants never do, one group or another; in open ones each behaviour still is a custom
+# of its own.
 _GROUPS = {
-    "outward": ("polling", "pushed", "timed_out", "upload", "update", "relay", "browsing", "stray", "mishaps"),
-    "chatter": ("announcements", "lease", "names", "needless_names", "reachable", "log_lines", "watched"),
+    "outward": (
+        "polling",
+        "pushed",
+        "timed_out",
+        "upload",
+        "update",
+        "relay",
+        "browsing",
+        "stray",
+        "mishaps",
+    ),
+    "chatter": (
+        "announcements",
+        "lease",
+        "names",
+        "needless_names",
+        "reachable",
+        "log_lines",
+        "watched",
+    ),
     "odd jobs": ("dead_service", "shell", "archive", "implicit_io"),
 }
 _GROUP_OF = {name: group for group, names in _GROUPS.items() for name in names}
@@ -79,7 +110,8 @@ _EVERY, _USUAL = 0, 1
 
 
 def does(stage: Stage, behaviour: Callable[[Stage, Device], Any], likely: float) -> bool:
-    """Whether a device does something that this share of its kind does, given the customs of an industrial plant."""
+    """Whether a device does something that this share of its kind does, given the customs of an
+    industrial plant."""
     rng, name = stage.rng, behaviour.__name__
     odds = {"clock": _TIME, "neighbours": _IPV6}.get(name, _ELSE if name in _GROUP_OF else None)
     if odds is not None and stage.flavour == "industrial":
@@ -93,14 +125,27 @@ def does(stage: Stage, behaviour: Callable[[Stage, Device], Any], likely: float)
 
 
 TRUTH_COLUMNS = ["device", "start_s", "end_s", "label", "direction", "cause"]
-_NEEDED = {"unauthorized_command": ("plc",), "mqtt_abuse": ("broker", "sensor"), "device_silent": ("server",)}
+_NEEDED = {
+    "unauthorized_command": ("plc",),
+    "mqtt_abuse": ("broker", "sensor"),
+    "device_silent": ("server",),
+}
 VIEWS = ("packets", "logs", "conn")
 # What shows in packets only, or in Zeek's protocol logs at least.
 _NEEDS_PACKETS = {"spoofing", "packet_loss", "congestion"}
 _NEEDS_LOGS = {"unauthorized_command", "mqtt_abuse", "name_resolution"}
 # Every four seeds in a row hold every label.
 _ROTA = (
-    *("c2", "packet_loss", "recon", "service_down", "dos", "device_silent", "exfiltration", "name_resolution"),
+    *(
+        "c2",
+        "packet_loss",
+        "recon",
+        "service_down",
+        "dos",
+        "device_silent",
+        "exfiltration",
+        "name_resolution",
+    ),
     *(
         "ddos",
         "congestion",
@@ -120,7 +165,8 @@ class Simulation:
 
     Attributes:
         capture: flows (with ``label``), activity, evidence.
-        truth: ``device start_s end_s label direction cause``; of faults the label, of attacks the documentation.
+        truth: ``device start_s end_s label direction cause``; of faults the label, of attacks the
+            documentation.
         plant: the devices.
     """
 
@@ -142,10 +188,11 @@ def simulate(
 
     Args:
         seed: seeds the one generator.
-        devices: how many devices the plant has, at least 1; the first is its router if there are two.
+        devices: how many devices the plant has, at least 1; the first is its router if there are
+            two.
         hours: length of the capture, above 0.
-        scenarios: labels that happen, each once; by default at least four of them in turn, so that any four
-            consecutive seeds hold every label.
+        scenarios: labels that happen, each once; by default at least four of them in turn, so that
+            any four consecutive seeds hold every label.
         quiet: nothing happens; only normal traffic.
         flavour: what the plant is, one of ``FLAVOURS``; drawn by default.
         view: what the capture is made of, one of ``VIEWS``; drawn by default.
@@ -154,15 +201,26 @@ def simulate(
         Flows, evidence and truth, with local addresses in private ranges.
 
     Raises:
-        UserError: a scenario is no label of an attack or fault, or ``devices`` or ``hours`` is too small.
+        UserError: a scenario is no label of an attack or fault, or ``devices`` or ``hours`` is too
+            small.
     """
     _check(devices, hours, scenarios)
     rng = np.random.default_rng(seed)
-    chosen = [] if quiet else list(scenarios) if scenarios is not None else _draw(rng, seed, devices * hours)
+    chosen = (
+        []
+        if quiet
+        else list(scenarios)
+        if scenarios is not None
+        else _draw(rng, seed, devices * hours)
+    )
     view = view or _draw_view(rng, chosen)
-    stage = _set_stage(rng, devices, hours, chosen, flavour or str(rng.choice(FLAVOURS, p=[0.45, 0.3, 0.25])))
+    stage = _set_stage(
+        rng, devices, hours, chosen, flavour or str(rng.choice(FLAVOURS, p=[0.45, 0.3, 0.25]))
+    )
     _live(stage)
-    scene = Scene(stage, stage.ledger.flow_table(), stage.ledger.evidence_table(), packets=view == "packets")
+    scene = Scene(
+        stage, stage.ledger.flow_table(), stage.ledger.evidence_table(), packets=view == "packets"
+    )
     _come_and_go(scene)
     for name in [name for name in chosen if name in FAULTS]:
         BREAKING[name](scene, *_time(stage, name))
@@ -178,7 +236,9 @@ def _check(devices: int, hours: float, scenarios: Sequence[str] | None) -> None:
     unknown = [name for name in scenarios or () if name not in LABELS or name == NORMAL]
     if unknown:
         known = ", ".join(name for name in LABELS if name != NORMAL)
-        raise UserError(f"no scenario is called {', '.join(unknown)}; expected any of {known}; change --scenarios")
+        raise UserError(
+            f"no scenario is called {', '.join(unknown)}; expected any of {known}; change --scenarios"
+        )
 
 
 def _draw(rng: np.random.Generator, seed: int, device_hours: float) -> list[str]:
@@ -196,21 +256,31 @@ def _draw_view(rng: np.random.Generator, chosen: list[str]) -> str:
     return "logs" if view == "conn" and _NEEDS_LOGS & set(chosen) else view
 
 
-def _set_stage(rng: np.random.Generator, devices: int, hours: float, chosen: list[str], flavour: str) -> Stage:
+def _set_stage(
+    rng: np.random.Generator, devices: int, hours: float, chosen: list[str], flavour: str
+) -> Stage:
     needed = tuple(dict.fromkeys(role for name in chosen for role in _NEEDED.get(name, ())))
     plant = invent_plant(rng, devices, flavour, needed)
     network = plant.devices[0].address.rsplit(".", 1)[0] + "."
     start_s = float(np.round(rng.uniform(1.4e9, 1.8e9), 3))
     hour = start_s % 86400 / 3600
-    busy = float(rng.uniform(0.3, 0.6) + rng.uniform(0.5, 1.0) * max(np.sin((hour - 6) / 12 * np.pi), 0))
+    busy = float(
+        rng.uniform(0.3, 0.6) + rng.uniform(0.5, 1.0) * max(np.sin((hour - 6) / 12 * np.pi), 0)
+    )
     resolver, clock = _servers(rng, plant, network)
-    return Stage(Ledger(rng), start_s, start_s + hours * 3600, plant, network, resolver, clock, busy, flavour)
+    return Stage(
+        Ledger(rng), start_s, start_s + hours * 3600, plant, network, resolver, clock, busy, flavour
+    )
 
 
 def _servers(rng: np.random.Generator, plant: Plant, network: str) -> tuple[str, tuple[str, ...]]:
-    """Who is asked for names and time: servers of the plant's own where it has them, else the router or strangers."""
+    """Who is asked for names and time: servers of the plant's own where it has them, else the
+    router or strangers."""
     own = {device.role: device.address for device in plant.devices}
-    router, afar = network + "1", [str(address) for address in public_address(rng, int(rng.integers(2, 6)))]
+    router, afar = (
+        network + "1",
+        [str(address) for address in public_address(rng, int(rng.integers(2, 6)))],
+    )
     resolver = own.get("dns") or (router if rng.random() < 0.6 else afar[0])
     if "ntp" in own and rng.random() < 0.95:
         return resolver, (own["ntp"],)
@@ -219,10 +289,16 @@ def _servers(rng: np.random.Generator, plant: Plant, network: str) -> tuple[str,
 
 def _live(stage: Stage) -> None:
     """Everything normal: each device does what its role does, each thing with its likelihood."""
-    mute = stage.flavour == "industrial" and stage.rng.random() < 0.8  # a router that does nothing but forward
+    mute = (
+        stage.flavour == "industrial" and stage.rng.random() < 0.8
+    )  # a router that does nothing but forward
     for device in stage.plant.devices[int(mute) :]:
         services = SERVICES.get(device.role, SERVICES["default"])
-        for behaviour, likely in (*MACHINES.get(device.role, ()), *services, *BEYOND.get(device.role, ())):
+        for behaviour, likely in (
+            *MACHINES.get(device.role, ()),
+            *services,
+            *BEYOND.get(device.role, ()),
+        ):
             if does(stage, behaviour, likely):
                 behaviour(stage, device)
 
@@ -259,10 +335,14 @@ def _attack(scene: Scene, names: list[str]) -> None:
         cause = ATTACKING[name](scene.stage, *_time(scene.stage, name))
         flows, notes = ledger.flow_table(), ledger.evidence_table()
         scene.flows = pd.concat([scene.flows, flows], ignore_index=True)
-        scene.notes = pd.concat([scene.notes, notes], ignore_index=True) if len(notes) else scene.notes
+        scene.notes = (
+            pd.concat([scene.notes, notes], ignore_index=True) if len(notes) else scene.notes
+        )
         marked = clipped(flows[flows["label"] != NORMAL], scene.stage.start_s, scene.stage.end_s)
         for column, direction in (("id.orig_h", "source"), ("id.resp_h", "target")):
-            for device, rows in marked[marked[column].str.startswith(scene.stage.network)].groupby(column):
+            for device, rows in marked[marked[column].str.startswith(scene.stage.network)].groupby(
+                column
+            ):
                 for start_s, end_s in _spans(rows):
                     scene.tell(str(device), start_s, end_s, name, direction, cause)
 
@@ -271,7 +351,10 @@ def _spans(rows: pd.DataFrame) -> list[tuple[float, float]]:
     """Stretches in which one of the flows was active, a minute of rest bridged."""
     ts, duration = rows["ts"].to_numpy(float), rows["duration"].fillna(0).to_numpy(float)
     steps = [np.arange(0, max(d, 1e-9), 30.0) for d in duration]
-    return merged(np.concatenate([t + s for t, s in zip(ts, steps, strict=True)] + [ts + duration]), join_s=60.0)
+    return merged(
+        np.concatenate([t + s for t, s in zip(ts, steps, strict=True)] + [ts + duration]),
+        join_s=60.0,
+    )
 
 
 def _captured(scene: Scene, view: str) -> Simulation:
@@ -287,14 +370,18 @@ def _captured(scene: Scene, view: str) -> Simulation:
         plain[name] = plain[name].mask(plain[name] == "")
     if view != "packets":
         kinds = PROTOCOL_KINDS if view == "logs" else ()
-        evidence = join_evidence([flow_evidence(plain, view == "conn"), evidence[evidence["kind"].isin(kinds)]])
+        evidence = join_evidence(
+            [flow_evidence(plain, view == "conn"), evidence[evidence["kind"].isin(kinds)]]
+        )
     truth = pd.DataFrame(settled(scene.truth), columns=TRUTH_COLUMNS)
     truth = truth.sort_values(["start_s", "device"], kind="stable", ignore_index=True)
     return Simulation(Capture(plain, activity[ACTIVITY_COLUMNS], evidence), truth, stage.plant)
 
 
 def _typed(flows: pd.DataFrame) -> pd.DataFrame:
-    numbers = dict.fromkeys(["ts", *COUNTS], float) | dict.fromkeys(["id.orig_p", "id.resp_p"], np.int64)
+    numbers = dict.fromkeys(["ts", *COUNTS], float) | dict.fromkeys(
+        ["id.orig_p", "id.resp_p"], np.int64
+    )
     words = ["id.orig_h", "id.resp_h", "proto", "service", "conn_state", "history", "label"]
     uid = "C" + pd.Series(np.arange(len(flows)).astype(str), dtype="str")
     return flows.astype(numbers | dict.fromkeys(words, "str")).assign(uid=uid)

@@ -1,6 +1,7 @@
 """Zeek's conn.log becomes a Capture, and flows become a conn.log.
 
-Meaning of the columns: https://docs.zeek.org/en/master/scripts/base/protocols/conn/main.zeek.html (Conn::Info).
+Meaning of the columns: https://docs.zeek.org/en/master/scripts/base/protocols/conn/main.zeek.html
+    (Conn::Info).
 """
 
 import re
@@ -15,9 +16,11 @@ from traffic.errors import UserError
 from traffic.zeek.logs import Kind, read_log
 from traffic.zeek.protocols import read_beside
 
-# What conn.log's own columns tell beyond flows: trouble in TCP, hosts that cannot be reached, names that fail.
+# What conn.log's own columns tell beyond flows: trouble in TCP, hosts that cannot be reached, names
+# that fail.
 #
-# Letters of ``history``: https://docs.zeek.org/en/master/scripts/base/protocols/conn/main.zeek.html (Conn::Info).
+# Letters of ``history``: https://docs.zeek.org/en/master/scripts/base/protocols/conn/main.zeek.html
+# (Conn::Info).
 
 _DNS_PORT = 53
 _ID = ("id.orig_h", "id.resp_h")
@@ -26,8 +29,9 @@ _ID = ("id.orig_h", "id.resp_h")
 def flow_evidence(flows: pd.DataFrame, with_dns: bool) -> pd.DataFrame:
     """Evidence that conn.log's own columns hold.
 
-    ``T`` and ``W`` stand once for 1, again for 10, again for 100 events: n letters mean at least 10^(n-1). They are
-    spread over the flow like packets are. ``R`` stands for each reset, at the flow's end.
+    ``T`` and ``W`` stand once for 1, again for 10, again for 100 events: n letters mean at least
+    10^(n-1). They are spread over the flow like packets are. ``R`` stands for each reset, at the
+    flow's end.
 
     Args:
         flows: shape (n_flows, ...), Zeek's names.
@@ -54,24 +58,37 @@ def flow_evidence(flows: pd.DataFrame, with_dns: bool) -> pd.DataFrame:
 
 
 def _events(
-    flows: pd.DataFrame, counts: np.ndarray, src: str, dst: str, kind: str, code: object = -1, at_end: bool = False
+    flows: pd.DataFrame,
+    counts: np.ndarray,
+    src: str,
+    dst: str,
+    kind: str,
+    code: object = -1,
+    at_end: bool = False,
 ) -> pd.DataFrame:
     """Place ``counts`` events of each flow in time: at its end, or evenly from its start."""
     flows = flows.reset_index(drop=True)
     if at_end:
         end = flows["ts"] + flows["duration"].fillna(0.0)
-        flow, slot, count = np.arange(len(flows)), np.floor(end.to_numpy() / SAMPLE_S).astype("int64"), counts
+        flow, slot, count = (
+            np.arange(len(flows)),
+            np.floor(end.to_numpy() / SAMPLE_S).astype("int64"),
+            counts,
+        )
     else:
         placed = spread(flows.assign(orig_pkts=counts.astype(float), resp_pkts=0.0, history=""))
         placed = placed[placed["orig_pkts"] > 0]
         flow, slot, count = (placed[column].to_numpy() for column in ("flow", "slot", "orig_pkts"))
     codes = np.broadcast_to(np.asarray(code, dtype="int64"), len(flows))[flow]
     ends = {"src": flows[src].take(flow).array, "dst": flows[dst].take(flow).array}
-    return pd.DataFrame({"slot": slot, **ends, "kind": kind, "code": codes, "count": count, "distinct": 0})
+    return pd.DataFrame(
+        {"slot": slot, **ends, "kind": kind, "code": codes, "count": count, "distinct": 0}
+    )
 
 
 def _unreachable(flows: pd.DataFrame) -> list[pd.DataFrame]:
-    """ICMP destination unreachable: type 3, in ICMPv6 type 1 (RFC 792, RFC 4443); Zeek puts the type in id.orig_p."""
+    """ICMP destination unreachable: type 3, in ICMPv6 type 1 (RFC 792, RFC 4443); Zeek puts the
+    type in id.orig_p."""
     icmp = np.flatnonzero((flows["proto"] == "icmp").to_numpy())
     rows = flows.iloc[icmp]
     v6 = rows["id.orig_h"].str.contains(":", regex=False).to_numpy(bool)
@@ -91,14 +108,19 @@ def _dns_flows(flows: pd.DataFrame) -> list[pd.DataFrame]:
     parts = []
     for asked, kind in ((rows, "dns_query"), (silent, "dns_failed")):
         if len(asked):
-            parts.append(_events(asked, asked["orig_pkts"].fillna(1.0).clip(lower=1.0).to_numpy(), *_ID, kind))
+            parts.append(
+                _events(
+                    asked, asked["orig_pkts"].fillna(1.0).clip(lower=1.0).to_numpy(), *_ID, kind
+                )
+            )
     return parts
 
 
 _PORTS = ["id.orig_p", "id.resp_p"]
 _EXTRA = ["orig_l2_addr", "resp_l2_addr", "label", "detailed-label"]
 _KINDS: dict[str, Kind] = {
-    column: "number" if column in {"ts", *_PORTS, *COUNTS} else "text" for column in [*FLOW_COLUMNS, *_EXTRA]
+    column: "number" if column in {"ts", *_PORTS, *COUNTS} else "text"
+    for column in [*FLOW_COLUMNS, *_EXTRA]
 }
 # Without these no sample can be made; the others are unknown where a log leaves them out.
 _NEEDED = (
@@ -108,7 +130,8 @@ _NEEDED = (
 _CONN_NAME = re.compile(r"^conn([._](?!summary).*)?\.(log|json)([._].*)?$")
 _LONGEST_S = 366 * 86400.0
 _LATEST_S = 253402300800.0  # the year 10000: a later time is not seconds since the epoch
-# Zeek writes a flow when it ends, or up to 5 min later (tcp_inactivity_timeout): further back, the clock was set back.
+# Zeek writes a flow when it ends, or up to 5 min later (tcp_inactivity_timeout): further back, the
+# clock was set back.
 _CLOCK_BACK_S = 600.0
 
 
@@ -116,13 +139,15 @@ def read_zeek(path: Path | str) -> Capture:
     """Read a conn.log, or a folder of rotated ones, and what the protocol logs beside it tell.
 
     Args:
-        path: TSV (IoT-23's variant too) or JSON lines, plain or gzipped; or a folder that holds such logs.
+        path: TSV (IoT-23's variant too) or JSON lines, plain or gzipped; or a folder that holds
+            such logs.
 
     Returns:
         Flows sorted by ``ts``. Malformed rows are left out; ``notes`` count them.
 
     Raises:
-        UserError: nothing there, empty, not a conn.log, a needed column is missing, or it has no usable row.
+        UserError: nothing there, empty, not a conn.log, a needed column is missing, or it has no
+            usable row.
     """
     path = Path(path)
     paths = find_conn_logs(path) if path.is_dir() else [path]
@@ -134,16 +159,21 @@ def read_zeek(path: Path | str) -> Capture:
     flows = _make_flows(_read_rows(paths, notes), notes)
     if flows.empty:
         what = "no well-formed row" if notes else "a header and no rows"
-        raise UserError(f"{path} has {what}; expected at least one connection; check that Zeek saw traffic")
+        raise UserError(
+            f"{path} has {what}; expected at least one connection; check that Zeek saw traffic"
+        )
     beside = read_beside(paths)
     evidence = join_evidence([flow_evidence(flows, with_dns=not beside.has_dns), beside.evidence])
     return Capture(flows, spread(flows), evidence, (*notes, *beside.notes))
 
 
 def find_conn_logs(folder: Path) -> list[Path]:
-    """The conn logs of a folder by Zeek's names, or of the day folders in it; never conn-summary."""
+    """The conn logs of a folder by Zeek's names, or of the day folders in it; never
+    conn-summary."""
     for pattern in ("*", "*/*"):
-        found = sorted(file for file in folder.glob(pattern) if file.is_file() and _CONN_NAME.match(file.name))
+        found = sorted(
+            file for file in folder.glob(pattern) if file.is_file() and _CONN_NAME.match(file.name)
+        )
         if found:
             return found
     return []
@@ -168,7 +198,9 @@ def _read_rows(paths: list[Path], notes: list[str]) -> pd.DataFrame:
         return rows
     again = rows["uid"].notna() & rows.duplicated(["uid", "ts", "id.orig_p", "id.resp_p"])
     if again.any():
-        notes.append(f"{int(again.sum()):,} rows that stand in more than one of the logs were counted once.")
+        notes.append(
+            f"{int(again.sum()):,} rows that stand in more than one of the logs were counted once."
+        )
     return rows[~again]
 
 
@@ -181,10 +213,13 @@ def _make_flows(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     _note_clock(rows, notes)
     order = np.argsort(rows["ts"].to_numpy(), kind="stable")
     flows = {}
-    # Column by column, each old one let go: a log of millions of flows is in memory once, not three times.
+    # Column by column, each old one let go: a log of millions of flows is in memory once, not three
+    # times.
     for column in [*FLOW_COLUMNS, *(column for column in _EXTRA if column in rows)]:
         if column in missing:
-            flows[column] = pd.Series(np.nan, index=range(len(order)), dtype="float64" if column in COUNTS else "str")
+            flows[column] = pd.Series(
+                np.nan, index=range(len(order)), dtype="float64" if column in COUNTS else "str"
+            )
             continue
         values = rows.pop(column).array.take(order)
         if column in COUNTS:
@@ -194,12 +229,15 @@ def _make_flows(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
 
 
 def _repair_count(values: np.ndarray, column: str, notes: list[str]) -> np.ndarray:
-    """A count that cannot be true is unknown: below zero, not finite, or a flow longer than a year."""
+    """A count that cannot be true is unknown: below zero, not finite, or a flow longer than a
+    year."""
     wrong = (values < 0) | (values > (_LONGEST_S if column == "duration" else 2.0**53))
     if not wrong.any():
         return values
     first = f"first: {values[wrong][0]:g}"
-    notes.append(f"{int(wrong.sum()):,} flows with an impossible {column} ({first}): taken as unknown.")
+    notes.append(
+        f"{int(wrong.sum()):,} flows with an impossible {column} ({first}): taken as unknown."
+    )
     return np.where(wrong, np.nan, values)
 
 
@@ -212,7 +250,9 @@ def _note_clock(rows: pd.DataFrame, notes: list[str]) -> None:
     jumps = int((np.diff(end) < -_CLOCK_BACK_S).sum())
     if jumps:
         times = "once" if jumps == 1 else f"{jumps:,} times"
-        notes.append(f"The clock jumps back {times}, by up to {back.max() / 60:,.0f} min: sorted by time.")
+        notes.append(
+            f"The clock jumps back {times}, by up to {back.max() / 60:,.0f} min: sorted by time."
+        )
 
 
 def write_conn_log(flows: pd.DataFrame, stream: TextIO) -> None:
@@ -223,15 +263,28 @@ def write_conn_log(flows: pd.DataFrame, stream: TextIO) -> None:
         stream: open for text.
     """
     columns = [*FLOW_COLUMNS, *(column for column in _EXTRA if column in flows)]
-    stream.write("#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n#unset_field\t-\n#path\tconn\n")
-    stream.write("\t".join(["#fields", *columns]) + "\n" + "\t".join(["#types", *map(_zeek_type, columns)]) + "\n")
+    stream.write(
+        "#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n#unset_field\t-\n#path\tconn\n"
+    )
+    stream.write(
+        "\t".join(["#fields", *columns])
+        + "\n"
+        + "\t".join(["#types", *map(_zeek_type, columns)])
+        + "\n"
+    )
     if len(flows):
         text = pd.DataFrame({column: _as_text(flows[column]) for column in columns})
         stream.write("\n".join(text[columns[0]].str.cat(text[columns[1:]], sep="\t")) + "\n")
 
 
 def _zeek_type(column: str) -> str:
-    special = {"ts": "time", "duration": "interval", "id.orig_h": "addr", "id.resp_h": "addr", "proto": "enum"}
+    special = {
+        "ts": "time",
+        "duration": "interval",
+        "id.orig_h": "addr",
+        "id.resp_h": "addr",
+        "proto": "enum",
+    }
     if column in special:
         return special[column]
     if column in _PORTS:
@@ -245,5 +298,7 @@ def _as_text(values: pd.Series) -> pd.Series:
     if values.name in {*_PORTS, *COUNTS}:
         return values.astype("Int64").astype("str").fillna("-")
     # As Zeek does: what would break the row, or be read as unset, is written as its code.
-    text = values.astype("str").str.replace(r"[\x00-\x1f\x7f]", lambda m: f"\\x{ord(m[0]):02x}", regex=True)
+    text = values.astype("str").str.replace(
+        r"[\x00-\x1f\x7f]", lambda m: f"\\x{ord(m[0]):02x}", regex=True
+    )
     return text.replace({"": "(empty)", "-": "\\x2d"}).fillna("-")

@@ -1,7 +1,8 @@
 """Any Zeek log, in any form it is written in, becomes a table.
 
-Zeek writes TSV under a header of ``#`` lines, or JSON with one object a line; both may be gzipped. A whole log is
-parsed by pyarrow in one go; only a log with damage in it is taken line by line, so each bad row is counted and placed.
+Zeek writes TSV under a header of ``#`` lines, or JSON with one object a line; both may be gzipped.
+A whole log is parsed by pyarrow in one go; only a log with damage in it is taken line by line, so
+each bad row is counted and placed.
 Formats: https://docs.zeek.org/en/master/log-formats.html
 """
 
@@ -18,7 +19,8 @@ import pandas as pd
 
 from traffic.errors import UserError
 
-# What the readers of Zeek's TSV and JSON share: kinds of columns, and what makes a row or a header unfit.
+# What the readers of Zeek's TSV and JSON share: kinds of columns, and what makes a row or a header
+# unfit.
 
 Kind = Literal["number", "text", "flag"]
 Valid = Callable[[pd.DataFrame], pd.Series]
@@ -32,17 +34,25 @@ class Rows:
     bad_lines: tuple[int, ...] = ()
 
 
-def check_fields(fields: tuple[str, ...], needed: tuple[str, ...], place: str, path: Path, name: str) -> None:
+def check_fields(
+    fields: tuple[str, ...], needed: tuple[str, ...], place: str, path: Path, name: str
+) -> None:
     missing = [column for column in needed if column not in fields]
     if missing:
         columns = f"column {missing[0]}" if len(missing) == 1 else f"columns {', '.join(missing)}"
-        raise UserError(f"{path} has no {columns} ({place}); expected Zeek's {name}; write it with Zeek's own fields")
+        raise UserError(
+            f"{path} has no {columns} ({place}); expected Zeek's {name}; write it with Zeek's own fields"
+        )
     twice = [column for column in set(fields) if fields.count(column) > 1]
     if twice:
-        raise UserError(f"{path} names column {twice[0]} twice ({place}); expected Zeek's {name}; repair the header")
+        raise UserError(
+            f"{path} names column {twice[0]} twice ({place}); expected Zeek's {name}; repair the header"
+        )
 
 
-def to_kinds(text: pd.DataFrame, wanted: Mapping[str, Kind], valid: Valid | None) -> tuple[pd.DataFrame, np.ndarray]:
+def to_kinds(
+    text: pd.DataFrame, wanted: Mapping[str, Kind], valid: Valid | None
+) -> tuple[pd.DataFrame, np.ndarray]:
     """Columns of text as the kinds they should be, and which rows are well-formed."""
     table, good = text.copy(), np.ones(len(text), dtype=bool)
     for column, kind in wanted.items():
@@ -58,7 +68,12 @@ def to_kinds(text: pd.DataFrame, wanted: Mapping[str, Kind], valid: Valid | None
 
 
 def read_objects(
-    data: bytes, kinds: Mapping[str, Kind], needed: tuple[str, ...], name: str, path: Path, valid: Valid | None
+    data: bytes,
+    kinds: Mapping[str, Kind],
+    needed: tuple[str, ...],
+    name: str,
+    path: Path,
+    valid: Valid | None,
 ) -> Rows:
     import pyarrow as pa
 
@@ -83,7 +98,9 @@ def _parse_json(data: bytes, kinds: Mapping[str, Kind]) -> pd.DataFrame:
     schema = pa.schema([(column, types[kind]) for column, kind in kinds.items()])
     options = arrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     read = arrow_json.ReadOptions(block_size=8 << 20)
-    frame = arrow_json.read_json(pa.BufferReader(data), read_options=read, parse_options=options).to_pandas()
+    frame = arrow_json.read_json(
+        pa.BufferReader(data), read_options=read, parse_options=options
+    ).to_pandas()
     for column, kind in kinds.items():
         if kind != "number":
             values = frame[column].map({True: "T", False: "F"}) if kind == "flag" else frame[column]
@@ -120,7 +137,8 @@ def _text(value: object) -> str | None:
 
 
 def _seconds(ts: pd.Series) -> pd.Series:
-    """Zeek's JSON may hold times as ISO 8601 (LogAscii::json_timestamps); seconds since the epoch otherwise."""
+    """Zeek's JSON may hold times as ISO 8601 (LogAscii::json_timestamps); seconds since the epoch
+    otherwise."""
     if not ts.str.contains("T", regex=False).fillna(False).any():
         return ts
     times = pd.to_datetime(ts, utc=True, errors="coerce", format="ISO8601")
@@ -148,10 +166,13 @@ class Section:
 
 
 def cut_sections(data: bytes, path: Path, needed: tuple[str, ...], name: str) -> Iterator[Section]:
-    """Cut a log where its columns change; logs that were concatenated repeat their header, mostly unchanged."""
+    """Cut a log where its columns change; logs that were concatenated repeat their header, mostly
+    unchanged."""
     starts = _header_starts(data)
     if not starts:
-        raise UserError(f"{path} has no #fields line; expected Zeek's {name}; pass the log with its header")
+        raise UserError(
+            f"{path} has no #fields line; expected Zeek's {name}; pass the log with its header"
+        )
     options = _header_options(data[: starts[0]])
     lines = [data[at : _line_end(data, at)].rstrip(b"\r") for at in starts]
     kept = [i for i in range(len(starts)) if i == 0 or lines[i] != lines[i - 1]]
@@ -185,7 +206,9 @@ def _header_options(header: bytes) -> dict:
     for line in header.decode().splitlines():
         separator = re.fullmatch(r"#separator (?:\\x([0-7][0-9a-fA-F])|([ -~]))", line.rstrip())
         if separator:
-            options["separator"] = bytes.fromhex(separator[1]) if separator[1] else separator[2].encode()
+            options["separator"] = (
+                bytes.fromhex(separator[1]) if separator[1] else separator[2].encode()
+            )
         elif line.startswith(("#unset_field", "#empty_field")):
             parts = line.split(options["separator"].decode(), 1)
             if len(parts) == 2:
@@ -196,7 +219,11 @@ def _header_options(header: bytes) -> dict:
 def read_section(section: Section, kinds: Mapping[str, Kind], valid: Valid | None) -> Rows:
     import pyarrow as pa
 
-    wanted = {column: kind for column, kind in kinds.items() if column in (*section.fields, *section.joint)}
+    wanted = {
+        column: kind
+        for column, kind in kinds.items()
+        if column in (*section.fields, *section.joint)
+    }
     try:
         table = _parse_tsv(section, section.rows, wanted)
     except pa.ArrowInvalid:
@@ -214,19 +241,28 @@ def _parse_tsv(
 
     numbers = {column for column, kind in wanted.items() if typed and kind == "number"}
     if not len(rows):
-        return pd.DataFrame({c: pd.Series(dtype="float64" if c in numbers else "str") for c in wanted})
-    columns = [column for column in section.fields if column in wanted or (section.joint and _JOINT in column)]
+        return pd.DataFrame(
+            {c: pd.Series(dtype="float64" if c in numbers else "str") for c in wanted}
+        )
+    columns = [
+        column
+        for column in section.fields
+        if column in wanted or (section.joint and _JOINT in column)
+    ]
     table = csv.read_csv(
         pa.BufferReader(pa.py_buffer(rows)),
         read_options=csv.ReadOptions(column_names=list(section.fields), block_size=8 << 20),
         parse_options=csv.ParseOptions(
             delimiter=section.separator.decode(),
             quote_char=False,
-            # Comments have another number of fields than rows, so this sees them; a bad row ends the fast path.
+            # Comments have another number of fields than rows, so this sees them; a bad row ends
+            # the fast path.
             invalid_row_handler=lambda row: "skip" if row.text.startswith("#") else "error",
         ),
         convert_options=csv.ConvertOptions(
-            column_types={column: pa.float64() if column in numbers else pa.string() for column in columns},
+            column_types={
+                column: pa.float64() if column in numbers else pa.string() for column in columns
+            },
             include_columns=columns,
             null_values=[section.unset],
             strings_can_be_null=True,
@@ -246,7 +282,9 @@ def _split_joint(frame: pd.DataFrame, section: Section, wanted: Mapping[str, Kin
     parts = [(value.split(_JOINT) + [section.unset] * len(section.joint)) for value in values]
     for i, column in enumerate(section.joint):
         if column in wanted:
-            names = pd.array([None if part[i] == section.unset else part[i] for part in parts], dtype="str")
+            names = pd.array(
+                [None if part[i] == section.unset else part[i] for part in parts], dtype="str"
+            )
             frame[column] = names.take(codes, allow_fill=True)
     return frame.drop(columns=section.fields[-1])
 
@@ -256,7 +294,11 @@ def _read_damaged_tsv(section: Section, wanted: Mapping[str, Kind], valid: Valid
     separator = section.separator.decode()
     rows = [i for i, line in enumerate(lines) if line.strip() and not line.startswith("#")]
     # A carriage return within a row would be a line end to the parser.
-    whole = [i for i in rows if lines[i].count(separator) == len(section.fields) - 1 and "\r" not in lines[i]]
+    whole = [
+        i
+        for i in rows
+        if lines[i].count(separator) == len(section.fields) - 1 and "\r" not in lines[i]
+    ]
     text = "\n".join(lines[i] for i in whole).encode()
     table, good = to_kinds(_parse_tsv(section, text, wanted, typed=False), wanted, valid)
     first = section.above + 1
@@ -277,13 +319,18 @@ class Log:
 
 
 def read_log(
-    path: Path, kinds: Mapping[str, Kind], needed: tuple[str, ...], name: str, valid: Valid | None = None
+    path: Path,
+    kinds: Mapping[str, Kind],
+    needed: tuple[str, ...],
+    name: str,
+    valid: Valid | None = None,
 ) -> Log:
     """Read the wanted columns of one log.
 
     Args:
         path: TSV or JSON lines, plain or gzipped; the content decides.
-        kinds: wanted columns; a number becomes float64, a flag ``"T"`` or ``"F"``; unset is NaN, ``(empty)`` is ``""``.
+        kinds: wanted columns; a number becomes float64, a flag ``"T"`` or ``"F"``; unset is NaN,
+            ``(empty)`` is ``""``.
         needed: columns without which the log is of no use.
         name: what Zeek calls such a log, for messages: ``conn.log``.
         valid: rows for which it is false are malformed, like rows with a wrong number of fields.
@@ -298,7 +345,9 @@ def read_log(
     data = _as_utf8(data)
     start = data[:64].lstrip()
     if start.startswith(b"#"):
-        parts = [read_section(part, kinds, valid) for part in cut_sections(data, path, needed, name)]
+        parts = [
+            read_section(part, kinds, valid) for part in cut_sections(data, path, needed, name)
+        ]
     elif start.startswith(b"{"):
         parts = [read_objects(data, kinds, needed, name, path, valid)]
     else:
@@ -306,7 +355,11 @@ def read_log(
             f"{path} is not a Zeek log (it starts with {_quote(start)}); "
             f"expected {name} as TSV with a #fields line or as JSON lines; pass Zeek's log or a pcap"
         )
-    table = pd.concat([part.table for part in parts], ignore_index=True) if len(parts) > 1 else parts[0].table
+    table = (
+        pd.concat([part.table for part in parts], ignore_index=True)
+        if len(parts) > 1
+        else parts[0].table
+    )
     return Log(table, _notes(path, [line for part in parts for line in part.bad_lines], cut))
 
 
@@ -321,18 +374,23 @@ def read_bytes(path: Path) -> tuple[bytes, bool]:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; expected a capture; check the path") from None
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); expected a readable file; check it") from error
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); expected a readable file; check it"
+        ) from error
     cut = False
     if data.startswith(_GZIP):
         data, cut = _inflate(data, path)
     data = data.removeprefix(_BYTE_ORDER_MARK)
     if not data[:4096].strip() and not data.strip():
-        raise UserError(f"{path} is empty; expected a pcap or a Zeek log; record it again or pass another path")
+        raise UserError(
+            f"{path} is empty; expected a pcap or a Zeek log; record it again or pass another path"
+        )
     return data, cut
 
 
 def _as_utf8(data: bytes) -> bytes:
-    """Zeek writes ASCII or UTF-8; other bytes are damage, and would make the parser drop a row without a word."""
+    """Zeek writes ASCII or UTF-8; other bytes are damage, and would make the parser drop a row
+    without a word."""
     if data.isascii():
         return data
     return data.decode("utf-8", "replace").encode()
@@ -360,7 +418,11 @@ def _inflate(data: bytes, path: Path) -> tuple[bytes, bool]:
 def _notes(path: Path, bad_lines: list[int], cut: bool) -> tuple[str, ...]:
     notes = []
     if bad_lines:
-        rows = "1 malformed row was" if len(bad_lines) == 1 else f"{len(bad_lines):,} malformed rows were"
+        rows = (
+            "1 malformed row was"
+            if len(bad_lines) == 1
+            else f"{len(bad_lines):,} malformed rows were"
+        )
         notes.append(f"{path.name}: {rows} skipped, the first on line {min(bad_lines)}.")
     if cut:
         notes.append(f"{path.name}: the archive is cut short; what could be unpacked was read.")

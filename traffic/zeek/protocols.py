@@ -1,7 +1,8 @@
-"""What the protocol logs beside a conn.log tell: failing names, Modbus and MQTT codes, what Zeek found odd.
+"""What the protocol logs beside a conn.log tell: failing names, Modbus and MQTT codes, what Zeek
+found odd.
 
-Fields: https://docs.zeek.org/en/master/script-reference/log-files.html (DNS::Info, Modbus::Info, MQTT::ConnectInfo,
-MQTT::PublishInfo, DPD::Info, Weird::Info, Notice::Info).
+Fields: https://docs.zeek.org/en/master/script-reference/log-files.html (DNS::Info, Modbus::Info,
+MQTT::ConnectInfo, MQTT::PublishInfo, DPD::Info, Weird::Info, Notice::Info).
 """
 
 from collections.abc import Callable, Sequence
@@ -93,8 +94,8 @@ def read_beside(conn_logs: Sequence[Path]) -> Beside:
             ``dns.12:00:00-13:00:00.log.gz``.
 
     Returns:
-        Their evidence. A log that cannot be read is said in ``notes``, and weird.log, notice.log and capture_loss.log
-        speak there.
+        Their evidence. A log that cannot be read is said in ``notes``, and weird.log, notice.log
+        and capture_loss.log speak there.
     """
     parts: list[pd.DataFrame] = []
     notes: list[str] = []
@@ -105,7 +106,9 @@ def read_beside(conn_logs: Sequence[Path]) -> Beside:
             rows = _with_columns(log.table[log.table["ts"].notna()], kinds)
             has_dns |= name == "dns" and len(rows) > 0
             if len(rows):
-                parts.append(make(rows.assign(slot=np.floor(rows["ts"] / SAMPLE_S).astype("int64"))))
+                parts.append(
+                    make(rows.assign(slot=np.floor(rows["ts"] / SAMPLE_S).astype("int64")))
+                )
     for name, (column, say) in _COUNTED.items():
         for path in _siblings(conn_logs, name):
             log = _read(path, {"ts": "number", column: "text"}, ("ts", column), notes)
@@ -126,7 +129,9 @@ def _sibling(conn_log: Path, name: str) -> Path | None:
     names = [f"{name}{rest}"]
     if rest.startswith((".log", ".json")):
         names += [f"{name}.log", f"{name}.log.gz", f"{name}.json"]
-    return next((conn_log.with_name(other) for other in names if conn_log.with_name(other).is_file()), None)
+    return next(
+        (conn_log.with_name(other) for other in names if conn_log.with_name(other).is_file()), None
+    )
 
 
 def _read(path: Path, kinds: dict[str, Kind], needed: tuple[str, ...], notes: list[str]) -> Log:
@@ -144,15 +149,26 @@ def _with_columns(table: pd.DataFrame, kinds: dict[str, Kind]) -> pd.DataFrame:
     """Columns that this log lacks, as Zeek's versions differ, are unknown."""
     missing = [column for column in kinds if column not in table]
     unknown = {
-        c: pd.Series(np.nan, index=table.index, dtype="float64" if kinds[c] == "number" else "str") for c in missing
+        c: pd.Series(np.nan, index=table.index, dtype="float64" if kinds[c] == "number" else "str")
+        for c in missing
     }
     return table.assign(**unknown)
 
 
-def _rows(rows: pd.DataFrame, kind: object, code: object = -1, target: str | None = None) -> pd.DataFrame:
-    """One piece of evidence per logged row, counted per slot; ``target`` is the column whose values are distinct."""
+def _rows(
+    rows: pd.DataFrame, kind: object, code: object = -1, target: str | None = None
+) -> pd.DataFrame:
+    """One piece of evidence per logged row, counted per slot; ``target`` is the column whose values
+    are distinct."""
     table = pd.DataFrame(
-        {"slot": rows["slot"], "src": rows["src"], "dst": rows["dst"], "kind": kind, "code": code, "count": 1}
+        {
+            "slot": rows["slot"],
+            "src": rows["src"],
+            "dst": rows["dst"],
+            "kind": kind,
+            "code": code,
+            "count": 1,
+        }
     )
     table["target"] = rows[target] if target else None
     keys = ["slot", "src", "dst", "kind", "code"]
@@ -174,7 +190,9 @@ def _dns(rows: pd.DataFrame) -> pd.DataFrame:
     rows = _ends(rows[rows["id.resp_p"] == _DNS_PORT])
     failed = rows[rows["rcode"].isna() | (rows["rcode"] > 0)]
     code = failed["rcode"].fillna(-1).astype("int64")
-    return pd.concat([_rows(rows, "dns_query", target="query"), _rows(failed, "dns_failed", code, "query")])
+    return pd.concat(
+        [_rows(rows, "dns_query", target="query"), _rows(failed, "dns_failed", code, "query")]
+    )
 
 
 def _modbus(rows: pd.DataFrame) -> pd.DataFrame:
@@ -186,7 +204,9 @@ def _modbus(rows: pd.DataFrame) -> pd.DataFrame:
         # Before Zeek 6 the log does not say which of a connection's messages asks; they take turns.
         asked = (rows.groupby("uid").cumcount() % 2 == 0).to_numpy()
     kind = np.where(
-        func.isin(_MODBUS_READ), "modbus_read", np.where(func.isin(_MODBUS_WRITE), "modbus_write", "modbus_other")
+        func.isin(_MODBUS_READ),
+        "modbus_read",
+        np.where(func.isin(_MODBUS_WRITE), "modbus_write", "modbus_other"),
     )
     refused = rows[rows["exception"].notna()]
     return pd.concat(
@@ -233,7 +253,10 @@ def _loss(name: str, values: pd.Series) -> list[str]:
 _ENDS: dict[str, Kind] = {"id.orig_h": "text", "id.resp_h": "text"}
 _LOGS: dict[str, tuple[dict[str, Kind], Callable[[pd.DataFrame], pd.DataFrame]]] = {
     "dns": ({**_ENDS, "id.resp_p": "number", "query": "text", "rcode": "number"}, _dns),
-    "modbus": ({**_ENDS, "uid": "text", "func": "text", "pdu_type": "text", "exception": "text"}, _modbus),
+    "modbus": (
+        {**_ENDS, "uid": "text", "func": "text", "pdu_type": "text", "exception": "text"},
+        _modbus,
+    ),
     "mqtt_connect": ({**_ENDS, "connect_status": "text"}, _mqtt_connect),
     "mqtt_publish": ({**_ENDS, "from_client": "flag", "topic": "text"}, _mqtt_publish),
     "dpd": ({**_ENDS, "analyzer": "text"}, _mqtt_malformed),

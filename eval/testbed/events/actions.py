@@ -1,4 +1,5 @@
-"""What acts are made of: machines plugged in, tools run, settings changed; each is undone when its block is left."""
+"""What acts are made of: machines plugged in, tools run, settings changed; each is undone when its
+block is left."""
 
 import contextlib
 import json
@@ -74,7 +75,8 @@ def reset(lab: Lab, name: str, **changes: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def shaky(flip: Callable[[bool], None], pauses: Sequence[float]) -> Iterator[None]:
-    """Turn something off and on again, the first pause off, the second on, and so on in turn; it is left on."""
+    """Turn something off and on again, the first pause off, the second on, and so on in turn; it is
+    left on."""
     over = threading.Event()
 
     def shake() -> None:
@@ -97,17 +99,34 @@ def carried_kbit(name: str, look_s: float = 2.0) -> float:
     """What a machine's cable carries now, in its busier direction, in kbit/s."""
     before = _counted(name)
     time.sleep(look_s)
-    return max(after - earlier for after, earlier in zip(_counted(name), before, strict=True)) * 8 / 1000 / look_s
+    return (
+        max(after - earlier for after, earlier in zip(_counted(name), before, strict=True))
+        * 8
+        / 1000
+        / look_s
+    )
 
 
 def connected(name: str, port: int) -> list[str]:
     """The addresses that hold a TCP connection to a machine's port."""
-    command = ["ip", "netns", "exec", name, "ss", "-Htn", "state", "established", f"( sport = :{port} )"]
+    command = [
+        "ip",
+        "netns",
+        "exec",
+        name,
+        "ss",
+        "-Htn",
+        "state",
+        "established",
+        f"( sport = :{port} )",
+    ]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     return sorted({line.split()[3].rpartition(":")[0] for line in lines})
 
 
 def _counted(name: str) -> list[int]:
     command = ["ip", "-n", name, "-json", "-stats", "link", "show", "eth0"]
-    counters = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)[0]["stats64"]
+    counters = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)[0][
+        "stats64"
+    ]
     return [counters[way]["bytes"] for way in ("rx", "tx")]

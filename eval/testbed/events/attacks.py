@@ -1,4 +1,5 @@
-"""Attacks on the network: scans, floods, held connections, guessed passwords, broken MQTT, a man in the middle.
+"""Attacks on the network: scans, floods, held connections, guessed passwords, broken MQTT, a man in
+the middle.
 
 The attacker is a machine that somebody has plugged in, or one of the plant's own that is infected.
 """
@@ -19,14 +20,25 @@ from eval.testbed.site import ROUTER, Machine, Site
 
 _INFECTED = ("workstation", "camera", "edge", "historian", "hmi", "recorder")
 _CONTROLLERS = ("plc", "modbus_gateway")
-_EXPOSED = (*_CONTROLLERS, "broker", "camera", "recorder", "opcua_server", "edge", "historian", "hmi")
+_EXPOSED = (
+    *_CONTROLLERS,
+    "broker",
+    "camera",
+    "recorder",
+    "opcua_server",
+    "edge",
+    "historian",
+    "hmi",
+)
 _NMAP = ["nmap", "-n", "-Pn", "-v0", "--max-retries", "1"]
 _COMMON_PORTS = "21-23,53,80,102,443,502,554,1883,4840,8080,20000,44818"
 
 
 def with_attacker(event: Event, dice: Dice, **settings: Any) -> Event:
     """The same event with somebody to do it."""
-    infected = [machine.name for machine in programs(*_INFECTED)(dice.site) if machine.name != event.target]
+    infected = [
+        machine.name for machine in programs(*_INFECTED)(dice.site) if machine.name != event.target
+    ]
     if infected and dice.chance(0.5):
         return replace(event, source=dice.pick(infected), settings=settings)
     intruder = dice.newcomer("intruder", "intruder")
@@ -48,16 +60,21 @@ def _tool(command: Command) -> Callable[[Lab, Event], contextlib.AbstractContext
 
 
 def _scan(*ways: str) -> Command:
-    """nmap at so many packets a second, over as many ports as take the time, or the usual ports of the whole plant."""
+    """nmap at so many packets a second, over as many ports as take the time, or the usual ports of
+    the whole plant."""
 
     def command(lab: Lab, event: Event) -> list[str]:
         speed = ["--max-rate", f"{event.strength:g}"]
         if event.settings["also"]:
-            addresses = [lab.machine(name).address for name in [event.target, *event.settings["also"]]]
+            addresses = [
+                lab.machine(name).address for name in [event.target, *event.settings["also"]]
+            ]
             return again([*_NMAP, *ways, *speed, "-p", _COMMON_PORTS, *addresses])
         machine = lab.machine(event.target)
         last = max(40, min(65535, round(event.strength * event.length_s)))
-        first = f"1-{last}" if "-sV" not in ways else _COMMON_PORTS  # each open port then takes many probes
+        first = (
+            f"1-{last}" if "-sV" not in ways else _COMMON_PORTS
+        )  # each open port then takes many probes
         ports = f"{first},{open_port(machine)}" if open_port(machine) > last else first
         return again([*_NMAP, *ways, *speed, "-p", ports, machine.address])
 
@@ -68,7 +85,9 @@ def _one_or_all(event: Event, dice: Dice) -> Event:
     """A scan of one machine, or of the plant."""
     site = dice.site
     wide = dice.chance(0.35)
-    others = [m.name for m in site.machines if not m.beyond and m.name not in (event.target, ROUTER)]
+    others = [
+        m.name for m in site.machines if not m.beyond and m.name not in (event.target, ROUTER)
+    ]
     attacked = with_attacker(event, dice)
     also = [name for name in others if name != attacked.source] if wide else []
     whom = f"all {len(also) + 1} machines of the plant" if wide else event.target
@@ -78,7 +97,15 @@ def _one_or_all(event: Event, dice: Dice) -> Event:
 def _recon(how: str, least: float, most: float, *ways: str) -> Kind:
     cause = "{attacker} scans {whom} with " + how + " at up to {strength:.0f} packets/s"
     act, strength = _tool(_scan(*ways)), (least, most)
-    return Kind("recon", programs(*_EXPOSED), act, cause, attacker_and_attacked, strength, complete=_one_or_all)
+    return Kind(
+        "recon",
+        programs(*_EXPOSED),
+        act,
+        cause,
+        attacker_and_attacked,
+        strength,
+        complete=_one_or_all,
+    )
 
 
 def _flood(*ways: str) -> Command:
@@ -94,7 +121,15 @@ def _flood(*ways: str) -> Command:
 def _dos(what: str, *ways: str) -> Kind:
     cause = "{attacker} floods {target} with {strength:.0f} " + what + "/s"
     act, strength = _tool(_flood(*ways)), (200.0, 2000.0)
-    return Kind("dos", programs(*_EXPOSED), act, cause, attacker_and_attacked, strength, complete=with_attacker)
+    return Kind(
+        "dos",
+        programs(*_EXPOSED),
+        act,
+        cause,
+        attacker_and_attacked,
+        strength,
+        complete=with_attacker,
+    )
 
 
 @contextlib.contextmanager
@@ -113,7 +148,11 @@ def _flood_many(lab: Lab, event: Event) -> Iterator[None]:
 def _several(event: Event, dice: Dice) -> Event:
     """Intruders, and infected sensors and cameras of the plant."""
     added = tuple(dice.newcomer("intruder", "intruder") for _ in range(dice.whole(2, 5)))
-    own = [machine.name for machine in programs("sensor", "camera")(dice.site) if machine.name != event.target]
+    own = [
+        machine.name
+        for machine in programs("sensor", "camera")(dice.site)
+        if machine.name != event.target
+    ]
     infected = dice.some(own, dice.whole(0, 3))
     names = [*(machine.name for machine in added), *infected]
     ways = dice.pick([["-S"], ["-2", "-d", "120"], ["-1", "-d", "56"]])
@@ -129,7 +168,10 @@ def _slowly(lab: Lab, event: Event) -> list[str]:
 @contextlib.contextmanager
 def _telnet_guess(lab: Lab, event: Event) -> Iterator[None]:
     """The camera turns out to have a telnet login, as those that Mirai found did."""
-    with running(lab, event.target, ours("tcp", "listen", 23, "--login")), _with_tool(_guess_telnet, lab, event):
+    with (
+        running(lab, event.target, ours("tcp", "listen", 23, "--login")),
+        _with_tool(_guess_telnet, lab, event),
+    ):
         yield
 
 
@@ -157,21 +199,27 @@ def _mqtt_flood(lab: Lab, event: Event) -> list[str]:
 
 @contextlib.contextmanager
 def _arp_spoof(lab: Lab, event: Event) -> Iterator[None]:
-    """Tell the controller and its client that each is at the attacker's MAC, and forward what then comes."""
+    """Tell the controller and its client that each is at the attacker's MAC, and forward what then
+    comes."""
     ends = [lab.machine(name) for name in (event.target, event.settings["also"][0])]
     claims = [f"{one.address}@{other.address}={other.mac}" for one, other in (ends, ends[::-1])]
     truth = [f"--truth={end.address}={end.mac}" for end in ends]
     with plugged_in(lab, event.added):
         try:
             _forward(lab, event.source, True)
-            with running(lab, event.source, ours("arp", event.strength, *claims, *truth), kindly=True):
+            with running(
+                lab, event.source, ours("arp", event.strength, *claims, *truth), kindly=True
+            ):
                 yield
         finally:
             _forward(lab, event.source, False)
 
 
 def _forward(lab: Lab, name: str, on: bool) -> None:
-    settings = [f"net.ipv4.ip_forward={int(on)}", *(f"net.ipv4.conf.{one}.send_redirects=0" for one in ("all", "eth0"))]
+    settings = [
+        f"net.ipv4.ip_forward={int(on)}",
+        *(f"net.ipv4.conf.{one}.send_redirects=0" for one in ("all", "eth0")),
+    ]
     lab.run(name, ["sysctl", "-qw", *settings]).wait()
 
 
@@ -192,7 +240,15 @@ def _polled(site: Site) -> list[Machine]:
 
 def _at_broker(label: str, command: Command, cause: str, least: float, most: float) -> Kind:
     act = _tool(command)
-    return Kind(label, programs("broker"), act, cause, attacker_and_attacked, (least, most), complete=with_attacker)
+    return Kind(
+        label,
+        programs("broker"),
+        act,
+        cause,
+        attacker_and_attacked,
+        (least, most),
+        complete=with_attacker,
+    )
 
 
 ATTACKS = {
@@ -231,7 +287,11 @@ ATTACKS = {
         complete=with_attacker,
     ),
     "mqtt_guess": _at_broker(
-        "brute_force", _guess_mqtt, "{attacker} guesses MQTT passwords of {target}, {strength:.1f} a second", 0.4, 10
+        "brute_force",
+        _guess_mqtt,
+        "{attacker} guesses MQTT passwords of {target}, {strength:.1f} a second",
+        0.4,
+        10,
     ),
     "mqtt_malformed": _at_broker(
         "mqtt_abuse",
@@ -241,7 +301,11 @@ ATTACKS = {
         15,
     ),
     "mqtt_flood": _at_broker(
-        "mqtt_abuse", _mqtt_flood, "{attacker} floods {target} with {strength:.0f} MQTT messages a second", 60, 1000
+        "mqtt_abuse",
+        _mqtt_flood,
+        "{attacker} floods {target} with {strength:.0f} MQTT messages a second",
+        60,
+        1000,
     ),
     "arp_spoof": Kind(
         "spoofing",
@@ -286,17 +350,30 @@ def _unit(event: Event, dice: Dice) -> int:
 
 @contextlib.contextmanager
 def _beacon(lab: Lab, event: Event) -> Iterator[None]:
-    """The infected target calls; its controller answers, refuses, drops everything, or does not exist."""
+    """The infected target calls; its controller answers, refuses, drops everything, or does not
+    exist."""
     chosen, controller = event.settings, [machine.name for machine in event.added]
-    call = ["tcp", "beacon", chosen["address"], chosen["port"], event.strength, "--jitter", chosen["jitter"]]
+    call = [
+        "tcp",
+        "beacon",
+        chosen["address"],
+        chosen["port"],
+        event.strength,
+        "--jitter",
+        chosen["jitter"],
+    ]
     with contextlib.ExitStack() as stack:
         stack.enter_context(plugged_in(lab, event.added))
         if chosen["controller"] == "answers":
-            answers = ours("tcp", "listen", chosen["port"], "--answer-bytes", chosen["answer_bytes"])
+            answers = ours(
+                "tcp", "listen", chosen["port"], "--answer-bytes", chosen["answer_bytes"]
+            )
             stack.enter_context(running(lab, controller[0], answers))
         elif chosen["controller"] == "drops":
             lab.run(controller[0], ["nft", _DROP_ALL]).wait()
-        stack.enter_context(running(lab, event.target, ours(*call, "--say-bytes", chosen["say_bytes"])))
+        stack.enter_context(
+            running(lab, event.target, ours(*call, "--say-bytes", chosen["say_bytes"]))
+        )
         yield
 
 
@@ -313,7 +390,9 @@ def _calling(event: Event, dice: Dice, jitter: float, controllers: tuple[str, ..
     }
     # Five times in its length at least, so that it is seen to come again.
     period_s = min(event.strength, round(event.length_s / 5, 1))
-    return replace(event, strength=period_s, settings=settings, added=() if controller == "absent" else (home,))
+    return replace(
+        event, strength=period_s, settings=settings, added=() if controller == "absent" else (home,)
+    )
 
 
 def _fixed(event: Event, dice: Dice) -> Event:
@@ -325,13 +404,17 @@ def _jittered(event: Event, dice: Dice) -> Event:
 
 
 def _dead(event: Event, dice: Dice) -> Event:
-    return _calling(event, dice, dice.pick([0.0, dice.even(0.1, 0.5)]), ("refuses", "drops", "absent"))
+    return _calling(
+        event, dice, dice.pick([0.0, dice.even(0.1, 0.5)]), ("refuses", "drops", "absent")
+    )
 
 
 def _c2(controller: str, complete: Callable[[Event, Dice], Event]) -> Kind:
     infected = programs("sensor", "camera", "edge", "hmi", "workstation")
     cause = "infected {target} calls its controller {address}, " + controller
-    return Kind("c2", infected, _beacon, cause, alone, strength=(2, 20), least_s=45, complete=complete)
+    return Kind(
+        "c2", infected, _beacon, cause, alone, strength=(2, 20), least_s=45, complete=complete
+    )
 
 
 @contextlib.contextmanager
@@ -348,7 +431,11 @@ def _exfiltration(lab: Lab, event: Event) -> Iterator[None]:
 
 def _away(event: Event, dice: Dice) -> Event:
     away = dice.newcomer("drop", "server", beyond=True)
-    return replace(event, added=(away,), settings={"address": away.address, "port": dice.pick([443, 21, 22, 80, 8443])})
+    return replace(
+        event,
+        added=(away,),
+        settings={"address": away.address, "port": dice.pick([443, 21, 22, 80, 8443])},
+    )
 
 
 INTRUSIONS = {

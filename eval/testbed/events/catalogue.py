@@ -1,4 +1,5 @@
-"""Everything that can happen in an emulated plant, and what does happen in one run, drawn from its seed."""
+"""Everything that can happen in an emulated plant, and what does happen in one run, drawn from its
+seed."""
 
 import logging
 from collections.abc import Sequence
@@ -28,8 +29,9 @@ _TRIES = 300
 def draw_events(site: Site, seed: int, minutes: float, kinds: Sequence[str] = ()) -> list[Event]:
     """What happens in one run, in the order of its starts.
 
-    About one event in a minute and a half. Labels are dealt from shuffled decks, and a label's kinds in turn, so runs
-    of consecutive seeds hold all of them. Two events may overlap, but never meet on a machine that acts or is acted on.
+    About one event in a minute and a half. Labels are dealt from shuffled decks, and a label's
+    kinds in turn, so runs of consecutive seeds hold all of them. Two events may overlap, but never
+    meet on a machine that acts or is acted on.
 
     Args:
         site: where it happens.
@@ -41,7 +43,9 @@ def draw_events(site: Site, seed: int, minutes: float, kinds: Sequence[str] = ()
         UserError: a kind is unknown, impossible on this site, or the run is too short for so many.
     """
     if unknown := sorted(set(kinds) - set(KINDS)):
-        raise UserError(f"no event is called {unknown[0]}; expected some of {', '.join(KINDS)}; correct --kind")
+        raise UserError(
+            f"no event is called {unknown[0]}; expected some of {', '.join(KINDS)}; correct --kind"
+        )
     dice, run_s = Dice(site, seed), 60 * minutes
     quiet_s = min(_QUIET_S, run_s / 6)
     if kinds:
@@ -54,8 +58,11 @@ def draw_events(site: Site, seed: int, minutes: float, kinds: Sequence[str] = ()
 
 
 def _dealt(site: Site, seed: int, count: int) -> list[str]:
-    """Seed s takes the places s * count and on in one endless row of decks, each of which holds every label once."""
-    of_label = {label: [name for name, kind in KINDS.items() if kind.label == label] for label in LABELS}
+    """Seed s takes the places s * count and on in one endless row of decks, each of which holds
+    every label once."""
+    of_label = {
+        label: [name for name, kind in KINDS.items() if kind.label == label] for label in LABELS
+    }
     dealt = []
     for place in range(seed * count, (seed + 1) * count):
         deck, rank = divmod(place, len(LABELS))
@@ -65,8 +72,11 @@ def _dealt(site: Site, seed: int, count: int) -> list[str]:
     return dealt
 
 
-def _placed(dice: Dice, name: str, quiet_s: float, run_s: float, others: list[Event]) -> list[Event]:
-    """One event where there is room for it: shorter the longer that takes to find, and none where there is none."""
+def _placed(
+    dice: Dice, name: str, quiet_s: float, run_s: float, others: list[Event]
+) -> list[Event]:
+    """One event where there is room for it: shorter the longer that takes to find, and none where
+    there is none."""
     kind = KINDS[name]
     most_s = min(_MOST_S, run_s / 3)
     length_s = dice.between(min(kind.least_s, most_s), most_s)
@@ -80,7 +90,9 @@ def _placed(dice: Dice, name: str, quiet_s: float, run_s: float, others: list[Ev
     return []
 
 
-def _one_after_the_other(dice: Dice, kinds: Sequence[str], quiet_s: float, run_s: float) -> list[Event]:
+def _one_after_the_other(
+    dice: Dice, kinds: Sequence[str], quiet_s: float, run_s: float
+) -> list[Event]:
     room_s = (run_s - quiet_s) / len(kinds)
     if room_s < _LEAST_S / 2:
         raise UserError(
@@ -88,7 +100,9 @@ def _one_after_the_other(dice: Dice, kinds: Sequence[str], quiet_s: float, run_s
             "name fewer or record longer"
         )
     if impossible := [name for name in kinds if not KINDS[name].targets(dice.site)]:
-        raise UserError(f"{impossible[0]} cannot happen in this plant: it has no such machine; take another --seed")
+        raise UserError(
+            f"{impossible[0]} cannot happen in this plant: it has no such machine; take another --seed"
+        )
     events = []
     for number, name in enumerate(kinds):
         most_s = min(_MOST_S, run_s / 3, 0.8 * room_s)
@@ -103,16 +117,27 @@ def _drawn(dice: Dice, name: str, start_s: float, length_s: float, run_s: float)
     if kind.stays:
         length_s = round(run_s - start_s, 1)
     target = dice.pick(kind.targets(dice.site)).name
-    return kind.complete(Event(name, start_s, length_s, target, strength=dice.between(*kind.strength)), dice)
+    return kind.complete(
+        Event(name, start_s, length_s, target, strength=dice.between(*kind.strength)), dice
+    )
 
 
 def _meet(site: Site, one: Event, other: Event) -> bool:
-    """Whether two events are about one machine at about one time; those that merely suffer may suffer both."""
+    """Whether two events are about one machine at about one time; those that merely suffer may
+    suffer both."""
     first, second = sorted((one, other), key=lambda event: event.start_s)
     near = second.start_s <= first.start_s + first.length_s + _REST_S
     return near and bool(_about(site, one) & _about(site, other))
 
 
 def _about(site: Site, event: Event) -> set[str]:
-    sources = {blame.machine for blame in KINDS[event.kind].blamed(site, event) if blame.direction == "source"}
-    return sources | {event.target, *event.settings.get("also", []), event.settings.get("cloud", event.target)}
+    sources = {
+        blame.machine
+        for blame in KINDS[event.kind].blamed(site, event)
+        if blame.direction == "source"
+    }
+    return sources | {
+        event.target,
+        *event.settings.get("also", []),
+        event.settings.get("cloud", event.target),
+    }

@@ -1,4 +1,5 @@
-"""What can happen in an emulated plant, as data: one event, who has which part in it, and a kind of events."""
+"""What can happen in an emulated plant, as data: one event, who has which part in it, and a kind of
+events."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -38,7 +39,8 @@ class Event:
 
 @dataclass(frozen=True)
 class Blame:
-    """A machine's part in an event: it comes from it (``source``) or the machine suffers it (``target``).
+    """A machine's part in an event: it comes from it (``source``) or the machine suffers it
+    (``target``).
 
     Attributes:
         machine: its name.
@@ -59,9 +61,11 @@ class Kind:
 
     Attributes:
         label: of ``traffic.labels.LABELS``.
-        targets: the machines of a site to which it can happen; none where a site has no such machine.
-        act: entering it makes the event happen in a lab, leaving it undoes everything. What it gives on entering is,
-            once it is left, what it has measured: plain JSON values that join the event's settings.
+        targets: the machines of a site to which it can happen; none where a site has no such
+            machine.
+        act: entering it makes the event happen in a lab, leaving it undoes everything. What it
+            gives on entering is, once it is left, what it has measured: plain JSON values that join
+                the event's settings.
         cause: one sentence, a template of the event's fields and settings and of ``attacker``.
         blamed: who has which part in it; the first is at the root of it.
         strength: range of an event's strength, drawn evenly on a log scale.
@@ -86,5 +90,10 @@ class Kind:
         attacker = f"infected {event.source}"
         if event.source in intruders:
             attacker = f"{event.source}, an intruder at {intruders[event.source]},"
-        said = {"target": event.target, "source": event.source, "strength": event.strength, "attacker": attacker}
+        said = {
+            "target": event.target,
+            "source": event.source,
+            "strength": event.strength,
+            "attacker": attacker,
+        }
         return self.cause.format(**{**event.settings, **said})

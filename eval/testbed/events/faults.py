@@ -5,7 +5,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from eval.testbed.events.actions import carried_kbit, connected, open_port, ours, reset, running, shaky
+from eval.testbed.events.actions import (
+    carried_kbit,
+    connected,
+    open_port,
+    ours,
+    reset,
+    running,
+    shaky,
+)
 from eval.testbed.events.event import Event, Kind
 from eval.testbed.events.participants import (
     alone,
@@ -45,7 +53,11 @@ def _service_crashed(lab: Lab, event: Event) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _dns_outage(lab: Lab, event: Event) -> Iterator[None]:
-    with _service_crashed(lab, event) if event.settings["crashed"] else reset(lab, event.target, mute=True):
+    with (
+        _service_crashed(lab, event)
+        if event.settings["crashed"]
+        else reset(lab, event.target, mute=True)
+    ):
         yield
 
 
@@ -73,32 +85,42 @@ def _wrong_answers(event: Event, dice: Dice) -> Event:
 def _broker_refuses(lab: Lab, event: Event) -> Iterator[dict[str, Any]]:
     """A broker that turns its clients away: no room left, or its list of users lost.
 
-    That is ``service_down``, not ``misconfiguration``, even where it says "bad user name or password": the clients
-    are set as they always were, every one of them is refused at once, and the remedy is at the broker. Gives whom it
-    had let in by the end.
+    That is ``service_down``, not ``misconfiguration``, even where it says "bad user name or
+    password": the clients are set as they always were, every one of them is refused at once, and
+    the remedy is at the broker. Gives whom it had let in by the end.
     """
     changes = (
-        {"users": {"spare": "spare"}} if event.settings["users_lost"] else {"max_connections": event.settings["room"]}
+        {"users": {"spare": "spare"}}
+        if event.settings["users_lost"]
+        else {"max_connections": event.settings["room"]}
     )
     measured: dict[str, Any] = {}
     with reset(lab, event.target, **changes):
         yield measured
         measured["let_in"] = (
-            [] if event.settings["users_lost"] else connected(event.target, open_port(lab.machine(event.target)))
+            []
+            if event.settings["users_lost"]
+            else connected(event.target, open_port(lab.machine(event.target)))
         )
 
 
 def _no_room(event: Event, dice: Dice) -> Event:
     room, lost = dice.whole(1, 3), dice.chance(0.5)
-    how = "has lost its list of users and refuses everybody" if lost else f"has room for {room} clients only"
+    how = (
+        "has lost its list of users and refuses everybody"
+        if lost
+        else f"has room for {room} clients only"
+    )
     return replace(event, settings={"users_lost": lost, "room": room, "how": how})
 
 
 def _exception_storm(lab: Lab, event: Event) -> contextlib.AbstractContextManager[None]:
-    """A controller that answers with exceptions: 4, device failure, or 0x0B from a gateway whose serial unit is dead.
+    """A controller that answers with exceptions: 4, device failure, or 0x0B from a gateway whose
+    serial unit is dead.
 
-    That is ``service_down``: the host lives, the requests are those it always answered, and now it refuses them. A
-    client that asks for what never existed (``wrong_unit``) is the ``misconfiguration``.
+    That is ``service_down``: the host lives, the requests are those it always answered, and now it
+    refuses them. A client that asks for what never existed (``wrong_unit``) is the
+    ``misconfiguration``.
     """
     dead = event.settings["dead"]
     return reset(lab, event.target, **({"dead": dead} if dead else {"exceptions": event.strength}))
@@ -107,7 +129,11 @@ def _exception_storm(lab: Lab, event: Event) -> contextlib.AbstractContextManage
 def _failing(event: Event, dice: Dice) -> Event:
     units = dice.site.named(event.target).settings.get("units", [])
     dead = dice.some(list(units), dice.whole(1, max(1, len(units) // 2))) if units else []
-    what = f"every request for unit {' and '.join(map(str, dead))}" if dead else f"{event.strength:.0%} of its requests"
+    what = (
+        f"every request for unit {' and '.join(map(str, dead))}"
+        if dead
+        else f"{event.strength:.0%} of its requests"
+    )
     return replace(event, settings={"dead": dead, "what": what})
 
 
@@ -186,7 +212,8 @@ _BULK_PORT = 5001
 
 
 def _talking(site: Site) -> list[Machine]:
-    """The machines of the plant that call somebody, or are called, so often that they are missed at once."""
+    """The machines of the plant that call somebody, or are called, so often that they are missed at
+    once."""
     own = [m for m in site.machines if not m.beyond and m.name != ROUTER and m.program not in _RARE]
     return [machine for machine in own if servers(site, machine) or clients(site, machine.name)]
 
@@ -232,7 +259,9 @@ def _congestion(lab: Lab, event: Event) -> Iterator[None]:
         lab.limit(event.target, event.strength)
         with (
             running(lab, event.target, ours("tcp", "listen", _BULK_PORT)),
-            running(lab, event.source, ours("tcp", "bulk", address, _BULK_PORT, 1.5 * event.strength)),
+            running(
+                lab, event.source, ours("tcp", "bulk", address, _BULK_PORT, 1.5 * event.strength)
+            ),
         ):
             yield
     finally:
@@ -270,7 +299,8 @@ def _switch_down(lab: Lab, event: Event) -> Iterator[None]:
 
 
 def _on_one_switch(event: Event, dice: Dice) -> Event:
-    """Its neighbours: those on the same small switch where a site has several, else any three to five machines."""
+    """Its neighbours: those on the same small switch where a site has several, else any three to
+    five machines."""
     site = dice.site
     own = [machine for machine in _talking(site) if machine.name != event.target]
     near = [machine for machine in own if machine.switch == site.named(event.target).switch]
@@ -280,7 +310,9 @@ def _on_one_switch(event: Event, dice: Dice) -> Event:
 
 
 FAULTS = {
-    "powered_off": Kind("device_silent", _talking, _powered_off, "{target} has no power", device_and_clients),
+    "powered_off": Kind(
+        "device_silent", _talking, _powered_off, "{target} has no power", device_and_clients
+    ),
     "switch_down": Kind(
         "device_silent",
         _talking,
@@ -299,7 +331,9 @@ FAULTS = {
     ),
     "slow_link": Kind(
         "congestion",
-        programs("camera", "recorder"),  # others say so little that the slowest cable is room enough
+        programs(
+            "camera", "recorder"
+        ),  # others say so little that the slowest cable is room enough
         _slow_link,
         "the cable of {target} carries only {strength:.0%} of what it needs",
         cable_and_peers,

@@ -1,4 +1,5 @@
-"""Misconfigurations: somebody typed the wrong address, gateway, port, unit or password, or gave an address twice."""
+"""Misconfigurations: somebody typed the wrong address, gateway, port, unit or password, or gave an
+address twice."""
 
 import contextlib
 import ipaddress
@@ -65,11 +66,15 @@ def _wrong_gateway(lab: Lab, event: Event) -> Iterator[None]:
 
 def _not_the_router(event: Event, dice: Dice) -> Event:
     """An address that nobody has, or that of a machine that forwards nothing."""
-    others = [m for m in dice.site.machines if not m.beyond and m.name not in (event.target, ROUTER)]
+    others = [
+        m for m in dice.site.machines if not m.beyond and m.name not in (event.target, ROUTER)
+    ]
     host = dice.pick(others) if dice.chance(0.5) else None
     wrong = host.address if host else dice.address()
     whose = f"that of {host.name}" if host else "which nobody has"
-    return replace(event, settings={"gateway": wrong, "server": host.name if host else "", "whose": whose})
+    return replace(
+        event, settings={"gateway": wrong, "server": host.name if host else "", "whose": whose}
+    )
 
 
 def _calls_wrongly(lab: Lab, event: Event) -> contextlib.AbstractContextManager[None]:
@@ -88,7 +93,9 @@ def _chosen(event: Event, dice: Dice) -> Event:
     if "polled" not in machine.settings:
         return replace(event, settings={"server": machine.settings["broker"]})
     entry = dice.whole(0, len(machine.settings["polled"]) - 1)
-    return replace(event, settings={"server": machine.settings["polled"][entry]["name"], "entry": entry})
+    return replace(
+        event, settings={"server": machine.settings["polled"][entry]["name"], "entry": entry}
+    )
 
 
 def _with(event: Event, **wrong: Any) -> Event:
@@ -116,26 +123,38 @@ def _nobodys_address(event: Event, dice: Dice) -> Event:
     meant = chosen.settings["server"]
     wrong = _with(chosen, **{key: dice.address()})
     return replace(
-        wrong, settings={**wrong.settings, "server": "", "meant": meant, "address": wrong.settings["wrong"][key]}
+        wrong,
+        settings={
+            **wrong.settings,
+            "server": "",
+            "meant": meant,
+            "address": wrong.settings["wrong"][key],
+        },
     )
 
 
 def _other_password(event: Event, dice: Dice) -> Event:
     return _with(
-        _chosen(event, dice), password=f"{dice.pick(['summer', 'plant', 'sensor', 'line'])}{dice.whole(1, 99)}"
+        _chosen(event, dice),
+        password=f"{dice.pick(['summer', 'plant', 'sensor', 'line'])}{dice.whole(1, 99)}",
     )
 
 
 @contextlib.contextmanager
 def _duplicate_address(lab: Lab, event: Event) -> Iterator[None]:
-    """A second machine with the address: it announces it now and then, answers ARP for it, and calls somebody."""
+    """A second machine with the address: it announces it now and then, answers ARP for it, and
+    calls somebody."""
     (copy,) = event.added
     called = lab.machine(event.settings["called"])
     with (
         plugged_in(lab, event.added),
         running(lab, copy.name, ours("arp", event.strength, copy.address)),
         running(
-            lab, copy.name, ours("tcp", "beacon", called.address, open_port(called), event.strength, "--jitter", 0.3)
+            lab,
+            copy.name,
+            ours(
+                "tcp", "beacon", called.address, open_port(called), event.strength, "--jitter", 0.3
+            ),
         ),
     ):
         yield
@@ -153,7 +172,9 @@ def _served(site: Site) -> list[Machine]:
 
 
 def _calling(site: Site) -> list[Machine]:
-    return [machine for machine in programs(*_PUBLISHING, *_POLLING)(site) if servers(site, machine)]
+    return [
+        machine for machine in programs(*_PUBLISHING, *_POLLING)(site) if servers(site, machine)
+    ]
 
 
 MISTAKES = {

@@ -1,4 +1,5 @@
-"""Routines that only look like trouble: a newcomer, a backup, maintenance, a maker's cloud that has been shut down."""
+"""Routines that only look like trouble: a newcomer, a backup, maintenance, a maker's cloud that has
+been shut down."""
 
 import contextlib
 import shlex
@@ -23,7 +24,8 @@ _SHELL = "head -c $((RANDOM % 8000)) /dev/urandom | base64; sleep $((1 + RANDOM 
 
 @contextlib.contextmanager
 def _dead_cloud(lab: Lab, event: Event) -> Iterator[None]:
-    """The service beyond the router has been shut down: its port refuses, or nobody is there any more."""
+    """The service beyond the router has been shut down: its port refuses, or nobody is there any
+    more."""
     name, refuses = event.settings["cloud"], event.settings["refuses"]
     try:
         lab.stop(name)
@@ -37,15 +39,26 @@ def _dead_cloud(lab: Lab, event: Event) -> Iterator[None]:
 
 def _callers(site: Site, event: Event) -> list[Blame]:
     """All that call the service see the same."""
-    callers = [machine for machine in clients(site, event.settings["cloud"]) if machine.name != event.target]
-    return [*alone(site, event), *(Blame(machine.name, "source", machine.address) for machine in callers)]
+    callers = [
+        machine
+        for machine in clients(site, event.settings["cloud"])
+        if machine.name != event.target
+    ]
+    return [
+        *alone(site, event),
+        *(Blame(machine.name, "source", machine.address) for machine in callers),
+    ]
 
 
 def _its_cloud(event: Event, dice: Dice) -> Event:
-    called = [server for server in servers(dice.site, dice.site.named(event.target)) if server.beyond]
+    called = [
+        server for server in servers(dice.site, dice.site.named(event.target)) if server.beyond
+    ]
     refuses = dice.chance(0.5)
     how = "refuses" if refuses else "does not answer"
-    return replace(event, settings={"cloud": dice.pick(called).name, "refuses": refuses, "how": how})
+    return replace(
+        event, settings={"cloud": dice.pick(called).name, "refuses": refuses, "how": how}
+    )
 
 
 @contextlib.contextmanager
@@ -60,8 +73,12 @@ def _like(event: Event, dice: Dice) -> Event:
     settings = dict(model.settings)
     if "topic" in settings:
         settings["topic"] = f"{settings['topic']}/new"
-    new = dice.newcomer(f"new-{model.program}"[:10], model.role, program=model.program, settings=settings)
-    return replace(event, target=new.name, added=(new,), settings={"model": model.name, "address": new.address})
+    new = dice.newcomer(
+        f"new-{model.program}"[:10], model.role, program=model.program, settings=settings
+    )
+    return replace(
+        event, target=new.name, added=(new,), settings={"model": model.name, "address": new.address}
+    )
 
 
 @contextlib.contextmanager
@@ -87,14 +104,25 @@ def _backed_up(event: Event, dice: Dice) -> Event:
 
 
 def _stores(site: Site) -> list[Machine]:
-    return [*programs("recorder")(site), *(machine for machine in site.machines if machine.program == "cloud")]
+    return [
+        *programs("recorder")(site),
+        *(machine for machine in site.machines if machine.program == "cloud"),
+    ]
 
 
 @contextlib.contextmanager
 def _maintenance(lab: Lab, event: Event) -> Iterator[None]:
-    """Registers are read and a few written; somebody looks around by SSH on a machine that has it."""
+    """Registers are read and a few written; somebody looks around by SSH on a machine that has
+    it."""
     machine = lab.machine(event.target)
-    where = ["maintain", machine.address, open_port(machine), event.strength, "--unit", event.settings["unit"]]
+    where = [
+        "maintain",
+        machine.address,
+        open_port(machine),
+        event.strength,
+        "--unit",
+        event.settings["unit"],
+    ]
     with contextlib.ExitStack() as stack:
         for host in event.settings["also"]:
             stack.enter_context(_shell(lab, event.source, host))
@@ -119,7 +147,11 @@ def _shell(lab: Lab, name: str, host: str) -> Iterator[None]:
 def _maintained(event: Event, dice: Dice) -> Event:
     """A controller, and now and then a machine with SSH as well."""
     drawn = _by_engineer(event, dice)
-    hosts = [m.name for m in dice.site.machines if "ssh_key" in m.settings and m.name != drawn.source and not m.beyond]
+    hosts = [
+        m.name
+        for m in dice.site.machines
+        if "ssh_key" in m.settings and m.name != drawn.source and not m.beyond
+    ]
     also = [dice.pick(hosts)] if hosts and dice.chance(0.7) else []
     looked = f", and looks around on {also[0]} by SSH" if also else ""
     return replace(drawn, settings={**drawn.settings, "also": also, "looked": looked})
@@ -137,7 +169,9 @@ def _engineer_scan(lab: Lab, event: Event) -> Iterator[None]:
     machine = lab.machine(event.target)
     speed = ["--max-rate", f"{event.strength:g}"]
     ports = f"1-{max(open_port(machine), round(event.strength * event.length_s * 0.8))}"
-    with running(lab, event.source, ["nmap", "-n", "-Pn", "-v0", "-sT", *speed, "-p", ports, machine.address]):
+    with running(
+        lab, event.source, ["nmap", "-n", "-Pn", "-v0", "-sT", *speed, "-p", ports, machine.address]
+    ):
         yield
 
 

@@ -1,8 +1,10 @@
-"""Controllers: Modbus servers with a live process behind their registers, and a gateway to serial units.
+"""Controllers: Modbus servers with a live process behind their registers, and a gateway to serial
+units.
 
     register   0 level      1 temperature   2 inflow   3 outflow   4 inlet valve   5 outlet valve   6 heater
                7 level wanted   8 temperature wanted   9 seconds running   10 alarms   11... recipe
-All are tenths of a percent or of a degree; 7 and 8 are setpoints, and whatever is written to them is obeyed.
+All are tenths of a percent or of a degree; 7 and 8 are setpoints, and whatever is written to them
+is obeyed.
 """
 
 import asyncio
@@ -28,7 +30,8 @@ from eval.testbed.programs.infrastructure import find, send, send_batches
 from eval.testbed.programs.process import beats, dice_of, pauses
 from eval.testbed.site import Machine, Site
 
-# OPC UA: a robot that serves its axes, and the MES that subscribes to them and reads them now and then.
+# OPC UA: a robot that serves its axes, and the MES that subscribes to them and reads them now and
+# then.
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +45,8 @@ def opcua_server(machine: Machine, site: Site, folder: Path) -> None:
 
 
 def opcua_client(machine: Machine, site: Site, folder: Path) -> None:
-    """Subscribe to the axes of ``server`` at ``publish_ms``, and read them all every ``read_s``, for ever."""
+    """Subscribe to the axes of ``server`` at ``publish_ms``, and read them all every ``read_s``,
+    for ever."""
     del folder
     dice = dice_of(machine, site)
     wait = pauses(machine, dice)
@@ -52,7 +56,9 @@ def opcua_client(machine: Machine, site: Site, folder: Path) -> None:
             url = f"opc.tcp://{find(machine, site, machine.settings['server'])}:{machine.settings['port']}"
             asyncio.run(_follow(machine, url, dice))
         except (OSError, ua.UaError, asyncio.CancelledError) as error:
-            log.warning("%s: session lost: %s", machine.settings["server"], error or type(error).__name__)
+            log.warning(
+                "%s: session lost: %s", machine.settings["server"], error or type(error).__name__
+            )
             if time.monotonic() - start_s > 30:  # it had been connected
                 wait = pauses(machine, dice)
         time.sleep(next(wait))
@@ -66,7 +72,10 @@ async def _serve_opcua(machine: Machine, dice: Random) -> None:
     index = await server.register_namespace(_NAMESPACE)
     robot = await server.nodes.objects.add_object(index, "Robot")
     names = [f"Axis{number}" for number in range(1, machine.settings["axes"] + 1)]
-    axes = [await robot.add_variable(ua.NodeId.from_string(f"ns={index};s={name}"), name, 0.0) for name in names]
+    axes = [
+        await robot.add_variable(ua.NodeId.from_string(f"ns={index};s={name}"), name, 0.0)
+        for name in names
+    ]
     turn_s = [dice.uniform(3, 12) for _ in axes]
     async with server:
         log.info("OPC UA server on port %d", machine.settings["port"])
@@ -97,7 +106,8 @@ class _Changes:
         del node, value, data
 
 
-# Those who ask controllers: HMIs every second, the historian slowly and widely, an engineer now and then.
+# Those who ask controllers: HMIs every second, the historian slowly and widely, an engineer now and
+# then.
 
 _MOST_REGISTERS = 125  # of one request, Modbus application protocol 1.1b3, 6.3
 
@@ -105,20 +115,38 @@ _MOST_REGISTERS = 125  # of one request, Modbus application protocol 1.1b3, 6.3
 def hmi(machine: Machine, site: Site, folder: Path) -> None:
     """Poll what is ``polled`` every ``poll_s``, and write a setpoint about every ``write_s``."""
     del folder
-    _all_at_once([threading.Thread(target=_poll, args=(machine, site, entry, None)) for entry in _polled(machine)])
+    _all_at_once(
+        [
+            threading.Thread(target=_poll, args=(machine, site, entry, None))
+            for entry in _polled(machine)
+        ]
+    )
 
 
 def historian(machine: Machine, site: Site, folder: Path) -> None:
-    """Poll many registers slowly, and store what came in batches of ``write_s`` on the recorder's file service."""
+    """Poll many registers slowly, and store what came in batches of ``write_s`` on the recorder's
+    file service."""
     del folder
     rows: list[Any] = []
-    threads = [threading.Thread(target=_poll, args=(machine, site, entry, rows)) for entry in _polled(machine)]
-    sending = (machine, site, rows, machine.settings["store"], "PUT", "/history", machine.settings["write_s"])
+    threads = [
+        threading.Thread(target=_poll, args=(machine, site, entry, rows))
+        for entry in _polled(machine)
+    ]
+    sending = (
+        machine,
+        site,
+        rows,
+        machine.settings["store"],
+        "PUT",
+        "/history",
+        machine.settings["write_s"],
+    )
     _all_at_once([*threads, threading.Thread(target=send_batches, args=sending)])
 
 
 def workstation(machine: Machine, site: Site, folder: Path) -> None:
-    """An engineer's computer: names looked up, pages fetched, a controller read, at an irregular ``pace_s``."""
+    """An engineer's computer: names looked up, pages fetched, a controller read, at an irregular
+    ``pace_s``."""
     del folder
     dice = dice_of(machine, site)
     # Nobody has the last name, and yet every browser asks for it.
@@ -132,7 +160,12 @@ def workstation(machine: Machine, site: Site, folder: Path) -> None:
             elif dice.random() < 0.5:
                 find(machine, site, dice.choice(known))
             else:
-                _browse(machine, site, host, [dice.randint(500, 60000) for _ in range(dice.randint(1, 4))])
+                _browse(
+                    machine,
+                    site,
+                    host,
+                    [dice.randint(500, 60000) for _ in range(dice.randint(1, 4))],
+                )
         except (OSError, http.client.HTTPException, ModbusException) as error:
             log.warning("%s", _what_failed(error))
 
@@ -162,15 +195,21 @@ def _poll(machine: Machine, site: Site, entry: Mapping[str, Any], rows: list[Any
                     values = _read(client, entry)
                     if rows is not None:
                         rows.append([round(now_s, 3), entry["name"], *values])
-                    if entry.get("setpoints") and dice.random() < machine.settings["poll_s"] / entry["write_s"]:
-                        _write(client, entry, dice.choice(entry["setpoints"]), dice.randint(300, 700))
+                    if (
+                        entry.get("setpoints")
+                        and dice.random() < machine.settings["poll_s"] / entry["write_s"]
+                    ):
+                        _write(
+                            client, entry, dice.choice(entry["setpoints"]), dice.randint(300, 700)
+                        )
         except (OSError, ModbusException) as error:
             log.warning("poll of %s failed: %s", entry["name"], _what_failed(error))
         time.sleep(next(wait))
 
 
 def _connect(machine: Machine, site: Site, entry: Mapping[str, Any]) -> ModbusTcpClient:
-    """A client that is connected; it sends a request again ``retries`` times before the poll counts as failed."""
+    """A client that is connected; it sends a request again ``retries`` times before the poll counts
+    as failed."""
     client = ModbusTcpClient(
         find(machine, site, entry["name"]),
         port=entry["port"],
@@ -183,22 +222,35 @@ def _connect(machine: Machine, site: Site, entry: Mapping[str, Any]) -> ModbusTc
 
 
 def _read(client: ModbusTcpClient, entry: Mapping[str, Any]) -> list[int]:
-    """The registers of an entry, in as many requests as they take; an exception is logged and costs its values."""
+    """The registers of an entry, in as many requests as they take; an exception is logged and costs
+    its values."""
     last = entry["address"] + entry["count"]
     registers: list[int] = []
     for address in range(entry["address"], last, _MOST_REGISTERS):
         count = min(_MOST_REGISTERS, last - address)
-        read = client.read_input_registers if entry.get("function") == 4 else client.read_holding_registers
+        read = (
+            client.read_input_registers
+            if entry.get("function") == 4
+            else client.read_holding_registers
+        )
         answer = read(address, count=count, device_id=entry["unit"])
         if answer.isError():
-            log.warning("%s unit %d: exception %d", entry["name"], entry["unit"], answer.exception_code)
+            log.warning(
+                "%s unit %d: exception %d", entry["name"], entry["unit"], answer.exception_code
+            )
         registers += answer.registers
     return registers
 
 
 def _write(client: ModbusTcpClient, entry: Mapping[str, Any], register: int, value: int) -> None:
     answer = client.write_register(register, value, device_id=entry["unit"])
-    log.info("%s: setpoint %d to %d%s", entry["name"], register, value, " refused" if answer.isError() else "")
+    log.info(
+        "%s: setpoint %d to %d%s",
+        entry["name"],
+        register,
+        value,
+        " refused" if answer.isError() else "",
+    )
 
 
 def _what_failed(error: Exception) -> str:
@@ -233,7 +285,8 @@ class Tank:
         self._size, self._demand = dice.uniform(20, 200), dice.uniform(0.2, 0.6)
 
     def move(self, registers: list[int]) -> None:
-        """Advance the process to now, by the setpoints in the registers, and write its state into them."""
+        """Advance the process to now, by the setpoints in the registers, and write its state into
+        them."""
         ahead_s = min(time.monotonic() - self._now, 60.0)
         self._now = time.monotonic()
         level_wanted, temperature_wanted = (registers[setpoint] / 10 for setpoint in SETPOINTS)
@@ -258,7 +311,8 @@ class Tank:
 
 
 def plc(machine: Machine, site: Site, folder: Path) -> None:
-    """Serve one unit's registers; ``exceptions`` of the requests are answered with exception 4, device failure."""
+    """Serve one unit's registers; ``exceptions`` of the requests are answered with exception 4,
+    device failure."""
     del folder
     dice = dice_of(machine, site)
     action = partial(_answer, machine, Tank(dice), dice)
@@ -268,7 +322,8 @@ def plc(machine: Machine, site: Site, folder: Path) -> None:
 
 
 def modbus_gateway(machine: Machine, site: Site, folder: Path) -> None:
-    """Serve the units of a serial line one after another; a dead one costs a time-out, then exception 0x0B."""
+    """Serve the units of a serial line one after another; a dead one costs a time-out, then
+    exception 0x0B."""
     del folder
     dice = dice_of(machine, site)
     asyncio.run(_serve_line(machine, dice))
@@ -285,19 +340,26 @@ async def _serve_line(machine: Machine, dice: Random) -> None:
 
 
 async def _serve(port: int, devices: list[SimDevice], silent: bool) -> None:
-    """Serve the devices; a request for any other unit meets silence, or exception 0x0B as a gateway says it."""
+    """Serve the devices; a request for any other unit meets silence, or exception 0x0B as a gateway
+    says it."""
     others = SimDevice(0, [SimData(0, count=65536, datatype=DataType.REGISTERS)], action=_nobody)
     server = ModbusTcpServer(
-        [*devices, others], address=("", port), ignore_missing_devices=silent, trace_connect=_connected
+        [*devices, others],
+        address=("", port),
+        ignore_missing_devices=silent,
+        trace_connect=_connected,
     )
     log.info("Modbus server on port %d, units %s", port, [device.id for device in devices])
     await server.serve_forever()
 
 
 async def _answer(machine: Machine, tank: Tank, dice: Random, *request: Any) -> ExcCodes | None:
-    """What pymodbus calls before it reads or writes: function, start, address, count, registers, values to write."""
+    """What pymodbus calls before it reads or writes: function, start, address, count, registers,
+    values to write."""
     function, _, address, _, registers, values = request
-    await asyncio.sleep(dice.uniform(0, machine.settings.get("scan_s", 0.01)))  # until the scan cycle ends
+    await asyncio.sleep(
+        dice.uniform(0, machine.settings.get("scan_s", 0.01))
+    )  # until the scan cycle ends
     if dice.random() < machine.settings.get("exceptions", 0.0):
         log.error("device failure, function %d refused", function)
         return ExcCodes.DEVICE_FAILURE

@@ -1,4 +1,5 @@
-"""Time in the plant: the server that has it (chronyd), and how often a device asks (SNTP, RFC 4330)."""
+"""Time in the plant: the server that has it (chronyd), and how often a device asks (SNTP, RFC
+4330)."""
 
 import datetime
 import http.client
@@ -33,16 +34,35 @@ _RESOLVER = "dns-1"
 
 
 def resolver(machine: Machine, site: Site, folder: Path) -> None:
-    """Serve the names of every machine; those in ``answers`` wrongly, and nothing at all when ``mute``."""
+    """Serve the names of every machine; those in ``answers`` wrongly, and nothing at all when
+    ``mute``."""
     del folder
     if machine.settings.get("mute"):
         _listen_without_a_word()
-    names = {full_name(site, other.name): other.address for other in site.machines if not other.beyond}
+    names = {
+        full_name(site, other.name): other.address for other in site.machines if not other.beyond
+    }
     names |= machine.settings["names"]
-    names |= {full_name(site, name): address for name, address in machine.settings.get("answers", {}).items()}
-    command = ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--log-facility=-", "--user=root"]
+    names |= {
+        full_name(site, name): address
+        for name, address in machine.settings.get("answers", {}).items()
+    }
+    command = [
+        "dnsmasq",
+        "--keep-in-foreground",
+        "--conf-file=/dev/null",
+        "--log-facility=-",
+        "--user=root",
+    ]
     # Every name that is not known is said not to exist; there is nobody further to ask.
-    command += ["--pid-file=", "--no-resolv", "--no-hosts", "--cache-size=0", "--local-ttl=60", "--local=/#/"]
+    command += [
+        "--pid-file=",
+        "--no-resolv",
+        "--no-hosts",
+        "--cache-size=0",
+        "--local-ttl=60",
+        "--local=/#/",
+    ]
     command += [f"--host-record={name},{address}" for name, address in names.items() if address]
     run_daemon(command)
 
@@ -50,8 +70,9 @@ def resolver(machine: Machine, site: Site, folder: Path) -> None:
 def find(machine: Machine, site: Site, host: str) -> str:
     """The address of a host as the machine comes to know it, asked anew each time.
 
-    An address stands for itself. A device with ``by_name`` off has the plant's addresses written in its settings; any
-    other asks its resolver, from a random port, ``dns_tries`` times, each for ``dns_timeout_s``.
+    An address stands for itself. A device with ``by_name`` off has the plant's addresses written in
+    its settings; any other asks its resolver, from a random port, ``dns_tries`` times, each for
+    ``dns_timeout_s``.
 
     Raises:
         OSError: no answer, or none that names an address.
@@ -79,7 +100,9 @@ def _ask(machine: Machine, server: str, name: str, kind: str) -> list[str]:
     for _ in range(machine.settings.get("dns_tries", 2)):
         try:
             answer = dns.query.udp(
-                dns.message.make_query(name, kind), server, timeout=machine.settings.get("dns_timeout_s", 3.0)
+                dns.message.make_query(name, kind),
+                server,
+                timeout=machine.settings.get("dns_timeout_s", 3.0),
             )
         except (dns.exception.DNSException, OSError) as error:
             log.warning("resolver %s: no answer for %s (%s)", server, name, type(error).__name__)
@@ -87,7 +110,12 @@ def _ask(machine: Machine, server: str, name: str, kind: str) -> list[str]:
         if answer.rcode() != dns.rcode.NOERROR:
             raise OSError(f"cannot resolve {name}: {dns.rcode.to_text(answer.rcode())}")
         wanted = dns.rdatatype.from_text(kind)
-        return [record.address for records in answer.answer if records.rdtype == wanted for record in records]
+        return [
+            record.address
+            for records in answer.answer
+            if records.rdtype == wanted
+            for record in records
+        ]
     raise OSError(f"cannot resolve {name}: {server} does not answer")
 
 
@@ -116,11 +144,13 @@ def _listen_without_a_word() -> None:
             server.recv(4096)
 
 
-# Beyond the router: small web servers, their remote-service sessions over TLS, and how the plant reaches them.
+# Beyond the router: small web servers, their remote-service sessions over TLS, and how the plant
+# reaches them.
 
 
 def cloud(machine: Machine, site: Site, folder: Path) -> None:
-    """Web pages and telemetry over HTTP on ``port``, remote-service sessions over TLS on ``tls_port``."""
+    """Web pages and telemetry over HTTP on ``port``, remote-service sessions over TLS on
+    ``tls_port``."""
     del site, folder
     port = machine.settings.get("tls_port", 443)
     threading.Thread(target=_serve_sessions, args=(port,), daemon=True).start()
@@ -135,16 +165,24 @@ def serve_files(port: int) -> None:
 
 
 def send(
-    machine: Machine, site: Site, target: Mapping[str, Any], method: str, path: str, body: bytes | None = None
+    machine: Machine,
+    site: Site,
+    target: Mapping[str, Any],
+    method: str,
+    path: str,
+    body: bytes | None = None,
 ) -> int:
-    """One HTTP request on a connection of its own to ``{"host": ..., "port": ...}``; returns the size of the answer.
+    """One HTTP request on a connection of its own to ``{"host": ..., "port": ...}``; returns the
+    size of the answer.
 
     Raises:
         OSError: no name, no connection, no answer in ``timeout_s``, or a refusal.
         http.client.HTTPException: the answer is no HTTP.
     """
     address = find(machine, site, target["host"])
-    connection = http.client.HTTPConnection(address, target["port"], timeout=machine.settings.get("timeout_s", 5.0))
+    connection = http.client.HTTPConnection(
+        address, target["port"], timeout=machine.settings.get("timeout_s", 5.0)
+    )
     try:
         headers = {"Host": full_name(site, target["host"]), "User-Agent": machine.role}
         connection.request(method, path, body, headers)
@@ -158,9 +196,16 @@ def send(
 
 
 def send_batches(
-    machine: Machine, site: Site, rows: list[Any], target: Mapping[str, Any], method: str, path: str, period_s: float
+    machine: Machine,
+    site: Site,
+    rows: list[Any],
+    target: Mapping[str, Any],
+    method: str,
+    path: str,
+    period_s: float,
 ) -> None:
-    """Send the rows that others append, every period, for ever; what cannot be sent is kept, up to 5,000 rows."""
+    """Send the rows that others append, every period, for ever; what cannot be sent is kept, up to
+    5,000 rows."""
     dice = dice_of(machine, site)
     wait = pauses(machine, dice)
     for _ in beats(period_s, dice):
@@ -177,7 +222,8 @@ def send_batches(
 
 
 def keep_remote_session(machine: Machine, site: Site) -> None:
-    """Hold a TLS session to the maker's remote service, ``remote``, with a word every ``period_s``, for ever."""
+    """Hold a TLS session to the maker's remote service, ``remote``, with a word every ``period_s``,
+    for ever."""
     dice = dice_of(machine, site)
     remote = machine.settings["remote"]
     wait = pauses(machine, dice)
@@ -239,7 +285,9 @@ def _serve_sessions(port: int) -> None:
     with socket.create_server(("", port)) as server:
         while True:
             client, (address, _) = server.accept()
-            threading.Thread(target=_answer_session, args=(context, client, address), daemon=True).start()
+            threading.Thread(
+                target=_answer_session, args=(context, client, address), daemon=True
+            ).start()
 
 
 def _answer_session(context: ssl.SSLContext, client: socket.socket, address: str) -> None:
@@ -265,11 +313,17 @@ def _context_of_a_day() -> ssl.SSLContext:
     draft = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
     draft = draft.not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
     certificate = draft.sign(key, hashes.SHA256())
-    form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    form = (
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "key_and_certificate"
-        path.write_bytes(key.private_bytes(*form) + certificate.public_bytes(serialization.Encoding.PEM))
+        path.write_bytes(
+            key.private_bytes(*form) + certificate.public_bytes(serialization.Encoding.PEM)
+        )
         context.load_cert_chain(path)
     return context
 
@@ -288,7 +342,8 @@ def clock_server(machine: Machine, site: Site, folder: Path) -> None:
 
 
 def keep_time(machine: Machine, site: Site) -> None:
-    """Ask ``ntp`` for the time every ``ntp_s`` for ever; sooner again after a failure, as most devices do."""
+    """Ask ``ntp`` for the time every ``ntp_s`` for ever; sooner again after a failure, as most
+    devices do."""
     dice = dice_of(machine, site)
     period_s = machine.settings["ntp_s"]
     for _ in beats(period_s, dice):

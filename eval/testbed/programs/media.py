@@ -1,4 +1,5 @@
-"""Pictures: cameras that stream when asked (RTSP, RFC 2326; RTP, RFC 3550) and the recorder that asks them."""
+"""Pictures: cameras that stream when asked (RTSP, RFC 2326; RTP, RFC 3550) and the recorder that
+asks them."""
 
 import logging
 import select
@@ -20,26 +21,39 @@ _PORT = 554
 _PAYLOAD_BYTES = 1200
 _TYPE = 96  # the dynamic payload type that the session description names
 _DESCRIPTION = "\r\n".join(
-    ("v=0", "o=- 1 1 IN IP4 0.0.0.0", "s=live", "t=0 0", "m=video 0 RTP/AVP 96", "a=rtpmap:96 x-noise/90000", "")
+    (
+        "v=0",
+        "o=- 1 1 IN IP4 0.0.0.0",
+        "s=live",
+        "t=0 0",
+        "m=video 0 RTP/AVP 96",
+        "a=rtpmap:96 x-noise/90000",
+        "",
+    )
 )
 
 
 def camera(machine: Machine, site: Site, folder: Path) -> None:
-    """Stream ``kbit_s`` to whoever asks, at ``frames_s`` pictures a second, over UDP or within the RTSP connection."""
+    """Stream ``kbit_s`` to whoever asks, at ``frames_s`` pictures a second, over UDP or within the
+    RTSP connection."""
     del folder
     dice = dice_of(machine, site)
     with socket.create_server(("", _PORT), backlog=4) as server:
         log.info("RTSP server on port %d", _PORT)
         while True:
             client, (address, _) = server.accept()
-            threading.Thread(target=_serve, args=(machine, dice, client, address), daemon=True).start()
+            threading.Thread(
+                target=_serve, args=(machine, dice, client, address), daemon=True
+            ).start()
 
 
 def recorder(machine: Machine, site: Site, folder: Path) -> None:
     """Record every camera of ``cameras`` for ever, and keep files that others put on ``port``."""
     del folder
     for entry in machine.settings["cameras"]:
-        threading.Thread(target=_record, args=(machine, site, entry["name"], entry["transport"]), daemon=True).start()
+        threading.Thread(
+            target=_record, args=(machine, site, entry["name"], entry["transport"]), daemon=True
+        ).start()
     serve_files(machine.settings["port"])
 
 
@@ -58,7 +72,8 @@ class _Stream:
 
 
 def _serve(machine: Machine, dice: Random, client: socket.socket, address: str) -> None:
-    """Answer requests, and send a picture at each beat while the stream plays, until the recorder goes."""
+    """Answer requests, and send a picture at each beat while the stream plays, until the recorder
+    goes."""
     log.info("%s connected", address)
     stream = _Stream(client, address, dice.getrandbits(32))
     period_s = 1 / machine.settings["frames_s"]
@@ -104,15 +119,20 @@ def _reply(stream: _Stream, request: str) -> None:
         raise OSError("stream ended")
 
 
-def _send_picture(machine: Machine, dice: Random, stream: _Stream, datagrams: socket.socket) -> None:
-    """One picture in packets; every twentieth is whole and about four times as large as the changes between them."""
+def _send_picture(
+    machine: Machine, dice: Random, stream: _Stream, datagrams: socket.socket
+) -> None:
+    """One picture in packets; every twentieth is whole and about four times as large as the changes
+    between them."""
     mean_bytes = machine.settings["kbit_s"] * 125 / machine.settings["frames_s"]
     size = int(mean_bytes * (3.5 if stream.number % 20 == 0 else 0.87) * dice.uniform(0.8, 1.2))
     stream.number += 1
     stream.stamp = (stream.stamp + round(90000 / machine.settings["frames_s"])) % 2**32
     for left in range(size, 0, -_PAYLOAD_BYTES):
         marker = 0x80 if left <= _PAYLOAD_BYTES else 0
-        head = struct.pack("!BBHII", 0x80, marker | _TYPE, stream.sequence, stream.stamp, stream.ssrc)
+        head = struct.pack(
+            "!BBHII", 0x80, marker | _TYPE, stream.sequence, stream.stamp, stream.ssrc
+        )
         packet = head + dice.randbytes(min(left, _PAYLOAD_BYTES))
         stream.sequence = (stream.sequence + 1) % 65536
         if stream.port:
@@ -138,14 +158,23 @@ def _record(machine: Machine, site: Site, name: str, transport: str) -> None:
                 _open_stream(control, address, port)
                 log.info("recording %s", name)
                 wait = pauses(machine, dice)
-                _take(control, datagrams if port else control, address, machine.settings.get("keepalive_s", 30.0))
+                _take(
+                    control,
+                    datagrams if port else control,
+                    address,
+                    machine.settings.get("keepalive_s", 30.0),
+                )
         except OSError as error:
             log.warning("%s: video lost: %s", name, error)
         time.sleep(next(wait))
 
 
 def _open_stream(control: socket.socket, address: str, port: int) -> None:
-    way = f"RTP/AVP;unicast;client_port={port}-{port + 1}" if port else "RTP/AVP/TCP;unicast;interleaved=0-1"
+    way = (
+        f"RTP/AVP;unicast;client_port={port}-{port + 1}"
+        if port
+        else "RTP/AVP/TCP;unicast;interleaved=0-1"
+    )
     for number, (verb, more) in enumerate(
         (("OPTIONS", ""), ("DESCRIBE", ""), ("SETUP", f"Transport: {way}\r\n"), ("PLAY", "")), 1
     ):
@@ -155,11 +184,14 @@ def _open_stream(control: socket.socket, address: str, port: int) -> None:
 
 
 def _request(control: socket.socket, address: str, verb: str, number: int, more: str = "") -> None:
-    control.sendall(f"{verb} rtsp://{address}/live RTSP/1.0\r\nCSeq: {number}\r\n{more}\r\n".encode())
+    control.sendall(
+        f"{verb} rtsp://{address}/live RTSP/1.0\r\nCSeq: {number}\r\n{more}\r\n".encode()
+    )
 
 
 def _take(control: socket.socket, media: socket.socket, address: str, keepalive_s: float) -> None:
-    """Take the stream until nothing has come for 5 s; the connection is kept alive by a request now and then.
+    """Take the stream until nothing has come for 5 s; the connection is kept alive by a request now
+    and then.
 
     Raises:
         OSError: the stream or the connection has ended.

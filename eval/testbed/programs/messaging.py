@@ -1,4 +1,5 @@
-"""MQTT in the plant: the broker (mosquitto), sensors that publish, and the edge that carries batches to the cloud."""
+"""MQTT in the plant: the broker (mosquitto), sensors that publish, and the edge that carries
+batches to the cloud."""
 
 import json
 import logging
@@ -44,7 +45,8 @@ _QUANTITIES = {
 
 
 def broker(machine: Machine, site: Site, folder: Path) -> None:
-    """Serve MQTT on ``port`` to those ``users`` who know their password, at most ``max_connections`` at a time."""
+    """Serve MQTT on ``port`` to those ``users`` who know their password, at most
+    ``max_connections`` at a time."""
     del site, folder
     with tempfile.TemporaryDirectory() as own:
         users = machine.settings["users"].items()
@@ -73,9 +75,14 @@ def sensor(machine: Machine, site: Site, folder: Path) -> None:
             while True:
                 now_s, value = time.time(), next(readings)
                 client.publish(
-                    machine.settings["topic"], _payload(machine, now_s, value, dice), machine.settings["qos"]
+                    machine.settings["topic"],
+                    _payload(machine, now_s, value, dice),
+                    machine.settings["qos"],
                 )
-                os.write(table, f"{now_s:.3f},{machine.name},{machine.settings['quantity']},{value}\n".encode())
+                os.write(
+                    table,
+                    f"{now_s:.3f},{machine.name},{machine.settings['quantity']},{value}\n".encode(),
+                )
                 _listen(client, machine.settings["period_s"] * (1 + dice.uniform(-0.02, 0.02)))
         except OSError as error:
             log.warning("broker %s: %s", machine.settings["broker"], error)
@@ -96,7 +103,9 @@ def edge(machine: Machine, site: Site, folder: Path) -> None:
             client = _connect(machine, site)
             log.info("connected to %s", machine.settings["broker"])
             wait = pauses(machine, dice)
-            client.on_message = lambda _client, _data, message: rows.append([message.topic, message.payload.decode()])
+            client.on_message = lambda _client, _data, message: rows.append(
+                [message.topic, message.payload.decode()]
+            )
             client.subscribe(machine.settings["topic"], qos=1)
             while True:
                 _listen(client, 60.0)
@@ -125,7 +134,9 @@ def _connect(machine: Machine, site: Site) -> Client:
     return client
 
 
-def _note_refusal(client: Client, data: object, flags: ConnectFlags, reason: ReasonCode, more: object) -> None:
+def _note_refusal(
+    client: Client, data: object, flags: ConnectFlags, reason: ReasonCode, more: object
+) -> None:
     del client, data, flags, more
     if reason.is_failure:
         log.error("login refused: %s", reason)

@@ -1,4 +1,5 @@
-"""Real servers of the operating system run as a machine's program: what they say becomes lines of its log."""
+"""Real servers of the operating system run as a machine's program: what they say becomes lines of
+its log."""
 
 import logging
 import subprocess
@@ -11,20 +12,23 @@ from shutil import which
 
 from eval.testbed.site import Machine, Site
 
-# When a device does things: its own dice, its beats, and how long it waits after each failure in a row.
+# When a device does things: its own dice, its beats, and how long it waits after each failure in a
+# row.
 
 _RETRY = {"first_s": 5.0, "factor": 1.0, "most_s": 60.0, "jitter": 0.1}
 
 
 def dice_of(machine: Machine, site: Site) -> Random:
-    """The dice of one machine: two of a kind do not act in step, and the same site acts the same again."""
+    """The dice of one machine: two of a kind do not act in step, and the same site acts the same
+    again."""
     return Random(f"{site.seed} {machine.name}")  # noqa: S311 - a rhythm, not a secret
 
 
 def beats(period_s: float, dice: Random, jitter: float = 0.02) -> Iterator[float]:
     """Sleep from beat to beat and yield the time of each, first after a random part of a period.
 
-    What takes longer than a period costs the beats that it misses, as it does in a device's own loop.
+    What takes longer than a period costs the beats that it misses, as it does in a device's own
+    loop.
     """
     due = time.monotonic() + dice.random() * period_s
     while True:
@@ -50,7 +54,8 @@ def pauses(machine: Machine, dice: Random) -> Iterator[float]:
 
 
 def longest_pause_s(machine: Machine, failing_s: float) -> float:
-    """How long a machine may wait for its next attempt after failing for a time: the pauses so far add up to that.
+    """How long a machine may wait for its next attempt after failing for a time: the pauses so far
+    add up to that.
 
     Examples:
         >>> retry = {"first_s": 2, "factor": 3, "most_s": 30, "jitter": 0}
@@ -82,7 +87,12 @@ Subsystem sftp internal-sftp
 def run_daemon(command: Sequence[str]) -> int:
     """Run a server that stays in the foreground until it ends; returns its exit status."""
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
     ) as server:
         for line in server.stdout or ():
             log.info("%s", line.rstrip())
@@ -91,16 +101,21 @@ def run_daemon(command: Sequence[str]) -> int:
 
 
 def ssh_server(machine: Machine, site: Site) -> None:
-    """Accept SSH on port 22 for root by the key in ``ssh_key``; the host key is thrown away with the folder."""
+    """Accept SSH on port 22 for root by the key in ``ssh_key``; the host key is thrown away with
+    the folder."""
     del site
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         key = folder / "key"
         key.touch(0o600)
         key.write_text(machine.settings["ssh_key"])
-        known = subprocess.run(["ssh-keygen", "-y", "-f", str(key)], check=True, capture_output=True, text=True).stdout
+        known = subprocess.run(
+            ["ssh-keygen", "-y", "-f", str(key)], check=True, capture_output=True, text=True
+        ).stdout
         (folder / "keys").write_text(known)
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "host")], check=True)
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "host")], check=True
+        )
         (folder / "config").write_text(_SSHD.format(folder=folder))
         Path("/run/sshd").mkdir(exist_ok=True)  # where sshd leaves its privileges
         run_daemon([which("sshd") or "sshd", "-D", "-e", "-f", str(folder / "config")])

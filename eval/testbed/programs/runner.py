@@ -1,11 +1,13 @@
 """The programs of the machines, and how one is run: in its machine's network, with a device's log.
 
-Every setting, as plain JSON values; those after the dash have a default. A changed one counts from the next start.
+Every setting, as plain JSON values; those after the dash have a default. A changed one counts from
+the next start.
 
     program         settings
     any of them     ntp host, ntp_s; dns host, dns_tries, dns_timeout_s, by_name, asks_ipv6: how names are found;
-                    retry {first_s, factor, most_s, jitter}: pauses after failures in a row; timeout_s;
-                    remote {host, port, period_s}: the maker's service over TLS; ssh_key: SSH for root on 22
+                    retry {first_s, factor, most_s, jitter}: pauses after failures in a row;
+                    timeout_s; remote {host, port, period_s}: the maker's service over TLS; ssh_key:
+                    SSH for root on 22
     dns             domain, names {name: address} - answers {name: address}: wrong ones, "" is NXDOMAIN; mute
     ntp
     plc             unit - port, registers, exceptions (share of requests refused, 0 to 1), scan_s, ignores_other_units
@@ -46,7 +48,13 @@ from eval.testbed.programs.controllers import (
     plc,
     workstation,
 )
-from eval.testbed.programs.infrastructure import clock_server, cloud, keep_remote_session, keep_time, resolver
+from eval.testbed.programs.infrastructure import (
+    clock_server,
+    cloud,
+    keep_remote_session,
+    keep_time,
+    resolver,
+)
 from eval.testbed.programs.media import camera, recorder
 from eval.testbed.programs.messaging import broker, edge, sensor
 from eval.testbed.programs.process import ssh_server
@@ -82,7 +90,8 @@ _REPEATS_S = 30.0
 
 
 def run_program(machine: Machine, site: Site, folder: Path, namespace: Path) -> None:
-    """Run a machine's program in its network namespace until it is killed: the body of a fresh process."""
+    """Run a machine's program in its network namespace until it is killed: the body of a fresh
+    process."""
     gc.freeze()  # what was imported before the fork stays shared memory: no collection touches it
     os.setsid()
     join_namespace(namespace)
@@ -101,7 +110,8 @@ def run_program(machine: Machine, site: Site, folder: Path, namespace: Path) -> 
 
 
 def _keep_run_to_itself() -> None:
-    """Give the process a /run of its own: what its servers write there goes with it, however it ends."""
+    """Give the process a /run of its own: what its servers write there goes with it, however it
+    ends."""
     if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNS):
         raise OSError(ctypes.get_errno(), "no mount namespace could be made")
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)

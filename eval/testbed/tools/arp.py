@@ -1,9 +1,11 @@
-"""Claim addresses by ARP (RFC 826): a man in the middle between two machines, or a second machine on one address.
+"""Claim addresses by ARP (RFC 826): a man in the middle between two machines, or a second machine
+on one address.
 
     python -m eval.testbed.tools.arp PERIOD_S CLAIM...
 
-A claim is ADDRESS, told to all, or ADDRESS@LISTENER=MAC, told to one listener: "ADDRESS is at my MAC". When ended with
-SIGTERM, a man in the middle says the truth again where ``--truth ADDRESS=MAC`` gives it, as ettercap does.
+A claim is ADDRESS, told to all, or ADDRESS@LISTENER=MAC, told to one listener: "ADDRESS is at my
+MAC". When ended with SIGTERM, a man in the middle says the truth again where ``--truth
+ADDRESS=MAC`` gives it, as ettercap does.
 """
 
 import argparse
@@ -43,13 +45,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _frame(claim: str, sender: str, mac: str) -> bytes:
-    """An ARP reply that puts an address at a MAC; without a listener a gratuitous one (RFC 5227), to all."""
+    """An ARP reply that puts an address at a MAC; without a listener a gratuitous one (RFC 5227),
+    to all."""
     address, _, listener = claim.partition("@")
     listener_address, _, listener_mac = listener.partition("=")
     to = _bytes(listener_mac or _ALL)
     arp = struct.pack("!HHBBH", 1, 0x0800, 6, 4, _REPLY) + _bytes(mac) + socket.inet_aton(address)
     return (
-        to + _bytes(sender) + struct.pack("!H", _ETHERTYPE) + arp + to + socket.inet_aton(listener_address or address)
+        to
+        + _bytes(sender)
+        + struct.pack("!H", _ETHERTYPE)
+        + arp
+        + to
+        + socket.inet_aton(listener_address or address)
     )
 
 

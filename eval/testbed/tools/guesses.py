@@ -12,9 +12,22 @@ from collections.abc import Sequence
 
 from eval.testbed.tools.mqtt import connect_packet
 
-# The first of those that Mirai tried (Antonakakis et al. 2017, "Understanding the Mirai Botnet", table 5).
+# The first of those that Mirai tried (Antonakakis et al. 2017, "Understanding the Mirai Botnet",
+# table 5).
 _USERS = ("root", "admin", "support", "user", "guest", "operator", "service", "mqtt")
-_PASSWORDS = ("xc3511", "vizxv", "admin", "888888", "default", "juantech", "123456", "54321", "root", "pass", "1111")
+_PASSWORDS = (
+    "xc3511",
+    "vizxv",
+    "admin",
+    "888888",
+    "default",
+    "juantech",
+    "123456",
+    "54321",
+    "root",
+    "pass",
+    "1111",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -38,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         time.sleep(random.uniform(0.7, 1.3) / given.rate)  # noqa: S311 - a rhythm, not a secret
 
 
-def _telnet(server: socket.socket, guesses: "itertools.cycle[tuple[str, str]]", rate: float) -> None:
+def _telnet(
+    server: socket.socket, guesses: "itertools.cycle[tuple[str, str]]", rate: float
+) -> None:
     """Guess until the server closes the connection."""
     while True:
         user, password = next(guesses)

@@ -1,6 +1,8 @@
-"""Call a Modbus/TCP server as somebody who is not its HMI: sweep its registers, write to them, or do some maintenance.
+"""Call a Modbus/TCP server as somebody who is not its HMI: sweep its registers, write to them, or
+do some maintenance.
 
-    python -m eval.testbed.tools.modbus sweep|write|maintain ADDRESS PORT RATE [--unit U] [--registers N]
+    python -m eval.testbed.tools.modbus sweep|write|maintain ADDRESS PORT RATE [--unit U]
+    [--registers N]
 
 Frames are those of the MODBUS Messaging Implementation Guide V1.0b, section 3.1.
 """
@@ -40,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _converse(server: socket.socket, requests: Iterator[bytes], rate: float, number: int) -> None:
-    """Ask and wait for each answer until the connection breaks; a unit that says nothing costs a second."""
+    """Ask and wait for each answer until the connection breaks; a unit that says nothing costs a
+    second."""
     server.settimeout(1.0)
     for request in requests:
         number = number % 65535 + 1

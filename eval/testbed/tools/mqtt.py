@@ -27,7 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--password", default="")
     given = parser.parse_args(arguments)
     hello = connect_packet(f"node-{random.randrange(10**6)}", given.user, given.password)  # noqa: S311
-    for packets in itertools.cycle(_malformed(hello)) if given.way == "malformed" else itertools.repeat(hello):
+    for packets in (
+        itertools.cycle(_malformed(hello)) if given.way == "malformed" else itertools.repeat(hello)
+    ):
         try:
             with socket.create_connection((given.address, given.port), timeout=4) as broker:
                 if given.way == "malformed":
@@ -52,7 +54,8 @@ def connect_packet(client: str, user: str = "", password: str = "") -> bytes:
 
 
 def _malformed(hello: bytes) -> list[bytes]:
-    """Packets that a broker has to close the connection for; sections 2.2.3, 3.1.2.1, 3.3.1.2, 3.8.1, 3.1.0."""
+    """Packets that a broker has to close the connection for; sections 2.2.3, 3.1.2.1, 3.3.1.2,
+    3.8.1, 3.1.0."""
     topic = _text("plant/line")
     return [
         hello.replace(b"MQTT", b"MQXX"),
@@ -79,14 +82,17 @@ def _flood(broker: socket.socket, hello: bytes, rate: float) -> None:
     due, owed = time.monotonic(), 0.0
     while True:
         owed += rate * _TICK_S
-        broker.sendall(b"".join(_packet(0x30, _text(f"plant/{i}") + os.urandom(80)) for i in range(int(owed))))
+        broker.sendall(
+            b"".join(_packet(0x30, _text(f"plant/{i}") + os.urandom(80)) for i in range(int(owed)))
+        )
         owed -= int(owed)
         due = max(due + _TICK_S, time.monotonic() - 1.0)
         time.sleep(max(0.0, due - time.monotonic()))
 
 
 def _packet(first: int, body: bytes) -> bytes:
-    """A control packet: its first byte, the length in groups of 7 bits (section 2.2.3), the rest."""
+    """A control packet: its first byte, the length in groups of 7 bits (section 2.2.3), the
+    rest."""
     length, left = b"", len(body)
     while True:
         left, low = left >> 7, left & 0x7F

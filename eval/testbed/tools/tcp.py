@@ -1,4 +1,5 @@
-"""TCP programs of attacks and routines: a beacon, a bulk transfer, held connections, and a server for each.
+"""TCP programs of attacks and routines: a beacon, a bulk transfer, held connections, and a server
+for each.
 
 python -m eval.testbed.tools.tcp beacon ADDRESS PORT PERIOD_S [--jitter SHARE] [--say-bytes N]
 python -m eval.testbed.tools.tcp bulk ADDRESS PORT KBIT [--bytes N]
@@ -24,32 +25,51 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="TCP programs of the testbed")
     programs = parser.add_subparsers(required=True)
 
-    beacon = programs.add_parser("beacon", help="call a controller again and again, as an infected device does")
+    beacon = programs.add_parser(
+        "beacon", help="call a controller again and again, as an infected device does"
+    )
     beacon.add_argument("address")
     beacon.add_argument("port", type=int)
     beacon.add_argument("period_s", type=float)
-    beacon.add_argument("--jitter", type=float, default=0.0, help="each pause differs by up to this share")
+    beacon.add_argument(
+        "--jitter", type=float, default=0.0, help="each pause differs by up to this share"
+    )
     beacon.add_argument("--say-bytes", type=int, default=60)
     beacon.set_defaults(run=call_home)
 
-    bulk = programs.add_parser("bulk", help="send many bytes over one connection: a backup, a theft, a full line")
+    bulk = programs.add_parser(
+        "bulk", help="send many bytes over one connection: a backup, a theft, a full line"
+    )
     bulk.add_argument("address")
     bulk.add_argument("port", type=int)
     bulk.add_argument("kbit", type=float, help="rate in kbit/s")
     bulk.add_argument("--bytes", type=float, default=float("inf"))
     bulk.set_defaults(run=send_bulk)
 
-    hold = programs.add_parser("hold", help="hold a server's connections, as slowloris does to web servers")
+    hold = programs.add_parser(
+        "hold", help="hold a server's connections, as slowloris does to web servers"
+    )
     hold.add_argument("address")
     hold.add_argument("port", type=int)
     hold.add_argument("count", type=int)
-    hold.add_argument("--pause-s", type=float, default=8.0, help="between two bytes on a connection")
+    hold.add_argument(
+        "--pause-s", type=float, default=8.0, help="between two bytes on a connection"
+    )
     hold.set_defaults(run=hold_connections)
 
-    listen = programs.add_parser("listen", help="accept and answer: the far end of the programs above")
+    listen = programs.add_parser(
+        "listen", help="accept and answer: the far end of the programs above"
+    )
     listen.add_argument("port", type=int)
-    listen.add_argument("--answer-bytes", type=int, default=0, help="answer each message with so many; 0 stays silent")
-    listen.add_argument("--login", action="store_true", help="ask for a user and a password, and refuse")
+    listen.add_argument(
+        "--answer-bytes",
+        type=int,
+        default=0,
+        help="answer each message with so many; 0 stays silent",
+    )
+    listen.add_argument(
+        "--login", action="store_true", help="ask for a user and a password, and refuse"
+    )
     listen.set_defaults(run=accept_clients)
 
     given = vars(parser.parse_args(arguments))
@@ -98,7 +118,8 @@ def _send(peer: socket.socket, left: float, kbit: float) -> float:
 
 
 def hold_connections(address: str, port: int, count: int, pause_s: float) -> None:
-    """Keep ``count`` connections open, a byte on each every ``pause_s``; a lost one is opened again."""
+    """Keep ``count`` connections open, a byte on each every ``pause_s``; a lost one is opened
+    again."""
     held: list[socket.socket] = []
     while True:
         held = [one for one in held if _drip(one)]
@@ -140,7 +161,9 @@ def _serve(client: socket.socket, answer_bytes: int, login: bool) -> None:
 def _refuse_login(client: socket.socket) -> None:
     """Three attempts a connection, as busybox's telnetd and login allow."""
     client.settimeout(30)
-    client.sendall(b"\xff\xfd\x01\xff\xfd\x1f\xff\xfb\x01\xff\xfb\x03")  # IAC DO ECHO, DO NAWS, WILL ECHO, WILL SGA
+    client.sendall(
+        b"\xff\xfd\x01\xff\xfd\x1f\xff\xfb\x01\xff\xfb\x03"
+    )  # IAC DO ECHO, DO NAWS, WILL ECHO, WILL SGA
     for _ in range(3):
         for prompt in (b"login: ", b"Password: "):
             client.sendall(prompt)

@@ -1,4 +1,5 @@
-"""Whether the truth of a recorded run is true: each interval is looked for in the packets, without any classifier."""
+"""Whether the truth of a recorded run is true: each interval is looked for in the packets, without
+any classifier."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -25,8 +26,13 @@ def check_misconfiguration(look: Look) -> Finding:
 
 
 def _in_vain(look: Look) -> Finding:
-    """Who is set wrongly calls in vain: nobody is there, or nothing listens. Whom it calls refuses it."""
-    return _called(look, [look.device], None) if look.is_source else _called(look, look.peers, [look.device])
+    """Who is set wrongly calls in vain: nobody is there, or nothing listens. Whom it calls refuses
+    it."""
+    return (
+        _called(look, [look.device], None)
+        if look.is_source
+        else _called(look, look.peers, [look.device])
+    )
 
 
 def _called(look: Look, asks: Collection[str], asked: Collection[str] | None) -> Finding:
@@ -44,7 +50,9 @@ def _wrong_unit(look: Look) -> Finding:
     answers = answers[(answers["sport"] == _MODBUS_PORT) & (answers["payload"] > 0)]
     sent, back = look.tally(requests["ts"]), look.tally(answers["ts"])
     said = f"{exceptions} exceptions, {back.inside:g} answers to {sent.inside:g} requests"
-    return Finding(exceptions.is_more(1, 3) or sent.inside - back.inside >= max(2, 0.2 * sent.inside), said)
+    return Finding(
+        exceptions.is_more(1, 3) or sent.inside - back.inside >= max(2, 0.2 * sent.inside), said
+    )
 
 
 def _wrong_password(look: Look) -> Finding:
@@ -61,11 +69,16 @@ def _wrong_address(look: Look) -> Finding:
             ["arp_unanswered"], src=[look.device], dst=gone
         )
         return Finding(
-            asked.inside > 0, f"{asked} packets and ARP requests to {', '.join(gone) or 'nobody'}, who is gone"
+            asked.inside > 0,
+            f"{asked} packets and ARP requests to {', '.join(gone) or 'nobody'}, who is gone",
         )
     shown = _presence(look, look.device)
-    agrees = shown.is_new if look.device == look.interval.parameters.get("address") else shown.is_gone
-    return Finding(agrees, f"{shown.inside} frames from this address, {shown.rest} in the rest of the run")
+    agrees = (
+        shown.is_new if look.device == look.interval.parameters.get("address") else shown.is_gone
+    )
+    return Finding(
+        agrees, f"{shown.inside} frames from this address, {shown.rest} in the rest of the run"
+    )
 
 
 @dataclass(frozen=True)
@@ -102,7 +115,9 @@ def _wrong_gateway(look: Look) -> Finding:
         return Finding((asked > 0 and not heard) or arp.is_more(1, 3), said)
     macs = look.macs(look.device, look.calm)
     table = look.run.packets.table
-    strays = table[table["dst_mac"].isin(macs) & (table["dst"] != look.run.codes.get(look.device, -1))]
+    strays = table[
+        table["dst_mac"].isin(macs) & (table["dst"] != look.run.codes.get(look.device, -1))
+    ]
     got = look.tally(strays["ts"])
     return Finding(got.is_more(1, 3), f"{got} packets for others came to its MAC")
 
@@ -125,7 +140,8 @@ _BY_KIND: dict[str, Callable[[Look], Finding]] = {
 }
 
 
-# How faults show in packets: for every label of a fault a function of one look that says whether it does.
+# How faults show in packets: for every label of a fault a function of one look that says whether it
+# does.
 
 # Below, an answer or a pause is late because of the machine that recorded.
 _LATE_S, _GAP_S = 0.02, 1.5
@@ -134,9 +150,12 @@ _MESSAGE_BYTES = 512
 
 
 def check_packet_loss(look: Look) -> Finding:
-    """Segments sent again, attempts in vain, holes in the numbers of RTP packets (RFC 3550, 5.1)."""
+    """Segments sent again, attempts in vain, holes in the numbers of RTP packets (RFC 3550,
+    5.1)."""
     mine, theirs = [look.device], None if look.is_source else look.peers
-    again = look.told(["retransmission"], src=mine, dst=theirs) + look.told(["retransmission"], src=theirs, dst=mine)
+    again = look.told(["retransmission"], src=mine, dst=theirs) + look.told(
+        ["retransmission"], src=theirs, dst=mine
+    )
     vain = look.failed(mine, theirs) + look.failed(theirs, mine)
     table = pd.concat([look.packets(mine, theirs), look.packets(theirs, mine)])
     segments = look.tally(table.loc[(table["proto"] == TCP) & (table["payload"] > 0), "ts"])
@@ -154,11 +173,16 @@ def _share(part: float, whole: float) -> str:
 
 
 def _rtp_holes(look: Look, table: pd.DataFrame) -> tuple[Tally, int]:
-    """Numbers that are missing in streams of RTP over UDP, and how many packets the interval holds."""
+    """Numbers that are missing in streams of RTP over UDP, and how many packets the interval
+    holds."""
     udp = table[(table["proto"] == UDP).to_numpy() & (table["held"] >= 12).to_numpy()]
     head = look.run.packets.read_payload(udp.index.to_numpy(), 4).astype(np.int64)
     udp = udp.assign(number=head[:, 2] << 8 | head[:, 3])[head[:, 0] >> 6 == 2]
-    streams = [stream for _, stream in udp.groupby(["src", "dst", "sport", "dport"]) if len(stream) >= _RTP_PKTS]
+    streams = [
+        stream
+        for _, stream in udp.groupby(["src", "dst", "sport", "dport"])
+        if len(stream) >= _RTP_PKTS
+    ]
     ts, missing = [np.zeros(0)], [np.zeros(0)]
     for stream in streams:
         step = np.diff(stream["number"].to_numpy()) & 0xFFFF
@@ -169,12 +193,19 @@ def _rtp_holes(look: Look, table: pd.DataFrame) -> tuple[Tally, int]:
 
 
 def check_congestion(look: Look) -> Finding:
-    """Answers late, segments sent again, or a link much fuller than usual; of a victim, with anybody else concerned."""
+    """Answers late, segments sent again, or a link much fuller than usual; of a victim, with
+    anybody else concerned."""
     mine = [look.device]
-    theirs = None if look.interval.kind == "slow_link" and look.is_source else [one.device for one in look.others]
+    theirs = (
+        None
+        if look.interval.kind == "slow_link" and look.is_source
+        else [one.device for one in look.others]
+    )
     table = pd.concat([look.packets(mine, theirs), look.packets(theirs, mine)])
     volume = look.tally(table["ts"], table["ip_bytes"])
-    again = look.told(["retransmission"], src=mine, dst=theirs) + look.told(["retransmission"], src=theirs, dst=mine)
+    again = look.told(["retransmission"], src=mine, dst=theirs) + look.told(
+        ["retransmission"], src=theirs, dst=mine
+    )
     late_s, usual_s = _late(look, theirs)
     rate, usual = (size * 8 / 1000 / volume.inside_s for size in (volume.inside, volume.expected))
     said = (
@@ -186,7 +217,8 @@ def check_congestion(look: Look) -> Finding:
 
 
 def _late(look: Look, peers: Collection[str] | None) -> tuple[float, float]:
-    """The time that nine tenths of answers between device and peers took at most, in the interval and in calm."""
+    """The time that nine tenths of answers between device and peers took at most, in the interval
+    and in calm."""
     delays, codes = look.run.delays, look.run.codes
     mine = codes.get(look.device, -1)
     chosen = delays[(delays["asker"] == mine) | (delays["answerer"] == mine)]
@@ -204,7 +236,9 @@ def check_device_silent(look: Look) -> Finding:
 
 
 def _is_silent(look: Look) -> Finding:
-    frozen = look.interval.kind == "silent_sensor"  # its kernel lives: it acknowledges, and says nothing
+    frozen = (
+        look.interval.kind == "silent_sensor"
+    )  # its kernel lives: it acknowledges, and says nothing
     sent = look.packets(src=[look.device])
     sent = sent[sent["payload"] > 0] if frozen else sent
     arp = look.run.packets.arp
@@ -212,7 +246,9 @@ def _is_silent(look: Look) -> Finding:
     ts = sent["ts"].to_numpy() if frozen else np.concatenate([sent["ts"], claims])
     inside, else_ = int(look.settled(ts).sum()), int((~look.inside(ts)).sum())
     what = "messages" if frozen else "frames"
-    return Finding(not inside and else_ > 0, f"{inside} {what} from it, {else_} in the rest of the run")
+    return Finding(
+        not inside and else_ > 0, f"{inside} {what} from it, {else_} in the rest of the run"
+    )
 
 
 def _asks_in_vain(look: Look, peers: Collection[str]) -> Finding:
@@ -222,22 +258,32 @@ def _asks_in_vain(look: Look, peers: Collection[str]) -> Finding:
         heard = int(look.settled(look.packets([peer], [look.device])["ts"]).sum())
         arp = look.told(["arp_unanswered"], src=[look.device], dst=[peer])
         if not heard and (asked or arp.inside):
-            return Finding(True, f"{asked} packets and {arp.inside:g} ARP requests to {peer}, no answer")
-        said.append(f"{asked} packets and {arp.inside:g} ARP requests to {peer}, {heard} packets back")
+            return Finding(
+                True, f"{asked} packets and {arp.inside:g} ARP requests to {peer}, no answer"
+            )
+        said.append(
+            f"{asked} packets and {arp.inside:g} ARP requests to {peer}, {heard} packets back"
+        )
     return Finding(False, "; ".join(said))
 
 
 def check_service_down(look: Look) -> Finding:
-    """Attempts refused or unanswered, exceptions, refusals: by the device, or of what it asks its peers."""
+    """Attempts refused or unanswered, exceptions, refusals: by the device, or of what it asks its
+    peers."""
     asks, asked = (None, [look.device]) if look.is_source else ([look.device], look.peers)
     counts = {
         "attempts refused or unanswered": look.failed(asks, asked),
-        "exceptions and refusals": look.told(["modbus_exception", "mqtt_refused"], src=asks, dst=asked),
+        "exceptions and refusals": look.told(
+            ["modbus_exception", "mqtt_refused"], src=asks, dst=asked
+        ),
         "ports unreachable": look.told(["unreachable"], src=asked, dst=asks),
         "connections closed without a word": look.tally(_dropped(look, asks, asked)["ts"]),
     }
     said = [f"{count} {what}" for what, count in counts.items() if count.inside]
-    return Finding(any(count.is_more(1, 3) for count in counts.values()), ", ".join(said) or "nothing was refused")
+    return Finding(
+        any(count.is_more(1, 3) for count in counts.values()),
+        ", ".join(said) or "nothing was refused",
+    )
 
 
 def _dropped(look: Look, asks: Collection[str] | None, asked: Collection[str]) -> pd.DataFrame:
@@ -245,7 +291,10 @@ def _dropped(look: Look, asks: Collection[str] | None, asked: Collection[str]) -
     flows = look.flows(asks, asked)
     opened = flows["history"].astype("str").str.contains("h", regex=False)
     return flows[
-        opened & (flows["proto"] == "tcp") & (flows["resp_bytes"].fillna(0) == 0) & (flows["conn_state"] != "S1")
+        opened
+        & (flows["proto"] == "tcp")
+        & (flows["resp_bytes"].fillna(0) == 0)
+        & (flows["conn_state"] != "S1")
     ]
 
 
@@ -295,7 +344,8 @@ FAULT_CHECKS: dict[str, Callable[[Look], Finding]] = {
 }
 
 
-# How attacks show in packets: for every label of an attack a function of one look that says whether it does.
+# How attacks show in packets: for every label of an attack a function of one look that says whether
+# it does.
 
 _MODBUS = ("modbus_read", "modbus_write", "modbus_other")
 _LOGIN_PORTS = (21, 22, 23)
@@ -330,7 +380,9 @@ def check_flood(look: Look) -> Finding:
     held = look.tally(opened.loc[opened["proto"] == "tcp", "ts"])
     rate, usual = (pkts / packets.inside_s for pkts in (packets.inside, packets.expected))
     said = f"{rate:.1f} packets/s (usual: {usual:.3g}), {held} connections"
-    return Finding(packets.is_more(_FLOOD_PER_S * packets.inside_s, 3) or held.is_more(_HELD, 3), said)
+    return Finding(
+        packets.is_more(_FLOOD_PER_S * packets.inside_s, 3) or held.is_more(_HELD, 3), said
+    )
 
 
 def check_brute_force(look: Look) -> Finding:
@@ -356,7 +408,9 @@ def check_c2(look: Look) -> Finding:
 def check_exfiltration(look: Look) -> Finding:
     """Much more sent to such a peer than it answers."""
     flows = _to_strangers(look, look.flows([look.device]))
-    sent, got = (float(flows[column].fillna(0).sum()) for column in ("orig_ip_bytes", "resp_ip_bytes"))
+    sent, got = (
+        float(flows[column].fillna(0).sum()) for column in ("orig_ip_bytes", "resp_ip_bytes")
+    )
     said = f"{sent / 1000:.0f} kB sent to {flows['id.resp_h'].nunique()} new peers, {got / 1000:.0f} kB back"
     return Finding(sent >= _STOLEN_BYTES and sent > 2 * got, said)
 
@@ -364,12 +418,15 @@ def check_exfiltration(look: Look) -> Finding:
 def _to_strangers(look: Look, flows: pd.DataFrame) -> pd.DataFrame:
     """Flows of the interval to peers outside the plant that the device calls at no calm time."""
     inside, calm = look.inside(flows["ts"]), look.calm(flows["ts"])
-    stranger = flows["id.resp_h"].isin(look.run.outside) & ~flows["id.resp_h"].isin(flows.loc[calm, "id.resp_h"])
+    stranger = flows["id.resp_h"].isin(look.run.outside) & ~flows["id.resp_h"].isin(
+        flows.loc[calm, "id.resp_h"]
+    )
     return flows[inside & stranger.to_numpy()]
 
 
 def check_spoofing(look: Look) -> Finding:
-    """An address claimed by two machines; of the source, claims of addresses that are not its own."""
+    """An address claimed by two machines; of the source, claims of addresses that are not its
+    own."""
     if not look.is_source:
         macs = look.macs(look.device, look.inside)
         return Finding(len(macs) > 1, f"{len(macs)} MACs use {look.device}")
@@ -435,7 +492,8 @@ def check_run(folder: Path) -> list[Check]:
         folder: holds capture.pcap and truth.json.
 
     Returns:
-        One check per interval that claims something, in the order of truth.json; ``unknown`` claims nothing.
+        One check per interval that claims something, in the order of truth.json; ``unknown`` claims
+        nothing.
 
     Raises:
         UserError: either file is missing or wrong, or the run is incomplete.
@@ -443,13 +501,19 @@ def check_run(folder: Path) -> list[Check]:
     packets = read_packets([folder / "capture.pcap"])
     truth = read_truth(folder / "truth.json", packets.start_s, packets.end_s)
     run = Run(packets, make_flows(packets), truth)
-    told = [(number, interval) for number, interval in enumerate(truth.intervals) if interval.label != UNKNOWN]
+    told = [
+        (number, interval)
+        for number, interval in enumerate(truth.intervals)
+        if interval.label != UNKNOWN
+    ]
     return [_check(run, number, interval) for number, interval in told]
 
 
 def _check(run: Run, number: int, interval: Interval) -> Check:
     found = _CHECKS[interval.label](Look(run, interval, _same_event(run.truth, interval)))
-    return Check(number, interval.device, interval.label, interval.kind, found.agrees, found.measured)
+    return Check(
+        number, interval.device, interval.label, interval.kind, found.agrees, found.measured
+    )
 
 
 def _same_event(truth: Truth, interval: Interval) -> tuple[Interval, ...]:
@@ -468,4 +532,8 @@ def _check_normal(look: Look) -> Finding:
     return Finding(seen > 0, f"{seen} packets from or to it")
 
 
-_CHECKS: dict[str, Callable[[Look], Finding]] = {**FAULT_CHECKS, **ATTACK_CHECKS, NORMAL: _check_normal}
+_CHECKS: dict[str, Callable[[Look], Finding]] = {
+    **FAULT_CHECKS,
+    **ATTACK_CHECKS,
+    NORMAL: _check_normal,
+}

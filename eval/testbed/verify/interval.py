@@ -1,9 +1,11 @@
-"""What one interval of a run's truth is judged by: counts of packets, flows and evidence, in it and in calm time.
+"""What one interval of a run's truth is judged by: counts of packets, flows and evidence, in it and
+in calm time.
 
     device's intervals        ====A====          ==B==
     calm (the rest)      -----         ----------     -----       what is usual for this device
 
-Nothing here knows a classifier. Evidence beyond flows is kept by slots of 10 s, so its times are a slot wide.
+Nothing here knows a classifier. Evidence beyond flows is kept by slots of 10 s, so its times are a
+slot wide.
 """
 
 import ipaddress
@@ -20,7 +22,8 @@ from traffic.pcap.flows import cut_flows
 from traffic.pcap.packets import Packets
 from traffic.plant import is_local
 
-# What is done at once shows within seconds: programs wait for answers, and what was under way comes to its end.
+# What is done at once shows within seconds: programs wait for answers, and what was under way comes
+# to its end.
 REACTION_S = 5.0
 _FAILED = ("S0", "REJ", "RSTOS0", "SH")
 
@@ -58,10 +61,15 @@ class Run:
 
     @cached_property
     def delays(self) -> pd.DataFrame:
-        """How long it took until a message was answered, or at least acknowledged: ``ts asker answerer delay_s``."""
+        """How long it took until a message was answered, or at least acknowledged: ``ts asker
+        answerer delay_s``."""
         work = cut_flows(self.packets.table)
         flow, side, ts = (work[name].to_numpy() for name in ("flow", "is_orig", "ts"))
-        turn = np.flatnonzero((flow[1:] == flow[:-1]) & (side[1:] != side[:-1]) & (work["payload"].to_numpy()[:-1] > 0))
+        turn = np.flatnonzero(
+            (flow[1:] == flow[:-1])
+            & (side[1:] != side[:-1])
+            & (work["payload"].to_numpy()[:-1] > 0)
+        )
         ends = {"asker": work["src"].to_numpy()[turn], "answerer": work["dst"].to_numpy()[turn]}
         return pd.DataFrame({"ts": ts[turn], **ends, "delay_s": ts[turn + 1] - ts[turn]})
 
@@ -120,7 +128,8 @@ class Look:
 
     @property
     def peers(self) -> list[str]:
-        """The other side of the event: whom a source hits, from whom a target suffers; at least the root."""
+        """The other side of the event: whom a source hits, from whom a target suffers; at least the
+        root."""
         wanted = "target" if self.is_source else "source"
         named = [other.device for other in self.others if other.direction == wanted]
         root = [] if self.is_source else [self.interval.root]
@@ -138,9 +147,12 @@ class Look:
         return (ts >= self.interval.start_s) & (ts < self.interval.end_s + REACTION_S)
 
     def settled(self, ts: pd.Series | np.ndarray) -> np.ndarray:
-        """Which times lie in the interval once it has taken effect; all of a very short one's second half."""
+        """Which times lie in the interval once it has taken effect; all of a very short one's
+        second half."""
         ts, length_s = np.asarray(ts), self.interval.end_s - self.interval.start_s
-        return (ts >= self.interval.start_s + min(REACTION_S, length_s / 2)) & (ts < self.interval.end_s)
+        return (ts >= self.interval.start_s + min(REACTION_S, length_s / 2)) & (
+            ts < self.interval.end_s
+        )
 
     def calm(self, ts: pd.Series | np.ndarray) -> np.ndarray:
         """Which times lie well away from every interval of the device."""
@@ -164,24 +176,34 @@ class Look:
     def _inside_s(self) -> float:
         return self.interval.end_s + REACTION_S - self.interval.start_s
 
-    def tally(self, ts: pd.Series | np.ndarray, weight: pd.Series | np.ndarray | None = None) -> Tally:
+    def tally(
+        self, ts: pd.Series | np.ndarray, weight: pd.Series | np.ndarray | None = None
+    ) -> Tally:
         """Count events by their times, or add up their weights."""
         weight = np.ones(len(ts)) if weight is None else np.asarray(weight, float)
         inside, calm = weight[self.inside(ts)].sum(), weight[self.calm(ts)].sum()
         return Tally(float(inside), self._inside_s, float(calm), self._calm_s)
 
-    def packets(self, src: Collection[str] | None = None, dst: Collection[str] | None = None) -> pd.DataFrame:
+    def packets(
+        self, src: Collection[str] | None = None, dst: Collection[str] | None = None
+    ) -> pd.DataFrame:
         """The device's packets from some addresses and to some."""
         table = self.table
         for column, addresses in (("src", src), ("dst", dst)):
             if addresses is not None:
-                table = table[table[column].isin([self.run.codes.get(address, -1) for address in addresses])]
+                table = table[
+                    table[column].isin([self.run.codes.get(address, -1) for address in addresses])
+                ]
         return table
 
     def evidence(
-        self, kinds: Sequence[str], src: Collection[str] | None = None, dst: Collection[str] | None = None
+        self,
+        kinds: Sequence[str],
+        src: Collection[str] | None = None,
+        dst: Collection[str] | None = None,
     ) -> pd.DataFrame:
-        """Evidence of some kinds, by who asked or sent and who was asked, with ``ts`` in the middle of its slot."""
+        """Evidence of some kinds, by who asked or sent and who was asked, with ``ts`` in the middle
+        of its slot."""
         table = self.run.capture.evidence
         table = table[table["kind"].isin(kinds)]
         for column, addresses in (("src", src), ("dst", dst)):
@@ -196,15 +218,23 @@ class Look:
             table["ts"] - SAMPLE_S / 2 < self.interval.end_s + REACTION_S
         )
         inside_s = self._inside_s + SAMPLE_S  # slots begin before the interval and end after it
-        inside, calm = table.loc[touched, "count"].sum(), table.loc[self.calm(table["ts"]), "count"].sum()
+        inside, calm = (
+            table.loc[touched, "count"].sum(),
+            table.loc[self.calm(table["ts"]), "count"].sum(),
+        )
         return Tally(float(inside), inside_s, float(calm), self._calm_s)
 
     def between(self, kinds: Sequence[str]) -> Tally:
-        """Evidence that the device and its peers gave each other; for a source without peers, that of anybody."""
+        """Evidence that the device and its peers gave each other; for a source without peers, that
+        of anybody."""
         peers = self.peers or None
-        return self.told(kinds, src=[self.device], dst=peers) + self.told(kinds, src=peers, dst=[self.device])
+        return self.told(kinds, src=[self.device], dst=peers) + self.told(
+            kinds, src=peers, dst=[self.device]
+        )
 
-    def flows(self, orig: Collection[str] | None = None, resp: Collection[str] | None = None) -> pd.DataFrame:
+    def flows(
+        self, orig: Collection[str] | None = None, resp: Collection[str] | None = None
+    ) -> pd.DataFrame:
         """Flows by who opened them and to whom."""
         flows = self.run.capture.flows
         for column, addresses in (("id.orig_h", orig), ("id.resp_h", resp)):
@@ -212,14 +242,21 @@ class Look:
                 flows = flows[flows[column].isin(addresses)]
         return flows
 
-    def failed(self, orig: Collection[str] | None = None, resp: Collection[str] | None = None) -> Tally:
+    def failed(
+        self, orig: Collection[str] | None = None, resp: Collection[str] | None = None
+    ) -> Tally:
         """Attempts that were refused or not answered, whatever the transport."""
         flows = self.flows(orig, resp)
         return self.tally(flows.loc[flows["conn_state"].isin(_FAILED), "ts"])
 
     def macs(self, address: str, when: Callable[[np.ndarray], np.ndarray]) -> list[int]:
-        """The MACs that use an address in some time: senders of its IP packets, and those of ARP in its name."""
-        code, table, arp = self.run.codes.get(address, -1), self.run.packets.table, self.run.packets.arp
+        """The MACs that use an address in some time: senders of its IP packets, and those of ARP in
+        its name."""
+        code, table, arp = (
+            self.run.codes.get(address, -1),
+            self.run.packets.table,
+            self.run.packets.arp,
+        )
         claims = arp[(arp["sender"] == code).to_numpy() & when(arp["ts"].to_numpy())]
         sent = table[(table["src"] == code).to_numpy() & when(table["ts"].to_numpy())]
         return [int(mac) for mac in sorted({*claims["mac"], *sent["src_mac"]}) if mac >= 0]
