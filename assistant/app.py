@@ -11,24 +11,22 @@ import html
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from assistant.diagnosis.health import list_devices
+import gradio as gr
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from assistant.chat.conversation import Conversation
+from assistant.detection.incidents import Incident
+from assistant.detection.pipeline import Analysis
+from assistant.diagnosis.diagnose import Diagnosis
+from assistant.diagnosis.grounding import Citation
+from assistant.diagnosis.health import DeviceState, list_devices
 from assistant.offline import go_offline
 from assistant.report import clock
+from assistant.session import Desk
 from traffic.errors import UserError
-
-if TYPE_CHECKING:
-    import gradio as gr
-
-    from assistant.chat.conversation import Conversation
-    from assistant.detection.incidents import Incident
-    from assistant.detection.pipeline import Analysis
-    from assistant.diagnosis.diagnose import Diagnosis
-    from assistant.diagnosis.grounding import Citation
-    from assistant.diagnosis.health import DeviceState
-    from assistant.session import Desk
-
 
 # The pieces of the page as HTML. Text from a capture, a document or a model is escaped here and
 # nowhere else.
@@ -62,7 +60,7 @@ def safe(text: object) -> str:
     return html.escape(str(text)).translate(_TEMPLATE)
 
 
-def render_bar(analysis: "Analysis | None", name: str) -> str:
+def render_bar(analysis: Analysis | None, name: str) -> str:
     """The line at the top: which capture, from when to when."""
     if analysis is None:
         what = "no capture is open"
@@ -77,7 +75,7 @@ def render_bar(analysis: "Analysis | None", name: str) -> str:
 
 
 def render_plant(
-    devices: Sequence["DeviceState"], incidents: Sequence["Incident"], notes: Sequence[str]
+    devices: Sequence[DeviceState], incidents: Sequence[Incident], notes: Sequence[str]
 ) -> str:
     """Devices and incidents as rows that can be chosen; what the reader of the capture noted stands
     below."""
@@ -90,14 +88,14 @@ def render_plant(
     )
 
 
-def _device_row(one: "DeviceState") -> str:
+def _device_row(one: DeviceState) -> str:
     under = " · ".join(
         filter(None, [one.address if one.name != one.address else "", one.role, one.words])
     )
     return _row(one.state, one.address, one.name, _WORDS[one.state], under)
 
 
-def _incident_rows(incidents: Sequence["Incident"]) -> str:
+def _incident_rows(incidents: Sequence[Incident]) -> str:
     if not incidents:
         return '<p class="empty">None: every device behaves as it usually does.</p>'
     rows = (
@@ -109,7 +107,7 @@ def _incident_rows(incidents: Sequence["Incident"]) -> str:
     return f'<div class="rows">{"".join(rows)}</div>'
 
 
-def _when(one: "Incident") -> str:
+def _when(one: Incident) -> str:
     return f"{one.device} · {clock(one.start_s)[11:]} to {clock(one.end_s)[11:]} UTC"
 
 
@@ -121,7 +119,7 @@ def _row(state: str, device: str, name: str, word: str, under: str) -> str:
     )
 
 
-def render_evidence(diagnosis: "Diagnosis | None") -> str:
+def render_evidence(diagnosis: Diagnosis | None) -> str:
     """What the answer rests on, beside the answer."""
     if diagnosis is None:
         return (
@@ -140,11 +138,11 @@ def render_evidence(diagnosis: "Diagnosis | None") -> str:
     return f'<div class="panel"><h2>Evidence</h2>{"".join(parts)}</div>'
 
 
-def _cited(title: str, citations: Sequence["Citation"]) -> str:
+def _cited(title: str, citations: Sequence[Citation]) -> str:
     return f"<h2>{title}</h2>{''.join(_citation(one) for one in citations)}" if citations else ""
 
 
-def _citation(one: "Citation") -> str:
+def _citation(one: Citation) -> str:
     return (
         f"<details><summary>[{one.number}] {safe(one.place)}</summary>"
         f"<blockquote>{safe(one.excerpt)}</blockquote></details>"
@@ -191,11 +189,11 @@ class Thread:
     """What one browser tab is talking about."""
 
     name: str
-    analysis: "Analysis | None"
-    conversation: "Conversation"
+    analysis: Analysis | None
+    conversation: Conversation
 
 
-def serve(desk: "Desk", capture: Path | None, port: int) -> "gr.Blocks":
+def serve(desk: Desk, capture: Path | None, port: int) -> gr.Blocks:
     """Start serving the page and return it; ``block_thread`` waits until it is interrupted.
 
     Raises:
@@ -218,10 +216,6 @@ def serve(desk: "Desk", capture: Path | None, port: int) -> "gr.Blocks":
 def launch_options() -> dict[str, Any]:
     """How the page is served: to this machine, without share links, API pages or anything fetched
     from outside."""
-    import gradio as gr
-    from starlette.middleware import Middleware
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
-
     fonts = ["system-ui", "-apple-system", "Segoe UI", "Liberation Sans", "sans-serif"]
     mono = ["ui-monospace", "Liberation Mono", "monospace"]
     # A page on another site could reach this one by a name that resolves to loopback: only our own
@@ -262,7 +256,7 @@ class _Sealed:
         await self._app(scope, receive, sealed)
 
 
-def build_page(desk: "Desk", analysis: "Analysis | None", name: str) -> "gr.Blocks":
+def build_page(desk: Desk, analysis: Analysis | None, name: str) -> gr.Blocks:
     """Lay the page out and connect it.
 
     Args:
@@ -271,7 +265,6 @@ def build_page(desk: "Desk", analysis: "Analysis | None", name: str) -> "gr.Bloc
             it.
     """
     go_offline()
-    import gradio as gr
 
     def begin() -> tuple[Thread, str, str]:
         return _show(_start(desk, analysis, name))
@@ -345,8 +338,6 @@ class Parts:
 def _lay_out(bar: str, welcome: str) -> Parts:
     """Incidents and devices, conversation, evidence: three columns, one under the other on a narrow
     screen."""
-    import gradio as gr
-
     top = gr.HTML(bar)
     with gr.Row(elem_id="desk", equal_height=False):
         with gr.Column(scale=3, min_width=270, elem_id="plant"):
@@ -376,9 +367,7 @@ def _lay_out(bar: str, welcome: str) -> Parts:
     return Parts(top, plant, upload, chat, box, send, hints, evidence)
 
 
-def _start(desk: "Desk", analysis: "Analysis | None", name: str) -> Thread:
-    from assistant.chat.conversation import Conversation
-
+def _start(desk: Desk, analysis: Analysis | None, name: str) -> Thread:
     return Thread(
         name, analysis, Conversation(analysis, desk.index, desk.history, writer=desk.models.writer)
     )
@@ -393,7 +382,7 @@ def _show(thread: Thread) -> tuple[Thread, str, str]:
     return thread, render_bar(found, thread.name), plant
 
 
-def _welcome(analysis: "Analysis | None") -> str:
+def _welcome(analysis: Analysis | None) -> str:
     if analysis is None:
         return "Open a capture, then ask why a device behaves as it does."
     return "Ask why a device behaves as it does, or choose one from the list."
@@ -404,8 +393,6 @@ def _answer(
 ) -> Iterator[tuple[str, list[Any], Any]]:
     """Show the question at once, then the answer with what it rests on; text appears only after it
     was checked."""
-    import gradio as gr
-
     if not question.strip():
         yield "", messages, gr.skip()
         return

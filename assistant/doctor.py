@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import httpx
+
 from assistant.offline import FLAGS
+from assistant.session import load_models, open_knowledge, read_plant
 from assistant.settings import Settings
 from traffic.errors import UserError
 
@@ -162,8 +165,6 @@ def _home(home: Path) -> Finding:
 
 def _model(settings: Settings) -> Finding:
     """Loads it: the only check that finds a truncated file."""
-    from assistant.session import load_models
-
     try:
         models = load_models(settings)
     except UserError as mistake:
@@ -174,8 +175,6 @@ def _model(settings: Settings) -> Finding:
 
 
 def _knowledge(settings: Settings) -> Finding:
-    from assistant.session import open_knowledge
-
     try:
         with open_knowledge(settings) as index:
             count, problems = len(index.list()), index.check().problems
@@ -189,8 +188,6 @@ def _knowledge(settings: Settings) -> Finding:
 
 
 def _plant(settings: Settings) -> Finding:
-    from assistant.session import read_plant
-
     try:
         plant = read_plant(settings)
     except UserError as mistake:
@@ -214,7 +211,6 @@ def _writer(settings: Settings) -> Finding:
             settings.writer or "no chat model: answers are composed from facts and quoted passages"
         )
         return Finding("writer", "ok" if settings.writer else "note", words)
-    import httpx
 
     try:
         httpx.get(f"{url.rstrip('/')}/models", timeout=5, trust_env=False).raise_for_status()

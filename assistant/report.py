@@ -9,17 +9,17 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import pandas as pd
+
+from assistant.detection.incidents import Incident
+from assistant.diagnosis.diagnose import Diagnosis
+from knowledge_base.retriever import Passage
 from traffic.labels import LABELS
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from assistant.detection.incidents import Incident
-    from assistant.diagnosis.diagnose import Diagnosis
-    from knowledge_base.retriever import Passage
-    from traffic.windows import Windows
+from traffic.samples import COLUMNS
+from traffic.windows import Windows
 
 
 def clock(seconds: float) -> str:
@@ -66,7 +66,7 @@ def render_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> st
     )
 
 
-def verdict_lines(verdicts: "pd.DataFrame") -> Iterator[str]:
+def verdict_lines(verdicts: pd.DataFrame) -> Iterator[str]:
     """One JSON object per window: device, start_s, end_s, label, probability, abstained,
     probabilities."""
     columns = ["device", "start_s", "end_s", "label", "probability", "abstained"]
@@ -77,12 +77,12 @@ def verdict_lines(verdicts: "pd.DataFrame") -> Iterator[str]:
         yield json.dumps(plain(known | {"probabilities": chances}))
 
 
-def verdict_csv(verdicts: "pd.DataFrame") -> str:
+def verdict_csv(verdicts: pd.DataFrame) -> str:
     """The whole table, with a column of probability per label."""
     return verdicts.to_csv(index=False, lineterminator="\n")
 
 
-def verdict_table(verdicts: "pd.DataFrame") -> str:
+def verdict_table(verdicts: pd.DataFrame) -> str:
     """One line per window; where the model abstains, its best guess with a question mark."""
     rows = (
         [
@@ -96,7 +96,7 @@ def verdict_table(verdicts: "pd.DataFrame") -> str:
     return render_table(["device", "start (UTC)", "label", "probability"], rows)
 
 
-def incident_table(incidents: Sequence["Incident"]) -> str:
+def incident_table(incidents: Sequence[Incident]) -> str:
     """One line per incident; a sentence where there is none."""
     if not incidents:
         return "no incident: every device behaves as it usually does"
@@ -117,7 +117,7 @@ def incident_table(incidents: Sequence["Incident"]) -> str:
     )
 
 
-def render_diagnosis(diagnosis: "Diagnosis", form: str) -> str:
+def render_diagnosis(diagnosis: Diagnosis, form: str) -> str:
     """A diagnosis as ``text``, ``md`` or ``json``."""
     if form == "json":
         return json.dumps(plain(diagnosis), indent=2, ensure_ascii=False)
@@ -133,7 +133,7 @@ def without_marks(markdown: str) -> str:
     return re.sub(r"\*\*(.+?)\*\*", r"\1", markdown)
 
 
-def passages_json(passages: Sequence["Passage"]) -> list[dict[str, Any]]:
+def passages_json(passages: Sequence[Passage]) -> list[dict[str, Any]]:
     """What ``kb search --format json`` promises: document, section, page, text, score."""
     return [
         {name: getattr(one, name) for name in ("document", "section", "page", "text", "score")}
@@ -141,7 +141,7 @@ def passages_json(passages: Sequence["Passage"]) -> list[dict[str, Any]]:
     ]
 
 
-def passage_text(passage: "Passage") -> str:
+def passage_text(passage: Passage) -> str:
     """A passage under the line that says where it stands."""
     place = ", ".join(
         filter(None, [passage.section, f"page {passage.page}" if passage.page else ""])
@@ -160,7 +160,7 @@ _TOTALS = [
 ]
 
 
-def window_table(windows: "Windows") -> str:
+def window_table(windows: Windows) -> str:
     """One line per window with what a person looks at first: totals over its six samples."""
     totals = windows.values(_TOTALS).sum(axis=1)  # (windows, totals)
     peers = windows.values(["peers"]).max(axis=(1, 2))
@@ -171,7 +171,7 @@ def window_table(windows: "Windows") -> str:
     return render_table(["device", "start (UTC)", *_TOTALS, "peers"], rows)
 
 
-def window_samples(windows: "Windows") -> "pd.DataFrame":
+def window_samples(windows: Windows) -> pd.DataFrame:
     """Every window's samples, one under the other; ``table[COLUMNS].to_numpy().reshape(-1, 6, n)``
     gives them back.
 
@@ -179,10 +179,6 @@ def window_samples(windows: "Windows") -> "pd.DataFrame":
         Shape (n_windows * 6, n_columns + 5): ``window``, ``sample`` (0 to 5), ``device``,
         ``start_s``, ``end_s`` of the window, then ``traffic.samples.COLUMNS``.
     """
-    import numpy as np
-    import pandas as pd
-
-    from traffic.samples import COLUMNS
 
     values = windows.values(list(COLUMNS))
     n, length, width = values.shape

@@ -9,22 +9,22 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from assistant.detection.pipeline import Analysis
+from assistant.detection.pipeline import analyse as analyse_capture
+from assistant.history import History
+from assistant.llm.adapters import AdapterCard, load_adapter
+from assistant.llm.local import LocalLLM, Progress
+from assistant.llm.remote import RemoteLLM
 from assistant.settings import Settings
+from knowledge_base.embeddings import SentenceEmbedder
+from knowledge_base.index import Index, ensure_samples, open_index
+from traffic.capture import Capture
 from traffic.errors import UserError
-
-if TYPE_CHECKING:
-    from assistant.detection.pipeline import Analysis
-    from assistant.history import History
-    from assistant.llm.adapters import AdapterCard
-    from assistant.llm.local import LocalLLM, Progress
-    from assistant.llm.remote import RemoteLLM
-    from knowledge_base.embeddings import SentenceEmbedder
-    from knowledge_base.index import Index
-    from traffic.capture import Capture
-    from traffic.plant import Plant
-    from traffic.windows import Windows
+from traffic.plant import Plant, load_plant
+from traffic.reader import read_capture
+from traffic.samples import make_samples
+from traffic.windows import Windows, make_windows
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,13 @@ class Models:
     """The model that classifies, the card that calibrates it, and the model that words answers, if
     there is one."""
 
-    llm: "LocalLLM"
-    card: "AdapterCard"
-    writer: "LocalLLM | RemoteLLM | None"
+    llm: LocalLLM
+    card: AdapterCard
+    writer: LocalLLM | RemoteLLM | None
 
 
-def read_plant(settings: Settings) -> "Plant | None":
+def read_plant(settings: Settings) -> Plant | None:
     """The inventory the settings name, or none."""
-    from traffic.plant import load_plant
-
     return load_plant(settings.plant) if settings.plant else None
 
 
@@ -48,16 +46,12 @@ def read_plant(settings: Settings) -> "Plant | None":
 class Reading:
     """A capture and its windows, before any model has seen them."""
 
-    capture: "Capture"
-    windows: "Windows"
+    capture: Capture
+    windows: Windows
 
 
 def read_windows(path: Path, settings: Settings) -> Reading:
     """Read a capture and cut it into windows."""
-    from traffic.reader import read_capture
-    from traffic.samples import make_samples
-    from traffic.windows import make_windows
-
     capture = read_capture(path)
     samples = make_samples(capture, read_plant(settings), settings.local)
     return Reading(capture, make_windows(samples))
@@ -70,16 +64,11 @@ def load_models(settings: Settings) -> Models:
         UserError: a folder is missing or incomplete, or its parts do not fit together; the path is
             said.
     """
-    from assistant.llm.adapters import load_adapter
-
     llm, card = load_adapter(settings.adapter, settings.model)
     return Models(llm, card, _load_writer(settings, llm))
 
 
-def _load_writer(settings: Settings, classifier: "LocalLLM") -> "LocalLLM | RemoteLLM | None":
-    from assistant.llm.local import LocalLLM
-    from assistant.llm.remote import RemoteLLM
-
+def _load_writer(settings: Settings, classifier: LocalLLM) -> LocalLLM | RemoteLLM | None:
     if settings.remote_url:
         return RemoteLLM(settings.remote_url, settings.remote_model)
     writer = LocalLLM(settings.writer) if settings.writer else classifier
@@ -92,21 +81,17 @@ def _load_writer(settings: Settings, classifier: "LocalLLM") -> "LocalLLM | Remo
 
 
 def analyse(
-    path: Path, settings: Settings, models: Models, progress: "Progress | None" = None
-) -> "Analysis":
+    path: Path, settings: Settings, models: Models, progress: Progress | None = None
+) -> Analysis:
     """Read, classify and group a capture."""
-    from assistant.detection.pipeline import analyse as analyse_capture
-
     return analyse_capture(
         path, models.llm, models.card, read_plant(settings), settings.local, progress
     )
 
 
-def warm_embedder() -> "SentenceEmbedder":
+def warm_embedder() -> SentenceEmbedder:
     """The sentence model, loading beside what is done next: seconds that nobody should wait for
     after the capture."""
-    from knowledge_base.embeddings import SentenceEmbedder
-
     embedder = SentenceEmbedder()
     threading.Thread(target=embedder.embed, args=(["loads the model"],), daemon=True).start()
     return embedder
@@ -115,15 +100,13 @@ def warm_embedder() -> "SentenceEmbedder":
 def open_knowledge(
     settings: Settings,
     progress: Callable[[int, int], None] | None = None,
-    embedder: "SentenceEmbedder | None" = None,
-) -> "Index":
+    embedder: SentenceEmbedder | None = None,
+) -> Index:
     """The knowledge base of this home, with the shipped manuals and incidents where it is new.
 
     Raises:
         UserError: another process owns it.
     """
-    from knowledge_base.index import ensure_samples, open_index
-
     index = open_index(settings.home, embedder)
     ensure_samples(index, progress)
     return index
@@ -135,10 +118,10 @@ class Desk:
 
     settings: Settings
     models: Models
-    index: "Index"
-    history: "History"
+    index: Index
+    history: History
 
-    def analyse(self, path: Path, progress: "Progress | None" = None) -> "Analysis":
+    def analyse(self, path: Path, progress: Progress | None = None) -> Analysis:
         """Read, classify and group a capture with the desk's models."""
         return analyse(path, self.settings, self.models, progress)
 
@@ -146,8 +129,6 @@ class Desk:
 @contextmanager
 def open_desk(settings: Settings) -> Iterator[Desk]:
     """Open everything a conversation needs, and close it again."""
-    from assistant.history import History
-
     models = load_models(settings)
     embedder = warm_embedder()
     with (

@@ -7,7 +7,7 @@ Only the command line and the app read settings; everything below takes argument
 import ipaddress
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -62,10 +62,11 @@ def read_settings(**options: object) -> Settings:
     Raises:
         UserError: a value that cannot be what it should be, with its name.
     """
+    given: dict[str, Any] = {
+        name: value for name, value in options.items() if value not in (None, [], ())
+    }
     try:
-        return Settings(
-            **{name: value for name, value in options.items() if value not in (None, [], ())}
-        )  # type: ignore[arg-type]
+        return Settings(**given)
     except ValidationError as mistake:
         first = mistake.errors()[0]
         name = "_".join(str(part) for part in first["loc"])

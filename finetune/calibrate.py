@@ -17,6 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import minimize_scalar
+from sklearn.metrics import f1_score
 
 from assistant.detection.classify import choose, decide, make_probabilities, make_prompts
 from assistant.llm.local import LocalLLM
@@ -78,7 +80,6 @@ def calibrate(
         raise UserError(
             "no held-out windows to calibrate on; expected some; hold captures out of training"
         )
-    from scipy.optimize import minimize_scalar
 
     odds = weights / weights.sum()
     found = minimize_scalar(
@@ -165,8 +166,6 @@ def measure_texts(
         of the anomalous windows those with any such verdict (each only where there are such
         windows); ``abstained_share``.
     """
-    from sklearn.metrics import f1_score
-
     verdicts = decide(
         scores, calibration.temperature, calibration.threshold, calibration.prior_shift
     )

@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from assistant.llm.adapters import AdapterCard, prompt_fingerprint, write_card
 from assistant.llm.local import LocalLLM
@@ -152,8 +154,6 @@ def _marks(recipe: Recipe, captures: Captures, begin: Path | None) -> list[str]:
 def _make_base(
     folder: Path, texts: pd.DataFrame, recipe: Recipe, work: Path, begin: Path | None
 ) -> None:
-    import torch
-
     if begin is None:
         tokenizer = build_tokenizer(VOCABULARY, recipe.shape.context)
         model = build_model(tokenizer, recipe.shape, recipe.seed)
@@ -168,9 +168,6 @@ def _make_base(
 
 
 def _load(begin: Path) -> tuple[Any, Any]:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     here = {"local_files_only": True, "trust_remote_code": False}
     model = AutoModelForCausalLM.from_pretrained(
         begin, use_safetensors=True, dtype=torch.float32, attn_implementation="eager", **here

@@ -19,18 +19,18 @@ import time
 from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from assistant.llm.answer_tree import make_batches
 from assistant.llm.weights import fast_dtype
 from prompts.messages import classification_prompt
 from traffic.errors import UserError
-
-if TYPE_CHECKING:
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
-
 
 # Where a pretraining run stands, so that one that is killed goes on.
 
@@ -48,8 +48,6 @@ class Checkpoint:
 
     def read(self) -> tuple[int, list[float]]:
         """Continue what lies there: the phase to train next and the losses of those before it."""
-        import torch
-
         if self._path.is_file():
             state = torch.load(self._path, weights_only=True)
             self._model.load_state_dict(state["model"])
@@ -76,8 +74,6 @@ class Checkpoint:
         return self._losses
 
     def _write(self) -> None:
-        import torch
-
         state = {
             "phase": self._phase,
             "step": self.step,
@@ -133,13 +129,10 @@ class _Rows:
 
 
 def build_model(
-    tokenizer: "PreTrainedTokenizerFast", shape: Shape = Shape(), seed: int = 0
-) -> "LlamaForCausalLM":
+    tokenizer: PreTrainedTokenizerFast, shape: Shape = Shape(), seed: int = 0
+) -> LlamaForCausalLM:
     """A decoder with random weights for a tokenizer's vocabulary; input and output embeddings are
     one."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     torch.manual_seed(seed)
     ends = {
         name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")
@@ -159,8 +152,8 @@ def build_model(
 
 
 def pretrain(
-    model: "LlamaForCausalLM",
-    tokenizer: "PreTrainedTokenizerFast",
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
     phases: Sequence[Phase],
     work: Path,
     batch_tokens: int = 6000,
@@ -183,8 +176,6 @@ def pretrain(
     Raises:
         UserError: a phase holds no text, or a text exceeds the context.
     """
-    import torch
-
     optimizer = torch.optim.AdamW(
         model.parameters(), betas=(0.9, 0.95), weight_decay=0.01, fused=True
     )
@@ -208,9 +199,6 @@ def _train_phase(
     rows: _Rows,
     batches: list[list[int]],
 ) -> None:
-    from rich.console import Console
-    from rich.progress import track
-
     started = time.monotonic() - checkpoint.elapsed_s
     model.train()
     todo = range(checkpoint.step, len(batches))
@@ -232,8 +220,6 @@ def _train_phase(
 
 
 def _train_step(model: Any, optimizer: Any, rows: _Rows, batch: list[int]) -> float:
-    import torch
-
     # Kernels are made, and memory is held, for every shape that comes: so only some widths come.
     width = -(-max(len(rows.tokens[i]) for i in batch) // _WIDTHS) * _WIDTHS
     ids = torch.zeros(len(batch), width, dtype=torch.long)

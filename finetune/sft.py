@@ -19,6 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
+from datasets import Dataset
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+from trl import SFTConfig, SFTTrainer
 
 from assistant.llm.weights import check_model_folder, fast_dtype
 from prompts.messages import ANSWERS, classification, classification_prompt
@@ -64,8 +70,6 @@ def tune(
             "no texts to tune on; expected at least one labelled window; give captures with labels"
         )
     check_model_folder(base)
-    from transformers.trainer_utils import get_last_checkpoint
-    from trl import SFTTrainer
 
     model, tokenizer = _load_base(base, rank, seed)
     arguments = _arguments(work, batch, epochs, learning_rate, seed)
@@ -88,10 +92,6 @@ def tune(
 
 
 def _load_base(base: Path, rank: int, seed: int) -> tuple[Any, Any]:
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
-
     set_seed(seed)
     here = {"local_files_only": True, "trust_remote_code": False}
     model = AutoModelForCausalLM.from_pretrained(
@@ -102,8 +102,6 @@ def _load_base(base: Path, rank: int, seed: int) -> tuple[Any, Any]:
 
 
 def _make_examples(texts: pd.DataFrame, chat: bool) -> Any:
-    from datasets import Dataset
-
     answers = [ANSWERS[label] for label in texts["label"]]
     if chat:
         replies = [[{"role": "assistant", "content": answer}] for answer in answers]
@@ -116,9 +114,6 @@ def _make_examples(texts: pd.DataFrame, chat: bool) -> Any:
 
 
 def _arguments(work: Path, batch: int, epochs: int, learning_rate: float, seed: int) -> Any:
-    import torch
-    from trl import SFTConfig
-
     return SFTConfig(
         output_dir=str(work),
         per_device_train_batch_size=batch,
@@ -152,8 +147,6 @@ def _make_optimizer(
 ) -> tuple[Any, Any]:
     """AdamW, warmed up over a twentieth of the steps, cooled down along a cosine even when time
     runs out first."""
-    import torch
-
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(
         weights, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
@@ -167,8 +160,6 @@ def _make_optimizer(
 
 
 def _make_bell(fraction: Callable[[int], float]) -> Any:
-    from transformers import TrainerCallback
-
     class Bell(TrainerCallback):
         """Ends the run when its time is over."""
 

@@ -6,18 +6,16 @@ outside the list can reach the model: a word that is not on it becomes ``<unk>``
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
 
 from prompts.messages import ANSWERS, classification_prompt
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
 
 SPECIAL = {"unk_token": "<unk>", "pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
 
 
-def build_tokenizer(words: Iterable[str], max_length: int = 1024) -> "PreTrainedTokenizerFast":
+def build_tokenizer(words: Iterable[str], max_length: int = 1024) -> PreTrainedTokenizerFast:
     r"""Build the tokenizer of a pocket model.
 
     Args:
@@ -33,9 +31,6 @@ def build_tokenizer(words: Iterable[str], max_length: int = 1024) -> "PreTrained
     >>> tokenizer.convert_ids_to_tokens(tokenizer("got sent x\n").input_ids)
     ['<s>', 'got', 'sent', '<unk>']
     """
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
     framing = [
         *classification_prompt("").split(),
         *(word for answer in ANSWERS.values() for word in answer.split()),

@@ -9,6 +9,8 @@ import hashlib
 import re
 from dataclasses import dataclass
 
+from langchain_text_splitters import RecursiveCharacterTextSplitter
+
 from knowledge_base.documents import Document, Kind, Section
 
 CHUNK_CHARS = 900  # MiniLM reads 256 word pieces, about this many characters of technical English
@@ -85,8 +87,6 @@ def _blocks(text: str) -> list[str]:
 
 
 def _cut_prose(text: str) -> list[str]:
-    from langchain_text_splitters import RecursiveCharacterTextSplitter
-
     separators = [
         "\n\n",
         "\n",

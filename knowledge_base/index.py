@@ -15,7 +15,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
+import chromadb
 import numpy as np
+from chromadb.config import Settings
 
 from knowledge_base.chunks import Chunk
 from knowledge_base.documents import Kind, read_documents
@@ -51,9 +53,6 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         """Open the folder, or make it."""
-        import chromadb
-        from chromadb.config import Settings
-
         self._client = chromadb.PersistentClient(
             str(folder), settings=Settings(anonymized_telemetry=False)
         )
@@ -89,19 +88,11 @@ class Store:
 
     def chunks(self) -> list[Chunk]:
         """All chunks, sorted by id."""
-        got = self._chunks.get(include=["documents", "metadatas"])
+        got: Any = self._chunks.get(include=["documents", "metadatas"])
+        rows = zip(got["ids"], got["documents"] or [], got["metadatas"] or [], strict=True)
         made = [
-            Chunk(
-                identity,
-                str(m["document"]),
-                str(m["section"]),
-                int(m["page"]) or None,
-                text,
-                m["kind"],
-            )  # type: ignore[arg-type]
-            for identity, text, m in zip(
-                got["ids"], got["documents"] or [], got["metadatas"] or [], strict=True
-            )
+            Chunk(identity, m["document"], m["section"], m["page"] or None, text, m["kind"])
+            for identity, text, m in rows
         ]
         return sorted(made, key=lambda chunk: chunk.id)
 
@@ -112,10 +103,9 @@ class Store:
 
     def nearest(self, vector: np.ndarray, count: int, kind: Kind | None) -> list[str]:
         """The ids of the chunks nearest by cosine, best first."""
-        where = {"kind": kind} if kind else None
-        got = self._chunks.query(
-            query_embeddings=[vector], n_results=count, where=where, include=[]
-        )  # type: ignore[arg-type, list-item]
+        where: Any = {"kind": kind} if kind else None
+        query: Any = [vector]
+        got = self._chunks.query(query_embeddings=query, n_results=count, where=where, include=[])
         return got["ids"][0]
 
     def delete(self, ids: list[str]) -> None:

@@ -11,19 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from bm25s import BM25
 
 from knowledge_base.chunks import Chunk
 from knowledge_base.documents import Kind
 from knowledge_base.formats import PastIncident, read_incident, render_incident
 from knowledge_base.index import Index
 from traffic.errors import UserError
-
-if TYPE_CHECKING:
-    from bm25s import BM25
-
 
 # Words of technical text: what BM25 counts, and the terms by which a question shows that it is
 # about the documents.
@@ -157,7 +153,7 @@ class Words:
 
     chunks: tuple[Chunk, ...]
     tokens: tuple[frozenset[str], ...]
-    bm25: "BM25"
+    bm25: BM25
     rarity: dict[str, float]  # inverse document frequency, ln(1 + n / df)
 
 
@@ -243,8 +239,6 @@ def _words(index: Index) -> Words:
 
 
 def _count_words(chunks: tuple[Chunk, ...]) -> Words:
-    from bm25s import BM25
-
     tokens = [make_tokens(chunk.context) for chunk in chunks]
     bm25 = BM25(method="lucene")
     bm25.index(tokens, show_progress=False)

@@ -261,8 +261,6 @@ def load_plant(path: Path | str) -> Plant:
 
 def dump_plant(plant: Plant) -> str:
     """The plant as YAML that ``load_plant`` reads back equal; what is empty is left out."""
-    import yaml
-
     entries = [
         {key: value for key, value in asdict(device).items() if value} for device in plant.devices
     ]

@@ -7,6 +7,9 @@ import pandas as pd
 
 from traffic.capture import EVIDENCE_COLUMNS, Capture
 from traffic.errors import UserError
+from traffic.pcap.flows import make_flows
+from traffic.pcap.packets import read_packets
+from traffic.zeek.conn import find_conn_logs, read_zeek
 
 # pcap in both byte orders with micro- and nanoseconds (draft-ietf-opsawg-pcap), and pcapng's
 # section header block.
@@ -55,8 +58,6 @@ def is_pcap(path: Path) -> bool:
 
 
 def _read_folder(folder: Path) -> Capture:
-    from traffic.zeek.conn import find_conn_logs
-
     pcaps = sorted(file for file in folder.iterdir() if file.is_file() and is_pcap(file))
     if pcaps:
         return _read_pcaps(pcaps)
@@ -70,15 +71,10 @@ def _read_folder(folder: Path) -> Capture:
 
 
 def _read_pcaps(paths: list[Path]) -> Capture:
-    from traffic.pcap.flows import make_flows
-    from traffic.pcap.packets import read_packets
-
     return make_flows(read_packets(paths))
 
 
 def _read_zeek(path: Path) -> Capture:
-    from traffic.zeek.conn import read_zeek
-
     capture = read_zeek(path)
     beside = (path if path.is_dir() else path.parent) / "evidence.csv"
     return (

@@ -3,7 +3,6 @@ each question."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from assistant.chat.feedback import keep, keep_incident, read_remark
 from assistant.chat.replies import (
@@ -21,23 +20,19 @@ from assistant.chat.replies import (
     say_since,
     say_usual,
 )
+from assistant.detection.incidents import Incident
+from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.compose import clock
 from assistant.diagnosis.diagnose import Diagnosis, diagnose
 from assistant.diagnosis.grounding import check
-from assistant.diagnosis.llm_writer import write
+from assistant.diagnosis.llm_writer import ChatModel, write
 from assistant.facts.fact import Fact
+from assistant.history import History
 from assistant.questions.entities import Asked, read_devices, words_besides
 from assistant.questions.intents import Intent, read_intent
 from assistant.questions.scope import foreign_words, is_in_scope
-
-if TYPE_CHECKING:
-    from assistant.detection.incidents import Incident
-    from assistant.detection.pipeline import Analysis
-    from assistant.diagnosis.llm_writer import ChatModel
-    from assistant.history import History
-    from knowledge_base.documents import Kind
-    from knowledge_base.index import Index
-
+from knowledge_base.documents import Kind
+from knowledge_base.index import Index
 
 MAX_CHARS = 2000
 _ABOUT_FOCUS: dict[str, Callable[..., Said]] = {
@@ -49,7 +44,7 @@ _ABOUT_FOCUS: dict[str, Callable[..., Said]] = {
     "numbers": say_numbers,
 }
 _OF_DOCUMENTS = ("", "why", "checks", "manual", "before", "attack")
-_KINDS: "dict[str, Kind]" = {
+_KINDS: dict[str, Kind] = {
     "before": "incident"
 }  # which documents are looked at first; manuals elsewhere
 _NO_CAPTURE = "No capture is open, so I can only answer from the documents. Open one to ask about its devices."
@@ -73,10 +68,10 @@ class Conversation:
 
     def __init__(
         self,
-        analysis: "Analysis | None",
-        index: "Index | None",
-        history: "History | None",
-        writer: "ChatModel | None" = None,
+        analysis: Analysis | None,
+        index: Index | None,
+        history: History | None,
+        writer: ChatModel | None = None,
         who: str = "operator",
     ) -> None:
         """Begin.
@@ -189,7 +184,7 @@ class Conversation:
         self.focus = self._diagnose(question, "why", named=True)
         return _whole(self.focus)
 
-    def _incident(self) -> "Incident | None":
+    def _incident(self) -> Incident | None:
         """The incident that explains the focus."""
         if (
             self.focus is None

@@ -8,15 +8,11 @@ bot, so whatever trains on it later checks it first.
 import re
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from assistant.detection.incidents import Incident
+from assistant.diagnosis.diagnose import Diagnosis
 from assistant.history import Feedback, History, IncidentRecord
 from traffic.labels import LABELS, NORMAL
-
-if TYPE_CHECKING:
-    from assistant.detection.incidents import Incident
-    from assistant.diagnosis.diagnose import Diagnosis
-
 
 MAX_REASON_CHARS = 500
 _REASON = re.compile(
@@ -68,8 +64,8 @@ def read_remark(text: str) -> Remark:
 
 def keep(
     remark: Remark,
-    diagnosis: "Diagnosis",
-    incident: "Incident",
+    diagnosis: Diagnosis,
+    incident: Incident,
     history: History,
     who: str,
     now_s: float | None = None,
@@ -105,7 +101,7 @@ def keep(
     )
 
 
-def keep_incident(incident: "Incident", summary: str, history: History) -> None:
+def keep_incident(incident: Incident, summary: str, history: History) -> None:
     """Keep an incident in the history, so that it can be found again and given a state."""
     where = (incident.id, incident.device, incident.label, incident.start_s, incident.end_s)
     history.add_incident(IncidentRecord(*where, summary))

@@ -7,8 +7,10 @@ every reply can be checked like a whole diagnosis.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from assistant.detection.incidents import Incident
+from assistant.detection.pipeline import Analysis
+from assistant.diagnosis.diagnose import Diagnosis
 from assistant.diagnosis.grounding import Citation, cite, resolve
 from assistant.diagnosis.health import judge_health, name_health
 from assistant.diagnosis.investigate import name_of
@@ -17,15 +19,10 @@ from assistant.diagnosis.standing import is_unanswered, verdict_fact
 from assistant.facts.fact import Fact, listed, make_fact
 from assistant.facts.traffic_view import is_group
 from assistant.questions.entities import list_addresses, worst_first
+from knowledge_base.documents import Kind
+from knowledge_base.index import Index
+from knowledge_base.retriever import search
 from traffic.labels import NORMAL, TAXONOMY
-
-if TYPE_CHECKING:
-    from assistant.detection.incidents import Incident
-    from assistant.detection.pipeline import Analysis
-    from assistant.diagnosis.diagnose import Diagnosis
-    from knowledge_base.documents import Kind
-    from knowledge_base.index import Index
-
 
 HELP = """I answer questions about this capture and the documents in the knowledge base. For example:
 - Why is the camera slow? What is wrong with the controller?
@@ -51,10 +48,10 @@ class Said:
     text: str
     facts: tuple[Fact, ...] = ()
     citations: tuple[Citation, ...] = ()
-    diagnosis: "Diagnosis | None" = None
+    diagnosis: Diagnosis | None = None
 
 
-def say_since(diagnosis: "Diagnosis", incident: "Incident | None", analysis: "Analysis") -> Said:
+def say_since(diagnosis: Diagnosis, incident: Incident | None, analysis: Analysis) -> Said:
     """When it began, how long it lasted, whether it goes on."""
     name = name_of(diagnosis.device, analysis)
     if incident is None:
@@ -77,7 +74,7 @@ def say_since(diagnosis: "Diagnosis", incident: "Incident | None", analysis: "An
     return _lines([], [make_fact("since", sentence, values), *incident.facts[:1]])
 
 
-def say_others(diagnosis: "Diagnosis", incident: "Incident | None", analysis: "Analysis") -> Said:
+def say_others(diagnosis: Diagnosis, incident: Incident | None, analysis: Analysis) -> Said:
     """Who else suffers from the same cause, whom it concerns, and who has incidents of their
     own."""
     facts, lines = [], []
@@ -114,7 +111,7 @@ def say_others(diagnosis: "Diagnosis", incident: "Incident | None", analysis: "A
     return _lines(lines, facts)
 
 
-def say_checks(diagnosis: "Diagnosis") -> Said:
+def say_checks(diagnosis: Diagnosis) -> Said:
     """The next steps in order, with the manual that describes them."""
     if not diagnosis.checks:
         return Said(
@@ -132,7 +129,7 @@ def say_checks(diagnosis: "Diagnosis") -> Said:
     return Said(text, diagnosis.facts, diagnosis.citations, diagnosis)
 
 
-def say_attack(diagnosis: "Diagnosis", incident: "Incident | None", analysis: "Analysis") -> Said:
+def say_attack(diagnosis: Diagnosis, incident: Incident | None, analysis: Analysis) -> Said:
     """Attack or fault, as far as traffic tells."""
     if incident is None:
         nothing = "Nothing in the traffic of this device looks like an attack or a fault."
@@ -172,9 +169,7 @@ def say_attack(diagnosis: "Diagnosis", incident: "Incident | None", analysis: "A
     return _lines(lines, [*incident.facts[:2], *(more if attacks else [])], known)
 
 
-def say_certainty(
-    diagnosis: "Diagnosis", incident: "Incident | None", analysis: "Analysis"
-) -> Said:
+def say_certainty(diagnosis: Diagnosis, incident: Incident | None, analysis: Analysis) -> Said:
     """What the standing rests on: the model's probability, hard facts, what was ruled out and what
     was not."""
     lines = [_SURENESS[diagnosis.standing]]
@@ -194,7 +189,7 @@ def say_certainty(
     )
 
 
-def say_usual(diagnosis: "Diagnosis", incident: "Incident | None", analysis: "Analysis") -> Said:
+def say_usual(diagnosis: Diagnosis, incident: Incident | None, analysis: Analysis) -> Said:
     """What the device does in this capture when nothing is wrong."""
     device = (
         incident.device if incident and diagnosis.device != incident.device else diagnosis.device
@@ -206,7 +201,7 @@ def say_usual(diagnosis: "Diagnosis", incident: "Incident | None", analysis: "An
     return _lines(lines, facts)
 
 
-def say_numbers(diagnosis: "Diagnosis", incident: "Incident | None", analysis: "Analysis") -> Said:
+def say_numbers(diagnosis: Diagnosis, incident: Incident | None, analysis: Analysis) -> Said:
     """Every fact there is."""
     facts = list(incident.facts) if incident else []
     verdict = verdict_fact(incident, analysis.verdicts) if incident else None
@@ -215,7 +210,7 @@ def say_numbers(diagnosis: "Diagnosis", incident: "Incident | None", analysis: "
     )
 
 
-def say_devices(analysis: "Analysis") -> Said:
+def say_devices(analysis: Analysis) -> Said:
     """Every device with its role and how it is doing."""
     worst = {one.device: one for one in reversed(worst_first(list(analysis.incidents)))}
     roles = {one.address: one.role for one in (analysis.plant.devices if analysis.plant else ())}
@@ -243,7 +238,7 @@ def say_devices(analysis: "Analysis") -> Said:
     )
 
 
-def say_incidents(analysis: "Analysis", states: dict[str, str]) -> Said:
+def say_incidents(analysis: Analysis, states: dict[str, str]) -> Said:
     """Every incident, the worst first, with its state where somebody declared one."""
     incidents = worst_first(list(analysis.incidents))
     if not incidents:
@@ -271,7 +266,7 @@ def say_incidents(analysis: "Analysis", states: dict[str, str]) -> Said:
     return Said("\n".join(lines), (*facts, Fact("rest", "", {"rest": rest})))
 
 
-def _lines(lines: list[str], facts: "tuple[Fact, ...] | list[Fact]", *known: Fact) -> Said:
+def _lines(lines: list[str], facts: tuple[Fact, ...] | list[Fact], *known: Fact) -> Said:
     """Sentences, then facts as a list; a single fact alone is a sentence."""
     bullets = "- " if lines or len(facts) > 1 else ""
     return Said("\n".join([*lines, *(f"{bullets}{fact.text}" for fact in facts)]), (*facts, *known))
@@ -290,7 +285,7 @@ def _list_fact(sentence: str, names: list[str]) -> Fact:
 _MOST = 3
 
 
-def quote_documents(index: "Index | None", question: str, kind: "Kind" = "manual") -> Said | None:
+def quote_documents(index: Index | None, question: str, kind: Kind = "manual") -> Said | None:
     """Passages that answer a question.
 
     Args:
@@ -303,7 +298,6 @@ def quote_documents(index: "Index | None", question: str, kind: "Kind" = "manual
     """
     if index is None:
         return None
-    from knowledge_base.retriever import search
 
     passages = search(index, question, _MOST, kind) or search(index, question, _MOST)
     citations = resolve(cite(passages, question), index)

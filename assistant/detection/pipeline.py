@@ -5,23 +5,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from assistant.detection.classify import classify
 from assistant.detection.incidents import Incident, make_incidents
 from assistant.facts.devices import describe_device, health_fact
 from assistant.facts.fact import Fact
 from assistant.facts.traffic_view import Scene, make_scene
+from assistant.llm.adapters import AdapterCard
+from assistant.llm.local import LocalLLM, Progress
 from traffic.capture import Capture
 from traffic.plant import Plant
 from traffic.reader import read_capture
 from traffic.samples import make_samples
 from traffic.windows import Windows, make_windows
-
-if TYPE_CHECKING:
-    from assistant.llm.adapters import AdapterCard
-    from assistant.llm.local import LocalLLM, Progress
 
 
 @dataclass(frozen=True)
@@ -60,11 +58,11 @@ class Analysis:
 
 def analyse(
     path: Path | str,
-    llm: "LocalLLM",
-    card: "AdapterCard",
+    llm: LocalLLM,
+    card: AdapterCard,
     plant: Plant | None = None,
     local: Sequence[str] = (),
-    progress: "Progress | None" = None,
+    progress: Progress | None = None,
 ) -> Analysis:
     """Read a capture, classify its windows and group them into incidents.
 
@@ -79,8 +77,6 @@ def analyse(
     Raises:
         UserError: the path holds no capture that can be read.
     """
-    from assistant.detection.classify import classify
-
     capture = read_capture(path)
     samples = make_samples(capture, plant, local)
     windows = make_windows(samples)

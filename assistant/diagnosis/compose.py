@@ -3,8 +3,9 @@ model writes here."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
+from assistant.detection.incidents import Incident
+from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.grounding import Citation
 from assistant.diagnosis.investigate import MOST_OTHERS, Finding, name_of
 from assistant.diagnosis.playbook import MEANINGS, Meaning
@@ -12,11 +13,6 @@ from assistant.diagnosis.standing import is_unanswered, kind_of
 from assistant.facts.fact import listed
 from prompts.render import render
 from traffic.labels import ATTACKS
-
-if TYPE_CHECKING:
-    from assistant.detection.incidents import Incident
-    from assistant.detection.pipeline import Analysis
-
 
 _CERTAINTY = {"confirmed": "Confirmed", "likely": "Likely", "inconclusive": "Not certain"}
 _ORIGIN = "Composed from measured facts and cited documents, without a language model."
@@ -52,7 +48,7 @@ def compose(
     finding: Finding,
     citations: tuple[Citation, ...],
     similar: tuple[Citation, ...],
-    analysis: "Analysis",
+    analysis: Analysis,
 ) -> Wording:
     """Word a finding.
 
@@ -81,7 +77,7 @@ def compose(
     return Wording(headline, ruled_out, checks, text)
 
 
-def _headline(finding: Finding, analysis: "Analysis") -> str:
+def _headline(finding: Finding, analysis: Analysis) -> str:
     asked = finding.asked
     if asked.missing and not finding.device:
         return f"{listed(asked.missing)} is not in this capture: nothing was sent by it and nobody asked for it."
@@ -97,7 +93,7 @@ def _headline(finding: Finding, analysis: "Analysis") -> str:
     return f"{certainty}: {_what(finding.incident, finding.device, analysis)}, {_when(finding.incident, analysis)}."
 
 
-def _what(incident: "Incident", device: str, analysis: "Analysis") -> str:
+def _what(incident: Incident, device: str, analysis: Analysis) -> str:
     """Who does or suffers what, seen from the device that was asked about."""
     meaning = MEANINGS[incident.label]
     name, theirs = name_of(device, analysis), name_of(incident.device, analysis)
@@ -106,11 +102,11 @@ def _what(incident: "Incident", device: str, analysis: "Analysis") -> str:
     return f"{name} {_does(incident, meaning)}"
 
 
-def _does(incident: "Incident", meaning: Meaning) -> str:
+def _does(incident: Incident, meaning: Meaning) -> str:
     return meaning.target if incident.role == "target" else meaning.source
 
 
-def _when(incident: "Incident", analysis: "Analysis") -> str:
+def _when(incident: Incident, analysis: Analysis) -> str:
     start = clock(incident.start_s)
     # That it works again is told by a fact, however little is left of the capture.
     over = any(_OVER & fact.values.keys() for fact in incident.facts)
@@ -119,7 +115,7 @@ def _when(incident: "Incident", analysis: "Analysis") -> str:
     return f"from {start} to {clock(incident.end_s)}"
 
 
-def _explanation(finding: Finding, analysis: "Analysis") -> list[str]:
+def _explanation(finding: Finding, analysis: Analysis) -> list[str]:
     incident = finding.incident
     if incident is None:
         return []
@@ -146,7 +142,7 @@ def _explanation(finding: Finding, analysis: "Analysis") -> list[str]:
     return lines
 
 
-def _leaning(incident: "Incident") -> list[str]:
+def _leaning(incident: Incident) -> list[str]:
     """Which of the signs that part a dead service from a dead controller are there, each way."""
     facts = {kind_of(fact): fact.values for fact in incident.facts}
     contact, rhythm = facts.get("contact", {}), facts.get("rhythm", {})
@@ -166,7 +162,7 @@ def _leaning(incident: "Incident") -> list[str]:
     return lines + ([f"Here this speaks for a dead service: {listed(service)}."] if service else [])
 
 
-def _also(finding: Finding, analysis: "Analysis") -> list[str]:
+def _also(finding: Finding, analysis: Analysis) -> list[str]:
     """The other incidents, one line each: the fact that says who, what and when."""
     lines = []
     for one in finding.others[:MOST_OTHERS]:
@@ -185,7 +181,7 @@ def _also(finding: Finding, analysis: "Analysis") -> list[str]:
     return [*lines, f"And {rest} more: ask for the list of incidents."] if rest > 0 else lines
 
 
-def _first(incident: "Incident", analysis: "Analysis") -> str:
+def _first(incident: Incident, analysis: Analysis) -> str:
     return next((fact.text for fact in incident.facts), f"at {name_of(incident.device, analysis)}.")
 
 

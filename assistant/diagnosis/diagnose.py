@@ -6,8 +6,9 @@ citations ─▶ answer
 """
 
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.compose import compose
 from assistant.diagnosis.grounding import Citation, check, cite, resolve
 from assistant.diagnosis.investigate import Finding, find, known_facts
@@ -16,13 +17,9 @@ from assistant.diagnosis.standing import Standing, is_unanswered, lower
 from assistant.facts.fact import Fact
 from assistant.questions.intents import read_intent, specific_words
 from assistant.questions.scope import is_in_scope
+from knowledge_base.index import Index
+from knowledge_base.retriever import Passage, search, similar
 from traffic.labels import TAXONOMY
-
-if TYPE_CHECKING:
-    from assistant.detection.pipeline import Analysis
-    from knowledge_base.index import Index
-    from knowledge_base.retriever import Passage
-
 
 COMPOSED = "composed"
 _MANUALS, _SIMILAR = 3, 2
@@ -86,7 +83,7 @@ class Diagnosis:
 
 
 def diagnose(
-    question: str, analysis: "Analysis", index: "Index | None", device: str | None = None
+    question: str, analysis: Analysis, index: Index | None, device: str | None = None
 ) -> Diagnosis:
     """Answer a question about a capture from its evidence.
 
@@ -107,7 +104,7 @@ def diagnose(
 
 
 def sources_for(
-    question: str, finding: Finding, analysis: "Analysis", index: "Index | None"
+    question: str, finding: Finding, analysis: Analysis, index: Index | None
 ) -> tuple[tuple[Citation, ...], tuple[Citation, ...]]:
     """Passages of manuals and past incidents that fit a finding, numbered in one row.
 
@@ -116,7 +113,6 @@ def sources_for(
     """
     if index is None:
         return (), ()
-    from knowledge_base.retriever import search, similar
 
     incident = finding.incident
     described = _described(finding, analysis)
@@ -148,10 +144,8 @@ def sources_for(
     )
 
 
-def _past_incidents(label: str, described: str, index: "Index") -> "list[Passage]":
+def _past_incidents(label: str, described: str, index: Index) -> list[Passage]:
     """Past incidents like this one: those resolved as the same label, else the nearest one."""
-    from knowledge_base.retriever import similar
-
     mark = f"Label: {label}."
     same = {chunk.document for chunk in index.chunks() if mark in chunk.text}
     found = similar(index, f"{mark} {MEANINGS[label].terms}", k=2 * _SIMILAR) + similar(
@@ -163,7 +157,7 @@ def _past_incidents(label: str, described: str, index: "Index") -> "list[Passage
     return [distinct[name] for name in chosen[:_SIMILAR]]
 
 
-def _described(finding: Finding, analysis: "Analysis") -> str:
+def _described(finding: Finding, analysis: Analysis) -> str:
     """What the knowledge base is asked: the label's meaning and terms, and what kind of device it
     is."""
     if finding.incident is None:
@@ -179,7 +173,7 @@ def _draft(
     finding: Finding,
     citations: tuple[Citation, ...],
     similar: tuple[Citation, ...],
-    analysis: "Analysis",
+    analysis: Analysis,
 ) -> Diagnosis:
     """Compose, check, and where something had no source compose again, one step less sure."""
     wording = compose(finding, citations, similar, analysis)

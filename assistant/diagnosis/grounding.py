@@ -11,15 +11,11 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from assistant.facts.fact import show
-
-if TYPE_CHECKING:
-    from assistant.facts.fact import Fact
-    from knowledge_base.index import Index
-    from knowledge_base.retriever import Passage
-
+from assistant.facts.fact import Fact, show
+from knowledge_base.index import Index
+from knowledge_base.retriever import Passage, find_passage
 
 # Numbers, times and addresses in a sentence, and whether a set of known values holds each of them.
 #
@@ -287,7 +283,7 @@ class Checked:
     removed: tuple[str, ...]
 
 
-def cite(passages: Iterable["Passage"], question: str) -> tuple[Citation, ...]:
+def cite(passages: Iterable[Passage], question: str) -> tuple[Citation, ...]:
     """Number passages from 1, each with the sentences of it that answer the question best."""
     return tuple(
         Citation(
@@ -332,10 +328,8 @@ def fold(text: str) -> str:
     return re.sub(r"\s+", " ", plain).strip()
 
 
-def resolve(citations: Sequence[Citation], index: "Index") -> tuple[Citation, ...]:
+def resolve(citations: Sequence[Citation], index: Index) -> tuple[Citation, ...]:
     """Those citations whose passage is in the knowledge base now and still holds the excerpt."""
-    from knowledge_base.retriever import find_passage
-
     kept = []
     for citation in citations:
         passage = find_passage(index, citation.chunk_id)
@@ -349,7 +343,7 @@ def resolve(citations: Sequence[Citation], index: "Index") -> tuple[Citation, ..
 
 
 def check(
-    text: str, facts: Iterable["Fact"], citations: Sequence[Citation], index: "Index | None" = None
+    text: str, facts: Iterable[Fact], citations: Sequence[Citation], index: Index | None = None
 ) -> Checked:
     """Remove every sentence with a number, time, address, quotation or citation that does not
     resolve.
@@ -384,7 +378,7 @@ _HELD, _FALSE = "\ue000", "\ue001"  # private use: never text
 _SENTENCE_END = re.compile(rf"""(?<=[.!?…])([*_)"\u201d']*(?:\s*[{_HELD}{_FALSE}])*\s+)(?=\S)""")
 
 
-def _values(facts: Iterable["Fact"]) -> list[float | str]:
+def _values(facts: Iterable[Fact]) -> list[float | str]:
     """What facts know, as it is and as it is shown: "99.9 %" stands for 0.9996, which rounds to
     something else."""
     values: list[float | str] = []

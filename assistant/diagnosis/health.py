@@ -29,27 +29,22 @@ minutes no stretch is short.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from assistant.detection.correlation import Suspicion, is_borne_out, suspect
+from assistant.detection.incidents import Incident
+from assistant.detection.pipeline import Analysis
 from assistant.detection.runs import Run
+from assistant.diagnosis.standing import Standing
 from assistant.facts.attribution import FEW_ENDPOINTS
 from assistant.facts.by_label import label_facts
 from assistant.facts.fact import Fact, Value, listed, make_fact, plural
+from assistant.facts.traffic_view import Scene
 from traffic.capture import SAMPLE_S
 from traffic.labels import LABELS, NORMAL, TAXONOMY
 from traffic.windows import WINDOW_SAMPLES
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from assistant.detection.incidents import Incident
-    from assistant.detection.pipeline import Analysis
-    from assistant.diagnosis.standing import Standing
-    from assistant.facts.traffic_view import Scene
-
 
 _MOSTLY_NORMAL = 0.99
 _SHORT = 48  # as long pieces of time in which the device was seen
@@ -101,7 +96,7 @@ class Health:
     """
 
     device: str
-    standing: "Standing"
+    standing: Standing
     reason: str
     stretches: tuple[Stretch, ...]
     windows: int
@@ -119,7 +114,7 @@ class Health:
         return sum(len(one.rows) for one in self.stretches) <= (1 - _MOSTLY_NORMAL) * self.windows
 
 
-def judge_health(device: str, verdicts: "pd.DataFrame", scene: "Scene") -> Health:
+def judge_health(device: str, verdicts: pd.DataFrame, scene: Scene) -> Health:
     """Judge a device that has no incident.
 
     Args:
@@ -136,7 +131,7 @@ def judge_health(device: str, verdicts: "pd.DataFrame", scene: "Scene") -> Healt
     return replace(seen, standing="inconclusive", reason=reason) if reason else seen
 
 
-def find_stretches(device: str, verdicts: "pd.DataFrame") -> tuple[Stretch, ...]:
+def find_stretches(device: str, verdicts: pd.DataFrame) -> tuple[Stretch, ...]:
     """The stretches of a device, in order; none where all of its windows are normal."""
     odd = (verdicts["label"] != NORMAL) | verdicts["abstained"].astype(bool)
     rows = np.flatnonzero((verdicts["device"] == device) & odd)
@@ -149,7 +144,7 @@ def find_stretches(device: str, verdicts: "pd.DataFrame") -> tuple[Stretch, ...]
 
 
 def suspect_stretch(
-    device: str, stretch: Stretch, verdicts: "pd.DataFrame", scene: "Scene"
+    device: str, stretch: Stretch, verdicts: pd.DataFrame, scene: Scene
 ) -> list[Suspicion]:
     """What the model suspected in a stretch, with the traffic that would carry it, the most
     frequent label first."""
@@ -194,7 +189,7 @@ def bears_out(one: Suspicion) -> bool:
     return is_borne_out(one)
 
 
-def _reason(seen: Health, last: int, verdicts: "pd.DataFrame", scene: "Scene") -> str:
+def _reason(seen: Health, last: int, verdicts: pd.DataFrame, scene: Scene) -> str:
     """Why a device is not called well, "" where it is; ``last`` is the row of its last window."""
     if not seen.stretches:
         return ""
@@ -212,7 +207,7 @@ def _reason(seen: Health, last: int, verdicts: "pd.DataFrame", scene: "Scene") -
     return "borne_out" if any(bears_out(one) for one in suspected) else ""
 
 
-def _make_stretch(rows: np.ndarray, verdicts: "pd.DataFrame") -> Stretch:
+def _make_stretch(rows: np.ndarray, verdicts: pd.DataFrame) -> Stretch:
     part = verdicts.iloc[rows]
     # An abstention on normal itself suspects nothing.
     counts = part.loc[part["label"] != NORMAL, "label"].value_counts()
@@ -294,7 +289,7 @@ def name_health(health: Health) -> str:
     return _IN_SHORT[health.reason]
 
 
-def describe_health(health: Health, verdicts: "pd.DataFrame", scene: "Scene") -> Condition:
+def describe_health(health: Health, verdicts: pd.DataFrame, scene: Scene) -> Condition:
     """Word the health of a device."""
     name = scene.name(health.device)
     values: dict[str, Value]
@@ -337,7 +332,7 @@ def describe_health(health: Health, verdicts: "pd.DataFrame", scene: "Scene") ->
 
 
 def _stretch_facts(
-    name: str, shown: Stretch, suspected: list[Suspicion], scene: "Scene"
+    name: str, shown: Stretch, suspected: list[Suspicion], scene: Scene
 ) -> tuple[Fact, ...]:
     """What a stretch looked like, and the numbers of the likeliest label that has any."""
     if not suspected:
@@ -365,9 +360,7 @@ def _stretch_facts(
     )
 
 
-def _checks(
-    health: Health, name: str, suspected: list[Suspicion], scene: "Scene"
-) -> tuple[str, ...]:
+def _checks(health: Health, name: str, suspected: list[Suspicion], scene: Scene) -> tuple[str, ...]:
     peers = [peer for one in suspected for peer in one.trace.peers]
     steps = [_ASK.format(name=name)]
     local = set(scene.samples["device"].unique())
@@ -403,7 +396,7 @@ class DeviceState:
     words: str
 
 
-def list_devices(analysis: "Analysis") -> list[DeviceState]:
+def list_devices(analysis: Analysis) -> list[DeviceState]:
     """Every device of a capture, the worst first.
 
     A device without an incident is ``unsure`` where it cannot be called well
@@ -420,7 +413,7 @@ def list_devices(analysis: "Analysis") -> list[DeviceState]:
     return sorted(found, key=lambda one: (_ORDER.index(one.state), one.name))
 
 
-def _worst_incidents(incidents: "Sequence[Incident]") -> "dict[str, Incident]":
+def _worst_incidents(incidents: Sequence[Incident]) -> dict[str, Incident]:
     worst: dict[str, Incident] = {}
     for one in sorted(incidents, key=lambda one: _ORDER.index(one.severity), reverse=True):
         worst[one.device] = one
@@ -428,7 +421,7 @@ def _worst_incidents(incidents: "Sequence[Incident]") -> "dict[str, Incident]":
 
 
 def _state(
-    incident: "Incident | None", address: str, windows: int, analysis: "Analysis"
+    incident: Incident | None, address: str, windows: int, analysis: Analysis
 ) -> tuple[str, str]:
     if incident is not None:
         return incident.severity, TAXONOMY[incident.label].meaning

@@ -2,8 +2,9 @@
 what it is not."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from assistant.detection.incidents import Incident
+from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.differential import RuledOut, rule_out
 from assistant.diagnosis.grounding import check
 from assistant.diagnosis.health import Condition, Health, describe_health, judge_health
@@ -13,12 +14,7 @@ from assistant.facts.devices import health_fact
 from assistant.facts.fact import Fact, listed, make_fact
 from assistant.questions.entities import Asked, list_addresses, read_devices, worst_first
 from traffic.labels import NORMAL
-
-if TYPE_CHECKING:
-    from assistant.detection.incidents import Incident
-    from assistant.detection.pipeline import Analysis
-    from traffic.plant import Device
-
+from traffic.plant import Device
 
 # Which incidents a question means: by the devices it names, then by the symptom it speaks of, then
 # the worst.
@@ -35,7 +31,7 @@ _SYMPTOMS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def choose_incidents(question: str, asked: Asked, analysis: "Analysis") -> "list[Incident]":
+def choose_incidents(question: str, asked: Asked, analysis: Analysis) -> list[Incident]:
     """Incidents of the devices that were asked for, or that touch them; of everybody, where nobody
     was asked for."""
     words = question.lower()
@@ -77,8 +73,8 @@ class Finding:
     """
 
     device: str
-    incident: "Incident | None"
-    others: "tuple[Incident, ...]"
+    incident: Incident | None
+    others: tuple[Incident, ...]
     facts: tuple[Fact, ...]
     context: tuple[Fact, ...]
     standing: Standing
@@ -88,7 +84,7 @@ class Finding:
     condition: Condition | None = None
 
 
-def find(question: str, analysis: "Analysis", device: str | None = None) -> Finding:
+def find(question: str, analysis: Analysis, device: str | None = None) -> Finding:
     """Gather what the capture says to a question.
 
     Args:
@@ -126,14 +122,12 @@ def known_facts(finding: Finding) -> tuple[Fact, ...]:
     )
 
 
-def name_of(address: str, analysis: "Analysis") -> str:
+def name_of(address: str, analysis: Analysis) -> str:
     """The device's name with its address, or the address alone."""
     return analysis.plant.name_of(address) if analysis.plant else address
 
 
-def _explained(
-    main: "Incident", others: "list[Incident]", asked: Asked, analysis: "Analysis"
-) -> Finding:
+def _explained(main: Incident, others: list[Incident], asked: Asked, analysis: Analysis) -> Finding:
     device = asked.devices[0] if asked.devices else main.device
     sound, lost = _sound(main.facts)
     meaning = MEANINGS[main.label]
@@ -161,7 +155,7 @@ def _explained(
     )
 
 
-def _unexplained(asked: Asked, analysis: "Analysis") -> Finding:
+def _unexplained(asked: Asked, analysis: Analysis) -> Finding:
     """No incident: the device is well, or nothing can be said."""
     device = (asked.devices or _talkers(asked.peers, analysis))[0]
     *described, share = analysis.facts_of(device)
@@ -185,7 +179,7 @@ def _unexplained(asked: Asked, analysis: "Analysis") -> Finding:
     )
 
 
-def _all_well(asked: Asked, analysis: "Analysis") -> Finding:
+def _all_well(asked: Asked, analysis: Analysis) -> Finding:
     """No incident anywhere: the health of the devices, the most doubtful first."""
     known = [
         judge_health(one, analysis.verdicts, analysis.scene) for one in _doubtful_first(analysis)
@@ -214,7 +208,7 @@ def _all_well(asked: Asked, analysis: "Analysis") -> Finding:
     )
 
 
-def _brief(known: list[Health], judged: list[Health], analysis: "Analysis") -> list[Fact]:
+def _brief(known: list[Health], judged: list[Health], analysis: Analysis) -> list[Fact]:
     rest = [name_of(one.device, analysis) for one in known if one not in judged]
     values: dict[str, float | str] = {"n": len(rest), "names": listed(rest)}
     return (
@@ -224,7 +218,7 @@ def _brief(known: list[Health], judged: list[Health], analysis: "Analysis") -> l
     )
 
 
-def _nowhere(asked: Asked, analysis: "Analysis") -> Finding:
+def _nowhere(asked: Asked, analysis: Analysis) -> Finding:
     names = [name_of(address, analysis) for address in list_addresses(analysis)]
     values: dict[str, float | str] = {
         "asked": ", ".join(asked.missing),
@@ -235,15 +229,13 @@ def _nowhere(asked: Asked, analysis: "Analysis") -> Finding:
     return Finding("", None, (), (fact,), (), "inconclusive", RuledOut((), ()), asked, ())
 
 
-def _sound(facts: "tuple[Fact, ...] | list[Fact]") -> tuple[tuple[Fact, ...], int]:
+def _sound(facts: tuple[Fact, ...] | list[Fact]) -> tuple[tuple[Fact, ...], int]:
     """Facts whose text says what their own values say, and how many others there were."""
     sound = tuple(fact for fact in facts if not check(fact.text, [fact], ()).removed)
     return sound, len(facts) - len(sound)
 
 
-def _about(
-    device: str, main: "Incident | None", others: "list[Incident]", analysis: "Analysis"
-) -> Fact:
+def _about(device: str, main: Incident | None, others: list[Incident], analysis: Analysis) -> Fact:
     """Names and times that an answer may use without their being evidence."""
     incidents = [*([main] if main else []), *others]
     entry = _entry(device, analysis)
@@ -273,7 +265,7 @@ def _counted(n: int) -> Fact:
     return Fact("lost-facts", "", {"n": float(n)})
 
 
-def _entry(device: str, analysis: "Analysis") -> "Device | None":
+def _entry(device: str, analysis: Analysis) -> Device | None:
     devices = analysis.plant.devices if analysis.plant else ()
     return next((one for one in devices if one.address == device), None)
 
@@ -298,7 +290,7 @@ def _notes(asked: Asked) -> list[str]:
     return notes
 
 
-def _talkers(peers: tuple[str, ...], analysis: "Analysis") -> tuple[str, ...]:
+def _talkers(peers: tuple[str, ...], analysis: Analysis) -> tuple[str, ...]:
     if not peers:
         return ()
     flows, local = analysis.capture.flows, set(list_addresses(analysis))
@@ -309,7 +301,7 @@ def _talkers(peers: tuple[str, ...], analysis: "Analysis") -> tuple[str, ...]:
     )
 
 
-def _doubtful_first(analysis: "Analysis") -> list[str]:
+def _doubtful_first(analysis: Analysis) -> list[str]:
     """Devices that were judged, by how many of their windows are not normal, then by how many they
     have."""
     verdicts = analysis.verdicts

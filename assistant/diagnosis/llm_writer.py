@@ -10,18 +10,15 @@ import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from assistant.diagnosis.diagnose import Diagnosis
 from assistant.diagnosis.grounding import Citation, check
 from assistant.facts.fact import Fact, plural
 from prompts.messages import MOST_SENTENCES, Evidence, Statement, diagnosis
 from traffic.errors import UserError
-
-if TYPE_CHECKING:
-    from assistant.diagnosis.diagnose import Diagnosis
-
 
 MAX_TOKENS = 600
 _MAX_REPLY_CHARS = 20_000
@@ -59,7 +56,7 @@ class Draft(BaseModel):
     sentences: list[Sentence] = Field(min_length=1, max_length=2 * MOST_SENTENCES)
 
 
-def write(composed: "Diagnosis", model: ChatModel | None) -> "Diagnosis":
+def write(composed: Diagnosis, model: ChatModel | None) -> Diagnosis:
     """Let a model word a composed diagnosis; without a model it stays as it is.
 
     Returns:
@@ -102,7 +99,7 @@ def write(composed: "Diagnosis", model: ChatModel | None) -> "Diagnosis":
 
 
 def _evidence(
-    composed: "Diagnosis", facts: dict[str, Fact], passages: dict[str, Citation]
+    composed: Diagnosis, facts: dict[str, Fact], passages: dict[str, Citation]
 ) -> Evidence:
     return Evidence(
         question=composed.question,
@@ -134,7 +131,7 @@ def _json_of(reply: str) -> str:
 
 
 def _checked(
-    sentence: Sentence, facts: dict[str, Fact], passages: dict[str, Citation], composed: "Diagnosis"
+    sentence: Sentence, facts: dict[str, Fact], passages: dict[str, Citation], composed: Diagnosis
 ) -> str:
     """The sentence with its citations as marks; "" where it rests on nothing, says too much, or has
     a wrong number."""
@@ -161,7 +158,7 @@ def _in_place_of_facts(text: str, written: str, name: str) -> str:
     return "\n\n".join([f"{head}{_SEEN}\n{written}", *sections, origin])
 
 
-def _refused(composed: "Diagnosis", why: str) -> "Diagnosis":
+def _refused(composed: Diagnosis, why: str) -> Diagnosis:
     return replace(
         composed, notes=(*composed.notes, f"Composed without the language model: {why[:300]}.")
     )

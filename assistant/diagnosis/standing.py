@@ -7,15 +7,12 @@ normal          no incident, and the device is well (assistant.diagnosis.health)
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+import pandas as pd
+
+from assistant.detection.incidents import Incident
 from assistant.facts.fact import Fact, make_fact
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from assistant.detection.incidents import Incident
-
 
 Standing = Literal["confirmed", "likely", "inconclusive", "normal"]
 
@@ -54,10 +51,7 @@ def kind_of(fact: Fact) -> str:
 
 
 def judge(
-    incident: "Incident",
-    verdicts: "pd.DataFrame",
-    facts: Sequence[Fact],
-    contradicted: bool = False,
+    incident: Incident, verdicts: pd.DataFrame, facts: Sequence[Fact], contradicted: bool = False
 ) -> Standing:
     """How sure an answer about an incident may be.
 
@@ -98,7 +92,7 @@ def lower(standing: Standing) -> Standing:
     return _ORDER[max(_ORDER.index(standing) - 1, 0)] if standing in _ORDER else "inconclusive"
 
 
-def verdict_fact(incident: "Incident", verdicts: "pd.DataFrame") -> Fact | None:
+def verdict_fact(incident: Incident, verdicts: pd.DataFrame) -> Fact | None:
     """How many windows say so and with what probability; None where no window was asked."""
     rows = _rows(incident, verdicts)
     if rows.empty:
@@ -115,7 +109,7 @@ def verdict_fact(incident: "Incident", verdicts: "pd.DataFrame") -> Fact | None:
     return make_fact("verdict", sentence, values, rows["start_s"].tolist())
 
 
-def _rows(incident: "Incident", verdicts: "pd.DataFrame") -> "pd.DataFrame":
+def _rows(incident: Incident, verdicts: pd.DataFrame) -> pd.DataFrame:
     inside = (verdicts["start_s"] < incident.end_s) & (verdicts["end_s"] > incident.start_s)
     so = inside & (verdicts["label"] == incident.label)
     mine = verdicts[so & (verdicts["device"] == incident.device)]

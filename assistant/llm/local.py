@@ -10,6 +10,7 @@ A server on the plant's network is `RemoteLLM` in `assistant.llm.remote`, named 
 choose between both.
 """
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from assistant.llm.answer_tree import (
     BATCH_TOKENS,
@@ -58,8 +60,6 @@ class LocalLLM:
             UserError: the folder is not such a model, its weights are pickles, or it is not a
                 causal model.
         """
-        import torch
-
         if threads is not None:
             torch.set_num_threads(threads)
         self.name = Path(path).name
@@ -128,8 +128,6 @@ class LocalLLM:
             UserError: the model has no chat template, or the messages and the reply exceed its
                 context.
         """
-        import torch
-
         tokens = self._tokenizer(self.render(messages), add_special_tokens=False).input_ids
         self._check_lengths([tokens], max_tokens)
         ends = np.atleast_1d(
@@ -161,8 +159,6 @@ class LocalLLM:
     def _score_rows(
         self, rows: list[list[int]], tree: ChoiceTree, progress: Progress | None
     ) -> np.ndarray:
-        import torch
-
         shared = count_shared_tokens(rows)
         rests = [row[shared:] for row in rows]
         batches = make_batches(
@@ -194,8 +190,6 @@ class LocalLLM:
         What a worker sets, torch gives to every thread that begins later, so the number of before
         is set again; it is not read here, where another caller's workers may have set theirs.
         """
-        import torch
-
         each = (self._threads // self._workers,)
         try:
             with ThreadPoolExecutor(self._workers, "score", torch.set_num_threads, each) as pool:
@@ -204,15 +198,11 @@ class LocalLLM:
             torch.set_num_threads(self._threads)
 
     def _score_batch(self, rests: list[list[int]], tree: ChoiceTree, prefix: Any) -> np.ndarray:
-        import torch
-
         with torch.inference_mode():
             return _sum_steps(self._read_nodes(rests, tree, _repeated(prefix, len(rests))), tree)
 
     def _read_nodes(self, rests: list[list[int]], tree: ChoiceTree, cache: Any) -> Any:
         """Logits at every node of the tree, shape (n_rests, n_nodes, vocabulary)."""
-        import torch
-
         if len(tree.paths) == 1:
             ids = self._pad([[*rest, *tree.paths[0]] for rest in rests])
             positions = torch.tensor(
@@ -255,8 +245,6 @@ class LocalLLM:
     def _pad(self, rows: Sequence[Sequence[int]]) -> Any:
         """Pad on the right with any token: what comes after a position cannot change it in a causal
         model."""
-        import torch
-
         width = max(len(row) for row in rows)
         return torch.tensor(
             [[*row, *[0] * (width - len(row))] for row in rows], device=self._model.device
@@ -264,8 +252,6 @@ class LocalLLM:
 
 
 def _repeated(cache: Any, count: int) -> Any:
-    import copy
-
     if cache is None:
         return None
     cache = copy.deepcopy(cache)  # the model appends to the cache it is given
@@ -275,8 +261,6 @@ def _repeated(cache: Any, count: int) -> Any:
 
 def _sum_steps(logits: Any, tree: ChoiceTree) -> np.ndarray:
     """Sum each choice's token log-probabilities: (n, n_nodes, vocabulary) -> (n, n_choices)."""
-    import torch
-
     steps = [
         (choice, node, token) for choice, path in enumerate(tree.steps) for node, token in path
     ]
@@ -296,8 +280,6 @@ def _is_small(model: Any) -> bool:
 def _has_plain_head(model: Any) -> bool:
     """Whether logits are just the output embedding of the body's states; some models scale or cap
     them after it."""
-    import torch
-
     probe = torch.tensor([[0, 1, 2]], device=model.device)
     with torch.inference_mode():
         plain = model.get_output_embeddings()(

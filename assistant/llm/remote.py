@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
+
 from traffic.errors import UserError
 
 
@@ -67,8 +69,6 @@ class RemoteLLM:
             UserError: nothing answers, the server refuses the model or the request, or it falls
                 silent.
         """
-        import httpx
-
         body: dict[str, Any] = {"model": self.name, "messages": messages, "max_tokens": max_tokens}
         body |= {"stream": True, "temperature": 0.0}
         if schema is not None:
@@ -88,8 +88,6 @@ class RemoteLLM:
             raise self._unusable(str(error) or type(error).__name__) from error
 
     def _client(self) -> Any:
-        import httpx
-
         return httpx.Client(timeout=self._timeout_s, trust_env=False, follow_redirects=False)
 
     def _unusable(self, reason: str) -> UserError:

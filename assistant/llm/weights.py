@@ -9,6 +9,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch
+from peft import PeftModel
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
+
 from traffic.errors import UserError
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
@@ -88,10 +94,6 @@ def load_model(folder: Path, adapter: Path | None = None) -> tuple[Any, Any]:
     check_model_folder(folder)
     if adapter is not None:
         check_adapter_folder(adapter)
-    import torch
-    from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
     # On import through peft, bitsandbytes warns of 4-bit kernels that nothing here uses.
@@ -108,8 +110,6 @@ def load_model(folder: Path, adapter: Path | None = None) -> tuple[Any, Any]:
             folder, use_safetensors=True, dtype=fast_dtype(), **here
         )
         if adapter is not None:
-            from peft import PeftModel
-
             model = PeftModel.from_pretrained(
                 model, adapter, local_files_only=True
             ).merge_and_unload()
@@ -126,7 +126,5 @@ def load_model(folder: Path, adapter: Path | None = None) -> tuple[Any, Any]:
 def fast_dtype() -> Any:
     """bf16 where the hardware multiplies it (twice as fast as fp32 there, several times slower
     elsewhere)."""
-    import torch
-
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if native or torch.cuda.is_available() else torch.float32

@@ -5,13 +5,10 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from assistant.detection.incidents import Incident
-    from assistant.detection.pipeline import Analysis
-    from traffic.plant import Device
-
+from assistant.detection.incidents import Incident
+from assistant.detection.pipeline import Analysis
+from traffic.plant import Device
 
 MAX_CHARS = 2000
 
@@ -62,7 +59,7 @@ class Asked:
     kind: str = ""
 
 
-def read_devices(question: str, analysis: "Analysis") -> Asked:
+def read_devices(question: str, analysis: Analysis) -> Asked:
     """Find the devices that a question names.
 
     A name wins over a zone, a zone over a kind; of several devices of one zone or kind the one with
@@ -83,7 +80,7 @@ def read_devices(question: str, analysis: "Analysis") -> Asked:
     return _by_kind(text, analysis)
 
 
-def list_addresses(analysis: "Analysis") -> list[str]:
+def list_addresses(analysis: Analysis) -> list[str]:
     """All devices that can be asked about: of the inventory, the capture, and incidents."""
     inventory = [device.address for device in _inventory(analysis)]
     seen = [str(device) for device in analysis.samples["device"].unique()]
@@ -91,7 +88,7 @@ def list_addresses(analysis: "Analysis") -> list[str]:
     return list(dict.fromkeys([*inventory, *seen, *blamed]))
 
 
-def words_besides(words: list[str], analysis: "Analysis") -> list[str]:
+def words_besides(words: list[str], analysis: Analysis) -> list[str]:
     """Those of a question's words that are no part of a device's name, role, model or zone, and no
     kind of device."""
     told = " ".join(
@@ -102,7 +99,7 @@ def words_besides(words: list[str], analysis: "Analysis") -> list[str]:
     return [word for word in words if word not in known and not _kinds(word)]
 
 
-def worst_first(incidents: "list[Incident]") -> "list[Incident]":
+def worst_first(incidents: list[Incident]) -> list[Incident]:
     """Incidents by severity, then by how much evidence they have, then by start."""
     return sorted(
         incidents,
@@ -110,7 +107,7 @@ def worst_first(incidents: "list[Incident]") -> "list[Incident]":
     )
 
 
-def _inventory(analysis: "Analysis") -> "tuple[Device, ...]":
+def _inventory(analysis: Analysis) -> tuple[Device, ...]:
     return analysis.plant.devices if analysis.plant else ()
 
 
@@ -127,13 +124,13 @@ def _addresses(text: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _talked_with(analysis: "Analysis") -> set[str]:
+def _talked_with(analysis: Analysis) -> set[str]:
     flows = analysis.capture.flows
     peers = {peer for one in analysis.incidents for peer in one.peers}
     return set(flows["id.orig_h"].unique()) | set(flows["id.resp_h"].unique()) | peers
 
 
-def _named(text: str, analysis: "Analysis") -> list[str]:
+def _named(text: str, analysis: Analysis) -> list[str]:
     lowered = text.lower()
     by_mac = [
         one.address
@@ -164,14 +161,14 @@ def _named(text: str, analysis: "Analysis") -> list[str]:
     return list(dict.fromkeys(close.values()))
 
 
-def _in_zone(text: str, analysis: "Analysis") -> list[str]:
+def _in_zone(text: str, analysis: Analysis) -> list[str]:
     """Devices of the zones that a text names: "line 3" where plant.yaml has that zone."""
     asked = f" {_plain(text)} "
     found = [one for one in _inventory(analysis) if one.zone and f" {_plain(one.zone)} " in asked]
     return _troubled_first(found, analysis)
 
 
-def _troubled_first(devices: "list[Device]", analysis: "Analysis") -> list[str]:
+def _troubled_first(devices: list[Device], analysis: Analysis) -> list[str]:
     """Addresses, those with the worst incidents first."""
     order = {
         one.device: place
@@ -194,7 +191,7 @@ def _nearly_in(name: str, words: list[str]) -> bool:
     return False
 
 
-def _by_kind(text: str, analysis: "Analysis") -> Asked:
+def _by_kind(text: str, analysis: Analysis) -> Asked:
     kinds = _kinds(text)
     bearers = [one for one in _inventory(analysis) if kinds & _kinds(f"{one.role} {one.name}")]
     made_up = [
@@ -210,7 +207,7 @@ def _by_kind(text: str, analysis: "Analysis") -> Asked:
     return Asked(tuple(_troubled_first(bearers, analysis)))
 
 
-def _numbered(name: str, bearers: "list[Device]") -> str:
+def _numbered(name: str, bearers: list[Device]) -> str:
     """ "camera 2" is the device of that kind whose own name ends with the number."""
     number = name.rpartition("-")[2].lstrip("0")
     fits = [one.address for one in bearers if re.sub(r".*?0*(\d*)$", r"\1", one.name) == number]

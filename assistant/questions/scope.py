@@ -10,15 +10,12 @@ kept:
 """
 
 import re
-from typing import TYPE_CHECKING
 
+from assistant.questions.entities import Asked
 from assistant.questions.intents import Intent, stem, words_of
+from knowledge_base.index import Index
+from knowledge_base.retriever import find_nearness, find_terms
 from traffic.labels import LABELS, NORMAL
-
-if TYPE_CHECKING:
-    from assistant.questions.entities import Asked
-    from knowledge_base.index import Index
-
 
 MAX_CHARS = 2000
 # Cosine of a question with its nearest passage from which on that alone puts it in scope. Of 126
@@ -41,7 +38,7 @@ yesterday yet you your"""
 _PLAIN = frozenset(_PLAIN_WORDS.split())
 
 
-def is_in_scope(question: str, intent: Intent, asked: "Asked", index: "Index | None") -> bool:
+def is_in_scope(question: str, intent: Intent, asked: Asked, index: Index | None) -> bool:
     """Whether a question is one that can be answered here.
 
     Args:
@@ -56,7 +53,6 @@ def is_in_scope(question: str, intent: Intent, asked: "Asked", index: "Index | N
         return True
     if index is None:
         return False
-    from knowledge_base.retriever import find_nearness, find_terms
 
     return bool(find_terms(index, question)) or find_nearness(index, question) >= NEAR
 

@@ -10,24 +10,26 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from assistant.chat.conversation import Conversation
+from assistant.detection.classify import classify
+from assistant.detection.incidents import make_incidents
+from assistant.detection.pipeline import Analysis
+from assistant.diagnosis.diagnose import diagnose
+from assistant.diagnosis.llm_writer import write
+from assistant.history import History
+from assistant.session import Models, load_models
+from assistant.settings import Settings
 from eval.answers.captures import Roots, Subject, find_missing, read_subject
-from eval.answers.cases import Case, find_cases, read_cases
+from eval.answers.cases import Case, Source, find_cases, read_cases
 from eval.answers.grading import MEASURES, Answer, judge_answer
 from eval.answers.results import AnswersRun, CaseResult, Measured, Origin, RetrievalRun, Skipped
 from eval.answers.retrieval import evaluate_retrieval, resample
 from eval.provenance import find_commit, find_machine, find_versions, now, own_command
+from knowledge_base.index import Index, ensure_samples, open_index
 from traffic.errors import UserError
-
-if TYPE_CHECKING:
-    from assistant.detection.pipeline import Analysis
-    from assistant.history import History
-    from assistant.session import Models
-    from assistant.settings import Settings
-    from eval.answers.cases import Source
-    from knowledge_base.index import Index
-
+from traffic.samples import make_samples
+from traffic.windows import make_windows
 
 Progress = Callable[[int, int], None]
 
@@ -36,7 +38,7 @@ Progress = Callable[[int, int], None]
 class Plan:
     """What will be asked: cases by the name of their capture, and what cannot be asked."""
 
-    sources: "dict[str, Source]"
+    sources: dict[str, Source]
     cases: tuple[Case, ...]
     skipped: tuple[Skipped, ...]
 
@@ -77,7 +79,7 @@ def plan_cases(paths: Sequence[Path], roots: Roots) -> Plan:
 
 
 def evaluate_answers(
-    plan: Plan, roots: Roots, models: "Models", progress: Progress | None = None
+    plan: Plan, roots: Roots, models: Models, progress: Progress | None = None
 ) -> Answered:
     """Ask every planned case; each capture is analysed once, then let go.
 
@@ -90,9 +92,6 @@ def evaluate_answers(
     Raises:
         UserError: a capture cannot be read.
     """
-    from assistant.history import History
-    from knowledge_base.index import ensure_samples, open_index
-
     results: list[CaseResult] = []
     captures: dict[str, str] = {}
     why: list[str] = []
@@ -140,15 +139,9 @@ def _counted(why: Sequence[str]) -> tuple[Skipped, ...]:
     return tuple(Skipped(cases=why.count(one), why=one) for one in dict.fromkeys(why))
 
 
-def _analyse(subject: Subject, models: "Models") -> "Analysis":
+def _analyse(subject: Subject, models: Models) -> Analysis:
     """As ``assistant.detection.pipeline.analyse``, from tables: a path would bring its name
     along."""
-    from assistant.detection.classify import classify
-    from assistant.detection.incidents import make_incidents
-    from assistant.detection.pipeline import Analysis
-    from traffic.samples import make_samples
-    from traffic.windows import make_windows
-
     capture, plant = subject.capture, subject.plant
     samples = make_samples(capture, plant)
     windows = make_windows(samples)
@@ -157,13 +150,7 @@ def _analyse(subject: Subject, models: "Models") -> "Analysis":
     return Analysis(capture, plant, samples, windows, verdicts, tuple(incidents))
 
 
-def _ask(
-    case: Case, analysis: "Analysis", index: "Index", history: "History", models: "Models"
-) -> Answer:
-    from assistant.chat.conversation import Conversation
-    from assistant.diagnosis.diagnose import diagnose
-    from assistant.diagnosis.llm_writer import write
-
+def _ask(case: Case, analysis: Analysis, index: Index, history: History, models: Models) -> Answer:
     if case.by == "ask":
         diagnosis = write(diagnose(case.question, analysis, index), models.writer)
         return Answer(diagnosis.text, diagnosis)
@@ -230,7 +217,7 @@ def run_answers(
     cases: Sequence[Path],
     data: Path,
     recordings: Path,
-    settings: "Settings",
+    settings: Settings,
     progress: Progress | None = None,
 ) -> AnswersRun:
     """Ask the cases of ``cases``, or the shipped ones, with the models that the settings name.
@@ -238,8 +225,6 @@ def run_answers(
     Raises:
         UserError: see ``plan_cases`` and ``evaluate_answers``; or a model cannot be loaded.
     """
-    from assistant.session import load_models
-
     paths, roots = tuple(cases) or find_cases("answers"), Roots(data, recordings)
     plan = plan_cases(paths, roots)
     models = load_models(settings)

@@ -9,18 +9,17 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from eval.answers.cases import Recorded, Simulated, Source
+from traffic.capture import Capture
+from traffic.datasets.truth import read_truth
 from traffic.errors import UserError
 from traffic.labels import NORMAL
-
-if TYPE_CHECKING:
-    from traffic.capture import Capture
-    from traffic.plant import Plant
-
+from traffic.plant import Plant, load_plant
+from traffic.reader import read_capture
+from traffic.simulation.simulate import simulate
 
 SAMPLES = Path(__file__).resolve().parents[2] / "assistant" / "samples"
 _TOLD = ("label", "detailed-label", "tunnel_parents")
@@ -46,8 +45,8 @@ class Subject:
             ``target``.
     """
 
-    capture: "Capture"
-    plant: "Plant | None"
+    capture: Capture
+    plant: Plant | None
     parts: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -99,8 +98,6 @@ def read_subject(source: Source, roots: Roots) -> Subject:
         return _simulated(source.simulated)
     if source.recorded is not None:
         return _recorded(source.recorded, roots.recordings)
-    from traffic.plant import load_plant
-    from traffic.reader import read_capture
 
     if source.data is not None:
         return Subject(_without_labels(read_capture(roots.data / source.data)), None)
@@ -113,8 +110,6 @@ def read_subject(source: Source, roots: Roots) -> Subject:
 
 
 def _find_recording(recorded: Recorded, recordings: Path) -> Missing | None:
-    from traffic.datasets.truth import read_truth
-
     folder = recordings / str(recorded.seed)
     if not (folder / "truth.json").is_file():
         options = f"--seed {recorded.seed} --kind {recorded.kind} --minutes {recorded.minutes:g}"
@@ -129,8 +124,6 @@ def _find_recording(recorded: Recorded, recordings: Path) -> Missing | None:
 
 
 def _simulated(made: Simulated) -> Subject:
-    from traffic.simulation.simulate import simulate
-
     simulation = simulate(made.seed, made.devices, made.hours, made.scenarios)
     return Subject(
         _without_labels(simulation.capture),
@@ -140,10 +133,6 @@ def _simulated(made: Simulated) -> Subject:
 
 
 def _recorded(recorded: Recorded, recordings: Path) -> Subject:
-    from traffic.datasets.truth import read_truth
-    from traffic.plant import load_plant
-    from traffic.reader import read_capture
-
     folder = recordings / str(recorded.seed)
     truth = read_truth(folder / "truth.json")
     plant = load_plant(folder / "plant.yaml")
@@ -155,7 +144,7 @@ def _recorded(recorded: Recorded, recordings: Path) -> Subject:
     )
 
 
-def _parts(truth: pd.DataFrame, plant: "Plant") -> dict[str, str]:
+def _parts(truth: pd.DataFrame, plant: Plant) -> dict[str, str]:
     """The device that each direction holds longest, and the root of a recorded event; by name where
     it has one."""
     told = truth[truth["label"] != NORMAL] if (truth["label"] != NORMAL).any() else truth
@@ -171,7 +160,7 @@ def _parts(truth: pd.DataFrame, plant: "Plant") -> dict[str, str]:
     return {part: names.get(device, device) for part, device in longest.items() if part}
 
 
-def _without_labels(capture: "Capture") -> "Capture":
+def _without_labels(capture: Capture) -> Capture:
     return replace(
         capture, flows=capture.flows.drop(columns=[name for name in _TOLD if name in capture.flows])
     )

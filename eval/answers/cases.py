@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from assistant.diagnosis.standing import Standing
+from eval.testbed.events.catalogue import KINDS
 from traffic.errors import UserError
 from traffic.labels import LABELS, NORMAL
 
@@ -85,8 +86,6 @@ class Recorded(_Strict):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        from eval.testbed.events.catalogue import KINDS
-
         if self.kind not in KINDS:
             raise ValueError(f"kind: no event is called {self.kind}; {_any_of(KINDS)}")
         return self

@@ -4,21 +4,17 @@ does not apply."""
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 from assistant.chat.replies import HELP
+from assistant.diagnosis.diagnose import Diagnosis
 from assistant.diagnosis.grounding import check, resolve
 from assistant.diagnosis.standing import Standing
-from eval.answers.cases import NO_CAUSE
+from eval.answers.cases import NO_CAUSE, Case
 from eval.answers.results import CaseResult
 from eval.results import Measure
+from knowledge_base.index import Index
 from traffic.labels import LABELS
-
-if TYPE_CHECKING:
-    from assistant.diagnosis.diagnose import Diagnosis
-    from eval.answers.cases import Case
-    from knowledge_base.index import Index
-
 
 # Shares of the cases to which each applies, in the order of a table.
 MEASURES: Mapping[str, Measure] = {
@@ -55,7 +51,7 @@ class Answer:
     one."""
 
     text: str
-    diagnosis: "Diagnosis | None"
+    diagnosis: Diagnosis | None
 
     @property
     def refused(self) -> bool:
@@ -65,7 +61,7 @@ class Answer:
 
 
 def judge_answer(
-    case: "Case", said: Answer, devices: Sequence[str], index: "Index | None"
+    case: Case, said: Answer, devices: Sequence[str], index: Index | None
 ) -> CaseResult:
     """Compare an answer with its case.
 
@@ -121,7 +117,7 @@ def judge_answer(
     )
 
 
-def _unsupported(said: Answer, index: "Index | None") -> tuple[str, ...] | None:
+def _unsupported(said: Answer, index: Index | None) -> tuple[str, ...] | None:
     """Sentences of a diagnosis without a source; None for a text whose facts are not at hand."""
     diagnosis = said.diagnosis
     if diagnosis is None or said.text != diagnosis.text:
@@ -131,7 +127,7 @@ def _unsupported(said: Answer, index: "Index | None") -> tuple[str, ...] | None:
     ).removed
 
 
-def _is_cited(said: Answer, index: "Index | None") -> bool:
+def _is_cited(said: Answer, index: Index | None) -> bool:
     """Whether all citations resolve, and the text's brackets point at nothing else."""
     if said.diagnosis is None or index is None:
         return True

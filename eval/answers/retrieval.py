@@ -10,23 +10,20 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from sentence_transformers import CrossEncoder
 
 from eval.answers.cases import Question, read_questions
 from eval.answers.results import Placed, QuestionResult, Variant
 from eval.detection.bootstrap import find_interval
 from eval.results import Estimate
+from knowledge_base.chunks import Chunk
 from knowledge_base.documents import Document, read_documents
 from knowledge_base.embeddings import sample_files
+from knowledge_base.index import Index, ensure_samples, open_index
+from knowledge_base.retriever import Ranking, rank
 from traffic.errors import UserError
-
-if TYPE_CHECKING:
-    from knowledge_base.chunks import Chunk
-    from knowledge_base.index import Index
-    from knowledge_base.retriever import Ranking
-
 
 # Scores of rankings, each a mean over questions with its interval: Recall@k, MRR, nDCG@10,
 # refusals.
@@ -153,8 +150,6 @@ def evaluate_retrieval(
         UserError: a file has mistakes, an answer names no document or heading (all are named), or a
             model cannot be loaded.
     """
-    from knowledge_base.index import ensure_samples, open_index
-
     files = dict(zip(paths, read_questions(paths), strict=True))
     folder = further if further is not None and further.is_dir() else None
     documents = [document for file in sample_files() for document in read_documents(file).documents]
@@ -232,11 +227,9 @@ def _check_answers(
 
 
 def _rank(
-    question: str, index: "Index", rerank: Rerank | None, spent: dict[str, float]
-) -> dict[str, list["Chunk"]]:
+    question: str, index: Index, rerank: Rerank | None, spent: dict[str, float]
+) -> dict[str, list[Chunk]]:
     """The chunks in each order; ``spent`` gains the seconds of each."""
-    from knowledge_base.retriever import rank
-
     start_s = time.perf_counter()
     ranking = rank(index, question)
     ranked_s = time.perf_counter() - start_s
@@ -257,7 +250,7 @@ def _rank(
 
 
 def _place(
-    question: Question, orders: dict[str, list["Chunk"]], names: dict[str, str]
+    question: Question, orders: dict[str, list[Chunk]], names: dict[str, str]
 ) -> QuestionResult:
     accepted = frozenset(
         (name, part) for name, headings in question.answers.items() for part in headings or ("",)
@@ -280,7 +273,7 @@ def _place(
     )
 
 
-def _stands(question: Question, chunk: "Chunk", file_name: str) -> Hashable:
+def _stands(question: Question, chunk: Chunk, file_name: str) -> Hashable:
     """Where a chunk stands, in the words of the question's answers where they name it."""
     beginning = next((one for one in question.answers if file_name.startswith(one)), None)
     if beginning is None:
@@ -302,11 +295,10 @@ def _load_reranker(folder: Path) -> Rerank:
         raise UserError(
             f"{folder} holds no cross-encoder; expected config.json and *.safetensors; name another with --reranker"
         )
-    from sentence_transformers import CrossEncoder
 
     model = CrossEncoder(str(folder), device="cpu", local_files_only=True, trust_remote_code=False)
 
-    def rerank(question: str, ranking: "Ranking", rows: Rows) -> Rows:
+    def rerank(question: str, ranking: Ranking, rows: Rows) -> Rows:
         first = list(rows[:_READ])
         if not first:
             return rows

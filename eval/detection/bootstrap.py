@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy.stats import t
 
 from eval.results import MEASURES, Comparison, Estimate, Labelling
 
@@ -110,7 +111,6 @@ def mean_difference(differences: np.ndarray) -> Estimate:
     n, mean = len(differences), float(np.mean(differences))
     if n < 2:
         return Estimate(value=mean)
-    from scipy.stats import t
 
     half = float(t.ppf(0.975, n - 1) * np.std(differences, ddof=1) / np.sqrt(n))
     return Estimate(value=mean, low=mean - half, high=mean + half)

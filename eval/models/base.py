@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
+from sklearn.model_selection import GroupShuffleSplit
 
 from eval.models.features import check_finite
 from eval.results import INVALID
@@ -178,8 +179,6 @@ def split_inner(given: Given, seed: int) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         Places to learn from and places held out, about a quarter, neither empty.
     """
-    from sklearn.model_selection import GroupShuffleSplit
-
     n = len(given.features)
     apart = (given.groups, given.devices)
     groups = next(

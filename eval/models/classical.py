@@ -10,6 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.class_weight import compute_sample_weight
+from xgboost import XGBClassifier
 
 from eval.detection.metrics import evaluate_labels
 from eval.models.base import Given, WindowClassifier, split_inner
@@ -47,9 +52,6 @@ class Neighbours(WindowClassifier):
         return int(self.votes_._fit_X.nbytes)
 
     def _learn(self, given: Given, codes: np.ndarray) -> None:
-        from sklearn.neighbors import KNeighborsClassifier
-        from sklearn.preprocessing import StandardScaler
-
         drawn = balance(codes, self.seed)
         table = summarise(scale_counts(given.features))
         self.scaler_ = StandardScaler().fit(table)
@@ -73,8 +75,6 @@ class Forest(WindowClassifier):
         return sum(int(tree["nodes"].nbytes + tree["values"].nbytes) for tree in trees)
 
     def _learn(self, given: Given, codes: np.ndarray) -> None:
-        from sklearn.ensemble import RandomForestClassifier
-
         drawn = balance(codes, self.seed)
         forest = RandomForestClassifier(
             20 if self.quick else 100, random_state=self.seed, n_jobs=-1
@@ -180,9 +180,6 @@ class _Boosted:
 
 
 def _boost(setting: Setting, table: np.ndarray, codes: np.ndarray, seed: int) -> _Boosted:
-    from sklearn.utils.class_weight import compute_sample_weight
-    from xgboost import XGBClassifier
-
     present, dense = np.unique(codes, return_inverse=True)
     trees = XGBClassifier(
         n_estimators=setting.rounds,

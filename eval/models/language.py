@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.optimize import minimize_scalar
 
 from assistant.detection.classify import decide, make_probabilities, make_prompts
 from assistant.llm.adapters import CARD, POCKET, AdapterCard, load_adapter, read_card
@@ -148,8 +149,6 @@ def fit_temperature(scores: np.ndarray, codes: np.ndarray) -> float:
         scores: shape (n_windows, n_labels), log-probabilities; rows of NaN are left out.
         codes: shape (n_windows,), the true label's column.
     """
-    from scipy.optimize import minimize_scalar
-
     readable = np.isfinite(scores).all(axis=1)
     scores, codes = scores[readable], codes[readable]
 

@@ -10,13 +10,12 @@ torch's modules, and is called with windows.
 """
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from traffic.windows import WINDOW_SAMPLES
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 _WIDTH = 48
 _HEADS = 4
@@ -35,16 +34,12 @@ class Time2Vec:
     """
 
     def __init__(self, size: int = _TIME) -> None:
-        from torch import nn
-
         self.parts = nn.Linear(1, size)
         nn.init.normal_(self.parts.weight)
         nn.init.normal_(self.parts.bias)
 
-    def __call__(self, times: "Tensor") -> "Tensor":
+    def __call__(self, times: Tensor) -> Tensor:
         """Encode times, shape (...), as shape (..., size)."""
-        import torch
-
         phases = self.parts(times[..., None])
         return torch.cat([phases[..., :1], torch.sin(phases[..., 1:])], dim=-1)
 
@@ -60,9 +55,7 @@ class _Timed:
     def modules(self) -> dict[str, Any]:
         return {} if self.encoding is None else {"time": self.encoding.parts}
 
-    def __call__(self, x: "Tensor") -> "Tensor":
-        import torch
-
+    def __call__(self, x: Tensor) -> Tensor:
         if self.encoding is None:
             return x
         times = self.encoding(torch.arange(x.shape[1], dtype=x.dtype))  # (6, T)
@@ -73,14 +66,12 @@ class LstmNetwork:
     """One LSTM layer; its last state says the class."""
 
     def __init__(self, features: int, classes: int, time: bool) -> None:
-        from torch import nn
-
         self.timed = _Timed(features, time)
         self._lstm = nn.LSTM(self.timed.size, _WIDTH, batch_first=True)
         self._head = nn.Sequential(nn.Dropout(0.2), nn.Linear(_WIDTH, classes))
         self.parts = nn.ModuleDict({"lstm": self._lstm, "head": self._head, **self.timed.modules()})
 
-    def __call__(self, x: "Tensor") -> "Tensor":
+    def __call__(self, x: Tensor) -> Tensor:
         """Logits of classes, (B, 6, F) -> (B, n_classes)."""
         states, _ = self._lstm(self.timed(x))  # (B, 6, D)
         logits: Tensor = self._head(states[:, -1])
@@ -92,8 +83,6 @@ class TransformerNetwork:
     the second paper's time transformer: Time2Vec concatenated to the features."""
 
     def __init__(self, features: int, classes: int, time: bool) -> None:
-        from torch import nn
-
         self.timed = _Timed(features, time)
         self._body = _Encoder(self.timed.size)
         self._head = nn.Sequential(
@@ -103,7 +92,7 @@ class TransformerNetwork:
             {"body": self._body.parts, "head": self._head, **self.timed.modules()}
         )
 
-    def __call__(self, x: "Tensor") -> "Tensor":
+    def __call__(self, x: Tensor) -> Tensor:
         """Logits of classes, (B, 6, F) -> (B, n_classes)."""
         logits: Tensor = self._head(self._body(self.timed(x)).mean(dim=1))
         return logits
@@ -114,8 +103,6 @@ class ReconstructionNetwork:
     so few."""
 
     def __init__(self, features: int) -> None:
-        from torch import nn
-
         self._body = _Encoder(features)
         self._head = nn.Sequential(
             nn.LayerNorm(_WIDTH), nn.Linear(_WIDTH, _CODE), nn.GELU(), nn.Linear(_CODE, _WIDTH), nn.GELU(),
@@ -123,7 +110,7 @@ class ReconstructionNetwork:
         )  # fmt: skip
         self.parts = nn.ModuleDict({"body": self._body.parts, "head": self._head})
 
-    def __call__(self, x: "Tensor") -> "Tensor":
+    def __call__(self, x: Tensor) -> Tensor:
         """The window again, (B, 6, F) -> (B, 6, F)."""
         again: Tensor = self._head(self._body(x))
         return again
@@ -131,8 +118,6 @@ class ReconstructionNetwork:
 
 class _Encoder:
     def __init__(self, features: int) -> None:
-        from torch import nn
-
         self._embed = nn.Linear(features, _WIDTH)
         self._places = encode_places(WINDOW_SAMPLES, _WIDTH)
         layer = nn.TransformerEncoderLayer(
@@ -147,16 +132,14 @@ class _Encoder:
         self._layers = nn.TransformerEncoder(layer, _LAYERS, enable_nested_tensor=False)
         self.parts = nn.ModuleDict({"embed": self._embed, "layers": self._layers})
 
-    def __call__(self, x: "Tensor") -> "Tensor":
+    def __call__(self, x: Tensor) -> Tensor:
         states: Tensor = self._layers(self._embed(x) + self._places)  # (B, 6, D)
         return states
 
 
-def encode_places(length: int, width: int) -> "Tensor":
+def encode_places(length: int, width: int) -> Tensor:
     """Sinusoidal positional encoding, shape (length, width), ``width`` even (Vaswani et al. 2017,
     3.5)."""
-    import torch
-
     rates = torch.exp(torch.arange(0, width, 2) * (-math.log(10_000.0) / width))
     angles = torch.arange(length)[:, None] * rates
     return torch.stack([torch.sin(angles), torch.cos(angles)], dim=-1).flatten(1)
@@ -172,8 +155,6 @@ class AnomalyAttention:
     """
 
     def __init__(self, width: int, heads: int) -> None:
-        from torch import nn
-
         self._heads = heads
         self.parts = nn.ModuleDict(
             {
@@ -183,11 +164,9 @@ class AnomalyAttention:
             }
         )
 
-    def __call__(self, x: "Tensor") -> "tuple[Tensor, Tensor, Tensor]":
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Attend, (B, L, D) -> (B, L, D), and the two associations, prior and series, (B, H, L, L)
         each."""
-        import torch
-
         batch, length, width = x.shape
         shape = (batch, length, 3, self._heads, width // self._heads)
         q, k, v = (
@@ -200,17 +179,15 @@ class AnomalyAttention:
         return self.parts["out"](mixed), prior_association(sigma.transpose(1, 2)), series
 
 
-def prior_association(sigma: "Tensor") -> "Tensor":
+def prior_association(sigma: Tensor) -> Tensor:
     """Gaussian weights of neighbours by their distance, rows summing to 1: (..., L) -> (..., L,
     L)."""
-    import torch
-
     place = torch.arange(sigma.shape[-1], dtype=sigma.dtype)
     distance = place[:, None] - place[None]
     return torch.softmax(-(distance**2) / (2 * sigma[..., None] ** 2), dim=-1)
 
 
-def association_discrepancy(prior: "Tensor", series: "Tensor") -> "Tensor":
+def association_discrepancy(prior: Tensor, series: Tensor) -> Tensor:
     """How unlike the two associations of each sample are: ``KL(P || S) + KL(S || P)``, mean over
     heads (eq. 4).
 
@@ -221,8 +198,6 @@ def association_discrepancy(prior: "Tensor", series: "Tensor") -> "Tensor":
     Returns:
         Shape (B, L), at least 0; 0 where they agree.
     """
-    import torch
-
     log_p, log_s = torch.log(prior + 1e-8), torch.log(series + 1e-8)
     return ((prior - series) * (log_p - log_s)).sum(dim=-1).mean(dim=1)
 
@@ -231,8 +206,6 @@ class AssociationNetwork:
     """Anomaly Transformer: reconstruction, and the associations of each layer beside it."""
 
     def __init__(self, features: int) -> None:
-        from torch import nn
-
         self._places = encode_places(WINDOW_SAMPLES, _WIDTH)
         self._embed, self._head = nn.Linear(features, _WIDTH), nn.Linear(_WIDTH, features)
         self._attentions = [AnomalyAttention(_WIDTH, _HEADS) for _ in range(_LAYERS)]
@@ -244,7 +217,7 @@ class AssociationNetwork:
         attentions = nn.ModuleList(attention.parts for attention in self._attentions)
         self.parts = nn.ModuleList([self._embed, attentions, self._norms, self._widths, self._head])
 
-    def __call__(self, x: "Tensor") -> "tuple[Tensor, list[Tensor], list[Tensor]]":
+    def __call__(self, x: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """The window again, (B, 6, F), and each layer's prior and series associations, (B, H, 6,
         6)."""
         z = self._embed(x) + self._places

@@ -35,13 +35,11 @@ card says so): on
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from eval.models.base import WindowClassifier
+from eval.models.language import LanguageModel, check_source
 from traffic.errors import UserError
-
-if TYPE_CHECKING:
-    from eval.models.base import WindowClassifier
-
 
 LLM_PREFIX = "llm:"
 
@@ -68,7 +66,7 @@ _MADE_BY: dict[str, tuple[str, str, dict[str, Any]]] = {
 MODELS: tuple[str, ...] = tuple(_MADE_BY)
 
 
-def make_model(name: str, seed: int = 0, quick: bool = False) -> "WindowClassifier":
+def make_model(name: str, seed: int = 0, quick: bool = False) -> WindowClassifier:
     """Make a model that has not learned anything yet.
 
     Args:
@@ -82,8 +80,6 @@ def make_model(name: str, seed: int = 0, quick: bool = False) -> "WindowClassifi
         UserError: no model is called so, or the folder holds none.
     """
     if name.startswith(LLM_PREFIX):
-        from eval.models.language import LanguageModel, check_source
-
         check_source(Path(name.removeprefix(LLM_PREFIX)))
         return LanguageModel(source=name.removeprefix(LLM_PREFIX), seed=seed, quick=quick)
     if name not in _MADE_BY:

@@ -12,17 +12,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
 from eval.models.base import Given, WindowClassifier, split_inner
 from eval.models.features import scale_counts
+from eval.models.networks import (
+    AssociationNetwork,
+    LstmNetwork,
+    ReconstructionNetwork,
+    TransformerNetwork,
+    association_discrepancy,
+)
 from eval.models.statistical import need_normal, set_threshold
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 _BATCH = 256
 _READ = 4096  # windows that are judged at once
@@ -66,11 +72,9 @@ class Scaler:
     mean: np.ndarray
     deviation: np.ndarray
 
-    def tensor(self, features: np.ndarray) -> "Tensor":
+    def tensor(self, features: np.ndarray) -> Tensor:
         """Standardised features, shape (n_windows, 6, n_features), no further than 8 deviations
         from 0."""
-        import torch
-
         scaled = (scale_counts(features) - self.mean) / self.deviation
         return torch.from_numpy(np.clip(scaled, -_MOST, _MOST).astype(np.float32))
 
@@ -84,8 +88,6 @@ def fit_scaler(features: np.ndarray) -> Scaler:
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Draw everything inside from a seed, and leave torch's generator as it was."""
-    import torch
-
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
@@ -93,8 +95,8 @@ def seeded(seed: int) -> Iterator[None]:
 
 def train_network(
     parts: Any,
-    learned: tuple["Tensor", ...],
-    held: tuple["Tensor", ...],
+    learned: tuple[Tensor, ...],
+    held: tuple[Tensor, ...],
     loss: Loss,
     budget: Budget,
     watched: Loss | None = None,
@@ -109,9 +111,6 @@ def train_network(
         budget: when to end.
         watched: what is measured on ``held``; the loss where left out.
     """
-    import torch
-    from torch import nn
-
     optimizer = torch.optim.AdamW(parts.parameters(), lr=budget.rate, weight_decay=1e-2)
     best, kept, since, started = (
         float("inf"),
@@ -140,25 +139,19 @@ def train_network(
     return Training(epoch, best, ended_by)
 
 
-def apply_network(network: Callable[["Tensor"], "Tensor"], x: "Tensor") -> np.ndarray:
+def apply_network(network: Callable[[Tensor], Tensor], x: Tensor) -> np.ndarray:
     """What a network, or a function of one, says of windows, piece by piece: (n, 6, F) -> (n,
     ...)."""
-    import torch
-
     with torch.inference_mode():
         return np.concatenate([network(part).numpy() for part in x.split(_READ)])
 
 
-def _batches(rows: tuple["Tensor", ...]) -> Iterator[tuple["Tensor", ...]]:
-    import torch
-
+def _batches(rows: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:
     for places in torch.randperm(len(rows[0])).split(_BATCH):
         yield tuple(part[places] for part in rows)
 
 
-def _measure(parts: Any, held: tuple["Tensor", ...], loss: Loss) -> float:
-    import torch
-
+def _measure(parts: Any, held: tuple[Tensor, ...], loss: Loss) -> float:
     parts.eval()
     with torch.inference_mode():
         pieces = [
@@ -200,9 +193,6 @@ class SequenceModel(WindowClassifier):
         return size_of(self.network_)
 
     def _learn(self, given: Given, codes: np.ndarray) -> None:
-        import torch
-        from torch.nn import functional
-
         learned, held = split_inner(given, self.seed)
         self.scaler_ = fit_scaler(given.features[learned])
         x, y = self.scaler_.tensor(given.features), torch.from_numpy(codes)
@@ -220,8 +210,6 @@ class SequenceModel(WindowClassifier):
         self.network_ = network
 
     def _judge(self, given: Given) -> np.ndarray:
-        import torch
-
         return apply_network(
             lambda x: torch.softmax(self.network_(x), dim=1), self.scaler_.tensor(given.features)
         )
@@ -233,8 +221,6 @@ def size_of(network: Any) -> int:
 
 
 def _build(name: Network, features: int, classes: int) -> Any:
-    from eval.models.networks import LstmNetwork, TransformerNetwork
-
     kind = LstmNetwork if name.startswith("lstm") else TransformerNetwork
     return kind(features, classes, time=name in ("lstm-time2vec", "time-transformer"))
 
@@ -285,14 +271,12 @@ class Reconstruction(WindowClassifier):
         )
 
     def _build(self, features: int) -> Any:
-        from eval.models.networks import ReconstructionNetwork
-
         return ReconstructionNetwork(features)
 
-    def _loss(self, batch: tuple["Tensor", ...]) -> "Tensor":
+    def _loss(self, batch: tuple[Tensor, ...]) -> Tensor:
         return self._score(batch[0]).mean()
 
-    def _score(self, x: "Tensor") -> "Tensor":
+    def _score(self, x: Tensor) -> Tensor:
         error: Tensor = ((self.network_(x) - x) ** 2).mean(dim=(1, 2))
         return error
 
@@ -307,20 +291,18 @@ class Association(Reconstruction):
     """
 
     def _build(self, features: int) -> Any:
-        from eval.models.networks import AssociationNetwork
-
         return AssociationNetwork(features)
 
-    def _loss(self, batch: tuple["Tensor", ...]) -> "Tensor":
+    def _loss(self, batch: tuple[Tensor, ...]) -> Tensor:
         return association_loss(batch[0], *self.network_(batch[0]))
 
-    def _score(self, x: "Tensor") -> "Tensor":
+    def _score(self, x: Tensor) -> Tensor:
         return association_scores(x, *self.network_(x))
 
 
 def association_loss(
-    x: "Tensor", again: "Tensor", priors: list["Tensor"], series: list["Tensor"]
-) -> "Tensor":
+    x: Tensor, again: Tensor, priors: list[Tensor], series: list[Tensor]
+) -> Tensor:
     """The paper's minimax (eq. 5) as one scalar: its two phases are added up, each with the other's
     association fixed.
 
@@ -333,8 +315,6 @@ def association_loss(
         priors: of each layer, shape (B, H, 6, 6).
         series: of each layer, likewise.
     """
-    from eval.models.networks import association_discrepancy
-
     error = ((again - x) ** 2).mean()
     nearer = sum(
         association_discrepancy(p, s.detach()).mean() for p, s in zip(priors, series, strict=True)
@@ -347,13 +327,10 @@ def association_loss(
 
 
 def association_scores(
-    x: "Tensor", again: "Tensor", priors: list["Tensor"], series: list["Tensor"]
-) -> "Tensor":
+    x: Tensor, again: Tensor, priors: list[Tensor], series: list[Tensor]
+) -> Tensor:
     """The paper's score (eq. 6), added up over a window: ``softmax(-AssDis) * |x - x'|^2``, shape
     (B,)."""
-    import torch
-
-    from eval.models.networks import association_discrepancy
 
     layers = [association_discrepancy(p, s) for p, s in zip(priors, series, strict=True)]
     weight = torch.softmax(-_TEMPERATURE * torch.stack(layers).mean(dim=0), dim=1)  # (B, 6)

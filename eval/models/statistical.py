@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+from sklearn.ensemble import IsolationForest
 
 from eval.models.base import Given, WindowClassifier, split_inner
 from eval.models.features import FEATURES, scale_counts, summarise
@@ -180,8 +181,6 @@ class Isolation(WindowClassifier):
         )
 
     def _learn(self, given: Given, codes: np.ndarray) -> None:
-        from sklearn.ensemble import IsolationForest
-
         usual = need_normal(given, codes)
         learned, held = split_inner(usual, self.seed)
         table = summarise(scale_counts(usual.features))

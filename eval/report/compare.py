@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eval.detection.bootstrap import mean_difference
+from eval.report.page import render_rows
 from eval.report.tables import ReportTable as Table
 from eval.report.tables import format_number, signed
 from eval.results import MEASURES, Estimate, Row, Run
@@ -238,8 +239,6 @@ def unmatched(first: Run, second: Run) -> str:
 
 def render_compare(first: Run, second: Run, measures: Iterable[str] = COMPARED) -> str:
     """All of it as Markdown: what differs, what could not be matched, the table."""
-    from eval.report.page import render_rows
-
     table = difference_table(compare_runs(first, second, measures), first, second)
     made = (
         "\n".join(f"- {line}" for line in differences_of(first, second))

@@ -8,7 +8,8 @@ import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from eval.detection.aggregate import make_parts
 from eval.report.plots import (
@@ -30,19 +31,13 @@ from eval.report.tables import (
 from eval.results import Labelling, Run
 from traffic.errors import UserError
 
-if TYPE_CHECKING:
-    from jinja2 import Environment
-
-
 # Of a protocol, what a reader should see before any number.
 _SAID = {"question": "asks", "warning": "warning"}
 _LABELLINGS: tuple[Labelling, ...] = ("corrected", "published")
 
 
 @cache
-def _environment() -> "Environment":
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+def _environment() -> Environment:
     # Unlike a prompt this is HTML: names of captures and models come from outside and are escaped.
     return Environment(
         loader=FileSystemLoader(Path(__file__).parent),

@@ -2,14 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from rich.table import Table
 
 from eval.detection.aggregate import Part, headline, make_parts
 from eval.results import MEASURES, Costs, Estimate, Labelling, Pooled, Run
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
 
 # Numbers of results as people read them.
 
@@ -94,15 +91,13 @@ _COLUMNS: dict[str, tuple[str, str]] = {
 }
 
 
-def make_table(run: Run) -> "Table":
+def make_table(run: Run) -> Table:
     """One line for each setting and model, the best F1 first; labels as corrected, beside F1 as
     published.
 
     A mark after a model's name says that it had seen some of these captures before: compare it with
     nothing.
     """
-    from rich.table import Table
-
     table = Table(
         title=f"{run.name}: {run.protocol['asks']}", caption=_caption(run), padding=(0, 0, 0, 1)
     )

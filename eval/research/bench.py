@@ -16,15 +16,28 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import dpkt
+import pandas as pd
+from transformers import AutoTokenizer
+
+from assistant.detection.pipeline import analyse
+from assistant.diagnosis.diagnose import diagnose
+from assistant.llm.adapters import POCKET, load_adapter
 from assistant.offline import hush_libraries
+from assistant.session import warm_embedder
+from knowledge_base.index import ensure_samples, open_index
+from prompts.messages import ANSWERS, classification_prompt
+from prompts.window_text import render_windows
+from traffic.capture import Capture
 from traffic.errors import UserError
-
-if TYPE_CHECKING:
-    from traffic.capture import Capture
-    from traffic.windows import Windows
-
+from traffic.labels import LABELS
+from traffic.reader import read_capture
+from traffic.samples import make_samples
+from traffic.simulation.simulate import simulate
+from traffic.windows import Windows, make_windows
+from traffic.zeek.conn import write_conn_log
 
 # Large captures made of small ones: the same traffic again and again, later each time.
 
@@ -33,8 +46,6 @@ BETWEEN_S = 60.0  # between two repetitions
 
 def repeat_pcap(source: Path, path: Path, packets: int) -> Path:
     """Write a capture again and again, later each time, until it holds ``packets``."""
-    import dpkt
-
     with source.open("rb") as file:
         records = list(dpkt.pcap.Reader(file))
     span = records[-1][0] - records[0][0] + BETWEEN_S
@@ -49,10 +60,6 @@ def repeat_pcap(source: Path, path: Path, packets: int) -> Path:
 
 def repeat_log(source: Path, path: Path, flows: int) -> int:
     """Write the flows of a log again and again, later each time; says how many there are."""
-    import pandas as pd
-
-    from traffic.reader import read_capture
-    from traffic.zeek.conn import write_conn_log
 
     one = read_capture(source).flows
     span = float(one["ts"].max() - one["ts"].min()) + BETWEEN_S
@@ -98,9 +105,6 @@ def measure_idle_packets(folder: Path) -> list[Row]:
 
 def _measure_packets(name: str, folder: Path) -> list[Row]:
     """Packets of a million-packet capture to samples, against nfstream on the same file."""
-    from traffic.reader import read_capture
-    from traffic.samples import make_samples
-
     path = repeat_pcap(_PCAPS[name], folder / "million.pcap", _MILLION)
     start = time.perf_counter()
     samples = make_samples(read_capture(path))
@@ -132,10 +136,6 @@ def _nfstream_rate(path: Path) -> float | None:
 
 def measure_log(folder: Path) -> list[Row]:
     """A conn.log of a million flows to windows."""
-    from traffic.reader import read_capture
-    from traffic.samples import make_samples
-    from traffic.windows import make_windows
-
     path = folder / "conn.log"
     flows = _alone(
         repeat_log, _LOG, path, _MILLION
@@ -156,13 +156,6 @@ def measure_log(folder: Path) -> list[Row]:
 
 def measure_classification(folder: Path) -> list[Row]:
     """Distinct windows through the pocket model, nothing cached."""
-    from transformers import AutoTokenizer
-
-    from assistant.llm.adapters import POCKET, load_adapter
-    from prompts.messages import ANSWERS, classification_prompt
-    from prompts.window_text import render_windows
-    from traffic.labels import LABELS
-    from traffic.simulation.simulate import simulate
 
     del folder
     llm, card = load_adapter()
@@ -184,19 +177,13 @@ def measure_classification(folder: Path) -> list[Row]:
     ]
 
 
-def _windows_of(capture: "Capture") -> "Windows":
-    from traffic.samples import make_samples
-    from traffic.windows import make_windows
-
+def _windows_of(capture: Capture) -> Windows:
     return make_windows(make_samples(capture))
 
 
 def measure_incidents(folder: Path) -> list[Row]:
     """The botnet capture 34-1, file to incidents, as `faultwise incidents` does it: the model is
     loaded as well."""
-    from assistant.detection.pipeline import analyse
-    from assistant.llm.adapters import load_adapter
-
     del folder
     start = time.perf_counter()
     llm, card = load_adapter()
@@ -213,12 +200,6 @@ def measure_incidents(folder: Path) -> list[Row]:
 
 def measure_answer(folder: Path) -> list[Row]:
     """Questions about the botnet capture 34-1, with what `ask` loads while it reads the capture."""
-    from assistant.detection.pipeline import analyse
-    from assistant.diagnosis.diagnose import diagnose
-    from assistant.llm.adapters import load_adapter
-    from assistant.session import warm_embedder
-    from knowledge_base.index import ensure_samples, open_index
-
     embedder = warm_embedder()
     analysis = analyse(_LOG, *load_adapter())
     with open_index(folder, embedder) as index:

@@ -28,6 +28,7 @@ from eval.detection.bootstrap import (
 )
 from eval.models.registry import LLM_PREFIX
 from eval.report.tables import format_number, render_cell, signed
+from eval.research.privacy import compare_texts
 from eval.results import MEASURES, Estimate, Labelling, Pooled, Run, read_run
 from traffic.errors import UserError
 from traffic.labels import NORMAL
@@ -497,8 +498,6 @@ def _answers(claim: AnswersClaim, evidence: Evidence) -> Outcome:
 
 
 def _renamed(claim: Renamed, evidence: Evidence) -> Outcome:
-    from eval.research.privacy import compare_texts
-
     del claim, evidence
     found = compare_texts()
     text = f"{found.differing} of {found.windows} texts differ after {found.addresses} addresses were changed"

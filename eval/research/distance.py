@@ -16,6 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t
+from sklearn.metrics import roc_auc_score
+from xgboost import XGBClassifier
 
 from prompts.window_text import PAST, TEXT_COLUMNS, TOP_LEVEL, text_columns
 from traffic.datasets.labelled import Labelled, find_labelled, load_labelled, simulate_labelled
@@ -72,8 +75,6 @@ class Distance:
     @property
     def margin(self) -> float:
         """Half of the 95 % interval of the mean over folds, by Student's t."""
-        from scipy.stats import t
-
         n = len(self.aucs)
         return (
             float(t.ppf(0.975, n - 1) * np.std(self.aucs, ddof=1) / np.sqrt(n))
@@ -156,9 +157,6 @@ def tell_apart(
             the smaller has, evenly from its plants.
         seed: of the sampling and of the trees.
     """
-    from sklearn.metrics import roc_auc_score
-    from xgboost import XGBClassifier
-
     kinds = _evened(simulated, recorded, seed)
     table = pd.concat([*kinds[0], *kinds[1]], ignore_index=True)
     kind = np.repeat([0, 1], [sum(map(len, tables)) for tables in kinds])
@@ -208,8 +206,6 @@ def _evened(
 
 
 def _by_role(role: pd.Series, kind: np.ndarray, score: np.ndarray) -> pd.DataFrame:
-    from sklearn.metrics import roc_auc_score
-
     rows = []
     for name, places in role.groupby(role).indices.items():
         counts = np.bincount(kind[places], minlength=2)

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, TypeVar
 
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
 from eval.testbed.site import BEYOND, ROUTER, Machine, Site
 
 # Chance in one site: whom it hits, and addresses that nobody has yet. The same seed throws the
@@ -417,9 +420,6 @@ _ROLES: dict[str, Callable[[_Draft], _Settings]] = {
 
 def _draw_key(dice: Random) -> str:
     """An SSH key for maintenance of this one site, as PEM: the same seed draws the same."""
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
     key = ec.derive_private_key(dice.getrandbits(250) + 1, ec.SECP256R1())
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 

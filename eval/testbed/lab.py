@@ -21,14 +21,12 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from eval.testbed.programs.runner import run_program
 from eval.testbed.site import BEYOND, ROUTER, Machine, Site
-
-if TYPE_CHECKING:
-    from multiprocessing.context import ForkServerProcess
-
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +78,6 @@ class Lab:
         if not machine.program:
             return
         machine = replace(machine, settings={**machine.settings, **changes})
-        from eval.testbed.programs.runner import run_program
 
         self._running[name] = self._programs.Process(
             target=run_program,
@@ -174,7 +171,7 @@ class Lab:
         subprocess.run(["ip", "netns", "delete", name], check=True)
         del self._machines[name]
 
-    def run(self, name: str, command: Sequence[str]) -> "subprocess.Popen[bytes]":
+    def run(self, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
         """Start a tool on a machine, to end with the lab at the latest; ``tools/<name>-<tool>.log``
         has its words."""
         path = (
@@ -238,7 +235,7 @@ class Lab:
         return ["ip", "netns", "exec", name, *command]
 
 
-def end(tool: "subprocess.Popen[bytes]") -> None:
+def end(tool: subprocess.Popen[bytes]) -> None:
     """End a tool and what it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(tool.pid, signal.SIGKILL)

@@ -175,7 +175,7 @@ def _start_all(lab: Lab) -> None:
 
 
 @contextlib.contextmanager
-def _captured(out: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def _captured(out: Path) -> Iterator[subprocess.Popen[bytes]]:
     command = [
         "tcpdump",
         "--interface=plant",
@@ -198,7 +198,7 @@ def _captured(out: Path) -> Iterator["subprocess.Popen[bytes]"]:
 
 def _live(
     lab: Lab,
-    capture: "subprocess.Popen[bytes]",
+    capture: subprocess.Popen[bytes],
     events: Sequence[Event],
     start_s: float,
     length_s: float,

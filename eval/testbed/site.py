@@ -8,11 +8,9 @@ machines on the switches of the plant ── router ── machines beyond it (d
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from traffic.plant import Plant
-
+from traffic.plant import Device, Plant
 
 # RFC 5737: addresses that are nobody's.
 BEYOND = ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24")
@@ -87,10 +85,8 @@ class Site:
                 return machine
         raise KeyError(name)
 
-    def plant(self) -> "Plant":
+    def plant(self) -> Plant:
         """The inventory: every machine that is not beyond the router, as plant.yaml has it."""
-        from traffic.plant import Device, Plant
-
         return Plant(
             tuple(
                 Device(

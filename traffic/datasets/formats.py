@@ -14,6 +14,8 @@ from traffic.capture import SAMPLE_S, Capture
 from traffic.datasets.truth import INTERVAL_COLUMNS, make_intervals, read_intervals, read_truth
 from traffic.errors import UserError
 from traffic.labels import CIC_IOMT, FAULTS, IOT23, LABELS, MODBUS_SANDBOX, NORMAL, UNKNOWN
+from traffic.pcap.headers import read_ip, read_links, read_transport
+from traffic.pcap.records import read_records
 from traffic.plant import Plant, load_plant
 from traffic.reader import read_capture
 
@@ -217,9 +219,6 @@ def _load_sandbox(path: Path) -> Marked:
 def _malicious_packets(path: Path) -> pd.DataFrame:
     """Ends (as the sender's flow would have them) and slot of every IPv4 packet that the list
     beside a pcap marks."""
-    from traffic.pcap.headers import read_ip, read_links, read_transport
-    from traffic.pcap.records import read_records
-
     records = read_records(path)
     try:
         marks = pd.read_csv(_packet_list(path), sep=";", header=None, names=["packet", "malicious"])

@@ -51,7 +51,7 @@ from traffic.simulation.outages import clipped, interrupt
 from traffic.simulation.plant import FLAVOURS, Stage, invent_plant
 from traffic.simulation.scenario import Scene, merged, settled
 from traffic.simulation.services import SERVICES
-from traffic.zeek.conn import flow_evidence
+from traffic.zeek.conn import flow_evidence, write_conn_log
 
 # What each kind of device does for its living, as a table: behaviours, and how likely each is.
 
@@ -389,8 +389,6 @@ def _typed(flows: pd.DataFrame) -> pd.DataFrame:
 
 def write_simulation(simulation: Simulation, folder: Path) -> None:
     """Write conn.log, evidence.csv, truth.csv and plant.yaml into a folder, which is made."""
-    from traffic.zeek.conn import write_conn_log
-
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "conn.log").open("w", encoding="utf-8") as stream:
         write_conn_log(simulation.capture.flows, stream)

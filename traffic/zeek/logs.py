@@ -16,6 +16,9 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from pyarrow import csv
+from pyarrow import json as arrow_json
 
 from traffic.errors import UserError
 
@@ -75,8 +78,6 @@ def read_objects(
     path: Path,
     valid: Valid | None,
 ) -> Rows:
-    import pyarrow as pa
-
     try:
         rows = Rows(_parse_json(data, kinds))
         damaged = valid is not None and not valid(rows.table).all()
@@ -91,9 +92,6 @@ def read_objects(
 
 
 def _parse_json(data: bytes, kinds: Mapping[str, Kind]) -> pd.DataFrame:
-    import pyarrow as pa
-    from pyarrow import json as arrow_json
-
     types = {"number": pa.float64(), "text": pa.string(), "flag": pa.bool_()}
     schema = pa.schema([(column, types[kind]) for column, kind in kinds.items()])
     options = arrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
@@ -217,8 +215,6 @@ def _header_options(header: bytes) -> dict:
 
 
 def read_section(section: Section, kinds: Mapping[str, Kind], valid: Valid | None) -> Rows:
-    import pyarrow as pa
-
     wanted = {
         column: kind
         for column, kind in kinds.items()
@@ -236,9 +232,6 @@ def read_section(section: Section, kinds: Mapping[str, Kind], valid: Valid | Non
 def _parse_tsv(
     section: Section, rows: memoryview | bytes, wanted: Mapping[str, Kind], typed: bool = True
 ) -> pd.DataFrame:
-    import pyarrow as pa
-    from pyarrow import csv
-
     numbers = {column for column, kind in wanted.items() if typed and kind == "number"}
     if not len(rows):
         return pd.DataFrame(

@@ -22,6 +22,9 @@ import dns.message
 import dns.query
 import dns.rcode
 import dns.rdatatype
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from eval.testbed.programs.process import beats, dice_of, pauses, run_daemon
 from eval.testbed.site import Machine, Site
@@ -303,10 +306,6 @@ def _answer_session(context: ssl.SSLContext, client: socket.socket, address: str
 
 def _context_of_a_day() -> ssl.SSLContext:
     """A server's TLS with a key and a certificate made for this start."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "remote.example")])
     now = datetime.datetime.now(datetime.UTC)

@@ -8,7 +8,7 @@ import itertools
 import random
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from eval.testbed.tools.mqtt import connect_packet
 
@@ -51,9 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         time.sleep(random.uniform(0.7, 1.3) / given.rate)  # noqa: S311 - a rhythm, not a secret
 
 
-def _telnet(
-    server: socket.socket, guesses: "itertools.cycle[tuple[str, str]]", rate: float
-) -> None:
+def _telnet(server: socket.socket, guesses: Iterator[tuple[str, str]], rate: float) -> None:
     """Guess until the server closes the connection."""
     while True:
         user, password = next(guesses)
