@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from assistant.detection.rules import find_evident_in
 from assistant.diagnosis.grounding import is_supported, read_quantities
 from assistant.facts.attribution import find_trace
-from assistant.facts.by_label import Scene, find_evident_in, label_facts
+from assistant.facts.by_label import label_facts
 from assistant.facts.devices import describe_device, health_fact
 from assistant.facts.fact import Fact, listed, make_fact, show
-from assistant.facts.traffic_view import make_scene
+from assistant.facts.traffic_view import Scene, make_scene
 from traffic.labels import LABELS
 from traffic.plant import Device, Plant
 from traffic.reader import read_capture

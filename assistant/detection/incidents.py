@@ -22,10 +22,10 @@ from assistant.detection.correlation import (
     promote,
     suspect,
 )
-from assistant.detection.rules import Evident
+from assistant.detection.rules import Evident, find_evident_in
 from assistant.detection.runs import Run, find_runs
 from assistant.facts.attribution import find_trace
-from assistant.facts.by_label import find_evident_in, label_facts
+from assistant.facts.by_label import label_facts
 from assistant.facts.devices import describe_device
 from assistant.facts.fact import Fact, Value, listed, make_fact
 from assistant.facts.traffic_view import Scene, make_scene

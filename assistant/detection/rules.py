@@ -6,7 +6,7 @@ then on. A router that walks through its address pool asks once for each; a mach
 switched on later was never silent.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -417,3 +417,19 @@ def _beside(rows: pd.DataFrame, peaks: pd.DataFrame) -> pd.DataFrame:
     return rows[
         np.isin(rows["slot"], np.unique(peaks["slot"].to_numpy()[:, None] + np.arange(-1, 2)))
     ]
+
+
+_RULES: tuple[Callable[[Scene], list[Evident]], ...] = (
+    find_absent_addresses,
+    find_doubled_addresses,
+    find_mute_resolvers,
+    find_failing_services,
+    find_one_way_floods,
+    find_register_sweeps,
+)
+
+
+def find_evident_in(scene: Scene) -> list[Evident]:
+    """Find what needs no model: absent and doubled addresses, mute resolvers, failed services,
+    floods and sweeps."""
+    return [one for rule in _RULES for one in rule(scene)]

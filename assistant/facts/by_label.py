@@ -6,15 +6,6 @@ in an answer may hold a number that they do not.
 
 from collections.abc import Callable, Sequence
 
-from assistant.detection.rules import (
-    Evident,
-    find_absent_addresses,
-    find_doubled_addresses,
-    find_failing_services,
-    find_mute_resolvers,
-    find_one_way_floods,
-    find_register_sweeps,
-)
 from assistant.facts.attacks import (
     c2_facts,
     command_facts,
@@ -70,19 +61,3 @@ def label_facts(trace: Trace, scene: Scene, windows: Sequence[float] = ()) -> li
         Empty where nothing in the tables carries the label.
     """
     return _FACTS[trace.label](trace, scene, windows)
-
-
-_RULES: tuple[Callable[[Scene], list[Evident]], ...] = (
-    find_absent_addresses,
-    find_doubled_addresses,
-    find_mute_resolvers,
-    find_failing_services,
-    find_one_way_floods,
-    find_register_sweeps,
-)
-
-
-def find_evident_in(scene: Scene) -> list[Evident]:
-    """Find what needs no model: absent and doubled addresses, mute resolvers, failed services,
-    floods and sweeps."""
-    return [one for rule in _RULES for one in rule(scene)]
