@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from langchain_text_splitters import RecursiveCharacterTextSplitter
 
-from knowledge_base.documents import Document, Kind, Section
+from knowledge_base.documents import Document, Kind
+from knowledge_base.formats import Section
 
 CHUNK_CHARS = 900  # MiniLM reads 256 word pieces, about this many characters of technical English
 TABLE_CHARS = 1500  # beyond it the head of a table says more about a row than the rows between them

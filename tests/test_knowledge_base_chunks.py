@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from knowledge_base.chunks import CHUNK_CHARS, TABLE_CHARS, make_chunks
-from knowledge_base.documents import Document
-from knowledge_base.formats import Section, read_documents
+from knowledge_base.documents import Document, read_documents
+from knowledge_base.formats import Section
 
 ROW = "| {n} | value {n} | a word or two about what register {n} holds |"
 HEAD = "| register | content | note |\n| --- | --- | --- |\n"
