@@ -73,8 +73,8 @@ def test_every_real_capture_with_truth_is_found_and_the_others_are_named(shared,
         "honeypot-5-1",
     ]
     assert len(names) == 7
-    assert "4 captures have no truth and are left out" in caplog.text
-    assert "CL5000EIP-Firmware-Change.pcap" in caplog.text
+    assert "captures have no truth and are left out" in caplog.text
+    assert all(path.name in caplog.text for path in (shared / "data" / "quickdraw").glob("*.pcap"))
 
 
 def test_packets_of_the_sandbox_mark_who_sent_and_who_got_them(shared):
