@@ -14,7 +14,7 @@ from assistant.diagnosis.diagnose import Diagnosis
 from assistant.diagnosis.grounding import Citation, cite, resolve
 from assistant.diagnosis.health import judge_health, name_health
 from assistant.diagnosis.investigate import name_of
-from assistant.diagnosis.playbook import MEANINGS
+from assistant.diagnosis.playbook import read_playbook
 from assistant.diagnosis.standing import is_unanswered, verdict_fact
 from assistant.facts.fact import Fact, listed, make_fact
 from assistant.facts.traffic_view import is_group
@@ -138,21 +138,20 @@ def say_attack(diagnosis: Diagnosis, incident: Incident | None, analysis: Analys
             diagnosis.facts[:2],
             *diagnosis.context,
         )
-    label, meaning = TAXONOMY[incident.label], MEANINGS[incident.label]
+    label, playbook = TAXONOMY[incident.label], read_playbook(incident.label)
     certainty = {
         "confirmed": "It is confirmed that the device",
         "likely": "It is likely that the device",
     }
     opening = certainty.get(diagnosis.standing, "It is not certain, but it may be that the device")
-    does = meaning.target if incident.role == "target" else meaning.source
-    lines = [f"{opening} {does}."]
+    lines = [f"{opening} {playbook.does(incident.role)}."]
     if label.kind == "attack":
         lines.append("Traffic like this belongs to attacks. Whether somebody means harm, traffic alone does not say: a"
                      " test, a scanner of your own or a broken program can look the same.")  # fmt: skip
     else:
         lines.append("That is a technical fault. Nothing measured points at an attack by itself.")
-    if meaning.doubt and is_unanswered(incident.label, incident.facts):
-        lines.append(meaning.doubt)
+    if playbook.doubt and is_unanswered(incident.label, incident.facts):
+        lines.append(playbook.doubt)
     if incident.techniques:
         lines.append(f"Consistent with MITRE ATT&CK for ICS {listed(incident.techniques)}.")
     known = Fact("techniques", "", {f"t{i}": one for i, one in enumerate(incident.techniques)})
@@ -179,9 +178,9 @@ def say_certainty(diagnosis: Diagnosis, incident: Incident | None, analysis: Ana
     verdict = verdict_fact(incident, analysis.verdicts)
     facts += [verdict] if verdict else []
     facts += diagnosis.facts[:2]
-    meaning = MEANINGS[incident.label]
-    if meaning.doubt and is_unanswered(incident.label, incident.facts):
-        lines.append(meaning.doubt)
+    playbook = read_playbook(incident.label)
+    if playbook.doubt and is_unanswered(incident.label, incident.facts):
+        lines.append(playbook.doubt)
     said = _lines(lines, facts)
     return Said(
         "\n".join([said.text, *(f"- {one}" for one in diagnosis.ruled_out)]),

@@ -8,7 +8,7 @@ from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.grounding import Citation
 from assistant.diagnosis.investigate import MOST_OTHERS, Finding, name_of
-from assistant.diagnosis.playbook import MEANINGS, Meaning
+from assistant.diagnosis.playbook import read_playbook
 from assistant.diagnosis.standing import is_unanswered, kind_of
 from assistant.facts.fact import listed
 from prompts.render import render
@@ -95,15 +95,12 @@ def _headline(finding: Finding, analysis: Analysis) -> str:
 
 def _what(incident: Incident, device: str, analysis: Analysis) -> str:
     """Who does or suffers what, seen from the device that was asked about."""
-    meaning = MEANINGS[incident.label]
-    name, theirs = name_of(device, analysis), name_of(incident.device, analysis)
-    if device != incident.device:
-        return f"{name} is affected; the cause lies at {theirs}, which {_does(incident, meaning)}"
-    return f"{name} {_does(incident, meaning)}"
-
-
-def _does(incident: Incident, meaning: Meaning) -> str:
-    return meaning.target if incident.role == "target" else meaning.source
+    does = read_playbook(incident.label).does(incident.role)
+    name = name_of(device, analysis)
+    if device == incident.device:
+        return f"{name} {does}"
+    theirs = name_of(incident.device, analysis)
+    return f"{name} is affected; the cause lies at {theirs}, which {does}"
 
 
 def _when(incident: Incident, analysis: Analysis) -> str:
@@ -119,8 +116,8 @@ def _explanation(finding: Finding, analysis: Analysis) -> list[str]:
     incident = finding.incident
     if incident is None:
         return []
-    meaning = MEANINGS[incident.label]
-    lines = [meaning.gloss]
+    playbook = read_playbook(incident.label)
+    lines = [playbook.gloss]
     peers = [name_of(peer, analysis) for peer in incident.peers[:3]]
     if incident.role == "target" and peers:
         # Who claims a false address is not among those who talk with its owner; a fault comes from
@@ -135,8 +132,8 @@ def _explanation(finding: Finding, analysis: Analysis) -> list[str]:
         lines.append(
             f"{name_of(incident.device, analysis)} is the source of it{_ROLES[incident.role]}."
         )
-    if meaning.doubt and is_unanswered(incident.label, incident.facts):
-        lines += [meaning.doubt, *_leaning(incident)]
+    if playbook.doubt and is_unanswered(incident.label, incident.facts):
+        lines += [playbook.doubt, *_leaning(incident)]
     if incident.techniques:
         lines.append(f"Consistent with MITRE ATT&CK for ICS {listed(incident.techniques)}.")
     return lines
@@ -189,9 +186,9 @@ def _checks(finding: Finding, citations: tuple[Citation, ...]) -> tuple[str, ...
     incident = finding.incident
     if incident is None:
         return finding.condition.checks if finding.condition else ()
-    meaning = MEANINGS[incident.label]
+    playbook = read_playbook(incident.label)
     source = incident.role != "target"
-    steps = list(meaning.checks if source else meaning.target_checks)[
+    steps = list(playbook.checks if source else playbook.target_checks)[
         : _MOST_CHECKS - bool(citations)
     ]
     if finding.device != incident.device and source:

@@ -12,7 +12,7 @@ from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.compose import compose
 from assistant.diagnosis.grounding import Citation, check, cite, resolve
 from assistant.diagnosis.investigate import Finding, find, known_facts
-from assistant.diagnosis.playbook import MEANINGS
+from assistant.diagnosis.playbook import read_playbook
 from assistant.diagnosis.standing import Standing, is_unanswered, lower
 from assistant.facts.fact import Fact
 from assistant.questions.intents import read_intent, specific_words
@@ -148,7 +148,7 @@ def _past_incidents(label: str, described: str, index: Index) -> list[Passage]:
     """Past incidents like this one: those resolved as the same label, else the nearest one."""
     mark = f"Label: {label}."
     same = {chunk.document for chunk in index.chunks() if mark in chunk.text}
-    found = similar(index, f"{mark} {MEANINGS[label].terms}", k=2 * _SIMILAR) + similar(
+    found = similar(index, f"{mark} {read_playbook(label).terms}", k=2 * _SIMILAR) + similar(
         index, described, k=_SIMILAR
     )
     distinct = {passage.document: passage for passage in reversed(found)}
@@ -165,7 +165,7 @@ def _described(finding: Finding, analysis: Analysis) -> str:
     label = finding.incident.label
     devices = analysis.plant.devices if analysis.plant else ()
     kind = next((f"{one.role} {one.model}" for one in devices if one.address == finding.device), "")
-    return f"{kind} {TAXONOMY[label].meaning}. {MEANINGS[label].terms}".strip()
+    return f"{kind} {TAXONOMY[label].meaning}. {read_playbook(label).terms}".strip()
 
 
 def _draft(

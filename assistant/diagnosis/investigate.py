@@ -8,7 +8,7 @@ from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.differential import RuledOut, rule_out
 from assistant.diagnosis.grounding import check
 from assistant.diagnosis.health import Condition, Health, describe_health, judge_health
-from assistant.diagnosis.playbook import MEANINGS
+from assistant.diagnosis.playbook import find_symptoms, read_playbook
 from assistant.diagnosis.standing import Standing, judge, verdict_fact
 from assistant.facts.devices import health_fact
 from assistant.facts.fact import Fact, listed, make_fact
@@ -16,28 +16,11 @@ from assistant.questions.entities import Asked, list_addresses, read_devices, wo
 from traffic.labels import NORMAL
 from traffic.plant import Device
 
-# Which incidents a question means: by the devices it names, then by the symptom it speaks of, then
-# the worst.
-
-# What operators say of a symptom -> labels it speaks of; these incidents come first.
-_SYMPTOMS: dict[str, tuple[str, ...]] = {
-    "scan": ("recon",), "flood": ("dos", "ddos"), "login": ("brute_force",), "password": ("brute_force",),
-    "beacon": ("c2",), "botnet": ("c2", "ddos"), "malware": ("c2", "ddos"), "upload": ("exfiltration", "congestion"),
-    "data": ("exfiltration",), "slow": ("congestion", "packet_loss"), "lag": ("congestion", "packet_loss"),
-    "dns": ("name_resolution",), "name": ("name_resolution",), "offline": ("device_silent", "service_down"),
-    "silent": ("device_silent",), "answer": ("device_silent", "service_down"), "refuse": ("service_down",),
-    "download": ("device_silent", "service_down"), "disconnect": ("flapping",), "reconnect": ("flapping",),
-    "write": ("unauthorized_command",), "mqtt": ("mqtt_abuse",), "broker": ("mqtt_abuse",),
-}  # fmt: skip
-
 
 def choose_incidents(question: str, asked: Asked, analysis: Analysis) -> list[Incident]:
     """Incidents of the devices that were asked for, or that touch them; of everybody, where nobody
     was asked for."""
-    words = question.lower()
-    fitting = {
-        label for symptom, labels in _SYMPTOMS.items() if symptom in words for label in labels
-    }
+    fitting = find_symptoms(question)
     ordered = worst_first(list(analysis.incidents))
     ordered.sort(key=lambda one: one.label not in fitting)
     targets = asked.devices[:1] or asked.peers
@@ -130,7 +113,7 @@ def name_of(address: str, analysis: Analysis) -> str:
 def _explained(main: Incident, others: list[Incident], asked: Asked, analysis: Analysis) -> Finding:
     device = asked.devices[0] if asked.devices else main.device
     sound, lost = _sound(main.facts)
-    meaning = MEANINGS[main.label]
+    playbook = read_playbook(main.label)
     span = (main.device, main.start_s, main.end_s, analysis.samples, analysis.capture)
     denied = main.label in _DENIED_BY_NUMBERS and bool(rule_out((main.label,), *span).excluded)
     verdict = verdict_fact(main, analysis.verdicts)
@@ -149,7 +132,7 @@ def _explained(main: Incident, others: list[Incident], asked: Asked, analysis: A
         facts=sound[:MOST_FACTS],
         context=(*context, *sound[MOST_FACTS:], _counted(lost)),
         standing=judge(main, analysis.verdicts, sound, contradicted=denied),
-        apart=rule_out(meaning.apart, *span),
+        apart=rule_out(playbook.apart, *span),
         asked=asked,
         notes=tuple(notes),
     )
