@@ -16,10 +16,13 @@ from frames import (
     server,
     tcp_packet,
     udp_packet,
+    write_pcap,
 )  # fmt: skip
 
 from traffic.pcap.flows import make_flows
 from traffic.pcap.packets import read_packets
+from traffic.pcap.protocols import PROTOCOLS
+from traffic.samples import EVIDENCE_COUNTS
 
 GATEWAY, GHOST = "192.168.1.1", "192.168.1.99"
 MAC_A, MAC_B = b"\x02\0\0\0\0\x01", b"\x02\0\0\0\0\x02"
@@ -308,3 +311,11 @@ def test_counts_of_a_real_capture_are_those_of_tshark(shared: Path) -> None:
         "arp_request": 2374,
         "reset": 1,
     }
+
+
+def test_every_protocol_tells_all_its_kinds_and_each_is_counted(tmp_path: Path) -> None:
+    packets = read_packets([write_pcap(tmp_path / "one.pcap", [client(1.0, "S")])])
+    segments = pd.DataFrame({"resent": [False], "stream": [0]})
+    for protocol in PROTOCOLS:
+        assert protocol.find_events(packets, segments).keys() == protocol.codes.keys()
+        assert protocol.codes.keys() <= EVIDENCE_COUNTS.keys()

@@ -65,7 +65,7 @@ _OUTCOMES = (
 
 # Evidence kind -> the column it counts in for the one who asked (src) and the one who was asked
 # (dst).
-_EVIDENCE = {
+EVIDENCE_COUNTS = {
     "arp_request": ("arp_requests", None),
     "arp_unanswered": ("arp_unanswered_out", "arp_unanswered_in"),
     "arp_conflict": (None, "arp_conflicts"),
@@ -85,7 +85,7 @@ _EVIDENCE = {
     "mqtt_malformed": ("mqtt_malformed", "mqtt_malformed"),
 }
 _EVIDENCE_COLUMNS = tuple(
-    dict.fromkeys(name for pair in _EVIDENCE.values() for name in pair if name)
+    dict.fromkeys(name for pair in EVIDENCE_COUNTS.values() for name in pair if name)
 )
 _MODBUS = ("modbus_codes", "modbus_registers")
 
@@ -218,7 +218,7 @@ def _most_ports(table: pd.DataFrame, which: np.ndarray, n: int) -> np.ndarray:
 
 def _count_evidence(columns: dict[str, np.ndarray], asked: pd.DataFrame, n: int) -> None:
     for kind, rows in asked.groupby("kind", sort=False):
-        for end, name in enumerate(_EVIDENCE.get(str(kind), (None, None))):
+        for end, name in enumerate(EVIDENCE_COUNTS.get(str(kind), (None, None))):
             if name:
                 mine = rows[rows["end"] == end]
                 columns[name] += np.bincount(mine["cell"], mine["count"], n)

@@ -9,49 +9,13 @@ from assistant.facts.attribution import FEW_ENDPOINTS, Trace
 from assistant.facts.fact import Fact, Value, by_count, listed, make_fact, plural
 from assistant.facts.traffic_view import Scene, endpoint
 from traffic.capture import SAMPLE_S
+from traffic.pcap.protocols.modbus import EXCEPTIONS as MODBUS_EXCEPTIONS
+from traffic.pcap.protocols.modbus import FUNCTIONS as MODBUS_FUNCTIONS
+from traffic.pcap.protocols.mqtt import RETURN_CODES as MQTT_RETURN_CODES
 
 # Facts that protocols carry beyond flows: Modbus requests and writers, MQTT messages, claims of one
 # address.
 
-# Modbus Application Protocol V1.1b3, sections 6 and 7.
-MODBUS_FUNCTIONS = {
-    1: "read coils",
-    2: "read discrete inputs",
-    3: "read holding registers",
-    4: "read input registers",
-    5: "write single coil",
-    6: "write single register",
-    7: "read exception status",
-    8: "diagnostics",
-    15: "write multiple coils",
-    16: "write multiple registers",
-    17: "report server id",
-    22: "mask write register",
-    23: "read and write registers",
-    43: "read device identification",
-}
-MODBUS_EXCEPTIONS = {
-    1: "illegal function",
-    2: "illegal data address",
-    3: "illegal data value",
-    4: "server device failure",
-    5: "acknowledge",
-    6: "server device busy",
-    8: "memory parity error",
-    10: "gateway path unavailable",
-    11: "gateway target device failed to respond",
-}
-# MQTT 3.1.1, table 3.1, and MQTT 5.0, table 3.1.
-MQTT_RETURN_CODES = {
-    1: "unacceptable protocol version",
-    2: "identifier rejected",
-    3: "server unavailable",
-    4: "bad user name or password",
-    5: "not authorised",
-    134: "bad user name or password",
-    135: "not authorised",
-    138: "banned",
-}
 _MQTT_WORDS = {
     "mqtt_publish": "message",
     "mqtt_connect": "connection request",

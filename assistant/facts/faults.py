@@ -10,6 +10,7 @@ from assistant.facts.attribution import Trace
 from assistant.facts.fact import Fact, Value, by_count, listed, make_fact
 from assistant.facts.traffic_view import Scene, endpoint, quiet_spell
 from traffic.capture import SAMPLE_S
+from traffic.pcap.protocols.dns import RESPONSE_CODES
 
 # Facts about links: packets sent again, bandwidth filled, connections that do not hold.
 
@@ -106,15 +107,6 @@ def when(trace: Trace, scene: Scene) -> dict[str, Value]:
         "end_time_s": trace.end_s,
     }
 
-
-_RCODES = {
-    1: "format error",
-    2: "server failure",
-    3: "no such name",
-    4: "not implemented",
-    5: "refused",
-    -1: "no answer",
-}
 
 _FAULT_WORDS = {
     "heard": "{silent} was last heard at {heard_time_s} and sent nothing for {quiet_s}, to the end of the capture.",
@@ -295,7 +287,8 @@ def resolution_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> li
             "failed": int(rows["count"].sum()),
             "asked": int(max(all_of_them, rows["count"].sum())),
             "codes": listed(
-                f"{n:,} {_RCODES.get(code, f'code {code}')}" for code, n in _by_code(rows).items()
+                f"{n:,} {RESPONSE_CODES.get(code, f'code {code}')}"
+                for code, n in _by_code(rows).items()
             ),
         }
         facts += [

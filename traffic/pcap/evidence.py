@@ -1,4 +1,4 @@
-"""Evidence beyond flows: what ARP, TCP, ICMP, DNS, Modbus and MQTT packets say of trouble.
+"""Evidence beyond flows: what ARP, TCP, ICMP and application protocols say of trouble.
 
 Each kind is a table of events; events of one slot, pair and code become one row. ``src`` is always
 who asked or sent.
@@ -7,19 +7,20 @@ who asked or sent.
 import numpy as np
 import pandas as pd
 
-from traffic.capture import EVIDENCE_COLUMNS, join_evidence
-from traffic.pcap.events import make_events, number_names, tally_events
-from traffic.pcap.headers import ICMP, ICMP6, TCP, UDP
-from traffic.pcap.industrial import make_modbus, make_mqtt
+from traffic.arrays import number_groups
+from traffic.capture import EVIDENCE_COLUMNS, SAMPLE_S, join_evidence
+from traffic.pcap.headers import ICMP, ICMP6
 from traffic.pcap.packets import Packets
+from traffic.pcap.protocols import PROTOCOLS
+from traffic.pcap.protocols.protocol import Events, find_unanswered, make_events
 from traffic.pcap.tcp import RST
 
-_ARP_WAIT_S, _DNS_WAIT_S = 1.0, 5.0
+_ARP_WAIT_S = 1.0
 # An address that moves to another machine (a spare part, a new lease) is no conflict once the old
 # one is silent.
 _CONFLICT_S = 300.0
-_DNS_PORT, _NAME_BYTES = 53, 80
 _UNSPECIFIED = "0.0.0.0"  # noqa: S104 (the sender of a probe, no interface to bind)
+_KEYS = EVIDENCE_COLUMNS[:5]
 
 
 def make_evidence(packets: Packets, segments: pd.DataFrame) -> pd.DataFrame:
@@ -33,44 +34,57 @@ def make_evidence(packets: Packets, segments: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Shape (n, 7), ``EVIDENCE_COLUMNS``, sorted by slot, src, dst, kind, code.
     """
-    events = [
-        *_make_arp(packets),
-        *_make_tcp(packets.table, segments),
-        _make_unreachable(packets.table),
-        *_make_dns(packets),
-        *make_modbus(packets, segments),
-        *make_mqtt(packets, segments),
-    ]
-    if not any(len(table) for _, table in events):
+    events = _find_arp(packets) | _find_tcp(packets.table, segments)
+    events["unreachable"] = _find_unreachable(packets.table)
+    for protocol in PROTOCOLS:
+        events |= protocol.find_events(packets, segments)
+    if not any(len(table) for table in events.values()):
         return join_evidence([])
-    evidence = tally_events(events)
+    evidence = _count_events(events)
     names = pd.Series(packets.addresses, dtype="str")
     for side in ("src", "dst"):
         evidence[side] = names.take(evidence[side].to_numpy()).reset_index(drop=True)
-    return evidence.sort_values(EVIDENCE_COLUMNS[:5], ignore_index=True)[EVIDENCE_COLUMNS]
+    return evidence.sort_values(_KEYS, ignore_index=True)[EVIDENCE_COLUMNS]
 
 
-def _make_arp(packets: Packets) -> list[tuple[str, pd.DataFrame]]:
+def _count_events(events: Events) -> pd.DataFrame:
+    """One row per ``slot src dst kind code``: ``count`` events with ``distinct`` targets; sides are
+    numbers of addresses."""
+    kinds = sorted(events)
+    tables = [events[kind].assign(kind=code) for code, kind in enumerate(kinds)]
+    rows = pd.concat([table for table in tables if len(table)], ignore_index=True)
+    rows["slot"] = np.floor(rows["ts"] / SAMPLE_S).astype(np.int64)
+    group, first = number_groups(*(rows[name].to_numpy() for name in _KEYS))
+    counted = rows[_KEYS].iloc[first].astype("int64").reset_index(drop=True)
+    counted["count"] = np.bincount(group)
+    aimed = np.flatnonzero(rows["target"] >= 0)
+    once = aimed[number_groups(group[aimed], rows["target"].to_numpy()[aimed])[1]]
+    known = np.full(len(first), -1)
+    np.maximum.at(known, group, rows["distinct"].to_numpy())
+    targets = np.bincount(group[once], minlength=len(first))
+    counted["distinct"] = np.where(known >= 0, known, targets)
+    counted["kind"] = pd.Series(kinds, dtype="str").take(counted["kind"].to_numpy()).to_numpy()
+    return counted.astype({"kind": "str"})
+
+
+def _find_arp(packets: Packets) -> Events:
     arp = packets.arp
     probe = arp["sender"].isin(np.flatnonzero(packets.addresses == _UNSPECIFIED))
     # Who asks for its own address announces it.
-    asked = arp[(arp["op"] == 1) & (arp["sender"] != arp["target"])].rename(
-        columns={"sender": "src", "target": "dst"}
-    )
+    requests = arp[(arp["op"] == 1) & (arp["sender"] != arp["target"])]
+    requests = requests.rename(columns={"sender": "src", "target": "dst"})
     replies = arp[arp["op"] == 2].rename(columns={"sender": "dst", "target": "src"})
     # Silence is the good answer to a probe, which asks whether an address is free.
-    silent = _unanswered(
-        asked[~probe[asked.index]], replies, ["src", "dst"], _ARP_WAIT_S, packets.end_s
-    )
-    claims = arp[~probe]
-    return [
-        ("arp_request", make_events(asked)),
-        ("arp_unanswered", make_events(silent)),
-        ("arp_conflict", _make_conflicts(claims)),
-    ]
+    real, keys = requests[~probe[requests.index]], ["src", "dst"]
+    silent = find_unanswered(real, replies, keys, _ARP_WAIT_S, packets.end_s)
+    return {
+        "arp_request": make_events(requests),
+        "arp_unanswered": make_events(silent),
+        "arp_conflict": _find_conflicts(arp[~probe]),
+    }
 
 
-def _make_conflicts(claims: pd.DataFrame) -> pd.DataFrame:
+def _find_conflicts(claims: pd.DataFrame) -> pd.DataFrame:
     """Claims of an address within minutes of another machine's claim of it."""
     claims = claims.sort_values("sender", kind="stable")
     address, mac, ts = (claims[name].to_numpy() for name in ("sender", "mac", "ts"))
@@ -86,53 +100,19 @@ def _make_conflicts(claims: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _unanswered(
-    asked: pd.DataFrame, replies: pd.DataFrame, keys: list[str], wait_s: float, end_s: float
-) -> pd.DataFrame:
-    """Requests without a reply of the same keys within ``wait_s``; those the capture's end cuts
-    short do not count."""
-    replies = replies[["ts", *keys]].assign(reply=True)
-    joined = pd.merge_asof(asked, replies, on="ts", by=keys, direction="forward", tolerance=wait_s)  # type: ignore[arg-type]
-    return joined[joined["reply"].isna() & (joined["ts"] + wait_s <= end_s)]
-
-
-def _make_tcp(table: pd.DataFrame, segments: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+def _find_tcp(table: pd.DataFrame, segments: pd.DataFrame) -> Events:
     marks = {
         "retransmission": segments["resent"].to_numpy(),
         "zero_window": segments["zero_window"].to_numpy(),
         "reset": table["flags"].to_numpy() & RST > 0,
     }
     ends = table[["ts", "src", "dst"]]
-    return [(kind, make_events(ends.iloc[np.flatnonzero(mark)])) for kind, mark in marks.items()]
+    return {kind: make_events(ends.iloc[np.flatnonzero(mark)]) for kind, mark in marks.items()}
 
 
-def _make_unreachable(table: pd.DataFrame) -> tuple[str, pd.DataFrame]:
+def _find_unreachable(table: pd.DataFrame) -> pd.DataFrame:
+    """ICMP destination unreachable, with its code: type 3, in ICMPv6 type 1 (RFC 792, RFC 4443)."""
     proto, kind = table["proto"].to_numpy(), table["sport"].to_numpy()
-    told = np.flatnonzero(((proto == ICMP) & (kind == 3)) | ((proto == ICMP6) & (kind == 1)))
-    return "unreachable", make_events(
-        table[["ts", "src", "dst", "dport"]].iloc[told].rename(columns={"dport": "code"})
-    )
-
-
-def _make_dns(packets: Packets) -> list[tuple[str, pd.DataFrame]]:
-    table = packets.table
-    proto, dport, sport = (table[name].to_numpy() for name in ("proto", "dport", "sport"))
-    rows = np.flatnonzero((dport == _DNS_PORT) | (sport == _DNS_PORT))
-    # Over TCP two bytes of length come first (RFC 1035, 4.2.2).
-    length = np.where(proto[rows] == TCP, 2, 0)
-    spoken = np.isin(proto[rows], (TCP, UDP)) & (table["held"].to_numpy()[rows] >= 12 + length)
-    rows, length = rows[spoken], length[spoken]
-    head = packets.read_payload(rows, 4, length).astype(np.int64)
-    found = table[["ts", "src", "dst", "sport", "dport"]].iloc[rows]
-    names = number_names(packets.read_payload(rows, _NAME_BYTES, length + 12))
-    found = found.assign(ident=head[:, 0] << 8 | head[:, 1], code=head[:, 3] & 15, target=names)
-    answer = head[:, 2] >= 128
-    asks = found[~answer & (found["dport"] == _DNS_PORT) & (head[:, 2] >> 3 & 15 == 0)].rename(
-        columns={"sport": "port"}
-    )
-    swap = {"src": "dst", "dst": "src", "dport": "port"}
-    answers = found[answer & (found["sport"] == _DNS_PORT)].rename(columns=swap)
-    asks = asks.assign(code=-1)
-    silent = _unanswered(asks, answers, ["src", "dst", "port", "ident"], _DNS_WAIT_S, packets.end_s)
-    failed = pd.concat([make_events(silent), make_events(answers[answers["code"] > 0])])
-    return [("dns_query", make_events(asks)), ("dns_failed", failed)]
+    rows = np.flatnonzero(((proto == ICMP) & (kind == 3)) | ((proto == ICMP6) & (kind == 1)))
+    found = table[["ts", "src", "dst", "dport"]].iloc[rows]
+    return make_events(found.rename(columns={"dport": "code"}))

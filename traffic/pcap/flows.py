@@ -16,7 +16,9 @@ from traffic.capture import ACTIVITY_COLUMNS, FLOW_COLUMNS, SAMPLE_S, Capture
 from traffic.pcap.evidence import make_evidence
 from traffic.pcap.headers import ICMP, ICMP6, TCP, UDP
 from traffic.pcap.packets import Packets
-from traffic.pcap.services import SERVER_PORTS, WIDTH, name_services
+from traffic.pcap.protocols import dns
+from traffic.pcap.protocols.protocol import HEAD_BYTES, Heads
+from traffic.pcap.services import SERVER_PORTS, name_services
 from traffic.pcap.tcp import (
     ACK,
     FIN,
@@ -34,7 +36,7 @@ _TCP_SILENCE_S, _SILENCE_S = (
     300.0,
     60.0,
 )  # tcp_inactivity_timeout; udp_, icmp_ and unknown_ip_inactivity_timeout
-_DNS_SILENCE_S, _DNS_PORTS = 10.0, (53, 137, 5353, 5355)  # dns_session_timeout
+_DNS_SILENCE_S = 10.0  # dns_session_timeout
 # ICMP requests and replies are one flow (ICMP4_counterpart and ICMP6_counterpart in Zeek's ICMP
 # analyzer).
 _COUNTERPART = {
@@ -169,8 +171,8 @@ def _find_starts(work: pd.DataFrame, talk: np.ndarray) -> np.ndarray:
     rows = np.flatnonzero(pause >= _DNS_SILENCE_S) + 1
     proto, sport, dport = (work[name].to_numpy()[rows] for name in ("proto", "sport", "dport"))
     silence = np.where(proto == TCP, _TCP_SILENCE_S, _SILENCE_S)
-    dns = np.isin(sport, _DNS_PORTS) | np.isin(dport, _DNS_PORTS)
-    silence[dns & (proto == UDP)] = _DNS_SILENCE_S
+    names = np.isin(sport, dns.PORTS) | np.isin(dport, dns.PORTS)
+    silence[names & (proto == UDP)] = _DNS_SILENCE_S
     starts[rows[pause[rows - 1] >= silence]] = True
     tcp = slice(int((work["proto"].to_numpy() == TCP).sum()))
     starts[tcp] = end_connections(
@@ -372,18 +374,15 @@ def _services(
     flow, is_orig, row = (work[name].to_numpy() for name in ("flow", "is_orig", "row"))
     speaks = (work["held"].to_numpy() > 0) & (work["proto"].to_numpy() != ICMP)
     n = len(proto)
-    begins = {side: first_per_group(speaks & (is_orig == side), flow, n) for side in (True, False)}
-    heads = {side: np.zeros((n, WIDTH), np.uint8) for side in begins}
-    for side, index in begins.items():
+    orig, resp = (first_per_group(speaks & (is_orig == side), flow, n) for side in (True, False))
+    heads = np.zeros((2, n, HEAD_BYTES), np.uint8)
+    for head, index in zip(heads, (orig, resp), strict=True):
         spoken = np.flatnonzero(index < NEVER)
-        heads[side][spoken] = packets.read_payload(row[index[spoken]], WIDTH)
-    index = np.minimum(begins[True], begins[False])
-    most = (
-        np.where(index < NEVER, work["payload"].to_numpy()[np.minimum(index, len(work) - 1)], 0)
-        if n
-        else index
-    )
-    return name_services(proto, port, heads[True], heads[False], most)
+        head[spoken] = packets.read_payload(row[index[spoken]], HEAD_BYTES)
+    index = np.minimum(orig, resp)
+    payload, spoken = np.zeros(n, np.int64), np.flatnonzero(index < NEVER)
+    payload[spoken] = work["payload"].to_numpy()[index[spoken]]
+    return name_services(Heads(proto, heads[0], heads[1], payload), port)
 
 
 def _with_macs(table: pd.DataFrame, first: pd.DataFrame, packets: Packets) -> pd.DataFrame:

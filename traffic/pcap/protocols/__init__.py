@@ -1,0 +1,12 @@
+"""Application protocols, one module each in one form: ``Protocol`` of ``protocols/protocol.py``.
+
+To add one: a module here that ends in its ``Protocol``, and a line in ``PROTOCOLS``. Its evidence
+gets a column of samples in ``traffic.samples``, and its Zeek log a row in ``traffic.zeek.protocols``.
+"""
+
+from traffic.pcap.protocols.dns import DNS
+from traffic.pcap.protocols.modbus import MODBUS
+from traffic.pcap.protocols.mqtt import MQTT
+from traffic.pcap.protocols.protocol import Protocol
+
+PROTOCOLS: tuple[Protocol, ...] = (DNS, MODBUS, MQTT)
