@@ -22,7 +22,7 @@ from eval.detection.run import evaluate_detection
 from eval.detection.splits import make_folds, read_protocol
 from eval.detection.store import Ledger
 from eval.detection.training_sets import draw_training_set
-from eval.models.base import Given, WindowClassifier
+from eval.models.base import PredictionInput, TrainingInput, WindowClassifier
 from eval.models.registry import MODELS
 from eval.results import INVALID, MEASURES, read_run
 from traffic.labels import NORMAL
@@ -172,13 +172,13 @@ class Constant(WindowClassifier):
     def size_bytes(self) -> int:
         return 0
 
-    def _learn(self, given: Given, codes: np.ndarray) -> None:
+    def _fit(self, training: TrainingInput) -> None:
         pass
 
-    def _judge(self, given: Given) -> np.ndarray:
+    def _predict_proba(self, windows: PredictionInput) -> np.ndarray:
         if self.said == INVALID:
-            return np.full((len(given.features), len(self.classes_)), np.nan)
-        return np.tile(self.classes_ == self.said, (len(given.features), 1)).astype(float)
+            return np.full((len(windows.features), len(self.classes_)), np.nan)
+        return np.tile(self.classes_ == self.said, (len(windows.features), 1)).astype(float)
 
 
 def fitted(corpus, model, protocol_name="leave-one-capture-out"):

@@ -1,16 +1,15 @@
-"""What all models of a comparison share: scikit-learn's interface over windows, labels in and
-probabilities out.
+"""The interface of all models of a comparison: scikit-learn's, over windows and our labels.
 
 `eval.models.registry` says what callers may rely on.
 """
 
-import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import pandas as pd
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import GroupShuffleSplit
 
 from eval.models.features import check_finite
@@ -19,35 +18,47 @@ from traffic.errors import UserError
 from traffic.labels import LABELS, NORMAL
 
 ANOMALOUS = "anomalous"
-_INNER_SHARE = 0.25
+_HELD_OUT_SHARE = 0.25
 
 
 @dataclass(frozen=True)
-class Given:
-    """Windows as a model is given them.
-
-    Attributes:
-        features: shape (n_windows, 6, n_features), float32.
-        devices: shape (n_windows,), one number per device.
-        groups: shape (n_windows,), what tells captures apart; None outside of `fit`.
-    """
+class PredictionInput:
+    """Windows to classify: features, shape (n_windows, 6, n_features), and a number per device."""
 
     features: np.ndarray
     devices: np.ndarray
+
+
+@dataclass(frozen=True)
+class TrainingInput:
+    """Windows to learn from, each attribute with a row per window.
+
+    Attributes:
+        features: shape (n_windows, 6, n_features), float32.
+        codes: places of the labels in ``classes_``, shape (n_windows,), int64.
+        devices: one number per device, shape (n_windows,).
+        groups: one per capture, shape (n_windows,); None where captures are not told apart.
+    """
+
+    features: np.ndarray
+    codes: np.ndarray
+    devices: np.ndarray
     groups: np.ndarray | None = None
 
+    def take(self, which: np.ndarray) -> "TrainingInput":
+        """Some of the windows, by a mask or places."""
+        groups = None if self.groups is None else self.groups[which]
+        return TrainingInput(self.features[which], self.codes[which], self.devices[which], groups)
 
-class WindowClassifier(ABC):
-    """A classifier of windows; a model adds how it learns and how it judges.
 
-    It has what scikit-learn's own estimators have, `clone` included, without their base class: that
-    takes a second to import.
+class WindowClassifier(ClassifierMixin, BaseEstimator, ABC):
+    """A classifier of windows; a subclass adds ``_fit`` and ``_predict_proba``.
 
     Attributes:
         binary: it tells normal from anomalous and no more.
-        learns: `fit` changes what it says; a model that does not knows every label.
+        learns: `fit` changes its predictions; a model that does not learn knows every label.
         trained_on: captures it had seen before `fit`.
-        invalid: how many answers of the last `predict_proba` that could not be read.
+        invalid: how many rows of the last `predict_proba` could not be read.
         classes_: after `fit`, the labels of the columns of `predict_proba`, shape (n_classes,).
     """
 
@@ -60,25 +71,6 @@ class WindowClassifier(ABC):
     def __init__(self, seed: int = 0, quick: bool = False) -> None:
         self.seed = seed
         self.quick = quick
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002 - scikit-learn's signature
-        """What the model was made with, by name."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
-
-    def set_params(self, **params: Any) -> Self:
-        """Change what the model was made with.
-
-        Raises:
-            UserError: it takes no such parameter.
-        """
-        if unknown := sorted(set(params) - set(self.get_params())):
-            raise UserError(
-                f"{type(self).__name__} has no {', '.join(unknown)}; expected {', '.join(self.get_params())}; "
-                "correct the name"
-            )
-        for name, value in params.items():
-            setattr(self, name, value)
-        return self
 
     def fit(
         self,
@@ -93,8 +85,8 @@ class WindowClassifier(ABC):
             x: features, shape (n_windows, 6, n_features), a device's windows in order of time.
             y: shape (n_windows,), our labels.
             devices: shape (n_windows,), tells devices apart; all are one where left out.
-            groups: shape (n_windows,), tells captures apart; what is held out inside is then whole
-                captures.
+            groups: shape (n_windows,), tells captures apart; what a model holds out of its
+                training is then whole captures.
 
         Raises:
             UserError: there are no windows, a feature is not finite, a label is not ours or
@@ -102,20 +94,19 @@ class WindowClassifier(ABC):
         """
         features, labels = np.asarray(x, np.float32), np.asarray(y, dtype=object)
         _check(features, labels)
-        self.classes_ = self._settle_classes(labels)
+        self.classes_ = self._choose_classes(labels)
         targets = np.where(labels == NORMAL, NORMAL, ANOMALOUS) if self.binary else labels
-        codes = (
-            pd.Series(targets)
-            .map({name: code for code, name in enumerate(self.classes_)})
-            .to_numpy(np.int64, copy=True)
-        )
+        code = {name: place for place, name in enumerate(self.classes_)}
+        codes = pd.Series(targets).map(code).to_numpy(np.int64, copy=True)
         if len(self.classes_) > 1:
-            self._learn(Given(features, _devices(devices, len(features)), groups), codes)
+            apart = None if groups is None else np.asarray(groups)
+            self._fit(TrainingInput(features, codes, _devices(devices, len(features)), apart))
         return self
 
     def predict_proba(self, x: np.ndarray, devices: np.ndarray | None = None) -> np.ndarray:
-        """Probabilities of ``classes_``, shape (n_windows, n_classes), float32; rows of NaN where
-        unreadable.
+        """Probabilities of ``classes_``, shape (n_windows, n_classes), float32.
+
+        A row is NaN where the model's answer cannot be read.
 
         Raises:
             UserError: a feature is not finite.
@@ -124,67 +115,62 @@ class WindowClassifier(ABC):
         check_finite(features)
         if not len(features) or len(self.classes_) == 1:
             return np.ones((len(features), len(self.classes_)), np.float32)
-        probabilities = self._judge(Given(features, _devices(devices, len(features)))).astype(
-            np.float32
+        probabilities = self._predict_proba(
+            PredictionInput(features, _devices(devices, len(features)))
         )
         self.invalid = int(np.isnan(probabilities).any(axis=1).sum())
-        return probabilities
+        return probabilities.astype(np.float32)
 
     def predict(self, x: np.ndarray, devices: np.ndarray | None = None) -> np.ndarray:
         """Labels, shape (n_windows,), objects."""
         return self.decide(self.predict_proba(x, devices))
 
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
-        """The label that each row of probabilities stands for, shape (n_windows,), objects;
-        ``[invalid]`` for NaN."""
-        said = self.classes_.astype(object)[probabilities.argmax(axis=1)]
-        return np.where(np.isnan(probabilities).any(axis=1), INVALID, said).astype(object)
+        """The label of each row of probabilities, shape (n_windows,); ``[invalid]`` for NaN."""
+        likeliest = self.classes_.astype(object)[probabilities.argmax(axis=1)]
+        return np.where(np.isnan(probabilities).any(axis=1), INVALID, likeliest).astype(object)
 
     def abstains(self, probabilities: np.ndarray) -> np.ndarray:
-        """Which rows serving would answer with silence, shape (n_windows,), bool."""
+        """Rows for which serving would give no verdict, shape (n_windows,), bool."""
         return np.zeros(len(probabilities), bool)
 
     @property
     @abstractmethod
     def size_bytes(self) -> int:
-        """What would have to be stored to use the fitted model, bytes."""
+        """Bytes to store for using the fitted model."""
 
     @abstractmethod
-    def _learn(self, given: Given, codes: np.ndarray) -> None:
-        """Learn from at least two classes; ``codes`` are places in ``classes_``, shape
-        (n_windows,)."""
+    def _fit(self, training: TrainingInput) -> None:
+        """Learn from windows of at least two classes."""
 
     @abstractmethod
-    def _judge(self, given: Given) -> np.ndarray:
+    def _predict_proba(self, windows: PredictionInput) -> np.ndarray:
         """Probabilities of at least one window, shape (n_windows, n_classes)."""
 
-    def _settle_classes(self, labels: np.ndarray) -> np.ndarray:
+    def _choose_classes(self, labels: np.ndarray) -> np.ndarray:
         if self.binary:
             return np.array([NORMAL, ANOMALOUS], dtype=object)
         present = {*labels} if self.learns else {*LABELS}
         return np.array([label for label in LABELS if label in present], dtype=object)
 
 
-def split_inner(given: Given, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Part training windows from such as are held out of them, to choose settings and to stop in
-    time.
+def split_inner(training: TrainingInput, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Hold out about a quarter of the training windows, to choose settings and to stop early.
 
     Windows overlap, so whole captures are held out, or whole devices where there is one capture.
-    Only where there is one device too, the windows are drawn one by one.
+    Only where there is one device too, windows are drawn one by one.
 
     Args:
-        given: at least 2 windows.
-        seed: of the drawing.
+        training: at least 2 windows.
+        seed: of the draw.
 
     Returns:
-        Places to learn from and places held out, about a quarter, neither empty.
+        Places to learn from and places held out, neither empty.
     """
-    n = len(given.features)
-    apart = (given.groups, given.devices)
-    groups = next(
-        (one for one in apart if one is not None and len(np.unique(one)) > 1), np.arange(n)
-    )
-    split = GroupShuffleSplit(1, test_size=_INNER_SHARE, random_state=seed)
+    n = len(training.features)
+    choices = (training.groups, training.devices, np.arange(n))
+    groups = next(one for one in choices if one is not None and len(np.unique(one)) > 1)
+    split = GroupShuffleSplit(1, test_size=_HELD_OUT_SHARE, random_state=seed)
     learned, held = next(split.split(np.zeros(n), groups=groups))
     return learned, held
 
@@ -197,10 +183,11 @@ def _check(features: np.ndarray, labels: np.ndarray) -> None:
     check_finite(features)
     if not len(features) or len(labels) != len(features):
         raise UserError(
-            f"{len(features)} windows and {len(labels)} labels to learn from; expected as many labels as windows, and "
-            "some; give other captures"
+            f"{len(features)} windows and {len(labels)} labels to learn from; expected as many "
+            "labels as windows, and some; give other captures"
         )
     if unknown := sorted({str(label) for label in labels} - set(LABELS)):
         raise UserError(
-            f"no label is called {', '.join(unknown)}; expected {', '.join(LABELS)}; correct the labels"
+            f"no label is called {', '.join(unknown)}; expected {', '.join(LABELS)}; "
+            "correct the labels"
         )

@@ -1,5 +1,4 @@
-"""Classical models on the same windows as everything else: k nearest neighbours, random forest,
-XGBoost.
+"""Classical models: k nearest neighbours, random forest, XGBoost.
 
 As in the second paper: classes are balanced by drawing (up and down) for the first two, XGBoost
 weighs them instead. The paper gives no other setting, so KNN and the forest have the library's
@@ -18,14 +17,14 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 from xgboost import XGBClassifier
 
-from eval.models.base import Given, WindowClassifier, split_inner
+from eval.models.base import PredictionInput, TrainingInput, WindowClassifier, split_inner
 from eval.models.features import restore_windows, scale_counts, summarise
 from prompts.window_text import text_columns
 from traffic.labels import NORMAL
 
 
 def balance(codes: np.ndarray, seed: int) -> np.ndarray:
-    """Draw windows so that every class has as many: rare ones repeatedly, frequent ones in part.
+    """Draw as many windows of every class: rare ones repeatedly, frequent ones in part.
 
     Args:
         codes: shape (n_windows,), each window's class.
@@ -53,18 +52,16 @@ class Neighbours(WindowClassifier):
         """The windows it keeps."""
         return int(self.votes_._fit_X.nbytes)
 
-    def _learn(self, given: Given, codes: np.ndarray) -> None:
-        drawn = balance(codes, self.seed)
-        table = summarise(scale_counts(given.features))
+    def _fit(self, training: TrainingInput) -> None:
+        drawn = balance(training.codes, self.seed)
+        table = summarise(scale_counts(training.features))
         self.scaler_ = StandardScaler().fit(table)
         near = KNeighborsClassifier(min(5, len(drawn)), weights="distance", algorithm="brute")
-        self.votes_: Any = near.fit(self.scaler_.transform(table[drawn]), codes[drawn])
+        self.votes_: Any = near.fit(self.scaler_.transform(table[drawn]), training.codes[drawn])
 
-    def _judge(self, given: Given) -> np.ndarray:
-        votes = self.votes_.predict_proba(
-            self.scaler_.transform(summarise(scale_counts(given.features)))
-        )
-        return _spread(votes, self.votes_.classes_, len(self.classes_))
+    def _predict_proba(self, windows: PredictionInput) -> np.ndarray:
+        table = self.scaler_.transform(summarise(scale_counts(windows.features)))
+        return _spread(self.votes_.predict_proba(table), self.votes_.classes_, len(self.classes_))
 
 
 class Forest(WindowClassifier):
@@ -76,24 +73,21 @@ class Forest(WindowClassifier):
         trees = [tree.tree_.__getstate__() for tree in self.forest_.estimators_]
         return sum(int(tree["nodes"].nbytes + tree["values"].nbytes) for tree in trees)
 
-    def _learn(self, given: Given, codes: np.ndarray) -> None:
-        drawn = balance(codes, self.seed)
-        forest = RandomForestClassifier(
-            20 if self.quick else 100, random_state=self.seed, n_jobs=-1
-        )
-        self.forest_: Any = forest.fit(summarise(given.features[drawn]), codes[drawn])
+    def _fit(self, training: TrainingInput) -> None:
+        drawn = balance(training.codes, self.seed)
+        trees = 20 if self.quick else 100
+        forest = RandomForestClassifier(trees, random_state=self.seed, n_jobs=-1)
+        table = summarise(training.features[drawn])
+        self.forest_: Any = forest.fit(table, training.codes[drawn])
 
-    def _judge(self, given: Given) -> np.ndarray:
-        return _spread(
-            self.forest_.predict_proba(summarise(given.features)),
-            self.forest_.classes_,
-            len(self.classes_),
-        )
+    def _predict_proba(self, windows: PredictionInput) -> np.ndarray:
+        shares = self.forest_.predict_proba(summarise(windows.features))
+        return _spread(shares, self.forest_.classes_, len(self.classes_))
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What XGBoost may be set to.
+    """A setting of XGBoost.
 
     Attributes:
         rounds: trees per class.
@@ -140,38 +134,38 @@ class Boosting(WindowClassifier):
         """The model as XGBoost saves it."""
         return len(self.boosted_.trees.get_booster().save_raw("ubj"))
 
-    def _learn(self, given: Given, codes: np.ndarray) -> None:
-        table = self._table(given.features)
-        self.setting_ = _QUICK if self.quick else self._search(table, given, codes)
-        self.boosted_ = _boost(self.setting_, table, codes, self.seed)
+    def _fit(self, training: TrainingInput) -> None:
+        table = self._table(training.features)
+        self.setting_ = _QUICK if self.quick else self._search(table, training)
+        self.boosted_ = _boost(self.setting_, table, training.codes, self.seed)
 
-    def _judge(self, given: Given) -> np.ndarray:
-        return self.boosted_.shares(self._table(given.features), len(self.classes_))
+    def _predict_proba(self, windows: PredictionInput) -> np.ndarray:
+        return self.boosted_.shares(self._table(windows.features), len(self.classes_))
 
     def _table(self, features: np.ndarray) -> np.ndarray:
         if self.text:
             return text_columns(restore_windows(features)).to_numpy(np.float32)
         return summarise(features)
 
-    def _search(self, table: np.ndarray, given: Given, codes: np.ndarray) -> Setting:
-        learned, held = split_inner(given, self.seed)
+    def _search(self, table: np.ndarray, training: TrainingInput) -> Setting:
+        learned, held = split_inner(training, self.seed)
+        codes = training.codes
         if len(np.unique(codes[learned])) < 2:
             return SETTINGS[0]
         truth = self.classes_[codes[held]]
+        macro = partial(f1_score, average="macro", zero_division=0.0)
 
         def score(setting: Setting) -> float:
             boosted = _boost(setting, table[learned], codes[learned], self.seed)
-            told = self.decide(boosted.shares(table[held], len(self.classes_)))
-            macro = partial(f1_score, average="macro", zero_division=0.0)
-            return float(macro(truth, told) + macro(truth == NORMAL, told == NORMAL))
+            predicted = self.decide(boosted.shares(table[held], len(self.classes_)))
+            return float(macro(truth, predicted) + macro(truth == NORMAL, predicted == NORMAL))
 
         return max(SETTINGS, key=score)
 
 
 @dataclass(frozen=True)
 class _Boosted:
-    """Trees, and the classes that their columns stand for: XGBoost itself counts classes from 0
-    without a gap."""
+    """Trees, and the classes of their columns: XGBoost counts classes from 0 without a gap."""
 
     trees: Any
     codes: np.ndarray
@@ -192,9 +186,8 @@ def _boost(setting: Setting, table: np.ndarray, codes: np.ndarray, seed: int) ->
         max_bin=64,
         random_state=seed,
     )
-    trees.fit(
-        table, dense, sample_weight=compute_sample_weight("balanced", dense) ** setting.balance
-    )
+    weight = compute_sample_weight("balanced", dense) ** setting.balance
+    trees.fit(table, dense, sample_weight=weight)
     return _Boosted(trees, present)
 
 

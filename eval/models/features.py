@@ -1,5 +1,4 @@
-"""What every model of a comparison is given: the numbers of a window's six samples, the same for
-all.
+"""The numbers of a window's six samples, the same for every model of a comparison.
 
 No address, name or port number is among them, and nothing read from a file's name: a model can
 learn what a device does, never which device it is.
@@ -12,21 +11,22 @@ from traffic.errors import UserError
 from traffic.samples import CLASSES, COLUMNS
 from traffic.windows import WINDOW_SAMPLES, Windows
 
-# As they stand in a sample, unscaled: the texts of a language model are rendered from the same
-# numbers.
+# As they stand in a sample, unscaled: the texts of a language model are rendered from them too.
 FEATURES: tuple[str, ...] = COLUMNS
 # The only ones that a port number decides, and by its service class alone.
 PORT_FEATURES: tuple[str, ...] = tuple(f"pkts_{name}" for name in CLASSES)
 
 
 def make_features(windows: Windows) -> np.ndarray:
-    """The features of every window, shape (n_windows, 6, len(FEATURES)), float32; zeros where there
-    is no sample.
+    """The features of every window, zeros where there is no sample.
+
+    Returns:
+        Shape (n_windows, 6, len(FEATURES)), float32.
 
     Raises:
         UserError: a feature is not a finite number.
     """
-    features = windows.values(list(FEATURES))  # (windows, 6, features)
+    features = windows.values(list(FEATURES))
     check_finite(features)
     return features
 
@@ -42,44 +42,42 @@ def check_finite(features: np.ndarray) -> None:
     """
     if features.ndim != 3 or features.shape[2] != len(FEATURES):
         raise UserError(
-            f"features have the shape {features.shape}; expected (windows, samples, {len(FEATURES)}); "
-            "make them by eval.models.features.make_features"
+            f"features have the shape {features.shape}; expected (windows, samples, "
+            f"{len(FEATURES)}); make them by eval.models.features.make_features"
         )
     odd = ~np.isfinite(features)
     if odd.any():
         window, sample, column = (int(places[0]) for places in np.nonzero(odd))
         raise UserError(
-            f"feature {FEATURES[column]} is {features[window, sample, column]} in window {window}, sample {sample} "
-            f"({int(odd.any(axis=(1, 2)).sum())} of {len(features)} windows hold such a value); "
-            "expected finite numbers; correct what makes the column"
+            f"feature {FEATURES[column]} is {features[window, sample, column]} in window {window}, "
+            f"sample {sample} ({int(odd.any(axis=(1, 2)).sum())} of {len(features)} windows hold "
+            "such a value); expected finite numbers; correct what makes the column"
         )
 
 
-# A window's features in the forms that models read: on a log scale, summed up over its samples, as
-# the LLM's text.
+# ---- Forms that models read ----
 
 
 def scale_counts(features: np.ndarray) -> np.ndarray:
-    """Counts on a log scale, ``sign(x) * log(1 + |x|)``, float32: one flood must not hide all
-    else."""
+    """Counts on a log scale, ``sign(x) * log(1 + |x|)``, float32."""
     return np.asarray(np.sign(features) * np.log1p(np.abs(features)), np.float32)
 
 
 def summarise(features: np.ndarray) -> np.ndarray:
-    """Mean, highest and deviation of each feature over the six samples, shape (n_windows, 3 *
-    n_features), float32.
+    """Mean, highest and deviation of each feature over the six samples.
 
-    Where in a window something happened says little: XGBoost on 6,000 windows of simulated plants
-    reached macro-F1 0.46 on other plants from these and 0.39 from the samples in a row, in half the
-    time (one run; the choice rests on it).
+    Returns:
+        Shape (n_windows, 3 * n_features), float32.
     """
-    return np.concatenate(
-        [features.mean(axis=1), features.max(axis=1), features.std(axis=1)], axis=1
-    )
+    # Where in a window something happened says little: XGBoost on 6,000 windows of simulated
+    # plants reached macro-F1 0.46 on other plants from these and 0.39 from the samples in a row,
+    # in half the time (one run; the choice rests on it).
+    parts = [features.mean(axis=1), features.max(axis=1), features.std(axis=1)]
+    return np.concatenate(parts, axis=1)
 
 
 def restore_windows(features: np.ndarray) -> Windows:
-    """Windows of which `eval.models.features.make_features` makes these features again.
+    """Windows from which `make_features` makes these features again.
 
     Every sample is a row of its own, because features do not say which ones windows share, and one
     of zeros stands for each that was missing; texts and columns made from them are the same.

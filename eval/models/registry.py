@@ -1,69 +1,70 @@
-"""The models of a comparison, each by its name, all behind scikit-learn's interface and on the same
-windows.
+"""The models of a comparison, each by its name.
 
     model = make_model("xgboost", seed=0)
     model.fit(x, y, devices, groups)
-    probabilities = model.predict_proba(x, devices)          # (n_windows, len(model.classes_))
-    said = model.decide(probabilities)                       # labels, shape (n_windows,)
+    probabilities = model.predict_proba(x, devices)      # (n_windows, len(model.classes_))
+    predicted = model.decide(probabilities)              # labels, shape (n_windows,)
 
 ``x`` is what `eval.models.features.make_features` returns, ``y`` are our labels, ``devices`` one
 number per window that tells devices apart (and nothing else; different captures have different
 devices), ``groups`` one per window that tells captures apart. Windows of a device are in order of
 time. What a protocol hides from the models it sets to 0.
 
-What a model says, and when it does not, has a few forms; a caller needs to know all of them:
+Models differ in a few ways that a caller needs to know:
 
-* ``model.classes_`` of a model that learns labels are those that it was trained with, in the order
-of
+* ``model.classes_`` are the labels that it was trained with, in the order of
   `traffic.labels.LABELS`: a label that training lacks gets no column. Rules and language models
-      know every label.
-* ``model.binary`` is true where a model tells normal from anomalous and no more: ``classes_`` is
-  then ``["normal", "anomalous"]``, whatever labels it is fitted with, and it has no place in a
+  know every label.
+* ``model.binary``: it tells normal from anomalous and no more. ``classes_`` is then
+  ``["normal", "anomalous"]``, whatever labels it is fitted with, and it has no place in a
   comparison of several labels.
-* ``model.decide`` turns probabilities into labels: the likeliest one, or as serving does for a
-  language model (normal from a half on, else the likeliest anomaly). A row of NaN is an answer that
-  cannot be read, ``[invalid]``; ``model.invalid`` counts those of the last `predict_proba`.
-* ``model.abstains`` tells, from probabilities, for which windows serving would stay silent; false
-for most models.
-* ``model.trained_on`` names the captures that a model had seen before `fit` (a language model's
-card says so): on
-  those its row is no test.
+* ``model.decide`` takes the likeliest label, or for a language model what serving takes: normal
+  from a half on, else the likeliest anomaly. A row of NaN is an answer that cannot be read,
+  ``[invalid]``; ``model.invalid`` counts those of the last `predict_proba`.
+* ``model.abstains``: for which windows serving would give no verdict; none for most models.
+* ``model.trained_on``: captures that a model had seen before `fit` (a language model's card names
+  them): on those its row is no test.
 * ``model.learns`` is false where `fit` changes nothing: such a model needs to be run once per
-    window, not per fold.
-* ``model.size_bytes`` is what would have to be stored to use it, after `fit`.
+  window, not per fold.
+* ``model.size_bytes``: what would have to be stored to use it, after `fit`.
+
+To add a model: subclass `eval.models.base.WindowClassifier` (``_fit``, ``_predict_proba`` and
+``size_bytes``) and give it a line in ``_FACTORIES``. ``eval detection`` then runs it in every
+protocol that names no models of its own.
 """
 
-from importlib import import_module
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from eval.models.base import WindowClassifier
+from eval.models.classical import Boosting, Forest, Neighbours
 from eval.models.language import LanguageModel, check_source
+from eval.models.rules import OneLineRule, Rules
+from eval.models.sequence import Association, Reconstruction, SequenceModel
+from eval.models.statistical import Ewma, Isolation
 from traffic.errors import UserError
 
 LLM_PREFIX = "llm:"
-
-# Name -> where it is made, and with what. Their modules are heavy, so they are imported when one is
-# asked for.
-_MADE_BY: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "rules": ("models.rules", "Rules", {}),
-    "one-line-rule": ("models.rules", "OneLineRule", {}),
-    "ewma": ("models.statistical", "Ewma", {}),
-    "isolation-forest": ("models.statistical", "Isolation", {}),
-    "knn": ("models.classical", "Neighbours", {}),
-    "random-forest": ("models.classical", "Forest", {}),
-    "xgboost": ("models.classical", "Boosting", {}),
-    "text-ceiling": ("models.classical", "Boosting", {"text": True}),
-    "lstm": ("models.sequence", "SequenceModel", {"network": "lstm"}),
-    "lstm-time2vec": ("models.sequence", "SequenceModel", {"network": "lstm-time2vec"}),
-    "transformer": ("models.sequence", "SequenceModel", {"network": "transformer"}),
-    "time-transformer": ("models.sequence", "SequenceModel", {"network": "time-transformer"}),
-    "reconstruction": ("models.sequence", "Reconstruction", {}),
-    "anomaly-transformer": ("models.sequence", "Association", {}),
-    "pocket": ("models.language", "LanguageModel", {"source": "pocket"}),
-    "zero-shot": ("models.language", "LanguageModel", {"source": "zero-shot"}),
+_FACTORIES: Mapping[str, Callable[..., WindowClassifier]] = {
+    "rules": Rules,
+    "one-line-rule": OneLineRule,
+    "ewma": Ewma,
+    "isolation-forest": Isolation,
+    "knn": Neighbours,
+    "random-forest": Forest,
+    "xgboost": Boosting,
+    "text-ceiling": partial(Boosting, text=True),
+    "lstm": partial(SequenceModel, "lstm"),
+    "lstm-time2vec": partial(SequenceModel, "lstm-time2vec"),
+    "transformer": partial(SequenceModel, "transformer"),
+    "time-transformer": partial(SequenceModel, "time-transformer"),
+    "reconstruction": Reconstruction,
+    "anomaly-transformer": Association,
+    "pocket": partial(LanguageModel, "pocket"),
+    "zero-shot": partial(LanguageModel, "zero-shot"),
 }
-MODELS: tuple[str, ...] = tuple(_MADE_BY)
+MODELS: tuple[str, ...] = tuple(_FACTORIES)
 
 
 def make_model(name: str, seed: int = 0, quick: bool = False) -> WindowClassifier:
@@ -81,13 +82,10 @@ def make_model(name: str, seed: int = 0, quick: bool = False) -> WindowClassifie
     """
     if name.startswith(LLM_PREFIX):
         check_source(Path(name.removeprefix(LLM_PREFIX)))
-        return LanguageModel(source=name.removeprefix(LLM_PREFIX), seed=seed, quick=quick)
-    if name not in _MADE_BY:
+        return LanguageModel(name.removeprefix(LLM_PREFIX), seed=seed, quick=quick)
+    if name not in _FACTORIES:
         raise UserError(
-            f"no model is called {name}; expected one of {', '.join(MODELS)}, or {LLM_PREFIX}FOLDER; correct the name"
+            f"no model is called {name}; expected one of {', '.join(MODELS)}, or "
+            f"{LLM_PREFIX}FOLDER; correct the name"
         )
-    module, kind, options = _MADE_BY[name]
-    made: WindowClassifier = getattr(import_module(f"eval.{module}"), kind)(
-        seed=seed, quick=quick, **options
-    )
-    return made
+    return _FACTORIES[name](seed=seed, quick=quick)

@@ -1,10 +1,9 @@
 """Rules: thresholds that an engineer of a plant would write from experience, and the one-line rule.
 
-Each bound is a round number with its reason beside it. They were written first and looked at on
-simulated plants of training seeds after: four that called a fiftieth of ordinary windows anomalous,
-or a transfer a flood, were tightened; none was fitted. The first rule that holds says the label,
-the most specific ones come first, and where none holds the window is normal. A rule gives its label
-the probability 1.
+The first rule that holds gives its label the probability 1, the most specific ones come first, and
+where none holds the window is normal. Each bound is a round number with its reason beside it. They
+were written first and looked at on simulated plants of training seeds after: four that called a
+fiftieth of normal windows anomalous, or a transfer a flood, were tightened; none was fitted.
 """
 
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from eval.models.base import Given, WindowClassifier
+from eval.models.base import PredictionInput, TrainingInput, WindowClassifier
 from eval.models.features import FEATURES
 from traffic.labels import LABELS, NORMAL
 
@@ -43,9 +42,8 @@ class Sign:
         return (value >= self.least) & (value <= self.most)
 
     def _number(self, features: np.ndarray, columns: tuple[str, ...]) -> np.ndarray:
-        by_sample = features[:, :, [FEATURES.index(name) for name in columns]].sum(
-            axis=2
-        )  # (windows, 6)
+        places = [FEATURES.index(name) for name in columns]
+        by_sample = features[:, :, places].sum(axis=2)  # (windows, 6)
         if self.over == "last":
             return np.asarray(by_sample[:, -1])
         return np.asarray(by_sample.sum(axis=1) if self.over == "sum" else by_sample.max(axis=1))
@@ -211,35 +209,39 @@ class Rules(WindowClassifier):
 
     @property
     def size_bytes(self) -> int:
-        """A label's place, and per sign two bounds."""
+        """One byte a label and two bounds a sign."""
         return sum(1 + 16 * len(rule.signs) for rule in RULES)
 
-    def _learn(self, given: Given, codes: np.ndarray) -> None:
+    def _fit(self, training: TrainingInput) -> None:
         pass
 
-    def _judge(self, given: Given) -> np.ndarray:
+    def _predict_proba(self, windows: PredictionInput) -> np.ndarray:
         holds = [
-            np.all([sign.holds(given.features) for sign in rule.signs], axis=0) for rule in RULES
+            np.all([sign.holds(windows.features) for sign in rule.signs], axis=0) for rule in RULES
         ]
-        said = np.select(holds, [LABELS.index(rule.label) for rule in RULES], LABELS.index(NORMAL))
-        return np.eye(len(LABELS), dtype=np.float32)[said]
+        codes = [LABELS.index(rule.label) for rule in RULES]
+        first = np.select(holds, codes, LABELS.index(NORMAL))
+        return np.eye(len(LABELS), dtype=np.float32)[first]
 
 
 class OneLineRule(WindowClassifier):
-    """Any unanswered outgoing TCP attempt is an attack. On corrected malware captures it is hard to
-    beat, and it flags every healthy device that calls a dead service."""
+    """Any unanswered outgoing TCP attempt is an attack.
+
+    On corrected malware captures it is hard to beat, and it flags every healthy device that calls a
+    dead service.
+    """
 
     binary: ClassVar[bool] = True
     learns: ClassVar[bool] = False
 
     @property
     def size_bytes(self) -> int:
-        """Nothing but the rule."""
+        """Nothing is stored."""
         return 0
 
-    def _learn(self, given: Given, codes: np.ndarray) -> None:
+    def _fit(self, training: TrainingInput) -> None:
         pass
 
-    def _judge(self, given: Given) -> np.ndarray:
-        anomalous = given.features[:, :, FEATURES.index("unanswered_out")].max(axis=1) > 0
+    def _predict_proba(self, windows: PredictionInput) -> np.ndarray:
+        anomalous = windows.features[:, :, FEATURES.index("unanswered_out")].max(axis=1) > 0
         return np.eye(2, dtype=np.float32)[anomalous.astype(int)]

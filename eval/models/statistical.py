@@ -1,7 +1,7 @@
-"""Statistics: how far a device is from what is usual, without any label but "normal" (A12).
+"""Anomaly detection by statistics, which needs no label but "normal" (A12): EWMA, isolation forest.
 
-A score becomes a probability by where ordinary windows' scores lie: 0.5 at the score that one
-ordinary window in a hundred exceeds, and close to 0 at their median.
+A score becomes a probability by where normal windows' scores lie: 0.5 at the score that one
+normal window in a hundred exceeds, and close to 0 at their median.
 """
 
 from dataclasses import dataclass
@@ -11,78 +11,56 @@ import numpy as np
 import pandas as pd
 from sklearn.ensemble import IsolationForest
 
-from eval.models.base import Given, WindowClassifier, split_inner
+from eval.models.base import PredictionInput, TrainingInput, WindowClassifier, split_inner
 from eval.models.features import FEATURES, scale_counts, summarise
 from traffic.errors import UserError
 from traffic.samples import TROUBLE
 from traffic.windows import WINDOW_SAMPLES
 
 _FALSE_SHARE = 0.01
-_STEEPNESS = 3.0  # at the median of ordinary windows 1 / (1 + e^3) = 0.05
+_STEEPNESS = 3.0  # at the median of normal windows 1 / (1 + e^3) = 0.05
 _NOISE = 0.1  # on the log scale, a tenth of a count where there is none
 _MOST_STEPS = 50.0  # beyond that, one score is as odd as another
+# What a device's load and trouble are made of; histories (HISTORY) compare with the past already.
+_LOAD = ("out_pkts", "in_pkts", "out_bytes", "in_bytes", "peers")
+_ATTEMPTS = ("tcp_out", "tcp_in", "udp_out", "udp_in")
+_WATCHED = tuple(dict.fromkeys([*_LOAD, *_ATTEMPTS, *TROUBLE]))
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """Where a score stops being ordinary.
-
-    Attributes:
-        value: the score with probability 0.5.
-        scale: its distance from the median of ordinary scores, above 0.
-    """
+    """The score with probability 0.5, and its distance from the median of normal scores, above 0."""
 
     value: float
     scale: float
 
     def probabilities(self, scores: np.ndarray) -> np.ndarray:
-        """Of normal and of anomalous, shape (n, 2): ``1 / (1 + exp(-3 (score - value) / scale))``
-        is anomalous."""
+        """Of normal and anomalous, shape (n, 2): ``1 / (1 + exp(-3 (score - value) / scale))``."""
         steps = np.clip(_STEEPNESS * (scores - self.value) / self.scale, -_MOST_STEPS, _MOST_STEPS)
         anomalous = 1 / (1 + np.exp(-steps))
         return np.stack([1 - anomalous, anomalous], axis=1)
 
 
 def set_threshold(scores: np.ndarray) -> Threshold:
-    """The threshold that one in a hundred of these scores of ordinary windows exceeds."""
+    """The threshold that one in a hundred of these scores of normal windows exceeds."""
     median, value = np.quantile(scores, [0.5, 1 - _FALSE_SHARE])
     # Where all are alike, what differs at all is odd.
     return Threshold(float(value + 1e-6), float(max(value - median, 1e-6)))
 
 
-def need_normal(given: Given, codes: np.ndarray) -> Given:
+def need_normal(training: TrainingInput) -> TrainingInput:
     """The normal windows of a binary model's training.
 
     Raises:
         UserError: there are fewer than two.
     """
-    which = codes == 0
-    if which.sum() < 2:
+    normal = training.codes == 0
+    if normal.sum() < 2:
         raise UserError(
-            f"{int(which.sum())} of {len(codes)} windows to learn from are normal; expected at least 2, because this "
-            "model learns what is usual; give captures with ordinary traffic"
+            f"{int(normal.sum())} of {len(normal)} windows to learn from are normal; expected at "
+            "least 2, because this model learns what is usual; give captures with ordinary traffic"
         )
-    groups = None if given.groups is None else np.asarray(given.groups)[which]
-    return Given(given.features[which], given.devices[which], groups)
-
-
-# What a device's load and trouble are made of; histories (HISTORY) compare with the past already.
-_WATCHED = tuple(
-    dict.fromkeys(
-        [
-            "out_pkts",
-            "in_pkts",
-            "out_bytes",
-            "in_bytes",
-            "peers",
-            "tcp_out",
-            "tcp_in",
-            "udp_out",
-            "udp_in",
-            *TROUBLE,
-        ]
-    )
-)
+    return training.take(normal)
 
 
 class Ewma(WindowClassifier):
@@ -90,8 +68,8 @@ class Ewma(WindowClassifier):
     10.1080/00401706.1959.10489860).
 
     A device is compared with itself alone, so an attack that lasts becomes usual, and one that was
-    there from the beginning is never seen. What deviations are small is learned from normal
-    windows, as is the threshold.
+    there from the beginning is never seen. Normal windows give the deviation below which nothing
+    is odd, and the threshold.
 
     Attributes:
         alpha: weight of the newest sample; 0.02 looks back over about eight minutes.
@@ -105,19 +83,19 @@ class Ewma(WindowClassifier):
 
     @property
     def size_bytes(self) -> int:
-        """A floor for each watched feature, and the threshold."""
+        """The floors and the threshold."""
         return int(8 * (len(self.floor_) + 2))
 
-    def _learn(self, given: Given, codes: np.ndarray) -> None:
-        usual = need_normal(given, codes)
-        watched = _watched(usual.features)
-        # Within a window, so that devices that differ from each other do not count as ones that
-        # vary.
+    def _fit(self, training: TrainingInput) -> None:
+        normal = need_normal(training)
+        watched = _watched(normal.features)
+        # Within windows, or devices that differ from each other would count as ones that vary.
         self.floor_ = np.maximum(watched.std(axis=1).mean(axis=0), 0.1)
-        self.threshold_ = set_threshold(score_ewma(watched, usual.devices, self.alpha, self.floor_))
+        scores = score_ewma(watched, normal.devices, self.alpha, self.floor_)
+        self.threshold_ = set_threshold(scores)
 
-    def _judge(self, given: Given) -> np.ndarray:
-        scores = score_ewma(_watched(given.features), given.devices, self.alpha, self.floor_)
+    def _predict_proba(self, windows: PredictionInput) -> np.ndarray:
+        scores = score_ewma(_watched(windows.features), windows.devices, self.alpha, self.floor_)
         return self.threshold_.probabilities(scores)
 
 
@@ -128,7 +106,7 @@ def _watched(features: np.ndarray) -> np.ndarray:
 def score_ewma(
     watched: np.ndarray, devices: np.ndarray, alpha: float, floor: np.ndarray
 ) -> np.ndarray:
-    """How odd a window's samples are, each against what its device did before, as z-scores.
+    """z-scores of windows, each against what its device did before.
 
         z_t     = |x_t - mean_{t-1}| / sqrt(variance_{t-1} + floor^2)
         mean_t  = (1 - alpha) mean_{t-1} + alpha x_t
@@ -176,24 +154,19 @@ class Isolation(WindowClassifier):
     @property
     def size_bytes(self) -> int:
         """The trees' nodes."""
-        return sum(
-            int(tree.tree_.__getstate__()["nodes"].nbytes) for tree in self.forest_.estimators_
-        )
+        trees = [tree.tree_.__getstate__() for tree in self.forest_.estimators_]
+        return sum(int(tree["nodes"].nbytes) for tree in trees)
 
-    def _learn(self, given: Given, codes: np.ndarray) -> None:
-        usual = need_normal(given, codes)
-        learned, held = split_inner(usual, self.seed)
-        table = summarise(scale_counts(usual.features))
+    def _fit(self, training: TrainingInput) -> None:
+        normal = need_normal(training)
+        learned, held = split_inner(normal, self.seed)
+        table = summarise(scale_counts(normal.features))
         noise = np.random.default_rng(self.seed).normal(0.0, _NOISE, (len(learned), table.shape[1]))
-        forest = IsolationForest(
-            n_estimators=30 if self.quick else 200,
-            max_samples=min(1024, len(learned)),
-            random_state=self.seed,
-        )
+        trees, most = 30 if self.quick else 200, min(1024, len(learned))
+        forest = IsolationForest(n_estimators=trees, max_samples=most, random_state=self.seed)
         self.forest_: Any = forest.fit(table[learned] + noise)
         self.threshold_ = set_threshold(-self.forest_.score_samples(table[held]))
 
-    def _judge(self, given: Given) -> np.ndarray:
-        return self.threshold_.probabilities(
-            -self.forest_.score_samples(summarise(scale_counts(given.features)))
-        )
+    def _predict_proba(self, windows: PredictionInput) -> np.ndarray:
+        table = summarise(scale_counts(windows.features))
+        return self.threshold_.probabilities(-self.forest_.score_samples(table))

@@ -11,7 +11,6 @@ from windows_to_learn import apart
 from assistant.detection.classify import classify
 from assistant.llm.adapters import POCKET, load_adapter, read_card
 from eval.models.features import make_features, restore_windows
-from eval.models.language import LanguageModel, fit_temperature
 from eval.models.registry import make_model
 from prompts.window_text import render_windows, text_columns
 from traffic.datasets.labelled import simulate_labelled
@@ -56,9 +55,8 @@ def test_the_pocket_model_says_what_serving_says(few, pocket):
     llm, card = load_adapter()
     served = classify(few, llm, card)
     probabilities = pocket.predict_proba(make_features(few))
-    assert probabilities == pytest.approx(
-        served[[f"p_{label}" for label in LABELS]].to_numpy(), abs=1e-5
-    )
+    expected = served[[f"p_{label}" for label in LABELS]].to_numpy()
+    assert probabilities == pytest.approx(expected, abs=1e-5)
     assert pocket.decide(probabilities).tolist() == served["label"].tolist()
     assert pocket.abstains(probabilities).tolist() == served["abstained"].tolist()
     assert len(set(served["label"])) > 2
@@ -69,11 +67,8 @@ def test_normal_from_a_half_on_else_the_likeliest_anomaly(pocket):
     rows[:, LABELS.index(NORMAL)] = [0.5, 0.45, 0.98]
     rows[:, LABELS.index("dos")] = [0.3, 0.3, 0.02]
     rows[:, LABELS.index("recon")] = [0.2, 0.25, 0.0]
-    assert pocket.decide(rows).tolist() == [
-        NORMAL,
-        "dos",
-        NORMAL,
-    ]  # normal is the likeliest of the second too
+    # normal is the likeliest of the second too
+    assert pocket.decide(rows).tolist() == [NORMAL, "dos", NORMAL]
     assert pocket.abstains(rows).tolist() == [False, True, False]
 
 
@@ -140,24 +135,9 @@ def test_an_adapter_without_a_card_is_named(tmp_path):
         make_model(f"llm:{tmp_path}")
 
 
-def test_a_temperature_is_learned_only_if_told_to(few, pocket):
-    x, y = make_features(few), few.table["label"].to_numpy(object)
+def test_the_card_gives_the_temperature(pocket):
     assert pocket.temperature_ == read_card(POCKET).temperature
-    told = LanguageModel("pocket", calibrate=True).fit(x, y)
-    assert told.learns
-    assert told.temperature_ != pocket.temperature_
-    chosen = [
-        model.predict_proba(x)[np.arange(len(x)), [LABELS.index(label) for label in y]]
-        for model in (told, pocket)
-    ]
-    assert np.log(chosen[0]).mean() > np.log(chosen[1]).mean()
-
-
-def test_a_temperature_by_hand():
-    # One in four wrong at log-odds 4: the likeliest truth has log-odds ln 3, so T = 4 / ln 3 =
-    # 3.641
-    scores = np.log(np.array([[0.982014, 0.017986]] * 4 + [[np.nan, np.nan]]))
-    assert fit_temperature(scores, np.array([0, 0, 0, 1, 1])) == pytest.approx(3.641, abs=0.01)
+    assert not pocket.learns
 
 
 def test_few_features_of_a_plant_are_read_as_well():

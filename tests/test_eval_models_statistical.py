@@ -47,11 +47,8 @@ def test_a_sudden_flood_is_seen_and_what_lasts_becomes_usual():
     x = np.zeros((400, 6, len(FEATURES)), np.float32)
     x[:, :, FEATURES.index("in_pkts")] = rng.poisson(20, (400, 6))
     model = make_model("ewma").fit(x[:200], np.full(200, NORMAL, dtype=object))
-    x[
-        250:,
-        -1,
-        [FEATURES.index(name) for name in ("in_pkts", "tcp_in", "unanswered_in", "resets")],
-    ] += 5000
+    flooded = ("in_pkts", "tcp_in", "unanswered_in", "resets")
+    x[250:, -1, [FEATURES.index(name) for name in flooded]] += 5000
     anomalous = model.predict_proba(x[200:])[:, 1]
     assert anomalous[:50].max() < 0.9
     assert (anomalous[50:56] > 0.99).all()
@@ -64,7 +61,7 @@ def test_probabilities_by_hand():
     assert anomalous == pytest.approx([1 / (1 + np.exp(3)), 0.5, 1 / (1 + np.exp(-3)), 1.0])
 
 
-def test_one_ordinary_window_in_a_hundred_exceeds_the_threshold():
+def test_one_normal_window_in_a_hundred_exceeds_the_threshold():
     scores = np.random.default_rng(0).normal(size=10_000)
     threshold = set_threshold(scores)
     assert (threshold.probabilities(scores)[:, 1] > 0.5).mean() == pytest.approx(0.01, abs=1e-3)
