@@ -12,29 +12,13 @@ import pytest
 
 from eval.detection.aggregate import make_parts
 from eval.report.page import find_run, render_markdown, render_page, write_report
-from eval.report.plots import (
-    Axis,
-    Box,
-    Frame,
-    Grid,
-    Line,
-    Point,
-    draw_grid,
-    draw_intervals,
-    draw_lines,
-    draw_points,
-    few_shot_plot,
-    log_axis,
-    place_name,
-    share_axis,
-    spread,
-)
+from eval.report.plots import make_plots, make_setting_plot
 from eval.report.tables import (
     comparison_table,
     format_number,
+    format_size,
     score_table,
     setting_table,
-    size_text,
 )
 from eval.results import LabelScores, Run
 from traffic.errors import UserError
@@ -147,7 +131,7 @@ class TestTables:
         assert format_number(name, value) == text
 
     def test_sizes(self) -> None:
-        assert [size_text(n) for n in (999, 1000, 2_500_000, 3_000_000_000)] == [
+        assert [format_size(n) for n in (999, 1000, 2_500_000, 3_000_000_000)] == [
             "999 B",
             "1.0 kB",
             "2.5 MB",
@@ -176,49 +160,57 @@ class TestMarkdown:
 
 
 class TestPlots:
-    def test_values_lie_where_they_belong(self) -> None:
-        frame = Frame(share_axis("x"), share_axis("y"), (214, 156), right=14.0, left=100.0)
-        assert frame.at(0.0, 0.0) == (100.0, 112.0)
-        assert frame.at(1.0, 1.0) == (200.0, 12.0)
-        assert frame.at(0.5, 7.0) == (150.0, 12.0)  # beyond the axis: on its edge
+    def test_the_same_run_gives_the_same_bytes(self) -> None:
+        assert render_page(few_shot()) == render_page(few_shot())
 
-    def test_a_log_axis_has_equal_steps_for_equal_ratios(self) -> None:
-        axis = log_axis("s", [0.5, 20.0])
-        assert (axis.low, axis.high) == (0.1, 100.0)
-        assert axis.place(1.0) == pytest.approx(1 / 3)
-        assert log_axis("s", [10.0]).high == 100.0
+    def test_they_load_nothing_and_share_no_clip_path(self) -> None:
+        page = render_page(few_shot())
+        assert not re.findall(r"<(?:script|image|foreignObject)|href=\"[^#]", page)
+        clips = re.findall(r'<clipPath id="([^"]+)"', page)
+        assert len(clips) == len(set(clips)) > 9
 
-    def test_names_keep_apart(self) -> None:
-        heights = spread([5.0, 6.0, 7.0, 80.0], 10.0, 0.0, 100.0)
-        assert heights == [5.0, 15.0, 25.0, 80.0]
-        frame = Frame(share_axis("x"), share_axis("y"), (400, 300))
-        taken = [Box(195.0, 145.0, 205.0, 155.0)]
-        for name in ("one", "two", "three"):
-            box = place_name(name, (200.0, 150.0), taken, frame)
-            assert not any(box.meets(other) for other in taken)
-            taken.append(box)
+    def test_each_names_its_models_and_axes_as_text(self) -> None:
+        run = made.run((), [made.pooled("pocket", {"f1": (0.5, 0.4, 0.6), "binary_macro_f1": 0.7})])
+        groups = make_plots(run, make_parts(run)[0], detail=True)
+        shown = {
+            "Models, best first": ("pocket", "0.500", "0.700", "F1, mean over labels true or said"),
+            "Cost against quality": ("pocket", "training, wall clock, s", "stored size, MB"),
+            # The largest counts of CONFUSION by true label are 90, 8 and 8, the smallest shown 1.
+            "Confusion: what": ("normal", "recon", "c2", "90", "8", "1", "true", "said"),
+            "Precision and recall": ("pocket", "PR-AUC –", "recall of anomalous", "precision"),
+            "Reliability": ("ECE –", "probability of the label said"),
+            "Abstention": ("area –", "coverage: share answered"),
+        }
+        assert len(groups) == len(shown)
+        for title, words in shown.items():
+            (plot,) = next(plots for name, plots in groups.items() if name.startswith(title))
+            texts = re.findall(r"<text[^>]*>([^<]*)</text>", plot.svg)
+            assert set(words) <= {text.strip() for text in texts}, title
 
-    def test_each_kind_names_what_it_shows(self) -> None:
-        x, y = share_axis("recall of <all>"), Axis("seconds", 0.0, 1.0, ())
-        points = [Point("pocket", 0.2, 0.5, 9, 0.4, 0.6)]
-        lines = [Line(name, [0.0, 1.0], [0.0, 1.0], n) for n, name in enumerate(("pocket", "knn"))]
-        svgs = [
-            draw_lines(lines, x, y, "lines"), draw_points(points, x, y, "points"), draw_intervals(points, x, "rows"),
-            draw_grid(Grid(["normal", "c2"], ["normal", "c2"], [[5, 1], [0, 0]]), "grid"),
-        ]  # fmt: skip
-        assert all("recall of &lt;all&gt;" in svg and "pocket" in svg for svg in svgs[:3])
-        assert "normal said to be c2: 1 windows, 16.7%" in svgs[3]
-        assert "pocket: 0.500 [0.400, 0.600]" in svgs[1]
+    def test_a_name_is_no_formula(self) -> None:
+        run = made.run((), [made.pooled("$<a$", {"f1": 0.5})])
+        assert (
+            "$&lt;a$"
+            in make_plots(run, make_parts(run)[0], detail=False)["Models, best first"][0].svg
+        )
+
+    def test_labels_never_seen_have_no_row(self) -> None:
+        counts = ((90, 8, 2), (0, 0, 0), (0, 0, 0))
+        calm = made.CONFUSION.model_copy(update={"counts": counts})
+        run = made.run((), [made.pooled("a", {"f1": 0.5}, confusion=calm)])
+        (plot,) = list(make_plots(run, make_parts(run)[0], detail=True).values())[2]
+        assert [plot.svg.count(f">{name}<") for name in ("normal", "recon")] == [2, 1]
 
     def test_a_curve_needs_amounts_that_differ(self) -> None:
-        plot = few_shot_plot(few_shot(), "corrected")
+        plot = make_setting_plot(few_shot(), "corrected")
         assert plot is not None
-        assert re.findall(r'class="tick"[^>]*>(\d+)</text>', plot.svg)[:3] == ["0", "50", "200"]
-        assert ">windows</text>" in plot.svg
+        texts = re.findall(r"<text[^>]*>([^<]*)</text>", plot.svg)
+        assert texts[:4] == ["0", "50", "200", "windows"]
+        assert texts[-2:] == ["xgboost", "pocket"]  # in the order of their ends
         twice = [
             made.pooled("a", {"f1": 0.5}, setting=name, amount=2.0) for name in ("first", "again")
         ]
-        assert few_shot_plot(made.run((), twice), "corrected") is None
+        assert make_setting_plot(made.run((), twice), "corrected") is None
 
 
 class TestFiles:
@@ -283,10 +275,8 @@ class TestInABrowser:
             text in words
             for text in ("0.700", "0.600 to 0.800", "Confusion", "Reliability", "Cost against")
         )
-        # Curve by setting, rows with intervals, costs three times, confusion, precision,
-        # reliability, abstention.
-        per_part = 1 + 3 + 2 * 4
-        assert page.locator("svg").count() == 1 + 3 * per_part
+        # One by setting; of each part intervals, costs, a confusion a model and three of curves.
+        assert page.locator("svg").count() == 1 + 3 * (1 + 1 + 2 + 3)
         assert page.evaluate("document.documentElement.scrollWidth") <= 1280
         ink, ground = page.evaluate(
             "[document.body, document.body].map((e, i) => getComputedStyle(e)[i ? 'backgroundColor' : 'color'])"

@@ -142,7 +142,7 @@ def tables(
 ) -> None:
     """Tables I and II of the second paper: its numbers beside ours, each under the data that it is
     of."""
-    from eval.report.page import render_rows
+    from eval.report.tables import render_table
     from eval.research.claims import read_evidence
     from eval.research.paper import make_paper_tables, read_paper, read_paper_runs, run_paper
 
@@ -153,7 +153,7 @@ def tables(
     else:
         runs = [*read_evidence(results).runs, *read_paper_runs(results)]
     for table in make_paper_tables(paper, runs):
-        typer.echo(render_rows(table) + "\n")
+        typer.echo(render_table(table) + "\n")
 
 
 def hypotheses(
@@ -267,7 +267,7 @@ def detection(
     from rich.console import Console
 
     from eval.detection.run import evaluate_detection
-    from eval.report.tables import make_table
+    from eval.report.tables import make_terminal_table, run_table
 
     chosen, left_out = (
         [name for word in words or () for name in word.split(",")] for words in (models, without)
@@ -285,7 +285,7 @@ def detection(
             jobs,
             progress,
         )
-    Console(width=None if sys.stdout.isatty() else 220).print(make_table(run))
+    Console(width=None if sys.stdout.isatty() else 220).print(make_terminal_table(run_table(run)))
     typer.echo(out / f"{run.name}.json")
 
 

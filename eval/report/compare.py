@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from eval.detection.bootstrap import mean_difference
-from eval.report.page import render_rows
 from eval.report.tables import ReportTable as Table
-from eval.report.tables import format_number, signed
+from eval.report.tables import format_difference, format_number, render_table
 from eval.results import MEASURES, Estimate, Row, Run
 from traffic.errors import UserError
 
@@ -194,7 +193,7 @@ def difference_table(differences: Iterable[Difference], first: Run, second: Run)
         (
             *(one.model, one.setting or "–", one.labelling, one.measure, str(one.folds)),
             *(format_number(one.measure, one.first), format_number(one.measure, one.second)),
-            *(signed(one.measure, one.change), _verdict(one)),
+            *(format_difference(one.measure, one.change), _verdict(one)),
         )
         for one in ordered
     )
@@ -245,4 +244,6 @@ def render_compare(first: Run, second: Run, measures: Iterable[str] = COMPARED) 
         or "- nothing but their scores"
     )
     left = unmatched(first, second)
-    return "\n\n".join(filter(None, ["The runs differ in:", made, left, render_rows(table)])) + "\n"
+    return (
+        "\n\n".join(filter(None, ["The runs differ in:", made, left, render_table(table)])) + "\n"
+    )

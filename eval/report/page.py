@@ -4,36 +4,32 @@ The page has no script at all. Its policy forbids loading anything, so that a pa
 is as offline as the machine that made it.
 """
 
-import os
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from eval.detection.aggregate import make_parts
-from eval.report.plots import (
-    confusion_plots,
-    cost_plots,
-    curve_plots,
-    few_shot_plot,
-    interval_plots,
-)
-from eval.report.tables import ReportTable as Table
+from eval.report.plots import make_plots, make_setting_plot
 from eval.report.tables import (
+    ReportTable,
     comparison_table,
     cost_table,
     data_table,
     label_table,
+    render_table,
     score_table,
     setting_table,
 )
 from eval.results import Labelling, Run
 from traffic.errors import UserError
+from traffic.files import write_text
 
-# Of a protocol, what a reader should see before any number.
-_SAID = {"question": "asks", "warning": "warning"}
+# Of a protocol, what a reader should see before any number: its name here, and its key there.
+_FIRST = {"question": "asks", "warning": "warning"}
 _LABELLINGS: tuple[Labelling, ...] = ("corrected", "published")
+_QUICK = "Quick: small budgets. This shows that the harness works, not what models are worth."
 
 
 @cache
@@ -50,129 +46,83 @@ def _environment() -> Environment:
 
 def render_page(run: Run) -> str:
     """The whole report as one HTML page without script, link, font or image from elsewhere."""
-    parts = make_parts(run)
-    first = parts[0].labelling if parts else "corrected"
-    return (
-        _environment()
-        .get_template("report.jinja")
-        .render(
-            run=run,
-            asked=asked_of(run),
-            made=made_of(run),
-            wholes=[_whole(run, labelling) for labelling in _LABELLINGS],
-            parts=[
-                {
-                    "part": part,
-                    "detail": part.labelling == first,
-                    "scores": score_table(part),
-                    "intervals": interval_plots(run, part),
-                    "costs": cost_plots(run, part),
-                    "curves": {
-                        kind: curve_plots(part, kind)
-                        for kind in ("pr", "reliability", "risk_coverage")
-                    },
-                    "confusion": confusion_plots(part),
-                    "tables": [label_table(part), cost_table(part)],
-                }
-                for part in parts
-            ],
-            data=data_table(run),
-        )
+    parts: list[dict[str, Any]] = []
+    for part in make_parts(run):
+        # Curves of the first labelling only: those of the other look alike and weigh as much.
+        detail = not parts or part.labelling == parts[0]["part"].labelling
+        tables = [label_table(part), cost_table(part)]
+        plots = make_plots(run, part, detail)
+        parts.append({"part": part, "scores": score_table(part), "plots": plots, "tables": tables})
+    wholes = [
+        {
+            "labelling": labelling,
+            "plot": make_setting_plot(run, labelling),
+            "settings": setting_table(run, labelling),
+            "comparisons": comparison_table(run, labelling),
+        }
+        for labelling in _LABELLINGS
+    ]
+    template = _environment().get_template("report.jinja")
+    return template.render(
+        run=run,
+        quick=_QUICK if run.quick else "",
+        purpose=list_purpose(run),
+        origin=list_origin(run),
+        wholes=wholes,
+        parts=parts,
+        data=data_table(run),
     )
 
 
-def _whole(run: Run, labelling: Labelling) -> dict[str, object]:
-    """What stands above the parts: all settings beside each other, and models against each
-    other."""
-    return {
-        "labelling": labelling,
-        "curve": few_shot_plot(run, labelling),
-        "settings": setting_table(run, labelling),
-        "comparisons": comparison_table(run, labelling),
-    }
-
-
-def asked_of(run: Run) -> list[tuple[str, str]]:
+def list_purpose(run: Run) -> list[tuple[str, str]]:
     """What a reader should know before any number: a name and a text each."""
-    said = [
-        (word, _plain(run.protocol[key])) for word, key in _SAID.items() if run.protocol.get(key)
-    ]
-    return [*said, ("command", run.command), ("made", run.created)]
+    known = [(name, run.protocol.get(key)) for name, key in _FIRST.items()]
+    texts = [(name, _render_value(value)) for name, value in known if value]
+    return [*texts, ("command", run.command), ("made", run.created)]
 
 
-def made_of(run: Run) -> list[tuple[str, str]]:
+def list_origin(run: Run) -> list[tuple[str, str]]:
     """With what a run was made, to be looked up: a name and a text each."""
     machine = run.machine
-    knobs = {
-        name: value
+    knobs = [
+        f"{name}: {_render_value(value)}"
         for name, value in run.protocol.items()
-        if name not in _SAID.values() and value not in ("", [])
-    }
-    place = f"{machine.system}, {machine.cpu}, {machine.cores} cores, {machine.memory_bytes / 1e9:.0f} GB"
+        if name not in _FIRST.values() and value not in ("", [])
+    ]
+    place = [machine.system, machine.cpu, f"{machine.cores} cores"]
+    place += [f"{machine.memory_bytes / 1e9:.0f} GB", machine.accelerator]
     return [
         ("commit", run.commit or "outside a checkout"),
-        ("protocol", ", ".join(f"{name}: {_plain(value)}" for name, value in knobs.items())),
+        ("protocol", ", ".join(knobs)),
         ("seeds", ", ".join(map(str, run.seeds))),
         ("prompts", run.prompt_fingerprint),
         ("versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())),
-        ("machine", f"{place}, {machine.accelerator}" if machine.accelerator else place),
+        ("machine", ", ".join(filter(None, place))),
     ]
 
 
-def _plain(value: object) -> str:
+def _render_value(value: object) -> str:
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{name}: {_plain(one)}" for name, one in value.items()) + "}"
-    return (
-        " ".join(map(_plain, value))
-        if isinstance(value, (list, tuple))
-        else " ".join(str(value).split())
-    )
+        return "{" + ", ".join(f"{name}: {_render_value(one)}" for name, one in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(_render_value, value))
+    return " ".join(str(value).split())
 
 
 def render_markdown(run: Run) -> str:
     """The tables of a report as Markdown; the plots are on the page only."""
-    blocks = [f"# {run.name}"]
-    if run.quick:
-        blocks.append(
-            "**Quick: small budgets. This shows that the harness works, not what models are worth.**"
-        )
-    blocks += [
+    head = [f"# {run.name}"] + ([f"**{_QUICK}**"] if run.quick else [])
+    facts = [
         f"- {name}: `{text}`" if name == "command" else f"- {name}: {text}"
-        for name, text in [*asked_of(run), *made_of(run)]
+        for name, text in [*list_purpose(run), *list_origin(run)]
     ]
-    tables: list[Table | None] = [setting_table(run, labelling) for labelling in _LABELLINGS]
+    tables: list[ReportTable | None] = [setting_table(run, labelling) for labelling in _LABELLINGS]
     for part in make_parts(run):
         tables += [score_table(part), label_table(part), cost_table(part)]
     tables += [comparison_table(run, labelling) for labelling in _LABELLINGS]
-    text = blocks[0] + "\n\n" + "\n".join(blocks[1:])
-    sections = [render_rows(table) for table in [*tables, data_table(run)] if table is not None]
+    sections = [render_table(table) for table in [*tables, data_table(run)] if table]
     notes = "\n".join(f"- {note}" for note in run.notes)
-    return "\n\n".join(filter(None, [text, *sections, notes])) + "\n"
-
-
-def render_rows(table: Table, level: int = 2) -> str:
-    """A table as Markdown under its title, its notes below."""
-    numbers = ["---"] + ["---:"] * (len(table.heads) - 1)
-    lines = [_line(table.heads), _line(numbers)]
-    for i, row in enumerate(table.rows):
-        lines.append(
-            _line(
-                [
-                    f"**{cell}**" if (i, j) in table.best else cell
-                    for j, cell in enumerate(_escaped(row))
-                ]
-            )
-        )
-    notes = "\n".join(f"- {note}" for note in table.notes)
-    return "\n\n".join(filter(None, [f"{'#' * level} {table.title}", "\n".join(lines), notes]))
-
-
-def _escaped(cells: Sequence[str]) -> list[str]:
-    return [cell.replace("|", "\\|").replace("*", "\\*") for cell in cells]
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return "\n\n".join(filter(None, [*head, "\n".join(facts), *sections, notes])) + "\n"
 
 
 def find_run(name: str, folder: Path) -> Path:
@@ -186,30 +136,18 @@ def find_run(name: str, folder: Path) -> Path:
             return path
     known = ", ".join(sorted(path.stem for path in folder.glob("*.json"))) or "none"
     raise UserError(
-        f"no results {name} (neither a file nor {folder}/{name}.json); expected a run's file or one of: {known}; "
-        "make one by faultwise eval detection"
+        f"no results {name} (neither a file nor {folder}/{name}.json); "
+        f"expected a run's file or one of: {known}; make one by faultwise eval detection"
     )
 
 
 def write_report(run: Run, folder: Path) -> tuple[Path, Path]:
-    """Write ``<name>.md`` and ``<name>.html``, each whole or not at all; say where.
+    """Write ``<name>.md`` and ``<name>.html``, each whole or not at all; returns where.
 
     Raises:
         UserError: the folder cannot be written to.
     """
-    texts = {
-        folder / f"{run.name}.md": render_markdown(run),
-        folder / f"{run.name}.html": render_page(run),
-    }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path, text in texts.items():
-            draft = path.with_name(f"{path.name}.tmp")
-            draft.write_text(text, encoding="utf-8")
-            os.replace(draft, path)
-    except OSError as error:
-        raise UserError(
-            f"{folder} cannot be written ({error.strerror}); expected a writable folder with room; change --out"
-        ) from error
-    markdown, page = texts
+    markdown, page = folder / f"{run.name}.md", folder / f"{run.name}.html"
+    write_text(markdown, render_markdown(run))
+    write_text(page, render_page(run))
     return markdown, page

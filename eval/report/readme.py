@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from eval.detection.aggregate import Part, headline, make_parts, order_models
 from eval.detection.bootstrap import is_better, orient, paired_difference, turned
-from eval.report.tables import format_number, render_cell, signed
+from eval.report.tables import format_difference, format_estimate, format_number
 from eval.results import Estimate, Pooled, Run
 
 BEGINNING = "<!-- results: written by `python tests/test_house.py` from results/*.json -->"
@@ -92,7 +92,7 @@ def _published(part: Part | None, name: str) -> str:
 def _cell(name: str, one: Pooled | None) -> str:
     if one is None:
         return "not run"
-    text = render_cell(name, one.scores[name])
+    text = format_estimate(name, one.scores[name])
     return text if one.compared else f"{text} \\*"
 
 
@@ -106,11 +106,11 @@ def _against(
     place = (part.base, part.labelling, name)
     paired = paired_difference(run.comparisons, place, ours.model, other.model)
     if paired is not None and paired.value is not None:
-        return [signed(name, paired), verdict(name, paired)]
+        return [format_difference(name, paired), verdict(name, paired)]
     a, b = ours.scores[name].value, other.scores[name].value
     if a is None or b is None:
         return ["–", "cannot be measured"]
-    return [f"~ {signed(name, Estimate(value=a - b))}", "is not tested in pairs"]
+    return [f"~ {format_difference(name, Estimate(value=a - b))}", "is not tested in pairs"]
 
 
 def verdict(measure: str, difference: Estimate) -> str:

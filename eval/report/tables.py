@@ -1,209 +1,77 @@
-"""The tables of a run's report: plain cells, made once, for Markdown and for the page."""
+"""Tables of results: cells as text, made once; shown as Markdown, on the page or in a terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
 
-from eval.detection.aggregate import Part, headline, make_parts
+from eval.detection.aggregate import Part, headline, make_parts, order_models
 from eval.results import MEASURES, Costs, Estimate, Labelling, Pooled, Run
 
-# Numbers of results as people read them.
+UNKNOWN = "–"  # a number that cannot be measured
+
+# ---- numbers as people read them ----
 
 _SHARES = ("false_share", "false_share_at_recall_75", "found_share", "binary_recall")
 
 
+def _is_score(name: str) -> bool:
+    return name in MEASURES and not MEASURES[name].unit
+
+
 def format_number(name: str, value: float | None) -> str:
-    """A measure's value: shares of windows in percent, seconds and counts short, what cannot be
-    measured as a dash.
+    """A measure's value: shares of windows in percent, scores to three places.
 
     >>> format_number("f1", 0.8125), format_number("false_share", 0.0012), format_number("f1", None)
     ('0.812', '0.12 %', '–')
     """
     if value is None:
-        return "–"
+        return UNKNOWN
     if name in _SHARES:
-        return (
-            f"{value:.1%}".replace("%", " %") if value >= 0.1 else f"{value:.2%}".replace("%", " %")
-        )
-    if name in MEASURES and not MEASURES[name].unit:
+        return f"{100 * value:.{1 if value >= 0.1 else 2}f} %"
+    if _is_score(name):
         return f"{value:.3f}"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def render_cell(name: str, estimate: Estimate) -> str:
+def format_estimate(name: str, estimate: Estimate) -> str:
     """A value with its interval.
 
-    >>> render_cell("f1", Estimate(value=0.8, low=0.7, high=0.9))
+    >>> format_estimate("f1", Estimate(value=0.8, low=0.7, high=0.9))
     '0.800 [0.700, 0.900]'
     """
     text = format_number(name, estimate.value)
     if estimate.value is None or estimate.low is None or estimate.high is None:
         return text
-    low, high = (
-        format_number(name, end).removesuffix(" %") for end in (estimate.low, estimate.high)
-    )
-    return f"{text} [{low}, {high}]"
+    ends = [format_number(name, end).removesuffix(" %") for end in (estimate.low, estimate.high)]
+    return f"{text} [{', '.join(ends)}]"
 
 
-def size_text(size: int | None) -> str:
-    """Bytes as a person reads them.
+def format_difference(name: str, difference: Estimate) -> str:
+    """A difference of a measure with its sign and interval."""
+    if difference.value is None:
+        return UNKNOWN
+    text = f"{difference.value:{'+.3f' if _is_score(name) else '+.3g'}}"
+    if difference.low is None or difference.high is None:
+        return text
+    return f"{text} [{difference.low:+.3f}, {difference.high:+.3f}]"
 
-    >>> size_text(15_300_000), size_text(900), size_text(None)
+
+def format_size(size: int | None) -> str:
+    """Bytes in the unit that fits.
+
+    >>> format_size(15_300_000), format_size(900), format_size(None)
     ('15.3 MB', '900 B', '–')
     """
     if size is None:
-        return "–"
+        return UNKNOWN
     for unit, bytes_ in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= bytes_:
             return f"{size / bytes_:.1f} {unit}"
     return f"{size} B"
 
 
-def signed(name: str, difference: Estimate) -> str:
-    """A difference with its sign and interval."""
-    if difference.value is None:
-        return "–"
-    text = (
-        f"{difference.value:+.3f}"
-        if name in MEASURES and not MEASURES[name].unit
-        else f"{difference.value:+.3g}"
-    )
-    if difference.low is None or difference.high is None:
-        return text
-    return f"{text} [{difference.low:+.3f}, {difference.high:+.3f}]"
-
-
-# A run's results as one table for a terminal: every model, the numbers of `eval.results` that
-# decide most.
-
-# Measure -> its head in the table, and how it is written.
-_COLUMNS: dict[str, tuple[str, str]] = {
-    "binary_macro_f1": ("F1 normal/anomalous", ".3f"),
-    "pr_auc": ("PR-AUC", ".3f"),
-    "false_share": ("false windows", ".2%"),
-    "false_per_device_day": ("false/device-day", ".0f"),
-    "incidents_per_10_min": ("incidents/10 min", ".2f"),
-    "false_incidents_per_10_min": ("of these false", ".2f"),
-    "found_share": ("found", ".0%"),
-    "time_to_detection_s": ("after s", ".0f"),
-    "calibration_error": ("ECE", ".3f"),
-}
-
-
-def make_table(run: Run) -> Table:
-    """One line for each setting and model, the best F1 first; labels as corrected, beside F1 as
-    published.
-
-    A mark after a model's name says that it had seen some of these captures before: compare it with
-    nothing.
-    """
-    table = Table(
-        title=f"{run.name}: {run.protocol['asks']}", caption=_caption(run), padding=(0, 0, 0, 1)
-    )
-    settings = list(dict.fromkeys(one.setting for one in run.pooled))
-    heads = [*(["setting"] if len(settings) > 1 else []), "model", "F1", "published"]
-    for head in (*heads, *(head for head, _ in _COLUMNS.values()), "fit s", "windows/s"):
-        words = head in ("setting", "model")
-        table.add_column(
-            head, justify="left" if words else "right", no_wrap=head == "model", overflow="fold"
-        )
-    for setting in settings:
-        for one in _ordered([row for row in run.pooled if row.setting == setting]):
-            table.add_row(*([setting] if len(settings) > 1 else []), *_cells(run, one))
-        table.add_section()
-    return table
-
-
-def _ordered(rows: Sequence[Pooled]) -> list[Pooled]:
-    shown = [one for one in rows if one.labelling == "corrected"] or list(rows)
-    return sorted(
-        shown,
-        key=lambda one: (_number(one.scores["f1"]), _number(one.scores["binary_macro_f1"])),
-        reverse=True,
-    )
-
-
-def _number(estimate: Estimate) -> float:
-    return -1.0 if estimate.value is None else estimate.value
-
-
-def _cells(run: Run, one: Pooled) -> list[str]:
-    same = (one.model, one.setting)
-    published = [
-        row
-        for row in run.pooled
-        if (row.model, row.setting) == same and row.labelling == "published"
-    ]
-    rate = one.costs.windows_per_s
-    return [
-        one.model if one.compared else f"{one.model} (seen)",
-        _written(one.scores["f1"], ".3f", True),
-        _written(published[0].scores["f1"], ".3f") if published else "",
-        *(_written(one.scores[name], form) for name, (_, form) in _COLUMNS.items()),
-        f"{one.costs.fit_s:.1f}",
-        f"{rate:,.0f}" if rate is not None else "",
-    ]
-
-
-def _written(estimate: Estimate, form: str, with_interval: bool = False) -> str:
-    if estimate.value is None:
-        return "-"
-    if with_interval and estimate.low is not None and estimate.high is not None:
-        return f"{estimate.value:{form}} ({estimate.low:.2f}-{estimate.high:.2f})"
-    return f"{estimate.value:{form}}"
-
-
-def _caption(run: Run) -> str:
-    said = [
-        f"{sum(one.windows for one in run.data):,} windows of {len(run.data)} captures, {len(run.seeds)} seeds"
-    ]
-    if warning := run.protocol.get("warning"):
-        said.append(str(warning))
-    if seen := sorted({name for one in run.pooled for name in one.seen_in_training}):
-        said.append(f"(seen): was made with {', '.join(seen)}")
-    if invalid := sum(one.invalid for one in run.pooled):
-        said.append(f"{invalid:,} answers could not be read")
-    return "; ".join([*said, "- cannot be measured"])
-
-
-# What a table of scores shows, of MEASURES; the rest stands in the file.
-_SHOWN = (
-    *["f1", "binary_macro_f1", "pr_auc", "binary_recall", "false_share", "false_per_device_day"],
-    *[
-        "incidents_per_10_min",
-        "found_share",
-        "time_to_detection_s",
-        "calibration_error",
-        "coverage_at_5_percent",
-    ],
-)
-_HEADS = {
-    "f1": "macro-F1",
-    "binary_macro_f1": "binary macro-F1",
-    "pr_auc": "PR-AUC",
-    "binary_recall": "anomalies found",
-    "false_share": "normal called anomalous",
-    "false_per_device_day": "false alarms / device-day",
-    "incidents_per_10_min": "incidents / 10 min",
-    "found_share": "true intervals found",
-    "time_to_detection_s": "time to detect, s",
-    "calibration_error": "calibration error",
-    "coverage_at_5_percent": "coverage at 5 % wrong",
-}
-COST_HEADS = {
-    "fit_s": "training, s",
-    "windows_per_s": "windows / s",
-    "cpu_s": "CPU, s",
-    "peak_memory_bytes": "peak memory",
-    "model_bytes": "stored size",
-    "energy_j": "energy, J",
-}
-_MANY = "p is of each pair alone: of twenty pairs that do not differ, one is expected below 0.05."
-SORTED_BY = {
-    "f1": "macro-F1, best first",
-    "false_share": "normal windows called anomalous, fewest first",
-}
+# ---- a table and its forms ----
 
 
 @dataclass(frozen=True)
@@ -225,59 +93,160 @@ class ReportTable:
     notes: tuple[str, ...] = ()
 
 
+def render_table(table: ReportTable, level: int = 2) -> str:
+    """Markdown: the title as a heading, the table, its notes as a list."""
+    # Not pandas' to_markdown, which needs tabulate: a dependency for these lines.
+    rows = [
+        [
+            f"**{cell}**" if (i, j) in table.best else cell
+            for j, cell in enumerate(cell.replace("|", "\\|").replace("*", "\\*") for cell in row)
+        ]
+        for i, row in enumerate(table.rows)
+    ]
+    rule = ["---", *["---:"] * (len(table.heads) - 1)]
+    lines = "\n".join(f"| {' | '.join(cells)} |" for cells in (table.heads, rule, *rows))
+    heading = f"{'#' * level} {table.title}" if table.title else ""
+    notes = "\n".join(f"- {note}" for note in table.notes)
+    return "\n\n".join(filter(None, [heading, lines, notes]))
+
+
+def make_terminal_table(table: ReportTable) -> Table:
+    """The same for a terminal: words at the left, numbers at the right."""
+    shown = Table(title=table.title, caption="; ".join(table.notes), padding=(0, 0, 0, 1))
+    for head in table.heads:
+        shown.add_column(
+            head,
+            justify="left" if head in ("setting", "model") else "right",
+            no_wrap=head == "model",
+            overflow="fold",
+        )
+    for row in table.rows:
+        shown.add_row(*row)
+    return shown
+
+
+# ---- scores ----
+
+# What a table of scores shows, of MEASURES, and its heads there and in a terminal; the rest stands
+# in the file.
+_HEADS = {
+    "f1": "macro-F1",
+    "binary_macro_f1": "binary macro-F1",
+    "pr_auc": "PR-AUC",
+    "binary_recall": "anomalies found",
+    "false_share": "normal called anomalous",
+    "false_per_device_day": "false alarms / device-day",
+    "incidents_per_10_min": "incidents / 10 min",
+    "found_share": "true intervals found",
+    "time_to_detection_s": "time to detect, s",
+    "calibration_error": "calibration error",
+    "coverage_at_5_percent": "coverage at 5 % wrong",
+}
+_TERMINAL_HEADS = {
+    "binary_macro_f1": "F1 normal/anomalous",
+    "pr_auc": "PR-AUC",
+    "false_share": "false windows",
+    "false_per_device_day": "false/device-day",
+    "incidents_per_10_min": "incidents/10 min",
+    "false_incidents_per_10_min": "of these false",
+    "found_share": "found",
+    "time_to_detection_s": "after s",
+    "calibration_error": "ECE",
+}
+_SORTED_BY = {
+    "f1": "macro-F1, best first",
+    "false_share": "normal windows called anomalous, fewest first",
+}
+_MACRO_F1 = (
+    "Macro-F1 counts every label that is true or was said; a label said once and wrongly is one "
+    "with F1 0. The first column counts true labels alone. What a model says and keeps to itself "
+    "(abstention) is no false alarm, but it is a normal window called anomalous."
+)
+_MANY = "p is of each pair alone: of twenty pairs that do not differ, one is expected below 0.05."
+
+
+def run_table(run: Run) -> ReportTable:
+    """A whole run for a terminal: a line for each setting and model, the best F1 first.
+
+    Labels are as corrected, with F1 as published beside. ``(seen)`` marks a model that was made
+    with some of these captures: compare it with nothing.
+    """
+    published = {
+        (one.model, one.setting): one.scores["f1"]
+        for one in run.pooled
+        if one.labelling == "published"
+    }
+    shown = [one for one in run.pooled if one.labelling == "corrected"] or list(run.pooled)
+    rows = []
+    for setting in dict.fromkeys(one.setting for one in shown):
+        for one in order_models([each for each in shown if each.setting == setting], "f1"):
+            other = published.get((one.model, setting), Estimate(value=None))
+            cells = [format_number(name, one.scores[name].value) for name in _TERMINAL_HEADS]
+            costs = [format_number("s", one.costs.fit_s)]
+            costs.append(format_number("windows", one.costs.windows_per_s))
+            name = one.model if one.compared else f"{one.model} (seen)"
+            scores = [format_estimate("f1", one.scores["f1"]), format_number("f1", other.value)]
+            rows.append((setting, name, *scores, *cells, *costs))
+    heads = ("setting", "model", "F1", "published", *_TERMINAL_HEADS.values(), "fit s", "windows/s")
+    several = len({row[0] for row in rows}) > 1
+    return ReportTable(
+        f"{run.name}: {run.protocol['asks']}",
+        heads if several else heads[1:],
+        tuple(row if several else row[1:] for row in rows),
+        notes=tuple(_run_notes(run)),
+    )
+
+
+def _run_notes(run: Run) -> Iterable[str]:
+    windows = sum(one.windows for one in run.data)
+    yield f"{windows:,} windows of {len(run.data)} captures, {len(run.seeds)} seeds"
+    if warning := run.protocol.get("warning"):
+        yield str(warning)
+    if seen := sorted({name for one in run.pooled for name in one.seen_in_training}):
+        yield f"(seen): was made with {', '.join(seen)}"
+    if invalid := sum(one.invalid for one in run.pooled):
+        yield f"{invalid:,} answers could not be read"
+    yield f"{UNKNOWN} cannot be measured"
+
+
 def score_table(part: Part) -> ReportTable:
     """Every model of a part with its scores and their 95 % intervals."""
-    by = headline(part.pooled)
-    names = [
-        name for name in _SHOWN if any(one.scores[name].value is not None for one in part.pooled)
-    ]
-    rows = [
-        (
-            _named(one),
-            format_number("f1", _of_true_labels(one)),
-            *(render_cell(name, one.scores[name]) for name in names),
-        )
-        for one in part.pooled
-    ]
-    notes = [
-        f"Sorted by {SORTED_BY[by]}; bold is best. [ ] are 95 % intervals of a bootstrap over devices."
-    ]
-    if any(not one.compared for one in part.pooled):
-        notes.append(
-            "* was made with captures that are tested here: no test of it, and compared with nothing."
-        )
-    notes += [
-        f"{one.model}: {one.invalid:,} unreadable answers, counted as wrong."
-        for one in part.pooled
-        if one.invalid
-    ]
-    notes.append(
-        "Macro-F1 counts every label that is true or was said; a label said once and wrongly is one with F1 0. The "
-        "first column counts true labels alone. What a model says and keeps to itself (abstention) is no false alarm, "
-        "but it is a normal window called anomalous."
-    )
-    said = dict.fromkeys(note for one in part.pooled for note in one.notes)
-    notes += [
-        f"{', '.join(one.model for one in part.pooled if note in one.notes)}: {note}."
-        for note in said
-    ]
+    pooled = part.pooled
+    names = [name for name in _HEADS if any(one.scores[name].value is not None for one in pooled)]
+    rows = []
+    for one in pooled:
+        cells = [format_estimate(name, one.scores[name]) for name in names]
+        rows.append((_mark_seen(one), format_number("f1", _mean_true_f1(one)), *cells))
     heads = ("model", "F1 of true labels", *(_HEADS[name] for name in names))
-    return ReportTable(part.title, heads, tuple(rows), _best(part.pooled, names), tuple(notes))
+    best = _find_best(pooled, names)
+    return ReportTable(part.title, heads, tuple(rows), best, tuple(_score_notes(pooled)))
 
 
-def _of_true_labels(one: Pooled) -> float | None:
+def _score_notes(pooled: Sequence[Pooled]) -> Iterable[str]:
+    intervals = "[ ] are 95 % intervals of a bootstrap over devices."
+    yield f"Sorted by {_SORTED_BY[headline(pooled)]}; bold is best. {intervals}"
+    if any(not one.compared for one in pooled):
+        made = "was made with captures that are tested here"
+        yield f"* {made}: no test of it, and compared with nothing."
+    for one in pooled:
+        if one.invalid:
+            yield f"{one.model}: {one.invalid:,} unreadable answers, counted as wrong."
+    yield _MACRO_F1
+    for note in dict.fromkeys(note for one in pooled for note in one.notes):
+        yield f"{', '.join(one.model for one in pooled if note in one.notes)}: {note}."
+
+
+def _mean_true_f1(one: Pooled) -> float | None:
     """Mean F1 over labels that are true somewhere; None for a model that tells no labels apart."""
-    known = [
-        scores.f1 for scores in one.per_label.values() if scores.windows and scores.f1 is not None
-    ]
+    known = [of.f1 for of in one.per_label.values() if of.windows and of.f1 is not None]
     return sum(known) / len(known) if known else None
 
 
-def _named(one: Pooled) -> str:
+def _mark_seen(one: Pooled) -> str:
     return one.model if one.compared else f"{one.model} *"
 
 
-def _best(pooled: Sequence[Pooled], names: Sequence[str]) -> frozenset[tuple[int, int]]:
+def _find_best(pooled: Sequence[Pooled], names: Sequence[str]) -> frozenset[tuple[int, int]]:
     """The best value of each column, among models that the row is a test of."""
     best = set()
     for column, name in enumerate(names, start=2):
@@ -291,86 +260,70 @@ def _best(pooled: Sequence[Pooled], names: Sequence[str]) -> frozenset[tuple[int
 
 
 def setting_table(run: Run, labelling: Labelling) -> ReportTable | None:
-    """Models by settings, where a protocol has several; each column is sorted by nothing but the
-    protocol's order."""
+    """Models by settings in the protocol's order; None where a protocol has one setting."""
     parts = [part for part in make_parts(run) if part.labelling == labelling]
     if len(parts) < 2:
         return None
     name = headline([one for part in parts for one in part.pooled])
-    cells = {(one.model, part.setting): one for part in parts for one in part.pooled}
-    rows = [
-        (
-            model,
-            *(
-                render_cell(name, cells[model, part.setting].scores[name])
-                if (model, part.setting) in cells
-                else "–"
-                for part in parts
-            ),
-        )
+    cells = {
+        (one.model, part.setting): format_estimate(name, one.scores[name])
+        for part in parts
+        for one in part.pooled
+    }
+    rows = tuple(
+        (model, *(cells.get((model, part.setting), UNKNOWN) for part in parts))
         for model in run.models
-    ]
-    heads = ("model", *(part.setting or "nothing changed" for part in parts))
-    title = f"{_HEADS[name]} by setting, labels as {labelling}"
-    return ReportTable(
-        title, heads, tuple(rows), notes=("Models in the order in which the run names them.",)
     )
+    heads = ("model", *(part.setting or "nothing changed" for part in parts))
+    note = "Models in the order in which the run names them."
+    title = f"{_HEADS[name]} by setting, labels as {labelling}"
+    return ReportTable(title, heads, rows, notes=(note,))
 
 
 def label_table(part: Part) -> ReportTable:
     """F1 of each label by model, with how many windows truly have it."""
-    labels = {
-        label: scores.windows for one in part.pooled for label, scores in one.per_label.items()
-    }
-    present = sorted(
-        (label for label, windows in labels.items() if windows), key=lambda label: -labels[label]
-    )
-    rows = [
-        (
-            one.model,
-            *(
-                format_number("f1", one.per_label[label].f1) if label in one.per_label else "–"
-                for label in present
-            ),
-        )
-        for one in part.pooled
-    ]
-    heads = ("model", *(f"{label} ({labels[label]:,})" for label in present))
-    return ReportTable(
-        f"F1 of each label, {part.title}",
-        heads,
-        tuple(rows),
-        notes=("In brackets: windows that truly have the label.",),
-    )
+    counts = {label: of.windows for one in part.pooled for label, of in one.per_label.items()}
+    present = sorted((label for label in counts if counts[label]), key=lambda label: -counts[label])
+    rows = []
+    for one in part.pooled:
+        f1 = {label: format_number("f1", of.f1) for label, of in one.per_label.items()}
+        rows.append((one.model, *(f1.get(label, UNKNOWN) for label in present)))
+    heads = ("model", *(f"{label} ({counts[label]:,})" for label in present))
+    note = "In brackets: windows that truly have the label."
+    return ReportTable(f"F1 of each label, {part.title}", heads, tuple(rows), notes=(note,))
+
+
+# ---- costs, pairs and data ----
+
+COST_HEADS = {
+    "fit_s": "training, s",
+    "windows_per_s": "windows / s",
+    "cpu_s": "CPU, s",
+    "peak_memory_bytes": "peak memory",
+    "model_bytes": "stored size",
+    "energy_j": "energy, J",
+}
 
 
 def cost_table(part: Part) -> ReportTable:
     """What each model took, means of its fits."""
-    rows = [(_named(one), *_costs(one.costs)) for one in part.pooled]
-    sources = {_source(one.costs) for one in part.pooled}
-    notes = ("Means over fits.", f"Energy: {'; '.join(sorted(sources))}.")
-    return ReportTable(
-        f"Costs, {part.title}", ("model", *COST_HEADS.values()), tuple(rows), notes=notes
-    )
+    rows = []
+    for one in part.pooled:
+        cells = {
+            name: format_size(value) if name.endswith("_bytes") else format_number(name, value)
+            for name in COST_HEADS
+            for value in [getattr(one.costs, name)]
+        }
+        rows.append((_mark_seen(one), *cells.values()))
+    sources = sorted({_energy_source(one.costs) for one in part.pooled})
+    notes = ("Means over fits.", f"Energy: {'; '.join(sources)}.")
+    heads = ("model", *COST_HEADS.values())
+    return ReportTable(f"Costs, {part.title}", heads, tuple(rows), notes=notes)
 
 
-def _source(costs: Costs) -> str:
-    return (
-        costs.energy_from
-        if costs.watts is None
-        else f"{costs.energy_from} ({costs.watts:g} W a core)"
-    )
-
-
-def _costs(costs: Costs) -> tuple[str, ...]:
-    return (
-        format_number("s", costs.fit_s),
-        format_number("s", costs.windows_per_s),
-        format_number("s", costs.cpu_s),
-        size_text(costs.peak_memory_bytes),
-        size_text(costs.model_bytes),
-        format_number("J", costs.energy_j),
-    )
+def _energy_source(costs: Costs) -> str:
+    watts = "" if costs.watts is None else f" ({costs.watts:g} W a core)"
+    return f"{costs.energy_from}{watts}"
 
 
 def comparison_table(run: Run, labelling: Labelling) -> ReportTable | None:
@@ -381,60 +334,34 @@ def comparison_table(run: Run, labelling: Labelling) -> ReportTable | None:
     rows = []
     for one in found:
         between = Estimate(value=one.difference, low=one.low, high=one.high)
-        cells = (f"{one.model} − {one.other}", one.setting or "–", one.measure)
-        rows.append((*cells, signed(one.measure, between), _p(one.p_value), str(one.units)))
+        cells = (f"{one.model} − {one.other}", one.setting or UNKNOWN, one.measure)
+        difference = format_difference(one.measure, between)
+        rows.append((*cells, difference, _format_p(one.p_value), str(one.units)))
     heads = ("models", "setting", "measure", "difference", "p", "devices")
-    return ReportTable(
-        f"Paired differences, labels as {labelling}",
-        heads,
-        tuple(rows),
-        notes=(found[0].method, _MANY),
-    )
+    title = f"Paired differences, labels as {labelling}"
+    return ReportTable(title, heads, tuple(rows), notes=(found[0].method, _MANY))
 
 
-def _p(value: float | None) -> str:
-    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+def _format_p(value: float | None) -> str:
+    return UNKNOWN if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+_DATA_HEADS = ("capture", "form", "network", "windows", "devices", "hours")
 
 
 def data_table(run: Run) -> ReportTable:
     """The captures of a run: what each is, how much of it, and its content's fingerprint."""
-    rows = tuple(
-        (
-            *(
-                one.name,
-                one.form,
-                one.network,
-                f"{one.windows:,}",
-                f"{one.devices:,}",
-                f"{one.hours:.1f}",
-            ),
-            *(
-                _counts(one.corrected),
-                _counts(one.published) if one.published != one.corrected else "the same",
-            ),
-            one.sha256[:12],
-        )
-        for one in run.data
-    )
-    heads = (
-        "capture",
-        "form",
-        "network",
-        "windows",
-        "devices",
-        "hours",
-        "corrected",
-        "published",
-        "SHA-256",
-    )
-    return ReportTable(
-        "Data", heads, rows, notes=("SHA-256 of windows, features and truth: its first 12 digits.",)
-    )
+    rows = []
+    for one in run.data:
+        size = (f"{one.windows:,}", f"{one.devices:,}", f"{one.hours:.1f}")
+        same = one.published == one.corrected
+        labels = (_list_counts(one.corrected), "the same" if same else _list_counts(one.published))
+        rows.append((one.name, one.form, one.network, *size, *labels, one.sha256[:12]))
+    heads = (*_DATA_HEADS, "corrected", "published", "SHA-256")
+    note = "SHA-256 of windows, features and truth: its first 12 digits."
+    return ReportTable("Data", heads, tuple(rows), notes=(note,))
 
 
-def _counts(windows: Mapping[str, int]) -> str:
-    return ", ".join(
-        f"{label} {count:,}"
-        for label, count in sorted(windows.items(), key=lambda item: -item[1])
-        if count
-    )
+def _list_counts(windows: Mapping[str, int]) -> str:
+    ordered = sorted(windows.items(), key=lambda item: -item[1])
+    return ", ".join(f"{label} {count:,}" for label, count in ordered if count)

@@ -27,7 +27,7 @@ from eval.detection.bootstrap import (
     paired_difference,
 )
 from eval.models.registry import LLM_PREFIX
-from eval.report.tables import format_number, render_cell, signed
+from eval.report.tables import format_difference, format_estimate, format_number
 from eval.research.privacy import compare_texts
 from eval.results import MEASURES, Estimate, Labelling, Pooled, Run, read_run
 from traffic.errors import UserError
@@ -330,11 +330,11 @@ def _beats(claim: Beats, evidence: Evidence) -> Outcome:
             missing.append(other)
             continue
         states.append(is_better(difference, claim.margin))
-        texts.append(f"{other} {signed(claim.measure, difference)}{how}")
+        texts.append(f"{other} {format_difference(claim.measure, difference)}{how}")
     if missing:
         states.append("open")
         texts.append(f"not there or not measured: {', '.join(missing)}")
-    value = render_cell(claim.measure, ours.scores[claim.measure])
+    value = format_estimate(claim.measure, ours.scores[claim.measure])
     text = f"{claim.model} {claim.measure} {value}; better by, than: {'; '.join(texts)} (run {run.name})"
     return Outcome(_all(states), text)
 
@@ -365,7 +365,7 @@ def _reaches(claim: Reaches, evidence: Evidence) -> Outcome:
         scores[part.setting] = _pooled(run, part, claim.model).scores[claim.measure]
     states = [decide_bound(score, claim.at_least, claim.at_most) for score in scores.values()]
     texts = [
-        f"{f'{setting}: ' if setting else ''}{render_cell(claim.measure, s)}"
+        f"{f'{setting}: ' if setting else ''}{format_estimate(claim.measure, s)}"
         for setting, s in scores.items()
     ]
     return Outcome(
@@ -391,9 +391,9 @@ def _changes(claim: Changes, evidence: Evidence) -> Outcome:
         change, how = between(scores[0], scores[1]), "not in pairs"
     if change.value is None:
         raise _MissingError(f"{claim.measure} of {claim.model} cannot be measured in both")
-    words = " to ".join(render_cell(claim.measure, score) for score in scores)
+    words = " to ".join(format_estimate(claim.measure, score) for score in scores)
     names = " and ".join(dict.fromkeys(run.name for run, _ in ends))
-    text = f"{claim.model} {claim.measure} from {words}: {signed(claim.measure, change)} {how} (run {names})"
+    text = f"{claim.model} {claim.measure} from {words}: {format_difference(claim.measure, change)} {how} (run {names})"
     return Outcome(decide_bound(change, claim.at_least, claim.at_most), text)
 
 
@@ -505,7 +505,7 @@ def _renamed(claim: Renamed, evidence: Evidence) -> Outcome:
 
 
 def _share(score: Estimate) -> str:
-    return render_cell("f1", score)
+    return format_estimate("f1", score)
 
 
 _DECIDE: Mapping[type, Callable[[Any, Evidence], Outcome]] = {
