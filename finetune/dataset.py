@@ -18,13 +18,7 @@ import pandas as pd
 
 from finetune.recipe import Recipe
 from prompts.window_text import render_windows
-from traffic.datasets.labelled import (
-    Labelled,
-    find_labelled,
-    load_labelled,
-    name_capture,
-    simulate_labelled,
-)
+from traffic.datasets import Labelled, find_labelled, load_labelled, name_capture, simulate_labelled
 from traffic.errors import UserError
 from traffic.labels import LABELS
 

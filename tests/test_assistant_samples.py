@@ -7,7 +7,7 @@ import pytest
 from assistant.detection.pipeline import analyse
 from assistant.diagnosis.diagnose import diagnose
 from assistant.llm.adapters import load_adapter
-from traffic.datasets.labelled import load_labelled
+from traffic.datasets import load_labelled
 from traffic.datasets.truth import read_truth
 from traffic.labels import NORMAL, UNKNOWN
 from traffic.plant import load_plant

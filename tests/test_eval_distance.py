@@ -8,7 +8,7 @@ import pytest
 from assistant.cli.main import main
 from eval.research.distance import normal_windows, render_distance, tell_apart
 from prompts.window_text import PAST, TEXT_COLUMNS
-from traffic.datasets.labelled import simulate_labelled
+from traffic.datasets import simulate_labelled
 from traffic.windows import WINDOW_SAMPLES
 
 COLUMNS = [*PAST, *(f"{name}_{place}" for place in range(WINDOW_SAMPLES) for name in TEXT_COLUMNS)]

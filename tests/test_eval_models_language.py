@@ -13,7 +13,7 @@ from assistant.llm.adapters import POCKET, load_adapter, read_card
 from eval.models.features import make_features, restore_windows
 from eval.models.registry import make_model
 from prompts.window_text import render_windows, text_columns
-from traffic.datasets.labelled import simulate_labelled
+from traffic.datasets import simulate_labelled
 from traffic.errors import UserError
 from traffic.labels import LABELS, NORMAL
 

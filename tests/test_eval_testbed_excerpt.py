@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from assistant.cli.main import app
 from eval.testbed.dataset import excerpt
-from traffic.datasets.labelled import load_labelled
+from traffic.datasets import load_labelled
 from traffic.datasets.truth import Interval, Truth, read_truth, write_truth
 from traffic.errors import UserError
 from traffic.pcap.packets import read_packets

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tables import CLOUD, DEVICE, capture, flow
 
 from finetune.dataset import balance_texts, make_texts, read_texts, write_texts
-from traffic.datasets.labelled import Labelled
+from traffic.datasets import Labelled
 from traffic.errors import UserError
 from traffic.samples import make_samples
 from traffic.windows import make_windows

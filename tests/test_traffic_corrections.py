@@ -7,7 +7,7 @@ import pytest
 
 from traffic.datasets.formats import CORRECTION_COLUMNS, label_flows, read_corrections, read_labels
 from traffic.labels import LABELS, UNKNOWN
-from traffic.zeek.conn import read_zeek
+from traffic.zeek import read_zeek
 
 
 def flows_of(shared: Path, name: str) -> pd.DataFrame:

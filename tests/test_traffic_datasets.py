@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from frames import CLIENT, SERVER, client, ethernet, server, tcp_packet, udp_packet, write_pcap
 
-from traffic.datasets.labelled import find_labelled, load_labelled, name_capture, simulate_labelled
+from traffic.datasets import find_labelled, load_labelled, name_capture, simulate_labelled
 from traffic.errors import UserError
 from traffic.labels import CIC_IOMT, LABELS
 from traffic.simulation.simulate import simulate, write_simulation

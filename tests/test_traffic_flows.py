@@ -26,7 +26,7 @@ from traffic.capture import Capture, spread
 from traffic.pcap.flows import make_flows
 from traffic.pcap.packets import read_packets
 from traffic.samples import make_samples
-from traffic.zeek.conn import read_zeek
+from traffic.zeek import read_zeek
 
 HELLO = b"GET / HTTP/1.1\r\n"
 OPEN = [("o", "S", 100), ("r", "SA", 500), ("o", "A", 101)]

@@ -248,7 +248,7 @@ def test_one_device_is_a_plant() -> None:
 
 
 def test_a_simulation_is_read_again_from_its_folder(tmp_path: Path) -> None:
-    from traffic.zeek.conn import read_zeek
+    from traffic.zeek import read_zeek
 
     simulation = plant(0)
     write_simulation(simulation, tmp_path / "run")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from traffic.capture import COUNTS, FLOW_COLUMNS
 from traffic.errors import UserError
-from traffic.zeek.conn import read_zeek, write_conn_log
+from traffic.zeek import read_zeek, write_conn_log
 
 HEAD = "#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n#unset_field\t-\n#path\tconn\n"
 

@@ -39,7 +39,7 @@ HISTORY = (
 )
 
 _LOOKBACK = 180  # slots, half an hour
-_FORGET = 12  # slots after which a 5-tuple seen again is a new attempt
+ATTEMPT_S = 120.0  # a 5-tuple seen again after this long is a new attempt, no retry
 _CONFIGURED = (53, 123)  # ports of servers that devices commonly know by address
 _GAPS = 8  # spacings looked back at
 _MEDIAN = 60  # active slots
@@ -152,7 +152,7 @@ def _attempts(sides: Sides, ts: np.ndarray, contacts: pd.DataFrame) -> pd.DataFr
     ].iloc[made]
     made = made.take(np.lexsort([made[name] for name in ("flow", "slot", "tuple", "device")]))
     again = (np.diff(made["tuple"], prepend=-1) == 0) & (
-        np.diff(made["slot"], prepend=0) <= _FORGET
+        np.diff(made["slot"], prepend=0) <= ATTEMPT_S / SAMPLE_S
     )
     new = np.flatnonzero(~again)
     answered = np.maximum.reduceat(made["answered"].to_numpy(), new) if len(new) else new > 0

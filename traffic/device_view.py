@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from traffic.capture import Capture
-from traffic.plant import Plant, is_local
+from traffic.plant import GROUP, Plant, is_local
 
 TCP, UDP, ICMP, OTHER = range(4)
 
@@ -50,7 +50,7 @@ def make_sides(capture: Capture, plant: Plant | None, local: Sequence[str]) -> S
     addresses = pd.Index(addresses)
     names = pd.Series(addresses, dtype="str")
     ours = is_local(names, plant, local).to_numpy(bool)
-    several = _is_group(names).to_numpy(bool)
+    several = names.str.match(GROUP).to_numpy(bool)
     orig, resp, src, dst = np.split(codes, np.cumsum([len(flows), len(flows), len(evidence)]))
 
     of_flow = _of_flow(flows)
@@ -94,14 +94,6 @@ def make_sides(capture: Capture, plant: Plant | None, local: Sequence[str]) -> S
     table["cell"], asked["cell"] = cell[: len(table)], cell[len(table) :]
     grid = pd.DataFrame({"device": cells // width, "slot": cells % width + first})
     return Sides(table, asked, grid, addresses, ~ours & ~several)
-
-
-def _is_group(names: pd.Series) -> pd.Series:
-    """Multicast, broadcast and unspecified addresses: nobody in particular is expected to
-    answer."""
-    return names.str.match(
-        r"(?:22[4-9]|23\d)\.|255\.255\.255\.255$|0\.0\.0\.0$|.*\.255$|(?i:ff[0-9a-f]{2}:)|::$"
-    )
 
 
 def _one_side(

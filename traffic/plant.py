@@ -153,9 +153,19 @@ _PRIVATE = (
     r"(?i)(?:(?:10\.\d{1,3}|192\.168|169\.254|172\.(?:1[6-9]|2\d|3[01]))\.\d{1,3}\.\d{1,3}"
     r"|f[cd][0-9a-f]{2}:[0-9a-f:.]*|fe[89ab][0-9a-f]:[0-9a-f:.]*)"
 )
-# Nobody in particular: unspecified, multicast, broadcast. A host may own .255 in a network wider
-# than /24, but hardly any does; one that does is named in plant.yaml.
-_NOBODY = r"(?i)(?:0\.0\.0\.0|::|(?:22[4-9]|23\d)\.[\d.]+|\d+\.\d+\.\d+\.255|ff[0-9a-f]{2}:.*)"
+# Multicast, broadcast and unspecified. A host may own .255 in a network wider than /24, but hardly
+# any does; one that does is named in plant.yaml. Patterns and not ``ipaddress``: a scan has a
+# million addresses.
+GROUP = r"(?:22[4-9]|23\d)\.|.*\.255$|0\.0\.0\.0$|(?i:ff[0-9a-f]{2}:)|::$"
+
+
+def is_group(address: str) -> bool:
+    """Multicast, broadcast and unspecified addresses: nobody in particular is expected to answer.
+
+    >>> is_group("224.0.0.251"), is_group("ff02::fb"), is_group("10.0.0.1")
+    (True, True, False)
+    """
+    return re.match(GROUP, address) is not None
 
 
 @dataclass(frozen=True)
@@ -211,7 +221,7 @@ def is_local(
     networks = [_network(text) for text in extra_networks]
     if networks:
         local |= names.map(lambda name: _lies_in(name, networks)).astype(bool)
-    local &= ~names.str.fullmatch(_NOBODY)
+    local &= ~names.str.match(GROUP)
     if plant is not None:
         local |= names.isin([device.address for device in plant.devices])
     known = pd.concat(

@@ -9,14 +9,8 @@ from traffic.capture import EVIDENCE_COLUMNS, Capture
 from traffic.errors import UserError
 from traffic.pcap.flows import make_flows
 from traffic.pcap.packets import read_packets
+from traffic.pcap.records import is_capture
 from traffic.zeek.conn import find_conn_logs, read_zeek
-
-# pcap in both byte orders with micro- and nanoseconds (draft-ietf-opsawg-pcap), and pcapng's
-# section header block.
-_PCAP_MAGIC = (
-    *(b"\xa1\xb2\xc3\xd4", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x4d\x3c\xb2\xa1"),
-    b"\x0a\x0d\x0d\x0a",
-)
 
 
 def read_capture(path: Path | str) -> Capture:
@@ -50,7 +44,7 @@ def is_pcap(path: Path) -> bool:
     """
     try:
         with path.open("rb") as stream:
-            return stream.read(4) in _PCAP_MAGIC
+            return is_capture(stream.read(4))
     except OSError as error:
         raise UserError(
             f"{path} cannot be read ({error.strerror}); expected a readable file; check it"

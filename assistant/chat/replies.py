@@ -17,12 +17,12 @@ from assistant.diagnosis.investigate import name_of
 from assistant.diagnosis.playbook import read_playbook
 from assistant.diagnosis.standing import is_unanswered, verdict_fact
 from assistant.facts.fact import Fact, listed, make_fact
-from assistant.facts.traffic_view import is_group
 from assistant.questions.entities import list_addresses, worst_first
 from knowledge_base.documents import Kind
 from knowledge_base.index import Index
 from knowledge_base.retriever import search
 from traffic.labels import NORMAL, TAXONOMY
+from traffic.plant import is_group
 
 HELP = """I answer questions about this capture and the documents in the knowledge base. For example:
 - Why is the camera slow? What is wrong with the controller?

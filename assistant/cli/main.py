@@ -116,7 +116,7 @@ def ask(
 def flows(path: CapturePath) -> None:
     """Print a capture's flows as a Zeek conn.log (TSV)."""
     from traffic.reader import read_capture
-    from traffic.zeek.conn import write_conn_log
+    from traffic.zeek import write_conn_log
 
     with narrate("reading the capture"):
         capture = read_capture(path)

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from assistant.facts.fact import Fact, Value, listed, make_fact
-from assistant.facts.traffic_view import Scene, is_group
+from assistant.facts.traffic_view import Scene
 from traffic.capture import SAMPLE_S
+from traffic.plant import is_group
 
 
 @dataclass(frozen=True)

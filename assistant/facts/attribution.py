@@ -14,10 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from assistant.facts.traffic_view import Scene, count_by_peer, is_group, quiet_spell
+from assistant.facts.traffic_view import Scene, count_by_peer, quiet_spell
 from traffic.capture import SAMPLE_S
+from traffic.plant import is_group
+from traffic.samples import SERVICES
 
-LOGIN_PORTS = (21, 22, 23, 513, 2323, 3389, 5800, 5900)
+# FTP asks for a password too, though a sample counts its packets as those of files.
+LOGIN_PORTS = (21, *SERVICES["login"])
 _INFRASTRUCTURE = (53, 67, 68, 123, 137, 138, 546, 547, 1900, 3702, 5353, 5355)
 FEW_ENDPOINTS = 8  # fewer hosts and ports than this are no scan of them
 # Peers that carry less than this share of the strongest one's weight are not named. A bot has one

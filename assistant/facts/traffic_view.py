@@ -1,6 +1,5 @@
 """A capture laid out for questions about one device at a time: what every fact is computed from."""
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -9,12 +8,8 @@ import pandas as pd
 
 from assistant.facts.fact import by_count
 from traffic.capture import SAMPLE_S, Capture
+from traffic.device_history import ATTEMPT_S
 from traffic.plant import Plant
-
-_GROUP = re.compile(
-    r"(?:22[4-9]|23\d)\.|255\.255\.255\.255$|0\.0\.0\.0$|.*\.255$|(?i:ff[0-9a-f]{2}:)|::$"
-)
-_ATTEMPT_S = 120.0  # a 5-tuple seen again after this long is a new attempt, no retry (as traffic.device_history counts)
 
 
 @dataclass(frozen=True)
@@ -180,7 +175,7 @@ def _attempts(flows: pd.DataFrame) -> np.ndarray:
     ts = flows["ts"].to_numpy()
     order = np.lexsort((ts, code))
     fresh = np.ones(len(flows), bool)
-    fresh[1:] = (code[order][1:] != code[order][:-1]) | (np.diff(ts[order]) > _ATTEMPT_S)
+    fresh[1:] = (code[order][1:] != code[order][:-1]) | (np.diff(ts[order]) > ATTEMPT_S)
     attempts = np.empty(len(flows), np.int64)
     attempts[order] = np.cumsum(fresh)
     return attempts
@@ -212,15 +207,6 @@ def quiet_spell(
         return None
     longest = int(np.argmax(np.where(near, back - left, -1.0)))
     return float(left[longest]), float(back[longest])
-
-
-def is_group(address: str) -> bool:
-    """Multicast, broadcast and unspecified addresses: nobody in particular is expected to answer.
-
-    >>> is_group("224.0.0.251"), is_group("ff02::fb"), is_group("10.0.0.1")
-    (True, True, False)
-    """
-    return _GROUP.match(address) is not None
 
 
 def endpoint(scene: Scene, flows: pd.DataFrame) -> str:

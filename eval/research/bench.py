@@ -37,7 +37,7 @@ from traffic.reader import read_capture
 from traffic.samples import make_samples
 from traffic.simulation.simulate import simulate
 from traffic.windows import Windows, make_windows
-from traffic.zeek.conn import write_conn_log
+from traffic.zeek import write_conn_log
 
 # Large captures made of small ones: the same traffic again and again, later each time.
 

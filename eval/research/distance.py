@@ -21,7 +21,7 @@ from sklearn.metrics import roc_auc_score
 from xgboost import XGBClassifier
 
 from prompts.window_text import PAST, TEXT_COLUMNS, TOP_LEVEL, text_columns
-from traffic.datasets.labelled import Labelled, find_labelled, load_labelled, simulate_labelled
+from traffic.datasets import Labelled, find_labelled, load_labelled, simulate_labelled
 from traffic.errors import UserError
 from traffic.labels import NORMAL
 from traffic.windows import WINDOW_SAMPLES

@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from eval.detection.run import evaluate_detection
 from eval.report.tables import ReportTable as Table
 from eval.results import Confusion, Run, read_run
+from traffic.datasets import find_labelled
 from traffic.datasets.formats import FORMS
-from traffic.datasets.labelled import find_labelled
 from traffic.errors import UserError
 from traffic.labels import NORMAL
 

@@ -1,0 +1,11 @@
+"""Labelled captures: found, read, simulated."""
+
+from traffic.datasets.labelled import (
+    Labelled,
+    find_labelled,
+    load_labelled,
+    name_capture,
+    simulate_labelled,
+)
+
+__all__ = ["Labelled", "find_labelled", "load_labelled", "name_capture", "simulate_labelled"]

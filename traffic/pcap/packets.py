@@ -1,9 +1,8 @@
-"""Captures become one table of packets, sorted by time.
+"""Read captures as one table of packets, sorted by time.
 
-Nothing here loops over packets in Python: ``records`` finds where each packet lies, ``links`` and
-``layers`` read one layer of many packets at a time. Checksums are never verified, because captures
-are full of packets whose checksum the network card was still to fill in; Zeek's ``-C`` does the
-same.
+Nothing here loops over packets in Python: ``records`` finds where each packet lies, ``headers``
+reads one layer of many packets at a time. Checksums are never verified, because captures are full
+of packets whose checksum the network card was still to fill in; Zeek's ``-C`` does the same.
 """
 
 import ipaddress
