@@ -120,7 +120,7 @@ def incident_table(incidents: Sequence[Incident]) -> str:
 def render_diagnosis(diagnosis: Diagnosis, form: str) -> str:
     """A diagnosis as ``text``, ``md`` or ``json``."""
     if form == "json":
-        return json.dumps(plain(diagnosis), indent=2, ensure_ascii=False)
+        return json.dumps(plain(diagnosis.to_dict()), indent=2, ensure_ascii=False)
     return diagnosis.text if form == "md" else without_marks(diagnosis.text)
 
 

@@ -24,7 +24,7 @@ from bottling_line import (
 
 from assistant.diagnosis.diagnose import diagnose
 from assistant.diagnosis.grounding import check, read_quantities
-from assistant.diagnosis.investigate import find
+from assistant.diagnosis.investigate import investigate
 from assistant.diagnosis.playbook import FOLDER, find_symptoms, read_health_playbook, read_playbook
 from assistant.diagnosis.standing import judge, lower
 from assistant.facts.fact import Fact
@@ -79,7 +79,7 @@ def test_the_device_of_a_question(line, question, devices, missing):
 def test_a_peer_is_no_device_but_its_incident_is_found(line):
     asked = read_devices(f"who is {CONTROLLER}?", line)
     assert (asked.devices, asked.peers) == ((), (CONTROLLER,))
-    assert find(f"who is {CONTROLLER}?", line).incident.id == "c2-0a1b2c3d"
+    assert investigate(f"who is {CONTROLLER}?", line).incident.id == "c2-0a1b2c3d"
 
 
 def test_without_a_device_the_worst_incident_answers(line):
@@ -160,6 +160,23 @@ def test_a_fact_that_does_not_say_its_own_values_is_left_out_and_lowers_nothing_
     assert "198.51.100.7" not in diagnosis.text
     assert forged not in diagnosis.facts
     assert any("did not pass the check" in note for note in diagnosis.notes)
+
+
+@pytest.mark.parametrize(
+    ("question", "standing", "note"),
+    [
+        ("what is wrong?", "likely", "was removed; the answer counts as less sure for it."),
+        ("is plc-1 fine?", "normal", "A sentence of this answer had no source and was removed."),
+    ],
+)
+def test_a_sentence_that_is_removed_is_noted_and_counted(question, standing, note):
+    forged = replace(loss(), facts=(Fact("loss-x", "It lost 777 packets.", {}),))
+    answer = diagnose(question, make_analysis((beacon(sessions=3.0), forged)), None)
+    assert (answer.standing, answer.removed) == (standing, 1)
+    assert answer.notes[-1].endswith(note)
+    assert answer.notes[-1] in answer.text
+    assert "777" not in answer.text
+    assert not {"sections", "removed"} & answer.to_dict().keys()
 
 
 def test_only_forged_facts_prove_nothing():

@@ -16,7 +16,7 @@ from bottling_line import PANEL, PLC, make_analysis
 from assistant.chat.conversation import Conversation
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.diagnose import diagnose
-from assistant.questions.entities import Asked, read_devices
+from assistant.questions.entities import Mention, read_devices
 from assistant.questions.intents import read_intent
 from assistant.questions.scope import NEAR, foreign_words, is_in_scope
 from knowledge_base.index import Index, open_index
@@ -209,4 +209,4 @@ def test_a_zone_stands_for_its_devices_the_worst_first():
     devices = tuple(replace(one, zone=zones.get(one.address, "yard")) for one in line.plant.devices)
     zoned = replace(line, plant=Plant(devices))
     assert read_devices("is line 3 ok", zoned).devices == (PLC, PANEL)
-    assert read_devices("is line 4 ok", zoned) == Asked(kind="line")
+    assert read_devices("is line 4 ok", zoned) == Mention(kind="line")

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assistant.diagnosis.diagnose import COMPOSED, diagnose
+from assistant.diagnosis.grounding import check
 from assistant.diagnosis.llm_writer import write
 from traffic.errors import UserError
 
@@ -114,7 +115,8 @@ def test_a_sentence_without_source_is_dropped_and_counted(line, sentence):
     written = ask(line, said(CALLS, sentence, SPACING))
     assert written.written_by == "echo"
     assert sentence[0] not in written.text
-    assert any("1 sentence of the model had no source" in note for note in written.notes)
+    assert written.notes[-1] == "1 sentence of the model had no source and went out."
+    assert written.notes[-1] in written.text
 
 
 def test_the_model_may_be_sure_where_the_code_is():
@@ -145,10 +147,26 @@ def test_the_model_may_be_sure_where_the_code_is():
 def test_what_cannot_be_used_falls_back_and_says_so(line, reply, why):
     composed = diagnose("why is cam-1 odd?", line, None)
     written = ask(line, reply)
-    assert (written.text, written.written_by) == (composed.text, COMPOSED)
-    assert any(
-        "Composed without the language model" in note and why in note for note in written.notes
-    )
+    note = written.notes[-1]
+    assert note.startswith("Composed without the language model: ")
+    assert why in note
+    # The text says so too, below its headline, and is the composed one otherwise.
+    headline, rest = composed.text.split("\n", 1)
+    assert (written.text, written.written_by) == (f"{headline}\n{note}\n{rest}", COMPOSED)
+    assert written.removed == 0
+
+
+def test_a_fall_back_passes_the_check_again_and_quotes_no_markup(line):
+    class Hostile(Echo):
+        def stream(self, messages, max_tokens):
+            raise UserError(
+                "HTTP 500: <b>4,711</b> [1] **sure** \u201cx\u201d at 10.1.1.1; start it"
+            )
+            yield ""
+
+    written = write(diagnose("why is cam-1 odd?", line, None), Hostile(""))
+    assert "HTTP 500: b 4,711 /b 1 sure 'x' at 10.1.1.1; start it." in written.text
+    assert check(written.text, written.known, ()).removed == ()
 
 
 @pytest.mark.parametrize("model", [Broken(""), Endless("")])

@@ -42,7 +42,8 @@ def diagnosis(index: Index) -> Diagnosis:
 
 def judged(diagnosis: Diagnosis, index: Index, **changed: object) -> dict[str, bool | None]:
     case = CASE.model_copy(update=changed)
-    return dict(judge_answer(case, Answer(diagnosis.text, diagnosis), (CAMERA,), index).measures)
+    answer = Answer(diagnosis.text, diagnosis, diagnosis.removed)
+    return dict(judge_answer(case, answer, (CAMERA,), index).measures)
 
 
 def test_a_right_answer_meets_every_measure(diagnosis: Diagnosis, index: Index) -> None:
@@ -106,8 +107,7 @@ def test_a_citation_of_nothing_is_found(diagnosis: Diagnosis, index: Index) -> N
 def test_a_removed_sentence_and_an_unreadable_answer_are_counted(
     diagnosis: Diagnosis, index: Index
 ) -> None:
-    text = f"{diagnosis.text}\nA sentence of this answer had no source and was removed; it counts as less sure for it."
-    assert judged(replace(diagnosis, text=text), index)["intact"] is False
+    assert judged(replace(diagnosis, removed=1), index)["intact"] is False
     assert judged(replace(diagnosis, text=" "), index)["valid"] is False
     assert judged(replace(diagnosis, label="gremlins"), index)["valid"] is False
 
@@ -119,20 +119,12 @@ def test_refusals_are_told_from_answers(index: Index) -> None:
     )
     chat = Conversation(analysis, index, None)
     silly, fair = chat.reply(case.question), chat.reply("why does cam-1 misbehave?")
-    assert (
-        judge_answer(case, Answer(silly.text, silly.diagnosis), (), index).measures["refused"]
-        is True
-    )
-    assert (
-        judge_answer(case, Answer(fair.text, fair.diagnosis), (), index).measures["refused"]
-        is False
-    )
     absent = diagnose("what about 10.9.9.9?", analysis, index)
-    assert judge_answer(case, Answer(absent.text, absent), (), index).measures["refused"] is True
-    assert (
-        judge_answer(CASE, Answer(absent.text, absent), (CAMERA,), index).measures["answered"]
-        is False
-    )
+    assert (silly.refused, fair.refused, absent.refused) == (True, False, True)
+    for refused in (True, False):
+        answer = Answer("", None, refused=refused)
+        assert judge_answer(case, answer, (), index).measures["refused"] is refused
+        assert judge_answer(CASE, answer, (CAMERA,), index).measures["answered"] is not refused
 
 
 def test_no_capture_carries_its_labels() -> None:

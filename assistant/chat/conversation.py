@@ -1,24 +1,24 @@
-"""A conversation about one capture: what is in focus, what is asked of it, one checked reply for
-each question."""
+"""A conversation about one capture: what is in focus, and one checked reply to each question."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from assistant.chat.feedback import keep, keep_incident, read_remark
 from assistant.chat.replies import (
-    HELP,
-    Said,
+    ReplyDraft,
     list_quotations,
     quote_documents,
     say_attack,
     say_certainty,
     say_checks,
     say_devices,
+    say_help,
     say_incidents,
     say_numbers,
     say_others,
     say_since,
     say_usual,
+    say_whole,
 )
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
@@ -28,14 +28,14 @@ from assistant.diagnosis.grounding import check
 from assistant.diagnosis.llm_writer import ChatModel, write
 from assistant.facts.fact import Fact
 from assistant.history import History
-from assistant.questions.entities import Asked, read_devices, words_besides
+from assistant.questions.entities import Mention, read_devices, words_besides
 from assistant.questions.intents import Intent, read_intent
 from assistant.questions.scope import foreign_words, is_in_scope
 from knowledge_base.documents import Kind
 from knowledge_base.index import Index
 
 MAX_CHARS = 2000
-_ABOUT_FOCUS: dict[str, Callable[..., Said]] = {
+_ABOUT_FOCUS: dict[str, Callable[..., ReplyDraft]] = {
     "since": say_since,
     "others": say_others,
     "attack": say_attack,
@@ -56,10 +56,19 @@ _NOT_MINE = (
 
 @dataclass(frozen=True)
 class Reply:
-    """What is shown; the diagnosis where the reply rests on one."""
+    """What is shown.
+
+    Attributes:
+        text: checked.
+        diagnosis: what the reply rests on, if it rests on one.
+        removed: how many sentences of the text had no source and were taken out.
+        refused: the question is none for this assistant, or what is asked for is not there.
+    """
 
     text: str
     diagnosis: Diagnosis | None
+    removed: int = 0
+    refused: bool = False
 
 
 class Conversation:
@@ -98,64 +107,69 @@ class Conversation:
             UserError: the history or the knowledge base cannot be used.
         """
         question = question.strip()[:MAX_CHARS]
-        said = self._say(question) if question else Said(HELP)
-        checked = check(said.text, said.facts, said.citations, self.index)
-        text = checked.text.strip() or _NOTHING
-        if checked.removed:
-            text += "\n\nNote: a part of this reply had no source and was removed."
-        self._keep(question, text, said.diagnosis)
-        return Reply(text, said.diagnosis)
+        draft = self._answer(question) if question else say_help()
+        diagnosis = draft.diagnosis
+        if diagnosis is not None and draft.checked:
+            text, removed = diagnosis.text or _NOTHING, diagnosis.removed
+        else:
+            checked = check(draft.text, draft.facts, draft.citations, self.index)
+            text, removed = checked.text.strip() or _NOTHING, len(checked.removed)
+            if removed:
+                text += "\n\nNote: a part of this reply had no source and was removed."
+        self._keep(question, text, diagnosis)
+        refused = draft.refused if diagnosis is None else diagnosis.refused
+        return Reply(text, diagnosis, removed, refused)
 
-    def _say(self, question: str) -> Said:
+    def _answer(self, question: str) -> ReplyDraft:
+        """Choose what answers: the documents, a list, or what is in focus."""
         intent = read_intent(question)
         if intent.name == "help":
-            return Said(HELP)
-        asked = read_devices(question, self.analysis) if self.analysis else Asked()
-        named = bool(asked.devices or asked.peers or asked.missing or asked.kind)
+            return say_help()
+        mention = read_devices(question, self.analysis) if self.analysis else Mention()
+        named = bool(mention.devices or mention.peers or mention.missing or mention.kind)
         # The reasons of a remark may speak of anything.
         remark = intent.name == "feedback" and bool(self._incident() or read_remark(question).why)
-        if not remark and not is_in_scope(question, intent, asked, self.index):
-            return Said(f"{_NOT_MINE if self.analysis else _NO_CAPTURE}\n\n{HELP}")
+        if not remark and not is_in_scope(question, intent, mention, self.index):
+            return say_help(_NOT_MINE if self.analysis else _NO_CAPTURE)
         if self.analysis is None:
-            kind = _KINDS.get(intent.name, "manual")
-            found = (
-                quote_documents(self.index, question, kind)
-                if intent.name in _OF_DOCUMENTS
-                else None
-            )
-            return found or Said(f"{_NO_CAPTURE}\n\n{HELP}")
-        if not intent.name and not (
-            named and not words_besides(foreign_words(question, intent), self.analysis)
-        ):
-            about = quote_documents(self.index, question) or (
-                self._whole_of(question) if named else None
-            )
-            return about or Said(f"{_NOTHING}\n\n{HELP}")
+            found = None
+            if intent.name in _OF_DOCUMENTS:
+                kind = _KINDS.get(intent.name, "manual")
+                found = quote_documents(self.index, question, kind)
+            return found or say_help(_NO_CAPTURE)
+        known = named and not words_besides(foreign_words(question, intent), self.analysis)
+        if not intent.name and not known:
+            found = quote_documents(self.index, question)
+            if found is None and named:
+                self.focus = self._diagnose(question, "why", named=True)
+                found = say_whole(self.focus, checked=True)
+            return found or say_help(_NOTHING)
         if intent.name == "devices":
             return say_devices(self.analysis)
         if intent.name == "incidents":
             return say_incidents(self.analysis, self._states())
-        return self._on_focus(intent, question, asked, named)
+        return self._on_focus(intent, question, mention, named)
 
-    def _on_focus(self, asks: Intent, question: str, asked: Asked, named: bool) -> Said:
+    def _on_focus(self, asks: Intent, question: str, mention: Mention, named: bool) -> ReplyDraft:
         """Answer about a device: the one that is named, else the one in focus, else the worst."""
         intent = asks.name
         past = self._past(question, asks) if intent == "before" and not named else None
         if past is not None:
             return past
         if intent == "feedback" and self.focus is None and not named:
-            return self._feedback(
-                question
-            )  # nobody has seen the incident that it would be kept for
-        if intent in ("why", "") or self.focus is None or (named and not self._is_focus(asked)):
-            self.focus = self._diagnose(question, intent, named)
+            # Nobody has seen the incident that it would be kept for.
+            return self._feedback(question)
         focus = self.focus
-        if intent in ("why", "") or not focus.device:
-            return _whole(focus)
+        moved = focus is None or (named and focus.device not in mention.devices)
+        whole = intent in ("why", "")
+        if focus is None or moved or whole:
+            focus = self.focus = self._diagnose(question, intent, named)
+        if whole or not focus.device:
+            return say_whole(focus, checked=moved or whole)
         if intent in _ABOUT_FOCUS:
-            said = _ABOUT_FOCUS[intent](focus, self._incident(), self.analysis)
-            return replace(said, diagnosis=focus)
-        own: dict[str, Callable[[], Said]] = {
+            draft = _ABOUT_FOCUS[intent](focus, self._incident(), self.analysis)
+            return replace(draft, diagnosis=focus)
+        own: dict[str, Callable[[], ReplyDraft]] = {
             "checks": lambda: say_checks(focus),
             "manual": lambda: self._manual(question),
             "before": self._before,
@@ -177,34 +191,23 @@ class Conversation:
             keep_incident(incident, diagnosis.cause, self.history)
         return diagnosis
 
-    def _is_focus(self, asked: Asked) -> bool:
-        return self.focus is not None and self.focus.device in asked.devices
-
-    def _whole_of(self, question: str) -> Said:
-        self.focus = self._diagnose(question, "why", named=True)
-        return _whole(self.focus)
-
     def _incident(self) -> Incident | None:
         """The incident that explains the focus."""
-        if (
-            self.focus is None
-            or self.analysis is None
-            or not self.focus.incidents
-            or not self.focus.label
-        ):
+        focus = self.focus
+        if focus is None or self.analysis is None or not focus.incidents:
             return None
-        found = (one for one in self.analysis.incidents if one.id == self.focus.incidents[0])
+        found = (one for one in self.analysis.incidents if one.id == focus.incidents[0])
         incident = next(found, None)
-        return incident if incident and incident.label == self.focus.label else None
+        return incident if incident and incident.label == focus.label else None
 
-    def _past(self, question: str, intent: Intent) -> Said | None:
+    def _past(self, question: str, intent: Intent) -> ReplyDraft | None:
         """Past incidents by the question's own words: "has the weather service failed before?";
         None without such."""
         assert self.analysis is not None
         own = words_besides(foreign_words(question, intent), self.analysis)
         return quote_documents(self.index, question, _KINDS["before"]) if own else None
 
-    def _manual(self, question: str) -> Said:
+    def _manual(self, question: str) -> ReplyDraft:
         """What the manuals say: to the words of the question if it has any of its own, else to the
         focus."""
         own_words = [word for word in question.split() if len(word) > 3]
@@ -213,15 +216,15 @@ class Conversation:
             return found
         focus = self.focus
         if focus is None or not focus.citations:
-            return Said(
+            return ReplyDraft(
                 "No document in the knowledge base fits this. Add the manual of the device to it."
             )
         lines = list_quotations(focus.citations)
-        return Said(
+        return ReplyDraft(
             "\n".join(["**From the manuals**", *lines]), focus.facts, focus.citations, focus
         )
 
-    def _before(self) -> Said:
+    def _before(self) -> ReplyDraft:
         """Past incidents of the knowledge base, and this plant's own kept ones."""
         focus, incident = self.focus, self._incident()
         lines: list[str] = []
@@ -230,18 +233,16 @@ class Conversation:
             kept = self.history.incidents(
                 device=incident.device, label=incident.label, before_s=incident.start_s
             )
-            for number, one in enumerate(kept[:5]):
-                values |= {f"at{number}_time_s": one.start_s, f"what{number}": one.summary}
-                lines.append(f"- {clock(one.start_s)}: {one.summary.replace(chr(10), ' ')}")
-            for number, said in enumerate(self.history.feedback(incident.device)[-3:]):
+            for number, past in enumerate(kept[:5]):
+                values |= {f"at{number}_time_s": past.start_s, f"what{number}": past.summary}
+                lines.append(f"- {clock(past.start_s)}: {past.summary.replace(chr(10), ' ')}")
+            for number, one in enumerate(self.history.feedback(incident.device)[-3:]):
                 values |= {
-                    f"said{number}": f"{said.who} {said.why}",
-                    f"said{number}_time_s": said.at_s,
+                    f"said{number}": f"{one.who} {one.why}",
+                    f"said{number}_time_s": one.at_s,
                 }
-                why = said.why or "no reason given"
-                lines.append(
-                    f"- {clock(said.at_s)}: {said.who} said {said.label or 'wrong'}: {why}"
-                )
+                why = one.why or "no reason given"
+                lines.append(f"- {clock(one.at_s)}: {one.who} said {one.label or 'wrong'}: {why}")
         similar = focus.similar if focus else ()
         lines += list_quotations(similar)
         opening = (
@@ -249,19 +250,21 @@ class Conversation:
             if lines
             else "Nothing like it is known from before."
         )
-        return Said("\n".join([opening, *lines]), (Fact("before", "", values),), similar, focus)
+        return ReplyDraft(
+            "\n".join([opening, *lines]), (Fact("before", "", values),), similar, focus
+        )
 
-    def _feedback(self, question: str) -> Said:
+    def _feedback(self, question: str) -> ReplyDraft:
         incident = self._incident()
         if self.history is None:
-            return Said("Nothing is kept in this conversation, so a remark would be lost.")
+            return ReplyDraft("Nothing is kept in this conversation, so a remark would be lost.")
         if incident is None or self.focus is None:
-            return Said(
+            return ReplyDraft(
                 "There is no incident in focus to remark on. Ask about one first.",
                 diagnosis=self.focus,
             )
         answer = keep(read_remark(question), self.focus, incident, self.history, self.who)
-        return Said(answer, diagnosis=self.focus)
+        return ReplyDraft(answer, diagnosis=self.focus)
 
     def _states(self) -> dict[str, str]:
         if self.history is None or self.analysis is None:
@@ -275,11 +278,3 @@ class Conversation:
         self.history.add_message(self._number, "assistant", text)
         if diagnosis is not None and diagnosis.text == text:
             self.history.add_answer(question, diagnosis.to_dict(), self._number)
-
-
-def _whole(diagnosis: Diagnosis) -> Said:
-    """A whole diagnosis; it was checked where it was made, and its facts travel with it to be
-    checked again."""
-    return Said(
-        diagnosis.text, diagnosis.known, (*diagnosis.citations, *diagnosis.similar), diagnosis
-    )

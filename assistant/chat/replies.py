@@ -1,5 +1,4 @@
-"""Short answers inside a conversation: since when, who else, what to check, how sure. Facts in,
-sentences out.
+"""Short answers inside a conversation: since when, who else, what to check, how sure.
 
 Each function words one kind of question about what is in focus; numbers stand in facts, so that
 every reply can be checked like a whole diagnosis.
@@ -13,7 +12,6 @@ from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.diagnose import Diagnosis
 from assistant.diagnosis.grounding import Citation, cite, resolve
 from assistant.diagnosis.health import judge_health, name_health
-from assistant.diagnosis.investigate import name_of
 from assistant.diagnosis.playbook import read_playbook
 from assistant.diagnosis.standing import is_unanswered, verdict_fact
 from assistant.facts.fact import Fact, listed, make_fact
@@ -41,26 +39,46 @@ _SURENESS = {
 
 
 @dataclass(frozen=True)
-class Said:
-    """A reply before it is checked: its text and what the text may take numbers and quotations
-    from."""
+class ReplyDraft:
+    """A reply before it is checked.
+
+    Attributes:
+        text: as it will be shown, but for sentences without a source.
+        facts, citations: what the text may take numbers and quotations from.
+        diagnosis: what the reply rests on, if it rests on one.
+        checked: the text is a diagnosis's own, checked where it was made just now.
+        refused: no answer, but the list of what can be asked.
+    """
 
     text: str
     facts: tuple[Fact, ...] = ()
     citations: tuple[Citation, ...] = ()
     diagnosis: Diagnosis | None = None
+    checked: bool = False
+    refused: bool = False
 
 
-def say_since(diagnosis: Diagnosis, incident: Incident | None, analysis: Analysis) -> Said:
+def say_help(why: str = "") -> ReplyDraft:
+    """What can be asked, after the reason why the question has no answer."""
+    return ReplyDraft(f"{why}\n\n{HELP}" if why else HELP, refused=True)
+
+
+def say_whole(diagnosis: Diagnosis, checked: bool) -> ReplyDraft:
+    """A whole diagnosis; one that was kept from an earlier question is checked again."""
+    sources = (*diagnosis.citations, *diagnosis.similar)
+    return ReplyDraft(diagnosis.text, diagnosis.known, sources, diagnosis, checked)
+
+
+def say_since(diagnosis: Diagnosis, incident: Incident | None, analysis: Analysis) -> ReplyDraft:
     """When it began, how long it lasted, whether it goes on."""
-    name = name_of(diagnosis.device, analysis)
+    name = analysis.scene.name(diagnosis.device)
     if incident is None:
         facts = [
             fact for fact in analysis.facts_of(diagnosis.device) if fact.id.startswith("traffic")
         ]
         return _lines([f"There is no incident for {name}, so nothing began."], facts, _named(name))
     values: dict[str, float | str] = {
-        "name": name_of(incident.device, analysis),
+        "name": analysis.scene.name(incident.device),
         "start_time_s": incident.start_s,
         "end_time_s": incident.end_s,
         "span_s": max(incident.end_s - incident.start_s, 0.0),
@@ -74,13 +92,13 @@ def say_since(diagnosis: Diagnosis, incident: Incident | None, analysis: Analysi
     return _lines([], [make_fact("since", sentence, values), *incident.facts[:1]])
 
 
-def say_others(diagnosis: Diagnosis, incident: Incident | None, analysis: Analysis) -> Said:
+def say_others(diagnosis: Diagnosis, incident: Incident | None, analysis: Analysis) -> ReplyDraft:
     """Who else suffers from the same cause, whom it concerns, and who has incidents of their
     own."""
     facts, lines = [], []
     if incident is not None:
-        suffering = [name_of(one, analysis) for one in incident.related]
-        involved = [name_of(one, analysis) for one in incident.peers]
+        suffering = [analysis.scene.name(one) for one in incident.related]
+        involved = [analysis.scene.name(one) for one in incident.peers]
         if suffering:
             facts.append(
                 _list_fact("The same cause shows at {n:other device}: {names}.", suffering)
@@ -96,25 +114,27 @@ def say_others(diagnosis: Diagnosis, incident: Incident | None, analysis: Analys
         )
     )
     if rest:
-        named = [name_of(one, analysis) for one in rest]
+        named = [analysis.scene.name(one) for one in rest]
         facts.append(_list_fact("{n:other device} have incidents of their own: {names}.", named))
     else:
         lines.append("No further device has an incident in this capture.")
-    partners = [name_of(one, analysis) for one in analysis.scene.peers_of(diagnosis.device).sort_values(
+    partners = [analysis.scene.name(one) for one in analysis.scene.peers_of(diagnosis.device).sort_values(
         "pkts", ascending=False, kind="stable").index if not is_group(str(one))]  # fmt: skip
     if partners:
         sentence = "In the whole capture {name} talks with {n:address}, most with these: {names}."
         values: dict[str, float | str] = {"n": len(partners), "names": listed(partners, 5)}
         facts.append(
-            make_fact("partners", sentence, values | {"name": name_of(diagnosis.device, analysis)})
+            make_fact(
+                "partners", sentence, values | {"name": analysis.scene.name(diagnosis.device)}
+            )
         )
     return _lines(lines, facts)
 
 
-def say_checks(diagnosis: Diagnosis) -> Said:
+def say_checks(diagnosis: Diagnosis) -> ReplyDraft:
     """The next steps in order, with the manual that describes them."""
     if not diagnosis.checks:
-        return Said(
+        return ReplyDraft(
             "There is nothing to check: no incident was found for this device.", diagnosis=diagnosis
         )
     steps = [f"{number}. {step}" for number, step in enumerate(diagnosis.checks, start=1)]
@@ -126,10 +146,10 @@ def say_checks(diagnosis: Diagnosis) -> Said:
             *(["", "**From the manuals**", *quotes] if quotes else []),
         ]
     )
-    return Said(text, diagnosis.facts, diagnosis.citations, diagnosis)
+    return ReplyDraft(text, diagnosis.facts, diagnosis.citations, diagnosis)
 
 
-def say_attack(diagnosis: Diagnosis, incident: Incident | None, analysis: Analysis) -> Said:
+def say_attack(diagnosis: Diagnosis, incident: Incident | None, analysis: Analysis) -> ReplyDraft:
     """Attack or fault, as far as traffic tells."""
     if incident is None:
         nothing = "Nothing in the traffic of this device looks like an attack or a fault."
@@ -168,7 +188,9 @@ def say_attack(diagnosis: Diagnosis, incident: Incident | None, analysis: Analys
     return _lines(lines, [*incident.facts[:2], *(more if attacks else [])], known)
 
 
-def say_certainty(diagnosis: Diagnosis, incident: Incident | None, analysis: Analysis) -> Said:
+def say_certainty(
+    diagnosis: Diagnosis, incident: Incident | None, analysis: Analysis
+) -> ReplyDraft:
     """What the standing rests on: the model's probability, hard facts, what was ruled out and what
     was not."""
     lines = [_SURENESS[diagnosis.standing]]
@@ -181,14 +203,14 @@ def say_certainty(diagnosis: Diagnosis, incident: Incident | None, analysis: Ana
     playbook = read_playbook(incident.label)
     if playbook.doubt and is_unanswered(incident.label, incident.facts):
         lines.append(playbook.doubt)
-    said = _lines(lines, facts)
-    return Said(
-        "\n".join([said.text, *(f"- {one}" for one in diagnosis.ruled_out)]),
+    draft = _lines(lines, facts)
+    return ReplyDraft(
+        "\n".join([draft.text, *(f"- {one}" for one in diagnosis.ruled_out)]),
         (*facts, *diagnosis.known),
     )
 
 
-def say_usual(diagnosis: Diagnosis, incident: Incident | None, analysis: Analysis) -> Said:
+def say_usual(diagnosis: Diagnosis, incident: Incident | None, analysis: Analysis) -> ReplyDraft:
     """What the device does in this capture when nothing is wrong."""
     device = (
         incident.device if incident and diagnosis.device != incident.device else diagnosis.device
@@ -200,7 +222,7 @@ def say_usual(diagnosis: Diagnosis, incident: Incident | None, analysis: Analysi
     return _lines(lines, facts)
 
 
-def say_numbers(diagnosis: Diagnosis, incident: Incident | None, analysis: Analysis) -> Said:
+def say_numbers(diagnosis: Diagnosis, incident: Incident | None, analysis: Analysis) -> ReplyDraft:
     """Every fact there is."""
     facts = list(incident.facts) if incident else []
     verdict = verdict_fact(incident, analysis.verdicts) if incident else None
@@ -209,7 +231,7 @@ def say_numbers(diagnosis: Diagnosis, incident: Incident | None, analysis: Analy
     )
 
 
-def say_devices(analysis: Analysis) -> Said:
+def say_devices(analysis: Analysis) -> ReplyDraft:
     """Every device with its role and how it is doing."""
     worst = {one.device: one for one in reversed(worst_first(list(analysis.incidents)))}
     roles = {one.address: one.role for one in (analysis.plant.devices if analysis.plant else ())}
@@ -225,19 +247,19 @@ def say_devices(analysis: Analysis) -> Said:
         )
         role = f" – {roles[address]}" if roles.get(address) else ""
         values |= {
-            f"name{number}": name_of(address, analysis),
+            f"name{number}": analysis.scene.name(address),
             f"role{number}": roles.get(address, ""),
         }
-        lines.append(f"- {name_of(address, analysis)}{role} – {state}")
+        lines.append(f"- {analysis.scene.name(address)}{role} – {state}")
     rest = len(list_addresses(analysis)) - _MOST_LISTED
     lines += [f"- and {rest} more"] if rest > 0 else []
-    return Said(
+    return ReplyDraft(
         "\n".join(lines) or "This capture holds no device.",
         (Fact("devices", "", {**values, "rest": rest}),),
     )
 
 
-def say_incidents(analysis: Analysis, states: dict[str, str]) -> Said:
+def say_incidents(analysis: Analysis, states: dict[str, str]) -> ReplyDraft:
     """Every incident, the worst first, with its state where somebody declared one."""
     incidents = worst_first(list(analysis.incidents))
     if not incidents:
@@ -248,7 +270,7 @@ def say_incidents(analysis: Analysis, states: dict[str, str]) -> Said:
     facts, lines = [], []
     for one in incidents[:_MOST_LISTED]:
         values: dict[str, float | str] = {
-            "id": one.id, "name": name_of(one.device, analysis), "start_time_s": one.start_s,
+            "id": one.id, "name": analysis.scene.name(one.device), "start_time_s": one.start_s,
             "span_s": max(one.end_s - one.start_s, 0.0), "state": states.get(one.id, "active"),
         }  # fmt: skip
         what = f"{one.severity}: {one.label.replace('_', ' ')} at"
@@ -262,13 +284,15 @@ def say_incidents(analysis: Analysis, states: dict[str, str]) -> Said:
         lines.append(f"- {facts[-1].text}")
     rest = len(incidents) - _MOST_LISTED
     lines += [f"- and {rest} more"] if rest > 0 else []
-    return Said("\n".join(lines), (*facts, Fact("rest", "", {"rest": rest})))
+    return ReplyDraft("\n".join(lines), (*facts, Fact("rest", "", {"rest": rest})))
 
 
-def _lines(lines: list[str], facts: tuple[Fact, ...] | list[Fact], *known: Fact) -> Said:
+def _lines(lines: list[str], facts: tuple[Fact, ...] | list[Fact], *known: Fact) -> ReplyDraft:
     """Sentences, then facts as a list; a single fact alone is a sentence."""
     bullets = "- " if lines or len(facts) > 1 else ""
-    return Said("\n".join([*lines, *(f"{bullets}{fact.text}" for fact in facts)]), (*facts, *known))
+    return ReplyDraft(
+        "\n".join([*lines, *(f"{bullets}{fact.text}" for fact in facts)]), (*facts, *known)
+    )
 
 
 def _named(name: str) -> Fact:
@@ -279,12 +303,12 @@ def _list_fact(sentence: str, names: list[str]) -> Fact:
     return make_fact("list", sentence, {"n": len(names), "names": listed(names, 8)})
 
 
-# Passages of the documents, quoted as the answer itself.
+# ---- Passages of the documents, quoted as the answer itself ----
 
 _MOST = 3
 
 
-def quote_documents(index: Index | None, question: str, kind: Kind = "manual") -> Said | None:
+def quote_documents(index: Index | None, question: str, kind: Kind = "manual") -> ReplyDraft | None:
     """Passages that answer a question.
 
     Args:
@@ -301,7 +325,7 @@ def quote_documents(index: Index | None, question: str, kind: Kind = "manual") -
     passages = search(index, question, _MOST, kind) or search(index, question, _MOST)
     citations = resolve(cite(passages, question), index)
     return (
-        Said("\n".join(["From the documents:", *list_quotations(citations)]), (), citations)
+        ReplyDraft("\n".join(["From the documents:", *list_quotations(citations)]), (), citations)
         if citations
         else None
     )

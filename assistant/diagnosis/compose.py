@@ -1,5 +1,8 @@
-"""The composed answer: fixed sentences of a label, facts as they were computed, quotations; no
-model writes here."""
+"""The composed answer: a label's fixed sentences, facts as computed, quotations; no model writes.
+
+An answer stays data, ``Sections``, until ``render_answer`` makes its text: who changes a part (a
+model that words what was seen) changes that section and renders again.
+"""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -7,7 +10,7 @@ from datetime import UTC, datetime
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.grounding import Citation
-from assistant.diagnosis.investigate import MOST_OTHERS, Finding, name_of
+from assistant.diagnosis.investigate import MOST_OTHERS, Investigation
 from assistant.diagnosis.playbook import read_playbook
 from assistant.diagnosis.standing import is_unanswered, kind_of
 from assistant.facts.fact import listed
@@ -26,13 +29,66 @@ _MOST_CHECKS, _MOST_RULED_OUT = 5, 4
 
 
 @dataclass(frozen=True)
-class Wording:
-    """An answer in words, and the parts of it that others show on their own."""
+class Sections:
+    """The parts of an answer, in the order in which they are shown.
+
+    Attributes:
+        headline: the answer in one sentence.
+        notes: what the operator should know about the answer.
+        explanation: what it means.
+        seen: texts of the facts; ``worded`` stands in their place where a model worded them.
+        also: further incidents, under ``also_title``.
+        ruled_out: other causes and the numbers against them.
+        checks: what to do next, in order.
+        manuals, similar: passages to quote.
+        origin: who wrote it.
+    """
 
     headline: str
+    notes: tuple[str, ...]
+    explanation: tuple[str, ...]
+    seen: tuple[str, ...]
+    also_title: str
+    also: tuple[str, ...]
     ruled_out: tuple[str, ...]
     checks: tuple[str, ...]
-    text: str
+    manuals: tuple[Citation, ...]
+    similar: tuple[Citation, ...]
+    origin: str = _ORIGIN
+    worded: str = ""
+
+
+def render_answer(sections: Sections) -> str:
+    """Make the text of an answer: markdown that reads well as plain text."""
+    return render("diagnosis.jinja", **vars(sections))
+
+
+def compose(
+    found: Investigation,
+    citations: tuple[Citation, ...],
+    similar: tuple[Citation, ...],
+    analysis: Analysis,
+) -> Sections:
+    """Word what was found.
+
+    Args:
+        found: what is known.
+        citations, similar: passages and past incidents to quote.
+        analysis: names of devices and the capture's end.
+    """
+    apart = found.apart
+    return Sections(
+        headline=_headline(found, analysis),
+        notes=found.notes,
+        explanation=tuple(_explanation(found.incident, analysis)) if found.incident else (),
+        seen=tuple(fact.text for fact in found.facts),
+        also_title="Also seen" if found.incident else "Elsewhere in this capture",
+        also=tuple(_also(found, analysis)),
+        ruled_out=tuple(fact.text for fact in (*apart.excluded, *apart.open))[:_MOST_RULED_OUT],
+        checks=_checks(found, citations),
+        manuals=citations,
+        similar=similar,
+    )
 
 
 def clock(seconds: float) -> str:
@@ -44,94 +100,50 @@ def clock(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def compose(
-    finding: Finding,
-    citations: tuple[Citation, ...],
-    similar: tuple[Citation, ...],
-    analysis: Analysis,
-) -> Wording:
-    """Word a finding.
-
-    Args:
-        finding: what is known.
-        citations, similar: passages and past incidents to quote.
-        analysis: names of devices and the capture's end.
-    """
-    headline = _headline(finding, analysis)
-    apart = finding.apart
-    ruled_out = tuple(fact.text for fact in (*apart.excluded, *apart.open))[:_MOST_RULED_OUT]
-    checks = _checks(finding, citations)
-    text = render(
-        "diagnosis.jinja",
-        headline=headline,
-        explanation=[*finding.notes, *_explanation(finding, analysis)],
-        seen=[fact.text for fact in finding.facts],
-        also=_also(finding, analysis),
-        also_title="Also seen" if finding.incident else "Elsewhere in this capture",
-        ruled_out=ruled_out,
-        checks=checks,
-        manuals=citations,
-        similar=similar,
-        origin=_ORIGIN,
-    )
-    return Wording(headline, ruled_out, checks, text)
-
-
-def _headline(finding: Finding, analysis: Analysis) -> str:
-    asked = finding.asked
-    if asked.missing and not finding.device:
-        return f"{listed(asked.missing)} is not in this capture: nothing was sent by it and nobody asked for it."
-    if not finding.device:
-        return f"{_CERTAINTY['inconclusive']}: this capture holds no device whose traffic could be judged."
-    if finding.condition is not None:
-        everyone = finding.standing == "normal" and not (
-            finding.condition.checks or asked.devices or asked.peers
-        )
-        return _ALL_WELL if everyone else finding.condition.headline.text
-    assert finding.incident is not None
-    certainty = _CERTAINTY[finding.standing]
-    return f"{certainty}: {_what(finding.incident, finding.device, analysis)}, {_when(finding.incident, analysis)}."
-
-
-def _what(incident: Incident, device: str, analysis: Analysis) -> str:
-    """Who does or suffers what, seen from the device that was asked about."""
+def _headline(found: Investigation, analysis: Analysis) -> str:
+    mention, incident = found.mention, found.incident
+    if mention.missing and not found.device:
+        missing = listed(mention.missing)
+        return f"{missing} is not in this capture: nothing was sent by it and nobody asked for it."
+    if not found.device:
+        uncertain = _CERTAINTY["inconclusive"]
+        return f"{uncertain}: this capture holds no device whose traffic could be judged."
+    if found.condition is not None:
+        named = mention.devices or mention.peers
+        all_well = found.standing == "normal" and not (found.condition.checks or named)
+        return _ALL_WELL if all_well else found.condition.headline.text
+    assert incident is not None
+    who = analysis.scene.name(found.device)
+    if found.device != incident.device:
+        cause = analysis.scene.name(incident.device)
+        who = f"{who} is affected; the cause lies at {cause}, which"
     does = read_playbook(incident.label).does(incident.role)
-    name = name_of(device, analysis)
-    if device == incident.device:
-        return f"{name} {does}"
-    theirs = name_of(incident.device, analysis)
-    return f"{name} is affected; the cause lies at {theirs}, which {does}"
+    return f"{_CERTAINTY[found.standing]}: {who} {does}, {_when(incident, analysis)}."
 
 
 def _when(incident: Incident, analysis: Analysis) -> str:
     start = clock(incident.start_s)
-    # That it works again is told by a fact, however little is left of the capture.
+    # That it works again is said by a fact, however little is left of the capture.
     over = any(_OVER & fact.values.keys() for fact in incident.facts)
     if incident.end_s >= analysis.capture.end_s - _STILL_S and not over:
         return f"since {start} and still at the end of the capture"
     return f"from {start} to {clock(incident.end_s)}"
 
 
-def _explanation(finding: Finding, analysis: Analysis) -> list[str]:
-    incident = finding.incident
-    if incident is None:
-        return []
+def _explanation(incident: Incident, analysis: Analysis) -> list[str]:
     playbook = read_playbook(incident.label)
+    attack = incident.label in ATTACKS
     lines = [playbook.gloss]
-    peers = [name_of(peer, analysis) for peer in incident.peers[:3]]
+    peers = listed(analysis.scene.name(peer) for peer in incident.peers[:3])
     if incident.role == "target" and peers:
         # Who claims a false address is not among those who talk with its owner; a fault comes from
         # nobody.
-        blamed = incident.label in ATTACKS and incident.label != "spoofing"
-        lines.append(
-            f"It comes from {listed(peers)}."
-            if blamed
-            else f"It concerns its traffic with {listed(peers)}."
-        )
-    if incident.role != "target" and incident.label in ATTACKS:
-        lines.append(
-            f"{name_of(incident.device, analysis)} is the source of it{_ROLES[incident.role]}."
-        )
+        blamed = attack and incident.label != "spoofing"
+        begin = "It comes from" if blamed else "It concerns its traffic with"
+        lines.append(f"{begin} {peers}.")
+    if incident.role != "target" and attack:
+        name = analysis.scene.name(incident.device)
+        lines.append(f"{name} is the source of it{_ROLES[incident.role]}.")
     if playbook.doubt and is_unanswered(incident.label, incident.facts):
         lines += [playbook.doubt, *_leaning(incident)]
     if incident.techniques:
@@ -140,58 +152,55 @@ def _explanation(finding: Finding, analysis: Analysis) -> list[str]:
 
 
 def _leaning(incident: Incident) -> list[str]:
-    """Which of the signs that part a dead service from a dead controller are there, each way."""
+    """Which signs speak for a dead controller, and which for a dead service."""
     facts = {kind_of(fact): fact.values for fact in incident.facts}
     contact, rhythm = facts.get("contact", {}), facts.get("rhythm", {})
     port = str(contact.get("controller", "")).rpartition(":")[2]
+    ordinary = port in _ORDINARY_PORTS
     steady = bool(rhythm) and float(rhythm["jitter_s"]) <= _STEADY * float(rhythm["spacing_s"])
-    controller = [
-        *(["no name was asked before"] if "unasked" in facts else []),
-        *(["the interval is steady"] if steady else []),
-        *(["the port is no ordinary one"] if port and port not in _ORDINARY_PORTS else []),
+    controller = {
+        "no name was asked before": "unasked" in facts,
+        "the interval is steady": steady,
+        "the port is no ordinary one": bool(port) and not ordinary,
+    }
+    service = {
+        "a name was asked before": "asked" in facts,
+        "the intervals vary": bool(rhythm) and not steady,
+        "the port is an ordinary one": ordinary,
+    }
+    signs = {"a controller": controller, "a dead service": service}
+    return [
+        f"Here this speaks for {cause}: {listed(sign for sign in of if of[sign])}."
+        for cause, of in signs.items()
+        if any(of.values())
     ]
-    service = [
-        *(["a name was asked before"] if "asked" in facts else []),
-        *(["the intervals vary"] if rhythm and not steady else []),
-        *(["the port is an ordinary one"] if port in _ORDINARY_PORTS else []),
-    ]
-    lines = [f"Here this speaks for a controller: {listed(controller)}."] if controller else []
-    return lines + ([f"Here this speaks for a dead service: {listed(service)}."] if service else [])
 
 
-def _also(finding: Finding, analysis: Analysis) -> list[str]:
+def _also(found: Investigation, analysis: Analysis) -> list[str]:
     """The other incidents, one line each: the fact that says who, what and when."""
     lines = []
-    for one in finding.others[:MOST_OTHERS]:
-        telling = [
-            fact.text
-            for fact in one.facts
-            if "start_time_s" in fact.values or "first_time_s" in fact.values
-        ]
+    for one in found.others[:MOST_OTHERS]:
         name = one.label.replace("_", " ")
+        dated = [
+            fact.text for fact in one.facts if fact.values.keys() & {"start_time_s", "first_time_s"}
+        ]
+        texts = [fact.text for fact in one.facts] or [f"at {analysis.scene.name(one.device)}."]
         lines.append(
-            f"{name}: {telling[0]}"
-            if telling
-            else f"{name}, {_when(one, analysis)}: {_first(one, analysis)}"
+            f"{name}: {dated[0]}" if dated else f"{name}, {_when(one, analysis)}: {texts[0]}"
         )
-    rest = len(finding.others) - MOST_OTHERS
+    rest = len(found.others) - MOST_OTHERS
     return [*lines, f"And {rest} more: ask for the list of incidents."] if rest > 0 else lines
 
 
-def _first(incident: Incident, analysis: Analysis) -> str:
-    return next((fact.text for fact in incident.facts), f"at {name_of(incident.device, analysis)}.")
-
-
-def _checks(finding: Finding, citations: tuple[Citation, ...]) -> tuple[str, ...]:
-    incident = finding.incident
+def _checks(found: Investigation, citations: tuple[Citation, ...]) -> tuple[str, ...]:
+    incident = found.incident
     if incident is None:
-        return finding.condition.checks if finding.condition else ()
+        return found.condition.checks if found.condition else ()
     playbook = read_playbook(incident.label)
     source = incident.role != "target"
-    steps = list(playbook.checks if source else playbook.target_checks)[
-        : _MOST_CHECKS - bool(citations)
-    ]
-    if finding.device != incident.device and source:
+    most = _MOST_CHECKS - bool(citations)
+    steps = list((playbook.checks if source else playbook.target_checks)[:most])
+    if found.device != incident.device and source:
         steps.insert(0, "Start at the device that causes this, not at the one that suffers.")
     steps += [f"Follow the manual: {one.place} [{one.number}]." for one in citations[:1]]
     return tuple(steps[:_MOST_CHECKS])

@@ -1,17 +1,18 @@
-"""A question becomes a diagnosis: fixed code picks the evidence, templates or a checked model word
-it.
+"""Diagnose: fixed code picks the evidence for a question, a template words it, a check lets it out.
 
-question ─▶ finding (device, incident, facts, standing) ─▶ passages ─▶ text ─▶ check of numbers and
-citations ─▶ answer
+question ─▶ investigate ─▶ find_sources ─▶ compose ─▶ check ─▶ Diagnosis
+            device, incident,  manuals,     sections    numbers,
+            facts, standing    past ones                citations
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
-from assistant.diagnosis.compose import compose
-from assistant.diagnosis.grounding import Citation, check, cite, resolve
-from assistant.diagnosis.investigate import Finding, find, known_facts
+from assistant.diagnosis.compose import Sections, compose, render_answer
+from assistant.diagnosis.grounding import Checked, Citation, check, cite, resolve
+from assistant.diagnosis.investigate import Investigation, investigate
 from assistant.diagnosis.playbook import read_playbook
 from assistant.diagnosis.standing import Standing, is_unanswered, lower
 from assistant.facts.fact import Fact
@@ -19,16 +20,21 @@ from assistant.questions.intents import read_intent, specific_words
 from assistant.questions.scope import is_in_scope
 from knowledge_base.index import Index
 from knowledge_base.retriever import Passage, search, similar
-from traffic.labels import TAXONOMY
+from traffic.labels import NORMAL, TAXONOMY
 
 COMPOSED = "composed"
 _MANUALS, _SIMILAR = 3, 2
-_DEAD_SERVICE = "A node calls a cloud service that is gone, again and again; it only looked infected, the pauses grew."
+_DEAD_SERVICE = (
+    "A node calls a cloud service that is gone, again and again; it only looked infected, the "
+    "pauses grew."
+)
 _FOREIGN = (
     "The question names no device, fault or document that I know here, "
     "so this is what stands out in the capture."
 )
-_DOWNGRADED = "A sentence of this answer had no source and was removed; the answer counts as less sure for it."
+_REMOVED = "A sentence of this answer had no source and was removed"
+_LESS_SURE = "the answer counts as less sure for it"
+_NOT_IN_JSON = ("sections", "removed")
 
 
 @dataclass(frozen=True)
@@ -48,9 +54,11 @@ class Diagnosis:
         text: the whole answer, markdown that reads well as plain text.
         written_by: ``composed`` or the name of the model that worded it.
         notes: what the operator should know about this answer.
+        sections: what the text was rendered from; not part of its JSON.
         label: one of ``LABELS``, "" where nothing was judged.
         incidents: ids, the one that explains first.
         context: further facts that the text takes names, times and numbers from.
+        removed: how many sentences had no source and were taken out; not part of its JSON.
     """
 
     question: str
@@ -65,20 +73,28 @@ class Diagnosis:
     text: str
     written_by: str
     notes: tuple[str, ...]
+    sections: Sections = field(repr=False)
     label: str = ""
     incidents: tuple[str, ...] = ()
     context: tuple[Fact, ...] = ()
+    removed: int = 0
 
     @property
     def known(self) -> tuple[Fact, ...]:
         """All that the text may take numbers from."""
         return (*self.facts, *self.context)
 
+    @property
+    def refused(self) -> bool:
+        """Whether the capture does not hold what was asked for, so that there is no answer."""
+        return not self.device
+
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, texts and numbers, for JSON."""
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
+            if name not in _NOT_IN_JSON
         }
 
 
@@ -96,51 +112,80 @@ def diagnose(
     Returns:
         A diagnosis whose every number and citation resolves.
     """
-    finding = find(question, analysis, device)
-    if device is None and not is_in_scope(question, read_intent(question), finding.asked, index):
-        finding = replace(finding, notes=(_FOREIGN, *finding.notes))
-    citations, similar = sources_for(question, finding, analysis, index)
-    return _draft(question, finding, citations, similar, analysis)
+    found = investigate(question, analysis, device)
+    if device is None and not is_in_scope(question, read_intent(question), found.mention, index):
+        found = replace(found, notes=(_FOREIGN, *found.notes))
+    citations, similar = find_sources(question, found, analysis, index)
+
+    def word() -> tuple[Sections, Checked]:
+        sections = compose(found, citations, similar, analysis)
+        known = (*found.facts, *found.unshown)
+        return sections, check(render_answer(sections), known, (*citations, *similar))
+
+    sections, checked = word()
+    if checked.removed:
+        # Evidence was lost: compose again with a note, one step less sure of an incident.
+        note = f"{_REMOVED}."
+        if found.incident is not None:
+            note = f"{_REMOVED}; {_LESS_SURE}."
+            found = replace(found, standing=lower(found.standing))
+        found = replace(found, notes=(*found.notes, note))
+        sections, checked = word()
+    incidents = [found.incident, *found.others] if found.incident else found.others
+    normal = NORMAL if found.standing == "normal" else ""
+    return Diagnosis(
+        question=question,
+        standing=found.standing,
+        device=found.device,
+        facts=found.facts,
+        cause=sections.headline,
+        ruled_out=sections.ruled_out,
+        checks=sections.checks,
+        citations=citations,
+        similar=similar,
+        text=checked.text.strip(),
+        written_by=COMPOSED,
+        notes=found.notes,
+        label=found.incident.label if found.incident else normal,
+        incidents=tuple(one.id for one in incidents),
+        context=found.unshown,
+        sections=sections,
+        removed=len(checked.removed),
+    )
 
 
-def sources_for(
-    question: str, finding: Finding, analysis: Analysis, index: Index | None
+def find_sources(
+    question: str, found: Investigation, analysis: Analysis, index: Index | None
 ) -> tuple[tuple[Citation, ...], tuple[Citation, ...]]:
-    """Passages of manuals and past incidents that fit a finding, numbered in one row.
+    """Find passages of manuals and past incidents that fit, numbered in one row.
 
     Returns:
         Citations of manuals, then of past incidents.
     """
     if index is None:
         return (), ()
-
-    incident = finding.incident
-    described = _described(finding, analysis)
+    incident = found.incident
+    described = _describe(incident, found.device, analysis) if incident else ""
     by_cause = search(index, described, k=_MANUALS, kind="manual") if incident else []
-    by_words = (
-        search(index, question, k=_MANUALS, kind="manual") if specific_words(question) else []
-    )
+    by_words = []
+    if specific_words(question):
+        by_words = search(index, question, k=_MANUALS, kind="manual")
     # One passage of a section is enough; the two best for the cause come before those for the
     # operator's words.
-    ranked = [*by_cause[:2], *by_words, *by_cause]
-    manuals = {(one.document, one.section): one for one in reversed(ranked)}
-    manuals = {
-        place: manuals[place]
-        for place in dict.fromkeys((one.document, one.section) for one in ranked)
-    }
+    manuals: dict[tuple[str, str], Passage] = {}
+    for one in [*by_cause[:2], *by_words, *by_cause]:
+        manuals.setdefault((one.document, one.section), one)
     past = _past_incidents(incident.label, described, index) if incident else []
     if incident and is_unanswered(incident.label, incident.facts):
-        past = [
-            *past[:1],
-            *(one for one in similar(index, _DEAD_SERVICE, k=1) if one not in past[:1]),
-        ]
-    cited = resolve(
-        cite([*list(manuals.values())[:_MANUALS], *past], f"{described} {question}"), index
-    )
+        dead = similar(index, _DEAD_SERVICE, k=1)
+        past = [*past[:1], *(one for one in dead if one not in past[:1])]
+    chosen = [*list(manuals.values())[:_MANUALS], *past]
+    cited = resolve(cite(chosen, f"{described} {question}"), index)
     # Numbers follow what is left, so that an answer never shows a gap.
     cited = tuple(replace(one, number=number) for number, one in enumerate(cited, start=1))
-    return tuple(c for c in cited if c.kind != "incident"), tuple(
-        c for c in cited if c.kind == "incident"
+    return (
+        tuple(one for one in cited if one.kind != "incident"),
+        tuple(one for one in cited if one.kind == "incident"),
     )
 
 
@@ -148,58 +193,17 @@ def _past_incidents(label: str, described: str, index: Index) -> list[Passage]:
     """Past incidents like this one: those resolved as the same label, else the nearest one."""
     mark = f"Label: {label}."
     same = {chunk.document for chunk in index.chunks() if mark in chunk.text}
-    found = similar(index, f"{mark} {read_playbook(label).terms}", k=2 * _SIMILAR) + similar(
-        index, described, k=_SIMILAR
-    )
-    distinct = {passage.document: passage for passage in reversed(found)}
-    order = list(dict.fromkeys(passage.document for passage in found))
-    chosen = [name for name in order if name in same] or order[:1]
-    return [distinct[name] for name in chosen[:_SIMILAR]]
+    by_label = similar(index, f"{mark} {read_playbook(label).terms}", k=2 * _SIMILAR)
+    nearest: dict[str, Passage] = {}
+    for passage in [*by_label, *similar(index, described, k=_SIMILAR)]:
+        nearest.setdefault(passage.document, passage)
+    chosen = [name for name in nearest if name in same] or list(nearest)[:1]
+    return [nearest[name] for name in chosen[:_SIMILAR]]
 
 
-def _described(finding: Finding, analysis: Analysis) -> str:
-    """What the knowledge base is asked: the label's meaning and terms, and what kind of device it
-    is."""
-    if finding.incident is None:
-        return ""
-    label = finding.incident.label
+def _describe(incident: Incident, device: str, analysis: Analysis) -> str:
+    """What the knowledge base is asked: the kind of device, the label's meaning and terms."""
     devices = analysis.plant.devices if analysis.plant else ()
-    kind = next((f"{one.role} {one.model}" for one in devices if one.address == finding.device), "")
+    kind = next((f"{one.role} {one.model}" for one in devices if one.address == device), "")
+    label = incident.label
     return f"{kind} {TAXONOMY[label].meaning}. {read_playbook(label).terms}".strip()
-
-
-def _draft(
-    question: str,
-    finding: Finding,
-    citations: tuple[Citation, ...],
-    similar: tuple[Citation, ...],
-    analysis: Analysis,
-) -> Diagnosis:
-    """Compose, check, and where something had no source compose again, one step less sure."""
-    wording = compose(finding, citations, similar, analysis)
-    checked = check(wording.text, known_facts(finding), (*citations, *similar))
-    if checked.removed and finding.incident is not None:
-        notes = (*finding.notes, _DOWNGRADED)
-        finding = replace(finding, standing=lower(finding.standing), notes=notes)
-        wording = compose(finding, citations, similar, analysis)
-        checked = check(wording.text, known_facts(finding), (*citations, *similar))
-    incidents = ([finding.incident] if finding.incident else []) + list(finding.others)
-    return Diagnosis(
-        question=question,
-        standing=finding.standing,
-        device=finding.device,
-        facts=finding.facts,
-        cause=wording.headline,
-        ruled_out=wording.ruled_out,
-        checks=wording.checks,
-        citations=citations,
-        similar=similar,
-        text=checked.text.strip(),
-        written_by=COMPOSED,
-        notes=finding.notes,
-        label=finding.incident.label
-        if finding.incident
-        else ("normal" if finding.standing == "normal" else ""),
-        incidents=tuple(one.id for one in incidents),
-        context=known_facts(finding)[len(finding.facts) :],
-    )

@@ -1,9 +1,8 @@
-"""An answer worded by a chat model: from the same evidence, in a fixed form, every sentence
-checked; or not at all.
+"""Let a chat model word what was seen, in a fixed form, every sentence checked; or not at all.
 
 The verdict, the standing, the checks and the quotations stay code's. The model only words what was
 measured, and each of its sentences must name the facts it rests on: a sentence whose numbers are
-    not in those facts is dropped.
+not in those facts is dropped.
 """
 
 import inspect
@@ -12,17 +11,18 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
+from assistant.diagnosis.compose import render_answer
 from assistant.diagnosis.diagnose import Diagnosis
-from assistant.diagnosis.grounding import Citation, check
-from assistant.facts.fact import Fact, plural
+from assistant.diagnosis.grounding import Citation, check, fold
+from assistant.facts.fact import Fact, Value, plural
 from prompts.messages import MOST_SENTENCES, Evidence, Statement, diagnosis
 from traffic.errors import UserError
+from traffic.files import Strict
 
 MAX_TOKENS = 600
 _MAX_REPLY_CHARS = 20_000
-_SEEN = "**What was seen**"
 # A model must not sound surer than the code is; these words are the code's to use.
 _OVERCLAIM = re.compile(
     r"\b(confirm\w*|certain(?:ly)?|definite\w*|undoubted\w*|proven?|without doubt|clearly|guarante\w*)\b",
@@ -40,19 +40,19 @@ class ChatModel(Protocol):
         ...
 
 
-class Sentence(BaseModel):
+class Sentence(Strict):
     """One sentence of a model and the ids it says it rests on."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
     text: str = Field(min_length=1, max_length=600)
     facts: list[str] = Field(max_length=8)
     citations: list[str] = Field(max_length=4)
 
 
-class Draft(BaseModel):
+class Draft(Strict):
     """A model's whole reply."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
     sentences: list[Sentence] = Field(min_length=1, max_length=2 * MOST_SENTENCES)
 
 
@@ -61,7 +61,7 @@ def write(composed: Diagnosis, model: ChatModel | None) -> Diagnosis:
 
     Returns:
         The diagnosis with the model's checked sentences in place of the list of facts; the composed
-        one, with a note why, where the model's reply cannot be used.
+        one, with a note why, where the model's reply cannot be used. The note stands in its text.
     """
     facts = {f"f{number}": fact for number, fact in enumerate(composed.facts, start=1)}
     passages = {f"p{one.number}": one for one in composed.citations}
@@ -71,30 +71,46 @@ def write(composed: Diagnosis, model: ChatModel | None) -> Diagnosis:
         reply = _ask(model, diagnosis(_evidence(composed, facts, passages)))
         draft = Draft.model_validate_json(_json_of(reply))
     except UserError as error:
-        return _refused(composed, f"the model could not be used: {error}")
+        return _fall_back(composed, f"the model could not be used: {error}")
     except ValidationError as error:
-        return _refused(
-            composed, f"its reply has not the form asked for ({error.error_count()} faults)"
-        )
-    kept = [
-        text
-        for one in draft.sentences[:MOST_SENTENCES]
-        if (text := _checked(one, facts, passages, composed))
-    ]
+        faults = error.error_count()
+        return _fall_back(composed, f"its reply has not the form asked for ({faults} faults)")
+    first = draft.sentences[:MOST_SENTENCES]
+    kept = [text for one in first if (text := _checked(one, facts, passages, composed))]
     dropped = len(draft.sentences) - len(kept)
     if len(kept) < 2 or dropped > len(kept):
-        return _refused(
-            composed, f"{dropped} of its {len(draft.sentences)} sentences had no source"
-        )
-    lost = f"{dropped} {plural(dropped, 'sentence')} of the model had no source and went out."
-    notes = (*composed.notes, *([lost] if dropped else []))
-    text = _in_place_of_facts(composed.text, " ".join(kept), model.name)
+        lost = f"{dropped} of its {len(draft.sentences)} sentences had no source"
+        return _fall_back(composed, lost)
+    note = f"{dropped} {plural(dropped, 'sentence')} of the model had no source and went out."
+    origin = (
+        f"What was seen was worded by {model.name} from the measured facts; "
+        "each sentence was checked against them."
+    )
+    sections = replace(composed.sections, worded=" ".join(kept), origin=origin)
+    written = replace(composed, sections=sections, written_by=model.name)
+    return _reword(written, {"name": model.name}, note if dropped else "")
+
+
+def _fall_back(composed: Diagnosis, why: str) -> Diagnosis:
+    # Folded: a server's own words stand in it, and must not look like markup or a citation.
+    return _reword(composed, {}, f"Composed without the language model: {fold(why[:300])}.")
+
+
+def _reword(diagnosis: Diagnosis, values: dict[str, Value], note: str) -> Diagnosis:
+    """Render and check the text again; a note stands in it, and is the source of its numbers."""
+    notes = (*diagnosis.notes, *([note] if note else []))
+    sections = replace(diagnosis.sections, notes=notes)
+    source = Fact("writer", "", values | ({"note": note} if note else {}))
+    context = (*diagnosis.context, source)
+    cited = (*diagnosis.citations, *diagnosis.similar)
+    checked = check(render_answer(sections), (*diagnosis.facts, *context), cited)
     return replace(
-        composed,
-        text=text,
-        written_by=model.name,
+        diagnosis,
+        sections=sections,
+        text=checked.text.strip(),
         notes=notes,
-        context=(*composed.context, _named(model)),
+        context=context,
+        removed=len(checked.removed),
     )
 
 
@@ -146,23 +162,3 @@ def _checked(
     named = [facts[key] for key in sentence.facts]
     checked = check(text + marks, named, list(passages.values()))
     return checked.text if not checked.removed else ""
-
-
-def _in_place_of_facts(text: str, written: str, name: str) -> str:
-    """The composed text with a paragraph where the list of facts was, and its last line saying who
-    wrote."""
-    head, _, rest = text.partition(_SEEN)
-    _, _, tail = rest.partition("\n\n")
-    *sections, _ = tail.split("\n\n") if tail else [""]
-    origin = f"What was seen was worded by {name} from the measured facts; each sentence was checked against them."
-    return "\n\n".join([f"{head}{_SEEN}\n{written}", *sections, origin])
-
-
-def _refused(composed: Diagnosis, why: str) -> Diagnosis:
-    return replace(
-        composed, notes=(*composed.notes, f"Composed without the language model: {why[:300]}.")
-    )
-
-
-def _named(model: ChatModel) -> Fact:
-    return Fact("writer", "", {"name": model.name})

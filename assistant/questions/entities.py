@@ -41,7 +41,7 @@ _SEVERITY = {"high": 0, "medium": 1, "low": 2}
 
 
 @dataclass(frozen=True)
-class Asked:
+class Mention:
     """What a question points at.
 
     Attributes:
@@ -59,7 +59,7 @@ class Asked:
     kind: str = ""
 
 
-def read_devices(question: str, analysis: Analysis) -> Asked:
+def read_devices(question: str, analysis: Analysis) -> Mention:
     """Find the devices that a question names.
 
     A name wins over a zone, a zone over a kind; of several devices of one zone or kind the one with
@@ -74,7 +74,7 @@ def read_devices(question: str, analysis: Analysis) -> Asked:
         one for one in _named(text, analysis) or _in_zone(text, analysis) if one not in devices
     ]
     missing = [address for address in addresses if address not in known | peers]
-    found = Asked(tuple(devices), tuple(one for one in addresses if one in peers), tuple(missing))
+    found = Mention(tuple(devices), tuple(one for one in addresses if one in peers), tuple(missing))
     if found.devices or found.peers or found.missing:
         return found
     return _by_kind(text, analysis)
@@ -191,7 +191,7 @@ def _nearly_in(name: str, words: list[str]) -> bool:
     return False
 
 
-def _by_kind(text: str, analysis: Analysis) -> Asked:
+def _by_kind(text: str, analysis: Analysis) -> Mention:
     kinds = _kinds(text)
     bearers = [one for one in _inventory(analysis) if kinds & _kinds(f"{one.role} {one.name}")]
     made_up = [
@@ -201,10 +201,10 @@ def _by_kind(text: str, analysis: Analysis) -> Asked:
     ]
     if made_up and _inventory(analysis):
         numbered = _numbered(made_up[0], bearers)
-        return Asked((numbered,)) if numbered else Asked(missing=tuple(made_up))
+        return Mention((numbered,)) if numbered else Mention(missing=tuple(made_up))
     if not bearers:
-        return Asked(kind=min(kinds, default=""))
-    return Asked(tuple(_troubled_first(bearers, analysis)))
+        return Mention(kind=min(kinds, default=""))
+    return Mention(tuple(_troubled_first(bearers, analysis)))
 
 
 def _numbered(name: str, bearers: list[Device]) -> str:

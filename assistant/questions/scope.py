@@ -11,7 +11,7 @@ kept:
 
 import re
 
-from assistant.questions.entities import Asked
+from assistant.questions.entities import Mention
 from assistant.questions.intents import Intent, stem, words_of
 from knowledge_base.index import Index
 from knowledge_base.retriever import find_nearness, find_terms
@@ -38,16 +38,22 @@ yesterday yet you your"""
 _PLAIN = frozenset(_PLAIN_WORDS.split())
 
 
-def is_in_scope(question: str, intent: Intent, asked: Asked, index: Index | None) -> bool:
+def is_in_scope(question: str, intent: Intent, mention: Mention, index: Index | None) -> bool:
     """Whether a question is one that can be answered here.
 
     Args:
         question: the operator's words.
         intent: what ``assistant.questions.intents.read_intent`` makes of them.
-        asked: what they point at, as ``assistant.questions.entities.read_devices`` reads it.
+        mention: what they point at, as ``assistant.questions.entities.read_devices`` reads it.
         index: the knowledge base; without one, only the words decide.
     """
-    if asked.devices or asked.peers or asked.missing or asked.kind or _label_words(question):
+    if (
+        mention.devices
+        or mention.peers
+        or mention.missing
+        or mention.kind
+        or _label_words(question)
+    ):
         return True
     if intent.name and not foreign_words(question, intent):
         return True

@@ -153,9 +153,9 @@ def _analyse(subject: Subject, models: Models) -> Analysis:
 def _ask(case: Case, analysis: Analysis, index: Index, history: History, models: Models) -> Answer:
     if case.by == "ask":
         diagnosis = write(diagnose(case.question, analysis, index), models.writer)
-        return Answer(diagnosis.text, diagnosis)
+        return Answer(diagnosis.text, diagnosis, diagnosis.removed, diagnosis.refused)
     reply = Conversation(analysis, index, history, writer=models.writer).reply(case.question)
-    return Answer(reply.text, reply.diagnosis)
+    return Answer(reply.text, reply.diagnosis, reply.removed, reply.refused)
 
 
 def _fill(case: Case, subject: Subject) -> Case:

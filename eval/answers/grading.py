@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from assistant.chat.replies import HELP
 from assistant.diagnosis.diagnose import Diagnosis
 from assistant.diagnosis.grounding import check, resolve
 from assistant.diagnosis.standing import Standing
@@ -41,23 +40,24 @@ MEASURES: Mapping[str, Measure] = {
         "the answer can be read: it has a text, a known standing and a known label", "higher"
     ),
 }
-_REMOVED = "had no source and was removed"
 _BRACKETS = re.compile(r"\[(\d+)\]")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What was said to a question: the text as shown, and the diagnosis it rests on, if it rests on
-    one."""
+    """What was said to a question.
+
+    Attributes:
+        text: as shown.
+        diagnosis: what it rests on, if it rests on one.
+        removed: how many sentences were taken out for want of a source.
+        refused: the question is none for this assistant, or what is asked for is not there.
+    """
 
     text: str
     diagnosis: Diagnosis | None
-
-    @property
-    def refused(self) -> bool:
-        """Whether it says that the question is none for this assistant, or that what is asked for
-        is not there."""
-        return HELP in self.text if self.diagnosis is None else not self.diagnosis.device
+    removed: int = 0
+    refused: bool = False
 
 
 def judge_answer(
@@ -96,7 +96,7 @@ def judge_answer(
         "reserved": not claimed if case.denies else None,
         "sourced": None if unsupported is None else not unsupported,
         "cited": _is_cited(said, index) if diagnosis and index else None,
-        "intact": _REMOVED not in said.text,
+        "intact": not said.removed,
         "refused": said.refused if case.refused else None,
         "answered": not said.refused if expected else None,
         "valid": _is_valid(said),
