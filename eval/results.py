@@ -5,18 +5,19 @@ is one model over all folds and seeds of a setting and labelling. A number that 
 is null, never 0.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+from pydantic import BaseModel, Field, JsonValue, field_validator
 
-from traffic.errors import UserError
+from traffic.files import Strict, read_json, write_text
 from traffic.labels import LABELS
 
-# What the numbers of a table of results mean, in the order in which a table shows them.
+Labelling = Literal["published", "corrected"]
+
+# ---- what the numbers mean ----
 
 
 @dataclass(frozen=True)
@@ -34,71 +35,51 @@ class Measure:
     unit: str = ""
 
 
-# The names of `eval.results.Row.scores` and `Pooled.scores`. Anomalous is whatever the protocol
-# calls an alarm.
+# The names of `Row.scores` and `Pooled.scores`, in the order in which a table shows them. Anomalous
+# is whatever the protocol calls an alarm.
 MEASURES: Mapping[str, Measure] = {
-    "accuracy": Measure(meaning="windows with the right label", better="higher"),
-    "precision": Measure(meaning="precision, mean over labels", better="higher"),
-    "recall": Measure(meaning="recall, mean over labels", better="higher"),
-    "f1": Measure(meaning="F1, mean over labels true or said", better="higher"),
-    "weighted_f1": Measure(
-        meaning="F1, mean over labels weighted by their windows", better="higher"
-    ),
-    "binary_accuracy": Measure(meaning="windows rightly normal or anomalous", better="higher"),
-    "binary_precision": Measure(
-        meaning="of the windows called anomalous, those that are", better="higher"
-    ),
-    "binary_recall": Measure(meaning="of the anomalous windows, those called so", better="higher"),
-    "binary_f1": Measure(meaning="F1 of anomalous", better="higher"),
-    "binary_macro_f1": Measure(meaning="mean F1 of normal and anomalous", better="higher"),
-    "pr_auc": Measure(meaning="average precision of 1 - P(normal) for anomalous", better="higher"),
-    "false_share": Measure(meaning="of the normal windows, those called anomalous", better="lower"),
+    "accuracy": Measure("windows with the right label", "higher"),
+    "precision": Measure("precision, mean over labels", "higher"),
+    "recall": Measure("recall, mean over labels", "higher"),
+    "f1": Measure("F1, mean over labels true or said", "higher"),
+    "weighted_f1": Measure("F1, mean over labels weighted by their windows", "higher"),
+    "binary_accuracy": Measure("windows rightly normal or anomalous", "higher"),
+    "binary_precision": Measure("of the windows called anomalous, those that are", "higher"),
+    "binary_recall": Measure("of the anomalous windows, those called so", "higher"),
+    "binary_f1": Measure("F1 of anomalous", "higher"),
+    "binary_macro_f1": Measure("mean F1 of normal and anomalous", "higher"),
+    "pr_auc": Measure("average precision of 1 - P(normal) for anomalous", "higher"),
+    "false_share": Measure("of the normal windows, those called anomalous", "lower"),
     "false_share_at_recall_75": Measure(
-        meaning="false_share at the threshold at which 75 % of the anomalous windows are found",
-        better="lower",
+        "false_share at the threshold at which 75 % of the anomalous windows are found", "lower"
     ),
     "false_per_device_day": Measure(
-        meaning="false alarms (abstentions are none) per device and day that it was seen",
-        better="lower",
-        unit="windows",
+        "false alarms (abstentions are none) per device and day that it was seen",
+        "lower",
+        "windows",
     ),
     "incidents_per_10_min": Measure(
-        meaning="incidents raised per operator (one a capture) and 10 minutes",
-        better="lower",
-        unit="incidents",
+        "incidents raised per operator (one a capture) and 10 minutes", "lower", "incidents"
     ),
     "false_incidents_per_10_min": Measure(
-        meaning="of these, such as no true interval accounts for", better="lower", unit="incidents"
+        "of these, such as no true interval accounts for", "lower", "incidents"
     ),
-    "found_share": Measure(meaning="of the true intervals, those with an alarm", better="higher"),
+    "found_share": Measure("of the true intervals, those with an alarm", "higher"),
     "time_to_detection_s": Measure(
-        meaning="from a true interval's start to the end of its first window with an alarm, median of those found",
-        better="lower",
-        unit="s",
+        "from a true interval's start to the end of its first window with an alarm, "
+        "median of those found",
+        "lower",
+        "s",
     ),
-    "calibration_error": Measure(
-        meaning="expected calibration error of the label's probability", better="lower"
-    ),
-    "risk_area": Measure(meaning="mean share of wrong answers over all coverages", better="lower"),
-    "coverage_at_5_percent": Measure(
-        meaning="most windows answered with at most 5 % wrong", better="higher"
-    ),
+    "calibration_error": Measure("expected calibration error of the label's probability", "lower"),
+    "risk_area": Measure("mean share of wrong answers over all coverages", "lower"),
+    "coverage_at_5_percent": Measure("most windows answered with at most 5 % wrong", "higher"),
 }
 
-
-# Parts of a file of results: numbers with their intervals, costs, curves, what was read and where
-# it ran.
-
-Labelling = Literal["published", "corrected"]
+# ---- parts of a file ----
 
 
-class Form(BaseModel):
-    """A file from outside: nothing extra passes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Estimate(Form):
+class Estimate(Strict):
     """A number and its 95 % bootstrap interval over devices (incidents for what counts intervals).
 
     Attributes:
@@ -112,7 +93,7 @@ class Estimate(Form):
     high: float | None = None
 
 
-class LabelScores(Form):
+class LabelScores(Strict):
     """One label's scores; ``windows`` is how many truly have it."""
 
     precision: float | None
@@ -121,7 +102,7 @@ class LabelScores(Form):
     windows: int
 
 
-class Costs(Form):
+class Costs(Strict):
     """What a model took.
 
     Attributes:
@@ -146,7 +127,7 @@ class Costs(Form):
     watts: float | None
 
 
-class Confusion(Form):
+class Confusion(Strict):
     """``counts[i][j]``: windows of true label ``labels[i]`` that were said to be ``labels[j]``; the
     last column may be INVALID, whose row is all zeros."""
 
@@ -154,14 +135,14 @@ class Confusion(Form):
     counts: tuple[tuple[int, ...], ...]
 
 
-class Curve(Form):
+class Curve(Strict):
     """Points of a curve, at most 101."""
 
     x: tuple[float, ...]
     y: tuple[float, ...]
 
 
-class Reliability(Form):
+class Reliability(Strict):
     """Bins of the said label's probability: mean probability, share that was right, windows. Empty
     bins are left out"""
 
@@ -170,7 +151,7 @@ class Reliability(Form):
     windows: tuple[int, ...]
 
 
-class Curves(Form):
+class Curves(Strict):
     """``pr``: x recall, y precision of anomalous. ``risk_coverage``: x coverage, y share of wrong
     answers."""
 
@@ -179,7 +160,7 @@ class Curves(Form):
     risk_coverage: Curve | None
 
 
-class DataUsed(Form):
+class DataUsed(Strict):
     """One capture: ``sha256`` is of its content (windows, features and truth), so that renaming
     changes nothing.
 
@@ -199,7 +180,7 @@ class DataUsed(Form):
     unknown: Mapping[Labelling, int]
 
 
-class Machine(Form):
+class Machine(Strict):
     """Where it ran."""
 
     system: str
@@ -209,13 +190,14 @@ class Machine(Form):
     accelerator: str = Field(description='"" where none was used')
 
 
+# ---- rows and the whole file ----
+
 RESULTS_VERSION = 1
-INVALID = (
-    "[invalid]"  # an answer that could not be read: counted beside the classes, never one of them
-)
+# An answer that could not be read: counted beside the classes, never one of them.
+INVALID = "[invalid]"
 
 
-class _Measured(Form):
+class _Measured(Strict):
     model: str
     setting: str = Field(
         description='what the protocol varied, as "50 windows of the new site"; "" for nothing'
@@ -286,7 +268,7 @@ class Pooled(_Measured):
     compared: bool
 
 
-class Comparison(Form):
+class Comparison(Strict):
     """A paired test of two models on the same windows: ``difference`` is ``model``'s minus
     ``other``'s measure.
 
@@ -307,7 +289,7 @@ class Comparison(Form):
     method: str
 
 
-class Run(Form):
+class Run(Strict):
     """A whole file."""
 
     version: Literal[1] = 1
@@ -336,31 +318,35 @@ class Run(Form):
     notes: tuple[str, ...]
 
 
-def write_run(run: Run, folder: Path) -> Path:
-    """Write ``<folder>/<run.name>.json``, whole or not at all, and say where.
+# ---- reading and writing ----
 
-    Rows take a line each: there are thousands, and a difference between two files shows which fit
-        changed.
+
+def find_results() -> Path:
+    """The results that lie in the checkout of this package; ``./results`` outside of one."""
+    shipped = Path(__file__).resolve().parents[1] / "results"
+    return shipped if shipped.is_dir() else Path("results")
+
+
+def write_results(results: BaseModel, path: Path) -> None:
+    """Write results of any kind as JSON, whole or not at all.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    write_text(path, results.model_dump_json(indent=1) + "\n")
+
+
+def write_run(run: Run, folder: Path) -> Path:
+    """Write ``<folder>/<run.name>.json``, whole or not at all; returns where.
 
     Raises:
         UserError: it cannot be written.
     """
     path = folder / f"{run.name}.json"
-    draft = folder / f"{run.name}.json.tmp"
     whole = run.model_copy(update={"rows": ()}).model_dump_json(indent=1)
+    # A row takes a line: there are thousands, and a difference between files shows which changed.
     rows = ",\n".join(row.model_dump_json(exclude_defaults=True) for row in run.rows)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        draft.write_text(
-            whole.replace('\n "rows": [],', f'\n "rows": [\n{rows}\n ],', 1) + "\n",
-            encoding="utf-8",
-        )
-        os.replace(draft, path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}); expected a writable folder with room; change --out"
-        ) from error
+    write_text(path, whole.replace('\n "rows": [],', f'\n "rows": [\n{rows}\n ],', 1) + "\n")
     return path
 
 
@@ -370,19 +356,5 @@ def read_run(path: Path) -> Run:
     Raises:
         UserError: it is missing, or of another form or version.
     """
-    try:
-        return Run.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path} cannot be read ({getattr(error, 'strerror', None) or 'not UTF-8'}); expected a run's results as "
-            "JSON; make it by faultwise eval detection"
-        ) from error
-    except ValidationError as error:
-        raise UserError(
-            f"{path} is no file of results ({_first(error.errors(include_url=False, include_input=False)[0])}); "
-            f"expected version {RESULTS_VERSION} as this release writes it; run its command again"
-        ) from error
-
-
-def _first(problem: Any) -> str:
-    return f"{'.'.join(map(str, problem['loc'])) or 'file'}: {problem['msg']}"[:200]
+    version = f"version {RESULTS_VERSION}"
+    return read_json(path, Run, f"a run's results, {version}, as faultwise eval detection makes")

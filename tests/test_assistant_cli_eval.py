@@ -110,8 +110,8 @@ class TestMistakes:
         ("arguments", "said"),
         [
             (["report", "none"], "no results none"),
-            (["report", "cut"], "cut.json is no file of results"),
-            (["report", "newer"], "newer.json is no file of results (version"),
+            (["report", "cut"], "cut.json: "),
+            (["report", "newer"], "newer.json: version: Input should be 1"),
             (["compare", "good", "none"], "no results none"),
             (
                 ["compare", "good", "elsewhere"],

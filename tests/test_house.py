@@ -18,7 +18,7 @@ import typer
 from assistant.cli.main import app
 from assistant.offline import FLAGS, go_offline
 from eval.report.readme import with_results
-from eval.research.claims import read_evidence
+from eval.research.claims import read_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("traffic", "prompts", "knowledge_base", "assistant", "finetune", "eval")
@@ -225,7 +225,7 @@ def with_file_map(readme: str) -> str:
 def made_anew(readme: str) -> str:
     """The README with all that is written by no hand: the modules, the cards, the results."""
     return with_results(
-        with_card_table(with_file_map(readme)), read_evidence(ROOT / "results").runs
+        with_card_table(with_file_map(readme)), read_runs(ROOT / "results").detection
     )
 
 

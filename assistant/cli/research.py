@@ -43,7 +43,7 @@ def retrieval(
     """Does the knowledge base find what answers, and stay silent where nothing does?"""
     from eval.answers.answers import run_retrieval
     from eval.answers.report import render_retrieval
-    from eval.provenance import write_results
+    from eval.results import write_results
 
     with narrate("asking") as progress:
         run = run_retrieval(cases or (), documents, reranker, progress)
@@ -72,7 +72,7 @@ def answers(
     """Are cause, certainty, device, numbers, citations and refusals of answers right?"""
     from eval.answers.answers import run_answers
     from eval.answers.report import render_answers
-    from eval.provenance import write_results
+    from eval.results import write_results
 
     with narrate("asking") as progress:
         run = run_answers(cases or (), data, recordings, settings, progress)
@@ -143,7 +143,7 @@ def tables(
     """Tables I and II of the second paper: its numbers beside ours, each under the data that it is
     of."""
     from eval.report.tables import render_table
-    from eval.research.claims import read_evidence
+    from eval.research.claims import read_runs
     from eval.research.paper import make_paper_tables, read_paper, read_paper_runs, run_paper
 
     paper = read_paper()
@@ -151,7 +151,7 @@ def tables(
         with narrate("measuring") as progress:
             runs = run_paper(paper, data, results, settings.home / "captures", quick, progress)
     else:
-        runs = [*read_evidence(results).runs, *read_paper_runs(results)]
+        runs = [*read_runs(results).detection, *read_paper_runs(results)]
     for table in make_paper_tables(paper, runs):
         typer.echo(render_table(table) + "\n")
 
@@ -160,7 +160,14 @@ def hypotheses(
     names: Annotated[
         list[str] | None, typer.Argument(help="H1 to H8, Q1 to Q8; all by default.")
     ] = None,
-    results: Results = _RESULTS,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where results lie.",
+            metavar="FOLDER",
+            show_default="those of the checkout, else ./results",
+        ),
+    ] = None,
     llm: Annotated[
         str,
         typer.Option(
@@ -170,11 +177,16 @@ def hypotheses(
 ) -> None:
     """The papers' hypotheses and questions: supported, not supported or not decidable here, and
     why."""
-    from eval.research.claims import read_evidence
-    from eval.research.hypotheses import decide_all, render_decision
+    from eval.research.claims import read_runs
+    from eval.research.hypotheses import HYPOTHESES, find_hypotheses, render_verdict
+    from eval.results import find_results
 
-    for decision in decide_all(names or (), read_evidence(results), llm):
-        typer.echo(render_decision(decision) + "\n")
+    chosen = find_hypotheses(names or ())
+    folder = results or find_results()
+    runs = read_runs(folder)
+    say_notes((f"results read from {folder}",))
+    for name in chosen:
+        typer.echo(render_verdict(name, HYPOTHESES[name](runs, llm)) + "\n")
 
 
 COMMANDS = (tables, hypotheses, report, compare)

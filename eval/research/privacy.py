@@ -1,21 +1,28 @@
-"""Whether anything that names a device reaches a model: under other addresses, traffic must give
-the same texts."""
+"""What of a device's name reaches a model: the classifier's texts and the writer's prompts."""
 
 import ipaddress
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from assistant.detection.pipeline import analyse
+from assistant.llm.adapters import load_adapter
+from prompts.messages import Evidence, Statement, diagnosis
 from prompts.window_text import render_windows
 from traffic.capture import Capture
+from traffic.plant import load_plant
 from traffic.reader import read_capture
 from traffic.samples import make_samples
 from traffic.windows import make_windows
 
 SAMPLE = Path(__file__).parents[2] / "assistant" / "samples" / "bottling-line"
-_ENDS = ("id.orig_h", "id.resp_h")
+_ENDS = {"flows": ("id.orig_h", "id.resp_h"), "evidence": ("src", "dst")}
+
+
+# ---- the classifier's texts ----
 
 
 @dataclass(frozen=True)
@@ -38,53 +45,44 @@ def compare_texts(path: Path = SAMPLE, seed: int = 0) -> Renaming:
         UserError: the capture cannot be read.
     """
     capture = read_capture(path)
-    new = _new_addresses(_addresses(capture), seed)
-    before, after = (_texts(one) for one in (capture, rename_addresses(capture, new)))
-    differing = sum(a != b for a, b in zip(before, after, strict=False)) + abs(
-        len(before) - len(after)
-    )
-    return Renaming(len(before), sum(old != name for old, name in new.items()), differing)
+    new = _draw_addresses(_list_addresses(capture), seed)
+    before, after = (list_texts(one) for one in (capture, rename_addresses(capture, new)))
+    unequal = sum(a != b for a, b in zip(before, after, strict=False))
+    changed = sum(old != name for old, name in new.items())
+    return Renaming(len(before), changed, unequal + abs(len(before) - len(after)))
 
 
-def _texts(capture: Capture) -> list[str]:
+def list_texts(capture: Capture) -> list[str]:
     """Every window's text, in an order that no address decides."""
     return sorted(render_windows(make_windows(make_samples(capture))))
 
 
 def rename_addresses(capture: Capture, new: dict[str, str]) -> Capture:
     """The same capture with other addresses; what ``new`` does not name stays."""
-
-    def renamed(table: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
-        return table.assign(
-            **{
-                name: table[name].map(lambda one: new.get(one, one)).astype("str")
-                for name in columns
-            }
-        )
-
-    return replace(
-        capture,
-        flows=renamed(capture.flows, _ENDS),
-        evidence=renamed(capture.evidence, ("src", "dst")),
-    )
+    tables: dict[str, pd.DataFrame] = {}
+    for name, columns in _ENDS.items():
+        table = getattr(capture, name)
+        renamed = {
+            column: table[column].map(lambda one: new.get(one, one)).astype("str")
+            for column in columns
+        }
+        tables[name] = table.assign(**renamed)
+    return replace(capture, **tables)
 
 
-def _addresses(capture: Capture) -> list[str]:
-    columns = [capture.flows[name] for name in _ENDS] + [
-        capture.evidence[name] for name in ("src", "dst")
-    ]
+def _list_addresses(capture: Capture) -> list[str]:
+    columns = [getattr(capture, name)[end] for name, ends in _ENDS.items() for end in ends]
     return sorted(set(pd.concat(columns).astype("str")))
 
 
-def _new_addresses(old: list[str], seed: int) -> dict[str, str]:
-    """Another address for each IPv4 host, of its own kind: local in a local network, outside
-    outside.
+def _draw_addresses(old: list[str], seed: int) -> dict[str, str]:
+    """Another address for each IPv4 host: local in a local network, outside outside.
 
     Networks stay networks (/24), so that a broadcast stays one; groups and addresses of no host
     keep theirs, because a protocol's own addresses name nobody.
     """
     rng = np.random.default_rng(seed)
-    hosts = {one: ip for one in old if (ip := _host(one)) is not None}
+    hosts = {one: ip for one in old if (ip := _find_host(one)) is not None}
     networks = sorted({int(ip) >> 8 for ip in hosts.values()})
     places = rng.permutation(250)[: len(networks)]
     order = {network: rng.permutation(np.arange(1, 255)) for network in networks}
@@ -97,7 +95,7 @@ def _new_addresses(old: list[str], seed: int) -> dict[str, str]:
     return named
 
 
-def _host(text: str) -> ipaddress.IPv4Address | None:
+def _find_host(text: str) -> ipaddress.IPv4Address | None:
     try:
         ip = ipaddress.ip_address(text)
     except ValueError:
@@ -106,3 +104,37 @@ def _host(text: str) -> ipaddress.IPv4Address | None:
         ip.is_multicast or ip.is_unspecified or ip.is_loopback or ip.is_link_local or ip.is_reserved
     )
     return ip if isinstance(ip, ipaddress.IPv4Address) and not fixed else None
+
+
+# ---- the writer's prompts ----
+
+
+@dataclass(frozen=True)
+class Naming:
+    """Prompts that a writer would get, and how many hold a device's address or name."""
+
+    prompts: int
+    naming: int
+
+
+def count_naming_prompts(folder: Path = SAMPLE) -> Naming:
+    """Count the prompts that name a device, of a writer asked of each incident and each device.
+
+    Args:
+        folder: a capture with its ``plant.yaml``.
+
+    Raises:
+        UserError: either cannot be read.
+    """
+    plant = load_plant(folder / "plant.yaml")
+    analysis = analyse(folder, *load_adapter(), plant)
+    hosts = [one for one in _list_addresses(analysis.capture) if _find_host(one)]
+    names = [re.escape(one) for one in (*hosts, *(device.name for device in plant.devices))]
+    naming = re.compile(rf"(?<![\w.-])(?:{'|'.join(names)})(?![\w-])")
+    subjects = [one.facts for one in analysis.incidents]
+    subjects += [analysis.facts_of(device.address) for device in plant.devices if device.address]
+    prompts = []
+    for facts in subjects:
+        statements = [Statement(f"f{number}", fact.text) for number, fact in enumerate(facts, 1)]
+        prompts.append(diagnosis(Evidence("", "", "", tuple(statements), ()))[-1]["content"])
+    return Naming(len(prompts), sum(bool(naming.search(prompt)) for prompt in prompts))
