@@ -4,9 +4,9 @@ number known."""
 import pandas as pd
 from tables import capture, flow, unanswered
 
-from assistant.detection.incidents import Incident
-from assistant.detection.pipeline import Analysis
+from assistant.detection import Analysis, Incident
 from assistant.facts.fact import Fact, make_fact
+from assistant.facts.traffic_view import TrafficView
 from traffic.labels import LABELS
 from traffic.plant import Device, Plant
 from traffic.samples import make_samples
@@ -41,11 +41,11 @@ def make_analysis(incidents: tuple[Incident, ...] | None = None, **verdict: obje
         for kind in ("arp_request", "arp_unanswered")
     ]
     table = capture(*beats, *polls, *video, evidence=asked)
-    samples = make_samples(table, PLANT)
-    windows = make_windows(samples)
+    windows = make_windows(make_samples(table, PLANT))
     verdicts = _verdicts(windows.table, verdict)
     chosen = (beacon(), silence(), loss()) if incidents is None else incidents
-    return Analysis(table, PLANT, samples, windows, verdicts, chosen)
+    view = TrafficView(table, windows.samples, PLANT)
+    return Analysis(table, PLANT, windows, view, verdicts, chosen)
 
 
 def beacon(*facts: Fact, sessions: float = 0.0, **more: object) -> Incident:

@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 
 from assistant.chat.conversation import Conversation
-from assistant.detection.incidents import make_incidents
-from assistant.detection.pipeline import Analysis
+from assistant.detection.pipeline import Analysis, analyse_verdicts
 from assistant.diagnosis.diagnose import diagnose
 from assistant.diagnosis.grounding import check
 from traffic.datasets.formats import label_flows
@@ -39,8 +38,7 @@ def analyses(shared):
 def _analyse(path) -> Analysis:
     capture = read_capture(path)
     plant = draft_plant(capture)
-    samples = make_samples(capture, plant)
-    windows = make_windows(samples)
+    windows = make_windows(make_samples(capture, plant))
     labels, sides = np.full(len(windows), NORMAL, object), np.full(len(windows), "", object)
     if "label" in capture.flows:
         truth = label_windows(windows, capture, label_flows(capture.flows)).table
@@ -53,8 +51,7 @@ def _analyse(path) -> Analysis:
         {f"p_{name}": np.where(labels == name, 0.97, 0.03 / 16) for name in LABELS}
     )
     verdicts = pd.concat([verdicts, shares], axis=1)
-    incidents = make_incidents(verdicts, windows, capture, plant)
-    return Analysis(capture, plant, samples, windows, verdicts, tuple(incidents))
+    return analyse_verdicts(capture, plant, windows, verdicts)
 
 
 def test_the_beacon_and_the_flood_are_named_with_peer_time_and_size(analyses):

@@ -63,7 +63,7 @@ class TestDevices:
         plant = SimpleNamespace(
             devices=(SimpleNamespace(address="10.0.0.7", name="plc-1", role="plc"),)
         )
-        return SimpleNamespace(verdicts=verdicts, plant=plant, incidents=incidents, scene=None)
+        return SimpleNamespace(verdicts=verdicts, plant=plant, incidents=incidents, view=None)
 
     def test_the_worst_comes_first_and_names_come_from_the_inventory(self) -> None:
         found = list_devices(
@@ -115,7 +115,7 @@ class TestHostileText:
                         "abstained": False,
                     }
                 ),
-                scene=None,
+                view=None,
                 plant=SimpleNamespace(
                     devices=(SimpleNamespace(address=HOSTILE, name=HOSTILE, role=HOSTILE),)
                 ),

@@ -22,6 +22,7 @@ from bottling_line import (
     silence,
 )
 
+from assistant.detection.pipeline import analyse_verdicts
 from assistant.diagnosis.diagnose import diagnose
 from assistant.diagnosis.grounding import check, read_quantities
 from assistant.diagnosis.investigate import investigate
@@ -31,7 +32,10 @@ from assistant.facts.fact import Fact
 from assistant.questions.entities import read_devices
 from knowledge_base.index import open_index
 from knowledge_base.retriever import find_passage
+from traffic.capture import Capture
 from traffic.labels import LABELS
+from traffic.samples import make_samples
+from traffic.windows import make_windows
 
 
 @pytest.fixture(scope="module")
@@ -240,10 +244,9 @@ def test_the_device_argument_wins_over_the_words(line):
 
 def test_an_empty_capture_is_answered():
     analysis = make_analysis(())
-    empty = type(analysis)(
-        type(analysis.capture)(analysis.capture.flows[:0], analysis.capture.activity[:0]), None,
-        analysis.samples[:0], analysis.windows, analysis.verdicts[:0], (),
-    )  # fmt: skip
+    table = Capture(analysis.capture.flows[:0], analysis.capture.activity[:0])
+    windows = make_windows(make_samples(table))
+    empty = analyse_verdicts(table, None, windows, analysis.verdicts[:0])
     assert "holds no device" in diagnose("what is wrong?", empty, None).text
 
 

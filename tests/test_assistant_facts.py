@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from assistant.detection.rules import find_evident_in
+from assistant.detection.rules import apply_rules
 from assistant.diagnosis.grounding import is_supported, read_quantities
-from assistant.facts.attribution import find_trace
-from assistant.facts.by_label import label_facts
+from assistant.facts.attribution import attribute
 from assistant.facts.devices import describe_device, health_fact
 from assistant.facts.fact import Fact, listed, make_fact, show
-from assistant.facts.traffic_view import Scene, make_scene
+from assistant.facts.profiles import PROFILES
+from assistant.facts.traffic_view import TrafficView
 from traffic.labels import LABELS
 from traffic.plant import Device, Plant
 from traffic.reader import read_capture
@@ -36,18 +36,25 @@ CAPTURES = [
 ]
 
 
-def read_scene(shared: Path, name: str, plant: Plant | None = None) -> Scene:
+def read_view(shared: Path, name: str, plant: Plant | None = None) -> TrafficView:
     capture = read_capture(shared / "data" / name)
-    return make_scene(capture, make_samples(capture, plant), plant)
+    return TrafficView(capture, make_samples(capture, plant), plant)
+
+
+def facts_of(
+    view: TrafficView, device: str, label: str, role: str, slots: np.ndarray
+) -> list[Fact]:
+    profile = PROFILES[label]
+    return profile.make_facts(attribute(view, device, profile, role, slots), view, ())
 
 
 def texts_of(
-    scene: Scene, device: str, label: str, role: str = "source", around_s: float | None = None
+    view: TrafficView, device: str, label: str, role: str = "source", around_s: float | None = None
 ) -> list[str]:
-    slots = np.unique(np.concatenate([scene.moves["slot"], scene.evidence["slot"]]))
+    slots = np.unique(np.concatenate([view.flow_slots["slot"], view.evidence["slot"]]))
     if around_s is not None:
         slots = slots[np.abs(slots * 10.0 - around_s) <= 60.0]
-    return [fact.text for fact in label_facts(find_trace(scene, device, label, role, slots), scene)]
+    return [fact.text for fact in facts_of(view, device, label, role, slots)]
 
 
 def unsupported(facts: list[Fact]) -> list[str]:
@@ -64,14 +71,14 @@ def test_every_number_in_a_fact_is_one_of_its_values(shared: Path, name: str) ->
     plant = Plant(
         (Device("press-7", "192.168.10.120", "PLC"), Device("rtu-4", "192.168.1.104", "PLC"))
     )
-    scene = read_scene(shared, name, plant)
-    device = str(scene.samples["device"].value_counts().index[0])
-    slots = np.unique(np.concatenate([scene.moves["slot"], scene.evidence["slot"]]))
-    facts = [one.fact for one in find_evident_in(scene)]
-    for address in scene.samples["device"].unique()[:3]:
-        facts += describe_device(scene, str(address))
+    view = read_view(shared, name, plant)
+    device = str(view.samples["device"].value_counts().index[0])
+    slots = np.unique(np.concatenate([view.flow_slots["slot"], view.evidence["slot"]]))
+    facts = [one.fact for one in apply_rules(view)]
+    for address in view.samples["device"].unique()[:3]:
+        facts += describe_device(view, str(address))
     for label in LABELS[1:]:
-        facts += label_facts(find_trace(scene, device, label, "source", slots), scene)
+        facts += facts_of(view, device, label, "source", slots)
     assert len(facts) >= 5
     assert unsupported(facts) == []
 
@@ -79,20 +86,20 @@ def test_every_number_in_a_fact_is_one_of_its_values(shared: Path, name: str) ->
 @pytest.mark.parametrize("seed", [1, 2])
 def test_simulated_faults_have_facts_with_supported_numbers(seed: int) -> None:
     simulation = simulate(seed, devices=10, hours=0.5)
-    scene = make_scene(
+    view = TrafficView(
         simulation.capture, make_samples(simulation.capture, simulation.plant), simulation.plant
     )
     for row in simulation.truth[simulation.truth["direction"] == "source"].itertuples():
         slots = np.arange(int(row.start_s // 10), int(row.end_s // 10) + 1)
-        facts = label_facts(find_trace(scene, row.device, row.label, "source", slots), scene)
+        facts = facts_of(view, row.device, row.label, "source", slots)
         assert unsupported(facts) == []
         # Who spoofs shows no conflict at his own address: the claimed one does.
         assert facts or row.label == "spoofing", f"{row.label} at {row.device} has no fact"
 
 
 def test_the_flood_of_34_1_names_its_peer_size_and_start(shared: Path) -> None:
-    scene = read_scene(shared, CAPTURES[1])
-    assert texts_of(scene, "192.168.1.195", "ddos", around_s=1545466950.0) == [
+    view = read_view(shared, CAPTURES[1])
+    assert texts_of(view, "192.168.1.195", "ddos", around_s=1545466950.0) == [
         "192.168.1.195 opened 14,260 connections to 123.59.209.185:80 within 30 s, starting at "
         "2018-12-22 08:22:38 UTC.",
         "At its peak, in the 10 s from 2018-12-22 08:22:40 UTC, at least 480 packets passed per second.",
@@ -102,8 +109,8 @@ def test_the_flood_of_34_1_names_its_peer_size_and_start(shared: Path) -> None:
 
 
 def test_the_controller_of_34_1_is_told_from_time_servers_and_floods(shared: Path) -> None:
-    scene = read_scene(shared, CAPTURES[1])
-    assert texts_of(scene, "192.168.1.195", "c2") == [
+    view = read_view(shared, CAPTURES[1])
+    assert texts_of(view, "192.168.1.195", "c2") == [
         "192.168.1.195 contacted 185.244.25.235:6667 4,055 times between 2018-12-21 14:55:32 UTC and "
         "2018-12-22 14:50:06 UTC; 2,414 of these stayed without an answer.",
         "The first contact with 185.244.25.235 was at 2018-12-21 14:50:16 UTC, 7 s after the capture begins.",
@@ -122,17 +129,15 @@ def test_the_controller_of_34_1_is_told_from_time_servers_and_floods(shared: Pat
 def test_other_controllers_are_found_too(
     shared: Path, name: str, device: str, controller: str
 ) -> None:
-    scene = read_scene(shared, f"iot23/{name}/conn.log.labeled")
-    slots = np.unique(scene.moves["slot"])
-    assert find_trace(scene, device, "c2", "source", slots).peers == (controller,)
+    view = read_view(shared, f"iot23/{name}/conn.log.labeled")
+    slots = np.unique(view.flow_slots["slot"])
+    assert attribute(view, device, PROFILES["c2"], "source", slots).peers == (controller,)
 
 
 def test_the_plc_that_does_not_answer_arp(shared: Path) -> None:
     plant = Plant((Device("press-plc", "192.168.10.120", "PLC"),))
-    scene = read_scene(shared, CAPTURES[9], plant)
-    assert [
-        (one.device, one.label, one.peers, one.fact.text) for one in find_evident_in(scene)
-    ] == [
+    view = read_view(shared, CAPTURES[9], plant)
+    assert [(one.device, one.label, one.peers, one.fact.text) for one in apply_rules(view)] == [
         (
             "192.168.10.120",
             "device_silent",
@@ -141,17 +146,17 @@ def test_the_plc_that_does_not_answer_arp(shared: Path) -> None:
             "stayed without a reply.",
         )
     ]
-    assert [fact.text for fact in describe_device(scene, "192.168.10.120")] == [
+    assert [fact.text for fact in describe_device(view, "192.168.10.120")] == [
         "press-plc (192.168.10.120) has sent nothing in this capture.",
         "192.168.10.1 asked for the hardware address of press-plc (192.168.10.120) 45 times and got 0 replies.",
         "192.168.10.105 asked for the hardware address of press-plc (192.168.10.120) 3 times and got 0 replies.",
     ]
-    asker = [fact.text for fact in describe_device(scene, "192.168.10.1")]
+    asker = [fact.text for fact in describe_device(view, "192.168.10.1")]
     assert asker == ["192.168.10.1 sent 45 ARP requests for other addresses and nothing else."]
 
 
 def test_the_register_sweep_is_told_from_codes_and_rates(shared: Path) -> None:
-    found = find_evident_in(read_scene(shared, CAPTURES[11]))
+    found = apply_rules(read_view(shared, CAPTURES[11]))
     assert [(one.device, one.label, one.peers) for one in found] == [
         ("192.168.1.101", "recon", ("192.168.1.104",))
     ]
@@ -164,11 +169,11 @@ def test_the_register_sweep_is_told_from_codes_and_rates(shared: Path) -> None:
 
 @pytest.mark.parametrize("name", [*CAPTURES[3:9], CAPTURES[10]])
 def test_nothing_is_evident_where_nothing_is_broken(shared: Path, name: str) -> None:
-    assert find_evident_in(read_scene(shared, name)) == []
+    assert apply_rules(read_view(shared, name)) == []
 
 
 def test_health_counts_decided_normal_windows(shared: Path) -> None:
-    scene = read_scene(shared, CAPTURES[8])
+    view = read_view(shared, CAPTURES[8])
     verdicts = pd.DataFrame(
         {
             "device": ["a", "a", "a", "b"],
@@ -178,10 +183,10 @@ def test_health_counts_decided_normal_windows(shared: Path) -> None:
         }
     )
     assert (
-        health_fact(scene, "a", verdicts).text
+        health_fact(view, "a", verdicts).text
         == "Of the windows of a, 1 out of 3 are normal (33.3 %)."
     )
-    assert health_fact(scene, "c", verdicts).text.startswith("c has no window that could be judged")
+    assert health_fact(view, "c", verdicts).text.startswith("c has no window that could be judged")
 
 
 @pytest.mark.parametrize(

@@ -8,17 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import CLOUD, DEVICE, PLC, capture, flow, unanswered
 
-from assistant.detection.correlation import suspect
-from assistant.detection.runs import Run
+from assistant.detection.correlation import is_shown, make_alert
+from assistant.detection.runs import VerdictRun
 from assistant.diagnosis.grounding import check
-from assistant.diagnosis.health import (
-    bears_out,
-    describe_health,
-    find_stretches,
-    judge_health,
-    name_health,
-)
-from assistant.facts.traffic_view import Scene, make_scene
+from assistant.diagnosis.health import describe_health, find_stretches, judge_health, name_health
+from assistant.facts.traffic_view import TrafficView
 from traffic.labels import LABELS
 from traffic.samples import make_samples
 
@@ -42,9 +36,9 @@ def verdict_table(letters: str, device: str = DEVICE) -> pd.DataFrame:
     return table
 
 
-def scene_of(*flows: dict[str, object], evidence: list[tuple[object, ...]] = ()) -> Scene:
+def view_of(*flows: dict[str, object], evidence: list[tuple[object, ...]] = ()) -> TrafficView:
     made = capture(flow(START_S, DEVICE, PLC, 502), *flows, evidence=list(evidence))
-    return make_scene(made, make_samples(made))
+    return TrafficView(made, make_samples(made))
 
 
 def download(second: float = 4000.0, **more: object) -> dict[str, object]:
@@ -59,8 +53,8 @@ def download(second: float = 4000.0, **more: object) -> dict[str, object]:
     return flow(START_S + second, DEVICE, CLOUD, 443, **(known | more))
 
 
-def health(letters: str, scene: Scene | None = None) -> tuple[str, str]:
-    judged = judge_health(DEVICE, verdict_table(letters), scene or scene_of(download()))
+def health(letters: str, view: TrafficView | None = None) -> tuple[str, str]:
+    judged = judge_health(DEVICE, verdict_table(letters), view or view_of(download()))
     return judged.standing, judged.reason
 
 
@@ -137,7 +131,7 @@ def test_stretches_decide(letters: str, standing: str, reason: str) -> None:
 def test_one_stretch_is_not_excused_where_numbers_bear_it_out(
     letter: str, flows: list[dict[str, object]], reason: str
 ) -> None:
-    assert health(HOUR + letter * 12 + HOUR, scene_of(*flows)) == (
+    assert health(HOUR + letter * 12 + HOUR, view_of(*flows)) == (
         "inconclusive" if reason else "normal",
         reason,
     )
@@ -149,7 +143,7 @@ def test_a_full_link_shows_in_what_it_does_to_packets(
     letter: str, resent: int, reason: str
 ) -> None:
     rows = [(int(START_S // 10) + 402, DEVICE, CLOUD, "retransmission", -1, resent, 0)]
-    lossy = scene_of(download(), evidence=rows)  # of 60,000 packets
+    lossy = view_of(download(), evidence=rows)  # of 60,000 packets
     assert health(HOUR + letter * 12 + HOUR, lossy)[1] == reason
 
 
@@ -169,8 +163,8 @@ def test_other_devices_do_not_matter() -> None:
     both = pd.concat(
         [verdict_table(HOUR + ODD + HOUR), verdict_table("D" * 50, PLC)], ignore_index=True
     )
-    assert judge_health(DEVICE, both, scene_of(download())).standing == "normal"
-    assert judge_health(PLC, both, scene_of(download())).reason == "open"
+    assert judge_health(DEVICE, both, view_of(download())).standing == "normal"
+    assert judge_health(PLC, both, view_of(download())).reason == "open"
 
 
 @given(st.lists(st.sampled_from(["." * 50, "." * 300, "G", "GGG", "?"]), max_size=12).map("".join))
@@ -180,8 +174,8 @@ def test_more_normal_windows_never_make_a_device_doubtful(letters: str) -> None:
 
 
 def test_an_excused_stretch_is_said_with_its_numbers_and_what_to_ask() -> None:
-    scene, verdicts = scene_of(download()), verdict_table(HOUR + "GGGGGGGGDDDX" + HOUR)
-    condition = describe_health(judge_health(DEVICE, verdicts, scene), verdicts, scene)
+    view, verdicts = view_of(download()), verdict_table(HOUR + "GGGGGGGGDDDX" + HOUR)
+    condition = describe_health(judge_health(DEVICE, verdicts, view), verdicts, view)
     assert condition.headline.text == (
         "Healthy, but for one stretch of 2.8 minutes from 2001-09-09 02:53:20 UTC on that I could not decide; "
         "nothing else stood out at 192.168.1.10."
@@ -208,8 +202,8 @@ def test_an_excused_stretch_is_said_with_its_numbers_and_what_to_ask() -> None:
 def test_what_is_not_certain_is_said_with_when_and_for_how_long(
     letters: str, said: str, last: str
 ) -> None:
-    scene, verdicts = scene_of(download()), verdict_table(letters)
-    condition = describe_health(judge_health(DEVICE, verdicts, scene), verdicts, scene)
+    view, verdicts = view_of(download()), verdict_table(letters)
+    condition = describe_health(judge_health(DEVICE, verdicts, view), verdicts, view)
     assert condition.headline.text.startswith("Not certain: 192.168.1.10 ")
     assert said in condition.headline.text
     assert condition.checks[-1].startswith(last)
@@ -221,17 +215,17 @@ def test_what_is_not_certain_is_said_with_when_and_for_how_long(
 
 def test_what_the_numbers_fit_is_named() -> None:
     flows = [unanswered(START_S + 4000.0 + i, DEVICE, PLC, 502) for i in range(5)]
-    scene, verdicts = scene_of(*flows), verdict_table(HOUR + "V" * 12 + HOUR)
-    judged = judge_health(DEVICE, verdicts, scene)
-    condition = describe_health(judged, verdicts, scene)
+    view, verdicts = view_of(*flows), verdict_table(HOUR + "V" * 12 + HOUR)
+    judged = judge_health(DEVICE, verdicts, view)
+    condition = describe_health(judged, verdicts, view)
     assert condition.headline.text.endswith("and what was measured then may be service down.")
     assert "bears out none" not in condition.facts[-1].text
     assert name_health(judged) == "undecided once"
 
 
 def test_a_device_that_is_well_needs_no_words() -> None:
-    scene, verdicts = scene_of(), verdict_table("." * 20)
-    condition = describe_health(judge_health(DEVICE, verdicts, scene), verdicts, scene)
+    view, verdicts = view_of(), verdict_table("." * 20)
+    condition = describe_health(judge_health(DEVICE, verdicts, view), verdicts, view)
     assert (
         condition.headline.text
         == "Healthy: 192.168.1.10 behaves as usual; no incident was found for it."
@@ -240,8 +234,8 @@ def test_a_device_that_is_well_needs_no_words() -> None:
 
 
 def test_ten_of_a_thousand_windows_are_a_remark_and_ask_for_nothing() -> None:
-    scene, verdicts = scene_of(download()), verdict_table(("." * 198 + "GG") * 5 + "......")
-    condition = describe_health(judge_health(DEVICE, verdicts, scene), verdicts, scene)
+    view, verdicts = view_of(download()), verdict_table(("." * 198 + "GG") * 5 + "......")
+    condition = describe_health(judge_health(DEVICE, verdicts, view), verdicts, view)
     assert condition.headline.text.startswith("Healthy: ")
     assert [fact.text for fact in condition.facts] == [
         "Of the 2.8 hours that 192.168.1.10 was seen, 5.8 minutes in 5 stretches could not be decided."
@@ -250,9 +244,9 @@ def test_ten_of_a_thousand_windows_are_a_remark_and_ask_for_nothing() -> None:
 
 
 def test_every_label_can_be_asked_for_evidence() -> None:
-    scene = scene_of(download())
+    view = view_of(download())
     rows, starts_s = np.arange(3), START_S + 4000.0 + 10.0 * np.arange(3)
     for label in LABELS[1:]:
-        assert bears_out(
-            suspect(Run(DEVICE, label, "source", rows), scene, starts_s, np.ones(3))
+        assert is_shown(
+            make_alert(VerdictRun(DEVICE, label, "source", rows), view, starts_s, np.ones(3))
         ) in (True, False)

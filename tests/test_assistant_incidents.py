@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from assistant.detection.incidents import Incident, make_incidents
 from assistant.detection.runs import find_runs
+from assistant.facts.traffic_view import TrafficView
 from traffic.capture import EVIDENCE_COLUMNS, Capture, spread
 from traffic.labels import LABELS
 from traffic.plant import Device, Plant
@@ -199,7 +200,7 @@ def incidents_of(
     windows = Windows(
         samples, verdicts[["device", "start_s", "end_s"]], np.full((len(verdicts), 6), -1)
     )
-    return make_incidents(verdicts, windows, capture, plant)
+    return make_incidents(verdicts, windows, TrafficView(capture, samples, plant))
 
 
 SLOT = int(START_S // 10)
@@ -515,7 +516,7 @@ def test_ids_are_stable_and_incidents_are_json() -> None:
 def test_healthy_devices_have_no_incident(shared: Path, name: str) -> None:
     capture = read_capture(shared / "data" / name / "conn.log.labeled")
     windows = make_windows(make_samples(capture))
-    assert make_incidents(all_normal(windows), windows, capture) == []
+    assert make_incidents(all_normal(windows), windows, TrafficView(capture, windows.samples)) == []
 
 
 def all_normal(windows: Windows) -> pd.DataFrame:
@@ -528,7 +529,7 @@ def all_normal(windows: Windows) -> pd.DataFrame:
 def test_every_flood_of_34_1_is_found_without_a_model(shared: Path) -> None:
     capture = read_capture(shared / "data" / "iot23" / "34-1" / "conn.log.labeled")
     windows = make_windows(make_samples(capture))
-    found = make_incidents(all_normal(windows), windows, capture)
+    found = make_incidents(all_normal(windows), windows, TrafficView(capture, windows.samples))
     assert {one.label for one in found} == {"ddos"}
     assert {one.device for one in found} == {"192.168.1.195"}
     victims = {one.peers[0]: one.start_s for one in found}

@@ -71,14 +71,14 @@ def say_whole(diagnosis: Diagnosis, checked: bool) -> ReplyDraft:
 
 def say_since(diagnosis: Diagnosis, incident: Incident | None, analysis: Analysis) -> ReplyDraft:
     """When it began, how long it lasted, whether it goes on."""
-    name = analysis.scene.name(diagnosis.device)
+    name = analysis.view.name_of(diagnosis.device)
     if incident is None:
         facts = [
             fact for fact in analysis.facts_of(diagnosis.device) if fact.id.startswith("traffic")
         ]
         return _lines([f"There is no incident for {name}, so nothing began."], facts, _named(name))
     values: dict[str, float | str] = {
-        "name": analysis.scene.name(incident.device),
+        "name": analysis.view.name_of(incident.device),
         "start_time_s": incident.start_s,
         "end_time_s": incident.end_s,
         "span_s": max(incident.end_s - incident.start_s, 0.0),
@@ -97,8 +97,8 @@ def say_others(diagnosis: Diagnosis, incident: Incident | None, analysis: Analys
     own."""
     facts, lines = [], []
     if incident is not None:
-        suffering = [analysis.scene.name(one) for one in incident.related]
-        involved = [analysis.scene.name(one) for one in incident.peers]
+        suffering = [analysis.view.name_of(one) for one in incident.related]
+        involved = [analysis.view.name_of(one) for one in incident.peers]
         if suffering:
             facts.append(
                 _list_fact("The same cause shows at {n:other device}: {names}.", suffering)
@@ -114,18 +114,18 @@ def say_others(diagnosis: Diagnosis, incident: Incident | None, analysis: Analys
         )
     )
     if rest:
-        named = [analysis.scene.name(one) for one in rest]
+        named = [analysis.view.name_of(one) for one in rest]
         facts.append(_list_fact("{n:other device} have incidents of their own: {names}.", named))
     else:
         lines.append("No further device has an incident in this capture.")
-    partners = [analysis.scene.name(one) for one in analysis.scene.peers_of(diagnosis.device).sort_values(
+    partners = [analysis.view.name_of(one) for one in analysis.view.peers_of(diagnosis.device).sort_values(
         "pkts", ascending=False, kind="stable").index if not is_group(str(one))]  # fmt: skip
     if partners:
         sentence = "In the whole capture {name} talks with {n:address}, most with these: {names}."
         values: dict[str, float | str] = {"n": len(partners), "names": listed(partners, 5)}
         facts.append(
             make_fact(
-                "partners", sentence, values | {"name": analysis.scene.name(diagnosis.device)}
+                "partners", sentence, values | {"name": analysis.view.name_of(diagnosis.device)}
             )
         )
     return _lines(lines, facts)
@@ -239,7 +239,7 @@ def say_devices(analysis: Analysis) -> ReplyDraft:
     values: dict[str, float | str] = {}
     for number, address in enumerate(list_addresses(analysis)[:_MOST_LISTED]):
         incident = worst.get(address)
-        health = judge_health(address, analysis.verdicts, analysis.scene)
+        health = judge_health(address, analysis.verdicts, analysis.view)
         state = (
             f"{incident.severity}: {incident.label.replace('_', ' ')}"
             if incident
@@ -247,10 +247,10 @@ def say_devices(analysis: Analysis) -> ReplyDraft:
         )
         role = f" – {roles[address]}" if roles.get(address) else ""
         values |= {
-            f"name{number}": analysis.scene.name(address),
+            f"name{number}": analysis.view.name_of(address),
             f"role{number}": roles.get(address, ""),
         }
-        lines.append(f"- {analysis.scene.name(address)}{role} – {state}")
+        lines.append(f"- {analysis.view.name_of(address)}{role} – {state}")
     rest = len(list_addresses(analysis)) - _MOST_LISTED
     lines += [f"- and {rest} more"] if rest > 0 else []
     return ReplyDraft(
@@ -270,7 +270,7 @@ def say_incidents(analysis: Analysis, states: dict[str, str]) -> ReplyDraft:
     facts, lines = [], []
     for one in incidents[:_MOST_LISTED]:
         values: dict[str, float | str] = {
-            "id": one.id, "name": analysis.scene.name(one.device), "start_time_s": one.start_s,
+            "id": one.id, "name": analysis.view.name_of(one.device), "start_time_s": one.start_s,
             "span_s": max(one.end_s - one.start_s, 0.0), "state": states.get(one.id, "active"),
         }  # fmt: skip
         what = f"{one.severity}: {one.label.replace('_', ' ')} at"

@@ -1,8 +1,8 @@
 """Incidents: verdicts of one cause become one thing that an operator can act on.
 
-verdicts ─▶ runs (k of n, hysteresis) ─▶ suspicions (with whom, since which second) ─▶ causes ─▶
+verdicts ─▶ runs (k of n, hysteresis) ─▶ alerts (with whom, since which second) ─▶ correlation ─▶
 incidents
-                              hard evidence that needs no model (evident) ─▶┘
+                                           rules that need no model ─▶┘
 """
 
 import hashlib
@@ -14,35 +14,27 @@ import numpy as np
 import pandas as pd
 
 from assistant.detection.correlation import (
-    Suspicion,
-    add_hard,
+    Alert,
+    add_rule_alerts,
     group_by_cause,
-    is_borne_out,
-    merge_suspicions,
-    promote,
-    suspect,
+    is_supported,
+    make_alert,
+    make_rule_alert,
+    merge_repeated,
+    promote_culprit,
 )
-from assistant.detection.rules import Evident, find_evident_in
-from assistant.detection.runs import Run, find_runs
-from assistant.facts.attribution import find_trace
-from assistant.facts.by_label import label_facts
+from assistant.detection.rules import apply_rules
+from assistant.detection.runs import VerdictRun, find_runs
 from assistant.facts.devices import describe_device
-from assistant.facts.fact import Fact, Value, listed, make_fact
-from assistant.facts.traffic_view import Scene, make_scene
-from traffic.capture import Capture
+from assistant.facts.fact import Fact, Value, make_fact
+from assistant.facts.traffic_view import TrafficView
 from traffic.labels import ATTACKS, TAXONOMY
-from traffic.plant import Plant
 from traffic.windows import Windows
 
 Severity = Literal["low", "medium", "high"]
 
 _LARGE_FLOOD_PKTS = 10_000
 _MEDIUM_SUFFER, _HIGH_SUFFER = 2, 5
-_ANSWERING = (
-    "device_silent",
-    "service_down",
-    "name_resolution",
-)  # whose peers are those who call in vain
 _MOST_FACTS, _MOST_PEERS = 10, 50
 
 
@@ -90,8 +82,7 @@ class Incident:
 def make_incidents(
     verdicts: pd.DataFrame,
     windows: Windows,
-    capture: Capture,
-    plant: Plant | None = None,
+    view: TrafficView,
     k: int = 3,
     n: int = 5,
     off: int = 6,
@@ -102,45 +93,33 @@ def make_incidents(
         verdicts: one row per window, as ``assistant.detection.classify.classify`` returns it, in
             the order of ``windows``.
         windows: with their samples.
-        capture: the tables the windows were made from; facts and exact times come from it.
-        plant: names of addresses, and devices whose absence counts.
+        view: of the capture the windows were made from; facts and exact times come from it.
         k: anomalous windows of the last ``n`` that raise (a sure and large flood needs one).
         n: see ``k``.
         off: normal windows in a row that end a run.
 
     Returns:
-        Incidents in the order of their starts; what the tables do not bear out is none.
+        Incidents in the order of their starts; what the tables do not support is none.
     """
-    scene = make_scene(capture, windows.samples, plant)
     starts_s = verdicts["start_s"].to_numpy(float)
 
-    def look(run: Run) -> Suspicion:
-        return suspect(run, scene, starts_s, verdicts[f"p_{run.label}"].to_numpy(float))
+    def alert(run: VerdictRun) -> Alert:
+        return make_alert(run, view, starts_s, verdicts[f"p_{run.label}"].to_numpy(float))
 
-    found = merge_suspicions([look(run) for run in find_runs(verdicts, windows, k, n, off)], look)
-    found = add_hard(found, [_hard(evident, scene) for evident in find_evident_in(scene)])
-    groups = [group for group in group_by_cause(found) if any(is_borne_out(one) for one in group)]
-    return [_make_incident(group, scene, starts_s) for group in groups]
-
-
-def _hard(evident: Evident, scene: Scene) -> Suspicion:
-    trace = find_trace(scene, evident.device, evident.label, evident.role, evident.slots)
-    none = np.zeros(0, np.int64)
-    return Suspicion(
-        evident.device, evident.label, evident.role, none, float("inf"), trace, (evident.fact,)
-    )
+    found = merge_repeated([alert(run) for run in find_runs(verdicts, windows, k, n, off)], alert)
+    found = add_rule_alerts(found, [make_rule_alert(hit, view) for hit in apply_rules(view)])
+    groups = [group for group in group_by_cause(found) if any(map(is_supported, group))]
+    return [_make_incident(group, view, starts_s) for group in groups]
 
 
-def _make_incident(group: Sequence[Suspicion], scene: Scene, starts_s: np.ndarray) -> Incident:
-    lead = _lead(group, scene, starts_s)
+def _make_incident(group: Sequence[Alert], view: TrafficView, starts_s: np.ndarray) -> Incident:
+    lead = _find_lead(group, view, starts_s)
     related = tuple(dict.fromkeys(one.device for one in group if one.device != lead.device))
     mine = [one for one in group if one.device == lead.device] or [lead, *group[1:]]
-    windows = np.unique(starts_s[np.concatenate([one.rows for one in mine])])
+    windows = np.unique(starts_s[np.concatenate([one.rows for one in mine])]).tolist()
     # Where packets show that it was over, windows of a minute cannot tell better when.
-    ended = [
-        one for one in mine if any("until_time_s" in fact.values for fact in one.facts)
-    ] or mine
-    start_s, end_s = min(one.trace.start_s for one in mine), max(one.trace.end_s for one in ended)
+    over = [one for one in mine if any("until_time_s" in fact.values for fact in one.facts)]
+    start_s = min(one.attribution.start_s for one in mine)
     mark = hashlib.sha256(f"{lead.device} {lead.label} {start_s:.0f}".encode()).hexdigest()[:8]
     return Incident(
         id=f"{lead.label}-{mark}",
@@ -149,67 +128,57 @@ def _make_incident(group: Sequence[Suspicion], scene: Scene, starts_s: np.ndarra
         label=lead.label,
         severity=_severity(lead, related),
         start_s=start_s,
-        end_s=end_s,
-        windows=tuple(windows.tolist()),
-        facts=_facts(lead, group, related, scene, windows.tolist()),
-        peers=lead.trace.peers[:_MOST_PEERS],
+        end_s=max(one.attribution.end_s for one in over or mine),
+        windows=tuple(windows),
+        facts=_make_facts(lead, group, related, view, windows),
+        peers=lead.attribution.peers[:_MOST_PEERS],
         techniques=TAXONOMY[lead.label].techniques,
         related=related,
     )
 
 
-def _lead(group: Sequence[Suspicion], scene: Scene, starts_s: np.ndarray) -> Suspicion:
-    """The suspicion that an incident is named after; an intruder's holds what it did to all of its
+def _find_lead(group: Sequence[Alert], view: TrafficView, starts_s: np.ndarray) -> Alert:
+    """The alert that an incident is named after; an intruder's holds what it did to all of its
     victims."""
-    lead = promote(group[0], group)
+    lead = promote_culprit(group[0], group)
     if lead.device == group[0].device or lead.label not in ATTACKS:
         return lead
     rows = np.unique(np.concatenate([one.rows for one in group]))
-    whole = suspect(
-        Run(lead.device, lead.label, lead.role, rows), scene, starts_s, np.ones(len(starts_s))
-    )
-    return replace(lead, rows=rows, trace=whole.trace)
+    run = VerdictRun(lead.device, lead.label, lead.role, rows)
+    whole = make_alert(run, view, starts_s, np.ones(len(starts_s)))
+    return replace(lead, rows=rows, attribution=whole.attribution)
 
 
-def _facts(
-    lead: Suspicion,
-    group: Sequence[Suspicion],
+def _make_facts(
+    lead: Alert,
+    group: Sequence[Alert],
     related: Sequence[str],
-    scene: Scene,
+    view: TrafficView,
     windows: Sequence[float],
 ) -> tuple[Fact, ...]:
-    hard = [fact for one in group for fact in one.facts]
-    seen = (label_facts(one.trace, scene, windows) for one in (lead, *group))
-    facts = [*hard, *next((found for found in seen if found), [])][: _MOST_FACTS - 1]
-    facts = facts or describe_device(scene, lead.device, windows)
+    """Facts of rules, then those of the first alert that has any, then who else is concerned."""
+    by_label = (one.profile.make_facts(one.attribution, view, windows) for one in (lead, *group))
+    facts = [fact for one in group for fact in one.facts]
+    facts = [*facts, *next(filter(None, by_label), [])][: _MOST_FACTS - 1]
+    facts = facts or describe_device(view, lead.device, windows)
     if related:
-        names = listed(scene.name(address) for address in related)
-        values: dict[str, Value] = {"names": names, "n": len(related)}
-        facts.append(
-            make_fact(
-                "related", "The same cause shows at {n:other device}: {names}.", values, windows
-            )
-        )
+        values: dict[str, Value] = {"names": view.names_of(related), "n": len(related)}
+        sentence = "The same cause shows at {n:other device}: {names}."
+        facts.append(make_fact("related", sentence, values, windows))
     return tuple(facts)
 
 
-def _severity(lead: Suspicion, related: Sequence[str]) -> Severity:
+def _severity(lead: Alert, related: Sequence[str]) -> Severity:
     """Attacks by who and how much, faults by how many suffer: about 80/15/5 of ordinary plants
     (ISA-18.2)."""
-    suffer = len(
-        {
-            *related,
-            *(lead.trace.peers if lead.label in _ANSWERING and lead.role == "source" else ()),
-        }
-    )
-    if lead.label in ("dos", "ddos"):
-        return (
-            "high"
-            if lead.trace.flows["src_pkts"].clip(lower=1).sum() >= _LARGE_FLOOD_PKTS
-            else "medium"
-        )
-    if lead.label == "c2" or (lead.label in ATTACKS and lead.role != "target"):
+    profile, attack = lead.profile, lead.label in ATTACKS
+    starved = profile.starves_peers and lead.role == "source"
+    suffer = len({*related, *(lead.attribution.peers if starved else ())})
+    if profile.flood:
+        pkts = lead.attribution.flows["src_pkts"].clip(lower=1).sum()
+        return "high" if pkts >= _LARGE_FLOOD_PKTS else "medium"
+    if profile.compromises or (attack and lead.role != "target"):
         return "high"
-    if lead.label in ATTACKS or suffer >= _MEDIUM_SUFFER:
+    if attack or suffer >= _MEDIUM_SUFFER:
         return "high" if suffer >= _HIGH_SUFFER else "medium"
     return "low"

@@ -1,9 +1,11 @@
-"""An analysis: one capture read, cut, classified and grouped, with everything later questions
-need."""
+"""The pipeline: one capture cut into windows, classified and grouped into incidents.
+
+read ─▶ samples ─▶ windows ─▶ verdicts ─▶ incidents ─▶ Analysis
+           └─▶ traffic view ──────────────▶┘
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +14,7 @@ from assistant.detection.classify import classify
 from assistant.detection.incidents import Incident, make_incidents
 from assistant.facts.devices import describe_device, health_fact
 from assistant.facts.fact import Fact
-from assistant.facts.traffic_view import Scene, make_scene
+from assistant.facts.traffic_view import TrafficView
 from assistant.llm.adapters import AdapterCard
 from assistant.llm.local import LocalLLM, Progress
 from traffic.capture import Capture
@@ -29,31 +31,29 @@ class Analysis:
     Attributes:
         capture: flows, activity, evidence, notes.
         plant: the inventory, None where none was given.
-        samples: one row per device and ten seconds.
         windows: the samples in sequences of six.
+        view: the capture laid out for questions about one device.
         verdicts: one row per window, in the order of ``windows``.
         incidents: in the order of their starts.
     """
 
     capture: Capture
     plant: Plant | None
-    samples: pd.DataFrame
     windows: Windows
+    view: TrafficView
     verdicts: pd.DataFrame
     incidents: tuple[Incident, ...]
 
-    @cached_property
-    def scene(self) -> Scene:
-        """The capture laid out for questions about one device, made when first asked for."""
-        return make_scene(self.capture, self.samples, self.plant)
+    @property
+    def samples(self) -> pd.DataFrame:
+        """One row per device and ten seconds."""
+        return self.windows.samples
 
     def facts_of(self, device: str) -> tuple[Fact, ...]:
         """What a device did in this capture, and how many of its windows are normal."""
         starts = self.verdicts.loc[self.verdicts["device"] == device, "start_s"].tolist()
-        return (
-            *describe_device(self.scene, device, starts),
-            health_fact(self.scene, device, self.verdicts),
-        )
+        described = describe_device(self.view, device, starts)
+        return (*described, health_fact(self.view, device, self.verdicts))
 
 
 def analyse(
@@ -77,9 +77,27 @@ def analyse(
     Raises:
         UserError: the path holds no capture that can be read.
     """
-    capture = read_capture(path)
-    samples = make_samples(capture, plant, local)
-    windows = make_windows(samples)
+    return analyse_capture(read_capture(path), llm, card, plant, local, progress)
+
+
+def analyse_capture(
+    capture: Capture,
+    llm: LocalLLM,
+    card: AdapterCard,
+    plant: Plant | None = None,
+    local: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Analysis:
+    """The same from tables that were read already."""
+    windows = make_windows(make_samples(capture, plant, local))
     verdicts = classify(windows, llm, card, progress)
-    incidents = make_incidents(verdicts, windows, capture, plant)
-    return Analysis(capture, plant, samples, windows, verdicts, tuple(incidents))
+    return analyse_verdicts(capture, plant, windows, verdicts)
+
+
+def analyse_verdicts(
+    capture: Capture, plant: Plant | None, windows: Windows, verdicts: pd.DataFrame
+) -> Analysis:
+    """The same from verdicts, whoever gave them; ``windows`` are those of the capture."""
+    view = TrafficView(capture, windows.samples, plant)
+    incidents = make_incidents(verdicts, windows, view)
+    return Analysis(capture, plant, windows, view, verdicts, tuple(incidents))

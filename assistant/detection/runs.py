@@ -11,19 +11,19 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from assistant.facts.profiles import PROFILES
 from traffic.capture import SAMPLE_S
 from traffic.labels import LABELS, NORMAL
 from traffic.windows import Windows
 
 _GAP_SLOTS = 60  # ten minutes without a window end a run: what came before is another story
-_FLOOD = ("dos", "ddos")
 _SURE = 0.99
 _LARGE_PKTS = 1000.0  # in a window; six windows share each sample, so one such window is no accident of an edge
 _BOTH = 0.3  # of the probability mass on the weaker direction
 
 
 @dataclass(frozen=True)
-class Run:
+class VerdictRun:
     """Windows of one device and label.
 
     Attributes:
@@ -41,7 +41,7 @@ class Run:
 
 def find_runs(
     verdicts: pd.DataFrame, windows: Windows, k: int = 3, n: int = 5, off: int = 6
-) -> list[Run]:
+) -> list[VerdictRun]:
     """Find runs of each device and label, and of mixed labels where only together they are enough.
 
     Args:
@@ -62,11 +62,9 @@ def find_runs(
     for name in LABELS[1:]:
         hit = odd & (label == name)
         if hit.any():
-            at_once = (
-                _is_large_flood(verdicts, windows, hit)
-                if name in _FLOOD
-                else np.zeros(len(hit), bool)
-            )
+            at_once = np.zeros(len(hit), bool)
+            if PROFILES[name].flood:
+                at_once = _is_large_flood(verdicts, windows, hit)
             raised = _raised(verdicts, hit, decided & ~hit, at_once, k, n, off)
             runs += [_make_run(verdicts, name, rows) for rows in raised]
     taken = np.zeros(len(verdicts), bool)
@@ -120,14 +118,14 @@ def _is_large_flood(verdicts: pd.DataFrame, windows: Windows, hit: np.ndarray) -
     return large
 
 
-def _make_run(verdicts: pd.DataFrame, label: str, rows: np.ndarray) -> Run:
+def _make_run(verdicts: pd.DataFrame, label: str, rows: np.ndarray) -> VerdictRun:
     part = verdicts.iloc[rows]
     mass = part["probability"].groupby(part["direction"]).sum()
     source, target = float(mass.get("source", 0.0)), float(mass.get("target", 0.0))
     role = "source" if source >= target else "target"
     if min(source, target) >= _BOTH * (source + target) > 0:
         role = "both"
-    return Run(str(part["device"].iloc[0]), label, role, rows)
+    return VerdictRun(str(part["device"].iloc[0]), label, role, rows)
 
 
 def _heaviest(verdicts: pd.DataFrame, rows: np.ndarray) -> str:

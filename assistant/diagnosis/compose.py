@@ -113,9 +113,9 @@ def _headline(found: Investigation, analysis: Analysis) -> str:
         all_well = found.standing == "normal" and not (found.condition.checks or named)
         return _ALL_WELL if all_well else found.condition.headline.text
     assert incident is not None
-    who = analysis.scene.name(found.device)
+    who = analysis.view.name_of(found.device)
     if found.device != incident.device:
-        cause = analysis.scene.name(incident.device)
+        cause = analysis.view.name_of(incident.device)
         who = f"{who} is affected; the cause lies at {cause}, which"
     does = read_playbook(incident.label).does(incident.role)
     return f"{_CERTAINTY[found.standing]}: {who} {does}, {_when(incident, analysis)}."
@@ -134,7 +134,7 @@ def _explanation(incident: Incident, analysis: Analysis) -> list[str]:
     playbook = read_playbook(incident.label)
     attack = incident.label in ATTACKS
     lines = [playbook.gloss]
-    peers = listed(analysis.scene.name(peer) for peer in incident.peers[:3])
+    peers = listed(analysis.view.name_of(peer) for peer in incident.peers[:3])
     if incident.role == "target" and peers:
         # Who claims a false address is not among those who talk with its owner; a fault comes from
         # nobody.
@@ -142,7 +142,7 @@ def _explanation(incident: Incident, analysis: Analysis) -> list[str]:
         begin = "It comes from" if blamed else "It concerns its traffic with"
         lines.append(f"{begin} {peers}.")
     if incident.role != "target" and attack:
-        name = analysis.scene.name(incident.device)
+        name = analysis.view.name_of(incident.device)
         lines.append(f"{name} is the source of it{_ROLES[incident.role]}.")
     if playbook.doubt and is_unanswered(incident.label, incident.facts):
         lines += [playbook.doubt, *_leaning(incident)]
@@ -184,7 +184,7 @@ def _also(found: Investigation, analysis: Analysis) -> list[str]:
         dated = [
             fact.text for fact in one.facts if fact.values.keys() & {"start_time_s", "first_time_s"}
         ]
-        texts = [fact.text for fact in one.facts] or [f"at {analysis.scene.name(one.device)}."]
+        texts = [fact.text for fact in one.facts] or [f"at {analysis.view.name_of(one.device)}."]
         lines.append(
             f"{name}: {dated[0]}" if dated else f"{name}, {_when(one, analysis)}: {texts[0]}"
         )

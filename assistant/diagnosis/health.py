@@ -33,16 +33,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from assistant.detection.correlation import Suspicion, is_borne_out, suspect
+from assistant.detection.correlation import Alert, is_shown, make_alert
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
-from assistant.detection.runs import Run
+from assistant.detection.runs import VerdictRun
 from assistant.diagnosis.playbook import read_health_playbook
 from assistant.diagnosis.standing import Standing
-from assistant.facts.attribution import FEW_ENDPOINTS
-from assistant.facts.by_label import label_facts
 from assistant.facts.fact import Fact, Value, listed, make_fact, plural
-from assistant.facts.traffic_view import Scene
+from assistant.facts.traffic_view import TrafficView
 from traffic.capture import SAMPLE_S
 from traffic.labels import LABELS, NORMAL, TAXONOMY
 from traffic.windows import WINDOW_SAMPLES
@@ -51,11 +49,7 @@ _MOSTLY_NORMAL = 0.99
 _SHORT = 48  # as long pieces of time in which the device was seen
 _FEWEST = 3  # windows that raise an incident
 _OVER = 6  # normal windows that end a stretch
-_LEAST_CONTACTS = 3  # fewer are no beacon
 _MOST_MEASURED = 3  # facts of a stretch that are shown
-# Of packets sent again or met by a full buffer; assistant.diagnosis.differential denies loss below.
-_TROUBLED_SHARE = 0.01
-_VAIN = ("device_silent", "service_down", "misconfiguration")
 
 
 @dataclass(frozen=True)
@@ -116,20 +110,20 @@ class Health:
         return sum(len(one.rows) for one in self.stretches) <= (1 - _MOSTLY_NORMAL) * self.windows
 
 
-def judge_health(device: str, verdicts: pd.DataFrame, scene: Scene) -> Health:
+def judge_health(device: str, verdicts: pd.DataFrame, view: TrafficView) -> Health:
     """Judge a device that has no incident.
 
     Args:
         device: address.
         verdicts: one row per window of all devices, sorted by device and start.
-        scene: the capture; it says whether what was suspected shows in what was measured.
+        view: the capture; it says whether what was suspected shows in what was measured.
     """
     mine = verdicts["device"].to_numpy() == device
     if not mine.any():
         return Health(device, "inconclusive", "unseen", (), 0, 0.0)
     seen_s = _covered_s(verdicts["start_s"].to_numpy(float)[mine])
     seen = Health(device, "normal", "", find_stretches(device, verdicts), int(mine.sum()), seen_s)
-    reason = _reason(seen, int(np.flatnonzero(mine)[-1]), verdicts, scene)
+    reason = _reason(seen, int(np.flatnonzero(mine)[-1]), verdicts, view)
     return replace(seen, standing="inconclusive", reason=reason) if reason else seen
 
 
@@ -146,8 +140,8 @@ def find_stretches(device: str, verdicts: pd.DataFrame) -> tuple[Stretch, ...]:
 
 
 def suspect_stretch(
-    device: str, stretch: Stretch, verdicts: pd.DataFrame, scene: Scene
-) -> list[Suspicion]:
+    device: str, stretch: Stretch, verdicts: pd.DataFrame, view: TrafficView
+) -> list[Alert]:
     """What the model suspected in a stretch, with the traffic that would carry it, the most
     frequent label first."""
     starts_s = verdicts["start_s"].to_numpy(float)
@@ -157,41 +151,12 @@ def suspect_stretch(
         part = part[part["label"] == label]
         role = str(part["direction"].mode().iloc[0]) or "source"
         rows = stretch.rows[(verdicts["label"].to_numpy()[stretch.rows] == label)]
-        found.append(
-            suspect(
-                Run(device, label, role, rows),
-                scene,
-                starts_s,
-                verdicts[f"p_{label}"].to_numpy(float),
-            )
-        )
+        run = VerdictRun(device, label, role, rows)
+        found.append(make_alert(run, view, starts_s, verdicts[f"p_{label}"].to_numpy(float)))
     return found
 
 
-def bears_out(one: Suspicion) -> bool:
-    """Whether what was measured is what the label means, with no verdict to lean on.
-
-    A transfer that is answered over a handful of connections is no flood; a link is full when
-    packets suffer from it, not when much gets through; what was mostly received was not carried
-    off.
-    """
-    flows, evidence = one.trace.flows, one.trace.evidence
-    pkts = float((flows["src_pkts"] + flows["dst_pkts"]).sum())
-    if one.label in ("dos", "ddos"):
-        return not bool(flows["answered"].all()) or flows["attempt"].nunique() >= FEW_ENDPOINTS
-    if one.label == "exfiltration":
-        return float(flows["sent_bytes"].sum()) > float(flows["got_bytes"].sum())
-    if one.label == "c2":
-        return flows["attempt"].nunique() >= _LEAST_CONTACTS
-    if one.label in ("congestion", "packet_loss"):
-        missed = float(flows["missed_bytes"].sum()) > 0
-        return missed or float(evidence["count"].sum()) >= _TROUBLED_SHARE * max(pkts, 1.0)
-    if one.label in _VAIN:
-        return len(flows) + len(evidence) > 0
-    return is_borne_out(one)
-
-
-def _reason(seen: Health, last: int, verdicts: pd.DataFrame, scene: Scene) -> str:
+def _reason(seen: Health, last: int, verdicts: pd.DataFrame, view: TrafficView) -> str:
     """Why a device is not called well, "" where it is; ``last`` is the row of its last window."""
     if not seen.stretches:
         return ""
@@ -205,8 +170,8 @@ def _reason(seen: Health, last: int, verdicts: pd.DataFrame, scene: Scene) -> st
         return "several"
     if _SHORT * seen.stretches[0].span_s > seen.seen_s:
         return "long"
-    suspected = suspect_stretch(seen.device, seen.stretches[0], verdicts, scene)
-    return "borne_out" if any(bears_out(one) for one in suspected) else ""
+    suspected = suspect_stretch(seen.device, seen.stretches[0], verdicts, view)
+    return "borne_out" if any(map(is_shown, suspected)) else ""
 
 
 def _make_stretch(rows: np.ndarray, verdicts: pd.DataFrame) -> Stretch:
@@ -249,11 +214,11 @@ def name_health(health: Health) -> str:
     return read_health_playbook().in_short[health.reason or "well"]
 
 
-def describe_health(health: Health, verdicts: pd.DataFrame, scene: Scene) -> Condition:
+def describe_health(health: Health, verdicts: pd.DataFrame, view: TrafficView) -> Condition:
     """Word the health of a device."""
     playbook = read_health_playbook()
     values: dict[str, Value] = {
-        "name": scene.name(health.device),
+        "name": view.name_of(health.device),
         "seen_s": health.seen_s,
         "stretches": len(health.stretches),
         "undecided_s": sum(one.span_s for one in health.stretches),
@@ -268,18 +233,18 @@ def describe_health(health: Health, verdicts: pd.DataFrame, scene: Scene) -> Con
     # What is still open is what matters; elsewhere the longest stretch is.
     longest = max(health.stretches, key=lambda one: one.span_s)
     shown = health.stretches[-1] if health.reason == "open" else longest
-    suspected = suspect_stretch(health.device, shown, verdicts, scene)
-    fitting = [_words(one.label) for one in suspected if bears_out(one)]
+    suspected = suspect_stretch(health.device, shown, verdicts, view)
+    fitting = [_words(one.label) for one in suspected if is_shown(one)]
     values |= {"span_s": shown.span_s, "start_time_s": shown.start_s, "fits": listed(fitting)}
     return Condition(
         make_fact("condition", playbook.unclear.get(health.reason, playbook.healthy_but), values),
-        _stretch_facts(str(values["name"]), shown, suspected, scene) if suspected else (),
-        _checks(health, suspected, scene),
+        _stretch_facts(str(values["name"]), shown, suspected, view) if suspected else (),
+        _checks(health, suspected, view),
     )
 
 
 def _stretch_facts(
-    name: str, shown: Stretch, suspected: list[Suspicion], scene: Scene
+    name: str, shown: Stretch, suspected: list[Alert], view: TrafficView
 ) -> tuple[Fact, ...]:
     """What a stretch looked like, and the numbers of the likeliest label that has any."""
     playbook = read_health_playbook()
@@ -296,21 +261,23 @@ def _stretch_facts(
         "end_time_s": shown.end_s,
         **{f"count{number}": n for number, n in enumerate(shown.counts)},
     }
-    measured = next(filter(None, (label_facts(one.trace, scene) for one in suspected)), [])
+    measured = next(
+        filter(None, (one.profile.make_facts(one.attribution, view, ()) for one in suspected)), []
+    )
     facts = [make_fact("undecided", playbook.undecided, values), *measured[:_MOST_MEASURED]]
-    if not any(bears_out(one) for one in suspected):
+    if not any(map(is_shown, suspected)):
         facts.append(make_fact("unfit", playbook.unsupported, {}))
     return tuple(facts)
 
 
-def _checks(health: Health, suspected: list[Suspicion], scene: Scene) -> tuple[str, ...]:
+def _checks(health: Health, suspected: list[Alert], view: TrafficView) -> tuple[str, ...]:
     playbook = read_health_playbook()
-    steps = [playbook.ask.format(name=scene.name(health.device))]
-    peers = [peer for one in suspected for peer in one.trace.peers]
+    steps = [playbook.ask.format(name=view.name_of(health.device))]
+    peers = [peer for one in suspected for peer in one.attribution.peers]
     if peers:
-        own = peers[0] in set(scene.samples["device"].unique())
+        own = peers[0] in view.local
         who = playbook.look_at if own else playbook.look_up
-        steps.append(who.format(peer=scene.name(peers[0])))
+        steps.append(who.format(peer=view.name_of(peers[0])))
     if health.reason in playbook.until:
         steps.append(playbook.until[health.reason])
     return tuple(steps)
@@ -370,7 +337,7 @@ def _state(
 ) -> tuple[str, str]:
     if incident is not None:
         return incident.severity, TAXONOMY[incident.label].meaning
-    health = judge_health(address, analysis.verdicts, analysis.scene)
+    health = judge_health(address, analysis.verdicts, analysis.view)
     if health.standing != "normal":
         return "unsure", name_health(health)
     return "normal", f"{windows:,} {plural(windows, 'window')}, nothing unusual"

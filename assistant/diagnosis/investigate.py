@@ -16,12 +16,11 @@ from assistant.diagnosis.playbook import find_symptoms, read_playbook
 from assistant.diagnosis.standing import Standing, judge, verdict_fact
 from assistant.facts.devices import health_fact
 from assistant.facts.fact import Fact, Value, listed, make_fact
+from assistant.facts.profiles import PROFILES
 from assistant.questions.entities import Mention, list_addresses, read_devices, worst_first
 from traffic.labels import NORMAL
 
 MOST_FACTS, MOST_OTHERS = 5, 5
-# Numbers that can deny a label outright; the others only speak for or against it.
-_DENIED_BY_NUMBERS = ("packet_loss", "name_resolution", "spoofing")
 _NO_KIND = (
     "No device is known as {kind} here (plant.yaml names roles and zones), so all devices were "
     "looked at."
@@ -116,7 +115,9 @@ def _explain(
     sound = _sound(main.facts)
     lost = len(main.facts) - len(sound)
     span = (main.device, main.start_s, main.end_s, analysis.samples, analysis.capture)
-    denied = main.label in _DENIED_BY_NUMBERS and bool(rule_out((main.label,), *span).excluded)
+    exclusion = PROFILES[main.label].exclusion
+    outright = exclusion is not None and exclusion.outright
+    denied = outright and bool(rule_out((main.label,), *span).excluded)
     verdict = verdict_fact(main, analysis.verdicts)
     notes = _notes(mention)
     if lost:
@@ -146,8 +147,8 @@ def _describe_device(mention: Mention, analysis: Analysis) -> Investigation:
     """No incident: the device is well, or nothing can be said."""
     device = (mention.devices or _partners(mention.peers, analysis))[0]
     *described, share = analysis.facts_of(device)
-    health = judge_health(device, analysis.verdicts, analysis.scene)
-    condition = describe_health(health, analysis.verdicts, analysis.scene)
+    health = judge_health(device, analysis.verdicts, analysis.view)
+    condition = describe_health(health, analysis.verdicts, analysis.view)
     elsewhere = worst_first(list(analysis.incidents))
     return Investigation(
         device=device,
@@ -166,20 +167,20 @@ def _describe_device(mention: Mention, analysis: Analysis) -> Investigation:
 
 def _describe_all(mention: Mention, analysis: Analysis) -> Investigation:
     """No incident anywhere: the health of the devices, the most doubtful first."""
-    scene, verdicts = analysis.scene, analysis.verdicts
-    known = [judge_health(one, verdicts, scene) for one in _doubtful_first(analysis)]
+    view, verdicts = analysis.view, analysis.verdicts
+    known = [judge_health(one, verdicts, view) for one in _doubtful_first(analysis)]
     # Who was seen for a minute can neither be called well nor keep all others from being called so;
     # it is said.
     judged = [one for one in known if not one.brief] or known
-    brief = [scene.name(one.device) for one in known if one not in judged]
+    brief = [view.name_of(one.device) for one in known if one not in judged]
     worst = next((one for one in judged if one.standing != "normal"), judged[0])
-    condition = describe_health(worst, verdicts, scene)
+    condition = describe_health(worst, verdicts, view)
     facts = list(condition.facts)
     if brief:
         values: dict[str, Value] = {"n": len(brief), "names": listed(brief)}
         sentence = "{n:device} could not be judged, seen too briefly: {names}."
         facts.append(make_fact("brief", sentence, values))
-    facts += [health_fact(scene, one.device, verdicts) for one in judged]
+    facts += [health_fact(view, one.device, verdicts) for one in judged]
     return Investigation(
         device=worst.device,
         mention=mention,
@@ -196,7 +197,7 @@ def _describe_all(mention: Mention, analysis: Analysis) -> Investigation:
 
 def _find_nothing(mention: Mention, analysis: Analysis) -> Investigation:
     """The capture does not hold what was asked for: say what it holds."""
-    names = [analysis.scene.name(address) for address in list_addresses(analysis)]
+    names = [analysis.view.name_of(address) for address in list_addresses(analysis)]
     values: dict[str, Value] = {
         "asked": ", ".join(mention.missing),
         "n": len(names),
@@ -218,7 +219,7 @@ def _names_and_times(
     devices = analysis.plant.devices if analysis.plant else ()
     peers = [peer for one in incidents for peer in one.peers]
     addresses = dict.fromkeys([device, *(one.device for one in incidents), *peers])
-    name = analysis.scene.name
+    name = analysis.view.name_of
     values: dict[str, Value] = {f"name{i}": name(one) for i, one in enumerate(addresses)}
     for i, one in enumerate(incidents):
         values |= {f"id{i}": one.id, f"start{i}_time_s": one.start_s, f"end{i}_time_s": one.end_s}

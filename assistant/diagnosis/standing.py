@@ -12,32 +12,11 @@ from typing import Literal
 import pandas as pd
 
 from assistant.detection.incidents import Incident
+from assistant.detection.rules import DECISIVE
 from assistant.facts.fact import Fact, make_fact
+from assistant.facts.profiles import PROFILES
 
 Standing = Literal["confirmed", "likely", "inconclusive", "normal"]
-
-# Kinds of facts that show the thing itself, not only a model's opinion of it.
-HARD: dict[str, frozenset[str]] = {
-    "recon": frozenset({"scan", "modbus", "registers", "sweep"}),
-    "dos": frozenset({"flood", "unsized", "one_way"}),
-    "ddos": frozenset({"flood", "unsized", "one_way"}),
-    "brute_force": frozenset({"logins", "refusals"}),
-    "c2": frozenset({"contact", "rhythm"}),
-    "exfiltration": frozenset({"sent"}),
-    "spoofing": frozenset({"conflict", "duplicate", "machines"}),
-    "mqtt_abuse": frozenset({"mqtt", "refusals"}),
-    "unauthorized_command": frozenset({"modbus", "writers"}),
-    "packet_loss": frozenset({"loss", "resent", "missed"}),
-    "congestion": frozenset({"peak"}),
-    "device_silent": frozenset({"arp", "syn", "absent", "refusing", "resolver"}),
-    "service_down": frozenset({"failed", "refusing", "unreachable"}),
-    "misconfiguration": frozenset({"exceptions", "refusals", "unreachable", "arp", "strayed"}),
-    "name_resolution": frozenset({"asked_names", "resolver", "misled"}),
-    "flapping": frozenset({"reconnects", "resets"}),
-}
-EVIDENT = frozenset(
-    {"absent", "duplicate", "resolver", "refusing", "one_way", "sweep"}
-)  # assistant.detection.rules
 
 _SURE = 0.8  # mean calibrated probability of a confident verdict
 _MOSTLY = 0.5  # share of abstentions above which nothing is concluded
@@ -62,7 +41,7 @@ def judge(
         contradicted: numbers of the same time deny the label.
     """
     kinds = {kind_of(fact) for fact in facts}
-    if kinds & EVIDENT:
+    if kinds & DECISIVE:
         return "confirmed"
     rows = _rows(incident, verdicts)
     if not facts or rows.empty or contradicted:
@@ -71,7 +50,7 @@ def judge(
     abstained = float(unsure.mean())
     if abstained > _MOSTLY and int((~unsure).sum()) < _ENOUGH:
         return "inconclusive"
-    hard = bool(kinds & HARD.get(incident.label, frozenset()))
+    hard = bool(kinds & PROFILES[incident.label].conclusive)
     sure = float(rows["probability"].mean()) >= _SURE and abstained <= 1 - _SURE
     # A dead cloud service and a dead controller look the same, however sure the model is.
     return "confirmed" if hard and sure and not is_unanswered(incident.label, facts) else "likely"

@@ -1,63 +1,44 @@
-"""Where a label shows: the flows and evidence rows that carry it, the peers they point at, and when
-they begin.
+"""Attribution: the flows and evidence rows that carry a label at a device, the peers they point at,
+and when they begin.
 
-A run of windows says "c2, from here to there" with edges of a minute. The trace inside it says with
-whom, and from which second on:
+A run of windows says "c2, from here to there" with edges of a minute. The attribution inside it
+says with whom, and from which second on:
 
     windows   |------------|
                  |------------|
     flows          x   x  x                 start_s is the first x, end_s the last
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from assistant.facts.traffic_view import Scene, count_by_peer, quiet_spell
+from assistant.facts.traffic_view import TrafficView, count_by_peer, quiet_spell
 from traffic.capture import SAMPLE_S
 from traffic.plant import is_group
 from traffic.samples import SERVICES
 
 # FTP asks for a password too, though a sample counts its packets as those of files.
 LOGIN_PORTS = (21, *SERVICES["login"])
-_INFRASTRUCTURE = (53, 67, 68, 123, 137, 138, 546, 547, 1900, 3702, 5353, 5355)
 FEW_ENDPOINTS = 8  # fewer hosts and ports than this are no scan of them
-# Peers that carry less than this share of the strongest one's weight are not named. A bot has one
-# controller and one victim at a time, while everyone who calls a dead server suffers from it.
-_MINOR = {"device_silent": 0.0, "service_down": 0.0, "spoofing": 0.0}
-_ONE_PEER = 0.6
+_INFRASTRUCTURE = (53, 67, 68, 123, 137, 138, 546, 547, 1900, 3702, 5353, 5355)
+_INFRASTRUCTURE_WEIGHT = 0.02
 _LOCAL_C2 = 0.1  # a controller inside the plant is possible, a server of the plant is likelier
-
-# Which rows of Capture.evidence carry a label.
-KINDS: dict[str, tuple[str, ...]] = {
-    "recon": ("modbus_read", "modbus_other", "modbus_exception", "arp_unanswered"),
-    "brute_force": ("mqtt_refused",),
-    "spoofing": ("arp_conflict",),
-    "mqtt_abuse": ("mqtt_publish", "mqtt_malformed", "mqtt_refused", "mqtt_connect"),
-    "unauthorized_command": ("modbus_write",),
-    "packet_loss": ("retransmission",),
-    "congestion": ("zero_window", "retransmission"),
-    "device_silent": ("arp_unanswered",),
-    "service_down": ("unreachable",),
-    "misconfiguration": ("modbus_exception", "mqtt_refused", "unreachable", "arp_unanswered"),
-    "name_resolution": ("dns_failed",),
-    "flapping": ("reset", "mqtt_connect"),
-}
-# Labels whose source is the one that does not answer; of all others the source is the one that
-# calls.
-_ANSWERING = ("device_silent", "service_down")
-_BOTH_WAYS = ("packet_loss", "congestion", "exfiltration", "spoofing", "normal")
+# Of packets sent again or met by a full buffer; below it a profile's exclusion denies packet loss.
+_TROUBLED_SHARE = 0.01
 
 
 @dataclass(frozen=True)
-class Trace:
+class Attribution:
     """What carries a label at one device.
 
     Attributes:
         device: its address.
-        label: what the trace is of.
-        flows: the moves (``Scene.flows_of``) with ``peers`` in the slots of the label.
+        label: one of ``LABELS``.
+        flows: rows of ``TrafficView.flows_of`` with ``peers`` in the slots of the label.
         evidence: the evidence rows likewise.
         peers: addresses, the most involved first; empty where nothing points at anyone.
         start_s: first moment of the evidence, seconds since the epoch.
@@ -72,137 +53,243 @@ class Trace:
     start_s: float
     end_s: float
 
-
-def find_trace(scene: Scene, device: str, label: str, role: str, slots: np.ndarray) -> Trace:
-    """Find what carries a label at a device.
-
-    Args:
-        scene: the capture.
-        device: address.
-        label: one of ``LABELS``.
-        role: ``source``, ``target`` or ``both``.
-        slots: the slots that the label's windows cover, int64, at least one.
-
-    Returns:
-        The trace; without flows and evidence its times are those of ``slots``.
-    """
-    whole = scene.flows_of(device)
-    first, last = np.searchsorted(whole["slot"], [slots.min(), slots.max() + 1])
-    near = whole.iloc[first:last]
-    flows = _right_way(near[np.isin(near["slot"], slots)], label, role)
-    evidence = scene.evidence_of(device, KINDS.get(label, ()))
-    evidence = evidence[evidence["slot"].isin(slots)]
-    found = _weights(label, flows, whole, scene.peers_of(device))
-    if label == "c2":
-        found = found.where(~found.index.isin(scene.samples["device"].unique()), _LOCAL_C2 * found)
-    weight = found.add(evidence.groupby("other")["count"].sum().astype(float), fill_value=0.0)
-    weight = (
-        weight[weight > 0].drop(device, errors="ignore").sort_values(ascending=False, kind="stable")
-    )
-    minor = (
-        _ONE_PEER
-        if label == "c2" or (label in ("dos", "ddos") and role == "source")
-        else _MINOR.get(label, 0.2)
-    )
-    least = minor * weight.max() if len(weight) else 0.0
-    peers = tuple(map(str, weight.index[weight >= least]))
-    flows, evidence = (
-        flows[flows["other"].isin(peers)],
-        evidence[evidence["other"].isin((*peers, device))],
-    )
-    flows = flows[_carries(label, flows)]
-    start_s, end_s = _span(flows, evidence, slots)
-    if label == "device_silent" and role == "source":
-        start_s, end_s = quiet_spell(scene, device, start_s, end_s) or (start_s, end_s)
-    return Trace(device, label, flows, evidence, peers, start_s, end_s)
+    @property
+    def calls(self) -> int:
+        """Connection attempts and counted evidence together."""
+        return self.flows["attempt"].nunique() + int(self.evidence["count"].sum())
 
 
-def _right_way(flows: pd.DataFrame, label: str, role: str) -> pd.DataFrame:
-    """Flows that the device opened or received, as label and role ask; the other way where there is
-    none."""
-    if label in _BOTH_WAYS or role == "both":
-        return flows
-    calls = (role == "source") != (label in _ANSWERING)
-    chosen = flows[flows["out"] == calls]
-    return chosen if len(chosen) else flows
+# ---- Which flows can carry a label: mask, shape (n_flows,) ----
 
 
-def _weights(
-    label: str, flows: pd.DataFrame, whole: pd.DataFrame, usual: pd.DataFrame
-) -> pd.Series:
-    """How strongly each peer carries the label, by the label's own measure."""
-    flows = flows[
-        ~flows["other"].isin([name for name in flows["other"].unique() if is_group(name)])
-    ]
-    by_peer = flows.groupby("other")
-    if label in ("dos", "ddos"):
-        return _excess(flows, whole, usual)
-    if label == "c2":
-        return _presence(flows, usual)
-    if label == "recon":
-        return _breadth(flows)
-    if label == "exfiltration":
-        return by_peer["sent_bytes"].sum().astype(float)
-    if label == "congestion":
-        return (flows["src_bytes"] + flows["dst_bytes"]).groupby(flows["other"]).sum().astype(float)
-    if label == "packet_loss":
-        return pd.Series(dtype=float)
-    carried = flows[_carries(label, flows)]
-    return carried.drop_duplicates("attempt").groupby("other").size().astype(float)
+def carries_any(flows: pd.DataFrame) -> np.ndarray:
+    """Every flow."""
+    return np.ones(len(flows), bool)
 
 
-def _breadth(flows: pd.DataFrame) -> pd.Series:
+def carries_failed(flows: pd.DataFrame) -> np.ndarray:
+    """Flows that were refused or never answered."""
+    return (~flows["answered"] | flows["refused"]).to_numpy()
+
+
+def carries_answered(flows: pd.DataFrame) -> np.ndarray:
+    """Flows that were answered."""
+    return flows["answered"].to_numpy(bool)
+
+
+def carries_dns(flows: pd.DataFrame) -> np.ndarray:
+    """Flows to port 53."""
+    return (flows["port"] == 53).to_numpy()
+
+
+def carries_login(flows: pd.DataFrame) -> np.ndarray:
+    """Flows to login ports; where there is none, every flow."""
+    login = flows["port"].isin(LOGIN_PORTS).to_numpy()
+    return login if login.any() else carries_any(flows)
+
+
+# ---- How strongly each peer carries a label: one weight for each ``other`` ----
+
+Weigh = Callable[[pd.DataFrame, TrafficView, str], pd.Series]
+
+
+def weigh_attempts(flows: pd.DataFrame, *_: object) -> pd.Series:
+    """Connection attempts with each peer."""
+    return flows.drop_duplicates("attempt").groupby("other").size().astype(float)
+
+
+def weigh_nothing(*_: object) -> pd.Series:
+    """No flow names a peer; only evidence does."""
+    return pd.Series(dtype=float)
+
+
+def weigh_sent(flows: pd.DataFrame, *_: object) -> pd.Series:
+    """Bytes that the device sent to each peer."""
+    return flows.groupby("other")["sent_bytes"].sum().astype(float)
+
+
+def weigh_volume(flows: pd.DataFrame, *_: object) -> pd.Series:
+    """Bytes exchanged with each peer."""
+    return (flows["src_bytes"] + flows["dst_bytes"]).groupby(flows["other"]).sum().astype(float)
+
+
+def weigh_endpoints(flows: pd.DataFrame, *_: object) -> pd.Series:
     """Ports tried at each peer; where that is nowhere many, attempts. Time servers and resolvers
     are no targets."""
-    tried = (
-        flows[~flows["port"].isin(_INFRASTRUCTURE)]
-        if not flows["port"].isin(_INFRASTRUCTURE).all()
-        else flows
-    )
+    plain = flows["port"].isin(_INFRASTRUCTURE)
+    tried = flows if plain.all() else flows[~plain]
     ports = tried.drop_duplicates(["other", "port"]).groupby("other").size()
     if len(ports) + ports.max() < FEW_ENDPOINTS:
-        ports = tried.drop_duplicates("attempt").groupby("other").size()
+        return weigh_attempts(tried)
     return ports.astype(float)
 
 
-def _excess(flows: pd.DataFrame, whole: pd.DataFrame, usual: pd.DataFrame) -> pd.Series:
+def weigh_excess(flows: pd.DataFrame, view: TrafficView, device: str) -> pd.Series:
     """Packets or connections beyond what the same peer has outside these slots, the larger share of
     the two."""
     here, slots = count_by_peer(flows), flows["slot"].nunique()
-    scale = slots / max(whole["slot"].nunique() - slots, 1)
-    rest = (usual.reindex(here.index) - here).clip(lower=0.0) * scale
+    scale = slots / max(view.flows_of(device)["slot"].nunique() - slots, 1)
+    rest = (view.peers_of(device).reindex(here.index) - here).clip(lower=0.0) * scale
     more = (here - rest).clip(lower=0.0)[["pkts", "connections"]]
     return (more / more.sum().clip(lower=1.0)).max(axis=1)
 
 
-def _presence(flows: pd.DataFrame, usual: pd.DataFrame) -> pd.Series:
-    """Peers that are there when the label is, and not when it is not; time servers and resolvers
-    count little."""
+def weigh_presence(flows: pd.DataFrame, view: TrafficView, device: str) -> pd.Series:
+    """Peers that are there when the label is, and not when it is not; time servers, resolvers and
+    devices of the plant count little."""
     here = count_by_peer(flows)["slots"]
     plain = flows["port"].isin(_INFRASTRUCTURE).groupby(flows["other"]).mean()
-    return (
-        here**2
-        / usual["slots"].reindex(here.index)
-        * np.where(plain.reindex(here.index) > 0.5, 0.02, 1.0)
-    )
+    kind = np.where(plain.reindex(here.index) > 0.5, _INFRASTRUCTURE_WEIGHT, 1.0)
+    found = here**2 / view.peers_of(device)["slots"].reindex(here.index) * kind
+    return found.where(~found.index.isin(view.local), _LOCAL_C2 * found)
 
 
-def _carries(label: str, flows: pd.DataFrame) -> np.ndarray:
-    """Which flows with a peer belong to the label, mask (n,)."""
-    if label in ("service_down", "device_silent", "misconfiguration"):
-        return (~flows["answered"] | flows["refused"]).to_numpy()
-    if label == "flapping":
-        return flows["answered"].to_numpy(bool)
-    if label == "name_resolution":
-        return (flows["port"] == 53).to_numpy()
-    if label == "brute_force":
-        login = flows["port"].isin(LOGIN_PORTS).to_numpy()
-        return login if login.any() else np.ones(len(flows), bool)
-    return np.ones(len(flows), bool)
+# ---- Whether what was found is enough for a label, whatever a model says ----
 
 
-def _span(flows: pd.DataFrame, evidence: pd.DataFrame, slots: np.ndarray) -> tuple[float, float]:
+def supports_scan(found: Attribution) -> bool:
+    """A scan touches many hosts, ports or registers."""
+    touched = len(found.flows[["dst", "port"]].drop_duplicates())
+    asked = found.evidence
+    most = max(touched, asked["dst"].nunique(), int(asked["distinct"].sum()))
+    return most >= FEW_ENDPOINTS
+
+
+def supports_attempts(least: int) -> Callable[[Attribution], bool]:
+    """At least so many TCP connections. A reset ends a refused call as well, and what was never up
+    cannot flap, so resets do not count."""
+
+    def supports(found: Attribution) -> bool:
+        flows, counted = found.flows, found.evidence
+        attempts = flows.loc[flows["proto"] == "tcp", "attempt"].nunique()
+        return attempts + int(counted.loc[counted["kind"] != "reset", "count"].sum()) >= least
+
+    return supports
+
+
+def supports_repeated(found: Attribution) -> bool:
+    """At least two calls: one request that nobody answers is an accident."""
+    return found.calls >= 2
+
+
+def supports_absence(found: Attribution) -> bool:
+    """Two calls or none: a device with a rhythm is missed though nobody calls it."""
+    return found.calls != 1
+
+
+def supports_evidence(found: Attribution) -> bool:
+    """Evidence beyond flows, or content that the log misses."""
+    return len(found.evidence) > 0 or float(found.flows["missed_bytes"].sum()) > 0
+
+
+# ---- The same with no verdict to lean on: what an undecided stretch must show ----
+
+
+def shows_flood(found: Attribution) -> bool:
+    """A transfer that is answered over a handful of connections is no flood."""
+    answered = bool(found.flows["answered"].all())
+    return not answered or found.flows["attempt"].nunique() >= FEW_ENDPOINTS
+
+
+def shows_upload(found: Attribution) -> bool:
+    """What was mostly received was not carried off."""
+    return float(found.flows["sent_bytes"].sum()) > float(found.flows["got_bytes"].sum())
+
+
+def shows_contacts(found: Attribution) -> bool:
+    """Fewer than three contacts are no beacon."""
+    return found.flows["attempt"].nunique() >= 3
+
+
+def shows_trouble(found: Attribution) -> bool:
+    """A link is full or lossy when packets suffer from it, not when much gets through."""
+    pkts = float((found.flows["src_pkts"] + found.flows["dst_pkts"]).sum())
+    missed = float(found.flows["missed_bytes"].sum()) > 0
+    return missed or float(found.evidence["count"].sum()) >= _TROUBLED_SHARE * max(pkts, 1.0)
+
+
+def shows_failures(found: Attribution) -> bool:
+    """One failed call is enough."""
+    return len(found.flows) + len(found.evidence) > 0
+
+
+# ---- Attribution ----
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttributionRule:
+    """Where a label shows in the tables.
+
+    Attributes:
+        label: one of ``LABELS``.
+        evidence: kinds of ``Capture.evidence`` that carry it.
+        opened_by: who opens the flows that carry it, the label's source or its target.
+        carries: which flows of a device can carry it.
+        weigh: how strongly each peer carries it, from such flows.
+        peer_share: peers with less than this share of the strongest one's weight are not named.
+        source_peer_share: the same at its source, where that differs. A bot has one controller and
+            one victim at a time, while everyone who calls a dead server suffers from it.
+        spans_silence: at its source it lasts as long as the device is quiet.
+    """
+
+    label: str
+    evidence: tuple[str, ...] = ()
+    opened_by: Literal["source", "target", "either"] = "source"
+    carries: Callable[[pd.DataFrame], np.ndarray] = carries_any
+    weigh: Weigh = weigh_attempts
+    peer_share: float = 0.2
+    source_peer_share: float | None = None
+    spans_silence: bool = False
+
+
+def attribute(
+    view: TrafficView, device: str, rule: AttributionRule, role: str, slots: np.ndarray
+) -> Attribution:
+    """Find what carries a label at a device.
+
+    Args:
+        view: the capture.
+        device: address.
+        rule: the label's profile.
+        role: of the device: ``source``, ``target`` or ``both``.
+        slots: the slots that the label's windows cover, int64, at least one.
+
+    Returns:
+        The attribution; without flows and evidence its times are those of ``slots``.
+    """
+    whole = view.flows_of(device)
+    first, last = np.searchsorted(whole["slot"], [slots.min(), slots.max() + 1])
+    near = whole.iloc[first:last]
+    flows = _opened(near[np.isin(near["slot"], slots)], rule, role)
+    evidence = view.evidence_of(device, rule.evidence)
+    evidence = evidence[evidence["slot"].isin(slots)]
+    single = flows[~flows["other"].isin(list(filter(is_group, flows["other"].unique())))]
+    weight = rule.weigh(single[rule.carries(single)], view, device)
+    weight = weight.add(evidence.groupby("other")["count"].sum().astype(float), fill_value=0.0)
+    weight = weight[weight > 0].drop(device, errors="ignore")
+    weight = weight.sort_values(ascending=False, kind="stable")
+    share = rule.peer_share
+    if role == "source" and rule.source_peer_share is not None:
+        share = rule.source_peer_share
+    least = share * weight.max() if len(weight) else 0.0
+    peers = tuple(map(str, weight.index[weight >= least]))
+    flows = flows[flows["other"].isin(peers)]
+    flows = flows[rule.carries(flows)]
+    evidence = evidence[evidence["other"].isin((*peers, device))]
     if len(flows):
-        return float(flows["since_s"].min()), float(flows["until_s"].max())
-    slots = evidence["slot"].to_numpy() if len(evidence) else slots
-    return float(slots.min()) * SAMPLE_S, float(slots.max() + 1) * SAMPLE_S
+        start_s, end_s = float(flows["since_s"].min()), float(flows["until_s"].max())
+    else:
+        covered = evidence["slot"].to_numpy() if len(evidence) else slots
+        start_s, end_s = float(covered.min()) * SAMPLE_S, float(covered.max() + 1) * SAMPLE_S
+    if rule.spans_silence and role == "source":
+        start_s, end_s = quiet_spell(view, device, start_s, end_s) or (start_s, end_s)
+    return Attribution(device, rule.label, flows, evidence, peers, start_s, end_s)
+
+
+def _opened(flows: pd.DataFrame, rule: AttributionRule, role: str) -> pd.DataFrame:
+    """Flows that the device opened or received, as the rule asks; the others where there is
+    none."""
+    if rule.opened_by == "either" or role == "both":
+        return flows
+    chosen = flows[flows["out"] == (role == rule.opened_by)]
+    return chosen if len(chosen) else flows

@@ -1,14 +1,13 @@
-"""What one device did in a capture, in sentences: the base of every answer, also of "it is
-fine"."""
+"""Facts about one device whatever its label: volumes, peers, services, rhythm, failures, health."""
 
 from collections.abc import Sequence
 
 import pandas as pd
 
-from assistant.facts.attacks import MODBUS_KINDS, modbus_facts
-from assistant.facts.fact import Fact, Value, listed, make_fact, plural
+from assistant.facts.attacks import MODBUS_REQUESTS, modbus_facts
+from assistant.facts.fact import Fact, Value, listed, make_fact, make_facts, plural
 from assistant.facts.faults import last_heard
-from assistant.facts.traffic_view import Scene
+from assistant.facts.traffic_view import TrafficView
 from traffic.capture import SAMPLE_S
 from traffic.labels import NORMAL
 
@@ -18,7 +17,9 @@ _PORT_WORDS = {
     5353: "mDNS", 8883: "MQTT over TLS", 20000: "DNP3", 44818: "EtherNet/IP",
 }  # fmt: skip
 
-_SAYS = {
+_SMALL_SHARE = 0.02  # of a device's packets: services below it are not named
+
+_SENTENCES = {
     "traffic": "{device} sent {sent_pkts:packet} ({sent_bytes}) and received {got_pkts:packet} ({got_bytes}) between "
     "{first_time_s} and {last_time_s}.",
     "peers": "It exchanged traffic with {peers:other address}, most of it with {busiest}.",
@@ -43,56 +44,52 @@ _ODD = {
 }
 
 
-def describe_device(scene: Scene, device: str, windows: Sequence[float] = ()) -> list[Fact]:
+def describe_device(view: TrafficView, device: str, windows: Sequence[float] = ()) -> list[Fact]:
     """Volumes, peers, services, rhythm and failures of a device; for one that only others speak of,
     what they asked.
 
     Args:
-        scene: the capture.
+        view: the capture.
         device: address.
         windows: starts of the device's windows.
     """
-    flows = scene.flows_of(device)
-    facts = (
-        _traffic_facts(scene, device, flows, windows)
-        if len(flows)
-        else last_heard(scene, device, None, windows)
-    )
-    facts += _asked_facts(scene, device, windows)
-    facts += modbus_facts(scene.evidence_of(device, MODBUS_KINDS), scene, windows)
-    odd = scene.evidence_of(device, _ODD).groupby("kind")["count"].sum()
+    facts = _traffic_facts(view, device, windows) or last_heard(view, device, None, windows)
+    facts += _asked_facts(view, device, windows)
+    asked = view.evidence_of(device, (*MODBUS_REQUESTS, "modbus_exception"))
+    facts += modbus_facts(asked, view, windows)
+    odd = view.evidence_of(device, _ODD).groupby("kind")["count"].sum()
     if len(odd):
         values: dict[str, Value] = {str(kind): int(n) for kind, n in odd.items()}
-        counts = listed(
-            (f"{n:,} {plural(n, _ODD[str(kind)])}" for kind, n in odd.items()), len(_ODD)
-        )
-        facts.append(make_fact("odd", _SAYS["odd"], values | {"counts": counts}, windows))
+        words = (f"{n:,} {plural(n, _ODD[str(kind)])}" for kind, n in odd.items())
+        values["counts"] = listed(words, len(_ODD))
+        facts.append(make_fact("odd", _SENTENCES["odd"], values, windows))
     return facts
 
 
-def health_fact(scene: Scene, device: str, verdicts: pd.DataFrame) -> Fact:
+def health_fact(view: TrafficView, device: str, verdicts: pd.DataFrame) -> Fact:
     """How many of the device's windows the model takes for normal, of those it decided."""
     mine = verdicts[verdicts["device"] == device]
     normal = int(((mine["label"] == NORMAL) & ~mine["abstained"].astype(bool)).sum())
     values: dict[str, Value] = {
-        "device": scene.name(device),
+        "device": view.name_of(device),
         "normal": normal,
         "windows": len(mine),
+        "normal_share": normal / max(len(mine), 1),
     }
-    values["normal_share"] = normal / max(len(mine), 1)
     kind = "health" if len(mine) else "unjudged"
-    return make_fact(kind, _SAYS[kind], values, mine["start_s"].tolist())
+    return make_fact(kind, _SENTENCES[kind], values, mine["start_s"].tolist())
 
 
-def _traffic_facts(
-    scene: Scene, device: str, flows: pd.DataFrame, windows: Sequence[float]
-) -> list[Fact]:
+def _traffic_facts(view: TrafficView, device: str, windows: Sequence[float]) -> list[Fact]:
+    flows = view.flows_of(device)
+    if flows.empty:
+        return []
     pkts = flows["src_pkts"] + flows["dst_pkts"]
     per_slot = pkts.groupby(flows["slot"]).sum()
     by_peer = pkts.groupby(flows["other"]).sum().sort_values(ascending=False, kind="stable")
     opened = flows[flows["out"] & (flows["proto"] == "tcp")].groupby("attempt")["answered"].any()
     values: dict[str, Value] = {
-        "device": scene.name(device),
+        "device": view.name_of(device),
         "sent_pkts": int(flows["sent_pkts"].sum()),
         "sent_bytes": int(flows["sent_bytes"].sum()),
         "got_pkts": int(pkts.sum() - flows["sent_pkts"].sum()),
@@ -100,7 +97,7 @@ def _traffic_facts(
         "first_time_s": float(flows["since_s"].min()),
         "last_time_s": float(flows["until_s"].max()),
         "peers": len(by_peer),
-        "busiest": listed((scene.name(str(name)) for name in by_peer.index[:3]), 3),
+        "busiest": view.names_of(by_peer.index[:3], 3),
         "services": _services(flows, pkts),
         "active": len(per_slot),
         "active_share": len(per_slot) / (per_slot.index.max() - per_slot.index.min() + 1),
@@ -111,44 +108,33 @@ def _traffic_facts(
     }
     kinds = ["traffic", "peers", *(["services"] if values["services"] else []), "rhythm"]
     kinds += [] if opened.empty else ["answered" if opened.all() else "outcome"]
-    return [make_fact(kind, _SAYS[kind], values, windows) for kind in kinds]
+    return make_facts(_SENTENCES, kinds, values, windows)
 
 
 def _services(flows: pd.DataFrame, pkts: pd.Series) -> str:
     known = flows["proto"].isin(["tcp", "udp"])
-    share = pkts[known].groupby(flows["port"][known]).sum().sort_values(ascending=False) / max(
-        pkts.sum(), 1
-    )
-    named = zip(share.index.tolist(), share.tolist(), strict=True)
-    return listed(
-        (f"{100 * part:.0f} % {_service(port)}" for port, part in named if part >= 0.02), 4
-    )
+    by_port = pkts[known].groupby(flows["port"][known]).sum().sort_values(ascending=False)
+    words = []
+    for port, part in (by_port / max(pkts.sum(), 1)).items():
+        name = f"{_PORT_WORDS[port]} (port {port})" if port in _PORT_WORDS else f"port {port}"
+        words += [f"{100 * part:.0f} % {name}"] if part >= _SMALL_SHARE else []
+    return listed(words)
 
 
-def _service(port: int) -> str:
-    return f"{_PORT_WORDS[port]} (port {port})" if port in _PORT_WORDS else f"port {port}"
-
-
-def _asked_facts(scene: Scene, device: str, windows: Sequence[float]) -> list[Fact]:
+def _asked_facts(view: TrafficView, device: str, windows: Sequence[float]) -> list[Fact]:
     """Requests for the device's hardware address, where some stayed unanswered; at most three
     askers."""
-    arp = scene.evidence[(scene.evidence["dst"] == device) & (scene.evidence["src"] != device)]
+    arp = view.evidence[(view.evidence["dst"] == device) & (view.evidence["src"] != device)]
     asked = arp[arp["kind"] == "arp_request"].groupby("src")["count"].sum()
-    vain = (
-        arp[arp["kind"] == "arp_unanswered"]
-        .groupby("src")["count"]
-        .sum()
-        .sort_values(ascending=False)
-    )
+    unanswered = arp[arp["kind"] == "arp_unanswered"].groupby("src")["count"].sum()
     facts = []
-    for asker, n in vain.head(3).items():
+    for asker, n in unanswered.sort_values(ascending=False).head(3).items():
         total = int(max(asked.get(asker, 0), n))
         values: dict[str, Value] = {
-            "device": scene.name(device),
-            "asker": scene.name(str(asker)),
+            "device": view.name_of(device),
+            "asker": view.name_of(str(asker)),
             "asked": total,
+            "replies": total - int(n),
         }
-        facts.append(
-            make_fact("asked", _SAYS["asked"], values | {"replies": total - int(n)}, windows)
-        )
+        facts.append(make_fact("asked", _SENTENCES["asked"], values, windows))
     return facts

@@ -68,6 +68,16 @@ def make_fact(
     return Fact(f"{kind}-{mark}", text, plain, _thinned(windows))
 
 
+def make_facts(
+    sentences: Mapping[str, str],
+    kinds: Iterable[str],
+    values: Mapping[str, Value],
+    windows: Sequence[float] = (),
+) -> list[Fact]:
+    """One fact of each kind, all from the same values."""
+    return [make_fact(kind, sentences[kind], values, windows) for kind in kinds]
+
+
 def _readable(name: str, value: Value) -> Value:
     """Plain floats; a share that is nearly all or nearly none never reads as all or none: the rest
     is the evidence."""

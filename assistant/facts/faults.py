@@ -1,20 +1,19 @@
-"""Facts about devices and services that fail: what, how often, for whom, since when, and what still
-works."""
+"""Facts that faults leave: about links, silent devices, services, settings and names."""
 
 from collections.abc import Sequence
 
 import pandas as pd
 
 from assistant.facts.attacks import refusal_facts
-from assistant.facts.attribution import Trace
-from assistant.facts.fact import Fact, Value, by_count, listed, make_fact
-from assistant.facts.traffic_view import Scene, endpoint, quiet_spell
+from assistant.facts.attribution import Attribution
+from assistant.facts.fact import Fact, Value, by_count, listed, make_fact, make_facts
+from assistant.facts.traffic_view import TrafficView, busiest_pairs, quiet_spell
 from traffic.capture import SAMPLE_S
 from traffic.pcap.protocols.dns import RESPONSE_CODES
 
-# Facts about links: packets sent again, bandwidth filled, connections that do not hold.
+_MOST_ASKERS = 4
 
-_LINK_WORDS = {
+_SENTENCES = {
     "loss": "Between {device} and {peers}, {resent:segment} of {pkts:packet} were sent again ({resent_share}) between "
     "{start_time_s} and {end_time_s}.",
     "resent": "{resent:segment} between {device} and {peers} went out again between {start_time_s} and {end_time_s}.",
@@ -26,89 +25,6 @@ _LINK_WORDS = {
     "reconnects": "{client} opened {attempts:connection} to {server} between {start_time_s} and {end_time_s}; half of "
     "them lasted no longer than {length_s}.",
     "resets": "{resets:connection} ended with a reset.",
-}
-
-
-def loss_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
-    """Segments sent again out of the packets of the connections concerned."""
-    values = when(trace, scene)
-    resent = int(trace.evidence.loc[trace.evidence["kind"] == "retransmission", "count"].sum())
-    pkts = int((trace.flows["src_pkts"] + trace.flows["dst_pkts"]).sum())
-    values |= {"resent": resent, "pkts": pkts, "resent_share": resent / max(pkts, 1)}
-    facts = []
-    if resent:
-        kind = "loss" if pkts >= resent else "resent"
-        facts.append(make_fact(kind, _LINK_WORDS[kind], values, windows))
-    if missed := float(trace.flows.drop_duplicates("flow")["missed_bytes"].sum()):
-        facts.append(make_fact("missed", _LINK_WORDS["missed"], {"missed_bytes": missed}, windows))
-    return facts
-
-
-def congestion_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
-    """Peak against the device's own median, the peer that fills the link, full buffers."""
-    whole = scene.flows_of(trace.device)
-    mbit = (whole["sent_bytes"] + whole["got_bytes"]).groupby(whole["slot"]).sum() * 8e-6 / SAMPLE_S
-    first, last = trace.start_s // SAMPLE_S, trace.end_s // SAMPLE_S
-    here = mbit[(mbit.index >= first) & (mbit.index <= last)]
-    if here.empty:
-        return []
-    inside = whole[whole["slot"].between(first, last)]
-    by_peer = (
-        (inside["sent_bytes"] + inside["got_bytes"])
-        .groupby(inside["other"])
-        .sum()
-        .sort_values(ascending=False)
-    )
-    values = when(trace, scene)
-    values |= {
-        "peak_mbit_per_s": float(here.max()),
-        "peak_time_s": float(here.index[int(here.argmax())]) * SAMPLE_S,
-        "median_mbit_per_s": float(mbit.median()),
-        "sample_s": SAMPLE_S,
-        "peer": scene.name(str(by_peer.index[0])),
-        "peer_share": float(by_peer.iloc[0] / max(by_peer.sum(), 1)),
-        "zero_windows": int(
-            trace.evidence.loc[trace.evidence["kind"] == "zero_window", "count"].sum()
-        ),
-    }
-    kinds = ["peak", "share", *(["windowless"] if values["zero_windows"] else [])]
-    return [make_fact(kind, _LINK_WORDS[kind], values, windows) for kind in kinds] + loss_facts(
-        trace, scene, windows
-    )
-
-
-def flapping_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
-    """How often a client reconnected, how short the connections were, how many were reset."""
-    flows = trace.flows[trace.flows["proto"] == "tcp"]
-    if flows.empty:
-        return []
-    pair = flows[flows["dst"] == by_count(flows["dst"])[0]]
-    pair = pair[pair["src"] == by_count(pair["src"])[0]]
-    each = pair.groupby("attempt").agg(
-        first=("since_s", "min"), last=("until_s", "max"), state=("state", "last")
-    )
-    values = when(trace, scene) | {
-        "client": scene.name(str(pair["src"].iloc[0])),
-        "server": endpoint(scene, pair),
-        "attempts": len(each),
-        "length_s": float((each["last"] - each["first"]).median()),
-        "resets": int(each["state"].isin(["RSTO", "RSTR", "RSTOS0", "RSTRH", "REJ"]).sum()),
-    }
-    kinds = ["reconnects", *(["resets"] if values["resets"] else [])]
-    return [make_fact(kind, _LINK_WORDS[kind], values, windows) for kind in kinds]
-
-
-def when(trace: Trace, scene: Scene) -> dict[str, Value]:
-    """Whom a trace is about and when, as most sentences say it."""
-    return {
-        "device": scene.name(trace.device),
-        "peers": listed(scene.name(peer) for peer in trace.peers) or "its peers",
-        "start_time_s": trace.start_s,
-        "end_time_s": trace.end_s,
-    }
-
-
-_FAULT_WORDS = {
     "heard": "{silent} was last heard at {heard_time_s} and sent nothing for {quiet_s}, to the end of the capture.",
     "back": "{silent} was last heard at {heard_time_s} and then sent nothing for {quiet_s}, until {back_time_s}.",
     "unheard": "{silent} has sent nothing in this capture.",
@@ -132,100 +48,168 @@ _FAULT_WORDS = {
 }
 
 
-def silence_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
-    """When the silent device was last heard, its rhythm before, and who has asked for it in vain
-    since."""
-    silent = silent_side(trace)
-    quiet = quiet_spell(scene, silent, trace.start_s, trace.end_s)
-    return [
-        *last_heard(scene, silent, quiet, windows),
-        *asked_in_vain(trace, scene, silent, windows),
-    ]
+def _span(found: Attribution, view: TrafficView) -> dict[str, Value]:
+    """Whom it is about and when, as most sentences say it."""
+    return {
+        "device": view.name_of(found.device),
+        "peers": view.names_of(found.peers) or "its peers",
+        "start_time_s": found.start_s,
+        "end_time_s": found.end_s,
+    }
 
 
-def silent_side(trace: Trace) -> str:
-    """Whom the unanswered requests were for: the device itself, or the peer it asked."""
-    asked = pd.concat([trace.evidence["dst"], trace.flows["dst"]])
-    return str(by_count(asked)[0]) if len(asked) else trace.device
+# ---- Links: packets sent again, bandwidth filled, connections that do not hold ----
 
 
-def last_heard(
-    scene: Scene, device: str, quiet: tuple[float, float] | None, windows: Sequence[float] = ()
-) -> list[Fact]:
-    """Since when a device is quiet and how regular it was before, or that it never sent
-    anything."""
-    values: dict[str, Value] = {"silent": scene.name(device), "sample_s": SAMPLE_S}
-    if quiet is None:
-        if (scene.flows_of(device)["sent_pkts"] > 0).any():
-            return []
-        own = scene.evidence[
-            (scene.evidence["src"] == device) & (scene.evidence["kind"] == "arp_request")
-        ]
-        values["asked"] = int(own["count"].sum())
-        kind = "asking" if values["asked"] else "unheard"
-        return [make_fact(kind, _FAULT_WORDS[kind], values, windows)]
-    heard_s, back_s = quiet
-    values |= {"heard_time_s": heard_s, "back_time_s": back_s, "quiet_s": back_s - heard_s}
-    kind = "back" if back_s < scene.end_s else "heard"
-    facts = [make_fact(kind, _FAULT_WORDS[kind], values, windows)]
-    before = scene.samples[
-        (scene.samples["device"] == device) & (scene.samples["start_s"] <= heard_s)
-    ]
-    if len(before) > 1 and before["active_share"].iloc[-1] > 0:
-        values["active_share"] = float(before["active_share"].iloc[-1])
-        facts.append(make_fact("rhythm", _FAULT_WORDS["rhythm"], values, windows))
+def loss_facts(found: Attribution, view: TrafficView, windows: Sequence[float]) -> list[Fact]:
+    """Segments sent again out of the packets of the connections concerned."""
+    values = _span(found, view)
+    resent = int(found.evidence.loc[found.evidence["kind"] == "retransmission", "count"].sum())
+    pkts = int((found.flows["src_pkts"] + found.flows["dst_pkts"]).sum())
+    values |= {"resent": resent, "pkts": pkts, "resent_share": resent / max(pkts, 1)}
+    facts = []
+    if resent:
+        kind = "loss" if pkts >= resent else "resent"
+        facts.append(make_fact(kind, _SENTENCES[kind], values, windows))
+    if missed := float(found.flows.drop_duplicates("flow")["missed_bytes"].sum()):
+        facts.append(make_fact("missed", _SENTENCES["missed"], {"missed_bytes": missed}, windows))
     return facts
 
 
-def asked_in_vain(trace: Trace, scene: Scene, silent: str, windows: Sequence[float]) -> list[Fact]:
-    """Who asked for a device by ARP or TCP and got nothing, the most patient first, at most
-    four."""
-    arp = trace.evidence[
-        (trace.evidence["kind"] == "arp_unanswered") & (trace.evidence["dst"] == silent)
-    ]
+def congestion_facts(found: Attribution, view: TrafficView, windows: Sequence[float]) -> list[Fact]:
+    """Peak against the device's own median, the peer that fills the link, full buffers."""
+    whole = view.flows_of(found.device)
+    mbit = (whole["sent_bytes"] + whole["got_bytes"]).groupby(whole["slot"]).sum() * 8e-6 / SAMPLE_S
+    first, last = found.start_s // SAMPLE_S, found.end_s // SAMPLE_S
+    here = mbit[(mbit.index >= first) & (mbit.index <= last)]
+    if here.empty:
+        return []
+    inside = whole[whole["slot"].between(first, last)]
+    by_peer = (inside["sent_bytes"] + inside["got_bytes"]).groupby(inside["other"]).sum()
+    by_peer = by_peer.sort_values(ascending=False)
+    windowless = found.evidence[found.evidence["kind"] == "zero_window"]
+    values = _span(found, view) | {
+        "peak_mbit_per_s": float(here.max()),
+        "peak_time_s": float(here.index[int(here.argmax())]) * SAMPLE_S,
+        "median_mbit_per_s": float(mbit.median()),
+        "sample_s": SAMPLE_S,
+        "peer": view.name_of(str(by_peer.index[0])),
+        "peer_share": float(by_peer.iloc[0] / max(by_peer.sum(), 1)),
+        "zero_windows": int(windowless["count"].sum()),
+    }
+    kinds = ["peak", "share", *(["windowless"] if values["zero_windows"] else [])]
+    return make_facts(_SENTENCES, kinds, values, windows) + loss_facts(found, view, windows)
+
+
+def flapping_facts(found: Attribution, view: TrafficView, windows: Sequence[float]) -> list[Fact]:
+    """How often a client reconnected, how short the connections were, how many were reset."""
+    flows = found.flows[found.flows["proto"] == "tcp"]
+    if flows.empty:
+        return []
+    pair = flows[flows["dst"] == by_count(flows["dst"])[0]]
+    pair = pair[pair["src"] == by_count(pair["src"])[0]]
+    each = pair.groupby("attempt").agg(
+        first=("since_s", "min"), last=("until_s", "max"), state=("state", "last")
+    )
+    values = _span(found, view) | {
+        "client": view.name_of(str(pair["src"].iloc[0])),
+        "server": view.endpoint(pair),
+        "attempts": len(each),
+        "length_s": float((each["last"] - each["first"]).median()),
+        "resets": int(each["state"].isin(["RSTO", "RSTR", "RSTOS0", "RSTRH", "REJ"]).sum()),
+    }
+    kinds = ["reconnects", *(["resets"] if values["resets"] else [])]
+    return make_facts(_SENTENCES, kinds, values, windows)
+
+
+# ---- Devices and services that do not answer ----
+
+
+def silence_facts(found: Attribution, view: TrafficView, windows: Sequence[float]) -> list[Fact]:
+    """When the silent device was last heard, its rhythm before, and who has asked for it in vain
+    since."""
+    asked = pd.concat([found.evidence["dst"], found.flows["dst"]])
+    silent = str(by_count(asked)[0]) if len(asked) else found.device
+    quiet = quiet_spell(view, silent, found.start_s, found.end_s)
+    heard = last_heard(view, silent, quiet, windows)
+    return heard + _unanswered_facts(found, view, silent, windows)
+
+
+def silent_side(found: Attribution) -> str:
+    """Whom the unanswered requests were for: the device itself, or the peer it asked."""
+    asked = pd.concat([found.evidence["dst"], found.flows["dst"]])
+    return str(by_count(asked)[0]) if len(asked) else found.device
+
+
+def last_heard(
+    view: TrafficView, device: str, quiet: tuple[float, float] | None, windows: Sequence[float] = ()
+) -> list[Fact]:
+    """Since when a device is quiet and how regular it was before, or that it never sent
+    anything."""
+    values: dict[str, Value] = {"silent": view.name_of(device), "sample_s": SAMPLE_S}
+    if quiet is None:
+        if (view.flows_of(device)["sent_pkts"] > 0).any():
+            return []
+        asked = view.evidence_of_kind("arp_request")
+        values["asked"] = int(asked.loc[asked["src"] == device, "count"].sum())
+        kind = "asking" if values["asked"] else "unheard"
+        return [make_fact(kind, _SENTENCES[kind], values, windows)]
+    heard_s, back_s = quiet
+    values |= {"heard_time_s": heard_s, "back_time_s": back_s, "quiet_s": back_s - heard_s}
+    kind = "back" if back_s < view.end_s else "heard"
+    facts = [make_fact(kind, _SENTENCES[kind], values, windows)]
+    before = view.samples[(view.samples["device"] == device) & (view.samples["start_s"] <= heard_s)]
+    if len(before) > 1 and before["active_share"].iloc[-1] > 0:
+        values["active_share"] = float(before["active_share"].iloc[-1])
+        facts.append(make_fact("rhythm", _SENTENCES["rhythm"], values, windows))
+    return facts
+
+
+def _unanswered_facts(
+    found: Attribution, view: TrafficView, silent: str, windows: Sequence[float]
+) -> list[Fact]:
+    """Who asked for a device by ARP or TCP and got nothing, the most patient first."""
+    arp = found.evidence
+    arp = arp[(arp["kind"] == "arp_unanswered") & (arp["dst"] == silent)]
     facts = []
-    for asker in by_count(arp["src"].repeat(arp["count"].tolist()))[:4]:
+    for asker in by_count(arp["src"].repeat(arp["count"].tolist()))[:_MOST_ASKERS]:
         rows = arp[arp["src"] == asker]
         values: dict[str, Value] = {
-            "asker": scene.name(str(asker)),
-            "silent": scene.name(silent),
+            "asker": view.name_of(str(asker)),
+            "silent": view.name_of(silent),
             "asked": int(rows["count"].sum()),
             "start_time_s": rows["slot"].min() * SAMPLE_S,
             "end_time_s": (rows["slot"].max() + 1) * SAMPLE_S,
         }
-        facts.append(make_fact("arp", _FAULT_WORDS["arp"], values, windows))
-    tried = trace.flows[(trace.flows["dst"] == silent) & (trace.flows["proto"] == "tcp")]
-    for asker in by_count(tried["src"])[: 4 - len(facts)]:
-        facts.append(_attempt_fact("syn", scene, tried[tried["src"] == asker], windows))
+        facts.append(make_fact("arp", _SENTENCES["arp"], values, windows))
+    tried = found.flows[(found.flows["dst"] == silent) & (found.flows["proto"] == "tcp")]
+    for asker in by_count(tried["src"])[: _MOST_ASKERS - len(facts)]:
+        facts.append(_attempt_fact("syn", view, tried[tried["src"] == asker], windows))
     return facts
 
 
-def service_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
+def service_facts(found: Attribution, view: TrafficView, windows: Sequence[float]) -> list[Fact]:
     """The port that fails, for whom, whether its host lives, and when it last worked."""
-    if trace.flows.empty:
-        return unreachable_facts(trace, scene, windows)
-    server = str(by_count(trace.flows["dst"])[0])
-    failing = trace.flows[trace.flows["dst"] == server]
+    if found.flows.empty:
+        return _unreachable_facts(found, view, windows)
+    server = str(by_count(found.flows["dst"])[0])
+    failing = found.flows[found.flows["dst"] == server]
     port = int(by_count(failing["port"])[0])
     failing = failing[failing["port"] == port]
     facts = [
-        _attempt_fact("failed", scene, failing[failing["src"] == client], windows)
-        for client in by_count(failing["src"])[:4]
+        _attempt_fact("failed", view, failing[failing["src"] == client], windows)
+        for client in by_count(failing["src"])[:_MOST_ASKERS]
     ]
-    whole = scene.flows_of(server)
+    whole = view.flows_of(server)
     served = whole[(whole["dst"] == server) & (whole["port"] == port)]
     worked = served.loc[served["answered"], ["since_s", "until_s"]]
-    before, after = (
-        worked[worked["until_s"] <= trace.start_s],
-        worked[worked["since_s"] >= trace.end_s],
-    )
-    slots = (trace.start_s // SAMPLE_S, trace.end_s // SAMPLE_S)
-    rest = whole[
-        whole["slot"].between(*slots) & ~((whole["dst"] == server) & (whole["port"] == port))
-    ]
+    before = worked[worked["until_s"] <= found.start_s]
+    after = worked[worked["since_s"] >= found.end_s]
+    meanwhile = whole["slot"].between(found.start_s // SAMPLE_S, found.end_s // SAMPLE_S)
+    rest = whole[meanwhile & ~((whole["dst"] == server) & (whole["port"] == port))]
     values: dict[str, Value] = {
-        "service": endpoint(scene, failing),
-        "server": scene.name(server),
+        "service": view.endpoint(failing),
+        "server": view.name_of(server),
         "other_pkts": int(rest["sent_pkts"].sum()),
         "worked_time_s": float(before["until_s"].max()) if len(before) else 0.0,
         "again_time_s": float(after["since_s"].min()) if len(after) else 0.0,
@@ -234,20 +218,22 @@ def service_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[
     kinds += ["again"] if len(after) else []
     kinds += ["never"] if worked.empty else []
     kinds += ["alive" if values["other_pkts"] else "dead"]
-    facts += [make_fact(kind, _FAULT_WORDS[kind], values, windows) for kind in kinds]
-    return facts + unreachable_facts(trace, scene, windows)
+    facts += make_facts(_SENTENCES, kinds, values, windows)
+    return facts + _unreachable_facts(found, view, windows)
 
 
-def _attempt_fact(kind: str, scene: Scene, flows: pd.DataFrame, windows: Sequence[float]) -> Fact:
+def _attempt_fact(
+    kind: str, view: TrafficView, flows: pd.DataFrame, windows: Sequence[float]
+) -> Fact:
     attempts = flows.groupby("attempt").agg(
         answered=("answered", "any"), refused=("refused", "any")
     )
-    client = scene.name(str(flows["src"].iloc[0]))
+    client = view.name_of(str(flows["src"].iloc[0]))
     values: dict[str, Value] = {
         "asker": client,
         "client": client,
-        "target": endpoint(scene, flows),
-        "service": endpoint(scene, flows),
+        "target": view.endpoint(flows),
+        "service": view.endpoint(flows),
         "attempts": len(attempts),
         "failed": int((~attempts["answered"]).sum()),
         "refused": int(attempts["refused"].sum()),
@@ -255,62 +241,57 @@ def _attempt_fact(kind: str, scene: Scene, flows: pd.DataFrame, windows: Sequenc
         "start_time_s": float(flows["since_s"].min()),
         "end_time_s": float(flows["until_s"].max()),
     }
-    return make_fact(kind, _FAULT_WORDS[kind], values, windows)
+    return make_fact(kind, _SENTENCES[kind], values, windows)
 
 
-def misconfiguration_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
+# ---- Settings and names ----
+
+
+def misconfiguration_facts(
+    found: Attribution, view: TrafficView, windows: Sequence[float]
+) -> list[Fact]:
     """Refusals by code, services that never answered, addresses that nobody has."""
-    facts = refusal_facts(trace.evidence, scene, windows)
-    for target in by_count(trace.evidence.loc[trace.evidence["kind"] == "arp_unanswered", "dst"])[
-        :2
-    ]:
-        facts += asked_in_vain(trace, scene, str(target), windows)
-    if len(trace.flows) and len(facts) < 4:
-        facts += service_facts(trace, scene, windows)
-    return facts or unreachable_facts(trace, scene, windows)
+    facts = refusal_facts(found.evidence, view, windows)
+    absent = found.evidence.loc[found.evidence["kind"] == "arp_unanswered", "dst"]
+    for target in by_count(absent)[:2]:
+        facts += _unanswered_facts(found, view, str(target), windows)
+    if len(found.flows) and len(facts) < 4:
+        facts += service_facts(found, view, windows)
+    return facts or _unreachable_facts(found, view, windows)
 
 
-def resolution_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
+def resolution_facts(found: Attribution, view: TrafficView, windows: Sequence[float]) -> list[Fact]:
     """How many questions failed, at which resolver, and how."""
-    failures = trace.evidence[trace.evidence["kind"] == "dns_failed"]
-    asked = scene.evidence[scene.evidence["kind"] == "dns_query"]
-    asked = asked[asked["slot"].between(trace.start_s // SAMPLE_S, trace.end_s // SAMPLE_S)]
+    failures = found.evidence[found.evidence["kind"] == "dns_failed"]
+    asked = view.evidence_of_kind("dns_query")
+    asked = asked[asked["slot"].between(found.start_s // SAMPLE_S, found.end_s // SAMPLE_S)]
     facts = []
-    for client, resolver in (
-        failures.groupby(["src", "dst"])["count"].sum().sort_values(ascending=False).index[:3]
-    ):
-        rows = failures[(failures["src"] == client) & (failures["dst"] == resolver)]
-        all_of_them = asked[(asked["src"] == client) & (asked["dst"] == resolver)]["count"].sum()
-        values = when(trace, scene) | {
-            "client": scene.name(client),
-            "resolver": scene.name(resolver),
+    for client, resolver, rows in busiest_pairs(failures, 3):
+        questions = asked[(asked["src"] == client) & (asked["dst"] == resolver)]["count"].sum()
+        codes = rows.groupby("code")["count"].sum().sort_values(ascending=False)
+        words = (f"{n:,} {RESPONSE_CODES.get(code, f'code {code}')}" for code, n in codes.items())
+        values = _span(found, view) | {
+            "client": view.name_of(client),
+            "resolver": view.name_of(resolver),
             "failed": int(rows["count"].sum()),
-            "asked": int(max(all_of_them, rows["count"].sum())),
-            "codes": listed(
-                f"{n:,} {RESPONSE_CODES.get(code, f'code {code}')}"
-                for code, n in _by_code(rows).items()
-            ),
+            "asked": int(max(questions, rows["count"].sum())),
+            "codes": listed(words),
         }
-        facts += [
-            make_fact(kind, _FAULT_WORDS[kind], values, windows)
-            for kind in ("asked_names", "rcodes")
-        ]
+        facts += make_facts(_SENTENCES, ("asked_names", "rcodes"), values, windows)
     return facts
 
 
-def unreachable_facts(trace: Trace, scene: Scene, windows: Sequence[float]) -> list[Fact]:
+def _unreachable_facts(
+    found: Attribution, view: TrafficView, windows: Sequence[float]
+) -> list[Fact]:
     """Reports by ICMP that a peer cannot be reached, at most two pairs."""
-    said = trace.evidence[trace.evidence["kind"] == "unreachable"]
+    reports = found.evidence[found.evidence["kind"] == "unreachable"]
     facts = []
-    for src, dst in (
-        said.groupby(["src", "dst"])["count"].sum().sort_values(ascending=False).index[:2]
-    ):
-        n = int(said.loc[(said["src"] == src) & (said["dst"] == dst), "count"].sum())
-        values: dict[str, Value] = {"reporter": scene.name(src), "target": scene.name(dst), "n": n}
-        facts.append(make_fact("unreachable", _FAULT_WORDS["unreachable"], values, windows))
+    for reporter, target, rows in busiest_pairs(reports, 2):
+        values: dict[str, Value] = {
+            "reporter": view.name_of(reporter),
+            "target": view.name_of(target),
+            "n": int(rows["count"].sum()),
+        }
+        facts.append(make_fact("unreachable", _SENTENCES["unreachable"], values, windows))
     return facts
-
-
-def _by_code(rows: pd.DataFrame) -> dict[int, int]:
-    counts = rows.groupby("code")["count"].sum().sort_values(ascending=False)
-    return dict(zip(counts.index.astype(int).tolist(), counts.astype(int).tolist(), strict=True))

@@ -1,97 +1,104 @@
 """A capture laid out for questions about one device at a time: what every fact is computed from."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
 
-from assistant.facts.fact import by_count
+from assistant.facts.fact import by_count, listed
 from traffic.capture import SAMPLE_S, Capture
 from traffic.device_history import ATTEMPT_S
 from traffic.plant import Plant
 
 
-@dataclass(frozen=True)
-class Scene:
+class TrafficView:
     """A capture laid out for questions about one device at a time.
 
     Attributes:
-        moves: one row per flow and slot with packets: ``flow slot src dst sport port proto service
-            state history``, packets and bytes of either side, ``syns``, ``answered``, ``refused``,
-            ``missed_bytes``, ``sized`` (the counts are known), ``attempt`` (retries of a 5-tuple
-            share one), ``since_s`` and ``until_s`` (the part of the flow inside the slot).
+        flow_slots: one row per flow and slot with packets: ``flow slot src dst sport port proto
+            service state history``, packets and bytes of either side, ``syns``, ``answered``,
+            ``refused``, ``missed_bytes``, ``sized`` (the counts are known), ``attempt`` (retries of
+            a 5-tuple share one), ``since_s`` and ``until_s`` (the part of the flow inside the
+            slot).
         evidence: as in the capture.
         samples: as ``traffic.samples.make_samples`` returns them; its devices are the local ones.
-        macs: address -> hardware addresses in its packets, where the capture has them.
-        plant: names of addresses.
+        local: addresses of these devices.
+        plant: names of addresses; empty where none was given.
         start_s: seconds since the epoch; start of the first slot.
         end_s: end of the last slot.
     """
 
-    moves: pd.DataFrame
-    evidence: pd.DataFrame
-    samples: pd.DataFrame
-    macs: Mapping[str, frozenset[str]]
-    plant: Plant | None
-    start_s: float
-    end_s: float
-    # One device is asked about again and again; a capture of a million flows is searched for it
-    # once.
-    flows_by_device: dict[str, pd.DataFrame] = field(
-        default_factory=dict, repr=False, compare=False
-    )
-    peers_by_device: dict[str, pd.DataFrame] = field(
-        default_factory=dict, repr=False, compare=False
-    )
-    evidence_by_device: dict[str, pd.DataFrame] = field(
-        default_factory=dict, repr=False, compare=False
-    )
+    def __init__(self, capture: Capture, samples: pd.DataFrame, plant: Plant | None = None) -> None:
+        self.flow_slots = _join_activity(capture)
+        self.evidence = capture.evidence
+        self.samples = samples
+        self.local = frozenset(map(str, samples["device"].unique()))
+        self.plant = plant or Plant()
+        self.start_s, self.end_s = capture.start_s, capture.end_s
+        self._macs = _read_macs(capture.flows)
+        # One device is asked about again and again; a capture of a million flows is searched for
+        # it once.
+        self._flows: dict[str, pd.DataFrame] = {}
+        self._peers: dict[str, pd.DataFrame] = {}
+        self._evidence: dict[str, pd.DataFrame] = {}
 
-    def name(self, address: str) -> str:
+    def name_of(self, address: str) -> str:
         """The device's name with its address, or the address alone."""
-        return self.plant.name_of(address) if self.plant else address
+        return self.plant.name_of(address)
+
+    def names_of(self, addresses: Iterable[str], limit: int = 4) -> str:
+        """Names of addresses as a sentence lists them."""
+        return listed(map(self.plant.name_of, addresses), limit)
 
     def port_at(self, address: str, port: int) -> str:
         """A port of an address: "10.0.0.5:80", or "plc-1 (10.0.0.5) port 502"."""
-        name = self.name(address)
-        return (
-            f"{address}:{port}" if name == address and ":" not in address else f"{name} port {port}"
-        )
+        name = self.name_of(address)
+        plain = name == address and ":" not in address
+        return f"{address}:{port}" if plain else f"{name} port {port}"
 
     def macs_of(self, address: str) -> list[str]:
         """Hardware addresses that an address was seen with; empty where the capture has none."""
-        return sorted(self.macs.get(address, ()))
+        return sorted(self._macs.get(address, ()))
 
     def flows_of(self, device: str) -> pd.DataFrame:
-        """Moves of one device from its side, by slot, with ``other out sent_bytes got_bytes
-        sent_pkts``."""
-        if device not in self.flows_by_device:
-            self.flows_by_device[device] = _one_side(self.moves, device)
-        return self.flows_by_device[device]
+        """``flow_slots`` of one device from its side, by slot, with ``other out sent_bytes
+        got_bytes sent_pkts``."""
+        if device not in self._flows:
+            self._flows[device] = _one_side(self.flow_slots, device)
+        return self._flows[device]
 
     def peers_of(self, device: str) -> pd.DataFrame:
         """What a device has with each other address in the whole capture: ``pkts connections
         slots``."""
-        if device not in self.peers_by_device:
-            flows = self.flows_of(device)
-            self.peers_by_device[device] = count_by_peer(flows)
-        return self.peers_by_device[device]
+        if device not in self._peers:
+            self._peers[device] = count_by_peer(self.flows_of(device))
+        return self._peers[device]
 
     def evidence_of(self, device: str, kinds: Iterable[str]) -> pd.DataFrame:
         """Evidence rows that name a device on either side, with ``other``."""
-        if device not in self.evidence_by_device:
+        if device not in self._evidence:
             rows = self.evidence
             rows = rows[(rows["src"] == device) | (rows["dst"] == device)]
-            self.evidence_by_device[device] = rows.assign(
-                other=rows["dst"].where(rows["src"] == device, rows["src"])
-            )
-        rows = self.evidence_by_device[device]
+            other = rows["dst"].where(rows["src"] == device, rows["src"])
+            self._evidence[device] = rows.assign(other=other)
+        rows = self._evidence[device]
         return rows[rows["kind"].isin(list(kinds))]
+
+    def evidence_of_kind(self, *kinds: str) -> pd.DataFrame:
+        """Evidence rows of some kinds, of all devices."""
+        return self.evidence[self.evidence["kind"].isin(kinds)]
+
+    def endpoint(self, flows: pd.DataFrame) -> str:
+        """The answering side that most flows share, "10.0.0.5:80" or "plc-1 (10.0.0.5) port
+        502"."""
+        there = flows[flows["dst"] == by_count(flows["dst"])[0]]
+        address, proto = str(there["dst"].iloc[0]), by_count(there["proto"])[0]
+        port = int(by_count(there.loc[there["proto"] == proto, "port"])[0])
+        return self.port_at(address, port) if proto in ("tcp", "udp") else self.name_of(address)
 
 
 def count_by_peer(flows: pd.DataFrame) -> pd.DataFrame:
-    """Packets of the openers (at least one a move), connections and slots with each ``other``, as
+    """Packets of the openers (at least one a row), connections and slots with each ``other``, as
     floats."""
     other = flows["other"]
     return pd.DataFrame(
@@ -103,28 +110,27 @@ def count_by_peer(flows: pd.DataFrame) -> pd.DataFrame:
     ).astype(float)
 
 
-def make_scene(capture: Capture, samples: pd.DataFrame, plant: Plant | None = None) -> Scene:
-    """Join activity with its flows, once per capture."""
-    macs = _macs(capture.flows)
-    return Scene(
-        _moves(capture), capture.evidence, samples, macs, plant, capture.start_s, capture.end_s
-    )
+def busiest_pairs(evidence: pd.DataFrame, most: int) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Source, target and rows of each pair in evidence, the highest count first."""
+    totals = evidence.groupby(["src", "dst"])["count"].sum()
+    for src, dst in totals.sort_values(ascending=False, kind="stable").index[:most]:
+        yield src, dst, evidence[(evidence["src"] == src) & (evidence["dst"] == dst)]
 
 
-def _one_side(moves: pd.DataFrame, device: str) -> pd.DataFrame:
-    moves = moves[((moves["src"] == device) | (moves["dst"] == device)).to_numpy(bool)]
-    moves = moves.sort_values("slot", kind="stable")
-    out = (moves["src"] == device).to_numpy(bool)
-    return moves.assign(
+def _one_side(rows: pd.DataFrame, device: str) -> pd.DataFrame:
+    rows = rows[((rows["src"] == device) | (rows["dst"] == device)).to_numpy(bool)]
+    rows = rows.sort_values("slot", kind="stable")
+    out = (rows["src"] == device).to_numpy(bool)
+    return rows.assign(
         out=out,
-        other=moves["dst"].where(out, moves["src"]),
-        sent_bytes=np.where(out, moves["src_bytes"], moves["dst_bytes"]),
-        got_bytes=np.where(out, moves["dst_bytes"], moves["src_bytes"]),
-        sent_pkts=np.where(out, moves["src_pkts"], moves["dst_pkts"]),
+        other=rows["dst"].where(out, rows["src"]),
+        sent_bytes=np.where(out, rows["src_bytes"], rows["dst_bytes"]),
+        got_bytes=np.where(out, rows["dst_bytes"], rows["src_bytes"]),
+        sent_pkts=np.where(out, rows["src_pkts"], rows["dst_pkts"]),
     )
 
 
-def _moves(capture: Capture) -> pd.DataFrame:
+def _join_activity(capture: Capture) -> pd.DataFrame:
     flows, activity = capture.flows, capture.activity
     at = activity["flow"].to_numpy()
     slot_s = activity["slot"].to_numpy() * SAMPLE_S
@@ -158,7 +164,7 @@ def _moves(capture: Capture) -> pd.DataFrame:
     )
 
 
-def _macs(flows: pd.DataFrame) -> dict[str, frozenset[str]]:
+def _read_macs(flows: pd.DataFrame) -> dict[str, frozenset[str]]:
     sides = [("id.orig_h", "orig_l2_addr"), ("id.resp_h", "resp_l2_addr")]
     pairs = [flows[[ip, mac]].set_axis(["ip", "mac"], axis=1) for ip, mac in sides if mac in flows]
     if not pairs:
@@ -182,7 +188,7 @@ def _attempts(flows: pd.DataFrame) -> np.ndarray:
 
 
 def quiet_spell(
-    scene: Scene, device: str, start_s: float, end_s: float
+    view: TrafficView, device: str, start_s: float, end_s: float
 ) -> tuple[float, float] | None:
     """The longest time within reach of an interval in which a device sent nothing, up to the end of
     the capture.
@@ -190,10 +196,9 @@ def quiet_spell(
     Returns:
         None where it was never heard, or is never quiet for as long as two samples.
     """
-    flows = scene.flows_of(device)
-    asked = scene.evidence[
-        (scene.evidence["src"] == device) & (scene.evidence["kind"] == "arp_request")
-    ]
+    flows = view.flows_of(device)
+    asked = view.evidence_of_kind("arp_request")
+    asked = asked[asked["src"] == device]
     sent = flows[flows["sent_pkts"] > 0]
     since = np.concatenate([sent["since_s"], asked["slot"] * SAMPLE_S])
     until = np.concatenate([sent["until_s"], (asked["slot"] + 1) * SAMPLE_S])
@@ -201,17 +206,9 @@ def quiet_spell(
         return None
     order = np.argsort(since)
     left = np.maximum.accumulate(until[order])
-    back = np.append(since[order][1:], scene.end_s)
+    back = np.append(since[order][1:], view.end_s)
     near = (left < end_s) & (back > start_s) & (back - left >= 2 * SAMPLE_S)
     if not near.any():
         return None
     longest = int(np.argmax(np.where(near, back - left, -1.0)))
     return float(left[longest]), float(back[longest])
-
-
-def endpoint(scene: Scene, flows: pd.DataFrame) -> str:
-    """The answering side that most flows share, "10.0.0.5:80" or "plc-1 (10.0.0.5) port 502"."""
-    there = flows[flows["dst"] == by_count(flows["dst"])[0]]
-    address, proto = str(there["dst"].iloc[0]), by_count(there["proto"])[0]
-    port = int(by_count(there.loc[there["proto"] == proto, "port"])[0])
-    return scene.port_at(address, port) if proto in ("tcp", "udp") else scene.name(address)

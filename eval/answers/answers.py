@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assistant.chat.conversation import Conversation
-from assistant.detection.classify import classify
-from assistant.detection.incidents import make_incidents
-from assistant.detection.pipeline import Analysis
+from assistant.detection import Analysis, analyse_capture
 from assistant.diagnosis.diagnose import diagnose
 from assistant.diagnosis.llm_writer import write
 from assistant.history import History
@@ -28,8 +26,6 @@ from eval.answers.retrieval import evaluate_retrieval, resample
 from eval.provenance import find_commit, find_machine, find_versions, now, own_command
 from knowledge_base.index import Index, ensure_samples, open_index
 from traffic.errors import UserError
-from traffic.samples import make_samples
-from traffic.windows import make_windows
 
 Progress = Callable[[int, int], None]
 
@@ -103,7 +99,7 @@ def evaluate_answers(
         ensure_samples(index)
         for name in dict.fromkeys(case.capture for case in plan.cases):
             subject = read_subject(plan.sources[name], roots)
-            analysis = _analyse(subject, models)
+            analysis = analyse_capture(subject.capture, models.llm, models.card, subject.plant)
             captures[name] = subject.sha256
             for case in (case for case in plan.cases if case.capture == name):
                 if absent := case.parts - subject.parts.keys():
@@ -137,17 +133,6 @@ def summarise(answered: Answered) -> tuple[Measured, ...]:
 
 def _counted(why: Sequence[str]) -> tuple[Skipped, ...]:
     return tuple(Skipped(cases=why.count(one), why=one) for one in dict.fromkeys(why))
-
-
-def _analyse(subject: Subject, models: Models) -> Analysis:
-    """As ``assistant.detection.pipeline.analyse``, from tables: a path would bring its name
-    along."""
-    capture, plant = subject.capture, subject.plant
-    samples = make_samples(capture, plant)
-    windows = make_windows(samples)
-    verdicts = classify(windows, models.llm, models.card)
-    incidents = make_incidents(verdicts, windows, capture, plant)
-    return Analysis(capture, plant, samples, windows, verdicts, tuple(incidents))
 
 
 def _ask(case: Case, analysis: Analysis, index: Index, history: History, models: Models) -> Answer:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from assistant.detection.incidents import Incident, make_incidents
+from assistant.facts.traffic_view import TrafficView
 from eval.detection.alarms import (
     Raised,
     count_incidents,
@@ -135,9 +136,8 @@ def find_incidents(
     if key not in _raised:
         parts = (answers.probabilities[mine], answers.said[mine], answers.abstained[mine])
         verdicts = make_verdicts(capture, answers.classes, *parts)
-        _raised[key] = tuple(
-            make_incidents(verdicts, capture.windows, capture.capture, capture.plant)
-        )
+        view = TrafficView(capture.capture, capture.windows.samples, capture.plant)
+        _raised[key] = tuple(make_incidents(verdicts, capture.windows, view))
     return _raised[key]
 
 
