@@ -1,5 +1,4 @@
-"""What happens in the emulated plant: laws of the draw for everybody, and three kinds on real
-packets for root."""
+"""Events of the emulated plant: laws of the draw, commands of tools, and three on real packets."""
 
 import json
 import os
@@ -7,18 +6,21 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from ipaddress import ip_address, ip_network
 from itertools import combinations, pairwise
 from pathlib import Path
 
 import dpkt
 import pytest
+import typer
 
 from eval.testbed.events.catalogue import KINDS, draw_events
 from eval.testbed.events.event import Event
 from eval.testbed.events.participants import clients, servers
-from eval.testbed.generator import Dice, draw_site
+from eval.testbed.generator import SiteRandom, draw_site
 from eval.testbed.host import check_host, enter
 from eval.testbed.lab import open_lab
 from eval.testbed.site import Machine, Site
@@ -34,12 +36,8 @@ FEW = ("powered_off", "service_crashed", "nmap_syn")
 def small_site() -> Site:
     """An HMI that polls one controller, and a router."""
     polled = [{"name": "plc-1", "port": 502, "unit": 1, "address": 0, "count": 8}]
-    polling = {
-        "polled": polled,
-        "poll_s": 0.5,
-        "retry": {"first_s": 1.0, "most_s": 1.0},
-        "by_name": False,
-    }
+    polling = {"polled": polled, "poll_s": 0.5, "by_name": False}
+    polling["retry"] = {"first_s": 1.0, "most_s": 1.0}
     machines = (
         Machine("router", "router", "10.9.0.1", "02:00:00:00:00:01", settings={}),
         Machine("plc-1", "plc", "10.9.0.5", "02:00:00:00:00:05", "plc", {"unit": 1, "port": 502}),
@@ -49,9 +47,13 @@ def small_site() -> Site:
 
 
 @pytest.fixture(scope="module")
-def runs() -> dict[Site, list[Event]]:
-    sites = {seed: draw_site(seed) for seed in SEEDS}
-    return {seed: draw_events(site, seed, MINUTES) for seed, site in sites.items()}
+def runs() -> dict[int, list[Event]]:
+    return {seed: draw_events(draw_site(seed), seed, MINUTES) for seed in SEEDS}
+
+
+@pytest.fixture(scope="module")
+def events(runs: dict[int, list[Event]]) -> list[Event]:
+    return [event for events in runs.values() for event in events]
 
 
 def test_the_same_seed_draws_the_same_events(runs: dict[int, list[Event]]) -> None:
@@ -59,15 +61,15 @@ def test_the_same_seed_draws_the_same_events(runs: dict[int, list[Event]]) -> No
     assert runs[1] != draw_events(draw_site(1), 2, MINUTES)
 
 
-def test_events_lie_within_the_run(runs: dict[int, list[Event]]) -> None:
-    for event in (event for events in runs.values() for event in events):
+def test_events_lie_within_the_run(events: list[Event]) -> None:
+    for event in events:
         assert event.start_s >= 45
         assert event.start_s + event.length_s <= 60 * MINUTES + 0.2
-        assert KINDS[event.kind].stays or 20 <= event.length_s <= 180
+        assert KINDS[event.kind].permanent or 20 <= event.length_s <= 180
     for minutes in (1.0, 3.0):
         short = draw_events(draw_site(1), 1, minutes)
         assert short
-        assert all(KINDS[one.kind].stays or one.length_s <= minutes * 20 + 0.1 for one in short)
+        assert all(KINDS[one.kind].permanent or one.length_s <= minutes * 20 + 0.1 for one in short)
         assert all(one.start_s >= minutes * 10 for one in short)
 
 
@@ -78,41 +80,140 @@ def test_no_machine_is_acted_on_twice_at_a_time(runs: dict[int, list[Event]]) ->
             assert apart or not {one.target, one.source} & {other.target, other.source} - {""}
 
 
-def test_twelve_runs_hold_every_kind_and_every_label_about_as_often(
-    runs: dict[int, list[Event]],
-) -> None:
-    drawn = Counter(event.kind for events in runs.values() for event in events)
-    assert set(drawn) == set(KINDS)
-    labels = Counter(KINDS[event.kind].label for events in runs.values() for event in events)
+def test_twelve_runs_hold_every_kind_and_every_label_about_as_often(events: list[Event]) -> None:
+    assert {event.kind for event in events} == set(KINDS)
+    labels = Counter(KINDS[event.kind].label for event in events)
     assert set(labels) == set(LABELS)
-    assert max(labels.values()) <= 2 * min(
-        labels.values()
-    )  # 120 events in 17 labels, less what had no room
+    # 120 events in 17 labels, less what had no room.
+    assert max(labels.values()) <= 2 * min(labels.values())
 
 
-def test_a_cause_is_a_sentence_that_names_the_machine(runs: dict[int, list[Event]]) -> None:
-    for event in (event for events in runs.values() for event in events):
-        cause = KINDS[event.kind].tell(event)
+def test_a_cause_is_a_sentence_that_names_the_machine(events: list[Event]) -> None:
+    for event in events:
+        cause = KINDS[event.kind].render_cause(event)
         assert event.target in cause or event.settings["whom"].startswith("all ")
         assert event.source in cause
         assert not set("{}") & set(cause)
 
 
-def test_what_was_drawn_is_plain_json(runs: dict[int, list[Event]]) -> None:
-    for event in (event for events in runs.values() for event in events):
+def test_what_was_drawn_is_plain_json(events: list[Event]) -> None:
+    for event in events:
         assert json.loads(json.dumps(dict(event.settings))) == dict(event.settings)
 
 
-def test_blame_begins_at_the_root_and_stays_in_the_plant() -> None:
+class FakeLab:
+    """A lab on paper: it keeps the commands of tools, and what is not as the site has it."""
+
+    def __init__(self, site: Site, folder: Path) -> None:
+        self.site, self.folder = site, folder
+        self.commands: list[list[str]] = []
+        self.changed: dict[tuple[str, str], object] = {}
+        self._machines = {machine.name: machine for machine in site.machines}
+
+    def _change(self, what: str, name: str, value: object, usual: object) -> None:
+        self.changed[what, name] = value
+        if value == usual:
+            del self.changed[what, name]
+
+    def machine(self, name: str) -> Machine:
+        return self._machines[name]
+
+    def run(self, name: str, command: Sequence[str]) -> subprocess.Popen:
+        assert name in self._machines
+        self.commands.append(list(command))
+        return subprocess.Popen(["true"], start_new_session=True)
+
+    def add(self, machine: Machine) -> None:
+        self._machines[machine.name] = machine
+        self._change("added", machine.name, True, False)
+
+    def remove(self, name: str) -> None:
+        self._machines.pop(name)
+        self._change("added", name, False, False)
+        self._change("program", name, {}, {})
+
+    def start(self, name: str, **changes: object) -> None:
+        self._change("program", name, changes, {})
+
+    def stop(self, name: str) -> None:
+        self._change("program", name, None, {})
+
+    def pause(self, name: str, on: bool = True) -> None:
+        self._change("pause", name, on, False)
+
+    def link(self, name: str, up: bool) -> None:
+        self._change("link", name, up, True)
+
+    def lose(self, name: str, share: float) -> None:
+        self._change("loss", name, share, 0)
+
+    def limit(self, name: str, kbit: float) -> None:
+        self._change("limit", name, kbit, 0)
+
+    def address(self, name: str, address: str, gateway: str) -> None:
+        usual = (self._machines[name].address, self.site.gateway)
+        self._change("address", name, (address, gateway), usual)
+
+    def lost(self, name: str) -> dict[str, int]:
+        return {}
+
+    def carried_kbit(self, name: str) -> float:
+        return 100.0
+
+    def connections(self, name: str, port: int) -> list[str]:
+        return []
+
+
+def test_every_event_does_something_and_undoes_it(
+    runs: dict[int, list[Event]], tmp_path: Path
+) -> None:
+    for seed, drawn in runs.items():
+        lab = FakeLab(draw_site(seed), tmp_path)
+        for event in drawn:
+            before = len(lab.commands)
+            with KINDS[event.kind].execute(lab, event):
+                assert lab.changed or len(lab.commands) > before, event
+            assert not lab.changed, event
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_command_of_a_tool_is_one_that_the_tool_reads(
+    runs: dict[int, list[Event]], tmp_path: Path
+) -> None:
+    read = set()
+    for seed, drawn in runs.items():
+        lab = FakeLab(draw_site(seed), tmp_path)
+        for event in drawn:
+            with KINDS[event.kind].execute(lab, event):
+                pass
+        ours = [command for command in lab.commands if command[0] == sys.executable]
+        for _, dash_m, module, *arguments in ours:
+            assert dash_m == "-m"
+            command = typer.main.get_command(import_module(module).app)
+            name = module.rpartition(".")[2]
+            if hasattr(command, "commands"):
+                command, name = command.commands[arguments[0]], f"{name} {arguments.pop(0)}"
+            values = command.make_context(name, arguments).params  # refuses what it cannot read
+            assert 0 < values.get("port", 1) < 65536
+            assert ip_address(values.get("address", "10.0.0.1"))
+            assert all(values.get(key, 1) > 0 for key in ("rate", "period_s", "kbit", "count"))
+            read.add(name)
+    assert read == {
+        *("arp", "modbus", "guesses telnet", "guesses mqtt", "mqtt malformed", "mqtt flood"),
+        *("tcp beacon", "tcp bulk", "tcp hold", "tcp listen"),
+    }
+
+
+def test_participants_begin_at_the_root_and_stays_in_the_plant() -> None:
     site = draw_site(4)
     for event in draw_events(site, 4, 60.0, [kind for kind in KINDS if KINDS[kind].targets(site)]):
         added = {machine.name for machine in event.added}
-        blames = KINDS[event.kind].blamed(site, event)
-        assert blames[0].direction == "source"
-        assert len({(blame.machine, blame.address) for blame in blames}) == len(blames)
-        for blame in blames:
-            assert blame.machine in added or not site.named(blame.machine).beyond
-            assert ip_address(blame.address).is_private
+        participants = KINDS[event.kind].participants(site, event)
+        assert participants[0].direction == "source"
+        assert len({(one.machine, one.address) for one in participants}) == len(participants)
+        for one in participants:
+            assert one.machine in added or not site.named(one.machine).beyond
+            assert ip_address(one.address).is_private
     assert all(
         ip_address(machine.address) in ip_network(site.network)
         for machine in site.machines
@@ -124,8 +225,8 @@ def test_whoever_calls_a_dead_controller_suffers_it() -> None:
     site = small_site()
     assert [machine.name for machine in servers(site, site.named("hmi-1"))] == ["plc-1"]
     assert [machine.name for machine in clients(site, "plc-1")] == ["hmi-1"]
-    blames = KINDS["powered_off"].blamed(site, Event("powered_off", 0, 10, "plc-1"))
-    assert [(blame.machine, blame.direction) for blame in blames] == [
+    participants = KINDS["powered_off"].participants(site, Event("powered_off", 0, 10, "plc-1"))
+    assert [(one.machine, one.direction) for one in participants] == [
         ("plc-1", "source"),
         ("hmi-1", "target"),
     ]
@@ -134,18 +235,17 @@ def test_whoever_calls_a_dead_controller_suffers_it() -> None:
 def test_a_wrong_address_is_shown_under_both() -> None:
     site = small_site()
     event = Event("wrong_address", 0, 10, "hmi-1", settings={"address": "10.9.3.6"})
-    blames = KINDS["wrong_address"].blamed(site, event)
-    assert [blame.address for blame in blames if blame.direction == "source"] == [
+    participants = KINDS["wrong_address"].participants(site, event)
+    assert [one.address for one in participants if one.direction == "source"] == [
         "10.9.3.6",
         "10.9.0.6",
     ]
 
 
 def test_dice_give_no_address_twice() -> None:
-    dice = Dice(replace(small_site(), network="10.9.0.0/28"), 1)
-    given = [
-        dice.address() for _ in range(10)
-    ]  # of 16: not the network, broadcast, router, PLC, HMI and .1
+    rng = SiteRandom(replace(small_site(), network="10.9.0.0/28"), 1)
+    # Of 16: not the network, broadcast, router, PLC, HMI and .1
+    given = [rng.free_address() for _ in range(10)]
     assert len(set(given)) == 10
     assert not {"10.9.0.0", "10.9.0.1", "10.9.0.5", "10.9.0.6", "10.9.0.15"} & set(given)
 
@@ -186,26 +286,16 @@ def test_three_kinds_show_on_real_packets(tmp_path: Path, monkeypatch: pytest.Mo
     assert enter(here.stem, [str(tmp_path)]) == 0
     times = json.loads((tmp_path / "times.json").read_text())
     frames = read_tcp(tmp_path / "capture.pcap")
-    answers = {
-        kind: [one for one in between(frames, *times[kind]) if one["src"] == "10.9.0.5"]
-        for kind in FEW
-    }
-    assert answers["powered_off"] == []
-    assert sum(one["reset"] for one in answers["service_crashed"]) >= 1
-    assert set(json.loads((tmp_path / "measured.json").read_text())["dropped"]) == {
-        "10.9.0.6"
-    }  # its one client
-    scanned = {
-        one["port"]
-        for one in between(frames, *times["nmap_syn"])
-        if one["src"] not in ("10.9.0.5", "10.9.0.6")
-    }
-    assert len(scanned) >= 50
-    assert any(
-        one["bytes"]
-        for one in between(frames, times["end"][0] - 2, times["end"][0])
-        if one["src"] == "10.9.0.5"
-    )
+    of_plc = [frame for frame in frames if frame["src"] == "10.9.0.5"]
+    assert between(of_plc, *times["powered_off"]) == []
+    assert any(one["reset"] for one in between(of_plc, *times["service_crashed"]))
+    measured = json.loads((tmp_path / "measured.json").read_text())
+    assert set(measured["dropped"]) == {"10.9.0.6"}  # its one client
+    scan = between(frames, *times["nmap_syn"])
+    strangers = [one for one in scan if one["src"] not in ("10.9.0.5", "10.9.0.6")]
+    assert len({one["port"] for one in strangers}) >= 20  # of about 200
+    end_s = times["end"][0]
+    assert any(one["bytes"] for one in between(of_plc, end_s - 2, end_s))
 
 
 def between(frames: list[dict], start_s: float, end_s: float) -> list[dict]:
@@ -218,17 +308,9 @@ def read_tcp(path: Path) -> list[dict]:
         for ts, raw in dpkt.pcap.Reader(file):
             ip = dpkt.ethernet.Ethernet(raw).data
             if isinstance(ip, dpkt.ip.IP) and isinstance(ip.data, dpkt.tcp.TCP):
-                reset = bool(ip.data.flags & dpkt.tcp.TH_RST)
-                src = str(ip_address(ip.src))
-                frames.append(
-                    {
-                        "ts": ts,
-                        "src": src,
-                        "port": ip.data.dport,
-                        "reset": reset,
-                        "bytes": len(ip.data.data),
-                    }
-                )
+                src, reset = str(ip_address(ip.src)), bool(ip.data.flags & dpkt.tcp.TH_RST)
+                frame = {"ts": ts, "src": src, "port": ip.data.dport, "reset": reset}
+                frames.append({**frame, "bytes": len(ip.data.data)})
     return frames
 
 
@@ -239,28 +321,17 @@ def live(folder: Path) -> None:
     drawn = [Event(kind, 0, 3, "plc-1") for kind in FEW[:2]]
     drawn.append(Event("packet_loss", 0, 5, "plc-1", strength=0.5))
     scan = {"also": [], "whom": "plc-1"}
-    drawn.append(
-        Event("nmap_syn", 0, 3, "plc-1", "intruder-1", 100.0, settings=scan, added=(intruder,))
-    )
+    drawn.append(Event("nmap_syn", 0, 3, "plc-1", intruder.name, 100.0, scan, (intruder,)))
     times: dict[str, tuple[float, ...]] = {}
     with open_lab(site, folder) as lab:
-        capture = subprocess.Popen(
-            [
-                "tcpdump",
-                "-i",
-                "plant",
-                "-U",
-                "-w",
-                str(folder / "capture.pcap"),
-                "--relinquish-privileges=root",
-            ],
-            stderr=subprocess.DEVNULL,
-        )
+        tcpdump = ["tcpdump", "-i", "plant", "-U", "-w", str(folder / "capture.pcap")]
+        tcpdump += ["--relinquish-privileges=root"]
+        capture = subprocess.Popen(tcpdump, stderr=subprocess.DEVNULL)
         for machine in site.machines:
             lab.start(machine.name)
         time.sleep(3)
         for event in drawn:
-            with KINDS[event.kind].act(lab, event) as measured:
+            with KINDS[event.kind].execute(lab, event) as measured:
                 start_s = time.time()
                 time.sleep(event.length_s - 1)
                 times[event.kind] = (start_s, time.time())

@@ -28,7 +28,7 @@ import pytest
 from eval.testbed.generator import draw_site
 from eval.testbed.host import check_host, enter, join_namespace
 from eval.testbed.lab import open_lab
-from eval.testbed.programs.process import dice_of, pauses
+from eval.testbed.programs.process import machine_random, retry_pauses
 from eval.testbed.site import Machine, Site
 from traffic.errors import UserError
 
@@ -413,7 +413,7 @@ def test_a_device_waits_as_it_is_set() -> None:
 
     def waits(**retry: float) -> list[float]:
         machine = Machine("a", "plc", "", "", settings={"retry": retry})
-        return list(islice(pauses(machine, dice_of(machine, site)), 4))
+        return list(islice(retry_pauses(machine, machine_random(machine, site)), 4))
 
     assert waits(first_s=2, factor=3, most_s=15, jitter=0) == [2, 6, 15, 15]
     assert waits(first_s=5, factor=1, most_s=5, jitter=0) == [5, 5, 5, 5]

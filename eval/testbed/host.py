@@ -1,5 +1,4 @@
-"""The machine that a lab runs on: whether it can carry one, and how processes get into its
-namespaces."""
+"""The machine that a lab runs on: whether it can, and how processes get into namespaces."""
 
 import ctypes
 import os
@@ -13,22 +12,8 @@ from shutil import which
 from traffic.errors import UserError
 
 DEBIAN = "iproute2 nftables tcpdump nmap hping3 mosquitto dnsmasq-base chrony openssh-server openssh-client"
-_TOOLS = (
-    *(
-        "ip",
-        "tc",
-        "nft",
-        "tcpdump",
-        "nmap",
-        "hping3",
-        "mosquitto",
-        "dnsmasq",
-        "chronyd",
-        "sshd",
-        "ssh",
-    ),
-    *("unshare", "setpriv"),
-)
+_TOOLS = "ip tc nft tcpdump nmap hping3 mosquitto dnsmasq chronyd sshd ssh unshare setpriv"
+_UNSHARE = ["unshare", "--net", "--mount", "--pid", "--fork"]
 _CLONE_NEWNET = 0x40000000
 
 
@@ -47,13 +32,11 @@ def check_host() -> None:
         raise UserError(
             f"the testbed makes network namespaces; expected root, not user {os.geteuid()}; run it with sudo"
         )
-    if missing := [tool for tool in _TOOLS if which(tool) is None]:
+    if missing := [tool for tool in _TOOLS.split() if which(tool) is None]:
         raise UserError(
             f"the testbed needs {', '.join(missing)}; expected on the path; `apt-get install -y {DEBIAN}`"
         )
-    probe = subprocess.run(
-        ["unshare", "--net", "--mount", "--pid", "--fork", "true"], capture_output=True, text=True
-    )
+    probe = subprocess.run([*_UNSHARE, "true"], capture_output=True, text=True)
     if probe.returncode:
         raise UserError(
             f"this machine forbids namespaces ({probe.stderr.strip()}); expected unshare to work; "
@@ -62,46 +45,35 @@ def check_host() -> None:
 
 
 def enter(module: str, arguments: Sequence[str]) -> int:
-    """Run ``python -m module arguments`` as the first process of a lab's namespaces; returns its
-    exit status.
+    """Run ``python -m module arguments`` as the first process of a lab's namespaces.
 
     An interruption is passed on and waited for, so that the run inside can say that it is
     incomplete; whatever is left then is killed with its process namespace, as all of it is where
     this process is killed.
+
+    Returns:
+        Its exit status.
     """
-    command = [
-        "setpriv",
-        "--pdeathsig",
-        "KILL",
-        "unshare",
-        "--net",
-        "--mount",
-        "--pid",
-        "--fork",
-        "--kill-child",
-    ]
+    command = ["setpriv", "--pdeathsig", "KILL", *_UNSHARE, "--kill-child", "--mount-proc"]
+    command += [sys.executable, "-m", module, *arguments]
     # A session of its own, lest a terminal interrupts it as well, in the middle of writing what it
     # was told to write.
-    process = subprocess.Popen(
-        [*command, "--mount-proc", sys.executable, "-m", module, *arguments], start_new_session=True
-    )
+    process = subprocess.Popen(command, start_new_session=True)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         while True:
             try:
                 return process.wait()
             except KeyboardInterrupt:
-                for child in (
-                    Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-                ):
+                for child in children.read_text().split():
                     os.kill(int(child), signal.SIGINT)
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def join_namespace(path: Path) -> None:
-    """Move the calling thread, which must be the process's only one, into a machine's network
-    namespace."""
+    """Move this process, which must have one thread, into a machine's network namespace."""
     with path.open("rb") as file:
         if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), _CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), f"cannot enter {path}")

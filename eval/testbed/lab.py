@@ -1,13 +1,11 @@
-"""Machines made of Linux network namespaces, and what can be done to them: unplug, lose packets,
-slow down, crash.
+"""Machines made of network namespaces, and what can be done to them: unplug, slow down, crash.
 
 A lab lives in a network, mount and process namespace of its own (``eval.testbed.host.enter`` starts
 one). So the host's network is never touched, its list of namespaces stays hidden, and all of it is
 gone when its first process ends, however it ends.
 
-    plant machines ── veth ── bridge `plant` ── router ── bridge `beyond` ── machines with
-    documentation addresses
-                                  └── tcpdump: every frame once, as a span port would see it
+    plant's machines ── veth ── bridge `plant` ── router ── bridge `beyond` ── machines beyond it
+                                      └── tcpdump: every frame once, as a span port would see it
 """
 
 import contextlib
@@ -18,6 +16,7 @@ import multiprocessing
 import os
 import signal
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -35,8 +34,7 @@ _NETNS = Path("/run/netns")
 
 @contextlib.contextmanager
 def open_lab(site: Site, folder: Path) -> Iterator["Lab"]:
-    """Build a site's namespaces, links and switches inside ``enter``, and end all its programs
-    afterwards."""
+    """Build a site's namespaces, links and switches inside ``enter``; end its programs afterwards."""
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     _NETNS.mkdir(exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "none", str(_NETNS)], check=True)
@@ -71,25 +69,18 @@ class Lab:
         subprocess.run(self._inside(ROUTER, ["sysctl", "-qw", "net.ipv4.ip_forward=1"]), check=True)
 
     def start(self, name: str, **changes: Any) -> None:
-        """Run a machine's program, its settings changed where given; one that runs is ended
-        first."""
+        """Run a machine's program, its settings changed where given; one that runs is ended first."""
         self.stop(name)
         machine = self._machines[name]
-        if not machine.program:
-            return
-        machine = replace(machine, settings={**machine.settings, **changes})
-
-        self._running[name] = self._programs.Process(
-            target=run_program,
-            args=(machine, self.site, self.folder, _NETNS / name),
-            name=name,
-            daemon=False,
-        )
-        self._running[name].start()
+        if machine.program:
+            machine = replace(machine, settings={**machine.settings, **changes})
+            args = (machine, self.site, self.folder, _NETNS / name)
+            process = self._programs.Process(target=run_program, args=args, name=name, daemon=False)
+            self._running[name] = process
+            process.start()
 
     def stop(self, name: str) -> None:
-        """End a machine's program and what it started, as a crash does; the kernel stays and
-        refuses connections."""
+        """End a machine's program and what it started; its kernel stays and refuses connections."""
         process = self._running.pop(name, None)
         if process is not None and process.pid is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -112,7 +103,7 @@ class Lab:
         switch.
 
         They are dropped where they arrive: a kernel that drops what it sends tells the sender
-            (EPERM), a cable never.
+        (EPERM), a cable never.
         """
         port, choice = self._ports[name], f"numgen random mod 1000 < {round(share * 1000)}"
         # On the way to the machine the other end is the source, on the way from it the destination.
@@ -133,26 +124,33 @@ class Lab:
         port, lost = self._ports[name], Counter[str]()
         for inside in (self._inside(name, []), []):
             command = [*inside, "nft", "-j", "list", "set", "netdev", port, "dropped"]
-            said = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-            for entry in said["nftables"][-1]["set"].get("elem", []):
+            listed = json.loads(_output(command))["nftables"][-1]["set"]
+            for entry in listed.get("elem", []):
                 lost[entry["elem"]["val"]] += entry["elem"]["counter"]["packets"]
         return dict(lost)
 
     def limit(self, name: str, kbit: float) -> None:
         """Slow a machine's cable down to so many kbit/s each way; 0 is full speed again."""
-        port = self._ports[name]
+        port, burst = self._ports[name], max(1600, int(kbit * 12))
+        shape = f"tbf rate {kbit:.0f}kbit burst {burst} latency 300ms".split()
         for inside, device in ((self._inside(name, []), "eth0"), ([], port)):
-            subprocess.run(
-                [*inside, "tc", "qdisc", "del", "dev", device, "root"], capture_output=True
-            )
+            tc = [*inside, "tc", "qdisc"]
+            subprocess.run([*tc, "del", "dev", device, "root"], capture_output=True)
             if kbit > 0:
-                shape = (
-                    f"rate {kbit:.0f}kbit burst {max(1600, int(kbit * 12))} latency 300ms".split()
-                )
-                subprocess.run(
-                    [*inside, "tc", "qdisc", "add", "dev", device, "root", "tbf", *shape],
-                    check=True,
-                )
+                subprocess.run([*tc, "add", "dev", device, "root", *shape], check=True)
+
+    def carried_kbit(self, name: str, look_s: float = 2.0) -> float:
+        """What a machine's cable carries now, in its busier direction, in kbit/s."""
+        before = _carried_bytes(name)
+        time.sleep(look_s)
+        carried = zip(before, _carried_bytes(name), strict=True)
+        return max(after - earlier for earlier, after in carried) * 8 / 1000 / look_s
+
+    def connections(self, name: str, port: int) -> list[str]:
+        """The addresses that hold a TCP connection to a machine's port."""
+        command = ["ss", "-Htn", "state", "established", f"( sport = :{port} )"]
+        lines = _output(self._inside(name, command)).splitlines()
+        return sorted({line.split()[3].rpartition(":")[0] for line in lines})
 
     def address(self, name: str, address: str, gateway: str) -> None:
         """Give a machine another address and gateway, as a wrong entry in its settings would."""
@@ -172,18 +170,18 @@ class Lab:
         del self._machines[name]
 
     def run(self, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
-        """Start a tool on a machine, to end with the lab at the latest; ``tools/<name>-<tool>.log``
-        has its words."""
-        path = (
-            self.folder / "tools" / f"{name}-{Path(command[0]).name}.log"
-        )  # logs/ is what devices themselves say
+        """Start a tool on a machine, to end with the lab at the latest.
+
+        Its output goes to ``tools/<name>-<tool>.log``; ``logs/`` is for what devices say themselves.
+        """
+        path = self.folder / "tools" / f"{name}-{Path(command[0]).name}.log"
         path.parent.mkdir(exist_ok=True)
-        with path.open("ab") as said:
+        with path.open("ab") as file:
             tool = subprocess.Popen(
                 self._inside(name, command),
                 stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
+                stdout=file,
+                stderr=file,
                 start_new_session=True,
             )
         self._tools.append(tool)
@@ -245,6 +243,16 @@ def end(tool: subprocess.Popen[bytes]) -> None:
 def _first(network: str) -> str:
     """The first address of the network that an address with its prefix lies in: the router's."""
     return str(ipaddress.ip_interface(network).network[1])
+
+
+def _output(command: Sequence[str]) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def _carried_bytes(name: str) -> list[int]:
+    command = ["ip", "-n", name, "-json", "-stats", "link", "show", "eth0"]
+    counters = json.loads(_output(command))[0]["stats64"]
+    return [counters[way]["bytes"] for way in ("rx", "tx")]
 
 
 def _ip(*lines: str, namespace: str | None = None) -> None:

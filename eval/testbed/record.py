@@ -1,5 +1,4 @@
-"""Record an emulated plant: every frame on its switch, what its machines said, and what truly
-happened to them.
+"""Record an emulated plant: every frame on its switch, what its machines log, and the truth.
 
     seed ─▶ site, events ─▶ lab ─▶ capture.pcap, logs/, sensors.csv, plant.yaml
                               └──▶ truth.json, incomplete until the run has ended as planned
@@ -24,26 +23,32 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from eval.testbed.events.catalogue import KINDS, draw_events
+from eval.testbed.events.catalogue import KINDS, check_kinds, draw_events
 from eval.testbed.events.event import Event
 from eval.testbed.generator import draw_site
 from eval.testbed.host import check_host, enter
 from eval.testbed.lab import Lab, open_lab
-from eval.testbed.truth import Happened, make_truth
+from eval.testbed.truth import ExecutedEvent, make_truth
 from traffic.datasets.truth import read_truth, write_truth
 from traffic.errors import UserError
+from traffic.files import write_text
 from traffic.plant import dump_plant
 
-# A recorded set: runs of many seeds, several side by side; a run that is complete is not made
-# again.
+log = logging.getLogger(__name__)
 
+_SETTLE_S = 12.0  # programs start and find each other before the capture does
+_POLL_S = 0.5
+_STAGGER_S = 0.1
 # Two dozen programs that start at once keep a small machine busy; two plants of them would be late
 # for their events.
 _APART_S = 25.0
 
 
+# ---- A set of runs, several side by side ----
+
+
 @dataclass(frozen=True)
-class Run:
+class RecordedRun:
     """One recorded run of a set.
 
     Attributes:
@@ -63,55 +68,43 @@ def record_series(
     out: Path,
     at_once: int = 4,
     progress: Callable[[int, int], None] | None = None,
-) -> list[Run]:
-    """Record ``out/run-<seed>`` for every seed.
+) -> list[RecordedRun]:
+    """Record ``out/run-<seed>`` for every seed; a run that is complete is not made again.
 
     Args:
         seeds: a site and its events each.
         minutes: length of every run.
         out: made where it is missing.
         at_once: runs side by side; a site of 25 machines wants a quarter of a core.
-        progress: told how many runs are done, of how many.
+        progress: called with how many runs are done, of how many.
     """
     out.mkdir(parents=True, exist_ok=True)
-    runs: list[Run] = []
-    door = threading.Lock()
+    runs: list[RecordedRun] = []
+    starting = threading.Lock()
     with ThreadPoolExecutor(at_once) as pool:
-        for run in pool.map(partial(_record, minutes, out, door), seeds):
+        for run in pool.map(partial(_record_of_set, minutes, out, starting), seeds):
             runs.append(run)
             if progress is not None:
                 progress(len(runs), len(seeds))
     return runs
 
 
-def _record(minutes: float, out: Path, door: threading.Lock, seed: int) -> Run:
+def _record_of_set(minutes: float, out: Path, starting: threading.Lock, seed: int) -> RecordedRun:
     folder = out / f"run-{seed}"
-    if _is_complete(folder):
-        return Run(folder, complete=True, remade=False)
+    with contextlib.suppress(UserError):
+        if read_truth(folder / "truth.json").complete:
+            return RecordedRun(folder, complete=True, remade=False)
     shutil.rmtree(folder, ignore_errors=True)
     command = [sys.executable, "-m", "assistant.cli", "testbed", "record"]
-    given = ["--seed", str(seed), "--minutes", str(minutes), "--out", str(folder)]
-    with (out / f"run-{seed}.log").open("wb") as said:
-        with door:
-            run = subprocess.Popen(
-                [*command, *given], stdin=subprocess.DEVNULL, stdout=said, stderr=said
-            )
+    command += ["--seed", str(seed), "--minutes", str(minutes), "--out", str(folder)]
+    with (out / f"run-{seed}.log").open("wb") as file:
+        with starting:
+            run = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
             time.sleep(_APART_S)
-        return Run(folder, complete=run.wait() == 0, remade=True)
+        return RecordedRun(folder, complete=run.wait() == 0, remade=True)
 
 
-def _is_complete(folder: Path) -> bool:
-    try:
-        return read_truth(folder / "truth.json").complete
-    except UserError:
-        return False
-
-
-log = logging.getLogger(__name__)
-
-_SETTLE_S = 12.0  # programs start and find each other before the capture does
-_LOOK_S = 0.5
-_STAGGER_S = 0.1
+# ---- One run ----
 
 
 def record(seed: int, minutes: float, out: Path, kinds: Sequence[str] = ()) -> int:
@@ -125,15 +118,12 @@ def record(seed: int, minutes: float, out: Path, kinds: Sequence[str] = ()) -> i
 
     Returns:
         The exit status of the run: 0, or 1 where it ended early and its truth says that it is
-            incomplete.
+        incomplete.
 
     Raises:
         UserError: this machine cannot run a lab, ``out`` exists, or a kind is unknown.
     """
-    if unknown := sorted(set(kinds) - set(KINDS)):
-        raise UserError(
-            f"no event is called {unknown[0]}; expected some of {', '.join(KINDS)}; correct --kind"
-        )
+    check_kinds(kinds)
     if out.exists():
         raise UserError(f"{out} exists already; expected a new folder; name another with --out")
     check_host()
@@ -142,25 +132,41 @@ def record(seed: int, minutes: float, out: Path, kinds: Sequence[str] = ()) -> i
     return enter("eval.testbed", [*arguments, *(f"--kind={kind}" for kind in kinds)])
 
 
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The run inside its namespaces, as `record` starts it."""
+    parser = argparse.ArgumentParser(prog="python -m eval.testbed")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--minutes", type=float, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--kind", action="append", default=[])
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    try:
+        return 0 if _record_inside(given.seed, given.minutes, given.out, given.kind) else 1
+    except KeyboardInterrupt:
+        log.error("the run is incomplete: it was interrupted before the capture began")
+        return 1
+
+
 def _record_inside(seed: int, minutes: float, out: Path, kinds: Sequence[str]) -> bool:
-    """The run itself, in the lab's namespaces; says whether it ended as planned."""
+    """Record in the lab's namespaces; returns whether the run ended as planned."""
     site = draw_site(seed)
     events = draw_events(site, seed, minutes, kinds)
-    (out / "plant.yaml").write_text(dump_plant(site.plant()), encoding="utf-8")
-    write_truth(
-        make_truth(seed, [], site, time.time(), time.time() + 60 * minutes, complete=False),
-        out / "truth.json",
-    )
-    happened: list[Happened] = []
+    write_text(out / "plant.yaml", dump_plant(site.plant()))
+    now_s = time.time()
+    # Written before anything happens, so that a run that is killed leaves a truth that says so.
+    unfinished = make_truth(seed, [], site, now_s, now_s + 60 * minutes, complete=False)
+    write_truth(unfinished, out / "truth.json")
+    executed: list[ExecutedEvent] = []
     with open_lab(site, out) as lab:
         _start_all(lab)
-        with _captured(out) as capture:
+        with _capturing(out) as capture:
             start_s = time.time()
-            trouble = _live(lab, capture, events, start_s, 60 * minutes, happened)
+            trouble = _execute(lab, capture, events, start_s, 60 * minutes, executed)
             end_s = time.time()
     if trouble:
         log.error("the run is incomplete: %s", trouble)
-    truth = make_truth(seed, happened, site, start_s, end_s, complete=not trouble)
+    truth = make_truth(seed, executed, site, start_s, end_s, complete=not trouble)
     write_truth(truth, out / "truth.json")
     return not trouble
 
@@ -175,19 +181,11 @@ def _start_all(lab: Lab) -> None:
 
 
 @contextlib.contextmanager
-def _captured(out: Path) -> Iterator[subprocess.Popen[bytes]]:
-    command = [
-        "tcpdump",
-        "--interface=plant",
-        "--buffer-size=16384",
-        "--packet-buffered",
-        "-w",
-        str(out / "capture.pcap"),
-    ]
-    with (out / "tcpdump.log").open("wb") as said:
-        capture = subprocess.Popen(
-            [*command, "--relinquish-privileges=root"], stdout=said, stderr=said
-        )
+def _capturing(out: Path) -> Iterator[subprocess.Popen[bytes]]:
+    command = ["tcpdump", "--interface=plant", "--buffer-size=16384", "--packet-buffered"]
+    command += ["-w", str(out / "capture.pcap"), "--relinquish-privileges=root"]
+    with (out / "tcpdump.log").open("wb") as file:
+        capture = subprocess.Popen(command, stdout=file, stderr=file)
     try:
         time.sleep(1.0)
         yield capture
@@ -196,20 +194,20 @@ def _captured(out: Path) -> Iterator[subprocess.Popen[bytes]]:
         capture.wait()
 
 
-def _live(
+def _execute(
     lab: Lab,
     capture: subprocess.Popen[bytes],
     events: Sequence[Event],
     start_s: float,
     length_s: float,
-    happened: list[Happened],
+    executed: list[ExecutedEvent],
 ) -> str:
     """Begin and undo every event at its time; returns what ended the run early, if anything did."""
     # (when, 0 to undo before 1 to begin, which event)
     agenda = [(event.start_s, 1, number) for number, event in enumerate(events)]
     joins = [(machine.joins_s, machine.name) for machine in lab.site.machines if machine.joins_s]
     heapq.heapify(agenda)
-    open_now: dict[int, _Begun] = {}
+    active: dict[int, _ActiveEvent] = {}
     try:
         while (now := time.time() - start_s) < length_s:
             for joins_s, name in [join for join in joins if join[0] <= now]:
@@ -219,62 +217,45 @@ def _live(
                 _, begin, number = heapq.heappop(agenda)
                 event = events[number]
                 if begin:
-                    open_now[number] = _begin(lab, event)
+                    active[number] = _begin(lab, event)
                     heapq.heappush(agenda, (event.start_s + event.length_s, 0, number))
                 else:
-                    happened.append(_undo(event, open_now.pop(number)))
+                    executed.append(_undo(active.pop(number)))
             if capture.poll() is not None:
-                return f"tcpdump ended by itself with status {capture.returncode} (tcpdump.log says why)"
+                status = capture.returncode
+                return f"tcpdump ended by itself with status {status} (tcpdump.log says why)"
             if died := lab.died():
                 return f"the program of {', '.join(died)} ended by itself (its log says why)"
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_S)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough; what follows must be written
         return "it was interrupted"
     finally:
-        happened += [_undo(events[number], begun) for number, begun in open_now.items()]
+        executed += [_undo(one) for one in active.values()]
     return ""
 
 
 @dataclass(frozen=True)
-class _Begun:
-    """An event that goes on: what undoes it, since when, and what it will have measured by then."""
+class _ActiveEvent:
+    """An event that goes on: since when, what undoes it, what it will have measured by then."""
 
-    stack: contextlib.ExitStack
+    event: Event
     start_s: float
+    undo: contextlib.ExitStack
     measured: dict[str, Any]
 
 
-def _begin(lab: Lab, event: Event) -> _Begun:
-    stack = contextlib.ExitStack()
-    log.info("begins: %s", KINDS[event.kind].tell(event))
+def _begin(lab: Lab, event: Event) -> _ActiveEvent:
+    undo, kind = contextlib.ExitStack(), KINDS[event.kind]
+    log.info("begins: %s", kind.render_cause(event))
     start_s = time.time()
-    measured = stack.enter_context(KINDS[event.kind].act(lab, event))
-    return _Begun(stack, start_s, {} if measured is None else measured)
+    measured = undo.enter_context(kind.execute(lab, event))
+    return _ActiveEvent(event, start_s, undo, {} if measured is None else measured)
 
 
-def _undo(event: Event, begun: _Begun) -> Happened:
-    end_s = time.time()
-    begun.stack.close()
-    log.info("undone: %s after %.0f s", event.kind, end_s - begun.start_s)
-    return Happened(
-        replace(event, settings={**event.settings, **begun.measured}), begun.start_s, end_s
-    )
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The run inside its namespaces, as `record` starts it."""
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.testbed", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--minutes", type=float, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--kind", action="append", default=[])
-    given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    try:
-        return 0 if _record_inside(given.seed, given.minutes, given.out, given.kind) else 1
-    except KeyboardInterrupt:
-        log.error("the run is incomplete: it was interrupted before the capture began")
-        return 1
+def _undo(active: _ActiveEvent) -> ExecutedEvent:
+    event, end_s = active.event, time.time()
+    active.undo.close()
+    log.info("undone: %s after %.0f s", event.kind, end_s - active.start_s)
+    measured = {**event.settings, **active.measured}
+    return ExecutedEvent(replace(event, settings=measured), active.start_s, end_s)

@@ -1,8 +1,8 @@
-"""An emulated plant on paper: its machines, addresses and rhythms, drawn from a seed. Nothing here
-touches a network.
+"""An emulated plant on paper: its machines, their addresses, programs and settings.
 
-machines on the switches of the plant ── router ── machines beyond it (documentation addresses, RFC
-5737)
+    machines on the switch of the plant ── router ── machines beyond it (documentation addresses)
+
+Nothing here touches a network; ``eval.testbed.lab`` builds a site, ``generator`` draws one.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from typing import Any
 
 from traffic.plant import Device, Plant
 
-# RFC 5737: addresses that are nobody's.
+# Documentation addresses, which belong to nobody (RFC 5737).
 BEYOND = ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24")
 ROUTER = "router"
 
@@ -67,12 +67,14 @@ class Site:
     gateway: str
     machines: tuple[Machine, ...]
 
-    def having(self, *roles: str) -> list[Machine]:
-        """The plant's machines of these roles, in the site's order; those beyond the router are not
-        among them."""
-        return [
-            machine for machine in self.machines if machine.role in roles and not machine.beyond
-        ]
+    @property
+    def inside(self) -> list[Machine]:
+        """The plant's machines, in the site's order; those beyond the router are not among them."""
+        return [machine for machine in self.machines if not machine.beyond]
+
+    def with_role(self, *roles: str) -> list[Machine]:
+        """The plant's machines of these roles, in the site's order."""
+        return [machine for machine in self.inside if machine.role in roles]
 
     def named(self, name: str) -> Machine:
         """The machine of that name.
@@ -86,18 +88,9 @@ class Site:
         raise KeyError(name)
 
     def plant(self) -> Plant:
-        """The inventory: every machine that is not beyond the router, as plant.yaml has it."""
-        return Plant(
-            tuple(
-                Device(
-                    machine.name,
-                    machine.address,
-                    machine.role,
-                    machine.model,
-                    machine.zone,
-                    mac=machine.mac,
-                )
-                for machine in self.machines
-                if not machine.beyond
-            )
-        )
+        """The inventory, as plant.yaml has it."""
+        devices = [
+            Device(one.name, one.address, one.role, one.model, one.zone, mac=one.mac)
+            for one in self.inside
+        ]
+        return Plant(tuple(devices))

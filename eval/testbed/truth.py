@@ -1,9 +1,9 @@
-"""The account of a run: what happened to it, when, and what is therefore true of which device.
+"""The truth of a run: what happened to it, when, and what is therefore true of which device.
 
 event             =========                      begun and undone
 sure to show      | label |
 may show          |unknown|
-either, after            |unknown|               waits between attempts, grown while nothing answered
+either, after            |unknown|               waits between attempts, grown while they failed
 plugged in for it | label |unknown ...|          its silence, once it is gone, is no fault
 """
 
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval.testbed.events.catalogue import KINDS
-from eval.testbed.events.event import Blame, Event
-from eval.testbed.programs.process import longest_pause_s
+from eval.testbed.events.event import Event, Participant
+from eval.testbed.programs.process import longest_retry_pause_s
 from eval.testbed.site import Machine, Site
 from traffic.capture import SAMPLE_S
 from traffic.datasets.truth import Interval, Truth
@@ -26,7 +26,7 @@ _RETURN_S = 12.0  # programs start again and sessions are opened
 
 
 @dataclass(frozen=True)
-class Happened:
+class ExecutedEvent:
     """An event with the times at which it was really begun and undone, seconds since the epoch."""
 
     event: Event
@@ -35,12 +35,12 @@ class Happened:
 
 
 # device, start_s, end_s, label, direction, event
-_Row = tuple[str, float, float, str, str, Event]
+_Row = tuple[str, float, float, str, Any, Event]
 
 
 def make_truth(
     seed: int,
-    happened: Sequence[Happened],
+    executed: Sequence[ExecutedEvent],
     site: Site,
     start_s: float,
     end_s: float,
@@ -48,77 +48,73 @@ def make_truth(
 ) -> Truth:
     """What happened, by device: one truth at a time, but for routines, which are normal.
 
-    Where two events meet on one device, what comes from it goes before, and what nobody knows comes
-    last.
+    Where two events meet on one device, what comes from it goes before, and ``unknown`` comes last.
     """
-    blamed = [
-        (one, blame) for one in happened for blame in KINDS[one.event.kind].blamed(site, one.event)
+    parts = [
+        (one, participant)
+        for one in executed
+        for participant in KINDS[one.event.kind].participants(site, one.event)
     ]
-    told = [_told(one, blame) for one, blame in blamed]
-    after = [row for one, blame in blamed for row in _afterwards(site, one, blame, end_s)]
-    ordered = sorted([*told, *after], key=lambda row: row[3] == UNKNOWN)
-    pieces = settled([row for row in ordered if row[3] != NORMAL])
-    rows = [*(row for row in ordered if row[3] == NORMAL), *map(_unless_cut_short, pieces)]
-    intervals = [_make_interval(site, *row) for row in rows if row[1] < end_s]
+    rows = [_during(one, participant) for one, participant in parts]
+    rows += [
+        row for one, participant in parts for row in _afterwards(site, one, participant, end_s)
+    ]
+    rows.sort(key=lambda row: row[3] == UNKNOWN)
+    normal = [row for row in rows if row[3] == NORMAL]
+    pieces = map(_unless_cut_short, settled([row for row in rows if row[3] != NORMAL]))
+    intervals = [_make_interval(site, row) for row in (*normal, *pieces) if row[1] < end_s]
     return Truth(
         seed=seed,
         start_s=start_s,
         end_s=end_s,
         complete=complete,
         made_by="faultwise testbed record",
-        intervals=tuple(
-            sorted(intervals, key=lambda interval: (interval.start_s, interval.device))
-        ),
+        intervals=tuple(sorted(intervals, key=lambda one: (one.start_s, one.device))),
     )
 
 
-def _told(one: Happened, blame: Blame) -> _Row:
-    label = KINDS[one.event.kind].label
-    if label == NORMAL or not blame.sure:
-        return (
-            blame.address,
-            one.start_s,
-            one.end_s,
-            label if label == NORMAL else UNKNOWN,
-            "",
-            one.event,
-        )
-    return blame.address, one.start_s, one.end_s, label, blame.direction, one.event
+def _during(one: ExecutedEvent, participant: Participant) -> _Row:
+    label, address = KINDS[one.event.kind].label, participant.address
+    if label == NORMAL or not participant.sure:
+        known = label if label == NORMAL else UNKNOWN
+        return address, one.start_s, one.end_s, known, "", one.event
+    return address, one.start_s, one.end_s, label, participant.direction, one.event
 
 
-def _afterwards(site: Site, one: Happened, blame: Blame, run_end_s: float) -> Iterator[_Row]:
-    """The time in which a device finds back, or in which one that was plugged in for the event is
-    gone."""
-    if blame.machine in [machine.name for machine in one.event.added]:
-        yield blame.address, one.end_s, run_end_s, UNKNOWN, "", one.event
+def _afterwards(
+    site: Site, one: ExecutedEvent, participant: Participant, run_end_s: float
+) -> Iterator[_Row]:
+    """The time in which a device recovers, or in which one that was plugged in for it is gone."""
+    if participant.machine in [machine.name for machine in one.event.added]:
+        yield participant.address, one.end_s, run_end_s, UNKNOWN, "", one.event
     elif KINDS[one.event.kind].label != NORMAL:
-        back_s = one.end_s + _recovery_s(site.named(blame.machine), one.end_s - one.start_s)
-        yield blame.address, one.end_s, min(back_s, run_end_s), UNKNOWN, "", one.event
+        machine = site.named(participant.machine)
+        back_s = one.end_s + _recovery_s(machine, one.end_s - one.start_s)
+        yield participant.address, one.end_s, min(back_s, run_end_s), UNKNOWN, "", one.event
 
 
 def _recovery_s(machine: Machine, length_s: float) -> float:
-    waits_s = float(machine.settings.get("timeout_s", 0.0)) + longest_pause_s(machine, length_s)
-    return _RETURN_S + (waits_s if machine.program else 0.0)
+    if not machine.program:
+        return _RETURN_S
+    timeout_s = float(machine.settings.get("timeout_s", 0.0))
+    return _RETURN_S + timeout_s + longest_retry_pause_s(machine, length_s)
 
 
 def _unless_cut_short(row: _Row) -> _Row:
-    """What another event leaves of an interval: below a window's length a victim may not have
-    called in it at all."""
-    device, start_s, end_s, label, direction, event = row
+    """What another event leaves of an interval; in less than a window a victim may not have called."""
+    device, start_s, end_s, _, _, event = row
     if end_s - start_s < _WINDOW_S <= event.length_s:
         return device, start_s, end_s, UNKNOWN, "", event
-    return device, start_s, end_s, label, direction, event
+    return row
 
 
-def _make_interval(
-    site: Site, device: str, start_s: float, end_s: float, label: str, direction: Any, event: Event
-) -> Interval:
+def _make_interval(site: Site, row: _Row) -> Interval:
+    device, start_s, end_s, label, direction, event = row
     kind = KINDS[event.kind]
-    drawn = {
+    drawn: dict[str, Any] = {
         "target": event.target,
         "source": event.source,
         "strength": event.strength,
-        **event.settings,
     }
     return Interval(
         device=device,
@@ -127,7 +123,7 @@ def _make_interval(
         label=label,
         direction=direction,
         kind=event.kind,
-        cause=kind.tell(event),
-        parameters=drawn,
-        root=kind.blamed(site, event)[0].address,
+        cause=kind.render_cause(event),
+        parameters={**drawn, **event.settings},
+        root=kind.participants(site, event)[0].address,
     )

@@ -1,5 +1,4 @@
-"""What can happen in an emulated plant, as data: one event, who has which part in it, and a kind of
-events."""
+"""What can happen in an emulated plant, as data: an event, a kind of event, a participant."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -7,7 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-from eval.testbed.generator import Dice
+from eval.testbed.generator import SiteRandom
 from eval.testbed.lab import Lab
 from eval.testbed.site import Machine, Site
 
@@ -20,8 +19,8 @@ class Event:
         kind: a key of ``eval.testbed.events.catalogue.KINDS``.
         start_s: seconds after the start of the run.
         length_s: seconds until it is undone.
-        target: to whom it happens: the machine that fails, or the one that is attacked.
-        source: who does it, where somebody does.
+        target: to whom it happens: the machine that fails, or the victim.
+        source: who does it, where somebody does: the attacker.
         strength: how bad it is; its kind says in which unit.
         settings: what else was drawn, as plain JSON values.
         added: machines that are plugged in for it and taken away afterwards.
@@ -38,15 +37,14 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Blame:
-    """A machine's part in an event: it comes from it (``source``) or the machine suffers it
-    (``target``).
+class Participant:
+    """A machine's part in an event: it comes from it (``source``), or it suffers (``target``).
 
     Attributes:
         machine: its name.
         direction: its part.
         address: the one by which it shows it: not its own where it has a wrong one.
-        sure: it cannot but show; else nobody knows, and the truth of that time is ``unknown``.
+        sure: it cannot but show; else the truth of that time is ``unknown``.
     """
 
     machine: str
@@ -56,44 +54,39 @@ class Blame:
 
 
 @dataclass(frozen=True)
-class Kind:
+class EventKind:
     """One way in which things go wrong, or only look so.
 
     Attributes:
         label: of ``traffic.labels.LABELS``.
         targets: the machines of a site to which it can happen; none where a site has no such
             machine.
-        act: entering it makes the event happen in a lab, leaving it undoes everything. What it
+        execute: entering it makes the event happen in a lab, leaving it undoes everything. What it
             gives on entering is, once it is left, what it has measured: plain JSON values that join
-                the event's settings.
+            the event's settings.
+        participants: who has which part in it; the first is at the root of it.
         cause: one sentence, a template of the event's fields and settings and of ``attacker``.
-        blamed: who has which part in it; the first is at the root of it.
         strength: range of an event's strength, drawn evenly on a log scale.
         least_s: shortest length that shows it.
-        complete: draws the rest of an event: its source, settings and added machines.
-        stays: it lasts to the end of the run.
+        draw: draws the rest of an event: its source, settings and added machines.
+        permanent: it lasts to the end of the run.
     """
 
     label: str
     targets: Callable[[Site], list[Machine]]
-    act: Callable[[Lab, Event], AbstractContextManager[dict[str, Any] | None]]
+    execute: Callable[[Lab, Event], AbstractContextManager[dict[str, Any] | None]]
+    participants: Callable[[Site, Event], list[Participant]]
     cause: str
-    blamed: Callable[[Site, Event], list[Blame]]
     strength: tuple[float, float] = (0.0, 0.0)
     least_s: float = 20.0
-    complete: Callable[[Event, Dice], Event] = lambda event, dice: event  # noqa: ARG005
-    stays: bool = False
+    draw: Callable[[Event, SiteRandom], Event] = lambda event, rng: event  # noqa: ARG005
+    permanent: bool = False
 
-    def tell(self, event: Event) -> str:
+    def render_cause(self, event: Event) -> str:
         """The cause of an event in one sentence."""
-        intruders = {machine.name: machine.address for machine in event.added}
         attacker = f"infected {event.source}"
-        if event.source in intruders:
-            attacker = f"{event.source}, an intruder at {intruders[event.source]},"
-        said = {
-            "target": event.target,
-            "source": event.source,
-            "strength": event.strength,
-            "attacker": attacker,
-        }
-        return self.cause.format(**{**event.settings, **said})
+        for machine in event.added:
+            if machine.name == event.source:
+                attacker = f"{event.source}, an intruder at {machine.address},"
+        fields = {"target": event.target, "source": event.source, "strength": event.strength}
+        return self.cause.format(**{**event.settings, **fields, "attacker": attacker})

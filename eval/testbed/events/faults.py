@@ -1,4 +1,4 @@
-"""Faults of cables and power: what breaks without anybody's doing, and can be seen on the wire."""
+"""Faults: cables and power that fail, and programs that crash, hang or refuse."""
 
 import contextlib
 from collections.abc import Iterator
@@ -6,15 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 from eval.testbed.events.actions import (
-    carried_kbit,
-    connected,
     open_port,
-    ours,
-    reset,
-    running,
-    shaky,
+    settings_changed,
+    tool_command,
+    tool_running,
+    unstable_link,
 )
-from eval.testbed.events.event import Event, Kind
+from eval.testbed.events.event import Event, EventKind
 from eval.testbed.events.participants import (
     alone,
     asked_and_askers,
@@ -27,19 +25,23 @@ from eval.testbed.events.participants import (
     flapping_and_clients,
     group_and_clients,
     lossy_and_peers,
+    machines_running,
     resolver_and_misled,
     sender_and_shared,
     servers,
 )
-from eval.testbed.events.participants import running as programs
-from eval.testbed.generator import Dice
+from eval.testbed.generator import SiteRandom
 from eval.testbed.lab import Lab
 from eval.testbed.site import ROUTER, Machine, Site
 
-# Outages: a program crashes, hangs or refuses, and the machine under it lives on.
-
 _CONTROLLERS = ("plc", "modbus_gateway")
 _SERVERS = (*_CONTROLLERS, "broker", "recorder", "opcua_server")
+_SENDERS = ("workstation", "historian", "recorder", "edge", "hmi")
+_RARELY_ASKED = ("dns", "ntp", "workstation", "")
+_BULK_PORT = 5001
+
+
+# ---- Outages: the machine under the program lives on ----
 
 
 @contextlib.contextmanager
@@ -51,94 +53,79 @@ def _service_crashed(lab: Lab, event: Event) -> Iterator[None]:
         lab.start(event.target)
 
 
-@contextlib.contextmanager
-def _dns_outage(lab: Lab, event: Event) -> Iterator[None]:
-    with (
-        _service_crashed(lab, event)
-        if event.settings["crashed"]
-        else reset(lab, event.target, mute=True)
-    ):
-        yield
+def _dns_outage(lab: Lab, event: Event) -> contextlib.AbstractContextManager[None]:
+    if event.settings["crashed"]:
+        return _service_crashed(lab, event)
+    return settings_changed(lab, event.target, mute=True)
 
 
-def _dead_or_mute(event: Event, dice: Dice) -> Event:
-    crashed = dice.chance(0.5)
+def _draw_dns_outage(event: Event, rng: SiteRandom) -> Event:
+    crashed = rng.chance(0.5)
     how = "has crashed" if crashed else "runs and answers nothing"
     return replace(event, settings={"crashed": crashed, "how": how})
 
 
 def _dns_wrong(lab: Lab, event: Event) -> contextlib.AbstractContextManager[None]:
-    return reset(lab, event.target, answers=event.settings["answers"])
+    return settings_changed(lab, event.target, answers=event.settings["answers"])
 
 
-def _wrong_answers(event: Event, dice: Dice) -> Event:
+def _draw_wrong_answers(event: Event, rng: SiteRandom) -> Event:
     """Addresses that nobody has, for most of the names that are asked for."""
-    called = [server for machine in dice.site.machines for server in servers(dice.site, machine)]
-    beyond = dice.site.named(event.target).settings.get("names", {})
+    called = [server for machine in rng.site.machines for server in servers(rng.site, machine)]
+    beyond = rng.site.named(event.target).settings.get("names", {})
     names = [*dict.fromkeys(server.name for server in called if not server.beyond), *beyond]
-    wrong = dice.some(names, max(1, round(len(names) * dice.even(0.4, 1.0))))
-    answers = {name: dice.address(beyond=name in beyond) for name in wrong}
+    wrong = rng.sample(names, max(1, round(len(names) * rng.uniform(0.4, 1.0))))
+    answers = {name: rng.free_address(beyond=name in beyond) for name in wrong}
     return replace(event, settings={"answers": answers, "count": len(answers)})
 
 
 @contextlib.contextmanager
 def _broker_refuses(lab: Lab, event: Event) -> Iterator[dict[str, Any]]:
-    """A broker that turns its clients away: no room left, or its list of users lost.
+    """A broker that turns its clients away; gives whom it had let in by the end.
 
     That is ``service_down``, not ``misconfiguration``, even where it says "bad user name or
     password": the clients are set as they always were, every one of them is refused at once, and
-    the remedy is at the broker. Gives whom it had let in by the end.
+    the remedy is at the broker.
     """
-    changes = (
-        {"users": {"spare": "spare"}}
-        if event.settings["users_lost"]
-        else {"max_connections": event.settings["room"]}
-    )
-    measured: dict[str, Any] = {}
-    with reset(lab, event.target, **changes):
+    lost, measured = event.settings["users_lost"], dict[str, Any]()
+    changes = {"users": {"spare": "spare"}} if lost else {"max_connections": event.settings["room"]}
+    with settings_changed(lab, event.target, **changes):
         yield measured
-        measured["let_in"] = (
-            []
-            if event.settings["users_lost"]
-            else connected(event.target, open_port(lab.machine(event.target)))
-        )
+        port = open_port(lab.machine(event.target))
+        measured["let_in"] = [] if lost else lab.connections(event.target, port)
 
 
-def _no_room(event: Event, dice: Dice) -> Event:
-    room, lost = dice.whole(1, 3), dice.chance(0.5)
-    how = (
-        "has lost its list of users and refuses everybody"
-        if lost
-        else f"has room for {room} clients only"
-    )
+def _draw_refusal(event: Event, rng: SiteRandom) -> Event:
+    room, lost = rng.integer(1, 3), rng.chance(0.5)
+    how = f"has room for {room} clients only"
+    if lost:
+        how = "has lost its list of users and refuses everybody"
     return replace(event, settings={"users_lost": lost, "room": room, "how": how})
 
 
 def _exception_storm(lab: Lab, event: Event) -> contextlib.AbstractContextManager[None]:
-    """A controller that answers with exceptions: 4, device failure, or 0x0B from a gateway whose
-    serial unit is dead.
+    """A controller answers with exception 4, device failure, or a gateway 0x0B for a dead unit.
 
     That is ``service_down``: the host lives, the requests are those it always answered, and now it
     refuses them. A client that asks for what never existed (``wrong_unit``) is the
     ``misconfiguration``.
     """
     dead = event.settings["dead"]
-    return reset(lab, event.target, **({"dead": dead} if dead else {"exceptions": event.strength}))
+    changes = {"dead": dead} if dead else {"exceptions": event.strength}
+    return settings_changed(lab, event.target, **changes)
 
 
-def _failing(event: Event, dice: Dice) -> Event:
-    units = dice.site.named(event.target).settings.get("units", [])
-    dead = dice.some(list(units), dice.whole(1, max(1, len(units) // 2))) if units else []
-    what = (
-        f"every request for unit {' and '.join(map(str, dead))}"
-        if dead
-        else f"{event.strength:.0%} of its requests"
-    )
+def _draw_exceptions(event: Event, rng: SiteRandom) -> Event:
+    units = list(rng.site.named(event.target).settings.get("units", []))
+    dead = rng.sample(units, rng.integer(1, max(1, len(units) // 2))) if units else []
+    what = f"{event.strength:.0%} of its requests"
+    if dead:
+        what = f"every request for unit {' and '.join(map(str, dead))}"
     return replace(event, settings={"dead": dead, "what": what})
 
 
 @contextlib.contextmanager
-def _frozen(lab: Lab, event: Event) -> Iterator[None]:
+def _program_frozen(lab: Lab, event: Event) -> Iterator[None]:
     try:
         lab.pause(event.target)
         yield
@@ -146,82 +133,47 @@ def _frozen(lab: Lab, event: Event) -> Iterator[None]:
         lab.pause(event.target, False)
 
 
+# fmt: off
 OUTAGES = {
-    "service_crashed": Kind(
-        "service_down",
-        programs(*_SERVERS),
-        _service_crashed,
-        "the program of {target} has crashed and its port refuses",
-        crashed_and_clients,
-    ),
-    "clock_gone": Kind(
-        "service_down",
-        programs("ntp"),
-        _service_crashed,
-        "the time server {target} has crashed",
-        asked_and_askers,
-        least_s=60,
-    ),
-    "broker_refuses": Kind(
-        "service_down",
-        programs("broker"),
-        _broker_refuses,
-        "the broker {target} {how}",
-        broker_and_shut_out,
-        complete=_no_room,
-    ),
-    "exception_storm": Kind(
-        "service_down",
-        programs(*_CONTROLLERS),
-        _exception_storm,
-        "{target} answers {what} with Modbus exceptions",
-        controller_and_refused,
-        strength=(0.1, 1.0),
-        complete=_failing,
-    ),
-    "dns_outage": Kind(
-        "name_resolution",
-        programs("dns"),
-        _dns_outage,
-        "the resolver {target} {how}",
-        asked_and_askers,
-        complete=_dead_or_mute,
-    ),
-    "dns_wrong": Kind(
-        "name_resolution",
-        programs("dns"),
-        _dns_wrong,
+    "service_crashed": EventKind(
+        "service_down", machines_running(*_SERVERS), _service_crashed, crashed_and_clients,
+        "the program of {target} has crashed and its port refuses"),
+    "clock_gone": EventKind(
+        "service_down", machines_running("ntp"), _service_crashed, asked_and_askers,
+        "the time server {target} has crashed", least_s=60),
+    "broker_refuses": EventKind(
+        "service_down", machines_running("broker"), _broker_refuses, broker_and_shut_out,
+        "the broker {target} {how}", draw=_draw_refusal),
+    "exception_storm": EventKind(
+        "service_down", machines_running(*_CONTROLLERS), _exception_storm, controller_and_refused,
+        "{target} answers {what} with Modbus exceptions", (0.1, 1.0), draw=_draw_exceptions),
+    "dns_outage": EventKind(
+        "name_resolution", machines_running("dns"), _dns_outage, asked_and_askers,
+        "the resolver {target} {how}", draw=_draw_dns_outage),
+    "dns_wrong": EventKind(
+        "name_resolution", machines_running("dns"), _dns_wrong, resolver_and_misled,
         "the resolver {target} gives addresses that nobody has for {count} names",
-        resolver_and_misled,
-        complete=_wrong_answers,
-    ),
-    "silent_sensor": Kind(
-        "device_silent",
-        programs("sensor"),
-        _frozen,
-        "the program of {target} hangs and says nothing more",
-        alone,
-        least_s=45,
-    ),
+        draw=_draw_wrong_answers),
+    "silent_sensor": EventKind(
+        "device_silent", machines_running("sensor"), _program_frozen, alone,
+        "the program of {target} hangs and says nothing more", least_s=45),
 }
+# fmt: on
 
-_SHARED = ("plc", "modbus_gateway", "broker", "recorder", "opcua_server", "hmi", "historian")
-_SENDERS = ("workstation", "historian", "recorder", "edge", "hmi")
-_RARE = ("dns", "ntp", "workstation", "")
-_BULK_PORT = 5001
+
+# ---- Faults of cables and power ----
 
 
 def _talking(site: Site) -> list[Machine]:
-    """The machines of the plant that call somebody, or are called, so often that they are missed at
-    once."""
-    own = [m for m in site.machines if not m.beyond and m.name != ROUTER and m.program not in _RARE]
+    """The machines that call somebody, or are called, so often that they are missed at once."""
+    own = [one for one in site.inside if one.name != ROUTER and one.program not in _RARELY_ASKED]
     return [machine for machine in own if servers(site, machine) or clients(site, machine.name)]
 
 
 @contextlib.contextmanager
 def _powered_off(lab: Lab, event: Event) -> Iterator[None]:
     try:
-        lab.link(event.target, False)  # before its kernel can say good-bye
+        lab.link(event.target, False)  # before its kernel can end its connections
         lab.stop(event.target)
         yield
     finally:
@@ -245,7 +197,7 @@ def _packet_loss(lab: Lab, event: Event) -> Iterator[dict[str, Any]]:
 def _slow_link(lab: Lab, event: Event) -> Iterator[None]:
     """A cable with less room than its traffic needs, so that it queues and overflows."""
     try:
-        lab.limit(event.target, max(6.0, event.strength * carried_kbit(event.target)))
+        lab.limit(event.target, max(6.0, event.strength * lab.carried_kbit(event.target)))
         yield
     finally:
         lab.limit(event.target, 0)
@@ -255,34 +207,31 @@ def _slow_link(lab: Lab, event: Event) -> Iterator[None]:
 def _congestion(lab: Lab, event: Event) -> Iterator[None]:
     """Half as much again as the target's cable can carry, from one sender."""
     address = lab.machine(event.target).address
+    listen = tool_command("tcp", "listen", _BULK_PORT)
+    send = tool_command("tcp", "bulk", address, _BULK_PORT, 1.5 * event.strength)
     try:
         lab.limit(event.target, event.strength)
-        with (
-            running(lab, event.target, ours("tcp", "listen", _BULK_PORT)),
-            running(
-                lab, event.source, ours("tcp", "bulk", address, _BULK_PORT, 1.5 * event.strength)
-            ),
-        ):
+        with tool_running(lab, event.target, listen), tool_running(lab, event.source, send):
             yield
     finally:
         lab.limit(event.target, 0)
 
 
-def _with_sender(event: Event, dice: Dice) -> Event:
-    others = [machine for machine in programs(*_SENDERS)(dice.site) if machine.name != event.target]
-    return replace(event, source=dice.pick(others).name)
+def _draw_sender(event: Event, rng: SiteRandom) -> Event:
+    senders = machines_running(*_SENDERS)(rng.site)
+    return replace(event, source=rng.choice([m for m in senders if m.name != event.target]).name)
 
 
 def _flapping(lab: Lab, event: Event) -> contextlib.AbstractContextManager[None]:
-    return shaky(lambda up: lab.link(event.target, up), event.settings["pauses_s"])
+    return unstable_link(lambda up: lab.link(event.target, up), event.settings["pauses_s"])
 
 
-def _loose(event: Event, dice: Dice) -> Event:
+def _draw_flaps(event: Event, rng: SiteRandom) -> Event:
     """Off and on at least three times; seconds up as its strength says, about half as long down."""
     up_s = min(event.strength, event.length_s / 5)
     pauses_s: list[float] = []
     while sum(pauses_s) < event.length_s:
-        pauses_s += [round(up_s * dice.even(0.3, 0.8), 1), round(up_s * dice.even(0.5, 1.5), 1)]
+        pauses_s += [round(up_s * rng.uniform(0.3, 0.8), 1), round(up_s * rng.uniform(0.5, 1.5), 1)]
     return replace(event, settings={"pauses_s": pauses_s, "times": len(pauses_s) // 2})
 
 
@@ -298,63 +247,34 @@ def _switch_down(lab: Lab, event: Event) -> Iterator[None]:
             lab.link(name, True)
 
 
-def _on_one_switch(event: Event, dice: Dice) -> Event:
-    """Its neighbours: those on the same small switch where a site has several, else any three to
-    five machines."""
-    site = dice.site
-    own = [machine for machine in _talking(site) if machine.name != event.target]
-    near = [machine for machine in own if machine.switch == site.named(event.target).switch]
-    group = near if 2 <= len(near) <= 6 else dice.some(own, dice.whole(2, 4))
+def _draw_switch(event: Event, rng: SiteRandom) -> Event:
+    """Machines on the same small switch where a site has several, else any three to five."""
+    others = [machine for machine in _talking(rng.site) if machine.name != event.target]
+    near = [one for one in others if one.switch == rng.site.named(event.target).switch]
+    group = near if 2 <= len(near) <= 6 else rng.sample(others, rng.integer(2, 4))
     names = [machine.name for machine in group]
     return replace(event, settings={"also": names, "listed": ", ".join([event.target, *names])})
 
 
+# fmt: off
 FAULTS = {
-    "powered_off": Kind(
-        "device_silent", _talking, _powered_off, "{target} has no power", device_and_clients
-    ),
-    "switch_down": Kind(
-        "device_silent",
-        _talking,
-        _switch_down,
-        "the switch of {listed} is down",
-        group_and_clients,
-        complete=_on_one_switch,
-    ),
-    "packet_loss": Kind(
-        "packet_loss",
-        _talking,
-        _packet_loss,
-        "the cable of {target} loses {strength:.1%} of its packets each way",
-        lossy_and_peers,
-        strength=(0.01, 0.4),
-    ),
-    "slow_link": Kind(
-        "congestion",
-        programs(
-            "camera", "recorder"
-        ),  # others say so little that the slowest cable is room enough
-        _slow_link,
-        "the cable of {target} carries only {strength:.0%} of what it needs",
-        cable_and_peers,
-        strength=(0.2, 0.8),
-    ),
-    "congestion": Kind(
-        "congestion",
-        programs(*_SHARED),
-        _congestion,
-        "{source} fills the cable of {target}, which carries {strength:.0f} kbit/s",
-        sender_and_shared,
-        strength=(300, 2500),
-        complete=_with_sender,
-    ),
-    "flapping": Kind(
-        "flapping",
-        _talking,
-        _flapping,
-        "the cable of {target} is loose: off and on {times} times",
-        flapping_and_clients,
-        strength=(4, 30),
-        complete=_loose,
-    ),
+    "powered_off": EventKind(
+        "device_silent", _talking, _powered_off, device_and_clients, "{target} has no power"),
+    "switch_down": EventKind(
+        "device_silent", _talking, _switch_down, group_and_clients,
+        "the switch of {listed} is down", draw=_draw_switch),
+    "packet_loss": EventKind(
+        "packet_loss", _talking, _packet_loss, lossy_and_peers,
+        "the cable of {target} loses {strength:.1%} of its packets each way", (0.01, 0.4)),
+    "slow_link": EventKind(  # others say so little that the slowest cable is room enough
+        "congestion", machines_running("camera", "recorder"), _slow_link, cable_and_peers,
+        "the cable of {target} carries only {strength:.0%} of what it needs", (0.2, 0.8)),
+    "congestion": EventKind(
+        "congestion", machines_running(*_SERVERS, "hmi", "historian"), _congestion, sender_and_shared,
+        "{source} fills the cable of {target}, which carries {strength:.0f} kbit/s", (300, 2500),
+        draw=_draw_sender),
+    "flapping": EventKind(
+        "flapping", _talking, _flapping, flapping_and_clients,
+        "the cable of {target} is loose: off and on {times} times", (4, 30), draw=_draw_flaps),
 }
+# fmt: on

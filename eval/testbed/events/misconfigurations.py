@@ -1,5 +1,4 @@
-"""Misconfigurations: somebody typed the wrong address, gateway, port, unit or password, or gave an
-address twice."""
+"""Misconfigurations: a wrong address, gateway, port, unit or password, or an address given twice."""
 
 import contextlib
 import ipaddress
@@ -7,18 +6,24 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from eval.testbed.events.actions import open_port, ours, plugged_in, reset, running
-from eval.testbed.events.event import Blame, Event, Kind
+from eval.testbed.events.actions import (
+    machines_added,
+    open_port,
+    settings_changed,
+    tool_command,
+    tool_running,
+)
+from eval.testbed.events.event import Event, EventKind, Participant
 from eval.testbed.events.participants import (
     device_and_clients,
     device_and_server,
+    machines_running,
     misled_and_its_server,
     moved_and_peers,
     outward,
     servers,
 )
-from eval.testbed.events.participants import running as programs
-from eval.testbed.generator import Dice
+from eval.testbed.generator import SiteRandom
 from eval.testbed.lab import Lab
 from eval.testbed.site import ROUTER, Machine, Site
 
@@ -27,31 +32,35 @@ _POLLING = ("hmi", "historian")
 _PUBLISHING = ("sensor", "edge")
 
 
+# ---- Addresses and gateways ----
+
+
 @contextlib.contextmanager
 def _wrong_address(lab: Lab, event: Event) -> Iterator[None]:
     """An address of another network: its packets leave, answers to it do not come back."""
-    site, own = lab.site, lab.machine(event.target).address
+    own = lab.machine(event.target).address
     try:
-        lab.address(event.target, event.settings["address"], site.gateway)
+        lab.address(event.target, event.settings["address"], lab.site.gateway)
         lab.start(event.target)
         yield
     finally:
-        lab.address(event.target, own, site.gateway)
+        lab.address(event.target, own, lab.site.gateway)
         lab.start(event.target)
 
 
-def _mistyped(event: Event, dice: Dice) -> Event:
+def _draw_wrong_address(event: Event, rng: SiteRandom) -> Event:
     """One wrong digit group, so that the address lies outside the plant's network."""
-    own = ipaddress.ip_address(dice.site.named(event.target).address)
-    network = ipaddress.ip_network(dice.site.network)
-    while (wrong := own + 256 * dice.whole(-40, 40)) in network or not wrong.is_private:
+    own = ipaddress.ip_address(rng.site.named(event.target).address)
+    network = ipaddress.ip_network(rng.site.network)
+    while (wrong := own + 256 * rng.integer(-40, 40)) in network or not wrong.is_private:
         continue
     return replace(event, settings={"address": str(wrong)})
 
 
-def _both_addresses(site: Site, event: Event) -> list[Blame]:
+def _at_both_addresses(site: Site, event: Event) -> list[Participant]:
     """The device shows it under its wrong address, and by its silence under its own."""
-    return [Blame(event.target, "source", event.settings["address"]), *moved_and_peers(site, event)]
+    wrong = Participant(event.target, "source", event.settings["address"])
+    return [wrong, *moved_and_peers(site, event)]
 
 
 @contextlib.contextmanager
@@ -64,176 +73,128 @@ def _wrong_gateway(lab: Lab, event: Event) -> Iterator[None]:
         lab.address(event.target, own, lab.site.gateway)
 
 
-def _not_the_router(event: Event, dice: Dice) -> Event:
+def _draw_wrong_gateway(event: Event, rng: SiteRandom) -> Event:
     """An address that nobody has, or that of a machine that forwards nothing."""
-    others = [
-        m for m in dice.site.machines if not m.beyond and m.name not in (event.target, ROUTER)
-    ]
-    host = dice.pick(others) if dice.chance(0.5) else None
-    wrong = host.address if host else dice.address()
-    whose = f"that of {host.name}" if host else "which nobody has"
-    return replace(
-        event, settings={"gateway": wrong, "server": host.name if host else "", "whose": whose}
-    )
-
-
-def _calls_wrongly(lab: Lab, event: Event) -> contextlib.AbstractContextManager[None]:
-    """Restart the target with its one wrong entry."""
-    machine, wrong = lab.machine(event.target), event.settings["wrong"]
-    if "entry" not in event.settings:
-        return reset(lab, event.target, **wrong)
-    polled: list[dict[str, Any]] = [dict(entry) for entry in machine.settings["polled"]]
-    polled[event.settings["entry"]].update(wrong)
-    return reset(lab, event.target, polled=polled)
-
-
-def _chosen(event: Event, dice: Dice) -> Event:
-    """Which of its servers the target has a wrong entry for."""
-    machine = dice.site.named(event.target)
-    if "polled" not in machine.settings:
-        return replace(event, settings={"server": machine.settings["broker"]})
-    entry = dice.whole(0, len(machine.settings["polled"]) - 1)
-    return replace(
-        event, settings={"server": machine.settings["polled"][entry]["name"], "entry": entry}
-    )
-
-
-def _with(event: Event, **wrong: Any) -> Event:
-    return replace(event, settings={**event.settings, "wrong": wrong})
-
-
-def _other_port(event: Event, dice: Dice) -> Event:
-    chosen = _chosen(event, dice)
-    right = open_port(dice.site.named(chosen.settings["server"]))
-    wrong = dice.pick([right + 1, right - 1, 10 * right % 65536, 8080, 8883, 20000])
-    return _with(chosen, port=wrong)
-
-
-def _other_unit(event: Event, dice: Dice) -> Event:
-    chosen = _chosen(event, dice)
-    server = dice.site.named(chosen.settings["server"])
-    known = [*server.settings.get("units", []), server.settings.get("unit", 1)]
-    return _with(chosen, unit=dice.pick([unit for unit in range(1, 248) if unit not in known]))
-
-
-def _nobodys_address(event: Event, dice: Dice) -> Event:
-    """Its server is somewhere else, it believes; nobody is there."""
-    chosen = _chosen(event, dice)
-    key = "name" if "entry" in chosen.settings else "broker"
-    meant = chosen.settings["server"]
-    wrong = _with(chosen, **{key: dice.address()})
-    return replace(
-        wrong,
-        settings={
-            **wrong.settings,
-            "server": "",
-            "meant": meant,
-            "address": wrong.settings["wrong"][key],
-        },
-    )
-
-
-def _other_password(event: Event, dice: Dice) -> Event:
-    return _with(
-        _chosen(event, dice),
-        password=f"{dice.pick(['summer', 'plant', 'sensor', 'line'])}{dice.whole(1, 99)}",
-    )
+    others = [one for one in rng.site.inside if one.name not in (event.target, ROUTER)]
+    host = rng.choice(others) if rng.chance(0.5) else None
+    if host:
+        wrong = {"gateway": host.address, "server": host.name, "whose": f"that of {host.name}"}
+    else:
+        wrong = {"gateway": rng.free_address(), "server": "", "whose": "which nobody has"}
+    return replace(event, settings=wrong)
 
 
 @contextlib.contextmanager
 def _duplicate_address(lab: Lab, event: Event) -> Iterator[None]:
-    """A second machine with the address: it announces it now and then, answers ARP for it, and
-    calls somebody."""
+    """A second machine with the address: it announces it, answers ARP for it, and calls somebody."""
     (copy,) = event.added
     called = lab.machine(event.settings["called"])
+    claim = tool_command("arp", event.strength, copy.address)
+    where = (called.address, open_port(called), event.strength)
+    call = tool_command("tcp", "beacon", *where, "--jitter", 0.3)
     with (
-        plugged_in(lab, event.added),
-        running(lab, copy.name, ours("arp", event.strength, copy.address)),
-        running(
-            lab,
-            copy.name,
-            ours(
-                "tcp", "beacon", called.address, open_port(called), event.strength, "--jitter", 0.3
-            ),
-        ),
+        machines_added(lab, event.added),
+        tool_running(lab, copy.name, claim),
+        tool_running(lab, copy.name, call),
     ):
         yield
 
 
-def _copied(event: Event, dice: Dice) -> Event:
-    copy = replace(dice.newcomer("copy", "copy"), address=dice.site.named(event.target).address)
-    others = programs("broker", "plc", "recorder")(dice.site)
-    called = dice.pick([machine for machine in others if machine.name != event.target])
+def _draw_copy(event: Event, rng: SiteRandom) -> Event:
+    address = rng.site.named(event.target).address
+    copy = replace(rng.new_machine("copy", "copy"), address=address)
+    others = machines_running("broker", "plc", "recorder")(rng.site)
+    called = rng.choice([machine for machine in others if machine.name != event.target])
     return replace(event, added=(copy,), settings={"called": called.name, "mac": copy.mac})
 
 
-def _served(site: Site) -> list[Machine]:
-    return programs("plc", "modbus_gateway", "broker", "camera", "sensor", "hmi")(site)
+# ---- Wrong entries: a client calls the wrong place, or asks for the wrong thing ----
 
 
-def _calling(site: Site) -> list[Machine]:
-    return [
-        machine for machine in programs(*_PUBLISHING, *_POLLING)(site) if servers(site, machine)
-    ]
+def _wrong_entry(lab: Lab, event: Event) -> contextlib.AbstractContextManager[None]:
+    """Restart the target with its one wrong entry."""
+    wrong = event.settings["wrong"]
+    if "entry" not in event.settings:
+        return settings_changed(lab, event.target, **wrong)
+    settings = lab.machine(event.target).settings
+    polled: list[dict[str, Any]] = [dict(entry) for entry in settings["polled"]]
+    polled[event.settings["entry"]].update(wrong)
+    return settings_changed(lab, event.target, polled=polled)
 
 
-MISTAKES = {
-    "wrong_address": Kind(
-        _LABEL,
-        _calling,
-        _wrong_address,
+def _draw_server(event: Event, rng: SiteRandom) -> Event:
+    """For which of its servers the target has a wrong entry."""
+    settings = rng.site.named(event.target).settings
+    if "polled" not in settings:
+        return replace(event, settings={"server": settings["broker"]})
+    entry = rng.integer(0, len(settings["polled"]) - 1)
+    return replace(event, settings={"server": settings["polled"][entry]["name"], "entry": entry})
+
+
+def _with_settings(event: Event, **more: Any) -> Event:
+    return replace(event, settings={**event.settings, **more})
+
+
+def _draw_wrong_port(event: Event, rng: SiteRandom) -> Event:
+    event = _draw_server(event, rng)
+    right = open_port(rng.site.named(event.settings["server"]))
+    wrong = rng.choice([right + 1, right - 1, 10 * right % 65536, 8080, 8883, 20000])
+    return _with_settings(event, wrong={"port": wrong})
+
+
+def _draw_wrong_unit(event: Event, rng: SiteRandom) -> Event:
+    event = _draw_server(event, rng)
+    server = rng.site.named(event.settings["server"])
+    known = [*server.settings.get("units", []), server.settings.get("unit", 1)]
+    wrong = rng.choice([unit for unit in range(1, 248) if unit not in known])
+    return _with_settings(event, wrong={"unit": wrong})
+
+
+def _draw_wrong_server(event: Event, rng: SiteRandom) -> Event:
+    """Its server is somewhere else, it believes; nobody is there."""
+    event = _draw_server(event, rng)
+    key, address = "name" if "entry" in event.settings else "broker", rng.free_address()
+    meant = event.settings["server"]
+    return _with_settings(event, wrong={key: address}, server="", meant=meant, address=address)
+
+
+def _draw_wrong_password(event: Event, rng: SiteRandom) -> Event:
+    event = _draw_server(event, rng)
+    wrong = f"{rng.choice(['summer', 'plant', 'sensor', 'line'])}{rng.integer(1, 99)}"
+    return _with_settings(event, wrong={"password": wrong})
+
+
+def _clients_of_somebody(site: Site) -> list[Machine]:
+    machines = machines_running(*_PUBLISHING, *_POLLING)(site)
+    return [machine for machine in machines if servers(site, machine)]
+
+
+# fmt: off
+MISCONFIGURATIONS = {
+    "wrong_address": EventKind(
+        _LABEL, _clients_of_somebody, _wrong_address, _at_both_addresses,
         "{target} has been given the address {address} of another network",
-        _both_addresses,
-        complete=_mistyped,
-    ),
-    "wrong_gateway": Kind(
-        _LABEL,
-        outward,
-        _wrong_gateway,
-        "{target} has the wrong gateway {gateway}, {whose}",
-        misled_and_its_server,
-        least_s=45,
-        complete=_not_the_router,
-    ),
-    "wrong_server": Kind(
-        _LABEL,
-        _calling,
-        _calls_wrongly,
-        "{target} looks for {meant} at {address}, which nobody has",
-        device_and_server,
-        complete=_nobodys_address,
-    ),
-    "wrong_port": Kind(
-        _LABEL,
-        _calling,
-        _calls_wrongly,
+        draw=_draw_wrong_address),
+    "wrong_gateway": EventKind(
+        _LABEL, outward, _wrong_gateway, misled_and_its_server,
+        "{target} has the wrong gateway {gateway}, {whose}", least_s=45, draw=_draw_wrong_gateway),
+    "wrong_server": EventKind(
+        _LABEL, _clients_of_somebody, _wrong_entry, device_and_server,
+        "{target} looks for {meant} at {address}, which nobody has", draw=_draw_wrong_server),
+    "wrong_port": EventKind(
+        _LABEL, _clients_of_somebody, _wrong_entry, device_and_server,
         "{target} calls port {wrong[port]} of {server}, which is the wrong one",
-        device_and_server,
-        complete=_other_port,
-    ),
-    "wrong_unit": Kind(
-        _LABEL,
-        programs(*_POLLING),
-        _calls_wrongly,
+        draw=_draw_wrong_port),
+    "wrong_unit": EventKind(
+        _LABEL, machines_running(*_POLLING), _wrong_entry, device_and_server,
         "{target} asks {server} for unit {wrong[unit]}, which does not exist",
-        device_and_server,
-        complete=_other_unit,
-    ),
-    "wrong_password": Kind(
-        _LABEL,
-        programs(*_PUBLISHING),
-        _calls_wrongly,
-        "{target} has the wrong password for {server}",
-        device_and_server,
-        complete=_other_password,
-    ),
-    "duplicate_address": Kind(
-        _LABEL,
-        _served,
-        _duplicate_address,
-        "a second machine, {mac}, uses the address of {target}",
-        device_and_clients,
-        strength=(3, 15),
-        complete=_copied,
-    ),
+        draw=_draw_wrong_unit),
+    "wrong_password": EventKind(
+        _LABEL, machines_running(*_PUBLISHING), _wrong_entry, device_and_server,
+        "{target} has the wrong password for {server}", draw=_draw_wrong_password),
+    "duplicate_address": EventKind(
+        _LABEL, machines_running("plc", "modbus_gateway", "broker", "camera", "sensor", "hmi"),
+        _duplicate_address, device_and_clients,
+        "a second machine, {mac}, uses the address of {target}", (3, 15), draw=_draw_copy),
 }
+# fmt: on

@@ -1,5 +1,4 @@
-"""Routines that only look like trouble: a newcomer, a backup, maintenance, a maker's cloud that has
-been shut down."""
+"""Routines that only look like trouble: a newcomer, a backup, maintenance, a cloud shut down."""
 
 import contextlib
 import shlex
@@ -8,28 +7,40 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from eval.testbed.events.actions import open_port, ours, plugged_in, running, unheard
-from eval.testbed.events.event import Blame, Event, Kind
-from eval.testbed.events.participants import alone, attacker_and_attacked, clients, outward, servers
-from eval.testbed.events.participants import running as programs
-from eval.testbed.generator import Dice
+from eval.testbed.events.actions import (
+    discard_output,
+    machines_added,
+    open_port,
+    tool_command,
+    tool_running,
+)
+from eval.testbed.events.attacks import draw_unit, modbus_command
+from eval.testbed.events.event import Event, EventKind, Participant
+from eval.testbed.events.participants import (
+    alone,
+    attackers_and_victims,
+    clients,
+    machines_running,
+    outward,
+    servers,
+)
+from eval.testbed.generator import SiteRandom
 from eval.testbed.lab import Lab
 from eval.testbed.site import Machine, Site
 
-_CONTROLLERS = programs("plc", "modbus_gateway")
-_STRANGERS = "-oStrictHostKeyChecking=no -oUserKnownHostsFile=/dev/null -oBatchMode=yes"
-_SSH = ["ssh", "-F", "/dev/null", *_STRANGERS.split()]
+_CONTROLLERS = machines_running("plc", "modbus_gateway")
+_NO_HOST_KEYS = "-oStrictHostKeyChecking=no -oUserKnownHostsFile=/dev/null -oBatchMode=yes"
+_SSH = ["ssh", "-F", "/dev/null", *_NO_HOST_KEYS.split()]
 _SHELL = "head -c $((RANDOM % 8000)) /dev/urandom | base64; sleep $((1 + RANDOM % 5))"
 
 
 @contextlib.contextmanager
 def _dead_cloud(lab: Lab, event: Event) -> Iterator[None]:
-    """The service beyond the router has been shut down: its port refuses, or nobody is there any
-    more."""
-    name, refuses = event.settings["cloud"], event.settings["refuses"]
+    """The service beyond the router is shut down: its port refuses, or nobody is there any more."""
+    name = event.settings["cloud"]
     try:
         lab.stop(name)
-        if not refuses:
+        if not event.settings["refuses"]:
             lab.link(name, False)
         yield
     finally:
@@ -37,197 +48,142 @@ def _dead_cloud(lab: Lab, event: Event) -> Iterator[None]:
         lab.start(name)
 
 
-def _callers(site: Site, event: Event) -> list[Blame]:
+def _callers(site: Site, event: Event) -> list[Participant]:
     """All that call the service see the same."""
-    callers = [
-        machine
-        for machine in clients(site, event.settings["cloud"])
-        if machine.name != event.target
-    ]
-    return [
-        *alone(site, event),
-        *(Blame(machine.name, "source", machine.address) for machine in callers),
-    ]
+    callers = clients(site, event.settings["cloud"])
+    others = [machine for machine in callers if machine.name != event.target]
+    return [*alone(site, event), *(Participant(m.name, "source", m.address) for m in others)]
 
 
-def _its_cloud(event: Event, dice: Dice) -> Event:
-    called = [
-        server for server in servers(dice.site, dice.site.named(event.target)) if server.beyond
-    ]
-    refuses = dice.chance(0.5)
+def _draw_cloud(event: Event, rng: SiteRandom) -> Event:
+    called = servers(rng.site, rng.site.named(event.target))
+    refuses = rng.chance(0.5)
     how = "refuses" if refuses else "does not answer"
-    return replace(
-        event, settings={"cloud": dice.pick(called).name, "refuses": refuses, "how": how}
-    )
+    cloud = rng.choice([server for server in called if server.beyond]).name
+    return replace(event, settings={"cloud": cloud, "refuses": refuses, "how": how})
 
 
 @contextlib.contextmanager
 def _device_joins(lab: Lab, event: Event) -> Iterator[None]:
-    with plugged_in(lab, event.added):
+    with machines_added(lab, event.added):
         yield
 
 
-def _like(event: Event, dice: Dice) -> Event:
+def _draw_newcomer(event: Event, rng: SiteRandom) -> Event:
     """A newcomer set as a machine of the plant is, with an address of its own."""
-    model = dice.site.named(event.target)
+    model = rng.site.named(event.target)
     settings = dict(model.settings)
     if "topic" in settings:
         settings["topic"] = f"{settings['topic']}/new"
-    new = dice.newcomer(
-        f"new-{model.program}"[:10], model.role, program=model.program, settings=settings
-    )
-    return replace(
-        event, target=new.name, added=(new,), settings={"model": model.name, "address": new.address}
-    )
+    name = f"new-{model.program}"[:10]
+    new = rng.new_machine(name, model.role, program=model.program, **settings)
+    drawn = {"model": model.name, "address": new.address}
+    return replace(event, target=new.name, added=(new,), settings=drawn)
 
 
 @contextlib.contextmanager
 def _bulk(lab: Lab, event: Event) -> Iterator[None]:
     """So many kilobytes over TCP, as fast as makes them last for most of the event."""
-    size, port = event.strength * 1000, event.settings["port"]
-    kbit = size * 8 / 1000 / (event.length_s * event.settings["share"])
-    send = ours("tcp", "bulk", lab.machine(event.target).address, port, kbit, "--bytes", size)
-    with running(lab, event.target, ours("tcp", "listen", port)), running(lab, event.source, send):
+    size_bytes, port = event.strength * 1000, event.settings["port"]
+    kbit = size_bytes * 8 / 1000 / (event.length_s * event.settings["share"])
+    where = (lab.machine(event.target).address, port)
+    send = tool_command("tcp", "bulk", *where, kbit, "--bytes", size_bytes)
+    listen = tool_command("tcp", "listen", port)
+    with tool_running(lab, event.target, listen), tool_running(lab, event.source, send):
         yield
 
 
-def _uploaded(event: Event, dice: Dice) -> Event:
-    source = dice.pick(programs("workstation")(dice.site))
-    settings = {"port": dice.pick([21, 69, 8080, 20000, 11740]), "share": dice.even(0.3, 0.9)}
+def _draw_upload(event: Event, rng: SiteRandom) -> Event:
+    source = rng.choice(machines_running("workstation")(rng.site))
+    settings = {"port": rng.choice([21, 69, 8080, 20000, 11740]), "share": rng.uniform(0.3, 0.9)}
     return replace(event, source=source.name, settings=settings)
 
 
-def _backed_up(event: Event, dice: Dice) -> Event:
-    source = dice.pick(programs("historian")(dice.site))
-    settings = {"port": dice.pick([22, 445, 873, 2049]), "share": dice.even(0.5, 0.95)}
+def _draw_backup(event: Event, rng: SiteRandom) -> Event:
+    source = rng.choice(machines_running("historian")(rng.site))
+    settings = {"port": rng.choice([22, 445, 873, 2049]), "share": rng.uniform(0.5, 0.95)}
     return replace(event, source=source.name, settings=settings)
 
 
 def _stores(site: Site) -> list[Machine]:
-    return [
-        *programs("recorder")(site),
-        *(machine for machine in site.machines if machine.program == "cloud"),
-    ]
+    clouds = [machine for machine in site.machines if machine.program == "cloud"]
+    return [*machines_running("recorder")(site), *clouds]
 
 
 @contextlib.contextmanager
 def _maintenance(lab: Lab, event: Event) -> Iterator[None]:
-    """Registers are read and a few written; somebody looks around by SSH on a machine that has
-    it."""
-    machine = lab.machine(event.target)
-    where = [
-        "maintain",
-        machine.address,
-        open_port(machine),
-        event.strength,
-        "--unit",
-        event.settings["unit"],
-    ]
+    """Registers are read and a few written; somebody looks around by SSH where there is any."""
     with contextlib.ExitStack() as stack:
         for host in event.settings["also"]:
-            stack.enter_context(_shell(lab, event.source, host))
-        calls = ours("modbus", *where, "--registers", machine.settings.get("registers", 11))
-        stack.enter_context(running(lab, event.source, calls))
+            stack.enter_context(_ssh_session(lab, event.source, host))
+        maintain = modbus_command(lab, event, "maintain")
+        stack.enter_context(tool_running(lab, event.source, maintain))
         yield
 
 
 @contextlib.contextmanager
-def _shell(lab: Lab, name: str, host: str) -> Iterator[None]:
+def _ssh_session(lab: Lab, name: str, host: str) -> Iterator[None]:
     """An SSH session in which a command is typed every few seconds."""
     machine = lab.machine(host)
-    with tempfile.TemporaryDirectory(dir=lab.folder) as own:
-        key = Path(own) / "key"
+    with tempfile.TemporaryDirectory(dir=lab.folder) as folder:
+        key = Path(folder) / "key"
         key.touch(0o600)
         key.write_text(machine.settings["ssh_key"])
         typed = f"bash -c {shlex.quote(f'while :; do {_SHELL}; done')}"
-        with running(lab, name, unheard([*_SSH, "-i", str(key), f"root@{machine.address}", typed])):
+        session = discard_output([*_SSH, "-i", str(key), f"root@{machine.address}", typed])
+        with tool_running(lab, name, session):
             yield
 
 
-def _maintained(event: Event, dice: Dice) -> Event:
+def _draw_engineer(event: Event, rng: SiteRandom) -> Event:
+    source = rng.choice(machines_running("workstation")(rng.site))
+    return replace(event, source=source.name, settings={"unit": draw_unit(event, rng)})
+
+
+def _draw_maintenance(event: Event, rng: SiteRandom) -> Event:
     """A controller, and now and then a machine with SSH as well."""
-    drawn = _by_engineer(event, dice)
-    hosts = [
-        m.name
-        for m in dice.site.machines
-        if "ssh_key" in m.settings and m.name != drawn.source and not m.beyond
-    ]
-    also = [dice.pick(hosts)] if hosts and dice.chance(0.7) else []
+    drawn = _draw_engineer(event, rng)
+    with_ssh = [one.name for one in rng.site.inside if "ssh_key" in one.settings]
+    hosts = [name for name in with_ssh if name != drawn.source]
+    also = [rng.choice(hosts)] if hosts and rng.chance(0.7) else []
     looked = f", and looks around on {also[0]} by SSH" if also else ""
     return replace(drawn, settings={**drawn.settings, "also": also, "looked": looked})
-
-
-def _by_engineer(event: Event, dice: Dice) -> Event:
-    source = dice.pick(programs("workstation")(dice.site))
-    settings = dice.site.named(event.target).settings
-    unit = int(dice.pick(settings.get("units") or [settings.get("unit", 1)]))
-    return replace(event, source=source.name, settings={"unit": unit})
 
 
 @contextlib.contextmanager
 def _engineer_scan(lab: Lab, event: Event) -> Iterator[None]:
     machine = lab.machine(event.target)
-    speed = ["--max-rate", f"{event.strength:g}"]
     ports = f"1-{max(open_port(machine), round(event.strength * event.length_s * 0.8))}"
-    with running(
-        lab, event.source, ["nmap", "-n", "-Pn", "-v0", "-sT", *speed, "-p", ports, machine.address]
-    ):
+    scan = ["nmap", "-n", "-Pn", "-v0", "-sT", "--max-rate", f"{event.strength:g}", "-p", ports]
+    with tool_running(lab, event.source, [*scan, machine.address]):
         yield
 
 
+# fmt: off
 ROUTINES = {
-    "dead_cloud": Kind(
-        "normal",
-        outward,
-        _dead_cloud,
+    "dead_cloud": EventKind(
+        "normal", outward, _dead_cloud, _callers,
         "the service {cloud} of {target} has been shut down and {how}; {target} backs off",
-        _callers,
-        least_s=60,
-        complete=_its_cloud,
-    ),
-    "device_joins": Kind(
-        "normal",
-        programs("sensor", "hmi"),
-        _device_joins,
+        least_s=60, draw=_draw_cloud),
+    "device_joins": EventKind(
+        "normal", machines_running("sensor", "hmi"), _device_joins, alone,
         "{target} has been plugged in at {address} and is set as {model} is",
-        alone,
-        complete=_like,
-        stays=True,
-    ),
-    "firmware_upload": Kind(
-        "normal",
-        _CONTROLLERS,
-        _bulk,
-        "{source} uploads {strength:.0f} kB of firmware to {target}",
-        attacker_and_attacked,
-        strength=(150, 1500),
-        complete=_uploaded,
-    ),
-    "backup": Kind(
-        "normal",
-        _stores,
-        _bulk,
-        "{source} sends its backup of {strength:.0f} kB to {target}",
-        attacker_and_attacked,
-        strength=(2000, 30000),
-        complete=_backed_up,
-    ),
-    "maintenance": Kind(
-        "normal",
-        _CONTROLLERS,
-        _maintenance,
+        draw=_draw_newcomer, permanent=True),
+    "firmware_upload": EventKind(
+        "normal", _CONTROLLERS, _bulk, attackers_and_victims,
+        "{source} uploads {strength:.0f} kB of firmware to {target}", (150, 1500),
+        draw=_draw_upload),
+    "backup": EventKind(
+        "normal", _stores, _bulk, attackers_and_victims,
+        "{source} sends its backup of {strength:.0f} kB to {target}", (2000, 30000),
+        draw=_draw_backup),
+    "maintenance": EventKind(
+        "normal", _CONTROLLERS, _maintenance, attackers_and_victims,
         "the engineer at {source} maintains {target}: reads its registers and sets a few{looked}",
-        attacker_and_attacked,
-        strength=(0.5, 5),
-        complete=_maintained,
-    ),
-    "engineer_scan": Kind(
-        "normal",
-        _CONTROLLERS,
-        _engineer_scan,
-        "the engineer at {source} runs nmap against {target} during maintenance",
-        attacker_and_attacked,
-        strength=(5, 60),
-        complete=_by_engineer,
-    ),
+        (0.5, 5), draw=_draw_maintenance),
+    "engineer_scan": EventKind(
+        "normal", _CONTROLLERS, _engineer_scan, attackers_and_victims,
+        "the engineer at {source} runs nmap against {target} during maintenance", (5, 60),
+        draw=_draw_engineer),
 }
+# fmt: on

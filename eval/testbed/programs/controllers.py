@@ -1,8 +1,9 @@
-"""Controllers: Modbus servers with a live process behind their registers, and a gateway to serial
-units.
+"""Controllers and who talks to them: Modbus servers and clients, an OPC UA server and client.
 
-    register   0 level      1 temperature   2 inflow   3 outflow   4 inlet valve   5 outlet valve   6 heater
-               7 level wanted   8 temperature wanted   9 seconds running   10 alarms   11... recipe
+    register   0 level      1 temperature   2 inflow   3 outflow   4 inlet valve   5 outlet valve
+               6 heater     7 level wanted  8 temperature wanted   9 seconds running   10 alarms
+               11... recipe
+
 All are tenths of a percent or of a degree; 7 and 8 are setpoints, and whatever is written to them
 is obeyed.
 """
@@ -26,88 +27,13 @@ from pymodbus.exceptions import ConnectionException, ModbusException, NoSuchIdEx
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
-from eval.testbed.programs.infrastructure import find, send, send_batches
-from eval.testbed.programs.process import beats, dice_of, pauses
+from eval.testbed.programs.infrastructure import find_address, send, send_batches
+from eval.testbed.programs.process import machine_random, periodic, retry_pauses
 from eval.testbed.site import Machine, Site
-
-# OPC UA: a robot that serves its axes, and the MES that subscribes to them and reads them now and
-# then.
 
 log = logging.getLogger(__name__)
 
-_NAMESPACE = "urn:plant:robot"
-
-
-def opcua_server(machine: Machine, site: Site, folder: Path) -> None:
-    """Serve ``axes`` positions on ``port``, moved every ``cycle_s``."""
-    del folder
-    asyncio.run(_serve_opcua(machine, dice_of(machine, site)))
-
-
-def opcua_client(machine: Machine, site: Site, folder: Path) -> None:
-    """Subscribe to the axes of ``server`` at ``publish_ms``, and read them all every ``read_s``,
-    for ever."""
-    del folder
-    dice = dice_of(machine, site)
-    wait = pauses(machine, dice)
-    while True:
-        start_s = time.monotonic()
-        try:
-            url = f"opc.tcp://{find(machine, site, machine.settings['server'])}:{machine.settings['port']}"
-            asyncio.run(_follow(machine, url, dice))
-        except (OSError, ua.UaError, asyncio.CancelledError) as error:
-            log.warning(
-                "%s: session lost: %s", machine.settings["server"], error or type(error).__name__
-            )
-            if time.monotonic() - start_s > 30:  # it had been connected
-                wait = pauses(machine, dice)
-        time.sleep(next(wait))
-
-
-async def _serve_opcua(machine: Machine, dice: Random) -> None:
-    server = Server()
-    await server.init()
-    server.set_endpoint(f"opc.tcp://0.0.0.0:{machine.settings['port']}")
-    server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
-    index = await server.register_namespace(_NAMESPACE)
-    robot = await server.nodes.objects.add_object(index, "Robot")
-    names = [f"Axis{number}" for number in range(1, machine.settings["axes"] + 1)]
-    axes = [
-        await robot.add_variable(ua.NodeId.from_string(f"ns={index};s={name}"), name, 0.0)
-        for name in names
-    ]
-    turn_s = [dice.uniform(3, 12) for _ in axes]
-    async with server:
-        log.info("OPC UA server on port %d", machine.settings["port"])
-        while True:
-            for axis, turn in zip(axes, turn_s, strict=True):
-                await axis.write_value(90 * math.sin(2 * math.pi * time.monotonic() / turn))
-            await asyncio.sleep(machine.settings["cycle_s"])
-
-
-async def _follow(machine: Machine, url: str, dice: Random) -> None:
-    """Hold one session until it fails."""
-    async with Client(url, timeout=machine.settings.get("timeout_s", 4.0)) as client:
-        index = await client.get_namespace_index(_NAMESPACE)
-        names = [f"Axis{number}" for number in range(1, machine.settings["axes"] + 1)]
-        axes = [client.get_node(ua.NodeId.from_string(f"ns={index};s={name}")) for name in names]
-        subscription = await client.create_subscription(machine.settings["publish_ms"], _Changes())
-        await subscription.subscribe_data_change(axes)
-        log.info("connected to %s, %d axes", machine.settings["server"], len(axes))
-        while True:
-            await asyncio.sleep(machine.settings["read_s"] * (1 + dice.uniform(-0.1, 0.1)))
-            await client.read_values(axes)
-
-
-class _Changes:
-    """What a subscription reports is taken and forgotten: the MES would book it."""
-
-    def datachange_notification(self, node: Node, value: Any, data: Any) -> None:
-        del node, value, data
-
-
-# Those who ask controllers: HMIs every second, the historian slowly and widely, an engineer now and
-# then.
+# ---- Modbus clients: HMIs every second, the historian slowly and widely, an engineer at times ----
 
 _MOST_REGISTERS = 125  # of one request, Modbus application protocol 1.1b3, 6.3
 
@@ -115,66 +41,46 @@ _MOST_REGISTERS = 125  # of one request, Modbus application protocol 1.1b3, 6.3
 def hmi(machine: Machine, site: Site, folder: Path) -> None:
     """Poll what is ``polled`` every ``poll_s``, and write a setpoint about every ``write_s``."""
     del folder
-    _all_at_once(
-        [
-            threading.Thread(target=_poll, args=(machine, site, entry, None))
-            for entry in _polled(machine)
-        ]
-    )
+    _run_all(_pollers(machine, site, None))
 
 
 def historian(machine: Machine, site: Site, folder: Path) -> None:
-    """Poll many registers slowly, and store what came in batches of ``write_s`` on the recorder's
-    file service."""
+    """Poll many registers slowly, and store them every ``write_s`` on the recorder's file service."""
     del folder
     rows: list[Any] = []
-    threads = [
-        threading.Thread(target=_poll, args=(machine, site, entry, rows))
-        for entry in _polled(machine)
-    ]
-    sending = (
-        machine,
-        site,
-        rows,
-        machine.settings["store"],
-        "PUT",
-        "/history",
-        machine.settings["write_s"],
-    )
-    _all_at_once([*threads, threading.Thread(target=send_batches, args=sending)])
+    store, write_s = machine.settings["store"], machine.settings["write_s"]
+    sending = (machine, site, rows, store, "PUT", "/history", write_s)
+    sender = threading.Thread(target=send_batches, args=sending)
+    _run_all([*_pollers(machine, site, rows), sender])
 
 
 def workstation(machine: Machine, site: Site, folder: Path) -> None:
-    """An engineer's computer: names looked up, pages fetched, a controller read, at an irregular
-    ``pace_s``."""
+    """An engineer's computer: looks up names, fetches pages, reads a controller, about every ``pace_s``."""
     del folder
-    dice = dice_of(machine, site)
+    rng = machine_random(machine, site)
     # Nobody has the last name, and yet every browser asks for it.
-    known = [*(other.name for other in site.having("historian", "mes", "recorder")), "wpad"]
+    known = [*(other.name for other in site.with_role("historian", "mes", "recorder")), "wpad"]
     while True:
-        time.sleep(dice.expovariate(1 / machine.settings["pace_s"]))
-        host = dice.choice(machine.settings["hosts"])
+        time.sleep(rng.expovariate(1 / machine.settings["pace_s"]))
+        host = rng.choice(machine.settings["hosts"])
         try:
-            if dice.random() < 0.3 and machine.settings["polled"]:
-                _read_once(machine, site, dice.choice(machine.settings["polled"]))
-            elif dice.random() < 0.5:
-                find(machine, site, dice.choice(known))
+            if rng.random() < 0.3 and machine.settings["polled"]:
+                _look_at(machine, site, rng.choice(machine.settings["polled"]))
+            elif rng.random() < 0.5:
+                find_address(machine, site, rng.choice(known))
             else:
-                _browse(
-                    machine,
-                    site,
-                    host,
-                    [dice.randint(500, 60000) for _ in range(dice.randint(1, 4))],
-                )
+                for size in [rng.randint(500, 60000) for _ in range(rng.randint(1, 4))]:
+                    send(machine, site, {"host": host, "port": 80}, "GET", f"/pages/{size}")
         except (OSError, http.client.HTTPException, ModbusException) as error:
-            log.warning("%s", _what_failed(error))
+            log.warning("%s", _describe(error))
 
 
-def _polled(machine: Machine) -> list[Mapping[str, Any]]:
-    return list(machine.settings["polled"])
+def _pollers(machine: Machine, site: Site, rows: list[Any] | None) -> list[threading.Thread]:
+    polled = machine.settings["polled"]
+    return [threading.Thread(target=_poll, args=(machine, site, entry, rows)) for entry in polled]
 
 
-def _all_at_once(threads: list[threading.Thread]) -> None:
+def _run_all(threads: list[threading.Thread]) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -183,35 +89,29 @@ def _all_at_once(threads: list[threading.Thread]) -> None:
 
 def _poll(machine: Machine, site: Site, entry: Mapping[str, Any], rows: list[Any] | None) -> None:
     """Connect, read at the machine's rhythm until that fails, wait, and again, for ever."""
-    dice = dice_of(machine, site)
-    dice.seed(f"{machine.name} {entry}")
-    wait = pauses(machine, dice)
+    rng, poll_s = machine_random(machine, site, entry), machine.settings["poll_s"]
+    wait = retry_pauses(machine, rng)
     while True:
         try:
             with _connect(machine, site, entry) as client:
                 log.info("connected to %s", entry["name"])
-                wait = pauses(machine, dice)
-                for now_s in beats(machine.settings["poll_s"], dice):
+                wait = retry_pauses(machine, rng)
+                for now_s in periodic(poll_s, rng):
                     values = _read(client, entry)
                     if rows is not None:
                         rows.append([round(now_s, 3), entry["name"], *values])
-                    if (
-                        entry.get("setpoints")
-                        and dice.random() < machine.settings["poll_s"] / entry["write_s"]
-                    ):
-                        _write(
-                            client, entry, dice.choice(entry["setpoints"]), dice.randint(300, 700)
-                        )
+                    setpoints = entry.get("setpoints")
+                    if setpoints and rng.random() < poll_s / entry["write_s"]:
+                        _write(client, entry, rng.choice(setpoints), rng.randint(300, 700))
         except (OSError, ModbusException) as error:
-            log.warning("poll of %s failed: %s", entry["name"], _what_failed(error))
+            log.warning("poll of %s failed: %s", entry["name"], _describe(error))
         time.sleep(next(wait))
 
 
 def _connect(machine: Machine, site: Site, entry: Mapping[str, Any]) -> ModbusTcpClient:
-    """A client that is connected; it sends a request again ``retries`` times before the poll counts
-    as failed."""
+    """A connected client, which sends a request again ``retries`` times before it counts as failed."""
     client = ModbusTcpClient(
-        find(machine, site, entry["name"]),
+        find_address(machine, site, entry["name"]),
         port=entry["port"],
         timeout=machine.settings.get("timeout_s", 2.0),
         retries=machine.settings.get("retries", 1),
@@ -222,55 +122,40 @@ def _connect(machine: Machine, site: Site, entry: Mapping[str, Any]) -> ModbusTc
 
 
 def _read(client: ModbusTcpClient, entry: Mapping[str, Any]) -> list[int]:
-    """The registers of an entry, in as many requests as they take; an exception is logged and costs
-    its values."""
-    last = entry["address"] + entry["count"]
+    """The registers of an entry, in as many requests as they take; an exception costs its values."""
+    last, name, unit = entry["address"] + entry["count"], entry["name"], entry["unit"]
+    inputs = entry.get("function") == 4
+    read = client.read_input_registers if inputs else client.read_holding_registers
     registers: list[int] = []
     for address in range(entry["address"], last, _MOST_REGISTERS):
-        count = min(_MOST_REGISTERS, last - address)
-        read = (
-            client.read_input_registers
-            if entry.get("function") == 4
-            else client.read_holding_registers
-        )
-        answer = read(address, count=count, device_id=entry["unit"])
+        answer = read(address, count=min(_MOST_REGISTERS, last - address), device_id=unit)
         if answer.isError():
-            log.warning(
-                "%s unit %d: exception %d", entry["name"], entry["unit"], answer.exception_code
-            )
+            log.warning("%s unit %d: exception %d", name, unit, answer.exception_code)
         registers += answer.registers
     return registers
 
 
 def _write(client: ModbusTcpClient, entry: Mapping[str, Any], register: int, value: int) -> None:
     answer = client.write_register(register, value, device_id=entry["unit"])
-    log.info(
-        "%s: setpoint %d to %d%s",
-        entry["name"],
-        register,
-        value,
-        " refused" if answer.isError() else "",
-    )
+    refused = " refused" if answer.isError() else ""
+    log.info("%s: setpoint %d to %d%s", entry["name"], register, value, refused)
 
 
-def _what_failed(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     """In a device's words; the library's say where in its own code it was."""
     if isinstance(error, ConnectionException):
         return "connection lost"
     return "no answer" if isinstance(error, ModbusException) else str(error)
 
 
-def _read_once(machine: Machine, site: Site, entry: Mapping[str, Any]) -> None:
+def _look_at(machine: Machine, site: Site, entry: Mapping[str, Any]) -> None:
     with _connect(machine, site, entry) as client:
         for _ in range(3):
             _read(client, entry)
             time.sleep(1)
 
 
-def _browse(machine: Machine, site: Site, host: str, sizes: list[int]) -> None:
-    for size in sizes:
-        send(machine, site, {"host": host, "port": 80}, "GET", f"/pages/{size}")
-
+# ---- Modbus servers: a controller with a live process, and a gateway to serial units ----
 
 SETPOINTS = (7, 8)
 
@@ -278,89 +163,77 @@ SETPOINTS = (7, 8)
 class Tank:
     """A heated tank with a valve at either end; it moves on when it is looked at."""
 
-    def __init__(self, dice: Random) -> None:
-        self._dice = dice
+    def __init__(self, rng: Random) -> None:
+        self._rng = rng
         self._since = self._now = time.monotonic()
-        self.level, self.temperature = dice.uniform(30, 70), dice.uniform(20, 60)
-        self._size, self._demand = dice.uniform(20, 200), dice.uniform(0.2, 0.6)
+        self.level, self.temperature = rng.uniform(30, 70), rng.uniform(20, 60)
+        self._size, self._demand = rng.uniform(20, 200), rng.uniform(0.2, 0.6)
 
     def move(self, registers: list[int]) -> None:
-        """Advance the process to now, by the setpoints in the registers, and write its state into
-        them."""
+        """Advance the process to now by the registers' setpoints, and write its state into them."""
         ahead_s = min(time.monotonic() - self._now, 60.0)
         self._now = time.monotonic()
         level_wanted, temperature_wanted = (registers[setpoint] / 10 for setpoint in SETPOINTS)
-        inlet = _within(self._demand + 0.05 * (level_wanted - self.level), 0, 1)
-        heater = _within(0.3 + 0.1 * (temperature_wanted - self.temperature), 0, 1)
-        flow = self._demand * (1 + self._dice.uniform(-0.05, 0.05))
-        self.level = _within(self.level + (inlet - flow) * 100 / self._size * ahead_s, 0, 100)
-        self.temperature += ((heater - 0.3) * 0.5 + self._dice.uniform(-0.05, 0.05)) * ahead_s
-        self.temperature = _within(self.temperature, 5, 120)
+        inlet = _clamp(self._demand + 0.05 * (level_wanted - self.level), 0, 1)
+        heater = _clamp(0.3 + 0.1 * (temperature_wanted - self.temperature), 0, 1)
+        flow = self._demand * (1 + self._rng.uniform(-0.05, 0.05))
+        self.level = _clamp(self.level + (inlet - flow) * 100 / self._size * ahead_s, 0, 100)
+        self.temperature += ((heater - 0.3) * 0.5 + self._rng.uniform(-0.05, 0.05)) * ahead_s
+        self.temperature = _clamp(self.temperature, 5, 120)
         alarms = (self.level > 95) | (self.level < 5) << 1 | (self.temperature > 100) << 2
-        state = [
-            self.level * 10,
-            self.temperature * 10,
-            inlet * 900,
-            flow * 900,
-            inlet * 1000,
-            flow * 1000,
-            heater * 1000,
-        ]
+        valves = [inlet * 900, flow * 900, inlet * 1000, flow * 1000, heater * 1000]
+        state = [self.level * 10, self.temperature * 10, *valves]
         registers[:7] = [round(value) for value in state]
         registers[9:11] = [int(self._now - self._since) % 65536, int(alarms)]
 
 
 def plc(machine: Machine, site: Site, folder: Path) -> None:
-    """Serve one unit's registers; ``exceptions`` of the requests are answered with exception 4,
-    device failure."""
+    """Serve one unit's registers; a share ``exceptions`` of requests gets exception 4, device failure."""
     del folder
-    dice = dice_of(machine, site)
-    action = partial(_answer, machine, Tank(dice), dice)
-    device = _device(machine.settings["unit"], machine.settings.get("registers", 60), dice, action)
+    rng = machine_random(machine, site)
+    action = partial(_answer, machine, Tank(rng), rng)
+    device = _device(machine.settings["unit"], machine.settings.get("registers", 60), rng, action)
     silent = bool(machine.settings.get("ignores_other_units"))
     asyncio.run(_serve(machine.settings.get("port", 502), [device], silent))
 
 
 def modbus_gateway(machine: Machine, site: Site, folder: Path) -> None:
-    """Serve the units of a serial line one after another; a dead one costs a time-out, then
-    exception 0x0B."""
+    """Serve the units of a serial line in turn; a dead one costs a time-out, then exception 0x0B."""
     del folder
-    dice = dice_of(machine, site)
-    asyncio.run(_serve_line(machine, dice))
+    asyncio.run(_serve_line(machine, machine_random(machine, site)))
 
 
-async def _serve_line(machine: Machine, dice: Random) -> None:
+async def _serve_line(machine: Machine, rng: Random) -> None:
     line = asyncio.Lock()
     count = machine.settings.get("registers", 40)
     devices = [
-        _device(unit, count, dice, partial(_relay, machine, unit, line, Tank(dice), dice))
+        _device(unit, count, rng, partial(_relay, machine, unit, line, Tank(rng), rng))
         for unit in machine.settings["units"]
     ]
     await _serve(machine.settings.get("port", 502), devices, silent=False)
 
 
 async def _serve(port: int, devices: list[SimDevice], silent: bool) -> None:
-    """Serve the devices; a request for any other unit meets silence, or exception 0x0B as a gateway
-    says it."""
-    others = SimDevice(0, [SimData(0, count=65536, datatype=DataType.REGISTERS)], action=_nobody)
+    """Serve the devices; a request for any other unit meets silence, or a gateway's exception 0x0B."""
+    others = SimDevice(
+        0, [SimData(0, count=65536, datatype=DataType.REGISTERS)], action=_no_such_unit
+    )
     server = ModbusTcpServer(
         [*devices, others],
         address=("", port),
         ignore_missing_devices=silent,
-        trace_connect=_connected,
+        trace_connect=_log_connection,
     )
     log.info("Modbus server on port %d, units %s", port, [device.id for device in devices])
     await server.serve_forever()
 
 
-async def _answer(machine: Machine, tank: Tank, dice: Random, *request: Any) -> ExcCodes | None:
-    """What pymodbus calls before it reads or writes: function, start, address, count, registers,
-    values to write."""
+async def _answer(machine: Machine, tank: Tank, rng: Random, *request: Any) -> ExcCodes | None:
+    """What pymodbus calls before it reads or writes, with the fields of the request."""
     function, _, address, _, registers, values = request
-    await asyncio.sleep(
-        dice.uniform(0, machine.settings.get("scan_s", 0.01))
-    )  # until the scan cycle ends
-    if dice.random() < machine.settings.get("exceptions", 0.0):
+    # The answer comes when the scan cycle ends.
+    await asyncio.sleep(rng.uniform(0, machine.settings.get("scan_s", 0.01)))
+    if rng.random() < machine.settings.get("exceptions", 0.0):
         log.error("device failure, function %d refused", function)
         return ExcCodes.DEVICE_FAILURE
     if values:
@@ -370,7 +243,7 @@ async def _answer(machine: Machine, tank: Tank, dice: Random, *request: Any) -> 
 
 
 async def _relay(
-    machine: Machine, unit: int, line: asyncio.Lock, tank: Tank, dice: Random, *request: Any
+    machine: Machine, unit: int, line: asyncio.Lock, tank: Tank, rng: Random, *request: Any
 ) -> ExcCodes | None:
     async with line:
         if unit in machine.settings.get("dead", []):
@@ -378,23 +251,96 @@ async def _relay(
             log.warning("serial unit %d does not answer", unit)
             return ExcCodes.GATEWAY_NO_RESPONSE
         # A request and its answer at 19,200 baud, eleven bits a byte, and the unit's own delay.
-        await asyncio.sleep((13 + 2 * request[3]) * 11 / 19200 + dice.uniform(0.002, 0.01))
-    return await _answer(machine, tank, dice, *request)
+        await asyncio.sleep((13 + 2 * request[3]) * 11 / 19200 + rng.uniform(0.002, 0.01))
+    return await _answer(machine, tank, rng, *request)
 
 
-def _device(unit: int, count: int, dice: Random, action: partial) -> SimDevice:
-    values = [dice.randrange(2000) for _ in range(max(count, 11))]
-    values[7], values[8] = dice.randint(300, 700), dice.randint(200, 700)
+def _device(unit: int, count: int, rng: Random, action: partial) -> SimDevice:
+    values = [rng.randrange(2000) for _ in range(max(count, 11))]
+    values[7], values[8] = rng.randint(300, 700), rng.randint(200, 700)
     return SimDevice(unit, [SimData(0, values=values, datatype=DataType.REGISTERS)], action=action)
 
 
-async def _nobody(*request: Any) -> ExcCodes | None:
+async def _no_such_unit(*request: Any) -> ExcCodes | None:
     raise NoSuchIdException(f"function {request[0]} for a unit that is not there")
 
 
-def _connected(up: bool) -> None:
+def _log_connection(up: bool) -> None:
     log.info("client %s", "connected" if up else "disconnected")
 
 
-def _within(value: float, low: float, high: float) -> float:
+def _clamp(value: float, low: float, high: float) -> float:
     return min(max(value, low), high)
+
+
+# ---- OPC UA: a robot serves its axes; the MES subscribes to them and reads them now and then ----
+
+_NAMESPACE = "urn:plant:robot"
+
+
+def opcua_server(machine: Machine, site: Site, folder: Path) -> None:
+    """Serve ``axes`` positions on ``port``, moved every ``cycle_s``."""
+    del folder
+    asyncio.run(_serve_opcua(machine, machine_random(machine, site)))
+
+
+def opcua_client(machine: Machine, site: Site, folder: Path) -> None:
+    """Subscribe to the axes of ``server`` at ``publish_ms``, and read them all every ``read_s``."""
+    del folder
+    rng = machine_random(machine, site)
+    wait, server = retry_pauses(machine, rng), machine.settings["server"]
+    while True:
+        start_s = time.monotonic()
+        try:
+            address = find_address(machine, site, server)
+            asyncio.run(_follow(machine, f"opc.tcp://{address}:{machine.settings['port']}", rng))
+        except (OSError, ua.UaError, asyncio.CancelledError) as error:
+            log.warning("%s: session lost: %s", server, error or type(error).__name__)
+            if time.monotonic() - start_s > 30:  # it had been connected
+                wait = retry_pauses(machine, rng)
+        time.sleep(next(wait))
+
+
+async def _serve_opcua(machine: Machine, rng: Random) -> None:
+    server = Server()
+    await server.init()
+    server.set_endpoint(f"opc.tcp://0.0.0.0:{machine.settings['port']}")
+    server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+    index = await server.register_namespace(_NAMESPACE)
+    robot = await server.nodes.objects.add_object(index, "Robot")
+    axes = [
+        await robot.add_variable(node, f"Axis{number}", 0.0)
+        for number, node in enumerate(_axes(machine, index), 1)
+    ]
+    turn_s = [rng.uniform(3, 12) for _ in axes]
+    async with server:
+        log.info("OPC UA server on port %d", machine.settings["port"])
+        while True:
+            for axis, turn in zip(axes, turn_s, strict=True):
+                await axis.write_value(90 * math.sin(2 * math.pi * time.monotonic() / turn))
+            await asyncio.sleep(machine.settings["cycle_s"])
+
+
+async def _follow(machine: Machine, url: str, rng: Random) -> None:
+    """Hold one session until it fails."""
+    async with Client(url, timeout=machine.settings.get("timeout_s", 4.0)) as client:
+        index = await client.get_namespace_index(_NAMESPACE)
+        axes = [client.get_node(node) for node in _axes(machine, index)]
+        subscription = await client.create_subscription(machine.settings["publish_ms"], _Discard())
+        await subscription.subscribe_data_change(axes)
+        log.info("connected to %s, %d axes", machine.settings["server"], len(axes))
+        while True:
+            await asyncio.sleep(machine.settings["read_s"] * (1 + rng.uniform(-0.1, 0.1)))
+            await client.read_values(axes)
+
+
+def _axes(machine: Machine, index: int) -> list[ua.NodeId]:
+    count = machine.settings["axes"]
+    return [ua.NodeId.from_string(f"ns={index};s=Axis{number}") for number in range(1, count + 1)]
+
+
+class _Discard:
+    """What a subscription reports is taken and forgotten: the MES would book it."""
+
+    def datachange_notification(self, node: Node, value: Any, data: Any) -> None:
+        del node, value, data

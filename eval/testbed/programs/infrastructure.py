@@ -1,5 +1,4 @@
-"""Time in the plant: the server that has it (chronyd), and how often a device asks (SNTP, RFC
-4330)."""
+"""What every plant has and asks: a resolver, a clock server, and clouds beyond the router."""
 
 import datetime
 import http.client
@@ -23,54 +22,37 @@ import dns.query
 import dns.rcode
 import dns.rdatatype
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from eval.testbed.programs.process import beats, dice_of, pauses, run_daemon
+from eval.testbed.programs.process import machine_random, periodic, retry_pauses, run_daemon
 from eval.testbed.site import Machine, Site
 
-# Names of the plant: the resolver that knows them (dnsmasq), and how a device asks it.
-
 log = logging.getLogger(__name__)
+
+# ---- Names: the resolver that knows them (dnsmasq), and how a device asks it ----
 
 _RESOLVER = "dns-1"
 
 
 def resolver(machine: Machine, site: Site, folder: Path) -> None:
-    """Serve the names of every machine; those in ``answers`` wrongly, and nothing at all when
-    ``mute``."""
+    """Serve the names of every machine; those in ``answers`` wrongly, and none when ``mute``."""
     del folder
     if machine.settings.get("mute"):
-        _listen_without_a_word()
-    names = {
-        full_name(site, other.name): other.address for other in site.machines if not other.beyond
-    }
-    names |= machine.settings["names"]
-    names |= {
-        full_name(site, name): address
-        for name, address in machine.settings.get("answers", {}).items()
-    }
-    command = [
-        "dnsmasq",
-        "--keep-in-foreground",
-        "--conf-file=/dev/null",
-        "--log-facility=-",
-        "--user=root",
-    ]
+        _ignore_questions()
+    own = {full_name(site, one.name): one.address for one in site.inside}
+    wrong = machine.settings.get("answers", {}).items()
+    names = own | machine.settings["names"] | {full_name(site, name): to for name, to in wrong}
+    command = ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--log-facility=-"]
+    command += ["--user=root", "--pid-file=", "--no-hosts", "--cache-size=0", "--local-ttl=60"]
     # Every name that is not known is said not to exist; there is nobody further to ask.
-    command += [
-        "--pid-file=",
-        "--no-resolv",
-        "--no-hosts",
-        "--cache-size=0",
-        "--local-ttl=60",
-        "--local=/#/",
-    ]
+    command += ["--no-resolv", "--local=/#/"]
     command += [f"--host-record={name},{address}" for name, address in names.items() if address]
     run_daemon(command)
 
 
-def find(machine: Machine, site: Site, host: str) -> str:
+def find_address(machine: Machine, site: Site, host: str) -> str:
     """The address of a host as the machine comes to know it, asked anew each time.
 
     An address stands for itself. A device with ``by_name`` off has the plant's addresses written in
@@ -83,9 +65,9 @@ def find(machine: Machine, site: Site, host: str) -> str:
     if _is_address(host):
         return host
     if not machine.settings.get("by_name", True) and "." not in host:
-        return _written(site, host)
+        return _configured_address(site, host)
     name = full_name(site, host)
-    server = _written(site, machine.settings.get("dns", _RESOLVER))
+    server = _configured_address(site, machine.settings.get("dns", _RESOLVER))
     if machine.settings.get("asks_ipv6"):
         _ask(machine, server, name, "AAAA")
     addresses = _ask(machine, server, name, "A")
@@ -100,29 +82,21 @@ def full_name(site: Site, host: str) -> str:
 
 
 def _ask(machine: Machine, server: str, name: str, kind: str) -> list[str]:
+    timeout_s, wanted = machine.settings.get("dns_timeout_s", 3.0), dns.rdatatype.from_text(kind)
     for _ in range(machine.settings.get("dns_tries", 2)):
         try:
-            answer = dns.query.udp(
-                dns.message.make_query(name, kind),
-                server,
-                timeout=machine.settings.get("dns_timeout_s", 3.0),
-            )
+            answer = dns.query.udp(dns.message.make_query(name, kind), server, timeout=timeout_s)
         except (dns.exception.DNSException, OSError) as error:
             log.warning("resolver %s: no answer for %s (%s)", server, name, type(error).__name__)
             continue
         if answer.rcode() != dns.rcode.NOERROR:
             raise OSError(f"cannot resolve {name}: {dns.rcode.to_text(answer.rcode())}")
-        wanted = dns.rdatatype.from_text(kind)
-        return [
-            record.address
-            for records in answer.answer
-            if records.rdtype == wanted
-            for record in records
-        ]
+        found = [records for records in answer.answer if records.rdtype == wanted]
+        return [record.address for records in found for record in records]
     raise OSError(f"cannot resolve {name}: {server} does not answer")
 
 
-def _written(site: Site, host: str) -> str:
+def _configured_address(site: Site, host: str) -> str:
     if _is_address(host):
         return host
     try:
@@ -139,7 +113,7 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _listen_without_a_word() -> None:
+def _ignore_questions() -> None:
     log.error("cache exhausted, queries are dropped")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("", 53))
@@ -147,13 +121,11 @@ def _listen_without_a_word() -> None:
             server.recv(4096)
 
 
-# Beyond the router: small web servers, their remote-service sessions over TLS, and how the plant
-# reaches them.
+# ---- Beyond the router: web servers, remote sessions over TLS, and how the plant reaches them ----
 
 
 def cloud(machine: Machine, site: Site, folder: Path) -> None:
-    """Web pages and telemetry over HTTP on ``port``, remote-service sessions over TLS on
-    ``tls_port``."""
+    """Web pages and telemetry over HTTP on ``port``, remote sessions over TLS on ``tls_port``."""
     del site, folder
     port = machine.settings.get("tls_port", 443)
     threading.Thread(target=_serve_sessions, args=(port,), daemon=True).start()
@@ -175,17 +147,23 @@ def send(
     path: str,
     body: bytes | None = None,
 ) -> int:
-    """One HTTP request on a connection of its own to ``{"host": ..., "port": ...}``; returns the
-    size of the answer.
+    """Send one HTTP request on a connection of its own; returns the size of the answer.
+
+    Args:
+        machine: who asks.
+        site: its names.
+        target: ``{"host": ..., "port": ...}``.
+        method: as GET.
+        path: of the URL.
+        body: sent with it.
 
     Raises:
         OSError: no name, no connection, no answer in ``timeout_s``, or a refusal.
         http.client.HTTPException: the answer is no HTTP.
     """
-    address = find(machine, site, target["host"])
-    connection = http.client.HTTPConnection(
-        address, target["port"], timeout=machine.settings.get("timeout_s", 5.0)
-    )
+    address = find_address(machine, site, target["host"])
+    timeout_s = machine.settings.get("timeout_s", 5.0)
+    connection = http.client.HTTPConnection(address, target["port"], timeout=timeout_s)
     try:
         headers = {"Host": full_name(site, target["host"]), "User-Agent": machine.role}
         connection.request(method, path, body, headers)
@@ -207,11 +185,10 @@ def send_batches(
     path: str,
     period_s: float,
 ) -> None:
-    """Send the rows that others append, every period, for ever; what cannot be sent is kept, up to
-    5,000 rows."""
-    dice = dice_of(machine, site)
-    wait = pauses(machine, dice)
-    for _ in beats(period_s, dice):
+    """Send the rows that others append, every period, for ever; unsent ones are kept, up to 5,000."""
+    rng = machine_random(machine, site)
+    wait = retry_pauses(machine, rng)
+    for _ in periodic(period_s, rng):
         del rows[:-5000]
         batch = rows[:]
         try:
@@ -221,22 +198,21 @@ def send_batches(
             time.sleep(next(wait))
         else:
             del rows[: len(batch)]
-            wait = pauses(machine, dice)
+            wait = retry_pauses(machine, rng)
 
 
 def keep_remote_session(machine: Machine, site: Site) -> None:
-    """Hold a TLS session to the maker's remote service, ``remote``, with a word every ``period_s``,
-    for ever."""
-    dice = dice_of(machine, site)
+    """Hold a TLS session to ``remote``, the vendor's service, with a message every ``period_s``."""
+    rng = machine_random(machine, site)
     remote = machine.settings["remote"]
-    wait = pauses(machine, dice)
+    wait = retry_pauses(machine, rng)
     while True:
         try:
             with _open_session(machine, site, remote) as session:
                 log.info("remote service connected")
-                wait = pauses(machine, dice)
-                for _ in beats(remote["period_s"], dice):
-                    session.sendall(dice.randbytes(dice.randint(40, 200)))
+                wait = retry_pauses(machine, rng)
+                for _ in periodic(remote["period_s"], rng):
+                    session.sendall(rng.randbytes(rng.randint(40, 200)))
                     if not session.recv(4096):
                         raise OSError("closed by the service")
         except OSError as error:
@@ -248,7 +224,7 @@ def _open_session(machine: Machine, site: Site, remote: Mapping[str, Any]) -> ss
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # the service's certificate is made anew at each start
-    address = find(machine, site, remote["host"])
+    address = find_address(machine, site, remote["host"])
     plain = socket.create_connection((address, remote.get("port", 443)), timeout=10)
     try:
         return context.wrap_socket(plain, server_hostname=full_name(site, remote["host"]))
@@ -284,48 +260,43 @@ class _Pages(BaseHTTPRequestHandler):
 
 
 def _serve_sessions(port: int) -> None:
-    context = _context_of_a_day()
+    context = _make_tls_context()
     with socket.create_server(("", port)) as server:
         while True:
             client, (address, _) = server.accept()
-            threading.Thread(
-                target=_answer_session, args=(context, client, address), daemon=True
-            ).start()
+            args = (context, client, address)
+            threading.Thread(target=_answer_session, args=args, daemon=True).start()
 
 
 def _answer_session(context: ssl.SSLContext, client: socket.socket, address: str) -> None:
-    """Answer every word with as many bytes and a few more."""
+    """Answer every message with as many bytes and a few more."""
     client.settimeout(600)
     try:
         with context.wrap_socket(client, server_side=True) as session:
-            while word := session.recv(4096):
-                session.sendall(word + b"accepted")
+            while message := session.recv(4096):
+                session.sendall(message + b"accepted")
     except OSError as error:
         log.info("%s: session ended: %s", address, error)
 
 
-def _context_of_a_day() -> ssl.SSLContext:
-    """A server's TLS with a key and a certificate made for this start."""
+def _make_tls_context() -> ssl.SSLContext:
+    """A server's TLS with a key and a certificate made for this start, valid for a day."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "remote.example")])
     now = datetime.datetime.now(datetime.UTC)
     draft = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
     draft = draft.not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
     certificate = draft.sign(key, hashes.SHA256())
-    form = (
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "key_and_certificate"
-        path.write_bytes(
-            key.private_bytes(*form) + certificate.public_bytes(serialization.Encoding.PEM)
-        )
+        path.write_bytes(pem + certificate.public_bytes(Encoding.PEM))
         context.load_cert_chain(path)
     return context
 
+
+# ---- Time: the server that has it (chronyd), and how a device asks (SNTP, RFC 4330) ----
 
 _EPOCH_1900_S = 2_208_988_800  # from 1900, where NTP counts from, to 1970
 _CHRONY = "local stratum 2\nallow all\ncmdport 0\nbindcmdaddress /\npidfile {folder}/pid\n"
@@ -341,14 +312,13 @@ def clock_server(machine: Machine, site: Site, folder: Path) -> None:
 
 
 def keep_time(machine: Machine, site: Site) -> None:
-    """Ask ``ntp`` for the time every ``ntp_s`` for ever; sooner again after a failure, as most
-    devices do."""
-    dice = dice_of(machine, site)
+    """Ask ``ntp`` for the time every ``ntp_s`` for ever; after a failure sooner, as most devices do."""
+    rng = machine_random(machine, site)
     period_s = machine.settings["ntp_s"]
-    for _ in beats(period_s, dice):
+    for _ in periodic(period_s, rng):
         for attempt in range(3):
             try:
-                offset_s = ask_time(find(machine, site, machine.settings["ntp"]))
+                offset_s = ask_time(find_address(machine, site, machine.settings["ntp"]))
             except OSError as error:
                 log.warning("time not set: %s", error)
                 time.sleep(min(4.0 * 2**attempt, period_s))

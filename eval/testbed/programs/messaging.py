@@ -1,5 +1,4 @@
-"""MQTT in the plant: the broker (mosquitto), sensors that publish, and the edge that carries
-batches to the cloud."""
+"""MQTT: the broker (mosquitto), sensors that publish, and the edge that sends batches to a cloud."""
 
 import json
 import logging
@@ -14,11 +13,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from paho.mqtt.client import CallbackAPIVersion, Client, ConnectFlags, error_string
+from paho.mqtt.client import CallbackAPIVersion, Client, ConnectFlags, MQTTMessage, error_string
 from paho.mqtt.reasoncodes import ReasonCode
 
-from eval.testbed.programs.infrastructure import find, send_batches
-from eval.testbed.programs.process import dice_of, pauses, run_daemon
+from eval.testbed.programs.infrastructure import find_address, send_batches
+from eval.testbed.programs.process import machine_random, retry_pauses, run_daemon
 from eval.testbed.site import Machine, Site
 
 log = logging.getLogger(__name__)
@@ -45,8 +44,7 @@ _QUANTITIES = {
 
 
 def broker(machine: Machine, site: Site, folder: Path) -> None:
-    """Serve MQTT on ``port`` to those ``users`` who know their password, at most
-    ``max_connections`` at a time."""
+    """Serve MQTT on ``port`` to ``users`` with their password, at most ``max_connections`` at a time."""
     del site, folder
     with tempfile.TemporaryDirectory() as own:
         users = machine.settings["users"].items()
@@ -62,55 +60,51 @@ def broker(machine: Machine, site: Site, folder: Path) -> None:
 
 def sensor(machine: Machine, site: Site, folder: Path) -> None:
     """Publish a reading every ``period_s``; what the broker was sent is a line of sensors.csv."""
-    dice = dice_of(machine, site)
-    wait = pauses(machine, dice)
-    readings = _readings(machine, dice)
+    rng, settings = machine_random(machine, site), machine.settings
+    wait, readings = retry_pauses(machine, rng), _readings(machine, rng)
     table = os.open(folder / "sensors.csv", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     while True:
         try:
             client = _connect(machine, site)
-            log.info("connected to %s", machine.settings["broker"])
-            wait = pauses(machine, dice)
-            _listen(client, dice.random() * machine.settings["period_s"])
+            log.info("connected to %s", settings["broker"])
+            wait = retry_pauses(machine, rng)
+            _listen(client, rng.random() * settings["period_s"])
             while True:
                 now_s, value = time.time(), next(readings)
-                client.publish(
-                    machine.settings["topic"],
-                    _payload(machine, now_s, value, dice),
-                    machine.settings["qos"],
-                )
-                os.write(
-                    table,
-                    f"{now_s:.3f},{machine.name},{machine.settings['quantity']},{value}\n".encode(),
-                )
-                _listen(client, machine.settings["period_s"] * (1 + dice.uniform(-0.02, 0.02)))
+                payload = _payload(machine, now_s, value, rng)
+                client.publish(settings["topic"], payload, settings["qos"])
+                line = f"{now_s:.3f},{machine.name},{settings['quantity']},{value}\n"
+                os.write(table, line.encode())
+                _listen(client, settings["period_s"] * (1 + rng.uniform(-0.02, 0.02)))
         except OSError as error:
-            log.warning("broker %s: %s", machine.settings["broker"], error)
+            log.warning("broker %s: %s", settings["broker"], error)
         time.sleep(next(wait))
 
 
 def edge(machine: Machine, site: Site, folder: Path) -> None:
     """Take what sensors publish under ``topic`` and post it to ``cloud`` every ``batch_s``."""
     del folder
-    dice = dice_of(machine, site)
-    wait = pauses(machine, dice)
+    rng, settings = machine_random(machine, site), machine.settings
+    wait = retry_pauses(machine, rng)
     rows: list[Any] = []
-    target = {"host": machine.settings["cloud"], "port": machine.settings.get("cloud_port", 80)}
-    sending = (machine, site, rows, target, "POST", "/telemetry", machine.settings["batch_s"])
+    target = {"host": settings["cloud"], "port": settings.get("cloud_port", 80)}
+    sending = (machine, site, rows, target, "POST", "/telemetry", settings["batch_s"])
     threading.Thread(target=send_batches, args=sending, daemon=True).start()
+
+    def keep(_client: Client, _data: object, message: MQTTMessage) -> None:
+        rows.append([message.topic, message.payload.decode()])
+
     while True:
         try:
             client = _connect(machine, site)
-            log.info("connected to %s", machine.settings["broker"])
-            wait = pauses(machine, dice)
-            client.on_message = lambda _client, _data, message: rows.append(
-                [message.topic, message.payload.decode()]
-            )
-            client.subscribe(machine.settings["topic"], qos=1)
+            log.info("connected to %s", settings["broker"])
+            wait = retry_pauses(machine, rng)
+            client.on_message = keep
+            client.subscribe(settings["topic"], qos=1)
             while True:
                 _listen(client, 60.0)
         except OSError as error:
-            log.warning("broker %s: %s", machine.settings["broker"], error)
+            log.warning("broker %s: %s", settings["broker"], error)
         time.sleep(next(wait))
 
 
@@ -123,7 +117,7 @@ def _connect(machine: Machine, site: Site) -> Client:
     client = Client(CallbackAPIVersion.VERSION2, client_id=machine.name)
     client.username_pw_set(machine.settings["user"], machine.settings["password"])
     client.on_connect = _note_refusal
-    address = find(machine, site, machine.settings["broker"])
+    address = find_address(machine, site, machine.settings["broker"])
     client.connect(address, machine.settings["port"], machine.settings.get("keepalive_s", 60))
     until_s = time.monotonic() + 10
     while not client.is_connected():
@@ -150,19 +144,19 @@ def _listen(client: Client, length_s: float) -> None:
             raise OSError(error_string(code))
 
 
-def _readings(machine: Machine, dice: Random) -> Iterator[float]:
+def _readings(machine: Machine, rng: Random) -> Iterator[float]:
     """Values that swing slowly about a mean, with noise."""
     mean, swing = _QUANTITIES[machine.settings["quantity"]]
-    mean, turn_s = mean + swing * dice.uniform(-0.5, 0.5), dice.uniform(120, 1800)
+    mean, turn_s = mean + swing * rng.uniform(-0.5, 0.5), rng.uniform(120, 1800)
     while True:
         angle = 2 * math.pi * time.time() / turn_s
-        yield round(mean + swing * (0.4 * math.sin(angle) + dice.gauss(0, 0.03)), 3)
+        yield round(mean + swing * (0.4 * math.sin(angle) + rng.gauss(0, 0.03)), 3)
 
 
-def _payload(machine: Machine, now_s: float, value: float, dice: Random) -> bytes:
+def _payload(machine: Machine, now_s: float, value: float, rng: Random) -> bytes:
     """JSON of ``payload_bytes``, filled up with the raw samples that such nodes send along."""
-    said = {"id": machine.name, "ts": round(now_s, 3), machine.settings["quantity"]: value}
-    room = machine.settings["payload_bytes"] - len(json.dumps(said)) - len(', "raw": ""')
+    fields = {"id": machine.name, "ts": round(now_s, 3), machine.settings["quantity"]: value}
+    room = machine.settings["payload_bytes"] - len(json.dumps(fields)) - len(', "raw": ""')
     if room > 0:
-        said["raw"] = dice.randbytes((room + 1) // 2).hex()[:room]
-    return json.dumps(said).encode()
+        fields["raw"] = rng.randbytes((room + 1) // 2).hex()[:room]
+    return json.dumps(fields).encode()

@@ -1,5 +1,4 @@
-"""Real servers of the operating system run as a machine's program: what they say becomes lines of
-its log."""
+"""What all programs of machines share: random numbers, periods, retries, and servers of the system."""
 
 import logging
 import subprocess
@@ -12,54 +11,58 @@ from shutil import which
 
 from eval.testbed.site import Machine, Site
 
-# When a device does things: its own dice, its beats, and how long it waits after each failure in a
-# row.
+log = logging.getLogger(__name__)
+
+# ---- When a machine does things, and how long it waits after failures in a row ----
 
 _RETRY = {"first_s": 5.0, "factor": 1.0, "most_s": 60.0, "jitter": 0.1}
 
 
-def dice_of(machine: Machine, site: Site) -> Random:
-    """The dice of one machine: two of a kind do not act in step, and the same site acts the same
-    again."""
-    return Random(f"{site.seed} {machine.name}")  # noqa: S311 - a rhythm, not a secret
+def machine_random(machine: Machine, site: Site, what: object = "") -> Random:
+    """Random numbers of one machine, and where it does several things at once, of one of them.
 
-
-def beats(period_s: float, dice: Random, jitter: float = 0.02) -> Iterator[float]:
-    """Sleep from beat to beat and yield the time of each, first after a random part of a period.
-
-    What takes longer than a period costs the beats that it misses, as it does in a device's own
-    loop.
+    Two of a kind do not act in step, and the same site acts the same again.
     """
-    due = time.monotonic() + dice.random() * period_s
+    seed = f"{machine.name} {what}" if what else f"{site.seed} {machine.name}"
+    return Random(seed)  # noqa: S311 - a rhythm, not a secret
+
+
+def periodic(period_s: float, rng: Random, jitter: float = 0.02) -> Iterator[float]:
+    """Sleep from period to period and yield the time of each, first after a random part of one.
+
+    What takes longer than a period costs the periods that it misses, as in a device's own loop.
+    """
+    due = time.monotonic() + rng.random() * period_s
     while True:
         time.sleep(max(0.0, due - time.monotonic()))
         yield time.time()
-        due = max(due + period_s * (1 + dice.uniform(-jitter, jitter)), time.monotonic())
+        due = max(due + period_s * (1 + rng.uniform(-jitter, jitter)), time.monotonic())
 
 
-def pauses(machine: Machine, dice: Random) -> Iterator[float]:
+def retry_pauses(machine: Machine, rng: Random) -> Iterator[float]:
     """Seconds to wait after each failure in a row, from the machine's ``retry``.
 
     Examples:
         >>> from itertools import islice
         >>> retry = {"first_s": 2, "factor": 3, "most_s": 15, "jitter": 0}
-        >>> list(islice(pauses(Machine("a", "plc", "", "", settings={"retry": retry}), Random(1)), 4))
+        >>> machine = Machine("a", "plc", "", "", settings={"retry": retry})
+        >>> list(islice(retry_pauses(machine, Random(1)), 4))
         [2.0, 6.0, 15.0, 15.0]
     """
     retry = _RETRY | machine.settings.get("retry", {})
     wait = float(retry["first_s"])
     while True:
-        yield wait * (1 + dice.uniform(-1, 1) * retry["jitter"])
+        yield wait * (1 + rng.uniform(-1, 1) * retry["jitter"])
         wait = min(wait * retry["factor"], float(retry["most_s"]))
 
 
-def longest_pause_s(machine: Machine, failing_s: float) -> float:
-    """How long a machine may wait for its next attempt after failing for a time: the pauses so far
-    add up to that.
+def longest_retry_pause_s(machine: Machine, failing_s: float) -> float:
+    """How long a machine may wait for its next attempt after failing for a time.
 
     Examples:
         >>> retry = {"first_s": 2, "factor": 3, "most_s": 30, "jitter": 0}
-        >>> longest_pause_s(Machine("a", "plc", "", "", settings={"retry": retry}), 10.0)  # after 2 and 6 s
+        >>> machine = Machine("a", "plc", "", "", settings={"retry": retry})
+        >>> longest_retry_pause_s(machine, 10.0)  # after pauses of 2 and 6 s
         18.0
     """
     retry = _RETRY | machine.settings.get("retry", {})
@@ -70,7 +73,7 @@ def longest_pause_s(machine: Machine, failing_s: float) -> float:
     return wait * (1 + retry["jitter"])
 
 
-log = logging.getLogger(__name__)
+# ---- Real servers of the operating system: what they print becomes lines of the machine's log ----
 
 _SSHD = """\
 Port 22
@@ -101,21 +104,18 @@ def run_daemon(command: Sequence[str]) -> int:
 
 
 def ssh_server(machine: Machine, site: Site) -> None:
-    """Accept SSH on port 22 for root by the key in ``ssh_key``; the host key is thrown away with
-    the folder."""
+    """Accept SSH on port 22 for root by the key in ``ssh_key``; the host key goes with the folder."""
     del site
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
-        key = folder / "key"
+        key, config = folder / "key", folder / "config"
         key.touch(0o600)
         key.write_text(machine.settings["ssh_key"])
-        known = subprocess.run(
-            ["ssh-keygen", "-y", "-f", str(key)], check=True, capture_output=True, text=True
-        ).stdout
-        (folder / "keys").write_text(known)
-        subprocess.run(
-            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "host")], check=True
-        )
-        (folder / "config").write_text(_SSHD.format(folder=folder))
+        public = ["ssh-keygen", "-y", "-f", str(key)]
+        with (folder / "keys").open("wb") as known:
+            subprocess.run(public, check=True, stdout=known)
+        host = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "host")]
+        subprocess.run(host, check=True)
+        config.write_text(_SSHD.format(folder=folder))
         Path("/run/sshd").mkdir(exist_ok=True)  # where sshd leaves its privileges
-        run_daemon([which("sshd") or "sshd", "-D", "-e", "-f", str(folder / "config")])
+        run_daemon([which("sshd") or "sshd", "-D", "-e", "-f", str(config)])

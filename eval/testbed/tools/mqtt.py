@@ -1,44 +1,47 @@
-"""Speak MQTT 3.1.1 wrongly or too much (OASIS MQTT 3.1.1): malformed packets, a flood of messages.
+"""Speak MQTT 3.1.1 wrongly or too much (OASIS MQTT 3.1.1): malformed packets, a flood of messages."""
 
-python -m eval.testbed.tools.mqtt malformed ADDRESS PORT RATE
-python -m eval.testbed.tools.mqtt flood ADDRESS PORT RATE [--user U --password P]
-"""
-
-import argparse
 import itertools
 import os
 import random
 import socket
 import struct
 import time
-from collections.abc import Sequence
 
+from eval.testbed.tools.command import log_failure, tool
+
+app = tool()
 _TICK_S = 0.02
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Abuse a broker until ended: ``RATE`` malformed connections a second, or messages a second."""
-    parser = argparse.ArgumentParser(description="abuse a broker")
-    parser.add_argument("way", choices=["malformed", "flood"])
-    parser.add_argument("address")
-    parser.add_argument("port", type=int)
-    parser.add_argument("rate", type=float)
-    parser.add_argument("--user", default="")
-    parser.add_argument("--password", default="")
-    given = parser.parse_args(arguments)
-    hello = connect_packet(f"node-{random.randrange(10**6)}", given.user, given.password)  # noqa: S311
-    for packets in (
-        itertools.cycle(_malformed(hello)) if given.way == "malformed" else itertools.repeat(hello)
-    ):
+@app.command()
+def malformed(address: str, port: int, rate: float) -> None:
+    """Open ``rate`` connections a second, each with a packet that the broker has to refuse."""
+    for packets in itertools.cycle(_malformed_packets(_hello())):
         try:
-            with socket.create_connection((given.address, given.port), timeout=4) as broker:
-                if given.way == "malformed":
-                    _say(broker, packets)
-                else:
-                    _flood(broker, hello, given.rate)
+            with socket.create_connection((address, port), timeout=4) as broker:
+                broker.sendall(packets)
+                while broker.recv(1024):
+                    continue
         except OSError as error:
-            print(f"{given.address}:{given.port}: {error}", flush=True)  # noqa: T201 - becomes the tool's log
-        time.sleep(1 / given.rate if given.way == "malformed" else 0.5)
+            log_failure(address, port, error)
+        time.sleep(1 / rate)
+
+
+@app.command()
+def flood(address: str, port: int, rate: float, user: str = "", password: str = "") -> None:
+    """Publish ``rate`` messages a second; connect again when the connection breaks."""
+    hello = _hello(user, password)
+    while True:
+        try:
+            with socket.create_connection((address, port), timeout=4) as broker:
+                _publish(broker, hello, rate)
+        except OSError as error:
+            log_failure(address, port, error)
+        time.sleep(0.5)
+
+
+def _hello(user: str = "", password: str = "") -> bytes:
+    return connect_packet(f"node-{random.randrange(10**6)}", user, password)  # noqa: S311
 
 
 def connect_packet(client: str, user: str = "", password: str = "") -> bytes:
@@ -53,9 +56,8 @@ def connect_packet(client: str, user: str = "", password: str = "") -> bytes:
     return _packet(0x10, body + b"".join(_text(part) for part in (client, user, password) if part))
 
 
-def _malformed(hello: bytes) -> list[bytes]:
-    """Packets that a broker has to close the connection for; sections 2.2.3, 3.1.2.1, 3.3.1.2,
-    3.8.1, 3.1.0."""
+def _malformed_packets(hello: bytes) -> list[bytes]:
+    """What a broker has to close the connection for; 2.2.3, 3.1.0, 3.1.2.1, 3.3.1.2, 3.8.1."""
     topic = _text("plant/line")
     return [
         hello.replace(b"MQTT", b"MQXX"),
@@ -69,30 +71,22 @@ def _malformed(hello: bytes) -> list[bytes]:
     ]
 
 
-def _say(broker: socket.socket, packets: bytes) -> None:
-    broker.sendall(packets)
-    while broker.recv(1024):
-        continue
-
-
-def _flood(broker: socket.socket, hello: bytes, rate: float) -> None:
+def _publish(broker: socket.socket, hello: bytes, rate: float) -> None:
     broker.sendall(hello)
     if broker.recv(4)[3:] != b"\x00":
         raise OSError("the broker does not accept these credentials")
     due, owed = time.monotonic(), 0.0
     while True:
         owed += rate * _TICK_S
-        broker.sendall(
-            b"".join(_packet(0x30, _text(f"plant/{i}") + os.urandom(80)) for i in range(int(owed)))
-        )
+        messages = [_packet(0x30, _text(f"plant/{i}") + os.urandom(80)) for i in range(int(owed))]
+        broker.sendall(b"".join(messages))
         owed -= int(owed)
         due = max(due + _TICK_S, time.monotonic() - 1.0)
         time.sleep(max(0.0, due - time.monotonic()))
 
 
 def _packet(first: int, body: bytes) -> bytes:
-    """A control packet: its first byte, the length in groups of 7 bits (section 2.2.3), the
-    rest."""
+    """A control packet: its first byte, the length in groups of 7 bits (2.2.3), the rest."""
     length, left = b"", len(body)
     while True:
         left, low = left >> 7, left & 0x7F
@@ -106,4 +100,4 @@ def _text(text: str) -> bytes:
 
 
 if __name__ == "__main__":
-    main()
+    app()

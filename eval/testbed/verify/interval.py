@@ -1,8 +1,7 @@
-"""What one interval of a run's truth is judged by: counts of packets, flows and evidence, in it and
-in calm time.
+"""One interval of a run's truth in the packets: counts in it, and in the device's baseline.
 
     device's intervals        ====A====          ==B==
-    calm (the rest)      -----         ----------     -----       what is usual for this device
+    baseline             -----         ----------     -----       what is usual for this device
 
 Nothing here knows a classifier. Evidence beyond flows is kept by slots of 10 s, so its times are a
 slot wide.
@@ -12,6 +11,7 @@ import ipaddress
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -27,17 +27,12 @@ from traffic.plant import is_local
 REACTION_S = 5.0
 _FAILED = ("S0", "REJ", "RSTOS0", "SH")
 
-
-@dataclass(frozen=True)
-class Finding:
-    """Whether what is said to be true shows, and the number by which it does or does not."""
-
-    agrees: bool
-    measured: str
+Hosts = Collection[str] | None  # addresses; None is anybody
+Times: TypeAlias = "pd.Series | np.ndarray"  # seconds since the epoch
 
 
 @dataclass(frozen=True)
-class Run:
+class Recording:
     """A recorded run: its packets, what they become, and its truth."""
 
     packets: Packets
@@ -53,23 +48,16 @@ class Run:
     def outside(self) -> list[str]:
         """Addresses beyond the plant; groups and broadcasts are nobody's."""
         names = pd.Series(self.packets.addresses, dtype="str")
-        return [
-            name
-            for name in names[~is_local(names)]
-            if not ipaddress.ip_address(name).is_multicast and not name.endswith(".255")
-        ]
+        beyond = [name for name in names[~is_local(names)] if not name.endswith(".255")]
+        return [name for name in beyond if not ipaddress.ip_address(name).is_multicast]
 
     @cached_property
     def delays(self) -> pd.DataFrame:
-        """How long it took until a message was answered, or at least acknowledged: ``ts asker
-        answerer delay_s``."""
+        """Times until a message was answered or acknowledged: ``ts asker answerer delay_s``."""
         work = cut_flows(self.packets.table)
         flow, side, ts = (work[name].to_numpy() for name in ("flow", "is_orig", "ts"))
-        turn = np.flatnonzero(
-            (flow[1:] == flow[:-1])
-            & (side[1:] != side[:-1])
-            & (work["payload"].to_numpy()[:-1] > 0)
-        )
+        turns = (flow[1:] == flow[:-1]) & (side[1:] != side[:-1])
+        turn = np.flatnonzero(turns & (work["payload"].to_numpy()[:-1] > 0))
         ends = {"asker": work["src"].to_numpy()[turn], "answerer": work["dst"].to_numpy()[turn]}
         return pd.DataFrame({"ts": ts[turn], **ends, "delay_s": ts[turn + 1] - ts[turn]})
 
@@ -80,33 +68,34 @@ class Tally:
 
     Attributes:
         inside: in the interval, which lasts ``inside_s``.
-        calm: in the device's calm time, ``calm_s`` in all.
+        baseline: in the device's baseline, ``baseline_s`` in all.
     """
 
     inside: float
     inside_s: float
-    calm: float
-    calm_s: float
+    baseline: float
+    baseline_s: float
 
     @property
     def expected(self) -> float:
-        """What the interval would hold if it were calm."""
-        return self.calm * self.inside_s / self.calm_s if self.calm_s else 0.0
+        """What the interval would hold if it were as the baseline is."""
+        return self.baseline * self.inside_s / self.baseline_s if self.baseline_s else 0.0
 
     def is_more(self, least: float, factor: float = 2.0) -> bool:
         """Whether there was at least so much, and so many times what was to be expected."""
         return self.inside >= least and self.inside > factor * self.expected
 
     def __add__(self, other: "Tally") -> "Tally":
-        return Tally(self.inside + other.inside, self.inside_s, self.calm + other.calm, self.calm_s)
+        baseline = self.baseline + other.baseline
+        return Tally(self.inside + other.inside, self.inside_s, baseline, self.baseline_s)
 
     def __str__(self) -> str:
         return f"{self.inside:g} (usual in that time: {self.expected:.3g})"
 
 
 @dataclass(frozen=True)
-class Look:
-    """One interval of a run.
+class IntervalView:
+    """One interval of a run, with what the packets hold of it.
 
     Attributes:
         run: the run.
@@ -114,7 +103,7 @@ class Look:
         others: the other intervals of the same event.
     """
 
-    run: Run
+    run: Recording
     interval: Interval
     others: tuple[Interval, ...] = ()
 
@@ -128,135 +117,128 @@ class Look:
 
     @property
     def peers(self) -> list[str]:
-        """The other side of the event: whom a source hits, from whom a target suffers; at least the
-        root."""
+        """The other side of the event: the targets of a source, the sources and root of a target."""
         wanted = "target" if self.is_source else "source"
         named = [other.device for other in self.others if other.direction == wanted]
         root = [] if self.is_source else [self.interval.root]
         return [address for address in dict.fromkeys([*named, *root]) if address != self.device]
 
-    @cached_property
-    def table(self) -> pd.DataFrame:
-        """The packets from or to the device."""
-        table, code = self.run.packets.table, self.run.codes.get(self.device, -1)
-        return table[((table["src"] == code) | (table["dst"] == code)).to_numpy()]
+    @property
+    def source_and_target(self) -> tuple[list[str], list[str]]:
+        """Addresses of both sides, as far as this interval tells."""
+        return ([self.device], self.peers) if self.is_source else (self.peers, [self.device])
 
-    def inside(self, ts: pd.Series | np.ndarray) -> np.ndarray:
+    # ---- Times ----
+
+    def inside(self, ts: Times) -> np.ndarray:
         """Which times lie in the interval, or shortly after it: what began in it may show then."""
         ts = np.asarray(ts)
         return (ts >= self.interval.start_s) & (ts < self.interval.end_s + REACTION_S)
 
-    def settled(self, ts: pd.Series | np.ndarray) -> np.ndarray:
-        """Which times lie in the interval once it has taken effect; all of a very short one's
-        second half."""
+    def in_effect(self, ts: Times) -> np.ndarray:
+        """Which times lie in the interval once it has taken effect: at the latest at its middle."""
         ts, length_s = np.asarray(ts), self.interval.end_s - self.interval.start_s
-        return (ts >= self.interval.start_s + min(REACTION_S, length_s / 2)) & (
-            ts < self.interval.end_s
-        )
+        first_s = self.interval.start_s + min(REACTION_S, length_s / 2)
+        return (ts >= first_s) & (ts < self.interval.end_s)
 
-    def calm(self, ts: pd.Series | np.ndarray) -> np.ndarray:
+    def baseline(self, ts: Times) -> np.ndarray:
         """Which times lie well away from every interval of the device."""
         ts = np.asarray(ts)
-        calm = np.ones(len(ts), bool)
-        for start_s, end_s in self._busy:
-            calm &= (ts < start_s) | (ts >= end_s)
-        return calm
+        baseline = np.ones(len(ts), bool)
+        for one in self.run.truth.intervals:
+            if one.device == self.device:
+                baseline &= (ts < one.start_s - REACTION_S) | (ts >= one.end_s + 2 * SAMPLE_S)
+        return baseline
 
     @cached_property
-    def _busy(self) -> list[tuple[float, float]]:
-        mine = [other for other in self.run.truth.intervals if other.device == self.device]
-        return [(one.start_s - REACTION_S, one.end_s + 2 * SAMPLE_S) for one in mine]
-
-    @cached_property
-    def _calm_s(self) -> float:
+    def _baseline_s(self) -> float:
         seconds = np.arange(self.run.packets.start_s, self.run.packets.end_s)
-        return float(self.calm(seconds).sum())
+        return float(self.baseline(seconds).sum())
 
-    @property
-    def _inside_s(self) -> float:
-        return self.interval.end_s + REACTION_S - self.interval.start_s
-
-    def tally(
-        self, ts: pd.Series | np.ndarray, weight: pd.Series | np.ndarray | None = None
-    ) -> Tally:
+    def tally(self, ts: Times, weight: Times | None = None) -> Tally:
         """Count events by their times, or add up their weights."""
         weight = np.ones(len(ts)) if weight is None else np.asarray(weight, float)
-        inside, calm = weight[self.inside(ts)].sum(), weight[self.calm(ts)].sum()
-        return Tally(float(inside), self._inside_s, float(calm), self._calm_s)
+        inside, baseline = weight[self.inside(ts)].sum(), weight[self.baseline(ts)].sum()
+        inside_s = self.interval.end_s + REACTION_S - self.interval.start_s
+        return Tally(float(inside), inside_s, float(baseline), self._baseline_s)
 
-    def packets(
-        self, src: Collection[str] | None = None, dst: Collection[str] | None = None
-    ) -> pd.DataFrame:
+    # ---- Packets, flows and evidence by their two ends ----
+
+    @cached_property
+    def _table(self) -> pd.DataFrame:
+        table, code = self.run.packets.table, self.run.codes.get(self.device, -1)
+        return table[((table["src"] == code) | (table["dst"] == code)).to_numpy()]
+
+    def packets(self, src: Hosts = None, dst: Hosts = None) -> pd.DataFrame:
         """The device's packets from some addresses and to some."""
-        table = self.table
-        for column, addresses in (("src", src), ("dst", dst)):
-            if addresses is not None:
-                table = table[
-                    table[column].isin([self.run.codes.get(address, -1) for address in addresses])
-                ]
-        return table
+        codes = [
+            None if hosts is None else [self.run.codes.get(host, -1) for host in hosts]
+            for hosts in (src, dst)
+        ]
+        return _between(self._table, ("src", "dst"), codes)
 
-    def evidence(
-        self,
-        kinds: Sequence[str],
-        src: Collection[str] | None = None,
-        dst: Collection[str] | None = None,
-    ) -> pd.DataFrame:
-        """Evidence of some kinds, by who asked or sent and who was asked, with ``ts`` in the middle
-        of its slot."""
-        table = self.run.capture.evidence
-        table = table[table["kind"].isin(kinds)]
-        for column, addresses in (("src", src), ("dst", dst)):
-            if addresses is not None:
-                table = table[table[column].isin(addresses)]
-        return table.assign(ts=(table["slot"] + 0.5) * SAMPLE_S)
+    def packets_with(self, peers: Hosts) -> pd.DataFrame:
+        """Packets that the device and its peers sent each other."""
+        return pd.concat([self.packets([self.device], peers), self.packets(peers, [self.device])])
 
-    def told(self, kinds: Sequence[str], **ends: Collection[str] | None) -> Tally:
-        """How often evidence says something; a slot counts if the interval touches it."""
-        table = self.evidence(kinds, **ends)
-        touched = (table["ts"] + SAMPLE_S / 2 > self.interval.start_s) & (
-            table["ts"] - SAMPLE_S / 2 < self.interval.end_s + REACTION_S
-        )
-        inside_s = self._inside_s + SAMPLE_S  # slots begin before the interval and end after it
-        inside, calm = (
-            table.loc[touched, "count"].sum(),
-            table.loc[self.calm(table["ts"]), "count"].sum(),
-        )
-        return Tally(float(inside), inside_s, float(calm), self._calm_s)
-
-    def between(self, kinds: Sequence[str]) -> Tally:
-        """Evidence that the device and its peers gave each other; for a source without peers, that
-        of anybody."""
-        peers = self.peers or None
-        return self.told(kinds, src=[self.device], dst=peers) + self.told(
-            kinds, src=peers, dst=[self.device]
-        )
-
-    def flows(
-        self, orig: Collection[str] | None = None, resp: Collection[str] | None = None
-    ) -> pd.DataFrame:
+    def flows(self, orig: Hosts = None, resp: Hosts = None) -> pd.DataFrame:
         """Flows by who opened them and to whom."""
-        flows = self.run.capture.flows
-        for column, addresses in (("id.orig_h", orig), ("id.resp_h", resp)):
-            if addresses is not None:
-                flows = flows[flows[column].isin(addresses)]
-        return flows
+        return _between(self.run.capture.flows, ("id.orig_h", "id.resp_h"), (orig, resp))
 
-    def failed(
-        self, orig: Collection[str] | None = None, resp: Collection[str] | None = None
-    ) -> Tally:
+    def failed(self, orig: Hosts = None, resp: Hosts = None) -> Tally:
         """Attempts that were refused or not answered, whatever the transport."""
         flows = self.flows(orig, resp)
         return self.tally(flows.loc[flows["conn_state"].isin(_FAILED), "ts"])
 
+    def failed_with(self, peers: Hosts) -> Tally:
+        """Such attempts of the device at its peers, and of those at the device."""
+        return self.failed([self.device], peers) + self.failed(peers, [self.device])
+
+    def evidence(self, *kinds: str, src: Hosts = None, dst: Hosts = None) -> pd.DataFrame:
+        """Evidence of some kinds by its two ends, with ``ts`` in the middle of its slot."""
+        table = self.run.capture.evidence
+        table = _between(table[table["kind"].isin(kinds)], ("src", "dst"), (src, dst))
+        return table.assign(ts=(table["slot"] + 0.5) * SAMPLE_S)
+
+    def count(self, *kinds: str, src: Hosts = None, dst: Hosts = None) -> Tally:
+        """How much evidence there is of some kinds; a slot counts if the interval touches it."""
+        table = self.evidence(*kinds, src=src, dst=dst)
+        first_s, last_s = self.interval.start_s, self.interval.end_s + REACTION_S
+        half_s = SAMPLE_S / 2
+        touched = (table["ts"] + half_s > first_s) & (table["ts"] - half_s < last_s)
+        inside = table.loc[touched, "count"].sum()
+        baseline = table.loc[self.baseline(table["ts"]), "count"].sum()
+        inside_s = last_s - first_s + SAMPLE_S  # slots begin before the interval and end after it
+        return Tally(float(inside), inside_s, float(baseline), self._baseline_s)
+
+    def count_with(self, peers: Hosts, *kinds: str) -> Tally:
+        """Evidence that the device and its peers gave each other."""
+        mine = [self.device]
+        return self.count(*kinds, src=mine, dst=peers) + self.count(*kinds, src=peers, dst=mine)
+
+    def sent_times(self, address: str) -> np.ndarray:
+        """When an address sends: its IP packets, and ARP in its name."""
+        code, table, arp = self._packets_and_arp(address)
+        sent = table.loc[(table["src"] == code).to_numpy(), "ts"]
+        return np.concatenate([sent, arp.loc[(arp["sender"] == code).to_numpy(), "ts"]])
+
     def macs(self, address: str, when: Callable[[np.ndarray], np.ndarray]) -> list[int]:
-        """The MACs that use an address in some time: senders of its IP packets, and those of ARP in
-        its name."""
-        code, table, arp = (
-            self.run.codes.get(address, -1),
-            self.run.packets.table,
-            self.run.packets.arp,
-        )
+        """The MACs that use an address in some time: of its IP packets, and of ARP in its name."""
+        code, table, arp = self._packets_and_arp(address)
         claims = arp[(arp["sender"] == code).to_numpy() & when(arp["ts"].to_numpy())]
         sent = table[(table["src"] == code).to_numpy() & when(table["ts"].to_numpy())]
         return [int(mac) for mac in sorted({*claims["mac"], *sent["src_mac"]}) if mac >= 0]
+
+    def _packets_and_arp(self, address: str) -> tuple[int, pd.DataFrame, pd.DataFrame]:
+        packets = self.run.packets
+        return self.run.codes.get(address, -1), packets.table, packets.arp
+
+
+def _between(
+    table: pd.DataFrame, columns: tuple[str, str], ends: Sequence[Collection | None]
+) -> pd.DataFrame:
+    """The rows whose two ends are among some values; None is any."""
+    for column, values in zip(columns, ends, strict=True):
+        if values is not None:
+            table = table[table[column].isin(list(values))]
+    return table

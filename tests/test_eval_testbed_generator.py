@@ -98,9 +98,11 @@ def test_who_asks_is_set_as_whom_it_asks(seed: int) -> None:
             broker = site.named(machine.settings["broker"]).settings
             assert broker["users"][machine.settings["user"]] == machine.settings["password"]
             assert broker["port"] == machine.settings["port"]
-    polled = {entry["name"] for panel in site.having("hmi") for entry in panel.settings["polled"]}
-    assert polled == {machine.name for machine in site.having("plc", "gateway")}
-    assert len(site.having("sensor")) < site.named("broker-1").settings["max_connections"]
+    polled = {
+        entry["name"] for panel in site.with_role("hmi") for entry in panel.settings["polled"]
+    }
+    assert polled == {machine.name for machine in site.with_role("plc", "gateway")}
+    assert len(site.with_role("sensor")) < site.named("broker-1").settings["max_connections"]
 
 
 def test_the_same_seed_draws_the_same_site_and_another_another() -> None:

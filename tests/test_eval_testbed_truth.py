@@ -7,15 +7,15 @@ import pytest
 
 from eval.testbed.events.event import Event
 from eval.testbed.events.participants import (
-    askings,
     broker_and_shut_out,
     controller_and_refused,
     every_s,
+    lookups,
     lossy_and_peers,
     resolver_and_misled,
 )
 from eval.testbed.site import Machine, Site
-from eval.testbed.truth import Happened, make_truth
+from eval.testbed.truth import ExecutedEvent, make_truth
 from traffic.datasets.truth import Interval
 
 T = 1_700_000_000.0
@@ -44,7 +44,9 @@ def site() -> Site:
     return Site(1, "10.9.0.0/24", "10.9.0.1", machines)
 
 
-def told(*happened: Happened, end_s: float = 900.0) -> list[tuple[str, str, str, float, float]]:
+def told(
+    *happened: ExecutedEvent, end_s: float = 900.0
+) -> list[tuple[str, str, str, float, float]]:
     truth = make_truth(1, happened, site(), T, T + end_s, complete=True)
     return [(one.device, one.label, one.direction, *_times(one)) for one in truth.intervals]
 
@@ -53,8 +55,8 @@ def _times(one: Interval) -> tuple[float, float]:
     return round(one.start_s - T, 1), round(one.end_s - T, 1)
 
 
-def off(start_s: float, length_s: float, target: str = "plc-1") -> Happened:
-    return Happened(
+def off(start_s: float, length_s: float, target: str = "plc-1") -> ExecutedEvent:
+    return ExecutedEvent(
         Event("powered_off", start_s, length_s, target), T + start_s, T + start_s + length_s
     )
 
@@ -103,7 +105,7 @@ def test_what_was_plugged_in_is_unknown_once_it_has_gone() -> None:
         settings={"also": [], "whom": "plc-1"},
         added=(intruder,),
     )
-    rows = told(Happened(event, T + 100, T + 160))
+    rows = told(ExecutedEvent(event, T + 100, T + 160))
     assert ("10.9.0.66", "recon", "source", 100, 160) in rows
     assert ("10.9.0.66", "unknown", "", 160, 900) in rows
 
@@ -111,7 +113,7 @@ def test_what_was_plugged_in_is_unknown_once_it_has_gone() -> None:
 def test_routines_stay_normal_and_take_nothing_from_others() -> None:
     new = Machine("new-1", "hmi", "10.9.0.77", "02:00:00:00:00:77", "hmi", polling(1.0))
     settings = {"model": "hmi-1", "address": new.address}
-    joined = Happened(
+    joined = ExecutedEvent(
         Event("device_joins", 50, 100, "new-1", added=(new,), settings=settings), T + 50, T + 150
     )
     rows = told(joined)
@@ -132,15 +134,15 @@ def test_rhythms_add_up() -> None:
         "edge",
         {"ntp": "a", "ntp_s": 30, "cloud": "b.example", "batch_s": 15},
     )
-    assert 1 / sum(1 / call.every_s for call in askings(machine)) == pytest.approx(
+    assert 1 / sum(1 / call.every_s for call in lookups(machine)) == pytest.approx(
         10.0
     )  # 30 and 15 s together
     written = replace(machine, settings={**machine.settings, "by_name": False})
-    assert [call.host for call in askings(written)] == ["b.example"]
+    assert [call.host for call in lookups(written)] == ["b.example"]
 
 
-def sure(blames: list) -> dict[str, bool]:
-    return {blame.machine: blame.sure for blame in blames}
+def sure(participants: list) -> dict[str, bool]:
+    return {one.machine: one.sure for one in participants}
 
 
 def test_loss_is_what_the_cable_dropped() -> None:
