@@ -112,7 +112,8 @@ def _filter(capture: Path, out: Path, addresses: Sequence[str]) -> None:
 
 def _clip(interval: Interval, addresses: Sequence[str], first_s: float, last_s: float) -> Interval:
     """What comes from a machine that was left out may not show any more: it becomes unknown."""
-    update: dict[str, Any] = {"start_s": max(interval.start_s, first_s), "end_s": min(interval.end_s, last_s)}
+    start_s, end_s = max(interval.start_s, first_s), min(interval.end_s, last_s)
+    update: dict[str, Any] = {"start_s": start_s, "end_s": end_s}
     if interval.root not in addresses and interval.label != NORMAL:
         update |= {"label": UNKNOWN, "direction": ""}
     return interval.model_copy(update=update)

@@ -28,7 +28,7 @@ REACTION_S = 5.0
 _FAILED = ("S0", "REJ", "RSTOS0", "SH")
 
 Hosts = Collection[str] | None  # addresses; None is anybody
-Times: TypeAlias = "pd.Series | np.ndarray"  # seconds since the epoch
+Times: TypeAlias = pd.Series | np.ndarray  # seconds since the epoch
 
 
 @dataclass(frozen=True)
