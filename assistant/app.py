@@ -1,10 +1,10 @@
-"""The operators' page: chat on the left, the plant and the evidence beside it, on 127.0.0.1 only.
+"""The operators' page: devices, chat and evidence side by side, on 127.0.0.1 only.
 
     browser ── question ──▶ Conversation (one per tab) ──▶ answer, evidence
                 capture ──▶ Analysis, then a new Conversation
 
 Nothing is fetched from elsewhere: system fonts, no analytics, and a content policy that makes the
-    browser refuse.
+browser refuse.
 """
 
 import html
@@ -25,21 +25,17 @@ from assistant.diagnosis.grounding import Citation
 from assistant.diagnosis.health import DeviceState, list_devices
 from assistant.offline import go_offline
 from assistant.report import clock
-from assistant.session import Desk
+from assistant.session import Session
 from traffic.errors import UserError
 
-# The pieces of the page as HTML. Text from a capture, a document or a model is escaped here and
-# nowhere else.
+# ---- The pieces of the page as HTML ----
+# Text from a capture, a document or a model is escaped here and nowhere else.
 
 # A shape and a word for each state, so that a page without colour says the same.
 _SHAPES = {"high": "▲", "medium": "◆", "low": "■", "normal": "○", "unsure": "◇"}
 _WORDS = {
-    "high": "urgent",
-    "medium": "soon",
-    "low": "later",
-    "normal": "normal",
-    "unsure": "unclear",
-}
+    "high": "urgent", "medium": "soon", "low": "later", "normal": "normal", "unsure": "unclear",
+}  # fmt: skip
 _STANDINGS = {
     "confirmed": "Confirmed: the traffic itself shows it, beside the model's verdict.",
     "likely": "Likely: the verdict and the measured facts agree; another cause is possible.",
@@ -80,41 +76,35 @@ def render_plant(
     """Devices and incidents as rows that can be chosen; what the reader of the capture noted stands
     below."""
     if not devices:
-        return '<div class="panel"><h2>Devices</h2><p class="empty">Open a capture to see its devices.</p></div>'
+        empty = '<p class="empty">Open a capture to see its devices.</p>'
+        return f'<div class="panel"><h2>Devices</h2>{empty}</div>'
+    found = '<p class="empty">None: every device behaves as it usually does.</p>'
+    if incidents:
+        found = f'<div class="rows">{"".join(_incident_row(one) for one in incidents)}</div>'
+    rows = "".join(_device_row(one) for one in devices)
     below = f"<h2>About this capture</h2>{_listed('ul', notes)}" if notes else ""
     return (
-        f'<div class="panel"><h2>Incidents</h2>{_incident_rows(incidents)}'
-        f'<h2>Devices</h2><div class="rows">{"".join(_device_row(one) for one in devices)}</div>{below}</div>'
+        f'<div class="panel"><h2>Incidents</h2>{found}'
+        f'<h2>Devices</h2><div class="rows">{rows}</div>{below}</div>'
     )
 
 
 def _device_row(one: DeviceState) -> str:
-    under = " · ".join(
-        filter(None, [one.address if one.name != one.address else "", one.role, one.words])
-    )
-    return _row(one.state, one.address, one.name, _WORDS[one.state], under)
+    address = one.address if one.name != one.address else ""
+    under = " · ".join(filter(None, [address, one.role, one.words]))
+    return _row(one.state, one.address, one.name, under)
 
 
-def _incident_rows(incidents: Sequence[Incident]) -> str:
-    if not incidents:
-        return '<p class="empty">None: every device behaves as it usually does.</p>'
-    rows = (
-        _row(
-            one.severity, one.device, one.label.replace("_", " "), _WORDS[one.severity], _when(one)
-        )
-        for one in incidents
-    )
-    return f'<div class="rows">{"".join(rows)}</div>'
+def _incident_row(one: Incident) -> str:
+    under = f"{one.device} · {clock(one.start_s)[11:]} to {clock(one.end_s)[11:]} UTC"
+    return _row(one.severity, one.device, one.label.replace("_", " "), under)
 
 
-def _when(one: Incident) -> str:
-    return f"{one.device} · {clock(one.start_s)[11:]} to {clock(one.end_s)[11:]} UTC"
-
-
-def _row(state: str, device: str, name: str, word: str, under: str) -> str:
+def _row(state: str, device: str, name: str, under: str) -> str:
     return (
-        f'<button class="{safe(state)}" data-device="{safe(device)}"><span class="state">{_SHAPES[state]}</span>'
-        f'<span class="name">{safe(name)}</span><span class="state">{word}</span>'
+        f'<button class="{safe(state)}" data-device="{safe(device)}">'
+        f'<span class="state">{_SHAPES[state]}</span>'
+        f'<span class="name">{safe(name)}</span><span class="state">{_WORDS[state]}</span>'
         f'<span class="under">{safe(under)}</span></button>'
     )
 
@@ -123,11 +113,13 @@ def render_evidence(diagnosis: Diagnosis | None) -> str:
     """What the answer rests on, beside the answer."""
     if diagnosis is None:
         return (
-            '<div class="panel"><h2>Evidence</h2><p class="empty">What an answer rests on stands here: the facts that '
-            "were measured, what to check, and the passages it cites.</p></div>"
+            '<div class="panel"><h2>Evidence</h2><p class="empty">What an answer rests on stands '
+            "here: the facts that were measured, what to check, and the passages it cites."
+            "</p></div>"
         )
+    sure = safe(_STANDINGS[diagnosis.standing])
     parts = [
-        f'<div class="sure"><b>How sure</b><span>{safe(_STANDINGS[diagnosis.standing])}</span></div>',
+        f'<div class="sure"><b>How sure</b><span>{sure}</span></div>',
         _section("Measured", "ul", [fact.text for fact in diagnosis.facts]),
         _section("Check next", "ol", diagnosis.checks),
         _section("Ruled out", "ul", diagnosis.ruled_out),
@@ -139,18 +131,15 @@ def render_evidence(diagnosis: Diagnosis | None) -> str:
 
 
 def _cited(title: str, citations: Sequence[Citation]) -> str:
-    return f"<h2>{title}</h2>{''.join(_citation(one) for one in citations)}" if citations else ""
-
-
-def _citation(one: Citation) -> str:
-    return (
+    details = "".join(
         f"<details><summary>[{one.number}] {safe(one.place)}</summary>"
         f"<blockquote>{safe(one.excerpt)}</blockquote></details>"
+        for one in citations
     )
+    return f"<h2>{title}</h2>{details}" if details else ""
 
 
-def _section(title: str, kind: str, items: Iterable[str]) -> str:
-    items = list(items)
+def _section(title: str, kind: str, items: Sequence[str]) -> str:
     return f"<h2>{title}</h2>{_listed(kind, items)}" if items else ""
 
 
@@ -158,13 +147,14 @@ def _listed(kind: str, items: Iterable[str]) -> str:
     return f"<{kind}>{''.join(f'<li>{safe(item)}</li>' for item in items)}</{kind}>"
 
 
+# ---- How the page is served: to this machine, with nothing from elsewhere ----
+
 ADDRESS = "127.0.0.1"
 UPLOAD = "200mb"
-QUESTION_CHARS = 500
-SUGGESTIONS = ("What is wrong?", "Since when?", "What should I check first?", "Seen before?")
 _POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; frame-ancestors 'none'"
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
+    "worker-src 'self' blob:; frame-ancestors 'none'"
 )
 _HEADERS = {
     b"content-security-policy": _POLICY.encode(),
@@ -172,38 +162,18 @@ _HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"x-frame-options": b"DENY",
 }
-# An answer is longer than the panel: show where it starts, under its question.
-_TO_QUESTION = """() => {
-  const asked = document.querySelectorAll('#chat .user');
-  if (asked.length) asked[asked.length - 1].scrollIntoView({ block: 'start' });
-}"""
-# A row of the plant panel was chosen: its device is all that the page says of it.
-_CHOOSE = """element.addEventListener('click', (event) => {
-  const row = event.target.closest('button[data-device]');
-  if (row) trigger('click', { device: row.dataset.device });
-});"""
 
 
-@dataclass
-class Thread:
-    """What one browser tab is talking about."""
-
-    name: str
-    analysis: Analysis | None
-    conversation: Conversation
-
-
-def serve(desk: Desk, capture: Path | None, port: int) -> gr.Blocks:
+def serve(session: Session, capture: Path | None, port: int) -> gr.Blocks:
     """Start serving the page and return it; ``block_thread`` waits until it is interrupted.
 
     Raises:
         UserError: the capture cannot be read, or the port is taken.
     """
-    analysis = desk.analyse(capture) if capture else None
-    page = build_page(desk, analysis, capture.name if capture else "")
-    desk.index.embed_question(
-        "loads the sentence model now, so that the first operator does not wait for it"
-    )
+    analysis = session.analyse(capture) if capture else None
+    page = build_page(session, analysis, capture.name if capture else "")
+    # The sentence model loads now, so that the first operator does not wait for it.
+    session.index.embed_question("is anything wrong?")
     try:
         page.launch(server_port=port, prevent_thread_lock=True, quiet=True, **launch_options())
     except OSError as mistake:
@@ -256,33 +226,52 @@ class _Sealed:
         await self._app(scope, receive, sealed)
 
 
-def build_page(desk: Desk, analysis: Analysis | None, name: str) -> gr.Blocks:
+# ---- The page and what happens on it ----
+
+QUESTION_CHARS = 500
+SUGGESTIONS = ("What is wrong?", "Since when?", "What should I check first?", "Seen before?")
+# An answer is longer than the panel: show where it starts, under its question.
+_TO_QUESTION = """() => {
+  const asked = document.querySelectorAll('#chat .user');
+  if (asked.length) asked[asked.length - 1].scrollIntoView({ block: 'start' });
+}"""
+# A row of the plant panel was chosen: its device is all that the page says of it.
+_CHOOSE = """element.addEventListener('click', (event) => {
+  const row = event.target.closest('button[data-device]');
+  if (row) trigger('click', { device: row.dataset.device });
+});"""
+
+
+@dataclass
+class Thread:
+    """What one browser tab is talking about."""
+
+    name: str
+    analysis: Analysis | None
+    conversation: Conversation
+
+
+def build_page(session: Session, analysis: Analysis | None, name: str) -> gr.Blocks:
     """Lay the page out and connect it.
 
     Args:
-        desk: models, knowledge base and history, shared by all tabs.
-        analysis: the capture that a new tab starts with, if any; ``name`` is what the page calls
-            it.
+        session: models, knowledge base and history, shared by all tabs.
+        analysis: the capture that a new tab starts with, if any.
+        name: what the page calls that capture.
     """
     go_offline()
 
     def begin() -> tuple[Thread, str, str]:
-        return _show(_start(desk, analysis, name))
+        return _show(_start(session, analysis, name))
 
     def open_capture(upload: str, messages: list[Any]) -> tuple[Any, ...]:
         path = Path(upload)
         try:
-            thread = _start(desk, desk.analyse(path), path.name)
+            thread = _start(session, session.analyse(path), path.name)
         except UserError as mistake:
-            said = str(mistake).replace(str(path), path.name)
-            kept = gr.skip()
-            return (
-                kept,
-                kept,
-                kept,
-                [*messages, _message(f"That capture was not opened: {said}")],
-                kept,
-            )
+            why = str(mistake).replace(str(path), path.name)
+            answer, kept = _message(f"That capture was not opened: {why}"), gr.skip()
+            return kept, kept, kept, [*messages, answer], kept
         finally:
             path.unlink(missing_ok=True)  # traffic stays on the machine no longer than it is needed
         return *_show(thread), [], render_evidence(None)
@@ -297,22 +286,15 @@ def build_page(desk: Desk, analysis: Analysis | None, name: str) -> gr.Blocks:
         parts = _lay_out(render_bar(analysis, name), _welcome(analysis))
         # One question at a time: the models and the knowledge base are shared by all tabs.
         once = {"concurrency_id": "desk", "concurrency_limit": 1, "api_visibility": "private"}
-        answer = {
-            "outputs": [parts.box, parts.chat, parts.evidence],
-            "show_progress": "hidden",
-            **once,
-        }
-        asked = [
-            gr.on(
-                [parts.box.submit, parts.send.click],
-                _answer,
-                [parts.box, state, parts.chat],
-                **answer,
-            ),
+        answered = [parts.box, parts.chat, parts.evidence]
+        answer = {"outputs": answered, "show_progress": "hidden", **once}
+        sent, typed = [parts.box.submit, parts.send.click], [parts.box, state, parts.chat]
+        questions = [
+            gr.on(sent, _answer, typed, **answer),
             *(hint.click(_answer, [hint, state, parts.chat], **answer) for hint in parts.hints),
             parts.plant.click(choose, [state, parts.chat], **answer),
         ]
-        for one in asked:
+        for one in questions:
             one.then(None, js=_TO_QUESTION)
         panels = [state, parts.bar, parts.plant]
         page.load(begin, outputs=panels, show_progress="hidden", api_visibility="private")
@@ -345,16 +327,14 @@ def _lay_out(bar: str, welcome: str) -> Parts:
             upload = gr.UploadButton("Open a capture", size="sm", variant="secondary")
         with gr.Column(scale=5, min_width=320, elem_id="talk"):
             chat = gr.Chatbot(
-                elem_id="chat",
-                show_label=False,
-                buttons=["copy"],
-                autoscroll=False,
+                elem_id="chat", show_label=False, buttons=["copy"], autoscroll=False,
                 placeholder=welcome,
-            )
+            )  # fmt: skip
             with gr.Row():
                 box = gr.Textbox(
-                    placeholder="Ask why a device behaves as it does", show_label=False, container=False, scale=8,
-                    max_length=QUESTION_CHARS, autofocus=True, elem_id="question",
+                    placeholder="Ask why a device behaves as it does", show_label=False,
+                    container=False, scale=8, max_length=QUESTION_CHARS, autofocus=True,
+                    elem_id="question",
                 )  # fmt: skip
                 send = gr.Button("Ask", variant="primary", scale=1, min_width=72)
             with gr.Row(elem_id="suggestions"):
@@ -367,18 +347,17 @@ def _lay_out(bar: str, welcome: str) -> Parts:
     return Parts(top, plant, upload, chat, box, send, hints, evidence)
 
 
-def _start(desk: Desk, analysis: Analysis | None, name: str) -> Thread:
-    return Thread(
-        name, analysis, Conversation(analysis, desk.index, desk.history, writer=desk.models.writer)
-    )
+def _start(session: Session, analysis: Analysis | None, name: str) -> Thread:
+    writer = session.models.writer
+    talk = Conversation(analysis, session.index, session.history, writer)
+    return Thread(name, analysis, talk)
 
 
 def _show(thread: Thread) -> tuple[Thread, str, str]:
     found = thread.analysis
-    devices = list_devices(found) if found else []
-    plant = render_plant(
-        devices, found.incidents if found else [], found.capture.notes if found else ()
-    )
+    plant = render_plant([], [], ())
+    if found:
+        plant = render_plant(list_devices(found), found.incidents, found.capture.notes)
     return thread, render_bar(found, thread.name), plant
 
 

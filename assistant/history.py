@@ -1,4 +1,4 @@
-"""What people said and did, kept: conversations, answers, the states of incidents, feedback.
+"""The history: conversations, answers, the states of incidents, feedback.
 
 One SQLite file, which several processes and threads may use at once. States and feedback are only
 ever added, never changed, so the file is its own audit.
@@ -16,11 +16,9 @@ from typing import Any
 
 from traffic.errors import UserError
 
-# A SQLite file that several people use at once, that survives a power cut, and whose schema grows
-# by numbered steps.
-#
+# ---- A SQLite file for several people at once, whose schema grows by numbered steps ----
 # WAL mode lets readers go on while one writes. Each thread has its own connection; each change is
-# one short transaction.
+# one short transaction, so that a power cut leaves all of it or nothing.
 
 BUSY_MS = 10_000
 
@@ -44,7 +42,7 @@ class SqliteFile:
         self._own = threading.local()
         self._open: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
-        with self._told():
+        with self._user_errors():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._check()
             self._migrate()
@@ -67,7 +65,7 @@ class SqliteFile:
 
     def rows(self, sql: str, *values: Any) -> list[dict[str, Any]]:
         """What a SELECT finds, one dict a row, by column name."""
-        with self._told():
+        with self._user_errors():
             return [dict(row) for row in self._connection().execute(sql, values)]
 
     def _connection(self) -> sqlite3.Connection:
@@ -79,16 +77,15 @@ class SqliteFile:
             connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute(
-                "PRAGMA synchronous = FULL"
-            )  # what was said to be kept is kept, also when power fails
+            # What was said to be kept is kept, also when power fails.
+            connection.execute("PRAGMA synchronous = FULL")
             with self._lock:
                 self._open.append(connection)
             self._own.connection = connection
         return self._own.connection
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _user_errors(self) -> Iterator[None]:
         """Turn what SQLite and the disk say into one line for the user."""
         try:
             yield
@@ -112,7 +109,7 @@ class SqliteFile:
     @contextmanager
     def change(self) -> Iterator[sqlite3.Connection]:
         """One transaction: all of its statements, or none."""
-        with self._told():
+        with self._user_errors():
             connection = self._connection()
             # IMMEDIATE takes the write lock at once: a reader that turned writer midway would fail
             # instead of waiting.
@@ -148,12 +145,10 @@ class SqliteFile:
         return int(self._connection().execute("PRAGMA user_version").fetchone()[0])
 
 
-STATES = (
-    "active",
-    "acknowledged",
-    "returned",
-    "shelved",
-)  # ISA-18.2; suppression by design is the plant's business
+# ---- The history in that file ----
+
+# ISA-18.2; suppression by design is the plant's business.
+STATES = ("active", "acknowledged", "returned", "shelved")
 
 # The n-th entry brings a file from version n-1 to n. Entries are history: never edited, only
 # followed by another.
@@ -263,13 +258,8 @@ class History:
 
     def messages(self, conversation: int) -> list[Message]:
         """All messages of a conversation, oldest first."""
-        return [
-            Message(**row)
-            for row in self.file.rows(
-                "SELECT role, text, at_s FROM messages WHERE conversation = ? ORDER BY id",
-                conversation,
-            )
-        ]
+        sql = "SELECT role, text, at_s FROM messages WHERE conversation = ? ORDER BY id"
+        return [Message(**row) for row in self.file.rows(sql, conversation)]
 
     def add_incident(self, record: IncidentRecord) -> None:
         """Keep an incident, or follow the growth of one that is already kept (its end and
@@ -278,30 +268,19 @@ class History:
             connection.execute(
                 "INSERT INTO incidents (id, device, label, start_s, end_s, summary) VALUES (?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT (id) DO UPDATE SET end_s = max(end_s, excluded.end_s), summary = excluded.summary",
-                (
-                    record.id,
-                    record.device,
-                    record.label,
-                    record.start_s,
-                    record.end_s,
-                    record.summary,
-                ),
+                tuple(vars(record).values()),
             )
 
     def incidents(
         self, device: str | None = None, label: str | None = None, before_s: float | None = None
     ) -> list[IncidentRecord]:
         """Kept incidents, newest first, of one device, of one label, that started before a time."""
-        return [
-            IncidentRecord(**row)
-            for row in self.file.rows(
-                "SELECT id, device, label, start_s, end_s, summary FROM incidents WHERE (?1 IS NULL OR device = ?1)"
-                " AND (?2 IS NULL OR label = ?2) AND (?3 IS NULL OR start_s < ?3) ORDER BY start_s DESC, id",
-                device,
-                label,
-                before_s,
-            )
-        ]
+        sql = (
+            "SELECT id, device, label, start_s, end_s, summary FROM incidents"
+            " WHERE (?1 IS NULL OR device = ?1) AND (?2 IS NULL OR label = ?2)"
+            " AND (?3 IS NULL OR start_s < ?3) ORDER BY start_s DESC, id"
+        )
+        return [IncidentRecord(**row) for row in self.file.rows(sql, device, label, before_s)]
 
     def set_state(
         self,
@@ -337,15 +316,8 @@ class History:
             raise UserError(
                 f"no incident {incident!r} in {self.file.path}; expected the id of one that was kept before"
             )
-        self.file.insert(
-            "incident_states",
-            incident=incident,
-            state=state,
-            who=who,
-            why=why,
-            until_s=until_s,
-            at_s=at_s,
-        )
+        declared = State(state, who, why, until_s, at_s)
+        self.file.insert("incident_states", incident=incident, **vars(declared))
 
     def state(self, incident: str, now_s: float | None = None) -> State:
         """The present state; one never declared is active, and so is one whose shelving has run
@@ -360,13 +332,11 @@ class History:
 
     def states(self, incident: str) -> list[State]:
         """Every state an incident was declared to be in, oldest first."""
-        return [
-            State(**row)
-            for row in self.file.rows(
-                "SELECT state, who, why, until_s, at_s FROM incident_states WHERE incident = ? ORDER BY id",
-                incident,
-            )
-        ]
+        sql = (
+            "SELECT state, who, why, until_s, at_s FROM incident_states WHERE incident = ?"
+            " ORDER BY id"
+        )
+        return [State(**row) for row in self.file.rows(sql, incident)]
 
     def add_feedback(self, feedback: Feedback) -> int:
         """Keep what a person said of a verdict; returns its number."""
@@ -374,14 +344,11 @@ class History:
 
     def feedback(self, device: str | None = None) -> list[Feedback]:
         """All feedback, or that of one device, oldest first."""
-        return [
-            Feedback(**row)
-            for row in self.file.rows(
-                "SELECT device, start_s, end_s, incident, verdict, label, who, why, at_s FROM feedback"
-                " WHERE (?1 IS NULL OR device = ?1) ORDER BY id",
-                device,
-            )
-        ]
+        sql = (
+            "SELECT device, start_s, end_s, incident, verdict, label, who, why, at_s FROM feedback"
+            " WHERE (?1 IS NULL OR device = ?1) ORDER BY id"
+        )
+        return [Feedback(**row) for row in self.file.rows(sql, device)]
 
     def add_answer(
         self,
@@ -391,22 +358,14 @@ class History:
         now_s: float | None = None,
     ) -> int:
         """Keep a question and the whole diagnosis it got; returns its number."""
+        row = {"conversation": conversation, "question": question, "at_s": _now(now_s)}
         text = json.dumps(diagnosis, ensure_ascii=False)
-        return self.file.insert(
-            "answers",
-            conversation=conversation,
-            question=question,
-            diagnosis=text,
-            at_s=_now(now_s),
-        )
+        return self.file.insert("answers", diagnosis=text, **row)
 
     def answers(self, question: str | None = None) -> list[dict[str, Any]]:
         """Kept diagnoses, newest first; those of one question where it is given."""
-        rows = self.file.rows(
-            "SELECT diagnosis FROM answers WHERE (?1 IS NULL OR question = ?1) ORDER BY id DESC",
-            question,
-        )
-        return [json.loads(row["diagnosis"]) for row in rows]
+        sql = "SELECT diagnosis FROM answers WHERE (?1 IS NULL OR question = ?1) ORDER BY id DESC"
+        return [json.loads(row["diagnosis"]) for row in self.file.rows(sql, question)]
 
 
 def _now(now_s: float | None) -> float:

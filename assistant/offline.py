@@ -42,8 +42,7 @@ def go_offline() -> None:
 
 
 def hush_libraries() -> None:
-    """Keep from an operator's screen what libraries tell their developers: what is deprecated, what
-    is optional."""
+    """Keep libraries' warnings to their developers from an operator's screen."""
     warnings.simplefilter("ignore", FutureWarning)
     for library in ("bitsandbytes", "transformers", "sentence_transformers"):
         logging.getLogger(library).setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""What a command opens before it can work: plant, capture, models, knowledge base.
+"""Open what a command needs: plant, capture, models, knowledge base, history.
 
 Everything here fails at once and says the path, so that nobody learns at the first question that a
 file is missing.
@@ -90,8 +90,7 @@ def analyse(
 
 
 def warm_embedder() -> SentenceEmbedder:
-    """The sentence model, loading beside what is done next: seconds that nobody should wait for
-    after the capture."""
+    """Load the sentence model in a thread, seconds that would else follow the capture's."""
     embedder = SentenceEmbedder()
     threading.Thread(target=embedder.embed, args=(["loads the model"],), daemon=True).start()
     return embedder
@@ -113,7 +112,7 @@ def open_knowledge(
 
 
 @dataclass(frozen=True)
-class Desk:
+class Session:
     """What one running assistant shares between its conversations."""
 
     settings: Settings
@@ -122,12 +121,12 @@ class Desk:
     history: History
 
     def analyse(self, path: Path, progress: Progress | None = None) -> Analysis:
-        """Read, classify and group a capture with the desk's models."""
+        """Read, classify and group a capture with the models of the session."""
         return analyse(path, self.settings, self.models, progress)
 
 
 @contextmanager
-def open_desk(settings: Settings) -> Iterator[Desk]:
+def open_session(settings: Settings) -> Iterator[Session]:
     """Open everything a conversation needs, and close it again."""
     models = load_models(settings)
     embedder = warm_embedder()
@@ -135,4 +134,4 @@ def open_desk(settings: Settings) -> Iterator[Desk]:
         open_knowledge(settings, embedder=embedder) as index,
         closing(History(settings.home / "history.sqlite")) as history,
     ):
-        yield Desk(settings, models, index, history)
+        yield Session(settings, models, index, history)

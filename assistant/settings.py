@@ -1,5 +1,4 @@
-"""What the surroundings decide: folders and models, from ``FAULTWISE_*`` variables, overruled by
-options.
+"""Settings: folders and models, from ``FAULTWISE_*`` variables, overruled by options.
 
 Only the command line and the app read settings; everything below takes arguments.
 """
@@ -39,7 +38,7 @@ class Settings(BaseSettings):
         writer: folder of an instruct model that words the answers; none by default.
         remote_url: an OpenAI-compatible server on the plant's network that writes the answers; none
             by default.
-        remote_model: the name that server knows its model by.
+        remote_model: the name by which that server knows its model.
         plant: inventory of devices, ``plant.yaml``.
         local: networks (CIDR) whose addresses are devices, beside the private ranges.
     """
@@ -71,5 +70,6 @@ def read_settings(**options: object) -> Settings:
         first = mistake.errors()[0]
         name = "_".join(str(part) for part in first["loc"])
         raise UserError(
-            f"setting {name} is {first['input']!r}: {first['msg']}; correct --{name} or FAULTWISE_{name.upper()}"
+            f"setting {name} is {first['input']!r}: {first['msg']}; "
+            f"correct --{name} or FAULTWISE_{name.upper()}"
         ) from mistake

@@ -138,7 +138,7 @@ class Served:
     """A running page and where it is."""
 
     url: str
-    desk: Any
+    session: Any
 
 
 @pytest.fixture(scope="module")
@@ -160,17 +160,17 @@ def served(_stock: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     )
     home = shutil.copytree(_stock, tmp_path_factory.mktemp("served"), dirs_exist_ok=True)
     with open_index(home) as index:
-        desk = SimpleNamespace(
+        session = SimpleNamespace(
             models=SimpleNamespace(writer=None),
             index=index,
             history=History(home / "history.sqlite"),
             analyse=lambda path: analyse(path, CalmLLM(), card, plant),  # type: ignore[arg-type]
         )
-        page = build_page(desk, desk.analyse(SAMPLE), SAMPLE.name)  # type: ignore[arg-type]
+        page = build_page(session, session.analyse(SAMPLE), SAMPLE.name)  # type: ignore[arg-type]
         _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **launch_options())
-        yield Served(url, desk)
+        yield Served(url, session)
         page.close()
-        desk.history.close()
+        session.history.close()
 
 
 @pytest.fixture(scope="module")

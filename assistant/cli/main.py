@@ -53,7 +53,7 @@ OpenCapture = Annotated[
 # The options of every command that reads a capture with the model.
 _ANALYSIS = ("plant", "local", "adapter", "model")
 # Those of a command that answers too.
-_ANSWERING = ("home", *_ANALYSIS, "writer", "model_url")
+_ANSWERING = ("home", *_ANALYSIS, "writer", "model_url", "writer_model")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -189,12 +189,12 @@ def chat(settings: "Settings", capture: OpenCapture = None) -> None:
     """Talk about a capture: one question a line, an empty line or Ctrl-D ends."""
     from assistant.chat.conversation import Conversation
     from assistant.report import without_marks
-    from assistant.session import open_desk
+    from assistant.session import open_session
 
-    with open_desk(settings) as desk:
+    with open_session(settings) as session:
         with narrate("reading the capture") as progress:
-            analysis = desk.analyse(capture, progress) if capture else None
-        conversation = Conversation(analysis, desk.index, desk.history, writer=desk.models.writer)
+            analysis = session.analyse(capture, progress) if capture else None
+        conversation = Conversation(analysis, session.index, session.history, session.models.writer)
         say_notes(analysis.capture.notes if analysis else ())
         for question in _asked():
             with narrate("looking"):
@@ -224,11 +224,11 @@ def serve(
 ) -> None:
     """Open the page for operators on this machine, at http://127.0.0.1:7860."""
     from assistant.app import serve as serve_page
-    from assistant.session import open_desk
+    from assistant.session import open_session
 
-    with open_desk(settings) as desk:
+    with open_session(settings) as session:
         with narrate("reading the capture"):
-            page = serve_page(desk, capture, port)
+            page = serve_page(session, capture, port)
         typer.echo(f"{page.local_url} until Ctrl-C")
         page.block_thread()
 
@@ -262,9 +262,9 @@ def simulate(
 def doctor(settings: "Settings") -> None:
     """Check this machine: packages, model, knowledge base, folders; exit 1 where something is
     wrong."""
-    from assistant.doctor import examine, render_findings
+    from assistant.doctor import examine, render_checks
 
     with narrate("examining"):
-        findings = examine(settings)
-    typer.echo(render_findings(findings))
-    raise typer.Exit(1 if any(one.state == "problem" for one in findings) else 0)
+        checks = examine(settings)
+    typer.echo(render_checks(checks))
+    raise typer.Exit(1 if any(one.state == "problem" for one in checks) else 0)

@@ -56,9 +56,13 @@ _SHARED: dict[str, Any] = {
             help="OpenAI-compatible server on this network that words the answers.", metavar="URL"
         ),
     ],
+    "writer_model": Annotated[
+        str | None,
+        typer.Option(help="The name by which that server knows its model.", metavar="NAME"),
+    ],
 }
 # The option's name where it differs from the setting's.
-_SETTING_OF = {"model_url": "remote_url"}
+_SETTING_OF = {"model_url": "remote_url", "writer_model": "remote_model"}
 
 CapturePath = Annotated[
     Path,

@@ -52,7 +52,7 @@ def retrieval(
     print_json(run.model_dump()) if form == "json" else typer.echo(render_retrieval(run))
 
 
-@with_settings("adapter", "model", "writer", "model_url")
+@with_settings("adapter", "model", "writer", "model_url", "writer_model")
 def answers(
     settings: "Settings",
     cases: Cases = None,
