@@ -1,8 +1,6 @@
 """The house itself: imports go one way, help is instant, nothing leaves the machine, the README
 does not rot."""
 
-import ast
-import json
 import os
 import re
 import shutil
@@ -17,8 +15,6 @@ import typer
 
 from assistant.cli.main import app
 from assistant.offline import FLAGS, go_offline
-from eval.report.readme import with_results
-from eval.research.claims import read_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("traffic", "prompts", "knowledge_base", "assistant", "finetune", "eval")
@@ -156,84 +152,3 @@ def test_the_readme_names_every_command_and_no_other() -> None:
         for words in written
     }
     assert named == known
-
-
-def file_map() -> str:
-    """A table per package: each module with the first line of its docstring."""
-    lines = []
-    for package in (*PACKAGES, "eval/testbed"):
-        lines += [
-            "",
-            f"| `{package}/` | {first_line(ROOT / package / '__init__.py')} |",
-            "| --- | --- |",
-        ]
-        modules = [
-            path for path in tracked(package) if re.fullmatch(rf"{package}/[a-z]\w*\.py", path)
-        ]
-        lines += [f"| `{Path(path).name}` | {first_line(ROOT / path)} |" for path in modules]
-    return "\n".join([*lines, ""])
-
-
-def card_table() -> str:
-    """What the shipped adapter and the one that never read a public capture reach, from their
-    cards."""
-    lines = [
-        "",
-        "| windows of | windows | macro-F1 | false alarms | anomalies found | abstained |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for folder, whose in (
-        ("assistant/pocket/adapter", ""),
-        ("docs/left-out", ", public captures left out of training"),
-    ):
-        metrics = json.loads((ROOT / folder / "card.json").read_text(encoding="utf-8"))["metrics"]
-        groups = {name.rpartition(".")[0] for name in metrics if not name.startswith("calibration")}
-        for group in sorted(
-            groups,
-            key=lambda name: [int(part) if part.isdigit() else 0 for part in name.split("-")],
-        ):
-            of = {
-                name.rpartition(".")[2]: value
-                for name, value in metrics.items()
-                if name.startswith(f"{group}.")
-            }
-            name = "16 simulated plants never seen" if group == "simulated" else group
-            found = f"{of['recall']:.1%}" if "recall" in of else "none to find"
-            macro = f"{of['macro_f1']:.2f}" if "recall" in of else "one class"
-            shares = f"{of['false_share']:.2%} | {found} | {of['abstained_share']:.1%}"
-            lines.append(f"| {name}{whose} | {of['windows']:,.0f} | {macro} | {shares} |")
-    return "\n".join([*lines, ""])
-
-
-def with_card_table(readme: str) -> str:
-    before, rest = re.split(r"(?<=adapters' cards -->)", readme)
-    return (
-        f"{before}\n{card_table()}\n<!-- end of cards -->{rest.split('<!-- end of cards -->')[1]}"
-    )
-
-
-def first_line(module: Path) -> str:
-    said = ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))) or ""
-    return said.split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
-
-
-def with_file_map(readme: str) -> str:
-    before, rest = re.split(r"(?<=first lines -->)", readme)
-    return f"{before}\n{file_map()}\n<!-- end of files -->{rest.split('<!-- end of files -->')[1]}"
-
-
-def made_anew(readme: str) -> str:
-    """The README with all that is written by no hand: the modules, the cards, the results."""
-    return with_results(
-        with_card_table(with_file_map(readme)), read_runs(ROOT / "results").detection
-    )
-
-
-def test_the_readme_maps_every_module_and_says_what_the_cards_and_the_results_say() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert made_anew(readme) == readme, "run: python tests/test_house.py"
-
-
-if __name__ == "__main__":
-    README = ROOT / "README.md"
-    README.write_text(made_anew(README.read_text(encoding="utf-8")), encoding="utf-8")

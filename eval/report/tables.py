@@ -1,5 +1,6 @@
 """Tables of results: cells as text, made once; shown as Markdown, on the page or in a terminal."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -93,6 +94,9 @@ class ReportTable:
     notes: tuple[str, ...] = ()
 
 
+_NUMBER = re.compile(r"[~+−<-]? ?\d")
+
+
 def render_table(table: ReportTable, level: int = 2) -> str:
     """Markdown: the title as a heading, the table, its notes as a list."""
     # Not pandas' to_markdown, which needs tabulate: a dependency for these lines.
@@ -103,7 +107,8 @@ def render_table(table: ReportTable, level: int = 2) -> str:
         ]
         for i, row in enumerate(table.rows)
     ]
-    rule = ["---", *["---:"] * (len(table.heads) - 1)]
+    numbers = [any(_NUMBER.match(row[j]) for row in table.rows) for j in range(len(table.heads))]
+    rule = ["---:" if j and numbers[j] else "---" for j in range(len(table.heads))]
     lines = "\n".join(f"| {' | '.join(cells)} |" for cells in (table.heads, rule, *rows))
     heading = f"{'#' * level} {table.title}" if table.title else ""
     notes = "\n".join(f"- {note}" for note in table.notes)

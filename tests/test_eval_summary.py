@@ -1,13 +1,14 @@
-"""The README's table of results is what results/ holds, the runs that the language model lost
-included."""
+"""docs/results.md is what results/ holds, the runs that the language model lost included."""
 
-from pathlib import Path
+from collections.abc import Sequence
 
 import made_runs as made
 import pytest
 
 from eval.detection.aggregate import UNSEEN
-from eval.report.readme import BEGINNING, END, render_results, verdict, with_results
+from eval.report.tables import render_table
+from eval.research.claims import StoredRuns, read_runs
+from eval.research.summary import DOCUMENT, ROOT, judge_difference, make_model_table, render_summary
 from eval.results import Estimate, Run
 
 
@@ -16,6 +17,10 @@ def cells(text: str, protocol: str, measure: str = "which label, macro-F1") -> l
     beginning = f"| {protocol} | {measure} |"
     (line,) = [line for line in text.splitlines() if line.startswith(beginning)]
     return [cell.strip() for cell in line.removeprefix(beginning).removesuffix("|").split(" | ")]
+
+
+def render_results(runs: Sequence[Run]) -> str:
+    return render_table(make_model_table(runs))
 
 
 def loco(difference: float, **other: object) -> Run:
@@ -107,7 +112,7 @@ class TestRows:
         ]
 
     def test_no_run_says_how_to_make_one(self) -> None:
-        assert "faultwise eval detection" in render_results([])
+        assert "`faultwise eval detection` makes one" in render_summary(StoredRuns())
 
     @pytest.mark.parametrize(
         ("measure", "low", "high", "said"),
@@ -115,19 +120,9 @@ class TestRows:
          ("false_share", 0.1, 0.3, "loses"), ("false_share", -0.3, -0.1, "wins"), ("f1", None, None, "cannot be told")],
     )  # fmt: skip
     def test_who_wins(self, measure: str, low: float | None, high: float | None, said: str) -> None:
-        assert verdict(measure, Estimate(value=0.0, low=low, high=high)) == said
+        assert judge_difference(measure, Estimate(value=0.0, low=low, high=high)) == said
 
 
-class TestReadme:
-    def test_only_what_stands_between_the_marks_changes(self) -> None:
-        readme = f"# x\n{BEGINNING}\nold\n{END}\nrest \\1\n"
-        made_new = with_results(readme, [loco(0.2)])
-        assert made_new.startswith(f"# x\n{BEGINNING}\n")
-        assert made_new.endswith(f"{END}\nrest \\1\n")
-        assert "old" not in made_new
-        assert with_results(made_new, [loco(0.2)]) == made_new
-        assert with_results("# no place", [loco(0.2)]) == "# no place"
-
-    def test_the_readme_has_a_place_for_them(self) -> None:
-        readme = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
-        assert with_results(readme, [loco(0.2, name="never-made")]) != readme
+def test_the_document_is_current() -> None:
+    expected = render_summary(read_runs(ROOT / "results"))
+    assert DOCUMENT.read_text(encoding="utf-8") == expected, "run: python -m eval.research.summary"
