@@ -128,6 +128,6 @@ def test_a_series_keeps_whole_runs(tmp_path: Path) -> None:
     ] == [("run-7", True, False)]
 
 
-def test_the_readme_names_what_debian_has_to_give() -> None:
-    readme = Path(__file__).resolve().parents[1] / "README.md"
-    assert f"apt-get install -y {DEBIAN}\n" in readme.read_text(encoding="utf-8")
+def test_the_manual_names_what_debian_has_to_give() -> None:
+    manual = Path(__file__).resolve().parents[1] / "docs" / "testbed.md"
+    assert f"\napt-get install -y {DEBIAN}\n" in manual.read_text(encoding="utf-8")

@@ -49,17 +49,18 @@ def run(
     planned."""
     from eval.testbed.dataset import render_card
     from eval.testbed.record import record_series
+    from traffic.files import write_text
 
     with narrate("recording") as progress:
         runs = record_series(range(first, first + seeds), minutes, out, at_once, progress)
     for one in runs:
         state = "recorded" if one.remade else "was there"
-        typer.echo(
-            f"{one.folder}: {state if one.complete else f'incomplete, {one.folder}.log says why'}"
-        )
-    whole = [one.folder for one in runs if one.complete]
-    (out / "README.md").write_text(render_card(whole), encoding="utf-8")
-    raise typer.Exit(0 if len(whole) == len(runs) else 1)
+        if not one.complete:
+            state = f"incomplete, {one.folder}.log says why"
+        typer.echo(f"{one.folder}: {state}")
+    complete = [one.folder for one in runs if one.complete]
+    write_text(out / "README.md", render_card(complete))
+    raise typer.Exit(0 if len(complete) == len(runs) else 1)
 
 
 @app.command()
@@ -74,13 +75,11 @@ def excerpt(
 ) -> None:
     """Cut a small sample out of a run: what some machines said to each other for a while, with its
     truth."""
-    from eval.testbed.dataset import excerpt as cut
+    from eval.testbed.dataset import excerpt as write_excerpt
 
-    truth = cut(folder, out, machine, start, end)
-    size = (out / "capture.pcap").stat().st_size
-    typer.echo(
-        f"{out}: {size / 1000:.0f} kB, {truth.end_s - truth.start_s:.0f} s, {len(truth.intervals)} intervals"
-    )
+    truth = write_excerpt(folder, out, machine, start, end)
+    size, length_s = (out / "capture.pcap").stat().st_size, truth.end_s - truth.start_s
+    typer.echo(f"{out}: {size / 1000:.0f} kB, {length_s:.0f} s, {len(truth.intervals)} intervals")
 
 
 @app.command()
@@ -95,9 +94,8 @@ def check(
     checks = check_run(folder)
     for one in checks:
         if everything or not one.agrees:
-            typer.echo(
-                f"{'agrees' if one.agrees else 'DIFFERS'}  {one.label:<20} {one.device:<15} {one.measured}"
-            )
+            word = "agrees" if one.agrees else "DIFFERS"
+            typer.echo(f"{word}  {one.label:<20} {one.device:<15} {one.measured}")
     agreeing = sum(one.agrees for one in checks)
     typer.echo(f"{agreeing} of {len(checks)} intervals agree with the packets")
     raise typer.Exit(0 if agreeing >= 0.98 * len(checks) else 1)
