@@ -21,13 +21,10 @@ _T = TypeVar("_T")
 _Settings = dict[str, Any]
 
 _MOST_MACHINES = 30
-_PROGRAMS = {  # where role and program differ
-    "gateway": "modbus_gateway",
-    "robot": "opcua_server",
-    "mes": "opcua_client",
-    ROUTER: "",
-}
 # fmt: off
+_PROGRAMS = {  # where role and program differ
+    "gateway": "modbus_gateway", "robot": "opcua_server", "mes": "opcua_client", ROUTER: "",
+}
 _CELLS = ("filling", "mixing", "packing", "pressing", "boiling", "paint shop", "assembly", "tank farm")
 _IN_CELLS = ("plc", "gateway", "hmi", "sensor", "robot", "camera")
 # Roles with an operating system that asks for names, and those of which some do; the others have
@@ -372,34 +369,25 @@ def _draw_ssh_key(rng: Random) -> str:
 # ---- Draws for the events of one run ----
 
 
-class SiteRandom:
-    """Random numbers, machines and addresses for the events of one run.
+class SiteRandom(Random):
+    """Random numbers for the events of one run on a site, and machines and addresses of its own.
 
     It remembers which addresses it has given away.
     """
 
     def __init__(self, site: Site, seed: int) -> None:
+        super().__init__(seed)
         self.site = site
-        self._rng = Random(seed)  # noqa: S311 - a plant, not a secret
         self._taken = {machine.address for machine in site.machines}
         self._added = 0
 
     def chance(self, share: float) -> bool:
-        return self._rng.random() < share
+        return self.random() < share
 
-    def choice(self, options: Sequence[_T]) -> _T:
-        return options[self._rng.randrange(len(options))]
-
-    def sample(self, options: Sequence[_T], count: int) -> list[_T]:
+    def some_of(self, options: Sequence[_T], count: int) -> list[_T]:
         """So many different ones, or all where there are fewer, in the order given."""
-        chosen = sorted(self._rng.sample(range(len(options)), min(count, len(options))))
+        chosen = sorted(self.sample(range(len(options)), min(count, len(options))))
         return [options[i] for i in chosen]
-
-    def integer(self, low: int, high: int) -> int:
-        return self._rng.randint(low, high)
-
-    def uniform(self, low: float, high: float) -> float:
-        return self._rng.uniform(low, high)
 
     def log_uniform(self, low: float, high: float) -> float:
         """Evenly on a log scale, so that mild comes as often as bad; three digits of it.
@@ -410,14 +398,14 @@ class SiteRandom:
         """
         if low <= 0:
             return low
-        value = math.exp(self._rng.uniform(math.log(low), math.log(high)))
+        value = math.exp(self.uniform(math.log(low), math.log(high)))
         return float(f"{value:.3g}")
 
     def free_address(self, beyond: bool = False) -> str:
         """An address that no machine has, in the plant's network or beyond the router."""
         network = ipaddress.ip_network(self.choice(BEYOND) if beyond else self.site.network)
         while True:
-            address = str(network[self._rng.randrange(2, network.num_addresses - 1)])
+            address = str(network[self.randrange(2, network.num_addresses - 1)])
             if address not in self._taken:
                 self._taken.add(address)
                 return address
@@ -427,6 +415,6 @@ class SiteRandom:
     ) -> Machine:
         """A machine that the site does not list, with a name, an address and a MAC of its own."""
         self._added += 1
-        mac = "02:" + ":".join(f"{self._rng.randrange(256):02x}" for _ in range(5))
+        mac = "02:" + ":".join(f"{self.randrange(256):02x}" for _ in range(5))
         switch, name = "beyond" if beyond else "plant", f"{name}-{self._added}"
         return Machine(name, role, self.free_address(beyond), mac, program, settings, switch)

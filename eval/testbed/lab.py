@@ -99,8 +99,7 @@ class Lab:
         _ip(f"link set {self._ports[name]} {'up' if up else 'down'}")
 
     def lose(self, name: str, share: float) -> None:
-        """Drop a share of a machine's frames, 0 to 1, each way, on the cable between it and the
-        switch.
+        """Drop a share of a machine's frames, 0 to 1, each way, on its cable to the switch.
 
         They are dropped where they arrive: a kernel that drops what it sends tells the sender
         (EPERM), a cable never.
@@ -207,22 +206,14 @@ class Lab:
         prefix = 24 if machine.beyond else int(self.site.network.rpartition("/")[2])
         bridge = "beyond" if machine.beyond else "plant"
         subprocess.run(["ip", "netns", "add", machine.name], check=True)
-        _ip(
-            f"link add {port} type veth peer name eth0 netns {machine.name}",
-            f"link set {port} master {bridge} up",
-        )
+        _add_cable(port, "eth0", machine.name, bridge)
         # One segment a packet, as on a real wire: a virtual cable would carry 64 kB in one frame.
         inside = ["link set lo up", f"link set eth0 address {machine.mac} gso_max_segs 1 up"]
         inside.append(f"addr add {machine.address}/{prefix} dev eth0")
         if machine.name == ROUTER:
-            _ip(
-                f"link add {port}b type veth peer name eth1 netns {ROUTER}",
-                f"link set {port}b master beyond up",
-            )
-            inside += [
-                "link set eth1 up",
-                *(f"addr add {_first(network)}/24 dev eth1" for network in BEYOND),
-            ]
+            _add_cable(f"{port}b", "eth1", ROUTER, "beyond")
+            addresses = [f"addr add {_first(network)}/24 dev eth1" for network in BEYOND]
+            inside += ["link set eth1 up", *addresses]
         else:
             gateway = self.site.gateway if not machine.beyond else _first(f"{machine.address}/24")
             inside.append(f"route add default via {gateway} dev eth0 onlink")
@@ -243,6 +234,12 @@ def end(tool: subprocess.Popen[bytes]) -> None:
 def _first(network: str) -> str:
     """The first address of the network that an address with its prefix lies in: the router's."""
     return str(ipaddress.ip_interface(network).network[1])
+
+
+def _add_cable(port: str, device: str, name: str, bridge: str) -> None:
+    """A cable from a device of a machine to a port of a bridge."""
+    _ip(f"link add {port} type veth peer name {device} netns {name}")
+    _ip(f"link set {port} master {bridge} up")
 
 
 def _output(command: Sequence[str]) -> str:

@@ -128,10 +128,10 @@ def _flood_many(lab: Lab, event: Event) -> Iterator[None]:
 
 def _draw_attackers(event: Event, rng: SiteRandom) -> Event:
     """Intruders, and infected sensors and cameras of the plant."""
-    added = tuple(rng.new_machine("intruder", "intruder") for _ in range(rng.integer(2, 5)))
+    added = tuple(rng.new_machine("intruder", "intruder") for _ in range(rng.randint(2, 5)))
     candidates = machines_running("sensor", "camera")(rng.site)
     own = [machine.name for machine in candidates if machine.name != event.target]
-    names = [*(machine.name for machine in added), *rng.sample(own, rng.integer(0, 3))]
+    names = [*(machine.name for machine in added), *rng.some_of(own, rng.randint(0, 3))]
     ways = rng.choice([["-S"], ["-2", "-d", "120"], ["-1", "-d", "56"]])
     settings = {"helpers": names[1:], "ways": ways, "listed": ", ".join(names)}
     return replace(event, source=names[0], added=added, settings=settings)
@@ -323,8 +323,8 @@ def _draw_beacon(event: Event, rng: SiteRandom, jitter: float, *controllers: str
         "port": rng.choice(_CONTROL_PORTS),
         "jitter": round(jitter, 2),
         "controller": controller,
-        "say_bytes": rng.integer(16, 400),
-        "answer_bytes": rng.integer(8, 200),
+        "say_bytes": rng.randint(16, 400),
+        "answer_bytes": rng.randint(8, 200),
     }
     # Five times in its length at least, so that it is seen to come again.
     period_s = min(event.strength, round(event.length_s / 5, 1))

@@ -23,14 +23,7 @@ from traffic.labels import LABELS
 
 log = logging.getLogger(__name__)
 
-KINDS: dict[str, EventKind] = {
-    **FAULTS,
-    **OUTAGES,
-    **MISCONFIGURATIONS,
-    **ATTACKS,
-    **INTRUSIONS,
-    **ROUTINES,
-}
+KINDS: dict[str, EventKind] = FAULTS | OUTAGES | MISCONFIGURATIONS | ATTACKS | INTRUSIONS | ROUTINES
 
 _EVERY_S = 90.0
 _QUIET_S = 45.0

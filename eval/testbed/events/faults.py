@@ -74,7 +74,7 @@ def _draw_wrong_answers(event: Event, rng: SiteRandom) -> Event:
     called = [server for machine in rng.site.machines for server in servers(rng.site, machine)]
     beyond = rng.site.named(event.target).settings.get("names", {})
     names = [*dict.fromkeys(server.name for server in called if not server.beyond), *beyond]
-    wrong = rng.sample(names, max(1, round(len(names) * rng.uniform(0.4, 1.0))))
+    wrong = rng.some_of(names, max(1, round(len(names) * rng.uniform(0.4, 1.0))))
     answers = {name: rng.free_address(beyond=name in beyond) for name in wrong}
     return replace(event, settings={"answers": answers, "count": len(answers)})
 
@@ -96,7 +96,7 @@ def _broker_refuses(lab: Lab, event: Event) -> Iterator[dict[str, Any]]:
 
 
 def _draw_refusal(event: Event, rng: SiteRandom) -> Event:
-    room, lost = rng.integer(1, 3), rng.chance(0.5)
+    room, lost = rng.randint(1, 3), rng.chance(0.5)
     how = f"has room for {room} clients only"
     if lost:
         how = "has lost its list of users and refuses everybody"
@@ -117,7 +117,7 @@ def _exception_storm(lab: Lab, event: Event) -> contextlib.AbstractContextManage
 
 def _draw_exceptions(event: Event, rng: SiteRandom) -> Event:
     units = list(rng.site.named(event.target).settings.get("units", []))
-    dead = rng.sample(units, rng.integer(1, max(1, len(units) // 2))) if units else []
+    dead = rng.some_of(units, rng.randint(1, max(1, len(units) // 2))) if units else []
     what = f"{event.strength:.0%} of its requests"
     if dead:
         what = f"every request for unit {' and '.join(map(str, dead))}"
@@ -251,7 +251,7 @@ def _draw_switch(event: Event, rng: SiteRandom) -> Event:
     """Machines on the same small switch where a site has several, else any three to five."""
     others = [machine for machine in _talking(rng.site) if machine.name != event.target]
     near = [one for one in others if one.switch == rng.site.named(event.target).switch]
-    group = near if 2 <= len(near) <= 6 else rng.sample(others, rng.integer(2, 4))
+    group = near if 2 <= len(near) <= 6 else rng.some_of(others, rng.randint(2, 4))
     names = [machine.name for machine in group]
     return replace(event, settings={"also": names, "listed": ", ".join([event.target, *names])})
 

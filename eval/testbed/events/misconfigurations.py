@@ -52,7 +52,7 @@ def _draw_wrong_address(event: Event, rng: SiteRandom) -> Event:
     """One wrong digit group, so that the address lies outside the plant's network."""
     own = ipaddress.ip_address(rng.site.named(event.target).address)
     network = ipaddress.ip_network(rng.site.network)
-    while (wrong := own + 256 * rng.integer(-40, 40)) in network or not wrong.is_private:
+    while (wrong := own + 256 * rng.randint(-40, 40)) in network or not wrong.is_private:
         continue
     return replace(event, settings={"address": str(wrong)})
 
@@ -127,7 +127,7 @@ def _draw_server(event: Event, rng: SiteRandom) -> Event:
     settings = rng.site.named(event.target).settings
     if "polled" not in settings:
         return replace(event, settings={"server": settings["broker"]})
-    entry = rng.integer(0, len(settings["polled"]) - 1)
+    entry = rng.randint(0, len(settings["polled"]) - 1)
     return replace(event, settings={"server": settings["polled"][entry]["name"], "entry": entry})
 
 
@@ -160,7 +160,7 @@ def _draw_wrong_server(event: Event, rng: SiteRandom) -> Event:
 
 def _draw_wrong_password(event: Event, rng: SiteRandom) -> Event:
     event = _draw_server(event, rng)
-    wrong = f"{rng.choice(['summer', 'plant', 'sensor', 'line'])}{rng.integer(1, 99)}"
+    wrong = f"{rng.choice(['summer', 'plant', 'sensor', 'line'])}{rng.randint(1, 99)}"
     return _with_settings(event, wrong={"password": wrong})
 
 

@@ -38,15 +38,13 @@ log = logging.getLogger(__name__)
 _MOST_REGISTERS = 125  # of one request, Modbus application protocol 1.1b3, 6.3
 
 
-def hmi(machine: Machine, site: Site, folder: Path) -> None:
+def hmi(machine: Machine, site: Site, _folder: Path) -> None:
     """Poll what is ``polled`` every ``poll_s``, and write a setpoint about every ``write_s``."""
-    del folder
     _run_all(_pollers(machine, site, None))
 
 
-def historian(machine: Machine, site: Site, folder: Path) -> None:
+def historian(machine: Machine, site: Site, _folder: Path) -> None:
     """Poll many registers slowly, and store them every ``write_s`` on the recorder's file service."""
-    del folder
     rows: list[Any] = []
     store, write_s = machine.settings["store"], machine.settings["write_s"]
     sending = (machine, site, rows, store, "PUT", "/history", write_s)
@@ -54,9 +52,8 @@ def historian(machine: Machine, site: Site, folder: Path) -> None:
     _run_all([*_pollers(machine, site, rows), sender])
 
 
-def workstation(machine: Machine, site: Site, folder: Path) -> None:
+def workstation(machine: Machine, site: Site, _folder: Path) -> None:
     """An engineer's computer: looks up names, fetches pages, reads a controller, about every ``pace_s``."""
-    del folder
     rng = machine_random(machine, site)
     # Nobody has the last name, and yet every browser asks for it.
     known = [*(other.name for other in site.with_role("historian", "mes", "recorder")), "wpad"]
@@ -187,9 +184,8 @@ class Tank:
         registers[9:11] = [int(self._now - self._since) % 65536, int(alarms)]
 
 
-def plc(machine: Machine, site: Site, folder: Path) -> None:
+def plc(machine: Machine, site: Site, _folder: Path) -> None:
     """Serve one unit's registers; a share ``exceptions`` of requests gets exception 4, device failure."""
-    del folder
     rng = machine_random(machine, site)
     action = partial(_answer, machine, Tank(rng), rng)
     device = _device(machine.settings["unit"], machine.settings.get("registers", 60), rng, action)
@@ -197,9 +193,8 @@ def plc(machine: Machine, site: Site, folder: Path) -> None:
     asyncio.run(_serve(machine.settings.get("port", 502), [device], silent))
 
 
-def modbus_gateway(machine: Machine, site: Site, folder: Path) -> None:
+def modbus_gateway(machine: Machine, site: Site, _folder: Path) -> None:
     """Serve the units of a serial line in turn; a dead one costs a time-out, then exception 0x0B."""
-    del folder
     asyncio.run(_serve_line(machine, machine_random(machine, site)))
 
 
@@ -278,15 +273,13 @@ def _clamp(value: float, low: float, high: float) -> float:
 _NAMESPACE = "urn:plant:robot"
 
 
-def opcua_server(machine: Machine, site: Site, folder: Path) -> None:
+def opcua_server(machine: Machine, site: Site, _folder: Path) -> None:
     """Serve ``axes`` positions on ``port``, moved every ``cycle_s``."""
-    del folder
     asyncio.run(_serve_opcua(machine, machine_random(machine, site)))
 
 
-def opcua_client(machine: Machine, site: Site, folder: Path) -> None:
+def opcua_client(machine: Machine, site: Site, _folder: Path) -> None:
     """Subscribe to the axes of ``server`` at ``publish_ms``, and read them all every ``read_s``."""
-    del folder
     rng = machine_random(machine, site)
     wait, server = retry_pauses(machine, rng), machine.settings["server"]
     while True:
@@ -340,7 +333,5 @@ def _axes(machine: Machine, index: int) -> list[ua.NodeId]:
 
 
 class _Discard:
-    """What a subscription reports is taken and forgotten: the MES would book it."""
-
-    def datachange_notification(self, node: Node, value: Any, data: Any) -> None:
-        del node, value, data
+    def datachange_notification(self, _node: Node, _value: Any, _data: Any) -> None:
+        """Forget what a subscription reports: a real MES would book it."""

@@ -36,9 +36,8 @@ log = logging.getLogger(__name__)
 _RESOLVER = "dns-1"
 
 
-def resolver(machine: Machine, site: Site, folder: Path) -> None:
+def resolver(machine: Machine, site: Site, _folder: Path) -> None:
     """Serve the names of every machine; those in ``answers`` wrongly, and none when ``mute``."""
-    del folder
     if machine.settings.get("mute"):
         _ignore_questions()
     own = {full_name(site, one.name): one.address for one in site.inside}
@@ -124,9 +123,8 @@ def _ignore_questions() -> None:
 # ---- Beyond the router: web servers, remote sessions over TLS, and how the plant reaches them ----
 
 
-def cloud(machine: Machine, site: Site, folder: Path) -> None:
+def cloud(machine: Machine, _site: Site, _folder: Path) -> None:
     """Web pages and telemetry over HTTP on ``port``, remote sessions over TLS on ``tls_port``."""
-    del site, folder
     port = machine.settings.get("tls_port", 443)
     threading.Thread(target=_serve_sessions, args=(port,), daemon=True).start()
     serve_files(machine.settings.get("port", 80))
@@ -302,9 +300,8 @@ _EPOCH_1900_S = 2_208_988_800  # from 1900, where NTP counts from, to 1970
 _CHRONY = "local stratum 2\nallow all\ncmdport 0\nbindcmdaddress /\npidfile {folder}/pid\n"
 
 
-def clock_server(machine: Machine, site: Site, folder: Path) -> None:
+def clock_server(_machine: Machine, _site: Site, _folder: Path) -> None:
     """Serve the host's time and leave its clock alone (``-x``)."""
-    del machine, site, folder
     with tempfile.TemporaryDirectory() as own:
         config = Path(own) / "chrony.conf"
         config.write_text(_CHRONY.format(folder=own))

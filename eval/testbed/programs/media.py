@@ -25,9 +25,8 @@ _DESCRIPTION = (
 )
 
 
-def camera(machine: Machine, site: Site, folder: Path) -> None:
+def camera(machine: Machine, site: Site, _folder: Path) -> None:
     """Stream ``kbit_s`` at ``frames_s`` to whoever asks, over UDP or within the RTSP connection."""
-    del folder
     rng = machine_random(machine, site)
     with socket.create_server(("", _PORT), backlog=4) as server:
         log.info("RTSP server on port %d", _PORT)
@@ -37,9 +36,8 @@ def camera(machine: Machine, site: Site, folder: Path) -> None:
             threading.Thread(target=_serve, args=args, daemon=True).start()
 
 
-def recorder(machine: Machine, site: Site, folder: Path) -> None:
+def recorder(machine: Machine, site: Site, _folder: Path) -> None:
     """Record every camera of ``cameras`` for ever, and keep files that others put on ``port``."""
-    del folder
     for entry in machine.settings["cameras"]:
         args = (machine, site, entry["name"], entry["transport"])
         threading.Thread(target=_record, args=args, daemon=True).start()
@@ -130,11 +128,8 @@ def _send_picture(machine: Machine, rng: Random, stream: _Stream, datagrams: soc
 
 def _record(machine: Machine, site: Site, name: str, transport: str) -> None:
     """Ask a camera for its stream and take it, for ever."""
-    rng, keepalive_s = (
-        machine_random(machine, site, name),
-        machine.settings.get("keepalive_s", 30.0),
-    )
-    wait = retry_pauses(machine, rng)
+    rng = machine_random(machine, site, name)
+    wait, keepalive_s = retry_pauses(machine, rng), machine.settings.get("keepalive_s", 30.0)
     while True:
         try:
             address = find_address(machine, site, name)

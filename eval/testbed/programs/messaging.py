@@ -43,9 +43,8 @@ _QUANTITIES = {
 }
 
 
-def broker(machine: Machine, site: Site, folder: Path) -> None:
+def broker(machine: Machine, _site: Site, _folder: Path) -> None:
     """Serve MQTT on ``port`` to ``users`` with their password, at most ``max_connections`` at a time."""
-    del site, folder
     with tempfile.TemporaryDirectory() as own:
         users = machine.settings["users"].items()
         passwords = Path(own) / "passwords"
@@ -81,9 +80,8 @@ def sensor(machine: Machine, site: Site, folder: Path) -> None:
         time.sleep(next(wait))
 
 
-def edge(machine: Machine, site: Site, folder: Path) -> None:
+def edge(machine: Machine, site: Site, _folder: Path) -> None:
     """Take what sensors publish under ``topic`` and post it to ``cloud`` every ``batch_s``."""
-    del folder
     rng, settings = machine_random(machine, site), machine.settings
     wait = retry_pauses(machine, rng)
     rows: list[Any] = []
@@ -129,9 +127,8 @@ def _connect(machine: Machine, site: Site) -> Client:
 
 
 def _note_refusal(
-    client: Client, data: object, flags: ConnectFlags, reason: ReasonCode, more: object
+    _client: Client, _data: object, _flags: ConnectFlags, reason: ReasonCode, _more: object
 ) -> None:
-    del client, data, flags, more
     if reason.is_failure:
         log.error("login refused: %s", reason)
 

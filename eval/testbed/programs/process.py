@@ -103,9 +103,8 @@ def run_daemon(command: Sequence[str]) -> int:
     return server.returncode
 
 
-def ssh_server(machine: Machine, site: Site) -> None:
+def ssh_server(machine: Machine, _site: Site) -> None:
     """Accept SSH on port 22 for root by the key in ``ssh_key``; the host key goes with the folder."""
-    del site
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         key, config = folder / "key", folder / "config"

@@ -146,11 +146,10 @@ def _check_congestion(view: IntervalView) -> Symptom:
 
 def _late_answers(view: IntervalView, peers: Hosts) -> tuple[float, float]:
     """The 0.9 quantile of delays between device and peers, in the interval and in the baseline."""
-    delays, codes = view.run.delays, view.run.codes
-    mine = codes.get(view.device, -1)
+    delays, mine = view.run.delays, view.run.code(view.device)
     chosen = delays[(delays["asker"] == mine) | (delays["answerer"] == mine)]
     if peers is not None:
-        theirs = [codes.get(peer, -1) for peer in peers]
+        theirs = [*map(view.run.code, peers)]
         chosen = chosen[chosen["asker"].isin(theirs) | chosen["answerer"].isin(theirs)]
     times = [chosen.loc[when(chosen["ts"]), "delay_s"] for when in (view.in_effect, view.baseline)]
     late_s, usual_s = (float(one.quantile(0.9)) if len(one) else 0.0 for one in times)
@@ -306,7 +305,7 @@ def _wrong_gateway(view: IntervalView) -> Symptom:
     """What is meant for others goes to the wrong machine, or to nobody."""
     if not view.is_source:
         macs, table = view.macs(view.device, view.baseline), view.run.packets.table
-        not_its_own = table["dst"] != view.run.codes.get(view.device, -1)
+        not_its_own = table["dst"] != view.run.code(view.device)
         got = view.tally(table.loc[table["dst_mac"].isin(macs) & not_its_own, "ts"])
         return Symptom(got.is_more(1, 3), f"{got} packets for others came to its MAC")
     mine, outside = [view.device], view.run.outside
@@ -418,7 +417,7 @@ def _check_spoofing(view: IntervalView) -> Symptom:
         macs = view.macs(view.device, view.inside)
         return Symptom(len(macs) > 1, f"{len(macs)} MACs use {view.device}")
     own, arp = view.macs(view.device, lambda ts: np.ones(len(ts), bool)), view.run.packets.arp
-    others = (arp["sender"] != view.run.codes.get(view.device, -1)) & arp["mac"].isin(own)
+    others = (arp["sender"] != view.run.code(view.device)) & arp["mac"].isin(own)
     false = view.tally(arp.loc[others, "ts"])
     return Symptom(false.is_more(2, 3), f"{false} claims of others' addresses by its MAC")
 

@@ -40,9 +40,12 @@ class Recording:
     truth: Truth
 
     @cached_property
-    def codes(self) -> dict[str, int]:
-        """Numbers of addresses, as ``packets`` has them."""
+    def _codes(self) -> dict[str, int]:
         return {str(address): code for code, address in enumerate(self.packets.addresses)}
+
+    def code(self, address: str) -> int:
+        """The number of an address in ``packets``; -1 where it never shows."""
+        return self._codes.get(address, -1)
 
     @cached_property
     def outside(self) -> list[str]:
@@ -166,16 +169,13 @@ class IntervalView:
 
     @cached_property
     def _table(self) -> pd.DataFrame:
-        table, code = self.run.packets.table, self.run.codes.get(self.device, -1)
+        table, code = self.run.packets.table, self.run.code(self.device)
         return table[((table["src"] == code) | (table["dst"] == code)).to_numpy()]
 
     def packets(self, src: Hosts = None, dst: Hosts = None) -> pd.DataFrame:
         """The device's packets from some addresses and to some."""
-        codes = [
-            None if hosts is None else [self.run.codes.get(host, -1) for host in hosts]
-            for hosts in (src, dst)
-        ]
-        return _between(self._table, ("src", "dst"), codes)
+        ends = [None if hosts is None else [*map(self.run.code, hosts)] for hosts in (src, dst)]
+        return _between(self._table, ("src", "dst"), ends)
 
     def packets_with(self, peers: Hosts) -> pd.DataFrame:
         """Packets that the device and its peers sent each other."""
@@ -218,20 +218,16 @@ class IntervalView:
 
     def sent_times(self, address: str) -> np.ndarray:
         """When an address sends: its IP packets, and ARP in its name."""
-        code, table, arp = self._packets_and_arp(address)
+        code, table, arp = self.run.code(address), self.run.packets.table, self.run.packets.arp
         sent = table.loc[(table["src"] == code).to_numpy(), "ts"]
         return np.concatenate([sent, arp.loc[(arp["sender"] == code).to_numpy(), "ts"]])
 
     def macs(self, address: str, when: Callable[[np.ndarray], np.ndarray]) -> list[int]:
         """The MACs that use an address in some time: of its IP packets, and of ARP in its name."""
-        code, table, arp = self._packets_and_arp(address)
+        code, table, arp = self.run.code(address), self.run.packets.table, self.run.packets.arp
         claims = arp[(arp["sender"] == code).to_numpy() & when(arp["ts"].to_numpy())]
         sent = table[(table["src"] == code).to_numpy() & when(table["ts"].to_numpy())]
         return [int(mac) for mac in sorted({*claims["mac"], *sent["src_mac"]}) if mac >= 0]
-
-    def _packets_and_arp(self, address: str) -> tuple[int, pd.DataFrame, pd.DataFrame]:
-        packets = self.run.packets
-        return self.run.codes.get(address, -1), packets.table, packets.arp
 
 
 def _between(
