@@ -12,7 +12,7 @@ from assistant.detection.pipeline import Analysis, analyse_verdicts
 from assistant.diagnosis.diagnose import diagnose
 from assistant.diagnosis.grounding import check
 from traffic.datasets.formats import label_flows
-from traffic.datasets.truth import label_windows
+from traffic.datasets.labelling import label_windows
 from traffic.discovery import draft_plant
 from traffic.labels import LABELS, NORMAL
 from traffic.reader import read_capture

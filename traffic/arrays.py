@@ -1,4 +1,4 @@
-"""Rows with equal keys, as one number for each group of them."""
+"""Groups and runs of equal rows, by columns."""
 
 import numpy as np
 import pandas as pd
@@ -33,9 +33,28 @@ def number_groups(*keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return group, first
 
 
+def starts_run(*keys: np.ndarray) -> np.ndarray:
+    """Whether each row differs from the one before it in any key, shape (n,), bool.
+
+    >>> starts_run(np.array([7, 7, 2, 2]), np.array([0, 0, 0, 1]))
+    array([ True, False,  True,  True])
+    """
+    starts = np.ones(len(keys[0]), bool)
+    starts[1:] = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
+    return starts
+
+
+def count_up(lengths: np.ndarray) -> np.ndarray:
+    """0, 1, … for each run.
+
+    >>> count_up(np.array([2, 3]))
+    array([0, 1, 0, 1, 2])
+    """
+    return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+
+
 def best_rows(group: np.ndarray, value: np.ndarray) -> np.ndarray:
     """The row of the highest value of each group that has rows, the last one of equals, in the
     order of the groups."""
-    order = np.lexsort((value, group))
-    ordered = group[order]
-    return order[np.append(ordered[1:] != ordered[:-1], True)[: len(order)]]
+    order = np.lexsort((value, group))[::-1]
+    return order[starts_run(group[order])][::-1]

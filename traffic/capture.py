@@ -1,4 +1,4 @@
-"""What every source becomes: flows, the slots they were active in, and the evidence beyond flows.
+"""A capture as tables: flows, the slots they were active in, and the evidence beyond flows.
 
 A pcap knows when each packet passed; a Zeek log knows only a flow's start, length and packet
 counts. Both end in the same three tables, so nothing after this module asks where a capture came
@@ -13,43 +13,27 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from traffic.arrays import count_up, starts_run
+
 SAMPLE_S = 10.0
 
 COUNTS = [
-    "duration",
-    "orig_bytes",
-    "resp_bytes",
-    "orig_pkts",
-    "resp_pkts",
-    "orig_ip_bytes",
-    "resp_ip_bytes",
-    "missed_bytes",
-]
+    "duration", "orig_bytes", "resp_bytes", "orig_pkts", "resp_pkts", "orig_ip_bytes",
+    "resp_ip_bytes", "missed_bytes",
+]  # fmt: skip
 FLOW_COLUMNS = [
-    *[
-        "ts",
-        "uid",
-        "id.orig_h",
-        "id.orig_p",
-        "id.resp_h",
-        "id.resp_p",
-        "proto",
-        "service",
-        "duration",
-    ],
-    *["orig_bytes", "resp_bytes", "conn_state", "missed_bytes", "history"],
-    *["orig_pkts", "orig_ip_bytes", "resp_pkts", "resp_ip_bytes"],
-]
+    "ts", "uid", "id.orig_h", "id.orig_p", "id.resp_h", "id.resp_p", "proto", "service",
+    "duration", "orig_bytes", "resp_bytes", "conn_state", "missed_bytes", "history", "orig_pkts",
+    "orig_ip_bytes", "resp_pkts", "resp_ip_bytes",
+]  # fmt: skip
 ACTIVITY_COLUMNS = [
-    "flow",
-    "slot",
-    "orig_pkts",
-    "resp_pkts",
-    "orig_bytes",
-    "resp_bytes",
-    "orig_syns",
-]
-EVIDENCE_COLUMNS = ["slot", "src", "dst", "kind", "code", "count", "distinct"]
+    "flow", "slot", "orig_pkts", "resp_pkts", "orig_bytes", "resp_bytes", "orig_syns",
+]  # fmt: skip
+_EVIDENCE_TYPES = {
+    "slot": "int64", "src": "str", "dst": "str", "kind": "str", "code": "int64", "count": "int64",
+    "distinct": "int64",
+}  # fmt: skip
+EVIDENCE_COLUMNS = list(_EVIDENCE_TYPES)
 
 
 def join_evidence(parts: list[pd.DataFrame]) -> pd.DataFrame:
@@ -64,27 +48,17 @@ def join_evidence(parts: list[pd.DataFrame]) -> pd.DataFrame:
         return _empty_evidence()
     keys = EVIDENCE_COLUMNS[:5]
     rows = pd.concat(parts, ignore_index=True).astype({"src": "str", "dst": "str", "kind": "str"})
-    return (
-        rows.groupby(keys, as_index=False)[["count", "distinct"]].sum().astype({"count": "int64"})
-    )
+    totals = rows.groupby(keys, as_index=False)[["count", "distinct"]].sum()
+    return totals.astype({"count": "int64"})
 
 
 def _empty_evidence() -> pd.DataFrame:
-    types = {
-        "slot": "int64",
-        "src": "str",
-        "dst": "str",
-        "kind": "str",
-        "code": "int64",
-        "count": "int64",
-        "distinct": "int64",
-    }
-    return pd.DataFrame({name: pd.Series(dtype=types[name]) for name in EVIDENCE_COLUMNS})
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in _EVIDENCE_TYPES.items()})
 
 
 @dataclass(frozen=True)
 class Capture:
-    """Everything a source said, as tables.
+    """A capture as tables, from whatever source.
 
     Attributes:
         flows: one row per connection, sorted by ``ts``; Zeek's conn.log names (docs.zeek.org,
@@ -104,17 +78,18 @@ class Capture:
 
     @property
     def start_s(self) -> float:
-        """Seconds since the epoch at which the first slot with traffic starts; NaN for an empty
-        capture."""
+        """Start of the first slot with traffic, seconds since the epoch; NaN without any."""
         slots = [table["slot"].min() for table in (self.activity, self.evidence) if len(table)]
         return float(min(slots)) * SAMPLE_S if slots else float("nan")
 
     @property
     def end_s(self) -> float:
-        """Seconds since the epoch at which the last slot with traffic ends; NaN for an empty
-        capture."""
+        """End of the last slot with traffic, seconds since the epoch; NaN without any."""
         slots = [table["slot"].max() for table in (self.activity, self.evidence) if len(table)]
         return float(max(slots) + 1) * SAMPLE_S if slots else float("nan")
+
+
+# ---- Activity from flows whose packets' times are unknown ----
 
 
 def spread(flows: pd.DataFrame) -> pd.DataFrame:
@@ -138,15 +113,15 @@ def spread(flows: pd.DataFrame) -> pd.DataFrame:
     # Flows share few histories: each is looked at once.
     code, histories = pd.factorize(flows["history"].fillna(""))
     history = pd.Series(histories, dtype="str")
-    spans = pd.DataFrame(
-        {
-            "ts": flows["ts"].to_numpy(float),
-            "duration": np.maximum(np.nan_to_num(flows["duration"].to_numpy(float), nan=0.0), 0.0),
-            "orig_pkts": _known(flows["orig_pkts"], history.str.count("C").to_numpy(float)[code]),
-            "resp_pkts": _known(flows["resp_pkts"], history.str.count("c").to_numpy(float)[code]),
-        },
-        copy=False,
-    )
+
+    def known(values: pd.Series, least: np.ndarray) -> np.ndarray:
+        return np.maximum(np.nan_to_num(values.to_numpy(float), nan=0.0), least)
+
+    columns = {"ts": flows["ts"].to_numpy(float), "duration": known(flows["duration"], np.zeros(1))}
+    for side, letter in (("orig_pkts", "C"), ("resp_pkts", "c")):
+        dropped = history.str.count(letter).to_numpy(float)[code]
+        columns[side] = known(flows[side], dropped).astype(np.int64)
+    spans = pd.DataFrame(columns, copy=False)
     spans["first"] = np.floor(spans["ts"] / SAMPLE_S).astype("int64")
     spans["last"] = np.floor((spans["ts"] + spans["duration"]) / SAMPLE_S).astype("int64")
     # A day-long flow of ten packets, or one whose logged length lies, must not become a row per
@@ -161,37 +136,22 @@ def spread(flows: pd.DataFrame) -> pd.DataFrame:
         active[f"{side}_bytes"] = _bytes(active, f"{side}_pkts", spans, flows[f"{side}_ip_bytes"])
     # Zeek says S0 too where only one direction was captured; there the history goes on after the
     # SYN.
-    tcp = (flows["proto"] == "tcp").to_numpy()
-    attempt = (
-        tcp
-        & (flows["conn_state"] == "S0").to_numpy()
-        & ~history.str.contains("[ADFR]").to_numpy(bool)[code]
-    )
+    tcp, state = (flows["proto"] == "tcp").to_numpy(), flows["conn_state"]
+    attempt = tcp & (state == "S0").to_numpy()
+    attempt &= ~history.str.contains("[ADFR]").to_numpy(bool)[code]
     opened = tcp & history.str.contains("S", regex=False).to_numpy(bool)[code]
     flow = active["flow"].to_numpy()
     starts = active["slot"].to_numpy() == spans["first"].to_numpy()[flow]
-    active["orig_syns"] = np.where(
-        attempt[flow], active["orig_pkts"], opened[flow] & starts
-    ).astype("int64")
-    return active[ACTIVITY_COLUMNS]
-
-
-def _known(counts: pd.Series, floor: np.ndarray) -> np.ndarray:
-    return np.maximum(np.nan_to_num(counts.to_numpy(float), nan=0.0), floor).astype(np.int64)
-
-
-def _counter(lengths: np.ndarray) -> np.ndarray:
-    """0, 1, … for each run: ``_counter([2, 3])`` is ``[0, 1, 0, 1, 2]``."""
-    ends = np.cumsum(lengths)
-    return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
+    syns = np.where(attempt[flow], active["orig_pkts"], opened[flow] & starts)
+    return active.assign(orig_syns=syns.astype("int64"))[ACTIVITY_COLUMNS]
 
 
 def _by_slot(spans: pd.DataFrame, flow: np.ndarray) -> pd.DataFrame:
-    """Count the packets of every slot from start to end, in closed form: no row per packet is ever
-    made."""
+    """Count the packets of every slot from start to end, in closed form, without a row per
+    packet."""
     first = spans["first"].to_numpy()
     length = (spans["last"].to_numpy() - first)[flow] + 1
-    flow, place = np.repeat(flow, length), _counter(length)
+    flow, place = np.repeat(flow, length), count_up(length)
     slot = first[flow] + place
     counts = {side: spans[side].to_numpy()[flow] for side in ("orig_pkts", "resp_pkts")}
     # A flow within one slot, as most are, needs no arithmetic.
@@ -224,14 +184,11 @@ def _by_packet(spans: pd.DataFrame) -> pd.DataFrame:
     for side, other in (("orig_pkts", "resp_pkts"), ("resp_pkts", "orig_pkts")):
         n = spans[side].to_numpy()
         row = np.repeat(np.arange(len(spans)), n)
-        share = _counter(n) / np.maximum(n[row] - 1, 1)
-        slot = np.floor(
-            (spans["ts"].to_numpy()[row] + spans["duration"].to_numpy()[row] * share) / SAMPLE_S
-        )
-        slot = np.clip(slot.astype(np.int64), first[row], last[row])
-        pieces.append(
-            pd.DataFrame({"flow": spans.index.to_numpy()[row], "slot": slot, side: 1, other: 0})
-        )
+        share = count_up(n) / np.maximum(n[row] - 1, 1)
+        ts = spans["ts"].to_numpy()[row] + spans["duration"].to_numpy()[row] * share
+        slot = np.clip(np.floor(ts / SAMPLE_S).astype(np.int64), first[row], last[row])
+        flow = spans.index.to_numpy()[row]
+        pieces.append(pd.DataFrame({"flow": flow, "slot": slot, side: 1, other: 0}))
     return pd.concat(pieces).groupby(["flow", "slot"], as_index=False).sum()
 
 
@@ -239,12 +196,10 @@ def _bytes(active: pd.DataFrame, side: str, spans: pd.DataFrame, total: pd.Serie
     """Bytes in proportion to packets, rounded on the running sum so that a flow's bytes add up to
     its total."""
     flow, here = active["flow"].to_numpy(), active[side].to_numpy()
-    starts = (
-        np.flatnonzero(np.r_[True, flow[1:] != flow[:-1]]) if len(flow) else np.array([], dtype=int)
-    )
+    starts = np.flatnonzero(starts_run(flow))
     until = np.cumsum(here)
     before = until - here
-    offset = np.repeat(before[starts], np.diff(np.r_[starts, len(flow)]))
+    offset = np.repeat(before[starts], np.diff(starts, append=len(flow)))
     mean = np.nan_to_num(total.to_numpy(float), nan=0.0) / np.maximum(spans[side].to_numpy(), 1)
     rounded = [np.rint(mean[flow] * (count - offset)).astype(np.int64) for count in (before, until)]
     return rounded[1] - rounded[0]

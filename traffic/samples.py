@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from traffic.arrays import number_groups
+from traffic.arrays import number_groups, starts_run
 from traffic.capture import SAMPLE_S, Capture
 from traffic.device_history import HISTORY, make_history
 from traffic.device_view import ICMP, TCP, UDP, Sides, fill_silence, make_sides
@@ -201,8 +201,7 @@ class _Distinct:
         """How many different values each of ``n`` cells holds among the rows of the mask ``which``,
         shape (n,)."""
         key = self._key[which[self._order]]
-        first = np.append(True, key[1:] != key[:-1])[: len(key)]
-        return np.bincount(key[first] // self._width, minlength=n)
+        return np.bincount(key[starts_run(key)] // self._width, minlength=n)
 
 
 def _most_ports(table: pd.DataFrame, which: np.ndarray, n: int) -> np.ndarray:

@@ -25,7 +25,7 @@ from eval.results import DataUsed, Labelling
 from traffic.capture import SAMPLE_S, Capture
 from traffic.datasets import find_labelled, name_capture
 from traffic.datasets.formats import FORMS, Form, Marked, label_flows
-from traffic.datasets.truth import label_samples, label_windows
+from traffic.datasets.labelling import label_samples, label_windows
 from traffic.errors import UserError
 from traffic.labels import LABELS, NORMAL, UNKNOWN
 from traffic.plant import Plant, load_plant

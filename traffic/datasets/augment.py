@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from traffic.arrays import count_up
 from traffic.capture import ACTIVITY_COLUMNS, EVIDENCE_COLUMNS, SAMPLE_S, Capture, join_evidence
 from traffic.errors import UserError
 
@@ -70,7 +71,7 @@ def _stretched(capture: Capture, factor: float) -> pd.DataFrame:
     first, last = (np.floor(time / SAMPLE_S).astype(np.int64) for time in (begin, end))
     length = last - first + 1
     row = np.repeat(np.arange(len(activity)), length)
-    place = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
+    place = count_up(length)
     dealt = {"flow": flow[row], "slot": first[row] + place}
     for side in ("orig", "resp"):
         pkts = activity[f"{side}_pkts"].to_numpy()[row]

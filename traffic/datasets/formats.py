@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from traffic.capture import SAMPLE_S, Capture
+from traffic.datasets.labelling import SHOWN_BY_TROUBLE
 from traffic.datasets.truth import INTERVAL_COLUMNS, make_intervals, read_intervals, read_truth
 from traffic.errors import UserError
-from traffic.labels import CIC_IOMT, FAULTS, IOT23, LABELS, MODBUS_SANDBOX, NORMAL, UNKNOWN
+from traffic.labels import CIC_IOMT, IOT23, LABELS, MODBUS_SANDBOX, NORMAL, UNKNOWN
 from traffic.pcap.headers import read_ip, read_links, read_transport
 from traffic.pcap.records import read_records
 from traffic.plant import Plant, load_plant
@@ -118,7 +119,7 @@ class Marked:
     Attributes:
         capture: what was seen.
         labels: our label of every flow; None where they are published with the flows themselves.
-        intervals: what ``traffic.datasets.truth.label_windows`` takes.
+        intervals: what ``traffic.datasets.labelling.label_windows`` takes.
         plant: the inventory, where there is one.
     """
 
@@ -152,7 +153,9 @@ def _is_run(path: Path) -> bool:
 def _load_run(path: Path) -> Marked:
     capture = read_capture(path)
     truth = read_truth(path.with_name("truth.json"), capture.start_s, capture.end_s)
-    return Marked(capture, _all_flows(capture, NORMAL), make_intervals(truth), _plant_beside(path))
+    return Marked(
+        capture, _all_flows(capture, NORMAL), make_intervals(truth.intervals), _plant_beside(path)
+    )
 
 
 def _is_simulated(path: Path) -> bool:
@@ -160,11 +163,10 @@ def _is_simulated(path: Path) -> bool:
 
 
 def _load_simulated(path: Path) -> Marked:
-    """Attacks are told by the labels of flows; only what leaves no flow of its own is told by its
-    interval."""
+    """Flows carry the labels of attacks; the interval counts only for what opens no flow."""
     capture = read_capture(path)
     truth = read_intervals(path.with_name("truth.csv"), capture.start_s, capture.end_s)
-    return Marked(capture, None, truth[truth["label"].isin([*FAULTS, "spoofing"])])
+    return Marked(capture, None, truth[truth["label"].isin(SHOWN_BY_TROUBLE)])
 
 
 def _is_published(path: Path) -> bool:

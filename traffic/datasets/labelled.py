@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from traffic.datasets.formats import FORMS, Form, Marked, label_flows
-from traffic.datasets.truth import label_windows
+from traffic.datasets.labelling import SHOWN_BY_TROUBLE, label_windows
 from traffic.errors import UserError
-from traffic.labels import FAULTS, UNKNOWN
+from traffic.labels import UNKNOWN
 from traffic.plant import Plant
 from traffic.samples import make_samples
 from traffic.simulation.simulate import simulate
@@ -118,13 +118,10 @@ def simulate_labelled(
     """A simulated plant's windows; each seed is a capture of its own. Arguments are those of
     ``simulate``."""
     made = simulate(seed, devices, hours, scenarios, flavour=flavour, view=view)
-    # Attacks are told by the flows they are made of; only what leaves no flow of its own is told by
-    # its interval.
-    faults = made.truth[made.truth["label"].isin([*FAULTS, "spoofing"])]
-    labelled = _label(
-        f"simulated-{seed}", Marked(made.capture, made.capture.flows["label"], faults)
-    )
-    return replace(labelled, plant=made.plant)
+    # Flows carry the labels of attacks; the interval counts only for what opens no flow.
+    faults = made.truth[made.truth["label"].isin(SHOWN_BY_TROUBLE)]
+    marked = Marked(made.capture, made.capture.flows["label"], faults)
+    return replace(_label(f"simulated-{seed}", marked), plant=made.plant)
 
 
 def _form_of(path: Path) -> Form | None:

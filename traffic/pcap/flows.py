@@ -12,6 +12,7 @@ Time-outs are Zeek's defaults (base/init-bare.zeek).
 import numpy as np
 import pandas as pd
 
+from traffic.arrays import starts_run
 from traffic.capture import ACTIVITY_COLUMNS, FLOW_COLUMNS, SAMPLE_S, Capture
 from traffic.pcap.evidence import make_evidence
 from traffic.pcap.headers import ICMP, ICMP6, TCP, UDP
@@ -166,7 +167,7 @@ def _number_conversations(ways: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _find_starts(work: pd.DataFrame, talk: np.ndarray) -> np.ndarray:
-    starts = np.append(True, talk[1:] != talk[:-1])[: len(talk)]
+    starts = starts_run(talk)
     pause = np.diff(work["ts"].to_numpy())
     rows = np.flatnonzero(pause >= _DNS_SILENCE_S) + 1
     proto, sport, dport = (work[name].to_numpy()[rows] for name in ("proto", "sport", "dport"))
@@ -234,8 +235,7 @@ def make_flows(packets: Packets) -> Capture:
 
 def _heads(work: pd.DataFrame) -> np.ndarray:
     """The first packet of each flow."""
-    flow = work["flow"].to_numpy()
-    return np.flatnonzero(np.append(True, flow[1:] != flow[:-1])[: len(flow)])
+    return np.flatnonzero(starts_run(work["flow"].to_numpy()))
 
 
 def _read_segments(work: pd.DataFrame) -> pd.DataFrame:
@@ -404,9 +404,7 @@ def _with_macs(table: pd.DataFrame, first: pd.DataFrame, packets: Packets) -> pd
 def _make_activity(work: pd.DataFrame, number: np.ndarray) -> pd.DataFrame:
     flow, is_orig = work["flow"].to_numpy(), work["is_orig"].to_numpy()
     slot = np.floor(work["ts"].to_numpy() / SAMPLE_S).astype(np.int64)
-    head = np.flatnonzero(
-        np.append(True, (flow[1:] != flow[:-1]) | (slot[1:] != slot[:-1]))[: len(flow)]
-    )
+    head = np.flatnonzero(starts_run(flow, slot))
     # A flow's slots follow each other; only the flows have to be put in order.
     flow, slot = number[flow[head]].astype(np.int64), slot[head]
     order = sort_numbers(flow, len(number))

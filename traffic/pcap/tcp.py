@@ -8,6 +8,8 @@ and of ``conn_state`` in base/protocols/conn/main.zeek, with Zeek's default time
 import numpy as np
 import pandas as pd
 
+from traffic.arrays import count_up, starts_run
+
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 ATTEMPT_S = (
     5.0  # tcp_attempt_delay: an attempt that nobody answered ends so long after its first SYN
@@ -290,7 +292,7 @@ def _kept(
 
 def _join(letters: np.ndarray, flow: np.ndarray, flipped: np.ndarray) -> np.ndarray:
     count = np.bincount(flow, minlength=len(flipped))
-    column = np.arange(len(letters)) - np.repeat(np.cumsum(count) - count, count) + flipped[flow]
+    column = count_up(count) + flipped[flow]
     table = np.zeros((len(flipped), int((count + flipped).max())), np.uint8)
     table[flipped, 0] = ord("^")
     table[flow, column] = letters
@@ -336,7 +338,7 @@ def read_segments(packets: pd.DataFrame, stream: np.ndarray) -> pd.DataFrame:
         return pd.DataFrame(out)
     flags, payload = flags[order], packets["payload"].to_numpy()[order]
     stream = stream[order]
-    head = np.append(True, stream[1:] != stream[:-1])
+    head = starts_run(stream)
     place = _unwrap(packets["seq"].to_numpy()[order], head)
     marks = ((flags & FIN) + (flags >> 1 & 1)).astype(
         np.int32
@@ -364,9 +366,7 @@ def _by_side(stream: np.ndarray) -> np.ndarray:
     """The stable order of streams that are sorted but for their last bit: within each connection,
     side by side."""
     connection, side = stream >> 1, (stream & 1).astype(bool)
-    head = np.flatnonzero(np.append(True, connection[1:] != connection[:-1])[: len(stream)]).astype(
-        np.int32
-    )
+    head = np.flatnonzero(starts_run(connection)).astype(np.int32)
     size = np.diff(head, append=np.int32(len(stream)))
     index = np.arange(len(stream), dtype=np.int32)
     ones = np.cumsum(side, dtype=np.int32) - side  # packets of side 1 before each
