@@ -18,7 +18,7 @@ from eval.testbed.site import Machine, Site
 from traffic.capture import SAMPLE_S
 from traffic.datasets.truth import Interval, Truth
 from traffic.labels import NORMAL, UNKNOWN
-from traffic.simulation.scenario import settled
+from traffic.simulation.scenario import without_overlaps
 from traffic.windows import WINDOW_SAMPLES
 
 _WINDOW_S = SAMPLE_S * WINDOW_SAMPLES
@@ -61,7 +61,7 @@ def make_truth(
     ]
     rows.sort(key=lambda row: row[3] == UNKNOWN)
     normal = [row for row in rows if row[3] == NORMAL]
-    pieces = map(_unless_cut_short, settled([row for row in rows if row[3] != NORMAL]))
+    pieces = map(_unless_cut_short, without_overlaps([row for row in rows if row[3] != NORMAL]))
     intervals = [_make_interval(site, row) for row in (*normal, *pieces) if row[1] < end_s]
     return Truth(
         seed=seed,

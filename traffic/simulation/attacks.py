@@ -1,16 +1,27 @@
-"""Floods, from one and from many, and what all attacks are called.
+"""Attacks: scans and floods; the quieter ones are in ``intrusions``.
 
-An attack takes the stage and its time, makes rows that carry its label, and returns its cause in
-one sentence. What the two sides' truth is follows from the rows themselves.
+An attack takes the plant and its time, adds rows that carry its label to the plant's log, and
+returns its cause in one sentence. The truth of attacker and victim follows from the rows.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from traffic.simulation.distributions import beats, between, lognormal, public_address
-from traffic.simulation.flows import attempt, exchange, ping, refuse, session
+from traffic.simulation.distributions import log_uniform, lognormal, periodic, public_address
+from traffic.simulation.flows import (
+    Columns,
+    Payload,
+    attempt,
+    datagrams,
+    dns_query,
+    modbus,
+    ping,
+    refuse,
+    session,
+)
 from traffic.simulation.intrusions import (
     brute_force,
     c2,
@@ -19,9 +30,9 @@ from traffic.simulation.intrusions import (
     spoofing,
     unauthorized_command,
 )
-from traffic.simulation.plant import Stage, intruder, victim
+from traffic.simulation.plant import CONTROLLERS, SimulatedPlant, draw_attacker, draw_victim
 
-# Ways to look around: ports of a host, hosts of a network, the internet, registers of a controller.
+# ---- scans: of a host's ports, a network's hosts, the internet, a controller's registers ----
 
 OPEN_PORTS = {
     "plc": (80, 102, 502, 44818),
@@ -32,258 +43,168 @@ OPEN_PORTS = {
     "workstation": (135, 139, 445, 3389),
     "hmi": (80, 135, 445, 5900),
 }
+_SCANNED = "22 23 80 81 443 445 502 1883 2323 3389 4840 5555 7547 8080 8443 37215 44818 52869"
+_SCANNED_PORTS = np.array(_SCANNED.split(), int)
 
 
-_FAMOUS = np.array(
-    [
-        22,
-        23,
-        80,
-        81,
-        443,
-        445,
-        502,
-        1883,
-        2323,
-        3389,
-        4840,
-        5555,
-        7547,
-        8080,
-        8443,
-        37215,
-        44818,
-        52869,
-    ]
-)
+def recon(sim: SimulatedPlant, start_s: float, end_s: float) -> str:
+    """One of several kinds of scan; those of ports, hosts and the internet twice as often."""
+    often = (_port_scan, _port_scan, _host_scan, _host_scan, _internet_scan, _internet_scan)
+    kinds = (*often, _udp_scan, _modbus_sweep, _ping_sweep)
+    return kinds[int(sim.rng.integers(len(kinds)))](sim, start_s, end_s)
 
 
-def recon(stage: Stage, start_s: float, end_s: float) -> str:
-    """One of many ways to look around."""
-    ways = (
-        _ports,
-        _ports,
-        _hosts,
-        _hosts,
-        _internet,
-        _internet,
-        _scan_datagrams,
-        _registers,
-        _scan_pings,
-    )
-    return ways[int(stage.rng.integers(len(ways)))](stage, start_s, end_s)
-
-
-def _pace(stage: Stage, start_s: float, end_s: float, n: int) -> np.ndarray:
-    """Times of n probes: as fast as tools go, or as slow as they must to hide."""
-    rng = stage.rng
-    rate = between(rng, 0.05, 1) if rng.random() < 0.2 else between(rng, 1, 600)
+def _probe_times(sim: SimulatedPlant, start_s: float, end_s: float, n: int) -> np.ndarray:
+    """Times of up to n probes: as fast as tools go, or slow enough to hide."""
+    rng = sim.rng
+    rate = log_uniform(rng, 0.05, 1) if rng.random() < 0.2 else log_uniform(rng, 1, 600)
     times = start_s + np.cumsum(rng.exponential(1 / rate, n))
     return times[times < end_s]
 
 
 def _probe(
-    stage: Stage,
+    sim: SimulatedPlant,
     ts: np.ndarray,
     src: str,
     dst: np.ndarray,
     port: np.ndarray,
     answer: np.ndarray,
-    **more: object,
 ) -> None:
-    """Probes answered by ``open``, ``closed`` or silence (``filtered``), with nmap's one or two
-    ports or fresh ones."""
-    rng, ledger = stage.rng, stage.ledger
-    half = rng.random() < 0.6
+    """TCP probes answered by ``open``, ``closed`` or silence (``filtered``): half-open ones from
+    nmap's one or two ports, or connections from fresh ones."""
+    rng, log = sim.rng, sim.log
+    half_open = rng.random() < 0.6
     fixed = int(rng.integers(1024, 65000))
-    ports = np.full(len(ts), fixed) if half else ledger.ports(len(ts))
-    label = {"label": "recon", **more}
-    closed, silent, lively = (answer == word for word in ("closed", "filtered", "open"))
-    refuse(ledger, ts[closed], src, dst[closed], port[closed], orig_p=ports[closed], **label)
-    policy = "once" if half or rng.random() < 0.5 else str(rng.choice(["linux_short", "impatient"]))
-    attempt(
-        ledger,
-        ts[silent],
-        src,
-        dst[silent],
-        port[silent],
-        orig_p=ports[silent],
-        tries=policy,
-        **label,
-    )
-    if half and rng.random() < 0.7:  # nmap asks the silent ones once more, from the next port
-        attempt(
-            ledger,
-            ts[silent] + rng.uniform(0.2, 1.5),
-            src,
-            dst[silent],
-            port[silent],
-            orig_p=ports[silent] + 1,
-            tries="once",
-            **label,
-        )
-    given = {"orig_p": ports[lively], "ending": {"reset_client": 1}, **label}
-    if half:
-        session(
-            ledger, ts[lively], src, dst[lively], port[lively], duration=0.01, exchanges=0, **given
-        )
-    else:
-        given["ask_bytes"], given["answer_bytes"] = rng.integers(0, 300), rng.integers(0, 900)
-        session(
-            ledger,
-            ts[lively],
-            src,
-            dst[lively],
-            port[lively],
-            duration=between(rng, 0.01, 8),
-            **given,
-        )
+    ports = np.full(len(ts), fixed) if half_open else log.ports(len(ts))
+    where = (ts, dst, port, ports)
+    at, to, to_port, own = (column[answer == "closed"] for column in where)
+    refuse(log, at, src, to, to_port, orig_p=own, label="recon")
+    tries = "once"
+    if not half_open and rng.random() >= 0.5:
+        tries = str(rng.choice(["linux_short", "impatient"]))
+    at, to, to_port, own = (column[answer == "filtered"] for column in where)
+    attempt(log, at, src, to, to_port, orig_p=own, tries=tries, label="recon")
+    if half_open and rng.random() < 0.7:  # nmap asks the silent ones once more, from the next port
+        again = at + rng.uniform(0.2, 1.5)
+        attempt(log, again, src, to, to_port, orig_p=own + 1, tries="once", label="recon")
+    at, to, to_port, own = (column[answer == "open"] for column in where)
+    payload, length = Payload(0), 0.01
+    if not half_open:
+        payload = Payload(1, rng.integers(0, 300), rng.integers(0, 900))
+        length = log_uniform(rng, 0.01, 8)
+    given = {"orig_p": own, "ending": {"reset_client": 1}, "label": "recon"}
+    session(log, at, src, to, to_port, length, payload, **given)
 
 
-def _ports(stage: Stage, start_s: float, end_s: float) -> str:
-    rng = stage.rng
-    src = intruder(stage)
-    dst = victim(stage, src)
-    n = int(between(rng, 20, 8000) if rng.random() < 0.5 else 1000)
+def _port_scan(sim: SimulatedPlant, start_s: float, end_s: float) -> str:
+    rng = sim.rng
+    src = draw_attacker(sim)
+    dst = draw_victim(sim, src)
+    n = int(log_uniform(rng, 20, 8000) if rng.random() < 0.5 else 1000)
     port = rng.permutation(np.arange(1, max(n + 1, 10000)))[:n]
-    ts = _pace(stage, start_s, end_s, n)
-    role = next((d.role for d in stage.plant.devices if d.address == dst), "")
-    usual = "filtered" if rng.random() < 0.3 else "closed"
-    answer = np.where(np.isin(port, OPEN_PORTS.get(role, (80,))), "open", usual)[: len(ts)]
-    _probe(stage, ts, src, np.full(len(ts), dst, object), port[: len(ts)], answer)
+    ts = _probe_times(sim, start_s, end_s, n)
+    role = next((d.role for d in sim.plant.devices if d.address == dst), "")
+    others = "filtered" if rng.random() < 0.3 else "closed"
+    answer = np.where(np.isin(port, OPEN_PORTS.get(role, (80,))), "open", others)[: len(ts)]
+    _probe(sim, ts, src, np.full(len(ts), dst, object), port[: len(ts)], answer)
     return f"{src} scans {len(ts)} ports of {dst}"
 
 
-def _hosts(stage: Stage, start_s: float, end_s: float) -> str:
-    rng = stage.rng
-    src = intruder(stage, outside=0.1)
-    port = rng.choice(_FAMOUS, size=int(rng.integers(1, 6)), replace=False)
-    hosts = np.array(
-        [stage.network + str(host) for host in rng.permutation(np.arange(1, 255))], object
-    )
-    dst, asked = np.repeat(hosts, len(port)), np.tile(port, len(hosts))
-    ts = _pace(stage, start_s, end_s, len(dst))
-    dst, asked = dst[: len(ts)], asked[: len(ts)]
-    alive = np.isin(dst, [d.address for d in stage.plant.devices])
-    if rng.random() < 0.6:  # on the same wire: who does not answer ARP is never probed
-        stage.ledger.note(ts, src, dst, "arp_request", count=np.where(alive, 1, 2))
-        stage.ledger.note(ts[~alive], src, dst[~alive], "arp_unanswered", count=2)
-        exchange(
-            stage.ledger,
-            ts[:: len(port)],
-            src,
-            stage.resolver,
-            53,
-            service="dns",
-            app="dns",
-            code=3,
-            asks=1.0,
-            label="recon",
-        )
+def _host_scan(sim: SimulatedPlant, start_s: float, end_s: float) -> str:
+    rng, log = sim.rng, sim.log
+    src = draw_attacker(sim, outside=0.1)
+    ports = rng.choice(_SCANNED_PORTS, size=int(rng.integers(1, 6)), replace=False)
+    shuffled = rng.permutation(np.arange(1, 255))
+    hosts = np.array([sim.network + str(host) for host in shuffled], object)
+    dst, port = np.repeat(hosts, len(ports)), np.tile(ports, len(hosts))
+    ts = _probe_times(sim, start_s, end_s, len(dst))
+    dst, port = dst[: len(ts)], port[: len(ts)]
+    alive = np.isin(dst, [d.address for d in sim.plant.devices])
+    seen = np.ones(len(ts), bool)
+    if rng.random() < 0.6:  # on the same wire: a host that does not answer ARP is never probed
+        log.note(ts, src, dst, "arp_request", count=np.where(alive, 1, 2))
+        log.note(ts[~alive], src, dst[~alive], "arp_unanswered", count=2)
+        dns_query(log, ts[:: len(ports)], src, sim.resolver, 3, label="recon")
         seen = alive
-    else:
-        seen = np.ones(len(ts), bool)
-    answer = np.where(
-        alive,
-        rng.choice(["closed", "open", "filtered"], size=len(ts), p=[0.6, 0.25, 0.15]),
-        "filtered",
-    )
-    _probe(stage, ts[seen], src, dst[seen], asked[seen], answer[seen])
-    return f"{src} scans the network for port {', '.join(map(str, port))}"
+    drawn = rng.choice(["closed", "open", "filtered"], size=len(ts), p=[0.6, 0.25, 0.15])
+    answer = np.where(alive, drawn, "filtered")
+    _probe(sim, ts[seen], src, dst[seen], port[seen], answer[seen])
+    return f"{src} scans the network for port {', '.join(map(str, ports))}"
 
 
-def _internet(stage: Stage, start_s: float, end_s: float) -> str:
+def _internet_scan(sim: SimulatedPlant, start_s: float, end_s: float) -> str:
     """A worm that looks for others of its kind beyond the router."""
-    rng = stage.rng
-    src = intruder(stage, outside=0)
-    ts = _pace(stage, start_s, end_s, int(between(rng, 50, 12000)))
-    port = rng.choice(
-        rng.choice(_FAMOUS, size=int(rng.integers(1, 4)), replace=False), size=len(ts)
-    )
+    rng = sim.rng
+    src = draw_attacker(sim, outside=0)
+    ts = _probe_times(sim, start_s, end_s, int(log_uniform(rng, 50, 12000)))
+    ports = rng.choice(_SCANNED_PORTS, size=int(rng.integers(1, 4)), replace=False)
+    port = rng.choice(ports, size=len(ts))
     answer = rng.choice(["filtered", "closed", "open"], size=len(ts), p=[0.95, 0.04, 0.01])
-    _probe(stage, ts, src, public_address(rng, len(ts)), port, answer)
+    _probe(sim, ts, src, public_address(rng, len(ts)), port, answer)
     return f"{src} scans random addresses of the internet"
 
 
-def _scan_datagrams(stage: Stage, start_s: float, end_s: float) -> str:
-    rng, ledger = stage.rng, stage.ledger
-    src = intruder(stage)
-    dst = victim(stage, src)
-    ts = _pace(stage, start_s, end_s, int(between(rng, 30, 2000)))
-    port = rng.integers(1, 65535, len(ts))
-    exchange(
-        ledger,
-        ts,
-        src,
-        dst,
-        port,
-        in_pkts=0,
-        ask_bytes=rng.integers(0, 60),
-        orig_p=int(rng.integers(1024, 65000)),
-        label="recon",
-    )
-    told = ts[rng.random(len(ts)) < between(rng, 0.02, 0.9)] + 0.001
-    ping(ledger, told, dst, src, kind=3, code=3, in_pkts=0, size_bytes=36)
-    ledger.note(told, dst, src, "unreachable", 3)
+def _udp_scan(sim: SimulatedPlant, start_s: float, end_s: float) -> str:
+    rng, log = sim.rng, sim.log
+    src = draw_attacker(sim)
+    dst = draw_victim(sim, src)
+    ts = _probe_times(sim, start_s, end_s, int(log_uniform(rng, 30, 2000)))
+    port, size = rng.integers(1, 65535, len(ts)), rng.integers(0, 60)
+    orig_p = int(rng.integers(1024, 65000))
+    datagrams(log, ts, src, dst, port, in_pkts=0, ask_bytes=size, orig_p=orig_p, label="recon")
+    answered = ts[rng.random(len(ts)) < log_uniform(rng, 0.02, 0.9)] + 0.001
+    ping(log, answered, dst, src, kind=3, code=3, in_pkts=0, size_bytes=36)
+    log.note(answered, dst, src, "unreachable", 3)
     return f"{src} scans UDP ports of {dst}"
 
 
-def _registers(stage: Stage, start_s: float, end_s: float) -> str:
+def _modbus_sweep(sim: SimulatedPlant, start_s: float, end_s: float) -> str:
     """Asks a controller for everything: functions, units, registers."""
-    rng, ledger = stage.rng, stage.ledger
-    src = intruder(stage, outside=0.1)
-    dst = victim(stage, src, "plc", "gateway", "drive")
-    rate = between(rng, 1, 60)
-    ts, length = np.array([start_s]), end_s - start_s
-    given = {
-        "app": "modbus",
-        "code": int(rng.choice([1, 2, 3, 4])),
-        "asks": 1.0,
-        "distinct": int(between(rng, 20, 500)),
-        "label": "recon",
-    }
-    sizes = {
-        "exchanges": length * rate,
-        "ask_bytes": 12,
-        "answer_bytes": rng.integers(9, 40),
-        "service": "modbus",
-    }
-    session(
-        ledger,
-        ts,
-        src,
-        dst,
-        502,
-        duration=length,
-        ending={"closed": 1, "reset_client": 1},
-        **given,
-        **sizes,
-    )
-    wrong = beats(rng, start_s, end_s, between(rng, 1 / rate, 20), 0.3)
-    ledger.note(wrong, src, dst, "modbus_exception", rng.choice([1, 2, 2, 3, 11], size=len(wrong)))
-    ledger.note(
-        wrong, src, dst, "modbus_other", rng.choice([7, 8, 17, 43, 43, 90], size=len(wrong))
-    )
+    rng, log = sim.rng, sim.log
+    src = draw_attacker(sim, outside=0.1)
+    dst = draw_victim(sim, src, *CONTROLLERS)
+    rate, length = log_uniform(rng, 1, 60), end_s - start_s
+    columns: Columns = modbus(int(rng.choice([1, 2, 3, 4])), int(log_uniform(rng, 20, 500)))
+    payload = Payload(length * rate, 12, rng.integers(9, 40))
+    given: Columns = {"ending": {"closed": 1, "reset_client": 1}, "label": "recon"}
+    session(log, np.array([start_s]), src, dst, 502, length, payload, **columns, **given)
+    wrong = periodic(rng, start_s, end_s, log_uniform(rng, 1 / rate, 20), 0.3)
+    log.note(wrong, src, dst, "modbus_exception", rng.choice([1, 2, 2, 3, 11], size=len(wrong)))
+    log.note(wrong, src, dst, "modbus_other", rng.choice([7, 8, 17, 43, 43, 90], size=len(wrong)))
     return f"{src} reads every register of {dst}"
 
 
-def _scan_pings(stage: Stage, start_s: float, end_s: float) -> str:
-    ledger = stage.ledger
-    src = intruder(stage, outside=0.1)
-    hosts = np.array([stage.network + str(host) for host in range(1, 255)], object)
-    ts = _pace(stage, start_s, end_s, len(hosts))
-    alive = np.isin(hosts[: len(ts)], [d.address for d in stage.plant.devices])
-    ping(ledger, ts, src, hosts[: len(ts)], in_pkts=alive.astype(float), label="recon")
-    ledger.note(ts[~alive], src, hosts[: len(ts)][~alive], "arp_unanswered")
+def _ping_sweep(sim: SimulatedPlant, start_s: float, end_s: float) -> str:
+    log = sim.log
+    src = draw_attacker(sim, outside=0.1)
+    hosts = np.array([sim.network + str(host) for host in range(1, 255)], object)
+    ts = _probe_times(sim, start_s, end_s, len(hosts))
+    hosts = hosts[: len(ts)]
+    alive = np.isin(hosts, [d.address for d in sim.plant.devices])
+    ping(log, ts, src, hosts, in_pkts=alive.astype(float), label="recon")
+    log.note(ts[~alive], src, hosts[~alive], "arp_unanswered")
     return f"{src} pings every address of the network"
+
+
+# ---- floods: fill a host's line or its tables ----
 
 
 @dataclass(frozen=True)
 class Flood:
-    """What all floods have: their time, who sends (one or many), who receives, how fast, and the
-    label."""
+    """What all floods have.
 
-    stage: Stage
+    Attributes:
+        sim: the plant, whose log the rows go to.
+        start_s: first second.
+        end_s: its end.
+        src: addresses of the senders, one or many.
+        dst: address of the victim.
+        label: ``dos`` or ``ddos``.
+        port: the victim's port.
+        pkts_per_s: of all senders together.
+    """
+
+    sim: SimulatedPlant
     start_s: float
     end_s: float
     src: np.ndarray
@@ -292,177 +213,131 @@ class Flood:
     port: int
     pkts_per_s: float
 
-    def many(self, most: int = 20000) -> tuple[np.ndarray, np.ndarray]:
-        """Times and senders of up to ``most`` small flows, each of shape (n,)."""
-        rng, length = self.stage.rng, self.end_s - self.start_s
-        n = max(int(min(self.pkts_per_s * length, between(rng, most / 40, most))), 1)
-        return np.sort(rng.uniform(self.start_s, self.end_s, n)), self.src[
-            rng.integers(len(self.src), size=n)
-        ]
+    def small_flows(self, most: int = 20000) -> tuple[np.ndarray, np.ndarray]:
+        """Draw times and senders of up to ``most`` small flows, each of shape (n,)."""
+        rng, length = self.sim.rng, self.end_s - self.start_s
+        n = max(int(min(self.pkts_per_s * length, log_uniform(rng, most / 40, most))), 1)
+        ts = np.sort(rng.uniform(self.start_s, self.end_s, n))
+        return ts, self.src[rng.integers(len(self.src), size=n)]
 
-    def huge(self) -> dict[str, Any]:
-        """Start, packets and seconds of one endless flow for each sender."""
+    def long_flows(self) -> dict[str, Any]:
+        """Draw start, packets and seconds of one endless flow for each sender."""
         length, n = self.end_s - self.start_s, len(self.src)
         pkts = np.full(n, max(self.pkts_per_s * length / n, 20))
-        starts = self.start_s + self.stage.rng.uniform(0, 2, n)
+        starts = self.start_s + self.sim.rng.uniform(0, 2, n)
         return {"ts": starts, "out_pkts": pkts, "duration": np.full(n, max(length - 2, 1.0))}
 
 
-def _syns(flood: Flood) -> None:
+def _flood_syn(flood: Flood) -> None:
     """SYNs that are swallowed, refused, or answered by a SYN-ACK that leads nowhere."""
-    rng = flood.stage.rng
-    ts, who = flood.many()
+    rng = flood.sim.rng
+    ts, src = flood.small_flows()
     syns = max(np.rint(flood.pkts_per_s * (flood.end_s - flood.start_s) / len(ts)), 1.0)
-    fate, story = [("S0", "S"), ("S0", "S"), ("REJ", "Sr"), ("S1", "Sh")][int(rng.integers(4))]
-    back = 0.0 if fate == "S0" else syns
-    known = syns + back > 1
-    bytes_known = 0.0 if known else np.nan
-    flood.stage.ledger.add(
-        ts,
-        **{
-            "id.orig_h": who,
-            "id.resp_h": flood.dst,
-            "id.resp_p": flood.port,
-            "proto": "tcp",
-            "label": flood.label,
-        },
-        **{"id.orig_p": rng.integers(1024, 65535, len(ts)), "conn_state": fate, "history": story},
-        **{
-            "duration": 0.5 if known else np.nan,
-            "orig_bytes": bytes_known,
-            "resp_bytes": bytes_known,
-        },
-        **{
-            "orig_pkts": syns,
-            "resp_pkts": back,
-            "orig_ip_bytes": 40 * syns,
-            "resp_ip_bytes": 40 * back,
-        },
-    )
+    endings = (("S0", "S"), ("S0", "S"), ("REJ", "Sr"), ("S1", "Sh"))
+    state, history = endings[int(rng.integers(4))]
+    back = 0.0 if state == "S0" else syns
+    several = syns + back > 1
+    payload = 0.0 if several else np.nan
+    row: Columns = {"proto": "tcp", "conn_state": state, "history": history, "label": flood.label}
+    row |= {"duration": 0.5 if several else np.nan, "orig_bytes": payload, "resp_bytes": payload}
+    row |= {"orig_pkts": syns, "resp_pkts": back}
+    row |= {"orig_ip_bytes": 40 * syns, "resp_ip_bytes": 40 * back}
+    orig_p = rng.integers(1024, 65535, len(ts))
+    flood.sim.log.add(ts, src, flood.dst, flood.port, orig_p, **row)
 
 
-def _unsummed(flood: Flood) -> None:
-    """Zeek drops packets that their host's card had not summed yet: history C, and nothing
-    counted."""
-    ts, who = flood.many()
-    ledger = flood.stage.ledger
-    ledger.add(
-        ts,
-        **{
-            "id.orig_h": who,
-            "id.resp_h": flood.dst,
-            "id.resp_p": flood.port,
-            "proto": "tcp",
-            "label": flood.label,
-        },
-        **{"id.orig_p": ledger.ports(len(ts)), "conn_state": "OTH", "history": "C"},
-        **dict.fromkeys(["duration", "orig_bytes", "resp_bytes"], np.nan),
-        **dict.fromkeys(["orig_pkts", "resp_pkts", "orig_ip_bytes", "resp_ip_bytes"], 0.0),
-    )
+def _flood_unsummed(flood: Flood) -> None:
+    """Packets whose checksum the sender's card had not filled in: Zeek drops them, history C."""
+    ts, src = flood.small_flows()
+    log = flood.sim.log
+    row: Columns = {"proto": "tcp", "conn_state": "OTH", "history": "C", "label": flood.label}
+    row |= dict.fromkeys(["duration", "orig_bytes", "resp_bytes"], np.nan)
+    row |= dict.fromkeys(["orig_pkts", "resp_pkts", "orig_ip_bytes", "resp_ip_bytes"], 0.0)
+    log.add(ts, src, flood.dst, flood.port, log.ports(len(ts)), **row)
 
 
-def _datagrams(flood: Flood) -> None:
-    rng, ledger = flood.stage.rng, flood.stage.ledger
-    given: dict[str, Any] = {"in_pkts": 0, "ask_bytes": rng.integers(0, 1400), "label": flood.label}
+def _flood_udp(flood: Flood) -> None:
+    rng, log = flood.sim.rng, flood.sim.log
+    given: Columns = {"in_pkts": 0, "ask_bytes": rng.integers(0, 1400), "label": flood.label}
     if rng.random() < 0.5:
-        ts, who = flood.many()
-        exchange(ledger, ts, who, flood.dst, rng.integers(1, 65535, len(ts)), **given)
+        ts, src = flood.small_flows()
+        datagrams(log, ts, src, flood.dst, rng.integers(1, 65535, len(ts)), **given)
     else:
-        exchange(ledger, orig=flood.src, resp=flood.dst, port=flood.port, **flood.huge(), **given)
+        given |= flood.long_flows()
+        datagrams(log, orig=flood.src, resp=flood.dst, port=flood.port, **given)
 
 
-def _pings(flood: Flood) -> None:
-    rng, huge = flood.stage.rng, flood.huge()
-    back = huge["out_pkts"] if rng.random() < 0.4 else 0
-    given: dict[str, Any] = {
-        "in_pkts": back,
-        "size_bytes": rng.integers(8, 1400),
+def _flood_icmp(flood: Flood) -> None:
+    rng, flows = flood.sim.rng, flood.long_flows()
+    flows["in_pkts"] = flows["out_pkts"] if rng.random() < 0.4 else 0
+    size = rng.integers(8, 1400)
+    log = flood.sim.log
+    ping(log, orig=flood.src, resp=flood.dst, size_bytes=size, label=flood.label, **flows)
+
+
+def _flood_http(flood: Flood) -> None:
+    rng = flood.sim.rng
+    ts, src = flood.small_flows()
+    payload = Payload(rng.integers(1, 20), 250, rng.integers(0, 6000))
+    length = lognormal(rng, 0.3, 1, len(ts))
+    given: Columns = {
+        "ending": {"closed": 1, "reset_client": 0.5},
+        "service": "http",
         "label": flood.label,
     }
-    ping(flood.stage.ledger, orig=flood.src, resp=flood.dst, **huge, **given)
+    session(flood.sim.log, ts, src, flood.dst, 80, length, payload, **given)
 
 
-def _pages(flood: Flood) -> None:
-    rng = flood.stage.rng
-    ts, who = flood.many()
-    sizes = {
-        "exchanges": rng.integers(1, 20),
-        "ask_bytes": 250,
-        "answer_bytes": rng.integers(0, 6000),
-    }
-    given = {"ending": {"closed": 1, "reset_client": 0.5}, "service": "http", "label": flood.label}
-    session(
-        flood.stage.ledger,
-        ts,
-        who,
-        flood.dst,
-        80,
-        duration=lognormal(rng, 0.3, 1, len(ts)),
-        **sizes,
-        **given,
-    )
-
-
-def _crumbs(flood: Flood) -> None:
+def _slow_connections(flood: Flood) -> None:
     """Slowloris: connections held open by a few bytes now and then, until the server has none
     left."""
-    rng = flood.stage.rng
-    ts, who = flood.many(most=2000)
-    sizes = {"exchanges": rng.integers(2, 40), "ask_bytes": 20, "answer_bytes": 0}
-    given = {"ending": {"open": 1, "reset_server": 1}, "label": flood.label}
-    session(
-        flood.stage.ledger,
-        ts,
-        who,
-        flood.dst,
-        80,
-        duration=rng.uniform(5, 120, len(ts)),
-        **sizes,
-        **given,
-    )
+    rng = flood.sim.rng
+    ts, src = flood.small_flows(most=2000)
+    payload = Payload(rng.integers(2, 40), 20, 0)
+    length = rng.uniform(5, 120, len(ts))
+    given: Columns = {"ending": {"open": 1, "reset_server": 1}, "label": flood.label}
+    session(flood.sim.log, ts, src, flood.dst, 80, length, payload, **given)
 
 
-_FLOODS = (_syns, _syns, _datagrams, _datagrams, _pings, _pages, _crumbs, _unsummed)
+_SYN_UDP = (_flood_syn, _flood_syn, _flood_udp, _flood_udp)
+_FLOODS = (*_SYN_UDP, _flood_icmp, _flood_http, _slow_connections, _flood_unsummed)
 
 
 def _flood(
-    stage: Stage, start_s: float, end_s: float, src: np.ndarray, dst: str, label: str
+    sim: SimulatedPlant, start_s: float, end_s: float, src: np.ndarray, dst: str, label: str
 ) -> None:
-    """Fill a host's line or its tables: one flow of a million packets, or ten thousand of one
-    packet."""
-    rng = stage.rng
+    """Add one of the floods: one flow of a million packets, or ten thousand of one packet."""
+    rng = sim.rng
     port = int(rng.choice([80, 443, 53, 502, 1883, 8080, int(rng.integers(1, 65535))]))
-    flood = Flood(stage, start_s, end_s, src, dst, label, port, between(rng, 20, 20000))
+    flood = Flood(sim, start_s, end_s, src, dst, label, port, log_uniform(rng, 20, 20000))
     _FLOODS[int(rng.integers(len(_FLOODS)))](flood)
 
 
-def dos(stage: Stage, start_s: float, end_s: float) -> str:
-    src = intruder(stage)
-    dst = victim(stage, src, "plc", "broker", "server", "historian", "camera")
-    _flood(stage, start_s, end_s, np.array([src], object), dst, "dos")
+def dos(sim: SimulatedPlant, start_s: float, end_s: float) -> str:
+    """One attacker floods one device."""
+    src = draw_attacker(sim)
+    dst = draw_victim(sim, src, "plc", "broker", "server", "historian", "camera")
+    _flood(sim, start_s, end_s, np.array([src], object), dst, "dos")
     return f"{src} floods {dst}"
 
 
-def ddos(stage: Stage, start_s: float, end_s: float) -> str:
-    """A device of the plant takes part in a flood of someone outside, or the plant is flooded from
+def ddos(sim: SimulatedPlant, start_s: float, end_s: float) -> str:
+    """Devices of the plant take part in a flood of someone outside, or the plant is flooded from
     everywhere."""
-    rng = stage.rng
+    rng = sim.rng
     if rng.random() < 0.6:
-        addresses = [device.address for device in stage.plant.devices]
-        src = rng.choice(
-            addresses, size=min(int(rng.choice([1, 1, 1, 2, 4])), len(addresses)), replace=False
-        ).astype(object)
+        addresses = [device.address for device in sim.plant.devices]
+        count = min(int(rng.choice([1, 1, 1, 2, 4])), len(addresses))
+        src = rng.choice(addresses, size=count, replace=False).astype(object)
         dst = str(public_address(rng, 1)[0])
     else:
-        src, dst = (
-            public_address(rng, int(between(rng, 10, 800))),
-            victim(stage, "", "server", "broker", "router", "camera"),
-        )
-    _flood(stage, start_s, end_s, src, dst, "ddos")
+        src = public_address(rng, int(log_uniform(rng, 10, 800)))
+        dst = draw_victim(sim, "", "server", "broker", "router", "camera")
+    _flood(sim, start_s, end_s, src, dst, "ddos")
     return f"{dst} is flooded from {len(src)} sources"
 
 
-ATTACKS = {
+ATTACK_SIMULATORS: dict[str, Callable[[SimulatedPlant, float, float], str]] = {
     "recon": recon,
     "dos": dos,
     "ddos": ddos,

@@ -1,147 +1,23 @@
-"""What healthy devices do beyond the router: clouds asked and told, updates, browsing, calls."""
+"""Traffic of healthy devices beyond the router, and normal traffic that looks like trouble."""
+
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from traffic.plant import Device
 from traffic.simulation.distributions import (
-    beats,
-    between,
+    backoff,
+    log_uniform,
     lognormal,
-    pauses,
+    periodic,
     public_address,
-    visits,
 )
-from traffic.simulation.flows import attempt, exchange, refuse, session
-from traffic.simulation.plant import Stage, vendor
+from traffic.simulation.flows import Columns, Payload, attempt, datagrams, modbus, refuse, session
+from traffic.simulation.plant import SimulatedPlant, service_addresses
 from traffic.simulation.services import lookup
 
-# Normal life that looks like trouble: services that have died, tails of sessions, mishaps,
-# maintenance.
-#
-# A device that calls a dead service looks like a bot that calls a dead controller, and is far more
-# common: half of the skill of telling them apart is learned from ``dead_service``.
-
-
-def stray(stage: Stage, device: Device) -> None:
-    """Tails of sessions that the log had already closed: a lone FIN or RST, more often than one
-    would think."""
-    rng = stage.rng
-    ts = visits(rng, stage.start_s, stage.end_s, between(rng, 20, 900))
-    hosts = vendor(stage)
-    single = {
-        "duration": np.nan,
-        "orig_bytes": np.nan,
-        "resp_bytes": np.nan,
-        "proto": "tcp",
-        "orig_ip_bytes": 40.0,
-    }
-    lone = rng.random(len(ts)) < 0.7
-    given = {
-        "id.orig_h": device.address,
-        "id.resp_h": hosts[rng.integers(len(hosts), size=len(ts))],
-        "id.resp_p": int(rng.choice([80, 443])),
-    }
-    given["id.orig_p"] = stage.ledger.ports(len(ts))
-    words = {"conn_state": np.where(lone, "SH", "OTH"), "history": np.where(lone, "F", "R")}
-    stage.ledger.add(
-        ts, **given, **words, orig_pkts=1.0, resp_pkts=0.0, resp_ip_bytes=0.0, **single
-    )
-
-
-def dead_service(stage: Stage, device: Device) -> None:
-    """Calls a service that never answers any more, by one policy or another, with or without a
-    name; else healthy."""
-    rng = stage.rng
-    host = str(public_address(rng, 1)[0])
-    port = int(rng.choice([443, 80, 8883, 1883, 5222, 8080, int(rng.integers(1024, 65535))]))
-    begin = stage.start_s
-    if rng.random() < 0.4:  # it answered once
-        begin = rng.uniform(stage.start_s, stage.end_s)
-        alive = beats(rng, stage.start_s, begin, between(rng, 5, 900), 0.05)
-        given = {
-            "duration": lognormal(rng, 1, 1, len(alive)),
-            "ask_bytes": 300,
-            "answer_bytes": 900,
-            "exchanges": 3,
-        }
-        session(stage.ledger, alive, device.address, host, port, **given)
-    steady = between(rng, 3, 900)
-    again = (
-        pauses(rng, begin, stage.end_s)
-        if rng.random() < 0.5
-        else beats(rng, begin, stage.end_s, steady, between(rng, 1e-3, 0.3))
-    )
-    if rng.random() < 0.8:
-        lookup(stage, device, again, float(rng.choice([1, 30, 300])))
-    given = {
-        "tries": str(
-            rng.choice(
-                ["once", "linux_short", "linux", "linux_long", "windows", "lwip", "impatient"]
-            )
-        )
-    }
-    if rng.random() < 0.25:
-        refuse(stage.ledger, again, device.address, host, port)
-    else:
-        attempt(stage.ledger, again, device.address, host, port, **given)
-
-
-def mishaps(stage: Stage, device: Device) -> None:
-    """A session that fails now and then, at no place in particular."""
-    rng = stage.rng
-    ts = visits(rng, stage.start_s, stage.end_s, between(rng, 200, 7200))
-    bad = rng.random(len(ts)) < 0.3
-    attempt(
-        stage.ledger,
-        ts[~bad],
-        device.address,
-        public_address(rng, int((~bad).sum())),
-        443,
-        tries=stage.tries(device.address),
-    )
-    refuse(stage.ledger, ts[bad], device.address, public_address(rng, int(bad.sum())), 443)
-
-
-def shell(stage: Stage, device: Device) -> None:
-    """Someone works on a device: SSH, its web page, a file, a few writes to a controller. Rare, and
-    normal."""
-    rng = stage.rng
-    others = [d for d in stage.plant.devices if d != device]
-    if not others:
-        return
-    for _ in range(int(rng.integers(1, 4))):
-        other = others[int(rng.integers(len(others)))]
-        ts = np.array([rng.uniform(stage.start_s, stage.end_s)])
-        port = int(rng.choice([22, 80, 443, 445, 21, 3389, 5900, 23, 8080]))
-        length = np.array([between(rng, 3, 1800)])
-        given = {
-            "exchanges": length * between(rng, 0.1, 20),
-            "ask_bytes": lognormal(rng, 60, 1),
-            "answer_bytes": lognormal(rng, 200, 1.5),
-        }
-        session(stage.ledger, ts, device.address, other.address, port, duration=length, **given)
-        if other.role == "plc":
-            at = ts + np.sort(rng.uniform(0, length, int(rng.integers(1, 8))))
-            stage.ledger.note(at, device.address, other.address, "modbus_write", 16, distinct=1)
-            talk = {
-                "exchanges": len(at) * 3,
-                "ask_bytes": 14,
-                "answer_bytes": 30,
-                "service": "modbus",
-                "app": "modbus",
-            }
-            session(
-                stage.ledger,
-                ts,
-                device.address,
-                other.address,
-                502,
-                duration=length,
-                code=3,
-                asks=1.0,
-                **talk,
-            )
-
+# ---- sessions with a service of the internet ----
 
 _ENDINGS = (
     {"closed": 1},
@@ -150,249 +26,270 @@ _ENDINGS = (
     {"half_server": 1, "open": 0.4},
     {"closed": 1, "closed_by_server": 1, "half_client": 0.1, "reset_late": 0.5},
 )
+# How a service speaks -> its ports, Zeek's name for it, and the bytes of its hello.
+_TRANSPORTS = {
+    "tls": ((443, 443, 443, 8443), "ssl", (500, 3500)),
+    "http": ((80, 80, 8080), "http", (0, 1)),
+    "other": ((5222, 5228, 8883, 4070, 9443, 2195), "", (200, 3000)),
+}
 
 
-def _tls_or_plain(rng: np.random.Generator) -> dict:
-    kind = rng.choice(["tls", "http", "other"], p=[0.7, 0.22, 0.08])
-    if kind == "tls":
-        return {
-            "port": int(rng.choice([443, 443, 443, 8443])),
-            "service": "ssl",
-            "hello": (500, 3500),
-        }
-    if kind == "http":
-        return {"port": int(rng.choice([80, 80, 8080])), "service": "http", "hello": (0, 1)}
-    return {
-        "port": int(rng.choice([5222, 5228, 8883, 4070, 9443, 2195])),
-        "service": "",
-        "hello": (200, 3000),
-    }
-
-
-def _visit(
-    stage: Stage,
+def _call(
+    sim: SimulatedPlant,
     device: Device,
     ts: np.ndarray,
     hosts: np.ndarray,
-    length: np.ndarray,
-    **sizes: object,
+    duration_s: np.ndarray,
+    ending: dict[str, float] | None = None,
+    **sizes: Any,
 ) -> None:
-    """Sessions with one service; names are asked before, most of the time."""
-    rng, n = stage.rng, len(ts)
-    how = _tls_or_plain(rng)
+    """Add sessions with one service, most of them after a DNS question; ``sizes`` are fields of
+    their ``Payload``, drawn where not given."""
+    rng, n = sim.rng, len(ts)
+    ports, service, hello = _TRANSPORTS[str(rng.choice(list(_TRANSPORTS), p=[0.7, 0.22, 0.08]))]
+    port = int(rng.choice(ports))
     named = rng.random() < 0.9
     if named:
-        lookup(stage, device, ts)
-    hello = rng.integers(*how.pop("hello"))
-    given = {
-        "ask_bytes": lognormal(rng, between(rng, 60, 2000), 0.5, n),
-        "answer_bytes": lognormal(rng, between(rng, 60, 4000), 0.8, n) + hello,
-    }
-    given.update(ending=_ENDINGS[int(rng.integers(len(_ENDINGS)))], named=named, steady=False)
-    given.update(
-        exchanges=np.rint(lognormal(rng, between(rng, 1, 6), 0.4, n)).clip(1),
-        tries=stage.tries(device.address),
-        **how,
-    )
-    given.update(sizes)
-    session(
-        stage.ledger,
-        ts,
-        device.address,
-        hosts[rng.integers(len(hosts), size=n)],
-        duration=length,
-        **given,
-    )
+        lookup(sim, device, ts)
+    hello_bytes = rng.integers(*hello)
+    ask = lognormal(rng, log_uniform(rng, 60, 2000), 0.5, n)
+    answer = lognormal(rng, log_uniform(rng, 60, 4000), 0.8, n) + hello_bytes
+    drawn_ending = _ENDINGS[int(rng.integers(len(_ENDINGS)))]
+    exchanges = np.rint(lognormal(rng, log_uniform(rng, 1, 6), 0.4, n)).clip(1)
+    payload = replace(Payload(exchanges, ask, answer), **sizes)
+    columns: Columns = {"service": service, "named": named, "steady": False}
+    columns |= {"tries": sim.retry_policy(device.address), "ending": ending or drawn_ending}
+    dst = hosts[rng.integers(len(hosts), size=n)]
+    session(sim.log, ts, device.address, dst, port, duration_s, payload, **columns)
 
 
-def polling(stage: Stage, device: Device) -> None:
-    """Asks its cloud every few seconds to hours, one session or several at once; lost now and
-    then."""
-    rng = stage.rng
-    ts = beats(rng, stage.start_s, stage.end_s, between(rng, 3, 3600), between(rng, 1e-3, 0.4))
+def cloud_polling(sim: SimulatedPlant, device: Device) -> None:
+    """Asks its cloud every few seconds to hours, in one session or several at once."""
+    rng = sim.rng
+    ts = sim.periodic(log_uniform(rng, 3, 3600), log_uniform(rng, 1e-3, 0.4))
     if rng.random() < 0.3:
-        ts = np.sort((ts[:, None] + rng.uniform(0, 1.5, (1, int(rng.integers(2, 7))))).ravel())
-    bare = rng.random() < 0.15  # a connection opened and closed: is the internet there?
-    sizes = {"exchanges": 0} if bare else {}
-    _visit(
-        stage,
-        device,
-        ts,
-        vendor(stage),
-        lognormal(rng, between(rng, 0.05, 20), 0.7, len(ts)),
-        **sizes,
-    )
+        together = int(rng.integers(2, 7))
+        ts = np.sort((ts[:, None] + rng.uniform(0, 1.5, (1, together))).ravel())
+    # A connection that is only opened and closed: is the internet there?
+    sizes: Columns = {"exchanges": 0} if rng.random() < 0.15 else {}
+    hosts = service_addresses(sim)
+    length = lognormal(rng, log_uniform(rng, 0.05, 20), 0.7, len(ts))
+    _call(sim, device, ts, hosts, length, **sizes)
 
 
-def timed_out(stage: Stage, device: Device) -> None:
-    """Sessions that the far end closes after exactly so many seconds of idling: S1 and S3 rows of
-    equal length."""
-    rng = stage.rng
-    limit = float(rng.choice([30, 60, 75, 120, 180, 240, 300, 305, 600]))
-    ts = beats(rng, stage.start_s, stage.end_s, limit * rng.uniform(1, 4), between(rng, 1e-3, 0.2))
-    _visit(
-        stage,
-        device,
-        ts,
-        vendor(stage),
-        limit + rng.normal(0, 0.1, len(ts)),
-        ending={"half_server": 1, "open": 1},
-    )
+def idle_timeouts(sim: SimulatedPlant, device: Device) -> None:
+    """Sessions that the far end closes after exactly so many seconds without data: S1 and S3 rows
+    of equal length."""
+    rng = sim.rng
+    limit_s = float(rng.choice([30, 60, 75, 120, 180, 240, 300, 305, 600]))
+    ts = sim.periodic(limit_s * rng.uniform(1, 4), log_uniform(rng, 1e-3, 0.2))
+    hosts, length = service_addresses(sim), limit_s + rng.normal(0, 0.1, len(ts))
+    _call(sim, device, ts, hosts, length, {"half_server": 1, "open": 1})
 
 
-def pushed(stage: Stage, device: Device) -> None:
-    """One session with the vendor for hours, with a word of life every so often."""
-    rng = stage.rng
-    ts = np.array(
-        [
-            stage.start_s - rng.uniform(1, 3600)
-            if rng.random() < 0.8
-            else rng.uniform(stage.start_s, stage.end_s)
-        ]
-    )
-    length = stage.end_s - ts + 600
-    words = length / between(rng, 5, 900)
-    _visit(
-        stage,
-        device,
-        ts,
-        vendor(stage),
-        length,
-        exchanges=words,
-        ending={"open": 1},
-        ask_bytes=rng.integers(20, 120),
-        answer_bytes=rng.integers(0, 120),
-    )
+def push_session(sim: SimulatedPlant, device: Device) -> None:
+    """One session with the vendor for hours, with a few bytes every so often."""
+    rng = sim.rng
+    before = rng.random() < 0.8
+    start = sim.start_s - rng.uniform(1, 3600) if before else rng.uniform(sim.start_s, sim.end_s)
+    ts = np.array([start])
+    length = sim.end_s - ts + 600
+    exchanges, hosts = length / log_uniform(rng, 5, 900), service_addresses(sim)
+    sizes = {"ask_bytes": rng.integers(20, 120), "answer_bytes": rng.integers(0, 120)}
+    _call(sim, device, ts, hosts, length, {"open": 1}, exchanges=exchanges, **sizes)
 
 
-def browsing(stage: Stage, device: Device) -> None:
+def browsing(sim: SimulatedPlant, device: Device) -> None:
     """People at a page, or a voice assistant that is asked something: bursts of sessions with many
     new peers."""
-    rng = stage.rng
-    pages = visits(rng, stage.start_s, stage.end_s, between(rng, 20, 900) / max(stage.busy, 0.2))
+    rng = sim.rng
+    pages = sim.poisson(log_uniform(rng, 20, 900) / max(sim.busy, 0.2))
     for _ in range(int(rng.integers(1, 4))):
         ts = np.sort(np.repeat(pages, rng.integers(1, 9, len(pages))))
         ts = np.sort(ts + rng.exponential(1.5, len(ts)))
-        hosts = public_address(rng, max(int(between(rng, 5, 80)), 1))
-        sizes = {"answer_bytes": lognormal(rng, 9000, 1.6, len(ts))}
-        _visit(
-            stage, device, ts, hosts, lognormal(rng, between(rng, 0.3, 60), 1.2, len(ts)), **sizes
-        )
-    if rng.random() < 0.4:
+        hosts = public_address(rng, max(int(log_uniform(rng, 5, 80)), 1))
+        answer = lognormal(rng, 9000, 1.6, len(ts))
+        length = lognormal(rng, log_uniform(rng, 0.3, 60), 1.2, len(ts))
+        _call(sim, device, ts, hosts, length, answer_bytes=answer)
+    if rng.random() < 0.4:  # QUIC
         ts = np.sort(pages + rng.exponential(2, len(pages)))
-        many = np.rint(lognormal(rng, 12, 1, len(ts))).clip(2)
-        given = {
-            "out_pkts": many,
-            "in_pkts": np.rint(many * rng.uniform(0.7, 3)),
-            "ask_bytes": 300,
-            "answer_bytes": 900,
-        }
-        exchange(
-            stage.ledger,
-            ts,
-            device.address,
-            public_address(rng, len(ts)),
-            443,
-            duration=lognormal(rng, 8, 1.3, len(ts)),
-            **given,
-        )
+        pkts = np.rint(lognormal(rng, 12, 1, len(ts))).clip(2)
+        given = {"out_pkts": pkts, "in_pkts": np.rint(pkts * rng.uniform(0.7, 3))}
+        given |= {"ask_bytes": 300, "answer_bytes": 900}
+        hosts, length = public_address(rng, len(ts)), lognormal(rng, 8, 1.3, len(ts))
+        datagrams(sim.log, ts, device.address, hosts, 443, duration=length, **given)
 
 
-def upload(stage: Stage, device: Device) -> None:
+def upload(sim: SimulatedPlant, device: Device) -> None:
     """A regular upload to a place it has always known: measurements, pictures, a backup."""
-    rng = stage.rng
-    ts = beats(rng, stage.start_s, stage.end_s, between(rng, 60, 7200), 0.05)
-    size = lognormal(rng, between(rng, 1e5, 2e8), 0.4, len(ts))
-    length = size / between(rng, 5e4, 5e6)
-    _visit(
-        stage,
-        device,
-        ts,
-        vendor(stage),
-        length,
-        exchanges=np.maximum(size / 60000, 1),
-        ask_bytes=60000,
-        answer_bytes=200,
-    )
-
-
-def update(stage: Stage, device: Device) -> None:
-    """New firmware comes from the vendor, once."""
-    rng = stage.rng
-    ts = np.array([rng.uniform(stage.start_s, stage.end_s)])
-    size = between(rng, 5e5, 5e8)
-    _visit(
-        stage,
-        device,
-        ts,
-        vendor(stage),
-        np.array([size / between(rng, 2e5, 1e7)]),
-        exchanges=max(size / 1e6, 1),
-        ask_bytes=200,
-        answer_bytes=1e6,
-    )
-
-
-def relay(stage: Stage, device: Device) -> None:
-    """UDP with the world: STUN, calls, tunnels; some of it never answered."""
-    rng = stage.rng
-    ts = beats(rng, stage.start_s, stage.end_s, between(rng, 10, 900), 0.1)
-    back = rng.choice([0, 1, 1, 1])
-    many = rng.integers(1, 6, len(ts))
-    given = {
-        "out_pkts": many,
-        "in_pkts": many * back,
-        "ask_bytes": rng.integers(20, 200),
-        "answer_bytes": rng.integers(20, 200),
+    rng = sim.rng
+    ts = sim.periodic(log_uniform(rng, 60, 7200), 0.05)
+    size = lognormal(rng, log_uniform(rng, 1e5, 2e8), 0.4, len(ts))
+    length, hosts = size / log_uniform(rng, 5e4, 5e6), service_addresses(sim)
+    bulk: Columns = {
+        "exchanges": np.maximum(size / 60000, 1),
+        "ask_bytes": 60000,
+        "answer_bytes": 200,
     }
-    exchange(
-        stage.ledger,
-        ts,
-        device.address,
-        str(vendor(stage)[0]),
-        int(rng.choice([3478, 19302, 10001, 32100, 51820, 4500])),
-        duration=many * 0.4,
-        **given,
-    )
+    _call(sim, device, ts, hosts, length, **bulk)
 
 
-# What a device does beyond the router, and how likely each is, by kind of device.
-_QUIET = ((polling, 0.25), (dead_service, 0.1), (mishaps, 0.1))
+def firmware_download(sim: SimulatedPlant, device: Device) -> None:
+    """New firmware comes from the vendor, once."""
+    rng = sim.rng
+    ts = np.array([rng.uniform(sim.start_s, sim.end_s)])
+    size, hosts = log_uniform(rng, 5e5, 5e8), service_addresses(sim)
+    length = np.array([size / log_uniform(rng, 2e5, 1e7)])
+    bulk: Columns = {"exchanges": max(size / 1e6, 1), "ask_bytes": 200, "answer_bytes": 1e6}
+    _call(sim, device, ts, hosts, length, **bulk)
 
 
+def udp_relay(sim: SimulatedPlant, device: Device) -> None:
+    """UDP with the internet: STUN, calls, tunnels; some of it never answered."""
+    rng = sim.rng
+    ts = sim.periodic(log_uniform(rng, 10, 900), 0.1)
+    back = rng.choice([0, 1, 1, 1])
+    pkts = rng.integers(1, 6, len(ts))
+    given = {"out_pkts": pkts, "in_pkts": pkts * back, "duration": pkts * 0.4}
+    given |= {"ask_bytes": rng.integers(20, 200), "answer_bytes": rng.integers(20, 200)}
+    host = str(service_addresses(sim)[0])
+    port = int(rng.choice([3478, 19302, 10001, 32100, 51820, 4500]))
+    datagrams(sim.log, ts, device.address, host, port, **given)
+
+
+# ---- normal traffic that looks like trouble ----
+# A device that calls a dead service looks like a bot that calls a dead controller, and is far more
+# common: half of the skill of telling them apart is learned from ``dead_cloud``.
+
+_RETRIES = ("once", "linux_short", "linux", "linux_long", "windows", "lwip", "impatient")
+
+
+def dead_cloud(sim: SimulatedPlant, device: Device) -> None:
+    """Calls a service that never answers any more, by one policy or another, with or without a
+    name; else healthy."""
+    rng, log = sim.rng, sim.log
+    host = str(public_address(rng, 1)[0])
+    port = int(rng.choice([443, 80, 8883, 1883, 5222, 8080, int(rng.integers(1024, 65535))]))
+    dies_at = sim.start_s
+    if rng.random() < 0.4:  # it answered once
+        dies_at = rng.uniform(sim.start_s, sim.end_s)
+        alive = periodic(rng, sim.start_s, dies_at, log_uniform(rng, 5, 900), 0.05)
+        length = lognormal(rng, 1, 1, len(alive))
+        session(log, alive, device.address, host, port, length, Payload(3, 300, 900))
+    steady_s = log_uniform(rng, 3, 900)
+    if rng.random() < 0.5:
+        ts = backoff(rng, dies_at, sim.end_s)
+    else:
+        ts = periodic(rng, dies_at, sim.end_s, steady_s, log_uniform(rng, 1e-3, 0.3))
+    if rng.random() < 0.8:
+        lookup(sim, device, ts, float(rng.choice([1, 30, 300])))
+    tries = str(rng.choice(_RETRIES))
+    if rng.random() < 0.25:
+        refuse(log, ts, device.address, host, port)
+    else:
+        attempt(log, ts, device.address, host, port, tries=tries)
+
+
+def late_packets(sim: SimulatedPlant, device: Device) -> None:
+    """A lone FIN or RST of sessions that the log had already closed, which is more common than one
+    would think."""
+    rng, log = sim.rng, sim.log
+    ts = sim.poisson(log_uniform(rng, 20, 900))
+    hosts, fin = service_addresses(sim), rng.random(len(ts)) < 0.7
+    dst, port = hosts[rng.integers(len(hosts), size=len(ts))], int(rng.choice([80, 443]))
+    row = dict.fromkeys(("duration", "orig_bytes", "resp_bytes"), np.nan)
+    row |= {"orig_pkts": 1.0, "resp_pkts": 0.0, "orig_ip_bytes": 40.0, "resp_ip_bytes": 0.0}
+    state, history = np.where(fin, "SH", "OTH"), np.where(fin, "F", "R")
+    states = {"proto": "tcp", "conn_state": state, "history": history}
+    log.add(ts, device.address, dst, port, log.ports(len(ts)), **row, **states)
+
+
+def failed_calls(sim: SimulatedPlant, device: Device) -> None:
+    """A call that fails now and then, at no place in particular."""
+    rng, me = sim.rng, device.address
+    ts = sim.poisson(log_uniform(rng, 200, 7200))
+    refused = rng.random(len(ts)) < 0.3
+    silent, closed = ts[~refused], ts[refused]
+    hosts = public_address(rng, len(silent))
+    attempt(sim.log, silent, me, hosts, 443, tries=sim.retry_policy(me))
+    refuse(sim.log, closed, me, public_address(rng, len(closed)), 443)
+
+
+def maintenance(sim: SimulatedPlant, device: Device) -> None:
+    """Someone works on a device: SSH, its web page, a file, a few writes to a controller."""
+    rng, log = sim.rng, sim.log
+    others = [d for d in sim.plant.devices if d != device]
+    if not others:
+        return
+    for _ in range(int(rng.integers(1, 4))):
+        other = sim.draw_device(others)
+        ends = (device.address, other.address)
+        ts = np.array([rng.uniform(sim.start_s, sim.end_s)])
+        port = int(rng.choice([22, 80, 443, 445, 21, 3389, 5900, 23, 8080]))
+        length = np.array([log_uniform(rng, 3, 1800)])
+        exchanges = length * log_uniform(rng, 0.1, 20)
+        payload = Payload(exchanges, lognormal(rng, 60, 1), lognormal(rng, 200, 1.5))
+        session(log, ts, *ends, port, length, payload)
+        if other.role == "plc":
+            at = ts + np.sort(rng.uniform(0, length, int(rng.integers(1, 8))))
+            log.note(at, *ends, "modbus_write", 16, distinct=1)
+            session(log, ts, *ends, 502, length, Payload(len(at) * 3, 14, 30), **modbus(3, 0))
+
+
+# What a device does beyond the router, and how likely, by role. One that is named twice is drawn
+# twice: the device may then use two services.
+_QUIET = ((cloud_polling, 0.25), (dead_cloud, 0.1), (failed_calls, 0.1))
 _CLOUD = (
-    (polling, 0.7),
-    (pushed, 0.4),
-    (timed_out, 0.2),
+    (cloud_polling, 0.7),
+    (push_session, 0.4),
+    (idle_timeouts, 0.2),
     (upload, 0.12),
-    (update, 0.06),
-    (dead_service, 0.22),
-    (mishaps, 0.3),
-    (stray, 0.2),
+    (firmware_download, 0.06),
+    (dead_cloud, 0.22),
+    (failed_calls, 0.3),
+    (late_packets, 0.2),
 )
-
-
-BEYOND = {
-    "plc": ((dead_service, 0.03), (polling, 0.05)),
+_RARELY = ((cloud_polling, 0.1), (dead_cloud, 0.05))
+CLOUD = {
+    "plc": ((dead_cloud, 0.03), (cloud_polling, 0.05)),
     "drive": (),
     "gateway": _QUIET,
-    "switch": ((polling, 0.1), (dead_service, 0.05)),
-    "hmi": (*_QUIET, (browsing, 0.25), (stray, 0.1)),
-    "sensor": ((polling, 0.15), (pushed, 0.1), (dead_service, 0.1), (update, 0.03)),
-    "camera": (*_CLOUD, (relay, 0.4)),
-    "router": (*_QUIET, (relay, 0.1)),
+    "switch": _RARELY,
+    "hmi": (*_QUIET, (browsing, 0.25), (late_packets, 0.1)),
+    "sensor": (
+        (cloud_polling, 0.15),
+        (push_session, 0.1),
+        (dead_cloud, 0.1),
+        (firmware_download, 0.03),
+    ),
+    "camera": (*_CLOUD, (udp_relay, 0.4)),
+    "router": (*_QUIET, (udp_relay, 0.1)),
     "server": (*_CLOUD, (browsing, 0.1)),
     "broker": _QUIET,
     "historian": _QUIET,
     "edge": _QUIET,
     "mes": _QUIET,
     "recorder": _QUIET,
-    "robot": ((polling, 0.1), (dead_service, 0.05)),
-    "hub": (*_CLOUD, (polling, 0.6), (pushed, 0.4)),
-    "plug": (*_CLOUD, (relay, 0.2)),
-    "assistant": (*_CLOUD, *_CLOUD, (browsing, 0.9), (timed_out, 0.5), (stray, 0.5), (relay, 0.3)),
-    "television": (*_CLOUD, (browsing, 0.9), (relay, 0.4)),
-    "laptop": (*_CLOUD, (browsing, 1.0), (browsing, 0.5), (stray, 0.5), (relay, 0.5), (shell, 0.2)),
-    "workstation": (*_CLOUD, (browsing, 0.7), (shell, 0.3)),
-    "printer": ((polling, 0.3), (dead_service, 0.1)),
+    "robot": _RARELY,
+    "hub": (*_CLOUD, (cloud_polling, 0.6), (push_session, 0.4)),
+    "plug": (*_CLOUD, (udp_relay, 0.2)),
+    "assistant": (
+        *_CLOUD,
+        *_CLOUD,
+        (browsing, 0.9),
+        (idle_timeouts, 0.5),
+        (late_packets, 0.5),
+        (udp_relay, 0.3),
+    ),
+    "television": (*_CLOUD, (browsing, 0.9), (udp_relay, 0.4)),
+    "laptop": (
+        *_CLOUD,
+        (browsing, 1.0),
+        (browsing, 0.5),
+        (late_packets, 0.5),
+        (udp_relay, 0.5),
+        (maintenance, 0.2),
+    ),
+    "workstation": (*_CLOUD, (browsing, 0.7), (maintenance, 0.3)),
+    "printer": ((cloud_polling, 0.3), (dead_cloud, 0.1)),
 }

@@ -1,356 +1,263 @@
-"""Faults: what breaks in a plant without anyone's intent, and who notices.
+"""Faults: what breaks in a plant without anyone's intent, and who suffers from it.
 
-A fault takes the scene and its time, changes the flows, and tells its truth: ``source`` for the
-device from which it comes, ``target`` for those that suffer, and those only while they show it.
+A fault takes the scenario and its time, changes the flows, and adds its truth: ``source`` for the
+device from which it comes, ``target`` for those that suffer, and only while they show it.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
-from traffic.simulation.distributions import beats, between, pauses, public_address
-from traffic.simulation.flows import Ledger, attempt, exchange, session
-from traffic.simulation.outages import interrupt, misconfiguration
-from traffic.simulation.scenario import (
-    Lossy,
-    Scene,
-    busiest,
-    coming_from,
-    going_to,
-    inside,
-    speaking,
-    taken,
-)
+from traffic.simulation.distributions import log_uniform, periodic, public_address, retry_times
+from traffic.simulation.flows import FlowLog, Payload, attempt, datagrams, dns_query, session
+from traffic.simulation.misconfigurations import misconfiguration
+from traffic.simulation.scenario import LossInterval, Scenario, interrupt, without_answers
 
-# Faults of lines: packets lost by a bad cable or radio link, or by a line that one device fills.
+# ---- lines: packets lost by a bad cable or radio link, or because one device fills the line ----
 
 
-def packet_loss(scene: Scene, start_s: float, end_s: float) -> None:
+def packet_loss(scenario: Scenario, start_s: float, end_s: float) -> None:
     """A bad cable or radio link: 1 to 40 % of a device's packets are lost."""
-    rng = scene.stage.rng
-    device = busiest(
-        scene,
-        speaking(scene, "tcp"),
-        "id.orig_h" if rng.random() < 0.5 else "id.resp_h",
-        start_s,
-        end_s,
-    )
+    device = _draw_talker(scenario, ("id.orig_h", "id.resp_h"), start_s, end_s)
     if device is None:
         return
-    rate = between(rng, 0.01, 0.4)
-    _lose(scene, device, start_s, end_s, rate)
+    rate = log_uniform(scenario.rng, 0.01, 0.4)
+    _lose(scenario, device, start_s, end_s, rate)
     cause = f"{device} loses {rate:.0%} of its packets"
-    scene.losses.append(Lossy(device, start_s, end_s, rate, 0.0, "packet_loss", "source", cause))
+    loss = LossInterval(device, start_s, end_s, rate, 0.0, "packet_loss", "source", cause)
+    scenario.losses.append(loss)
 
 
-def _lose(scene: Scene, device: str, start_s: float, end_s: float, rate: float) -> None:
-    """Short flows in a lossy time: SYNs sent twice, answers that never come, sessions that take
-    longer."""
-    rng, flows = scene.stage.rng, scene.flows
-    now = scene.involving(device) & flows["ts"].between(start_s, end_s).to_numpy()
+def _draw_talker(
+    scenario: Scenario, columns: tuple[str, str], start_s: float, end_s: float
+) -> str | None:
+    """Draw a device that is busy with TCP, on one side or the other."""
+    column = columns[0] if scenario.rng.random() < 0.5 else columns[1]
+    return scenario.draw_busy(scenario.of_proto("tcp"), column, start_s, end_s)
+
+
+def _lose(scenario: Scenario, device: str, start_s: float, end_s: float, rate: float) -> None:
+    """Change the short flows of a lossy time: SYNs sent twice, answers that never come, sessions
+    that take longer. Retransmissions within sessions are drawn later, from ``losses``."""
+    rng, flows = scenario.rng, scenario.flows
+    now = scenario.involving(device) & flows["ts"].between(start_s, end_s).to_numpy()
     luck = rng.random(len(flows))
-    tcp, udp = now & speaking(scene, "tcp"), now & speaking(scene, "udp")
-    again = tcp & (luck < 2 * rate) & (flows["conn_state"] != "S0").to_numpy()
-    slower = np.where(luck < rate * rate * 2, 3.0, 1.0) + flows["duration"] * rate * rng.uniform(
-        0, 4
-    )
-    flows.loc[again, "orig_pkts"] += 1
-    flows.loc[again, "orig_ip_bytes"] += 60
-    flows.loc[again, "duration"] = flows["duration"].fillna(0) + slower.fillna(1.0)
-    dropped = (
-        udp
-        & (luck < 1 - (1 - rate) ** 2)
-        & (flows["resp_pkts"] > 0).to_numpy()
-        & (flows["duration"].fillna(0) < 20).to_numpy()
-    )
-    lost = Ledger(rng)
-    vain = tcp & (luck < rate**3)
-    hopeless = flows[vain]
-    attempt(
-        lost,
-        hopeless["ts"].to_numpy(),
-        hopeless["id.orig_h"].to_numpy(),
-        hopeless["id.resp_h"].to_numpy(),
-        hopeless["id.resp_p"].to_numpy(),
-    )
-    silent = flows[dropped].assign(resp_pkts=0.0, resp_ip_bytes=0.0, conn_state="S0", history="D")
-    several = silent["orig_pkts"].to_numpy(float) > 1
-    for column in ("duration", "orig_bytes"):
-        silent[column] = np.where(several, silent[column], np.nan)
-    silent["resp_bytes"] = np.where(several, 0.0, np.nan)
+    tcp, udp = now & scenario.of_proto("tcp"), now & scenario.of_proto("udp")
+    twice = tcp & (luck < 2 * rate) & (flows["conn_state"] != "S0").to_numpy()
+    wait = np.where(luck < rate * rate * 2, 3.0, 1.0)
+    slower = wait + flows["duration"] * rate * rng.uniform(0, 4)
+    flows.loc[twice, "orig_pkts"] += 1
+    flows.loc[twice, "orig_ip_bytes"] += 60
+    flows.loc[twice, "duration"] = flows["duration"].fillna(0) + slower.fillna(1.0)
+    brief = (flows["duration"].fillna(0) < 20).to_numpy() & (flows["resp_pkts"] > 0).to_numpy()
+    dropped = udp & (luck < 1 - (1 - rate) ** 2) & brief
+    failed = tcp & (luck < rate**3)
+    log, names = FlowLog(rng), ("ts", "id.orig_h", "id.resp_h", "id.resp_p")
+    attempt(log, *(flows.loc[failed, name].to_numpy() for name in names))
+    unanswered = without_answers(flows[dropped])
     repeated = flows[dropped].assign(ts=flows.loc[dropped, "ts"] + rng.choice([1.0, 2.0, 5.0]))
-    scene.flows = pd.concat(
-        [flows[~(dropped | vain)], silent, repeated, lost.flow_table()], ignore_index=True
-    )
+    parts = [flows[~(dropped | failed)], unanswered, repeated, log.flow_table()]
+    scenario.flows = pd.concat(parts, ignore_index=True)
 
 
-def congestion(scene: Scene, start_s: float, end_s: float) -> None:
+def congestion(scenario: Scenario, start_s: float, end_s: float) -> None:
     """One device fills a line that others share."""
-    rng, stage = scene.stage.rng, scene.stage
-    culprit = busiest(scene, np.ones(len(scene.flows), bool), "id.orig_h", start_s, end_s)
-    others = [d.address for d in stage.plant.devices if d.address != culprit]
-    if culprit is None or not others:
+    rng, sim = scenario.rng, scenario.sim
+    sender = scenario.draw_busy(scenario.everything(), "id.orig_h", start_s, end_s)
+    others = [d.address for d in sim.plant.devices if d.address != sender]
+    if sender is None or not others:
         return
     inside = rng.random() < 0.6
     dst = str(rng.choice(others)) if inside else str(public_address(rng, 1)[0])
-    speed = between(rng, 3e5, 1e8)
-    extra = Ledger(rng)
-    length = end_s - start_s
+    bytes_per_s = log_uniform(rng, 3e5, 1e8)
+    log, ts, length = FlowLog(rng), np.array([start_s]), end_s - start_s
     if rng.random() < 0.7:
-        sizes = {
-            "exchanges": max(length * speed / 60000, 1),
-            "ask_bytes": 60000,
-            "answer_bytes": 100,
-        }
-        session(
-            extra,
-            np.array([start_s]),
-            culprit,
-            dst,
-            int(rng.choice([445, 21, 22, 443, 873, 8080])),
-            duration=length,
-            **sizes,
-        )
+        port = int(rng.choice([445, 21, 22, 443, 873, 8080]))
+        bulk = Payload(max(length * bytes_per_s / 60000, 1), 60000, 100)
+        session(log, ts, sender, dst, port, length, bulk)
     else:
-        exchange(
-            extra,
-            np.array([start_s]),
-            culprit,
-            dst,
-            int(rng.integers(5000, 60000)),
-            out_pkts=length * speed / 1300,
-            in_pkts=0,
-            ask_bytes=1300,
-            duration=length,
-        )
-    scene.flows = pd.concat([scene.flows, extra.flow_table()], ignore_index=True)
-    cause = f"{culprit} fills the line with {speed * 8 / 1e6:.0f} Mbit/s"
-    scene.tell(culprit, start_s, end_s, "congestion", "source", cause)
-    sufferers = rng.choice(others, size=min(len(others), int(rng.integers(1, 8))), replace=False)
-    for device in sufferers:
-        if device not in taken(scene, start_s, end_s):
-            rate = between(rng, 0.005, 0.1)
-            _lose(scene, str(device), start_s, end_s, rate / 2)
+        stream = {"out_pkts": length * bytes_per_s / 1300, "in_pkts": 0, "ask_bytes": 1300}
+        datagrams(log, ts, sender, dst, int(rng.integers(5000, 60000)), duration=length, **stream)
+    scenario.add_flows(log)
+    cause = f"{sender} fills the line with {bytes_per_s * 8 / 1e6:.0f} Mbit/s"
+    scenario.add_truth(sender, start_s, end_s, "congestion", "source", cause)
+    suffering = rng.choice(others, size=min(len(others), int(rng.integers(1, 8))), replace=False)
+    for device in map(str, suffering):
+        if device not in scenario.affected(start_s, end_s):
+            rate = log_uniform(rng, 0.005, 0.1)
+            _lose(scenario, device, start_s, end_s, rate / 2)
             full = rate * rng.uniform(0, 0.2)
-            scene.losses.append(
-                Lossy(str(device), start_s, end_s, rate, full, "congestion", "target", cause)
-            )
+            loss = LossInterval(device, start_s, end_s, rate, full, "congestion", "target", cause)
+            scenario.losses.append(loss)
 
 
-def device_silent(scene: Scene, start_s: float, end_s: float) -> None:
-    """A device is switched off: its traffic stops and its clients ask in vain."""
-    everything = np.ones(len(scene.flows), bool)
-    column = "id.resp_h" if scene.stage.rng.random() < 0.6 else "id.orig_h"
-    device = busiest(scene, everything & inside(scene, "id.resp_h"), column, start_s, end_s)
-    device = device or busiest(scene, everything, "id.orig_h", start_s, end_s)
+def flapping(scenario: Scenario, start_s: float, end_s: float) -> None:
+    """A loose cable: sessions broken and opened again, silence of seconds, again and again."""
+    rng = scenario.rng
+    device = _draw_talker(scenario, ("id.resp_h", "id.orig_h"), start_s, end_s)
     if device is None:
         return
-    cause = f"{device} is switched off"
-    scene.tell(device, start_s, end_s, "device_silent", "source", cause)
-    sought = _sought(scene, device, start_s, end_s if scene.packets else start_s)
-    interrupt(scene, coming_from(scene, device), start_s, end_s, "gone")
-    failed = interrupt(
-        scene, going_to(scene, device), start_s, end_s, "absent" if scene.packets else "silent"
-    )
-    scene.notes = scene.notes[
-        ~((scene.notes["src"] == device) & scene.notes["ts"].between(start_s, end_s))
-    ]
-    for kind in ("arp_request", "arp_unanswered"):
-        scene.note(sought["ts"].to_numpy(float), sought["src"].to_numpy(), device, kind, count=2)
-    felt = pd.concat([failed, sought], ignore_index=True)
-    felt = felt[felt["src"] != device]
-    scene.tell_touched(
-        felt["src"], felt["ts"], "device_silent", "target", cause, join_s=end_s - start_s
-    )
-
-
-def _sought(scene: Scene, device: str, start_s: float, end_s: float) -> pd.DataFrame:
-    """Who was about to send it something asks for its address in vain, until their sessions are
-    given up."""
-    rng, flows = scene.stage.rng, scene.flows
-    ts, end = (
-        flows["ts"].to_numpy(float),
-        (flows["ts"] + flows["duration"].fillna(0)).to_numpy(float),
-    )
-    open_now = flows[scene.involving(device) & (ts < start_s) & (end > start_s)]
-    peers = open_now["id.orig_h"].where(open_now["id.orig_h"] != device, open_now["id.resp_h"])
-    # A server that only answers has nothing to say to a client that is gone.
-    has_more = (open_now["id.resp_h"] == device) | (open_now["tells"].astype(float) > 0)
-    near = peers.str.startswith(scene.stage.network) & (peers != device)
-    parts = [pd.DataFrame({"ts": [], "src": [], "dst": []}, dtype=object)]
-    for peer in peers[has_more & near].unique():
-        noticed = start_s + rng.uniform(2, 45)
-        if noticed < end_s:
-            asked = beats(
-                rng, noticed, min(end_s, noticed + between(rng, 3, 90)), between(rng, 1, 8), 0.2
-            )
-            parts.append(pd.DataFrame({"ts": asked, "src": peer, "dst": device}))
-    return pd.concat(parts, ignore_index=True)
-
-
-def service_down(scene: Scene, start_s: float, end_s: float) -> None:
-    """The host lives, one of its ports refuses or times out."""
-    rng = scene.stage.rng
-    tcp = speaking(scene, "tcp") & inside(scene, "id.orig_h")
-    server = busiest(scene, tcp, "id.resp_h", start_s, end_s)
-    if server is None:
-        return
-    hit = tcp & going_to(scene, server)
-    port = (
-        int(scene.flows.loc[hit, "id.resp_p"].value_counts().index[0])
-        if rng.random() < 0.5
-        else int(rng.choice(scene.flows.loc[hit, "id.resp_p"]))
-    )
-    hit &= (scene.flows["id.resp_p"] == port).to_numpy()
-    how = "refused" if rng.random() < 0.6 else "silent"
-    cause = f"port {port} of {server} is {how}"
-    failed = interrupt(scene, hit, start_s, end_s, how)
-    scene.tell_touched(
-        failed["dst"], failed["ts"], "service_down", "source", cause, join_s=end_s - start_s
-    )
-    scene.tell_touched(
-        failed["src"], failed["ts"], "service_down", "target", cause, join_s=end_s - start_s
-    )
-
-
-def flapping(scene: Scene, start_s: float, end_s: float) -> None:
-    """A loose cable: sessions torn and opened again, silence of seconds, again and again."""
-    rng = scene.stage.rng
-    device = busiest(
-        scene,
-        speaking(scene, "tcp"),
-        "id.resp_h" if rng.random() < 0.5 else "id.orig_h",
-        start_s,
-        end_s,
-    )
-    if device is None:
-        return
-    mine = scene.involving(device)
-    rest = scene.flows[~mine]
-    scene.flows = scene.flows[mine].reset_index(drop=True)
-    third = (end_s - start_s) / 6  # at least three times, or it is an outage
-    up, down = min(between(rng, 4, 60), third), min(between(rng, 1, 25), third)
-    at, failed, ups = start_s, [], []
+    mine = scenario.involving(device)
+    rest = scenario.flows[~mine]
+    scenario.flows = scenario.flows[mine].reset_index(drop=True)
+    longest_s = (end_s - start_s) / 6  # off at least three times, or it is an outage
+    up_s = min(log_uniform(rng, 4, 60), longest_s)
+    down_s = min(log_uniform(rng, 1, 25), longest_s)
+    at, failures, ups = start_s, [], []
     while at < end_s:
-        length = down * rng.uniform(0.5, 1.8)
+        off_s = down_s * rng.uniform(0.5, 1.8)
         how = str(rng.choice(["silent", "refused", "silent", "gone"]))
-        failed.append(
-            interrupt(scene, np.ones(len(scene.flows), bool), at, min(at + length, end_s), how)
-        )
-        ups.append(at + length)
-        at += length + up * rng.uniform(0.5, 1.8)
-    scene.flows = pd.concat([rest, _torn(scene.flows, start_s, end_s, rng)], ignore_index=True)
-    if device != scene.stage.network + "1":  # who is plugged in again asks for its router
-        scene.note(np.array(ups), device, scene.stage.network + "1", "arp_request", count=2)
+        until = min(at + off_s, end_s)
+        failures.append(interrupt(scenario, scenario.everything(), at, until, how))
+        ups.append(at + off_s)
+        at += off_s + up_s * rng.uniform(0.5, 1.8)
+    broken = _broken_by_resets(scenario.flows, start_s, end_s, rng)
+    scenario.flows = pd.concat([rest, broken], ignore_index=True)
+    if device != scenario.sim.router:  # a device whose link comes up asks for its router
+        scenario.note(np.array(ups), device, scenario.sim.router, "arp_request", count=2)
     cause = f"the link of {device} goes up and down"
-    scene.tell(device, start_s, end_s, "flapping", "source", cause)
-    felt = pd.concat(failed)
-    felt = pd.concat(
-        [
-            felt["src"].to_frame("who").assign(ts=felt["ts"]),
-            felt["dst"].to_frame("who").assign(ts=felt["ts"]),
-        ]
-    )
-    felt = felt[
-        (felt["who"] != device) & felt["who"].astype(str).str.startswith(scene.stage.network)
-    ]
-    scene.tell_touched(felt["who"], felt["ts"], "flapping", "target", cause, least=2)
+    scenario.add_truth(device, start_s, end_s, "flapping", "source", cause)
+    failed = pd.concat(failures)
+    who = pd.concat([failed["src"], failed["dst"]])
+    ts = pd.concat([failed["ts"], failed["ts"]])
+    peers = ((who != device) & who.astype(str).str.startswith(scenario.sim.network)).to_numpy()
+    scenario.add_truth_at(who[peers], ts[peers], "flapping", "target", cause, least=2)
 
 
-def _torn(
+def _broken_by_resets(
     flows: pd.DataFrame, start_s: float, end_s: float, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """Sessions that ended within the time were reset by one side or the other."""
+    """Sessions that ended within the time were reset by one side or the other, or left open."""
     end = flows["ts"] + flows["duration"].fillna(0)
     cut = ((end > start_s) & (end < end_s) & (flows["conn_state"] == "S1")).to_numpy(bool)
-    state = rng.choice(["RSTO", "RSTR", "S1"], size=int(cut.sum()))
-    story = (
-        pd.Series(state)
-        .map({"RSTO": "ShADadTR", "RSTR": "ShADadTr", "S1": "ShADadT"})
-        .to_numpy(object)
-    )
-    flows.loc[cut, "conn_state"] = state.astype(object)
-    flows.loc[cut, "history"] = story
+    state = pd.Series(rng.choice(["RSTO", "RSTR", "S1"], size=int(cut.sum())))
+    history = state.map({"RSTO": "ShADadTR", "RSTR": "ShADadTr", "S1": "ShADadT"})
+    flows.loc[cut, "conn_state"] = state.to_numpy(object)
+    flows.loc[cut, "history"] = history.to_numpy(object)
     return flows
 
 
-def name_resolution(scene: Scene, start_s: float, end_s: float) -> None:
+# ---- devices and services that are gone ----
+
+
+def device_silent(scenario: Scenario, start_s: float, end_s: float) -> None:
+    """A device is switched off: its traffic stops, and its clients' attempts fail."""
+    everything = scenario.everything()
+    column = "id.resp_h" if scenario.rng.random() < 0.6 else "id.orig_h"
+    near = everything & scenario.in_plant("id.resp_h")
+    device = scenario.draw_busy(near, column, start_s, end_s)
+    device = device or scenario.draw_busy(everything, "id.orig_h", start_s, end_s)
+    if device is None:
+        return
+    cause = f"{device} is switched off"
+    scenario.add_truth(device, start_s, end_s, "device_silent", "source", cause)
+    requests = _arp_requests(scenario, device, start_s, end_s if scenario.packets else start_s)
+    interrupt(scenario, scenario.sent_by(device), start_s, end_s, "gone")
+    how = "absent" if scenario.packets else "silent"
+    failed = interrupt(scenario, scenario.sent_to(device), start_s, end_s, how)
+    noted = scenario.evidence
+    its_own = (noted["src"] == device) & noted["ts"].between(start_s, end_s)
+    scenario.evidence = noted[~its_own]
+    at, src = requests["ts"].to_numpy(float), requests["src"].to_numpy()
+    scenario.note_unanswered_arp(at, src, device, 2)
+    shown = pd.concat([failed, requests], ignore_index=True)
+    shown = shown[shown["src"] != device]
+    length_s = end_s - start_s
+    scenario.add_truth_at(
+        shown["src"], shown["ts"], "device_silent", "target", cause, join_s=length_s
+    )
+
+
+def _arp_requests(scenario: Scenario, device: str, start_s: float, end_s: float) -> pd.DataFrame:
+    """Who has something to send to a device asks for its address until the session is given up:
+    ``ts src dst``."""
+    rng, flows = scenario.rng, scenario.flows
+    ts = flows["ts"].to_numpy(float)
+    end = (flows["ts"] + flows["duration"].fillna(0)).to_numpy(float)
+    open_now = flows[scenario.involving(device) & (ts < start_s) & (end > start_s)]
+    peers = open_now["id.orig_h"].where(open_now["id.orig_h"] != device, open_now["id.resp_h"])
+    # A server that only answers has nothing to say to a client that is gone.
+    has_more = (open_now["id.resp_h"] == device) | (open_now["tells"].astype(float) > 0)
+    near = peers.str.startswith(scenario.sim.network) & (peers != device)
+    parts = [pd.DataFrame({"ts": [], "src": [], "dst": []}, dtype=object)]
+    for peer in peers[has_more & near].unique():
+        first = start_s + rng.uniform(2, 45)
+        if first < end_s:
+            last = min(end_s, first + log_uniform(rng, 3, 90))
+            at = periodic(rng, first, last, log_uniform(rng, 1, 8), 0.2)
+            parts.append(pd.DataFrame({"ts": at, "src": peer, "dst": device}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def service_down(scenario: Scenario, start_s: float, end_s: float) -> None:
+    """The host lives, one of its ports refuses or times out."""
+    rng = scenario.rng
+    tcp = scenario.of_proto("tcp") & scenario.in_plant("id.orig_h")
+    server = scenario.draw_busy(tcp, "id.resp_h", start_s, end_s)
+    if server is None:
+        return
+    hit = tcp & scenario.sent_to(server)
+    ports = scenario.flows.loc[hit, "id.resp_p"]
+    port = int(ports.value_counts().index[0] if rng.random() < 0.5 else rng.choice(ports))
+    hit &= (scenario.flows["id.resp_p"] == port).to_numpy()
+    how = "refused" if rng.random() < 0.6 else "silent"
+    cause, length_s = f"port {port} of {server} is {how}", end_s - start_s
+    failed = interrupt(scenario, hit, start_s, end_s, how)
+    for column, direction in (("dst", "source"), ("src", "target")):
+        scenario.add_truth_at(
+            failed[column], failed["ts"], "service_down", direction, cause, join_s=length_s
+        )
+
+
+def name_resolution(scenario: Scenario, start_s: float, end_s: float) -> None:
     """Names do not resolve: for one device, or for all when the resolver is at fault."""
-    rng, stage = scene.stage.rng, scene.stage
-    dns = (scene.flows["app"] == "dns").to_numpy()
-    asker = busiest(scene, dns, "id.orig_h", start_s, end_s) or busiest(
-        scene, speaking(scene, "tcp"), "id.orig_h", start_s, end_s
+    rng, sim = scenario.rng, scenario.sim
+    dns = (scenario.flows["app"] == "dns").to_numpy()
+    asker = scenario.draw_busy(dns, "id.orig_h", start_s, end_s) or scenario.draw_busy(
+        scenario.of_proto("tcp"), "id.orig_h", start_s, end_s
     )
     if asker is None:
         return
     everyone = rng.random() < 0.6
-    who = np.ones(len(scene.flows), bool) if everyone else coming_from(scene, asker)
-    code = int(rng.choice([2, 3, 3, 5, -1])) if scene.packets else -1
-    flows = scene.flows
+    who = scenario.everything() if everyone else scenario.sent_by(asker)
+    code = int(rng.choice([2, 3, 3, 5, -1])) if scenario.packets else -1
+    flows, log = scenario.flows, FlowLog(rng)
     now = who & flows["ts"].between(start_s, end_s).to_numpy()
-    unmet = now & flows["named"].to_numpy(bool)
+    needs_name = now & flows["named"].to_numpy(bool)
     asked = flows[now & dns]
-    again = Ledger(rng)
-    clients = asked["id.orig_h"].unique() if everyone else [asker]
-    ts = [asked["ts"].to_numpy(float)]
-    src = [asked["id.orig_h"].to_numpy(object)]
-    for client in clients:
-        retry = (
-            beats(rng, start_s, end_s, between(rng, 2, 30), 0.3)
-            if rng.random() < 0.6
-            else pauses(rng, start_s, end_s)
-        )
-        ts.append(retry)
-        src.append(np.full(len(retry), client, object))
-    _vain_questions(again, np.concatenate(ts), np.concatenate(src), stage.resolver, code)
-    scene.flows = pd.concat([flows[~(unmet | (now & dns))], again.flow_table()], ignore_index=True)
-    cause = f"the resolver {stage.resolver} fails" if everyone else f"{asker} cannot resolve names"
-    felt = again.flow_table()
-    scene.tell_touched(
-        felt["id.orig_h"],
-        felt["ts"],
-        "name_resolution",
-        "target" if everyone else "source",
-        cause,
-        join_s=end_s - start_s,
-    )
-    if everyone and stage.resolver.startswith(stage.network):
-        scene.tell_touched(
-            felt["id.resp_h"],
-            felt["ts"],
+    ts, src = [asked["ts"].to_numpy(float)], [asked["id.orig_h"].to_numpy(object)]
+    for client in asked["id.orig_h"].unique() if everyone else [asker]:
+        ts.append(retry_times(rng, start_s, end_s, 2, 30, 0.3))
+        src.append(np.full(len(ts[-1]), client, object))
+    _failing_queries(log, np.concatenate(ts), np.concatenate(src), sim.resolver, code)
+    failed = log.flow_table()
+    scenario.flows = pd.concat([flows[~(needs_name | (now & dns))], failed], ignore_index=True)
+    cause = f"the resolver {sim.resolver} fails" if everyone else f"{asker} cannot resolve names"
+    sides = [("id.orig_h", "target" if everyone else "source")]
+    if everyone and sim.resolver.startswith(sim.network):
+        sides.append(("id.resp_h", "source"))
+    for column, direction in sides:
+        scenario.add_truth_at(
+            failed[column],
+            failed["ts"],
             "name_resolution",
-            "source",
+            direction,
             cause,
             join_s=end_s - start_s,
         )
 
 
-def _vain_questions(
-    ledger: Ledger, ts: np.ndarray, src: np.ndarray, resolver: str, code: int
+def _failing_queries(
+    log: FlowLog, ts: np.ndarray, src: np.ndarray, resolver: str, code: int
 ) -> None:
-    rng, n = ledger.rng, len(ts)
-    silent = code < 0
-    given = {
-        "out_pkts": rng.integers(1, 4, n) if silent else 1,
-        "in_pkts": 0 if silent else 1,
-        "duration": 5.0 if silent else 0.05,
-    }
+    rng, n, silent = log.rng, len(ts), code < 0
+    pkts = {"out_pkts": rng.integers(1, 4, n) if silent else 1, "in_pkts": 0 if silent else 1}
     sizes = {"ask_bytes": rng.integers(26, 60, n), "answer_bytes": rng.integers(26, 120, n)}
-    exchange(
-        ledger,
-        ts,
-        src,
-        resolver,
-        53,
-        service="dns",
-        app="dns",
-        code=code,
-        asks=1.0,
-        **given,
-        **sizes,
-    )
+    dns_query(log, ts, src, resolver, code, duration=5.0 if silent else 0.05, **pkts, **sizes)
 
 
-FAULTS = {
+FAULT_SIMULATORS: dict[str, Callable[[Scenario, float, float], None]] = {
     "packet_loss": packet_loss,
     "congestion": congestion,
     "device_silent": device_silent,

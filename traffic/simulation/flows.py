@@ -1,7 +1,6 @@
-"""Flow rows that were never packets: sessions, exchanges and attempts as Zeek would have logged
-them.
+"""Flow rows as Zeek would have logged them, made without packets: sessions, datagrams, attempts.
 
-Every maker takes arrays of start times and appends one row per connection to a ledger.
+Each maker takes arrays of start times and appends one row per connection to a ``FlowLog``.
 
     SYN at  0   1   3       7               15 s        one attempt at a dead host
     rows    |=======|       |               |           Zeek ends an attempt 5 s after its first SYN
@@ -16,135 +15,14 @@ import pandas as pd
 from traffic.capture import COUNTS, FLOW_COLUMNS
 from traffic.labels import NORMAL
 
-# Where simulated devices write what they did: flow rows, and evidence that no flow carries.
-#
-# Beside Zeek's columns a row carries what its packets would have said, from which the evidence is
-# drawn once every fault has had its way with the flows.
-
-HIDDEN = [
-    "app",
-    "code",
-    "asks",
-    "tells",
-    "distinct",
-    "named",
-    "tries",
-    "steady",
-    "exchanges",
-    "alive_s",
-]
-
-
-_BLANK: dict[str, Any] = {
-    "service": "",
-    "missed_bytes": 0.0,
-    "label": NORMAL,
-    "app": "",
-    "code": -1,
-    "asks": 0.0,
-    "tells": 0.0,
-    "distinct": 0,
-    "named": False,
-    "tries": "linux",
-    "steady": True,
-    "exchanges": 0.0,
-    "alive_s": 0.0,
-}
-
-
-_COLUMNS = [*[name for name in FLOW_COLUMNS if name != "uid"], "label", *HIDDEN]
-
-
-@dataclass
-class Ledger:
-    """Flow rows and loose evidence, collected while devices act.
-
-    Attributes:
-        rng: the one source of chance of a simulation.
-        flows: one dict of equally long arrays per call of a maker.
-        evidence: one dict of equally long arrays per call of ``note``.
-    """
-
-    rng: np.random.Generator
-    flows: list[dict[str, np.ndarray]] = field(default_factory=list)
-    evidence: list[dict[str, np.ndarray]] = field(default_factory=list)
-
-    def add(self, ts: np.ndarray, **columns: Any) -> None:
-        """Append rows; a scalar column holds for all of them."""
-        ts = np.atleast_1d(np.asarray(ts, float))
-        if not len(ts):
-            return
-        row = {**_BLANK, **columns, "ts": ts}
-        self.flows.append({name: _filled(row[name], len(ts)) for name in _COLUMNS})
-
-    def note(
-        self,
-        ts: np.ndarray,
-        src: Any,
-        dst: Any,
-        kind: str,
-        code: Any = -1,
-        count: Any = 1,
-        distinct: Any = 0,
-    ):
-        """Append evidence that no flow carries, one event group per time."""
-        ts = np.atleast_1d(np.asarray(ts, float))
-        row = {
-            "ts": ts,
-            "src": src,
-            "dst": dst,
-            "kind": kind,
-            "code": code,
-            "count": count,
-            "distinct": distinct,
-        }
-        if len(ts):
-            self.evidence.append({name: _filled(value, len(ts)) for name, value in row.items()})
-
-    def ports(self, n: int) -> np.ndarray:
-        """n source ports as operating systems choose them: counted upwards or drawn."""
-        first = int(self.rng.choice([1024, 32768, 49152]))
-        width = 28000 if first == 32768 else 65535 - first
-        if self.rng.random() < 0.5:
-            return (
-                first
-                + (int(self.rng.integers(width)) + np.arange(n) * int(self.rng.integers(1, 3)))
-                % width
-            )
-        return first + self.rng.integers(width, size=n)
-
-    def flow_table(self) -> pd.DataFrame:
-        """All rows so far, unsorted; packets and bytes are whole."""
-        parts = self.flows or [{name: np.empty(0, object) for name in _COLUMNS}]
-        table = pd.DataFrame(
-            {name: np.concatenate([part[name] for part in parts]) for name in _COLUMNS}
-        )
-        return table.assign(
-            **{name: np.rint(table[name].to_numpy(float)) for name in COUNTS if name != "duration"}
-        )
-
-    def evidence_table(self) -> pd.DataFrame:
-        """All loose evidence so far, with times, unsorted."""
-        names = ["ts", "src", "dst", "kind", "code", "count", "distinct"]
-        parts = self.evidence or [{name: np.empty(0, object) for name in names}]
-        return pd.DataFrame(
-            {name: np.concatenate([part[name] for part in parts]) for name in names}
-        )
-
-
-def _filled(value: Any, n: int) -> np.ndarray:
-    array = np.asarray(value)
-    if array.dtype.kind in "US":
-        array = array.astype(object)
-    return array if array.shape == (n,) else np.broadcast_to(array, (n,)).copy()
-
+# One value for all rows, or shape (n,) with one for each.
+Numbers = float | np.number | np.ndarray
+Texts = str | np.ndarray
+Columns = dict[str, Any]  # further columns of a log, or arguments of a maker
 
 MSS_BYTES = 1448
-
-
 ATTEMPT_S = 5.0  # Zeek's tcp_attempt_delay
-
-
+ANSWERED = -2  # a DNS question that was answered without an error
 # Seconds after the first SYN at which an operating system sends it again.
 SYN_RETRIES: dict[str, tuple[float, ...]] = {
     "once": (0,),
@@ -157,11 +35,7 @@ SYN_RETRIES: dict[str, tuple[float, ...]] = {
     "windows_new": (0, 1, 3, 7, 15),
     "lwip": (0, 1.5, 4.5, 10.5),
 }
-
-
-TORN = "torn"
-
-
+# How a session ends -> Zeek's conn_state and history.
 _ENDINGS: dict[str, tuple[str, str]] = {
     "closed": ("SF", "ShADadFf"),
     "closed_by_server": ("SF", "ShADadfF"),
@@ -172,77 +46,176 @@ _ENDINGS: dict[str, tuple[str, str]] = {
     "reset_twice": ("RSTO", "ShADadRRR"),
     "reset_server": ("RSTR", "ShADadr"),
     "reset_late": ("RSTR", "ShADadfr"),
-    TORN: ("RSTO", "ShADadTR"),
 }
+# What a flow's packets would have told. It stands beside Zeek's columns, and the evidence is drawn
+# from it last, because faults cut and repeat flows after they were made.
+_HIDDEN: Columns = {
+    "app": "",  # protocol whose requests evidence counts
+    "code": -1,  # function code, or DNS response code; -1 for no answer
+    "asks": 0.0,  # requests in one question
+    "tells": 0.0,  # messages in one answer
+    "distinct": 0,  # different registers or topics
+    "named": False,  # the server was looked up by name
+    "tries": "linux",  # the client's policy of SYN retries
+    "steady": True,  # its exchanges are evenly spaced
+    "exchanges": 0.0,  # questions with their answers
+    "alive_s": 0.0,  # seconds between two keep-alives; 0 for none
+}
+_DEFAULTS = {"service": "", "missed_bytes": 0.0, "label": NORMAL, **_HIDDEN}
+_COLUMNS = [*(name for name in FLOW_COLUMNS if name != "uid"), "label", *_HIDDEN]
+_EVIDENCE = ["ts", "src", "dst", "kind", "code", "count", "distinct"]
+
+
+@dataclass
+class FlowLog:
+    """Flow rows, and evidence that no flow carries, collected while devices act.
+
+    Attributes:
+        rng: the one source of chance of a simulation.
+        flows: one dict of equally long arrays per call of ``add``.
+        evidence: one dict of equally long arrays per call of ``note``.
+    """
+
+    rng: np.random.Generator
+    flows: list[dict[str, np.ndarray]] = field(default_factory=list)
+    evidence: list[dict[str, np.ndarray]] = field(default_factory=list)
+
+    def add(
+        self,
+        ts: np.ndarray,
+        orig: Texts,
+        resp: Texts,
+        port: Numbers,
+        orig_p: Numbers,
+        **columns: Any,
+    ) -> None:
+        """Append one row per time; ``columns`` are Zeek's, ``label``, or hidden ones."""
+        ts = np.atleast_1d(np.asarray(ts, float))
+        if len(ts):
+            ends = {"id.orig_h": orig, "id.resp_h": resp, "id.resp_p": port, "id.orig_p": orig_p}
+            row = {**_DEFAULTS, **ends, **columns, "ts": ts}
+            self.flows.append({name: _filled(row[name], len(ts)) for name in _COLUMNS})
+
+    def note(
+        self,
+        ts: np.ndarray,
+        src: Texts,
+        dst: Texts,
+        kind: str,
+        code: Numbers = -1,
+        count: Numbers = 1,
+        distinct: Numbers = 0,
+    ) -> None:
+        """Append evidence that no flow carries, one event group per time."""
+        ts = np.atleast_1d(np.asarray(ts, float))
+        if len(ts):
+            row = dict(zip(_EVIDENCE, (ts, src, dst, kind, code, count, distinct), strict=True))
+            self.evidence.append({name: _filled(value, len(ts)) for name, value in row.items()})
+
+    def ports(self, n: int) -> np.ndarray:
+        """Draw n source ports as operating systems choose them: counted upwards or at random."""
+        first = int(self.rng.choice([1024, 32768, 49152]))
+        width = 28000 if first == 32768 else 65535 - first
+        if self.rng.random() < 0.5:
+            start, step = int(self.rng.integers(width)), int(self.rng.integers(1, 3))
+            return first + (start + np.arange(n) * step) % width
+        return first + self.rng.integers(width, size=n)
+
+    def flow_table(self) -> pd.DataFrame:
+        """All rows so far, unsorted; packets and bytes are whole numbers."""
+        table = _joined(self.flows, _COLUMNS)
+        whole = [name for name in COUNTS if name != "duration"]
+        return table.assign(**{name: np.rint(table[name].to_numpy(float)) for name in whole})
+
+    def evidence_table(self) -> pd.DataFrame:
+        """All noted evidence so far, with times, unsorted."""
+        return _joined(self.evidence, _EVIDENCE)
+
+
+def _filled(value: Any, n: int) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype.kind in "US":
+        array = array.astype(object)
+    return array if array.shape == (n,) else np.broadcast_to(array, (n,)).copy()
+
+
+def _joined(parts: list[dict[str, np.ndarray]], names: list[str]) -> pd.DataFrame:
+    parts = parts or [{name: np.empty(0, object) for name in names}]
+    return pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in names})
+
+
+def _spread_over(value: Numbers, n: int) -> np.ndarray:
+    return np.broadcast_to(np.asarray(value, float), n)
+
+
+# ---- TCP that is answered ----
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What a TCP connection carries.
+
+    Attributes:
+        exchanges: questions with their answers; 0 for a connection without data.
+        ask_bytes: payload of one question.
+        answer_bytes: payload of one answer.
+    """
+
+    exchanges: Numbers = 1
+    ask_bytes: Numbers = 100
+    answer_bytes: Numbers = 200
+
+
+def modbus(code: int, distinct: int) -> Columns:
+    """The columns of a Modbus session whose questions have this function code and so many
+    different registers."""
+    return {"service": "modbus", "app": "modbus", "code": code, "asks": 1.0, "distinct": distinct}
 
 
 def session(
-    ledger: Ledger,
+    log: FlowLog,
     ts: np.ndarray,
-    orig: Any,
-    resp: Any,
-    port: Any,
+    orig: Texts,
+    resp: Texts,
+    port: Numbers,
+    duration: Numbers,
+    payload: Payload,
     *,
-    duration: Any,
-    exchanges: Any = 1,
-    ask_bytes: Any = 100,
-    answer_bytes: Any = 200,
-    ending: Any = None,
-    orig_p: Any = None,
-    asks: Any = 0.0,
-    tells: Any = 0.0,
-    late: Any = None,
-    alive_s: Any = 0.0,
+    ending: dict[str, float] | None = None,
+    orig_p: Numbers | None = None,
+    late: float | None = None,
+    alive_s: float = 0.0,
     **columns: Any,
 ) -> None:
-    """TCP connections that were answered.
+    """Add TCP connections that were answered.
 
     Args:
-        ledger: where the rows go.
+        log: where the rows go.
         ts: start times in seconds, shape (n,).
-        orig: address of the client; ``resp`` that of the server, ``port`` the server's port.
+        orig: address of the client.
+        resp: address of the server.
+        port: the server's port.
         duration: seconds from first to last packet.
-        exchanges: how many questions and answers pass.
-        ask_bytes: payload of one question; ``answer_bytes`` of one answer. 0 for a connection
-            without data.
-        ending: dict of weights over the ways a connection ends; ``{"closed": 1}`` by default.
+        payload: questions and answers.
+        ending: weights over the ways a connection ends; ``{"closed": 1}`` by default.
         orig_p: the client's ports; fresh ones by default.
-        asks: requests that evidence counts (reads, messages published) in one question; ``tells``
-            in one answer.
         late: share of the questions that the server acknowledges before it answers; drawn by
             default, mostly none.
-        alive_s: seconds between two signs of life beside the exchanges (question, answer, each
-            acknowledged), if any.
-        **columns: further columns of the ledger, such as ``label`` or ``service``.
+        alive_s: seconds between two keep-alives beside the exchanges (question, answer, each
+            acknowledged); 0 for none.
+        **columns: further columns of the log, such as ``label`` or ``service``.
     """
-    rng, n = ledger.rng, len(np.atleast_1d(ts))
-    exchanges, ask, answer = (
-        np.broadcast_to(np.asarray(v, float), n) for v in (exchanges, ask_bytes, answer_bytes)
-    )
-    lasting = np.maximum(np.broadcast_to(np.asarray(duration, float), n), 1e-3)
-    sizes = _sizes(rng, exchanges, ask, answer, lasting, alive_s, late)
-    state, history = _ended(
-        rng, ending or {"closed": 1.0}, sizes["orig_bytes"] + sizes["resp_bytes"] == 0
-    )
-    ledger.add(
-        ts,
-        **{
-            "id.orig_h": orig,
-            "id.resp_h": resp,
-            "id.resp_p": port,
-            "id.orig_p": ledger.ports(n) if orig_p is None else orig_p,
-            "proto": "tcp",
-            "conn_state": state,
-            "history": history,
-            "duration": lasting,
-            "asks": asks,
-            "tells": tells,
-            "exchanges": exchanges,
-            "alive_s": alive_s,
-            **sizes,
-            **columns,
-        },
-    )
+    rng, n = log.rng, len(np.atleast_1d(ts))
+    exchanges = _spread_over(payload.exchanges, n)
+    ask, answer = _spread_over(payload.ask_bytes, n), _spread_over(payload.answer_bytes, n)
+    duration_s = np.maximum(_spread_over(duration, n), 1e-3)
+    sizes = _sizes(rng, exchanges, ask, answer, duration_s, alive_s, late)
+    empty = sizes["orig_bytes"] + sizes["resp_bytes"] == 0
+    state, history = _draw_endings(rng, ending or {"closed": 1.0}, empty)
+    row = {"conn_state": state, "history": history, "duration": duration_s, "exchanges": exchanges}
+    ports = log.ports(n) if orig_p is None else orig_p
+    row |= {"proto": "tcp", "alive_s": alive_s, **sizes, **columns}
+    log.add(ts, orig, resp, port, ports, **row)
 
 
 def _sizes(
@@ -250,30 +223,23 @@ def _sizes(
     exchanges: np.ndarray,
     ask: np.ndarray,
     answer: np.ndarray,
-    lasting_s: np.ndarray,
+    duration_s: np.ndarray,
     alive_s: float,
     late: float | None,
 ) -> dict[str, np.ndarray]:
-    """Bytes of payload, packets and IP bytes of each side of TCP connections, shape (n,) each, by
-    Zeek's names."""
-    n = len(lasting_s)
+    """Payload bytes, packets and IP bytes of each side, shape (n,) each, by Zeek's names."""
+    n = len(duration_s)
     header = int(rng.choice([40, 52], p=[0.15, 0.85]))  # without and with timestamps (RFC 7323)
-    signs = np.floor(lasting_s / alive_s) if alive_s else np.zeros(n)
-    payload = {
-        "orig": np.rint(exchanges * ask) + 2 * signs,
-        "resp": np.rint(exchanges * answer) + 2 * signs,
-    }
-    segments = _segments(rng, ask, answer, lasting_s / np.maximum(exchanges, 1), late)
-    opening = {"orig": 2, "resp": 1}
+    keepalives = np.floor(duration_s / alive_s) if alive_s else np.zeros(n)
+    segments = _segments(rng, ask, answer, duration_s / np.maximum(exchanges, 1), late)
     sizes: dict[str, np.ndarray] = {}
-    for side, each in zip(("orig", "resp"), segments, strict=True):
-        pkts = np.rint(exchanges * each + opening[side] + rng.integers(1, 3, n)) + 2 * signs
-        ip_bytes = payload[side] + pkts * header + 20
-        sizes |= {
-            f"{side}_bytes": payload[side],
-            f"{side}_pkts": pkts,
-            f"{side}_ip_bytes": ip_bytes,
-        }
+    for side, size, each, handshake in zip(
+        ("orig", "resp"), (ask, answer), segments, (2, 1), strict=True
+    ):
+        payload = np.rint(exchanges * size) + 2 * keepalives
+        pkts = np.rint(exchanges * each + handshake + rng.integers(1, 3, n)) + 2 * keepalives
+        sizes |= {f"{side}_bytes": payload, f"{side}_pkts": pkts}
+        sizes[f"{side}_ip_bytes"] = payload + pkts * header + 20
     return sizes
 
 
@@ -289,128 +255,121 @@ def _segments(
     Data that is answered within the 40 to 200 ms of a delayed acknowledgement needs none; the last
     answer before a pause gets a bare one. In bulk, one acknowledges several segments.
     """
-    sent, told = np.ceil(ask / MSS_BYTES), np.ceil(answer / MSS_BYTES)
-    bulk, late = (
-        rng.uniform(0.15, 0.6),
-        float(rng.choice([0.0, 0.0, 0.0, 0.0, 0.0, 0.1, 1.0])) if late is None else late,
-    )
+    asking, answering = np.ceil(ask / MSS_BYTES), np.ceil(answer / MSS_BYTES)
+    bulk = rng.uniform(0.15, 0.6)
+    if late is None:
+        late = float(rng.choice([0.0, 0.0, 0.0, 0.0, 0.0, 0.1, 1.0]))
     paused = np.where(pace_s > rng.choice([0.04, 0.1, 0.2]), 1.0, rng.uniform(0.0, 0.6))
-    mine = np.where(told > 1, np.maximum(told * bulk, paused), told * paused)
-    theirs = np.where(
-        sent > 1, np.maximum(sent * bulk, 1.0), sent * np.where(told > 0, late, paused)
-    )
-    return sent + mine, told + theirs
+    orig_acks = np.where(answering > 1, np.maximum(answering * bulk, paused), answering * paused)
+    alone = asking * np.where(answering > 0, late, paused)
+    resp_acks = np.where(asking > 1, np.maximum(asking * bulk, 1.0), alone)
+    return asking + orig_acks, answering + resp_acks
 
 
-def _ended(
-    rng: np.random.Generator, ending: dict[str, float], quiet: np.ndarray
-) -> list[np.ndarray]:
-    """State and history of each session, drawn by weight; ``quiet`` ones hold no data."""
+def _draw_endings(
+    rng: np.random.Generator, ending: dict[str, float], empty: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """State and history of each session, by weight; ``empty`` ones carried no data."""
     names, weights = list(ending), np.array(list(ending.values()), float)
-    drawn = rng.choice(len(names), size=len(quiet), p=weights / weights.sum())
-    state, history = (
-        np.array([_ENDINGS[name][i] for name in names], object)[drawn] for i in (0, 1)
-    )
-    history[quiet] = [
-        text.replace("D", "").replace("d", "").replace("a", "", 1) for text in history[quiet]
-    ]
-    return [state, history]
+    drawn = rng.choice(len(names), size=len(empty), p=weights / weights.sum())
+    state = np.array([_ENDINGS[name][0] for name in names], object)[drawn]
+    history = np.array([_ENDINGS[name][1] for name in names], object)[drawn]
+    for i in np.flatnonzero(empty):
+        history[i] = history[i].replace("D", "").replace("d", "").replace("a", "", 1)
+    return state, history
 
 
-def exchange(
-    ledger: Ledger,
+# ---- UDP and ICMP ----
+
+
+def datagrams(
+    log: FlowLog,
     ts: np.ndarray,
-    orig: Any,
-    resp: Any,
-    port: Any,
+    orig: Texts,
+    resp: Texts,
+    port: Numbers,
     *,
-    out_pkts: Any = 1,
-    in_pkts: Any = 1,
-    ask_bytes: Any = 48,
-    answer_bytes: Any = 48,
-    duration: Any = 0.02,
-    orig_p: Any = None,
+    out_pkts: Numbers = 1,
+    in_pkts: Numbers = 1,
+    ask_bytes: Numbers = 48,
+    answer_bytes: Numbers = 48,
+    duration: Numbers = 0.02,
+    orig_p: Numbers | None = None,
     **columns: Any,
 ) -> None:
-    """UDP conversations; with ``in_pkts`` 0 nobody answered. Bytes are payload per packet."""
+    """Add UDP conversations; with ``in_pkts`` 0 nobody answered. Bytes are payload per packet."""
     n = len(np.atleast_1d(ts))
-    out, back = (np.broadcast_to(np.asarray(v, float), n) for v in (out_pkts, in_pkts))
-    single = out + back <= 1
-    header = np.where(
-        [":" in str(address) for address in np.broadcast_to(np.asarray(resp, object), n)], 48, 28
-    )
+    out, back = _spread_over(out_pkts, n), _spread_over(in_pkts, n)
+    single, answered = out + back <= 1, back > 0
+    resp_each = np.broadcast_to(np.asarray(resp, object), n)
+    header = np.where([":" in str(address) for address in resp_each], 48, 28)
     orig_bytes, resp_bytes = np.rint(out * ask_bytes), np.rint(back * answer_bytes)
-    answered = back > 0
-    ledger.add(
-        ts,
-        **{
-            "id.orig_h": orig,
-            "id.resp_h": resp,
-            "id.resp_p": port,
-            "id.orig_p": ledger.ports(n) if orig_p is None else orig_p,
-            "proto": "udp",
-            "conn_state": np.where(answered, np.where(out > 0, "SF", "SHR"), "S0").astype(object),
-            "history": np.where(answered, np.where(out > 0, "Dd", "^d"), "D").astype(object),
-            "duration": np.where(single, np.nan, np.broadcast_to(np.asarray(duration, float), n)),
-            "orig_bytes": np.where(single, np.nan, orig_bytes),
-            "resp_bytes": np.where(single, np.nan, resp_bytes),
-            "orig_pkts": out,
-            "resp_pkts": back,
-            "orig_ip_bytes": orig_bytes + out * header,
-            "resp_ip_bytes": resp_bytes + back * header,
-            **columns,
-        },
-    )
+    state = np.where(answered, np.where(out > 0, "SF", "SHR"), "S0").astype(object)
+    history = np.where(answered, np.where(out > 0, "Dd", "^d"), "D").astype(object)
+    row = {"proto": "udp", "conn_state": state, "history": history, "orig_pkts": out}
+    row |= {"resp_pkts": back, "duration": np.where(single, np.nan, _spread_over(duration, n))}
+    row |= {"orig_bytes": np.where(single, np.nan, orig_bytes)}
+    row |= {"resp_bytes": np.where(single, np.nan, resp_bytes)}
+    row |= {"orig_ip_bytes": orig_bytes + out * header, "resp_ip_bytes": resp_bytes + back * header}
+    log.add(ts, orig, resp, port, log.ports(n) if orig_p is None else orig_p, **(row | columns))
+
+
+def dns_query(
+    log: FlowLog, ts: np.ndarray, orig: Texts, resolver: str, code: Numbers, **more: Any
+) -> None:
+    """Add DNS questions with the response code ``code``: ``ANSWERED``, or -1 for no answer."""
+    columns: Columns = {"service": "dns", "app": "dns", "code": code, "asks": 1.0}
+    datagrams(log, ts, orig, resolver, 53, **columns, **more)
 
 
 def ping(
-    ledger: Ledger,
+    log: FlowLog,
     ts: np.ndarray,
-    orig: Any,
-    resp: Any,
+    orig: Texts,
+    resp: Texts,
     *,
     kind: int = 8,
     code: int = 0,
-    out_pkts: Any = 1,
-    in_pkts: Any = 1,
-    size_bytes: Any = 56,
-    duration: Any = 0.02,
-    **columns: Any,
+    size_bytes: Numbers = 56,
+    **more: Any,
 ) -> None:
-    """ICMP as Zeek logs it: type and code where ports stand, no history, state OTH."""
-    proto = {"proto": "icmp", "orig_p": kind, "conn_state": "OTH", "history": ""}
-    given = {
-        "out_pkts": out_pkts,
-        "in_pkts": in_pkts,
-        "ask_bytes": size_bytes,
-        "answer_bytes": size_bytes,
-    }
-    exchange(ledger, ts, orig, resp, code, duration=duration, **given, **proto, **columns)
+    """Add ICMP as Zeek logs it: type and code where ports stand, no history, state OTH."""
+    more |= {"proto": "icmp", "orig_p": kind, "conn_state": "OTH", "history": ""}
+    datagrams(log, ts, orig, resp, code, ask_bytes=size_bytes, answer_bytes=size_bytes, **more)
+
+
+# ---- TCP that fails ----
 
 
 def attempt(
-    ledger: Ledger, ts: np.ndarray, orig: Any, resp: Any, port: Any, **columns: Any
+    log: FlowLog,
+    ts: np.ndarray,
+    orig: Texts,
+    resp: Texts,
+    port: Numbers,
+    *,
+    tries: Texts = "linux",
+    orig_p: Numbers | None = None,
+    **columns: Any,
 ) -> None:
-    """TCP attempts that nobody answers: SYNs at the times of the policy ``tries``, one row per Zeek
-    attempt."""
+    """Add TCP attempts that nobody answers: SYNs by the policy ``tries``, one row per attempt of
+    Zeek."""
     ts = np.atleast_1d(np.asarray(ts, float))
-    n = len(ts)
-    given = {
-        "orig": orig,
-        "resp": resp,
-        "port": port,
-        "orig_p": columns.pop("orig_p", None),
-        **columns,
-    }
-    given["orig_p"] = ledger.ports(n) if given["orig_p"] is None else given["orig_p"]
-    policy = np.broadcast_to(np.asarray(given.pop("tries", "linux"), object), n)
+    n, ports = len(ts), log.ports(len(ts)) if orig_p is None else orig_p
+    given = {"orig": orig, "resp": resp, "port": port, "orig_p": ports, **columns}
+    policy = np.broadcast_to(np.asarray(tries, object), n)
     for name in sorted(set(policy)):
         rows = np.flatnonzero(policy == name)
-        chosen = {
-            key: np.broadcast_to(np.asarray(value, object), n)[rows] for key, value in given.items()
-        }
-        for first, syns, lasting in _attempt_rows(SYN_RETRIES[name]):
-            _silence(ledger, ts[rows] + first, syns, lasting, tries=name, **chosen)
+        row: Columns = {"tries": name, "proto": "tcp", "conn_state": "S0", "history": "S"}
+        for key, value in given.items():
+            row[key] = np.broadcast_to(np.asarray(value, object), n)[rows]
+        for first_s, syns, duration_s in _attempt_rows(SYN_RETRIES[name]):
+            size = int(log.rng.choice([40, 44, 48, 52, 60], p=[0.1, 0.1, 0.1, 0.2, 0.5]))
+            payload = 0.0 if syns > 1 else np.nan
+            row |= {"duration": duration_s * log.rng.uniform(1.0, 1.06, len(rows))}
+            row |= {"orig_bytes": payload, "resp_bytes": payload, "orig_pkts": syns}
+            row |= {"resp_pkts": 0.0, "orig_ip_bytes": float(syns * size), "resp_ip_bytes": 0.0}
+            log.add(ts[rows] + first_s, **row)
 
 
 def _attempt_rows(schedule: tuple[float, ...]) -> list[tuple[float, int, float]]:
@@ -424,48 +383,20 @@ def _attempt_rows(schedule: tuple[float, ...]) -> list[tuple[float, int, float]]
     return rows
 
 
-def _silence(ledger: Ledger, ts: np.ndarray, syns: int, lasting: float, **given: Any) -> None:
-    size = int(ledger.rng.choice([40, 44, 48, 52, 60], p=[0.1, 0.1, 0.1, 0.2, 0.5]))
-    known = 0.0 if syns > 1 else np.nan
-    slower = ledger.rng.uniform(1.0, 1.06, len(ts))
-    ledger.add(
-        ts,
-        **{
-            "id.orig_h": given.pop("orig"),
-            "id.resp_h": given.pop("resp"),
-            "id.resp_p": given.pop("port"),
-        },
-        **{"id.orig_p": given.pop("orig_p"), "proto": "tcp", "conn_state": "S0", "history": "S"},
-        **{"duration": lasting * slower, "orig_bytes": known, "resp_bytes": known},
-        **{
-            "orig_pkts": syns,
-            "resp_pkts": 0.0,
-            "orig_ip_bytes": float(syns * size),
-            "resp_ip_bytes": 0.0,
-        },
-        **given,
-    )
-
-
-def refuse(ledger: Ledger, ts: np.ndarray, orig: Any, resp: Any, port: Any, **columns: Any) -> None:
-    """TCP attempts answered by a reset."""
+def refuse(
+    log: FlowLog,
+    ts: np.ndarray,
+    orig: Texts,
+    resp: Texts,
+    port: Numbers,
+    *,
+    orig_p: Numbers | None = None,
+    **columns: Any,
+) -> None:
+    """Add TCP attempts that are answered by a reset."""
     ts = np.atleast_1d(np.asarray(ts, float))
-    ports = columns.pop("orig_p", None)
-    ledger.add(
-        ts,
-        **{
-            "id.orig_h": orig,
-            "id.resp_h": resp,
-            "id.resp_p": port,
-            "proto": "tcp",
-            "conn_state": "REJ",
-        },
-        **{"id.orig_p": ledger.ports(len(ts)) if ports is None else ports, "history": "Sr"},
-        **{
-            "duration": ledger.rng.lognormal(-6.5, 1.0, len(ts)),
-            "orig_bytes": 0.0,
-            "resp_bytes": 0.0,
-        },
-        **{"orig_pkts": 1.0, "resp_pkts": 1.0, "orig_ip_bytes": 60.0, "resp_ip_bytes": 40.0},
-        **columns,
-    )
+    ports = log.ports(len(ts)) if orig_p is None else orig_p
+    row = {"proto": "tcp", "conn_state": "REJ", "history": "Sr", "orig_pkts": 1.0, "resp_pkts": 1.0}
+    row |= {"duration": log.rng.lognormal(-6.5, 1.0, len(ts)), "orig_bytes": 0.0, "resp_bytes": 0.0}
+    row |= {"orig_ip_bytes": 60.0, "resp_ip_bytes": 40.0}
+    log.add(ts, orig, resp, port, ports, **(row | columns))
