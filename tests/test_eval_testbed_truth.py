@@ -1,11 +1,10 @@
-"""The truth of a run by hand: who is sure to show what happened, who may, and how long devices find
-back."""
+"""The truth of a run by hand: who surely shows what happened, who may, and how long it lasts."""
 
 from dataclasses import replace
 
 import pytest
 
-from eval.testbed.events.event import Event
+from eval.testbed.events.event import Event, Participant
 from eval.testbed.events.participants import (
     broker_and_shut_out,
     controller_and_refused,
@@ -16,7 +15,6 @@ from eval.testbed.events.participants import (
 )
 from eval.testbed.site import Machine, Site
 from eval.testbed.truth import ExecutedEvent, make_truth
-from traffic.datasets.truth import Interval
 
 T = 1_700_000_000.0
 PLC, HMI, SLOW, BROKER, SENSOR, DNS = (f"10.9.0.{i}" for i in (5, 6, 7, 8, 9, 10))
@@ -44,49 +42,43 @@ def site() -> Site:
     return Site(1, "10.9.0.0/24", "10.9.0.1", machines)
 
 
-def told(
-    *happened: ExecutedEvent, end_s: float = 900.0
-) -> list[tuple[str, str, str, float, float]]:
-    truth = make_truth(1, happened, site(), T, T + end_s, complete=True)
-    return [(one.device, one.label, one.direction, *_times(one)) for one in truth.intervals]
+def truth_of(*executed: ExecutedEvent, end_s: float = 900.0) -> list[tuple]:
+    """Device, label, direction, start and end of every interval; seconds of the run."""
+    truth = make_truth(1, executed, site(), T, T + end_s, complete=True)
+    return [
+        (one.device, one.label, one.direction, round(one.start_s - T, 1), round(one.end_s - T, 1))
+        for one in truth.intervals
+    ]
 
 
-def _times(one: Interval) -> tuple[float, float]:
-    return round(one.start_s - T, 1), round(one.end_s - T, 1)
+def executed(event: Event) -> ExecutedEvent:
+    return ExecutedEvent(event, T + event.start_s, T + event.start_s + event.length_s)
 
 
 def off(start_s: float, length_s: float, target: str = "plc-1") -> ExecutedEvent:
-    return ExecutedEvent(
-        Event("powered_off", start_s, length_s, target), T + start_s, T + start_s + length_s
-    )
+    return executed(Event("powered_off", start_s, length_s, target))
 
 
 def test_who_calls_too_seldom_may_or_may_not_notice() -> None:
-    rows = told(off(100, 60))
+    rows = truth_of(off(100, 60))
     assert (PLC, "device_silent", "source", 100, 160) in rows
     assert (HMI, "device_silent", "target", 100, 160) in rows
-    assert (
-        SLOW,
-        "unknown",
-        "",
-        100,
-        160,
-    ) in rows  # one call in forty seconds: surely one, not surely two
-    assert (SLOW, "device_silent", "target", 100, 180) in told(off(100, 80))
+    # One call in forty seconds: surely one, not surely two.
+    assert (SLOW, "unknown", "", 100, 160) in rows
+    assert (SLOW, "device_silent", "target", 100, 180) in truth_of(off(100, 80))
 
 
 def test_devices_find_back_after_their_longest_pause() -> None:
-    """After 2, 4, 8, 16 and 32 s in vain, 62 s have passed: the pause under way may be that of 32
-    s."""
-    rows = told(off(100, 60))
+    """After pauses of 2, 4, 8, 16 and 32 s, 62 s have passed: the one under way may be of 32 s."""
+    rows = truth_of(off(100, 60))
     assert (HMI, "unknown", "", 160, 160 + 12 + 3 + 32) in rows
     assert (PLC, "unknown", "", 160, 160 + 12 + 5.5) in rows  # its own clock's pauses, by default
-    assert told(off(100, 60), end_s=170)[-1][-1] == 170  # never beyond the run
+    assert truth_of(off(100, 60), end_s=170)[-1][-1] == 170  # never beyond the run
 
 
 def test_what_another_event_leaves_of_an_interval_must_be_a_window_long() -> None:
     """The HMI is off from 121 s on: whether it called in the 21 seconds before, nobody can say."""
-    rows = told(off(100, 180), off(121, 40, "hmi-1"))
+    rows = truth_of(off(100, 180), off(121, 40, "hmi-1"))
     assert (HMI, "unknown", "", 100, 121) in rows
     assert (HMI, "device_silent", "source", 121, 161) in rows
     assert (HMI, "device_silent", "target", 161, 280) in rows
@@ -95,17 +87,9 @@ def test_what_another_event_leaves_of_an_interval_must_be_a_window_long() -> Non
 def test_what_was_plugged_in_is_unknown_once_it_has_gone() -> None:
     copy = Machine("copy-1", "copy", PLC, "02:00:00:00:00:99")
     intruder = replace(copy, name="intruder-1", address="10.9.0.66")
-    event = Event(
-        "nmap_syn",
-        100,
-        60,
-        "plc-1",
-        "intruder-1",
-        100.0,
-        settings={"also": [], "whom": "plc-1"},
-        added=(intruder,),
-    )
-    rows = told(ExecutedEvent(event, T + 100, T + 160))
+    settings = {"also": [], "whom": "plc-1"}
+    event = Event("nmap_syn", 100, 60, "plc-1", intruder.name, 100.0, settings, (intruder,))
+    rows = truth_of(executed(event))
     assert ("10.9.0.66", "recon", "source", 100, 160) in rows
     assert ("10.9.0.66", "unknown", "", 160, 900) in rows
 
@@ -113,10 +97,8 @@ def test_what_was_plugged_in_is_unknown_once_it_has_gone() -> None:
 def test_routines_stay_normal_and_take_nothing_from_others() -> None:
     new = Machine("new-1", "hmi", "10.9.0.77", "02:00:00:00:00:77", "hmi", polling(1.0))
     settings = {"model": "hmi-1", "address": new.address}
-    joined = ExecutedEvent(
-        Event("device_joins", 50, 100, "new-1", added=(new,), settings=settings), T + 50, T + 150
-    )
-    rows = told(joined)
+    joined = Event("device_joins", 50, 100, "new-1", added=(new,), settings=settings)
+    rows = truth_of(executed(joined))
     assert ("10.9.0.77", "normal", "", 50, 150) in rows
     assert ("10.9.0.77", "unknown", "", 150, 900) in rows
 
@@ -126,22 +108,15 @@ def test_rhythms_add_up() -> None:
     assert every_s(plant, plant.named("hmi-1"), plant.named("plc-1")) == pytest.approx(1.0)
     assert every_s(plant, plant.named("sensor-1"), plant.named("broker-1")) == pytest.approx(5.0)
     assert every_s(plant, plant.named("plc-1"), plant.named("broker-1")) == float("inf")
-    machine = Machine(
-        "m",
-        "edge",
-        "10.9.0.20",
-        "",
-        "edge",
-        {"ntp": "a", "ntp_s": 30, "cloud": "b.example", "batch_s": 15},
-    )
-    assert 1 / sum(1 / call.every_s for call in lookups(machine)) == pytest.approx(
-        10.0
-    )  # 30 and 15 s together
+    asks = {"ntp": "a", "ntp_s": 30, "cloud": "b.example", "batch_s": 15}
+    machine = Machine("m", "edge", "10.9.0.20", "", "edge", asks)
+    # 30 and 15 s together
+    assert 1 / sum(1 / call.every_s for call in lookups(machine)) == pytest.approx(10.0)
     written = replace(machine, settings={**machine.settings, "by_name": False})
     assert [call.host for call in lookups(written)] == ["b.example"]
 
 
-def sure(participants: list) -> dict[str, bool]:
+def sure(participants: list[Participant]) -> dict[str, bool]:
     return {one.machine: one.sure for one in participants}
 
 
@@ -149,12 +124,8 @@ def test_loss_is_what_the_cable_dropped() -> None:
     event = Event("packet_loss", 0, 60, "plc-1", strength=0.02)
     assert sure(lossy_and_peers(site(), event)) == {"plc-1": False}
     lost = replace(event, settings={"dropped": {HMI: 7, SLOW: 1, DNS: 9}})
-    assert sure(lossy_and_peers(site(), lost)) == {
-        "plc-1": True,
-        "hmi-1": True,
-        "slow-1": False,
-        "dns-1": False,
-    }
+    found = sure(lossy_and_peers(site(), lost))
+    assert found == {"plc-1": True, "hmi-1": True, "slow-1": False, "dns-1": False}
 
 
 def test_a_broker_without_room_shuts_out_whom_it_had_not_let_in() -> None:
@@ -166,11 +137,8 @@ def test_a_broker_without_room_shuts_out_whom_it_had_not_let_in() -> None:
 
 def test_exceptions_are_met_by_who_asks_often_or_for_a_dead_unit() -> None:
     mild = Event("exception_storm", 0, 40, "plc-1", strength=0.1, settings={"dead": []})
-    assert sure(controller_and_refused(site(), mild)) == {
-        "plc-1": True,
-        "hmi-1": True,
-        "slow-1": False,
-    }
+    refused = sure(controller_and_refused(site(), mild))
+    assert refused == {"plc-1": True, "hmi-1": True, "slow-1": False}
     dead = replace(mild, settings={"dead": [3]})
     assert sure(controller_and_refused(site(), dead)) == {"plc-1": False}
 
@@ -181,7 +149,5 @@ def test_a_resolver_misleads_who_asks_for_a_wrong_name() -> None:
     plant = replace(plant, machines=(*plant.machines, edge))
     event = Event("dns_wrong", 0, 60, "dns-1", settings={"answers": {"b.example": "10.9.0.99"}})
     assert sure(resolver_and_misled(plant, event)) == {"dns-1": True, "edge-1": True}
-    assert sure(resolver_and_misled(plant, replace(event, length_s=20))) == {
-        "dns-1": False,
-        "edge-1": False,
-    }
+    short = replace(event, length_s=20)
+    assert sure(resolver_and_misled(plant, short)) == {"dns-1": False, "edge-1": False}

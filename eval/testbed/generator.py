@@ -60,19 +60,13 @@ MAKES: dict[str, tuple[tuple[str, str], ...]] = {
 # fmt: on
 
 
-def draw_site(seed: int, busy: float = 1.0) -> Site:
-    """Draw a plant of 24 to 30 machines with what lies beyond it.
-
-    Args:
-        seed: the same seed draws the same site.
-        busy: how often things are said and how large pictures are, 1 being usual; the counts do not
-            depend on it.
-    """
+def draw_site(seed: int) -> Site:
+    """Draw a plant of 24 to 30 machines with what lies beyond it."""
     rng = Random(seed)  # noqa: S311 - a plant, not a secret
     network = _draw_network(rng)
     gateway = str(network[rng.choice([1, 1, -2])])
     machines = tuple(_place_machines(_draw_roles(rng), network, gateway, rng))
-    settings = _draw_settings(machines, rng, busy)
+    settings = _draw_settings(machines, rng)
     drawn = [replace(machine, settings=settings.get(machine.name, {})) for machine in machines]
     return Site(seed, str(network), gateway, tuple(drawn))
 
@@ -134,7 +128,6 @@ class _Draft:
 
     Attributes:
         rng: of the site.
-        busy: divides periods and multiplies the size of streams.
         names: role -> machines' names.
         cloud_names: name with dots -> address beyond the router.
         domain: of the plant.
@@ -143,18 +136,14 @@ class _Draft:
     """
 
     rng: Random
-    busy: float
     names: Mapping[str, Sequence[str]]
     cloud_names: Mapping[str, str]
     domain: str
     name: str = ""
     known: dict[str, _Settings] = field(default_factory=dict)
 
-    def period_s(self, choices: Sequence[float]) -> float:
-        return self.rng.choice(choices) / self.busy
 
-
-def _draw_settings(machines: Sequence[Machine], rng: Random, busy: float) -> dict[str, _Settings]:
+def _draw_settings(machines: Sequence[Machine], rng: Random) -> dict[str, _Settings]:
     """The settings of every machine that runs a program, by name."""
     names: dict[str, list[str]] = {}
     for machine in machines:
@@ -163,7 +152,7 @@ def _draw_settings(machines: Sequence[Machine], rng: Random, busy: float) -> dic
     clouds = [machine.address for machine in machines if machine.beyond]
     cloud_names = {f"{name}.{vendor}.example": rng.choice(clouds) for name in _CLOUD_NAMES}
     domain = f"{rng.choice(['plant', 'works', 'line'])}{rng.randint(1, 40)}.example"
-    draft = _Draft(rng, busy, names, cloud_names, domain)
+    draft = _Draft(rng, names, cloud_names, domain)
     for role, draw_role in _SETTINGS_OF_ROLE.items():
         for name in names[role]:
             own = draw_role(replace(draft, name=name))
@@ -185,7 +174,10 @@ def _common_settings(draft: _Draft, role: str) -> _Settings:
         "timeout_s": round(rng.uniform(1, 4), 1),
     }
     if role != "ntp":
-        settings |= {"ntp": "ntp-1", "ntp_s": draft.period_s([16, 32, 32, 64, 64, 128, 256])}
+        settings |= {
+            "ntp": "ntp-1",
+            "ntp_s": float(draft.rng.choice([16, 32, 32, 64, 64, 128, 256])),
+        }
     first_s = rng.choice([1.0, 2.0, 3.0, 5.0, 10.0])
     grows = rng.random() < (0.8 if role in ("sensor", "edge", "mes") else 0.3)
     settings["retry"] = {
@@ -196,7 +188,7 @@ def _common_settings(draft: _Draft, role: str) -> _Settings:
     }
     if role == "edge" or (role in ("camera", "robot", "historian") and rng.random() < 0.4):
         host = rng.choice([*draft.cloud_names])
-        settings["remote"] = {"host": host, "period_s": draft.period_s([10, 15, 20, 30])}
+        settings["remote"] = {"host": host, "period_s": float(draft.rng.choice([10, 15, 20, 30]))}
     return settings
 
 
@@ -239,10 +231,10 @@ def _hmi(draft: _Draft) -> _Settings:
     for plc in plcs:
         polled.append(_polled(draft, plc, draft.known[plc]["unit"], rng.randint(11, 40)))
     for entry in polled:
-        entry |= {"setpoints": [7, 8], "write_s": rng.uniform(30, 180) / draft.busy}
+        entry |= {"setpoints": [7, 8], "write_s": rng.uniform(30, 180)}
     if number == 0:
         polled.append(_polled(draft, "gateway-1", draft.known["gateway-1"]["units"][0], 12))
-    poll_s = draft.period_s([0.5, 1.0, 1.0, 1.0, 2.0])
+    poll_s = float(draft.rng.choice([0.5, 1.0, 1.0, 1.0, 2.0]))
     return {"polled": polled, "poll_s": poll_s, "retries": rng.randint(0, 3)}
 
 
@@ -253,8 +245,8 @@ def _historian(draft: _Draft) -> _Settings:
     polled += [_polled(draft, "gateway-1", unit, 24) for unit in known["gateway-1"]["units"]]
     return {
         "polled": polled,
-        "poll_s": draft.period_s([5, 5, 10, 15, 20]),
-        "write_s": draft.period_s([20, 30, 60]),
+        "poll_s": float(draft.rng.choice([5, 5, 10, 15, 20])),
+        "write_s": float(draft.rng.choice([20, 30, 60])),
         "store": {"host": "recorder-1", "port": known["recorder-1"]["port"]},
         "retries": draft.rng.randint(0, 2),
     }
@@ -278,7 +270,7 @@ def _sensor(draft: _Draft) -> _Settings:
     settings = {
         "topic": f"{draft.domain.split('.')[0]}/{draft.name}/{quantity}",
         "quantity": quantity,
-        "period_s": draft.period_s([1, 2, 2, 5, 5, 10, 15]),
+        "period_s": float(draft.rng.choice([1, 2, 2, 5, 5, 10, 15])),
         "payload_bytes": draft.rng.randint(50, 900),
     }
     own = draft.name in draft.known["broker-1"]["users"]
@@ -289,7 +281,7 @@ def _edge(draft: _Draft) -> _Settings:
     cloud = {"cloud": draft.rng.choice([*draft.cloud_names]), "cloud_port": 80}
     topic = {"topic": f"{draft.domain.split('.')[0]}/#"}
     login = _mqtt_login(draft, "edge")
-    return login | topic | cloud | {"batch_s": draft.period_s([10, 15, 30])}
+    return login | topic | cloud | {"batch_s": float(draft.rng.choice([10, 15, 30]))}
 
 
 def _mqtt_login(draft: _Draft, user: str) -> _Settings:
@@ -305,7 +297,7 @@ def _mqtt_login(draft: _Draft, user: str) -> _Settings:
 
 
 def _robot(draft: _Draft) -> _Settings:
-    axes, cycle_s = draft.rng.randint(4, 7), draft.rng.uniform(0.3, 1.0) / draft.busy
+    axes, cycle_s = draft.rng.randint(4, 7), draft.rng.uniform(0.3, 1.0)
     return {"port": 4840, "axes": axes, "cycle_s": round(cycle_s, 2)}
 
 
@@ -315,13 +307,13 @@ def _mes(draft: _Draft) -> _Settings:
         "server": "robot-1",
         "port": robot["port"],
         "axes": robot["axes"],
-        "publish_ms": draft.period_s([500, 1000, 1000, 2000]),
-        "read_s": draft.rng.uniform(4, 20) / draft.busy,
+        "publish_ms": float(draft.rng.choice([500, 1000, 1000, 2000])),
+        "read_s": draft.rng.uniform(4, 20),
     }
 
 
 def _camera(draft: _Draft) -> _Settings:
-    kbit_s = round(draft.rng.uniform(100, 600) * draft.busy)
+    kbit_s = round(draft.rng.uniform(100, 600))
     return {"kbit_s": kbit_s, "frames_s": draft.rng.choice([6, 8, 10, 12, 15])}
 
 
@@ -336,7 +328,7 @@ def _recorder(draft: _Draft) -> _Settings:
 
 def _workstation(draft: _Draft) -> _Settings:
     polled = [_polled(draft, plc, draft.known[plc]["unit"], 20) for plc in draft.names["plc"]]
-    pace_s = draft.rng.uniform(4, 20) / draft.busy
+    pace_s = draft.rng.uniform(4, 20)
     return {"hosts": [*draft.cloud_names], "polled": polled, "pace_s": pace_s}
 
 

@@ -39,51 +39,33 @@ from collections.abc import Callable
 from pathlib import Path
 
 from eval.testbed.host import join_namespace
-from eval.testbed.programs.controllers import (
-    historian,
-    hmi,
-    modbus_gateway,
-    opcua_client,
-    opcua_server,
-    plc,
-    workstation,
-)
-from eval.testbed.programs.infrastructure import (
-    clock_server,
-    cloud,
-    keep_remote_session,
-    keep_time,
-    resolver,
-)
-from eval.testbed.programs.media import camera, recorder
-from eval.testbed.programs.messaging import broker, edge, sensor
-from eval.testbed.programs.process import ssh_server
+from eval.testbed.programs import controllers, infrastructure, media, messaging, process
 from eval.testbed.site import Machine, Site
 
 log = logging.getLogger(__name__)
 
 PROGRAMS: dict[str, Callable[[Machine, Site, Path], None]] = {
-    "dns": resolver,
-    "ntp": clock_server,
-    "plc": plc,
-    "modbus_gateway": modbus_gateway,
-    "hmi": hmi,
-    "historian": historian,
-    "workstation": workstation,
-    "broker": broker,
-    "sensor": sensor,
-    "edge": edge,
-    "opcua_server": opcua_server,
-    "opcua_client": opcua_client,
-    "camera": camera,
-    "recorder": recorder,
-    "cloud": cloud,
+    "dns": infrastructure.resolver,
+    "ntp": infrastructure.clock_server,
+    "cloud": infrastructure.cloud,
+    "plc": controllers.plc,
+    "modbus_gateway": controllers.modbus_gateway,
+    "hmi": controllers.hmi,
+    "historian": controllers.historian,
+    "workstation": controllers.workstation,
+    "opcua_server": controllers.opcua_server,
+    "opcua_client": controllers.opcua_client,
+    "broker": messaging.broker,
+    "sensor": messaging.sensor,
+    "edge": messaging.edge,
+    "camera": media.camera,
+    "recorder": media.recorder,
 }
 # What runs beside a program where the setting is there.
 _BESIDE: dict[str, Callable[[Machine, Site], None]] = {
-    "ntp": keep_time,
-    "remote": keep_remote_session,
-    "ssh_key": ssh_server,
+    "ntp": infrastructure.keep_time,
+    "remote": infrastructure.keep_remote_session,
+    "ssh_key": process.ssh_server,
 }
 _CLONE_NEWNS = 0x20000
 _REPEATS_S = 30.0
@@ -118,7 +100,7 @@ def _keep_run_to_itself() -> None:
 
 
 def _log_to(path: Path, machine: Machine) -> None:
-    """Send the log, and whatever else is said, to a file, in the form of syslog."""
+    """Send the log, and whatever else is printed, to a file, in the form of syslog."""
     path.parent.mkdir(exist_ok=True)
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(file, 1)
