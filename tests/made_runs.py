@@ -1,5 +1,4 @@
-"""Results of runs that never were, made by hand: every number is chosen by the test that asks for
-it."""
+"""Results of runs made by hand: every number is chosen by the test that asks for it."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -40,73 +39,32 @@ CURVES = Curves(
 
 
 def estimates(values: Mapping[str, Any]) -> dict[str, Estimate]:
-    """All measures: those given as a value or as (value, low, high); the others cannot be
-    measured."""
+    """All measures: those given as a value or as (value, low, high); the others are unknown."""
+    given = {name: values.get(name) for name in MEASURES}
+    ends = {
+        name: one if isinstance(one, tuple) else (one, None, None) for name, one in given.items()
+    }
+    return {name: Estimate(value=one[0], low=one[1], high=one[2]) for name, one in ends.items()}
 
-    def one(given: Any) -> Estimate:
-        if isinstance(given, tuple):
-            return Estimate(value=given[0], low=given[1], high=given[2])
-        return Estimate(value=given)
 
-    return {name: one(values.get(name)) for name in MEASURES}
+# What rows and means have in common, where a test does not say otherwise.
+_ROW: dict[str, Any] = {
+    **{"setting": "", "amount": None, "labelling": "corrected", "per_label": {}},
+    **{"confusion": CONFUSION, "curves": CURVES, "costs": COSTS, "notes": ()},
+    **{"trained_windows": 100, "tested_windows": 120, "invalid": 0, "abstained": 0},
+    "seen_in_training": (),
+}
 
 
 def pooled(model: str, scores: Mapping[str, Any], **other: Any) -> Pooled:
-    known: dict[str, Any] = {
-        **{
-            "model": model,
-            "setting": "",
-            "amount": None,
-            "labelling": "corrected",
-            "scores": estimates(scores),
-        },
-        **{
-            "per_label": {},
-            "confusion": CONFUSION,
-            "curves": CURVES,
-            "trained_windows": 100,
-            "tested_windows": 120,
-        },
-        **{
-            "invalid": 0,
-            "abstained": 0,
-            "seen_in_training": (),
-            "notes": (),
-            "folds": ("a",),
-            "seeds": (0,),
-        },
-        **{"fold_mean": {}, "seed_spread": {}, "costs": COSTS, "compared": True},
-    }
+    known = {**_ROW, "folds": ("a",), "seeds": (0,), "fold_mean": {}, "seed_spread": {}}
+    known |= {"model": model, "scores": estimates(scores), "compared": True}
     return Pooled(**known | other)
 
 
 def row(model: str, fold: str, scores: Mapping[str, Any], **other: Any) -> Row:
-    known: dict[str, Any] = {
-        **{
-            "model": model,
-            "setting": "",
-            "amount": None,
-            "labelling": "corrected",
-            "scores": estimates(scores),
-        },
-        **{
-            "per_label": {},
-            "confusion": CONFUSION,
-            "curves": CURVES,
-            "trained_windows": 100,
-            "tested_windows": 120,
-        },
-        **{
-            "invalid": 0,
-            "abstained": 0,
-            "seen_in_training": (),
-            "notes": (),
-            "fold": fold,
-            "seed": 0,
-        },
-        **{"train": ("b",), "test": (fold,), "costs": COSTS},
-    }
-    return Row(**known | other)
+    known = {**_ROW, "fold": fold, "seed": 0, "train": ("b",), "test": (fold,)}
+    return Row(**known | {"model": model, "scores": estimates(scores)} | other)
 
 
 def data(name: str, sha256: str = "", form: str = "IoT-23", network: str = "IoT-23") -> DataUsed:
@@ -114,26 +72,16 @@ def data(name: str, sha256: str = "", form: str = "IoT-23", network: str = "IoT-
     sha256 = sha256 or hashlib.sha256(name.encode()).hexdigest()
     counts = {"normal": 100, "recon": 10, "c2": 10}
     unknown: dict[Any, int] = {"published": 0, "corrected": 0}
-    return DataUsed(
-        **{
-            "name": name,
-            "sha256": sha256,
-            "form": form,
-            "network": network,
-            "windows": 120,
-            "devices": 4,
-        },
-        **{"hours": 2.0, "published": counts, "corrected": counts, "unknown": unknown},
-    )
+    where = {"name": name, "sha256": sha256, "form": form, "network": network}
+    size = {"windows": 120, "devices": 4, "hours": 2.0}
+    return DataUsed(**where, **size, published=counts, corrected=counts, unknown=unknown)
 
 
 def comparison(
     model: str, other: str, difference: float, low: float, high: float, **more: Any
 ) -> Comparison:
-    known: dict[str, Any] = {
-        **{"setting": "", "labelling": "corrected", "measure": "f1", "p_value": 0.01, "units": 12},
-        **{"method": "paired bootstrap over devices"},
-    }
+    known: dict[str, Any] = {"setting": "", "labelling": "corrected", "measure": "f1"}
+    known |= {"p_value": 0.01, "units": 12, "method": "paired bootstrap over devices"}
     ends = {"difference": difference, "low": low, "high": high}
     return Comparison(model=model, other=other, **ends, **known | more)
 
@@ -146,26 +94,15 @@ def run(
 ) -> Run:
     """A run of these; its models and captures follow from them."""
     models = tuple(dict.fromkeys(one.model for one in [*rows, *means]))
-    names = dict.fromkeys(name for one in rows for name in (*one.train, *one.test)) or {
-        "a": None,
-        "b": None,
-    }
+    names = dict.fromkeys(name for one in rows for name in (*one.train, *one.test)) or ("a", "b")
+    hardware = {"system": "Linux", "cpu": "x", "cores": 2, "memory_bytes": 24_000_000_000}
     known: dict[str, Any] = {
-        **{
-            "name": "loco",
-            "created": "2026-11-21T12:00:00Z",
-            "command": "faultwise eval detection",
-            "commit": "abc",
-        },
-        **{
-            "quick": False,
-            "protocol": {"name": "leave-one-capture-out"},
-            "data": tuple(data(name) for name in names),
-        },
+        **{"name": "loco", "created": "2026-11-21T12:00:00Z", "commit": "abc", "quick": False},
+        "command": "faultwise eval detection",
+        "protocol": {"name": "leave-one-capture-out"},
+        "data": tuple(data(name) for name in names),
         **{"models": models, "seeds": (0,), "versions": {"numpy": "2"}, "prompt_fingerprint": "f"},
-        "machine": Machine(
-            system="Linux", cpu="x", cores=2, memory_bytes=24_000_000_000, accelerator=""
-        ),
+        "machine": Machine(**hardware, accelerator=""),
         **{"rows": tuple(rows), "pooled": tuple(means), "comparisons": tuple(tests), "notes": ()},
     }
     return Run(**known | other)
