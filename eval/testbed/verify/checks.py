@@ -2,7 +2,7 @@
 
 One function for each label says how it shows, by rules with generous bounds and no classifier, so
 that what is wrong in truth.json is found before a model learns it. A misconfiguration shows by its
-kind. To check a new label, add its function to ``_CHECKS``.
+kind. To check a new label, add its function to ``CHECKS``.
 """
 
 from collections.abc import Callable
@@ -66,7 +66,7 @@ def check_run(folder: Path) -> list[Check]:
     checks = []
     for number, one in enumerate(truth.intervals):
         if one.label != UNKNOWN:
-            found = _CHECKS[one.label](IntervalView(run, one, _same_event(truth, one)))
+            found = CHECKS[one.label](IntervalView(run, one, _same_event(truth, one)))
             what = (number, one.device, one.label, one.kind)
             checks.append(Check(*what, found.shows, found.measured))
     return checks
@@ -439,7 +439,7 @@ def _check_unauthorized_command(view: IntervalView) -> Symptom:
     return Symptom(writes.is_more(_LEAST_WRITES), f"{writes} Modbus writes")
 
 
-_CHECKS: dict[str, Callable[[IntervalView], Symptom]] = {
+CHECKS: dict[str, Callable[[IntervalView], Symptom]] = {
     NORMAL: _check_normal,
     "packet_loss": _check_packet_loss,
     "congestion": _check_congestion,
