@@ -11,6 +11,7 @@ from typing import Literal
 
 import httpx
 
+from assistant.llm.adapters import check_adapter
 from assistant.offline import FLAGS
 from assistant.session import load_models, open_knowledge, read_plant
 from assistant.settings import Settings
@@ -143,9 +144,11 @@ def _home(home: Path) -> Check:
 
 
 def _model(settings: Settings) -> Check:
-    """Loads it: the only check that finds a truncated file."""
+    """Checks every file of it; a writer of one's own is loaded, which shows whether it chats."""
     try:
-        card = load_models(settings).card
+        card = check_adapter(settings.adapter, settings.model)
+        if settings.writer:
+            load_models(settings)
     except UserError as mistake:
         return Check("model", "problem", str(mistake))
     return Check("model", "ok", f"{settings.adapter}, {card.name} of {card.created}")

@@ -4,7 +4,6 @@ Everything here fails at once and says the path, so that nobody learns at the fi
 file is missing.
 """
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from assistant.llm.adapters import AdapterCard, load_adapter
 from assistant.llm.local import LocalLLM, Progress
 from assistant.llm.remote import RemoteLLM
 from assistant.settings import Settings
-from knowledge_base.embeddings import SentenceEmbedder
 from knowledge_base.index import Index, ensure_samples, open_index
 from traffic.capture import Capture
 from traffic.errors import UserError
@@ -89,24 +87,13 @@ def analyse(
     )
 
 
-def warm_embedder() -> SentenceEmbedder:
-    """Load the sentence model in a thread, seconds that would else follow the capture's."""
-    embedder = SentenceEmbedder()
-    threading.Thread(target=embedder.embed, args=(["loads the model"],), daemon=True).start()
-    return embedder
-
-
-def open_knowledge(
-    settings: Settings,
-    progress: Callable[[int, int], None] | None = None,
-    embedder: SentenceEmbedder | None = None,
-) -> Index:
+def open_knowledge(settings: Settings, progress: Callable[[int, int], None] | None = None) -> Index:
     """The knowledge base of this home, with the shipped manuals and incidents where it is new.
 
     Raises:
         UserError: another process owns it.
     """
-    index = open_index(settings.home, embedder)
+    index = open_index(settings.home)
     ensure_samples(index, progress)
     return index
 
@@ -129,9 +116,8 @@ class Session:
 def open_session(settings: Settings) -> Iterator[Session]:
     """Open everything a conversation needs, and close it again."""
     models = load_models(settings)
-    embedder = warm_embedder()
     with (
-        open_knowledge(settings, embedder=embedder) as index,
+        open_knowledge(settings) as index,
         closing(History(settings.home / "history.sqlite")) as history,
     ):
         yield Session(settings, models, index, history)

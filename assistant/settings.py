@@ -11,9 +11,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from assistant.pocket import POCKET
 from traffic.errors import UserError
-
-POCKET = Path(__file__).parent / "pocket" / "adapter"
 
 
 def _default_home() -> Path:

@@ -28,7 +28,7 @@ from rich.progress import track
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from assistant.llm.answer_tree import make_batches
-from assistant.llm.weights import fast_dtype
+from assistant.llm.llama import fast_dtype
 from prompts.messages import classification_prompt
 from traffic.errors import UserError
 

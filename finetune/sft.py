@@ -26,7 +26,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, s
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 
-from assistant.llm.weights import check_model_folder, fast_dtype
+from assistant.llm.llama import fast_dtype
+from assistant.llm.weights import check_model_folder
 from prompts.messages import ANSWERS, classification, classification_prompt
 from traffic.errors import UserError
 

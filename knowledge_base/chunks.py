@@ -9,8 +9,6 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from langchain_text_splitters import RecursiveCharacterTextSplitter
-
 from knowledge_base.documents import Document, Kind
 from knowledge_base.formats import Section
 
@@ -88,6 +86,9 @@ def _blocks(text: str) -> list[str]:
 
 
 def _cut_prose(text: str) -> list[str]:
+    # Imported here: langchain-core takes 0.15 s, which only adding a document should wait for.
+    from langchain_text_splitters import RecursiveCharacterTextSplitter
+
     separators = [
         "\n\n",
         "\n",

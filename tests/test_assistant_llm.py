@@ -10,10 +10,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
 from tiny_models import WORDS, build_model
+from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma2Config, Gemma2ForCausalLM
 
+from assistant.llm.adapters import load_adapter
 from assistant.llm.answer_tree import build_choice_tree, make_batches
+from assistant.llm.llama import Llama, fast_dtype, is_small_llama
 from assistant.llm.local import LocalLLM
+from assistant.llm.transformer import Transformer
+from assistant.pocket import POCKET
+from prompts.messages import ANSWERS, classification_prompt
 from traffic.errors import UserError
 
 CHOICES = [
@@ -30,33 +37,43 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_model(tmp_path_factory.mktemp("model"))
 
 
-@pytest.fixture(scope="module")
-def llm(folder: Path) -> LocalLLM:
-    return _exact(LocalLLM(folder))
+@pytest.fixture(scope="module", params=["own", "transformers"])
+def llm(folder: Path, request: pytest.FixtureRequest) -> LocalLLM:
+    """A small Llama, computed by our own module and by transformers."""
+    return load(folder, request.param)
 
 
-def _exact(llm: LocalLLM) -> LocalLLM:
-    llm._model.float()  # rounding to bf16 would hide a misread position behind a loose bound
+def load(folder: Path, how: str = "own") -> LocalLLM:
+    llm = LocalLLM(folder)
+    if how == "transformers":
+        llm._model = llm._scorer.model = Transformer(folder)
+    # Rounding to bf16 would hide a misread position behind a loose bound.
+    if isinstance(llm._model, Llama):
+        llm._model._weights = {name: one.float() for name, one in llm._model._weights.items()}
+    else:
+        llm._model.model.float()
     return llm
 
 
-def naive(llm: LocalLLM, prompts: list[str], choices: list[str]) -> np.ndarray:
+def naive(folder: Path, prompts: list[str], choices: list[str]) -> np.ndarray:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=fast_dtype()).float()
     sums = np.zeros((len(prompts), len(choices)))
     for i, prompt in enumerate(prompts):
         for j, choice in enumerate(choices):
-            start = llm._tokenizer(prompt, add_special_tokens=not llm.chat_capable).input_ids
-            answer = llm._tokenizer(choice, add_special_tokens=False).input_ids
+            start = tokenizer(prompt).input_ids
+            answer = tokenizer(choice, add_special_tokens=False).input_ids
             with torch.no_grad():
-                logits = (
-                    llm._model(torch.tensor([start + answer])).logits[0].double().log_softmax(-1)
-                )
+                logits = model(torch.tensor([start + answer])).logits[0].double().log_softmax(-1)
             sums[i, j] = sum(
                 float(logits[len(start) - 1 + k, token]) for k, token in enumerate(answer)
             )
     return sums - np.logaddexp.reduce(sums, axis=1, keepdims=True)
 
 
-def test_score_equals_one_pass_per_choice_for_multi_token_labels(llm: LocalLLM) -> None:
+def test_score_equals_one_pass_per_choice_for_multi_token_labels(
+    llm: LocalLLM, folder: Path
+) -> None:
     prompts = [
         "pump",
         "the quick brown fox",
@@ -64,38 +81,46 @@ def test_score_equals_one_pass_per_choice_for_multi_token_labels(llm: LocalLLM) 
         "a",
         "the quick brown fox",
     ]
-    assert len(llm._tokenizer("anomalous brute_force", add_special_tokens=False).input_ids) > 2
-    np.testing.assert_allclose(llm.score(prompts, CHOICES), naive(llm, prompts, CHOICES), atol=1e-3)
+    assert len(llm._model.encode(["anomalous brute_force"], special=False)[0]) > 2
+    np.testing.assert_allclose(
+        llm.score(prompts, CHOICES), naive(folder, prompts, CHOICES), atol=1e-3
+    )
 
 
-def test_score_equals_one_pass_per_choice_when_one_token_decides(tmp_path: Path) -> None:
-    llm = _exact(LocalLLM(build_model(tmp_path, words=WORDS)))
+@pytest.mark.parametrize("how", ["own", "transformers"])
+def test_score_equals_one_pass_per_choice_when_one_token_decides(tmp_path: Path, how: str) -> None:
+    llm = load(build_model(tmp_path, words=WORDS), how)
     prompts = ["fox sent 12\n", "the quick brown fox got 3 packets\nverdict\n", "got\n"]
-    np.testing.assert_allclose(llm.score(prompts, CHOICES), naive(llm, prompts, CHOICES), atol=1e-3)
+    np.testing.assert_allclose(
+        llm.score(prompts, CHOICES), naive(tmp_path, prompts, CHOICES), atol=1e-3
+    )
 
 
+@pytest.mark.parametrize("how", ["own", "transformers"])
 @pytest.mark.parametrize("words", [(), WORDS])
-def test_a_shared_beginning_computed_once_changes_nothing(tmp_path: Path, words: list[str]) -> None:
-    llm = _exact(LocalLLM(build_model(tmp_path, words=words)))
+def test_a_shared_beginning_computed_once_changes_nothing(
+    tmp_path: Path, words: list[str], how: str
+) -> None:
+    llm = load(build_model(tmp_path, words=words), how)
     prompts = [
         "the quick brown fox sent 12 packets " * 12 + rest
         for rest in ("and got 3", "got", "and got 3 3 3", "fox")
     ]
-    np.testing.assert_allclose(llm.score(prompts, CHOICES), naive(llm, prompts, CHOICES), atol=1e-3)
+    np.testing.assert_allclose(
+        llm.score(prompts, CHOICES), naive(tmp_path, prompts, CHOICES), atol=1e-3
+    )
     alone = np.concatenate([llm.score([prompt], CHOICES) for prompt in prompts])
     np.testing.assert_allclose(llm.score(prompts, CHOICES), alone, atol=1e-4)
 
 
-def test_one_choice_may_begin_another(llm: LocalLLM) -> None:
+def test_one_choice_may_begin_another(llm: LocalLLM, folder: Path) -> None:
     choices = ["normal", "normal traffic", "anomalous"]
     np.testing.assert_allclose(
-        llm.score(["pump"], choices), naive(llm, ["pump"], choices), atol=1e-3
+        llm.score(["pump"], choices), naive(folder, ["pump"], choices), atol=1e-3
     )
 
 
 def test_a_model_that_caps_its_logits_is_scored_with_the_cap(tmp_path: Path) -> None:
-    from transformers import AutoTokenizer, Gemma2Config, Gemma2ForCausalLM
-
     tokenizer = AutoTokenizer.from_pretrained(build_model(tmp_path))
     (tmp_path / "model.safetensors").unlink()
     torch.manual_seed(2)
@@ -109,10 +134,12 @@ def test_a_model_that_caps_its_logits_is_scored_with_the_cap(tmp_path: Path) -> 
     heads = {"num_key_value_heads": 2, "initializer_range": 0.5, "final_logit_softcapping": 2.0}
     config = Gemma2Config(vocab_size=len(tokenizer), **shape, **heads)
     Gemma2ForCausalLM(config).save_pretrained(tmp_path)
-    llm = _exact(LocalLLM(tmp_path))
-    assert not llm._has_plain_head
+    llm = load(tmp_path)
+    assert not llm._model._has_plain_head
     prompts = ["the quick brown fox", "sent"]
-    np.testing.assert_allclose(llm.score(prompts, CHOICES), naive(llm, prompts, CHOICES), atol=1e-3)
+    np.testing.assert_allclose(
+        llm.score(prompts, CHOICES), naive(tmp_path, prompts, CHOICES), atol=1e-3
+    )
 
 
 def test_scores_are_normalised_and_nothing_gives_nothing(llm: LocalLLM) -> None:
@@ -158,15 +185,12 @@ def test_the_tree_reads_every_inner_node_of_two_paths() -> None:
 
 
 def test_streaming_writes_what_greedy_generation_writes(tmp_path: Path) -> None:
-    llm = _exact(LocalLLM(build_model(tmp_path, chat=True)))
+    llm = load(build_model(tmp_path, chat=True))
     messages = [{"role": "user", "content": "the quick brown fox"}]
-    ids = llm._tokenizer(
-        llm.render(messages), add_special_tokens=False, return_tensors="pt"
-    ).input_ids
-    expected = llm._model.generate(ids, max_new_tokens=12, do_sample=False)[0, ids.shape[1] :]
-    assert "".join(llm.stream(messages, 12)).rstrip("\ufffd") == llm._tokenizer.decode(
-        expected, skip_special_tokens=True
-    ).rstrip("\ufffd")
+    ids = torch.tensor(llm._model.encode([llm.render(messages)], special=False))
+    expected = llm._model.model.generate(ids, max_new_tokens=12, do_sample=False)[0, ids.shape[1] :]
+    text = AutoTokenizer.from_pretrained(tmp_path).decode(expected, skip_special_tokens=True)
+    assert "".join(llm.stream(messages, 12)).rstrip("\ufffd") == text.rstrip("\ufffd")
 
 
 def test_a_model_without_a_chat_template_says_that_it_cannot_chat(llm: LocalLLM) -> None:
@@ -245,24 +269,74 @@ def test_code_in_a_model_folder_is_not_run(folder: Path, tmp_path: Path) -> None
 
 
 def test_an_adapter_is_merged(folder: Path, tmp_path: Path) -> None:
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
     torch.manual_seed(3)
     model = AutoModelForCausalLM.from_pretrained(folder)
     tuned = get_peft_model(
         model, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
     )
     tuned.save_pretrained(tmp_path / "adapter")
-    llm, plain = LocalLLM(folder, tmp_path / "adapter"), LocalLLM(folder)
-    ids = torch.tensor([[5, 6, 7]])
+    ids, places = torch.tensor([[5, 6, 7]]), torch.arange(3)
+    models = [
+        Llama(folder, tmp_path / "adapter"),
+        Transformer(folder, tmp_path / "adapter"),
+        Llama(folder),
+    ]
     with torch.no_grad():
         expected = tuned(ids).logits
-        errors = [
-            float((model._model(ids).logits.float() - expected).norm() / expected.norm())
-            for model in (llm, plain)
-        ]
-    assert errors[0] < 0.05 < 0.5 < errors[1]  # bf16 keeps 8 bits
+        own, theirs, plain = (
+            model.logits(ids, None, torch.tensor([0]), places, False)[0] for model in models
+        )
+        errors = [float((one - expected).norm() / expected.norm()) for one in (own, theirs, plain)]
+    assert errors[0] < 0.05 < 0.5 < errors[2]  # bf16 keeps 8 bits
+    assert torch.equal(own, theirs)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"num_key_value_heads": 2}, {"tie_word_embeddings": True}, {"head_dim": 4}],
+    ids=str,
+)
+def test_our_llama_is_transformers_to_the_bit(tmp_path: Path, changes: dict[str, object]) -> None:
+    folder = build_model(tmp_path, **changes)
+    assert is_small_llama(folder)
+    prompts = ["the quick brown fox sent 12", "pump", "got 3 and 3 and 3"]
+    own, theirs = LocalLLM(folder), LocalLLM(folder)
+    theirs._model = theirs._scorer.model = Transformer(folder)
+    assert own._model.encode(prompts, True) == theirs._model.encode(prompts, True)
+    np.testing.assert_array_equal(own.score(prompts, CHOICES), theirs.score(prompts, CHOICES))
+
+
+def test_the_shipped_model_is_computed_without_transformers() -> None:
+    own, _ = load_adapter()
+    theirs, card = load_adapter()
+    theirs._model = theirs._scorer.model = Transformer(POCKET / card.base, POCKET)
+    prompts = [classification_prompt(text) for text in ("quiet", "past known 12 peers 3 quiet")]
+    answers = [*ANSWERS.values()]
+    assert isinstance(own._model, Llama)
+    np.testing.assert_array_equal(own.score(prompts, answers), theirs.score(prompts, answers))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model_type": "qwen2"},
+        {"attention_bias": True},
+        {"hidden_act": "gelu"},
+        {"rope_parameters": {"rope_type": "linear", "factor": 2.0}},
+        {"hidden_size": 1024},
+    ],
+    ids=str,
+)
+def test_what_our_llama_does_not_compute_is_left_to_transformers(
+    folder: Path, tmp_path: Path, change: dict[str, object]
+) -> None:
+    other = shutil.copytree(folder, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | change))
+    assert is_small_llama(folder)
+    assert not is_small_llama(other)
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "use_dora": true}')
+    assert not is_small_llama(folder, tmp_path)
 
 
 def test_a_folder_without_an_adapter_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -96,17 +96,13 @@ def ask(
     from assistant.diagnosis.diagnose import diagnose
     from assistant.diagnosis.llm_writer import write
     from assistant.report import render_diagnosis
-    from assistant.session import analyse, load_models, open_knowledge, warm_embedder
+    from assistant.session import analyse, load_models, open_knowledge
 
     # The capture first: where it cannot be read, no state is touched.
     with narrate("reading the capture") as progress:
         models = load_models(settings)
-        embedder = warm_embedder()
         analysis = analyse(capture, settings, models, progress)
-    with (
-        narrate("looking things up") as progress,
-        open_knowledge(settings, progress, embedder) as index,
-    ):
+    with narrate("looking things up") as progress, open_knowledge(settings, progress) as index:
         diagnosis = write(diagnose(question, analysis, index, device=device), models.writer)
     say_notes(analysis.capture.notes)
     typer.echo(render_diagnosis(diagnosis, form))

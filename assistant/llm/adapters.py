@@ -14,14 +14,19 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from assistant.llm.local import LocalLLM
-from assistant.llm.weights import fingerprint_weights
+from assistant.llm.weights import (
+    check_adapter_folder,
+    check_model_folder,
+    check_tensors,
+    fingerprint_weights,
+)
+from assistant.pocket import POCKET
 from prompts.messages import ANSWERS, classification, classification_prompt
 from prompts.window_text import fingerprint
 from traffic.errors import UserError
 from traffic.labels import LABELS
 
 CARD = "card.json"
-POCKET = Path(__file__).parents[1] / "pocket" / "adapter"
 
 
 class AdapterCard(BaseModel):
@@ -109,23 +114,40 @@ def check_card(card: AdapterCard, base: Path | None = None) -> None:
         )
 
 
-def load_adapter(
-    path: Path = POCKET, base: Path | None = None, threads: int | None = None
-) -> tuple[LocalLLM, AdapterCard]:
+def load_adapter(path: Path = POCKET, base: Path | None = None) -> tuple[LocalLLM, AdapterCard]:
     """Load an adapter merged into its base, after checking that they and this release fit together.
 
     Args:
         path: the adapter's folder with its card; the shipped pocket model's where left out.
         base: the base model's folder, where it is not where the card says.
-        threads: CPU threads.
 
     Raises:
         UserError: something is missing or does not fit.
     """
+    card, folder = _read_fitting(path, base)
+    return LocalLLM(folder, path), card
+
+
+def check_adapter(path: Path = POCKET, base: Path | None = None) -> AdapterCard:
+    """Check all that `load_adapter` needs, down to truncated files, and return the card; nothing is
+    computed, so torch is not imported.
+
+    Raises:
+        UserError: something is missing, damaged or does not fit.
+    """
+    card, folder = _read_fitting(path, base)
+    check_model_folder(folder)
+    check_adapter_folder(path)
+    for part in (folder, path):
+        check_tensors(part)
+    return card
+
+
+def _read_fitting(path: Path, base: Path | None) -> tuple[AdapterCard, Path]:
     card = read_card(path)
     folder = base if base is not None else (path / card.base).resolve()
     check_card(card, folder)
-    return LocalLLM(folder, path, threads), card
+    return card, folder
 
 
 def list_adapters(home: Path) -> list[Adapter]:

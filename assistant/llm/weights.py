@@ -1,19 +1,12 @@
-"""Model and adapter folders: looked at before anything in them is loaded, then loaded without
-running their code.
+"""Check model and adapter folders before anything in them is loaded.
 
 Weights are safetensors only: a pickle can run code when it is opened.
 """
 
 import hashlib
-import logging
 from pathlib import Path
-from typing import Any
 
-import torch
-from peft import PeftModel
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-from transformers.utils.logging import disable_progress_bar
+from safetensors import SafetensorError, safe_open
 
 from traffic.errors import UserError
 
@@ -71,6 +64,20 @@ def fingerprint_weights(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def check_tensors(folder: Path) -> None:
+    """Check that a folder's safetensors files are whole, without reading their numbers.
+
+    Raises:
+        UserError: one is truncated or damaged.
+    """
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, "numpy"):
+                pass
+        except (OSError, SafetensorError) as error:
+            raise unloadable(folder, error) from error
+
+
 def _check_weights(folder: Path, stem: str) -> None:
     if any(folder.glob(f"{stem}*.safetensors")):
         return
@@ -83,48 +90,9 @@ def _check_weights(folder: Path, stem: str) -> None:
     )
 
 
-def load_model(folder: Path, adapter: Path | None = None) -> tuple[Any, Any]:
-    """Load the tokenizer and the causal model of a folder, an adapter merged in, onto the fastest
-    device here.
-
-    Raises:
-        UserError: the folder is not such a model, its weights are pickles, it needs code of its
-            own, or the adapter does not fit it.
-    """
-    check_model_folder(folder)
-    if adapter is not None:
-        check_adapter_folder(adapter)
-
-    disable_progress_bar()
-    # On import through peft, bitsandbytes warns of 4-bit kernels that nothing here uses.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    here = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        config = AutoConfig.from_pretrained(folder, **here)
-        if config.is_encoder_decoder:
-            raise UserError(
-                f"{folder} is a sequence-to-sequence model; expected a causal one (Llama, Qwen, GPT …); choose another"
-            )
-        tokenizer = AutoTokenizer.from_pretrained(folder, **here)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, use_safetensors=True, dtype=fast_dtype(), **here
-        )
-        if adapter is not None:
-            model = PeftModel.from_pretrained(
-                model, adapter, local_files_only=True
-            ).merge_and_unload()
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = (
-            str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        )
-        raise UserError(
-            f"{adapter or folder} cannot be loaded: {reason}; expected a causal model's folder; check it"
-        ) from error
-    return tokenizer, model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-
-
-def fast_dtype() -> Any:
-    """bf16 where the hardware multiplies it (twice as fast as fp32 there, several times slower
-    elsewhere)."""
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if native or torch.cuda.is_available() else torch.float32
+def unloadable(folder: Path, error: Exception) -> UserError:
+    """What to say of a folder whose files are there and cannot be loaded."""
+    reason = [*str(error).strip().splitlines(), type(error).__name__][0][:200]
+    return UserError(
+        f"{folder} cannot be loaded: {reason}; expected a causal model's folder; check it"
+    )

@@ -26,7 +26,6 @@ from assistant.detection.pipeline import analyse
 from assistant.diagnosis.diagnose import diagnose
 from assistant.llm.adapters import POCKET, load_adapter
 from assistant.offline import hush_libraries
-from assistant.session import warm_embedder
 from knowledge_base.index import ensure_samples, open_index
 from prompts.messages import ANSWERS, classification_prompt
 from prompts.window_text import render_windows
@@ -200,9 +199,8 @@ def measure_incidents(folder: Path) -> list[Row]:
 
 def measure_answer(folder: Path) -> list[Row]:
     """Questions about the botnet capture 34-1, with what `ask` loads while it reads the capture."""
-    embedder = warm_embedder()
     analysis = analyse(_LOG, *load_adapter())
-    with open_index(folder, embedder) as index:
+    with open_index(folder) as index:
         start = time.perf_counter()
         ensure_samples(index)
         indexed_s = time.perf_counter() - start

@@ -1,0 +1,145 @@
+"""Score answers after many prompts in torch.
+
+What makes it quick on a CPU: prompts of similar length together (right-padded, so that causal
+attention needs no mask), the beginning that all prompts share once, logits only where answers part,
+and for a small model a batch on every core: its tensors are too small to be divided well.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+
+from assistant.llm.answer_tree import BATCH_TOKENS, ChoiceTree, count_shared_tokens, make_batches
+from assistant.llm.llama import Llama, is_small_llama
+from assistant.llm.weights import unloadable
+
+
+class Scorer:
+    """A loaded model and the threads that read with it.
+
+    Attributes:
+        model: a `Llama`, or a `Transformer`, which has the same methods and writes too.
+    """
+
+    def __init__(self, folder: Path, adapter: Path | None = None) -> None:
+        """Load what `check_model_folder` and `check_adapter_folder` pass, the adapter merged in.
+
+        Raises:
+            UserError: the folder is not such a model, it needs code of its own, or the adapter does
+                not fit it.
+        """
+        try:
+            self.model: Any = _load(folder, adapter)
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            raise unloadable(adapter or folder, error) from error
+        self._threads = torch.get_num_threads()
+        self._workers = self._threads if self.model.small else 1
+
+    def score(
+        self, rows: list[list[int]], tree: ChoiceTree, progress: Callable[[int, int], None] | None
+    ) -> np.ndarray:
+        """Log-probability of every choice after every row, shape (n_rows, n_choices)."""
+        shared = count_shared_tokens(rows)
+        rests = [row[shared:] for row in rows]
+        batches = make_batches(
+            [len(rest) + tree.longest for rest in rests], BATCH_TOKENS, equal=len(tree.paths) > 1
+        )
+        sums = np.empty((len(rows), len(tree.steps)), np.float32)
+        with torch.inference_mode():
+            prefix = self.model.read(self._pad([rows[0][:shared]])) if shared else None
+        score = partial(self._score_batch, tree=tree, prefix=prefix)
+        done = 0
+        with self._pool() as pool:
+            for batch, scored in zip(
+                batches, pool.map(score, [[rests[i] for i in b] for b in batches]), strict=True
+            ):
+                sums[batch] = scored
+                done += len(batch)
+                if progress is not None:
+                    progress(done, len(rows))
+        return sums
+
+    @contextmanager
+    def _pool(self) -> Iterator[ThreadPoolExecutor]:
+        """Workers that share the threads of this process.
+
+        What a worker sets, torch gives to every thread that begins later, so the number of before
+        is set again; it is not read here, where another caller's workers may have set theirs.
+        """
+        each = (self._threads // self._workers,)
+        try:
+            with ThreadPoolExecutor(self._workers, "score", torch.set_num_threads, each) as pool:
+                yield pool
+        finally:
+            torch.set_num_threads(self._threads)
+
+    def _score_batch(self, rests: list[list[int]], tree: ChoiceTree, prefix: Any) -> np.ndarray:
+        with torch.inference_mode():
+            cache = self.model.repeat(prefix, len(rests)) if prefix is not None else None
+            return _sum_steps(self._read_nodes(rests, tree, cache), tree)
+
+    def _read_nodes(self, rests: list[list[int]], tree: ChoiceTree, cache: Any) -> Any:
+        """Logits at every node of the tree, shape (n_rests, n_nodes, vocabulary)."""
+        if len(tree.paths) == 1:
+            ids = self._pad([[*rest, *tree.paths[0]] for rest in rests])
+            positions = torch.tensor(
+                [[len(rest) - 1 + depth for _, depth in tree.nodes] for rest in rests]
+            )
+            return self.model.logits(
+                ids, cache, torch.arange(len(rests))[:, None], positions, False
+            )[0]
+        # Several paths: all rests have one length, so the cache is used again for every path
+        # without any mask.
+        count = len(tree.paths)
+        last = torch.full((len(rests), 1), len(rests[0]) - 1)
+        root, cache = self.model.logits(
+            self._pad(rests), cache, torch.arange(len(rests))[:, None], last, True
+        )
+        inner = [(path, depth) for path, depth in tree.nodes if depth > 0]
+        rows = torch.tensor([[i * count + path for path, _ in inner] for i in range(len(rests))])
+        positions = torch.tensor([[depth - 1 for _, depth in inner]]).expand(len(rests), -1)
+        ids = self._pad(tree.paths).repeat(len(rests), 1)
+        return torch.cat(
+            [
+                root,
+                self.model.logits(ids, self.model.repeat(cache, count), rows, positions, False)[0],
+            ],
+            dim=1,
+        )
+
+    def _pad(self, rows: Sequence[Sequence[int]]) -> Any:
+        """Pad on the right with any token: what comes after a position cannot change it in a causal
+        model."""
+        width = max(len(row) for row in rows)
+        return torch.tensor(
+            [[*row, *[0] * (width - len(row))] for row in rows], device=self.model.device
+        )
+
+
+def _load(folder: Path, adapter: Path | None) -> Any:
+    if is_small_llama(folder, adapter):
+        return Llama(folder, adapter)
+    # Imported here, since the pocket model spares it: transformers and peft take six seconds.
+    from assistant.llm.transformer import Transformer
+
+    return Transformer(folder, adapter)
+
+
+def _sum_steps(logits: Any, tree: ChoiceTree) -> np.ndarray:
+    """Sum each choice's token log-probabilities: (n, n_nodes, vocabulary) -> (n, n_choices)."""
+    steps = [
+        (choice, node, token) for choice, path in enumerate(tree.steps) for node, token in path
+    ]
+    choice, node, token = torch.tensor(steps, device=logits.device).T
+    picked = torch.log_softmax(logits.float(), dim=-1)[:, node, token]  # (n, n_steps)
+    sums = torch.zeros(len(logits), len(tree.steps), device=logits.device).index_add_(
+        1, choice, picked
+    )
+    return sums.cpu().numpy()

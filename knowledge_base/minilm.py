@@ -1,0 +1,127 @@
+"""Sentence vectors of a BERT-shaped model (all-MiniLM and its kin) in numpy.
+
+A question has a dozen word pieces: 20 ms of arithmetic, for which importing torch, transformers and
+sentence-transformers took four seconds. A test holds the vectors to those of sentence-transformers.
+"""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file
+from threadpoolctl import threadpool_limits
+from tokenizers import Tokenizer
+
+_AT_ONCE = 8  # texts laid end to end; more fall out of the cache
+_MODULES = ["Transformer", "Pooling", "Normalize"]
+
+
+def is_minilm(folder: Path) -> bool:
+    """Whether a folder holds a model that `MiniLM` computes exactly: BERT, mean pooling, unit length."""
+    names = ("config.json", "modules.json", "1_Pooling/config.json", "sentence_bert_config.json")
+    files = [folder / name for name in (*names, "tokenizer.json", "model.safetensors")]
+    if not all(file.is_file() for file in files):
+        return False
+    config, modules, pooling, _ = (_read(file) for file in files[: len(names)])
+    return (
+        config.get("model_type") == "bert"
+        and config.get("hidden_act") == "gelu"
+        and config.get("position_embedding_type", "absolute") == "absolute"
+        and [one["type"].rpartition(".")[2] for one in modules] == _MODULES
+        and [name for name, on in pooling.items() if on is True] == ["pooling_mode_mean_tokens"]
+    )
+
+
+class MiniLM:
+    """A BERT encoder with mean pooling.
+
+    Attributes:
+        weights: by the names of the file, float32; matrices are (out, in).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Read the weights and the tokenizer of a folder that `is_minilm`."""
+        config = _read(folder / "config.json")
+        self._layers, self._heads = config["num_hidden_layers"], config["num_attention_heads"]
+        self._eps = config["layer_norm_eps"]
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.no_padding()
+        longest = _read(folder / "sentence_bert_config.json")["max_seq_length"]
+        self._tokenizer.enable_truncation(longest)
+        stored = load_file(folder / "model.safetensors")
+        self.weights = {
+            name.removeprefix("bert."): weight.astype(np.float32, copy=False)
+            for name, weight in stored.items()
+        }
+
+    def embed(self, texts: list[str]) -> np.ndarray:
+        """Unit vectors of the texts, shape (len(texts), hidden), float32."""
+        rows = [encoding.ids for encoding in self._tokenizer.encode_batch(texts)]
+        order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
+        vectors = np.empty((len(rows), self.weights["embeddings.LayerNorm.bias"].size), np.float32)
+        # Matrices this small are multiplied faster by one thread: several wait for each other.
+        with threadpool_limits(1, "blas"):
+            for start in range(0, len(order), _AT_ONCE):
+                batch = order[start : start + _AT_ONCE]
+                vectors[batch] = self._embed_batch([rows[row] for row in batch])
+        return vectors
+
+    def _embed_batch(self, rows: list[list[int]]) -> np.ndarray:
+        """Rows lie end to end, so nothing is padded; only attention looks at rows."""
+        ends = np.cumsum([0, *map(len, rows)])
+        table = {part: self.weights[f"embeddings.{part}_embeddings.weight"] for part in _TABLES}
+        x = table["word"][np.concatenate(rows)]  # (n_tokens, hidden)
+        x = x + table["position"][np.concatenate([np.arange(len(row)) for row in rows])]
+        x = self._normalise(x + table["token_type"][0], "embeddings.LayerNorm")
+        for layer in range(self._layers):
+            name = f"encoder.layer.{layer}"
+            seen = self._attend(x, ends, f"{name}.attention.self")
+            seen = self._linear(seen, f"{name}.attention.output.dense")
+            x = self._normalise(x + seen, f"{name}.attention.output.LayerNorm")
+            wide = _gelu(self._linear(x, f"{name}.intermediate.dense"))
+            x = self._normalise(
+                x + self._linear(wide, f"{name}.output.dense"), f"{name}.output.LayerNorm"
+            )
+        means = np.stack([x[start:end].mean(axis=0) for start, end in pairwise(ends)])
+        return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+    def _linear(self, x: np.ndarray, name: str) -> np.ndarray:
+        return x @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"]
+
+    def _normalise(self, x: np.ndarray, name: str) -> np.ndarray:
+        x = x - x.mean(axis=1, keepdims=True)
+        x /= np.sqrt((x * x).mean(axis=1, keepdims=True) + self._eps)
+        return x * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]
+
+    def _attend(self, x: np.ndarray, ends: np.ndarray, name: str) -> np.ndarray:
+        query, key, value = (
+            self._linear(x, f"{name}.{part}").reshape(len(x), self._heads, -1).swapaxes(0, 1)
+            for part in ("query", "key", "value")
+        )  # each (heads, n_tokens, width)
+        query = query / np.sqrt(np.float32(query.shape[-1]))
+        seen = np.empty_like(query)
+        for start, end in pairwise(ends):
+            scores = query[:, start:end] @ key[:, start:end].swapaxes(1, 2)
+            scores = np.exp(scores - scores.max(axis=2, keepdims=True))
+            seen[:, start:end] = scores / scores.sum(axis=2, keepdims=True) @ value[:, start:end]
+        return seen.swapaxes(0, 1).reshape(x.shape)
+
+
+_TABLES = ("word", "position", "token_type")
+
+
+def _gelu(x: np.ndarray) -> np.ndarray:
+    """x Φ(x), with erf by Abramowitz and Stegun 7.1.26 (error below 1.5e-7): numpy has none."""
+    half = np.abs(x) * np.float32(0.5**0.5)
+    t = 1 / (1 + np.float32(0.3275911) * half)
+    series = np.float32(1.061405429)
+    for coefficient in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
+        series = series * t + np.float32(coefficient)
+    erf = 1 - series * t * np.exp(-half * half)
+    return 0.5 * x * (1 + np.copysign(erf, x))
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
