@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_su
 
 from eval.detection.splits import PROTOCOLS
 from eval.models.registry import MODELS
-from eval.report.tables import ReportTable as Table
+from eval.report.tables import ReportTable
 from eval.research.paper import average, make_paper_tables, read_paper, sum_confusions
 from eval.results import Confusion, Run
 from traffic.errors import UserError
@@ -84,7 +84,7 @@ def random_run(network: str, **other: object) -> Run:
     )
 
 
-def table(tables: list[Table], beginning: str) -> Table:
+def table(tables: list[ReportTable], beginning: str) -> ReportTable:
     (one,) = [one for one in tables if one.title == beginning]
     return one
 
@@ -159,16 +159,14 @@ class TestTables:
             "ours, CIC IoMT 2024 to IoT-23", "ours, testbed run to IoT-23 (not the paper's data)",
         ]  # fmt: skip
 
-    def test_a_missing_run_is_named_with_its_command_and_a_missing_trainer_with_its_own(
-        self,
-    ) -> None:
+    def test_a_missing_run_is_named_with_its_command(self) -> None:
         tables = make_paper_tables(PAPER, [])
         assert (
             "`faultwise eval detection --protocol random --data DIR`"
             in table(tables, self.WITHIN).notes[1]
         )
         after = table(tables, f"{self.ACROSS} after fine-tuning")
-        assert {row[-1] for row in after.rows} == {"not built yet: faultwise finetune transfer"}
+        assert {row[-1] for row in after.rows} == {"not built yet"}
         assert len(after.rows) == 4 * 3
 
     def test_transfer_fills_its_cells_when_a_run_has_it(self) -> None:
@@ -186,5 +184,8 @@ class TestTables:
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "paper.yaml").write_text("version: 2\n")
-    with pytest.raises(UserError, match=r"paper\.yaml holds no tables of a paper"):
+    with pytest.raises(
+        UserError,
+        match=r"paper\.yaml: version: Input should be 1; paper: Field required; .*expected the tables",
+    ):
         read_paper(tmp_path / "paper.yaml")

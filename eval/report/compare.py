@@ -1,18 +1,16 @@
-"""Compare two runs: what differs in how they were made, and by how much their models differ where
-folds match.
+"""Compare two runs: how they were made, and by how much their models differ where folds match.
 
 Only fits on the same captures are set against each other: a number from other data says nothing
 about a model. What has no match is counted and said.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from eval.detection.bootstrap import mean_difference
-from eval.report.tables import ReportTable as Table
-from eval.report.tables import format_difference, format_number, render_table
+from eval.report.tables import UNKNOWN, ReportTable, format_difference, format_number, render_table
 from eval.results import MEASURES, Estimate, Row, Run
 from traffic.errors import UserError
 
@@ -47,23 +45,11 @@ class Difference:
     @property
     def differs(self) -> bool:
         """Whether the interval leaves out 0; where one fold alone matches there is none."""
-        return (
-            self.change.low is not None
-            and self.change.high is not None
-            and not self.change.low <= 0 <= self.change.high
-        )
+        low, high = self.change.low, self.change.high
+        return low is not None and high is not None and not low <= 0 <= high
 
 
 Place = tuple[str, str, str, str]  # model, setting, labelling, fold
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """What must be the same for two fits to be compared, beside their place: the captures, by
-    content."""
-
-    train: frozenset[str]
-    test: frozenset[str]
 
 
 def compare_runs(first: Run, second: Run, measures: Iterable[str] = COMPARED) -> list[Difference]:
@@ -78,19 +64,16 @@ def compare_runs(first: Run, second: Run, measures: Iterable[str] = COMPARED) ->
     measures = tuple(measures)
     if unknown := [name for name in measures if name not in MEASURES]:
         raise UserError(
-            f"no measure is called {', '.join(unknown)}; expected any of {', '.join(MEASURES)}; correct it"
+            f"no measure is called {', '.join(unknown)}; "
+            f"expected any of {', '.join(MEASURES)}; correct it"
         )
     ours, theirs = _by_fold(first), _by_fold(second)
-    common = [
-        place
-        for place in ours
-        if place in theirs and _same_data(ours[place], theirs[place], first, second)
-    ]
+    common = _find_common(first, second)
     if not common:
         why = "; ".join(differences_of(first, second)) or "no model of both"
         raise UserError(
-            f"{first.name} and {second.name} have no fold in common ({why}); expected runs of one protocol on the same "
-            "captures and labels; run one of them again on the other's data"
+            f"{first.name} and {second.name} have no fold in common ({why}); expected runs of one "
+            "protocol on the same captures and labels; run one of them again on the other's data"
         )
     found = []
     for group in dict.fromkeys(place[:3] for place in common):
@@ -108,16 +91,23 @@ def _by_fold(run: Run) -> dict[Place, list[Row]]:
     return groups
 
 
-def _same_data(ours: list[Row], theirs: list[Row], first: Run, second: Run) -> bool:
-    return _fits(ours, first) == _fits(theirs, second)
+def _find_common(first: Run, second: Run) -> list[Place]:
+    """Folds of both runs that were trained and tested on captures of the same content."""
 
+    def captures(rows: list[Row], run: Run) -> set[tuple[frozenset[str], frozenset[str]]]:
+        content = {one.name: one.sha256 for one in run.data}
 
-def _fits(rows: list[Row], run: Run) -> set[_Fit]:
-    content = {one.name: one.sha256 for one in run.data}
-    return {
-        _Fit(frozenset(content[n] for n in row.train), frozenset(content[n] for n in row.test))
-        for row in rows
-    }
+        def contents(names: Iterable[str]) -> frozenset[str]:
+            return frozenset(content[name] for name in names)
+
+        return {(contents(row.train), contents(row.test)) for row in rows}
+
+    theirs = _by_fold(second)
+    return [
+        place
+        for place, rows in _by_fold(first).items()
+        if place in theirs and captures(rows, first) == captures(theirs[place], second)
+    ]
 
 
 def _difference(
@@ -139,45 +129,45 @@ def _mean(rows: list[Row], measure: str) -> float | None:
 
 def differences_of(first: Run, second: Run) -> list[str]:
     """How two runs differ beside their scores, in words: data first, because it forbids most."""
-    said = [*_data(first, second), *_named("models", first.models, second.models)]
+    lines = [*_compare_data(first, second), *_compare_names("models", first.models, second.models)]
     labellings = [{row.labelling for row in run.rows} for run in (first, second)]
     if labellings[0] != labellings[1]:
-        said.append(f"labels: {_list(labellings[0])} against {_list(labellings[1])}")
-    said += _protocol(first.protocol, second.protocol)
+        lines.append(f"labels: {_list(labellings[0])} against {_list(labellings[1])}")
+    ours, theirs = first.protocol, second.protocol
+    lines += [
+        f"protocol, {name}: {ours.get(name)} against {theirs.get(name)}"
+        for name in dict.fromkeys([*ours, *theirs])
+        if ours.get(name) != theirs.get(name)
+    ]
     pairs = {
         "seeds": (first.seeds, second.seeds),
         "commit": (first.commit, second.commit),
         "prompts": (first.prompt_fingerprint, second.prompt_fingerprint),
         "quick": (first.quick, second.quick),
     }
-    said += [f"{name}: {a} against {b}" for name, (a, b) in pairs.items() if a != b]
+    lines += [f"{name}: {a} against {b}" for name, (a, b) in pairs.items() if a != b]
     versions = [
         f"{name} {first.versions.get(name, 'none')} against {second.versions.get(name, 'none')}"
         for name in sorted({*first.versions, *second.versions})
         if first.versions.get(name) != second.versions.get(name)
     ]
-    return said + ([f"versions: {', '.join(versions)}"] if versions else [])
+    return lines + ([f"versions: {', '.join(versions)}"] if versions else [])
 
 
-def _data(first: Run, second: Run) -> list[str]:
+def _compare_data(first: Run, second: Run) -> list[str]:
     ours, theirs = ({one.name: one.sha256 for one in run.data} for run in (first, second))
     changed = [name for name in sorted(ours) if name in theirs and ours[name] != theirs[name]]
-    said = _named("captures", ours, theirs)
-    return said + ([f"captures of other content in both: {_list(changed)}"] if changed else [])
+    lines = _compare_names("captures", ours, theirs)
+    return lines + ([f"captures of other content in both: {_list(changed)}"] if changed else [])
 
 
-def _named(what: str, ours: Iterable[str], theirs: Iterable[str]) -> list[str]:
+def _compare_names(what: str, ours: Iterable[str], theirs: Iterable[str]) -> list[str]:
     ours, theirs = list(ours), list(theirs)
     only = {
-        "first": [x for x in ours if x not in theirs],
-        "second": [x for x in theirs if x not in ours],
+        "first": [name for name in ours if name not in theirs],
+        "second": [name for name in theirs if name not in ours],
     }
     return [f"{what} of the {which} only: {_list(names)}" for which, names in only.items() if names]
-
-
-def _protocol(ours: Mapping[str, object], theirs: Mapping[str, object]) -> list[str]:
-    names = [name for name in dict.fromkeys([*ours, *theirs]) if ours.get(name) != theirs.get(name)]
-    return [f"protocol, {name}: {ours.get(name)} against {theirs.get(name)}" for name in names]
 
 
 def _list(names: Iterable[str]) -> str:
@@ -186,64 +176,43 @@ def _list(names: Iterable[str]) -> str:
     return ", ".join(names[:_SHOWN_NAMES]) + more
 
 
-def difference_table(differences: Iterable[Difference], first: Run, second: Run) -> Table:
+_HEADS = ("model", "setting", "labels", "measure", "folds")
+
+
+def difference_table(differences: Iterable[Difference], first: Run, second: Run) -> ReportTable:
     """Which rows differ and by how much; those that surely do come first."""
+    rows = []
     ordered = sorted(differences, key=lambda one: (not one.differs, -abs(one.change.value or 0.0)))
-    rows = tuple(
-        (
-            *(one.model, one.setting or "–", one.labelling, one.measure, str(one.folds)),
-            *(format_number(one.measure, one.first), format_number(one.measure, one.second)),
-            *(format_difference(one.measure, one.change), _verdict(one)),
-        )
-        for one in ordered
+    for one in ordered:
+        name = one.measure
+        place = (one.model, one.setting or UNKNOWN, one.labelling, name, str(one.folds))
+        means = (format_number(name, one.first), format_number(name, one.second))
+        rows.append((*place, *means, format_difference(name, one.change), _judge(one)))
+    heads = (*_HEADS, first.name, second.name, "second − first", "differs")
+    note = (
+        "Means over folds that have the same captures in both runs; "
+        "[ ] is Student's 95 % interval over folds."
     )
-    heads = (
-        "model",
-        "setting",
-        "labels",
-        "measure",
-        "folds",
-        first.name,
-        second.name,
-        "second − first",
-        "differs",
-    )
-    note = "Means over folds that have the same captures in both runs; [ ] is Student's 95 % interval over folds."
-    return Table(f"{first.name} against {second.name}", heads, rows, notes=(note,))
+    title = f"{first.name} against {second.name}"
+    return ReportTable(title, heads, tuple(rows), notes=(note,))
 
 
-def _verdict(one: Difference) -> str:
+def _judge(one: Difference) -> str:
     if one.change.low is None:
         return "the same" if not one.change.value else "one fold only"
     return "yes" if one.differs else "the same" if one.first == one.second else "not surely"
 
 
-def unmatched(first: Run, second: Run) -> str:
-    """How many fits of either run have no match in the other, as a sentence; "" where all have
-    one."""
-    ours, theirs = _by_fold(first), _by_fold(second)
-    common = {
-        place
-        for place in ours
-        if place in theirs and _same_data(ours[place], theirs[place], first, second)
-    }
-    left = [len(groups) - len(common) for groups in (ours, theirs)]
-    if not any(left):
-        return ""
-    return (
-        f"{left[0]} folds of {first.name} and {left[1]} of {second.name} "
-        "have no match in the other and are left out."
-    )
-
-
 def render_compare(first: Run, second: Run, measures: Iterable[str] = COMPARED) -> str:
     """All of it as Markdown: what differs, what could not be matched, the table."""
     table = difference_table(compare_runs(first, second, measures), first, second)
-    made = (
-        "\n".join(f"- {line}" for line in differences_of(first, second))
-        or "- nothing but their scores"
+    lines = differences_of(first, second) or ["nothing but their scores"]
+    common = len(_find_common(first, second))
+    alone = [len(_by_fold(run)) - common for run in (first, second)]
+    unmatched = (
+        f"{alone[0]} folds of {first.name} and {alone[1]} of {second.name} "
+        "have no match in the other and are left out."
     )
-    left = unmatched(first, second)
-    return (
-        "\n\n".join(filter(None, ["The runs differ in:", made, left, render_table(table)])) + "\n"
-    )
+    made = "\n".join(f"- {line}" for line in lines)
+    blocks = ["The runs differ in:", made, unmatched if any(alone) else "", render_table(table)]
+    return "\n\n".join(filter(None, blocks)) + "\n"

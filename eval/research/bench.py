@@ -29,16 +29,15 @@ from assistant.offline import hush_libraries
 from knowledge_base.index import ensure_samples, open_index
 from prompts.messages import ANSWERS, classification_prompt
 from prompts.window_text import render_windows
-from traffic.capture import Capture
 from traffic.errors import UserError
 from traffic.labels import LABELS
 from traffic.reader import read_capture
 from traffic.samples import make_samples
 from traffic.simulation.simulate import simulate
-from traffic.windows import Windows, make_windows
+from traffic.windows import make_windows
 from traffic.zeek import write_conn_log
 
-# Large captures made of small ones: the same traffic again and again, later each time.
+# ---- large captures made of small ones ----
 
 BETWEEN_S = 60.0  # between two repetitions
 
@@ -58,8 +57,7 @@ def repeat_pcap(source: Path, path: Path, packets: int) -> Path:
 
 
 def repeat_log(source: Path, path: Path, flows: int) -> int:
-    """Write the flows of a log again and again, later each time; says how many there are."""
-
+    """Write the flows of a log again and again, later each time; returns how many there are."""
     one = read_capture(source).flows
     span = float(one["ts"].max() - one["ts"].min()) + BETWEEN_S
     times = -(-flows // len(one))
@@ -70,6 +68,8 @@ def repeat_log(source: Path, path: Path, flows: int) -> int:
         write_conn_log(whole, stream)
     return len(whole)
 
+
+# ---- measures ----
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 # A plant under control for minutes, and one idle device for a day: many packets a slot, and many
@@ -92,38 +92,23 @@ class Row:
     reached: bool | None = None
 
 
-def measure_modbus_packets(folder: Path) -> list[Row]:
-    """A million packets of a busy plant."""
-    return _measure_packets("Modbus", folder)
-
-
-def measure_idle_packets(folder: Path) -> list[Row]:
-    """A million packets of an idle device."""
-    return _measure_packets("idle", folder)
-
-
-def _measure_packets(name: str, folder: Path) -> list[Row]:
+def measure_packets(name: str, folder: Path) -> list[Row]:
     """Packets of a million-packet capture to samples, against nfstream on the same file."""
     path = repeat_pcap(_PCAPS[name], folder / "million.pcap", _MILLION)
     start = time.perf_counter()
     samples = make_samples(read_capture(path))
     ours = _MILLION / (time.perf_counter() - start)
-    rows = [
-        Row(f"{name} packets to {len(samples):,} samples", f"{ours:,.0f} packets/s"),
-        _peak("its memory"),
-    ]
-    theirs = _nfstream_rate(path)
+    what = f"{name} packets to {len(samples):,} samples"
+    rows = [Row(what, f"{ours:,.0f} packets/s"), _measure_peak("its memory")]
+    theirs, target = _measure_nfstream(path), "at least 4 times"
     if theirs is None:
-        return [*rows, Row("against nfstream", "not installed", "at least 4 times")]
+        return [*rows, Row("against nfstream", "not installed", target)]
+    rows.append(Row("nfstream, the same file to flows", f"{theirs:,.0f} packets/s"))
     ratio = ours / theirs
-    return [
-        *rows,
-        Row("nfstream, the same file to flows", f"{theirs:,.0f} packets/s"),
-        Row("against nfstream", f"{ratio:.1f} times", "at least 4 times", ratio >= 4),
-    ]
+    return [*rows, Row("against nfstream", f"{ratio:.1f} times", target, ratio >= 4)]
 
 
-def _nfstream_rate(path: Path) -> float | None:
+def _measure_nfstream(path: Path) -> float | None:
     try:
         from nfstream import NFStreamer
     except ImportError:
@@ -136,33 +121,24 @@ def _nfstream_rate(path: Path) -> float | None:
 def measure_log(folder: Path) -> list[Row]:
     """A conn.log of a million flows to windows."""
     path = folder / "conn.log"
-    flows = _alone(
-        repeat_log, _LOG, path, _MILLION
-    )  # making the file must not count as memory of reading it
+    # Alone: making the file must not count as memory of reading it.
+    flows = _run_alone(repeat_log, _LOG, path, _MILLION)
     start = time.perf_counter()
     windows = make_windows(make_samples(read_capture(path)))
     seconds = time.perf_counter() - start
-    return [
-        Row(
-            f"conn.log of {flows:,} flows to {len(windows):,} windows",
-            f"{seconds:.1f} s",
-            "at most 5 s",
-            seconds <= 5,
-        ),
-        _peak("its memory", 2.0),
-    ]
+    what = f"conn.log of {flows:,} flows to {len(windows):,} windows"
+    row = Row(what, f"{seconds:.1f} s", "at most 5 s", seconds <= 5)
+    return [row, _measure_peak("its memory", 2.0)]
 
 
 def measure_classification(folder: Path) -> list[Row]:
     """Distinct windows through the pocket model, nothing cached."""
-
     del folder
     llm, card = load_adapter()
     tokenizer = AutoTokenizer.from_pretrained(POCKET / card.base)
-    windows = _windows_of(simulate(1, devices=20, hours=1.0).capture)
-    prompts = [classification_prompt(text) for text in dict.fromkeys(render_windows(windows))][
-        :1500
-    ]
+    windows = make_windows(make_samples(simulate(1, devices=20, hours=1.0).capture))
+    texts = list(dict.fromkeys(render_windows(windows)))[:1500]
+    prompts = [classification_prompt(text) for text in texts]
     choices = [ANSWERS[label] for label in LABELS]
     llm.score(prompts[:50], choices)
     start = time.perf_counter()
@@ -170,19 +146,12 @@ def measure_classification(folder: Path) -> list[Row]:
     rate = len(prompts) / (time.perf_counter() - start)
     tokens = sum(map(len, tokenizer(prompts).input_ids)) / len(prompts)
     what = f"classification of {len(prompts):,} different windows of {tokens:.0f} tokens"
-    return [
-        Row(what, f"{rate:.0f} windows/s", "at least 150 windows/s", rate >= 150),
-        _peak("its memory"),
-    ]
-
-
-def _windows_of(capture: Capture) -> Windows:
-    return make_windows(make_samples(capture))
+    row = Row(what, f"{rate:.0f} windows/s", "at least 150 windows/s", rate >= 150)
+    return [row, _measure_peak("its memory")]
 
 
 def measure_incidents(folder: Path) -> list[Row]:
-    """The botnet capture 34-1, file to incidents, as `faultwise incidents` does it: the model is
-    loaded as well."""
+    """The botnet capture 34-1 to incidents as `faultwise incidents` makes them, model loaded too."""
     del folder
     start = time.perf_counter()
     llm, card = load_adapter()
@@ -193,7 +162,7 @@ def measure_incidents(folder: Path) -> list[Row]:
     return [
         Row(what, f"{took_s:.1f} s", "under 25 s", took_s < 25),
         Row("of it, loading the model", f"{loaded_s:.1f} s"),
-        _peak("its memory"),
+        _measure_peak("its memory"),
     ]
 
 
@@ -204,20 +173,14 @@ def measure_answer(folder: Path) -> list[Row]:
         start = time.perf_counter()
         ensure_samples(index)
         indexed_s = time.perf_counter() - start
-        asked = [
-            _seconds(lambda: diagnose("why is 192.168.1.195 behaving oddly?", analysis, index))
-            for _ in range(3)
-        ]
+        question = "why is 192.168.1.195 behaving oddly?"
+        first_s, *others_s = [_time(lambda: diagnose(question, analysis, index)) for _ in range(3)]
+    more_s = min(others_s)
     return [
         Row("shipped manuals and incidents indexed, once", f"{indexed_s:.1f} s"),
-        Row("the first question answered", f"{asked[0]:.2f} s", "under 2 s", asked[0] < 2),
-        Row(
-            "a further question answered",
-            f"{min(asked[1:]):.2f} s",
-            "under 2 s",
-            min(asked[1:]) < 2,
-        ),
-        _peak("its memory"),
+        Row("the first question answered", f"{first_s:.2f} s", "under 2 s", first_s < 2),
+        Row("a further question answered", f"{more_s:.2f} s", "under 2 s", more_s < 2),
+        _measure_peak("its memory"),
     ]
 
 
@@ -226,17 +189,17 @@ def measure_help(folder: Path) -> list[Row]:
     del folder
     command = [sys.executable, "-m", "assistant.cli", "--help"]
     run = partial(subprocess.run, check=True, capture_output=True)
-    best = min(_seconds(lambda: run(command)) for _ in range(5))
+    best = min(_time(lambda: run(command)) for _ in range(5))
     return [Row("faultwise --help, the best of 5", f"{best:.2f} s", "under 0.5 s", best < 0.5)]
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def _time(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
-def _peak(what: str, most_gb: float | None = None) -> Row:
+def _measure_peak(what: str, most_gb: float | None = None) -> Row:
     """The most memory this process has held."""
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     if most_gb is None:
@@ -246,8 +209,8 @@ def _peak(what: str, most_gb: float | None = None) -> Row:
 
 MEASURES: dict[str, Callable[[Path], list[Row]]] = {
     "help": measure_help,
-    "packets": measure_modbus_packets,
-    "idle": measure_idle_packets,
+    "packets": partial(measure_packets, "Modbus"),
+    "idle": partial(measure_packets, "idle"),
     "log": measure_log,
     "classification": measure_classification,
     "incidents": measure_incidents,
@@ -269,10 +232,9 @@ def render(rows: list[Row]) -> str:
     )
 
 
-def _alone(work: Callable[..., Any], *arguments: object) -> Any:
-    with ProcessPoolExecutor(
-        max_workers=1, mp_context=get_context("spawn"), initializer=hush_libraries
-    ) as process:
+def _run_alone(work: Callable[..., Any], *arguments: object) -> Any:
+    fresh = get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=fresh, initializer=hush_libraries) as process:
         return process.submit(work, *arguments).result()
 
 
@@ -288,6 +250,7 @@ def measure_all(names: Sequence[str] = ()) -> Iterator[str]:
         )
     if not SHARED.is_dir():
         raise UserError(
-            f"no folder {SHARED}; expected the shared captures there; put them beside the repository"
+            f"no folder {SHARED}; expected the shared captures there; "
+            "put them beside the repository"
         )
-    return (render(_alone(measure, name)) for name in names or MEASURES)
+    return (render(_run_alone(measure, name)) for name in names or MEASURES)

@@ -1,18 +1,17 @@
-"""How unlike recorded plants the simulated ones are, on normal windows and in what a model reads of
-them.
+"""How unlike recorded plants the simulated ones are, in the normal windows that a model reads.
 
-    recorded runs   ─▶ normal windows ─┐
-                                       ├─▶ a classifier is told to tell them apart, on plants it
-                                       never saw: AUC
-    plants drawn    ─▶ normal windows ─┘   and feature by feature: how far the two distributions lie apart
+    recorded runs ─▶ normal windows ─┐
+                                     ├─▶ a classifier tells them apart, on plants it never saw: AUC
+    plants drawn  ─▶ normal windows ─┘   and number by number: how far the distributions lie apart
 
 An AUC of 0.5 is a simulation that cannot be told from a recording; at 1.0 one glance is enough.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +19,7 @@ from scipy.stats import t
 from sklearn.metrics import roc_auc_score
 from xgboost import XGBClassifier
 
+from eval.report.tables import ReportTable, render_table
 from prompts.window_text import PAST, TEXT_COLUMNS, TOP_LEVEL, text_columns
 from traffic.datasets import Labelled, find_labelled, load_labelled, simulate_labelled
 from traffic.errors import UserError
@@ -27,7 +27,11 @@ from traffic.labels import NORMAL
 from traffic.windows import WINDOW_SAMPLES
 
 FIRST_SEED = 7000  # plants measured here are none of those that finetune/recipes/pocket.yaml names
-_PER_RUN = 1500
+_PER_RUN = 1500  # windows
+_TREES: dict[str, Any] = {
+    **{"n_estimators": 80, "max_depth": 5, "learning_rate": 0.15},
+    **{"subsample": 0.7, "colsample_bytree": 0.3},
+}
 _SHOWN = 40
 _HEAD = """# How unlike recorded plants the simulated ones are
 
@@ -48,8 +52,7 @@ cumulative distributions, `levels_apart` the area between them (Wasserstein). Th
 
 @dataclass(frozen=True)
 class Distance:
-    """What was measured between normal windows of simulated (class 0) and recorded plants (class
-    1).
+    """Distances between normal windows of simulated (class 0) and recorded plants (class 1).
 
     Attributes:
         aucs: area under the ROC curve, one for each fold of plants of both kinds that were not
@@ -76,11 +79,9 @@ class Distance:
     def margin(self) -> float:
         """Half of the 95 % interval of the mean over folds, by Student's t."""
         n = len(self.aucs)
-        return (
-            float(t.ppf(0.975, n - 1) * np.std(self.aucs, ddof=1) / np.sqrt(n))
-            if n > 1
-            else float("nan")
-        )
+        if n < 2:
+            return float("nan")
+        return float(t.ppf(0.975, n - 1) * np.std(self.aucs, ddof=1) / np.sqrt(n))
 
 
 def measure_distance(
@@ -98,48 +99,40 @@ def measure_distance(
     Raises:
         UserError: there are fewer than two runs.
     """
-    recorded = [one for one in _read(data, progress) if len(one)]
+    recorded = []
+    for path in find_labelled(data):
+        if path.name == "capture.pcap":
+            progress(str(path.parent.name))
+            recorded.append(normal_windows(load_labelled(path), _PER_RUN))
+    recorded = [one for one in recorded if len(one)]
     if len(recorded) < 2:
         raise UserError(
-            f"{data} holds {len(recorded)} recorded runs with normal windows; expected at least 2, as plants that were "
-            "not learned from are told apart; record more with faultwise testbed record"
+            f"{data} holds {len(recorded)} recorded runs with normal windows; expected at least 2, "
+            "as plants that were not learned from are told apart; "
+            "record more with faultwise testbed record"
         )
     simulated = []
     for number, like in enumerate(islice(cycle(recorded), plants)):
         progress(f"plant {number + 1} of {plants}")
-        simulated.append(normal_windows(_draw(FIRST_SEED + number, like), _PER_RUN, seed))
+        size = (like.attrs["devices"], like.attrs["hours"])
+        drawn = simulate_labelled(FIRST_SEED + number, *size, flavour="industrial", view="packets")
+        simulated.append(normal_windows(drawn, _PER_RUN, seed))
     return tell_apart(simulated, recorded, seed)
 
 
-def _read(data: Path, progress: Callable[[str], object]) -> Iterator[pd.DataFrame]:
-    for path in find_labelled(data):
-        if path.name == "capture.pcap":
-            progress(str(path.parent.name))
-            yield normal_windows(load_labelled(path), _PER_RUN)
-
-
-def _draw(seed: int, like: pd.DataFrame) -> Labelled:
-    devices, hours = like.attrs["devices"], like.attrs["hours"]
-    return simulate_labelled(seed, devices, hours, flavour="industrial", view="packets")
-
-
 def normal_windows(labelled: Labelled, most: int, seed: int = 0) -> pd.DataFrame:
-    """The numbers that the texts of a capture's normal windows hold, and ``role``; at most so many,
-    drawn evenly.
+    """The numbers in the texts of a capture's normal windows, and ``role``; at most so many rows.
 
-    Its ``attrs`` say how many ``devices`` the inventory has and how many ``hours`` the capture
-    lasts.
+    ``attrs`` hold how many ``devices`` the inventory has and how many ``hours`` the capture lasts.
     """
     table = labelled.windows.table
     rows = np.flatnonzero((table["label"] == NORMAL).to_numpy())
     rows = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
     chosen = labelled.windows.take(rows)
-    known = (
-        {device.address: device.role for device in labelled.plant.devices} if labelled.plant else {}
-    )
-    numbers = text_columns(chosen).assign(
-        role=chosen.table["device"].map(known).fillna("other").to_numpy()
-    )
+    devices = labelled.plant.devices if labelled.plant else ()
+    known = {device.address: device.role for device in devices}
+    roles = chosen.table["device"].map(known).fillna("other").to_numpy()
+    numbers = text_columns(chosen).assign(role=roles)
     hours = (table["end_s"].max() - table["start_s"].min()) / 3600
     numbers.attrs = {"devices": len(known), "hours": float(hours)}
     return numbers
@@ -148,8 +141,7 @@ def normal_windows(labelled: Labelled, most: int, seed: int = 0) -> pd.DataFrame
 def tell_apart(
     simulated: Sequence[pd.DataFrame], recorded: Sequence[pd.DataFrame], seed: int = 0
 ) -> Distance:
-    """Cross-validate a classifier by plant: it scores windows of plants, simulated and recorded,
-    that it never saw.
+    """Cross-validate a classifier by plant: it scores windows of plants that it never saw.
 
     Args:
         simulated: a table of ``normal_windows`` for each plant; ``recorded`` for each run, in the
@@ -157,52 +149,36 @@ def tell_apart(
             the smaller has, evenly from its plants.
         seed: of the sampling and of the trees.
     """
-    kinds = _evened(simulated, recorded, seed)
+    kinds = _even_out(simulated, recorded, seed)
     table = pd.concat([*kinds[0], *kinds[1]], ignore_index=True)
     kind = np.repeat([0, 1], [sum(map(len, tables)) for tables in kinds])
     folds = min(6, len(recorded), len(simulated))
-    # A plant that was drawn like a run is in that run's fold: neither size nor length tells the two
-    # apart.
-    fold = np.concatenate(
-        [
-            np.repeat(np.arange(len(t)) % len(recorded) % folds, [len(one) for one in t])
-            for t in kinds
-        ]
-    )
+    # A plant that was drawn like a run is in that run's fold, so neither size nor length tells them.
+    places = [
+        np.full(len(one), i % len(recorded) % folds) for of in kinds for i, one in enumerate(of)
+    ]
+    fold = np.concatenate(places)
     numbers = table.drop(columns="role").to_numpy()
     score, aucs = np.zeros(len(table)), []
     for held in range(folds):
-        model = XGBClassifier(
-            n_estimators=80,
-            max_depth=5,
-            learning_rate=0.15,
-            subsample=0.7,
-            colsample_bytree=0.3,
-            random_state=seed,
-        )
+        model = XGBClassifier(**_TREES, random_state=seed)
         model.fit(numbers[fold != held], kind[fold != held])
         score[fold == held] = model.predict_proba(numbers[fold == held])[:, 1]
         aucs.append(float(roc_auc_score(kind[fold == held], score[fold == held])))
-    return Distance(
-        tuple(aucs),
-        _by_role(table["role"], kind, score),
-        _by_feature(table, kind),
-        *map(len, kinds),
-    )
+    roles = _by_role(table["role"], kind, score)
+    return Distance(tuple(aucs), roles, _by_feature(table, kind), len(simulated), len(recorded))
 
 
-def _evened(
+def _even_out(
     simulated: Sequence[pd.DataFrame], recorded: Sequence[pd.DataFrame], seed: int
 ) -> list[list[pd.DataFrame]]:
     """As many windows of both kinds, drawn evenly from each plant."""
     room = min(sum(map(len, simulated)), sum(map(len, recorded)))
-    return [
-        [
-            one.sample(min(len(one), max(round(room / len(tables)), 1)), random_state=seed)
-            for one in tables
-        ]
-        for tables in (list(simulated), list(recorded))
-    ]
+
+    def draw(one: pd.DataFrame, plants: int) -> pd.DataFrame:
+        return one.sample(min(len(one), max(round(room / plants), 1)), random_state=seed)
+
+    return [[draw(one, len(tables)) for one in tables] for tables in (simulated, recorded)]
 
 
 def _by_role(role: pd.Series, kind: np.ndarray, score: np.ndarray) -> pd.DataFrame:
@@ -215,8 +191,7 @@ def _by_role(role: pd.Series, kind: np.ndarray, score: np.ndarray) -> pd.DataFra
 
 
 def _by_feature(table: pd.DataFrame, kind: np.ndarray) -> pd.DataFrame:
-    """Distances between the two distributions of each number's levels; those of a window's six
-    samples are one."""
+    """Distances between two distributions of each number's levels; six samples are one number."""
     rows = []
     for name in (*PAST, *TEXT_COLUMNS):
         columns = [name] if name in PAST else [f"{name}_{place}" for place in range(WINDOW_SAMPLES)]
@@ -239,28 +214,22 @@ def render_distance(distance: Distance, command: str) -> str:
     """
     auc = f"{distance.auc:.2f} ± {distance.margin:.2f}"
     folds = ", ".join(f"{auc:.2f}" for auc in distance.aucs)
-    roles = distance.roles.assign(
-        auc=distance.roles["auc"].map("{:.2f}".format).replace("nan", "only one has it")
+    interval = f"mean over {len(distance.aucs)} folds and its 95 % interval; folds: {folds}"
+    shares = distance.roles["auc"].map("{:.2f}".format).replace("nan", "only one has it")
+    return "\n".join(
+        [
+            _HEAD,
+            f"Made by `{command}`: {distance.plants} plants drawn, {distance.runs} recorded.",
+            f"\n**AUC {auc}** ({interval}).",
+            f"\n## By the device's role\n\n{_ROLES}",
+            _render(distance.roles.assign(auc=shares)),
+            f"\n## By number\n\n{_FEATURES}",
+            _render(distance.features.round(2).head(_SHOWN)),
+            "",
+        ]
     )
-    features = distance.features.round(2).head(_SHOWN)
-    lines = [
-        _HEAD,
-        f"Made by `{command}`: {distance.plants} plants drawn, {distance.runs} recorded.",
-    ]
-    lines += [
-        f"\n**AUC {auc}** (mean over {len(distance.aucs)} folds and its 95 % interval; folds: {folds})."
-    ]
-    lines += [
-        "\n## By the device's role\n",
-        _ROLES,
-        _table(roles),
-        "\n## By number\n",
-        _FEATURES,
-        _table(features),
-    ]
-    return "\n".join([*lines, ""])
 
 
-def _table(rows: pd.DataFrame) -> str:
-    lines = [list(rows.columns), ["---"] * rows.shape[1], *rows.astype("str").to_numpy().tolist()]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def _render(rows: pd.DataFrame) -> str:
+    cells = tuple(map(tuple, rows.astype("str").to_numpy().tolist()))
+    return render_table(ReportTable("", tuple(rows.columns), cells))
