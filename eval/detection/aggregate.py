@@ -1,18 +1,26 @@
-"""Rows become a table: every model over all folds and seeds, and tests of models in pairs on the
-same windows."""
+"""Aggregate rows: every model over all folds and seeds, and tests of models in pairs."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 
 from eval.detection.bootstrap import draw_weights, find_interval, find_p_value
 from eval.detection.corpus import Corpus
-from eval.detection.fit import Fit
+from eval.detection.fit import FitKey, FitResult
 from eval.detection.metrics import binary_scores, count_confusion, encode, label_scores
-from eval.detection.predictions import Judged
-from eval.detection.scoring import Scorable, Scored, alarm_labels, gather, score, score_constant
+from eval.detection.scoring import (
+    Predictions,
+    Scores,
+    TestedWindows,
+    alarm_labels,
+    gather,
+    score,
+    score_constant,
+    shorten,
+)
 from eval.detection.splits import Protocol
 from eval.results import MEASURES, Comparison, Confusion, Costs, Labelling, Pooled, Row, Run
 from traffic.labels import NORMAL
@@ -22,12 +30,12 @@ UNSEEN = "captures that no model has seen"
 _TESTED = ("f1", "binary_macro_f1", "false_share")
 _METHOD = "bootstrap over devices, the same draws for both models, percentile interval, two-sided"
 
-Reader = Callable[[Fit], Judged]
+Reader = Callable[[FitKey], FitResult]
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Rows of one model that belong together, and what they are called."""
+    """Rows of one model, setting and labelling."""
 
     model: str
     setting: str
@@ -46,24 +54,22 @@ def pool_rows(
     Args:
         corpus: all windows.
         rows: of every fit.
-        read: gives what a fit said.
-        protocol: what was asked.
+        read: gives the result of a fit.
+        protocol: of the run.
         binary: models that tell no labels apart.
     """
     pooled = []
     for group in _group(rows):
-        judged = [read(_fit(row)) for row in group.rows]
-        tested = gather(
-            corpus, group.labelling, judged, alarm_labels(protocol.alarm), group.model in binary
-        )
-        scored = score(tested, judged, protocol.resamples, whole=True)
-        first = group.rows[0]
+        predictions = [read(_key(row)).predictions for row in group.rows]
+        alarms, tells_two = alarm_labels(protocol.alarm), group.model in binary
+        tested = gather(corpus, group.labelling, predictions, alarms, tells_two)
+        scored = score(tested, predictions, protocol.resamples, whole=True)
         seen = tuple(sorted({name for row in group.rows for name in row.seen_in_training}))
         pooled.append(
             Pooled(
                 model=group.model,
                 setting=group.setting,
-                amount=first.amount,
+                amount=group.rows[0].amount,
                 labelling=group.labelling,
                 scores=scored.scores,
                 per_label=scored.per_label,
@@ -89,8 +95,7 @@ def pool_rows(
 def compare_models(
     corpus: Corpus, rows: Sequence[Row], read: Reader, protocol: Protocol, binary: set[str]
 ) -> list[Comparison]:
-    """Every model against the protocol's references, on the fits of folds that neither had seen
-    before."""
+    """Test every model against the protocol's references, on folds that neither had seen before."""
     groups = [group for group in _group(rows) if UNSEEN not in group.setting]
     compared: list[Comparison] = []
     for setting, labelling in dict.fromkeys((group.setting, group.labelling) for group in groups):
@@ -98,45 +103,42 @@ def compare_models(
         counts = {model: _count_unseen(corpus, group, read) for model, group in here.items()}
         references = [model for model in protocol.against if model in here]
         # Two references are compared once, not both ways.
-        pairs = [
-            (m, r)
-            for m, r in product(here, references)
-            if m not in references[: references.index(r) + 1]
-        ]
-        compared += [
-            _compare(model, other, setting, labelling, measure, counts, protocol)
-            for model, other in pairs
-            for measure in _TESTED
-            if measure != "f1" or not {model, other} & binary
-        ]
-    return [one for one in compared if one.units]
+        for model, other in product(here, references):
+            if model in references[: references.index(other) + 1]:
+                continue
+            both = [key for key in counts[model] if key in counts[other]]
+            one, two = ([counts[name][key] for key in both] for name in (model, other))
+            compared += [
+                Comparison(
+                    model=model,
+                    other=other,
+                    setting=setting,
+                    labelling=labelling,
+                    measure=measure,
+                    **_compare(measure, one, two, protocol),
+                )
+                for measure in _TESTED
+                if measure != "f1" or not {model, other} & binary
+            ]
+    return [comparison for comparison in compared if comparison.units]
 
 
 def _group(rows: Sequence[Row]) -> list[_Group]:
     seen = {name for row in rows for name in row.seen_in_training}
-    groups = []
     blocks: list[tuple[str, Sequence[Row]]] = [("", rows)]
     if seen:
         blocks.append((UNSEEN, [row for row in rows if not seen & set(row.test)]))
+    groups: dict[tuple[str, str, Labelling], list[Row]] = {}
     for block, mine in blocks:
-        keys = dict.fromkeys((row.model, row.setting, row.labelling) for row in mine)
-        for model, setting, labelling in keys:
-            chosen = tuple(
-                r for r in mine if (r.model, r.setting, r.labelling) == (model, setting, labelling)
-            )
-            name = "; ".join(part for part in (setting, block) if part)
-            groups.append(_Group(model, name, labelling, chosen))
-    return groups
+        for row in mine:
+            setting = "; ".join(part for part in (row.setting, block) if part)
+            groups.setdefault((row.model, setting, row.labelling), []).append(row)
+    return [_Group(*key, tuple(mine)) for key, mine in groups.items()]
 
 
-def _note(rows: Sequence[Row], tested: Scorable, scored: Scored) -> tuple[str, ...]:
-    """What all fits say, and whether a model was needed for it: nobody needs one for one answer to
-    every window."""
-    notes = list(
-        dict.fromkeys(
-            note for row in rows for note in row.notes if all(note in one.notes for one in rows)
-        )
-    )
+def _note(rows: Sequence[Row], tested: TestedWindows, scored: Scores) -> tuple[str, ...]:
+    """Notes that all fits share, and whether one answer to every window would be as good."""
+    notes = [note for note in rows[0].notes if all(note in row.notes for row in rows)]
     chance = score_constant(tested)
     for name in ("f1", "binary_macro_f1"):
         value = scored.scores[name].value
@@ -147,70 +149,57 @@ def _note(rows: Sequence[Row], tested: Scorable, scored: Scored) -> tuple[str, .
     return tuple(notes)
 
 
-def _fit(row: Row) -> Fit:
-    return Fit(row.model, row.fold, row.setting, row.labelling, row.seed)
-
-
-def _count(corpus: Corpus, labelling: Labelling, judged: Judged) -> np.ndarray:
-    """Windows by device of the corpus, true and said label."""
-    truth = encode(corpus.labels[labelling][judged.rows])
-    return count_confusion(
-        truth, judged.said.code, corpus.device[judged.rows], int(corpus.device.max()) + 1
-    )
+def _key(row: Row) -> FitKey:
+    return FitKey(row.model, row.fold, row.setting, row.labelling, row.seed)
 
 
 def _count_unseen(corpus: Corpus, group: _Group, read: Reader) -> dict[tuple[str, int], np.ndarray]:
-    """Windows by device, true and said label, for each fold and seed of which the model had seen
-    nothing."""
+    """Windows by device of the corpus, true and predicted label, for each fold and seed of which
+    the model had seen nothing."""
+
+    def count(one: Predictions) -> np.ndarray:
+        truth = encode(corpus.labels[group.labelling][one.rows])
+        devices = int(corpus.device.max()) + 1
+        return count_confusion(truth, one.code, corpus.device[one.rows], devices)
+
     unseen = [row for row in group.rows if not row.seen_in_training]
-    return {
-        (row.fold, row.seed): _count(corpus, group.labelling, read(_fit(row))) for row in unseen
-    }
+    return {(row.fold, row.seed): count(read(_key(row)).predictions) for row in unseen}
 
 
 def _compare(
-    model: str,
-    other: str,
-    setting: str,
-    labelling: Labelling,
-    measure: str,
-    counts: Mapping[str, Mapping[tuple[str, int], np.ndarray]],
-    protocol: Protocol,
-) -> Comparison:
-    both = [key for key in counts[model] if key in counts[other]]
-    nothing: np.ndarray = np.zeros((0, 1, 1))
-    one, two = (
-        sum((counts[name][key] for key in both), start=0.0) if both else nothing
-        for name in (model, other)
-    )
-    tested = np.asarray(one).sum(axis=(1, 2)) > 0
-    pair = [np.asarray(each)[tested] for each in (one, two)]
+    measure: str, one: list[np.ndarray], two: list[np.ndarray], protocol: Protocol
+) -> dict[str, Any]:
+    """The difference of two models on the same fits, from their counts by device.
+
+    Args:
+        measure: one of _TESTED.
+        one: counts of the first model, an array per fit, shape (units, true, predicted).
+        two: likewise of the second.
+        protocol: says what an alarm is, and how often to resample.
+    """
+    method = f"{_METHOD}; {len(one)} fits of each"
+    sums = [np.sum(each, axis=0) if each else np.zeros((0, 1, 1)) for each in (one, two)]
+    tested = sums[0].sum(axis=(1, 2)) > 0
     units = int(tested.sum())
-    weights = np.vstack(
-        [np.ones(units), draw_weights(units, protocol.resamples, np.random.default_rng(0))]
+    if not units:
+        return {"difference": None, "low": None, "high": None, "p_value": None,
+                "units": 0, "method": method}  # fmt: skip
+    drawn = draw_weights(units, protocol.resamples, np.random.default_rng(0))
+    weights = np.vstack([np.ones(units), drawn])
+    first, second = (
+        _values_of(measure, np.tensordot(weights, each[tested], axes=1), protocol) for each in sums
     )
-    if units:
-        first, second = (
-            _values_of(measure, np.tensordot(weights, each, axes=1), protocol) for each in pair
-        )
-        difference = first - second
-    else:
-        difference = np.full(len(weights), np.nan)
-    spread = find_interval(difference[1:]) if units > 1 else find_interval(np.empty(0))
-    p_value = find_p_value(difference[1:]) if units > 1 else float("nan")
-    return Comparison(
-        model=model,
-        other=other,
-        setting=setting,
-        labelling=labelling,
-        measure=measure,
-        difference=_number(difference[0]),
-        low=_number(spread.low),
-        high=_number(spread.high),
-        p_value=_number(p_value),
-        units=units,
-        method=f"{_METHOD}; {len(both)} fits of each",
-    )
+    difference = first - second
+    resampled = difference[1:] if units > 1 else np.empty(0)
+    spread = find_interval(resampled)
+    return {
+        "difference": _number(difference[0]),
+        "low": _number(spread.low),
+        "high": _number(spread.high),
+        "p_value": _number(find_p_value(resampled)),
+        "units": units,
+        "method": method,
+    }
 
 
 def _values_of(measure: str, counts: np.ndarray, protocol: Protocol) -> np.ndarray:
@@ -236,13 +225,12 @@ def _seed_spread(rows: Sequence[Row], name: str) -> float | None:
 
 
 def _number(value: float) -> float | None:
-    return float(f"{value:.6g}") if np.isfinite(value) else None
+    return shorten(value) if np.isfinite(value) else None
 
 
 def _mean_costs(costs: Sequence[Costs]) -> Costs:
     def mean(name: str) -> float | None:
-        known = [value for one in costs if (value := getattr(one, name)) is not None]
-        return float(f"{np.mean(known):.6g}") if known else None
+        return _mean([value for one in costs if (value := getattr(one, name)) is not None])
 
     memory, size = mean("peak_memory_bytes"), mean("model_bytes")
     return Costs(
@@ -257,12 +245,12 @@ def _mean_costs(costs: Sequence[Costs]) -> Costs:
     )
 
 
-# A run cut into parts: one setting under labels of one kind, its models best first.
+# ---- Parts of a run ----
 
 
 @dataclass(frozen=True)
 class Part:
-    """What a run says under one setting with labels of one kind: its models, best first."""
+    """The pooled rows of a run under one setting and labelling, the best model first."""
 
     setting: str
     labelling: Labelling
@@ -285,34 +273,28 @@ class Part:
 
 
 def make_parts(run: Run) -> list[Part]:
-    """A run's pooled rows by setting and labelling, corrected labels first, settings by amount
-    where they have one."""
+    """Cut a run into parts, corrected labels first, settings by amount where they have one."""
     groups: dict[tuple[str, Labelling], list[Pooled]] = {}
     for one in run.pooled:
         groups.setdefault((one.setting, one.labelling), []).append(one)
-    order = {
-        key: (key[1] != "corrected", of[0].amount or 0.0, UNSEEN in key[0])
-        for key, of in groups.items()
-    }
-    return [Part(*key, _best_first(groups[key])) for key in sorted(groups, key=order.__getitem__)]
+
+    def order(key: tuple[str, Labelling]) -> tuple[bool, float, bool]:
+        return key[1] != "corrected", groups[key][0].amount or 0.0, UNSEEN in key[0]
+
+    return [
+        Part(*key, order_models(groups[key], headline(groups[key])))
+        for key in sorted(groups, key=order)
+    ]
 
 
 def headline(pooled: Iterable[Pooled]) -> str:
-    """The measure by which models are put in order: macro-F1, or false alarms where there is
-    nothing to find."""
-    return "f1" if any(_anomalous(one.confusion) for one in pooled) else "false_share"
+    """The measure that orders models: macro-F1, or false alarms where there is nothing to find."""
 
+    def holds_anomalies(confusion: Confusion) -> bool:
+        rows = zip(confusion.labels, confusion.counts, strict=True)
+        return any(name != NORMAL and sum(row) for name, row in rows)
 
-def _anomalous(confusion: Confusion) -> int:
-    return sum(
-        sum(row)
-        for name, row in zip(confusion.labels, confusion.counts, strict=True)
-        if name != NORMAL
-    )
-
-
-def _best_first(pooled: Sequence[Pooled]) -> tuple[Pooled, ...]:
-    return order_models(pooled, headline(pooled))
+    return "f1" if any(holds_anomalies(one.confusion) for one in pooled) else "false_share"
 
 
 def order_models(pooled: Sequence[Pooled], name: str) -> tuple[Pooled, ...]:

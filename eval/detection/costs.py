@@ -1,4 +1,4 @@
-"""What work costs: wall clock, CPU seconds, memory, energy."""
+"""Measure what work costs: wall clock, CPU seconds, memory, energy."""
 
 import time
 from collections.abc import Callable
@@ -13,12 +13,12 @@ CORE_WATTS = 10.0
 _RAPL = Path("/sys/class/powercap")
 _SELF = Path("/proc/self")
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Spent:
-    """What a piece of work took.
+class Cost:
+    """The cost of a piece of work.
 
     Attributes:
         wall_s: seconds of wall clock.
@@ -37,14 +37,14 @@ class Spent:
 
 
 @dataclass(frozen=True)
-class Done(Generic[Made]):
-    """What work gave, and what it took."""
+class Measured(Generic[Result]):
+    """The result of a piece of work, and its cost."""
 
-    made: Made
-    spent: Spent
+    result: Result
+    cost: Cost
 
 
-def spend(work: Callable[[], Made], alone: bool = False) -> Done[Made]:
+def measure_cost(work: Callable[[], Result], alone: bool = False) -> Measured[Result]:
     """Do something and measure what it takes.
 
     Args:
@@ -52,23 +52,24 @@ def spend(work: Callable[[], Made], alone: bool = False) -> Done[Made]:
         alone: nothing else runs on the machine; only then does RAPL, which counts whole processors,
             say what this took.
     """
-    before = _forget_peak()
+    before = _reset_peak()
     energy = _read_rapl() if alone else {}
     wall, cpu = time.perf_counter(), time.process_time()
-    made = work()
+    result = work()
     wall_s, cpu_s = time.perf_counter() - wall, time.process_time() - cpu
     peak = _read_status("VmHWM")
     memory = max(0, peak - before) if peak is not None and before is not None else None
     joules = _between(energy, _read_rapl()) if energy else None
     if joules is None:
-        return Done(
-            made, Spent(wall_s, cpu_s, memory, cpu_s * CORE_WATTS, "CPU-seconds x stated watts")
-        )
-    return Done(made, Spent(wall_s, cpu_s, memory, joules, "RAPL"))
+        estimated = cpu_s * CORE_WATTS
+        cost = Cost(wall_s, cpu_s, memory, estimated, "CPU-seconds x stated watts")
+    else:
+        cost = Cost(wall_s, cpu_s, memory, joules, "RAPL")
+    return Measured(result, cost)
 
 
-def _forget_peak() -> int | None:
-    """Let the kernel count the peak anew (proc(5), clear_refs), and say what is held now, bytes."""
+def _reset_peak() -> int | None:
+    """Let the kernel count the peak anew (proc(5), clear_refs); bytes that are held now."""
     try:
         (_SELF / "clear_refs").write_text("5", encoding="ascii")
     except OSError:
@@ -97,8 +98,7 @@ def _read_rapl() -> dict[Path, int]:
 
 
 def _between(before: dict[Path, int], after: dict[Path, int]) -> float | None:
-    """Joules between two readings of the same packages; a counter that wrapped has gone once
-    around."""
+    """Joules between two readings of the same packages; a counter may have wrapped once."""
     if before.keys() != after.keys():
         return None
     joules = 0.0

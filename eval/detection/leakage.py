@@ -1,7 +1,7 @@
-"""What would make good numbers worthless, refused before anything is fitted: leaks, doubles,
-missing parts."""
+"""Refuse data that would make good numbers worthless: leaks, duplicates, missing parts."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from traffic.labels import LABELS, MODBUS_SANDBOX, UNKNOWN
 
 _PCAPS = (".pcap", ".pcapng", ".cap")
 _SHARED = 0.5  # of a capture's windows in another one: it is the same traffic
-_TELLING = 40  # numbers other than zero in a window; quieter ones may be equal by chance
+_DISTINCT = 40  # numbers other than zero in a window; quieter ones may be equal by chance
 _LEAST_DEVICES, _LEAST_WINDOWS = 4, 6
 
 
@@ -54,59 +54,52 @@ def _find_missing(path: Path) -> list[Path]:
     elif path.suffix == ".pcap" and path.name.startswith(tuple(MODBUS_SANDBOX)):
         wanted = [f"{path.stem}_labeled.csv"]
     elif path.suffix == ".csv" and path.stem not in ("sensors", "truth") and _holds_intervals(path):
-        wanted = (
-            []
-            if any(f"{path.stem}{suffix}" in beside for suffix in (*_PCAPS, ".log"))
-            else [f"{path.stem}.pcap"]
-        )
+        captured = any(f"{path.stem}{suffix}" in beside for suffix in (*_PCAPS, ".log"))
+        wanted = [] if captured else [f"{path.stem}.pcap"]
     return [folder / name for name in wanted if name not in beside]
 
 
 def _holds_intervals(path: Path) -> bool:
     with path.open(encoding="utf-8", errors="replace") as file:
-        return {"device", "start_s", "end_s", "label"} <= set(
-            file.readline(4096).strip().split(",")
-        )
+        columns = file.readline(4096).strip().split(",")
+    return {"device", "start_s", "end_s", "label"} <= set(columns)
 
 
-def find_untold(data: Path) -> tuple[Path, ...]:
-    """Captures of packets that no truth is known of, in folders that hold no labelled capture: they
-    are left out."""
+def find_unlabelled(data: Path) -> tuple[Path, ...]:
+    """Packet captures without truth in folders that hold no labelled capture: they are left out."""
     files = sorted(path for path in data.rglob("*") if path.is_file())
-    told = {path.parent for path in files if any(form.fits(path) for form in FORMS)}
-    return tuple(path for path in files if path.suffix in _PCAPS and path.parent not in told)
+    labelled = {path.parent for path in files if any(form.fits(path) for form in FORMS)}
+    return tuple(path for path in files if path.suffix in _PCAPS and path.parent not in labelled)
 
 
-def check_doubles(corpus: Corpus) -> None:
-    """Look for captures that hold the same traffic, whatever they are called and whenever they are
-    said to be from.
+def check_duplicates(corpus: Corpus) -> None:
+    """Look for captures that hold the same traffic, whatever their names and times.
 
     Raises:
         UserError: two do.
     """
-    telling = _find_telling(corpus)
+    distinctive = _distinctive(corpus)
     seen = [
-        np.unique(corpus.window_hash[(corpus.capture == place) & telling])
+        np.unique(corpus.window_hash[(corpus.capture == place) & distinctive])
         for place in range(len(corpus.captures))
     ]
-    for one in range(len(seen)):
-        for other in range(one + 1, len(seen)):
-            fewer = min(len(seen[one]), len(seen[other]))
-            both = len(np.intersect1d(seen[one], seen[other], assume_unique=True))
-            if (fewer and both > _SHARED * fewer) or corpus.hashes[one] == corpus.hashes[other]:
-                names = sorted((corpus.captures[one].name, corpus.captures[other].name))
-                raise UserError(
-                    f"captures {names[0]} and {names[1]} hold the same traffic ({both} equal windows); expected each "
-                    "capture once, or a model is tested on what it learned; take one away"
-                )
+    for one, other in combinations(range(len(seen)), 2):
+        fewer = min(len(seen[one]), len(seen[other]))
+        both = len(np.intersect1d(seen[one], seen[other], assume_unique=True))
+        if (fewer and both > _SHARED * fewer) or corpus.hashes[one] == corpus.hashes[other]:
+            names = sorted((corpus.captures[one].name, corpus.captures[other].name))
+            raise UserError(
+                f"captures {names[0]} and {names[1]} hold the same traffic ({both} equal windows); "
+                "expected each capture once, or a model is tested on what it learned; take one away"
+            )
 
 
-def _find_telling(corpus: Corpus) -> np.ndarray:
-    return np.asarray((corpus.features != 0).sum(axis=(1, 2)) >= _TELLING)
+def _distinctive(corpus: Corpus) -> np.ndarray:
+    return np.asarray((corpus.features != 0).sum(axis=(1, 2)) >= _DISTINCT)
 
 
 def check_leaks(corpus: Corpus, columns: Sequence[str] = FEATURES) -> None:
-    """Look for a feature that says who a device is, or what its label is, and nothing else.
+    """Look for a feature that identifies a device or a label.
 
     Such a number never changes for a device (or a label) and differs between them, as an address or
     a name does.
@@ -120,18 +113,17 @@ def check_leaks(corpus: Corpus, columns: Sequence[str] = FEATURES) -> None:
     """
     highest = corpus.features.max(axis=1)  # (windows, features); zeros stand for missing samples
     for place, name in enumerate(columns):
-        if _tells(highest[:, place], corpus.device, _LEAST_DEVICES):
+        if _identifies(highest[:, place], corpus.device, _LEAST_DEVICES):
             _refuse_leak(name, "device", "an address or a name in a number")
         for labelling in LABELLINGS:
             known = corpus.labels[labelling] != UNKNOWN
             code = pd.factorize(corpus.labels[labelling][known])[0]
-            if _tells(highest[known, place], code, 3):
+            if _identifies(highest[known, place], code, 3):
                 _refuse_leak(name, "label", "the answer in the question")
 
 
-def _tells(values: np.ndarray, group: np.ndarray, least: int) -> bool:
-    """Whether a number is one for nearly all of each group's windows, and another one for most
-    groups."""
+def _identifies(values: np.ndarray, group: np.ndarray, least: int) -> bool:
+    """Whether a number is nearly constant within groups, and different between most of them."""
     if not len(values):
         return False
     table = pd.DataFrame({"group": group, "value": values}).groupby("group")["value"]
@@ -152,8 +144,7 @@ def _refuse_leak(name: str, of: str, why: str) -> None:
 
 
 def check_single_captures(corpus: Corpus, protocol: Protocol) -> None:
-    """Look for labels that only one capture holds, where captures are left out: there is nothing to
-    learn them from.
+    """Look for labels that only one capture holds, where captures are left out.
 
     Raises:
         UserError: there are some, by name.
@@ -166,9 +157,10 @@ def check_single_captures(corpus: Corpus, protocol: Protocol) -> None:
             places = np.unique(corpus.capture[labels == label])
             if len(places) == 1:
                 raise UserError(
-                    f"label {label} occurs in one capture only ({corpus.captures[places[0]].name}, {labelling} "
-                    f"labels); {protocol.name} can learn it or test it, not both; "
-                    f"expected two captures or more; add one, or leave it out by --without {label}"
+                    f"label {label} occurs in one capture only "
+                    f"({corpus.captures[places[0]].name}, {labelling} labels); {protocol.name} can "
+                    "learn it or test it, not both; expected two captures or more; add one, or "
+                    f"leave it out by --without {label}"
                 )
 
 
@@ -179,24 +171,15 @@ def check_split(corpus: Corpus, fold: Fold, split: str) -> None:
         UserError: windows that are tested are learned from as well, or captures are split that must
             not be.
     """
-    telling = _find_telling(corpus)
-    train, test = (corpus.window_hash[rows[telling[rows]]] for rows in (fold.train, fold.test))
+    distinctive = _distinctive(corpus)
+    train, test = (corpus.window_hash[rows[distinctive[rows]]] for rows in (fold.train, fold.test))
     both = np.isin(np.unique(test), train).sum()
-    shared = (
-        set(corpus.names(fold.train)) & set(corpus.names(fold.test))
-        if _parts_captures(split)
-        else set()
-    )
+    shared = set(corpus.names(fold.train)) & set(corpus.names(fold.test))
+    if split in ("windows", "time", "drift"):  # these split captures
+        shared = set()
     if shared or both > 0.01 * max(len(np.unique(test)), 1):
+        names = f" (captures {', '.join(sorted(shared))})" if shared else ""
         raise UserError(
             f"to test {fold.name}, {both} of the windows tested would be learned from as well"
-            f"{_named(shared)}; expected different traffic on both sides; take doubles away"
+            f"{names}; expected different traffic on both sides; take doubles away"
         )
-
-
-def _parts_captures(split: str) -> bool:
-    return split not in ("windows", "time", "drift")
-
-
-def _named(captures: Collection[str]) -> str:
-    return f" (captures {', '.join(sorted(captures))})" if captures else ""

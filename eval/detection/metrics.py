@@ -1,107 +1,73 @@
-"""What a labelling of windows is worth, beside what is true.
+"""Measures of predicted labels against true ones.
 
 Scores are computed from counts by device, so that the same functions give a number and all of its
-resamples:
+resamples (scikit-learn's take one table of windows at a time; the tests hold ours to theirs):
 
-    counts   (..., true label, said label)    ->    scores   (...)
+    counts   (..., true label, predicted label)    ->    scores   (...)
 
-The last two things that can be said are ``anomalous``, of models that tell no labels apart, and
-``[invalid]``.
+Beside our labels a model may predict ``anomalous``, where it tells no labels apart, and
+``[invalid]``, where its answer could not be read.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
+from eval.models.base import ANOMALOUS
+from eval.results import INVALID
 from traffic.labels import LABELS
 
-ANOMALOUS = "anomalous"
-INVALID = "[invalid]"
-ALL_SAID: tuple[str, ...] = (*LABELS, ANOMALOUS, INVALID)
+ALL_PREDICTED: tuple[str, ...] = (*LABELS, ANOMALOUS, INVALID)
 BINS = 15
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Measures of one labelling; shares lie in [0, 1], NaN where nothing can be measured.
-
-    Attributes:
-        windows: how many were scored.
-        macro_f1: mean F1 over the labels that are true somewhere or were said somewhere.
-        binary_f1: macro F1 of normal against anomalous.
-        false_share: of the windows that are normal, those called anomalous.
-        recall: of the windows that are anomalous, those called anomalous (whatever the label).
-    """
-
-    windows: int
-    macro_f1: float
-    binary_f1: float
-    false_share: float
-    recall: float
-
-    def to_dict(self) -> dict[str, float]:
-        """The measures by name, rounded to four places."""
-        return {name: round(value, 4) for name, value in asdict(self).items()}
-
-
-def evaluate_labels(truth: np.ndarray, said: np.ndarray) -> Scores:
-    """Compare labels, window by window.
-
-    Args:
-        truth: shape (n_windows,), our labels.
-        said: shape (n_windows,), our labels.
-    """
-    counts = count_confusion(encode(truth), encode(said), np.zeros(len(truth), int), 1)[0]
-    several, two = label_scores(counts), binary_scores(counts, LABELS[1:])
-    return Scores(
-        windows=len(truth),
-        macro_f1=float(several["f1"]),
-        binary_f1=float(two["binary_macro_f1"]),
-        false_share=float(two["false_share"]),
-        recall=float(two["binary_recall"]),
-    )
-
-
 def encode(labels: Sequence[str] | np.ndarray) -> np.ndarray:
-    """Places in ``ALL_SAID``, shape (n,), int64; -1 for anything else."""
-    code = {label: place for place, label in enumerate(ALL_SAID)}
+    """Places in ``ALL_PREDICTED``, shape (n,), int64; -1 for anything else."""
+    code = {label: place for place, label in enumerate(ALL_PREDICTED)}
     return np.array([code.get(label, -1) for label in labels], np.int64)
 
 
+def find_alarms(labels: Sequence[str] | np.ndarray, alarms: Sequence[str]) -> np.ndarray:
+    """Predicted labels that raise an alarm, ``anomalous`` among them: shape (n,), bool."""
+    return np.isin(labels, (*alarms, ANOMALOUS))
+
+
 def count_confusion(
-    truth: np.ndarray, said: np.ndarray, unit: np.ndarray, units: int
+    truth: np.ndarray, predicted: np.ndarray, unit: np.ndarray, units: int
 ) -> np.ndarray:
-    """Windows by unit (as device), true and said label: shape (units, len(LABELS), len(ALL_SAID)),
-    float64.
+    """Windows by unit (as device), true and predicted label.
 
     Args:
         truth: shape (n,), places in LABELS.
-        said: shape (n,), places in ALL_SAID.
+        predicted: shape (n,), places in ALL_PREDICTED.
         unit: shape (n,), 0 to ``units`` - 1.
         units: how many there are.
+
+    Returns:
+        Shape (units, len(LABELS), len(ALL_PREDICTED)), float64.
     """
-    key = (unit * len(LABELS) + truth) * len(ALL_SAID) + said
-    counts = np.bincount(key, minlength=units * len(LABELS) * len(ALL_SAID)).astype(float)
-    return counts.reshape(units, len(LABELS), len(ALL_SAID))
+    shape = (units, len(LABELS), len(ALL_PREDICTED))
+    key = np.ravel_multi_index((unit, truth, predicted), shape)
+    return np.bincount(key, minlength=int(np.prod(shape))).astype(float).reshape(shape)
 
 
 def label_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
     """Measures over labels, each shape (...), and ``label_…`` of each label, each shape (...,
     len(LABELS)).
 
-    A mean is over the labels that are true or said somewhere; as in scikit-learn with
+    A mean is over the labels that are true or predicted somewhere; as in scikit-learn with
     ``zero_division=0``, except that an invalid answer is wrong and no label of its own.
 
     Args:
-        counts: shape (..., len(LABELS), len(ALL_SAID)).
+        counts: shape (..., len(LABELS), len(ALL_PREDICTED)).
     """
     known = counts[..., : len(LABELS)]
     right = np.diagonal(known, axis1=-2, axis2=-1)  # (..., labels)
-    true, said, n = counts.sum(axis=-1), known.sum(axis=-2), counts.sum(axis=(-2, -1))
-    precision, recall = _share(right, said, 0.0), _share(right, true, 0.0)
-    f1 = _share(2 * right, true + said, 0.0)
-    present = ((true > 0) | (said > 0)).sum(axis=-1)
+    true, predicted, n = counts.sum(axis=-1), known.sum(axis=-2), counts.sum(axis=(-2, -1))
+    precision, recall = _share(right, predicted, 0.0), _share(right, true, 0.0)
+    f1 = _share(2 * right, true + predicted, 0.0)
+    present = ((true > 0) | (predicted > 0)).sum(axis=-1)
     return {
         "accuracy": _share(right.sum(axis=-1), n),
         "precision": _share(precision.sum(axis=-1), present),
@@ -118,14 +84,11 @@ def binary_scores(counts: np.ndarray, alarms: Sequence[str]) -> dict[str, np.nda
     """Measures of alarm against no alarm, each shape (...).
 
     Args:
-        counts: shape (..., len(LABELS), len(ALL_SAID)).
+        counts: shape (..., len(LABELS), len(ALL_PREDICTED)).
         alarms: the labels to be found; ``anomalous`` is an alarm too.
     """
-    true = np.isin(LABELS, alarms)
-    alarm, calm = (
-        np.isin(ALL_SAID, (*alarms, ANOMALOUS)),
-        np.isin(ALL_SAID, [x for x in LABELS if x not in alarms]),
-    )
+    true, alarm = np.isin(LABELS, alarms), find_alarms(ALL_PREDICTED, alarms)
+    calm = np.isin(ALL_PREDICTED, [label for label in LABELS if label not in alarms])
 
     def total(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         return np.asarray(counts[..., rows, :][..., columns].sum(axis=(-2, -1)))
@@ -133,11 +96,9 @@ def binary_scores(counts: np.ndarray, alarms: Sequence[str]) -> dict[str, np.nda
     found, missed = total(true, alarm), total(true, calm)
     false, left = total(~true, alarm), total(~true, calm)
     bad, good = counts[..., true, :].sum(axis=(-2, -1)), counts[..., ~true, :].sum(axis=(-2, -1))
-    f1, calm_f1 = (
-        _share(2 * found, bad + found + false, 0.0),
-        _share(2 * left, good + left + missed, 0.0),
-    )
-    # A mean over what is true or said, as over labels.
+    f1 = _share(2 * found, bad + found + false, 0.0)
+    calm_f1 = _share(2 * left, good + left + missed, 0.0)
+    # A mean over what is true or predicted, as over labels.
     two = ((bad + found + false) > 0).astype(float) + ((good + left + missed) > 0)
     return {
         "binary_accuracy": _share(found + left, bad + good),
@@ -157,20 +118,20 @@ def _share(part: np.ndarray, whole: np.ndarray, none: float = np.nan) -> np.ndar
 def count_reliability(
     confidence: np.ndarray, right: np.ndarray, unit: np.ndarray, units: int
 ) -> np.ndarray:
-    """Per unit and bin of confidence: windows, sum of confidence, windows that are right; shape
-    (units, BINS, 3)."""
+    """Windows, sum of confidence and right windows of each unit and bin of confidence.
+
+    Returns:
+        Shape (units, BINS, 3).
+    """
     place = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
     key, size = unit * BINS + place, units * BINS
-    parts = [
-        np.bincount(key, weight, size)
-        for weight in (np.ones(len(key)), confidence, right.astype(float))
-    ]
+    weights = (np.ones(len(key)), confidence, right.astype(float))
+    parts = [np.bincount(key, weight, size) for weight in weights]
     return np.stack(parts, axis=-1).reshape(units, BINS, 3)
 
 
 def calibration_error(reliability: np.ndarray) -> np.ndarray:
-    """Expected calibration error of counts of shape (..., BINS, 3): shape (...) (Guo et al. 2017,
-    equation 3)."""
+    """Expected calibration error (Guo et al. 2017, equation 3): (..., BINS, 3) -> (...)."""
     gap = np.abs(reliability[..., 1] - reliability[..., 2]).sum(axis=-1)
     return _share(gap, reliability[..., 0].sum(axis=-1))
 
@@ -211,23 +172,24 @@ def count_levels(
         joined = np.minimum((share * most).astype(np.int64), most - 1)
         place, n = np.unique(joined, return_inverse=True)[1][place], len(np.unique(joined))
     key, size = unit * n + place, units * n
-    parts = [
+    due, every = (
         np.bincount(key, weight, size).reshape(units, n)
         for weight in (yes.astype(float), np.ones(len(key)))
-    ]
-    return Levels(parts[0], parts[1])
+    )
+    return Levels(due, every)
 
 
 def precision_area(levels: Levels) -> np.ndarray:
-    """Average precision as scikit-learn's, shape (...): ``yes`` is an alarm that is due; NaN where
-    none is."""
+    """Average precision as scikit-learn's, shape (...); ``yes`` is an alarm that is due.
+
+    NaN where none is.
+    """
     found, called = levels.yes.cumsum(axis=-1), levels.all.cumsum(axis=-1)
     return _share((_share(found, called, 0.0) * levels.yes).sum(axis=-1), levels.yes.sum(axis=-1))
 
 
 def share_at_recall(levels: Levels, recall: float = 0.75) -> np.ndarray:
-    """Share of the windows without due alarm above the highest threshold that finds ``recall`` of
-    those with, (...)."""
+    """Share of false alarms at the highest threshold that finds ``recall`` of the due ones, (...)."""
     found, called = levels.yes.cumsum(axis=-1), levels.all.cumsum(axis=-1)
     due = levels.yes.sum(axis=-1)
     if not found.shape[-1]:
@@ -238,7 +200,9 @@ def share_at_recall(levels: Levels, recall: float = 0.75) -> np.ndarray:
 
 
 def risk_scores(levels: Levels) -> dict[str, np.ndarray]:
-    """What abstaining below a confidence buys (Geifman, El-Yaniv 2017); ``yes`` is a right answer.
+    """Risk and coverage of abstaining below a confidence (Geifman, El-Yaniv 2017).
+
+    ``yes`` is a right answer.
 
     Returns:
         Each of shape (...): ``risk_area``, the mean over windows of the share of wrong answers
@@ -257,18 +221,12 @@ def risk_scores(levels: Levels) -> dict[str, np.ndarray]:
 def pr_curve(levels: Levels) -> np.ndarray:
     """Recall and precision at every threshold, from the highest on: shape (2, n_thresholds)."""
     found, called = levels.yes.sum(axis=0).cumsum(), levels.all.sum(axis=0).cumsum()
-    return np.stack(
-        [_share(found, np.full(len(found), levels.yes.sum()), 0.0), _share(found, called, 0.0)]
-    )
+    due = np.full(len(found), levels.yes.sum())
+    return np.stack([_share(found, due, 0.0), _share(found, called, 0.0)])
 
 
 def risk_curve(levels: Levels) -> np.ndarray:
-    """Coverage and share of wrong answers at every confidence, from the surest on: shape (2,
-    n_thresholds)."""
+    """Coverage and share of wrong answers at every confidence, surest first: (2, n_thresholds)."""
     right, answered = levels.yes.sum(axis=0).cumsum(), levels.all.sum(axis=0).cumsum()
-    return np.stack(
-        [
-            _share(answered, np.full(len(right), levels.all.sum()), 0.0),
-            _share(answered - right, answered),
-        ]
-    )
+    every = np.full(len(right), levels.all.sum())
+    return np.stack([_share(answered, every, 0.0), _share(answered - right, answered)])

@@ -1,41 +1,50 @@
-"""`faultwise eval detection`: models on the same windows by one protocol, from captures to a file
-of results.
+"""`faultwise eval detection`: models on the same windows by one protocol, into a file of results.
 
-check ─▶ read captures ─▶ folds ─▶ fits (model x fold x setting x labelling x seed) ─▶ pool ─▶
-compare ─▶ JSON
-everything a user can get wrong is found before the first fit          each fit is on disk when it ends
+check ─▶ read captures ─▶ folds ─▶ fits (model x fold x setting x labelling x seed) ─▶ pool ─▶ JSON
+
+Everything a user can get wrong is found before the first fit.
 """
 
 import hashlib
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from functools import lru_cache, partial
 from pathlib import Path
+
+from joblib import Parallel, delayed, parallel_config
 
 import traffic
 from assistant.llm.adapters import prompt_fingerprint
 from assistant.offline import hush_libraries
 from eval.detection.aggregate import compare_models, pool_rows
-from eval.detection.corpus import Corpus, describe_data
-from eval.detection.fit import Fit, Setup, fit_fold, list_folds, read_corpus
+from eval.detection.corpus import describe_data, leave_out, load_corpus
+from eval.detection.fit import (
+    Experiment,
+    FitKey,
+    ModelOutput,
+    Setup,
+    fit_fold,
+    fit_path,
+    make_experiment,
+    read_fit,
+    write_fit,
+)
 from eval.detection.leakage import (
-    check_doubles,
+    check_duplicates,
     check_folder,
     check_leaks,
     check_single_captures,
     check_split,
-    find_untold,
+    find_unlabelled,
 )
 from eval.detection.splits import Protocol, read_protocol
-from eval.detection.store import Ledger, write_fit
 from eval.models.registry import MODELS, make_model
 from eval.provenance import find_commit, find_machine, find_versions, now, own_command
-from eval.results import Comparison, Pooled, Row, Run, write_run
+from eval.results import Run, write_run
 from traffic.errors import UserError
+from traffic.files import own_folder
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +58,7 @@ def evaluate_detection(
     data: Path,
     protocol_name: str,
     out: Path,
-    kept: Path,
+    cache: Path,
     models: Sequence[str] = (),
     seeds: int | None = None,
     without: Sequence[str] = (),
@@ -64,9 +73,8 @@ def evaluate_detection(
     Args:
         data: folder of labelled captures of any form that ``traffic.datasets.labelled`` knows.
         protocol_name: one of ``eval.detection.splits.PROTOCOLS``.
-        out: gets the results, and beside them the folder in which the run keeps its fits while it
-            goes on.
-        kept: folder for captures that were read once.
+        out: gets the results, and beside them the folder of the run's fits.
+        cache: folder for captures that were read once.
         models: names as ``eval.models.registry.make_model`` takes them; the protocol's where empty.
             ALWAYS are added.
         seeds: fits of each model on each fold; the protocol's where None.
@@ -81,25 +89,51 @@ def evaluate_detection(
     """
     started = time.monotonic()
     protocol = _read_protocol(protocol_name, quick, seeds)
-    names = _choose_models(models, protocol)
+    names = tuple(dict.fromkeys([*(tuple(models) or protocol.models or MODELS), *ALWAYS]))
     check_folder(data)
     jobs = jobs or os.cpu_count() or 1
-    setup = Setup(data, kept, protocol, tuple(sorted(without)), quick, jobs == 1)
-    read_corpus.cache_clear()  # the folder may have changed since this process last read it
-    list_folds.cache_clear()
-    corpus = read_corpus(setup.data, setup.kept, setup.without)
-    _check(corpus, protocol)
-    fits = _list_fits(corpus, setup, names)
-    binary = _check_models(names, quick)
+    setup = Setup(data, cache, protocol, tuple(sorted(without)), quick, alone=jobs == 1)
+    corpus = leave_out(load_corpus(data, cache), setup.without)
+    check_duplicates(corpus)
+    check_leaks(corpus)
+    check_single_captures(corpus, protocol)
+    experiment = make_experiment(setup, corpus)
+    for fold in experiment.folds.values():
+        check_split(corpus, fold, protocol.split)
+    # Every model is made once, so that a missing one is found now.
+    binary = {name for name in names if make_model(name, 0, quick).binary}
     name = f"detection-{protocol.name}{'-quick' if quick else ''}"
-    with Ledger(out / f"{name}.fits" / _fingerprint(corpus, setup)) as ledger:
-        rows = _fit_all(setup, fits, ledger, jobs, progress)
+    folder = out / f"{name}.fits" / _fingerprint(experiment)
+    keys = _list_fits(experiment, names)
+    read = partial(read_fit, folder)
+    lock = own_folder(folder, "the run's folder")
+    try:
+        _fit_all(experiment, keys, folder, jobs, progress)
+        rows = [read(key).row for key in keys]
         rows.sort(key=lambda row: names.index(row.model))
         log.info("pooling %d fits", len(rows))
-        pooled = pool_rows(corpus, rows, ledger.judged, protocol, binary)
-        compared = compare_models(corpus, rows, ledger.judged, protocol, binary)
-    notes = _note(data, without, jobs, time.monotonic() - started)
-    run = _make_run(name, corpus, setup, names, rows, pooled, compared, notes)
+        pooled = pool_rows(corpus, rows, read, protocol, binary)
+        compared = compare_models(corpus, rows, read, protocol, binary)
+    finally:
+        lock.release()
+    run = Run(
+        name=name,
+        created=now(),
+        command=own_command(),
+        commit=find_commit(),
+        quick=quick,
+        protocol=protocol.model_dump(mode="json"),
+        data=describe_data(corpus),
+        models=names,
+        seeds=tuple(range(protocol.seeds)),
+        versions=find_versions(),
+        prompt_fingerprint=prompt_fingerprint(),
+        machine=find_machine(),
+        rows=tuple(rows),
+        pooled=tuple(pooled),
+        comparisons=tuple(compared),
+        notes=_note(setup, jobs, time.monotonic() - started),
+    )
     write_run(run, out)
     return run
 
@@ -113,153 +147,107 @@ def _read_protocol(name: str, quick: bool, seeds: int | None) -> Protocol:
     return protocol.model_copy(update={"seeds": seeds})
 
 
-def _make_run(
-    name: str,
-    corpus: Corpus,
-    setup: Setup,
-    names: tuple[str, ...],
-    rows: Sequence[Row],
-    pooled: Sequence[Pooled],
-    compared: Sequence[Comparison],
-    notes: tuple[str, ...],
-) -> Run:
-    """All that was measured, with all that it was measured with."""
-    return Run(
-        name=name,
-        created=now(),
-        command=own_command(),
-        commit=find_commit(),
-        quick=setup.quick,
-        protocol=setup.protocol.model_dump(mode="json"),
-        data=describe_data(corpus),
-        models=names,
-        seeds=tuple(range(setup.protocol.seeds)),
-        versions=find_versions(),
-        prompt_fingerprint=prompt_fingerprint(),
-        machine=find_machine(),
-        rows=tuple(rows),
-        pooled=tuple(pooled),
-        comparisons=tuple(compared),
-        notes=notes,
-    )
+def _list_fits(experiment: Experiment, models: Sequence[str]) -> list[FitKey]:
+    """Every fit of the run, the models listed last first: the slowest ones, which would otherwise
+    be left for the end."""
+    return [
+        FitKey(model, name, setting, labelling, seed)
+        for model in reversed(models)
+        for labelling, name, setting in experiment.folds
+        for seed in range(experiment.setup.protocol.seeds)
+    ]
 
 
-def _choose_models(models: Sequence[str], protocol: Protocol) -> tuple[str, ...]:
-    chosen = tuple(models) or protocol.models or MODELS
-    return tuple(dict.fromkeys([*chosen, *ALWAYS]))
-
-
-def _check_models(names: Sequence[str], quick: bool) -> set[str]:
-    """Make every model once, so that a missing one is found now; say which tell no labels apart."""
-    return {name for name in names if make_model(name, 0, quick).binary}
-
-
-def _check(corpus: Corpus, protocol: Protocol) -> None:
-    check_doubles(corpus)
-    check_leaks(corpus)
-    check_single_captures(corpus, protocol)
-
-
-def _list_fits(corpus: Corpus, setup: Setup, models: Sequence[str]) -> list[Fit]:
-    """Every fit of the run; the slowest models first, so that none of them is left for the end."""
-    fits = []
-    for labelling in setup.protocol.labellings:
-        folds = list_folds(setup, labelling).values()
-        for fold in folds:
-            check_split(corpus, fold, setup.protocol.split)
-        fits += [
-            Fit(model, fold.name, fold.setting, labelling, seed)
-            for model in models
-            for fold in folds
-            for seed in range(setup.protocol.seeds)
-        ]
-    return sorted(fits, key=lambda fit: -models.index(fit.model))
+# ---- Fits, one process or several ----
 
 
 def _fit_all(
-    setup: Setup, fits: Sequence[Fit], ledger: Ledger, jobs: int, progress: Progress | None
-) -> list[Row]:
-    """Do what was not done yet, and give the rows of all fits."""
-    todo = [fit for fit in fits if fit not in ledger.rows]
-    if len(todo) < len(fits):
-        log.info("%d of %d fits were done before", len(fits) - len(todo), len(fits))
-    done = len(fits) - len(todo)
-    for row in _run(setup, todo, ledger.folder, jobs):
-        ledger.remember(row)
+    experiment: Experiment,
+    keys: Sequence[FitKey],
+    folder: Path,
+    jobs: int,
+    progress: Progress | None,
+) -> None:
+    """Do the fits that have no file yet."""
+    todo = [key for key in keys if not fit_path(folder, key).is_file()]
+    done = len(keys) - len(todo)
+    if done:
+        log.info("%d of %d fits were done before", done, len(keys))
+    # Fits of one model, fold and setting together: a model that does not learn predicts once.
+    batches: dict[tuple[str, str, str], list[FitKey]] = {}
+    for key in todo:
+        batches.setdefault((key.model, key.fold, key.setting), []).append(key)
+    for key in _run(experiment, list(batches.values()), folder, jobs):
         done += 1
-        log.info("%d of %d fits: %s, %s %s, %s, seed %d", done, len(fits), row.model, row.fold, row.setting,
-                 row.labelling, row.seed)  # fmt: skip
+        log.info("%d of %d fits: %s", done, len(keys), key)
         if progress:
-            progress(done, len(fits))
-    return [ledger.rows[fit] for fit in fits]
+            progress(done, len(keys))
 
 
-def _run(setup: Setup, todo: Sequence[Fit], folder: Path, jobs: int) -> Iterator[Row]:
+def _run(
+    experiment: Experiment, batches: Sequence[list[FitKey]], folder: Path, jobs: int
+) -> Iterator[FitKey]:
+    """Do fits and give each key when its fit has ended."""
     if jobs == 1:
-        yield from (_fit_and_write(setup, fit, folder) for fit in todo)
+        for batch in batches:
+            yield from _fit_batch(experiment, batch, folder)
         return
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (os.getpid(),)) as processes:
-        waiting = [processes.submit(_fit_batch, setup, batch, folder) for batch in _batch(todo)]
-        try:
-            for future in as_completed(waiting):
-                yield from future.result()
-        finally:
-            for future in waiting:
-                future.cancel()
+    with parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1):
+        parallel = Parallel(return_as="generator_unordered")
+        fit = partial(_fit_elsewhere, experiment.setup, folder, os.getpid())
+        for ended in parallel(delayed(fit)(batch) for batch in batches):
+            yield from ended
 
 
-def _batch(todo: Sequence[Fit]) -> list[list[Fit]]:
-    """Fits of one model, fold and setting together: one that does not learn is asked once for all
-    of them."""
-    batches: dict[tuple[str, str, str], list[Fit]] = {}
-    for fit in todo:
-        batches.setdefault((fit.model, fit.fold, fit.setting), []).append(fit)
-    return list(batches.values())
+def _fit_batch(experiment: Experiment, batch: Sequence[FitKey], folder: Path) -> Iterator[FitKey]:
+    outputs: dict[tuple[object, ...], ModelOutput] = {}
+    for key in batch:
+        write_fit(folder, key, fit_fold(experiment, key, outputs))
+        yield key
 
 
-def _fit_batch(setup: Setup, batch: Sequence[Fit], folder: Path) -> list[Row]:
-    return [_fit_and_write(setup, fit, folder) for fit in batch]
-
-
-def _fit_and_write(setup: Setup, fit: Fit, folder: Path) -> Row:
-    """In whichever process: what ended is on disk before anything else begins."""
-    fitted = fit_fold(setup, fit)
-    write_fit(folder, fit, fitted)
-    return fitted.row
-
-
-def _begin(parent: int) -> None:
-    """Prepare a process: one core each, and no life after the run it works for."""
-    os.environ["OMP_NUM_THREADS"] = "1"
+def _fit_elsewhere(
+    setup: Setup, folder: Path, parent: int, batch: Sequence[FitKey]
+) -> list[FitKey]:
+    """In a process of its own, which ends with the run that it works for."""
     hush_libraries()
+    ended = []
+    for key in _fit_batch(_open_experiment(setup, folder), batch, folder):
+        ended.append(key)
+        if os.getppid() != parent:
+            os._exit(1)
+    return ended
 
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+@lru_cache(maxsize=1)
+def _open_experiment(setup: Setup, folder: Path) -> Experiment:
+    """Read the run's captures, once in each process: they are too large to be sent there.
+
+    The folder is named after their content, so that captures which changed are read again.
+    """
+    del folder
+    return make_experiment(setup, leave_out(load_corpus(setup.data, setup.cache), setup.without))
 
 
-def _fingerprint(corpus: Corpus, setup: Setup) -> str:
+def _fingerprint(experiment: Experiment) -> str:
     """Of all that decides a fit's numbers but its own name: data, protocol, budgets and code."""
     root = Path(traffic.__file__).parents[1]
-    digest = hashlib.sha256(
-        setup.protocol.model_dump_json(exclude={"seeds", "models", "against"}).encode()
-    )
-    digest.update(repr((corpus.hashes, setup.without, setup.quick, prompt_fingerprint())).encode())
+    setup = experiment.setup
+    protocol = setup.protocol.model_dump_json(exclude={"seeds", "models", "against"})
+    content = (experiment.corpus.hashes, setup.without, setup.quick, prompt_fingerprint())
+    digest = hashlib.sha256(f"{protocol}{content!r}".encode())
     for package in ("traffic", "prompts", "assistant", "eval"):
         for file in sorted((root / package).rglob("*.py")):
             digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
 
 
-def _note(data: Path, without: Sequence[str], jobs: int, seconds: float) -> tuple[str, ...]:
+def _note(setup: Setup, jobs: int, seconds: float) -> tuple[str, ...]:
     notes = [f"{seconds / 60:.1f} minutes in this process, {jobs} fits at once, one core each"]
-    if untold := find_untold(data):
+    if unlabelled := [path.name for path in find_unlabelled(setup.data)]:
         notes.append(
-            f"{len(untold)} captures have no truth and are left out: {', '.join(p.name for p in untold)}"
+            f"{len(unlabelled)} captures have no truth and are left out: {', '.join(unlabelled)}"
         )
-    if without:
-        notes.append(f"left out, neither trained on nor scored: {', '.join(sorted(without))}")
+    if setup.without:
+        notes.append(f"left out, neither trained on nor scored: {', '.join(setup.without)}")
     return tuple(notes)

@@ -1,7 +1,11 @@
-"""Protocols: what is trained on, what is tested, and what is varied, as small versioned YAML files.
+"""Protocols and their folds: what is trained on, what is tested, and what is varied.
 
-What a file leaves out has the value that stands here. `eval.detection.splits` makes folds of a
-protocol.
+A protocol is a small versioned YAML file in ``protocols/``; what it leaves out has the value that
+stands here. To add one, write a file of its name with the knobs of `Protocol`. Where it parts
+training and testing in a new way, add that to ``Split``, and to ``_SPLITS`` a function that makes
+its folds and a phrase of what captures it needs.
+
+Whatever order matters comes from the captures' content; no name of a file or device changes a fold.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,14 +14,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from eval.detection.corpus import Corpus
 from eval.models.features import FEATURES
 from eval.results import Labelling
 from traffic.capture import SAMPLE_S
 from traffic.errors import UserError
+from traffic.files import Strict, read_yaml
 from traffic.labels import ATTACKS, LABELS, NORMAL, UNKNOWN
 from traffic.windows import WINDOW_SAMPLES
 
@@ -29,11 +33,8 @@ Split = Literal[
 ]
 
 
-class Protocol(BaseModel):
-    """One protocol. Amounts that are lists become settings: each value is fitted and scored
-    apart."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Protocol(Strict):
+    """One protocol. Knobs that are lists become settings: each value is fitted and scored apart."""
 
     version: Literal[1]
     name: str
@@ -75,6 +76,10 @@ class Protocol(BaseModel):
     resamples: int = Field(1000, ge=100, description="of the bootstrap")
 
 
+class _ProtocolFile(Protocol):
+    quick: dict[str, Any] = Field({}, description="what small budgets change")
+
+
 def read_protocol(name: str, quick: bool = False) -> Protocol:
     """Read a protocol that ships.
 
@@ -87,32 +92,20 @@ def read_protocol(name: str, quick: bool = False) -> Protocol:
     """
     if name not in PROTOCOLS:
         raise UserError(
-            f"no protocol is called {name}; expected one of {', '.join(PROTOCOLS)}; correct --protocol"
+            f"no protocol is called {name}; expected one of {', '.join(PROTOCOLS)}; "
+            "correct --protocol"
         )
     path = _FOLDER / f"{name}.yaml"
-    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    changes = content.pop("quick", {})
-    try:
-        return Protocol.model_validate(content | (changes if quick else {}))
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise UserError(
-            f"{path} is no protocol ({'.'.join(map(str, first['loc']))}: {first['msg']}); expected the knobs of "
-            "eval.detection.splits.Protocol; correct the file"
-        ) from error
+    file = read_yaml(path, _ProtocolFile, "the knobs of eval.detection.splits.Protocol")
+    changes = file.quick if quick else {}
+    return Protocol.model_validate(file.model_dump(exclude={"quick"}) | changes)
 
 
-# Folds of a protocol: which windows a model may learn from, which it is asked about, and which of
-# these count.
-#
-# Whatever order matters comes from the captures' content; no name of a file or device changes a
-# fold.
+# ---- Folds ----
 
 _WINDOW_S = WINDOW_SAMPLES * SAMPLE_S
 # An attempt of the device's own that nobody answered, in any of a window's samples.
-_IN_VAIN = [
-    FEATURES.index(name) for name in ("unanswered_out", "refused_out", "udp_unanswered_out")
-]
+_UNANSWERED = ("unanswered_out", "refused_out", "udp_unanswered_out")
 
 
 @dataclass(frozen=True)
@@ -122,8 +115,8 @@ class Fold:
     Attributes:
         name: what is tested.
         train: rows that the training set is drawn from.
-        asked: rows the model judges; whole captures where incidents are wanted.
-        test: those of ``asked`` that are scored.
+        predicted: rows that the model predicts; whole captures where incidents are wanted.
+        test: those of ``predicted`` that are scored.
         setting: what is varied, in words; "" where nothing is.
         amount: the same as a number.
         zeroed: service classes are hidden.
@@ -134,7 +127,7 @@ class Fold:
 
     name: str
     train: np.ndarray
-    asked: np.ndarray
+    predicted: np.ndarray
     test: np.ndarray
     setting: str = ""
     amount: float | None = None
@@ -150,30 +143,28 @@ def make_folds(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> tupl
     Raises:
         UserError: the captures do not give what the protocol needs.
     """
-    known = corpus.labels[labelling] != UNKNOWN
-    folds = _SPLITS[protocol.split](corpus, protocol, labelling)
+    labels = corpus.labels[labelling]
+    known = labels != UNKNOWN
+    split, needs = _SPLITS[protocol.split]
     folds = [
-        replace(fold, train=fold.train[known[fold.train]], test=fold.test[known[fold.test]])
-        for fold in folds
+        replace(fold, train=fold.train[known[fold.train]], test=test)
+        for fold in split(corpus, protocol, labelling)
+        if len(test := fold.test[known[fold.test]])
     ]
-    folds = [fold for fold in folds if len(fold.test)]
     if not folds:
         raise UserError(
-            f"protocol {protocol.name} finds nothing to test in these {len(corpus.captures)} captures; expected "
-            f"{_NEEDS[protocol.split]}; give other captures or another --protocol"
+            f"protocol {protocol.name} finds nothing to test in these {len(corpus.captures)} "
+            f"captures; expected {needs}; give other captures or another --protocol"
         )
     for fold in folds:
-        _check_taught(fold, corpus.labels[labelling], protocol.name, labelling)
+        taught = set(labels[fold.train])
+        if NORMAL not in taught or len(taught) < 2:
+            raise UserError(
+                f"protocol {protocol.name}: to test {fold.name}, only "
+                f"{', '.join(sorted(taught)) or 'nothing'} is left to learn from ({labelling} "
+                "labels); expected normal windows and an anomaly; add captures"
+            )
     return tuple(varied for fold in folds for varied in _vary(fold, protocol))
-
-
-def _check_taught(fold: Fold, labels: np.ndarray, protocol: str, labelling: str) -> None:
-    taught = set(labels[fold.train])
-    if NORMAL not in taught or len(taught) < 2:
-        raise UserError(
-            f"protocol {protocol}: to test {fold.name}, only {', '.join(sorted(taught)) or 'nothing'} is left to learn "
-            f"from ({labelling} labels); expected normal windows and an anomaly; add captures"
-        )
 
 
 def _vary(fold: Fold, protocol: Protocol) -> list[Fold]:
@@ -195,14 +186,13 @@ def _vary(fold: Fold, protocol: Protocol) -> list[Fold]:
 def _by_window(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[Fold]:
     del labelling
     drawn = np.random.default_rng(0).random(len(corpus)) < protocol.test_share
-    return [
-        Fold(
-            "windows drawn at random",
-            np.flatnonzero(~drawn),
-            np.flatnonzero(drawn),
-            np.flatnonzero(drawn),
-        )
-    ]
+    return [_part("windows drawn at random", drawn)]
+
+
+def _part(name: str, test: np.ndarray) -> Fold:
+    """The fold that tests some windows, by a mask, and trains on all others."""
+    rows = np.flatnonzero(test)
+    return Fold(name, np.flatnonzero(~test), rows, rows)
 
 
 def _by_time(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[Fold]:
@@ -214,28 +204,23 @@ def _by_time(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[F
 
 
 def _age(corpus: Corpus, later_s: float = 0.0) -> np.ndarray:
-    """Where in its capture's time each window starts, 0 to 1, shape (n,); or where it would if it
-    were later."""
+    """Each window's start as a share of its capture's time, shape (n,), were it so much later."""
     age = np.zeros(len(corpus))
     for place in range(len(corpus.captures)):
         mine = corpus.capture == place
         start_s = corpus.start_s[mine]
         if len(start_s):
-            age[mine] = (start_s + later_s - start_s.min()) / max(
-                np.ptp(start_s) + SAMPLE_S, SAMPLE_S
-            )
+            length_s = np.ptp(start_s) + SAMPLE_S
+            age[mine] = (start_s + later_s - start_s.min()) / length_s
     return age
 
 
 def _by_capture(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[Fold]:
-    return [
-        Fold(name, np.flatnonzero(~mine), np.flatnonzero(mine), np.flatnonzero(mine))
-        for name, mine in _deal(corpus, protocol.folds, labelling).items()
-    ]
+    return [_part(name, mine) for name, mine in _deal(corpus, protocol.folds, labelling).items()]
 
 
 def _deal(corpus: Corpus, folds: int, labelling: Labelling) -> Mapping[str, np.ndarray]:
-    """Masks of the windows of each fold's captures, by what the fold is called.
+    """Deal captures to folds: masks of the windows, by the fold's name.
 
     Captures of the rarest labels are dealt first, each to the fold that has least of what it holds,
     so that few labels lie in one fold alone.
@@ -243,21 +228,19 @@ def _deal(corpus: Corpus, folds: int, labelling: Labelling) -> Mapping[str, np.n
     n = len(corpus.captures)
     if n < 2:
         raise UserError(
-            f"{n} labelled capture; expected at least 2 to learn from one and test another; add captures"
+            f"{n} labelled capture; expected at least 2 to learn from one and test another; "
+            "add captures"
         )
     if folds == 0 or folds >= n:
         return {corpus.captures[place].name: corpus.capture == place for place in range(n)}
     labels = corpus.labels[labelling]
-    held = np.array(
-        [[((corpus.capture == p) & (labels == one)).any() for one in LABELS] for p in range(n)],
-        float,
-    )
+    masks = [corpus.capture == place for place in range(n)]
+    held = np.array([[(mine & (labels == one)).any() for one in LABELS] for mine in masks], float)
     rarity = np.where(held > 0, 1 / np.maximum(held.sum(axis=0), 1), 0)  # (captures, labels)
     dealt, load = np.full(n, -1), np.zeros((folds, len(LABELS)))
     for place in np.argsort(-rarity.max(axis=1), kind="stable"):
-        fold = int(
-            np.lexsort((np.bincount(dealt[dealt >= 0], minlength=folds), load @ rarity[place]))[0]
-        )
+        captures = np.bincount(dealt[dealt >= 0], minlength=folds)
+        fold = int(np.lexsort((captures, load @ rarity[place]))[0])
         dealt[place] = fold
         load[fold] += held[place]
     return {f"captures {fold + 1} of {folds}": np.isin(corpus.capture, np.flatnonzero(dealt == fold))
@@ -279,7 +262,7 @@ def _by_network(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> lis
 
 
 def _by_shots(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[Fold]:
-    """A network is the new site: half of its captures, dealt as folds are, give the shots."""
+    """A network is the new site: every other of its captures gives the shots."""
     del labelling
     networks, folds = corpus.networks, []
     for site in sorted(set(networks)):
@@ -288,17 +271,9 @@ def _by_shots(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[
             continue
         test = np.flatnonzero(np.isin(corpus.capture, places[1::2]))
         shots = np.flatnonzero(np.isin(corpus.capture, places[::2]))
+        train = np.flatnonzero(networks != site)
         folds += [
-            Fold(
-                site,
-                np.flatnonzero(networks != site),
-                test,
-                test,
-                f"{n} windows",
-                float(n),
-                shots=shots,
-                n_shots=n,
-            )
+            Fold(site, train, test, test, f"{n} windows", float(n), shots=shots, n_shots=n)
             for n in protocol.shots
         ]
     return folds
@@ -319,35 +294,29 @@ def _by_label(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[
 
 
 def _by_device(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[Fold]:
-    """Devices with normal windows alone; what an operator confirmed, and what shares samples with
-    it, is not tested."""
+    """Test devices with normal windows alone, but for windows that an operator confirmed and those
+    that share samples with them."""
     labels = corpus.labels[labelling]
     bad = np.bincount(corpus.device, labels != NORMAL) > 0  # one unknown window is reason enough
     healthy = ~bad[corpus.device]
     first = np.append(True, corpus.device[1:] != corpus.device[:-1])
-    rank = np.arange(len(corpus)) - np.maximum.accumulate(
-        np.where(first, np.arange(len(corpus)), 0)
-    )
-    most = max(protocol.shots)
-    late = rank >= most + WINDOW_SAMPLES - 1
+    place = np.arange(len(corpus))
+    rank = place - np.maximum.accumulate(np.where(first, place, 0))  # among the device's windows
+    late = rank >= max(protocol.shots) + WINDOW_SAMPLES - 1
     folds = []
     for name, mine in _deal(corpus, protocol.folds, labelling).items():
-        asked, test = np.flatnonzero(mine), np.flatnonzero(mine & healthy & late)
-        folds += [
-            Fold(
-                name, np.flatnonzero(~mine), asked, test, f"{n} confirmed windows a device", float(n),
-                shots=np.flatnonzero(mine & healthy & (rank < n)),
-            )
-            for n in protocol.shots
-        ]  # fmt: skip
+        fold = replace(_part(name, mine), test=np.flatnonzero(mine & healthy & late))
+        for n in protocol.shots:
+            shots = np.flatnonzero(mine & healthy & (rank < n))
+            setting = f"{n} confirmed windows a device"
+            folds.append(replace(fold, setting=setting, amount=float(n), shots=shots))
     return folds
 
 
 def _by_dead_service(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[Fold]:
-    labels = corpus.labels[labelling]
-    dead = (corpus.features[:, :, _IN_VAIN] > 0).any(axis=(1, 2)) & ~np.isin(
-        labels, (*ATTACKS, UNKNOWN)
-    )
+    labels, columns = corpus.labels[labelling], [FEATURES.index(name) for name in _UNANSWERED]
+    unanswered = (corpus.features[:, :, columns] > 0).any(axis=(1, 2))
+    dead = unanswered & ~np.isin(labels, (*ATTACKS, UNKNOWN))
     if not dead.any() or not (labels == "c2").any():
         return []
     folds = []
@@ -363,42 +332,26 @@ def _by_age(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[Fo
     folds = []
     for later in (1, 2, 3):
         test = np.flatnonzero(quarter == later)
+        name = f"quarter {later + 1}"
         for known in dict.fromkeys((1, later)):
-            setting = f"quarter {later + 1}, learned " + (
-                "on the first" if known == 1 else "again up to it"
-            )
-            folds.append(
-                Fold(
-                    f"quarter {later + 1}",
-                    np.flatnonzero(before <= known),
-                    test,
-                    test,
-                    setting,
-                    later + 1.0,
-                )
-            )
+            learned = "on the first" if known == 1 else "again up to it"
+            train = np.flatnonzero(before <= known)
+            folds.append(Fold(name, train, test, test, f"{name}, learned {learned}", later + 1.0))
     return folds
 
 
-_SPLITS: Mapping[str, Callable[[Corpus, Protocol, Labelling], list[Fold]]] = {
-    "windows": _by_window,
-    "time": _by_time,
-    "captures": _by_capture,
-    "networks": _by_network,
-    "shots": _by_shots,
-    "label": _by_label,
-    "device": _by_device,
-    "dead-service": _by_dead_service,
-    "drift": _by_age,
-}
-_NEEDS: Mapping[str, str] = {
-    "windows": "labelled windows",
-    "time": "labelled windows",
-    "captures": "at least two captures",
-    "networks": "captures of two networks, one with normal windows and an anomaly",
-    "shots": "two networks, one of them with two captures",
-    "label": "an anomaly in a capture that can be left out",
-    "device": "devices without an anomaly that are seen for some minutes",
-    "dead-service": "C&C windows, and others in which a device's attempts stay unanswered",
-    "drift": "captures of some minutes",
+# How training and testing are parted, and what captures that needs.
+_SPLITS: Mapping[Split, tuple[Callable[[Corpus, Protocol, Labelling], list[Fold]], str]] = {
+    "windows": (_by_window, "labelled windows"),
+    "time": (_by_time, "labelled windows"),
+    "captures": (_by_capture, "at least two captures"),
+    "networks": (_by_network, "captures of two networks, one with normal windows and an anomaly"),
+    "shots": (_by_shots, "two networks, one of them with two captures"),
+    "label": (_by_label, "an anomaly in a capture that can be left out"),
+    "device": (_by_device, "devices without an anomaly that are seen for some minutes"),
+    "dead-service": (
+        _by_dead_service,
+        "C&C windows, and others in which a device's attempts stay unanswered",
+    ),
+    "drift": (_by_age, "captures of some minutes"),
 }

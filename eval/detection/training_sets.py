@@ -1,5 +1,4 @@
-"""The training set of a fold: the same windows for every model, so that none is favoured by its
-appetite."""
+"""The training set of a fold: the same windows for every model, so that none has more data."""
 
 from dataclasses import dataclass
 
@@ -16,8 +15,7 @@ _PORTS = [FEATURES.index(name) for name in PORT_FEATURES]
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """``rows`` of the corpus, ascending, shots repeated, and what each is said to be: labels, shape
-    (n,), objects."""
+    """Rows of the corpus, ascending, shots repeated, and the label taught for each, shape (n,)."""
 
     rows: np.ndarray
     labels: np.ndarray
@@ -26,7 +24,7 @@ class TrainingSet:
 def draw_training_set(
     corpus: Corpus, fold: Fold, protocol: Protocol, labelling: Labelling, seed: int
 ) -> TrainingSet:
-    """Draw what every model learns from on this fold.
+    """Draw what every model learns from on a fold.
 
     Args:
         corpus: all windows.
@@ -41,20 +39,19 @@ def draw_training_set(
         corpus.capture, labels, fold.train, protocol.normal_windows, protocol.label_windows, rng
     )
     if fold.shots is not None:
-        rows = np.sort(
-            np.concatenate([rows, _repeat_shots(corpus, fold, protocol, labels, len(rows), rng)])
-        )
-    said = labels[rows].copy()
+        shots = _repeat_shots(corpus, fold, protocol, labels, len(rows), rng)
+        rows = np.sort(np.concatenate([rows, shots]))
+    taught = labels[rows].copy()
     if fold.noise:
-        said = _mislabel(said, corpus.device[rows], fold.noise, rng)
+        taught = _mislabel(taught, corpus.device[rows], fold.noise, rng)
     if protocol.shuffled:
-        said = rng.permutation(said)
-    return TrainingSet(rows, said)
+        taught = rng.permutation(taught)
+    return TrainingSet(rows, taught)
 
 
 def read_features(corpus: Corpus, rows: np.ndarray, zeroed: bool) -> np.ndarray:
-    """The features of some windows, shape (n, 6, n_features); a copy, with the service classes
-    hidden if asked."""
+    """A copy of some windows' features, shape (n, 6, n_features); ``zeroed`` hides the service
+    classes."""
     features = corpus.features[rows]
     if zeroed:
         features[:, :, _PORTS] = 0
@@ -69,7 +66,7 @@ def draw_rows(
     other: int,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """At most so many windows of each label, evenly from its captures.
+    """Draw at most so many windows of each label, evenly from its captures.
 
     A capture gives a label its even share at most; what a small one cannot give, the larger ones
     may.
@@ -109,12 +106,9 @@ def _repeat_shots(
     shots = fold.shots if fold.shots is not None else np.empty(0, np.int64)
     if fold.n_shots is not None:
         shots = shots[np.isin(labels[shots], LABELS)]
-        each = -(
-            -fold.n_shots // max(len(set(labels[shots])), 1)
-        )  # evenly over the labels that the site has
-        drawn = rng.permutation(draw_rows(corpus.capture, labels, shots, each, each, rng))[
-            : fold.n_shots
-        ]
+        each = -(-fold.n_shots // max(len(set(labels[shots])), 1))  # evenly over the site's labels
+        drawn = rng.permutation(draw_rows(corpus.capture, labels, shots, each, each, rng))
+        drawn = drawn[: fold.n_shots]
         rest = np.setdiff1d(shots, drawn)
         shots = np.concatenate([drawn, rng.permutation(rest)[: fold.n_shots - len(drawn)]])
     if not len(shots):
@@ -126,8 +120,8 @@ def _repeat_shots(
 def _mislabel(
     labels: np.ndarray, device: np.ndarray, share: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Give stretches (a device's windows of one label in a row) another label, until ``share`` of
-    the windows have."""
+    """Give stretches another label until ``share`` of the windows have one; a stretch is a device's
+    windows of one label in a row."""
     begins = np.append(True, (labels[1:] != labels[:-1]) | (device[1:] != device[:-1]))
     stretch = np.cumsum(begins) - 1
     order = rng.permutation(stretch[-1] + 1)
@@ -135,10 +129,8 @@ def _mislabel(
     size = np.bincount(stretch)
     wrong, most = np.zeros(len(labels), bool), round(share * len(labels))
     for one in order:
-        rows = np.flatnonzero(stretch == one)
-        wrong[
-            rows[: max(0, most - int(wrong.sum()))][: max(1, int(np.ceil(share * size.max())))]
-        ] = True
+        room = min(max(0, most - int(wrong.sum())), max(1, int(np.ceil(share * size.max()))))
+        wrong[np.flatnonzero(stretch == one)[:room]] = True
     present = np.array([label for label in LABELS if (labels == label).any()], dtype=object)
     code = np.searchsorted(present[np.argsort(present)], labels)
     code = np.argsort(present)[code]

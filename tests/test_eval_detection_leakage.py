@@ -11,12 +11,12 @@ from labelled_folders import write_plants
 
 from eval.detection.corpus import hash_windows, leave_out, load_capture, load_corpus, make_corpus
 from eval.detection.leakage import (
-    check_doubles,
+    check_duplicates,
     check_folder,
     check_leaks,
     check_single_captures,
     check_split,
-    find_untold,
+    find_unlabelled,
 )
 from eval.detection.splits import Fold, make_folds, read_protocol
 from eval.models.features import FEATURES, check_finite, make_features
@@ -58,7 +58,7 @@ def planted(corpus, values, column="out_pkts"):
 
 def test_honest_captures_pass(corpus):
     check_leaks(corpus)
-    check_doubles(corpus)
+    check_duplicates(corpus)
     check_single_captures(corpus, PROTOCOL)
 
 
@@ -82,11 +82,9 @@ def test_what_differs_between_devices_but_changes_passes(corpus):
 
 def test_the_same_capture_twice_is_refused_whatever_it_is_called(folder, kept):
     shutil.copytree(folder / "plant-3", folder / "another-name")
-    with pytest.raises(
-        UserError,
-        match=r"captures another-name and plant-3 hold the same traffic \(\d+ equal windows",
-    ):
-        check_doubles(load_corpus(folder, kept))
+    said = r"captures another-name and plant-3 hold the same traffic \(\d+ equal windows"
+    with pytest.raises(UserError, match=said):
+        check_duplicates(load_corpus(folder, kept))
 
 
 def test_the_same_capture_at_another_time_is_refused(folder, kept):
@@ -108,16 +106,15 @@ def test_the_same_capture_at_another_time_is_refused(folder, kept):
         table = pd.read_csv(evidence)
         table.assign(slot=table["slot"] + 8640).to_csv(evidence, index=False)
     with pytest.raises(UserError, match="later and plant-3 hold the same traffic"):
-        check_doubles(load_corpus(folder, kept))
+        check_duplicates(load_corpus(folder, kept))
 
 
 def test_traffic_on_both_sides_of_a_split_is_refused(corpus):
     fold = make_folds(corpus, PROTOCOL, "corrected")[0]
     check_split(corpus, fold, "captures")
-    leaking = Fold("a leak", np.union1d(fold.train, fold.test[::3]), fold.asked, fold.test)
-    with pytest.raises(
-        UserError, match=r"to test a leak, \d+ of the windows tested would be learned from"
-    ):
+    leaking = Fold("a leak", np.union1d(fold.train, fold.test[::3]), fold.predicted, fold.test)
+    said = r"to test a leak, \d+ of the windows tested would be learned from"
+    with pytest.raises(UserError, match=said):
         check_split(corpus, leaking, "captures")
 
 
@@ -133,10 +130,8 @@ def test_a_class_with_one_capture_only_is_refused(plants, kept, tmp_path):
     shutil.copytree(plants, tmp_path / "data")
     write_plants(tmp_path / "data", (9,), scenarios=("recon", "congestion"))
     corpus = load_corpus(tmp_path / "data", kept)
-    with pytest.raises(
-        UserError,
-        match=r"label congestion occurs in one capture only \(plant-9.*--without congestion",
-    ):
+    said = r"label congestion occurs in one capture only \(plant-9.*--without congestion"
+    with pytest.raises(UserError, match=said):
         check_single_captures(corpus, PROTOCOL)
     check_single_captures(corpus, read_protocol("temporal"))
     check_single_captures(leave_out(corpus, ["congestion"]), PROTOCOL)
@@ -186,7 +181,7 @@ def test_no_folder_is_a_mistake(tmp_path):
 
 def test_captures_that_nobody_labelled_are_named(tmp_path):
     (tmp_path / "unlabelled.pcap").touch()
-    assert [path.name for path in find_untold(tmp_path)] == ["unlabelled.pcap"]
+    assert [path.name for path in find_unlabelled(tmp_path)] == ["unlabelled.pcap"]
 
 
 def test_a_feature_that_is_no_number_is_named(corpus):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +18,23 @@ from typer.testing import CliRunner
 from assistant.cli.main import app, main
 from eval.detection.aggregate import UNSEEN, compare_models, pool_rows
 from eval.detection.corpus import load_corpus
-from eval.detection.fit import Fit, Question, Setup, ask_model, score_answers
+from eval.detection.fit import FitKey, Setup, make_experiment, read_fit, run_model, score_fit
 from eval.detection.run import evaluate_detection
-from eval.detection.splits import make_folds, read_protocol
-from eval.detection.store import Ledger
+from eval.detection.splits import read_protocol
 from eval.detection.training_sets import draw_training_set
 from eval.models.base import PredictionInput, TrainingInput, WindowClassifier
 from eval.models.registry import MODELS
 from eval.results import INVALID, MEASURES, read_run
+from traffic.errors import UserError
+from traffic.files import own_folder
 from traffic.labels import NORMAL
 
 CHEAP = ("rules", "ewma", "knn")
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def detection(data, out, protocol="leave-one-capture-out"):
+    return ["--protocol", protocol, "--data", str(data), "--out", str(out), "--quick"]
 
 
 @pytest.fixture(scope="module")
@@ -60,34 +66,20 @@ def corpus(plants, kept):
 
 
 def values(run, model, labelling="corrected"):
-    one = next(
-        row
-        for row in run.pooled
-        if (row.model, row.labelling, row.setting) == (model, labelling, "")
-    )
+    wanted = (model, labelling, "")
+    one = next(row for row in run.pooled if (row.model, row.labelling, row.setting) == wanted)
     return {name: one.scores[name] for name in MEASURES}
 
 
 def test_the_command_measures_every_model_and_prints_one_table(plants, tmp_path):
-    asked = [
-        "eval",
-        "detection",
-        "--protocol",
-        "leave-one-capture-out",
-        "--data",
-        str(plants),
-        "--quick",
-    ]
-    done = CliRunner().invoke(
-        app, [*asked, "--out", str(tmp_path), "--jobs", "1"], catch_exceptions=False
-    )
+    words = [*detection(plants, tmp_path), "--jobs", "1"]
+    done = CliRunner().invoke(app, ["eval", "detection", *words], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     run = read_run(tmp_path / "detection-leave-one-capture-out-quick.json")
     assert {row.model for row in run.pooled} == set(MODELS)
     assert all(name in done.output for name in MODELS)
-    assert len(run.rows) == len(MODELS) * 2 * len(run.seeds) * 2, (
-        "models x folds x seeds x labellings"
-    )
+    # models x folds x seeds x labellings
+    assert len(run.rows) == len(MODELS) * 2 * len(run.seeds) * 2
     assert {row.labelling for row in run.rows} == {"published", "corrected"}
     for row in run.rows:
         assert row.costs.cpu_s >= 0
@@ -104,11 +96,8 @@ def test_the_rule_and_xgboost_stand_in_every_table(run):
 
 def test_pooled_rows_hold_all_windows_of_their_folds(run):
     for pooled in run.pooled:
-        rows = [
-            row
-            for row in run.rows
-            if (row.model, row.labelling) == (pooled.model, pooled.labelling)
-        ]
+        key = (pooled.model, pooled.labelling)
+        rows = [row for row in run.rows if (row.model, row.labelling) == key]
         assert pooled.tested_windows == sum(row.tested_windows for row in rows)
         total = sum(sum(map(sum, row.confusion.counts)) for row in rows)
         assert sum(map(sum, pooled.confusion.counts)) == total
@@ -127,9 +116,8 @@ def test_models_are_compared_in_pairs_and_never_with_themselves(run):
     pairs = {(one.model, one.other) for one in run.comparisons}
     assert ("rules", "xgboost") in pairs
     assert not [pair for pair in pairs if pair[0] == pair[1] or pair[::-1] in pairs]
-    assert not [
-        one for one in run.comparisons if one.measure == "f1" and "ewma" in (one.model, one.other)
-    ]
+    assert not [pair for one in run.comparisons for pair in [(one.model, one.other)]
+                if one.measure == "f1" and "ewma" in pair]  # fmt: skip
     for one in run.comparisons:
         first, second = (
             values(run, name, one.labelling)[one.measure].value for name in (one.model, one.other)
@@ -152,12 +140,10 @@ def test_shuffled_labels_teach_nothing(plants, kept, tmp_path, run):
         plants, "shuffled-labels", tmp_path, kept, ["knn"], quick=True, jobs=1
     )
     chance, honest = values(shuffled, "xgboost"), values(run, "xgboost")
-    anomalous = 1 - sum(one.corrected[NORMAL] for one in run.data) / sum(
-        sum(one.corrected.values()) for one in run.data
-    )
-    assert chance["pr_auc"].value == pytest.approx(anomalous, abs=0.15), (
-        "no better than calling windows at random"
-    )
+    windows = sum(sum(one.corrected.values()) for one in run.data)
+    anomalous = 1 - sum(one.corrected[NORMAL] for one in run.data) / windows
+    # no better than calling windows at random
+    assert chance["pr_auc"].value == pytest.approx(anomalous, abs=0.15)
     assert chance["f1"].value < honest["f1"].value / 1.5
     rule = [values(one, "one-line-rule")["binary_macro_f1"] for one in (shuffled, run)]
     assert rule[0] == rule[1], "what does not learn is as good as before"
@@ -181,14 +167,16 @@ class Constant(WindowClassifier):
         return np.tile(self.classes_ == self.said, (len(windows.features), 1)).astype(float)
 
 
-def fitted(corpus, model, protocol_name="leave-one-capture-out"):
-    protocol = read_protocol(protocol_name, quick=True)
-    fold = make_folds(corpus, protocol, "corrected")[0]
-    training = draw_training_set(corpus, fold, protocol, "corrected", 0)
+def fitted(corpus, model):
+    protocol = read_protocol("leave-one-capture-out", quick=True)
     setup = Setup(Path(), Path(), protocol, (), quick=True, alone=False)
-    question = Question("a test's", True, fold, training, 0, alone=False)
-    fit = Fit("a test's", fold.name, fold.setting, "corrected", 0)
-    return fold, score_answers(corpus, setup, fit, question, ask_model(model, corpus, question))
+    experiment = make_experiment(setup, corpus)
+    fold = next(iter(experiment.folds.values()))
+    key = FitKey("a test's", fold.name, fold.setting, "corrected", 0)
+    fold = experiment.folds["corrected", key.fold, key.setting]
+    training = draw_training_set(corpus, fold, protocol, "corrected", 0)
+    output = run_model(model, experiment, fold, training, with_incidents=True)
+    return fold, score_fit(experiment, key, training, output)
 
 
 def test_a_constant_classifier_is_at_chance_and_its_row_says_so(corpus):
@@ -198,15 +186,11 @@ def test_a_constant_classifier_is_at_chance_and_its_row_says_so(corpus):
     normal = float((truth == NORMAL).mean())
     assert scores["accuracy"] == pytest.approx(normal, abs=1e-5)
     assert scores["f1"] == pytest.approx(2 * normal / (1 + normal) / len(set(truth)), abs=1e-5)
-    assert scores["pr_auc"] == pytest.approx(1 - normal, abs=1e-5), (
-        "the share of anomalous windows: chance"
-    )
-    assert (scores["binary_recall"], scores["false_share"], scores["false_per_device_day"]) == (
-        0,
-        0,
-        0,
-    )
-    assert (scores["found_share"], scores["time_to_detection_s"]) == (0, None)
+    # the share of anomalous windows: chance
+    assert scores["pr_auc"] == pytest.approx(1 - normal, abs=1e-5)
+    for name in ("binary_recall", "false_share", "false_per_device_day", "found_share"):
+        assert scores[name] == 0
+    assert scores["time_to_detection_s"] is None
     assert "says normal of every window" in done.row.notes
 
 
@@ -231,9 +215,9 @@ def test_a_model_that_has_seen_a_capture_is_compared_on_the_others_alone(corpus,
         row.model_copy(update=seen if so else {})
         for row, so in zip(run.rows, concerned, strict=True)
     ]
-    with Ledger(folder) as ledger:
-        pooled = pool_rows(corpus, rows, ledger.judged, protocol, {"ewma", "one-line-rule"})
-        compared = compare_models(corpus, rows, ledger.judged, protocol, {"ewma", "one-line-rule"})
+    read, binary = partial(read_fit, folder), {"ewma", "one-line-rule"}
+    pooled = pool_rows(corpus, rows, read, protocol, binary)
+    compared = compare_models(corpus, rows, read, protocol, binary)
     rules = [row for row in pooled if row.model == "rules"]
     assert {(row.setting, row.compared, row.seen_in_training) for row in rules} == {
         ("", False, ("plant-1",)),
@@ -261,16 +245,8 @@ def test_a_model_that_has_seen_a_capture_is_compared_on_the_others_alone(corpus,
 def test_a_mistake_is_one_line_before_anything_is_fitted(
     plants, home, tmp_path, capsys, words, said
 ):
-    asked = {
-        "--protocol": "leave-one-capture-out",
-        "--data": str(plants),
-        "--out": str(tmp_path / "out"),
-    }
-    asked |= dict(zip(words[::2], words[1::2], strict=True))
-    assert (
-        main(["eval", "detection", *(word for pair in asked.items() for word in pair), "--quick"])
-        == 2
-    )
+    # Of an option given twice the last one counts.
+    assert main(["eval", "detection", *detection(plants, tmp_path / "out"), *words]) == 2
     printed = capsys.readouterr()
     assert [
         line for line in printed.err.splitlines() if line.startswith("error: ") and said in line
@@ -282,67 +258,34 @@ def test_a_mistake_is_one_line_before_anything_is_fitted(
 def test_a_folder_with_a_part_missing_is_refused_by_the_command(plants, tmp_path, capsys):
     shutil.copytree(plants, tmp_path / "data")
     (tmp_path / "data" / "plant-3" / "conn.log").unlink()
-    words = [
-        "--protocol",
-        "random",
-        "--data",
-        str(tmp_path / "data"),
-        "--out",
-        str(tmp_path / "out"),
-    ]
+    words = detection(tmp_path / "data", tmp_path / "out", "random")
     assert main(["eval", "detection", *words]) == 2
     assert "plant-3/conn.log is missing" in capsys.readouterr().err
-
-
-def command(*words, home):
-    return subprocess.run(
-        start(words, home), cwd=ROOT, env=environment(home), capture_output=True, text=True
-    )
-
-
-def start(words, home):
-    return [sys.executable, "-m", "assistant.cli", "eval", "detection", *words]
-
-
-def environment(home):
-    return os.environ | {
-        "FAULTWISE_HOME": str(home),
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
-    }
 
 
 def test_a_killed_run_goes_on_and_counts_nothing_twice(plants, run, home, tmp_path):
     """A real process, killed after its first fits; the same command ends with the numbers of an
     unbroken run."""
-    models = [word for name in CHEAP for word in ("--models", name)]
-    words = [
-        "--protocol",
-        "leave-one-capture-out",
-        "--data",
-        str(plants),
-        "--quick",
-        *models,
-        "--jobs",
-        "2",
-    ]
-    words += ["--out", str(tmp_path)]
+    words = [*detection(plants, tmp_path), "--models", ",".join(CHEAP), "--jobs", "2"]
+    command = [sys.executable, "-m", "assistant.cli", "eval", "detection", *words]
+    env = os.environ | {"FAULTWISE_HOME": str(home), "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
-        start(words, home), cwd=ROOT, env=environment(home), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        start_new_session=True,
+        command, cwd=ROOT, env=env, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        while not (lines := ledger_lines(tmp_path)) and process.poll() is None:
+        while not fits_on_disk(tmp_path) and process.poll() is None:
             time.sleep(0.02)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert not list(tmp_path.glob("*.json")), "it was killed before it ended"
-    kept_lines = len(lines)
-    done = command(*words, home=home)
+    before = fits_on_disk(tmp_path)
+    assert 0 < len(before) < len(run.rows)
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    after = ledger_lines(tmp_path)
-    assert after[:kept_lines] == lines, "what was done is not done again"
+    after = fits_on_disk(tmp_path)
+    assert before.items() <= after.items(), "what was done is not done again"
     again = read_run(tmp_path / f"{run.name}.json")
     assert len(after) == len(again.rows) == len(run.rows)
     fits = {(row.model, row.fold, row.setting, row.labelling, row.seed) for row in again.rows}
@@ -351,10 +294,19 @@ def test_a_killed_run_goes_on_and_counts_nothing_twice(plants, run, home, tmp_pa
         assert values(again, model) == values(run, model)
 
 
-def ledger_lines(out):
-    files = list(out.glob("*.fits/*/fits.jsonl"))
-    return (
-        [line for line in files[0].read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-        if files
-        else []
-    )
+def fits_on_disk(out):
+    """When each fit was written, by its file."""
+    return {path: path.stat().st_mtime_ns for path in out.glob("*.fits/*/*.joblib")}
+
+
+def test_two_runs_do_not_share_a_folder(plants, kept, results):
+    _, folder = results
+    lock = own_folder(folder, "a test's folder")
+    out = folder.parents[1]
+    try:
+        with pytest.raises(UserError, match=f"in use by process {os.getpid()}"):
+            evaluate_detection(
+                plants, "leave-one-capture-out", out, kept, CHEAP, quick=True, jobs=1
+            )
+    finally:
+        lock.release()
