@@ -1,8 +1,7 @@
-"""The machines' programs, asked by real protocols in one short lab whose answers every test here
-reads.
+"""The machines' programs, asked by real protocols in one short lab.
 
-Run as a module inside a lab's namespaces, this file starts the programs and asks them; pytest then
-judges the answers.
+Run as a module inside a lab's namespaces, this file starts the programs and asks them; every test
+then reads the answers.
 """
 
 import asyncio
@@ -28,6 +27,7 @@ import pytest
 from eval.testbed.generator import draw_site
 from eval.testbed.host import check_host, enter, join_namespace
 from eval.testbed.lab import open_lab
+from eval.testbed.programs.infrastructure import ask_time
 from eval.testbed.programs.process import machine_random, retry_pauses
 from eval.testbed.site import Machine, Site
 from traffic.errors import UserError
@@ -35,16 +35,8 @@ from traffic.errors import UserError
 SEED = 1
 HERE = Path(__file__).resolve()
 STARTED = (
-    "dns-1",
-    "ntp-1",
-    "plc-1",
-    "plc-2",
-    "gateway-1",
-    "broker-1",
-    "sensor-5",
-    "edge-1",
-    "robot-1",
-    "camera-1",
+    *("dns-1", "ntp-1", "plc-1", "plc-2", "gateway-1", "broker-1", "sensor-5", "edge-1"),
+    *("robot-1", "camera-1"),
 )
 ANYWHERE = "10.99.99.99"
 Answers = dict[str, Any]
@@ -70,8 +62,8 @@ def ask_in_lab(folder: Path) -> None:
         lab.start("dns-1", answers={"plc-1": ANYWHERE, "plc-2": ""})
         lab.start("edge-1", cloud="nowhere.example", batch_s=1.0, dns_timeout_s=0.5)
         ask_from("ws-1", ask_when_changed, site, folder)
-        soon(lambda: told(folder, "sensor-5", "login refused"))
-        soon(lambda: told(folder, "edge-1", "nowhere.example: cannot resolve"))
+        soon(lambda: find_in_log(folder, "sensor-5", "login refused"))
+        soon(lambda: find_in_log(folder, "edge-1", "nowhere.example: cannot resolve"))
         lab.start("dns-1", mute=True)
         ask_from("ws-1", ask_when_mute, site, folder)
         (folder / "died.json").write_text(json.dumps(lab.died()))
@@ -90,24 +82,16 @@ def ask_from(name: str, ask: Callable[[Site], Answers], site: Site, folder: Path
 
 
 def ask_when_well(site: Site) -> Answers:
-    from eval.testbed.programs.infrastructure import ask_time
-
     at = {machine.name: machine.address for machine in site.machines}
-    sensor, cloud = (
-        site.named("sensor-5").settings,
-        next(machine.address for machine in site.machines if machine.beyond),
-    )
+    sensor, plc = site.named("sensor-5").settings, site.named("plc-1").settings
+    cloud = next(machine.address for machine in site.machines if machine.beyond)
     names = ("plc-1", "wpad", next(iter(site.named("dns-1").settings["names"])))
     return {
         "names": {name: soon(lambda name=name: look_up(site, name)) for name in names},
         "clock_offset_s": soon(lambda: ask_time(at["ntp-1"])),
         "registers": soon(lambda: modbus(site, "plc-1", count=20)),
         "setpoint": soon(lambda: modbus(site, "plc-1", register=7, value=512)),
-        "beyond_last": soon(
-            lambda: modbus(
-                site, "plc-1", count=1, address=site.named("plc-1").settings["registers"]
-            )
-        ),
+        "beyond_last": soon(lambda: modbus(site, "plc-1", count=1, address=plc["registers"])),
         "other_unit": soon(lambda: modbus(site, "plc-2", count=1, unit=99)),
         "serial_unit": soon(lambda: modbus(site, "gateway-1", count=12)),
         "login": soon(lambda: log_in(at["broker-1"], sensor["user"], sensor["password"])),
@@ -123,11 +107,9 @@ def ask_when_well(site: Site) -> Answers:
 
 def ask_when_changed(site: Site) -> Answers:
     sensor, broker = site.named("sensor-5").settings, site.named("broker-1").address
+    names = ("plc-1", "plc-2", "ntp-1")
     return {
-        "names": {
-            name: soon(lambda name=name: look_up(site, name))
-            for name in ("plc-1", "plc-2", "ntp-1")
-        },
+        "names": {name: soon(lambda name=name: look_up(site, name)) for name in names},
         "refused": soon(lambda: modbus(site, "plc-1", count=1)),
         "other_unit": soon(lambda: modbus(site, "plc-2", count=1, unit=99)),
         "dead_unit": soon(lambda: modbus(site, "gateway-1", count=12)),
@@ -155,7 +137,7 @@ def soon(ask: Callable[[], Any]) -> Any:
     return said
 
 
-def told(folder: Path, name: str, what: str) -> None:
+def find_in_log(folder: Path, name: str, what: str) -> None:
     if what not in (folder / "logs" / f"{name}.log").read_text():
         raise OSError(f"{name} has not said {what!r} yet")
 
@@ -177,14 +159,9 @@ def look_up(site: Site, name: str) -> list[str] | str:
 
 
 def modbus(
-    site: Site,
-    name: str,
-    count: int = 0,
-    address: int = 0,
-    unit: int | None = None,
-    register: int = 0,
-    value: int = 0,
-) -> Any:
+    site: Site, name: str, count: int = 0, address: int = 0, unit: int | None = None,
+    register: int = 0, value: int = 0,
+) -> Any:  # fmt: skip
     """The registers read, or read back after a write, the exception code, or "silence"."""
     from pymodbus.client import ModbusTcpClient
     from pymodbus.exceptions import ModbusIOException
@@ -197,9 +174,8 @@ def modbus(
         try:
             if count == 0:
                 client.write_register(register, value, device_id=unit)
-            answer = client.read_holding_registers(
-                address or register, count=count or 1, device_id=unit
-            )
+            where = address or register
+            answer = client.read_holding_registers(where, count=count or 1, device_id=unit)
         except ModbusIOException:
             return "silence"
     return f"exception {answer.exception_code}" if answer.isError() else answer.registers
@@ -207,9 +183,8 @@ def modbus(
 
 def log_in(broker: str, user: str, password: str) -> int:
     """The return code of an MQTT 3.1.1 login (3.2.2.3): 0 accepted, 5 not authorised."""
-    fields = b"".join(
-        struct.pack("!H", len(text)) + text.encode() for text in ("tester", user, password)
-    )
+    texts = ("tester", user, password)
+    fields = b"".join(struct.pack("!H", len(text)) + text.encode() for text in texts)
     body = b"\x00\x04MQTT\x04\xc2\x00\x3c" + fields
     with socket.create_connection((broker, 1883), timeout=3) as client:
         client.sendall(bytes([0x10, len(body)]) + body)
@@ -225,8 +200,7 @@ def hear(broker: str, sensor: Any) -> list[Any]:
 
 
 def play(camera: str) -> list[Any]:
-    """Set up a stream over UDP; the first line of each reply, and version and type of the first RTP
-    packet."""
+    """First lines of the replies to a stream's setup; version and type of the first RTP packet."""
     with (
         socket.create_connection((camera, 554), timeout=3) as control,
         socket.socket(type=socket.SOCK_DGRAM) as media,
@@ -234,15 +208,11 @@ def play(camera: str) -> list[Any]:
         media.bind(("", 0))
         media.settimeout(3)
         port = media.getsockname()[1]
+        transport = f"Transport: RTP/AVP;client_port={port}-{port + 1}\r\n"
         replies = []
-        for verb, more in (
-            ("DESCRIBE", ""),
-            ("SETUP", f"Transport: RTP/AVP;client_port={port}-{port + 1}\r\n"),
-            ("PLAY", ""),
-        ):
-            control.sendall(
-                f"{verb} rtsp://{camera}/live RTSP/1.0\r\nCSeq: 1\r\n{more}\r\n".encode()
-            )
+        for verb, more in (("DESCRIBE", ""), ("SETUP", transport), ("PLAY", "")):
+            request = f"{verb} rtsp://{camera}/live RTSP/1.0\r\nCSeq: 1\r\n{more}\r\n"
+            control.sendall(request.encode())
             replies.append(control.recv(4096).decode().splitlines()[0])
         packet = media.recv(2048)
     return [replies, packet[0] >> 6, packet[1] & 0x7F]
@@ -273,9 +243,8 @@ async def axes(site: Site) -> list[float]:
     async with Client(f"opc.tcp://{robot.address}:{robot.settings['port']}") as client:
         index = await client.get_namespace_index("urn:plant:robot")
         names = [f"ns={index};s=Axis{n}" for n in range(1, robot.settings["axes"] + 1)]
-        return await client.read_values(
-            [client.get_node(ua.NodeId.from_string(name)) for name in names]
-        )
+        nodes = [client.get_node(ua.NodeId.from_string(name)) for name in names]
+        return await client.read_values(nodes)
 
 
 # ---- outside ----
@@ -312,11 +281,8 @@ def changed(folder: Path) -> Answers:
 def test_the_resolver_knows_the_plant_and_what_lies_beyond_it(well: Answers) -> None:
     site = draw_site(SEED)
     name, address = next(iter(site.named("dns-1").settings["names"].items()))
-    assert well["names"] == {
-        "plc-1": [site.named("plc-1").address],
-        name: [address],
-        "wpad": "NXDOMAIN",
-    }
+    plc = site.named("plc-1").address
+    assert well["names"] == {"plc-1": [plc], name: [address], "wpad": "NXDOMAIN"}
 
 
 def test_the_resolver_answers_wrongly_or_not_at_all_when_set_so(
@@ -364,9 +330,8 @@ def test_a_sensor_publishes_what_it_measures(folder: Path, well: Answers) -> Non
     assert size == sensor.settings["payload_bytes"]
     assert said["id"] == sensor.name
     rows = list(csv.reader((folder / "sensors.csv").open()))
-    assert {(name, quantity) for _, name, quantity, _ in rows} == {
-        (sensor.name, sensor.settings["quantity"])
-    }
+    measured = {(name, quantity) for _, name, quantity, _ in rows}
+    assert measured == {(sensor.name, sensor.settings["quantity"])}
     assert said[sensor.settings["quantity"]] in [float(value) for *_, value in rows]
     times = [float(ts) for ts, *_ in rows]
     assert times == sorted(times)
@@ -394,18 +359,14 @@ def test_trouble_is_logged_and_nobody_dies_of_it(folder: Path) -> None:
     """The sensor and the edge lost their broker, the edge its cloud."""
     assert json.loads((folder / "died.json").read_text()) == []
     form = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ([\w-]+) \w+\[\d+\]: .+")
-    for path in (folder / "logs").glob("*.log"):
-        lines = path.read_text().splitlines()
-        assert all((found := form.fullmatch(line)) and found[1] == path.stem for line in lines), (
-            path
-        )
-        assert "system started" in lines[0]
-    assert "login refused: Not authorized" in (folder / "logs" / "sensor-5.log").read_text()
-    assert (
-        "not sent to nowhere.example: cannot resolve"
-        in (folder / "logs" / "edge-1.log").read_text()
-    )
-    assert "device failure, function 3 refused" in (folder / "logs" / "plc-1.log").read_text()
+    logs = {path.stem: path.read_text() for path in (folder / "logs").glob("*.log")}
+    for name, text in logs.items():
+        found = [form.fullmatch(line) for line in text.splitlines()]
+        assert all(line and line[1] == name for line in found), name
+        assert "system started" in text.splitlines()[0]
+    assert "login refused: Not authorized" in logs["sensor-5"]
+    assert "not sent to nowhere.example: cannot resolve" in logs["edge-1"]
+    assert "device failure, function 3 refused" in logs["plc-1"]
 
 
 def test_a_device_waits_as_it_is_set() -> None:

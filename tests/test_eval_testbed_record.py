@@ -12,7 +12,7 @@ import pytest
 
 from eval.testbed.host import DEBIAN, check_host
 from eval.testbed.record import record, record_series
-from traffic.datasets.truth import read_truth
+from traffic.datasets.truth import Truth, read_truth, write_truth
 from traffic.errors import UserError
 from traffic.plant import load_plant
 from traffic.reader import read_capture
@@ -36,18 +36,9 @@ def descendants(pid: int) -> list[int]:
 
 
 def start(out: Path) -> "subprocess.Popen[bytes]":
-    command = [
-        sys.executable,
-        "-m",
-        "assistant.cli",
-        "testbed",
-        "record",
-        "--seed",
-        "3",
-        "--minutes",
-        "5",
-    ]
-    return subprocess.Popen([*command, "--out", str(out)], stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "assistant.cli", "testbed", "record", "--seed", "3"]
+    given = ["--minutes", "5", "--out", str(out)]
+    return subprocess.Popen([*command, *given], stderr=subprocess.DEVNULL)
 
 
 def wait_for(path: Path, longer_than: int) -> None:
@@ -58,9 +49,8 @@ def wait_for(path: Path, longer_than: int) -> None:
 
 
 def namespaces() -> str:
-    return subprocess.run(
-        ["ip", "netns", "list"], capture_output=True, text=True, check=True
-    ).stdout
+    command = ["ip", "netns", "list"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.usefixtures("_lab")
@@ -69,22 +59,19 @@ def test_a_short_run_is_whole_and_leaves_nothing_behind(tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert record(2, 0.6, out, kinds=["service_crashed"]) == 0
     capture, plant = read_capture(out / "capture.pcap"), load_plant(out / "plant.yaml")
-    truth = read_truth(
-        out / "truth.json", float(capture.flows["ts"].min()), float(capture.flows["ts"].max()) + 60
-    )
+    times = capture.flows["ts"]
+    truth = read_truth(out / "truth.json", float(times.min()), float(times.max()) + 60)
     assert truth.complete
     # What may show it or is finding back afterwards is unknown.
     assert {interval.label for interval in truth.intervals} == {"service_down", "unknown"}
     known = {device.address for device in plant.devices}
     assert {interval.device for interval in truth.intervals} <= known
     assert {"modbus", "dns"} <= set(capture.flows["service"].dropna())
-    assert 1883 in set(
-        capture.flows["id.resp_p"]
-    )  # sessions with the broker began before the capture did
+    # Sessions with the broker began before the capture did.
+    assert 1883 in set(capture.flows["id.resp_p"])
     refused = capture.flows[capture.flows["conn_state"] == "REJ"]
-    assert truth.intervals[0].root in set(
-        refused["id.resp_h"]
-    )  # the kernel of the crashed machine refuses
+    # The kernel of the crashed machine refuses.
+    assert truth.intervals[0].root in set(refused["id.resp_h"])
     if shutil.which("tshark"):
         malformed = ["tshark", "-r", str(out / "capture.pcap"), "-Y", "_ws.malformed"]
         assert subprocess.run(malformed, capture_output=True, check=True).stdout == b""
@@ -118,14 +105,11 @@ def test_a_folder_that_is_there_and_an_unknown_event_are_refused(tmp_path: Path)
 
 
 def test_a_series_keeps_whole_runs(tmp_path: Path) -> None:
-    from traffic.datasets.truth import Truth, write_truth
-
     (tmp_path / "run-7").mkdir()
     whole = Truth(seed=7, start_s=0.0, end_s=60.0, complete=True, made_by="a test", intervals=())
     write_truth(whole, tmp_path / "run-7" / "truth.json")
-    assert [
-        (run.folder.name, run.complete, run.remade) for run in record_series([7], 1.0, tmp_path)
-    ] == [("run-7", True, False)]
+    (run,) = record_series([7], 1.0, tmp_path)
+    assert (run.folder.name, run.complete, run.remade) == ("run-7", True, False)
 
 
 def test_the_manual_names_what_debian_has_to_give() -> None:

@@ -1,5 +1,4 @@
-"""Truth is looked for in packets: every check says yes to what it is for, and no where that is
-absent."""
+"""Truth is looked for in packets: every check finds what it is for, and not where that is absent."""
 
 import json
 import struct
@@ -12,20 +11,15 @@ from eval.testbed.verify.checks import Check, check_run
 from traffic.errors import UserError
 
 T = 1_700_000_000.0
-START, END, LAST = (
-    100.0,
-    130.0,
-    240.0,
-)  # something happens from START to END of a run of LAST seconds
+START, END, LAST = 100.0, 130.0, 240.0  # the event, and the run's length, in seconds
 PLC, HMI, BROKER, SENSOR, BAD = (f"10.20.0.{i}" for i in (5, 6, 7, 8, 66))
 HOME, CLOUD = "203.0.113.9", "198.51.100.7"
 
 
 def mac(host: str) -> bytes:
     """The router's for everybody beyond it."""
-    return b"\x02\x00\x00\x00\x00" + bytes(
-        [int(host.rpartition(".")[2]) if host.startswith("10.") else 1]
-    )
+    last = int(host.rpartition(".")[2]) if host.startswith("10.") else 1
+    return b"\x02\x00\x00\x00\x00" + bytes([last])
 
 
 def frame(at: float, packet: bytes, src: str, dst: str) -> Frame:
@@ -33,15 +27,8 @@ def frame(at: float, packet: bytes, src: str, dst: str) -> Frame:
 
 
 def tcp(
-    at: float,
-    src: str,
-    dst: str,
-    sport: int,
-    dport: int,
-    flags: str,
-    seq: int = 0,
-    data: bytes = b"",
-) -> Frame:
+    at: float, src: str, dst: str, sport: int, dport: int, flags: str, seq: int = 0, data: bytes = b"",
+) -> Frame:  # fmt: skip
     return frame(at, tcp_packet(flags, seq, data, src, dst, sport, dport), src, dst)
 
 
@@ -102,11 +89,8 @@ def lookup(
     out = [udp(at, asker, BAD, sport, 53, struct.pack(">HHHHHH", 7, 0x0100, 1, 0, 0, 0) + name)]
     record = b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04" + address(wrong or PLC)
     head = struct.pack(">HHHHHH", 7, 0x8180 | code, 1, int(not code), 0, 0)
-    return out + (
-        [udp(at + 0.01, BAD, asker, 53, sport, head + name + (b"" if code else record))]
-        if answered
-        else []
-    )
+    answer = udp(at + 0.01, BAD, asker, 53, sport, head + name + (b"" if code else record))
+    return [*out, answer] if answered else out
 
 
 def rtp(hole: bool) -> list[Frame]:
@@ -115,16 +99,8 @@ def rtp(hole: bool) -> list[Frame]:
     for i in range(int(LAST * 5)):
         at = 1 + i / 5
         if not (hole and START < at < END and i % 10 == 0):
-            out.append(
-                udp(
-                    at,
-                    SENSOR,
-                    BAD,
-                    5004,
-                    5006,
-                    struct.pack(">BBHII", 0x80, 96, i & 0xFFFF, i, 1) + b"picture",
-                )
-            )
+            head = struct.pack(">BBHII", 0x80, 96, i & 0xFFFF, i, 1)
+            out.append(udp(at, SENSOR, BAD, 5004, 5006, head + b"picture"))
     return out
 
 
@@ -160,16 +136,10 @@ def pair(source: str, target: str, label: str, kind: str, **parameters: object) 
 
 
 def check(folder: Path, frames: list[Frame], intervals: list[dict], **run: object) -> list[Check]:
-    truth = {
-        "version": 1,
-        "seed": 1,
-        "start_s": T,
-        "end_s": T + LAST,
-        "complete": True,
-        "made_by": "a test",
-    }
+    truth = {"version": 1, "seed": 1, "start_s": T, "end_s": T + LAST, "complete": True}
+    truth |= {"made_by": "a test", "intervals": intervals}
     folder.mkdir(exist_ok=True)
-    (folder / "truth.json").write_text(json.dumps({**truth, "intervals": intervals, **run}))
+    (folder / "truth.json").write_text(json.dumps(truth | run))
     write_pcap(folder / "capture.pcap", sorted(frames))
     return check_run(folder)
 
@@ -385,26 +355,19 @@ def test_what_happened_shows_and_what_did_not_does_not(tmp_path, name):
 def test_a_check_says_what_was_claimed_and_what_was_measured(tmp_path):
     intervals, happened, _ = CASES["loss of segments"]
     source, target = check(tmp_path / "run", happened, intervals)
-    assert (source.number, source.device, source.label, source.kind) == (
-        0,
-        PLC,
-        "packet_loss",
-        "packet_loss",
-    )
+    claimed = (source.number, source.device, source.label, source.kind)
+    assert claimed == (0, PLC, "packet_loss", "packet_loss")
     assert (target.number, target.device) == (1, HMI)
     # Of 30 questions and 30 answers each was sent twice; 5 seconds of reaction hold 10 more.
-    assert source.measured.startswith(
-        "46.2% of 130 segments were sent again (usual: 0), 0 attempts in vain"
-    )
+    measured = "46.2% of 130 segments were sent again (usual: 0), 0 attempts in vain"
+    assert source.measured.startswith(measured)
 
 
 def test_what_goes_on_all_the_time_proves_nothing(tmp_path):
     intervals, _, _ = CASES["a refusing port"]
     always = [one for i in range(75) for one in refused(2 + 3 * i, HMI, PLC, 502, 50000 + i)]
-    assert [one.agrees for one in check(tmp_path / "run", [*USUAL, *always], intervals)] == [
-        False,
-        False,
-    ]
+    checks = check(tmp_path / "run", [*USUAL, *always], intervals)
+    assert [one.agrees for one in checks] == [False, False]
 
 
 def test_a_victim_that_asked_for_nothing_is_none(tmp_path):

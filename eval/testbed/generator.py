@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from eval.testbed.site import BEYOND, ROUTER, Machine, Site
+from traffic.simulation.plant import COMPUTERS, SOMETIMES_BY_NAME
 
 _T = TypeVar("_T")
 _Settings = dict[str, Any]
@@ -27,10 +28,6 @@ _PROGRAMS = {  # where role and program differ
 }
 _CELLS = ("filling", "mixing", "packing", "pressing", "boiling", "paint shop", "assembly", "tank farm")
 _IN_CELLS = ("plc", "gateway", "hmi", "sensor", "robot", "camera")
-# Roles with an operating system that asks for names, and those of which some do; the others have
-# addresses written in their settings.
-_COMPUTERS = ("historian", "edge", "mes", "workstation", "recorder")
-_SOMETIMES_BY_NAME = ("hmi", "sensor", "camera")
 
 # role -> (model, OUI): the first half of a MAC address says who made a machine (IEEE's register).
 MAKES: dict[str, tuple[tuple[str, str], ...]] = {
@@ -165,9 +162,9 @@ def _draw_settings(machines: Sequence[Machine], rng: Random) -> dict[str, _Setti
 
 def _common_settings(draft: _Draft, role: str) -> _Settings:
     """What every machine of the plant has beside its work: names, time, time-outs, retries."""
-    rng, is_computer = draft.rng, role in _COMPUTERS
+    rng, is_computer = draft.rng, role in COMPUTERS
     settings: _Settings = {
-        "by_name": is_computer or (role in _SOMETIMES_BY_NAME and rng.random() < 0.6),
+        "by_name": is_computer or (role in SOMETIMES_BY_NAME and rng.random() < 0.6),
         "dns_tries": rng.randint(2, 4),
         "dns_timeout_s": float(rng.choice([1, 2, 3, 5])),
         "asks_ipv6": is_computer and rng.random() < 0.6,
