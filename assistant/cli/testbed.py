@@ -1,5 +1,4 @@
-"""``faultwise testbed``: an emulated plant on this machine, recorded with the truth of what
-happened in it."""
+"""``faultwise testbed``: record an emulated plant with the truth of what happened in it."""
 
 from pathlib import Path
 from typing import Annotated

@@ -52,7 +52,8 @@ def excerpt(run: Path, out: Path, machines: Sequence[str], start_s: float, end_s
     length_s = truth.end_s - truth.start_s
     if not 0 <= start_s < end_s <= length_s:
         raise UserError(
-            f"--start {start_s:g} --end {end_s:g} is no part of {run}; expected 0 to {length_s:.0f} s, start before end"
+            f"--start {start_s:g} --end {end_s:g} is no part of {run}; "
+            f"expected 0 to {length_s:.0f} s, start before end"
         )
     addresses = [_address(plant, machine) for machine in machines]
     first_s, last_s = truth.start_s + start_s, truth.start_s + end_s
@@ -63,7 +64,8 @@ def excerpt(run: Path, out: Path, machines: Sequence[str], start_s: float, end_s
     records = records.take(np.flatnonzero((records.ts >= first_s) & (records.ts < last_s)))
     if not len(records.ts):
         raise UserError(
-            f"{', '.join(machines)} said nothing to each other in that time; expected frames; name others"
+            f"{', '.join(machines)} said nothing to each other in that time; "
+            "expected frames; name others"
         )
     intervals = tuple(
         _clip(one, addresses, first_s, last_s)

@@ -30,11 +30,13 @@ def check_host() -> None:
         )
     if os.geteuid() != 0:
         raise UserError(
-            f"the testbed makes network namespaces; expected root, not user {os.geteuid()}; run it with sudo"
+            "the testbed makes network namespaces; "
+            f"expected root, not user {os.geteuid()}; run it with sudo"
         )
     if missing := [tool for tool in _TOOLS.split() if which(tool) is None]:
         raise UserError(
-            f"the testbed needs {', '.join(missing)}; expected on the path; `apt-get install -y {DEBIAN}`"
+            f"the testbed needs {', '.join(missing)}; expected on the path; "
+            f"`apt-get install -y {DEBIAN}`"
         )
     probe = subprocess.run([*_UNSHARE, "true"], capture_output=True, text=True)
     if probe.returncode:

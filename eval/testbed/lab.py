@@ -34,7 +34,7 @@ _NETNS = Path("/run/netns")
 
 @contextlib.contextmanager
 def open_lab(site: Site, folder: Path) -> Iterator["Lab"]:
-    """Build a site's namespaces, links and switches inside ``enter``; end its programs afterwards."""
+    """Build a site's namespaces, links and switches inside ``enter``; end its programs at the end."""
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     _NETNS.mkdir(exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "none", str(_NETNS)], check=True)
@@ -57,6 +57,7 @@ class Lab:
         self._ports: dict[str, str] = {}  # machine -> its port of the switch
         self._tools: list[subprocess.Popen[bytes]] = []
         self._programs = multiprocessing.get_context("forkserver")
+        # Forked from a server that has imported it, so that two dozen programs share one import.
         self._programs.set_forkserver_preload(["eval.testbed.programs.runner"])
 
     def build(self) -> None:
@@ -69,7 +70,7 @@ class Lab:
         subprocess.run(self._inside(ROUTER, ["sysctl", "-qw", "net.ipv4.ip_forward=1"]), check=True)
 
     def start(self, name: str, **changes: Any) -> None:
-        """Run a machine's program, its settings changed where given; one that runs is ended first."""
+        """Run a machine's program, with settings changed; one that runs is ended first."""
         self.stop(name)
         machine = self._machines[name]
         if machine.program:
@@ -130,6 +131,7 @@ class Lab:
 
     def limit(self, name: str, kbit: float) -> None:
         """Slow a machine's cable down to so many kbit/s each way; 0 is full speed again."""
+        # A bucket of 96 ms, but never less than one frame, which would then not pass at all.
         port, burst = self._ports[name], max(1600, int(kbit * 12))
         shape = f"tbf rate {kbit:.0f}kbit burst {burst} latency 300ms".split()
         for inside, device in ((self._inside(name, []), "eth0"), ([], port)):
@@ -171,7 +173,7 @@ class Lab:
     def run(self, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
         """Start a tool on a machine, to end with the lab at the latest.
 
-        Its output goes to ``tools/<name>-<tool>.log``; ``logs/`` is for what devices say themselves.
+        Its output goes to ``tools/<name>-<tool>.log``; ``logs/`` holds what devices say themselves.
         """
         path = self.folder / "tools" / f"{name}-{Path(command[0]).name}.log"
         path.parent.mkdir(exist_ok=True)

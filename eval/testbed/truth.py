@@ -74,11 +74,11 @@ def make_truth(
 
 
 def _during(one: ExecutedEvent, participant: Participant) -> _Row:
-    label, address = KINDS[one.event.kind].label, participant.address
-    if label == NORMAL or not participant.sure:
-        known = label if label == NORMAL else UNKNOWN
-        return address, one.start_s, one.end_s, known, "", one.event
-    return address, one.start_s, one.end_s, label, participant.direction, one.event
+    label = KINDS[one.event.kind].label
+    if label != NORMAL and not participant.sure:
+        label = UNKNOWN
+    direction = "" if label in (NORMAL, UNKNOWN) else participant.direction
+    return participant.address, one.start_s, one.end_s, label, direction, one.event
 
 
 def _afterwards(
@@ -101,7 +101,7 @@ def _recovery_s(machine: Machine, length_s: float) -> float:
 
 
 def _unless_cut_short(row: _Row) -> _Row:
-    """What another event leaves of an interval; in less than a window a victim may not have called."""
+    """What another event leaves of an interval: too short, and a victim may not have called in it."""
     device, start_s, end_s, _, _, event = row
     if end_s - start_s < _WINDOW_S <= event.length_s:
         return device, start_s, end_s, UNKNOWN, "", event
@@ -111,11 +111,7 @@ def _unless_cut_short(row: _Row) -> _Row:
 def _make_interval(site: Site, row: _Row) -> Interval:
     device, start_s, end_s, label, direction, event = row
     kind = KINDS[event.kind]
-    drawn: dict[str, Any] = {
-        "target": event.target,
-        "source": event.source,
-        "strength": event.strength,
-    }
+    drawn = dict[str, Any](target=event.target, source=event.source, strength=event.strength)
     return Interval(
         device=device,
         start_s=start_s,

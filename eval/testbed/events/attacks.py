@@ -208,6 +208,7 @@ def _arp_spoof(lab: Lab, event: Event) -> Iterator[None]:
 
 
 def _forward(lab: Lab, name: str, on: bool) -> None:
+    # A forwarding kernel would send ICMP redirects, which tell both ends the direct way.
     quiet = [f"net.ipv4.conf.{one}.send_redirects=0" for one in ("all", "eth0")]
     lab.run(name, ["sysctl", "-qw", f"net.ipv4.ip_forward={int(on)}", *quiet]).wait()
 

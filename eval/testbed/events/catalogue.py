@@ -26,10 +26,10 @@ log = logging.getLogger(__name__)
 KINDS: dict[str, EventKind] = FAULTS | OUTAGES | MISCONFIGURATIONS | ATTACKS | INTRUSIONS | ROUTINES
 
 _EVERY_S = 90.0
-_QUIET_S = 45.0
+_QUIET_S = 45.0  # at the start: a baseline without any event
 _LEAST_S, _MOST_S = 20.0, 180.0
 _REST_S = 12.0  # between two events on one machine: clients come back
-_TRIES = 300
+_TRIES = 300  # places tried for an event before it is left out
 
 
 def check_kinds(kinds: Sequence[str]) -> None:

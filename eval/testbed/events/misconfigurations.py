@@ -1,4 +1,4 @@
-"""Misconfigurations: a wrong address, gateway, port, unit or password, or an address given twice."""
+"""Misconfigurations: wrong addresses, gateways, ports, units, passwords; an address given twice."""
 
 import contextlib
 import ipaddress
@@ -52,6 +52,7 @@ def _draw_wrong_address(event: Event, rng: SiteRandom) -> Event:
     """One wrong digit group, so that the address lies outside the plant's network."""
     own = ipaddress.ip_address(rng.site.named(event.target).address)
     network = ipaddress.ip_network(rng.site.network)
+    # Private, since a device is known by that: truth about a public address would be a peer's.
     while (wrong := own + 256 * rng.randint(-40, 40)) in network or not wrong.is_private:
         continue
     return replace(event, settings={"address": str(wrong)})
@@ -86,7 +87,7 @@ def _draw_wrong_gateway(event: Event, rng: SiteRandom) -> Event:
 
 @contextlib.contextmanager
 def _duplicate_address(lab: Lab, event: Event) -> Iterator[None]:
-    """A second machine with the address: it announces it, answers ARP for it, and calls somebody."""
+    """A second machine with the address announces it, answers ARP for it, and calls somebody."""
     (copy,) = event.added
     called = lab.machine(event.settings["called"])
     claim = tool_command("arp", event.strength, copy.address)

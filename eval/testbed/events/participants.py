@@ -1,4 +1,4 @@
-"""Who takes part in an event: whoever calls a machine that fails suffers it, if it calls often enough.
+"""Who takes part in an event: who calls a machine that fails suffers it, if often enough.
 
 Two layers: what a machine calls and how often, read from its settings; and a function for each
 shape of event that names its participants, the root first.
@@ -96,7 +96,7 @@ def outward(site: Site) -> list[Machine]:
 
 
 def lookups(machine: Machine) -> list[Call]:
-    """The calls for which a machine asks its resolver; with ``by_name`` off only names with dots."""
+    """The calls for which a machine asks its resolver; without ``by_name`` only names with dots."""
     by_name = machine.settings.get("by_name", True)
     return [call for call in calls(machine) if call.looks_up and (by_name or "." in call.host)]
 
@@ -126,7 +126,7 @@ def _names_of_hosts(site: Site) -> dict[str, str]:
 
 _RARELY_ASKED = ("dns", "ntp")
 _SURE = 2.0  # so many calls fall into a time that at least one surely does
-_OFTEN = 4.0
+_OFTEN = 4.0  # where one call may go well by chance
 _LEAST_DROPPED = 5  # of fewer packets all may have been such as nobody sends again
 
 

@@ -44,7 +44,7 @@ def hmi(machine: Machine, site: Site, _folder: Path) -> None:
 
 
 def historian(machine: Machine, site: Site, _folder: Path) -> None:
-    """Poll many registers slowly, and store them every ``write_s`` on the recorder's file service."""
+    """Poll many registers slowly, and store them every ``write_s`` on the recorder."""
     rows: list[Any] = []
     store, write_s = machine.settings["store"], machine.settings["write_s"]
     sending = (machine, site, rows, store, "PUT", "/history", write_s)
@@ -53,7 +53,7 @@ def historian(machine: Machine, site: Site, _folder: Path) -> None:
 
 
 def workstation(machine: Machine, site: Site, _folder: Path) -> None:
-    """An engineer's computer: looks up names, fetches pages, reads a controller, about every ``pace_s``."""
+    """Look up a name, fetch pages or read a controller about every ``pace_s``, as an engineer does."""
     rng = machine_random(machine, site)
     # Nobody has the last name, and yet every browser asks for it.
     known = [*(other.name for other in site.with_role("historian", "mes", "recorder")), "wpad"]
@@ -106,7 +106,7 @@ def _poll(machine: Machine, site: Site, entry: Mapping[str, Any], rows: list[Any
 
 
 def _connect(machine: Machine, site: Site, entry: Mapping[str, Any]) -> ModbusTcpClient:
-    """A connected client, which sends a request again ``retries`` times before it counts as failed."""
+    """A connected client, which repeats a request ``retries`` times before it counts as failed."""
     client = ModbusTcpClient(
         find_address(machine, site, entry["name"]),
         port=entry["port"],
@@ -119,7 +119,7 @@ def _connect(machine: Machine, site: Site, entry: Mapping[str, Any]) -> ModbusTc
 
 
 def _read(client: ModbusTcpClient, entry: Mapping[str, Any]) -> list[int]:
-    """The registers of an entry, in as many requests as they take; an exception costs its values."""
+    """The registers of an entry, in as many requests as needed; an exception costs its values."""
     last, name, unit = entry["address"] + entry["count"], entry["name"], entry["unit"]
     inputs = entry.get("function") == 4
     read = client.read_input_registers if inputs else client.read_holding_registers
@@ -185,7 +185,7 @@ class Tank:
 
 
 def plc(machine: Machine, site: Site, _folder: Path) -> None:
-    """Serve one unit's registers; a share ``exceptions`` of requests gets exception 4, device failure."""
+    """Serve one unit's registers; a share ``exceptions`` of requests gets exception 4."""
     rng = machine_random(machine, site)
     action = partial(_answer, machine, Tank(rng), rng)
     device = _device(machine.settings["unit"], machine.settings.get("registers", 60), rng, action)
@@ -194,7 +194,7 @@ def plc(machine: Machine, site: Site, _folder: Path) -> None:
 
 
 def modbus_gateway(machine: Machine, site: Site, _folder: Path) -> None:
-    """Serve the units of a serial line in turn; a dead one costs a time-out, then exception 0x0B."""
+    """Serve a serial line's units in turn; a dead one costs a time-out, then exception 0x0B."""
     asyncio.run(_serve_line(machine, machine_random(machine, site)))
 
 
@@ -209,7 +209,7 @@ async def _serve_line(machine: Machine, rng: Random) -> None:
 
 
 async def _serve(port: int, devices: list[SimDevice], silent: bool) -> None:
-    """Serve the devices; a request for any other unit meets silence, or a gateway's exception 0x0B."""
+    """Serve the devices; a request for another unit meets silence, or a gateway's exception 0x0B."""
     others = SimDevice(
         0, [SimData(0, count=65536, datatype=DataType.REGISTERS)], action=_no_such_unit
     )

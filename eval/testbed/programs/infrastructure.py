@@ -183,7 +183,7 @@ def send_batches(
     path: str,
     period_s: float,
 ) -> None:
-    """Send the rows that others append, every period, for ever; unsent ones are kept, up to 5,000."""
+    """Send the rows that others append, every period; unsent ones are kept, up to 5,000."""
     rng = machine_random(machine, site)
     wait = retry_pauses(machine, rng)
     for _ in periodic(period_s, rng):
@@ -309,7 +309,7 @@ def clock_server(_machine: Machine, _site: Site, _folder: Path) -> None:
 
 
 def keep_time(machine: Machine, site: Site) -> None:
-    """Ask ``ntp`` for the time every ``ntp_s`` for ever; after a failure sooner, as most devices do."""
+    """Ask ``ntp`` for the time every ``ntp_s``; after a failure sooner, as most devices do."""
     rng = machine_random(machine, site)
     period_s = machine.settings["ntp_s"]
     for _ in periodic(period_s, rng):

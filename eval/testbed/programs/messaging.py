@@ -1,4 +1,4 @@
-"""MQTT: the broker (mosquitto), sensors that publish, and the edge that sends batches to a cloud."""
+"""MQTT: the broker (mosquitto), sensors that publish, the edge that sends batches to a cloud."""
 
 import json
 import logging
@@ -44,7 +44,7 @@ _QUANTITIES = {
 
 
 def broker(machine: Machine, _site: Site, _folder: Path) -> None:
-    """Serve MQTT on ``port`` to ``users`` with their password, at most ``max_connections`` at a time."""
+    """Serve MQTT on ``port`` to ``users`` with their password, ``max_connections`` at a time."""
     with tempfile.TemporaryDirectory() as own:
         users = machine.settings["users"].items()
         passwords = Path(own) / "passwords"

@@ -1,4 +1,4 @@
-"""What all programs of machines share: random numbers, periods, retries, and servers of the system."""
+"""What all programs share: random numbers, periods, retries, and servers of the system."""
 
 import logging
 import subprocess
@@ -104,7 +104,7 @@ def run_daemon(command: Sequence[str]) -> int:
 
 
 def ssh_server(machine: Machine, _site: Site) -> None:
-    """Accept SSH on port 22 for root by the key in ``ssh_key``; the host key goes with the folder."""
+    """Accept SSH on port 22 for root by the key in ``ssh_key``; the host key is made anew."""
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         key, config = folder / "key", folder / "config"

@@ -4,19 +4,22 @@ Every setting, as plain JSON values; those after the dash have a default. A chan
 the next start.
 
     program         settings
-    any of them     ntp host, ntp_s; dns host, dns_tries, dns_timeout_s, by_name, asks_ipv6: how names are found;
-                    retry {first_s, factor, most_s, jitter}: pauses after failures in a row;
+    any of them     ntp host, ntp_s; how names are found: dns host, dns_tries, dns_timeout_s,
+                    by_name, asks_ipv6; retry {first_s, factor, most_s, jitter}: pauses after failures in a row;
                     timeout_s; remote {host, port, period_s}: the vendor's service over TLS;
                     ssh_key: SSH for root on 22
-    dns             domain, names {name: address} - answers {name: address}: wrong ones, "" is NXDOMAIN; mute
+    dns             domain, names {name: address} - answers: wrong names, "" is NXDOMAIN; mute
     ntp
-    plc             unit - port, registers, exceptions (share of requests refused, 0 to 1), scan_s, ignores_other_units
+    plc             unit - port, registers, exceptions (share of requests refused, 0 to 1), scan_s,
+                    ignores_other_units
     modbus_gateway  units - port, registers, dead (units), serial_timeout_s, exceptions
-    hmi             polled [{name, port, unit, address, count, function, setpoints, write_s}], poll_s - retries
+    hmi             polled [{name, port, unit, address, count, function, setpoints, write_s}],
+                    poll_s - retries
     historian       polled, poll_s, write_s, store {host, port} - retries
     workstation     hosts, polled, pace_s
     broker          users {user: password} - port, max_connections (-1: no bound)
-    sensor          broker, port, user, password, topic, quantity, period_s, payload_bytes, qos - keepalive_s
+    sensor          broker, port, user, password, topic, quantity, period_s, payload_bytes, qos -
+                    keepalive_s
     edge            broker, port, user, password, topic, cloud, batch_s - cloud_port, keepalive_s
     opcua_server    port, axes, cycle_s
     opcua_client    server, port, axes, publish_ms, read_s
@@ -72,7 +75,7 @@ _REPEATS_S = 30.0
 
 
 def run_program(machine: Machine, site: Site, folder: Path, namespace: Path) -> None:
-    """Run a machine's program in its network namespace until it is killed: a fresh process's body."""
+    """Run a machine's program in its network namespace until it is killed, as a process of its own."""
     gc.freeze()  # what was imported before the fork stays shared memory: no collection touches it
     os.setsid()
     join_namespace(namespace)

@@ -39,7 +39,7 @@ def main(period_s: float, claims: list[str], truth: list[str] | None = None) -> 
 
 
 def _frame(claim: str, sender: str, mac: str) -> bytes:
-    """An ARP reply that puts an address at a MAC; without a listener gratuitous (RFC 5227), to all."""
+    """An ARP reply that puts an address at a MAC; without a listener it is gratuitous (RFC 5227)."""
     address, _, listener = claim.partition("@")
     listener_address, _, listener_mac = listener.partition("=")
     to = _bytes(listener_mac or _ALL)

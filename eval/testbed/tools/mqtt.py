@@ -1,4 +1,4 @@
-"""Speak MQTT 3.1.1 wrongly or too much (OASIS MQTT 3.1.1): malformed packets, a flood of messages."""
+"""Speak MQTT wrongly or too much (OASIS MQTT 3.1.1): malformed packets, a flood of messages."""
 
 import itertools
 import os

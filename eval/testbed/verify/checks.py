@@ -87,7 +87,7 @@ def _check_normal(view: IntervalView) -> Symptom:
 
 # ---- Faults ----
 
-# Below, an answer or a pause is late because of the machine that recorded.
+# Shorter delays and pauses may come from the machine that recorded.
 _LATE_S, _GAP_S = 0.02, 1.5
 _RTP_PKTS = 20
 _MESSAGE_BYTES = 512

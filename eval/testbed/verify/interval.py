@@ -120,7 +120,7 @@ class IntervalView:
 
     @property
     def peers(self) -> list[str]:
-        """The other side of the event: the targets of a source, the sources and root of a target."""
+        """The other side of the event: targets of a source; sources and root of a target."""
         wanted = "target" if self.is_source else "source"
         named = [other.device for other in self.others if other.direction == wanted]
         root = [] if self.is_source else [self.interval.root]
