@@ -1,8 +1,6 @@
-"""What a device's past says about a sample. Sixty seconds are too short to tell a beacon from a
-retry.
+"""What a device's past says about a sample: sixty seconds are too short to tell beacon from retry.
 
-Everything here looks back only: a sample's history is the same whether the capture goes on after it
-    or not.
+Everything here looks back only: a sample's history is the same whether the capture goes on or not.
 
     attempts to one endpoint     x     x     x     x        repeats 4, period_s the median spacing
     answered                     -     -     -     -        streak 4: as many in a row stayed unanswered
@@ -14,7 +12,7 @@ from pandas.api.indexers import BaseIndexer
 
 from traffic.arrays import best_rows, number_groups
 from traffic.capture import SAMPLE_S
-from traffic.device_view import SLOT_BITS, Sides, active_share, number_cells
+from traffic.device_view import ICMP, SLOT_BITS, Sides, active_share, number_cells
 
 HISTORY = (
     "known_min",  # minutes since the device was first seen; the first are "learning"
@@ -64,7 +62,7 @@ def make_history(samples: pd.DataFrame, sides: Sides, ts: np.ndarray) -> pd.Data
         **_peers(contacts, len(samples)),
         **_repeats(attempts, len(samples)),
         **{f"literal_{name}": column for name, column in literal.items()},
-        **_vain(attempts, sides, len(samples)),
+        **_unanswered(attempts, sides, len(samples)),
         **_ratios(samples),
     }
     return pd.DataFrame({name: columns[name].astype(np.float32) for name in HISTORY}, copy=False)
@@ -98,11 +96,8 @@ def _contacts(samples: pd.DataFrame, sides: Sides) -> pd.DataFrame:
     met = met[~sides.table["group"].to_numpy()]
     pair = _pair(met, sides)
     group, first = number_groups(met["cell"].to_numpy(), pair)
-    direct = (
-        met["orig"].to_numpy()
-        & sides.external[met["peer"].to_numpy()]
-        & ~met["port"].isin(_CONFIGURED).to_numpy()
-    )
+    direct = met["orig"].to_numpy() & sides.external[met["peer"].to_numpy()]
+    direct &= ~met["port"].isin(_CONFIGURED).to_numpy()
     pkts = np.bincount(group, met["out_pkts"] + met["in_pkts"], len(first))
     direct = np.bincount(group, direct, len(first)) > 0
     cell, slot, pair = met["cell"].to_numpy()[first], met["slot"].to_numpy()[first], pair[first]
@@ -116,9 +111,8 @@ def _contacts(samples: pd.DataFrame, sides: Sides) -> pd.DataFrame:
     just_asked = np.append(False, asking[:-1] & (np.diff(key) == 1))[: len(key)]
     bare = (age == 0) & direct & ~asking[cell] & ~just_asked[cell]
     literal = (np.bincount(number, bare, len(head)) > 0)[number]
-    return pd.DataFrame(
-        {"cell": cell, "pair": pair, "pkts": pkts, "age": age, "bare": bare, "literal": literal}
-    )
+    columns = {"cell": cell, "pair": pair, "pkts": pkts, "age": age, "bare": bare}
+    return pd.DataFrame(columns | {"literal": literal})
 
 
 def _pair(rows: pd.DataFrame, sides: Sides) -> np.ndarray:
@@ -143,27 +137,21 @@ def _attempts(sides: Sides, ts: np.ndarray, contacts: pd.DataFrame) -> pd.DataFr
 
     Zeek cuts the retries of one SYN into several rows; here they are one attempt again.
     """
-    table = sides.table
-    made = np.flatnonzero(
-        table["orig"].to_numpy() & ~table["group"].to_numpy() & (table["proto"].to_numpy() < 2)
-    )
-    made = table[
-        ["tuple", "slot", "flow", "cell", "device", "peer", "port", "proto", "answered"]
-    ].iloc[made]
+    names = ["tuple", "slot", "flow", "cell", "device", "peer", "port", "proto", "answered"]
+    opened = sides.table["orig"].to_numpy() & ~sides.table["group"].to_numpy()
+    opened &= sides.table["proto"].to_numpy() < ICMP
+    made = sides.table[names].iloc[np.flatnonzero(opened)]
     made = made.take(np.lexsort([made[name] for name in ("flow", "slot", "tuple", "device")]))
-    again = (np.diff(made["tuple"], prepend=-1) == 0) & (
-        np.diff(made["slot"], prepend=0) <= ATTEMPT_S / SAMPLE_S
-    )
+    again = np.diff(made["tuple"], prepend=-1) == 0
+    again &= np.diff(made["slot"], prepend=0) <= ATTEMPT_S / SAMPLE_S
     new = np.flatnonzero(~again)
     answered = np.maximum.reduceat(made["answered"].to_numpy(), new) if len(new) else new > 0
-    made = made.iloc[new].assign(
-        answered=answered, ts=ts[made["flow"].to_numpy()[new]], pair=_pair(made.iloc[new], sides)
-    )
+    made = made.iloc[new]
+    made = made.assign(answered=answered, ts=ts[made["flow"].to_numpy()], pair=_pair(made, sides))
     literal = np.isin(made["pair"], contacts["pair"].to_numpy()[contacts["literal"].to_numpy()])
     made["literal"] = literal & ~made["port"].isin(_CONFIGURED).to_numpy()
-    made["endpoint"] = number_groups(
-        *(made[name].to_numpy() for name in ("pair", "port", "proto"))
-    )[0]
+    endpoint = (made[name].to_numpy() for name in ("pair", "port", "proto"))
+    made["endpoint"] = number_groups(*endpoint)[0]
     return made.take(np.lexsort((made["ts"], made["endpoint"])))
 
 
@@ -174,9 +162,8 @@ def _repeats(attempts: pd.DataFrame, n: int) -> dict[str, np.ndarray]:
     key = (endpoint << SLOT_BITS) + attempts["slot"].to_numpy()
     repeats = row + 1 - np.searchsorted(key, key - _LOOKBACK, side="left")
     first = np.searchsorted(endpoint, endpoint, side="left")
-    streak = row - np.maximum(
-        np.maximum.accumulate(np.where(attempts["answered"], row, -1)), first - 1
-    )
+    last_answer = np.maximum.accumulate(np.where(attempts["answered"], row, -1))
+    streak = row - np.maximum(last_answer, first - 1)
 
     top = best_rows(cell, repeats)
     columns = {name: np.zeros(n) for name in ("repeats", "streak", "period_s", "jitter")}
@@ -190,9 +177,8 @@ def _repeats(attempts: pd.DataFrame, n: int) -> dict[str, np.ndarray]:
     period = _medians(gaps)
     deviation = _medians(np.abs(gaps - period[:, None].astype(float)))
     columns["period_s"][cell[top]] = period
-    columns["jitter"][cell[top]] = np.minimum(
-        deviation / np.maximum(period.astype(float), 1e-3), 2.0
-    )
+    jitter = deviation / np.maximum(period.astype(float), 1e-3)
+    columns["jitter"][cell[top]] = np.minimum(jitter, 2.0)
     return columns
 
 
@@ -203,18 +189,18 @@ def _medians(values: np.ndarray) -> np.ndarray:
     return (values[row, (known - 1) // 2] + values[row, known // 2]) / 2
 
 
-def _vain(attempts: pd.DataFrame, sides: Sides, n: int) -> dict[str, np.ndarray]:
+def _unanswered(attempts: pd.DataFrame, sides: Sides, n: int) -> dict[str, np.ndarray]:
     """Endpoints tried in vain, by whether their peer had answered this device before."""
     heard = sides.table[["device", "peer", "slot"]][sides.table["in_pkts"].to_numpy() > 0]
-    vain = attempts[~attempts["answered"].to_numpy(bool)]
-    vain = vain.iloc[number_groups(vain["cell"].to_numpy(), vain["endpoint"].to_numpy())[1]]
-    pair, place = np.unique(np.append(_pair(heard, sides), vain["pair"]), return_inverse=True)
+    failed = attempts[~attempts["answered"].to_numpy(bool)]
+    failed = failed.iloc[number_groups(failed["cell"].to_numpy(), failed["endpoint"].to_numpy())[1]]
+    pair, place = np.unique(np.append(_pair(heard, sides), failed["pair"]), return_inverse=True)
     since = np.full(len(pair), np.iinfo(np.int64).max)
     np.minimum.at(since, place[: len(heard)], heard["slot"].to_numpy())
-    before = since[place[len(heard) :]] < vain["slot"].to_numpy()
+    before = since[place[len(heard) :]] < failed["slot"].to_numpy()
     return {
-        "never_answered": np.bincount(vain["cell"], ~before, n),
-        "answered_before": np.bincount(vain["cell"], before, n),
+        "never_answered": np.bincount(failed["cell"], ~before, n),
+        "answered_before": np.bincount(failed["cell"], before, n),
     }
 
 
@@ -232,19 +218,14 @@ class _Before(BaseIndexer):
 
 
 def _ratios(samples: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Packets and bytes against the running median of the device's own active slots before this
-    one, log2."""
+    """Packets and bytes against the running median of the device's earlier active slots, log2."""
     ratios = {}
-    for name, ways in (
-        ("rate_ratio", ("out_pkts", "in_pkts")),
-        ("bytes_ratio", ("out_bytes", "in_bytes")),
-    ):
-        volume = samples[ways[0]].to_numpy() + samples[ways[1]].to_numpy()
+    for name, unit in (("rate_ratio", "pkts"), ("bytes_ratio", "bytes")):
+        volume = samples[f"out_{unit}"].to_numpy() + samples[f"in_{unit}"].to_numpy()
         active = np.flatnonzero(volume > 0)
         device, volume = samples["device"].to_numpy()[active], volume[active]
-        start = np.maximum(
-            np.arange(len(active)) - _MEDIAN, np.searchsorted(device, device, side="left")
-        )
+        first = np.searchsorted(device, device, side="left")
+        start = np.maximum(np.arange(len(active)) - _MEDIAN, first)
         usual = pd.Series(volume).rolling(_Before(start=start), min_periods=6).median().to_numpy()
         ratios[name] = np.zeros(len(samples))
         ratios[name][active] = np.nan_to_num(np.log2((volume + 1) / (usual + 1)))

@@ -1,5 +1,4 @@
-"""See a capture from its devices: each flow's slots once for each end that is a device of the
-plant."""
+"""A capture from its devices' sides: each flow's slots once for each end that is a device."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ TCP, UDP, ICMP, OTHER = range(4)
 
 @dataclass(frozen=True)
 class Sides:
-    """The capture seen from its devices: one row per device, flow and slot; a local flow has two.
+    """A capture from its devices' sides: one row per device, flow and slot; a local flow has two.
 
     Attributes:
         table: ``cell`` (row of ``cells``), ``device`` and ``peer`` (codes in ``addresses``),
@@ -37,20 +36,15 @@ class Sides:
 
 
 def make_sides(capture: Capture, plant: Plant | None, local: Sequence[str]) -> Sides:
-    """Split a capture's activity and evidence by device; an address is a device as
-    ``traffic.plant.is_local`` says."""
+    """Split a capture's activity and evidence by device, as ``traffic.plant.is_local`` tells
+    one."""
     flows, activity, evidence = capture.flows, capture.activity, capture.evidence
-    codes, addresses = pd.factorize(
-        pd.concat(
-            [flows["id.orig_h"], flows["id.resp_h"], evidence["src"], evidence["dst"]],
-            ignore_index=True,
-        ),
-        sort=True,
-    )
+    ends = [flows["id.orig_h"], flows["id.resp_h"], evidence["src"], evidence["dst"]]
+    codes, addresses = pd.factorize(pd.concat(ends, ignore_index=True), sort=True)
     addresses = pd.Index(addresses)
     names = pd.Series(addresses, dtype="str")
     ours = is_local(names, plant, local).to_numpy(bool)
-    several = names.str.match(GROUP).to_numpy(bool)
+    group = names.str.match(GROUP).to_numpy(bool)
     orig, resp, src, dst = np.split(codes, np.cumsum([len(flows), len(flows), len(evidence)]))
 
     of_flow = _of_flow(flows)
@@ -60,40 +54,23 @@ def make_sides(capture: Capture, plant: Plant | None, local: Sequence[str]) -> S
         for mine, theirs, is_orig in ((orig, resp, True), (resp, orig, False))
     ]
     table = pd.concat(parts, ignore_index=True)
-    table["group"] = several[table["peer"].to_numpy()]
-    asked = pd.concat(
-        [
-            pd.DataFrame(
-                {
-                    "device": mine,
-                    "slot": evidence["slot"].to_numpy(),
-                    "row": np.arange(len(evidence)),
-                    "end": end,
-                }
-            )
-            for mine, end in ((src, 0), (dst, 1))
-        ],
+    table["group"] = group[table["peer"].to_numpy()]
+    counts = evidence[["slot", "kind", "code", "count", "distinct"]]
+    seen = pd.concat(
+        [counts.assign(device=mine, end=end)[ours[mine]] for end, mine in enumerate((src, dst))],
         ignore_index=True,
     )
-    asked = asked[ours[asked["device"].to_numpy()]]
-    asked = asked.join(evidence[["kind", "code", "count", "distinct"]], on="row").reset_index(
-        drop=True
-    )
 
-    first = min((int(part["slot"].min()) for part in (table, asked) if len(part)), default=0)
-    width = (
-        max((int(part["slot"].max()) for part in (table, asked) if len(part)), default=0)
-        - first
-        + 1
+    device, slot = (
+        np.concatenate([part[name].to_numpy(np.int64) for part in (table, seen)])
+        for name in ("device", "slot")
     )
-    keys = [
-        part["device"].to_numpy(np.int64) * width + part["slot"].to_numpy(np.int64) - first
-        for part in (table, asked)
-    ]
-    cells, cell = np.unique(np.concatenate(keys), return_inverse=True)
-    table["cell"], asked["cell"] = cell[: len(table)], cell[len(table) :]
+    first, last = (int(slot.min()), int(slot.max())) if len(slot) else (0, 0)
+    width = last - first + 1
+    cells, cell = np.unique(device * width + slot - first, return_inverse=True)
+    table["cell"], seen["cell"] = cell[: len(table)], cell[len(table) :]
     grid = pd.DataFrame({"device": cells // width, "slot": cells % width + first})
-    return Sides(table, asked, grid, addresses, ~ours & ~several)
+    return Sides(table, seen, grid, addresses, ~ours & ~group)
 
 
 def _one_side(
@@ -135,27 +112,21 @@ def _of_flow(flows: pd.DataFrame) -> dict[str, np.ndarray]:
 
 def _protocols(flows: pd.DataFrame) -> np.ndarray:
     proto = flows["proto"].fillna("")
-    return np.select(
-        [proto == "tcp", proto == "udp", proto.str.startswith("icmp")], [TCP, UDP, ICMP], OTHER
-    )
+    known = [proto == "tcp", proto == "udp", proto.str.startswith("icmp")]
+    return np.select(known, [TCP, UDP, ICMP], OTHER)
 
 
 def _tuples(flows: pd.DataFrame) -> np.ndarray:
     """A number for each distinct 5-tuple, shape (n_flows,)."""
     ends = pd.concat([flows["id.orig_h"], flows["id.resp_h"]], ignore_index=True).factorize()[0]
-    pair = pd.factorize(
-        ends[: len(flows)].astype(np.int64) * (ends.max(initial=0) + 1) + ends[len(flows) :]
-    )[0]
-    ports = (flows["id.orig_p"].to_numpy(np.int64) & 0xFFFF) << 16 | (
-        flows["id.resp_p"].to_numpy(np.int64) & 0xFFFF
-    )
-    return pd.factorize(pair.astype(np.int64) << 34 | ports << 2 | _protocols(flows))[0].astype(
-        np.int64
-    )
+    orig, resp = np.split(ends.astype(np.int64), 2)
+    pair = pd.factorize(orig * (ends.max(initial=0) + 1) + resp)[0].astype(np.int64)
+    sport, dport = (flows[name].to_numpy(np.int64) & 0xFFFF for name in ("id.orig_p", "id.resp_p"))
+    key = pair << 34 | sport << 18 | dport << 2 | _protocols(flows)
+    return pd.factorize(key)[0].astype(np.int64)
 
 
-# Silence is a symptom: a device with a rhythm that goes quiet keeps cells, so that its silence is
-# seen.
+# ---- Silence is a symptom: a device with a rhythm that goes quiet keeps its cells ----
 
 SLOT_BITS = 40  # of a number that holds a code and, below it, a slot
 _RHYTHM = 30  # slots
@@ -164,7 +135,7 @@ _SILENCE = 60  # slots of zeros kept for a device that is not in the inventory
 
 
 def fill_silence(sides: Sides, inventory: np.ndarray) -> Sides:
-    """Add cells where a device with a rhythm is quiet, so that silence is seen.
+    """Add cells where a device with a rhythm is quiet.
 
     Args:
         sides: the capture from its devices' sides.
@@ -186,9 +157,8 @@ def fill_silence(sides: Sides, inventory: np.ndarray) -> Sides:
     length = np.where(np.isin(device, inventory), length, np.minimum(length, _SILENCE))
     length[active_share(device, slot) < _RHYTHM_SHARE] = 0
     quiet = np.repeat((device << SLOT_BITS) + slot + 1 - (np.cumsum(length) - length), length)
-    keys = np.union1d(
-        seen, quiet + np.arange(len(quiet))
-    )  # one that only receives is quiet in slots it has a cell of
+    # One that only receives is quiet in slots that it has a cell of.
+    keys = np.union1d(seen, quiet + np.arange(len(quiet)))
     place = np.searchsorted(keys, seen)
     table, evidence = (
         rows.assign(cell=place[rows["cell"].to_numpy()]) for rows in (sides.table, sides.evidence)
@@ -203,8 +173,7 @@ def number_cells(cells: pd.DataFrame) -> np.ndarray:
 
 
 def active_share(device: np.ndarray, slot: np.ndarray) -> np.ndarray:
-    """Share of the last ``_RHYTHM`` slots up to and with each row in which the device sent, shape
-    (n,)."""
+    """Share of the last ``_RHYTHM`` slots, each row's included, in which the device sent, (n,)."""
     if not len(slot):
         return np.zeros(0)
     key = (device.astype(np.int64) << SLOT_BITS) + slot

@@ -1,7 +1,7 @@
-"""Draft an inventory from a capture: who is there, and what each seems to be by what it serves and
-asks."""
+"""An inventory drafted from a capture: the devices, with roles by what each serves and asks."""
 
 import ipaddress
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -73,35 +73,24 @@ def draft_plant(capture: Capture) -> Plant:
 def _devices(capture: Capture) -> list[str]:
     flows, evidence = capture.flows, capture.evidence
     # Somebody who was only asked for, and never answered, is a device too: it may be the dead one.
-    seen = pd.concat(
-        [flows["id.orig_h"], flows["id.resp_h"], evidence["src"], evidence["dst"]]
-    ).drop_duplicates()
+    ends = [flows["id.orig_h"], flows["id.resp_h"], evidence["src"], evidence["dst"]]
+    seen = pd.concat(ends).drop_duplicates()
     local = [ipaddress.ip_address(name) for name in seen[is_local(seen).to_numpy()]]
     routable = [address for address in local if not address.is_link_local]
-    return [
-        str(address) for address in sorted(routable or local, key=lambda a: (a.version, int(a)))
-    ]
+    return [str(one) for one in sorted(routable or local, key=lambda a: (a.version, int(a)))]
 
 
 def _roles(flows: pd.DataFrame) -> dict[str, str]:
     tcp = (flows["proto"] == "tcp").to_numpy()
     # A reset is an answer, but not a service: data or a SYN-ACK is.
-    opened = flows["history"].fillna("").str.contains("h", regex=False) | (
-        flows["resp_bytes"].fillna(0) > 0
-    )
+    opened = flows["history"].fillna("").str.contains("h", regex=False)
+    opened |= flows["resp_bytes"].fillna(0) > 0
     answered = flows[np.where(tcp, opened, flows["resp_pkts"].fillna(0) > 0)]
     roles: dict[str, str] = {}
     for end, table in (("id.orig_h", _ASKS), ("id.resp_h", _SERVES)):
-        known = answered[answered["id.resp_p"].isin(list(table))]
-        rank = {port: i for i, port in enumerate(table)}
-        pairs = known[[end, "id.resp_p"]].drop_duplicates()
-        pairs = pairs.assign(rank=pairs["id.resp_p"].map(rank)).sort_values(
-            "rank", ascending=False, kind="stable"
-        )
-        roles |= {
-            address: table[port]
-            for address, port in zip(pairs[end], pairs["id.resp_p"], strict=True)
-        }
+        pairs = answered[[end, "id.resp_p"]].drop_duplicates()
+        for port in reversed(table):  # the most telling one last: it stays
+            roles |= dict.fromkeys(pairs.loc[pairs["id.resp_p"] == port, end], table[port])
     return roles
 
 
@@ -129,11 +118,7 @@ def _routers(macs: dict[str, str]) -> list[str]:
 
 
 def _make_names(addresses: list[str], roles: dict[str, str]) -> dict[str, str]:
-    short = {
-        a: f"{_SHORT.get(roles.get(a, ''), 'device')}-{a.replace(':', '.').rsplit('.', 1)[-1]}"
-        for a in addresses
-    }
-    taken = pd.Series(short, dtype="object").value_counts()
-    return {
-        a: name if taken[name] == 1 else f"{name.split('-')[0]}-{a}" for a, name in short.items()
-    }
+    short = {a: _SHORT.get(roles.get(a, ""), "device") for a in addresses}
+    names = {a: f"{short[a]}-{a.replace(':', '.').rsplit('.', 1)[-1]}" for a in addresses}
+    taken = Counter(names.values())
+    return {a: name if taken[name] == 1 else f"{short[a]}-{a}" for a, name in names.items()}

@@ -1,5 +1,4 @@
-"""The inventory of a plant: plant.yaml, its draft from a capture, and which addresses are devices
-at all.
+"""The inventory of a plant, plant.yaml, and which addresses are devices.
 
 devices:
   - name: press-plc
@@ -15,18 +14,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from traffic.errors import UserError
+from traffic.files import Strict, read_text
 
-# What plant.yaml may hold, and where exactly it is wrong.
+# ---- The form of plant.yaml, and the line of each mistake ----
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class _Entry(Strict):
     name: str = Field(min_length=1, max_length=80)
     address: str
     role: str = ""
@@ -60,10 +59,8 @@ class _Entry(BaseModel):
         return ":".join(digits[i : i + 2] for i in range(0, 12, 2)) if digits else ""
 
 
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    devices: list[_Entry] = []
+class _File(Strict):
+    devices: tuple[_Entry, ...] = ()
 
 
 def parse_plant(text: str, source: str) -> list[dict[str, Any]]:
@@ -91,9 +88,8 @@ def parse_plant(text: str, source: str) -> list[dict[str, Any]]:
     try:
         entries = _File.model_validate(content).devices
     except ValidationError as error:
-        raise _mistake(
-            source, "; ".join(_say(problem, node) for problem in error.errors())
-        ) from None
+        mistakes = "; ".join(_say_mistake(problem, node) for problem in error.errors())
+        raise _mistake(source, mistakes) from None
     for key in ("address", "name"):
         _check_unique(entries, key, node, source)
     return [entry.model_dump() for entry in entries]
@@ -105,7 +101,7 @@ def _mistake(source: str, what: str) -> UserError:
     )
 
 
-def _say(problem: Any, node: yaml.Node) -> str:
+def _say_mistake(problem: Any, node: yaml.Node) -> str:
     place, kind = problem["loc"], problem["type"]
     key = str(place[-1]) if place else "file"
     line = f"line {_line_of(node, place)}"
@@ -125,28 +121,24 @@ def _line_of(node: yaml.Node, place: tuple[int | str, ...]) -> int:
             if not found:
                 break
             line, node = found[0][0].start_mark.line, found[0][1]
-        elif (
-            isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value)
-        ):
-            node = node.value[step]
+        elif isinstance(node, yaml.SequenceNode) and step in range(len(node.value)):
+            node = node.value[int(step)]
             line = node.start_mark.line
     return line + 1
 
 
-def _check_unique(entries: list[_Entry], key: str, node: yaml.Node, source: str) -> None:
+def _check_unique(entries: Sequence[_Entry], key: str, node: yaml.Node, source: str) -> None:
     seen: dict[str, int] = {}
     for i, entry in enumerate(entries):
         value = getattr(entry, key)
         first = seen.setdefault(value.lower(), i)
         if first != i:
-            lines = [_line_of(node, ("devices", j, key)) for j in (first, i)]
-            who = (
-                f"{entries[first].name} and {entry.name} have"
-                if key == "address"
-                else "two devices have"
-            )
-            raise _mistake(source, f"lines {lines[0]} and {lines[1]}: {who} one {key}, {value}")
+            one, two = (_line_of(node, ("devices", j, key)) for j in (first, i))
+            both = f"{entries[first].name} and {entry.name}" if key == "address" else "two devices"
+            raise _mistake(source, f"lines {one} and {two}: {both} have one {key}, {value}")
 
+
+# ---- Devices and their addresses ----
 
 # RFC 1918, link-local (RFC 3927), unique local (RFC 4193) and IPv6 link-local (RFC 4291).
 _PRIVATE = (
@@ -224,10 +216,8 @@ def is_local(
     local &= ~names.str.match(GROUP)
     if plant is not None:
         local |= names.isin([device.address for device in plant.devices])
-    known = pd.concat(
-        [local.astype(bool), pd.Series([False])], ignore_index=True
-    )  # code -1, no address, is the last
-    return pd.Series(known.to_numpy()[codes], index=addresses.index, dtype=bool)
+    known = np.append(local.to_numpy(bool), False)  # code -1, no address, is the last
+    return pd.Series(known[codes], index=addresses.index, dtype=bool)
 
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -257,24 +247,14 @@ def load_plant(path: Path | str) -> Plant:
         UserError: there is no such file, it is not YAML, or an entry is wrong; every mistake is
             said with its line.
     """
-
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise UserError(
-            f"{path} cannot be read ({why}); expected a plant.yaml; check the path"
-        ) from None
+    text = read_text(Path(path), "a plant.yaml")
     return Plant(tuple(Device(**entry) for entry in parse_plant(text, str(path))))
 
 
 def dump_plant(plant: Plant) -> str:
     """The plant as YAML that ``load_plant`` reads back equal; what is empty is left out."""
     entries = [
-        {key: value for key, value in asdict(device).items() if value} for device in plant.devices
-    ]
-    for entry in entries:
-        if "aliases" in entry:
-            entry["aliases"] = list(entry["aliases"])
+        {key: list(value) if key == "aliases" else value for key, value in asdict(device).items() if value}
+        for device in plant.devices
+    ]  # fmt: skip
     return yaml.safe_dump({"devices": entries}, sort_keys=False, allow_unicode=True, width=1000)

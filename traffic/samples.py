@@ -1,4 +1,4 @@
-"""Cut a capture into samples: what one device did in ten seconds, and what its past says about it.
+"""Samples: what one device did in ten seconds, and what its past says about it.
 
 Slots are aligned to the epoch and half-open, so a packet lands in the same slot whichever file it
 came from:
@@ -7,7 +7,7 @@ came from:
     slot     [0, 10)     [10, 20)              a packet at ts=10.0 belongs to [10, 20)
 
 Features count what does not depend on where a source cut its flows: unanswered 5-tuples, not Zeek's
-    S0 rows.
+S0 rows.
 """
 
 from collections.abc import Sequence
@@ -27,44 +27,25 @@ SERVICES = {
     "time": (123,),
     "mqtt": (1883, 8883),
     "control": (
-        102,
-        502,
-        789,
-        1911,
-        1962,
-        2222,
-        2404,
-        4840,
-        5007,
-        5094,
-        9600,
-        18245,
-        20000,
-        34964,
-        44818,
+        102, 502, 789, 1911, 1962, 2222, 2404, 4840, 5007, 5094, 9600, 18245, 20000, 34964, 44818,
         47808,
     ),
     "login": (22, 23, 513, 2323, 3389, 5800, 5900),
     "file": (20, 21, 69, 139, 445, 873, 2049),
     "media": (554, 1935, 5004, 8554),
     "infra": (67, 68, 137, 138, 161, 162, 514, 546, 547, 1900, 3702, 5353, 5355),
-}
+}  # fmt: skip
 CLASSES = (*SERVICES, "other")
 
 _VOLUME = ("out_pkts", "in_pkts", "out_bytes", "in_bytes")
 _TUPLES = ("tcp_out", "tcp_in", "udp_out", "udp_in", "icmp_out", "icmp_in")
 _SPREAD = ("peers", "external_peers", "hosts_out", "ports_out", "hosts_in", "ports_in")
 _OUTCOMES = (
-    "unanswered_out",
-    "unanswered_in",
-    "refused_out",
-    "refused_in",
-    "udp_unanswered_out",
+    "unanswered_out", "unanswered_in", "refused_out", "refused_in", "udp_unanswered_out",
     "udp_unanswered_in",
-)
+)  # fmt: skip
 
-# Evidence kind -> the column it counts in for the one who asked (src) and the one who was asked
-# (dst).
+# Evidence kind -> the columns it counts in for who asked (src) and for who was asked (dst).
 EVIDENCE_COUNTS = {
     "arp_request": ("arp_requests", None),
     "arp_unanswered": ("arp_unanswered_out", "arp_unanswered_in"),
@@ -84,9 +65,7 @@ EVIDENCE_COUNTS = {
     "mqtt_publish": ("mqtt_publishes", "mqtt_publishes"),
     "mqtt_malformed": ("mqtt_malformed", "mqtt_malformed"),
 }
-_EVIDENCE_COLUMNS = tuple(
-    dict.fromkeys(name for pair in EVIDENCE_COUNTS.values() for name in pair if name)
-)
+_EVIDENCE_COLUMNS = dict.fromkeys(n for pair in EVIDENCE_COUNTS.values() for n in pair if n)
 _MODBUS = ("modbus_codes", "modbus_registers")
 
 COUNTED = (
@@ -119,9 +98,8 @@ def make_samples(
         in, empty out.
     """
     sides = make_sides(capture, plant, local)
-    inventory = sides.addresses.get_indexer(
-        [device.address for device in plant.devices] if plant else []
-    )
+    known = [device.address for device in plant.devices] if plant else []
+    inventory = sides.addresses.get_indexer(known)
     sides = fill_silence(sides, inventory[inventory >= 0])
     device, slot = (sides.cells[name].to_numpy() for name in ("device", "slot"))
     columns = {name: np.zeros(len(sides.cells), np.float32) for name in COUNTED}
@@ -130,13 +108,8 @@ def make_samples(
     samples = pd.DataFrame({"device": device, "slot": slot, **columns}, copy=False)
     history = make_history(samples, sides, capture.flows["ts"].to_numpy())
     names = pd.Series(sides.addresses, dtype="str").take(device).reset_index(drop=True)
-    return pd.concat(
-        [
-            pd.DataFrame({"device": names, "start_s": slot * SAMPLE_S, **columns}, copy=False),
-            history,
-        ],
-        axis=1,
-    )
+    counted = {"device": names, "start_s": slot * SAMPLE_S, **columns}
+    return pd.concat([pd.DataFrame(counted, copy=False), history], axis=1)
 
 
 def _count_traffic(columns: dict[str, np.ndarray], sides: Sides, flows: pd.DataFrame) -> None:
@@ -150,17 +123,15 @@ def _count_traffic(columns: dict[str, np.ndarray], sides: Sides, flows: pd.DataF
         columns[f"pkts_{name}"] += np.bincount(cell, np.where(classes == code, pkts, 0), n)
     for name, way in (("icmp_out", "out_pkts"), ("icmp_in", "in_pkts")):
         columns[name] += np.bincount(cell, np.where(table["proto"] == ICMP, table[way], 0), n)
-    age = np.minimum(
-        (table["slot"].to_numpy() + 1) * SAMPLE_S - flows["ts"].to_numpy()[table["flow"]], 1e6
-    )
-    np.maximum.at(columns["flow_age_s"], cell, age)
+    age_s = (table["slot"].to_numpy() + 1) * SAMPLE_S - flows["ts"].to_numpy()[table["flow"]]
+    np.maximum.at(columns["flow_age_s"], cell, np.minimum(age_s, 1e6))
 
-    several = table["group"].to_numpy()
+    group = table["group"].to_numpy()
     peers, tuples = _Distinct(cell, table["peer"]), _Distinct(cell, table["tuple"])
-    columns["peers"] += peers.count(~several, n)
+    columns["peers"] += peers.count(~group, n)
     columns["external_peers"] += peers.count(sides.external[table["peer"]], n)
     for orig, way in ((True, "out"), (False, "in")):
-        mine = (table["orig"] == orig).to_numpy() & ~several
+        mine = (table["orig"] == orig).to_numpy() & ~group
         columns[f"hosts_{way}"] += peers.count(mine, n)
         columns[f"ports_{way}"] += _most_ports(table, mine, n)
         for name, which in _outcomes(table).items():
@@ -180,15 +151,16 @@ def _outcomes(table: pd.DataFrame) -> dict[str, np.ndarray]:
 
 
 def _service_classes(table: pd.DataFrame) -> np.ndarray:
-    lookup = np.full(65536, len(SERVICES), np.int8)
+    other = len(SERVICES)
+    classes = np.full(65536, other, np.int8)
     for code, ports in enumerate(SERVICES.values()):
-        lookup[list(ports)] = code
-    classes = lookup[table["port"].to_numpy() & 0xFFFF]
-    return np.where(table["proto"].to_numpy() >= ICMP, len(SERVICES), classes)
+        classes[list(ports)] = code
+    code = classes[table["port"].to_numpy() & 0xFFFF]
+    return np.where(table["proto"].to_numpy() >= ICMP, other, code)
 
 
 class _Distinct:
-    """Counts different values per cell, for many choices of rows after one sort."""
+    """Number of different values per cell, for many choices of rows after one sort."""
 
     def __init__(self, cell: np.ndarray, what: pd.Series) -> None:
         values = what.to_numpy(np.int64)
@@ -198,8 +170,7 @@ class _Distinct:
         self._key = key[self._order]
 
     def count(self, which: np.ndarray, n: int) -> np.ndarray:
-        """How many different values each of ``n`` cells holds among the rows of the mask ``which``,
-        shape (n,)."""
+        """Different values of each of ``n`` cells among the rows of a mask, shape (n,)."""
         key = self._key[which[self._order]]
         return np.bincount(key[starts_run(key)] // self._width, minlength=n)
 
@@ -215,13 +186,13 @@ def _most_ports(table: pd.DataFrame, which: np.ndarray, n: int) -> np.ndarray:
     return most
 
 
-def _count_evidence(columns: dict[str, np.ndarray], asked: pd.DataFrame, n: int) -> None:
-    for kind, rows in asked.groupby("kind", sort=False):
+def _count_evidence(columns: dict[str, np.ndarray], evidence: pd.DataFrame, n: int) -> None:
+    for kind, rows in evidence.groupby("kind", sort=False):
         for end, name in enumerate(EVIDENCE_COUNTS.get(str(kind), (None, None))):
             if name:
                 mine = rows[rows["end"] == end]
                 columns[name] += np.bincount(mine["cell"], mine["count"], n)
-    modbus = asked[asked["kind"].isin(["modbus_read", "modbus_write", "modbus_other"])]
+    modbus = evidence[evidence["kind"].isin(["modbus_read", "modbus_write", "modbus_other"])]
     codes = _Distinct(modbus["cell"].to_numpy(), modbus["code"] & 0xFF)
     columns["modbus_codes"] += codes.count(np.ones(len(modbus), bool), n)
     columns["modbus_registers"] += np.bincount(modbus["cell"], modbus["distinct"], n)

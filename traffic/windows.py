@@ -65,17 +65,15 @@ def make_windows(
         Windows sorted by device and start; only such as lie within the device's first and last
         sample, or begin with its first sample where it was seen for less than a window.
     """
-    names, codes = _devices(samples)
+    codes, names = pd.factorize(samples["device"])
     slot = np.rint(samples["start_s"].to_numpy() / SAMPLE_S).astype(np.int64)
-    first, last = _ends(codes, slot, len(names))
-    starts, device = _starts(codes, slot, first, last, length)
+    starts, device = _starts(codes, slot, len(names), length)
 
     base = slot.min(initial=0) - length
     width = slot.max(initial=0) - base + length + 1
     key = codes.astype(np.int64) * width + slot - base  # sorted, as the samples are
-    wanted = (
-        device[:, None] * width + (starts[:, None] + np.arange(length)) - base
-    )  # (windows, length)
+    # (windows, length)
+    wanted = device[:, None] * width + (starts[:, None] + np.arange(length)) - base
     place = np.minimum(np.searchsorted(key, wanted), len(key) - 1) if len(key) else wanted
     rows = np.where(key[place] == wanted, place, -1) if len(key) else wanted
 
@@ -83,40 +81,23 @@ def make_windows(
     quiet = np.append((samples["quiet_slots"] > 0) & (samples["active_share"] >= 0.5), False)
     keep = (active[rows].sum(axis=1) >= min_active) | quiet[rows].any(axis=1)
     rows, starts, device = rows[keep], starts[keep], device[keep]
-    table = pd.DataFrame(
-        {
-            "device": names[device],
-            "start_s": starts * SAMPLE_S,
-            "end_s": (starts + length) * SAMPLE_S,
-        }
-    ).astype({"device": "str"})
+    ends = {"start_s": starts * SAMPLE_S, "end_s": (starts + length) * SAMPLE_S}
+    table = pd.DataFrame({"device": pd.Index(names)[device], **ends}).astype({"device": "str"})
     return Windows(samples, table, rows)
 
 
-def _devices(samples: pd.DataFrame) -> tuple[pd.Index, np.ndarray]:
-    codes, names = pd.factorize(samples["device"])
-    return pd.Index(names), codes
-
-
-def _ends(codes: np.ndarray, slot: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+def _starts(
+    codes: np.ndarray, slot: np.ndarray, n: int, length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Every start from which a window of n devices holds a sample, as (slots, device codes)."""
     first, last = np.full(n, np.iinfo(np.int64).max), np.full(n, np.iinfo(np.int64).min)
     np.minimum.at(first, codes, slot)
     np.maximum.at(last, codes, slot)
-    return first, last
-
-
-def _starts(
-    codes: np.ndarray, slot: np.ndarray, first: np.ndarray, last: np.ndarray, length: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Every start from which a window holds at least one sample, as (slots, device codes)."""
     span = 1 << 40
-    candidates = (
-        codes.astype(np.int64)[:, None] * span + slot[:, None] - np.arange(length)
-    ).ravel()
+    candidates = codes.astype(np.int64)[:, None] * span + slot[:, None] - np.arange(length)
     candidates = np.unique(candidates)
-    device = (candidates + (1 << 20)) // span if len(candidates) else candidates
+    device = (candidates + (1 << 20)) // span
     start = candidates - device * span
-    inside = (start >= first[device]) & (
-        (start + length - 1 <= last[device]) | (start == first[device])
-    )
+    ends_inside = start + length - 1 <= last[device]
+    inside = (start >= first[device]) & (ends_inside | (start == first[device]))
     return start[inside], device[inside]
