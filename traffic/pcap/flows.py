@@ -1,4 +1,4 @@
-"""Where each flow begins and which side began it.
+"""Flows with Zeek's meaning, the slots each was active in, and the evidence beyond flows.
 
 Packets are sorted once by conversation (both directions of a 5-tuple), then by time; every rule
 after that is a column:
@@ -6,7 +6,9 @@ after that is a column:
     conversation   |------------ A ------------|----- B -----|
     connection     |--- 0 ---|-- 1 --|--- 2 ---|----- 3 -----|     cut where a timer of Zeek's would have run out
 
-Time-outs are Zeek's defaults (base/init-bare.zeek).
+Time-outs are Zeek's defaults (base/init-bare.zeek). What differs from Zeek: checksums are not
+verified, a SYN-ACK that comes first always marks its sender as the responder, fragments count as
+packets, and lost segments that only an acknowledgement betrays are not counted.
 """
 
 import numpy as np
@@ -33,28 +35,18 @@ from traffic.pcap.tcp import (
     render_histories,
 )
 
-_TCP_SILENCE_S, _SILENCE_S = (
-    300.0,
-    60.0,
-)  # tcp_inactivity_timeout; udp_, icmp_ and unknown_ip_inactivity_timeout
+_TCP_SILENCE_S = 300.0  # tcp_inactivity_timeout
+_SILENCE_S = 60.0  # udp_, icmp_ and unknown_ip_inactivity_timeout
 _DNS_SILENCE_S = 10.0  # dns_session_timeout
 # ICMP requests and replies are one flow (ICMP4_counterpart and ICMP6_counterpart in Zeek's ICMP
 # analyzer).
 _COUNTERPART = {
     ICMP: {8: 0, 0: 8, 13: 14, 14: 13, 15: 16, 16: 15, 10: 9, 9: 10, 17: 18, 18: 17},
     ICMP6: {
-        128: 129,
-        129: 128,
-        133: 134,
-        134: 133,
-        135: 136,
-        136: 135,
-        130: 131,
-        131: 130,
-        139: 140,
+        128: 129, 129: 128, 133: 134, 134: 133, 135: 136, 136: 135, 130: 131, 131: 130, 139: 140,
         140: 139,
     },
-}
+}  # fmt: skip
 
 
 def cut_flows(table: pd.DataFrame) -> pd.DataFrame:
@@ -74,11 +66,9 @@ def cut_flows(table: pd.DataFrame) -> pd.DataFrame:
     order = sort_numbers(talk, len(ways))
     way = way[order]
     names = ["ts", "ip_bytes", "payload", "held", "flags", "seq", "window", "has_tcp"]
+    of_way = ["src", "dst", "sport", "dport", "proto", "forward"]
     columns = {name: table[name].to_numpy()[order] for name in names}
-    columns |= {
-        name: ways[name].to_numpy()[way]
-        for name in ("src", "dst", "sport", "dport", "proto", "forward")
-    }
+    columns |= {name: ways[name].to_numpy()[way] for name in of_way}
     work = pd.DataFrame({"row": order, **columns}, copy=False)
     starts = _find_starts(work, talk[order])
     head = np.flatnonzero(starts)
@@ -91,8 +81,8 @@ def cut_flows(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def sort_numbers(numbers: np.ndarray, n: int) -> np.ndarray:
-    """The stable order of ``numbers``, which are below ``n``: two bytes at a time, for which numpy
-    has a radix sort."""
+    """The stable order of ``numbers`` below ``n``, two bytes at a time: these numpy sorts by
+    radix."""
     order = np.argsort(numbers.astype(np.uint16), kind="stable")
     if n > 1 << 16:
         order = order[np.argsort((numbers >> 16).astype(np.uint16)[order], kind="stable")]
@@ -116,26 +106,19 @@ def _number_ways(table: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
     pairs = pairs[keys >> 32]
     ways = pd.DataFrame({"src": pairs // (n << 8), "dst": (pairs >> 8) % n, "proto": pairs & 0xFF})
     ways["sport"] = keys >> 16 & 0xFFFF
-    ways["dport"], ways["one_way"] = _flow_ports(
-        ways["proto"].to_numpy(), ways["sport"].to_numpy(), keys & 0xFFFF
-    )
+    icmp_proto, icmp_type = ways["proto"].to_numpy(), ways["sport"].to_numpy()
+    ways["dport"], ways["one_way"] = _flow_ports(icmp_proto, icmp_type, keys & 0xFFFF)
     ways["forward"], ways["talk"] = _number_conversations(ways)
-    small = {
-        "src": "int32",
-        "dst": "int32",
-        "proto": "uint8",
-        "sport": "uint16",
-        "dport": "uint16",
-        "talk": "int32",
-    }
+    small = {"proto": "uint8"} | dict.fromkeys(("sport", "dport"), "uint16")
+    small |= dict.fromkeys(("src", "dst", "talk"), "int32")
     return way.astype(np.int32), ways.astype(small)
 
 
 def _flow_ports(
     proto: np.ndarray, sport: np.ndarray, dport: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ports as in conn.log: for ICMP the type and its counterpart, or the code of a message that
-    has none."""
+    """Ports as in conn.log, and whether there is no way back: for ICMP the type and its
+    counterpart, or the code of a message that has none."""
     one_way = np.zeros(len(proto), bool)
     for icmp, counterpart in _COUNTERPART.items():
         rows = np.flatnonzero(proto == icmp)
@@ -148,17 +131,15 @@ def _flow_ports(
 
 
 def _number_conversations(ways: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Whether a way goes from its lower to its higher end, and a number for each 5-tuple, whichever
-    side sends."""
+    """Whether a way goes from its lower to its higher end, and the conversation's number."""
     src, dst, proto, sport, dport, one_way = (
         ways[name].to_numpy() for name in ("src", "dst", "proto", "sport", "dport", "one_way")
     )
     forward = (src < dst) | ((src == dst) & (sport <= dport)) | one_way
     low, high = np.where(forward, src, dst), np.where(forward, dst, src)
     low_port, high_port = np.where(forward, sport, dport), np.where(forward, dport, sport)
-    pair, pairs = pd.factorize(
-        ((low * (1 + high.max(initial=0)) + high) << 8 | proto) << 1 | one_way
-    )
+    ends = low * (1 + high.max(initial=0)) + high
+    pair, pairs = pd.factorize((ends << 8 | proto) << 1 | one_way)
     talk, talks = pd.factorize(pair << 32 | low_port << 16 | high_port)
     rest = (pairs[talks >> 32] >> 1 & 0xFF) != TCP
     number = np.empty(len(talks), np.int64)
@@ -176,18 +157,15 @@ def _find_starts(work: pd.DataFrame, talk: np.ndarray) -> np.ndarray:
     silence[names & (proto == UDP)] = _DNS_SILENCE_S
     starts[rows[pause[rows - 1] >= silence]] = True
     tcp = slice(int((work["proto"].to_numpy() == TCP).sum()))
-    starts[tcp] = end_connections(
-        work[["ts", "flags", "seq", "payload", "forward"]][tcp], starts[tcp]
-    )
+    columns = ["ts", "flags", "seq", "payload", "forward"]
+    starts[tcp] = end_connections(work[columns][tcp], starts[tcp])
     return starts
 
 
 def _is_flipped(first: pd.DataFrame) -> np.ndarray:
-    """Whether the first packet of a flow is the responder's (WantConnection in Zeek's TCP and UDP
-    analyzers)."""
-    proto, flags, sport, dport = (
-        first[name].to_numpy() for name in ("proto", "flags", "sport", "dport")
-    )
+    """Whether a flow's first packet is the responder's (WantConnection in Zeek's analyzers)."""
+    names = ("proto", "flags", "sport", "dport")
+    proto, flags, sport, dport = (first[name].to_numpy() for name in names)
     flipped = np.zeros(len(first), bool)
     for transport, ports in SERVER_PORTS.items():
         from_server, to_server = np.isin(sport, ports), np.isin(dport, ports)
@@ -198,12 +176,7 @@ def _is_flipped(first: pd.DataFrame) -> np.ndarray:
     return np.where(proto == TCP, (flipped & ~opening) | answer, flipped)
 
 
-# Packets become flows with Zeek's meaning, the slots each was active in, and the evidence beyond
-# flows.
-#
-# What differs from Zeek: checksums are not verified, a SYN-ACK that comes first always marks its
-# sender as the responder, fragments count as packets, and lost segments that only an
-# acknowledgement betrays are not counted.
+# ---- Tables of flows and activity ----
 
 _PROTO_NAMES = {TCP: "tcp", UDP: "udp", ICMP: "icmp", ICMP6: "icmp"}
 
@@ -239,8 +212,7 @@ def _heads(work: pd.DataFrame) -> np.ndarray:
 
 
 def _read_segments(work: pd.DataFrame) -> pd.DataFrame:
-    """TCP's own counts for the packets that hold a TCP header; any other packet's payload is
-    new."""
+    """``read_segments`` for packets with a TCP header; any other packet's payload is new."""
     has_tcp = work["has_tcp"].to_numpy()
     n_tcp = int(has_tcp.sum())
     # TCP comes first: nothing is copied where all of it holds its header.
@@ -261,15 +233,10 @@ def _streams(work: pd.DataFrame) -> np.ndarray:
 
 def _by_row(work: pd.DataFrame, segments: pd.DataFrame) -> pd.DataFrame:
     """What the evidence needs of each packet, in the order of ``Packets.table``."""
-    row, n = work["row"].to_numpy(), len(work)
-    columns = {
-        "stream": np.empty(n, np.int32),
-        "resent": np.empty(n, bool),
-        "zero_window": np.empty(n, bool),
-    }
-    for name, values in {"stream": _streams(work), **segments[["resent", "zero_window"]]}.items():
-        columns[name][row] = values
-    return pd.DataFrame(columns, copy=False)
+    columns = {"stream": _streams(work).astype(np.int32), **segments[["resent", "zero_window"]]}
+    place = np.empty(len(work), np.int64)
+    place[work["row"].to_numpy()] = np.arange(len(work))
+    return pd.DataFrame({name: np.asarray(column)[place] for name, column in columns.items()})
 
 
 def _make_table(work: pd.DataFrame, segments: pd.DataFrame, packets: Packets) -> pd.DataFrame:
@@ -297,27 +264,24 @@ def _count_packets(
     table: pd.DataFrame, work: pd.DataFrame, segments: pd.DataFrame, head: np.ndarray
 ) -> None:
     is_orig = work["is_orig"].to_numpy()
-    payload, grown = work["payload"].to_numpy(), segments["grown_bytes"].to_numpy()
     columns = {
         "pkts": np.ones(len(work), np.uint8),
         "ip_bytes": work["ip_bytes"].to_numpy(),
-        "bytes": grown,
+        "bytes": segments["grown_bytes"].to_numpy(),
     }
     for name, column in columns.items():
         table[f"orig_{name}"], table[f"resp_{name}"] = _sum_sides(column, is_orig, head)
     # A stream longer than all it carried has holes that nothing filled later.
-    carried = _sum_sides(payload, is_orig, head)
-    holes = (
-        table[f"{side}_bytes"] - sent for side, sent in zip(("orig", "resp"), carried, strict=True)
-    )
+    carried = _sum_sides(work["payload"].to_numpy(), is_orig, head)
+    grown = (table["orig_bytes"], table["resp_bytes"])
+    holes = (whole - sent for whole, sent in zip(grown, carried, strict=True))
     table["missed_bytes"] = sum(np.maximum(hole, 0) for hole in holes)
 
 
 def _sum_sides(
     column: np.ndarray, is_orig: np.ndarray, head: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sums over the originators' packets, and over the responders', for runs of packets that begin
-    at ``head``."""
+    """Sums over either side's packets, the originator's first, for runs that begin at ``head``."""
     if not len(head):
         return np.zeros(0), np.zeros(0)
     orig = np.add.reduceat(column * is_orig, head, dtype=np.int64)
@@ -341,13 +305,11 @@ def _known(texts: np.ndarray) -> pd.Series:
 
 
 def _last_s(work: pd.DataFrame, head: np.ndarray) -> np.ndarray:
-    """When each flow was last active; what follows after both sides of a TCP connection closed does
-    not count."""
+    """When each flow was last active, up to where both sides of a TCP connection have closed."""
     flow, is_orig, n = work["flow"].to_numpy(), work["is_orig"].to_numpy(), len(head)
     closing = work["flags"].to_numpy() & (FIN | RST) > 0
-    closed = np.maximum(
-        first_per_group(closing & is_orig, flow, n), first_per_group(closing & ~is_orig, flow, n)
-    )
+    sides = (first_per_group(closing & side, flow, n) for side in (is_orig, ~is_orig))
+    closed = np.maximum(*sides)
     tail = np.append(head[1:], len(flow)) - 1
     return work["ts"].to_numpy()[np.minimum(tail, np.where(closed == NEVER, tail, closed))]
 
@@ -393,10 +355,7 @@ def _with_macs(table: pd.DataFrame, first: pd.DataFrame, packets: Packets) -> pd
     orig, resp = _sides(src, dst, first["is_orig"].to_numpy())
     for name, mac in (("orig_l2_addr", orig), ("resp_l2_addr", resp)):
         codes, distinct = pd.factorize(mac)
-        texts = [
-            "" if m < 0 else ":".join(f"{int(m):012x}"[i : i + 2] for i in range(0, 12, 2))
-            for m in distinct
-        ]
+        texts = ["" if m < 0 else int(m).to_bytes(6, "big").hex(":") for m in distinct]
         table = table.assign(**{name: _known(np.array(texts, dtype=object)[codes])})
     return table
 

@@ -1,7 +1,11 @@
-"""What the link layer says of each packet: Ethernet with VLAN tags, Linux cooked, raw IP, loopback;
-and ARP.
+"""Link, ARP, network and transport headers of many packets at once.
 
-IEEE 802.1Q; RFC 826; LINKTYPE_LINUX_SLL and _SLL2 at tcpdump.org/linktypes.html.
+    at           network            transport        payload      end (captured)
+    | Ethernet, |  IPv4 or IPv6,   |  TCP, UDP,     |           |  ... not captured
+    | VLAN tags |  its extensions  |  ICMP          |           |
+
+IEEE 802.1Q; LINKTYPE_LINUX_SLL and _SLL2 at tcpdump.org/linktypes.html; RFC 826, 791, 8200, 9293,
+768, 792.
 """
 
 from dataclasses import dataclass
@@ -9,7 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from traffic.pcap.records import ETHERNET, SLL, SLL2, Records, header_type, interleave, read_headers
+from traffic.pcap.records import (
+    ETHERNET,
+    NULL,
+    SLL,
+    SLL2,
+    Records,
+    header_type,
+    interleave,
+    read_headers,
+)
 
 IP4, ARP, IP6 = 0x0800, 0x0806, 0x86DD
 _TAGS = (0x8100, 0x88A8, 0x9100)
@@ -34,7 +47,7 @@ _ARP_HEADER = header_type(
 
 @dataclass(frozen=True)
 class Links:
-    """What the link layer says of each packet, shape (n,) each.
+    """Link headers, shape (n,) each.
 
     Attributes:
         ethertype: the protocol above, 0 where it is none we know; uint16.
@@ -66,10 +79,8 @@ def read_links(records: Records) -> Links:
         links = _read_link(records, kinds[0])
     else:
         rows = [np.flatnonzero(records.link == kind) for kind in kinds]
-        links = interleave(
-            rows,
-            [_read_link(records.take(row), kind) for row, kind in zip(rows, kinds, strict=True)],
-        )
+        takes = zip(rows, kinds, strict=True)
+        links = interleave(rows, [_read_link(records.take(row), kind) for row, kind in takes])
     links.ethertype[links.network > records.at + records.captured] = 0
     return links
 
@@ -78,14 +89,10 @@ def _read_link(records: Records, link: int) -> Links:
     buffer, at, none = records.buffer, records.at, np.full(len(records.at), -1)
     if link not in _LINK_HEADERS:
         # Loopback's family number differs between systems; the version in the IP header does not.
-        network = at + (4 if link in (0, 108) else 0)
+        network = at + (4 if link in NULL else 0)
         version = read_headers(buffer, network, _ANY_IP_HEADER)["version"] >> 4
-        return Links(
-            np.select([version == 4, version == 6], [IP4, IP6], 0).astype(np.uint16),
-            network,
-            none,
-            none,
-        )
+        ethertype = np.select([version == 4, version == 6], [IP4, IP6], 0).astype(np.uint16)
+        return Links(ethertype, network, none, none)
     header = read_headers(buffer, at, _LINK_HEADERS[link])
     ethertype, network = header["type"].astype(np.uint16), at + header.itemsize
     for _ in range(3):  # QinQ has two tags; more than three is no network we know
@@ -94,9 +101,10 @@ def _read_link(records: Records, link: int) -> Links:
             break
         ethertype[tagged] = read_headers(buffer, network[tagged], _TAG_HEADER)["type"]
         network[tagged] += 4
-    return Links(
-        ethertype, network, _mac(header, "src"), _mac(header, "dst") if link == ETHERNET else none
-    )
+    dst_mac = (
+        _mac(header, "dst") if link == ETHERNET else none
+    )  # the cooked ones have no such field
+    return Links(ethertype, network, _mac(header, "src"), dst_mac)
 
 
 def _mac(header: np.ndarray, side: str) -> np.ndarray:
@@ -114,19 +122,12 @@ def read_arp(records: Records, links: Links) -> Arps:
     return Arps(row, op, _mac(header, "src"), sender | MAPPED, target | MAPPED)
 
 
-# Network and transport headers of many packets at once.
-#
-# at           network            transport        payload      end (captured)
-# | Ethernet, |  IPv4 or IPv6,   |  TCP, UDP,     |           |  ... not captured
-# | VLAN tags |  its extensions  |  ICMP          |           |
-#
-# RFC 791, 8200, 9293, 768, 792.
+# ---- Network and transport headers ----
 
 ICMP, TCP, UDP, ICMP6, SCTP = 1, 6, 17, 58, 132
 _FRAGMENT, _AUTHENTICATION = 44, 51
 _EXTENSIONS = (0, 43, _FRAGMENT, _AUTHENTICATION, 60, 135, 139, 140)
 _MOST_EXTENSIONS = 8
-
 
 _IP4_HEADER = header_type(
     20, version=(0, "u1"), total=(2, ">u2"), ident=(4, ">u2"), fragment=(6, ">u2"), proto=(9, "u1"), src=(12, ">u4"),
@@ -205,9 +206,7 @@ def read_ip(records: Records, links: Links) -> Headers:
     """IP headers, in the order of the packets."""
     # Most captures hold one kind only.
     kinds = ((IP4, _read_ip4), (IP6, _read_ip6))
-    parts = [
-        read(records, links) for ethertype, read in kinds if (links.ethertype == ethertype).any()
-    ]
+    parts = [read(records, links) for kind, read in kinds if (links.ethertype == kind).any()]
     if not parts:
         return _read_ip4(records, links)
     return parts[0] if len(parts) == 1 else interleave([part.row for part in parts], parts)
@@ -254,10 +253,8 @@ def _read_ip6(records: Records, links: Links) -> Headers:
     room = (records.wire[row] - (at - records.at[row])).astype(np.int32)
     lying = payload + 40 > room
     length = np.where(lying | (payload == 0), room, payload + 40)
-    addresses = {
-        name: header[name].astype(np.int64)
-        for name in ("src_high", "src_low", "dst_high", "dst_low")
-    }
+    halves = ("src_high", "src_low", "dst_high", "dst_low")
+    addresses = {name: header[name].astype(np.int64) for name in halves}
     proto, transport = header["next"].copy(), at + 40
     fragment = _skip_extensions(records.buffer, end[row], proto, transport)
     return Headers(
@@ -277,22 +274,20 @@ def _read_ip6(records: Records, links: Links) -> Headers:
 def _skip_extensions(
     buffer: np.ndarray, end: np.ndarray, proto: np.ndarray, cursor: np.ndarray
 ) -> np.ndarray:
-    """Move ``proto`` and ``cursor`` past all extensions, in place; return the fragment headers, 0
-    for none."""
+    """Move ``proto`` and ``cursor`` past all extensions, in place; the fragment headers, 0 for
+    none."""
     fragments = np.zeros(len(proto), [("offset", np.uint16), ("ident", np.uint32)])
     for _ in range(_MOST_EXTENSIONS):
-        which = np.flatnonzero(
-            np.isin(proto, _EXTENSIONS) & (cursor + 8 <= end) & (fragments["offset"] <= 7)
-        )
+        more = np.isin(proto, _EXTENSIONS) & (cursor + 8 <= end) & (fragments["offset"] <= 7)
+        which = np.flatnonzero(more)
         if not len(which):
             break
         header, kind = read_headers(buffer, cursor[which], _EXTENSION_HEADER), proto[which]
         is_fragment, units = kind == _FRAGMENT, header["units"].astype(np.int64)
         for name in ("offset", "ident"):
             fragments[name][which[is_fragment]] = header[name][is_fragment]
-        cursor[which] += np.select(
-            [is_fragment, kind == _AUTHENTICATION], [8, (units + 2) * 4], (units + 1) * 8
-        )
+        size = np.where(kind == _AUTHENTICATION, (units + 2) * 4, (units + 1) * 8)
+        cursor[which] += np.where(is_fragment, 8, size)
         proto[which] = header["next"]
     return fragments
 
@@ -307,9 +302,8 @@ def read_transport(records: Records, ip: Headers) -> Transports:
     has_tcp = is_tcp & (room >= 16)
     ported = (is_tcp | is_udp | (whole & (ip.proto == SCTP))) & (room >= 4)
     typed = is_icmp & (room >= 2)
-    size = np.where(
-        has_tcp, np.maximum((header["offset"] >> 4) * np.uint8(4), 20), is_tcp * np.uint8(20)
-    )
+    tcp_size = np.maximum((header["offset"] >> 4) * np.uint8(4), 20)
+    size = np.where(has_tcp, tcp_size, is_tcp * np.uint8(20))
     size += (is_udp | is_icmp) * np.uint8(8)
     payload = np.maximum(ip.rest - size, 0)
     return Transports(

@@ -103,17 +103,15 @@ def read_packets(paths: Sequence[Path]) -> Packets:
         buffers.append(records.buffer)
         start_s, end_s = min(start_s, records.ts.min()), max(end_s, records.ts.max())
     if not buffers:
-        said = "; ".join(notes)
         raise UserError(
-            f"{paths[0]} holds no packets ({said}); expected at least one; check the capture's filter"
+            f"{paths[0]} holds no packets ({'; '.join(notes)}); expected at least one; "
+            "check the capture's filter"
         )
     addresses = _share_addresses(parts)
     arp, table = _by_time([part.arp for part in parts]), _by_time([part.packets for part in parts])
     _join_fragments(table)
-    table = table.drop(columns=["ident", "later", "first"])
-    return Packets(
-        table, arp, addresses, tuple(buffers), float(start_s), float(end_s), tuple(notes)
-    )
+    table, times = table.drop(columns=["ident", "later", "first"]), (float(start_s), float(end_s))
+    return Packets(table, arp, addresses, tuple(buffers), *times, tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -141,9 +139,8 @@ def _clock_notes(path: Path, records: Records) -> list[str]:
 
 def _decode(path: Path, records: Records, file: int, notes: list[str]) -> list[_Part]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy lets go of the interpreter's lock
-        parts = list(
-            pool.map(partial(_decode_part, records, file), range(0, len(records.ts), _PART))
-        )
+        starts = range(0, len(records.ts), _PART)
+        parts = list(pool.map(partial(_decode_part, records, file), starts))
     others = len(records.ts) - sum(len(part.packets["ts"]) + len(part.arp["ts"]) for part in parts)
     if others:
         notes.append(
@@ -161,14 +158,10 @@ def _decode_part(whole: Records, file: int, first: int) -> _Part:
     links = read_links(records)
     arp, ip = vars(read_arp(records, links)).copy(), read_ip(records, links)
     packets = vars(ip) | vars(read_transport(records, ip))
-    low = np.concatenate(
-        [packets.pop("src_low"), packets.pop("dst_low"), arp["sender"], arp["target"]]
-    )
     row, n, m = packets.pop("row"), len(ip.row), len(arp["row"])
-    high = np.concatenate(
-        [packets.pop("src_high"), packets.pop("dst_high"), np.zeros(2 * m, np.int64)]
-    )
-    codes, low, high = _number(low, high)
+    lows = [packets.pop("src_low"), packets.pop("dst_low"), arp["sender"], arp["target"]]
+    highs = [packets.pop("src_high"), packets.pop("dst_high"), np.zeros(2 * m, np.int64)]
+    codes, low, high = _number(np.concatenate(lows), np.concatenate(highs))
     ends = np.split(codes.astype(np.int32), [n, 2 * n, 2 * n + m])
     packets["src"], packets["dst"], arp["sender"], arp["target"] = ends
     packets |= {"ts": records.ts[row], "src_mac": links.src_mac[row], "dst_mac": links.dst_mac[row]}
@@ -180,9 +173,8 @@ def _decode_part(whole: Records, file: int, first: int) -> _Part:
 
 def _by_time(parts: list[dict[str, np.ndarray]]) -> pd.DataFrame:
     names = list(parts[0])
-    table = pd.DataFrame(
-        {name: np.concatenate([part.pop(name) for part in parts]) for name in names}, copy=False
-    )
+    columns = {name: np.concatenate([part.pop(name) for part in parts]) for name in names}
+    table = pd.DataFrame(columns, copy=False)
     if table["ts"].is_monotonic_increasing:
         return table
     return table.sort_values("ts", kind="stable", ignore_index=True)
@@ -200,22 +192,18 @@ def _number(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
 
 def _share_addresses(parts: list[_Part]) -> np.ndarray:
     """Number the addresses of all parts as one, in place; return the texts behind the numbers."""
-    low, high = (
-        np.concatenate([part.low for part in parts]),
-        np.concatenate([part.high for part in parts]),
-    )
-    codes, low, high = _number(low, high)
+    lows, highs = [part.low for part in parts], [part.high for part in parts]
+    codes, low, high = _number(np.concatenate(lows), np.concatenate(highs))
     shared = np.split(codes.astype(np.int32), np.cumsum([len(part.low) for part in parts])[:-1])
     for part, mine in zip(parts, shared, strict=True):
         for columns, names in ((part.packets, ("src", "dst")), (part.arp, ("sender", "target"))):
             columns.update({name: mine[columns[name]] for name in names})
-    return np.array(
-        [_address(int(h), int(lo)) for h, lo in zip(high, low, strict=True)], dtype=object
-    )
+    texts = [_address(int(h), int(lo)) for h, lo in zip(high, low, strict=True)]
+    return np.array(texts, dtype=object)
 
 
 def _address(high: int, low: int) -> str:
-    if high == 0 and low >> 32 == 0xFFFF:
+    if high == 0 and low >> 32 == 0xFFFF:  # by hand, since a scan has a million of them
         return f"{low >> 24 & 255}.{low >> 16 & 255}.{low >> 8 & 255}.{low & 255}"
     return str(ipaddress.IPv6Address((high & (1 << 64) - 1) << 64 | low & (1 << 64) - 1))
 
@@ -226,9 +214,7 @@ def _join_fragments(table: pd.DataFrame) -> None:
     Fragments of one packet share addresses, protocol and identification; the last beginning before
     a fragment is its own, or, where fragments were reordered, the first one after it.
     """
-    part = table.loc[
-        table["later"] | table["first"], ["src", "dst", "proto", "ident", "later", "sport", "dport"]
-    ]
+    part = table.loc[table["later"] | table["first"]]
     if part.empty:
         return
     ports = part[["sport", "dport"]].astype(float).mask(part["later"])

@@ -1,7 +1,6 @@
 """Packet records of a pcap or pcapng file: where each frame lies, when it passed, how long it was.
 
-Formats: https://www.ietf.org/archive/id/draft-gharris-opsawg-pcap-01.html and
-    draft-tuexen-opsawg-pcapng.
+Formats: draft-gharris-opsawg-pcap and draft-tuexen-opsawg-pcapng (datatracker.ietf.org).
 """
 
 import mmap
@@ -33,13 +32,9 @@ _RECORD = {
 _PCAPNG = b"\x0a\x0d\x0d\x0a"
 _SECTION, _INTERFACE, _OLD_PACKET, _SIMPLE_PACKET, _PACKET = 0x0A0D0D0A, 1, 2, 3, 6
 _LINK_NAMES = {
-    105: "802.11",
-    127: "802.11 with radiotap",
-    9: "PPP",
-    189: "USB",
-    195: "802.15.4",
+    9: "PPP", 105: "802.11", 127: "802.11 with radiotap", 189: "USB", 195: "802.15.4",
     201: "Bluetooth",
-}
+}  # fmt: skip
 # libpcap's own upper bound of a record (MAXIMUM_SNAPLEN); a longer one is damage, not a packet.
 _LONGEST = 262_144
 _MOST_WIRE = 2**31 - 1  # a frame said to have been longer than this on the wire was not
@@ -68,10 +63,8 @@ class Records:
 
     def take(self, which: slice | np.ndarray) -> "Records":
         """Some of the records; ``buffer`` and ``notes`` stay."""
-        columns = {
-            name: getattr(self, name)[which] for name in ("ts", "at", "captured", "wire", "link")
-        }
-        return replace(self, **columns)
+        names = ("ts", "at", "captured", "wire", "link")
+        return replace(self, **{name: getattr(self, name)[which] for name in names})
 
 
 def is_capture(head: bytes) -> bool:
@@ -116,10 +109,11 @@ def _keep_known_links(path: Path, records: Records) -> Records:
     known = np.isin(records.link, LINKS)
     if known.all():
         return records
-    others = sorted({int(link) for link in records.link[~known]})
-    names = ", ".join(
-        f"{link} ({_LINK_NAMES.get(link, 'see tcpdump.org/linktypes.html')})" for link in others
+    others, unnamed = (
+        sorted({int(link) for link in records.link[~known]}),
+        "see tcpdump.org/linktypes.html",
     )
+    names = ", ".join(f"{link} ({_LINK_NAMES.get(link, unnamed)})" for link in others)
     if not known.any():
         raise UserError(
             f"{path} has link type {names}; expected Ethernet, Linux cooked, raw IP or loopback; "
@@ -145,9 +139,8 @@ def _read_pcap(path: Path, data: mmap.mmap) -> Records:
     captured = header["captured"]
     # After a lying length the chain leads through garbage; a fraction of a second above one second
     # shows it.
-    wrong = np.flatnonzero(
-        (header["fraction"] >= per_s) | (captured > limit) | (at + 16 + captured > size)
-    )
+    is_wrong = (header["fraction"] >= per_s) | (captured > limit) | (at + 16 + captured > size)
+    wrong = np.flatnonzero(is_wrong)
     good = int(wrong[0]) if len(wrong) else len(at)
     end = int(at[good - 1] + 16 + captured[good - 1]) if good else 24
     notes = () if end == size else (_damage(path, good, end, size),)
@@ -156,9 +149,8 @@ def _read_pcap(path: Path, data: mmap.mmap) -> Records:
     ts += header["s"]
     captured = header["captured"].astype(np.int32)
     wire = np.maximum(np.minimum(header["wire"], _MOST_WIRE).astype(np.int32), captured)
-    return Records(
-        buffer, ts, at, captured, wire, np.full(good, network & 0x0FFFFFFF, np.int32), notes
-    )
+    link = np.full(good, network & 0x0FFFFFFF, np.int32)
+    return Records(buffer, ts, at, captured, wire, link, notes)
 
 
 def _find_records(data: mmap.mmap, order: str) -> np.ndarray:
@@ -225,9 +217,8 @@ def _read_pcapng(path: Path, data: mmap.mmap) -> Records:
     if not rows:
         return _no_records(data, notes)
     owner, ticks, start, captured, wire = np.array(rows, np.int64).T
-    link, per_s, offset = np.array([[i.link, i.per_s, i.offset_s] for i in interfaces], np.int64)[
-        owner
-    ].T
+    clocks = np.array([[i.link, i.per_s, i.offset_s] for i in interfaces], np.int64)
+    link, per_s, offset = clocks[owner].T
     ts = ticks // per_s + (ticks % per_s) / per_s + offset
     wire = np.minimum(np.maximum(wire, captured), _MOST_WIRE)
     captured, wire, link = (column.astype(np.int32) for column in (captured, wire, link))
@@ -235,7 +226,7 @@ def _read_pcapng(path: Path, data: mmap.mmap) -> Records:
 
 
 def _interface(data: mmap.mmap, at: int, length: int, order: str) -> _Interface:
-    """An interface block: its link type and, among the options, the unit (9) and offset (14) of its
+    """An interface block: link type and, among the options, unit (9) and offset (14) of its
     clock."""
     (link,) = struct.unpack_from(order + "H", data, at + 8)
     per_s, offset_s = 1_000_000, 0
@@ -263,8 +254,7 @@ def _packet(
     first: int,
     rows: list[tuple[int, ...]],
 ) -> tuple[int, ...] | None:
-    """One packet block as (interface, ticks, offset, captured, wire); None where its lengths cannot
-    be."""
+    """A packet block as (interface, ticks, offset, captured, wire); None where lengths cannot be."""
     if kind == _SIMPLE_PACKET:
         (wire,) = struct.unpack_from(order + "I", data, at + 8)
         # A simple packet block has no time: it takes that of the packet before it.
@@ -275,11 +265,9 @@ def _packet(
     if kind == _OLD_PACKET:
         (owner,) = struct.unpack_from(order + "H", data, at + 8)
     ticks = high << 32 | low
-    return (
-        (first + owner, ticks, at + 28, captured, wire)
-        if captured <= length - 32 and ticks < 1 << 63
-        else None
-    )
+    if captured > length - 32 or ticks >= 1 << 63:
+        return None
+    return first + owner, ticks, at + 28, captured, wire
 
 
 # ---- Headers of many packets at once, as structured arrays ----
@@ -296,8 +284,7 @@ def header_type(size: int, **named: tuple[int, str]) -> np.dtype:
 
 
 def read_headers(buffer: np.ndarray, at: np.ndarray, kind: np.dtype) -> np.ndarray:
-    """The header of a structured type at each offset, shape (n,); what lies past the buffer's end
-    reads as 0."""
+    """The header at each offset, shape (n,); what lies past the buffer's end reads as 0."""
     size = kind.itemsize
     if len(buffer) < 2 * size:
         buffer = np.append(buffer, np.zeros(2 * size, np.uint8))
@@ -307,9 +294,8 @@ def read_headers(buffer: np.ndarray, at: np.ndarray, kind: np.dtype) -> np.ndarr
     cut = np.flatnonzero(at > last)
     if len(cut):
         end = np.append(buffer[last:], np.zeros(size, np.uint8))
-        found[cut] = np.ndarray((size + 1,), f"V{size}", end, strides=(1,))[
-            np.minimum(at[cut] - last, size)
-        ]
+        tail = np.ndarray((size + 1,), f"V{size}", end, strides=(1,))
+        found[cut] = tail[np.minimum(at[cut] - last, size)]
     return found.view(kind)
 
 
@@ -318,9 +304,5 @@ def interleave(rows: list[np.ndarray], parts: list[_Columns]) -> _Columns:
     columns."""
     order = np.argsort(np.concatenate(rows), kind="stable")
     kind: Any = type(parts[0])
-    return kind(
-        *(
-            np.concatenate([getattr(part, field.name) for part in parts])[order]
-            for field in fields(kind)
-        )
-    )
+    names = [column.name for column in fields(kind)]
+    return kind(*(np.concatenate([getattr(part, n) for part in parts])[order] for n in names))

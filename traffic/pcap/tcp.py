@@ -1,4 +1,4 @@
-"""TCP as Zeek sees it: where a connection ends, and the state both sides were left in.
+"""TCP as Zeek sees it: where connections end, their states and histories, what segments add.
 
 All functions take packets sorted by conversation (both directions of a 5-tuple together), then by
 time, and work on columns. The rules are those of Zeek's TCP analyzer (src/analyzer/protocol/tcp)
@@ -11,16 +11,13 @@ import pandas as pd
 from traffic.arrays import count_up, starts_run
 
 FIN, SYN, RST, ACK = 1, 2, 4, 16
-ATTEMPT_S = (
-    5.0  # tcp_attempt_delay: an attempt that nobody answered ends so long after its first SYN
-)
-CLOSE_S = 5.0  # tcp_close_delay: a closed or reset connection is forgotten so long after it closed
+ATTEMPT_S = 5.0  # tcp_attempt_delay: from the first SYN to the end of an attempt nobody answered
+CLOSE_S = 5.0  # tcp_close_delay: from the close or reset of a connection until it is forgotten
 NEVER = np.iinfo(np.int64).max
 
 
 def first_per_group(mask: np.ndarray, group: np.ndarray, n_groups: int) -> np.ndarray:
-    """Index of the first True in each group, ``NEVER`` where there is none; ``group`` need not be
-    sorted.
+    """Index of the first True in each group, unsorted ones too; ``NEVER`` where there is none.
 
     >>> first_per_group(np.array([False, True, True]), np.array([0, 1, 1]), 2)[1]
     np.int64(1)
@@ -87,8 +84,7 @@ def _next_row(rows: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 
 def _first_since(ts: np.ndarray, low: np.ndarray, high: np.ndarray, when: np.ndarray) -> np.ndarray:
-    """The first row of each ``[low, high)`` at or after ``when``, which its last row is: a search
-    by halves."""
+    """The first row of each ``[low, high)`` at or after ``when``, which its last row is (bisection)."""
     while (low < high).any():
         middle = (low + high) // 2
         before = ts[middle] < when
@@ -97,8 +93,7 @@ def _first_since(ts: np.ndarray, low: np.ndarray, high: np.ndarray, when: np.nda
 
 
 class _Following:
-    """For each packet, what follows it in its conversation: enough to tell when a connection that
-    it began ends."""
+    """What follows each packet in its conversation, to tell when a connection it began ends."""
 
     def __init__(self, packets: pd.DataFrame) -> None:
         flags, payload = packets["flags"].to_numpy(), packets["payload"].to_numpy()
@@ -115,8 +110,7 @@ class _Following:
         self._any = [np.flatnonzero(side) for side in sides]
 
     def end_s(self, head: np.ndarray, stop: np.ndarray) -> np.ndarray:
-        """When the connections that ``head`` begins, and that hold no packet from ``stop`` on, are
-        forgotten."""
+        """When the connections from ``head`` to before ``stop`` are forgotten."""
         here = self._forward[head]
 
         def first(rows: np.ndarray) -> np.ndarray:
@@ -128,15 +122,10 @@ class _Following:
 
         fin_here, fin_there = since(self._fin, here), since(self._fin, ~here)
         half = np.where(fin_here < since(self._any, ~here), fin_here, NEVER)
-        closed_s = self._time(
-            np.minimum(np.minimum(np.maximum(fin_here, fin_there), half), first(self._rst))
-        )
-        tried_s = self.ts[head] + ATTEMPT_S
-        waiting = (
-            self._opens[head]
-            & (self._time(since(self._answer, ~here)) >= tried_s)
-            & (closed_s >= tried_s)
-        )
+        both = np.maximum(fin_here, fin_there)
+        closed_s = self._time(np.minimum(np.minimum(both, half), first(self._rst)))
+        tried_s, answered_s = self.ts[head] + ATTEMPT_S, self._time(since(self._answer, ~here))
+        waiting = self._opens[head] & (answered_s >= tried_s) & (closed_s >= tried_s)
         return np.where(waiting, tried_s, closed_s + CLOSE_S)
 
     def _time(self, row: np.ndarray) -> np.ndarray:
@@ -157,8 +146,6 @@ def name_states(
         Shape (n_flows,), object: S0 S1 SF REJ S2 S3 RSTO RSTR RSTOS0 RSTRH SH SHR OTH.
     """
     flags, payload = packets["flags"].to_numpy(), packets["payload"].to_numpy()
-
-    anything = np.ones(len(flags), bool)
     bare_ack = (flags & (SYN | FIN | RST) == 0) & (payload == 0)
 
     def first(mask: np.ndarray, orig: bool) -> np.ndarray:
@@ -167,7 +154,7 @@ def name_states(
     def both(mask: np.ndarray) -> dict[bool, np.ndarray]:
         return {True: first(mask, True), False: first(mask, False)}
 
-    began, said = both(anything), both(payload > 0)
+    began, spoke_data = both(np.ones(len(flags), bool)), both(payload > 0)
     syns = both(flags & (SYN | RST) == SYN)
     fins, rsts = both(flags & (FIN | RST) == FIN), both(flags & RST > 0)
     opened = (syns[True] < NEVER) & (syns[True] == began[True])
@@ -186,7 +173,7 @@ def name_states(
     waiting = opened & ~answered & ~closed[True] & ~reset[True]
     orig_quiet = ~closed[True] & ~reset[True] & ~opened & ~established
     resp_quiet = ~closed[False] & ~reset[False] & ~answered
-    empty = (said[True] == NEVER) & (said[False] == NEVER)
+    empty = (spoke_data[True] == NEVER) & (spoke_data[False] == NEVER)
     rules = {
         "REJ": reset[False] & (waiting | (reset[True] & empty)),
         "RSTRH": reset[False] & orig_quiet,
@@ -204,8 +191,7 @@ def name_states(
     return np.select(list(rules.values()), list(rules), "OTH")
 
 
-# Zeek's ``history``: one letter for each thing that happened first in a direction, in the order it
-# happened.
+# ---- Zeek's ``history``: a letter for each thing that happened first in a direction, in order ----
 #
 # S SYN, H SYN-ACK, A bare ACK, D data, F FIN, R RST, I FIN with RST, Q other mixed flags, T data
 # sent again, W zero window; capitals are the originator's; ``^`` marks a flow whose direction was
@@ -248,8 +234,7 @@ def render_histories(
 
 
 def _marks(packets: pd.DataFrame, segments: pd.DataFrame) -> list[tuple[str, np.ndarray, str]]:
-    """Each letter with the packets it may be written for, and how often: once, scaled, or when
-    their number changes."""
+    """Each letter with the packets it may be written for, and how often."""
     flags, payload = packets["flags"].to_numpy(), packets["payload"].to_numpy()
     tcp, udp = packets["is_tcp"].to_numpy(), packets["is_udp"].to_numpy()
     control = flags & (SYN | FIN | RST)
@@ -274,6 +259,8 @@ def _marks(packets: pd.DataFrame, segments: pd.DataFrame) -> list[tuple[str, np.
 def _kept(
     packets: pd.DataFrame, mask: np.ndarray, often: str, stream: np.ndarray, n: int
 ) -> np.ndarray:
+    """The packets that a letter is written for: once a direction, at the 1st, 10th, 100th, or when
+    the first or last sequence number changes."""
     if often == "once":
         first = first_per_group(mask, stream, n)
         return first[first < NEVER]
@@ -301,7 +288,7 @@ def _join(letters: np.ndarray, flow: np.ndarray, flipped: np.ndarray) -> np.ndar
     return np.array([text.decode() for text in texts], dtype=object)[codes]
 
 
-# What each TCP segment adds to its direction of its connection, and which were sent again.
+# ---- What each segment adds to its direction of its connection, and which were sent again ----
 
 # A jump in sequence numbers beyond this is no lost data but a number we should not trust.
 _WILDEST_JUMP = 1 << 30
@@ -324,11 +311,8 @@ def read_segments(packets: pd.DataFrame, stream: np.ndarray) -> pd.DataFrame:
         data: Zeek's ``W``). RSTs add nothing: their numbers cannot be trusted.
     """
     n = len(packets)
-    out = {
-        "grown_bytes": np.zeros(n, np.int64),
-        "again": np.zeros(n, bool),
-        "resent": np.zeros(n, bool),
-    }
+    out = {"grown_bytes": np.zeros(n, np.int64)}
+    out |= {name: np.zeros(n, bool) for name in ("again", "resent")}
     flags = packets["flags"].to_numpy()
     out["zero_window"] = _is_zero_window(flags, packets["window"].to_numpy(), stream)
     order = _by_side(stream)
@@ -340,9 +324,8 @@ def read_segments(packets: pd.DataFrame, stream: np.ndarray) -> pd.DataFrame:
     stream = stream[order]
     head = starts_run(stream)
     place = _unwrap(packets["seq"].to_numpy()[order], head)
-    marks = ((flags & FIN) + (flags >> 1 & 1)).astype(
-        np.int32
-    )  # SYN and FIN take a number each and hold no byte
+    # SYN and FIN take a number each and hold no byte.
+    marks = ((flags & FIN) + (flags >> 1 & 1)).astype(np.int32)
     end = place + payload
     end += marks
     seen = _highest_before(end, head)
@@ -357,14 +340,13 @@ def read_segments(packets: pd.DataFrame, stream: np.ndarray) -> pd.DataFrame:
     # One that comes right after a segment that left a hole was not sent again, it took another way.
     last = last_row(np.flatnonzero(head | (grown > 0)), stale)
     overtaken = ~head[last] & (place[last] > seen[last]) & (ts[stale] - ts[last] <= _OVERTAKEN_S)
-    said = (payload > 0) | (flags & FIN > 0) | (flags & (SYN | ACK) == SYN | ACK)
-    out["resent"][order[stale]] = said & ~keep_alive & ~overtaken
+    tells = (payload > 0) | (flags & FIN > 0) | (flags & (SYN | ACK) == SYN | ACK)
+    out["resent"][order[stale]] = tells & ~keep_alive & ~overtaken
     return pd.DataFrame(out, copy=False)
 
 
 def _by_side(stream: np.ndarray) -> np.ndarray:
-    """The stable order of streams that are sorted but for their last bit: within each connection,
-    side by side."""
+    """The stable order of streams that are sorted but for their last bit, the side."""
     connection, side = stream >> 1, (stream & 1).astype(bool)
     head = np.flatnonzero(starts_run(connection)).astype(np.int32)
     size = np.diff(head, append=np.int32(len(stream)))
@@ -378,8 +360,7 @@ def _by_side(stream: np.ndarray) -> np.ndarray:
 
 
 def _is_zero_window(flags: np.ndarray, window: np.ndarray, stream: np.ndarray) -> np.ndarray:
-    """A window of 0, unless the sender has reset or the other side has already said that it sends
-    no more."""
+    """A window of 0, unless the sender has reset or the other side has closed."""
     closed = np.flatnonzero(window == 0)
     here, n = stream[closed], int(stream.max(initial=0)) | 1
     peer_done = first_per_group(flags & FIN > 0, stream ^ 1, n + 1)[here] < closed
@@ -390,8 +371,7 @@ def _is_zero_window(flags: np.ndarray, window: np.ndarray, stream: np.ndarray) -
 
 
 def _unwrap(seq: np.ndarray, head: np.ndarray) -> np.ndarray:
-    """32-bit sequence numbers as places in an endless stream; only differences within a stream mean
-    anything."""
+    """32-bit sequence numbers as places in an endless stream, comparable within each stream."""
     seq = seq.astype(np.uint32)
     step = np.diff(seq, prepend=seq[:1]).view(np.int32)
     step[head] = 0
@@ -402,9 +382,8 @@ def _highest_before(end: np.ndarray, head: np.ndarray) -> np.ndarray:
     """The highest ``end`` among the earlier segments of each stream (its own at a head)."""
     first = np.flatnonzero(head)
     # Each stream is lifted above the one before it, so that one running maximum serves all.
-    lift = np.append(
-        0, np.cumsum(np.maximum.reduceat(end, first)[:-1] - np.minimum.reduceat(end, first)[1:] + 1)
-    )
+    gaps = np.maximum.reduceat(end, first)[:-1] - np.minimum.reduceat(end, first)[1:] + 1
+    lift = np.append(0, np.cumsum(gaps))
     lift = np.repeat(lift, np.diff(first, append=len(end)))
     highest = np.maximum.accumulate(end + lift)
     return np.where(head, end, np.append(end[:1], highest[:-1]) - lift)

@@ -1,7 +1,7 @@
-"""Zeek's conn.log becomes a Capture, and flows become a conn.log.
+"""Zeek's conn.log read as a capture, and flows written as a conn.log.
 
-Meaning of the columns: https://docs.zeek.org/en/master/scripts/base/protocols/conn/main.zeek.html
-    (Conn::Info).
+Meaning of the columns, and letters of ``history``: Conn::Info at
+https://docs.zeek.org/en/master/scripts/base/protocols/conn/main.zeek.html.
 """
 
 import re
@@ -16,11 +16,7 @@ from traffic.errors import UserError
 from traffic.zeek.logs import Kind, read_log
 from traffic.zeek.protocols import read_beside
 
-# What conn.log's own columns tell beyond flows: trouble in TCP, hosts that cannot be reached, names
-# that fail.
-#
-# Letters of ``history``: https://docs.zeek.org/en/master/scripts/base/protocols/conn/main.zeek.html
-# (Conn::Info).
+# ---- Evidence in conn.log's own columns: trouble in TCP, unreachable hosts, names that fail ----
 
 _DNS_PORT = 53
 _ID = ("id.orig_h", "id.resp_h")
@@ -50,7 +46,7 @@ def flow_evidence(flows: pd.DataFrame, with_dns: bool) -> pd.DataFrame:
             if not len(some):
                 continue
             counts = letters[some] if kind == "reset" else 10 ** (letters[some] - 1)
-            parts.append(_events(flows.iloc[some], counts, src, dst, kind, at_end=kind == "reset"))
+            parts.append(_events(flows.iloc[some], counts, src, dst, kind))
     parts += _unreachable(flows)
     if with_dns:
         parts += _dns_flows(flows)
@@ -58,21 +54,16 @@ def flow_evidence(flows: pd.DataFrame, with_dns: bool) -> pd.DataFrame:
 
 
 def _events(
-    flows: pd.DataFrame,
-    counts: np.ndarray,
-    src: str,
-    dst: str,
-    kind: str,
-    code: object = -1,
-    at_end: bool = False,
+    flows: pd.DataFrame, counts: np.ndarray, src: str, dst: str, kind: str, code: object = -1
 ) -> pd.DataFrame:
-    """Place ``counts`` events of each flow in time: at its end, or evenly from its start."""
+    """Place ``counts`` events of each flow in time: resets at its end, others evenly from its
+    start."""
     flows = flows.reset_index(drop=True)
-    if at_end:
-        end = flows["ts"] + flows["duration"].fillna(0.0)
+    if kind == "reset":
+        end_s = (flows["ts"] + flows["duration"].fillna(0.0)).to_numpy()
         flow, slot, count = (
             np.arange(len(flows)),
-            np.floor(end.to_numpy() / SAMPLE_S).astype("int64"),
+            np.floor(end_s / SAMPLE_S).astype("int64"),
             counts,
         )
     else:
@@ -87,33 +78,29 @@ def _events(
 
 
 def _unreachable(flows: pd.DataFrame) -> list[pd.DataFrame]:
-    """ICMP destination unreachable: type 3, in ICMPv6 type 1 (RFC 792, RFC 4443); Zeek puts the
-    type in id.orig_p."""
+    """ICMP destination unreachable: type 3, in ICMPv6 type 1 (RFC 792, 4443), in id.orig_p."""
     icmp = np.flatnonzero((flows["proto"] == "icmp").to_numpy())
     rows = flows.iloc[icmp]
     v6 = rows["id.orig_h"].str.contains(":", regex=False).to_numpy(bool)
     rows = rows[rows["id.orig_p"].to_numpy() == np.where(v6, 1, 3)]
     if rows.empty:
         return []
-    counts = rows["orig_pkts"].fillna(1.0).clip(lower=1.0).to_numpy()
-    return [_events(rows, counts, *_ID, "unreachable", code=rows["id.resp_p"].to_numpy())]
+    return [_events(rows, _packets(rows), *_ID, "unreachable", rows["id.resp_p"].to_numpy())]
+
+
+def _packets(flows: pd.DataFrame) -> np.ndarray:
+    return flows["orig_pkts"].fillna(1.0).clip(lower=1.0).to_numpy()
 
 
 def _dns_flows(flows: pd.DataFrame) -> list[pd.DataFrame]:
     """Each packet to port 53 is a query; where nothing came back, each of them failed."""
     rows = flows[((flows["proto"] == "udp") & (flows["id.resp_p"] == _DNS_PORT)).to_numpy()]
-    if rows.empty:
-        return []
     silent = rows[(rows["resp_pkts"].fillna(0.0) == 0).to_numpy()]
-    parts = []
-    for asked, kind in ((rows, "dns_query"), (silent, "dns_failed")):
-        if len(asked):
-            parts.append(
-                _events(
-                    asked, asked["orig_pkts"].fillna(1.0).clip(lower=1.0).to_numpy(), *_ID, kind
-                )
-            )
-    return parts
+    kinds = {"dns_query": rows, "dns_failed": silent}
+    return [_events(some, _packets(some), *_ID, kind) for kind, some in kinds.items() if len(some)]
+
+
+# ---- Reading ----
 
 
 _PORTS = ["id.orig_p", "id.resp_p"]
@@ -124,9 +111,9 @@ _KINDS: dict[str, Kind] = {
 }
 # Without these no sample can be made; the others are unknown where a log leaves them out.
 _NEEDED = (
-    *["ts", "id.orig_h", "id.orig_p", "id.resp_h", "id.resp_p", "proto", "conn_state"],
-    *["duration", "orig_bytes", "resp_bytes", "orig_pkts", "resp_pkts"],
-)
+    "ts", "id.orig_h", "id.orig_p", "id.resp_h", "id.resp_p", "proto", "conn_state", "duration",
+    "orig_bytes", "resp_bytes", "orig_pkts", "resp_pkts",
+)  # fmt: skip
 _CONN_NAME = re.compile(r"^conn([._](?!summary).*)?\.(log|json)([._].*)?$")
 _LONGEST_S = 366 * 86400.0
 _LATEST_S = 253402300800.0  # the year 10000: a later time is not seconds since the epoch
@@ -136,7 +123,7 @@ _CLOCK_BACK_S = 600.0
 
 
 def read_zeek(path: Path | str) -> Capture:
-    """Read a conn.log, or a folder of rotated ones, and what the protocol logs beside it tell.
+    """Read a conn.log, or a folder of rotated ones, with the protocol logs beside it.
 
     Args:
         path: TSV (IoT-23's variant too) or JSON lines, plain or gzipped; or a folder that holds
@@ -168,13 +155,10 @@ def read_zeek(path: Path | str) -> Capture:
 
 
 def find_conn_logs(folder: Path) -> list[Path]:
-    """The conn logs of a folder by Zeek's names, or of the day folders in it; never
-    conn-summary."""
+    """The conn logs of a folder, or of the day folders in it, by name; never conn-summary."""
     for pattern in ("*", "*/*"):
-        found = sorted(
-            file for file in folder.glob(pattern) if file.is_file() and _CONN_NAME.match(file.name)
-        )
-        if found:
+        logs = (path for path in folder.glob(pattern) if _CONN_NAME.match(path.name))
+        if found := sorted(path for path in logs if path.is_file()):
             return found
     return []
 
@@ -197,10 +181,8 @@ def _read_rows(paths: list[Path], notes: list[str]) -> pd.DataFrame:
     if "uid" not in rows:
         return rows
     again = rows["uid"].notna() & rows.duplicated(["uid", "ts", "id.orig_p", "id.resp_p"])
-    if again.any():
-        notes.append(
-            f"{int(again.sum()):,} rows that stand in more than one of the logs were counted once."
-        )
+    if n := int(again.sum()):
+        notes.append(f"{n:,} rows that stand in more than one of the logs were counted once.")
     return rows[~again]
 
 
@@ -217,9 +199,8 @@ def _make_flows(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     # times.
     for column in [*FLOW_COLUMNS, *(column for column in _EXTRA if column in rows)]:
         if column in missing:
-            flows[column] = pd.Series(
-                np.nan, index=range(len(order)), dtype="float64" if column in COUNTS else "str"
-            )
+            dtype = "float64" if column in COUNTS else "str"
+            flows[column] = pd.Series(np.nan, index=range(len(order)), dtype=dtype)
             continue
         values = rows.pop(column).array.take(order)
         if column in COUNTS:
@@ -229,15 +210,12 @@ def _make_flows(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
 
 
 def _repair_count(values: np.ndarray, column: str, notes: list[str]) -> np.ndarray:
-    """A count that cannot be true is unknown: below zero, not finite, or a flow longer than a
-    year."""
+    """A count below zero, not finite, or a duration above a year is unknown."""
     wrong = (values < 0) | (values > (_LONGEST_S if column == "duration" else 2.0**53))
     if not wrong.any():
         return values
-    first = f"first: {values[wrong][0]:g}"
-    notes.append(
-        f"{int(wrong.sum()):,} flows with an impossible {column} ({first}): taken as unknown."
-    )
+    which = f"an impossible {column} (first: {values[wrong][0]:g})"
+    notes.append(f"{int(wrong.sum()):,} flows with {which}: taken as unknown.")
     return np.where(wrong, np.nan, values)
 
 
@@ -249,10 +227,11 @@ def _note_clock(rows: pd.DataFrame, notes: list[str]) -> None:
     back = np.maximum.accumulate(end) - end
     jumps = int((np.diff(end) < -_CLOCK_BACK_S).sum())
     if jumps:
-        times = "once" if jumps == 1 else f"{jumps:,} times"
-        notes.append(
-            f"The clock jumps back {times}, by up to {back.max() / 60:,.0f} min: sorted by time."
-        )
+        times, most_min = "once" if jumps == 1 else f"{jumps:,} times", back.max() / 60
+        notes.append(f"The clock jumps back {times}, by up to {most_min:,.0f} min: sorted by time.")
+
+
+# ---- Writing ----
 
 
 def write_conn_log(flows: pd.DataFrame, stream: TextIO) -> None:
@@ -266,30 +245,17 @@ def write_conn_log(flows: pd.DataFrame, stream: TextIO) -> None:
     stream.write(
         "#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n#unset_field\t-\n#path\tconn\n"
     )
-    stream.write(
-        "\t".join(["#fields", *columns])
-        + "\n"
-        + "\t".join(["#types", *map(_zeek_type, columns)])
-        + "\n"
-    )
+    for words in (["#fields", *columns], ["#types", *map(_zeek_type, columns)]):
+        stream.write("\t".join(words) + "\n")
     if len(flows):
         text = pd.DataFrame({column: _as_text(flows[column]) for column in columns})
         stream.write("\n".join(text[columns[0]].str.cat(text[columns[1:]], sep="\t")) + "\n")
 
 
 def _zeek_type(column: str) -> str:
-    special = {
-        "ts": "time",
-        "duration": "interval",
-        "id.orig_h": "addr",
-        "id.resp_h": "addr",
-        "proto": "enum",
-    }
-    if column in special:
-        return special[column]
-    if column in _PORTS:
-        return "port"
-    return "count" if column in COUNTS else "string"
+    types = {"ts": "time", **dict.fromkeys(_ID, "addr"), **dict.fromkeys(_PORTS, "port")}
+    types |= dict.fromkeys(COUNTS, "count") | {"duration": "interval", "proto": "enum"}
+    return types.get(column, "string")
 
 
 def _as_text(values: pd.Series) -> pd.Series:
@@ -298,7 +264,6 @@ def _as_text(values: pd.Series) -> pd.Series:
     if values.name in {*_PORTS, *COUNTS}:
         return values.astype("Int64").astype("str").fillna("-")
     # As Zeek does: what would break the row, or be read as unset, is written as its code.
-    text = values.astype("str").str.replace(
-        r"[\x00-\x1f\x7f]", lambda m: f"\\x{ord(m[0]):02x}", regex=True
-    )
+    text = values.astype("str")
+    text = text.str.replace(r"[\x00-\x1f\x7f]", lambda m: f"\\x{ord(m[0]):02x}", regex=True)
     return text.replace({"": "(empty)", "-": "\\x2d"}).fillna("-")

@@ -1,4 +1,4 @@
-"""Any Zeek log, in any form it is written in, becomes a table.
+"""Any Zeek log, in any form it is written in, read as a table.
 
 Zeek writes TSV under a header of ``#`` lines, or JSON with one object a line; both may be gzipped.
 A whole log is parsed by pyarrow in one go; only a log with damage in it is taken line by line, so
@@ -22,22 +22,21 @@ from pyarrow import json as arrow_json
 
 from traffic.errors import UserError
 
-# What the readers of Zeek's TSV and JSON share: kinds of columns, and what makes a row or a header
-# unfit.
+# ---- Columns and rows of either form ----
 
 Kind = Literal["number", "text", "flag"]
 Valid = Callable[[pd.DataFrame], pd.Series]
 
 
 @dataclass(frozen=True)
-class Rows:
+class _Rows:
     """Well-formed rows in the log's order, and the lines of the others."""
 
     table: pd.DataFrame
     bad_lines: tuple[int, ...] = ()
 
 
-def check_fields(
+def _check_fields(
     fields: tuple[str, ...], needed: tuple[str, ...], place: str, path: Path, name: str
 ) -> None:
     missing = [column for column in needed if column not in fields]
@@ -53,7 +52,7 @@ def check_fields(
         )
 
 
-def to_kinds(
+def _to_kinds(
     text: pd.DataFrame, wanted: Mapping[str, Kind], valid: Valid | None
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Columns of text as the kinds they should be, and which rows are well-formed."""
@@ -67,19 +66,19 @@ def to_kinds(
     return table, good
 
 
-# Zeek's JSON: one object a line, unset fields left out.
+# ---- JSON: one object a line, unset fields left out ----
 
 
-def read_objects(
+def _read_objects(
     data: bytes,
     kinds: Mapping[str, Kind],
     needed: tuple[str, ...],
     name: str,
     path: Path,
     valid: Valid | None,
-) -> Rows:
+) -> _Rows:
     try:
-        rows = Rows(_parse_json(data, kinds))
+        rows = _Rows(_parse_json(data, kinds))
         damaged = valid is not None and not valid(rows.table).all()
     except pa.ArrowInvalid:
         damaged = True
@@ -87,8 +86,8 @@ def read_objects(
         rows = _read_damaged_json(data, kinds, valid)
     # JSON leaves out what is unset, so a column that no object has is a column the log lacks.
     found = tuple(column for column in kinds if rows.table[column].notna().any())
-    check_fields(found, needed, f"{len(rows.table):,} objects", path, name)
-    return Rows(rows.table[list(found)], rows.bad_lines)
+    _check_fields(found, needed, f"{len(rows.table):,} objects", path, name)
+    return _Rows(rows.table[list(found)], rows.bad_lines)
 
 
 def _parse_json(data: bytes, kinds: Mapping[str, Kind]) -> pd.DataFrame:
@@ -106,7 +105,7 @@ def _parse_json(data: bytes, kinds: Mapping[str, Kind]) -> pd.DataFrame:
     return frame
 
 
-def _read_damaged_json(data: bytes, kinds: Mapping[str, Kind], valid: Valid | None) -> Rows:
+def _read_damaged_json(data: bytes, kinds: Mapping[str, Kind], valid: Valid | None) -> _Rows:
     objects, numbers, broken = [], [], []
     for number, line in enumerate(data.decode().split("\n"), start=1):
         if not line.strip():
@@ -123,9 +122,9 @@ def _read_damaged_json(data: bytes, kinds: Mapping[str, Kind], valid: Valid | No
     text = pd.DataFrame(objects, columns=list(kinds)).astype("str")
     if "ts" in kinds:
         text["ts"] = _seconds(text["ts"])
-    table, good = to_kinds(text, kinds, valid)
+    table, good = _to_kinds(text, kinds, valid)
     broken += np.asarray(numbers, dtype=int)[~good].tolist()
-    return Rows(table[good].reset_index(drop=True), tuple(sorted(broken)))
+    return _Rows(table[good].reset_index(drop=True), tuple(sorted(broken)))
 
 
 def _text(value: object) -> str | None:
@@ -135,8 +134,7 @@ def _text(value: object) -> str | None:
 
 
 def _seconds(ts: pd.Series) -> pd.Series:
-    """Zeek's JSON may hold times as ISO 8601 (LogAscii::json_timestamps); seconds since the epoch
-    otherwise."""
+    """Seconds since the epoch; Zeek may write ISO 8601 (LogAscii::json_timestamps)."""
     if not ts.str.contains("T", regex=False).fillna(False).any():
         return ts
     times = pd.to_datetime(ts, utc=True, errors="coerce", format="ISO8601")
@@ -144,14 +142,14 @@ def _seconds(ts: pd.Series) -> pd.Series:
     return epoch.astype("str").where(times.notna(), ts)
 
 
-# Zeek's TSV: rows under a header of ``#`` lines, cut where a header changes.
+# ---- TSV: rows under a header of ``#`` lines, cut where a header changes ----
 
 # IoT-23's conn.log.labeled joins its last three columns with three spaces.
 _JOINT = "   "
 
 
 @dataclass(frozen=True)
-class Section:
+class _Section:
     """The rows under one ``#fields`` line."""
 
     fields: tuple[str, ...]
@@ -163,9 +161,10 @@ class Section:
     empty: str = "(empty)"
 
 
-def cut_sections(data: bytes, path: Path, needed: tuple[str, ...], name: str) -> Iterator[Section]:
-    """Cut a log where its columns change; logs that were concatenated repeat their header, mostly
-    unchanged."""
+def _cut_sections(
+    data: bytes, path: Path, needed: tuple[str, ...], name: str
+) -> Iterator[_Section]:
+    """Cut a log where its columns change; concatenated logs repeat their header, mostly equal."""
     starts = _header_starts(data)
     if not starts:
         raise UserError(
@@ -181,8 +180,8 @@ def cut_sections(data: bytes, path: Path, needed: tuple[str, ...], name: str) ->
         joint = tuple(fields[-1].split(_JOINT)) if fields and _JOINT in fields[-1] else ()
         number = data.count(b"\n", 0, first)
         named = (*fields[:-1], *joint) if joint else fields
-        check_fields(named, needed, f"line {number} lists {len(named)} fields", path, name)
-        yield Section(fields, rows, number, joint, **options)
+        _check_fields(named, needed, f"line {number} lists {len(named)} fields", path, name)
+        yield _Section(fields, rows, number, joint, **options)
 
 
 def _header_starts(data: bytes) -> list[int]:
@@ -214,34 +213,27 @@ def _header_options(header: bytes) -> dict:
     return options
 
 
-def read_section(section: Section, kinds: Mapping[str, Kind], valid: Valid | None) -> Rows:
-    wanted = {
-        column: kind
-        for column, kind in kinds.items()
-        if column in (*section.fields, *section.joint)
-    }
+def _read_section(section: _Section, kinds: Mapping[str, Kind], valid: Valid | None) -> _Rows:
+    there = (*section.fields, *section.joint)
+    wanted = {column: kind for column, kind in kinds.items() if column in there}
     try:
         table = _parse_tsv(section, section.rows, wanted)
     except pa.ArrowInvalid:
         return _read_damaged_tsv(section, wanted, valid)
     if valid is not None and not valid(table).all():
         return _read_damaged_tsv(section, wanted, valid)
-    return Rows(table)
+    return _Rows(table)
 
 
 def _parse_tsv(
-    section: Section, rows: memoryview | bytes, wanted: Mapping[str, Kind], typed: bool = True
+    section: _Section, rows: memoryview | bytes, wanted: Mapping[str, Kind], typed: bool = True
 ) -> pd.DataFrame:
     numbers = {column for column, kind in wanted.items() if typed and kind == "number"}
     if not len(rows):
-        return pd.DataFrame(
-            {c: pd.Series(dtype="float64" if c in numbers else "str") for c in wanted}
-        )
-    columns = [
-        column
-        for column in section.fields
-        if column in wanted or (section.joint and _JOINT in column)
-    ]
+        types = {name: "float64" if name in numbers else "str" for name in wanted}
+        return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in types.items()})
+    joint = section.fields[-1:] if section.joint else ()
+    columns = [name for name in section.fields if name in wanted or name in joint]
     table = csv.read_csv(
         pa.BufferReader(pa.py_buffer(rows)),
         read_options=csv.ReadOptions(column_names=list(section.fields), block_size=8 << 20),
@@ -253,9 +245,7 @@ def _parse_tsv(
             invalid_row_handler=lambda row: "skip" if row.text.startswith("#") else "error",
         ),
         convert_options=csv.ConvertOptions(
-            column_types={
-                column: pa.float64() if column in numbers else pa.string() for column in columns
-            },
+            column_types={c: pa.float64() if c in numbers else pa.string() for c in columns},
             include_columns=columns,
             null_values=[section.unset],
             strings_can_be_null=True,
@@ -269,35 +259,34 @@ def _parse_tsv(
     return frame
 
 
-def _split_joint(frame: pd.DataFrame, section: Section, wanted: Mapping[str, Kind]) -> pd.DataFrame:
-    """The joint field holds few different values, so each is split once."""
+def _split_joint(
+    frame: pd.DataFrame, section: _Section, wanted: Mapping[str, Kind]
+) -> pd.DataFrame:
+    """Split the joint field, which holds few different values, each once."""
     codes, values = pd.factorize(frame[section.fields[-1]])
     parts = [(value.split(_JOINT) + [section.unset] * len(section.joint)) for value in values]
     for i, column in enumerate(section.joint):
         if column in wanted:
-            names = pd.array(
-                [None if part[i] == section.unset else part[i] for part in parts], dtype="str"
-            )
-            frame[column] = names.take(codes, allow_fill=True)
+            names = [None if part[i] == section.unset else part[i] for part in parts]
+            frame[column] = pd.array(names, dtype="str").take(codes, allow_fill=True)
     return frame.drop(columns=section.fields[-1])
 
 
-def _read_damaged_tsv(section: Section, wanted: Mapping[str, Kind], valid: Valid | None) -> Rows:
+def _read_damaged_tsv(section: _Section, wanted: Mapping[str, Kind], valid: Valid | None) -> _Rows:
     lines = [line.rstrip("\r") for line in bytes(section.rows).decode().split("\n")]
     separator = section.separator.decode()
     rows = [i for i, line in enumerate(lines) if line.strip() and not line.startswith("#")]
     # A carriage return within a row would be a line end to the parser.
-    whole = [
-        i
-        for i in rows
-        if lines[i].count(separator) == len(section.fields) - 1 and "\r" not in lines[i]
-    ]
+    fits = len(section.fields) - 1
+    whole = [i for i in rows if lines[i].count(separator) == fits and "\r" not in lines[i]]
     text = "\n".join(lines[i] for i in whole).encode()
-    table, good = to_kinds(_parse_tsv(section, text, wanted, typed=False), wanted, valid)
+    table, good = _to_kinds(_parse_tsv(section, text, wanted, typed=False), wanted, valid)
     first = section.above + 1
     broken = set(rows) - set(np.asarray(whole, dtype=int)[good].tolist())
-    return Rows(table[good].reset_index(drop=True), tuple(sorted(first + i for i in broken)))
+    return _Rows(table[good].reset_index(drop=True), tuple(sorted(first + i for i in broken)))
 
+
+# ---- Files ----
 
 _GZIP = b"\x1f\x8b"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -334,34 +323,26 @@ def read_log(
     Raises:
         UserError: the file is missing, empty, not a Zeek log, or lacks a needed column.
     """
-    data, cut = read_bytes(path)
+    data, cut = _read_bytes(path)
     data = _as_utf8(data)
     start = data[:64].lstrip()
     if start.startswith(b"#"):
-        parts = [
-            read_section(part, kinds, valid) for part in cut_sections(data, path, needed, name)
-        ]
+        sections = _cut_sections(data, path, needed, name)
+        parts = [_read_section(section, kinds, valid) for section in sections]
     elif start.startswith(b"{"):
-        parts = [read_objects(data, kinds, needed, name, path, valid)]
+        parts = [_read_objects(data, kinds, needed, name, path, valid)]
     else:
         raise UserError(
-            f"{path} is not a Zeek log (it starts with {_quote(start)}); "
+            f"{path} is not a Zeek log (it starts with {start[:16].decode('latin-1')!a}); "
             f"expected {name} as TSV with a #fields line or as JSON lines; pass Zeek's log or a pcap"
         )
-    table = (
-        pd.concat([part.table for part in parts], ignore_index=True)
-        if len(parts) > 1
-        else parts[0].table
-    )
+    tables = [part.table for part in parts]
+    table = pd.concat(tables, ignore_index=True) if len(tables) > 1 else tables[0]
     return Log(table, _notes(path, [line for part in parts for line in part.bad_lines], cut))
 
 
-def read_bytes(path: Path) -> tuple[bytes, bool]:
-    """The content of a file, unpacked if gzipped, and whether the archive was cut short.
-
-    Raises:
-        UserError: there is no such file, it cannot be read, or it is empty.
-    """
+def _read_bytes(path: Path) -> tuple[bytes, bool]:
+    """The content of a file, unpacked if gzipped, and whether the archive was cut short."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -382,15 +363,12 @@ def read_bytes(path: Path) -> tuple[bytes, bool]:
 
 
 def _as_utf8(data: bytes) -> bytes:
-    """Zeek writes ASCII or UTF-8; other bytes are damage, and would make the parser drop a row
-    without a word."""
-    if data.isascii():
-        return data
-    return data.decode("utf-8", "replace").encode()
+    """Replace bytes that are no UTF-8: the parser would drop their rows without a word."""
+    return data if data.isascii() else data.decode("utf-8", "replace").encode()
 
 
 def _inflate(data: bytes, path: Path) -> tuple[bytes, bool]:
-    """Unpack as far as the archive is good; logs are often copied while they are being written."""
+    """Unpack as far as the archive is good: logs are often copied while they are written."""
     pieces = []
     while data.startswith(_GZIP):
         member = zlib.decompressobj(wbits=31)
@@ -411,16 +389,9 @@ def _inflate(data: bytes, path: Path) -> tuple[bytes, bool]:
 def _notes(path: Path, bad_lines: list[int], cut: bool) -> tuple[str, ...]:
     notes = []
     if bad_lines:
-        rows = (
-            "1 malformed row was"
-            if len(bad_lines) == 1
-            else f"{len(bad_lines):,} malformed rows were"
-        )
+        n = len(bad_lines)
+        rows = "1 malformed row was" if n == 1 else f"{n:,} malformed rows were"
         notes.append(f"{path.name}: {rows} skipped, the first on line {min(bad_lines)}.")
     if cut:
         notes.append(f"{path.name}: the archive is cut short; what could be unpacked was read.")
     return tuple(notes)
-
-
-def _quote(start: bytes) -> str:
-    return ascii(start[:16].decode("latin-1"))

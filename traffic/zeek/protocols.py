@@ -1,5 +1,4 @@
-"""What the protocol logs beside a conn.log tell: failing names, Modbus and MQTT codes, what Zeek
-found odd.
+"""Evidence and notes from the protocol logs beside a conn.log, a table by log at the end.
 
 Fields: https://docs.zeek.org/en/master/script-reference/log-files.html (DNS::Info, Modbus::Info,
 MQTT::ConnectInfo, MQTT::PublishInfo, DPD::Info, Weird::Info, Notice::Info).
@@ -79,7 +78,7 @@ _MQTT_REFUSED = {
 
 @dataclass(frozen=True)
 class Beside:
-    """What the logs beside a conn.log say."""
+    """Evidence of the logs beside a conn.log, notes, and whether a dns.log is among them."""
 
     evidence: pd.DataFrame
     notes: tuple[str, ...]
@@ -106,9 +105,8 @@ def read_beside(conn_logs: Sequence[Path]) -> Beside:
             rows = _with_columns(log.table[log.table["ts"].notna()], kinds)
             has_dns |= name == "dns" and len(rows) > 0
             if len(rows):
-                parts.append(
-                    make(rows.assign(slot=np.floor(rows["ts"] / SAMPLE_S).astype("int64")))
-                )
+                slot = np.floor(rows["ts"] / SAMPLE_S).astype("int64")
+                parts.append(make(rows.assign(slot=slot)))
     for name, (column, say) in _COUNTED.items():
         for path in _siblings(conn_logs, name):
             log = _read(path, {"ts": "number", column: "text"}, ("ts", column), notes)
@@ -118,20 +116,18 @@ def read_beside(conn_logs: Sequence[Path]) -> Beside:
 
 
 def _siblings(conn_logs: Sequence[Path], name: str) -> list[Path]:
-    found = (_sibling(conn_log, name) for conn_log in conn_logs)
-    return list(dict.fromkeys(path for path in found if path is not None))
-
-
-def _sibling(conn_log: Path, name: str) -> Path | None:
-    if not conn_log.name.startswith("conn"):
-        return None
-    rest = conn_log.name.removeprefix("conn")
-    names = [f"{name}{rest}"]
-    if rest.startswith((".log", ".json")):
-        names += [f"{name}.log", f"{name}.log.gz", f"{name}.json"]
-    return next(
-        (conn_log.with_name(other) for other in names if conn_log.with_name(other).is_file()), None
-    )
+    """The first that exists of each conn log's possible neighbours, each once."""
+    found: dict[Path, None] = {}
+    for conn_log in conn_logs:
+        rest = conn_log.name.removeprefix("conn")
+        if rest == conn_log.name:
+            continue
+        names = [f"{name}{rest}"]
+        if rest.startswith((".log", ".json")):
+            names += [f"{name}.log", f"{name}.log.gz", f"{name}.json"]
+        paths = [path for path in map(conn_log.with_name, names) if path.is_file()]
+        found |= dict.fromkeys(paths[:1])
+    return list(found)
 
 
 def _read(path: Path, kinds: dict[str, Kind], needed: tuple[str, ...], notes: list[str]) -> Log:
@@ -147,10 +143,11 @@ def _read(path: Path, kinds: dict[str, Kind], needed: tuple[str, ...], notes: li
 
 def _with_columns(table: pd.DataFrame, kinds: dict[str, Kind]) -> pd.DataFrame:
     """Columns that this log lacks, as Zeek's versions differ, are unknown."""
-    missing = [column for column in kinds if column not in table]
+    types = {"number": "float64", "text": "str", "flag": "str"}
     unknown = {
-        c: pd.Series(np.nan, index=table.index, dtype="float64" if kinds[c] == "number" else "str")
-        for c in missing
+        column: pd.Series(np.nan, index=table.index, dtype=types[kind])
+        for column, kind in kinds.items()
+        if column not in table
     }
     return table.assign(**unknown)
 
@@ -158,20 +155,11 @@ def _with_columns(table: pd.DataFrame, kinds: dict[str, Kind]) -> pd.DataFrame:
 def _rows(
     rows: pd.DataFrame, kind: object, code: object = -1, target: str | None = None
 ) -> pd.DataFrame:
-    """One piece of evidence per logged row, counted per slot; ``target`` is the column whose values
-    are distinct."""
-    table = pd.DataFrame(
-        {
-            "slot": rows["slot"],
-            "src": rows["src"],
-            "dst": rows["dst"],
-            "kind": kind,
-            "code": code,
-            "count": 1,
-        }
-    )
+    """One event per logged row, counted per slot; ``target`` is the column whose values are
+    distinct."""
+    table = rows[["slot", "src", "dst"]].assign(kind=kind, code=code, count=1)
     table["target"] = rows[target] if target else None
-    keys = ["slot", "src", "dst", "kind", "code"]
+    keys = EVIDENCE_COLUMNS[:5]
     grouped = table.groupby(keys, as_index=False, observed=True)
     return grouped.agg(count=("count", "sum"), distinct=("target", "nunique"))[EVIDENCE_COLUMNS]
 
@@ -199,22 +187,16 @@ def _modbus(rows: pd.DataFrame) -> pd.DataFrame:
     rows = _ends(rows)
     func = rows["func"].str.removesuffix("_EXCEPTION").fillna("")
     if rows["pdu_type"].notna().any():
-        asked = (rows["pdu_type"] == "REQ").to_numpy()
+        request = (rows["pdu_type"] == "REQ").to_numpy()
     else:
         # Before Zeek 6 the log does not say which of a connection's messages asks; they take turns.
-        asked = (rows.groupby("uid").cumcount() % 2 == 0).to_numpy()
-    kind = np.where(
-        func.isin(_MODBUS_READ),
-        "modbus_read",
-        np.where(func.isin(_MODBUS_WRITE), "modbus_write", "modbus_other"),
-    )
+        request = (rows.groupby("uid").cumcount() % 2 == 0).to_numpy()
+    which = [func.isin(_MODBUS_READ), func.isin(_MODBUS_WRITE)]
+    kind = np.select(which, ["modbus_read", "modbus_write"], "modbus_other")
+    requests = _rows(rows[request], kind[request], _codes(func, _MODBUS_CODES)[request])
     refused = rows[rows["exception"].notna()]
-    return pd.concat(
-        [
-            _rows(rows[asked], kind[asked], _codes(func, _MODBUS_CODES)[asked]),
-            _rows(refused, "modbus_exception", _codes(refused["exception"], _MODBUS_EXCEPTIONS)),
-        ]
-    )
+    code = _codes(refused["exception"], _MODBUS_EXCEPTIONS)
+    return pd.concat([requests, _rows(refused, "modbus_exception", code)])
 
 
 def _mqtt_connect(rows: pd.DataFrame) -> pd.DataFrame:
