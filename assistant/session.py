@@ -9,8 +9,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from assistant.detection.pipeline import Analysis
-from assistant.detection.pipeline import analyse as analyse_capture
+from assistant import detection
+from assistant.detection import Analysis
 from assistant.history import History
 from assistant.llm.adapters import AdapterCard, load_adapter
 from assistant.llm.local import LocalLLM, Progress
@@ -82,9 +82,8 @@ def analyse(
     path: Path, settings: Settings, models: Models, progress: Progress | None = None
 ) -> Analysis:
     """Read, classify and group a capture."""
-    return analyse_capture(
-        path, models.llm, models.card, read_plant(settings), settings.local, progress
-    )
+    plant = read_plant(settings)
+    return detection.analyse(path, models.llm, models.card, plant, settings.local, progress)
 
 
 def open_knowledge(settings: Settings, progress: Callable[[int, int], None] | None = None) -> Index:

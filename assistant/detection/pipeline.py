@@ -72,7 +72,7 @@ def analyse(
         card: of its adapter: temperature, threshold.
         plant: the inventory.
         local: further networks (CIDR) whose addresses are devices.
-        progress: told how far the classification is, which takes most of the time.
+        progress: called while windows are classified, which takes most of the time.
 
     Raises:
         UserError: the path holds no capture that can be read.

@@ -335,10 +335,8 @@ def find_one_way_floods(view: TrafficView) -> list[RuleHit]:
 
 def find_register_sweeps(view: TrafficView) -> list[RuleHit]:
     """Modbus clients that walk through a server's addresses and are refused most of them."""
-    asked, refused = (
-        view.evidence_of_kind(*MODBUS_REQUESTS),
-        view.evidence_of_kind("modbus_exception"),
-    )
+    asked = view.evidence_of_kind(*MODBUS_REQUESTS)
+    refused = view.evidence_of_kind("modbus_exception")
     wide = asked[asked["distinct"] >= _SWEPT_REGISTERS]
     found = []
     for (client, server), peaks in wide.groupby(["src", "dst"]):

@@ -1,4 +1,4 @@
-"""Runs: where a device's verdicts say the same thing often enough to be believed.
+"""Runs: windows of one device and label, enough of them in a row to be believed (k of n).
 
 normal .   anomalous x   abstained ?                     k=3 of n=5, off=6
 

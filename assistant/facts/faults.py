@@ -126,19 +126,14 @@ def flapping_facts(found: Attribution, view: TrafficView, windows: Sequence[floa
 
 
 def silence_facts(found: Attribution, view: TrafficView, windows: Sequence[float]) -> list[Fact]:
-    """When the silent device was last heard, its rhythm before, and who has asked for it in vain
-    since."""
+    """When the silent device was last heard, its rhythm before, and who has asked for it since
+    without an answer."""
+    # The device itself, or the peer that it asked.
     asked = pd.concat([found.evidence["dst"], found.flows["dst"]])
     silent = str(by_count(asked)[0]) if len(asked) else found.device
     quiet = quiet_spell(view, silent, found.start_s, found.end_s)
     heard = last_heard(view, silent, quiet, windows)
     return heard + _unanswered_facts(found, view, silent, windows)
-
-
-def silent_side(found: Attribution) -> str:
-    """Whom the unanswered requests were for: the device itself, or the peer it asked."""
-    asked = pd.concat([found.evidence["dst"], found.flows["dst"]])
-    return str(by_count(asked)[0]) if len(asked) else found.device
 
 
 def last_heard(

@@ -81,7 +81,7 @@ class LabelProfile(AttributionRule):
         shared: devices that show it at once share one cause, linked or not.
         flood: one sure window of a large one raises an incident, and its size is its severity.
         compromises: the device is taken over, whichever way the traffic goes.
-        starves_peers: its peers suffer; they are those who call in vain.
+        starves_peers: its peers suffer: they are the ones who call and get no answer.
     """
 
     make_facts: Callable[[Attribution, TrafficView, Sequence[float]], list[Fact]]
