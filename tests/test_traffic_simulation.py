@@ -14,7 +14,7 @@ from traffic.errors import UserError
 from traffic.labels import ATTACKS, FAULTS, LABELS, NORMAL
 from traffic.plant import Device, Plant, is_local, load_plant
 from traffic.simulation.distributions import backoff, periodic
-from traffic.simulation.flows import FlowLog, Payload, attempt, datagrams, session
+from traffic.simulation.flows import Datagrams, FlowLog, Payload, attempt, session, udp_flow
 from traffic.simulation.observation import make_arp_requests, packet_activity
 from traffic.simulation.plant import SimulatedPlant
 from traffic.simulation.scenario import Scenario, merge_times, without_overlaps
@@ -332,7 +332,7 @@ def test_a_fast_poll_is_steady() -> None:
 @pytest.mark.parametrize("steady", [True, False])
 def test_every_packet_passes_once(period_s: float, steady: bool) -> None:
     log = flow_log(1)
-    datagrams(log, np.array([1003.0]), "10.0.0.1", "10.0.0.3", 53)
+    udp_flow(log, np.array([1003.0]), "10.0.0.1", "10.0.0.3", 53, 0.02, Datagrams())
     table = pd.concat([polled(period_s, steady=steady), typed(log)], ignore_index=True)
     active = activity(table)
     sums = active.groupby("flow")[["orig_pkts", "resp_pkts"]].sum()

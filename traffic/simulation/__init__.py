@@ -1,0 +1,1 @@
+"""A synthetic plant and its traffic, with faults, attacks and their ground truth."""

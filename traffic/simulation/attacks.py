@@ -6,21 +6,21 @@ returns its cause in one sentence. The truth of attacker and victim follows from
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from traffic.simulation.distributions import log_uniform, lognormal, periodic, public_address
 from traffic.simulation.flows import (
     Columns,
+    Datagrams,
     Payload,
     attempt,
-    datagrams,
     dns_query,
     modbus,
     ping,
     refuse,
     session,
+    udp_flow,
 )
 from traffic.simulation.intrusions import (
     brute_force,
@@ -92,8 +92,8 @@ def _probe(
     if not half_open:
         payload = Payload(1, rng.integers(0, 300), rng.integers(0, 900))
         length = log_uniform(rng, 0.01, 8)
-    given = {"orig_p": own, "ending": {"reset_client": 1}, "label": "recon"}
-    session(log, at, src, to, to_port, length, payload, **given)
+    options = {"orig_p": own, "ending": {"reset_client": 1}, "label": "recon"}
+    session(log, at, src, to, to_port, length, payload, **options)
 
 
 def _port_scan(sim: SimulatedPlant, start_s: float, end_s: float) -> str:
@@ -151,9 +151,10 @@ def _udp_scan(sim: SimulatedPlant, start_s: float, end_s: float) -> str:
     ts = _probe_times(sim, start_s, end_s, int(log_uniform(rng, 30, 2000)))
     port, size = rng.integers(1, 65535, len(ts)), rng.integers(0, 60)
     orig_p = int(rng.integers(1024, 65000))
-    datagrams(log, ts, src, dst, port, in_pkts=0, ask_bytes=size, orig_p=orig_p, label="recon")
+    probe = Datagrams(1, 0, size)
+    udp_flow(log, ts, src, dst, port, 0.02, probe, orig_p=orig_p, label="recon")
     answered = ts[rng.random(len(ts)) < log_uniform(rng, 0.02, 0.9)] + 0.001
-    ping(log, answered, dst, src, kind=3, code=3, in_pkts=0, size_bytes=36)
+    ping(log, answered, dst, src, in_pkts=0, size_bytes=36, kind=3, code=3)
     log.note(answered, dst, src, "unreachable", 3)
     return f"{src} scans UDP ports of {dst}"
 
@@ -166,8 +167,8 @@ def _modbus_sweep(sim: SimulatedPlant, start_s: float, end_s: float) -> str:
     rate, length = log_uniform(rng, 1, 60), end_s - start_s
     columns: Columns = modbus(int(rng.choice([1, 2, 3, 4])), int(log_uniform(rng, 20, 500)))
     payload = Payload(length * rate, 12, rng.integers(9, 40))
-    given: Columns = {"ending": {"closed": 1, "reset_client": 1}, "label": "recon"}
-    session(log, np.array([start_s]), src, dst, 502, length, payload, **columns, **given)
+    options: Columns = {"ending": {"closed": 1, "reset_client": 1}, "label": "recon"}
+    session(log, np.array([start_s]), src, dst, 502, length, payload, **columns, **options)
     wrong = periodic(rng, start_s, end_s, log_uniform(rng, 1 / rate, 20), 0.3)
     log.note(wrong, src, dst, "modbus_exception", rng.choice([1, 2, 2, 3, 11], size=len(wrong)))
     log.note(wrong, src, dst, "modbus_other", rng.choice([7, 8, 17, 43, 43, 90], size=len(wrong)))
@@ -220,12 +221,12 @@ class Flood:
         ts = np.sort(rng.uniform(self.start_s, self.end_s, n))
         return ts, self.src[rng.integers(len(self.src), size=n)]
 
-    def long_flows(self) -> dict[str, Any]:
+    def long_flows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Draw start, packets and seconds of one endless flow for each sender."""
         length, n = self.end_s - self.start_s, len(self.src)
         pkts = np.full(n, max(self.pkts_per_s * length / n, 20))
         starts = self.start_s + self.sim.rng.uniform(0, 2, n)
-        return {"ts": starts, "out_pkts": pkts, "duration": np.full(n, max(length - 2, 1.0))}
+        return starts, pkts, np.full(n, max(length - 2, 1.0))
 
 
 def _flood_syn(flood: Flood) -> None:
@@ -258,21 +259,22 @@ def _flood_unsummed(flood: Flood) -> None:
 
 def _flood_udp(flood: Flood) -> None:
     rng, log = flood.sim.rng, flood.sim.log
-    given: Columns = {"in_pkts": 0, "ask_bytes": rng.integers(0, 1400), "label": flood.label}
+    size, dst, label = rng.integers(0, 1400), flood.dst, flood.label
     if rng.random() < 0.5:
         ts, src = flood.small_flows()
-        datagrams(log, ts, src, flood.dst, rng.integers(1, 65535, len(ts)), **given)
+        port = rng.integers(1, 65535, len(ts))
+        udp_flow(log, ts, src, dst, port, 0.02, Datagrams(1, 0, size), label=label)
     else:
-        given |= flood.long_flows()
-        datagrams(log, orig=flood.src, resp=flood.dst, port=flood.port, **given)
+        ts, pkts, length = flood.long_flows()
+        datagrams = Datagrams(pkts, 0, size)
+        udp_flow(log, ts, flood.src, dst, flood.port, length, datagrams, label=label)
 
 
 def _flood_icmp(flood: Flood) -> None:
-    rng, flows = flood.sim.rng, flood.long_flows()
-    flows["in_pkts"] = flows["out_pkts"] if rng.random() < 0.4 else 0
-    size = rng.integers(8, 1400)
-    log = flood.sim.log
-    ping(log, orig=flood.src, resp=flood.dst, size_bytes=size, label=flood.label, **flows)
+    rng, (ts, pkts, length) = flood.sim.rng, flood.long_flows()
+    back = pkts if rng.random() < 0.4 else 0
+    size, ends = rng.integers(8, 1400), (flood.src, flood.dst)
+    ping(flood.sim.log, ts, *ends, length, pkts, back, size, label=flood.label)
 
 
 def _flood_http(flood: Flood) -> None:
@@ -280,12 +282,9 @@ def _flood_http(flood: Flood) -> None:
     ts, src = flood.small_flows()
     payload = Payload(rng.integers(1, 20), 250, rng.integers(0, 6000))
     length = lognormal(rng, 0.3, 1, len(ts))
-    given: Columns = {
-        "ending": {"closed": 1, "reset_client": 0.5},
-        "service": "http",
-        "label": flood.label,
-    }
-    session(flood.sim.log, ts, src, flood.dst, 80, length, payload, **given)
+    columns: Columns = {"service": "http", "label": flood.label}
+    ending = {"closed": 1, "reset_client": 0.5}
+    session(flood.sim.log, ts, src, flood.dst, 80, length, payload, ending=ending, **columns)
 
 
 def _slow_connections(flood: Flood) -> None:
@@ -295,8 +294,8 @@ def _slow_connections(flood: Flood) -> None:
     ts, src = flood.small_flows(most=2000)
     payload = Payload(rng.integers(2, 40), 20, 0)
     length = rng.uniform(5, 120, len(ts))
-    given: Columns = {"ending": {"open": 1, "reset_server": 1}, "label": flood.label}
-    session(flood.sim.log, ts, src, flood.dst, 80, length, payload, **given)
+    options: Columns = {"ending": {"open": 1, "reset_server": 1}, "label": flood.label}
+    session(flood.sim.log, ts, src, flood.dst, 80, length, payload, **options)
 
 
 _SYN_UDP = (_flood_syn, _flood_syn, _flood_udp, _flood_udp)

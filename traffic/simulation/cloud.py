@@ -13,7 +13,16 @@ from traffic.simulation.distributions import (
     periodic,
     public_address,
 )
-from traffic.simulation.flows import Columns, Payload, attempt, datagrams, modbus, refuse, session
+from traffic.simulation.flows import (
+    Columns,
+    Datagrams,
+    Payload,
+    attempt,
+    modbus,
+    refuse,
+    session,
+    udp_flow,
+)
 from traffic.simulation.plant import SimulatedPlant, service_addresses
 from traffic.simulation.services import lookup
 
@@ -114,10 +123,9 @@ def browsing(sim: SimulatedPlant, device: Device) -> None:
     if rng.random() < 0.4:  # QUIC
         ts = np.sort(pages + rng.exponential(2, len(pages)))
         pkts = np.rint(lognormal(rng, 12, 1, len(ts))).clip(2)
-        given = {"out_pkts": pkts, "in_pkts": np.rint(pkts * rng.uniform(0.7, 3))}
-        given |= {"ask_bytes": 300, "answer_bytes": 900}
+        datagrams = Datagrams(pkts, np.rint(pkts * rng.uniform(0.7, 3)), 300, 900)
         hosts, length = public_address(rng, len(ts)), lognormal(rng, 8, 1.3, len(ts))
-        datagrams(sim.log, ts, device.address, hosts, 443, duration=length, **given)
+        udp_flow(sim.log, ts, device.address, hosts, 443, length, datagrams)
 
 
 def upload(sim: SimulatedPlant, device: Device) -> None:
@@ -150,11 +158,10 @@ def udp_relay(sim: SimulatedPlant, device: Device) -> None:
     ts = sim.periodic(log_uniform(rng, 10, 900), 0.1)
     back = rng.choice([0, 1, 1, 1])
     pkts = rng.integers(1, 6, len(ts))
-    given = {"out_pkts": pkts, "in_pkts": pkts * back, "duration": pkts * 0.4}
-    given |= {"ask_bytes": rng.integers(20, 200), "answer_bytes": rng.integers(20, 200)}
+    datagrams = Datagrams(pkts, pkts * back, rng.integers(20, 200), rng.integers(20, 200))
     host = str(service_addresses(sim)[0])
     port = int(rng.choice([3478, 19302, 10001, 32100, 51820, 4500]))
-    datagrams(sim.log, ts, device.address, host, port, **given)
+    udp_flow(sim.log, ts, device.address, host, port, pkts * 0.4, datagrams)
 
 
 # ---- normal traffic that looks like trouble ----

@@ -6,7 +6,7 @@ import numpy as np
 
 from traffic.plant import Device
 from traffic.simulation.distributions import log_uniform, lognormal, setting_s, usual
-from traffic.simulation.flows import Columns, Numbers, Payload, datagrams, modbus, session
+from traffic.simulation.flows import Columns, Datagrams, Numbers, Payload, modbus, session, udp_flow
 from traffic.simulation.plant import CONTROLLERS, SimulatedPlant, service_addresses
 from traffic.simulation.services import ask_names, lookup
 
@@ -87,8 +87,8 @@ def _draw_question(sim: SimulatedPlant, client: Device, server: Device, protocol
         port, service, ask, answer = _PROTOCOLS[protocol]
         sizes = rng.integers(*ask), rng.integers(*answer)
         return _Question(port, int(rng.choice([1, 1, 2])), *sizes, {"service": service})
-    held = sim.draw_once(server.address, "registers", lambda: usual(rng, 50, 350))
-    words = usual(rng, 8, 45) if client.role == "hmi" else held * rng.choice([0.3, 1.0, 1.0])
+    registers = sim.draw_once(server.address, "registers", lambda: usual(rng, 50, 350))
+    words = usual(rng, 8, 45) if client.role == "hmi" else registers * rng.choice([0.3, 1.0, 1.0])
     reads = int(np.ceil(words / _MODBUS_READ_MOST))
     scattered = int(np.rint(log_uniform(rng, 2, 12))) if rng.random() < 0.08 else 1
     if server.role == "gateway":
@@ -125,8 +125,8 @@ def _poll(sim: SimulatedPlant, client: Device, server: Device, protocol: str) ->
     if protocol == "modbus":
         _write(sim, client, server, ts)
     payload = Payload(exchanges, question.ask_bytes, question.answer_bytes)
-    given = {"ending": ending, "tries": sim.retry_policy(client.address), **question.columns}
-    session(sim.log, ts, *ends, question.port, length, payload, **given)
+    options = {"ending": ending, "tries": sim.retry_policy(client.address), **question.columns}
+    session(sim.log, ts, *ends, question.port, length, payload, **options)
 
 
 def _write(sim: SimulatedPlant, client: Device, server: Device, ts: np.ndarray) -> None:
@@ -149,10 +149,10 @@ def implicit_io(sim: SimulatedPlant, device: Device) -> None:
         return
     rate, start = log_uniform(rng, 1, 100), sim.start_s - 60
     length = sim.end_s - start + 60
-    given: Columns = {"out_pkts": rate * length, "in_pkts": rate * length, "duration": length}
-    given |= {"ask_bytes": rng.integers(20, 120), "answer_bytes": rng.integers(20, 120)}
-    ts, port = np.array([start]), 2222
-    datagrams(sim.log, ts, device.address, peers[0].address, port, orig_p=port, **given)
+    sizes = rng.integers(20, 120), rng.integers(20, 120)
+    datagrams = Datagrams(rate * length, rate * length, *sizes)
+    ts, ends, port = np.array([start]), (device.address, peers[0].address), 2222
+    udp_flow(sim.log, ts, *ends, port, length, datagrams, orig_p=port)
 
 
 # ---- robots ----
@@ -173,8 +173,9 @@ def opcua_server(sim: SimulatedPlant, device: Device) -> None:
     rate = 1 / setting_s(rng, 0.4, 2.2) + 1 / usual(rng, 0.8, 5)
     ask, answer = rng.integers(60, 130), 90 + values * rng.integers(12, 40)
     payload = Payload(length * rate, ask, answer)
-    given: Columns = {"tries": sim.retry_policy(client.address), "ending": {"open": 1}, "late": 1.0}
-    session(sim.log, ts, client.address, device.address, 4840, length, payload, **given)
+    options: Columns = {"tries": sim.retry_policy(client.address), "ending": {"open": 1}}
+    ends = (client.address, device.address)
+    session(sim.log, ts, *ends, 4840, length, payload, late=1.0, **options)
 
 
 # ---- cameras ----
@@ -195,23 +196,22 @@ def video_stream(sim: SimulatedPlant, device: Device) -> None:
     bytes_per_s = usual(rng, 15e3, 120e3) * (0.6 + 0.4 * min(sim.busy, 1))
     ts = _session_starts(sim, float("inf") if rng.random() < 0.85 else log_uniform(rng, 120, 3600))
     length = np.diff([*ts, sim.end_s + 300]) - 0.5
-    given: Columns = {"tries": sim.retry_policy(recorder), "ending": {"open": 1}}
+    options: Columns = {"tries": sim.retry_policy(recorder), "ending": {"open": 1}}
     if rng.random() < 0.68:
         requests = np.maximum(length / setting_s(rng, 15, 45), 4)
         payload = Payload(requests, rng.integers(60, 250), rng.integers(40, 300))
-        given["service"] = "rtsp"
-        session(sim.log, ts, recorder, device.address, 554, length, payload, **given)
+        options["service"] = "rtsp"
+        session(sim.log, ts, recorder, device.address, 554, length, payload, **options)
         size = float(rng.uniform(700, 1400))
         reports = np.rint(length / 5) if rng.random() < 0.2 else 0  # RTCP, where anyone cares
-        media: Columns = {"out_pkts": np.rint(length * bytes_per_s / size), "in_pkts": reports}
-        media |= {"ask_bytes": size, "answer_bytes": 60, "duration": length - 0.2}
+        media = Datagrams(np.rint(length * bytes_per_s / size), reports, size, 60)
         port = int(rng.integers(6970, 60000))
-        datagrams(sim.log, ts + 0.2, device.address, recorder, port, **media)
+        udp_flow(sim.log, ts + 0.2, device.address, recorder, port, length - 0.2, media)
         return
-    port, given["service"] = _STREAM_PORTS[int(rng.choice(len(_STREAM_PORTS), p=_STREAM_ODDS))]
+    port, options["service"] = _STREAM_PORTS[int(rng.choice(len(_STREAM_PORTS), p=_STREAM_ODDS))]
     pictures = length * usual(rng, 5, 20)
     payload = Payload(pictures, 0, bytes_per_s * length / pictures)
-    session(sim.log, ts, recorder, device.address, port, length, payload, **given)
+    session(sim.log, ts, recorder, device.address, port, length, payload, **options)
 
 
 # ---- MQTT: sensors publish, others subscribe ----
@@ -253,7 +253,7 @@ def _tls_share(sim: SimulatedPlant) -> float:
     """Share of the sensors of this plant that speak TLS to its broker: all, some or, mostly,
     none."""
     shares, odds = [0.0, 0.3, 1.0], [0.9, 0.05, 0.05]
-    return float(sim.draw_once("", "secrecy", lambda: sim.rng.choice(shares, p=odds)))
+    return float(sim.draw_once("", "tls share", lambda: sim.rng.choice(shares, p=odds)))
 
 
 def _messages(sim: SimulatedPlant, device: Device) -> tuple[float, float]:

@@ -10,7 +10,15 @@ import numpy as np
 import pandas as pd
 
 from traffic.simulation.distributions import log_uniform, periodic, public_address, retry_times
-from traffic.simulation.flows import FlowLog, Payload, attempt, datagrams, dns_query, session
+from traffic.simulation.flows import (
+    Datagrams,
+    FlowLog,
+    Payload,
+    attempt,
+    dns_query,
+    session,
+    udp_flow,
+)
 from traffic.simulation.misconfigurations import misconfiguration
 from traffic.simulation.scenario import LossInterval, Scenario, interrupt, without_answers
 
@@ -77,8 +85,8 @@ def congestion(scenario: Scenario, start_s: float, end_s: float) -> None:
         bulk = Payload(max(length * bytes_per_s / 60000, 1), 60000, 100)
         session(log, ts, sender, dst, port, length, bulk)
     else:
-        stream = {"out_pkts": length * bytes_per_s / 1300, "in_pkts": 0, "ask_bytes": 1300}
-        datagrams(log, ts, sender, dst, int(rng.integers(5000, 60000)), duration=length, **stream)
+        stream = Datagrams(length * bytes_per_s / 1300, 0, 1300)
+        udp_flow(log, ts, sender, dst, int(rng.integers(5000, 60000)), length, stream)
     scenario.add_flows(log)
     cause = f"{sender} fills the line with {bytes_per_s * 8 / 1e6:.0f} Mbit/s"
     scenario.add_truth(sender, start_s, end_s, "congestion", "source", cause)
@@ -156,9 +164,9 @@ def device_silent(scenario: Scenario, start_s: float, end_s: float) -> None:
     interrupt(scenario, scenario.sent_by(device), start_s, end_s, "gone")
     how = "absent" if scenario.packets else "silent"
     failed = interrupt(scenario, scenario.sent_to(device), start_s, end_s, how)
-    noted = scenario.evidence
-    its_own = (noted["src"] == device) & noted["ts"].between(start_s, end_s)
-    scenario.evidence = noted[~its_own]
+    evidence = scenario.evidence
+    its_own = (evidence["src"] == device) & evidence["ts"].between(start_s, end_s)
+    scenario.evidence = evidence[~its_own]
     at, src = requests["ts"].to_numpy(float), requests["src"].to_numpy()
     scenario.note_unanswered_arp(at, src, device, 2)
     shown = pd.concat([failed, requests], ignore_index=True)
@@ -225,9 +233,9 @@ def name_resolution(scenario: Scenario, start_s: float, end_s: float) -> None:
     flows, log = scenario.flows, FlowLog(rng)
     now = who & flows["ts"].between(start_s, end_s).to_numpy()
     needs_name = now & flows["named"].to_numpy(bool)
-    asked = flows[now & dns]
-    ts, src = [asked["ts"].to_numpy(float)], [asked["id.orig_h"].to_numpy(object)]
-    for client in asked["id.orig_h"].unique() if everyone else [asker]:
+    queries = flows[now & dns]
+    ts, src = [queries["ts"].to_numpy(float)], [queries["id.orig_h"].to_numpy(object)]
+    for client in queries["id.orig_h"].unique() if everyone else [asker]:
         ts.append(retry_times(rng, start_s, end_s, 2, 30, 0.3))
         src.append(np.full(len(ts[-1]), client, object))
     _failing_queries(log, np.concatenate(ts), np.concatenate(src), sim.resolver, code)
@@ -252,9 +260,9 @@ def _failing_queries(
     log: FlowLog, ts: np.ndarray, src: np.ndarray, resolver: str, code: int
 ) -> None:
     rng, n, silent = log.rng, len(ts), code < 0
-    pkts = {"out_pkts": rng.integers(1, 4, n) if silent else 1, "in_pkts": 0 if silent else 1}
-    sizes = {"ask_bytes": rng.integers(26, 60, n), "answer_bytes": rng.integers(26, 120, n)}
-    dns_query(log, ts, src, resolver, code, duration=5.0 if silent else 0.05, **pkts, **sizes)
+    out, back = (rng.integers(1, 4, n), 0) if silent else (1, 1)
+    datagrams = Datagrams(out, back, rng.integers(26, 60, n), rng.integers(26, 120, n))
+    dns_query(log, ts, src, resolver, code, 5.0 if silent else 0.05, datagrams)
 
 
 FAULT_SIMULATORS: dict[str, Callable[[Scenario, float, float], None]] = {

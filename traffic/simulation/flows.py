@@ -47,7 +47,7 @@ _ENDINGS: dict[str, tuple[str, str]] = {
     "reset_server": ("RSTR", "ShADadr"),
     "reset_late": ("RSTR", "ShADadfr"),
 }
-# What a flow's packets would have told. It stands beside Zeek's columns, and the evidence is drawn
+# What a flow's packets would show. It stands beside Zeek's columns, and the evidence is drawn
 # from it last, because faults cut and repeat flows after they were made.
 _HIDDEN: Columns = {
     "app": "",  # protocol whose requests evidence counts
@@ -282,44 +282,66 @@ def _draw_endings(
 # ---- UDP and ICMP ----
 
 
-def datagrams(
+@dataclass(frozen=True)
+class Datagrams:
+    """What a UDP conversation carries; ``in_pkts`` is 0 where nobody answers.
+
+    Attributes:
+        out_pkts: packets of the client.
+        in_pkts: packets of the server.
+        ask_bytes: payload of each of the client's.
+        answer_bytes: payload of each of the server's.
+    """
+
+    out_pkts: Numbers = 1
+    in_pkts: Numbers = 1
+    ask_bytes: Numbers = 48
+    answer_bytes: Numbers = 48
+
+
+def udp_flow(
     log: FlowLog,
     ts: np.ndarray,
     orig: Texts,
     resp: Texts,
     port: Numbers,
+    duration: Numbers,
+    datagrams: Datagrams,
     *,
-    out_pkts: Numbers = 1,
-    in_pkts: Numbers = 1,
-    ask_bytes: Numbers = 48,
-    answer_bytes: Numbers = 48,
-    duration: Numbers = 0.02,
     orig_p: Numbers | None = None,
     **columns: Any,
 ) -> None:
-    """Add UDP conversations; with ``in_pkts`` 0 nobody answered. Bytes are payload per packet."""
+    """Add UDP conversations; ``duration`` counts where there is more than one packet."""
     n = len(np.atleast_1d(ts))
-    out, back = _spread_over(out_pkts, n), _spread_over(in_pkts, n)
-    single, answered = out + back <= 1, back > 0
+    out, back = _spread_over(datagrams.out_pkts, n), _spread_over(datagrams.in_pkts, n)
+    several, answered = out + back > 1, back > 0
     resp_each = np.broadcast_to(np.asarray(resp, object), n)
     header = np.where([":" in str(address) for address in resp_each], 48, 28)
-    orig_bytes, resp_bytes = np.rint(out * ask_bytes), np.rint(back * answer_bytes)
+    orig_bytes = np.rint(out * datagrams.ask_bytes)
+    resp_bytes = np.rint(back * datagrams.answer_bytes)
     state = np.where(answered, np.where(out > 0, "SF", "SHR"), "S0").astype(object)
     history = np.where(answered, np.where(out > 0, "Dd", "^d"), "D").astype(object)
-    row = {"proto": "udp", "conn_state": state, "history": history, "orig_pkts": out}
-    row |= {"resp_pkts": back, "duration": np.where(single, np.nan, _spread_over(duration, n))}
-    row |= {"orig_bytes": np.where(single, np.nan, orig_bytes)}
-    row |= {"resp_bytes": np.where(single, np.nan, resp_bytes)}
+    row: Columns = {"proto": "udp", "conn_state": state, "history": history}
+    row |= {"duration": np.where(several, _spread_over(duration, n), np.nan)}
+    row |= {"orig_bytes": np.where(several, orig_bytes, np.nan), "orig_pkts": out}
+    row |= {"resp_bytes": np.where(several, resp_bytes, np.nan), "resp_pkts": back}
     row |= {"orig_ip_bytes": orig_bytes + out * header, "resp_ip_bytes": resp_bytes + back * header}
     log.add(ts, orig, resp, port, log.ports(n) if orig_p is None else orig_p, **(row | columns))
 
 
 def dns_query(
-    log: FlowLog, ts: np.ndarray, orig: Texts, resolver: str, code: Numbers, **more: Any
+    log: FlowLog,
+    ts: np.ndarray,
+    orig: Texts,
+    resolver: str,
+    code: Numbers,
+    duration: Numbers = 0.02,
+    datagrams: Datagrams = Datagrams(),
+    **columns: Any,
 ) -> None:
     """Add DNS questions with the response code ``code``: ``ANSWERED``, or -1 for no answer."""
-    columns: Columns = {"service": "dns", "app": "dns", "code": code, "asks": 1.0}
-    datagrams(log, ts, orig, resolver, 53, **columns, **more)
+    columns |= {"service": "dns", "app": "dns", "code": code, "asks": 1.0}
+    udp_flow(log, ts, orig, resolver, 53, duration, datagrams, **columns)
 
 
 def ping(
@@ -327,15 +349,19 @@ def ping(
     ts: np.ndarray,
     orig: Texts,
     resp: Texts,
+    duration: Numbers = 0.02,
+    out_pkts: Numbers = 1,
+    in_pkts: Numbers = 1,
+    size_bytes: Numbers = 56,
     *,
     kind: int = 8,
     code: int = 0,
-    size_bytes: Numbers = 56,
-    **more: Any,
+    **columns: Any,
 ) -> None:
     """Add ICMP as Zeek logs it: type and code where ports stand, no history, state OTH."""
-    more |= {"proto": "icmp", "orig_p": kind, "conn_state": "OTH", "history": ""}
-    datagrams(log, ts, orig, resp, code, ask_bytes=size_bytes, answer_bytes=size_bytes, **more)
+    datagrams = Datagrams(out_pkts, in_pkts, size_bytes, size_bytes)
+    columns |= {"proto": "icmp", "conn_state": "OTH", "history": ""}
+    udp_flow(log, ts, orig, resp, code, duration, datagrams, orig_p=kind, **columns)
 
 
 # ---- TCP that fails ----
@@ -356,12 +382,12 @@ def attempt(
     Zeek."""
     ts = np.atleast_1d(np.asarray(ts, float))
     n, ports = len(ts), log.ports(len(ts)) if orig_p is None else orig_p
-    given = {"orig": orig, "resp": resp, "port": port, "orig_p": ports, **columns}
+    options = {"orig": orig, "resp": resp, "port": port, "orig_p": ports, **columns}
     policy = np.broadcast_to(np.asarray(tries, object), n)
     for name in sorted(set(policy)):
         rows = np.flatnonzero(policy == name)
         row: Columns = {"tries": name, "proto": "tcp", "conn_state": "S0", "history": "S"}
-        for key, value in given.items():
+        for key, value in options.items():
             row[key] = np.broadcast_to(np.asarray(value, object), n)[rows]
         for first_s, syns, duration_s in _attempt_rows(SYN_RETRIES[name]):
             size = int(log.rng.choice([40, 44, 48, 52, 60], p=[0.1, 0.1, 0.1, 0.2, 0.5]))

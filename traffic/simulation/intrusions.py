@@ -17,14 +17,15 @@ from traffic.simulation.distributions import (
 from traffic.simulation.flows import (
     ANSWERED,
     Columns,
+    Datagrams,
     Payload,
     attempt,
-    datagrams,
     dns_query,
     modbus,
     ping,
     refuse,
     session,
+    udp_flow,
 )
 from traffic.simulation.plant import (
     CONTROLLERS,
@@ -57,7 +58,8 @@ def c2(sim: SimulatedPlant, start_s: float, end_s: float) -> str:
     manner = str(rng.choice(list(dead_from), p=[0.3, 0.38, 0.08, 0.24]))
     split = dead_from[manner]
     if rng.random() < 0.15:  # an ordinary question to the resolver, which has no part in the rest
-        dns_query(sim.log, np.array([start_s - 0.2]), src, sim.resolver, ANSWERED, answer_bytes=80)
+        at, query = np.array([start_s - 0.2]), Datagrams(1, 1, 48, 80)
+        dns_query(sim.log, at, src, sim.resolver, ANSWERED, datagrams=query)
     if manner == "session":
         _long_session(sim, src, host, port, start_s, end_s)
     else:
@@ -82,8 +84,8 @@ def _beacon(sim: SimulatedPlant, src: str, host: str, port: int, ts: np.ndarray)
     length = lognormal(rng, log_uniform(rng, 0.05, 35), 0.2, n)
     if rng.random() < 0.1:
         pkts = rng.integers(1, 4, n)
-        sizes: Columns = {"out_pkts": pkts, "in_pkts": pkts, "ask_bytes": 60}
-        datagrams(sim.log, ts, src, host, port, answer_bytes=60, label="c2", **sizes)
+        datagrams = Datagrams(pkts, pkts, 60, 60)
+        udp_flow(sim.log, ts, src, host, port, 0.02, datagrams, label="c2")
         return
     service = {80: "http", 443: "ssl", 6667: "irc"}.get(port, "")
     columns: Columns = {"ending": ending, "service": service, "label": "c2"}
@@ -114,11 +116,11 @@ def _long_session(
     length = np.maximum(np.diff([*starts, end_s]) - rng.uniform(1, 5), 1)
     exchanges = np.maximum(length / log_uniform(rng, 3, 60), 2)
     payload = Payload(exchanges, rng.integers(2, 90), rng.integers(2, 90))
-    given: Columns = {
+    options: Columns = {
         "service": "irc" if port == 6667 else "",
         "ending": {"open": 1, "reset_late": 1},
     }
-    session(sim.log, starts, src, host, port, length, payload, label="c2", **given)
+    session(sim.log, starts, src, host, port, length, payload, label="c2", **options)
 
 
 def _download(sim: SimulatedPlant, src: str, host: str, at: float) -> None:
@@ -194,8 +196,8 @@ def exfiltration(sim: SimulatedPlant, start_s: float, end_s: float) -> str:
     label = "exfiltration"
     if way == "names":
         ts = periodic(rng, start_s, end_s, 1 / log_uniform(rng, 1, 50), 0.3)
-        sizes = {"ask_bytes": rng.integers(120, 250, len(ts)), "answer_bytes": 150}
-        dns_query(log, ts, src, sim.resolver, ANSWERED, label=label, **sizes)
+        datagrams = Datagrams(1, 1, rng.integers(120, 250, len(ts)), 150)
+        dns_query(log, ts, src, sim.resolver, ANSWERED, datagrams=datagrams, label=label)
         return f"{src} sends data out hidden in DNS questions"
     if way == "whole":
         ts, length = np.array([start_s]), np.array([end_s - start_s])
@@ -219,13 +221,8 @@ def spoofing(sim: SimulatedPlant, start_s: float, end_s: float) -> str:
     for address in claimed:
         log.note(ts, address, address, "arp_conflict", count=1, distinct=2)
         at = ts if rng.random() < 0.5 else periodic(rng, start_s, end_s, 8, 0.1)
-        redirects: Columns = {
-            "kind": 5,
-            "code": 1,
-            "out_pkts": rng.integers(1, 6, len(at)),
-            "in_pkts": 0,
-        }
-        ping(log, at, src, address, size_bytes=36, duration=0.8, label="spoofing", **redirects)
+        redirects, label = rng.integers(1, 6, len(at)), "spoofing"
+        ping(log, at, src, address, 0.8, redirects, 0, 36, kind=5, code=1, label=label)
     return f"{src} claims the address of {' and '.join(claimed)}"
 
 

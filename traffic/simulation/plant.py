@@ -26,8 +26,8 @@ _SMALL = "camera plug sensor hub router gateway television printer assistant"
 FLAVOURS = ("industrial", "mixed", "home")
 # How often a role is drawn beside those that a flavour needs.
 _WEIGHTS = {
-    "industrial": "plc 4.5, hmi 0.7, sensor 9, gateway 0.3, camera 0.4, workstation 0.3, server 0.25, "
-    "drive 0.4, switch 0.2, robot 0.3, recorder 0.1, hub 0.05, laptop 0.15",
+    "industrial": "plc 4.5, hmi 0.7, sensor 9, gateway 0.3, camera 0.4, workstation 0.3, "
+    "server 0.25, drive 0.4, switch 0.2, robot 0.3, recorder 0.1, hub 0.05, laptop 0.15",
     "mixed": "plc 2, hmi 1, sensor 4, gateway 0.7, camera 2, workstation 1, server 1, drive 0.5, "
     "switch 0.5, hub 1, assistant 0.7, plug 1.2, television 0.4, laptop 0.7, printer 0.5",
     "home": "hub 2, assistant 2, plug 3, camera 2, television 1.2, laptop 1.2, sensor 0.8, "

@@ -230,11 +230,11 @@ def interrupt(
         tail = _share_of(rows[lasting][later], again[later], until[lasting][later])
         parts.append(tail.assign(**{"id.orig_p": rng.integers(32768, 60999, len(tail))}))
     scenario.evidence = _without_pairs(scenario.evidence, rows, start_s, end_s)
-    tried = FlowLog(rng)
+    attempts = FlowLog(rng)
     failed = pd.DataFrame({"ts": [], "src": [], "dst": []})
     if how != "gone":
-        failed = _retry(scenario, tried, rows, start_s, end_s, how, port)
-    parts.append(tried.flow_table())
+        failed = _retry(scenario, attempts, rows, start_s, end_s, how, port)
+    parts.append(attempts.flow_table())
     scenario.flows = pd.concat([part for part in parts if len(part)], ignore_index=True)
     return failed
 
@@ -284,7 +284,7 @@ def _without_pairs(
 
 def _retry(
     scenario: Scenario,
-    tried: FlowLog,
+    attempts: FlowLog,
     rows: pd.DataFrame,
     start_s: float,
     end_s: float,
@@ -301,42 +301,42 @@ def _retry(
         first, last = max(ts[i], start_s) + rng.uniform(0.5, 20), min(ts[i] + duration[i], end_s)
         times.append(backoff(rng, first, last))
         index.append(np.full(len(times[-1]), i))
-    chosen = rows.iloc[np.concatenate(index)].assign(ts=np.concatenate(times))
-    chosen = chosen[chosen["id.orig_h"] != chosen["id.resp_h"]]
-    seen = np.ones(len(chosen), bool)
+    retries = rows.iloc[np.concatenate(index)].assign(ts=np.concatenate(times))
+    retries = retries[retries["id.orig_h"] != retries["id.resp_h"]]
+    seen = np.ones(len(retries), bool)
     if how == "absent":
-        seen = _note_arp(scenario, chosen, start_s)
-    tcp = (chosen["proto"] == "tcp").to_numpy()
-    syns = chosen[seen & tcp]
+        seen = _note_arp(scenario, retries, start_s)
+    tcp = (retries["proto"] == "tcp").to_numpy()
+    syns = retries[seen & tcp]
     names = ("ts", "id.orig_h", "id.resp_h", "id.resp_p")
     at, orig, resp, resp_p = (syns[name].to_numpy() for name in names)
     to = resp_p if port is None else port
     if how == "refused":
-        refuse(tried, at, orig, resp, to)
+        refuse(attempts, at, orig, resp, to)
     else:
-        attempt(tried, at, orig, resp, to, tries=syns["tries"].to_numpy())
-    others = chosen[seen & ~tcp]
+        attempt(attempts, at, orig, resp, to, tries=syns["tries"].to_numpy())
+    others = retries[seen & ~tcp]
     others = without_answers(others[others["orig_pkts"].to_numpy(float) > 0])
     if len(others):
-        tried.flows.append({name: others[name].to_numpy() for name in others.columns})
+        attempts.flows.append({name: others[name].to_numpy() for name in others.columns})
     return pd.DataFrame(
-        {"ts": chosen["ts"], "src": chosen["id.orig_h"], "dst": chosen["id.resp_h"]}
+        {"ts": retries["ts"], "src": retries["id.orig_h"], "dst": retries["id.resp_h"]}
     )
 
 
-def _note_arp(scenario: Scenario, chosen: pd.DataFrame, start_s: float) -> np.ndarray:
+def _note_arp(scenario: Scenario, retries: pd.DataFrame, start_s: float) -> np.ndarray:
     """Note the ARP requests of clients that have forgotten the address. Returns which attempts are
     still seen: mostly only those before."""
     rng = scenario.rng
-    forgotten = chosen["ts"].to_numpy(float) > start_s + rng.uniform(3, 60)
+    forgotten = retries["ts"].to_numpy(float) > start_s + rng.uniform(3, 60)
     names = ("ts", "id.orig_h", "id.resp_h")
-    at, orig, resp = (chosen.loc[forgotten, name].to_numpy() for name in names)
+    at, orig, resp = (retries.loc[forgotten, name].to_numpy() for name in names)
     log = FlowLog(rng)
     for kind in ("arp_request", "arp_unanswered"):
         log.note(at, orig, resp, kind, count=rng.integers(1, 4, len(at)))
-    noted = [scenario.evidence, log.evidence_table()]
-    scenario.evidence = pd.concat(noted, ignore_index=True)
-    return ~forgotten if rng.random() < 0.8 else np.ones(len(chosen), bool)
+    parts = [scenario.evidence, log.evidence_table()]
+    scenario.evidence = pd.concat(parts, ignore_index=True)
+    return ~forgotten if rng.random() < 0.8 else np.ones(len(retries), bool)
 
 
 def without_answers(rows: pd.DataFrame) -> pd.DataFrame:
@@ -366,7 +366,7 @@ def clip(flows: pd.DataFrame, start_s: float, end_s: float) -> pd.DataFrame:
     last = np.full(len(flows), end_s - 1e-3)
     until = np.minimum(end, last)[early]
     head = _share_of(flows[early], np.full(early.sum(), start_s + 1e-3), until)
-    # Nobody's first packets come all at once when a capture begins.
+    # Spread over five seconds: sessions under way do not all show at the first instant.
     head["ts"] = head["ts"] + np.arange(len(head)) % 997 * 1e-2 % 5
     head["duration"] = np.maximum(until - head["ts"], 1e-3)
     head = _with_state(head, "OTH", "DdAa")

@@ -1,10 +1,10 @@
-"""What almost every device does beside its job: DNS, NTP, DHCP, announcements, syslog, monitoring."""
+"""What devices do beside their job: DNS, NTP, DHCP, announcements, syslog, monitoring."""
 
 import numpy as np
 
 from traffic.plant import Device
 from traffic.simulation.distributions import log_uniform, lognormal, public_address, setting_s
-from traffic.simulation.flows import ANSWERED, Columns, datagrams, dns_query, ping
+from traffic.simulation.flows import ANSWERED, Columns, Datagrams, dns_query, ping, udp_flow
 from traffic.simulation.plant import COMPUTERS, SOMETIMES_BY_NAME, SimulatedPlant
 
 # ---- DNS: before a call, at a pace of its own, and for names that do not exist ----
@@ -12,7 +12,7 @@ from traffic.simulation.plant import COMPUTERS, SOMETIMES_BY_NAME, SimulatedPlan
 _NXDOMAIN = 3
 # How likely a device asks for its peers' names; the others have addresses in their settings.
 _BY_NAME = dict.fromkeys(COMPUTERS, 0.95) | dict.fromkeys(SOMETIMES_BY_NAME, 0.5)
-_DNS_TIMEOUT_S = 10  # of a resolver, twice
+_DNS_RETRY_S = 10  # after two time-outs of a resolver
 
 
 def lookup(
@@ -62,14 +62,13 @@ def ask_names(
     ask = rng.integers(26, 60, n)
     plain = 0.7 if sim.flavour == "industrial" else 0.1
     if sim.draw_once("", "plain answers", lambda: rng.random() < plain):
-        answer = ask + 16 * rng.integers(0, 2, n)  # one address more than the question
+        answer = ask + 16 * rng.integers(0, 2, n)  # with an A record, or without
     else:
         answer = rng.integers(42, 420, n)
     answer = np.where(code == ANSWERED, answer, ask + rng.choice([0, 75]))
     wait = np.where(gone, 5.0, lognormal(rng, log_uniform(rng, 1e-4, 0.1), 1.2, n))
-    pkts = {"out_pkts": np.where(gone, 2, 1), "in_pkts": np.where(gone, 0, 1)}
-    sizes = {"ask_bytes": ask, "answer_bytes": answer, "duration": wait}
-    dns_query(sim.log, ts, device.address, resolver or sim.resolver, code, **pkts, **sizes)
+    datagrams = Datagrams(np.where(gone, 2, 1), np.where(gone, 0, 1), ask, answer)
+    dns_query(sim.log, ts, device.address, resolver or sim.resolver, code, wait, datagrams)
 
 
 def failing_lookups(sim: SimulatedPlant, device: Device) -> None:
@@ -81,7 +80,7 @@ def failing_lookups(sim: SimulatedPlant, device: Device) -> None:
         ask_names(sim, device, ts, rng.uniform(0.3, 1), 0.0)
         return
     resolver = sim.resolver if rng.random() < 0.5 else str(public_address(rng, 1)[0])
-    again = np.sort(np.concatenate([ts, ts[rng.random(len(ts)) < 0.5] + _DNS_TIMEOUT_S]))
+    again = np.sort(np.concatenate([ts, ts[rng.random(len(ts)) < 0.5] + _DNS_RETRY_S]))
     ask_names(sim, device, again, 0.0, rng.uniform(0.1, 0.95), resolver)
 
 
@@ -120,9 +119,8 @@ def ntp(sim: SimulatedPlant, device: Device) -> None:
         orig_p = 123 if fixed_port else sim.log.ports(n)
         answered = (rng.random(n) >= lost).astype(float)
         wait = lognormal(rng, 0.02, 1, n)
-        datagrams(
-            sim.log, ts, device.address, dst, 123, in_pkts=answered, duration=wait, orig_p=orig_p
-        )
+        datagrams = Datagrams(1, answered)
+        udp_flow(sim.log, ts, device.address, dst, 123, wait, datagrams, orig_p=orig_p)
 
 
 def _draw_ntp_period_s(rng: np.random.Generator) -> float:
@@ -137,14 +135,14 @@ def dhcp(sim: SimulatedPlant, device: Device) -> None:
     rng = sim.rng
     ts = sim.poisson(log_uniform(rng, 1200, 43200))
     size = int(rng.integers(244, 600))
-    given: Columns = {"ask_bytes": size, "answer_bytes": size, "orig_p": 68, "service": "dhcp"}
-    datagrams(sim.log, ts, device.address, sim.router, 67, **given)
+    columns: Columns = {"orig_p": 68, "service": "dhcp"}
+    datagrams = Datagrams(1, 1, size, size)
+    udp_flow(sim.log, ts, device.address, sim.router, 67, 0.02, datagrams, **columns)
     if rng.random() < 0.05:
         ts = sim.periodic(log_uniform(rng, 40, 400), 0.2)
         pkts = rng.integers(1, 12, len(ts))
-        given = {"out_pkts": pkts, "in_pkts": 0, "ask_bytes": 300, "duration": pkts * 6.0}
-        given |= {"orig_p": 68, "service": "dhcp"}
-        datagrams(sim.log, ts, "0.0.0.0", "255.255.255.255", 67, **given)  # noqa: S104 - data
+        src, dst = "0.0.0.0", "255.255.255.255"  # noqa: S104 - addresses in data
+        udp_flow(sim.log, ts, src, dst, 67, pkts * 6.0, Datagrams(pkts, 0, 300), **columns)
 
 
 # ---- announcements that nobody answers ----
@@ -174,10 +172,10 @@ def announcements(sim: SimulatedPlant, device: Device) -> None:
         ts = sim.periodic(log_uniform(rng, 15, 2000), rng.uniform(0, 0.4))
         pkts = np.maximum(1, np.rint(lognormal(rng, log_uniform(rng, 1, 8), 0.5, len(ts))))
         orig_p = port if rng.random() < 0.7 else None
-        given = {"out_pkts": pkts, "in_pkts": 0, "ask_bytes": rng.integers(low, high, len(ts))}
+        datagrams = Datagrams(pkts, 0, rng.integers(low, high, len(ts)))
         length = np.maximum(pkts - 1, 0.2) * log_uniform(rng, 0.1, 8)
-        given |= {"duration": length, "orig_p": orig_p, "service": service}
-        datagrams(sim.log, ts, device.address, group, port, **given)
+        ends = (device.address, group)
+        udp_flow(sim.log, ts, *ends, port, length, datagrams, orig_p=orig_p, service=service)
 
 
 def ipv6_neighbours(sim: SimulatedPlant, device: Device) -> None:
@@ -198,13 +196,13 @@ def ipv6_neighbours(sim: SimulatedPlant, device: Device) -> None:
     # Zeek starts a new flow after a minute without ICMP.
     first = np.flatnonzero(np.diff(ts, prepend=-np.inf) > 60)
     pkts = np.diff([*first, len(ts)])
-    given = {"kind": kind, "out_pkts": pkts, "in_pkts": 0, "size_bytes": rng.choice([8, 16])}
-    ping(sim.log, ts[first], address, "ff02::2", duration=ts[first + pkts - 1] - ts[first], **given)
+    length, size = ts[first + pkts - 1] - ts[first], rng.choice([8, 16])
+    ping(sim.log, ts[first], address, "ff02::2", length, pkts, 0, size, kind=kind)
     if rng.random() < 0.1:
         ts = sim.periodic(log_uniform(rng, 30, 1500), 0.3)
-        given = {"out_pkts": rng.integers(1, 10, len(ts)), "in_pkts": 0, "ask_bytes": 150}
-        given |= {"duration": 7.0, "orig_p": 5353, "service": "dns"}
-        datagrams(sim.log, ts, address, "ff02::fb", 5353, **given)
+        datagrams = Datagrams(rng.integers(1, 10, len(ts)), 0, 150)
+        ends, mdns = (address, "ff02::fb"), 5353
+        udp_flow(sim.log, ts, *ends, mdns, 7.0, datagrams, orig_p=mdns, service="dns")
 
 
 # ---- logs and monitoring ----
@@ -218,9 +216,9 @@ def syslog(sim: SimulatedPlant, device: Device) -> None:
     rng = sim.rng
     ts = sim.poisson(log_uniform(rng, 3, 600))
     pkts = np.rint(lognormal(rng, 1.2, 0.6, len(ts))).clip(1)
-    given = {"out_pkts": pkts, "in_pkts": 0, "ask_bytes": rng.integers(60, 400, len(ts))}
-    given |= {"duration": pkts * 0.5, "orig_p": 514, "service": "syslog"}
-    datagrams(sim.log, ts, device.address, server.address, 514, **given)
+    datagrams = Datagrams(pkts, 0, rng.integers(60, 400, len(ts)))
+    ends = (device.address, server.address)
+    udp_flow(sim.log, ts, *ends, 514, pkts * 0.5, datagrams, orig_p=514, service="syslog")
 
 
 def monitoring(sim: SimulatedPlant, device: Device) -> None:
@@ -231,21 +229,14 @@ def monitoring(sim: SimulatedPlant, device: Device) -> None:
     others = [other for other in sim.plant.devices if other != device and rng.random() < 0.7]
     period_s, by_snmp = log_uniform(rng, 10, 600), rng.random()
     for other in others:
-        ts = sim.periodic(period_s)
+        ts, ends = sim.periodic(period_s), (device.address, other.address)
         if rng.random() < by_snmp and other.role not in ("plug", "sensor", "laptop"):
-            pkts, size = rng.integers(1, 30), rng.integers(45, 200)
-            given: Columns = {
-                "out_pkts": pkts,
-                "in_pkts": pkts,
-                "ask_bytes": 45,
-                "answer_bytes": size,
-            }
-            given |= {"duration": 0.3, "service": "snmp"}
-            datagrams(sim.log, ts, device.address, other.address, 161, **given)
+            pkts = rng.integers(1, 30)
+            datagrams = Datagrams(pkts, pkts, 45, rng.integers(45, 200))
+            udp_flow(sim.log, ts, *ends, 161, 0.3, datagrams, service="snmp")
         else:
             many = int(rng.integers(1, 6))
-            given = {"out_pkts": many, "in_pkts": many, "duration": max(many - 1, 0.01)}
-            ping(sim.log, ts, device.address, other.address, **given)
+            ping(sim.log, ts, *ends, max(many - 1, 0.01), many, many)
 
 
 def online_check(sim: SimulatedPlant, device: Device) -> None:
@@ -256,7 +247,7 @@ def online_check(sim: SimulatedPlant, device: Device) -> None:
     many = int(rng.integers(1, 12))
     back = many if rng.random() < 0.85 else 0
     length = many * log_uniform(rng, 0.005, 1)
-    ping(sim.log, ts, device.address, target, out_pkts=many, in_pkts=back, duration=length)
+    ping(sim.log, ts, device.address, target, length, many, back)
 
 
 # What a device does beside its job, and how likely, by role.

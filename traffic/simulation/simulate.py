@@ -236,10 +236,10 @@ _POLICY_ODDS = {services.ntp: (0.9, 0.07, 0.03), services.ipv6_neighbours: (0.65
 _POLICY_ODDS |= dict.fromkeys(_GROUP_OF, (0.0, 0.55, 0.45))
 
 
-def _draw_does(
+def _is_drawn(
     sim: SimulatedPlant, behaviour: Callable[[SimulatedPlant, Device], None], likely: float
 ) -> bool:
-    """Whether a device does something that this share of its role does, given the plant's policy."""
+    """Whether a device does what this share of its role does, given the plant's policy."""
     rng = sim.rng
     if behaviour in _POLICY_ODDS and sim.flavour == "industrial":
         group = _GROUP_OF.get(behaviour)
@@ -260,7 +260,7 @@ def _add_normal_traffic(sim: SimulatedPlant) -> None:
         beside = services.SERVICES.get(device.role, services.SERVICES["default"])
         outward = cloud.CLOUD.get(device.role, ())
         for behaviour, likely in (*devices.JOBS.get(device.role, ()), *beside, *outward):
-            if _draw_does(sim, behaviour, likely):
+            if _is_drawn(sim, behaviour, likely):
                 behaviour(sim, device)
 
 
@@ -286,10 +286,10 @@ def _add_attack(scenario: Scenario, label: str) -> None:
     sim = scenario.sim
     sim.log = FlowLog(sim.rng)
     cause = ATTACK_SIMULATORS[label](sim, *_draw_interval(sim, label))
-    flows, noted = sim.log.flow_table(), sim.log.evidence_table()
+    flows, evidence = sim.log.flow_table(), sim.log.evidence_table()
     scenario.add_flows(sim.log)
-    if len(noted):
-        scenario.evidence = pd.concat([scenario.evidence, noted], ignore_index=True)
+    if len(evidence):
+        scenario.evidence = pd.concat([scenario.evidence, evidence], ignore_index=True)
     marked = clip(flows[flows["label"] != NORMAL], sim.start_s, sim.end_s)
     for column, direction in (("id.orig_h", "source"), ("id.resp_h", "target")):
         near = marked[marked[column].str.startswith(sim.network)]
