@@ -35,7 +35,7 @@ def test_no_name_address_or_mac_is_given_twice(seed: int) -> None:
     machines = draw_site(seed).machines
     for column in ("name", "address", "mac"):
         assert len({getattr(machine, column) for machine in machines}) == len(machines)
-    assert 18 <= len(machines) <= 30
+    assert 23 <= len(machines) <= 30
 
 
 @given(SEEDS)

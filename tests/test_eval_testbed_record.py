@@ -1,6 +1,7 @@
 """A short run of the emulated plant, with real packets; and runs that break off."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from assistant.cli.testbed import app
 from eval.testbed.host import DEBIAN, check_host
 from eval.testbed.record import record, record_series
 from traffic.datasets.truth import Truth, read_truth, write_truth
@@ -112,6 +114,9 @@ def test_a_series_keeps_whole_runs(tmp_path: Path) -> None:
     assert (run.folder.name, run.complete, run.remade) == ("run-7", True, False)
 
 
-def test_the_manual_names_what_debian_has_to_give() -> None:
+def test_the_manual_names_every_command_and_what_debian_has_to_give() -> None:
     manual = Path(__file__).resolve().parents[1] / "docs" / "testbed.md"
-    assert f"\napt-get install -y {DEBIAN}\n" in manual.read_text(encoding="utf-8")
+    text = manual.read_text(encoding="utf-8")
+    assert f"\napt-get install -y {DEBIAN}\n" in text
+    named = set(re.findall(r"faultwise testbed (\w+)", text))
+    assert named == {command.callback.__name__ for command in app.registered_commands}

@@ -58,7 +58,7 @@ MAKES: dict[str, tuple[tuple[str, str], ...]] = {
 
 
 def draw_site(seed: int) -> Site:
-    """Draw a plant of 24 to 30 machines with what lies beyond it."""
+    """Draw a plant with what lies beyond its router: 23 to 30 machines."""
     rng = Random(seed)  # noqa: S311 - a plant, not a secret
     network = _draw_network(rng)
     gateway = str(network[rng.choice([1, 1, -2])])
