@@ -1,7 +1,6 @@
-"""Whether answers are right: cause, standing, device, sources, refusals, over cases with a known
-truth.
+"""Ask cases with a known truth and grade the answers: cause, standing, device, sources, refusals.
 
-cases ─▶ captures (one analysis each) ─▶ ask or chat ─▶ judgement ─▶ shares with intervals
+cases ─▶ captures (one analysis each) ─▶ ask or chat ─▶ grading ─▶ shares with intervals
 """
 
 import hashlib
@@ -18,9 +17,9 @@ from assistant.diagnosis.llm_writer import write
 from assistant.history import History
 from assistant.session import Models, load_models
 from assistant.settings import Settings
-from eval.answers.captures import Roots, Subject, find_missing, read_subject
+from eval.answers.captures import CaseCapture, Roots, find_missing, read_case_capture
 from eval.answers.cases import Case, Source, find_cases, read_cases
-from eval.answers.grading import MEASURES, Answer, judge_answer
+from eval.answers.grading import MEASURES, Answer, grade_answer
 from eval.answers.results import AnswersRun, CaseResult, Measured, Origin, RetrievalRun, Skipped
 from eval.answers.retrieval import evaluate_retrieval, resample
 from eval.provenance import find_commit, find_machine, find_versions, now, own_command
@@ -32,7 +31,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be asked: cases by the name of their capture, and what cannot be asked."""
+    """Cases to ask, the sources of their captures by name, and cases that cannot be asked."""
 
     sources: dict[str, Source]
     cases: tuple[Case, ...]
@@ -40,9 +39,8 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Answered:
-    """What a run found; ``captures`` are content hashes by name, ``origins`` say of what kind each
-    capture is."""
+class GradedAnswers:
+    """Graded cases, and by capture's name its content's hash and the kind of its source."""
 
     results: tuple[CaseResult, ...]
     captures: dict[str, str]
@@ -67,16 +65,16 @@ def plan_cases(paths: Sequence[Path], roots: Roots) -> Plan:
                 raise UserError(f"{path}: captures.{name}.{error}") from error
             sources[name] = source
             if missing:
-                gone[name] = missing.why
+                gone[name] = missing
         cases += file.cases
     why = [gone[case.capture] for case in cases if case.capture in gone]
-    asked = tuple(case for case in cases if case.capture not in gone)
-    return Plan(sources, asked, _counted(why))
+    here = tuple(case for case in cases if case.capture not in gone)
+    return Plan(sources, here, _counted(why))
 
 
 def evaluate_answers(
     plan: Plan, roots: Roots, models: Models, progress: Progress | None = None
-) -> Answered:
+) -> GradedAnswers:
     """Ask every planned case; each capture is analysed once, then let go.
 
     Args:
@@ -98,36 +96,34 @@ def evaluate_answers(
     ):
         ensure_samples(index)
         for name in dict.fromkeys(case.capture for case in plan.cases):
-            subject = read_subject(plan.sources[name], roots)
-            analysis = analyse_capture(subject.capture, models.llm, models.card, subject.plant)
-            captures[name] = subject.sha256
+            read = read_case_capture(plan.sources[name], roots)
+            analysis = analyse_capture(read.capture, models.llm, models.card, read.plant)
+            captures[name] = read.sha256
             for case in (case for case in plan.cases if case.capture == name):
-                if absent := case.parts - subject.parts.keys():
+                if absent := case.parts - read.parts.keys():
                     why.append(f"the truth of {name} names no {min(absent)}")
                     continue
-                filled = _fill(case, subject)
-                said = _ask(filled, analysis, index, history, models)
-                results.append(judge_answer(filled, said, _addresses(filled, subject), index))
+                filled = _fill(case, read)
+                answer = _ask(filled, analysis, index, history, models)
+                results.append(grade_answer(filled, answer, _addresses(filled, read), index))
                 if progress:
                     progress(len(results), len(plan.cases))
     origins = {
         name: next(kind for kind, value in plan.sources[name] if value is not None)
         for name in captures
     }
-    return Answered(tuple(results), captures, origins, (*plan.skipped, *_counted(why)))
+    return GradedAnswers(tuple(results), captures, origins, (*plan.skipped, *_counted(why)))
 
 
-def summarise(answered: Answered) -> tuple[Measured, ...]:
+def summarise(graded: GradedAnswers) -> tuple[Measured, ...]:
     """Each measure over all cases, then over those of each kind of capture."""
-    groups = ["", *dict.fromkeys(answered.origins.values())]
     measured = []
-    for group in groups:
-        chosen = [one for one in answered.results if group in ("", answered.origins[one.capture])]
+    for group in ("", *dict.fromkeys(graded.origins.values())):
+        chosen = [one for one in graded.results if group in ("", graded.origins[one.capture])]
         for name in MEASURES:
             met = [float(value) for one in chosen if (value := one.measures[name]) is not None]
-            measured.append(
-                Measured(measure=name, group=group, cases=len(met), share=resample(met))
-            )
+            share = resample(met)
+            measured.append(Measured(measure=name, group=group, cases=len(met), share=share))
     return tuple(measured)
 
 
@@ -143,31 +139,31 @@ def _ask(case: Case, analysis: Analysis, index: Index, history: History, models:
     return Answer(reply.text, reply.diagnosis, reply.removed, reply.refused)
 
 
-def _fill(case: Case, subject: Subject) -> Case:
+def _fill(case: Case, capture: CaseCapture) -> Case:
     """Put the names of the devices in the place of ``{source}`` and ``{target}``."""
 
     def filled(text: str) -> str:
-        for part, name in subject.parts.items():
+        for part, name in capture.parts.items():
             text = text.replace(f"{{{part}}}", name)
         return text
 
-    texts = {
-        name: tuple(map(filled, getattr(case, name))) for name in ("devices", "mentions", "denies")
-    }
+    names = ("devices", "mentions", "denies")
+    texts = {name: tuple(map(filled, getattr(case, name))) for name in names}
     return case.model_copy(update={"question": filled(case.question), **texts})
 
 
-def _addresses(case: Case, subject: Subject) -> tuple[str, ...]:
-    names = (
-        {device.name: device.address for device in subject.plant.devices} if subject.plant else {}
-    )
+def _addresses(case: Case, capture: CaseCapture) -> tuple[str, ...]:
+    devices = capture.plant.devices if capture.plant else ()
+    names = {device.name: device.address for device in devices}
     return tuple(names.get(one, one) for one in case.devices)
 
 
-# Whole runs over cases: what was asked, with what, on which machine, and what came of it.
+# ---- Whole runs, with all that they were made with ----
+
 _NO_RERANKER = (
-    "No reranker ships: reordering passages by their sentence nearest to the question (the same sentence model) found "
-    "the answer first less often than rank fusion did; --reranker takes a cross-encoder."
+    "No reranker ships: reordering passages by their sentence nearest to the question (the same "
+    "sentence model) found the answer first less often than rank fusion did; --reranker takes a "
+    "cross-encoder."
 )
 
 
@@ -194,7 +190,7 @@ def run_retrieval(
         variants=searched.variants,
         questions=searched.questions,
         skipped=skipped,
-        notes=(*_said(skipped), *(() if reranker else (_NO_RERANKER,))),
+        notes=(*_notes(skipped), *(() if reranker else (_NO_RERANKER,))),
     )
 
 
@@ -213,29 +209,26 @@ def run_answers(
     paths, roots = tuple(cases) or find_cases("answers"), Roots(data, recordings)
     plan = plan_cases(paths, roots)
     models = load_models(settings)
-    answered = evaluate_answers(plan, roots, models, progress)
-    sources = {
-        name: source.data
-        for name, source in plan.sources.items()
-        if source.data and name in answered.captures
-    }
+    graded = evaluate_answers(plan, roots, models, progress)
+    # The card names real captures by the folder they lie in.
+    trained = [name for name in models.card.data if not name.startswith("simulated-")]
     learned = sorted(
         name
-        for name, path in sources.items()
-        if any(one in path for one in _names(models.card.data))
+        for name in graded.captures
+        if any(one in (plan.sources[name].data or "") for one in trained)
     )
     seen = (f"The adapter was trained with captures {', '.join(learned)}.",) if learned else ()
     return AnswersRun(
         name="answers",
         origin=_origin(),
         cases=_hashes(paths),
-        captures=answered.captures,
+        captures=graded.captures,
         adapter=f"{models.card.name} {models.card.base_fingerprint[:12]}",
         writer=settings.remote_url or (settings.writer.name if settings.writer else ""),
-        measured=summarise(answered),
-        results=answered.results,
-        skipped=answered.skipped,
-        notes=(*_said(answered.skipped), *seen),
+        measured=summarise(graded),
+        results=graded.results,
+        skipped=graded.skipped,
+        notes=(*_notes(graded.skipped), *seen),
     )
 
 
@@ -253,13 +246,8 @@ def _hashes(paths: Sequence[Path]) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
-def _said(skipped: Sequence[Skipped]) -> tuple[str, ...]:
+def _notes(skipped: Sequence[Skipped]) -> tuple[str, ...]:
     return tuple(
         f"{one.cases} {'case' if one.cases == 1 else 'cases'} left out: {one.why}"
         for one in skipped
     )
-
-
-def _names(learned: Sequence[str]) -> list[str]:
-    """Names of real captures, by the folder they lie in."""
-    return [name for name in learned if not name.startswith("simulated-")]

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from assistant.diagnosis.standing import Standing
 from eval.testbed.events.catalogue import KINDS
 from traffic.errors import UserError
+from traffic.files import Strict, read_text
 from traffic.labels import LABELS, NORMAL
 
 NO_CAUSE = "none"
@@ -29,11 +30,7 @@ Text = Annotated[str, Field(min_length=1, max_length=300)]
 Form = TypeVar("Form", bound=BaseModel)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Question(_Strict):
+class Question(Strict):
     """One question to the documents.
 
     Attributes:
@@ -51,7 +48,7 @@ class Question(_Strict):
     answers: dict[Text, tuple[Text, ...]]
 
 
-class QuestionFile(_Strict):
+class QuestionFile(Strict):
     """Questions to the shipped documents, or to those of a further folder."""
 
     version: Literal[1]
@@ -59,7 +56,7 @@ class QuestionFile(_Strict):
     questions: Annotated[tuple[Question, ...], Field(min_length=1)]
 
 
-class Simulated(_Strict):
+class Simulated(Strict):
     """A plant that ``traffic.simulation.simulate`` invents; it is handed on as tables, so that no
     file name is read."""
 
@@ -77,7 +74,7 @@ class Simulated(_Strict):
         return self
 
 
-class Recorded(_Strict):
+class Recorded(Strict):
     """A run of the testbed, by the options of ``faultwise testbed record`` that make it again."""
 
     seed: Annotated[int, Field(ge=0)]
@@ -91,7 +88,7 @@ class Recorded(_Strict):
         return self
 
 
-class Source(_Strict):
+class Source(Strict):
     """Where a capture comes from: exactly one of these."""
 
     sample: Text | None = Field(None, description="a folder of assistant/samples")
@@ -109,7 +106,7 @@ class Source(_Strict):
         return self
 
 
-class Case(_Strict):
+class Case(Strict):
     """One question about a capture, and what a right answer says.
 
     Attributes:
@@ -143,9 +140,8 @@ class Case(_Strict):
     @property
     def parts(self) -> frozenset[str]:
         """Which devices of the truth are meant: ``source``, ``target``."""
-        return frozenset(
-            _PART.findall(" ".join((self.question, *self.devices, *self.mentions, *self.denies)))
-        )
+        texts = (self.question, *self.devices, *self.mentions, *self.denies)
+        return frozenset(_PART.findall(" ".join(texts)))
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -161,17 +157,15 @@ class Case(_Strict):
         if self.refused and expected:
             raise ValueError(f"refused: a refused question has no {', '.join(expected)}")
         # Where all is well the answer may speak of any device.
-        needed = (
-            {"causes", "standings"}
-            if set(self.causes) <= {NORMAL, NO_CAUSE}
-            else {"devices", "causes", "standings"}
-        )
+        needed = {"causes", "standings"}
+        if not set(self.causes) <= {NORMAL, NO_CAUSE}:
+            needed.add("devices")
         if not self.refused and (missing := sorted(needed - set(expected))):
             raise ValueError(f"{', '.join(missing)}: expected at least one, or refused: true")
         return self
 
 
-class CaseFile(_Strict):
+class CaseFile(Strict):
     """Captures by neutral names, and cases about them."""
 
     version: Literal[1]
@@ -180,11 +174,8 @@ class CaseFile(_Strict):
 
     @model_validator(mode="after")
     def _captures_known(self) -> Self:
-        if odd := [
-            f"{case.id}.capture: {case.capture}"
-            for case in self.cases
-            if case.capture not in self.captures
-        ]:
+        unknown = [case for case in self.cases if case.capture not in self.captures]
+        if odd := [f"{case.id}.capture: {case.capture}" for case in unknown]:
             raise ValueError(f"{'; '.join(odd)}; {_any_of(self.captures)}")
         blind = [f"{case.id}: {{source}} or {{target}}" for case in self.cases
                  if case.parts and self.captures[case.capture].data]  # fmt: skip
@@ -207,33 +198,23 @@ def read_questions(paths: Sequence[Path]) -> tuple[QuestionFile, ...]:
         UserError: a file is missing or not YAML, a key is wrong or missing (all of a file are
             named), or an id is used twice.
     """
-    files = tuple(_read(path, QuestionFile) for path in paths)
-    _need_distinct(
-        [(path, one.id) for path, file in zip(paths, files, strict=True) for one in file.questions]
-    )
-    return files
+    files = {path: _read(path, QuestionFile) for path in paths}
+    _need_distinct([(path, one.id) for path, file in files.items() for one in file.questions])
+    return tuple(files.values())
 
 
 def read_cases(paths: Sequence[Path]) -> tuple[CaseFile, ...]:
     """Read files of cases; errors as in ``read_questions``."""
-    files = tuple(_read(path, CaseFile) for path in paths)
-    _need_distinct(
-        [(path, one.id) for path, file in zip(paths, files, strict=True) for one in file.cases]
-    )
-    _need_distinct(
-        [(path, name) for path, file in zip(paths, files, strict=True) for name in file.captures]
-    )
-    return files
+    files = {path: _read(path, CaseFile) for path in paths}
+    _need_distinct([(path, one.id) for path, file in files.items() for one in file.cases])
+    _need_distinct([(path, name) for path, file in files.items() for name in file.captures])
+    return tuple(files.values())
 
 
 def _read(path: Path, form: type[Form]) -> Form:
+    text = read_text(path, "a file of cases")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8"
-        raise UserError(
-            f"{path} cannot be read ({reason}); expected a file of cases; check the name"
-        ) from error
+        content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise UserError(
@@ -247,22 +228,19 @@ def _read(path: Path, form: type[Form]) -> Form:
         mistakes = [one for one in mistakes if one["type"] != "too_short" or len(mistakes) == 1]
         problems = [_problem(one, content) for one in mistakes]
         more = len(problems) - _MOST_NAMED
-        said = "; ".join(problems[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
+        named = "; ".join(problems[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
         raise UserError(
-            f"{path} has {len(problems)} {'mistake' if len(problems) == 1 else 'mistakes'}: {said}; "
-            "expected the form that eval/cases.py describes; correct the keys"
+            f"{path} has {len(problems)} {'mistake' if len(problems) == 1 else 'mistakes'}: "
+            f"{named}; expected the form that eval/answers/cases.py describes; correct the keys"
         ) from error
 
 
 def _problem(error: Any, content: Any) -> str:
-    """A mistake by its key, the case by its id where it has one."""
+    """A mistake by its key, the case by its id where it has one: `say_mistakes` would count cases."""
     where, value = [], content
     for key in error["loc"]:
-        value = (
-            value[key]
-            if isinstance(value, (dict, list)) and (isinstance(key, int) or key in value)
-            else None
-        )
+        found = isinstance(value, list) or (isinstance(value, dict) and key in value)
+        value = value[key] if found else None
         named = value.get("id") if isinstance(key, int) and isinstance(value, dict) else None
         where.append(str(named or key))
     message = error["msg"].removeprefix("Value error, ")

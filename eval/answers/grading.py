@@ -1,5 +1,7 @@
-"""One answer beside what a right one says: fixed checks, no model; each measure is met, not met, or
-does not apply."""
+"""Grade one answer against its case: fixed checks, no model judges.
+
+Each measure is met, not met, or does not apply.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -60,27 +62,27 @@ class Answer:
     refused: bool = False
 
 
-def judge_answer(
-    case: Case, said: Answer, devices: Sequence[str], index: Index | None
+def grade_answer(
+    case: Case, answer: Answer, devices: Sequence[str], index: Index | None
 ) -> CaseResult:
-    """Compare an answer with its case.
+    """Grade an answer by its case.
 
     Args:
         case: with its ``{source}`` and ``{target}`` filled in.
-        said: the answer.
+        answer: what the assistant answered.
         devices: addresses of the case's devices.
         index: the knowledge base that citations must resolve in.
     """
-    diagnosis = said.diagnosis
-    text = said.text.lower()
-    missing = tuple(
-        one
-        for one in case.mentions
-        if not any(word.strip().lower() in text for word in one.split("|"))
-    )
+    diagnosis = answer.diagnosis
+    text = answer.text.lower()
+
+    def mentions(alternatives: str) -> bool:
+        return any(word.strip().lower() in text for word in alternatives.split("|"))
+
+    missing = tuple(one for one in case.mentions if not mentions(one))
     headline = diagnosis.cause if diagnosis else ""
     claimed = tuple(one for one in case.denies if one.lower() in headline.lower())
-    unsupported = _unsupported(said, index)
+    unsupported = _unsupported(answer, index)
     label = (diagnosis.label or NO_CAUSE) if diagnosis else NO_CAUSE
     cause = label in case.causes
     standing = diagnosis is not None and diagnosis.standing in case.standings
@@ -95,11 +97,11 @@ def judge_answer(
         "mentions": not missing if case.mentions else None,
         "reserved": not claimed if case.denies else None,
         "sourced": None if unsupported is None else not unsupported,
-        "cited": _is_cited(said, index) if diagnosis and index else None,
-        "intact": not said.removed,
-        "refused": said.refused if case.refused else None,
-        "answered": not said.refused if expected else None,
-        "valid": _is_valid(said),
+        "cited": _is_cited(answer, index) if diagnosis and index else None,
+        "intact": not answer.removed,
+        "refused": answer.refused if case.refused else None,
+        "answered": not answer.refused if expected else None,
+        "valid": _is_valid(answer),
     }
     return CaseResult(
         id=case.id,
@@ -109,7 +111,7 @@ def judge_answer(
         device=diagnosis.device if diagnosis else "",
         label=diagnosis.label if diagnosis else "",
         standing=diagnosis.standing if diagnosis else "",
-        headline=headline or said.text.split("\n")[0],
+        headline=headline or answer.text.split("\n")[0],
         missing=missing,
         claimed=claimed,
         unsupported=unsupported or (),
@@ -117,32 +119,29 @@ def judge_answer(
     )
 
 
-def _unsupported(said: Answer, index: Index | None) -> tuple[str, ...] | None:
+def _unsupported(answer: Answer, index: Index | None) -> tuple[str, ...] | None:
     """Sentences of a diagnosis without a source; None for a text whose facts are not at hand."""
-    diagnosis = said.diagnosis
-    if diagnosis is None or said.text != diagnosis.text:
+    diagnosis = answer.diagnosis
+    if diagnosis is None or answer.text != diagnosis.text:
         return None
-    return check(
-        said.text, diagnosis.known, (*diagnosis.citations, *diagnosis.similar), index
-    ).removed
+    cited = (*diagnosis.citations, *diagnosis.similar)
+    return check(answer.text, diagnosis.known, cited, index).removed
 
 
-def _is_cited(said: Answer, index: Index | None) -> bool:
+def _is_cited(answer: Answer, index: Index | None) -> bool:
     """Whether all citations resolve, and the text's brackets point at nothing else."""
-    if said.diagnosis is None or index is None:
+    if answer.diagnosis is None or index is None:
         return True
-    cited = (*said.diagnosis.citations, *said.diagnosis.similar)
-    numbers = {one.number for one in cited}
-    return (
-        len(resolve(cited, index)) == len(cited)
-        and {int(n) for n in _BRACKETS.findall(said.text)} <= numbers
-    )
+    cited = (*answer.diagnosis.citations, *answer.diagnosis.similar)
+    bracketed = {int(number) for number in _BRACKETS.findall(answer.text)}
+    resolved = len(resolve(cited, index)) == len(cited)
+    return resolved and bracketed <= {one.number for one in cited}
 
 
-def _is_valid(said: Answer) -> bool:
-    if not said.text.strip():
+def _is_valid(answer: Answer) -> bool:
+    if not answer.text.strip():
         return False
-    diagnosis = said.diagnosis
+    diagnosis = answer.diagnosis
     return diagnosis is None or (
         diagnosis.standing in get_args(Standing) and diagnosis.label in ("", *LABELS)
     )

@@ -1,5 +1,4 @@
-"""Runs over cases as tables for people: shares with their intervals, then every case that went
-wrong."""
+"""Render runs over cases as tables: shares with their intervals, then every case that failed."""
 
 from collections.abc import Iterable, Sequence
 
@@ -12,8 +11,10 @@ from eval.results import Estimate
 _SCORES = ("recall_at_1", "recall_at_5", "mrr", "ndcg_at_10", "refused_rightly", "refused_wrongly")
 _HEADS = ("Recall@1", "Recall@5", "MRR", "nDCG@10", "refused rightly", "refused wrongly", "ms")
 _FEET = (
-    "Questions: answerable + not. 95 % intervals by bootstrap over questions. Recall@k: an accepted place among the",
-    "first k passages; a question left unanswered counts as missed. Refused rightly: of the questions that nothing",
+    "Questions: answerable + not. 95 % intervals by bootstrap over questions. Recall@k: an "
+    "accepted place among the",
+    "first k passages; a question left unanswered counts as missed. Refused rightly: of the "
+    "questions that nothing",
     "answers; wrongly: of the others.",
 )
 
@@ -26,27 +27,22 @@ def show_share(share: Estimate) -> str:
     """
     if share.value is None:
         return "-"
-    return f"{share.value:.2f}" + (
-        "" if share.low is None else f" [{share.low:.2f}, {share.high:.2f}]"
-    )
+    interval = "" if share.low is None else f" [{share.low:.2f}, {share.high:.2f}]"
+    return f"{share.value:.2f}{interval}"
 
 
 def render_retrieval(run: RetrievalRun) -> str:
     """Ways of ranking, what ships by group, then the questions that it gets wrong."""
-    whole = [one for one in run.variants if not one.group]
-    groups = [one for one in run.variants if one.group]
+    whole = [[one.variant, *_cells(one)] for one in run.variants if not one.group]
+    groups = [[one.group, *_cells(one)] for one in run.variants if one.group]
     return "\n".join(
         [
             f"{len(run.questions)} questions, {len(run.documents)} documents, {run.chunks} passages",
             "",
-            render_table(
-                ["ranking", "questions", *_HEADS], ([one.variant, *_cells(one)] for one in whole)
-            ),
+            render_table(["ranking", "questions", *_HEADS], whole),
             "",
             f"{SHIPPED}, by what is hard:",
-            render_table(
-                ["questions", "n", *_HEADS], ([one.group, *_cells(one)] for one in groups)
-            ),
+            render_table(["questions", "n", *_HEADS], groups),
             "",
             *_FEET,
             "",
@@ -96,9 +92,5 @@ def _wrong(results: Iterable[CaseResult]) -> Iterable[Sequence[object]]:
     for one in results:
         missed = [name for name, met in one.measures.items() if met is False]
         if missed:
-            yield (
-                one.id,
-                ", ".join(missed),
-                one.question,
-                f"{one.label or '-'} {one.standing}: {one.headline[:150]}",
-            )
+            said = f"{one.label or '-'} {one.standing}: {one.headline[:150]}"
+            yield one.id, ", ".join(missed), one.question, said

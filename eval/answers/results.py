@@ -1,26 +1,16 @@
-"""What `eval retrieval` and `eval answers` leave behind: what was asked, what came, and the shares
-with intervals."""
+"""Files of results that `eval retrieval` and `eval answers` write."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from eval.results import Estimate, Machine
-from traffic.errors import UserError
+from traffic.files import Strict, read_json
 
 
-class _Form(BaseModel):
-    """A file from outside: nothing extra passes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-Form = TypeVar("Form", bound=_Form)
-
-
-class Origin(_Form):
+class Origin(Strict):
     """How and with what a file of results was made; fields as in ``eval.results.Run``."""
 
     created: str
@@ -30,15 +20,15 @@ class Origin(_Form):
     machine: Machine
 
 
-class Skipped(_Form):
+class Skipped(Strict):
     """Cases that could not be asked, and what is missing for them."""
 
     cases: int
     why: str
 
 
-class Placed(_Form):
-    """What one way of ranking gave one question.
+class Placed(Strict):
+    """The result of one way of ranking for one question.
 
     Attributes:
         rank: of the first passage in an accepted place, from 1; null where none was found.
@@ -53,7 +43,7 @@ class Placed(_Form):
     first: str
 
 
-class QuestionResult(_Form):
+class QuestionResult(Strict):
     """One question in every way of ranking; ``answerable`` is false where nothing answers it."""
 
     id: str
@@ -63,7 +53,7 @@ class QuestionResult(_Form):
     placed: Mapping[str, Placed]
 
 
-class Variant(_Form):
+class Variant(Strict):
     """One way of ranking over a group of questions, "" for all of them.
 
     The first four are means over answerable questions; a silent one counts as not found.
@@ -84,7 +74,7 @@ class Variant(_Form):
     seconds_per_question: float | None = None
 
 
-class RetrievalRun(_Form):
+class RetrievalRun(Strict):
     """A whole file of `eval retrieval`."""
 
     version: Literal[1] = 1
@@ -102,9 +92,8 @@ class RetrievalRun(_Form):
     notes: tuple[str, ...]
 
 
-class CaseResult(_Form):
-    """One case: what was said, and which of the measures it met; null where a measure does not
-    apply.
+class CaseResult(Strict):
+    """One case: the answer, and which measures it met; null where a measure does not apply.
 
     Attributes:
         device: address that the answer is about.
@@ -131,7 +120,7 @@ class CaseResult(_Form):
     measures: Mapping[str, bool | None]
 
 
-class Measured(_Form):
+class Measured(Strict):
     """One measure over a group of cases ("" for all): share of those to which it applies."""
 
     measure: str
@@ -140,7 +129,7 @@ class Measured(_Form):
     share: Estimate
 
 
-class AnswersRun(_Form):
+class AnswersRun(Strict):
     """A whole file of `eval answers`."""
 
     version: Literal[1] = 1
@@ -163,25 +152,9 @@ def read_retrieval_run(path: Path) -> RetrievalRun:
     Raises:
         UserError: it is missing, or of another form or version.
     """
-    return _read(path, RetrievalRun, "retrieval")
+    return read_json(path, RetrievalRun, "results of faultwise eval retrieval, version 1")
 
 
 def read_answers_run(path: Path) -> AnswersRun:
     """Read what `eval answers` wrote; errors as in ``read_retrieval_run``."""
-    return _read(path, AnswersRun, "answers")
-
-
-def _read(path: Path, form: type[Form], command: str) -> Form:
-    try:
-        return form.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8"
-        raise UserError(
-            f"{path} cannot be read ({reason}); expected results as JSON; make them by faultwise eval {command}"
-        ) from error
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise UserError(
-            f"{path} is no file of {command} results ({'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}); "
-            f"expected version 1; run faultwise eval {command} again"
-        ) from error
+    return read_json(path, AnswersRun, "results of faultwise eval answers, version 1")

@@ -1,8 +1,6 @@
-"""How well the knowledge base finds what answers a question, and how well it says nothing where
-nothing answers.
+"""Measure retrieval: whether the passage that answers is found, and nothing where nothing answers.
 
-questions ─▶ places in documents ─▶ rankings (meaning, words, both, as shipped, reranked) ─▶ scores
-─▶ intervals
+questions ─▶ rankings (meaning, words, both, as shipped, reranked) ─▶ places ─▶ scores, intervals
 """
 
 import tempfile
@@ -25,8 +23,7 @@ from knowledge_base.index import Index, ensure_samples, open_index
 from knowledge_base.retriever import Ranking, rank
 from traffic.errors import UserError
 
-# Scores of rankings, each a mean over questions with its interval: Recall@k, MRR, nDCG@10,
-# refusals.
+# ---- Scores of rankings, each a mean over questions with its interval ----
 
 _DEPTH = 10  # places that count: nDCG@10
 _DRAWS = 2000
@@ -42,27 +39,22 @@ def first_rank(places: Iterable[Hashable], accepted: frozenset[Hashable]) -> int
 
 
 def ndcg(places: Iterable[Hashable], accepted: frozenset[Hashable], k: int = _DEPTH) -> float:
-    """Normalised discounted cumulative gain of places: each counts once, at its first passage;
-    accepted ones gain 1.
+    """Normalised discounted cumulative gain of places (Järvelin and Kekäläinen, ACM TOIS 20, 2002).
 
-    Source: Järvelin and Kekäläinen, ACM TOIS 20 (2002); discount 1 / log2(rank + 1).
+    Each place counts once, at its first passage; accepted ones gain 1 / log2(rank + 1).
 
     Args:
         places: where the passages stand, best first.
         accepted: at least one.
         k: how many places count.
     """
-    distinct = list(dict.fromkeys(places))[:k]
-    gained = sum(
-        1 / np.log2(rank + 1) for rank, place in enumerate(distinct, 1) if place in accepted
-    )
-    ideal = sum(1 / np.log2(rank + 1) for rank in range(1, min(len(accepted), k) + 1))
-    return float(gained / ideal)
+    gains = 1 / np.log2(np.arange(k) + 2)
+    hits = [place in accepted for place in list(dict.fromkeys(places))[:k]]
+    return float(gains[: len(hits)][hits].sum() / gains[: len(accepted)].sum())
 
 
 def resample(values: Sequence[float], seed: int = 0) -> Estimate:
-    """The mean with its 95 % percentile bootstrap interval over questions or cases; no interval for
-    fewer than two."""
+    """The mean with its 95 % bootstrap interval over questions or cases; none for fewer than two."""
     if not values:
         return Estimate(value=None)
     drawn = np.asarray(values, dtype=float)
@@ -82,22 +74,24 @@ def score_variant(
 ) -> Variant:
     """Mean scores of one way of ranking over questions; those of one group where one is named."""
     chosen = [one for one in found if group in ("", one.group)]
-    told = [one.placed[name] for one in chosen if one.answerable]
-    mute = [one.placed[name] for one in chosen if not one.answerable]
+    answerable = [one.placed[name] for one in chosen if one.answerable]
+    others = [one.placed[name] for one in chosen if not one.answerable]
     return Variant(
         variant=name,
         group=group,
-        questions=len(told),
-        unanswerable=len(mute),
-        recall_at_1=resample([float(one.rank == 1) for one in told]),
-        recall_at_5=resample([float(one.rank is not None and one.rank <= 5) for one in told]),
-        mrr=resample([1 / one.rank if one.rank else 0.0 for one in told]),
-        ndcg_at_10=resample([one.ndcg_at_10 or 0.0 for one in told]),
-        refused_rightly=resample([float(one.silent) for one in mute]),
-        refused_wrongly=resample([float(one.silent) for one in told]),
+        questions=len(answerable),
+        unanswerable=len(others),
+        recall_at_1=resample([float(one.rank == 1) for one in answerable]),
+        recall_at_5=resample([float(one.rank is not None and one.rank <= 5) for one in answerable]),
+        mrr=resample([1 / one.rank if one.rank else 0.0 for one in answerable]),
+        ndcg_at_10=resample([one.ndcg_at_10 or 0.0 for one in answerable]),
+        refused_rightly=resample([float(one.silent) for one in others]),
+        refused_wrongly=resample([float(one.silent) for one in answerable]),
         seconds_per_question=seconds_per_question,
     )
 
+
+# ---- Questions through an index ----
 
 SHIPPED = "both, with refusal (ships)"
 RERANKED = "both, reranked, with refusal"
@@ -110,8 +104,8 @@ Rerank = Callable[[str, "Ranking", Rows], Rows]
 
 
 @dataclass(frozen=True)
-class Searched:
-    """What a run found.
+class RetrievalScores:
+    """Scores of all ways of ranking.
 
     Attributes:
         variants: over all questions, then by group.
@@ -135,7 +129,7 @@ def evaluate_retrieval(
     further: Path | None = None,
     reranker: Path | None = None,
     progress: Progress | None = None,
-) -> Searched:
+) -> RetrievalScores:
     """Ask every question of an index made for it, in a folder of its own, and score each way of
     ranking.
 
@@ -154,6 +148,7 @@ def evaluate_retrieval(
     folder = further if further is not None and further.is_dir() else None
     documents = [document for file in sample_files() for document in read_documents(file).documents]
     documents += read_documents(folder).documents if folder else ()
+    documents.sort(key=lambda one: one.path)
     here = {path: file for path, file in files.items() if file.documents == "shipped" or folder}
     for path, file in here.items():
         _check_answers(path, file.questions, documents)
@@ -168,15 +163,13 @@ def evaluate_retrieval(
         found, spent = [], dict[str, float]()
         for number, question in enumerate(asked, 1):
             orders = _rank(question.question, index, rerank, spent)
-            found.append(_place(question, orders, names))
+            found.append(_find_places(question, orders, names))
             if progress:
                 progress(number, len(asked))
-        return Searched(
+        return RetrievalScores(
             variants=tuple(_score(found, spent)),
             questions=tuple(found),
-            documents={
-                Path(one.path).name: one.id for one in sorted(documents, key=lambda one: one.path)
-            },
+            documents={Path(one.path).name: one.id for one in documents},
             chunks=len(index.chunks()),
             embedder=index.embedder.fingerprint,
             skipped=sum(len(file.questions) for file in files.values()) - len(asked),
@@ -184,24 +177,18 @@ def evaluate_retrieval(
 
 
 def _score(found: Sequence[QuestionResult], spent: dict[str, float]) -> list[Variant]:
-    names = list(found[0].placed) if found else []
+    variants = []
+    for name in found[0].placed if found else ():
+        seconds = round(spent[name] / len(found), 4) if name in spent else None
+        variants.append(score_variant(found, name, "", seconds))
     groups = dict.fromkeys(one.group for one in found)
-    return [
-        *(
-            score_variant(
-                found, name, "", round(spent[name] / len(found), 4) if name in spent else None
-            )
-            for name in names
-        ),
-        *(score_variant(found, SHIPPED, group) for group in groups),
-    ]
+    return [*variants, *(score_variant(found, SHIPPED, group) for group in groups)]
 
 
 def _check_answers(
     path: Path, questions: Sequence[Question], documents: Sequence[Document]
 ) -> None:
-    """Every answer must name one document and headings that it has: a typing error would count as a
-    miss for ever."""
+    """Refuse answers that name no document or heading: a typing error would be a miss for ever."""
     wrong = []
     for question in questions:
         for name, headings in question.answers.items():
@@ -209,20 +196,15 @@ def _check_answers(
             if len(fitting) != 1:
                 wrong.append(f"{question.id}.answers.{name}: {len(fitting)} documents begin so")
                 continue
-            have = {
-                part
-                for section in fitting[0].sections
-                for part in section.path or (fitting[0].title,)
-            }
-            wrong += [
-                f"{question.id}.answers.{name}: no heading {one!r}"
-                for one in headings
-                if one not in have
-            ]
+            document = fitting[0]
+            known = {part for one in document.sections for part in one.path or (document.title,)}
+            unknown = [one for one in headings if one not in known]
+            wrong += [f"{question.id}.answers.{name}: no heading {one!r}" for one in unknown]
     if wrong:
         raise UserError(
-            f"{path} has {len(wrong)} answers that are nowhere: {'; '.join(wrong[:_MOST_NAMED])}; expected documents "
-            "by the beginning of their file name, and headings as they stand in them; correct the cases"
+            f"{path} has {len(wrong)} answers that are nowhere: {'; '.join(wrong[:_MOST_NAMED])}; "
+            "expected documents by the beginning of their file name, and headings as they stand in "
+            "them; correct the cases"
         )
 
 
@@ -249,7 +231,7 @@ def _rank(
     return {name: [ranking.chunks[row] for row in rows] for name, rows in orders.items()}
 
 
-def _place(
+def _find_places(
     question: Question, orders: dict[str, list[Chunk]], names: dict[str, str]
 ) -> QuestionResult:
     accepted = frozenset(
@@ -257,7 +239,7 @@ def _place(
     )
     placed = {}
     for name, chunks in orders.items():
-        places = [_stands(question, chunk, names[chunk.id]) for chunk in chunks]
+        places = [_place_of(question, chunk, names[chunk.id]) for chunk in chunks]
         placed[name] = Placed(
             rank=first_rank(places, accepted),
             ndcg_at_10=ndcg(places, accepted) if accepted else None,
@@ -273,8 +255,8 @@ def _place(
     )
 
 
-def _stands(question: Question, chunk: Chunk, file_name: str) -> Hashable:
-    """Where a chunk stands, in the words of the question's answers where they name it."""
+def _place_of(question: Question, chunk: Chunk, file_name: str) -> Hashable:
+    """The place of a chunk, in the words of the question's answers where they name it."""
     beginning = next((one for one in question.answers if file_name.startswith(one)), None)
     if beginning is None:
         return file_name, chunk.section
@@ -293,18 +275,17 @@ def _load_reranker(folder: Path) -> Rerank:
     """
     if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
         raise UserError(
-            f"{folder} holds no cross-encoder; expected config.json and *.safetensors; name another with --reranker"
+            f"{folder} holds no cross-encoder; expected config.json and *.safetensors; "
+            "name another with --reranker"
         )
-
     model = CrossEncoder(str(folder), device="cpu", local_files_only=True, trust_remote_code=False)
 
     def rerank(question: str, ranking: Ranking, rows: Rows) -> Rows:
         first = list(rows[:_READ])
         if not first:
             return rows
-        scores = model.predict(
-            [(question, ranking.chunks[row].context) for row in first], show_progress_bar=False
-        )
-        return [*(first[i] for i in np.argsort(-np.asarray(scores), kind="stable")), *rows[_READ:]]
+        pairs = [(question, ranking.chunks[row].context) for row in first]
+        scores = np.asarray(model.predict(pairs, show_progress_bar=False))
+        return [*(first[i] for i in np.argsort(-scores, kind="stable")), *rows[_READ:]]
 
     return rerank

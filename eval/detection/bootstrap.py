@@ -1,5 +1,4 @@
-"""Intervals by drawing devices or incidents again, with replacement; never windows, which overlap
-by five sixths.
+"""Bootstrap intervals over devices or incidents, never over windows: they overlap by five sixths.
 
 Efron, Tibshirani, "An Introduction to the Bootstrap" (1993), chapters 13 (percentile intervals) and
 16 (tests).
@@ -14,16 +13,60 @@ from scipy.stats import t
 
 from eval.results import MEASURES, Comparison, Estimate, Labelling
 
-# Differences between numbers that have intervals, and whether a number keeps a bound.
-
 State = Literal["holds", "fails", "open"]
+
+# ---- Resamples ----
+
+_LOW, _HIGH = 2.5, 97.5
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A 95 % interval; NaN where there is nothing to draw from."""
+
+    low: float
+    high: float
+
+
+def draw_weights(units: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """How often each unit is in each resample, shape (resamples, units), rows sum to ``units``."""
+    if units == 0:
+        return np.zeros((resamples, 0))
+    return rng.multinomial(units, np.full(units, 1 / units), size=resamples).astype(float)
+
+
+def find_interval(values: np.ndarray) -> Spread:
+    """The middle 95 % of a number's resamples, shape (resamples,), without those that are NaN."""
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return Spread(float("nan"), float("nan"))
+    low, high = np.percentile(known, [_LOW, _HIGH])
+    return Spread(float(low), float(high))
+
+
+def find_p_value(differences: np.ndarray) -> float:
+    """Two-sided p-value of "no difference" from resampled differences; never 0."""
+    known = differences[np.isfinite(differences)]
+    if not len(known):
+        return float("nan")
+    side = min((known <= 0).sum(), (known >= 0).sum())
+    return float(min(1.0, 2 * (side + 1) / (len(known) + 1)))
+
+
+def resample_median(values: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Medians of resamples, shape (resamples,); NaN where there are no values."""
+    if not len(values):
+        return np.full(resamples, np.nan)
+    return np.asarray(np.median(rng.choice(values, (resamples, len(values))), axis=1))
+
+
+# ---- Bounds and differences of numbers with intervals ----
 
 
 def decide_bound(
     estimate: Estimate, at_least: float | None = None, at_most: float | None = None
 ) -> State:
-    """Whether a number keeps a bound: open where the bound lies in its interval, or where it has
-    none.
+    """Whether a number keeps a bound: open where the bound lies in its interval, or without one.
 
     Args:
         estimate: the number.
@@ -35,12 +78,11 @@ def decide_bound(
     """
     if estimate.value is None or estimate.low is None or estimate.high is None:
         return "open"
+    low, high = estimate.low, estimate.high
     if at_least is not None:
-        return (
-            "holds" if estimate.low >= at_least else "fails" if estimate.high < at_least else "open"
-        )
+        return "holds" if low >= at_least else "fails" if high < at_least else "open"
     most = float("inf") if at_most is None else at_most
-    return "holds" if estimate.high <= most else "fails" if estimate.low > most else "open"
+    return "holds" if high <= most else "fails" if low > most else "open"
 
 
 def is_better(difference: Estimate, margin: float = 0.0) -> State:
@@ -68,10 +110,8 @@ def paired_difference(
         other: the second.
     """
     for one in comparisons:
-        if (one.setting, one.labelling, one.measure) == place and {one.model, one.other} == {
-            model,
-            other,
-        }:
+        here = (one.setting, one.labelling, one.measure) == place
+        if here and {one.model, one.other} == {model, other}:
             difference = Estimate(value=one.difference, low=one.low, high=one.high)
             return difference if one.model == model else turned(difference)
     return None
@@ -79,9 +119,8 @@ def paired_difference(
 
 def turned(one: Estimate) -> Estimate:
     """The same difference seen from the other side."""
-    value, low, high = (
-        None if end is None else 0.0 - end for end in (one.value, one.high, one.low)
-    )
+    ends = (one.value, one.high, one.low)
+    value, low, high = (None if end is None else 0.0 - end for end in ends)
     return Estimate(value=value, low=low, high=high)
 
 
@@ -91,8 +130,7 @@ def orient(measure: str, difference: Estimate) -> Estimate:
 
 
 def between(before: Estimate, after: Estimate) -> Estimate:
-    """After minus before where nothing pairs them: from end to end, wider than any interval made of
-    pairs."""
+    """After minus before of unpaired numbers: from end to end, wider than any paired interval."""
     if before.value is None or after.value is None:
         return Estimate(value=None)
     value = after.value - before.value
@@ -111,52 +149,5 @@ def mean_difference(differences: np.ndarray) -> Estimate:
     n, mean = len(differences), float(np.mean(differences))
     if n < 2:
         return Estimate(value=mean)
-
     half = float(t.ppf(0.975, n - 1) * np.std(differences, ddof=1) / np.sqrt(n))
     return Estimate(value=mean, low=mean - half, high=mean + half)
-
-
-_LOW, _HIGH = 2.5, 97.5
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A 95 % interval; NaN where there is nothing to draw from."""
-
-    low: float
-    high: float
-
-
-def draw_weights(units: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each unit stands in each resample, shape (resamples, units); rows sum to
-    ``units``."""
-    if units == 0:
-        return np.zeros((resamples, 0))
-    return rng.multinomial(units, np.full(units, 1 / units), size=resamples).astype(float)
-
-
-def find_interval(values: np.ndarray) -> Spread:
-    """The middle 95 % of a number's resamples, shape (resamples,); those that cannot be measured
-    (NaN) are left out."""
-    known = values[np.isfinite(values)]
-    if not len(known):
-        return Spread(float("nan"), float("nan"))
-    low, high = np.percentile(known, [_LOW, _HIGH])
-    return Spread(float(low), float(high))
-
-
-def find_p_value(differences: np.ndarray) -> float:
-    """Two-sided p-value of "no difference" from resampled differences; never 0, as there are only
-    so many of them."""
-    known = differences[np.isfinite(differences)]
-    if not len(known):
-        return float("nan")
-    side = min((known <= 0).sum(), (known >= 0).sum())
-    return float(min(1.0, 2 * (side + 1) / (len(known) + 1)))
-
-
-def resample_median(values: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Medians of resamples, shape (resamples,); NaN where there are no values."""
-    if not len(values):
-        return np.full(resamples, np.nan)
-    return np.asarray(np.median(rng.choice(values, (resamples, len(values))), axis=1))

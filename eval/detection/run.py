@@ -90,16 +90,10 @@ def evaluate_detection(
     started = time.monotonic()
     protocol = _read_protocol(protocol_name, quick, seeds)
     names = tuple(dict.fromkeys([*(tuple(models) or protocol.models or MODELS), *ALWAYS]))
-    check_folder(data)
     jobs = jobs or os.cpu_count() or 1
     setup = Setup(data, cache, protocol, tuple(sorted(without)), quick, alone=jobs == 1)
-    corpus = leave_out(load_corpus(data, cache), setup.without)
-    check_duplicates(corpus)
-    check_leaks(corpus)
-    check_single_captures(corpus, protocol)
-    experiment = make_experiment(setup, corpus)
-    for fold in experiment.folds.values():
-        check_split(corpus, fold, protocol.split)
+    experiment = _open_checked(setup)
+    corpus = experiment.corpus
     # Every model is made once, so that a missing one is found now.
     binary = {name for name in names if make_model(name, 0, quick).binary}
     name = f"detection-{protocol.name}{'-quick' if quick else ''}"
@@ -145,6 +139,19 @@ def _read_protocol(name: str, quick: bool, seeds: int | None) -> Protocol:
     if seeds < 1:
         raise UserError(f"seeds is {seeds}; expected at least 1; correct --seeds")
     return protocol.model_copy(update={"seeds": seeds})
+
+
+def _open_checked(setup: Setup) -> Experiment:
+    """Read the captures and make the folds; refuse what would make their numbers worthless."""
+    check_folder(setup.data)
+    corpus = leave_out(load_corpus(setup.data, setup.cache), setup.without)
+    check_duplicates(corpus)
+    check_leaks(corpus)
+    check_single_captures(corpus, setup.protocol)
+    experiment = make_experiment(setup, corpus)
+    for fold in experiment.folds.values():
+        check_split(corpus, fold, setup.protocol.split)
+    return experiment
 
 
 def _list_fits(experiment: Experiment, models: Sequence[str]) -> list[FitKey]:

@@ -47,12 +47,9 @@ def test_every_mistake_of_a_file_is_named_by_its_case_and_key(tmp_path: Path) ->
         read_questions([path])
     message = str(refused.value)
     assert message.startswith(f"{path} has 3 mistakes: ")
-    for mistake in (
-        "q901.qestion: no such key",
-        "q902.question: String should have",
-        "q902.answers: Field required",
-    ):
-        assert mistake in message
+    assert "q901.qestion: no such key" in message
+    assert "q902.question: String should have" in message
+    assert "q902.answers: Field required" in message
 
 
 @pytest.mark.parametrize(
@@ -63,10 +60,7 @@ def test_every_mistake_of_a_file_is_named_by_its_case_and_key(tmp_path: Path) ->
         ({"devices": []}, "a901: devices: expected at least one, or refused: true"),
         ({"refused": True}, "a901: refused: a refused question has no devices, causes, standings"),
         ({"capture": "k999"}, "a901.capture: k999; expected some of k900"),
-        (
-            {"question": "why {peer}?"},
-            "a901: {peer} stands for nothing; expected {source} or {target}",
-        ),
+        ({"question": "why {peer}?"}, "a901: {peer} stands for nothing; expected {source} or"),
         ({"id": "port-scan"}, "port-scan.id: String should match pattern"),
         ({"id": "a900"}, "uses a900 again"),
     ],
@@ -86,10 +80,7 @@ def test_a_wrong_case_is_refused(tmp_path: Path, changed: dict, said: str) -> No
             {"simulated": {"seed": 1, "devices": 5, "hours": 0.5, "scenarios": ["normal"]}},
             "no scenario is called normal",
         ),
-        (
-            {"recorded": {"seed": 1, "kind": "earthquake", "minutes": 5}},
-            "no event is called earthquake",
-        ),
+        ({"recorded": {"seed": 1, "kind": "earthquake", "minutes": 5}}, "no event is called earth"),
         ({"data": "line.pcap"}, "a900: {source} or {target}; expected addresses"),
     ],
 )
@@ -125,11 +116,9 @@ def test_a_command_refuses_a_wrong_file(
 
 
 def test_the_shipped_questions_are_enough() -> None:
-    asked = [
-        question for file in read_questions(find_cases("retrieval")) for question in file.questions
-    ]
+    asked = [one for file in read_questions(find_cases("retrieval")) for one in file.questions]
     assert len(asked) >= 60
-    assert sum(not question.answers for question in asked) >= 12
+    assert sum(not one.answers for one in asked) >= 12
 
 
 def test_the_shipped_cases_are_enough_and_every_label_is_among_them() -> None:

@@ -1,7 +1,7 @@
 """Answers beside what they should say: right ones pass, planted mistakes are found, nothing tells
 the answer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +14,9 @@ from assistant.chat.conversation import Conversation
 from assistant.cli.main import main
 from assistant.diagnosis.diagnose import Diagnosis, diagnose
 from eval.answers.answers import plan_cases
-from eval.answers.captures import Roots, find_missing, read_subject
+from eval.answers.captures import Roots, find_missing, read_case_capture
 from eval.answers.cases import Case, Recorded, Simulated, Source
-from eval.answers.grading import MEASURES, Answer, judge_answer
+from eval.answers.grading import MEASURES, Answer, grade_answer
 from eval.answers.results import read_answers_run
 from knowledge_base.index import Index, open_index
 from traffic.datasets.truth import Interval, Truth, write_truth
@@ -40,14 +40,18 @@ def diagnosis(index: Index) -> Diagnosis:
     return diagnose(CASE.question, make_analysis(), index)
 
 
-def judged(diagnosis: Diagnosis, index: Index, **changed: object) -> dict[str, bool | None]:
+def grades(diagnosis: Diagnosis, index: Index, **changed: object) -> dict[str, bool | None]:
     case = CASE.model_copy(update=changed)
     answer = Answer(diagnosis.text, diagnosis, diagnosis.removed)
-    return dict(judge_answer(case, answer, (CAMERA,), index).measures)
+    return dict(grade_answer(case, answer, (CAMERA,), index).measures)
+
+
+def failed(measures: Mapping[str, bool | None]) -> set[str]:
+    return {name for name, met in measures.items() if met is False}
 
 
 def test_a_right_answer_meets_every_measure(diagnosis: Diagnosis, index: Index) -> None:
-    measures = judged(diagnosis, index)
+    measures = grades(diagnosis, index)
     assert list(measures) == list(MEASURES)
     assert {name for name, met in measures.items() if met is not True} == {"refused"}
     assert measures["refused"] is None  # it was no question to refuse
@@ -65,51 +69,43 @@ def test_a_right_answer_meets_every_measure(diagnosis: Diagnosis, index: Index) 
 def test_what_is_missed_is_told_apart(
     diagnosis: Diagnosis, index: Index, changed: dict[str, object], missed: set[str]
 ) -> None:
-    assert {
-        name for name, met in judged(diagnosis, index, **changed).items() if met is False
-    } == missed
+    assert failed(grades(diagnosis, index, **changed)) == missed
 
 
 def test_no_cause_is_missed_but_does_not_mislead(diagnosis: Diagnosis, index: Index) -> None:
     silent = replace(diagnosis, label="")
-    assert {name for name, met in judged(silent, index).items() if met is False} == {
-        "cause",
-        "right",
-    }
-    assert judged(silent, index, causes=("none",))["cause"] is True
+    assert failed(grades(silent, index)) == {"cause", "right"}
+    assert grades(silent, index, causes=("none",))["cause"] is True
 
 
 def test_an_answer_about_another_device_is_wrong(diagnosis: Diagnosis, index: Index) -> None:
-    measures = judge_answer(
-        CASE, Answer(diagnosis.text, diagnosis), ("192.168.1.99",), index
-    ).measures
-    assert {name for name, met in measures.items() if met is False} == {"device", "right"}
+    answer = Answer(diagnosis.text, diagnosis)
+    measures = grade_answer(CASE, answer, ("192.168.1.99",), index).measures
+    assert failed(measures) == {"device", "right"}
 
 
 def test_a_number_without_a_source_is_found(diagnosis: Diagnosis, index: Index) -> None:
     planted = "It sent 123,457 packets at 03:14:15."
     wrong = replace(diagnosis, text=f"{diagnosis.text}\n{planted}")
-    result = judge_answer(CASE, Answer(wrong.text, wrong), (CAMERA,), index)
+    result = grade_answer(CASE, Answer(wrong.text, wrong), (CAMERA,), index)
     assert result.unsupported == (planted,)
-    assert {name for name, met in result.measures.items() if met is False} == {"sourced"}
+    assert failed(result.measures) == {"sourced"}
 
 
 def test_a_citation_of_nothing_is_found(diagnosis: Diagnosis, index: Index) -> None:
-    invented = replace(
-        diagnosis,
-        citations=tuple(replace(one, excerpt="never written") for one in diagnosis.citations),
-    )
-    assert judged(invented, index)["cited"] is False
+    never = tuple(replace(one, excerpt="never written") for one in diagnosis.citations)
+    invented = replace(diagnosis, citations=never)
+    assert grades(invented, index)["cited"] is False
     pointing = replace(diagnosis, text=f"{diagnosis.text}\nSee the manual [99].")
-    assert judged(pointing, index)["cited"] is False
+    assert grades(pointing, index)["cited"] is False
 
 
 def test_a_removed_sentence_and_an_unreadable_answer_are_counted(
     diagnosis: Diagnosis, index: Index
 ) -> None:
-    assert judged(replace(diagnosis, removed=1), index)["intact"] is False
-    assert judged(replace(diagnosis, text=" "), index)["valid"] is False
-    assert judged(replace(diagnosis, label="gremlins"), index)["valid"] is False
+    assert grades(replace(diagnosis, removed=1), index)["intact"] is False
+    assert grades(replace(diagnosis, text=" "), index)["valid"] is False
+    assert grades(replace(diagnosis, label="gremlins"), index)["valid"] is False
 
 
 def test_refusals_are_told_from_answers(index: Index) -> None:
@@ -123,24 +119,23 @@ def test_refusals_are_told_from_answers(index: Index) -> None:
     assert (silly.refused, fair.refused, absent.refused) == (True, False, True)
     for refused in (True, False):
         answer = Answer("", None, refused=refused)
-        assert judge_answer(case, answer, (), index).measures["refused"] is refused
-        assert judge_answer(CASE, answer, (CAMERA,), index).measures["answered"] is not refused
+        assert grade_answer(case, answer, (), index).measures["refused"] is refused
+        assert grade_answer(CASE, answer, (CAMERA,), index).measures["answered"] is not refused
 
 
 def test_no_capture_carries_its_labels() -> None:
     made = Simulated(seed=9002, devices=6, hours=0.1, scenarios=("service_down",))
-    subject = read_subject(Source(simulated=made), NOWHERE)
+    subject = read_case_capture(Source(simulated=made), NOWHERE)
     assert "label" not in subject.capture.flows
     assert subject.parts["source"] in {device.name for device in subject.plant.devices}
-    again = read_subject(Source(simulated=made), NOWHERE)
+    again = read_case_capture(Source(simulated=made), NOWHERE)
     assert subject.sha256 == again.sha256
-    assert subject.sha256 != read_subject(Source(sample="bottling-line"), NOWHERE).sha256
+    assert subject.sha256 != read_case_capture(Source(sample="bottling-line"), NOWHERE).sha256
 
 
 def test_real_captures_lose_their_labels_too(shared: Path) -> None:
-    subject = read_subject(
-        Source(data="iot23/44-1/conn.log.labeled"), Roots(shared / "data", Path())
-    )
+    source = Source(data="iot23/44-1/conn.log.labeled")
+    subject = read_case_capture(source, Roots(shared / "data", Path()))
     assert len(subject.capture.flows) == 237
     assert not [name for name in subject.capture.flows if "label" in name]
 
@@ -149,24 +144,20 @@ def recording(folder: Path, complete: bool = True) -> Source:
     """A recorded run in which plc-1 is without power, and hmi-1 suffers it."""
     run = folder / "7"
     run.mkdir()
-    (run / "plant.yaml").write_text(
-        "devices:\n- {name: plc-1, address: 10.0.0.1, role: plc}\n- {name: hmi-1, address: 10.0.0.2, role: hmi}\n"
-    )
-    told = {
-        "start_s": 0.0,
-        "end_s": 60.0,
-        "label": "device_silent",
-        "kind": "powered_off",
-        "cause": "no power",
-    }
-    parts = (("10.0.0.1", "source"), ("10.0.0.2", "target"))
+    devices = [
+        {"name": "plc-1", "address": "10.0.0.1", "role": "plc"},
+        {"name": "hmi-1", "address": "10.0.0.2", "role": "hmi"},
+    ]
+    (run / "plant.yaml").write_text(yaml.safe_dump({"devices": devices}))
     intervals = tuple(
-        Interval(device=who, direction=part, parameters={}, root="10.0.0.1", **told)
-        for who, part in parts
-    )
-    truth = Truth(
-        seed=7, start_s=0, end_s=90, complete=complete, made_by="a test", intervals=intervals
-    )
+        Interval(
+            device=who, direction=part, parameters={}, root="10.0.0.1", start_s=0.0, end_s=60.0,
+            label="device_silent", kind="powered_off", cause="no power",
+        )
+        for who, part in (("10.0.0.1", "source"), ("10.0.0.2", "target"))
+    )  # fmt: skip
+    about = {"seed": 7, "start_s": 0, "end_s": 90, "made_by": "a test"}
+    truth = Truth(complete=complete, intervals=intervals, **about)
     write_truth(truth, run / "truth.json")
     write_pcap(run / "capture.pcap", [(5.0, arp_packet(1, b"\2" * 6, "10.0.0.2", "10.0.0.1"))])
     return Source(recorded=Recorded(seed=7, kind="powered_off", minutes=1.5))
@@ -174,30 +165,27 @@ def recording(folder: Path, complete: bool = True) -> Source:
 
 def test_a_recording_tells_who_has_which_part(tmp_path: Path) -> None:
     source, roots = recording(tmp_path), Roots(Path(), tmp_path)
-    assert find_missing(source, roots) is None
-    assert read_subject(source, roots).parts == {"source": "plc-1", "target": "hmi-1"}
+    assert not find_missing(source, roots)
+    assert read_case_capture(source, roots).parts == {"source": "plc-1", "target": "hmi-1"}
 
 
 def test_a_recording_of_something_else_or_cut_short_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "short").mkdir()
-    recording(tmp_path / "whole")
+    whole, short = tmp_path / "whole", tmp_path / "short"
+    whole.mkdir()
+    short.mkdir()
+    recording(whole)
     other = Source(recorded=Recorded(seed=7, kind="nmap_syn", minutes=1.5))
-    with pytest.raises(
-        UserError, match=r"recorded: .*7 holds powered_off; expected a run of nmap_syn"
-    ):
-        find_missing(other, Roots(Path(), tmp_path / "whole"))
+    with pytest.raises(UserError, match=r"7 holds powered_off; expected a run of nmap_syn"):
+        find_missing(other, Roots(Path(), whole))
+    cut = recording(short, complete=False)
     with pytest.raises(UserError, match="complete is false"):
-        find_missing(
-            recording(tmp_path / "short", complete=False), Roots(Path(), tmp_path / "short")
-        )
+        find_missing(cut, Roots(Path(), short))
 
 
 def write(folder: Path, captures: dict, *cases: dict) -> Path:
     path = folder / "answers.yaml"
-    path.write_text(
-        yaml.safe_dump({"version": 1, "captures": captures, "cases": [*cases]}), encoding="utf-8"
-    )
+    file = {"version": 1, "captures": captures, "cases": [*cases]}
+    path.write_text(yaml.safe_dump(file), encoding="utf-8")
     return path
 
 
@@ -208,10 +196,8 @@ SAMPLE = {
 
 
 def test_what_is_not_here_is_counted_and_what_is_misnamed_is_refused(tmp_path: Path) -> None:
-    gone = {
-        "k92": {"data": "line3.pcap"},
-        "k93": {"recorded": {"seed": 7, "kind": "powered_off", "minutes": 5}},
-    }
+    recorded = {"seed": 7, "kind": "powered_off", "minutes": 5}
+    gone = {"k92": {"data": "line3.pcap"}, "k93": {"recorded": recorded}}
     about = [SAMPLE | {"id": f"a{n}", "capture": name, "devices": ["10.0.0.1"], "question": "why?"}
              for n, name in ((93, "k92"), (94, "k93"), (95, "k93"))]  # fmt: skip
     path = write(tmp_path, {"k91": {"sample": "bottling-line"}, **gone}, SAMPLE, *about)
@@ -219,9 +205,8 @@ def test_what_is_not_here_is_counted_and_what_is_misnamed_is_refused(tmp_path: P
     assert [case.id for case in plan.cases] == ["a92"]
     assert [one.cases for one in plan.skipped] == [1, 2]
     assert "faultwise testbed record --seed 7 --kind powered_off --minutes 5" in plan.skipped[1].why
-    with pytest.raises(
-        UserError, match=r"answers\.yaml: captures\.k92\.data: .*line3\.pcap does not exist"
-    ):
+    said = r"answers\.yaml: captures\.k92\.data: .*line3\.pcap does not exist"
+    with pytest.raises(UserError, match=said):
         plan_cases([path], Roots(tmp_path, tmp_path))
 
 
@@ -229,13 +214,8 @@ def test_the_sample_through_the_whole_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wrong = SAMPLE | {"id": "a93", "causes": ["recon"]}
-    refused = {
-        "id": "a94",
-        "capture": "k91",
-        "question": "what is on the menu",
-        "by": "chat",
-        "refused": True,
-    }
+    menu = {"id": "a94", "capture": "k91", "question": "what is on the menu"}
+    refused = {**menu, "by": "chat", "refused": True}
     path = write(tmp_path, {"k91": {"sample": "bottling-line"}}, SAMPLE, wrong, refused)
     assert main(["eval", "answers", "--cases", str(path), "--out", str(tmp_path)]) == 0
     run = read_answers_run(tmp_path / "answers.json")
