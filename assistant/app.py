@@ -17,10 +17,10 @@ import gradio as gr
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from assistant.chat.conversation import Conversation
+from assistant.chat import Conversation
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
-from assistant.diagnosis.diagnose import Diagnosis
+from assistant.diagnosis import Diagnosis
 from assistant.diagnosis.grounding import Citation
 from assistant.diagnosis.health import DeviceState, list_devices
 from assistant.offline import go_offline

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from assistant.detection.incidents import Incident
-from assistant.diagnosis.diagnose import Diagnosis
+from assistant.diagnosis import Diagnosis
 from knowledge_base.retriever import Passage
 from traffic.labels import LABELS
 from traffic.samples import COLUMNS

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from assistant.chat.conversation import Conversation
+from assistant.chat import Conversation
 from assistant.detection.pipeline import Analysis, analyse_verdicts
-from assistant.diagnosis.diagnose import diagnose
+from assistant.diagnosis import diagnose
 from assistant.diagnosis.grounding import check
 from traffic.datasets.formats import label_flows
 from traffic.datasets.labelling import label_windows

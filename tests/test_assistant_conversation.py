@@ -8,7 +8,7 @@ from bottling_line import CAMERA, PANEL, PLC, SPARE, YARD, make_analysis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from assistant.chat.conversation import Conversation
+from assistant.chat import Conversation
 from assistant.chat.feedback import read_remark
 from assistant.diagnosis.grounding import check
 from assistant.history import History, IncidentRecord

@@ -23,7 +23,7 @@ from bottling_line import (
 )
 
 from assistant.detection.pipeline import analyse_verdicts
-from assistant.diagnosis.diagnose import diagnose
+from assistant.diagnosis import diagnose
 from assistant.diagnosis.grounding import check, read_quantities
 from assistant.diagnosis.investigate import investigate
 from assistant.diagnosis.playbook import FOLDER, find_symptoms, read_health_playbook, read_playbook

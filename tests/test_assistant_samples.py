@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from assistant.detection.pipeline import analyse
-from assistant.diagnosis.diagnose import diagnose
+from assistant.diagnosis import diagnose
 from assistant.llm.adapters import load_adapter
 from traffic.datasets import load_labelled
 from traffic.datasets.truth import read_truth

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 import pytest
 from bottling_line import PANEL, PLC, make_analysis
 
-from assistant.chat.conversation import Conversation
+from assistant.chat import Conversation
 from assistant.detection.pipeline import Analysis
-from assistant.diagnosis.diagnose import diagnose
+from assistant.diagnosis import diagnose
 from assistant.questions.entities import Mention, read_devices
 from assistant.questions.intents import read_intent
 from assistant.questions.scope import NEAR, foreign_words, is_in_scope

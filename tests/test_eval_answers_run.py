@@ -10,9 +10,9 @@ import yaml
 from bottling_line import CAMERA, CONTROLLER, make_analysis
 from frames import arp_packet, write_pcap
 
-from assistant.chat.conversation import Conversation
+from assistant.chat import Conversation
 from assistant.cli.main import main
-from assistant.diagnosis.diagnose import Diagnosis, diagnose
+from assistant.diagnosis import Diagnosis, diagnose
 from eval.answers.answers import plan_cases
 from eval.answers.captures import Roots, find_missing, read_case_capture
 from eval.answers.cases import Case, Recorded, Simulated, Source

@@ -22,11 +22,10 @@ from assistant.chat.replies import (
 )
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
-from assistant.diagnosis.compose import clock
-from assistant.diagnosis.diagnose import Diagnosis, diagnose
+from assistant.diagnosis import Diagnosis, diagnose
 from assistant.diagnosis.grounding import check
 from assistant.diagnosis.llm_writer import ChatModel, write
-from assistant.facts.fact import Fact
+from assistant.facts.fact import Fact, show
 from assistant.history import History
 from assistant.questions.entities import Mention, read_devices, words_besides
 from assistant.questions.intents import Intent, read_intent
@@ -44,10 +43,12 @@ _ABOUT_FOCUS: dict[str, Callable[..., ReplyDraft]] = {
     "numbers": say_numbers,
 }
 _OF_DOCUMENTS = ("", "why", "checks", "manual", "before", "attack")
-_KINDS: dict[str, Kind] = {
-    "before": "incident"
-}  # which documents are looked at first; manuals elsewhere
-_NO_CAPTURE = "No capture is open, so I can only answer from the documents. Open one to ask about its devices."
+# Which documents are looked at first; manuals elsewhere.
+_KINDS: dict[str, Kind] = {"before": "incident"}
+_NO_CAPTURE = (
+    "No capture is open, so I can only answer from the documents. "
+    "Open one to ask about its devices."
+)
 _NOTHING = "I found nothing about that, neither in the capture nor in the documents."
 _NOT_MINE = (
     "That I cannot answer: nothing in it names a device, a fault or a document of this plant."
@@ -72,8 +73,7 @@ class Reply:
 
 
 class Conversation:
-    """The thread of one operator: the device and incident in focus, kept from question to
-    question."""
+    """The thread of one operator, with the device and incident in focus."""
 
     def __init__(
         self,
@@ -235,14 +235,18 @@ class Conversation:
             )
             for number, past in enumerate(kept[:5]):
                 values |= {f"at{number}_time_s": past.start_s, f"what{number}": past.summary}
-                lines.append(f"- {clock(past.start_s)}: {past.summary.replace(chr(10), ' ')}")
+                lines.append(
+                    f"- {show('start_time_s', past.start_s)}: {past.summary.replace(chr(10), ' ')}"
+                )
             for number, one in enumerate(self.history.feedback(incident.device)[-3:]):
                 values |= {
                     f"said{number}": f"{one.who} {one.why}",
                     f"said{number}_time_s": one.at_s,
                 }
                 why = one.why or "no reason given"
-                lines.append(f"- {clock(one.at_s)}: {one.who} said {one.label or 'wrong'}: {why}")
+                lines.append(
+                    f"- {show('at_time_s', one.at_s)}: {one.who} said {one.label or 'wrong'}: {why}"
+                )
         similar = focus.similar if focus else ()
         lines += list_quotations(similar)
         opening = (

@@ -4,22 +4,22 @@ Each function words one kind of question about what is in focus; numbers stand i
 every reply can be checked like a whole diagnosis.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
-from assistant.diagnosis.diagnose import Diagnosis
+from assistant.diagnosis import Diagnosis
 from assistant.diagnosis.grounding import Citation, cite, resolve
 from assistant.diagnosis.health import judge_health, name_health
 from assistant.diagnosis.playbook import read_playbook
 from assistant.diagnosis.standing import is_unanswered, verdict_fact
-from assistant.facts.fact import Fact, listed, make_fact
+from assistant.facts.fact import Fact, Value, listed, make_fact
 from assistant.questions.entities import list_addresses, worst_first
 from knowledge_base.documents import Kind
 from knowledge_base.index import Index
 from knowledge_base.retriever import search
-from traffic.labels import NORMAL, TAXONOMY
+from traffic.labels import ATTACKS, NORMAL
 from traffic.plant import is_group
 
 HELP = """I answer questions about this capture and the documents in the knowledge base. For example:
@@ -31,11 +31,28 @@ HELP = """I answer questions about this capture and the documents in the knowled
 I only read: nothing is sent to the network, nothing is changed on a device."""
 _MOST_LISTED = 30
 _SURENESS = {
-    "confirmed": "Confirmed: the thing itself was measured, and the judgement of the traffic agrees with it.",
-    "likely": "Likely, not confirmed: the traffic looks so, but something that would prove it is missing.",
-    "inconclusive": "Not certain: there is too little evidence, or it contradicts itself. Treat the answer as a hint.",
+    "confirmed": "Confirmed: the thing itself was measured, and the judgement of the traffic "
+    "agrees with it.",
+    "likely": "Likely, not confirmed: the traffic looks so, but something that would prove it is "
+    "missing.",
+    "inconclusive": "Not certain: there is too little evidence, or it contradicts itself. Treat "
+    "the answer as a hint.",
     "normal": "As sure as traffic allows: hardly any of the judged windows was unusual.",
 }
+_SINCE = "At {name} it began at {start_time_s} and ended at {end_time_s}, after {span_s}."
+_STILL = (
+    "At {name} it began at {start_time_s} and still goes on when the capture ends, after {span_s}."
+)
+_STILL_S = 60.0  # an incident that ends this near to the capture's end goes on
+_PARTNERS = "In the whole capture {name} talks with {n:address}, most with these: {names}."
+_MAYBE_ATTACK = (
+    "Traffic like this belongs to attacks. Whether somebody means harm, traffic alone does not "
+    "say: a test, a scanner of your own or a broken program can look the same."
+)
+_FAULT = "That is a technical fault. Nothing measured points at an attack by itself."
+_USUAL = (
+    "This is what it did in the whole capture; what is usual over weeks, only longer captures tell."
+)
 
 
 @dataclass(frozen=True)
@@ -73,190 +90,138 @@ def say_since(diagnosis: Diagnosis, incident: Incident | None, analysis: Analysi
     """When it began, how long it lasted, whether it goes on."""
     name = analysis.view.name_of(diagnosis.device)
     if incident is None:
-        facts = [
-            fact for fact in analysis.facts_of(diagnosis.device) if fact.id.startswith("traffic")
-        ]
-        return _lines([f"There is no incident for {name}, so nothing began."], facts, _named(name))
-    values: dict[str, float | str] = {
+        known = analysis.facts_of(diagnosis.device)
+        facts = [fact for fact in known if fact.id.startswith("traffic")]
+        line = f"There is no incident for {name}, so nothing began."
+        return _lines([line], facts, Fact("name", "", {"name": name}))
+    values: dict[str, Value] = {
         "name": analysis.view.name_of(incident.device),
         "start_time_s": incident.start_s,
         "end_time_s": incident.end_s,
         "span_s": max(incident.end_s - incident.start_s, 0.0),
     }
-    going_on = incident.end_s >= analysis.capture.end_s - 60.0
-    sentence = (
-        "At {name} it began at {start_time_s} and still goes on when the capture ends, after {span_s}."
-        if going_on
-        else "At {name} it began at {start_time_s} and ended at {end_time_s}, after {span_s}."
-    )
+    sentence = _STILL if incident.end_s >= analysis.capture.end_s - _STILL_S else _SINCE
     return _lines([], [make_fact("since", sentence, values), *incident.facts[:1]])
 
 
 def say_others(diagnosis: Diagnosis, incident: Incident | None, analysis: Analysis) -> ReplyDraft:
-    """Who else suffers from the same cause, whom it concerns, and who has incidents of their
-    own."""
-    facts, lines = [], []
+    """Who else suffers from the same cause, whom it concerns, who has incidents of their own."""
+    view = analysis.view
+    lines: list[str] = []
+    facts: list[Fact] = []
+
+    def add_names(sentence: str, addresses: Iterable[str]) -> None:
+        names = [view.name_of(one) for one in addresses]
+        if names:
+            values: dict[str, Value] = {"n": len(names), "names": listed(names, 8)}
+            facts.append(make_fact("list", sentence, values))
+
+    shown = {diagnosis.device}
     if incident is not None:
-        suffering = [analysis.view.name_of(one) for one in incident.related]
-        involved = [analysis.view.name_of(one) for one in incident.peers]
-        if suffering:
-            facts.append(
-                _list_fact("The same cause shows at {n:other device}: {names}.", suffering)
-            )
-        if involved:
-            facts.append(_list_fact("It involves {n:other address}: {names}.", involved))
-        if not suffering:
+        shown |= {incident.device, *incident.related}
+        add_names("The same cause shows at {n:other device}: {names}.", incident.related)
+        add_names("It involves {n:other address}: {names}.", incident.peers)
+        if not incident.related:
             lines.append("No other device shows the same cause.")
-    shown = {diagnosis.device, *((incident.device, *incident.related) if incident else ())}
-    rest = list(
-        dict.fromkeys(
-            one.device for one in worst_first(list(analysis.incidents)) if one.device not in shown
-        )
-    )
-    if rest:
-        named = [analysis.view.name_of(one) for one in rest]
-        facts.append(_list_fact("{n:other device} have incidents of their own: {names}.", named))
-    else:
+    worst = dict.fromkeys(one.device for one in worst_first(list(analysis.incidents)))
+    rest = [device for device in worst if device not in shown]
+    add_names("{n:other device} have incidents of their own: {names}.", rest)
+    if not rest:
         lines.append("No further device has an incident in this capture.")
-    partners = [analysis.view.name_of(one) for one in analysis.view.peers_of(diagnosis.device).sort_values(
-        "pkts", ascending=False, kind="stable").index if not is_group(str(one))]  # fmt: skip
+    peers = view.peers_of(diagnosis.device).sort_values("pkts", ascending=False, kind="stable")
+    partners = [view.name_of(one) for one in peers.index if not is_group(str(one))]
     if partners:
-        sentence = "In the whole capture {name} talks with {n:address}, most with these: {names}."
-        values: dict[str, float | str] = {"n": len(partners), "names": listed(partners, 5)}
-        facts.append(
-            make_fact(
-                "partners", sentence, values | {"name": analysis.view.name_of(diagnosis.device)}
-            )
-        )
+        values: dict[str, Value] = {"n": len(partners), "names": listed(partners, 5)}
+        values["name"] = view.name_of(diagnosis.device)
+        facts.append(make_fact("partners", _PARTNERS, values))
     return _lines(lines, facts)
 
 
 def say_checks(diagnosis: Diagnosis) -> ReplyDraft:
     """The next steps in order, with the manual that describes them."""
     if not diagnosis.checks:
-        return ReplyDraft(
-            "There is nothing to check: no incident was found for this device.", diagnosis=diagnosis
-        )
+        nothing = "There is nothing to check: no incident was found for this device."
+        return ReplyDraft(nothing, diagnosis=diagnosis)
     steps = [f"{number}. {step}" for number, step in enumerate(diagnosis.checks, start=1)]
-    quotes = [f"- [{one.number}] {one.place}: {one.quoted}" for one in diagnosis.citations[:2]]
-    text = "\n".join(
-        [
-            "**Check in this order**",
-            *steps,
-            *(["", "**From the manuals**", *quotes] if quotes else []),
-        ]
-    )
-    return ReplyDraft(text, diagnosis.facts, diagnosis.citations, diagnosis)
+    lines = ["**Check in this order**", *steps]
+    if diagnosis.citations:
+        lines += ["", "**From the manuals**", *list_quotations(diagnosis.citations[:2])]
+    return ReplyDraft("\n".join(lines), diagnosis.facts, diagnosis.citations, diagnosis)
 
 
 def say_attack(diagnosis: Diagnosis, incident: Incident | None, analysis: Analysis) -> ReplyDraft:
     """Attack or fault, as far as traffic tells."""
     if incident is None:
         nothing = "Nothing in the traffic of this device looks like an attack or a fault."
-        return _lines(
-            [nothing if diagnosis.standing == "normal" else diagnosis.cause],
-            diagnosis.facts[:2],
-            *diagnosis.context,
-        )
-    label, playbook = TAXONOMY[incident.label], read_playbook(incident.label)
+        line = nothing if diagnosis.standing == "normal" else diagnosis.cause
+        return _lines([line], diagnosis.facts[:2], *diagnosis.context)
     certainty = {
         "confirmed": "It is confirmed that the device",
         "likely": "It is likely that the device",
     }
     opening = certainty.get(diagnosis.standing, "It is not certain, but it may be that the device")
-    lines = [f"{opening} {playbook.does(incident.role)}."]
-    if label.kind == "attack":
-        lines.append("Traffic like this belongs to attacks. Whether somebody means harm, traffic alone does not say: a"
-                     " test, a scanner of your own or a broken program can look the same.")  # fmt: skip
-    else:
-        lines.append("That is a technical fault. Nothing measured points at an attack by itself.")
-    if playbook.doubt and is_unanswered(incident.label, incident.facts):
-        lines.append(playbook.doubt)
+    lines = [
+        f"{opening} {read_playbook(incident.label).does(incident.role)}.",
+        _MAYBE_ATTACK if incident.label in ATTACKS else _FAULT,
+        *_doubt(incident),
+    ]
     if incident.techniques:
         lines.append(f"Consistent with MITRE ATT&CK for ICS {listed(incident.techniques)}.")
     known = Fact("techniques", "", {f"t{i}": one for i, one in enumerate(incident.techniques)})
-    attacks = [
-        one
-        for one in analysis.incidents
-        if TAXONOMY[one.label].kind == "attack" and one is not incident
-    ]
-    more = [
-        make_fact(
-            "more", "{n:other incident} of this capture look like attacks.", {"n": len(attacks)}
-        )
-    ]
-    return _lines(lines, [*incident.facts[:2], *(more if attacks else [])], known)
+    facts = list(incident.facts[:2])
+    more = [one for one in analysis.incidents if one.label in ATTACKS and one is not incident]
+    if more:
+        sentence = "{n:other incident} of this capture look like attacks."
+        facts.append(make_fact("more", sentence, {"n": len(more)}))
+    return _lines(lines, facts, known)
 
 
 def say_certainty(
     diagnosis: Diagnosis, incident: Incident | None, analysis: Analysis
 ) -> ReplyDraft:
-    """What the standing rests on: the model's probability, hard facts, what was ruled out and what
-    was not."""
+    """What the standing rests on: the model's probability, hard facts, what was ruled out or not."""
     lines = [_SURENESS[diagnosis.standing]]
-    facts: list[Fact] = []
     if incident is None:
         return _lines(lines, diagnosis.facts[:2])
     verdict = verdict_fact(incident, analysis.verdicts)
-    facts += [verdict] if verdict else []
-    facts += diagnosis.facts[:2]
-    playbook = read_playbook(incident.label)
-    if playbook.doubt and is_unanswered(incident.label, incident.facts):
-        lines.append(playbook.doubt)
-    draft = _lines(lines, facts)
-    return ReplyDraft(
-        "\n".join([draft.text, *(f"- {one}" for one in diagnosis.ruled_out)]),
-        (*facts, *diagnosis.known),
-    )
+    facts = [*([verdict] if verdict else []), *diagnosis.facts[:2]]
+    draft = _lines([*lines, *_doubt(incident)], facts, *diagnosis.known)
+    ruled_out = [f"- {one}" for one in diagnosis.ruled_out]
+    return replace(draft, text="\n".join([draft.text, *ruled_out]))
 
 
 def say_usual(diagnosis: Diagnosis, incident: Incident | None, analysis: Analysis) -> ReplyDraft:
     """What the device does in this capture when nothing is wrong."""
-    device = (
-        incident.device if incident and diagnosis.device != incident.device else diagnosis.device
-    )
-    facts = analysis.facts_of(device)
-    lines = [
-        "This is what it did in the whole capture; what is usual over weeks, only longer captures tell."
-    ]
-    return _lines(lines, facts)
+    return _lines([_USUAL], analysis.facts_of(incident.device if incident else diagnosis.device))
 
 
 def say_numbers(diagnosis: Diagnosis, incident: Incident | None, analysis: Analysis) -> ReplyDraft:
     """Every fact there is."""
-    facts = list(incident.facts) if incident else []
     verdict = verdict_fact(incident, analysis.verdicts) if incident else None
-    return _lines(
-        [], [*facts, *([verdict] if verdict else []), *analysis.facts_of(diagnosis.device)]
-    )
+    own = (*incident.facts, *([verdict] if verdict else [])) if incident else ()
+    return _lines([], [*own, *analysis.facts_of(diagnosis.device)])
 
 
 def say_devices(analysis: Analysis) -> ReplyDraft:
     """Every device with its role and how it is doing."""
     worst = {one.device: one for one in reversed(worst_first(list(analysis.incidents)))}
     roles = {one.address: one.role for one in (analysis.plant.devices if analysis.plant else ())}
+    addresses = list_addresses(analysis)
     lines: list[str] = []
-    values: dict[str, float | str] = {}
-    for number, address in enumerate(list_addresses(analysis)[:_MOST_LISTED]):
-        incident = worst.get(address)
-        health = judge_health(address, analysis.verdicts, analysis.view)
-        state = (
-            f"{incident.severity}: {incident.label.replace('_', ' ')}"
-            if incident
-            else name_health(health)
-        )
-        role = f" – {roles[address]}" if roles.get(address) else ""
-        values |= {
-            f"name{number}": analysis.view.name_of(address),
-            f"role{number}": roles.get(address, ""),
-        }
-        lines.append(f"- {analysis.view.name_of(address)}{role} – {state}")
-    rest = len(list_addresses(analysis)) - _MOST_LISTED
+    values: dict[str, Value] = {}
+    for number, address in enumerate(addresses[:_MOST_LISTED]):
+        incident, role = worst.get(address), roles.get(address, "")
+        if incident:
+            state = f"{incident.severity}: {incident.label.replace('_', ' ')}"
+        else:
+            state = name_health(judge_health(address, analysis.verdicts, analysis.view))
+        name = analysis.view.name_of(address)
+        values |= {f"name{number}": name, f"role{number}": role}
+        lines.append(f"- {name}{f' – {role}' if role else ''} – {state}")
+    rest = len(addresses) - _MOST_LISTED
     lines += [f"- and {rest} more"] if rest > 0 else []
-    return ReplyDraft(
-        "\n".join(lines) or "This capture holds no device.",
-        (Fact("devices", "", {**values, "rest": rest}),),
-    )
+    known = Fact("devices", "", {**values, "rest": rest})
+    return ReplyDraft("\n".join(lines) or "This capture holds no device.", (known,))
 
 
 def say_incidents(analysis: Analysis, states: dict[str, str]) -> ReplyDraft:
@@ -267,40 +232,35 @@ def say_incidents(analysis: Analysis, states: dict[str, str]) -> ReplyDraft:
         normal = int(((judged["label"] == NORMAL) & ~judged["abstained"].astype(bool)).sum())
         sentence = "No incident was found: {normal} of {n:window} are normal."
         return _lines([], [make_fact("none", sentence, {"normal": normal, "n": len(judged)})])
-    facts, lines = [], []
+    facts = []
     for one in incidents[:_MOST_LISTED]:
-        values: dict[str, float | str] = {
-            "id": one.id, "name": analysis.view.name_of(one.device), "start_time_s": one.start_s,
-            "span_s": max(one.end_s - one.start_s, 0.0), "state": states.get(one.id, "active"),
-        }  # fmt: skip
-        what = f"{one.severity}: {one.label.replace('_', ' ')} at"
-        facts.append(
-            make_fact(
-                "incident",
-                f"{what} {{name}}, {{start_time_s}}, {{span_s}} ({{state}}, {{id}})",
-                values,
-            )
-        )
-        lines.append(f"- {facts[-1].text}")
+        values: dict[str, Value] = {
+            "id": one.id,
+            "name": analysis.view.name_of(one.device),
+            "start_time_s": one.start_s,
+            "span_s": max(one.end_s - one.start_s, 0.0),
+            "state": states.get(one.id, "active"),
+        }
+        what = f"{one.severity}: {one.label.replace('_', ' ')}"
+        sentence = f"{what} at {{name}}, {{start_time_s}}, {{span_s}} ({{state}}, {{id}})"
+        facts.append(make_fact("incident", sentence, values))
     rest = len(incidents) - _MOST_LISTED
-    lines += [f"- and {rest} more"] if rest > 0 else []
-    return ReplyDraft("\n".join(lines), (*facts, Fact("rest", "", {"rest": rest})))
+    more = [f"- and {rest} more"] if rest > 0 else []
+    text = "\n".join([*(f"- {fact.text}" for fact in facts), *more])
+    return ReplyDraft(text, (*facts, Fact("rest", "", {"rest": rest})))
 
 
-def _lines(lines: list[str], facts: tuple[Fact, ...] | list[Fact], *known: Fact) -> ReplyDraft:
+def _doubt(incident: Incident) -> list[str]:
+    """What cannot be told from traffic alone, where the label has such a doubt and it applies."""
+    doubt = read_playbook(incident.label).doubt
+    return [doubt] if doubt and is_unanswered(incident.label, incident.facts) else []
+
+
+def _lines(lines: list[str], facts: Sequence[Fact], *known: Fact) -> ReplyDraft:
     """Sentences, then facts as a list; a single fact alone is a sentence."""
     bullets = "- " if lines or len(facts) > 1 else ""
-    return ReplyDraft(
-        "\n".join([*lines, *(f"{bullets}{fact.text}" for fact in facts)]), (*facts, *known)
-    )
-
-
-def _named(name: str) -> Fact:
-    return Fact("name", "", {"name": name})
-
-
-def _list_fact(sentence: str, names: list[str]) -> Fact:
-    return make_fact("list", sentence, {"n": len(names), "names": listed(names, 8)})
+    text = "\n".join([*lines, *(f"{bullets}{fact.text}" for fact in facts)])
+    return ReplyDraft(text, (*facts, *known))
 
 
 # ---- Passages of the documents, quoted as the answer itself ----
@@ -321,14 +281,10 @@ def quote_documents(index: Index | None, question: str, kind: Kind = "manual") -
     """
     if index is None:
         return None
-
     passages = search(index, question, _MOST, kind) or search(index, question, _MOST)
     citations = resolve(cite(passages, question), index)
-    return (
-        ReplyDraft("\n".join(["From the documents:", *list_quotations(citations)]), (), citations)
-        if citations
-        else None
-    )
+    text = "\n".join(["From the documents:", *list_quotations(citations)])
+    return ReplyDraft(text, (), citations) if citations else None
 
 
 def list_quotations(citations: Sequence[Citation]) -> list[str]:

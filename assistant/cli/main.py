@@ -93,7 +93,7 @@ def ask(
     form: Annotated[Literal["text", "json", "md"], typer.Option("--format")] = "text",
 ) -> None:
     """Answer a question about a capture, with the evidence."""
-    from assistant.diagnosis.diagnose import diagnose
+    from assistant.diagnosis import diagnose
     from assistant.diagnosis.llm_writer import write
     from assistant.report import render_diagnosis
     from assistant.session import analyse, load_models, open_knowledge
@@ -183,7 +183,7 @@ def incidents(
 @with_settings(*_ANSWERING)
 def chat(settings: "Settings", capture: OpenCapture = None) -> None:
     """Talk about a capture: one question a line, an empty line or Ctrl-D ends."""
-    from assistant.chat.conversation import Conversation
+    from assistant.chat import Conversation
     from assistant.report import without_marks
     from assistant.session import open_session
 

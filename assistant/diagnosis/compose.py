@@ -5,7 +5,6 @@ model that words what was seen) changes that section and renders again.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
@@ -13,7 +12,7 @@ from assistant.diagnosis.grounding import Citation
 from assistant.diagnosis.investigate import MOST_OTHERS, Investigation
 from assistant.diagnosis.playbook import read_playbook
 from assistant.diagnosis.standing import is_unanswered, kind_of
-from assistant.facts.fact import listed
+from assistant.facts.fact import listed, show
 from prompts.render import render
 from traffic.labels import ATTACKS
 
@@ -91,15 +90,6 @@ def compose(
     )
 
 
-def clock(seconds: float) -> str:
-    """A moment as a person reads it.
-
-    >>> clock(1545466950.0)
-    '2018-12-22 08:22:30 UTC'
-    """
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
 def _headline(found: Investigation, analysis: Analysis) -> str:
     mention, incident = found.mention, found.incident
     if mention.missing and not found.device:
@@ -122,12 +112,12 @@ def _headline(found: Investigation, analysis: Analysis) -> str:
 
 
 def _when(incident: Incident, analysis: Analysis) -> str:
-    start = clock(incident.start_s)
+    start = show("start_time_s", incident.start_s)
     # That it works again is said by a fact, however little is left of the capture.
     over = any(_OVER & fact.values.keys() for fact in incident.facts)
     if incident.end_s >= analysis.capture.end_s - _STILL_S and not over:
         return f"since {start} and still at the end of the capture"
-    return f"from {start} to {clock(incident.end_s)}"
+    return f"from {start} to {show('end_time_s', incident.end_s)}"
 
 
 def _explanation(incident: Incident, analysis: Analysis) -> list[str]:

@@ -1,8 +1,10 @@
-"""The last gate before an answer is shown: what has no source is taken out.
+"""Remove from an answer every sentence that has no source.
 
 Every number, time and address must be found in the facts, every quotation in the passage it cites,
 every citation in the knowledge base. The sentence that holds anything else is removed, whoever
 wrote it, a template or a model.
+
+    text ─▶ lines ─▶ sentences ─▶ quantities, quotations, citations ─▶ each in facts or passages?
 """
 
 import ipaddress
@@ -17,8 +19,7 @@ from assistant.facts.fact import Fact, show
 from knowledge_base.index import Index
 from knowledge_base.retriever import Passage, find_passage
 
-# Numbers, times and addresses in a sentence, and whether a set of known values holds each of them.
-#
+# ---- Quantities: numbers, times and addresses of a sentence, and values that support them ----
 # A shown number is a rounded one, so a value supports it when the value, in the unit shown, rounds
 # to what is shown: 1234567.0 supports "1.2 MB" and "1,234,567", but neither "1.3 MB" nor "1.20 MB".
 
@@ -61,29 +62,10 @@ _SCALES: dict[str, tuple[float, ...]] = {
 }
 _UNITS = sorted(_SCALES, key=len, reverse=True)
 _WORDS = {
-    **{
-        "two": 2,
-        "three": 3,
-        "four": 4,
-        "five": 5,
-        "six": 6,
-        "seven": 7,
-        "eight": 8,
-        "nine": 9,
-        "ten": 10,
-        "eleven": 11,
-    },
-    **{
-        "twelve": 12,
-        "dozen": 12,
-        "twenty": 20,
-        "thirty": 30,
-        "fifty": 50,
-        "hundred": 100,
-        "thousand": 1e3,
-    },
-    "million": 1e6,
-}
+    "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
+    "ten": 10, "eleven": 11, "twelve": 12, "dozen": 12, "twenty": 20, "thirty": 30, "fifty": 50,
+    "hundred": 100, "thousand": 1e3, "million": 1e6,
+}  # fmt: skip
 _MONTHS = (
     *("january", "february", "march", "april", "may", "june"),
     *("july", "august", "september", "october", "november", "december"),
@@ -91,24 +73,21 @@ _MONTHS = (
 _MONTH = "|".join(f"{name}|{name[:3]}" for name in _MONTHS)
 # Words with digits that name a technology, not something measured.
 _TECHNOLOGY = frozenset(
-    (
-        *(
-            "ipv4",
-            "ipv6",
-            "802.1q",
-            "802.1x",
-            "rs-485",
-            "rs485",
-            "rs-232",
-            "http/2",
-            "http2",
-            "md5",
-            "sha256",
-            "s7",
-        ),
-        "c2",  # a label
-    )
-)
+    [
+        "ipv4",
+        "ipv6",
+        "802.1q",
+        "802.1x",
+        "rs-485",
+        "rs485",
+        "rs-232",
+        "http/2",
+        "http2",
+        "md5",
+        "sha256",
+        "s7",
+    ]
+) | {"c2"}  # a label
 
 _PATTERN = re.compile(
     rf"""
@@ -120,7 +99,8 @@ _PATTERN = re.compile(
   | (?P<ipv6>(?<![\w:.])(?:[0-9a-f]{{0,4}}:){{2,7}}[0-9a-f]{{0,4}}(?![\w:]))
   | (?P<name>\b[^\W\d_]\w*(?:[-./]\w+)*)
   | (?P<number>(?<![\w.])[-+\u2212]?(?:\d{{1,3}}(?:,\d{{3}})+|\d+)(?:\.\d+)?(?:e[+-]?\d+)?)
-    (?P<unit>\s?(?:{"|".join(map(re.escape, _UNITS))})(?![a-z]))?(?P<tail>(?:[^\W\d]|\.\d)(?:[\w.-]*\w)?)?
+    (?P<unit>\s?(?:{"|".join(map(re.escape, _UNITS))})(?![a-z]))?
+    (?P<tail>(?:[^\W\d]|\.\d)(?:[\w.-]*\w)?)?
   | (?P<loose>\d+)
     """,
     re.VERBOSE,
@@ -130,7 +110,8 @@ _PATTERN = re.compile(
 def read_quantities(text: str) -> list[Quantity]:
     """All that needs a source in a text, in order.
 
-    >>> [q.text for q in read_quantities("1,204 packets to 10.0.0.1:80 at 08:22:30, 40 % lost by plc-2")]
+    >>> text = "1,204 packets to 10.0.0.1:80 at 08:22:30, 40 % lost by plc-2"
+    >>> [quantity.text for quantity in read_quantities(text)]
     ['1,204', '10.0.0.1', '80', '08:22:30', '40 %', 'plc-2']
     """
     folded = unicodedata.normalize("NFKC", text).lower()
@@ -208,9 +189,8 @@ def _address(text: str) -> str:
 
 def _iso_date(text: str) -> str:
     words = re.findall(r"\w+", text)
-    month = next(
-        i for i, name in enumerate(_MONTHS, start=1) if any(name.startswith(word) for word in words)
-    )
+    months = enumerate(_MONTHS, start=1)
+    month = next(number for number, name in months if name.startswith(tuple(words)))
     day, year = (int(word) for word in words if word.isdigit())
     return f"{year:04d}-{month:02d}-{day:02d}"
 
@@ -224,9 +204,8 @@ def _supports(value: float | str, quantity: Quantity) -> bool:
             abs(float(value) / scale - quantity.number) <= reach for scale in quantity.scales
         )
     if quantity.kind in ("time", "date") and 1e8 < value < 1e11:
-        moment = datetime.fromtimestamp(value, UTC).strftime(
-            "%Y-%m-%d" if quantity.kind == "date" else "%H:%M:%S"
-        )
+        form = "%Y-%m-%d" if quantity.kind == "date" else "%H:%M:%S"
+        moment = datetime.fromtimestamp(value, UTC).strftime(form)
         return moment.startswith(quantity.text.partition(".")[0])
     return False
 
@@ -243,13 +222,14 @@ def _same(known: Quantity, shown: Quantity) -> bool:
     return known.kind == shown.kind and known.text == shown.text
 
 
+# ---- Citations: passages as an answer quotes them ----
+
 EXCERPT_CHARS = 240
 
 
 @dataclass(frozen=True)
 class Citation:
-    """A passage as an answer shows it: its number in the text, where it stands, and words taken
-    from it unchanged."""
+    """A passage in an answer: its number, where it stands, and words taken from it unchanged."""
 
     number: int
     document: str
@@ -270,25 +250,16 @@ class Citation:
     def place(self) -> str:
         """Where the excerpt stands, in words."""
         section = self.section if self.section != self.document else ""
-        return ", ".join(
-            filter(None, [self.document, section, f"page {self.page}" if self.page else ""])
-        )
-
-
-@dataclass(frozen=True)
-class Checked:
-    """A text without what has no source, and the sentences that were taken out."""
-
-    text: str
-    removed: tuple[str, ...]
+        page = f"page {self.page}" if self.page else ""
+        return ", ".join(filter(None, [self.document, section, page]))
 
 
 def cite(passages: Iterable[Passage], question: str) -> tuple[Citation, ...]:
     """Number passages from 1, each with the sentences of it that answer the question best."""
     return tuple(
         Citation(
-            number, passage.document, passage.section, passage.page, make_excerpt(passage.text, question),
-            passage.chunk_id, passage.kind,
+            number, passage.document, passage.section, passage.page,
+            make_excerpt(passage.text, question), passage.chunk_id, passage.kind,
         )
         for number, passage in enumerate(passages, start=1)
     )  # fmt: skip
@@ -306,8 +277,8 @@ def make_excerpt(text: str, question: str, most: int = EXCERPT_CHARS) -> str:
     ]
     if not sentences:
         return ""
-    asked = set(re.findall(r"\w{4,}", question.lower()))
-    shared = [len(asked & set(re.findall(r"\w{4,}", part.lower()))) for part in sentences]
+    words = set(re.findall(r"\w{4,}", question.lower()))
+    shared = [len(words & set(re.findall(r"\w{4,}", part.lower()))) for part in sentences]
     whole, start = fold(text), fold(sentences[shared.index(max(shared))])
     at = max(whole.find(start), 0)
     excerpt = whole[at : at + most]
@@ -329,17 +300,28 @@ def fold(text: str) -> str:
 
 
 def resolve(citations: Sequence[Citation], index: Index) -> tuple[Citation, ...]:
-    """Those citations whose passage is in the knowledge base now and still holds the excerpt."""
-    kept = []
-    for citation in citations:
+    """Keep the citations whose passage is in the knowledge base now and still holds the excerpt."""
+
+    def holds(citation: Citation) -> bool:
         passage = find_passage(index, citation.chunk_id)
-        if (
+        return (
             passage is not None
             and citation.excerpt in fold(passage.text)
             and passage.document == citation.document
-        ):
-            kept.append(citation)
-    return tuple(kept)
+        )
+
+    return tuple(filter(holds, citations))
+
+
+# ---- The check ----
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A text without what has no source, and the sentences that were taken out."""
+
+    text: str
+    removed: tuple[str, ...]
 
 
 def check(

@@ -10,9 +10,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from assistant.chat.conversation import Conversation
+from assistant.chat import Conversation
 from assistant.detection import Analysis, analyse_capture
-from assistant.diagnosis.diagnose import diagnose
+from assistant.diagnosis import diagnose
 from assistant.diagnosis.llm_writer import write
 from assistant.history import History
 from assistant.session import Models, load_models

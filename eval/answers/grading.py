@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from assistant.diagnosis.diagnose import Diagnosis
+from assistant.diagnosis import Diagnosis
 from assistant.diagnosis.grounding import check, resolve
 from assistant.diagnosis.standing import Standing
 from eval.answers.cases import NO_CAUSE, Case

@@ -23,7 +23,7 @@ import pandas as pd
 from transformers import AutoTokenizer
 
 from assistant.detection.pipeline import analyse
-from assistant.diagnosis.diagnose import diagnose
+from assistant.diagnosis import diagnose
 from assistant.llm.adapters import POCKET, load_adapter
 from assistant.offline import hush_libraries
 from knowledge_base.index import ensure_samples, open_index
