@@ -94,19 +94,19 @@ def test_stretches_decide(letters: str, standing: str, reason: str) -> None:
 @pytest.mark.parametrize(
     ("letter", "flows", "reason"),
     [
-        ("V", [unanswered(START_S + 4000.0 + i, DEVICE, PLC, 502) for i in range(5)], "borne_out"),
-        ("D", [unanswered(START_S + 4000.0, DEVICE, CLOUD, 80, orig_pkts=30_000.0)], "borne_out"),
+        ("V", [unanswered(START_S + 4000.0 + i, DEVICE, PLC, 502) for i in range(5)], "shown"),
+        ("D", [unanswered(START_S + 4000.0, DEVICE, CLOUD, 80, orig_pkts=30_000.0)], "shown"),
         (
             "D",
             [download(id__orig_p=40_000 + i) for i in range(8)],
-            "borne_out",
+            "shown",
         ),  # many connections are a flood, answered or not
         ("D", [download()], ""),
         ("X", [download()], ""),
         (
             "X",
             [download(orig_ip_bytes=44e6, orig_bytes=44e6, resp_ip_bytes=8e5, resp_bytes=8e5)],
-            "borne_out",
+            "shown",
         ),
         (
             "C",
@@ -114,7 +114,7 @@ def test_stretches_decide(letters: str, standing: str, reason: str) -> None:
                 flow(START_S + 4000.0 + i, DEVICE, CLOUD, 443, id__orig_p=40_000 + i)
                 for i in range(3)
             ],
-            "borne_out",
+            "shown",
         ),
         ("C", [download()], ""),
         (
@@ -123,7 +123,7 @@ def test_stretches_decide(letters: str, standing: str, reason: str) -> None:
                 flow(START_S + 4000.0 + i, DEVICE, PLC, 100 + i, id__orig_p=40_000 + i)
                 for i in range(8)
             ],
-            "borne_out",
+            "shown",
         ),
         ("R", [download()], ""),
     ],
@@ -138,7 +138,7 @@ def test_one_stretch_is_not_excused_where_numbers_bear_it_out(
 
 
 @pytest.mark.parametrize("letter", ["G", "L"])
-@pytest.mark.parametrize(("resent", "reason"), [(599, ""), (601, "borne_out")])
+@pytest.mark.parametrize(("resent", "reason"), [(599, ""), (601, "shown")])
 def test_a_full_link_shows_in_what_it_does_to_packets(
     letter: str, resent: int, reason: str
 ) -> None:

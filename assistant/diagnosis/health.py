@@ -1,19 +1,17 @@
-"""How a device without an incident is doing: from stretches of time that stayed undecided, not from
-single windows.
+"""Judge and describe a device without an incident, by the stretches of time left undecided.
 
 Windows overlap by five sixths, so that one odd sample makes six odd windows, and one download of
 four minutes makes thirty. What was observed once is one stretch: windows that are not normal and
-    follow each other without a gap.
+follow each other without a gap.
 
-    normal  .   not normal, or abstained  ?        . . . ? ? ? . ? . . . . . . . . . . . . .    one stretch of three
-                                                         |-------|                              and one of one window
+    .  normal                    . . . ? ? ? . ? . . . . . . . . .   windows
+    ?  other, or abstained             |---------|                   one stretch: they overlap
 
 Such a device is well when every stretch is over, and one of these holds:
 
 - At least 99 % of its windows are normal.
 - There is a single stretch; it is short against the time that the device was seen; and nothing that
-was measured in it
-  bears out what the model suspected.
+  was measured in it shows what the model suspected.
 
 A stretch is over when six normal windows followed it, as a run of ``assistant.detection.runs`` is.
 The rule of k of n cannot tell more about one: abstained windows raise no incident however many they
@@ -84,8 +82,8 @@ class Health:
         device: address.
         standing: ``normal`` or ``inconclusive``.
         reason: why it is not normal: ``unseen``, ``brief`` (fewer windows than can raise an
-            incident), ``open`` (a stretch is not over), ``several``, ``long`` or ``borne_out``; ""
-            where it is.
+            incident), ``open`` (a stretch is not over), ``several``, ``long`` or ``shown`` (what
+            was suspected shows in what was measured); "" where it is.
         stretches: what stayed undecided, in order.
         windows: how many of its windows were judged.
         seen_s: time that they cover.
@@ -131,10 +129,7 @@ def find_stretches(device: str, verdicts: pd.DataFrame) -> tuple[Stretch, ...]:
     """The stretches of a device, in order; none where all of its windows are normal."""
     odd = (verdicts["label"] != NORMAL) | verdicts["abstained"].astype(bool)
     rows = np.flatnonzero((verdicts["device"] == device) & odd)
-    starts_s, ends_s = (
-        verdicts["start_s"].to_numpy(float)[rows],
-        verdicts["end_s"].to_numpy(float)[rows],
-    )
+    starts_s, ends_s = (verdicts[name].to_numpy(float)[rows] for name in ("start_s", "end_s"))
     pieces = np.split(rows, np.flatnonzero(starts_s[1:] > ends_s[:-1]) + 1) if len(rows) else []
     return tuple(_make_stretch(piece, verdicts) for piece in pieces)
 
@@ -142,8 +137,7 @@ def find_stretches(device: str, verdicts: pd.DataFrame) -> tuple[Stretch, ...]:
 def suspect_stretch(
     device: str, stretch: Stretch, verdicts: pd.DataFrame, view: TrafficView
 ) -> list[Alert]:
-    """What the model suspected in a stretch, with the traffic that would carry it, the most
-    frequent label first."""
+    """What the model suspected in a stretch, with its traffic, the most frequent label first."""
     starts_s = verdicts["start_s"].to_numpy(float)
     found = []
     for label in stretch.labels:
@@ -171,7 +165,7 @@ def _reason(seen: Health, last: int, verdicts: pd.DataFrame, view: TrafficView) 
     if _SHORT * seen.stretches[0].span_s > seen.seen_s:
         return "long"
     suspected = suspect_stretch(seen.device, seen.stretches[0], verdicts, view)
-    return "borne_out" if any(map(is_shown, suspected)) else ""
+    return "shown" if any(map(is_shown, suspected)) else ""
 
 
 def _make_stretch(rows: np.ndarray, verdicts: pd.DataFrame) -> Stretch:

@@ -1,5 +1,4 @@
-"""Which device a question is about: by address, by name, by what kind of device it is; typing
-errors forgiven."""
+"""Find the devices a question names: by address, name, zone or kind, typing errors forgiven."""
 
 import ipaddress
 import re
@@ -91,11 +90,13 @@ def list_addresses(analysis: Analysis) -> list[str]:
 def words_besides(words: list[str], analysis: Analysis) -> list[str]:
     """Those of a question's words that are no part of a device's name, role, model or zone, and no
     kind of device."""
-    told = " ".join(
-        " ".join((one.name, one.role, one.model, one.zone, *one.aliases))
+    known = {
+        word
         for one in _inventory(analysis)
-    )
-    known = set(_plain(told).split())
+        for word in _plain(
+            " ".join((one.name, one.role, one.model, one.zone, *one.aliases))
+        ).split()
+    }
     return [word for word in words if word not in known and not _kinds(word)]
 
 

@@ -1,4 +1,4 @@
-"""What an operator wants to know, from the words alone: no model decides what a question means.
+"""Read what an operator wants to know from the words alone; no model decides it.
 
 A question becomes a bag of stems, so order does not matter; words that are no known word are
 corrected to the nearest. Each rule names the groups of words that must all occur; the rule that
@@ -133,47 +133,17 @@ _ASKING = re.compile(
     r"(?:is|are|was|were|could|can|may|might|do|does|did|has|have|had|will|would|should|shall|must|am"
     r"|why|what|when|where|which|who|whom|how|since)"
 )
-_COMMANDS = frozenset(
-    ("mark", "flag", "label", "set", "record", "note", "acknowledge", "ack", "shelve", "ignore")
-)
-_SHORT_WORDS = frozenset(
-    (
-        "a",
-        "an",
-        "the",
-        "and",
-        "or",
-        "of",
-        "to",
-        "in",
-        "it",
-        "is",
-        "on",
-        "at",
-        "for",
-        "my",
-        "our",
-        "me",
-        "plant",
-    )
-)
-
-
-_ORDINARY = frozenset(
-    (
-        "please",
-        "behaving",
-        "behave",
-        "with",
-        "from",
-        "that",
-        "this",
-        "there",
-        "network",
-        "plant",
-        "very",
-    )
-)
+_COMMANDS = frozenset((
+    "mark", "flag", "label", "set", "record", "note", "acknowledge", "ack", "shelve", "ignore",
+))  # fmt: skip
+_SHORT_WORDS = frozenset((
+    "a", "an", "the", "and", "or", "of", "to", "in", "it", "is", "on", "at", "for", "my", "our",
+    "me", "plant",
+))  # fmt: skip
+_ORDINARY = frozenset((
+    "please", "behaving", "behave", "with", "from", "that", "this", "there", "network", "plant",
+    "very",
+))  # fmt: skip
 
 
 @dataclass(frozen=True)

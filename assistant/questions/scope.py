@@ -1,12 +1,12 @@
-"""What this assistant can answer at all: questions about a plant, its traffic and its documents.
+"""Decide whether a question is about a plant, its traffic or its documents.
 
 A question is in scope when it says so itself, in one of four ways; no list of other subjects is
 kept:
 
-    it names something of a plant      "pump acting up?", "why is 10.0.0.5 slow?", "what is recon?"
-    it names a term of the documents   "what does 0x0B mean?", "what is STP?", "what is a zero window?"
-    it asks one of our questions, and every word of it is ours      "since when?", "anything odd last night?"
-    a passage of the documents lies near it in meaning              "why do sessions time out?"
+    it names something of a plant                      "pump acting up?", "why is 10.0.0.5 slow?"
+    it names a term of the documents                   "what does 0x0B mean?", "what is STP?"
+    it asks one of our questions in words all ours     "since when?", "anything odd last night?"
+    a passage of the documents is near it in meaning   "why do sessions time out?"
 """
 
 import re
