@@ -4,7 +4,9 @@ machine."""
 import os
 import shutil
 import socket
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -52,6 +54,24 @@ def stocked_home(home: Path, _stock: Path) -> Path:
     session, then copied."""
     shutil.copytree(_stock, home, dirs_exist_ok=True)
     return home
+
+
+@pytest.fixture(scope="session")
+def index(_stock: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The shipped documents, opened once and only read: the sentence model is loaded once."""
+    from knowledge_base.index import open_index
+
+    home = shutil.copytree(_stock, tmp_path_factory.mktemp("kb") / "home")
+    with open_index(home) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def line() -> Any:
+    """The analysis of the bottling line with its three incidents; only read."""
+    from bottling_line import make_analysis
+
+    return make_analysis()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -56,11 +56,8 @@ def _analyse(path) -> Analysis:
 
 def test_the_beacon_and_the_flood_are_named_with_peer_time_and_size(analyses):
     diagnosis = diagnose(CASES["34-1"][1], analyses["34-1"], None)
-    assert (diagnosis.standing, diagnosis.device, diagnosis.label) == (
-        "confirmed",
-        "192.168.1.195",
-        "c2",
-    )
+    found = (diagnosis.standing, diagnosis.device, diagnosis.label)
+    assert found == ("confirmed", "192.168.1.195", "c2")
     assert "185.244.25.235:6667" in diagnosis.text
     flood = next(line for line in diagnosis.text.split("\n") if "123.59.209.185:80" in line)
     assert "2018-12-22 08:22:38 UTC" in flood
@@ -69,11 +66,8 @@ def test_the_beacon_and_the_flood_are_named_with_peer_time_and_size(analyses):
 
 def test_the_silent_controller_of_a_failing_download(analyses):
     diagnosis = diagnose(CASES["download"][1], analyses["download"], None)
-    assert (diagnosis.standing, diagnosis.device, diagnosis.label) == (
-        "confirmed",
-        "192.168.10.120",
-        "device_silent",
-    )
+    found = (diagnosis.standing, diagnosis.device, diagnosis.label)
+    assert found == ("confirmed", "192.168.10.120", "device_silent")
     assert re.search(r"48 ARP requests .* stayed without a reply", diagnosis.text)
     assert diagnosis.checks[0].startswith("Look at the device: power")
 
@@ -99,4 +93,4 @@ def test_every_number_is_found_again_and_a_wrong_one_is_caught(analyses, name):
 def test_no_reply_about_a_real_capture_holds_a_part_without_a_source(analyses, name, question):
     talk = Conversation(analyses[name], None, None)
     talk.reply(CASES[name][1])
-    assert "had no source" not in talk.reply(question).text
+    assert talk.reply(question).removed == 0

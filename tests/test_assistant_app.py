@@ -31,20 +31,13 @@ class CalmLLM:
     chat_capable = False
 
     def score(self, prompts: list[str], choices: list[str], progress: object = None) -> np.ndarray:
-        return np.log(
-            np.tile([0.99, *[0.01 / (len(choices) - 1)] * (len(choices) - 1)], (len(prompts), 1))
-        )
+        others = len(choices) - 1
+        return np.log(np.tile([0.99, *[0.01 / others] * others], (len(prompts), 1)))
 
 
 def incident(**other: Any) -> SimpleNamespace:
-    known = {
-        "device": "10.0.0.5",
-        "label": "c2",
-        "severity": "high",
-        "start_s": 60.0,
-        "end_s": 180.0,
-    }
-    return SimpleNamespace(**known | other)
+    known = {"device": "10.0.0.5", "label": "c2", "severity": "high"}
+    return SimpleNamespace(**known | {"start_s": 60.0, "end_s": 180.0} | other)
 
 
 class TestDevices:
@@ -66,9 +59,8 @@ class TestDevices:
         return SimpleNamespace(verdicts=verdicts, plant=plant, incidents=incidents, view=None)
 
     def test_the_worst_comes_first_and_names_come_from_the_inventory(self) -> None:
-        found = list_devices(
-            self.analysis(incident(severity="medium"), incident(device="10.0.0.7"))
-        )  # type: ignore[arg-type]
+        worst = (incident(severity="medium"), incident(device="10.0.0.7"))
+        found = list_devices(self.analysis(*worst))  # type: ignore[arg-type]
         assert [(one.name, one.state) for one in found] == [
             ("plc-1", "high"), ("10.0.0.5", "medium"), ("10.0.0.6", "unsure"),
         ]  # fmt: skip
@@ -77,17 +69,15 @@ class TestDevices:
     def test_a_device_takes_the_state_of_its_worst_incident(self) -> None:
         worse = incident(severity="high", label="dos")
         for order in ([incident(severity="low"), worse], [worse, incident(severity="low")]):
-            state = next(
-                one for one in list_devices(self.analysis(*order)) if one.address == "10.0.0.5"
-            )  # type: ignore[arg-type]
+            found = list_devices(self.analysis(*order))  # type: ignore[arg-type]
+            state = next(one for one in found if one.address == "10.0.0.5")
             assert (state.state, state.words) == ("high", "a flood from one source")
 
     def test_a_state_is_a_shape_and_a_word_too(self) -> None:
         found = list_devices(self.analysis(incident()))  # type: ignore[arg-type]
         page = render_plant(found, [incident()], ())  # type: ignore[list-item]
-        seen = re.findall(
-            r'<span class="state">(.)</span>.*?<span class="state">(\w+)</span>', page
-        )
+        state = r'<span class="state">(.)</span>.*?<span class="state">(\w+)</span>'
+        seen = re.findall(state, page)
         assert seen == [("▲", "urgent"), ("▲", "urgent"), ("◇", "unclear"), ("○", "normal")]
 
 
@@ -104,27 +94,15 @@ class TestHostileText:
         )
 
     def test_is_shown_as_text(self) -> None:
-        states = list_devices(
-            SimpleNamespace(
-                verdicts=pd.DataFrame(
-                    {
-                        "device": [HOSTILE],
-                        "start_s": 0.0,
-                        "end_s": 60.0,
-                        "label": "normal",
-                        "abstained": False,
-                    }
-                ),
-                view=None,
-                plant=SimpleNamespace(
-                    devices=(SimpleNamespace(address=HOSTILE, name=HOSTILE, role=HOSTILE),)
-                ),
-                incidents=(),
-            )  # type: ignore[arg-type]
+        window = {"device": HOSTILE, "start_s": 0.0, "end_s": 60.0, "label": "normal"}
+        verdicts = pd.DataFrame([window | {"abstained": False}])
+        known = SimpleNamespace(address=HOSTILE, name=HOSTILE, role=HOSTILE)
+        analysis = SimpleNamespace(
+            verdicts=verdicts, view=None, plant=SimpleNamespace(devices=(known,)), incidents=()
         )
-        whole = render_plant(states, [incident(device=HOSTILE)], [HOSTILE]) + render_evidence(
-            self.diagnosis()
-        )  # type: ignore[list-item, arg-type]
+        states = list_devices(analysis)  # type: ignore[arg-type]
+        plant = render_plant(states, [incident(device=HOSTILE)], [HOSTILE])  # type: ignore[list-item]
+        whole = plant + render_evidence(self.diagnosis())  # type: ignore[arg-type]
         assert whole.count("&lt;img") >= 9
         assert not re.search(r"<img|[{}$`]", whole)
 
@@ -151,13 +129,9 @@ def served(_stock: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
     plant = load_plant(SAMPLE / "plant.yaml")
     card = SimpleNamespace(
-        prompt_fingerprint=prompt_fingerprint(),
-        labels=LABELS,
-        temperature=1.0,
-        prior_shift=0.0,
-        threshold=0.5,
-        name="calm",
-    )
+        prompt_fingerprint=prompt_fingerprint(), labels=LABELS, temperature=1.0, prior_shift=0.0,
+        threshold=0.5, name="calm",
+    )  # fmt: skip
     home = shutil.copytree(_stock, tmp_path_factory.mktemp("served"), dirs_exist_ok=True)
     with open_index(home) as index:
         session = SimpleNamespace(
@@ -193,13 +167,8 @@ class TestServed:
     def test_the_page_names_nothing_to_load_from_elsewhere(self, served: Served) -> None:
         answer = httpx.get(served.url)
         assert "default-src 'self'" in answer.headers["content-security-policy"]
-        assert (
-            re.findall(
-                r'<(?:script|link|img|iframe)[^>]+(?:src|href)="(?:https?:)?//(?!127\.)[^"]*"',
-                answer.text,
-            )
-            == []
-        )
+        elsewhere = r'<(?:script|link|img|iframe)[^>]+(?:src|href)="(?:https?:)?//(?!127\.)[^"]*"'
+        assert re.findall(elsewhere, answer.text) == []
         assert "googleapis" not in answer.text
 
 

@@ -1,7 +1,7 @@
 """Nothing without a source is shown: planted numbers, times, addresses, quotations and citations
 are caught."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import pytest
 from hypothesis import assume, given
@@ -17,29 +17,14 @@ from assistant.diagnosis.grounding import (
     read_quantities,
 )
 from assistant.facts.fact import Fact
+from knowledge_base.retriever import Passage
 
-MANUAL = Citation(
-    1,
-    "gateway.md",
-    "4.2 Timeouts",
-    14,
-    "The unit answers within 500 ms. It holds 32 sessions.",
-    "c1",
-    "manual",
-)
-
-
-FACTS = (
-    Fact(
-        "volume",
-        "",
-        {"packets": 1204.0, "bytes": 1234567.0, "share": 0.4, "peer": "192.168.1.1", "port": 80.0},
-    ),
-    Fact(
-        "when", "", {"start_s": 1545466950.0, "duration_s": 300.0}, (1545466960.0,)
-    ),  # 2018-12-22 08:22:30 UTC
-    Fact("who", "", {"name": "plc-2", "technique": "T0814", "mac": "aa:bb:cc:00:11:22"}),
-)
+EXCERPT = "The unit answers within 500 ms. It holds 32 sessions."
+MANUAL = Citation(1, "gateway.md", "4.2 Timeouts", 14, EXCERPT, "c1", "manual")
+VOLUME = {"packets": 1204.0, "bytes": 1234567.0, "share": 0.4, "peer": "192.168.1.1", "port": 80.0}
+WHEN = {"start_s": 1545466950.0, "duration_s": 300.0}  # 2018-12-22 08:22:30 UTC
+WHO = {"name": "plc-2", "technique": "T0814", "mac": "aa:bb:cc:00:11:22"}
+FACTS = (Fact("volume", "", VOLUME), Fact("when", "", WHEN, (1545466960.0,)), Fact("who", "", WHO))
 GOOD = [
     "It sent 1,204 packets.",
     "It sent 1204 packets, 1.2 MB.",
@@ -176,17 +161,8 @@ def test_every_excerpt_is_in_its_passage(text, question):
 
 
 def test_citations_are_numbered_from_one():
-    @dataclass(frozen=True)
-    class Passage:
-        document: str = "a.md"
-        section: str = "Lamps"
-        page: int | None = None
-        text: str = "Green is good."
-        score: float = 1.0
-        chunk_id: str = "c"
-        kind: str = "manual"
-
-    made = cite([Passage(), Passage(page=3)], "green?")
+    first = Passage("a.md", "Lamps", None, "Green is good.", 1.0, "c", "manual")
+    made = cite([first, replace(first, page=3)], "green?")
     assert [(one.number, one.excerpt, one.place) for one in made] == [
         (1, "Green is good.", "a.md, Lamps"),
         (2, "Green is good.", "a.md, Lamps, page 3"),

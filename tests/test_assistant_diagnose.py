@@ -2,7 +2,6 @@
 for."""
 
 import json
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -36,20 +35,6 @@ from traffic.capture import Capture
 from traffic.labels import LABELS
 from traffic.samples import make_samples
 from traffic.windows import make_windows
-
-
-@pytest.fixture(scope="module")
-def line():
-    return make_analysis()
-
-
-@pytest.fixture(scope="module")
-def index(_stock, tmp_path_factory):
-    """The shipped documents, opened once: the model that embeds questions is loaded once."""
-    home = tmp_path_factory.mktemp("kb") / "home"
-    shutil.copytree(_stock, home)
-    with open_index(home) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize(
@@ -97,20 +82,13 @@ def test_a_symptom_prefers_incidents_it_fits(line):
 def test_an_unanswered_beacon_is_never_confirmed_and_both_causes_are_named(line):
     diagnosis = diagnose("why is cam-1 odd?", line, None)
     assert diagnosis.standing == "likely"
-    for word in (
-        "dead cloud service",
-        "dead controller of malware",
-        "DNS",
-        "growing intervals",
-        "port",
-    ):
-        assert word in diagnosis.text
+    assert read_playbook("c2").doubt in diagnosis.text
 
 
 def test_an_answered_beacon_with_a_sure_verdict_is_confirmed_without_doubt():
     diagnosis = diagnose("why is cam-1 odd?", make_analysis((beacon(sessions=3.0),)), None)
     assert diagnosis.standing == "confirmed"
-    assert "dead cloud service" not in diagnosis.text
+    assert read_playbook("c2").doubt not in diagnosis.text
 
 
 @pytest.mark.parametrize(
@@ -195,30 +173,23 @@ def test_only_forged_facts_prove_nothing():
 def test_who_suffers_is_told_where_the_cause_is(line):
     diagnosis = diagnose("why does press-panel hang?", line, None)
     assert diagnosis.device == PANEL
-    assert (
-        "press-panel (192.168.1.30) is affected; the cause lies at plc-2 (192.168.1.11)"
-        in diagnosis.cause
-    )
+    where = "press-panel (192.168.1.30) is affected; the cause lies at plc-2 (192.168.1.11)"
+    assert where in diagnosis.cause
     assert diagnosis.checks[0].startswith("Start at the device that causes this")
 
 
 def test_a_healthy_device_is_called_healthy(line):
     diagnosis = diagnose("is plc-1 fine?", line, None)
     assert (diagnosis.standing, diagnosis.label) == ("normal", "normal")
-    assert (
-        diagnosis.cause
-        == "Healthy: plc-1 (192.168.1.10) behaves as usual; no incident was found for it."
-    )
+    assert diagnosis.cause.startswith("Healthy: plc-1 (192.168.1.10) behaves as usual; ")
 
 
 def test_odd_windows_without_an_incident_are_inconclusive():
     diagnosis = diagnose("is cam-1 fine?", make_analysis(()), None)
     assert diagnosis.standing == "inconclusive"
-    assert diagnosis.cause.startswith(
-        "Not certain: cam-1 (192.168.1.20) has no incident, but what it did in the last"
-    )
+    assert diagnosis.cause.startswith("Not certain: cam-1 (192.168.1.20) has no incident, but")
     assert "looked most like c2, but not surely enough for an incident" in diagnosis.text
-    assert diagnosis.checks[-1] == "Keep recording until it is over, then ask again."
+    assert diagnosis.checks[-1] == read_health_playbook().until["open"]
 
 
 def test_a_device_that_is_not_there_is_said_with_those_that_are(line):
@@ -236,10 +207,9 @@ def test_an_unknown_kind_of_device_is_said_first(line):
 
 def test_the_device_argument_wins_over_the_words(line):
     assert diagnose("why is the camera slow?", line, None, device="plc-2").device == SPARE
-    assert (
-        "no-such-thing is not in this capture"
-        in diagnose("why?", line, None, device="no-such-thing").text
-    )
+    absent = diagnose("why?", line, None, device="no-such-thing")
+    assert absent.refused
+    assert "no-such-thing is not in this capture" in absent.text
 
 
 def test_an_empty_capture_is_answered():
@@ -254,10 +224,8 @@ def test_ruled_out_by_numbers_of_the_same_time(line):
     diagnosis = diagnose("why is cam-1 odd?", line, None)
     # 12 attempts, none answered: a service that is down cannot be excluded. No DNS was seen, so
     # nothing is said of it.
-    assert (
-        "Not excluded is a service that is down: 12 of 12 connections failed."
-        in diagnosis.ruled_out
-    )
+    down = "Not excluded is a service that is down: 12 of 12 connections failed."
+    assert down in diagnosis.ruled_out
     assert not any("DNS" in one for one in diagnosis.ruled_out)
 
 
@@ -276,15 +244,13 @@ def test_every_number_and_citation_of_an_answer_resolves(line, index, question):
 def test_planted_numbers_and_citations_are_caught(line, index):
     diagnosis = diagnose("why is cam-1 odd?", line, index)
     sources = (*diagnosis.citations, *diagnosis.similar)
-    planted = [
-        "It sent 48,213 packets.",
-        "See the manual [9].",
-        "It began at 03:14:15.",
+    planted = (
+        "It sent 48,213 packets.", "See the manual [9].", "It began at 03:14:15.",
         "It came from 198.51.100.99.",
-    ]
+    )  # fmt: skip
     text = f"{diagnosis.text}\n{' '.join(planted)}"
     checked = check(text, diagnosis.known, sources, index)
-    assert checked.removed == tuple(planted)
+    assert checked.removed == planted
     assert checked.text.strip() == diagnosis.text
 
 
@@ -295,9 +261,8 @@ def test_a_document_that_was_removed_is_no_longer_cited(line, stocked_home, inde
         own.remove(title)
         checked = check(before.text, before.known, (*before.citations, *before.similar), own)
         assert any(f"[{before.citations[0].number}]" in one for one in checked.removed)
-        assert all(
-            one.document != title for one in diagnose("why is cam-1 odd?", line, own).citations
-        )
+        after = diagnose("why is cam-1 odd?", line, own)
+        assert title not in {one.document for one in after.citations}
 
 
 def test_manual_and_past_incident_fit_the_cause(line, index):
@@ -307,17 +272,11 @@ def test_manual_and_past_incident_fit_the_cause(line, index):
 
 
 def test_json_holds_plain_values(line, index):
-    told = json.loads(json.dumps(diagnose("why is cam-1 odd?", line, index).to_dict()))
-    assert told["device"] == CAMERA
-    assert told["facts"][0]["values"]["attempts"] == 12.0
-    assert told["citations"][0].keys() >= {
-        "number",
-        "document",
-        "section",
-        "page",
-        "excerpt",
-        "chunk_id",
-    }
+    plain = json.loads(json.dumps(diagnose("why is cam-1 odd?", line, index).to_dict()))
+    assert plain["device"] == CAMERA
+    assert plain["facts"][0]["values"]["attempts"] == 12.0
+    known = {"number", "document", "section", "page", "excerpt", "chunk_id"}
+    assert plain["citations"][0].keys() >= known
 
 
 @pytest.mark.parametrize("label", LABELS[1:])
@@ -348,13 +307,10 @@ def test_who_was_seen_for_a_minute_does_not_spoil_the_health_of_all():
     well = make_analysis((), label="normal")
     well.verdicts.loc[well.verdicts["device"] == YARD, "label"] = "normal"
     alone = diagnose("is everything fine?", well, None)
-    assert (
-        alone.cause
-        == "Healthy: no incident was found; every device that could be judged behaves as usual."
-    )
+    assert alone.cause.startswith("Healthy: no incident was found; every device that could be")
     guest = well.verdicts.iloc[[0]].assign(device="fe80::1", label="recon", abstained=True)
     both = replace(well, verdicts=pd.concat([well.verdicts, guest], ignore_index=True))
-    said = diagnose("is everything fine?", both, None)
-    assert (said.standing, said.cause) == ("normal", alone.cause)
-    assert "1 device could not be judged, seen too briefly: fe80::1." in said.text
+    answer = diagnose("is everything fine?", both, None)
+    assert (answer.standing, answer.cause) == ("normal", alone.cause)
+    assert "1 device could not be judged, seen too briefly: fe80::1." in answer.text
     assert diagnose("is fe80::1 fine?", both, None).standing == "inconclusive"

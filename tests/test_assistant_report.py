@@ -31,15 +31,8 @@ def verdicts() -> pd.DataFrame:
         for label in LABELS
     }
     known = {"device": ["10.0.0.5"], "start_s": [60.0], "end_s": [120.0], "label": ["c2"]}
-    return pd.DataFrame(
-        {
-            **known,
-            "probability": np.float32([0.25]),
-            "abstained": [True],
-            "direction": [""],
-            **chances,
-        }
-    )
+    guess = {"probability": np.float32([0.25]), "abstained": [True], "direction": [""]}
+    return pd.DataFrame(known | guess | chances)
 
 
 def test_the_examples_in_the_docstrings() -> None:
@@ -56,14 +49,8 @@ def test_a_verdict_is_one_line_of_json_with_exactly_the_promised_names() -> None
 
 
 def test_a_verdict_that_abstains_is_marked_in_the_table() -> None:
-    assert verdict_table(verdicts()).splitlines()[1].split() == [
-        "10.0.0.5",
-        "1970-01-01",
-        "00:01:00",
-        "c2",
-        "?",
-        "0.25",
-    ]
+    row = verdict_table(verdicts()).splitlines()[1]
+    assert row.split() == ["10.0.0.5", "1970-01-01", "00:01:00", "c2", "?", "0.25"]
 
 
 def test_csv_has_a_column_for_each_label() -> None:
@@ -109,10 +96,5 @@ def test_the_samples_of_windows_can_be_reshaped_into_windows() -> None:
     windows = Windows(samples, table, np.array([[0, 1, 2, 3, 4, 5], [1, 2, 3, -1, 5, 6]]))
     long = window_samples(windows)
     assert (long[list(COLUMNS)].to_numpy().reshape(2, 6, -1) == windows.values(list(COLUMNS))).all()
-    assert long.loc[9, ["window", "sample", "device", "start_s", "out_pkts"]].tolist() == [
-        1,
-        3,
-        "a",
-        10.0,
-        0.0,
-    ]
+    row = long.loc[9, ["window", "sample", "device", "start_s", "out_pkts"]]
+    assert row.tolist() == [1, 3, "a", 10.0, 0.0]

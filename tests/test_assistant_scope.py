@@ -7,19 +7,18 @@ written after it: 31 of 33 and 30 of 33 fell right at once. "who is behind this"
     own then, and ``find_terms`` passes over stop words since.
 """
 
-import shutil
-from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from bottling_line import PANEL, PLC, make_analysis
 
 from assistant.chat import Conversation
-from assistant.detection.pipeline import Analysis
 from assistant.diagnosis import diagnose
 from assistant.questions.entities import Mention, read_devices
 from assistant.questions.intents import read_intent
 from assistant.questions.scope import NEAR, foreign_words, is_in_scope
-from knowledge_base.index import Index, open_index
+from knowledge_base.retriever import find_nearness
+from traffic.plant import Plant
 
 NOT_MINE = "That I cannot answer"
 
@@ -119,23 +118,9 @@ def _lines(text: str) -> list[str]:
     return [line.strip() for line in text.strip().split("\n")]
 
 
-@pytest.fixture(scope="module")
-def index(_stock, tmp_path_factory) -> Iterator[Index]:
-    home = tmp_path_factory.mktemp("scope") / "home"
-    shutil.copytree(_stock, home)
-    with open_index(home) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def line() -> Analysis:
-    return make_analysis()
-
-
 @pytest.mark.parametrize("question", _lines(OURS))
 def test_a_question_to_the_plant_is_answered(line, index, question):
-    reply = Conversation(line, index, None).reply(question)
-    assert NOT_MINE not in reply.text
+    assert NOT_MINE not in Conversation(line, index, None).reply(question).text
 
 
 @pytest.mark.parametrize("question", _lines(OTHERS))
@@ -143,8 +128,7 @@ def test_another_question_gets_what_can_be_asked(line, index, question):
     reply = Conversation(line, index, None).reply(question)
     assert (NOT_MINE in reply.text) == (question not in TAKEN)
     if question not in TAKEN:
-        assert "Why is the camera slow?" in reply.text
-        assert reply.diagnosis is None
+        assert (reply.refused, reply.diagnosis) == (True, None)
 
 
 def test_a_remark_may_speak_of_anything(line, index):
@@ -172,22 +156,14 @@ def test_words_of_several_intents_in_one_sentence_are_foreign():
 
 
 def test_without_a_capture_another_question_is_not_answered_from_the_documents(index):
-    assert "INC-2026-055" not in Conversation(None, index, None).reply("what is the weather?").text
-    assert (
-        "INC-2026-055"
-        in Conversation(None, index, None).reply("has the weather service failed before?").text
-    )
+    talk = Conversation(None, index, None)
+    assert "INC-2026-055" not in talk.reply("what is the weather?").text
+    assert "INC-2026-055" in talk.reply("has the weather service failed before?").text
 
 
 def test_one_noun_of_a_past_incident_is_nearer_than_most_and_still_too_far(index):
-    from knowledge_base.retriever import find_nearness
-
-    assert (
-        0.25
-        < find_nearness(index, "what is the weather?")
-        < NEAR
-        < find_nearness(index, "is the weather service gone?")
-    )
+    other = find_nearness(index, "what is the weather?")
+    assert 0.25 < other < NEAR < find_nearness(index, "is the weather service gone?")
 
 
 def test_a_single_question_on_another_subject_shows_what_stands_out_and_says_so(line, index):
@@ -200,10 +176,6 @@ def test_a_single_question_on_another_subject_shows_what_stands_out_and_says_so(
 
 
 def test_a_zone_stands_for_its_devices_the_worst_first():
-    from dataclasses import replace
-
-    from traffic.plant import Plant
-
     line = make_analysis()
     zones = {PLC: "line 3", PANEL: "line 3"}
     devices = tuple(replace(one, zone=zones.get(one.address, "yard")) for one in line.plant.devices)

@@ -68,11 +68,6 @@ SPACING = ("It does so every 10 s.", ["f2"], [])
 ALIEN = ("It also sent 4,711 packets.", ["f1"], [])
 
 
-@pytest.fixture(scope="module")
-def line():
-    return make_analysis()
-
-
 def ask(line, reply: str):
     return write(diagnose("why is cam-1 odd?", line, None), Echo(reply))
 
@@ -81,10 +76,7 @@ def test_checked_sentences_take_the_place_of_the_list_of_facts(line):
     composed = diagnose("why is cam-1 odd?", line, None)
     written = ask(line, said(CALLS, SPACING))
     assert written.written_by == "echo"
-    assert (
-        "**What was seen**\nThe camera cam-1 called 203.0.113.5 12 times. It does so every 10 s.\n"
-        in written.text
-    )
+    assert f"**What was seen**\n{CALLS[0]} {SPACING[0]}\n" in written.text
     assert "was worded by echo" in written.text
     assert "without a language model" not in written.text
     # What the code decided stays: standing, headline, checks, what else it may be.
@@ -96,10 +88,8 @@ def test_checked_sentences_take_the_place_of_the_list_of_facts(line):
 
 
 def test_talk_around_the_json_is_ignored(line):
-    assert (
-        ask(line, f"Sure! ```json\n{said(CALLS, SPACING)}\n``` Hope this helps").written_by
-        == "echo"
-    )
+    reply = f"Sure! ```json\n{said(CALLS, SPACING)}\n``` Hope this helps"
+    assert ask(line, reply).written_by == "echo"
 
 
 @pytest.mark.parametrize(

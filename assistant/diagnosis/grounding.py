@@ -72,22 +72,10 @@ _MONTHS = (
 )
 _MONTH = "|".join(f"{name}|{name[:3]}" for name in _MONTHS)
 # Words with digits that name a technology, not something measured.
-_TECHNOLOGY = frozenset(
-    [
-        "ipv4",
-        "ipv6",
-        "802.1q",
-        "802.1x",
-        "rs-485",
-        "rs485",
-        "rs-232",
-        "http/2",
-        "http2",
-        "md5",
-        "sha256",
-        "s7",
-    ]
-) | {"c2"}  # a label
+_TECHNOLOGY = frozenset((
+    "ipv4", "ipv6", "802.1q", "802.1x", "rs-485", "rs485", "rs-232", "http/2", "http2", "md5",
+    "sha256", "s7", "c2",  # the last is a label
+))  # fmt: skip
 
 _PATTERN = re.compile(
     rf"""

@@ -90,13 +90,11 @@ def list_addresses(analysis: Analysis) -> list[str]:
 def words_besides(words: list[str], analysis: Analysis) -> list[str]:
     """Those of a question's words that are no part of a device's name, role, model or zone, and no
     kind of device."""
-    known = {
-        word
+    described = " ".join(
+        " ".join((one.name, one.role, one.model, one.zone, *one.aliases))
         for one in _inventory(analysis)
-        for word in _plain(
-            " ".join((one.name, one.role, one.model, one.zone, *one.aliases))
-        ).split()
-    }
+    )
+    known = set(_plain(described).split())
     return [word for word in words if word not in known and not _kinds(word)]
 
 
