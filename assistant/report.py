@@ -38,9 +38,8 @@ def plain(value: Any) -> Any:
     [1, None, {'a': [2]}]
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)
-        }
+        names = [field.name for field in dataclasses.fields(value)]
+        return {name: plain(getattr(value, name)) for name in names}
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -84,15 +83,10 @@ def verdict_csv(verdicts: pd.DataFrame) -> str:
 
 def verdict_table(verdicts: pd.DataFrame) -> str:
     """One line per window; where the model abstains, its best guess with a question mark."""
-    rows = (
-        [
-            row.device,
-            clock(row.start_s),
-            f"{row.label}{' ?' if row.abstained else ''}",
-            f"{row.probability:.2f}",
-        ]
-        for row in verdicts.itertuples()
-    )
+    rows = []
+    for row in verdicts.itertuples():
+        label = f"{row.label}{' ?' if row.abstained else ''}"
+        rows.append([row.device, clock(row.start_s), label, f"{row.probability:.2f}"])
     return render_table(["device", "start (UTC)", "label", "probability"], rows)
 
 
@@ -100,21 +94,12 @@ def incident_table(incidents: Sequence[Incident]) -> str:
     """One line per incident; a sentence where there is none."""
     if not incidents:
         return "no incident: every device behaves as it usually does"
-    rows = (
-        [
-            one.id,
-            one.severity,
-            one.label,
-            one.device,
-            one.role,
-            clock(one.start_s),
-            f"{one.end_s - one.start_s:.0f} s",
-        ]
-        for one in incidents
-    )
-    return render_table(
-        ["id", "severity", "label", "device", "role", "start (UTC)", "duration"], rows
-    )
+    headers = ["id", "severity", "label", "device", "role", "start (UTC)", "duration"]
+    rows = []
+    for one in incidents:
+        what = [one.id, one.severity, one.label, one.device, one.role]
+        rows.append([*what, clock(one.start_s), f"{one.end_s - one.start_s:.0f} s"])
+    return render_table(headers, rows)
 
 
 def render_diagnosis(diagnosis: Diagnosis, form: str) -> str:
@@ -143,21 +128,16 @@ def passages_json(passages: Sequence[Passage]) -> list[dict[str, Any]]:
 
 def passage_text(passage: Passage) -> str:
     """A passage under the line that says where it stands."""
-    place = ", ".join(
-        filter(None, [passage.section, f"page {passage.page}" if passage.page else ""])
-    )
-    return f"{passage.document}{' · ' + place if place else ''} · {passage.score:.3f}\n{passage.text.strip()}"
+    page = f"page {passage.page}" if passage.page else ""
+    place = ", ".join(filter(None, [passage.section, page]))
+    where = " · ".join(filter(None, [passage.document, place, f"{passage.score:.3f}"]))
+    return f"{where}\n{passage.text.strip()}"
 
 
 _TOTALS = [
-    "out_pkts",
-    "in_pkts",
-    "out_bytes",
-    "in_bytes",
-    "unanswered_out",
-    "refused_out",
+    "out_pkts", "in_pkts", "out_bytes", "in_bytes", "unanswered_out", "refused_out",
     "retransmissions",
-]
+]  # fmt: skip
 
 
 def window_table(windows: Windows) -> str:
@@ -179,12 +159,10 @@ def window_samples(windows: Windows) -> pd.DataFrame:
         Shape (n_windows * 6, n_columns + 5): ``window``, ``sample`` (0 to 5), ``device``,
         ``start_s``, ``end_s`` of the window, then ``traffic.samples.COLUMNS``.
     """
-
     values = windows.values(list(COLUMNS))
     n, length, width = values.shape
     table = windows.table.loc[windows.table.index.repeat(length)].reset_index(drop=True)
     table.insert(0, "window", np.repeat(np.arange(n), length))
     table.insert(1, "sample", np.tile(np.arange(length), n))
-    return pd.concat(
-        [table, pd.DataFrame(values.reshape(n * length, width), columns=list(COLUMNS))], axis=1
-    )
+    samples = pd.DataFrame(values.reshape(n * length, width), columns=list(COLUMNS))
+    return pd.concat([table, samples], axis=1)

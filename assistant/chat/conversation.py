@@ -25,7 +25,7 @@ from assistant.detection.pipeline import Analysis
 from assistant.diagnosis import Diagnosis, diagnose
 from assistant.diagnosis.grounding import check
 from assistant.diagnosis.llm_writer import ChatModel, write
-from assistant.facts.fact import Fact, show
+from assistant.facts.fact import Fact, Value, show
 from assistant.history import History
 from assistant.questions.entities import Mention, read_devices, words_besides
 from assistant.questions.intents import Intent, read_intent
@@ -50,6 +50,9 @@ _NO_CAPTURE = (
     "Open one to ask about its devices."
 )
 _NOTHING = "I found nothing about that, neither in the capture nor in the documents."
+_NO_DOCUMENT = "No document in the knowledge base fits this. Add the manual of the device to it."
+_NOT_KEPT = "Nothing is kept in this conversation, so a remark would be lost."
+_NO_INCIDENT = "There is no incident in focus to remark on. Ask about one first."
 _NOT_MINE = (
     "That I cannot answer: nothing in it names a device, a fault or a document of this plant."
 )
@@ -181,10 +184,8 @@ class Conversation:
         """A new focus; "why does it fail?" without a name stays with the device in focus."""
         assert self.analysis is not None
         device = self.focus.device if self.focus and not named else None
-        writer = self.writer if intent in ("why", "") else None
-        diagnosis = write(
-            diagnose(question, self.analysis, self.index, device=device or None), writer
-        )
+        composed = diagnose(question, self.analysis, self.index, device or None)
+        diagnosis = write(composed, self.writer if intent in ("why", "") else None)
         self.focus = diagnosis
         incident = self._incident()
         if self.history and incident:
@@ -201,34 +202,28 @@ class Conversation:
         return incident if incident and incident.label == focus.label else None
 
     def _past(self, question: str, intent: Intent) -> ReplyDraft | None:
-        """Past incidents by the question's own words: "has the weather service failed before?";
-        None without such."""
+        """Past incidents by the question's own words, "has the weather service failed before?"."""
         assert self.analysis is not None
         own = words_besides(foreign_words(question, intent), self.analysis)
         return quote_documents(self.index, question, _KINDS["before"]) if own else None
 
     def _manual(self, question: str) -> ReplyDraft:
-        """What the manuals say: to the words of the question if it has any of its own, else to the
-        focus."""
+        """What the manuals say to the question's own words, or without such to the focus."""
         own_words = [word for word in question.split() if len(word) > 3]
         found = quote_documents(self.index, question) if len(own_words) > 3 else None
         if found:
             return found
         focus = self.focus
         if focus is None or not focus.citations:
-            return ReplyDraft(
-                "No document in the knowledge base fits this. Add the manual of the device to it."
-            )
-        lines = list_quotations(focus.citations)
-        return ReplyDraft(
-            "\n".join(["**From the manuals**", *lines]), focus.facts, focus.citations, focus
-        )
+            return ReplyDraft(_NO_DOCUMENT)
+        text = "\n".join(["**From the manuals**", *list_quotations(focus.citations)])
+        return ReplyDraft(text, focus.facts, focus.citations, focus)
 
     def _before(self) -> ReplyDraft:
         """Past incidents of the knowledge base, and this plant's own kept ones."""
         focus, incident = self.focus, self._incident()
         lines: list[str] = []
-        values: dict[str, float | str] = {}
+        values: dict[str, Value] = {}
         if incident and self.history:
             kept = self.history.incidents(
                 device=incident.device, label=incident.label, before_s=incident.start_s
@@ -261,12 +256,9 @@ class Conversation:
     def _feedback(self, question: str) -> ReplyDraft:
         incident = self._incident()
         if self.history is None:
-            return ReplyDraft("Nothing is kept in this conversation, so a remark would be lost.")
+            return ReplyDraft(_NOT_KEPT)
         if incident is None or self.focus is None:
-            return ReplyDraft(
-                "There is no incident in focus to remark on. Ask about one first.",
-                diagnosis=self.focus,
-            )
+            return ReplyDraft(_NO_INCIDENT, diagnosis=self.focus)
         answer = keep(read_remark(question), self.focus, incident, self.history, self.who)
         return ReplyDraft(answer, diagnosis=self.focus)
 
