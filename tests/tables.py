@@ -1,5 +1,7 @@
 """Small tables written out by hand, for tests that know every number in them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -21,32 +23,21 @@ def flow(ts: float, orig: str, resp: str, port: int, **more: object) -> dict[str
 
 def unanswered(ts: float, orig: str, resp: str, port: int, **more: object) -> dict[str, object]:
     """A SYN and its two retries that nobody answered."""
-    nothing = {"resp_pkts": 0.0, "resp_ip_bytes": 0.0, "orig_bytes": 0.0, "resp_bytes": 0.0}
-    return flow(
-        ts,
-        orig,
-        resp,
-        port,
-        conn_state="S0",
-        history="S",
-        duration=3.0,
-        orig_pkts=3.0,
-        orig_ip_bytes=180.0,
-        **nothing,
-    ) | {name.replace("__", "."): value for name, value in more.items()}
+    tried = {
+        "conn_state": "S0", "history": "S", "duration": 3.0, "orig_pkts": 3.0, "orig_ip_bytes": 180.0,
+        "resp_pkts": 0.0, "resp_ip_bytes": 0.0, "orig_bytes": 0.0, "resp_bytes": 0.0,
+    }  # fmt: skip
+    return flow(ts, orig, resp, port, **{**tried, **more})
 
 
 def capture(*rows: dict[str, object], evidence: list[tuple] = ()) -> Capture:
     """A capture of these flows; ``evidence`` are rows of EVIDENCE_COLUMNS."""
-    flows = pd.DataFrame(list(rows) or [flow(0, DEVICE, PLC, 1)]).sort_values(
-        "ts", kind="stable", ignore_index=True
-    )
+    flows = pd.DataFrame(list(rows) or [flow(0, DEVICE, PLC, 1)])
+    flows = flows.sort_values("ts", kind="stable", ignore_index=True)
     flows = flows.astype(dict.fromkeys(COUNTS, float))
     flows = flows if rows else flows.iloc[:0]
-    empty = Capture(flows, spread(flows)).evidence
-    seen = (
-        pd.DataFrame(evidence, columns=EVIDENCE_COLUMNS).astype(empty.dtypes.to_dict())
-        if evidence
-        else empty
-    )
-    return Capture(flows, spread(flows), seen)
+    made = Capture(flows, spread(flows))
+    if not evidence:
+        return made
+    types = made.evidence.dtypes.to_dict()
+    return replace(made, evidence=pd.DataFrame(evidence, columns=EVIDENCE_COLUMNS).astype(types))

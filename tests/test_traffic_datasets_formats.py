@@ -78,11 +78,8 @@ def test_every_correction_meets_the_flows_it_was_made_for(shared: Path) -> None:
     assert set(rows["capture"]) == set(captures)
     for row in rows.itertuples(index=False):
         flows = flows_of(shared, captures[row.capture])
-        to = flows[
-            (flows["id.resp_h"] == row.resp)
-            & (flows["id.resp_p"] == row.port)
-            & (flows["proto"] == row.proto)
-        ]
+        same = {"id.resp_h": row.resp, "id.resp_p": row.port, "proto": row.proto}
+        to = flows[(flows[list(same)] == list(same.values())).all(axis=1)]
         changed = label_flows(to) != label_flows(to, corrected=False)
         assert int(changed.sum()) == row.flows, row.resp
         assert set(label_flows(to)[changed]) == {row.corrected}
@@ -98,12 +95,9 @@ def test_corrections_say_why_and_from_where() -> None:
 
 def test_the_floods_called_benign_come_from_the_tool_of_a_labelled_flood(shared: Path) -> None:
     flows = flows_of(shared, "34-1")
-    order = {
-        host: flows.loc[
-            (flows["id.resp_h"] == host) & (flows["proto"] == "tcp"), "id.orig_p"
-        ].tolist()
-        for host in ("71.61.66.148", "66.67.61.168", "50.50.50.53", "1.1.1.1")
-    }
+    tcp = flows[flows["proto"] == "tcp"].set_index("id.resp_h")["id.orig_p"]
+    hosts = ("71.61.66.148", "66.67.61.168", "50.50.50.53", "1.1.1.1")
+    order = {host: tcp[host].tolist() for host in hosts}
     labelled = order.pop("71.61.66.148")
     assert len(labelled) == 133
     assert all(ports[:4] == labelled[:4] for ports in order.values())
@@ -111,12 +105,9 @@ def test_the_floods_called_benign_come_from_the_tool_of_a_labelled_flood(shared:
 
 def test_a_capture_is_known_by_its_content_alone(shared: Path) -> None:
     flows = flows_of(shared, "34-1")
-    day = 86400.0
-    assert (
-        label_flows(flows.assign(ts=flows["ts"] + day)) == label_flows(flows, corrected=False)
-    ).all()
-    other = flows.assign(**{"id.orig_h": "192.168.1.99"})
-    assert (label_flows(other) == label_flows(other, corrected=False)).all()
+    a_day_later = flows.assign(ts=flows["ts"] + 86400.0)
+    for other in (a_day_later, flows.assign(**{"id.orig_h": "192.168.1.99"})):
+        assert label_flows(other).equals(label_flows(flows, corrected=False))
 
 
 def test_a_label_that_nobody_disputes_stays(shared: Path) -> None:

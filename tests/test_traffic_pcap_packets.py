@@ -20,6 +20,7 @@ from frames import (
 
 from traffic.errors import UserError
 from traffic.pcap.packets import read_packets
+from traffic.pcap.records import header_type, read_headers
 
 SYN = tcp_packet("S", seq=7, data=b"hello")
 
@@ -28,10 +29,7 @@ def _only(path: Path) -> dict[str, object]:
     packets = read_packets([path])
     assert len(packets.table) == 1
     row = packets.table.iloc[0].to_dict()
-    return row | {
-        "src": packets.addresses[int(row["src"])],
-        "dst": packets.addresses[int(row["dst"])],
-    }
+    return row | {side: packets.addresses[int(row[side])] for side in ("src", "dst")}
 
 
 @pytest.mark.parametrize(
@@ -72,29 +70,22 @@ def test_pcapng_as_dpkt_writes_it_equals_the_pcap(tmp_path: Path) -> None:
         writer = dpkt.pcapng.Writer(stream)
         for ts, frame in frames:
             writer.writepkt(frame, ts)
-    ng, plain = (
-        read_packets([tmp_path / "a.pcapng"]),
-        read_packets([write_pcap(tmp_path / "a.pcap", frames)]),
-    )
+    paths = (tmp_path / "a.pcapng", write_pcap(tmp_path / "a.pcap", frames))
+    ng, plain = (read_packets([path]) for path in paths)
     columns = ["ts", "src", "dst", "proto", "sport", "dport", "ip_bytes", "flags", "payload"]
     assert ng.table[columns].equals(plain.table[columns])
 
 
 def _block(kind: int, body: bytes, order: str) -> bytes:
     body += bytes(-len(body) % 4)
-    return (
-        struct.pack(order + "II", kind, 12 + len(body))
-        + body
-        + struct.pack(order + "I", 12 + len(body))
-    )
+    size = struct.pack(order + "I", 12 + len(body))
+    return struct.pack(order + "I", kind) + size + body + size
 
 
 def test_pcapng_interfaces_keep_their_own_link_type_clock_and_order(tmp_path: Path) -> None:
     def packet(interface: int, ticks: int, frame: bytes, order: str) -> bytes:
-        head = struct.pack(
-            order + "5I", interface, ticks >> 32, ticks & 0xFFFFFFFF, len(frame), len(frame)
-        )
-        return _block(6, head + frame, order)
+        numbers = interface, ticks >> 32, ticks & 0xFFFFFFFF, len(frame), len(frame)
+        return _block(6, struct.pack(order + "5I", *numbers) + frame, order)
 
     out = b""
     for order in "<>":
@@ -114,21 +105,13 @@ def test_pcapng_interfaces_keep_their_own_link_type_clock_and_order(tmp_path: Pa
 def test_ipv6_is_followed_through_its_extension_headers(tmp_path: Path) -> None:
     inner = udp_packet(b"abc")[20:]
     options = bytes([60, 0]) + bytes(6) + bytes([17, 1]) + bytes(14) + inner
-    row = _only(
-        write_pcap(
-            tmp_path / "a.pcap", [(1.0, ethernet(ip(options, 0, "fe80::1", "ff02::fb"), 0x86DD))]
-        )
-    )
+    frame = ethernet(ip(options, 0, "fe80::1", "ff02::fb"), 0x86DD)
+    row = _only(write_pcap(tmp_path / "a.pcap", [(1.0, frame)]))
     expected = {
-        "src": "fe80::1",
-        "dst": "ff02::fb",
-        "proto": 17,
-        "sport": 40000,
-        "dport": 9999,
-        "payload": 3,
-    }
+        "src": "fe80::1", "dst": "ff02::fb", "proto": 17, "sport": 40000, "dport": 9999, "payload": 3,
+        "ip_bytes": 40 + 8 + 16 + 11,
+    }  # fmt: skip
     assert {name: row[name] for name in expected} == expected
-    assert row["ip_bytes"] == 40 + 8 + 16 + 11
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -155,13 +138,8 @@ def test_later_fragments_take_the_ports_of_their_first(tmp_path: Path, version: 
 def test_a_length_field_that_lies_is_replaced_by_the_frame_and_counted(tmp_path: Path) -> None:
     long, zero = bytearray(SYN), bytearray(SYN)
     long[2:4], zero[2:4] = b"\xff\xff", b"\x00\x00"
-    packets = read_packets(
-        [
-            write_pcap(
-                tmp_path / "a.pcap", [(1.0, ethernet(bytes(long))), (2.0, ethernet(bytes(zero)))]
-            )
-        ]
-    )
+    frames = [(1.0, ethernet(bytes(long))), (2.0, ethernet(bytes(zero)))]
+    packets = read_packets([write_pcap(tmp_path / "a.pcap", frames)])
     assert packets.table["ip_bytes"].tolist() == [45, 45]
     assert [note for note in packets.notes if "1 IP packets claim a length" in note]
 
@@ -203,9 +181,8 @@ def test_a_record_length_that_lies_ends_the_reading_there(tmp_path: Path, length
 
 
 def test_a_clock_that_jumps_back_is_sorted_and_said(tmp_path: Path) -> None:
-    packets = read_packets(
-        [write_pcap(tmp_path / "a.pcap", [client(t, "A") for t in (10.0, 20.0, 5.0, 21.0)])]
-    )
+    frames = [client(t, "A") for t in (10.0, 20.0, 5.0, 21.0)]
+    packets = read_packets([write_pcap(tmp_path / "a.pcap", frames)])
     assert packets.table["ts"].tolist() == [5.0, 10.0, 20.0, 21.0]
     assert packets.notes == (
         "a.pcap: 1 packets were out of order (by up to 15 s) and sorted by time",
@@ -271,11 +248,24 @@ def test_icmp_types_stand_where_ports_do(tmp_path: Path) -> None:
 def test_every_shared_capture_is_read(shared: Path) -> None:
     """data/field is left out: some of its captures cannot be read on purpose (a pointer, an unknown
     link type)."""
-    paths = sorted(
-        path for path in (shared / "data").rglob("*.pcap") if path.parent.name != "field"
-    )
+    pcaps = sorted((shared / "data").rglob("*.pcap"))
+    paths = [path for path in pcaps if path.parent.name != "field"]
     assert len(paths) >= 7
     for path in paths:
         packets = read_packets([path])
         assert len(packets.table) + len(packets.arp) > 0, path
         assert not any("damaged" in note for note in packets.notes), path
+
+
+_HEADER = header_type(4, first=(0, "u1"), number=(2, ">u2"))
+
+
+@pytest.mark.parametrize("length", [2, 7, 8, 20])
+def test_what_lies_past_the_end_reads_as_zero(length: int) -> None:
+    buffer = np.arange(1, length + 1, dtype=np.uint8)
+    at = np.array([0, length - 3, length - 1, length, length + 100])
+    at = at[at >= 0]
+    padded = np.append(buffer, np.zeros(200, np.uint8)).astype(int)
+    found = read_headers(buffer, at, _HEADER)
+    assert found["first"].tolist() == [padded[i] for i in at]
+    assert found["number"].tolist() == [padded[i + 2] << 8 | padded[i + 3] for i in at]

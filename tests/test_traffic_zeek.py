@@ -41,6 +41,11 @@ def tsv(rows: list[list[str]], fields: list[str] | None = None, head: str = HEAD
     return head + "\n".join("\t".join(row) for row in [["#fields", *fields], *rows]) + "\n"
 
 
+def without(column: str) -> str:
+    kept = [i for i, field in enumerate(FIELDS) if field != column]
+    return tsv([[MODBUS[i] for i in kept]], [FIELDS[i] for i in kept])
+
+
 def write(folder: Path, text: str, name: str = "conn.log") -> Path:
     path = folder / name
     path.write_bytes(text.encode())
@@ -49,13 +54,9 @@ def write(folder: Path, text: str, name: str = "conn.log") -> Path:
 
 def as_json(rows: list[list[str]]) -> str:
     def value(column: str, text: str) -> object:
-        return (
-            float(text)
-            if column in {"ts", *COUNTS}
-            else int(text)
-            if column.endswith("_p")
-            else text
-        )
+        if column in {"ts", *COUNTS}:
+            return float(text)
+        return int(text) if column.endswith("_p") else text
 
     objects = [
         {c: value(c, t) for c, t in zip(FIELDS, row, strict=True) if t not in {"-", "(empty)"}}
@@ -94,29 +95,13 @@ def test_read_zeek_reads_every_flow_and_label_of_iot23(
 
 
 def test_read_zeek_keeps_values_of_a_real_row(shared: Path) -> None:
-    flow = (
-        read_zeek(shared / "data" / "iot23" / "34-1" / "conn.log.labeled")
-        .flows.set_index("uid")
-        .loc["CDrkrSobGYxHhYfth"]
-    )
-    assert (flow["ts"], flow["duration"], flow["orig_bytes"], flow["resp_bytes"]) == (
-        1545403848.981338,
-        1.477656,
-        149,
-        128252,
-    )
-    assert (flow["id.orig_h"], flow["id.orig_p"], flow["id.resp_h"], flow["id.resp_p"]) == (
-        "192.168.1.195",
-        41040,
-        "185.244.25.235",
-        80,
-    )
-    assert (flow["service"], flow["conn_state"], flow["history"], flow["missed_bytes"]) == (
-        "http",
-        "SF",
-        "ShADadttcfF",
-        2896,
-    )
+    flows = read_zeek(shared / "data" / "iot23" / "34-1" / "conn.log.labeled").flows
+    wanted = {
+        "ts": 1545403848.981338, "duration": 1.477656, "orig_bytes": 149, "resp_bytes": 128252,
+        "id.orig_h": "192.168.1.195", "id.orig_p": 41040, "id.resp_h": "185.244.25.235", "id.resp_p": 80,
+        "service": "http", "conn_state": "SF", "history": "ShADadttcfF", "missed_bytes": 2896,
+    }  # fmt: skip
+    assert flows.set_index("uid").loc["CDrkrSobGYxHhYfth", list(wanted)].to_dict() == wanted
 
 
 def test_read_zeek_finds_the_failing_lookups_of_a_real_log(shared: Path) -> None:
@@ -138,56 +123,32 @@ def test_read_zeek_sorts_and_types_a_plain_log(tmp_path: Path) -> None:
     assert flows["orig_ip_bytes"].tolist() == [60.0, 640.0, 68.0]
     assert np.isnan(flows["duration"][0])
     assert pd.isna(flows["service"][0])
-    assert {
-        str(flows[c].dtype)
-        for c in ("uid", "proto", "service", "history", "conn_state", "id.resp_h")
-    } == {"str"}
+    texts = ["uid", "proto", "service", "history", "conn_state", "id.resp_h"]
+    assert set(flows[texts].dtypes.astype(str)) == {"str"}
 
 
 def forms(folder: Path) -> dict[str, Path]:
     rows = [MODBUS, SILENT, LOOKUP]
     plain = tsv(rows)
-    order = list(reversed(range(len(FIELDS))))
+    turned, back = [row[::-1] for row in rows], FIELDS[::-1]
+    types = "\n#types\t" + "\t".join(["string"] * 21) + "\n1000.5"
+    others = tsv(rows, head="#separator |\n#unset_field|?\n").replace("\t", "|").replace("|-", "|?")
     joint = [*FIELDS[:-1], "tunnel_parents   label   detailed-label"]
     iot23 = tsv([[*row[:-1], f"{row[-1]}   Malicious   C&C"] for row in rows], joint)
-    return {
-        "plain": write(folder, plain, "a.log"),
-        "windows line ends": write(folder, plain.replace("\n", "\r\n"), "crlf.log"),
-        "closed": write(folder, plain + "#close\t2019-12-05-15-46-36\n", "b.log"),
-        "concatenated": write(
-            folder, tsv([MODBUS]) + "#close\tx\n" + tsv([SILENT, LOOKUP]), "c.log"
-        ),
-        "columns change": write(
-            folder,
-            tsv([MODBUS])
-            + tsv(
-                [[row[i] for i in order] for row in (SILENT, LOOKUP)], [FIELDS[i] for i in order]
-            ),
-            "d.log",
-        ),
-        "json": write(folder, as_json(rows), "e.log"),
-        "other order": write(
-            folder,
-            tsv([[row[i] for i in order] for row in rows], [FIELDS[i] for i in order]),
-            "f.log",
-        ),
-        "other separators": write(
-            folder,
-            tsv(rows, head="#separator |\n#unset_field|?\n").replace("\t", "|").replace("|-", "|?"),
-            "g.log",
-        ),
-        "iot23, closed, no newline": write(
-            folder, iot23 + "#close\t2019-12-05-15-46-36   Malicious   C&C", "h.log"
-        ),
-        "types line": write(
-            folder,
-            plain.replace("\n1000.5", "\n#types\t" + "\t".join(["string"] * 21) + "\n1000.5"),
-            "i.log",
-        ),
-        "extra column": write(
-            folder, tsv([[*row, "x"] for row in rows], [*FIELDS, "vlan"]), "j.log"
-        ),
+    texts = {
+        "plain": plain,
+        "windows line ends": plain.replace("\n", "\r\n"),
+        "closed": plain + "#close\t2019-12-05-15-46-36\n",
+        "concatenated": tsv([MODBUS]) + "#close\tx\n" + tsv([SILENT, LOOKUP]),
+        "columns change": tsv([MODBUS]) + tsv(turned[1:], back),
+        "json": as_json(rows),
+        "other order": tsv(turned, back),
+        "other separators": others,
+        "iot23, closed, no newline": iot23 + "#close\t2019-12-05-15-46-36   Malicious   C&C",
+        "types line": plain.replace("\n1000.5", types),
+        "extra column": tsv([[*row, "x"] for row in rows], [*FIELDS, "vlan"]),
     }
+    return {name: write(folder, text, f"{i}.log") for i, (name, text) in enumerate(texts.items())}
 
 
 def test_read_zeek_reads_every_form_alike(tmp_path: Path) -> None:
@@ -199,9 +160,8 @@ def test_read_zeek_reads_every_form_alike(tmp_path: Path) -> None:
         pd.testing.assert_frame_equal(capture.activity, expected.activity, obj=form)
         packed = tmp_path / "packed"
         packed.write_bytes(gzip.compress(path.read_bytes()))
-        pd.testing.assert_frame_equal(
-            read_zeek(packed).flows, capture.flows, obj=f"{form}, gzipped"
-        )
+        zipped = read_zeek(packed).flows
+        pd.testing.assert_frame_equal(zipped, capture.flows, obj=f"{form}, gzipped")
 
 
 def test_read_zeek_splits_the_joint_columns_of_iot23(tmp_path: Path) -> None:
@@ -218,9 +178,8 @@ def test_read_zeek_reads_times_that_json_holds_as_text(tmp_path: Path) -> None:
 
 
 def test_read_zeek_joins_a_folder_of_rotated_logs_without_the_summary(tmp_path: Path) -> None:
-    (tmp_path / "conn.12:00:00-13:00:00.log.gz").write_bytes(
-        gzip.compress(tsv([MODBUS, SILENT]).encode())
-    )
+    packed = gzip.compress(tsv([MODBUS, SILENT]).encode())
+    (tmp_path / "conn.12:00:00-13:00:00.log.gz").write_bytes(packed)
     write(tmp_path, tsv([LOOKUP, MODBUS]), "conn.13:00:00-14:00:00.log")
     write(tmp_path, "no log at all", "conn-summary.12:00:00-13:00:00.log")
     write(tmp_path, "no log at all", "conn_summary.log")
@@ -324,10 +283,7 @@ def test_read_zeek_reads_an_archive_as_far_as_it_goes(tmp_path: Path) -> None:
     path.write_bytes(packed[: len(packed) // 2])
     capture = read_zeek(path)
     assert 50 < len(capture.flows) < 400
-    assert (
-        capture.notes[-1]
-        == "conn.log.gz: the archive is cut short; what could be unpacked was read."
-    )
+    assert capture.notes[-1].startswith("conn.log.gz: the archive is cut short")
 
 
 def test_read_zeek_takes_impossible_counts_as_unknown_and_says_so(tmp_path: Path) -> None:
@@ -359,27 +315,23 @@ def test_a_log_sorted_by_start_has_no_clock_that_jumps(tmp_path: Path) -> None:
 
 
 def test_read_zeek_says_which_useful_column_is_missing(tmp_path: Path) -> None:
-    kept = [i for i, field in enumerate(FIELDS) if field != "history"]
-    capture = read_zeek(
-        write(tmp_path, tsv([[MODBUS[i] for i in kept]], [FIELDS[i] for i in kept]))
-    )
+    capture = read_zeek(write(tmp_path, without("history")))
     assert capture.flows["history"].isna().all()
     assert capture.notes == ("conn.log has no column history: taken as unknown.",)
 
 
 def test_read_zeek_refuses_with_one_line_each(tmp_path: Path) -> None:
-    kept = [i for i, field in enumerate(FIELDS) if field != "conn_state"]
     (tmp_path / "empty folder").mkdir()
     cases = {
         tmp_path / "nowhere.log": "does not exist",
         write(tmp_path, "", "empty.log"): "is empty",
         write(tmp_path, " \n\n", "blank.log"): "is empty",
-        write(tmp_path, tsv([[MODBUS[i] for i in kept]], [FIELDS[i] for i in kept]), "less.log"): (
+        write(tmp_path, without("conn_state"), "less.log"): (
             "has no column conn_state (line 6 lists 20 fields); expected Zeek's conn.log"
         ),
         write(
             tmp_path, tsv([["1", "a"]], ["ts", "name"]), "weird.log"
-        ): "has no columns id.orig_h, id.orig_p,",
+        ): "has no columns id.orig_h,",
         write(tmp_path, tsv([]), "header.log"): "has a header and no rows",
         write(tmp_path, tsv([]).rstrip("\n"), "cut.log"): "has a header and no rows",
         write(tmp_path, tsv([["x"]]), "bad.log"): "has no well-formed row",
@@ -389,7 +341,7 @@ def test_read_zeek_refuses_with_one_line_each(tmp_path: Path) -> None:
         write(tmp_path, HEAD, "headless.log"): "has no #fields line",
         write(
             tmp_path, "dear diary\n", "diary.log"
-        ): "is not a Zeek log (it starts with 'dear diary\\n')",
+        ): "is not a Zeek log (it starts with 'dear diary",
         write(tmp_path, '{"a": 1}\n', "other.json"): "has no columns ts, id.orig_h,",
         write(tmp_path, "{broken", "broken.json"): "has no columns ts, id.orig_h,",
         tmp_path / "empty folder": "holds no conn.log",
@@ -415,12 +367,8 @@ def test_read_zeek_refuses_with_one_line_each(tmp_path: Path) -> None:
 def test_flow_evidence_counts_history_letters_by_powers_of_ten(tmp_path: Path) -> None:
     rows = [changed(MODBUS, history="ShADTTadtwFfR")]
     ends = ("10.0.0.1", "10.0.0.2")
-    evidence = read_zeek(write(tmp_path, tsv(rows))).evidence
-    found = (
-        evidence.sort_values(["kind", "src", "slot"])[["kind", "src", "dst", "slot", "count"]]
-        .to_numpy()
-        .tolist()
-    )
+    evidence = read_zeek(write(tmp_path, tsv(rows))).evidence.sort_values(["kind", "src", "slot"])
+    found = evidence[["kind", "src", "dst", "slot", "count"]].to_numpy().tolist()
     # TT means 10, from 1000.5 to 1012.75, 1.36 s apart: seven before 1010. The reset is at the end.
     assert found == [
         ["reset", *ends, 101, 1],
@@ -432,9 +380,8 @@ def test_flow_evidence_counts_history_letters_by_powers_of_ten(tmp_path: Path) -
 
 
 def test_flow_evidence_reads_dns_from_flows(tmp_path: Path) -> None:
-    dead = changed(
-        LOOKUP, uid="C9", ts="1031", duration="5.0", resp_pkts="0", orig_pkts="2", conn_state="S0"
-    )
+    silent = {"duration": "5.0", "resp_pkts": "0", "orig_pkts": "2", "conn_state": "S0"}
+    dead = changed(LOOKUP, uid="C9", ts="1031", **silent)
     other = changed(LOOKUP, uid="C8", id_resp_p="5353", resp_pkts="0")
     ends = ("10.0.0.1", "10.0.0.3", -1)
     path = write(tmp_path, tsv([LOOKUP, dead, other]))
@@ -448,25 +395,13 @@ def test_flow_evidence_reads_dns_from_flows(tmp_path: Path) -> None:
 
 
 def test_flow_evidence_reads_unreachable_hosts_from_icmp(tmp_path: Path) -> None:
+    icmp = changed(SILENT, proto="icmp")
+    icmp6 = changed(icmp, id_orig_h="fd00::1", id_resp_h="fd00::2")
     rows = [
-        changed(SILENT, proto="icmp", id_orig_p="3", id_resp_p="1", orig_pkts="4"),
-        changed(SILENT, proto="icmp", id_orig_p="8", id_resp_p="0"),
-        changed(
-            SILENT,
-            proto="icmp",
-            id_orig_p="1",
-            id_resp_p="3",
-            id_orig_h="fd00::1",
-            id_resp_h="fd00::2",
-        ),
-        changed(
-            SILENT,
-            proto="icmp",
-            id_orig_p="3",
-            id_resp_p="0",
-            id_orig_h="fd00::1",
-            id_resp_h="fd00::2",
-        ),
+        changed(icmp, id_orig_p="3", id_resp_p="1", orig_pkts="4"),
+        changed(icmp, id_orig_p="8", id_resp_p="0"),
+        changed(icmp6, id_orig_p="1", id_resp_p="3"),
+        changed(icmp6, id_orig_p="3", id_resp_p="0"),
     ]
     assert kinds(write(tmp_path, tsv(rows))) == {
         ("unreachable", "10.0.0.1", "10.0.0.9", 1): 4,
@@ -475,29 +410,24 @@ def test_flow_evidence_reads_unreachable_hosts_from_icmp(tmp_path: Path) -> None
 
 
 def beside(folder: Path, name: str, fields: str, *rows: str) -> None:
-    start = FIELDS[:6]
-    ends = MODBUS[1:6]
-    table = [[row.split("|")[0], *ends, *row.split("|")[1:]] for row in rows]
-    write(folder, tsv(table, [*start, *fields.split()]), name)
+    """A log of the ends of MODBUS; a row is ``ts|value|...``."""
+    split = [row.split("|") for row in rows]
+    table = [[ts, *MODBUS[1:6], *values] for ts, *values in split]
+    write(folder, tsv(table, [*FIELDS[:6], *fields.split()]), name)
 
 
 def test_read_beside_counts_modbus_requests_writes_and_refusals(tmp_path: Path) -> None:
     path = write(tmp_path, tsv([MODBUS]))
-    beside(
-        tmp_path,
-        "modbus.log",
-        "tid unit func pdu_type exception",
-        *("1001|1|1|READ_HOLDING_REGISTERS|REQ|-", "1001|1|1|READ_HOLDING_REGISTERS|RESP|-"),
-        *(
-            "1002|2|1|READ_HOLDING_REGISTERS|REQ|-",
-            "1002|2|1|READ_HOLDING_REGISTERS_EXCEPTION|RESP|ILLEGAL_DATA_ADDRESS",
-        ),
-        *(
-            "1011|3|1|WRITE_MULTIPLE_REGISTERS|REQ|-",
-            "1012|4|1|DIAGNOSTICS|REQ|-",
-            "1013|5|1|unknown-100|REQ|-",
-        ),
-    )
+    messages = [
+        "1001|1|1|READ_HOLDING_REGISTERS|REQ|-",
+        "1001|1|1|READ_HOLDING_REGISTERS|RESP|-",
+        "1002|2|1|READ_HOLDING_REGISTERS|REQ|-",
+        "1002|2|1|READ_HOLDING_REGISTERS_EXCEPTION|RESP|ILLEGAL_DATA_ADDRESS",
+        "1011|3|1|WRITE_MULTIPLE_REGISTERS|REQ|-",
+        "1012|4|1|DIAGNOSTICS|REQ|-",
+        "1013|5|1|unknown-100|REQ|-",
+    ]
+    beside(tmp_path, "modbus.log", "tid unit func pdu_type exception", *messages)
     ends = ("10.0.0.1", "10.0.0.2")
     assert kinds(path) == {
         ("modbus_read", *ends, 3): 2,
@@ -510,46 +440,21 @@ def test_read_beside_counts_modbus_requests_writes_and_refusals(tmp_path: Path) 
 
 def test_read_beside_takes_old_modbus_messages_in_turns(tmp_path: Path) -> None:
     path = write(tmp_path, tsv([MODBUS]))
-    beside(
-        tmp_path,
-        "modbus.log",
-        "func exception",
-        *["1001|READ_COILS|-"] * 3,
-        "1001|READ_COILS|SLAVE_DEVICE_BUSY",
-    )
+    messages = [*["1001|READ_COILS|-"] * 3, "1001|READ_COILS|SLAVE_DEVICE_BUSY"]
+    beside(tmp_path, "modbus.log", "func exception", *messages)
     ends = ("10.0.0.1", "10.0.0.2")
     assert kinds(path) == {("modbus_read", *ends, 1): 2, ("modbus_exception", *ends, 6): 1}
 
 
 def test_read_beside_counts_mqtt(tmp_path: Path) -> None:
     path = write(tmp_path, tsv([MODBUS]))
-    beside(
-        tmp_path,
-        "mqtt_connect.log",
-        "connect_status",
-        *(
-            "1001|Connection Accepted",
-            "1002|Refused: not authorized",
-            "1003|unknown-return-code-135",
-            "1004|-",
-        ),
-    )
-    beside(
-        tmp_path,
-        "mqtt_publish.log",
-        "from_client topic",
-        "1001|T|a/b",
-        "1002|T|a/b",
-        "1003|T|a/c",
-        "1004|F|a/c",
-    )
-    beside(
-        tmp_path,
-        "analyzer.log",
-        "analyzer_kind analyzer_name",
-        "1001|protocol|MQTT",
-        "1002|protocol|HTTP",
-    )
+    refused = ("1002|Refused: not authorized", "1003|unknown-return-code-135")
+    connects = ("1001|Connection Accepted", *refused, "1004|-")
+    beside(tmp_path, "mqtt_connect.log", "connect_status", *connects)
+    topics = ("1001|T|a/b", "1002|T|a/b", "1003|T|a/c", "1004|F|a/c")
+    beside(tmp_path, "mqtt_publish.log", "from_client topic", *topics)
+    failed = ("1001|protocol|MQTT", "1002|protocol|HTTP")
+    beside(tmp_path, "analyzer.log", "analyzer_kind analyzer_name", *failed)
     ends = ("10.0.0.1", "10.0.0.2")
     assert kinds(path) == {
         ("mqtt_connect", *ends, -1): 4,
@@ -593,14 +498,8 @@ def test_read_beside_belongs_to_the_same_hour(tmp_path: Path) -> None:
 
 def test_read_beside_says_what_zeek_found_odd_and_what_could_not_be_read(tmp_path: Path) -> None:
     path = write(tmp_path, tsv([MODBUS]))
-    beside(
-        tmp_path,
-        "weird.log",
-        "name",
-        "1001|bad_TCP_checksum",
-        "1002|bad_TCP_checksum",
-        "1003|<script>",
-    )
+    odd = ("1001|bad_TCP_checksum", "1002|bad_TCP_checksum", "1003|<script>")
+    beside(tmp_path, "weird.log", "name", *odd)
     beside(tmp_path, "capture_loss.log", "percent_lost", "1001|0.0", "1901|12.34")
     write(tmp_path, "", "dns.log")
     capture = read_zeek(path)
@@ -619,26 +518,16 @@ _text = st.text(
 ).filter(lambda text: text not in {"-", "(empty)"})
 _micro = st.integers(0, 2_000_000_000_000_000).map(lambda micro: float(f"{micro / 1e6:.6f}"))
 _address = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str)
-_maybe = {
-    "number": st.one_of(st.none(), st.integers(0, 2**50)),
-    "text": st.one_of(st.none(), _text),
-}
+_count, _word = st.none() | st.integers(0, 2**50), st.none() | _text
 _flow = st.fixed_dictionaries(
     {
-        **dict.fromkeys(COUNTS, _maybe["number"]),
-        **dict.fromkeys(
-            words("uid service history conn_state label detailed-label"), _maybe["text"]
-        ),
-        **{
-            "ts": _micro,
-            "duration": st.one_of(st.none(), st.integers(0, 10**12).map(lambda micro: micro / 1e6)),
-        },
-        **{
-            "id.orig_h": _address,
-            "id.resp_h": _address,
-            "proto": st.sampled_from(["tcp", "udp", "icmp"]),
-        },
-        **{"id.orig_p": st.integers(0, 65535), "id.resp_p": st.integers(0, 65535)},
+        **dict.fromkeys(COUNTS, _count),
+        **dict.fromkeys(words("uid service history conn_state label detailed-label"), _word),
+        "ts": _micro,
+        "duration": st.none() | st.integers(0, 10**12).map(lambda micro: micro / 1e6),
+        **dict.fromkeys(("id.orig_h", "id.resp_h"), _address),
+        **dict.fromkeys(("id.orig_p", "id.resp_p"), st.integers(0, 65535)),
+        "proto": st.sampled_from(["tcp", "udp", "icmp"]),
     }
 )
 
@@ -650,12 +539,8 @@ def test_what_is_written_reads_back_equal(
 ) -> None:
     columns = [*FLOW_COLUMNS, "label", "detailed-label"]
     flows = pd.DataFrame(rows, columns=columns).sort_values("ts", kind="stable", ignore_index=True)
-    flows = flows.astype(
-        {
-            c: "float64" if c in {"ts", *COUNTS} else "int64" if c.endswith("_p") else "str"
-            for c in columns
-        }
-    )
+    types = dict.fromkeys(columns, "str") | dict.fromkeys(("id.orig_p", "id.resp_p"), "int64")
+    flows = flows.astype(types | dict.fromkeys(("ts", *COUNTS), "float64"))
     stream = io.StringIO()
     write_conn_log(flows, stream)
     path = write(tmp_path_factory.mktemp("law"), stream.getvalue())

@@ -14,8 +14,7 @@ Kind = Literal["normal", "attack", "fault"]
 
 @dataclass(frozen=True)
 class Label:
-    """One class: its name, what an operator should understand by it, and the techniques it is
-    consistent with."""
+    """One class: its name, its meaning to an operator, techniques it is consistent with."""
 
     name: str
     kind: Kind

@@ -1,4 +1,4 @@
-"""One door for every capture: what a path is, is told by its first bytes, never by its name."""
+"""Captures of any form: the format is detected by magic number, never by a file's name."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ def read_capture(path: Path | str) -> Capture:
     """Read a pcap, a pcapng, a Zeek conn.log in any form, or a folder of either.
 
     A plant that ``faultwise simulate`` made has evidence.csv beside its conn.log: what packets
-        would have told.
+    would have shown.
 
     Args:
         path: a file; or a folder, whose pcaps together are one capture, or, where it holds none,
@@ -71,16 +71,14 @@ def _read_pcaps(paths: list[Path]) -> Capture:
 def _read_zeek(path: Path) -> Capture:
     capture = read_zeek(path)
     beside = (path if path.is_dir() else path.parent) / "evidence.csv"
-    return (
-        replace(capture, evidence=_read_evidence(beside, capture)) if beside.is_file() else capture
-    )
+    if not beside.is_file():
+        return capture
+    return replace(capture, evidence=_read_evidence(beside, capture.evidence.dtypes.to_dict()))
 
 
-def _read_evidence(path: Path, capture: Capture) -> pd.DataFrame:
+def _read_evidence(path: Path, types: dict) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, dtype=capture.evidence.dtypes.to_dict(), usecols=EVIDENCE_COLUMNS)[
-            EVIDENCE_COLUMNS
-        ]
+        return pd.read_csv(path, dtype=types, usecols=EVIDENCE_COLUMNS)[EVIDENCE_COLUMNS]
     except (OSError, ValueError) as error:  # pandas' parsing errors are ValueErrors
         raise UserError(
             f"{path} cannot be read: {str(error).splitlines()[0]}; expected what faultwise simulate writes beside a "

@@ -1,5 +1,4 @@
-"""Cleaning and augmentation: captures made from captures. What either does for a model is measured,
-not assumed.
+"""Cleaning and augmentation: captures made from captures.
 
     clean:    drop_duplicates   split_at_jumps   drop_half_seen
     augment:  stretch   thin   take_device, take_flows ─▶ mix
@@ -44,12 +43,8 @@ def stretch(capture: Capture, factor: float) -> Capture:
     )
     middle = (capture.evidence["slot"] + 0.5) * SAMPLE_S
     evidence = capture.evidence.assign(slot=_slot(start_s + (middle - start_s) * factor))
-    return replace(
-        capture,
-        flows=flows,
-        activity=_stretched(capture, factor),
-        evidence=join_evidence([evidence]),
-    )
+    activity, evidence = _stretched(capture, factor), join_evidence([evidence])
+    return replace(capture, flows=flows, activity=activity, evidence=evidence)
 
 
 def _slot(ts: pd.Series) -> pd.Series:
@@ -62,7 +57,8 @@ def _stretched(capture: Capture, factor: float) -> pd.DataFrame:
     flow = activity["flow"].to_numpy()
     first_s = capture.flows["ts"].to_numpy()[flow]
     last_s = first_s + np.nan_to_num(capture.flows["duration"].to_numpy(float)[flow], nan=0.0)
-    low, high = activity["slot"].to_numpy() * SAMPLE_S, (activity["slot"].to_numpy() + 1) * SAMPLE_S
+    low = activity["slot"].to_numpy() * SAMPLE_S
+    high = low + SAMPLE_S
     # A flow can be active after it counts as over; then all of the slot is its time. A microsecond
     # keeps the end of a slot in the slot.
     begin = np.where(first_s < high, np.maximum(first_s, low), low)
@@ -78,10 +74,8 @@ def _stretched(capture: Capture, factor: float) -> pd.DataFrame:
         before, after = pkts * place // length[row], pkts * (place + 1) // length[row]
         dealt[f"{side}_pkts"] = after - before
         for name in (f"{side}_bytes", "orig_syns") if side == "orig" else (f"{side}_bytes",):
-            total = activity[name].to_numpy()[row]
-            dealt[name] = total * after // np.maximum(pkts, 1) - total * before // np.maximum(
-                pkts, 1
-            )
+            total, whole = activity[name].to_numpy()[row], np.maximum(pkts, 1)
+            dealt[name] = total * after // whole - total * before // whole
     parts = pd.DataFrame(dealt).groupby(["flow", "slot"], as_index=False).sum()
     seen = (parts["orig_pkts"] + parts["resp_pkts"] > 0) | ~parts["flow"].duplicated()
     return parts.loc[seen, ACTIVITY_COLUMNS].reset_index(drop=True)
@@ -103,9 +97,8 @@ def thin(capture: Capture, share: float, seed: int = 0) -> Capture:
     thinned = take_flows(capture, rng.random(len(capture.flows)) < share)
     loose = ~_pairs(capture.evidence, ("src", "dst")).isin(_pairs(capture.flows, _PAIR))
     kept = rng.random(len(capture.evidence)) < share
-    return replace(
-        thinned, evidence=join_evidence([thinned.evidence, capture.evidence[loose & kept]])
-    )
+    evidence = [thinned.evidence, capture.evidence[loose & kept]]
+    return replace(thinned, evidence=join_evidence(evidence))
 
 
 def take_flows(capture: Capture, which: np.ndarray) -> Capture:
@@ -119,22 +112,16 @@ def take_flows(capture: Capture, which: np.ndarray) -> Capture:
     which = np.asarray(which, bool)
     number = np.cumsum(which) - 1
     flow = capture.activity["flow"].to_numpy()
-    activity = (
-        capture.activity[which[flow]].assign(flow=number[flow[which[flow]]]).reset_index(drop=True)
-    )
+    activity = capture.activity[which[flow]].assign(flow=number[flow[which[flow]]])
     pairs = _pairs(capture.flows, _PAIR)
     kept = pd.Series(which, index=pairs).groupby(level=0).agg(["sum", "size"])
     of_pair = kept.reindex(_pairs(capture.evidence, ("src", "dst")), fill_value=0).to_numpy()
     evidence = capture.evidence.copy()
     for name in ("count", "distinct"):
         evidence[name] = evidence[name] * of_pair[:, 0] // np.maximum(of_pair[:, 1], 1)
-    evidence = evidence[evidence["count"] > 0].reset_index(drop=True)
-    return replace(
-        capture,
-        flows=capture.flows[which].reset_index(drop=True),
-        activity=activity,
-        evidence=evidence,
-    )
+    flows, evidence = capture.flows[which], evidence[evidence["count"] > 0]
+    flows, activity, evidence = (t.reset_index(drop=True) for t in (flows, activity, evidence))
+    return replace(capture, flows=flows, activity=activity, evidence=evidence)
 
 
 def _pairs(table: pd.DataFrame, columns: tuple[str, str]) -> pd.Index:
@@ -145,12 +132,10 @@ def _pairs(table: pd.DataFrame, columns: tuple[str, str]) -> pd.Index:
 
 
 def take_device(capture: Capture, device: str) -> Capture:
-    """What a capture holds of one device: its flows, and all evidence in which it asked or was
-    asked."""
+    """A capture of one device: its flows, and all evidence in which it asked or was asked."""
     flows, evidence = capture.flows, capture.evidence
-    taken = take_flows(
-        capture, ((flows["id.orig_h"] == device) | (flows["id.resp_h"] == device)).to_numpy()
-    )
+    which = (flows["id.orig_h"] == device) | (flows["id.resp_h"] == device)
+    taken = take_flows(capture, which.to_numpy())
     mine = evidence[(evidence["src"] == device) | (evidence["dst"] == device)]
     return replace(taken, evidence=mine.reset_index(drop=True))
 
@@ -158,8 +143,7 @@ def take_device(capture: Capture, device: str) -> Capture:
 def mix(
     background: Capture, other: Capture, addresses: Mapping[str, str], later_s: float = 0.0
 ) -> Capture:
-    """Let what happened elsewhere happen to a device of another capture: a rare anomaly before new,
-    benign traffic.
+    """Add another capture's traffic to a background: a rare anomaly before new, benign traffic.
 
     Args:
         background: keeps its times and addresses.
@@ -191,20 +175,18 @@ def mix(
     number = np.empty(len(order), np.int64)
     number[order] = np.arange(len(order))
     activity = pd.concat([background.activity, activity], ignore_index=True)
-    activity = activity.assign(flow=number[activity["flow"]]).sort_values(
-        ["flow", "slot"], ignore_index=True
-    )
+    activity = activity.assign(flow=number[activity["flow"]])
     return Capture(
         flows.iloc[order].reset_index(drop=True),
-        activity,
+        activity.sort_values(["flow", "slot"], ignore_index=True),
         join_evidence([background.evidence, evidence]),
         (*background.notes, *other.notes),
     )
 
 
 def drop_duplicates(capture: Capture) -> Capture:
-    """Keep flows that are told twice, as by two taps or a log joined to itself, once: equal in all
-    but their uid."""
+    """Keep flows that are equal in all but their uid, as of two taps or a log joined to itself,
+    once."""
     columns = [name for name in capture.flows if name != "uid"]
     again = capture.flows.duplicated(columns).to_numpy()
     return _without(capture, again, "flows told twice were counted once")
@@ -215,39 +197,30 @@ def drop_half_seen(capture: Capture) -> Capture:
     off.
 
     Such a rest of a connection looks like an attempt that failed. Long flows stay: their middle is
-        what they are.
+    what they are.
     """
     flows = capture.flows
     ts = flows["ts"].to_numpy(float)
     end_s = ts + np.nan_to_num(flows["duration"].to_numpy(float), nan=0.0)
     state = flows["conn_state"].astype("str")
-    headless, endless = (
-        state.isin(["OTH", "SHR", "RSTRH"]),
-        state.isin(["OTH", "S0", "S1", "S2", "S3"]),
-    )
-    cut = (headless & (end_s < capture.start_s + SAMPLE_S)) | (
-        endless & (ts >= capture.end_s - SAMPLE_S)
-    )
-    return _without(
-        capture,
-        (cut & (flows["proto"] == "tcp")).to_numpy(),
-        "flows cut by the capture's ends left out",
-    )
+    headless, endless = ["OTH", "SHR", "RSTRH"], ["OTH", "S0", "S1", "S2", "S3"]
+    cut = state.isin(headless) & (end_s < capture.start_s + SAMPLE_S)
+    cut |= state.isin(endless) & (ts >= capture.end_s - SAMPLE_S)
+    which = (cut & (flows["proto"] == "tcp")).to_numpy()
+    return _without(capture, which, "flows cut by the capture's ends left out")
 
 
 def _without(capture: Capture, which: np.ndarray, what: str) -> Capture:
     """Without some flows; evidence stays, because it was seen whatever became of the flow."""
     if not which.any():
         return capture
-    taken = take_flows(capture, ~which)
-    return replace(
-        taken, evidence=capture.evidence, notes=(*capture.notes, f"{int(which.sum())} {what}")
-    )
+    notes = (*capture.notes, f"{int(which.sum())} {what}")
+    return replace(take_flows(capture, ~which), evidence=capture.evidence, notes=notes)
 
 
 def split_at_jumps(capture: Capture, gap_s: float = 3600.0) -> list[Capture]:
-    """Cut a capture where nothing at all was seen for longer than ``gap_s``: the clock jumped, or
-    nobody listened.
+    """Cut a capture where nothing was seen for longer than ``gap_s``: the clock jumped, or nobody
+    listened.
 
     Otherwise a device's history would span the jump. Every flow is in exactly one part, that of its
     start.
@@ -255,9 +228,8 @@ def split_at_jumps(capture: Capture, gap_s: float = 3600.0) -> list[Capture]:
     Returns:
         The parts, in order; none for an empty capture.
     """
-    slots = np.unique(
-        np.concatenate([capture.activity["slot"], capture.evidence["slot"]]).astype(np.int64)
-    )
+    slots = np.concatenate([capture.activity["slot"], capture.evidence["slot"]])
+    slots = np.unique(slots.astype(np.int64))
     if not len(slots):
         return []
     heads = slots[np.flatnonzero((np.diff(slots, prepend=slots[0]) - 1) * SAMPLE_S > gap_s)]
@@ -265,8 +237,7 @@ def split_at_jumps(capture: Capture, gap_s: float = 3600.0) -> list[Capture]:
     of_evidence = np.searchsorted(heads, capture.evidence["slot"], side="right")
     parts = []
     for number in range(len(heads) + 1):
-        evidence = capture.evidence.loc[of_evidence == number, EVIDENCE_COLUMNS].reset_index(
-            drop=True
-        )
-        parts.append(replace(take_flows(capture, part == number), evidence=evidence))
+        evidence = capture.evidence.loc[of_evidence == number, EVIDENCE_COLUMNS]
+        taken = take_flows(capture, part == number)
+        parts.append(replace(taken, evidence=evidence.reset_index(drop=True)))
     return parts

@@ -20,16 +20,16 @@ from traffic.pcap.records import read_records
 from traffic.plant import Plant, load_plant
 from traffic.reader import read_capture
 
-# Published labels of public captures, read as ours, and corrected where they are wrong.
+# ---- Published labels of public captures, read as ours and corrected where they are wrong ----
 #
 # Corrections are data: a row of ``corrections/*.csv`` names the flows by addresses, port, protocol
 # and time, what was published, what is true, and why. A capture is known by these, never by its
 # file's name, and a flow is corrected only if its published label is the one that the row disputes.
 
 CORRECTION_COLUMNS = [
-    *["capture", "orig", "resp", "port", "proto", "from_s", "until_s", "flows"],
-    *["published", "corrected", "why", "source"],
-]
+    "capture", "orig", "resp", "port", "proto", "from_s", "until_s", "flows", "published",
+    "corrected", "why", "source",
+]  # fmt: skip
 _FOLDER = Path(__file__).parents[1] / "corrections"
 
 
@@ -55,8 +55,7 @@ def label_flows(flows: pd.DataFrame, corrected: bool = True) -> pd.Series:
 
 
 def read_labels(flows: pd.DataFrame) -> pd.Series:
-    """What published labels mean, in our words: IoT-23's in any case and compound, or ours as
-    ``simulate`` writes."""
+    """Published labels as ours: IoT-23's in any case and compound, or those of ``simulate``."""
     published = _published(flows)
     meaning = {name: _meaning(name) for name in published.unique()}
     return published.map(meaning).astype("str")
@@ -65,24 +64,15 @@ def read_labels(flows: pd.DataFrame) -> pd.Series:
 def read_corrections() -> pd.DataFrame:
     """Every correction that ships with the package; shape (n, 12), ``CORRECTION_COLUMNS``."""
     files = sorted(_FOLDER.glob("*.csv"))
-    types = {
-        "orig": "str",
-        "resp": "str",
-        "port": "int64",
-        "proto": "str",
-        "from_s": "float64",
-        "until_s": "float64",
-    }
+    types = dict.fromkeys(("orig", "resp", "proto"), "str") | {"port": "int64"}
+    types |= dict.fromkeys(("from_s", "until_s"), "float64")
     # "-" is IoT-23's word for benign, not a missing value.
     tables = [pd.read_csv(file, dtype=types, keep_default_na=False) for file in files]
-    return (
-        pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=CORRECTION_COLUMNS)
-    )
+    return pd.concat(tables, ignore_index=True)  # the package has some
 
 
 def _published(flows: pd.DataFrame) -> pd.Series:
-    """The detailed label in lower case, the plain label where there is no detail; ``-`` is benign,
-    empty nothing."""
+    """The detailed label in lower case, or else the plain one; ``-`` is benign, empty unknown."""
     texts = flows.reindex(columns=["label", "detailed-label"]).astype("str")
     plain, detail = (texts[column].str.lower().str.strip() for column in texts)
     # "Benign" with no detail is what IoT-23 writes as "-"; our own names and a bare "Malicious"
@@ -106,6 +96,8 @@ def _match(flows: pd.DataFrame, row: Any) -> np.ndarray:
         found &= (flows[column] == value).to_numpy(bool)
     return found
 
+
+# ---- Forms of captures with their truth ----
 
 # A user's capture and its CSV of intervals have one name.
 _OWN = (".pcap", ".pcapng", ".cap", ".log")
@@ -183,11 +175,8 @@ def _load_published(path: Path) -> Marked:
 
 
 def _is_sandbox(path: Path) -> bool:
-    return (
-        path.suffix == ".pcap"
-        and path.name.startswith(tuple(MODBUS_SANDBOX))
-        and _packet_list(path).is_file()
-    )
+    named = path.suffix == ".pcap" and path.name.startswith(tuple(MODBUS_SANDBOX))
+    return named and _packet_list(path).is_file()
 
 
 def _packet_list(path: Path) -> Path:
@@ -195,17 +184,14 @@ def _packet_list(path: Path) -> Path:
 
 
 def _load_sandbox(path: Path) -> Marked:
-    """A malicious packet marks the slot of both its devices; who opened its connection is the
+    """A malicious packet marks the slot of both its devices, that of who opened the connection as
     source."""
     capture = read_capture(path)
-    label = next(
-        label for beginning, label in MODBUS_SANDBOX.items() if path.name.startswith(beginning)
-    )
+    (label,) = (word for start, word in MODBUS_SANDBOX.items() if path.name.startswith(start))
     packets = _malicious_packets(path)
     either = pd.concat([packets, packets.set_axis([*_ENDS[2:], *_ENDS[:2], "slot"], axis=1)])
-    active = capture.flows.iloc[capture.activity["flow"]][_ENDS].assign(
-        slot=capture.activity["slot"].to_numpy()
-    )
+    active = capture.flows.iloc[capture.activity["flow"]][_ENDS]
+    active = active.assign(slot=capture.activity["slot"].to_numpy())
     cells = active.merge(either, on=[*_ENDS, "slot"])
     ends = [
         cells.assign(device=cells[column], direction=direction)
@@ -213,14 +199,12 @@ def _load_sandbox(path: Path) -> Marked:
     ]
     marked = pd.concat(ends).drop_duplicates(["device", "slot"], keep="last")
     marked["start_s"], marked["end_s"] = marked["slot"] * SAMPLE_S, (marked["slot"] + 1) * SAMPLE_S
-    return Marked(
-        capture, _all_flows(capture, NORMAL), marked.assign(label=label, cause="")[INTERVAL_COLUMNS]
-    )
+    intervals = marked.assign(label=label, cause="")[INTERVAL_COLUMNS]
+    return Marked(capture, _all_flows(capture, NORMAL), intervals)
 
 
 def _malicious_packets(path: Path) -> pd.DataFrame:
-    """Ends (as the sender's flow would have them) and slot of every IPv4 packet that the list
-    beside a pcap marks."""
+    """Ends, the sender's first, and slot of every IPv4 packet that the list beside a pcap marks."""
     records = read_records(path)
     try:
         marks = pd.read_csv(_packet_list(path), sep=";", header=None, names=["packet", "malicious"])
@@ -246,15 +230,12 @@ def _malicious_packets(path: Path) -> pd.DataFrame:
 
 def _texts(low: np.ndarray) -> pd.Series:
     codes, values = pd.factorize(low)
-    texts = pd.Series(
-        [str(ipaddress.IPv4Address(int(value) & 0xFFFFFFFF)) for value in values], dtype="str"
-    )
-    return texts.take(codes).reset_index(drop=True)
+    texts = [str(ipaddress.IPv4Address(int(value) & 0xFFFFFFFF)) for value in values]
+    return pd.Series(texts, dtype="str").take(codes).reset_index(drop=True)
 
 
 def _cic_class(path: Path) -> str:
-    """The class in a name such as ``TCP_IP-DDoS-SYN1_train.pcap``: without part number and
-    split."""
+    """The class in ``TCP_IP-DDoS-SYN1_train.pcap``: without part number and split."""
     return re.sub(r"\d*(?:_(?:train|test))?$", "", path.stem)
 
 

@@ -1,8 +1,7 @@
-"""Labelled captures: what models are trained on and judged by. A capture is one unit, wherever data
-are split.
+"""Labelled captures: found in folders, read or simulated as windows with their labels.
 
-Every form in which captures and their truth lie in a folder is one row of ``FORMS``: how its files
-are told from others, and how they are read.
+A capture is one unit wherever data are split. Every form in which captures and their truth lie in a
+folder is one row of ``FORMS``: how its files are told from others, and how they are read.
 """
 
 import logging
@@ -47,8 +46,7 @@ class Labelled:
 
 
 def find_labelled(folder: Path) -> list[Path]:
-    """Every labelled capture below a folder, of any form, sorted; captures without truth are named
-    in the log.
+    """Every labelled capture below a folder, sorted; those without truth are named in the log.
 
     Raises:
         UserError: there is none, or two have one name.
@@ -60,13 +58,10 @@ def find_labelled(folder: Path) -> list[Path]:
         raise UserError(
             f"{folder} holds no labelled capture ({len(files)} files searched); expected any of {forms}; check --data"
         )
-    told = {path.parent for path in found}
-    if untold := [
-        str(path) for path in files if path.suffix in _CAPTURES and path.parent not in told
-    ]:
-        log.warning(
-            "%d captures have no truth and are left out: %s", len(untold), ", ".join(untold)
-        )
+    used = {path.parent for path in found}
+    pcaps = [path for path in files if path.suffix in _CAPTURES]
+    if rest := [str(path) for path in pcaps if path.parent not in used]:
+        log.warning("%d captures have no truth and are left out: %s", len(rest), ", ".join(rest))
     names = Counter(map(name_capture, found))
     if twice := [path for path in found if names[name_capture(path)] > 1]:
         raise UserError(
@@ -96,8 +91,7 @@ def load_labelled(path: Path, corrected: bool = True) -> Labelled:
 
 
 def name_capture(path: Path) -> str:
-    """What a capture is called: by its file, or by its folder where files of its form are all
-    called the same.
+    """The name of a capture: its file's, or its folder's where all files of its form have one name.
 
     >>> name_capture(Path("iot23/34-1/conn.log.labeled")), name_capture(Path("plant/line3.pcap"))
     ('34-1', 'line3')
@@ -115,8 +109,7 @@ def simulate_labelled(
     flavour: str | None = None,
     view: str | None = None,
 ) -> Labelled:
-    """A simulated plant's windows; each seed is a capture of its own. Arguments are those of
-    ``simulate``."""
+    """A simulated plant's windows, by the arguments of ``simulate``; each seed is a capture."""
     made = simulate(seed, devices, hours, scenarios, flavour=flavour, view=view)
     # Flows carry the labels of attacks; the interval counts only for what opens no flow.
     faults = made.truth[made.truth["label"].isin(SHOWN_BY_TROUBLE)]
@@ -129,9 +122,9 @@ def _form_of(path: Path) -> Form | None:
 
 
 def _label(name: str, marked: Marked, corrected: bool = True) -> Labelled:
-    flow_labels = (
-        marked.labels if marked.labels is not None else label_flows(marked.capture.flows, corrected)
-    )
+    flow_labels = marked.labels
+    if flow_labels is None:
+        flow_labels = label_flows(marked.capture.flows, corrected)
     samples = make_samples(marked.capture, marked.plant)
     windows = label_windows(make_windows(samples), marked.capture, flow_labels, marked.intervals)
     known = (windows.table["label"] != UNKNOWN).to_numpy()
