@@ -60,19 +60,13 @@ def udp_packet(
 def icmp_packet(
     kind: int, code: int = 0, data: bytes = b"", src: str = CLIENT, dst: str = SERVER
 ) -> bytes:
-    return _sized(
-        ip(struct.pack(">BBHI", kind, code, 0, 0) + data, 58 if ":" in src else 1, src, dst)
-    )
+    body = struct.pack(">BBHI", kind, code, 0, 0) + data
+    return _sized(ip(body, 58 if ":" in src else 1, src, dst))
 
 
 def arp_packet(op: int, mac: bytes, sender: str, target: str) -> bytes:
-    body = (
-        struct.pack(">HHBBH", 1, 0x0800, 6, 4, op)
-        + mac
-        + address(sender)
-        + bytes(6)
-        + address(target)
-    )
+    body = struct.pack(">HHBBH", 1, 0x0800, 6, 4, op) + mac + address(sender)
+    body += bytes(6) + address(target)
     return ethernet(body, 0x0806, src=mac, dst=b"\xff" * 6)
 
 
@@ -83,9 +77,7 @@ def client(ts: float, flags: str, seq: int = 0, data: bytes = b"", **more: int) 
 def server(
     ts: float, flags: str, seq: int = 0, data: bytes = b"", port: int = 80, window: int = 1024
 ) -> Frame:
-    packet = tcp_packet(
-        flags, seq, data, src=SERVER, dst=CLIENT, sport=port, dport=40000, window=window
-    )
+    packet = tcp_packet(flags, seq, data, SERVER, CLIENT, port, 40000, window)
     return ts, ethernet(packet, src=SERVER_MAC, dst=CLIENT_MAC)
 
 
@@ -97,10 +89,8 @@ def write_pcap(
     out = struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, 262144, link)
     for ts, frame in frames:
         ticks = round(ts * per_s)
-        out += (
-            struct.pack(order + "IIII", ticks // per_s, ticks % per_s, len(frame), len(frame))
-            + frame
-        )
+        numbers = ticks // per_s, ticks % per_s, len(frame), len(frame)
+        out += struct.pack(order + "IIII", *numbers) + frame
     path.write_bytes(out)
     return path
 

@@ -26,10 +26,8 @@ from traffic.samples import EVIDENCE_COUNTS
 
 GATEWAY, GHOST = "192.168.1.1", "192.168.1.99"
 MAC_A, MAC_B = b"\x02\0\0\0\0\x01", b"\x02\0\0\0\0\x02"
-LATER: Frame = (
-    1900.0,
-    ethernet(tcp_packet("A")),
-)  # so that nothing waits for its answer when the capture ends
+# So that nothing waits for its answer when the capture ends.
+LATER: Frame = (1900.0, ethernet(tcp_packet("A")))
 
 
 def _rows(tmp_path: Path, frames: list[Frame], prefix: str) -> list[list[object]]:
@@ -129,9 +127,8 @@ def test_resets_zero_windows_and_unreachable(tmp_path: Path) -> None:
 
 def _dns(ident: int, name: bytes, rcode: int | None = None) -> bytes:
     flags = 0x0100 if rcode is None else 0x8180 | rcode
-    return (
-        struct.pack(">HHHHHH", ident, flags, 1, 0, 0, 0) + bytes([len(name)]) + name + b"\0\0\1\0\1"
-    )
+    head = struct.pack(">HHHHHH", ident, flags, 1, 0, 0, 0)
+    return head + bytes([len(name)]) + name + b"\0\0\1\0\1"
 
 
 def test_dns_failures_by_code_and_by_silence(tmp_path: Path) -> None:
@@ -210,15 +207,9 @@ def _mqtt(messages: list[bytes], start: int = 1) -> list[Frame]:
 
 
 def test_mqtt_connects_refusals_and_publishes(tmp_path: Path) -> None:
+    both = _publish(b"a/b", b"1") + _publish(b"a/c", b"2")
     frames = [
-        *_mqtt(
-            [
-                CONNECT,
-                _publish(b"a/b", b"1") + _publish(b"a/c", b"2"),
-                _publish(b"a/b", b"3"),
-                b"\xc0\x00",
-            ]
-        ),
+        *_mqtt([CONNECT, both, _publish(b"a/b", b"3"), b"\xc0\x00"]),
         server(1001.0, "PA", 1, b"\x20\x02\x00\x05", port=1883),
         server(1001.1, "PA", 5, b"\x20\x02\x00\x00", port=1883),
         server(1001.2, "PA", 9, b"\x20\x03\x00\x87\x00", port=1883),
@@ -300,17 +291,10 @@ def test_the_sweep_of_a_controller_stands_out(shared: Path) -> None:
 
 
 def test_counts_of_a_real_capture_are_those_of_tshark(shared: Path) -> None:
-    totals = (
-        _totals(next((shared / "data/iot23/honeypot-4-1").glob("*.pcap")))["count"]
-        .groupby("kind")
-        .sum()
-    )
+    totals = _totals(next((shared / "data/iot23/honeypot-4-1").glob("*.pcap")))["count"]
     # tshark -Y 'dns.flags.response==0', 'arp.opcode==1', 'tcp.flags.reset==1'.
-    assert totals[["dns_query", "arp_request", "reset"]].to_dict() == {
-        "dns_query": 191,
-        "arp_request": 2374,
-        "reset": 1,
-    }
+    wanted = {"dns_query": 191, "arp_request": 2374, "reset": 1}
+    assert totals.groupby("kind").sum()[list(wanted)].to_dict() == wanted
 
 
 def test_every_protocol_tells_all_its_kinds_and_each_is_counted(tmp_path: Path) -> None:

@@ -11,17 +11,13 @@ from hypothesis import strategies as st
 from traffic.capture import FLOW_COLUMNS, Capture, spread
 from traffic.discovery import draft_plant
 from traffic.errors import UserError
-from traffic.plant import Device, Plant, dump_plant, is_local, load_plant
+from traffic.plant import Device, Plant, dump_plant, is_group, is_local, load_plant
 from traffic.reader import read_capture
 
 PLANT = Plant(
     (
         Device(
-            "press-plc",
-            "192.168.1.4",
-            "PLC",
-            model="Modicon M221",
-            aliases=("press line", "station 7"),
+            "press-plc", "192.168.1.4", "PLC", "Modicon M221", aliases=("press line", "station 7")
         ),
         Device("plc-02", "192.168.1.5", "PLC or Modbus device", mac="00:80:f4:0e:61:01"),
         Device("gate", "192.168.1.9", "IP camera", zone="yard", contact="shift lead, 4711"),
@@ -42,58 +38,36 @@ def locals_of(
 
 def test_is_local_takes_private_and_link_local_addresses_and_no_others() -> None:
     ours = [
-        "10.0.0.1",
-        "10.255.3.4",
-        "172.16.0.1",
-        "172.31.9.9",
-        "192.168.0.1",
-        "169.254.7.7",
-        "fd12::1",
-        "FE80::1",
-        "febf::2",
-    ]
+        "10.0.0.1", "10.255.3.4", "172.16.0.1", "172.31.9.9", "192.168.0.1", "169.254.7.7", "fd12::1",
+        "FE80::1", "febf::2",
+    ]  # fmt: skip
     others = [
-        "11.0.0.1",
-        "172.15.0.1",
-        "172.32.0.1",
-        "192.169.0.1",
-        "8.8.8.8",
-        "100.64.0.1",
-        "127.0.0.1",
-        "2001:db8::1",
-        "::1",
-    ]
+        "11.0.0.1", "172.15.0.1", "172.32.0.1", "192.169.0.1", "8.8.8.8", "100.64.0.1", "127.0.0.1",
+        "2001:db8::1", "::1",
+    ]  # fmt: skip
     assert locals_of([*ours, *others]) == ours
 
 
-def test_is_local_never_takes_what_is_nobody() -> None:
-    nobody = [
-        "0.0.0.0",
-        "255.255.255.255",
-        "10.0.0.255",
-        "192.168.1.255",
-        "224.0.0.251",
-        "239.255.255.250",
-        "::",
-        "ff02::fb",
-    ]
-    assert locals_of(nobody, networks=("0.0.0.0/0", "::/0")) == []
+def test_is_local_never_takes_a_group() -> None:
+    groups = [
+        "0.0.0.0", "255.255.255.255", "10.0.0.255", "192.168.1.255", "224.0.0.251",
+        "239.255.255.250", "::", "ff02::fb",
+    ]  # fmt: skip
+    assert locals_of(groups, networks=("0.0.0.0/0", "::/0")) == []
+    assert all(map(is_group, groups))
 
 
 def test_is_local_takes_the_plant_and_extra_networks() -> None:
     addresses = ["203.0.113.7", "203.0.113.8", "198.51.100.1", "2001:db8::5", "10.1.0.255"]
     assert locals_of(addresses, PLANT) == ["203.0.113.7"]
-    assert locals_of(addresses, None, ("198.51.100.0/24", "2001:db8::/32")) == [
-        "198.51.100.1",
-        "2001:db8::5",
-    ]
+    networks = ("198.51.100.0/24", "2001:db8::/32")
+    assert locals_of(addresses, None, networks) == ["198.51.100.1", "2001:db8::5"]
     assert locals_of(addresses, Plant((Device("odd", "10.1.0.255", ""),))) == ["10.1.0.255"]
 
 
 def test_is_local_keeps_index_order_and_repetition() -> None:
-    names = pd.Series(
-        ["10.0.0.1", "8.8.8.8", "10.0.0.1", None, "not an address"], index=[9, 8, 7, 6, 5]
-    )
+    texts = ["10.0.0.1", "8.8.8.8", "10.0.0.1", None, "not an address"]
+    names = pd.Series(texts, index=[9, 8, 7, 6, 5])
     local = is_local(names)
     assert local.tolist() == [True, False, True, False, False]
     assert local.index.tolist() == [9, 8, 7, 6, 5]
@@ -102,9 +76,8 @@ def test_is_local_keeps_index_order_and_repetition() -> None:
 
 
 def test_is_local_refuses_what_is_no_network() -> None:
-    with pytest.raises(
-        UserError, match=r"'10\.0\.0\.0/99' is not a network; expected CIDR .*; correct --local"
-    ):
+    said = r"'10\.0\.0\.0/99' is not a network; expected CIDR .*; correct --local"
+    with pytest.raises(UserError, match=said):
         is_local(pd.Series(["10.0.0.1"]), None, ["10.0.0.0/99"])
 
 
