@@ -1,11 +1,15 @@
 """docs/results.md is what results/ holds, the runs that the language model lost included."""
 
+import re
 from collections.abc import Sequence
 
 import made_runs as made
 import pytest
 
+from assistant.cli.research import evaluate
 from eval.detection.aggregate import UNSEEN
+from eval.detection.splits import PROTOCOLS
+from eval.models.registry import MODELS
 from eval.report.tables import render_table
 from eval.research.claims import StoredRuns, read_runs
 from eval.research.summary import DOCUMENT, ROOT, judge_difference, make_model_table, render_summary
@@ -126,3 +130,10 @@ class TestRows:
 def test_the_document_is_current() -> None:
     expected = render_summary(read_runs(ROOT / "results"))
     assert DOCUMENT.read_text(encoding="utf-8") == expected, "run: python -m eval.research.summary"
+
+
+def test_the_page_on_evaluation_names_commands_protocols_and_models_that_exist() -> None:
+    text = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    known = {command.callback.__name__ for command in evaluate.registered_commands}  # type: ignore[union-attr]
+    assert set(re.findall(r"^faultwise eval (\w+)", text, re.MULTILINE)) == known
+    assert [name for name in (*PROTOCOLS, *MODELS) if f"`{name}`" not in text] == []
