@@ -19,15 +19,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a real run of two cheap models and what stands in every table."""
     folder = tmp_path_factory.mktemp("measured")
     plants = write_plants(folder / "plants", (1, 2), scenarios=("dos", "c2"))
-    evaluate_detection(
-        plants,
-        "leave-one-capture-out",
-        folder / "results",
-        folder / "kept",
-        ("rules",),
-        quick=True,
-        jobs=1,
-    )
+    out, kept = folder / "results", folder / "kept"
+    evaluate_detection(plants, "leave-one-capture-out", out, kept, ("rules",), quick=True, jobs=1)
     return folder / "results"
 
 
@@ -51,21 +44,8 @@ class TestOnARealRun:
     def test_a_run_against_itself_does_not_differ(
         self, results: Path, run: Run, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        assert (
-            main(
-                [
-                    "eval",
-                    "compare",
-                    run.name,
-                    run.name,
-                    "--results",
-                    str(results),
-                    "--measure",
-                    "f1",
-                ]
-            )
-            == 0
-        )
+        given = ["--results", str(results), "--measure", "f1"]
+        assert main(["eval", "compare", run.name, run.name, *given]) == 0
         said = capsys.readouterr().out
         assert "nothing but their scores" in said
         assert "| rules | – | corrected | f1 | 2 |" in said
@@ -75,9 +55,19 @@ class TestOnARealRun:
         self, results: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert main(["eval", "hypotheses", "q4", "H5", "--results", str(results)]) == 0
-        said = capsys.readouterr().out
-        assert said.count("NOT DECIDABLE HERE") == 2
-        assert "no run of protocol leave-one-capture-out" in said
+        out, err = capsys.readouterr()
+        assert out.count("NOT DECIDABLE HERE") == 2
+        assert "no run of protocol leave-one-capture-out" in out
+        assert err == f"note: results read from {results}\n"
+
+    def test_the_results_of_the_checkout_are_read_from_anywhere(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert main(["eval", "hypotheses", "Q4"]) == 0
+        out, err = capsys.readouterr()
+        assert out.startswith("Q4  SUPPORTED\n")
+        assert err == f"note: results read from {Path(__file__).resolve().parents[1] / 'results'}\n"
 
     def test_tables_need_no_results(
         self, results: Path, capsys: pytest.CaptureFixture[str]
@@ -169,7 +159,6 @@ class TestDataSets:
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         plants = write_plants(tmp_path / "plants", (1, 2))
-        assert (
-            main(["eval", "tables", "--data", str(plants), "--results", str(tmp_path / "out")]) == 2
-        )
+        given = ["--data", str(plants), "--results", str(tmp_path / "out")]
+        assert main(["eval", "tables", *given]) == 2
         assert "expected some of CIC IoMT 2024 or IoT-23" in capsys.readouterr().err

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from assistant.settings import Settings
 
 
-# ``faultwise eval retrieval`` and ``eval answers``: what the documents give, and whether answers
-# are right.
+# ---- what several commands share ----
 
 Cases = Annotated[
     list[Path] | None,
@@ -23,6 +22,13 @@ Cases = Annotated[
 ]
 Form = Annotated[Literal["table", "json"], typer.Option("--format")]
 Out = Annotated[Path, typer.Option(help="Gets the results as JSON.", metavar="FOLDER")]
+Results = Annotated[Path, typer.Option("--results", help="Where results lie.", metavar="FOLDER")]
+Named = Annotated[
+    str, typer.Argument(help="A file of results, or its name in --results.", metavar="RUN")
+]
+_RESULTS = Path("results")
+
+# ---- eval retrieval, eval answers ----
 
 
 def retrieval(
@@ -38,7 +44,7 @@ def retrieval(
         typer.Option(help="A cross-encoder that reorders passages; none ships.", metavar="FOLDER"),
     ] = None,
     form: Form = "table",
-    out: Out = Path("results"),
+    out: Out = _RESULTS,
 ) -> None:
     """Does the knowledge base find what answers, and stay silent where nothing does?"""
     from eval.answers.answers import run_retrieval
@@ -67,7 +73,7 @@ def answers(
         typer.Option(help="Recorded runs, one folder for each seed; likewise.", metavar="FOLDER"),
     ] = Path("runs/answers"),
     form: Form = "table",
-    out: Out = Path("results"),
+    out: Out = _RESULTS,
 ) -> None:
     """Are cause, certainty, device, numbers, citations and refusals of answers right?"""
     from eval.answers.answers import run_answers
@@ -81,14 +87,7 @@ def answers(
     print_json(run.model_dump()) if form == "json" else typer.echo(render_answers(run))
 
 
-# ``faultwise eval report``, ``compare``, ``tables`` and ``hypotheses``: what results say, for
-# people.
-
-Results = Annotated[Path, typer.Option("--results", help="Where results lie.", metavar="FOLDER")]
-Named = Annotated[
-    str, typer.Argument(help="A file of results, or its name in --results.", metavar="RUN")
-]
-_RESULTS = Path("results")
+# ---- eval report, compare, tables, hypotheses ----
 
 
 def report(
@@ -116,8 +115,7 @@ def compare(
         list[str] | None, typer.Option(help="Which measures; a few by default.")
     ] = None,
 ) -> None:
-    """Which rows of two runs differ, on the same captures only, and how the runs themselves
-    differ."""
+    """Which rows of two runs differ, on the same captures only, and how the runs themselves differ."""
     from eval.report.compare import COMPARED, render_compare
     from eval.report.page import find_run
     from eval.results import read_run
@@ -140,8 +138,7 @@ def tables(
         bool, typer.Option("--quick", help="Small budgets: shows that it works.")
     ] = False,
 ) -> None:
-    """Tables I and II of the second paper: its numbers beside ours, each under the data that it is
-    of."""
+    """Tables I and II of the second paper: its numbers beside ours, each under the data that it is of."""
     from eval.report.tables import render_table
     from eval.research.claims import read_runs
     from eval.research.paper import make_paper_tables, read_paper, read_paper_runs, run_paper
@@ -175,8 +172,7 @@ def hypotheses(
         ),
     ] = "pocket",
 ) -> None:
-    """The papers' hypotheses and questions: supported, not supported or not decidable here, and
-    why."""
+    """The papers' hypotheses and questions: supported, not supported or not decidable here, and why."""
     from eval.research.claims import read_runs
     from eval.research.hypotheses import HYPOTHESES, find_hypotheses, render_verdict
     from eval.results import find_results
@@ -189,11 +185,11 @@ def hypotheses(
         typer.echo(render_verdict(name, HYPOTHESES[name](runs, llm)) + "\n")
 
 
-COMMANDS = (tables, hypotheses, report, compare)
+# ---- finetune; eval latency, detection, distance ----
 
 finetune = typer.Typer(help="Make and tune models.", no_args_is_help=True)
 evaluate = typer.Typer(help="Measure.", no_args_is_help=True)
-for command in (retrieval, answers, *COMMANDS):
+for command in (retrieval, answers, tables, hypotheses, report, compare):
     evaluate.command()(command)
 
 
@@ -268,9 +264,7 @@ def detection(
     quick: Annotated[
         bool, typer.Option("--quick", help="Minutes instead of an hour: shows that it works.")
     ] = False,
-    out: Annotated[Path, typer.Option(help="Gets the results as JSON.", metavar="FOLDER")] = Path(
-        "results"
-    ),
+    out: Out = _RESULTS,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Fits at once.", show_default="one a core")
     ] = None,
@@ -281,21 +275,12 @@ def detection(
     from eval.detection.run import evaluate_detection
     from eval.report.tables import make_terminal_table, run_table
 
-    chosen, left_out = (
-        [name for word in words or () for name in word.split(",")] for words in (models, without)
-    )
+    chosen = [name for word in models or () for name in word.split(",")]
+    left_out = [name for word in without or () for name in word.split(",")]
+    kept = settings.home / "captures"
     with narrate("measuring") as progress:
         run = evaluate_detection(
-            data,
-            protocol,
-            out,
-            settings.home / "captures",
-            chosen,
-            seeds,
-            left_out,
-            quick,
-            jobs,
-            progress,
+            data, protocol, out, kept, chosen, seeds, left_out, quick, jobs, progress
         )
     Console(width=None if sys.stdout.isatty() else 220).print(make_terminal_table(run_table(run)))
     typer.echo(out / f"{run.name}.json")
@@ -311,15 +296,14 @@ def distance(
         Path | None, typer.Option(help="A file for the report, instead of the screen.")
     ] = None,
 ) -> None:
-    """How well simulated plants are told from recorded ones by their normal windows, and by which
-    numbers."""
+    """How well simulated plants are told from recorded ones by their normal windows, by which numbers."""
     from eval.research.distance import measure_distance, render_distance
+    from traffic.files import write_text
 
     measured = measure_distance(data, plants)
     report = render_distance(measured, f"faultwise eval distance --data FOLDER --plants {plants}")
     if out is None:
         typer.echo(report)
         return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(report, encoding="utf-8")
+    write_text(out, report)
     typer.echo(f"AUC {measured.auc:.3f} ± {measured.margin:.3f}: {out}")

@@ -148,7 +148,7 @@ def q6(runs: StoredRuns, llm: str) -> Verdict:
     Rule: supported if memory, storage and speed all keep their bounds as measured; not supported if
     one does not.
     Cannot decide: The memory of a whole process, which no run stores; `faultwise eval latency
-    classification incidents` prints it, and printed 1.1 and 1.4 GB on two cores. Speed on another
+    classification incidents` prints it, and printed 1.1 and 1.3 GB on two cores. Speed on another
     processor. Energy without RAPL is CPU seconds times stated watts, and the report says which.
     """
     watt_hour = "fitting and scoring a run's windows once takes at most a watt-hour"
