@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from frames import Frame, address, arp_packet, ethernet, tcp_packet, udp_packet, write_pcap
 
-from eval.testbed.verify.checks import Check, check_run
+from eval.testbed.verify.checks import IntervalCheck, check_run
 from traffic.errors import UserError
 
 T = 1_700_000_000.0
@@ -135,7 +135,9 @@ def pair(source: str, target: str, label: str, kind: str, **parameters: object) 
     ]
 
 
-def check(folder: Path, frames: list[Frame], intervals: list[dict], **run: object) -> list[Check]:
+def check(
+    folder: Path, frames: list[Frame], intervals: list[dict], **run: object
+) -> list[IntervalCheck]:
     truth = {"version": 1, "seed": 1, "start_s": T, "end_s": T + LAST, "complete": True}
     truth |= {"made_by": "a test", "intervals": intervals}
     folder.mkdir(exist_ok=True)

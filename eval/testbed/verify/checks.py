@@ -21,7 +21,7 @@ from traffic.pcap.packets import read_packets
 
 
 @dataclass(frozen=True)
-class Check:
+class IntervalCheck:
     """What packets say of one interval.
 
     Attributes:
@@ -47,7 +47,7 @@ class Symptom:
     measured: str
 
 
-def check_run(folder: Path) -> list[Check]:
+def check_run(folder: Path) -> list[IntervalCheck]:
     """Look for every interval of a run in its packets.
 
     Args:
@@ -68,7 +68,7 @@ def check_run(folder: Path) -> list[Check]:
         if one.label != UNKNOWN:
             found = CHECKS[one.label](IntervalView(run, one, _same_event(truth, one)))
             what = (number, one.device, one.label, one.kind)
-            checks.append(Check(*what, found.shows, found.measured))
+            checks.append(IntervalCheck(*what, found.shows, found.measured))
     return checks
 
 
