@@ -1,26 +1,21 @@
-"""Make probabilities honest on captures never trained on, and say below which one to abstain.
+"""Choose what goes onto a card: temperature, shift and threshold, from captures never trained on.
 
-Temperature scaling (Guo et al. 2017, arXiv 1706.04599): one number T divides every log-probability,
-
-    p(label) = exp(score(label) / T) / sum over labels
-
-which leaves the ranking alone and is found by minimising the negative log-likelihood of held-out
-truth. Held-out plants are troubled on purpose; in service anomalies are rare, and by Bayes' rule
-normal gains
-
-    log((1 - share) / (1 - held_out_share)) - log(share / held_out_share)
-
-over every anomaly (Saerens, Latinne, Decaestecker, Neural Computation 14, 2002).
+Held-out plants are troubled on purpose; in service anomalies are rare, so normal gains.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize_scalar
 from sklearn.metrics import f1_score
 
 from assistant.detection.classify import choose, decide, make_probabilities, make_prompts
+from assistant.llm.calibration import (
+    calibration_error,
+    find_prior_shift,
+    fit_temperature,
+    negative_log_likelihood,
+)
 from assistant.llm.local import LocalLLM
 from prompts.messages import ANSWERS
 from traffic.errors import UserError
@@ -82,15 +77,10 @@ def calibrate(
         )
 
     odds = weights / weights.sum()
-    found = minimize_scalar(
-        lambda log_t: _nll(scores, truth, odds, float(np.exp(log_t))),
-        bounds=(-2.0, 3.0),
-        method="bounded",
-    )
-    temperature = float(np.exp(found.x))
+    temperature = fit_temperature(scores, truth, odds)
     calibrated = make_probabilities(scores, temperature)
-    error = expected_error(calibrated.max(axis=1), calibrated.argmax(axis=1) == truth, odds)
-    shift = _prior_shift(float(odds[truth != normal].sum()), anomalous_share)
+    error = calibration_error(calibrated.max(axis=1), calibrated.argmax(axis=1) == truth, odds)
+    shift = find_prior_shift(float(odds[truth != normal].sum()), anomalous_share)
     verdict, top = choose(make_probabilities(scores, temperature, shift, normal), normal)
     wrong = (verdict != truth) & (verdict != normal)
     shares = np.array([odds[wrong & (top >= threshold)].sum() for threshold in THRESHOLDS])
@@ -103,39 +93,12 @@ def calibrate(
         threshold=float(THRESHOLDS[chosen]),
         wrong_share=float(shares[chosen]),
         abstained_share=float(odds[(verdict != normal) & (top < THRESHOLDS[chosen])].sum()),
-        nll=_nll(scores, truth, odds, temperature),
+        nll=negative_log_likelihood(scores, truth, odds, temperature),
         calibration_error=error,
     )
 
 
-def _prior_shift(held_out_share: float, share: float | None) -> float:
-    if share is None or not 0 < held_out_share < 1:
-        return 0.0
-    return float(np.log((1 - share) / (1 - held_out_share)) - np.log(share / held_out_share))
-
-
-def expected_error(top: np.ndarray, right: np.ndarray, odds: np.ndarray, bins: int = 10) -> float:
-    """Expected calibration error: the distance between probability and hit rate, over equal bins of
-    probability.
-
-    >>> round(expected_error(np.array([0.9, 0.9]), np.array([True, False]), np.array([0.5, 0.5])), 3)
-    0.4
-    """
-    place = np.minimum((top * bins).astype(int), bins - 1)
-    distances = [abs(np.sum(odds[place == b] * (top - right)[place == b])) for b in range(bins)]
-    return float(np.sum(distances))
-
-
-def _scaled(scores: np.ndarray, temperature: float) -> np.ndarray:
-    scaled = scores / temperature
-    return scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True)
-
-
-def _nll(scores: np.ndarray, truth: np.ndarray, odds: np.ndarray, temperature: float) -> float:
-    return float(-(odds * _scaled(scores, temperature)[np.arange(len(scores)), truth]).sum())
-
-
-# Score texts of captures that were not trained on, as serving would, and measure the verdicts.
+# ---- Verdicts on texts that were not trained on, scored as serving scores them ----
 
 
 def draw_texts(table: pd.DataFrame, per_capture: int, seed: int) -> pd.DataFrame:

@@ -18,14 +18,13 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from assistant.llm.adapters import AdapterCard, prompt_fingerprint, write_card
 from assistant.llm.local import LocalLLM
+from assistant.llm.transformer import TRAINED, load_model
 from assistant.llm.weights import check_model_folder, fingerprint_weights
 from finetune.calibrate import Calibration, calibrate, draw_texts, measure_texts, score_texts
 from finetune.dataset import (
@@ -159,20 +158,12 @@ def _make_base(
         model = build_model(tokenizer, recipe.shape, recipe.seed)
         phases = [*_unlabelled(texts, recipe), _labelled(texts, recipe)]
     else:
-        model, tokenizer = _load(begin)
+        tokenizer, model = load_model(begin, **TRAINED)
         phases = [_labelled(texts, recipe)]
     losses = pretrain(model, tokenizer, phases, work, recipe.pretrain.batch_tokens, recipe.seed)
     log.info("pretraining loss, nats a token: %s", ", ".join(f"{loss:.3f}" for loss in losses))
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-def _load(begin: Path) -> tuple[Any, Any]:
-    here = {"local_files_only": True, "trust_remote_code": False}
-    model = AutoModelForCausalLM.from_pretrained(
-        begin, use_safetensors=True, dtype=torch.float32, attn_implementation="eager", **here
-    )
-    return model, AutoTokenizer.from_pretrained(begin, **here)
 
 
 def _unlabelled(texts: pd.DataFrame, recipe: Recipe) -> list[Phase]:

@@ -22,11 +22,12 @@ import pandas as pd
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, set_seed
+from transformers import TrainerCallback, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 
 from assistant.llm.llama import fast_dtype
+from assistant.llm.transformer import TRAINED, load_model
 from assistant.llm.weights import check_model_folder
 from prompts.messages import ANSWERS, classification, classification_prompt
 from traffic.errors import UserError
@@ -94,12 +95,9 @@ def tune(
 
 def _load_base(base: Path, rank: int, seed: int) -> tuple[Any, Any]:
     set_seed(seed)
-    here = {"local_files_only": True, "trust_remote_code": False}
-    model = AutoModelForCausalLM.from_pretrained(
-        base, use_safetensors=True, dtype=torch.float32, attn_implementation="eager", **here
-    )
+    tokenizer, model = load_model(base, **TRAINED)
     shape = LoraConfig(r=rank, lora_alpha=rank, target_modules="all-linear", task_type="CAUSAL_LM")
-    return get_peft_model(model, shape), AutoTokenizer.from_pretrained(base, **here)
+    return get_peft_model(model, shape), tokenizer
 
 
 def _make_examples(texts: pd.DataFrame, chat: bool) -> Any:

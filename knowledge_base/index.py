@@ -2,7 +2,7 @@
 time.
 
 home/knowledge_base/
-    lock            pid and command of the owner
+    lock, owner     held by the one process, and its pid and command
     manifest.json   the documents and their chunks: the truth
     store-N/        Chroma; a rebuild writes store-N+1, the manifest then points to it, and store-N is erased
 """
@@ -30,15 +30,14 @@ from knowledge_base.manifest import (
     file_hash,
     find_entry,
     find_problems,
-    lock_folder,
     make_changes,
     read_manifest,
     write_manifest,
 )
 from traffic.errors import UserError
+from traffic.files import own_folder
 
-# The Chroma folder: chunks with their vectors, in process, no telemetry, no embedding function of
-# its own.
+# ---- The Chroma folder: in process, no telemetry, no embedding function of its own ----
 
 _CHROMA_BATCH = 1000
 # Candidates that Chroma's graph keeps in view. By default 100: of 540 passages it missed near ones,
@@ -129,14 +128,15 @@ class Index:
     def __init__(self, folder: Path, embedder: Embedder) -> None:
         """Take ownership of the folder and read its manifest; Chroma and the model wait until they
         are needed."""
-        self._lock = lock_folder(folder)
+        # Chroma in two processes on one folder hangs or answers from stale vectors.
+        self._lock = own_folder(folder, "the knowledge base")
         self._changing = threading.RLock()
         self.folder = folder
         self.embedder = embedder
         try:
             self.manifest = read_manifest(folder)
         except UserError:
-            self._lock.close()
+            self._lock.release()
             raise
         self.memo: dict[
             str, Any
@@ -160,7 +160,7 @@ class Index:
         """Give the folder back."""
         if store := self.__dict__.pop("store", None):
             store.close()
-        self._lock.close()
+        self._lock.release()
 
     def list(self) -> tuple[Entry, ...]:
         """The documents, sorted by title."""

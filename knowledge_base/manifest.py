@@ -1,4 +1,4 @@
-"""What the knowledge base holds, in one JSON file that is replaced whole, and who owns it.
+"""What the knowledge base holds, in one JSON file that is replaced whole.
 
 The manifest is the truth: a chunk in Chroma that no document here names is left over from a change
 that was cut short, and never answers. So every change writes Chroma first, the manifest next, and
@@ -6,27 +6,22 @@ sweeps last.
 """
 
 import difflib
-import fcntl
 import hashlib
-import os
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field, ValidationError
 
 from knowledge_base.chunks import Chunk, chunk_id, make_chunks
 from knowledge_base.documents import Document, Kind
 from traffic.errors import UserError
+from traffic.files import Strict, write_text
 
 
-class Entry(BaseModel):
+class Entry(Strict):
     """One document: its content hash, its source, and the chunks that answer for it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: str
     title: str
@@ -37,17 +32,17 @@ class Entry(BaseModel):
     added: str  # ISO 8601, UTC
 
 
-class Manifest(BaseModel):
+class Manifest(Strict):
     """The documents, the Chroma folder that holds their chunks, and the embedder that made the
     vectors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     store: str = "store-1"
     embedder: str = ""  # empty until the first chunk
     dimension: int = 0
     documents: tuple[Entry, ...] = ()
-    samples: dict[str, str] = {}  # shipped file -> sha256 when it was added
+    samples: dict[str, str] = Field(
+        default_factory=dict
+    )  # shipped file -> sha256 when it was added
 
     @property
     def chunk_ids(self) -> frozenset[str]:
@@ -101,50 +96,10 @@ def find_entry(entries: Sequence[Entry], name: str) -> Entry:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Replace ``manifest.json`` in one step: after a crash there is the old one or the new one."""
-    fresh = folder / "manifest.json.new"
-    with fresh.open("w", encoding="utf-8") as stream:
-        stream.write(manifest.model_dump_json(indent=1))
-        stream.flush()
-        os.fsync(stream.fileno())
-    fresh.replace(folder / "manifest.json")
+    write_text(folder / "manifest.json", manifest.model_dump_json(indent=1))
 
 
-def lock_folder(folder: Path) -> TextIO:
-    """Become the one owner of a knowledge base, until the returned file is closed or the process
-    ends.
-
-    Chroma in two processes on one folder hangs or answers from stale vectors, so the second is
-    turned away.
-
-    Raises:
-        UserError: another process owns the folder (its pid and command are named), or it cannot be
-            written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        stream = (folder / "lock").open("a+", encoding="utf-8")
-    except OSError as error:
-        raise UserError(
-            f"{folder} cannot be written ({error.strerror}); expected a folder of yours; set FAULTWISE_HOME"
-        ) from error
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        stream.seek(0)
-        owner = " ".join(stream.read().split()) or "unknown"
-        stream.close()
-        raise UserError(
-            f"the knowledge base {folder} is in use by process {owner}; "
-            "expected one process at a time; end that one first"
-        ) from error
-    stream.truncate(0)
-    stream.write(f"{os.getpid()}\n({' '.join(sys.argv)[:200]})\n")
-    stream.flush()
-    return stream
-
-
-# Work out what adding documents changes, and what is wrong with a knowledge base, without touching
-# either.
+# ---- What adding changes and what is wrong, worked out without touching anything ----
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import httpx
@@ -13,9 +14,13 @@ import pandas as pd
 import pytest
 
 from assistant.cli.main import main
+from knowledge_base.index import open_index
 from traffic.capture import FLOW_COLUMNS
 from traffic.labels import LABELS
 from traffic.samples import COLUMNS
+
+SAMPLE = Path(__file__).resolve().parents[1] / "assistant" / "samples" / "press-shop"
+TUNING = ["transformers", "peft", "bitsandbytes", "sentence_transformers", "sklearn", "gradio"]
 
 SAMPLE = Path(__file__).parents[1] / "assistant" / "samples" / "bottling-line"
 ADAPTER = Path(__file__).parents[1] / "assistant" / "pocket" / "adapter" / "card.json"
@@ -144,6 +149,48 @@ class TestMistakes:
             owner.communicate("")
         assert str(owner.pid) in capsys.readouterr().err
         assert main(["kb", "list"]) == 0
+
+    def test_damaged_passages_are_found_and_mended(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("FAULTWISE_HOME", str(tmp_path))
+        manual = tmp_path / "fan.md"
+        manual.write_text("# Fan\nThe impeller turns at 1450.\n", encoding="utf-8")
+        assert main(["kb", "add", str(manual)]) == 0
+        with open_index(tmp_path) as index:
+            index.store.delete([chunk.id for chunk in index.chunks() if chunk.document == "Fan"])
+        capsys.readouterr()
+        assert main(["kb", "check"]) == 1
+        assert "Fan: 1 of 1 chunks are lost" in capsys.readouterr().out
+        assert main(["kb", "check", "--repair"]) == 0
+        assert f"Fan was read again from {manual}" in capsys.readouterr().out
+        assert main(["kb", "check"]) == 0
+
+    def test_the_version_is_told(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["--version"]) == 0
+        assert capsys.readouterr().out.startswith(f"faultwise {version('faultwise')}")
+
+    @pytest.mark.parametrize(
+        ("command", "heavy"),
+        [
+            (["doctor"], ["torch", *TUNING]),
+            (["kb", "search", "Modbus exceptions"], ["torch", *TUNING]),
+            (["ask", "what is wrong here?", "--capture", str(SAMPLE)], ["torch._dynamo", *TUNING]),
+        ],
+        ids=["doctor", "search", "ask"],
+    )
+    def test_a_command_imports_no_library_that_it_does_not_need(
+        self, command: list[str], heavy: list[str], stocked_home: Path
+    ) -> None:
+        script = (
+            f"import sys; from assistant.cli.main import main; main({command})\n"
+            f"print(sorted(set({heavy}) & set(sys.modules)))"
+        )
+        home = os.environ | {"FAULTWISE_HOME": str(stocked_home)}
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, env=home
+        )
+        assert (done.stdout.splitlines()[-1], done.stderr) == ("[]", "")
 
     def test_a_bug_keeps_its_traceback(self) -> None:
         script = "from assistant.cli.main import app, main\n@app.command()\ndef broken(): 1 / 0\nmain(['broken'])"

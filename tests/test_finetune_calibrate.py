@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from assistant.detection.classify import make_probabilities
-from finetune.calibrate import Calibration, calibrate, draw_texts, expected_error, measure_texts
+from assistant.llm.calibration import calibration_error
+from finetune.calibrate import Calibration, calibrate, draw_texts, measure_texts
 from traffic.errors import UserError
 from traffic.labels import LABELS
 
@@ -74,7 +75,7 @@ def test_nothing_to_calibrate_on_is_refused() -> None:
 
 def test_the_calibration_error_of_bins_by_hand() -> None:
     top, right = np.array([0.95, 0.95, 0.55, 0.55]), np.array([True, True, True, False])
-    assert expected_error(top, right, np.full(4, 0.25)) == pytest.approx(0.5 * 0.05 + 0.5 * 0.05)
+    assert calibration_error(top, right, np.full(4, 0.25)) == pytest.approx(0.5 * 0.05 + 0.5 * 0.05)
 
 
 def test_measures_count_every_text_as_often_as_it_occurred() -> None:

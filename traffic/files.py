@@ -1,6 +1,7 @@
 """Files of all packages: strict forms, writes that are whole or not at all, one owner of a folder."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -136,7 +137,8 @@ def own_folder(folder: Path, what: str) -> FileLock:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
-        (folder / "owner").write_text(str(os.getpid()), encoding="utf-8")
+        owner = f"{os.getpid()} ({' '.join(sys.argv)[:200]})"
+        (folder / "owner").write_text(owner, encoding="utf-8")
     except Timeout as error:
         # Beside the lock, since opening the lock empties it.
         owner = (

@@ -150,15 +150,20 @@ def search(
 
 @kb_app.command()
 @with_settings("home")
-def check(settings: "Settings") -> None:
+def check(
+    settings: "Settings",
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend first: read damaged documents again.")
+    ] = False,
+) -> None:
     """Compare every passage with its manifest and source; exit 1 where they disagree."""
     from assistant.session import open_knowledge
 
     with open_knowledge(settings) as index:
+        mended = index.repair() if repair else ()
         health, count = index.check(), len(index.list())
-    typer.echo(
-        "\n".join(health.problems) or f"sound: {count} documents, each passage as it was added"
-    )
+    sound = (f"sound: {count} documents, each passage as it was added",)
+    typer.echo("\n".join((*mended, *(health.problems or sound))))
     raise typer.Exit(0 if health.ok else 1)
 
 

@@ -27,12 +27,7 @@ if TYPE_CHECKING:
     from assistant.settings import Settings
 
 
-app = typer.Typer(
-    help="Ask your plant network why: finds and explains faults and attacks in captured traffic, on this machine only.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(inventory.kb_app, name="kb")
 app.add_typer(inventory.plant_app, name="plant")
 app.add_typer(inventory.adapters_app, name="adapters")
@@ -54,6 +49,28 @@ OpenCapture = Annotated[
 _ANALYSIS = ("plant", "local", "adapter", "model")
 # Those of a command that answers too.
 _ANSWERING = ("home", *_ANALYSIS, "writer", "model_url", "writer_model")
+
+
+def _print_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import version
+
+    from eval.provenance import find_commit
+
+    typer.echo(" ".join(["faultwise", version("faultwise"), find_commit()]).rstrip())
+    raise typer.Exit
+
+
+@app.callback()
+def _begin(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="And the commit."),
+    ] = False,
+) -> None:
+    """Ask your plant network why: finds and explains faults and attacks in captured traffic, on
+    this machine only."""
 
 
 def main(arguments: list[str] | None = None) -> int:

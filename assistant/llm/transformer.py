@@ -15,6 +15,8 @@ from transformers.utils.logging import disable_progress_bar
 from assistant.llm.llama import SMALL_HIDDEN, fast_dtype
 from traffic.errors import UserError
 
+# Trained in float32, since small steps vanish in bf16's eight bits.
+TRAINED = {"dtype": torch.float32, "attn_implementation": "eager"}
 _HERE = {"local_files_only": True, "trust_remote_code": False}
 
 

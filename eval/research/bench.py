@@ -5,7 +5,9 @@ Speeds depend on the machine; the ratio to nfstream does not, because both read 
 same run.
 """
 
+import os
 import resource
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import dpkt
+import numpy as np
 import pandas as pd
 from transformers import AutoTokenizer
 
@@ -193,6 +196,36 @@ def measure_help(folder: Path) -> list[Row]:
     return [Row("faultwise --help, the best of 5", f"{best:.2f} s", "under 0.5 s", best < 0.5)]
 
 
+_SAMPLE = Path(__file__).parents[2] / "assistant" / "samples" / "filling-line"
+_STARTS = {  # a command, and the CPU seconds that it may take from its start to its answer
+    "--help": 0.2,
+    "doctor": 1.5,
+    "kb search 'Modbus exception 0x0B'": 2.0,
+    f"ask 'what is wrong here?' --capture {_SAMPLE} --plant {_SAMPLE / 'plant.yaml'}": 3.0,
+}
+
+
+def measure_starts(folder: Path) -> list[Row]:
+    """CPU of whole commands, user and system: what an operator waits for before the work begins."""
+    rows = []
+    for command, most in _STARTS.items():
+        words = [sys.executable, "-m", "assistant.cli", *shlex.split(command)]
+        home = os.environ | {"FAULTWISE_HOME": str(folder)}
+        spent = [_children_s()]
+        for _ in range(6):  # the first makes the home
+            subprocess.run(words, env=home, capture_output=True, check=False)  # noqa: S603
+            spent.append(_children_s())
+        middle = float(np.median(np.diff(spent)[1:]))
+        name = f"faultwise {' '.join(command.split()[:2])}, CPU, the median of 5"
+        rows.append(Row(name, f"{middle:.2f} s", f"at most {most:g} s", middle <= most))
+    return rows
+
+
+def _children_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def _time(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
@@ -209,6 +242,7 @@ def _measure_peak(what: str, most_gb: float | None = None) -> Row:
 
 MEASURES: dict[str, Callable[[Path], list[Row]]] = {
     "help": measure_help,
+    "starts": measure_starts,
     "packets": partial(measure_packets, "Modbus"),
     "idle": partial(measure_packets, "idle"),
     "log": measure_log,
