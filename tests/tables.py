@@ -1,5 +1,6 @@
 """Small tables written out by hand, for tests that know every number in them."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -41,3 +42,8 @@ def capture(*rows: dict[str, object], evidence: list[tuple] = ()) -> Capture:
         return made
     types = made.evidence.dtypes.to_dict()
     return replace(made, evidence=pd.DataFrame(evidence, columns=EVIDENCE_COLUMNS).astype(types))
+
+
+def read_phrases(text: str) -> list[str]:
+    """The phrases of a text table; a bar or the end of a line ends one."""
+    return [phrase.strip() for phrase in re.split(r"[|\n]", text) if phrase.strip()]

@@ -2,14 +2,14 @@
 order."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tables import read_phrases
 from word_vectors import WordVectors
 
 from knowledge_base.embeddings import read_sample_vectors, sample_files
-from knowledge_base.index import Index, ensure_samples, open_index
+from knowledge_base.index import Index, open_index
 from knowledge_base.retriever import (
     find_nearness,
     find_passage,
@@ -21,142 +21,96 @@ from knowledge_base.retriever import (
 )
 from traffic.labels import LABELS, NORMAL, TAXONOMY
 
-# A question, and how the names of the files begin that answer it. The bounds in retriever.py were
-# chosen on these.
-ANSWERED = (
-    ("What does error E-1042 mean?", ("norvik",)),
-    ("controller refuses on port 502, all sessions in use", ("norvik", "lumen")),
-    (
-        "why does the download to the PLC fail? it does not answer ARP",
-        ("norvik", "inc-2025-004", "network"),
-    ),
-    ("which register holds the cycle time of the controller", ("norvik",)),
-    ("Modbus exception 0x0B for one unit id", ("halden", "inc-2025-033")),
-    ("gateway path unavailable 0x0A", ("halden",)),
-    ("how long is the serial reply time-out of the gateway", ("halden",)),
-    ("which unit ids lead to line S3", ("halden",)),
-    ("CRC errors grow on a switch port", ("tarn", "network", "inc-2025-018")),
-    ("storm control drops, event 2201", ("tarn",)),
-    ("port disabled after ten link changes", ("tarn", "inc-2026-045")),
-    ("how do I find the switch port behind an address", ("tarn",)),
-    ("broker answers CONNACK return code 5", ("pellworm", "inc-2025-035", "network", "aster")),
-    (
-        "two clients share one client id and throw each other out",
-        ("pellworm", "inc-2026-043", "network", "aster"),
-    ),
-    ("M-501 message store full", ("pellworm", "inc-2025-015")),
-    ("three yellow flashes on the sensor node", ("aster",)),
-    ("when is a battery node called silent", ("aster", "network")),
-    ("sensor node reconnect pause in seconds", ("aster",)),
-    ("why is the camera slow?", ("korvo", "inc-2025-024")),
-    ("how many viewers can watch the camera stream at once", ("korvo",)),
-    ("camera sends SYN to port 2323", ("korvo", "security")),
-    ("panel shows grey values and H-201", ("lumen",)),
-    ("which registers does the panel write", ("lumen",)),
-    ("panel does not find its gateway, H-302", ("lumen", "inc-2025-030")),
-    ("DNS resolver answers SERVFAIL after a power cut", ("fjell", "inc-2026-041", "network")),
-    ("R-420 connection rate limit", ("fjell",)),
-    ("DHCP range used up", ("fjell",)),
-    ("NAT table size of the edge router", ("fjell",)),
-    ("retransmissions above 5 percent but low load", ("network", "inc-2025-018", "inc-2025-021")),
-    ("link saturated, delay grows, zero window", ("network", "inc-2025-024", "inc-2025-027")),
-    (
-        "device contacts the same outside address every 30 s without DNS",
-        ("security", "inc-2026-046"),
-    ),
-    ("flood of SYN packets towards one outside host", ("security", "inc-2026-047")),
-    (
-        "ARP replies with two MAC addresses for the gateway, man in the middle",
-        ("security", "inc-2026-052"),
-    ),
-    ("unknown laptop writes setpoints with function code 16", ("security", "inc-2026-054")),
-    ("many failed logins and then one long session", ("security", "inc-2026-050")),
-    ("station sends hundreds of megabytes to a new peer at night", ("security", "inc-2026-051")),
-    ("laptop asks ARP for every address of the subnet in order", ("security", "inc-2026-049")),
-    ("malformed MQTT packets and a subscription to #", ("security", "inc-2026-053", "pellworm")),
-    ("what evidence do I keep before I isolate a device", ("security",)),
-    ("T0814 denial of service", ("security",)),
-    ("has a duplex mismatch happened before", ("inc-2025-021",)),
-    ("a node that looked infected but its cloud service was gone", ("inc-2026-055", "network")),
-)
+# How the names of the files begin that answer a question, and the question. The bounds in
+# retriever.py were chosen on these.
+ANSWERED = """
+norvik | What does error E-1042 mean?
+norvik lumen | controller refuses on port 502, all sessions in use
+norvik inc-2025-004 network | why does the download to the PLC fail? it does not answer ARP
+norvik | which register holds the cycle time of the controller
+halden inc-2025-033 | Modbus exception 0x0B for one unit id
+halden | gateway path unavailable 0x0A
+halden | how long is the serial reply time-out of the gateway
+halden | which unit ids lead to line S3
+tarn network inc-2025-018 | CRC errors grow on a switch port
+tarn | storm control drops, event 2201
+tarn inc-2026-045 | port disabled after ten link changes
+tarn | how do I find the switch port behind an address
+pellworm inc-2025-035 network aster | broker answers CONNACK return code 5
+pellworm inc-2026-043 network aster | two clients share one client id and throw each other out
+pellworm inc-2025-015 | M-501 message store full
+aster | three yellow flashes on the sensor node
+aster network | when is a battery node called silent
+aster | sensor node reconnect pause in seconds
+korvo inc-2025-024 | why is the camera slow?
+korvo | how many viewers can watch the camera stream at once
+korvo security | camera sends SYN to port 2323
+lumen | panel shows grey values and H-201
+lumen | which registers does the panel write
+lumen inc-2025-030 | panel does not find its gateway, H-302
+fjell inc-2026-041 network | DNS resolver answers SERVFAIL after a power cut
+fjell | R-420 connection rate limit
+fjell | DHCP range used up
+fjell | NAT table size of the edge router
+network inc-2025-018 inc-2025-021 | retransmissions above 5 percent but low load
+network inc-2025-024 inc-2025-027 | link saturated, delay grows, zero window
+security inc-2026-046 | device contacts the same outside address every 30 s without DNS
+security inc-2026-047 | flood of SYN packets towards one outside host
+security inc-2026-052 | ARP replies with two MAC addresses for the gateway, man in the middle
+security inc-2026-054 | unknown laptop writes setpoints with function code 16
+security inc-2026-050 | many failed logins and then one long session
+security inc-2026-051 | station sends hundreds of megabytes to a new peer at night
+security inc-2026-049 | laptop asks ARP for every address of the subnet in order
+security inc-2026-053 pellworm | malformed MQTT packets and a subscription to #
+security | what evidence do I keep before I isolate a device
+security | T0814 denial of service
+inc-2025-021 | has a duplex mismatch happened before
+inc-2026-055 network | a node that looked infected but its cloud service was gone
+"""
 
 # In an operator's words, away from the manuals'. A first rule with two bounds answered 11 of these
 # 20, so it became one weighted bound: they are not held out.
-IN_OTHER_WORDS = (
-    ("screen shows hashes instead of numbers", ("lumen",)),
-    ("picture freezes every morning at the same time", ("inc-2025-024", "korvo", "network")),
-    ("sensor sends nothing since noon, what first?", ("aster", "network", "tarn")),
-    (
-        "device keeps dropping off and coming back",
-        ("network", "tarn", "inc-2026-045", "inc-2026-043", "korvo"),
-    ),
-    ("somebody changed the recipe values", ("security", "norvik", "inc-2026-054")),
-    (
-        "packets are lost although nobody uses the link",
-        ("network", "inc-2025-018", "inc-2025-021", "tarn"),
-    ),
-    ("connection refused after an update of the server", ("inc-2025-012", "network")),
-    (
-        "host names cannot be looked up",
-        ("network", "fjell", "inc-2025-038", "inc-2026-041", "aster"),
-    ),
-    ("is this device part of a botnet?", ("security", "inc-2026-046", "inc-2026-047")),
-    ("the same IP twice in the network", ("network", "inc-2025-036", "security", "lumen")),
-    ("wrong password at the message broker", ("pellworm", "inc-2025-035", "network", "aster")),
-    ("everything is slow and all lights blink together", ("tarn",)),
-    ("who decides whether a machine may be taken off the network", ("security",)),
-    ("does the camera need the internet", ("korvo",)),
-    ("why do polls take three seconds when one slave is dead", ("halden", "inc-2025-033")),
-    (
-        "unanswered outgoing SYN to one external peer, 2900 attempts, interval 30 s",
-        ("security", "inc-2026-046"),
-    ),
-    ("device_silent plc", ("network", "inc-2025-004", "inc-2025-009", "norvik")),
-    (
-        "unauthorized_command laptop plc: a new writer, or a burst of writes, to a controller",
-        ("security", "inc-2026-054"),
-    ),
-    ("modbus exceptions code 11 rose to 120 a minute", ("halden", "inc-2025-033")),
-    ("how long until port 502 answers after a restart", ("norvik", "halden")),
-)
+IN_OTHER_WORDS = """
+lumen | screen shows hashes instead of numbers
+inc-2025-024 korvo network | picture freezes every morning at the same time
+aster network tarn | sensor sends nothing since noon, what first?
+network tarn inc-2026-045 inc-2026-043 korvo | device keeps dropping off and coming back
+security norvik inc-2026-054 | somebody changed the recipe values
+network inc-2025-018 inc-2025-021 tarn | packets are lost although nobody uses the link
+inc-2025-012 network | connection refused after an update of the server
+network fjell inc-2025-038 inc-2026-041 aster | host names cannot be looked up
+security inc-2026-046 inc-2026-047 | is this device part of a botnet?
+network inc-2025-036 security lumen | the same IP twice in the network
+pellworm inc-2025-035 network aster | wrong password at the message broker
+tarn | everything is slow and all lights blink together
+security | who decides whether a machine may be taken off the network
+korvo | does the camera need the internet
+halden inc-2025-033 | why do polls take three seconds when one slave is dead
+security inc-2026-046 | unanswered outgoing SYN to one external peer, 2900 attempts, interval 30 s
+network inc-2025-004 inc-2025-009 norvik | device_silent plc
+security inc-2026-054 | unauthorized_command laptop plc: a new writer, or a burst of writes, to a controller
+halden inc-2025-033 | modbus exceptions code 11 rose to 120 a minute
+norvik halden | how long until port 502 answers after a restart
+"""
 
-UNANSWERED = (
-    "What is the capital of France?",
-    "How do I bake sourdough bread?",
-    "Who won the football match yesterday?",
-    "What is the salary of the plant manager?",
-    "How do I calibrate the pH probe of the water treatment?",
-    "Translate this sentence into Spanish",
-    "Which oil does the gearbox of the conveyor need?",
-    "When is the next public holiday?",
-    "How do I reset my Windows password?",
-    "What is the warranty period of the forklift?",
-    "Write a poem about autumn",
-    "Which vaccine do I need for travelling to Brazil?",
-    "How much does a licence for the spreadsheet program cost?",
-    "torque of the M12 bolts on the press",
-)
+UNANSWERED = read_phrases("""
+    What is the capital of France? | How do I bake sourdough bread?
+    Who won the football match yesterday? | What is the salary of the plant manager?
+    How do I calibrate the pH probe of the water treatment? | Translate this sentence into Spanish
+    Which oil does the gearbox of the conveyor need? | When is the next public holiday?
+    How do I reset my Windows password? | What is the warranty period of the forklift?
+    Write a poem about autumn | Which vaccine do I need for travelling to Brazil?
+    How much does a licence for the spreadsheet program cost? | torque of the M12 bolts on the press
+""")
 # The device is known, what is asked about it is not. Half of these still get passages about the
 # device: a known limit.
-KNOWN_DEVICE_UNKNOWN_FACT = (
-    "What is the price of the Korvo camera?",
-    "Is the camera housing waterproof to IP67?",
-    "What torque do the terminal screws of the switch need?",
-    "How heavy is the operator panel?",
-    "Does the PLC support PROFINET IRT?",
-    "What colour is the gateway's housing?",
-    "Which SIM card does the router take?",
-    "Who delivered the sensor nodes?",
-    "How is the robot gripper aligned?",
-    "What does alarm 4711 of the boiler mean?",
-)
-
-
-@pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
-    with open_index(tmp_path_factory.mktemp("retriever")) as opened:
-        ensure_samples(opened)
-        yield opened
+KNOWN_DEVICE_UNKNOWN_FACT = read_phrases("""
+    What is the price of the Korvo camera? | Is the camera housing waterproof to IP67?
+    What torque do the terminal screws of the switch need? | How heavy is the operator panel?
+    Does the PLC support PROFINET IRT? | What colour is the gateway's housing?
+    Which SIM card does the router take? | Who delivered the sensor nodes?
+    How is the robot gripper aligned? | What does alarm 4711 of the boiler mean?
+""")
 
 
 def files(index: Index, question: str, k: int = 5) -> list[str]:
@@ -165,25 +119,24 @@ def files(index: Index, question: str, k: int = 5) -> list[str]:
     return [stems[passage.document] for passage in search(index, question, k)]
 
 
-def misses(index: Index, cases: tuple[tuple[str, tuple[str, ...]], ...], k: int) -> list[str]:
-    return [
-        question
-        for question, right in cases
-        if not any(name.startswith(right) for name in files(index, question, k))
-    ]
+def recall(index: Index, table: str, k: int) -> float:
+    """The share of a table's questions that a right file answers among the first ``k``."""
+    hits = []
+    for line in table.strip().split("\n"):
+        right, question = line.split(" | ")
+        found = files(index, question, k)
+        hits.append(any(name.startswith(tuple(right.split())) for name in found))
+    return sum(hits) / len(hits)
 
 
-def test_recall_at_5_is_at_least_95_percent(index: Index) -> None:
-    assert len(ANSWERED) >= 40
-    assert len(misses(index, ANSWERED, 5)) <= 0.05 * len(ANSWERED)
+@pytest.mark.parametrize(("table", "k", "least"), [(ANSWERED, 5, 0.95), (ANSWERED, 1, 0.9), (IN_OTHER_WORDS, 5, 0.9)],
+                         ids=["at 5", "at 1", "at 5 in other words"])  # fmt: skip
+def test_recall(index: Index, table: str, k: int, least: float) -> None:
+    assert recall(index, table, k) >= least
 
 
-def test_the_first_passage_is_right_nine_times_in_ten(index: Index) -> None:
-    assert len(misses(index, ANSWERED, 1)) <= 0.1 * len(ANSWERED)
-
-
-def test_recall_at_5_in_other_words_is_at_least_90_percent(index: Index) -> None:
-    assert len(misses(index, IN_OTHER_WORDS, 5)) <= 0.1 * len(IN_OTHER_WORDS)
+def test_there_are_enough_questions() -> None:
+    assert ANSWERED.strip().count("\n") + 1 >= 40
 
 
 @pytest.mark.parametrize("question", UNANSWERED)
@@ -203,16 +156,11 @@ class TestEveryLabel:
     def test_has_a_chapter_in_a_guide(self, index: Index, label: str) -> None:
         words = f"{label.replace('_', ' ')}: {TAXONOMY[label].meaning}"
         found = search(index, words, k=3, kind="manual")
-        assert any(f"Label: {label}" in passage.text for passage in found), [
-            passage.section for passage in found
-        ]
+        assert any(f"Label: {label}" in passage.text for passage in found), found
 
     def test_has_happened_before(self, index: Index, label: str) -> None:
-        known = {
-            f"{incident.id} {incident.title}"
-            for incident in read_incidents()
-            if incident.label == label
-        }
+        past = [one for one in read_incidents() if one.label == label]
+        known = {f"{incident.id} {incident.title}" for incident in past}
         found = similar(index, f"{label.replace('_', ' ')}: {TAXONOMY[label].meaning}", 3)
         assert known & {passage.document for passage in found}
 
@@ -226,21 +174,18 @@ def test_techniques_in_the_security_guide_are_those_of_the_labels_and_named_as_a
         for item in bundle["objects"]
         if item["type"] == "attack-pattern" and not item.get("revoked")
     }
-    guide = next(
-        path for path in sample_files() if path.stem == "security-incident-guide"
-    ).read_text()
+    (guide,) = (
+        path.read_text() for path in sample_files() if path.stem == "security-incident-guide"
+    )
     for label in LABELS:
         for technique in TAXONOMY[label].techniques:
             assert f"{technique} {names[technique]}" in guide
 
 
 def test_a_kind_is_kept_to(index: Index) -> None:
-    assert {
-        passage.kind for passage in search(index, "packet loss retransmissions", 10, "incident")
-    } == {"incident"}
-    assert {
-        passage.kind for passage in search(index, "packet loss retransmissions", 10, "manual")
-    } == {"manual"}
+    for kind in ("incident", "manual"):
+        found = search(index, "packet loss retransmissions", 10, kind)
+        assert {passage.kind for passage in found} == {kind}
     assert search(index, "packet loss retransmissions", 10, "threat") == []
 
 
@@ -257,11 +202,8 @@ def test_a_citation_is_found_again_and_a_planted_one_is_not(index: Index) -> Non
     passage = search(index, "Modbus exception 0x0B")[0]
     found = find_passage(index, passage.chunk_id)
     assert found is not None
-    assert (found.document, found.section, found.text) == (
-        passage.document,
-        passage.section,
-        passage.text,
-    )
+    for field in ("document", "section", "text"):
+        assert getattr(found, field) == getattr(passage, field)
     assert find_passage(index, "0" * 16) is None
 
 
@@ -276,9 +218,8 @@ def test_shipped_vectors_are_what_the_model_makes(index: Index) -> None:
     some = [chunk for chunk in index.chunks() if chunk.id in shipped][::40]
     fresh = index.embedder.embed([chunk.context for chunk in some])
     assert len(some) >= 3
-    assert all(
-        shipped[chunk.id] @ vector > 0.999 for chunk, vector in zip(some, fresh, strict=True)
-    )
+    pairs = zip(some, fresh, strict=True)
+    assert all(shipped[chunk.id] @ vector > 0.999 for chunk, vector in pairs)
 
 
 @pytest.mark.parametrize(
@@ -297,25 +238,21 @@ def test_tokens_keep_codes_whole_and_in_parts(text: str, tokens: list[str]) -> N
     assert make_tokens(text) == tokens
 
 
-def test_an_empty_question_and_an_empty_knowledge_base_answer_nothing(
-    index: Index, home: Path
-) -> None:
+def test_no_question_and_no_knowledge_answer_nothing(index: Index, home: Path) -> None:
     assert search(index, "") == search(index, "what is the") == []
     with open_index(home, WordVectors()) as empty:
         assert search(empty, "impeller speed") == []
 
 
 def test_equal_passages_are_ordered_by_id(home: Path, tmp_path: Path) -> None:
-    sections = "".join(
-        f"## {a} {b}\nSpeed.\n" for a, b in ("xy", "yx")
-    )  # equal words, so equal vectors
+    # Equal words, so equal vectors.
+    sections = "".join(f"## {a} {b}\nSpeed.\n" for a, b in ("xy", "yx"))
     (tmp_path / "pump.md").write_text(f"# Pump\n{sections}")
     with open_index(home, WordVectors()) as small:
         small.add([tmp_path / "pump.md"])
         found = search(small, "speed x y")
-        assert [passage.chunk_id for passage in found] == sorted(
-            chunk.id for chunk in small.chunks()
-        )
+        ids = sorted(chunk.id for chunk in small.chunks())
+        assert [passage.chunk_id for passage in found] == ids
     assert [passage.score for passage in found] == pytest.approx([1.0, 61 / 62])
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from traffic.capture import COUNTS, FLOW_COLUMNS
+from traffic.capture import COUNTS, FLOW_COLUMNS, Capture
 from traffic.errors import UserError
 from traffic.zeek import read_zeek, write_conn_log
 
@@ -29,11 +29,15 @@ FIELDS = words(
 )
 # A Modbus poll, a UDP packet with nothing back, and a DNS query with its answer; Zeek writes first
 # what ends first.
-MODBUS = words(
-    "1000.5 C1 10.0.0.1 40001 10.0.0.2 502 tcp modbus 12.25 120 90 SF - - 0 ShADadFf 10 640 8 500 -"
+MODBUS, SILENT, LOOKUP = map(
+    words,
+    (
+        "1000.5 C1 10.0.0.1 40001 10.0.0.2 502 tcp modbus 12.25 120 90 SF - - 0 ShADadFf 10 640 8 500 -",
+        "999.0 C2 10.0.0.1 5000 10.0.0.9 5001 udp - - - - S0 - - 0 D 1 60 0 0 (empty)",
+        "1020.0 C3 10.0.0.1 5002 10.0.0.3 53 udp dns 0.5 40 80 SF - - 0 Dd 1 68 1 108 -",
+    ),
 )
-SILENT = words("999.0 C2 10.0.0.1 5000 10.0.0.9 5001 udp - - - - S0 - - 0 D 1 60 0 0 (empty)")
-LOOKUP = words("1020.0 C3 10.0.0.1 5002 10.0.0.3 53 udp dns 0.5 40 80 SF - - 0 Dd 1 68 1 108 -")
+ENDS = ("10.0.0.1", "10.0.0.2")
 
 
 def tsv(rows: list[list[str]], fields: list[str] | None = None, head: str = HEAD) -> str:
@@ -52,17 +56,28 @@ def write(folder: Path, text: str, name: str = "conn.log") -> Path:
     return path
 
 
+def read_rows(folder: Path, *rows: list[str]) -> Capture:
+    return read_zeek(write(folder, tsv(list(rows))))
+
+
+def changed(row: list[str], **values: str) -> list[str]:
+    known = dict(zip(FIELDS, row, strict=True))
+    return list(
+        (known | {name.replace("id_", "id."): text for name, text in values.items()}).values()
+    )
+
+
 def as_json(rows: list[list[str]]) -> str:
     def value(column: str, text: str) -> object:
         if column in {"ts", *COUNTS}:
             return float(text)
         return int(text) if column.endswith("_p") else text
 
-    objects = [
-        {c: value(c, t) for c, t in zip(FIELDS, row, strict=True) if t not in {"-", "(empty)"}}
+    cells = (
+        [cell for cell in zip(FIELDS, row, strict=True) if cell[1] not in {"-", "(empty)"}]
         for row in rows
-    ]
-    return "\n".join(json.dumps(entry) for entry in objects) + "\n"
+    )
+    return "".join(json.dumps({c: value(c, t) for c, t in row}) + "\n" for row in cells)
 
 
 def kinds(path: Path) -> dict[tuple[str, str, str, int], int]:
@@ -116,14 +131,14 @@ def test_read_zeek_finds_the_failing_lookups_of_a_real_log(shared: Path) -> None
 
 
 def test_read_zeek_sorts_and_types_a_plain_log(tmp_path: Path) -> None:
-    flows = read_zeek(write(tmp_path, tsv([MODBUS, SILENT, LOOKUP]))).flows
+    flows = read_rows(tmp_path, MODBUS, SILENT, LOOKUP).flows
     assert list(flows.columns) == FLOW_COLUMNS
     assert flows["uid"].tolist() == ["C2", "C1", "C3"]
     assert flows["ts"].tolist() == [999.0, 1000.5, 1020.0]
     assert flows["orig_ip_bytes"].tolist() == [60.0, 640.0, 68.0]
     assert np.isnan(flows["duration"][0])
     assert pd.isna(flows["service"][0])
-    texts = ["uid", "proto", "service", "history", "conn_state", "id.resp_h"]
+    texts = words("uid proto service history conn_state id.resp_h")
     assert set(flows[texts].dtypes.astype(str)) == {"str"}
 
 
@@ -198,10 +213,10 @@ def test_read_zeek_finds_logs_in_folders_by_day(tmp_path: Path) -> None:
 # ---- damage ----
 
 
-def changed(row: list[str], **values: str) -> list[str]:
-    return [
-        values.get(field.replace(".", "_"), value) for field, value in zip(FIELDS, row, strict=True)
-    ]
+BAD_CELLS = words(
+    "ts=yesterday ts=- ts=-5 ts=inf duration=long orig_pkts=0x10z id_orig_p=65536 id_resp_p=- "
+    "id_resp_h=host/name id_orig_h=- proto=-"
+)
 
 
 @pytest.mark.parametrize(
@@ -209,22 +224,12 @@ def changed(row: list[str], **values: str) -> list[str]:
     [
         MODBUS[:-4],
         [*MODBUS, "one more"],
-        changed(MODBUS, ts="yesterday"),
-        changed(MODBUS, ts="-"),
-        changed(MODBUS, ts="-5"),
-        changed(MODBUS, ts="inf"),
-        changed(MODBUS, duration="long"),
-        changed(MODBUS, orig_pkts="0x10z"),
-        changed(MODBUS, id_orig_p="65536"),
-        changed(MODBUS, id_resp_p="-"),
-        changed(MODBUS, id_resp_h="host name"),
-        changed(MODBUS, id_orig_h="-"),
-        changed(MODBUS, proto="-"),
         ["garbage"],
+        *(changed(MODBUS, **dict([cell.split("=")])) for cell in BAD_CELLS),
     ],
 )
 def test_read_zeek_skips_counts_and_places_malformed_rows(tmp_path: Path, bad: list[str]) -> None:
-    capture = read_zeek(write(tmp_path, tsv([SILENT, bad, LOOKUP, bad])))
+    capture = read_rows(tmp_path, SILENT, bad, LOOKUP, bad)
     assert capture.flows["uid"].tolist() == ["C2", "C3"]
     assert capture.notes == ("conn.log: 2 malformed rows were skipped, the first on line 8.",)
 
@@ -274,9 +279,9 @@ def test_read_zeek_reads_or_refuses_whatever_is_damaged(
 
 
 def test_read_zeek_reads_an_archive_as_far_as_it_goes(tmp_path: Path) -> None:
+    times = [f"{1000 + i * 7.31:.2f}" for i in range(400)]
     rows = [
-        changed(MODBUS, uid=f"C{i}", ts=f"{1000 + i * 7.31:.2f}", orig_bytes=str(i * i))
-        for i in range(400)
+        changed(MODBUS, uid=f"C{i}", ts=ts, orig_bytes=str(i * i)) for i, ts in enumerate(times)
     ]
     packed = gzip.compress(tsv(rows).encode())
     path = tmp_path / "conn.log.gz"
@@ -287,11 +292,8 @@ def test_read_zeek_reads_an_archive_as_far_as_it_goes(tmp_path: Path) -> None:
 
 
 def test_read_zeek_takes_impossible_counts_as_unknown_and_says_so(tmp_path: Path) -> None:
-    rows = [
-        changed(MODBUS, duration="-3.5"),
-        changed(LOOKUP, duration="1e12", orig_pkts="-1", resp_ip_bytes="1e300"),
-    ]
-    capture = read_zeek(write(tmp_path, tsv(rows)))
+    bad = changed(LOOKUP, duration="1e12", orig_pkts="-1", resp_ip_bytes="1e300")
+    capture = read_rows(tmp_path, changed(MODBUS, duration="-3.5"), bad)
     assert capture.flows["duration"].isna().all()
     assert capture.flows["orig_pkts"].isna().tolist() == [False, True]
     assert len(capture.activity) == 2
@@ -303,15 +305,14 @@ def test_read_zeek_takes_impossible_counts_as_unknown_and_says_so(tmp_path: Path
 
 
 def test_read_zeek_says_when_the_clock_jumps_back(tmp_path: Path) -> None:
-    rows = [changed(MODBUS, ts="90000"), changed(MODBUS, ts="80000"), changed(MODBUS, ts="80001")]
-    capture = read_zeek(write(tmp_path, tsv(rows)))
+    capture = read_rows(tmp_path, *(changed(MODBUS, ts=ts) for ts in ("90000", "80000", "80001")))
     assert capture.flows["ts"].tolist() == [80000.0, 80001.0, 90000.0]
     assert capture.notes == ("The clock jumps back once, by up to 167 min: sorted by time.",)
 
 
 def test_a_log_sorted_by_start_has_no_clock_that_jumps(tmp_path: Path) -> None:
     rows = [changed(MODBUS, ts="80000", duration="9000"), changed(MODBUS, ts="80001", duration="1")]
-    assert read_zeek(write(tmp_path, tsv(rows))).notes == ()
+    assert read_rows(tmp_path, *rows).notes == ()
 
 
 def test_read_zeek_says_which_useful_column_is_missing(tmp_path: Path) -> None:
@@ -322,31 +323,26 @@ def test_read_zeek_says_which_useful_column_is_missing(tmp_path: Path) -> None:
 
 def test_read_zeek_refuses_with_one_line_each(tmp_path: Path) -> None:
     (tmp_path / "empty folder").mkdir()
+    less = without("conn_state")
+    no_id, no_rows = "has no columns ts, id.orig_h,", "has a header and no rows"
     cases = {
-        tmp_path / "nowhere.log": "does not exist",
-        write(tmp_path, "", "empty.log"): "is empty",
-        write(tmp_path, " \n\n", "blank.log"): "is empty",
-        write(tmp_path, without("conn_state"), "less.log"): (
-            "has no column conn_state (line 6 lists 20 fields); expected Zeek's conn.log"
-        ),
-        write(
-            tmp_path, tsv([["1", "a"]], ["ts", "name"]), "weird.log"
-        ): "has no columns id.orig_h,",
-        write(tmp_path, tsv([]), "header.log"): "has a header and no rows",
-        write(tmp_path, tsv([]).rstrip("\n"), "cut.log"): "has a header and no rows",
-        write(tmp_path, tsv([["x"]]), "bad.log"): "has no well-formed row",
-        write(
-            tmp_path, tsv([MODBUS], [*FIELDS[:-1], "uid"]), "twice.log"
-        ): "names column uid twice",
-        write(tmp_path, HEAD, "headless.log"): "has no #fields line",
-        write(
-            tmp_path, "dear diary\n", "diary.log"
-        ): "is not a Zeek log (it starts with 'dear diary",
-        write(tmp_path, '{"a": 1}\n', "other.json"): "has no columns ts, id.orig_h,",
-        write(tmp_path, "{broken", "broken.json"): "has no columns ts, id.orig_h,",
-        tmp_path / "empty folder": "holds no conn.log",
-    }
-    for path, words in cases.items():
+        "nowhere.log": (None, "does not exist"),
+        "empty folder": (None, "holds no conn.log"),
+        "empty.log": ("", "is empty"),
+        "blank.log": (" \n\n", "is empty"),
+        "less.log": (less, "has no column conn_state (line 6 lists 20 fields); expected Zeek's conn.log"),
+        "weird.log": (tsv([["1", "a"]], ["ts", "name"]), "has no columns id.orig_h,"),
+        "header.log": (tsv([]), no_rows),
+        "cut.log": (tsv([]).rstrip("\n"), no_rows),
+        "bad.log": (tsv([["x"]]), "has no well-formed row"),
+        "twice.log": (tsv([MODBUS], [*FIELDS[:-1], "uid"]), "names column uid twice"),
+        "headless.log": (HEAD, "has no #fields line"),
+        "diary.log": ("dear diary\n", "is not a Zeek log (it starts with 'dear diary"),
+        "other.json": ('{"a": 1}\n', no_id),
+        "broken.json": ("{broken", no_id),
+    }  # fmt: skip
+    for name, (text, words) in cases.items():
+        path = tmp_path / name if text is None else write(tmp_path, text, name)
         with pytest.raises(UserError) as caught:
             read_zeek(path)
         message = str(caught.value)
@@ -365,17 +361,17 @@ def test_read_zeek_refuses_with_one_line_each(tmp_path: Path) -> None:
 
 
 def test_flow_evidence_counts_history_letters_by_powers_of_ten(tmp_path: Path) -> None:
-    rows = [changed(MODBUS, history="ShADTTadtwFfR")]
-    ends = ("10.0.0.1", "10.0.0.2")
-    evidence = read_zeek(write(tmp_path, tsv(rows))).evidence.sort_values(["kind", "src", "slot"])
-    found = evidence[["kind", "src", "dst", "slot", "count"]].to_numpy().tolist()
+    evidence = read_rows(tmp_path, changed(MODBUS, history="ShADTTadtwFfR")).evidence
+    columns = ["kind", "src", "slot", "dst", "count"]
+    found = evidence.sort_values(columns)[columns].to_numpy().tolist()
     # TT means 10, from 1000.5 to 1012.75, 1.36 s apart: seven before 1010. The reset is at the end.
+    a, b = ENDS
     assert found == [
-        ["reset", *ends, 101, 1],
-        ["retransmission", *ends, 100, 7],
-        ["retransmission", *ends, 101, 3],
-        ["retransmission", *ends[::-1], 100, 1],
-        ["zero_window", *ends[::-1], 100, 1],
+        ["reset", a, 101, b, 1],
+        ["retransmission", a, 100, b, 7],
+        ["retransmission", a, 101, b, 3],
+        ["retransmission", b, 100, a, 1],
+        ["zero_window", b, 100, a, 1],
     ]
 
 
@@ -384,8 +380,7 @@ def test_flow_evidence_reads_dns_from_flows(tmp_path: Path) -> None:
     dead = changed(LOOKUP, uid="C9", ts="1031", **silent)
     other = changed(LOOKUP, uid="C8", id_resp_p="5353", resp_pkts="0")
     ends = ("10.0.0.1", "10.0.0.3", -1)
-    path = write(tmp_path, tsv([LOOKUP, dead, other]))
-    evidence = read_zeek(path).evidence
+    evidence = read_rows(tmp_path, LOOKUP, dead, other).evidence
     assert evidence[["slot", "kind", "count"]].to_numpy().tolist() == [
         [102, "dns_query", 1],
         [103, "dns_failed", 2],
@@ -395,29 +390,27 @@ def test_flow_evidence_reads_dns_from_flows(tmp_path: Path) -> None:
 
 
 def test_flow_evidence_reads_unreachable_hosts_from_icmp(tmp_path: Path) -> None:
+    def message(row: list[str], kind: int, code: int, pkts: int = 1) -> list[str]:
+        return changed(row, id_orig_p=str(kind), id_resp_p=str(code), orig_pkts=str(pkts))
+
     icmp = changed(SILENT, proto="icmp")
     icmp6 = changed(icmp, id_orig_h="fd00::1", id_resp_h="fd00::2")
-    rows = [
-        changed(icmp, id_orig_p="3", id_resp_p="1", orig_pkts="4"),
-        changed(icmp, id_orig_p="8", id_resp_p="0"),
-        changed(icmp6, id_orig_p="1", id_resp_p="3"),
-        changed(icmp6, id_orig_p="3", id_resp_p="0"),
-    ]
+    rows = [message(icmp, 3, 1, 4), message(icmp, 8, 0), message(icmp6, 1, 3), message(icmp6, 3, 0)]
     assert kinds(write(tmp_path, tsv(rows))) == {
         ("unreachable", "10.0.0.1", "10.0.0.9", 1): 4,
         ("unreachable", "fd00::1", "fd00::2", 3): 1,
     }
 
 
-def beside(folder: Path, name: str, fields: str, *rows: str) -> None:
-    """A log of the ends of MODBUS; a row is ``ts|value|...``."""
+def beside(folder: Path, name: str, fields: str, *rows: str) -> Path:
+    """A log of the ends of MODBUS, beside its conn.log; a row is ``ts|value|...``."""
     split = [row.split("|") for row in rows]
     table = [[ts, *MODBUS[1:6], *values] for ts, *values in split]
     write(folder, tsv(table, [*FIELDS[:6], *fields.split()]), name)
+    return write(folder, tsv([MODBUS]))
 
 
 def test_read_beside_counts_modbus_requests_writes_and_refusals(tmp_path: Path) -> None:
-    path = write(tmp_path, tsv([MODBUS]))
     messages = [
         "1001|1|1|READ_HOLDING_REGISTERS|REQ|-",
         "1001|1|1|READ_HOLDING_REGISTERS|RESP|-",
@@ -427,42 +420,33 @@ def test_read_beside_counts_modbus_requests_writes_and_refusals(tmp_path: Path) 
         "1012|4|1|DIAGNOSTICS|REQ|-",
         "1013|5|1|unknown-100|REQ|-",
     ]
-    beside(tmp_path, "modbus.log", "tid unit func pdu_type exception", *messages)
-    ends = ("10.0.0.1", "10.0.0.2")
-    assert kinds(path) == {
-        ("modbus_read", *ends, 3): 2,
-        ("modbus_exception", *ends, 2): 1,
-        ("modbus_write", *ends, 16): 1,
-        ("modbus_other", *ends, 8): 1,
-        ("modbus_other", *ends, 100): 1,
-    }
+    path = beside(tmp_path, "modbus.log", "tid unit func pdu_type exception", *messages)
+    once = (("exception", 2), ("write", 16), ("other", 8), ("other", 100))
+    counts = {(f"modbus_{kind}", *ENDS, code): 1 for kind, code in once}
+    assert kinds(path) == {("modbus_read", *ENDS, 3): 2, **counts}
 
 
 def test_read_beside_takes_old_modbus_messages_in_turns(tmp_path: Path) -> None:
-    path = write(tmp_path, tsv([MODBUS]))
     messages = [*["1001|READ_COILS|-"] * 3, "1001|READ_COILS|SLAVE_DEVICE_BUSY"]
-    beside(tmp_path, "modbus.log", "func exception", *messages)
-    ends = ("10.0.0.1", "10.0.0.2")
-    assert kinds(path) == {("modbus_read", *ends, 1): 2, ("modbus_exception", *ends, 6): 1}
+    path = beside(tmp_path, "modbus.log", "func exception", *messages)
+    assert kinds(path) == {("modbus_read", *ENDS, 1): 2, ("modbus_exception", *ENDS, 6): 1}
 
 
 def test_read_beside_counts_mqtt(tmp_path: Path) -> None:
-    path = write(tmp_path, tsv([MODBUS]))
     refused = ("1002|Refused: not authorized", "1003|unknown-return-code-135")
     connects = ("1001|Connection Accepted", *refused, "1004|-")
     beside(tmp_path, "mqtt_connect.log", "connect_status", *connects)
     topics = ("1001|T|a/b", "1002|T|a/b", "1003|T|a/c", "1004|F|a/c")
     beside(tmp_path, "mqtt_publish.log", "from_client topic", *topics)
     failed = ("1001|protocol|MQTT", "1002|protocol|HTTP")
-    beside(tmp_path, "analyzer.log", "analyzer_kind analyzer_name", *failed)
-    ends = ("10.0.0.1", "10.0.0.2")
+    path = beside(tmp_path, "analyzer.log", "analyzer_kind analyzer_name", *failed)
     assert kinds(path) == {
-        ("mqtt_connect", *ends, -1): 4,
-        ("mqtt_refused", *ends, 5): 1,
-        ("mqtt_refused", *ends, 135): 1,
-        ("mqtt_publish", *ends, -1): 3,
-        ("mqtt_publish", *ends[::-1], -1): 1,
-        ("mqtt_malformed", *ends, -1): 1,
+        ("mqtt_connect", *ENDS, -1): 4,
+        ("mqtt_refused", *ENDS, 5): 1,
+        ("mqtt_refused", *ENDS, 135): 1,
+        ("mqtt_publish", *ENDS, -1): 3,
+        ("mqtt_publish", *ENDS[::-1], -1): 1,
+        ("mqtt_malformed", *ENDS, -1): 1,
     }
     published = read_zeek(path).evidence.query("kind == 'mqtt_publish' and src == '10.0.0.1'")
     assert published["distinct"].tolist() == [2]
@@ -478,29 +462,26 @@ def test_read_beside_reads_dns_once(tmp_path: Path) -> None:
         {**start, "query": "c.local", "id.resp_p": 5353},
     ]
     write(tmp_path, "\n".join(map(json.dumps, entries)), "dns.log")
-    ends = ("10.0.0.1", "10.0.0.3")
+    counts = {("dns_query", -1): 3, ("dns_failed", 3): 1, ("dns_failed", -1): 1}
     assert kinds(path) == {
-        ("dns_query", *ends, -1): 3,
-        ("dns_failed", *ends, 3): 1,
-        ("dns_failed", *ends, -1): 1,
+        (kind, "10.0.0.1", "10.0.0.3", n): count for (kind, n), count in counts.items()
     }
     evidence = read_zeek(path).evidence
     assert evidence.loc[evidence["kind"] == "dns_query", "distinct"].tolist() == [2]
 
 
 def test_read_beside_belongs_to_the_same_hour(tmp_path: Path) -> None:
+    hours = {".12:00:00-13:00:00": 1001, ".13:00:00-14:00:00": 4001, "": 9001}
+    for hour, ts in hours.items():
+        beside(tmp_path, f"modbus{hour}.log", "func pdu_type", f"{ts}|READ_COILS|REQ")
     path = write(tmp_path, tsv([MODBUS]), "conn.12:00:00-13:00:00.log")
-    beside(tmp_path, "modbus.12:00:00-13:00:00.log", "func pdu_type", "1001|READ_COILS|REQ")
-    beside(tmp_path, "modbus.13:00:00-14:00:00.log", "func pdu_type", "4001|READ_COILS|REQ")
-    beside(tmp_path, "modbus.log", "func pdu_type", "9001|READ_COILS|REQ")
     assert read_zeek(path).evidence["slot"].tolist() == [100]
 
 
 def test_read_beside_says_what_zeek_found_odd_and_what_could_not_be_read(tmp_path: Path) -> None:
-    path = write(tmp_path, tsv([MODBUS]))
     odd = ("1001|bad_TCP_checksum", "1002|bad_TCP_checksum", "1003|<script>")
     beside(tmp_path, "weird.log", "name", *odd)
-    beside(tmp_path, "capture_loss.log", "percent_lost", "1001|0.0", "1901|12.34")
+    path = beside(tmp_path, "capture_loss.log", "percent_lost", "1001|0.0", "1901|12.34")
     write(tmp_path, "", "dns.log")
     capture = read_zeek(path)
     assert capture.notes == (
@@ -512,6 +493,13 @@ def test_read_beside_says_what_zeek_found_odd_and_what_could_not_be_read(tmp_pat
 
 
 # ---- writing ----
+
+
+def written(flows: pd.DataFrame) -> str:
+    stream = io.StringIO()
+    write_conn_log(flows, stream)
+    return stream.getvalue()
+
 
 _text = st.text(
     st.characters(codec="utf-8", categories=["L", "N", "P", "S"]), min_size=1, max_size=8
@@ -541,23 +529,18 @@ def test_what_is_written_reads_back_equal(
     flows = pd.DataFrame(rows, columns=columns).sort_values("ts", kind="stable", ignore_index=True)
     types = dict.fromkeys(columns, "str") | dict.fromkeys(("id.orig_p", "id.resp_p"), "int64")
     flows = flows.astype(types | dict.fromkeys(("ts", *COUNTS), "float64"))
-    stream = io.StringIO()
-    write_conn_log(flows, stream)
-    path = write(tmp_path_factory.mktemp("law"), stream.getvalue())
+    path = write(tmp_path_factory.mktemp("law"), written(flows))
     pd.testing.assert_frame_equal(read_zeek(path).flows, flows)
 
 
 def test_a_real_log_reads_back_equal(shared: Path, tmp_path: Path) -> None:
     flows = read_zeek(shared / "data" / "iot23" / "honeypot-5-1" / "conn.log.labeled").flows
-    stream = io.StringIO()
-    write_conn_log(flows, stream)
-    pd.testing.assert_frame_equal(read_zeek(write(tmp_path, stream.getvalue())).flows, flows)
-    assert stream.getvalue().splitlines()[5].startswith("#fields\tts\tuid\tid.orig_h\t")
+    text = written(flows)
+    pd.testing.assert_frame_equal(read_zeek(write(tmp_path, text)).flows, flows)
+    assert text.splitlines()[5].startswith("#fields\tts\tuid\tid.orig_h\t")
 
 
 def test_text_that_would_break_a_row_is_written_as_its_code(tmp_path: Path) -> None:
-    flows = read_zeek(write(tmp_path, tsv([MODBUS]))).flows.assign(service="a\tb\n", history="-")
-    stream = io.StringIO()
-    write_conn_log(flows, stream)
-    again = read_zeek(write(tmp_path, stream.getvalue())).flows
+    flows = read_rows(tmp_path, MODBUS).flows.assign(service="a\tb\n", history="-")
+    again = read_zeek(write(tmp_path, written(flows))).flows
     assert (again["service"][0], again["history"][0]) == ("a\\x09b\\x0a", "\\x2d")
