@@ -8,7 +8,7 @@ SAMPLE := assistant/samples/filling-line
 export HF_HUB_OFFLINE := 1
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: demo serve test check bench pocket recorded clean
+.PHONY: demo serve test check docs bench pocket recorded clean
 .DEFAULT_GOAL := demo
 
 # Made once, and again when the pinned versions change.
@@ -33,6 +33,10 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The documents that are generated: the command reference, and tables of results.
+docs: $(READY)
+	$(BIN)/python tests/test_docs.py
 
 # Ratios and durations of this machine, beside their targets. nfstream is the reference, so it is installed here only.
 bench: $(READY)
