@@ -37,6 +37,7 @@ check: $(READY)
 # The documents that are generated: the command reference, and tables of results.
 docs: $(READY)
 	$(BIN)/python tests/test_docs.py
+	$(BIN)/python -m eval.research.summary
 
 # Ratios and durations of this machine, beside their targets. nfstream is the reference, so it is installed here only.
 bench: $(READY)

@@ -1,6 +1,6 @@
-"""Documents that code can check: the command reference is generated, links resolve, commands exist.
+"""Documents that code can check: what is generated is current, links resolve, commands exist.
 
-``python tests/test_docs.py`` writes docs/commands.md anew.
+``make docs`` writes anew what is generated.
 """
 
 import html
@@ -13,6 +13,9 @@ import pytest
 import typer
 
 from assistant.cli.main import app
+from eval.report.tables import ReportTable, render_table
+from eval.research.claims import read_runs
+from eval.research.summary import make_model_table
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ROOT / "docs" / "commands.md"
@@ -39,6 +42,24 @@ def commands(group: typer.Typer, before: str = "faultwise") -> set[str]:
     return own.union(
         *(commands(sub.typer_instance, f"{before} {sub.name}") for sub in group.registered_groups)
     )
+
+
+def with_worth(readme: str) -> str:
+    """The README with its table of what the shipped model is worth on captures that nobody had seen."""
+    table = make_model_table(read_runs(ROOT / "results").detection)
+    rows = [row for row in table.rows if row[0].startswith("leave-one-capture-out")]
+    heads = ("captures that no model has seen", *(table.heads[column] for column in (2, 3, 5)))
+    short = ReportTable("", heads, tuple((row[1], row[2], row[3], row[5]) for row in rows))
+    before, rest = readme.split("<!-- worth -->")
+    after = rest.split("<!-- end of worth -->")[1]
+    return (
+        f"{before}<!-- worth -->\n\n{render_table(short).strip()}\n\n<!-- end of worth -->{after}"
+    )
+
+
+def test_the_readme_says_what_the_results_say() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert with_worth(readme) == readme, "run: make docs"
 
 
 def test_the_command_reference_is_what_the_command_line_says() -> None:
@@ -78,3 +99,5 @@ def test_the_readme_can_be_read_in_five_minutes() -> None:
 
 if __name__ == "__main__":
     COMMANDS.write_text(command_reference(), encoding="utf-8")
+    README = ROOT / "README.md"
+    README.write_text(with_worth(README.read_text(encoding="utf-8")), encoding="utf-8")

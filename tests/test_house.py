@@ -11,9 +11,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import typer
 
-from assistant.cli.main import app
 from assistant.offline import FLAGS, go_offline
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -131,24 +129,3 @@ def test_the_wheel_takes_every_data_file_along() -> None:
     }
     wanted = {ROOT / path for path in tracked(*PACKAGES) if not path.endswith(".py")}
     assert wanted - taken == set()
-
-
-def commands(group: typer.Typer, before: str = "faultwise") -> set[str]:
-    own = {
-        f"{before} {c.name or c.callback.__name__}" for c in group.registered_commands if c.callback
-    }
-    return own.union(
-        *(commands(sub.typer_instance, f"{before} {sub.name}") for sub in group.registered_groups)
-    )
-
-
-def test_the_readme_names_every_command_and_no_other() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    known = commands(app)
-    blocks = "\n".join(re.findall(r"```\n(.+?)```", readme, flags=re.DOTALL))
-    written = re.findall(r"^faultwise ((?:[a-z]+ ?)+)", blocks, flags=re.MULTILINE)
-    named = {
-        next((k for k in known if f"faultwise {words} ".startswith(k + " ")), f"unknown: {words}")
-        for words in written
-    }
-    assert named == known
