@@ -55,6 +55,17 @@ def tool_running(
 
 
 @contextlib.contextmanager
+def bulk_running(
+    lab: Lab, sender: str, receiver: str, port: int, kbit: float, *more: object
+) -> Iterator[None]:
+    """Send ``kbit`` kbit/s over TCP from one machine to a listener on another."""
+    send = tool_command("tcp", "bulk", lab.machine(receiver).address, port, kbit, *more)
+    listen = tool_command("tcp", "listen", port)
+    with tool_running(lab, receiver, listen), tool_running(lab, sender, send):
+        yield
+
+
+@contextlib.contextmanager
 def machines_added(lab: Lab, machines: Sequence[Machine]) -> Iterator[None]:
     """Plug in machines and start their programs."""
     with contextlib.ExitStack() as stack:

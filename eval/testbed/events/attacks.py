@@ -9,14 +9,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from eval.testbed.events.actions import (
-    discard_output,
-    machines_added,
-    open_port,
-    repeat,
-    tool_command,
-    tool_running,
-)
+from eval.testbed.events import actions
+from eval.testbed.events.actions import machines_added, open_port, tool_command, tool_running
 from eval.testbed.events.event import Event, EventKind
 from eval.testbed.events.participants import alone, attackers_and_victims, clients, machines_running
 from eval.testbed.generator import SiteRandom
@@ -66,13 +60,13 @@ def _scan(*ways: str) -> Command:
         speed = ["--max-rate", f"{event.strength:g}"]
         if also := event.settings["also"]:
             addresses = [lab.machine(name).address for name in [event.target, *also]]
-            return repeat([*_NMAP, *ways, *speed, "-p", _COMMON_PORTS, *addresses])
+            return actions.repeat([*_NMAP, *ways, *speed, "-p", _COMMON_PORTS, *addresses])
         machine = lab.machine(event.target)
         last, own = max(40, min(65535, round(event.strength * event.length_s))), open_port(machine)
         # A version scan sends many probes to each open port, so it gets few ports.
         ports = _COMMON_PORTS if "-sV" in ways else f"1-{last}"
         ports = f"{ports},{own}" if own > last else ports
-        return repeat([*_NMAP, *ways, *speed, "-p", ports, machine.address])
+        return actions.repeat([*_NMAP, *ways, *speed, "-p", ports, machine.address])
 
     return command
 
@@ -103,7 +97,7 @@ def _flood(*ways: str) -> Command:
         machine = lab.machine(event.target)
         port = [] if "-1" in ways else ["-p", str(open_port(machine))]
         pause = f"u{round(1e6 / event.strength)}"
-        return discard_output(["hping3", "-q", *ways, *port, "-i", pause, machine.address])
+        return actions.discard_output(["hping3", "-q", *ways, *port, "-i", pause, machine.address])
 
     return command
 
@@ -145,14 +139,11 @@ def _against_port(tool: str, *program: str) -> Command:
 
     def command(lab: Lab, event: Event) -> list[str]:
         machine = lab.machine(event.target)
-        return tool_command(tool, *program, machine.address, open_port(machine), event.strength)
+        # Connections that are held are whole ones.
+        strength = round(event.strength) if program == ("hold",) else event.strength
+        return tool_command(tool, *program, machine.address, open_port(machine), strength)
 
     return command
-
-
-def _hold_connections(lab: Lab, event: Event) -> list[str]:
-    machine = lab.machine(event.target)
-    return tool_command("tcp", "hold", machine.address, open_port(machine), round(event.strength))
 
 
 @contextlib.contextmanager
@@ -223,10 +214,6 @@ def _draw_middle(event: Event, rng: SiteRandom) -> Event:
     return replace(attacked, settings={"also": [client], "client": client})
 
 
-def _polled(site: Site) -> list[Machine]:
-    return [one for one in machines_running(*_CONTROLLERS)(site) if clients(site, one.name)]
-
-
 _BROKER = machines_running("broker")
 # fmt: off
 ATTACKS = {
@@ -239,7 +226,8 @@ ATTACKS = {
     "flood_udp": _dos("UDP packets", "-2", "-d", "120"),
     "flood_icmp": _dos("pings", "-1", "-d", "56"),
     "slow_connections": _attack(
-        "dos", machines_running("broker", *_CONTROLLERS, "camera", "recorder"), _hold_connections,
+        "dos", machines_running("broker", *_CONTROLLERS, "camera", "recorder"),
+        _against_port("tcp", "hold"),
         "{attacker} holds {strength:.0f} connections to {target} open and says hardly anything",
         (40, 400)),
     "flood_many": EventKind(
@@ -261,7 +249,9 @@ ATTACKS = {
         "mqtt_abuse", _BROKER, _mqtt_flood,
         "{attacker} floods {target} with {strength:.0f} MQTT messages a second", (60, 1000)),
     "arp_spoof": EventKind(
-        "spoofing", _polled, _arp_spoof, attackers_and_victims,
+        "spoofing",
+        lambda site: [m for m in machines_running(*_CONTROLLERS)(site) if clients(site, m.name)],
+        _arp_spoof, attackers_and_victims,
         "{attacker} stands between {client} and {target} by false ARP answers every {strength:.1f} s",
         (0.5, 5), draw=_draw_middle),
 }
@@ -285,16 +275,13 @@ def modbus_command(lab: Lab, event: Event, way: str) -> list[str]:
     return tool_command("modbus", *where, *known)
 
 
-def _modbus(lab: Lab, event: Event) -> list[str]:
-    return modbus_command(lab, event, event.settings["way"])
-
-
-def _draw_sweep(event: Event, rng: SiteRandom) -> Event:
-    return _draw_attacker(event, rng, unit=draw_unit(event, rng), way="sweep")
-
-
-def _draw_writes(event: Event, rng: SiteRandom) -> Event:
-    return _draw_attacker(event, rng, unit=draw_unit(event, rng), way="write")
+def _modbus(label: str, way: str, cause: str, strength: tuple[float, float]) -> EventKind:
+    """The Modbus tool against a controller in one of its ways."""
+    return _attack(
+        label, machines_running(*_CONTROLLERS),
+        lambda lab, event: modbus_command(lab, event, way), cause, strength,
+        lambda event, rng: _draw_attacker(event, rng, unit=draw_unit(event, rng), way=way),
+    )  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -333,34 +320,22 @@ def _draw_beacon(event: Event, rng: SiteRandom, jitter: float, *controllers: str
     return replace(event, strength=period_s, settings=settings, added=added)
 
 
-def _draw_fixed(event: Event, rng: SiteRandom) -> Event:
-    return _draw_beacon(event, rng, 0.0, "answers")
-
-
-def _draw_jittered(event: Event, rng: SiteRandom) -> Event:
-    return _draw_beacon(event, rng, rng.uniform(0.2, 0.7), "answers")
-
-
-def _draw_dead(event: Event, rng: SiteRandom) -> Event:
-    jitter = rng.choice([0.0, rng.uniform(0.1, 0.5)])
-    return _draw_beacon(event, rng, jitter, "refuses", "drops", "absent")
-
-
-def _c2(how: str, draw: Callable[[Event, SiteRandom], Event]) -> EventKind:
+def _c2(how: str, jitter: Callable[[SiteRandom], float], *controllers: str) -> EventKind:
+    """A beacon with a jitter that is drawn, to a controller in one of some states."""
     infected = machines_running("sensor", "camera", "edge", "hmi", "workstation")
     cause = "infected {target} calls its controller {address}, " + how
+
+    def draw(event: Event, rng: SiteRandom) -> Event:
+        return _draw_beacon(event, rng, jitter(rng), *controllers)
+
     return EventKind("c2", infected, _beacon, alone, cause, (2, 20), least_s=45, draw=draw)
 
 
 @contextlib.contextmanager
 def _exfiltration(lab: Lab, event: Event) -> Iterator[None]:
     (away,), port = event.added, event.settings["port"]
-    send = tool_command("tcp", "bulk", away.address, port, event.strength)
-    with (
-        machines_added(lab, event.added),
-        tool_running(lab, away.name, tool_command("tcp", "listen", port)),
-        tool_running(lab, event.target, send),
-    ):
+    bulk = actions.bulk_running(lab, event.target, away.name, port, event.strength)
+    with machines_added(lab, event.added), bulk:
         yield
 
 
@@ -372,17 +347,20 @@ def _draw_drop(event: Event, rng: SiteRandom) -> Event:
 
 # fmt: off
 INTRUSIONS = {
-    "modbus_sweep": _attack(
-        "recon", machines_running(*_CONTROLLERS), _modbus,
+    "modbus_sweep": _modbus(
+        "recon", "sweep",
         "{attacker} reads all registers and units of {target}, {strength:.0f} requests a second",
-        (2, 60), _draw_sweep),
-    "modbus_writes": _attack(
-        "unauthorized_command", machines_running(*_CONTROLLERS), _modbus,
-        "{attacker} writes to registers of {target}, {strength:.1f} times a second",
-        (0.5, 20), _draw_writes),
-    "beacon_fixed": _c2("which answers, every {strength:.1f} s", _draw_fixed),
-    "beacon_jittered": _c2("which answers, about every {strength:.1f} s", _draw_jittered),
-    "beacon_dead": _c2("which is dead ({controller}), about every {strength:.1f} s", _draw_dead),
+        (2, 60)),
+    "modbus_writes": _modbus(
+        "unauthorized_command", "write",
+        "{attacker} writes to registers of {target}, {strength:.1f} times a second", (0.5, 20)),
+    "beacon_fixed": _c2("which answers, every {strength:.1f} s", lambda _: 0.0, "answers"),
+    "beacon_jittered": _c2(
+        "which answers, about every {strength:.1f} s",
+        lambda rng: rng.uniform(0.2, 0.7), "answers"),
+    "beacon_dead": _c2(
+        "which is dead ({controller}), about every {strength:.1f} s",
+        lambda rng: rng.choice([0.0, rng.uniform(0.1, 0.5)]), "refuses", "drops", "absent"),
     "exfiltration": EventKind(
         "exfiltration",
         machines_running("historian", "recorder", "edge", "hmi", "workstation", "camera"),

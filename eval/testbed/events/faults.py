@@ -5,31 +5,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from eval.testbed.events.actions import (
-    open_port,
-    settings_changed,
-    tool_command,
-    tool_running,
-    unstable_link,
-)
+from eval.testbed.events import participants
+from eval.testbed.events.actions import bulk_running, open_port, settings_changed, unstable_link
 from eval.testbed.events.event import Event, EventKind
-from eval.testbed.events.participants import (
-    alone,
-    asked_and_askers,
-    broker_and_shut_out,
-    cable_and_peers,
-    clients,
-    controller_and_refused,
-    crashed_and_clients,
-    device_and_clients,
-    flapping_and_clients,
-    group_and_clients,
-    lossy_and_peers,
-    machines_running,
-    resolver_and_misled,
-    sender_and_shared,
-    servers,
-)
+from eval.testbed.events.participants import clients, device_and_clients, machines_running, servers
 from eval.testbed.generator import SiteRandom
 from eval.testbed.lab import Lab
 from eval.testbed.site import ROUTER, Machine, Site
@@ -65,10 +44,6 @@ def _draw_dns_outage(event: Event, rng: SiteRandom) -> Event:
     return replace(event, settings={"crashed": crashed, "how": how})
 
 
-def _dns_wrong(lab: Lab, event: Event) -> contextlib.AbstractContextManager[None]:
-    return settings_changed(lab, event.target, answers=event.settings["answers"])
-
-
 def _draw_wrong_answers(event: Event, rng: SiteRandom) -> Event:
     """Addresses that nobody has, for most of the names that are asked for."""
     called = [server for machine in rng.site.machines for server in servers(rng.site, machine)]
@@ -97,9 +72,8 @@ def _broker_refuses(lab: Lab, event: Event) -> Iterator[dict[str, Any]]:
 
 def _draw_refusal(event: Event, rng: SiteRandom) -> Event:
     room, lost = rng.randint(1, 3), rng.chance(0.5)
-    how = f"has room for {room} clients only"
-    if lost:
-        how = "has lost its list of users and refuses everybody"
+    only = f"has room for {room} clients only"
+    how = "has lost its list of users and refuses everybody" if lost else only
     return replace(event, settings={"users_lost": lost, "room": room, "how": how})
 
 
@@ -136,26 +110,31 @@ def _program_frozen(lab: Lab, event: Event) -> Iterator[None]:
 # fmt: off
 OUTAGES = {
     "service_crashed": EventKind(
-        "service_down", machines_running(*_SERVERS), _service_crashed, crashed_and_clients,
+        "service_down", machines_running(*_SERVERS), _service_crashed,
+        participants.crashed_and_clients,
         "the program of {target} has crashed and its port refuses"),
     "clock_gone": EventKind(
-        "service_down", machines_running("ntp"), _service_crashed, asked_and_askers,
+        "service_down", machines_running("ntp"), _service_crashed, participants.asked_and_askers,
         "the time server {target} has crashed", least_s=60),
     "broker_refuses": EventKind(
-        "service_down", machines_running("broker"), _broker_refuses, broker_and_shut_out,
+        "service_down", machines_running("broker"), _broker_refuses,
+        participants.broker_and_shut_out,
         "the broker {target} {how}", draw=_draw_refusal),
     "exception_storm": EventKind(
-        "service_down", machines_running(*_CONTROLLERS), _exception_storm, controller_and_refused,
+        "service_down", machines_running(*_CONTROLLERS), _exception_storm,
+        participants.controller_and_refused,
         "{target} answers {what} with Modbus exceptions", (0.1, 1.0), draw=_draw_exceptions),
     "dns_outage": EventKind(
-        "name_resolution", machines_running("dns"), _dns_outage, asked_and_askers,
+        "name_resolution", machines_running("dns"), _dns_outage, participants.asked_and_askers,
         "the resolver {target} {how}", draw=_draw_dns_outage),
     "dns_wrong": EventKind(
-        "name_resolution", machines_running("dns"), _dns_wrong, resolver_and_misled,
+        "name_resolution", machines_running("dns"),
+        lambda lab, event: settings_changed(lab, event.target, answers=event.settings["answers"]),
+        participants.resolver_and_misled,
         "the resolver {target} gives addresses that nobody has for {count} names",
         draw=_draw_wrong_answers),
     "silent_sensor": EventKind(
-        "device_silent", machines_running("sensor"), _program_frozen, alone,
+        "device_silent", machines_running("sensor"), _program_frozen, participants.alone,
         "the program of {target} hangs and says nothing more", least_s=45),
 }
 # fmt: on
@@ -206,12 +185,9 @@ def _slow_link(lab: Lab, event: Event) -> Iterator[None]:
 @contextlib.contextmanager
 def _congestion(lab: Lab, event: Event) -> Iterator[None]:
     """Half as much again as the target's cable can carry, from one sender."""
-    address = lab.machine(event.target).address
-    listen = tool_command("tcp", "listen", _BULK_PORT)
-    send = tool_command("tcp", "bulk", address, _BULK_PORT, 1.5 * event.strength)
     try:
         lab.limit(event.target, event.strength)
-        with tool_running(lab, event.target, listen), tool_running(lab, event.source, send):
+        with bulk_running(lab, event.source, event.target, _BULK_PORT, 1.5 * event.strength):
             yield
     finally:
         lab.limit(event.target, 0)
@@ -220,10 +196,6 @@ def _congestion(lab: Lab, event: Event) -> Iterator[None]:
 def _draw_sender(event: Event, rng: SiteRandom) -> Event:
     senders = machines_running(*_SENDERS)(rng.site)
     return replace(event, source=rng.choice([m for m in senders if m.name != event.target]).name)
-
-
-def _flapping(lab: Lab, event: Event) -> contextlib.AbstractContextManager[None]:
-    return unstable_link(lambda up: lab.link(event.target, up), event.settings["pauses_s"])
 
 
 def _draw_flaps(event: Event, rng: SiteRandom) -> Event:
@@ -261,20 +233,25 @@ FAULTS = {
     "powered_off": EventKind(
         "device_silent", _talking, _powered_off, device_and_clients, "{target} has no power"),
     "switch_down": EventKind(
-        "device_silent", _talking, _switch_down, group_and_clients,
+        "device_silent", _talking, _switch_down, device_and_clients,
         "the switch of {listed} is down", draw=_draw_switch),
     "packet_loss": EventKind(
-        "packet_loss", _talking, _packet_loss, lossy_and_peers,
+        "packet_loss", _talking, _packet_loss, participants.lossy_and_peers,
         "the cable of {target} loses {strength:.1%} of its packets each way", (0.01, 0.4)),
     "slow_link": EventKind(  # others say so little that the slowest cable is room enough
-        "congestion", machines_running("camera", "recorder"), _slow_link, cable_and_peers,
+        "congestion", machines_running("camera", "recorder"), _slow_link,
+        participants.cable_and_peers,
         "the cable of {target} carries only {strength:.0%} of what it needs", (0.2, 0.8)),
     "congestion": EventKind(
-        "congestion", machines_running(*_SERVERS, "hmi", "historian"), _congestion, sender_and_shared,
+        "congestion", machines_running(*_SERVERS, "hmi", "historian"), _congestion,
+        participants.sender_and_shared,
         "{source} fills the cable of {target}, which carries {strength:.0f} kbit/s", (300, 2500),
         draw=_draw_sender),
     "flapping": EventKind(
-        "flapping", _talking, _flapping, flapping_and_clients,
+        "flapping", _talking,
+        lambda lab, event: unstable_link(
+            lambda up: lab.link(event.target, up), event.settings["pauses_s"]),
+        participants.flapping_and_clients,
         "the cable of {target} is loose: off and on {times} times", (4, 30), draw=_draw_flaps),
 }
 # fmt: on

@@ -6,23 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from eval.testbed.events.actions import (
-    machines_added,
-    open_port,
-    settings_changed,
-    tool_command,
-    tool_running,
-)
+from eval.testbed.events import actions, participants
+from eval.testbed.events.actions import open_port, settings_changed, tool_command, tool_running
 from eval.testbed.events.event import Event, EventKind, Participant
-from eval.testbed.events.participants import (
-    device_and_clients,
-    device_and_server,
-    machines_running,
-    misled_and_its_server,
-    moved_and_peers,
-    outward,
-    servers,
-)
+from eval.testbed.events.participants import device_and_server, machines_running, servers
 from eval.testbed.generator import SiteRandom
 from eval.testbed.lab import Lab
 from eval.testbed.site import ROUTER, Machine, Site
@@ -61,7 +48,7 @@ def _draw_wrong_address(event: Event, rng: SiteRandom) -> Event:
 def _at_both_addresses(site: Site, event: Event) -> list[Participant]:
     """The device shows it under its wrong address, and by its silence under its own."""
     wrong = Participant(event.target, "source", event.settings["address"])
-    return [wrong, *moved_and_peers(site, event)]
+    return [wrong, *participants.moved_and_peers(site, event)]
 
 
 @contextlib.contextmanager
@@ -94,7 +81,7 @@ def _duplicate_address(lab: Lab, event: Event) -> Iterator[None]:
     where = (called.address, open_port(called), event.strength)
     call = tool_command("tcp", "beacon", *where, "--jitter", 0.3)
     with (
-        machines_added(lab, event.added),
+        actions.machines_added(lab, event.added),
         tool_running(lab, copy.name, claim),
         tool_running(lab, copy.name, call),
     ):
@@ -177,7 +164,7 @@ MISCONFIGURATIONS = {
         "{target} has been given the address {address} of another network",
         draw=_draw_wrong_address),
     "wrong_gateway": EventKind(
-        _LABEL, outward, _wrong_gateway, misled_and_its_server,
+        _LABEL, participants.outward, _wrong_gateway, participants.misled_and_its_server,
         "{target} has the wrong gateway {gateway}, {whose}", least_s=45, draw=_draw_wrong_gateway),
     "wrong_server": EventKind(
         _LABEL, _clients_of_somebody, _wrong_entry, device_and_server,
@@ -195,7 +182,7 @@ MISCONFIGURATIONS = {
         "{target} has the wrong password for {server}", draw=_draw_wrong_password),
     "duplicate_address": EventKind(
         _LABEL, machines_running("plc", "modbus_gateway", "broker", "camera", "sensor", "hmi"),
-        _duplicate_address, device_and_clients,
+        _duplicate_address, participants.device_and_clients,
         "a second machine, {mac}, uses the address of {target}", (3, 15), draw=_draw_copy),
 }
 # fmt: on

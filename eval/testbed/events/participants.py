@@ -136,14 +136,8 @@ def alone(site: Site, event: Event) -> list[Participant]:
 
 
 def device_and_clients(site: Site, event: Event) -> list[Participant]:
-    """The target fails, its clients suffer."""
-    missing = _clients_missing(site, [event.target], event.length_s)
-    return _participants(site, event, {event.target: True}, missing)
-
-
-def group_and_clients(site: Site, event: Event) -> list[Participant]:
-    """The target and ``also`` fail together, whoever calls any of them suffers."""
-    group = [event.target, *event.settings["also"]]
+    """The target fails, together with ``also``; whoever calls any of them suffers."""
+    group = [event.target, *event.settings.get("also", [])]
     missing = _clients_missing(site, group, event.length_s)
     return _participants(site, event, dict.fromkeys(group, True), missing)
 

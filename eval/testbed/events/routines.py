@@ -5,25 +5,14 @@ import shlex
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from eval.testbed.events.actions import (
-    discard_output,
-    machines_added,
-    open_port,
-    tool_command,
-    tool_running,
-)
+from eval.testbed.events import actions, participants
+from eval.testbed.events.actions import open_port, tool_running
 from eval.testbed.events.attacks import draw_unit, modbus_command
 from eval.testbed.events.event import Event, EventKind, Participant
-from eval.testbed.events.participants import (
-    alone,
-    attackers_and_victims,
-    clients,
-    machines_running,
-    outward,
-    servers,
-)
+from eval.testbed.events.participants import alone, attackers_and_victims, machines_running
 from eval.testbed.generator import SiteRandom
 from eval.testbed.lab import Lab
 from eval.testbed.site import Machine, Site
@@ -50,23 +39,17 @@ def _dead_cloud(lab: Lab, event: Event) -> Iterator[None]:
 
 def _callers(site: Site, event: Event) -> list[Participant]:
     """All that call the service see the same."""
-    callers = clients(site, event.settings["cloud"])
+    callers = participants.clients(site, event.settings["cloud"])
     others = [machine for machine in callers if machine.name != event.target]
     return [*alone(site, event), *(Participant(m.name, "source", m.address) for m in others)]
 
 
 def _draw_cloud(event: Event, rng: SiteRandom) -> Event:
-    called = servers(rng.site, rng.site.named(event.target))
+    called = participants.servers(rng.site, rng.site.named(event.target))
     refuses = rng.chance(0.5)
     how = "refuses" if refuses else "does not answer"
     cloud = rng.choice([server for server in called if server.beyond]).name
     return replace(event, settings={"cloud": cloud, "refuses": refuses, "how": how})
-
-
-@contextlib.contextmanager
-def _device_joins(lab: Lab, event: Event) -> Iterator[None]:
-    with machines_added(lab, event.added):
-        yield
 
 
 def _draw_newcomer(event: Event, rng: SiteRandom) -> Event:
@@ -81,27 +64,20 @@ def _draw_newcomer(event: Event, rng: SiteRandom) -> Event:
     return replace(event, target=new.name, added=(new,), settings=drawn)
 
 
-@contextlib.contextmanager
-def _bulk(lab: Lab, event: Event) -> Iterator[None]:
+def _bulk(lab: Lab, event: Event) -> contextlib.AbstractContextManager[None]:
     """So many kilobytes over TCP, as fast as makes them last for most of the event."""
     size_bytes, port = event.strength * 1000, event.settings["port"]
     kbit = size_bytes * 8 / 1000 / (event.length_s * event.settings["share"])
-    where = (lab.machine(event.target).address, port)
-    send = tool_command("tcp", "bulk", *where, kbit, "--bytes", size_bytes)
-    listen = tool_command("tcp", "listen", port)
-    with tool_running(lab, event.target, listen), tool_running(lab, event.source, send):
-        yield
+    ends = (event.source, event.target)
+    return actions.bulk_running(lab, *ends, port, kbit, "--bytes", size_bytes)
 
 
-def _draw_upload(event: Event, rng: SiteRandom) -> Event:
-    source = rng.choice(machines_running("workstation")(rng.site))
-    settings = {"port": rng.choice([21, 69, 8080, 20000, 11740]), "share": rng.uniform(0.3, 0.9)}
-    return replace(event, source=source.name, settings=settings)
-
-
-def _draw_backup(event: Event, rng: SiteRandom) -> Event:
-    source = rng.choice(machines_running("historian")(rng.site))
-    settings = {"port": rng.choice([22, 445, 873, 2049]), "share": rng.uniform(0.5, 0.95)}
+def _draw_bulk(
+    program: str, ports: list[int], share: tuple[float, float], event: Event, rng: SiteRandom
+) -> Event:
+    """From a machine that runs a program to one of some ports, for a share of the event's time."""
+    source = rng.choice(machines_running(program)(rng.site))
+    settings = {"port": rng.choice(ports), "share": rng.uniform(*share)}
     return replace(event, source=source.name, settings=settings)
 
 
@@ -130,7 +106,7 @@ def _ssh_session(lab: Lab, name: str, host: str) -> Iterator[None]:
         key.touch(0o600)
         key.write_text(machine.settings["ssh_key"])
         typed = f"bash -c {shlex.quote(f'while :; do {_SHELL}; done')}"
-        session = discard_output([*_SSH, "-i", str(key), f"root@{machine.address}", typed])
+        session = actions.discard_output([*_SSH, "-i", str(key), f"root@{machine.address}", typed])
         with tool_running(lab, name, session):
             yield
 
@@ -150,33 +126,32 @@ def _draw_maintenance(event: Event, rng: SiteRandom) -> Event:
     return replace(drawn, settings={**drawn.settings, "also": also, "looked": looked})
 
 
-@contextlib.contextmanager
-def _engineer_scan(lab: Lab, event: Event) -> Iterator[None]:
+def _engineer_scan(lab: Lab, event: Event) -> contextlib.AbstractContextManager[None]:
     machine = lab.machine(event.target)
     ports = f"1-{max(open_port(machine), round(event.strength * event.length_s * 0.8))}"
     scan = ["nmap", "-n", "-Pn", "-v0", "-sT", "--max-rate", f"{event.strength:g}", "-p", ports]
-    with tool_running(lab, event.source, [*scan, machine.address]):
-        yield
+    return tool_running(lab, event.source, [*scan, machine.address])
 
 
 # fmt: off
 ROUTINES = {
     "dead_cloud": EventKind(
-        "normal", outward, _dead_cloud, _callers,
+        "normal", participants.outward, _dead_cloud, _callers,
         "the service {cloud} of {target} has been shut down and {how}; {target} backs off",
         least_s=60, draw=_draw_cloud),
     "device_joins": EventKind(
-        "normal", machines_running("sensor", "hmi"), _device_joins, alone,
+        "normal", machines_running("sensor", "hmi"),
+        lambda lab, event: actions.machines_added(lab, event.added), alone,
         "{target} has been plugged in at {address} and is set as {model} is",
         draw=_draw_newcomer, permanent=True),
     "firmware_upload": EventKind(
         "normal", _CONTROLLERS, _bulk, attackers_and_victims,
         "{source} uploads {strength:.0f} kB of firmware to {target}", (150, 1500),
-        draw=_draw_upload),
+        draw=partial(_draw_bulk, "workstation", [21, 69, 8080, 20000, 11740], (0.3, 0.9))),
     "backup": EventKind(
         "normal", _stores, _bulk, attackers_and_victims,
         "{source} sends its backup of {strength:.0f} kB to {target}", (2000, 30000),
-        draw=_draw_backup),
+        draw=partial(_draw_bulk, "historian", [22, 445, 873, 2049], (0.5, 0.95))),
     "maintenance": EventKind(
         "normal", _CONTROLLERS, _maintenance, attackers_and_victims,
         "the engineer at {source} maintains {target}: reads its registers and sets a few{looked}",
