@@ -7,8 +7,10 @@ added, dropped or moved changes every plant recorded since.
 import ipaddress
 import math
 import string
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
@@ -16,45 +18,31 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from eval.testbed.site import BEYOND, ROUTER, Machine, Site
+from traffic.files import Strict, read_yaml
 from traffic.simulation.plant import COMPUTERS, SOMETIMES_BY_NAME
 
 _T = TypeVar("_T")
 _Settings = dict[str, Any]
 
 _MOST_MACHINES = 30
-# fmt: off
-_PROGRAMS = {  # where role and program differ
-    "gateway": "modbus_gateway", "robot": "opcua_server", "mes": "opcua_client", ROUTER: "",
-}
-_CELLS = ("filling", "mixing", "packing", "pressing", "boiling", "paint shop", "assembly", "tank farm")
-_IN_CELLS = ("plc", "gateway", "hmi", "sensor", "robot", "camera")
+_CHARACTERS = string.ascii_letters + string.digits
 
-# role -> (model, OUI): the first half of a MAC address says who made a machine (IEEE's register).
-MAKES: dict[str, tuple[tuple[str, str], ...]] = {
-    "router": (("Hirschmann Eagle40", "00:80:63"), ("Cisco IR1101", "00:00:0c"),
-               ("Phoenix mGuard", "00:a0:45")),
-    "dns": (("Lantronix SLC", "00:80:a3"), ("Dell PowerEdge T150", "00:06:5b")),
-    "ntp": (("Meinberg M300", "ec:46:70"), ("Raspberry Pi 4", "b8:27:eb")),
-    "plc": (("Siemens S7-1200", "00:01:e3"), ("Modicon M221", "00:00:54"),
-            ("Allen-Bradley Micro850", "00:00:bc"), ("WAGO PFC200", "00:30:de"),
-            ("Beckhoff CX5010", "00:01:05"), ("Omron NX1P2", "00:00:0a")),
-    "gateway": (("Moxa MGate MB3180", "00:90:e8"), ("Anybus Communicator", "00:30:11")),
-    "hmi": (("Pro-face GP4000", "00:15:a6"), ("Siemens KTP700", "00:01:e3"),
-            ("B&R Power Panel", "00:60:65")),
-    "historian": (("Dell PowerEdge R250", "00:06:5b"), ("HP ProLiant DL20", "00:01:e6")),
-    "broker": (("Advantech UNO-2271G", "00:0b:ab"), ("Raspberry Pi CM4", "b8:27:eb")),
-    "sensor": (("ifm IO-Link node", "00:02:01"), ("ESP32 node", "08:3a:8d"),
-               ("ESP8266 node", "08:3a:f2")),
-    "edge": (("Moxa UC-8200", "00:90:e8"), ("Advantech WISE-710", "00:0b:ab")),
-    "robot": (("Fanuc R-30iB", "00:e0:e4"), ("KUKA KR C4", "00:60:c8"),
-              ("Yaskawa YRC1000", "00:20:b5")),
-    "mes": (("Dell PowerEdge R450", "00:06:5b"), ("HP ProLiant ML30", "00:01:e6")),
-    "camera": (("Axis P1375", "00:40:8c"), ("Hikvision DS-2CD", "08:54:11")),
-    "recorder": (("Synology NVR1218", "00:11:32"), ("Hikvision DS-7608", "04:03:12")),
-    "workstation": (("Dell Precision 3460", "00:08:74"), ("HP Z2 G9", "00:01:e7")),
-    "cloud": (("", "00:01:e6"), ("", "00:08:74")),
-}
-# fmt: on
+
+class _Words(Strict):
+    """``makes.yaml``: what machines are made by, run, measure and call."""
+
+    makes: dict[str, list[tuple[str, str]]]
+    programs: dict[str, str]
+    cells: list[str]
+    in_cells: list[str]
+    cloud_names: list[str]
+    vendors: list[str]
+    quantities: list[str]
+
+
+@cache
+def _words() -> _Words:
+    return read_yaml(Path(__file__).with_name("makes.yaml"), _Words, "the makes of machines")
 
 
 def draw_site(seed: int) -> Site:
@@ -63,7 +51,7 @@ def draw_site(seed: int) -> Site:
     network = _draw_network(rng)
     gateway = str(network[rng.choice([1, 1, -2])])
     machines = tuple(_place_machines(_draw_roles(rng), network, gateway, rng))
-    settings = _draw_settings(machines, rng)
+    settings = _SettingsDraw(machines, rng).known
     drawn = [replace(machine, settings=settings.get(machine.name, {})) for machine in machines]
     return Site(seed, str(network), gateway, tuple(drawn))
 
@@ -95,264 +83,211 @@ def _place_machines(
     networks = [network.removesuffix(".0/24") for network in rng.sample(BEYOND, 3)]
     beyond = iter([f"{network}.{rng.randint(2, 254)}" for network in networks])
     mac_tails = iter(rng.sample(range(1 << 24), sum(counts.values())))
-    cells = rng.sample(_CELLS, rng.randint(2, 4))
+    cells = rng.sample(_words().cells, rng.randint(2, 4))
     for role, count in counts.items():
-        makes = rng.sample(MAKES[role], min(2, count))  # a plant buys from few vendors
+        makes = rng.sample(_words().makes[role], min(2, count))  # a plant buys from few vendors
         for number in range(1, count + 1):
             name = role if role == ROUTER else f"{'ws' if role == 'workstation' else role}-{number}"
             model, oui = rng.choice(makes)
             mac = f"{oui}:{next(mac_tails).to_bytes(3, 'big').hex(':')}"
-            program = _PROGRAMS.get(role, role)
+            program = _words().programs.get(role, role)
             if role == "cloud":
                 yield Machine(name, role, next(beyond), mac, program, switch="beyond", model=model)
             else:
                 address = gateway if role == ROUTER else next(inside)
-                zone = rng.choice(cells) if role in _IN_CELLS else "control room"
+                zone = rng.choice(cells) if role in _words().in_cells else "control room"
                 yield Machine(name, role, address, mac, program, model=model, zone=zone)
 
 
 # ---- Settings of programs: whom each asks, how often, how much, and how it retries ----
 
-_CLOUD_NAMES = ("telemetry", "portal", "updates", "remote", "api", "licences")
-_VENDORS = ("northmill", "quellwerk", "brightline", "tanso", "helvar-iot", "orbis")
-_QUANTITIES = ("temperature", "pressure", "vibration", "flow", "humidity", "current")
-_CHARACTERS = string.ascii_letters + string.digits
+# Servers before their clients, whose settings name the servers' ports, units and passwords.
+_SETTINGS_ORDER = (
+    *("cloud", "dns", "ntp", "plc", "gateway", "recorder", "hmi", "historian", "broker"),
+    *("sensor", "edge", "robot", "mes", "camera", "workstation"),
+)
 
 
-@dataclass(frozen=True)
-class _Draft:
-    """What the settings of one machine may depend on.
+class _SettingsDraw:
+    """Draws the settings of a plant's machines; what one gets may depend on those drawn before.
 
     Attributes:
-        rng: of the site.
         names: role -> machines' names.
         cloud_names: name with dots -> address beyond the router.
         domain: of the plant.
-        name: of the machine whose settings are drawn.
-        known: the settings drawn before, by machine.
+        known: the settings drawn so far, by machine; in the end, of every machine that runs a
+            program.
     """
 
-    rng: Random
-    names: Mapping[str, Sequence[str]]
-    cloud_names: Mapping[str, str]
-    domain: str
-    name: str = ""
-    known: dict[str, _Settings] = field(default_factory=dict)
+    def __init__(self, machines: Sequence[Machine], rng: Random) -> None:
+        self.rng = rng
+        self.names: dict[str, list[str]] = {}
+        for machine in machines:
+            self.names.setdefault(machine.role, []).append(machine.name)
+        vendor = rng.choice(_words().vendors)
+        clouds = [machine.address for machine in machines if machine.beyond]
+        names = [f"{name}.{vendor}.example" for name in _words().cloud_names]
+        self.cloud_names = {name: rng.choice(clouds) for name in names}
+        self.domain = f"{rng.choice(['plant', 'works', 'line'])}{rng.randint(1, 40)}.example"
+        self.known: dict[str, _Settings] = {}
+        for role in _SETTINGS_ORDER:
+            draw_role: Callable[[str], _Settings] = getattr(self, f"_{role}")
+            for name in self.names[role]:
+                own = draw_role(name)
+                self.known[name] = own if role == "cloud" else self._common(role) | own
+        # An SSH key for maintenance of this one site, as PEM.
+        key = ec.derive_private_key(rng.getrandbits(250) + 1, ec.SECP256R1())
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+        for name in ("edge-1", "historian-1"):
+            self.known[name]["ssh_key"] = pem
 
-
-def _draw_settings(machines: Sequence[Machine], rng: Random) -> dict[str, _Settings]:
-    """The settings of every machine that runs a program, by name."""
-    names: dict[str, list[str]] = {}
-    for machine in machines:
-        names.setdefault(machine.role, []).append(machine.name)
-    vendor = rng.choice(_VENDORS)
-    clouds = [machine.address for machine in machines if machine.beyond]
-    cloud_names = {f"{name}.{vendor}.example": rng.choice(clouds) for name in _CLOUD_NAMES}
-    domain = f"{rng.choice(['plant', 'works', 'line'])}{rng.randint(1, 40)}.example"
-    draft = _Draft(rng, names, cloud_names, domain)
-    for role, draw_role in _SETTINGS_OF_ROLE.items():
-        for name in names[role]:
-            own = draw_role(replace(draft, name=name))
-            draft.known[name] = own if role == "cloud" else _common_settings(draft, role) | own
-    key = _draw_ssh_key(rng)
-    for name in ("edge-1", "historian-1"):
-        draft.known[name]["ssh_key"] = key
-    return draft.known
-
-
-def _common_settings(draft: _Draft, role: str) -> _Settings:
-    """What every machine of the plant has beside its work: names, time, time-outs, retries."""
-    rng, is_computer = draft.rng, role in COMPUTERS
-    settings: _Settings = {
-        "by_name": is_computer or (role in SOMETIMES_BY_NAME and rng.random() < 0.6),
-        "dns_tries": rng.randint(2, 4),
-        "dns_timeout_s": float(rng.choice([1, 2, 3, 5])),
-        "asks_ipv6": is_computer and rng.random() < 0.6,
-        "timeout_s": round(rng.uniform(1, 4), 1),
-    }
-    if role != "ntp":
-        settings |= {
-            "ntp": "ntp-1",
-            "ntp_s": float(draft.rng.choice([16, 32, 32, 64, 64, 128, 256])),
+    def _common(self, role: str) -> _Settings:
+        """What every machine of the plant has beside its work: names, time, time-outs, retries."""
+        rng, is_computer = self.rng, role in COMPUTERS
+        settings: _Settings = {
+            "by_name": is_computer or (role in SOMETIMES_BY_NAME and rng.random() < 0.6),
+            "dns_tries": rng.randint(2, 4),
+            "dns_timeout_s": float(rng.choice([1, 2, 3, 5])),
+            "asks_ipv6": is_computer and rng.random() < 0.6,
+            "timeout_s": round(rng.uniform(1, 4), 1),
         }
-    first_s = rng.choice([1.0, 2.0, 3.0, 5.0, 10.0])
-    grows = rng.random() < (0.8 if role in ("sensor", "edge", "mes") else 0.3)
-    settings["retry"] = {
-        "first_s": first_s,
-        "factor": rng.choice([1.5, 2.0, 2.0]) if grows else 1.0,
-        "most_s": float(rng.choice([30, 60, 120])) if grows else first_s,
-        "jitter": round(rng.choice([0.0, 0.05, 0.3]), 2),
-    }
-    if role == "edge" or (role in ("camera", "robot", "historian") and rng.random() < 0.4):
-        host = rng.choice([*draft.cloud_names])
-        settings["remote"] = {"host": host, "period_s": float(draft.rng.choice([10, 15, 20, 30]))}
-    return settings
+        if role != "ntp":
+            ntp_s = rng.choice([16, 32, 32, 64, 64, 128, 256])
+            settings |= {"ntp": "ntp-1", "ntp_s": float(ntp_s)}
+        first_s = rng.choice([1.0, 2.0, 3.0, 5.0, 10.0])
+        grows = rng.random() < (0.8 if role in ("sensor", "edge", "mes") else 0.3)
+        settings["retry"] = {
+            "first_s": first_s,
+            "factor": rng.choice([1.5, 2.0, 2.0]) if grows else 1.0,
+            "most_s": float(rng.choice([30, 60, 120])) if grows else first_s,
+            "jitter": round(rng.choice([0.0, 0.05, 0.3]), 2),
+        }
+        if role == "edge" or (role in ("camera", "robot", "historian") and rng.random() < 0.4):
+            host = rng.choice([*self.cloud_names])
+            period_s = float(rng.choice([10, 15, 20, 30]))
+            settings["remote"] = {"host": host, "period_s": period_s}
+        return settings
 
+    def _cloud(self, _name: str) -> _Settings:
+        return {"port": 80, "tls_port": 443}
 
-def _dns(draft: _Draft) -> _Settings:
-    return {"domain": draft.domain, "names": dict(draft.cloud_names), "answers": {}, "mute": False}
+    def _ntp(self, _name: str) -> _Settings:
+        return {}
 
+    def _dns(self, _name: str) -> _Settings:
+        names = dict(self.cloud_names)
+        return {"domain": self.domain, "names": names, "answers": {}, "mute": False}
 
-def _plc(draft: _Draft) -> _Settings:
-    rng = draft.rng
-    return {
-        "unit": rng.choice([1, 1, 1, 2, 3, 10, 247]),
-        "port": 502,
-        "registers": rng.randint(40, 300),
-        "exceptions": 0.0,
-        "scan_s": round(rng.uniform(0.002, 0.02), 4),
-        "ignores_other_units": rng.random() < 0.5,
-    }
+    def _plc(self, _name: str) -> _Settings:
+        rng = self.rng
+        return {
+            "unit": rng.choice([1, 1, 1, 2, 3, 10, 247]),
+            "port": 502,
+            "registers": rng.randint(40, 300),
+            "exceptions": 0.0,
+            "scan_s": round(rng.uniform(0.002, 0.02), 4),
+            "ignores_other_units": rng.random() < 0.5,
+        }
 
+    def _gateway(self, _name: str) -> _Settings:
+        return {
+            "units": sorted(self.rng.sample(range(1, 32), self.rng.randint(2, 4))),
+            "port": 502,
+            "registers": 40,
+            "dead": [],
+            "serial_timeout_s": round(self.rng.uniform(0.3, 0.8), 2),
+            "exceptions": 0.0,
+        }
 
-def _gateway(draft: _Draft) -> _Settings:
-    return {
-        "units": sorted(draft.rng.sample(range(1, 32), draft.rng.randint(2, 4))),
-        "port": 502,
-        "registers": 40,
-        "dead": [],
-        "serial_timeout_s": round(draft.rng.uniform(0.3, 0.8), 2),
-        "exceptions": 0.0,
-    }
+    def _hmi(self, name: str) -> _Settings:
+        """The first panel has the gateway too; the controllers are dealt out, some shown on several."""
+        rng, panels = self.rng, self.names["hmi"]
+        number, polled = panels.index(name), []
+        all_plcs = enumerate(self.names["plc"])
+        plcs = [plc for i, plc in all_plcs if i % len(panels) == number or rng.random() < 0.3]
+        for plc in plcs:
+            polled.append(self._polled(plc, self.known[plc]["unit"], rng.randint(11, 40)))
+        for entry in polled:
+            entry |= {"setpoints": [7, 8], "write_s": rng.uniform(30, 180)}
+        if number == 0:
+            polled.append(self._polled("gateway-1", self.known["gateway-1"]["units"][0], 12))
+        poll_s = float(self.rng.choice([0.5, 1.0, 1.0, 1.0, 2.0]))
+        return {"polled": polled, "poll_s": poll_s, "retries": rng.randint(0, 3)}
 
+    def _historian(self, _name: str) -> _Settings:
+        known, polled = self.known, []
+        for plc in self.names["plc"]:
+            polled.append(self._polled(plc, known[plc]["unit"], known[plc]["registers"]))
+        polled += [self._polled("gateway-1", unit, 24) for unit in known["gateway-1"]["units"]]
+        return {
+            "polled": polled,
+            "poll_s": float(self.rng.choice([5, 5, 10, 15, 20])),
+            "write_s": float(self.rng.choice([20, 30, 60])),
+            "store": {"host": "recorder-1", "port": known["recorder-1"]["port"]},
+            "retries": self.rng.randint(0, 2),
+        }
 
-def _hmi(draft: _Draft) -> _Settings:
-    """The first panel has the gateway too; the controllers are dealt out, some shown on several."""
-    rng, panels = draft.rng, draft.names["hmi"]
-    number, polled = panels.index(draft.name), []
-    plcs = [
-        plc
-        for place, plc in enumerate(draft.names["plc"])
-        if place % len(panels) == number or rng.random() < 0.3
-    ]
-    for plc in plcs:
-        polled.append(_polled(draft, plc, draft.known[plc]["unit"], rng.randint(11, 40)))
-    for entry in polled:
-        entry |= {"setpoints": [7, 8], "write_s": rng.uniform(30, 180)}
-    if number == 0:
-        polled.append(_polled(draft, "gateway-1", draft.known["gateway-1"]["units"][0], 12))
-    poll_s = float(draft.rng.choice([0.5, 1.0, 1.0, 1.0, 2.0]))
-    return {"polled": polled, "poll_s": poll_s, "retries": rng.randint(0, 3)}
+    def _polled(self, name: str, unit: int, count: int) -> _Settings:
+        """An entry of ``polled``: the first registers of one unit."""
+        where = {"name": name, "port": self.known[name]["port"], "unit": unit}
+        return where | {"address": 0, "count": count, "function": self.rng.choice([3, 3, 4])}
 
+    def _broker(self, _name: str) -> _Settings:
+        shared = self.rng.random() < 0.3
+        users = [*(["sensors"] if shared else self.names["sensor"]), "edge"]
+        passwords = {user: "".join(self.rng.choices(_CHARACTERS, k=10)) for user in users}
+        return {"users": passwords, "port": 1883, "max_connections": self.rng.randint(40, 120)}
 
-def _historian(draft: _Draft) -> _Settings:
-    known, polled = draft.known, []
-    for plc in draft.names["plc"]:
-        polled.append(_polled(draft, plc, known[plc]["unit"], known[plc]["registers"]))
-    polled += [_polled(draft, "gateway-1", unit, 24) for unit in known["gateway-1"]["units"]]
-    return {
-        "polled": polled,
-        "poll_s": float(draft.rng.choice([5, 5, 10, 15, 20])),
-        "write_s": float(draft.rng.choice([20, 30, 60])),
-        "store": {"host": "recorder-1", "port": known["recorder-1"]["port"]},
-        "retries": draft.rng.randint(0, 2),
-    }
+    def _sensor(self, name: str) -> _Settings:
+        quantity = self.rng.choice(_words().quantities)
+        settings = {
+            "topic": f"{self.domain.split('.')[0]}/{name}/{quantity}",
+            "quantity": quantity,
+            "period_s": float(self.rng.choice([1, 2, 2, 5, 5, 10, 15])),
+            "payload_bytes": self.rng.randint(50, 900),
+        }
+        own = name in self.known["broker-1"]["users"]
+        return self._mqtt_login(name if own else "sensors") | settings
 
+    def _edge(self, _name: str) -> _Settings:
+        cloud = {"cloud": self.rng.choice([*self.cloud_names]), "cloud_port": 80}
+        topic = {"topic": f"{self.domain.split('.')[0]}/#"}
+        login = self._mqtt_login("edge")
+        return login | topic | cloud | {"batch_s": float(self.rng.choice([10, 15, 30]))}
 
-def _polled(draft: _Draft, name: str, unit: int, count: int) -> _Settings:
-    """An entry of ``polled``: the first registers of one unit."""
-    where = {"name": name, "port": draft.known[name]["port"], "unit": unit}
-    return where | {"address": 0, "count": count, "function": draft.rng.choice([3, 3, 4])}
+    def _mqtt_login(self, user: str) -> _Settings:
+        broker = self.known["broker-1"]
+        login = {"user": user, "password": broker["users"][user]}
+        session = {"qos": self.rng.choice([0, 0, 1]), "keepalive_s": self.rng.choice([15, 30, 60])}
+        return {"broker": "broker-1", "port": broker["port"], **login, **session}
 
+    def _robot(self, _name: str) -> _Settings:
+        axes, cycle_s = self.rng.randint(4, 7), self.rng.uniform(0.3, 1.0)
+        return {"port": 4840, "axes": axes, "cycle_s": round(cycle_s, 2)}
 
-def _broker(draft: _Draft) -> _Settings:
-    shared = draft.rng.random() < 0.3
-    users = ["sensors"] if shared else list(draft.names["sensor"])
-    passwords = {user: "".join(draft.rng.choices(_CHARACTERS, k=10)) for user in [*users, "edge"]}
-    return {"users": passwords, "port": 1883, "max_connections": draft.rng.randint(40, 120)}
+    def _mes(self, _name: str) -> _Settings:
+        robot = self.known["robot-1"]
+        publish_ms, read_s = (
+            float(self.rng.choice([500, 1000, 1000, 2000])),
+            self.rng.uniform(4, 20),
+        )
+        server = {"server": "robot-1", "port": robot["port"], "axes": robot["axes"]}
+        return server | {"publish_ms": publish_ms, "read_s": read_s}
 
+    def _camera(self, _name: str) -> _Settings:
+        kbit_s = round(self.rng.uniform(100, 600))
+        return {"kbit_s": kbit_s, "frames_s": self.rng.choice([6, 8, 10, 12, 15])}
 
-def _sensor(draft: _Draft) -> _Settings:
-    quantity = draft.rng.choice(_QUANTITIES)
-    settings = {
-        "topic": f"{draft.domain.split('.')[0]}/{draft.name}/{quantity}",
-        "quantity": quantity,
-        "period_s": float(draft.rng.choice([1, 2, 2, 5, 5, 10, 15])),
-        "payload_bytes": draft.rng.randint(50, 900),
-    }
-    own = draft.name in draft.known["broker-1"]["users"]
-    return _mqtt_login(draft, draft.name if own else "sensors") | settings
+    def _recorder(self, _name: str) -> _Settings:
+        rng, ways, names = self.rng, ["udp", "udp", "tcp"], self.names["camera"]
+        cameras = [{"name": camera, "transport": rng.choice(ways)} for camera in names]
+        port, keepalive_s = rng.choice([80, 8080]), float(rng.choice([15, 20, 30]))
+        return {"cameras": cameras, "port": port, "keepalive_s": keepalive_s}
 
-
-def _edge(draft: _Draft) -> _Settings:
-    cloud = {"cloud": draft.rng.choice([*draft.cloud_names]), "cloud_port": 80}
-    topic = {"topic": f"{draft.domain.split('.')[0]}/#"}
-    login = _mqtt_login(draft, "edge")
-    return login | topic | cloud | {"batch_s": float(draft.rng.choice([10, 15, 30]))}
-
-
-def _mqtt_login(draft: _Draft, user: str) -> _Settings:
-    broker = draft.known["broker-1"]
-    return {
-        "broker": "broker-1",
-        "port": broker["port"],
-        "user": user,
-        "password": broker["users"][user],
-        "qos": draft.rng.choice([0, 0, 1]),
-        "keepalive_s": draft.rng.choice([15, 30, 60]),
-    }
-
-
-def _robot(draft: _Draft) -> _Settings:
-    axes, cycle_s = draft.rng.randint(4, 7), draft.rng.uniform(0.3, 1.0)
-    return {"port": 4840, "axes": axes, "cycle_s": round(cycle_s, 2)}
-
-
-def _mes(draft: _Draft) -> _Settings:
-    robot = draft.known["robot-1"]
-    return {
-        "server": "robot-1",
-        "port": robot["port"],
-        "axes": robot["axes"],
-        "publish_ms": float(draft.rng.choice([500, 1000, 1000, 2000])),
-        "read_s": draft.rng.uniform(4, 20),
-    }
-
-
-def _camera(draft: _Draft) -> _Settings:
-    kbit_s = round(draft.rng.uniform(100, 600))
-    return {"kbit_s": kbit_s, "frames_s": draft.rng.choice([6, 8, 10, 12, 15])}
-
-
-def _recorder(draft: _Draft) -> _Settings:
-    cameras = [
-        {"name": camera, "transport": draft.rng.choice(["udp", "udp", "tcp"])}
-        for camera in draft.names["camera"]
-    ]
-    port = draft.rng.choice([80, 8080])
-    return {"cameras": cameras, "port": port, "keepalive_s": float(draft.rng.choice([15, 20, 30]))}
-
-
-def _workstation(draft: _Draft) -> _Settings:
-    polled = [_polled(draft, plc, draft.known[plc]["unit"], 20) for plc in draft.names["plc"]]
-    pace_s = draft.rng.uniform(4, 20)
-    return {"hosts": [*draft.cloud_names], "polled": polled, "pace_s": pace_s}
-
-
-# Servers before their clients, whose settings name the servers' ports, units and passwords.
-_SETTINGS_OF_ROLE: dict[str, Callable[[_Draft], _Settings]] = {
-    "cloud": lambda _: {"port": 80, "tls_port": 443},
-    "dns": _dns,
-    "ntp": lambda _: {},
-    "plc": _plc,
-    "gateway": _gateway,
-    "recorder": _recorder,
-    "hmi": _hmi,
-    "historian": _historian,
-    "broker": _broker,
-    "sensor": _sensor,
-    "edge": _edge,
-    "robot": _robot,
-    "mes": _mes,
-    "camera": _camera,
-    "workstation": _workstation,
-}
-
-
-def _draw_ssh_key(rng: Random) -> str:
-    """An SSH key for maintenance of this one site, as PEM."""
-    key = ec.derive_private_key(rng.getrandbits(250) + 1, ec.SECP256R1())
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    def _workstation(self, _name: str) -> _Settings:
+        polled = [self._polled(plc, self.known[plc]["unit"], 20) for plc in self.names["plc"]]
+        pace_s = self.rng.uniform(4, 20)
+        return {"hosts": [*self.cloud_names], "polled": polled, "pace_s": pace_s}
 
 
 # ---- Draws for the events of one run ----
