@@ -174,9 +174,8 @@ def _record_inside(seed: int, minutes: float, out: Path, kinds: Sequence[str]) -
 def _start_all(lab: Lab) -> None:
     """Start machines one after the other, as after a power cut, and let them settle."""
     for machine in lab.site.machines:
-        if not machine.joins_s:
-            lab.start(machine.name)
-            time.sleep(_STAGGER_S)
+        lab.start(machine.name)
+        time.sleep(_STAGGER_S)
     time.sleep(_SETTLE_S)
 
 
@@ -205,14 +204,10 @@ def _execute(
     """Begin and undo every event at its time; returns what ended the run early, if anything did."""
     # (when, 0 to undo before 1 to begin, which event)
     agenda = [(event.start_s, 1, number) for number, event in enumerate(events)]
-    joins = [(machine.joins_s, machine.name) for machine in lab.site.machines if machine.joins_s]
     heapq.heapify(agenda)
     active: dict[int, _ActiveEvent] = {}
     try:
         while (now := time.time() - start_s) < length_s:
-            for joins_s, name in [join for join in joins if join[0] <= now]:
-                joins.remove((joins_s, name))
-                lab.start(name)
             while agenda and agenda[0][0] <= now:
                 _, begin, number = heapq.heappop(agenda)
                 event = events[number]

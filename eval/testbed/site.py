@@ -30,7 +30,7 @@ class Machine:
             itself.
         settings: what that program needs to know: rates, ports, names of other machines, passwords.
         switch: the switch it hangs on; ``beyond`` for machines behind the router.
-        joins_s: seconds after the start at which it is first plugged in.
+        joins_s: always 0; machines that join later are those that an event adds.
         model: maker and type; empty beyond the router.
         zone: the part of the plant that it belongs to.
     """

@@ -62,7 +62,11 @@ def workstation(machine: Machine, site: Site, _folder: Path) -> None:
         host = rng.choice(machine.settings["hosts"])
         try:
             if rng.random() < 0.3 and machine.settings["polled"]:
-                _look_at(machine, site, rng.choice(machine.settings["polled"]))
+                entry = rng.choice(machine.settings["polled"])
+                with _connect(machine, site, entry) as client:
+                    for _ in range(3):
+                        _read(client, entry)
+                        time.sleep(1)
             elif rng.random() < 0.5:
                 find_address(machine, site, rng.choice(known))
             else:
@@ -99,7 +103,10 @@ def _poll(machine: Machine, site: Site, entry: Mapping[str, Any], rows: list[Any
                         rows.append([round(now_s, 3), entry["name"], *values])
                     setpoints = entry.get("setpoints")
                     if setpoints and rng.random() < poll_s / entry["write_s"]:
-                        _write(client, entry, rng.choice(setpoints), rng.randint(300, 700))
+                        register, value = rng.choice(setpoints), rng.randint(300, 700)
+                        answer = client.write_register(register, value, device_id=entry["unit"])
+                        how = " refused" if answer.isError() else ""
+                        log.info("%s: setpoint %d to %d%s", entry["name"], register, value, how)
         except (OSError, ModbusException) as error:
             log.warning("poll of %s failed: %s", entry["name"], _describe(error))
         time.sleep(next(wait))
@@ -132,24 +139,11 @@ def _read(client: ModbusTcpClient, entry: Mapping[str, Any]) -> list[int]:
     return registers
 
 
-def _write(client: ModbusTcpClient, entry: Mapping[str, Any], register: int, value: int) -> None:
-    answer = client.write_register(register, value, device_id=entry["unit"])
-    refused = " refused" if answer.isError() else ""
-    log.info("%s: setpoint %d to %d%s", entry["name"], register, value, refused)
-
-
 def _describe(error: Exception) -> str:
     """In a device's words; the library's say where in its own code it was."""
     if isinstance(error, ConnectionException):
         return "connection lost"
     return "no answer" if isinstance(error, ModbusException) else str(error)
-
-
-def _look_at(machine: Machine, site: Site, entry: Mapping[str, Any]) -> None:
-    with _connect(machine, site, entry) as client:
-        for _ in range(3):
-            _read(client, entry)
-            time.sleep(1)
 
 
 # ---- Modbus servers: a controller with a live process, and a gateway to serial units ----

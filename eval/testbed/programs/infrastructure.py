@@ -39,7 +39,11 @@ _RESOLVER = "dns-1"
 def resolver(machine: Machine, site: Site, _folder: Path) -> None:
     """Serve the names of every machine; those in ``answers`` wrongly, and none when ``mute``."""
     if machine.settings.get("mute"):
-        _ignore_questions()
+        log.error("cache exhausted, queries are dropped")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+            server.bind(("", 53))
+            while True:
+                server.recv(4096)
     own = {full_name(site, one.name): one.address for one in site.inside}
     wrong = machine.settings.get("answers", {}).items()
     names = own | machine.settings["names"] | {full_name(site, name): to for name, to in wrong}
@@ -112,14 +116,6 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _ignore_questions() -> None:
-    log.error("cache exhausted, queries are dropped")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
-        server.bind(("", 53))
-        while True:
-            server.recv(4096)
-
-
 # ---- Beyond the router: web servers, remote sessions over TLS, and how the plant reaches them ----
 
 
@@ -145,15 +141,7 @@ def send(
     path: str,
     body: bytes | None = None,
 ) -> int:
-    """Send one HTTP request on a connection of its own; returns the size of the answer.
-
-    Args:
-        machine: who asks.
-        site: its names.
-        target: ``{"host": ..., "port": ...}``.
-        method: as GET.
-        path: of the URL.
-        body: sent with it.
+    """Send one HTTP request to a target's ``host`` and ``port``; returns the answer's bytes.
 
     Raises:
         OSError: no name, no connection, no answer in ``timeout_s``, or a refusal.

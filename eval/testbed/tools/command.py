@@ -3,6 +3,9 @@
 Nothing here or in the tools imports the plant: a tool knows what its command tells it.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 import typer
 
 
@@ -11,6 +14,10 @@ def tool() -> typer.Typer:
     return typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def log_failure(address: str, port: int, error: OSError) -> None:
-    """Print a failed call: what a tool prints becomes its log."""
-    print(f"{address}:{port}: {error}", flush=True)  # noqa: T201
+@contextlib.contextmanager
+def log_failure(where: tuple[str, int]) -> Iterator[None]:
+    """Print a call that fails in the block, and go on: what a tool prints becomes its log."""
+    try:
+        yield
+    except OSError as error:
+        print(f"{where[0]}:{where[1]}: {error}", flush=True)  # noqa: T201

@@ -53,21 +53,17 @@ def _guess(
     address: str, port: int, rate: float, attempt: Callable[[socket.socket, Guesses], None]
 ) -> None:
     """Connect about ``rate`` times a second until ended."""
-    guesses = itertools.cycle(itertools.product(_USERS, _PASSWORDS))
+    guesses, where = itertools.cycle(itertools.product(_USERS, _PASSWORDS)), (address, port)
     while True:
-        try:
-            with socket.create_connection((address, port), timeout=5) as server:
-                attempt(server, guesses)
-        except OSError as error:
-            log_failure(address, port, error)
+        with log_failure(where), socket.create_connection(where, timeout=5) as server:
+            attempt(server, guesses)
         time.sleep(random.uniform(0.7, 1.3) / rate)  # noqa: S311 - a rhythm, not a secret
 
 
 def _receives(server: socket.socket, prompt: bytes) -> bool:
     received = b""
     while prompt not in received:
-        more = server.recv(1024)
-        if not more:
+        if not (more := server.recv(1024)):
             return False
         received += more
     return True

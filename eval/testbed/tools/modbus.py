@@ -34,12 +34,10 @@ def main(
         "write": _write(rng, unit, registers),
         "maintain": _maintain(rng, unit, registers),
     }[way]
+    where = (address, port)
     for number in itertools.cycle(range(1, 65536)):
-        try:
-            with socket.create_connection((address, port), timeout=3) as server:
-                _converse(server, requests, rate, number)
-        except OSError as error:
-            log_failure(address, port, error)
+        with log_failure(where), socket.create_connection(where, timeout=3) as server:
+            _converse(server, requests, rate, number)
         time.sleep(1.0)
 
 

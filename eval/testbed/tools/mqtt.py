@@ -16,27 +16,22 @@ _TICK_S = 0.02
 @app.command()
 def malformed(address: str, port: int, rate: float) -> None:
     """Open ``rate`` connections a second, each with a packet that the broker has to refuse."""
+    where = (address, port)
     for packets in itertools.cycle(_malformed_packets(_hello())):
-        try:
-            with socket.create_connection((address, port), timeout=4) as broker:
-                broker.sendall(packets)
-                while broker.recv(1024):
-                    continue
-        except OSError as error:
-            log_failure(address, port, error)
+        with log_failure(where), socket.create_connection(where, timeout=4) as broker:
+            broker.sendall(packets)
+            while broker.recv(1024):
+                continue
         time.sleep(1 / rate)
 
 
 @app.command()
 def flood(address: str, port: int, rate: float, user: str = "", password: str = "") -> None:
     """Publish ``rate`` messages a second; connect again when the connection breaks."""
-    hello = _hello(user, password)
+    hello, where = _hello(user, password), (address, port)
     while True:
-        try:
-            with socket.create_connection((address, port), timeout=4) as broker:
-                _publish(broker, hello, rate)
-        except OSError as error:
-            log_failure(address, port, error)
+        with log_failure(where), socket.create_connection(where, timeout=4) as broker:
+            _publish(broker, hello, rate)
         time.sleep(0.5)
 
 

@@ -24,14 +24,11 @@ def beacon(
     up to the share ``jitter``.
     """
     rng = random.Random(f"{address} {period_s}")  # noqa: S311 - a rhythm, not a secret
-    due = time.monotonic()
+    due, where = time.monotonic(), (address, port)
     while True:
-        try:
-            with socket.create_connection((address, port), timeout=_ANSWER_S) as controller:
-                controller.sendall(os.urandom(say_bytes))
-                controller.recv(4096)
-        except OSError as error:
-            log_failure(address, port, error)
+        with log_failure(where), socket.create_connection(where, _ANSWER_S) as controller:
+            controller.sendall(os.urandom(say_bytes))
+            controller.recv(4096)
         due += period_s * (1 + rng.uniform(-1, 1) * jitter)
         time.sleep(max(0.0, due - time.monotonic()))
 
@@ -42,14 +39,11 @@ def bulk(address: str, port: int, kbit: float, bytes: float = float("inf")) -> N
 
     Connects again when the connection breaks.
     """
-    left = bytes
+    left, where = bytes, (address, port)
     while left > 0:
-        try:
-            with socket.create_connection((address, port), timeout=20) as peer:
-                left = _send(peer, left, kbit)
-        except OSError as error:
-            log_failure(address, port, error)
-            time.sleep(1.0)
+        with log_failure(where), socket.create_connection(where, timeout=20) as peer:
+            left = _send(peer, left, kbit)
+        time.sleep(1.0 if left else 0.0)
 
 
 def _send(peer: socket.socket, left: float, kbit: float) -> float:
