@@ -9,7 +9,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from eval.results import Machine
+from eval.results import MachineFacts
 
 _ROOT = Path(__file__).resolve().parents[1]
 _PACKAGES = (
@@ -50,10 +50,10 @@ def find_versions() -> dict[str, str]:
     return versions
 
 
-def find_machine(accelerator: str = "") -> Machine:
+def find_machine(accelerator: str = "") -> MachineFacts:
     """This machine; ``accelerator`` is the one that was used."""
     pinned = hasattr(os, "sched_getaffinity")  # Linux: the cores that this process may use
-    return Machine(
+    return MachineFacts(
         system=f"{platform.system()} {platform.machine()}",
         cpu=_find_cpu(),
         cores=len(os.sched_getaffinity(0)) if pinned else os.cpu_count() or 1,

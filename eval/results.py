@@ -180,7 +180,7 @@ class DataUsed(Strict):
     unknown: Mapping[Labelling, int]
 
 
-class Machine(Strict):
+class MachineFacts(Strict):
     """Where it ran."""
 
     system: str
@@ -311,7 +311,7 @@ class Run(Strict):
     seeds: tuple[int, ...]
     versions: Mapping[str, str]
     prompt_fingerprint: str
-    machine: Machine
+    machine: MachineFacts
     rows: tuple[Row, ...]
     pooled: tuple[Pooled, ...]
     comparisons: tuple[Comparison, ...]

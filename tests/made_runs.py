@@ -13,7 +13,7 @@ from eval.results import (
     Curves,
     DataUsed,
     Estimate,
-    Machine,
+    MachineFacts,
     Pooled,
     Reliability,
     Row,
@@ -102,7 +102,7 @@ def run(
         "protocol": {"name": "leave-one-capture-out"},
         "data": tuple(data(name) for name in names),
         **{"models": models, "seeds": (0,), "versions": {"numpy": "2"}, "prompt_fingerprint": "f"},
-        "machine": Machine(**hardware, accelerator=""),
+        "machine": MachineFacts(**hardware, accelerator=""),
         **{"rows": tuple(rows), "pooled": tuple(means), "comparisons": tuple(tests), "notes": ()},
     }
     return Run(**known | other)

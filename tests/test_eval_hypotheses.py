@@ -17,16 +17,16 @@ from eval.research.claims import (
     Claim,
     Place,
     StoredRuns,
+    advantages,
     answers,
-    beats,
-    beside,
-    changes,
+    change,
+    check,
+    costs,
     decide,
-    finds_each_label,
-    reaches,
     read_runs,
-    retrieves,
-    takes,
+    recalls,
+    scores,
+    search,
 )
 from eval.research.hypotheses import HYPOTHESES, find_hypotheses, render_verdict
 from eval.research.privacy import SAMPLE, compare_texts, list_texts, rename_addresses
@@ -48,10 +48,10 @@ TWO = (
 
 
 def better(runs: StoredRuns, *others: str, measure: str = "f1", margin: float = 0.0) -> Claim:
-    return beats("x", runs, "pocket", others or ("knn",), measure, margin=margin)
+    return check("x", advantages(runs, "pocket", others or ("knn",), measure), above=margin)
 
 
-class TestBeats:
+class TestAdvantages:
     @pytest.mark.parametrize(
         ("low", "high", "state"),
         [(0.02, 0.2, "holds"), (-0.2, -0.02, "fails"), (-0.1, 0.1, "open")],
@@ -100,7 +100,7 @@ class TestBeats:
         assert "0.400" in both.text
 
 
-class TestOtherClaims:
+class TestNumbersOfRuns:
     @pytest.mark.parametrize(("last", "state"), [(0.7, "holds"), (0.55, "open"), (0.4, "fails")])
     def test_a_bound_in_every_setting(self, last: float, state: str) -> None:
         means = [
@@ -108,15 +108,16 @@ class TestOtherClaims:
             for name, x in {"c2 never shown": 0.9, "dos never shown": last}.items()
         ]
         runs = stored(*means, protocol="p")
-        assert reaches("x", runs, "m", "recall", Place("p", "every"), 0.5).state == state
+        every = scores(runs, "m", "recall", Place("p", "every"))
+        assert check("x", every, at_least=0.5).state == state
 
     def test_what_is_missing_is_named_with_what_there_is_or_what_makes_it(self) -> None:
         runs = stored(made.pooled("m", {"recall": 1.0}), protocol="p")
-        found = reaches("x", runs, "m", "recall", Place("p", "50 windows"), 0.5)
-        assert found.state == "open"
+        found = scores(runs, "m", "recall", Place("p", "50 windows"))
+        assert check("x", found, at_least=0.5).state == "open"
         assert "no setting 50 windows, only none" in found.text
-        assert "no model n: add it" in reaches("x", runs, "n", "recall", P, 0.5).text
-        absent = reaches("x", StoredRuns(), "m", "recall", P, 0.5)
+        assert "no model n: add it" in scores(runs, "n", "recall", P).text
+        absent = check("x", scores(StoredRuns(), "m", "recall", P), at_least=0.5)
         assert (absent.state, absent.text) == (
             "open",
             "no run of protocol p: `faultwise eval detection --protocol p --data DIR` makes one",
@@ -135,7 +136,7 @@ class TestOtherClaims:
         ]
         runs = StoredRuns((made.run(rows, means, protocol={"name": "p"}),))
         ends = (Place("p", "old"), Place("p", "new"))
-        return changes("x", runs, model, "f1", *ends, at_least=0.1, learns=learns)
+        return check("x", change(runs, model, "f1", *ends, learns=learns), at_least=0.1)
 
     @pytest.mark.parametrize(
         ("gains", "state"),
@@ -157,30 +158,32 @@ class TestOtherClaims:
 
     @pytest.mark.parametrize(("c2", "state"), [(0.5, "holds"), (0.49, "fails")])
     def test_rare_labels_do_not_count_and_normal_is_none(self, c2: float, state: str) -> None:
-        recalls = {"normal": (0.0, 900), "dos": (0.0, 49), "c2": (c2, 50), "recon": (0.9, 99)}
+        shares = {"normal": (0.0, 900), "dos": (0.0, 49), "c2": (c2, 50), "recon": (0.9, 99)}
         known = {
             label: LabelScores(precision=1.0, recall=recall, f1=1.0, windows=windows)
-            for label, (recall, windows) in recalls.items()
+            for label, (recall, windows) in shares.items()
         }
         runs = stored(made.pooled("m", {}, per_label=known), protocol="p")
-        found = finds_each_label("x", runs, "m", 0.5, 50, P)
+        found = check("x", recalls(runs, "m", 50, P), at_least=0.5)
         assert found.state == state
         assert f"c2 {c2:.3f}, recon 0.900" in found.text
 
     def test_costs_need_no_interval(self) -> None:
         runs = stored(made.pooled("m", {}), protocol="p")
-        states = [takes("x", runs, "m", "windows_per_s", x, place=P).state for x in (500, 501)]
-        assert states == ["holds", "fails"]
-        costs = made.COSTS.model_copy(update={"windows_per_s": None})
-        none = stored(made.pooled("m", {}, costs=costs), protocol="p")
-        assert takes("x", none, "m", "windows_per_s", 1, place=P).state == "open"
+        speed = costs(runs, "m", "windows_per_s", P)
+        assert [check("x", speed, at_least=x).state for x in (500, 501)] == ["holds", "fails"]
+        unknown = made.COSTS.model_copy(update={"windows_per_s": None})
+        none = costs(stored(made.pooled("m", {}, costs=unknown)), "m", "windows_per_s")
+        assert check("x", none, at_least=1).state == "open"
+        assert "could not measure windows_per_s of m" in none.text
 
     @pytest.mark.parametrize(("most", "state"), [(1e9, "open"), (1e6, "fails")])
     def test_memory_of_a_model_does_not_bound_that_of_a_process(
         self, most: float, state: str
     ) -> None:
         runs = stored(made.pooled("m", {}))  # 10 MB above what its process held
-        assert takes("x", runs, "m", "peak_memory_bytes", at_most=most).state == state
+        memory = costs(runs, "m", "peak_memory_bytes")
+        assert check("x", memory, at_most=most).state == state
 
 
 class TestSearchAndAnswers:
@@ -189,7 +192,7 @@ class TestSearchAndAnswers:
     )
     NOTHING: ClassVar[dict[str, Any]] = {"cases": {}, "skipped": (), "notes": ()}
 
-    def search(self, low: float) -> StoredRuns:
+    def searched(self, low: float) -> StoredRuns:
         score = Estimate(value=0.9, low=low, high=0.95)
         names = "recall_at_1 recall_at_5 mrr ndcg_at_10 refused_rightly refused_wrongly"
         scores: dict[str, Any] = dict.fromkeys(names.split(), score)
@@ -210,17 +213,14 @@ class TestSearchAndAnswers:
     def test_a_share_of_questions_by_its_interval(
         self, low: float, at_least: float, state: str
     ) -> None:
-        found = retrieves("x", self.search(low), "both, with", "recall_at_5", at_least)
+        numbers = search(self.searched(low), "recall_at_5", "both, with")
+        found = check("x", numbers, at_least=at_least)
         assert found.state == state
         assert f"0.900 [{low:.3f}, 0.950] of 60 questions" in found.text
 
     def test_seconds_have_no_interval_and_need_none(self) -> None:
-        name = "seconds_per_question"
-        states = [
-            retrieves("x", self.search(0.8), SHIPPED, name, at_most=most).state
-            for most in (0.25, 0.2)
-        ]
-        assert states == ["holds", "fails"]
+        seconds = search(self.searched(0.8), "seconds_per_question")
+        assert [check("x", seconds, at_most=x).state for x in (0.25, 0.2)] == ["holds", "fails"]
 
     def test_a_share_of_answers_over_all_cases_not_of_a_group(self) -> None:
         shares = {"sample": (0.1, 0.05, 0.15), "": (0.9, 0.85, 0.95)}
@@ -235,16 +235,16 @@ class TestSearchAndAnswers:
             measured=measured, **self.NOTHING,
         )  # fmt: skip
         runs = StoredRuns(answers=run)
-        assert answers("x", runs, "right", 0.8).state == "holds"
-        assert "no measure cause" in answers("x", runs, "cause", 0.8).text
+        assert check("x", answers(runs, "right"), at_least=0.8).state == "holds"
+        assert "no measure cause" in answers(runs, "cause").text
 
     def test_what_makes_a_missing_run(self) -> None:
-        assert "`faultwise eval answers`" in answers("x", StoredRuns(), "right", 0.8).text
-        missing = retrieves("x", StoredRuns(), SHIPPED, "recall_at_5", 0.8)
-        assert "`faultwise eval retrieval`" in missing.text
+        assert "`faultwise eval answers`" in answers(StoredRuns(), "right").text
+        assert "`faultwise eval retrieval`" in search(StoredRuns(), "recall_at_5").text
 
 
 HOLDS, FAILS, OPEN = (Claim("x", state, "") for state in ("holds", "fails", "open"))
+BESIDE = Claim("x", "fails", "", beside=True)
 
 
 class TestVerdicts:
@@ -255,8 +255,8 @@ class TestVerdicts:
             ((HOLDS, FAILS), "not supported"),
             ((HOLDS, OPEN), "not decidable here"),
             ((OPEN, FAILS), "not supported"),  # every claim must hold
-            ((HOLDS, beside(FAILS)), "supported"),
-            ((beside(HOLDS),), "not decidable here"),
+            ((HOLDS, BESIDE), "supported"),
+            ((Claim("x", "holds", "", beside=True),), "not decidable here"),
             ((), "not decidable here"),
         ],
     )
@@ -269,7 +269,7 @@ class TestVerdicts:
         assert "Waits for: a trainer" in render_verdict("H1", verdict)
 
     def test_a_claim_is_shown_with_its_mark_and_numbers(self) -> None:
-        text = render_verdict("H5", decide(Claim("one", "holds", "0.9"), beside(FAILS)))
+        text = render_verdict("H5", decide(Claim("one", "holds", "0.9"), BESIDE))
         assert text.startswith("H5  SUPPORTED\n  Is an adapter tuned on several machines")
         assert "\n  [+] one\n      0.9\n  [-] x (beside: decides nothing)\n" in text
         assert "\n  Paper: Distributed fine-tuning" in text
@@ -378,7 +378,8 @@ class TestStoredRuns:
 
     @pytest.mark.parametrize(
         ("content", "message"),
-        [("{", "is no JSON"), ("[]", "results of kind ''"), ('{"kind": "speed"}', "results of kind 'speed'"),
+        [("{", "Invalid JSON"), ("[]", "should be an object"), ("{}", "using discriminator 'kind'"),
+         ('{"kind": "speed"}', "'speed' found using 'kind'"),
          ('{"kind": "detection", "version": 2}', "version: Input should be 1")],
     )  # fmt: skip
     def test_a_damaged_or_foreign_file_is_named(

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from eval.results import Estimate, Machine
+from eval.results import Estimate, MachineFacts
 from traffic.files import Strict, read_json
 
 
@@ -17,7 +17,7 @@ class Origin(Strict):
     command: str
     commit: str
     versions: Mapping[str, str]
-    machine: Machine
+    machine: MachineFacts
 
 
 class Skipped(Strict):

@@ -1,19 +1,23 @@
 """Claims that stored runs decide: numbers with their intervals against bounds.
 
-A claim holds where the interval lies wholly on the right side of its bound, fails where it lies
-wholly on the other, and is open where the bound lies inside, or where the number is not there.
+A hypothesis reads numbers (`scores`, `advantages`, `change`, `costs`, `search`, `answers`) and
+checks each against a bound. A claim holds where every interval lies wholly on the right side of its
+bound, fails where one lies wholly on the other, and is open where a bound lies inside, or where a
+number is not there.
 """
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Concatenate, Literal, ParamSpec
+from typing import Annotated, ParamSpec
 
-import numpy as np
+import pandas as pd
+from pydantic import Field, RootModel
 
-from eval.answers.results import AnswersRun, RetrievalRun, read_answers_run, read_retrieval_run
+from eval.answers.results import AnswersRun, RetrievalRun
+from eval.answers.retrieval import SHIPPED
 from eval.detection.aggregate import Part, make_parts
 from eval.detection.bootstrap import (
     State,
@@ -26,12 +30,11 @@ from eval.detection.bootstrap import (
 )
 from eval.models.registry import LLM_PREFIX
 from eval.report.tables import format_difference, format_estimate, format_number
-from eval.results import Estimate, Pooled, Run, read_run
-from traffic.errors import UserError
-from traffic.files import read_text
+from eval.results import Estimate, Pooled, Run
+from traffic.files import read_json
 from traffic.labels import NORMAL
 
-# ---- what lies in results/ ----
+# ---- runs in results/ ----
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,10 @@ class StoredRuns:
         return max(runs, key=lambda run: run.created, default=None)
 
 
+class _AnyRun(RootModel[Annotated[Run | RetrievalRun | AnswersRun, Field(discriminator="kind")]]):
+    """One file of results."""
+
+
 def command_for(protocol: str) -> str:
     """The command that makes a run of a protocol."""
     return f"faultwise eval detection --protocol {protocol} --data DIR"
@@ -65,35 +72,31 @@ def read_runs(folder: Path) -> StoredRuns:
     Raises:
         UserError: one of them cannot be read, or is of a form that this release does not know.
     """
-    paths: dict[str, list[Path]] = {"detection": [], "retrieval": [], "answers": []}
-    for path in sorted(folder.glob("*.json")):
-        kind = _read_kind(path)
-        if kind not in paths:
-            raise UserError(
-                f"{path} holds results of kind {kind!r}; "
-                f"expected any of {', '.join(paths)}; move it elsewhere"
-            )
-        paths[kind].append(path)
-    retrieval = [read_retrieval_run(path) for path in paths["retrieval"]]
-    answers = [read_answers_run(path) for path in paths["answers"]]
+    expected = "results of a run as this release makes them"
+    runs = [read_json(path, _AnyRun, expected).root for path in sorted(folder.glob("*.json"))]
+    retrieval = [run for run in runs if isinstance(run, RetrievalRun)]
+    answered = [run for run in runs if isinstance(run, AnswersRun)]
     return StoredRuns(
-        tuple(run for path in paths["detection"] if not (run := read_run(path)).quick),
+        tuple(run for run in runs if isinstance(run, Run) and not run.quick),
         max(retrieval, key=lambda run: run.origin.created, default=None),
-        max(answers, key=lambda run: run.origin.created, default=None),
+        max(answered, key=lambda run: run.origin.created, default=None),
     )
 
 
-def _read_kind(path: Path) -> str:
-    try:
-        content = json.loads(read_text(path, "a run's results"))
-    except ValueError as error:
-        raise UserError(
-            f"{path} is no JSON ({error}); expected a run's results; run its command again"
-        ) from error
-    return str(content.get("kind", "")) if isinstance(content, dict) else ""
+# ---- claims and verdicts ----
 
 
-# ---- a claim ----
+@dataclass(frozen=True)
+class Numbers:
+    """Numbers with their intervals, read from runs.
+
+    Attributes:
+        estimates: all that a claim is about; none, or one without a value, keeps it open.
+        text: how they are shown; for what is missing, why and what makes it.
+    """
+
+    estimates: tuple[Estimate, ...]
+    text: str
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ class Claim:
     Attributes:
         says: the sentence.
         state: whether it holds.
-        text: the numbers; for one that is missing, why and what makes it.
+        text: the numbers.
         beside: it is shown and decides nothing.
     """
 
@@ -113,9 +116,56 @@ class Claim:
     beside: bool = False
 
 
-def beside(claim: Claim) -> Claim:
-    """The same claim, shown and deciding nothing."""
-    return replace(claim, beside=True)
+def check(
+    says: str,
+    numbers: Numbers,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    above: float | None = None,
+    beside: bool = False,
+) -> Claim:
+    """Check each of some numbers against a bound, one of ``at_least``, ``at_most`` and ``above``."""
+    if above is not None:
+        states = [is_better(one, above) for one in numbers.estimates]
+    else:
+        states = [decide_bound(one, at_least, at_most) for one in numbers.estimates]
+    return Claim(says, all_of(states), numbers.text, beside)
+
+
+def all_of(states: Iterable[State]) -> State:
+    """Fails where one fails, holds where all hold, else open; nothing at all is open."""
+    states = list(states)
+    return "fails" if "fails" in states else "open" if "open" in states or not states else "holds"
+
+
+_WORDS = {"holds": "supported", "fails": "not supported", "open": "not decidable here"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said of a hypothesis, and why.
+
+    Attributes:
+        word: supported, not supported or not decidable here.
+        claims: in the order in which they are shown.
+        waits_for: what does not exist yet and must; the verdict is open until then.
+    """
+
+    word: str
+    claims: tuple[Claim, ...]
+    waits_for: str = ""
+
+
+def decide(*claims: Claim, waits_for: str = "") -> Verdict:
+    """The verdict of all claims that are not beside: one that fails is enough, all must hold."""
+    state = all_of(claim.state for claim in claims if not claim.beside)
+    return Verdict(_WORDS["open" if waits_for else state], claims, waits_for)
+
+
+# ---- numbers of detection runs ----
+
+_BRING_WEIGHTS = ("pocket", "zero-shot")
+_FEWEST_FOLDS = 3  # of which the spread says something
 
 
 @dataclass(frozen=True)
@@ -130,322 +180,220 @@ LOCO = Place("leave-one-capture-out")
 
 
 class _MissingError(Exception):
-    """A number that a claim needs is not there; the message says why and what makes it."""
+    """A number is not there; the message says why and what makes it."""
 
 
 Given = ParamSpec("Given")
 
 
-def _claim(test: Callable[Given, tuple[State, str]]) -> Callable[Concatenate[str, Given], Claim]:
-    """Put a sentence before a test's arguments, and keep it open where a number is missing."""
+def _or_none(read: Callable[Given, Numbers]) -> Callable[Given, Numbers]:
+    """Let a reader give no numbers, and the reason, where it finds one missing."""
 
-    @wraps(test)
-    def tested(says: str, *args: Given.args, **kwargs: Given.kwargs) -> Claim:
+    @wraps(read)
+    def reads(*args: Given.args, **kwargs: Given.kwargs) -> Numbers:
         try:
-            return Claim(says, *test(*args, **kwargs))
+            return read(*args, **kwargs)
         except _MissingError as missing:
-            return Claim(says, "open", str(missing))
+            return Numbers((), str(missing))
 
-    return tested
-
-
-def all_of(states: Iterable[State]) -> State:
-    """Fails where one fails, holds where all hold, else open; nothing at all is open."""
-    states = list(states)
-    return "fails" if "fails" in states else "open" if "open" in states or not states else "holds"
-
-
-Word = Literal["supported", "not supported", "not decidable here"]
-_WORDS: Mapping[State, Word] = {
-    "holds": "supported",
-    "fails": "not supported",
-    "open": "not decidable here",
-}
+    return reads
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What is said of a hypothesis, and why.
+class Tested:
+    """A model in one part of a run."""
 
-    Attributes:
-        word: by every claim that is not beside.
-        claims: in the order in which they are shown.
-        waits_for: what does not exist yet and must; the verdict is open until then.
-    """
-
-    word: Word
-    claims: tuple[Claim, ...]
-    waits_for: str = ""
+    run: Run
+    part: Part
+    pooled: Pooled
 
 
-def decide(*claims: Claim, waits_for: str = "") -> Verdict:
-    """The verdict that claims support: one that fails is enough, all must hold."""
-    state = all_of(claim.state for claim in claims if not claim.beside)
-    return Verdict(_WORDS["open" if waits_for else state], claims, waits_for)
-
-
-# ---- numbers of detection runs ----
-
-_BRING_WEIGHTS = ("pocket", "zero-shot")
-_FEWEST_FOLDS = 3  # of which the spread says something
-
-
-def _find_run(runs: StoredRuns, protocol: str) -> Run:
-    run = runs.newest(protocol)
-    if run is None:
-        raise _MissingError(f"no run of protocol {protocol}: `{command_for(protocol)}` makes one")
-    return run
+def _find_run(runs: StoredRuns, place: Place) -> Run:
+    if run := runs.newest(place.protocol):
+        return run
+    command = command_for(place.protocol)
+    raise _MissingError(f"no run of protocol {place.protocol}: `{command}` makes one")
 
 
 def _corrected_parts(run: Run) -> list[Part]:
     return [part for part in make_parts(run) if part.labelling == "corrected"]
 
 
-def _find_part(run: Run, setting: str, model: str) -> Part:
-    """The part that is a test of a model: where it had seen captures, of those that none had."""
+def _find_tested(run: Run, setting: str, model: str, seen_too: bool = False) -> Tested:
+    """A model in a setting; where it had seen captures, on those that none had seen."""
     parts = _corrected_parts(run)
     here = [part for part in parts if part.base == setting]
     if not here:
         known = ", ".join(dict.fromkeys(part.base or "none" for part in parts)) or "nothing"
         raise _MissingError(f"run {run.name} has no setting {setting or 'none'}, only {known}")
-    tests = [p for p in here if any(one.model == model and one.compared for one in p.pooled)]
-    return (tests or here)[0]
-
-
-def _find_model(run: Run, part: Part, model: str, seen_too: bool = False) -> Pooled:
-    one = next((one for one in part.pooled if one.model == model), None)
-    if one is None:
+    found = [Tested(run, part, one) for part in here for one in part.pooled if one.model == model]
+    if not found:
         raise _MissingError(
             f"run {run.name} has no model {model}: add it by --models to `{run.command}`"
         )
-    if not one.compared and not seen_too:
-        seen = ", ".join(one.seen_in_training) or "captures"
+    tests = found if seen_too else [one for one in found if one.pooled.compared]
+    if not tests:
+        seen = ", ".join(found[0].pooled.seen_in_training) or "captures"
         raise _MissingError(
             f"{model} was made with what run {run.name} tests ({seen}): "
             "test it on captures it never saw"
         )
-    return one
+    return tests[0]
 
 
-@_claim
-def beats(
-    runs: StoredRuns,
-    model: str,
-    others: Sequence[str],
-    measure: str,
-    place: Place = LOCO,
-    margin: float = 0.0,
-) -> tuple[State, str]:
-    """A model is better than each of the others, by more than ``margin``, on the same windows."""
-    run = _find_run(runs, place.protocol)
-    part = _find_part(run, place.setting, model)
-    ours = _find_model(run, part, model)
-    states: list[State] = []
-    texts, missing = [], []
-    for other in others:
-        try:
-            theirs = _find_model(run, part, other)
-            difference, how = _difference(run, part, ours, theirs, measure)
-        except _MissingError:
-            missing.append(other)
-            continue
-        states.append(is_better(difference, margin))
-        texts.append(f"{other} {format_difference(measure, difference)}{how}")
-    if missing:
-        states.append("open")
-        texts.append(f"not there or not measured: {', '.join(missing)}")
-    value = format_estimate(measure, ours.scores[measure])
-    better = f"better by, than: {'; '.join(texts)}"
-    return all_of(states), f"{model} {measure} {value}; {better} (run {run.name})"
-
-
-def _difference(
-    run: Run, part: Part, ours: Pooled, other: Pooled, measure: str
-) -> tuple[Estimate, str]:
-    """How much better ours is: as tested in pairs, otherwise between the ends of both intervals."""
-    place = (part.base, part.labelling, measure)
-    tested, how = paired_difference(run.comparisons, place, ours.model, other.model), ""
-    if tested is None or tested.value is None:
-        tested, how = between(other.scores[measure], ours.scores[measure]), " (not in pairs)"
-    if tested.value is None:
-        raise _MissingError(f"{measure} cannot be measured for both")
-    return orient(measure, tested), how
-
-
-@_claim
-def reaches(
-    runs: StoredRuns,
-    model: str,
-    measure: str,
-    place: Place = LOCO,
-    at_least: float | None = None,
-    at_most: float | None = None,
-) -> tuple[State, str]:
-    """A model's measure keeps a bound, in one setting or, with setting ``every``, in each."""
-    run = _find_run(runs, place.protocol)
-    settings = [place.setting]
-    if place.setting == "every":
-        settings = list(dict.fromkeys(part.base for part in _corrected_parts(run)))
-    states, texts = [], []
-    for setting in settings:
-        part = _find_part(run, setting, model)
-        score = _find_model(run, part, model).scores[measure]
-        states.append(decide_bound(score, at_least, at_most))
-        name = f"{part.setting}: " if part.setting else ""
-        texts.append(f"{name}{format_estimate(measure, score)}")
-    return all_of(states), f"{model} {measure} {'; '.join(texts)} (run {run.name})"
-
-
-@_claim
-def changes(
-    runs: StoredRuns,
-    model: str,
-    measure: str,
-    before: Place,
-    after: Place,
-    at_least: float | None = None,
-    at_most: float | None = None,
-    learns: bool = False,
-) -> tuple[State, str]:
-    """How much a model's measure changes from one place to another keeps a bound.
-
-    ``learns``: only a model that is trained inside the run can decide it.
-    """
-    found = [_find_run(runs, place.protocol) for place in (before, after)]
-    parts = [
-        _find_part(run, place.setting, model)
-        for run, place in zip(found, (before, after), strict=True)
+@_or_none
+def scores(runs: StoredRuns, model: str, measure: str, place: Place = LOCO) -> Numbers:
+    """A model's measure in one setting or, with setting ``every``, in each."""
+    run = _find_run(runs, place)
+    every = dict.fromkeys(part.base for part in _corrected_parts(run))
+    settings = every if place.setting == "every" else [place.setting]
+    found = [_find_tested(run, setting, model) for setting in settings]
+    estimates = tuple(one.pooled.scores[measure] for one in found)
+    texts = [
+        f"{one.part.setting}: {text}" if one.part.setting else text
+        for one, estimate in zip(found, estimates, strict=True)
+        for text in [format_estimate(measure, estimate)]
     ]
+    return Numbers(estimates, f"{model} {measure} {'; '.join(texts)} (run {run.name})")
+
+
+@_or_none
+def advantages(
+    runs: StoredRuns, model: str, others: Sequence[str], measure: str, place: Place = LOCO
+) -> Numbers:
+    """How much better a model is than each of the others on the same windows.
+
+    As tested in pairs, otherwise between the ends of both intervals.
+    """
+    run = _find_run(runs, place)
+    ours = _find_tested(run, place.setting, model)
+    here = (ours.part.base, ours.part.labelling, measure)
+    theirs = {one.model: one.scores[measure] for one in ours.part.pooled if one.compared}
+    estimates, texts, missing = [], [], []
+    for other in others:
+        difference, how = paired_difference(run.comparisons, here, model, other), ""
+        if other in theirs and (difference is None or difference.value is None):
+            difference = between(theirs[other], ours.pooled.scores[measure])
+            how = " (not in pairs)"
+        if other not in theirs or difference is None or difference.value is None:
+            missing.append(other)
+            estimates.append(Estimate(value=None))
+        else:
+            estimates.append(orient(measure, difference))
+            texts.append(f"{other} {format_difference(measure, estimates[-1])}{how}")
+    if missing:
+        texts.append(f"not there or not measured: {', '.join(missing)}")
+    value = format_estimate(measure, ours.pooled.scores[measure])
+    text = f"{model} {measure} {value}; better by, than: {'; '.join(texts)} (run {run.name})"
+    return Numbers(tuple(estimates), text)
+
+
+@_or_none
+def change(
+    runs: StoredRuns, model: str, measure: str, before: Place, after: Place, learns: bool = False
+) -> Numbers:
+    """How much a model's measure changes from one place to another, paired by fold in one run.
+
+    ``learns``: only a model that is trained inside the run can show it.
+    """
+    old_run, new_run = _find_run(runs, before), _find_run(runs, after)
     # Language models take no window of a run, so nothing that they learned can show.
     if learns and (model in _BRING_WEIGHTS or model.startswith(LLM_PREFIX)):
         raise _MissingError(
             f"{model} brings its weights along: the run trains it on none of its windows"
         )
-    first, second = (
-        _find_model(run, part, model).scores[measure]
-        for run, part in zip(found, parts, strict=True)
-    )
-    same = found[0] is found[1]
-    change = _change_by_fold(found[0], model, measure, before, after) if same else None
-    how = "not in pairs" if change is None else "paired by fold"
-    change = between(first, second) if change is None else change
-    if change.value is None:
+    old = _find_tested(old_run, before.setting, model).pooled.scores[measure]
+    new = _find_tested(new_run, after.setting, model).pooled.scores[measure]
+    difference, how = between(old, new), "not in pairs"
+    if old_run is new_run:
+        means = [_fold_means(old_run, model, measure, one.setting) for one in (before, after)]
+        by_fold = (means[1] - means[0]).dropna()
+        if len(by_fold) >= _FEWEST_FOLDS:
+            difference, how = mean_difference(by_fold.to_numpy()), "paired by fold"
+    if difference.value is None:
         raise _MissingError(f"{measure} of {model} cannot be measured in both")
-    words = f"from {format_estimate(measure, first)} to {format_estimate(measure, second)}"
-    names = " and ".join(dict.fromkeys(run.name for run in found))
-    text = f"{model} {measure} {words}: {format_difference(measure, change)} {how} (run {names})"
-    return decide_bound(change, at_least, at_most), text
+    ends = f"from {format_estimate(measure, old)} to {format_estimate(measure, new)}"
+    names = " and ".join(dict.fromkeys((old_run.name, new_run.name)))
+    text = f"{model} {measure} {ends}: {format_difference(measure, difference)} {how} (run {names})"
+    return Numbers((difference,), text)
 
 
-def _change_by_fold(
-    run: Run, model: str, measure: str, before: Place, after: Place
-) -> Estimate | None:
-    """The change over folds of both settings, seeds averaged; None where they are too few."""
-
-    def means(place: Place) -> Mapping[str, float]:
-        values: dict[str, list[float]] = {}
-        here = (model, place.setting, "corrected")
-        for row in run.rows:
-            value = row.scores[measure].value
-            mine = (row.model, row.setting, row.labelling) == here and not row.seen_in_training
-            if mine and value is not None:
-                values.setdefault(row.fold, []).append(value)
-        return {fold: float(np.mean(many)) for fold, many in values.items()}
-
-    old, new = means(before), means(after)
-    folds = [fold for fold in old if fold in new]
-    if len(folds) < _FEWEST_FOLDS:
-        return None
-    return mean_difference(np.array([new[fold] - old[fold] for fold in folds]))
+def _fold_means(run: Run, model: str, measure: str, setting: str) -> pd.Series:
+    """A measure by fold, seeds averaged, of folds that the model had not seen."""
+    wanted = (model, setting, "corrected", ())
+    values = [
+        (row.fold, row.scores[measure].value)
+        for row in run.rows
+        if (row.model, row.setting, row.labelling, row.seen_in_training) == wanted
+    ]
+    table = pd.DataFrame(values, columns=["fold", "value"]).astype({"value": float})
+    return table.groupby("fold")["value"].mean()
 
 
-@_claim
-def finds_each_label(
-    runs: StoredRuns, model: str, recall: float, windows: int, place: Place = LOCO
-) -> tuple[State, str]:
-    """Every label of an anomaly with at least so many windows has a recall."""
-    run = _find_run(runs, place.protocol)
-    part = _find_part(run, place.setting, model)
+@_or_none
+def recalls(runs: StoredRuns, model: str, windows: int, place: Place = LOCO) -> Numbers:
+    """The recall of every label of an anomaly with at least so many windows; no intervals."""
+    run = _find_run(runs, place)
     found = {
-        label: scores.recall
-        for label, scores in _find_model(run, part, model).per_label.items()
-        if label != NORMAL and scores.windows >= windows
+        label: known_exactly(of.recall)
+        for label, of in _find_tested(run, place.setting, model).pooled.per_label.items()
+        if label != NORMAL and of.windows >= windows
     }
     if not found:
         raise _MissingError(f"run {run.name} has no anomaly of {windows} windows")
-    states = [decide_bound(_without_interval(value), recall) for value in found.values()]
-    ordered = sorted(found.items(), key=lambda item: -1.0 if item[1] is None else item[1])
-    texts = ", ".join(f"{label} {format_number('f1', value)}" for label, value in ordered)
-    return all_of(states), f"{model} recall by label, worst first: {texts} (run {run.name})"
+    ordered = sorted(found.items(), key=lambda item: item[1].value or -1.0)
+    texts = ", ".join(f"{label} {format_number('f1', one.value)}" for label, one in ordered)
+    text = f"{model} recall by label, worst first: {texts} (run {run.name})"
+    return Numbers(tuple(found.values()), text)
 
 
-def _without_interval(value: float | None) -> Estimate:
-    """A number that was measured once."""
-    return Estimate(value=value, low=value, high=value)
-
-
-@_claim
-def takes(
-    runs: StoredRuns,
-    model: str,
-    cost: str,
-    at_least: float | None = None,
-    at_most: float | None = None,
-    place: Place = LOCO,
-) -> tuple[State, str]:
-    """What a model costs keeps a bound; costs are measured once and have no interval."""
-    run = _find_run(runs, place.protocol)
-    part = next(iter(_corrected_parts(run)), None)
-    if part is None:
-        raise _MissingError(f"run {run.name} has no corrected labels")
-    value = getattr(_find_model(run, part, model, seen_too=True).costs, cost)
+@_or_none
+def costs(runs: StoredRuns, model: str, cost: str, place: Place = LOCO) -> Numbers:
+    """What a model costs; it is measured once and has no interval."""
+    run = _find_run(runs, place)
+    value = getattr(_find_tested(run, place.setting, model, seen_too=True).pooled.costs, cost)
     if value is None:
         raise _MissingError(f"run {run.name} could not measure {cost} of {model}")
+    what, most = f"{model} {cost} {value:,.4g}", value
+    if cost == "peak_memory_bytes":
+        # A fit is measured from when its process holds its libraries: a process takes more.
+        what, most = f"{what} above what its process held before,", sys.float_info.max
     where = f"on {run.machine.cpu}, {run.machine.cores} cores (run {run.name})"
-    state = decide_bound(_without_interval(float(value)), at_least, at_most)
-    if cost == "peak_memory_bytes" and state == "holds":
-        # A fit is measured from when its process holds its libraries: a process takes more than that.
-        return "open", f"{model} {cost} {value:,.4g} above what its process held before, {where}"
-    return state, f"{model} {cost} {value:,.4g} {where}"
+    return Numbers((Estimate(value=value, low=value, high=most),), f"{what} {where}")
 
 
 # ---- numbers of the search and of answers ----
 
 
-@_claim
-def retrieves(
-    runs: StoredRuns,
-    variant: str,
-    measure: str,
-    at_least: float | None = None,
-    at_most: float | None = None,
-) -> tuple[State, str]:
-    """A way of searching keeps a bound; ``variant`` is the beginning of its name."""
+def search(runs: StoredRuns, measure: str, variant: str = SHIPPED) -> Numbers:
+    """A measure of a way of searching; ``variant`` is the beginning of its name."""
     run = runs.retrieval
     if run is None:
-        raise _MissingError("no run of the search: `faultwise eval retrieval` makes one")
+        return Numbers((), "no run of the search: `faultwise eval retrieval` makes one")
     whole = [one for one in run.variants if one.variant.startswith(variant) and not one.group]
     if not whole:
         known = ", ".join(dict.fromkeys(one.variant for one in run.variants))
-        raise _MissingError(f"run {run.name} has no variant {variant}, only {known}")
-    found = getattr(whole[0], measure)
-    score = found if isinstance(found, Estimate) else _without_interval(found)
+        return Numbers((), f"run {run.name} has no variant {variant}, only {known}")
+    value = getattr(whole[0], measure)
+    score = value if isinstance(value, Estimate) else known_exactly(value)
     text = f"{whole[0].variant}, {measure} {format_estimate('f1', score)}"
-    return (
-        decide_bound(score, at_least, at_most),
-        f"{text} of {whole[0].questions} questions (run {run.name})",
+    return Numbers((score,), f"{text} of {whole[0].questions} questions (run {run.name})")
+
+
+def answers(runs: StoredRuns, measure: str) -> Numbers:
+    """A share of all answers."""
+    run = runs.answers
+    if run is None:
+        return Numbers((), "no run of answers: `faultwise eval answers` makes one")
+    whole = [one for one in run.measured if one.measure == measure and not one.group]
+    if not whole:
+        return Numbers((), f"run {run.name} has no measure {measure}")
+    share = format_estimate("f1", whole[0].share)
+    return Numbers(
+        (whole[0].share,), f"{measure} {share} of {whole[0].cases} cases (run {run.name})"
     )
 
 
-@_claim
-def answers(runs: StoredRuns, measure: str, at_least: float) -> tuple[State, str]:
-    """A share of all answers keeps a bound."""
-    run = runs.answers
-    if run is None:
-        raise _MissingError("no run of answers: `faultwise eval answers` makes one")
-    whole = [one for one in run.measured if one.measure == measure and not one.group]
-    if not whole:
-        raise _MissingError(f"run {run.name} has no measure {measure}")
-    share = format_estimate("f1", whole[0].share)
-    text = f"{measure} {share} of {whole[0].cases} cases (run {run.name})"
-    return decide_bound(whole[0].share, at_least), text
+def known_exactly(value: float | None) -> Estimate:
+    """A number that was measured once."""
+    return Estimate(value=value, low=value, high=value)

@@ -14,14 +14,14 @@ from eval.research.claims import (
     Place,
     StoredRuns,
     Verdict,
+    advantages,
     answers,
-    beats,
-    beside,
-    changes,
+    change,
+    check,
+    costs,
     decide,
-    reaches,
-    retrieves,
-    takes,
+    scores,
+    search,
 )
 from eval.research.questions import QUESTIONS, SITE_TRAINER
 from traffic.errors import UserError
@@ -33,7 +33,6 @@ _SHOTS = {shots: Place("few-shot", f"{shots} windows") for shots in (0, 200, 100
 _SECOND_QUARTER = Place("drift", "quarter 2, learned on the first")
 _LAST_QUARTER = Place("drift", "quarter 4, learned on the first")
 _LAST_LEARNED_AGAIN = Place("drift", "quarter 4, learned again up to it")
-_SHIPPED = "both, with refusal"
 
 
 def h1(runs: StoredRuns, llm: str) -> Verdict:
@@ -51,11 +50,12 @@ def h1(runs: StoredRuns, llm: str) -> Verdict:
     normal_or_not = "it tells normal from anomalous better than each traditional model"
     names = "it names the anomaly better than each traditional model that can"
     finds = "it finds more of the anomalies than each traditional model that learns"
+    base = "tuning made it better than its base"
     return decide(
-        beats(normal_or_not, runs, llm, all_of_them, "binary_macro_f1"),
-        beats(names, runs, llm, ("rules", *_LEARNING), "f1"),
-        beats(finds, runs, llm, _LEARNING, "binary_recall"),
-        beats("tuning made it better than its base", runs, llm, ["zero-shot"], "f1", margin=0.05),
+        check(normal_or_not, advantages(runs, llm, all_of_them, "binary_macro_f1"), above=0.0),
+        check(names, advantages(runs, llm, ("rules", *_LEARNING), "f1"), above=0.0),
+        check(finds, advantages(runs, llm, _LEARNING, "binary_recall"), above=0.0),
+        check(base, advantages(runs, llm, ["zero-shot"], "f1"), above=0.05),
     )
 
 
@@ -68,17 +68,16 @@ def h2(runs: StoredRuns, llm: str) -> Verdict:
     0.05 to 200; not supported if either surely fails.
     Cannot decide: How many windows an operator can truly label, and whether those are right.
     """
-
     first, more = (_SHOTS[0], _SHOTS[200]), (_SHOTS[200], _SHOTS[1000])
     helps = "200 labelled windows of the new site help the language model by 0.10"
     little = "a further 800 add at most 0.05"
     xgboost = "200 windows help XGBoost by 0.10"
     transformer, other = "200 windows help the time transformer by 0.10", "time-transformer"
     return decide(
-        changes(helps, runs, llm, "f1", *first, at_least=0.10, learns=True),
-        changes(little, runs, llm, "f1", *more, at_most=0.05, learns=True),
-        beside(changes(xgboost, runs, "xgboost", "f1", *first, at_least=0.10)),
-        beside(changes(transformer, runs, other, "f1", *first, at_least=0.10)),
+        check(helps, change(runs, llm, "f1", *first, learns=True), at_least=0.10),
+        check(little, change(runs, llm, "f1", *more, learns=True), at_most=0.05),
+        check(xgboost, change(runs, "xgboost", "f1", *first), at_least=0.10, beside=True),
+        check(transformer, change(runs, other, "f1", *first), at_least=0.10, beside=True),
         waits_for=SITE_TRAINER,
     )
 
@@ -102,11 +101,11 @@ def h3(runs: StoredRuns, llm: str) -> Verdict:
     sourced = "99 % of the answers hold no number or quotation without a source"
     people = "a study in which people solve the same incidents with and without it"
     return decide(
-        retrieves(page, runs, _SHIPPED, "recall_at_5", at_least=0.80),
-        retrieves(refused, runs, _SHIPPED, "refused_rightly", at_least=0.80),
-        retrieves(second, runs, _SHIPPED, "seconds_per_question", at_most=1.0),
-        answers(right, runs, "right", at_least=0.80),
-        answers(sourced, runs, "sourced", at_least=0.99),
+        check(page, search(runs, "recall_at_5"), at_least=0.80),
+        check(refused, search(runs, "refused_rightly"), at_least=0.80),
+        check(second, search(runs, "seconds_per_question"), at_most=1.0),
+        check(right, answers(runs, "right"), at_least=0.80),
+        check(sourced, answers(runs, "sourced"), at_least=0.99),
         waits_for=f"{people}; no run of this harness times a person",
     )
 
@@ -129,13 +128,17 @@ def h4(runs: StoredRuns, llm: str) -> Verdict:
     alarms = "fewer false alarms for each device and day, abstentions being none"
     aim = "a healthy device calling a dead service: at most 3 % false at 75 % of C&C found"
     at_recall, dead = "false_share_at_recall_75", Place("dead-service")
-    share, healthy = "false_share", "the same on healthy devices never seen"
+    share, by_day, healthy = (
+        "false_share",
+        "false_per_device_day",
+        "the same on healthy devices never seen",
+    )
     return decide(
-        beats(fewer, runs, llm, _TRADITIONAL, share, margin=0.01),
-        beats(healthy, runs, llm, _TRADITIONAL, share, _BENIGN, margin=0.01),
-        reaches(finds, runs, llm, "binary_recall", at_least=0.50),
-        beside(beats(alarms, runs, llm, _TRADITIONAL, "false_per_device_day")),
-        beside(reaches(aim, runs, llm, at_recall, dead, at_most=0.03)),
+        check(fewer, advantages(runs, llm, _TRADITIONAL, share), above=0.01),
+        check(healthy, advantages(runs, llm, _TRADITIONAL, share, _BENIGN), above=0.01),
+        check(finds, scores(runs, llm, "binary_recall"), at_least=0.50),
+        check(alarms, advantages(runs, llm, _TRADITIONAL, by_day), above=0.0, beside=True),
+        check(aim, scores(runs, llm, at_recall, dead), at_most=0.03, beside=True),
     )
 
 
@@ -168,12 +171,12 @@ def h6(runs: StoredRuns, llm: str) -> Verdict:
     aged, learned = (_SECOND_QUARTER, _LAST_QUARTER), (_LAST_QUARTER, _LAST_LEARNED_AGAIN)
     falls = "the language model, as it was, falls by 0.05 from the second quarter to the last"
     regains = "tuned again up to it, it regains 0.05 in the last quarter"
-    again = "learning again brings XGBoost 0.05"
+    too, again = "XGBoost falls by 0.05", "learning again brings XGBoost 0.05"
     return decide(
-        changes(falls, runs, llm, "f1", *aged, at_most=-0.05),
-        changes(regains, runs, llm, "f1", *learned, at_least=0.05, learns=True),
-        beside(changes("XGBoost falls by 0.05", runs, "xgboost", "f1", *aged, at_most=-0.05)),
-        beside(changes(again, runs, "xgboost", "f1", *learned, at_least=0.05)),
+        check(falls, change(runs, llm, "f1", *aged), at_most=-0.05),
+        check(regains, change(runs, llm, "f1", *learned, learns=True), at_least=0.05),
+        check(too, change(runs, "xgboost", "f1", *aged), at_most=-0.05, beside=True),
+        check(again, change(runs, "xgboost", "f1", *learned), at_least=0.05, beside=True),
         waits_for="incremental fine-tuning of an adapter; no command does it yet",
     )
 
@@ -211,8 +214,8 @@ def h8(runs: StoredRuns, llm: str) -> Verdict:
         "median of those found, two seconds"
     )
     return decide(
-        takes(fast, runs, llm, "windows_per_s", at_least=50),
-        reaches(soon, runs, llm, "time_to_detection_s", at_most=2),
+        check(fast, costs(runs, llm, "windows_per_s"), at_least=50),
+        check(soon, scores(runs, llm, "time_to_detection_s"), at_most=2),
     )
 
 

@@ -8,18 +8,17 @@ from eval.research.claims import (
     StoredRuns,
     Verdict,
     answers,
-    beside,
-    changes,
+    change,
+    check,
+    costs,
     decide,
-    finds_each_label,
-    reaches,
-    retrieves,
-    takes,
+    recalls,
+    scores,
+    search,
 )
 from eval.research.privacy import compare_texts, count_naming_prompts
 
 SITE_TRAINER = "a trainer that tunes an adapter on a site's own windows; no command does it yet"
-_SHIPPED = "both, with refusal"
 
 
 def q1(runs: StoredRuns, llm: str) -> Verdict:
@@ -33,15 +32,15 @@ def q1(runs: StoredRuns, llm: str) -> Verdict:
     Cannot decide: In which environment it is best; the report of leave-one-network-out has a row
     for each pair of networks.
     """
-    ends = (Place("random"), Place("leave-one-network-out"))
+    name, ends = "binary_macro_f1", (Place("random"), Place("leave-one-network-out"))
     benign = Place("unseen-benign-device", "0 confirmed windows a device")
     loses = "from windows drawn at random to whole networks left out it loses at most 0.10"
     xgboost = "XGBoost loses at most 0.10 from random windows to other networks"
     healthy = "healthy devices never seen, at most 2 % false"
     return decide(
-        changes(loses, runs, llm, "binary_macro_f1", *ends, at_least=-0.10),
-        reaches(healthy, runs, llm, "false_share", benign, at_most=0.02),
-        beside(changes(xgboost, runs, "xgboost", "binary_macro_f1", *ends, at_least=-0.10)),
+        check(loses, change(runs, llm, name, *ends), at_least=-0.10),
+        check(healthy, scores(runs, llm, "false_share", benign), at_most=0.02),
+        check(xgboost, change(runs, "xgboost", name, *ends), at_least=-0.10, beside=True),
     )
 
 
@@ -60,14 +59,14 @@ def q2(runs: StoredRuns, llm: str) -> Verdict:
         Place("label-noise", "10% of labels wrong"),
     )
     gains = "the language model gains at most 0.05 from 200 to 1,000 labelled windows of a site"
-    costs = "a tenth of wrong labels costs it at most 0.05"
+    harm = "a tenth of wrong labels costs it at most 0.05"
     xgboost_gains = "XGBoost gains at most 0.05 from 200 to 1,000"
-    xgboost_costs = "a tenth of wrong labels costs XGBoost at most 0.05"
+    xgboost_harm = "a tenth of wrong labels costs XGBoost at most 0.05"
     return decide(
-        changes(gains, runs, llm, "f1", *more, at_most=0.05, learns=True),
-        changes(costs, runs, llm, "f1", *wrong, at_least=-0.05, learns=True),
-        beside(changes(xgboost_gains, runs, "xgboost", "f1", *more, at_most=0.05)),
-        beside(changes(xgboost_costs, runs, "xgboost", "f1", *wrong, at_least=-0.05)),
+        check(gains, change(runs, llm, "f1", *more, learns=True), at_most=0.05),
+        check(harm, change(runs, llm, "f1", *wrong, learns=True), at_least=-0.05),
+        check(xgboost_gains, change(runs, "xgboost", "f1", *more), at_most=0.05, beside=True),
+        check(xgboost_harm, change(runs, "xgboost", "f1", *wrong), at_least=-0.05, beside=True),
         waits_for=SITE_TRAINER,
     )
 
@@ -86,13 +85,15 @@ def q3(runs: StoredRuns, llm: str) -> Verdict:
     del llm
     silent = "at most 10 % of answerable questions find nothing"
     first = "among the first five for 80 % of the questions"
+    device = "80 % of the answers are about the right device"
+    cause = "80 % of the answers name a right cause"
     words = "words alone (BM25) find as much"
     return decide(
-        retrieves(first, runs, _SHIPPED, "recall_at_5", at_least=0.80),
-        retrieves(silent, runs, _SHIPPED, "refused_wrongly", at_most=0.10),
-        answers("80 % of the answers are about the right device", runs, "device", at_least=0.80),
-        answers("80 % of the answers name a right cause", runs, "cause", at_least=0.80),
-        beside(retrieves(words, runs, "words", "recall_at_5", at_least=0.80)),
+        check(first, search(runs, "recall_at_5"), at_least=0.80),
+        check(silent, search(runs, "refused_wrongly"), at_most=0.10),
+        check(device, answers(runs, "device"), at_least=0.80),
+        check(cause, answers(runs, "cause"), at_least=0.80),
+        check(words, search(runs, "recall_at_5", "words"), at_least=0.80, beside=True),
     )
 
 
@@ -110,8 +111,8 @@ def q4(runs: StoredRuns, llm: str) -> Verdict:
     fast = "a hundred devices give a hundred windows every ten seconds, so 10 a second"
     soon = "an alarm within the first minute of an anomaly, median of those found"
     return decide(
-        takes(fast, runs, llm, "windows_per_s", at_least=10),
-        reaches(soon, runs, llm, "time_to_detection_s", at_most=60),
+        check(fast, costs(runs, llm, "windows_per_s"), at_least=10),
+        check(soon, scores(runs, llm, "time_to_detection_s"), at_most=60),
     )
 
 
@@ -132,10 +133,10 @@ def q5(runs: StoredRuns, llm: str) -> Verdict:
     every = "every label is found in half of its windows"
     xgboost = "XGBoost finds every label in half of its windows"
     return decide(
-        reaches(share, runs, llm, "false_share", at_most=0.01),
-        reaches(incidents, runs, llm, "false_incidents_per_10_min", at_most=1.0),
-        finds_each_label(every, runs, llm, recall=0.5, windows=50),
-        beside(finds_each_label(xgboost, runs, "xgboost", recall=0.5, windows=50)),
+        check(share, scores(runs, llm, "false_share"), at_most=0.01),
+        check(incidents, scores(runs, llm, "false_incidents_per_10_min"), at_most=1.0),
+        check(every, recalls(runs, llm, windows=50), at_least=0.5),
+        check(xgboost, recalls(runs, "xgboost", windows=50), at_least=0.5, beside=True),
     )
 
 
@@ -154,11 +155,11 @@ def q6(runs: StoredRuns, llm: str) -> Verdict:
     watt_hour = "fitting and scoring a run's windows once takes at most a watt-hour"
     xgboost = "XGBoost scores 10 windows a second or more"
     return decide(
-        takes("at most 1 GB of memory", runs, llm, "peak_memory_bytes", at_most=1e9),
-        takes("at most 100 MB to store", runs, llm, "model_bytes", at_most=1e8),
-        takes("10 windows a second or more", runs, llm, "windows_per_s", at_least=10),
-        beside(takes(watt_hour, runs, llm, "energy_j", at_most=3600)),
-        beside(takes(xgboost, runs, "xgboost", "windows_per_s", at_least=10)),
+        check("at most 1 GB of memory", costs(runs, llm, "peak_memory_bytes"), at_most=1e9),
+        check("at most 100 MB to store", costs(runs, llm, "model_bytes"), at_most=1e8),
+        check("10 windows a second or more", costs(runs, llm, "windows_per_s"), at_least=10),
+        check(watt_hour, costs(runs, llm, "energy_j"), at_most=3600, beside=True),
+        check(xgboost, costs(runs, "xgboost", "windows_per_s"), at_least=10, beside=True),
     )
 
 
@@ -176,7 +177,7 @@ def q7(runs: StoredRuns, llm: str) -> Verdict:
 
     def finds(says: str, model: str) -> Claim:
         every = Place("unseen-class", "every")
-        return beside(reaches(says, runs, model, "binary_recall", every, at_least=0.5))
+        return check(says, scores(runs, model, "binary_recall", every), at_least=0.5, beside=True)
 
     shown = "the shipped one was shown every kind, so no run can hide one from it"
     return decide(
