@@ -88,16 +88,12 @@ def test_twelve_runs_hold_every_kind_and_every_label_about_as_often(events: list
     assert max(labels.values()) <= 2 * min(labels.values())
 
 
-def test_a_cause_is_a_sentence_that_names_the_machine(events: list[Event]) -> None:
+def test_a_cause_names_the_machine_and_what_was_drawn_is_plain_json(events: list[Event]) -> None:
     for event in events:
         cause = KINDS[event.kind].render_cause(event)
         assert event.target in cause or event.settings["whom"].startswith("all ")
         assert event.source in cause
         assert not set("{}") & set(cause)
-
-
-def test_what_was_drawn_is_plain_json(events: list[Event]) -> None:
-    for event in events:
         assert json.loads(json.dumps(dict(event.settings))) == dict(event.settings)
 
 
@@ -164,9 +160,10 @@ class FakeLab:
         return []
 
 
-def test_every_event_does_something_and_undoes_it(
+def test_every_event_does_something_that_tools_can_read_and_undoes_it(
     runs: dict[int, list[Event]], tmp_path: Path
 ) -> None:
+    read = set()
     for seed, drawn in runs.items():
         lab = FakeLab(draw_site(seed), tmp_path)
         for event in drawn:
@@ -174,18 +171,6 @@ def test_every_event_does_something_and_undoes_it(
             with KINDS[event.kind].execute(lab, event):
                 assert lab.changed or len(lab.commands) > before, event
             assert not lab.changed, event
-    assert not list(tmp_path.iterdir())
-
-
-def test_every_command_of_a_tool_is_one_that_the_tool_reads(
-    runs: dict[int, list[Event]], tmp_path: Path
-) -> None:
-    read = set()
-    for seed, drawn in runs.items():
-        lab = FakeLab(draw_site(seed), tmp_path)
-        for event in drawn:
-            with KINDS[event.kind].execute(lab, event):
-                pass
         ours = [command for command in lab.commands if command[0] == sys.executable]
         for _, dash_m, module, *arguments in ours:
             assert dash_m == "-m"
@@ -198,6 +183,7 @@ def test_every_command_of_a_tool_is_one_that_the_tool_reads(
             assert ip_address(values.get("address", "10.0.0.1"))
             assert all(values.get(key, 1) > 0 for key in ("rate", "period_s", "kbit", "count"))
             read.add(name)
+    assert not list(tmp_path.iterdir())
     assert read == {
         *("arp", "modbus", "guesses telnet", "guesses mqtt", "mqtt malformed", "mqtt flood"),
         *("tcp beacon", "tcp bulk", "tcp hold", "tcp listen"),
@@ -214,11 +200,7 @@ def test_participants_begin_at_the_root_and_stays_in_the_plant() -> None:
         for one in participants:
             assert one.machine in added or not site.named(one.machine).beyond
             assert ip_address(one.address).is_private
-    assert all(
-        ip_address(machine.address) in ip_network(site.network)
-        for machine in site.machines
-        if not machine.beyond
-    )
+    assert all(ip_address(one.address) in ip_network(site.network) for one in site.inside)
 
 
 def test_whoever_calls_a_dead_controller_suffers_it() -> None:
@@ -226,20 +208,12 @@ def test_whoever_calls_a_dead_controller_suffers_it() -> None:
     assert [machine.name for machine in servers(site, site.named("hmi-1"))] == ["plc-1"]
     assert [machine.name for machine in clients(site, "plc-1")] == ["hmi-1"]
     participants = KINDS["powered_off"].participants(site, Event("powered_off", 0, 10, "plc-1"))
-    assert [(one.machine, one.direction) for one in participants] == [
-        ("plc-1", "source"),
-        ("hmi-1", "target"),
-    ]
-
-
-def test_a_wrong_address_is_shown_under_both() -> None:
-    site = small_site()
-    event = Event("wrong_address", 0, 10, "hmi-1", settings={"address": "10.9.3.6"})
-    participants = KINDS["wrong_address"].participants(site, event)
-    assert [one.address for one in participants if one.direction == "source"] == [
-        "10.9.3.6",
-        "10.9.0.6",
-    ]
+    parts = [(one.machine, one.direction) for one in participants]
+    assert parts == [("plc-1", "source"), ("hmi-1", "target")]
+    wrong = Event("wrong_address", 0, 10, "hmi-1", settings={"address": "10.9.3.6"})
+    participants = KINDS["wrong_address"].participants(site, wrong)
+    sources = [one.address for one in participants if one.direction == "source"]
+    assert sources == ["10.9.3.6", "10.9.0.6"]  # a wrong address shows under both
 
 
 def test_dice_give_no_address_twice() -> None:
@@ -293,7 +267,7 @@ def test_three_kinds_show_on_real_packets(tmp_path: Path, monkeypatch: pytest.Mo
     assert set(measured["dropped"]) == {"10.9.0.6"}  # its one client
     scan = between(frames, *times["nmap_syn"])
     strangers = [one for one in scan if one["src"] not in ("10.9.0.5", "10.9.0.6")]
-    assert len({one["port"] for one in strangers}) >= 20  # of about 200
+    assert len({one["port"] for one in strangers}) >= 50  # of up to 600
     end_s = times["end"][0]
     assert any(one["bytes"] for one in between(of_plc, end_s - 2, end_s))
 
@@ -321,7 +295,8 @@ def live(folder: Path) -> None:
     drawn = [Event(kind, 0, 3, "plc-1") for kind in FEW[:2]]
     drawn.append(Event("packet_loss", 0, 5, "plc-1", strength=0.5))
     scan = {"also": [], "whom": "plc-1"}
-    drawn.append(Event("nmap_syn", 0, 3, "plc-1", intruder.name, 100.0, scan, (intruder,)))
+    # Long enough for 50 ports even where a busy machine starts nmap late.
+    drawn.append(Event("nmap_syn", 0, 7, "plc-1", intruder.name, 100.0, scan, (intruder,)))
     times: dict[str, tuple[float, ...]] = {}
     with open_lab(site, folder) as lab:
         tcpdump = ["tcpdump", "-i", "plant", "-U", "-w", str(folder / "capture.pcap")]
