@@ -19,6 +19,7 @@ from traffic.plant import Device, Plant, dump_plant, load_plant
 needs_tcpdump = pytest.mark.skipif(shutil.which("tcpdump") is None, reason="no tcpdump")
 T = 1_700_000_000.0
 PLC, HMI, OTHER = "10.20.0.5", "10.20.0.6", "10.20.0.7"
+NOT_IN_PLANT = "no machine is called plc-9; expected an address or one of plc-1, hmi-1, other"
 
 
 def interval(
@@ -62,10 +63,8 @@ def test_an_excerpt_holds_some_machines_for_some_time(run: Path, tmp_path: Path)
     assert list(packets.table["ts"]) == [T + second + 0.25 for second in range(20, 60)]
     assert set(packets.table["ip_bytes"]) == {328}  # the wire's sizes stay, whatever was kept
     truth = read_truth(out / "truth.json")
-    assert [(one.device, one.start_s - T, one.end_s - T) for one in truth.intervals] == [
-        (PLC, 20, 30),
-        (HMI, 50, 60),
-    ]
+    times = [(one.device, one.start_s - T, one.end_s - T) for one in truth.intervals]
+    assert times == [(PLC, 20, 30), (HMI, 50, 60)]
     assert [device.name for device in load_plant(out / "plant.yaml").devices] == ["plc-1", "hmi-1"]
     assert load_labelled(out / "capture.pcap").name == "sample"
 
@@ -73,11 +72,9 @@ def test_an_excerpt_holds_some_machines_for_some_time(run: Path, tmp_path: Path)
 @needs_tcpdump
 def test_what_comes_from_a_machine_that_is_left_out_is_unknown(run: Path, tmp_path: Path) -> None:
     excerpt(run, tmp_path / "sample", ["other", "hmi-1"], 0, 100)
-    truth = read_truth(tmp_path / "sample" / "truth.json")
-    assert [(one.device, one.label, one.direction) for one in truth.intervals] == [
-        (OTHER, "unknown", ""),
-        (HMI, "unknown", ""),
-    ]
+    intervals = read_truth(tmp_path / "sample" / "truth.json").intervals
+    labels = [(one.device, one.label, one.direction) for one in intervals]
+    assert labels == [(OTHER, "unknown", ""), (HMI, "unknown", "")]
 
 
 @needs_tcpdump
@@ -93,12 +90,7 @@ def test_frames_are_cut_to_their_heads(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("machines", "start_s", "end_s", "words"),
     [
-        (
-            ["plc-9", "hmi-1"],
-            0,
-            10,
-            "no machine is called plc-9; expected an address or one of plc-1, hmi-1, other",
-        ),
+        (["plc-9", "hmi-1"], 0, 10, NOT_IN_PLANT),
         (["plc-1", "hmi-1"], 50, 40, "--start 50 --end 40 is no part of"),
         (["plc-1", "hmi-1"], 0, 101, "expected 0 to 100 s"),
         (["plc-1", "10.20.0.99"], 0, 100, "said nothing to each other"),

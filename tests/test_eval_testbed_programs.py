@@ -273,55 +273,51 @@ def well(folder: Path) -> Answers:
     return answers(folder, ask_when_well)
 
 
-@pytest.fixture
-def changed(folder: Path) -> Answers:
-    return answers(folder, ask_when_changed)
-
-
-def test_the_resolver_knows_the_plant_and_what_lies_beyond_it(well: Answers) -> None:
+def test_the_resolver_answers_for_the_plant_and_beyond_and_wrongly_or_not_when_set_so(
+    folder: Path, well: Answers
+) -> None:
     site = draw_site(SEED)
     name, address = next(iter(site.named("dns-1").settings["names"].items()))
-    plc = site.named("plc-1").address
+    plc, ntp = site.named("plc-1").address, site.named("ntp-1").address
     assert well["names"] == {"plc-1": [plc], name: [address], "wpad": "NXDOMAIN"}
-
-
-def test_the_resolver_answers_wrongly_or_not_at_all_when_set_so(
-    folder: Path, changed: Answers
-) -> None:
-    ntp = draw_site(SEED).named("ntp-1").address
-    assert changed["names"] == {"plc-1": [ANYWHERE], "plc-2": "NXDOMAIN", "ntp-1": [ntp]}
+    changed = answers(folder, ask_when_changed)["names"]
+    assert changed == {"plc-1": [ANYWHERE], "plc-2": "NXDOMAIN", "ntp-1": [ntp]}
     assert answers(folder, ask_when_mute) == {"name": "silence"}
 
 
-def test_the_clock_server_has_the_time(well: Answers) -> None:
+@pytest.mark.parametrize(
+    ("ask", "what", "answer"),
+    [
+        (ask_when_well, "setpoint", [512]),  # it obeys
+        (ask_when_well, "beyond_last", "exception 2"),
+        (ask_when_well, "other_unit", "exception 11"),
+        (ask_when_changed, "other_unit", "silence"),
+        (ask_when_changed, "refused", "exception 4"),
+        (ask_when_changed, "dead_unit", "exception 11"),  # of a gateway
+        (ask_when_well, "login", 0),
+        (ask_when_well, "wrong_login", 5),
+        (ask_when_changed, "login", 5),
+        (ask_when_changed, "spare_login", 0),
+        (ask_when_well, "stream", [["RTSP/1.0 200 OK"] * 3, 2, 96]),
+        (ask_when_well, "page_bytes", 1234),  # through the router
+        (ask_when_well, "session", "hello accepted"),
+    ],
+)
+def test_programs_answer_as_their_protocols_say(
+    folder: Path, ask: Callable[[Site], Answers], what: str, answer: Any
+) -> None:
+    assert answers(folder, ask)[what] == answer
+
+
+def test_values_of_the_plant_lie_where_they_can(well: Answers) -> None:
     assert abs(well["clock_offset_s"]) < 1
-
-
-def test_a_controller_runs_its_process_and_obeys_setpoints(well: Answers) -> None:
     level, temperature, *_ = well["registers"]
-    assert len(well["registers"]) == 20
+    assert (len(well["registers"]), len(well["serial_unit"])) == (20, 12)
     assert 0 <= level <= 1000
     assert 50 <= temperature <= 1200
-    assert well["setpoint"] == [512]
-
-
-def test_a_controller_refuses_as_modbus_says(well: Answers, changed: Answers) -> None:
-    assert well["beyond_last"] == "exception 2"
-    assert well["other_unit"] == "exception 11"
-    assert changed["other_unit"] == "silence"
-    assert changed["refused"] == "exception 4"
-
-
-def test_a_gateway_answers_for_its_units_and_says_which_is_dead(
-    well: Answers, changed: Answers
-) -> None:
-    assert len(well["serial_unit"]) == 12
-    assert changed["dead_unit"] == "exception 11"
-
-
-def test_the_broker_lets_in_who_knows_the_password(well: Answers, changed: Answers) -> None:
-    assert (well["login"], well["wrong_login"]) == (0, 5)
-    assert (changed["login"], changed["spare_login"]) == (5, 0)
+    assert len(well["axes"]) == draw_site(SEED).named("robot-1").settings["axes"]
+    assert all(-90 <= axis <= 90 for axis in well["axes"])
+    assert well["ssh"].startswith("SSH-2.0-OpenSSH")
 
 
 def test_a_sensor_publishes_what_it_measures(folder: Path, well: Answers) -> None:
@@ -335,24 +331,6 @@ def test_a_sensor_publishes_what_it_measures(folder: Path, well: Answers) -> Non
     assert said[sensor.settings["quantity"]] in [float(value) for *_, value in rows]
     times = [float(ts) for ts, *_ in rows]
     assert times == sorted(times)
-
-
-def test_a_camera_streams_to_who_asks(well: Answers) -> None:
-    assert well["stream"] == [["RTSP/1.0 200 OK"] * 3, 2, 96]
-
-
-def test_the_robot_serves_its_axes(well: Answers) -> None:
-    assert len(well["axes"]) == draw_site(SEED).named("robot-1").settings["axes"]
-    assert all(-90 <= axis <= 90 for axis in well["axes"])
-
-
-def test_the_cloud_serves_pages_and_sessions_through_the_router(well: Answers) -> None:
-    assert well["page_bytes"] == 1234
-    assert well["session"] == "hello accepted"
-
-
-def test_maintenance_finds_ssh(well: Answers) -> None:
-    assert well["ssh"].startswith("SSH-2.0-OpenSSH")
 
 
 def test_trouble_is_logged_and_nobody_dies_of_it(folder: Path) -> None:

@@ -127,12 +127,10 @@ def interval(
     }  # fmt: skip
 
 
-def pair(source: str, target: str, label: str, kind: str, **parameters: object) -> list[dict]:
+def pair(source: str, target: str, label: str, kind: str, **more: object) -> list[dict]:
     """The two parts of an event that comes from ``source``."""
     ends = ((source, "source"), (target, "target"))
-    return [
-        interval(device, label, kind, direction, source, **parameters) for device, direction in ends
-    ]
+    return [interval(device, label, kind, part, source, **more) for device, part in ends]
 
 
 def check(
