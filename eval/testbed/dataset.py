@@ -102,9 +102,8 @@ def _filter(capture: Path, out: Path, addresses: Sequence[str]) -> None:
     try:
         subprocess.run(command, check=True, capture_output=True)
     except FileNotFoundError:
-        raise UserError(
-            "tcpdump is missing; expected it on PATH; apt-get install tcpdump"
-        ) from None
+        what = "tcpdump is missing; expected it on PATH; apt-get install tcpdump"
+        raise UserError(what) from None
     except subprocess.CalledProcessError as error:
         words = error.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise UserError(
@@ -177,14 +176,10 @@ def render_card(folders: Sequence[Path]) -> str:
 
 def _count(truths: Sequence[Truth]) -> pd.DataFrame:
     """One row per label: its kinds, how often each happens, and for how long devices show it."""
-    columns = ["run", "label", "kind", "cause", "minutes"]
+    intervals = [(run, one) for run, truth in enumerate(truths) for one in truth.intervals]
     rows = pd.DataFrame(
-        [
-            (number, one.label, one.kind, one.cause, (one.end_s - one.start_s) / 60)
-            for number, truth in enumerate(truths)
-            for one in truth.intervals
-        ],
-        columns=columns,
+        [(run, i.label, i.kind, i.cause, (i.end_s - i.start_s) / 60) for run, i in intervals],
+        columns=["run", "label", "kind", "cause", "minutes"],
     )
     events = rows.drop_duplicates(["run", "kind", "cause"])
     counted = []

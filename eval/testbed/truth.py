@@ -14,7 +14,7 @@ from typing import Any
 from eval.testbed.events.catalogue import KINDS
 from eval.testbed.events.event import Event, Participant
 from eval.testbed.programs.process import longest_retry_pause_s
-from eval.testbed.site import Machine, Site
+from eval.testbed.site import Site
 from traffic.capture import SAMPLE_S
 from traffic.datasets.truth import Interval, Truth
 from traffic.labels import NORMAL, UNKNOWN
@@ -55,10 +55,8 @@ def make_truth(
         for one in executed
         for participant in KINDS[one.event.kind].participants(site, one.event)
     ]
-    rows = [_during(one, participant) for one, participant in parts]
-    rows += [
-        row for one, participant in parts for row in _afterwards(site, one, participant, end_s)
-    ]
+    rows = [_during(*part) for part in parts]
+    rows += [row for part in parts for row in _afterwards(site, *part, end_s)]
     rows.sort(key=lambda row: row[3] == UNKNOWN)
     normal = [row for row in rows if row[3] == NORMAL]
     pieces = map(_unless_cut_short, without_overlaps([row for row in rows if row[3] != NORMAL]))
@@ -89,15 +87,12 @@ def _afterwards(
         yield participant.address, one.end_s, run_end_s, UNKNOWN, "", one.event
     elif KINDS[one.event.kind].label != NORMAL:
         machine = site.named(participant.machine)
-        back_s = one.end_s + _recovery_s(machine, one.end_s - one.start_s)
-        yield participant.address, one.end_s, min(back_s, run_end_s), UNKNOWN, "", one.event
-
-
-def _recovery_s(machine: Machine, length_s: float) -> float:
-    if not machine.program:
-        return _RETURN_S
-    timeout_s = float(machine.settings.get("timeout_s", 0.0))
-    return _RETURN_S + timeout_s + longest_retry_pause_s(machine, length_s)
+        recovery_s = _RETURN_S
+        if machine.program:
+            recovery_s += float(machine.settings.get("timeout_s", 0.0))
+            recovery_s += longest_retry_pause_s(machine, one.end_s - one.start_s)
+        back_s = min(one.end_s + recovery_s, run_end_s)
+        yield participant.address, one.end_s, back_s, UNKNOWN, "", one.event
 
 
 def _unless_cut_short(row: _Row) -> _Row:

@@ -73,11 +73,8 @@ def draw_events(site: Site, seed: int, minutes: float, kinds: Sequence[str] = ()
 
 
 def _deal_kinds(site: Site, seed: int, count: int) -> list[str]:
-    """The kinds of one run; a kind that is impossible on this site gives way to the next.
-
-    Seed s takes the places s * count and on in one endless row of decks, each of which holds every
-    label once.
-    """
+    """The kinds of one run; a kind that is impossible on this site gives way to the next."""
+    # Seed s takes the places s * count and on in one endless row of decks; each holds every label.
     of_label = {
         label: [name for name, kind in KINDS.items() if kind.label == label] for label in LABELS
     }

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from eval.testbed.verify.interval import Hosts, IntervalView, Recording, Tally
-from traffic.datasets.truth import Interval, Truth, read_truth
+from traffic.datasets.truth import read_truth
 from traffic.labels import NORMAL, UNKNOWN
 from traffic.pcap.flows import make_flows
 from traffic.pcap.headers import TCP, UDP
@@ -66,17 +66,13 @@ def check_run(folder: Path) -> list[IntervalCheck]:
     checks = []
     for number, one in enumerate(truth.intervals):
         if one.label != UNKNOWN:
-            found = CHECKS[one.label](IntervalView(run, one, _same_event(truth, one)))
+            event = (one.kind, one.root, one.cause)
+            rest = [other for other in truth.intervals if other is not one]
+            same = tuple(other for other in rest if (other.kind, other.root, other.cause) == event)
+            found = CHECKS[one.label](IntervalView(run, one, same))
             what = (number, one.device, one.label, one.kind)
             checks.append(IntervalCheck(*what, found.shows, found.measured))
     return checks
-
-
-def _same_event(truth: Truth, interval: Interval) -> tuple[Interval, ...]:
-    """The other parts of its event: of one kind, root and cause."""
-    event = (interval.kind, interval.root, interval.cause)
-    others = [one for one in truth.intervals if one is not interval]
-    return tuple(one for one in others if (one.kind, one.root, one.cause) == event)
 
 
 def _check_normal(view: IntervalView) -> Symptom:
@@ -125,10 +121,7 @@ def _rtp_holes(view: IntervalView, table: pd.DataFrame) -> tuple[Tally, int]:
 
 
 def _check_congestion(view: IntervalView) -> Symptom:
-    """Late answers, segments sent again, or a link much fuller than usual.
-
-    Of a victim, with anybody else concerned.
-    """
+    """Late answers, resends, a link much fuller than usual; of a victim, with others concerned."""
     own_link = view.interval.kind == "slow_link" and view.is_source
     peers = None if own_link else [one.device for one in view.others]
     table = view.packets_with(peers)
@@ -212,9 +205,8 @@ def _check_name_resolution(view: IntervalView) -> Symptom:
     asks, asked = (None, [view.device]) if view.is_source else ([view.device], [view.interval.root])
     failed = view.count("dns_failed", src=asks, dst=asked)
     asking, wrong = view.count("dns_query", src=asks, dst=asked), _wrong_answers(view, asked, asks)
-    measured = (
-        f"{failed} of {asking.inside:g} questions failed, {wrong} answers with wrong addresses"
-    )
+    questions = f"{failed} of {asking.inside:g} questions failed"
+    measured = f"{questions}, {wrong} answers with wrong addresses"
     return Symptom(failed.is_more(1) or wrong > 0, measured)
 
 
@@ -358,9 +350,8 @@ def _check_recon(view: IntervalView) -> Symptom:
     arp = view.count("arp_request", src=attackers, dst=victims)
     calls = view.evidence(*_MODBUS, src=attackers, dst=victims)
     registers = view.tally(calls["ts"], calls["distinct"])
-    measured = (
-        f"{touched} new ports of hosts touched, {registers} registers, {arp} hosts asked for by ARP"
-    )
+    touches = f"{touched} new ports of hosts touched, {registers} registers"
+    measured = f"{touches}, {arp} hosts asked for by ARP"
     return Symptom(touched >= _LEAST_TOUCHED or registers.is_more(_LEAST_TOUCHED), measured)
 
 
