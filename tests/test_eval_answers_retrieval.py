@@ -14,14 +14,8 @@ from test_knowledge_base_documents import make_pdf
 
 from assistant.cli.main import main
 from eval.answers.results import Placed, QuestionResult, read_retrieval_run
-from eval.answers.retrieval import (
-    SHIPPED,
-    evaluate_retrieval,
-    first_rank,
-    ndcg,
-    resample,
-    score_variant,
-)
+from eval.answers.retrieval import SHIPPED, first_rank, ndcg, run_retrieval, score_variant
+from eval.detection.bootstrap import resample_mean
 from traffic.errors import UserError
 
 
@@ -77,15 +71,15 @@ def test_a_variant_is_scored_by_hand() -> None:
 
 
 def test_intervals_hold_the_mean_and_need_two() -> None:
-    share = resample([1.0] * 30 + [0.0] * 10)
+    share = resample_mean([1.0] * 30 + [0.0] * 10)
     assert share.value == 0.75
     assert share.low is not None
     assert share.high is not None
     # Binomial, n = 40: 1.96 standard deviations are 0.134.
     assert share.low == pytest.approx(0.75 - 0.134, abs=0.03)
     assert share.high == pytest.approx(0.75 + 0.134, abs=0.03)
-    assert resample([1.0]).low is None
-    assert resample([]).value is None
+    assert resample_mean([1.0]).low is None
+    assert resample_mean([]).value is None
 
 
 QUESTIONS = [
@@ -129,7 +123,7 @@ def test_answers_that_are_nowhere_are_named_before_a_model_is_loaded(tmp_path: P
     wrong = {"norvik-cx20-plc": ["Eror codes"], "siemens": [], "inc-2025": []}
     path = write(tmp_path, asked=[{**QUESTIONS[0], "answers": wrong}])
     with pytest.raises(UserError) as refused:
-        evaluate_retrieval([path])
+        run_retrieval([path], Path("none"))
     message = str(refused.value)
     assert message.startswith(f"{path} has 3 answers that are nowhere: ")
     assert "q91.answers.norvik-cx20-plc: no heading 'Eror codes'" in message
@@ -143,7 +137,7 @@ def test_pages_of_a_pdf_are_places(tmp_path: Path) -> None:
     (folder / "pump.pdf").write_bytes(make_pdf(pages, "Pump manual"))
     asked = [{**QUESTIONS[0], "id": f"q9{page}", "question": "how fast does the impeller turn",
               "answers": {"pump": [f"page {page}"]}} for page in (1, 2)]  # fmt: skip
-    wrong, right = evaluate_retrieval([write(tmp_path, "further", asked)], folder).questions
+    wrong, right = run_retrieval([write(tmp_path, "further", asked)], folder).questions
     assert right.placed[SHIPPED].rank == 1
     assert wrong.placed[SHIPPED].rank != 1
 

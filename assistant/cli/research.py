@@ -47,8 +47,8 @@ def retrieval(
     out: Out = _RESULTS,
 ) -> None:
     """Does the knowledge base find what answers, and stay silent where nothing does?"""
-    from eval.answers.answers import run_retrieval
     from eval.answers.report import render_retrieval
+    from eval.answers.retrieval import run_retrieval
     from eval.results import write_results
 
     with narrate("asking") as progress:

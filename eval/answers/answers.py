@@ -3,9 +3,8 @@
 cases ─▶ captures (one analysis each) ─▶ ask or chat ─▶ grading ─▶ shares with intervals
 """
 
-import hashlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +19,16 @@ from assistant.settings import Settings
 from eval.answers.captures import CaseCapture, Roots, find_missing, read_case_capture
 from eval.answers.cases import Case, Source, find_cases, read_cases
 from eval.answers.grading import MEASURES, Answer, grade_answer
-from eval.answers.results import AnswersRun, CaseResult, Measured, Origin, RetrievalRun, Skipped
-from eval.answers.retrieval import evaluate_retrieval, resample
-from eval.provenance import find_commit, find_machine, find_versions, now, own_command
+from eval.answers.results import (
+    AnswersRun,
+    CaseResult,
+    Measured,
+    Skipped,
+    hash_files,
+    make_origin,
+    note_skipped,
+)
+from eval.detection.bootstrap import resample_mean
 from knowledge_base.index import Index, ensure_samples, open_index
 from traffic.errors import UserError
 
@@ -35,16 +41,6 @@ class Plan:
 
     sources: dict[str, Source]
     cases: tuple[Case, ...]
-    skipped: tuple[Skipped, ...]
-
-
-@dataclass(frozen=True)
-class GradedAnswers:
-    """Graded cases, and by capture's name its content's hash and the kind of its source."""
-
-    results: tuple[CaseResult, ...]
-    captures: dict[str, str]
-    origins: dict[str, str]
     skipped: tuple[Skipped, ...]
 
 
@@ -72,20 +68,21 @@ def plan_cases(paths: Sequence[Path], roots: Roots) -> Plan:
     return Plan(sources, here, _counted(why))
 
 
-def evaluate_answers(
-    plan: Plan, roots: Roots, models: Models, progress: Progress | None = None
-) -> GradedAnswers:
-    """Ask every planned case; each capture is analysed once, then let go.
-
-    Args:
-        plan: from ``plan_cases``.
-        roots: where captures lie.
-        models: classify, and word answers where there is a writer.
-        progress: told how many cases are done.
+def run_answers(
+    cases: Sequence[Path],
+    data: Path,
+    recordings: Path,
+    settings: Settings,
+    progress: Progress | None = None,
+) -> AnswersRun:
+    """Ask the cases of ``cases``, or the shipped ones, with the models that the settings name.
 
     Raises:
-        UserError: a capture cannot be read.
+        UserError: see ``plan_cases``; or a model cannot be loaded, or a capture not be read.
     """
+    paths, roots = tuple(cases) or find_cases("answers"), Roots(data, recordings)
+    plan = plan_cases(paths, roots)
+    models = load_models(settings)
     results: list[CaseResult] = []
     captures: dict[str, str] = {}
     why: list[str] = []
@@ -95,6 +92,7 @@ def evaluate_answers(
         closing(History(Path(home) / "history.sqlite")) as history,
     ):
         ensure_samples(index)
+        # Each capture is analysed once, then let go.
         for name in dict.fromkeys(case.capture for case in plan.cases):
             read = read_case_capture(plan.sources[name], roots)
             analysis = analyse_capture(read.capture, models.llm, models.card, read.plant)
@@ -108,23 +106,48 @@ def evaluate_answers(
                 results.append(grade_answer(filled, answer, _addresses(filled, read), index))
                 if progress:
                     progress(len(results), len(plan.cases))
-    origins = {
-        name: next(kind for kind, value in plan.sources[name] if value is not None)
-        for name in captures
-    }
-    return GradedAnswers(tuple(results), captures, origins, (*plan.skipped, *_counted(why)))
+    skipped = (*plan.skipped, *_counted(why))
+    return AnswersRun(
+        name="answers",
+        origin=make_origin(),
+        cases=hash_files(paths),
+        captures=captures,
+        adapter=f"{models.card.name} {models.card.base_fingerprint[:12]}",
+        writer=settings.remote_url or (settings.writer.name if settings.writer else ""),
+        measured=_summarise(results, captures, plan.sources),
+        results=tuple(results),
+        skipped=skipped,
+        notes=(*note_skipped(skipped), *_note_learned(models, captures, plan.sources)),
+    )
 
 
-def summarise(graded: GradedAnswers) -> tuple[Measured, ...]:
+def _summarise(
+    results: Sequence[CaseResult], captures: Iterable[str], sources: Mapping[str, Source]
+) -> tuple[Measured, ...]:
     """Each measure over all cases, then over those of each kind of capture."""
+    kinds = {
+        name: next(kind for kind, value in sources[name] if value is not None) for name in captures
+    }
     measured = []
-    for group in ("", *dict.fromkeys(graded.origins.values())):
-        chosen = [one for one in graded.results if group in ("", graded.origins[one.capture])]
+    for group in ("", *dict.fromkeys(kinds.values())):
+        chosen = [one for one in results if group in ("", kinds[one.capture])]
         for name in MEASURES:
             met = [float(value) for one in chosen if (value := one.measures[name]) is not None]
-            share = resample(met)
+            share = resample_mean(met)
             measured.append(Measured(measure=name, group=group, cases=len(met), share=share))
     return tuple(measured)
+
+
+def _note_learned(
+    models: Models, captures: Iterable[str], sources: Mapping[str, Source]
+) -> tuple[str, ...]:
+    """Which captures the adapter was trained with: the card names real ones by their folder."""
+    trained = [name for name in models.card.data if not name.startswith("simulated-")]
+    learned = [
+        name for name in captures if any(one in (sources[name].data or "") for one in trained)
+    ]
+    named = ", ".join(sorted(learned))
+    return (f"The adapter was trained with captures {named}.",) if learned else ()
 
 
 def _counted(why: Sequence[str]) -> tuple[Skipped, ...]:
@@ -156,98 +179,3 @@ def _addresses(case: Case, capture: CaseCapture) -> tuple[str, ...]:
     devices = capture.plant.devices if capture.plant else ()
     names = {device.name: device.address for device in devices}
     return tuple(names.get(one, one) for one in case.devices)
-
-
-# ---- Whole runs, with all that they were made with ----
-
-_NO_RERANKER = (
-    "No reranker ships: reordering passages by their sentence nearest to the question (the same "
-    "sentence model) found the answer first less often than rank fusion did; --reranker takes a "
-    "cross-encoder."
-)
-
-
-def run_retrieval(
-    cases: Sequence[Path], documents: Path, reranker: Path | None, progress: Progress | None = None
-) -> RetrievalRun:
-    """Ask the questions of ``cases``, or the shipped ones.
-
-    Raises:
-        UserError: see ``evaluate_retrieval``.
-    """
-    paths = tuple(cases) or find_cases("retrieval")
-    searched = evaluate_retrieval(paths, documents, reranker, progress)
-    why = f"no folder {documents} of documents (--documents)"
-    skipped = (Skipped(cases=searched.skipped, why=why),) if searched.skipped else ()
-    return RetrievalRun(
-        name="retrieval",
-        origin=_origin(),
-        cases=_hashes(paths),
-        documents=searched.documents,
-        chunks=searched.chunks,
-        embedder=searched.embedder,
-        reranker=reranker.name if reranker else "",
-        variants=searched.variants,
-        questions=searched.questions,
-        skipped=skipped,
-        notes=(*_notes(skipped), *(() if reranker else (_NO_RERANKER,))),
-    )
-
-
-def run_answers(
-    cases: Sequence[Path],
-    data: Path,
-    recordings: Path,
-    settings: Settings,
-    progress: Progress | None = None,
-) -> AnswersRun:
-    """Ask the cases of ``cases``, or the shipped ones, with the models that the settings name.
-
-    Raises:
-        UserError: see ``plan_cases`` and ``evaluate_answers``; or a model cannot be loaded.
-    """
-    paths, roots = tuple(cases) or find_cases("answers"), Roots(data, recordings)
-    plan = plan_cases(paths, roots)
-    models = load_models(settings)
-    graded = evaluate_answers(plan, roots, models, progress)
-    # The card names real captures by the folder they lie in.
-    trained = [name for name in models.card.data if not name.startswith("simulated-")]
-    learned = sorted(
-        name
-        for name in graded.captures
-        if any(one in (plan.sources[name].data or "") for one in trained)
-    )
-    seen = (f"The adapter was trained with captures {', '.join(learned)}.",) if learned else ()
-    return AnswersRun(
-        name="answers",
-        origin=_origin(),
-        cases=_hashes(paths),
-        captures=graded.captures,
-        adapter=f"{models.card.name} {models.card.base_fingerprint[:12]}",
-        writer=settings.remote_url or (settings.writer.name if settings.writer else ""),
-        measured=summarise(graded),
-        results=graded.results,
-        skipped=graded.skipped,
-        notes=(*_notes(graded.skipped), *seen),
-    )
-
-
-def _origin() -> Origin:
-    return Origin(
-        created=now(),
-        command=own_command(),
-        commit=find_commit(),
-        versions=find_versions(),
-        machine=find_machine(),
-    )
-
-
-def _hashes(paths: Sequence[Path]) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
-
-
-def _notes(skipped: Sequence[Skipped]) -> tuple[str, ...]:
-    return tuple(
-        f"{one.cases} {'case' if one.cases == 1 else 'cases'} left out: {one.why}"
-        for one in skipped
-    )

@@ -1,11 +1,13 @@
 """Files of results that `eval retrieval` and `eval answers` write."""
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
+from eval.provenance import find_commit, find_machine, find_versions, now, own_command
 from eval.results import Estimate, MachineFacts
 from traffic.files import Strict, read_json
 
@@ -158,3 +160,30 @@ def read_retrieval_run(path: Path) -> RetrievalRun:
 def read_answers_run(path: Path) -> AnswersRun:
     """Read what `eval answers` wrote; errors as in ``read_retrieval_run``."""
     return read_json(path, AnswersRun, "results of faultwise eval answers, version 1")
+
+
+# ---- What both kinds of files say of how they were made ----
+
+
+def make_origin() -> Origin:
+    """This process, its code and its machine."""
+    return Origin(
+        created=now(),
+        command=own_command(),
+        commit=find_commit(),
+        versions=find_versions(),
+        machine=find_machine(),
+    )
+
+
+def hash_files(paths: Sequence[Path]) -> dict[str, str]:
+    """SHA-256 of each file by its name."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def note_skipped(skipped: Sequence[Skipped]) -> tuple[str, ...]:
+    """A note for each reason that left cases out."""
+    return tuple(
+        f"{one.cases} {'case' if one.cases == 1 else 'cases'} left out: {one.why}"
+        for one in skipped
+    )

@@ -6,16 +6,23 @@ questions ─▶ rankings (meaning, words, both, as shipped, reranked) ─▶ pl
 import tempfile
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from sentence_transformers import CrossEncoder
 
-from eval.answers.cases import Question, read_questions
-from eval.answers.results import Placed, QuestionResult, Variant
-from eval.detection.bootstrap import find_interval
-from eval.results import Estimate
+from eval.answers.cases import Question, find_cases, read_questions
+from eval.answers.results import (
+    Placed,
+    QuestionResult,
+    RetrievalRun,
+    Skipped,
+    Variant,
+    hash_files,
+    make_origin,
+    note_skipped,
+)
+from eval.detection.bootstrap import resample_mean
 from knowledge_base.chunks import Chunk
 from knowledge_base.documents import Document, read_documents
 from knowledge_base.embeddings import sample_files
@@ -26,7 +33,6 @@ from traffic.errors import UserError
 # ---- Scores of rankings, each a mean over questions with its interval ----
 
 _DEPTH = 10  # places that count: nDCG@10
-_DRAWS = 2000
 
 
 def first_rank(places: Iterable[Hashable], accepted: frozenset[Hashable]) -> int | None:
@@ -53,19 +59,6 @@ def ndcg(places: Iterable[Hashable], accepted: frozenset[Hashable], k: int = _DE
     return float(gains[: len(hits)][hits].sum() / gains[: len(accepted)].sum())
 
 
-def resample(values: Sequence[float], seed: int = 0) -> Estimate:
-    """The mean with its 95 % bootstrap interval over questions or cases; none for fewer than two."""
-    if not values:
-        return Estimate(value=None)
-    drawn = np.asarray(values, dtype=float)
-    if len(drawn) < 2:
-        return Estimate(value=float(drawn[0]))
-    rng = np.random.default_rng(seed)
-    means = drawn[rng.integers(0, len(drawn), (_DRAWS, len(drawn)))].mean(axis=1)  # (draws,)
-    spread = find_interval(means)
-    return Estimate(value=float(drawn.mean()), low=spread.low, high=spread.high)
-
-
 def score_variant(
     found: Sequence[QuestionResult],
     name: str,
@@ -76,17 +69,18 @@ def score_variant(
     chosen = [one for one in found if group in ("", one.group)]
     answerable = [one.placed[name] for one in chosen if one.answerable]
     others = [one.placed[name] for one in chosen if not one.answerable]
+    inverse = [1 / one.rank if one.rank else 0.0 for one in answerable]
     return Variant(
         variant=name,
         group=group,
         questions=len(answerable),
         unanswerable=len(others),
-        recall_at_1=resample([float(one.rank == 1) for one in answerable]),
-        recall_at_5=resample([float(one.rank is not None and one.rank <= 5) for one in answerable]),
-        mrr=resample([1 / one.rank if one.rank else 0.0 for one in answerable]),
-        ndcg_at_10=resample([one.ndcg_at_10 or 0.0 for one in answerable]),
-        refused_rightly=resample([float(one.silent) for one in others]),
-        refused_wrongly=resample([float(one.silent) for one in answerable]),
+        recall_at_1=resample_mean([float(one == 1) for one in inverse]),
+        recall_at_5=resample_mean([float(one >= 1 / 5) for one in inverse]),
+        mrr=resample_mean(inverse),
+        ndcg_at_10=resample_mean([one.ndcg_at_10 or 0.0 for one in answerable]),
+        refused_rightly=resample_mean([float(one.silent) for one in others]),
+        refused_wrongly=resample_mean([float(one.silent) for one in answerable]),
         seconds_per_question=seconds_per_question,
     )
 
@@ -97,45 +91,29 @@ SHIPPED = "both, with refusal (ships)"
 RERANKED = "both, reranked, with refusal"
 _READ = 20  # passages that a cross-encoder reads
 _MOST_NAMED = 12
+_NO_RERANKER = (
+    "No reranker ships: reordering passages by their sentence nearest to the question (the same "
+    "sentence model) found the answer first less often than rank fusion did; --reranker takes a "
+    "cross-encoder."
+)
 
 Progress = Callable[[int, int], None]
 Rows = Sequence[int]
 Rerank = Callable[[str, "Ranking", Rows], Rows]
 
 
-@dataclass(frozen=True)
-class RetrievalScores:
-    """Scores of all ways of ranking.
-
-    Attributes:
-        variants: over all questions, then by group.
-        questions: each in every way of ranking.
-        documents: content hash by file name.
-        chunks: how many the index held.
-        embedder: fingerprint of the sentence model.
-        skipped: questions about documents that are not here.
-    """
-
-    variants: tuple[Variant, ...]
-    questions: tuple[QuestionResult, ...]
-    documents: dict[str, str]
-    chunks: int
-    embedder: str
-    skipped: int
-
-
-def evaluate_retrieval(
-    paths: Sequence[Path],
-    further: Path | None = None,
+def run_retrieval(
+    cases: Sequence[Path],
+    further: Path,
     reranker: Path | None = None,
     progress: Progress | None = None,
-) -> RetrievalScores:
+) -> RetrievalRun:
     """Ask every question of an index made for it, in a folder of its own, and score each way of
     ranking.
 
     Args:
-        paths: files of questions; those about further documents are left out and counted where
-            ``further`` is no folder.
+        cases: files of questions, the shipped ones where empty; those about further documents are
+            left out and counted where ``further`` is no folder.
         further: documents indexed beside the shipped ones.
         reranker: folder of a cross-encoder (sentence-transformers) that reorders what ships.
         progress: told how many questions are done.
@@ -144,20 +122,25 @@ def evaluate_retrieval(
         UserError: a file has mistakes, an answer names no document or heading (all are named), or a
             model cannot be loaded.
     """
+    paths = tuple(cases) or find_cases("retrieval")
     files = dict(zip(paths, read_questions(paths), strict=True))
-    folder = further if further is not None and further.is_dir() else None
-    documents = [document for file in sample_files() for document in read_documents(file).documents]
-    documents += read_documents(folder).documents if folder else ()
+    folders = [further] if further.is_dir() else []
+    documents = [
+        one for path in (*sample_files(), *folders) for one in read_documents(path).documents
+    ]
     documents.sort(key=lambda one: one.path)
-    here = {path: file for path, file in files.items() if file.documents == "shipped" or folder}
+    here = {path: file for path, file in files.items() if file.documents == "shipped" or folders}
     for path, file in here.items():
         _check_answers(path, file.questions, documents)
     asked = [one for file in here.values() for one in file.questions]
+    absent = sum(len(file.questions) for file in files.values()) - len(asked)
+    why = f"no folder {further} of documents (--documents)"
+    skipped = (Skipped(cases=absent, why=why),) if absent else ()
     rerank = _load_reranker(reranker) if reranker else None
     with tempfile.TemporaryDirectory() as home, open_index(home) as index:
         ensure_samples(index)
-        if folder:
-            index.add([folder])
+        if folders:
+            index.add(folders)
         names = {chunk: Path(entry.path).name for entry in index.list() for chunk in entry.chunks}
         index.embed_question("loads the model")
         found, spent = [], dict[str, float]()
@@ -166,13 +149,18 @@ def evaluate_retrieval(
             found.append(_find_places(question, orders, names))
             if progress:
                 progress(number, len(asked))
-        return RetrievalScores(
-            variants=tuple(_score(found, spent)),
-            questions=tuple(found),
+        return RetrievalRun(
+            name="retrieval",
+            origin=make_origin(),
+            cases=hash_files(paths),
             documents={Path(one.path).name: one.id for one in documents},
             chunks=len(index.chunks()),
             embedder=index.embedder.fingerprint,
-            skipped=sum(len(file.questions) for file in files.values()) - len(asked),
+            reranker=reranker.name if reranker else "",
+            variants=tuple(_score(found, spent)),
+            questions=tuple(found),
+            skipped=skipped,
+            notes=(*note_skipped(skipped), *(() if reranker else (_NO_RERANKER,))),
         )
 
 
