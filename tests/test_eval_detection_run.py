@@ -22,7 +22,7 @@ from eval.detection.fit import FitKey, Setup, make_experiment, read_fit, run_mod
 from eval.detection.run import evaluate_detection
 from eval.detection.splits import read_protocol
 from eval.detection.training_sets import draw_training_set
-from eval.models.base import PredictionInput, TrainingInput, WindowClassifier
+from eval.models.base import TrainingInput, WindowClassifier
 from eval.models.registry import MODELS
 from eval.results import INVALID, MEASURES, read_run
 from traffic.errors import UserError
@@ -161,10 +161,10 @@ class Constant(WindowClassifier):
     def _fit(self, training: TrainingInput) -> None:
         pass
 
-    def _predict_proba(self, windows: PredictionInput) -> np.ndarray:
+    def _predict_proba(self, x: np.ndarray, _: np.ndarray) -> np.ndarray:
         if self.said == INVALID:
-            return np.full((len(windows.features), len(self.classes_)), np.nan)
-        return np.tile(self.classes_ == self.said, (len(windows.features), 1)).astype(float)
+            return np.full((len(x), len(self.classes_)), np.nan)
+        return np.tile(self.classes_ == self.said, (len(x), 1)).astype(float)
 
 
 def fitted(corpus, model):

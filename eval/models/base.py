@@ -22,14 +22,6 @@ _HELD_OUT_SHARE = 0.25
 
 
 @dataclass(frozen=True)
-class PredictionInput:
-    """Windows to classify: features, shape (n_windows, 6, n_features), and a number per device."""
-
-    features: np.ndarray
-    devices: np.ndarray
-
-
-@dataclass(frozen=True)
 class TrainingInput:
     """Windows to learn from, each attribute with a row per window.
 
@@ -115,9 +107,7 @@ class WindowClassifier(ClassifierMixin, BaseEstimator, ABC):
         check_finite(features)
         if not len(features) or len(self.classes_) == 1:
             return np.ones((len(features), len(self.classes_)), np.float32)
-        probabilities = self._predict_proba(
-            PredictionInput(features, _devices(devices, len(features)))
-        )
+        probabilities = self._predict_proba(features, _devices(devices, len(features)))
         self.invalid = int(np.isnan(probabilities).any(axis=1).sum())
         return probabilities.astype(np.float32)
 
@@ -144,8 +134,8 @@ class WindowClassifier(ClassifierMixin, BaseEstimator, ABC):
         """Learn from windows of at least two classes."""
 
     @abstractmethod
-    def _predict_proba(self, windows: PredictionInput) -> np.ndarray:
-        """Probabilities of at least one window, shape (n_windows, n_classes)."""
+    def _predict_proba(self, x: np.ndarray, devices: np.ndarray) -> np.ndarray:
+        """Probabilities of at least one window, (n_windows, 6, F) -> (n_windows, n_classes)."""
 
     def _choose_classes(self, labels: np.ndarray) -> np.ndarray:
         if self.binary:

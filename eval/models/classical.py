@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 from xgboost import XGBClassifier
 
-from eval.models.base import PredictionInput, TrainingInput, WindowClassifier, split_inner
+from eval.models.base import TrainingInput, WindowClassifier, split_inner
 from eval.models.features import restore_windows, scale_counts, summarise
 from prompts.window_text import text_columns
 from traffic.labels import NORMAL
@@ -59,8 +59,8 @@ class Neighbours(WindowClassifier):
         near = KNeighborsClassifier(min(5, len(drawn)), weights="distance", algorithm="brute")
         self.votes_: Any = near.fit(self.scaler_.transform(table[drawn]), training.codes[drawn])
 
-    def _predict_proba(self, windows: PredictionInput) -> np.ndarray:
-        table = self.scaler_.transform(summarise(scale_counts(windows.features)))
+    def _predict_proba(self, x: np.ndarray, _: np.ndarray) -> np.ndarray:
+        table = self.scaler_.transform(summarise(scale_counts(x)))
         return _spread(self.votes_.predict_proba(table), self.votes_.classes_, len(self.classes_))
 
 
@@ -80,8 +80,8 @@ class Forest(WindowClassifier):
         table = summarise(training.features[drawn])
         self.forest_: Any = forest.fit(table, training.codes[drawn])
 
-    def _predict_proba(self, windows: PredictionInput) -> np.ndarray:
-        shares = self.forest_.predict_proba(summarise(windows.features))
+    def _predict_proba(self, x: np.ndarray, _: np.ndarray) -> np.ndarray:
+        shares = self.forest_.predict_proba(summarise(x))
         return _spread(shares, self.forest_.classes_, len(self.classes_))
 
 
@@ -139,8 +139,8 @@ class Boosting(WindowClassifier):
         self.setting_ = _QUICK if self.quick else self._search(table, training)
         self.boosted_ = _boost(self.setting_, table, training.codes, self.seed)
 
-    def _predict_proba(self, windows: PredictionInput) -> np.ndarray:
-        return self.boosted_.shares(self._table(windows.features), len(self.classes_))
+    def _predict_proba(self, x: np.ndarray, _: np.ndarray) -> np.ndarray:
+        return self.boosted_.shares(self._table(x), len(self.classes_))
 
     def _table(self, features: np.ndarray) -> np.ndarray:
         if self.text:

@@ -21,7 +21,7 @@ from assistant.detection.classify import decide, make_probabilities, make_prompt
 from assistant.llm.adapters import CARD, POCKET, AdapterCard, load_adapter, read_card
 from assistant.llm.local import LocalLLM
 from assistant.llm.weights import check_model_folder
-from eval.models.base import PredictionInput, TrainingInput, WindowClassifier
+from eval.models.base import TrainingInput, WindowClassifier
 from eval.models.features import restore_windows
 from eval.results import INVALID
 from prompts.messages import ANSWERS
@@ -99,10 +99,10 @@ class LanguageModel(WindowClassifier):
         self.shift_ = 0.0 if card is None else card.prior_shift
         self.threshold_ = 0.0 if card is None else card.threshold
 
-    def _predict_proba(self, windows: PredictionInput) -> np.ndarray:
+    def _predict_proba(self, x: np.ndarray, _: np.ndarray) -> np.ndarray:
         texts: list[str] = []
-        for start in range(0, len(windows.features), _AT_ONCE):
-            texts += render_windows(restore_windows(windows.features[start : start + _AT_ONCE]))
+        for start in range(0, len(x), _AT_ONCE):
+            texts += render_windows(restore_windows(x[start : start + _AT_ONCE]))
         answers = [ANSWERS[label] for label in LABELS]
         with np.errstate(invalid="ignore"):  # an answer that is no number stays none
             scores = self.llm_.score(make_prompts(texts, self.llm_), answers)

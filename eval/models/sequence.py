@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from eval.models.base import PredictionInput, TrainingInput, WindowClassifier, split_inner
+from eval.models.base import TrainingInput, WindowClassifier, split_inner
 from eval.models.features import scale_counts
 from eval.models.networks import (
     AssociationNetwork,
@@ -199,9 +199,9 @@ class SequenceModel(_NetworkModel):
             )
         self.network_ = network
 
-    def _predict_proba(self, windows: PredictionInput) -> np.ndarray:
-        x = self.scaler_.tensor(windows.features)
-        return apply_network(lambda part: torch.softmax(self.network_(part), dim=1), x)
+    def _predict_proba(self, x: np.ndarray, _: np.ndarray) -> np.ndarray:
+        scaled = self.scaler_.tensor(x)
+        return apply_network(lambda part: torch.softmax(self.network_(part), dim=1), scaled)
 
 
 # ---- Networks that learn what is normal, and find anomalous what they cannot reconstruct (B5) ----
@@ -233,8 +233,8 @@ class Reconstruction(_NetworkModel):
             )
         self.threshold_ = set_threshold(apply_network(self._score, x[held]))
 
-    def _predict_proba(self, windows: PredictionInput) -> np.ndarray:
-        scores = apply_network(self._score, self.scaler_.tensor(windows.features))
+    def _predict_proba(self, x: np.ndarray, _: np.ndarray) -> np.ndarray:
+        scores = apply_network(self._score, self.scaler_.tensor(x))
         return self.threshold_.probabilities(scores)
 
     def _build(self, features: int) -> nn.Module:

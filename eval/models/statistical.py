@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from sklearn.ensemble import IsolationForest
 
-from eval.models.base import PredictionInput, TrainingInput, WindowClassifier, split_inner
+from eval.models.base import TrainingInput, WindowClassifier, split_inner
 from eval.models.features import FEATURES, scale_counts, summarise
 from traffic.errors import UserError
 from traffic.samples import TROUBLE
@@ -94,8 +94,8 @@ class Ewma(WindowClassifier):
         scores = score_ewma(watched, normal.devices, self.alpha, self.floor_)
         self.threshold_ = set_threshold(scores)
 
-    def _predict_proba(self, windows: PredictionInput) -> np.ndarray:
-        scores = score_ewma(_watched(windows.features), windows.devices, self.alpha, self.floor_)
+    def _predict_proba(self, x: np.ndarray, devices: np.ndarray) -> np.ndarray:
+        scores = score_ewma(_watched(x), devices, self.alpha, self.floor_)
         return self.threshold_.probabilities(scores)
 
 
@@ -167,6 +167,6 @@ class Isolation(WindowClassifier):
         self.forest_: Any = forest.fit(table[learned] + noise)
         self.threshold_ = set_threshold(-self.forest_.score_samples(table[held]))
 
-    def _predict_proba(self, windows: PredictionInput) -> np.ndarray:
-        table = summarise(scale_counts(windows.features))
+    def _predict_proba(self, x: np.ndarray, _: np.ndarray) -> np.ndarray:
+        table = summarise(scale_counts(x))
         return self.threshold_.probabilities(-self.forest_.score_samples(table))
