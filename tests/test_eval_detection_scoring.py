@@ -143,16 +143,10 @@ def fit_result():
         curves=Curves(pr=None, reliability=None, risk_coverage=None), tested_windows=3, invalid=0,
         abstained=0, seen_in_training=(), notes=(),
     )  # fmt: skip
-    predictions = Predictions(
-        rows=np.array([4, 5, 9]),
-        code=np.array([0, 2, 18]),
-        confidence=np.array([0.5, 0.25, 0]),
-        alarm=np.array([0.5, 0.75, 0]),
-        abstained=np.array([False, True, False]),
-        incidents={"x": AlarmCounts(2, 1, 3.5)},
-        delays={"x": np.array([1.5, np.nan]), "y": np.empty(0)},
-    )
-    return FitResult(row, predictions)
+    table = [[4, 5, 9], [0, 2, 18], [0.5, 0.25, 0], [0.5, 0.75, 0], [False, True, False]]
+    delays = {"x": np.array([1.5, np.nan]), "y": np.empty(0)}
+    incidents = {"x": AlarmCounts(2, 1, 3.5)}
+    return FitResult(row, Predictions(*map(np.array, table), incidents, delays))
 
 
 def test_a_fit_is_read_as_it_was_written(tmp_path):

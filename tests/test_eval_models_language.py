@@ -95,8 +95,9 @@ def test_answers_that_are_no_numbers_are_counted(few, tmp_path):
     assert set(model.predict(x)) == {"[invalid]"}
 
 
-def test_the_cards_captures_were_seen_before(pocket):
+def test_the_card_gives_the_temperature_and_the_captures_seen_before(pocket):
     card = read_card(POCKET)
+    assert (pocket.temperature_, pocket.learns) == (card.temperature, False)
     assert set(card.data) < set(pocket.trained_on)
     assert set(card.split["calibrate"]) < set(pocket.trained_on)
     assert not set(card.split["test"]) & set(pocket.trained_on)
@@ -133,11 +134,6 @@ def test_an_adapter_without_a_card_is_named(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(UserError, match="is an adapter without a card"):
         make_model(f"llm:{tmp_path}")
-
-
-def test_the_card_gives_the_temperature(pocket):
-    assert pocket.temperature_ == read_card(POCKET).temperature
-    assert not pocket.learns
 
 
 def test_few_features_of_a_plant_are_read_as_well():

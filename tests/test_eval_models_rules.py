@@ -91,10 +91,6 @@ def test_every_anomaly_has_a_rule_and_every_rule_a_reason():
 
 
 def test_one_unanswered_attempt_is_an_attack_to_one_line():
-    x = np.concatenate(
-        [
-            window(unanswered_out={3: 1}),
-            window(unanswered_in=9, refused_out=9, udp_unanswered_out=9),
-        ]
-    )
+    others = window(unanswered_in=9, refused_out=9, udp_unanswered_out=9)
+    x = np.concatenate([window(unanswered_out={3: 1}), others])
     assert said("one-line-rule", x) == ["anomalous", NORMAL]

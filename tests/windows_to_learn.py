@@ -10,29 +10,15 @@ from traffic.labels import NORMAL
 
 # label -> what occurs in a sample, and how often; nothing else tells the labels apart.
 MARKS = {
-    "recon": {
-        "ports_out": 40.0,
-        "hosts_out": 20.0,
-        "unanswered_out": 30.0,
-        "refused_out": 10.0,
-        "new_peers": 20.0,
-    },
-    "dos": {
-        "in_pkts": 30_000.0,
-        "in_bytes": 1_800_000.0,
-        "tcp_in": 5000.0,
-        "unanswered_in": 4000.0,
-        "hosts_in": 3.0,
-    },
-}
+    "recon": {"ports_out": 40.0, "hosts_out": 20.0, "unanswered_out": 30.0, "refused_out": 10.0,
+              "new_peers": 20.0},
+    "dos": {"in_pkts": 30_000.0, "in_bytes": 1_800_000.0, "tcp_in": 5000.0, "unanswered_in": 4000.0,
+            "hosts_in": 3.0},
+}  # fmt: skip
 USUAL = {
-    "out_pkts": 20.0,
-    "in_pkts": 20.0,
-    "out_bytes": 2000.0,
-    "in_bytes": 2000.0,
-    "peers": 2.0,
+    "out_pkts": 20.0, "in_pkts": 20.0, "out_bytes": 2000.0, "in_bytes": 2000.0, "peers": 2.0,
     "tcp_out": 2.0,
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,9 @@ def compare_models(
             if model in references[: references.index(other) + 1]:
                 continue
             both = [key for key in counts[model] if key in counts[other]]
-            one, two = ([counts[name][key] for key in both] for name in (model, other))
+            if not both:
+                continue
+            one, two = (np.stack([counts[name][key] for key in both]) for name in (model, other))
             compared += [
                 Comparison(
                     model=model,
@@ -120,7 +122,7 @@ def compare_models(
                 for measure in _TESTED
                 if measure != "f1" or not {model, other} & binary
             ]
-    return [comparison for comparison in compared if comparison.units]
+    return compared
 
 
 def _group(rows: Sequence[Row]) -> list[_Group]:
@@ -166,46 +168,33 @@ def _count_unseen(corpus: Corpus, group: _Group, read: Reader) -> dict[tuple[str
     return {(row.fold, row.seed): count(read(_key(row)).predictions) for row in unseen}
 
 
-def _compare(
-    measure: str, one: list[np.ndarray], two: list[np.ndarray], protocol: Protocol
-) -> dict[str, Any]:
-    """The difference of two models on the same fits, from their counts by device.
+def _compare(measure: str, one: np.ndarray, two: np.ndarray, protocol: Protocol) -> dict[str, Any]:
+    """The difference of two models on the same fits, from their counts by device, each of shape
+    (fits, devices, true, predicted)."""
 
-    Args:
-        measure: one of _TESTED.
-        one: counts of the first model, an array per fit, shape (units, true, predicted).
-        two: likewise of the second.
-        protocol: says what an alarm is, and how often to resample.
-    """
-    method = f"{_METHOD}; {len(one)} fits of each"
-    sums = [np.sum(each, axis=0) if each else np.zeros((0, 1, 1)) for each in (one, two)]
-    tested = sums[0].sum(axis=(1, 2)) > 0
+    def measured(counts: np.ndarray) -> np.ndarray:
+        if measure == "f1":
+            return label_scores(counts)["f1"]
+        return binary_scores(counts, alarm_labels(protocol.alarm))[measure]
+
+    tested = one.sum(axis=(0, 2, 3)) > 0
     units = int(tested.sum())
-    if not units:
-        return {"difference": None, "low": None, "high": None, "p_value": None,
-                "units": 0, "method": method}  # fmt: skip
     drawn = draw_weights(units, protocol.resamples, np.random.default_rng(0))
     weights = np.vstack([np.ones(units), drawn])
     first, second = (
-        _values_of(measure, np.tensordot(weights, each[tested], axes=1), protocol) for each in sums
+        measured(np.tensordot(weights, each.sum(axis=0)[tested], axes=1)) for each in (one, two)
     )
     difference = first - second
     resampled = difference[1:] if units > 1 else np.empty(0)
-    spread = find_interval(resampled)
+    low, high = find_interval(resampled)
     return {
         "difference": _number(difference[0]),
-        "low": _number(spread.low),
-        "high": _number(spread.high),
+        "low": _number(low),
+        "high": _number(high),
         "p_value": _number(find_p_value(resampled)),
         "units": units,
-        "method": method,
+        "method": f"{_METHOD}; {len(one)} fits of each",
     }
-
-
-def _values_of(measure: str, counts: np.ndarray, protocol: Protocol) -> np.ndarray:
-    if measure == "f1":
-        return label_scores(counts)["f1"]
-    return binary_scores(counts, alarm_labels(protocol.alarm))[measure]
 
 
 def _values(rows: Sequence[Row], name: str) -> list[float]:

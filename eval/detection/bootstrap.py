@@ -5,7 +5,6 @@ Efron, Tibshirani, "An Introduction to the Bootstrap" (1993), chapters 13 (perce
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -17,16 +16,6 @@ State = Literal["holds", "fails", "open"]
 
 # ---- Resamples ----
 
-_LOW, _HIGH = 2.5, 97.5
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A 95 % interval; NaN where there is nothing to draw from."""
-
-    low: float
-    high: float
-
 
 def draw_weights(units: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
     """How often each unit is in each resample, shape (resamples, units), rows sum to ``units``."""
@@ -35,13 +24,12 @@ def draw_weights(units: int, resamples: int, rng: np.random.Generator) -> np.nda
     return rng.multinomial(units, np.full(units, 1 / units), size=resamples).astype(float)
 
 
-def find_interval(values: np.ndarray) -> Spread:
-    """The middle 95 % of a number's resamples, shape (resamples,), without those that are NaN."""
+def find_interval(values: np.ndarray) -> tuple[float, float]:
+    """The ends of the middle 95 % of a number's resamples, shape (resamples,), without those that
+    are NaN; NaN where all are."""
     known = values[np.isfinite(values)]
-    if not len(known):
-        return Spread(float("nan"), float("nan"))
-    low, high = np.percentile(known, [_LOW, _HIGH])
-    return Spread(float(low), float(high))
+    low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (np.nan, np.nan)
+    return float(low), float(high)
 
 
 def find_p_value(differences: np.ndarray) -> float:
@@ -67,8 +55,8 @@ def resample_mean(values: Sequence[float], resamples: int = 2000, seed: int = 0)
     drawn = np.asarray(values, dtype=float)
     rng = np.random.default_rng(seed)
     means = drawn[rng.integers(0, len(drawn), (resamples, len(drawn)))].mean(axis=1)
-    spread = find_interval(means)
-    return Estimate(value=float(drawn.mean()), low=spread.low, high=spread.high)
+    low, high = find_interval(means)
+    return Estimate(value=float(drawn.mean()), low=low, high=high)
 
 
 # ---- Bounds and differences of numbers with intervals ----

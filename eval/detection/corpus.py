@@ -288,7 +288,7 @@ def hash_windows(features: np.ndarray) -> np.ndarray:
 
 def describe_data(corpus: Corpus) -> tuple[DataUsed, ...]:
     """What a run's results say of each capture, by name."""
-    every = [_describe(corpus, place) for place in range(len(corpus.captures))]
+    every = (_describe(corpus, place) for place in range(len(corpus.captures)))
     return tuple(sorted(every, key=lambda one: one.name))
 
 

@@ -262,8 +262,8 @@ def _estimate(value: float, drawn: np.ndarray | None) -> Estimate:
         return Estimate(value=None)
     if drawn is None or not np.isfinite(drawn).any():
         return Estimate(value=shorten(value))
-    spread = find_interval(drawn)
-    return Estimate(value=shorten(value), low=shorten(spread.low), high=shorten(spread.high))
+    low, high = find_interval(drawn)
+    return Estimate(value=shorten(value), low=shorten(low), high=shorten(high))
 
 
 def shorten(value: float) -> float:

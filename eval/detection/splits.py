@@ -183,8 +183,7 @@ def _vary(fold: Fold, protocol: Protocol) -> list[Fold]:
     return [replace(fold, zeroed=protocol.zeroed[0], noise=protocol.noise[0])]
 
 
-def _by_window(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[Fold]:
-    del labelling
+def _by_window(corpus: Corpus, protocol: Protocol, _labelling: Labelling) -> list[Fold]:
     drawn = np.random.default_rng(0).random(len(corpus)) < protocol.test_share
     return [_part("windows drawn at random", drawn)]
 
@@ -195,8 +194,7 @@ def _part(name: str, test: np.ndarray) -> Fold:
     return Fold(name, np.flatnonzero(~test), rows, rows)
 
 
-def _by_time(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[Fold]:
-    del labelling
+def _by_time(corpus: Corpus, protocol: Protocol, _labelling: Labelling) -> list[Fold]:
     age = _age(corpus)
     late, early = age >= 1 - protocol.test_share, _age(corpus, _WINDOW_S) < 1 - protocol.test_share
     test = np.flatnonzero(late)
@@ -247,8 +245,7 @@ def _deal(corpus: Corpus, folds: int, labelling: Labelling) -> Mapping[str, np.n
             for fold in range(folds)}  # fmt: skip
 
 
-def _by_network(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[Fold]:
-    del protocol
+def _by_network(corpus: Corpus, _protocol: Protocol, labelling: Labelling) -> list[Fold]:
     networks, labels = corpus.networks, corpus.labels[labelling]
     names = sorted(set(networks))
     able = [one for one in names if {NORMAL} < set(labels[(networks == one) & (labels != UNKNOWN)])]
@@ -261,9 +258,8 @@ def _by_network(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> lis
     ]
 
 
-def _by_shots(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[Fold]:
+def _by_shots(corpus: Corpus, protocol: Protocol, _labelling: Labelling) -> list[Fold]:
     """A network is the new site: every other of its captures gives the shots."""
-    del labelling
     networks, folds = corpus.networks, []
     for site in sorted(set(networks)):
         places = np.unique(corpus.capture[networks == site])
@@ -326,8 +322,7 @@ def _by_dead_service(corpus: Corpus, protocol: Protocol, labelling: Labelling) -
     return folds
 
 
-def _by_age(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[Fold]:
-    del protocol, labelling
+def _by_age(corpus: Corpus, _protocol: Protocol, _labelling: Labelling) -> list[Fold]:
     quarter, before = np.floor(_age(corpus) * 4), np.ceil(_age(corpus, _WINDOW_S) * 4)
     folds = []
     for later in (1, 2, 3):
