@@ -84,17 +84,14 @@ def test_what_another_event_leaves_of_an_interval_must_be_a_window_long() -> Non
     assert (HMI, "device_silent", "target", 161, 280) in rows
 
 
-def test_what_was_plugged_in_is_unknown_once_it_has_gone() -> None:
-    copy = Machine("copy-1", "copy", PLC, "02:00:00:00:00:99")
-    intruder = replace(copy, name="intruder-1", address="10.9.0.66")
-    settings = {"also": [], "whom": "plc-1"}
-    event = Event("nmap_syn", 100, 60, "plc-1", intruder.name, 100.0, settings, (intruder,))
-    rows = truth_of(executed(event))
+def test_what_was_plugged_in_is_unknown_once_it_has_gone_and_routines_are_normal() -> None:
+    intruder = Machine("intruder-1", "copy", "10.9.0.66", "02:00:00:00:00:99")
+    scan = {"also": [], "whom": "plc-1"}
+    rows = truth_of(
+        executed(Event("nmap_syn", 100, 60, "plc-1", "intruder-1", 100.0, scan, (intruder,)))
+    )
     assert ("10.9.0.66", "recon", "source", 100, 160) in rows
     assert ("10.9.0.66", "unknown", "", 160, 900) in rows
-
-
-def test_routines_stay_normal_and_take_nothing_from_others() -> None:
     new = Machine("new-1", "hmi", "10.9.0.77", "02:00:00:00:00:77", "hmi", polling(1.0))
     settings = {"model": "hmi-1", "address": new.address}
     joined = Event("device_joins", 50, 100, "new-1", added=(new,), settings=settings)

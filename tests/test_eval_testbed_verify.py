@@ -377,12 +377,9 @@ def test_a_victim_that_asked_for_nothing_is_none(tmp_path):
     assert [one.agrees for one in check(tmp_path / "run", frames, claimed)] == [True, True, False]
 
 
-def test_a_run_that_broke_off_is_not_judged(tmp_path):
+def test_a_run_that_broke_off_or_has_no_truth_is_not_checked(tmp_path):
     with pytest.raises(UserError, match="complete is false"):
         check(tmp_path / "run", USUAL, [], complete=False)
-
-
-def test_a_capture_without_truth_is_said(tmp_path):
     write_pcap(tmp_path / "capture.pcap", USUAL)
     with pytest.raises(UserError, match=r"truth\.json cannot be read"):
         check_run(tmp_path)
