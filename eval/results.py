@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, Field, JsonValue, field_validator
+from pydantic import BaseModel, JsonValue, field_validator
 
 from traffic.files import Strict, read_json, write_text
 from traffic.labels import LABELS
@@ -181,13 +181,13 @@ class DataUsed(Strict):
 
 
 class MachineFacts(Strict):
-    """Where it ran."""
+    """Where it ran; ``accelerator`` is "" where none was used."""
 
     system: str
     cpu: str
     cores: int
     memory_bytes: int
-    accelerator: str = Field(description='"" where none was used')
+    accelerator: str
 
 
 # ---- rows and the whole file ----
@@ -198,27 +198,33 @@ INVALID = "[invalid]"
 
 
 class _Measured(Strict):
+    """What rows and pooled rows hold.
+
+    Attributes:
+        model: its name.
+        setting: what the protocol varied, as "50 windows of the new site"; "" for nothing.
+        amount: the same as a number, the x of a curve.
+        labelling: whose labels.
+        scores: by name, all of MEASURES.
+        per_label: empty in a row: its confusion tells as much.
+        invalid: unreadable answers; wrong in every score.
+        abstained: answers that serving would keep to itself; scored like any other.
+        seen_in_training: test captures that the model's card names as training data.
+    """
+
     model: str
-    setting: str = Field(
-        description='what the protocol varied, as "50 windows of the new site"; "" for nothing'
-    )
-    amount: float | None = Field(description="the same as a number, the x of a curve")
+    setting: str
+    amount: float | None
     labelling: Labelling
-    scores: Mapping[str, Estimate] = Field(description="by name, all of MEASURES")
-    per_label: Mapping[str, LabelScores] = Field(
-        description="empty in a row: its confusion tells as much"
-    )
+    scores: Mapping[str, Estimate]
+    per_label: Mapping[str, LabelScores]
     confusion: Confusion
     curves: Curves
     trained_windows: int
     tested_windows: int
-    invalid: int = Field(description="unreadable answers; wrong in every score")
-    abstained: int = Field(
-        description="answers that serving would keep to itself; scored like any other"
-    )
-    seen_in_training: tuple[str, ...] = Field(
-        description="test captures that the model's card names as training data"
-    )
+    invalid: int
+    abstained: int
+    seen_in_training: tuple[str, ...]
     notes: tuple[str, ...]
 
     @field_validator("scores")
@@ -253,16 +259,16 @@ class Pooled(_Measured):
     """One model over all folds and seeds: scores of all its test windows together, costs as means
     of its fits.
 
-    ``seed_spread``: standard deviation between seeds of the scores; null with one seed.
-    ``compared`` is false where the model had seen a test capture before: such a row stands in a
-        table, but is compared with nothing.
+    Attributes:
+        fold_mean: mean of each score over folds and seeds.
+        seed_spread: standard deviation between seeds of the scores; null with one seed.
+        compared: false where the model had seen a test capture before: such a row stands in a
+            table, but is compared with nothing.
     """
 
     folds: tuple[str, ...]
     seeds: tuple[int, ...]
-    fold_mean: Mapping[str, float | None] = Field(
-        description="mean of each score over folds and seeds"
-    )
+    fold_mean: Mapping[str, float | None]
     seed_spread: Mapping[str, float | None]
     costs: Costs
     compared: bool
@@ -290,22 +296,23 @@ class Comparison(Strict):
 
 
 class Run(Strict):
-    """A whole file."""
+    """A whole file.
+
+    Attributes:
+        created: ISO 8601, UTC.
+        commit: git revision, with "+" where the checkout differed from it; "" outside one.
+        quick: smaller budgets: shows that it works, not what models are worth.
+        protocol: the YAML's content, with the budgets that were used.
+    """
 
     version: Literal[1] = 1
     kind: Literal["detection"] = "detection"
     name: str
-    created: str = Field(description="ISO 8601, UTC")
+    created: str
     command: str
-    commit: str = Field(
-        description='git revision, with "+" where the checkout differed from it; "" outside one'
-    )
-    quick: bool = Field(
-        description="smaller budgets: shows that it works, not what models are worth"
-    )
-    protocol: Mapping[str, JsonValue] = Field(
-        description="the YAML's content, with the budgets that were used"
-    )
+    commit: str
+    quick: bool
+    protocol: Mapping[str, JsonValue]
     data: tuple[DataUsed, ...]
     models: tuple[str, ...]
     seeds: tuple[int, ...]

@@ -129,7 +129,11 @@ def _mean(rows: list[Row], measure: str) -> float | None:
 
 def differences_of(first: Run, second: Run) -> list[str]:
     """How two runs differ beside their scores, in words: data first, because it forbids most."""
-    lines = [*_compare_data(first, second), *_compare_names("models", first.models, second.models)]
+    old, new = ({one.name: one.sha256 for one in run.data} for run in (first, second))
+    changed = [name for name in sorted(old) if name in new and old[name] != new[name]]
+    lines = _compare_names("captures", old, new)
+    lines += [f"captures of other content in both: {_list(changed)}"] if changed else []
+    lines += _compare_names("models", first.models, second.models)
     labellings = [{row.labelling for row in run.rows} for run in (first, second)]
     if labellings[0] != labellings[1]:
         lines.append(f"labels: {_list(labellings[0])} against {_list(labellings[1])}")
@@ -152,13 +156,6 @@ def differences_of(first: Run, second: Run) -> list[str]:
         if first.versions.get(name) != second.versions.get(name)
     ]
     return lines + ([f"versions: {', '.join(versions)}"] if versions else [])
-
-
-def _compare_data(first: Run, second: Run) -> list[str]:
-    ours, theirs = ({one.name: one.sha256 for one in run.data} for run in (first, second))
-    changed = [name for name in sorted(ours) if name in theirs and ours[name] != theirs[name]]
-    lines = _compare_names("captures", ours, theirs)
-    return lines + ([f"captures of other content in both: {_list(changed)}"] if changed else [])
 
 
 def _compare_names(what: str, ours: Iterable[str], theirs: Iterable[str]) -> list[str]:

@@ -219,32 +219,23 @@ def _setting_ticks(settings: Sequence[str]) -> tuple[str, Sequence[str]]:
 
 
 def _draw_precision_recall(part: Part) -> Iterator[Plot]:
-    curves = {
-        _title(one, "PR-AUC", "pr_auc"): (one.curves.pr.x, one.curves.pr.y)
-        for one in part.pooled
-        if one.curves.pr
-    }
-    return _draw_small(curves, "recall of anomalous", "precision", f"precision, {part.title}")
+    curves = {_title(one, "PR-AUC", "pr_auc"): one.curves.pr for one in part.pooled}
+    points = {title: (one.x, one.y) for title, one in curves.items() if one}
+    return _draw_small(points, "recall of anomalous", "precision", f"precision, {part.title}")
 
 
 def _draw_reliability(part: Part) -> Iterator[Plot]:
-    curves = {
-        _title(one, "ECE", "calibration_error"): (bins.confidence, bins.right)
-        for one in part.pooled
-        if (bins := one.curves.reliability)
-    }
+    bins = {_title(one, "ECE", "calibration_error"): one.curves.reliability for one in part.pooled}
+    points = {title: (one.confidence, one.right) for title, one in bins.items() if one}
     x, y = "probability of the label said", "share that was right"
-    return _draw_small(curves, x, y, f"reliability, {part.title}", diagonal=True)
+    return _draw_small(points, x, y, f"reliability, {part.title}", diagonal=True)
 
 
 def _draw_risk_coverage(part: Part) -> Iterator[Plot]:
-    curves = {
-        _title(one, "area", "risk_area"): (one.curves.risk_coverage.x, one.curves.risk_coverage.y)
-        for one in part.pooled
-        if one.curves.risk_coverage
-    }
+    curves = {_title(one, "area", "risk_area"): one.curves.risk_coverage for one in part.pooled}
+    points = {title: (one.x, one.y) for title, one in curves.items() if one}
     x, y = "coverage: share answered", "share wrong of those"
-    return _draw_small(curves, x, y, f"risk by coverage, {part.title}")
+    return _draw_small(points, x, y, f"risk by coverage, {part.title}")
 
 
 def _title(one: Pooled, what: str, measure: str) -> str:

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
 from sklearn.metrics import roc_auc_score
 from xgboost import XGBClassifier
 
+from eval.detection.bootstrap import mean_difference
 from eval.report.tables import ReportTable, render_table
 from prompts.window_text import PAST, TEXT_COLUMNS, TOP_LEVEL, text_columns
 from traffic.datasets import Labelled, find_labelled, load_labelled, simulate_labelled
@@ -78,10 +78,8 @@ class Distance:
     @property
     def margin(self) -> float:
         """Half of the 95 % interval of the mean over folds, by Student's t."""
-        n = len(self.aucs)
-        if n < 2:
-            return float("nan")
-        return float(t.ppf(0.975, n - 1) * np.std(self.aucs, ddof=1) / np.sqrt(n))
+        high = mean_difference(np.array(self.aucs)).high
+        return float("nan") if high is None else high - self.auc
 
 
 def measure_distance(
