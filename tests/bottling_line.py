@@ -76,40 +76,25 @@ def silence(**more: object) -> Incident:
 def loss(**more: object) -> Incident:
     """The yard camera loses packets."""
     values = {"device": f"cam-2 ({YARD})", "resent": 9.0, "pkts": 108.0, "resent_share": 9 / 108}
-    facts = (
-        make_fact(
-            "loss",
-            "{resent:segment} of {pkts:packet} of {device} were sent again.",
-            values,
-            (START,),
-        ),
-    )
-    return _incident(
-        "packet_loss", YARD, "medium", facts, (), role="target", windows=(START,), **more
-    )
+    text = "{resent:segment} of {pkts:packet} of {device} were sent again."
+    facts = (make_fact("loss", text, values, (START,)),)
+    more = {"role": "target", "windows": (START,), **more}
+    return _incident("packet_loss", YARD, "medium", facts, (), **more)
 
 
 def _incident(label: str, device: str, severity: str, facts: tuple[Fact, ...], peers: tuple[str, ...],
               role: str = "source", windows: tuple[float, ...] = (), related: tuple[str, ...] = (), **more: object
               ) -> Incident:  # fmt: skip
     techniques = ("T0869", "T0885") if label == "c2" else ()
-    span = {"start_s": START, "end_s": START + 120.0} | more
     who = {
-        "id": f"{label}-0a1b2c3d",
-        "device": device,
+        "id": f"{label}-0a1b2c3d", "device": device, "label": label, "severity": severity,
         "role": role,
-        "label": label,
-        "severity": severity,
-    }
-    return Incident(
-        **who,
-        **span,
-        windows=windows,
-        facts=facts,
-        peers=peers,
-        techniques=techniques,
-        related=related,
-    )
+    }  # fmt: skip
+    rest = {
+        "windows": windows, "facts": facts, "peers": peers, "techniques": techniques,
+        "related": related,
+    }  # fmt: skip
+    return Incident(**who, **rest, **{"start_s": START, "end_s": START + 120.0, **more})
 
 
 def _verdicts(table: pd.DataFrame, camera: dict[str, object]) -> pd.DataFrame:

@@ -13,12 +13,8 @@ from traffic.labels import LABELS
 from traffic.plant import Device, Plant
 
 FAILURE = "quickdraw/CL5000EIP-Software-Download-Failure.pcap"
-PLANT = Plant(
-    (
-        Device("press-plc", "192.168.10.120", "PLC"),
-        Device("office-router", "192.168.10.1", "router"),
-    )
-)
+ROUTER = Device("office-router", "192.168.10.1", "router")
+PLANT = Plant((Device("press-plc", "192.168.10.120", "PLC"), ROUTER))
 
 
 class Calm:
@@ -43,7 +39,7 @@ def failure(shared: Path, card: AdapterCard) -> Analysis:
     return analyse(shared / "data" / FAILURE, Calm(), card, PLANT)
 
 
-def test_hard_evidence_reaches_the_analysis_whatever_the_model_says(failure: Analysis) -> None:
+def test_hard_evidence_reaches_the_analysis_whatever_the_model_says(failure):
     assert [(one.device, one.label) for one in failure.incidents] == [
         ("192.168.10.120", "device_silent")
     ]
@@ -62,17 +58,15 @@ def test_hard_evidence_reaches_the_analysis_whatever_the_model_says(failure: Ana
         ("how is everything?", None),
     ],
 )
-def test_a_device_is_found_by_address_name_and_role(
-    failure: Analysis, text: str, address: str | None
-) -> None:
+def test_a_device_is_found_by_address_name_and_role(failure, text, address):
     assert next(iter(read_devices(text, failure).devices), None) == address
 
 
-def test_what_concerns_a_device(failure: Analysis) -> None:
+def test_what_concerns_a_device(failure):
     assert "asked for the hardware address" in failure.facts_of("192.168.10.120")[1].text
 
 
-def test_a_healthy_device_is_said_to_be_healthy(shared: Path, card: AdapterCard) -> None:
+def test_a_healthy_device_is_said_to_be_healthy(shared, card):
     analysis = analyse(
         shared / "data" / "iot23" / "honeypot-4-1" / "conn.log.labeled", Calm(), card
     )
@@ -80,6 +74,6 @@ def test_a_healthy_device_is_said_to_be_healthy(shared: Path, card: AdapterCard)
     assert analysis.facts_of("192.168.1.132")[-1].text.endswith("are normal (100 %).")
 
 
-def test_a_missing_capture_is_a_users_mistake(tmp_path: Path, card: AdapterCard) -> None:
+def test_a_missing_capture_is_a_users_mistake(tmp_path, card):
     with pytest.raises(UserError, match=r"nothing\.pcap"):
         analyse(tmp_path / "nothing.pcap", Calm(), card)

@@ -44,21 +44,16 @@ class TestDevices:
     """The list at the left."""
 
     def analysis(self, *incidents: SimpleNamespace) -> SimpleNamespace:
-        verdicts = pd.DataFrame(
-            {
-                "device": ["10.0.0.5"] * 2 + ["10.0.0.6"] * 3 + ["10.0.0.7"],
-                "start_s": [0.0, 10.0, 0.0, 10.0, 20.0, 0.0],
-                "label": "normal",
-                "abstained": [False] * 3 + [True] * 2 + [False],
-            }
-        )
+        columns = ("device", "start_s", "abstained")
+        rows = [("10.0.0.5", 0.0, False), ("10.0.0.5", 10.0, False), ("10.0.0.6", 0.0, False)]
+        rows += [("10.0.0.6", 10.0, True), ("10.0.0.6", 20.0, True), ("10.0.0.7", 0.0, False)]
+        verdicts = pd.DataFrame(rows, columns=columns).assign(label="normal")
         verdicts["end_s"] = verdicts["start_s"] + 60.0
-        plant = SimpleNamespace(
-            devices=(SimpleNamespace(address="10.0.0.7", name="plc-1", role="plc"),)
-        )
+        known = SimpleNamespace(address="10.0.0.7", name="plc-1", role="plc")
+        plant = SimpleNamespace(devices=(known,))
         return SimpleNamespace(verdicts=verdicts, plant=plant, incidents=incidents, view=None)
 
-    def test_the_worst_comes_first_and_names_come_from_the_inventory(self) -> None:
+    def test_the_worst_comes_first_and_names_come_from_the_inventory(self):
         worst = (incident(severity="medium"), incident(device="10.0.0.7"))
         found = list_devices(self.analysis(*worst))  # type: ignore[arg-type]
         assert [(one.name, one.state) for one in found] == [
@@ -66,14 +61,14 @@ class TestDevices:
         ]  # fmt: skip
         assert found[2].words == "undecided up to the end"
 
-    def test_a_device_takes_the_state_of_its_worst_incident(self) -> None:
+    def test_a_device_takes_the_state_of_its_worst_incident(self):
         worse = incident(severity="high", label="dos")
         for order in ([incident(severity="low"), worse], [worse, incident(severity="low")]):
             found = list_devices(self.analysis(*order))  # type: ignore[arg-type]
             state = next(one for one in found if one.address == "10.0.0.5")
             assert (state.state, state.words) == ("high", "a flood from one source")
 
-    def test_a_state_is_a_shape_and_a_word_too(self) -> None:
+    def test_a_state_is_a_shape_and_a_word_too(self):
         found = list_devices(self.analysis(incident()))  # type: ignore[arg-type]
         page = render_plant(found, [incident()], ())  # type: ignore[list-item]
         state = r'<span class="state">(.)</span>.*?<span class="state">(\w+)</span>'
@@ -93,7 +88,7 @@ class TestHostileText:
             standing="likely", facts=(fact,), citations=(cited,), similar=(cited,), **texts
         )
 
-    def test_is_shown_as_text(self) -> None:
+    def test_is_shown_as_text(self):
         window = {"device": HOSTILE, "start_s": 0.0, "end_s": 60.0, "label": "normal"}
         verdicts = pd.DataFrame([window | {"abstained": False}])
         known = SimpleNamespace(address=HOSTILE, name=HOSTILE, role=HOSTILE)
@@ -106,7 +101,7 @@ class TestHostileText:
         assert whole.count("&lt;img") >= 9
         assert not re.search(r"<img|[{}$`]", whole)
 
-    def test_a_file_name_too(self) -> None:
+    def test_a_file_name_too(self):
         capture = SimpleNamespace(start_s=0.0, end_s=10.0)
         assert "<img" not in render_bar(SimpleNamespace(capture=capture, windows=[]), HOSTILE)  # type: ignore[arg-type]
 
@@ -160,11 +155,11 @@ def browser() -> Iterator[Any]:
 
 
 class TestServed:
-    def test_only_this_machine_and_only_by_its_own_name(self, served: Served) -> None:
+    def test_only_this_machine_and_only_by_its_own_name(self, served):
         assert served.url.startswith("http://127.0.0.1:")
         assert httpx.get(served.url, headers={"Host": "plant.example"}).status_code == 400
 
-    def test_the_page_names_nothing_to_load_from_elsewhere(self, served: Served) -> None:
+    def test_the_page_names_nothing_to_load_from_elsewhere(self, served):
         answer = httpx.get(served.url)
         assert "default-src 'self'" in answer.headers["content-security-policy"]
         elsewhere = r'<(?:script|link|img|iframe)[^>]+(?:src|href)="(?:https?:)?//(?!127\.)[^"]*"'
@@ -174,8 +169,8 @@ class TestServed:
 
 class TestInABrowser:
     def test_a_question_gets_device_cause_and_citation_and_nothing_is_asked_elsewhere(
-        self, served: Served, browser: Any
-    ) -> None:
+        self, served, browser
+    ):
         asked: list[str] = []
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.on("request", lambda request: asked.append(request.url))
@@ -186,9 +181,8 @@ class TestInABrowser:
         page.fill("#question textarea", "why does plc-01 not answer?")
         page.keyboard.press("Enter")
         page.wait_for_selector("#evidence summary", timeout=60_000)
-        page.wait_for_function(
-            "document.querySelector('#chat').innerText.includes('192.168.14.207')"
-        )
+        said = "document.querySelector('#chat').innerText.includes"
+        page.wait_for_function(f"{said}('192.168.14.207')")
         evidence = page.inner_text("#evidence")
         assert "port 44818 has answered nobody" in evidence
         assert "[1]" in evidence
@@ -196,18 +190,13 @@ class TestInABrowser:
 
         page.fill("#question textarea", "since when?")
         page.keyboard.press("Enter")
-        page.wait_for_function(
-            "document.querySelectorAll('#chat .user').length === 2", timeout=60_000
-        )
-        page.wait_for_function(
-            "document.querySelector('#chat').innerText.includes('11:32:')", timeout=60_000
-        )
-        assert {re.match(r"\w+://([^/:]+)|data:|blob:", url).group(1) for url in asked} <= {
-            "127.0.0.1",
-            None,
-        }  # type: ignore[union-attr]
+        asked_twice = "document.querySelectorAll('#chat .user').length === 2"
+        page.wait_for_function(asked_twice, timeout=60_000)
+        page.wait_for_function(f"{said}('11:32:')", timeout=60_000)
+        hosts = {re.match(r"\w+://([^/:]+)|data:|blob:", url).group(1) for url in asked}  # type: ignore[union-attr]
+        assert hosts <= {"127.0.0.1", None}
 
-    def test_a_device_can_be_chosen_on_a_narrow_screen(self, served: Served, browser: Any) -> None:
+    def test_a_device_can_be_chosen_on_a_narrow_screen(self, served, browser):
         page = browser.new_page(viewport={"width": 390, "height": 844})
         page.goto(served.url)
         page.click("#plant button[data-device='192.168.14.47']")
@@ -216,8 +205,8 @@ class TestInABrowser:
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
     def test_a_file_that_is_no_capture_is_refused_and_the_page_goes_on(
-        self, served: Served, browser: Any, tmp_path: Path
-    ) -> None:
+        self, served, browser, tmp_path
+    ):
         words = tmp_path / "words.pcap"
         words.write_text("these are only words\n")
         page = browser.new_page(viewport={"width": 1440, "height": 900})
@@ -225,19 +214,15 @@ class TestInABrowser:
         page.wait_for_selector("#plant button[data-device]")
         page.set_input_files("#plant input[type=file]", words)
         page.wait_for_selector("#chat >> text=words.pcap", timeout=60_000)
-        assert (
-            "/" not in page.inner_text("#chat").split("words.pcap")[0]
-        )  # nor where the upload lay
+        # Nor where the upload lay.
+        assert "/" not in page.inner_text("#chat").split("words.pcap")[0]
         assert page.is_visible("#plant button[data-device='192.168.14.207']")
 
-    def test_another_capture_can_be_opened(
-        self, served: Served, browser: Any, shared: Path
-    ) -> None:
+    def test_another_capture_can_be_opened(self, served, browser, shared):
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.goto(served.url)
         page.wait_for_selector("#plant button[data-device='192.168.14.207']")
-        page.set_input_files(
-            "#plant input[type=file]", shared / "data" / "iot23" / "44-1" / "conn.log.labeled"
-        )
+        log = shared / "data" / "iot23" / "44-1" / "conn.log.labeled"
+        page.set_input_files("#plant input[type=file]", log)
         page.wait_for_selector("#plant button[data-device='192.168.1.199']", timeout=60_000)
         assert "conn.log.labeled" in page.inner_text(".bar")

@@ -114,12 +114,8 @@ def test_a_citation_after_the_full_stop_belongs_to_the_sentence_before():
     place=st.integers(0, 3),
 )
 def test_any_number_that_is_no_value_is_caught_wherever_it_stands(number, place):
-    assume(
-        not all(
-            is_supported(q, [v for fact in FACTS for v in (*fact.values.values(), *fact.windows)])
-            for q in read_quantities(f"x {number} y")
-        )
-    )
+    values = [v for fact in FACTS for v in (*fact.values.values(), *fact.windows)]
+    assume(not all(is_supported(q, values) for q in read_quantities(f"x {number} y")))
     sentences = ["The camera is slow.", "It sent 1,204 packets.", "Look at plc-2."]
     planted = f"Note that {number} was seen."
     text = " ".join([*sentences[:place], planted, *sentences[place:]])

@@ -1,7 +1,6 @@
 """Verdicts from scores worked out by hand, and directions from windows written out by hand."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -34,25 +33,25 @@ def only(verdicts: pd.DataFrame) -> pd.Series:
     return verdicts.iloc[0]
 
 
-def test_the_likeliest_label_is_said_with_its_probability() -> None:
+def test_the_likeliest_label_is_said_with_its_probability():
     verdict = only(decide(scores(normal=0.05, dos=0.9), 1.0, 0.6))
     assert (verdict["label"], verdict["abstained"]) == ("dos", False)
     assert verdict["probability"] == pytest.approx(0.9, abs=1e-5)
     assert verdict["p_normal"] == pytest.approx(0.05, abs=1e-5)
 
 
-def test_a_window_is_anomalous_when_all_anomalies_together_outweigh_normal() -> None:
+def test_a_window_is_anomalous_when_all_anomalies_together_outweigh_normal():
     verdict = only(decide(scores(normal=0.4, dos=0.3, ddos=0.29), 1.0, 0.6))
     assert (verdict["label"], verdict["abstained"]) == ("dos", True)
 
 
-def test_an_anomaly_below_the_threshold_abstains_and_a_normal_window_never_does() -> None:
+def test_an_anomaly_below_the_threshold_abstains_and_a_normal_window_never_does():
     assert not only(decide(scores(dos=0.7), 1.0, 0.6))["abstained"]
     assert only(decide(scores(dos=0.55), 1.0, 0.6))["abstained"]
     assert not only(decide(scores(normal=0.55), 1.0, 0.6))["abstained"]
 
 
-def test_temperature_is_the_power_of_the_odds() -> None:
+def test_temperature_is_the_power_of_the_odds():
     verdict = only(decide(scores(normal=0.9, dos=0.1), 2.0, 0.0))  # odds 9 become 3
     assert verdict["p_normal"] / verdict["p_dos"] == pytest.approx(3, rel=1e-3)
 
@@ -60,23 +59,19 @@ def test_temperature_is_the_power_of_the_odds() -> None:
 @pytest.mark.parametrize(
     ("c2", "service_down", "abstained"), [(0.5, 0.4, True), (0.9, 0.05, False)]
 )
-def test_a_pair_that_traffic_cannot_tell_apart_abstains(
-    c2: float, service_down: float, abstained: bool
-) -> None:
+def test_a_pair_that_traffic_cannot_tell_apart_abstains(c2, service_down, abstained):
     assert (
         only(decide(scores(c2=c2, service_down=service_down), 1.0, 0.3))["abstained"] == abstained
     )
 
 
-def test_the_pair_counts_only_when_one_of_it_is_the_verdict() -> None:
+def test_the_pair_counts_only_when_one_of_it_is_the_verdict():
     assert not only(decide(scores(normal=0.8, c2=0.1, service_down=0.09), 1.0, 0.3))["abstained"]
     assert not only(decide(scores(dos=0.8, c2=0.1, service_down=0.09), 1.0, 0.3))["abstained"]
 
 
 @given(st.lists(st.floats(-30, 0), min_size=len(LABELS), max_size=len(LABELS)), st.floats(0.2, 5))
-def test_probabilities_sum_to_one_and_the_verdict_carries_its_own(
-    row: list[float], temperature: float
-) -> None:
+def test_probabilities_sum_to_one_and_the_verdict_carries_its_own(row, temperature):
     verdict = only(decide(np.array([row]), temperature, 0.5))
     assert sum(verdict[f"p_{label}"] for label in LABELS) == pytest.approx(1, abs=1e-3)
     assert verdict["probability"] == verdict[f"p_{verdict['label']}"]
@@ -92,7 +87,7 @@ def direction_of(windows: Windows, device: str, label: str) -> str:
     return str(choose_directions(mine, np.full(len(mine), label, dtype=object))[0])
 
 
-def test_who_opens_a_flood_is_its_source_and_who_gets_it_the_target() -> None:
+def test_who_opens_a_flood_is_its_source_and_who_gets_it_the_target():
     windows = windows_of(
         *(flow(1 + i / 10, DEVICE, PLC, 502, **{"id__orig_p": 2000 + i}) for i in range(50))
     )
@@ -100,7 +95,7 @@ def test_who_opens_a_flood_is_its_source_and_who_gets_it_the_target() -> None:
     assert direction_of(windows, PLC, "dos") == "target"
 
 
-def test_a_dead_service_is_the_source_and_its_client_the_target() -> None:
+def test_a_dead_service_is_the_source_and_its_client_the_target():
     windows = windows_of(
         *(unanswered(1 + 10 * i, DEVICE, PLC, 502, **{"id__orig_p": 2000 + i}) for i in range(4))
     )
@@ -110,7 +105,7 @@ def test_a_dead_service_is_the_source_and_its_client_the_target() -> None:
     assert direction_of(windows, DEVICE, "misconfiguration") == "source"
 
 
-def test_normal_windows_have_no_direction() -> None:
+def test_normal_windows_have_no_direction():
     assert direction_of(windows_of(flow(1, DEVICE, CLOUD, 443)), DEVICE, "normal") == ""
 
 
@@ -119,7 +114,7 @@ def llm(tmp_path_factory: pytest.TempPathFactory) -> LocalLLM:
     return LocalLLM(build_model(tmp_path_factory.mktemp("model"), words=VOCABULARY))
 
 
-def test_every_window_gets_a_verdict_with_every_probability(llm: LocalLLM) -> None:
+def test_every_window_gets_a_verdict_with_every_probability(llm):
     windows = windows_of(*(flow(1 + 10 * i, DEVICE, CLOUD, 443) for i in range(8)))
     verdicts = classify(windows, llm, make_card())
     said = ["device", "start_s", "end_s", "label", "probability", "abstained", "direction"]
@@ -127,24 +122,24 @@ def test_every_window_gets_a_verdict_with_every_probability(llm: LocalLLM) -> No
     pd.testing.assert_frame_equal(verdicts[said[:3]], windows.table[said[:3]])
 
 
-def test_no_windows_give_no_verdicts(llm: LocalLLM) -> None:
+def test_no_windows_give_no_verdicts(llm):
     windows = windows_of(flow(1, DEVICE, CLOUD, 443))
     assert len(classify(windows.take(np.array([], dtype=int)), llm, make_card())) == 0
 
 
-def test_a_card_for_other_prompts_is_refused(llm: LocalLLM) -> None:
+def test_a_card_for_other_prompts_is_refused(llm):
     with pytest.raises(UserError, match="trained on prompts"):
         classify(windows_of(flow(1, DEVICE, CLOUD, 443)), llm, make_card(prompt_fingerprint="feed"))
 
 
-def test_prompts_are_chat_where_the_model_chats(llm: LocalLLM, tmp_path: Path) -> None:
+def test_prompts_are_chat_where_the_model_chats(llm, tmp_path):
     assert make_prompts(["quiet"], llm) == [classification_prompt("quiet")]
     prompt = make_prompts(["quiet"], LocalLLM(build_model(tmp_path, chat=True)))[0]
     assert prompt.startswith("<system> You judge one minute")
     assert prompt.endswith("<user> quiet\n<reply> ")
 
 
-def test_a_verdict_is_one_line_of_json() -> None:
+def test_a_verdict_is_one_line_of_json():
     place = pd.DataFrame(
         {"device": [DEVICE], "start_s": [10.0], "end_s": [70.0], "direction": ["source"]}
     )

@@ -84,9 +84,7 @@ class TestMistakes:
             ("frobnicate", "frobnicate"),
         ],
     )
-    def test_is_one_line_and_leaves_no_state(
-        self, command: str, place: str, home: Path, run: Run
-    ) -> None:
+    def test_is_one_line_and_leaves_no_state(self, command, place, home, run):
         status, out, err = run(*command.split())
         assert list(home.iterdir()) == []
         assert (status, out, err.count("\n")) == (2, "", 1)
@@ -102,9 +100,7 @@ class TestMistakes:
             pytest.param("conn.log", HEAD + FIELDS + "\n", id="a header and no rows"),
         ],
     )
-    def test_in_a_capture_writes_nothing(
-        self, name: str, content: str, tmp_path: Path, run: Run
-    ) -> None:
+    def test_in_a_capture_writes_nothing(self, name, content, tmp_path, run):
         capture = tmp_path / name
         capture.write_text(content)
         status, out, err = run("windows", capture, "--out", tmp_path / "out.parquet")
@@ -112,15 +108,13 @@ class TestMistakes:
         assert name in err
         assert list(tmp_path.iterdir()) == [capture]
 
-    def test_a_folder_that_is_not_there_leaves_no_draft(self, log: Path, run: Run) -> None:
+    def test_a_folder_that_is_not_there_leaves_no_draft(self, log, run):
         status, _, err = run("windows", log, "--out", log.parent / "no" / "w.parquet")
         assert status == 2
         assert "w.parquet" in err
         assert list(log.parent.iterdir()) == [log]
 
-    def test_a_second_owner_of_the_knowledge_base_is_told_of_the_first(
-        self, stocked_home: Path, run: Run
-    ) -> None:
+    def test_a_second_owner_of_the_knowledge_base_is_told_of_the_first(self, stocked_home, run):
         script = (
             "import sys; from knowledge_base.index import open_index\n"
             f"with open_index({str(stocked_home)!r}): print('open', flush=True); sys.stdin.read()"
@@ -135,9 +129,7 @@ class TestMistakes:
         assert str(owner.pid) in err
         assert run("kb", "list")[0] == 0
 
-    def test_damaged_passages_are_found_and_mended(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
-    ) -> None:
+    def test_damaged_passages_are_found_and_mended(self, tmp_path, monkeypatch, run):
         monkeypatch.setenv("FAULTWISE_HOME", str(tmp_path))
         manual = tmp_path / "fan.md"
         manual.write_text("# Fan\nThe impeller turns at 1450.\n", encoding="utf-8")
@@ -152,7 +144,7 @@ class TestMistakes:
         assert f"Fan was read again from {manual}" in out
         assert run("kb", "check")[0] == 0
 
-    def test_the_version_is_told(self, run: Run) -> None:
+    def test_the_version_is_told(self, run):
         status, out, _ = run("--version")
         assert status == 0
         assert out.startswith(f"faultwise {version('faultwise')}")
@@ -167,9 +159,7 @@ class TestProcess:
             pytest.param(["ask", "what is wrong here?", "--capture", str(SAMPLE)], "torch._dynamo", id="ask"),
         ],
     )  # fmt: skip
-    def test_a_command_imports_no_library_that_it_does_not_need(
-        self, command: list[str], heavy: str, stocked_home: Path
-    ) -> None:
+    def test_a_command_imports_no_library_that_it_does_not_need(self, command, heavy, stocked_home):
         script = (
             f"import sys; from assistant.cli.main import main; main({command})\n"
             f"print(sorted(set({[heavy, *TUNING]}) & set(sys.modules)))"
@@ -177,21 +167,21 @@ class TestProcess:
         done = python("-c", script, env=os.environ | {"FAULTWISE_HOME": str(stocked_home)})
         assert (done.stdout.splitlines()[-1], done.stderr) == ("[]", "")
 
-    def test_a_bug_keeps_its_traceback(self) -> None:
+    def test_a_bug_keeps_its_traceback(self):
         script = "from assistant.cli.main import app, main\n@app.command()\ndef broken(): 1 / 0\nmain(['broken'])"
         done = python("-c", script)
         assert done.returncode == 1
         assert "Traceback" in done.stderr
         assert "ZeroDivisionError" in done.stderr
 
-    def test_a_reader_that_leaves_early_gets_no_traceback(self, tmp_path: Path) -> None:
+    def test_a_reader_that_leaves_early_gets_no_traceback(self, tmp_path):
         log = write_log(tmp_path / "conn.log", *(row(1000.0 + i) for i in range(5000)))
         command = f"{sys.executable} -m assistant.cli flows {log} | head -n 1"
         done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
         assert done.stdout.startswith("#separator")
         assert done.stderr == ""
 
-    def test_an_interrupt_ends_with_130(self) -> None:
+    def test_an_interrupt_ends_with_130(self):
         script = (
             "from assistant.cli.main import app, main\n@app.command()\ndef slow(): raise KeyboardInterrupt\n"
             "raise SystemExit(main(['slow']))"
@@ -201,13 +191,13 @@ class TestProcess:
 
 
 class TestTraffic:
-    def test_flows_come_back_as_they_were(self, log: Path, run: Run) -> None:
+    def test_flows_come_back_as_they_were(self, log, run):
         status, out, _ = run("flows", log)
         printed = [line for line in out.splitlines() if not line.startswith("#")]
         assert (status, len(printed)) == (0, 12)
         assert printed[0].split("\t")[:6] == row(1000.0).split("\t")[:6]
 
-    def test_skipped_rows_are_said_on_stderr(self, log: Path, run: Run) -> None:
+    def test_skipped_rows_are_said_on_stderr(self, log, run):
         with log.open("a") as file:
             file.write("1200.0\ttoo short\n")
         status, out, err = run("flows", log)
@@ -215,14 +205,14 @@ class TestTraffic:
         assert "too short" not in out
         assert err.startswith("note: ")
 
-    def test_windows_as_a_table(self, log: Path, run: Run) -> None:
+    def test_windows_as_a_table(self, log, run):
         # 12 slots, one flow in each: both devices have the windows that start in the first 7.
         status, out, _ = run("windows", log)
         head, *rows = (line.split() for line in out.splitlines())
         assert (status, head[:3]) == (0, ["device", "start", "(UTC)"])
         assert [words[0] for words in rows] == ["10.0.0.10"] * 7 + ["10.0.0.2"] * 7
 
-    def test_windows_as_parquet(self, log: Path, run: Run) -> None:
+    def test_windows_as_parquet(self, log, run):
         out = log.parent / "w.parquet"
         assert run("windows", log, "--out", out)[:2] == (0, "")
         table = pd.read_parquet(out)
@@ -230,13 +220,13 @@ class TestTraffic:
         values = table[list(COLUMNS)].to_numpy().reshape(-1, 6, len(COLUMNS))
         assert (values[:, :, COLUMNS.index("out_pkts")] == 4).all()
 
-    def test_a_network_named_local_has_devices(self, tmp_path: Path, run: Run) -> None:
+    def test_a_network_named_local_has_devices(self, tmp_path, run):
         rows = (row(1000.0 + 10 * i, "8.8.8.8") for i in range(6))
         log = write_log(tmp_path / "conn.log", *rows)
         assert "8.8.8.8" not in run("windows", log)[1]
         assert "8.8.8.8" in run("windows", log, "--local", "8.8.8.0/24")[1]
 
-    def test_a_discovered_plant_can_be_shown(self, log: Path, run: Run) -> None:
+    def test_a_discovered_plant_can_be_shown(self, log, run):
         status, found, _ = run("plant", "discover", log)
         assert status == 0
         plant = log.parent / "plant.yaml"
@@ -249,7 +239,7 @@ class TestTraffic:
 
 @pytest.mark.usefixtures("stocked_home")
 class TestKnowledgeBase:
-    def test_a_document_is_found_cited_and_forgotten(self, tmp_path: Path, run: Run) -> None:
+    def test_a_document_is_found_cited_and_forgotten(self, tmp_path, run):
         manual = tmp_path / "valve.md"
         manual.write_text(
             "# Valve terminal VX-9\n\n## Blinking\n\nCode E-4711 means that the coil is open.\n"
@@ -269,12 +259,12 @@ class TestKnowledgeBase:
         assert all("coil is open" not in found["text"] for found in json.loads(out))
 
     @pytest.mark.parametrize("command", ["add", "remove"])
-    def test_a_document_that_is_not_there(self, command: str, run: Run) -> None:
+    def test_a_document_that_is_not_there(self, command, run):
         status, out, err = run("kb", command, "no/manual.pdf")
         assert (status, out, err.count("\n")) == (2, "", 1)
         assert "no/manual.pdf" in err
 
-    def test_check_and_rebuild(self, run: Run) -> None:
+    def test_check_and_rebuild(self, run):
         assert run("kb", "rebuild")[0] == 0
         status, out, _ = run("kb", "check")
         assert status == 0
@@ -283,25 +273,25 @@ class TestKnowledgeBase:
 
 @pytest.mark.usefixtures("stocked_home")
 class TestDoctor:
-    def test_each_line_begins_with_its_state(self, run: Run) -> None:
+    def test_each_line_begins_with_its_state(self, run):
         status, out, _ = run("doctor")
         states = {line.split()[0] for line in out.splitlines()}
         assert states <= {"ok", "note", "problem"}
         assert status == (1 if "problem" in states else 0)
 
-    def test_a_model_that_is_not_there_is_a_problem_with_its_path(self, run: Run) -> None:
+    def test_a_model_that_is_not_there_is_a_problem_with_its_path(self, run):
         status, out, _ = run("doctor", "--adapter", "no/adapter")
         (line,) = [line for line in out.splitlines() if line.startswith("problem")]
         assert status == 1
         assert "no/adapter" in line
 
-    def test_a_writer_that_does_not_answer_is_a_problem(self, run: Run) -> None:
+    def test_a_writer_that_does_not_answer_is_a_problem(self, run):
         status, out, _ = run("doctor", "--model-url", "http://127.0.0.1:9/v1")
         assert status == 1
         assert "http://127.0.0.1:9/v1 does not answer" in out
 
 
-def test_a_simulated_capture_can_be_read_and_is_never_overwritten(tmp_path: Path, run: Run) -> None:
+def test_a_simulated_capture_can_be_read_and_is_never_overwritten(tmp_path, run):
     out = tmp_path / "plant"
     command = f"simulate --out {out} --seed 3 --devices 6 --hours 0.1".split()
     assert run(*command)[0] == 0
@@ -312,7 +302,7 @@ def test_a_simulated_capture_can_be_read_and_is_never_overwritten(tmp_path: Path
     assert str(out) in err
 
 
-def test_latency_measures_what_is_named(shared: Path, run: Run) -> None:
+def test_latency_measures_what_is_named(shared, run):
     status, out, _ = run("eval", "latency", "help")
     assert status == 0
     assert out.startswith("faultwise --help")
@@ -322,7 +312,7 @@ def test_latency_measures_what_is_named(shared: Path, run: Run) -> None:
 
 
 @needs_model
-def test_the_shipped_adapter_is_listed_with_its_card(run: Run) -> None:
+def test_the_shipped_adapter_is_listed_with_its_card(run):
     status, out, _ = run("adapters", "list")
     assert status == 0
     assert str(ADAPTER.parent) in out
@@ -331,7 +321,7 @@ def test_the_shipped_adapter_is_listed_with_its_card(run: Run) -> None:
 
 
 @needs_model
-def test_the_page_is_served_until_interrupted(stocked_home: Path, run: Run) -> None:
+def test_the_page_is_served_until_interrupted(stocked_home, run):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -353,7 +343,7 @@ def test_the_page_is_served_until_interrupted(stocked_home: Path, run: Run) -> N
 class TestDiagnosis:
     """The shipped sample, as `make demo` asks about it."""
 
-    def test_ask(self, run: Run) -> None:
+    def test_ask(self, run):
         options = ("--capture", SAMPLE, "--plant", SAMPLE / "plant.yaml", "--format", "json")
         status, out, _ = run("ask", "why does plc-01 not answer?", *options)
         answer = json.loads(out)
@@ -366,7 +356,7 @@ class TestDiagnosis:
         assert answer["checks"]
         assert answer["citations"]
 
-    def test_classify_as_jsonl(self, run: Run) -> None:
+    def test_classify_as_jsonl(self, run):
         status, out, _ = run("classify", SAMPLE, "--format", "jsonl")
         verdicts = [json.loads(line) for line in out.splitlines()]
         keys = ["device", "start_s", "end_s", "label", "probability", "abstained", "probabilities"]
@@ -375,7 +365,7 @@ class TestDiagnosis:
         assert all(tuple(verdict["probabilities"]) == LABELS for verdict in verdicts)
         assert sum(verdicts[0]["probabilities"].values()) == pytest.approx(1, abs=1e-4)
 
-    def test_incidents(self, run: Run) -> None:
+    def test_incidents(self, run):
         status, out, _ = run("incidents", SAMPLE, "--format", "json")
         found = json.loads(out)
         assert status == 0
@@ -385,7 +375,7 @@ class TestDiagnosis:
         fields = "id device role label severity start_s end_s windows facts"
         assert set(fields.split()) <= set(found[0])
 
-    def test_chat_keeps_the_thread(self) -> None:
+    def test_chat_keeps_the_thread(self):
         lines = "What is wrong?\nSince when?\n\n"
         done = python("-m", "assistant.cli", "chat", "--capture", str(SAMPLE), input=lines)
         assert done.returncode == 0, done.stderr

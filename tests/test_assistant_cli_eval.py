@@ -30,9 +30,7 @@ def run(results: Path) -> Run:
 
 
 class TestOnARealRun:
-    def test_a_report_beside_it_names_every_model_and_capture(
-        self, results: Path, run: Run, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_a_report_beside_it_names_every_model_and_capture(self, results, run, capsys):
         assert main(["eval", "report", run.name, "--results", str(results)]) == 0
         written = [Path(line) for line in capsys.readouterr().out.split()]
         assert written == [results / f"{run.name}.md", results / f"{run.name}.html"]
@@ -41,9 +39,7 @@ class TestOnARealRun:
             assert all(name in text for text in texts)
         assert all("not what models are worth" in text for text in texts)
 
-    def test_a_run_against_itself_does_not_differ(
-        self, results: Path, run: Run, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_a_run_against_itself_does_not_differ(self, results, run, capsys):
         given = ["--results", str(results), "--measure", "f1"]
         assert main(["eval", "compare", run.name, run.name, *given]) == 0
         said = capsys.readouterr().out
@@ -51,9 +47,7 @@ class TestOnARealRun:
         assert "| rules | – | corrected | f1 | 2 |" in said
         assert "| yes |" not in said
 
-    def test_a_quick_run_decides_nothing(
-        self, results: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_a_quick_run_decides_nothing(self, results, capsys):
         assert main(["eval", "hypotheses", "q4", "H5", "--results", str(results)]) == 0
         out, err = capsys.readouterr()
         assert out.count("NOT DECIDABLE HERE") == 2
@@ -61,17 +55,15 @@ class TestOnARealRun:
         assert err == f"note: results read from {results}\n"
 
     def test_the_results_of_the_checkout_are_read_from_anywhere(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+        self, tmp_path, monkeypatch, capsys
+    ):
         monkeypatch.chdir(tmp_path)
         assert main(["eval", "hypotheses", "Q4"]) == 0
         out, err = capsys.readouterr()
         assert out.startswith("Q4  SUPPORTED\n")
         assert err == f"note: results read from {Path(__file__).resolve().parents[1] / 'results'}\n"
 
-    def test_tables_need_no_results(
-        self, results: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_tables_need_no_results(self, results, capsys):
         assert main(["eval", "tables", "--results", str(results)]) == 0
         said = capsys.readouterr().out
         assert said.count("\n## Table II") == 3
@@ -114,9 +106,7 @@ class TestMistakes:
             (["tables", "--data", "no/folder"], "no/folder"),
         ],
     )
-    def test_is_one_line(
-        self, folder: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_is_one_line(self, folder, arguments, said, capsys):
         if arguments == ["hypotheses", "H9"]:
             (folder / "cut.json").unlink()
             (folder / "newer.json").unlink()
@@ -135,7 +125,7 @@ class TestDataSets:
         folder.mkdir(parents=True)
         (folder / "conn.log.labeled").write_text("")
 
-    def test_each_has_its_folder(self, tmp_path: Path) -> None:
+    def test_each_has_its_folder(self, tmp_path):
         self.write(tmp_path / "iot23" / "a")
         self.write(tmp_path / "iot23" / "b")
         (tmp_path / "cic").mkdir()
@@ -145,7 +135,7 @@ class TestDataSets:
             "CIC IoMT 2024": tmp_path / "cic",
         }
 
-    def test_two_in_one_folder_are_refused(self, tmp_path: Path) -> None:
+    def test_two_in_one_folder_are_refused(self, tmp_path):
         self.write(tmp_path / "a")
         self.write(tmp_path / "b")
         (tmp_path / "Benign_train.pcap").write_text("")
@@ -155,9 +145,7 @@ class TestDataSets:
         ):
             find_data_sets(tmp_path)
 
-    def test_captures_of_no_set_of_the_paper(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_captures_of_no_set_of_the_paper(self, tmp_path, capsys):
         plants = write_plants(tmp_path / "plants", (1, 2))
         given = ["--data", str(plants), "--results", str(tmp_path / "out")]
         assert main(["eval", "tables", *given]) == 2

@@ -95,7 +95,7 @@ HOUR, ODD = "." * 400, "G" * 12
         ("", "inconclusive", "unseen"),
     ],
 )
-def test_stretches_decide(letters: str, standing: str, reason: str) -> None:
+def test_stretches_decide(letters, standing, reason):
     assert health(letters) == (standing, reason)
 
 
@@ -115,28 +115,24 @@ UPLOAD = {"orig_ip_bytes": 44e6, "orig_bytes": 44e6, "resp_ip_bytes": 8e5, "resp
         ("R", [flow(LATER + i, DEVICE, PLC, 100 + i, id__orig_p=40_000 + i) for i in range(8)]),
     ],
 )
-def test_one_stretch_is_not_excused_where_numbers_show_it(
-    letter: str, flows: list[dict[str, object]]
-) -> None:
+def test_one_stretch_is_not_excused_where_numbers_show_it(letter, flows):
     assert health(HOUR + letter * 12 + HOUR, view_of(*flows)) == ("inconclusive", "shown")
 
 
 @pytest.mark.parametrize("letter", "DXCR")
-def test_a_download_shows_none_of_what_it_resembles(letter: str) -> None:
+def test_a_download_shows_none_of_what_it_resembles(letter):
     assert health(HOUR + letter * 12 + HOUR, view_of(download())) == ("normal", "")
 
 
 @pytest.mark.parametrize("letter", ["G", "L"])
 @pytest.mark.parametrize(("resent", "reason"), [(599, ""), (601, "shown")])
-def test_a_full_link_shows_in_what_it_does_to_packets(
-    letter: str, resent: int, reason: str
-) -> None:
+def test_a_full_link_shows_in_what_it_does_to_packets(letter, resent, reason):
     rows = [(int(START_S // 10) + 402, DEVICE, CLOUD, "retransmission", -1, resent, 0)]
     lossy = view_of(download(), evidence=rows)  # of 60,000 packets
     assert health(HOUR + letter * 12 + HOUR, lossy)[1] == reason
 
 
-def test_a_stretch_ends_where_windows_no_longer_touch() -> None:
+def test_a_stretch_ends_where_windows_no_longer_touch():
     touching = "G" + "." * 5 + "G"  # starts 60 s apart: the end of one is the start of the other
     (one,) = find_stretches(DEVICE, verdict_table(touching))
     assert (one.span_s, one.labels, one.counts) == (120.0, ("congestion",), (2,))
@@ -144,7 +140,7 @@ def test_a_stretch_ends_where_windows_no_longer_touch() -> None:
     assert len(find_stretches(DEVICE, verdict_table("G" + "." * 6 + "G"))) == 2
 
 
-def test_other_devices_do_not_matter() -> None:
+def test_other_devices_do_not_matter():
     both = pd.concat(
         [verdict_table(HOUR + ODD + HOUR), verdict_table("D" * 50, PLC)], ignore_index=True
     )
@@ -153,12 +149,12 @@ def test_other_devices_do_not_matter() -> None:
 
 
 @given(st.lists(st.sampled_from(["." * 50, "." * 300, "G", "GGG", "?"]), max_size=12).map("".join))
-def test_more_normal_windows_never_make_a_device_doubtful(letters: str) -> None:
+def test_more_normal_windows_never_make_a_device_doubtful(letters):
     if health(letters)[0] == "normal":
         assert health(letters + ".")[0] == "normal"
 
 
-def test_an_excused_stretch_is_said_with_its_numbers_and_what_to_ask() -> None:
+def test_an_excused_stretch_is_said_with_its_numbers_and_what_to_ask():
     condition = describe(HOUR + "GGGGGGGGDDDX" + HOUR)
     assert condition.headline.text == (
         "Healthy, but for one stretch of 2.8 minutes from 2001-09-09 02:53:20 UTC on that I could not decide; "
@@ -183,9 +179,7 @@ def test_an_excused_stretch_is_said_with_its_numbers_and_what_to_ask() -> None:
         ("G.", "was seen for 70 s only", "Record the device for longer"),
     ],
 )  # fmt: skip
-def test_what_is_not_certain_is_said_with_when_and_for_how_long(
-    letters: str, said: str, last: str
-) -> None:
+def test_what_is_not_certain_is_said_with_when_and_for_how_long(letters, said, last):
     condition = describe(letters)
     assert condition.headline.text.startswith("Not certain: 192.168.1.10 ")
     assert said in condition.headline.text
@@ -196,7 +190,7 @@ def test_what_is_not_certain_is_said_with_when_and_for_how_long(
     ).removed
 
 
-def test_what_the_numbers_fit_is_named() -> None:
+def test_what_the_numbers_fit_is_named():
     view = view_of(*(unanswered(LATER + i, DEVICE, PLC, 502) for i in range(5)))
     letters = HOUR + "V" * 12 + HOUR
     condition = describe(letters, view)
@@ -206,13 +200,13 @@ def test_what_the_numbers_fit_is_named() -> None:
     assert name_health(judged) == "undecided once"
 
 
-def test_a_device_that_is_well_needs_no_words() -> None:
+def test_a_device_that_is_well_needs_no_words():
     condition = describe("." * 20, view_of())
     assert condition.headline.text.startswith("Healthy: 192.168.1.10 behaves as usual; ")
     assert (condition.facts, condition.checks) == ((), ())
 
 
-def test_ten_of_a_thousand_windows_are_a_remark_and_ask_for_nothing() -> None:
+def test_ten_of_a_thousand_windows_are_a_remark_and_ask_for_nothing():
     condition = describe(("." * 198 + "GG") * 5 + "......")
     assert condition.headline.text.startswith("Healthy: ")
     assert [fact.text for fact in condition.facts] == [
@@ -221,7 +215,7 @@ def test_ten_of_a_thousand_windows_are_a_remark_and_ask_for_nothing() -> None:
     assert condition.checks == ()
 
 
-def test_every_label_can_be_asked_for_evidence() -> None:
+def test_every_label_can_be_asked_for_evidence():
     view = view_of(download())
     rows, starts_s = np.arange(3), START_S + 4000.0 + 10.0 * np.arange(3)
     for label in LABELS[1:]:

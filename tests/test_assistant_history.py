@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -29,14 +30,12 @@ def history(path):
 def test_a_conversation_survives_closing(path):
     first = History(path)
     number = first.start_conversation("ana", "line3.pcap", now_s=1.0)
-    first.add_message(number, "operator", "why? \N{SNOWMAN} '; DROP TABLE messages;--", now_s=2.0)
+    text = "why? \N{SNOWMAN} '; DROP TABLE messages;--"
+    first.add_message(number, "operator", text, now_s=2.0)
     first.add_message(number, "assistant", "because", now_s=3.0)
     first.close()
-    again = History(path).messages(number)
-    assert [(m.role, m.text, m.at_s) for m in again] == [
-        ("operator", "why? \N{SNOWMAN} '; DROP TABLE messages;--", 2.0),
-        ("assistant", "because", 3.0),
-    ]
+    again = [(m.role, m.text, m.at_s) for m in History(path).messages(number)]
+    assert again == [("operator", text, 2.0), ("assistant", "because", 3.0)]
 
 
 def test_a_message_needs_its_conversation(history):
@@ -46,17 +45,14 @@ def test_a_message_needs_its_conversation(history):
 
 def test_an_incident_grows_but_keeps_its_start(history):
     history.add_incident(RECORD)
-    history.add_incident(IncidentRecord("i1", "10.0.0.5", "c2", 130.0, 220.0, "beacon, longer"))
-    history.add_incident(IncidentRecord("i1", "10.0.0.5", "c2", 130.0, 200.0, "beacon, longer"))
-    assert history.incidents() == [
-        IncidentRecord("i1", "10.0.0.5", "c2", 100.0, 220.0, "beacon, longer")
-    ]
+    for end_s in (220.0, 200.0):
+        history.add_incident(replace(RECORD, start_s=130.0, end_s=end_s, summary="beacon, longer"))
+    assert history.incidents() == [replace(RECORD, end_s=220.0, summary="beacon, longer")]
 
 
 def test_incidents_by_device_label_and_time(history):
-    for number, (device, label, start_s) in enumerate(
-        [("a", "c2", 1.0), ("a", "dos", 2.0), ("b", "c2", 3.0)]
-    ):
+    told = [("a", "c2", 1.0), ("a", "dos", 2.0), ("b", "c2", 3.0)]
+    for number, (device, label, start_s) in enumerate(told):
         history.add_incident(IncidentRecord(f"i{number}", device, label, start_s, start_s + 1, ""))
     assert [r.id for r in history.incidents()] == ["i2", "i1", "i0"]
     assert [r.id for r in history.incidents(device="a")] == ["i1", "i0"]
@@ -68,10 +64,8 @@ def test_states_follow_each_other_and_shelving_ends(history):
     assert history.state("i1").state == "active"
     history.set_state("i1", "acknowledged", "ana", now_s=10.0)
     history.set_state("i1", "shelved", "bo", "pump maintenance", until_s=50.0, now_s=20.0)
-    assert (history.state("i1", now_s=30.0).state, history.state("i1", now_s=30.0).why) == (
-        "shelved",
-        "pump maintenance",
-    )
+    shelved = history.state("i1", now_s=30.0)
+    assert (shelved.state, shelved.why) == ("shelved", "pump maintenance")
     assert history.state("i1", now_s=50.0).state == "active"
     assert [s.state for s in history.states("i1")] == ["acknowledged", "shelved"]
 

@@ -25,10 +25,7 @@ from traffic.errors import UserError
 
 CHOICES = [
     "normal",
-    "anomalous recon",
-    "anomalous brute_force",
-    "anomalous unauthorized_command",
-    "anomalous dos",
+    *(f"anomalous {label}" for label in ("recon", "brute_force", "unauthorized_command", "dos")),
 ]
 
 
@@ -71,98 +68,72 @@ def naive(folder: Path, prompts: list[str], choices: list[str]) -> np.ndarray:
     return sums - np.logaddexp.reduce(sums, axis=1, keepdims=True)
 
 
-def test_score_equals_one_pass_per_choice_for_multi_token_labels(
-    llm: LocalLLM, folder: Path
+def check_scores(
+    llm: LocalLLM, folder: Path, prompts: list[str], choices: list[str] = CHOICES
 ) -> None:
-    prompts = [
-        "pump",
-        "the quick brown fox",
-        "sent 12 packets and got 3",
-        "a",
-        "the quick brown fox",
-    ]
+    expected = naive(folder, prompts, choices)
+    np.testing.assert_allclose(llm.score(prompts, choices), expected, atol=1e-3)
+
+
+def test_a_score_is_one_pass_per_choice_of_several_tokens(llm, folder):
     assert len(llm._model.encode(["anomalous brute_force"], special=False)[0]) > 2
-    np.testing.assert_allclose(
-        llm.score(prompts, CHOICES), naive(folder, prompts, CHOICES), atol=1e-3
-    )
+    fox = "the quick brown fox"
+    check_scores(llm, folder, ["pump", fox, "sent 12 packets and got 3", "a", fox])
 
 
 @pytest.mark.parametrize("how", ["own", "transformers"])
-def test_score_equals_one_pass_per_choice_when_one_token_decides(tmp_path: Path, how: str) -> None:
+def test_score_equals_one_pass_per_choice_when_one_token_decides(tmp_path, how):
     llm = load(build_model(tmp_path, words=WORDS), how)
-    prompts = ["fox sent 12\n", "the quick brown fox got 3 packets\nverdict\n", "got\n"]
-    np.testing.assert_allclose(
-        llm.score(prompts, CHOICES), naive(tmp_path, prompts, CHOICES), atol=1e-3
+    check_scores(
+        llm, tmp_path, ["fox sent 12\n", "the quick brown fox got 3 packets\nverdict\n", "got\n"]
     )
 
 
 @pytest.mark.parametrize("how", ["own", "transformers"])
 @pytest.mark.parametrize("words", [(), WORDS])
-def test_a_shared_beginning_computed_once_changes_nothing(
-    tmp_path: Path, words: list[str], how: str
-) -> None:
+def test_a_shared_beginning_computed_once_changes_nothing(tmp_path, words, how):
     llm = load(build_model(tmp_path, words=words), how)
-    prompts = [
-        "the quick brown fox sent 12 packets " * 12 + rest
-        for rest in ("and got 3", "got", "and got 3 3 3", "fox")
-    ]
-    np.testing.assert_allclose(
-        llm.score(prompts, CHOICES), naive(tmp_path, prompts, CHOICES), atol=1e-3
-    )
+    rests = ("and got 3", "got", "and got 3 3 3", "fox")
+    prompts = ["the quick brown fox sent 12 packets " * 12 + rest for rest in rests]
+    check_scores(llm, tmp_path, prompts)
     alone = np.concatenate([llm.score([prompt], CHOICES) for prompt in prompts])
     np.testing.assert_allclose(llm.score(prompts, CHOICES), alone, atol=1e-4)
 
 
-def test_one_choice_may_begin_another(llm: LocalLLM, folder: Path) -> None:
-    choices = ["normal", "normal traffic", "anomalous"]
-    np.testing.assert_allclose(
-        llm.score(["pump"], choices), naive(folder, ["pump"], choices), atol=1e-3
-    )
+def test_one_choice_may_begin_another(llm, folder):
+    check_scores(llm, folder, ["pump"], ["normal", "normal traffic", "anomalous"])
 
 
-def test_a_model_that_caps_its_logits_is_scored_with_the_cap(tmp_path: Path) -> None:
+def test_a_model_that_caps_its_logits_is_scored_with_the_cap(tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(build_model(tmp_path))
     (tmp_path / "model.safetensors").unlink()
     torch.manual_seed(2)
-    shape = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "head_dim": 8,
-    }
-    heads = {"num_key_value_heads": 2, "initializer_range": 0.5, "final_logit_softcapping": 2.0}
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 8}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.5}
+    heads["final_logit_softcapping"] = 2.0
     config = Gemma2Config(vocab_size=len(tokenizer), **shape, **heads)
     Gemma2ForCausalLM(config).save_pretrained(tmp_path)
     llm = load(tmp_path)
     assert not llm._model._has_plain_head
-    prompts = ["the quick brown fox", "sent"]
-    np.testing.assert_allclose(
-        llm.score(prompts, CHOICES), naive(tmp_path, prompts, CHOICES), atol=1e-3
-    )
+    check_scores(llm, tmp_path, ["the quick brown fox", "sent"])
 
 
-def test_scores_are_normalised_and_nothing_gives_nothing(llm: LocalLLM) -> None:
+def test_scores_are_normalised_and_nothing_gives_nothing(llm):
     scores = llm.score(["pump", "fox"], CHOICES)
     np.testing.assert_allclose(np.exp(scores).sum(axis=1), [1, 1], atol=1e-5)
     assert llm.score([], CHOICES).shape == (0, len(CHOICES))
 
 
-def test_equal_prompts_are_scored_once(llm: LocalLLM) -> None:
+def test_equal_prompts_are_scored_once(llm):
     counts: list[tuple[int, int]] = []
-    scores = llm.score(
-        ["pump", "fox", "pump", "pump"],
-        CHOICES,
-        progress=lambda done, of: counts.append((done, of)),
-    )
+    prompts = ["pump", "fox", "pump", "pump"]
+    scores = llm.score(prompts, CHOICES, progress=lambda done, of: counts.append((done, of)))
     assert counts[-1] == (2, 2)
     np.testing.assert_array_equal(scores[0], scores[3])
 
 
 @given(st.lists(st.integers(1, 300), max_size=60), st.integers(1, 1000), st.booleans())
-def test_batches_hold_every_row_once_within_the_budget(
-    lengths: list[int], budget: int, equal: bool
-) -> None:
+def test_batches_hold_every_row_once_within_the_budget(lengths, budget, equal):
     batches = make_batches(lengths, budget, equal)
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
     for batch in batches:
@@ -171,20 +142,20 @@ def test_batches_hold_every_row_once_within_the_budget(
         assert not equal or len(set(widths)) == 1
 
 
-def test_choices_without_tokens_or_alike_are_a_bug() -> None:
+def test_choices_without_tokens_or_alike_are_a_bug():
     for choices in ([], [[1], []], [[1, 2], [1, 2]]):
         with pytest.raises(ValueError, match="at least one token"):
             build_choice_tree(choices)
 
 
-def test_the_tree_reads_every_inner_node_of_two_paths() -> None:
+def test_the_tree_reads_every_inner_node_of_two_paths():
     tree = build_choice_tree([[1, 2], [1, 3, 4], [5, 6]])
     assert tree.paths == ((1, 3), (5,))  # (1,) is read on the way to (1, 3)
     assert tree.nodes == ((0, 0), (0, 1), (0, 2), (1, 1))
     assert tree.steps[1] == ((0, 1), (1, 3), (2, 4))
 
 
-def test_streaming_writes_what_greedy_generation_writes(tmp_path: Path) -> None:
+def test_streaming_writes_what_greedy_generation_writes(tmp_path):
     llm = load(build_model(tmp_path, chat=True))
     messages = [{"role": "user", "content": "the quick brown fox"}]
     ids = torch.tensor(llm._model.encode([llm.render(messages)], special=False))
@@ -193,13 +164,13 @@ def test_streaming_writes_what_greedy_generation_writes(tmp_path: Path) -> None:
     assert "".join(llm.stream(messages, 12)).rstrip("\ufffd") == text.rstrip("\ufffd")
 
 
-def test_a_model_without_a_chat_template_says_that_it_cannot_chat(llm: LocalLLM) -> None:
+def test_a_model_without_a_chat_template_says_that_it_cannot_chat(llm):
     assert not llm.chat_capable
     with pytest.raises(UserError, match="no chat template"):
         list(llm.stream([{"role": "user", "content": "why?"}], 4))
 
 
-def test_a_prompt_beyond_the_context_is_refused(tmp_path: Path) -> None:
+def test_a_prompt_beyond_the_context_is_refused(tmp_path):
     llm = LocalLLM(build_model(tmp_path, max_position_embeddings=16))
     with pytest.raises(UserError, match="reads at most 16"):
         llm.score(["the quick brown fox " * 10], CHOICES)
@@ -219,68 +190,56 @@ def _without(folder: Path, *names: str) -> Path:
         (["tokenizer.json", "tokenizer_config.json"], "no tokenizer"),
     ],
 )
-def test_an_incomplete_model_is_refused_with_its_path(
-    folder: Path, tmp_path: Path, missing: list[str], message: str
-) -> None:
+def test_an_incomplete_model_is_refused_with_its_path(folder, tmp_path, missing, message):
     broken = _without(shutil.copytree(folder, tmp_path / "broken"), *missing)
     with pytest.raises(UserError, match=message) as caught:
         LocalLLM(broken)
     assert str(broken) in str(caught.value)
 
 
-def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
+def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(UserError, match="no model folder"):
         LocalLLM(tmp_path / "nowhere")
 
 
-def test_pickled_weights_are_refused(folder: Path, tmp_path: Path) -> None:
+def test_pickled_weights_are_refused(folder, tmp_path):
     broken = _without(shutil.copytree(folder, tmp_path / "broken"), "model.safetensors")
     torch.save({}, broken / "pytorch_model.bin")
     with pytest.raises(UserError, match="a pickle"):
         LocalLLM(broken)
 
 
-def test_damaged_weights_are_refused(folder: Path, tmp_path: Path) -> None:
+OWN = {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Own"}
+T5 = {"model_type": "t5", "is_encoder_decoder": True}
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        pytest.param({"model.safetensors": None}, "cannot be loaded", id="damaged weights"),
+        pytest.param({"config.json": json.dumps(T5)}, "sequence-to-sequence", id="sequence to sequence"),
+        pytest.param({"config.json": json.dumps({"model_type": "own", "auto_map": OWN}),
+                      "own.py": "raise SystemExit('ran')\n"}, "cannot be loaded", id="code that is not run"),
+    ],
+)  # fmt: skip
+def test_a_model_that_is_none_of_ours_is_refused(folder, tmp_path, files, message):
     broken = shutil.copytree(folder, tmp_path / "broken")
-    (broken / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:500])
-    with pytest.raises(UserError, match="cannot be loaded"):
+    for name, text in files.items():
+        cut = (folder / name).read_bytes()[:500] if text is None else text.encode()
+        (broken / name).write_bytes(cut)
+    with pytest.raises(UserError, match=message):
         LocalLLM(broken)
 
 
-def test_a_sequence_to_sequence_model_is_refused(folder: Path, tmp_path: Path) -> None:
-    broken = shutil.copytree(folder, tmp_path / "t5")
-    (broken / "config.json").write_text(
-        json.dumps({"model_type": "t5", "is_encoder_decoder": True})
-    )
-    with pytest.raises(UserError, match="sequence-to-sequence"):
-        LocalLLM(broken)
-
-
-def test_code_in_a_model_folder_is_not_run(folder: Path, tmp_path: Path) -> None:
-    broken = shutil.copytree(folder, tmp_path / "custom")
-    config = {
-        "model_type": "own",
-        "auto_map": {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Own"},
-    }
-    (broken / "config.json").write_text(json.dumps(config))
-    (broken / "own.py").write_text("raise SystemExit('ran')\n")
-    with pytest.raises(UserError, match="cannot be loaded"):
-        LocalLLM(broken)
-
-
-def test_an_adapter_is_merged(folder: Path, tmp_path: Path) -> None:
+def test_an_adapter_is_merged(folder, tmp_path):
     torch.manual_seed(3)
     model = AutoModelForCausalLM.from_pretrained(folder)
-    tuned = get_peft_model(
-        model, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
-    )
+    lora = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
+    tuned = get_peft_model(model, lora)
     tuned.save_pretrained(tmp_path / "adapter")
     ids, places = torch.tensor([[5, 6, 7]]), torch.arange(3)
-    models = [
-        Llama(folder, tmp_path / "adapter"),
-        Transformer(folder, tmp_path / "adapter"),
-        Llama(folder),
-    ]
+    adapter = tmp_path / "adapter"
+    models = [Llama(folder, adapter), Transformer(folder, adapter), Llama(folder)]
     with torch.no_grad():
         expected = tuned(ids).logits
         own, theirs, plain = (
@@ -296,7 +255,7 @@ def test_an_adapter_is_merged(folder: Path, tmp_path: Path) -> None:
     [{}, {"num_key_value_heads": 2}, {"tie_word_embeddings": True}, {"head_dim": 4}],
     ids=str,
 )
-def test_our_llama_is_transformers_to_the_bit(tmp_path: Path, changes: dict[str, object]) -> None:
+def test_our_llama_is_transformers_to_the_bit(tmp_path, changes):
     folder = build_model(tmp_path, **changes)
     assert is_small_llama(folder)
     prompts = ["the quick brown fox sent 12", "pump", "got 3 and 3 and 3"]
@@ -306,7 +265,7 @@ def test_our_llama_is_transformers_to_the_bit(tmp_path: Path, changes: dict[str,
     np.testing.assert_array_equal(own.score(prompts, CHOICES), theirs.score(prompts, CHOICES))
 
 
-def test_the_shipped_model_is_computed_without_transformers() -> None:
+def test_the_shipped_model_is_computed_without_transformers():
     own, _ = load_adapter()
     theirs, card = load_adapter()
     theirs._model = theirs._scorer.model = Transformer(POCKET / card.base, POCKET)
@@ -327,9 +286,7 @@ def test_the_shipped_model_is_computed_without_transformers() -> None:
     ],
     ids=str,
 )
-def test_what_our_llama_does_not_compute_is_left_to_transformers(
-    folder: Path, tmp_path: Path, change: dict[str, object]
-) -> None:
+def test_what_our_llama_does_not_compute_is_left_to_transformers(folder, tmp_path, change):
     other = shutil.copytree(folder, tmp_path / "other")
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps(config | change))
@@ -339,7 +296,7 @@ def test_what_our_llama_does_not_compute_is_left_to_transformers(
     assert not is_small_llama(folder, tmp_path)
 
 
-def test_a_folder_without_an_adapter_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_a_folder_without_an_adapter_is_refused(folder, tmp_path):
     with pytest.raises(UserError, match="no adapter in"):
         LocalLLM(folder, tmp_path)
     (tmp_path / "adapter_config.json").write_text("{}")

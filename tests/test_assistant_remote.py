@@ -74,13 +74,8 @@ def real(folder: Path) -> Iterator[RemoteLLM]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [
-        str(Path(sys.executable).with_name("transformers")),
-        "serve",
-        str(folder),
-        "--device",
-        "cpu",
-    ]
+    program = str(Path(sys.executable).with_name("transformers"))
+    command = [program, "serve", str(folder), "--device", "cpu"]
     settings = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     server = subprocess.Popen([*command, "--host", "127.0.0.1", "--port", str(port)], env=settings)
     for _ in range(120):

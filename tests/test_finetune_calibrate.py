@@ -19,12 +19,12 @@ def two_class(
     return np.log(np.tile([1 - share, share], (n, 1))), truth
 
 
-def test_honest_scores_need_no_temperature() -> None:
+def test_honest_scores_need_no_temperature():
     scores, truth = two_class(0.8)
     assert calibrate(scores, truth, np.ones(1000)).temperature == pytest.approx(1, abs=0.02)
 
 
-def test_scores_that_are_too_sure_are_cooled_to_what_is_true() -> None:
+def test_scores_that_are_too_sure_are_cooled_to_what_is_true():
     scores, truth = two_class(0.99, right=0.75)
     found = calibrate(scores, truth, np.ones(1000))
     # log(0.75 / 0.25) = log(0.99 / 0.01) / T
@@ -32,13 +32,13 @@ def test_scores_that_are_too_sure_are_cooled_to_what_is_true() -> None:
     assert found.calibration_error < 0.01
 
 
-def test_weights_count_as_that_many_windows() -> None:
+def test_weights_count_as_that_many_windows():
     scores, truth = two_class(0.99, n=4, right=0.75)
     twice = calibrate(scores, truth, np.array([250.0] * 4))
     assert twice.temperature == pytest.approx(np.log(99) / np.log(3), rel=0.02)
 
 
-def test_the_threshold_is_the_smallest_that_bounds_wrong_alarms() -> None:
+def test_the_threshold_is_the_smallest_that_bounds_wrong_alarms():
     # 90 right alarms at 0.9; of 100 at 0.6, 55 are right: at temperature 1 both are nearly honest.
     sure, unsure = np.log([[0.1, 0.9]] * 100), np.log([[0.4, 0.6]] * 100)
     truth = np.r_[np.ones(90), np.zeros(10), np.ones(60), np.zeros(40)].astype(int)
@@ -49,7 +49,7 @@ def test_the_threshold_is_the_smallest_that_bounds_wrong_alarms() -> None:
     assert found.abstained_share == pytest.approx(0.5)
 
 
-def test_a_quieter_life_shifts_towards_normal_by_bayes_rule() -> None:
+def test_a_quieter_life_shifts_towards_normal_by_bayes_rule():
     """Of windows said to be 0.8 anomalous, in a set that is half so, one in nineteen as many leave
     4 : 19."""
     scores = np.log(np.r_[[[0.2, 0.8]] * 100, [[0.8, 0.2]] * 100])
@@ -62,31 +62,25 @@ def test_a_quieter_life_shifts_towards_normal_by_bayes_rule() -> None:
     assert calibrate(scores, truth, np.ones(200)).prior_shift == 0.0
 
 
-def test_wrong_normals_are_no_alarms() -> None:
+def test_wrong_normals_are_no_alarms():
     scores, truth = np.log([[0.9, 0.1]] * 10), np.array([0] * 9 + [1])
     found = calibrate(scores, truth, np.ones(10), normal=0, max_wrong=0.0)
     assert (found.wrong_share, found.threshold) == (0.0, 0.3)
 
 
-def test_nothing_to_calibrate_on_is_refused() -> None:
+def test_nothing_to_calibrate_on_is_refused():
     with pytest.raises(UserError, match="no held-out windows"):
         calibrate(np.empty((0, 2)), np.empty(0, int), np.empty(0))
 
 
-def test_the_calibration_error_of_bins_by_hand() -> None:
+def test_the_calibration_error_of_bins_by_hand():
     top, right = np.array([0.95, 0.95, 0.55, 0.55]), np.array([True, True, True, False])
     assert calibration_error(top, right, np.full(4, 0.25)) == pytest.approx(0.5 * 0.05 + 0.5 * 0.05)
 
 
-def test_measures_count_every_text_as_often_as_it_occurred() -> None:
-    texts = pd.DataFrame(
-        {
-            "text": list("abcd"),
-            "label": ["normal", "normal", "dos", "dos"],
-            "capture": "x",
-            "weight": [8, 2, 3, 1],
-        }
-    )
+def test_measures_count_every_text_as_often_as_it_occurred():
+    labels, weights = ["normal", "normal", "dos", "dos"], [8, 2, 3, 1]
+    texts = pd.DataFrame({"text": list("abcd"), "label": labels, "weight": weights, "capture": "x"})
     said = ["normal", "dos", "dos", "normal"]
     scores = np.full((4, len(LABELS)), np.log(0.01))
     for row, label in enumerate(said):
@@ -100,14 +94,9 @@ def test_measures_count_every_text_as_often_as_it_occurred() -> None:
     assert measures["abstained_share"] == 0
 
 
-def test_a_draw_takes_so_many_of_each_capture() -> None:
-    texts = pd.DataFrame(
-        {
-            "text": [str(i) for i in range(12)],
-            "label": "dos",
-            "capture": ["a"] * 10 + ["b"] * 2,
-            "weight": 1,
-        }
-    )
+def test_a_draw_takes_so_many_of_each_capture():
+    captures = ["a"] * 10 + ["b"] * 2
+    texts = pd.DataFrame({"text": [str(i) for i in range(12)], "capture": captures})
+    texts = texts.assign(label="dos", weight=1)
     drawn = draw_texts(texts, 4, seed=1)
     assert drawn["capture"].value_counts().to_dict() == {"a": 4, "b": 2}

@@ -1,7 +1,5 @@
 """Tables of labelled texts, counted and drawn by hand."""
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -35,7 +33,7 @@ def table(**counts: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["text", "label", "capture", "weight"])
 
 
-def test_equal_texts_are_kept_once_and_counted() -> None:
+def test_equal_texts_are_kept_once_and_counted():
     texts = make_texts([labelled("a", ["normal"] * 60), labelled("b", ["normal"] * 60)])
     assert texts["weight"].sum() == 120
     assert len(texts) < 120
@@ -43,27 +41,25 @@ def test_equal_texts_are_kept_once_and_counted() -> None:
     assert texts.groupby("capture")["weight"].sum().to_dict() == {"a": 60, "b": 60}
 
 
-def test_one_text_with_two_labels_stays_two_rows() -> None:
+def test_one_text_with_two_labels_stays_two_rows():
     texts = make_texts([labelled("a", ["normal", "c2"] * 30)])
     assert texts.groupby("label")["weight"].sum().to_dict() == {"normal": 30, "c2": 30}
 
 
-def test_labels_are_capped_and_rare_ones_repeated() -> None:
+def test_labels_are_capped_and_rare_ones_repeated():
     drawn = balance_texts(table(a__normal=100, a__dos=3, a__c2=1), per_label=10, repeats=4)
     assert drawn["label"].value_counts().to_dict() == {"normal": 10, "dos": 10, "c2": 4}
     assert drawn.loc[drawn["label"] == "dos", "text"].value_counts().max() == 4  # 3 + 3 + 3 + 1
     assert not drawn[drawn["label"] == "normal"].duplicated().any()
 
 
-def test_a_small_capture_gives_all_and_the_large_ones_the_rest() -> None:
+def test_a_small_capture_gives_all_and_the_large_ones_the_rest():
     drawn = balance_texts(table(a__dos=100, b__dos=100, c__dos=2), per_label=30, repeats=1)
     assert drawn["capture"].value_counts().to_dict() == {"a": 14, "b": 14, "c": 2}
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 5), st.integers(1, 5))
-def test_a_draw_keeps_its_bounds_and_repeats_itself(
-    a: int, b: int, per_label: int, repeats: int
-) -> None:
+def test_a_draw_keeps_its_bounds_and_repeats_itself(a, b, per_label, repeats):
     texts = table(a__dos=a, b__dos=b)
     drawn = balance_texts(texts, per_label, repeats, seed=3)
     assert len(drawn) <= per_label
@@ -71,13 +67,13 @@ def test_a_draw_keeps_its_bounds_and_repeats_itself(
     pd.testing.assert_frame_equal(drawn, balance_texts(texts, per_label, repeats, seed=3))
 
 
-def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_a_table_is_read_as_it_was_written(tmp_path):
     texts = table(a__normal=2, b__dos=1)
     write_texts(texts, tmp_path / "texts.parquet")
     pd.testing.assert_frame_equal(read_texts(tmp_path / "texts.parquet"), texts, check_dtype=False)
 
 
-def test_what_is_no_table_of_texts_is_refused(tmp_path: Path) -> None:
+def test_what_is_no_table_of_texts_is_refused(tmp_path):
     file = tmp_path / "texts.parquet"
     with pytest.raises(UserError, match="no table of texts"):
         read_texts(file)

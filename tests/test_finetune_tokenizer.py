@@ -26,11 +26,8 @@ def test_an_answer_is_the_same_tokens_alone_and_after_the_prompt() -> None:
     tokenizer = build_tokenizer(VOCABULARY)
     prompt = classification_prompt("past known 2\nsent 3 4\nquiet")
     joint = tokenizer(prompt + ANSWERS["recon"]).input_ids
-    assert (
-        joint
-        == tokenizer(prompt).input_ids
-        + tokenizer(ANSWERS["recon"], add_special_tokens=False).input_ids
-    )
+    answer = tokenizer(ANSWERS["recon"], add_special_tokens=False).input_ids
+    assert joint == tokenizer(prompt).input_ids + answer
 
 
 def test_unknown_words_become_one_token_and_line_ends_none() -> None:

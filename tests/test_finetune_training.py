@@ -41,7 +41,7 @@ def train(
     return model, pretrain(model, tokenizer, phases, work, batch_tokens=64, seed=1)
 
 
-def test_pretraining_learns_texts_by_heart(tmp_path: Path) -> None:
+def test_pretraining_learns_texts_by_heart(tmp_path):
     _, losses = train(tmp_path)
     chance = np.log(len(build_tokenizer(VOCABULARY)))
     assert len(losses) == 2
@@ -50,7 +50,7 @@ def test_pretraining_learns_texts_by_heart(tmp_path: Path) -> None:
     )  # a phase of two texts; what cannot be known is which of them comes
 
 
-def test_equal_seeds_give_equal_models(tmp_path: Path) -> None:
+def test_equal_seeds_give_equal_models(tmp_path):
     models = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -58,7 +58,7 @@ def test_equal_seeds_give_equal_models(tmp_path: Path) -> None:
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
 
 
-def test_a_finished_run_is_not_made_again_and_a_cut_one_goes_on(tmp_path: Path) -> None:
+def test_a_finished_run_is_not_made_again_and_a_cut_one_goes_on(tmp_path):
     model, losses = train(tmp_path, epochs=3)
     again, same = train(tmp_path, epochs=3)
     assert same == losses
@@ -73,12 +73,12 @@ def test_a_finished_run_is_not_made_again_and_a_cut_one_goes_on(tmp_path: Path) 
     assert not torch.equal(next(cut.parameters()), next(model.parameters()))
 
 
-def test_time_that_is_out_ends_a_phase(tmp_path: Path) -> None:
+def test_time_that_is_out_ends_a_phase(tmp_path):
     train(tmp_path, minutes=1e-9, epochs=10_000)
     assert torch.load(tmp_path / "pretrain.pt", weights_only=True)["phase"] == 2
 
 
-def test_a_phase_without_texts_or_with_too_long_ones_is_refused(tmp_path: Path) -> None:
+def test_a_phase_without_texts_or_with_too_long_ones_is_refused(tmp_path):
     tokenizer = build_tokenizer(VOCABULARY, SHAPE.context)
     model = build_model(tokenizer, SHAPE)
     with pytest.raises(UserError, match="phase empty has no texts"):
@@ -87,7 +87,7 @@ def test_a_phase_without_texts_or_with_too_long_ones_is_refused(tmp_path: Path) 
         pretrain(model, tokenizer, [Phase("long", ["sent " * 100], 1, 1.0, 1e-3)], tmp_path)
 
 
-def test_a_phase_with_answers_teaches_them_and_only_them(tmp_path: Path) -> None:
+def test_a_phase_with_answers_teaches_them_and_only_them(tmp_path):
     tokenizer = build_tokenizer(VOCABULARY, SHAPE.context)
     model = build_model(tokenizer, SHAPE, seed=1)
     answers = [ANSWERS[label] for label in LABELLED["label"]] * 4
@@ -102,7 +102,7 @@ def test_a_phase_with_answers_teaches_them_and_only_them(tmp_path: Path) -> None
         assert float(model(ids, labels=ids).loss) > 0.8 * np.log(len(tokenizer))
 
 
-def test_the_default_shape_fits_the_repository() -> None:
+def test_the_default_shape_fits_the_repository():
     model = build_model(build_tokenizer(VOCABULARY))
     assert 3_000_000 < model.num_parameters() < 4_000_000  # 16 MB hold 8 million in bf16
 
@@ -118,7 +118,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_an_adapter_learns_labels_by_heart(tuned: Path) -> None:
+def test_an_adapter_learns_labels_by_heart(tuned):
     before = score_texts(LABELLED, LocalLLM(tuned / "base"))
     after = score_texts(LABELLED, LocalLLM(tuned / "base", tuned / "adapter"))
     truth = LABELLED["label"].map(LABELS.index).to_numpy()
@@ -126,7 +126,7 @@ def test_an_adapter_learns_labels_by_heart(tuned: Path) -> None:
     assert after[np.arange(4), truth].min() > np.log(0.8) > before[np.arange(4), truth].max()
 
 
-def test_an_adapter_is_safetensors_and_holds_no_path(tuned: Path) -> None:
+def test_an_adapter_is_safetensors_and_holds_no_path(tuned):
     assert {path.name for path in (tuned / "adapter").iterdir()} == {
         "adapter_config.json",
         "adapter_model.safetensors",
@@ -134,35 +134,20 @@ def test_an_adapter_is_safetensors_and_holds_no_path(tuned: Path) -> None:
     assert str(tuned) not in (tuned / "adapter" / "adapter_config.json").read_text()
 
 
-def test_tuning_that_is_out_of_time_ends_with_an_adapter(tuned: Path, tmp_path: Path) -> None:
+def test_tuning_that_is_out_of_time_ends_with_an_adapter(tuned, tmp_path):
     (tmp_path / "work").mkdir()
     many = pd.concat([LABELLED] * 60, ignore_index=True)
-    tune(
-        tuned / "base",
-        many,
-        tmp_path / "adapter",
-        tmp_path / "work",
-        epochs=10_000,
-        max_minutes=1e-9,
-    )
+    folders = (tmp_path / "adapter", tmp_path / "work")
+    tune(tuned / "base", many, *folders, epochs=10_000, max_minutes=1e-9)
     assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
 
 
-def test_a_chat_model_is_tuned_on_its_own_template(tmp_path: Path) -> None:
+def test_a_chat_model_is_tuned_on_its_own_template(tmp_path):
     base = build_random(tmp_path / "base", chat=True, words=VOCABULARY)
     (tmp_path / "work").mkdir()
     many = pd.concat([LABELLED] * 8, ignore_index=True)
-    tune(
-        base,
-        many,
-        tmp_path / "adapter",
-        tmp_path / "work",
-        rank=8,
-        epochs=3,
-        batch=8,
-        learning_rate=1e-2,
-        seed=1,
-    )
+    folders = (tmp_path / "adapter", tmp_path / "work")
+    tune(base, many, *folders, rank=8, epochs=3, batch=8, learning_rate=1e-2, seed=1)
     truth = LABELLED["label"].map(LABELS.index).to_numpy()
     before, after = (
         score_texts(LABELLED, llm) for llm in (LocalLLM(base), LocalLLM(base, tmp_path / "adapter"))
@@ -170,12 +155,12 @@ def test_a_chat_model_is_tuned_on_its_own_template(tmp_path: Path) -> None:
     assert after[np.arange(4), truth].mean() > before[np.arange(4), truth].mean() + 1
 
 
-def test_nothing_to_tune_on_is_refused(tmp_path: Path) -> None:
+def test_nothing_to_tune_on_is_refused(tmp_path):
     with pytest.raises(UserError, match="no texts to tune on"):
         tune(tmp_path, LABELLED.iloc[:0], tmp_path, tmp_path)
 
 
-def test_the_shipped_recipe_is_whole_and_quick_changes_it() -> None:
+def test_the_shipped_recipe_is_whole_and_quick_changes_it():
     assert read_recipe().shape == Shape(context=512)
     assert read_recipe(variant="quick").shape.hidden < read_recipe().shape.hidden
     begun, whole = read_recipe(variant="begun"), read_recipe()
@@ -185,12 +170,9 @@ def test_the_shipped_recipe_is_whole_and_quick_changes_it() -> None:
     assert all(one[1] <= after[0] for one, after in pairwise(sorted(seeds)))
 
 
-def test_all_mistakes_of_a_recipe_are_named_at_once(tmp_path: Path) -> None:
-    text = (
-        POCKET.read_text()
-        .replace("\nmax_wrong:", "\nmax_worng:")
-        .replace("\nhours: ", "\nhours: -")
-    )
+def test_all_mistakes_of_a_recipe_are_named_at_once(tmp_path):
+    text = POCKET.read_text().replace("\nmax_wrong:", "\nmax_worng:")
+    text = text.replace("\nhours: ", "\nhours: -")
     (tmp_path / "own.yaml").write_text(text)
     with pytest.raises(UserError) as caught:
         read_recipe(tmp_path / "own.yaml")

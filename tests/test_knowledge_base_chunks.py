@@ -42,11 +42,8 @@ def test_a_longer_table_is_cut_between_rows_and_repeats_its_header() -> None:
 def test_a_chunk_names_document_section_and_page() -> None:
     (chunk,) = make_chunks(manual("Port 502.", page=7))
     assert (chunk.document, chunk.section, chunk.page, chunk.kind) == (
-        "Pump",
-        "part 0",
-        7,
-        "manual",
-    )
+        "Pump", "part 0", 7, "manual",
+    )  # fmt: skip
     assert chunk.context == "Pump › part 0\nPort 502."
 
 

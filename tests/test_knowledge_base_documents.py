@@ -58,7 +58,7 @@ Green.
 """
 
 
-def test_markdown_sections_keep_their_heading_path() -> None:
+def test_markdown_sections_keep_their_heading_path():
     assert read_markdown(MARKDOWN) == [
         Section((), "Intro."),
         Section(("Ports",), "502 is open."),
@@ -94,7 +94,7 @@ None.
 """
 
 
-def test_restructured_levels_follow_the_order_of_their_underlines() -> None:
+def test_restructured_levels_follow_the_order_of_their_underlines():
     assert read_restructured(RESTRUCTURED) == [
         Section((), "Intro with conn.log."),
         Section(("Ports",), "502 is open."),
@@ -104,7 +104,7 @@ def test_restructured_levels_follow_the_order_of_their_underlines() -> None:
     ]
 
 
-def test_zeeks_own_pages_are_read(shared: Path) -> None:
+def test_zeeks_own_pages_are_read(shared):
     (document,) = read_documents(shared / "kb" / "zeek" / "weird-and-notice.rst").documents
     assert document.title == "weird.log and notice.log"
     assert [section.path for section in document.sections] == [
@@ -116,14 +116,14 @@ def test_zeeks_own_pages_are_read(shared: Path) -> None:
     ]
 
 
-def test_a_register_map_becomes_a_table_whatever_its_delimiter() -> None:
+def test_a_register_map_becomes_a_table_whatever_its_delimiter():
     text = 'register;content\n40001;level, "tank" | left\n40002\n'
     assert read_register_map(text)[0].text == (
         '| register | content |\n| --- | --- |\n| 40001 | level, "tank" \\| left |\n| 40002 |  |'
     )
 
 
-def test_a_pdf_keeps_its_pages_and_says_which_have_no_text(tmp_path: Path) -> None:
+def test_a_pdf_keeps_its_pages_and_says_which_have_no_text(tmp_path):
     path = tmp_path / "scan.pdf"
     path.write_bytes(make_pdf(["Port 502 is open", "", "Register 40001"], "Pump manual"))
     (document,) = read_documents(path).documents
@@ -135,7 +135,7 @@ def test_a_pdf_keeps_its_pages_and_says_which_have_no_text(tmp_path: Path) -> No
     assert document.notes == ("scan.pdf: no text layer on page 2 of 3 (a scan?)",)
 
 
-def test_a_bundle_has_a_section_for_each_technique_in_force(tmp_path: Path) -> None:
+def test_a_bundle_has_a_section_for_each_technique_in_force(tmp_path):
     def item(kind: str, name: str, number: str, **more: object) -> dict[str, object]:
         reference = {"external_references": [{"external_id": number}]}
         return {"type": kind, "id": f"{kind}--{number}", "name": name} | reference | more
@@ -158,21 +158,21 @@ def test_a_bundle_has_a_section_for_each_technique_in_force(tmp_path: Path) -> N
     )
 
 
-def test_attack_for_ics_has_its_83_techniques(shared: Path) -> None:
+def test_attack_for_ics_has_its_83_techniques(shared):
     (document,) = read_documents(shared / "kb" / "mitre-ics" / "ics-attack.json").documents
     names = [section.path[0] for section in document.sections]
     assert sum(name.startswith("T") for name in names) == 83
     assert "T0814 Denial of Service" in names
 
 
-def test_equal_content_is_one_document_and_other_content_another(tmp_path: Path) -> None:
+def test_equal_content_is_one_document_and_other_content_another(tmp_path):
     for name, text in (("a.md", MARKDOWN), ("b.md", MARKDOWN), ("c.md", MARKDOWN + "More.")):
         (tmp_path / name).write_text(text)
     a, b, c = (read_documents(tmp_path / name).documents[0].id for name in ("a.md", "b.md", "c.md"))
     assert a == b != c
 
 
-def test_a_folder_is_read_through_and_says_what_it_skipped(tmp_path: Path) -> None:
+def test_a_folder_is_read_through_and_says_what_it_skipped(tmp_path):
     (tmp_path / "line1").mkdir()
     (tmp_path / "line1" / "pump.md").write_text(MARKDOWN)
     (tmp_path / "notes.txt").write_text("The pump is old.")
@@ -194,7 +194,7 @@ def test_a_folder_is_read_through_and_says_what_it_skipped(tmp_path: Path) -> No
         ("a.pdf", make_pdf(["\\033[2Jcleared"], "\\033]0;x")),
     ],
 )  # fmt: skip
-def test_nothing_in_a_file_can_act_on_a_terminal(tmp_path: Path, name: str, data: bytes) -> None:
+def test_nothing_in_a_file_can_act_on_a_terminal(tmp_path, name, data):
     path = tmp_path / name
     path.write_bytes(data)
     (document,) = read_documents(path).documents
@@ -202,7 +202,7 @@ def test_nothing_in_a_file_can_act_on_a_terminal(tmp_path: Path, name: str, data
     assert not set(everything) & {*map(chr, range(9)), "\x1b", "\x9b", "\u202e"}
 
 
-def test_utf_16_with_a_mark_and_utf_8_with_a_mark_are_read(tmp_path: Path) -> None:
+def test_utf_16_with_a_mark_and_utf_8_with_a_mark_are_read(tmp_path):
     path = tmp_path / "pump.txt"
     for encoding in ("utf-16", "utf-8-sig"):
         path.write_bytes("Höhe\r\nTiefe".encode(encoding))
@@ -235,9 +235,7 @@ def test_utf_16_with_a_mark_and_utf_8_with_a_mark_are_read(tmp_path: Path) -> No
         ("a.md", b"---\ncause: a\n- 1\n---\n", "no YAML mapping"),
     ],
 )
-def test_a_named_file_that_cannot_be_read_is_an_error_in_one_line(
-    tmp_path: Path, name: str, data: bytes, message: str
-) -> None:
+def test_a_named_file_that_cannot_be_read_is_an_error_in_one_line(tmp_path, name, data, message):
     path = tmp_path / name
     path.write_bytes(data)
     with pytest.raises(UserError) as told:
@@ -247,14 +245,14 @@ def test_a_named_file_that_cannot_be_read_is_an_error_in_one_line(
     assert "\n" not in str(told.value)
 
 
-def test_front_matter_that_is_no_incident_is_text(tmp_path: Path) -> None:
+def test_front_matter_that_is_no_incident_is_text(tmp_path):
     path = tmp_path / "pump.md"
     path.write_text("---\nauthor: someone\n---\n# Pump\nOld.\n")
     (document,) = read_documents(path).documents
     assert (document.kind, document.title) == ("manual", "Pump")
 
 
-def test_a_missing_path_and_a_folder_of_nothing_are_errors(tmp_path: Path) -> None:
+def test_a_missing_path_and_a_folder_of_nothing_are_errors(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         read_documents(tmp_path / "none.md")
     with pytest.raises(UserError, match="holds no readable document"):

@@ -1,7 +1,6 @@
 """Vectors made in numpy are those that sentence-transformers makes."""
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +24,7 @@ def reference() -> np.ndarray:
     return model.encode(TEXTS, normalize_embeddings=True)
 
 
-def test_numpy_makes_the_vectors_of_sentence_transformers(reference: np.ndarray) -> None:
+def test_numpy_makes_the_vectors_of_sentence_transformers(reference):
     assert is_minilm(packaged_model())
     vectors = SentenceEmbedder().embed(TEXTS)
     assert vectors.dtype == np.float32
@@ -33,16 +32,14 @@ def test_numpy_makes_the_vectors_of_sentence_transformers(reference: np.ndarray)
     np.testing.assert_allclose(vectors, reference, atol=1e-5)
 
 
-def test_a_text_has_one_vector_whatever_is_embedded_beside_it() -> None:
+def test_a_text_has_one_vector_whatever_is_embedded_beside_it():
     model = MiniLM(packaged_model())
     together = model.embed(TEXTS * 2)
     alone = np.concatenate([model.embed([text]) for text in TEXTS])
     np.testing.assert_allclose(together, np.concatenate([alone, alone]), atol=1e-6)
 
 
-def test_a_model_of_another_form_is_left_to_sentence_transformers(
-    tmp_path: Path, reference: np.ndarray
-) -> None:
+def test_a_model_of_another_form_is_left_to_sentence_transformers(tmp_path, reference):
     folder = shutil.copytree(packaged_model(), tmp_path / "model")
     modules = (folder / "modules.json").read_text()
     (folder / "modules.json").write_text(modules.replace("models.Normalize", "models.Dense"))

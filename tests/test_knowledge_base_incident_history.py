@@ -2,7 +2,6 @@
 
 import string
 from datetime import date
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -30,7 +29,7 @@ SEAL = PastIncident(
 )
 
 
-def test_shipped_incidents_cover_every_label_and_own_up_to_wrong_guesses() -> None:
+def test_shipped_incidents_cover_every_label_and_own_up_to_wrong_guesses():
     incidents = read_incidents()
     assert len(incidents) >= 16
     assert {incident.label for incident in incidents} == set(LABELS)
@@ -57,13 +56,13 @@ line = st.text(
     title=line,
     account=st.text(string.ascii_letters + " -:\n", max_size=80),
 )
-def test_what_is_written_is_read_back(symptoms: str, cause: str, title: str, account: str) -> None:
+def test_what_is_written_is_read_back(symptoms, cause, title, account):
     changed = {"symptoms": symptoms, "cause": cause, "title": title, "account": account}
     incident = PastIncident.model_validate(SEAL.model_dump() | changed)
     assert parse_incident(render_incident(incident), "here") == incident
 
 
-def test_a_resolved_incident_becomes_a_document(tmp_path: Path) -> None:
+def test_a_resolved_incident_becomes_a_document(tmp_path):
     path = write_incident(SEAL, tmp_path / "resolved")
     assert path.name == "inc-2026-100-sealer-silent-a-loose-plug.md"
     (document,) = read_documents(path).documents
@@ -80,14 +79,14 @@ def test_a_resolved_incident_becomes_a_document(tmp_path: Path) -> None:
     assert "Loose plug" not in document.sections[0].text
 
 
-def test_an_incident_is_never_overwritten_by_another(tmp_path: Path) -> None:
+def test_an_incident_is_never_overwritten_by_another(tmp_path):
     path = write_incident(SEAL, tmp_path)
     assert write_incident(SEAL, tmp_path) == path
     with pytest.raises(UserError, match="exists with other content"):
         write_incident(SEAL.model_copy(update={"cause": "Rust."}), tmp_path)
 
 
-def test_two_incidents_of_one_id_are_an_error(tmp_path: Path) -> None:
+def test_two_incidents_of_one_id_are_an_error(tmp_path):
     write_incident(SEAL, tmp_path)
     write_incident(SEAL.model_copy(update={"title": "Other"}), tmp_path)
     with pytest.raises(UserError, match="holds INC-2026-100 more than once"):
@@ -108,9 +107,7 @@ def test_two_incidents_of_one_id_are_an_error(tmp_path: Path) -> None:
         ("date: 2026-09-01", "date: soon", "date: Input should be a valid date"),
     ],
 )
-def test_a_slip_in_the_front_matter_is_named(
-    tmp_path: Path, old: str, new: str, message: str
-) -> None:
+def test_a_slip_in_the_front_matter_is_named(tmp_path, old, new, message):
     path = write_incident(SEAL, tmp_path)
     text = path.read_text()
     assert old in text

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,11 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
+def write_pump(folder: Path, speed: int = 1450, name: str = "pump.md", title: str = "Pump") -> Path:
+    """A manual of one passage."""
+    return write(folder / name, f"# {title}\nImpeller speed {speed}.\n")
+
+
 def titles(index: Index) -> list[str]:
     return [entry.title for entry in index.list()]
 
@@ -49,52 +55,42 @@ def in_process(script: str, home: Path, *arguments: str) -> subprocess.Completed
 
 
 class TestAdding:
-    def test_a_document_is_added_once_and_then_unchanged(
-        self, index: Index, tmp_path: Path
-    ) -> None:
+    def test_a_document_is_added_once_and_then_unchanged(self, index, tmp_path):
         pump = write(tmp_path / "pump.md", "# Pump\nThe impeller speed is 1450.\n")
         assert index.add([pump]).added == ("Pump",)
         again = index.add([pump])
         assert (again.added, again.unchanged, again.replaced) == ((), ("Pump",), ())
         assert len(index.chunks()) == 1
 
-    def test_a_new_version_of_the_same_path_replaces_the_old_one(
-        self, index: Index, tmp_path: Path
-    ) -> None:
-        pump = write(tmp_path / "pump.md", "# Pump\nImpeller speed 1450.\n")
+    def test_a_new_version_of_the_same_path_replaces_the_old_one(self, index, tmp_path):
+        pump = write_pump(tmp_path)
         index.add([pump])
         write(pump, "# Pump, second edition\nImpeller speed 2900.\n")
         assert index.add([pump]).replaced == ("Pump, second edition",)
         assert answers(index, "impeller speed") == ["Impeller speed 2900."]
 
-    def test_a_new_version_from_another_folder_replaces_the_old_one(
-        self, index: Index, tmp_path: Path
-    ) -> None:
-        index.add([write(tmp_path / "v1" / "pump.md", "# Pump\nImpeller speed 1450.\n")])
-        said = index.add([write(tmp_path / "v2" / "pump.md", "# Pump\nImpeller speed 2900.\n")])
+    def test_a_new_version_from_another_folder_replaces_the_old_one(self, index, tmp_path):
+        index.add([write_pump(tmp_path / "v1")])
+        said = index.add([write_pump(tmp_path / "v2", 2900)])
         assert said.replaced == ("Pump",)
         assert f"from {tmp_path / 'v1' / 'pump.md'}" in said.notes[0]
         assert answers(index, "impeller speed") == ["Impeller speed 2900."]
 
-    def test_two_files_of_one_folder_are_never_versions_of_each_other(
-        self, index: Index, tmp_path: Path
-    ) -> None:
+    def test_two_files_of_one_folder_are_never_versions_of_each_other(self, index, tmp_path):
         write(tmp_path / "line1" / "manual.md", "# Manual\nImpeller speed 1450.\n")
         write(tmp_path / "line2" / "manual.md", "# Manual\nImpeller speed 2900.\n")
         assert index.add([tmp_path]).added == ("Manual", "Manual")
         assert index.add([tmp_path]).unchanged == ("Manual", "Manual")
-        assert sorted(answers(index, "impeller speed")) == [
-            "Impeller speed 1450.",
-            "Impeller speed 2900.",
-        ]
+        found = sorted(answers(index, "impeller speed"))
+        assert found == ["Impeller speed 1450.", "Impeller speed 2900."]
 
-    def test_a_copy_is_kept_once_and_said(self, index: Index, tmp_path: Path) -> None:
+    def test_a_copy_is_kept_once_and_said(self, index, tmp_path):
         first = write(tmp_path / "a.md", "# Pump\nSpeed 1450.\n")
         said = index.add([first, write(tmp_path / "b.md", "# Pump\nSpeed 1450.\n")])
         assert (said.added, said.unchanged) == (("Pump",), ("Pump",))
         assert said.notes == (f"{tmp_path / 'b.md'} holds the same as {first}; it is kept once",)
 
-    def test_only_changed_passages_are_embedded_again(self, index: Index, tmp_path: Path) -> None:
+    def test_only_changed_passages_are_embedded_again(self, index, tmp_path):
         pump = write(tmp_path / "pump.md", "# Pump\n## A\nOne.\n## B\nTwo.\n")
         index.add([pump])
         write(pump, "# Pump\n## A\nOne.\n## B\nThree.\n")
@@ -102,46 +98,41 @@ class TestAdding:
         index.add([pump])
         assert index.embedder.embedded - before == 1
 
-    def test_one_unreadable_path_adds_nothing(self, index: Index, tmp_path: Path) -> None:
+    def test_one_unreadable_path_adds_nothing(self, index, tmp_path):
         pump = write(tmp_path / "pump.md", "# Pump\nSpeed.\n")
         with pytest.raises(UserError, match="does not exist"):
             index.add([pump, tmp_path / "none.md"])
         assert index.list() == ()
 
-    def test_progress_counts_chunks(self, index: Index, tmp_path: Path) -> None:
+    def test_progress_counts_chunks(self, index, tmp_path):
         seen: list[tuple[int, int]] = []
         text = "# Pump\n" + "".join(f"## Part {n}\nText {n}.\n" for n in range(70))
-        index.add(
-            [write(tmp_path / "pump.md", text)], lambda done, total: seen.append((done, total))
-        )
+        pump = write(tmp_path / "pump.md", text)
+        index.add([pump], lambda done, total: seen.append((done, total)))
         assert seen == [(64, 70), (70, 70)]
 
 
 class TestRemoving:
-    def test_a_removed_document_never_answers_and_others_do(
-        self, index: Index, tmp_path: Path
-    ) -> None:
+    def test_a_removed_document_never_answers_and_others_do(self, index, tmp_path):
         index.add([write(tmp_path / "a.md", "# Pump\nImpeller speed 1450.\n")])
         index.add([write(tmp_path / "b.md", "# Fan\nImpeller speed 900.\n")])
         index.remove("Pump")
         assert titles(index) == ["Fan"]
         assert answers(index, "impeller speed 1450") == ["Impeller speed 900."]
 
-    def test_a_passage_shared_by_two_documents_stays_while_one_needs_it(
-        self, index: Index, tmp_path: Path
-    ) -> None:
+    def test_a_passage_shared_by_two_documents_stays_while_one_needs_it(self, index, tmp_path):
         index.add([write(tmp_path / "a.md", "# Pump\n## A\nSame.\n## B\nOne.\n")])
         index.add([write(tmp_path / "b.md", "# Pump\n## A\nSame.\n## B\nTwo.\n")])
         index.remove(index.list()[0].id)
         assert index.check().ok
         assert answers(index, "same pump") != []
 
-    def test_an_unknown_name_is_told_the_near_ones(self, index: Index, tmp_path: Path) -> None:
+    def test_an_unknown_name_is_told_the_near_ones(self, index, tmp_path):
         index.add([write(tmp_path / "a.md", "# Pump manual\nSpeed.\n")])
         with pytest.raises(UserError, match=r"0 documents are called 'Pmp manual'.*'Pump manual'"):
             index.remove("Pmp manual")
 
-    def test_one_title_of_two_documents_asks_for_the_id(self, index: Index, tmp_path: Path) -> None:
+    def test_one_title_of_two_documents_asks_for_the_id(self, index, tmp_path):
         for name in ("a", "b"):
             write(tmp_path / name / "m.md", f"# Manual\nSpeed {name}.\n")
         index.add([tmp_path])
@@ -150,7 +141,7 @@ class TestRemoving:
 
 
 class TestOwner:
-    def test_a_second_process_is_told_who_owns_the_folder(self, index: Index, home: Path) -> None:
+    def test_a_second_process_is_told_who_owns_the_folder(self, index, home):
         script = "import sys; from knowledge_base.index import open_index; open_index(sys.argv[1])"
         done = in_process(script, home)
         assert done.returncode != 0
@@ -158,24 +149,19 @@ class TestOwner:
         assert f"in use by process {os.getpid()} (" in message
         assert "end that one first" in message
 
-    def test_a_closed_or_killed_owner_leaves_no_lock(self, home: Path) -> None:
-        script = (
-            "import os, signal, sys\nfrom knowledge_base.index import open_index\n"
-            "from word_vectors import WordVectors\n"
-            "index = open_index(sys.argv[1], WordVectors()); os.kill(os.getpid(), signal.SIGKILL)"
-        )
-        assert in_process(script, home).returncode == -signal.SIGKILL
+    def test_a_closed_or_killed_owner_leaves_no_lock(self, home):
+        assert in_process(START + "kill()", home, "64").returncode == -signal.SIGKILL
         for _ in range(2):
             open_index(home, WordVectors()).close()
 
-    def test_a_home_that_is_a_file_is_an_error(self, tmp_path: Path) -> None:
+    def test_a_home_that_is_a_file_is_an_error(self, tmp_path):
         with pytest.raises(UserError, match="cannot be written"):
             open_index(write(tmp_path / "home", "a file"), WordVectors())
 
 
 class TestAnotherEmbedder:
-    def test_it_is_refused_until_a_rebuild(self, home: Path, tmp_path: Path) -> None:
-        pump = write(tmp_path / "pump.md", "# Pump\nImpeller speed 1450.\n")
+    def test_it_is_refused_until_a_rebuild(self, home, tmp_path):
+        pump = write_pump(tmp_path)
         with open_index(home, WordVectors(64)) as index:
             index.add([pump])
         with open_index(home, WordVectors(32)) as index:
@@ -189,11 +175,11 @@ class TestAnotherEmbedder:
             assert answers(index, "impeller speed") == ["Impeller speed 1450."]
             assert (index.manifest.embedder, index.manifest.dimension) == ("words-32", 32)
 
-    def test_a_folder_without_weights_is_told_with_its_path(self, tmp_path: Path) -> None:
+    def test_a_folder_without_weights_is_told_with_its_path(self, tmp_path):
         with pytest.raises(UserError, match=rf"{tmp_path} holds no sentence model"):
             SentenceEmbedder(tmp_path)
 
-    def test_a_fingerprint_follows_the_weights(self, tmp_path: Path) -> None:
+    def test_a_fingerprint_follows_the_weights(self, tmp_path):
         write(tmp_path / "config.json", "{}")
         weights = tmp_path / "model.safetensors"
         prints = set()
@@ -204,11 +190,10 @@ class TestAnotherEmbedder:
 
 
 class TestRebuild:
-    def test_it_erases_what_was_removed(self, home: Path, tmp_path: Path) -> None:
+    def test_it_erases_what_was_removed(self, home, tmp_path):
         def bytes_on_disk() -> bytes:
-            return b"".join(
-                p.read_bytes() for p in (home / "knowledge_base").rglob("*") if p.is_file()
-            )
+            files = (path for path in (home / "knowledge_base").rglob("*") if path.is_file())
+            return b"".join(path.read_bytes() for path in files)
 
         with open_index(home, WordVectors()) as index:
             index.add([write(tmp_path / "secret.md", "# Secret\nThe xylophone code.\n")])
@@ -222,37 +207,33 @@ class TestRebuild:
             assert index.check().ok
         assert b"xylophone" not in bytes_on_disk()
 
-    def test_an_empty_knowledge_base_can_be_rebuilt(self, index: Index) -> None:
+    def test_an_empty_knowledge_base_can_be_rebuilt(self, index):
         index.rebuild()
         assert index.check().ok
         assert answers(index, "anything") == []
 
 
-KILLED_ADD = """
+START = """
 import os, signal, sys
 from knowledge_base.index import open_index
 from word_vectors import WordVectors
-index = open_index(sys.argv[1], WordVectors())
-index.add([sys.argv[2]], lambda done, total: os.kill(os.getpid(), signal.SIGKILL))
-"""
-KILLED_REBUILD = """
-import os, signal, sys
-from knowledge_base.index import open_index
-from word_vectors import WordVectors
-index = open_index(sys.argv[1], WordVectors(32))
-index.rebuild(lambda done, total: os.kill(os.getpid(), signal.SIGKILL))
+index = open_index(sys.argv[1], WordVectors(int(sys.argv[2])))
+kill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 class TestKilled:
     def test_between_chroma_and_manifest_the_old_version_answers_and_repair_mends(
-        self, home: Path, tmp_path: Path
-    ) -> None:
-        pump = write(tmp_path / "pump.md", "# Pump\nImpeller speed 1450.\n")
+        self, home, tmp_path
+    ):
+        pump = write_pump(tmp_path)
         with open_index(home, WordVectors()) as index:
             index.add([pump])
-        write(pump, "# Pump\nImpeller speed 2900.\n")
-        assert in_process(KILLED_ADD, home, str(pump)).returncode == -signal.SIGKILL
+        write_pump(tmp_path, 2900)
+        assert (
+            in_process(START + "index.add([sys.argv[3]], kill)", home, "64", str(pump)).returncode
+            == -signal.SIGKILL
+        )
         with open_index(home, WordVectors()) as index:
             assert answers(index, "impeller speed") == ["Impeller speed 1450."]
             health = index.check()
@@ -264,22 +245,18 @@ class TestKilled:
             assert index.check().ok
             assert answers(index, "impeller speed") == ["Impeller speed 2900."]
 
-    def test_in_a_rebuild_the_old_folder_answers_and_the_new_one_is_erased(
-        self, home: Path, tmp_path: Path
-    ) -> None:
+    def test_in_a_rebuild_the_old_folder_answers_and_the_new_one_is_erased(self, home, tmp_path):
         with open_index(home, WordVectors(64)) as index:
-            index.add([write(tmp_path / "pump.md", "# Pump\nImpeller speed 1450.\n")])
-        assert in_process(KILLED_REBUILD, home).returncode == -signal.SIGKILL
+            index.add([write_pump(tmp_path)])
+        assert in_process(START + "index.rebuild(kill)", home, "32").returncode == -signal.SIGKILL
         assert (home / "knowledge_base" / "store-2").is_dir()
         with open_index(home, WordVectors(64)) as index:
             assert not (home / "knowledge_base" / "store-2").exists()
             assert answers(index, "impeller speed") == ["Impeller speed 1450."]
 
-    def test_lost_chunks_are_found_and_read_again(self, home: Path, tmp_path: Path) -> None:
-        pump, fan = (
-            write(tmp_path / f"{n}.md", f"# {n}\nImpeller speed of the {n}.\n")
-            for n in ("pump", "fan")
-        )
+    def test_lost_chunks_are_found_and_read_again(self, home, tmp_path):
+        names = ("pump", "fan")
+        pump, fan = (write_pump(tmp_path, name=f"{name}.md", title=name) for name in names)
         with open_index(home, WordVectors()) as index:
             index.add([pump, fan])
             store = index.folder / index.manifest.store
@@ -296,16 +273,14 @@ class TestKilled:
             assert index.check().ok
             assert titles(index) == ["pump"]
 
-    def test_an_altered_passage_is_found(self, index: Index, tmp_path: Path) -> None:
+    def test_an_altered_passage_is_found(self, index, tmp_path):
         index.add([write(tmp_path / "pump.md", "# Pump\nSpeed 1450.\n")])
         (chunk,) = index.chunks()
-        forged = type(chunk)(
-            chunk.id, chunk.document, chunk.section, None, "Speed 9999.", chunk.kind
-        )
+        forged = replace(chunk, text="Speed 9999.")
         index.store.put([forged], np.ones((1, 64), np.float32) / 8)
         assert index.check().problems == ("Pump: 1 of 1 chunks are lost",)
 
-    def test_a_manifest_that_is_no_manifest_is_an_error(self, home: Path) -> None:
+    def test_a_manifest_that_is_no_manifest_is_an_error(self, home):
         write(home / "knowledge_base" / "manifest.json", '{"documents": 3}')
         with pytest.raises(UserError, match="is no manifest"):
             open_index(home, WordVectors())
@@ -314,7 +289,7 @@ class TestKilled:
 
 
 class TestSamples:
-    def test_they_are_added_once_and_a_removed_one_stays_away(self, home: Path) -> None:
+    def test_they_are_added_once_and_a_removed_one_stays_away(self, home):
         with open_index(home, WordVectors()) as index:
             assert len(ensure_samples(index).added) == len(sample_files()) == len(index.list())
             index.remove("Network troubleshooting guide")
@@ -323,18 +298,18 @@ class TestSamples:
             assert ensure_samples(index).added == ()
             assert "Network troubleshooting guide" not in titles(index)
 
-    def test_shipped_vectors_hold_every_shipped_passage(self, home: Path) -> None:
+    def test_shipped_vectors_hold_every_shipped_passage(self, home):
         """Fails when a document has changed: run ``python -m knowledge_base.embeddings``."""
         vectors = read_sample_vectors(SentenceEmbedder().fingerprint)
         with open_index(home) as index:
             ensure_samples(index)
             assert {chunk.id for chunk in index.chunks()} == vectors.keys()
 
-    def test_vectors_of_another_embedder_are_not_used(self) -> None:
+    def test_vectors_of_another_embedder_are_not_used(self):
         assert read_sample_vectors("words-64") == {}
 
 
-def test_the_nearest_are_really_the_nearest(tmp_path: Path) -> None:
+def test_the_nearest_are_really_the_nearest(tmp_path):
     """Passages crowd by topic, and a graph that is searched too narrowly misses whole crowds."""
     rng = np.random.default_rng(0)
     topics = np.repeat(rng.normal(size=(8, 384)) / np.sqrt(384), 113, axis=0)[:900]

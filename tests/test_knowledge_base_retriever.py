@@ -131,20 +131,20 @@ def recall(index: Index, table: str, k: int) -> float:
 
 @pytest.mark.parametrize(("table", "k", "least"), [(ANSWERED, 5, 0.95), (ANSWERED, 1, 0.9), (IN_OTHER_WORDS, 5, 0.9)],
                          ids=["at 5", "at 1", "at 5 in other words"])  # fmt: skip
-def test_recall(index: Index, table: str, k: int, least: float) -> None:
+def test_recall(index, table, k, least):
     assert recall(index, table, k) >= least
 
 
-def test_there_are_enough_questions() -> None:
+def test_there_are_enough_questions():
     assert ANSWERED.strip().count("\n") + 1 >= 40
 
 
 @pytest.mark.parametrize("question", UNANSWERED)
-def test_what_no_document_answers_gets_no_passage(index: Index, question: str) -> None:
+def test_what_no_document_answers_gets_no_passage(index, question):
     assert search(index, question) == []
 
 
-def test_an_unknown_fact_about_a_known_device_is_often_left_unanswered(index: Index) -> None:
+def test_an_unknown_fact_about_a_known_device_is_often_left_unanswered(index):
     silent = [question for question in KNOWN_DEVICE_UNKNOWN_FACT if not search(index, question)]
     assert len(silent) >= 4
 
@@ -153,12 +153,12 @@ def test_an_unknown_fact_about_a_known_device_is_often_left_unanswered(index: In
 class TestEveryLabel:
     """The diagnosis cites a guide and a past incident for whatever the classifier says."""
 
-    def test_has_a_chapter_in_a_guide(self, index: Index, label: str) -> None:
+    def test_has_a_chapter_in_a_guide(self, index, label):
         words = f"{label.replace('_', ' ')}: {TAXONOMY[label].meaning}"
         found = search(index, words, k=3, kind="manual")
         assert any(f"Label: {label}" in passage.text for passage in found), found
 
-    def test_has_happened_before(self, index: Index, label: str) -> None:
+    def test_has_happened_before(self, index, label):
         past = [one for one in read_incidents() if one.label == label]
         known = {f"{incident.id} {incident.title}" for incident in past}
         found = similar(index, f"{label.replace('_', ' ')}: {TAXONOMY[label].meaning}", 3)
@@ -166,8 +166,8 @@ class TestEveryLabel:
 
 
 def test_techniques_in_the_security_guide_are_those_of_the_labels_and_named_as_attack_names_them(
-    shared: Path,
-) -> None:
+    shared,
+):
     bundle = json.loads((shared / "kb" / "mitre-ics" / "ics-attack.json").read_text())
     names = {
         item["external_references"][0]["external_id"]: item["name"]
@@ -182,14 +182,14 @@ def test_techniques_in_the_security_guide_are_those_of_the_labels_and_named_as_a
             assert f"{technique} {names[technique]}" in guide
 
 
-def test_a_kind_is_kept_to(index: Index) -> None:
+def test_a_kind_is_kept_to(index):
     for kind in ("incident", "manual"):
         found = search(index, "packet loss retransmissions", 10, kind)
         assert {passage.kind for passage in found} == {kind}
     assert search(index, "packet loss retransmissions", 10, "threat") == []
 
 
-def test_scores_fall_from_at_most_one_and_order_is_stable(index: Index) -> None:
+def test_scores_fall_from_at_most_one_and_order_is_stable(index):
     first = search(index, "Modbus exception 0x0B", 10)
     scores = [passage.score for passage in first]
     assert scores == sorted(scores, reverse=True)
@@ -198,7 +198,7 @@ def test_scores_fall_from_at_most_one_and_order_is_stable(index: Index) -> None:
     assert search(index, "Modbus exception 0x0B", 3) == first[:3]
 
 
-def test_a_citation_is_found_again_and_a_planted_one_is_not(index: Index) -> None:
+def test_a_citation_is_found_again_and_a_planted_one_is_not(index):
     passage = search(index, "Modbus exception 0x0B")[0]
     found = find_passage(index, passage.chunk_id)
     assert found is not None
@@ -207,13 +207,13 @@ def test_a_citation_is_found_again_and_a_planted_one_is_not(index: Index) -> Non
     assert find_passage(index, "0" * 16) is None
 
 
-def test_similar_incidents_are_different_incidents(index: Index) -> None:
+def test_similar_incidents_are_different_incidents(index):
     found = similar(index, "panel polls lost, retransmissions and CRC errors on the switch port", 3)
     assert len({passage.document for passage in found}) == len(found) == 3
     assert found[0].document.startswith("INC-2025-018")
 
 
-def test_shipped_vectors_are_what_the_model_makes(index: Index) -> None:
+def test_shipped_vectors_are_what_the_model_makes(index):
     shipped = read_sample_vectors(index.embedder.fingerprint)
     some = [chunk for chunk in index.chunks() if chunk.id in shipped][::40]
     fresh = index.embedder.embed([chunk.context for chunk in some])
@@ -234,17 +234,17 @@ def test_shipped_vectors_are_what_the_model_makes(index: Index) -> None:
         ("", []),
     ],
 )
-def test_tokens_keep_codes_whole_and_in_parts(text: str, tokens: list[str]) -> None:
+def test_tokens_keep_codes_whole_and_in_parts(text, tokens):
     assert make_tokens(text) == tokens
 
 
-def test_no_question_and_no_knowledge_answer_nothing(index: Index, home: Path) -> None:
+def test_no_question_and_no_knowledge_answer_nothing(index, home):
     assert search(index, "") == search(index, "what is the") == []
     with open_index(home, WordVectors()) as empty:
         assert search(empty, "impeller speed") == []
 
 
-def test_equal_passages_are_ordered_by_id(home: Path, tmp_path: Path) -> None:
+def test_equal_passages_are_ordered_by_id(home, tmp_path):
     # Equal words, so equal vectors.
     sections = "".join(f"## {a} {b}\nSpeed.\n" for a, b in ("xy", "yx"))
     (tmp_path / "pump.md").write_text(f"# Pump\n{sections}")
@@ -268,13 +268,11 @@ def test_equal_passages_are_ordered_by_id(home: Path, tmp_path: Path) -> None:
         ("", set()),
     ],
 )
-def test_terms_are_codes_capitals_and_pairs_of_the_documents(
-    index: Index, question: str, terms: set[str]
-) -> None:
+def test_terms_are_codes_capitals_and_pairs_of_the_documents(index, question, terms):
     assert find_terms(index, question) == terms
 
 
-def test_a_passage_lies_nearest_to_its_own_words(index: Index) -> None:
+def test_a_passage_lies_nearest_to_its_own_words(index):
     context = index.chunks()[0].context
     assert find_nearness(index, context) == pytest.approx(1.0, abs=1e-3)
     assert find_nearness(index, "who won the match?") < 0.3

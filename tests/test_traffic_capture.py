@@ -10,14 +10,11 @@ from traffic.capture import ACTIVITY_COLUMNS, FLOW_COLUMNS, Capture, join_eviden
 _BASE = {
     **dict.fromkeys(FLOW_COLUMNS, np.nan),
     **{
-        "ts": 1000.0,
-        "id.orig_h": "10.0.0.1",
-        "id.orig_p": 5,
-        "id.resp_h": "10.0.0.2",
+        "ts": 1000.0, "id.orig_h": "10.0.0.1", "id.orig_p": 5, "id.resp_h": "10.0.0.2",
         "id.resp_p": 502,
     },
     **{"proto": "tcp", "conn_state": "SF", "history": "ShADad", "uid": "C", "service": None},
-}
+}  # fmt: skip
 
 
 def make_flows(*rows: dict) -> pd.DataFrame:
@@ -34,13 +31,10 @@ def rows_of(activity: pd.DataFrame) -> list[tuple[int, ...]]:
 def test_spread_three_packets_over_twenty_seconds_put_one_in_each_slot() -> None:
     flows = make_flows(
         {
-            "duration": 20.0,
-            "orig_pkts": 3,
-            "orig_ip_bytes": 300,
-            "resp_pkts": 2,
+            "duration": 20.0, "orig_pkts": 3, "orig_ip_bytes": 300, "resp_pkts": 2,
             "resp_ip_bytes": 90,
         }
-    )
+    )  # fmt: skip
     # ts 1000, 1010, 1020 there; 1000 and 1020 back.
     expected = [(0, 100, 1, 1, 100, 45, 1), (0, 101, 1, 0, 100, 0, 0), (0, 102, 1, 1, 100, 45, 0)]
     assert rows_of(spread(flows)) == expected
@@ -83,13 +77,10 @@ def test_spread_data_of_a_one_sided_capture_are_no_syns() -> None:
 def test_spread_a_day_of_five_packets_is_at_most_six_rows() -> None:
     flows = make_flows(
         {
-            "duration": 86400.0,
-            "orig_pkts": 3,
-            "orig_ip_bytes": 10,
-            "resp_pkts": 2,
+            "duration": 86400.0, "orig_pkts": 3, "orig_ip_bytes": 10, "resp_pkts": 2,
             "resp_ip_bytes": 2,
         }
-    )
+    )  # fmt: skip
     # There at 0, half a day and a day, back at 0 and a day; 10 bytes over 3 packets: 3.3, 6.7, 10
     # so far.
     expected = [(0, 100, 1, 1, 3, 1, 1), (0, 4420, 1, 0, 4, 0, 0), (0, 8740, 1, 1, 3, 1, 0)]
@@ -161,14 +152,8 @@ def test_spread_does_not_depend_on_the_flows_around(rows: list[dict]) -> None:
 
 def test_join_evidence_adds_up_what_is_the_same() -> None:
     piece = {
-        "slot": 1,
-        "src": "a",
-        "dst": "b",
-        "kind": "reset",
-        "code": -1,
-        "count": 2,
-        "distinct": 0,
-    }
+        "slot": 1, "src": "a", "dst": "b", "kind": "reset", "code": -1, "count": 2, "distinct": 0,
+    }  # fmt: skip
     joined = join_evidence([pd.DataFrame([piece]), pd.DataFrame([piece, {**piece, "slot": 2}])])
     assert joined[["slot", "count"]].to_numpy().tolist() == [[1, 4], [2, 2]]
     assert join_evidence([]).empty

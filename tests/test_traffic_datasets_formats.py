@@ -35,14 +35,12 @@ def flows_of(shared: Path, name: str) -> pd.DataFrame:
         ("device_silent", None, "device_silent"),
     ],
 )
-def test_read_labels_means_what_was_published(
-    label: str | None, detail: str | None, expected: str
-) -> None:
+def test_read_labels_means_what_was_published(label, detail, expected):
     flows = pd.DataFrame({"label": [label], "detailed-label": [detail]}, dtype="str")
     assert read_labels(flows).tolist() == [expected]
 
 
-def test_read_labels_knows_nothing_of_unlabelled_flows() -> None:
+def test_read_labels_knows_nothing_of_unlabelled_flows():
     labels = read_labels(pd.DataFrame({"ts": [1.0, 2.0]}, index=[4, 2]))
     assert labels.tolist() == [UNKNOWN, UNKNOWN]
     assert labels.index.tolist() == [4, 2]
@@ -63,15 +61,13 @@ def test_read_labels_knows_nothing_of_unlabelled_flows() -> None:
         ("honeypot-5-1", {"normal": 1374}, {"normal": 1374}),
     ],
 )
-def test_label_flows_of_real_captures(
-    shared: Path, name: str, published: dict, corrected: dict
-) -> None:
+def test_label_flows_of_real_captures(shared, name, published, corrected):
     flows = flows_of(shared, name)
     assert label_flows(flows, corrected=False).value_counts().to_dict() == published
     assert label_flows(flows).value_counts().to_dict() == corrected
 
 
-def test_every_correction_meets_the_flows_it_was_made_for(shared: Path) -> None:
+def test_every_correction_meets_the_flows_it_was_made_for(shared):
     rows = read_corrections()
     assert list(rows.columns) == CORRECTION_COLUMNS
     captures = {"CTU-IoT-Malware-Capture-34-1": "34-1", "CTU-IoT-Malware-Capture-20-1": "20-1"}
@@ -85,7 +81,7 @@ def test_every_correction_meets_the_flows_it_was_made_for(shared: Path) -> None:
         assert set(label_flows(to)[changed]) == {row.corrected}
 
 
-def test_corrections_say_why_and_from_where() -> None:
+def test_corrections_say_why_and_from_where():
     rows = read_corrections()
     assert set(rows["corrected"]) <= {*LABELS, UNKNOWN}
     assert rows["why"].str.len().min() > 40
@@ -93,7 +89,7 @@ def test_corrections_say_why_and_from_where() -> None:
     assert (rows["from_s"] < rows["until_s"]).all()
 
 
-def test_the_floods_called_benign_come_from_the_tool_of_a_labelled_flood(shared: Path) -> None:
+def test_the_floods_called_benign_come_from_the_tool_of_a_labelled_flood(shared):
     flows = flows_of(shared, "34-1")
     tcp = flows[flows["proto"] == "tcp"].set_index("id.resp_h")["id.orig_p"]
     hosts = ("71.61.66.148", "66.67.61.168", "50.50.50.53", "1.1.1.1")
@@ -103,13 +99,13 @@ def test_the_floods_called_benign_come_from_the_tool_of_a_labelled_flood(shared:
     assert all(ports[:4] == labelled[:4] for ports in order.values())
 
 
-def test_a_capture_is_known_by_its_content_alone(shared: Path) -> None:
+def test_a_capture_is_known_by_its_content_alone(shared):
     flows = flows_of(shared, "34-1")
     a_day_later = flows.assign(ts=flows["ts"] + 86400.0)
     for other in (a_day_later, flows.assign(**{"id.orig_h": "192.168.1.99"})):
         assert label_flows(other).equals(label_flows(flows, corrected=False))
 
 
-def test_a_label_that_nobody_disputes_stays(shared: Path) -> None:
+def test_a_label_that_nobody_disputes_stays(shared):
     flows = flows_of(shared, "34-1").assign(**{"label": "Malicious", "detailed-label": "C&C"})
     assert set(label_flows(flows)) == {"c2"}

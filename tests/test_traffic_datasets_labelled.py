@@ -32,9 +32,8 @@ def poll(first_s: float, last_s: float) -> list:
 
 
 def flood(first_s: float, n: int, src: str = "10.9.9.9") -> list:
-    return [
-        (first_s + i * 0.1, ethernet(tcp_packet("S", src=src, sport=1024 + i))) for i in range(n)
-    ]
+    syns = (tcp_packet("S", src=src, sport=1024 + i) for i in range(n))
+    return [(first_s + i * 0.1, ethernet(syn)) for i, syn in enumerate(syns)]
 
 
 def test_a_healthy_honeypot_is_normal_throughout(shared):
@@ -101,9 +100,8 @@ def test_a_packet_marks_its_slot_alone(tmp_path):
 
 
 def test_a_list_of_packets_of_another_capture_is_refused(tmp_path):
-    with pytest.raises(
-        UserError, match=r"marks 2 packets; expected 0 or 1 for each of the 62 of characterization_"
-    ):
+    few = r"marks 2 packets; expected 0 or 1 for each of the 62 of characterization_"
+    with pytest.raises(UserError, match=few):
         load_labelled(sandbox(tmp_path, "1;0", "2;1"))
     with pytest.raises(UserError, match=r"marks 62 packets; expected 0 or 1 for each"):
         load_labelled(sandbox(tmp_path, *(f"{i + 1};{i}" for i in range(62))))
@@ -151,9 +149,8 @@ def interval(device: str, label: str, direction: str, start: float = 60, end: fl
 
 
 def test_a_run_of_the_testbed_is_told_by_its_intervals(tmp_path):
-    path = run(
-        tmp_path / "run-1", interval(SERVER, "dos", "target"), interval("10.9.9.9", "dos", "source")
-    )
+    flooded, floods = interval(SERVER, "dos", "target"), interval("10.9.9.9", "dos", "source")
+    path = run(tmp_path / "run-1", flooded, floods)
     assert find_labelled(tmp_path) == [path]
     labelled = load_labelled(path)
     assert labelled.name == "run-1"
@@ -178,9 +175,8 @@ def test_a_fault_without_a_trace_is_left_out_and_a_routine_changes_nothing(tmp_p
 
 def test_the_truth_of_a_run_is_checked_against_its_capture(tmp_path):
     late = run(tmp_path / "late", interval(SERVER, "dos", "target", 600, 700), end_s=START_S + 900)
-    with pytest.raises(
-        UserError, match=r"truth\.json: intervals\[0\] lasts .*; expected within the capture"
-    ):
+    beyond = r"truth\.json: intervals\[0\] lasts .*; expected within the capture"
+    with pytest.raises(UserError, match=beyond):
         load_labelled(late)
     broken = run(tmp_path / "broken", complete=False)
     with pytest.raises(UserError, match="complete is false, the run broke off"):
@@ -191,9 +187,8 @@ def test_two_devices_on_one_address_are_said_with_their_lines(tmp_path):
     path = run(tmp_path / "run")
     text = "devices:\n- name: a\n  address: 10.0.0.1\n- name: b\n  address: 10.0.0.1\n"
     path.with_name("plant.yaml").write_text(text)
-    with pytest.raises(
-        UserError, match=r"plant\.yaml: lines 3 and 5: a and b have one address, 10\.0\.0\.1"
-    ):
+    twice = r"plant\.yaml: lines 3 and 5: a and b have one address, 10\.0\.0\.1"
+    with pytest.raises(UserError, match=twice):
         load_labelled(path)
 
 
@@ -204,9 +199,8 @@ def test_a_capture_without_its_truth_is_never_used(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         assert find_labelled(tmp_path) == [tmp_path / "whole" / "capture.pcap"]
     assert f"1 captures have no truth and are left out: {alone}" in caplog.text
-    with pytest.raises(
-        UserError, match=r"capture\.pcap has no truth that is known; expected any of .*; write its"
-    ):
+    unknown = r"capture\.pcap has no truth that is known; expected any of .*; write its"
+    with pytest.raises(UserError, match=unknown):
         load_labelled(alone)
 
 
@@ -223,9 +217,8 @@ def test_a_simulated_run_read_back_is_the_simulation(tmp_path, seed):
 def own(folder: Path, *rows: str) -> Path:
     lines = ["device,start_s,end_s,label,direction,cause", *rows]
     (folder / "line3.csv").write_text("\n".join(lines) + "\n")
-    return write_pcap(
-        folder / "line3.pcap", sorted([*poll(START_S, START_S + 180), *flood(START_S + 60, 400)])
-    )
+    frames = sorted([*poll(START_S, START_S + 180), *flood(START_S + 60, 400)])
+    return write_pcap(folder / "line3.pcap", frames)
 
 
 def test_a_capture_of_one_s_own_is_told_by_the_csv_beside_it(tmp_path):
@@ -238,9 +231,8 @@ def test_a_capture_of_one_s_own_is_told_by_the_csv_beside_it(tmp_path):
 
 def test_a_mistake_in_one_s_own_csv_is_said_with_its_line(tmp_path):
     path = own(tmp_path, f"{SERVER},{START_S - 3600},{START_S - 3000},dos,target,an hour off")
-    with pytest.raises(
-        UserError, match=r"line3\.csv: line 2 lasts from .*; expected within the capture, .*; take"
-    ):
+    early = r"line3\.csv: line 2 lasts from .*; expected within the capture, .*; take"
+    with pytest.raises(UserError, match=early):
         load_labelled(path)
 
 
@@ -248,9 +240,8 @@ def test_two_captures_of_one_name_are_refused(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         own(tmp_path / folder)
-    with pytest.raises(
-        UserError, match=r"a/line3\.pcap and .*b/line3\.pcap are both called line3; .*; rename"
-    ):
+    alike = r"a/line3\.pcap and .*b/line3\.pcap are both called line3; .*; rename"
+    with pytest.raises(UserError, match=alike):
         find_labelled(tmp_path)
 
 
@@ -268,8 +259,6 @@ def test_each_seed_is_a_capture_of_its_own():
 
 def test_nothing_labelled_is_said(tmp_path):
     write_pcap(tmp_path / "some.pcap", [(START_S, ethernet(udp_packet(b"x")))])
-    with pytest.raises(
-        UserError,
-        match=r"holds no labelled capture \(1 files searched\); expected .*; check --data",
-    ):
+    none = r"holds no labelled capture \(1 files searched\); expected .*; check --data"
+    with pytest.raises(UserError, match=none):
         find_labelled(tmp_path)

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from pydantic import Field
@@ -16,7 +15,7 @@ class Rate(Strict):
     rate: float = Field(gt=0)
 
 
-def test_a_form_is_read_from_yaml_and_json(tmp_path: Path) -> None:
+def test_a_form_is_read_from_yaml_and_json(tmp_path):
     (tmp_path / "a.yaml").write_text("name: a\nrate: 2\n")
     (tmp_path / "a.json").write_text('{"name": "a", "rate": 2}')
     wanted = Rate(name="a", rate=2)
@@ -37,9 +36,7 @@ def test_a_form_is_read_from_yaml_and_json(tmp_path: Path) -> None:
         ("3", "file: Input should be a valid dictionary"),
     ],
 )
-def test_every_mistake_is_named_in_one_line(
-    tmp_path: Path, text: str | bytes | None, message: str
-) -> None:
+def test_every_mistake_is_named_in_one_line(tmp_path, text, message):
     path = tmp_path / "a.yaml"
     if text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -47,7 +44,7 @@ def test_every_mistake_is_named_in_one_line(
         read_yaml(path, Rate, "a rate")
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_no_draft(tmp_path: Path) -> None:
+def test_a_write_that_fails_leaves_the_old_file_and_no_draft(tmp_path):
     path = tmp_path / "a.txt"
     write_text(path, "old")
     with pytest.raises(LookupError):  # noqa: PT012, SIM117 - the write is what fails
@@ -58,13 +55,13 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_draft(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"a\.txt cannot be written"):
         write_text(tmp_path / "file" / "a.txt", "")
 
 
-def test_a_folder_has_one_owner_until_the_process_ends(tmp_path: Path) -> None:
+def test_a_folder_has_one_owner_until_the_process_ends(tmp_path):
     script = (
         "import sys; from pathlib import Path; from traffic.files import own_folder\n"
         f"lock = own_folder(Path({str(tmp_path)!r}), 'the store')\n"

@@ -36,7 +36,7 @@ def _rows(tmp_path: Path, frames: list[Frame], prefix: str) -> list[list[object]
     return mine[["slot", "src", "dst", "kind", "code", "count", "distinct"]].values.tolist()
 
 
-def test_arp_requests_without_a_reply_within_a_second(tmp_path: Path) -> None:
+def test_arp_requests_without_a_reply_within_a_second(tmp_path):
     frames = [
         (1000.0, arp_packet(1, MAC_A, CLIENT, GATEWAY)),
         (1000.9, arp_packet(2, MAC_B, GATEWAY, CLIENT)),
@@ -57,7 +57,7 @@ def test_arp_requests_without_a_reply_within_a_second(tmp_path: Path) -> None:
     ]
 
 
-def test_an_address_claimed_by_two_machines(tmp_path: Path) -> None:
+def test_an_address_claimed_by_two_machines(tmp_path):
     frames = [
         (1000.0, arp_packet(2, MAC_A, GATEWAY, CLIENT)),
         (1001.0, arp_packet(2, MAC_A, GATEWAY, CLIENT)),
@@ -74,20 +74,14 @@ def test_an_address_claimed_by_two_machines(tmp_path: Path) -> None:
     ]
 
 
-def test_retransmissions_are_neither_keep_alives_nor_retried_syns(tmp_path: Path) -> None:
+def test_retransmissions_are_neither_keep_alives_nor_retried_syns(tmp_path):
     frames = [
-        client(1000.0, "S", 100),
-        client(1001.0, "S", 100),
-        server(1001.1, "SA", 500),
-        client(1001.2, "PA", 101, b"12345"),
-        client(1001.5, "PA", 101, b"12345"),
-        client(1002.5, "PA", 101, b"12345"),
-        server(1002.6, "A", 501),
-        client(1012.0, "A", 105, b"\0"),
-        client(1012.5, "A", 105),
-        server(1013.0, "FA", 501),
+        client(1000.0, "S", 100), client(1001.0, "S", 100), server(1001.1, "SA", 500),
+        client(1001.2, "PA", 101, b"12345"), client(1001.5, "PA", 101, b"12345"),
+        client(1002.5, "PA", 101, b"12345"), server(1002.6, "A", 501),
+        client(1012.0, "A", 105, b"\0"), client(1012.5, "A", 105), server(1013.0, "FA", 501),
         server(1013.5, "FA", 501),
-    ]
+    ]  # fmt: skip
     assert _rows(tmp_path, frames, "retransmission") == [
         [100, CLIENT, SERVER, "retransmission", -1, 2, 0],
         [101, SERVER, CLIENT, "retransmission", -1, 1, 0],
@@ -95,27 +89,21 @@ def test_retransmissions_are_neither_keep_alives_nor_retried_syns(tmp_path: Path
 
 
 @pytest.mark.parametrize(("delay_s", "count"), [(0.001, 0), (0.2, 1)])
-def test_a_segment_overtaken_on_the_way_was_not_sent_again(
-    tmp_path: Path, delay_s: float, count: int
-) -> None:
+def test_a_segment_overtaken_on_the_way_was_not_sent_again(tmp_path, delay_s, count):
     frames = [client(1000.0, "PA", 100, b"aa"), client(1000.1, "PA", 104, b"cc")]
     frames.append(client(1000.1 + delay_s, "PA", 102, b"bb"))
     assert len(_rows(tmp_path, frames, "retransmission")) == count
 
 
-def test_resets_zero_windows_and_unreachable(tmp_path: Path) -> None:
+def test_resets_zero_windows_and_unreachable(tmp_path):
     frames = [
-        client(1000.0, "S", 100),
-        server(1000.1, "SA", 500),
-        server(1000.2, "A", 501, window=0),
-        server(1000.3, "A", 501, window=0),
-        client(1000.4, "FA", 101),
-        server(1000.5, "A", 501, window=0),
-        server(1000.6, "RA", 501, window=0),
+        client(1000.0, "S", 100), server(1000.1, "SA", 500), server(1000.2, "A", 501, window=0),
+        server(1000.3, "A", 501, window=0), client(1000.4, "FA", 101),
+        server(1000.5, "A", 501, window=0), server(1000.6, "RA", 501, window=0),
         (1001.0, ethernet(icmp_packet(3, 13, src=GATEWAY, dst=CLIENT))),
         (1002.0, ethernet(icmp_packet(1, 4, src="fe80::1", dst="fe80::2"), 0x86DD)),
         (1003.0, ethernet(icmp_packet(8, 0))),
-    ]
+    ]  # fmt: skip
     evidence = read(tmp_path, frames).evidence
     assert evidence[["src", "dst", "kind", "code", "count"]].values.tolist() == [
         [GATEWAY, CLIENT, "unreachable", 13, 1],
@@ -131,7 +119,7 @@ def _dns(ident: int, name: bytes, rcode: int | None = None) -> bytes:
     return head + bytes([len(name)]) + name + b"\0\0\1\0\1"
 
 
-def test_dns_failures_by_code_and_by_silence(tmp_path: Path) -> None:
+def test_dns_failures_by_code_and_by_silence(tmp_path):
     def ask(ts: float, ident: int, name: bytes, port: int = 5000) -> Frame:
         return ts, ethernet(udp_packet(_dns(ident, name), CLIENT, GATEWAY, port, 53))
 
@@ -152,7 +140,7 @@ def test_dns_failures_by_code_and_by_silence(tmp_path: Path) -> None:
     ]
 
 
-def test_dns_over_tcp_follows_its_length(tmp_path: Path) -> None:
+def test_dns_over_tcp_follows_its_length(tmp_path):
     query, reply = _dns(7, b"name"), _dns(7, b"name", 2)
     frames = [
         client(1000.0, "PA", 1, struct.pack(">H", len(query)) + query, dport=53),
@@ -169,7 +157,7 @@ def _adu(code: int, body: bytes) -> bytes:
     return struct.pack(">HHHBB", 9, 0, 2 + len(body), 1, code) + body
 
 
-def test_modbus_requests_by_code_with_their_addresses(tmp_path: Path) -> None:
+def test_modbus_requests_by_code_with_their_addresses(tmp_path):
     read3 = [_adu(3, struct.pack(">HH", address, 1)) for address in (10, 11, 10)]
     frames = [
         client(1000.0, "PA", 1, read3[0] + read3[1], dport=502),
@@ -206,7 +194,7 @@ def _mqtt(messages: list[bytes], start: int = 1) -> list[Frame]:
     return frames
 
 
-def test_mqtt_connects_refusals_and_publishes(tmp_path: Path) -> None:
+def test_mqtt_connects_refusals_and_publishes(tmp_path):
     both = _publish(b"a/b", b"1") + _publish(b"a/c", b"2")
     frames = [
         *_mqtt([CONNECT, both, _publish(b"a/b", b"3"), b"\xc0\x00"]),
@@ -237,11 +225,11 @@ def test_mqtt_connects_refusals_and_publishes(tmp_path: Path) -> None:
         (b"\x10\x0e\x00\x06MQIsdp\x03\x02\x00\x3c\x00\x00", "mqtt_connect"),
     ],
 )
-def test_mqtt_messages_no_stack_would_send(tmp_path: Path, message: bytes, kind: str) -> None:
+def test_mqtt_messages_no_stack_would_send(tmp_path, message, kind):
     assert [row[3] for row in _rows(tmp_path, _mqtt([message]), "mqtt")] == [kind]
 
 
-def test_a_message_over_several_segments_is_one(tmp_path: Path) -> None:
+def test_a_message_over_several_segments_is_one(tmp_path):
     whole = _publish(b"camera/picture", bytes(300)) + _publish(b"camera/state", b"ok")
     frames = _mqtt([CONNECT, whole[:100], whole[100:200], whole[200:]])
     assert [row[3:] for row in _rows(tmp_path, frames, "mqtt")] == [
@@ -250,14 +238,14 @@ def test_a_message_over_several_segments_is_one(tmp_path: Path) -> None:
     ]
 
 
-def test_after_a_lost_segment_nothing_is_called_malformed(tmp_path: Path) -> None:
+def test_after_a_lost_segment_nothing_is_called_malformed(tmp_path):
     whole = _publish(b"camera/picture", bytes(300))
     frames = _mqtt([whole[:100], whole[100:200], whole[200:], _publish(b"x", b"y")])
     del frames[2]
     assert [row[3:] for row in _rows(tmp_path, frames, "mqtt")] == [["mqtt_publish", -1, 2, 2]]
 
 
-def test_what_nobody_sent_is_no_evidence(tmp_path: Path) -> None:
+def test_what_nobody_sent_is_no_evidence(tmp_path):
     evidence = read(tmp_path, [(1.0, ethernet(udp_packet(b"x"), src=SERVER_MAC))]).evidence
     assert evidence.empty
     assert evidence.dtypes.astype(str).to_dict() == {
@@ -271,13 +259,13 @@ def _totals(path: Path) -> pd.DataFrame:
     return evidence.groupby(["kind", "src", "dst", "code"])[["count", "distinct"]].sum()
 
 
-def test_the_dead_plc_answers_no_arp(shared: Path) -> None:
+def test_the_dead_plc_answers_no_arp(shared):
     totals = _totals(shared / "data/quickdraw/CL5000EIP-Software-Download-Failure.pcap")
     assert totals.loc[("arp_unanswered", "192.168.10.1", "192.168.10.120", -1), "count"] == 45
     assert totals.loc["arp_unanswered"]["count"].sum() == 48  # and 3 of the workstation .105
 
 
-def test_the_sweep_of_a_controller_stands_out(shared: Path) -> None:
+def test_the_sweep_of_a_controller_stands_out(shared):
     totals = _totals(shared / "data/modbus/characterization_modbus_6RTU_with_operate.pcap")
     sweep = totals.loc[("modbus_read", "192.168.1.101", "192.168.1.104")]
     # tshark -Y 'mbtcp && tcp.dstport==502' -T fields -e ip.src -e ip.dst -e modbus.func_code counts
@@ -290,14 +278,14 @@ def test_the_sweep_of_a_controller_stands_out(shared: Path) -> None:
     assert "192.168.1.100" not in totals.loc["modbus_exception"].index.get_level_values("src")
 
 
-def test_counts_of_a_real_capture_are_those_of_tshark(shared: Path) -> None:
+def test_counts_of_a_real_capture_are_those_of_tshark(shared):
     totals = _totals(next((shared / "data/iot23/honeypot-4-1").glob("*.pcap")))["count"]
     # tshark -Y 'dns.flags.response==0', 'arp.opcode==1', 'tcp.flags.reset==1'.
     wanted = {"dns_query": 191, "arp_request": 2374, "reset": 1}
     assert totals.groupby("kind").sum()[list(wanted)].to_dict() == wanted
 
 
-def test_every_protocol_tells_all_its_kinds_and_each_is_counted(tmp_path: Path) -> None:
+def test_every_protocol_tells_all_its_kinds_and_each_is_counted(tmp_path):
     packets = read_packets([write_pcap(tmp_path / "one.pcap", [client(1.0, "S")])])
     segments = pd.DataFrame({"resent": [False], "stream": [0]})
     for protocol in PROTOCOLS:

@@ -47,7 +47,7 @@ def _only(path: Path) -> dict[str, object]:
         (108, struct.pack(">I", 2) + SYN),
     ],
 )
-def test_every_link_type_leads_to_the_same_packet(tmp_path: Path, link: int, frame: bytes) -> None:
+def test_every_link_type_leads_to_the_same_packet(tmp_path, link, frame):
     row = _only(write_pcap(tmp_path / "a.pcap", [(1000.25, frame)], link=link))
     expected = {
         "ts": 1000.25, "src": CLIENT, "dst": SERVER, "proto": 6, "sport": 40000, "dport": 80, "ip_bytes": 45,
@@ -57,14 +57,14 @@ def test_every_link_type_leads_to_the_same_packet(tmp_path: Path, link: int, fra
 
 
 @pytest.mark.parametrize(("order", "nano"), [("<", False), (">", False), ("<", True), (">", True)])
-def test_both_byte_orders_and_clocks_are_read(tmp_path: Path, order: str, nano: bool) -> None:
+def test_both_byte_orders_and_clocks_are_read(tmp_path, order, nano):
     path = write_pcap(
         tmp_path / "a.pcap", [(1600000000.125, ethernet(SYN))], order=order, nano=nano
     )
     assert _only(path)["ts"] == 1600000000.125
 
 
-def test_pcapng_as_dpkt_writes_it_equals_the_pcap(tmp_path: Path) -> None:
+def test_pcapng_as_dpkt_writes_it_equals_the_pcap(tmp_path):
     frames = [client(1000.5, "S", 7), (1001.5, ethernet(udp_packet(b"x")))]
     with (tmp_path / "a.pcapng").open("wb") as stream:
         writer = dpkt.pcapng.Writer(stream)
@@ -82,7 +82,7 @@ def _block(kind: int, body: bytes, order: str) -> bytes:
     return struct.pack(order + "I", kind) + size + body + size
 
 
-def test_pcapng_interfaces_keep_their_own_link_type_clock_and_order(tmp_path: Path) -> None:
+def test_pcapng_interfaces_keep_their_own_link_type_clock_and_order(tmp_path):
     def packet(interface: int, ticks: int, frame: bytes, order: str) -> bytes:
         numbers = interface, ticks >> 32, ticks & 0xFFFFFFFF, len(frame), len(frame)
         return _block(6, struct.pack(order + "5I", *numbers) + frame, order)
@@ -102,7 +102,7 @@ def test_pcapng_interfaces_keep_their_own_link_type_clock_and_order(tmp_path: Pa
     assert any("2 packet blocks" in note for note in packets.notes)
 
 
-def test_ipv6_is_followed_through_its_extension_headers(tmp_path: Path) -> None:
+def test_ipv6_is_followed_through_its_extension_headers(tmp_path):
     inner = udp_packet(b"abc")[20:]
     options = bytes([60, 0]) + bytes(6) + bytes([17, 1]) + bytes(14) + inner
     frame = ethernet(ip(options, 0, "fe80::1", "ff02::fb"), 0x86DD)
@@ -115,7 +115,7 @@ def test_ipv6_is_followed_through_its_extension_headers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_later_fragments_take_the_ports_of_their_first(tmp_path: Path, version: int) -> None:
+def test_later_fragments_take_the_ports_of_their_first(tmp_path, version):
     def fragment(ident: int, offset: int, more: bool, body: bytes) -> bytes:
         if version == 4:
             word = more << 13 | offset // 8
@@ -135,7 +135,7 @@ def test_later_fragments_take_the_ports_of_their_first(tmp_path: Path, version: 
     assert table["payload"].tolist() == [8, 4, 8]
 
 
-def test_a_length_field_that_lies_is_replaced_by_the_frame_and_counted(tmp_path: Path) -> None:
+def test_a_length_field_that_lies_is_replaced_by_the_frame_and_counted(tmp_path):
     long, zero = bytearray(SYN), bytearray(SYN)
     long[2:4], zero[2:4] = b"\xff\xff", b"\x00\x00"
     frames = [(1.0, ethernet(bytes(long))), (2.0, ethernet(bytes(zero)))]
@@ -144,7 +144,7 @@ def test_a_length_field_that_lies_is_replaced_by_the_frame_and_counted(tmp_path:
     assert [note for note in packets.notes if "1 IP packets claim a length" in note]
 
 
-def test_padding_is_no_payload_and_a_snap_length_hides_none(tmp_path: Path) -> None:
+def test_padding_is_no_payload_and_a_snap_length_hides_none(tmp_path):
     padded = ethernet(tcp_packet("A")) + bytes(6)
     frame = ethernet(tcp_packet("PA", data=bytes(100)))
     out = write_pcap(tmp_path / "a.pcap", [(1.0, padded)]).read_bytes()
@@ -156,7 +156,7 @@ def test_padding_is_no_payload_and_a_snap_length_hides_none(tmp_path: Path) -> N
     assert table["ip_bytes"].tolist() == [40, 140]
 
 
-def test_a_file_cut_in_a_packet_is_read_up_to_there(tmp_path: Path) -> None:
+def test_a_file_cut_in_a_packet_is_read_up_to_there(tmp_path):
     whole = write_pcap(tmp_path / "a.pcap", [client(1.0, "S"), client(2.0, "S", 1)]).read_bytes()
     (tmp_path / "cut.pcap").write_bytes(whole[:-10])
     packets = read_packets([tmp_path / "cut.pcap"])
@@ -168,7 +168,7 @@ def test_a_file_cut_in_a_packet_is_read_up_to_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [0xFFFFFFF0, 300_000, 70])
-def test_a_record_length_that_lies_ends_the_reading_there(tmp_path: Path, length: int) -> None:
+def test_a_record_length_that_lies_ends_the_reading_there(tmp_path, length):
     frames = [client(1.0 + i, "S", i) for i in range(40)]
     whole = bytearray(write_pcap(tmp_path / "a.pcap", frames).read_bytes())
     place = 24 + 70 * 2
@@ -180,7 +180,7 @@ def test_a_record_length_that_lies_ends_the_reading_there(tmp_path: Path, length
     assert "damaged or cut after packet" in packets.notes[0]
 
 
-def test_a_clock_that_jumps_back_is_sorted_and_said(tmp_path: Path) -> None:
+def test_a_clock_that_jumps_back_is_sorted_and_said(tmp_path):
     frames = [client(t, "A") for t in (10.0, 20.0, 5.0, 21.0)]
     packets = read_packets([write_pcap(tmp_path / "a.pcap", frames)])
     assert packets.table["ts"].tolist() == [5.0, 10.0, 20.0, 21.0]
@@ -189,7 +189,7 @@ def test_a_clock_that_jumps_back_is_sorted_and_said(tmp_path: Path) -> None:
     )
 
 
-def test_frames_that_are_no_ip_are_counted(tmp_path: Path) -> None:
+def test_frames_that_are_no_ip_are_counted(tmp_path):
     frames = [client(1.0, "S"), (1.5, ethernet(bytes(40), 0x88CC)), (2.0, b"\x00" * 5)]
     packets = read_packets([write_pcap(tmp_path / "a.pcap", frames)])
     assert packets.notes == ("a.pcap: 2 of 3 frames are neither IP nor ARP and make no flow",)
@@ -206,9 +206,7 @@ def test_frames_that_are_no_ip_are_counted(tmp_path: Path) -> None:
         (_block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1), "<"), "holds no packets"),
     ],
 )
-def test_what_is_no_capture_is_told_in_one_line(
-    tmp_path: Path, content: bytes | None, said: str
-) -> None:
+def test_what_is_no_capture_is_told_in_one_line(tmp_path, content, said):
     path = tmp_path / "bad.pcap"
     if content is not None:
         path.write_bytes(content)
@@ -218,13 +216,13 @@ def test_what_is_no_capture_is_told_in_one_line(
     assert "\n" not in str(error.value)
 
 
-def test_an_unknown_link_type_is_named(tmp_path: Path) -> None:
+def test_an_unknown_link_type_is_named(tmp_path):
     path = write_pcap(tmp_path / "wifi.pcap", [(1.0, bytes(60))], link=105)
     with pytest.raises(UserError, match=r"link type 105 \(802\.11\)"):
         read_packets([path])
 
 
-def test_several_files_are_one_capture(tmp_path: Path) -> None:
+def test_several_files_are_one_capture(tmp_path):
     late = write_pcap(tmp_path / "a.pcap", [client(30.0, "A", 3), client(40.0, "PA", 4, b"late")])
     early = write_pcap(tmp_path / "b.pcap", [client(10.0, "S", 1), client(35.0, "PA", 2, b"mid")])
     packets = read_packets([late, early])
@@ -233,19 +231,19 @@ def test_several_files_are_one_capture(tmp_path: Path) -> None:
     assert texts.tobytes() == b"mid\0late"
 
 
-def test_a_file_without_packets_beside_others_is_said(tmp_path: Path) -> None:
+def test_a_file_without_packets_beside_others_is_said(tmp_path):
     full = write_pcap(tmp_path / "a.pcap", [client(1.0, "S", 1, b"data")])
     packets = read_packets([write_pcap(tmp_path / "b.pcap", []), full])
     assert packets.read_payload(np.array([0]), 4).tobytes() == b"data"
     assert packets.notes == ("b.pcap: holds no packets",)
 
 
-def test_icmp_types_stand_where_ports_do(tmp_path: Path) -> None:
+def test_icmp_types_stand_where_ports_do(tmp_path):
     capture = read(tmp_path, [(1.0, ethernet(icmp_packet(8, data=bytes(56))))])
     assert capture.flows.loc[0, ["id.orig_p", "id.resp_p", "proto"]].tolist() == [8, 0, "icmp"]
 
 
-def test_every_shared_capture_is_read(shared: Path) -> None:
+def test_every_shared_capture_is_read(shared):
     """data/field is left out: some of its captures cannot be read on purpose (a pointer, an unknown
     link type)."""
     pcaps = sorted((shared / "data").rglob("*.pcap"))
@@ -261,7 +259,7 @@ _HEADER = header_type(4, first=(0, "u1"), number=(2, ">u2"))
 
 
 @pytest.mark.parametrize("length", [2, 7, 8, 20])
-def test_what_lies_past_the_end_reads_as_zero(length: int) -> None:
+def test_what_lies_past_the_end_reads_as_zero(length):
     buffer = np.arange(1, length + 1, dtype=np.uint8)
     at = np.array([0, length - 3, length - 1, length, length + 100])
     at = at[at >= 0]

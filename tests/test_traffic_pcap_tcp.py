@@ -29,14 +29,8 @@ def _one_by_one(rows: pd.DataFrame) -> list[bool]:
         new = silent or (opening and not repeats) or row.ts >= closed_at + 5
         new |= tried and not answered and closed_at > began.ts + 5 - 1e-9 and row.ts >= began.ts + 5
         if new:
-            began, tried, answered, closed_at, fins, spoke = (
-                row,
-                opening,
-                False,
-                np.inf,
-                set(),
-                set(),
-            )
+            began, tried, answered, closed_at = row, opening, False, np.inf
+            fins, spoke = set(), set()
         starts.append(bool(new))
         spoke.add(row.forward)
         answered |= row.forward != began.forward and bool(

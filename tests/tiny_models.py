@@ -29,9 +29,7 @@ def build_model(
     from finetune.tokenizer import build_tokenizer
 
     if words:
-        tokenizer = build_tokenizer(
-            ["the", "quick", "brown", "fox", "sent", "12", "packets", "and", "got", "3"]
-        )
+        tokenizer = build_tokenizer(WORDS)
     else:
         bpe = ByteLevelBPETokenizer()
         bpe.train_from_iterator(
@@ -43,13 +41,9 @@ def build_model(
     if chat:
         tokenizer.chat_template = CHAT
     torch.manual_seed(1)
-    shape = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-    }
-    config = LlamaConfig(vocab_size=len(tokenizer), initializer_range=0.5, **{**shape, **changes})
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, **changes}
+    shape = {"num_attention_heads": 4, "initializer_range": 0.5, **shape}
+    config = LlamaConfig(vocab_size=len(tokenizer), **shape)
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -58,18 +52,10 @@ def build_model(
 def make_card(**changes: object) -> AdapterCard:
     """A card that fits this release, but for ``changes``."""
     values = {
-        "name": "pocket",
-        "base": "../base",
-        "base_fingerprint": "0" * 64,
-        "prompt_fingerprint": prompt_fingerprint(),
-        "labels": LABELS,
-        "temperature": 1.5,
-        "threshold": 0.6,
-        "data": ("simulated-1", "34-1"),
-        "split": {"test": ("44-1",)},
-        "seed": 7,
-        "metrics": {"44-1.recall": 0.5},
-        "made_by": "python -m finetune.pocket",
+        "name": "pocket", "base": "../base", "base_fingerprint": "0" * 64,
+        "prompt_fingerprint": prompt_fingerprint(), "labels": LABELS, "temperature": 1.5,
+        "threshold": 0.6, "data": ("simulated-1", "34-1"), "split": {"test": ("44-1",)}, "seed": 7,
+        "metrics": {"44-1.recall": 0.5}, "made_by": "python -m finetune.pocket",
         "created": "2026-11-20",
-    }
+    }  # fmt: skip
     return AdapterCard(**{**values, **changes})
