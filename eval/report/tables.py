@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from eval.detection.aggregate import Part, headline, make_parts, order_models
-from eval.results import MEASURES, Costs, Estimate, Labelling, Pooled, Run
+from eval.results import MEASURES, Estimate, Labelling, Pooled, Run
 
 UNKNOWN = "–"  # a number that cannot be measured
 
@@ -320,15 +320,13 @@ def cost_table(part: Part) -> ReportTable:
             for value in [getattr(one.costs, name)]
         }
         rows.append((_mark_seen(one), *cells.values()))
-    sources = sorted({_energy_source(one.costs) for one in part.pooled})
+    energies = {(one.costs.energy_from, one.costs.watts) for one in part.pooled}
+    sources = sorted(
+        f"{of}{'' if watts is None else f' ({watts:g} W a core)'}" for of, watts in energies
+    )
     notes = ("Means over fits.", f"Energy: {'; '.join(sources)}.")
     heads = ("model", *COST_HEADS.values())
     return ReportTable(f"Costs, {part.title}", heads, tuple(rows), notes=notes)
-
-
-def _energy_source(costs: Costs) -> str:
-    watts = "" if costs.watts is None else f" ({costs.watts:g} W a core)"
-    return f"{costs.energy_from}{watts}"
 
 
 def comparison_table(run: Run, labelling: Labelling) -> ReportTable | None:
@@ -341,14 +339,12 @@ def comparison_table(run: Run, labelling: Labelling) -> ReportTable | None:
         between = Estimate(value=one.difference, low=one.low, high=one.high)
         cells = (f"{one.model} − {one.other}", one.setting or UNKNOWN, one.measure)
         difference = format_difference(one.measure, between)
-        rows.append((*cells, difference, _format_p(one.p_value), str(one.units)))
+        low_p = one.p_value is not None and one.p_value < 0.001
+        p = "< 0.001" if low_p else UNKNOWN if one.p_value is None else f"{one.p_value:.3f}"
+        rows.append((*cells, difference, p, str(one.units)))
     heads = ("models", "setting", "measure", "difference", "p", "devices")
     title = f"Paired differences, labels as {labelling}"
     return ReportTable(title, heads, tuple(rows), notes=(found[0].method, _MANY))
-
-
-def _format_p(value: float | None) -> str:
-    return UNKNOWN if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 _DATA_HEADS = ("capture", "form", "network", "windows", "devices", "hours")
