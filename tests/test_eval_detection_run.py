@@ -296,7 +296,7 @@ def test_a_killed_run_goes_on_and_counts_nothing_twice(plants, run, home, tmp_pa
 
 def fits_on_disk(out):
     """When each fit was written, by its file."""
-    return {path: path.stat().st_mtime_ns for path in out.glob("*.fits/*/*.joblib")}
+    return {path: path.stat().st_mtime_ns for path in out.glob("*.fits/*/*.npz")}
 
 
 def test_two_runs_do_not_share_a_folder(plants, kept, results):

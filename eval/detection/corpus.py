@@ -6,13 +6,16 @@ or the truth, and the order of captures is that of their content's hashes.
 """
 
 import hashlib
+import json
 import logging
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 
@@ -24,9 +27,8 @@ from traffic.datasets import find_labelled, name_capture
 from traffic.datasets.formats import FORMS, Form, label_flows
 from traffic.datasets.labelling import label_samples, label_windows
 from traffic.errors import UserError
-from traffic.files import replacing
 from traffic.labels import LABELS, NORMAL, UNKNOWN
-from traffic.plant import Plant
+from traffic.plant import Plant, load_plant
 from traffic.samples import make_samples
 from traffic.windows import Windows, make_windows
 
@@ -40,6 +42,9 @@ _BESIDE = (".log", ".csv", ".json", ".yaml", ".labeled", ".gz")
 
 
 # ---- One capture ----
+
+
+_TABLES = ("flows", "activity", "evidence", "samples", "windows", "intervals")
 
 
 @dataclass(frozen=True)
@@ -84,12 +89,10 @@ def load_capture(path: Path, folder: Path) -> LabelledCapture:
             f"{path} has no truth beside it; expected one of the forms of labelled captures; "
             "add its truth"
         )
-    cached = folder / f"{_key(path, form)}.joblib"
-    if not cached.is_file():
-        with replacing(cached) as draft:
-            joblib.dump(_make(path, form), draft, compress=1)
-    # Its name may have changed since.
-    return replace(joblib.load(cached), name=name_capture(path), network=_network(path, form))
+    cached = folder / _key(path, form)
+    if not cached.is_dir():
+        _write_cached(_make(path, form), cached)
+    return _read_cached(cached, path, form)
 
 
 def _make(path: Path, form: Form) -> LabelledCapture:
@@ -109,6 +112,34 @@ def _make(path: Path, form: Form) -> LabelledCapture:
     windows = Windows(windows.samples, table, windows.rows)
     name, network, true = name_capture(path), _network(path, form), pd.concat(intervals)
     return LabelledCapture(name, form.name, network, capture, windows, true, marked.plant)
+
+
+def _write_cached(made: LabelledCapture, folder: Path) -> None:
+    """Write a capture's tables, whole or not at all. Parquet, not pickles: those run code when read."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=folder.parent))
+    capture, windows = made.capture, made.windows
+    tables = (capture.flows, capture.activity, capture.evidence, windows.samples, windows.table)
+    for name, table in zip(_TABLES, (*tables, made.intervals), strict=True):
+        table.to_parquet(draft / f"{name}.parquet")
+    np.save(draft / "rows.npy", windows.rows)
+    known = {"notes": capture.notes, "plant": made.plant is not None}
+    (draft / "known.json").write_text(json.dumps(known), encoding="utf-8")
+    with suppress(OSError):  # another run was faster
+        draft.rename(folder)
+    shutil.rmtree(draft, ignore_errors=True)
+
+
+def _read_cached(folder: Path, path: Path, form: Form) -> LabelledCapture:
+    tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in _TABLES}
+    known = json.loads((folder / "known.json").read_text(encoding="utf-8"))
+    notes = tuple(known["notes"])
+    capture = Capture(tables["flows"], tables["activity"], tables["evidence"], notes)
+    windows = Windows(tables["samples"], tables["windows"], np.load(folder / "rows.npy"))
+    plant = load_plant(path.with_name("plant.yaml")) if known["plant"] else None
+    # The name is today's: it may have changed since.
+    name, network = name_capture(path), _network(path, form)
+    return LabelledCapture(name, form.name, network, capture, windows, tables["intervals"], plant)
 
 
 def _find_intervals(samples: pd.DataFrame) -> pd.DataFrame:

@@ -5,16 +5,23 @@ where it stood, and no fit is counted twice.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import joblib
 import numpy as np
 
 from assistant.detection import Incident
 from assistant.detection.pipeline import analyse_verdicts
-from eval.detection.alarms import count_incidents, find_delays, make_verdicts, true_intervals
+from eval.detection.alarms import (
+    AlarmCounts,
+    count_incidents,
+    find_delays,
+    make_verdicts,
+    true_intervals,
+)
 from eval.detection.corpus import Corpus
 from eval.detection.costs import CORE_WATTS, Cost, measure_cost
 from eval.detection.metrics import ALL_PREDICTED, encode, find_alarms
@@ -125,19 +132,37 @@ def make_experiment(setup: Setup, corpus: Corpus) -> Experiment:
 def fit_path(folder: Path, key: FitKey) -> Path:
     """The file of a fit in its run's folder; it is there if and only if the fit has ended."""
     name = "\n".join([key.model, key.fold, key.setting, key.labelling, str(key.seed)])
-    return folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.joblib"
+    return folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.npz"
 
 
 def read_fit(folder: Path, key: FitKey) -> FitResult:
     """A fit that has ended."""
-    result: FitResult = joblib.load(fit_path(folder, key))
-    return result
+    with np.load(fit_path(folder, key), allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    row = Row.model_validate_json(str(arrays.pop("row")))
+    counts = json.loads(str(arrays.pop("incidents")))
+    incidents = {capture: AlarmCounts(**of) for capture, of in counts.items()}
+    captures = json.loads(str(arrays.pop("captures")))
+    delays = {capture: arrays.pop(f"delays {place}") for place, capture in enumerate(captures)}
+    return FitResult(row, Predictions(**arrays, incidents=incidents, delays=delays))
 
 
 def write_fit(folder: Path, key: FitKey, result: FitResult) -> None:
     """Write a fit, whole or not at all; when this returns it is on disk."""
-    with replacing(fit_path(folder, key)) as draft:
-        joblib.dump(result, draft, compress=3)
+    found = result.predictions
+    arrays = {
+        name: getattr(found, name) for name in ("rows", "code", "confidence", "alarm", "abstained")
+    }
+    for place, one in enumerate(found.delays.values()):
+        arrays[f"delays {place}"] = one
+    counts = {capture: asdict(of) for capture, of in found.incidents.items()}
+    texts: dict[str, Any] = {
+        "row": result.row.model_dump_json(),
+        "incidents": json.dumps(counts),
+        "captures": json.dumps(list(found.delays)),
+    }
+    with replacing(fit_path(folder, key)) as draft, draft.open("wb") as file:
+        np.savez_compressed(file, **arrays, **texts)
 
 
 # ---- Train and predict ----
