@@ -68,7 +68,12 @@ def load_models(settings: Settings) -> Models:
 
 def _load_writer(settings: Settings, classifier: LocalLLM) -> LocalLLM | RemoteLLM | None:
     if settings.remote_url:
-        return RemoteLLM(settings.remote_url, settings.remote_model)
+        return RemoteLLM(settings.remote_url, settings.remote_model or "default")
+    if settings.remote_model:
+        raise UserError(
+            f"--writer-model {settings.remote_model} names a server's model, but no server is named; "
+            "expected --model-url URL as well; a model on disk is --writer FOLDER"
+        )
     writer = LocalLLM(settings.writer) if settings.writer else classifier
     if settings.writer and not writer.chat_capable:
         raise UserError(

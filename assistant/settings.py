@@ -37,7 +37,7 @@ class Settings(BaseSettings):
         writer: folder of an instruct model that words the answers; none by default.
         remote_url: an OpenAI-compatible server on the plant's network that writes the answers; none
             by default.
-        remote_model: the name by which that server knows its model.
+        remote_model: the name by which that server knows its model; "default" where none is given.
         plant: inventory of devices, ``plant.yaml``.
         local: networks (CIDR) whose addresses are devices, beside the private ranges.
     """
@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     model: Path | None = None
     writer: Path | None = None
     remote_url: str | None = None
-    remote_model: str = "default"
+    remote_model: str = ""
     plant: Path | None = None
     local: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)] = ()
 

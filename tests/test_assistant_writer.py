@@ -207,3 +207,13 @@ def test_a_server_is_asked_for_the_model_by_its_name_and_its_absence_is_shown(st
     shown = capsys.readouterr().out.split("\n")[1]
     assert shown.startswith("Composed without the language model: the model could not be used")
     assert f"the server {url}/v1 gives no answer from 'smol-7'" in shown
+
+
+def test_a_server_s_model_without_a_server_is_refused(home, capsys):
+    assert (
+        main(["ask", "what is wrong?", "--capture", str(SAMPLE), "--writer-model", "smol-7"]) == 2
+    )
+    assert (
+        "--writer-model smol-7 names a server's model, but no server is named"
+        in capsys.readouterr().err
+    )
