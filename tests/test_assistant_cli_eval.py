@@ -100,9 +100,9 @@ class TestMistakes:
                 "captures of the first only: b, a; captures of the second only: y, z",
             ),
             (["compare", "good", "good", "--measure", "f2"], "no measure is called f2"),
-            (["hypotheses"], "cut.json is no JSON"),
+            (["hypotheses"], "cut.json: file: Invalid JSON"),
             (["hypotheses", "H9"], "H9"),
-            (["tables"], "cut.json is no JSON"),
+            (["tables"], "cut.json: file: Invalid JSON"),
             (["tables", "--data", "no/folder"], "no/folder"),
         ],
     )

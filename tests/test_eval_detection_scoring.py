@@ -16,6 +16,7 @@ from eval.detection.fit import FitKey, FitResult, fit_path, read_fit, write_fit
 from eval.detection.scoring import Predictions, TestedWindows, score, score_constant
 from eval.results import Curves, Row
 from traffic.capture import Capture
+from traffic.errors import UserError
 from traffic.labels import LABELS, NORMAL
 from traffic.windows import Windows
 
@@ -166,10 +167,22 @@ def test_a_fit_is_read_as_it_was_written(tmp_path):
 
 
 def test_a_fit_that_breaks_off_while_it_is_written_is_no_fit(tmp_path):
-    unwritable = replace(fit_result(), row=lambda: None)
-    with pytest.raises(Exception, match="pickle"):
-        write_fit(tmp_path, KEY, unwritable)
+    class Full:
+        def __array__(self, dtype=None, copy=None):
+            raise OSError(28, "No space left on device")
+
+    found = replace(fit_result().predictions, delays={"capture": Full()})
+    with pytest.raises(UserError, match="No space left on device"):
+        write_fit(tmp_path, KEY, replace(fit_result(), predictions=found))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_fit_that_holds_a_pickle_is_refused(tmp_path):
+    """A folder of results may come from elsewhere, and a pickle runs code when it is read."""
+    hostile = {"row": np.array([object()], dtype=object)}
+    np.savez(fit_path(tmp_path, KEY), **hostile, allow_pickle=True)
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        read_fit(tmp_path, KEY)
 
 
 def test_fits_have_files_of_their_own():
