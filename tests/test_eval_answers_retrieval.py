@@ -13,10 +13,11 @@ from sklearn.metrics import ndcg_score
 from test_knowledge_base_documents import make_pdf
 
 from assistant.cli.main import main
-from eval.answers.results import Placed, QuestionResult, read_retrieval_run
+from eval.answers.results import Placed, QuestionResult, RetrievalRun
 from eval.answers.retrieval import SHIPPED, first_rank, ndcg, run_retrieval, score_variant
 from eval.detection.bootstrap import resample_mean
 from traffic.errors import UserError
+from traffic.files import read_json
 
 
 def test_the_first_accepted_place_gives_the_rank() -> None:
@@ -109,7 +110,7 @@ def test_questions_through_the_real_index(
     assert main(["eval", "retrieval", *cases, *folders]) == 0
     said = capsys.readouterr()
     assert f"1 case left out: no folder {tmp_path / 'none'} of documents (--documents)" in said.err
-    run = read_retrieval_run(tmp_path / "retrieval.json")
+    run = read_json(tmp_path / "retrieval.json", RetrievalRun, "a run of retrieval")
     (ships,) = [one for one in run.variants if one.variant == SHIPPED and not one.group]
     assert (ships.recall_at_5.value, ships.refused_rightly.value) == (1.0, 1.0)
     assert ships.refused_wrongly.value == 0.0

@@ -17,10 +17,11 @@ from eval.answers.answers import plan_cases
 from eval.answers.captures import Roots, find_missing, read_case_capture
 from eval.answers.cases import Case, Recorded, Simulated, Source
 from eval.answers.grading import MEASURES, Answer, grade_answer
-from eval.answers.results import read_answers_run
+from eval.answers.results import AnswersRun
 from knowledge_base.index import Index, open_index
 from traffic.datasets.truth import Interval, Truth, write_truth
 from traffic.errors import UserError
+from traffic.files import read_json
 
 CASE = Case(
     id="a90", capture="k90", question="what is cam-1 up to", devices=("cam-1",), causes=("c2",),
@@ -218,7 +219,7 @@ def test_the_sample_through_the_whole_command(
     refused = {**menu, "by": "chat", "refused": True}
     path = write(tmp_path, {"k91": {"sample": "bottling-line"}}, SAMPLE, wrong, refused)
     assert main(["eval", "answers", "--cases", str(path), "--out", str(tmp_path)]) == 0
-    run = read_answers_run(tmp_path / "answers.json")
+    run = read_json(tmp_path / "answers.json", AnswersRun, "a run of answers")
     shares = {(one.measure, one.group): (one.share.value, one.cases) for one in run.measured}
     assert shares["cause", ""] == shares["cause", "sample"] == (0.5, 2)
     assert shares["refused", ""] == (1.0, 1)

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from eval.provenance import find_commit, find_machine, find_versions, now, own_command
 from eval.results import Estimate, MachineFacts
-from traffic.files import Strict, read_json
+from traffic.files import Strict
 
 
 class Origin(Strict):
@@ -146,20 +146,6 @@ class AnswersRun(Strict):
     results: tuple[CaseResult, ...]
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
-
-
-def read_retrieval_run(path: Path) -> RetrievalRun:
-    """Read what `eval retrieval` wrote.
-
-    Raises:
-        UserError: it is missing, or of another form or version.
-    """
-    return read_json(path, RetrievalRun, "results of faultwise eval retrieval, version 1")
-
-
-def read_answers_run(path: Path) -> AnswersRun:
-    """Read what `eval answers` wrote; errors as in ``read_retrieval_run``."""
-    return read_json(path, AnswersRun, "results of faultwise eval answers, version 1")
 
 
 # ---- What both kinds of files say of how they were made ----
