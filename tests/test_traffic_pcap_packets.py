@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from frames import (
     CLIENT,
+    CLIENT_MAC,
     SERVER,
     address,
+    arp_packet,
     client,
     ethernet,
     icmp_packet,
@@ -193,6 +195,15 @@ def test_frames_that_are_no_ip_are_counted(tmp_path):
     frames = [client(1.0, "S"), (1.5, ethernet(bytes(40), 0x88CC)), (2.0, b"\x00" * 5)]
     packets = read_packets([write_pcap(tmp_path / "a.pcap", frames)])
     assert packets.notes == ("a.pcap: 2 of 3 frames are neither IP nor ARP and make no flow",)
+
+
+def test_a_packet_knows_its_frame_as_wireshark_counts(tmp_path):
+    asks = arp_packet(1, CLIENT_MAC, CLIENT, SERVER)
+    frames = [(9.0, ethernet(bytes(40), 0x88CC)), client(3.0, "S"), (2.0, asks), client(1.0, "S")]
+    first = write_pcap(tmp_path / "a.pcap", frames)
+    packets = read_packets([first, write_pcap(tmp_path / "b.pcap", [client(2.0, "S")])])
+    assert packets.table[["file", "frame"]].to_numpy().tolist() == [[0, 4], [1, 1], [0, 2]]
+    assert packets.arp[["file", "frame"]].to_numpy().tolist() == [[0, 3]]
 
 
 @pytest.mark.parametrize(

@@ -34,9 +34,10 @@ class Packets:
             ``addresses``); ``proto`` (IANA number); ``sport dport`` (ICMP: type and code);
             ``ip_bytes``; ``flags seq window has_tcp`` of TCP; ``payload`` (bytes above transport),
             ``held`` (of these captured, at ``payload_at`` of buffer ``file``); ``src_mac dst_mac``
-            (48 bits, -1 = none).
+            (48 bits, -1 = none); ``frame`` (its number in ``file``, from 1, as Wireshark counts:
+            all records of a file, those that are not read too).
         arp: one row per ARP packet, sorted by ``ts``: ``ts op sender target`` (rows of
-            ``addresses``) ``mac``.
+            ``addresses``) ``mac file frame``.
         addresses: shape (n_addresses,), object, address texts.
         buffers: each file's bytes, mapped.
         start_s, end_s: times of the first and last frame of any kind.
@@ -165,8 +166,9 @@ def _decode_part(whole: Records, file: int, first: int) -> _Part:
     ends = np.split(codes.astype(np.int32), [n, 2 * n, 2 * n + m])
     packets["src"], packets["dst"], arp["sender"], arp["target"] = ends
     packets |= {"ts": records.ts[row], "src_mac": links.src_mac[row], "dst_mac": links.dst_mac[row]}
-    packets["file"] = np.full(n, file, np.int32)
-    arp["ts"] = records.ts[arp.pop("row")]
+    packets["file"], packets["frame"] = np.full(n, file, np.int32), records.frame[row]
+    row = arp.pop("row")
+    arp |= {"ts": records.ts[row], "file": np.full(m, file, np.int32), "frame": records.frame[row]}
     del packets["transport"], packets["rest"]
     return _Part(packets, arp, low, high)
 

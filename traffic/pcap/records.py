@@ -50,6 +50,7 @@ class Records:
         at: shape (n,), int64: offset of the frame in ``buffer``.
         captured, wire: shape (n,), int32: bytes there, bytes on the wire.
         link: shape (n,), int32, link type of each record (https://www.tcpdump.org/linktypes.html).
+        frame: shape (n,), int32: number of the record in its file, from 1, as Wireshark counts.
         notes: what was damaged, one sentence each.
     """
 
@@ -59,11 +60,12 @@ class Records:
     captured: np.ndarray
     wire: np.ndarray
     link: np.ndarray
+    frame: np.ndarray
     notes: tuple[str, ...] = ()
 
     def take(self, which: slice | np.ndarray) -> "Records":
         """Some of the records; ``buffer`` and ``notes`` stay."""
-        names = ("ts", "at", "captured", "wire", "link")
+        names = ("ts", "at", "captured", "wire", "link", "frame")
         return replace(self, **{name: getattr(self, name)[which] for name in names})
 
 
@@ -150,7 +152,8 @@ def _read_pcap(path: Path, data: mmap.mmap) -> Records:
     captured = header["captured"].astype(np.int32)
     wire = np.maximum(np.minimum(header["wire"], _MOST_WIRE).astype(np.int32), captured)
     link = np.full(good, network & 0x0FFFFFFF, np.int32)
-    return Records(buffer, ts, at, captured, wire, link, notes)
+    frame = np.arange(1, good + 1, dtype=np.int32)
+    return Records(buffer, ts, at, captured, wire, link, frame, notes)
 
 
 def _find_records(data: mmap.mmap, order: str) -> np.ndarray:
@@ -175,7 +178,8 @@ def _damage(path: Path, good: int, end: int, size: int) -> str:
 
 def _no_records(data: mmap.mmap, notes: tuple[str, ...]) -> Records:
     none = np.zeros(0, np.int64)
-    return Records(np.frombuffer(data, np.uint8), none.astype(float), none, none, none, none, notes)
+    numbers = (none,) * 5
+    return Records(np.frombuffer(data, np.uint8), none.astype(float), *numbers, notes=notes)
 
 
 # ---- pcapng: blocks of several kinds, each with its length ----
@@ -207,7 +211,7 @@ def _read_pcapng(path: Path, data: mmap.mmap) -> Records:
             if row is None or row[0] >= len(interfaces):
                 lost += 1
             else:
-                rows.append(row)
+                rows.append((*row, len(rows) + lost + 1))
         at += length
     notes: tuple[str, ...] = () if at == size else (_damage(path, len(rows), at, size),)
     if lost:
@@ -216,13 +220,13 @@ def _read_pcapng(path: Path, data: mmap.mmap) -> Records:
         )
     if not rows:
         return _no_records(data, notes)
-    owner, ticks, start, captured, wire = np.array(rows, np.int64).T
+    owner, ticks, start, captured, wire, frame = np.array(rows, np.int64).T
     clocks = np.array([[i.link, i.per_s, i.offset_s] for i in interfaces], np.int64)
     link, per_s, offset = clocks[owner].T
     ts = ticks // per_s + (ticks % per_s) / per_s + offset
     wire = np.minimum(np.maximum(wire, captured), _MOST_WIRE)
-    captured, wire, link = (column.astype(np.int32) for column in (captured, wire, link))
-    return Records(np.frombuffer(data, np.uint8), ts, start, captured, wire, link, notes)
+    small = [column.astype(np.int32) for column in (captured, wire, link, frame)]
+    return Records(np.frombuffer(data, np.uint8), ts, start, *small, notes=notes)
 
 
 def _interface(data: mmap.mmap, at: int, length: int, order: str) -> _Interface:
