@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from traffic.arrays import count_up, starts_run
+from traffic.device_records import DeviceRecords
 
 SAMPLE_S = 10.0
 
@@ -69,12 +70,14 @@ class Capture:
         evidence: one row per ``slot src dst kind code`` with ``count`` events and ``distinct``
             targets; ``src`` asked or sent, ``dst`` was asked or received.
         notes: what was skipped or assumed while reading, one sentence each, for the user.
+        records: what devices say of themselves, in logs and readings beside the traffic.
     """
 
     flows: pd.DataFrame
     activity: pd.DataFrame
     evidence: pd.DataFrame = field(default_factory=_empty_evidence)
     notes: tuple[str, ...] = ()
+    records: DeviceRecords = field(default_factory=DeviceRecords)
 
     @property
     def start_s(self) -> float:

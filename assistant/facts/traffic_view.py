@@ -21,6 +21,7 @@ class TrafficView:
             a 5-tuple share one), ``since_s`` and ``until_s`` (the part of the flow inside the
             slot).
         evidence: as in the capture.
+        records: as in the capture: logs and readings of the devices.
         samples: as ``traffic.samples.make_samples`` returns them; its devices are the local ones.
         local: addresses of these devices.
         plant: names of addresses; empty where none was given.
@@ -31,6 +32,7 @@ class TrafficView:
     def __init__(self, capture: Capture, samples: pd.DataFrame, plant: Plant | None = None) -> None:
         self.flow_slots = _join_activity(capture)
         self.evidence = capture.evidence
+        self.records = capture.records
         self.samples = samples
         self.local = frozenset(map(str, samples["device"].unique()))
         self.plant = plant or Plant()
