@@ -16,9 +16,9 @@ from frames import (
     server,
     tcp_packet,
     udp_packet,
-    write_pcap,
 )  # fmt: skip
 
+from traffic.conversations import empty_exchanges
 from traffic.pcap.flows import make_flows
 from traffic.pcap.packets import read_packets
 from traffic.pcap.protocols import PROTOCOLS
@@ -285,9 +285,8 @@ def test_counts_of_a_real_capture_are_those_of_tshark(shared):
     assert totals.groupby("kind").sum()[list(wanted)].to_dict() == wanted
 
 
-def test_every_protocol_tells_all_its_kinds_and_each_is_counted(tmp_path):
-    packets = read_packets([write_pcap(tmp_path / "one.pcap", [client(1.0, "S")])])
-    segments = pd.DataFrame({"resent": [False], "stream": [0]})
+def test_every_protocol_tells_all_its_kinds_and_each_is_counted():
+    none = empty_exchanges().assign(src=[], dst=[], answer_ts=[])
     for protocol in PROTOCOLS:
-        assert protocol.find_events(packets, segments).keys() == protocol.codes.keys()
-        assert protocol.codes.keys() <= EVIDENCE_COUNTS.keys()
+        assert protocol.make_events(none).keys() == protocol.evidence.keys()
+        assert protocol.evidence.keys() <= EVIDENCE_COUNTS.keys()

@@ -1,7 +1,7 @@
 """A capture as tables: flows, the slots they were active in, and the evidence beyond flows.
 
 A pcap knows when each packet passed; a Zeek log knows only a flow's start, length and packet
-counts. Both end in the same three tables, so nothing after this module asks where a capture came
+counts. Both end in the same tables, so nothing after this module asks where a capture came
 from:
 
     slot       |--- 0 ---|--- 1 ---|--- 2 ---|        10 s each, aligned to the epoch, half-open
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from traffic.arrays import count_up, starts_run
+from traffic.conversations import empty_exchanges, empty_sessions
 from traffic.device_records import DeviceRecords
 
 SAMPLE_S = 10.0
@@ -69,6 +70,9 @@ class Capture:
             resp_bytes orig_syns``, all int64; bytes are IP bytes; ``slot`` is floor(ts / 10 s).
         evidence: one row per ``slot src dst kind code`` with ``count`` events and ``distinct``
             targets; ``src`` asked or sent, ``dst`` was asked or received.
+        sessions: one row per TCP connection: who ended it and how; see ``empty_sessions``.
+        exchanges: one row per request with its answer, whatever the protocol; see
+            ``empty_exchanges``.
         notes: what was skipped or assumed while reading, one sentence each, for the user.
         records: what devices say of themselves, in logs and readings beside the traffic.
     """
@@ -76,6 +80,8 @@ class Capture:
     flows: pd.DataFrame
     activity: pd.DataFrame
     evidence: pd.DataFrame = field(default_factory=_empty_evidence)
+    sessions: pd.DataFrame = field(default_factory=empty_sessions)
+    exchanges: pd.DataFrame = field(default_factory=empty_exchanges)
     notes: tuple[str, ...] = ()
     records: DeviceRecords = field(default_factory=DeviceRecords)
 

@@ -12,7 +12,7 @@ from assistant.facts.traffic_view import TrafficView, busiest_pairs
 from traffic.capture import SAMPLE_S
 from traffic.pcap.protocols.modbus import EXCEPTIONS as MODBUS_EXCEPTIONS
 from traffic.pcap.protocols.modbus import FUNCTIONS as MODBUS_FUNCTIONS
-from traffic.pcap.protocols.mqtt import RETURN_CODES as MQTT_RETURN_CODES
+from traffic.pcap.protocols.mqtt import REASONS as MQTT_REASONS
 
 MODBUS_REQUESTS = ("modbus_read", "modbus_write", "modbus_other")
 _MQTT_WORDS = {
@@ -271,7 +271,7 @@ def refusal_facts(
     facts = []
     for kind, name, words in (
         ("modbus_exception", "exceptions", MODBUS_EXCEPTIONS),
-        ("mqtt_refused", "refusals", MQTT_RETURN_CODES),
+        ("mqtt_refused", "refusals", MQTT_REASONS),
     ):
         refused = evidence[evidence["kind"] == kind]
         for client, server, rows in busiest_pairs(refused, _MOST_REFUSED_PAIRS):

@@ -11,8 +11,7 @@ from traffic.arrays import number_groups
 from traffic.capture import EVIDENCE_COLUMNS, SAMPLE_S, join_evidence
 from traffic.pcap.headers import ICMP, ICMP6
 from traffic.pcap.packets import Packets
-from traffic.pcap.protocols import PROTOCOLS
-from traffic.pcap.protocols.protocol import Events, find_unanswered, make_events
+from traffic.pcap.protocols.protocol import Events, make_events
 from traffic.pcap.tcp import RST
 
 _ARP_WAIT_S = 1.0
@@ -23,21 +22,21 @@ _UNSPECIFIED = "0.0.0.0"  # noqa: S104 (the sender of a probe, no interface to b
 _KEYS = EVIDENCE_COLUMNS[:5]
 
 
-def make_evidence(packets: Packets, segments: pd.DataFrame) -> pd.DataFrame:
+def make_evidence(packets: Packets, segments: pd.DataFrame, spoken: Events) -> pd.DataFrame:
     """Count events per slot, pair of addresses, kind and code.
 
     Args:
         packets: the packets of one capture.
-        segments: shape (n_packets, ...), rows as in ``packets.table``: ``resent zero_window
-            stream``.
+        segments: shape (n_packets, ...), rows as in ``packets.table``: ``resent
+            zero_window``.
+        spoken: evidence of application protocols by kind.
 
     Returns:
         Shape (n, 7), ``EVIDENCE_COLUMNS``, sorted by slot, src, dst, kind, code.
     """
     events = _find_arp(packets) | _find_tcp(packets.table, segments)
     events["unreachable"] = _find_unreachable(packets.table)
-    for protocol in PROTOCOLS:
-        events |= protocol.find_events(packets, segments)
+    events |= spoken
     if not any(len(table) for table in events.values()):
         return join_evidence([])
     evidence = _count_events(events)
@@ -76,12 +75,28 @@ def _find_arp(packets: Packets) -> Events:
     replies = arp[arp["op"] == 2].rename(columns={"sender": "dst", "target": "src"})
     # Silence is the good answer to a probe, which asks whether an address is free.
     real, keys = requests[~probe[requests.index]], ["src", "dst"]
-    silent = find_unanswered(real, replies, keys, _ARP_WAIT_S, packets.end_s)
+    silent = _find_unanswered(real, replies, keys, packets.end_s)
     return {
         "arp_request": make_events(requests),
         "arp_unanswered": make_events(silent),
         "arp_conflict": _find_conflicts(arp[~probe]),
     }
+
+
+def _find_unanswered(
+    requests: pd.DataFrame, replies: pd.DataFrame, keys: list[str], end_s: float
+) -> pd.DataFrame:
+    """Requests without a reply of the same keys in time, where the capture lasts so long."""
+    replies = replies[["ts", *keys]].assign(reply=True)
+    joined = pd.merge_asof(
+        requests,
+        replies,
+        on="ts",
+        by=keys,
+        direction="forward",
+        tolerance=_ARP_WAIT_S,  # type: ignore[arg-type]
+    )
+    return joined[joined["reply"].isna() & (joined["ts"] + _ARP_WAIT_S <= end_s)]
 
 
 def _find_conflicts(claims: pd.DataFrame) -> pd.DataFrame:

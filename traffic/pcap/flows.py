@@ -17,11 +17,13 @@ import pandas as pd
 from traffic.arrays import starts_run
 from traffic.capture import ACTIVITY_COLUMNS, FLOW_COLUMNS, SAMPLE_S, Capture
 from traffic.pcap.evidence import make_evidence
+from traffic.pcap.exchanges import find_events, make_exchanges, read_exchanges
 from traffic.pcap.headers import ICMP, ICMP6, TCP, UDP
 from traffic.pcap.packets import Packets
 from traffic.pcap.protocols import dns
 from traffic.pcap.protocols.protocol import HEAD_BYTES, Heads
 from traffic.pcap.services import SERVER_PORTS, name_services
+from traffic.pcap.sessions import make_sessions
 from traffic.pcap.tcp import (
     ACK,
     FIN,
@@ -189,21 +191,40 @@ def make_flows(packets: Packets) -> Capture:
 
     Returns:
         Flows sorted by ``ts`` (with ``orig_l2_addr resp_l2_addr`` where the capture has them),
-        activity from the packets' own times, and evidence. Every IP packet is in exactly one flow
-        and one slot.
+        activity from the packets' own times, evidence, sessions and exchanges. Every IP packet is
+        in exactly one flow and one slot.
     """
     work = cut_flows(packets.table)
     segments = _read_segments(work)
     flows = _make_table(work, segments, packets)
+    found = read_exchanges(packets, work, _describe_flows(work, flows))
     # So far flows are numbered by conversation; from here on by the row of their first packet.
     order = np.argsort(work["row"].to_numpy()[_heads(work)])
     number = np.empty(len(order), np.int32)
     number[order] = np.arange(len(order))
     flows = flows.iloc[order].reset_index(drop=True)
     flows.insert(1, "uid", "C" + pd.Series(np.arange(len(flows)) + 1).astype("str").str.zfill(8))
-    activity = _make_activity(work, number)
-    evidence = make_evidence(packets, _by_row(work, segments))
-    return Capture(flows, activity, evidence, packets.notes)
+    return Capture(
+        flows=flows,
+        activity=_make_activity(work, number),
+        evidence=make_evidence(packets, _by_row(work, segments), find_events(found)),
+        sessions=make_sessions(packets, work, segments, number),
+        exchanges=make_exchanges(found, packets, number),
+        notes=packets.notes,
+    )
+
+
+def _describe_flows(work: pd.DataFrame, flows: pd.DataFrame) -> pd.DataFrame:
+    """What ``read_exchanges`` needs of each flow, in the order of ``work``."""
+    return pd.DataFrame(
+        {
+            "service": flows["service"].fillna(""),
+            "transport": work["proto"].to_numpy()[_heads(work)],
+            "server_port": flows["id.resp_p"].to_numpy(),
+            "begun": flows["history"].fillna("").str.contains("S", regex=False).to_numpy(bool),
+            "two_way": ((flows["orig_pkts"] > 0) & (flows["resp_pkts"] > 0)).to_numpy(),
+        }
+    )
 
 
 def _heads(work: pd.DataFrame) -> np.ndarray:
@@ -221,7 +242,7 @@ def _read_segments(work: pd.DataFrame) -> pd.DataFrame:
     read = read_segments(work[["ts", "flags", "seq", "payload", "window"]].iloc[tcp], stream)
     n = len(work)
     out = {"grown_bytes": work["payload"].to_numpy().copy()}
-    out |= {name: np.zeros(n, bool) for name in ("again", "resent", "zero_window")}
+    out |= {name: np.zeros(n, bool) for name in ("again", "resent", "zero_window", "keep_alive")}
     for name, column in out.items():
         column[tcp] = read[name]
     return pd.DataFrame(out, copy=False)
@@ -232,8 +253,8 @@ def _streams(work: pd.DataFrame) -> np.ndarray:
 
 
 def _by_row(work: pd.DataFrame, segments: pd.DataFrame) -> pd.DataFrame:
-    """What the evidence needs of each packet, in the order of ``Packets.table``."""
-    columns = {"stream": _streams(work).astype(np.int32), **segments[["resent", "zero_window"]]}
+    """What segments tell of each packet, in the order of ``Packets.table``."""
+    columns = dict(segments[["resent", "zero_window"]])
     place = np.empty(len(work), np.int64)
     place[work["row"].to_numpy()] = np.arange(len(work))
     return pd.DataFrame({name: np.asarray(column)[place] for name, column in columns.items()})
@@ -341,10 +362,11 @@ def _services(
     for head, index in zip(heads, (orig, resp), strict=True):
         spoken = np.flatnonzero(index < NEVER)
         head[spoken] = packets.read_payload(row[index[spoken]], HEAD_BYTES)
-    index = np.minimum(orig, resp)
-    payload, spoken = np.zeros(n, np.int64), np.flatnonzero(index < NEVER)
-    payload[spoken] = work["payload"].to_numpy()[index[spoken]]
-    return name_services(Heads(proto, heads[0], heads[1], payload), port)
+    sizes = np.zeros((2, n), np.int64)
+    for size, index in zip(sizes, (orig, resp), strict=True):
+        spoken = np.flatnonzero(index < NEVER)
+        size[spoken] = work["payload"].to_numpy()[index[spoken]]
+    return name_services(Heads(proto, heads[0], heads[1], *sizes), port)
 
 
 def _with_macs(table: pd.DataFrame, first: pd.DataFrame, packets: Packets) -> pd.DataFrame:

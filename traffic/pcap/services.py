@@ -8,7 +8,7 @@ import numpy as np
 
 from traffic.pcap.headers import TCP, UDP
 from traffic.pcap.protocols import PROTOCOLS
-from traffic.pcap.protocols.protocol import Heads, Protocol, starts_with
+from traffic.pcap.protocols.protocol import Fits, Heads, Protocol, starts_with
 
 # Ports that Zeek's analyzers register (likely_server_ports), and those of the usual plant
 # protocols: a flow's direction is guessed by them.
@@ -26,33 +26,44 @@ SERVER_PORTS: dict[int, tuple[int, ...]] = {
 }  # fmt: skip
 
 
+_NTP = 48  # bytes of a message without extensions (RFC 5905, 7.3)
+
+
 def _fits_ntp(heads: Heads) -> np.ndarray:
     """48 bytes and a mode from symmetric to broadcast (RFC 5905, 7.3)."""
     mode = heads.first[:, 0] & 7
-    return (heads.payload >= 48) & (mode >= 1) & (mode <= 5)
+    return (heads.payload >= _NTP) & (mode >= 1) & (mode <= 5)
 
 
 _HTTP = (b"GET ", b"POST ", b"PUT ", b"HEAD ", b"OPTIONS ", b"DELETE ", b"CONNECT ", b"PATCH ")
 _ENIP = (b"\x65\x00", b"\x63\x00", b"\x6f\x00", b"\x70\x00")
-# The first one that fits names the flow: what has a port of its own before what is met on any.
+
+
+def _only(
+    name: str, transport: int, ports: tuple[int, ...], fits: Fits, anywhere: bool = False
+) -> Protocol:
+    return Protocol(name=name, transports=(transport,), ports=ports, fits=fits, anywhere=anywhere)
+
+
+# The first one that fits names the flow: on its own port before what is met on any.
 _SERVICES = (
-    Protocol("ntp", (UDP,), (123,), _fits_ntp),
+    _only("ntp", UDP, (123,), _fits_ntp),
     *PROTOCOLS,
-    Protocol("ftp", (TCP,), (21,), starts_with(b"220", side="resp")),
-    Protocol("smtp", (TCP,), (25, 465, 587), starts_with(b"220", side="resp")),
-    Protocol("smb", (TCP,), (139, 445), starts_with(b"\xffSMB", b"\xfeSMB", at=4)),
-    Protocol("rdp", (TCP,), (3389,), starts_with(b"\x03\x00")),
-    Protocol("dnp3", (TCP,), (20000,), starts_with(b"\x05\x64")),
-    Protocol("s7comm", (TCP,), (102,), starts_with(b"\x03\x00")),
-    Protocol("enip", (TCP,), (44818,), starts_with(*_ENIP)),
-    Protocol("dhcp", (UDP,), (67, 68), starts_with(b"\1\1\6", b"\2\1\6")),
-    Protocol("dhcp", (UDP,), (67, 68), starts_with(b"\2\1\6", side="resp")),
-    Protocol("snmp", (UDP,), (161, 162), starts_with(b"\x30")),
-    Protocol("syslog", (UDP,), (514,), starts_with(b"<")),
-    Protocol("http", (TCP,), (), starts_with(*_HTTP)),
-    Protocol("ssl", (TCP,), (), starts_with(b"\x16\x03")),
-    Protocol("ssh", (TCP,), (), starts_with(b"SSH-")),
-    Protocol("ssh", (TCP,), (), starts_with(b"SSH-", side="resp")),
+    _only("ftp", TCP, (21,), starts_with(b"220", side="resp")),
+    _only("smtp", TCP, (25, 465, 587), starts_with(b"220", side="resp")),
+    _only("smb", TCP, (139, 445), starts_with(b"\xffSMB", b"\xfeSMB", at=4)),
+    _only("rdp", TCP, (3389,), starts_with(b"\x03\x00")),
+    _only("dnp3", TCP, (20000,), starts_with(b"\x05\x64")),
+    _only("s7comm", TCP, (102,), starts_with(b"\x03\x00")),
+    _only("enip", TCP, (44818,), starts_with(*_ENIP)),
+    _only("dhcp", UDP, (67, 68), starts_with(b"\1\1\6", b"\2\1\6")),
+    _only("dhcp", UDP, (67, 68), starts_with(b"\2\1\6", side="resp")),
+    _only("snmp", UDP, (161, 162), starts_with(b"\x30")),
+    _only("syslog", UDP, (514,), starts_with(b"<")),
+    _only("http", TCP, (80, 81, 8000, 8080, 8888), starts_with(*_HTTP), anywhere=True),
+    _only("ssl", TCP, (443, 8443, 8883), starts_with(b"\x16\x03"), anywhere=True),
+    _only("ssh", TCP, (22,), starts_with(b"SSH-"), anywhere=True),
+    _only("ssh", TCP, (22,), starts_with(b"SSH-", side="resp"), anywhere=True),
 )
 
 
@@ -68,10 +79,11 @@ def name_services(heads: Heads, server_port: np.ndarray) -> np.ndarray:
     """
     names = np.array([*(service.name for service in _SERVICES), ""], dtype=object)
     spoken = np.full(len(server_port), len(_SERVICES))
-    for number, service in enumerate(_SERVICES):
-        open_ = (spoken == len(_SERVICES)) & np.isin(heads.transport, service.transports)
-        if service.ports:
-            open_ &= np.isin(server_port, service.ports)
-        rows = np.flatnonzero(open_)
-        spoken[rows[service.fits(heads.take(rows))]] = number
+    for own_port in (True, False):
+        for number, service in enumerate(_SERVICES):
+            open_ = (spoken == len(_SERVICES)) & np.isin(heads.transport, service.transports)
+            if own_port:
+                open_ &= np.isin(server_port, service.ports)
+            rows = np.flatnonzero(open_ & (own_port or service.anywhere))
+            spoken[rows[service.fits(heads.take(rows))]] = number
     return names[spoken]

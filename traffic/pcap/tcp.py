@@ -304,15 +304,16 @@ def read_segments(packets: pd.DataFrame, stream: np.ndarray) -> pd.DataFrame:
         stream: shape (n,), int64, connection * 2 + direction.
 
     Returns:
-        Shape (n, 4): ``grown_bytes`` (how far the stream's end moved, gaps included, SYN and FIN
+        Shape (n, 5): ``grown_bytes`` (how far the stream's end moved, gaps included, SYN and FIN
         not), ``again`` (it holds data and ends where the stream had already been: Zeek's ``T``),
         ``resent`` (likewise, without keep-alives and segments overtaken on the way, with repeated
         FINs and SYN-ACKs), ``zero_window`` (its sender takes no more
-        data: Zeek's ``W``). RSTs add nothing: their numbers cannot be trusted.
+        data: Zeek's ``W``), ``keep_alive`` (a probe of an idle connection: at most a byte, just
+        before the stream's end; RFC 9293, 3.8.4). RSTs add nothing: their numbers cannot be trusted.
     """
     n = len(packets)
     out = {"grown_bytes": np.zeros(n, np.int64)}
-    out |= {name: np.zeros(n, bool) for name in ("again", "resent")}
+    out |= {name: np.zeros(n, bool) for name in ("again", "resent", "keep_alive")}
     flags = packets["flags"].to_numpy()
     out["zero_window"] = _is_zero_window(flags, packets["window"].to_numpy(), stream)
     order = _by_side(stream)
@@ -333,15 +334,16 @@ def read_segments(packets: pd.DataFrame, stream: np.ndarray) -> pd.DataFrame:
     wild = ~head & (place - seen > _WILDEST_JUMP)
     out["grown_bytes"][order] = np.where(wild, payload, np.maximum(grown - marks * (grown > 0), 0))
 
+    probe = ~head & (payload <= 1) & (place == seen - 1) & (marks == 0)
+    out["keep_alive"][order[probe]] = True
     stale = np.flatnonzero(~head & (grown == 0) & ((payload > 0) | (marks > 0)))
     flags, payload, ts = flags[stale], payload[stale], packets["ts"].to_numpy()[order]
     out["again"][order[stale]] = payload > 0
-    keep_alive = (payload <= 1) & (place[stale] == seen[stale] - 1) & (marks[stale] == 0)
     # One that comes right after a segment that left a hole was not sent again, it took another way.
     last = last_row(np.flatnonzero(head | (grown > 0)), stale)
     overtaken = ~head[last] & (place[last] > seen[last]) & (ts[stale] - ts[last] <= _OVERTAKEN_S)
     tells = (payload > 0) | (flags & FIN > 0) | (flags & (SYN | ACK) == SYN | ACK)
-    out["resent"][order[stale]] = tells & ~keep_alive & ~overtaken
+    out["resent"][order[stale]] = tells & ~probe[stale] & ~overtaken
     return pd.DataFrame(out, copy=False)
 
 

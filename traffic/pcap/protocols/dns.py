@@ -1,22 +1,28 @@
-"""DNS over UDP and TCP: queries, and those that fail or stay unanswered (RFC 1035)."""
+"""DNS over UDP and TCP: questions, what answers them, how fast, and failures by response code
+(RFC 1035)."""
 
 import numpy as np
 import pandas as pd
 
 from traffic.pcap.headers import TCP, UDP
-from traffic.pcap.packets import Packets
+from traffic.pcap.messages import Messages
 from traffic.pcap.protocols.protocol import (
+    ANSWER,
+    ASK,
+    READ,
+    SKIP,
+    TELL,
     Events,
     Heads,
     Protocol,
-    find_unanswered,
     make_events,
-    number_names,
+    make_rows,
+    read_text,
+    select_asked,
 )
 
 PORTS = (53, 137, 5353, 5355)  # with NetBIOS names, multicast DNS and LLMNR, which speak alike
 _PORT = 53  # only a resolver's answers and failures are evidence
-_WAIT_S = 5.0
 _NAME_BYTES = 80
 # RFC 1035, 4.1.1.
 RESPONSE_CODES = {
@@ -27,39 +33,68 @@ RESPONSE_CODES = {
     4: "not implemented",
     5: "refused",
 }
+_MULTICAST = (137, 5353, 5355)  # asked of all, who may answer or not
+
+
+def _message_bytes(head: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Over TCP two bytes of length come first (RFC 1035, 4.2.2)."""
+    length = head[:, 0] << 8 | head[:, 1]
+    return np.where((length >= 12) & (known >= 2), 2 + length, 0)
 
 
 def _fits(heads: Heads) -> np.ndarray:
     """A header's length and at most a few questions (RFC 1035, 4.1.1)."""
     first, tcp = heads.first.astype(int), heads.transport == TCP
-    # Over TCP two bytes of length come first (RFC 1035, 4.2.2).
     questions = np.where(tcp, first[:, 6] << 8 | first[:, 7], first[:, 4] << 8 | first[:, 5])
     return (heads.payload >= np.where(tcp, 14, 12)) & (questions <= 16)
 
 
-def find_events(packets: Packets, segments: pd.DataFrame) -> Events:  # noqa: ARG001
-    """Queries with the names they ask for, and failures by response code, -1 for silence."""
-    table = packets.table
-    proto, dport, sport = (table[name].to_numpy() for name in ("proto", "dport", "sport"))
-    rows = np.flatnonzero((dport == _PORT) | (sport == _PORT))
-    length = np.where(proto[rows] == TCP, 2, 0)
-    whole = np.isin(proto[rows], (TCP, UDP)) & (table["held"].to_numpy()[rows] >= 12 + length)
-    rows, length = rows[whole], length[whole]
-    head = packets.read_payload(rows, 4, length).astype(np.int64)
-    names = number_names(packets.read_payload(rows, _NAME_BYTES, length + 12))
-    messages = table[["ts", "src", "dst", "sport", "dport"]].iloc[rows]
-    messages = messages.assign(
-        ident=head[:, 0] << 8 | head[:, 1], code=head[:, 3] & 15, target=names
+def _read(messages: Messages) -> pd.DataFrame:
+    """A row per message; the key is its identification, the name what it asks for, as the wire
+    has it: each label after its length."""
+    if (messages.of_packet("proto") == TCP).any():
+        messages = messages.enclosed(2, np.ones(len(messages), bool))
+    flags = messages.u16(2)
+    is_answer, opcode = flags >= 0x8000, flags >> 11 & 15
+    ports = np.stack([messages.of_packet("sport"), messages.of_packet("dport")])
+    multicast = np.isin(ports, _MULTICAST).any(axis=0)
+    role = np.select([multicast, is_answer], [TELL, ANSWER], ASK)
+    return make_rows(
+        messages,
+        np.where((opcode == 0) & (messages.held >= 12), role, SKIP),
+        key=messages.u16(0),
+        kind=READ,
+        function=opcode,
+        code=np.where(is_answer & ~multicast, flags & 15, -1),
+        name_at=12,
+        name_bytes=np.minimum(np.maximum(messages.held - 12, 0), _NAME_BYTES),
     )
-    is_answer, is_query = head[:, 2] >= 128, head[:, 2] >> 3 & 15 == 0
-    queries = messages[~is_answer & (messages["dport"] == _PORT) & is_query]
-    queries = queries.rename(columns={"sport": "port"}).assign(code=-1)
-    answers = messages[is_answer & (messages["sport"] == _PORT)]
-    answers = answers.rename(columns={"src": "dst", "dst": "src", "dport": "port"})
-    keys = ["src", "dst", "port", "ident"]
-    silent = find_unanswered(queries, answers, keys, _WAIT_S, packets.end_s)
-    failed = pd.concat([make_events(silent), make_events(answers[answers["code"] > 0])])
-    return {"dns_query": make_events(queries), "dns_failed": failed}
+
+
+def _read_name(name: bytes) -> str:
+    """Labels, each after its length, joined by dots.
+
+    >>> _read_name(b"\\3www\\7example\\3com\\0\\0\\1")
+    'www.example.com'
+    """
+    labels = []
+    while name and 0 < name[0] < 64:
+        labels.append(read_text(name[1 : 1 + name[0]].lower()))
+        name = name[1 + name[0] :]
+    return ".".join(labels)
+
+
+def _make_events(exchanges: pd.DataFrame) -> Events:
+    """Queries with the names they ask for, and failures by response code, -1 for silence."""
+    exchanges = exchanges[exchanges["port"] == _PORT]
+    asked = select_asked(exchanges)
+    queries = asked.assign(target=asked["name"], code=-1)
+    failed = exchanges[(exchanges["code"] > 0) | (exchanges["outcome"] == "unanswered")]
+    when = failed["answer_ts"].fillna(failed["ts"])
+    return {
+        "dns_query": make_events(queries),
+        "dns_failed": make_events(failed.assign(ts=when, target=failed["name"])),
+    }
 
 
 DNS = Protocol(
@@ -67,6 +102,14 @@ DNS = Protocol(
     transports=(TCP, UDP),
     ports=PORTS,
     fits=_fits,
-    codes={"dns_query": {}, "dns_failed": RESPONSE_CODES},
-    find_events=find_events,
+    message_bytes=_message_bytes,
+    head_bytes=2,
+    read=_read,
+    functions={0: "query"},
+    refusals=RESPONSE_CODES,
+    read_name=_read_name,
+    wait_s=5.0,
+    repeats=True,
+    make_events=_make_events,
+    evidence={"dns_query": {}, "dns_failed": RESPONSE_CODES},
 )

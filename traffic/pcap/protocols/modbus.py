@@ -1,4 +1,4 @@
-"""Modbus/TCP: requests by function code, and exceptions.
+"""Modbus/TCP: requests by unit, function and address, and exceptions by code.
 
 Modbus Application Protocol 1.1b3 and Messaging on TCP/IP 1.0b (modbus.org).
 """
@@ -7,9 +7,22 @@ import numpy as np
 import pandas as pd
 
 from traffic.pcap.headers import TCP
-from traffic.pcap.packets import Packets
-from traffic.pcap.protocols.protocol import Events, Protocol, make_events, payload_rows, starts_with
-from traffic.pcap.records import header_type
+from traffic.pcap.messages import Messages
+from traffic.pcap.protocols.protocol import (
+    ANSWER,
+    ASK,
+    CONTROL,
+    IDENTIFY,
+    OTHER,
+    READ,
+    WRITE,
+    Events,
+    Heads,
+    Protocol,
+    make_events,
+    make_rows,
+    select_asked,
+)
 
 # Application Protocol, sections 6 and 7.
 FUNCTIONS = {
@@ -21,12 +34,18 @@ FUNCTIONS = {
     6: "write single register",
     7: "read exception status",
     8: "diagnostics",
+    11: "get event counter",
+    12: "get event log",
     15: "write multiple coils",
     16: "write multiple registers",
     17: "report server id",
+    20: "read file record",
+    21: "write file record",
     22: "mask write register",
     23: "read and write registers",
+    24: "read FIFO queue",
     43: "read device identification",
+    90: "program (vendor's own)",
 }
 EXCEPTIONS = {
     1: "illegal function",
@@ -39,68 +58,103 @@ EXCEPTIONS = {
     10: "gateway path unavailable",
     11: "gateway target device failed to respond",
 }
-_READS = (1, 2, 3, 4, 7, 11, 12, 17, 20, 24)
-_WRITES = (5, 6, 15, 16, 21, 22, 23)
+READS = (1, 2, 3, 4, 7, 11, 12, 17, 20, 24)
+WRITES = (5, 6, 15, 16, 21, 22, 23)
 _ADDRESSED = (1, 2, 3, 4, 5, 6, 15, 16, 22, 23, 24)  # requests that name a start address
-_PORT = 502
-_MESSAGE = header_type(
-    10, protocol=(2, ">u2"), length=(4, ">u2"), code=(7, "u1"), exception=(8, "u1"),
-    target=(8, ">u2"),
-)  # fmt: skip
+_LONGEST = 254  # unit, function and data (MBAP header, Messaging on TCP/IP 1.0b, 3.1.3)
+_PLAIN_READS = (1, 2, 3, 4)  # 5 bytes ask; what answers begins with how many bytes follow
 
 
-def find_events(packets: Packets, segments: pd.DataFrame) -> Events:
-    """Requests by function code with the start addresses they name, exceptions by their code."""
-    messages = _read_messages(packets, payload_rows(packets, segments, (_PORT,)))
-    to_server = messages["dport"] == _PORT
-    requests = messages[to_server & (messages["code"] < 128)]
-    exceptions = messages[~to_server & (messages["code"] >= 128)]
-    exceptions = exceptions.rename(columns={"src": "dst", "dst": "src"})
-    reads, writes = (requests["code"].isin(codes) for codes in (_READS, _WRITES))
-    return {
-        "modbus_read": make_events(requests[reads]),
-        "modbus_write": make_events(requests[writes]),
-        "modbus_other": make_events(requests[~reads & ~writes]),
-        "modbus_exception": make_events(exceptions.assign(code=exceptions["exception"])),
-    }
+def _message_bytes(head: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Protocol 0; at least unit and function, at most 254 bytes; a function."""
+    protocol, length = head[:, 2] << 8 | head[:, 3], head[:, 4] << 8 | head[:, 5]
+    good = (protocol == 0) & (length >= 2) & (length <= _LONGEST) & (head[:, 7] > 0) & (known >= 8)
+    return np.where(good, 6 + length, 0)
 
 
-def _read_messages(packets: Packets, rows: np.ndarray) -> pd.DataFrame:
-    """Every message of the segments ``rows``: ``ts src dst dport code target exception``.
+def _fits(heads: Heads) -> np.ndarray:
+    """The first payload is one message to its last byte, and so is what answers it."""
+    good = np.ones(len(heads.orig), bool)
+    for head, payload in ((heads.orig, heads.orig_payload), (heads.resp, heads.resp_payload)):
+        length = _message_bytes(head.astype(np.int64), np.minimum(payload, head.shape[1]))
+        good &= (length == payload) | (payload == 0)
+    both = (heads.orig_payload > 0) & (heads.resp_payload > 0)
+    # The unit and the function come back, and nearly always the transaction's number.
+    same = (heads.orig[:, 6] == heads.resp[:, 6]) & (
+        (heads.orig[:, 7] ^ heads.resp[:, 7]) & 127 == 0
+    )
+    return good & (~both | same) & (heads.payload >= 8)
 
-    Each round reads the next message of every segment that has one left.
+
+def _is_from_server(messages: Messages) -> np.ndarray:
+    """Whether the flow's responder sent it, or where that was guessed wrongly, its originator.
+
+    A stream on an unusual port whose beginning is missing does not say who opened it. Exceptions
+    and the length of plain reads do.
     """
-    held = packets.table["held"].to_numpy()
-    names = ("row", "code", "target", "exception")
-    found = [pd.DataFrame({name: [] for name in names}, dtype=np.int64)]
-    at = np.zeros(len(rows), np.int64)
-    while len(rows):
-        head = packets.read_payload(rows, _MESSAGE.itemsize, at).view(_MESSAGE)[:, 0]
-        length, code = head["length"].astype(np.int32), head["code"].astype(np.int32)
-        left = held[rows] - at
-        # Protocol 0; at least unit and function, at most 254 bytes (MBAP header, Messaging on
-        # TCP/IP 1.0b, 3.1.3).
-        good = (head["protocol"] == 0) & (length >= 2) & (length <= 254) & (left >= 8) & (code > 0)
-        addressed = np.isin(code, _ADDRESSED) & (length >= 4) & (left >= 10)
-        target = np.where(addressed, head["target"], np.int32(-1))
-        columns = (rows, code, target, head["exception"].astype(np.int32))
-        found.append(pd.DataFrame(dict(zip(names, columns, strict=True)))[good])
-        rows, at = rows[good], (at + 6 + length)[good]
-        more = held[rows] - at >= 8
-        rows, at = rows[more], at[more]
-    messages = pd.concat(found, ignore_index=True)
-    ends = packets.table[["ts", "src", "dst", "dport"]].iloc[messages["row"].to_numpy()]
-    return pd.concat([ends.reset_index(drop=True), messages], axis=1)
+    function, size = messages.u8(7), messages.length - 8
+    plain, counted = np.isin(function, _PLAIN_READS), messages.u8(8)
+    answers = (function >= 128) | (plain & (size == counted + 1) & (size != 4))
+    asks = plain & (size == 4) & (counted + 1 != size)
+    vote = np.where(messages.is_orig, 1, -1) * (answers.astype(int) - asks)
+    flow, side = messages.flow, messages.is_orig
+    return side == (np.bincount(flow, vote) > 0)[flow] if len(flow) else side
+
+
+def _read(messages: Messages) -> pd.DataFrame:
+    """A row per message; the key is the transaction's number."""
+    function, server = messages.u8(7), _is_from_server(messages)
+    asked = function & 127
+    refused = server & (function >= 128)
+    kind = np.select(
+        [np.isin(asked, READS), np.isin(asked, WRITES), asked == 43, asked == 90],
+        [READ, WRITE, IDENTIFY, CONTROL],
+        OTHER,
+    )
+    return make_rows(
+        messages,
+        np.where(server, ANSWER, ASK),
+        key=messages.u16(0),
+        kind=kind,
+        function=np.where(refused, asked, function),
+        unit=messages.u8(6),
+        target=np.where(np.isin(function, _ADDRESSED) & ~server, messages.u16(8), -1),
+        code=np.where(refused, messages.u8(8), 0),
+        value=np.where(np.isin(function, _PLAIN_READS) & ~server, messages.u16(10), -1),
+    )
+
+
+def _make_events(exchanges: pd.DataFrame) -> Events:
+    """Requests by function code with the start addresses they name, exceptions by their code."""
+    asked = select_asked(exchanges)
+    asked = asked.assign(code=asked["function"])
+    reads, writes = (asked["function"].isin(codes) for codes in (READS, WRITES))
+    refused = exchanges[exchanges["code"] > 0]
+    return {
+        "modbus_read": make_events(asked[reads]),
+        "modbus_write": make_events(asked[writes]),
+        "modbus_other": make_events(asked[~reads & ~writes]),
+        "modbus_exception": make_events(
+            refused.assign(ts=refused["answer_ts"].fillna(refused["ts"]), target=-1)
+        ),
+    }
 
 
 MODBUS = Protocol(
     name="modbus",
     transports=(TCP,),
-    ports=(_PORT,),
-    fits=starts_with(b"\0\0\0", b"\0\0\1", at=2),
-    codes={
+    ports=(502,),
+    fits=_fits,
+    anywhere=True,
+    message_bytes=_message_bytes,
+    head_bytes=8,
+    read=_read,
+    functions=FUNCTIONS,
+    refusals=EXCEPTIONS,
+    busy=frozenset({5, 6}),
+    make_events=_make_events,
+    evidence={
         **dict.fromkeys(("modbus_read", "modbus_write", "modbus_other"), FUNCTIONS),
         "modbus_exception": EXCEPTIONS,
     },
-    find_events=find_events,
 )

@@ -1,4 +1,5 @@
-"""MQTT: connects, refusals by reason code, publishes with their topics, and malformed messages.
+"""MQTT: connects with client id and keep-alive, refusals by reason code, pings, publishes, and
+malformed messages.
 
 MQTT 3.1.1 and 5.0 (OASIS).
 """
@@ -7,121 +8,74 @@ import numpy as np
 import pandas as pd
 
 from traffic.pcap.headers import TCP
-from traffic.pcap.packets import Packets
+from traffic.pcap.messages import Messages
 from traffic.pcap.protocols.protocol import (
+    ANSWER,
+    ASK,
+    OTHER,
+    PUBLISH,
+    READ,
+    SESSION,
+    TELL,
     Events,
     Protocol,
     make_events,
-    number_names,
-    payload_rows,
+    make_rows,
+    select_asked,
     starts_with,
 )
 
-# CONNACK: MQTT 3.1.1, table 3.1, and MQTT 5.0, table 3.1.
-RETURN_CODES = {
+# CONNACK and DISCONNECT: MQTT 3.1.1, table 3.1, and MQTT 5.0, table 2.6.
+REASONS = {
     1: "unacceptable protocol version",
     2: "identifier rejected",
     3: "server unavailable",
     4: "bad user name or password",
     5: "not authorised",
+    128: "unspecified error",
+    129: "malformed packet",
+    130: "protocol error",
+    132: "unsupported protocol version",
+    133: "client identifier not valid",
     134: "bad user name or password",
     135: "not authorised",
+    136: "server unavailable",
+    137: "server busy",
     138: "banned",
+    139: "server shutting down",
+    140: "bad authentication method",
+    141: "keep alive timeout",
+    142: "session taken over",
+    143: "topic filter invalid",
+    144: "topic name invalid",
+    149: "packet too large",
+    150: "message rate too high",
+    151: "quota exceeded",
+    159: "connection rate exceeded",
 }
-_PORT = 1883
-_CONNECT, _CONNACK, _PUBLISH, _PINGREQ, _PINGRESP = 1, 2, 3, 12, 13
+TYPES = {
+    1: "connect",
+    3: "publish",
+    8: "subscribe",
+    10: "unsubscribe",
+    12: "ping",
+    14: "disconnect",
+}  # fmt: skip
+CONNECT, PUBLISHED, PING, DISCONNECT = 1, 3, 12, 14
+USER_NAME = 0x80  # flag of a CONNECT, which stands in ``target``
+_CONNACK, _PUBACK, _PUBREC, _SUBSCRIBE, _SUBACK, _UNSUBSCRIBE, _UNSUBACK = 2, 4, 5, 8, 9, 10, 11
+_PINGRESP = 13
+_ASKED_BY = {_CONNACK: CONNECT, _PUBACK: PUBLISHED, _PUBREC: PUBLISHED, _SUBACK: _SUBSCRIBE,
+             _UNSUBACK: _UNSUBSCRIBE, _PINGRESP: PING}  # fmt: skip
 # The low four bits of a fixed header: any for PUBLISH, 2 for PUBREL, SUBSCRIBE and UNSUBSCRIBE, 0
-# else (MQTT 2.1.3).
+# else (MQTT 2.1.3); type 0 is none.
 _FLAGS = np.array([-1, 0, 0, -1, 0, 0, 2, 0, 2, 0, 2, 0, 0, 0, 0, 0])
-_TOPIC_BYTES = 64
-# A message over more segments than this is given up: the segments after it are not read.
-_MOST_ROUNDS = 256
+_NAME_BYTES = 64
+_HEAD = 16
 
 
-def find_events(packets: Packets, segments: pd.DataFrame) -> Events:
-    """Connects, refusals by reason code, publishes with their topics, and messages that no MQTT
-    stack would send."""
-    rows = payload_rows(packets, segments, (_PORT,))
-    messages = _read_messages(packets, rows, segments["stream"].to_numpy())
-    good = messages[~messages["malformed"]]
-    to_broker = good["dport"] == _PORT
-    refused = good[~to_broker & (good["type"] == _CONNACK) & (good["reason"] > 0)]
-    refused = refused.rename(columns={"src": "dst", "dst": "src", "reason": "code"})
-    publishes = good[good["type"] == _PUBLISH]
-    publishes = publishes.assign(target=_number_topics(packets, publishes))
-    return {
-        "mqtt_connect": make_events(good[to_broker & (good["type"] == _CONNECT)]),
-        "mqtt_refused": make_events(refused),
-        "mqtt_publish": make_events(publishes),
-        "mqtt_malformed": make_events(messages[messages["malformed"]]),
-    }
-
-
-def _number_topics(packets: Packets, publishes: pd.DataFrame) -> np.ndarray:
-    rows, at = publishes["row"].to_numpy(), publishes["topic_at"].to_numpy()
-    texts = packets.read_payload(rows, _TOPIC_BYTES, at)
-    texts[np.arange(_TOPIC_BYTES) >= publishes["topic_bytes"].to_numpy()[:, None]] = 0
-    return number_names(texts)
-
-
-def _read_messages(packets: Packets, rows: np.ndarray, stream: np.ndarray) -> pd.DataFrame:
-    """Every message that begins in the segments ``rows``, with ``ts src dst dport``.
-
-    A message may run into the segments after it, so where a segment's first message begins depends
-    on the segments before: segments are read again until no beginning moves.
-    """
-    table = packets.table
-    rows = rows[np.argsort(stream[rows], kind="stable")]
-    follows = np.diff(stream[rows], prepend=-1) == 0
-    payload, seq = table["payload"].to_numpy()[rows], table["seq"].to_numpy()[rows]
-    lost = follows & (seq != _previous((seq + payload) & 0xFFFFFFFF))
-    # After a lost segment nobody knows where a message begins: that segment is passed over.
-    begin, over = np.where(lost, payload, 0), np.zeros(len(rows), np.int64)
-    stale, found = np.arange(len(rows)), pd.DataFrame()
-    for _ in range(_MOST_ROUNDS):
-        read = _walk(packets, rows[stale], begin[stale])
-        read["segment"] = stale[read["nth"].to_numpy()]
-        kept = found[~found["segment"].isin(stale)] if len(found) else found
-        found = pd.concat([kept, read], ignore_index=True)
-        over[stale] = np.maximum(begin[stale] - payload[stale], 0)
-        last = read.groupby("segment")["over"].last()
-        over[last.index.to_numpy()] = last.to_numpy()
-        moved = np.where(lost, payload, np.where(follows, _previous(over), 0))
-        stale = np.flatnonzero(moved != begin)
-        begin = moved
-        if not len(stale):
-            break
-    found = found[~found["segment"].isin(stale)]
-    ends = table[["ts", "src", "dst", "dport"]].iloc[found["row"].to_numpy()]
-    return pd.concat([ends.reset_index(drop=True), found.reset_index(drop=True)], axis=1)
-
-
-def _previous(values: np.ndarray) -> np.ndarray:
-    """What the row before each holds, 0 for the first."""
-    return np.append(values.dtype.type(0), values)[:-1]
-
-
-def _walk(packets: Packets, rows: np.ndarray, at: np.ndarray) -> pd.DataFrame:
-    """The messages of each segment from offset ``at`` on, with ``over``, bytes past the segment."""
-    payload, held = (packets.table[name].to_numpy()[rows] for name in ("payload", "held"))
-    nth, found = np.arange(len(rows)), []
-    while True:
-        left = held[nth] - at >= 2
-        nth, at = nth[left], at[left]
-        head = packets.read_payload(rows[nth], 16, at).astype(np.int64)
-        message = _read_message(head, held[nth] - at)
-        message[["end", "topic_at"]] = message[["end", "topic_at"]].add(at, axis=0)
-        over = np.where(message["malformed"], 0, np.maximum(message["end"] - payload[nth], 0))
-        found.append(message.assign(row=rows[nth], nth=nth, over=over))
-        if not len(nth):
-            return pd.concat(found, ignore_index=True)
-        good = ~message["malformed"].to_numpy()
-        nth, at = nth[good], message["end"].to_numpy()[good]
-
-
-def _read_message(head: np.ndarray, held: np.ndarray) -> pd.DataFrame:
-    """A fixed header and what follows it, from the first 16 bytes of each message; what the
-    segment does not hold (``held`` bytes) is not taken for malformed."""
+def _message_bytes(head: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Fixed header and remaining length; 0 for what no MQTT stack would send."""
     kind, flags = head[:, 0] >> 4, head[:, 0] & 15
     # Which bytes of the length say that another one follows.
     more = np.cumprod(head[:, 1:5] >= 128, axis=1)
@@ -135,35 +89,110 @@ def _read_message(head: np.ndarray, held: np.ndarray) -> pd.DataFrame:
     named = (protocol == np.frombuffer(b"MQTT", np.uint8)).all(axis=1)
     named |= (protocol == np.frombuffer(b"MQIs", np.uint8)).all(axis=1)
     wrong = [
-        more.all(axis=1) & (held >= 5),
-        (_FLAGS[kind] != flags) & (kind != _PUBLISH),
-        (kind == _CONNECT) & ((length < 10) | (~named & (held >= body + 6))),
+        more.all(axis=1) & (known >= 5),
+        (_FLAGS[kind] != flags) & (kind != PUBLISHED),
+        (kind == CONNECT) & ((length < 10) | (~named & (known >= body + 6))),
         (kind == _CONNACK) & (length < 2),
-        (kind == _PUBLISH) & ((flags & 6 == 6) | ((name_bytes + 2 > length) & (held >= body + 2))),
-        np.isin(kind, (_PINGREQ, _PINGRESP)) & (length > 0),
+        (kind == PUBLISHED)
+        & ((flags & 6 == 6) | ((name_bytes + 2 > length) & (known >= body + 2))),
+        np.isin(kind, (PING, _PINGRESP)) & (length > 0),
     ]
-    return pd.DataFrame(
-        {
-            "type": kind,
-            "malformed": np.logical_or.reduce(wrong),
-            "reason": np.where(held >= body + 2, second, -1),
-            "end": body + length,
-            "topic_at": body + 2,
-            "topic_bytes": name_bytes,
-        }
+    # A header that is cut in the middle tells no length: at least that much is one message.
+    length = np.where(known >= body, body + length, np.maximum(known, 1))
+    return np.where(np.logical_or.reduce(wrong), 0, length)
+
+
+def _read(messages: Messages) -> pd.DataFrame:
+    """A row per message; the key is the packet identifier. For a connect ``target`` is its flags,
+    ``value`` its keep-alive in seconds, the name its client id; for a publish the name is the
+    topic."""
+    first = messages.u8(0)
+    kind, qos = first >> 4, first >> 1 & 3
+    sizes = messages.bytes(1, 4) >= 128
+    body = 2 + np.minimum(np.cumprod(sizes, axis=1).sum(axis=1), 3)
+    asked = kind.copy()
+    for answer, ask in _ASKED_BY.items():
+        asked[kind == answer] = ask
+    answers = np.isin(kind, list(_ASKED_BY))
+    published, connects = kind == PUBLISHED, kind == CONNECT
+    asks = np.isin(kind, (CONNECT, _SUBSCRIBE, _UNSUBSCRIBE, PING)) | (published & (qos > 0))
+    tells = (published & (qos == 0)) | (kind == DISCONNECT)
+    role = np.select([answers, asks, tells], [ANSWER, ASK, TELL], 3)
+
+    text = messages.u16(body)
+    ident = np.where(published, messages.u16(body + 2 + np.maximum(text, 0)), text)
+    numbered = np.isin(asked, (_SUBSCRIBE, _UNSUBSCRIBE, PUBLISHED))
+    key = asked << 16 | np.where(numbered, np.maximum(ident, 0), 0)
+
+    # Protocol name, level, flags, keep-alive; MQTT 5 puts properties before the client id.
+    level_at = body + 2 + np.maximum(text, 0)
+    after = level_at + 4
+    properties = np.where(messages.u8(level_at) == 5, messages.u8(after) + 1, 0)
+    id_at = after + np.where(properties < 129, properties, 0)
+    known_id = connects & (properties < 129)
+    code_at = np.select([kind == _CONNACK, kind == DISCONNECT], [body + 1, body], -1)
+    code = np.where(code_at >= 0, messages.u8(np.maximum(code_at, 0)), 0)
+    # The last byte of a SUBACK stands for the last filter: 0x80 and above is a refusal.
+    granted = messages.u8(np.maximum(messages.length - 1, 0))
+    code = np.where((kind == _SUBACK) & (granted >= 128), granted, code)
+    named = known_id | published
+    name_bytes = np.where(connects, messages.u16(id_at), text)
+    return make_rows(
+        messages,
+        role,
+        key=key,
+        kind=np.select(
+            [published, np.isin(asked, (CONNECT, PING, DISCONNECT)), asked == _SUBSCRIBE],
+            [PUBLISH, SESSION, READ],
+            OTHER,
+        ),
+        function=asked,
+        target=np.where(connects, messages.u8(level_at + 1), -1),
+        code=np.where(role == ASK, -1, np.maximum(code, 0)),
+        value=np.where(connects, messages.u16(level_at + 2), -1),
+        name_at=np.where(named, np.where(connects, id_at, body) + 2, -1),
+        name_bytes=np.where(named, np.clip(name_bytes, 0, _NAME_BYTES), 0),
     )
+
+
+def _make_events(exchanges: pd.DataFrame) -> Events:
+    """Connects, refusals by reason code, publishes with their topics, and messages that no MQTT
+    stack would send."""
+    asked = select_asked(exchanges)
+    connects = asked[asked["function"] == CONNECT]
+    publishes = asked[asked["function"] == PUBLISHED]
+    refused = exchanges[(exchanges["function"] == CONNECT) & (exchanges["code"] > 0)]
+    return {
+        "mqtt_connect": make_events(connects.assign(target=-1, code=-1)),
+        "mqtt_refused": make_events(
+            refused.assign(ts=refused["answer_ts"].fillna(refused["ts"]), target=-1)
+        ),
+        "mqtt_publish": make_events(publishes.assign(target=publishes["name"], code=-1)),
+        "mqtt_malformed": make_events(
+            exchanges[exchanges["outcome"] == "malformed"].assign(target=-1, code=-1)
+        ),
+    }
 
 
 MQTT = Protocol(
     name="mqtt",
     transports=(TCP,),
-    ports=(_PORT,),
+    ports=(1883,),
     fits=starts_with(b"\0\4MQTT", b"\0\6MQIsdp", at=2),
-    codes={
+    anywhere=True,
+    message_bytes=_message_bytes,
+    head_bytes=_HEAD,
+    resyncs=False,
+    read=_read,
+    functions=TYPES,
+    refusals=REASONS,
+    busy=frozenset({3, 136, 137}),
+    wait_s=5.0,
+    make_events=_make_events,
+    evidence={
         "mqtt_connect": {},
-        "mqtt_refused": RETURN_CODES,
+        "mqtt_refused": REASONS,
         "mqtt_publish": {},
         "mqtt_malformed": {},
     },
-    find_events=find_events,
 )

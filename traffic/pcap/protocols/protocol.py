@@ -1,7 +1,8 @@
-"""The form of a protocol: how it is recognised, what its codes mean, which events its messages are.
+"""The form of a protocol: how it is recognised, how its messages are cut, what they ask and answer.
 
-An event is a row ``ts src dst code target distinct``; ``src`` is always who asked or sent. Events of
-one slot, pair and code become one row of evidence (``traffic.pcap.evidence``).
+A protocol reads each of its messages into one row; ``traffic.pcap.exchanges`` pairs what asks with
+what answers. Recognition is by content: a port is a hint, for streams whose beginning a capture
+does not hold.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,9 +12,16 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from traffic.pcap.packets import Packets
+from traffic.pcap.messages import MessageBytes, Messages
 
-HEAD_BYTES = 12  # of the first payloads of a flow, by which its protocol is recognised
+HEAD_BYTES = 32  # of the first payloads of a flow, by which its protocol is recognised
+
+# What a message is to others of its flow.
+ASK, ANSWER, TELL, SKIP = 0, 1, 2, 3  # TELL needs no answer; SKIP is no part of any exchange
+# What a request is about. "control" changes how a device runs (stop, restart, download); "session"
+# opens or keeps a connection of the protocol itself.
+KINDS = ("other", "read", "write", "control", "session", "publish", "identify")
+OTHER, READ, WRITE, CONTROL, SESSION, PUBLISH, IDENTIFY = range(len(KINDS))
 
 
 @dataclass(frozen=True)
@@ -24,13 +32,14 @@ class Heads:
         transport: shape (n,), IANA number.
         orig, resp: shape (n, HEAD_BYTES), uint8, the first payload of each side, 0 where it sent
             none.
-        payload: shape (n,), bytes of the first payload of either side.
+        orig_payload, resp_payload: shape (n,), bytes of these payloads.
     """
 
     transport: np.ndarray
     orig: np.ndarray
     resp: np.ndarray
-    payload: np.ndarray
+    orig_payload: np.ndarray
+    resp_payload: np.ndarray
 
     def take(self, rows: np.ndarray) -> "Heads":
         """Some of the flows."""
@@ -39,38 +48,113 @@ class Heads:
     @property
     def first(self) -> np.ndarray:
         """The originator's first payload, or the responder's where it sent none."""
-        return np.where(np.any(self.orig, axis=1, keepdims=True), self.orig, self.resp)
+        return np.where(self.orig_payload[:, None] > 0, self.orig, self.resp)
+
+    @property
+    def payload(self) -> np.ndarray:
+        """Bytes of ``first``."""
+        return np.where(self.orig_payload > 0, self.orig_payload, self.resp_payload)
 
 
 Fits = Callable[[Heads], np.ndarray]
 Events = dict[str, pd.DataFrame]
 
 
-def _find_nothing(packets: Packets, segments: pd.DataFrame) -> Events:  # noqa: ARG001
+def no_events(exchanges: pd.DataFrame) -> Events:  # noqa: ARG001
+    """Evidence of a protocol that samples do not count by itself."""
     return {}
 
 
-@dataclass(frozen=True)
+def read_text(name: bytes) -> str:
+    """A name as UTF-8; what is none is written as its codes.
+
+    >>> read_text(b"plant/line 3"), read_text(b"\\xff\\x01")
+    ('plant/line 3', '\\\\xff\\\\x01')
+    """
+    text = name.decode("utf-8", errors="backslashreplace")
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """One protocol; by the defaults it is recognised and not read.
+    """One protocol; without ``read`` it is recognised, and its content is not read.
 
     Attributes:
         name: as in conn.log's ``service``.
         transports: IANA numbers.
-        ports: where its servers listen; empty: anywhere.
-        fits: which beginnings of flows between such ports look like it, shape (n,). A port alone
-            names no protocol.
-        codes: each kind of evidence it gives, with the words for its codes.
-        find_events: events by kind, in the packets of a capture and what TCP says of each
-            (``segments``, rows as in ``Packets.table``: ``resent stream``).
+        ports: where its servers usually listen. A flow to such a port is also tried where its
+            beginning tells nothing.
+        fits: which beginnings of flows look like it, on any port; shape (n,).
+        anywhere: whether ``fits`` is sure enough for flows to any port.
+        message_bytes: how long a message in a stream is; None where each payload is one.
+        head_bytes: how many bytes ``message_bytes`` looks at.
+        resyncs: whether ``message_bytes`` is sure enough to go on after a hole in a stream.
+        read: a row per message; see ``make_rows``.
+        functions: words for function codes.
+        refusals: words for codes of refusal and error.
+        busy: which refusals say "not now" and mean no mistake of anybody.
+        read_name: the text of a name in its messages.
+        wait_s: how long a request waits; what the capture ends before is neither answered nor not.
+        repeats: whether an unanswered request that is sent again is the same request.
+        make_events: evidence by kind for samples, from the protocol's exchanges.
+        evidence: the kinds that ``make_events`` gives, with the words for their codes.
     """
 
     name: str
     transports: tuple[int, ...]
     ports: tuple[int, ...]
     fits: Fits
-    codes: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
-    find_events: Callable[[Packets, pd.DataFrame], Events] = _find_nothing
+    anywhere: bool = False
+    message_bytes: MessageBytes | None = None
+    head_bytes: int = 8
+    resyncs: bool = True
+    read: Callable[[Messages], pd.DataFrame] | None = None
+    functions: Mapping[int, str] = field(default_factory=dict)
+    refusals: Mapping[int, str] = field(default_factory=dict)
+    busy: frozenset[int] = frozenset()
+    read_name: Callable[[bytes], str] = read_text
+    wait_s: float = 2.0
+    repeats: bool = False
+    make_events: Callable[[pd.DataFrame], Events] = no_events
+    evidence: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+
+
+def make_rows(messages: Messages, role: np.ndarray, **columns: np.ndarray | int) -> pd.DataFrame:
+    """The messages as rows for pairing.
+
+    Args:
+        messages: shape (n,).
+        role: shape (n,): ASK, ANSWER, TELL or SKIP.
+        columns: shape (n,) or one value for all; left out is -1, or OTHER for ``kind``. ``key``:
+            what a request and its answer share within a flow; ``kind``: of KINDS; ``function``;
+            ``unit``: which device behind an address; ``target``: register, point, object; ``code``:
+            of refusal or error, 0 for none, -1 where unknown; ``value``: a number that the protocol
+            explains (a keep-alive, a sequence number); ``name_at`` and ``name_bytes``: a name in
+            the message.
+
+    Returns:
+        Shape (n, ...): these columns, ``row flow is_orig``, and ``wrong`` (no message of the
+        protocol).
+    """
+    defaults = {
+        "key": 0, "kind": OTHER, "function": -1, "unit": -1, "target": -1, "code": -1, "value": -1,
+        "name_at": -1, "name_bytes": 0,
+    }  # fmt: skip
+    unknown = set(columns) - set(defaults)
+    if unknown:
+        raise TypeError(f"no columns of a message: {sorted(unknown)}")
+    table = {
+        name: np.where(messages.wrong, value, columns.get(name, value))
+        for name, value in defaults.items()
+    }
+    table |= {"row": messages.row, "flow": messages.flow, "is_orig": messages.is_orig}
+    table |= {"role": np.where(messages.wrong, SKIP, role), "wrong": messages.wrong}
+    return pd.DataFrame(table)
+
+
+def select_asked(exchanges: pd.DataFrame) -> pd.DataFrame:
+    """What was asked or told: not answers alone, nor what is no message."""
+    return exchanges[~exchanges["outcome"].isin(["unasked", "malformed"])]
 
 
 def starts_with(*starts: bytes, at: int = 0, side: Literal["orig", "resp"] = "orig") -> Fits:
@@ -85,31 +169,6 @@ def starts_with(*starts: bytes, at: int = 0, side: Literal["orig", "resp"] = "or
         return found
 
     return fits
-
-
-def payload_rows(packets: Packets, segments: pd.DataFrame, ports: tuple[int, ...]) -> np.ndarray:
-    """Rows of TCP segments with payload to or from some ports, each segment once."""
-    table = packets.table
-    here = np.isin(table["dport"].to_numpy(), ports) | np.isin(table["sport"].to_numpy(), ports)
-    rows = np.flatnonzero(here & table["has_tcp"].to_numpy() & ~segments["resent"].to_numpy())
-    return rows[table["payload"].to_numpy()[rows] > 0]
-
-
-def find_unanswered(
-    requests: pd.DataFrame, replies: pd.DataFrame, keys: list[str], wait_s: float, end_s: float
-) -> pd.DataFrame:
-    """Requests without a reply of the same keys within ``wait_s``, where the capture lasts so
-    long."""
-    replies = replies[["ts", *keys]].assign(reply=True)
-    joined = pd.merge_asof(
-        requests,
-        replies,
-        on="ts",
-        by=keys,
-        direction="forward",
-        tolerance=wait_s,  # type: ignore[arg-type]
-    )
-    return joined[joined["reply"].isna() & (joined["ts"] + wait_s <= end_s)]
 
 
 def make_events(rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,64 @@
+"""Sessions and exchanges: who talked to whom in which connection, and what was asked and answered.
+
+Facts about them need no model: a session that a server resets right after the handshake, a request
+that is refused with a code, an answer that comes too late. The forms are the same whatever the
+source and the protocol.
+"""
+
+import pandas as pd
+
+# How a session ended. "idle": nothing for minutes and no end seen; "open": it goes on where the
+# capture ends.
+ENDINGS = ("fin", "reset", "refused", "unanswered", "idle", "open", "unknown")
+SESSION_COLUMNS = [
+    "flow", "client", "server", "port", "start_s", "end_s", "opened", "ended", "ended_by",
+    "idle_s", "data_bytes", "keep_alives", "retry_s", "first_frame", "last_frame",
+]  # fmt: skip
+
+# "unseen": whether it was answered the capture cannot tell; "unasked": an answer whose question was
+# not seen; "told": needs no answer; "malformed": nothing that a stack of the protocol would send.
+OUTCOMES = ("answered", "refused", "unanswered", "unseen", "unasked", "told", "malformed")
+EXCHANGE_COLUMNS = [
+    "ts", "client", "server", "port", "protocol", "flow", "kind", "function", "unit", "target",
+    "value", "name", "outcome", "code", "delay_s", "behind", "frame", "answer_frame",
+]  # fmt: skip
+
+_TYPES = {
+    "client": "category", "server": "category", "ended": "category", "ended_by": "category", "protocol": "category",
+    "kind": "category", "name": "category", "outcome": "category", "opened": "bool",
+    **dict.fromkeys(("ts", "start_s", "end_s", "idle_s", "retry_s", "delay_s"), "float64"),
+}  # fmt: skip
+
+
+def empty_sessions() -> pd.DataFrame:
+    """Sessions of a capture that has none, or that tells nothing of them.
+
+    Columns: ``flow`` (row of the flows); ``client server`` (categories), ``port`` (the server's);
+    ``start_s end_s`` (first packet; the FIN or reset, else the last packet); ``opened`` (both sides
+    agreed to it, or it was under way when the capture began); ``ended`` (of ENDINGS); ``ended_by``
+    (``client``, ``server`` or ``""``); ``idle_s`` (from the last data to the end; NaN where
+    unknown); ``data_bytes`` (of both sides); ``keep_alives`` (probes of an idle session);
+    ``retry_s`` (from its end to the client's next try at that port; NaN for none); ``first_frame
+    last_frame`` (frame numbers; 0 where there are no packets).
+    """
+    return _empty(SESSION_COLUMNS)
+
+
+def empty_exchanges() -> pd.DataFrame:
+    """Exchanges of a capture whose content was not read.
+
+    One row per request with what answered it, per answer that nobody was seen to ask for, and per
+    message that needs none, by time. Columns: ``ts`` (of the request); ``client`` (who asked or
+    told) ``server`` (categories) ``port`` ``protocol``; ``flow``; ``kind`` (other, read, write,
+    control, session, publish, identify); ``function unit target value`` (numbers of the protocol,
+    -1 for none: function code, device behind the address, register or object, count or keep-alive);
+    ``name`` (text from outside: a topic, a client id, a host name; NA for none); ``outcome`` (of
+    OUTCOMES); ``code`` (of refusal or error, 0 for none, -1 where unknown); ``delay_s`` (to the
+    answer); ``behind`` (requests that the client sent in between); ``frame answer_frame`` (frame
+    numbers; 0 for none).
+    """
+    return _empty(EXCHANGE_COLUMNS)
+
+
+def _empty(columns: list[str]) -> pd.DataFrame:
+    return pd.DataFrame({name: pd.Series(dtype=_TYPES.get(name, "int64")) for name in columns})
