@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from traffic.capture import COUNTS, FLOW_COLUMNS, Capture
 from traffic.errors import UserError
 from traffic.zeek import read_zeek, write_conn_log
+from traffic.zeek.logs import LogReader, read_log
 
 HEAD = "#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n#unset_field\t-\n#path\tconn\n"
 
@@ -175,6 +176,60 @@ def test_read_zeek_reads_every_form_alike(tmp_path):
         packed.write_bytes(gzip.compress(path.read_bytes()))
         zipped = read_zeek(packed).flows
         pd.testing.assert_frame_equal(zipped, capture.flows, obj=f"{form}, gzipped")
+
+
+NUMBERS = {"ts", "id.orig_p", "id.resp_p", *COUNTS}
+ALL_KINDS = {name: "number" if name in NUMBERS else "text" for name in FLOW_COLUMNS}
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 100, 300])
+def test_a_log_read_in_small_pieces_is_the_same_log(tmp_path, piece_bytes):
+    damaged = tsv([MODBUS, ["garbage"], SILENT, MODBUS[:-1], LOOKUP])
+    paths = [*forms(tmp_path).values(), write(tmp_path, damaged, "damaged.log")]
+    for path in paths:
+        packed = path.with_suffix(".gz")
+        packed.write_bytes(gzip.compress(path.read_bytes()))
+        whole = read_log(path, ALL_KINDS, ("ts",), "conn.log")
+        for one in (path, packed):
+            reader = LogReader(one, ALL_KINDS, ("ts",), "conn.log", piece_bytes=piece_bytes)
+            rows = [row for piece in reader.read() for row in piece.to_pylist()]
+            known = [{c: row.get(c) for c in whole.table.column_names} for row in rows]
+            assert known == whole.table.to_pylist(), one
+            assert [n.split(": ")[1] for n in reader.notes()] == [
+                n.split(": ")[1] for n in whole.notes
+            ]
+    assert whole.notes == ("damaged.log: 2 malformed rows were skipped, the first on line 8.",)
+
+
+def test_read_zeek_reads_parquet_with_the_names_of_conn_log(tmp_path):
+    expected = read_rows(tmp_path, MODBUS, SILENT, LOOKUP)
+    table = expected.flows.assign(
+        **{"ts": pd.to_datetime(expected.flows["ts"], unit="s", utc=True)}
+    )
+    (tmp_path / "columns").mkdir()
+    table.to_parquet(tmp_path / "columns" / "conn.parquet")
+    capture = read_zeek(tmp_path / "columns")
+    pd.testing.assert_frame_equal(capture.flows, expected.flows)
+    pd.testing.assert_frame_equal(capture.activity, expected.activity)
+    assert capture.notes == ()
+    table.assign(proto=None).to_parquet(tmp_path / "bad.parquet")
+    (tmp_path / "cut.parquet").write_bytes((tmp_path / "bad.parquet").read_bytes()[:300])
+    table.drop(columns="duration").to_parquet(tmp_path / "less.parquet")
+    for name, words in (
+        ("bad", "no well-formed row"), ("cut", "cannot be read as Parquet"), ("less", "no column duration"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=words):
+            read_zeek(tmp_path / f"{name}.parquet")
+
+
+def test_a_line_without_end_is_one_malformed_row(tmp_path):
+    endless = b"1000.5\t" + bytes(9 << 20)
+    text = tsv([MODBUS]).encode() + endless + b"\n" + tsv([LOOKUP])[len(tsv([])) :].encode()
+    path = tmp_path / "conn.log.gz"
+    path.write_bytes(gzip.compress(text))
+    capture = read_zeek(path)
+    assert capture.flows["uid"].tolist() == ["C1", "C3"]
+    assert capture.notes == ("conn.log.gz: 1 malformed row was skipped, the first on line 8.",)
 
 
 def test_read_zeek_splits_the_joint_columns_of_iot23(tmp_path):

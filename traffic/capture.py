@@ -205,10 +205,10 @@ def _bytes(active: pd.DataFrame, side: str, spans: pd.DataFrame, total: pd.Serie
     """Bytes in proportion to packets, rounded on the running sum so that a flow's bytes add up to
     its total."""
     flow, here = active["flow"].to_numpy(), active[side].to_numpy()
-    starts = np.flatnonzero(starts_run(flow))
+    new = starts_run(flow)
+    starts = np.flatnonzero(new)
     until = np.cumsum(here)
-    before = until - here
-    offset = np.repeat(before[starts], np.diff(starts, append=len(flow)))
+    offset = np.repeat((until - here)[starts], np.diff(starts, append=len(flow)))
     mean = np.nan_to_num(total.to_numpy(float), nan=0.0) / np.maximum(spans[side].to_numpy(), 1)
-    rounded = [np.rint(mean[flow] * (count - offset)).astype(np.int64) for count in (before, until)]
-    return rounded[1] - rounded[0]
+    rounded = np.rint(mean[flow] * (until - offset)).astype(np.int64)
+    return np.where(new, rounded, np.diff(rounded, prepend=0))

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.indexers import BaseIndexer
 
-from traffic.arrays import best_rows, number_groups
+from traffic.arrays import best_rows, number_groups, number_values
 from traffic.capture import SAMPLE_S
 from traffic.device_view import ICMP, SLOT_BITS, Sides, active_share, number_cells
 
@@ -141,7 +141,8 @@ def _attempts(sides: Sides, ts: np.ndarray, contacts: pd.DataFrame) -> pd.DataFr
     opened = sides.table["orig"].to_numpy() & ~sides.table["group"].to_numpy()
     opened &= sides.table["proto"].to_numpy() < ICMP
     made = sides.table[names].iloc[np.flatnonzero(opened)]
-    made = made.take(np.lexsort([made[name] for name in ("flow", "slot", "tuple", "device")]))
+    # Only one device opens a 5-tuple.
+    made = made.take(np.lexsort([made[name] for name in ("flow", "slot", "tuple")]))
     again = np.diff(made["tuple"], prepend=-1) == 0
     again &= np.diff(made["slot"], prepend=0) <= ATTEMPT_S / SAMPLE_S
     new = np.flatnonzero(~again)
@@ -194,7 +195,7 @@ def _unanswered(attempts: pd.DataFrame, sides: Sides, n: int) -> dict[str, np.nd
     heard = sides.table[["device", "peer", "slot"]][sides.table["in_pkts"].to_numpy() > 0]
     failed = attempts[~attempts["answered"].to_numpy(bool)]
     failed = failed.iloc[number_groups(failed["cell"].to_numpy(), failed["endpoint"].to_numpy())[1]]
-    pair, place = np.unique(np.append(_pair(heard, sides), failed["pair"]), return_inverse=True)
+    pair, place = number_values(np.append(_pair(heard, sides), failed["pair"]))
     since = np.full(len(pair), np.iinfo(np.int64).max)
     np.minimum.at(since, place[: len(heard)], heard["slot"].to_numpy())
     before = since[place[len(heard) :]] < failed["slot"].to_numpy()

@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from traffic.arrays import number_values, starts_run
 from traffic.capture import Capture
 from traffic.plant import GROUP, Plant, is_local
 
 TCP, UDP, ICMP, OTHER = range(4)
+_SIDES = ("orig", "resp")
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,26 @@ def make_sides(capture: Capture, plant: Plant | None, local: Sequence[str]) -> S
 
     of_flow = _of_flow(flows)
     flow = activity["flow"].to_numpy()
-    parts = [
-        _one_side(activity[ours[mine[flow]]], of_flow, mine, theirs, is_orig)
-        for mine, theirs, is_orig in ((orig, resp, True), (resp, orig, False))
-    ]
-    table = pd.concat(parts, ignore_index=True)
+    sides = [np.flatnonzero(ours[mine[flow]]) for mine in (orig, resp)]
+
+    def both(of_orig: np.ndarray, of_resp: np.ndarray) -> np.ndarray:
+        return np.concatenate([of_orig[sides[0]], of_resp[sides[1]]])
+
+    sent, got = ({n: activity[f"{s}_{n}"].to_numpy() for n in ("pkts", "bytes")} for s in _SIDES)
+    columns = {
+        "device": both(orig[flow], resp[flow]),
+        "peer": both(resp[flow], orig[flow]),
+        "slot": both(*[activity["slot"].to_numpy()] * 2),
+        "flow": both(flow, flow),
+        "orig": np.repeat([True, False], [len(rows) for rows in sides]),
+        "out_pkts": both(sent["pkts"], got["pkts"]),
+        "in_pkts": both(got["pkts"], sent["pkts"]),
+        "out_bytes": both(sent["bytes"], got["bytes"]),
+        "in_bytes": both(got["bytes"], sent["bytes"]),
+        "syns": both(*[activity["orig_syns"].to_numpy()] * 2),
+    }
+    columns |= {name: values[columns["flow"]] for name, values in of_flow.items()}
+    table = pd.DataFrame(columns, copy=False)
     table["group"] = group[table["peer"].to_numpy()]
     counts = evidence[["slot", "kind", "code", "count", "distinct"]]
     seen = pd.concat(
@@ -67,36 +84,10 @@ def make_sides(capture: Capture, plant: Plant | None, local: Sequence[str]) -> S
     )
     first, last = (int(slot.min()), int(slot.max())) if len(slot) else (0, 0)
     width = last - first + 1
-    cells, cell = np.unique(device * width + slot - first, return_inverse=True)
+    cells, cell = number_values(device * width + slot - first)
     table["cell"], seen["cell"] = cell[: len(table)], cell[len(table) :]
     grid = pd.DataFrame({"device": cells // width, "slot": cells % width + first})
     return Sides(table, seen, grid, addresses, ~ours & ~group)
-
-
-def _one_side(
-    activity: pd.DataFrame,
-    of_flow: dict[str, np.ndarray],
-    mine: np.ndarray,
-    theirs: np.ndarray,
-    orig: bool,
-) -> pd.DataFrame:
-    flow = activity["flow"].to_numpy()
-    sent, got = ("orig", "resp") if orig else ("resp", "orig")
-    return pd.DataFrame(
-        {
-            "device": mine[flow],
-            "peer": theirs[flow],
-            "slot": activity["slot"].to_numpy(),
-            "flow": flow,
-            "orig": orig,
-            "out_pkts": activity[f"{sent}_pkts"].to_numpy(),
-            "in_pkts": activity[f"{got}_pkts"].to_numpy(),
-            "out_bytes": activity[f"{sent}_bytes"].to_numpy(),
-            "in_bytes": activity[f"{got}_bytes"].to_numpy(),
-            "syns": activity["orig_syns"].to_numpy(),
-            **{name: values[flow] for name, values in of_flow.items()},
-        }
-    )
 
 
 def _of_flow(flows: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -158,7 +149,8 @@ def fill_silence(sides: Sides, inventory: np.ndarray) -> Sides:
     length[active_share(device, slot) < _RHYTHM_SHARE] = 0
     quiet = np.repeat((device << SLOT_BITS) + slot + 1 - (np.cumsum(length) - length), length)
     # One that only receives is quiet in slots that it has a cell of.
-    keys = np.union1d(seen, quiet + np.arange(len(quiet)))
+    keys = np.sort(np.append(seen, quiet + np.arange(len(quiet))), kind="stable")  # merges runs
+    keys = keys[starts_run(keys)]
     place = np.searchsorted(keys, seen)
     table, evidence = (
         rows.assign(cell=place[rows["cell"].to_numpy()]) for rows in (sides.table, sides.evidence)

@@ -118,11 +118,13 @@ def _count_traffic(columns: dict[str, np.ndarray], sides: Sides, flows: pd.DataF
     pkts = table["out_pkts"] + table["in_pkts"]
     for name in _VOLUME:
         columns[name] += np.bincount(cell, table[name], n)
-    classes = _service_classes(table)
+    place = cell * len(CLASSES) + _service_classes(table)
+    of_class = np.bincount(place, pkts, n * len(CLASSES)).reshape(n, len(CLASSES))
     for code, name in enumerate(CLASSES):
-        columns[f"pkts_{name}"] += np.bincount(cell, np.where(classes == code, pkts, 0), n)
+        columns[f"pkts_{name}"] += of_class[:, code]
+    icmp = np.flatnonzero(table["proto"].to_numpy() == ICMP)
     for name, way in (("icmp_out", "out_pkts"), ("icmp_in", "in_pkts")):
-        columns[name] += np.bincount(cell, np.where(table["proto"] == ICMP, table[way], 0), n)
+        columns[name] += np.bincount(cell[icmp], table[way].to_numpy()[icmp], n)
     age_s = (table["slot"].to_numpy() + 1) * SAMPLE_S - flows["ts"].to_numpy()[table["flow"]]
     np.maximum.at(columns["flow_age_s"], cell, np.minimum(age_s, 1e6))
 
@@ -179,10 +181,11 @@ def _most_ports(table: pd.DataFrame, which: np.ndarray, n: int) -> np.ndarray:
     """The most ports touched at one host (or by one host), per cell, shape (n,)."""
     rows = np.flatnonzero(which & (table["proto"].to_numpy() < ICMP))
     cell, peer, port = (table[name].to_numpy()[rows] for name in ("cell", "peer", "port"))
-    host, first = number_groups(cell, peer)
-    once = number_groups(host, port)[1]
+    once = number_groups(cell, peer, port)[1]
+    cell = cell[once]
+    host, first = number_groups(cell, peer[once])
     most = np.zeros(n, np.int64)
-    np.maximum.at(most, cell[first], np.bincount(host[once], minlength=len(first)))
+    np.maximum.at(most, cell[first], np.bincount(host, minlength=len(first)))
     return most
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from traffic.arrays import count_up
 from traffic.capture import SAMPLE_S
 from traffic.samples import COUNTED
 
@@ -77,7 +78,9 @@ def make_windows(
     place = np.minimum(np.searchsorted(key, wanted), len(key) - 1) if len(key) else wanted
     rows = np.where(key[place] == wanted, place, -1) if len(key) else wanted
 
-    active = np.append((samples[list(COUNTED)].to_numpy() > 0).any(axis=1), False)
+    active = np.zeros(len(samples) + 1, bool)
+    for name in COUNTED:
+        active[:-1] |= samples[name].to_numpy() > 0
     quiet = np.append((samples["quiet_slots"] > 0) & (samples["active_share"] >= 0.5), False)
     keep = (active[rows].sum(axis=1) >= min_active) | quiet[rows].any(axis=1)
     rows, starts, device = rows[keep], starts[keep], device[keep]
@@ -93,11 +96,11 @@ def _starts(
     first, last = np.full(n, np.iinfo(np.int64).max), np.full(n, np.iinfo(np.int64).min)
     np.minimum.at(first, codes, slot)
     np.maximum.at(last, codes, slot)
-    span = 1 << 40
-    candidates = codes.astype(np.int64)[:, None] * span + slot[:, None] - np.arange(length)
-    candidates = np.unique(candidates)
-    device = (candidates + (1 << 20)) // span
-    start = candidates - device * span
+    # Of the starts slot - length + 1 to slot, those that the sample before does not give already.
+    behind = np.diff(slot, prepend=0)
+    new = np.where(np.diff(codes, prepend=-1) == 0, np.minimum(behind, length), length)
+    device = np.repeat(codes, new).astype(np.int64)
+    start = np.repeat(slot - new + 1, new) + count_up(new)
     ends_inside = start + length - 1 <= last[device]
     inside = (start >= first[device]) & (ends_inside | (start == first[device]))
     return start[inside], device[inside]

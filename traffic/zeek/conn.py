@@ -10,16 +10,22 @@ from typing import TextIO
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from traffic.capture import COUNTS, FLOW_COLUMNS, SAMPLE_S, Capture, join_evidence, spread
 from traffic.errors import UserError
-from traffic.zeek.logs import Kind, read_log
+from traffic.zeek.columns import Kind, decode, matches, numbers
+from traffic.zeek.logs import read_log
 from traffic.zeek.protocols import read_beside
 
 # ---- Evidence in conn.log's own columns: trouble in TCP, unreachable hosts, names that fail ----
 
 _DNS_PORT = 53
 _ID = ("id.orig_h", "id.resp_h")
+_EVIDENT = [
+    "ts", *_ID, "id.orig_p", "id.resp_p", "proto", "duration", "conn_state", "history",
+    "orig_pkts", "resp_pkts", "orig_ip_bytes", "resp_ip_bytes",
+]  # fmt: skip
 
 
 def flow_evidence(flows: pd.DataFrame, with_dns: bool) -> pd.DataFrame:
@@ -36,6 +42,7 @@ def flow_evidence(flows: pd.DataFrame, with_dns: bool) -> pd.DataFrame:
     Returns:
         Evidence, ``EVIDENCE_COLUMNS``.
     """
+    flows = flows[_EVIDENT]  # the other columns need not be copied with each choice of rows
     code, histories = pd.factorize(flows["history"].fillna(""))
     history = pd.Series(histories, dtype="str")
     parts = []
@@ -105,16 +112,21 @@ def _dns_flows(flows: pd.DataFrame) -> list[pd.DataFrame]:
 
 _PORTS = ["id.orig_p", "id.resp_p"]
 _EXTRA = ["orig_l2_addr", "resp_l2_addr", "label", "detailed-label"]
-_KINDS: dict[str, Kind] = {
-    column: "number" if column in {"ts", *_PORTS, *COUNTS} else "text"
-    for column in [*FLOW_COLUMNS, *_EXTRA]
-}
+
+
+def _kind(column: str) -> Kind:
+    if column in {"ts", *_PORTS, *COUNTS}:
+        return "number"
+    return "unique" if column == "uid" else "text"
+
+
+_KINDS: dict[str, Kind] = {column: _kind(column) for column in [*FLOW_COLUMNS, *_EXTRA]}
 # Without these no sample can be made; the others are unknown where a log leaves them out.
 _NEEDED = (
     "ts", "id.orig_h", "id.orig_p", "id.resp_h", "id.resp_p", "proto", "conn_state", "duration",
     "orig_bytes", "resp_bytes", "orig_pkts", "resp_pkts",
 )  # fmt: skip
-_CONN_NAME = re.compile(r"^conn([._](?!summary).*)?\.(log|json)([._].*)?$")
+_CONN_NAME = re.compile(r"^conn([._](?!summary).*)?\.(log|json|parquet)([._].*)?$")
 _LONGEST_S = 366 * 86400.0
 _LATEST_S = 253402300800.0  # the year 10000: a later time is not seconds since the epoch
 # Zeek writes a flow when it ends, or up to 5 min later (tcp_inactivity_timeout): further back, the
@@ -163,49 +175,53 @@ def find_conn_logs(folder: Path) -> list[Path]:
     return []
 
 
-def _valid(rows: pd.DataFrame) -> pd.Series:
-    good = rows["ts"].between(0, _LATEST_S, inclusive="left") & rows["proto"].notna()
+def _valid(rows: pa.Table) -> np.ndarray:
+    ts = numbers(rows["ts"])
+    good = (ts >= 0) & (ts < _LATEST_S) & rows["proto"].is_valid().to_numpy()
     for column in _PORTS:
-        good &= rows[column].between(0, 65535) & (rows[column] % 1 == 0)
-    for column in ("id.orig_h", "id.resp_h"):
-        good &= rows[column].str.fullmatch(r"[0-9a-fA-F:.]{2,45}", na=False)
+        port = numbers(rows[column])
+        good &= (port >= 0) & (port <= 65535) & (port % 1 == 0)
+    for column in _ID:
+        good &= matches(rows[column], r"^[0-9a-fA-F:.]{2,45}$")
     return good
 
 
-def _read_rows(paths: list[Path], notes: list[str]) -> pd.DataFrame:
+def _read_rows(paths: list[Path], notes: list[str]) -> pa.Table:
     logs = [read_log(file, _KINDS, _NEEDED, "conn.log", _valid) for file in paths]
     notes += [note for log in logs for note in log.notes]
-    if len(logs) == 1:
-        return logs[0].table
-    rows = pd.concat([log.table for log in logs], ignore_index=True)
-    if "uid" not in rows:
+    rows = pa.concat_tables([log.table for log in logs], promote_options="default")
+    if len(logs) == 1 or "uid" not in rows.column_names:
         return rows
-    again = rows["uid"].notna() & rows.duplicated(["uid", "ts", "id.orig_p", "id.resp_p"])
+    keys = rows.select(["uid", "ts", *_PORTS]).to_pandas()
+    again = (keys["uid"].notna() & keys.duplicated()).to_numpy()
     if n := int(again.sum()):
         notes.append(f"{n:,} rows that stand in more than one of the logs were counted once.")
-    return rows[~again]
+    return rows.filter(pa.array(~again))
 
 
-def _make_flows(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
-    if rows.empty:
-        return rows
-    missing = [column for column in FLOW_COLUMNS if column not in rows]
+def _make_flows(rows: pa.Table, notes: list[str]) -> pd.DataFrame:
+    if not rows.num_rows:
+        return pd.DataFrame()
+    missing = [column for column in FLOW_COLUMNS if column not in rows.column_names]
     if missing:
         notes.append(f"conn.log has no column {', '.join(missing)}: taken as unknown.")
-    _note_clock(rows, notes)
-    order = np.argsort(rows["ts"].to_numpy(), kind="stable")
+    ts = numbers(rows["ts"])
+    _note_clock(ts, numbers(rows["duration"]), notes)
+    order = None if (np.diff(ts) >= 0).all() else np.argsort(ts, kind="stable")
     flows = {}
-    # Column by column, each old one let go: a log of millions of flows is in memory once, not three
-    # times.
-    for column in [*FLOW_COLUMNS, *(column for column in _EXTRA if column in rows)]:
+    for column in [*FLOW_COLUMNS, *(column for column in _EXTRA if column in rows.column_names)]:
         if column in missing:
             dtype = "float64" if column in COUNTS else "str"
-            flows[column] = pd.Series(np.nan, index=range(len(order)), dtype=dtype)
-            continue
-        values = rows.pop(column).array.take(order)
-        if column in COUNTS:
-            values = _repair_count(np.asarray(values), column, notes)
-        flows[column] = pd.Series(values, dtype="int64" if column in _PORTS else values.dtype)
+            flows[column] = pd.Series(np.nan, index=range(len(ts)), dtype=dtype)
+        elif _KINDS[column] == "number":
+            values = numbers(rows[column])
+            values = values if order is None else values[order]
+            if column in COUNTS:
+                values = _repair_count(values, column, notes)
+            flows[column] = pd.Series(values.astype("int64") if column in _PORTS else values)
+        else:
+            flows[column] = pd.Series(decode(rows[column], order))
+        rows = rows.drop_columns([column]) if column in rows.column_names else rows
     return pd.DataFrame(flows, copy=False)
 
 
@@ -219,11 +235,11 @@ def _repair_count(values: np.ndarray, column: str, notes: list[str]) -> np.ndarr
     return np.where(wrong, np.nan, values)
 
 
-def _note_clock(rows: pd.DataFrame, notes: list[str]) -> None:
-    if (np.diff(rows["ts"].to_numpy()) >= 0).all():
+def _note_clock(ts: np.ndarray, duration: np.ndarray, notes: list[str]) -> None:
+    if (np.diff(ts) >= 0).all():
         return  # sorted by start, as tools leave a log, and as `faultwise flows` writes one
-    duration = np.nan_to_num(rows["duration"].to_numpy(float))
-    end = rows["ts"].to_numpy() + np.where((duration > 0) & (duration < _LONGEST_S), duration, 0.0)
+    duration = np.nan_to_num(duration)
+    end = ts + np.where((duration > 0) & (duration < _LONGEST_S), duration, 0.0)
     back = np.maximum.accumulate(end) - end
     jumps = int((np.diff(end) < -_CLOCK_BACK_S).sum())
     if jumps:

@@ -1,294 +1,35 @@
-"""Any Zeek log, in any form it is written in, read as a table.
+"""Any Zeek log, in any form it is written in, read as a table or piece by piece.
 
 Zeek writes TSV under a header of ``#`` lines, or JSON with one object a line; both may be gzipped.
-A whole log is parsed by pyarrow in one go; only a log with damage in it is taken line by line, so
-each bad row is counted and placed.
+Other tools keep the same columns as Parquet. A log is read in pieces of bounded size, so that one
+larger than memory can be passed on as it is read.
 Formats: https://docs.zeek.org/en/master/log-formats.html
 """
 
-import json
-import re
+import io
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from pyarrow import csv
-from pyarrow import json as arrow_json
+import pyarrow.parquet as pq
 
 from traffic.errors import UserError
+from traffic.zeek.columns import Kind, Rows, Valid, arrow_type, check_fields, to_frame, with_types
+from traffic.zeek.objects import read_objects
+from traffic.zeek.tsv import read_tsv
 
-# ---- Columns and rows of either form ----
-
-Kind = Literal["number", "text", "flag"]
-Valid = Callable[[pd.DataFrame], pd.Series]
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Well-formed rows in the log's order, and the lines of the others."""
-
-    table: pd.DataFrame
-    bad_lines: tuple[int, ...] = ()
-
-
-def _check_fields(
-    fields: tuple[str, ...], needed: tuple[str, ...], place: str, path: Path, name: str
-) -> None:
-    missing = [column for column in needed if column not in fields]
-    if missing:
-        columns = f"column {missing[0]}" if len(missing) == 1 else f"columns {', '.join(missing)}"
-        raise UserError(
-            f"{path} has no {columns} ({place}); expected Zeek's {name}; write it with Zeek's own fields"
-        )
-    twice = [column for column in set(fields) if fields.count(column) > 1]
-    if twice:
-        raise UserError(
-            f"{path} names column {twice[0]} twice ({place}); expected Zeek's {name}; repair the header"
-        )
-
-
-def _to_kinds(
-    text: pd.DataFrame, wanted: Mapping[str, Kind], valid: Valid | None
-) -> tuple[pd.DataFrame, np.ndarray]:
-    """Columns of text as the kinds they should be, and which rows are well-formed."""
-    table, good = text.copy(), np.ones(len(text), dtype=bool)
-    for column, kind in wanted.items():
-        if kind == "number":
-            table[column] = pd.to_numeric(text[column], errors="coerce").astype(float)
-            good &= (table[column].notna() | text[column].isna()).to_numpy()
-    if valid is not None:
-        good &= valid(table).to_numpy(bool)
-    return table, good
-
-
-# ---- JSON: one object a line, unset fields left out ----
-
-
-def _read_objects(
-    data: bytes,
-    kinds: Mapping[str, Kind],
-    needed: tuple[str, ...],
-    name: str,
-    path: Path,
-    valid: Valid | None,
-) -> _Rows:
-    try:
-        rows = _Rows(_parse_json(data, kinds))
-        damaged = valid is not None and not valid(rows.table).all()
-    except pa.ArrowInvalid:
-        damaged = True
-    if damaged:
-        rows = _read_damaged_json(data, kinds, valid)
-    # JSON leaves out what is unset, so a column that no object has is a column the log lacks.
-    found = tuple(column for column in kinds if rows.table[column].notna().any())
-    _check_fields(found, needed, f"{len(rows.table):,} objects", path, name)
-    return _Rows(rows.table[list(found)], rows.bad_lines)
-
-
-def _parse_json(data: bytes, kinds: Mapping[str, Kind]) -> pd.DataFrame:
-    types = {"number": pa.float64(), "text": pa.string(), "flag": pa.bool_()}
-    schema = pa.schema([(column, types[kind]) for column, kind in kinds.items()])
-    options = arrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
-    read = arrow_json.ReadOptions(block_size=8 << 20)
-    frame = arrow_json.read_json(
-        pa.BufferReader(data), read_options=read, parse_options=options
-    ).to_pandas()
-    for column, kind in kinds.items():
-        if kind != "number":
-            values = frame[column].map({True: "T", False: "F"}) if kind == "flag" else frame[column]
-            frame[column] = values.astype("str")
-    return frame
-
-
-def _read_damaged_json(data: bytes, kinds: Mapping[str, Kind], valid: Valid | None) -> _Rows:
-    objects, numbers, broken = [], [], []
-    for number, line in enumerate(data.decode().split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            entry = None
-        if isinstance(entry, dict):
-            objects.append([_text(entry.get(column)) for column in kinds])
-            numbers.append(number)
-        else:
-            broken.append(number)
-    text = pd.DataFrame(objects, columns=list(kinds)).astype("str")
-    if "ts" in kinds:
-        text["ts"] = _seconds(text["ts"])
-    table, good = _to_kinds(text, kinds, valid)
-    broken += np.asarray(numbers, dtype=int)[~good].tolist()
-    return _Rows(table[good].reset_index(drop=True), tuple(sorted(broken)))
-
-
-def _text(value: object) -> str | None:
-    if isinstance(value, bool):
-        return "T" if value else "F"
-    return None if value is None else str(value)
-
-
-def _seconds(ts: pd.Series) -> pd.Series:
-    """Seconds since the epoch; Zeek may write ISO 8601 (LogAscii::json_timestamps)."""
-    if not ts.str.contains("T", regex=False).fillna(False).any():
-        return ts
-    times = pd.to_datetime(ts, utc=True, errors="coerce", format="ISO8601")
-    epoch = (times - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
-    return epoch.astype("str").where(times.notna(), ts)
-
-
-# ---- TSV: rows under a header of ``#`` lines, cut where a header changes ----
-
-# IoT-23's conn.log.labeled joins its last three columns with three spaces.
-_JOINT = "   "
-
-
-@dataclass(frozen=True)
-class _Section:
-    """The rows under one ``#fields`` line."""
-
-    fields: tuple[str, ...]
-    rows: memoryview
-    above: int  # lines of the file before the first row
-    joint: tuple[str, ...] = ()  # the columns that the last field holds, joined by spaces
-    separator: bytes = b"\t"
-    unset: str = "-"
-    empty: str = "(empty)"
-
-
-def _cut_sections(
-    data: bytes, path: Path, needed: tuple[str, ...], name: str
-) -> Iterator[_Section]:
-    """Cut a log where its columns change; concatenated logs repeat their header, mostly equal."""
-    starts = _header_starts(data)
-    if not starts:
-        raise UserError(
-            f"{path} has no #fields line; expected Zeek's {name}; pass the log with its header"
-        )
-    options = _header_options(data[: starts[0]])
-    lines = [data[at : _line_end(data, at)].rstrip(b"\r") for at in starts]
-    kept = [i for i in range(len(starts)) if i == 0 or lines[i] != lines[i - 1]]
-    for i, nxt in zip(kept, [*kept[1:], None], strict=True):
-        first = min(_line_end(data, starts[i]) + 1, len(data))
-        rows = memoryview(data)[first : len(data) if nxt is None else starts[nxt]]
-        fields = tuple(lines[i].decode().split(options["separator"].decode())[1:])
-        joint = tuple(fields[-1].split(_JOINT)) if fields and _JOINT in fields[-1] else ()
-        number = data.count(b"\n", 0, first)
-        named = (*fields[:-1], *joint) if joint else fields
-        _check_fields(named, needed, f"line {number} lists {len(named)} fields", path, name)
-        yield _Section(fields, rows, number, joint, **options)
-
-
-def _header_starts(data: bytes) -> list[int]:
-    starts = [0] if data.startswith(b"#fields") else []
-    at = data.find(b"\n#fields")
-    while at >= 0:
-        starts.append(at + 1)
-        at = data.find(b"\n#fields", at + 1)
-    return starts
-
-
-def _line_end(data: bytes, start: int) -> int:
-    end = data.find(b"\n", start)
-    return len(data) if end < 0 else end
-
-
-def _header_options(header: bytes) -> dict:
-    options: dict = {"separator": b"\t", "unset": "-", "empty": "(empty)"}
-    for line in header.decode().splitlines():
-        separator = re.fullmatch(r"#separator (?:\\x([0-7][0-9a-fA-F])|([ -~]))", line.rstrip())
-        if separator:
-            options["separator"] = (
-                bytes.fromhex(separator[1]) if separator[1] else separator[2].encode()
-            )
-        elif line.startswith(("#unset_field", "#empty_field")):
-            parts = line.split(options["separator"].decode(), 1)
-            if len(parts) == 2:
-                options[line[1:6]] = parts[1]
-    return options
-
-
-def _read_section(section: _Section, kinds: Mapping[str, Kind], valid: Valid | None) -> _Rows:
-    there = (*section.fields, *section.joint)
-    wanted = {column: kind for column, kind in kinds.items() if column in there}
-    try:
-        table = _parse_tsv(section, section.rows, wanted)
-    except pa.ArrowInvalid:
-        return _read_damaged_tsv(section, wanted, valid)
-    if valid is not None and not valid(table).all():
-        return _read_damaged_tsv(section, wanted, valid)
-    return _Rows(table)
-
-
-def _parse_tsv(
-    section: _Section, rows: memoryview | bytes, wanted: Mapping[str, Kind], typed: bool = True
-) -> pd.DataFrame:
-    numbers = {column for column, kind in wanted.items() if typed and kind == "number"}
-    if not len(rows):
-        types = {name: "float64" if name in numbers else "str" for name in wanted}
-        return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in types.items()})
-    joint = section.fields[-1:] if section.joint else ()
-    columns = [name for name in section.fields if name in wanted or name in joint]
-    table = csv.read_csv(
-        pa.BufferReader(pa.py_buffer(rows)),
-        read_options=csv.ReadOptions(column_names=list(section.fields), block_size=8 << 20),
-        parse_options=csv.ParseOptions(
-            delimiter=section.separator.decode(),
-            quote_char=False,
-            # Comments have another number of fields than rows, so this sees them; a bad row ends
-            # the fast path.
-            invalid_row_handler=lambda row: "skip" if row.text.startswith("#") else "error",
-        ),
-        convert_options=csv.ConvertOptions(
-            column_types={c: pa.float64() if c in numbers else pa.string() for c in columns},
-            include_columns=columns,
-            null_values=[section.unset],
-            strings_can_be_null=True,
-        ),
-    )
-    frame = table.to_pandas(split_blocks=True, self_destruct=True)
-    if section.joint:
-        frame = _split_joint(frame, section, wanted)
-    for column in set(wanted) - numbers:
-        frame[column] = frame[column].astype("str").replace(section.empty, "")
-    return frame
-
-
-def _split_joint(
-    frame: pd.DataFrame, section: _Section, wanted: Mapping[str, Kind]
-) -> pd.DataFrame:
-    """Split the joint field, which holds few different values, each once."""
-    codes, values = pd.factorize(frame[section.fields[-1]])
-    parts = [(value.split(_JOINT) + [section.unset] * len(section.joint)) for value in values]
-    for i, column in enumerate(section.joint):
-        if column in wanted:
-            names = [None if part[i] == section.unset else part[i] for part in parts]
-            frame[column] = pd.array(names, dtype="str").take(codes, allow_fill=True)
-    return frame.drop(columns=section.fields[-1])
-
-
-def _read_damaged_tsv(section: _Section, wanted: Mapping[str, Kind], valid: Valid | None) -> _Rows:
-    lines = [line.rstrip("\r") for line in bytes(section.rows).decode().split("\n")]
-    separator = section.separator.decode()
-    rows = [i for i, line in enumerate(lines) if line.strip() and not line.startswith("#")]
-    # A carriage return within a row would be a line end to the parser.
-    fits = len(section.fields) - 1
-    whole = [i for i in rows if lines[i].count(separator) == fits and "\r" not in lines[i]]
-    text = "\n".join(lines[i] for i in whole).encode()
-    table, good = _to_kinds(_parse_tsv(section, text, wanted, typed=False), wanted, valid)
-    first = section.above + 1
-    broken = set(rows) - set(np.asarray(whole, dtype=int)[good].tolist())
-    return _Rows(table[good].reset_index(drop=True), tuple(sorted(first + i for i in broken)))
-
-
-# ---- Files ----
-
+PIECE_BYTES = 32 << 20
+_PIECE_ROWS = 250_000
+# A line of this length is no row: what a damaged disk or a bomb holds is not kept in memory.
+_LONGEST_LINE = 4 << 20
+_KEPT_OF_LINE = 200
 _GZIP = b"\x1f\x8b"
+_PARQUET = b"PAR1"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -296,8 +37,186 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 class Log:
     """One log's rows in the order they were written; ``notes`` say what was skipped."""
 
-    table: pd.DataFrame
+    table: pa.Table
     notes: tuple[str, ...] = ()
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The rows in pandas: float64 and ``str``, NaN where unset."""
+        return to_frame(self.table)
+
+
+@dataclass
+class LogReader:
+    """A log that is read once, piece by piece; what was skipped is known when it has ended.
+
+    Attributes:
+        path: TSV or JSON lines, plain or gzipped, or Parquet; the content decides.
+        kinds: wanted columns; unset is null, ``(empty)`` is ``""``.
+        needed: columns without which the log is of no use.
+        name: what Zeek calls such a log, for messages: ``conn.log``.
+        valid: rows for which it is false are malformed, like rows with a wrong number of fields.
+        piece_bytes: how much is held at once, of text.
+        columns: those of the wanted columns that the log has, as far as it is read.
+    """
+
+    path: Path
+    kinds: Mapping[str, Kind]
+    needed: tuple[str, ...]
+    name: str
+    valid: Valid | None = None
+    piece_bytes: int = PIECE_BYTES
+    columns: list[str] = field(default_factory=list)
+    _bad: int = 0
+    _first_bad: int = 0
+    _cut: bool = False
+
+    def read(self) -> Iterator[pa.Table]:
+        """The well-formed rows, some of the wanted columns in each piece.
+
+        Raises:
+            UserError: the file is missing, empty, not a Zeek log, or lacks a needed column.
+        """
+        start = _first_bytes(self.path)
+        if start.startswith(_PARQUET):
+            yield from map(self._count, self._read_parquet())
+            return
+        pieces = self._read_lines()
+        first = next(pieces, b"")
+        if not first.strip():
+            raise UserError(
+                f"{self.path} is empty; expected a pcap or a Zeek log; record it again or pass another path"
+            )
+        start = first[:64].lstrip()
+        if start.startswith(b"#"):
+            all_pieces = _chain(first, pieces)
+            found = read_tsv(all_pieces, self.kinds, self.needed, self.name, self.path, self.valid)
+            yield from map(self._count, found)
+        elif start.startswith(b"{"):
+            yield from map(self._count, self._read_objects(_chain(first, pieces)))
+        else:
+            raise UserError(
+                f"{self.path} is not a Zeek log (it starts with {start[:16].decode('latin-1')!a}); "
+                f"expected {self.name} as TSV with a #fields line or as JSON lines; pass Zeek's log or a pcap"
+            )
+
+    def notes(self) -> tuple[str, ...]:
+        """What was skipped, one sentence each."""
+        notes = []
+        if self._bad:
+            rows = "1 malformed row was" if self._bad == 1 else f"{self._bad:,} malformed rows were"
+            notes.append(f"{self.path.name}: {rows} skipped, the first on line {self._first_bad}.")
+        if self._cut:
+            notes.append(
+                f"{self.path.name}: the archive is cut short; what could be unpacked was read."
+            )
+        return tuple(notes)
+
+    def _count(self, rows: Rows) -> pa.Table:
+        if rows.bad and not self._bad:
+            self._first_bad = rows.first_bad
+        self._bad += rows.bad
+        there = set(self.columns) | set(rows.table.column_names)
+        self.columns = [column for column in self.kinds if column in there]
+        return rows.table
+
+    def _read_objects(self, pieces: Iterator[bytes]) -> Iterator[Rows]:
+        """JSON leaves out what is unset, so a column that no object has is one the log lacks."""
+        n = 0
+        for rows in read_objects(pieces, self.kinds, self.valid):
+            table = rows.table
+            held = [c for c in table.column_names if table[c].null_count < table.num_rows]
+            n += table.num_rows
+            yield Rows(table.select(held), rows.bad, rows.first_bad)
+        check_fields(tuple(self.columns), self.needed, f"{n:,} objects", self.path, self.name)
+
+    def _read_parquet(self) -> Iterator[Rows]:
+        try:
+            file = pq.ParquetFile(self.path)
+            there = tuple(file.schema_arrow.names)
+            check_fields(there, self.needed, f"{len(there)} columns", self.path, self.name)
+            wanted = {column: kind for column, kind in self.kinds.items() if column in there}
+            above = 0
+            for batch in file.iter_batches(_PIECE_ROWS, columns=list(wanted)):
+                table = _from_parquet(pa.table(batch).select(list(wanted)), wanted)
+                good = np.ones(len(batch), bool) if self.valid is None else self.valid(table)
+                bad = np.flatnonzero(~good)
+                first = above + int(bad[0]) + 1 if len(bad) else 0
+                yield Rows(table.filter(pa.array(good)) if len(bad) else table, len(bad), first)
+                above += len(batch)
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(
+                f"{self.path} cannot be read as Parquet ({' '.join(str(error).split())[:200]}); "
+                f"expected the columns of Zeek's {self.name}; write it again"
+            ) from None
+
+    def _read_lines(self) -> Iterator[bytes]:
+        """Whole lines of valid UTF-8, about ``piece_bytes`` of them at once."""
+        with self.path.open("rb") as file:
+            archive = _Unpacked(file, self.path) if file.read(len(_GZIP)) == _GZIP else None
+            file.seek(0)
+            stream = io.BufferedReader(archive) if archive else file
+            first = True
+            while data := stream.read(self.piece_bytes):
+                if not data.endswith(b"\n"):
+                    data += _end_of_line(stream)
+                yield _as_utf8(data.removeprefix(_BYTE_ORDER_MARK) if first else data)
+                first = False
+            self._cut = archive is not None and archive.cut
+
+
+class _Unpacked(io.RawIOBase):
+    """A gzipped file's content as far as the archive is good: logs are often copied while they are
+    written.
+
+    ``gzip`` raises at the end of a file that is cut, and gives less of it.
+    """
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._file, self._path = file, path
+        self._member, self._left, self._any = zlib.decompressobj(wbits=31), b"", False
+        self.cut = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = b""
+        while not data and not self.cut:
+            self._left = self._left or self._file.read(1 << 20)
+            if self._member.eof:
+                if not self._left.startswith(_GZIP):
+                    return 0  # what follows the last member is padding
+                self._member = zlib.decompressobj(wbits=31)
+            if not self._left:
+                self.cut = True
+                break
+            data = self._unpack(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def _unpack(self, most: int) -> bytes:
+        try:
+            data = self._member.decompress(self._left, most)
+        except zlib.error as error:
+            if not self._any:
+                raise UserError(
+                    f"{self._path} is a damaged gzip file ({error}); expected a whole one; copy it again"
+                ) from None
+            self.cut = True
+            return b""
+        self._any = True
+        self._left = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
+        return data
+
+
+def _end_of_line(stream: BinaryIO) -> bytes:
+    """The rest of a line; of one that is too long to be a row only its beginning."""
+    rest = stream.readline(_LONGEST_LINE)
+    end = rest
+    while len(end) == _LONGEST_LINE and not end.endswith(b"\n"):
+        end = stream.readline(_LONGEST_LINE)
+    return rest if end is rest else rest[:_KEPT_OF_LINE] + b"\n"
 
 
 def read_log(
@@ -307,15 +226,7 @@ def read_log(
     name: str,
     valid: Valid | None = None,
 ) -> Log:
-    """Read the wanted columns of one log.
-
-    Args:
-        path: TSV or JSON lines, plain or gzipped; the content decides.
-        kinds: wanted columns; a number becomes float64, a flag ``"T"`` or ``"F"``; unset is NaN,
-            ``(empty)`` is ``""``.
-        needed: columns without which the log is of no use.
-        name: what Zeek calls such a log, for messages: ``conn.log``.
-        valid: rows for which it is false are malformed, like rows with a wrong number of fields.
+    """Read the wanted columns of one log; arguments as ``LogReader`` has them.
 
     Returns:
         A table with those of the wanted columns that the log has; possibly no rows.
@@ -323,43 +234,28 @@ def read_log(
     Raises:
         UserError: the file is missing, empty, not a Zeek log, or lacks a needed column.
     """
-    data, cut = _read_bytes(path)
-    data = _as_utf8(data)
-    start = data[:64].lstrip()
-    if start.startswith(b"#"):
-        sections = _cut_sections(data, path, needed, name)
-        parts = [_read_section(section, kinds, valid) for section in sections]
-    elif start.startswith(b"{"):
-        parts = [_read_objects(data, kinds, needed, name, path, valid)]
-    else:
-        raise UserError(
-            f"{path} is not a Zeek log (it starts with {start[:16].decode('latin-1')!a}); "
-            f"expected {name} as TSV with a #fields line or as JSON lines; pass Zeek's log or a pcap"
-        )
-    tables = [part.table for part in parts]
-    table = pd.concat(tables, ignore_index=True) if len(tables) > 1 else tables[0]
-    return Log(table, _notes(path, [line for part in parts for line in part.bad_lines], cut))
+    reader = LogReader(path, kinds, needed, name, valid)
+    pieces = [with_types(piece, kinds) for piece in reader.read()]
+    schema = pa.schema([(column, arrow_type(kinds[column])) for column in reader.columns])
+    table = pa.concat_tables([schema.empty_table(), *pieces], promote_options="default")
+    return Log(table.select(reader.columns), reader.notes())
 
 
-def _read_bytes(path: Path) -> tuple[bytes, bool]:
-    """The content of a file, unpacked if gzipped, and whether the archive was cut short."""
+def _first_bytes(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        with path.open("rb") as stream:
+            return stream.read(4)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; expected a capture; check the path") from None
     except OSError as error:
         raise UserError(
             f"{path} cannot be read ({error.strerror}); expected a readable file; check it"
         ) from error
-    cut = False
-    if data.startswith(_GZIP):
-        data, cut = _inflate(data, path)
-    data = data.removeprefix(_BYTE_ORDER_MARK)
-    if not data[:4096].strip() and not data.strip():
-        raise UserError(
-            f"{path} is empty; expected a pcap or a Zeek log; record it again or pass another path"
-        )
-    return data, cut
+
+
+def _chain(first: bytes, others: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from others
 
 
 def _as_utf8(data: bytes) -> bytes:
@@ -367,31 +263,18 @@ def _as_utf8(data: bytes) -> bytes:
     return data if data.isascii() else data.decode("utf-8", "replace").encode()
 
 
-def _inflate(data: bytes, path: Path) -> tuple[bytes, bool]:
-    """Unpack as far as the archive is good: logs are often copied while they are written."""
-    pieces = []
-    while data.startswith(_GZIP):
-        member = zlib.decompressobj(wbits=31)
-        try:
-            pieces.append(member.decompress(data))
-        except zlib.error as error:
-            if not pieces:
-                raise UserError(
-                    f"{path} is a damaged gzip file ({error}); expected a whole one; copy it again"
-                ) from None
-            return b"".join(pieces), True
-        if not member.eof:
-            return b"".join(pieces), True
-        data = member.unused_data
-    return b"".join(pieces), False
-
-
-def _notes(path: Path, bad_lines: list[int], cut: bool) -> tuple[str, ...]:
-    notes = []
-    if bad_lines:
-        n = len(bad_lines)
-        rows = "1 malformed row was" if n == 1 else f"{n:,} malformed rows were"
-        notes.append(f"{path.name}: {rows} skipped, the first on line {min(bad_lines)}.")
-    if cut:
-        notes.append(f"{path.name}: the archive is cut short; what could be unpacked was read.")
-    return tuple(notes)
+def _from_parquet(table: pa.Table, kinds: Mapping[str, Kind]) -> pa.Table:
+    """Times become seconds since the epoch, flags ``"T"`` and ``"F"``."""
+    for i, column in enumerate(table.column_names):
+        have = table.column(i)
+        if pa.types.is_timestamp(have.type):
+            seconds = have.cast(pa.timestamp("us", have.type.tz)).cast(pa.int64()).to_pandas() / 1e6
+            table = table.set_column(
+                i, column, pa.chunked_array([pa.array(seconds, from_pandas=True)])
+            )
+        elif pa.types.is_boolean(have.type):
+            flags = pa.array(
+                have.to_pandas().map({True: "T", False: "F"}), pa.string(), from_pandas=True
+            )
+            table = table.set_column(i, column, pa.chunked_array([flags]))
+    return with_types(table, kinds)

@@ -13,7 +13,8 @@ import pandas as pd
 
 from traffic.capture import EVIDENCE_COLUMNS, SAMPLE_S, join_evidence
 from traffic.errors import UserError
-from traffic.zeek.logs import Kind, Log, read_log
+from traffic.zeek.columns import Kind
+from traffic.zeek.logs import read_log
 
 _DNS_PORT = 53
 _ID = ("id.orig_h", "id.resp_h")
@@ -102,7 +103,7 @@ def read_beside(conn_logs: Sequence[Path]) -> Beside:
     for name, (kinds, make) in _LOGS.items():
         for path in _siblings(conn_logs, name):
             log = _read(path, {"ts": "number", **kinds}, ("ts", *_ID), notes)
-            rows = _with_columns(log.table[log.table["ts"].notna()], kinds)
+            rows = _with_columns(log[log["ts"].notna()], kinds)
             has_dns |= name == "dns" and len(rows) > 0
             if len(rows):
                 slot = np.floor(rows["ts"] / SAMPLE_S).astype("int64")
@@ -110,8 +111,8 @@ def read_beside(conn_logs: Sequence[Path]) -> Beside:
     for name, (column, say) in _COUNTED.items():
         for path in _siblings(conn_logs, name):
             log = _read(path, {"ts": "number", column: "text"}, ("ts", column), notes)
-            if len(log.table):
-                notes += say(path.name, log.table[column].dropna())
+            if len(log):
+                notes += say(path.name, log[column].dropna())
     return Beside(join_evidence(parts), tuple(notes), has_dns)
 
 
@@ -123,22 +124,24 @@ def _siblings(conn_logs: Sequence[Path], name: str) -> list[Path]:
         if rest == conn_log.name:
             continue
         names = [f"{name}{rest}"]
-        if rest.startswith((".log", ".json")):
-            names += [f"{name}.log", f"{name}.log.gz", f"{name}.json"]
+        if rest.startswith((".log", ".json", ".parquet")):
+            names += [f"{name}.log", f"{name}.log.gz", f"{name}.json", f"{name}.parquet"]
         paths = [path for path in map(conn_log.with_name, names) if path.is_file()]
         found |= dict.fromkeys(paths[:1])
     return list(found)
 
 
-def _read(path: Path, kinds: dict[str, Kind], needed: tuple[str, ...], notes: list[str]) -> Log:
+def _read(
+    path: Path, kinds: dict[str, Kind], needed: tuple[str, ...], notes: list[str]
+) -> pd.DataFrame:
     """A log beside that is damaged must not keep the connections from being read."""
     try:
         log = read_log(path, kinds, needed, path.name)
     except UserError as error:
         notes.append(f"{path.name} was left out: {error}")
-        return Log(pd.DataFrame(columns=list(kinds)))
+        return pd.DataFrame(columns=list(kinds))
     notes += log.notes
-    return log
+    return log.frame
 
 
 def _with_columns(table: pd.DataFrame, kinds: dict[str, Kind]) -> pd.DataFrame:
