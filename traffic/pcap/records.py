@@ -225,8 +225,10 @@ def _read_pcapng(path: Path, data: mmap.mmap) -> Records:
     link, per_s, offset = clocks[owner].T
     ts = ticks // per_s + (ticks % per_s) / per_s + offset
     wire = np.minimum(np.maximum(wire, captured), _MOST_WIRE)
-    small = [column.astype(np.int32) for column in (captured, wire, link, frame)]
-    return Records(np.frombuffer(data, np.uint8), ts, start, *small, notes=notes)
+    captured, wire, link, frame = (
+        column.astype(np.int32) for column in (captured, wire, link, frame)
+    )
+    return Records(np.frombuffer(data, np.uint8), ts, start, captured, wire, link, frame, notes)
 
 
 def _interface(data: mmap.mmap, at: int, length: int, order: str) -> _Interface:
