@@ -194,7 +194,10 @@ def test_a_clock_that_jumps_back_is_sorted_and_said(tmp_path):
 def test_frames_that_are_no_ip_are_counted(tmp_path):
     frames = [client(1.0, "S"), (1.5, ethernet(bytes(40), 0x88CC)), (2.0, b"\x00" * 5)]
     packets = read_packets([write_pcap(tmp_path / "a.pcap", frames)])
-    assert packets.notes == ("a.pcap: 2 of 3 frames are neither IP nor ARP and make no flow",)
+    assert packets.notes == (
+        "a.pcap: 2 of 3 frames are neither IP nor ARP and make no flow "
+        "(1 LLDP, 1 cut or without a protocol number)",
+    )
 
 
 def test_a_packet_knows_its_frame_as_wireshark_counts(tmp_path):
@@ -228,8 +231,8 @@ def test_what_is_no_capture_is_told_in_one_line(tmp_path, content, said):
 
 
 def test_an_unknown_link_type_is_named(tmp_path):
-    path = write_pcap(tmp_path / "wifi.pcap", [(1.0, bytes(60))], link=105)
-    with pytest.raises(UserError, match=r"link type 105 \(802\.11\)"):
+    path = write_pcap(tmp_path / "radio.pcap", [(1.0, bytes(60))], link=195)
+    with pytest.raises(UserError, match=r"link type 195 \(802\.15\.4\)"):
         read_packets([path])
 
 

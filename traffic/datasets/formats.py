@@ -15,7 +15,8 @@ from traffic.datasets.labelling import SHOWN_BY_TROUBLE
 from traffic.datasets.truth import INTERVAL_COLUMNS, make_intervals, read_intervals, read_truth
 from traffic.errors import UserError
 from traffic.labels import CIC_IOMT, IOT23, LABELS, MODBUS_SANDBOX, NORMAL, UNKNOWN
-from traffic.pcap.headers import read_ip, read_links, read_transport
+from traffic.pcap.headers import read_ip, read_transport
+from traffic.pcap.links import read_links
 from traffic.pcap.records import read_records
 from traffic.plant import Plant, load_plant
 from traffic.reader import read_capture

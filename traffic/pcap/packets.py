@@ -17,8 +17,10 @@ import numpy as np
 import pandas as pd
 
 from traffic.errors import UserError
-from traffic.pcap.headers import read_arp, read_ip, read_links, read_transport
+from traffic.pcap.layers import read_layers
+from traffic.pcap.links import ENVELOPES, MOST_ROUNDS
 from traffic.pcap.records import Records, read_headers, read_records
+from traffic.pcap.unread import name_unread
 
 # Packets decoded together, each part in a thread: what is only needed on the way fits the
 # processor's cache.
@@ -36,8 +38,13 @@ class Packets:
             ``held`` (of these captured, at ``payload_at`` of buffer ``file``); ``src_mac dst_mac``
             (48 bits, -1 = none); ``frame`` (its number in ``file``, from 1, as Wireshark counts:
             all records of a file, those that are not read too).
+            A packet in a tunnel is a row of its own, with the frame that it came in.
         arp: one row per ARP packet, sorted by ``ts``: ``ts op sender target`` (rows of
             ``addresses``) ``mac file frame``.
+        others: one row per frame that is neither, sorted by ``ts``: ``ts file frame ethertype`` (0
+            = none, below 0x600 a length: LLC), ``link`` (its type), ``src_mac dst_mac``, ``at held``
+            (what is above the link header, and how much of it was captured).
+        envelopes: one row per kind of envelope that was opened: ``name packets``.
         addresses: shape (n_addresses,), object, address texts.
         buffers: each file's bytes, mapped.
         start_s, end_s: times of the first and last frame of any kind.
@@ -46,6 +53,8 @@ class Packets:
 
     table: pd.DataFrame
     arp: pd.DataFrame
+    others: pd.DataFrame
+    envelopes: pd.DataFrame
     addresses: np.ndarray
     buffers: tuple[np.ndarray, ...]
     start_s: float
@@ -109,10 +118,17 @@ def read_packets(paths: Sequence[Path]) -> Packets:
             "check the capture's filter"
         )
     addresses = _share_addresses(parts)
-    arp, table = _by_time([part.arp for part in parts]), _by_time([part.packets for part in parts])
+    arp, table, others = (
+        _by_time([getattr(part, name) for part in parts]) for name in ("arp", "packets", "others")
+    )
     _join_fragments(table)
     table, times = table.drop(columns=["ident", "later", "first"]), (float(start_s), float(end_s))
-    return Packets(table, arp, addresses, tuple(buffers), *times, tuple(notes))
+    counts = np.sum([part.envelopes for part in parts], axis=0)
+    envelopes = pd.DataFrame({"name": pd.Series(ENVELOPES, dtype="str"), "packets": counts})
+    envelopes = envelopes[counts > 0].reset_index(drop=True)
+    return Packets(
+        table, arp, others, envelopes, addresses, tuple(buffers), *times, notes=tuple(notes)
+    )
 
 
 @dataclass(frozen=True)
@@ -124,6 +140,9 @@ class _Part:
 
     packets: dict[str, np.ndarray]
     arp: dict[str, np.ndarray]
+    others: dict[str, np.ndarray]
+    envelopes: np.ndarray
+    too_deep: int
     low: np.ndarray
     high: np.ndarray
 
@@ -142,10 +161,22 @@ def _decode(path: Path, records: Records, file: int, notes: list[str]) -> list[_
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy lets go of the interpreter's lock
         starts = range(0, len(records.ts), _PART)
         parts = list(pool.map(partial(_decode_part, records, file), starts))
-    others = len(records.ts) - sum(len(part.packets["ts"]) + len(part.arp["ts"]) for part in parts)
-    if others:
+    if others := sum(len(part.others["ts"]) for part in parts):
         notes.append(
-            f"{path.name}: {others} of {len(records.ts)} frames are neither IP nor ARP and make no flow"
+            f"{path.name}: {others} of {len(records.ts)} frames are neither IP nor ARP and make no flow "
+            f"({_name_others(parts, records.buffer)})"
+        )
+    for name, count in zip(
+        ENVELOPES, np.sum([part.envelopes for part in parts], axis=0), strict=True
+    ):
+        if count:
+            notes.append(
+                f"{path.name}: {count} packets came in {name} and were read from inside it"
+            )
+    if too_deep := sum(part.too_deep for part in parts):
+        notes.append(
+            f"{path.name}: {too_deep} packets lie in more than {MOST_ROUNDS} envelopes; what is inside "
+            "the last of these was not read"
         )
     if lying := sum(int(part.packets.pop("lying").sum()) for part in parts):
         notes.append(
@@ -154,23 +185,29 @@ def _decode(path: Path, records: Records, file: int, notes: list[str]) -> list[_
     return parts
 
 
+def _name_others(parts: list[_Part], buffer: np.ndarray) -> str:
+    table = pd.concat([pd.DataFrame(part.others) for part in parts if len(part.others["ts"])])
+    counts = name_unread(table, (buffer,)).value_counts()
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
 def _decode_part(whole: Records, file: int, first: int) -> _Part:
     records = whole.take(slice(first, first + _PART))
-    links = read_links(records)
-    arp, ip = vars(read_arp(records, links)).copy(), read_ip(records, links)
-    packets = vars(ip) | vars(read_transport(records, ip))
-    row, n, m = packets.pop("row"), len(ip.row), len(arp["row"])
+    layers = read_layers(records)
+    arp, others = vars(layers.arp).copy(), vars(layers.unread).copy()
+    packets = vars(layers.ip) | vars(layers.transport) | vars(layers.ends)
+    n, m = len(layers.ip.row), len(arp["row"])
     lows = [packets.pop("src_low"), packets.pop("dst_low"), arp["sender"], arp["target"]]
     highs = [packets.pop("src_high"), packets.pop("dst_high"), np.zeros(2 * m, np.int64)]
     codes, low, high = _number(np.concatenate(lows), np.concatenate(highs))
     ends = np.split(codes.astype(np.int32), [n, 2 * n, 2 * n + m])
     packets["src"], packets["dst"], arp["sender"], arp["target"] = ends
-    packets |= {"ts": records.ts[row], "src_mac": links.src_mac[row], "dst_mac": links.dst_mac[row]}
-    packets["file"], packets["frame"] = np.full(n, file, np.int32), records.frame[row]
-    row = arp.pop("row")
-    arp |= {"ts": records.ts[row], "file": np.full(m, file, np.int32), "frame": records.frame[row]}
+    for columns in (packets, arp, others):
+        row = columns.pop("row")
+        columns |= {"ts": records.ts[row], "file": np.full(len(row), file, np.int32)}
+        columns["frame"] = records.frame[row]
     del packets["transport"], packets["rest"]
-    return _Part(packets, arp, low, high)
+    return _Part(packets, arp, others, layers.envelopes, layers.too_deep, low, high)
 
 
 def _by_time(parts: list[dict[str, np.ndarray]]) -> pd.DataFrame:

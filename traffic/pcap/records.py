@@ -14,10 +14,23 @@ import numpy as np
 
 from traffic.errors import UserError
 
-ETHERNET, SLL, SLL2 = 1, 113, 276
+# www.tcpdump.org/linktypes.html
+ETHERNET, SLL, SLL2, CISCO_HDLC, DSA, EDSA = 1, 113, 276, 104, 284, 285
 NULL = (0, 108)
 RAW = (12, 14, 101, 228, 229)
-LINKS = (ETHERNET, SLL, SLL2, *NULL, *RAW)
+PPPOE_LINK = 51
+PPP_LINKS = (9, 50, 166, 204, PPPOE_LINK)
+PPP_WITH_DIRECTION = (166, 204)
+WIFI, PRISM, RADIOTAP, AVS, PPI = 105, 119, 127, 163, 192
+NETANALYZER = {240: 4, 241: 12}  # with the bytes before the Ethernet frame
+LINK_NAMES = {
+    6: "token ring", 10: "FDDI", 187: "Bluetooth", 189: "USB", 190: "CAN", 195: "802.15.4", 201: "Bluetooth",
+    220: "USB", 227: "CAN", 230: "802.15.4", 239: "NFLOG", 249: "USB", 252: "exported PDUs", 253: "netlink",
+}  # fmt: skip
+LINKS = (
+    ETHERNET, SLL, SLL2, CISCO_HDLC, DSA, EDSA, *NULL, *RAW, *PPP_LINKS, WIFI, PRISM, RADIOTAP, AVS, PPI,
+    *NETANALYZER,
+)  # fmt: skip
 
 _PCAP = {
     b"\xd4\xc3\xb2\xa1": ("<", 1_000_000),
@@ -31,10 +44,6 @@ _RECORD = {
 }
 _PCAPNG = b"\x0a\x0d\x0d\x0a"
 _SECTION, _INTERFACE, _OLD_PACKET, _SIMPLE_PACKET, _PACKET = 0x0A0D0D0A, 1, 2, 3, 6
-_LINK_NAMES = {
-    9: "PPP", 105: "802.11", 127: "802.11 with radiotap", 189: "USB", 195: "802.15.4",
-    201: "Bluetooth",
-}  # fmt: skip
 # libpcap's own upper bound of a record (MAXIMUM_SNAPLEN); a longer one is damage, not a packet.
 _LONGEST = 262_144
 _MOST_WIRE = 2**31 - 1  # a frame said to have been longer than this on the wire was not
@@ -104,25 +113,22 @@ def read_records(path: Path) -> Records:
             "export the packets in one of these formats"
         )
     records = _read_pcapng(path, data) if magic == _PCAPNG else _read_pcap(path, data)
-    return _keep_known_links(path, records) if len(records.ts) else records
+    if len(records.ts):
+        _refuse_unknown_links(path, records)
+    return records
 
 
-def _keep_known_links(path: Path, records: Records) -> Records:
-    known = np.isin(records.link, LINKS)
-    if known.all():
-        return records
-    others, unnamed = (
-        sorted({int(link) for link in records.link[~known]}),
-        "see tcpdump.org/linktypes.html",
+def _refuse_unknown_links(path: Path, records: Records) -> None:
+    """Raise where no record is of a link type that is read; a few among others are ``Unread``."""
+    if np.isin(records.link, LINKS).any():
+        return
+    unnamed = "see tcpdump.org/linktypes.html"
+    links = sorted({int(link) for link in records.link})
+    names = ", ".join(f"{link} ({LINK_NAMES.get(link, unnamed)})" for link in links)
+    raise UserError(
+        f"{path} has link type {names}; expected Ethernet, Wi-Fi, PPP, Linux cooked, raw IP or loopback; "
+        "capture on an interface of such a type"
     )
-    names = ", ".join(f"{link} ({_LINK_NAMES.get(link, unnamed)})" for link in others)
-    if not known.any():
-        raise UserError(
-            f"{path} has link type {names}; expected Ethernet, Linux cooked, raw IP or loopback; "
-            "capture on an interface of such a type"
-        )
-    note = f"{path.name}: {int((~known).sum())} packets of link type {names} were skipped"
-    return replace(records.take(known), notes=(*records.notes, note))
 
 
 # ---- pcap: one header, then records one after the other ----
