@@ -36,19 +36,22 @@ def read_exchanges(packets: Packets, work: pd.DataFrame, flows: pd.DataFrame) ->
         time: ``ts src dst`` (rows of ``addresses``; ``src`` asked or told) ``port protocol`` (a
         place in ``PROTOCOLS``) ``flow`` (as in ``work``) ``kind function unit target value name``
         (a place in the names) ``outcome code answer_ts behind row answer_row``.
-        The names are in the table's ``attrs["names"]``.
+        The names are in the table's ``attrs["names"]``; in ``attrs["services"]`` is what flows turned
+        out to speak, by their number.
     """
     names: dict[str, int] = {}
+    services: dict[int, str] = {}
     parts = [
-        _read_protocol(number, protocol, packets, work, flows, names)
+        _read_protocol(number, protocol, packets, work, flows, names, services)
         for number, protocol in enumerate(PROTOCOLS)
         if protocol.read is not None
     ]
     parts = [part for part in parts if len(part)]
-    if not parts:
-        return pd.DataFrame()
-    found = pd.concat(parts, ignore_index=True).sort_values("ts", kind="stable", ignore_index=True)
-    found.attrs["names"] = list(names)
+    found = pd.DataFrame()
+    if parts:
+        found = pd.concat(parts, ignore_index=True)
+        found = found.sort_values("ts", kind="stable", ignore_index=True)
+    found.attrs |= {"names": list(names), "services": services}
     return found
 
 
@@ -90,6 +93,7 @@ def _read_protocol(
     work: pd.DataFrame,
     flows: pd.DataFrame,
     names: dict[str, int],
+    services: dict[int, str],
 ) -> pd.DataFrame:
     named = (flows["service"] == protocol.name).to_numpy()
     hinted = (flows["service"] == "").to_numpy() & flows["server_port"].isin(protocol.ports)
@@ -97,7 +101,7 @@ def _read_protocol(
     if not chosen.any():
         return pd.DataFrame()
     rows = [
-        _read_messages(protocol, messages, named, flows["begun"].to_numpy(), names)
+        _read_messages(protocol, messages, named, flows["begun"].to_numpy(), names, services)
         for messages in _cut(protocol, packets, work, chosen)
         if len(messages)
     ]
@@ -124,11 +128,14 @@ def _read_messages(
     named: np.ndarray,
     begun: np.ndarray,
     names: dict[str, int],
+    services: dict[int, str],
 ) -> pd.DataFrame:
-    """Messages as rows with their names numbered; ``role`` is MALFORMED where a message should
-    begin and none does."""
+    """Messages as rows with their names numbered, ``malformed`` where a message should begin and
+    none does; flows that turn out to speak something else are added to ``services``."""
     assert protocol.read is not None
     rows = protocol.read(messages)
+    others = rows[rows["other"] >= 0].groupby("flow")["other"].first()
+    services |= {flow: protocol.others[other] for flow, other in others.items()}
     rows["name"] = _number_names(protocol, messages, rows, names)
     # After a hole, or where a capture begins within a stream, nobody knows where a message begins.
     segments = messages.segments
@@ -185,7 +192,7 @@ def _pair(
     code = rows["code"].to_numpy()
     code = np.where(answered, code[answer], np.where(asks, -1, code))
     judged = flows["two_way"].to_numpy()[flow] | (flows["transport"].to_numpy()[flow] != TCP)
-    waited = judged & (ts + protocol.wait_s <= packets.end_s)
+    waited = judged & (ts + protocol.wait_s <= packets.end_s) & (rows["patient"].to_numpy() == 0)
     outcome = np.select(
         [rows["malformed"], role == TELL, unasked, answered & (code > 0), answered, waited],
         [_MALFORMED, _TOLD, _UNASKED, _REFUSED, _ANSWERED, _UNANSWERED],

@@ -198,6 +198,8 @@ def make_flows(packets: Packets) -> Capture:
     segments = _read_segments(work)
     flows = _make_table(work, segments, packets)
     found = read_exchanges(packets, work, _describe_flows(work, flows))
+    spoken = pd.Series(found.attrs["services"], dtype="str")
+    flows.loc[spoken.index, "service"] = spoken
     # So far flows are numbered by conversation; from here on by the row of their first packet.
     order = np.argsort(work["row"].to_numpy()[_heads(work)])
     number = np.empty(len(order), np.int32)

@@ -94,6 +94,9 @@ class Protocol:
         refusals: words for codes of refusal and error.
         busy: which refusals say "not now" and mean no mistake of anybody.
         read_name: the text of a name in its messages.
+        name_target: a target as the protocol's engineers write it.
+        others: names of flows that begin like it and go on as something that is not read (another
+            protocol, or its own under encryption); ``other`` of ``make_rows`` tells which.
         wait_s: how long a request waits; what the capture ends before is neither answered nor not.
         repeats: whether an unanswered request that is sent again is the same request.
         make_events: evidence by kind for samples, from the protocol's exchanges.
@@ -113,6 +116,8 @@ class Protocol:
     refusals: Mapping[int, str] = field(default_factory=dict)
     busy: frozenset[int] = frozenset()
     read_name: Callable[[bytes], str] = read_text
+    name_target: Callable[[int], str] = str
+    others: tuple[str, ...] = ()
     wait_s: float = 2.0
     repeats: bool = False
     make_events: Callable[[pd.DataFrame], Events] = no_events
@@ -130,7 +135,8 @@ def make_rows(messages: Messages, role: np.ndarray, **columns: np.ndarray | int)
             ``unit``: which device behind an address; ``target``: register, point, object; ``code``:
             of refusal or error, 0 for none, -1 where unknown; ``value``: a number that the protocol
             explains (a keep-alive, a sequence number); ``name_at`` and ``name_bytes``: a name in
-            the message.
+            the message; ``patient``: 1 where a request may wait for ever; ``other``: a place in the
+            protocol's ``others``, of what the whole flow turns out to be.
 
     Returns:
         Shape (n, ...): these columns, ``row flow is_orig``, and ``wrong`` (no message of the
@@ -138,7 +144,7 @@ def make_rows(messages: Messages, role: np.ndarray, **columns: np.ndarray | int)
     """
     defaults = {
         "key": 0, "kind": OTHER, "function": -1, "unit": -1, "target": -1, "code": -1, "value": -1,
-        "name_at": -1, "name_bytes": 0,
+        "name_at": -1, "name_bytes": 0, "patient": 0, "other": -1,
     }  # fmt: skip
     unknown = set(columns) - set(defaults)
     if unknown:
