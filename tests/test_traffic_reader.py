@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from frames import client, write_pcap
 
 from traffic.errors import UserError
+from traffic.pcap.unpack import ALWAYS_BYTES, MOST_RATIO
 from traffic.reader import is_pcap, read_capture
 from traffic.simulation.simulate import simulate, write_simulation
 
@@ -32,6 +34,47 @@ def test_read_capture_reads_a_log_called_pcap(tmp_path: Path) -> None:
     path = tmp_path / "capture.pcap"
     path.write_bytes(gzip.compress(CONN.format(ts=5).encode()))
     assert read_capture(path).flows["ts"].tolist() == [5.0]
+
+
+def test_a_packed_pcap_is_read_as_any(tmp_path: Path) -> None:
+    plain = write_pcap(tmp_path / "a.pcap", [client(1.0, "S"), client(2.0, "S", 1)])
+    packed = tmp_path / "a.pcap.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    assert is_pcap(packed)
+    expected = read_capture(plain)
+    pd.testing.assert_frame_equal(read_capture(packed).flows, expected.flows)
+    cut = tmp_path / "cut.pcap.gz"
+    cut.write_bytes(packed.read_bytes()[:-9])
+    found = read_capture(cut)
+    pd.testing.assert_frame_equal(found.flows.iloc[:1], expected.flows.iloc[:1])
+    assert "cut.pcap.gz: the gzip file is damaged or cut" in found.notes[0]
+    cut.write_bytes(packed.read_bytes()[:12])
+    with pytest.raises(UserError, match=r"cut\.pcap\.gz"):
+        read_capture(cut)
+
+
+def test_what_unpacks_without_end_is_read_up_to_a_bound(tmp_path: Path) -> None:
+    plain = write_pcap(tmp_path / "a.pcap", [client(1.0, "S")]).read_bytes()
+    bomb = tmp_path / "bomb.pcap.gz"
+    with gzip.open(bomb, "wb", 1) as stream:
+        stream.write(plain)
+        for _ in range((ALWAYS_BYTES >> 20) + 2):
+            stream.write(bytes(1 << 20))
+    assert bomb.stat().st_size < ALWAYS_BYTES // MOST_RATIO
+    capture = read_capture(bomb)
+    assert capture.flows["orig_pkts"].tolist() == [1]
+    assert f"unpack to more than {ALWAYS_BYTES}; the rest was not read" in capture.notes[0]
+    assert "damaged or cut after packet 1 " in capture.notes[1]
+
+
+def test_a_git_lfs_pointer_is_called_what_it_is(tmp_path: Path) -> None:
+    pointer = tmp_path / "a.pcap"
+    pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 8337\n")
+    for path in (pointer, tmp_path):
+        with pytest.raises(UserError, match=r"a\.pcap is a Git LFS pointer.*git lfs pull"):
+            read_capture(path)
+    write_pcap(tmp_path / "b.pcap", [client(1.0, "S")])
+    assert read_capture(tmp_path).notes == ("a.pcap: a Git LFS pointer, not its file, was skipped",)
 
 
 def test_read_capture_reads_a_pcap_called_log(shared: Path, tmp_path: Path) -> None:

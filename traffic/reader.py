@@ -10,11 +10,13 @@ from traffic.errors import UserError
 from traffic.pcap.flows import make_flows
 from traffic.pcap.packets import read_packets
 from traffic.pcap.records import is_capture
+from traffic.pcap.unpack import is_pointer, read_head, refuse_pointer
 from traffic.zeek.conn import find_conn_logs, read_zeek
 
 
 def read_capture(path: Path | str) -> Capture:
-    """Read a pcap, a pcapng, a Zeek conn.log in any form, or a folder of either.
+    """Read a pcap or pcapng (packed by gzip or not), a Zeek conn.log in any form, or a folder of
+    either.
 
     A plant that ``faultwise simulate`` made has evidence.csv beside its conn.log: what packets
     would have shown.
@@ -33,35 +35,35 @@ def read_capture(path: Path | str) -> Capture:
         )
     if path.is_dir():
         return _read_folder(path)
+    refuse_pointer(path)
     return _read_pcaps([path]) if is_pcap(path) else _read_zeek(path)
 
 
 def is_pcap(path: Path) -> bool:
-    """Whether the file starts like a pcap or a pcapng.
+    """Whether the file, or what gzip packed in it, starts like a pcap or a pcapng.
 
     Raises:
         UserError: the file cannot be read.
     """
-    try:
-        with path.open("rb") as stream:
-            return is_capture(stream.read(4))
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be read ({error.strerror}); expected a readable file; check it"
-        ) from error
+    return is_capture(read_head(path, 4))
 
 
 def _read_folder(folder: Path) -> Capture:
-    pcaps = sorted(file for file in folder.iterdir() if file.is_file() and is_pcap(file))
-    if pcaps:
-        return _read_pcaps(pcaps)
-    if find_conn_logs(folder):
-        return _read_zeek(folder)
-    files = sum(1 for file in folder.iterdir() if file.is_file())
-    raise UserError(
-        f"{folder} holds no capture ({files} files searched for pcap and pcapng, and for Zeek's conn*.log and "
-        "conn*.log.gz); expected one of these; pass the file or folder that Zeek or tcpdump wrote"
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    pcaps = [file for file in files if is_pcap(file)]
+    pointers = [file for file in files if is_pointer(file)]
+    if not pcaps and not find_conn_logs(folder):
+        for pointer in pointers:
+            refuse_pointer(pointer)
+        raise UserError(
+            f"{folder} holds no capture ({len(files)} files searched for pcap and pcapng, and for Zeek's conn*.log "
+            "and conn*.log.gz); expected one of these; pass the file or folder that Zeek or tcpdump wrote"
+        )
+    capture = _read_pcaps(pcaps) if pcaps else _read_zeek(folder)
+    missing = tuple(
+        f"{path.name}: a Git LFS pointer, not its file, was skipped" for path in pointers
     )
+    return replace(capture, notes=(*capture.notes, *missing)) if missing else capture
 
 
 def _read_pcaps(paths: list[Path]) -> Capture:

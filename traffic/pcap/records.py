@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from traffic.errors import UserError
+from traffic.pcap.unpack import map_file, refuse_pointer
 
 # www.tcpdump.org/linktypes.html
 ETHERNET, SLL, SLL2, CISCO_HDLC, DSA, EDSA = 1, 113, 276, 104, 284, 285
@@ -88,13 +89,15 @@ def is_capture(head: bytes) -> bool:
 
 
 def read_records(path: Path) -> Records:
-    """Find the packet records of a pcap (micro- or nanoseconds, either byte order) or pcapng file.
+    """Find the packet records of a pcap (micro- or nanoseconds, either byte order) or pcapng file,
+    packed by gzip or not.
 
     A damaged file is read up to the damage; ``notes`` say where that is and how much was skipped. A
     header alone gives no records.
 
     Raises:
-        UserError: missing, empty, not a capture, or only link types that are not read.
+        UserError: missing, empty, not a capture, a Git LFS pointer to one, or only link types that
+            are not read.
     """
     if not path.is_file():
         raise UserError(
@@ -104,8 +107,9 @@ def read_records(path: Path) -> Records:
         raise UserError(
             f"{path} is empty (0 bytes); expected a pcap or pcapng capture; record it again"
         )
-    with path.open("rb") as stream:
-        data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    refuse_pointer(path)
+    unpacked = map_file(path)
+    data = unpacked.data
     magic = data[:4]
     if not is_capture(magic):
         raise UserError(
@@ -115,7 +119,7 @@ def read_records(path: Path) -> Records:
     records = _read_pcapng(path, data) if magic == _PCAPNG else _read_pcap(path, data)
     if len(records.ts):
         _refuse_unknown_links(path, records)
-    return records
+    return replace(records, notes=(*unpacked.notes, *records.notes))
 
 
 def _refuse_unknown_links(path: Path, records: Records) -> None:
@@ -170,8 +174,12 @@ def _find_records(data: mmap.mmap, order: str) -> np.ndarray:
     length_at = struct.Struct(order + "I").unpack_from
     at, last, found = 24, len(data) - 16, array("q")
     while at <= last:
+        length = length_at(data, at + 8)[0]
+        # Zeros without end are a file that was never filled, or that means harm: no packets.
+        if not length and not any(data[at : at + 16]):
+            break
         found.append(at)
-        at += 16 + length_at(data, at + 8)[0]
+        at += 16 + length
     return np.frombuffer(found, np.int64)
 
 
