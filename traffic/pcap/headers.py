@@ -54,11 +54,11 @@ _EXTENSIONS = (0, 43, _FRAGMENT, _AUTHENTICATION, 60, 135, 139, 140)
 _MOST_EXTENSIONS = 8
 
 _IP4_HEADER = header_type(
-    20, version=(0, "u1"), total=(2, ">u2"), ident=(4, ">u2"), fragment=(6, ">u2"), proto=(9, "u1"), src=(12, ">u4"),
-    dst=(16, ">u4"),
+    20, version=(0, "u1"), total=(2, ">u2"), ident=(4, ">u2"), fragment=(6, ">u2"), ttl=(8, "u1"), proto=(9, "u1"),
+    src=(12, ">u4"), dst=(16, ">u4"),
 )  # fmt: skip
 _IP6_HEADER = header_type(
-    40, version=(0, "u1"), payload=(4, ">u2"), next=(6, "u1"), src_high=(8, ">i8"), src_low=(16, ">i8"),
+    40, version=(0, "u1"), payload=(4, ">u2"), next=(6, "u1"), ttl=(7, "u1"), src_high=(8, ">i8"), src_low=(16, ">i8"),
     dst_high=(24, ">i8"), dst_low=(32, ">i8"),
 )  # fmt: skip
 _EXTENSION_HEADER = header_type(
@@ -83,7 +83,8 @@ class Headers:
             (offload to the network card) or one that the frame on the wire cannot hold is replaced
             by what the wire held.
         lying: whether the frame could not hold it.
-        ident: identification; uint32.
+        ident, ttl: identification, and time to live or hop limit; uint32, uint8.
+        fragment: the word with the offset of a fragment; uint16.
         later, first: fragments without a transport header, and those that begin a fragmented
             packet.
     """
@@ -99,6 +100,8 @@ class Headers:
     rest: np.ndarray
     lying: np.ndarray
     ident: np.ndarray
+    ttl: np.ndarray
+    fragment: np.ndarray
     later: np.ndarray
     first: np.ndarray
 
@@ -162,6 +165,8 @@ def _read_ip4(records: Records, links: Links) -> Headers:
         rest=np.maximum(length - size, 0),
         lying=lying,
         ident=header["ident"].astype(np.uint32),
+        ttl=header["ttl"].copy(),
+        fragment=fragment,
         later=fragment & 0x1FFF > 0,
         first=fragment & 0x3FFF == 0x2000,
     )
@@ -190,6 +195,8 @@ def _read_ip6(records: Records, links: Links) -> Headers:
         rest=np.maximum(length - (transport - at), 0).astype(np.int32),
         lying=lying,
         ident=fragment["ident"],
+        ttl=header["ttl"].copy(),
+        fragment=fragment["offset"],
         later=fragment["offset"] > 7,
         first=fragment["offset"] & 0xFFF9 == 1,
     )

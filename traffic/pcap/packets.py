@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from traffic.errors import UserError
+from traffic.pcap.copies import find_arp_copies, find_copies
 from traffic.pcap.layers import read_layers
 from traffic.pcap.links import ENVELOPES, MOST_ROUNDS
 from traffic.pcap.records import Records, read_headers, read_records
@@ -44,6 +45,8 @@ class Packets:
         others: one row per frame that is neither, sorted by ``ts``: ``ts file frame ethertype`` (0
             = none, below 0x600 a length: LLC), ``link`` (its type), ``src_mac dst_mac``, ``at held``
             (what is above the link header, and how much of it was captured).
+        copies: one row per packet that was left out as another's copy, sorted by ``ts``: ``ts src
+            dst file frame``.
         envelopes: one row per kind of envelope that was opened: ``name packets``.
         addresses: shape (n_addresses,), object, address texts.
         buffers: each file's bytes, mapped.
@@ -54,6 +57,7 @@ class Packets:
     table: pd.DataFrame
     arp: pd.DataFrame
     others: pd.DataFrame
+    copies: pd.DataFrame
     envelopes: pd.DataFrame
     addresses: np.ndarray
     buffers: tuple[np.ndarray, ...]
@@ -122,13 +126,39 @@ def read_packets(paths: Sequence[Path]) -> Packets:
         _by_time([getattr(part, name) for part in parts]) for name in ("arp", "packets", "others")
     )
     _join_fragments(table)
-    table, times = table.drop(columns=["ident", "later", "first"]), (float(start_s), float(end_s))
+    copies = find_copies(table, tuple(buffers))
+    table, copied = _split_copies(table.drop(columns=_ONLY_HERE), copies)
+    arp, arp_copied = _split_copies(arp, find_arp_copies(arp))
+    copied = pd.concat([copied, arp_copied.rename(columns={"sender": "src", "target": "dst"})])
+    if len(copied):
+        notes.append(
+            f"{len(copied)} packets are copies that a mirror port delivered once more and were left out"
+        )
+    times = float(start_s), float(end_s)
     counts = np.sum([part.envelopes for part in parts], axis=0)
     envelopes = pd.DataFrame({"name": pd.Series(ENVELOPES, dtype="str"), "packets": counts})
     envelopes = envelopes[counts > 0].reset_index(drop=True)
     return Packets(
-        table, arp, others, envelopes, addresses, tuple(buffers), *times, notes=tuple(notes)
+        table,
+        arp,
+        others,
+        copied[_COPY_COLUMNS].sort_values("ts", kind="stable", ignore_index=True),
+        envelopes,
+        addresses,
+        tuple(buffers),
+        *times,
+        notes=tuple(notes),
     )
+
+
+_ONLY_HERE = ["ident", "ttl", "fragment", "later", "first", "head"]
+_COPY_COLUMNS = ["ts", "src", "dst", "file", "frame"]
+
+
+def _split_copies(table: pd.DataFrame, copies: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
+    if not copies.any():
+        return table, table.iloc[:0]
+    return table[~copies].reset_index(drop=True), table[copies]
 
 
 @dataclass(frozen=True)
@@ -206,7 +236,8 @@ def _decode_part(whole: Records, file: int, first: int) -> _Part:
         row = columns.pop("row")
         columns |= {"ts": records.ts[row], "file": np.full(len(row), file, np.int32)}
         columns["frame"] = records.frame[row]
-    del packets["transport"], packets["rest"]
+    packets["head"] = (packets["payload_at"] - packets.pop("transport")).astype(np.uint8)
+    del packets["rest"]
     return _Part(packets, arp, others, layers.envelopes, layers.too_deep, low, high)
 
 
