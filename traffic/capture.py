@@ -16,6 +16,7 @@ import pandas as pd
 from traffic.arrays import count_up, starts_run
 from traffic.conversations import empty_exchanges, empty_sessions
 from traffic.device_records import DeviceRecords
+from traffic.identities import empty_identities
 
 SAMPLE_S = 10.0
 
@@ -73,6 +74,8 @@ class Capture:
         sessions: one row per TCP connection: who ended it and how; see ``empty_sessions``.
         exchanges: one row per request with its answer, whatever the protocol; see
             ``empty_exchanges``.
+        identities: one row per statement of a device's make, model or firmware; see
+            ``empty_identities``.
         notes: what was skipped or assumed while reading, one sentence each, for the user.
         records: what devices say of themselves, in logs and readings beside the traffic.
     """
@@ -82,6 +85,7 @@ class Capture:
     evidence: pd.DataFrame = field(default_factory=_empty_evidence)
     sessions: pd.DataFrame = field(default_factory=empty_sessions)
     exchanges: pd.DataFrame = field(default_factory=empty_exchanges)
+    identities: pd.DataFrame = field(default_factory=empty_identities)
     notes: tuple[str, ...] = ()
     records: DeviceRecords = field(default_factory=DeviceRecords)
 

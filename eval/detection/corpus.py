@@ -134,7 +134,7 @@ def _read_cached(folder: Path, path: Path, form: Form) -> LabelledCapture:
     tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in _TABLES}
     known = json.loads((folder / "known.json").read_text(encoding="utf-8"))
     notes = tuple(known["notes"])
-    capture = Capture(tables["flows"], tables["activity"], tables["evidence"], notes)
+    capture = Capture(tables["flows"], tables["activity"], tables["evidence"], notes=notes)
     windows = Windows(tables["samples"], tables["windows"], np.load(folder / "rows.npy"))
     plant = load_plant(path.with_name("plant.yaml")) if known["plant"] else None
     # The name is today's: it may have changed since.

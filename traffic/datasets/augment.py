@@ -180,7 +180,7 @@ def mix(
         flows.iloc[order].reset_index(drop=True),
         activity.sort_values(["flow", "slot"], ignore_index=True),
         join_evidence([background.evidence, evidence]),
-        (*background.notes, *other.notes),
+        notes=(*background.notes, *other.notes),
     )
 
 

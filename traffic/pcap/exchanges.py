@@ -7,6 +7,8 @@ what asked. In time order, rows of one key of one flow:
     |             |---->|        |
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
@@ -21,8 +23,36 @@ from traffic.pcap.protocols.protocol import ANSWER, ASK, KINDS, SKIP, TELL, Even
 _ANSWERED, _REFUSED, _UNANSWERED, _UNSEEN, _UNASKED, _TOLD, _MALFORMED = range(len(OUTCOMES))
 
 
-def read_exchanges(packets: Packets, work: pd.DataFrame, flows: pd.DataFrame) -> pd.DataFrame:
-    """Pair the messages of every protocol that is read.
+# Of a stream that only tells what its ends are: its first packets, in a few flows of each server.
+_OPENING_PKTS = 8
+_OPENING_FLOWS = 4
+_OPENING_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the messages of a capture say.
+
+    Attributes:
+        exchanges: one row per request, per answer that nobody asked for, and per message that needs
+            none, by time: ``ts src dst`` (rows of ``addresses``; ``src`` asked or told) ``port
+            protocol`` (a place in ``PROTOCOLS``) ``flow`` (as in ``work``) ``kind function unit
+            target value name`` (a place in ``names``) ``outcome code answer_ts behind row
+            answer_row``.
+        names: texts from outside, each once.
+        services: what flows turned out to speak, by their number.
+        identities: one row per statement about a device, by protocol: ``device unit field value
+            source row``.
+    """
+
+    exchanges: pd.DataFrame
+    names: tuple[str, ...]
+    services: dict[int, str]
+    identities: pd.DataFrame
+
+
+def read_content(packets: Packets, work: pd.DataFrame, flows: pd.DataFrame) -> Content:
+    """Read the messages of every protocol that is read, and pair what asks with what answers.
 
     Args:
         packets: the packets of one capture.
@@ -30,39 +60,34 @@ def read_exchanges(packets: Packets, work: pd.DataFrame, flows: pd.DataFrame) ->
         flows: a row per flow in the numbers of ``work``: ``service`` ("" where unknown),
             ``transport`` (IANA number), ``server_port``, ``begun`` (its SYN was seen), ``two_way``
             (both sides were).
-
-    Returns:
-        A row per request, per answer that nobody asked for, and per message that needs none, by
-        time: ``ts src dst`` (rows of ``addresses``; ``src`` asked or told) ``port protocol`` (a
-        place in ``PROTOCOLS``) ``flow`` (as in ``work``) ``kind function unit target value name``
-        (a place in the names) ``outcome code answer_ts behind row answer_row``.
-        The names are in the table's ``attrs["names"]``; in ``attrs["services"]`` is what flows turned
-        out to speak, by their number.
     """
     names: dict[str, int] = {}
     services: dict[int, str] = {}
+    said: list[pd.DataFrame] = []
     parts = [
-        _read_protocol(number, protocol, packets, work, flows, names, services)
+        _read_protocol(number, protocol, packets, work, flows, names, services, said)
         for number, protocol in enumerate(PROTOCOLS)
-        if protocol.read is not None
+        if protocol.read is not None or protocol.identify is not None
     ]
     parts = [part for part in parts if len(part)]
     found = pd.DataFrame()
     if parts:
         found = pd.concat(parts, ignore_index=True)
         found = found.sort_values("ts", kind="stable", ignore_index=True)
-    found.attrs |= {"names": list(names), "services": services}
-    return found
+    said = [one for one in said if len(one)]
+    identities = pd.concat(said, ignore_index=True) if said else pd.DataFrame()
+    return Content(found, tuple(names), services, identities)
 
 
-def make_exchanges(found: pd.DataFrame, packets: Packets, number: np.ndarray) -> pd.DataFrame:
-    """What ``read_exchanges`` found as the table of a capture.
+def make_exchanges(content: Content, packets: Packets, number: np.ndarray) -> pd.DataFrame:
+    """What ``read_content`` found as the table of a capture.
 
     Args:
-        found: the table of ``read_exchanges``.
+        content: what was read.
         packets: of the same capture.
         number: shape (n_flows,), the capture's number of each flow.
     """
+    found = content.exchanges
     if found.empty:
         return empty_exchanges()
     frame = packets.table["frame"].to_numpy()
@@ -72,7 +97,7 @@ def make_exchanges(found: pd.DataFrame, packets: Packets, number: np.ndarray) ->
         "server": (found["dst"], packets.addresses),
         "protocol": (found["protocol"], [protocol.name for protocol in PROTOCOLS]),
         "kind": (found["kind"], KINDS),
-        "name": (found["name"], found.attrs["names"]),
+        "name": (found["name"], content.names),
     }
     columns = {name: found[name].to_numpy() for name in EXCHANGE_COLUMNS if name in found}
     columns |= {
@@ -94,17 +119,21 @@ def _read_protocol(
     flows: pd.DataFrame,
     names: dict[str, int],
     services: dict[int, str],
+    said: list[pd.DataFrame],
 ) -> pd.DataFrame:
     named = (flows["service"] == protocol.name).to_numpy()
     hinted = (flows["service"] == "").to_numpy() & flows["server_port"].isin(protocol.ports)
     chosen = (named | hinted) & flows["transport"].isin(protocol.transports).to_numpy()
     if not chosen.any():
         return pd.DataFrame()
-    rows = [
-        _read_messages(protocol, messages, named, flows["begun"].to_numpy(), names, services)
-        for messages in _cut(protocol, packets, work, chosen)
-        if len(messages)
-    ]
+    if protocol.read is None:
+        work, chosen = _select_openings(work, named, flows["server_port"].to_numpy())
+    rows, begun = [], flows["begun"].to_numpy()
+    for messages in _cut(protocol, packets, work, chosen):
+        if protocol.identify is not None and len(messages):
+            said.append(_identify(protocol, messages))
+        if protocol.read is not None and len(messages):
+            rows.append(_read_messages(protocol, messages, named, begun, names, services))
     if not any(len(part) for part in rows):
         return pd.DataFrame()
     return _pair(protocol, pd.concat(rows), packets, flows).assign(protocol=number)
@@ -115,11 +144,51 @@ def _cut(
 ) -> list[Messages]:
     segments = order_segments(packets, work, chosen)
     tcp = packets.table["proto"].to_numpy()[segments.row] == TCP
-    length, width = protocol.message_bytes, protocol.head_bytes
+    length, width, resyncs = protocol.message_bytes, protocol.head_bytes, protocol.resyncs
+    if protocol.read is None:
+        length, width, resyncs = _whole_stream, 1, False
     return [
-        cut_messages(segments.take(tcp), length, width, protocol.resyncs),
+        cut_messages(segments.take(tcp), length, width, resyncs),
         cut_messages(segments.take(~tcp), None, 0),
     ]
+
+
+def _whole_stream(head: np.ndarray, known: np.ndarray) -> np.ndarray:  # noqa: ARG001
+    return np.full(len(head), _OPENING_BYTES)
+
+
+def _select_openings(
+    work: pd.DataFrame, named: np.ndarray, port: np.ndarray
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """The first packets of either side of a few flows of each server, and which flows these are.
+
+    Args:
+        work: packets, sorted by flow.
+        named, port: shape (n_flows,): the flows of the protocol, and their servers' ports.
+    """
+    flow, is_orig = work["flow"].to_numpy(), work["is_orig"].to_numpy()
+    speaks = np.flatnonzero(named[flow] & (work["payload"].to_numpy() > 0) & ~is_orig)
+    heads = speaks[starts_run(flow[speaks])]
+    servers = number_groups(work["src"].to_numpy()[heads], port[flow[heads]])[0]
+    few = _count_up_to(np.ones(len(heads), bool), servers) <= _OPENING_FLOWS
+    chosen = np.zeros(len(named), bool)
+    chosen[flow[heads[few]]] = True
+    mine = np.flatnonzero(chosen[flow] & (work["payload"].to_numpy() > 0))
+    nth = _count_up_to(np.ones(len(mine), bool), flow[mine].astype(np.int64) * 2 + is_orig[mine])
+    return work.iloc[mine[nth <= _OPENING_PKTS]], chosen
+
+
+def _identify(protocol: Protocol, messages: Messages) -> pd.DataFrame:
+    """What messages say of devices, as ``device unit field value source row``."""
+    assert protocol.identify is not None
+    found = protocol.identify(messages)
+    if not found:
+        return pd.DataFrame()
+    message = np.array([one.message for one in found])
+    table = pd.DataFrame([vars(one) for one in found]).drop(columns="message")
+    sender = messages.segments.packets.addresses[messages.of_packet("src")[message]]
+    table["device"] = table["device"].where(table["device"] != "", sender)
+    return table.assign(row=messages.row[message])
 
 
 def _read_messages(
@@ -242,9 +311,10 @@ def _count_up_to(which: np.ndarray, group: np.ndarray) -> np.ndarray:
     return count
 
 
-def find_events(found: pd.DataFrame) -> Events:
-    """Evidence by kind from what ``read_exchanges`` found."""
+def find_events(content: Content) -> Events:
+    """Evidence by kind from what ``read_content`` found."""
     events: Events = {}
+    found = content.exchanges
     for number, protocol in enumerate(PROTOCOLS):
         if len(found):
             events |= protocol.make_events(found[found["protocol"] == number])

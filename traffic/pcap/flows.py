@@ -17,8 +17,9 @@ import pandas as pd
 from traffic.arrays import starts_run
 from traffic.capture import ACTIVITY_COLUMNS, FLOW_COLUMNS, SAMPLE_S, Capture
 from traffic.pcap.evidence import make_evidence
-from traffic.pcap.exchanges import find_events, make_exchanges, read_exchanges
+from traffic.pcap.exchanges import find_events, make_exchanges, read_content
 from traffic.pcap.headers import ICMP, ICMP6, TCP, UDP
+from traffic.pcap.identities import read_identities
 from traffic.pcap.packets import Packets
 from traffic.pcap.protocols import dns
 from traffic.pcap.protocols.protocol import HEAD_BYTES, Heads
@@ -191,14 +192,14 @@ def make_flows(packets: Packets) -> Capture:
 
     Returns:
         Flows sorted by ``ts`` (with ``orig_l2_addr resp_l2_addr`` where the capture has them),
-        activity from the packets' own times, evidence, sessions and exchanges. Every IP packet is
+        activity from the packets' own times, evidence, sessions, exchanges and identities. Every IP packet is
         in exactly one flow and one slot.
     """
     work = cut_flows(packets.table)
     segments = _read_segments(work)
     flows = _make_table(work, segments, packets)
-    found = read_exchanges(packets, work, _describe_flows(work, flows))
-    spoken = pd.Series(found.attrs["services"], dtype="str")
+    content = read_content(packets, work, _describe_flows(work, flows))
+    spoken = pd.Series(content.services, dtype="str")
     flows.loc[spoken.index, "service"] = spoken
     # So far flows are numbered by conversation; from here on by the row of their first packet.
     order = np.argsort(work["row"].to_numpy()[_heads(work)])
@@ -209,15 +210,16 @@ def make_flows(packets: Packets) -> Capture:
     return Capture(
         flows=flows,
         activity=_make_activity(work, number),
-        evidence=make_evidence(packets, _by_row(work, segments), find_events(found)),
+        evidence=make_evidence(packets, _by_row(work, segments), find_events(content)),
         sessions=make_sessions(packets, work, segments, number),
-        exchanges=make_exchanges(found, packets, number),
+        exchanges=make_exchanges(content, packets, number),
+        identities=read_identities(packets, content, flows),
         notes=packets.notes,
     )
 
 
 def _describe_flows(work: pd.DataFrame, flows: pd.DataFrame) -> pd.DataFrame:
-    """What ``read_exchanges`` needs of each flow, in the order of ``work``."""
+    """What ``read_content`` needs of each flow, in the order of ``work``."""
     return pd.DataFrame(
         {
             "service": flows["service"].fillna(""),

@@ -163,7 +163,7 @@ def read_zeek(path: Path | str) -> Capture:
         )
     beside = read_beside(paths)
     evidence = join_evidence([flow_evidence(flows, with_dns=not beside.has_dns), beside.evidence])
-    return Capture(flows, spread(flows), evidence, (*notes, *beside.notes))
+    return Capture(flows, spread(flows), evidence, notes=(*notes, *beside.notes))
 
 
 def find_conn_logs(folder: Path) -> list[Path]:

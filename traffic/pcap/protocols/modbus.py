@@ -3,6 +3,8 @@
 Modbus Application Protocol 1.1b3 and Messaging on TCP/IP 1.0b (modbus.org).
 """
 
+import re
+
 import numpy as np
 import pandas as pd
 
@@ -18,10 +20,13 @@ from traffic.pcap.protocols.protocol import (
     WRITE,
     Events,
     Heads,
+    Identity,
     Protocol,
     make_events,
     make_rows,
+    read_text,
     select_asked,
+    select_distinct,
 )
 
 # Application Protocol, sections 6 and 7.
@@ -58,6 +63,10 @@ EXCEPTIONS = {
     10: "gateway path unavailable",
     11: "gateway target device failed to respond",
 }
+# Objects of a device identification (6.21).
+_OBJECTS = {
+    0: "make", 1: "order number", 2: "firmware", 4: "model", 5: "model", 6: "name",
+}  # fmt: skip
 READS = (1, 2, 3, 4, 7, 11, 12, 17, 20, 24)
 WRITES = (5, 6, 15, 16, 21, 22, 23)
 _ADDRESSED = (1, 2, 3, 4, 5, 6, 15, 16, 22, 23, 24)  # requests that name a start address
@@ -124,6 +133,33 @@ def _read(messages: Messages) -> pd.DataFrame:
     )
 
 
+def _identify(messages: Messages) -> list[Identity]:
+    """Objects of a device identification (6.21), and text in a server id (6.13); unit 0 and 255 are
+    the device at the address itself."""
+    function, mei = messages.u8(7), messages.u8(8)
+    found = []
+    for message, body in select_distinct(messages, (function == 43) & (mei == 14), 6, 254):
+        unit = -1 if body[0] in (0, 255) else body[0]
+        at, count = 8, body[7] if len(body) > 8 else 0
+        for _ in range(count):
+            if at + 2 > len(body) or at + 2 + body[at + 1] > len(body):
+                break
+            named = _OBJECTS.get(body[at])
+            text = read_text(body[at + 2 : at + 2 + body[at + 1]])
+            if named:
+                found.append(Identity(message, named, text, "Modbus 43/14", unit=unit))
+            at += 2 + body[at + 1]
+    served = (function == 17) & (messages.length == 9 + np.maximum(mei, 0)) & (mei > 0)
+    for message, body in select_distinct(messages, served, 6, 254):
+        unit = -1 if body[0] in (0, 255) else body[0]
+        texts = re.findall(rb"[ -~]{4,}", body[3:])
+        found += [
+            Identity(message, "model", read_text(text), "Modbus 17", unit=unit)
+            for text in texts[:1]
+        ]
+    return found
+
+
 def _make_events(exchanges: pd.DataFrame) -> Events:
     """Requests by function code with the start addresses they name, exceptions by their code."""
     asked = select_asked(exchanges)
@@ -152,6 +188,7 @@ MODBUS = Protocol(
     functions=FUNCTIONS,
     refusals=EXCEPTIONS,
     busy=frozenset({5, 6}),
+    identify=_identify,
     make_events=_make_events,
     evidence={
         **dict.fromkeys(("modbus_read", "modbus_write", "modbus_other"), FUNCTIONS),

@@ -60,6 +60,25 @@ Fits = Callable[[Heads], np.ndarray]
 Events = dict[str, pd.DataFrame]
 
 
+@dataclass(frozen=True)
+class Identity:
+    """What one message says of a device.
+
+    Attributes:
+        message: its place among the messages.
+        field, value, source: as in ``traffic.identities``.
+        device: address or MAC of whom it speaks; ``""`` for its sender.
+        unit: which device behind that address; -1 for itself.
+    """
+
+    message: int
+    field: str
+    value: str
+    source: str
+    device: str = ""
+    unit: int = -1
+
+
 def no_events(exchanges: pd.DataFrame) -> Events:  # noqa: ARG001
     """Evidence of a protocol that samples do not count by itself."""
     return {}
@@ -99,6 +118,8 @@ class Protocol:
             protocol, or its own under encryption); ``other`` of ``make_rows`` tells which.
         wait_s: how long a request waits; what the capture ends before is neither answered nor not.
         repeats: whether an unanswered request that is sent again is the same request.
+        identify: what messages say of make, model and firmware of devices. Without ``read`` it gets
+            the beginnings of streams alone, each as one message, of a few flows of each server.
         make_events: evidence by kind for samples, from the protocol's exchanges.
         evidence: the kinds that ``make_events`` gives, with the words for their codes.
     """
@@ -120,6 +141,7 @@ class Protocol:
     others: tuple[str, ...] = ()
     wait_s: float = 2.0
     repeats: bool = False
+    identify: Callable[[Messages], list[Identity]] | None = None
     make_events: Callable[[pd.DataFrame], Events] = no_events
     evidence: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
 
@@ -156,6 +178,34 @@ def make_rows(messages: Messages, role: np.ndarray, **columns: np.ndarray | int)
     table |= {"row": messages.row, "flow": messages.flow, "is_orig": messages.is_orig}
     table |= {"role": np.where(messages.wrong, SKIP, role), "wrong": messages.wrong}
     return pd.DataFrame(table)
+
+
+def select_distinct(
+    messages: Messages, which: np.ndarray, at: int, width: int
+) -> list[tuple[int, bytes]]:
+    """The few messages that are read one by one: of those in which one sender says the same, the
+    first.
+
+    Args:
+        messages: shape (n,).
+        which: shape (n,), bool: those to look at.
+        at, width: the bytes that count.
+
+    Returns:
+        The place of each among the messages, and its bytes from ``at`` on, as many as were
+        captured.
+    """
+    place = np.flatnonzero(which & (messages.held > at))
+    if not len(place):
+        return []
+    chosen = messages.take(place)
+    texts = chosen.bytes(at, width)
+    size = np.minimum(chosen.held - at, width)
+    ends = np.stack([chosen.of_packet("src"), size], axis=1).astype("<i4").view(np.uint8)
+    keys = np.concatenate([texts, ends, np.ones((len(place), 1), np.uint8)], axis=1)
+    codes, _ = pd.factorize(keys.view(f"S{keys.shape[1]}").ravel().astype(object))
+    first = np.unique(codes, return_index=True)[1]
+    return [(int(place[i]), texts[i, : size[i]].tobytes()) for i in np.sort(first)]
 
 
 def select_asked(exchanges: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,82 @@
+"""Who made a device and what it is, from what messages say and from the MACs of its interfaces."""
+
+import pandas as pd
+
+from traffic.identities import empty_identities, make_identities
+from traffic.makers import find_maker
+from traffic.pcap.exchanges import Content
+from traffic.pcap.packets import Packets
+from traffic.plant import GROUP, is_local
+
+
+def read_identities(packets: Packets, content: Content, flows: pd.DataFrame) -> pd.DataFrame:
+    """Identities of the devices of a capture, those that messages tell before those of MACs.
+
+    A device that speaks of itself by its MAC is known by its address where the capture tells one.
+
+    Args:
+        packets: the packets of one capture.
+        content: what their messages say.
+        flows: with ``orig_l2_addr resp_l2_addr`` where the capture has MACs.
+    """
+    owners = _own_macs(packets, flows)
+    said = content.identities
+    if said.empty:
+        said = empty_identities().drop(columns="sure")
+    else:
+        frame = packets.table["frame"].to_numpy()
+        said = said.sort_values("row", kind="stable")
+        said = said.assign(frame=frame[said["row"].to_numpy()])
+    of_mac = owners.drop_duplicates("mac", keep=False).set_index("mac")["device"]
+    said = said.assign(device=said["device"].map(of_mac).fillna(said["device"]))
+    return make_identities(pd.concat([said, _read_makers(owners)], ignore_index=True))
+
+
+def _read_makers(owners: pd.DataFrame) -> pd.DataFrame:
+    makers = owners.assign(value=[find_maker(mac) for mac in owners["mac"]])
+    return makers.assign(unit=-1, field="make", source="OUI").drop(columns="mac")
+
+
+def _own_macs(packets: Packets, flows: pd.DataFrame) -> pd.DataFrame:
+    """Which addresses an interface itself has, as ``device mac frame``; the MAC is the device where
+    it is a router's, behind which many addresses lie.
+
+    Who answers for an address by ARP has it. Without ARP a MAC's only local address of a version is
+    its own.
+    """
+    arp = packets.arp[["sender", "mac", "frame"]].drop_duplicates(["sender", "mac"])
+    claimed = pd.DataFrame(
+        {
+            "device": packets.addresses[arp["sender"].to_numpy()],
+            "mac": [_text(mac) for mac in arp["mac"]],
+            "frame": arp["frame"].to_numpy(),
+        }
+    ).astype({"device": "str", "mac": "str"})
+    claimed = claimed[~claimed["device"].str.match(GROUP)]
+    sides = [
+        flows[[f"id.{side}_h", f"{side}_l2_addr"]].set_axis(["device", "mac"], axis=1)
+        for side in ("orig", "resp")
+        if f"{side}_l2_addr" in flows
+    ]
+    if not sides:
+        return claimed
+    seen = pd.concat(sides).dropna().drop_duplicates().assign(frame=0)
+    seen = seen[~seen["mac"].isin(claimed["mac"]) & ~seen["mac"].map(_is_group_mac).astype(bool)]
+    six = seen["device"].str.contains(":", regex=False)
+    alone = ~seen.assign(six=six).duplicated(["mac", "six"], keep=False)
+    own = seen[alone & is_local(seen["device"])]
+    routers = seen[~seen["mac"].isin(own["mac"])].drop_duplicates("mac")
+    return pd.concat([claimed, own, routers.assign(device=routers["mac"])], ignore_index=True)
+
+
+def _text(mac: int) -> str:
+    return "" if mac < 0 else int(mac).to_bytes(6, "big").hex(":")
+
+
+def _is_group_mac(mac: str) -> bool:
+    """Broadcast and multicast: nobody's own.
+
+    >>> _is_group_mac("ff:ff:ff:ff:ff:ff"), _is_group_mac("00:1b:1b:00:00:01")
+    (True, False)
+    """
+    return int(mac[:2], 16) & 1 == 1
