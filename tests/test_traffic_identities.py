@@ -14,9 +14,9 @@ def _told(identities: pd.DataFrame) -> list[list[object]]:
     return identities[["device", "unit", "field", "value", "source", "sure"]].values.tolist()
 
 
-def _objects(*texts: bytes, unit: int = 255, more: bytes = b"") -> bytes:
-    body = b"".join(bytes([i, len(text)]) + text for i, text in enumerate(texts))
-    body = bytes([unit, 43, 14, 1, 1, 0, 0, len(texts)]) + body + more
+def _objects(*texts: bytes, unit: int = 255, lie: int = 0) -> bytes:
+    body = b"".join(bytes([i, len(text) + lie]) + text for i, text in enumerate(texts))
+    body = bytes([unit, 43, 14, 1, 1, 0, 0, len(texts)]) + body
     return struct.pack(">HHH", 7, 0, len(body)) + body
 
 
@@ -45,7 +45,7 @@ def test_a_device_names_its_make_order_number_and_firmware(tmp_path):
     ("answer", "values"),
     [
         (_objects(b"WAGO", unit=7), [7, "WAGO"]),
-        (_objects(b"WAGO")[:-2], None),  # an object longer than its message
+        (_objects(b"WAGO", lie=1), None),  # an object longer than its message
         (_objects(b"A" * 200), [-1, "A" * 79 + "…"]),
     ],
 )

@@ -72,12 +72,14 @@ def make_identities(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[list(_TYPES)].astype(_TYPES).reset_index(drop=True)
 
 
-def clean_text(text: str) -> str:
+def clean_text(text: str | bytes) -> str:
     """One line of printable text, at most 80 characters.
 
     >>> clean_text(" CPU 315-2\\x00\\x00"), clean_text("a\\nb\\x1b[2J")
     ('CPU 315-2', 'a\\\\x0ab\\\\x1b[2J')
     """
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", errors="backslashreplace")
     text = text.strip(" \0\t\r\n")
     text = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text[: _LONGEST + 1])
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

@@ -24,7 +24,6 @@ from traffic.pcap.protocols.protocol import (
     Protocol,
     make_events,
     make_rows,
-    read_text,
     select_asked,
     select_distinct,
 )
@@ -145,7 +144,7 @@ def _identify(messages: Messages) -> list[Identity]:
             if at + 2 > len(body) or at + 2 + body[at + 1] > len(body):
                 break
             named = _OBJECTS.get(body[at])
-            text = read_text(body[at + 2 : at + 2 + body[at + 1]])
+            text = body[at + 2 : at + 2 + body[at + 1]]
             if named:
                 found.append(Identity(message, named, text, "Modbus 43/14", unit=unit))
             at += 2 + body[at + 1]
@@ -153,10 +152,7 @@ def _identify(messages: Messages) -> list[Identity]:
     for message, body in select_distinct(messages, served, 6, 254):
         unit = -1 if body[0] in (0, 255) else body[0]
         texts = re.findall(rb"[ -~]{4,}", body[3:])
-        found += [
-            Identity(message, "model", read_text(text), "Modbus 17", unit=unit)
-            for text in texts[:1]
-        ]
+        found += [Identity(message, "model", text, "Modbus 17", unit=unit) for text in texts[:1]]
     return found
 
 

@@ -73,7 +73,7 @@ class Identity:
 
     message: int
     field: str
-    value: str
+    value: str | bytes
     source: str
     device: str = ""
     unit: int = -1
