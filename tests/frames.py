@@ -6,10 +6,12 @@ import struct
 from pathlib import Path
 
 import dpkt
+import pandas as pd
 
 from traffic.capture import Capture
 from traffic.pcap.flows import make_flows
 from traffic.pcap.packets import read_packets
+from traffic.pcap.protocols.protocol import Protocol
 
 CLIENT, SERVER = "192.168.1.10", "192.168.1.20"
 CLIENT_MAC, SERVER_MAC = b"\x02\x00\x00\x00\x00\x0a", b"\x02\x00\x00\x00\x00\x14"
@@ -98,3 +100,24 @@ def write_pcap(
 def read(path: Path, frames: list[Frame], **more: object) -> Capture:
     """What the frames become once they have been written to and read from a pcap."""
     return make_flows(read_packets([write_pcap(path / "capture.pcap", frames, **more)]))
+
+
+def talk(port: int, *turns: tuple[str, bytes], opened: bool = True) -> list[Frame]:
+    """A TCP connection to ``port``: 0.1 s between payloads, ``>`` from the client, ``<`` from the
+    server; a packet of a minute later, so that nothing still waits for its answer."""
+    frames = [client(999.8, "S", 0, dport=port), server(999.9, "SA", 0, port=port)][: 2 * opened]
+    place = {">": 1, "<": 1}
+    for i, (side, data) in enumerate(turns):
+        make = client if side == ">" else server
+        where = {"dport": port} if side == ">" else {"port": port}
+        frames.append(make(1000 + i / 10, "PA", place[side], data, **where))
+        place[side] += len(data)
+    return [*frames, (1000 + len(turns) / 10 + 60, ethernet(tcp_packet("A", sport=40001)))]
+
+
+def told(exchanges: pd.DataFrame, protocol: Protocol) -> list[list[object]]:
+    """Exchanges as rows of kind, function, target, name, outcome and code; "" for none."""
+    words = [protocol.name_target(t) if t >= 0 else "" for t in exchanges["target"]]
+    names = exchanges["name"].astype(object).where(exchanges["name"].notna(), "")
+    shown = exchanges.assign(target=words, name=names)
+    return shown[["kind", "function", "target", "name", "outcome", "code"]].values.tolist()

@@ -54,7 +54,6 @@ _SERVICES = (
     _only("smb", TCP, (139, 445), starts_with(b"\xffSMB", b"\xfeSMB", at=4)),
     _only("rdp", TCP, (3389,), starts_with(b"\x03\x00")),
     _only("dnp3", TCP, (20000,), starts_with(b"\x05\x64")),
-    _only("s7comm", TCP, (102,), starts_with(b"\x03\x00")),
     _only("enip", TCP, (44818,), starts_with(*_ENIP)),
     _only("dhcp", UDP, (67, 68), starts_with(b"\1\1\6", b"\2\1\6")),
     _only("dhcp", UDP, (67, 68), starts_with(b"\2\1\6", side="resp")),

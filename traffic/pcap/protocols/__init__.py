@@ -8,5 +8,6 @@ from traffic.pcap.protocols.dns import DNS
 from traffic.pcap.protocols.modbus import MODBUS
 from traffic.pcap.protocols.mqtt import MQTT
 from traffic.pcap.protocols.protocol import Protocol
+from traffic.pcap.protocols.s7comm import S7COMM
 
-PROTOCOLS: tuple[Protocol, ...] = (DNS, MODBUS, MQTT)
+PROTOCOLS: tuple[Protocol, ...] = (DNS, MODBUS, MQTT, S7COMM)

@@ -1,0 +1,404 @@
+"""S7comm, Siemens' S7-300 and 400 dialect over TPKT and COTP: reads and writes by address, refusals
+by code, stops, starts, downloads, and what a device says it is.
+
+Siemens publishes no specification; the layout is that of Wireshark's and ICSNPP's dissectors, TPKT
+is RFC 1006, COTP is ISO 8073 class 0:
+
+    TPKT 4 | COTP DT 3 | 0x32 type reference lengths 10 | error 2, in answers | parameters | data
+"""
+
+import numpy as np
+import pandas as pd
+
+from traffic.arrays import starts_run
+from traffic.pcap.headers import TCP
+from traffic.pcap.messages import Messages
+from traffic.pcap.protocols.protocol import (
+    ANSWER,
+    ASK,
+    CONTROL,
+    IDENTIFY,
+    OTHER,
+    READ,
+    SESSION,
+    SKIP,
+    TELL,
+    WRITE,
+    Heads,
+    Protocol,
+    make_rows,
+)
+
+# COTP types, jobs by their function, and userdata as 0x1000 + group * 256 + function.
+CONNECT, DISCONNECT = 0xE0, 0x80
+_READ_VAR, _WRITE_VAR, _DOWNLOAD, _START_UPLOAD, _PI, _STOP = 0x04, 0x05, 0x1A, 0x1D, 0x28, 0x29
+_READ_SZL = 0x1401
+FUNCTIONS = {
+    0x00: "CPU services",
+    _READ_VAR: "read variables",
+    _WRITE_VAR: "write variables",
+    _DOWNLOAD: "request download",
+    0x1B: "download block",
+    0x1C: "download ended",
+    _START_UPLOAD: "start upload",
+    0x1E: "upload",
+    0x1F: "end upload",
+    _PI: "program invocation (start, activate or delete blocks)",
+    _STOP: "stop PLC",
+    DISCONNECT: "disconnect (COTP)",
+    CONNECT: "connect (COTP)",
+    0xF0: "set up communication",
+    0x1101: "block status",
+    0x1102: "variable status",
+    0x1108: "modify variable",
+    0x1109: "force",
+    0x110A: "breakpoint",
+    0x110C: "memory reset",
+    0x1201: "cyclic transfer",
+    0x1204: "unsubscribe",
+    0x1301: "list blocks",
+    0x1302: "list blocks of a type",
+    0x1303: "get block info",
+    _READ_SZL: "read SZL (system status list)",
+    0x1402: "message service",
+    0x1501: "PLC password",
+    0x1701: "read clock",
+    0x1702: "set clock",
+    0x1703: "read clock",
+    0x1704: "set clock",
+    0x1F01: "request download (NC)",
+    0x1F06: "start upload (NC)",
+}
+_COTP_CODE = 0x10000  # added to a COTP reason, which may be 0
+# Return codes of items and data (one byte), error class and code of headers and userdata (two).
+REFUSALS = {
+    0x01: "hardware error",
+    0x03: "access to the object not allowed",
+    0x05: "invalid address",
+    0x06: "data type not supported",
+    0x07: "data type inconsistent",
+    0x0A: "object does not exist",
+    0x0110: "invalid block number",
+    0x0111: "invalid request length",
+    0x0112: "invalid parameter",
+    0x0113: "invalid block type",
+    0x0114: "block not found",
+    0x0115: "block already exists",
+    0x0116: "block is write-protected",
+    0x0119: "incorrect password",
+    0x011B: "PLC resource error",
+    0x0140: "insufficient memory",
+    0x0141: "lack of resources",
+    0x8001: "not possible while the block is in its present status",
+    0x8100: "service unknown to the module",
+    0x8104: "service not implemented on the module, or a frame error",
+    0x8204: "type of the object is inconsistent",
+    0x8301: "insufficient memory",
+    0x8302: "too few resources",
+    0x8304: "no further parallel upload possible",
+    0x8305: "function not available",
+    0x8401: "invalid sequence of services",
+    0x8402: "not possible owing to the status of the object",
+    0x8404: "function cannot be performed",
+    0x8500: "wrong frame",
+    0x8503: "service cancelled prematurely",
+    0x8701: "address outside the object",
+    0x8702: "service not supported by the module",
+    0x8703: "access to the object refused",
+    0x8704: "object damaged",
+    0xD001: "illegal job number",
+    0xD041: "illegal status list",
+    0xD042: "illegal variable address",
+    0xD061: "no memory for the job",
+    0xD081: "not permitted in the present mode",
+    0xD0A1: "not permitted at the present protection level",
+    0xD0A2: "not possible now: a function that changes memory is running",
+    0xD201: "syntax error in a block name",
+    0xD209: "block not found on the module",
+    0xD20C: "block cannot be copied: its priority class does not exist",
+    0xD20E: "no block available",
+    0xD210: "invalid block number",
+    0xD240: "coordination rules violated",
+    0xD241: "not permitted at the present protection level",
+    0xD242: "protection violation while processing fail-safe blocks",
+    0xD2A4: "block is being processed by another function",
+    0xD401: "information function unavailable",
+    0xD402: "information function unavailable",
+    0xD403: "service already logged on or off",
+    0xD404: "too many nodes logged on for diagnostics",
+    0xD405: "service not supported, or syntax error in its parameters",
+    0xD406: "information not available now",
+    0xD601: "syntax error in a parameter",
+    0xD602: "incorrect password",
+    0xD605: "no password exists",
+    0xD801: "invalid variable address",
+    0xD802: "job does not exist",
+    0xD805: "no further cyclic read jobs possible",
+    0xDC01: "date or time invalid",
+    _COTP_CODE: "connection refused, no reason given",
+    _COTP_CODE + 1: "connection refused: congestion at the TSAP",
+    _COTP_CODE + 2: "connection refused: nothing attached to the TSAP (rack or slot)",
+    _COTP_CODE + 3: "connection refused: TSAP unknown (rack or slot)",
+    _COTP_CODE + 128: "normal disconnect",
+    _COTP_CODE + 129: "connection refused: congestion of the device",
+    _COTP_CODE + 130: "connection negotiation failed",
+    _COTP_CODE + 133: "protocol error",
+    _COTP_CODE + 136: "connection refused on this network connection",
+}
+_READS = (_READ_VAR, _START_UPLOAD, 0x1E, 0x1F, 0x1101, 0x1102, 0x1201, 0x1301, 0x1302, 0x1303,
+          _READ_SZL, 0x1701, 0x1703)  # fmt: skip
+_WRITES = (_WRITE_VAR, 0x1108, 0x1109, 0x1702, 0x1704)
+# Blocks of a download are fetched by the PLC itself (0x1B, 0x1C): that is nobody's command.
+_CONTROLS = (_DOWNLOAD, _PI, _STOP, 0x110C, 0x1F01)
+_SESSIONS = (CONNECT, DISCONNECT, 0xF0, 0x1501)
+_FILES = (_DOWNLOAD, 0x1B, 0x1C, _START_UPLOAD)
+_JOB, _ACK, _ACK_DATA, _USERDATA = 1, 2, 3, 7  # what Siemens calls ROSCTR
+_HEAD_BYTES = 7
+_CR, _CC, _DR, _DT = 0xE, 0xD, 0x8, 0xF
+_COTP_TYPES = (1, 2, 5, 6, 7, _DR, 0xC, _CC, _CR, _DT)
+_OK = 0xFF
+_MOST_ITEMS = 20  # of a read or write, by the longest message that PLCs agree to
+_NAME_BYTES = 32
+_AREA, _SZL = 40, 1 << 32  # places in ``target``
+_OTHERS = ("s7comm-plus", "mms", "cotp")
+_SHOWN = {0x81: "I", 0x82: "Q", 0x83: "M", 0x80: "P", 0x86: "L", 0x87: "V"}
+
+
+def _message_bytes(head: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """TPKT's length, where a COTP header that fits it follows."""
+    length, indicator, kind = head[:, 2] << 8 | head[:, 3], head[:, 4], head[:, 5] >> 4
+    good = (head[:, 0] == 3) & (head[:, 1] == 0) & (length >= 7) & (known >= 4)
+    good &= (known < 6) | ((indicator >= 2) & (indicator + 5 <= length))
+    good &= (known < 6) | np.isin(kind, _COTP_TYPES)
+    return np.where(good, length, 0)
+
+
+def _fits(heads: Heads) -> np.ndarray:
+    """A connection by transport selectors, or data of S7comm, S7comm-plus or an ISO session.
+
+    RDP begins with TPKT and COTP too, but names no selectors.
+    """
+    good = np.ones(len(heads.orig), bool)
+    for head, payload in ((heads.orig, heads.orig_payload), (heads.resp, heads.resp_payload)):
+        head = head.astype(np.int64)
+        length = _message_bytes(head, np.minimum(payload, head.shape[1]))
+        kind, first = head[:, 5] >> 4, head[:, 7]
+        session = (first == 0x0D) | (first == 0x0E) | ((first == 1) & (head[:, 9] == 1))
+        data = (head[:, 4] == 2) & (np.isin(first, (0x32, 0x72)) | session)
+        opens = np.isin(kind, (_CR, _CC)) & np.isin(head[:, 11], (0xC0, 0xC1, 0xC2))
+        speaks = ((kind == _DT) & data & (length >= 8)) | (opens & (length >= 13)) | (kind == _DR)
+        good &= (speaks & (length > 0)) | (payload == 0)
+    return good & (heads.payload >= 7)
+
+
+def _name_target(target: int) -> str:
+    """As engineers write it.
+
+    >>> _name_target(0x84 << 40 | 5 << 24 | 8 * 12 + 3), _name_target(0x83 << 40 | 8 * 7)
+    ('DB5.DBX12.3', 'MB7')
+    >>> _name_target(1 << 32 | 0x001C0000), _name_target(0x0102)
+    ('SZL 0x001C index 0x0000', 'TSAP 0x0102')
+    """
+    area, block, address = target >> _AREA, target >> 24 & 0xFFFF, target & 0xFFFFFF
+    if not area:
+        szl = f"SZL 0x{target >> 16 & 0xFFFF:04X} index 0x{target & 0xFFFF:04X}"
+        return szl if target & _SZL else f"TSAP 0x{target:04X}"
+    byte, bit = divmod(address, 8)
+    if area in (0x84, 0x85):
+        return f"DB{block}.DBX{byte}.{bit}" if bit else f"DB{block}.DBB{byte}"
+    if area in (0x1C, 0x1D):
+        return f"{'C' if area == 0x1C else 'T'}{address}"
+    if area in _SHOWN:
+        return f"{_SHOWN[area]}{byte}.{bit}" if bit else f"{_SHOWN[area]}B{byte}"
+    return f"area 0x{area:02X} byte {byte}.{bit}"
+
+
+def _read(messages: Messages) -> pd.DataFrame:
+    """A row per message; the key is the reference that an answer repeats."""
+    kind = messages.u8(5) >> 4
+    data = (kind == _DT) & (messages.u8(4) == 2) & ~_continues(messages, kind)
+    first, rosctr = messages.u8(7), messages.u8(8)
+    s7 = data & (first == 0x32) & np.isin(rosctr, (_JOB, _ACK, _ACK_DATA, _USERDATA))
+    other = _find_others(messages, kind, data, first, s7)
+    columns = _read_s7(messages, s7, rosctr)
+    opens, agrees, ends = kind == _CR, kind == _CC, kind == _DR
+    refuses = ends & ~_of_flow(messages, agrees)
+    columns["role"] = np.select(
+        [s7, opens, agrees | refuses, ends], [columns["role"], ASK, ANSWER, TELL], SKIP
+    )
+    connection = opens | agrees | ends
+    columns["key"][connection] = _COTP_CODE
+    columns["function"][connection] = np.where(ends[connection], DISCONNECT, CONNECT)
+    columns["kind"][connection] = SESSION
+    columns["target"][opens] = _read_selector(messages)[opens]
+    columns["code"][agrees] = 0
+    columns["code"][ends] = messages.u8(10)[ends] + _COTP_CODE
+    # What is neither S7comm nor S7comm-plus is no exchange of S7comm's.
+    columns["role"][np.isin(other, (1, 2))] = SKIP
+    return make_rows(messages, other=other, **columns)
+
+
+def _continues(messages: Messages, kind: np.ndarray) -> np.ndarray:
+    """Whether the message before, in the same stream, is a data unit that is not its last."""
+    last = (kind != _DT) | (messages.u8(6) >= 0x80)
+    follows = ~starts_run(messages.flow, messages.is_orig)
+    return follows & ~np.append(True, last[:-1])[: len(last)]
+
+
+def _of_flow(messages: Messages, marked: np.ndarray) -> np.ndarray:
+    """Whether any message of each message's flow is marked."""
+    return np.isin(messages.flow, np.unique(messages.flow[marked]))
+
+
+def _find_others(
+    messages: Messages, kind: np.ndarray, data: np.ndarray, first: np.ndarray, s7: np.ndarray
+) -> np.ndarray:
+    """What else flows turn out to speak, a place in ``_OTHERS``; -1 for S7comm."""
+    plus = _of_flow(messages, data & (first == 0x72))
+    session = np.isin(first, (0x0D, 0x0E)) | (messages.u16(7) == 0x0100)
+    mms = _of_flow(messages, data & session)
+    # A selector of S7comm names a kind of connection, then rack and slot.
+    foreign = _of_flow(messages, (kind == _CR) & (_read_selector(messages) < 0x100))
+    return np.select([_of_flow(messages, s7), plus, mms, foreign], [-1, 0, 1, 2], -1)
+
+
+def _read_selector(messages: Messages) -> np.ndarray:
+    """The called TSAP of a connection request where it has two bytes; -1 for none."""
+    selector, at = np.full(len(messages), -1), np.full(len(messages), 11)
+    head = messages.bytes(0, 64).astype(np.int64)
+    end = np.minimum(messages.u8(4) + 5, 60)
+    rows = np.arange(len(messages))
+    for _ in range(6):
+        at = np.minimum(at, 60)
+        code, size = head[rows, at], head[rows, at + 1]
+        value = head[rows, at + 2] << 8 | head[rows, at + 3]
+        found = (code == 0xC2) & (size == 2) & (at + 4 <= end)
+        selector = np.where(found, value, selector)
+        at = at + 2 + size
+    return selector
+
+
+def _read_s7(messages: Messages, s7: np.ndarray, rosctr: np.ndarray) -> dict[str, np.ndarray]:
+    answers, userdata = np.isin(rosctr, (_ACK, _ACK_DATA)), rosctr == _USERDATA
+    at = np.where(answers, 19, 17)
+    data_at = at + np.maximum(messages.u16(13), 0)
+    group, way = messages.u8(22) & 15, messages.u8(22) >> 4
+    function = np.where(answers, messages.u8(19), messages.u8(17))
+    function = np.where(rosctr == _ACK, -1, function)
+    function = np.where(userdata, 0x1000 | group << 8 | messages.u8(23), function)
+    role = np.select([answers, ~userdata, way == 4, way == 8], [ANSWER, ASK, ASK, ANSWER], TELL)
+    szl = np.where(
+        s7 & (function == _READ_SZL) & (messages.u16(15) >= 8), messages.u32(data_at + 4), -1
+    )
+    identify = np.isin(szl >> 16 & 0xFF, (0x11, 0x1C)) & (szl >= 0)
+    kinds = [_READS, _WRITES, _CONTROLS, _SESSIONS]
+    is_kind = [identify, *(np.isin(function, codes) for codes in kinds)]
+    target, value = _read_items(messages, s7 & (rosctr == _JOB), function)
+    name_at, name_bytes = _find_name(messages, s7 & (rosctr == _JOB), function)
+    return {
+        "role": role,
+        "key": messages.u16(11),
+        "kind": np.select(is_kind, [IDENTIFY, READ, WRITE, CONTROL, SESSION], OTHER),
+        "function": function,
+        "target": np.where(szl >= 0, szl | _SZL, target),
+        "value": value,
+        "code": _read_code(messages, s7 & (role == ANSWER), function, data_at),
+        "name_at": name_at,
+        "name_bytes": name_bytes,
+    }
+
+
+def _read_items(
+    messages: Messages, jobs: np.ndarray, function: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the first item of a read or write lies, and how many elements it has; -1 for none."""
+    plain = jobs & np.isin(function, (_READ_VAR, _WRITE_VAR))
+    plain &= (messages.u8(18) >= 1) & (messages.u8(19) == 0x12) & (messages.u8(21) == 0x10)
+    block, area, address = messages.u16(25), messages.u8(27), messages.number(28, 3)
+    whole = plain & (address >= 0)
+    target = np.where(whole, area << _AREA | block << 24 | address, -1)
+    return target, np.where(whole, messages.u16(23), -1)
+
+
+def _find_name(
+    messages: Messages, jobs: np.ndarray, function: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the name of a block (``_0A00001P``) or of a program invocation (``P_PROGRAM``)
+    stands."""
+    at, size = np.full(len(messages), -1), np.zeros(len(messages), np.int64)
+    files = jobs & np.isin(function, _FILES)
+    stops, invokes = jobs & (function == _STOP), np.flatnonzero(jobs & (function == _PI))
+    at[files], size[files] = 26, messages.u8(25)[files]
+    at[stops], size[stops] = 24, messages.u8(23)[stops]
+    if len(invokes):
+        some = messages.take(invokes)
+        place = 27 + np.maximum(some.u16(25), 0)
+        at[invokes], size[invokes] = place + 1, some.u8(place)
+    return at, np.clip(size, 0, _NAME_BYTES)
+
+
+def _read_code(
+    messages: Messages, answers: np.ndarray, function: np.ndarray, data_at: np.ndarray
+) -> np.ndarray:
+    """The error of the header, or that of the first item that is not good; 0 for none."""
+    userdata = messages.u8(8) == _USERDATA
+    error = np.where(userdata & (messages.u16(13) >= 12), messages.u16(27), 0)
+    error = np.where(~userdata, messages.u16(17), error)
+    code = np.where(answers, np.maximum(error, 0), 0)
+    items = [(_READ_VAR, _read_result), (_WRITE_VAR, _write_result), (_READ_SZL, _szl_result)]
+    for name, read_result in items:
+        rows = np.flatnonzero(answers & (code == 0) & (function == name))
+        if len(rows):
+            code[rows] = read_result(messages.take(rows), data_at[rows])
+    return code
+
+
+def _szl_result(messages: Messages, at: np.ndarray) -> np.ndarray:
+    result = messages.u8(at)
+    return np.where(result == _OK, 0, np.maximum(result, 0))
+
+
+def _write_result(messages: Messages, at: np.ndarray) -> np.ndarray:
+    """One byte an item."""
+    results = messages.bytes(at, _MOST_ITEMS)
+    there = np.minimum(messages.u8(20), messages.held - at)
+    bad = (results != _OK) & (np.arange(_MOST_ITEMS) < there[:, None])
+    first = bad.argmax(axis=1)
+    return np.where(bad.any(axis=1), results[np.arange(len(results)), first], 0).astype(np.int64)
+
+
+def _read_result(messages: Messages, at: np.ndarray) -> np.ndarray:
+    """Result, kind and length of each item, its data filled up to an even length."""
+    code, count = np.zeros(len(messages), np.int64), messages.u8(20)
+    rows, at = np.arange(len(messages)), at.copy()
+    for item in range(_MOST_ITEMS):
+        rows = rows[(code[rows] == 0) & (item < count[rows])]
+        if not len(rows):
+            break
+        some, here = messages.take(rows), at[rows]
+        head = some.number(here, 4)
+        result, size = head >> 24, head & 0xFFFF
+        code[rows] = np.where((head >= 0) & (result != _OK), result, 0)
+        in_bits = np.isin(head >> 16 & 0xFF, (3, 4, 5))
+        size = np.where(in_bits, (size + 7) // 8, size)
+        at[rows] = here + 4 + size + size % 2
+        rows = rows[head >= 0]
+    return code
+
+
+S7COMM = Protocol(
+    name="s7comm",
+    transports=(TCP,),
+    ports=(102,),
+    fits=_fits,
+    anywhere=True,
+    message_bytes=_message_bytes,
+    head_bytes=_HEAD_BYTES,
+    read=_read,
+    functions=FUNCTIONS,
+    refusals=REFUSALS,
+    busy=frozenset({0x0141, 0x8302, 0x8304, 0xD0A2, 0xD2A4, 0xD406, _COTP_CODE + 129}),
+    name_target=_name_target,
+    others=_OTHERS,
+    wait_s=3.0,
+)
