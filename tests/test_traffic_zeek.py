@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from traffic.capture import COUNTS, FLOW_COLUMNS, Capture
 from traffic.errors import UserError
+from traffic.samples import make_samples
 from traffic.zeek import read_zeek, write_conn_log
 from traffic.zeek.logs import LogReader, read_log
+from traffic.zeek.shares import Shares, cut_log, estimate_rows, read_shares
 
 HEAD = "#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n#unset_field\t-\n#path\tconn\n"
 
@@ -594,3 +596,57 @@ def test_text_that_would_break_a_row_is_written_as_its_code(tmp_path):
     flows = read_rows(tmp_path, MODBUS).flows.assign(service="a\tb\n", history="-")
     again = read_zeek(write(tmp_path, written(flows))).flows
     assert (again["service"][0], again["history"][0]) == ("a\\x09b\\x0a", "\\x2d")
+
+
+# ---- logs larger than memory ----
+
+
+def share_out(path: Path, folder: Path, **how) -> tuple[list[pd.DataFrame], Shares]:
+    """The samples of each share of a cut log."""
+    folder.mkdir()
+    shares = cut_log(path, folder, **how)
+    found = [make_samples(capture, share=share) for share, capture in read_shares(shares)]
+    return found, shares
+
+
+@pytest.mark.parametrize("share_rows", [100, 400])
+def test_shares_of_a_log_give_the_samples_of_the_whole(shared, tmp_path, share_rows):
+    whole = tmp_path / "plant"
+    whole.mkdir()
+    names = ("honeypot-5-1", "44-1", "honeypot-4-1")
+    logs = [
+        read_zeek(shared / "data" / "iot23" / name / "conn.log.labeled").flows for name in names
+    ]
+    for i, flows in enumerate(logs):
+        flows = flows.assign(ts=flows["ts"] - flows["ts"].min() + 1e9 + 600 * i)
+        with (whole / f"conn.{i}.log").open("w") as stream:
+            write_conn_log(flows, stream)
+    queries = [f"{1e9 + 40 * i}|a{i % 7}.example|{i % 3}" for i in range(60)]
+    beside(whole, "dns.0.log", "query rcode", *queries)
+    (whole / "conn.log").unlink()
+    write(whole, "", "modbus.0.log")
+    capture = read_zeek(whole)
+    expected = make_samples(capture)
+    samples, shares = share_out(whole, tmp_path / "shares", share_rows=share_rows)
+    assert len(samples) > 1
+    assert shares.rows == sum(map(len, logs))
+    assert shares.notes == capture.notes
+    assert "modbus.0.log was left out" in shares.notes[-1]
+    found = pd.concat(samples).sort_values(["device", "start_s"], ignore_index=True)
+    pd.testing.assert_frame_equal(found, expected, check_exact=True)
+
+
+def test_shares_hold_each_row_once_and_say_what_was_repaired(tmp_path):
+    rows = [MODBUS, changed(SILENT, orig_pkts="-1"), ["garbage"], LOOKUP]
+    (tmp_path / "logs").mkdir()
+    write(tmp_path / "logs", tsv(rows), "conn.1.log")
+    write(tmp_path / "logs", tsv([MODBUS, LOOKUP]), "conn.2.log")
+    samples, shares = share_out(tmp_path / "logs", tmp_path / "shares", share_rows=1)
+    expected = make_samples(read_zeek(tmp_path / "logs"))
+    found = pd.concat(samples).sort_values(["device", "start_s"], ignore_index=True)
+    pd.testing.assert_frame_equal(found, expected)
+    assert shares.notes == (
+        "conn.1.log: 1 malformed row was skipped, the first on line 9.",
+        "1 flows with an impossible orig_pkts (first: -1): taken as unknown.",
+    )
+    assert estimate_rows(tmp_path / "logs") == pytest.approx(6, abs=5)

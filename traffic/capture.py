@@ -123,7 +123,43 @@ def spread(flows: pd.DataFrame) -> pd.DataFrame:
         checksums (history ``C``, counts 0) had at least that many, as ``zeek -C`` would count them.
         Never more rows for a flow than it has slots, or packets + 1.
     """
+    spans = _make_spans(flows)
+    # A day-long flow of ten packets, or one whose logged length lies, must not become a row per
+    # slot.
+    sparse = (spans["orig_pkts"] + spans["resp_pkts"] < spans["last"] - spans["first"]).to_numpy()
+    active = _by_slot(spans, np.flatnonzero(~sparse))
+    if sparse.any():
+        active = pd.concat([active, _by_packet(spans[sparse])], ignore_index=True)
+        active = active.take(np.argsort(active["flow"].to_numpy(), kind="stable"))
+    active = active.reset_index(drop=True)
+    for side in ("orig", "resp"):
+        active[f"{side}_bytes"] = _bytes(active, f"{side}_pkts", spans, flows[f"{side}_ip_bytes"])
     # Flows share few histories: each is looked at once.
+    code, histories = pd.factorize(flows["history"].fillna(""))
+    history = pd.Series(histories, dtype="str")
+    # Zeek says S0 too where only one direction was captured; there the history goes on after the
+    # SYN.
+    tcp, state = (flows["proto"] == "tcp").to_numpy(), flows["conn_state"]
+    attempt = tcp & (state == "S0").to_numpy()
+    attempt &= ~history.str.contains("[ADFR]").to_numpy(bool)[code]
+    opened = tcp & history.str.contains("S", regex=False).to_numpy(bool)[code]
+    flow = active["flow"].to_numpy()
+    starts = active["slot"].to_numpy() == spans["first"].to_numpy()[flow]
+    syns = np.where(attempt[flow], active["orig_pkts"], opened[flow] & starts)
+    return active.assign(orig_syns=syns.astype("int64"))[ACTIVITY_COLUMNS]
+
+
+def last_slot(flows: pd.DataFrame) -> int:
+    """The last slot in which ``spread`` finds a packet of any of the flows, of which there is one
+    at least."""
+    spans = _make_spans(flows)
+    moves = np.maximum(spans["orig_pkts"], spans["resp_pkts"]).to_numpy() > 1
+    return int(np.where(moves, spans["last"], spans["first"]).max())
+
+
+def _make_spans(flows: pd.DataFrame) -> pd.DataFrame:
+    """When each flow passed and with how many packets: ``ts duration orig_pkts resp_pkts first
+    last`` (slots)."""
     code, histories = pd.factorize(flows["history"].fillna(""))
     history = pd.Series(histories, dtype="str")
 
@@ -137,26 +173,7 @@ def spread(flows: pd.DataFrame) -> pd.DataFrame:
     spans = pd.DataFrame(columns, copy=False)
     spans["first"] = np.floor(spans["ts"] / SAMPLE_S).astype("int64")
     spans["last"] = np.floor((spans["ts"] + spans["duration"]) / SAMPLE_S).astype("int64")
-    # A day-long flow of ten packets, or one whose logged length lies, must not become a row per
-    # slot.
-    sparse = (spans["orig_pkts"] + spans["resp_pkts"] < spans["last"] - spans["first"]).to_numpy()
-    active = _by_slot(spans, np.flatnonzero(~sparse))
-    if sparse.any():
-        active = pd.concat([active, _by_packet(spans[sparse])], ignore_index=True)
-        active = active.take(np.argsort(active["flow"].to_numpy(), kind="stable"))
-    active = active.reset_index(drop=True)
-    for side in ("orig", "resp"):
-        active[f"{side}_bytes"] = _bytes(active, f"{side}_pkts", spans, flows[f"{side}_ip_bytes"])
-    # Zeek says S0 too where only one direction was captured; there the history goes on after the
-    # SYN.
-    tcp, state = (flows["proto"] == "tcp").to_numpy(), flows["conn_state"]
-    attempt = tcp & (state == "S0").to_numpy()
-    attempt &= ~history.str.contains("[ADFR]").to_numpy(bool)[code]
-    opened = tcp & history.str.contains("S", regex=False).to_numpy(bool)[code]
-    flow = active["flow"].to_numpy()
-    starts = active["slot"].to_numpy() == spans["first"].to_numpy()[flow]
-    syns = np.where(attempt[flow], active["orig_pkts"], opened[flow] & starts)
-    return active.assign(orig_syns=syns.astype("int64"))[ACTIVITY_COLUMNS]
+    return spans
 
 
 def _by_slot(spans: pd.DataFrame, flow: np.ndarray) -> pd.DataFrame:

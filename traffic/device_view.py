@@ -37,9 +37,38 @@ class Sides:
     external: np.ndarray
 
 
-def make_sides(capture: Capture, plant: Plant | None, local: Sequence[str]) -> Sides:
-    """Split a capture's activity and evidence by device, as ``traffic.plant.is_local`` tells
-    one."""
+@dataclass(frozen=True)
+class Share:
+    """Some devices of a capture that is too large to be looked at in one piece.
+
+    A device's samples depend on its own flows and evidence, and on when the capture ends.
+
+    Attributes:
+        number: of this share, below ``of``.
+        of: how many shares there are.
+        end_slot: the last slot of the whole capture.
+    """
+
+    number: int
+    of: int
+    end_slot: int
+
+    def holds(self, addresses: pd.Series) -> np.ndarray:
+        """Which addresses belong to the share, shape (n,), bool."""
+        return share_of(addresses, self.of) == self.number
+
+
+def share_of(addresses: pd.Series, of: int) -> np.ndarray:
+    """The share of each address, by a hash that is the same on every machine, shape (n,)."""
+    hashed = pd.util.hash_array(addresses.to_numpy(object), categorize=False)
+    return (hashed % np.uint64(of)).astype(np.int64)
+
+
+def make_sides(
+    capture: Capture, plant: Plant | None, local: Sequence[str], share: Share | None = None
+) -> Sides:
+    """Split a capture's activity and evidence by device, as ``traffic.plant.is_local`` tells one;
+    of a ``share`` only its own devices."""
     flows, activity, evidence = capture.flows, capture.activity, capture.evidence
     ends = [flows["id.orig_h"], flows["id.resp_h"], evidence["src"], evidence["dst"]]
     codes, addresses = pd.factorize(pd.concat(ends, ignore_index=True), sort=True)
@@ -47,6 +76,9 @@ def make_sides(capture: Capture, plant: Plant | None, local: Sequence[str]) -> S
     names = pd.Series(addresses, dtype="str")
     ours = is_local(names, plant, local).to_numpy(bool)
     group = names.str.match(GROUP).to_numpy(bool)
+    external = ~ours & ~group
+    if share is not None:
+        ours = ours & share.holds(names)
     orig, resp, src, dst = np.split(codes, np.cumsum([len(flows), len(flows), len(evidence)]))
 
     of_flow = _of_flow(flows)
@@ -87,7 +119,7 @@ def make_sides(capture: Capture, plant: Plant | None, local: Sequence[str]) -> S
     cells, cell = number_values(device * width + slot - first)
     table["cell"], seen["cell"] = cell[: len(table)], cell[len(table) :]
     grid = pd.DataFrame({"device": cells // width, "slot": cells % width + first})
-    return Sides(table, seen, grid, addresses, ~ours & ~group)
+    return Sides(table, seen, grid, addresses, external)
 
 
 def _of_flow(flows: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -125,13 +157,14 @@ _RHYTHM_SHARE = 0.5
 _SILENCE = 60  # slots of zeros kept for a device that is not in the inventory
 
 
-def fill_silence(sides: Sides, inventory: np.ndarray) -> Sides:
+def fill_silence(sides: Sides, inventory: np.ndarray, end_slot: int | None = None) -> Sides:
     """Add cells where a device with a rhythm is quiet.
 
     Args:
         sides: the capture from its devices' sides.
         inventory: codes of the devices of plant.yaml, whose silence is kept to the end of the
             capture; another's for ten minutes (a guest may leave).
+        end_slot: the last slot of the capture; by default that of its cells.
 
     Returns:
         The same with the missing cells, sorted by device and slot.
@@ -141,7 +174,7 @@ def fill_silence(sides: Sides, inventory: np.ndarray) -> Sides:
     seen = number_cells(sides.cells)
     sent = np.bincount(sides.table["cell"], sides.table["out_pkts"], len(seen)) > 0
     device, slot = (sides.cells[name].to_numpy()[sent] for name in ("device", "slot"))
-    end = sides.cells["slot"].max() + 1
+    end = (sides.cells["slot"].max() if end_slot is None else end_slot) + 1
     following = np.append(slot[1:], end)
     following[np.append(device[1:] != device[:-1], True)] = end
     length = following - slot - 1

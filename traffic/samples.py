@@ -18,7 +18,7 @@ import pandas as pd
 from traffic.arrays import number_groups, starts_run
 from traffic.capture import SAMPLE_S, Capture
 from traffic.device_history import HISTORY, make_history
-from traffic.device_view import ICMP, TCP, UDP, Sides, fill_silence, make_sides
+from traffic.device_view import ICMP, TCP, UDP, Share, Sides, fill_silence, make_sides
 from traffic.plant import Plant
 
 SERVICES = {
@@ -81,7 +81,10 @@ TROUBLE = (
 
 
 def make_samples(
-    capture: Capture, plant: Plant | None = None, local: Sequence[str] = ()
+    capture: Capture,
+    plant: Plant | None = None,
+    local: Sequence[str] = (),
+    share: Share | None = None,
 ) -> pd.DataFrame:
     """Aggregate a capture into one row per device and ten-second slot.
 
@@ -90,6 +93,7 @@ def make_samples(
         plant: the inventory; its addresses are devices wherever they lie, and its silence is
             recorded to the end.
         local: further networks (CIDR) whose addresses are devices.
+        share: which of the devices, where the capture holds a share of a larger one.
 
     Returns:
         Shape (n_samples, 2 + len(COLUMNS)): ``device``, ``start_s`` (seconds since the epoch), then
@@ -97,10 +101,12 @@ def make_samples(
         keeps samples of zeros for ten minutes, one of the inventory as long as it is quiet. Empty
         in, empty out.
     """
-    sides = make_sides(capture, plant, local)
+    sides = make_sides(capture, plant, local, share)
     known = [device.address for device in plant.devices] if plant else []
     inventory = sides.addresses.get_indexer(known)
-    sides = fill_silence(sides, inventory[inventory >= 0])
+    if share is not None:
+        inventory = inventory[share.holds(pd.Series(known, dtype="str"))]
+    sides = fill_silence(sides, inventory[inventory >= 0], share.end_slot if share else None)
     device, slot = (sides.cells[name].to_numpy() for name in ("device", "slot"))
     columns = {name: np.zeros(len(sides.cells), np.float32) for name in COUNTED}
     _count_traffic(columns, sides, capture.flows)

@@ -5,6 +5,7 @@ https://docs.zeek.org/en/master/scripts/base/protocols/conn/main.zeek.html.
 """
 
 import re
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
@@ -120,9 +121,9 @@ def _kind(column: str) -> Kind:
     return "unique" if column == "uid" else "text"
 
 
-_KINDS: dict[str, Kind] = {column: _kind(column) for column in [*FLOW_COLUMNS, *_EXTRA]}
+CONN_KINDS: dict[str, Kind] = {column: _kind(column) for column in [*FLOW_COLUMNS, *_EXTRA]}
 # Without these no sample can be made; the others are unknown where a log leaves them out.
-_NEEDED = (
+CONN_NEEDED = (
     "ts", "id.orig_h", "id.orig_p", "id.resp_h", "id.resp_p", "proto", "conn_state", "duration",
     "orig_bytes", "resp_bytes", "orig_pkts", "resp_pkts",
 )  # fmt: skip
@@ -138,8 +139,8 @@ def read_zeek(path: Path | str) -> Capture:
     """Read a conn.log, or a folder of rotated ones, with the protocol logs beside it.
 
     Args:
-        path: TSV (IoT-23's variant too) or JSON lines, plain or gzipped; or a folder that holds
-            such logs.
+        path: TSV (IoT-23's variant too), JSON lines or Parquet, the first two plain or gzipped; or a
+            folder that holds such logs.
 
     Returns:
         Flows sorted by ``ts``. Malformed rows are left out; ``notes`` count them.
@@ -149,21 +150,57 @@ def read_zeek(path: Path | str) -> Capture:
             usable row.
     """
     path = Path(path)
+    paths = find_logs(path)
+    logs = [read_log(file, CONN_KINDS, CONN_NEEDED, "conn.log", is_valid_flow) for file in paths]
+    notes = [note for log in logs for note in log.notes]
+    rows = pa.concat_tables([log.table for log in logs], promote_options="default")
+    if not rows.num_rows:
+        what = "no well-formed row" if notes else "a header and no rows"
+        raise UserError(
+            f"{path} has {what}; expected at least one connection; check that Zeek saw traffic"
+        )
+    del logs
+    clock, repairs = Clock(), Repairs()
+    if len(paths) > 1:
+        n = rows.num_rows
+        rows = _drop_again(rows)
+        if again := n - rows.num_rows:
+            notes.append(
+                f"{again:,} rows that stand in more than one of the logs were counted once."
+            )
+    clock.see(rows)
+    rows = repairs.repair(rows)
+    notes += [*note_missing(set(rows.column_names)), *clock.notes(), *repairs.notes()]
+    capture = make_capture(rows, paths)
+    return replace(capture, notes=(*notes, *capture.notes))
+
+
+def make_capture(rows: pa.Table, paths: list[Path], several: bool = False) -> Capture:
+    """A capture of well-formed rows of conn logs, in any order, and of what lies beside them.
+
+    Args:
+        rows: some of ``CONN_KINDS``, at least one row.
+        paths: the conn logs.
+        several: rows of several logs, which may hold a row twice.
+    """
+    flows = _make_flows(_drop_again(rows) if several else rows)
+    beside = read_beside(paths)
+    evidence = join_evidence([flow_evidence(flows, with_dns=not beside.has_dns), beside.evidence])
+    return Capture(flows, spread(flows), evidence, notes=beside.notes)
+
+
+def find_logs(path: Path) -> list[Path]:
+    """The conn logs of a path: itself, or those in a folder.
+
+    Raises:
+        UserError: the folder holds none.
+    """
     paths = find_conn_logs(path) if path.is_dir() else [path]
     if not paths:
         raise UserError(
             f"{path} holds no conn.log (searched conn*.log and conn*.log.gz); expected Zeek's logs; pass their folder"
         )
-    notes: list[str] = []
-    flows = _make_flows(_read_rows(paths, notes), notes)
-    if flows.empty:
-        what = "no well-formed row" if notes else "a header and no rows"
-        raise UserError(
-            f"{path} has {what}; expected at least one connection; check that Zeek saw traffic"
-        )
-    beside = read_beside(paths)
-    evidence = join_evidence([flow_evidence(flows, with_dns=not beside.has_dns), beside.evidence])
-    return Capture(flows, spread(flows), evidence, notes=(*notes, *beside.notes))
+    return paths
 
 
 def find_conn_logs(folder: Path) -> list[Path]:
@@ -175,7 +212,8 @@ def find_conn_logs(folder: Path) -> list[Path]:
     return []
 
 
-def _valid(rows: pa.Table) -> np.ndarray:
+def is_valid_flow(rows: pa.Table) -> np.ndarray:
+    """Which rows have a time, ends, ports and a protocol, shape (n,), bool."""
     ts = numbers(rows["ts"])
     good = (ts >= 0) & (ts < _LATEST_S) & rows["proto"].is_valid().to_numpy()
     for column in _PORTS:
@@ -186,65 +224,99 @@ def _valid(rows: pa.Table) -> np.ndarray:
     return good
 
 
-def _read_rows(paths: list[Path], notes: list[str]) -> pa.Table:
-    logs = [read_log(file, _KINDS, _NEEDED, "conn.log", _valid) for file in paths]
-    notes += [note for log in logs for note in log.notes]
-    rows = pa.concat_tables([log.table for log in logs], promote_options="default")
-    if len(logs) == 1 or "uid" not in rows.column_names:
+def _drop_again(rows: pa.Table) -> pa.Table:
+    if "uid" not in rows.column_names:
         return rows
     keys = rows.select(["uid", "ts", *_PORTS]).to_pandas()
-    again = (keys["uid"].notna() & keys.duplicated()).to_numpy()
-    if n := int(again.sum()):
-        notes.append(f"{n:,} rows that stand in more than one of the logs were counted once.")
-    return rows.filter(pa.array(~again))
+    return rows.filter(pa.array(~(keys["uid"].notna() & keys.duplicated()).to_numpy()))
 
 
-def _make_flows(rows: pa.Table, notes: list[str]) -> pd.DataFrame:
-    if not rows.num_rows:
-        return pd.DataFrame()
-    missing = [column for column in FLOW_COLUMNS if column not in rows.column_names]
-    if missing:
-        notes.append(f"conn.log has no column {', '.join(missing)}: taken as unknown.")
+def note_missing(columns: set[str]) -> list[str]:
+    """Says which useful columns a log lacks."""
+    missing = [column for column in FLOW_COLUMNS if column not in columns]
+    return [f"conn.log has no column {', '.join(missing)}: taken as unknown."] if missing else []
+
+
+def _make_flows(rows: pa.Table) -> pd.DataFrame:
     ts = numbers(rows["ts"])
-    _note_clock(ts, numbers(rows["duration"]), notes)
     order = None if (np.diff(ts) >= 0).all() else np.argsort(ts, kind="stable")
     flows = {}
     for column in [*FLOW_COLUMNS, *(column for column in _EXTRA if column in rows.column_names)]:
-        if column in missing:
+        if column not in rows.column_names:
             dtype = "float64" if column in COUNTS else "str"
             flows[column] = pd.Series(np.nan, index=range(len(ts)), dtype=dtype)
-        elif _KINDS[column] == "number":
+        elif CONN_KINDS[column] == "number":
             values = numbers(rows[column])
             values = values if order is None else values[order]
-            if column in COUNTS:
-                values = _repair_count(values, column, notes)
             flows[column] = pd.Series(values.astype("int64") if column in _PORTS else values)
         else:
             flows[column] = pd.Series(decode(rows[column], order))
+        # Each old column is let go: a log is in memory once, not twice.
         rows = rows.drop_columns([column]) if column in rows.column_names else rows
     return pd.DataFrame(flows, copy=False)
 
 
-def _repair_count(values: np.ndarray, column: str, notes: list[str]) -> np.ndarray:
-    """A count below zero, not finite, or a duration above a year is unknown."""
-    wrong = (values < 0) | (values > (_LONGEST_S if column == "duration" else 2.0**53))
-    if not wrong.any():
-        return values
-    which = f"an impossible {column} (first: {values[wrong][0]:g})"
-    notes.append(f"{int(wrong.sum()):,} flows with {which}: taken as unknown.")
-    return np.where(wrong, np.nan, values)
+@dataclass
+class Repairs:
+    """Counts that cannot be, made unknown: below zero, not finite, or a duration above a year."""
+
+    _found: dict[str, tuple[int, float]] = field(default_factory=dict)  # how many, the first
+
+    def repair(self, rows: pa.Table) -> pa.Table:
+        """The rows with what is impossible unset."""
+        for column in COUNTS:
+            if column not in rows.column_names:
+                continue
+            values = numbers(rows[column])
+            wrong = (values < 0) | (values > (_LONGEST_S if column == "duration" else 2.0**53))
+            if wrong.any():
+                n, first = self._found.get(column, (0, values[wrong][0]))
+                self._found[column] = (n + int(wrong.sum()), first)
+                repaired = pa.array(np.where(wrong, np.nan, values), from_pandas=True)
+                place = rows.column_names.index(column)
+                rows = rows.set_column(place, column, pa.chunked_array([repaired]))
+        return rows
+
+    def notes(self) -> list[str]:
+        """What was repaired, a sentence per column."""
+        return [
+            f"{n:,} flows with an impossible {column} (first: {first:g}): taken as unknown."
+            for column, (n, first) in self._found.items()
+        ]
 
 
-def _note_clock(ts: np.ndarray, duration: np.ndarray, notes: list[str]) -> None:
-    if (np.diff(ts) >= 0).all():
-        return  # sorted by start, as tools leave a log, and as `faultwise flows` writes one
-    duration = np.nan_to_num(duration)
-    end = ts + np.where((duration > 0) & (duration < _LONGEST_S), duration, 0.0)
-    back = np.maximum.accumulate(end) - end
-    jumps = int((np.diff(end) < -_CLOCK_BACK_S).sum())
-    if jumps:
-        times, most_min = "once" if jumps == 1 else f"{jumps:,} times", back.max() / 60
-        notes.append(f"The clock jumps back {times}, by up to {most_min:,.0f} min: sorted by time.")
+@dataclass
+class Clock:
+    """Whether the clock that wrote a log was set back, seen over its pieces in their order."""
+
+    _sorted: bool = True
+    _last_ts: float = -np.inf
+    _last_end: float = -np.inf
+    _latest: float = -np.inf
+    _jumps: int = 0
+    _back_s: float = 0.0
+
+    def see(self, rows: pa.Table) -> None:
+        """Look at the next rows."""
+        if not rows.num_rows:
+            return
+        ts, duration = numbers(rows["ts"]), np.nan_to_num(numbers(rows["duration"]))
+        self._sorted &= bool((np.diff(ts, prepend=self._last_ts) >= 0).all())
+        end = ts + np.where((duration > 0) & (duration < _LONGEST_S), duration, 0.0)
+        latest = np.maximum(np.maximum.accumulate(end), self._latest)
+        self._jumps += int((np.diff(end, prepend=self._last_end) < -_CLOCK_BACK_S).sum())
+        self._back_s = max(self._back_s, float((latest - end).max()))
+        self._last_ts, self._last_end, self._latest = ts[-1], end[-1], latest[-1]
+
+    def notes(self) -> list[str]:
+        """How often the clock jumped, and how far."""
+        # Sorted by start is how tools leave a log, and how `faultwise flows` writes one.
+        if self._sorted or not self._jumps:
+            return []
+        times = "once" if self._jumps == 1 else f"{self._jumps:,} times"
+        return [
+            f"The clock jumps back {times}, by up to {self._back_s / 60:,.0f} min: sorted by time."
+        ]
 
 
 # ---- Writing ----

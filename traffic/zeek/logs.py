@@ -132,11 +132,13 @@ class LogReader:
 
     def _read_parquet(self) -> Iterator[Rows]:
         try:
-            file = pq.ParquetFile(self.path)
-            there = tuple(file.schema_arrow.names)
+            there = tuple(pq.read_schema(self.path).names)
             check_fields(there, self.needed, f"{len(there)} columns", self.path, self.name)
             wanted = {column: kind for column, kind in self.kinds.items() if column in there}
+            words = [column for column, kind in wanted.items() if kind in ("text", "flag")]
+            file = pq.ParquetFile(self.path, read_dictionary=words)
             above = 0
+            yield Rows(pa.table({c: pa.array([], arrow_type(kind)) for c, kind in wanted.items()}))
             for batch in file.iter_batches(_PIECE_ROWS, columns=list(wanted)):
                 table = _from_parquet(pa.table(batch).select(list(wanted)), wanted)
                 good = np.ones(len(batch), bool) if self.valid is None else self.valid(table)
@@ -251,6 +253,14 @@ def _first_bytes(path: Path) -> bytes:
         raise UserError(
             f"{path} cannot be read ({error.strerror}); expected a readable file; check it"
         ) from error
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a file is gzipped; one that cannot be read is not."""
+    try:
+        return _first_bytes(path).startswith(_GZIP)
+    except UserError:
+        return False
 
 
 def _chain(first: bytes, others: Iterator[bytes]) -> Iterator[bytes]:

@@ -17,7 +17,7 @@ from traffic.zeek.columns import Kind
 from traffic.zeek.logs import read_log
 
 _DNS_PORT = 53
-_ID = ("id.orig_h", "id.resp_h")
+ENDS = ("id.orig_h", "id.resp_h")
 # base/protocols/modbus/consts.zeek
 _MODBUS_READ = {
     "READ_COILS": 1,
@@ -101,23 +101,32 @@ def read_beside(conn_logs: Sequence[Path]) -> Beside:
     notes: list[str] = []
     has_dns = False
     for name, (kinds, make) in _LOGS.items():
-        for path in _siblings(conn_logs, name):
-            log = _read(path, {"ts": "number", **kinds}, ("ts", *_ID), notes)
+        for path in siblings(conn_logs, name):
+            log = _read(path, KINDS_BESIDE[name], ("ts", *ENDS), notes)
+            if log is None:
+                continue
             rows = _with_columns(log[log["ts"].notna()], kinds)
-            has_dns |= name == "dns" and len(rows) > 0
+            has_dns |= name == "dns"
             if len(rows):
                 slot = np.floor(rows["ts"] / SAMPLE_S).astype("int64")
                 parts.append(make(rows.assign(slot=slot)))
-    for name, (column, say) in _COUNTED.items():
-        for path in _siblings(conn_logs, name):
-            log = _read(path, {"ts": "number", column: "text"}, ("ts", column), notes)
-            if len(log):
-                notes += say(path.name, log[column].dropna())
+    notes += read_counted(conn_logs)
     return Beside(join_evidence(parts), tuple(notes), has_dns)
 
 
-def _siblings(conn_logs: Sequence[Path], name: str) -> list[Path]:
-    """The first that exists of each conn log's possible neighbours, each once."""
+def read_counted(conn_logs: Sequence[Path]) -> list[str]:
+    """What weird.log, notice.log and capture_loss.log say, one sentence each."""
+    notes: list[str] = []
+    for name, (column, say) in _COUNTED.items():
+        for path in siblings(conn_logs, name):
+            log = _read(path, {"ts": "number", column: "text"}, ("ts", column), notes)
+            if log is not None and len(log):
+                notes += say(path.name, log[column].dropna())
+    return notes
+
+
+def siblings(conn_logs: Sequence[Path], name: str) -> list[Path]:
+    """The logs of a name beside conn logs: the first that exists of each conn log's possible neighbours, each once."""
     found: dict[Path, None] = {}
     for conn_log in conn_logs:
         rest = conn_log.name.removeprefix("conn")
@@ -139,7 +148,7 @@ def _read(
         log = read_log(path, kinds, needed, path.name)
     except UserError as error:
         notes.append(f"{path.name} was left out: {error}")
-        return pd.DataFrame(columns=list(kinds))
+        return None
     notes += log.notes
     return log.frame
 
@@ -235,20 +244,23 @@ def _loss(name: str, values: pd.Series) -> list[str]:
     return [f"{name}: Zeek itself missed up to {worst:.1f} % of the traffic."] if worst > 0 else []
 
 
-_ENDS: dict[str, Kind] = {"id.orig_h": "text", "id.resp_h": "text"}
+_ENDS_TEXT: dict[str, Kind] = {"id.orig_h": "text", "id.resp_h": "text"}
 _LOGS: dict[str, tuple[dict[str, Kind], Callable[[pd.DataFrame], pd.DataFrame]]] = {
-    "dns": ({**_ENDS, "id.resp_p": "number", "query": "text", "rcode": "number"}, _dns),
+    "dns": ({**_ENDS_TEXT, "id.resp_p": "number", "query": "text", "rcode": "number"}, _dns),
     "modbus": (
-        {**_ENDS, "uid": "text", "func": "text", "pdu_type": "text", "exception": "text"},
+        {**_ENDS_TEXT, "uid": "text", "func": "text", "pdu_type": "text", "exception": "text"},
         _modbus,
     ),
-    "mqtt_connect": ({**_ENDS, "connect_status": "text"}, _mqtt_connect),
-    "mqtt_publish": ({**_ENDS, "from_client": "flag", "topic": "text"}, _mqtt_publish),
-    "dpd": ({**_ENDS, "analyzer": "text"}, _mqtt_malformed),
-    "analyzer": ({**_ENDS, "analyzer_name": "text"}, _mqtt_malformed),
+    "mqtt_connect": ({**_ENDS_TEXT, "connect_status": "text"}, _mqtt_connect),
+    "mqtt_publish": ({**_ENDS_TEXT, "from_client": "flag", "topic": "text"}, _mqtt_publish),
+    "dpd": ({**_ENDS_TEXT, "analyzer": "text"}, _mqtt_malformed),
+    "analyzer": ({**_ENDS_TEXT, "analyzer_name": "text"}, _mqtt_malformed),
 }
 _COUNTED: dict[str, tuple[str, Callable[[str, pd.Series], list[str]]]] = {
     "weird": ("name", _most),
     "notice": ("note", _most),
     "capture_loss": ("percent_lost", _loss),
+}
+KINDS_BESIDE: dict[str, dict[str, Kind]] = {
+    name: {"ts": "number", **kinds} for name, (kinds, _) in _LOGS.items()
 }
