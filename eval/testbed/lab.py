@@ -20,12 +20,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from eval.testbed.programs.runner import run_program
-from eval.testbed.site import BEYOND, ROUTER, Machine, Site
+from eval.testbed.site import ROUTER, Machine, Site
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +34,19 @@ _NETNS = Path("/run/netns")
 
 
 @contextlib.contextmanager
-def open_lab(site: Site, folder: Path) -> Iterator["Lab"]:
-    """Build a site's namespaces, links and switches inside ``enter``; end its programs at the end."""
+def open_lab(site: Site, folder: Path, programs: BaseContext | None = None) -> Iterator["Lab"]:
+    """Build a site's namespaces, links and switches inside ``enter``; end its programs at the end.
+
+    Args:
+        site: what to build.
+        folder: for logs and the tools' output.
+        programs: how programs become processes; by default a server forks them that has imported
+            what they need.
+    """
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     _NETNS.mkdir(exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "none", str(_NETNS)], check=True)
-    lab = Lab(site, folder)
+    lab = Lab(site, folder, programs)
     try:
         lab.build()
         yield lab
@@ -49,14 +57,14 @@ def open_lab(site: Site, folder: Path) -> Iterator["Lab"]:
 class Lab:
     """A running site. Every change is undone by its opposite; machines are meant by name."""
 
-    def __init__(self, site: Site, folder: Path) -> None:
+    def __init__(self, site: Site, folder: Path, programs: BaseContext | None = None) -> None:
         self.site = site
         self.folder = folder
-        self._running: dict[str, ForkServerProcess] = {}
+        self._running: dict[str, BaseProcess] = {}
         self._machines = {machine.name: machine for machine in site.machines}
         self._ports: dict[str, str] = {}  # machine -> its port of the switch
         self._tools: list[subprocess.Popen[bytes]] = []
-        self._programs = multiprocessing.get_context("forkserver")
+        self._programs = programs or multiprocessing.get_context("forkserver")
         # Forked from a server that has imported it, so that two dozen programs share one import.
         self._programs.set_forkserver_preload(["eval.testbed.programs.runner"])
 
@@ -76,7 +84,9 @@ class Lab:
         if machine.program:
             machine = replace(machine, settings={**machine.settings, **changes})
             args = (machine, self.site, self.folder, _NETNS / name)
-            process = self._programs.Process(target=run_program, args=args, name=name, daemon=False)
+            process = self._programs.Process(  # type: ignore[attr-defined]
+                target=run_program, args=args, name=name, daemon=False
+            )
             self._running[name] = process
             process.start()
 
@@ -214,7 +224,7 @@ class Lab:
         inside.append(f"addr add {machine.address}/{prefix} dev eth0")
         if machine.name == ROUTER:
             _add_cable(f"{port}b", "eth1", ROUTER, "beyond")
-            addresses = [f"addr add {_first(network)}/24 dev eth1" for network in BEYOND]
+            addresses = [f"addr add {_first(network)}/24 dev eth1" for network in self.site.outside]
             inside += ["link set eth1 up", *addresses]
         else:
             gateway = self.site.gateway if not machine.beyond else _first(f"{machine.address}/24")

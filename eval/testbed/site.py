@@ -60,12 +60,14 @@ class Site:
         network: CIDR of the plant's one network.
         gateway: the router's address in it.
         machines: all of them; the router is one.
+        outside: the networks beyond the router, each a /24.
     """
 
     seed: int
     network: str
     gateway: str
     machines: tuple[Machine, ...]
+    outside: tuple[str, ...] = BEYOND
 
     @property
     def inside(self) -> list[Machine]:

@@ -89,7 +89,10 @@ def _run_all(threads: list[threading.Thread]) -> None:
 
 
 def _poll(machine: Machine, site: Site, entry: Mapping[str, Any], rows: list[Any] | None) -> None:
-    """Connect, read at the machine's rhythm until that fails, wait, and again, for ever."""
+    """Connect, read at the machine's rhythm until that fails, wait, and again, for ever.
+
+    A session that has lasted ``session_s`` is ended in peace and opened anew.
+    """
     rng, poll_s = machine_random(machine, site, entry), machine.settings["poll_s"]
     wait = retry_pauses(machine, rng)
     while True:
@@ -97,7 +100,10 @@ def _poll(machine: Machine, site: Site, entry: Mapping[str, Any], rows: list[Any
             with _connect(machine, site, entry) as client:
                 log.info("connected to %s", entry["name"])
                 wait = retry_pauses(machine, rng)
+                until_s = time.time() + machine.settings.get("session_s", math.inf)
                 for now_s in periodic(poll_s, rng):
+                    if now_s > until_s:
+                        break
                     values = _read(client, entry)
                     if rows is not None:
                         rows.append([round(now_s, 3), entry["name"], *values])
@@ -160,6 +166,11 @@ class Tank:
         self.level, self.temperature = rng.uniform(30, 70), rng.uniform(20, 60)
         self._size, self._demand = rng.uniform(20, 200), rng.uniform(0.2, 0.6)
 
+    @property
+    def age_s(self) -> float:
+        """Seconds since the program has started."""
+        return time.monotonic() - self._since
+
     def move(self, registers: list[int]) -> None:
         """Advance the process to now by the registers' setpoints, and write its state into them."""
         ahead_s = min(time.monotonic() - self._now, 60.0)
@@ -180,9 +191,9 @@ class Tank:
 
 def plc(machine: Machine, site: Site, _folder: Path) -> None:
     """Serve one unit's registers; a share ``exceptions`` of requests gets exception 4."""
-    rng = machine_random(machine, site)
-    action = partial(_answer, machine, Tank(rng), rng)
-    device = _device(machine.settings["unit"], machine.settings.get("registers", 60), rng, action)
+    rng, unit = machine_random(machine, site), machine.settings["unit"]
+    action = partial(_answer, machine, unit, Tank(rng), rng)
+    device = _device(unit, machine.settings.get("registers", 60), rng, action)
     silent = bool(machine.settings.get("ignores_other_units"))
     asyncio.run(_serve(machine.settings.get("port", 502), [device], silent))
 
@@ -217,9 +228,14 @@ async def _serve(port: int, devices: list[SimDevice], silent: bool) -> None:
     await server.serve_forever()
 
 
-async def _answer(machine: Machine, tank: Tank, rng: Random, *request: Any) -> ExcCodes | None:
+async def _answer(
+    machine: Machine, unit: int, tank: Tank, rng: Random, *request: Any
+) -> ExcCodes | None:
     """What pymodbus calls before it reads or writes, with the fields of the request."""
-    function, _, address, _, registers, values = request
+    function, _, address, count, registers, values = request
+    if code := refusal(machine, unit, function, range(address, address + count), tank.age_s, rng):
+        log.error("function %d at %d refused with exception %d", function, address, code)
+        return ExcCodes(code)
     # The answer comes when the scan cycle ends.
     await asyncio.sleep(rng.uniform(0, machine.settings.get("scan_s", 0.01)))
     if rng.random() < machine.settings.get("exceptions", 0.0):
@@ -229,6 +245,32 @@ async def _answer(machine: Machine, tank: Tank, rng: Random, *request: Any) -> E
         log.info("register %d set to %s", address, list(values))
     tank.move(registers)
     return None
+
+
+def refusal(
+    machine: Machine, unit: int, function: int, addresses: range, age_s: float, rng: Random
+) -> int:
+    """The exception code that the first fitting entry of ``refuse`` gives a request; 0 for none.
+
+    Examples:
+        >>> refuse = [{"code": 2, "from_s": 30, "first": 40, "last": 49}]
+        >>> plc = Machine("a", "plc", "", "", settings={"refuse": refuse})
+        >>> [refusal(plc, 1, 3, range(45, 47), age_s, Random(1)) for age_s in (20, 30)]
+        [0, 2]
+        >>> refusal(plc, 1, 3, range(0, 10), 30, Random(1))
+        0
+    """
+    for entry in machine.settings.get("refuse", []):
+        if (
+            entry.get("from_s", 0.0) <= age_s < entry.get("to_s", math.inf)
+            and unit in entry.get("units", [unit])
+            and function in entry.get("functions", [function])
+            and addresses.start <= entry.get("last", 65535)
+            and addresses.stop > entry.get("first", 0)
+            and rng.random() < entry.get("share", 1.0)
+        ):
+            return int(entry["code"])
+    return 0
 
 
 async def _relay(
@@ -241,7 +283,7 @@ async def _relay(
             return ExcCodes.GATEWAY_NO_RESPONSE
         # A request and its answer at 19,200 baud, eleven bits a byte, and the unit's own delay.
         await asyncio.sleep((13 + 2 * request[3]) * 11 / 19200 + rng.uniform(0.002, 0.01))
-    return await _answer(machine, tank, rng, *request)
+    return await _answer(machine, unit, tank, rng, *request)
 
 
 def _device(unit: int, count: int, rng: Random, action: partial) -> SimDevice:

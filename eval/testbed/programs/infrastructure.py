@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import dns.exception
@@ -21,6 +22,7 @@ import dns.message
 import dns.query
 import dns.rcode
 import dns.rdatatype
+import dns.rrset
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -47,12 +49,39 @@ def resolver(machine: Machine, site: Site, _folder: Path) -> None:
     own = {full_name(site, one.name): one.address for one in site.inside}
     wrong = machine.settings.get("answers", {}).items()
     names = own | machine.settings["names"] | {full_name(site, name): to for name, to in wrong}
+    if failing := machine.settings.get("failing"):
+        _resolve(names, failing, machine_random(machine, site))
     command = ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--log-facility=-"]
     command += ["--user=root", "--pid-file=", "--no-hosts", "--cache-size=0", "--local-ttl=60"]
     # Every name that is not known is said not to exist; there is nobody further to ask.
     command += ["--no-resolv", "--local=/#/"]
     command += [f"--host-record={name},{address}" for name, address in names.items() if address]
     run_daemon(command)
+
+
+def _resolve(names: Mapping[str, str], failing: Mapping[str, float], rng: Random) -> None:
+    """Answer as a resolver does whose own resolver fails: dnsmasq has nobody further to ask."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("", 53))
+        while True:
+            question, client = server.recvfrom(4096)
+            try:
+                query = dns.message.from_wire(question)
+            except dns.exception.DNSException as error:
+                log.warning("%s: %s", client[0], error)
+                continue
+            answer = dns.message.make_response(query, recursion_available=True)
+            asked = query.question[0]
+            name, draw = asked.name.to_text(omit_final_dot=True), rng.random()
+            for code, share in failing.items():
+                if 0 <= draw < share:
+                    answer.set_rcode(dns.rcode.from_text(code))
+                draw -= share
+            if answer.rcode() == dns.rcode.NOERROR and name not in names:
+                answer.set_rcode(dns.rcode.NXDOMAIN)
+            if answer.rcode() == dns.rcode.NOERROR and asked.rdtype == dns.rdatatype.A:
+                answer.answer.append(dns.rrset.from_text(asked.name, 60, "IN", "A", names[name]))
+            server.sendto(answer.to_wire(), client)
 
 
 def find_address(machine: Machine, site: Site, host: str) -> str:

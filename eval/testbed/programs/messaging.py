@@ -14,6 +14,7 @@ from random import Random
 from typing import Any
 
 from paho.mqtt.client import CallbackAPIVersion, Client, ConnectFlags, MQTTMessage, error_string
+from paho.mqtt.enums import MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from eval.testbed.programs.infrastructure import find_address, send_batches
@@ -112,7 +113,12 @@ def _connect(machine: Machine, site: Site) -> Client:
     Raises:
         OSError: no name, no connection, login refused, or no word from the broker.
     """
-    client = Client(CallbackAPIVersion.VERSION2, client_id=machine.name)
+    settings = machine.settings
+    client = Client(
+        CallbackAPIVersion.VERSION2,
+        client_id=settings.get("client_id", machine.name),
+        protocol=MQTTProtocolVersion(settings.get("mqtt_version", 4)),
+    )
     client.username_pw_set(machine.settings["user"], machine.settings["password"])
     client.on_connect = _note_refusal
     address = find_address(machine, site, machine.settings["broker"])

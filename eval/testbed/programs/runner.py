@@ -7,19 +7,22 @@ the next start.
     any of them     ntp host, ntp_s; how names are found: dns host, dns_tries, dns_timeout_s,
                     by_name, asks_ipv6; retry {first_s, factor, most_s, jitter}: pauses after failures in a row;
                     timeout_s; remote {host, port, period_s}: the vendor's service over TLS;
-                    ssh_key: SSH for root on 22
-    dns             domain, names {name: address} - answers: wrong names, "" is NXDOMAIN; mute
+                    ssh_key: SSH for root on 22; front {port, behind, ...}: what stands before its
+                    server (``eval.testbed.programs.front``), which then listens at ``behind``
+    dns             domain, names {name: address} - answers: wrong names, "" is NXDOMAIN; mute;
+                    failing {rcode: share}: so many answers fail, as SERVFAIL
     ntp
     plc             unit - port, registers, exceptions (share of requests refused, 0 to 1), scan_s,
-                    ignores_other_units
-    modbus_gateway  units - port, registers, dead (units), serial_timeout_s, exceptions
+                    ignores_other_units, refuse [{code - from_s, to_s, share, units, functions,
+                    first and last register}]: requests refused with an exception code
+    modbus_gateway  units - port, registers, dead (units), serial_timeout_s, exceptions, refuse
     hmi             polled [{name, port, unit, address, count, function, setpoints, write_s}],
-                    poll_s - retries
+                    poll_s - retries, session_s: each session ends after so long
     historian       polled, poll_s, write_s, store {host, port} - retries
     workstation     hosts, polled, pace_s
     broker          users {user: password} - port, max_connections (-1: no bound)
     sensor          broker, port, user, password, topic, quantity, period_s, payload_bytes, qos -
-                    keepalive_s
+                    keepalive_s, client_id, mqtt_version (4 is 3.1.1, 5)
     edge            broker, port, user, password, topic, cloud, batch_s - cloud_port, keepalive_s
     opcua_server    port, axes, cycle_s
     opcua_client    server, port, axes, publish_ms, read_s
@@ -42,7 +45,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from eval.testbed.host import join_namespace
-from eval.testbed.programs import controllers, infrastructure, media, messaging, process
+from eval.testbed.programs import controllers, front, infrastructure, media, messaging, process
 from eval.testbed.site import Machine, Site
 
 log = logging.getLogger(__name__)
@@ -69,6 +72,7 @@ _BESIDE: dict[str, Callable[[Machine, Site], None]] = {
     "ntp": infrastructure.keep_time,
     "remote": infrastructure.keep_remote_session,
     "ssh_key": process.ssh_server,
+    "front": front.front,
 }
 _CLONE_NEWNS = 0x20000
 _REPEATS_S = 30.0

@@ -20,39 +20,47 @@ _WRITE_ONE, _WRITE_SEVERAL = 6, 16
 
 @app.command()
 def main(
-    way: Literal["sweep", "write", "maintain"],
+    way: Literal["sweep", "write", "maintain", "functions", "poll"],
     address: str,
     port: int,
     rate: float,
     unit: int = 1,
     registers: int = 16,
 ) -> None:
-    """Send ``rate`` requests a second until ended."""
+    """Send ``rate`` requests a second until ended, or until all functions have been tried."""
     rng = random.Random(address)  # noqa: S311 - not a secret
     requests = {
         "sweep": _sweep(unit),
         "write": _write(rng, unit, registers),
         "maintain": _maintain(rng, unit, registers),
+        "functions": _try_functions(unit),
+        "poll": itertools.repeat(struct.pack("!BBHH", unit, 3, 0, min(registers, 8))),
     }[way]
     where = (address, port)
     for number in itertools.cycle(range(1, 65536)):
         with log_failure(where), socket.create_connection(where, timeout=3) as server:
-            _converse(server, requests, rate, number)
+            if _converse(server, requests, rate, number):
+                return
         time.sleep(1.0)
 
 
-def _converse(server: socket.socket, requests: Iterator[bytes], rate: float, number: int) -> None:
-    """Ask and wait for each answer until the connection breaks; a silent unit costs a second."""
+def _converse(server: socket.socket, requests: Iterator[bytes], rate: float, number: int) -> bool:
+    """Ask and wait for each answer; a silent unit costs a second.
+
+    Returns:
+        Whether all was asked; else the connection broke before.
+    """
     server.settimeout(1.0)
     for request in requests:
         number = number % 65535 + 1
         server.sendall(struct.pack("!HHH", number, 0, len(request)) + request)
         try:
             if not server.recv(512):
-                return
+                return False
         except TimeoutError:
             continue
         time.sleep(1 / rate)
+    return True
 
 
 def _sweep(unit: int) -> Iterator[bytes]:
@@ -60,6 +68,12 @@ def _sweep(unit: int) -> Iterator[bytes]:
     for asked in itertools.chain([unit], itertools.cycle(range(1, 248))):
         for function, address in itertools.product(_READS, range(0, 1000, 50)):
             yield struct.pack("!BBHH", asked, function, address, 50)
+
+
+def _try_functions(unit: int) -> Iterator[bytes]:
+    """Every function code once (Modbus Application Protocol V1.1b3, 4.1): which are there?"""
+    for function in range(1, 128):
+        yield struct.pack("!BBHH", unit, function, 0, 1)
 
 
 def _maintain(rng: random.Random, unit: int, registers: int) -> Iterator[bytes]:

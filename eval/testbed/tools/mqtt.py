@@ -35,19 +35,47 @@ def flood(address: str, port: int, rate: float, user: str = "", password: str = 
         time.sleep(0.5)
 
 
+@app.command()
+def mute(address: str, port: int, keepalive: int, user: str, password: str) -> None:
+    """Ask for a keep-alive and never ping; connect again 2 s after the broker has closed."""
+    hello, where = connect_packet("meter-7", user, password, keepalive), (address, port)
+    while True:
+        with log_failure(where), socket.create_connection(where, timeout=4) as broker:
+            broker.sendall(hello + _packet(0x30, _text("meter/7") + b"17.4"))
+            broker.settimeout(None)
+            while broker.recv(1024):
+                continue
+        time.sleep(2.0)
+
+
+@app.command()
+def refuse(port: int, code: int) -> None:
+    """Refuse every login with a return code: those that mosquitto never gives (3.2.2.3)."""
+    with socket.create_server(("", port)) as server:
+        while True:
+            client, (address, _) = server.accept()
+            with log_failure((address, port)), client:
+                client.settimeout(4)
+                hello = client.recv(1024)
+                # Version 5 has one more byte, the length of properties that are not there.
+                more = b"\x00" if hello[8:9] == b"\x05" else b""
+                client.sendall(_packet(0x20, bytes([0, code]) + more))
+                client.recv(1024)
+
+
 def _hello(user: str = "", password: str = "") -> bytes:
     return connect_packet(f"node-{random.randrange(10**6)}", user, password)  # noqa: S311
 
 
-def connect_packet(client: str, user: str = "", password: str = "") -> bytes:
-    """A CONNECT with a clean session and a keep-alive of 60 s; section 3.1.
+def connect_packet(client: str, user: str = "", password: str = "", keepalive: int = 60) -> bytes:
+    """A CONNECT with a clean session and a keep-alive in seconds; section 3.1.
 
     Examples:
         >>> connect_packet("a").hex(" ")
         '10 0d 00 04 4d 51 54 54 04 02 00 3c 00 01 61'
     """
     flags = 0x02 | (0x80 if user else 0) | (0x40 if password else 0)
-    body = _text("MQTT") + bytes([4, flags]) + struct.pack("!H", 60)
+    body = _text("MQTT") + bytes([4, flags]) + struct.pack("!H", keepalive)
     return _packet(0x10, body + b"".join(_text(part) for part in (client, user, password) if part))
 
 

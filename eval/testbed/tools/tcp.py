@@ -1,6 +1,7 @@
 """TCP programs of attacks and routines: a beacon, a bulk transfer, held connections, a server."""
 
 import contextlib
+import http.client
 import os
 import random
 import socket
@@ -73,6 +74,31 @@ def hold(address: str, port: int, count: int, pause_s: float = 8.0) -> None:
                 held.append(socket.create_connection((address, port), timeout=1))
             time.sleep(0.01)
         time.sleep(pause_s)
+
+
+@app.command()
+def idle(address: str, port: int, probe_s: int) -> None:
+    """Hold one connection, say nothing, and let the kernel probe it every ``probe_s`` seconds."""
+    where = (address, port)
+    while True:
+        with log_failure(where), socket.create_connection(where, timeout=4) as held:
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            held.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, probe_s)
+            held.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, probe_s)
+            held.settimeout(None)
+            held.recv(1)
+        time.sleep(2.0)
+
+
+@app.command()
+def fetch(address: str, port: int, size: int) -> None:
+    """Download so many bytes over HTTP, once."""
+    with log_failure((address, port)):
+        connection = http.client.HTTPConnection(address, port, timeout=20)
+        connection.request("GET", f"/firmware/{size}", headers={"User-Agent": "updater"})
+        answer = connection.getresponse()
+        while answer.read(65536):
+            continue
 
 
 def _is_alive(held: socket.socket) -> bool:

@@ -1,0 +1,162 @@
+"""Cases of links and of addresses: nobody answers, packets are lost, answers are slow."""
+
+import contextlib
+from collections.abc import Iterator
+
+from eval.testbed.cases.background import (
+    add_controller,
+    add_healthy,
+    add_panel,
+    polls,
+)  # fmt: skip
+from eval.testbed.cases.case import CaseTruth, Draw, Kind, Scene, Step
+from eval.testbed.cases.security import _set_up
+from eval.testbed.lab import Lab
+from eval.testbed.site import ROUTER
+
+_NOT_HEALTHY = (r"\A[^\n]*healthy",)
+
+
+def _literal(address: str) -> str:
+    return address.replace(".", r"\.")
+
+
+def nobody_there(draw: Draw) -> Scene:
+    """A client calls an address of its own network that nobody has: ARP is never answered."""
+    add_healthy(draw)
+    address = draw.free_address()
+    entry = {"name": address, "port": 502, "unit": 1, "address": 0, "count": 8, "function": 3}
+    client = add_panel(draw, entry)
+    asked = f"arp.opcode == 1 && arp.dst.proto_ipv4 == {address}"
+    return Scene(draw.site(), CaseTruth(
+        f"why does {address} not answer?",
+        f"nobody has the address: {{asked}} ARP requests of {client.address} without an answer",
+        device=address, peers=(client.address,), protocol="arp",
+        facts={"label": "device_silent"}, measures={"asked": asked},
+        must=(_literal(address), "answer|silent|ARP"), must_not=_NOT_HEALTHY,
+    ), draw.seconds(240, 400))  # fmt: skip
+
+
+def never_answers(draw: Draw) -> Scene:
+    """A client calls an address beyond the router that drops what comes: SYN without an answer."""
+    add_healthy(draw)
+    address, port = draw.outside_address(), draw.choice([502, 4840, 44818])
+    entry = {"name": address, "port": port, "unit": 1, "address": 0, "count": 8, "function": 3}
+    client = add_panel(draw, entry, timeout_s=3.0)
+    tried = f"ip.src == {client.address} && ip.dst == {address} && tcp.flags == 2"
+    hole = _set_up(ROUTER, ["ip", "route", "add", "blackhole", address])
+    return Scene(draw.site(), CaseTruth(
+        f"why does {address} not answer?",
+        f"{{tried}} SYNs of {client.address} to port {port} without an answer",
+        device=address, peers=(client.address,), protocol="tcp",
+        facts={"port": port, "label": "device_silent"}, measures={"tried": tried},
+        must=(_literal(address), "answer|silent"), must_not=_NOT_HEALTHY,
+    ), draw.seconds(240, 400), (hole,))  # fmt: skip
+
+
+def goes_silent(draw: Draw) -> Scene:
+    """A controller loses its power after some minutes."""
+    add_healthy(draw)
+    server = add_controller(draw)
+    client = add_panel(draw, polls(server, 0, 10), poll_s=1.0)
+    at_s = draw.seconds(120, 200)
+
+    @contextlib.contextmanager
+    def power_off(lab: Lab) -> Iterator[None]:
+        lab.link(server.name, False)
+        yield
+
+    said = f"ip.src == {server.address}"
+    return Scene(draw.site(), CaseTruth(
+        f"why does {server.address} not answer?",
+        f"it says nothing more after {{said_last_s}} s; {client.address} goes on asking",
+        device=server.address, peers=(client.address,), protocol="tcp",
+        facts={"port": 502, "label": "device_silent"}, measures={"said": said},
+        must=(_literal(server.address), "answer|silent"), must_not=_NOT_HEALTHY,
+    ), at_s + draw.seconds(120, 240), (Step(at_s, 9e9, power_off),))  # fmt: skip
+
+
+def loss(draw: Draw) -> Scene:
+    """A cable loses a share of its packets, each way."""
+    add_healthy(draw)
+    server, share = add_controller(draw), round(draw.uniform(0.05, 0.25), 3)
+    clients = [add_panel(draw, polls(server, 0, 20), poll_s=0.5, timeout_s=3.0) for _ in range(2)]
+    at_s = draw.choice([0.0, draw.seconds(60, 120)])
+
+    @contextlib.contextmanager
+    def lose(lab: Lab) -> Iterator[None]:
+        lab.lose(server.name, share)
+        yield
+
+    again = f"tcp.analysis.retransmission && ip.addr == {server.address}"
+    return Scene(draw.site(), CaseTruth(
+        "are we losing packets?",
+        f"yes: the cable of {server.address} loses {share:.0%} each way, {{again}} segments are sent again",
+        device=server.address, peers=tuple(one.address for one in clients), protocol="tcp",
+        facts={"share": share, "label": "packet_loss"}, measures={"again": again},
+        must=("loss|lost|sent again|retransmi",), must_not=_NOT_HEALTHY,
+    ), at_s + draw.seconds(240, 300), (Step(at_s, 9e9, lose),))  # fmt: skip
+
+
+def delay(draw: Draw) -> Scene:
+    """Answers that took milliseconds take a good part of a second for some minutes."""
+    add_healthy(draw)
+    from_s, slow_s, delay_s = (
+        draw.seconds(120, 200),
+        draw.seconds(90, 150),
+        round(draw.uniform(0.2, 0.7), 2),
+    )
+    before = {
+        "port": 502,
+        "behind": 1502,
+        "delay_from_s": from_s,
+        "delay_to_s": from_s + slow_s,
+        "delay_s": delay_s,
+    }
+    server = add_controller(draw, port=1502, front=before)
+    client = add_panel(draw, polls(server, 0, 10), poll_s=1.0, timeout_s=3.0)
+    return Scene(draw.site(), CaseTruth(
+        f"why is {server.address} slow?",
+        f"its answers take {delay_s * 1000:.0f} ms longer for {slow_s:.0f} s, before and after a few ms",
+        device=server.address, peers=(client.address,), protocol="modbus",
+        facts={"port": 502, "delay_s": delay_s, "slow_s": slow_s, "label": "congestion"},
+        measures={"slow": f"ip.src == {server.address} && modbus && tcp.time_delta > {delay_s * 0.9:.3f}"},
+        must=("slow|delay|late|longer",), must_not=_NOT_HEALTHY,
+    ), from_s + slow_s + draw.seconds(60, 120))  # fmt: skip
+
+
+def flapping(draw: Draw) -> Scene:
+    """A loose cable: a controller goes off and on."""
+    add_healthy(draw)
+    server = add_controller(draw)
+    client = add_panel(draw, polls(server, 0, 10), poll_s=1.0)
+    times, off_s = draw.randint(4, 8), draw.seconds(6, 14)
+    steps = []
+
+    @contextlib.contextmanager
+    def unplugged(lab: Lab) -> Iterator[None]:
+        lab.link(server.name, False)
+        yield
+        lab.link(server.name, True)
+
+    at_s = draw.seconds(60, 90)
+    for _ in range(times):
+        steps.append(Step(at_s, at_s + off_s, unplugged))
+        at_s += off_s + draw.seconds(15, 40)
+    return Scene(draw.site(), CaseTruth(
+        f"why does {server.address} come and go?",
+        f"it is silent {times} times for about {off_s:.0f} s and comes back",
+        device=server.address, peers=(client.address,), protocol="tcp",
+        facts={"times": times, "off_s": off_s, "label": "flapping"}, measures={},
+        must=(_literal(server.address),), must_not=_NOT_HEALTHY,
+    ), at_s + 60, tuple(steps))  # fmt: skip
+
+
+KINDS: dict[str, Kind] = {
+    "nobody_has_address": nobody_there,
+    "never_answers": never_answers,
+    "goes_silent": goes_silent,
+    "loss": loss,
+    "slow_answers": delay,
+    "flapping": flapping,
+}

@@ -1,0 +1,202 @@
+"""Play scenes in labs of their own, several at once, and record each with its truth.
+
+Each scene is a process that is forked from this one, which has imported what programs need, into
+network, mount and process namespaces of its own: whatever happens in it ends with it.
+"""
+
+import contextlib
+import ctypes
+import heapq
+import logging
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from eval.testbed.cases.case import Scene, accelerate
+from eval.testbed.cases.degrade import restamp
+from eval.testbed.lab import Lab, open_lab
+from eval.testbed.site import Site
+
+log = logging.getLogger(__name__)
+
+_NAMESPACES = 0x40000000 | 0x20000 | 0x20000000  # CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+_FIRST_S = 1_780_000_000.0  # June 2026: captures are dated from here on
+
+
+def record_scene(scene: Scene, name: str, out: Path, start_s: float) -> bool:
+    """Record ``out/name.pcap`` with its truth in ``out/name.yaml``; returns whether that went well.
+
+    Args:
+        scene: what to play.
+        name: of the case.
+        out: a folder that exists; logs go to ``out/logs/name``.
+        start_s: the time of the capture's first frame, seconds since ``_FIRST_S``.
+    """
+    folder = out / "logs" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    pcap = folder / "capture.pcap"
+    status = _isolated(lambda: _play(scene, folder, pcap), folder / "stage.log")
+    if status or not pcap.exists():
+        return False
+    restamp(pcap, out / f"{name}.pcap", _FIRST_S + start_s, scene.speed)
+    pcap.unlink()
+    case = {"capture": f"{name}.pcap", **describe(scene, out / f"{name}.pcap")}
+    text = yaml.safe_dump([case], sort_keys=False, allow_unicode=True, width=10**6)
+    (out / f"{name}.yaml").write_text(text, encoding="utf-8")
+    return True
+
+
+def _isolated(work: Callable[[], None], log_path: Path) -> int:
+    """Run something as the first process of new namespaces; returns its exit status."""
+    outer = multiprocessing.get_context("fork").Process(target=_enter, args=(work, log_path))
+    outer.start()
+    outer.join()
+    return outer.exitcode or 0
+
+
+def _enter(work: Callable[[], None], log_path: Path) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    file = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    if libc.unshare(_NAMESPACES):
+        raise OSError(ctypes.get_errno(), "no namespaces could be made")
+    # A process namespace begins with the next child; when that ends, all in it does.
+    if child := os.fork():
+        _, status = os.waitpid(child, 0)
+        os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+    status = 1
+    try:
+        libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+        subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+        subprocess.run(["mount", "-t", "proc", "proc", "/proc"], check=True)
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
+        work()
+        status = 0
+    except BaseException:
+        log.exception("the scene failed")
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _play(scene: Scene, folder: Path, pcap: Path) -> None:
+    speed, site = scene.speed, _accelerated(scene.site, scene.speed)
+    with open_lab(site, folder, multiprocessing.get_context("fork")) as lab:
+        _refuse_freely(lab)
+        for machine in site.machines:
+            if machine.name not in scene.late:
+                lab.start(machine.name)
+        time.sleep(scene.settle_s)
+        with _capturing(pcap):
+            for name in scene.late:
+                lab.start(name)
+            start_s = time.monotonic()
+            agenda = [(step.at_s / speed, number) for number, step in enumerate(scene.steps)]
+            heapq.heapify(agenda)
+            active: dict[int, contextlib.ExitStack] = {}
+            ends: list[tuple[float, int]] = []
+            while (now := time.monotonic() - start_s) < scene.length_s / speed:
+                while agenda and agenda[0][0] <= now:
+                    _, number = heapq.heappop(agenda)
+                    step = scene.steps[number]
+                    active[number] = contextlib.ExitStack()
+                    active[number].enter_context(step.act(lab))
+                    heapq.heappush(ends, (step.until_s / speed, number))
+                while ends and ends[0][0] <= now:
+                    active.pop(heapq.heappop(ends)[1]).close()
+                if died := lab.died():
+                    log.error("the program of %s ended by itself", ", ".join(died))
+                    raise RuntimeError("a program ended by itself")
+                time.sleep(0.1)
+        # What is still going on ends with the lab, after the capture: nobody sees it undone.
+
+
+def _accelerated(site: Site, speed: float) -> Site:
+    machines = [replace(one, settings=accelerate(one.settings, speed)) for one in site.machines]
+    return replace(site, machines=tuple(machines))
+
+
+def _refuse_freely(lab: Lab) -> None:
+    """Let every machine say that a port is unreachable as often as it is asked."""
+    for machine in lab.site.machines:
+        for limit in ("net.ipv4.icmp_ratelimit=0", "net.ipv4.icmp_ratemask=0"):
+            lab.run(machine.name, ["sysctl", "-qw", limit]).wait()
+
+
+@contextlib.contextmanager
+def _capturing(pcap: Path) -> Iterator[None]:
+    command = ["tcpdump", "--interface=plant", "--buffer-size=16384", "--packet-buffered"]
+    command += ["-w", str(pcap), "--relinquish-privileges=root"]
+    capture = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        time.sleep(0.5)
+        yield
+    finally:
+        capture.send_signal(signal.SIGTERM)
+        capture.wait()
+
+
+def describe(scene: Scene, pcap: Path) -> dict[str, Any]:
+    """The truth of a case as its file has it, with what tshark counts in the capture."""
+    truth = scene.truth
+    measured: dict[str, Any] = {}
+    for name, expression in truth.measures.items():
+        times = _frame_times(pcap, expression, truth.decode)
+        measured[name] = len(times)
+        if times:
+            measured |= {f"{name}_first_s": times[0], f"{name}_last_s": times[-1]}
+    words = {name: round(value) for name, value in measured.items()}
+    case: dict[str, Any] = {
+        "ask": truth.ask,
+        "right": truth.right.format(**{**dict.fromkeys(truth.measures, 0), **words}),
+        "standing": [*truth.standing],
+    }
+    case |= {"must": [*truth.must]} if truth.must else {}
+    case |= {"must_not": [*truth.must_not]} if truth.must_not else {}
+    facts: dict[str, Any] = {"device": truth.device, "peers": [*truth.peers]}
+    facts |= {"protocol": truth.protocol, **truth.facts}
+    case["facts"] = facts
+    case["measured"] = {
+        name: {"filter": text, "count": measured[name]}
+        | {
+            end: round(measured[f"{name}_{end}"], 3)
+            for end in ("first_s", "last_s")
+            if f"{name}_{end}" in measured
+        }
+        for name, text in truth.measures.items()
+    }
+    if truth.decode:
+        case["decode"] = [*truth.decode]
+    return case
+
+
+def _frame_times(pcap: Path, expression: str, decode: tuple[str, ...]) -> list[float]:
+    """Seconds after the first frame of each frame that a display filter shows."""
+    command = [
+        "tshark",
+        "-r",
+        str(pcap),
+        "-Y",
+        expression,
+        "-T",
+        "fields",
+        "-e",
+        "frame.time_relative",
+    ]
+    for how in decode:
+        command += ["-d", how]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [float(line) for line in said.split()]
