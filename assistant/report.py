@@ -76,9 +76,9 @@ def verdict_lines(verdicts: pd.DataFrame) -> Iterator[str]:
         yield json.dumps(plain(known | {"probabilities": chances}))
 
 
-def verdict_csv(verdicts: pd.DataFrame) -> str:
+def verdict_csv(verdicts: pd.DataFrame, header: bool = True) -> str:
     """The whole table, with a column of probability per label."""
-    return verdicts.to_csv(index=False, lineterminator="\n")
+    return verdicts.to_csv(index=False, header=header, lineterminator="\n")
 
 
 def verdict_table(verdicts: pd.DataFrame) -> str:
@@ -134,6 +134,7 @@ def passage_text(passage: Passage) -> str:
     return f"{where}\n{passage.text.strip()}"
 
 
+_PIECE_WINDOWS = 20_000
 _TOTALS = [
     "out_pkts", "in_pkts", "out_bytes", "in_bytes", "unanswered_out", "refused_out",
     "retransmissions",
@@ -149,6 +150,17 @@ def window_table(windows: Windows) -> str:
         for row, total, most in zip(windows.table.itertuples(), totals, peers, strict=True)
     )
     return render_table(["device", "start (UTC)", *_TOTALS, "peers"], rows)
+
+
+def window_tables(windows: Iterable[Windows]) -> Iterator[pd.DataFrame]:
+    """``window_samples`` of many windows in pieces of bounded size, at least one; ``window`` counts
+    on."""
+    done = 0
+    for some in windows:
+        for start in range(0, max(len(some), 1), _PIECE_WINDOWS):
+            piece = some.take(np.arange(start, min(start + _PIECE_WINDOWS, len(some))))
+            yield window_samples(piece).assign(window=lambda table: table["window"] + done)  # noqa: B023
+            done += len(piece)
 
 
 def window_samples(windows: Windows) -> pd.DataFrame:

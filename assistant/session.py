@@ -7,22 +7,28 @@ file is missing.
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
 
 from assistant import detection
 from assistant.detection import Analysis
+from assistant.detection.classify import classify
 from assistant.history import History
 from assistant.llm.adapters import AdapterCard, load_adapter
 from assistant.llm.local import LocalLLM, Progress
+from assistant.llm.remembered import RememberedScores
 from assistant.llm.remote import RemoteLLM
 from assistant.settings import Settings
 from knowledge_base.index import Index, ensure_samples, open_index
-from traffic.capture import Capture
 from traffic.errors import UserError
 from traffic.plant import Plant, load_plant
-from traffic.reader import read_capture
+from traffic.reader import is_large, read_capture
 from traffic.samples import make_samples
 from traffic.windows import Windows, make_windows
+from traffic.zeek.shares import cut_log, map_shares, share_windows
 
 
 @dataclass(frozen=True)
@@ -42,17 +48,33 @@ def read_plant(settings: Settings) -> Plant | None:
 
 @dataclass(frozen=True)
 class Reading:
-    """A capture and its windows, before any model has seen them."""
+    """A capture's windows before any model has seen them: all at once, or a share of the devices
+    after the other, each in memory once."""
 
-    capture: Capture
-    windows: Windows
+    notes: tuple[str, ...]
+    windows: Iterator[Windows]
 
 
-def read_windows(path: Path, settings: Settings) -> Reading:
-    """Read a capture and cut it into windows."""
-    capture = read_capture(path)
-    samples = make_samples(capture, read_plant(settings), settings.local)
-    return Reading(capture, make_windows(samples))
+@contextmanager
+def open_windows(path: Path, settings: Settings, large: bool | None = None) -> Iterator[Reading]:
+    """Read a capture and cut it into windows.
+
+    Args:
+        path: as ``traffic.reader.read_capture`` has it.
+        settings: names the plant and further local networks.
+        large: whether to cut Zeek's logs into shares of their devices, in a folder that is gone
+            afterwards; by default where they are larger than memory should hold.
+    """
+    plant, local = read_plant(settings), settings.local
+    if not (is_large(path) if large is None else large):
+        capture = read_capture(path)
+        windows = make_windows(make_samples(capture, plant, local))
+        yield Reading(capture.notes, iter([windows]))
+        return
+    with TemporaryDirectory(prefix="faultwise-") as folder:
+        shares = cut_log(path, Path(folder), plant, local)
+        make = partial(share_windows, shares=shares, plant=plant, local=local)
+        yield Reading(shares.notes, map_shares(make, shares))
 
 
 def load_models(settings: Settings) -> Models:
@@ -89,6 +111,36 @@ def analyse(
     """Read, classify and group a capture."""
     plant = read_plant(settings)
     return detection.analyse(path, models.llm, models.card, plant, settings.local, progress)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Verdicts on a capture's windows, all at once or a share of the devices after the other."""
+
+    notes: tuple[str, ...]
+    verdicts: Iterator[pd.DataFrame]
+
+
+@contextmanager
+def open_verdicts(
+    path: Path,
+    settings: Settings,
+    models: Models,
+    progress: Progress | None = None,
+    large: bool | None = None,
+) -> Iterator[Judged]:
+    """Read and classify a capture; ``large`` as ``open_windows`` has it.
+
+    Equal texts are scored once over all shares.
+    """
+    if not (is_large(path) if large is None else large):
+        analysis = analyse(path, settings, models, progress)
+        yield Judged(analysis.capture.notes, iter([analysis.verdicts]))
+        return
+    scorer = RememberedScores(models.llm)
+    with open_windows(path, settings, large=True) as reading:
+        tables = (classify(windows, scorer, models.card) for windows in reading.windows)
+        yield Judged(reading.notes, tables)
 
 
 def open_knowledge(settings: Settings, progress: Callable[[int, int], None] | None = None) -> Index:

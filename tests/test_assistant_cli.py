@@ -15,6 +15,9 @@ import pandas as pd
 import pytest
 
 from assistant.cli.main import main
+from assistant.report import window_tables
+from assistant.session import load_models, open_verdicts, open_windows
+from assistant.settings import read_settings
 from knowledge_base.index import open_index
 from traffic.capture import FLOW_COLUMNS
 from traffic.labels import LABELS
@@ -219,6 +222,24 @@ class TestTraffic:
         assert table.shape == (14 * 6, 5 + len(COLUMNS))
         values = table[list(COLUMNS)].to_numpy().reshape(-1, 6, len(COLUMNS))
         assert (values[:, :, COLUMNS.index("out_pkts")] == 4).all()
+
+    def test_a_log_too_large_for_memory_gives_the_same(self, log, tmp_path):
+        settings, models = read_settings(), load_models(read_settings())
+
+        def read(large: bool) -> list[pd.DataFrame]:
+            with open_windows(log, settings, large) as reading:
+                windows = pd.concat(window_tables(reading.windows))
+            with open_verdicts(log, settings, models, large=large) as judged:
+                verdicts = pd.concat(judged.verdicts)
+            order = ["device", "start_s"]
+            return [table.sort_values(order, kind="stable") for table in (windows, verdicts)]
+
+        for whole, shares in zip(read(False), read(True), strict=True):
+            columns = [column for column in whole if column != "window"]
+            assert shares["device"].nunique() == 2
+            pd.testing.assert_frame_equal(
+                whole[columns].reset_index(drop=True), shares[columns].reset_index(drop=True)
+            )
 
     def test_a_network_named_local_has_devices(self, tmp_path, run):
         rows = (row(1000.0 + 10 * i, "8.8.8.8") for i in range(6))

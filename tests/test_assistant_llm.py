@@ -18,6 +18,7 @@ from assistant.llm.adapters import load_adapter
 from assistant.llm.answer_tree import build_choice_tree, make_batches
 from assistant.llm.llama import Llama, fast_dtype, is_small_llama
 from assistant.llm.local import LocalLLM
+from assistant.llm.remembered import RememberedScores
 from assistant.llm.transformer import Transformer
 from assistant.pocket import POCKET
 from prompts.messages import ANSWERS, classification_prompt
@@ -303,3 +304,20 @@ def test_a_folder_without_an_adapter_is_refused(folder, tmp_path):
     (tmp_path / "adapter_model.bin").write_bytes(b"")
     with pytest.raises(UserError, match="a pickle"):
         LocalLLM(folder, tmp_path)
+
+
+def test_a_prompt_that_comes_again_is_scored_once():
+    asked = []
+
+    class Lengths:
+        chat_capable = False
+
+        def score(self, prompts, choices, progress=None):
+            asked.extend(prompts)
+            return np.array([[len(prompt), len(choices)] for prompt in prompts], np.float32)
+
+    scorer = RememberedScores(Lengths())
+    assert scorer.score(["a", "bb", "a"], ["x", "y"]).tolist() == [[1, 2], [2, 2], [1, 2]]
+    assert scorer.score(["ccc", "a"], ["x", "y"]).tolist() == [[3, 2], [1, 2]]
+    assert asked == ["a", "bb", "ccc"]
+    assert scorer.score(["a"], ["x", "z", "w"]).tolist() == [[1, 3]]

@@ -4,6 +4,7 @@ gets."""
 import gzip
 import io
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from traffic.errors import UserError
 from traffic.samples import make_samples
 from traffic.zeek import read_zeek, write_conn_log
 from traffic.zeek.logs import LogReader, read_log
-from traffic.zeek.shares import Shares, cut_log, estimate_rows, read_shares
+from traffic.zeek.shares import Shares, cut_log, estimate_rows, map_shares, share_windows
 
 HEAD = "#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n#unset_field\t-\n#path\tconn\n"
 
@@ -605,7 +606,8 @@ def share_out(path: Path, folder: Path, **how) -> tuple[list[pd.DataFrame], Shar
     """The samples of each share of a cut log."""
     folder.mkdir()
     shares = cut_log(path, folder, **how)
-    found = [make_samples(capture, share=share) for share, capture in read_shares(shares)]
+    make = partial(share_windows, shares=shares)
+    found = [windows.samples for windows in map_shares(make, shares)]
     return found, shares
 
 
@@ -650,3 +652,21 @@ def test_shares_hold_each_row_once_and_say_what_was_repaired(tmp_path):
         "1 flows with an impossible orig_pkts (first: -1): taken as unknown.",
     )
     assert estimate_rows(tmp_path / "logs") == pytest.approx(6, abs=5)
+
+
+def test_shares_are_analysed_by_workers_of_dask_alike(shared, tmp_path):
+    distributed = pytest.importorskip("distributed", reason="needs the extra dask")
+    log = shared / "data" / "iot23" / "honeypot-5-1" / "conn.log.labeled"
+    shares = cut_log(log, tmp_path, share_rows=200)
+    make = partial(share_windows, shares=shares)
+    here = list(map_shares(make, shares))
+    cluster = distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
+    )
+    with cluster, distributed.Client(cluster) as client:
+        there = list(map_shares(make, shares, client))
+    assert len(here) == len(there) > 2
+    for one, other in zip(here, there, strict=True):
+        pd.testing.assert_frame_equal(one.table, other.table)
+        pd.testing.assert_frame_equal(one.samples, other.samples)
+        np.testing.assert_array_equal(one.rows, other.rows)

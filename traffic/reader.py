@@ -12,6 +12,7 @@ from traffic.pcap.packets import read_packets
 from traffic.pcap.records import is_capture
 from traffic.pcap.unpack import is_pointer, read_head, refuse_pointer
 from traffic.zeek.conn import find_conn_logs, read_zeek
+from traffic.zeek.shares import estimate_rows
 
 
 def read_capture(path: Path | str) -> Capture:
@@ -37,6 +38,25 @@ def read_capture(path: Path | str) -> Capture:
         return _read_folder(path)
     refuse_pointer(path)
     return _read_pcaps([path]) if is_pcap(path) else _read_zeek(path)
+
+
+LARGE_ROWS = 3_000_000
+
+
+def is_large(path: Path) -> bool:
+    """Whether a path holds Zeek's logs of more flows than should be in memory at once, about
+    ``LARGE_ROWS``.
+
+    Raises:
+        UserError: nothing is there, or it cannot be read.
+    """
+    folder = path if path.is_dir() else path.parent
+    if not path.exists() or (folder / "evidence.csv").is_file():
+        return False
+    if path.is_dir():
+        pcaps = any(is_pcap(file) for file in path.iterdir() if file.is_file())
+        return not pcaps and bool(find_conn_logs(path)) and estimate_rows(path) > LARGE_ROWS
+    return path.is_file() and not is_pcap(path) and estimate_rows(path) > LARGE_ROWS
 
 
 def is_pcap(path: Path) -> bool:

@@ -5,6 +5,7 @@ Nothing heavy is imported before a command runs, so ``faultwise --help`` answers
 
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -141,16 +142,18 @@ def flows(path: CapturePath) -> None:
 @with_settings("plant", "local")
 def windows(path: CapturePath, settings: "Settings", out: OutFile = None) -> None:
     """Show a capture's windows: what each device did in 60 seconds."""
-    from assistant.report import window_samples, window_table
-    from assistant.session import read_windows
+    from assistant.report import window_table, window_tables
+    from assistant.session import open_windows
 
-    with narrate("reading the capture"):
-        reading = read_windows(path, settings)
-    say_notes(reading.capture.notes)
-    if out is None:
-        typer.echo(window_table(reading.windows))
-    else:
-        write_parquet(window_samples(reading.windows), out)
+    with ExitStack() as stack:
+        with narrate("reading the capture"):
+            reading = stack.enter_context(open_windows(path, settings))
+        say_notes(reading.notes)
+        if out is not None:
+            write_parquet(window_tables(reading.windows), out)
+            return
+        for windows in reading.windows:
+            typer.echo(window_table(windows))
 
 
 @app.command()
@@ -162,18 +165,20 @@ def classify(
 ) -> None:
     """Give every window a verdict: a label, how sure, and the probabilities of the others."""
     from assistant.report import verdict_csv, verdict_lines, verdict_table
-    from assistant.session import analyse, load_models
+    from assistant.session import load_models, open_verdicts
 
-    with narrate("classifying") as progress:
-        analysis = analyse(path, settings, load_models(settings), progress)
-    say_notes(analysis.capture.notes)
-    if form == "jsonl":
-        sys.stdout.writelines(line + "\n" for line in verdict_lines(analysis.verdicts))
-    else:
-        typer.echo(
-            {"csv": verdict_csv, "table": verdict_table}[form](analysis.verdicts),
-            nl=form == "table",
-        )
+    with ExitStack() as stack:
+        with narrate("classifying") as progress:
+            models = load_models(settings)
+            judged = stack.enter_context(open_verdicts(path, settings, models, progress))
+        say_notes(judged.notes)
+        for number, verdicts in enumerate(judged.verdicts):
+            if form == "jsonl":
+                sys.stdout.writelines(line + "\n" for line in verdict_lines(verdicts))
+            elif form == "csv":
+                typer.echo(verdict_csv(verdicts, header=number == 0), nl=False)
+            else:
+                typer.echo(verdict_table(verdicts))
 
 
 @app.command()

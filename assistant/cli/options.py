@@ -127,21 +127,30 @@ def narrate(doing: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, of: progress.update(task, completed=done, total=of)
 
 
-def write_parquet(table: Any, path: Path) -> None:
-    """Write a DataFrame beside its final name first: a reader never sees half a file.
+def write_parquet(tables: Iterator[Any], path: Path) -> None:
+    """Write DataFrames of one form, one under the other, beside the file's final name first: a
+    reader never sees half a file.
 
     Raises:
         UserError: the folder is missing or cannot be written.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     draft = path.with_name(f".{path.name}.{os.getpid()}")
+    first = pa.Table.from_pandas(next(tables), preserve_index=False)
     try:
-        table.to_parquet(draft, index=False)
+        with pq.ParquetWriter(draft, first.schema) as writer:
+            writer.write_table(first)
+            for table in tables:
+                writer.write_table(pa.Table.from_pandas(table, first.schema, preserve_index=False))
         os.replace(draft, path)
     except OSError as mistake:
-        draft.unlink(missing_ok=True)
         raise UserError(
             f"{path} cannot be written: {mistake.strerror or mistake}; expected a file in an existing, writable folder"
         ) from mistake
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def print_json(value: Any) -> None:

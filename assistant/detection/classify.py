@@ -14,7 +14,8 @@ import pandas as pd
 
 from assistant.facts.profiles import PROFILES
 from assistant.llm.adapters import AdapterCard, check_card
-from assistant.llm.local import LocalLLM, Progress
+from assistant.llm.local import Progress
+from assistant.llm.remembered import Scorer
 from prompts.messages import ANSWERS, classification, classification_prompt
 from prompts.window_text import render_windows
 from traffic.labels import LABELS, NORMAL
@@ -27,7 +28,7 @@ _NORMAL = LABELS.index(NORMAL)
 
 
 def classify(
-    windows: Windows, llm: LocalLLM, card: AdapterCard, progress: Progress | None = None
+    windows: Windows, llm: Scorer, card: AdapterCard, progress: Progress | None = None
 ) -> pd.DataFrame:
     """Judge windows.
 
@@ -54,7 +55,7 @@ def classify(
     return pd.concat([place, verdicts], axis=1)
 
 
-def make_prompts(texts: list[str], llm: LocalLLM) -> list[str]:
+def make_prompts(texts: list[str], llm: Scorer) -> list[str]:
     """The prompt of every text in the form that a model was tuned on: chat where it has a template,
     plain elsewhere."""
     if llm.chat_capable:

@@ -7,10 +7,11 @@ A device lies in one share, so shares are analysed one by one, in any order and 
 holds about half a million flows; one device with more of them than that is still one share.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,8 @@ from traffic.capture import Capture, last_slot
 from traffic.device_view import Share, share_of
 from traffic.errors import UserError
 from traffic.plant import Plant, is_local
+from traffic.samples import make_samples
+from traffic.windows import Windows, make_windows
 from traffic.zeek.columns import Kind, arrow_type, to_frame
 from traffic.zeek.conn import (
     CONN_KINDS,
@@ -35,6 +38,7 @@ from traffic.zeek.conn import (
 from traffic.zeek.logs import LogReader, is_packed, read_log
 from traffic.zeek.protocols import ENDS, KINDS_BESIDE, read_counted, siblings
 
+Result = TypeVar("Result")
 _SHARE_ROWS = 500_000
 _MOST_SHARES = 128  # files that are open at once
 _ROW_BYTES = 100  # of a conn.log, about
@@ -149,6 +153,33 @@ def read_share(shares: Shares, number: int) -> Capture:
     return make_capture(log.table, [path], shares.several)
 
 
+def share_windows(
+    number: int, shares: Shares, plant: Plant | None = None, local: Sequence[str] = ()
+) -> Windows:
+    """The windows of a share's devices; arguments as ``cut_log`` has them."""
+    samples = make_samples(read_share(shares, number), plant, local, shares.share(number))
+    return make_windows(samples)
+
+
+def map_shares(
+    work: Callable[[int], Result], shares: Shares, client: Any = None
+) -> Iterator[Result]:
+    """What ``work`` makes of each share's number, in their order.
+
+    Args:
+        work: such as ``partial(share_windows, shares=shares)``.
+        shares: of a log.
+        client: a ``distributed.Client`` whose workers do it, all shares at once; they have to see
+            the folder of the shares. Without one it is done here, a share at a time.
+    """
+    if client is None:
+        yield from map(work, shares.numbers)
+        return
+    futures = client.map(work, shares.numbers)
+    while futures:
+        yield futures.pop(0).result()
+
+
 @dataclass
 class _Cut:
     """Where rows go while logs are cut; ``end_slot`` is the last slot seen."""
@@ -261,9 +292,3 @@ def _plain(piece: pa.Table, kinds: Mapping[str, Kind]) -> pa.Table:
         for name in kinds
     ]
     return pa.table(columns, schema=schema)
-
-
-def read_shares(shares: Shares) -> Iterator[tuple[Share, Capture]]:
-    """Each share with its capture, one in memory at a time."""
-    for number in shares.numbers:
-        yield shares.share(number), read_share(shares, number)
