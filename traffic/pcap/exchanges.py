@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import union_categoricals
 
 from traffic.arrays import number_groups, starts_run
 from traffic.conversations import EXCHANGE_COLUMNS, OUTCOMES, empty_exchanges
@@ -101,7 +102,7 @@ def make_exchanges(content: Content, packets: Packets, number: np.ndarray) -> pd
     }
     columns = {name: found[name].to_numpy() for name in EXCHANGE_COLUMNS if name in found}
     columns |= {
-        name: pd.Categorical.from_codes(codes.to_numpy(), categories)
+        name: pd.Categorical.from_codes(codes.to_numpy(), pd.Index(categories, dtype="str"))
         for name, (codes, categories) in named.items()
     }
     columns["flow"] = number[found["flow"].to_numpy()]
@@ -109,6 +110,20 @@ def make_exchanges(content: Content, packets: Packets, number: np.ndarray) -> pd
     columns["frame"] = frame[found["row"].to_numpy()]
     columns["answer_frame"] = np.where(answer_row >= 0, frame[answer_row], 0)
     return pd.DataFrame({name: columns[name] for name in EXCHANGE_COLUMNS}, copy=False)
+
+
+def join_exchanges(*parts: pd.DataFrame) -> pd.DataFrame:
+    """Tables of exchanges as one, by time."""
+    parts = tuple(part for part in parts if len(part))
+    if len(parts) < 2:
+        return parts[0] if parts else empty_exchanges()
+    columns = {
+        name: union_categoricals([part[name] for part in parts])
+        if isinstance(parts[0][name].dtype, pd.CategoricalDtype)
+        else np.concatenate([part[name].to_numpy() for part in parts])
+        for name in EXCHANGE_COLUMNS
+    }
+    return pd.DataFrame(columns).sort_values("ts", kind="stable", ignore_index=True)
 
 
 def _read_protocol(

@@ -17,13 +17,13 @@ import pandas as pd
 from traffic.arrays import starts_run
 from traffic.capture import ACTIVITY_COLUMNS, FLOW_COLUMNS, SAMPLE_S, Capture
 from traffic.pcap.evidence import make_evidence
-from traffic.pcap.exchanges import find_events, make_exchanges, read_content
+from traffic.pcap.exchanges import find_events, join_exchanges, make_exchanges, read_content
+from traffic.pcap.frames import read_frames
 from traffic.pcap.headers import ICMP, ICMP6, TCP, UDP
 from traffic.pcap.identities import read_identities
 from traffic.pcap.packets import Packets
 from traffic.pcap.protocols import dns
-from traffic.pcap.protocols.protocol import HEAD_BYTES, Heads
-from traffic.pcap.services import SERVER_PORTS, name_services
+from traffic.pcap.services import SERVER_PORTS, read_services
 from traffic.pcap.sessions import make_sessions
 from traffic.pcap.tcp import (
     ACK,
@@ -198,6 +198,7 @@ def make_flows(packets: Packets) -> Capture:
     work = cut_flows(packets.table)
     segments = _read_segments(work)
     flows = _make_table(work, segments, packets)
+    frames = read_frames(packets)
     content = read_content(packets, work, _describe_flows(work, flows))
     spoken = pd.Series(content.services, dtype="str")
     flows.loc[spoken.index, "service"] = spoken
@@ -212,8 +213,11 @@ def make_flows(packets: Packets) -> Capture:
         activity=_make_activity(work, number),
         evidence=make_evidence(packets, _by_row(work, segments), find_events(content)),
         sessions=make_sessions(packets, work, segments, number),
-        exchanges=make_exchanges(content, packets, number),
-        identities=read_identities(packets, content, flows),
+        exchanges=join_exchanges(
+            make_exchanges(content, packets, number),
+            make_exchanges(frames.content, frames.packets, np.full(len(frames.services), -1)),
+        ),
+        identities=read_identities(packets, content, frames, flows),
         notes=packets.notes,
     )
 
@@ -281,7 +285,7 @@ def _make_table(work: pd.DataFrame, segments: pd.DataFrame, packets: Packets) ->
     table.loc[table["duration"] <= 0, ["duration", "orig_bytes", "resp_bytes"]] = np.nan
     table["conn_state"] = pd.Series(_states(work, proto, table), dtype="str")
     table["history"] = _known(_histories(work, segments, head))
-    table["service"] = _known(_services(work, packets, proto, dport))
+    table["service"] = _known(read_services(work, packets, proto, dport))
     return _with_macs(table[[name for name in FLOW_COLUMNS if name != "uid"]], first, packets)
 
 
@@ -353,24 +357,6 @@ def _histories(work: pd.DataFrame, segments: pd.DataFrame, head: np.ndarray) -> 
     marked = work[["flow", "is_orig", "flags", "seq", "payload"]]
     marked = marked.assign(is_tcp=proto == TCP, is_udp=proto == UDP)
     return render_histories(marked, segments, work["flipped"].to_numpy()[head])
-
-
-def _services(
-    work: pd.DataFrame, packets: Packets, proto: np.ndarray, port: np.ndarray
-) -> np.ndarray:
-    flow, is_orig, row = (work[name].to_numpy() for name in ("flow", "is_orig", "row"))
-    speaks = (work["held"].to_numpy() > 0) & (work["proto"].to_numpy() != ICMP)
-    n = len(proto)
-    orig, resp = (first_per_group(speaks & (is_orig == side), flow, n) for side in (True, False))
-    heads = np.zeros((2, n, HEAD_BYTES), np.uint8)
-    for head, index in zip(heads, (orig, resp), strict=True):
-        spoken = np.flatnonzero(index < NEVER)
-        head[spoken] = packets.read_payload(row[index[spoken]], HEAD_BYTES)
-    sizes = np.zeros((2, n), np.int64)
-    for size, index in zip(sizes, (orig, resp), strict=True):
-        spoken = np.flatnonzero(index < NEVER)
-        size[spoken] = work["payload"].to_numpy()[index[spoken]]
-    return name_services(Heads(proto, heads[0], heads[1], *sizes), port)
 
 
 def _with_macs(table: pd.DataFrame, first: pd.DataFrame, packets: Packets) -> pd.DataFrame:

@@ -5,11 +5,14 @@ import pandas as pd
 from traffic.identities import empty_identities, make_identities
 from traffic.makers import find_maker
 from traffic.pcap.exchanges import Content
+from traffic.pcap.frames import Frames
 from traffic.pcap.packets import Packets
 from traffic.plant import GROUP, is_local
 
 
-def read_identities(packets: Packets, content: Content, flows: pd.DataFrame) -> pd.DataFrame:
+def read_identities(
+    packets: Packets, content: Content, frames: Frames, flows: pd.DataFrame
+) -> pd.DataFrame:
     """Identities of the devices of a capture, those that messages tell before those of MACs.
 
     A device that speaks of itself by its MAC is known by its address where the capture tells one.
@@ -17,19 +20,23 @@ def read_identities(packets: Packets, content: Content, flows: pd.DataFrame) -> 
     Args:
         packets: the packets of one capture.
         content: what their messages say.
+        frames: of the same capture.
         flows: with ``orig_l2_addr resp_l2_addr`` where the capture has MACs.
     """
     owners = _own_macs(packets, flows)
+    parts = [_by_time(packets, content), _by_time(frames.packets, frames.content)]
+    said = pd.concat(parts, ignore_index=True)
+    of_mac = owners.drop_duplicates("mac", keep=False).set_index("mac")["device"].to_dict()
+    said = said.assign(device=[of_mac.get(device, device) for device in said["device"]])
+    return make_identities(pd.concat([said, _read_makers(owners)], ignore_index=True))
+
+
+def _by_time(packets: Packets, content: Content) -> pd.DataFrame:
     said = content.identities
     if said.empty:
-        said = empty_identities().drop(columns="sure")
-    else:
-        frame = packets.table["frame"].to_numpy()
-        said = said.sort_values("row", kind="stable")
-        said = said.assign(frame=frame[said["row"].to_numpy()])
-    of_mac = owners.drop_duplicates("mac", keep=False).set_index("mac")["device"]
-    said = said.assign(device=said["device"].map(of_mac).fillna(said["device"]))
-    return make_identities(pd.concat([said, _read_makers(owners)], ignore_index=True))
+        return empty_identities().drop(columns="sure")
+    said = said.sort_values("row", kind="stable")
+    return said.assign(frame=packets.table["frame"].to_numpy()[said["row"].to_numpy()])
 
 
 def _read_makers(owners: pd.DataFrame) -> pd.DataFrame:

@@ -5,10 +5,13 @@ which is enough to tell a protocol from another one on its port.
 """
 
 import numpy as np
+import pandas as pd
 
-from traffic.pcap.headers import TCP, UDP
+from traffic.pcap.headers import ICMP, TCP, UDP
+from traffic.pcap.packets import Packets
 from traffic.pcap.protocols import PROTOCOLS
-from traffic.pcap.protocols.protocol import Fits, Heads, Protocol, starts_with
+from traffic.pcap.protocols.protocol import HEAD_BYTES, Fits, Heads, Protocol, starts_with
+from traffic.pcap.tcp import NEVER, first_per_group
 
 # Ports that Zeek's analyzers register (likely_server_ports), and those of the usual plant
 # protocols: a flow's direction is guessed by them.
@@ -35,7 +38,6 @@ def _fits_ntp(heads: Heads) -> np.ndarray:
     return (heads.payload >= _NTP) & (mode >= 1) & (mode <= 5)
 
 
-_HTTP = (b"GET ", b"POST ", b"PUT ", b"HEAD ", b"OPTIONS ", b"DELETE ", b"CONNECT ", b"PATCH ")
 _ENIP = (b"\x65\x00", b"\x63\x00", b"\x6f\x00", b"\x70\x00")
 
 
@@ -49,7 +51,6 @@ def _only(
 _SERVICES = (
     _only("ntp", UDP, (123,), _fits_ntp),
     *PROTOCOLS,
-    _only("ftp", TCP, (21,), starts_with(b"220", side="resp")),
     _only("smtp", TCP, (25, 465, 587), starts_with(b"220", side="resp")),
     _only("smb", TCP, (139, 445), starts_with(b"\xffSMB", b"\xfeSMB", at=4)),
     _only("rdp", TCP, (3389,), starts_with(b"\x03\x00")),
@@ -59,10 +60,6 @@ _SERVICES = (
     _only("dhcp", UDP, (67, 68), starts_with(b"\2\1\6", side="resp")),
     _only("snmp", UDP, (161, 162), starts_with(b"\x30")),
     _only("syslog", UDP, (514,), starts_with(b"<")),
-    _only("http", TCP, (80, 81, 8000, 8080, 8888), starts_with(*_HTTP), anywhere=True),
-    _only("ssl", TCP, (443, 8443, 8883), starts_with(b"\x16\x03"), anywhere=True),
-    _only("ssh", TCP, (22,), starts_with(b"SSH-"), anywhere=True),
-    _only("ssh", TCP, (22,), starts_with(b"SSH-", side="resp"), anywhere=True),
 )
 
 
@@ -86,3 +83,31 @@ def name_services(heads: Heads, server_port: np.ndarray) -> np.ndarray:
             rows = np.flatnonzero(open_ & (own_port or service.anywhere))
             spoken[rows[service.fits(heads.take(rows))]] = number
     return names[spoken]
+
+
+def read_services(
+    work: pd.DataFrame, packets: Packets, proto: np.ndarray, port: np.ndarray
+) -> np.ndarray:
+    """Name the service of each flow by its first payloads.
+
+    Args:
+        work: packets, sorted by flow.
+        packets: that they are of.
+        proto, port: shape (n_flows,): transport, and the responder's port.
+
+    Returns:
+        Shape (n_flows,), object; "" where none is recognised.
+    """
+    flow, is_orig, row = (work[name].to_numpy() for name in ("flow", "is_orig", "row"))
+    speaks = (work["held"].to_numpy() > 0) & (work["proto"].to_numpy() != ICMP)
+    n = len(proto)
+    orig, resp = (first_per_group(speaks & (is_orig == side), flow, n) for side in (True, False))
+    heads = np.zeros((2, n, HEAD_BYTES), np.uint8)
+    for head, index in zip(heads, (orig, resp), strict=True):
+        spoken = np.flatnonzero(index < NEVER)
+        head[spoken] = packets.read_payload(row[index[spoken]], HEAD_BYTES)
+    sizes = np.zeros((2, n), np.int64)
+    for size, index in zip(sizes, (orig, resp), strict=True):
+        spoken = np.flatnonzero(index < NEVER)
+        size[spoken] = work["payload"].to_numpy()[index[spoken]]
+    return name_services(Heads(proto, heads[0], heads[1], *sizes), port)

@@ -16,6 +16,8 @@ from traffic.pcap.messages import MessageBytes, Messages
 
 HEAD_BYTES = 32  # of the first payloads of a flow, by which its protocol is recognised
 
+ETHERNET = 256  # in place of an IP protocol's number; ports are ethertypes then
+
 # What a message is to others of its flow.
 ASK, ANSWER, TELL, SKIP = 0, 1, 2, 3  # TELL needs no answer; SKIP is no part of any exchange
 # What a request is about. "control" changes how a device runs (stop, restart, download); "session"
@@ -100,7 +102,7 @@ class Protocol:
 
     Attributes:
         name: as in conn.log's ``service``.
-        transports: IANA numbers.
+        transports: IANA numbers, or ETHERNET.
         ports: where its servers usually listen. A flow to such a port is also tried where its
             beginning tells nothing.
         fits: which beginnings of flows look like it, on any port; shape (n,).

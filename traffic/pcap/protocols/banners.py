@@ -1,0 +1,183 @@
+"""What servers of IT protocols call themselves when a client comes: banners and certificates.
+
+Their content is not read otherwise.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from traffic.pcap.headers import TCP
+from traffic.pcap.messages import Messages
+from traffic.pcap.protocols.protocol import (
+    Fits,
+    Heads,
+    Identity,
+    Protocol,
+    select_distinct,
+    starts_with,
+)
+
+_HEADER = 2048  # bytes of an HTTP header that are looked at
+_GREETING = 256
+_CERTIFICATE = 8192
+_METHODS = (
+    b"GET ", b"POST ", b"PUT ", b"HEAD ", b"OPTIONS ", b"DELETE ", b"CONNECT ", b"PATCH ",
+)  # fmt: skip
+_SERVER = re.compile(rb"\r?\nserver:[ \t]*([^\r\n]+)", re.IGNORECASE)
+_REALM = re.compile(rb"\r?\nwww-authenticate:[^\r\n]*realm=\"([^\"\r\n]+)\"", re.IGNORECASE)
+_TELNET_OPTION = re.compile(rb"\xff(?:[\xfb-\xfe].|\xfa.*?\xff\xf0|.)", re.DOTALL)
+
+
+def _identify_http(messages: Messages) -> list[Identity]:
+    """The Server header, and the realm of a login, which often is a device's model."""
+    answers = (messages.bytes(0, 5) == np.frombuffer(b"HTTP/", np.uint8)).all(axis=1)
+    return [
+        Identity(message, field, match[1], "HTTP banner")
+        for message, head in select_distinct(messages, answers, 0, _HEADER)
+        for field, pattern in (("software", _SERVER), ("name", _REALM))
+        if (match := pattern.search(head.split(b"\r\n\r\n")[0]))
+    ]
+
+
+def _identify_greeting(source: str, start: bytes) -> Callable[[Messages], list[Identity]]:
+    """The first line after ``start`` that either side sends."""
+
+    def identify(messages: Messages) -> list[Identity]:
+        first = np.frombuffer(start, np.uint8)
+        mine = (messages.bytes(0, len(start)) == first).all(axis=1) & ~messages.is_orig
+        return [
+            Identity(message, "software", line, source)
+            for message, text in select_distinct(messages, mine, len(start), _GREETING)
+            if (line := text.splitlines()[0].strip() if text else b"")
+        ]
+
+    return identify
+
+
+def _identify_telnet(messages: Messages) -> list[Identity]:
+    """The first line of text after the options of a telnet server (RFC 854)."""
+    found = []
+    for message, text in select_distinct(messages, ~messages.is_orig, 0, _GREETING):
+        lines = [line.strip() for line in _TELNET_OPTION.sub(b"", text).splitlines()]
+        lines = [line for line in lines if re.search(rb"\w{3}", line)]
+        found += [Identity(message, "software", line, "Telnet banner") for line in lines[:1]]
+    return found
+
+
+# ---- The certificate of a TLS server (RFC 5246, 7.4.2; X.509 in DER, RFC 5280) ----
+
+_CERTIFICATE_MESSAGE = 11
+_COMMON_NAME, _ORGANISATION = b"\x55\x04\x03", b"\x55\x04\x0a"
+
+
+def _identify_tls(messages: Messages) -> list[Identity]:
+    """Name and organisation in the subject of a server's certificate; TLS 1.3 encrypts it."""
+    hello = (messages.u8(0) == 22) & (messages.u8(5) == 2)
+    found = []
+    for message, text in select_distinct(messages, hello, 0, _CERTIFICATE):
+        for oid, value in _read_subject(_read_certificate(_join_records(text))):
+            if oid in (_COMMON_NAME, _ORGANISATION):
+                field = "name" if oid == _COMMON_NAME else "make"
+                found.append(Identity(message, field, value, "TLS certificate"))
+    return found
+
+
+def _join_records(text: bytes) -> bytes:
+    """What handshake records hold."""
+    out, at = b"", 0
+    while at + 5 <= len(text) and text[at] == 22:
+        size = int.from_bytes(text[at + 3 : at + 5])
+        out += text[at + 5 : at + 5 + size]
+        at += 5 + size
+    return out
+
+
+def _read_certificate(handshake: bytes) -> bytes:
+    """The first certificate, as far as it is there."""
+    at = 0
+    while at + 4 <= len(handshake):
+        size = int.from_bytes(handshake[at + 1 : at + 4])
+        if handshake[at] == _CERTIFICATE_MESSAGE:
+            first = at + 7
+            return handshake[first + 3 : first + 3 + int.from_bytes(handshake[first : first + 3])]
+        at += 4 + size
+    return b""
+
+
+def _walk_der(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """Tag and content of each element; the last one may be cut."""
+    at = 0
+    while at + 2 <= len(body):
+        tag, size, start = body[at], body[at + 1], at + 2
+        if size > 128:
+            start += size - 128
+            size = int.from_bytes(body[at + 2 : start])
+        if size == 128 or start > len(body):
+            return
+        yield tag, body[start : start + size]
+        at = start + size
+
+
+def _read_subject(certificate: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Object identifiers of the subject's attributes with their values."""
+    whole = next((body for tag, body in _walk_der(certificate) if tag == 0x30), b"")
+    signed = next((body for tag, body in _walk_der(whole) if tag == 0x30), b"")
+    # Serial number, algorithm, issuer, validity, subject, after a version that may be left out.
+    parts = [body for tag, body in _walk_der(signed) if tag != 0xA0]
+    for _, group in _walk_der(parts[4]) if len(parts) > 4 else ():
+        for _, attribute in _walk_der(group):
+            pair = [body for _, body in _walk_der(attribute)]
+            if len(pair) == 2:
+                yield pair[0], pair[1]
+
+
+# ---- The protocols ----
+
+
+def _fits_either(*starts: bytes) -> Fits:
+    orig, resp = (starts_with(*starts, side=side) for side in ("orig", "resp"))
+    return lambda heads: orig(heads) | resp(heads)
+
+
+def _fits_telnet(heads: Heads) -> np.ndarray:
+    """Options are negotiated: IAC, then WILL, WONT, DO or DONT (RFC 854)."""
+    head = np.where(heads.resp_payload[:, None] > 0, heads.resp, heads.orig)
+    return (head[:, 0] == 0xFF) & (head[:, 1] >= 0xFB) & (head[:, 1] <= 0xFE)
+
+
+HTTP = Protocol(
+    name="http",
+    transports=(TCP,),
+    ports=(80, 81, 8000, 8080, 8888),
+    fits=starts_with(*_METHODS),
+    anywhere=True,
+    identify=_identify_http,
+)
+TLS = Protocol(
+    name="ssl",
+    transports=(TCP,),
+    ports=(443, 8443, 8883),
+    fits=starts_with(b"\x16\x03"),
+    anywhere=True,
+    identify=_identify_tls,
+)
+SSH = Protocol(
+    name="ssh",
+    transports=(TCP,),
+    ports=(22,),
+    fits=_fits_either(b"SSH-"),
+    anywhere=True,
+    identify=_identify_greeting("SSH banner", b"SSH-2.0-"),
+)
+FTP = Protocol(
+    name="ftp",
+    transports=(TCP,),
+    ports=(21,),
+    fits=starts_with(b"220", side="resp"),
+    identify=_identify_greeting("FTP banner", b"220 "),
+)
+TELNET = Protocol(
+    name="telnet", transports=(TCP,), ports=(23,), fits=_fits_telnet, identify=_identify_telnet
+)
