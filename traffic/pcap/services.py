@@ -38,9 +38,6 @@ def _fits_ntp(heads: Heads) -> np.ndarray:
     return (heads.payload >= _NTP) & (mode >= 1) & (mode <= 5)
 
 
-_ENIP = (b"\x65\x00", b"\x63\x00", b"\x6f\x00", b"\x70\x00")
-
-
 def _only(
     name: str, transport: int, ports: tuple[int, ...], fits: Fits, anywhere: bool = False
 ) -> Protocol:
@@ -55,7 +52,6 @@ _SERVICES = (
     _only("smb", TCP, (139, 445), starts_with(b"\xffSMB", b"\xfeSMB", at=4)),
     _only("rdp", TCP, (3389,), starts_with(b"\x03\x00")),
     _only("dnp3", TCP, (20000,), starts_with(b"\x05\x64")),
-    _only("enip", TCP, (44818,), starts_with(*_ENIP)),
     _only("dhcp", UDP, (67, 68), starts_with(b"\1\1\6", b"\2\1\6")),
     _only("dhcp", UDP, (67, 68), starts_with(b"\2\1\6", side="resp")),
     _only("snmp", UDP, (161, 162), starts_with(b"\x30")),

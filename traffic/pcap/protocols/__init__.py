@@ -6,10 +6,24 @@ gets a column of samples in ``traffic.samples``, and its Zeek log a row in ``tra
 
 from traffic.pcap.protocols.banners import FTP, HTTP, SSH, TELNET, TLS
 from traffic.pcap.protocols.dns import DNS
+from traffic.pcap.protocols.enip import CIP_IO, ENIP
 from traffic.pcap.protocols.lldp import LLDP
 from traffic.pcap.protocols.modbus import MODBUS
 from traffic.pcap.protocols.mqtt import MQTT
 from traffic.pcap.protocols.protocol import Protocol
 from traffic.pcap.protocols.s7comm import S7COMM
 
-PROTOCOLS: tuple[Protocol, ...] = (DNS, MODBUS, MQTT, S7COMM, HTTP, TLS, SSH, FTP, TELNET, LLDP)
+PROTOCOLS: tuple[Protocol, ...] = (
+    DNS,
+    MODBUS,
+    MQTT,
+    S7COMM,
+    ENIP,
+    CIP_IO,
+    HTTP,
+    TLS,
+    SSH,
+    FTP,
+    TELNET,
+    LLDP,
+)
