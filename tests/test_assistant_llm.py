@@ -314,10 +314,10 @@ def test_a_prompt_that_comes_again_is_scored_once():
 
         def score(self, prompts, choices, progress=None):
             asked.extend(prompts)
-            return np.array([[len(prompt), len(choices)] for prompt in prompts], np.float32)
+            return np.array([[len(prompt)] * len(choices) for prompt in prompts], np.float32)
 
     scorer = RememberedScores(Lengths())
-    assert scorer.score(["a", "bb", "a"], ["x", "y"]).tolist() == [[1, 2], [2, 2], [1, 2]]
-    assert scorer.score(["ccc", "a"], ["x", "y"]).tolist() == [[3, 2], [1, 2]]
+    assert scorer.score(["a", "bb", "a"], ["x", "y"]).tolist() == [[1, 1], [2, 2], [1, 1]]
+    assert scorer.score(["ccc", "a"], ["x", "y"]).tolist() == [[3, 3], [1, 1]]
     assert asked == ["a", "bb", "ccc"]
-    assert scorer.score(["a"], ["x", "z", "w"]).tolist() == [[1, 3]]
+    assert scorer.score(["a"], ["x", "z", "w"]).tolist() == [[1, 1, 1]]
