@@ -6,7 +6,7 @@ file is missing.
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +23,8 @@ from assistant.llm.remembered import RememberedScores
 from assistant.llm.remote import RemoteLLM
 from assistant.settings import Settings
 from knowledge_base.index import Index, ensure_samples, open_index
+from traffic.capture import Capture
+from traffic.device_logs.gather import gather_records, parse_source
 from traffic.errors import UserError
 from traffic.plant import Plant, load_plant
 from traffic.reader import is_large, read_capture
@@ -108,9 +110,23 @@ def _load_writer(settings: Settings, classifier: LocalLLM) -> LocalLLM | RemoteL
 def analyse(
     path: Path, settings: Settings, models: Models, progress: Progress | None = None
 ) -> Analysis:
-    """Read, classify and group a capture."""
-    plant = read_plant(settings)
-    return detection.analyse(path, models.llm, models.card, plant, settings.local, progress)
+    """Read, classify and group a capture, with the logs and readings of its devices."""
+    plant, capture = read_plant(settings), read_capture(path)
+    capture = _add_records(capture, path, plant, settings)
+    return detection.analyse_capture(
+        capture, models.llm, models.card, plant, settings.local, progress
+    )
+
+
+def _add_records(capture: Capture, path: Path, plant: Plant | None, settings: Settings) -> Capture:
+    records = gather_records(
+        capture,
+        plant,
+        logs=[parse_source(text) for text in settings.logs],
+        readings=[parse_source(text) for text in settings.readings],
+        beside=path if path.is_dir() else None,
+    )
+    return replace(capture, records=records, notes=(*capture.notes, *records.notes))
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,12 @@ def _networks(value: object) -> tuple[str, ...]:
     return tuple(str(ipaddress.ip_network(str(part).strip(), strict=False)) for part in parts)
 
 
+def _sources(value: object) -> tuple[str, ...]:
+    """``"plc-1=a.log, b.log"`` from the environment, a list from the command line."""
+    parts = value.split(",") if isinstance(value, str) else list(value)  # type: ignore[call-overload]
+    return tuple(str(part).strip() for part in parts)
+
+
 class Settings(BaseSettings):
     """Where faultwise keeps its state and which models it uses.
 
@@ -40,6 +46,8 @@ class Settings(BaseSettings):
         remote_model: the name by which that server knows its model; "default" where none is given.
         plant: inventory of devices, ``plant.yaml``.
         local: networks (CIDR) whose addresses are devices, beside the private ranges.
+        logs: logs of devices, ``PATH`` or ``DEVICE=PATH`` each.
+        readings: tables of sensor readings, likewise.
     """
 
     model_config = SettingsConfigDict(env_prefix="FAULTWISE_", extra="forbid", frozen=True)
@@ -52,6 +60,8 @@ class Settings(BaseSettings):
     remote_model: str = ""
     plant: Path | None = None
     local: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)] = ()
+    logs: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_sources)] = ()
+    readings: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_sources)] = ()
 
 
 def read_settings(**options: object) -> Settings:

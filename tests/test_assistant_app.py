@@ -17,11 +17,13 @@ import pytest
 from assistant.app import build_page, launch_options, render_bar, render_evidence, render_plant
 from assistant.diagnosis.health import list_devices
 from assistant.facts.fact import Fact
+from traffic.device_records import DeviceRecords
 from traffic.labels import LABELS
 
 CHROMIUM = shutil.which("chromium")
 SAMPLE = Path(__file__).parents[1] / "assistant" / "samples" / "bottling-line"
 HOSTILE = "<img src=http://192.0.2.1/x onerror=alert(1)>${alert(1)}{{alert}}"
+SILENT = SimpleNamespace(records=DeviceRecords())  # devices that say nothing of themselves
 
 
 class CalmLLM:
@@ -51,7 +53,7 @@ class TestDevices:
         verdicts["end_s"] = verdicts["start_s"] + 60.0
         known = SimpleNamespace(address="10.0.0.7", name="plc-1", role="plc")
         plant = SimpleNamespace(devices=(known,))
-        return SimpleNamespace(verdicts=verdicts, plant=plant, incidents=incidents, view=None)
+        return SimpleNamespace(verdicts=verdicts, plant=plant, incidents=incidents, view=SILENT)
 
     def test_the_worst_comes_first_and_names_come_from_the_inventory(self):
         worst = (incident(severity="medium"), incident(device="10.0.0.7"))
@@ -93,7 +95,7 @@ class TestHostileText:
         verdicts = pd.DataFrame([window | {"abstained": False}])
         known = SimpleNamespace(address=HOSTILE, name=HOSTILE, role=HOSTILE)
         analysis = SimpleNamespace(
-            verdicts=verdicts, view=None, plant=SimpleNamespace(devices=(known,)), incidents=()
+            verdicts=verdicts, view=SILENT, plant=SimpleNamespace(devices=(known,)), incidents=()
         )
         states = list_devices(analysis)  # type: ignore[arg-type]
         plant = render_plant(states, [incident(device=HOSTILE)], [HOSTILE])  # type: ignore[list-item]

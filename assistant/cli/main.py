@@ -50,6 +50,7 @@ OpenCapture = Annotated[
 _ANALYSIS = ("plant", "local", "adapter", "model")
 # Those of a command that answers too.
 _ANSWERING = ("home", *_ANALYSIS, "writer", "model_url", "writer_model")
+_ASKING = (*_ANSWERING, "logs", "readings")
 
 
 def _print_version(wanted: bool) -> None:
@@ -102,7 +103,7 @@ def _refuse(message: str) -> int:
 
 
 @app.command()
-@with_settings(*_ANSWERING)
+@with_settings(*_ASKING)
 def ask(
     question: Question,
     settings: "Settings",
@@ -202,7 +203,7 @@ def incidents(
 
 
 @app.command()
-@with_settings(*_ANSWERING)
+@with_settings(*_ASKING)
 def chat(settings: "Settings", capture: OpenCapture = None) -> None:
     """Talk about a capture: one question a line, an empty line or Ctrl-D ends."""
     from assistant.chat import Conversation
@@ -234,7 +235,7 @@ def _asked() -> Iterator[str]:
 
 
 @app.command()
-@with_settings(*_ANSWERING)
+@with_settings(*_ASKING)
 def serve(
     settings: "Settings",
     capture: OpenCapture = None,

@@ -35,6 +35,20 @@ _SHARED: dict[str, Any] = {
             help="A network whose addresses are devices, beside the private ranges.", metavar="CIDR"
         ),
     ],
+    "logs": Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Syslog or other log of devices, or a folder of them; DEVICE=PATH where its lines name none.",
+            metavar="[DEVICE=]PATH",
+        ),
+    ],
+    "readings": Annotated[
+        list[str] | None,
+        typer.Option(
+            help="CSV of sensor readings, or a folder of them; DEVICE=PATH where it names no device.",
+            metavar="[DEVICE=]PATH",
+        ),
+    ],
     "adapter": Annotated[
         Path | None,
         typer.Option(

@@ -14,6 +14,7 @@ from assistant.detection.classify import classify
 from assistant.detection.incidents import Incident, make_incidents
 from assistant.facts.devices import describe_device, health_fact
 from assistant.facts.fact import Fact
+from assistant.facts.logs_and_readings import record_facts
 from assistant.facts.traffic_view import TrafficView
 from assistant.llm.adapters import AdapterCard
 from assistant.llm.local import LocalLLM, Progress
@@ -53,7 +54,8 @@ class Analysis:
         """What a device did in this capture, and how many of its windows are normal."""
         starts = self.verdicts.loc[self.verdicts["device"] == device, "start_s"].tolist()
         described = describe_device(self.view, device, starts)
-        return (*described, health_fact(self.view, device, self.verdicts))
+        records = record_facts(self.view, device)
+        return (*described, *records, health_fact(self.view, device, self.verdicts))
 
 
 def analyse(

@@ -40,6 +40,7 @@ class Sections:
         ruled_out: other causes and the numbers against them.
         checks: what to do next, in order.
         manuals, similar: passages to quote.
+        log_lines: lines of devices' own logs, quoted.
         origin: who wrote it.
     """
 
@@ -55,6 +56,7 @@ class Sections:
     similar: tuple[Citation, ...]
     origin: str = _ORIGIN
     worded: str = ""
+    log_lines: tuple[str, ...] = ()
 
 
 def render_answer(sections: Sections) -> str:
@@ -87,6 +89,7 @@ def compose(
         checks=_checks(found, citations),
         manuals=citations,
         similar=similar,
+        log_lines=tuple(fact.text for fact in found.quotes),
     )
 
 

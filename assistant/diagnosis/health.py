@@ -38,6 +38,7 @@ from assistant.detection.runs import VerdictRun
 from assistant.diagnosis.playbook import read_health_playbook
 from assistant.diagnosis.standing import Standing
 from assistant.facts.fact import Fact, Value, listed, make_fact, plural
+from assistant.facts.logs_and_readings import find_complaint
 from assistant.facts.traffic_view import TrafficView
 from traffic.capture import SAMPLE_S
 from traffic.labels import LABELS, NORMAL, TAXONOMY
@@ -82,8 +83,9 @@ class Health:
         device: address.
         standing: ``normal`` or ``inconclusive``.
         reason: why it is not normal: ``unseen``, ``brief`` (fewer windows than can raise an
-            incident), ``open`` (a stretch is not over), ``several``, ``long`` or ``shown`` (what
-            was suspected shows in what was measured); "" where it is.
+            incident), ``open`` (a stretch is not over), ``several``, ``long``, ``shown`` (what
+            was suspected shows in what was measured), ``log`` or ``reading`` (the device's own
+            records speak against it); "" where it is.
         stretches: what stayed undecided, in order.
         windows: how many of its windows were judged.
         seen_s: time that they cover.
@@ -122,6 +124,8 @@ def judge_health(device: str, verdicts: pd.DataFrame, view: TrafficView) -> Heal
     seen_s = _covered_s(verdicts["start_s"].to_numpy(float)[mine])
     seen = Health(device, "normal", "", find_stretches(device, verdicts), int(mine.sum()), seen_s)
     reason = _reason(seen, int(np.flatnonzero(mine)[-1]), verdicts, view)
+    if not reason and (complaint := find_complaint(view, device)):
+        reason = complaint.kind
     return replace(seen, standing="inconclusive", reason=reason) if reason else seen
 
 
@@ -217,6 +221,12 @@ def describe_health(health: Health, verdicts: pd.DataFrame, view: TrafficView) -
         "stretches": len(health.stretches),
         "undecided_s": sum(one.span_s for one in health.stretches),
     }
+    complaint = find_complaint(view, health.device)
+    if complaint and complaint.kind == health.reason:
+        headline = make_fact(
+            "condition", playbook.unclear[health.reason], values | complaint.values
+        )
+        return Condition(headline, (), _checks(health, [], view))
     if not health.stretches:
         known = {name: values[name] for name in ("name", "seen_s")}
         sentence = playbook.unclear.get(health.reason, playbook.healthy)

@@ -5,7 +5,7 @@ device has any, the capture does not hold what was asked for.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
@@ -13,14 +13,15 @@ from assistant.diagnosis.differential import RuledOut, rule_out
 from assistant.diagnosis.grounding import check
 from assistant.diagnosis.health import Condition, describe_health, judge_health
 from assistant.diagnosis.playbook import find_symptoms, read_playbook
-from assistant.diagnosis.standing import Standing, judge, verdict_fact
+from assistant.diagnosis.standing import Standing, judge, kind_of, verdict_fact
 from assistant.facts.devices import health_fact
 from assistant.facts.fact import Fact, Value, listed, make_fact
+from assistant.facts.logs_and_readings import BACKGROUND, quote_lines, record_facts
 from assistant.facts.profiles import PROFILES
 from assistant.questions.entities import Mention, list_addresses, read_devices, worst_first
 from traffic.labels import NORMAL
 
-MOST_FACTS, MOST_OTHERS = 5, 5
+MOST_FACTS, MOST_OTHERS, MOST_RECORDS = 5, 5, 3
 _NO_KIND = (
     "No device is known as {kind} here (plant.yaml names roles and zones), so all devices were "
     "looked at."
@@ -45,6 +46,7 @@ class Investigation:
         apart: causes that numbers rule out, or leave open.
         notes: what the operator should know about this answer.
         condition: how the device is doing, where no incident explains it.
+        quotes: lines of its own log, as quotations: shown to people, given to no model.
     """
 
     device: str
@@ -57,12 +59,14 @@ class Investigation:
     apart: RuledOut = field(default_factory=lambda: RuledOut((), ()))
     notes: tuple[str, ...] = ()
     condition: Condition | None = None
+    quotes: tuple[Fact, ...] = ()
 
     @property
     def unshown(self) -> tuple[Fact, ...]:
         """What a text may take numbers from beside ``facts``."""
         condition = (self.condition.headline, *self.condition.facts) if self.condition else ()
-        return (*self.context, *self.apart.excluded, *self.apart.open, *condition)
+        apart = (*self.apart.excluded, *self.apart.open)
+        return (*self.context, *apart, *condition, *self.quotes)
 
 
 def investigate(question: str, analysis: Analysis, device: str | None = None) -> Investigation:
@@ -74,6 +78,29 @@ def investigate(question: str, analysis: Analysis, device: str | None = None) ->
         device: address or name that the question is about, where that is known already; it wins
             over the words.
     """
+    return _add_records(_investigate(question, analysis, device), analysis)
+
+
+def _add_records(found: Investigation, analysis: Analysis) -> Investigation:
+    """Add what the device, and whoever causes its incident, say of themselves. It raises no
+    standing: who gets into a device can write its log."""
+    incident = found.incident
+    span = (incident.start_s, incident.end_s) if incident else ()
+    cause = incident.device if incident else found.device
+    shown, rest, quotes = list[Fact](), list[Fact](), list[Fact]()
+    for device, most in {cause: 1, found.device: MOST_RECORDS}.items():
+        known = _sound(record_facts(analysis.view, device, *span))
+        telling = [fact for fact in known if kind_of(fact) not in BACKGROUND]
+        facts = telling[:most] or (list(known[:1]) if device == found.device else [])
+        shown = facts + shown
+        rest += [fact for fact in known if fact not in facts]
+        quotes = quote_lines(analysis.view, device, facts) + quotes
+    return replace(
+        found, facts=(*found.facts, *shown), context=(*found.context, *rest), quotes=tuple(quotes)
+    )
+
+
+def _investigate(question: str, analysis: Analysis, device: str | None) -> Investigation:
     mention = read_devices(device if device is not None else question, analysis)
     named = mention.devices or mention.peers
     if device is not None and not (named or mention.missing):

@@ -66,13 +66,14 @@ def is_readings(path: Path) -> bool:
     except UserError:
         return False
     names = {name.lower() for name in form.names}
-    # Labels, flows and truth tables have times too.
-    return not names & {"label", "start_s", "id.orig_h", "src", "dst", "attack", "uid"}
+    # Flows, packets, labels and truth tables have times and numbers too.
+    return form.addresses < 2 and not names & {"label", "start_s", "src", "dst", "attack"}
 
 
 @dataclass(frozen=True)
 class _Form:
-    """How a file is written; ``time`` holds one column, or those of date and time."""
+    """How a file is written; ``time`` holds one column, or those of date and time; ``addresses`` is how
+    many columns hold IP addresses."""
 
     delimiter: str
     comma: bool
@@ -82,6 +83,7 @@ class _Form:
     keys: tuple[int, ...]
     values: tuple[int, ...]
     renamed: int
+    addresses: int
 
 
 def read_readings(path: Path) -> ReadingsFile:
@@ -130,6 +132,10 @@ def read_readings(path: Path) -> ReadingsFile:
 
 
 def _detect(lines: Sequence[str], source: str) -> _Form:
+    if any(line.startswith(("#separator", "#fields", "{")) for line in lines[:10]):
+        raise UserError(
+            f"{source} is a log of Zeek or of JSON lines, no table of readings; expected CSV; pass a capture as such"
+        )
     lines = [line for line in lines if line.strip() and not line.startswith("#")][:_HEAD_ROWS]
     delimiter = max(_DELIMITERS, key=lambda mark: _steadiness(lines, mark))
     rows = list(csv.reader(lines, delimiter=delimiter))
@@ -165,7 +171,12 @@ def _detect(lines: Sequence[str], source: str) -> _Form:
         raise UserError(
             f"{source} has times but no column of numbers; expected readings beside them; check the file"
         )
-    return _Form(delimiter, comma, header, names, time, tuple(keys), tuple(values), renamed)
+    addresses = sum(
+        bool(columns[at].str.fullmatch(r" *(?:\d{1,3}\.){3}\d{1,3} *").mean() > 0.5) for at in keys
+    )
+    return _Form(
+        delimiter, comma, header, names, time, tuple(keys), tuple(values), renamed, addresses
+    )
 
 
 def _steadiness(lines: Sequence[str], mark: str) -> float:

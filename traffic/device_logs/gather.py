@@ -11,7 +11,7 @@ import pandas as pd
 from traffic.capture import Capture
 from traffic.device_logs.clock import ClockOffset, estimate_offset, list_traffic
 from traffic.device_logs.log_events import count_events, find_unusual
-from traffic.device_logs.logs import LogFile, is_log, read_log
+from traffic.device_logs.log_file import LogFile, is_log, read_log
 from traffic.device_logs.readings import ReadingsFile, is_readings, read_readings
 from traffic.device_logs.sensor_events import describe_sensors, find_unusual_readings
 from traffic.device_logs.templates import tells_failure
@@ -44,7 +44,7 @@ def parse_source(text: str) -> RecordFile:
     return RecordFile(Path(text))
 
 
-def read_records(
+def gather_records(
     capture: Capture,
     plant: Plant | None = None,
     logs: Sequence[RecordFile] = (),
