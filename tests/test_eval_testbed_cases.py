@@ -6,6 +6,7 @@ import socket
 import struct
 import subprocess
 import sys
+from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 from random import Random
@@ -19,7 +20,10 @@ from hypothesis import strategies as st
 
 from eval.testbed.cases.case import CaseTruth, Draw, Scene, accelerate
 from eval.testbed.cases.catalogue import KINDS
-from eval.testbed.cases.degrade import (
+from eval.testbed.cases.stage import record_scene
+from eval.testbed.cases.variants import adapt_truth
+from eval.testbed.host import check_host
+from eval.testbed.sensor import (
     DEGRADATIONS,
     Frame,
     degrade,
@@ -27,9 +31,6 @@ from eval.testbed.cases.degrade import (
     restamp,
     write_frames,
 )  # fmt: skip
-from eval.testbed.cases.stage import record_scene
-from eval.testbed.cases.variants import adapt_truth
-from eval.testbed.host import check_host
 from traffic.errors import UserError
 
 # ---- What is drawn ----
@@ -227,6 +228,33 @@ def test_a_case_is_recorded_with_what_tshark_counts(tmp_path: Path) -> None:
     assert {str(address) for address in (case["facts"]["device"], *case["facts"]["peers"])} <= {
         str(host) for host in Draw("modbus_one_address_refused", 2).network.hosts()
     }
+
+
+# Each shows that a program starts and is asked, is answered well, and refuses as its standard says.
+REFUSING = {
+    "s7_object_missing": "snap7", "cip_error_0x08": "cpppo", "opcua_node_unknown": "asyncua",
+    "opcua_access_denied": "asyncua", "bacnet_unknown_object": "bacpypes3",
+    "bacnet_unrecognized_service": "bacpypes3", "iec104_unknown_station": "c104",
+    "dnp3_command_refused": "dnp3", "dns_servfail": "dns", "mqtt_bad_password_v5": "paho",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def refusing(_lab: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A case for each program, played at once; those whose library is not installed are left out."""
+    out = tmp_path_factory.mktemp("refusing")
+    command = [sys.executable, "-m", "eval.testbed.cases", str(out), "--seconds", "25"]
+    there = [kind for kind, library in REFUSING.items() if find_spec(library)]
+    subprocess.run([*command, "--at-once", "10", *(f"--kind={kind}" for kind in there)])
+    return out
+
+
+@pytest.mark.parametrize("kind", REFUSING)
+def test_a_program_answers_and_refuses_as_its_protocol_says(refusing: Path, kind: str) -> None:
+    if not find_spec(REFUSING[kind]):
+        pytest.skip(f"{REFUSING[kind]} is not installed")
+    (case,) = yaml.safe_load((refusing / f"{kind}-1.yaml").read_text())
+    assert all(one["count"] >= 1 for one in case["measured"].values())
 
 
 @pytest.mark.usefixtures("_lab")

@@ -1,6 +1,6 @@
 """Every kind of case, by name."""
 
-from eval.testbed.cases import healthy, links, messaging, modbus, security
+from eval.testbed.cases import healthy, industrial, links, messaging, modbus, security
 from eval.testbed.cases.case import Kind
 
 KINDS: dict[str, Kind] = {
@@ -8,5 +8,6 @@ KINDS: dict[str, Kind] = {
     **messaging.KINDS,
     **security.KINDS,
     **links.KINDS,
+    **industrial.KINDS,
     **healthy.KINDS,
 }

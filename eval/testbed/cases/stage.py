@@ -14,17 +14,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from eval.testbed.cases.case import Scene, accelerate
-from eval.testbed.cases.degrade import restamp
+from eval.testbed.cases.case import CaseTruth, Scene, accelerate
 from eval.testbed.lab import Lab, open_lab
+from eval.testbed.sensor import restamp
 from eval.testbed.site import Site
+from traffic.files import write_text
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +46,22 @@ def record_scene(scene: Scene, name: str, out: Path, start_s: float) -> bool:
     folder = out / "logs" / name
     folder.mkdir(parents=True, exist_ok=True)
     pcap = folder / "capture.pcap"
-    status = _isolated(lambda: _play(scene, folder, pcap), folder / "stage.log")
-    if status or not pcap.exists():
+    if _isolated(lambda: _play(scene, folder, pcap), folder / "stage.log") or not pcap.exists():
         return False
-    restamp(pcap, out / f"{name}.pcap", _FIRST_S + start_s, scene.speed)
+    restamped = folder / f"{name}.pcap"
+    restamp(pcap, restamped, _FIRST_S + start_s, scene.speed)
     pcap.unlink()
-    case = {"capture": f"{name}.pcap", **describe(scene, out / f"{name}.pcap")}
+    measured = {
+        text: measure(restamped, text, scene.truth.decode) for text in scene.truth.measures.values()
+    }
+    if missing := [text for text, times in measured.items() if not times]:
+        with (folder / "stage.log").open("a") as file:
+            print("no frame shows what is true:", *missing, sep="\n  ", file=file)
+        return False
+    restamped.rename(out / f"{name}.pcap")
+    case = {"capture": f"{name}.pcap", **describe(scene.truth, measured)}
     text = yaml.safe_dump([case], sort_keys=False, allow_unicode=True, width=10**6)
-    (out / f"{name}.yaml").write_text(text, encoding="utf-8")
+    write_text(out / f"{name}.yaml", text)
     return True
 
 
@@ -149,54 +158,37 @@ def _capturing(pcap: Path) -> Iterator[None]:
         capture.wait()
 
 
-def describe(scene: Scene, pcap: Path) -> dict[str, Any]:
-    """The truth of a case as its file has it, with what tshark counts in the capture."""
-    truth = scene.truth
-    measured: dict[str, Any] = {}
-    for name, expression in truth.measures.items():
-        times = _frame_times(pcap, expression, truth.decode)
-        measured[name] = len(times)
-        if times:
-            measured |= {f"{name}_first_s": times[0], f"{name}_last_s": times[-1]}
-    words = {name: round(value) for name, value in measured.items()}
-    case: dict[str, Any] = {
-        "ask": truth.ask,
-        "right": truth.right.format(**{**dict.fromkeys(truth.measures, 0), **words}),
-        "standing": [*truth.standing],
-    }
+def describe(truth: CaseTruth, measured: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """The truth of a case as its file has it.
+
+    Args:
+        truth: as it was fixed before.
+        measured: display filter -> seconds after the first frame of each frame that it shows.
+    """
+    words: dict[str, int] = {}
+    counts = {}
+    for name, text in truth.measures.items():
+        times = measured[text]
+        words |= {
+            name: len(times),
+            f"{name}_first_s": round(times[0]),
+            f"{name}_last_s": round(times[-1]),
+        }
+        ends = {"first_s": round(times[0], 3), "last_s": round(times[-1], 3)}
+        counts[name] = {"filter": text, "count": len(times), **ends}
+    case: dict[str, Any] = {"ask": truth.ask, "right": truth.right.format(**words)}
+    case["standing"] = [*truth.standing]
     case |= {"must": [*truth.must]} if truth.must else {}
     case |= {"must_not": [*truth.must_not]} if truth.must_not else {}
-    facts: dict[str, Any] = {"device": truth.device, "peers": [*truth.peers]}
-    facts |= {"protocol": truth.protocol, **truth.facts}
-    case["facts"] = facts
-    case["measured"] = {
-        name: {"filter": text, "count": measured[name]}
-        | {
-            end: round(measured[f"{name}_{end}"], 3)
-            for end in ("first_s", "last_s")
-            if f"{name}_{end}" in measured
-        }
-        for name, text in truth.measures.items()
-    }
-    if truth.decode:
-        case["decode"] = [*truth.decode]
+    place = {"device": truth.device, "peers": [*truth.peers], "protocol": truth.protocol}
+    case |= {"facts": {**place, **truth.facts}, "measured": counts}
+    case |= {"decode": [*truth.decode]} if truth.decode else {}
     return case
 
 
-def _frame_times(pcap: Path, expression: str, decode: tuple[str, ...]) -> list[float]:
-    """Seconds after the first frame of each frame that a display filter shows."""
-    command = [
-        "tshark",
-        "-r",
-        str(pcap),
-        "-Y",
-        expression,
-        "-T",
-        "fields",
-        "-e",
-        "frame.time_relative",
-    ]
-    for how in decode:
-        command += ["-d", how]
+def measure(pcap: Path, text: str, decode: Sequence[str]) -> list[float]:
+    """Seconds after the first frame of each frame that a display filter shows, by tshark."""
+    command = ["tshark", "-r", str(pcap), "-Y", text, "-T", "fields", "-e", "frame.time_relative"]
+    command += [part for how in decode for part in ("-d", how)]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return [float(line) for line in said.split()]

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from eval.testbed.cases.degrade import DEGRADATIONS, degrade
+from eval.testbed.sensor import DEGRADATIONS, degrade
 from traffic.files import write_text
 
 

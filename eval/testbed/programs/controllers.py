@@ -355,12 +355,20 @@ async def _follow(machine: Machine, url: str, rng: Random) -> None:
     async with Client(url, timeout=machine.settings.get("timeout_s", 4.0)) as client:
         index = await client.get_namespace_index(_NAMESPACE)
         axes = [client.get_node(node) for node in _axes(machine, index)]
+        more = [client.get_node(node) for node in machine.settings.get("also_read", [])]
         subscription = await client.create_subscription(machine.settings["publish_ms"], _Discard())
         await subscription.subscribe_data_change(axes)
         log.info("connected to %s, %d axes", machine.settings["server"], len(axes))
         while True:
             await asyncio.sleep(machine.settings["read_s"] * (1 + rng.uniform(-0.1, 0.1)))
-            await client.read_values(axes)
+            for answer in await client.read_attributes([*axes, *more], ua.AttributeIds.Value):
+                if answer.StatusCode is not None and not answer.StatusCode.is_good():
+                    log.error("a value is refused: %s", answer.StatusCode.name)
+            for node in machine.settings.get("written", []):
+                try:
+                    await client.get_node(node).write_value(0.0)
+                except ua.UaStatusCodeError as error:
+                    log.error("%s is not written: %s", node, type(error).__name__)
 
 
 def _axes(machine: Machine, index: int) -> list[ua.NodeId]:

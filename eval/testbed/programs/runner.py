@@ -25,7 +25,17 @@ the next start.
                     keepalive_s, client_id, mqtt_version (4 is 3.1.1, 5)
     edge            broker, port, user, password, topic, cloud, batch_s - cloud_port, keepalive_s
     opcua_server    port, axes, cycle_s
-    opcua_client    server, port, axes, publish_ms, read_s
+    opcua_client    server, port, axes, publish_ms, read_s - also_read [node], written [node]
+    s7_server       blocks {number: bytes} - port
+    s7_client       server, blocks [{db, start, size, write_s}], poll_s - port, slot, stop_at_s
+    enip_server     tags {name: type} - port
+    enip_client     server, tags, poll_s - port
+    iec104_server   station, measurands, period_s - port, commands
+    iec104_client   server, stations, poll_s - port, commands, command_s
+    dnp3_outstation station, points - port
+    dnp3_master     server, station, poll_s - port, address, command_s, output, restart_s
+    bacnet_device   instance, values
+    bacnet_client   instance, server, objects [[object, property]], poll_s - whois_s, restart_s
     camera          kbit_s, frames_s
     recorder        cameras [{name, transport: udp or tcp}], port - keepalive_s
     cloud           - port, tls_port
@@ -35,6 +45,7 @@ A host is a machine's name, a name with dots, or an address.
 
 import ctypes
 import gc
+import importlib
 import logging
 import os
 import subprocess
@@ -43,6 +54,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 from eval.testbed.host import join_namespace
 from eval.testbed.programs import controllers, front, infrastructure, media, messaging, process
@@ -50,7 +62,9 @@ from eval.testbed.site import Machine, Site
 
 log = logging.getLogger(__name__)
 
-PROGRAMS: dict[str, Callable[[Machine, Site, Path], None]] = {
+Program: TypeAlias = Callable[[Machine, Site, Path], None]
+
+PROGRAMS: dict[str, Program] = {
     "dns": infrastructure.resolver,
     "ntp": infrastructure.clock_server,
     "cloud": infrastructure.cloud,
@@ -66,6 +80,14 @@ PROGRAMS: dict[str, Callable[[Machine, Site, Path], None]] = {
     "edge": messaging.edge,
     "camera": media.camera,
     "recorder": media.recorder,
+}
+# Programs whose libraries few plants need: they are imported by the process that runs one.
+_IMPORTED = {
+    **dict.fromkeys(("s7_server", "s7_client"), "s7"),
+    **dict.fromkeys(("enip_server", "enip_client"), "enip"),
+    **dict.fromkeys(("iec104_server", "iec104_client"), "iec104"),
+    **dict.fromkeys(("dnp3_outstation", "dnp3_master"), "dnp3"),
+    **dict.fromkeys(("bacnet_device", "bacnet_client"), "bacnet"),
 }
 # What runs beside a program where the setting is there.
 _BESIDE: dict[str, Callable[[Machine, Site], None]] = {
@@ -90,11 +112,20 @@ def run_program(machine: Machine, site: Site, folder: Path, namespace: Path) -> 
         if setting in machine.settings:
             threading.Thread(target=beside, args=(machine, site), daemon=True).start()
     try:
-        PROGRAMS[machine.program](machine, site, folder)
+        find_program(machine.program)(machine, site, folder)
     except BaseException:
         log.exception("program failed")
         raise
     log.error("program ended")
+
+
+def find_program(name: str) -> Program:
+    """The program of a name, imported where it has not been."""
+    if name in _IMPORTED:
+        module = importlib.import_module(f"eval.testbed.programs.{_IMPORTED[name]}")
+        program: Program = getattr(module, name)
+        return program
+    return PROGRAMS[name]
 
 
 def _keep_run_to_itself() -> None:
@@ -120,7 +151,7 @@ def _log_to(path: Path, machine: Machine) -> None:
     handler.setFormatter(formatter)
     handler.addFilter(_Repeats())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    for library in ("pymodbus", "asyncua", "paho", "asyncio"):
+    for library in ("pymodbus", "asyncua", "paho", "asyncio", "snap7", "dnp3", "enip", "network"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
