@@ -11,8 +11,8 @@ import pandas as pd
 # capture ends.
 ENDINGS = ("fin", "reset", "refused", "unanswered", "idle", "open", "unknown")
 SESSION_COLUMNS = [
-    "flow", "client", "server", "port", "start_s", "end_s", "opened", "ended", "ended_by",
-    "idle_s", "data_bytes", "keep_alives", "retry_s", "first_frame", "last_frame",
+    "flow", "client", "server", "port", "start_s", "end_s", "begun", "opened", "ended", "ended_by",
+    "idle_s", "data_bytes", "server_bytes", "keep_alives", "retry_s", "first_frame", "last_frame",
 ]  # fmt: skip
 
 # "unseen": whether it was answered the capture cannot tell; "unasked": an answer whose question was
@@ -25,7 +25,7 @@ EXCHANGE_COLUMNS = [
 
 _TYPES = {
     "client": "category", "server": "category", "ended": "category", "ended_by": "category", "protocol": "category",
-    "kind": "category", "name": "category", "outcome": "category", "opened": "bool",
+    "kind": "category", "name": "category", "outcome": "category", "begun": "bool", "opened": "bool",
     **dict.fromkeys(("ts", "start_s", "end_s", "idle_s", "retry_s", "delay_s"), "float64"),
 }  # fmt: skip
 
@@ -34,12 +34,13 @@ def empty_sessions() -> pd.DataFrame:
     """Sessions of a capture that has none, or that tells nothing of them.
 
     Columns: ``flow`` (row of the flows); ``client server`` (categories), ``port`` (the server's);
-    ``start_s end_s`` (first packet; the FIN or reset, else the last packet); ``opened`` (both sides
-    agreed to it, or it was under way when the capture began); ``ended`` (of ENDINGS); ``ended_by``
-    (``client``, ``server`` or ``""``); ``idle_s`` (from the last data to the end; NaN where
-    unknown); ``data_bytes`` (of both sides); ``keep_alives`` (probes of an idle session);
-    ``retry_s`` (from its end to the client's next try at that port; NaN for none); ``first_frame
-    last_frame`` (frame numbers; 0 where there are no packets).
+    ``start_s end_s`` (first packet; the FIN or reset, else the last packet); ``begun`` (its first
+    packet was seen); ``opened`` (both sides agreed to it, or it was under way before); ``ended``
+    (of ENDINGS); ``ended_by`` (``client``, ``server`` or ``""``); ``idle_s`` (from the last data to
+    the end; NaN where unknown); ``data_bytes server_bytes`` (of both sides, of the server);
+    ``keep_alives`` (probes of an idle session); ``retry_s`` (from its end to the client's next try
+    at that port; NaN for none); ``first_frame last_frame`` (frame numbers; 0 where there are no
+    packets).
     """
     return _empty(SESSION_COLUMNS)
 

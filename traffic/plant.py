@@ -5,6 +5,7 @@ devices:
     address: 192.168.1.104
     role: PLC
     model: Modicon M221        # optional, like zone, contact, mac and aliases
+    writers: [hmi-1]           # optional: who may write to it; another writer is an incident
 """
 
 import ipaddress
@@ -34,6 +35,7 @@ class _Entry(Strict):
     contact: str = ""
     mac: str = ""
     aliases: tuple[str, ...] = ()
+    writers: tuple[str, ...] = ()
 
     @field_validator("name", "role", "model", "zone", "contact")
     @classmethod
@@ -163,7 +165,7 @@ def is_group(address: str) -> bool:
 @dataclass(frozen=True)
 class Device:
     """One device of the plant; ``address`` is its identity, ``role`` what an operator would call
-    it."""
+    it, ``writers`` the names or addresses that may write to it (any, where none is named)."""
 
     name: str
     address: str
@@ -173,6 +175,7 @@ class Device:
     contact: str = ""
     mac: str = ""
     aliases: tuple[str, ...] = ()
+    writers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ class Alert:
         mass: sum of the label's probabilities; infinite for a rule, which no probability outweighs.
         attribution: flows, evidence, peers and times.
         facts: of the rule that raised it.
+        rules_out: labels that its rule explains where a model gives them to the same two.
     """
 
     device: str
@@ -46,6 +47,7 @@ class Alert:
     mass: float
     attribution: Attribution
     facts: tuple[Fact, ...] = ()
+    rules_out: frozenset[str] = frozenset()
 
     @property
     def profile(self) -> LabelProfile:
@@ -80,8 +82,25 @@ def make_alert(run: VerdictRun, view: TrafficView, starts_s: np.ndarray, mass: n
 def make_rule_alert(hit: RuleHit, view: TrafficView) -> Alert:
     """Attribute what a rule found."""
     found = attribute(view, hit.device, PROFILES[hit.label], hit.role, hit.slots)
+    if hit.rules_out:
+        # The rule names who is concerned and since when more exactly than a label can.
+        values = hit.fact.values
+        start_s = values.get("since_time_s", values.get("start_time_s", values.get("first_time_s")))
+        found = replace(
+            found,
+            peers=tuple(dict.fromkeys((*hit.peers, *found.peers))),
+            start_s=float(start_s) if start_s is not None else float(hit.slots.min()) * SAMPLE_S,
+            end_s=float(hit.slots.max() + 1) * SAMPLE_S,
+        )
     rows = np.zeros(0, np.int64)
-    return Alert(hit.device, hit.label, hit.role, rows, float("inf"), found, (hit.fact,))
+    mass = float("inf")
+    return Alert(hit.device, hit.label, hit.role, rows, mass, found, hit.facts, hit.rules_out)
+
+
+def is_vetoed(alert: Alert, view: TrafficView) -> bool:
+    """Whether the tables forbid the label that a model gave."""
+    veto = alert.profile.veto
+    return veto is not None and veto(alert.attribution, view)
 
 
 def is_supported(alert: Alert) -> bool:
@@ -137,7 +156,7 @@ def add_rule_alerts(found: Sequence[Alert], by_rule: Sequence[Alert]) -> list[Al
     """
     joined = list(found)
     for alert in by_rule:
-        same = [one for one in joined if _is_same(alert, one)]
+        same = [one for one in joined if _takes_over(alert, one)]
         joined = [one for one in joined if all(one is not other for other in same)]
         rows = np.unique(np.concatenate([alert.rows, *(one.rows for one in same)]))
         floods = (one.label for one in same if one.profile.flood and alert.profile.flood)
@@ -145,6 +164,21 @@ def add_rule_alerts(found: Sequence[Alert], by_rule: Sequence[Alert]) -> list[Al
         attribution = replace(alert.attribution, label=label)
         joined.append(replace(alert, label=label, rows=rows, attribution=attribution))
     return joined
+
+
+def _takes_over(rule: Alert, other: Alert) -> bool:
+    """Whether a model's suspicion about a device is what a rule found there."""
+    if rule.rules_out and other.label not in {rule.label, *rule.rules_out}:
+        return False
+    return _is_same(rule, other) or (rule.device == other.device and _explains(rule, other))
+
+
+def _explains(rule: Alert, other: Alert) -> bool:
+    """Whether what a rule found explains a model's suspicion about the same two."""
+    if other.label not in rule.rules_out or other.facts or _gap_s(rule, other) > _SLACK_S:
+        return False
+    ends, others = {rule.device, *rule.attribution.peers}, set(other.attribution.peers)
+    return other.device in ends and (not others or bool(others & ends))
 
 
 def _is_same(a: Alert, b: Alert) -> bool:
@@ -202,8 +236,13 @@ def _is_one_cause(a: Alert, b: Alert) -> bool:
     intruder = kin == "intrusion" and a.culprit == b.culprit  # who takes one device after the other
     if _gap_s(a, b) > (_NEAR_S if intruder else _SLACK_S):
         return False
+    if _explains(a, b) or _explains(b, a):
+        return True
     if a.device == b.device:
-        return False  # merge_repeated kept them apart: the same device, but other peers
+        # merge_repeated kept them apart: the same device, but other peers; unless one causes the
+        # other.
+        causes = (first.leads_to, second.kin), (second.leads_to, first.kin)
+        return any(cause and cause == kin for cause, kin in causes)
     if a.label == b.label and first.shared:
         return True
     linked = a.culprit == b.culprit

@@ -6,7 +6,7 @@ incidents
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -18,15 +18,16 @@ from assistant.detection.correlation import (
     add_rule_alerts,
     group_by_cause,
     is_supported,
+    is_vetoed,
     make_alert,
     make_rule_alert,
     merge_repeated,
     promote_culprit,
 )
-from assistant.detection.rules import apply_rules
+from assistant.detection.rules import HEADLINES, apply_rules
 from assistant.detection.runs import VerdictRun, find_runs
 from assistant.facts.devices import describe_device
-from assistant.facts.fact import Fact, Value, make_fact
+from assistant.facts.fact import Fact, Value, kind_of, make_fact
 from assistant.facts.traffic_view import TrafficView
 from traffic.labels import ATTACKS, TAXONOMY
 from traffic.windows import Windows
@@ -107,6 +108,7 @@ def make_incidents(
         return make_alert(run, view, starts_s, verdicts[f"p_{run.label}"].to_numpy(float))
 
     found = merge_repeated([alert(run) for run in find_runs(verdicts, windows, k, n, off)], alert)
+    found = [one for one in found if not is_vetoed(one, view)]
     found = add_rule_alerts(found, [make_rule_alert(hit, view) for hit in apply_rules(view)])
     groups = [group for group in group_by_cause(found) if any(map(is_supported, group))]
     return [_make_incident(group, view, starts_s) for group in groups]
@@ -157,8 +159,12 @@ def _make_facts(
     windows: Sequence[float],
 ) -> tuple[Fact, ...]:
     """Facts of rules, then those of the first alert that has any, then who else is concerned."""
-    by_label = (one.profile.make_facts(one.attribution, view, windows) for one in (lead, *group))
+    by_label: Iterator[list[Fact]] = (
+        one.profile.make_facts(one.attribution, view, windows) for one in (lead, *group)
+    )
     facts = [fact for one in group for fact in one.facts]
+    if facts and kind_of(facts[0]) in HEADLINES:
+        by_label = iter(())  # the rule has counted it: a second count of the same only confuses
     facts = [*facts, *next(filter(None, by_label), [])][: _MOST_FACTS - 1]
     facts = facts or describe_device(view, lead.device, windows)
     if related:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
+from assistant.detection.rules import HEADLINES
 from assistant.diagnosis.grounding import Citation
 from assistant.diagnosis.investigate import MOST_OTHERS, Investigation
-from assistant.diagnosis.playbook import read_playbook
-from assistant.diagnosis.standing import is_unanswered, kind_of
-from assistant.facts.fact import listed, show
+from assistant.diagnosis.playbook import CausePlaybook, read_causes, read_playbook
+from assistant.diagnosis.standing import is_unanswered
+from assistant.facts.fact import Fact, kind_of, listed, show
 from prompts.render import render
 from traffic.labels import ATTACKS
 
@@ -82,7 +83,7 @@ def compose(
         headline=_headline(found, analysis),
         notes=found.notes,
         explanation=tuple(_explanation(found.incident, analysis)) if found.incident else (),
-        seen=tuple(fact.text for fact in found.facts),
+        seen=tuple(fact.text for fact in found.facts if fact is not _leading(found)),
         also_title="Also seen" if found.incident else "Elsewhere in this capture",
         also=tuple(_also(found, analysis)),
         ruled_out=tuple(fact.text for fact in (*apart.excluded, *apart.open))[:_MOST_RULED_OUT],
@@ -91,6 +92,17 @@ def compose(
         similar=similar,
         log_lines=tuple(fact.text for fact in found.quotes),
     )
+
+
+def _leading(found: Investigation) -> Fact | None:
+    """The fact that answers by itself; None where a label's sentence has to."""
+    if found.incident is None or not found.facts:
+        return None
+    return found.facts[0] if kind_of(found.facts[0]) in HEADLINES else None
+
+
+def _cause_of(incident: Incident) -> CausePlaybook | None:
+    return read_causes().get(kind_of(incident.facts[0])) if incident.facts else None
 
 
 def _headline(found: Investigation, analysis: Analysis) -> str:
@@ -106,6 +118,8 @@ def _headline(found: Investigation, analysis: Analysis) -> str:
         all_well = found.standing == "normal" and not (found.condition.checks or named)
         return _ALL_WELL if all_well else found.condition.headline.text
     assert incident is not None
+    if leading := _leading(found):
+        return f"{_CERTAINTY[found.standing]}: {leading.text}"
     who = analysis.view.name_of(found.device)
     if found.device != incident.device:
         cause = analysis.view.name_of(incident.device)
@@ -124,6 +138,8 @@ def _when(incident: Incident, analysis: Analysis) -> str:
 
 
 def _explanation(incident: Incident, analysis: Analysis) -> list[str]:
+    if cause := _cause_of(incident):
+        return [cause.meaning, *_techniques(incident)]
     playbook = read_playbook(incident.label)
     attack = incident.label in ATTACKS
     lines = [playbook.gloss]
@@ -139,9 +155,13 @@ def _explanation(incident: Incident, analysis: Analysis) -> list[str]:
         lines.append(f"{name} is the source of it{_ROLES[incident.role]}.")
     if playbook.doubt and is_unanswered(incident.label, incident.facts):
         lines += [playbook.doubt, *_leaning(incident)]
-    if incident.techniques:
-        lines.append(f"Consistent with MITRE ATT&CK for ICS {listed(incident.techniques)}.")
-    return lines
+    return lines + _techniques(incident)
+
+
+def _techniques(incident: Incident) -> list[str]:
+    if not incident.techniques:
+        return []
+    return [f"Consistent with MITRE ATT&CK for ICS {listed(incident.techniques)}."]
 
 
 def _leaning(incident: Incident) -> list[str]:
@@ -192,8 +212,11 @@ def _checks(found: Investigation, citations: tuple[Citation, ...]) -> tuple[str,
     playbook = read_playbook(incident.label)
     source = incident.role != "target"
     most = _MOST_CHECKS - bool(citations)
-    steps = list((playbook.checks if source else playbook.target_checks)[:most])
-    if found.device != incident.device and source:
+    cause = _cause_of(incident)
+    steps = list(cause.checks if cause else playbook.checks if source else playbook.target_checks)[
+        :most
+    ]
+    if cause is None and found.device != incident.device and source:
         steps.insert(0, "Start at the device that causes this, not at the one that suffers.")
     steps += [f"Follow the manual: {one.place} [{one.number}]." for one in citations[:1]]
     return tuple(steps[:_MOST_CHECKS])

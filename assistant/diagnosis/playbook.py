@@ -9,6 +9,8 @@ stands in each of their files, so that a file reads whole.
 from functools import cache
 from pathlib import Path
 
+from pydantic import RootModel
+
 from traffic.files import Strict, read_yaml
 from traffic.labels import LABELS, NORMAL
 
@@ -70,6 +72,23 @@ class HealthPlaybook(Strict):
     look_up: str
     look_at: str
     until: dict[str, str]
+
+
+class CausePlaybook(Strict):
+    """How a cause is explained that a rule proved: what it means, and what to check, in order."""
+
+    meaning: str
+    checks: tuple[str, ...]
+
+
+class _Causes(RootModel[dict[str, CausePlaybook]]):
+    pass
+
+
+@cache
+def read_causes() -> dict[str, CausePlaybook]:
+    """How the causes that rules prove are explained, by kind of fact."""
+    return read_yaml(FOLDER.with_name("causes.yaml"), _Causes, "the causes' playbook").root
 
 
 @cache

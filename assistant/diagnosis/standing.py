@@ -12,8 +12,8 @@ from typing import Literal
 import pandas as pd
 
 from assistant.detection.incidents import Incident
-from assistant.detection.rules import DECISIVE
-from assistant.facts.fact import Fact, make_fact
+from assistant.detection.rules import DECISIVE, SUGGESTIVE
+from assistant.facts.fact import Fact, kind_of, make_fact
 from assistant.facts.profiles import PROFILES
 
 Standing = Literal["confirmed", "likely", "inconclusive", "normal"]
@@ -22,11 +22,6 @@ _SURE = 0.8  # mean calibrated probability of a confident verdict
 _MOSTLY = 0.5  # share of abstentions above which nothing is concluded
 _ENOUGH = 30  # sure windows, five minutes of them, that no number of unsure ones takes back
 _ORDER: tuple[Standing, ...] = ("inconclusive", "likely", "confirmed")
-
-
-def kind_of(fact: Fact) -> str:
-    """The kind of a fact: its id without the hash."""
-    return fact.id.rpartition("-")[0] or fact.id
 
 
 def judge(
@@ -43,6 +38,8 @@ def judge(
     kinds = {kind_of(fact) for fact in facts}
     if kinds & DECISIVE:
         return "confirmed"
+    if kinds & SUGGESTIVE:
+        return "likely"
     rows = _rows(incident, verdicts)
     if not facts or rows.empty or contradicted:
         return "inconclusive"

@@ -29,6 +29,21 @@ _IRREGULAR = {
 
 
 @dataclass(frozen=True)
+class Proof:
+    """Where a fact's number is in the packets.
+
+    Attributes:
+        filter: Wireshark display filter that selects the frames that were counted.
+        frames: a few of them, the first and the last among them.
+        count: how many it selects; None where it selects more than what was counted.
+    """
+
+    filter: str
+    frames: tuple[int, ...] = ()
+    count: int | None = None
+
+
+@dataclass(frozen=True)
 class Fact:
     """One sentence that was computed, not written.
 
@@ -40,16 +55,22 @@ class Fact:
             ``_mbit_per_s``).
         windows: starts (seconds since the epoch) of windows from which the fact comes, at most 12,
             evenly chosen.
+        proof: where its number is in the packets, where that is known.
     """
 
     id: str
     text: str
     values: dict[str, Value]
     windows: tuple[float, ...] = ()
+    proof: Proof | None = None
 
 
 def make_fact(
-    kind: str, sentence: str, values: Mapping[str, Value], windows: Sequence[float] = ()
+    kind: str,
+    sentence: str,
+    values: Mapping[str, Value],
+    windows: Sequence[float] = (),
+    proof: Proof | None = None,
 ) -> Fact:
     """Put values into a sentence, each as its unit reads; ``{n:attempt}`` adds the noun, in the
     plural where due.
@@ -65,7 +86,12 @@ def make_fact(
         sentence, (), {name: _Named(name, value) for name, value in plain.items()}
     )
     mark = hashlib.sha256(f"{kind} {text}".encode()).hexdigest()[:6]
-    return Fact(f"{kind}-{mark}", text, plain, _thinned(windows))
+    return Fact(f"{kind}-{mark}", text, plain, _thinned(windows), proof)
+
+
+def kind_of(fact: Fact) -> str:
+    """The kind of a fact: its id without the hash."""
+    return fact.id.rpartition("-")[0] or fact.id
 
 
 def make_facts(

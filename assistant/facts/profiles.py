@@ -46,6 +46,13 @@ from assistant.facts.exclusion import (
 )
 from assistant.facts.fact import Fact
 from assistant.facts.traffic_view import TrafficView
+from assistant.facts.vetoes import (
+    not_a_guess,
+    only_busy,
+    own_infrastructure,
+    was_asked_for,
+    wrote_before,
+)
 from traffic.capture import SAMPLE_S
 
 _OPENED = ("tcp_out", "udp_out", "icmp_out")
@@ -73,6 +80,7 @@ class LabelProfile(AttributionRule):
             to the source, the more common side.
         is_supported: whether what was attributed is enough for an incident; None is always.
         is_shown: the same with no verdict to lean on; None is as ``is_supported``.
+        veto: what forbids it, whatever a model says.
         exclusion: the number that rules it out, where there is one.
         inseparable: labels that look the same from flows.
         kin: labels of one kin at linked devices are one cause; "" has none.
@@ -90,6 +98,7 @@ class LabelProfile(AttributionRule):
     target_columns: tuple[str, ...] = ()
     is_supported: Callable[[Attribution], bool] | None = None
     is_shown: Callable[[Attribution], bool] | None = None
+    veto: Callable[[Attribution, TrafficView], bool] | None = None
     exclusion: Exclusion | None = None
     inseparable: tuple[str, ...] = ()
     kin: Literal["", "flood", "intrusion", "outage"] = ""
@@ -103,6 +112,7 @@ class LabelProfile(AttributionRule):
 
 _DOS = LabelProfile(
     label="dos",
+    veto=was_asked_for,
     make_facts=attacks.flood_facts,
     conclusive=frozenset({"flood", "unsized", "one_way"}),
     weigh=weigh_excess,
@@ -136,6 +146,7 @@ _ATTACKS = (
     replace(_DOS, label="ddos"),
     LabelProfile(
         label="brute_force",
+        veto=not_a_guess,
         make_facts=attacks.login_facts,
         conclusive=frozenset({"logins", "refusals"}),
         evidence=("mqtt_refused",),
@@ -154,6 +165,7 @@ _ATTACKS = (
     # A bot, like a lossy or a flapping device, looks as its peers do: no columns tell its side.
     LabelProfile(
         label="c2",
+        veto=own_infrastructure,
         make_facts=attacks.c2_facts,
         conclusive=frozenset({"contact", "rhythm"}),
         weigh=weigh_presence,
@@ -218,6 +230,7 @@ _ATTACKS = (
     ),
     LabelProfile(
         label="unauthorized_command",
+        veto=wrote_before,
         make_facts=attacks.command_facts,
         conclusive=frozenset({"modbus", "writers"}),
         evidence=("modbus_write",),
@@ -311,6 +324,7 @@ _FAULTS = (
     ),
     LabelProfile(
         label="misconfiguration",
+        veto=only_busy,
         make_facts=faults.misconfiguration_facts,
         conclusive=frozenset({"exceptions", "refusals", "unreachable", "arp", "strayed"}),
         evidence=("modbus_exception", "mqtt_refused", "unreachable", "arp_unanswered"),

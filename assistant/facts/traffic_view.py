@@ -1,6 +1,8 @@
 """A capture laid out for questions about one device at a time: what every fact is computed from."""
 
+import re
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -8,7 +10,10 @@ import pandas as pd
 from assistant.facts.fact import by_count, listed
 from traffic.capture import SAMPLE_S, Capture
 from traffic.device_history import ATTEMPT_S
-from traffic.plant import Plant
+from traffic.plant import Plant, is_group
+
+_EXPLORED = 20  # endpoints
+_ROUTES = re.compile("router|gateway|firewall")
 
 
 class TrafficView:
@@ -20,7 +25,7 @@ class TrafficView:
             ``refused``, ``missed_bytes``, ``sized`` (the counts are known), ``attempt`` (retries of
             a 5-tuple share one), ``since_s`` and ``until_s`` (the part of the flow inside the
             slot).
-        evidence: as in the capture.
+        evidence, sessions, exchanges: as in the capture.
         records: as in the capture: logs and readings of the devices.
         samples: as ``traffic.samples.make_samples`` returns them; its devices are the local ones.
         local: addresses of these devices.
@@ -32,6 +37,8 @@ class TrafficView:
     def __init__(self, capture: Capture, samples: pd.DataFrame, plant: Plant | None = None) -> None:
         self.flow_slots = _join_activity(capture)
         self.evidence = capture.evidence
+        self.sessions = capture.sessions
+        self.exchanges = capture.exchanges
         self.records = capture.records
         self.samples = samples
         self.local = frozenset(map(str, samples["device"].unique()))
@@ -61,6 +68,83 @@ class TrafficView:
     def macs_of(self, address: str) -> list[str]:
         """Hardware addresses that an address was seen with; empty where the capture has none."""
         return sorted(self._macs.get(address, ()))
+
+    @cached_property
+    def explorers(self) -> frozenset[str]:
+        """Who tries many ports or hosts, most of them in vain: it looks around and needs none."""
+        rows = self.flow_slots
+        tried = rows[(rows["syns"] > 0) | (rows["proto"] != "tcp")]
+        tried = tried.assign(good=tried["answered"] & ~tried["refused"])
+        each = tried.groupby(["src", "dst", "port"], sort=False)["good"].any()
+        by_source = each.groupby(level=0).agg(["size", "mean"])
+        found = (by_source["size"] > _EXPLORED) & (by_source["mean"] <= 0.5)
+        return frozenset(map(str, by_source.index[found]))
+
+    @cached_property
+    def routers(self) -> frozenset[str]:
+        """Own addresses whose hardware address also carries outside ones, or whose role says so."""
+        named = {one.address for one in self.plant.devices if _ROUTES.search(one.role.lower())}
+        outside = {
+            mac
+            for address, macs in self._macs.items()
+            if address not in self.local and not is_group(address)
+            for mac in macs
+        }
+        sharing = {one for one in self.local if outside & self._macs.get(one, frozenset())}
+        return frozenset(named | sharing)
+
+    @cached_property
+    def writes(self) -> pd.DataFrame:
+        """Who wrote to whom: ``client server control since_s count frames``; ``control``: it changes
+        how the device runs."""
+        events = self._write_events
+        each = events[events["write"]].groupby(["client", "server", "control"])
+        return each.agg(
+            since_s=("ts", "min"),
+            count=("count", "sum"),
+            frames=("frame", lambda frames: tuple(int(f) for f in frames.iloc[:5] if f)),
+        ).reset_index()
+
+    def write_slots(self, client: str, server: str) -> pd.DataFrame:
+        """The slots in which a client wrote to a server, as ``slot``."""
+        events = self._write_events
+        mine = events[(events["client"] == client) & (events["server"] == server) & events["write"]]
+        return pd.DataFrame({"slot": np.floor(mine["ts"] / SAMPLE_S).astype(np.int64)})
+
+    @cached_property
+    def _write_events(self) -> pd.DataFrame:
+        """Every request with ``write`` and ``control``; by slot where packets were not seen."""
+        asked = self.exchanges[~self.exchanges["outcome"].isin(["unasked", "malformed"])]
+        if len(asked):
+            kind = asked["kind"]
+            columns = asked[["ts", "client", "server", "frame"]].astype(
+                {"client": "str", "server": "str"}
+            )
+            control = (kind == "control").to_numpy()
+            write = control | (kind == "write").to_numpy()
+            return columns.assign(count=1, control=control, write=write)
+        rows = self.evidence_of_kind("modbus_read", "modbus_write", "modbus_other")
+        return pd.DataFrame(
+            {
+                "ts": rows["slot"] * SAMPLE_S,
+                "client": rows["src"],
+                "server": rows["dst"],
+                "frame": 0,
+                "count": rows["count"],
+                "control": False,
+                "write": rows["kind"] == "modbus_write",
+            }
+        )
+
+    @property
+    def allowed_writers(self) -> dict[str, frozenset[str]]:
+        """Addresses that may write to each device of which plant.yaml names any."""
+        named = {one.name.lower(): one.address for one in self.plant.devices}
+        return {
+            one.address: frozenset(named.get(name.lower(), name) for name in one.writers)
+            for one in self.plant.devices
+            if one.writers
+        }
 
     def flows_of(self, device: str) -> pd.DataFrame:
         """``flow_slots`` of one device from its side, by slot, with ``other out sent_bytes

@@ -21,6 +21,7 @@ from traffic.pcap.packets import Packets
 from traffic.pcap.protocols import PROTOCOLS
 from traffic.pcap.protocols.protocol import ANSWER, ASK, KINDS, SKIP, TELL, Events, Protocol
 
+_MOST_ALIKE = 4  # requests of one key that are under way at once
 _ANSWERED, _REFUSED, _UNANSWERED, _UNSEEN, _UNASKED, _TOLD, _MALFORMED = range(len(OUTCOMES))
 
 
@@ -259,15 +260,12 @@ def _pair(
     ts = packets.table["ts"].to_numpy()[rows["row"].to_numpy()]
     asks, answers = role == ASK, role == ANSWER
     side = flow * 2 + (rows["is_orig"].to_numpy() ^ answers)
-    answer = _find_answers(side, rows["key"].to_numpy(), role)
+    group = number_groups(side, rows["key"].to_numpy())[0]
     if protocol.repeats:
-        late = (answer >= 0) & (ts[answer] - ts > protocol.wait_s)
-        answer[late] = -1
+        answer = _find_answers(group, role)
+        answer[(answer >= 0) & (ts[answer] - ts > protocol.wait_s)] = -1
     else:
-        # Of requests alike the last one is what was answered; those before it waited in vain.
-        last = np.full(len(rows), -1)
-        last[answer[answer >= 0]] = np.flatnonzero(answer >= 0)
-        answer = np.where(last[answer] == np.arange(len(rows)), answer, -1)
+        answer = _match(group, role, ts, protocol.wait_s)
     answered = answer >= 0
     unasked = answers.copy()
     unasked[answer[answered]] = False
@@ -300,16 +298,38 @@ def _pair(
     return found.iloc[kept]
 
 
-def _find_answers(side: np.ndarray, key: np.ndarray, role: np.ndarray) -> np.ndarray:
-    """The next answer of the same key and side after each request, by row; -1 for none."""
+def _match(group: np.ndarray, role: np.ndarray, ts: np.ndarray, wait_s: float) -> np.ndarray:
+    """The answer of each request, by row; -1 for none.
+
+    Of requests alike the last one before an answer is what was answered: those before it waited in
+    vain, unless answers are left for them in time.
+    """
+    answer, free = np.full(len(role), -1), role.copy()
+    for turn in range(_MOST_ALIKE):
+        found = _find_answers(group, free)
+        asked = np.flatnonzero(found >= 0)
+        # Of several requests before one answer the last.
+        order = np.lexsort((asked, found[asked]))
+        last = np.append(np.diff(found[asked][order]) != 0, True)[: len(asked)]
+        asked = asked[order][last]
+        if turn:
+            asked = asked[ts[found[asked]] - ts[asked] <= wait_s]
+        if not len(asked):
+            break
+        answer[asked] = found[asked]
+        free[asked] = free[found[asked]] = SKIP
+    return answer
+
+
+def _find_answers(group: np.ndarray, role: np.ndarray) -> np.ndarray:
+    """The next answer of the same group after each request, by row; -1 for none."""
     paired = np.flatnonzero((role == ASK) | (role == ANSWER))
-    group = number_groups(side[paired], key[paired])[0]
-    order = np.argsort(group, kind="stable")
-    paired, group = paired[order], group[order]
+    order = np.argsort(group[paired], kind="stable")
+    paired = paired[order]
     place = np.where(role[paired] == ANSWER, np.arange(len(paired)), len(paired))
     after = np.minimum.accumulate(place[::-1])[::-1]
-    there = (role[paired] == ASK) & (after < len(paired))
-    there[there] = group[after[there]] == group[there]
+    there = np.flatnonzero((role[paired] == ASK) & (after < len(paired)))
+    there = there[group[paired[after[there]]] == group[paired[there]]]
     answer = np.full(len(role), -1)
     answer[paired[there]] = paired[after[there]]
     return answer

@@ -77,6 +77,7 @@ def make_sessions(
         "port": port,
         "start_s": ts[head],
         "end_s": ts[ended],
+        "begun": begun,
         "opened": opened,
         "ended": pd.Categorical.from_codes(ending, ENDINGS),
         "ended_by": pd.Categorical.from_codes(
@@ -84,6 +85,9 @@ def make_sessions(
         ),
         "idle_s": np.where(opened, np.maximum(ts[ended] - last_s, 0), np.nan),
         "data_bytes": np.add.reduceat(np.where(data, payload, 0), head, dtype=np.int64),
+        "server_bytes": np.add.reduceat(
+            np.where(data & ~is_orig, payload, 0), head, dtype=np.int64
+        ),
         "keep_alives": np.add.reduceat(probe, head, dtype=np.int64),
         "retry_s": _until_next(client, server, port, ts[head], ts[ended]),
         "first_frame": packets.table["frame"].to_numpy()[row[head]],

@@ -185,6 +185,7 @@ MODBUS = Protocol(
     refusals=EXCEPTIONS,
     busy=frozenset({5, 6}),
     identify=_identify,
+    gone=frozenset({10, 11}),
     make_events=_make_events,
     evidence={
         **dict.fromkeys(("modbus_read", "modbus_write", "modbus_other"), FUNCTIONS),

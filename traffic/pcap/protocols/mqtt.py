@@ -187,6 +187,7 @@ MQTT = Protocol(
     functions=TYPES,
     refusals=REASONS,
     busy=frozenset({3, 136, 137}),
+    denied=frozenset({2, 4, 5, 133, 134, 135, 138, 140}),
     wait_s=5.0,
     make_events=_make_events,
     evidence={

@@ -114,6 +114,8 @@ class Protocol:
         functions: words for function codes.
         refusals: words for codes of refusal and error.
         busy: which refusals say "not now" and mean no mistake of anybody.
+        denied: which say that who asks is not allowed to.
+        gone: which say that what is behind the server does not answer.
         read_name: the text of a name in its messages.
         name_target: a target as the protocol's engineers write it.
         others: names of flows that begin like it and go on as something that is not read (another
@@ -138,6 +140,8 @@ class Protocol:
     functions: Mapping[int, str] = field(default_factory=dict)
     refusals: Mapping[int, str] = field(default_factory=dict)
     busy: frozenset[int] = frozenset()
+    denied: frozenset[int] = frozenset()
+    gone: frozenset[int] = frozenset()
     read_name: Callable[[bytes], str] = read_text
     name_target: Callable[[int], str] = str
     others: tuple[str, ...] = ()

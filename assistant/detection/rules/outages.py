@@ -1,22 +1,18 @@
-"""Rules that need no model: evidence that something is broken, each conservative enough to raise an
-incident.
+"""Outages: addresses that nobody answers at, resolvers and services that answer nobody.
 
 Every rule asks for need and for silence: somebody who keeps asking, and nobody who answers from
 then on. A router that walks through its address pool asks once for each; a machine that was
 switched on later was never silent.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
-from assistant.facts.attacks import MODBUS_REQUESTS
-from assistant.facts.fact import Fact, Value, make_fact
+from assistant.detection.rules.rule import RuleHit, slots_of
+from assistant.facts.fact import Value, make_fact
 from assistant.facts.traffic_view import TrafficView
-from traffic.capture import SAMPLE_S
-from traffic.plant import is_group
 
 # ---- Absent addresses ----
 _PROBE = "0.0.0.0"  # noqa: S104 (RFC 5227: who asks so probes for a double and needs nobody)
@@ -33,14 +29,6 @@ _MIN_FAILING_S = 60.0
 _MIN_CLIENTS = 2
 _MIN_SURE_S = 25.0  # where several fail
 
-# ---- Attacks ----
-_MIN_CLAIMS = 3
-_SWEPT_REGISTERS = 50  # different ones in a sample
-_SWEPT_REFUSED_SHARE = 0.5  # exceptions among the answers
-# In one sample to one port, nothing coming back: a stream may go one way over UDP (video, syslog),
-# never so fast.
-_FLOOD_PKTS = {"tcp": 1_000, "udp": 20_000}
-
 _SENTENCES = {
     "absent": "Nobody answers at {address}: {asked:ARP request} for it by {askers} stayed without a reply.",
     "strayed": "{askers} asks for {address}, which no device of the plant has: {asked:ARP request} for it stayed "
@@ -55,39 +43,7 @@ _SENTENCES = {
     "that it did answer.",
     "refusing, over": "{failing} answered nobody from {since_time_s} to {until_time_s}: {failed:attempt} by {clients} "
     "failed; before that and afterwards it did answer.",
-    "duplicate": "{address} is claimed by {machines:machine} at the same time ({claims:claim} seen).",
-    "one_way": "{source} sent {target} at least {peak_pkts:packet} in {sample_s}, and nothing came back.",
-    "sweep": "{client} asked {server} over Modbus for up to {registers:different register address} in {sample_s}, and "
-    "{refused_share} of its {requests:request} got an exception: it sweeps.",
 }
-# Kinds of facts that confirm an incident whatever the model says.
-DECISIVE = frozenset({"absent", "duplicate", "resolver", "refusing", "one_way", "sweep"})
-
-
-@dataclass(frozen=True)
-class RuleHit:
-    """A broken thing, known without a model.
-
-    Attributes:
-        device: the address that is absent, doubled or failing.
-        label: one of ``LABELS``.
-        role: ``source``, or ``target`` where somebody else, perhaps unknown, is the cause.
-        fact: the sentence that says why.
-        peers: who suffers, the most affected first.
-        slots: where the evidence lies, int64, sorted.
-    """
-
-    device: str
-    label: str
-    role: str
-    fact: Fact
-    peers: tuple[str, ...]
-    slots: np.ndarray
-
-
-def apply_rules(view: TrafficView) -> list[RuleHit]:
-    """Find absent and doubled addresses, mute resolvers, failed services, floods and sweeps."""
-    return [hit for rule in _RULES for hit in rule(view)]
 
 
 # ---- Addresses that nobody answers at ----
@@ -147,17 +103,17 @@ def _blame_absence(view: TrafficView, address: str, asking: pd.DataFrame, foreig
         "asked": int(asking["count"].sum()),
         "askers": view.names_of(askers),
     }
-    slots = _slots(asking)
+    slots = slots_of(asking)
     if foreign and len(askers) == 1:
         fact = make_fact("strayed", _SENTENCES["strayed"], values)
-        return RuleHit(askers[0], "misconfiguration", "source", fact, (address,), slots)
+        return RuleHit(askers[0], "misconfiguration", "source", (fact,), (address,), slots)
     resolver = _common_resolver(view, askers) if foreign else None
     if resolver is not None:
         values["resolver"] = view.name_of(resolver)
         fact = make_fact("misled", _SENTENCES["misled"], values)
-        return RuleHit(resolver, "name_resolution", "source", fact, askers, slots)
+        return RuleHit(resolver, "name_resolution", "source", (fact,), askers, slots)
     fact = make_fact("absent", _SENTENCES["absent"], values)
-    return RuleHit(address, "device_silent", "source", fact, askers, slots)
+    return RuleHit(address, "device_silent", "source", (fact,), askers, slots)
 
 
 def _common_resolver(view: TrafficView, askers: tuple[str, ...]) -> str | None:
@@ -274,112 +230,4 @@ def _failure(
     if over:
         values["until_time_s"] = float(failing["until_s"].max())
     fact = make_fact(kind, _SENTENCES[f"{kind}, over" if over else kind], values)
-    return RuleHit(device, label, "source", fact, clients, _slots(failing))
-
-
-# ---- Attacks: an address with two owners, a flood that nothing answers, a sweep of registers ----
-
-
-def find_doubled_addresses(view: TrafficView) -> list[RuleHit]:
-    """Addresses that two machines claim by turns; the address is the target, the liar may have any
-    other."""
-    found = []
-    for address, rows in view.evidence_of_kind("arp_conflict").groupby("dst"):
-        # One change of hardware is a replaced device or a failover; a claim that comes back is two
-        # machines.
-        if rows["count"].sum() < _MIN_CLAIMS and rows["slot"].nunique() < 2:
-            continue
-        values: dict[str, Value] = {
-            "address": view.name_of(str(address)),
-            "machines": int(rows["distinct"].max()),
-            "claims": int(rows["count"].sum()),
-        }
-        fact = make_fact("duplicate", _SENTENCES["duplicate"], values)
-        found.append(RuleHit(str(address), "spoofing", "target", fact, (), _slots(rows)))
-    return found
-
-
-def find_one_way_floods(view: TrafficView) -> list[RuleHit]:
-    """Floods of one port by one address, to which nothing ever came back."""
-    ends = ["src", "dst", "port", "proto"]
-    rows = view.flow_slots
-    rows = rows[~rows["answered"] & rows["proto"].isin(list(_FLOOD_PKTS))]
-    busy = rows["src_pkts"].clip(lower=1).groupby(rows["slot"]).sum()
-    rows = rows[rows["slot"].isin(busy.index[busy >= min(_FLOOD_PKTS.values())])]
-    by_end = [rows[name] for name in (*ends, "slot")]
-    pkts = rows["src_pkts"].clip(lower=1).groupby(by_end).sum().reset_index()
-    peaks = pkts[pkts["src_pkts"] >= pkts["proto"].map(_FLOOD_PKTS).astype(float)]
-    found = []
-    for (src, dst, port, _), peak in peaks.groupby(ends):
-        source, target = str(src), str(dst)
-        if is_group(target):
-            continue
-        values: dict[str, Value] = {
-            "source": view.name_of(source),
-            "target": view.port_at(target, int(port)),
-            "peak_pkts": int(peak["src_pkts"].max()),
-            "sample_s": SAMPLE_S,
-        }
-        fact = make_fact("one_way", _SENTENCES["one_way"], values)
-        rows = view.flow_slots
-        same = rows[(rows["src"] == source) & (rows["dst"] == target) & (rows["port"] == port)]
-        slots = _slots(_beside(same, peak))
-        # A plant's device that floods somebody outside takes part in what others do too.
-        label = "dos" if target in view.local else "ddos"
-        if source in view.local:
-            found.append(RuleHit(source, label, "source", fact, (target,), slots))
-        else:
-            found.append(RuleHit(target, label, "target", fact, (source,), slots))
-    return found
-
-
-def find_register_sweeps(view: TrafficView) -> list[RuleHit]:
-    """Modbus clients that walk through a server's addresses and are refused most of them."""
-    asked = view.evidence_of_kind(*MODBUS_REQUESTS)
-    refused = view.evidence_of_kind("modbus_exception")
-    wide = asked[asked["distinct"] >= _SWEPT_REGISTERS]
-    found = []
-    for (client, server), peaks in wide.groupby(["src", "dst"]):
-        rows = asked[(asked["src"] == client) & (asked["dst"] == server)]
-        rows = _beside(rows, peaks)
-        rows = rows[rows["code"].isin(peaks["code"])]
-        answers = refused[(refused["src"] == client) & (refused["dst"] == server)]
-        answers = answers[answers["slot"].isin(rows["slot"])]
-        requests = int(rows["count"].sum())
-        # A master with a wrong register map is refused too, but asks for the same few again and
-        # again.
-        share = min(float(answers["count"].sum()) / requests, 1.0)
-        if share < _SWEPT_REFUSED_SHARE:
-            continue
-        values: dict[str, Value] = {
-            "client": view.name_of(str(client)),
-            "server": view.name_of(str(server)),
-            "registers": int(rows["distinct"].max()),
-            "requests": requests,
-            "refused_share": share,
-            "sample_s": SAMPLE_S,
-        }
-        fact = make_fact("sweep", _SENTENCES["sweep"], values)
-        found.append(RuleHit(str(client), "recon", "source", fact, (str(server),), _slots(rows)))
-    return found
-
-
-def _beside(rows: pd.DataFrame, peaks: pd.DataFrame) -> pd.DataFrame:
-    """Rows in the slots of peaks and next to them: what peaks begins and ends inside a slot."""
-    near = np.unique(peaks["slot"].to_numpy()[:, None] + np.arange(-1, 2))
-    return rows[np.isin(rows["slot"], near)]
-
-
-def _slots(rows: pd.DataFrame) -> np.ndarray:
-    """The distinct slots of rows, sorted, int64."""
-    return np.unique(rows["slot"].to_numpy(np.int64))
-
-
-_RULES: tuple[Callable[[TrafficView], list[RuleHit]], ...] = (
-    find_absent_addresses,
-    find_doubled_addresses,
-    find_mute_resolvers,
-    find_failing_services,
-    find_one_way_floods,
-    find_register_sweeps,
-)
+    return RuleHit(device, label, "source", (fact,), clients, slots_of(failing))

@@ -1,0 +1,89 @@
+"""Rules that need no model: what is broken or attacked, and what proves it.
+
+One table. Each rule is conservative enough to raise an incident; its facts say whether the cause is
+proved or only likely.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from assistant.detection.rules.floods import (
+    find_doubled_addresses,
+    find_one_way_floods,
+    find_register_sweeps,
+)
+from assistant.detection.rules.outages import (
+    find_absent_addresses,
+    find_failing_services,
+    find_mute_resolvers,
+)
+from assistant.detection.rules.requests import (
+    find_failing_resolvers,
+    find_late_answers,
+    find_refusals,
+    find_unanswered_requests,
+)
+from assistant.detection.rules.rule import Rule, RuleHit
+from assistant.detection.rules.scans import find_arp_scans, find_scans, find_vain_calls
+from assistant.detection.rules.sessions import (
+    find_closed_ports,
+    find_idle_closes,
+    find_missed_keep_alives,
+    find_session_limits,
+    find_shared_client_ids,
+    find_unheard_addresses,
+)
+from assistant.detection.rules.writers import find_new_writers
+from assistant.facts.traffic_view import TrafficView
+
+__all__ = ["DECISIVE", "HEADLINES", "RULES", "SUGGESTIVE", "Rule", "RuleHit", "apply_rules"]
+
+
+def _kinds(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+def _plain(
+    find: Callable[[TrafficView], list[RuleHit]], confirms: str = "", suggests: str = ""
+) -> Rule:
+    """A rule whose facts answer by themselves and explain what looks alike."""
+    proved, likely = _kinds(confirms), _kinds(suggests)
+    return Rule(find, proved, likely, rules_out=_LOOK_ALIKES, headlines=proved | likely)
+
+
+# What a model may take traffic for in which requests, sessions or names fail.
+_LOOK_ALIKES = _kinds(
+    "misconfiguration service_down flapping name_resolution packet_loss congestion device_silent "
+    "brute_force mqtt_abuse recon"
+)
+RULES = (
+    Rule(find_absent_addresses, confirms=_kinds("absent")),
+    Rule(find_doubled_addresses, confirms=_kinds("duplicate")),
+    Rule(find_mute_resolvers, confirms=_kinds("resolver")),
+    Rule(find_failing_services, confirms=_kinds("refusing")),
+    Rule(find_one_way_floods, confirms=_kinds("one_way")),
+    Rule(find_register_sweeps, confirms=_kinds("sweep")),
+    _plain(find_refusals, confirms="refused login_refused unit_gone probe", suggests="busy"),
+    _plain(find_unanswered_requests, confirms="mute", suggests="timeouts"),
+    _plain(find_late_answers, confirms="behind"),
+    _plain(find_failing_resolvers, confirms="servfail", suggests="unknown_names"),
+    _plain(find_idle_closes, suggests="idle_close"),
+    _plain(find_missed_keep_alives, confirms="keep_alive"),
+    _plain(find_shared_client_ids, confirms="same_id"),
+    _plain(find_session_limits, suggests="limit"),
+    _plain(find_closed_ports, confirms="port_refused"),
+    _plain(find_unheard_addresses, suggests="unheard"),
+    _plain(find_scans, confirms="port_scan host_scan"),
+    _plain(find_arp_scans, suggests="arp_scan"),
+    _plain(find_vain_calls, suggests="calls"),
+    _plain(find_new_writers, confirms="forbidden_writer", suggests="new_writer new_control"),
+)
+# Kinds of facts that confirm an incident whatever the model says, and those that make it likely.
+DECISIVE = frozenset().union(*(rule.confirms for rule in RULES))
+SUGGESTIVE = frozenset().union(*(rule.suggests for rule in RULES))
+HEADLINES = frozenset().union(*(rule.headlines for rule in RULES))
+
+
+def apply_rules(view: TrafficView) -> list[RuleHit]:
+    """What the rules find in a capture, in the order of the table."""
+    return [replace(hit, rules_out=rule.rules_out) for rule in RULES for hit in rule.find(view)]

@@ -1,0 +1,167 @@
+"""Who looks around: many ports or hosts tried in vain, however fast or slow; and calls that nobody
+ever answers."""
+
+import numpy as np
+import pandas as pd
+
+from assistant.detection.rules.rule import RuleHit, slots_of
+from assistant.facts.fact import Proof, Value, by_count, listed, make_fact
+from assistant.facts.traffic_view import TrafficView
+from traffic.plant import is_group
+
+_TARGETS = 20  # who tries more than that looks around
+_FAILED_SHARE = 0.5
+_MIN_CALLS, _MIN_CALLS_S = 12, 600.0
+_LASTING = 0.5  # of the time between the first and the last call, at their median spacing
+_ASKED_OF_MANY = (53, 67, 68, 123, 137, 138, 1900, 3702, 5353, 5355)
+
+_SENTENCES = {
+    "port_scan": "{source} tries {ports:port} of {target} within {span_s}, starting at {start_time_s}: {refused} "
+    "refused, {unanswered} without an answer. That is a port scan.",
+    "host_scan": "{source} tries {service} at {hosts:host} within {span_s}, starting at {start_time_s}: {refused} "
+    "refused, {unanswered} without an answer. That is a scan for hosts.",
+    "arp_scan": "{source} asks by ARP for {hosts:address} within {span_s}, starting at {start_time_s}, of which "
+    "{unanswered} have no owner. That is a scan for hosts.",
+    "calls": "{device} calls {target} again and again and never gets an answer: {attempts:attempt} between "
+    "{first_time_s} and {last_time_s}.",
+    "period": "The calls come every {spacing_s}, and half of them keep to it within {jitter_s}.",
+}
+
+
+def find_scans(view: TrafficView) -> list[RuleHit]:
+    """Ports of one host, or hosts at one port, that somebody tries and mostly does not get."""
+    rows = view.flow_slots
+    tried = rows[(rows["syns"] > 0) | (rows["proto"] != "tcp")]
+    failed = tried[~tried["answered"] | tried["refused"]]
+    # Clocks are asked of a pool, names of whoever is near: many and unanswered is ordinary there.
+    failed = failed[~((failed["proto"] == "udp") & failed["port"].isin(_ASKED_OF_MANY))]
+    failed = failed[failed["src"].isin(_busy_askers(failed))]
+    hits = []
+    for (src, dst), mine in failed.groupby(["src", "dst"]):
+        if mine["port"].nunique() <= _TARGETS or is_group(str(dst)):
+            continue
+        if _is_mostly_vain(tried[(tried["src"] == src) & (tried["dst"] == dst)], "port"):
+            hits.append(_make_port_scan(view, str(src), str(dst), mine))
+    for (src, proto, port), mine in failed.groupby(["src", "proto", "port"]):
+        if mine["dst"].nunique() <= _TARGETS:
+            continue
+        mine = mine[~mine["dst"].map(is_group).astype(bool)]
+        same = tried[(tried["src"] == src) & (tried["port"] == port) & (tried["proto"] == proto)]
+        if mine["dst"].nunique() > _TARGETS and _is_mostly_vain(same, "dst"):
+            hits.append(_make_host_scan(view, str(src), mine))
+    return hits
+
+
+def find_arp_scans(view: TrafficView) -> list[RuleHit]:
+    """Who asks for many addresses that nobody has within a minute; a router does so for others."""
+    vain = view.evidence_of_kind("arp_unanswered")
+    routers = view.routers
+    hits = []
+    for src, rows in vain.groupby("src"):
+        if str(src) in routers:
+            continue
+        per_minute = rows.groupby(rows["slot"] // 6)["dst"].nunique()
+        if per_minute.max() <= _TARGETS:
+            continue
+        busy = rows[(rows["slot"] // 6).isin(per_minute.index[per_minute >= _TARGETS // 2])]
+        asked = view.evidence_of_kind("arp_request")
+        asked = asked[(asked["src"] == src) & asked["slot"].isin(busy["slot"])]
+        values: dict[str, Value] = {
+            "source": view.name_of(str(src)),
+            "hosts": asked["dst"].nunique(),
+            "unanswered": busy["dst"].nunique(),
+            "start_time_s": float(busy["slot"].min()) * 10.0,
+            "span_s": float(busy["slot"].max() - busy["slot"].min() + 1) * 10.0,
+        }
+        only = f"arp.opcode == 1 && arp.src.proto_ipv4 == {src}"
+        fact = make_fact("arp_scan", _SENTENCES["arp_scan"], values, proof=Proof(only))
+        peers = tuple(map(str, by_count(busy["dst"])[:20]))
+        hits.append(RuleHit(str(src), "recon", "source", (fact,), peers, slots_of(busy)))
+    return hits
+
+
+def find_vain_calls(view: TrafficView) -> list[RuleHit]:
+    """Devices that keep calling one outside endpoint, which never answers: a dead service or a dead
+    controller."""
+    rows = view.flow_slots
+    calls = rows[rows["src"].isin(view.local) & ~rows["dst"].isin(view.local)]
+    groups = [dst for dst in calls["dst"].unique() if is_group(dst)]
+    calls = calls[~calls["dst"].isin(groups)]
+    tcp = calls[(calls["proto"] == "tcp") & ~calls["src"].isin(view.explorers)]
+    hits = []
+    for (src, dst, port), mine in tcp.groupby(["src", "dst", "port"]):
+        if mine["answered"].any() or mine["refused"].any():
+            continue
+        begun = np.sort(mine.groupby("attempt")["since_s"].min().to_numpy())
+        if len(begun) < _MIN_CALLS or begun[-1] - begun[0] < _MIN_CALLS_S:
+            continue
+        spacing = np.diff(begun)
+        middle = float(np.median(spacing))
+        if middle * len(spacing) < _LASTING * (begun[-1] - begun[0]):
+            continue  # a burst or two, not again and again
+        values: dict[str, Value] = {
+            "device": view.name_of(str(src)),
+            "target": view.port_at(str(dst), int(port)),
+            "controller": view.port_at(str(dst), int(port)),
+            "attempts": len(begun),
+            "sessions": 0,
+            "first_time_s": float(begun[0]),
+            "last_time_s": float(begun[-1]),
+            "spacing_s": middle,
+            "jitter_s": float(np.median(np.abs(spacing - middle))),
+        }
+        kind = "ipv6" if ":" in str(src) else "ip"
+        only = f"{kind}.src == {src} && {kind}.dst == {dst} && tcp.dstport == {port} && tcp.flags.syn == 1"
+        kinds = ["calls", "period"]
+        facts = tuple(make_fact(one, _SENTENCES[one], values, proof=Proof(only)) for one in kinds)
+        hits.append(RuleHit(str(src), "c2", "source", facts, (str(dst),), slots_of(mine)))
+    return hits
+
+
+def _busy_askers(failed: pd.DataFrame) -> set[str]:
+    many = failed.drop_duplicates(["src", "dst", "port"]).groupby("src").size()
+    return set(many.index[many > _TARGETS])
+
+
+def _is_mostly_vain(tried: pd.DataFrame, what: str) -> bool:
+    good = tried["answered"] & ~tried["refused"]
+    return bool(good.groupby(tried[what]).any().mean() <= 1 - _FAILED_SHARE)
+
+
+def _make_port_scan(view: TrafficView, source: str, target: str, rows: pd.DataFrame) -> RuleHit:
+    values = _values(view, source, rows) | {
+        "target": view.name_of(target),
+        "ports": rows["port"].nunique(),
+    }
+    kind = "ipv6" if ":" in source else "ip"
+    proto = str(rows["proto"].mode().iloc[0])
+    flag = " && tcp.flags.syn == 1" if proto == "tcp" else f" && {proto}"
+    only = f"{kind}.src == {source} && {kind}.dst == {target}{flag}"
+    fact = make_fact("port_scan", _SENTENCES["port_scan"], values, proof=Proof(only))
+    return RuleHit(source, "recon", "source", (fact,), (target,), slots_of(rows))
+
+
+def _make_host_scan(view: TrafficView, source: str, rows: pd.DataFrame) -> RuleHit:
+    proto, port = str(rows["proto"].iloc[0]), int(rows["port"].iloc[0])
+    values = _values(view, source, rows) | {
+        "hosts": rows["dst"].nunique(),
+        "service": f"{proto.upper()} port {port}" if proto in ("tcp", "udp") else proto.upper(),
+        "some": listed(map(str, by_count(rows["dst"]))),
+    }
+    kind = "ipv6" if ":" in source else "ip"
+    flag = f"{proto}.dstport == {port}" if proto in ("tcp", "udp") else proto
+    only = f"{kind}.src == {source} && {flag}"
+    fact = make_fact("host_scan", _SENTENCES["host_scan"], values, proof=Proof(only))
+    peers = tuple(map(str, by_count(rows["dst"])[:50]))
+    return RuleHit(source, "recon", "source", (fact,), peers, slots_of(rows))
+
+
+def _values(view: TrafficView, source: str, rows: pd.DataFrame) -> dict[str, Value]:
+    each = rows.groupby("attempt")["refused"].any()
+    return {
+        "source": view.name_of(source),
+        "refused": int(each.sum()),
+        "unanswered": int((~each).sum()),
+        "start_time_s": float(rows["since_s"].min()),
+        "span_s": max(float(rows["until_s"].max() - rows["since_s"].min()), 1.0),
+    }

@@ -1,0 +1,87 @@
+"""Vetoes: what in the tables forbids a label, whatever a model says.
+
+A label's profile names its veto; the model's suspicion survives only where none stands.
+"""
+
+import numpy as np
+
+from assistant.facts.attribution import LOGIN_PORTS, Attribution
+from assistant.facts.traffic_view import TrafficView
+from traffic.capture import SAMPLE_S
+from traffic.pcap.protocols import PROTOCOLS
+
+_BASELINE_S = 600.0  # who wrote within the first ten minutes that are known is not new
+_ONSET_S = 30.0  # a recording often begins within what is going on
+_BURST_PER_S, _BURST_REGISTERS = 5.0, 20
+_MIN_ATTEMPTS = 5
+_SHORT_S = 10.0  # a session at a login port in which somebody works lasts longer
+_ASKED_FOR = 2.0  # times as much received as sent: a download
+_INFRASTRUCTURE = (53, 67, 68, 123, 5353)
+
+
+def not_a_guess(found: Attribution, view: TrafficView) -> bool:  # noqa: ARG001
+    """No login is refused, and no login port is tried again and again for a moment."""
+    if (found.evidence["kind"] == "mqtt_refused").any():
+        return False
+    logins = found.flows[found.flows["port"].isin(LOGIN_PORTS)]
+    if logins.empty:
+        return True
+    each = logins.groupby("attempt").agg(
+        first=("since_s", "min"), last=("until_s", "max"), refused=("refused", "any")
+    )
+    short = (each["last"] - each["first"] <= _SHORT_S) | each["refused"]
+    return int(short.sum()) < _MIN_ATTEMPTS
+
+
+def own_infrastructure(found: Attribution, view: TrafficView) -> bool:
+    """Everything goes to the plant's own resolver, clock or router."""
+    flows = found.flows
+    if flows.empty or not flows["other"].isin(view.local).all():
+        return False
+    served = flows["port"].isin(_INFRASTRUCTURE) & flows["out"]
+    return bool((served | flows["other"].isin(view.routers)).all())
+
+
+def was_asked_for(found: Attribution, view: TrafficView) -> bool:  # noqa: ARG001
+    """The bytes come back on connections that the device opened, and it sends far less."""
+    flows = found.flows
+    if flows.empty or not flows["answered"].all():
+        return False
+    receiver = np.where(flows["src_bytes"] < flows["dst_bytes"], flows["src"], flows["dst"])
+    asked = bool((receiver == flows["src"]).all())
+    sent, got = float(flows["src_bytes"].sum()), float(flows["dst_bytes"].sum())
+    return asked and got >= _ASKED_FOR * sent
+
+
+def only_busy(found: Attribution, view: TrafficView) -> bool:
+    """Every refusal says "not now"."""
+    asked = view.exchanges
+    mine = asked[(asked["client"] == found.device) | (asked["server"] == found.device)]
+    mine = mine[(mine["code"] > 0) & mine["ts"].between(found.start_s, found.end_s)]
+    if mine.empty or len(found.flows):
+        return False
+    return bool(
+        np.logical_or.reduce(
+            [
+                (mine["protocol"] == protocol.name) & mine["code"].isin(protocol.busy)
+                for protocol in PROTOCOLS
+            ]
+        ).all()
+    )
+
+
+def wrote_before(found: Attribution, view: TrafficView) -> bool:
+    """Nobody began to write: who writes did so when the recording began, or soon after and calmly.
+
+    Without ten minutes of what came before a writer is not new; a burst that begins within the
+    recording is one all the same.
+    """
+    writes = view.writes
+    mine = writes[(writes["client"] == found.device) | (writes["server"] == found.device)]
+    mine = mine[mine["client"].isin([found.device, *found.peers])]
+    baseline_s = mine["since_s"] - view.start_s
+    if (baseline_s >= _BASELINE_S).any():
+        return False
+    rows = view.evidence_of(found.device, ("modbus_write",))
+    burst = (rows["count"] >= _BURST_PER_S * SAMPLE_S) | (rows["distinct"] >= _BURST_REGISTERS)
+    return not (burst.any() and (baseline_s >= _ONSET_S).any())
