@@ -22,7 +22,8 @@ from traffic.pcap.headers import TCP
 from traffic.pcap.packets import Packets
 
 # The length of each message, header and all, from its first bytes (shape (n, width), int64) and
-# how many of these were captured; 0 where no message begins like that.
+# how many of these there are, fewer where a capture is cut or ends; 0 where no message begins like
+# that.
 MessageBytes = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 _HEAD = 64  # bytes of each message that are read at once
@@ -267,7 +268,8 @@ def cut_messages(
     begin, end = np.where(blind, size, 0), np.zeros(n, np.int64)
     stale, found = every, _no_cuts()
     for _ in range(_MOST_ROUNDS):
-        cuts, ends = _walk(segments, stale, begin[stale], message_bytes, width)
+        room = run_end - off
+        cuts, ends = _walk(segments, stale, begin[stale], room, message_bytes, width)
         end[stale] = np.minimum(off[stale] + ends, run_end[stale])
         found = _replace(found, cuts, stale, n)
         reached = np.append(0, np.maximum.accumulate(end)[:-1])
@@ -310,10 +312,14 @@ def _walk(
     segments: Segments,
     which: np.ndarray,
     begin: np.ndarray,
+    room: np.ndarray,
     message_bytes: MessageBytes,
     width: int,
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The messages of some segments from ``begin`` on, and where in each the last one ends."""
+    """The messages of some segments from ``begin`` on, and where in each the last one ends.
+
+    ``room`` is how many bytes follow each segment's start without a hole.
+    """
     parts = [_no_cuts()]
     ends = np.minimum(begin, segments.size[which])
     nth, at = np.arange(len(which)), begin
@@ -325,9 +331,9 @@ def _walk(
         segment = which[nth]
         rest = segments.size[segment] - at
         whole = segments.held[segment] == segments.size[segment]
-        known = np.where(whole, width, np.minimum(segments.held[segment] - at, width))
+        known = np.where(whole, room[segment], segments.held[segment]) - at
         head = segments.read(segment, at, width)
-        length = message_bytes(head.astype(np.int64), known)
+        length = message_bytes(head.astype(np.int64), np.minimum(known, width))
         wrong = length <= 0
         length = np.where(wrong, rest, length)
         parts.append({"segment": segment, "at": at, "length": length, "wrong": wrong})

@@ -429,11 +429,12 @@ def find_inner(messages: Messages, at: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def read_status(messages: Messages, at: np.ndarray) -> np.ndarray:
-    """The refusal in responses that begin at byte ``at`` of messages; 0 for none."""
+    """The refusal in responses that begin at byte ``at`` of messages; 0 for none, -1 where the
+    capture cuts it off."""
     service, status, more = messages.u8(at), messages.u8(at + 2), messages.u8(at + 3)
     extended = np.where((more > 0) & np.isin(status, (0x01, 0xFF)), messages.u16(at + 4, "<"), 0)
-    code = np.where(status == _PARTIAL, 0, np.maximum(status, 0))
-    code = np.where(code > 0, np.maximum(extended, 0) << 8 | code, 0)
+    code = np.where(status == _PARTIAL, 0, status)
+    code = np.where(code > 0, np.maximum(extended, 0) << 8 | code, code)
     at = at + 4 + 2 * np.maximum(more, 0)
     pccc = np.flatnonzero((status == 0) & (service == EXECUTE_PCCC & 0xFF | 0x80))
     if len(pccc):

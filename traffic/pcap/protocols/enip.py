@@ -72,10 +72,10 @@ def _message_bytes(head: np.ndarray, known: np.ndarray) -> np.ndarray:
     """A known command, a plausible status, no options (2-3.2)."""
     command, length = head[:, 0] | head[:, 1] << 8, head[:, 2] | head[:, 3] << 8
     status = head[:, 8] | head[:, 9] << 8 | head[:, 10] << 16 | head[:, 11] << 24
-    good = np.isin(command, _COMMANDS) & (known >= 4)
+    good = np.isin(command, _COMMANDS) | (known < 2)
     good &= (known < 12) | (status == 0) | np.isin(status, list(_STATUS))
     good &= (known < _HEAD) | (head[:, 20:24] == 0).all(axis=1)
-    return np.where(good, _HEAD + length, 0)
+    return np.where(good, np.where(known < 4, np.maximum(known, 1), _HEAD + length), 0)
 
 
 def _fits(heads: Heads) -> np.ndarray:
@@ -84,7 +84,7 @@ def _fits(heads: Heads) -> np.ndarray:
     for head, payload in ((heads.orig, heads.orig_payload), (heads.resp, heads.resp_payload)):
         length = _message_bytes(head.astype(np.int64), np.minimum(payload, head.shape[1]))
         fits = (
-            (length > 0)
+            (length >= _HEAD)
             & (head[:, :2].any(axis=1))
             & ((heads.transport == TCP) | (length == payload))
         )

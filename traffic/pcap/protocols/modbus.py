@@ -17,6 +17,7 @@ from traffic.pcap.protocols.protocol import (
     IDENTIFY,
     OTHER,
     READ,
+    SKIP,
     WRITE,
     Events,
     Heads,
@@ -76,8 +77,10 @@ _PLAIN_READS = (1, 2, 3, 4)  # 5 bytes ask; what answers begins with how many by
 def _message_bytes(head: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Protocol 0; at least unit and function, at most 254 bytes; a function."""
     protocol, length = head[:, 2] << 8 | head[:, 3], head[:, 4] << 8 | head[:, 5]
-    good = (protocol == 0) & (length >= 2) & (length <= _LONGEST) & (head[:, 7] > 0) & (known >= 8)
-    return np.where(good, 6 + length, 0)
+    good = ((protocol == 0) | (known < 4)) & ((head[:, 7] > 0) | (known < 8))
+    good &= ((length >= 2) & (length <= _LONGEST)) | (known < 6)
+    # What a capture's end cuts may well have been a message.
+    return np.where(good, np.where(known < 6, np.maximum(known, 1), 6 + length), 0)
 
 
 def _fits(heads: Heads) -> np.ndarray:
@@ -85,13 +88,13 @@ def _fits(heads: Heads) -> np.ndarray:
     good = np.ones(len(heads.orig), bool)
     for head, payload in ((heads.orig, heads.orig_payload), (heads.resp, heads.resp_payload)):
         length = _message_bytes(head.astype(np.int64), np.minimum(payload, head.shape[1]))
-        good &= (length == payload) | (payload == 0)
+        good &= ((length == payload) & (payload >= 8)) | (payload == 0)
     both = (heads.orig_payload > 0) & (heads.resp_payload > 0)
     # The unit and the function come back, and nearly always the transaction's number.
     same = (heads.orig[:, 6] == heads.resp[:, 6]) & (
         (heads.orig[:, 7] ^ heads.resp[:, 7]) & 127 == 0
     )
-    return good & (~both | same) & (heads.payload >= 8)
+    return good & (~both | same) & (heads.payload > 0)
 
 
 def _is_from_server(messages: Messages) -> np.ndarray:
@@ -121,7 +124,7 @@ def _read(messages: Messages) -> pd.DataFrame:
     )
     return make_rows(
         messages,
-        np.where(server, ANSWER, ASK),
+        np.where(messages.held < 8, SKIP, np.where(server, ANSWER, ASK)),
         key=messages.u16(0),
         kind=kind,
         function=np.where(refused, asked, function),

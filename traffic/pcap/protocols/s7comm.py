@@ -167,10 +167,10 @@ _SHOWN = {0x81: "I", 0x82: "Q", 0x83: "M", 0x80: "P", 0x86: "L", 0x87: "V"}
 def _message_bytes(head: np.ndarray, known: np.ndarray) -> np.ndarray:
     """TPKT's length, where a COTP header that fits it follows."""
     length, indicator, kind = head[:, 2] << 8 | head[:, 3], head[:, 4], head[:, 5] >> 4
-    good = (head[:, 0] == 3) & (head[:, 1] == 0) & (length >= 7) & (known >= 4)
+    good = (head[:, 0] == 3) & ((head[:, 1] == 0) | (known < 2)) & ((length >= 7) | (known < 4))
     good &= (known < 6) | ((indicator >= 2) & (indicator + 5 <= length))
     good &= (known < 6) | np.isin(kind, _COTP_TYPES)
-    return np.where(good, length, 0)
+    return np.where(good, np.where(known < 4, np.maximum(known, 1), length), 0)
 
 
 def _fits(heads: Heads) -> np.ndarray:
@@ -219,6 +219,7 @@ def _read(messages: Messages) -> pd.DataFrame:
     data = (kind == _DT) & (messages.u8(4) == 2) & ~_continues(messages, kind)
     first, rosctr = messages.u8(7), messages.u8(8)
     s7 = data & (first == 0x32) & np.isin(rosctr, (_JOB, _ACK, _ACK_DATA, _USERDATA))
+    s7 &= messages.held >= 17
     other = _find_others(messages, kind, data, first, s7)
     columns = _read_s7(messages, s7, rosctr)
     opens, agrees, ends = kind == _CR, kind == _CC, kind == _DR
@@ -344,7 +345,7 @@ def _read_code(
     userdata = messages.u8(8) == _USERDATA
     error = np.where(userdata & (messages.u16(13) >= 12), messages.u16(27), 0)
     error = np.where(~userdata, messages.u16(17), error)
-    code = np.where(answers, np.maximum(error, 0), 0)
+    code = np.where(answers, error, -1)
     items = [(_READ_VAR, _read_result), (_WRITE_VAR, _write_result), (_READ_SZL, _szl_result)]
     for name, read_result in items:
         rows = np.flatnonzero(answers & (code == 0) & (function == name))
