@@ -31,6 +31,9 @@ SOURCES = {
     "PROFINET DCP": Source("high", "its own identification, asked for by a controller"),
     "DNP3 attributes": Source("high", "its device attributes, read by a master"),
     "OPC UA": Source("high", "its own description, read by a client"),
+    "OPC UA certificate": Source(
+        "low", "whom its certificate was made for, which may be a default"
+    ),
     "LLDP": Source("medium", "announced to its neighbours in free text"),
     "DHCP": Source("medium", "what its system calls itself when it asks for an address"),
     "TLS certificate": Source("low", "whom its certificate was made for, which may be a default"),

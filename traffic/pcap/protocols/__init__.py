@@ -10,6 +10,7 @@ from traffic.pcap.protocols.enip import CIP_IO, ENIP
 from traffic.pcap.protocols.lldp import LLDP
 from traffic.pcap.protocols.modbus import MODBUS
 from traffic.pcap.protocols.mqtt import MQTT
+from traffic.pcap.protocols.opcua import OPCUA
 from traffic.pcap.protocols.protocol import Protocol
 from traffic.pcap.protocols.s7comm import S7COMM
 
@@ -20,6 +21,7 @@ PROTOCOLS: tuple[Protocol, ...] = (
     S7COMM,
     ENIP,
     CIP_IO,
+    OPCUA,
     HTTP,
     TLS,
     SSH,

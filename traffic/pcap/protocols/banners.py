@@ -4,12 +4,13 @@ Their content is not read otherwise.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
 from traffic.pcap.headers import TCP
 from traffic.pcap.messages import Messages
+from traffic.pcap.protocols.certificates import read_subject
 from traffic.pcap.protocols.protocol import (
     Fits,
     Heads,
@@ -66,10 +67,9 @@ def _identify_telnet(messages: Messages) -> list[Identity]:
     return found
 
 
-# ---- The certificate of a TLS server (RFC 5246, 7.4.2; X.509 in DER, RFC 5280) ----
+# ---- The certificate of a TLS server (RFC 5246, 7.4.2) ----
 
 _CERTIFICATE_MESSAGE = 11
-_COMMON_NAME, _ORGANISATION = b"\x55\x04\x03", b"\x55\x04\x0a"
 
 
 def _identify_tls(messages: Messages) -> list[Identity]:
@@ -77,10 +77,8 @@ def _identify_tls(messages: Messages) -> list[Identity]:
     hello = (messages.u8(0) == 22) & (messages.u8(5) == 2)
     found = []
     for message, text in select_distinct(messages, hello, 0, _CERTIFICATE):
-        for oid, value in _read_subject(_read_certificate(_join_records(text))):
-            if oid in (_COMMON_NAME, _ORGANISATION):
-                field = "name" if oid == _COMMON_NAME else "make"
-                found.append(Identity(message, field, value, "TLS certificate"))
+        subject = read_subject(_read_certificate(_join_records(text)))
+        found += [Identity(message, field, value, "TLS certificate") for field, value in subject]
     return found
 
 
@@ -104,33 +102,6 @@ def _read_certificate(handshake: bytes) -> bytes:
             return handshake[first + 3 : first + 3 + int.from_bytes(handshake[first : first + 3])]
         at += 4 + size
     return b""
-
-
-def _walk_der(body: bytes) -> Iterator[tuple[int, bytes]]:
-    """Tag and content of each element; the last one may be cut."""
-    at = 0
-    while at + 2 <= len(body):
-        tag, size, start = body[at], body[at + 1], at + 2
-        if size > 128:
-            start += size - 128
-            size = int.from_bytes(body[at + 2 : start])
-        if size == 128 or start > len(body):
-            return
-        yield tag, body[start : start + size]
-        at = start + size
-
-
-def _read_subject(certificate: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Object identifiers of the subject's attributes with their values."""
-    whole = next((body for tag, body in _walk_der(certificate) if tag == 0x30), b"")
-    signed = next((body for tag, body in _walk_der(whole) if tag == 0x30), b"")
-    # Serial number, algorithm, issuer, validity, subject, after a version that may be left out.
-    parts = [body for tag, body in _walk_der(signed) if tag != 0xA0]
-    for _, group in _walk_der(parts[4]) if len(parts) > 4 else ():
-        for _, attribute in _walk_der(group):
-            pair = [body for _, body in _walk_der(attribute)]
-            if len(pair) == 2:
-                yield pair[0], pair[1]
 
 
 # ---- The protocols ----

@@ -25,8 +25,10 @@ from traffic.pcap.protocols.protocol import (
     TELL,
     WRITE,
     Heads,
+    Identity,
     Protocol,
     make_rows,
+    select_distinct,
 )
 
 # COTP types, jobs by their function, and userdata as 0x1000 + group * 256 + function.
@@ -387,6 +389,44 @@ def _read_result(messages: Messages, at: np.ndarray) -> np.ndarray:
     return code
 
 
+# ---- Identity: status lists 0x0011 (modules) and 0x001C (components) ----
+
+_COMPONENTS = {1: "name", 5: "serial", 7: "model"}
+
+
+def _identify(messages: Messages) -> list[Identity]:
+    """Order number, firmware, name, model and serial number, from answers to a read status list."""
+    answers = (
+        (messages.u8(8) == _USERDATA) & (messages.u16(22) == 0x8401) & (messages.u8(29) == _OK)
+    )
+    lists = answers & (messages.u8(7) == 0x32) & np.isin(messages.u16(33) & 0xFF, (0x11, 0x1C))
+    found = []
+    for message, body in select_distinct(messages, lists, 33, 1024):
+        size, read_entry = int.from_bytes(body[4:6]), _ENTRIES[body[1]]
+        entries = [body[at : at + size] for at in range(8, len(body), size or 1)] if size else []
+        for entry in entries[: int.from_bytes(body[6:8])]:
+            if len(entry) >= 28:
+                found += [Identity(message, *pair, "S7 SZL") for pair in read_entry(entry)]
+    return found
+
+
+def _read_module(entry: bytes) -> list[tuple[str, str | bytes]]:
+    index, version = int.from_bytes(entry[:2]), entry[24:28]
+    if index == 1:
+        return [("order number", entry[2:22])]
+    if index == 7 and version[0] == ord("V"):
+        return [("firmware", f"{version[1]}.{version[2]}.{version[3]}")]
+    return []
+
+
+def _read_component(entry: bytes) -> list[tuple[str, str | bytes]]:
+    field = _COMPONENTS.get(int.from_bytes(entry[:2]) & 0xFF)
+    return [(field, entry[2:34])] if field else []
+
+
+_ENTRIES = {0x11: _read_module, 0x1C: _read_component}
+
+
 S7COMM = Protocol(
     name="s7comm",
     transports=(TCP,),
@@ -402,4 +442,5 @@ S7COMM = Protocol(
     name_target=_name_target,
     others=_OTHERS,
     wait_s=3.0,
+    identify=_identify,
 )

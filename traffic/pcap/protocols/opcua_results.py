@@ -1,0 +1,196 @@
+"""What OPC UA answers: the status of a service, or of the first of its items that is bad, and what
+servers say they are.
+
+OPC 10000-4 (services) and OPC 10000-6, 5.2 (encodings). A response begins alike everywhere:
+
+    type 4 | time 8 | number 4 | result 4 | diagnostics 1 | texts 4 | additions 3 | items 4 | ...
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from traffic.pcap.messages import Messages
+from traffic.pcap.protocols.certificates import read_subject
+from traffic.pcap.protocols.protocol import Identity, select_distinct
+
+FAULT = 397
+_BAD = 1 << 31
+_RESULT, _TEXTS, _ITEMS, _FIRST = 16, 21, 28, 32  # places in a response
+_MOST_ITEMS = 64
+# Answers whose items are statuses, begin with one, or are values with one.
+_STATUSES = (676, 703, 772, 784, 802, 850)
+_FIRST_STATUS = (491, 497, 503, 509, 530, 536, 560, 667, 715, 844)
+_VALUES, _MONITORED = 634, 754
+# Bytes of built-in types (5.1.2); -1: text or bytes after their length, 0: not walked over.
+_TYPE_BYTES = np.zeros(64, np.int64)
+_TYPE_BYTES[[1, 2, 3]] = 1
+_TYPE_BYTES[[4, 5]] = 2
+_TYPE_BYTES[[6, 7, 10, 19]] = 4
+_TYPE_BYTES[[8, 9, 11, 13]] = 8
+_TYPE_BYTES[14] = 16
+_TYPE_BYTES[[12, 15, 16]] = -1
+
+
+def read_results(messages: Messages, body: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """The first bad status of each response; 0 for none, -1 where the capture cuts it off.
+
+    Args:
+        messages: shape (n,), responses.
+        body: where each one's type stands.
+        number: of its type.
+    """
+    code = messages.u32(body + _RESULT, "<")
+    code = np.where((code >= 0) & (code < _BAD), 0, code)
+    # Items stand at a known place where the header says nothing more.
+    plain = (messages.u8(body + _RESULT + 4) == 0) & (messages.number(body + _TEXTS + 4, 3) == 0)
+    plain &= np.isin(messages.u32(body + _TEXTS, "<"), (0, 0xFFFFFFFF))
+    readers: list[tuple[tuple[int, ...], Callable[[Messages, np.ndarray, np.ndarray], np.ndarray]]]
+    readers = [
+        (_STATUSES, _read_statuses),
+        (_FIRST_STATUS, _read_first),
+        ((_VALUES,), _read_values),
+        ((_MONITORED,), _read_monitored),
+    ]
+    for numbers, read in readers:
+        rows = np.flatnonzero(plain & (code == 0) & np.isin(number, numbers))
+        if len(rows):
+            some, at = messages.take(rows), body[rows]
+            count = some.u32(at + _ITEMS, "<")
+            count = np.where(count > some.length, 0, np.minimum(count, _MOST_ITEMS))
+            code[rows] = read(some, at + _FIRST, count)
+    return code
+
+
+def _read_statuses(messages: Messages, at: np.ndarray, count: np.ndarray) -> np.ndarray:
+    statuses = messages.bytes(at, 4 * _MOST_ITEMS).copy().view("<u4").astype(np.int64)
+    bad = (statuses >= _BAD) & (np.arange(_MOST_ITEMS) < count[:, None])
+    return np.where(bad.any(axis=1), statuses[np.arange(len(bad)), bad.argmax(axis=1)], 0)
+
+
+def _read_first(messages: Messages, at: np.ndarray, count: np.ndarray) -> np.ndarray:
+    status = messages.u32(at, "<")
+    return np.where((count > 0) & (status >= _BAD), status, 0)
+
+
+def _read_monitored(messages: Messages, at: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Status, number, interval, queue and a filter's result, which is nearly always none."""
+    status = np.zeros(len(messages), np.int64)
+    rows = np.arange(len(messages))
+    for item in range(_MOST_ITEMS):
+        rows = rows[(status[rows] == 0) & (item < count[rows])]
+        if not len(rows):
+            break
+        some, here = messages.take(rows), at[rows] + 23 * item
+        found = some.u32(here, "<")
+        status[rows] = np.where(found >= _BAD, found, 0)
+        rows = rows[some.number(here + 20, 3) == 0]
+    return status
+
+
+def _read_values(messages: Messages, at: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Values each with a mask of what it holds: value, status, times and their fractions (5.2.2.17).
+
+    The walk ends at a value whose length is not plain to see.
+    """
+    status = np.zeros(len(messages), np.int64)
+    rows, at = np.arange(len(messages)), at.copy()
+    for item in range(_MOST_ITEMS):
+        rows = rows[(status[rows] == 0) & (item < count[rows])]
+        if not len(rows):
+            break
+        some, here = messages.take(rows), at[rows]
+        mask = np.maximum(some.u8(here), 0)
+        size = np.where(mask & 1 > 0, _value_bytes(some, here + 1), 0)
+        known = size >= 0
+        after = here + 1 + size
+        found = np.where(known & (mask & 2 > 0), some.u32(after, "<"), 0)
+        status[rows] = np.where(found >= _BAD, found, 0)
+        width = sum(np.where(mask & bit > 0, size, 0) for bit, size in _PARTS)
+        at[rows] = after + width
+        rows = rows[known]
+    return status
+
+
+_PARTS = ((2, 4), (4, 8), (16, 2), (8, 8), (32, 2))
+
+
+def _value_bytes(messages: Messages, at: np.ndarray) -> np.ndarray:
+    """The length of a variant (5.2.2.16); -1 where it is not plain to see."""
+    kind = messages.u8(at)
+    size = _TYPE_BYTES[np.maximum(kind, 0) & 63]
+    length = messages.u32(at + 1, "<")
+    length = np.where(length == 0xFFFFFFFF, 0, length)
+    far = length > messages.length
+    return np.select(
+        [(kind < 0) | (kind >= 0xC0), kind >= 0x80, size > 0, (size < 0) & ~far],
+        [-1, np.where((size > 0) & ~far, 5 + length * size, -1), 1 + size, 5 + length],
+        np.where(kind == 0, 1, -1),
+    )
+
+
+# ---- Identity ----
+
+_SERVERS, _ENDPOINTS = 425, 431
+_BUILD, _STATUS = 340, 864  # BuildInfo, and ServerStatus that holds one
+_BUILD_FIELDS = ("", "make", "model", "software")  # of its texts, the first an address
+
+
+def read_identities(messages: Messages, body: int, number: np.ndarray) -> list[Identity]:
+    """Names and makes in descriptions of servers, in what was read of their build, and in their
+    certificates.
+
+    Args:
+        messages: shape (n,).
+        body: where the type of each stands.
+        number: of its type, -1 for none.
+    """
+    found: list[Identity] = []
+    for message, text in select_distinct(messages, number == _SERVERS, body + _FIRST, 512):
+        found += _read_application(message, text)
+    for message, text in select_distinct(messages, number == _ENDPOINTS, body + _FIRST, 4096):
+        url, at = _take_text(text, 0)
+        found += _read_application(message, text[at:]) if url else []
+    for message, text in select_distinct(messages, number == _VALUES, body + _FIRST, 512):
+        found += _read_build(message, text)
+    return found
+
+
+def read_certificate(message: int, certificate: bytes) -> list[Identity]:
+    """Whom the certificate of who opens or answers a channel was made for."""
+    subject = read_subject(certificate)
+    return [Identity(message, field, value, "OPC UA certificate") for field, value in subject]
+
+
+def _take_text(body: bytes, at: int) -> tuple[bytes, int]:
+    """A text after its length, and where it ends; what leads out of the body ends there."""
+    size = int.from_bytes(body[at : at + 4], "little", signed=True)
+    end = at + 4 + max(size, 0)
+    return body[at + 4 : end], min(end, len(body))
+
+
+def _read_application(message: int, body: bytes) -> list[Identity]:
+    """Its address, its product, its name in some language (OPC 10000-4, 7.2)."""
+    _, at = _take_text(body, 0)
+    product, at = _take_text(body, at)
+    mask, at = body[at] if at < len(body) else 0, at + 1
+    if mask & 1:
+        _, at = _take_text(body, at)
+    name, _ = _take_text(body, at) if mask & 2 else (b"", at)
+    values = {"model": product, "name": name}
+    return [Identity(message, field, text, "OPC UA") for field, text in values.items() if text]
+
+
+def _read_build(message: int, body: bytes) -> list[Identity]:
+    """Maker, product and version, where the first value is a build or a status that holds one
+    (OPC 10000-5, 12.4 and 12.10)."""
+    if len(body) < 12 or not body[0] & 1 or body[1] != 22 or body[2:4] != b"\1\0" or body[6] != 1:
+        return []
+    kind = int.from_bytes(body[4:6], "little")
+    at = {_BUILD: 11, _STATUS: 31}.get(kind)
+    found = []
+    for field in _BUILD_FIELDS if at else ():
+        text, at = _take_text(body, at or 0)
+        if field and text:
+            found.append(Identity(message, field, text, "OPC UA"))
+    return found
