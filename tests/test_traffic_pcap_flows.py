@@ -245,7 +245,9 @@ _FRAMES = st.lists(_STEPS, min_size=2, max_size=40)
 
 def _at(steps: list[tuple[float, bytes]]) -> list[Frame]:
     times = 1000.0 + np.cumsum([step for step, _ in steps])
-    return [(float(ts), ethernet(packet)) for ts, (_, packet) in zip(times, steps, strict=True)]
+    # Each has its own identification, as no mirror's copy has.
+    packets = [p[:4] + (i + 1).to_bytes(2, "big") + p[6:] for i, (_, p) in enumerate(steps)]
+    return [(float(ts), ethernet(p)) for ts, p in zip(times, packets, strict=True)]
 
 
 @settings(max_examples=30, deadline=None)

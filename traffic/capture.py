@@ -17,6 +17,7 @@ from traffic.arrays import count_up, starts_run
 from traffic.conversations import empty_exchanges, empty_sessions
 from traffic.device_records import DeviceRecords
 from traffic.identities import empty_identities
+from traffic.quality import Quality
 
 SAMPLE_S = 10.0
 
@@ -77,6 +78,7 @@ class Capture:
         identities: one row per statement of a device's make, model or firmware; see
             ``empty_identities``.
         notes: what was skipped or assumed while reading, one sentence each, for the user.
+        quality: what the sensor could not see.
         records: what devices say of themselves, in logs and readings beside the traffic.
     """
 
@@ -87,6 +89,7 @@ class Capture:
     exchanges: pd.DataFrame = field(default_factory=empty_exchanges)
     identities: pd.DataFrame = field(default_factory=empty_identities)
     notes: tuple[str, ...] = ()
+    quality: Quality = field(default_factory=Quality)
     records: DeviceRecords = field(default_factory=DeviceRecords)
 
     @property

@@ -23,6 +23,7 @@ from traffic.pcap.headers import ICMP, ICMP6, TCP, UDP
 from traffic.pcap.identities import read_identities
 from traffic.pcap.packets import Packets
 from traffic.pcap.protocols import dns
+from traffic.pcap.sensor import assess_packets
 from traffic.pcap.services import SERVER_PORTS, read_services
 from traffic.pcap.sessions import make_sessions
 from traffic.pcap.tcp import (
@@ -197,6 +198,7 @@ def make_flows(packets: Packets) -> Capture:
     """
     work = cut_flows(packets.table)
     segments = _read_segments(work)
+    quality = assess_packets(packets, work, segments)
     flows = _make_table(work, segments, packets)
     frames = read_frames(packets)
     content = read_content(packets, work, _describe_flows(work, flows))
@@ -218,7 +220,8 @@ def make_flows(packets: Packets) -> Capture:
             make_exchanges(frames.content, frames.packets, np.full(len(frames.services), -1)),
         ),
         identities=read_identities(packets, content, frames, flows),
-        notes=packets.notes,
+        notes=(*packets.notes, *quality.notes),
+        quality=quality,
     )
 
 

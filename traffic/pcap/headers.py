@@ -65,8 +65,8 @@ _EXTENSION_HEADER = header_type(
     8, next=(0, "u1"), units=(1, "u1"), offset=(2, ">u2"), ident=(4, ">u4")
 )
 _TRANSPORT_HEADER = header_type(
-    16, sport=(0, ">u2"), dport=(2, ">u2"), type=(0, "u1"), code=(1, "u1"), seq=(4, ">u4"), offset=(12, "u1"),
-    flags=(13, "u1"), window=(14, ">u2"),
+    16, sport=(0, ">u2"), dport=(2, ">u2"), type=(0, "u1"), code=(1, "u1"), seq=(4, ">u4"), ack=(8, ">u4"),
+    offset=(12, "u1"), flags=(13, "u1"), window=(14, ">u2"),
 )  # fmt: skip
 
 
@@ -112,7 +112,7 @@ class Transports:
 
     Attributes:
         sport, dport: ICMP's type and code where the packet is one, 0 where there are none; uint16.
-        flags, seq, window: TCP's, 0 elsewhere; uint8, uint32, uint16.
+        flags, seq, ack, window: TCP's, 0 elsewhere; uint8, uint32, uint32, uint16.
         has_tcp: whether they were captured.
         payload, held: its length by the IP header, and how much of it was captured; int32.
         payload_at: its offset in the buffer; int64.
@@ -122,6 +122,7 @@ class Transports:
     dport: np.ndarray
     flags: np.ndarray
     seq: np.ndarray
+    ack: np.ndarray
     window: np.ndarray
     has_tcp: np.ndarray
     payload: np.ndarray
@@ -242,6 +243,7 @@ def read_transport(records: Records, ip: Headers) -> Transports:
         dport=np.where(typed, header["code"], header["dport"] * ported),
         flags=header["flags"] * has_tcp,
         seq=header["seq"] * has_tcp,
+        ack=header["ack"] * has_tcp,
         window=header["window"] * has_tcp,
         has_tcp=has_tcp,
         payload=payload,

@@ -34,10 +34,16 @@ class Unread:
 
 @dataclass(frozen=True)
 class Ends:
-    """The MAC addresses of each IP packet, shape (n,), int64; -1 = none."""
+    """What the frame says of each IP packet, shape (n,).
+
+    Attributes:
+        src_mac, dst_mac: 48 bits, -1 = none; int64.
+        cut: whether it was not captured whole.
+    """
 
     src_mac: np.ndarray
     dst_mac: np.ndarray
+    cut: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,8 @@ def _read_round(records: Records, envelopes: np.ndarray) -> _Round:
         links = replace(links, envelopes=links.envelopes | envelopes)
     arp, ip = read_arp(records, links), read_ip(records, links)
     transport = read_transport(records, ip)
-    ends = Ends(links.src_mac[ip.row], links.dst_mac[ip.row])
+    cut = (records.captured < records.wire)[ip.row]
+    ends = Ends(links.src_mac[ip.row], links.dst_mac[ip.row], cut)
     unread = _find_unread(records, links, arp, ip)
     tunnels = open_tunnels(records, links, ip, transport)
     return _Round(arp, ip, transport, ends, unread, links.envelopes, tunnels)

@@ -21,11 +21,11 @@ from traffic.pcap.copies import find_arp_copies, find_copies
 from traffic.pcap.layers import read_layers
 from traffic.pcap.links import ENVELOPES, MOST_ROUNDS
 from traffic.pcap.records import Records, read_headers, read_records
-from traffic.pcap.unread import name_unread
 
 # Packets decoded together, each part in a thread: what is only needed on the way fits the
 # processor's cache.
 _PART = 65_536
+_STEP_S = 1.0  # no reordering on the way to the file is as long as this
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Packets:
     Attributes:
         table: one row per IP packet, sorted by ``ts`` (stable): ``ts``; ``src dst`` (rows of
             ``addresses``); ``proto`` (IANA number); ``sport dport`` (ICMP: type and code);
-            ``ip_bytes``; ``flags seq window has_tcp`` of TCP; ``payload`` (bytes above transport),
+            ``ip_bytes``; ``flags seq ack window has_tcp`` of TCP; ``payload`` (bytes above transport),
             ``held`` (of these captured, at ``payload_at`` of buffer ``file``); ``src_mac dst_mac``
-            (48 bits, -1 = none); ``frame`` (its number in ``file``, from 1, as Wireshark counts:
-            all records of a file, those that are not read too).
-            A packet in a tunnel is a row of its own, with the frame that it came in.
+            (48 bits, -1 = none); ``cut`` (not all was captured); ``frame`` (its number in ``file``,
+            from 1, as Wireshark counts: all records of a file, those that are not read too). A
+            packet in a tunnel is a row of its own, with the frame that it came in.
         arp: one row per ARP packet, sorted by ``ts``: ``ts op sender target`` (rows of
             ``addresses``) ``mac file frame``.
         others: one row per frame that is neither, sorted by ``ts``: ``ts file frame ethertype`` (0
@@ -48,6 +48,8 @@ class Packets:
         copies: one row per packet that was left out as another's copy, sorted by ``ts``: ``ts src
             dst file frame``.
         envelopes: one row per kind of envelope that was opened: ``name packets``.
+        clock_steps: one row per frame that is over a second older than the one before it in its
+            file: ``ts back_s file frame``.
         addresses: shape (n_addresses,), object, address texts.
         buffers: each file's bytes, mapped.
         start_s, end_s: times of the first and last frame of any kind.
@@ -59,6 +61,7 @@ class Packets:
     others: pd.DataFrame
     copies: pd.DataFrame
     envelopes: pd.DataFrame
+    clock_steps: pd.DataFrame
     addresses: np.ndarray
     buffers: tuple[np.ndarray, ...]
     start_s: float
@@ -106,6 +109,7 @@ def read_packets(paths: Sequence[Path]) -> Packets:
     notes: list[str] = []
     parts: list[_Part] = []
     buffers: list[np.ndarray] = []
+    steps: list[pd.DataFrame] = []
     start_s, end_s = np.inf, -np.inf
     for path in paths:
         records = read_records(path)
@@ -113,6 +117,7 @@ def read_packets(paths: Sequence[Path]) -> Packets:
         if not len(records.ts):
             notes.append(f"{path.name}: holds no packets")
             continue
+        steps.append(_find_clock_steps(records, len(buffers)))
         parts += _decode(path, records, len(buffers), notes)
         buffers.append(records.buffer)
         start_s, end_s = min(start_s, records.ts.min()), max(end_s, records.ts.max())
@@ -130,10 +135,6 @@ def read_packets(paths: Sequence[Path]) -> Packets:
     table, copied = _split_copies(table.drop(columns=_ONLY_HERE), copies)
     arp, arp_copied = _split_copies(arp, find_arp_copies(arp))
     copied = pd.concat([copied, arp_copied.rename(columns={"sender": "src", "target": "dst"})])
-    if len(copied):
-        notes.append(
-            f"{len(copied)} packets are copies that a mirror port delivered once more and were left out"
-        )
     times = float(start_s), float(end_s)
     counts = np.sum([part.envelopes for part in parts], axis=0)
     envelopes = pd.DataFrame({"name": pd.Series(ENVELOPES, dtype="str"), "packets": counts})
@@ -144,6 +145,7 @@ def read_packets(paths: Sequence[Path]) -> Packets:
         others,
         copied[_COPY_COLUMNS].sort_values("ts", kind="stable", ignore_index=True),
         envelopes,
+        pd.concat(steps, ignore_index=True),
         addresses,
         tuple(buffers),
         *times,
@@ -187,22 +189,17 @@ def _clock_notes(path: Path, records: Records) -> list[str]:
     ]
 
 
+def _find_clock_steps(records: Records, file: int) -> pd.DataFrame:
+    back_s = np.diff(records.ts, prepend=records.ts[:1])
+    rows = np.flatnonzero(back_s < -_STEP_S)
+    columns = {"ts": records.ts[rows], "back_s": -back_s[rows], "frame": records.frame[rows]}
+    return pd.DataFrame({**columns, "file": np.full(len(rows), file)})
+
+
 def _decode(path: Path, records: Records, file: int, notes: list[str]) -> list[_Part]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy lets go of the interpreter's lock
         starts = range(0, len(records.ts), _PART)
         parts = list(pool.map(partial(_decode_part, records, file), starts))
-    if others := sum(len(part.others["ts"]) for part in parts):
-        notes.append(
-            f"{path.name}: {others} of {len(records.ts)} frames are neither IP nor ARP and make no flow "
-            f"({_name_others(parts, records.buffer)})"
-        )
-    for name, count in zip(
-        ENVELOPES, np.sum([part.envelopes for part in parts], axis=0), strict=True
-    ):
-        if count:
-            notes.append(
-                f"{path.name}: {count} packets came in {name} and were read from inside it"
-            )
     if too_deep := sum(part.too_deep for part in parts):
         notes.append(
             f"{path.name}: {too_deep} packets lie in more than {MOST_ROUNDS} envelopes; what is inside "
@@ -213,12 +210,6 @@ def _decode(path: Path, records: Records, file: int, notes: list[str]) -> list[_
             f"{path.name}: {lying} IP packets claim a length their frame cannot hold; the frame's was taken"
         )
     return parts
-
-
-def _name_others(parts: list[_Part], buffer: np.ndarray) -> str:
-    table = pd.concat([pd.DataFrame(part.others) for part in parts if len(part.others["ts"])])
-    counts = name_unread(table, (buffer,)).value_counts()
-    return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
 def _decode_part(whole: Records, file: int, first: int) -> _Part:

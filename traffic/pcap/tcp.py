@@ -316,7 +316,7 @@ def read_segments(packets: pd.DataFrame, stream: np.ndarray) -> pd.DataFrame:
     out |= {name: np.zeros(n, bool) for name in ("again", "resent", "keep_alive")}
     flags = packets["flags"].to_numpy()
     out["zero_window"] = _is_zero_window(flags, packets["window"].to_numpy(), stream)
-    order = _by_side(stream)
+    order = by_side(stream)
     if (flags & RST).any():
         order = order[flags[order] & RST == 0]
     if not len(order):
@@ -324,12 +324,12 @@ def read_segments(packets: pd.DataFrame, stream: np.ndarray) -> pd.DataFrame:
     flags, payload = flags[order], packets["payload"].to_numpy()[order]
     stream = stream[order]
     head = starts_run(stream)
-    place = _unwrap(packets["seq"].to_numpy()[order], head)
+    place = unwrap(packets["seq"].to_numpy()[order], head)
     # SYN and FIN take a number each and hold no byte.
     marks = ((flags & FIN) + (flags >> 1 & 1)).astype(np.int32)
     end = place + payload
     end += marks
-    seen = _highest_before(end, head)
+    seen = highest_before(end, head)
     grown = np.where(head, payload + marks, np.maximum(end - seen, 0))
     wild = ~head & (place - seen > _WILDEST_JUMP)
     out["grown_bytes"][order] = np.where(wild, payload, np.maximum(grown - marks * (grown > 0), 0))
@@ -347,7 +347,7 @@ def read_segments(packets: pd.DataFrame, stream: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(out, copy=False)
 
 
-def _by_side(stream: np.ndarray) -> np.ndarray:
+def by_side(stream: np.ndarray) -> np.ndarray:
     """The stable order of streams that are sorted but for their last bit, the side."""
     connection, side = stream >> 1, (stream & 1).astype(bool)
     head = np.flatnonzero(starts_run(connection)).astype(np.int32)
@@ -372,7 +372,7 @@ def _is_zero_window(flags: np.ndarray, window: np.ndarray, stream: np.ndarray) -
     return zero
 
 
-def _unwrap(seq: np.ndarray, head: np.ndarray) -> np.ndarray:
+def unwrap(seq: np.ndarray, head: np.ndarray) -> np.ndarray:
     """32-bit sequence numbers as places in an endless stream, comparable within each stream."""
     seq = seq.astype(np.uint32)
     step = np.diff(seq, prepend=seq[:1]).view(np.int32)
@@ -380,7 +380,7 @@ def _unwrap(seq: np.ndarray, head: np.ndarray) -> np.ndarray:
     return np.cumsum(step, dtype=np.int64)
 
 
-def _highest_before(end: np.ndarray, head: np.ndarray) -> np.ndarray:
+def highest_before(end: np.ndarray, head: np.ndarray) -> np.ndarray:
     """The highest ``end`` among the earlier segments of each stream (its own at a head)."""
     first = np.flatnonzero(head)
     # Each stream is lifted above the one before it, so that one running maximum serves all.

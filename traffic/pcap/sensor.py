@@ -1,0 +1,181 @@
+"""What the sensor of a packet capture could not see, as ``Quality``."""
+
+import numpy as np
+import pandas as pd
+
+from traffic.pcap.drops import find_drops
+from traffic.pcap.headers import TCP
+from traffic.pcap.packets import Packets
+from traffic.pcap.tcp import ACK, FIN, RST, SYN
+from traffic.pcap.unread import name_unread
+from traffic.quality import COUNTS, Quality, with_shares
+
+# A conversation could show both directions where one side sent this many packets that acknowledge
+# the other: a refusal, a stray FIN and its repetitions are fewer.
+_LEAST_ACKS = 3
+# Traffic is steady where the minute before and after a pause has this many frames, in most of its
+# six parts.
+_HOLE_S, _AROUND_S, _STEADY_FRAMES, _PART_S, _PARTS, _STEADY_PARTS = 30.0, 600.0, 30, 10.0, 6, 4
+_MOST_HOLES = 100
+
+
+def assess_packets(packets: Packets, work: pd.DataFrame, segments: pd.DataFrame) -> Quality:
+    """Say what packets tell of their sensor.
+
+    Args:
+        packets: the packets of one capture.
+        work: as ``traffic.pcap.flows.cut_flows`` returns it.
+        segments: shape (n_packets, ...), rows as in ``work``: ``grown_bytes``.
+    """
+    drops = find_drops(packets, work, segments)
+    unread = name_unread(packets.others, packets.buffers).value_counts()
+    devices, whole = _count(packets, work, drops)
+    names = pd.Series(packets.addresses, dtype="str")
+    ends = {side: names.take(drops[side].to_numpy()).to_numpy() for side in ("src", "dst")}
+    return Quality(
+        devices=devices,
+        whole=whole,
+        unread=pd.DataFrame({"name": unread.index.astype("str"), "frames": unread.to_numpy()}),
+        envelopes=packets.envelopes,
+        drops=drops.assign(**ends),
+        holes=_find_holes(packets, work),
+    )
+
+
+def _count(
+    packets: Packets, work: pd.DataFrame, drops: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.Series]:
+    """``Quality.devices`` and ``Quality.whole``."""
+    table, arp, copies, n = packets.table, packets.arp, packets.copies, len(packets.addresses)
+
+    def by_device(ends: pd.DataFrame, *sides: str, weights: np.ndarray | None = None) -> np.ndarray:
+        counts = [np.bincount(ends[side].to_numpy(), weights, minlength=n) for side in sides]
+        return np.sum(counts, axis=0).astype(np.int64)
+
+    cut = np.flatnonzero(table["cut"].to_numpy())
+    blind = cut[(table["proto"].to_numpy()[cut] == TCP) & ~table["has_tcp"].to_numpy()[cut]]
+    talks = _find_ways(work)
+    copied = by_device(copies, "src", "dst")
+    counts = {
+        "frames": by_device(table, "src", "dst") + by_device(arp, "sender", "target") + copied,
+        "copies": copied,
+        "cut_frames": by_device(table.iloc[cut], "src", "dst"),
+        "blind_frames": by_device(table.iloc[blind], "src", "dst"),
+        "two_way": by_device(talks[~talks["one_way"]], "src", "dst"),
+        "one_way": by_device(talks[talks["one_way"]], "src", "dst"),
+        "gaps": by_device(drops, "src", "dst"),
+        "dropped_bytes": by_device(drops, "src", "dst", weights=drops["bytes"].to_numpy()),
+    }
+    tells = np.flatnonzero(np.sum([counts[name] > 0 for name in COUNTS[1:]], axis=0))
+    devices = pd.DataFrame(
+        {name: counts[name][tells] for name in COUNTS}, index=packets.addresses[tells]
+    )
+    one_way = int(talks["one_way"].sum())
+    whole = pd.DataFrame(
+        {
+            "frames": [len(table) + len(arp) + len(packets.others) + len(copies)],
+            "copies": [len(copies)],
+            "cut_frames": [len(cut)],
+            "blind_frames": [len(blind)],
+            "two_way": [len(talks) - one_way],
+            "one_way": [one_way],
+            "gaps": [len(drops)],
+            "dropped_bytes": [int(drops["bytes"].sum())],
+        }
+    )
+    return with_shares(devices), with_shares(whole).iloc[0].astype(float)
+
+
+def _find_ways(work: pd.DataFrame) -> pd.DataFrame:
+    """TCP flows that could show both directions: ``src dst`` and whether they show ``one_way``."""
+    tcp = slice(int((work["proto"].to_numpy() == TCP).sum()))  # these come first
+    flow, is_orig, flags = (work[name].to_numpy()[tcp] for name in ("flow", "is_orig", "flags"))
+    n = int(flow[-1]) + 1 if len(flow) else 0
+    acks = flags & (ACK | RST) == ACK
+    sent = [np.bincount(flow[side], minlength=n) for side in (is_orig, ~is_orig)]
+    known = [np.bincount(flow[side & acks], minlength=n) for side in (is_orig, ~is_orig)]
+    able = np.flatnonzero(np.maximum(*known) >= _LEAST_ACKS)
+    head = np.searchsorted(flow, able)
+    ends = {side: work[side].to_numpy()[tcp][head] for side in ("src", "dst")}
+    return pd.DataFrame({**ends, "one_way": (np.minimum(*sent) == 0)[able]})
+
+
+# ---- Holes in time ----
+
+
+def _find_holes(packets: Packets, work: pd.DataFrame) -> pd.DataFrame:
+    back = packets.clock_steps
+    rows = [
+        {"start_s": row.ts + row.back_s, "end_s": row.ts, "kind": "clock back", "file": row.file,
+         "frame": row.frame}
+        for row in back.itertuples()
+    ]  # fmt: skip
+    tables = (packets.table, packets.arp, packets.others)
+    main = max(tables, key=len)
+    ts = main["ts"].to_numpy()
+    for place in _find_pauses(
+        ts, [table["ts"].to_numpy() for table in tables if table is not main]
+    ):
+        start_s, end_s = float(ts[place]), float(ts[place + 1])
+        after = main.iloc[place + 1]
+        rows.append(
+            {"start_s": start_s, "end_s": end_s, "kind": _name_hole(work, start_s, end_s),
+             "file": int(after["file"]), "frame": int(after["frame"])}
+        )  # fmt: skip
+    holes = pd.DataFrame(rows, columns=["start_s", "end_s", "kind", "file", "frame"])
+    types = {"start_s": "float64", "end_s": "float64", "kind": "str"}
+    return holes.astype({**types, "file": "int64", "frame": "int64"})
+
+
+def _find_pauses(ts: np.ndarray, others: list[np.ndarray]) -> list[int]:
+    """The frames after which nothing came for long, amid traffic without a tenth of such a pause."""
+    pause, found = np.diff(ts), []
+    places = np.flatnonzero(pause >= _HOLE_S)
+    minute_s = _PART_S * _PARTS
+    before = places + 1 - np.searchsorted(ts, ts[places] - minute_s)
+    after = np.searchsorted(ts, ts[places + 1] + minute_s) - places - 1
+    for place in places[np.minimum(before, after) >= _STEADY_FRAMES]:
+        start_s, end_s = ts[place], ts[place + 1]
+        first, last = np.searchsorted(ts, (start_s - _AROUND_S, end_s + _AROUND_S))
+        usual = max(
+            pause[first:place].max(initial=0.0), pause[place + 1 : last - 1].max(initial=0.0)
+        )
+        if usual >= pause[place] / 10:
+            continue
+        steady = _is_steady(start_s - ts[first : place + 1][::-1])
+        steady &= _is_steady(ts[place + 1 : last] - end_s)
+        alone = all(
+            np.searchsorted(o, start_s, "right") == np.searchsorted(o, end_s) for o in others
+        )
+        if steady and alone:
+            found.append(int(place))
+        if len(found) == _MOST_HOLES:
+            break
+    return found
+
+
+def _is_steady(away_s: np.ndarray) -> bool:
+    """Whether frames this far from a pause, the nearest first, are steady traffic."""
+    near = away_s[: np.searchsorted(away_s, _PART_S * _PARTS)]
+    return len(near) >= _STEADY_FRAMES and len(np.unique(near // _PART_S)) >= _STEADY_PARTS
+
+
+def _name_hole(work: pd.DataFrame, start_s: float, end_s: float) -> str:
+    """Which of HOLE_KINDS a pause is, by whether TCP's numbers go on where they stopped."""
+    near = (work["ts"] >= start_s - _AROUND_S) & (work["ts"] <= end_s + _AROUND_S)
+    rows = work[near & work["has_tcp"]]
+    keys = ["src", "dst", "sport", "dport"]
+    names = ["seq", "payload", "flags", "ts"]
+    if rows.empty:
+        return "silence"
+    rows = rows[keys + names].sort_values([*keys, "ts"], kind="stable")
+    same = (rows[keys].to_numpy()[1:] == rows[keys].to_numpy()[:-1]).all(axis=1)
+    ts, flags = rows["ts"].to_numpy(), rows["flags"].to_numpy()
+    across = same & (ts[:-1] <= start_s) & (ts[1:] >= end_s)
+    across &= (flags[1:] & (SYN | RST) == 0) & (flags[:-1] & (FIN | RST) == 0)
+    if not across.any():
+        return "silence"
+    marks = flags & SYN > 0
+    end = (rows["seq"].to_numpy().astype(np.int64) + rows["payload"].to_numpy() + marks)[:-1]
+    lost = (rows["seq"].to_numpy().astype(np.int64)[1:] - end).astype(np.uint32).view(np.int32)
+    return "not captured" if (lost[across] > 0).any() else "clock forward"
