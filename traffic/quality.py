@@ -170,7 +170,7 @@ def _say_unread(quality: Quality) -> str:
         return ""
     names = [f"{_count(n)} {name}" for name, n in quality.unread.itertuples(index=False)]
     return (
-        f"{_count(frames)} of {_count(quality.whole['frames'])} frames are neither IP nor ARP and make no flow "
+        f"{_count(frames)} of {_count(quality.whole['frames'])} frames are of kinds that nothing here reads "
         f"({_name_some(names)})"
     )
 

@@ -6,6 +6,8 @@ import pandas as pd
 from traffic.pcap.drops import find_drops
 from traffic.pcap.headers import TCP
 from traffic.pcap.packets import Packets
+from traffic.pcap.protocols import PROTOCOLS
+from traffic.pcap.protocols.protocol import ETHERNET
 from traffic.pcap.tcp import ACK, FIN, RST, SYN
 from traffic.pcap.unread import name_unread
 from traffic.quality import COUNTS, Quality, with_shares
@@ -28,7 +30,9 @@ def assess_packets(packets: Packets, work: pd.DataFrame, segments: pd.DataFrame)
         segments: shape (n_packets, ...), rows as in ``work``: ``grown_bytes``.
     """
     drops = find_drops(packets, work, segments)
-    unread = name_unread(packets.others, packets.buffers).value_counts()
+    read = [port for one in PROTOCOLS if ETHERNET in one.transports for port in one.ports]
+    others = packets.others[~packets.others["ethertype"].isin(read)]
+    unread = name_unread(others, packets.buffers).value_counts()
     devices, whole = _count(packets, work, drops)
     names = pd.Series(packets.addresses, dtype="str")
     ends = {side: names.take(drops[side].to_numpy()).to_numpy() for side in ("src", "dst")}
