@@ -86,6 +86,7 @@ SET_MODE = _ask(0x4B, b"\x20\x67\x24\x01", b"\7" + bytes(6) + b"\x0f\0\1\0\x80\6
         (SET_MODE, _reply(0x4B, data=b"\7" + bytes(6) + b"\x4f\x10\1\0"),
          ["control", 0x670F80, "PCCC 1", "", "refused", 0x1000010]),
     ],
+    ids=lambda value: str(value[1:]) if isinstance(value, list) else "",
 )  # fmt: skip
 @pytest.mark.parametrize("connected", [False, True])
 def test_what_cip_asks_and_refuses(tmp_path, asked, answer, wanted, connected):

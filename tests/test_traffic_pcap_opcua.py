@@ -93,6 +93,7 @@ VALUES = _items(
         (_ask(826, NONE), b"", ["read", 826, "", "unseen", -1]),
         (_ask(787, bytes(20)), b"", ["other", 787, "", "unanswered", -1]),
     ],
+    ids=lambda value: str(value[1:]) if isinstance(value, list) else "",
 )  # fmt: skip
 @pytest.mark.parametrize("port", [4840, 53530])
 def test_what_services_ask_and_refuse(tmp_path, asked, answer, wanted, port):

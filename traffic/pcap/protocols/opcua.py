@@ -19,6 +19,7 @@ from traffic.pcap.headers import TCP
 from traffic.pcap.messages import Messages
 from traffic.pcap.protocols.opcua_results import (
     FAULT,
+    node_bytes,
     read_certificate,
     read_identities,
     read_results,
@@ -304,26 +305,14 @@ def _is_sealed(messages: Messages, hidden: np.ndarray, plain: np.ndarray) -> np.
 
 # ---- What requests ask for ----
 
-_NODE_BYTES = np.array([2, 4, 7, 0, 19, 0])  # of a node's number, by its encoding; 0: a length
 # What stands between the header of a request and the number of its items.
 _BEFORE_ITEMS = {READS: 12, WRITES: 0, CALL: 0, MONITOR: 8, 560: 0, 664: -1}
-
-
-def _node_bytes(messages: Messages, at: np.ndarray) -> np.ndarray:
-    """The length of a NodeId (5.2.2.9); 0 for none."""
-    form = messages.u8(at) & 0x3F
-    known = (form >= 0) & (form < len(_NODE_BYTES)) & (messages.u8(at) >= 0)
-    size = np.where(known, _NODE_BYTES[np.clip(form, 0, len(_NODE_BYTES) - 1)], 0)
-    texts = np.flatnonzero(known & (size == 0))
-    if len(texts):
-        size[texts] = 7 + np.maximum(_text_bytes(messages.take(texts), at[texts] + 3), 0)
-    return size
 
 
 def _after_header(messages: Messages, body: np.ndarray) -> np.ndarray:
     """Where what a request asks for begins: after its token, time, number, texts and hints."""
     at = body + 4
-    at = at + _node_bytes(messages, at) + 16
+    at = at + node_bytes(messages, at) + 16
     at = at + 4 + np.maximum(_text_bytes(messages, at), 0) + 4
     return np.where(messages.number(at, 3) == 0, at + 3, -1)  # nothing is added to the header
 
@@ -350,7 +339,7 @@ def _read_asked(
         )
         browses = np.flatnonzero(asked == BROWSE)
         if len(browses):
-            before[browses] = _node_bytes(some.take(browses), at[browses]) + 16
+            before[browses] = node_bytes(some.take(browses), at[browses]) + 16
         items = (at >= 0) & ~urls & (before >= 0)
         count_at = np.where(items, at + before, 0)
         node_at = count_at + 4
@@ -358,14 +347,14 @@ def _read_asked(
         calls = asked == CALL
         if calls.any():
             # The object comes first, then the method, which says what is to happen.
-            node_at = np.where(calls, node_at + _node_bytes(some, node_at), node_at)
+            node_at = np.where(calls, node_at + node_bytes(some, node_at), node_at)
             space = np.where(
                 some.u8(node_at) == 1, some.u8(node_at + 1), some.u16(node_at + 1, "<")
             )
             command[rows] = calls & items & (some.u8(node_at) > 0) & (space > 0)
         name_at[rows] = np.select([urls, items], [at + 4, node_at], -1)
         name_bytes[rows] = np.where(
-            urls, _text_bytes(some, np.maximum(at, 0)), _node_bytes(some, node_at)
+            urls, _text_bytes(some, np.maximum(at, 0)), node_bytes(some, node_at)
         )
     return name_at, np.clip(name_bytes, 0, _NAME_BYTES), value, command
 

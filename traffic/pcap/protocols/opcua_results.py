@@ -22,14 +22,15 @@ _MOST_ITEMS = 64
 _STATUSES = (676, 703, 772, 784, 802, 850)
 _FIRST_STATUS = (491, 497, 503, 509, 530, 536, 560, 667, 715, 844)
 _VALUES, _MONITORED = 634, 754
-# Bytes of built-in types (5.1.2); -1: text or bytes after their length, 0: not walked over.
+# Bytes of built-in types (5.1.2); 0 where it depends on what they hold.
 _TYPE_BYTES = np.zeros(64, np.int64)
 _TYPE_BYTES[[1, 2, 3]] = 1
 _TYPE_BYTES[[4, 5]] = 2
 _TYPE_BYTES[[6, 7, 10, 19]] = 4
 _TYPE_BYTES[[8, 9, 11, 13]] = 8
 _TYPE_BYTES[14] = 16
-_TYPE_BYTES[[12, 15, 16]] = -1
+# Of a node's number, by its encoding (5.2.2.9); -1: a text.
+_NODE_BYTES = np.array([2, 4, 7, -1, 19, -1, 0])
 
 
 def read_results(messages: Messages, body: np.ndarray, number: np.ndarray) -> np.ndarray:
@@ -116,17 +117,80 @@ _PARTS = ((2, 4), (4, 8), (16, 2), (8, 8), (32, 2))
 
 
 def _value_bytes(messages: Messages, at: np.ndarray) -> np.ndarray:
-    """The length of a variant (5.2.2.16); -1 where it is not plain to see."""
+    """The length of a variant (5.2.2.16): one value, or an array of them after its number; -1 where
+    it is not plain to see."""
     kind = messages.u8(at)
-    size = _TYPE_BYTES[np.maximum(kind, 0) & 63]
-    length = messages.u32(at + 1, "<")
-    length = np.where(length == 0xFFFFFFFF, 0, length)
-    far = length > messages.length
-    return np.select(
-        [(kind < 0) | (kind >= 0xC0), kind >= 0x80, size > 0, (size < 0) & ~far],
-        [-1, np.where((size > 0) & ~far, 5 + length * size, -1), 1 + size, 5 + length],
-        np.where(kind == 0, 1, -1),
-    )
+    array = (kind >= 0x80) & (kind < 0xC0)
+    count = np.where(array, np.minimum(messages.u32(at + 1, "<") + 1 & 0xFFFFFFFF, 1 << 20) - 1, 1)
+    count = np.maximum(count, 0)
+    end = np.where(kind < 0, -1, at + np.where(array, 5, 1))
+    fixed = _TYPE_BYTES[np.maximum(kind, 0) & 63]
+    end = np.where((fixed > 0) & (end > 0), end + fixed * count, end)
+    end[(kind >= 0xC0) | ((kind > 0) & ~array & (kind > 63))] = -1
+    rows = np.flatnonzero((fixed == 0) & (kind > 0) & (end > 0) & (count > 0))
+    for element in range(_MOST_ITEMS + 1):
+        rows = rows[(element < count[rows]) & (end[rows] > 0)]
+        if not len(rows):
+            break
+        some = messages.take(rows)
+        size = _element_bytes(some, end[rows], kind[rows] & 63)
+        end[rows] = np.where((size > 0) & (element < _MOST_ITEMS), end[rows] + size, -1)
+    return np.where(end > 0, end - at, -1)
+
+
+def text_bytes(messages: Messages, at: np.ndarray) -> np.ndarray:
+    """What a text or bytes take with their length; 0 where that leads out of the message."""
+    size = messages.u32(at, "<")
+    size = np.where(size == 0xFFFFFFFF, 0, size)
+    return np.where((size < 0) | (size > messages.length), 0, 4 + size)
+
+
+def node_bytes(messages: Messages, at: np.ndarray) -> np.ndarray:
+    """The length of a NodeId (5.2.2.9); 0 for none."""
+    form = messages.u8(at)
+    size = np.where(form >= 0, _NODE_BYTES[np.clip(form & 0x3F, 0, len(_NODE_BYTES) - 1)], 0)
+    texts = np.flatnonzero(size < 0)
+    if len(texts):
+        size[texts] = 3 + text_bytes(messages.take(texts), at[texts] + 3)
+    return size
+
+
+def _element_bytes(messages: Messages, at: np.ndarray, kind: np.ndarray) -> np.ndarray:
+    """The length of values whose length depends on what they hold; 0 where it is not read."""
+    size = np.zeros(len(messages), np.int64)
+    for numbers, read in _ELEMENTS:
+        rows = np.flatnonzero(np.isin(kind, numbers))
+        if len(rows):
+            size[rows] = read(messages.take(rows), at[rows])
+    return size
+
+
+def _qualified_bytes(messages: Messages, at: np.ndarray) -> np.ndarray:
+    text = text_bytes(messages, at + 2)
+    return np.where(text > 0, 2 + text, 0)
+
+
+def _localized_bytes(messages: Messages, at: np.ndarray) -> np.ndarray:
+    mask, end = messages.u8(at), at + 1
+    for bit in (1, 2):
+        end = end + np.where(mask & bit > 0, text_bytes(messages, end), 0)
+    return np.where(mask >= 0, end - at, 0)
+
+
+def _extension_bytes(messages: Messages, at: np.ndarray) -> np.ndarray:
+    node = node_bytes(messages, at)
+    body = messages.u8(at + node)
+    held = np.where(body > 0, text_bytes(messages, at + node + 1), 0)
+    return np.where((node > 0) & (body >= 0), node + 1 + held, 0)
+
+
+_ELEMENTS: tuple[tuple[tuple[int, ...], Callable[[Messages, np.ndarray], np.ndarray]], ...] = (
+    ((12, 15, 16), text_bytes),
+    ((17,), node_bytes),
+    ((20,), _qualified_bytes),
+    ((21,), _localized_bytes),
+    ((22,), _extension_bytes),
+)
 
 
 # ---- Identity ----
