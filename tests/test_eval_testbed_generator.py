@@ -18,6 +18,7 @@ from traffic.plant import dump_plant, load_plant
 SEEDS = st.integers(0, 10**9)
 # role -> program; the router routes and runs nothing.
 PROGRAMS = {"gateway": "modbus_gateway", "robot": "opcua_server", "mes": "opcua_client", ROUTER: ""}
+PROGRAMS |= {"press": "s7_server", "console": "s7_client"}
 
 
 def named_hosts(settings: Mapping[str, Any]) -> set[str]:
@@ -34,7 +35,7 @@ def test_no_name_address_or_mac_is_given_twice(seed: int) -> None:
     machines = draw_site(seed).machines
     for column in ("name", "address", "mac"):
         assert len({getattr(machine, column) for machine in machines}) == len(machines)
-    assert 23 <= len(machines) <= 30
+    assert 25 <= len(machines) <= 32
 
 
 @given(SEEDS)

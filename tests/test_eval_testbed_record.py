@@ -13,7 +13,8 @@ import pytest
 
 from assistant.cli.testbed import app
 from eval.testbed.host import DEBIAN, check_host
-from eval.testbed.record import record, record_series
+from eval.testbed.record import record, record_series, see_through_sensor
+from eval.testbed.sensor import Frame, read_frames, write_frames
 from traffic.datasets.truth import Truth, read_truth, write_truth
 from traffic.errors import UserError
 from traffic.plant import load_plant
@@ -104,6 +105,23 @@ def test_a_folder_that_is_there_and_an_unknown_event_are_refused(tmp_path: Path)
         record(1, 1.0, tmp_path)
     with pytest.raises(UserError, match="no event is called earthquake; expected some of"):
         record(1, 1.0, tmp_path / "run", kinds=["earthquake"])
+    with pytest.raises(
+        UserError, match="no degradation is called rain; expected some of mirror_one"
+    ):
+        record(1, 1.0, tmp_path / "run", sensors=["mirror_both", "rain"])
+
+
+def test_a_run_is_seen_through_its_sensor_and_its_truth_says_so(tmp_path: Path) -> None:
+    frames = [Frame(10**6 * second, bytes([second] * 60), 60) for second in range(3)]
+    write_frames(tmp_path / "capture.pcap", frames)
+    truth = Truth(seed=1, start_s=0.0, end_s=60.0, complete=True, made_by="a test", intervals=())
+    write_truth(truth, tmp_path / "truth.json")
+    see_through_sensor(tmp_path, ["mirror_both", "snaplen_54"], 1)
+    assert read_frames(tmp_path / "switch.pcap") == frames
+    seen = read_frames(tmp_path / "capture.pcap")
+    assert [(len(one.raw), one.length) for one in seen] == [(54, 60)] * 6
+    made_by = "a test, seen through mirror_both, snaplen_54"
+    assert read_truth(tmp_path / "truth.json") == truth.model_copy(update={"made_by": made_by})
 
 
 def test_a_series_keeps_whole_runs(tmp_path: Path) -> None:

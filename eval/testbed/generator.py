@@ -46,14 +46,47 @@ def _words() -> _Words:
 
 
 def draw_site(seed: int) -> Site:
-    """Draw a plant with what lies beyond its router: 23 to 30 machines."""
+    """Draw a plant with what lies beyond its router: 25 to 32 machines."""
     rng = Random(seed)  # noqa: S311 - a plant, not a secret
     network = _draw_network(rng)
     gateway = str(network[rng.choice([1, 1, -2])])
     machines = tuple(_place_machines(_draw_roles(rng), network, gateway, rng))
     settings = _SettingsDraw(machines, rng).known
     drawn = [replace(machine, settings=settings.get(machine.name, {})) for machine in machines]
+    drawn += _draw_press(seed, network, {gateway, *(machine.address for machine in drawn)})
     return Site(seed, str(network), gateway, tuple(drawn))
+
+
+def _draw_press(seed: int, network: ipaddress.IPv4Network, taken: set[str]) -> list[Machine]:
+    """A press with an S7 controller and the console that reads it.
+
+    They have dice of their own, so that all else of a seed stays as it was before they came.
+    """
+    rng = Random(f"press {seed}")  # noqa: S311 - a plant, not a secret
+    usable = [str(host) for host in network.hosts() if host.packed[3] not in (0, 255)]
+    places = iter(rng.sample([host for host in usable if host not in taken], 2))
+    wait_s, period_s = rng.choice([2.0, 5.0, 10.0]), rng.choice([0.5, 1.0, 2.0])
+    retry = {"first_s": wait_s, "factor": 1.0, "most_s": wait_s, "jitter": 0.05}
+    sizes = {"1": rng.randint(32, 128), "20": rng.randint(64, 400)}
+    blocks: list[_Settings] = [
+        {"db": int(db), "start": 0, "size": min(size, 64)} for db, size in sizes.items()
+    ]
+    blocks[0]["write_s"] = rng.uniform(30, 180)
+    settings = {
+        "press": ("s7_server", {"blocks": sizes, "port": 102}),
+        "console": ("s7_client", {"server": "press-1", "port": 102, "blocks": blocks,
+                                  "poll_s": period_s, "retry": retry, "timeout_s": 2.0, "by_name": False}),
+    }  # fmt: skip
+    pair = []
+    for role, (program, own) in settings.items():
+        model, oui = rng.choice(_words().makes[role])
+        mac = f"{oui}:{rng.randbytes(3).hex(':')}"
+        pair.append(
+            Machine(
+                f"{role}-1", role, next(places), mac, program, own, model=model, zone="press shop"
+            )
+        )
+    return pair
 
 
 def _draw_network(rng: Random) -> ipaddress.IPv4Network:
@@ -140,6 +173,9 @@ class _SettingsDraw:
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
         for name in ("edge-1", "historian-1"):
             self.known[name]["ssh_key"] = pem
+        # The last draw of all: in half of the plants a panel writes from first to last, steadily.
+        if rng.random() < 0.5:
+            self.known["hmi-1"]["polled"][0]["write_s"] = rng.uniform(1.0, 3.0)
 
     def _common(self, role: str) -> _Settings:
         """What every machine of the plant has beside its work: names, time, time-outs, retries."""

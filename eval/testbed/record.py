@@ -28,6 +28,7 @@ from eval.testbed.events.event import Event
 from eval.testbed.generator import draw_site
 from eval.testbed.host import check_host, enter
 from eval.testbed.lab import Lab, open_lab
+from eval.testbed.sensor import check_degradations, degrade
 from eval.testbed.truth import ExecutedEvent, make_truth
 from traffic.datasets.truth import read_truth, write_truth
 from traffic.errors import UserError
@@ -107,7 +108,9 @@ def _record_of_set(minutes: float, out: Path, starting: threading.Lock, seed: in
 # ---- One run ----
 
 
-def record(seed: int, minutes: float, out: Path, kinds: Sequence[str] = ()) -> int:
+def record(
+    seed: int, minutes: float, out: Path, kinds: Sequence[str] = (), sensors: Sequence[str] = ()
+) -> int:
     """Record one run in a lab of its own.
 
     Args:
@@ -115,21 +118,25 @@ def record(seed: int, minutes: float, out: Path, kinds: Sequence[str] = ()) -> i
         minutes: length of the capture.
         out: a folder that does not exist yet.
         kinds: the events that shall happen, once each; by default they are drawn.
+        sensors: what the sensor does to the capture, keys of ``eval.testbed.sensor.DEGRADATIONS``;
+            the truth names them, and the capture as it was on the switch is kept beside it.
 
     Returns:
         The exit status of the run: 0, or 1 where it ended early and its truth says that it is
         incomplete.
 
     Raises:
-        UserError: this machine cannot run a lab, ``out`` exists, or a kind is unknown.
+        UserError: this machine cannot run a lab, ``out`` exists, a kind or a sensor is unknown.
     """
     check_kinds(kinds)
+    check_degradations(sensors)
     if out.exists():
         raise UserError(f"{out} exists already; expected a new folder; name another with --out")
     check_host()
     out.mkdir(parents=True)
     arguments = ["--seed", str(seed), "--minutes", str(minutes), "--out", str(out.resolve())]
-    return enter("eval.testbed", [*arguments, *(f"--kind={kind}" for kind in kinds)])
+    arguments += [*(f"--kind={kind}" for kind in kinds), *(f"--sensor={one}" for one in sensors)]
+    return enter("eval.testbed", arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -139,10 +146,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--kind", action="append", default=[])
+    parser.add_argument("--sensor", action="append", default=[])
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
-        return 0 if _record_inside(given.seed, given.minutes, given.out, given.kind) else 1
+        whole = _record_inside(given.seed, given.minutes, given.out, given.kind)
+        if given.sensor:
+            see_through_sensor(given.out, given.sensor, given.seed)
+        return 0 if whole else 1
     except KeyboardInterrupt:
         log.error("the run is incomplete: it was interrupted before the capture began")
         return 1
@@ -169,6 +180,15 @@ def _record_inside(seed: int, minutes: float, out: Path, kinds: Sequence[str]) -
     truth = make_truth(seed, executed, site, start_s, end_s, complete=not trouble)
     write_truth(truth, out / "truth.json")
     return not trouble
+
+
+def see_through_sensor(out: Path, sensors: Sequence[str], seed: int) -> None:
+    """Put what a sensor delivers in the place of the capture, which stays as ``switch.pcap``."""
+    switch = (out / "capture.pcap").rename(out / "switch.pcap")
+    degrade(switch, out / "capture.pcap", sensors, seed)
+    truth = read_truth(out / "truth.json", allow_incomplete=True)
+    seen = f"{truth.made_by}, seen through {', '.join(sensors)}"
+    write_truth(truth.model_copy(update={"made_by": seen}), out / "truth.json")
 
 
 def _start_all(lab: Lab) -> None:

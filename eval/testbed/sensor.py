@@ -265,12 +265,21 @@ def degrade(source: Path, target: Path, names: Sequence[str], seed: int) -> None
     Raises:
         UserError: a name is unknown, or the source is no such pcap.
     """
+    check_degradations(names)
+    frames = read_frames(source)
+    for name in names:
+        frames = DEGRADATIONS[name].apply(frames, Random(f"{name} {seed}"))  # noqa: S311
+    write_frames(target, frames)
+
+
+def check_degradations(names: Sequence[str]) -> None:
+    """Refuse names of degradations that do not exist.
+
+    Raises:
+        UserError: one is unknown.
+    """
     if unknown := [name for name in names if name not in DEGRADATIONS]:
         raise UserError(
             f"no degradation is called {', '.join(unknown)}; expected some of "
             f"{', '.join(DEGRADATIONS)}; correct the name"
         )
-    frames = read_frames(source)
-    for name in names:
-        frames = DEGRADATIONS[name].apply(frames, Random(f"{name} {seed}"))  # noqa: S311
-    write_frames(target, frames)

@@ -53,7 +53,8 @@ def add_healthy(draw: Draw) -> None:
     """One or two pairs that talk Modbus, and sometimes sensors with their broker: all is well."""
     for _ in range(draw.randint(1, 2)):
         plc = add_controller(draw)
-        add_panel(draw, polls(plc, 0, draw.randint(4, 30)))
+        # The machine that plays the scene may be busy; they shall not give up because of that.
+        add_panel(draw, polls(plc, 0, draw.randint(4, 30)), timeout_s=5.0)
     if draw.random() < 0.4:
         broker = add_broker(draw)
         for _ in range(draw.randint(1, 2)):

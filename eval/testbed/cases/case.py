@@ -6,14 +6,16 @@ The truth is fixed before anything runs; only counts and times are measured, by 
 dissectors, never by this project's readers.
 """
 
+import contextlib
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from random import Random
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
+from eval.testbed.events.actions import tool_running
 from eval.testbed.lab import Lab
 from eval.testbed.site import ROUTER, Machine, Site
 
@@ -34,6 +36,9 @@ _PUBLIC = (
 )
 
 
+Act: TypeAlias = Callable[[Lab], AbstractContextManager[Any]]
+
+
 @dataclass(frozen=True)
 class Step:
     """Something that is done in a scene and undone again.
@@ -46,7 +51,7 @@ class Step:
 
     at_s: float
     until_s: float
-    act: Callable[[Lab], AbstractContextManager[Any]]
+    act: Act
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,33 @@ class Scene:
 
 
 Kind = Callable[["Draw"], Scene]
+
+NOT_HEALTHY = (r"\A[^\n]*healthy",)
+
+
+def run_tools(machine: Machine, *commands: list[str]) -> Act:
+    """What a step does: run tools on a machine until it is undone."""
+
+    @contextlib.contextmanager
+    def act(lab: Lab) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            for command in commands:
+                stack.enter_context(tool_running(lab, machine.name, command))
+            yield
+
+    return act
+
+
+def set_up(name: str, *commands: list[str]) -> Step:
+    """Run commands to their end on a machine, before the capture's first second is over."""
+
+    @contextlib.contextmanager
+    def act(lab: Lab) -> Iterator[None]:
+        for command in commands:
+            lab.run(name, command).wait()
+        yield
+
+    return Step(-1, 9e9, act)
 
 
 class Draw(Random):

@@ -10,15 +10,17 @@ from eval.testbed.cases.background import (
     add_panel,
     add_sensor,
     polls,
-)  # fmt: skip
-from eval.testbed.cases.case import CaseTruth, Draw, Kind, Scene, Step
-from eval.testbed.cases.security import _run
+)
+from eval.testbed.cases.case import CaseTruth, Draw, Kind, Scene, Step, run_tools
 from eval.testbed.events.actions import tool_command
 
 
 def _healthy(
     draw: Draw, right: str, length_s: float, *steps: Step, speed: float = 1.0, **facts: Any
 ) -> Scene:
+    for machine in [one for one in draw.machines if one.program == "hmi"]:
+        # The machine that plays the scene may be busy; nobody shall give up because of that.
+        draw.change(machine, timeout_s=2.0 * speed)
     truth = CaseTruth(
         "is everything ok?", right, standing=("normal",), facts={"label": "normal", **facts},
         must_not=(r"\A[^\n]*(loss|likely|confirmed)",),
@@ -54,7 +56,7 @@ def keepalives(draw: Draw) -> Scene:
     plc, client, probe_s = add_controller(draw), draw.add("client"), draw.choice([5, 10, 20, 30])
     idle = tool_command("tcp", "idle", plc.address, 502, probe_s)
     return _healthy(draw, "keep-alive probes of an idle session are no loss (RFC 9293 3.8.4)",
-                    draw.seconds(240, 400), Step(0, 9e9, _run(client, idle)), probe_s=probe_s)  # fmt: skip
+                    draw.seconds(240, 400), Step(0, 9e9, run_tools(client, idle)), probe_s=probe_s)  # fmt: skip
 
 
 def reconnects(draw: Draw) -> Scene:
@@ -77,8 +79,8 @@ def backup(draw: Draw) -> Scene:
     send = tool_command("tcp", "bulk", store.address, 873, kbit, "--bytes", size)
     at_s = draw.seconds(100, 160)
     return _healthy(draw, f"a backup of {size / 1e6:.0f} MB inside the plant", at_s + size * 8 / kbit / 1000 + 60,
-                    Step(-1, 9e9, _run(store, listen)), Step(0, 9e9, _run(sender, trickle)),
-                    Step(at_s, 9e9, _run(sender, send)), bytes=size)  # fmt: skip
+                    Step(0, 9e9, run_tools(store, listen)), Step(10, 9e9, run_tools(sender, trickle)),
+                    Step(at_s, 9e9, run_tools(sender, send)), bytes=size)  # fmt: skip
 
 
 def mqtt(draw: Draw) -> Scene:
@@ -109,7 +111,7 @@ def names(draw: Draw) -> Scene:
         ask = tool_command(
             "names", server.address, rate, *known, "--wrong", f"wpad.{DOMAIN}", "--share", 0.03
         )
-        steps.append(Step(0, 9e9, _run(draw.add("workstation"), ask)))
+        steps.append(Step(0, 9e9, run_tools(draw.add("workstation"), ask)))
     return _healthy(
         draw, "nothing is wrong: a few names do not exist", draw.seconds(240, 360), *steps
     )
@@ -124,7 +126,7 @@ def noisy(draw: Draw) -> Scene:
     talkers = [draw.add("workstation") for _ in range(draw.randint(2, 4))]
     last = str(draw.network.broadcast_address)
     steps = [
-        Step(0, 9e9, _run(one, tool_command("broadcast", last, draw.uniform(2, 20))))
+        Step(0, 9e9, run_tools(one, tool_command("broadcast", last, draw.uniform(2, 20))))
         for one in talkers
     ]
     return _healthy(

@@ -1,17 +1,12 @@
 """Cases of further industrial protocols: S7, EtherNet/IP, OPC UA, BACnet, IEC 104, DNP3."""
 
+import re
 from functools import partial
 from typing import Any
 
 from eval.testbed.cases.background import add_healthy
-from eval.testbed.cases.case import CaseTruth, Draw, Kind, Scene
+from eval.testbed.cases.case import NOT_HEALTHY, CaseTruth, Draw, Kind, Scene
 from eval.testbed.site import Machine
-
-_NOT_HEALTHY = (r"\A[^\n]*healthy",)
-
-
-def _literal(address: str) -> str:
-    return address.replace(".", r"\.")
 
 
 def _pair(one: Machine, two: Machine) -> str:
@@ -49,7 +44,7 @@ def _s7_refused(code: int, draw: Draw) -> Scene:
         device=server.address, peers=(client.address,), protocol="s7comm",
         facts={"port": 102, "code": code, "db": wrong["db"], "start": wrong["start"]},
         measures={"refused": f"{_pair(server, client)} && s7comm.data.returncode == {code:#04x}"},
-        must=(f"0x0?{code:x}|{meaning}|does not exist|refus",), must_not=_NOT_HEALTHY,
+        must=(f"0x0?{code:x}|{meaning}|does not exist|refus",), must_not=NOT_HEALTHY,
     ), draw.seconds(300, 500), speed=2.0)  # fmt: skip
 
 
@@ -67,7 +62,7 @@ def s7_stop(draw: Draw) -> Scene:
         device=server.address, peers=(stopper.address,), protocol="s7comm",
         facts={"port": 102, "function": 0x29, "command": "stop"},
         measures={"stops": f"{_pair(stopper, server)} && s7comm.param.func == 0x29"},
-        must=("stop", _literal(stopper.address)), must_not=_NOT_HEALTHY,
+        must=("stop", re.escape(stopper.address)), must_not=NOT_HEALTHY,
     ), at_s + draw.seconds(90, 150), speed=2.0)  # fmt: skip
 
 
@@ -98,7 +93,7 @@ def _cip_error(status: int, draw: Draw) -> Scene:
         device=server.address, peers=(client.address,), protocol="cip",
         facts={"port": 44818, "code": status, "tag": tag},
         measures={"refused": f"{_pair(server, client)} && cip.genstat == {status:#04x}"},
-        must=("status|error|refus|not supported",), must_not=_NOT_HEALTHY,
+        must=("status|error|refus|not supported",), must_not=NOT_HEALTHY,
     ), draw.seconds(240, 400), settle_s=9.0)  # fmt: skip
 
 
@@ -117,7 +112,7 @@ def enip_idle(draw: Draw) -> Scene:
         device=server.address, peers=(client.address,), protocol="enip",
         facts={"port": 44818, "idle_s": idle_s, "every_s": poll_s, "closed_by": "server",
                "by": "RST" if reset else "FIN"},
-        measures={"opened": opened}, must=("idle|without a request|silence",), must_not=_NOT_HEALTHY,
+        measures={"opened": opened}, must=("idle|without a request|silence",), must_not=NOT_HEALTHY,
     ), draw.seconds(700, 900), speed=3.0, settle_s=9.0)  # fmt: skip
 
 
@@ -143,8 +138,8 @@ def _opcua(code: str, number: int, draw: Draw) -> Scene:
         f"no: {{refused}} answers hold {code}",
         device=server.address, peers=(client.address,), protocol="opcua",
         facts={"port": 4840, "code": number, "name": code},
-        measures={"refused": found}, must=(f"{code}|denied|unknown|refus",), must_not=_NOT_HEALTHY,
-    ), draw.seconds(240, 400))  # fmt: skip
+        measures={"refused": found}, must=(f"{code}|denied|unknown|refus",), must_not=NOT_HEALTHY,
+    ), draw.seconds(240, 400), settle_s=25.0)  # fmt: skip
 
 
 # ---- BACnet ----
@@ -172,7 +167,7 @@ def _bacnet(error: str, draw: Draw) -> Scene:
         f"no: {{failed}} requests to {server.address} are answered with Error, Reject or Abort ({error})",
         device=server.address, peers=(client.address,), protocol="bacnet",
         facts={"port": 47808, "error": error},
-        measures={"failed": failed}, must=("error|reject|abort",), must_not=_NOT_HEALTHY,
+        measures={"failed": failed}, must=("error|reject|abort",), must_not=NOT_HEALTHY,
     ), draw.seconds(240, 400))  # fmt: skip
 
 
@@ -206,7 +201,7 @@ def _iec104(what: str, draw: Draw) -> Scene:
         f"no: {{refused}} answers say {what.replace('_', ' ')} (cause of transmission {cause})",
         device=server.address, peers=(client.address,), protocol="iec104",
         facts={"port": 2404, "code": cause, "station": settings["stations"][0]},
-        measures={"refused": refused}, must=("unknown|refus|negative",), must_not=_NOT_HEALTHY,
+        measures={"refused": refused}, must=("unknown|refus|negative",), must_not=NOT_HEALTHY,
     ), draw.seconds(240, 400))  # fmt: skip
 
 
@@ -232,7 +227,7 @@ def _dnp3(what: str, draw: Draw) -> Scene:
     return Scene(draw.site(), CaseTruth(
         ask, right, device=server.address, peers=(client.address,), protocol="dnp3",
         facts={"port": 20000, "function": 5 if what == "command" else 13, "station": station},
-        measures={"asked": asked}, must=(must,), must_not=_NOT_HEALTHY,
+        measures={"asked": asked}, must=(must,), must_not=NOT_HEALTHY,
     ), draw.seconds(240, 360))  # fmt: skip
 
 
@@ -249,6 +244,7 @@ def healthy_industrial(protocol: str, draw: Draw) -> Scene:
         _add_enip(draw, "LEVEL[0-3]")
         settle_s = 9.0
     elif protocol == "opcua":
+        settle_s = 25.0  # its server takes long to build its address space
         server = draw.add("robot", "opcua_server", port=4840, axes=4, cycle_s=0.5)
         draw.add("mes", "opcua_client", server=server.address, port=4840, axes=4,
                  publish_ms=1000.0, read_s=5.0, **_retry(3.0))  # fmt: skip

@@ -1,24 +1,13 @@
 """Cases of links and of addresses: nobody answers, packets are lost, answers are slow."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 
-from eval.testbed.cases.background import (
-    add_controller,
-    add_healthy,
-    add_panel,
-    polls,
-)  # fmt: skip
-from eval.testbed.cases.case import CaseTruth, Draw, Kind, Scene, Step
-from eval.testbed.cases.security import _set_up
+from eval.testbed.cases.background import add_controller, add_healthy, add_panel, polls
+from eval.testbed.cases.case import NOT_HEALTHY, CaseTruth, Draw, Kind, Scene, Step, set_up
 from eval.testbed.lab import Lab
 from eval.testbed.site import ROUTER
-
-_NOT_HEALTHY = (r"\A[^\n]*healthy",)
-
-
-def _literal(address: str) -> str:
-    return address.replace(".", r"\.")
 
 
 def nobody_there(draw: Draw) -> Scene:
@@ -33,7 +22,7 @@ def nobody_there(draw: Draw) -> Scene:
         f"nobody has the address: {{asked}} ARP requests of {client.address} without an answer",
         device=address, peers=(client.address,), protocol="arp",
         facts={"label": "device_silent"}, measures={"asked": asked},
-        must=(_literal(address), "answer|silent|ARP"), must_not=_NOT_HEALTHY,
+        must=(re.escape(address), "answer|silent|ARP"), must_not=NOT_HEALTHY,
     ), draw.seconds(240, 400))  # fmt: skip
 
 
@@ -44,13 +33,13 @@ def never_answers(draw: Draw) -> Scene:
     entry = {"name": address, "port": port, "unit": 1, "address": 0, "count": 8, "function": 3}
     client = add_panel(draw, entry, timeout_s=3.0)
     tried = f"ip.src == {client.address} && ip.dst == {address} && tcp.flags == 2"
-    hole = _set_up(ROUTER, ["ip", "route", "add", "blackhole", address])
+    hole = set_up(ROUTER, ["ip", "route", "add", "blackhole", address])
     return Scene(draw.site(), CaseTruth(
         f"why does {address} not answer?",
         f"{{tried}} SYNs of {client.address} to port {port} without an answer",
         device=address, peers=(client.address,), protocol="tcp",
         facts={"port": port, "label": "device_silent"}, measures={"tried": tried},
-        must=(_literal(address), "answer|silent"), must_not=_NOT_HEALTHY,
+        must=(re.escape(address), "answer|silent"), must_not=NOT_HEALTHY,
     ), draw.seconds(240, 400), (hole,))  # fmt: skip
 
 
@@ -72,7 +61,7 @@ def goes_silent(draw: Draw) -> Scene:
         f"it says nothing more after {{said_last_s}} s; {client.address} goes on asking",
         device=server.address, peers=(client.address,), protocol="tcp",
         facts={"port": 502, "label": "device_silent"}, measures={"said": said},
-        must=(_literal(server.address), "answer|silent"), must_not=_NOT_HEALTHY,
+        must=(re.escape(server.address), "answer|silent"), must_not=NOT_HEALTHY,
     ), at_s + draw.seconds(120, 240), (Step(at_s, 9e9, power_off),))  # fmt: skip
 
 
@@ -94,7 +83,7 @@ def loss(draw: Draw) -> Scene:
         f"yes: the cable of {server.address} loses {share:.0%} each way, {{again}} segments are sent again",
         device=server.address, peers=tuple(one.address for one in clients), protocol="tcp",
         facts={"share": share, "label": "packet_loss"}, measures={"again": again},
-        must=("loss|lost|sent again|retransmi",), must_not=_NOT_HEALTHY,
+        must=("loss|lost|sent again|retransmi",), must_not=NOT_HEALTHY,
     ), at_s + draw.seconds(240, 300), (Step(at_s, 9e9, lose),))  # fmt: skip
 
 
@@ -121,7 +110,7 @@ def delay(draw: Draw) -> Scene:
         device=server.address, peers=(client.address,), protocol="modbus",
         facts={"port": 502, "delay_s": delay_s, "slow_s": slow_s, "label": "congestion"},
         measures={"slow": f"ip.src == {server.address} && modbus && tcp.time_delta > {delay_s * 0.9:.3f}"},
-        must=("slow|delay|late|longer",), must_not=_NOT_HEALTHY,
+        must=("slow|delay|late|longer",), must_not=NOT_HEALTHY,
     ), from_s + slow_s + draw.seconds(60, 120))  # fmt: skip
 
 
@@ -148,7 +137,7 @@ def flapping(draw: Draw) -> Scene:
         f"it is silent {times} times for about {off_s:.0f} s and comes back",
         device=server.address, peers=(client.address,), protocol="tcp",
         facts={"times": times, "off_s": off_s, "label": "flapping"}, measures={},
-        must=(_literal(server.address),), must_not=_NOT_HEALTHY,
+        must=(re.escape(server.address),), must_not=NOT_HEALTHY,
     ), at_s + 60, tuple(steps))  # fmt: skip
 
 

@@ -1,17 +1,12 @@
 """Cases of MQTT and of names: refused logins, sessions taken over, floods, a resolver that fails."""
 
+import re
 from functools import partial
 from typing import Any
 
 from eval.testbed.cases.background import DOMAIN, add_broker, add_healthy, add_sensor
-from eval.testbed.cases.case import CaseTruth, Draw, Kind, Scene, Step
-from eval.testbed.events.actions import tool_command, tool_running
-
-_NOT_HEALTHY = (r"\A[^\n]*healthy",)
-
-
-def _literal(address: str) -> str:
-    return address.replace(".", r"\.")
+from eval.testbed.cases.case import NOT_HEALTHY, CaseTruth, Draw, Kind, Scene, Step, run_tools
+from eval.testbed.events.actions import tool_command
 
 
 def _pause(seconds: float) -> dict[str, float]:
@@ -38,7 +33,7 @@ def _bad_password(version: int, port: int, draw: Draw) -> Scene:
         device=client.address, peers=(broker.address,), protocol="mqtt",
         facts={"port": port, "code": code, "mqtt_version": version, "every_s": pause_s},
         measures={"refused": f"{to_client} && {field} == {code}", "answers": to_client},
-        must=("not authori|refus",), must_not=_NOT_HEALTHY,
+        must=("not authori|refus",), must_not=NOT_HEALTHY,
         decode=() if port == 1883 else (f"tcp.port=={port},mqtt",),
     ), draw.seconds(240, 400))  # fmt: skip
 
@@ -59,9 +54,9 @@ def _refused_by_code(version: int, code: int, draw: Draw) -> Scene:
         device=client.address, peers=(broker.address,), protocol="mqtt",
         facts={"port": 1883, "code": code, "mqtt_version": version, "every_s": pause_s,
                "hand_made": "the broker's answer"},
-        measures={"refused": to_client}, must=("user name|password|refus|reject|unavailable",), must_not=_NOT_HEALTHY,
+        measures={"refused": to_client}, must=("user name|password|refus|reject|unavailable",), must_not=NOT_HEALTHY,
     ), draw.seconds(240, 400),
-        (Step(-1, 9e9, lambda lab: tool_running(lab, broker.name, refuse)),))  # fmt: skip
+        (Step(-1, 9e9, run_tools(broker, refuse)),))  # fmt: skip
 
 
 def client_id_twice(draw: Draw) -> Scene:
@@ -81,7 +76,7 @@ def client_id_twice(draw: Draw) -> Scene:
         device=one.address, peers=(two.address, broker.address), protocol="mqtt",
         facts={"port": 1883, "client_id": shared, "mqtt_version": version, "every_s": pause_s},
         measures={"connects": connects},
-        must=("client id", _literal(one.address), _literal(two.address)), must_not=_NOT_HEALTHY,
+        must=("client id", re.escape(one.address), re.escape(two.address)), must_not=NOT_HEALTHY,
     ), draw.seconds(240, 400))  # fmt: skip
 
 
@@ -99,9 +94,9 @@ def keepalive_exceeded(draw: Draw) -> Scene:
         "and a half times that: {connects} sessions",
         device=client.address, peers=(broker.address,), protocol="mqtt",
         facts={"port": 1883, "keepalive_s": keepalive_s, "closed_by": "server"},
-        measures={"connects": connects}, must=("keep-?alive",), must_not=_NOT_HEALTHY,
+        measures={"connects": connects}, must=("keep-?alive",), must_not=NOT_HEALTHY,
     ), draw.seconds(300, 420),
-        (Step(0, 9e9, lambda lab: tool_running(lab, client.name, mute)),))  # fmt: skip
+        (Step(0, 9e9, run_tools(client, mute)),))  # fmt: skip
 
 
 def flood(draw: Draw) -> Scene:
@@ -120,9 +115,9 @@ def flood(draw: Draw) -> Scene:
         f"{client.address} publishes about {rate} messages a second for {flood_s:.0f} s",
         device=client.address, peers=(broker.address,), protocol="mqtt",
         facts={"port": 1883, "rate_per_s": rate, "length_s": flood_s, "label": "mqtt_abuse"},
-        measures={"frames": sent}, must=(_literal(client.address), "messages|publish|flood"), must_not=_NOT_HEALTHY,
+        measures={"frames": sent}, must=(re.escape(client.address), "messages|publish|flood"), must_not=NOT_HEALTHY,
     ), at_s + flood_s + draw.seconds(60, 120),
-        (Step(at_s, at_s + flood_s, lambda lab: tool_running(lab, client.name, tool)),))  # fmt: skip
+        (Step(at_s, at_s + flood_s, run_tools(client, tool)),))  # fmt: skip
 
 
 def malformed(draw: Draw) -> Scene:
@@ -138,9 +133,9 @@ def malformed(draw: Draw) -> Scene:
         "it opens {opened} connections, each with a malformed packet, and is closed each time",
         device=client.address, peers=(broker.address,), protocol="mqtt",
         facts={"port": 1883, "rate_per_s": rate, "label": "mqtt_abuse"},
-        measures={"opened": opened}, must=(_literal(client.address), "malformed"), must_not=_NOT_HEALTHY,
+        measures={"opened": opened}, must=(re.escape(client.address), "malformed"), must_not=NOT_HEALTHY,
     ), at_s + draw.seconds(90, 200),
-        (Step(at_s, 9e9, lambda lab: tool_running(lab, client.name, tool)),))  # fmt: skip
+        (Step(at_s, 9e9, run_tools(client, tool)),))  # fmt: skip
 
 
 # ---- Names ----
@@ -164,7 +159,7 @@ def _asking(draw: Draw, scene: Scene, truth: CaseTruth, *more: object, asked: st
     names = [asked] if asked else [f"{host}.{DOMAIN}" for host in draw.sample(_HOSTS, 3)]
     tool = tool_command("names", server, rate, *names, *more)
     device = machines[truth.device]
-    steps = (Step(0, 9e9, lambda lab: tool_running(lab, device.name, tool)),)
+    steps = (Step(0, 9e9, run_tools(device, tool)),)
     return Scene(draw.site(), truth, scene.length_s, steps)
 
 
@@ -181,7 +176,7 @@ def _failing(code: str, number: int, draw: Draw) -> Scene:
         device=device.address, peers=(server.address,), protocol="dns",
         facts={"port": 53, "code": number, "share": share, "label": "name_resolution"},
         measures={"failed": f"{answers} && dns.flags.rcode == {number}", "answers": answers},
-        must=(f"{code.lower()}|fail|refus",), must_not=_NOT_HEALTHY,
+        must=(f"{code.lower()}|fail|refus",), must_not=NOT_HEALTHY,
     )  # fmt: skip
     return _asking(draw, scene, truth)
 
@@ -200,7 +195,7 @@ def nxdomain(draw: Draw) -> Scene:
         f"it asks for {wrong}, which does not exist: {{failed}} of {{failed}} answers are NXDOMAIN",
         device=device.address, peers=(server.address,), protocol="dns",
         facts={"port": 53, "code": 3, "name": wrong, "share": 1.0},
-        measures={"failed": failed}, must=("nxdomain|does not exist|fail",), must_not=_NOT_HEALTHY,
+        measures={"failed": failed}, must=("nxdomain|does not exist|fail",), must_not=NOT_HEALTHY,
     )  # fmt: skip
     return _asking(draw, scene, truth, asked=wrong)
 
@@ -216,7 +211,7 @@ def no_answer(draw: Draw) -> Scene:
         f"none of its {{asked}} questions to {server.address} is answered",
         device=device.address, peers=(server.address,), protocol="dns",
         facts={"port": 53, "answers": 0, "label": "name_resolution"},
-        measures={"asked": asked}, must=("answer|silent|unanswered",), must_not=_NOT_HEALTHY,
+        measures={"asked": asked}, must=("answer|silent|unanswered",), must_not=NOT_HEALTHY,
     )  # fmt: skip
     return _asking(draw, scene, truth)
 
@@ -231,7 +226,7 @@ def resolver_down(draw: Draw) -> Scene:
         f"port 53 of {server.address} is unreachable, it says {{unreachable}} times",
         device=device.address, peers=(server.address,), protocol="dns",
         facts={"port": 53, "answers": 0},
-        measures={"unreachable": unreachable}, must=("unreachable|answer|refus",), must_not=_NOT_HEALTHY,
+        measures={"unreachable": unreachable}, must=("unreachable|answer|refus",), must_not=NOT_HEALTHY,
     )  # fmt: skip
     return _asking(draw, Scene(draw.site(), truth, draw.seconds(200, 400)), truth)
 

@@ -1,10 +1,11 @@
 """Cases of Modbus: refusals by code, dead units, answers that are late, lost or not those asked for."""
 
+import re
 from functools import partial
 
 from eval.testbed.cases.background import add_controller, add_healthy, add_panel, polls
-from eval.testbed.cases.case import CaseTruth, Draw, Kind, Scene, Step
-from eval.testbed.events.actions import tool_command, tool_running
+from eval.testbed.cases.case import NOT_HEALTHY, CaseTruth, Draw, Kind, Scene, Step, run_tools
+from eval.testbed.events.actions import tool_command
 from eval.testbed.site import Machine
 
 _SPEED = 3.0
@@ -54,7 +55,7 @@ def refused_port(draw: Draw) -> Scene:
         device=server.address, peers=(client.address,), protocol="tcp",
         facts={"port": port, "every_s": pause_s},
         measures={"refused": f"{resets} && tcp.srcport == {port}"},
-        must=(server.address.replace(".", r"\."), "refus"),
+        must=(re.escape(server.address), "refus"),
     ), draw.seconds(300, 700))  # fmt: skip
 
 
@@ -75,7 +76,7 @@ def _storm(code: int, port: int, draw: Draw) -> Scene:
             "requests": f"{where} && modbus && tcp.dstport == {port}",
         },
         must=(f"exception (0x0?)?{code}|{_MEANINGS[code]}",),
-        must_not=(r"\A[^\n]*healthy",), decode=_decode(port),
+        must_not=NOT_HEALTHY, decode=_decode(port),
     ), length_s)  # fmt: skip
 
 
@@ -95,7 +96,7 @@ def one_address_refused(draw: Draw) -> Scene:
         device=server.address, peers=(client.address,), protocol="modbus",
         facts={"port": 502, "code": 2, "address": wrong, "unit": server.settings["unit"], "all_refused": False},
         measures={"refused": _exceptions(client, server, 2), "asked": asked},
-        must=("exception (0x0?)?2|illegal data address", str(wrong)), must_not=(r"\A[^\n]*healthy",),
+        must=("exception (0x0?)?2|illegal data address", str(wrong)), must_not=NOT_HEALTHY,
     ), draw.seconds(300, 600))  # fmt: skip
 
 
@@ -111,7 +112,7 @@ def partly_refused(draw: Draw) -> Scene:
         device=server.address, peers=(client.address,), protocol="modbus",
         facts={"port": 502, "code": 4, "share": share, "unit": server.settings["unit"]},
         measures={"refused": _exceptions(client, server, 4)},
-        must=("exception (0x0?)?4|device failure",), must_not=(r"\A[^\n]*healthy",),
+        must=("exception (0x0?)?4|device failure",), must_not=NOT_HEALTHY,
     ), draw.seconds(300, 600))  # fmt: skip
 
 
@@ -173,8 +174,8 @@ def periodic_timeouts(draw: Draw) -> Scene:
         device=server.address, peers=(client.address,), protocol="modbus",
         facts={"port": port, "every_s": every_s, "timeout_s": client.settings["timeout_s"]},
         measures={"opened": f"{opened} && tcp.flags.ack == 0 && tcp.dstport == {port}"},
-        must=("not answered|without an answer|unanswered|no answer", client.address.replace(".", r"\.")),
-        must_not=(r"\A[^\n]*healthy",), decode=_decode(port),
+        must=("not answered|without an answer|unanswered|no answer", re.escape(client.address)),
+        must_not=NOT_HEALTHY, decode=_decode(port),
     ), draw.seconds(400, 700))  # fmt: skip
 
 
@@ -196,9 +197,9 @@ def one_behind(draw: Draw) -> Scene:
         device=server.address, peers=(client.address,), protocol="modbus",
         facts={"port": 502, "behind_by": 1, "every_s": every_s},
         measures={"requests": f"{_between(client, server)} && modbus && tcp.dstport == 502"},
-        must=("transaction",), must_not=(r"\A[^\n]*healthy",),
+        must=("transaction",), must_not=NOT_HEALTHY,
     ), draw.seconds(360, 600),
-        Step(0, 9e9, lambda lab: tool_running(lab, client.name, poll)))  # fmt: skip
+        Step(0, 9e9, run_tools(client, poll)))  # fmt: skip
 
 
 def session_limit(draw: Draw) -> Scene:
@@ -220,11 +221,11 @@ def session_limit(draw: Draw) -> Scene:
         facts={"port": 502, "sessions": most, "by": "RST" if reset else "FIN",
                "holders": [one.address for one in clients]},
         measures={"opened": opened},
-        must=("session|handshake|closed", extra.address.replace(".", r"\.")), must_not=(r"\A[^\n]*healthy",),
+        must=("session|handshake|closed", re.escape(extra.address)), must_not=NOT_HEALTHY,
     ), draw.seconds(300, 600), late=(extra.name,))  # fmt: skip
 
 
-def _idle_close(protocol: str, draw: Draw) -> Scene:
+def idle_close_by_server(draw: Draw) -> Scene:
     """A server closes a session without a request for N s; the client asks more seldom."""
     add_healthy(draw)
     idle_s = draw.choice([15.0, 20.0, 30.0, 45.0])
@@ -238,12 +239,35 @@ def _idle_close(protocol: str, draw: Draw) -> Scene:
         f"why does {client.address} lose its connection to {server.address}?",
         f"{server.address} closes a session after {idle_s:.0f} s without a request, and "
         f"{client.address} asks every {poll_s:.0f} s: {{opened}} sessions",
-        device=server.address, peers=(client.address,), protocol=protocol,
+        device=server.address, peers=(client.address,), protocol="modbus",
         facts={"port": 502, "idle_s": idle_s, "every_s": poll_s, "closed_by": "server",
                "by": "RST" if reset else "FIN"},
         measures={"opened": opened},
-        must=("idle|without a request|silence",), must_not=(r"\A[^\n]*healthy",),
+        must=("idle|without a request|silence",), must_not=NOT_HEALTHY,
     ), draw.seconds(500, 900), speed=5.0)  # fmt: skip
+
+
+def idle_close_by_client(draw: Draw) -> Scene:
+    """A client reads once a session, keeps it open for N s, and closes it itself."""
+    add_healthy(draw)
+    server, idle_s, pause_s = (
+        add_controller(draw),
+        draw.choice([10.0, 20.0, 30.0]),
+        draw.seconds(2, 20),
+    )
+    retry = {"first_s": pause_s, "factor": 1.0, "most_s": pause_s, "jitter": 0.02}
+    client = add_panel(
+        draw, polls(server, 0, 8), poll_s=1.0, idle_close_s=idle_s, retry=retry, timeout_s=5.0
+    )
+    closed = f"ip.src == {client.address} && ip.dst == {server.address} && tcp.flags.fin == 1"
+    return _scene(draw, CaseTruth(
+        f"why does the connection of {client.address} to {server.address} end again and again?",
+        f"{client.address} closes each session itself after {idle_s:.0f} s without a request, {{closed}} times",
+        standing=("normal", "inconclusive", "likely", "confirmed"),
+        device=client.address, peers=(server.address,), protocol="modbus",
+        facts={"port": 502, "idle_s": idle_s, "pause_s": pause_s, "closed_by": "client", "by": "FIN"},
+        measures={"closed": closed}, must=(re.escape(client.address), "clos|end"),
+    ), draw.seconds(400, 600), speed=3.0)  # fmt: skip
 
 
 def function_scan(draw: Draw) -> Scene:
@@ -263,9 +287,9 @@ def function_scan(draw: Draw) -> Scene:
         device=scanner.address, peers=(server.address,), protocol="modbus",
         facts={"port": 502, "functions": 127, "label": "recon"},
         measures={"requests": requests},
-        must=(scanner.address.replace(".", r"\."), "function"),
+        must=(re.escape(scanner.address), "function"),
     ), at_s + 127 / rate * 2 + 60,
-        Step(at_s, at_s + 127 / rate * 2, lambda lab: tool_running(lab, scanner.name, tool)), speed=1.0)  # fmt: skip
+        Step(at_s, at_s + 127 / rate * 2, run_tools(scanner, tool)), speed=1.0)  # fmt: skip
 
 
 def register_sweep(draw: Draw) -> Scene:
@@ -284,9 +308,9 @@ def register_sweep(draw: Draw) -> Scene:
         f"it sweeps the registers of {server.address}: {{requests}} requests",
         device=scanner.address, peers=(server.address,), protocol="modbus",
         facts={"port": 502, "label": "recon"}, measures={"requests": requests},
-        must=(scanner.address.replace(".", r"\."),),
+        must=(re.escape(scanner.address),),
     ), at_s + sweep_s + 60,
-        Step(at_s, at_s + sweep_s, lambda lab: tool_running(lab, scanner.name, tool)), speed=1.0)  # fmt: skip
+        Step(at_s, at_s + sweep_s, run_tools(scanner, tool)), speed=1.0)  # fmt: skip
 
 
 def _writer(new: bool, draw: Draw) -> Scene:
@@ -315,9 +339,9 @@ def _writer(new: bool, draw: Draw) -> Scene:
         standing=("likely", "confirmed") if new else ("normal", "inconclusive"),
         device=writer.address, peers=(server.address,), protocol="modbus",
         facts={"port": 502, "new": new, "every_s": 1 / rate, "label": "unauthorized_command" if new else "normal"},
-        measures={"writes": writes}, must=(writer.address.replace(".", r"\."), "writ"),
+        measures={"writes": writes}, must=(re.escape(writer.address), "writ"),
         must_not=() if new else ("confirmed: .*unauthori",),
-    ), length_s, (Step(at_s, 9e9, lambda lab: tool_running(lab, writer.name, tool)),), speed,
+    ), length_s, (Step(at_s, 9e9, run_tools(writer, tool)),), speed,
         settle_s=4.0)  # fmt: skip
 
 
@@ -337,7 +361,8 @@ KINDS: dict[str, Kind] = {
     "modbus_periodic_timeouts": periodic_timeouts,
     "modbus_one_behind": one_behind,
     "session_limit": session_limit,
-    "idle_close_by_server": partial(_idle_close, "modbus"),
+    "idle_close_by_server": idle_close_by_server,
+    "idle_close_by_client": idle_close_by_client,
     "modbus_function_scan": function_scan,
     "modbus_register_sweep": register_sweep,
     "steady_writer": partial(_writer, False),

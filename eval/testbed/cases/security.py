@@ -1,48 +1,24 @@
 """Cases of attackers and of what looks like them: scans, sweeps, beacons, uploads, downloads."""
 
-import contextlib
 import ipaddress
-from collections.abc import Iterator
+import re
 from functools import partial
-from typing import Any
 
 from eval.testbed.cases.background import add_controller, add_healthy, add_panel, polls
-from eval.testbed.cases.case import CaseTruth, Draw, Kind, Scene, Step
-from eval.testbed.events.actions import tool_command, tool_running
-from eval.testbed.lab import Lab
+from eval.testbed.cases.case import (
+    NOT_HEALTHY,
+    CaseTruth,
+    Draw,
+    Kind,
+    Scene,
+    Step,
+    run_tools,
+    set_up,
+)
+from eval.testbed.events.actions import tool_command
 from eval.testbed.site import ROUTER, Machine
 
-_NOT_HEALTHY = (r"\A[^\n]*healthy",)
 _SYN = "tcp.flags.syn == 1 && tcp.flags.ack == 0"
-
-
-def _literal(address: str) -> str:
-    return address.replace(".", r"\.")
-
-
-def _run(machine: Machine, *commands: list[str]) -> Any:
-    """What a step does: run tools on a machine until it is undone."""
-
-    @contextlib.contextmanager
-    def act(lab: Lab) -> Iterator[None]:
-        with contextlib.ExitStack() as stack:
-            for command in commands:
-                stack.enter_context(tool_running(lab, machine.name, command))
-            yield
-
-    return act
-
-
-def _set_up(name: str, *commands: list[str]) -> Step:
-    """Run commands to their end on a machine, before the capture's first second is over."""
-
-    @contextlib.contextmanager
-    def act(lab: Lab) -> Iterator[None]:
-        for command in commands:
-            lab.run(name, command).wait()
-        yield
-
-    return Step(-1, 9e9, act)
 
 
 def _silent(machine: Machine, *accepted: int) -> Step:
@@ -53,7 +29,7 @@ def _silent(machine: Machine, *accepted: int) -> Step:
         f"add rule inet wall in tcp dport {{ {ports} }} accept; add rule inet wall in tcp flags syn drop; "
         "add rule inet wall in udp dport 1-65535 drop"
     )
-    return _set_up(machine.name, ["nft", rules])
+    return set_up(machine.name, ["nft", rules])
 
 
 # ---- Scans ----
@@ -76,7 +52,7 @@ def _vertical(count: int, way: str, draw: Draw) -> Scene:
         "0" if way != "tcp_refused" else "1",
     ]
     nmap += ["--min-rate", f"{rate:.2f}", "--max-rate", f"{rate:.2f}", target.address]
-    steps = [Step(at_s, 9e9, _run(scanner, nmap))]
+    steps = [Step(at_s, 9e9, run_tools(scanner, nmap))]
     if way == "tcp_silent":
         steps.insert(0, _silent(target, 502))
     pair = f"ip.src == {scanner.address} && ip.dst == {target.address}"
@@ -92,7 +68,7 @@ def _vertical(count: int, way: str, draw: Draw) -> Scene:
         device=scanner.address, peers=(target.address,), protocol="udp" if way == "udp" else "tcp",
         facts={"ports": count, "first_port": first, "length_s": scan_s,
                "answered": way != "tcp_silent", "label": "recon"},
-        measures=measures, must=(_literal(scanner.address), "scan"), must_not=_NOT_HEALTHY,
+        measures=measures, must=(re.escape(scanner.address), "scan"), must_not=NOT_HEALTHY,
     ), at_s + scan_s + draw.seconds(50, 120), tuple(steps))  # fmt: skip
 
 
@@ -118,8 +94,8 @@ def _horizontal(way: str, draw: Draw) -> Scene:
     # Behind the router is one machine for all addresses of the network, or nothing that answers.
     kind = "blackhole" if way == "tcp_silent" else "local"
     route = ["ip", "route", "add", kind, str(network), *(["dev", "lo"] if kind == "local" else [])]
-    steps = [_set_up(ROUTER, route)] if network is away else []
-    steps.append(Step(at_s, 9e9, _run(scanner, [*command, *pace, str(network)])))
+    steps = [set_up(ROUTER, route)] if network is away else []
+    steps.append(Step(at_s, 9e9, run_tools(scanner, [*command, *pace, str(network)])))
     sent = f"ip.src == {scanner.address} && ip.dst == {network}"
     measures = {
         "icmp": {"tried": f"{sent} && icmp.type == 8"},
@@ -133,7 +109,7 @@ def _horizontal(way: str, draw: Draw) -> Scene:
         f"{scanner.address} tries the addresses of {network} ({way}), {{tried}} probes",
         device=scanner.address, peers=(str(network),), protocol=protocol,
         facts={"port": port, "network": str(network), "label": "recon"}, measures=measures,
-        must=(_literal(scanner.address), "scan|sweep"), must_not=_NOT_HEALTHY,
+        must=(re.escape(scanner.address), "scan|sweep"), must_not=NOT_HEALTHY,
     ), at_s + 256 / rate * 2 + draw.seconds(50, 120), tuple(steps))  # fmt: skip
 
 
@@ -149,15 +125,15 @@ def _beacon(answer: str, draw: Draw) -> Scene:
     steps: list[Step] = []
     if answer == "unanswered":
         address = draw.outside_address()
-        steps.append(_set_up(ROUTER, ["ip", "route", "add", "blackhole", address]))
+        steps.append(set_up(ROUTER, ["ip", "route", "add", "blackhole", address]))
     else:
         controller = draw.add("cnc", outside=True)
         address = controller.address
         if answer == "answered":
             listen = tool_command("tcp", "listen", port, "--answer-bytes", draw.randint(10, 90))
-            steps.append(Step(-1, 9e9, _run(controller, listen)))
+            steps.append(Step(-1, 9e9, run_tools(controller, listen)))
     tool = tool_command("tcp", "beacon", address, port, period_s, "--jitter", jitter)
-    steps.append(Step(0, 9e9, _run(device, tool)))
+    steps.append(Step(5, 9e9, run_tools(device, tool)))  # its far end is up by then
     calls = f"ip.src == {device.address} && ip.dst == {address} && {_SYN}"
     return Scene(draw.site(), CaseTruth(
         f"what does {device.address} call outside?",
@@ -165,7 +141,7 @@ def _beacon(answer: str, draw: Draw) -> Scene:
         standing=("likely", "confirmed", "inconclusive"),
         device=device.address, peers=(address,), protocol="tcp",
         facts={"port": port, "every_s": period_s, "jitter": jitter, "answer": answer, "label": "c2"},
-        measures={"calls": calls}, must=(_literal(address),), must_not=_NOT_HEALTHY,
+        measures={"calls": calls}, must=(re.escape(address),), must_not=NOT_HEALTHY,
     ), draw.seconds(420, 600), tuple(steps))  # fmt: skip
 
 
@@ -190,9 +166,9 @@ def upload(draw: Draw) -> Scene:
         f"it sends {size / 1e6:.1f} MB to {taker.address}, which nobody has called before",
         device=device.address, peers=(taker.address,), protocol="tcp",
         facts={"port": port, "bytes": size, "direction": "out", "label": "exfiltration"},
-        measures={"frames": sent}, must=(_literal(taker.address),), must_not=_NOT_HEALTHY,
+        measures={"frames": sent}, must=(re.escape(taker.address),), must_not=NOT_HEALTHY,
     ), at_s + size * 8 / kbit / 1000 + draw.seconds(60, 120), (
-        Step(-1, 9e9, _run(taker, listen)), Step(at_s, 9e9, _run(device, send))))  # fmt: skip
+        Step(-1, 9e9, run_tools(taker, listen)), Step(at_s, 9e9, run_tools(device, send))))  # fmt: skip
 
 
 def download(draw: Draw) -> Scene:
@@ -212,7 +188,7 @@ def download(draw: Draw) -> Scene:
         device=device.address, peers=(store.address,), protocol="http",
         facts={"port": 80, "bytes": size, "direction": "in", "label": "normal", "label_not": ["ddos", "dos"]},
         measures={"frames": got}, must=("download|received|asked for",), must_not=(r"\A[^\n]*flood",),
-    ), at_s + draw.seconds(60, 120), (Step(at_s, 9e9, _run(device, fetch)),))  # fmt: skip
+    ), at_s + draw.seconds(60, 120), (Step(at_s, 9e9, run_tools(device, fetch)),))  # fmt: skip
 
 
 KINDS: dict[str, Kind] = {

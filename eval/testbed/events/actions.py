@@ -16,6 +16,7 @@ from eval.testbed.lab import Lab, end
 from eval.testbed.site import Machine
 
 _PORTS = {"plc": 502, "modbus_gateway": 502, "broker": 1883, "camera": 554, "recorder": 8080}
+_PORTS |= {"s7_server": 102, "enip_server": 44818}
 
 
 def tool_command(tool: str, *arguments: object) -> list[str]:

@@ -14,10 +14,14 @@ from eval.testbed.lab import Lab
 from eval.testbed.site import ROUTER, Machine, Site
 
 _CONTROLLERS = ("plc", "modbus_gateway")
-_SERVERS = (*_CONTROLLERS, "broker", "recorder", "opcua_server")
+_SERVERS = (*_CONTROLLERS, "broker", "recorder", "opcua_server", "s7_server")
 _SENDERS = ("workstation", "historian", "recorder", "edge", "hmi")
 _RARELY_ASKED = ("dns", "ntp", "workstation", "")
 _BULK_PORT = 5001
+_BEHIND = 1502  # where a controller serves that has something before it
+# Illegal function, address, value, device failure, busy; MODBUS Application Protocol 1.1b3, 7.
+_REFUSALS = (1, 2, 3, 4, 6)
+_GATEWAY_NO_RESPONSE = 11
 
 
 # ---- Outages: the machine under the program lives on ----
@@ -78,24 +82,62 @@ def _draw_refusal(event: Event, rng: SiteRandom) -> Event:
 
 
 def _exception_storm(lab: Lab, event: Event) -> contextlib.AbstractContextManager[None]:
-    """A controller answers with exception 4, device failure, or a gateway 0x0B for a dead unit.
+    """A controller answers a share of requests with one exception, or a gateway those for a unit.
 
     That is ``service_down``: the host lives, the requests are those it always answered, and now it
     refuses them. A client that asks for what never existed (``wrong_unit``) is the
     ``misconfiguration``.
     """
     dead = event.settings["dead"]
-    changes = {"dead": dead} if dead else {"exceptions": event.strength}
+    refuse = {"code": event.settings["code"], "share": event.strength}
+    changes = {"dead": dead} if dead else {"refuse": [refuse]}
     return settings_changed(lab, event.target, **changes)
 
 
 def _draw_exceptions(event: Event, rng: SiteRandom) -> Event:
     units = list(rng.site.named(event.target).settings.get("units", []))
     dead = rng.some_of(units, rng.randint(1, max(1, len(units) // 2))) if units else []
+    code = _GATEWAY_NO_RESPONSE if dead else rng.choice(_REFUSALS)
     what = f"{event.strength:.0%} of its requests"
     if dead:
         what = f"every request for unit {' and '.join(map(str, dead))}"
-    return replace(event, settings={"dead": dead, "what": what})
+    return replace(event, settings={"dead": dead, "what": what, "code": code})
+
+
+@contextlib.contextmanager
+def _few_sessions(lab: Lab, event: Event) -> Iterator[dict[str, Any]]:
+    """A controller with room for few sessions, which closes others at once; gives whom it had let in."""
+    port, measured = open_port(lab.machine(event.target)), dict[str, Any]()
+    before = {"port": port, "behind": _BEHIND, "sessions": event.settings["room"], "reset": True}
+    with settings_changed(lab, event.target, port=_BEHIND, front=before):
+        yield measured
+        measured["let_in"] = lab.connections(event.target, port)
+
+
+def _draw_room(event: Event, rng: SiteRandom) -> Event:
+    room = rng.randint(1, 2)
+    return replace(event, settings={"room": room, "how": f"has room for {room} session(s) only"})
+
+
+def _idle_closed(lab: Lab, event: Event) -> contextlib.AbstractContextManager[None]:
+    """A controller that closes sessions sooner than its slowest client asks."""
+    port = open_port(lab.machine(event.target))
+    before = {"port": port, "behind": _BEHIND, "idle_s": event.settings["idle_s"], "reset": True}
+    return settings_changed(lab, event.target, port=_BEHIND, front=before)
+
+
+def _draw_idle(event: Event, rng: SiteRandom) -> Event:
+    idle_s = round(participants.slowest_s(rng.site, event.target) * rng.uniform(0.3, 0.7), 1)
+    return replace(event, settings={"idle_s": idle_s})
+
+
+def _failing_resolver(lab: Lab, event: Event) -> contextlib.AbstractContextManager[None]:
+    failing = {event.settings["code"]: event.strength}
+    return settings_changed(lab, event.target, failing=failing)
+
+
+def _draw_rcode(event: Event, rng: SiteRandom) -> Event:
+    return replace(event, settings={"code": rng.choice(["SERVFAIL", "SERVFAIL", "REFUSED"])})
 
 
 @contextlib.contextmanager
@@ -123,7 +165,19 @@ OUTAGES = {
     "exception_storm": EventKind(
         "service_down", machines_running(*_CONTROLLERS), _exception_storm,
         participants.controller_and_refused,
-        "{target} answers {what} with Modbus exceptions", (0.1, 1.0), draw=_draw_exceptions),
+        "{target} answers {what} with Modbus exception {code}", (0.1, 1.0), draw=_draw_exceptions),
+    "session_limit": EventKind(
+        "service_down", machines_running("plc"), _few_sessions, participants.server_and_shut_out,
+        "{target} {how} and closes every further one", draw=_draw_room),
+    "idle_close": EventKind(
+        "flapping", participants.asked_slowly, _idle_closed, participants.impatient_and_slow,
+        "{target} closes every session after {idle_s} s without a request", least_s=60,
+        draw=_draw_idle),
+    "dns_fails": EventKind(
+        "name_resolution", machines_running("dns"), _failing_resolver,
+        participants.resolver_and_failed,
+        "the resolver {target} answers {strength:.0%} of its questions with {code}", (0.3, 1.0),
+        least_s=45, draw=_draw_rcode),
     "dns_outage": EventKind(
         "name_resolution", machines_running("dns"), _dns_outage, participants.asked_and_askers,
         "the resolver {target} {how}", draw=_draw_dns_outage),

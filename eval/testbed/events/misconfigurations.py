@@ -152,6 +152,13 @@ def _draw_wrong_password(event: Event, rng: SiteRandom) -> Event:
     return _with_settings(event, wrong={"password": wrong})
 
 
+def _draw_client_id(event: Event, rng: SiteRandom) -> Event:
+    """The client id of another sensor: the broker ends the session of whoever came before."""
+    others = [one for one in machines_running("sensor")(rng.site) if one.name != event.target]
+    other = rng.choice(others).name
+    return replace(event, settings={"server": other, "wrong": {"client_id": other}})
+
+
 def _clients_of_somebody(site: Site) -> list[Machine]:
     machines = machines_running(*_PUBLISHING, *_POLLING)(site)
     return [machine for machine in machines if servers(site, machine)]
@@ -180,6 +187,10 @@ MISCONFIGURATIONS = {
     "wrong_password": EventKind(
         _LABEL, machines_running(*_PUBLISHING), _wrong_entry, device_and_server,
         "{target} has the wrong password for {server}", draw=_draw_wrong_password),
+    "client_id_twice": EventKind(
+        _LABEL, machines_running("sensor"), _wrong_entry, device_and_server,
+        "{target} has been given the MQTT client id of {server}", least_s=60,
+        draw=_draw_client_id),
     "duplicate_address": EventKind(
         _LABEL, machines_running("plc", "modbus_gateway", "broker", "camera", "sensor", "hmi"),
         _duplicate_address, participants.device_and_clients,

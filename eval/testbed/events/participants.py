@@ -67,7 +67,8 @@ def _read_calls(settings: Mapping[str, Any]) -> Iterator[Call]:
     if "remote" in settings:
         yield Call(settings["remote"]["host"], settings["remote"]["period_s"])
     if "server" in settings:
-        yield Call(settings["server"], settings["publish_ms"] / 1000)
+        publish_s = settings.get("publish_ms", 0) / 1000
+        yield Call(settings["server"], publish_s or settings["poll_s"])
     for entry in settings.get("cameras", []):
         yield Call(entry["name"], _STREAM_S)
     for host in settings.get("hosts", []):
@@ -127,6 +128,7 @@ def _names_of_hosts(site: Site) -> dict[str, str]:
 _RARELY_ASKED = ("dns", "ntp")
 _SURE = 2.0  # so many calls fall into a time that at least one surely does
 _OFTEN = 4.0  # where one call may go well by chance
+_SELDOM_S = 4.0
 _LEAST_DROPPED = 5  # of fewer packets all may have been such as nobody sends again
 
 
@@ -224,6 +226,46 @@ def broker_and_shut_out(site: Site, event: Event) -> list[Participant]:
     let_in = event.settings.get("let_in", [])
     shut_out = {client.name: client.address not in let_in for client in clients(site, event.target)}
     return _participants(site, event, {event.target: any(shut_out.values())}, shut_out)
+
+
+def server_and_shut_out(site: Site, event: Event) -> list[Participant]:
+    """A server without room shuts out whom it had not ``let_in``, if it called at all."""
+    server, shut_out = site.named(event.target), dict[str, bool]()
+    for client in clients(site, event.target):
+        calling = every_s(site, client, server) * _SURE <= event.length_s
+        shut_out[client.name] = calling and client.address not in event.settings.get("let_in", [])
+    return _participants(site, event, {event.target: any(shut_out.values())}, shut_out)
+
+
+def asked_slowly(site: Site) -> list[Machine]:
+    """The controllers that some client asks so seldom that a session may be closed between."""
+    own = machines_running("plc")(site)
+    return [one for one in own if slowest_s(site, one.name) >= _SELDOM_S]
+
+
+def slowest_s(site: Site, name: str) -> float:
+    """The longest time between two calls of a client that holds a session to a machine."""
+    server = site.named(name)
+    held = [one for one in clients(site, name) if one.program not in _SELDOM]
+    return max((every_s(site, one, server) for one in held), default=0.0)
+
+
+def impatient_and_slow(site: Site, event: Event) -> list[Participant]:
+    """The target closes sessions on which nobody asks for ``idle_s``: slow clients lose theirs."""
+    server, slow = site.named(event.target), dict[str, bool]()
+    for client in clients(site, event.target):
+        pause_s = every_s(site, client, server)
+        if pause_s > event.settings["idle_s"]:
+            slow[client.name] = pause_s * _OFTEN <= event.length_s
+    return _participants(site, event, {event.target: any(slow.values())}, slow)
+
+
+def resolver_and_failed(site: Site, event: Event) -> list[Participant]:
+    """A share of questions fails: who asks so often that one of its own surely does."""
+    missing = _clients_missing(
+        site, [event.target], event.length_s * event.strength * _SURE / _OFTEN
+    )
+    return _participants(site, event, {event.target: any(missing.values())}, missing)
 
 
 def controller_and_refused(site: Site, event: Event) -> list[Participant]:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from eval.testbed.events import actions, participants
@@ -62,6 +63,29 @@ def _draw_newcomer(event: Event, rng: SiteRandom) -> Event:
     new = rng.new_machine(name, model.role, program=model.program, **settings)
     drawn = {"model": model.name, "address": new.address}
     return replace(event, target=new.name, added=(new,), settings=drawn)
+
+
+def _hosts_of_enip(site: Site) -> list[Machine]:
+    """Any controller stands for where it is plugged in; none without cpppo, which serves it."""
+    return _CONTROLLERS(site) if find_spec("cpppo") else []
+
+
+def _draw_drive(event: Event, rng: SiteRandom) -> Event:
+    """A drive that speaks EtherNet/IP, and the panel that reads it."""
+    tags = {"SPEED": "DINT[20]", "TORQUE": "REAL[20]"}
+    drive = rng.new_machine("drive", "drive", program="enip_server", tags=tags, port=44818)
+    asked = ["SPEED[0-3]", "TORQUE[0-1]"]
+    panel = rng.new_machine(
+        "panel", "hmi", program="enip_client", server=drive.address, tags=asked, port=44818,
+        poll_s=rng.choice([1.0, 2.0, 5.0]), retry={"first_s": 5.0, "factor": 1.0, "most_s": 5.0},
+    )  # fmt: skip
+    drawn = {"panel": panel.name, "address": drive.address}
+    return replace(event, target=drive.name, added=(drive, panel), settings=drawn)
+
+
+def _drive_and_panel(site: Site, event: Event) -> list[Participant]:
+    panel = event.added[1]
+    return [*alone(site, event), Participant(panel.name, "source", panel.address)]
 
 
 def _bulk(lab: Lab, event: Event) -> contextlib.AbstractContextManager[None]:
@@ -144,6 +168,11 @@ ROUTINES = {
         lambda lab, event: actions.machines_added(lab, event.added), alone,
         "{target} has been plugged in at {address} and is set as {model} is",
         draw=_draw_newcomer, permanent=True),
+    "drive_joins": EventKind(
+        "normal", _hosts_of_enip, lambda lab, event: actions.machines_added(lab, event.added),
+        _drive_and_panel,
+        "{target}, a drive with EtherNet/IP, has been plugged in at {address}, and {panel} reads it",
+        draw=_draw_drive, permanent=True),
     "firmware_upload": EventKind(
         "normal", _CONTROLLERS, _bulk, attackers_and_victims,
         "{source} uploads {strength:.0f} kB of firmware to {target}", (150, 1500),

@@ -91,7 +91,8 @@ def _run_all(threads: list[threading.Thread]) -> None:
 def _poll(machine: Machine, site: Site, entry: Mapping[str, Any], rows: list[Any] | None) -> None:
     """Connect, read at the machine's rhythm until that fails, wait, and again, for ever.
 
-    A session that has lasted ``session_s`` is ended in peace and opened anew.
+    A session that has lasted ``session_s`` is ended in peace and opened anew; so is, with
+    ``idle_close_s``, one on which nothing was asked for so long.
     """
     rng, poll_s = machine_random(machine, site, entry), machine.settings["poll_s"]
     wait = retry_pauses(machine, rng)
@@ -105,6 +106,9 @@ def _poll(machine: Machine, site: Site, entry: Mapping[str, Any], rows: list[Any
                     if now_s > until_s:
                         break
                     values = _read(client, entry)
+                    if "idle_close_s" in machine.settings:
+                        time.sleep(machine.settings["idle_close_s"])
+                        break
                     if rows is not None:
                         rows.append([round(now_s, 3), entry["name"], *values])
                     setpoints = entry.get("setpoints")

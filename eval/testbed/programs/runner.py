@@ -17,7 +17,7 @@ the next start.
                     first and last register}]: requests refused with an exception code
     modbus_gateway  units - port, registers, dead (units), serial_timeout_s, exceptions, refuse
     hmi             polled [{name, port, unit, address, count, function, setpoints, write_s}],
-                    poll_s - retries, session_s: each session ends after so long
+                    poll_s - retries, session_s: each session ends after so long; idle_close_s
     historian       polled, poll_s, write_s, store {host, port} - retries
     workstation     hosts, polled, pace_s
     broker          users {user: password} - port, max_connections (-1: no bound)

@@ -271,6 +271,12 @@ def _wrong_password(view: IntervalView) -> Symptom:
     return Symptom(refused.is_more(1, 3), f"{refused} logins refused")
 
 
+def _client_id_twice(view: IntervalView) -> Symptom:
+    """Both log in again and again, since each login ends the other's session."""
+    logins = view.count("mqtt_connect", src=[view.device])
+    return Symptom(logins.is_more(3, 3), f"{logins} MQTT logins")
+
+
 def _wrong_address(view: IntervalView) -> Symptom:
     """It shows under its wrong address and is gone from its own, so that its clients miss it."""
 
@@ -319,6 +325,7 @@ def _duplicate_address(view: IntervalView) -> Symptom:
 _MISCONFIGURATIONS: dict[str, Callable[[IntervalView], Symptom]] = {
     "wrong_unit": _wrong_unit,
     "wrong_password": _wrong_password,
+    "client_id_twice": _client_id_twice,
     "wrong_address": _wrong_address,
     "wrong_gateway": _wrong_gateway,
     "duplicate_address": _duplicate_address,
