@@ -41,11 +41,11 @@ _LINES = {
 _NUMBERS = " The first number in them runs from {low} to {high}, typically {typical}."
 _CLOCKS = {
     "ahead": "The clock of the log of {name} is {apart_s} ahead of the capture's: {matched} of {checked:line} that "
-    "name its traffic then lie beside it; that is taken off these times.",
+    "can be compared with traffic then lie beside it; that is taken off these times.",
     "behind": "The clock of the log of {name} is {apart_s} behind the capture's: {matched} of {checked:line} that "
-    "name its traffic then lie beside it; that is added to these times.",
-    "agrees": "The clock of the log of {name} agrees with the capture's: {matched} of {checked:line} that name its "
-    "traffic lie within {near_s} of it.",
+    "can be compared with traffic then lie beside it; that is added to these times.",
+    "agrees": "The clock of the log of {name} agrees with the capture's: {matched} of {checked:line} that can "
+    "be compared with traffic lie within {near_s} of it.",
     "unchecked": "The clock of the log of {name} could not be checked: too few of its lines name traffic.",
 }
 _LOG = "The log of {name} holds {lines:line} from {first_time_s} to {last_time_s} ({source})."

@@ -17,6 +17,7 @@ from traffic.arrays import number_groups
 
 REACH_S = 15 * 3600.0  # the widest time zone, and an hour of summer
 _BIN_S = 2.0  # syslog cuts seconds off; the event and its line lie a second apart
+NEAR_S = 2.0  # a clock that is off by less agrees
 _ZONE_S = 900.0  # time zones lie whole quarters of an hour apart
 _AROUND_S = 600.0  # how far chance is measured
 _FEWEST = 4  # lines that may decide

@@ -13,7 +13,7 @@ from traffic.errors import UserError
 
 MOST_CHARS = 4096  # of a line; syslog's own bound is 2,048 octets (RFC 5424, 6.1)
 MOST_BYTES = 16 << 30  # of one file, unpacked: a packed bomb ends here
-_PIECE = 32 << 20
+_PIECE = 16 << 20
 _HEAD = 8192
 
 

@@ -135,15 +135,20 @@ def read_times(written: pd.Series, near_s: float) -> tuple[np.ndarray, np.ndarra
     """Times as seconds since the epoch, NaN where one is none (the 31st of February), and whether
     each tells its zone; one that does not is read as UTC."""
     code, unique = pd.factorize(written)
-    texts = pd.Series(unique, dtype="object").str.replace(",", ".", regex=False)
+    texts = pc.replace_substring(pa.array(unique, pa.string()), pattern=",", replacement=".")
+
+    def fits(pattern: str) -> np.ndarray:
+        return pc.match_substring_regex(texts, pattern=pattern).to_numpy(zero_copy_only=False)
+
     ts = np.full(len(texts), np.nan)
-    epoch = texts.str.fullmatch(r"\d{10}(?:\.\d+)?").to_numpy(bool)
-    ts[epoch] = texts[epoch].astype(float)
-    iso = texts.str.match(r"\d{4}-").to_numpy(bool)
-    ts[iso] = seconds(pd.to_datetime(texts[iso], utc=True, format="ISO8601", errors="coerce"))
+    epoch, iso = fits(r"^\d{10}(?:\.\d+)?$"), fits(r"^\d{4}-")
+    ts[epoch] = pc.cast(texts.filter(pa.array(epoch)), pa.float64()).to_numpy()
+    dated = pd.Series(texts.filter(pa.array(iso)).to_numpy(zero_copy_only=False))
+    ts[iso] = seconds(pd.to_datetime(dated, utc=True, format="ISO8601", errors="coerce"))
     bsd = ~epoch & ~iso
-    ts[bsd] = _read_bsd(texts[bsd], near_s)
-    zoned = epoch | texts.str.contains(r"(?:Z|[+-]\d\d:?\d\d)$").to_numpy(bool)
+    words = pd.Series(texts.filter(pa.array(bsd)).to_numpy(zero_copy_only=False), dtype="object")
+    ts[bsd] = _read_bsd(words, near_s)
+    zoned = epoch | fits(r"(?:Z|[+-]\d\d:?\d\d)$")
     return ts[code], zoned[code]
 
 
@@ -184,13 +189,19 @@ def _split_host(head: pd.DataFrame, known: Iterable[str]) -> tuple[pd.Series, pa
     rest = pa.array(head["rest"], pa.string())
     tagged = _extract(rest, _TAG)
     bare = _extract(rest, _BARE)
-    first = pd.Series(bare["host"].to_pandas(), dtype="object")
-    lower = first.str.lower()
+    first = bare["host"].to_numpy(zero_copy_only=False)
+    lower = pc.utf8_lower(bare["host"])
+
+    def among(words: Iterable[str]) -> np.ndarray:
+        found = pc.is_in(lower, value_set=pa.array(list(words), pa.string()))
+        return found.to_numpy(zero_copy_only=False)
+
     told = head["host"].notna().to_numpy()
-    level = lower.isin(list(_LEVELS)).to_numpy()
+    level = among(_LEVELS)
     tag = pc.is_valid(tagged["text"]).to_numpy(zero_copy_only=False) & ~told & ~level
-    address = first.str.fullmatch(r"(?:\d{1,3}\.){3}\d{1,3}").eq(True).to_numpy()
-    named = (lower.isin(set(known)).to_numpy() | address) & ~told & ~tag
+    address = pc.match_substring_regex(lower, pattern=r"^(?:\d{1,3}\.){3}\d{1,3}$")
+    named = among(known) | pc.fill_null(address, False).to_numpy(zero_copy_only=False)
+    named &= ~told & ~tag
     host = np.where(told, head["host"], np.where(tag | named, first, ""))
     text = pc.if_else(pa.array(named), bare["text"], rest)
     text = pc.if_else(pa.array(tag), tagged["text"], text)
