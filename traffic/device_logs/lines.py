@@ -83,7 +83,8 @@ def read_head(path: Path) -> list[str]:
     except (OSError, zlib.error, UserError):
         return []
     if encoding:
-        return head[: len(head) // 2 * 2].decode(encoding, "replace").splitlines()
+        text = head[: len(head) // 2 * 2].decode(encoding, "replace").removeprefix("\ufeff")
+        return text.splitlines()
     lines = head.split(b"\n")
     return _make_piece(lines[:-1] if len(lines) > 1 else lines, 1, False).lines
 

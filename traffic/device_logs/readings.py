@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -230,9 +231,9 @@ def _read_table(path: Path, form: _Form) -> tuple[pd.DataFrame, int]:
     """All cells as text, and how many rows had another number of cells."""
     skipped = 0
 
-    def skip(_row: object) -> str:
+    def skip(row: Any) -> str:
         nonlocal skipped
-        skipped += 1
+        skipped += not row.text.lstrip("\ufeff").startswith("#")
         return "skip"
 
     names = [str(at) for at in range(len(form.names))]
@@ -294,12 +295,12 @@ def _read_times(columns: Sequence[pd.Series]) -> tuple[np.ndarray, bool | None]:
         return ts, None
     code, unique = pd.factorize(text[rest])
     words = pd.Series(unique, dtype="object").str.replace(r",(\d+)$", r".\1", regex=True)
-    iso = words.str.match(r"\d{4}[-/.]\d\d?[-/.]\d\d?").to_numpy(bool)
+    iso = words.str.match(r"(?:19|20)\d\d[-/.]\d\d?[-/.]\d\d?").to_numpy(bool)
     found = np.full(len(words), np.nan)
     plain = words[iso].str.replace(r"^(\d{4})[/.](\d\d?)[/.]", r"\1-\2-", regex=True)
     found[iso] = seconds(pd.to_datetime(plain, utc=True, format="ISO8601", errors="coerce"))
     parts = words.str.extract(
-        r"^(\d{1,2})[./-](\d{1,2})[./-](\d{4}|\d\d)[ T,]+(\d{1,2}:\d\d(?::\d\d(?:\.\d+)?)?)( ?[AaPp][Mm])?$"
+        r"^(\d{1,2})[./-](\d{1,2})[./-]((?:19|20)\d\d|\d\d)[ T,]+(\d{1,2}:\d\d(?::\d\d(?:\.\d+)?)?)( ?[AaPp][Mm])?$"
     )
     local = parts[0].notna().to_numpy() & ~iso
     day_first = None

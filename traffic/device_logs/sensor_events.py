@@ -6,13 +6,13 @@ import pandas as pd
 from traffic.arrays import starts_run
 
 FEWEST = 60  # readings from which a sensor's values are known
-FEWEST_TIMED = 20  # readings from which its rhythm is
+FEWEST_TIMED = 8  # readings from which its rhythm is
 _RUNS = 20  # changes of value without which a constant is no freeze
 _FROZEN, _FROZEN_TIMES = 10, 3.0  # equal readings; times its usual longest run
-_GAP_PERIODS, _GAP_TIMES = 5.0, 3.0
+_GAP_PERIODS, _GAP_SPREADS = 3.0, 20.0
 _SPREADS, _JUMP_TIMES = 12.0, 3.0
 _MAD = 1.4826
-_HABIT = 5  # jumps in a row of readings that are none any more
+_HABIT, _HABIT_SHARE = 5, 0.02  # so many jumps or gaps are how a sensor is
 
 
 def describe_sensors(readings: pd.DataFrame) -> pd.DataFrame:
@@ -80,12 +80,18 @@ def _find_gaps(readings: pd.DataFrame, end_s: float) -> pd.DataFrame:
     between = readings.assign(start_s=groups.shift(), end_s=readings["ts"])
     spans = pd.concat([between[["sensor", "start_s", "end_s"]].dropna(), ends])
     step_s = (spans["end_s"] - spans["start_s"]).to_numpy()
-    steps = groups.diff().groupby(readings["sensor"], observed=True)
-    period = spans["sensor"].map(steps.median()).to_numpy(float)
-    usual = spans["sensor"].map(steps.quantile(0.95)).to_numpy(float)
-    long = (step_s > _GAP_PERIODS * period) & (step_s > _GAP_TIMES * usual)
+    step = groups.diff()
+    usual = step.groupby(readings["sensor"], observed=True).median()
+    apart = (step - readings["sensor"].map(usual).astype(float)).abs()
+    spread = _MAD * apart.groupby(readings["sensor"], observed=True).median()
+    period = spans["sensor"].map(usual).to_numpy(float)
+    bound = period + _GAP_SPREADS * spans["sensor"].map(spread).to_numpy(float)
     spans = spans.assign(kind="gap", count=0, value=np.nan, usual=period)
-    return spans[long]
+    spans = spans[step_s > np.maximum(bound, _GAP_PERIODS * period)]
+    # What comes again and again is how the sensor reports.
+    size = spans["sensor"].map(groups.size()).to_numpy(float)
+    many = spans.groupby("sensor", observed=True)["kind"].transform("size").to_numpy()
+    return spans[many <= np.maximum(_HABIT, _HABIT_SHARE * size)]
 
 
 def _find_jumps(readings: pd.DataFrame) -> pd.DataFrame:

@@ -24,10 +24,10 @@ UNKNOWN = -1  # severity of a line that tells none
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _PRI = r"^(?:<(?P<pri>\d{1,3})>)?"
 _CLOCK = r"\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
-_ISO = rf"\d{{4}}-\d\d-\d\d[T ]{_CLOCK} ?(?:Z|[+-]\d\d:?\d\d)?"
+_ISO = rf"(?:19|20)\d\d-\d\d-\d\d[T ]{_CLOCK} ?(?:Z|[+-]\d\d:?\d\d)?"
 # Cisco numbers its lines and marks a clock that was never set by a star.
 _BSD = (
-    rf"(?:\d+: )?[*.]?(?P<time>(?:{'|'.join(_MONTHS)}) {{1,2}}\d{{1,2}}(?: \d{{4}})? {_CLOCK}(?: \d{{4}})?)"
+    rf"(?:\d+: )?[*.]?(?P<time>(?:{'|'.join(_MONTHS)}) {{1,2}}\d{{1,2}}(?: (?:19|20)\d\d)? {_CLOCK}(?: (?:19|20)\d\d)?)"
     r"(?: [A-Z]{3,4})?:? "
 )
 _HEADS = (
