@@ -89,6 +89,7 @@ ONCE = [
     ("GRE", 1, _gre(0x6558, ethernet(SYN), 0x2000, bytes(4))),
     ("GRE", 1, _gre(0x8847, LAST_LABEL + SYN)),
     ("GRE", 1, _gre(0x880B, b"\xff\x03\x00\x21" + SYN, 0x3081, bytes(12))),
+    ("GRE", 1, _gre(0x8210, _wifi(1, TO_AP) + SNAP + SYN)),
     ("ERSPAN", 1, _gre(0x88BE, ethernet(SYN))),
     ("ERSPAN", 1, _gre(0x88BE, b"\x10" + bytes(7) + ethernet(SYN), 0x1000, bytes(4))),
     ("ERSPAN", 1, _gre(0x88BE, ethernet(SYN), 0x1000, bytes(4))),  # numbered, yet of the first type

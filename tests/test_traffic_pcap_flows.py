@@ -149,6 +149,8 @@ def test_a_syn_after_the_close_begins_a_connection_at_once(tmp_path):
         (icmp_packet(8), 60.1, 2),
         (tcp_packet("A", 5), 299.0, 1),
         (tcp_packet("A", 5), 301.0, 2),
+        (tcp_packet("A", dport=22), 3599.0, 1),
+        (tcp_packet("A", dport=22), 3600.0, 2),
         (ip(bytes(8), 47, CLIENT, SERVER), 60.1, 2),
     ],
 )

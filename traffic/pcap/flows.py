@@ -40,6 +40,8 @@ from traffic.pcap.tcp import (
 )
 
 _TCP_SILENCE_S = 300.0  # tcp_inactivity_timeout
+# port_inactivity_timeouts: FTP, SSH, Telnet, rlogin, IMAP wait for people.
+_PATIENT_PORTS, _PATIENT_SILENCE_S = (21, 22, 23, 143, 513), 3600.0
 _SILENCE_S = 60.0  # udp_, icmp_ and unknown_ip_inactivity_timeout
 _DNS_SILENCE_S = 10.0  # dns_session_timeout
 # ICMP requests and replies are one flow (ICMP4_counterpart and ICMP6_counterpart in Zeek's ICMP
@@ -156,7 +158,9 @@ def _find_starts(work: pd.DataFrame, talk: np.ndarray) -> np.ndarray:
     pause = np.diff(work["ts"].to_numpy())
     rows = np.flatnonzero(pause >= _DNS_SILENCE_S) + 1
     proto, sport, dport = (work[name].to_numpy()[rows] for name in ("proto", "sport", "dport"))
-    silence = np.where(proto == TCP, _TCP_SILENCE_S, _SILENCE_S)
+    patient = np.isin(sport, _PATIENT_PORTS) | np.isin(dport, _PATIENT_PORTS)
+    tcp_silence = np.where(patient, _PATIENT_SILENCE_S, _TCP_SILENCE_S)
+    silence = np.where(proto == TCP, tcp_silence, _SILENCE_S)
     names = np.isin(sport, dns.PORTS) | np.isin(dport, dns.PORTS)
     silence[names & (proto == UDP)] = _DNS_SILENCE_S
     starts[rows[pause[rows - 1] >= silence]] = True

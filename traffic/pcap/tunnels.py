@@ -26,7 +26,7 @@ from traffic.pcap.links import (
     envelope,
     ip_ethertype,
 )
-from traffic.pcap.records import ETHERNET, Records, header_type, read_headers
+from traffic.pcap.records import ETHERNET, WIFI, Records, header_type, read_headers
 
 _IP4_IN_IP, _IP6_IN_IP, _GRE, _IPIP, _ETHER_IP, _MPLS_IN_IP = 4, 41, 47, 94, 97, 137
 _IN_IP = np.zeros(256, bool)
@@ -143,7 +143,7 @@ def _open_ip(buffer: np.ndarray, ip: Headers, of: np.ndarray, held: np.ndarray) 
 
 _GRE_HEADER = header_type(4, flags=(0, ">u2"), type=(2, ">u2"))
 _CHECKSUM, _ROUTING, _KEY, _SEQUENCE, _ACKNOWLEDGED = 0x8000, 0x4000, 0x2000, 0x1000, 0x0080
-_ERSPAN, _ERSPAN_3 = 0x88BE, 0x22EB
+_ERSPAN, _ERSPAN_3, _ARUBA = 0x88BE, 0x22EB, 0x9000
 _ERSPAN_3_HEADER = header_type(12, flags=(10, ">u2"))
 _FRAME_TYPE = header_type(14, type=(12, ">u2"))
 _CARRIED = (IP4, IP6, MPLS, 0x8848, BRIDGED)
@@ -167,10 +167,13 @@ def _open_gre(buffer: np.ndarray, of: np.ndarray, at: np.ndarray) -> list[_Found
     skip = np.where(third, 12 + 8 * (last & 1), skip)
     third &= last >> 11 & 0x1F == 0  # an Ethernet frame, not a bare IP packet
     spans = mirrored | third
+    # Access points of Aruba send what they hear under ethertypes of their own (0x8200, 0x8210, ...).
+    radio = (version == 0) & (((kind & 0xFE0F) == 0x8200) | (kind == _ARUBA))
     return [
         _found(of[simple], at[simple], link[simple], "GRE"),
         _found(of[calls], at[calls], int(_after(PPP)), "GRE"),
         _found(of[spans], (at + skip)[spans], ETHERNET, "ERSPAN"),
+        _found(of[radio], at[radio], WIFI, "GRE"),
     ]
 
 
