@@ -16,6 +16,7 @@ from traffic.pcap.protocols.protocol import (
     PUBLISH,
     READ,
     SESSION,
+    SKIP,
     TELL,
     Events,
     Protocol,
@@ -35,6 +36,7 @@ REASONS = {
     128: "unspecified error",
     129: "malformed packet",
     130: "protocol error",
+    131: "implementation-specific error",
     132: "unsupported protocol version",
     133: "client identifier not valid",
     134: "bad user name or password",
@@ -48,10 +50,24 @@ REASONS = {
     142: "session taken over",
     143: "topic filter invalid",
     144: "topic name invalid",
+    145: "packet identifier in use",
+    146: "packet identifier not found",
+    147: "receive maximum exceeded",
+    148: "topic alias invalid",
     149: "packet too large",
     150: "message rate too high",
     151: "quota exceeded",
+    152: "administrative action",
+    153: "payload format invalid",
+    154: "retain not supported",
+    155: "QoS not supported",
+    156: "use another server",
+    157: "server moved",
+    158: "shared subscriptions not supported",
     159: "connection rate exceeded",
+    160: "maximum connect time",
+    161: "subscription identifiers not supported",
+    162: "wildcard subscriptions not supported",
 }
 TYPES = {
     1: "connect",
@@ -71,6 +87,7 @@ _ASKED_BY = {_CONNACK: CONNECT, _PUBACK: PUBLISHED, _PUBREC: PUBLISHED, _SUBACK:
 # else (MQTT 2.1.3); type 0 is none.
 _FLAGS = np.array([-1, 0, 0, -1, 0, 0, 2, 0, 2, 0, 2, 0, 0, 0, 0, 0])
 _NAME_BYTES = 64
+_MOST_FILTERS = 32  # of one subscription whose results are read
 _HEAD = 16
 
 
@@ -105,7 +122,7 @@ def _message_bytes(head: np.ndarray, known: np.ndarray) -> np.ndarray:
 def _read(messages: Messages) -> pd.DataFrame:
     """A row per message; the key is the packet identifier. For a connect ``target`` is its flags,
     ``value`` its keep-alive in seconds, the name its client id; for a publish the name is the
-    topic."""
+    topic, for a subscribe its first filter."""
     first = messages.u8(0)
     kind, qos = first >> 4, first >> 1 & 3
     sizes = messages.bytes(1, 4) >= 128
@@ -117,42 +134,97 @@ def _read(messages: Messages) -> pd.DataFrame:
     published, connects = kind == PUBLISHED, kind == CONNECT
     asks = np.isin(kind, (CONNECT, _SUBSCRIBE, _UNSUBSCRIBE, PING)) | (published & (qos > 0))
     tells = (published & (qos == 0)) | (kind == DISCONNECT)
-    role = np.select([answers, asks, tells], [ANSWER, ASK, TELL], 3)
+    role = np.select([answers, asks, tells], [ANSWER, ASK, TELL], SKIP)
 
     text = messages.u16(body)
-    ident = np.where(published, messages.u16(body + 2 + np.maximum(text, 0)), text)
+    ident = text.copy()
+    rows = np.flatnonzero(published & (qos > 0))
+    ident[rows] = messages.take(rows).u16(body[rows] + 2 + np.maximum(text[rows], 0))
     numbered = np.isin(asked, (_SUBSCRIBE, _UNSUBSCRIBE, PUBLISHED))
-    key = asked << 16 | np.where(numbered, np.maximum(ident, 0), 0)
-
-    # Protocol name, level, flags, keep-alive; MQTT 5 puts properties before the client id.
-    level_at = body + 2 + np.maximum(text, 0)
-    after = level_at + 4
-    properties = np.where(messages.u8(level_at) == 5, messages.u8(after) + 1, 0)
-    id_at = after + np.where(properties < 129, properties, 0)
-    known_id = connects & (properties < 129)
-    code_at = np.select([kind == _CONNACK, kind == DISCONNECT], [body + 1, body], -1)
-    code = np.where(code_at >= 0, messages.u8(np.maximum(code_at, 0)), 0)
-    # The last byte of a SUBACK stands for the last filter: 0x80 and above is a refusal.
-    granted = messages.u8(np.maximum(messages.length - 1, 0))
-    code = np.where((kind == _SUBACK) & (granted >= 128), granted, code)
-    named = known_id | published
-    name_bytes = np.where(connects, messages.u16(id_at), text)
+    columns = {
+        "key": asked << 16 | np.where(numbered, np.maximum(ident, 0), 0),
+        "code": np.where(role == ASK, -1, 0),
+        "name_at": np.where(published, body + 2, -1),
+        "name_bytes": np.where(published, text, 0),
+        "target": np.full(len(messages), -1),
+        "value": np.full(len(messages), -1),
+    }
+    _read_connects(messages, np.flatnonzero(connects), body, columns)
+    # What follows a packet identifier depends on the version that the client connected with.
+    level = np.where(connects, columns.pop("level"), -1)
+    fifth = np.isin(messages.flow, np.unique(messages.flow[level == 5]))
+    rest = np.flatnonzero(np.isin(kind, (_SUBSCRIBE, _SUBACK, _UNSUBACK)))
+    after = body[rest] + 2
+    after += np.where(fifth[rest], _property_bytes(messages.take(rest), after), 0)
+    subscribes = np.flatnonzero(kind[rest] == _SUBSCRIBE)
+    columns["name_at"][rest[subscribes]] = after[subscribes] + 2
+    some = messages.take(rest[subscribes])
+    columns["name_bytes"][rest[subscribes]] = some.u16(after[subscribes])
+    _read_codes(messages, kind, body, columns["code"])
+    lists = np.flatnonzero(kind[rest] != _SUBSCRIBE)
+    columns["code"][rest[lists]] = _read_list(messages.take(rest[lists]), after[lists])
+    columns["name_bytes"] = np.clip(columns["name_bytes"], 0, _NAME_BYTES)
     return make_rows(
         messages,
         role,
-        key=key,
         kind=np.select(
             [published, np.isin(asked, (CONNECT, PING, DISCONNECT)), asked == _SUBSCRIBE],
             [PUBLISH, SESSION, READ],
             OTHER,
         ),
         function=asked,
-        target=np.where(connects, messages.u8(level_at + 1), -1),
-        code=np.where(role == ASK, -1, np.maximum(code, 0)),
-        value=np.where(connects, messages.u16(level_at + 2), -1),
-        name_at=np.where(named, np.where(connects, id_at, body) + 2, -1),
-        name_bytes=np.where(named, np.clip(name_bytes, 0, _NAME_BYTES), 0),
+        **columns,
     )
+
+
+def _read_connects(
+    messages: Messages, rows: np.ndarray, body: np.ndarray, columns: dict[str, np.ndarray]
+) -> None:
+    """Enter the version, flags, keep-alive and client id of connects, in place.
+
+    Protocol name, level, flags, keep-alive; MQTT 5 puts properties before the client id.
+    """
+    some, at = messages.take(rows), body[rows]
+    level_at = at + 2 + np.maximum(some.u16(at), 0)
+    level = some.u8(level_at)
+    id_at = level_at + 4
+    id_at += np.where(level == 5, _property_bytes(some, id_at), 0)
+    columns["level"] = np.full(len(messages), -1)
+    entries = {
+        "level": level,
+        "target": some.u8(level_at + 1),
+        "value": some.u16(level_at + 2),
+        "name_at": id_at + 2,
+        "name_bytes": some.u16(id_at),
+    }
+    for name, column in entries.items():
+        columns[name][rows] = column
+
+
+def _property_bytes(messages: Messages, at: np.ndarray) -> np.ndarray:
+    """The length of properties together with what says it (MQTT 5.0, 2.2.2)."""
+    digits = messages.bytes(at, 4).astype(np.int64)
+    size = 1 + np.minimum(np.cumprod(digits >= 128, axis=1).sum(axis=1), 3)
+    digits = np.where(np.arange(4) < size[:, None], digits & 127, 0)
+    return size + digits @ (128 ** np.arange(4))
+
+
+def _read_codes(messages: Messages, kind: np.ndarray, body: np.ndarray, code: np.ndarray) -> None:
+    """Enter reasons, in place: of a CONNACK any but 0, else 128 and above, which are failures."""
+    # Where a reason stands, and from which on it is one.
+    places = ((_CONNACK, 1, 1), (DISCONNECT, 0, 128), (_PUBACK, 2, 128), (_PUBREC, 2, 128))
+    for number, place, least in places:
+        rows = np.flatnonzero(kind == number)
+        reason = messages.take(rows).u8(body[rows] + place)
+        code[rows] = np.where(reason >= least, reason, 0)
+
+
+def _read_list(messages: Messages, at: np.ndarray) -> np.ndarray:
+    """The first refusal of a SUBACK or UNSUBACK, a byte for each filter; 0 for none."""
+    reasons = messages.bytes(at, _MOST_FILTERS)
+    bad = reasons >= 128  # past the message's end there are zeros
+    first = reasons[np.arange(len(reasons)), bad.argmax(axis=1)] if len(reasons) else at
+    return np.where(bad.any(axis=1), first, 0).astype(np.int64)
 
 
 def _make_events(exchanges: pd.DataFrame) -> Events:
