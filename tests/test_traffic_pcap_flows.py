@@ -72,6 +72,35 @@ def test_state_and_history_are_what_zeek_writes(tmp_path, script, state, history
     assert flows.loc[0, ["conn_state", "history", "id.orig_h"]].tolist() == [state, history, CLIENT]
 
 
+@pytest.mark.parametrize(
+    ("sport", "dport", "flags", "flipped"),
+    [
+        (80, 40000, "SA", True),
+        (5020, 40000, "SA", True),  # neither is a server's port: the lower one answers
+        (40000, 80, "SA", False),  # a scan that begins with the answer
+        (80, 443, "SA", False),
+        (80, 443, "A", True),
+        (443, 80, "A", False),
+        (5020, 40000, "A", False),
+        (40000, 80, "R", False),
+        (80, 40000, "S", False),
+    ],
+)
+def test_who_began_is_told_by_ports_where_no_syn_was_seen(tmp_path, sport, dport, flags, flipped):
+    packet = tcp_packet(flags, 5, sport=sport, dport=dport)
+    row = read(tmp_path, [(1.0, ethernet(packet))]).flows.iloc[0]
+    expected = [SERVER, dport, CLIENT] if flipped else [CLIENT, sport, SERVER]
+    assert row[["id.orig_h", "id.orig_p", "id.resp_h"]].tolist() == expected
+    assert row["history"].startswith("^") == flipped
+
+
+def test_a_scan_that_begins_with_the_answer_is_refused_and_no_attempt(tmp_path):
+    asked = (1.0, ethernet(tcp_packet("SA", 5, sport=40000, dport=80)))
+    flows = read(tmp_path, [asked, server(1.1, "R", 1)]).flows
+    assert flows[["conn_state", "history"]].values.tolist() == [["REJ", "Hr"]]
+    assert read(tmp_path, [asked]).flows["conn_state"].tolist() == ["OTH"]
+
+
 def test_counts_of_a_whole_connection(tmp_path):
     script = [*ASK, ("o", "FA", 117), ("r", "FA", 505), ("o", "A", 118)]
     row = read(tmp_path, _talk(script)).flows.iloc[0]

@@ -7,8 +7,9 @@ after that is a column:
     connection     |--- 0 ---|-- 1 --|--- 2 ---|----- 3 -----|     cut where a timer of Zeek's would have run out
 
 Time-outs are Zeek's defaults (base/init-bare.zeek). What differs from Zeek: checksums are not
-verified, a SYN-ACK that comes first always marks its sender as the responder, fragments count as
-packets, and lost segments that only an acknowledgement betrays are not counted.
+verified, fragments count as packets, lost segments that only an acknowledgement betrays are told in
+``Quality`` and not in the history, and of two ports that no server is known by the lower one is the
+server where a connection begins with its answer.
 """
 
 import numpy as np
@@ -171,17 +172,24 @@ def _find_starts(work: pd.DataFrame, talk: np.ndarray) -> np.ndarray:
 
 
 def _is_flipped(first: pd.DataFrame) -> np.ndarray:
-    """Whether a flow's first packet is the responder's (WantConnection in Zeek's analyzers)."""
+    """Whether a flow's first packet is the responder's (WantConnection in Zeek's analyzers).
+
+    A SYN-ACK that comes first is an answer whose question was not seen, or a scan: then it comes
+    from no server's port to a server's. Between two ports that are neither Zeek takes its sender
+    for the originator; here the lower one is the server.
+    """
     names = ("proto", "flags", "sport", "dport")
     proto, flags, sport, dport = (first[name].to_numpy() for name in names)
+    opening, answer = flags & (SYN | ACK) == SYN, flags & (SYN | ACK | RST) == SYN | ACK
     flipped = np.zeros(len(first), bool)
     for transport, ports in SERVER_PORTS.items():
+        mine = proto == transport
         from_server, to_server = np.isin(sport, ports), np.isin(dport, ports)
-        flipped |= (proto == transport) & from_server & ~to_server
+        flipped |= mine & from_server & ~to_server
         if transport == TCP:
-            flipped |= (proto == TCP) & from_server & to_server & (sport < dport)
-    opening, answer = flags & (SYN | ACK) == SYN, flags & (SYN | ACK | RST) == SYN | ACK
-    return np.where(proto == TCP, (flipped & ~opening) | answer, flipped)
+            lower = (from_server == to_server) & (sport < dport)
+            flipped |= mine & lower & np.where(answer, ~from_server, from_server)
+    return np.where(proto == TCP, flipped & ~opening, flipped)
 
 
 # ---- Tables of flows and activity ----

@@ -155,7 +155,7 @@ def name_states(
         return {True: first(mask, True), False: first(mask, False)}
 
     began, spoke_data = both(np.ones(len(flags), bool)), both(payload > 0)
-    syns = both(flags & (SYN | RST) == SYN)
+    syns, asked = both(flags & (SYN | RST) == SYN), both(flags & (SYN | RST | ACK) == SYN)
     fins, rsts = both(flags & (FIN | RST) == FIN), both(flags & RST > 0)
     opened = (syns[True] < NEVER) & (syns[True] == began[True])
     answered = syns[False] < NEVER
@@ -185,7 +185,7 @@ def name_states(
         "S2": closed[True],
         "SHR": closed[False] & orig_quiet,
         "S3": closed[False],
-        "S0": waiting & ~spoke,
+        "S0": waiting & ~spoke & (asked[True] == began[True]),
         "S1": established,
     }
     return np.select(list(rules.values()), list(rules), "OTH")
