@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from eval.testbed.cases.case import CaseTruth, Draw, Scene, accelerate
 from eval.testbed.cases.catalogue import KINDS
-from eval.testbed.cases.stage import record_scene
+from eval.testbed.cases.stage import SERVERS, record_scene
 from eval.testbed.cases.variants import adapt_truth
 from eval.testbed.host import check_host
 from eval.testbed.sensor import (
@@ -53,6 +53,8 @@ def check_scene(scene: Scene, kind: str) -> None:
     for machine in machines:
         json.dumps(dict(machine.settings))  # plain values, which a process can be given
         assert len(machine.name) <= 12
+        if machine.program in SERVERS:  # the stage waits until it listens
+            assert machine.settings.get("front", machine.settings)["port"] > 0
     assert 120 <= scene.length_s <= 5000
     assert set(scene.late) <= {machine.name for machine in machines}
     assert set(re.findall(r"\{(\w+?)(?:_first_s|_last_s)?\}", truth.right)) <= set(truth.measures)
@@ -243,7 +245,7 @@ REFUSING = {
 def refusing(_lab: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A case for each program, played at once; those whose library is not installed are left out."""
     out = tmp_path_factory.mktemp("refusing")
-    command = [sys.executable, "-m", "eval.testbed.cases", str(out), "--seconds", "25"]
+    command = [sys.executable, "-m", "eval.testbed.cases", str(out), "--seconds", "35"]
     there = [kind for kind, library in REFUSING.items() if find_spec(library)]
     subprocess.run([*command, "--at-once", "10", *(f"--kind={kind}" for kind in there)])
     return out
@@ -261,14 +263,17 @@ def test_a_program_answers_and_refuses_as_its_protocol_says(refusing: Path, kind
 def test_a_case_whose_program_dies_is_not_made(tmp_path: Path) -> None:
     run = subprocess.run([sys.executable, str(Path(__file__).resolve()), str(tmp_path)])
     assert run.returncode == 1
-    assert "plc-1 ended by itself" in (tmp_path / "logs" / "broken" / "stage.log").read_text()
+    assert (
+        "plc-1 does not listen at port 502"
+        in (tmp_path / "logs" / "broken" / "stage.log").read_text()
+    )
     assert not (tmp_path / "broken.pcap").exists()
 
 
 def play_broken(out: Path) -> bool:
     draw = Draw("a test", 2)
     draw.add("plc", "plc", port=502)  # it has no unit, and fails
-    scene = Scene(draw.site(), CaseTruth("", ""), length_s=30.0, settle_s=1.0)
+    scene = Scene(draw.site(), CaseTruth("", ""), length_s=30.0)
     return record_scene(scene, "broken", out, 0.0)
 
 

@@ -163,6 +163,11 @@ class Lab:
         lines = _output(self._inside(name, command)).splitlines()
         return sorted({line.split()[3].rpartition(":")[0] for line in lines})
 
+    def listens(self, name: str, port: int) -> bool:
+        """Whether a machine's TCP port is open."""
+        command = ["ss", "-Hltn", f"( sport = :{port} )"]
+        return bool(_output(self._inside(name, command)).strip())
+
     def address(self, name: str, address: str, gateway: str) -> None:
         """Give a machine another address and gateway, as a wrong entry in its settings would."""
         prefix = self.site.network.rpartition("/")[2]

@@ -97,7 +97,6 @@ class Scene:
         steps: what is done meanwhile.
         speed: the scene is played so many times faster and its capture stretched by as much;
             1 wherever the kernel's own timers or seconds said on the wire matter.
-        settle_s: real seconds between the start of the programs and that of the capture.
         late: names of machines that start with the capture, when all others have found each other.
     """
 
@@ -106,7 +105,6 @@ class Scene:
     length_s: float
     steps: tuple[Step, ...] = ()
     speed: float = 1.0
-    settle_s: float = 4.0
     late: tuple[str, ...] = ()
 
 

@@ -94,7 +94,7 @@ def _cip_error(status: int, draw: Draw) -> Scene:
         facts={"port": 44818, "code": status, "tag": tag},
         measures={"refused": f"{_pair(server, client)} && cip.genstat == {status:#04x}"},
         must=("status|error|refus|not supported",), must_not=NOT_HEALTHY,
-    ), draw.seconds(240, 400), settle_s=9.0)  # fmt: skip
+    ), draw.seconds(240, 400))  # fmt: skip
 
 
 def enip_idle(draw: Draw) -> Scene:
@@ -113,7 +113,7 @@ def enip_idle(draw: Draw) -> Scene:
         facts={"port": 44818, "idle_s": idle_s, "every_s": poll_s, "closed_by": "server",
                "by": "RST" if reset else "FIN"},
         measures={"opened": opened}, must=("idle|without a request|silence",), must_not=NOT_HEALTHY,
-    ), draw.seconds(700, 900), speed=3.0, settle_s=9.0)  # fmt: skip
+    ), draw.seconds(700, 900), speed=3.0)  # fmt: skip
 
 
 # ---- OPC UA ----
@@ -139,7 +139,7 @@ def _opcua(code: str, number: int, draw: Draw) -> Scene:
         device=server.address, peers=(client.address,), protocol="opcua",
         facts={"port": 4840, "code": number, "name": code},
         measures={"refused": found}, must=(f"{code}|denied|unknown|refus",), must_not=NOT_HEALTHY,
-    ), draw.seconds(240, 400), settle_s=25.0)  # fmt: skip
+    ), draw.seconds(240, 400))  # fmt: skip
 
 
 # ---- BACnet ----
@@ -182,6 +182,7 @@ def _iec104(what: str, draw: Draw) -> Scene:
     server = draw.add(
         "rtu",
         "iec104_server",
+        port=2404,
         station=station,
         measurands=measurands,
         commands=[1001],
@@ -209,7 +210,7 @@ def _dnp3(what: str, draw: Draw) -> Scene:
     """Commands that an outstation does not know, or a cold restart that it is told."""
     add_healthy(draw)
     station = draw.randint(1, 200)
-    server = draw.add("rtu", "dnp3_outstation", station=station, points=4)
+    server = draw.add("rtu", "dnp3_outstation", port=20000, station=station, points=4)
     settings: dict[str, Any] = {"station": station, "poll_s": draw.choice([2.0, 5.0])}
     at_s = draw.seconds(100, 150)
     settings |= {"command_s": draw.seconds(5, 15)} if what == "command" else {"restart_s": at_s}
@@ -237,14 +238,11 @@ def _dnp3(what: str, draw: Draw) -> Scene:
 def healthy_industrial(protocol: str, draw: Draw) -> Scene:
     """One pair that talks and is answered, for one protocol."""
     add_healthy(draw)
-    settle_s = 4.0
     if protocol == "s7":
         _add_s7(draw, {"db": 10, "start": 0, "size": 4, "write_s": 10.0})
     elif protocol == "enip":
         _add_enip(draw, "LEVEL[0-3]")
-        settle_s = 9.0
     elif protocol == "opcua":
-        settle_s = 25.0  # its server takes long to build its address space
         server = draw.add("robot", "opcua_server", port=4840, axes=4, cycle_s=0.5)
         draw.add("mes", "opcua_client", server=server.address, port=4840, axes=4,
                  publish_ms=1000.0, read_s=5.0, **_retry(3.0))  # fmt: skip
@@ -255,12 +253,18 @@ def healthy_industrial(protocol: str, draw: Draw) -> Scene:
                  poll_s=2.0, whois_s=60.0)  # fmt: skip
     elif protocol == "iec104":
         server = draw.add(
-            "rtu", "iec104_server", station=3, measurands=[100, 101], commands=[1001], period_s=2.0
+            "rtu",
+            "iec104_server",
+            port=2404,
+            station=3,
+            measurands=[100, 101],
+            commands=[1001],
+            period_s=2.0,
         )
         draw.add("scada", "iec104_client", server=server.address, stations=[3], poll_s=30.0,
                  commands=[1001], command_s=40.0)  # fmt: skip
     else:
-        server = draw.add("rtu", "dnp3_outstation", station=10, points=4)
+        server = draw.add("rtu", "dnp3_outstation", port=20000, station=10, points=4)
         draw.add(
             "scada", "dnp3_master", server=server.address, station=10, poll_s=3.0, **_retry(3.0)
         )
@@ -268,7 +272,7 @@ def healthy_industrial(protocol: str, draw: Draw) -> Scene:
         "is everything ok?", "nothing is wrong", standing=("normal",),
         facts={"label": "normal", "protocol": protocol}, must_not=(r"\A[^\n]*(loss|likely|confirmed)",),
     )  # fmt: skip
-    return Scene(draw.site(), truth, draw.seconds(240, 360), settle_s=settle_s)
+    return Scene(draw.site(), truth, draw.seconds(240, 360))
 
 
 KINDS: dict[str, Kind] = {

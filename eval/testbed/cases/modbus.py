@@ -341,8 +341,7 @@ def _writer(new: bool, draw: Draw) -> Scene:
         facts={"port": 502, "new": new, "every_s": 1 / rate, "label": "unauthorized_command" if new else "normal"},
         measures={"writes": writes}, must=(re.escape(writer.address), "writ"),
         must_not=() if new else ("confirmed: .*unauthori",),
-    ), length_s, (Step(at_s, 9e9, run_tools(writer, tool)),), speed,
-        settle_s=4.0)  # fmt: skip
+    ), length_s, (Step(at_s, 9e9, run_tools(writer, tool)),), speed)  # fmt: skip
 
 
 KINDS: dict[str, Kind] = {

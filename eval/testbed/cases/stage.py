@@ -31,6 +31,12 @@ log = logging.getLogger(__name__)
 
 _NAMESPACES = 0x40000000 | 0x20000 | 0x20000000  # CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+SERVERS = (
+    *("plc", "modbus_gateway", "broker", "opcua_server", "s7_server", "enip_server"),
+    *("iec104_server", "dnp3_outstation"),
+)
+_STARTING_S = 60.0
+_SETTLE_S = 5.0  # clients that came before their servers try again, in two to three seconds
 _FIRST_S = 1_780_000_000.0  # June 2026: captures are dated from here on
 
 
@@ -108,7 +114,8 @@ def _play(scene: Scene, folder: Path, pcap: Path) -> None:
         for machine in site.machines:
             if machine.name not in scene.late:
                 lab.start(machine.name)
-        time.sleep(scene.settle_s)
+        _wait_for_servers(lab, site)
+        time.sleep(_SETTLE_S)
         with _capturing(pcap):
             for name in scene.late:
                 lab.start(name)
@@ -131,6 +138,21 @@ def _play(scene: Scene, folder: Path, pcap: Path) -> None:
                     raise RuntimeError("a program ended by itself")
                 time.sleep(0.1)
         # What is still going on ends with the lab, after the capture: nobody sees it undone.
+
+
+def _wait_for_servers(lab: Lab, site: Site) -> None:
+    """Until every server over TCP listens: some build an address space for seconds.
+
+    Raises:
+        RuntimeError: one does not, within ``_STARTING_S``.
+    """
+    until_s = time.monotonic() + _STARTING_S
+    for machine in site.machines:
+        port = machine.settings.get("front", machine.settings).get("port")
+        while machine.program in SERVERS and not lab.listens(machine.name, port):
+            if machine.name in lab.died() or time.monotonic() > until_s:
+                raise RuntimeError(f"{machine.name} does not listen at port {port}")
+            time.sleep(0.2)
 
 
 def _accelerated(site: Site, speed: float) -> Site:

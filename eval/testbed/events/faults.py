@@ -115,7 +115,7 @@ def _few_sessions(lab: Lab, event: Event) -> Iterator[dict[str, Any]]:
 
 
 def _draw_room(event: Event, rng: SiteRandom) -> Event:
-    room = rng.randint(1, 2)
+    room = rng.randint(1, max(1, len(participants.clients(rng.site, event.target)) - 2))
     return replace(event, settings={"room": room, "how": f"has room for {room} session(s) only"})
 
 
@@ -168,7 +168,7 @@ OUTAGES = {
         "{target} answers {what} with Modbus exception {code}", (0.1, 1.0), draw=_draw_exceptions),
     "session_limit": EventKind(
         "service_down", machines_running("plc"), _few_sessions, participants.server_and_shut_out,
-        "{target} {how} and closes every further one", draw=_draw_room),
+        "{target} {how} and closes every further one", least_s=60, draw=_draw_room),
     "idle_close": EventKind(
         "flapping", participants.asked_slowly, _idle_closed, participants.impatient_and_slow,
         "{target} closes every session after {idle_s} s without a request", least_s=60,
@@ -176,8 +176,8 @@ OUTAGES = {
     "dns_fails": EventKind(
         "name_resolution", machines_running("dns"), _failing_resolver,
         participants.resolver_and_failed,
-        "the resolver {target} answers {strength:.0%} of its questions with {code}", (0.3, 1.0),
-        least_s=45, draw=_draw_rcode),
+        "the resolver {target} answers {strength:.0%} of its questions with {code}", (0.5, 1.0),
+        least_s=90, draw=_draw_rcode),
     "dns_outage": EventKind(
         "name_resolution", machines_running("dns"), _dns_outage, participants.asked_and_askers,
         "the resolver {target} {how}", draw=_draw_dns_outage),
