@@ -153,6 +153,11 @@ _PRIVATE = (
 GROUP = r"(?:22[4-9]|23\d)\.|.*\.255$|0\.0\.0\.0$|(?i:ff[0-9a-f]{2}:)|::$"
 
 
+def is_link_local(address: str) -> bool:
+    """Whether an address is one that a machine gave itself on its link, fe80:: or 169.254."""
+    return ipaddress.ip_address(address).is_link_local
+
+
 def is_group(address: str) -> bool:
     """Multicast, broadcast and unspecified addresses: nobody in particular is expected to answer.
 

@@ -167,6 +167,10 @@ def _make_facts(
         by_label = iter(())  # the rule has counted it: a second count of the same only confuses
     facts = [*facts, *next(filter(None, by_label), [])][: _MOST_FACTS - 1]
     facts = facts or describe_device(view, lead.device, windows)
+    # Whom a rule names is concerned by what it says, not a second place where it shows.
+    related = [
+        one for one in related if not (facts and one in lead.attribution.peers and lead.rules_out)
+    ]
     if related:
         values: dict[str, Value] = {"names": view.names_of(related), "n": len(related)}
         sentence = "The same cause shows at {n:other device}: {names}."

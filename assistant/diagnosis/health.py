@@ -31,14 +31,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from assistant.detection.correlation import Alert, is_shown, make_alert
+from assistant.detection.correlation import Alert, is_shown, is_vetoed, make_alert
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.detection.runs import VerdictRun
+from assistant.diagnosis.differential import is_denied, span_of
 from assistant.diagnosis.playbook import read_health_playbook
 from assistant.diagnosis.standing import Standing
 from assistant.facts.fact import Fact, Value, listed, make_fact, plural
 from assistant.facts.logs_and_readings import find_complaint
+from assistant.facts.requests import fails_often, request_facts
+from assistant.facts.sensor import find_blindness
 from assistant.facts.traffic_view import TrafficView
 from traffic.capture import SAMPLE_S
 from traffic.labels import LABELS, NORMAL, TAXONOMY
@@ -82,7 +85,8 @@ class Health:
     Attributes:
         device: address.
         standing: ``normal`` or ``inconclusive``.
-        reason: why it is not normal: ``unseen``, ``brief`` (fewer windows than can raise an
+        reason: why it is not normal: blindness of the sensor (``assistant.facts.sensor``),
+            ``failures`` of requests, ``unseen``, ``brief`` (fewer windows than can raise an
             incident), ``open`` (a stretch is not over), ``several``, ``long``, ``shown`` (what
             was suspected shows in what was measured), ``log`` or ``reading`` (the device's own
             records speak against it); "" where it is.
@@ -119,11 +123,12 @@ def judge_health(device: str, verdicts: pd.DataFrame, view: TrafficView) -> Heal
         view: the capture; it says whether what was suspected shows in what was measured.
     """
     mine = verdicts["device"].to_numpy() == device
+    blind = find_blindness(view.quality, device, view.seen_s)
     if not mine.any():
-        return Health(device, "inconclusive", "unseen", (), 0, 0.0)
+        return Health(device, "inconclusive", blind or "unseen", (), 0, 0.0)
     seen_s = _covered_s(verdicts["start_s"].to_numpy(float)[mine])
     seen = Health(device, "normal", "", find_stretches(device, verdicts), int(mine.sum()), seen_s)
-    reason = _reason(seen, int(np.flatnonzero(mine)[-1]), verdicts, view)
+    reason = blind or _reason(seen, int(np.flatnonzero(mine)[-1]), verdicts, view)
     if not reason and (complaint := find_complaint(view, device)):
         reason = complaint.kind
     return replace(seen, standing="inconclusive", reason=reason) if reason else seen
@@ -156,10 +161,14 @@ def suspect_stretch(
 
 def _reason(seen: Health, last: int, verdicts: pd.DataFrame, view: TrafficView) -> str:
     """Why a device is not called well, "" where it is; ``last`` is the row of its last window."""
+    if fails_often(view, seen.device):
+        return "failures"
     if not seen.stretches:
         return ""
     if seen.brief:
         return "brief"
+    if all(_is_refuted(seen.device, one, verdicts, view) for one in seen.stretches):
+        return ""
     if last - seen.stretches[-1].rows[-1] < _OVER:
         return "open"
     if seen.slight:
@@ -170,6 +179,17 @@ def _reason(seen: Health, last: int, verdicts: pd.DataFrame, view: TrafficView) 
         return "long"
     suspected = suspect_stretch(seen.device, seen.stretches[0], verdicts, view)
     return "shown" if any(map(is_shown, suspected)) else ""
+
+
+def _is_refuted(device: str, stretch: Stretch, verdicts: pd.DataFrame, view: TrafficView) -> bool:
+    """Whether numbers deny everything that the model suspected in a stretch."""
+    suspected = suspect_stretch(device, stretch, verdicts, view)
+    inside = view.samples["start_s"].between(stretch.start_s, stretch.end_s, inclusive="left")
+    rows = view.samples[inside & (view.samples["device"] == device)]
+    span = span_of(rows)
+    return bool(suspected) and all(
+        is_vetoed(one, view) or is_denied(one.label, span) for one in suspected
+    )
 
 
 def _make_stretch(rows: np.ndarray, verdicts: pd.DataFrame) -> Stretch:
@@ -230,7 +250,9 @@ def describe_health(health: Health, verdicts: pd.DataFrame, view: TrafficView) -
     if not health.stretches:
         known = {name: values[name] for name in ("name", "seen_s")}
         sentence = playbook.unclear.get(health.reason, playbook.healthy)
-        return Condition(make_fact("condition", sentence, known))
+        checks = (playbook.until[health.reason],) if health.reason in playbook.until else ()
+        facts = request_facts(view, health.device) if health.reason == "failures" else []
+        return Condition(make_fact("condition", sentence, known), tuple(facts), checks)
     if not health.reason and health.slight:
         headline = make_fact("condition", playbook.healthy, {"name": values["name"]})
         return Condition(headline, (make_fact("slight", playbook.undecided_in_all, values),))

@@ -14,14 +14,21 @@ from assistant.diagnosis.grounding import check
 from assistant.diagnosis.health import Condition, describe_health, judge_health
 from assistant.diagnosis.playbook import find_symptoms, read_playbook
 from assistant.diagnosis.standing import Standing, judge, kind_of, verdict_fact
-from assistant.facts.devices import health_fact
+from assistant.facts.devices import health_fact, talk_facts
 from assistant.facts.fact import Fact, Value, listed, make_fact
 from assistant.facts.logs_and_readings import BACKGROUND, quote_lines, record_facts
 from assistant.facts.profiles import PROFILES
+from assistant.facts.sensor import find_blindness, sensor_facts
 from assistant.questions.entities import Mention, list_addresses, read_devices, worst_first
 from traffic.labels import NORMAL
 
 MOST_FACTS, MOST_OTHERS, MOST_RECORDS = 5, 5, 3
+_HOLDS = {
+    "devices": "This capture holds {n:device}: {names}.",
+    "no_devices": "No address in this capture is in a private network, so none was taken for a device of the "
+    "plant; name the plant's own with --local.",
+}
+_HIDES_ANSWERS = ("one_way", "cut")  # blindness that makes whatever is asked look unanswered
 _NO_KIND = (
     "No device is known as {kind} here (plant.yaml names roles and zones), so all devices were "
     "looked at."
@@ -78,7 +85,10 @@ def investigate(question: str, analysis: Analysis, device: str | None = None) ->
         device: address or name that the question is about, where that is known already; it wins
             over the words.
     """
-    return _add_records(_investigate(question, analysis, device), analysis)
+    found = _add_records(_investigate(question, analysis, device), analysis)
+    # Whatever is said, what the sensor could not see is said beside it.
+    sensor = _sound(sensor_facts(analysis.capture.quality))
+    return replace(found, facts=(*found.facts, *sensor))
 
 
 def _add_records(found: Investigation, analysis: Analysis) -> Investigation:
@@ -151,10 +161,12 @@ def _explain(
         notes.append(
             f"{lost} of its facts did not pass the check of their own numbers and are left out."
         )
+    blind = find_blindness(analysis.capture.quality, main.device, analysis.view.seen_s)
+    standing = judge(main, analysis.verdicts, sound, contradicted=denied)
     return Investigation(
         device=device,
         mention=mention,
-        standing=judge(main, analysis.verdicts, sound, contradicted=denied),
+        standing="inconclusive" if blind in _HIDES_ANSWERS else standing,
         facts=sound[:MOST_FACTS],
         context=(
             _names_and_times(device, [main, *others], len(others), analysis),
@@ -172,7 +184,7 @@ def _explain(
 
 def _describe_device(mention: Mention, analysis: Analysis) -> Investigation:
     """No incident: the device is well, or nothing can be said."""
-    device = (mention.devices or _partners(mention.peers, analysis))[0]
+    device = (*mention.devices, *_partners(mention.peers, analysis), *mention.peers)[0]
     *described, share = analysis.facts_of(device)
     health = judge_health(device, analysis.verdicts, analysis.view)
     condition = describe_health(health, analysis.verdicts, analysis.view)
@@ -230,8 +242,9 @@ def _find_nothing(mention: Mention, analysis: Analysis) -> Investigation:
         "n": len(names),
         "names": listed(names, 12),
     }
-    fact = make_fact("devices", "This capture holds {n:device}: {names}.", values)
-    return Investigation("", mention, "inconclusive", (fact,))
+    kind = "devices" if names else "no_devices"
+    facts = (make_fact(kind, _HOLDS[kind], values), *talk_facts(analysis.view))
+    return Investigation("", mention, "inconclusive", facts)
 
 
 def _sound(facts: Iterable[Fact]) -> tuple[Fact, ...]:

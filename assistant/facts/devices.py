@@ -30,6 +30,7 @@ _SENTENCES = {
     "outcome": "It made {attempts:TCP attempt}; {failed} of these got no answer or a refusal.",
     "asked": "{asker} asked for the hardware address of {device} {asked:time} and got {replies:reply}.",
     "odd": "Counted beside its flows: {counts}.",
+    "talk": "{source} talks with {target}{service}: {pkts:packet}, {both_bytes}.",
     "health": "Of the windows of {device}, {normal} out of {windows} are normal ({normal_share}).",
     "unjudged": "{device} has no window that could be judged: it was active in too few samples.",
 }
@@ -63,6 +64,33 @@ def describe_device(view: TrafficView, device: str, windows: Sequence[float] = (
         words = (f"{n:,} {plural(n, _ODD[str(kind)])}" for kind, n in odd.items())
         values["counts"] = listed(words, len(_ODD))
         facts.append(make_fact("odd", _SENTENCES["odd"], values, windows))
+    return facts
+
+
+def talk_facts(view: TrafficView, most: int = 5) -> list[Fact]:
+    """Who talks to whom, the busiest pairs first; who opened it stands first."""
+    rows = view.flow_slots.assign(
+        pkts=view.flow_slots["src_pkts"] + view.flow_slots["dst_pkts"],
+        both_bytes=view.flow_slots["src_bytes"] + view.flow_slots["dst_bytes"],
+    )
+    ends = ["src", "dst", "proto", "port"]
+    totals = rows.groupby(ends)[["pkts", "both_bytes"]].sum()
+    totals = totals.sort_values("pkts", ascending=False, kind="stable")
+    facts = []
+    for (src, dst, proto, port), row in totals.head(most).iterrows():
+        ported = proto in ("tcp", "udp")
+        words = _PORT_WORDS.get(port, "")
+        name = f" ({words})" if words else ""
+        values: dict[str, Value] = {
+            "source": view.name_of(str(src)),
+            "target": view.name_of(str(dst)),
+            "service": f" over {proto.upper()} port {port}{name}"
+            if ported
+            else f" over {proto.upper()}",
+            "pkts": int(row["pkts"]),
+            "both_bytes": int(row["both_bytes"]),
+        }
+        facts.append(make_fact("talk", _SENTENCES["talk"], values))
     return facts
 
 

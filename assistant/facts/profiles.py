@@ -47,9 +47,11 @@ from assistant.facts.exclusion import (
 from assistant.facts.fact import Fact
 from assistant.facts.traffic_view import TrafficView
 from assistant.facts.vetoes import (
+    names_resolve,
     not_a_guess,
     only_busy,
     own_infrastructure,
+    stays_inside,
     was_asked_for,
     wrote_before,
 )
@@ -177,6 +179,7 @@ _ATTACKS = (
     ),
     LabelProfile(
         label="exfiltration",
+        veto=stays_inside,
         make_facts=attacks.exfiltration_facts,
         conclusive=frozenset({"sent"}),
         opened_by="either",
@@ -345,6 +348,7 @@ _FAULTS = (
     ),
     LabelProfile(
         label="name_resolution",
+        veto=names_resolve,
         make_facts=faults.resolution_facts,
         conclusive=frozenset({"asked_names", "resolver", "misled"}),
         evidence=("dns_failed",),

@@ -10,7 +10,7 @@ import pandas as pd
 from assistant.facts.fact import by_count, listed
 from traffic.capture import SAMPLE_S, Capture
 from traffic.device_history import ATTEMPT_S
-from traffic.plant import Plant, is_group
+from traffic.plant import Plant, is_group, is_link_local
 
 _EXPLORED = 20  # endpoints
 _ROUTES = re.compile("router|gateway|firewall")
@@ -25,7 +25,7 @@ class TrafficView:
             ``refused``, ``missed_bytes``, ``sized`` (the counts are known), ``attempt`` (retries of
             a 5-tuple share one), ``since_s`` and ``until_s`` (the part of the flow inside the
             slot).
-        evidence, sessions, exchanges: as in the capture.
+        evidence, sessions, exchanges, quality: as in the capture.
         records: as in the capture: logs and readings of the devices.
         samples: as ``traffic.samples.make_samples`` returns them; its devices are the local ones.
         local: addresses of these devices.
@@ -39,6 +39,7 @@ class TrafficView:
         self.evidence = capture.evidence
         self.sessions = capture.sessions
         self.exchanges = capture.exchanges
+        self.quality = capture.quality
         self.records = capture.records
         self.samples = samples
         self.local = frozenset(map(str, samples["device"].unique()))
@@ -50,6 +51,11 @@ class TrafficView:
         self._flows: dict[str, pd.DataFrame] = {}
         self._peers: dict[str, pd.DataFrame] = {}
         self._evidence: dict[str, pd.DataFrame] = {}
+
+    @property
+    def seen_s(self) -> float:
+        """How long the capture lasts."""
+        return self.end_s - self.start_s
 
     def name_of(self, address: str) -> str:
         """The device's name with its address, or the address alone."""
@@ -79,6 +85,15 @@ class TrafficView:
         by_source = each.groupby(level=0).agg(["size", "mean"])
         found = (by_source["size"] > _EXPLORED) & (by_source["mean"] <= 0.5)
         return frozenset(map(str, by_source.index[found]))
+
+    @cached_property
+    def own(self) -> frozenset[str]:
+        """The plant's addresses: its devices; every address of a capture that holds no device but
+        by link-local addresses, as that of a plant on public ones does."""
+        if any(not is_link_local(address) for address in self.local):
+            return self.local
+        ends = {*self.flow_slots["src"].unique(), *self.flow_slots["dst"].unique()}
+        return frozenset(str(address) for address in ends if not is_group(str(address)))
 
     @cached_property
     def routers(self) -> frozenset[str]:

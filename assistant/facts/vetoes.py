@@ -16,6 +16,7 @@ _BURST_PER_S, _BURST_REGISTERS = 5.0, 20
 _MIN_ATTEMPTS = 5
 _SHORT_S = 10.0  # a session at a login port in which somebody works lasts longer
 _ASKED_FOR = 2.0  # times as much received as sent: a download
+_FEW_FAILED = 0.05
 _INFRASTRUCTURE = (53, 67, 68, 123, 5353)
 
 
@@ -51,6 +52,18 @@ def was_asked_for(found: Attribution, view: TrafficView) -> bool:  # noqa: ARG00
     asked = bool((receiver == flows["src"]).all())
     sent, got = float(flows["src_bytes"].sum()), float(flows["dst_bytes"].sum())
     return asked and got >= _ASKED_FOR * sent
+
+
+def names_resolve(found: Attribution, view: TrafficView) -> bool:
+    """Hardly any of the questions failed: who asks for a wrong name now and then has no fault."""
+    rows = view.evidence_of(found.device, ("dns_query", "dns_failed"))
+    counts = rows[rows["other"].isin(found.peers)].groupby("kind")["count"].sum()
+    return counts.get("dns_failed", 0) <= _FEW_FAILED * counts.get("dns_query", 0)
+
+
+def stays_inside(found: Attribution, view: TrafficView) -> bool:
+    """Everything goes to devices of the plant: a backup, not data that is carried off."""
+    return len(found.flows) > 0 and bool(found.flows["other"].isin(view.local).all())
 
 
 def only_busy(found: Attribution, view: TrafficView) -> bool:

@@ -12,15 +12,20 @@ from assistant.detection.rules.floods import (
     find_one_way_floods,
     find_register_sweeps,
 )
+from assistant.detection.rules.links import find_losses, find_spikes
 from assistant.detection.rules.outages import (
     find_absent_addresses,
     find_failing_services,
     find_mute_resolvers,
+    find_unsteady_devices,
 )
+from assistant.detection.rules.outside import find_clockwork, find_uploads
 from assistant.detection.rules.requests import (
     find_failing_resolvers,
     find_late_answers,
+    find_malformed,
     find_refusals,
+    find_slow_servers,
     find_unanswered_requests,
 )
 from assistant.detection.rules.rule import Rule, RuleHit
@@ -63,9 +68,15 @@ RULES = (
     Rule(find_failing_services, confirms=_kinds("refusing")),
     Rule(find_one_way_floods, confirms=_kinds("one_way")),
     Rule(find_register_sweeps, confirms=_kinds("sweep")),
-    _plain(find_refusals, confirms="refused login_refused unit_gone probe", suggests="busy"),
+    _plain(
+        find_refusals,
+        confirms="refused login_refused unit_gone probe",
+        suggests="busy partly_refused",
+    ),
     _plain(find_unanswered_requests, confirms="mute", suggests="timeouts"),
     _plain(find_late_answers, confirms="behind"),
+    _plain(find_malformed, suggests="malformed"),
+    _plain(find_slow_servers, suggests="slow"),
     _plain(find_failing_resolvers, confirms="servfail", suggests="unknown_names"),
     _plain(find_idle_closes, suggests="idle_close"),
     _plain(find_missed_keep_alives, confirms="keep_alive"),
@@ -76,6 +87,11 @@ RULES = (
     _plain(find_scans, confirms="port_scan host_scan"),
     _plain(find_arp_scans, suggests="arp_scan"),
     _plain(find_vain_calls, suggests="calls"),
+    _plain(find_unsteady_devices, suggests="comes_and_goes"),
+    _plain(find_losses, suggests="sent_again"),
+    _plain(find_spikes, suggests="spike"),
+    _plain(find_uploads, suggests="upload"),
+    _plain(find_clockwork, suggests="clockwork"),
     _plain(find_new_writers, confirms="forbidden_writer", suggests="new_writer new_control"),
 )
 # Kinds of facts that confirm an incident whatever the model says, and those that make it likely.

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from assistant.detection.rules.rule import RuleHit, slots_of
-from assistant.facts.fact import Value, make_fact
+from assistant.facts.fact import Value, by_count, make_fact
 from assistant.facts.traffic_view import TrafficView
+from traffic.capture import SAMPLE_S
 
 # ---- Absent addresses ----
 _PROBE = "0.0.0.0"  # noqa: S104 (RFC 5227: who asks so probes for a double and needs nobody)
@@ -29,7 +30,14 @@ _MIN_FAILING_S = 60.0
 _MIN_CLIENTS = 2
 _MIN_SURE_S = 25.0  # where several fail
 
+# ---- Devices that come and go ----
+_MIN_ABSENCES = 3
+_STALL_S, _STALL_TIMES = 2.0, 20.0
+_APART_S = 15.0
+
 _SENTENCES = {
+    "comes_and_goes": "{device} comes and goes: {times:time} between {since_time_s} and {until_time_s} nothing of what "
+    "{peers} sent was answered, for up to {longest_s}, and then it answered again.",
     "absent": "Nobody answers at {address}: {asked:ARP request} for it by {askers} stayed without a reply.",
     "strayed": "{askers} asks for {address}, which no device of the plant has: {asked:ARP request} for it stayed "
     "without a reply.",
@@ -231,3 +239,52 @@ def _failure(
         values["until_time_s"] = float(failing["until_s"].max())
     fact = make_fact(kind, _SENTENCES[f"{kind}, over" if over else kind], values)
     return RuleHit(device, label, "source", (fact,), clients, slots_of(failing))
+
+
+# ---- Devices that come and go ----
+
+
+def find_unsteady_devices(view: TrafficView) -> list[RuleHit]:
+    """Devices that answer nothing for some seconds, again and again, while packets to them are sent
+    again.
+
+    A program that is slow now and then is another story: its machine acknowledges what arrives.
+    """
+    asked = view.exchanges
+    asked = asked[asked["server"].isin(view.own) & (asked["outcome"] != "unasked")]
+    resent = view.evidence_of_kind("retransmission")
+    hits = []
+    for server, rows in asked.groupby("server", observed=True):
+        usual = rows["delay_s"].median()
+        stalled = (rows["delay_s"] >= max(_STALL_S, _STALL_TIMES * usual)) | (
+            rows["outcome"] == "unanswered"
+        )
+        ts = rows.loc[stalled, "ts"].to_numpy()
+        if stalled.mean() > 0.5 or len(ts) < _MIN_ABSENCES:
+            continue
+        slots = set(resent.loc[resent["dst"] == server, "slot"])
+        runs = np.split(ts, np.flatnonzero(np.diff(ts) > _APART_S) + 1)
+        gone = [run for run in runs if slots & set(range(*_span(run)))]
+        if len(gone) < max(_MIN_ABSENCES, 0.6 * len(runs)):
+            continue
+        ends = rows["ts"] + rows["delay_s"].fillna(0)
+        longest = max(float(ends[rows["ts"].isin(run)].max() - run[0]) for run in gone)
+        clients = by_count(rows.loc[stalled, "client"].astype(str))
+        values: dict[str, Value] = {
+            "device": view.name_of(str(server)),
+            "peers": view.names_of(clients),
+            "times": len(gone),
+            "longest_s": longest,
+            "since_time_s": float(gone[0][0]),
+            "until_time_s": float(gone[-1][-1]),
+        }
+        fact = make_fact("comes_and_goes", _SENTENCES["comes_and_goes"], values)
+        where = np.unique(np.floor(np.concatenate(gone) / SAMPLE_S).astype(np.int64))
+        others = tuple(map(str, clients))
+        hits.append(RuleHit(str(server), "flapping", "source", (fact,), others, where))
+    return hits
+
+
+def _span(run: np.ndarray) -> tuple[int, int]:
+    """The slots of a run and the two after it, as a range."""
+    return int(run[0] // SAMPLE_S), int(run[-1] // SAMPLE_S) + 3

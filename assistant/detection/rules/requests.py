@@ -13,14 +13,15 @@ import numpy as np
 import pandas as pd
 
 from assistant.detection.rules.rule import RuleHit, slots_of
-from assistant.facts.fact import Fact, Proof, Value, listed, make_fact
+from assistant.facts.fact import Fact, Proof, Value, listed, make_fact, plural
 from assistant.facts.traffic_view import TrafficView
 from traffic.capture import SAMPLE_S
 from traffic.pcap.protocols import PROTOCOLS
 from traffic.pcap.protocols.dns import RESPONSE_CODES
 
 _BY_NAME = {protocol.name: protocol for protocol in PROTOCOLS}
-_MIN_REFUSED = 5
+_MIN_REFUSED, _MIN_REFUSED_S = 5, 20.0
+_MIN_PARTLY, _PARTLY_SHARE = 10, 0.03
 _MIN_GONE = 3  # who asks a gateway for a unit waits for seconds each time
 _MOSTLY = 0.9  # of the same request, from the first refusal on
 _MIN_BUSY_S = 10.0  # a device that is busy for a moment is no incident
@@ -34,10 +35,17 @@ _MIN_FAILED, _FAILED_SHARE = 5, 0.1
 _MIN_UNKNOWN, _UNKNOWN_SHARE, _UNKNOWN_NAMES = 10, 0.5, 3
 _DNS_FAULTS = (1, 2, 4, 5)  # of the resolver; 3 says that the name is wrong
 _FEW_FRAMES = 5
+_FEW_TARGETS = 4
+_MIN_MALFORMED = 3
+_SLOWER, _SLOWER_S = 5.0, 0.1  # times its own past, and by at least so much
+_SLOW_FOR_S, _MIN_SLOW = 60.0, 10  # and answers on either side
 
 _SENTENCES = {
-    "refused": "{server} refuses what {client} asks: {refused} of {asked:request} to {what} since {since_time_s} got "
-    "{code}.",
+    "refused": "{server} refuses what {client} asks: {refused} of {asked:request} to {what}{where} since "
+    "{since_time_s} got {code}.",
+    "partly_refused": "{server} refuses part of what {client} asks: {refused} of {asked:request} since {since_time_s} "
+    "got {code}; the others were answered.",
+    "others_fine": "Other requests of {client} were answered meanwhile: {answered}.",
     "login_refused": "{server} refuses the login of {client}: {refused} of {asked:attempt} since {since_time_s} got "
     "{code}.",
     "busy": "{server} answered {client} that it is busy {refused:time} between {since_time_s} and {until_time_s}: "
@@ -56,6 +64,9 @@ _SENTENCES = {
     "{codes}.",
     "unknown_names": '{client} asks {server} for names that do not exist: {failed} of {asked:question} got "no such '
     'name".',
+    "malformed": "{client} sends {server} what is no {protocol}: {malformed:malformed message} since {since_time_s}.",
+    "slow": "{server} answers {client} slowly: half of its answers took {slow_s} or more between {since_time_s} and "
+    "{until_time_s}; before that {usual_s}.",
     "probe": "{client} tries {server} out: {functions:different function} and {units:unit} in {asked:request}, "
     "{refused} of them refused.",
 }
@@ -141,6 +152,68 @@ def find_late_answers(view: TrafficView) -> list[RuleHit]:
             fact = make_fact("behind", _SENTENCES["behind"], values, proof=proof)
             hits.append(_hit(client, "misconfiguration", "source", (fact,), server, part))
     return hits
+
+
+def find_malformed(view: TrafficView) -> list[RuleHit]:
+    """Clients that send a server what no stack of its protocol would."""
+    table = view.exchanges
+    wrong = table[table["outcome"] == "malformed"]
+    hits = []
+    for (client, server, name), rows in wrong.groupby(
+        ["client", "server", "protocol"], observed=True
+    ):
+        if len(rows) < _MIN_MALFORMED:
+            continue
+        values = _values(view, str(client), str(server), rows)
+        values |= {"malformed": len(rows), "protocol": str(name).upper()}
+        proof = _proof(rows, rows, f"{_filter(rows)} && tcp.len > 0")
+        fact = make_fact("malformed", _SENTENCES["malformed"], values, proof=proof)
+        label = "mqtt_abuse" if name == "mqtt" else "misconfiguration"
+        hits.append(_hit(str(client), label, "source", (fact,), str(server), rows))
+    return hits
+
+
+def find_slow_servers(view: TrafficView) -> list[RuleHit]:
+    """Servers that answer a client much more slowly than they did before, for a minute or more."""
+    hits = []
+    for client, server, _, rows in _conversations(view):
+        timed = rows[rows["delay_s"].notna()]
+        ts, delay = timed["ts"].to_numpy(), timed["delay_s"].to_numpy()
+        if len(ts) < 2 * _MIN_SLOW or (timed["behind"] > 0).mean() > 0.5:
+            continue
+        # The moment that parts fast from slow best, by the gap of the medians of the minute on
+        # either side.
+        found = _find_slowdown(ts, delay)
+        if found is None:
+            continue
+        start, end = found
+        part, before = timed.iloc[start:end], delay[:start]
+        values = _values(view, client, server, part)
+        values |= {"slow_s": float(part["delay_s"].median()), "usual_s": float(np.median(before))}
+        proof = _proof(rows, part, _filter(rows), answers=True)
+        fact = make_fact("slow", _SENTENCES["slow"], values, proof=proof)
+        hits.append(_hit(server, "congestion", "source", (fact,), client, part))
+    return hits
+
+
+def _find_slowdown(ts: np.ndarray, delay: np.ndarray) -> tuple[int, int] | None:
+    """First and last row of the time in which answers are slow against all that came before."""
+    usual = pd.Series(delay).expanding(_MIN_SLOW).median().to_numpy()
+    ahead = pd.Series(delay[::-1]).rolling(_MIN_SLOW).median().to_numpy()[::-1]
+    slow = (ahead >= _SLOWER * usual) & (ahead - usual >= _SLOWER_S)
+    if not slow.any():
+        return None
+    start = int(np.argmax(slow))
+    limit = max(_SLOWER * usual[start], usual[start] + _SLOWER_S)
+    late = delay >= limit
+    start += int(np.argmax(late[start:]))
+    end = start
+    # It ends where half of the next answers are as fast as before.
+    while end < len(delay) and np.median(delay[end : end + _MIN_SLOW]) >= limit:
+        end += _MIN_SLOW
+    end = min(end, len(delay))
+    lasts = end - start >= _MIN_SLOW and ts[end - 1] - ts[start] >= _SLOW_FOR_S
+    return (start, end) if lasts else None
 
 
 def find_failing_resolvers(view: TrafficView) -> list[RuleHit]:
@@ -238,23 +311,43 @@ def _find_wrong(
     kept = since & (share >= _MOSTLY)
     refused = rows[kept & wrong]
     if len(refused) < _MIN_REFUSED:
-        return []
+        return _find_partly_refused(view, client, server, rows, wrong)
     hits = []
     for code, mine in refused.groupby("code"):
-        if len(mine) < _MIN_REFUSED:
+        # Who looks around once (an engineering tool that reads what a device is) is refused a few
+        # things at once; who needs something asks again.
+        if len(mine) < _MIN_REFUSED or mine["ts"].max() - mine["ts"].min() < _MIN_REFUSED_S:
             continue
         asked = rows[kept & same.isin(same[mine.index].unique())]
         protocol = _BY_NAME[str(rows["protocol"].iloc[0])]
         login = int(code) in protocol.denied and (mine["kind"] == "session").all()
         kind = "login_refused" if login else "refused"
         facts = [_refusal_fact(kind, view, client, server, mine, asked)]
+        values: dict[str, Value]
+        fine = rows[(rows["outcome"] == "answered") & (rows["ts"] >= mine["ts"].min())]
+        fine = fine[~same[fine.index].isin(same[mine.index].unique())]
+        if len(fine):
+            values = {"answered": len(fine), "client": view.name_of(client)}
+            facts.append(make_fact("others_fine", _SENTENCES["others_fine"], values))
         before = rows[same.isin(same[mine.index].unique()) & (rows["outcome"] == "answered")]
         before = before[before["ts"] < mine["ts"].min()]
         if len(before):
-            values: dict[str, Value] = {"answered": len(before)}
+            values = {"answered": len(before)}
             facts.append(make_fact("worked", _SENTENCES["worked"], values))
         hits.append(_hit(client, "misconfiguration", "source", tuple(facts), server, mine))
-    return hits
+    return hits or _find_partly_refused(view, client, server, rows, wrong)
+
+
+def _find_partly_refused(
+    view: TrafficView, client: str, server: str, rows: pd.DataFrame, wrong: pd.Series
+) -> list[RuleHit]:
+    """Requests that are refused now and then, and answered at other times."""
+    mine = rows[wrong]
+    lasts = len(mine) and mine["ts"].max() - mine["ts"].min() >= _MIN_REFUSED_S
+    if not lasts or len(mine) < max(_MIN_PARTLY, _PARTLY_SHARE * len(rows)):
+        return []
+    fact = _refusal_fact("partly_refused", view, client, server, mine, rows)
+    return [_hit(server, "service_down", "source", (fact,), client, mine)]
 
 
 def _refusal_fact(
@@ -273,6 +366,7 @@ def _refusal_fact(
         "asked": len(asked),
         "code": listed(_word_code(name, int(code)) for code in codes.index),
         "what": _word_functions(name, refused),
+        "where": _word_targets(name, refused),
         **words,
     }
     proof = _proof(asked, refused, _code_filter(refused), answers=True)
@@ -298,6 +392,20 @@ def _word_functions(protocol: str, rows: pd.DataFrame) -> str:
     words = _BY_NAME[protocol].functions
     counts = rows["function"].value_counts()
     return listed(words.get(int(code), f"function {code}") for code in counts.index[:3])
+
+
+def _word_targets(protocol: str, rows: pd.DataFrame) -> str:
+    """Which addresses and which unit, where these are few; "" else."""
+    if protocol != "modbus":
+        return ""
+    targets = sorted(int(one) for one in rows["target"].unique() if one >= 0)
+    units = sorted(int(one) for one in rows["unit"].unique() if one >= 0)
+    words = ""
+    if 0 < len(targets) <= _FEW_TARGETS:
+        words += f" at {plural(len(targets), 'address')} {listed(map(str, targets))}"
+    if len(units) == 1:
+        words += f" of unit {units[0]}"
+    return words
 
 
 # ---- What all of them share ----

@@ -13,6 +13,8 @@ _TARGETS = 20  # who tries more than that looks around
 _FAILED_SHARE = 0.5
 _MIN_CALLS, _MIN_CALLS_S = 12, 600.0
 _LASTING = 0.5  # of the time between the first and the last call, at their median spacing
+_ECHO, _FEW_PINGS = (8, 128), 2  # types of ICMP and ICMPv6
+_MINUTE = 6  # slots
 _ASKED_OF_MANY = (53, 67, 68, 123, 137, 138, 1900, 3702, 5353, 5355)
 
 _SENTENCES = {
@@ -35,6 +37,7 @@ def find_scans(view: TrafficView) -> list[RuleHit]:
     failed = tried[~tried["answered"] | tried["refused"]]
     # Clocks are asked of a pool, names of whoever is near: many and unanswered is ordinary there.
     failed = failed[~((failed["proto"] == "udp") & failed["port"].isin(_ASKED_OF_MANY))]
+    failed = failed[failed["proto"] != "icmp"]
     failed = failed[failed["src"].isin(_busy_askers(failed))]
     hits = []
     for (src, dst), mine in failed.groupby(["src", "dst"]):
@@ -42,6 +45,8 @@ def find_scans(view: TrafficView) -> list[RuleHit]:
             continue
         if _is_mostly_vain(tried[(tried["src"] == src) & (tried["dst"] == dst)], "port"):
             hits.append(_make_port_scan(view, str(src), str(dst), mine))
+    for src, mine in _find_pings(rows).groupby("src"):
+        hits.append(_make_host_scan(view, str(src), mine))
     for (src, proto, port), mine in failed.groupby(["src", "proto", "port"]):
         if mine["dst"].nunique() <= _TARGETS:
             continue
@@ -52,6 +57,19 @@ def find_scans(view: TrafficView) -> list[RuleHit]:
     return hits
 
 
+def _find_pings(rows: pd.DataFrame) -> pd.DataFrame:
+    """Echo requests of those who ping many hosts within a minute, each hardly more than once.
+
+    Who watches devices pings the same ones again and again; whether they answer tells nothing.
+    """
+    pings = rows[(rows["proto"] == "icmp") & rows["sport"].isin(_ECHO)]
+    ends = [pings["src"], pings["dst"]]
+    pings = pings[pings.groupby(ends)["attempt"].transform("nunique") <= _FEW_PINGS]
+    minute = pings["slot"] // _MINUTE
+    hosts = pings.groupby([pings["src"], minute])["dst"].transform("nunique")
+    return pings[hosts > _TARGETS]
+
+
 def find_arp_scans(view: TrafficView) -> list[RuleHit]:
     """Who asks for many addresses that nobody has within a minute; a router does so for others."""
     vain = view.evidence_of_kind("arp_unanswered")
@@ -60,10 +78,10 @@ def find_arp_scans(view: TrafficView) -> list[RuleHit]:
     for src, rows in vain.groupby("src"):
         if str(src) in routers:
             continue
-        per_minute = rows.groupby(rows["slot"] // 6)["dst"].nunique()
+        per_minute = rows.groupby(rows["slot"] // _MINUTE)["dst"].nunique()
         if per_minute.max() <= _TARGETS:
             continue
-        busy = rows[(rows["slot"] // 6).isin(per_minute.index[per_minute >= _TARGETS // 2])]
+        busy = rows[(rows["slot"] // _MINUTE).isin(per_minute.index[per_minute >= _TARGETS // 2])]
         asked = view.evidence_of_kind("arp_request")
         asked = asked[(asked["src"] == src) & asked["slot"].isin(busy["slot"])]
         values: dict[str, Value] = {

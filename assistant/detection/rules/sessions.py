@@ -36,8 +36,8 @@ _SENTENCES = {
     "no_pings": "No ping of {client} was seen.",
     "same_id": '{clients} use one client id, "{name}", at the broker {server}: each connect of one ends the '
     "connection of the other, {times:time} between {since_time_s} and {until_time_s}.",
-    "limit": "{server} accepts a connection of {client} and ends it within {short_s}, before any answer: "
-    "{times:time} between {since_time_s} and {until_time_s}.",
+    "limit": "{server} accepts a connection of {client} and closes it within {short_s} of the handshake, before any "
+    "answer: {times:time} between {since_time_s} and {until_time_s}.",
     "held": "Meanwhile it kept {held:connection} of {others} open: it may allow no more.",
     "port_refused": "{service} refuses every connection: {refused:attempt} by {clients} since {since_time_s}, none "
     "accepted.",
@@ -148,8 +148,10 @@ def find_shared_client_ids(view: TrafficView) -> list[RuleHit]:
 def find_session_limits(view: TrafficView) -> list[RuleHit]:
     """Servers that accept a connection and end it before they answered anything."""
     table = view.sessions
-    local = table["server"].isin(view.local)
+    local = table["server"].isin(view.own)
     cut = table[local & table["begun"] & table["opened"] & (table["ended_by"] == "server")]
+    asked = view.exchanges
+    cut = cut[~cut["flow"].isin(asked.loc[asked["outcome"] == "malformed", "flow"])]
     cut = cut[(cut["end_s"] - cut["start_s"] <= _SHORT_S) & (cut["server_bytes"] == 0)]
     hits = []
     for client, server, port, rows in _pairs(cut):
@@ -175,7 +177,7 @@ def find_session_limits(view: TrafficView) -> list[RuleHit]:
 def find_closed_ports(view: TrafficView) -> list[RuleHit]:
     """Ports of the plant's devices that refuse every connection in the whole capture."""
     rows = view.flow_slots
-    tried = rows[(rows["proto"] == "tcp") & rows["dst"].isin(view.local)]
+    tried = rows[(rows["proto"] == "tcp") & rows["dst"].isin(view.own)]
     known = tried.groupby(["dst", "port"])[["answered", "refused"]].agg(["any", "all"])
     known = known[~known["answered", "any"] & known["refused", "any"]]
     hits = []
@@ -203,7 +205,7 @@ def find_unheard_addresses(view: TrafficView) -> list[RuleHit]:
     """Addresses of the plant that devices keep calling and from which nothing ever came."""
     rows = view.flow_slots
     spoke = {*rows.loc[rows["src_pkts"] > 0, "src"], *rows.loc[rows["dst_pkts"] > 0, "dst"]}
-    vain = rows[rows["dst"].isin(view.local - spoke) & (rows["syns"] > 0)]
+    vain = rows[rows["dst"].isin(view.own - spoke) & (rows["syns"] > 0)]
     hits = []
     for server, mine in vain.groupby("dst"):
         mine = mine[~mine["src"].isin(view.explorers)]

@@ -1,0 +1,92 @@
+"""Links that lose packets or are full: what is sent again, and peaks against a device's own past."""
+
+import numpy as np
+import pandas as pd
+
+from assistant.detection.rules.rule import RuleHit, slots_of
+from assistant.facts.fact import Proof, Value, make_fact
+from assistant.facts.traffic_view import TrafficView
+from traffic.capture import SAMPLE_S
+
+_MIN_RESENT, _RESENT_SHARE, _MIN_SLOTS = 10, 0.01, 3
+_PEAK_TIMES, _PEAK_MBIT, _PEAK_SLOTS, _MIN_PAST = 10.0, 5.0, 3, 12
+
+_SENTENCES = {
+    "sent_again": "Packets are lost between {device} and {peer}: {resent} of {pkts:packet} were sent again "
+    "({resent_share}) between {since_time_s} and {until_time_s}.",
+    "spike": "Traffic of {device} rose to {peak_mbit_per_s} Mbit/s for {lasting_s} from {since_time_s}, mostly with "
+    "{peer}; before that it was {usual_mbit_per_s} Mbit/s. Meanwhile {resent_share} of its packets were sent again.",
+}
+
+
+def find_losses(view: TrafficView) -> list[RuleHit]:
+    """Pairs whose packets are sent again, more than a hundredth of them and for a while."""
+    resent = view.evidence_of_kind("retransmission")
+    hits = []
+    ends = (
+        np.sort(resent[["src", "dst"]].to_numpy(str), axis=1) if len(resent) else np.empty((0, 2))
+    )
+    for (one, other), rows in resent.groupby([ends[:, 0], ends[:, 1]]):
+        count = int(rows["count"].sum())
+        if count < _MIN_RESENT or rows["slot"].nunique() < _MIN_SLOTS:
+            continue
+        first, last = rows["slot"].min(), rows["slot"].max()
+        flows = view.flows_of(str(one))
+        flows = flows[(flows["other"] == other) & flows["slot"].between(first, last)]
+        pkts = int((flows["src_pkts"] + flows["dst_pkts"]).sum())
+        if count < _RESENT_SHARE * max(pkts, 1):
+            continue
+        device, peer = (one, other) if one in view.own else (other, one)
+        values: dict[str, Value] = {
+            "device": view.name_of(str(device)),
+            "peer": view.name_of(str(peer)),
+            "resent": count,
+            "pkts": max(pkts, count),
+            "resent_share": count / max(pkts, count),
+            "since_time_s": float(first) * SAMPLE_S,
+            "until_time_s": float(last + 1) * SAMPLE_S,
+        }
+        kind = "ipv6" if ":" in str(one) else "ip"
+        only = f"{kind}.addr == {one} && {kind}.addr == {other} && tcp.analysis.retransmission"
+        fact = make_fact("sent_again", _SENTENCES["sent_again"], values, proof=Proof(only))
+        hits.append(
+            RuleHit(str(device), "packet_loss", "both", (fact,), (str(peer),), slots_of(rows))
+        )
+    return hits
+
+
+def find_spikes(view: TrafficView) -> list[RuleHit]:
+    """Devices whose traffic rises far above their own past while packets are lost: a full link."""
+    hits = []
+    resent = view.evidence_of_kind("retransmission")
+    for device in sorted(view.own & frozenset(view.flow_slots["src"]) | view.local):
+        flows = view.flows_of(device)
+        if flows.empty:
+            continue
+        both = flows["sent_bytes"] + flows["got_bytes"]
+        mbit = both.groupby(flows["slot"]).sum() * 8e-6 / SAMPLE_S
+        past = mbit.shift(1).expanding(_MIN_PAST).median()
+        high = (mbit >= _PEAK_MBIT) & (mbit >= _PEAK_TIMES * past)
+        if high.sum() < _PEAK_SLOTS:
+            continue
+        slots = mbit.index[high]
+        mine = resent[((resent["src"] == device) | (resent["dst"] == device))]
+        lost = int(mine.loc[mine["slot"].isin(slots), "count"].sum())
+        inside = flows[flows["slot"].isin(slots)]
+        pkts = int((inside["src_pkts"] + inside["dst_pkts"]).sum())
+        if lost < max(_MIN_RESENT, _RESENT_SHARE * pkts):
+            continue  # a transfer that gets through is no trouble
+        peer = str(both[inside.index].groupby(inside["other"]).sum().idxmax())
+        values: dict[str, Value] = {
+            "device": view.name_of(device),
+            "peer": view.name_of(peer),
+            "peak_mbit_per_s": float(mbit[high].max()),
+            "usual_mbit_per_s": float(past[high].iloc[0]),
+            "lasting_s": float(len(slots)) * SAMPLE_S,
+            "since_time_s": float(slots[0]) * SAMPLE_S,
+            "resent_share": lost / max(pkts, 1),
+        }
+        fact = make_fact("spike", _SENTENCES["spike"], values)
+        where = slots_of(pd.DataFrame({"slot": slots}))
+        hits.append(RuleHit(device, "congestion", "source", (fact,), (peer,), where))
+    return hits

@@ -1,0 +1,65 @@
+"""What a device asked and was asked, whatever the protocol: answered, refused, in vain."""
+
+import pandas as pd
+
+from assistant.facts.fact import Fact, Value, listed, make_fact
+from assistant.facts.traffic_view import TrafficView
+from traffic.pcap.protocols import PROTOCOLS
+
+_BY_NAME = {protocol.name: protocol for protocol in PROTOCOLS}
+_MOST_PAIRS = 4
+_NO_SUCH_NAME = 3  # DNS: a question, not a failure
+_MIN_FAILED, _FAILED_SHARE = 3, 0.01
+
+_SENTENCES = {
+    "asked": "{client} asked {server} {asked:time} over {protocol}: {answered} answered, {refused} refused, "
+    "{unanswered} without an answer.",
+    "codes": "The refusals of {server} were: {codes}.",
+}
+
+
+def request_facts(view: TrafficView, device: str) -> list[Fact]:
+    """Requests of a device and to it, the pairs with most failures first."""
+    rows = _requests(view, device)
+    facts = []
+    pairs = rows.assign(bad=_is_failure(rows)).groupby(
+        ["client", "server", "protocol"], observed=True
+    )
+    order = pairs["bad"].agg(["sum", "size"]).sort_values(["sum", "size"], ascending=False)
+    for (client, server, protocol), counted in order.iloc[:_MOST_PAIRS].iterrows():
+        mine = pairs.get_group((client, server, protocol))
+        refused = mine[mine["outcome"] == "refused"]
+        values: dict[str, Value] = {
+            "client": view.name_of(str(client)),
+            "server": view.name_of(str(server)),
+            "protocol": str(protocol),
+            "asked": int(counted["size"]),
+            "answered": int((mine["outcome"] == "answered").sum()),
+            "refused": len(refused),
+            "unanswered": int((mine["outcome"] == "unanswered").sum()),
+        }
+        facts.append(make_fact("asked", _SENTENCES["asked"], values))
+        if len(refused):
+            words = _BY_NAME[str(protocol)].refusals
+            counts = refused["code"].value_counts()
+            said = (f"{n:,} {words.get(int(code), f'code {code}')}" for code, n in counts.items())
+            values |= {"codes": listed(said), **{f"n{c}": int(n) for c, n in counts.items()}}
+            facts.append(make_fact("codes", _SENTENCES["codes"], values))
+    return facts
+
+
+def fails_often(view: TrafficView, device: str) -> bool:
+    """Whether more requests of a device or to it failed than an accident explains."""
+    rows = _requests(view, device)
+    return int(_is_failure(rows).sum()) >= max(_MIN_FAILED, _FAILED_SHARE * len(rows))
+
+
+def _requests(view: TrafficView, device: str) -> pd.DataFrame:
+    rows = view.exchanges
+    rows = rows[(rows["client"] == device) | (rows["server"] == device)]
+    return rows[rows["outcome"].isin(["answered", "refused", "unanswered"])]
+
+
+def _is_failure(rows: pd.DataFrame) -> pd.Series:
+    unknown = (rows["protocol"] == "dns") & (rows["code"] == _NO_SUCH_NAME)
+    return rows["outcome"].isin(["refused", "unanswered"]) & ~unknown
