@@ -108,11 +108,17 @@ def _load_writer(settings: Settings, classifier: LocalLLM) -> LocalLLM | RemoteL
 
 
 def analyse(
-    path: Path, settings: Settings, models: Models, progress: Progress | None = None
+    path: Path,
+    settings: Settings,
+    models: Models,
+    progress: Progress | None = None,
+    records: bool = True,
 ) -> Analysis:
-    """Read, classify and group a capture, with the logs and readings of its devices."""
+    """Read, classify and group a capture, with the logs and readings of its devices where
+    ``records``: no verdict or incident needs them, answers do."""
     plant, capture = read_plant(settings), read_capture(path)
-    capture = _add_records(capture, path, plant, settings)
+    if records:
+        capture = _add_records(capture, path, plant, settings)
     return detection.analyse_capture(
         capture, models.llm, models.card, plant, settings.local, progress
     )
@@ -150,7 +156,7 @@ def open_verdicts(
     Equal texts are scored once over all shares.
     """
     if not (is_large(path) if large is None else large):
-        analysis = analyse(path, settings, models, progress)
+        analysis = analyse(path, settings, models, progress, records=False)
         yield Judged(analysis.capture.notes, iter([analysis.verdicts]))
         return
     scorer = RememberedScores(models.llm)

@@ -194,7 +194,7 @@ def incidents(
     from assistant.session import analyse, load_models
 
     with narrate("classifying") as progress:
-        analysis = analyse(path, settings, load_models(settings), progress)
+        analysis = analyse(path, settings, load_models(settings), progress, records=False)
     say_notes(analysis.capture.notes)
     if form == "json":
         print_json(analysis.incidents)

@@ -14,7 +14,6 @@ from traffic.device_logs.log_events import count_events, find_unusual
 from traffic.device_logs.log_file import LogFile, is_log, read_log, read_messages
 from traffic.device_logs.readings import ReadingsFile, is_readings, read_readings
 from traffic.device_logs.sensor_events import describe_sensors, find_unusual_readings
-from traffic.device_logs.templates import tells_failure
 from traffic.device_records import DeviceRecords
 from traffic.errors import UserError
 from traffic.plant import Plant
@@ -176,12 +175,13 @@ def _add_logs(
 ) -> DeviceRecords:
     """The lines of all files as tables; a log is what one device wrote into one file."""
     read = [one for _, one in files]
-    owners, templates, rest = [], [], 0
-    pieces = []
+    owners, pieces, templates, rest = [], [], [], 0
+    failing: set[int] = set()
     for number, (file, one) in enumerate(files):
         owners.append(_find_owner(file, one, names, capture))
         pieces.append(one.lines.assign(file=number, template=one.lines["template"] + rest))
         templates.append(pd.Series(one.words, dtype="str").rename(lambda at, rest=rest: at + rest))
+        failing |= {number + rest for number in one.failing}
         rest += max(one.words, default=0) + 1
     lines = pd.concat(pieces, ignore_index=True)
     lines["device"] = np.concatenate(owners)
@@ -198,7 +198,6 @@ def _add_logs(
         end_s=groups["ts"].max(),
     )
     words = pd.concat(templates)
-    failing = {int(number) for number in words.index[words.map(tells_failure).to_numpy(bool)]}
     findings = find_unusual(lines, failing, capture.start_s, capture.end_s)
     if len(findings):
         findings = findings.groupby("log").head(MOST_FINDINGS)

@@ -38,12 +38,14 @@ class LogFile:
             without one; ``ahead_s`` is by how much its clock was ahead when a packet carried it,
             NaN where none did.
         words: of each template.
+        failing: templates whose words tell of a failure.
         notes: what was skipped or mended.
     """
 
     source: str
     lines: pd.DataFrame
     words: dict[int, str]
+    failing: frozenset[int]
     notes: tuple[str, ...]
 
 
@@ -91,7 +93,7 @@ def read_log(path: Path, near_s: float, names: Mapping[str, str]) -> LogFile:
         truncated |= piece.truncated
     lines = pd.concat(tables, ignore_index=True)
     said = _say_skipped(path.name, len(lines), continued, cut, mended, templates.beyond, truncated)
-    return LogFile(path.name, lines, templates.words(), tuple(said))
+    return LogFile(path.name, lines, templates.words(), templates.failing(), tuple(said))
 
 
 def read_messages(rows: pd.DataFrame, source: str, names: Mapping[str, str]) -> LogFile:
@@ -127,7 +129,7 @@ def read_messages(rows: pd.DataFrame, source: str, names: Mapping[str, str]) -> 
     lines = lines.assign(
         host=src, ahead_s=ahead_s.to_numpy()[at], ts=ts[at] + np.nan_to_num(usual_s, nan=0.0)
     )
-    return LogFile(source, lines, templates.words(), ())
+    return LogFile(source, lines, templates.words(), templates.failing(), ())
 
 
 def _describe(read: LogLines, templates: Templates, names: Mapping[str, str]) -> pd.DataFrame:

@@ -4,7 +4,9 @@ r"""Kinds of log lines: each line gets the number of its template, what varies i
 
 Drain (He, Zhu, Zheng, Lyu, ICWS 2017) groups lines by length, first words and likeness. It is the drain3
 package's, which takes a line at a time; so numbers and addresses are masked first, over whole columns,
-and it sees each distinct masked line once. Nothing of drain3's state is ever saved or loaded.
+and it sees each distinct masked line once. Lines that tell of a failure never share a kind with lines that do not,
+however alike they are: "connection to a opened" and "connection to a refused". Nothing of drain3's state is
+ever saved or loaded.
 """
 
 import re
@@ -52,8 +54,9 @@ class Templates:
     """
 
     def __init__(self) -> None:
-        self._drain = Drain(sim_th=_LIKENESS, max_children=_MOST_CHILDREN)
-        self._clusters: dict[str, LogCluster] = {}
+        # Even numbers for lines that tell of a failure, odd ones for all others.
+        self._drains = [Drain(sim_th=_LIKENESS, max_children=_MOST_CHILDREN) for _ in range(2)]
+        self._clusters: dict[str, tuple[LogCluster, int]] = {}
         self.beyond = 0
 
     @property
@@ -73,18 +76,24 @@ class Templates:
 
     def words(self) -> dict[int, str]:
         """The words of each template, ``<*>`` for what varies: text from outside."""
-        found = {one.cluster_id: one.get_template() for one in self._drain.clusters}
+        found = {number: cluster.get_template() for cluster, number in self._clusters.values()}
         return {REST: "", **found} if self.beyond else found
 
+    def failing(self) -> frozenset[int]:
+        """The templates whose lines tell of a failure."""
+        return frozenset(number for _, number in self._clusters.values() if number % 2 == 0)
+
     def _add(self, form: str) -> int:
-        known = self._clusters.get(form)
-        if known is None:
-            full = self._drain.clusters_counter >= MOST_TEMPLATES
-            if full or len(self._clusters) >= MOST_FORMS:
-                return REST
-            short = " ".join(form.split()[:_MOST_WORDS])
-            known = self._clusters[form] = self._drain.add_log_message(short)[0]
-        return known.cluster_id
+        if form in self._clusters:
+            return self._clusters[form][1]
+        templates = sum(drain.clusters_counter for drain in self._drains)
+        if templates >= MOST_TEMPLATES or len(self._clusters) >= MOST_FORMS:
+            return REST
+        fails = tells_failure(form)
+        cluster, _ = self._drains[fails].add_log_message(" ".join(form.split()[:_MOST_WORDS]))
+        number = 2 * cluster.cluster_id - (not fails)
+        self._clusters[form] = (cluster, number)
+        return number
 
 
 def first_numbers(texts: pa.Array) -> np.ndarray:
@@ -99,7 +108,7 @@ def first_numbers(texts: pa.Array) -> np.ndarray:
 
 
 def tells_failure(words: str) -> bool:
-    """Whether the words of a template are those of a failure.
+    """Whether the words of a line are those of a failure.
 
     >>> tells_failure("poll of plc-<*> failed"), tells_failure("connected to <*>")
     (True, False)
