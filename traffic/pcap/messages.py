@@ -165,7 +165,10 @@ class Messages:
     def take(self, which: np.ndarray) -> "Messages":
         """Some of the messages."""
         columns = (self.segment, self.at, self.length, self.held, self.wrong)
-        return Messages(self.segments, *(column[which] for column in columns))
+        some = Messages(self.segments, *(column[which] for column in columns))
+        if "_head" in vars(self):  # what was read already
+            vars(some)["_head"] = self._head[which]
+        return some
 
     def enclosed(self, skip: np.ndarray | int, which: np.ndarray) -> "Messages":
         """Messages that ``which`` of these hold from byte ``skip`` on."""
@@ -206,6 +209,8 @@ class Messages:
         """Bytes of each message from ``at`` on, shape (n, width), uint8; 0 past its end."""
         if isinstance(at, int) and at + width <= _HEAD:
             found = self._head[:, at : at + width].copy()
+        elif not isinstance(at, int) and _within(at, _HEAD - width):
+            found = self._head[np.arange(len(at))[:, None], at[:, None] + np.arange(width)]
         else:
             found = self.segments.read(self.segment, self.at + at, width)
         left = self.held - at
@@ -238,6 +243,10 @@ class Messages:
     def u32(self, at: np.ndarray | int, order: str = ">") -> np.ndarray:
         """Four bytes as a number."""
         return self.number(at, 4, order)
+
+
+def _within(at: np.ndarray, last: int) -> bool:
+    return len(at) > 0 and int(at.min()) >= 0 and int(at.max()) <= last
 
 
 def cut_messages(

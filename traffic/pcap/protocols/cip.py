@@ -195,6 +195,11 @@ REFUSALS = (
     | {_PCCC_CODE | code: f"PCCC: {words}" for code, words in _PCCC_STATUS.items()}
 )
 BUSY = frozenset({0x02, _PCCC_CODE | 0x90})
+DENIED = frozenset({0x0F, _PCCC_CODE | 0x60})
+# A station behind it, or the way there.
+GONE = frozenset(more << 8 | 0x01 for more in (0x0203, 0x0204, 0x0312, 0x0800)) | {
+    _PCCC_CODE | 0x30
+}
 _CLASSES = {
     IDENTITY: "Identity",
     ROUTER: "Message Router",

@@ -25,6 +25,7 @@ from traffic.pcap.protocols.protocol import (
     Heads,
     Identity,
     Protocol,
+    first_alike,
     make_rows,
     select_distinct,
 )
@@ -229,7 +230,7 @@ def _identify(messages: Messages) -> list[Identity]:
         found += _read_identity(message, body)
     at, _ = _find_cip(messages, command == _SEND)
     whole = (at == 40) & (messages.u8(40) == 0x81) & (messages.u16(42) == 0)
-    for message, body in select_distinct(messages, whole, 44, 96):
+    for message, body in select_distinct(messages, first_alike(messages, whole, command), 44, 96):
         found += _read_identity(message, body)
     return found
 
@@ -264,6 +265,8 @@ ENIP = Protocol(
     functions=cip.FUNCTIONS | {_COMMAND | number: words for number, words in _FUNCTIONS.items()},
     refusals=cip.REFUSALS | {_STATUS_CODE | number: words for number, words in _STATUS.items()},
     busy=cip.BUSY,
+    denied=cip.DENIED,
+    gone=cip.GONE,
     read_name=cip.read_name,
     name_target=cip.name_target,
     wait_s=5.0,

@@ -12,7 +12,7 @@ import numpy as np
 
 from traffic.pcap.messages import Messages
 from traffic.pcap.protocols.certificates import read_subject
-from traffic.pcap.protocols.protocol import Identity, select_distinct
+from traffic.pcap.protocols.protocol import Identity, first_alike, select_distinct
 
 FAULT = 397
 _BAD = 1 << 31
@@ -210,12 +210,19 @@ def read_identities(messages: Messages, body: int, number: np.ndarray) -> list[I
         number: of its type, -1 for none.
     """
     found: list[Identity] = []
-    for message, text in select_distinct(messages, number == _SERVERS, body + _FIRST, 512):
+    servers, endpoints = (
+        first_alike(messages, number == kind, number) for kind in (_SERVERS, _ENDPOINTS)
+    )
+    for message, text in select_distinct(messages, servers, body + _FIRST, 512):
         found += _read_application(message, text)
-    for message, text in select_distinct(messages, number == _ENDPOINTS, body + _FIRST, 4096):
+    for message, text in select_distinct(messages, endpoints, body + _FIRST, 4096):
         url, at = _take_text(text, 0)
         found += _read_application(message, text[at:]) if url else []
-    for message, text in select_distinct(messages, number == _VALUES, body + _FIRST, 512):
+    # The first value is an object of one of two kinds.
+    held = messages.number(body + _FIRST + 1, 5) == 0x16_01_00_54_01
+    held |= messages.number(body + _FIRST + 1, 5) == 0x16_01_00_60_03
+    builds = first_alike(messages, (number == _VALUES) & held, number)
+    for message, text in select_distinct(messages, builds, body + _FIRST, 512):
         found += _read_build(message, text)
     return found
 

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from traffic.arrays import number_groups
 from traffic.pcap.messages import MessageBytes, Messages
 
 HEAD_BYTES = 32  # of the first payloads of a flow, by which its protocol is recognised
@@ -212,6 +213,16 @@ def select_distinct(
     codes, _ = pd.factorize(keys.view(f"S{keys.shape[1]}").ravel().astype(object))
     first = np.unique(codes, return_index=True)[1]
     return [(int(place[i]), texts[i, : size[i]].tobytes()) for i in np.sort(first)]
+
+
+def first_alike(messages: Messages, which: np.ndarray, kind: np.ndarray) -> np.ndarray:
+    """Of some messages the first of each sender, kind and length: a device that is asked the same
+    again and again has said what it is. Shape (n,), bool."""
+    rows = np.flatnonzero(which)
+    first = np.zeros(len(messages), bool)
+    keys = (messages.of_packet("src")[rows].astype(np.int64), kind[rows], messages.length[rows])
+    first[rows[number_groups(*keys)[1]]] = True
+    return first
 
 
 def select_asked(exchanges: pd.DataFrame) -> pd.DataFrame:

@@ -27,6 +27,7 @@ from traffic.pcap.protocols.protocol import (
     Heads,
     Identity,
     Protocol,
+    first_alike,
     make_rows,
     select_distinct,
 )
@@ -267,10 +268,13 @@ def _find_others(
 
 def _read_selector(messages: Messages) -> np.ndarray:
     """The called TSAP of a connection request where it has two bytes; -1 for none."""
-    selector, at = np.full(len(messages), -1), np.full(len(messages), 11)
+    found_in = np.full(len(messages), -1)
+    asks = np.flatnonzero(messages.u8(5) >> 4 == _CR)
+    messages = messages.take(asks)
+    selector, at = np.full(len(asks), -1), np.full(len(asks), 11)
     head = messages.bytes(0, 64).astype(np.int64)
     end = np.minimum(messages.u8(4) + 5, 60)
-    rows = np.arange(len(messages))
+    rows = np.arange(len(asks))
     for _ in range(6):
         at = np.minimum(at, 60)
         code, size = head[rows, at], head[rows, at + 1]
@@ -278,7 +282,8 @@ def _read_selector(messages: Messages) -> np.ndarray:
         found = (code == 0xC2) & (size == 2) & (at + 4 <= end)
         selector = np.where(found, value, selector)
         at = at + 2 + size
-    return selector
+    found_in[asks] = selector
+    return found_in
 
 
 def _read_s7(messages: Messages, s7: np.ndarray, rosctr: np.ndarray) -> dict[str, np.ndarray]:
@@ -401,7 +406,9 @@ def _identify(messages: Messages) -> list[Identity]:
     )
     lists = answers & (messages.u8(7) == 0x32) & np.isin(messages.u16(33) & 0xFF, (0x11, 0x1C))
     found = []
-    for message, body in select_distinct(messages, lists, 33, 1024):
+    for message, body in select_distinct(
+        messages, first_alike(messages, lists, messages.u16(33)), 33, 1024
+    ):
         size, read_entry = int.from_bytes(body[4:6]), _ENTRIES[body[1]]
         entries = [body[at : at + size] for at in range(8, len(body), size or 1)] if size else []
         for entry in entries[: int.from_bytes(body[6:8])]:
@@ -439,6 +446,7 @@ S7COMM = Protocol(
     functions=FUNCTIONS,
     refusals=REFUSALS,
     busy=frozenset({0x0141, 0x8302, 0x8304, 0xD0A2, 0xD2A4, 0xD406, _COTP_CODE + 129}),
+    denied=frozenset({0x03, 0x0119, 0x8703, 0xD0A1, 0xD241, 0xD242, 0xD602, 0xD605}),
     name_target=_name_target,
     others=_OTHERS,
     wait_s=3.0,
