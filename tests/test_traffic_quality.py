@@ -21,8 +21,6 @@ from frames import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from traffic.pcap.flows import make_flows
-from traffic.pcap.packets import read_packets
 from traffic.quality import Quality, assess_flows
 from traffic.reader import read_capture
 
@@ -208,12 +206,25 @@ def test_a_pause_without_connections_is_silence_and_a_sparse_capture_has_none(tm
     assert _quality(tmp_path, datagrams(bursts)).holes.empty
 
 
-def test_a_clock_that_is_set_back_is_said(tmp_path):
+def test_a_clock_that_is_set_back_sends_nothing_again(tmp_path):
     frames = _polls(STEADY)
-    path = write_pcap(tmp_path / "a.pcap", frames + [(ts - 50, f) for ts, f in frames[-4:]])
-    holes = make_flows(read_packets([path])).quality.holes
-    assert holes["kind"].tolist() == ["clock back"]
-    assert holes["frame"].tolist() == [len(frames) + 1]
+    back = [(ts - 50 if i > 100 else ts, frame) for i, (ts, frame) in enumerate(frames)]
+    plain, capture = read(tmp_path, frames), read(tmp_path, back)
+    (hole,) = capture.quality.holes.itertuples(index=False)
+    assert (hole.kind, hole.frame) == ("clock back", 102)
+    assert "set back by 49.99 s" in capture.notes[0]
+    assert capture.evidence["kind"].tolist() == plain.evidence["kind"].tolist()
+    outcome = ["conn_state", "history", "orig_bytes", "resp_bytes", "missed_bytes"]
+    assert capture.flows[outcome].equals(plain.flows[outcome])
+    assert capture.flows.loc[0, "duration"] == pytest.approx(plain.flows.loc[0, "duration"], abs=2)
+
+
+def test_files_that_were_joined_in_the_wrong_order_are_sorted(tmp_path):
+    frames = _polls(STEADY)
+    joined = read(tmp_path, frames[100:] + frames[:100])
+    assert joined.quality.holes["kind"].tolist() == ["clock back"]
+    plain = read(tmp_path, frames)
+    pd.testing.assert_frame_equal(joined.flows, plain.flows)
 
 
 def test_flows_of_a_log_tell_gaps_and_single_directions():

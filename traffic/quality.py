@@ -191,7 +191,8 @@ def _say_drops(quality: Quality) -> str:
 
 
 _HOLES = {
-    "clock back": "the clock of the capture was set back by {length:.6g} s",
+    "clock back": "the clock of the capture was set back by {length:.6g} s: "
+    "where connections went on, earlier times were moved by as much",
     "clock forward": "no frame for {length:.6g} s, yet connections went on without losing a byte: the clock of "
     "the capture jumped, or everything stood still",
     "not captured": "no frame for {length:.6g} s while connections went on: nothing was captured then",

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from traffic.errors import UserError
+from traffic.pcap.clock import find_clock_steps, mend_clock
 from traffic.pcap.copies import find_arp_copies, find_copies
 from traffic.pcap.layers import read_layers
 from traffic.pcap.links import ENVELOPES, MOST_ROUNDS
@@ -25,7 +26,6 @@ from traffic.pcap.records import Records, read_headers, read_records
 # Packets decoded together, each part in a thread: what is only needed on the way fits the
 # processor's cache.
 _PART = 65_536
-_STEP_S = 1.0  # no reordering on the way to the file is as long as this
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class Packets:
             dst file frame``.
         envelopes: one row per kind of envelope that was opened: ``name packets``.
         clock_steps: one row per frame that is over a second older than the one before it in its
-            file: ``ts back_s file frame``.
+            file: ``ts back_s file frame``, and whether the clock was ``set`` there: then the times
+            before it were moved.
         addresses: shape (n_addresses,), object, address texts.
         buffers: each file's bytes, mapped.
         start_s, end_s: times of the first and last frame of any kind.
@@ -113,11 +114,12 @@ def read_packets(paths: Sequence[Path]) -> Packets:
     start_s, end_s = np.inf, -np.inf
     for path in paths:
         records = read_records(path)
+        steps.append(find_clock_steps(records, len(buffers)))
+        records = mend_clock(records, steps[-1])
         notes += [*records.notes, *_clock_notes(path, records)]
         if not len(records.ts):
             notes.append(f"{path.name}: holds no packets")
             continue
-        steps.append(_find_clock_steps(records, len(buffers)))
         parts += _decode(path, records, len(buffers), notes)
         buffers.append(records.buffer)
         start_s, end_s = min(start_s, records.ts.min()), max(end_s, records.ts.max())
@@ -187,13 +189,6 @@ def _clock_notes(path: Path, records: Records) -> list[str]:
     return [
         f"{path.name}: {count} packets were out of order (by up to {most:.6g} s) and sorted by time"
     ]
-
-
-def _find_clock_steps(records: Records, file: int) -> pd.DataFrame:
-    back_s = np.diff(records.ts, prepend=records.ts[:1])
-    rows = np.flatnonzero(back_s < -_STEP_S)
-    columns = {"ts": records.ts[rows], "back_s": -back_s[rows], "frame": records.frame[rows]}
-    return pd.DataFrame({**columns, "file": np.full(len(rows), file)})
 
 
 def _decode(path: Path, records: Records, file: int, notes: list[str]) -> list[_Part]:
