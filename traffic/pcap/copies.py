@@ -25,7 +25,9 @@ COPY_S, BLIND_COPY_S = 1e-3, 50e-6
 _MOST_COPIES = 3
 _DOUBLED = 0.4  # of a sender's packets to a peer; half of them where all come twice
 _CLOCK_S = 5e-7  # what a time since the epoch loses as a 64-bit number
-_SAME = ("ident", "src", "dst", "proto", "sport", "dport", "seq", "flags", "ip_bytes", "fragment")
+# The first few tell most packets apart; all are compared.
+_HASHED = 4
+_SAME = ("ident", "seq", "sport", "dst", "src", "dport", "proto", "flags", "ip_bytes", "fragment")
 _ARP_SAME = ("op", "sender", "target", "mac")
 _BYTES = 64  # of the transport header and what follows; the checksum there covers the rest
 
@@ -83,7 +85,7 @@ def _pair(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows, and the last one before each that is equal in the columns ``same`` and not older."""
     hashed = np.zeros(len(columns["ts"]), np.uint32)
-    for name in same:
+    for name in same[:_HASHED]:
         hashed = hashed * np.uint32(0x9E3779B1) ^ columns[name].astype(np.uint32)
     hashed *= np.uint32(0x85EBCA6B)
     short = (hashed >> np.uint32(16)).astype(np.uint16)

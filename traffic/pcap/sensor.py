@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from traffic.arrays import starts_run
 from traffic.pcap.drops import find_drops
 from traffic.pcap.headers import TCP
 from traffic.pcap.packets import Packets
@@ -60,8 +61,13 @@ def _count(
     blind = cut[(table["proto"].to_numpy()[cut] == TCP) & ~table["has_tcp"].to_numpy()[cut]]
     talks = _find_ways(work)
     copied = by_device(copies, "src", "dst")
+    # Flows are fewer than packets.
+    head = np.flatnonzero(starts_run(work["flow"].to_numpy()))
+    size = np.diff(head, append=len(work))
     counts = {
-        "frames": by_device(table, "src", "dst") + by_device(arp, "sender", "target") + copied,
+        "frames": by_device(work.iloc[head], "src", "dst", weights=size)
+        + by_device(arp, "sender", "target")
+        + copied,
         "copies": copied,
         "cut_frames": by_device(table.iloc[cut], "src", "dst"),
         "blind_frames": by_device(table.iloc[blind], "src", "dst"),
@@ -95,13 +101,13 @@ def _find_ways(work: pd.DataFrame) -> pd.DataFrame:
     tcp = slice(int((work["proto"].to_numpy() == TCP).sum()))  # these come first
     flow, is_orig, flags = (work[name].to_numpy()[tcp] for name in ("flow", "is_orig", "flags"))
     n = int(flow[-1]) + 1 if len(flow) else 0
-    acks = flags & (ACK | RST) == ACK
-    sent = [np.bincount(flow[side], minlength=n) for side in (is_orig, ~is_orig)]
-    known = [np.bincount(flow[side & acks], minlength=n) for side in (is_orig, ~is_orig)]
-    able = np.flatnonzero(np.maximum(*known) >= _LEAST_ACKS)
+    stream = flow * 2 + is_orig
+    sent = np.bincount(stream, minlength=2 * n).reshape(n, 2)
+    acks = np.bincount(stream[flags & (ACK | RST) == ACK], minlength=2 * n).reshape(n, 2)
+    able = np.flatnonzero(acks.max(axis=1, initial=0) >= _LEAST_ACKS)
     head = np.searchsorted(flow, able)
     ends = {side: work[side].to_numpy()[tcp][head] for side in ("src", "dst")}
-    return pd.DataFrame({**ends, "one_way": (np.minimum(*sent) == 0)[able]})
+    return pd.DataFrame({**ends, "one_way": (sent == 0).any(axis=1)[able]})
 
 
 # ---- Holes in time ----
