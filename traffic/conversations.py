@@ -50,8 +50,9 @@ def empty_exchanges() -> pd.DataFrame:
 
     One row per request with what answered it, per answer that nobody was seen to ask for, and per
     message that needs none, by time. Columns: ``ts`` (of the request); ``client`` (who asked or
-    told) ``server`` (categories) ``port`` ``protocol``; ``flow``; ``kind`` (other, read, write,
-    control, session, publish, identify); ``function unit target value`` (numbers of the protocol,
+    told; its MAC where it has no address) ``server`` (categories) ``port`` ``protocol``; ``flow``
+    (-1 where both are MACs, and the port is an ethertype); ``kind`` (other, read, write, control,
+    session, publish, identify); ``function unit target value`` (numbers of the protocol,
     -1 for none: function code, device behind the address, register or object, count or keep-alive);
     ``name`` (text from outside: a topic, a client id, a host name; NA for none); ``outcome`` (of
     OUTCOMES); ``code`` (of refusal or error, 0 for none, -1 where unknown); ``delay_s`` (to the

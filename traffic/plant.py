@@ -152,6 +152,8 @@ _PRIVATE = (
 # million addresses.
 GROUP = r"(?:22[4-9]|23\d)\.|.*\.255$|0\.0\.0\.0$|(?i:ff[0-9a-f]{2}:)|::$"
 
+GROUP_MAC = r"[0-9a-f][13579bdf]:[0-9a-f]{2}:[0-9a-f]{2}:[0-9a-f]{2}:[0-9a-f]{2}:[0-9a-f]{2}$"
+
 
 def is_link_local(address: str) -> bool:
     """Whether an address is one that a machine gave itself on its link, fe80:: or 169.254."""

@@ -95,7 +95,7 @@ def make_exchanges(content: Content, packets: Packets, number: np.ndarray) -> pd
     frame = packets.table["frame"].to_numpy()
     answer_row = found["answer_row"].to_numpy()
     named = {
-        "client": (found["src"], packets.addresses),
+        "client": _name_clients(found, packets),
         "server": (found["dst"], packets.addresses),
         "protocol": (found["protocol"], [protocol.name for protocol in PROTOCOLS]),
         "kind": (found["kind"], KINDS),
@@ -111,6 +111,22 @@ def make_exchanges(content: Content, packets: Packets, number: np.ndarray) -> pd
     columns["frame"] = frame[found["row"].to_numpy()]
     columns["answer_frame"] = np.where(answer_row >= 0, frame[answer_row], 0)
     return pd.DataFrame({name: columns[name] for name in EXCHANGE_COLUMNS}, copy=False)
+
+
+def _name_clients(
+    found: pd.DataFrame, packets: Packets
+) -> tuple[pd.Series, np.ndarray | list[str]]:
+    """Clients as rows of names: addresses, and MACs of those that have none yet."""
+    nobody = np.flatnonzero(np.isin(packets.addresses, ("0.0.0.0", "::")))  # noqa: S104
+    macs = packets.table["src_mac"].to_numpy()[found["row"].to_numpy()]
+    bare = (found["src"].isin(nobody) & (macs >= 0)).to_numpy()
+    if not bare.any():
+        return found["src"], packets.addresses
+    codes, distinct = pd.factorize(macs[bare])
+    clients = found["src"].astype("int64")
+    clients[bare] = len(packets.addresses) + codes
+    texts = [int(mac).to_bytes(6, "big").hex(":") for mac in distinct]
+    return clients, [*packets.addresses, *texts]
 
 
 def join_exchanges(*parts: pd.DataFrame) -> pd.DataFrame:
@@ -260,6 +276,8 @@ def _pair(
     ts = packets.table["ts"].to_numpy()[rows["row"].to_numpy()]
     asks, answers = role == ASK, role == ANSWER
     side = flow * 2 + (rows["is_orig"].to_numpy() ^ answers)
+    if protocol.broadcasts:
+        side = np.zeros(len(rows), np.int64)
     group = number_groups(side, rows["key"].to_numpy())[0]
     if protocol.repeats:
         answer = _find_answers(group, role)
@@ -275,19 +293,25 @@ def _pair(
     code = np.where(answered, code[answer], np.where(asks, -1, code))
     judged = flows["two_way"].to_numpy()[flow] | (flows["transport"].to_numpy()[flow] != TCP)
     waited = judged & (ts + protocol.wait_s <= packets.end_s) & (rows["patient"].to_numpy() == 0)
+    refused = answered & (code > 0) & ~np.isin(code, list(protocol.remarks))
     outcome = np.select(
-        [rows["malformed"], role == TELL, unasked, answered & (code > 0), answered, waited],
+        [rows["malformed"], role == TELL, unasked, refused, answered, waited],
         [_MALFORMED, _TOLD, _UNASKED, _REFUSED, _ANSWERED, _UNANSWERED],
         _UNSEEN,
     )
+    # A number that the request does not hold is that of its answer: a lease, a stratum.
+    value = rows["value"].to_numpy()
+    value = np.where(answered & (value < 0), value[answer], value)
     # Requests of the same client on the same flow between a request and its answer.
     count = _count_up_to(asks, side)
     row = rows["row"].to_numpy()
     src, dst = (packets.table[name].to_numpy()[row] for name in ("src", "dst"))
-    found = rows[["kind", "function", "unit", "target", "value", "name", "flow", "row"]].assign(
+    found = rows[["kind", "function", "unit", "target", "name", "flow", "row"]].assign(
         ts=ts,
+        value=value,
         src=np.where(answers, dst, src),
-        dst=np.where(answers, src, dst),
+        # Whoever answers what all were asked is the server.
+        dst=np.select([answers, answered], [src, src[answer]], dst),
         port=flows["server_port"].to_numpy()[flow],
         outcome=pd.Categorical.from_codes(outcome, OUTCOMES),
         code=code,

@@ -23,7 +23,8 @@ from traffic.pcap.frames import read_frames
 from traffic.pcap.headers import ICMP, ICMP6, TCP, UDP
 from traffic.pcap.identities import read_identities
 from traffic.pcap.packets import Packets
-from traffic.pcap.protocols import dns
+from traffic.pcap.protocols import PROTOCOLS, dns
+from traffic.pcap.protocols.unread import note_unread
 from traffic.pcap.sensor import assess_packets
 from traffic.pcap.services import SERVER_PORTS, read_services
 from traffic.pcap.sessions import make_sessions
@@ -216,6 +217,9 @@ def make_flows(packets: Packets) -> Capture:
     content = read_content(packets, work, _describe_flows(work, flows))
     spoken = pd.Series(content.services, dtype="str")
     flows.loc[spoken.index, "service"] = spoken
+    notes = [*packets.notes, *quality.notes, *note_unread(flows["service"], PROTOCOLS)]
+    if frames.copies:
+        notes.append(f"{frames.copies} frames without IP are copies and were left out")
     # So far flows are numbered by conversation; from here on by the row of their first packet.
     order = np.argsort(work["row"].to_numpy()[_heads(work)])
     number = np.empty(len(order), np.int32)
@@ -232,7 +236,7 @@ def make_flows(packets: Packets) -> Capture:
             make_exchanges(frames.content, frames.packets, np.full(len(frames.services), -1)),
         ),
         identities=read_identities(packets, content, frames, flows),
-        notes=(*packets.notes, *quality.notes),
+        notes=tuple(notes),
         quality=quality,
     )
 

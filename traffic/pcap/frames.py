@@ -15,6 +15,9 @@ from traffic.pcap.protocols import PROTOCOLS
 from traffic.pcap.protocols.protocol import ETHERNET
 from traffic.pcap.services import read_services
 
+_LONGEST = 1500
+_COPY_S = 0.001
+
 
 @dataclass(frozen=True)
 class Frames:
@@ -24,11 +27,13 @@ class Frames:
         packets: a packet per frame; addresses are MACs, ports are the ethertype.
         content: what their messages say; a flow is all that one MAC sends to another.
         services: shape (n_flows,), object: what each flow speaks, "" where unknown.
+        copies: frames that a mirror port delivered once more, which were left out.
     """
 
     packets: Packets
     content: Content
     services: np.ndarray
+    copies: int
 
 
 def read_frames(packets: Packets) -> Frames:
@@ -37,6 +42,8 @@ def read_frames(packets: Packets) -> Frames:
     ethertypes = [port for one in PROTOCOLS if ETHERNET in one.transports for port in one.ports]
     others = packets.others[packets.others["ethertype"].isin(ethertypes)]
     view = _view(packets, others[(others["src_mac"] >= 0) & (others["held"] > 0)])
+    whole = len(view.table)
+    view = replace(view, table=_drop_copies(view))
     work = _cut(view.table)
     first = work[starts_run(work["flow"].to_numpy())]
     services = read_services(work, view, first["proto"].to_numpy(), first["dport"].to_numpy())
@@ -49,7 +56,7 @@ def read_frames(packets: Packets) -> Frames:
             "two_way": True,
         }
     )
-    return Frames(view, read_content(view, work, flows), services)
+    return Frames(view, read_content(view, work, flows), services, whole - len(view.table))
 
 
 def _view(packets: Packets, others: pd.DataFrame) -> Packets:
@@ -65,6 +72,18 @@ def _view(packets: Packets, others: pd.DataFrame) -> Packets:
     )  # fmt: skip
     texts = np.array([int(mac).to_bytes(6, "big").hex(":") for mac in macs], dtype=object)
     return replace(packets, table=table, addresses=texts)
+
+
+def _drop_copies(view: Packets) -> pd.DataFrame:
+    """The table without frames that are the same as one a millisecond or less before."""
+    table = view.table
+    order = np.lexsort((table["ts"], *(table[name] for name in ("held", "sport", "dst", "src"))))
+    like = ~starts_run(*(table[name].to_numpy()[order] for name in ("src", "dst", "sport", "held")))
+    soon = np.diff(table["ts"].to_numpy()[order], prepend=0) <= _COPY_S
+    place = np.flatnonzero(like & soon)
+    frames = (view.read_payload(order[place - back], _LONGEST) for back in (0, 1))
+    same = np.equal(*frames).all(axis=1)
+    return table.drop(index=order[place[same]]).reset_index(drop=True)
 
 
 def _cut(table: pd.DataFrame) -> pd.DataFrame:

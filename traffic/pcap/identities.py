@@ -24,9 +24,14 @@ def read_identities(
         flows: with ``orig_l2_addr resp_l2_addr`` where the capture has MACs.
     """
     owners = _own_macs(packets, flows)
+    macs = frames.packets.table["src_mac"].drop_duplicates()
+    bare = pd.DataFrame({"mac": [_text(mac) for mac in macs]}).assign(frame=0)
+    bare = bare[~bare["mac"].isin(owners["mac"])]
+    owners = pd.concat([owners, bare.assign(device=bare["mac"])], ignore_index=True)
     parts = [_by_time(packets, content), _by_time(frames.packets, frames.content)]
     said = pd.concat(parts, ignore_index=True)
-    of_mac = owners.drop_duplicates("mac", keep=False).set_index("mac")["device"].to_dict()
+    four = owners[~owners["device"].str.contains(":", regex=False)]
+    of_mac = four.drop_duplicates("mac", keep=False).set_index("mac")["device"].to_dict()
     said = said.assign(device=[of_mac.get(device, device) for device in said["device"]])
     return make_identities(pd.concat([said, _read_makers(owners)], ignore_index=True))
 

@@ -29,15 +29,6 @@ SERVER_PORTS: dict[int, tuple[int, ...]] = {
 }  # fmt: skip
 
 
-_NTP = 48  # bytes of a message without extensions (RFC 5905, 7.3)
-
-
-def _fits_ntp(heads: Heads) -> np.ndarray:
-    """48 bytes and a mode from symmetric to broadcast (RFC 5905, 7.3)."""
-    mode = heads.first[:, 0] & 7
-    return (heads.payload >= _NTP) & (mode >= 1) & (mode <= 5)
-
-
 def _only(
     name: str, transport: int, ports: tuple[int, ...], fits: Fits, anywhere: bool = False
 ) -> Protocol:
@@ -46,14 +37,10 @@ def _only(
 
 # The first one that fits names the flow: on its own port before what is met on any.
 _SERVICES = (
-    _only("ntp", UDP, (123,), _fits_ntp),
     *PROTOCOLS,
     _only("smtp", TCP, (25, 465, 587), starts_with(b"220", side="resp")),
     _only("smb", TCP, (139, 445), starts_with(b"\xffSMB", b"\xfeSMB", at=4)),
     _only("rdp", TCP, (3389,), starts_with(b"\x03\x00")),
-    _only("dnp3", TCP, (20000,), starts_with(b"\x05\x64")),
-    _only("dhcp", UDP, (67, 68), starts_with(b"\1\1\6", b"\2\1\6")),
-    _only("dhcp", UDP, (67, 68), starts_with(b"\2\1\6", side="resp")),
     _only("snmp", UDP, (161, 162), starts_with(b"\x30")),
     _only("syslog", UDP, (514,), starts_with(b"<")),
 )

@@ -18,6 +18,7 @@ from assistant.facts.traffic_view import TrafficView
 from traffic.capture import SAMPLE_S
 from traffic.pcap.protocols import PROTOCOLS
 from traffic.pcap.protocols.dns import RESPONSE_CODES
+from traffic.plant import GROUP, GROUP_MAC
 
 _BY_NAME = {protocol.name: protocol for protocol in PROTOCOLS}
 _MIN_REFUSED, _MIN_REFUSED_S = 5, 20.0
@@ -412,9 +413,12 @@ def _word_targets(protocol: str, rows: pd.DataFrame) -> str:
 
 
 def _conversations(view: TrafficView) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
-    """What each client asked of each server in one protocol, by time."""
+    """What each client asked of each server in one protocol, by time; what was asked of all is not
+    judged, and a remark on an answer is no refusal."""
     asked = view.exchanges
     asked = asked[asked["outcome"].isin(["answered", "refused", "unanswered"])]
+    asked = asked[~asked["server"].astype("str").str.match(f"{GROUP}|{GROUP_MAC}")]
+    asked = asked.assign(code=asked["code"].mask((asked["outcome"] == "answered"), 0))
     for (client, server, protocol), rows in asked.groupby(
         ["client", "server", "protocol"], observed=True
     ):

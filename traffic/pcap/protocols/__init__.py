@@ -4,17 +4,26 @@ To add one: a module here that ends in its ``Protocol``, and a line in ``PROTOCO
 gets a column of samples in ``traffic.samples``, and its Zeek log a row in ``traffic.zeek.protocols``.
 """
 
+from traffic.pcap.protocols.bacnet import BACNET
 from traffic.pcap.protocols.banners import FTP, HTTP, SSH, TELNET, TLS
+from traffic.pcap.protocols.dhcp import DHCP
+from traffic.pcap.protocols.dnp3 import DNP3
 from traffic.pcap.protocols.dns import DNS
 from traffic.pcap.protocols.enip import CIP_IO, ENIP
+from traffic.pcap.protocols.goose import GOOSE
+from traffic.pcap.protocols.iec104 import IEC104
 from traffic.pcap.protocols.lldp import LLDP
 from traffic.pcap.protocols.modbus import MODBUS
 from traffic.pcap.protocols.mqtt import MQTT
+from traffic.pcap.protocols.ntp import NTP
 from traffic.pcap.protocols.opcua import OPCUA
+from traffic.pcap.protocols.profinet import PROFINET
 from traffic.pcap.protocols.protocol import Protocol
 from traffic.pcap.protocols.s7comm import S7COMM
+from traffic.pcap.protocols.unread import UNREAD
 
 PROTOCOLS: tuple[Protocol, ...] = (
+    NTP,
     DNS,
     MODBUS,
     MQTT,
@@ -22,10 +31,17 @@ PROTOCOLS: tuple[Protocol, ...] = (
     ENIP,
     CIP_IO,
     OPCUA,
+    BACNET,
     HTTP,
     TLS,
     SSH,
     FTP,
     TELNET,
     LLDP,
+    DNP3,
+    IEC104,
+    DHCP,
+    GOOSE,
+    PROFINET,
+    *UNREAD,
 )

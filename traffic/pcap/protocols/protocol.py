@@ -114,6 +114,8 @@ class Protocol:
         read: a row per message; see ``make_rows``.
         functions: words for function codes.
         refusals: words for codes of refusal and error.
+        remarks: codes that an answer may carry and still answers; words for them are in
+            ``refusals`` too.
         busy: which refusals say "not now" and mean no mistake of anybody.
         denied: which say that who asks is not allowed to.
         gone: which say that what is behind the server does not answer.
@@ -123,6 +125,8 @@ class Protocol:
             protocol, or its own under encryption); ``other`` of ``make_rows`` tells which.
         wait_s: how long a request waits; what the capture ends before is neither answered nor not.
         repeats: whether an unanswered request that is sent again is the same request.
+        broadcasts: whether questions go to all, so that an answer comes on another flow: the key
+            alone pairs them.
         identify: what messages say of make, model and firmware of devices. Without ``read`` it gets
             the beginnings of streams alone, each as one message, of a few flows of each server.
         make_events: evidence by kind for samples, from the protocol's exchanges.
@@ -140,6 +144,7 @@ class Protocol:
     read: Callable[[Messages], pd.DataFrame] | None = None
     functions: Mapping[int, str] = field(default_factory=dict)
     refusals: Mapping[int, str] = field(default_factory=dict)
+    remarks: frozenset[int] = frozenset()
     busy: frozenset[int] = frozenset()
     denied: frozenset[int] = frozenset()
     gone: frozenset[int] = frozenset()
@@ -148,6 +153,7 @@ class Protocol:
     others: tuple[str, ...] = ()
     wait_s: float = 2.0
     repeats: bool = False
+    broadcasts: bool = False
     identify: Callable[[Messages], list[Identity]] | None = None
     make_events: Callable[[pd.DataFrame], Events] = no_events
     evidence: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
