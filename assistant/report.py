@@ -90,8 +90,10 @@ def verdict_table(verdicts: pd.DataFrame) -> str:
     return render_table(["device", "start (UTC)", "label", "probability"], rows)
 
 
-def incident_table(incidents: Sequence[Incident]) -> str:
-    """One line per incident; a sentence where there is none."""
+def incident_table(incidents: Sequence[Incident], judged: bool = True) -> str:
+    """One line per incident; a sentence where there is none, or where nothing was ``judged``."""
+    if not incidents and not judged:
+        return "nothing was judged: this capture holds no device with enough traffic"
     if not incidents:
         return "no incident: every device behaves as it usually does"
     headers = ["id", "severity", "label", "device", "role", "start (UTC)", "duration"]

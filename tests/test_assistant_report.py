@@ -61,6 +61,7 @@ def test_csv_has_a_column_for_each_label() -> None:
 
 def test_no_incident_is_said_in_words() -> None:
     assert incident_table([]) == "no incident: every device behaves as it usually does"
+    assert incident_table([], judged=False).startswith("nothing was judged")
 
 
 def test_records_become_what_json_can_say() -> None:

@@ -52,15 +52,16 @@ plant_app = typer.Typer(
 @plant_app.command()
 def discover(path: CapturePath) -> None:
     """Draft a plant.yaml from the devices in a capture; check it before you rely on it."""
-    from traffic.discovery import draft_plant
-    from traffic.plant import dump_plant
+    from traffic.discovery import describe_hosts_without_ip, draft_plant, hint_local, render_draft
     from traffic.reader import read_capture
 
     with narrate("reading the capture"):
         capture = read_capture(path)
         plant = draft_plant(capture)
-    say_notes(capture.notes)
-    typer.echo(dump_plant(plant), nl=False)
+    hosts = describe_hosts_without_ip(capture)
+    without = [f"{mac} has no IP address, {does}" for mac, does in hosts.items()]
+    say_notes((*capture.notes, *filter(None, [hint_local(capture)]), *without))
+    typer.echo(render_draft(plant, capture.identities), nl=False)
 
 
 @plant_app.command("show")

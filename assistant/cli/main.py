@@ -199,7 +199,7 @@ def incidents(
     if form == "json":
         print_json(analysis.incidents)
     else:
-        typer.echo(incident_table(analysis.incidents))
+        typer.echo(incident_table(analysis.incidents, judged=not analysis.verdicts.empty))
 
 
 @app.command()

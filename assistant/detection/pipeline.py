@@ -5,7 +5,7 @@ read ─▶ samples ─▶ windows ─▶ verdicts ─▶ incidents ─▶ Analy
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +19,7 @@ from assistant.facts.traffic_view import TrafficView
 from assistant.llm.adapters import AdapterCard
 from assistant.llm.local import LocalLLM, Progress
 from traffic.capture import Capture
+from traffic.discovery import hint_local
 from traffic.plant import Plant
 from traffic.reader import read_capture
 from traffic.samples import make_samples
@@ -91,7 +92,10 @@ def analyse_capture(
     progress: Progress | None = None,
 ) -> Analysis:
     """The same from tables that were read already."""
-    windows = make_windows(make_samples(capture, plant, local))
+    samples = make_samples(capture, plant, local)
+    if samples.empty and (hint := hint_local(capture)):
+        capture = replace(capture, notes=(*capture.notes, hint))
+    windows = make_windows(samples)
     verdicts = classify(windows, llm, card, progress)
     return analyse_verdicts(capture, plant, windows, verdicts)
 

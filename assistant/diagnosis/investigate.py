@@ -20,6 +20,7 @@ from assistant.facts.logs_and_readings import BACKGROUND, quote_lines, record_fa
 from assistant.facts.profiles import PROFILES
 from assistant.facts.sensor import find_blindness, sensor_facts
 from assistant.questions.entities import Mention, list_addresses, read_devices, worst_first
+from traffic.discovery import describe_hosts_without_ip, find_plant_networks
 from traffic.labels import NORMAL
 
 MOST_FACTS, MOST_OTHERS, MOST_RECORDS = 5, 5, 3
@@ -234,6 +235,12 @@ def _describe_all(mention: Mention, analysis: Analysis) -> Investigation:
     )
 
 
+_PUBLIC = (
+    "This capture holds no device: its industrial traffic is between public addresses of {networks}; if they are the "
+    "plant's, --local with these networks makes them devices."
+)
+
+
 def _find_nothing(mention: Mention, analysis: Analysis) -> Investigation:
     """The capture does not hold what was asked for: say what it holds."""
     names = [analysis.view.name_of(address) for address in list_addresses(analysis)]
@@ -243,7 +250,16 @@ def _find_nothing(mention: Mention, analysis: Analysis) -> Investigation:
         "names": listed(names, 12),
     }
     kind = "devices" if names else "no_devices"
-    facts = (make_fact(kind, _HOLDS[kind], values), *talk_facts(analysis.view))
+    fact = make_fact(kind, _HOLDS[kind], values)
+    if not names and (networks := find_plant_networks(analysis.capture)):
+        fact = make_fact("no_devices", _PUBLIC, {"networks": listed(networks, 12)})
+    without = describe_hosts_without_ip(analysis.capture)
+    hosts: dict[str, Value] = {
+        "hosts": len(without),
+        "spoken": listed([f"{mac} ({does})" for mac, does in without.items()], 12),
+    }
+    bare = make_fact("hosts", "It holds {hosts:host} without an IP address: {spoken}.", hosts)
+    facts = (fact, *([bare] if without else []), *talk_facts(analysis.view))
     return Investigation("", mention, "inconclusive", facts)
 
 
