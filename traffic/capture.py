@@ -40,6 +40,17 @@ _EVIDENCE_TYPES = {
 EVIDENCE_COLUMNS = list(_EVIDENCE_TYPES)
 
 
+# What a sensor's own notices claim; evidence of kind "notice" has a claim's place as its code.
+NOTICE_CLAIMS = (
+    "other", "scan", "guessing", "intrusion", "known bad", "certificate", "capture loss",
+)  # fmt: skip
+_NOTICE_TYPES = {
+    "ts": "float64", "type": "category", "claim": "category", "src": "str", "dst": "str",
+    "port": "int64", "n": "int64",
+}  # fmt: skip
+NOTICE_COLUMNS = list(_NOTICE_TYPES)
+
+
 def join_evidence(parts: list[pd.DataFrame]) -> pd.DataFrame:
     """Put pieces of evidence together: one row per ``slot src dst kind code``, counts and distinct
     targets added.
@@ -60,6 +71,17 @@ def _empty_evidence() -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in _EVIDENCE_TYPES.items()})
 
 
+def empty_notices() -> pd.DataFrame:
+    """Notices of a sensor that gave none.
+
+    One row per notice. Columns: ``ts`` (which may lie outside the capture, where another clock wrote
+    it); ``type`` (the sensor's name of it, an identifier); ``claim`` (of NOTICE_CLAIMS); ``src``
+    ``dst`` (addresses; NA for none) ``port`` (-1 for none); ``n`` (how many the sensor counted, -1
+    where it says none).
+    """
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in _NOTICE_TYPES.items()})
+
+
 @dataclass(frozen=True)
 class Capture:
     """A capture as tables, from whatever source.
@@ -77,6 +99,7 @@ class Capture:
             ``empty_exchanges``.
         identities: one row per statement of a device's make, model or firmware; see
             ``empty_identities``.
+        notices: what the sensor itself claims to have seen; see ``empty_notices``.
         notes: what was skipped or assumed while reading, one sentence each, for the user.
         quality: what the sensor could not see.
         records: what devices say of themselves, in logs and readings beside the traffic.
@@ -88,6 +111,7 @@ class Capture:
     sessions: pd.DataFrame = field(default_factory=empty_sessions)
     exchanges: pd.DataFrame = field(default_factory=empty_exchanges)
     identities: pd.DataFrame = field(default_factory=empty_identities)
+    notices: pd.DataFrame = field(default_factory=empty_notices)
     notes: tuple[str, ...] = ()
     quality: Quality = field(default_factory=Quality)
     records: DeviceRecords = field(default_factory=DeviceRecords)

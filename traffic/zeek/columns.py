@@ -16,11 +16,12 @@ import pyarrow.compute as pc
 
 from traffic.errors import UserError
 
-# A number is a float64; a flag "T" or "F"; a unique text (a uid) differs in nearly every row.
-Kind = Literal["number", "text", "flag", "unique"]
+# A number is a float64; a flag "T" or "F"; a unique text (a uid) differs in nearly every row; the
+# texts of a set are joined by commas.
+Kind = Literal["number", "text", "flag", "unique", "set"]
 Valid = Callable[[pa.Table], np.ndarray]
 WORDS = pa.dictionary(pa.int32(), pa.string())
-_ARROW = {"number": pa.float64(), "text": WORDS, "flag": WORDS, "unique": pa.string()}
+_ARROW = {"number": pa.float64(), "text": WORDS, "flag": WORDS, "unique": pa.string(), "set": WORDS}
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,11 @@ import pyarrow as pa
 
 from traffic.capture import COUNTS, FLOW_COLUMNS, SAMPLE_S, Capture, join_evidence, spread
 from traffic.errors import UserError
+from traffic.zeek.beside import Beside, Span, read_beside
 from traffic.zeek.columns import Kind, decode, matches, numbers
+from traffic.zeek.exchanges import make_exchanges
 from traffic.zeek.logs import read_log
-from traffic.zeek.protocols import read_beside
+from traffic.zeek.sessions import make_sessions
 
 # ---- Evidence in conn.log's own columns: trouble in TCP, unreachable hosts, names that fail ----
 
@@ -163,7 +165,7 @@ def read_zeek(path: Path | str) -> Capture:
     clock, repairs = Clock(), Repairs()
     if len(paths) > 1:
         n = rows.num_rows
-        rows = _drop_again(rows)
+        rows = drop_again(rows)
         if again := n - rows.num_rows:
             notes.append(
                 f"{again:,} rows that stand in more than one of the logs were counted once."
@@ -171,22 +173,22 @@ def read_zeek(path: Path | str) -> Capture:
     clock.see(rows)
     rows = repairs.repair(rows)
     notes += [*note_missing(set(rows.column_names)), *clock.notes(), *repairs.notes()]
-    capture = make_capture(rows, paths)
-    return replace(capture, notes=(*notes, *capture.notes))
+    flows = make_flows(rows)
+    end_s = float((flows["ts"] + flows["duration"].fillna(0.0)).max())
+    beside = read_beside(paths, Span(float(flows["ts"].iloc[0]), end_s))
+    return replace(
+        make_capture(flows, beside),
+        sessions=make_sessions(flows, end_s),
+        exchanges=make_exchanges(beside.exchanges, flows),
+        notices=beside.notices,
+        notes=(*notes, *beside.notes),
+    )
 
 
-def make_capture(rows: pa.Table, paths: list[Path], several: bool = False) -> Capture:
-    """A capture of well-formed rows of conn logs, in any order, and of what lies beside them.
-
-    Args:
-        rows: some of ``CONN_KINDS``, at least one row.
-        paths: the conn logs.
-        several: rows of several logs, which may hold a row twice.
-    """
-    flows = _make_flows(_drop_again(rows) if several else rows)
-    beside = read_beside(paths)
+def make_capture(flows: pd.DataFrame, beside: Beside) -> Capture:
+    """Flows, their activity and evidence: all that samples need."""
     evidence = join_evidence([flow_evidence(flows, with_dns=not beside.has_dns), beside.evidence])
-    return Capture(flows, spread(flows), evidence, notes=beside.notes)
+    return Capture(flows, spread(flows), evidence)
 
 
 def find_logs(path: Path) -> list[Path]:
@@ -224,7 +226,8 @@ def is_valid_flow(rows: pa.Table) -> np.ndarray:
     return good
 
 
-def _drop_again(rows: pa.Table) -> pa.Table:
+def drop_again(rows: pa.Table) -> pa.Table:
+    """Rows that stand in several logs once."""
     if "uid" not in rows.column_names:
         return rows
     keys = rows.select(["uid", "ts", *_PORTS]).to_pandas()
@@ -237,7 +240,8 @@ def note_missing(columns: set[str]) -> list[str]:
     return [f"conn.log has no column {', '.join(missing)}: taken as unknown."] if missing else []
 
 
-def _make_flows(rows: pa.Table) -> pd.DataFrame:
+def make_flows(rows: pa.Table) -> pd.DataFrame:
+    """Flows of well-formed rows of conn logs, sorted by time."""
     ts = numbers(rows["ts"])
     order = None if (np.diff(ts) >= 0).all() else np.argsort(ts, kind="stable")
     flows = {}

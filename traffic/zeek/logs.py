@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from traffic.errors import UserError
@@ -281,6 +282,10 @@ def _from_parquet(table: pa.Table, kinds: Mapping[str, Kind]) -> pa.Table:
             seconds = have.cast(pa.timestamp("us", have.type.tz)).cast(pa.int64()).to_pandas() / 1e6
             table = table.set_column(
                 i, column, pa.chunked_array([pa.array(seconds, from_pandas=True)])
+            )
+        elif pa.types.is_list(have.type):
+            table = table.set_column(
+                i, column, pc.binary_join(have.cast(pa.list_(pa.string())), ",")
             )
         elif pa.types.is_boolean(have.type):
             flags = pa.array(

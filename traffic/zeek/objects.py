@@ -39,8 +39,8 @@ def read_objects(
 def _parse(data: bytes, kinds: Mapping[str, Kind]) -> pa.Table:
     if not data.strip():
         return with_types(pa.table({name: pa.array([], pa.string()) for name in kinds}), kinds)
-    types = {"number": pa.float64(), "text": pa.string(), "flag": pa.bool_(), "unique": pa.string()}
-    fields = {column: types[kind] for column, kind in kinds.items()}
+    types = {"number": pa.float64(), "flag": pa.bool_(), "set": pa.list_(pa.string())}
+    fields = {column: types.get(kind, pa.string()) for column, kind in kinds.items()}
     iso = "ts" in fields and _ISO_TIME.search(data[: 1 << 16]) is not None
     if iso:
         fields["ts"] = pa.string()
@@ -50,9 +50,11 @@ def _parse(data: bytes, kinds: Mapping[str, Kind]) -> pa.Table:
     read = arrow_json.ReadOptions(block_size=8 << 20)
     table = arrow_json.read_json(pa.BufferReader(data), read_options=read, parse_options=options)
     for column, kind in kinds.items():
+        i = table.schema.get_field_index(column)
         if kind == "flag":
-            i = table.schema.get_field_index(column)
             table = table.set_column(i, column, pc.if_else(table[column], "T", "F"))
+        elif kind == "set":
+            table = table.set_column(i, column, pc.binary_join(table[column], ","))
     if iso:
         seconds = pa.array(_seconds(table["ts"].to_pandas().astype("str")), from_pandas=True)
         table = table.set_column(
@@ -84,6 +86,8 @@ def _read_damaged(data: bytes, kinds: Mapping[str, Kind], above: int, valid: Val
 def _text(value: object) -> str | None:
     if isinstance(value, bool):
         return "T" if value else "F"
+    if isinstance(value, list):
+        return ",".join(map(str, value))
     return None if value is None else str(value)
 
 

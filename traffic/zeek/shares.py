@@ -9,7 +9,7 @@ holds about half a million flows; one device with more of them than that is stil
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,25 +18,37 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from traffic.capture import Capture, last_slot
+from traffic.capture import SAMPLE_S, Capture, join_evidence, last_slot
 from traffic.device_view import Share, share_of
 from traffic.errors import UserError
 from traffic.plant import Plant, is_local
 from traffic.samples import make_samples
 from traffic.windows import Windows, make_windows
-from traffic.zeek.columns import Kind, arrow_type, to_frame
+from traffic.zeek.beside import (
+    Span,
+    note_far,
+    note_left_out,
+    notice_evidence,
+    read_beside,
+    read_counted,
+    read_notices,
+    siblings,
+)
+from traffic.zeek.columns import Kind, arrow_type, numbers, to_frame
 from traffic.zeek.conn import (
     CONN_KINDS,
     CONN_NEEDED,
     Clock,
     Repairs,
+    drop_again,
     find_logs,
     is_valid_flow,
     make_capture,
+    make_flows,
     note_missing,
 )
 from traffic.zeek.logs import LogReader, is_packed, read_log
-from traffic.zeek.protocols import ENDS, KINDS_BESIDE, read_counted, siblings
+from traffic.zeek.protocols import ENDS, LOGS
 
 Result = TypeVar("Result")
 _SHARE_ROWS = 500_000
@@ -57,6 +69,8 @@ class Shares:
         end_slot: the last slot of the whole capture.
         rows: flows of the log.
         several: it came from several conn logs, which may hold a row twice.
+        notices: evidence of Zeek's notices, of all shares.
+        span: when its connections passed.
         notes: what was skipped or assumed, one sentence each.
     """
 
@@ -66,6 +80,8 @@ class Shares:
     end_slot: int
     rows: int
     several: bool
+    notices: pd.DataFrame
+    span: Span
     notes: tuple[str, ...]
 
     def share(self, number: int) -> Share:
@@ -131,26 +147,50 @@ def cut_log(
             f"{path} has {what}; expected at least one connection; check that Zeek saw traffic"
         )
     notes += [*note_missing(columns), *clock.notes(), *repairs.notes()]
-    for name, kinds in KINDS_BESIDE.items():
-        for log in siblings(logs, name):
-            reader = LogReader(log, kinds, ("ts", *ENDS), log.name)
+    span = Span(cut.start_s, (cut.end_slot + 1) * SAMPLE_S)
+    for name, form in LOGS.items():
+        if form.evidence and (found := siblings(logs, name)):
+            notes += _cut_beside(cut, name, found, span)
+    notices = read_notices(logs, notes)
+    notes += [*note_far(notices, span), *read_counted(logs)]
+    evidence = notice_evidence(notices, span)
+    if len(evidence):
+        cut.end_slot = max(cut.end_slot, int(evidence["slot"].max()))
+    numbers = tuple(n for n in range(of) if (folder / f"{n:03}" / "conn.parquet").exists())
+    return Shares(
+        folder, numbers, of, cut.end_slot, rows, len(logs) > 1, evidence, span, tuple(notes)
+    )
+
+
+def _cut_beside(cut: "_Cut", name: str, logs: list[Path], span: Span) -> list[str]:
+    """Cut the logs of a name; returns what was skipped."""
+    notes = []
+    form = LOGS[name]
+    with cut.writing(name, form.kinds) as writer:
+        for log in logs:
+            reader = LogReader(log, form.kinds, form.needed, log.name)
+            far = 0
             try:
-                with cut.writing(name, kinds, empty=True) as writer:
-                    for piece in reader.read():
-                        writer.write(piece)
-                notes += reader.notes()
+                for piece in reader.read():
+                    ts = numbers(piece["ts"])
+                    near = span.is_near(ts)
+                    far += int((~near & ~np.isnan(ts)).sum())
+                    writer.write(piece.filter(pa.array(near)))
             except UserError as error:
                 notes.append(f"{log.name} was left out: {error}")
-    notes += read_counted(logs)
-    numbers = tuple(n for n in range(of) if (folder / f"{n:03}" / "conn.parquet").exists())
-    return Shares(folder, numbers, of, cut.end_slot, rows, len(logs) > 1, tuple(notes))
+                continue
+            writer.empty = True
+            notes += [*reader.notes(), *note_left_out(log.name, far)]
+    return notes
 
 
 def read_share(shares: Shares, number: int) -> Capture:
     """The flows and the evidence of a share's devices, and of nobody else's alone."""
     path = shares.folder / f"{number:03}" / "conn.parquet"
-    log = read_log(path, CONN_KINDS, CONN_NEEDED, "conn.log")
-    return make_capture(log.table, [path], shares.several)
+    rows = read_log(path, CONN_KINDS, CONN_NEEDED, "conn.log").table
+    flows = make_flows(drop_again(rows) if shares.several else rows)
+    capture = make_capture(flows, read_beside([path], shares.span))
+    return replace(capture, evidence=join_evidence([capture.evidence, shares.notices]))
 
 
 def share_windows(
@@ -182,17 +222,19 @@ def map_shares(
 
 @dataclass
 class _Cut:
-    """Where rows go while logs are cut; ``end_slot`` is the last slot seen."""
+    """Where rows go while logs are cut; ``start_s`` is the first flow's, ``end_slot`` the last slot
+    seen."""
 
     folder: Path
     of: int
     plant: Plant | None
     local: tuple[str, ...]
     end_slot: int = np.iinfo(np.int64).min
+    start_s: float = np.inf
 
-    def writing(self, name: str, kinds: Mapping[str, Kind], empty: bool = False) -> "_Writer":
-        """A writer of one log; with ``empty`` each share gets a file, rows or none."""
-        return _Writer(self, name, kinds, empty)
+    def writing(self, name: str, kinds: Mapping[str, Kind]) -> "_Writer":
+        """A writer of one log."""
+        return _Writer(self, name, kinds)
 
     def shares_of(self, addresses: pa.ChunkedArray) -> np.ndarray:
         """The share of each address, -1 where it is no device."""
@@ -208,12 +250,13 @@ class _Cut:
 
 @dataclass
 class _Writer:
-    """Writes each row to the shares of its ends, many rows at a time."""
+    """Writes each row to the shares of its ends, many rows at a time; with ``empty`` each share gets
+    a file, rows or none."""
 
     cut: _Cut
     name: str
     kinds: Mapping[str, Kind]
-    empty: bool
+    empty: bool = False
     _held: dict[int, list[pa.Table]] = field(default_factory=dict)
     _rows: int = 0
     _files: dict[int, pq.ParquetWriter] = field(default_factory=dict)
@@ -256,9 +299,10 @@ class _Writer:
             there = [column for column in columns if column in piece.column_names]
             frame = to_frame(piece.select(there)).reindex(columns=columns)
             slot = last_slot(frame.astype({"history": "str"}))
+            self.cut.start_s = min(self.cut.start_s, float(frame["ts"].min()))
         else:
             ts = to_frame(piece.select(["ts"]))["ts"].max()
-            slot = int(np.floor(ts / 10)) if np.isfinite(ts) else self.cut.end_slot
+            slot = int(np.floor(ts / SAMPLE_S)) if np.isfinite(ts) else self.cut.end_slot
         self.cut.end_slot = max(self.cut.end_slot, slot)
 
     def _flush(self) -> None:

@@ -1,0 +1,218 @@
+"""Logs beside a conn.log: found, read once each, and what they tell of the capture put together."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from traffic.capture import NOTICE_CLAIMS, NOTICE_COLUMNS, SAMPLE_S, empty_notices, join_evidence
+from traffic.errors import UserError
+from traffic.zeek.columns import Kind
+from traffic.zeek.logs import read_log
+from traffic.zeek.notices import NOTICE_KINDS, make_notices
+from traffic.zeek.protocols import LOGS
+
+# A row beside that lies further than this outside the connections is of another time: of a clock
+# that was wrong, or of a log that was put there.
+_NEAR_S = 86400.0
+
+
+@dataclass(frozen=True)
+class Span:
+    """When the connections of a capture passed, seconds since the epoch."""
+
+    start_s: float
+    end_s: float
+
+    def is_near(self, ts: pd.Series | np.ndarray) -> np.ndarray:
+        """Which times lie within a day of it, shape (n,)."""
+        ts = np.asarray(ts, float)
+        return (ts >= self.start_s - _NEAR_S) & (ts <= self.end_s + _NEAR_S)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What the logs beside a conn.log tell.
+
+    Attributes:
+        evidence: by slot and pair.
+        exchanges: rows by protocol, for ``traffic.zeek.exchanges.make_exchanges``.
+        notices: of notice.log.
+        notes: what was skipped, and what weird.log and capture_loss.log say.
+        has_dns: whether a dns.log is among them.
+    """
+
+    evidence: pd.DataFrame
+    exchanges: dict[str, pd.DataFrame]
+    notices: pd.DataFrame
+    notes: tuple[str, ...]
+    has_dns: bool
+
+
+def read_beside(conn_logs: Sequence[Path], span: Span) -> Beside:
+    """Read the protocol logs of the same span that lie beside conn logs.
+
+    Args:
+        conn_logs: ``conn.log`` has ``dns.log`` beside it, ``conn.12:00:00-13:00:00.log.gz`` has
+            ``dns.12:00:00-13:00:00.log.gz``.
+        span: of the connections; rows of other days are left out, and said.
+    """
+    evidence: list[pd.DataFrame] = []
+    exchanges: dict[str, list[pd.DataFrame]] = {}
+    notes: list[str] = []
+    read: set[str] = set()
+    for name, form in LOGS.items():
+        for path in siblings(conn_logs, name):
+            rows = _read(path, form.kinds, form.needed, notes)
+            if rows is None:
+                continue
+            read.add(name)
+            rows = _near(rows, span, path.name, notes)
+            if not len(rows):
+                continue
+            if form.evidence:
+                slot = np.floor(rows["ts"] / SAMPLE_S).astype("int64")
+                evidence.append(form.evidence(rows.assign(slot=slot)))
+            # ICSNPP's log of Modbus holds all that Zeek's own does, and addresses.
+            if form.exchanges and not (name == "modbus" and "modbus_detailed" in read):
+                exchanges.setdefault(form.protocol, []).append(form.exchanges(rows))
+    notices = read_notices(conn_logs, notes)
+    evidence.append(notice_evidence(notices, span))
+    notes += [*note_far(notices, span), *read_counted(conn_logs)]
+    joined = {name: pd.concat(parts, ignore_index=True) for name, parts in exchanges.items()}
+    return Beside(join_evidence(evidence), joined, notices, tuple(notes), "dns" in read)
+
+
+def _near(rows: pd.DataFrame, span: Span, name: str, notes: list[str]) -> pd.DataFrame:
+    rows = rows[rows["ts"].notna().to_numpy()]
+    near = span.is_near(rows["ts"])
+    notes += note_left_out(name, int((~near).sum()))
+    return rows[near].reset_index(drop=True)
+
+
+def note_left_out(name: str, far: int) -> list[str]:
+    """Says how many rows of a log are of another time than the connections."""
+    return (
+        [f"{name}: {far:,} rows more than a day off the connections were left out."] if far else []
+    )
+
+
+def siblings(conn_logs: Sequence[Path], name: str) -> list[Path]:
+    """The logs of a name beside conn logs: the first that exists of each conn log's possible
+    neighbours, each once."""
+    found: dict[Path, None] = {}
+    for conn_log in conn_logs:
+        rest = conn_log.name.removeprefix("conn")
+        if rest == conn_log.name:
+            continue
+        names = [f"{name}{rest}"]
+        if rest.startswith((".log", ".json", ".parquet")):
+            names += [f"{name}.log", f"{name}.log.gz", f"{name}.json", f"{name}.parquet"]
+        paths = [path for path in map(conn_log.with_name, names) if path.is_file()]
+        found |= dict.fromkeys(paths[:1])
+    return list(found)
+
+
+def _read(
+    path: Path, kinds: dict[str, Kind], needed: tuple[str, ...], notes: list[str]
+) -> pd.DataFrame | None:
+    """A log beside that is damaged must not keep the connections from being read.
+
+    Columns that this log lacks, as Zeek's versions differ, are unknown.
+    """
+    try:
+        log = read_log(path, kinds, needed, path.name)
+    except UserError as error:
+        notes.append(f"{path.name} was left out: {error}")
+        return None
+    notes += log.notes
+    unknown = {
+        column: pd.Series(
+            np.nan, range(log.table.num_rows), "float64" if kind == "number" else "str"
+        )
+        for column, kind in kinds.items()
+        if column not in log.table.column_names
+    }
+    return log.frame.assign(**unknown)
+
+
+# ---- What Zeek says of the traffic and of itself ----
+
+
+def read_notices(conn_logs: Sequence[Path], notes: list[str]) -> pd.DataFrame:
+    """The rows of notice.log, as ``traffic.capture.empty_notices`` has them."""
+    parts = [
+        make_notices(rows[rows["ts"].notna()])
+        for path in siblings(conn_logs, "notice")
+        if (rows := _read(path, NOTICE_KINDS, ("ts", "note"), notes)) is not None and len(rows)
+    ]
+    if not parts:
+        return empty_notices()
+    notices = pd.concat([part.astype({"type": "str"}) for part in parts], ignore_index=True)
+    notices["claim"] = pd.Categorical(notices["claim"], list(NOTICE_CLAIMS))
+    return notices.astype({"type": "category"})[NOTICE_COLUMNS]
+
+
+def notice_evidence(notices: pd.DataFrame, span: Span) -> pd.DataFrame:
+    """Notices of the time of the connections, by slot and pair; the claim is the code.
+
+    One without a target is counted at who did it.
+    """
+    near = notices[span.is_near(notices["ts"]) & notices["src"].notna().to_numpy()]
+    events = pd.DataFrame(
+        {
+            "slot": np.floor(near["ts"] / SAMPLE_S).astype("int64"),
+            "src": near["src"],
+            "dst": near["dst"].fillna(near["src"]),
+            "kind": "notice",
+            "code": near["claim"].cat.codes.astype("int64"),
+            "count": 1,
+            "distinct": 0,
+        }
+    )
+    return join_evidence([events])
+
+
+def note_far(notices: pd.DataFrame, span: Span) -> list[str]:
+    """Says that notices are of another time than the connections."""
+    far = notices[~span.is_near(notices["ts"])]
+    if far.empty:
+        return []
+    claims = far["claim"].value_counts()
+    most = ", ".join(f"{claim} ({n:,})" for claim, n in claims[claims > 0].items())
+    return [
+        f"notice.log: {len(far):,} rows lie more than a day outside the connections: {most}; "
+        "they are shown, and counted in no window."
+    ]
+
+
+def read_counted(conn_logs: Sequence[Path]) -> list[str]:
+    """What weird.log, notice.log and capture_loss.log say, one sentence each."""
+    notes: list[str] = []
+    for name, (column, say) in _COUNTED.items():
+        for path in siblings(conn_logs, name):
+            rows = _read(path, {"ts": "number", column: "text"}, ("ts", column), notes)
+            if rows is not None and len(rows):
+                notes += say(path.name, rows[column].dropna())
+    return notes
+
+
+def _most(name: str, values: pd.Series) -> list[str]:
+    """Names come from the log's text: only what looks like an identifier is repeated."""
+    safe = values[values.str.fullmatch(r"[A-Za-z0-9_:.-]{1,60}")]
+    top = ", ".join(f"{value} ({count:,})" for value, count in safe.value_counts().head(3).items())
+    return [f"{name} beside it holds {len(values):,} rows{', most of them ' + top if top else ''}."]
+
+
+def _loss(name: str, values: pd.Series) -> list[str]:
+    worst = pd.to_numeric(values, errors="coerce").max()
+    return [f"{name}: Zeek itself missed up to {worst:.1f} % of the traffic."] if worst > 0 else []
+
+
+_COUNTED: dict[str, tuple[str, Callable[[str, pd.Series], list[str]]]] = {
+    "weird": ("name", _most),
+    "notice": ("note", _most),
+    "capture_loss": ("percent_lost", _loss),
+}
