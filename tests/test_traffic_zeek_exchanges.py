@@ -79,7 +79,7 @@ def test_sessions_end_alike_in_flows_and_packets(shared, name):
     capture = read_capture(shared / "data" / "field" / f"{name}.pcap")
     flows = capture.flows
     sessions = make_sessions(flows, float((flows["ts"] + flows["duration"].fillna(0.0)).max()))
-    columns = ["flow", "port", "opened", "ended", "ended_by", "data_bytes"]
+    columns = ["flow", "port", "begun", "opened", "ended", "ended_by", "data_bytes", "server_bytes"]
     pd.testing.assert_frame_equal(sessions[columns], capture.sessions[columns], check_dtype=False)
     assert len(sessions) > 10
 
@@ -97,7 +97,7 @@ def write_logs(folder: Path, **logs: list[dict]) -> Capture:
         "id.resp_h": B,
         "id.resp_p": 502,
     }
-    counts = dict.fromkeys(set(COUNTS) - {"duration"}, 5) | {"service": "modbus"}
+    counts = dict.fromkeys(set(COUNTS) - {"duration"}, 5) | {"missed_bytes": 0, "service": "modbus"}
     conn = {
         **flow,
         "proto": "tcp",
@@ -288,6 +288,26 @@ def test_rows_of_another_day_are_left_out_and_said(tmp_path):
     assert len(capture.exchanges) == 1
     assert capture.end_s == 1070.0
     assert capture.notes == ("dns.log: 1 rows more than a day off the connections were left out.",)
+
+
+@pytest.mark.parametrize(("last_s", "early_s"), [(1300.0, 0.0), (5000.0, 3940.0)])
+def test_a_conn_log_that_stops_before_its_neighbours_is_said(tmp_path, last_s, early_s):
+    dns = [{"query": "a.example", "rcode": 0, "id.resp_p": 53, "ts": ts} for ts in (1001.0, last_s)]
+    loss = [{"percent_lost": lost} for lost in (0.0, 12.34, 3.0)]
+    capture = write_logs(
+        tmp_path, dns=dns, capture_loss=loss, weird=[{"name": "bad_TCP_checksum"}] * 2
+    )
+    logs = capture.quality.logs
+    assert logs["name"].tolist() == ["conn.log", "dns.log"]
+    assert logs["rows"].tolist() == [1, 2]
+    assert logs["early_s"].tolist() == [early_s, 0.0]
+    assert any("conn.log stops 3940 s before" in note for note in capture.quality.notes) == (
+        early_s > 0
+    )
+    assert capture.quality.reports.to_numpy().tolist() == [
+        ["weird.log", "bad_TCP_checksum", 2],
+        ["capture_loss.log", "missed up to 12.3 % of the traffic", 2],
+    ]
 
 
 def test_a_download_and_scans_are_found_in_a_field_case(shared):

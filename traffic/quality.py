@@ -232,10 +232,12 @@ def assess_flows(flows: pd.DataFrame) -> Quality:
         Frames are packets where the log counts them. A conversation could show both directions
         where its history has acknowledgements or data of a side; a refusal or an attempt could not.
     """
-    history = flows["history"].fillna("").astype("str")
+    # Flows share few histories: each is looked at once.
+    code, distinct = pd.factorize(flows["history"].fillna("").astype("str"))
+    histories = pd.Series(distinct, dtype="str")
     tcp = (flows["proto"] == "tcp").to_numpy()
-    sides = [history.str.contains(letters).to_numpy(bool) for letters in ("[ADF]", "[adf]")]
-    heard = [history.str.contains(letters).to_numpy(bool) for letters in ("[A-Z]", "[a-z]")]
+    sides = [histories.str.contains(letters).to_numpy(bool)[code] for letters in ("[ADF]", "[adf]")]
+    heard = [histories.str.contains(letters).to_numpy(bool)[code] for letters in ("[A-Z]", "[a-z]")]
     counts = [flows[name].to_numpy(float) for name in ("orig_pkts", "resp_pkts")]
     several = [np.nan_to_num(count, nan=0.0) >= 3 for count in counts]
     two_way = tcp & (sides[0] | sides[1]) & heard[0] & heard[1]
@@ -251,7 +253,7 @@ def assess_flows(flows: pd.DataFrame) -> Quality:
             "dropped_bytes": missed,
         }
     ).astype("int64")
-    ends = [flows[name].astype("str").to_numpy() for name in ("id.orig_h", "id.resp_h")]
+    ends = [flows[name].astype("str").array for name in ("id.orig_h", "id.resp_h")]
     tells = np.flatnonzero((table[["two_way", "one_way", "gaps"]] > 0).any(axis=1))
     devices = pd.concat([table.iloc[tells].assign(address=end[tells]) for end in ends])
     summed = devices.groupby("address").sum()[list(COUNTS)]

@@ -11,7 +11,6 @@ from traffic.pcap.flows import make_flows
 from traffic.pcap.packets import read_packets
 from traffic.pcap.records import is_capture
 from traffic.pcap.unpack import is_pointer, read_head, refuse_pointer
-from traffic.quality import assess_flows
 from traffic.zeek.conn import find_conn_logs, read_zeek
 from traffic.zeek.shares import estimate_rows
 
@@ -93,9 +92,7 @@ def _read_pcaps(paths: list[Path]) -> Capture:
 
 def _read_zeek(path: Path) -> Capture:
     capture = read_zeek(path)
-    if capture.quality.devices.empty:
-        quality = assess_flows(capture.flows)
-        capture = replace(capture, quality=quality, notes=(*capture.notes, *quality.notes))
+    capture = replace(capture, notes=(*capture.notes, *capture.quality.notes))
     beside = (path if path.is_dir() else path.parent) / "evidence.csv"
     if not beside.is_file():
         return capture

@@ -130,7 +130,7 @@ def measure_log(folder: Path) -> list[Row]:
     windows = make_windows(make_samples(read_capture(path)))
     seconds = time.perf_counter() - start
     what = f"conn.log of {flows:,} flows to {len(windows):,} windows"
-    row = Row(what, f"{seconds:.1f} s", "at most 5 s", seconds <= 5)
+    row = Row(what, f"{seconds:.1f} s", "at most 3 s", seconds <= 3)
     return [row, _measure_peak("its memory", 2.0)]
 
 

@@ -1,6 +1,6 @@
 """Logs beside a conn.log: found, read once each, and what they tell of the capture put together."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from traffic.zeek.protocols import LOGS
 # A row beside that lies further than this outside the connections is of another time: of a clock
 # that was wrong, or of a log that was put there.
 _NEAR_S = 86400.0
+# A connection that goes on where a log was rotated is not in it yet; Zeek forgets it after 5 min.
+_STOPPED_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Beside:
         notices: of notice.log.
         notes: what was skipped, and what weird.log and capture_loss.log say.
         has_dns: whether a dns.log is among them.
+        logs, reports: as ``traffic.quality.Quality`` has them.
     """
 
     evidence: pd.DataFrame
@@ -49,6 +52,8 @@ class Beside:
     notices: pd.DataFrame
     notes: tuple[str, ...]
     has_dns: bool
+    logs: pd.DataFrame
+    reports: pd.DataFrame
 
 
 def read_beside(conn_logs: Sequence[Path], span: Span) -> Beside:
@@ -63,6 +68,7 @@ def read_beside(conn_logs: Sequence[Path], span: Span) -> Beside:
     exchanges: dict[str, list[pd.DataFrame]] = {}
     notes: list[str] = []
     read: set[str] = set()
+    logs = [["conn.log", span.start_s, span.end_s, -1]]
     for name, form in LOGS.items():
         for path in siblings(conn_logs, name):
             rows = _read(path, form.kinds, form.needed, notes)
@@ -72,6 +78,7 @@ def read_beside(conn_logs: Sequence[Path], span: Span) -> Beside:
             rows = _near(rows, span, path.name, notes)
             if not len(rows):
                 continue
+            logs.append([path.name, rows["ts"].min(), rows["ts"].max(), len(rows)])
             if form.evidence:
                 slot = np.floor(rows["ts"] / SAMPLE_S).astype("int64")
                 evidence.append(form.evidence(rows.assign(slot=slot)))
@@ -80,9 +87,30 @@ def read_beside(conn_logs: Sequence[Path], span: Span) -> Beside:
                 exchanges.setdefault(form.protocol, []).append(form.exchanges(rows))
     notices = read_notices(conn_logs, notes)
     evidence.append(notice_evidence(notices, span))
-    notes += [*note_far(notices, span), *read_counted(conn_logs)]
+    counted = read_counted(conn_logs)
+    notes += [*note_far(notices, span), *counted.notes]
     joined = {name: pd.concat(parts, ignore_index=True) for name, parts in exchanges.items()}
-    return Beside(join_evidence(evidence), joined, notices, tuple(notes), "dns" in read)
+    return Beside(
+        join_evidence(evidence),
+        joined,
+        notices,
+        tuple(notes),
+        "dns" in read,
+        _find_early(logs),
+        counted.reports,
+    )
+
+
+def _find_early(logs: list[list]) -> pd.DataFrame:
+    """When each log begins and ends, and how long before the others conn.log stops.
+
+    Each row of another log belongs to a connection, and stands in conn.log once that has ended; so
+    only conn.log can be too short.
+    """
+    table = pd.DataFrame(logs, columns=["name", "start_s", "end_s", "rows"])
+    late_s = table["end_s"].max() - table["end_s"].iloc[0]
+    early = np.where(table.index == 0, late_s if late_s > _STOPPED_S else 0.0, 0.0)
+    return table.assign(early_s=early)
 
 
 def _near(rows: pd.DataFrame, span: Span, name: str, notes: list[str]) -> pd.DataFrame:
@@ -188,31 +216,36 @@ def note_far(notices: pd.DataFrame, span: Span) -> list[str]:
     ]
 
 
-def read_counted(conn_logs: Sequence[Path]) -> list[str]:
-    """What weird.log, notice.log and capture_loss.log say, one sentence each."""
+@dataclass(frozen=True)
+class Counted:
+    """What a sensor says of itself: as sentences, and as ``source name count``."""
+
+    notes: tuple[str, ...]
+    reports: pd.DataFrame
+
+
+def read_counted(conn_logs: Sequence[Path]) -> Counted:
+    """What weird.log, notice.log and capture_loss.log say."""
     notes: list[str] = []
-    for name, (column, say) in _COUNTED.items():
+    reports: list[list] = []
+    for name, column in (("weird", "name"), ("notice", "note"), ("capture_loss", "percent_lost")):
         for path in siblings(conn_logs, name):
             rows = _read(path, {"ts": "number", column: "text"}, ("ts", column), notes)
-            if rows is not None and len(rows):
-                notes += say(path.name, rows[column].dropna())
-    return notes
-
-
-def _most(name: str, values: pd.Series) -> list[str]:
-    """Names come from the log's text: only what looks like an identifier is repeated."""
-    safe = values[values.str.fullmatch(r"[A-Za-z0-9_:.-]{1,60}")]
-    top = ", ".join(f"{value} ({count:,})" for value, count in safe.value_counts().head(3).items())
-    return [f"{name} beside it holds {len(values):,} rows{', most of them ' + top if top else ''}."]
-
-
-def _loss(name: str, values: pd.Series) -> list[str]:
-    worst = pd.to_numeric(values, errors="coerce").max()
-    return [f"{name}: Zeek itself missed up to {worst:.1f} % of the traffic."] if worst > 0 else []
-
-
-_COUNTED: dict[str, tuple[str, Callable[[str, pd.Series], list[str]]]] = {
-    "weird": ("name", _most),
-    "notice": ("note", _most),
-    "capture_loss": ("percent_lost", _loss),
-}
+            if rows is None or not len(rows):
+                continue
+            values = rows[column].dropna()
+            if name == "capture_loss":
+                lost = pd.to_numeric(values, errors="coerce")
+                if lost.max() > 0:
+                    missed = f"up to {lost.max():.1f} % of the traffic"
+                    notes.append(f"{path.name}: Zeek itself missed {missed}.")
+                    reports.append([path.name, f"missed {missed}", int((lost > 0).sum())])
+                continue
+            # Names come from the log's text: only what looks like an identifier is repeated.
+            counts = values[values.str.fullmatch(r"[A-Za-z0-9_:.-]{1,60}")].value_counts()
+            reports += [[path.name, value, n] for value, n in counts.items()]
+            top = ", ".join(f"{value} ({n:,})" for value, n in counts.head(3).items())
+            most = f", most of them {top}" if top else ""
+            notes.append(f"{path.name} beside it holds {len(values):,} rows{most}.")
+    table = pd.DataFrame(reports, columns=["source", "name", "count"])
+    return Counted(tuple(notes), table.astype({"source": "str", "name": "str", "count": "int64"}))

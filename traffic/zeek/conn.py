@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from traffic.capture import COUNTS, FLOW_COLUMNS, SAMPLE_S, Capture, join_evidence, spread
 from traffic.errors import UserError
+from traffic.quality import assess_flows
 from traffic.zeek.beside import Beside, Span, read_beside
 from traffic.zeek.columns import Kind, decode, matches, numbers
 from traffic.zeek.exchanges import make_exchanges
@@ -176,8 +177,11 @@ def read_zeek(path: Path | str) -> Capture:
     flows = make_flows(rows)
     end_s = float((flows["ts"] + flows["duration"].fillna(0.0)).max())
     beside = read_beside(paths, Span(float(flows["ts"].iloc[0]), end_s))
+    logs = beside.logs.assign(rows=beside.logs["rows"].where(beside.logs["rows"] >= 0, len(flows)))
+    quality = replace(assess_flows(flows), logs=logs, reports=beside.reports)
     return replace(
         make_capture(flows, beside),
+        quality=quality,
         sessions=make_sessions(flows, end_s),
         exchanges=make_exchanges(beside.exchanges, flows),
         notices=beside.notices,

@@ -32,43 +32,53 @@ def make_sessions(flows: pd.DataFrame, end_s: float) -> pd.DataFrame:
     flow = np.flatnonzero((flows["proto"] == "tcp").to_numpy())
     if not len(flow):
         return empty_sessions()
-    columns = ["ts", "duration", "id.orig_h", "id.resp_h", "id.resp_p", "orig_bytes", "resp_bytes"]
-    rows = flows[columns].take(flow)
-    states = flows["conn_state"].take(flow)
-    history = flows["history"].take(flow).fillna(states.map(_OF_STATE)).fillna("")
+    number = {
+        name: flows[name].to_numpy(float)[flow]
+        for name in ("ts", "duration", "orig_bytes", "resp_bytes")
+    }
+    history = flows["history"].take(flow)
+    if history.isna().any():
+        history = history.fillna(flows["conn_state"].take(flow).map(_OF_STATE)).fillna("")
     code, distinct = pd.factorize(history)
     parts = [_read_history(text) for text in distinct]
-    ending, by, opened = (np.array([part[i] for part in parts])[code] for i in range(3))
-    start_s = rows["ts"].to_numpy()
-    until_s = start_s + np.nan_to_num(rows["duration"].to_numpy(float))
+    ending, by, begun, opened = (np.array([part[i] for part in parts])[code] for i in range(4))
+    start_s = number["ts"]
+    until_s = start_s + np.nan_to_num(number["duration"])
     idle = (ending == ENDINGS.index("open")) & (end_s - until_s >= _IDLE_S)
     ending = np.where(idle, ENDINGS.index("idle"), ending)
-    client, server = (rows[name].astype("category") for name in ("id.orig_h", "id.resp_h"))
-    port = rows["id.resp_p"].to_numpy(np.int64)
-    data_bytes = rows["orig_bytes"].fillna(0) + rows["resp_bytes"].fillna(0)
+    client, server = (
+        pd.Categorical(flows[name].astype("category").array.take(flow))
+        for name in ("id.orig_h", "id.resp_h")
+    )
+    port = flows["id.resp_p"].to_numpy(np.int64)[flow]
+    sent, got = (
+        np.nan_to_num(number[f"{side}_bytes"]).astype(np.int64) for side in ("orig", "resp")
+    )
     table = {
         "flow": flow,
-        "client": client.array,
-        "server": server.array,
+        "client": client,
+        "server": server,
         "port": port,
         "start_s": start_s,
         "end_s": until_s,
+        "begun": begun.astype(bool),
         "opened": opened.astype(bool),
         "ended": pd.Categorical.from_codes(ending, ENDINGS),
         "ended_by": pd.Categorical.from_codes(by, ["", "client", "server"]),
-        "idle_s": np.nan,
-        "data_bytes": data_bytes.to_numpy(np.int64),
-        "keep_alives": 0,
-        "retry_s": _until_next(client.cat.codes, server.cat.codes, port, start_s, until_s),
-        "first_frame": 0,
-        "last_frame": 0,
+        "idle_s": np.full(len(flow), np.nan),
+        "data_bytes": sent + got,
+        "server_bytes": got,
+        "keep_alives": np.zeros(len(flow), np.int64),
+        "retry_s": _until_next(client.codes, server.codes, port, start_s, until_s),
+        "first_frame": np.zeros(len(flow), np.int64),
+        "last_frame": np.zeros(len(flow), np.int64),
     }
-    return pd.DataFrame(table)[SESSION_COLUMNS]
+    return pd.DataFrame({name: table[name] for name in SESSION_COLUMNS}, copy=False)
 
 
 def _read_history(history: str) -> list[int]:
     """The ending (a place in ENDINGS), who gave it (0 nobody, 1 client, 2 server), whether the
-    session opened."""
+    session's first packet was seen, whether it opened."""
     letters = history.replace("^", "")
     end = next((letter for letter in letters if letter in "FfRr"), "")
     begun = "S" in letters
@@ -84,16 +94,16 @@ def _read_history(history: str) -> list[int]:
         ending = "reset"
     else:
         ending = "open" if opened else "unknown"
-    by = 0 if not end or (ending == "unanswered" and end == "") else 1 if end.isupper() else 2
-    return [ENDINGS.index(ending), by, int(opened)]
+    by = 0 if not end else 1 if end.isupper() else 2
+    return [ENDINGS.index(ending), by, int(begun), int(opened)]
 
 
 def _until_next(
-    client: pd.Series, server: pd.Series, port: np.ndarray, start_s: np.ndarray, end_s: np.ndarray
+    client: np.ndarray, server: np.ndarray, port: np.ndarray, start_s: np.ndarray, end_s: np.ndarray
 ) -> np.ndarray:
     """Time from each session's end to the next one of the same client at the same port; NaN for
     none, below zero where they overlap."""
-    group = number_groups(client.to_numpy(np.int64), server.to_numpy(np.int64), port)[0]
+    group = number_groups(client.astype(np.int64), server.astype(np.int64), port)[0]
     order = np.lexsort((start_s, group))
     gap = np.full(len(order), np.nan)
     same = group[order][1:] == group[order][:-1]

@@ -152,7 +152,7 @@ def cut_log(
         if form.evidence and (found := siblings(logs, name)):
             notes += _cut_beside(cut, name, found, span)
     notices = read_notices(logs, notes)
-    notes += [*note_far(notices, span), *read_counted(logs)]
+    notes += [*note_far(notices, span), *read_counted(logs).notes]
     evidence = notice_evidence(notices, span)
     if len(evidence):
         cut.end_slot = max(cut.end_slot, int(evidence["slot"].max()))
