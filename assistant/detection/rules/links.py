@@ -9,6 +9,7 @@ from assistant.facts.traffic_view import TrafficView
 from traffic.capture import SAMPLE_S
 
 _MIN_RESENT, _RESENT_SHARE, _MIN_SLOTS = 10, 0.01, 3
+_LASTING_SHARE = 0.3  # of the samples in which both exchanged anything
 _PEAK_TIMES, _PEAK_MBIT, _PEAK_SLOTS, _MIN_PAST = 10.0, 5.0, 3, 12
 
 _SENTENCES = {
@@ -34,6 +35,9 @@ def find_losses(view: TrafficView) -> list[RuleHit]:
         flows = view.flows_of(str(one))
         flows = flows[(flows["other"] == other) & flows["slot"].between(first, last)]
         pkts = int((flows["src_pkts"] + flows["dst_pkts"]).sum())
+        # A burst now and then is ordinary for a radio; a link that loses packets goes on doing so.
+        if rows["slot"].nunique() < _LASTING_SHARE * flows["slot"].nunique():
+            continue
         if count < _RESENT_SHARE * max(pkts, 1):
             continue
         device, peer = (one, other) if one in view.own else (other, one)
