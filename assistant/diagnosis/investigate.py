@@ -4,6 +4,7 @@ Nothing is worded here. One function for each case: an incident explains it, a d
 device has any, the capture does not hold what was asked for.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -18,7 +19,7 @@ from assistant.facts.devices import health_fact, talk_facts
 from assistant.facts.fact import Fact, Value, listed, make_fact
 from assistant.facts.logs_and_readings import BACKGROUND, quote_lines, record_facts
 from assistant.facts.profiles import PROFILES
-from assistant.facts.sensor import find_blindness, sensor_facts
+from assistant.facts.sensor import find_blindness, notice_facts, sensor_facts
 from assistant.questions.entities import Mention, list_addresses, read_devices, worst_first
 from traffic.discovery import describe_hosts_without_ip, find_plant_networks
 from traffic.labels import NORMAL
@@ -29,6 +30,12 @@ _HOLDS = {
     "no_devices": "No address in this capture is in a private network, so none was taken for a device of the "
     "plant; name the plant's own with --local.",
 }
+_ASKS_FOR_LOSS = re.compile(
+    r"(?i)\b(los(e|es|ing|t)\b.*\bpackets?|packet loss|packets?\b.*\blost)\b"
+)
+_ASKS_WHO_TALKS = re.compile(r"(?i)\bwho\b.*\b(talk|speak|communicat)")
+_LOSSES, _LOST_SHARE = ("packet_loss", "congestion"), 0.01
+_NO_LOSS = "No packet loss shows: {resent} of {pkts:packet} were sent again."
 _HIDES_ANSWERS = ("one_way", "cut")  # blindness that makes whatever is asked look unanswered
 _NO_KIND = (
     "No device is known as {kind} here (plant.yaml names roles and zones), so all devices were "
@@ -88,8 +95,11 @@ def investigate(question: str, analysis: Analysis, device: str | None = None) ->
     """
     found = _add_records(_investigate(question, analysis, device), analysis)
     # Whatever is said, what the sensor could not see is said beside it.
-    sensor = _sound(sensor_facts(analysis.capture.quality))
-    return replace(found, facts=(*found.facts, *sensor))
+    view, capture = analysis.view, analysis.capture
+    named = found.device if found.mention.devices else ""
+    beside = [*notice_facts(view, capture.notices, named), *sensor_facts(capture.quality)]
+    talks = talk_facts(view) if found.device and _ASKS_WHO_TALKS.search(question) else []
+    return replace(found, facts=(*_sound(talks), *found.facts, *_sound(beside)))
 
 
 def _add_records(found: Investigation, analysis: Analysis) -> Investigation:
@@ -119,11 +129,46 @@ def _investigate(question: str, analysis: Analysis, device: str | None) -> Inves
     if mention.missing and not named:
         return _find_nothing(mention, analysis)
     incidents = choose_incidents(question, mention, analysis)
+    if denial := _deny_loss(question, incidents, mention, analysis):
+        return denial
     if incidents:
         return _explain(incidents[0], incidents[1:], mention, analysis)
     if not list_addresses(analysis):
         return _find_nothing(mention, analysis)
     return _describe_device(mention, analysis) if named else _describe_all(mention, analysis)
+
+
+def _deny_loss(
+    question: str, incidents: list[Incident], mention: Mention, analysis: Analysis
+) -> Investigation | None:
+    """Packets are not lost: said where that was asked, from their count; None elsewhere."""
+    if not _ASKS_FOR_LOSS.search(question) or any(one.label in _LOSSES for one in incidents):
+        return None
+    view = analysis.view
+    device = (mention.devices or (*list_addresses(analysis), ""))[0]
+    if not device or find_blindness(analysis.capture.quality, device, view.seen_s):
+        return None
+    rows, resent = view.flow_slots, view.evidence_of_kind("retransmission")
+    if mention.devices:
+        rows, resent = view.flows_of(device), view.evidence_of(device, ("retransmission",))
+    pkts = int((rows["src_pkts"] + rows["dst_pkts"]).sum())
+    again = int(resent["count"].sum())
+    if not pkts or again >= _LOST_SHARE * pkts:
+        return None
+    headline = make_fact("no_loss", _NO_LOSS, {"resent": again, "pkts": pkts})
+    return Investigation(
+        device=device,
+        mention=mention,
+        standing="normal",
+        facts=(),
+        context=(
+            _names_and_times(device, incidents, len(incidents), analysis),
+            *(fact for one in incidents for fact in one.facts),
+        ),
+        others=tuple(incidents),
+        notes=tuple(_notes(mention)),
+        condition=Condition(headline),
+    )
 
 
 def choose_incidents(question: str, mention: Mention, analysis: Analysis) -> list[Incident]:

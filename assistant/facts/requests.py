@@ -28,7 +28,7 @@ def request_facts(view: TrafficView, device: str) -> list[Fact]:
     order = pairs["bad"].agg(["sum", "size"]).sort_values(["sum", "size"], ascending=False)
     for (client, server, protocol), counted in order.iloc[:_MOST_PAIRS].iterrows():
         mine = pairs.get_group((client, server, protocol))
-        refused = mine[mine["outcome"] == "refused"]
+        refused = mine[mine["code"] > 0]
         values: dict[str, Value] = {
             "client": view.name_of(str(client)),
             "server": view.name_of(str(server)),
@@ -57,9 +57,11 @@ def fails_often(view: TrafficView, device: str) -> bool:
 def _requests(view: TrafficView, device: str) -> pd.DataFrame:
     rows = view.exchanges
     rows = rows[(rows["client"] == device) | (rows["server"] == device)]
-    return rows[rows["outcome"].isin(["answered", "refused", "unanswered"])]
+    # A refusal whose request was not seen is a refusal all the same.
+    alone = (rows["outcome"] == "unasked") & (rows["code"] > 0)
+    return rows[rows["outcome"].isin(["answered", "refused", "unanswered"]) | alone]
 
 
 def _is_failure(rows: pd.DataFrame) -> pd.Series:
     unknown = (rows["protocol"] == "dns") & (rows["code"] == _NO_SUCH_NAME)
-    return rows["outcome"].isin(["refused", "unanswered"]) & ~unknown
+    return ((rows["outcome"] == "unanswered") | (rows["code"] > 0)) & ~unknown

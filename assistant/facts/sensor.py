@@ -3,7 +3,10 @@
 import re
 from typing import Literal
 
-from assistant.facts.fact import Fact, make_fact
+import pandas as pd
+
+from assistant.facts.fact import Fact, Value, make_fact
+from assistant.facts.traffic_view import TrafficView
 from traffic.quality import Quality
 
 Blindness = Literal["", "one_way", "cut", "drops", "holes"]
@@ -12,6 +15,8 @@ _MOST_ONE_WAY = 0.5  # of a device's conversations
 _MOST_CUT = 0.1  # of its frames before their TCP flags
 _MOST_GAPS = 0.005  # gaps a frame
 _MOST_HOLES = 0.1  # of the time
+_MOST_NOTICES = 3
+_NOTICE = "The sensor's notice.log reports {count:time} {kind} by {source}."
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
 
 
@@ -23,6 +28,32 @@ def sensor_facts(quality: Quality) -> list[Fact]:
         values = {f"n{place}": number for place, number in enumerate(numbers)}
         sentence = note[0].upper() + note[1:] + "."
         facts.append(make_fact("sensor", sentence.replace("{", "{{").replace("}", "}}"), values))
+    return facts
+
+
+def notice_facts(view: TrafficView, notices: pd.DataFrame, device: str = "") -> list[Fact]:
+    """What the sensor itself claims to have seen, by source and kind, the most frequent first.
+
+    Args:
+        view: names addresses.
+        notices: ``Capture.notices``.
+        device: whose notices; "" for all.
+    """
+    if device:
+        notices = notices[(notices["src"] == device) | (notices["dst"] == device)]
+    counts = notices.groupby(["src", "type"], dropna=False).size().sort_values(ascending=False)
+    facts = []
+    for (source, kind), count in counts.head(_MOST_NOTICES).items():
+        # A type is a word of the sensor's own scripts; only what looks like one is repeated.
+        known = re.fullmatch(r"[A-Za-z0-9_:]{1,60}", str(kind))
+        values: dict[str, Value] = {
+            "count": int(count),
+            "kind": str(kind) if known else "another kind",
+            "source": view.name_of(str(source))
+            if isinstance(source, str)
+            else "an unknown address",
+        }
+        facts.append(make_fact("notice", _NOTICE, values))
     return facts
 
 

@@ -87,6 +87,13 @@ class TrafficView:
         return frozenset(map(str, by_source.index[found]))
 
     @cached_property
+    def heard(self) -> frozenset[str]:
+        """Addresses that sent a packet in this capture."""
+        rows = self.flow_slots
+        sent = [rows.loc[rows["src_pkts"] > 0, "src"], rows.loc[rows["dst_pkts"] > 0, "dst"]]
+        return frozenset(map(str, pd.concat(sent).unique()))
+
+    @cached_property
     def own(self) -> frozenset[str]:
         """The plant's addresses: its devices; every address of a capture that holds no device but
         by link-local addresses, as that of a plant on public ones does."""

@@ -116,6 +116,8 @@ def find_unanswered_requests(view: TrafficView) -> list[RuleHit]:
         }
         proof = _proof(rows, vain, f"{_filter(rows)} && tcp.len > 0")
         if not rows["outcome"].isin(["answered", "refused"]).any():
+            if server not in view.heard:
+                continue  # absent, or seen from one side only: no word about its program
             fact = make_fact("mute", _SENTENCES["mute"], values, proof=proof)
             hits.append(_hit(server, "service_down", "source", (fact,), client, vain))
             continue

@@ -204,8 +204,7 @@ def find_closed_ports(view: TrafficView) -> list[RuleHit]:
 def find_unheard_addresses(view: TrafficView) -> list[RuleHit]:
     """Addresses of the plant that devices keep calling and from which nothing ever came."""
     rows = view.flow_slots
-    spoke = {*rows.loc[rows["src_pkts"] > 0, "src"], *rows.loc[rows["dst_pkts"] > 0, "dst"]}
-    vain = rows[rows["dst"].isin(view.own - spoke) & (rows["syns"] > 0)]
+    vain = rows[rows["dst"].isin(view.own - view.heard) & (rows["syns"] > 0)]
     hits = []
     for server, mine in vain.groupby("dst"):
         mine = mine[~mine["src"].isin(view.explorers)]
