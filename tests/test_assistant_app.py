@@ -17,13 +17,18 @@ import pytest
 from assistant.app import build_page, launch_options, render_bar, render_evidence, render_plant
 from assistant.diagnosis.health import list_devices
 from assistant.facts.fact import Fact
+from traffic.conversations import empty_exchanges
 from traffic.device_records import DeviceRecords
 from traffic.labels import LABELS
+from traffic.quality import Quality
 
 CHROMIUM = shutil.which("chromium")
 SAMPLE = Path(__file__).parents[1] / "assistant" / "samples" / "bottling-line"
 HOSTILE = "<img src=http://192.0.2.1/x onerror=alert(1)>${alert(1)}{{alert}}"
-SILENT = SimpleNamespace(records=DeviceRecords())  # devices that say nothing of themselves
+# Devices that say nothing of themselves, asked nothing, and were seen whole.
+SILENT = SimpleNamespace(
+    records=DeviceRecords(), quality=Quality(), exchanges=empty_exchanges(), seen_s=70.0
+)
 
 
 class CalmLLM:

@@ -108,8 +108,8 @@ UPLOAD = {"orig_ip_bytes": 44e6, "orig_bytes": 44e6, "resp_ip_bytes": 8e5, "resp
     [
         ("V", [unanswered(LATER + i, DEVICE, PLC, 502) for i in range(5)]),
         ("D", [unanswered(LATER, DEVICE, CLOUD, 80, orig_pkts=30_000.0)]),
-        # Many connections are a flood, answered or not.
-        ("D", [download(id__orig_p=40_000 + i) for i in range(8)]),
+        # Many connections that carry much there are a flood, answered or not.
+        ("D", [download(id__orig_p=40_000 + i, **UPLOAD) for i in range(8)]),
         ("X", [download(**UPLOAD)]),
         ("C", [flow(LATER + i, DEVICE, CLOUD, 443, id__orig_p=40_000 + i) for i in range(3)]),
         ("R", [flow(LATER + i, DEVICE, PLC, 100 + i, id__orig_p=40_000 + i) for i in range(8)]),

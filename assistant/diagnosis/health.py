@@ -182,14 +182,20 @@ def _reason(seen: Health, last: int, verdicts: pd.DataFrame, view: TrafficView) 
 
 
 def _is_refuted(device: str, stretch: Stretch, verdicts: pd.DataFrame, view: TrafficView) -> bool:
-    """Whether numbers deny everything that the model suspected in a stretch."""
+    """Whether the tables explain what the model suspected in a stretch: a veto stands against one
+    label, and numbers or vetoes against all others.
+
+    That numbers alone deny each label is not enough: something odd may have gone on all the same.
+    """
     suspected = suspect_stretch(device, stretch, verdicts, view)
+    if not suspected:
+        return False
     inside = view.samples["start_s"].between(stretch.start_s, stretch.end_s, inclusive="left")
     rows = view.samples[inside & (view.samples["device"] == device)]
     span = span_of(rows)
-    return bool(suspected) and all(
-        is_vetoed(one, view) or is_denied(one.label, span) for one in suspected
-    )
+    vetoed = [is_vetoed(one, view) for one in suspected]
+    denied = [is_denied(one.label, span) for one in suspected]
+    return any(vetoed) and all(a or b for a, b in zip(vetoed, denied, strict=True))
 
 
 def _make_stretch(rows: np.ndarray, verdicts: pd.DataFrame) -> Stretch:

@@ -40,7 +40,10 @@ def find_losses(view: TrafficView) -> list[RuleHit]:
             continue
         if count < _RESENT_SHARE * max(pkts, 1):
             continue
-        device, peer = (one, other) if one in view.own else (other, one)
+        # What is lost on the way to a cloud the plant's links are not to blame for.
+        device, peer = str(one), str(other)
+        if not {device, peer} <= view.own:
+            continue
         values: dict[str, Value] = {
             "device": view.name_of(str(device)),
             "peer": view.name_of(str(peer)),
