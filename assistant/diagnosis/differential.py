@@ -57,7 +57,8 @@ def rule_out(
     ]
     if rows.empty:
         return RuledOut((), ())
-    span = span_of(rows)
+    numbers = rows.drop(columns=["device", "start_s"])
+    span = DeviceSpan(numbers.sum().to_dict(), numbers.max().to_dict())
     shown = _kinds_shown(span, capture)
     windows = rows["start_s"].iloc[[0, -1]].astype(float).tolist()
     excluded: list[Fact] = []
@@ -74,18 +75,6 @@ def rule_out(
         fact = make_fact("apart", f"{begin} {test.name}: {test.text}.", values, windows)
         (excluded if denied else undecided).append(fact)
     return RuledOut(tuple(excluded), tuple(undecided))
-
-
-def span_of(samples: pd.DataFrame) -> DeviceSpan:
-    """Sums and peaks of some samples of a device."""
-    numbers = samples.drop(columns=["device", "start_s"])
-    return DeviceSpan(numbers.sum().to_dict(), numbers.max().to_dict())
-
-
-def is_denied(label: str, span: DeviceSpan) -> bool:
-    """Whether the traffic's own size denies a label, whatever else the source can show."""
-    test = PROFILES[label].exclusion
-    return test is not None and test.needs == "flows" and test.denies(test.measure(span))
 
 
 def _kinds_shown(span: DeviceSpan, capture: Capture) -> set[str]:

@@ -31,11 +31,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from assistant.detection.correlation import Alert, is_shown, is_vetoed, make_alert
+from assistant.detection.correlation import Alert, is_shown, make_alert
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.detection.runs import VerdictRun
-from assistant.diagnosis.differential import is_denied, span_of
 from assistant.diagnosis.playbook import read_health_playbook
 from assistant.diagnosis.standing import Standing
 from assistant.facts.fact import Fact, Value, listed, make_fact, plural
@@ -167,8 +166,6 @@ def _reason(seen: Health, last: int, verdicts: pd.DataFrame, view: TrafficView) 
         return ""
     if seen.brief:
         return "brief"
-    if all(_is_refuted(seen.device, one, verdicts, view) for one in seen.stretches):
-        return ""
     if last - seen.stretches[-1].rows[-1] < _OVER:
         return "open"
     if seen.slight:
@@ -179,23 +176,6 @@ def _reason(seen: Health, last: int, verdicts: pd.DataFrame, view: TrafficView) 
         return "long"
     suspected = suspect_stretch(seen.device, seen.stretches[0], verdicts, view)
     return "shown" if any(map(is_shown, suspected)) else ""
-
-
-def _is_refuted(device: str, stretch: Stretch, verdicts: pd.DataFrame, view: TrafficView) -> bool:
-    """Whether the tables explain what the model suspected in a stretch: a veto stands against one
-    label, and numbers or vetoes against all others.
-
-    That numbers alone deny each label is not enough: something odd may have gone on all the same.
-    """
-    suspected = suspect_stretch(device, stretch, verdicts, view)
-    if not suspected:
-        return False
-    inside = view.samples["start_s"].between(stretch.start_s, stretch.end_s, inclusive="left")
-    rows = view.samples[inside & (view.samples["device"] == device)]
-    span = span_of(rows)
-    vetoed = [is_vetoed(one, view) for one in suspected]
-    denied = [is_denied(one.label, span) for one in suspected]
-    return any(vetoed) and all(a or b for a, b in zip(vetoed, denied, strict=True))
 
 
 def _make_stretch(rows: np.ndarray, verdicts: pd.DataFrame) -> Stretch:
