@@ -401,7 +401,7 @@ def test_a_service_that_stopped_answering_is_an_incident_without_any_verdict():
     assert [(one.device, one.label, one.peers) for one in found] == [(S, "service_down", (A,))]
     never = capture_of([*alive, *refused])
     (closed,) = incidents_of({A: ("....", "")}, never)
-    assert (closed.device, closed.label, closed.facts[0].values["refused"]) == (
+    assert (closed.device, closed.label, closed.facts[0].values["attempts"]) == (
         S,
         "service_down",
         10,

@@ -19,9 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.testbed.cases.case import CaseTruth, Draw, Scene, accelerate
-from eval.testbed.cases.catalogue import KINDS
+from eval.testbed.cases.catalogue import KINDS, adapt_truth
 from eval.testbed.cases.stage import SERVERS, record_scene
-from eval.testbed.cases.variants import adapt_truth
 from eval.testbed.host import check_host
 from eval.testbed.sensor import (
     DEGRADATIONS,

@@ -4,9 +4,8 @@ import pandas as pd
 
 from assistant.facts.fact import Fact, Value, listed, make_fact
 from assistant.facts.traffic_view import TrafficView
-from traffic.pcap.protocols import PROTOCOLS
+from traffic.pcap.protocols import BY_NAME
 
-_BY_NAME = {protocol.name: protocol for protocol in PROTOCOLS}
 _MOST_PAIRS = 4
 _NO_SUCH_NAME = 3  # DNS: a question, not a failure
 _MIN_FAILED, _FAILED_SHARE = 3, 0.01
@@ -40,7 +39,7 @@ def request_facts(view: TrafficView, device: str) -> list[Fact]:
         }
         facts.append(make_fact("asked", _SENTENCES["asked"], values))
         if len(refused):
-            words = _BY_NAME[str(protocol)].refusals
+            words = BY_NAME[str(protocol)].refusals
             counts = refused["code"].value_counts()
             said = (f"{n:,} {words.get(int(code), f'code {code}')}" for code, n in counts.items())
             values |= {"codes": listed(said), **{f"n{c}": int(n) for c, n in counts.items()}}

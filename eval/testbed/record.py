@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -126,17 +127,32 @@ def record(
         incomplete.
 
     Raises:
-        UserError: this machine cannot run a lab, ``out`` exists, a kind or a sensor is unknown.
+        UserError: this machine cannot run a lab, ``out`` exists, a kind or a sensor is unknown,
+            or a program's library is missing.
     """
     check_kinds(kinds)
     check_degradations(sensors)
     if out.exists():
         raise UserError(f"{out} exists already; expected a new folder; name another with --out")
     check_host()
+    _check_programs(draw_events(draw_site(seed), seed, minutes, kinds))
     out.mkdir(parents=True)
     arguments = ["--seed", str(seed), "--minutes", str(minutes), "--out", str(out.resolve())]
     arguments += [*(f"--kind={kind}" for kind in kinds), *(f"--sensor={one}" for one in sensors)]
     return enter("eval.testbed", arguments)
+
+
+def _check_programs(events: Sequence[Event]) -> None:
+    """Refuse events that need a program whose library is an extra of its own.
+
+    What is drawn does not depend on what is installed, so that a seed is one run everywhere.
+    """
+    added = (machine.program for event in events for machine in event.added)
+    if any(program.startswith("enip") for program in added) and find_spec("cpppo") is None:
+        raise UserError(
+            "this run has a drive that speaks EtherNet/IP, and cpppo, which serves it, is missing; expected it "
+            "installed; pip install 'faultwise[testbed-gpl]', or take another seed"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -28,79 +28,94 @@ def make_sessions(
         ``SESSION_COLUMNS``, by ``flow``.
     """
     tcp = slice(int((work["proto"].to_numpy() == TCP).sum()))  # these come first
-    names = ("flow", "is_orig", "ts", "flags", "payload", "row", "src", "dst", "dport", "sport")
-    flow, is_orig, ts, flags, payload, row, src, dst, dport, sport = (
-        work[name].to_numpy()[tcp] for name in names
-    )
+    names = ["flow", "is_orig", "ts", "flags", "payload", "row", "src", "dst", "sport", "dport"]
+    packet = {name: work[name].to_numpy()[tcp] for name in names}
+    flow, is_orig, ts, row = (packet[name] for name in ("flow", "is_orig", "ts", "row"))
     head = np.flatnonzero(starts_run(flow))
     if not len(head):
         return empty_sessions()
-    n, tail = len(head), np.append(head[1:], len(flow)) - 1
     resent, probe = (segments[name].to_numpy()[tcp] for name in ("resent", "keep_alive"))
+    data = (packet["payload"] > 0) & ~resent & ~probe
+    ends = _find_ends(packet, head, packets.end_s)
+    last = ends["last"].to_numpy()
+    before_end = np.arange(len(flow)) <= np.repeat(last, np.diff(head, append=len(flow)))
+    last_s = np.maximum.reduceat(np.where(data & before_end, ts, -np.inf), head)
+    last_s = np.where(np.isfinite(last_s), last_s, ts[ends["agreed"]])
+    opens = is_orig[head]
+    client, server, port = (
+        np.where(opens, packet[one][head], packet[other][head])
+        for one, other in (("src", "dst"), ("dst", "src"), ("dport", "sport"))
+    )
+
+    def count(column: np.ndarray) -> np.ndarray:
+        return np.add.reduceat(column, head, dtype=np.int64)
+
+    frame = packets.table["frame"].to_numpy()
+    table = {
+        "flow": number[flow[head]],
+        "client": pd.Categorical.from_codes(client, packets.addresses),
+        "server": pd.Categorical.from_codes(server, packets.addresses),
+        "port": port.astype(np.int64),
+        "start_s": ts[head],
+        "end_s": ts[last],
+        "begun": ends["begun"],
+        "opened": ends["opened"],
+        "ended": pd.Categorical.from_codes(ends["ended"], ENDINGS),
+        "ended_by": pd.Categorical.from_codes(ends["by"], ["", "client", "server"]),
+        "idle_s": np.where(ends["opened"], np.maximum(ts[last] - last_s, 0), np.nan),
+        "data_bytes": count(np.where(data, packet["payload"], 0)),
+        "server_bytes": count(np.where(data & ~is_orig, packet["payload"], 0)),
+        "keep_alives": count(probe),
+        "retry_s": _until_next(client, server, port, ts[head], ts[last]),
+        "first_frame": frame[row[head]],
+        "last_frame": frame[row[last]],
+    }
+    found = pd.DataFrame(table, copy=False)[SESSION_COLUMNS]
+    return found.sort_values("flow", kind="stable", ignore_index=True)
+
+
+def _find_ends(packet: dict[str, np.ndarray], head: np.ndarray, end_s: float) -> pd.DataFrame:
+    """How each session opened and ended.
+
+    Args:
+        packet: columns of TCP packets, shape (n,) each, sorted by session, then time.
+        head: shape (n_sessions,), the first packet of each.
+        end_s: when the capture ends.
+
+    Returns:
+        Shape (n_sessions, 6): ``begun opened``; ``ended`` (a place in ENDINGS) ``by`` (0 nobody, 1
+        the originator, 2 the responder); ``last`` and ``agreed``: the packets that end it and that
+        agree to it (its first one where none does).
+    """
+    flow, is_orig, flags = packet["flow"], packet["is_orig"], packet["flags"]
+    n, tail = len(head), np.append(head[1:], len(flow)) - 1
 
     def first(mask: np.ndarray) -> np.ndarray:
         return first_per_group(mask, flow, n)
 
     syn = flags & SYN > 0
-    asked = first(syn & is_orig)
-    agreed = first(syn & (flags & ACK > 0) & ~is_orig)
-    spoke = first(~is_orig)
+    begun = first(syn & is_orig) < NEVER
+    agreed, spoke = first(syn & (flags & ACK > 0) & ~is_orig), first(~is_orig)
     end = first(flags & (FIN | RST) > 0)
-    ended = np.minimum(end, tail)
-    by_fin = flags[ended] & (FIN | RST) == FIN
-    by_orig, there = is_orig[ended], end < NEVER
-    begun = asked < NEVER
+    there, last = end < NEVER, np.minimum(end, tail)
+    by_orig, by_fin = is_orig[last], flags[last] & (FIN | RST) == FIN
     opened = (agreed < NEVER) | (~begun & (spoke < NEVER))
-    silent_s = packets.end_s - ts[tail]
-    ending = np.select(
+    ended = np.select(
         [
             there & by_fin,
             there & begun & ~opened & ~by_orig,
             begun & (spoke == NEVER),
             there,
-            opened & (silent_s >= _IDLE_S),
+            opened & (end_s - packet["ts"][tail] >= _IDLE_S),
             opened,
         ],
         [_FIN, _REFUSED, _UNANSWERED, _RESET, _IDLE, _OPEN],
         _UNKNOWN,
     )
-    data = (payload > 0) & ~resent & ~probe
-    last_s = np.maximum.reduceat(np.where(data & _up_to(ended, head, len(flow)), ts, -np.inf), head)
-    last_s = np.where(np.isfinite(last_s), last_s, ts[np.where(agreed < NEVER, agreed, head)])
-    ends = is_orig[head]
-    client = np.where(ends, src[head], dst[head])
-    server = np.where(ends, dst[head], src[head])
-    port = np.where(ends, dport[head], sport[head]).astype(np.int64)
-    table = {
-        "client": pd.Categorical.from_codes(client, packets.addresses),
-        "server": pd.Categorical.from_codes(server, packets.addresses),
-        "port": port,
-        "start_s": ts[head],
-        "end_s": ts[ended],
-        "begun": begun,
-        "opened": opened,
-        "ended": pd.Categorical.from_codes(ending, ENDINGS),
-        "ended_by": pd.Categorical.from_codes(
-            np.where(there, np.where(by_orig, 1, 2), 0), ["", "client", "server"]
-        ),
-        "idle_s": np.where(opened, np.maximum(ts[ended] - last_s, 0), np.nan),
-        "data_bytes": np.add.reduceat(np.where(data, payload, 0), head, dtype=np.int64),
-        "server_bytes": np.add.reduceat(
-            np.where(data & ~is_orig, payload, 0), head, dtype=np.int64
-        ),
-        "keep_alives": np.add.reduceat(probe, head, dtype=np.int64),
-        "retry_s": _until_next(client, server, port, ts[head], ts[ended]),
-        "first_frame": packets.table["frame"].to_numpy()[row[head]],
-        "last_frame": packets.table["frame"].to_numpy()[row[ended]],
-        "flow": number[flow[head]],
-    }
-    found = pd.DataFrame(table, copy=False)[SESSION_COLUMNS]
-    return found.iloc[np.argsort(found["flow"].to_numpy())].reset_index(drop=True)
-
-
-def _up_to(end: np.ndarray, head: np.ndarray, n: int) -> np.ndarray:
-    """Whether each packet lies before the end of its session or is it."""
-    return np.arange(n) <= np.repeat(end, np.diff(head, append=n))
+    by = np.where(there, np.where(by_orig, 1, 2), 0)
+    agreed = np.where(agreed < NEVER, agreed, head)
+    columns = {"begun": begun, "opened": opened, "ended": ended, "by": by, "last": last}
+    return pd.DataFrame(columns | {"agreed": agreed})
 
 
 def _until_next(

@@ -7,8 +7,16 @@ proved or only likely.
 from collections.abc import Callable
 from dataclasses import replace
 
-from assistant.detection.rules.floods import (
+from assistant.detection.rules.answers import (
+    find_failing_resolvers,
+    find_late_answers,
+    find_malformed,
+    find_slow_servers,
+    find_unanswered_requests,
+)
+from assistant.detection.rules.attacks import (
     find_doubled_addresses,
+    find_new_writers,
     find_one_way_floods,
     find_register_sweeps,
 )
@@ -20,14 +28,7 @@ from assistant.detection.rules.outages import (
     find_unsteady_devices,
 )
 from assistant.detection.rules.outside import find_clockwork, find_uploads
-from assistant.detection.rules.requests import (
-    find_failing_resolvers,
-    find_late_answers,
-    find_malformed,
-    find_refusals,
-    find_slow_servers,
-    find_unanswered_requests,
-)
+from assistant.detection.rules.refusals import find_refusals
 from assistant.detection.rules.rule import Rule, RuleHit
 from assistant.detection.rules.scans import find_arp_scans, find_scans, find_vain_calls
 from assistant.detection.rules.sessions import (
@@ -38,7 +39,6 @@ from assistant.detection.rules.sessions import (
     find_shared_client_ids,
     find_unheard_addresses,
 )
-from assistant.detection.rules.writers import find_new_writers
 from assistant.facts.traffic_view import TrafficView
 
 __all__ = ["DECISIVE", "HEADLINES", "RULES", "SUGGESTIVE", "Rule", "RuleHit", "apply_rules"]

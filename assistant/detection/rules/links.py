@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from assistant.detection.rules.proofs import between
 from assistant.detection.rules.rule import RuleHit, slots_of
 from assistant.facts.fact import Proof, Value, make_fact
 from assistant.facts.traffic_view import TrafficView
@@ -53,8 +54,7 @@ def find_losses(view: TrafficView) -> list[RuleHit]:
             "since_time_s": float(first) * SAMPLE_S,
             "until_time_s": float(last + 1) * SAMPLE_S,
         }
-        kind = "ipv6" if ":" in str(one) else "ip"
-        only = f"{kind}.addr == {one} && {kind}.addr == {other} && tcp.analysis.retransmission"
+        only = f"{between(str(one), str(other))} && tcp.analysis.retransmission"
         fact = make_fact("sent_again", _SENTENCES["sent_again"], values, proof=Proof(only))
         hits.append(
             RuleHit(str(device), "packet_loss", "both", (fact,), (str(peer),), slots_of(rows))

@@ -4,6 +4,7 @@ an address that nobody looked up."""
 import numpy as np
 import pandas as pd
 
+from assistant.detection.rules.proofs import from_to
 from assistant.detection.rules.rule import RuleHit, slots_of
 from assistant.facts.fact import Proof, Value, make_fact
 from assistant.facts.traffic_view import TrafficView
@@ -49,7 +50,7 @@ def find_uploads(view: TrafficView) -> list[RuleHit]:
         }
         new = first_s - known_s >= _BASELINE_S
         kinds = ["upload", "first_met" if new else "met_at_start"]
-        proof = Proof(f"{_family(device)}.src == {device} && {_family(device)}.dst == {target}")
+        proof = Proof(from_to(device, target))
         facts = tuple(make_fact(one, _SENTENCES[one], values, proof=proof) for one in kinds)
         hits.append(RuleHit(device, "exfiltration", "source", facts, (target,), slots_of(rows)))
     return hits
@@ -85,10 +86,7 @@ def find_clockwork(view: TrafficView) -> list[RuleHit]:
             "spacing_s": middle,
             "jitter_s": jitter,
         }
-        proof = Proof(
-            f"{_family(device)}.src == {device} && {_family(device)}.dst == {target} && "
-            "tcp.flags.syn == 1"
-        )
+        proof = Proof(f"{from_to(device, target)} && tcp.flags.syn == 1")
         kinds = ["clockwork", "no_name"]
         facts = tuple(make_fact(one, _SENTENCES[one], values, proof=proof) for one in kinds)
         hits.append(RuleHit(device, "c2", "source", facts, (target,), slots_of(rows)))
@@ -133,7 +131,3 @@ def _values(view: TrafficView, device: str, target: str, rows: pd.DataFrame) -> 
         "first_time_s": float(rows["since_s"].min()),
         "last_time_s": float(rows["until_s"].max()),
     }
-
-
-def _family(address: str) -> str:
-    return "ipv6" if ":" in address else "ip"

@@ -8,6 +8,7 @@ import pandas as pd
 
 from assistant.facts.fact import Fact
 from assistant.facts.traffic_view import TrafficView
+from traffic.capture import SAMPLE_S
 
 
 @dataclass(frozen=True)
@@ -61,3 +62,8 @@ class Rule:
 def slots_of(rows: pd.DataFrame) -> np.ndarray:
     """The distinct slots of rows, sorted, int64."""
     return np.unique(rows["slot"].to_numpy(np.int64))
+
+
+def slots_at(ts: pd.Series) -> np.ndarray:
+    """The distinct slots of some moments in seconds, sorted, int64."""
+    return np.unique(np.floor(ts.to_numpy() / SAMPLE_S).astype(np.int64))

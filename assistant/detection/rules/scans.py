@@ -4,6 +4,7 @@ ever answers."""
 import numpy as np
 import pandas as pd
 
+from assistant.detection.rules.proofs import from_to, ip_field
 from assistant.detection.rules.rule import RuleHit, slots_of
 from assistant.facts.fact import Proof, Value, by_count, listed, make_fact
 from assistant.facts.traffic_view import TrafficView
@@ -128,8 +129,7 @@ def find_vain_calls(view: TrafficView) -> list[RuleHit]:
             "spacing_s": middle,
             "jitter_s": float(np.median(np.abs(spacing - middle))),
         }
-        kind = "ipv6" if ":" in str(src) else "ip"
-        only = f"{kind}.src == {src} && {kind}.dst == {dst} && tcp.dstport == {port} && tcp.flags.syn == 1"
+        only = f"{from_to(str(src), str(dst))} && tcp.dstport == {port} && tcp.flags.syn == 1"
         kinds = ["calls", "period"]
         facts = tuple(make_fact(one, _SENTENCES[one], values, proof=Proof(only)) for one in kinds)
         hits.append(RuleHit(str(src), "c2", "source", facts, (str(dst),), slots_of(mine)))
@@ -151,10 +151,9 @@ def _make_port_scan(view: TrafficView, source: str, target: str, rows: pd.DataFr
         "target": view.name_of(target),
         "ports": rows["port"].nunique(),
     }
-    kind = "ipv6" if ":" in source else "ip"
     proto = str(rows["proto"].mode().iloc[0])
     flag = " && tcp.flags.syn == 1" if proto == "tcp" else f" && {proto}"
-    only = f"{kind}.src == {source} && {kind}.dst == {target}{flag}"
+    only = f"{from_to(source, target)}{flag}"
     fact = make_fact("port_scan", _SENTENCES["port_scan"], values, proof=Proof(only))
     return RuleHit(source, "recon", "source", (fact,), (target,), slots_of(rows))
 
@@ -166,9 +165,8 @@ def _make_host_scan(view: TrafficView, source: str, rows: pd.DataFrame) -> RuleH
         "service": f"{proto.upper()} port {port}" if proto in ("tcp", "udp") else proto.upper(),
         "some": listed(map(str, by_count(rows["dst"]))),
     }
-    kind = "ipv6" if ":" in source else "ip"
     flag = f"{proto}.dstport == {port}" if proto in ("tcp", "udp") else proto
-    only = f"{kind}.src == {source} && {flag}"
+    only = f"{ip_field(source)}.src == {source} && {flag}"
     fact = make_fact("host_scan", _SENTENCES["host_scan"], values, proof=Proof(only))
     peers = tuple(map(str, by_count(rows["dst"])[:50]))
     return RuleHit(source, "recon", "source", (fact,), peers, slots_of(rows))

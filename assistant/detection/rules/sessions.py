@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from assistant.detection.rules.rule import RuleHit, slots_of
-from assistant.facts.fact import Fact, Proof, Value, by_count, make_fact
+from assistant.detection.rules.proofs import between, ip_field, pick_frames
+from assistant.detection.rules.rule import RuleHit, slots_at, slots_of
+from assistant.facts.fact import Proof, Value, by_count, make_fact
 from assistant.facts.traffic_view import TrafficView
-from traffic.capture import SAMPLE_S
 from traffic.pcap.protocols.mqtt import CONNECT, PING
 
 _MIN_ENDS = 3
@@ -23,9 +23,7 @@ _KEEP_ALIVE = (1.0, 2.0)  # a broker waits one and a half times (MQTT 3.1.1, 3.1
 _MIN_TAKEOVERS = 2
 _TAKEN_S, _CLOCK_S = 2.0, 0.05
 _SHORT_S = 1.0
-_MIN_REFUSED = 5
 _MIN_VAIN, _MIN_VAIN_SLOTS = 5, 3
-_FEW_FRAMES = 5
 
 _SENTENCES = {
     "idle_close": "{closer} closes the connection of {other} after {idle_s} without a request; it did so "
@@ -39,7 +37,7 @@ _SENTENCES = {
     "limit": "{server} accepts a connection of {client} and closes it within {short_s} of the handshake, before any "
     "answer: {times:time} between {since_time_s} and {until_time_s}.",
     "held": "Meanwhile it kept {held:connection} of {others} open: it may allow no more.",
-    "port_refused": "{service} refuses every connection: {refused:attempt} by {clients} since {since_time_s}, none "
+    "port_refused": "{service} refuses every connection: {attempts:attempt} by {clients} since {since_time_s}, none "
     "accepted.",
     "unheard": "Nobody answers at {server}: {attempts:attempt} by {clients} to reach it since {since_time_s} stayed "
     "without an answer, and nothing was heard from it in this capture.",
@@ -51,7 +49,7 @@ def find_idle_closes(view: TrafficView) -> list[RuleHit]:
     table = view.sessions
     mine = table[(table["ended_by"] != "") & table["opened"] & (table["data_bytes"] > 0)]
     hits = []
-    for client, server, port, rows in _pairs(mine):
+    for client, server, _, rows in _pairs(mine):
         timed = rows[rows["idle_s"] >= _MIN_IDLE_S]
         if len(timed) < _MIN_ENDS or _find_keep_alive(view, client, server, timed) is not None:
             continue
@@ -73,9 +71,7 @@ def find_idle_closes(view: TrafficView) -> list[RuleHit]:
                 "resets": resets,
             }
             kinds = ["idle_close", *(["met_closed"] if resets else [])]
-            proof = _proof(alike, f"{_filter(client, server, port)} && tcp.flags.fin == 1")
-            facts = tuple(make_fact(kind, _SENTENCES[kind], values, proof=proof) for kind in kinds)
-            hits.append(_hit(closer, "flapping", facts, other, alike))
+            hits.append(_make_hit(closer, "flapping", other, alike, kinds, values, "fin"))
     return hits
 
 
@@ -84,7 +80,7 @@ def find_missed_keep_alives(view: TrafficView) -> list[RuleHit]:
     hits = []
     table = view.sessions
     ended = table[(table["ended_by"] == "server") & table["opened"]]
-    for client, server, port, rows in _pairs(ended):
+    for client, server, _, rows in _pairs(ended):
         promised = _find_keep_alive(view, client, server, rows)
         if promised is None:
             continue
@@ -100,9 +96,7 @@ def find_missed_keep_alives(view: TrafficView) -> list[RuleHit]:
             "times": len(late),
         }
         kinds = ["keep_alive", *(["no_pings"] if not pings.any() else [])]
-        proof = _proof(late, f"{_filter(client, server, port)} && tcp.flags.fin == 1")
-        facts = tuple(make_fact(kind, _SENTENCES[kind], values, proof=proof) for kind in kinds)
-        hits.append(_hit(client, "flapping", facts, server, late))
+        hits.append(_make_hit(client, "flapping", server, late, kinds, values, "fin"))
     return hits
 
 
@@ -134,14 +128,14 @@ def find_shared_client_ids(view: TrafficView) -> list[RuleHit]:
             "since_time_s": float(ts[taken].min()),
             "until_time_s": float(ts[taken].max()),
         }
-        kind = "ipv6" if ":" in str(server) else "ip"
-        frames = tuple(int(frame) for frame in rows["frame"].iloc[:_FEW_FRAMES])
         escaped = str(name).replace("\\", "\\\\").replace('"', '\\"')
-        only = f'mqtt.clientid == "{escaped}" && {kind}.dst == {server}'
-        fact = make_fact("same_id", _SENTENCES["same_id"], values, proof=Proof(only, frames))
-        slots = slots_of(np.floor(rows[["ts"]] / SAMPLE_S).set_axis(["slot"], axis=1))
+        condition = f'mqtt.clientid == "{escaped}" && {ip_field(str(server))}.dst == {server}'
+        proof = Proof(condition, pick_frames(rows["frame"]))
+        fact = make_fact("same_id", _SENTENCES["same_id"], values, proof=proof)
         others = (*clients[1:], str(server))
-        hits.append(RuleHit(clients[0], "misconfiguration", "both", (fact,), others, slots))
+        hits.append(
+            RuleHit(clients[0], "misconfiguration", "both", (fact,), others, slots_at(rows["ts"]))
+        )
     return hits
 
 
@@ -168,9 +162,7 @@ def find_session_limits(view: TrafficView) -> list[RuleHit]:
         if len(held):
             values["others"] = view.names_of(by_count(held["client"].astype(str)))
             kinds.append("held")
-        proof = _proof(rows, f"{_filter(client, server, port)} && tcp.flags.syn == 1")
-        facts = tuple(make_fact(kind, _SENTENCES[kind], values, proof=proof) for kind in kinds)
-        hits.append(_hit(server, "service_down", facts, client, rows))
+        hits.append(_make_hit(server, "service_down", client, rows, kinds, values, "syn"))
     return hits
 
 
@@ -183,22 +175,15 @@ def find_closed_ports(view: TrafficView) -> list[RuleHit]:
     hits = []
     for server, port in known.index:
         mine = tried[(tried["dst"] == server) & (tried["port"] == port) & tried["refused"]]
-        mine = mine[~mine["src"].isin(view.explorers)]
-        if mine["attempt"].nunique() < _MIN_REFUSED or mine["slot"].nunique() < _MIN_VAIN_SLOTS:
-            continue
-        clients = by_count(mine["src"])
-        values: dict[str, Value] = {
-            "service": view.port_at(str(server), int(port)),
-            "refused": mine["attempt"].nunique(),
-            "clients": view.names_of(clients),
-            "since_time_s": float(mine["since_s"].min()),
-        }
-        kind = "ipv6" if ":" in str(server) else "ip"
-        only = f"{kind}.src == {server} && tcp.srcport == {port} && tcp.flags.reset == 1"
-        fact = make_fact("port_refused", _SENTENCES["port_refused"], values, proof=Proof(only))
-        slots, peers = slots_of(mine), tuple(map(str, clients))
-        hits.append(RuleHit(str(server), "service_down", "source", (fact,), peers, slots))
-    return hits
+        values: dict[str, Value] = {"service": view.port_at(str(server), int(port))}
+        field = ip_field(str(server))
+        condition = f"{field}.src == {server} && tcp.srcport == {port} && tcp.flags.reset == 1"
+        hits.append(
+            _make_server_hit(
+                view, str(server), "service_down", "port_refused", mine, values, condition
+            )
+        )
+    return [hit for hit in hits if hit]
 
 
 def find_unheard_addresses(view: TrafficView) -> list[RuleHit]:
@@ -207,22 +192,12 @@ def find_unheard_addresses(view: TrafficView) -> list[RuleHit]:
     vain = rows[rows["dst"].isin(view.own - view.heard) & (rows["syns"] > 0)]
     hits = []
     for server, mine in vain.groupby("dst"):
-        mine = mine[~mine["src"].isin(view.explorers)]
-        if mine["attempt"].nunique() < _MIN_VAIN or mine["slot"].nunique() < _MIN_VAIN_SLOTS:
-            continue
-        clients = by_count(mine["src"])
-        values: dict[str, Value] = {
-            "server": view.name_of(str(server)),
-            "attempts": mine["attempt"].nunique(),
-            "clients": view.names_of(clients),
-            "since_time_s": float(mine["since_s"].min()),
-        }
-        kind = "ipv6" if ":" in str(server) else "ip"
-        only = f"{kind}.dst == {server} && tcp.flags.syn == 1"
-        fact = make_fact("unheard", _SENTENCES["unheard"], values, proof=Proof(only))
-        slots, peers = slots_of(mine), tuple(map(str, clients))
-        hits.append(RuleHit(str(server), "device_silent", "source", (fact,), peers, slots))
-    return hits
+        values: dict[str, Value] = {"server": view.name_of(str(server))}
+        condition = f"{ip_field(str(server))}.dst == {server} && tcp.flags.syn == 1"
+        hits.append(
+            _make_server_hit(view, str(server), "device_silent", "unheard", mine, values, condition)
+        )
+    return [hit for hit in hits if hit]
 
 
 # ---- What they share ----
@@ -263,19 +238,43 @@ def _values(view: TrafficView, client: str, server: str, rows: pd.DataFrame) -> 
     }
 
 
-def _hit(
-    device: str, label: str, facts: tuple[Fact, ...], other: str, rows: pd.DataFrame
+def _make_hit(
+    device: str,
+    label: str,
+    other: str,
+    rows: pd.DataFrame,
+    kinds: list[str],
+    values: dict[str, Value],
+    flag: str,
 ) -> RuleHit:
-    slots = slots_of(np.floor(rows[["end_s"]] / SAMPLE_S).set_axis(["slot"], axis=1))
-    return RuleHit(device, label, "source", facts, (other,), slots)
+    """A hit at a device whose facts are of ``kinds``; ``flag``: of the segments that show it."""
+    client, server, port = (rows[name].iloc[0] for name in ("client", "server", "port"))
+    condition = (
+        f"{between(str(client), str(server))} && tcp.port == {port} && tcp.flags.{flag} == 1"
+    )
+    proof = Proof(condition, pick_frames(rows["last_frame"]))
+    facts = tuple(make_fact(kind, _SENTENCES[kind], values, proof=proof) for kind in kinds)
+    return RuleHit(device, label, "source", facts, (other,), slots_at(rows["end_s"]))
 
 
-def _filter(client: str, server: str, port: int) -> str:
-    kind = "ipv6" if ":" in client else "ip"
-    return f"{kind}.addr == {client} && {kind}.addr == {server} && tcp.port == {port}"
-
-
-def _proof(rows: pd.DataFrame, filter_: str) -> Proof:
-    frames = rows["last_frame"].to_numpy()
-    places = np.unique(np.linspace(0, len(frames) - 1, _FEW_FRAMES).astype(int))
-    return Proof(filter_, tuple(int(frames[place]) for place in places if frames[place] > 0))
+def _make_server_hit(
+    view: TrafficView,
+    server: str,
+    label: str,
+    kind: str,
+    rows: pd.DataFrame,
+    values: dict[str, Value],
+    condition: str,
+) -> RuleHit | None:
+    """A hit at a server that clients try in vain; None where they do so too seldom."""
+    rows = rows[~rows["src"].isin(view.explorers)]
+    if rows["attempt"].nunique() < _MIN_VAIN or rows["slot"].nunique() < _MIN_VAIN_SLOTS:
+        return None
+    clients = tuple(map(str, by_count(rows["src"])))
+    values |= {
+        "attempts": rows["attempt"].nunique(),
+        "clients": view.names_of(clients),
+        "since_time_s": float(rows["since_s"].min()),
+    }
+    fact = make_fact(kind, _SENTENCES[kind], values, proof=Proof(condition))
+    return RuleHit(server, label, "source", (fact,), clients, slots_of(rows))

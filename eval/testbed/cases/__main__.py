@@ -20,9 +20,8 @@ from random import Random
 from shutil import which
 
 from eval.testbed.cases.case import Draw
-from eval.testbed.cases.catalogue import KINDS
+from eval.testbed.cases.catalogue import KINDS, write_variants
 from eval.testbed.cases.stage import record_scene
-from eval.testbed.cases.variants import write_variants
 from eval.testbed.host import check_host
 from eval.testbed.sensor import DEGRADATIONS
 from traffic.errors import UserError

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 from eval.testbed.events import actions, participants
@@ -63,11 +62,6 @@ def _draw_newcomer(event: Event, rng: SiteRandom) -> Event:
     new = rng.new_machine(name, model.role, program=model.program, **settings)
     drawn = {"model": model.name, "address": new.address}
     return replace(event, target=new.name, added=(new,), settings=drawn)
-
-
-def _hosts_of_enip(site: Site) -> list[Machine]:
-    """Any controller stands for where it is plugged in; none without cpppo, which serves it."""
-    return _CONTROLLERS(site) if find_spec("cpppo") else []
 
 
 def _draw_drive(event: Event, rng: SiteRandom) -> Event:
@@ -169,7 +163,7 @@ ROUTINES = {
         "{target} has been plugged in at {address} and is set as {model} is",
         draw=_draw_newcomer, permanent=True),
     "drive_joins": EventKind(
-        "normal", _hosts_of_enip, lambda lab, event: actions.machines_added(lab, event.added),
+        "normal", _CONTROLLERS, lambda lab, event: actions.machines_added(lab, event.added),
         _drive_and_panel,
         "{target}, a drive with EtherNet/IP, has been plugged in at {address}, and {panel} reads it",
         draw=_draw_drive, permanent=True),

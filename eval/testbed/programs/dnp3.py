@@ -10,6 +10,7 @@ from dnp3.application.builder import build_cold_restart_request
 from dnp3.database import AnalogInputConfig, BinaryInputConfig, Database
 from dnp3.master import DefaultSOEHandler, Master, MasterConfig, MasterTcpRunner
 from dnp3.master.commands import CommandBuilder
+from dnp3.master.tcp_runner import MasterRunnerError
 from dnp3.outstation import Outstation, OutstationConfig, OutstationTcpRunner
 
 from eval.testbed.programs.infrastructure import find_address
@@ -33,7 +34,7 @@ def dnp3_master(machine: Machine, site: Site, _folder: Path) -> None:
     while True:
         try:
             asyncio.run(_follow(machine, find_address(machine, site, machine.settings["server"])))
-        except Exception as error:  # noqa: BLE001 - its errors have no root of their own
+        except (OSError, MasterRunnerError) as error:
             log.warning("%s: session lost: %s", machine.settings["server"], error)
         time.sleep(next(wait))
 

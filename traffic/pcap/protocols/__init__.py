@@ -45,3 +45,4 @@ PROTOCOLS: tuple[Protocol, ...] = (
     PROFINET,
     *UNREAD,
 )
+BY_NAME: dict[str, Protocol] = {one.name: one for one in PROTOCOLS}

@@ -291,6 +291,7 @@ def _walk(body: bytes) -> Iterator[tuple[int, bool, bytes]]:
 
 BACNET = Protocol(
     name="bacnet",
+    layer="bacapp",
     transports=(UDP,),
     ports=(47808,),
     fits=_fits,

@@ -33,6 +33,7 @@ RESPONSE_CODES = {
     4: "not implemented",
     5: "refused",
 }
+_CODE_NAMES = {1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
 _MULTICAST = (137, 5353, 5355)  # asked of all, who may answer or not
 
 
@@ -84,6 +85,11 @@ def _read_name(name: bytes) -> str:
     return ".".join(labels)
 
 
+def _say_code(code: int, word: str) -> str:
+    """The name that resolvers and tools print, with its word."""
+    return f"{_CODE_NAMES[code]} ({word})" if code in _CODE_NAMES else f"code {code}"
+
+
 def _make_events(exchanges: pd.DataFrame) -> Events:
     """Queries with the names they ask for, and failures by response code, -1 for silence."""
     exchanges = exchanges[exchanges["port"] == _PORT]
@@ -107,6 +113,8 @@ DNS = Protocol(
     read=_read,
     functions={0: "query"},
     refusals=RESPONSE_CODES,
+    say_code=_say_code,
+    code_field="dns.flags.rcode",
     read_name=_read_name,
     wait_s=5.0,
     repeats=True,

@@ -259,6 +259,7 @@ MQTT = Protocol(
     functions=TYPES,
     refusals=REASONS,
     busy=frozenset({3, 136, 137}),
+    code_field="mqtt.conack.val",
     denied=frozenset({2, 4, 5, 133, 134, 135, 138, 140}),
     wait_s=5.0,
     make_events=_make_events,

@@ -97,6 +97,15 @@ def read_text(name: bytes) -> str:
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
+def say_code(code: int, word: str) -> str:
+    """A code with its word, large ones as they stand in manuals.
+
+    >>> say_code(5, "not authorised"), say_code(0x80340000, "unknown node")
+    ('code 5 (not authorised)', 'code 0x80340000 (unknown node)')
+    """
+    return f"code {code if code < 256 else f'0x{code:X}'} ({word})"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
     """One protocol; without ``read`` it is recognised, and its content is not read.
@@ -119,6 +128,9 @@ class Protocol:
         busy: which refusals say "not now" and mean no mistake of anybody.
         denied: which say that who asks is not allowed to.
         gone: which say that what is behind the server does not answer.
+        say_code: a code of refusal and its word, as the protocol's engineers say it.
+        layer: what Wireshark calls it, ``name`` where it is empty; and ``code_field``, the field
+            of a code of refusal, "" for none that tells it alone.
         read_name: the text of a name in its messages.
         name_target: a target as the protocol's engineers write it.
         others: names of flows that begin like it and go on as something that is not read (another
@@ -148,6 +160,9 @@ class Protocol:
     busy: frozenset[int] = frozenset()
     denied: frozenset[int] = frozenset()
     gone: frozenset[int] = frozenset()
+    say_code: Callable[[int, str], str] = say_code
+    layer: str = ""
+    code_field: str = ""
     read_name: Callable[[bytes], str] = read_text
     name_target: Callable[[int], str] = str
     others: tuple[str, ...] = ()

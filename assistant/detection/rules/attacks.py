@@ -1,12 +1,17 @@
 """Attacks that packets alone prove: an address with two owners, a flood that nothing answers, a
-sweep of registers."""
+sweep of registers, a new writer.
+
+A writer is new against ten minutes of what came before, or not allowed by plant.yaml. Without
+either nothing is judged: who writes when a recording begins may always have done so.
+"""
 
 import numpy as np
 import pandas as pd
 
+from assistant.detection.rules.proofs import from_to
 from assistant.detection.rules.rule import RuleHit, slots_of
 from assistant.facts.attacks import MODBUS_REQUESTS
-from assistant.facts.fact import Value, make_fact
+from assistant.facts.fact import Proof, Value, make_fact
 from assistant.facts.traffic_view import TrafficView
 from traffic.capture import SAMPLE_S
 from traffic.plant import is_group
@@ -18,11 +23,19 @@ _SWEPT_REFUSED_SHARE = 0.5  # exceptions among the answers
 # never so fast.
 _FLOOD_PKTS = {"tcp": 1_000, "udp": 20_000}
 
+_BASELINE_S = 600.0
+
 _SENTENCES = {
     "duplicate": "{address} is claimed by {machines:machine} at the same time ({claims:claim} seen).",
     "one_way": "{source} sent {target} at least {peak_pkts:packet} in {sample_s}, and nothing came back.",
     "sweep": "{client} asked {server} over Modbus for up to {registers:different register address} in {sample_s}, and "
     "{refused_share} of its {requests:request} got an exception: it sweeps.",
+    "new_writer": "{client} is new as a writer to {server}: its first of {writes:write command} came at "
+    "{since_time_s}, after {baseline_s} in which it never wrote there.",
+    "forbidden_writer": "{client} writes to {server} and is not among the writers that plant.yaml allows: "
+    "{writes:write command} since {since_time_s}.",
+    "new_control": "{client} sent {server} {writes:command} that changes how it runs (start, stop, restart or "
+    "download) since {since_time_s}, after {baseline_s} without any.",
 }
 
 
@@ -116,3 +129,32 @@ def _beside(rows: pd.DataFrame, peaks: pd.DataFrame) -> pd.DataFrame:
     """Rows in the slots of peaks and next to them: what peaks begins and ends inside a slot."""
     near = np.unique(peaks["slot"].to_numpy()[:, None] + np.arange(-1, 2))
     return rows[np.isin(rows["slot"], near)]
+
+
+def find_new_writers(view: TrafficView) -> list[RuleHit]:
+    """Writers that were not there before, and those that plant.yaml does not allow."""
+    hits = []
+    allowed = view.allowed_writers
+    for row in view.writes.itertuples():
+        client, server = str(row.client), str(row.server)
+        listed = allowed.get(server)
+        if listed is not None:
+            if client in listed:
+                continue
+            kind = "forbidden_writer"
+        elif row.since_s - view.start_s >= _BASELINE_S:
+            kind = "new_control" if row.control else "new_writer"
+        else:
+            continue
+        values: dict[str, Value] = {
+            "client": view.name_of(client),
+            "server": view.name_of(server),
+            "writes": int(row.count),
+            "since_time_s": float(row.since_s),
+            "baseline_s": float(row.since_s - view.start_s),
+        }
+        proof = Proof(from_to(client, server), row.frames)
+        fact = make_fact(kind, _SENTENCES[kind], values, proof=proof)
+        slots = slots_of(view.write_slots(client, server))
+        hits.append(RuleHit(client, "unauthorized_command", "source", (fact,), (server,), slots))
+    return hits

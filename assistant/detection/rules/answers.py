@@ -1,0 +1,203 @@
+"""Requests that are not answered, too late or with failures, and messages that are none.
+
+a a u a a a u a      a: answered, u: unanswered now and then
+a a u l l l l l      l: each answer comes after the next request
+"""
+
+import numpy as np
+import pandas as pd
+
+from assistant.detection.rules.conversation import (
+    describe_ends,
+    make_hit,
+    prove,
+    read_conversations,
+    word_code,
+)
+from assistant.detection.rules.rule import RuleHit
+from assistant.facts.fact import listed, make_fact
+from assistant.facts.traffic_view import TrafficView
+
+_MIN_TIMEOUTS, _TIMEOUT_SHARE = 3, 0.1  # without a session that breaks because of it
+_MIN_BREAKS = 2
+_BROKEN_S = 3.0  # a session that its client ends so soon after a request in vain ends because of it
+_MIN_BEHIND, _IN_STEP = 10, 0.9  # answers in a row, and as many before them, mostly in step
+_MIN_MALFORMED = 3
+_SLOWER, _SLOWER_S = 5.0, 0.1  # times its own past, and by at least so much
+_SLOW_FOR_S, _MIN_SLOW = 60.0, 10  # and answers on either side
+_MIN_FAILED, _FAILED_SHARE = 5, 0.1
+_MIN_UNKNOWN, _UNKNOWN_SHARE, _UNKNOWN_NAMES = 10, 0.5, 3
+_DNS_FAULTS, _NO_SUCH_NAME = (
+    (1, 2, 4, 5),
+    3,
+)  # of the resolver; the other says that the name is wrong
+
+_SENTENCES = {
+    "timeouts": "{server} left {unanswered} of {asked:request} of {client} without an answer.",
+    "breaks": "After {breaks} of these {client} closed the connection within {wait_s} and opened a new one.",
+    "mute": "{server} answers none of what {client} asks: {asked:request} since {since_time_s} stayed without an "
+    "answer, though the connection stands.",
+    "behind": "Since {since_time_s} {client} is one transaction behind with {server}: {late} of {asked:answer} carry "
+    "the number of the request before the last one, so that each value may be taken for another.",
+    "servfail": "{failed} of {asked:answer} of the resolver {server} to {client} since {since_time_s} are failures: "
+    "{codes}.",
+    "unknown_names": '{client} asks {server} for names that do not exist: {failed} of {asked:question} got "no such '
+    'name".',
+    "malformed": "{client} sends {server} what is no {protocol}: {malformed:malformed message} since {since_time_s}.",
+    "slow": "{server} answers {client} slowly: half of its answers took {slow_s} or more between {since_time_s} and "
+    "{until_time_s}; before that {usual_s}.",
+}
+
+
+def find_unanswered_requests(view: TrafficView) -> list[RuleHit]:
+    """Servers that take requests and leave some or all of them without an answer."""
+    hits = []
+    for client, server, name, rows in read_conversations(view):
+        vain = rows[rows["outcome"] == "unanswered"]
+        if name == "dns" or len(vain) < _MIN_TIMEOUTS:
+            continue
+        values = describe_ends(view, client, server, vain) | {
+            "asked": len(rows),
+            "unanswered": len(vain),
+            "wait_s": _BROKEN_S,
+        }
+        proof = prove(vain)
+        if not rows["outcome"].isin(["answered", "refused"]).any():
+            if server not in view.heard:
+                continue  # absent, or seen from one side only: no word about its program
+            fact = make_fact("mute", _SENTENCES["mute"], values, proof=proof)
+            hits.append(make_hit(server, "service_down", [fact], client, vain))
+            continue
+        breaks = _count_breaks(view, vain)
+        if breaks >= _MIN_BREAKS or len(vain) >= _TIMEOUT_SHARE * len(rows):
+            facts = [make_fact("timeouts", _SENTENCES["timeouts"], values, proof=proof)]
+            values["breaks"] = breaks
+            if breaks:
+                facts.append(make_fact("breaks", _SENTENCES["breaks"], values))
+            label = "flapping" if breaks else "service_down"
+            hits.append(make_hit(server, label, facts, client, vain))
+    return hits
+
+
+def find_late_answers(view: TrafficView) -> list[RuleHit]:
+    """Clients that fell behind: from some moment on each answer comes after the next request.
+
+    A client that sends several requests at once is behind from the start; one that lost step was in
+    step before.
+    """
+    hits = []
+    for client, server, _, rows in read_conversations(view):
+        answered = rows[rows["delay_s"].notna()]
+        for _, flow in answered.groupby("flow"):
+            late = (flow["behind"] > 0).to_numpy()
+            start = len(late) - int(np.argmin(late[::-1])) if not late.all() else 0
+            if start < _MIN_BEHIND or len(late) - start < _MIN_BEHIND:
+                continue
+            if late[:start].mean() > 1 - _IN_STEP:
+                continue
+            part = flow.iloc[start:]
+            values = describe_ends(view, client, server, part)
+            values |= {"late": len(part), "asked": len(part)}
+            proof = prove(part)
+            fact = make_fact("behind", _SENTENCES["behind"], values, proof=proof)
+            hits.append(make_hit(client, "misconfiguration", [fact], server, part))
+    return hits
+
+
+def find_malformed(view: TrafficView) -> list[RuleHit]:
+    """Clients that send a server what no stack of its protocol would."""
+    table = view.exchanges
+    wrong = table[table["outcome"] == "malformed"]
+    hits = []
+    for (client, server, name), rows in wrong.groupby(
+        ["client", "server", "protocol"], observed=True
+    ):
+        if len(rows) < _MIN_MALFORMED:
+            continue
+        values = describe_ends(view, str(client), str(server), rows)
+        values |= {"malformed": len(rows), "protocol": str(name).upper()}
+        proof = prove(rows, only="tcp.len > 0")
+        fact = make_fact("malformed", _SENTENCES["malformed"], values, proof=proof)
+        label = "mqtt_abuse" if name == "mqtt" else "misconfiguration"
+        hits.append(make_hit(str(client), label, [fact], str(server), rows))
+    return hits
+
+
+def find_slow_servers(view: TrafficView) -> list[RuleHit]:
+    """Servers that answer a client much more slowly than they did before, for a minute or more."""
+    hits = []
+    for client, server, _, rows in read_conversations(view):
+        timed = rows[rows["delay_s"].notna()]
+        ts, delay = timed["ts"].to_numpy(), timed["delay_s"].to_numpy()
+        if len(ts) < 2 * _MIN_SLOW or (timed["behind"] > 0).mean() > 0.5:
+            continue
+        # The moment that parts fast from slow best, by the gap of the medians of the minute on
+        # either side.
+        found = _find_slowdown(ts, delay)
+        if found is None:
+            continue
+        start, end = found
+        part, before = timed.iloc[start:end], delay[:start]
+        values = describe_ends(view, client, server, part)
+        values |= {"slow_s": float(part["delay_s"].median()), "usual_s": float(np.median(before))}
+        proof = prove(part)
+        fact = make_fact("slow", _SENTENCES["slow"], values, proof=proof)
+        hits.append(make_hit(server, "congestion", [fact], client, part))
+    return hits
+
+
+def _find_slowdown(ts: np.ndarray, delay: np.ndarray) -> tuple[int, int] | None:
+    """First and last row of the time in which answers are slow against all that came before."""
+    usual = pd.Series(delay).expanding(_MIN_SLOW).median().to_numpy()
+    ahead = pd.Series(delay[::-1]).rolling(_MIN_SLOW).median().to_numpy()[::-1]
+    slow = (ahead >= _SLOWER * usual) & (ahead - usual >= _SLOWER_S)
+    if not slow.any():
+        return None
+    start = int(np.argmax(slow))
+    limit = max(_SLOWER * usual[start], usual[start] + _SLOWER_S)
+    late = delay >= limit
+    start += int(np.argmax(late[start:]))
+    end = start
+    # It ends where half of the next answers are as fast as before.
+    while end < len(delay) and np.median(delay[end : end + _MIN_SLOW]) >= limit:
+        end += _MIN_SLOW
+    end = min(end, len(delay))
+    lasts = end - start >= _MIN_SLOW and ts[end - 1] - ts[start] >= _SLOW_FOR_S
+    return (start, end) if lasts else None
+
+
+def find_failing_resolvers(view: TrafficView) -> list[RuleHit]:
+    """Resolvers that answer with failures, and clients that ask for names that do not exist."""
+    hits = []
+    for client, server, name, rows in read_conversations(view):
+        if name != "dns":
+            continue
+        answered = rows[rows["code"] >= 0]
+        failed = answered[answered["code"].isin(_DNS_FAULTS)]
+        unknown = answered[answered["code"] == _NO_SUCH_NAME]
+        if len(failed) >= max(_MIN_FAILED, _FAILED_SHARE * len(answered)):
+            values = describe_ends(view, client, server, failed)
+            counts = failed["code"].value_counts()
+            values |= {"failed": len(failed), "asked": len(answered)}
+            values["codes"] = listed(f"{n:,} {word_code('dns', int(c))}" for c, n in counts.items())
+            proof = prove(failed, answers=True)
+            fact = make_fact("servfail", _SENTENCES["servfail"], values, proof=proof)
+            hits.append(make_hit(server, "name_resolution", [fact], client, failed))
+        elif len(unknown) >= max(_MIN_UNKNOWN, _UNKNOWN_SHARE * len(answered)):
+            if unknown["name"].nunique() > _UNKNOWN_NAMES:
+                continue
+            values = describe_ends(view, client, server, unknown)
+            values |= {"failed": len(unknown), "asked": len(answered)}
+            proof = prove(unknown, answers=True)
+            fact = make_fact("unknown_names", _SENTENCES["unknown_names"], values, proof=proof)
+            hits.append(make_hit(client, "misconfiguration", [fact], server, unknown))
+    return hits
+
+
+def _count_breaks(view: TrafficView, vain: pd.DataFrame) -> int:
+    """How many requests in vain their client answered by ending the session and trying again."""
+    ended = view.sessions.set_index("flow")
+    ended = ended[(ended["ended_by"] == "client") & ended["retry_s"].notna()]
+    last = vain.groupby("flow")["ts"].max()
+    end_s = ended["end_s"].reindex(last.index)
+    return int((end_s - last).between(0, _BROKEN_S).sum())

@@ -1,0 +1,219 @@
+"""Requests that are refused with a code, whatever the protocol: for good, in part, or not now.
+
+a a a r r r r r      a: answered, r: refused; what is refused from some moment on, or always
+"""
+
+import numpy as np
+import pandas as pd
+
+from assistant.detection.rules.conversation import (
+    describe_ends,
+    make_hit,
+    prove,
+    read_conversations,
+    word_code,
+)
+from assistant.detection.rules.rule import RuleHit
+from assistant.facts.fact import Fact, Value, listed, make_fact
+from assistant.facts.traffic_view import TrafficView
+from traffic.capture import SAMPLE_S
+from traffic.pcap.protocols import BY_NAME
+
+_MIN_REFUSED, _MIN_REFUSED_S = 5, 20.0
+_MIN_PARTLY, _PARTLY_SHARE = 10, 0.03
+_MIN_GONE = 3  # who asks a gateway for a unit waits for seconds each time
+_MOSTLY = 0.9  # of the same request, from the first refusal on
+_MIN_BUSY_S = 10.0  # a device that is busy for a moment is no incident
+_PROBED = 10  # different functions or units that were refused: who asks looks around
+_SWEPT = 50  # different addresses
+_FEW_TARGETS = 4
+_SAME = ["function", "unit", "target", "name"]  # what makes two requests the same
+
+_SENTENCES = {
+    "refused": "{server} refuses what {client} asks: {refused} of {asked:request} to {what}{where} since "
+    "{since_time_s} got {code}.",
+    "partly_refused": "{server} refuses part of what {client} asks: {refused} of {asked:request} since {since_time_s} "
+    "got {code}; the others were answered.",
+    "others_fine": "Other requests of {client} were answered meanwhile: {answered}.",
+    "login_refused": "{server} refuses the login of {client}: {refused} of {asked:attempt} since {since_time_s} got "
+    "{code}.",
+    "busy": "{server} answered {client} that it is busy {refused:time} between {since_time_s} and {until_time_s}: "
+    "{code}. That is no wrong setting: a device answers so during a download or while it is overloaded.",
+    "unit_gone": "Unit {unit} behind {server} does not answer: {refused} of {asked:request} of {client} for it since "
+    "{since_time_s} got {code}.",
+    "units_alive": "In the same time {server} answered for unit {units}.",
+    "worked": "Before that, the same request was answered {answered:time}.",
+    "probe": "{client} tries {server} out: {functions:different function} and {units:unit} in {asked:request}, "
+    "{refused} of them refused.",
+}
+
+
+def find_refusals(view: TrafficView) -> list[RuleHit]:
+    """Requests, logins and units that a server refuses, and devices that say that they are busy."""
+    hits = []
+    for client, server, name, rows in read_conversations(view):
+        refused = rows["code"] > 0
+        if name == "dns" or int(refused.sum()) < _MIN_GONE:
+            continue
+        protocol = BY_NAME[name]
+        if _sweeps(rows):
+            continue  # find_register_sweeps, or the addresses themselves, tell more
+        if _is_probing(rows):
+            hits.append(_make_probe(view, client, server, rows))
+            continue
+        for kind, codes in (("gone", protocol.gone), ("busy", protocol.busy)):
+            mine = rows[rows["code"].isin(codes)]
+            if kind == "gone":
+                hits += [
+                    hit
+                    for unit in mine["unit"].unique()
+                    if (hit := _find_gone_unit(view, client, server, rows, int(unit), codes))
+                ]
+            elif len(mine) >= _MIN_GONE and mine["ts"].max() - mine["ts"].min() >= _MIN_BUSY_S:
+                fact = _refusal_fact("busy", view, client, server, mine, mine)
+                hits.append(make_hit(server, "service_down", [fact], client, mine))
+        wrong = refused & ~rows["code"].isin(protocol.gone | protocol.busy)
+        hits += _find_wrong(view, client, server, rows, wrong)
+    return hits
+
+
+# ---- Refusals of one client at one server ----
+
+
+def _is_probing(rows: pd.DataFrame) -> bool:
+    refused = rows[rows["code"] > 0]
+    many = max(refused["function"].nunique(), refused["unit"].nunique()) >= _PROBED
+    many |= refused["target"].nunique() >= _SWEPT
+    return many and 2 * len(refused) >= len(rows)
+
+
+def _sweeps(rows: pd.DataFrame) -> bool:
+    """Whether a client walks through addresses and is refused most of them, many in a sample."""
+    refused = rows[rows["code"] > 0]
+    slot = np.floor(refused["ts"] / SAMPLE_S)
+    return bool((refused.groupby(slot)["target"].nunique() >= _SWEPT).any())
+
+
+def _make_probe(view: TrafficView, client: str, server: str, rows: pd.DataFrame) -> RuleHit:
+    values = describe_ends(view, client, server, rows) | {
+        "functions": rows["function"].nunique(),
+        "units": rows["unit"].nunique(),
+        "asked": len(rows),
+        "refused": int((rows["code"] > 0).sum()),
+    }
+    proof = prove(rows)
+    fact = make_fact("probe", _SENTENCES["probe"], values, proof=proof)
+    return make_hit(client, "recon", [fact], server, rows)
+
+
+def _find_gone_unit(
+    view: TrafficView,
+    client: str,
+    server: str,
+    rows: pd.DataFrame,
+    unit: int,
+    codes: frozenset[int],
+) -> RuleHit | None:
+    mine = rows[rows["unit"] == unit]
+    gone = mine[mine["code"].isin(codes)]
+    since = mine[mine["ts"] >= gone["ts"].min()]
+    if len(gone) < max(_MIN_GONE, _MOSTLY * len(since)):
+        return None
+    facts = [_refusal_fact("unit_gone", view, client, server, gone, since, unit=str(unit))]
+    others = rows[(rows["ts"] >= gone["ts"].min()) & (rows["unit"] != unit)]
+    alive = sorted(others.loc[others["outcome"] == "answered", "unit"].unique())
+    if alive:
+        values: dict[str, Value] = {"server": view.name_of(server)}
+        values["units"] = listed(map(str, alive))
+        facts.append(make_fact("units_alive", _SENTENCES["units_alive"], values))
+    return make_hit(server, "device_silent", facts, client, gone)
+
+
+def _find_wrong(
+    view: TrafficView, client: str, server: str, rows: pd.DataFrame, wrong: pd.Series
+) -> list[RuleHit]:
+    """What is refused for good: the same request, from its first refusal on."""
+    same = rows.groupby(_SAME, sort=False, dropna=False, observed=True).ngroup()
+    first = rows["ts"].where(wrong).groupby(same).transform("min")
+    since = rows["ts"] >= first
+    share = wrong.groupby(same).transform("sum") / since.groupby(same).transform("sum")
+    kept = since & (share >= _MOSTLY)
+    refused = rows[kept & wrong]
+    if len(refused) < _MIN_REFUSED:
+        return _find_partly_refused(view, client, server, rows, wrong)
+    hits = []
+    for code, mine in refused.groupby("code"):
+        # Who looks around once (an engineering tool that reads what a device is) is refused a few
+        # things at once; who needs something asks again.
+        if len(mine) < _MIN_REFUSED or mine["ts"].max() - mine["ts"].min() < _MIN_REFUSED_S:
+            continue
+        asked = rows[kept & same.isin(same[mine.index].unique())]
+        protocol = BY_NAME[str(rows["protocol"].iloc[0])]
+        login = int(code) in protocol.denied and (mine["kind"] == "session").all()
+        kind = "login_refused" if login else "refused"
+        facts = [_refusal_fact(kind, view, client, server, mine, asked)]
+        values: dict[str, Value]
+        fine = rows[(rows["outcome"] == "answered") & (rows["ts"] >= mine["ts"].min())]
+        fine = fine[~same[fine.index].isin(same[mine.index].unique())]
+        if len(fine):
+            values = {"answered": len(fine), "client": view.name_of(client)}
+            facts.append(make_fact("others_fine", _SENTENCES["others_fine"], values))
+        before = rows[same.isin(same[mine.index].unique()) & (rows["outcome"] == "answered")]
+        before = before[before["ts"] < mine["ts"].min()]
+        if len(before):
+            values = {"answered": len(before)}
+            facts.append(make_fact("worked", _SENTENCES["worked"], values))
+        hits.append(make_hit(client, "misconfiguration", facts, server, mine))
+    return hits or _find_partly_refused(view, client, server, rows, wrong)
+
+
+def _find_partly_refused(
+    view: TrafficView, client: str, server: str, rows: pd.DataFrame, wrong: pd.Series
+) -> list[RuleHit]:
+    """Requests that are refused now and then, and answered at other times."""
+    mine = rows[wrong]
+    lasts = len(mine) and mine["ts"].max() - mine["ts"].min() >= _MIN_REFUSED_S
+    if not lasts or len(mine) < max(_MIN_PARTLY, _PARTLY_SHARE * len(rows)):
+        return []
+    fact = _refusal_fact("partly_refused", view, client, server, mine, rows)
+    return [make_hit(server, "service_down", [fact], client, mine)]
+
+
+def _refusal_fact(
+    kind: str,
+    view: TrafficView,
+    client: str,
+    server: str,
+    refused: pd.DataFrame,
+    asked: pd.DataFrame,
+    **words: str,
+) -> Fact:
+    name = str(refused["protocol"].iloc[0])
+    codes = refused["code"].value_counts()
+    values = describe_ends(view, client, server, refused) | {
+        "refused": len(refused),
+        "asked": len(asked),
+        "code": listed(word_code(name, int(code)) for code in codes.index),
+        "what": _word_functions(name, refused),
+        "where": _word_targets(name, refused),
+        **words,
+    }
+    proof = prove(refused, answers=True)
+    return make_fact(kind, _SENTENCES[kind], values, proof=proof)
+
+
+def _word_functions(protocol: str, rows: pd.DataFrame) -> str:
+    words = BY_NAME[protocol].functions
+    counts = rows["function"].value_counts()
+    return listed(words.get(int(code), f"function {code}") for code in counts.index[:3])
+
+
+def _word_targets(protocol: str, rows: pd.DataFrame) -> str:
+    """Which addresses and which unit, where these are few; "" else."""
+    targets = sorted(int(one) for one in rows["target"].unique() if one >= 0)
+    units = sorted(int(one) for one in rows["unit"].unique() if one >= 0)
+    name_target, words = BY_NAME[protocol].name_target, ""
+    # A bare number says nothing: what it numbers only the protocol knows.
+    if name_target is not str and 0 < len(targets) <= _FEW_TARGETS:
+        words += f" at {listed(map(name_target, targets))}"
+    return words + (f" of unit {units[0]}" if len(units) == 1 else "")
