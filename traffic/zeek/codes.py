@@ -1,13 +1,15 @@
 """Names that Zeek and ICSNPP's parsers write for codes of protocols, as numbers of the protocols.
 
-What a code is for agrees with ``traffic.pcap.protocols``, which reads the same messages from packets.
+What a code is for the protocols themselves know (``traffic.pcap.protocols``).
 """
 
 import numpy as np
 import pandas as pd
 
+from traffic.pcap.protocols.protocol import KINDS
+
 # base/protocols/modbus/consts.zeek
-_READ = {
+MODBUS_CODES = {
     "READ_COILS": 1,
     "READ_DISCRETE_INPUTS": 2,
     "READ_HOLDING_REGISTERS": 3,
@@ -18,8 +20,6 @@ _READ = {
     "REPORT_SLAVE_ID": 17,
     "READ_FILE_RECORD": 20,
     "READ_FIFO_QUEUE": 24,
-}
-_WRITE = {
     "WRITE_SINGLE_COIL": 5,
     "WRITE_SINGLE_REGISTER": 6,
     "WRITE_MULTIPLE_COILS": 15,
@@ -27,8 +27,6 @@ _WRITE = {
     "WRITE_FILE_RECORD": 21,
     "MASK_WRITE_REGISTER": 22,
     "READ_WRITE_MULTIPLE_REGISTERS": 23,
-}
-_OTHER = {
     "DIAGNOSTICS": 8,
     "PROGRAM_484": 9,
     "POLL_484": 10,
@@ -42,9 +40,6 @@ _OTHER = {
     "PROGRAM_UNITY": 90,
     "OBJECT_MESSAGING": 91,
 }
-MODBUS_CODES = {**_READ, **_WRITE, **_OTHER}
-MODBUS_READS, MODBUS_WRITES = tuple(_READ.values()), tuple(_WRITE.values())
-MODBUS_ADDRESSED = (1, 2, 3, 4, 5, 6, 15, 16, 22, 23, 24)  # requests that name a start address
 MODBUS_EXCEPTIONS = {
     "ILLEGAL_FUNCTION": 1,
     "ILLEGAL_DATA_ADDRESS": 2,
@@ -100,15 +95,6 @@ BACNET_SERVICES = {
     **{name: code for code, name in enumerate(_CONFIRMED)},
     **{name: 0x100 + code for code, name in enumerate(_UNCONFIRMED)},
 }
-BACNET_KINDS = {
-    "read": ("atomic_read_file", "read_property", "read_property_conditional",
-             "read_property_multiple", "read_range", "subscribe_cov", "subscribe_cov_property"),
-    "write": ("add_list_element", "atomic_write_file", "create_object", "delete_object",
-              "remove_list_element", "time_synchronization", "utc_time_synchronization",
-              "write_group", "write_property", "write_property_multiple"),
-    "control": ("device_communication_control", "life_safety_operation", "reinitialize_device"),
-    "identify": ("i_am", "i_have", "who_has", "who_is"),
-}  # fmt: skip
 # Error classes of S7comm, the high byte of its error.
 S7_CLASSES = {
     "Application relationship error": 0x81,
@@ -121,26 +107,6 @@ S7_CLASSES = {
     "Error on supplies": 0x85,
     "Access error": 0x87,
 }
-S7_KINDS = {
-    "read": (0x04, 0x1D, 0x1E, 0x1F, 0x1101, 0x1102, 0x1201, 0x1301, 0x1302, 0x1303, 0x1401, 0x1701, 0x1703),
-    "write": (0x05, 0x1108, 0x1109, 0x1702, 0x1704),
-    "control": (0x1A, 0x28, 0x29, 0x110C, 0x1F01),
-    "session": (0xF0, 0x1501),
-}  # fmt: skip
-# From this service of CIP on, the object's class says what it means: function = class * 256 + service.
-_CIP_OWN = 0x4B
-CIP_MULTIPLE = 0x0A
-_CIP_IDENTITY = 0x01
-_CIP_MAKES, _CIP_PROJECT = (
-    (0x08, 0x09),
-    (0x68, 0x6B, 0x6C),
-)  # creating and deleting these: a download
-CIP_KINDS = {
-    "read": (0x01, 0x03, 0x0E, 0x11, 0x18, 0x6B4C, 0x6B52, 0x6B55, 0x374B, 0x374F),
-    "write": (0x02, 0x04, 0x10, 0x19, 0x6B4D, 0x6B4E, 0x6B53),
-    "control": (0x05, 0x06, 0x07, 0x15, 0x16, 0x374C, 0x3750, 0x3751, 0xA14B, 0xA14D),
-    "session": (0x64E, 0x654, 0x65B),
-}  # fmt: skip
 
 
 def number_codes(names: pd.Series, codes: dict[str, int]) -> np.ndarray:
@@ -149,17 +115,6 @@ def number_codes(names: pd.Series, codes: dict[str, int]) -> np.ndarray:
     return names.map(codes).astype(float).fillna(number).fillna(-1).to_numpy().astype(np.int64)
 
 
-def cip_function(service: np.ndarray, class_: np.ndarray) -> np.ndarray:
-    """A service with its object's class where that gives it its meaning, shape (n,)."""
-    return np.where((service >= _CIP_OWN) & (class_ >= 0), class_ << 8, 0) | service
-
-
-def cip_kind(function: np.ndarray, class_: np.ndarray, attribute: np.ndarray) -> np.ndarray:
-    """What a service is for, shape (n,)."""
-    whole = (function == 0x01) | ((function == 0x0E) & (attribute < 8))
-    which = [
-        (class_ == _CIP_IDENTITY) & whole,
-        *(np.isin(function, codes) for codes in CIP_KINDS.values()),
-        np.isin(function, _CIP_MAKES) & np.isin(class_, _CIP_PROJECT),
-    ]
-    return np.select(which, ["identify", *CIP_KINDS, "control"], "other")
+def word_kinds(kinds: np.ndarray) -> np.ndarray:
+    """Numbers of KINDS as words, shape (n,), object."""
+    return np.array(KINDS, object)[kinds]

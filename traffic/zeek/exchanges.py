@@ -17,31 +17,27 @@ import pandas as pd
 
 from traffic.arrays import number_groups, starts_run
 from traffic.conversations import EXCHANGE_COLUMNS, OUTCOMES, empty_exchanges
+from traffic.pcap.protocols import cip
+from traffic.pcap.protocols.bacnet import BACNET
+from traffic.pcap.protocols.dnp3 import DNP3
+from traffic.pcap.protocols.modbus import ADDRESSED, MODBUS
+from traffic.pcap.protocols.protocol import KINDS, select_kinds
+from traffic.pcap.protocols.s7comm import S7COMM
 from traffic.zeek.codes import (
-    BACNET_KINDS,
     BACNET_SERVICES,
-    CIP_MULTIPLE,
     DNP3_FUNCTIONS,
-    MODBUS_ADDRESSED,
     MODBUS_CODES,
     MODBUS_EXCEPTIONS,
-    MODBUS_READS,
-    MODBUS_WRITES,
     MQTT_ACCEPTED,
     MQTT_REFUSED,
     S7_CLASSES,
-    S7_KINDS,
-    cip_function,
-    cip_kind,
     number_codes,
+    word_kinds,
 )
 
-_KINDS = ("other", "read", "write", "control", "session", "publish", "identify")
 _MULTICAST = (137, 5353, 5355)  # asked of all, who may answer or not
 _CIP_EMBEDDED = 0x1E  # the status of services sent together of which one was refused
 _ENIP_COMMAND = 0x1000000  # added to a command of EtherNet/IP, as the packets' reader does
-# Commands to points, and deleted files; restarts, programs started and stopped, configurations.
-_DNP3_WRITES, _DNP3_CONTROLS = (2, 3, 4, 5, 6, 27), (*range(13, 20), 31)
 _DEFAULTS = {
     "kind": "other", "function": -1, "unit": -1, "target": -1, "value": -1, "name": None, "code": 0,
     "delay_s": np.nan, "behind": 0,
@@ -73,7 +69,7 @@ def make_exchanges(parts: Mapping[str, pd.DataFrame], flows: pd.DataFrame) -> pd
     rows["flow"] = rows["uid"].map(pd.Series(uid.index, index=uid)).fillna(-1)
     whole = ["port", "flow", "function", "unit", "target", "value", "code", "behind"]
     rows = rows.assign(frame=0, answer_frame=0).astype(dict.fromkeys(whole, "int64"))
-    fixed = {"kind": _KINDS, "outcome": OUTCOMES}
+    fixed = {"kind": KINDS, "outcome": OUTCOMES}
     for column, words in fixed.items():
         rows[column] = pd.Categorical(rows[column], list(words))
     for column in ("client", "server", "protocol", "name"):
@@ -204,11 +200,7 @@ def modbus_asks(rows: pd.DataFrame) -> np.ndarray:
 
 def _modbus_function(func: pd.Series) -> dict[str, np.ndarray]:
     function = number_codes(func, MODBUS_CODES)
-    which = [np.isin(function, codes) for codes in (MODBUS_READS, MODBUS_WRITES, (43,), (90,))]
-    return {
-        "function": function,
-        "kind": np.select(which, ["read", "write", "identify", "control"], "other"),
-    }
+    return {"function": function, "kind": word_kinds(select_kinds(function, MODBUS.kinds))}
 
 
 def read_modbus_detailed(rows: pd.DataFrame) -> pd.DataFrame:
@@ -217,7 +209,7 @@ def read_modbus_detailed(rows: pd.DataFrame) -> pd.DataFrame:
     code = np.maximum(number_codes(rows["exception_code"], MODBUS_EXCEPTIONS), 0)
     matched = (rows["matched"].str.upper() == "T").to_numpy()
     turn = rows.groupby(["uid", "tid", "func"], dropna=False).cumcount().to_numpy() % 2
-    addressed = np.isin(function["function"], MODBUS_ADDRESSED)
+    addressed = np.isin(function["function"], ADDRESSED)
     plain = np.isin(function["function"], (1, 2, 3, 4))
     found = _ends(rows).assign(
         unit=rows["unit"].to_numpy(), **function, code=code,
@@ -278,10 +270,9 @@ def read_dnp3(rows: pd.DataFrame) -> pd.DataFrame:
     alone = asked.isna().to_numpy()  # the outstation tells unasked
     function = number_codes(asked.fillna(replied), DNP3_FUNCTIONS)
     code = np.where(replied.isna(), 0, rows["iin"].fillna(0).to_numpy().astype(np.int64) & 7)
-    kinds = [function == 1, np.isin(function, _DNP3_WRITES), np.isin(function, _DNP3_CONTROLS)]
     told = np.where(alone, "told", _outcome(code, replied.notna()))
     return _ends(rows, ~alone).assign(
-        kind=np.select(kinds, ["read", "write", "control"], "other"), function=function, code=code,
+        kind=word_kinds(select_kinds(function, DNP3.kinds)), function=function, code=code,
         outcome=told,
     )  # fmt: skip
 
@@ -295,11 +286,10 @@ def read_bacnet(rows: pd.DataFrame) -> pd.DataFrame:
     asks = pdu.str.startswith("CONFIRMED").to_numpy(bool)
     service = rows["pdu_service"].str.lower().str.replace("-", "_").fillna("")
     function = service.map(BACNET_SERVICES).fillna(-1).to_numpy()
-    kinds = {name: kind for kind, names in BACNET_KINDS.items() for name in names}
     orig = (rows["is_orig"].str.upper() != "F").to_numpy()
     return _ends(rows, orig ^ answers).assign(
         role=np.select([asks, answers], ["ask", "answer"], "tell"),
-        key=rows["invoke_id"].fillna(-1).to_numpy(), kind=service.map(kinds).fillna("other").to_numpy(),
+        key=rows["invoke_id"].fillna(-1).to_numpy(), kind=word_kinds(select_kinds(function, BACNET.kinds)),
         function=function, code=np.where(refused, -1, 0), refused=refused,
     )  # fmt: skip
 
@@ -316,10 +306,9 @@ def read_s7comm(rows: pd.DataFrame) -> pd.DataFrame:
     answers = np.isin(rosctr, (2, 3)) | (way == 8)
     asks = (rosctr == 1) | (way == 4)
     orig = (rows["is_orig"].str.upper() != "F").to_numpy()
-    which = [np.isin(function, codes) for codes in S7_KINDS.values()]
     return _ends(rows, orig ^ answers).assign(
         role=np.select([asks, answers], ["ask", "answer"], "tell"),
-        key=rows["pdu_reference"].fillna(-1).to_numpy(), kind=np.select(which, list(S7_KINDS), "other"),
+        key=rows["pdu_reference"].fillna(-1).to_numpy(), kind=word_kinds(select_kinds(function, S7COMM.kinds)),
         function=function, code=np.where(answers, code, 0),
     )  # fmt: skip
 
@@ -330,12 +319,12 @@ def read_cip(rows: pd.DataFrame) -> pd.DataFrame:
     service, class_ = _hex(rows["cip_service_code"]) & 0x7F, _hex(rows["class_id"])
     status = _hex(rows["cip_status_code"])
     orig = (rows["is_orig"].str.upper() != "F").to_numpy()
-    function = cip_function(service, class_)
+    function = cip.name_service(service, class_)
     sequence = rows["cip_sequence_count"].fillna(-1).to_numpy().astype(np.int64)
     messages = _ends(rows, orig ^ answers).assign(
         role=np.where(answers, "answer", "ask"),
         key=(sequence & 0xFFFFFFFF) << 8 | service,
-        kind=cip_kind(function, class_, _hex(rows["attribute_id"])), function=function,
+        kind=word_kinds(cip.find_kinds(function, class_, _hex(rows["attribute_id"]))), function=function,
         code=np.where(answers & (status != 6), np.maximum(status, 0), 0),  # 6: more is to come
     )  # fmt: skip
     changes = starts_run(pd.factorize(rows["uid"])[0], sequence, answers)
@@ -351,7 +340,7 @@ def _join_services(messages: pd.DataFrame, run: np.ndarray) -> pd.DataFrame:
         run: shape (n,), a number for the rows that follow each other on one flow in one direction
             with one sequence count.
     """
-    several = (messages["function"] == CIP_MULTIPLE).to_numpy()
+    several = (messages["function"] == cip.MULTIPLE).to_numpy()
     start = np.maximum.accumulate(np.where(starts_run(run) | several, np.arange(len(run)), 0))
     inner = several[start] & ~several
     of = start[inner]

@@ -12,12 +12,11 @@ import numpy as np
 import pandas as pd
 
 from traffic.capture import EVIDENCE_COLUMNS
+from traffic.pcap.protocols.modbus import READS, WRITES
 from traffic.zeek import exchanges
 from traffic.zeek.codes import (
     MODBUS_CODES,
     MODBUS_EXCEPTIONS,
-    MODBUS_READS,
-    MODBUS_WRITES,
     MQTT_ACCEPTED,
     MQTT_REFUSED,
     number_codes,
@@ -60,7 +59,7 @@ def _modbus(rows: pd.DataFrame) -> pd.DataFrame:
     rows = _ends(rows)
     func = rows["func"].str.removesuffix("_EXCEPTION").fillna("")
     request, function = modbus_asks(rows), number_codes(func, MODBUS_CODES)
-    which = [np.isin(function, codes) for codes in (MODBUS_READS, MODBUS_WRITES)]
+    which = [np.isin(function, codes) for codes in (READS, WRITES)]
     kind = np.select(which, ["modbus_read", "modbus_write"], "modbus_other")
     requests = _rows(rows[request], kind[request], function[request])
     refused = rows[rows["exception"].notna()]

@@ -17,7 +17,6 @@ from traffic.pcap.protocols.protocol import (
     ASK,
     CONTROL,
     IDENTIFY,
-    OTHER,
     PUBLISH,
     READ,
     SKIP,
@@ -28,6 +27,7 @@ from traffic.pcap.protocols.protocol import (
     Protocol,
     make_rows,
     select_distinct,
+    select_kinds,
 )
 
 UNCONFIRMED = 256  # what is added to the service of a request that nobody confirms
@@ -42,11 +42,13 @@ SERVICES = {
     260: "private transfer", 261: "text message", 262: "time synchronization", 263: "Who-Has", 264: "Who-Is",
     265: "UTC time synchronization", 266: "write group",
 }  # fmt: skip
-_READS = (3, 4, 5, 6, 12, 13, 14, 26, 28, 29)
-_WRITES = (7, 8, 9, 10, 11, 15, 16, 262, 265, 266)
-_CONTROLS = (17, 20, 27)
-_NOTICES = (1, 2, 258, 259)
-_DISCOVERY = (256, 257, 263, 264)
+_KINDS = {
+    READ: (3, 4, 5, 6, 12, 13, 14, 26, 28, 29),
+    WRITE: (7, 8, 9, 10, 11, 15, 16, 262, 265, 266),
+    CONTROL: (17, 20, 27),
+    PUBLISH: (1, 2, 258, 259),
+    IDENTIFY: (256, 257, 263, 264),
+}
 _READ_PROPERTY, _READ_MULTIPLE, _I_AM = 12, 14, 256
 
 # Error, Reject and Abort number their reasons each by itself: these are added.
@@ -199,14 +201,7 @@ def _read(messages: Messages) -> pd.DataFrame:
         messages,
         np.where(first, role, SKIP),
         key=np.maximum(invoke, 0) << 48 | client << 24 | server,
-        kind=np.select(
-            [
-                np.isin(function, kinds)
-                for kinds in (_READS, _WRITES, _CONTROLS, _NOTICES, _DISCOVERY)
-            ],
-            [READ, WRITE, CONTROL, PUBLISH, IDENTIFY],
-            OTHER,
-        ),
+        kind=select_kinds(function, _KINDS),
         function=function,
         unit=np.where(server > 0, server & 0xFF, -1),
         target=np.where(named, messages.u32(body + 1), -1),
@@ -298,6 +293,7 @@ BACNET = Protocol(
     anywhere=True,
     read=_read,
     functions=SERVICES,
+    kinds=_KINDS,
     refusals=REFUSALS,
     busy=frozenset({ERROR + 2, ERROR + 3, ERROR + 82, ERROR + 111, ABORT + 9}),
     name_target=_name_target,

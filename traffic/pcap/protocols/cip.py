@@ -17,11 +17,11 @@ from traffic.pcap.messages import Messages
 from traffic.pcap.protocols.protocol import (
     CONTROL,
     IDENTIFY,
-    OTHER,
     READ,
     SESSION,
     WRITE,
     read_text,
+    select_kinds,
 )
 
 IDENTITY, ROUTER, MANAGER, FILE, PCCC, SYMBOL, FIRMWARE = 0x01, 0x02, 0x06, 0x37, 0x67, 0x6B, 0xA1
@@ -80,14 +80,16 @@ FUNCTIONS = {
     FIRMWARE << 8 | 0x4B: "begin a firmware update",
     FIRMWARE << 8 | 0x4D: "transfer firmware",
 }
-_GETS = (0x01, 0x03, 0x0E, 0x11, 0x18, SYMBOL << 8 | 0x4C, SYMBOL << 8 | 0x52, SYMBOL << 8 | 0x55,
-         FILE << 8 | 0x4B, FILE << 8 | 0x4F)  # fmt: skip
-_SETS = (0x02, 0x04, 0x10, 0x19, SYMBOL << 8 | 0x4D, SYMBOL << 8 | 0x4E, SYMBOL << 8 | 0x53)
-_CONTROLS = (0x05, 0x06, 0x07, 0x15, 0x16, FILE << 8 | 0x4C, FILE << 8 | 0x50, FILE << 8 | 0x51,
-             FIRMWARE << 8 | 0x4B, FIRMWARE << 8 | 0x4D)  # fmt: skip
 # Creating and deleting these is a download; other objects are made for the asking alone.
 _MAKES, _PROJECT = (0x08, 0x09), (0x68, SYMBOL, 0x6C)
-_SESSIONS = (FORWARD_CLOSE, FORWARD_OPEN, LARGE_FORWARD_OPEN)
+_KINDS = {
+    READ: (0x01, 0x03, 0x0E, 0x11, 0x18, SYMBOL << 8 | 0x4C, SYMBOL << 8 | 0x52, SYMBOL << 8 | 0x55,
+           FILE << 8 | 0x4B, FILE << 8 | 0x4F),
+    WRITE: (0x02, 0x04, 0x10, 0x19, SYMBOL << 8 | 0x4D, SYMBOL << 8 | 0x4E, SYMBOL << 8 | 0x53),
+    CONTROL: (0x05, 0x06, 0x07, 0x15, 0x16, FILE << 8 | 0x4C, FILE << 8 | 0x50, FILE << 8 | 0x51,
+              FIRMWARE << 8 | 0x4B, FIRMWARE << 8 | 0x4D),
+    SESSION: (FORWARD_CLOSE, FORWARD_OPEN, LARGE_FORWARD_OPEN),
+}  # fmt: skip
 # PCCC functions of command 0x0F, the one that PLC-5, SLC and MicroLogix are asked with (Allen-
 # Bradley 1770-6.5.16).
 _PCCC_WRITES = (0x00, 0x02, 0x03, 0x18, 0x26, 0x67, 0x79, 0xA9, 0xAA, 0xAB, 0xAF)
@@ -245,14 +247,7 @@ class Request:
     @property
     def kind(self) -> np.ndarray:
         """Of KINDS."""
-        whole = (self.function == 0x01) | ((self.function == 0x0E) & (self.attribute < 8))
-        codes = (_GETS, _SETS, _CONTROLS, _SESSIONS)
-        is_kind = [
-            (self.class_ == IDENTITY) & whole,
-            *(np.isin(self.function, some) for some in codes),
-            np.isin(self.function, _MAKES) & np.isin(self.class_, _PROJECT),
-        ]
-        kind = np.select(is_kind, [IDENTIFY, READ, WRITE, CONTROL, SESSION, CONTROL], OTHER)
+        kind = find_kinds(self.function, self.class_, self.attribute)
         return np.where(self.function >> 16 == PCCC, _kind_pccc(self.function), kind)
 
     @property
@@ -262,6 +257,19 @@ class Request:
         class_, instance, attribute = (np.maximum(number, 0) for number in numbers)
         target = class_ << 40 | (instance & 0xFFFFFF) << 16 | attribute & 0xFFFF
         return np.where(self.class_ >= 0, target, -1)
+
+
+def name_service(service: np.ndarray, class_: np.ndarray) -> np.ndarray:
+    """A service with its object's class where that gives it its meaning, shape (n,)."""
+    return np.where((service >= _OWN) & (class_ >= 0), class_ << 8, 0) | service
+
+
+def find_kinds(function: np.ndarray, class_: np.ndarray, attribute: np.ndarray) -> np.ndarray:
+    """What services are for, of KINDS, shape (n,)."""
+    whole = (function == 0x01) | ((function == 0x0E) & (attribute < 8))
+    makes = np.isin(function, _MAKES) & np.isin(class_, _PROJECT)
+    identifies = (class_ == IDENTITY) & whole
+    return np.select([identifies, makes], [IDENTIFY, CONTROL], select_kinds(function, _KINDS))
 
 
 def _kind_pccc(function: np.ndarray) -> np.ndarray:
@@ -310,7 +318,7 @@ def read_requests(messages: Messages, at: np.ndarray) -> Request:
     path = read_path(messages, at + 2, words)
     own = np.isin(path.class_, (MANAGER, FILE, PCCC, SYMBOL, FIRMWARE)) | (path.name_at >= 0)
     class_ = np.where(path.name_at >= 0, SYMBOL, path.class_)
-    function = np.where(own & (service >= _OWN), class_ << 8, 0) | service
+    function = name_service(service, np.where(own, class_, -1))
     return replace(path, function=np.where(service < 0, -1, function))
 
 

@@ -10,7 +10,6 @@ from traffic.pcap.protocols.protocol import (
     ANSWER,
     ASK,
     CONTROL,
-    OTHER,
     PUBLISH,
     READ,
     SESSION,
@@ -20,6 +19,7 @@ from traffic.pcap.protocols.protocol import (
     Heads,
     Protocol,
     make_rows,
+    select_kinds,
 )
 
 LINK = 256  # what is added to a function of the link layer
@@ -36,8 +36,8 @@ FUNCTIONS = {
     LINK: "reset link", LINK + 2: "test link", LINK + 9: "ask for link status",
 }  # fmt: skip
 _CONFIRM, _RESPONSE, _UNSOLICITED, _AUTHENTICATION = 0, 129, 130, 131
-_WRITES = (2, 3, 4, 5, 6)
-_CONTROLS = (13, 14, 15, 16, 17, 18, 19, 27, 31)
+# Commands to points; restarts, programs started and stopped, configurations and files.
+_KINDS = {READ: (1,), WRITE: (2, 3, 4, 5, 6), CONTROL: (13, 14, 15, 16, 17, 18, 19, 27, 31)}
 _UNANSWERED = (6, 8, 10, 12)
 # Internal indications (4.2.2.3.3 IIN), those that refuse first; the bit of IIN1 << 8 | IIN2.
 _INDICATIONS = (
@@ -125,17 +125,7 @@ def _read(messages: Messages) -> pd.DataFrame:
     answers = response | link_answers
     master = np.where(answers | unsolicited, to, by)
     outstation = np.where(answers | unsolicited, by, to)
-    kind = np.select(
-        [
-            bare,
-            unsolicited,
-            function == 1,
-            np.isin(function, _WRITES),
-            np.isin(function, _CONTROLS),
-        ],
-        [SESSION, PUBLISH, READ, WRITE, CONTROL],
-        OTHER,
-    )
+    kind = np.select([bare, unsolicited], [SESSION, PUBLISH], select_kinds(function, _KINDS))
     code = np.select(
         [response, link_answers], [_find_refusals(messages), _find_link_refusals(of_link)], 0
     )
@@ -211,6 +201,7 @@ DNP3 = Protocol(
     head_bytes=_HEADER,
     read=_read,
     functions=FUNCTIONS,
+    kinds=_KINDS,
     refusals=REFUSALS,
     remarks=frozenset(_REMARKS),
     busy=frozenset({5}),

@@ -15,7 +15,6 @@ from traffic.pcap.protocols.protocol import (
     ASK,
     CONTROL,
     IDENTIFY,
-    OTHER,
     READ,
     SKIP,
     WRITE,
@@ -27,6 +26,7 @@ from traffic.pcap.protocols.protocol import (
     make_rows,
     select_asked,
     select_distinct,
+    select_kinds,
 )
 
 # Application Protocol, sections 6 and 7.
@@ -69,7 +69,8 @@ _OBJECTS = {
 }  # fmt: skip
 READS = (1, 2, 3, 4, 7, 11, 12, 17, 20, 24)
 WRITES = (5, 6, 15, 16, 21, 22, 23)
-_ADDRESSED = (1, 2, 3, 4, 5, 6, 15, 16, 22, 23, 24)  # requests that name a start address
+_KINDS = {READ: READS, WRITE: WRITES, IDENTIFY: (43,), CONTROL: (90,)}
+ADDRESSED = (1, 2, 3, 4, 5, 6, 15, 16, 22, 23, 24)  # requests that name a start address
 _LONGEST = 254  # unit, function and data (MBAP header, Messaging on TCP/IP 1.0b, 3.1.3)
 _PLAIN_READS = (1, 2, 3, 4)  # 5 bytes ask; what answers begins with how many bytes follow
 
@@ -117,19 +118,14 @@ def _read(messages: Messages) -> pd.DataFrame:
     function, server = messages.u8(7), _is_from_server(messages)
     asked = function & 127
     refused = server & (function >= 128)
-    kind = np.select(
-        [np.isin(asked, READS), np.isin(asked, WRITES), asked == 43, asked == 90],
-        [READ, WRITE, IDENTIFY, CONTROL],
-        OTHER,
-    )
     return make_rows(
         messages,
         np.where(messages.held < 8, SKIP, np.where(server, ANSWER, ASK)),
         key=messages.u16(0),
-        kind=kind,
+        kind=select_kinds(asked, _KINDS),
         function=np.where(refused, asked, function),
         unit=messages.u8(6),
-        target=np.where(np.isin(function, _ADDRESSED) & ~server, messages.u16(8), -1),
+        target=np.where(np.isin(function, ADDRESSED) & ~server, messages.u16(8), -1),
         code=np.where(refused, messages.u8(8), 0),
         value=np.where(np.isin(function, _PLAIN_READS) & ~server, messages.u16(10), -1),
     )
@@ -185,6 +181,7 @@ MODBUS = Protocol(
     head_bytes=8,
     read=_read,
     functions=FUNCTIONS,
+    kinds=_KINDS,
     refusals=EXCEPTIONS,
     busy=frozenset({5, 6}),
     say_code=lambda code, word: f"exception {code} (0x{code:02X}, {word})",

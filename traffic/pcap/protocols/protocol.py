@@ -122,6 +122,7 @@ class Protocol:
         resyncs: whether ``message_bytes`` is sure enough to go on after a hole in a stream.
         read: a row per message; see ``make_rows``.
         functions: words for function codes.
+        kinds: the function codes of each of KINDS; those of no kind are OTHER.
         refusals: words for codes of refusal and error.
         remarks: codes that an answer may carry and still answers; words for them are in
             ``refusals`` too.
@@ -155,6 +156,7 @@ class Protocol:
     resyncs: bool = True
     read: Callable[[Messages], pd.DataFrame] | None = None
     functions: Mapping[int, str] = field(default_factory=dict)
+    kinds: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     refusals: Mapping[int, str] = field(default_factory=dict)
     remarks: frozenset[int] = frozenset()
     busy: frozenset[int] = frozenset()
@@ -244,6 +246,12 @@ def first_alike(messages: Messages, which: np.ndarray, kind: np.ndarray) -> np.n
     keys = (messages.of_packet("src")[rows].astype(np.int64), kind[rows], messages.length[rows])
     first[rows[number_groups(*keys)[1]]] = True
     return first
+
+
+def select_kinds(function: np.ndarray, kinds: Mapping[int, tuple[int, ...]]) -> np.ndarray:
+    """What each function is for, of KINDS; OTHER for what no kind names, shape (n,)."""
+    which = [np.isin(function, codes) for codes in kinds.values()]
+    return np.select(which, list(kinds), OTHER)
 
 
 def select_asked(exchanges: pd.DataFrame) -> pd.DataFrame:

@@ -18,7 +18,6 @@ from traffic.pcap.protocols.protocol import (
     ASK,
     CONTROL,
     IDENTIFY,
-    OTHER,
     READ,
     SESSION,
     SKIP,
@@ -30,6 +29,7 @@ from traffic.pcap.protocols.protocol import (
     first_alike,
     make_rows,
     select_distinct,
+    select_kinds,
 )
 
 # COTP types, jobs by their function, and userdata as 0x1000 + group * 256 + function.
@@ -148,12 +148,14 @@ REFUSALS = {
     _COTP_CODE + 133: "protocol error",
     _COTP_CODE + 136: "connection refused on this network connection",
 }
-_READS = (_READ_VAR, _START_UPLOAD, 0x1E, 0x1F, 0x1101, 0x1102, 0x1201, 0x1301, 0x1302, 0x1303,
-          _READ_SZL, 0x1701, 0x1703)  # fmt: skip
-_WRITES = (_WRITE_VAR, 0x1108, 0x1109, 0x1702, 0x1704)
-# Blocks of a download are fetched by the PLC itself (0x1B, 0x1C): that is nobody's command.
-_CONTROLS = (_DOWNLOAD, _PI, _STOP, 0x110C, 0x1F01)
-_SESSIONS = (CONNECT, DISCONNECT, 0xF0, 0x1501)
+_KINDS = {
+    READ: (_READ_VAR, _START_UPLOAD, 0x1E, 0x1F, 0x1101, 0x1102, 0x1201, 0x1301, 0x1302, 0x1303,
+           _READ_SZL, 0x1701, 0x1703),
+    WRITE: (_WRITE_VAR, 0x1108, 0x1109, 0x1702, 0x1704),
+    # Blocks of a download are fetched by the PLC itself (0x1B, 0x1C): that is nobody's command.
+    CONTROL: (_DOWNLOAD, _PI, _STOP, 0x110C, 0x1F01),
+    SESSION: (CONNECT, DISCONNECT, 0xF0, 0x1501),
+}  # fmt: skip
 _FILES = (_DOWNLOAD, 0x1B, 0x1C, _START_UPLOAD)
 _JOB, _ACK, _ACK_DATA, _USERDATA = 1, 2, 3, 7  # what Siemens calls ROSCTR
 _HEAD_BYTES = 7
@@ -299,14 +301,12 @@ def _read_s7(messages: Messages, s7: np.ndarray, rosctr: np.ndarray) -> dict[str
         s7 & (function == _READ_SZL) & (messages.u16(15) >= 8), messages.u32(data_at + 4), -1
     )
     identify = np.isin(szl >> 16 & 0xFF, (0x11, 0x1C)) & (szl >= 0)
-    kinds = [_READS, _WRITES, _CONTROLS, _SESSIONS]
-    is_kind = [identify, *(np.isin(function, codes) for codes in kinds)]
     target, value = _read_items(messages, s7 & (rosctr == _JOB), function)
     name_at, name_bytes = _find_name(messages, s7 & (rosctr == _JOB), function)
     return {
         "role": role,
         "key": messages.u16(11),
-        "kind": np.select(is_kind, [IDENTIFY, READ, WRITE, CONTROL, SESSION], OTHER),
+        "kind": np.where(identify, IDENTIFY, select_kinds(function, _KINDS)),
         "function": function,
         "target": np.where(szl >= 0, szl | _SZL, target),
         "value": value,
@@ -444,6 +444,7 @@ S7COMM = Protocol(
     head_bytes=_HEAD_BYTES,
     read=_read,
     functions=FUNCTIONS,
+    kinds=_KINDS,
     refusals=REFUSALS,
     busy=frozenset({0x0141, 0x8302, 0x8304, 0xD0A2, 0xD2A4, 0xD406, _COTP_CODE + 129}),
     denied=frozenset({0x03, 0x0119, 0x8703, 0xD0A1, 0xD241, 0xD242, 0xD602, 0xD605}),
