@@ -106,11 +106,11 @@ def test_what_nothing_reads_is_named(tmp_path):
     frames = [(1.0 + i, ethernet(bytes(46), kind)) for i, kind in enumerate(kinds)]
     capture = read(tmp_path, [*frames, (20.0, stp), (21.0, cdp), *_upload([5], 30.0)])
     assert dict(capture.quality.unread.itertuples(index=False, name=None)) == {
-        "EtherCAT": 1, "Sampled Values": 1, "MRP": 1,
+        "GOOSE": 2, "PROFINET": 1, "EtherCAT": 1, "Sampled Values": 1, "MRP": 1,
         "LACP or another slow protocol": 1, "PRP or HSR supervision": 1, "ethertype 0x1234": 1, "STP": 1,
         "CDP": 1,
     }  # fmt: skip
-    assert "8 of 16 frames are of kinds that nothing here reads (" in capture.notes[0]
+    assert "11 of 16 frames are of kinds that nothing here reads (2 GOOSE, " in capture.notes[0]
 
 
 def test_acknowledged_data_that_was_never_seen_was_dropped_by_the_sensor(tmp_path):

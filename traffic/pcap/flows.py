@@ -211,9 +211,9 @@ def make_flows(packets: Packets) -> Capture:
     """
     work = cut_flows(packets.table)
     segments = _read_segments(work)
-    quality = assess_packets(packets, work, segments)
     flows = _make_table(work, segments, packets)
     frames = read_frames(packets)
+    quality = assess_packets(packets, work, segments, frames.unread)
     content = read_content(packets, work, _describe_flows(work, flows))
     spoken = pd.Series(content.services, dtype="str")
     flows.loc[spoken.index, "service"] = spoken

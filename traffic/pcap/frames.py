@@ -28,12 +28,14 @@ class Frames:
         content: what their messages say; a flow is all that one MAC sends to another.
         services: shape (n_flows,), object: what each flow speaks, "" where unknown.
         copies: frames that a mirror port delivered once more, which were left out.
+        unread: rows of ``Packets.others`` that no protocol understood.
     """
 
     packets: Packets
     content: Content
     services: np.ndarray
     copies: int
+    unread: pd.DataFrame
 
 
 def read_frames(packets: Packets) -> Frames:
@@ -41,9 +43,10 @@ def read_frames(packets: Packets) -> Frames:
     ethertype."""
     ethertypes = [port for one in PROTOCOLS if ETHERNET in one.transports for port in one.ports]
     others = packets.others[packets.others["ethertype"].isin(ethertypes)]
-    view = _view(packets, others[(others["src_mac"] >= 0) & (others["held"] > 0)])
-    whole = len(view.table)
-    view = replace(view, table=_drop_copies(view))
+    others = others[(others["src_mac"] >= 0) & (others["held"] > 0)]
+    view = _view(packets, others)
+    copies = _find_copies(view)
+    view = replace(view, table=view.table[~copies].reset_index(drop=True))
     work = _cut(view.table)
     first = work[starts_run(work["flow"].to_numpy())]
     services = read_services(work, view, first["proto"].to_numpy(), first["dport"].to_numpy())
@@ -56,7 +59,14 @@ def read_frames(packets: Packets) -> Frames:
             "two_way": True,
         }
     )
-    return Frames(view, read_content(view, work, flows), services, whole - len(view.table))
+    content = read_content(view, work, flows)
+    # A known ethertype is not enough: what says nothing to its protocol was not read.
+    tables = (content.exchanges, content.identities)
+    told = [part[name] for part in tables for name in ("row", "answer_row") if name in part]
+    rows = np.concatenate([*told, [-1]]).astype(np.int64)
+    understood = others.index[~copies][np.unique(rows[rows >= 0])]
+    unread = packets.others.drop(index=understood.union(others.index[copies]))
+    return Frames(view, content, services, int(copies.sum()), unread)
 
 
 def _view(packets: Packets, others: pd.DataFrame) -> Packets:
@@ -74,8 +84,8 @@ def _view(packets: Packets, others: pd.DataFrame) -> Packets:
     return replace(packets, table=table, addresses=texts)
 
 
-def _drop_copies(view: Packets) -> pd.DataFrame:
-    """The table without frames that are the same as one a millisecond or less before."""
+def _find_copies(view: Packets) -> np.ndarray:
+    """Which frames are the same as one a millisecond or less before, shape (n,), bool."""
     table = view.table
     order = np.lexsort((table["ts"], *(table[name] for name in ("held", "sport", "dst", "src"))))
     like = ~starts_run(*(table[name].to_numpy()[order] for name in ("src", "dst", "sport", "held")))
@@ -83,7 +93,9 @@ def _drop_copies(view: Packets) -> pd.DataFrame:
     place = np.flatnonzero(like & soon)
     frames = (view.read_payload(order[place - back], _LONGEST) for back in (0, 1))
     same = np.equal(*frames).all(axis=1)
-    return table.drop(index=order[place[same]]).reset_index(drop=True)
+    copies = np.zeros(len(table), bool)
+    copies[order[place[same]]] = True
+    return copies
 
 
 def _cut(table: pd.DataFrame) -> pd.DataFrame:

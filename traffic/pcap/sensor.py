@@ -7,8 +7,6 @@ from traffic.arrays import starts_run
 from traffic.pcap.drops import find_drops
 from traffic.pcap.headers import TCP
 from traffic.pcap.packets import Packets
-from traffic.pcap.protocols import PROTOCOLS
-from traffic.pcap.protocols.protocol import ETHERNET
 from traffic.pcap.tcp import ACK, FIN, RST, SYN
 from traffic.pcap.unread import name_unread
 from traffic.quality import COUNTS, Quality, with_shares
@@ -22,17 +20,18 @@ _HOLE_S, _AROUND_S, _STEADY_FRAMES, _PART_S, _PARTS, _STEADY_PARTS = 30.0, 600.0
 _MOST_HOLES = 100
 
 
-def assess_packets(packets: Packets, work: pd.DataFrame, segments: pd.DataFrame) -> Quality:
+def assess_packets(
+    packets: Packets, work: pd.DataFrame, segments: pd.DataFrame, others: pd.DataFrame
+) -> Quality:
     """Say what packets tell of their sensor.
 
     Args:
         packets: the packets of one capture.
         work: as ``traffic.pcap.flows.cut_flows`` returns it.
         segments: shape (n_packets, ...), rows as in ``work``: ``grown_bytes``.
+        others: frames that nothing read, rows of ``Packets.others``.
     """
     drops = find_drops(packets, work, segments)
-    read = [port for one in PROTOCOLS if ETHERNET in one.transports for port in one.ports]
-    others = packets.others[~packets.others["ethertype"].isin(read)]
     unread = name_unread(others, packets.buffers).value_counts()
     devices, whole = _count(packets, work, drops)
     names = pd.Series(packets.addresses, dtype="str")
