@@ -12,6 +12,7 @@ from dnp3.master import DefaultSOEHandler, Master, MasterConfig, MasterTcpRunner
 from dnp3.master.commands import CommandBuilder
 from dnp3.master.tcp_runner import MasterRunnerError
 from dnp3.outstation import Outstation, OutstationConfig, OutstationTcpRunner
+from dnp3.transport_io.channel import ChannelError
 
 from eval.testbed.programs.infrastructure import find_address
 from eval.testbed.programs.process import machine_random, retry_pauses
@@ -34,7 +35,7 @@ def dnp3_master(machine: Machine, site: Site, _folder: Path) -> None:
     while True:
         try:
             asyncio.run(_follow(machine, find_address(machine, site, machine.settings["server"])))
-        except (OSError, MasterRunnerError) as error:
+        except (ChannelError, MasterRunnerError) as error:
             log.warning("%s: session lost: %s", machine.settings["server"], error)
         time.sleep(next(wait))
 
