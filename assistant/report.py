@@ -16,6 +16,7 @@ import pandas as pd
 
 from assistant.detection.incidents import Incident
 from assistant.diagnosis import Diagnosis
+from assistant.diagnosis.proof import Recount
 from knowledge_base.retriever import Passage
 from traffic.labels import LABELS
 from traffic.samples import COLUMNS
@@ -180,3 +181,27 @@ def window_samples(windows: Windows) -> pd.DataFrame:
     table.insert(1, "sample", np.tile(np.arange(length), n))
     samples = pd.DataFrame(values.reshape(n * length, width), columns=list(COLUMNS))
     return pd.concat([table, samples], axis=1)
+
+
+def render_recounts(recounts: Sequence[Recount]) -> str:
+    """Facts with where they are in the packets, a paragraph each."""
+    return "\n\n".join("\n".join(_say_recount(one)) for one in recounts)
+
+
+def _say_recount(one: Recount) -> Iterator[str]:
+    proof = one.fact.proof
+    yield f"{one.fact.id}: {one.fact.text}"
+    if proof is not None:
+        yield f"  display filter: {proof.filter}"
+        if proof.decode_as:
+            yield f"  decode as:      {proof.decode_as}"
+        if proof.frames:
+            yield f"  frames:         {', '.join(map(str, proof.frames))}"
+    if one.frames is None:
+        yield f"  not checked:    {one.reason}"
+    elif one.agrees is None:
+        yield f"  tshark:         {one.frames:,} frames, those counted among them"
+    else:
+        counted = proof.count if proof else 0
+        says = "as counted" if one.agrees else f"but {counted:,} were counted (copies are left out)"
+        yield f"  tshark:         {one.frames:,} frames, {says}"

@@ -54,8 +54,9 @@ def is_large(path: Path) -> bool:
     if not path.exists() or (folder / "evidence.csv").is_file():
         return False
     if path.is_dir():
-        pcaps = any(is_pcap(file) for file in path.iterdir() if file.is_file())
-        return not pcaps and bool(find_conn_logs(path)) and estimate_rows(path) > LARGE_ROWS
+        return (
+            not find_pcaps(path) and bool(find_conn_logs(path)) and estimate_rows(path) > LARGE_ROWS
+        )
     return path.is_file() and not is_pcap(path) and estimate_rows(path) > LARGE_ROWS
 
 
@@ -68,9 +69,15 @@ def is_pcap(path: Path) -> bool:
     return is_capture(read_head(path, 4))
 
 
+def find_pcaps(path: Path) -> list[Path]:
+    """The pcaps that ``path`` is or holds, in order; none where it is or holds logs."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return [file for file in files if file.is_file() and is_pcap(file)]
+
+
 def _read_folder(folder: Path) -> Capture:
     files = sorted(file for file in folder.iterdir() if file.is_file())
-    pcaps = [file for file in files if is_pcap(file)]
+    pcaps = find_pcaps(folder)
     pointers = [file for file in files if is_pointer(file)]
     if not pcaps and not find_conn_logs(folder):
         for pointer in pointers:

@@ -203,6 +203,27 @@ def incidents(
 
 
 @app.command()
+@with_settings(*_ANALYSIS)
+def prove(
+    wanted: Annotated[str, typer.Argument(metavar="FACT|INCIDENT", help="The id of either.")],
+    settings: "Settings",
+    capture: AskedCapture,
+) -> None:
+    """Show the frames that a fact rests on, and whether tshark counts the same there."""
+    from assistant.diagnosis.proof import find_facts, recount
+    from assistant.report import render_recounts
+    from assistant.session import analyse, load_models
+    from traffic.reader import find_pcaps
+
+    with narrate("classifying") as progress:
+        analysis = analyse(capture, settings, load_models(settings), progress, records=False)
+    say_notes(analysis.capture.notes)
+    pcaps = find_pcaps(capture)
+    facts = find_facts(wanted, analysis.incidents)
+    typer.echo(render_recounts([recount(fact, pcaps) for fact in facts]))
+
+
+@app.command()
 @with_settings(*_ASKING)
 def chat(settings: "Settings", capture: OpenCapture = None) -> None:
     """Talk about a capture: one question a line, an empty line or Ctrl-D ends."""

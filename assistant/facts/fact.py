@@ -36,11 +36,13 @@ class Proof:
         filter: Wireshark display filter that selects the frames that were counted.
         frames: a few of them, the first and the last among them.
         count: how many it selects; None where it selects more than what was counted.
+        decode_as: what Wireshark has to be told of a port, "tcp.port==5020,mbtcp"; "" for nothing.
     """
 
     filter: str
     frames: tuple[int, ...] = ()
     count: int | None = None
+    decode_as: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from assistant.detection.rules.proofs import from_to, pick_frames
 from assistant.detection.rules.rule import RuleHit, slots_at
 from assistant.facts.fact import Fact, Proof, Value
 from assistant.facts.traffic_view import TrafficView
+from traffic.pcap.headers import TCP
 from traffic.pcap.protocols import BY_NAME
 from traffic.plant import GROUP, GROUP_MAC
 
@@ -62,7 +63,10 @@ def prove(rows: pd.DataFrame, answers: bool = False, only: str = "") -> Proof:
             None,
         )
     frames = rows["answer_frame" if answers else "frame"]
-    return Proof(condition, pick_frames(frames), count)
+    port, decoder = int(rows["port"].iloc[0]), protocol.decoder or protocol.layer or protocol.name
+    strange = TCP in protocol.transports and port not in protocol.ports
+    decode_as = f"tcp.port=={port},{decoder}" if strange else ""
+    return Proof(condition, pick_frames(frames), count, decode_as)
 
 
 def word_code(protocol: str, code: int) -> str:

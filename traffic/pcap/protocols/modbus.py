@@ -185,6 +185,7 @@ MODBUS = Protocol(
     refusals=EXCEPTIONS,
     busy=frozenset({5, 6}),
     say_code=lambda code, word: f"exception {code} (0x{code:02X}, {word})",
+    decoder="mbtcp",
     code_field="modbus.exception_code",
     name_target=lambda target: f"address {target}",
     identify=_identify,

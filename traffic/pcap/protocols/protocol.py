@@ -130,8 +130,9 @@ class Protocol:
         denied: which say that who asks is not allowed to.
         gone: which say that what is behind the server does not answer.
         say_code: a code of refusal and its word, as the protocol's engineers say it.
-        layer: what Wireshark calls it, ``name`` where it is empty; and ``code_field``, the field
-            of a code of refusal, "" for none that tells it alone.
+        layer: what Wireshark's filters call it, ``name`` where it is empty; ``decoder``: what a port
+            is decoded as, where that is another word; ``code_field``: the field of a code of
+            refusal, "" for none that tells it alone.
         read_name: the text of a name in its messages.
         name_target: a target as the protocol's engineers write it.
         others: names of flows that begin like it and go on as something that is not read (another
@@ -164,6 +165,7 @@ class Protocol:
     gone: frozenset[int] = frozenset()
     say_code: Callable[[int, str], str] = say_code
     layer: str = ""
+    decoder: str = ""
     code_field: str = ""
     read_name: Callable[[bytes], str] = read_text
     name_target: Callable[[int], str] = str
