@@ -26,7 +26,10 @@ def number_groups(*keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if width * wide >= _MOST:
             number, distinct = pd.factorize(number)
             width = len(distinct)
-        number, width = number * wide + (key - low), width * wide
+        number *= wide
+        number += key
+        number -= low
+        width *= wide
     group, distinct = pd.factorize(number)
     first = np.empty(len(distinct), np.int64)
     first[group[::-1]] = np.arange(len(group))[::-1]  # of equal places the last assignment stays

@@ -217,7 +217,8 @@ def _by_slot(spans: pd.DataFrame, flow: np.ndarray) -> pd.DataFrame:
         until = _packets_before(spans, side, flow[long], slot[long] + 1)
         here[long] = until - np.where(place[long] == 0, 0, np.r_[0, until[:-1]])
     active = (counts["orig_pkts"] > 0) | (counts["resp_pkts"] > 0) | (place == 0)
-    return pd.DataFrame({"flow": flow, "slot": slot, **counts}, copy=False)[active]
+    table = pd.DataFrame({"flow": flow, "slot": slot, **counts}, copy=False)
+    return table if active.all() else table.take(np.flatnonzero(active))
 
 
 def _packets_before(

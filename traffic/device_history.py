@@ -137,17 +137,17 @@ def _attempts(sides: Sides, ts: np.ndarray, contacts: pd.DataFrame) -> pd.DataFr
 
     Zeek cuts the retries of one SYN into several rows; here they are one attempt again.
     """
-    names = ["tuple", "slot", "flow", "cell", "device", "peer", "port", "proto", "answered"]
+    names = ["slot", "flow", "cell", "device", "peer", "port", "proto"]
+    column = {name: sides.table[name].to_numpy() for name in (*names, "tuple", "answered")}
     opened = sides.table["orig"].to_numpy() & ~sides.table["group"].to_numpy()
-    opened &= sides.table["proto"].to_numpy() < ICMP
-    made = sides.table[names].iloc[np.flatnonzero(opened)]
+    row = np.flatnonzero(opened & (column["proto"] < ICMP))
     # Only one device opens a 5-tuple.
-    made = made.take(np.lexsort([made[name] for name in ("flow", "slot", "tuple")]))
-    again = np.diff(made["tuple"], prepend=-1) == 0
-    again &= np.diff(made["slot"], prepend=0) <= ATTEMPT_S / SAMPLE_S
+    row = row[np.lexsort([column[name][row] for name in ("flow", "slot", "tuple")])]
+    again = np.diff(column["tuple"][row], prepend=-1) == 0
+    again &= np.diff(column["slot"][row], prepend=0) <= ATTEMPT_S / SAMPLE_S
     new = np.flatnonzero(~again)
-    answered = np.maximum.reduceat(made["answered"].to_numpy(), new) if len(new) else new > 0
-    made = made.iloc[new]
+    answered = np.maximum.reduceat(column["answered"][row], new) if len(new) else new > 0
+    made = sides.table[names].iloc[row[new]]
     made = made.assign(answered=answered, ts=ts[made["flow"].to_numpy()], pair=_pair(made, sides))
     literal = np.isin(made["pair"], contacts["pair"].to_numpy()[contacts["literal"].to_numpy()])
     made["literal"] = literal & ~made["port"].isin(_CONFIGURED).to_numpy()
@@ -169,7 +169,7 @@ def _repeats(attempts: pd.DataFrame, n: int) -> dict[str, np.ndarray]:
     top = best_rows(cell, repeats)
     columns = {name: np.zeros(n) for name in ("repeats", "streak", "period_s", "jitter")}
     columns["repeats"][cell[top]] = repeats[top]
-    np.maximum.at(columns["streak"], cell, streak)
+    np.maximum.at(columns["streak"], cell, streak.astype(float))
     top = top[repeats[top] >= 3]
     back = np.arange(_GAPS)  # spacings back
     here = np.maximum(top[:, None] - back - 1, -1)  # (attempts, spacings)

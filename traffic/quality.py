@@ -243,20 +243,21 @@ def assess_flows(flows: pd.DataFrame) -> Quality:
     two_way = tcp & (sides[0] | sides[1]) & heard[0] & heard[1]
     one_way = tcp & ((sides[0] & several[0] & ~heard[1]) | (sides[1] & several[1] & ~heard[0]))
     missed = np.nan_to_num(flows["missed_bytes"].to_numpy(float), nan=0.0)
-    table = pd.DataFrame(
-        {
-            "frames": np.nan_to_num(counts[0], nan=0.0) + np.nan_to_num(counts[1], nan=0.0),
-            **dict.fromkeys(("copies", "cut_frames", "blind_frames"), 0),
-            "two_way": two_way,
-            "one_way": one_way,
-            "gaps": missed > 0,
-            "dropped_bytes": missed,
-        }
-    ).astype("int64")
-    ends = [flows[name].astype("str").array for name in ("id.orig_h", "id.resp_h")]
-    tells = np.flatnonzero((table[["two_way", "one_way", "gaps"]] > 0).any(axis=1))
-    devices = pd.concat([table.iloc[tells].assign(address=end[tells]) for end in ends])
-    summed = devices.groupby("address").sum()[list(COUNTS)]
-    summed.index.name = None
-    whole = with_shares(table.sum().to_frame().T).iloc[0].astype(float)
+    columns = {
+        "frames": np.nan_to_num(counts[0], nan=0.0) + np.nan_to_num(counts[1], nan=0.0),
+        "two_way": two_way,
+        "one_way": one_way,
+        "gaps": missed > 0,
+        "dropped_bytes": missed,
+    }
+    # Most flows of a scan tell nothing of the sensor, and what does is summed over few devices.
+    tells = np.flatnonzero(two_way | one_way | (missed > 0))
+    ends = [flows[name].take(tells).astype("str") for name in ("id.orig_h", "id.resp_h")]
+    device, addresses = pd.factorize(pd.concat(ends, ignore_index=True), sort=True)
+    summed = pd.DataFrame(0, pd.Index(addresses, dtype="str"), list(COUNTS))
+    for name, column in columns.items():
+        both = np.tile(column[tells].astype(float), 2)
+        summed[name] = np.bincount(device, both, len(addresses)).astype("int64")
+    sums = {name: [int(columns[name].sum()) if name in columns else 0] for name in COUNTS}
+    whole = with_shares(pd.DataFrame(sums)).iloc[0].astype(float)
     return Quality(devices=with_shares(summed), whole=whole)

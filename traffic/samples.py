@@ -132,7 +132,8 @@ def _count_traffic(columns: dict[str, np.ndarray], sides: Sides, flows: pd.DataF
     for name, way in (("icmp_out", "out_pkts"), ("icmp_in", "in_pkts")):
         columns[name] += np.bincount(cell[icmp], table[way].to_numpy()[icmp], n)
     age_s = (table["slot"].to_numpy() + 1) * SAMPLE_S - flows["ts"].to_numpy()[table["flow"]]
-    np.maximum.at(columns["flow_age_s"], cell, np.minimum(age_s, 1e6))
+    # Of the same type as what it is put into: numpy's fast way.
+    np.maximum.at(columns["flow_age_s"], cell, np.minimum(age_s, 1e6).astype(np.float32))
 
     group = table["group"].to_numpy()
     peers, tuples = _Distinct(cell, table["peer"]), _Distinct(cell, table["tuple"])

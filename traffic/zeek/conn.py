@@ -12,6 +12,7 @@ from typing import TextIO
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from traffic.capture import COUNTS, FLOW_COLUMNS, SAMPLE_S, Capture, join_evidence, spread
 from traffic.errors import UserError
@@ -175,7 +176,7 @@ def read_zeek(path: Path | str) -> Capture:
     rows = repairs.repair(rows)
     notes += [*note_missing(set(rows.column_names)), *clock.notes(), *repairs.notes()]
     flows = make_flows(rows)
-    end_s = float((flows["ts"] + flows["duration"].fillna(0.0)).max())
+    end_s = float(np.fmax((flows["ts"] + flows["duration"]).max(), flows["ts"].max()))
     beside = read_beside(paths, Span(float(flows["ts"].iloc[0]), end_s))
     logs = beside.logs.assign(rows=beside.logs["rows"].where(beside.logs["rows"] >= 0, len(flows)))
     quality = replace(assess_flows(flows), logs=logs, reports=beside.reports)
@@ -275,8 +276,12 @@ class Repairs:
         for column in COUNTS:
             if column not in rows.column_names:
                 continue
+            most = _LONGEST_S if column == "duration" else 2.0**53
+            found = pc.min_max(rows[column])
+            if not ((found["min"].as_py() or 0) < 0 or (found["max"].as_py() or 0) > most):
+                continue
             values = numbers(rows[column])
-            wrong = (values < 0) | (values > (_LONGEST_S if column == "duration" else 2.0**53))
+            wrong = (values < 0) | (values > most)
             if wrong.any():
                 n, first = self._found.get(column, (0, values[wrong][0]))
                 self._found[column] = (n + int(wrong.sum()), first)
@@ -308,13 +313,17 @@ class Clock:
         """Look at the next rows."""
         if not rows.num_rows:
             return
-        ts, duration = numbers(rows["ts"]), np.nan_to_num(numbers(rows["duration"]))
-        self._sorted &= bool((np.diff(ts, prepend=self._last_ts) >= 0).all())
-        end = ts + np.where((duration > 0) & (duration < _LONGEST_S), duration, 0.0)
-        latest = np.maximum(np.maximum.accumulate(end), self._latest)
-        self._jumps += int((np.diff(end, prepend=self._last_end) < -_CLOCK_BACK_S).sum())
-        self._back_s = max(self._back_s, float((latest - end).max()))
+        ts, duration = numbers(rows["ts"]), numbers(rows["duration"])
+        self._sorted &= bool(ts[0] >= self._last_ts and (ts[1:] >= ts[:-1]).all())
+        lasts = np.flatnonzero((duration > 0) & (duration < _LONGEST_S))
+        end = ts.copy()
+        end[lasts] += duration[lasts]
+        latest = np.maximum.accumulate(end)
+        np.maximum(latest, self._latest, out=latest)
+        self._jumps += int(end[0] - self._last_end < -_CLOCK_BACK_S)
+        self._jumps += np.count_nonzero(end[1:] - end[:-1] < -_CLOCK_BACK_S)
         self._last_ts, self._last_end, self._latest = ts[-1], end[-1], latest[-1]
+        self._back_s = max(self._back_s, float(np.subtract(latest, end, out=latest).max()))
 
     def notes(self) -> list[str]:
         """How often the clock jumped, and how far."""

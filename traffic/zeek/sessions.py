@@ -104,8 +104,10 @@ def _until_next(
     """Time from each session's end to the next one of the same client at the same port; NaN for
     none, below zero where they overlap."""
     group = number_groups(client.astype(np.int64), server.astype(np.int64), port)[0]
-    order = np.lexsort((start_s, group))
+    # Flows are sorted by time.
+    order = np.argsort(group.astype(np.int32), kind="stable")
     gap = np.full(len(order), np.nan)
-    same = group[order][1:] == group[order][:-1]
-    gap[order[:-1][same]] = (start_s[order][1:] - end_s[order][:-1])[same]
+    group, start_s, end_s = group[order], start_s[order], end_s[order]
+    same = np.flatnonzero(group[1:] == group[:-1])
+    gap[order[same]] = start_s[same + 1] - end_s[same]
     return gap
