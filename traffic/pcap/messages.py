@@ -61,15 +61,25 @@ class Segments:
         columns = (getattr(self, column.name)[which] for column in fields(self)[1:])
         return Segments(self.packets, *columns)
 
-    def read(self, segment: np.ndarray, at: np.ndarray, width: int) -> np.ndarray:
+    def read(
+        self, segment: np.ndarray, at: np.ndarray, width: int, wanted: np.ndarray | None = None
+    ) -> np.ndarray:
         """Bytes from ``at`` on in some segments and those that continue them.
 
+        Args:
+            segment: shape (n,).
+            at: where to begin in each.
+            width: how many bytes.
+            wanted: how many of them count, shape (n,); all by default. Most messages end with
+                their segment, and what follows them need not be looked for.
+
         Returns:
-            Shape (n, width), uint8; 0 where nothing was captured.
+            Shape (n, width), uint8; 0 where nothing was captured, anything past what is wanted.
         """
         out = self.packets.read_payload(self.row[segment], width, self.skip[segment] + at)
         here, got = segment, self.size[segment] - at
-        short = np.flatnonzero(got < width)
+        enough = np.full(len(got), width) if wanted is None else np.minimum(wanted, width)
+        short = np.flatnonzero(got < enough)
         for _ in range(_MOST_SPLICES):
             last = here[short] + 1 >= len(self.row)
             after = np.where(last, 0, here[short] + 1)
@@ -85,7 +95,7 @@ class Segments:
             here = here.copy()
             here[short] = after
             got[short] += self.size[after]
-            short = short[got[short] < width]
+            short = short[got[short] < enough[short]]
         return out
 
 
@@ -203,7 +213,7 @@ class Messages:
 
     @cached_property
     def _head(self) -> np.ndarray:
-        return self.segments.read(self.segment, self.at, _HEAD)
+        return self.segments.read(self.segment, self.at, _HEAD, self.held)
 
     def bytes(self, at: np.ndarray | int, width: int) -> np.ndarray:
         """Bytes of each message from ``at`` on, shape (n, width), uint8; 0 past its end."""
@@ -212,7 +222,7 @@ class Messages:
         elif not isinstance(at, int) and _within(at, _HEAD - width):
             found = self._head[np.arange(len(at))[:, None], at[:, None] + np.arange(width)]
         else:
-            found = self.segments.read(self.segment, self.at + at, width)
+            found = self.segments.read(self.segment, self.at + at, width, self.held - at)
         left = self.held - at
         short = np.flatnonzero(left < width)
         found[short] *= np.arange(width) < left[short, None]
@@ -226,11 +236,21 @@ class Messages:
             width: bytes, at most 7.
             order: ``>`` for the high byte first.
         """
-        digits = self.bytes(at, width).astype(np.int64)
+        there = (self.held >= np.add(at, width)) & np.greater_equal(at, 0)
+        row: slice | np.ndarray = slice(None) if isinstance(at, int) else np.arange(len(self))
+        near = np.clip(at, 0, _HEAD - width)
         value = np.zeros(len(self), np.int64)
-        for digit in digits.T if order == ">" else digits.T[::-1]:
-            value = value << 8 | digit
-        return np.where((self.held >= np.add(at, width)) & np.greater_equal(at, 0), value, -1)
+        for i in range(width) if order == ">" else range(width - 1, -1, -1):
+            value <<= 8
+            value |= self._head[row, near + i]
+        far = np.flatnonzero(there & np.greater(at, _HEAD - width))
+        if len(far):
+            place = self.at[far] + np.broadcast_to(at, len(self))[far]
+            digits = self.segments.read(self.segment[far], place, width).astype(np.int64)
+            shift = 8 * np.arange(width)
+            value[far] = (digits << (shift[::-1] if order == ">" else shift)).sum(axis=1)
+        value[~there] = -1
+        return value
 
     def u8(self, at: np.ndarray | int) -> np.ndarray:
         """The byte at ``at``; -1 past the message's end."""

@@ -321,7 +321,7 @@ class Clock:
         latest = np.maximum.accumulate(end)
         np.maximum(latest, self._latest, out=latest)
         self._jumps += int(end[0] - self._last_end < -_CLOCK_BACK_S)
-        self._jumps += np.count_nonzero(end[1:] - end[:-1] < -_CLOCK_BACK_S)
+        self._jumps += int(np.count_nonzero(end[1:] - end[:-1] < -_CLOCK_BACK_S))
         self._last_ts, self._last_end, self._latest = ts[-1], end[-1], latest[-1]
         self._back_s = max(self._back_s, float(np.subtract(latest, end, out=latest).max()))
 

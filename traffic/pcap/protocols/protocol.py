@@ -231,8 +231,8 @@ def select_distinct(
     if not len(place):
         return []
     chosen = messages.take(place)
-    texts = chosen.bytes(at, width)
     size = np.minimum(chosen.held - at, width)
+    texts = chosen.bytes(at, int(size.max()))
     ends = np.stack([chosen.of_packet("src"), size], axis=1).astype("<i4").view(np.uint8)
     keys = np.concatenate([texts, ends, np.ones((len(place), 1), np.uint8)], axis=1)
     codes, _ = pd.factorize(keys.view(f"S{keys.shape[1]}").ravel().astype(object))
