@@ -121,3 +121,48 @@ def told(exchanges: pd.DataFrame, protocol: Protocol) -> list[list[object]]:
     names = exchanges["name"].astype(object).where(exchanges["name"].notna(), "")
     shown = exchanges.assign(target=words, name=names)
     return shown[["kind", "function", "target", "name", "outcome", "code"]].values.tolist()
+
+
+# ---- Messages ----
+
+
+def _crc(data: bytes) -> bytes:
+    crc = 0
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ 0xA6BC if crc & 1 else crc >> 1
+    return struct.pack("<H", crc ^ 0xFFFF)
+
+
+def dnp3_message(user: bytes, to: int, by: int, control: int = 0xC4) -> bytes:
+    head = struct.pack("<BBBBHH", 5, 0x64, 5 + len(user), control, to, by)
+    blocks = [user[i : i + 16] for i in range(0, len(user), 16)]
+    return head + _crc(head) + b"".join(block + _crc(block) for block in blocks)
+
+
+def dcp_message(number: int, service: int, kind: int, xid: int, blocks: bytes) -> bytes:
+    return struct.pack(">HBBIHH", number, service, kind, xid, 0, len(blocks)) + blocks
+
+
+def dcp_name(name: bytes, before: bytes = b"") -> bytes:
+    data = before + name
+    return struct.pack(">BBH", 2, 2, len(data)) + data + bytes(len(data) & 1)
+
+
+def goose_message(
+    state: int, repeat: int, name: bytes = b"IED1LD0/LLN0$GO$gcb1", lives_ms: int = 2000
+) -> bytes:
+    fields = b"".join(
+        bytes([tag, len(value)]) + value
+        for tag, value in (
+            (0x80, name), (0x81, lives_ms.to_bytes(2)), (0x82, b"set"), (0x83, b"id"), (0x84, bytes(8)),
+            (0x85, state.to_bytes(2)), (0x86, repeat.to_bytes(4)), (0x87, b"\0"), (0x88, b"\1"),
+        )
+    )  # fmt: skip
+    return (
+        struct.pack(">HHHH", 0x3001, 10 + len(fields), 0, 0)
+        + b"\x61"
+        + bytes([len(fields)])
+        + fields
+    )

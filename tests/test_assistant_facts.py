@@ -12,7 +12,7 @@ from assistant.detection.rules import apply_rules
 from assistant.diagnosis.grounding import is_supported, read_quantities
 from assistant.facts.attribution import attribute
 from assistant.facts.devices import describe_device, health_fact
-from assistant.facts.fact import Fact, Value, listed, make_fact, show
+from assistant.facts.fact import Fact, Value, kind_of, listed, make_fact, show
 from assistant.facts.profiles import PROFILES
 from assistant.facts.traffic_view import TrafficView
 from traffic.labels import LABELS
@@ -32,6 +32,9 @@ CAPTURES = [
     "modbus/CnC_uploading_exe_modbus_6RTU_with_operate.pcap",
     "modbus/characterization_modbus_6RTU_with_operate.pcap",
 ]
+# An engineer's tool changes the firmware, and restarts the device.
+RESTARTS = CAPTURES[6:8]
+CALM = [*CAPTURES[3:6], CAPTURES[8], CAPTURES[10]]
 
 
 def read_view(shared: Path, name: str, plant: Plant | None = None) -> TrafficView:
@@ -155,9 +158,15 @@ def test_the_register_sweep_is_told_from_codes_and_rates(shared):
     assert hit.fact.values["refused_share"] == pytest.approx(1, abs=0.0005)
 
 
-@pytest.mark.parametrize("name", [*CAPTURES[3:9], CAPTURES[10]])
+@pytest.mark.parametrize("name", CALM)
 def test_nothing_is_evident_where_nothing_is_broken(shared, name):
     assert apply_rules(read_view(shared, name)) == []
+
+
+@pytest.mark.parametrize(("name", "what"), zip(RESTARTS, ("reset", "stop and reset"), strict=True))
+def test_a_device_that_is_told_to_start_anew_is_all_that_is_evident(shared, name, what):
+    (hit,) = apply_rules(read_view(shared, name))
+    assert (kind_of(hit.fact), hit.fact.values["what"]) == ("interrupt", what)
 
 
 def test_health_counts_decided_normal_windows(shared):

@@ -6,7 +6,20 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from frames import CLIENT, SERVER, Frame, client, ethernet, read, server, udp_packet
+from frames import (
+    CLIENT,
+    SERVER,
+    Frame,
+    client,
+    dcp_message,
+    dcp_name,
+    dnp3_message,
+    ethernet,
+    goose_message,
+    read,
+    server,
+    udp_packet,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,28 +53,13 @@ def _talk(port: int, *messages: bytes, udp: bool = False) -> list[Frame]:
 # ---- DNP3 ----
 
 
-def _crc(data: bytes) -> bytes:
-    crc = 0
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ 0xA6BC if crc & 1 else crc >> 1
-    return struct.pack("<H", crc ^ 0xFFFF)
-
-
-def _dnp3(user: bytes, to: int, by: int, control: int = 0xC4) -> bytes:
-    head = struct.pack("<BBBBHH", 5, 0x64, 5 + len(user), control, to, by)
-    blocks = [user[i : i + 16] for i in range(0, len(user), 16)]
-    return head + _crc(head) + b"".join(block + _crc(block) for block in blocks)
-
-
 def _asked(function: int, objects: bytes = b"", seq: int = 3) -> bytes:
-    return _dnp3(bytes([0xC0, 0xC0 | seq, function]) + objects, 4, 1)
+    return dnp3_message(bytes([0xC0, 0xC0 | seq, function]) + objects, 4, 1)
 
 
 def _answered(indications: int, objects: bytes = b"", seq: int = 3) -> bytes:
     user = bytes([0xC0, 0xC0 | seq, 129]) + struct.pack(">H", indications) + objects
-    return _dnp3(user, 1, 4, 0x44)
+    return dnp3_message(user, 1, 4, 0x44)
 
 
 RELAY = b"\x0c\x01\x28\x01\x00\x07\x00\x41\x01" + struct.pack("<II", 500, 0)
@@ -169,22 +167,13 @@ def test_a_bacnet_device_behind_a_router_is_a_unit_of_its_own(tmp_path):
 # ---- PROFINET and GOOSE: no IP ----
 
 
-def _dcp(number: int, service: int, kind: int, xid: int, blocks: bytes) -> bytes:
-    return struct.pack(">HBBIHH", number, service, kind, xid, 0, len(blocks)) + blocks
-
-
-def _named(name: bytes, before: bytes = b"") -> bytes:
-    data = before + name
-    return struct.pack(">BBH", 2, 2, len(data)) + data + bytes(len(data) & 1)
-
-
 def test_a_station_that_nobody_answers_for_and_a_set_that_is_refused(tmp_path):
     frames = [
-        (1.0, ethernet(_dcp(0xFEFE, 5, 0, 7, _named(b"press-io")), 0x8892, A, ALL)),
-        (1.1, ethernet(_dcp(0xFEFF, 5, 1, 7, _named(b"press-io", b"\0\0")), 0x8892, B, A)),
-        (2.0, ethernet(_dcp(0xFEFE, 5, 0, 8, _named(b"oven-io")), 0x8892, A, ALL)),
-        (3.0, ethernet(_dcp(0xFEFD, 4, 0, 9, _named(b"new", b"\0\1")), 0x8892, A, B)),
-        (3.1, ethernet(_dcp(0xFEFD, 4, 1, 9, b"\5\4\0\3\2\2\6\0"), 0x8892, B, A)),
+        (1.0, ethernet(dcp_message(0xFEFE, 5, 0, 7, dcp_name(b"press-io")), 0x8892, A, ALL)),
+        (1.1, ethernet(dcp_message(0xFEFF, 5, 1, 7, dcp_name(b"press-io", b"\0\0")), 0x8892, B, A)),
+        (2.0, ethernet(dcp_message(0xFEFE, 5, 0, 8, dcp_name(b"oven-io")), 0x8892, A, ALL)),
+        (3.0, ethernet(dcp_message(0xFEFD, 4, 0, 9, dcp_name(b"new", b"\0\1")), 0x8892, A, B)),
+        (3.1, ethernet(dcp_message(0xFEFD, 4, 1, 9, b"\5\4\0\3\2\2\6\0"), 0x8892, B, A)),
         LATER,
     ]
     capture = read(tmp_path, frames)
@@ -199,31 +188,15 @@ def test_a_station_that_nobody_answers_for_and_a_set_that_is_refused(tmp_path):
     ]  # fmt: skip
 
 
-def _goose(
-    state: int, repeat: int, name: bytes = b"IED1LD0/LLN0$GO$gcb1", lives_ms: int = 2000
-) -> bytes:
-    fields = b"".join(
-        bytes([tag, len(value)]) + value
-        for tag, value in (
-            (0x80, name), (0x81, lives_ms.to_bytes(2)), (0x82, b"set"), (0x83, b"id"), (0x84, bytes(8)),
-            (0x85, state.to_bytes(2)), (0x86, repeat.to_bytes(4)), (0x87, b"\0"), (0x88, b"\1"),
-        )
-    )  # fmt: skip
-    return (
-        struct.pack(">HHHH", 0x3001, 10 + len(fields), 0, 0)
-        + b"\x61"
-        + bytes([len(fields)])
-        + fields
-    )
-
-
 def test_goose_numbers_that_are_missing_late_silent_or_back(tmp_path):
     steps = [
         (1.0, 4, 7, 0), (2.0, 4, 8, 0), (3.0, 4, 10, 1),  # 9 is missing
         (4.0, 5, 0, 0), (4.01, 5, 1, 0), (8.0, 5, 2, 2),  # 3.99 s after one that holds for 2 s
         (8.5, 7, 0, 1), (9.0, 2, 0, 4), (9.5, 2, 1, 3),  # and nothing follows
     ]  # fmt: skip
-    frames = [(ts, ethernet(_goose(state, repeat), 0x88B8, A)) for ts, state, repeat, _ in steps]
+    frames = [
+        (ts, ethernet(goose_message(state, repeat), 0x88B8, A)) for ts, state, repeat, _ in steps
+    ]
     found = read(tmp_path, [*frames, LATER]).exchanges
     assert found["code"].tolist() == [code for *_, code in steps]
     assert _rows(found, "target", "value") == [[state, repeat] for _, state, repeat, _ in steps]
@@ -312,8 +285,8 @@ def test_ntp_kisses_and_servers_without_time(tmp_path, answer, outcome, code):
 
 STARTS = {
     "dnp3": _asked(1), "iec104": START + _asdu(45, 6), "bacnet": _bacnet(b"\x30\5\x0c" + PROPERTY),
-    "dhcp": _dhcp(1, 1, NAMES), "ntp": _ntp(4, 0, b"RATE", NOW, NOW), "goose": _goose(1, 1),
-    "profinet": _dcp(0xFEFF, 5, 1, 7, _named(b"x", b"\0\0")), "lldp": b"\2\7\4" + A + b"\x0a\3abc",
+    "dhcp": _dhcp(1, 1, NAMES), "ntp": _ntp(4, 0, b"RATE", NOW, NOW), "goose": goose_message(1, 1),
+    "profinet": dcp_message(0xFEFF, 5, 1, 7, dcp_name(b"x", b"\0\0")), "lldp": b"\2\7\4" + A + b"\x0a\3abc",
 }  # fmt: skip
 _KNOWN = {one.name: one for one in PROTOCOLS}
 

@@ -34,11 +34,12 @@ import pandas as pd
 from assistant.detection.correlation import Alert, is_shown, make_alert
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
+from assistant.detection.rules.outside import find_nameless_calls
 from assistant.detection.runs import VerdictRun
 from assistant.diagnosis.playbook import read_health_playbook
 from assistant.diagnosis.standing import Standing
 from assistant.facts.fact import Fact, Value, listed, make_fact, plural
-from assistant.facts.logs_and_readings import find_complaint
+from assistant.facts.logs_and_readings import Complaint, find_complaint
 from assistant.facts.requests import fails_often, request_facts
 from assistant.facts.sensor import find_blindness
 from assistant.facts.traffic_view import TrafficView
@@ -88,7 +89,7 @@ class Health:
             ``failures`` of requests, ``unseen``, ``brief`` (fewer windows than can raise an
             incident), ``open`` (a stretch is not over), ``several``, ``long``, ``shown`` (what
             was suspected shows in what was measured), ``log`` or ``reading`` (the device's own
-            records speak against it); "" where it is.
+            records speak against it), ``calls`` (it calls outside like clockwork); "" where it is.
         stretches: what stayed undecided, in order.
         windows: how many of its windows were judged.
         seen_s: time that they cover.
@@ -128,7 +129,7 @@ def judge_health(device: str, verdicts: pd.DataFrame, view: TrafficView) -> Heal
     seen_s = _covered_s(verdicts["start_s"].to_numpy(float)[mine])
     seen = Health(device, "normal", "", find_stretches(device, verdicts), int(mine.sum()), seen_s)
     reason = blind or _reason(seen, int(np.flatnonzero(mine)[-1]), verdicts, view)
-    if not reason and (complaint := find_complaint(view, device)):
+    if not reason and (complaint := _find_complaint(view, device)):
         reason = complaint.kind
     return replace(seen, standing="inconclusive", reason=reason) if reason else seen
 
@@ -176,6 +177,11 @@ def _reason(seen: Health, last: int, verdicts: pd.DataFrame, view: TrafficView) 
         return "long"
     suspected = suspect_stretch(seen.device, seen.stretches[0], verdicts, view)
     return "shown" if any(map(is_shown, suspected)) else ""
+
+
+def _find_complaint(view: TrafficView, device: str) -> Complaint | None:
+    """What speaks against a device whose traffic looks well."""
+    return find_complaint(view, device) or find_nameless_calls(view, device)
 
 
 def _make_stretch(rows: np.ndarray, verdicts: pd.DataFrame) -> Stretch:
@@ -227,7 +233,7 @@ def describe_health(health: Health, verdicts: pd.DataFrame, view: TrafficView) -
         "stretches": len(health.stretches),
         "undecided_s": sum(one.span_s for one in health.stretches),
     }
-    complaint = find_complaint(view, health.device)
+    complaint = _find_complaint(view, health.device)
     if complaint and complaint.kind == health.reason:
         headline = make_fact(
             "condition", playbook.unclear[health.reason], values | complaint.values

@@ -4,6 +4,7 @@ Nothing is worded here. One function for each case: an incident explains it, a d
 device has any, the capture does not hold what was asked for.
 """
 
+import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from assistant.diagnosis.grounding import check
 from assistant.diagnosis.health import Condition, describe_health, judge_health
 from assistant.diagnosis.playbook import find_symptoms, read_playbook
 from assistant.diagnosis.standing import Standing, judge, kind_of, verdict_fact
-from assistant.facts.devices import health_fact, talk_facts
+from assistant.facts.devices import end_facts, health_fact, talk_facts
 from assistant.facts.fact import Fact, Value, listed, make_fact
 from assistant.facts.logs_and_readings import BACKGROUND, quote_lines, record_facts
 from assistant.facts.profiles import PROFILES
@@ -23,6 +24,7 @@ from assistant.facts.sensor import find_blindness, notice_facts, sensor_facts
 from assistant.questions.entities import Mention, list_addresses, read_devices, worst_first
 from traffic.discovery import describe_hosts_without_ip, find_plant_networks
 from traffic.labels import NORMAL
+from traffic.plant import is_link_local
 
 MOST_FACTS, MOST_OTHERS, MOST_RECORDS = 5, 5, 3
 _HOLDS = {
@@ -34,6 +36,9 @@ _ASKS_FOR_LOSS = re.compile(
     r"(?i)\b(los(e|es|ing|t)\b.*\bpackets?|packet loss|packets?\b.*\blost)\b"
 )
 _ASKS_WHO_TALKS = re.compile(r"(?i)\bwho\b.*\b(talk|speak|communicat)")
+_ASKS_FOR_ENDS = re.compile(
+    r"(?i)\b(connection|session)s?\b.*\b(end|break|clos|drop|lose|lost)|\b(los\w+|disconnect)"
+)
 _LOSSES, _LOST_SHARE = ("packet_loss", "congestion"), 0.01
 _NO_LOSS = "No packet loss shows: {resent} of {pkts:packet} were sent again."
 _HIDES_ANSWERS = ("one_way", "cut")  # blindness that makes whatever is asked look unanswered
@@ -99,6 +104,8 @@ def investigate(question: str, analysis: Analysis, device: str | None = None) ->
     named = found.device if found.mention.devices else ""
     beside = [*notice_facts(view, capture.notices, named), *sensor_facts(capture.quality)]
     talks = talk_facts(view) if found.device and _ASKS_WHO_TALKS.search(question) else []
+    if named and _ASKS_FOR_ENDS.search(question):
+        talks += end_facts(view, named)
     return replace(found, facts=(*_sound(talks), *found.facts, *_sound(beside)))
 
 
@@ -133,9 +140,29 @@ def _investigate(question: str, analysis: Analysis, device: str | None) -> Inves
         return denial
     if incidents:
         return _explain(incidents[0], incidents[1:], mention, analysis)
-    if not list_addresses(analysis):
-        return _find_nothing(mention, analysis)
-    return _describe_device(mention, analysis) if named else _describe_all(mention, analysis)
+    if named and list_addresses(analysis):
+        return _describe_device(mention, analysis)
+    # Who is well says nothing of a plant whose machines were not taken for devices.
+    unjudged = not _list_devices(analysis) or _find_unjudged_networks(analysis)
+    return _find_nothing(mention, analysis) if unjudged else _describe_all(mention, analysis)
+
+
+def _list_devices(analysis: Analysis) -> list[str]:
+    """All devices that can be asked about; none where they have only addresses that they gave
+    themselves, since what goes on in the plant goes on between others."""
+    found = list_addresses(analysis)
+    local = analysis.view.local
+    return found if any(one not in local or not is_link_local(one) for one in found) else []
+
+
+def _find_unjudged_networks(analysis: Analysis) -> tuple[str, ...]:
+    """Public networks in which industrial traffic runs and no address was taken for a device."""
+    ours = [ipaddress.ip_address(one) for one in analysis.view.local]
+    return tuple(
+        network
+        for network in find_plant_networks(analysis.capture)
+        if not any(one in ipaddress.ip_network(network) for one in ours)
+    )
 
 
 def _deny_loss(
@@ -284,11 +311,15 @@ _PUBLIC = (
     "This capture holds no device: its industrial traffic is between public addresses of {networks}; if they are the "
     "plant's, --local with these networks makes them devices."
 )
+_PUBLIC_TOO = (
+    "Nothing stood out at the {n:device} here, but there is industrial traffic between public addresses of {networks} "
+    "that was not judged; if they are the plant's, --local with these networks makes them devices."
+)
 
 
 def _find_nothing(mention: Mention, analysis: Analysis) -> Investigation:
     """The capture does not hold what was asked for: say what it holds."""
-    names = [analysis.view.name_of(address) for address in list_addresses(analysis)]
+    names = [analysis.view.name_of(address) for address in _list_devices(analysis)]
     values: dict[str, Value] = {
         "asked": ", ".join(mention.missing),
         "n": len(names),
@@ -296,8 +327,9 @@ def _find_nothing(mention: Mention, analysis: Analysis) -> Investigation:
     }
     kind = "devices" if names else "no_devices"
     fact = make_fact(kind, _HOLDS[kind], values)
-    if not names and (networks := find_plant_networks(analysis.capture)):
-        fact = make_fact("no_devices", _PUBLIC, {"networks": listed(networks, 12)})
+    if not (names and mention.missing) and (networks := _find_unjudged_networks(analysis)):
+        sentence = _PUBLIC_TOO if names else _PUBLIC
+        fact = make_fact("no_devices", sentence, values | {"networks": listed(networks, 12)})
     without = describe_hosts_without_ip(analysis.capture)
     hosts: dict[str, Value] = {
         "hosts": len(without),

@@ -17,6 +17,8 @@ _PORT_WORDS = {
     5353: "mDNS", 8883: "MQTT over TLS", 20000: "DNP3", 44818: "EtherNet/IP",
 }  # fmt: skip
 
+_MIN_CLOSED, _MOST_CLOSED = 3, 2  # sessions that a client ended; servers that are named
+_IDLE_S = 1.0  # it did not end them because it was done
 _SMALL_SHARE = 0.02  # of a device's packets: services below it are not named
 
 _SENTENCES = {
@@ -30,6 +32,9 @@ _SENTENCES = {
     "outcome": "It made {attempts:TCP attempt}; {failed} of these got no answer or a refusal.",
     "asked": "{asker} asked for the hardware address of {device} {asked:time} and got {replies:reply}.",
     "odd": "Counted beside its flows: {counts}.",
+    "closes": "{device} itself closed {closed} of its {sessions:session} with {server}.",
+    "closes_idle": "{device} itself closed {closed} of its {sessions:session} with {server}, half of them after "
+    "{idle_s} or more in which nothing was asked.",
     "talk": "{source} talks with {target}{service}: {pkts:packet}, {both_bytes}.",
     "health": "Of the windows of {device}, {normal} out of {windows} are normal ({normal_share}).",
     "unjudged": "{device} has no window that could be judged: it was active in too few samples.",
@@ -92,6 +97,28 @@ def talk_facts(view: TrafficView, most: int = 5) -> list[Fact]:
         }
         facts.append(make_fact("talk", _SENTENCES["talk"], values))
     return facts
+
+
+def end_facts(view: TrafficView, device: str) -> list[Fact]:
+    """Sessions that a device opened and ended itself again and again, by server, the most first."""
+    mine = view.sessions
+    mine = mine[(mine["client"] == device) & mine["opened"]]
+    facts = []
+    for server, rows in mine.groupby("server", observed=True):
+        closed = rows[(rows["ended_by"] == "client") & (rows["ended"] == "fin")]
+        if len(closed) < _MIN_CLOSED:
+            continue
+        idle_s = float(closed["idle_s"].median())
+        values: dict[str, Value] = {
+            "device": view.name_of(device),
+            "server": view.name_of(str(server)),
+            "closed": len(closed),
+            "sessions": len(rows),
+            "idle_s": idle_s,
+        }
+        kind = "closes_idle" if idle_s >= _IDLE_S else "closes"
+        facts.append(make_fact(kind, _SENTENCES[kind], values))
+    return sorted(facts, key=lambda fact: fact.values["closed"], reverse=True)[:_MOST_CLOSED]
 
 
 def health_fact(view: TrafficView, device: str, verdicts: pd.DataFrame) -> Fact:

@@ -141,9 +141,10 @@ class Complaint:
     """Why a device is not called healthy though its traffic looks so.
 
     Attributes:
-        kind: ``log`` or ``reading``.
-        values: what a sentence about it needs: ``count`` and ``start_time_s`` of the lines, or
-            ``sensor``, ``what``, ``span_s`` and ``start_time_s`` of the reading.
+        kind: ``log``, ``reading`` or ``calls``.
+        values: what a sentence about it needs: ``count`` and ``start_time_s`` of the lines;
+            ``sensor``, ``what``, ``span_s`` and ``start_time_s`` of the reading; ``target`` and
+            ``spacing_s`` of the calls.
     """
 
     kind: str

@@ -27,7 +27,7 @@ def request_facts(view: TrafficView, device: str) -> list[Fact]:
     order = pairs["bad"].agg(["sum", "size"]).sort_values(["sum", "size"], ascending=False)
     for (client, server, protocol), counted in order.iloc[:_MOST_PAIRS].iterrows():
         mine = pairs.get_group((client, server, protocol))
-        refused = mine[mine["code"] > 0]
+        refused = mine[_is_refused(mine)]
         values: dict[str, Value] = {
             "client": view.name_of(str(client)),
             "server": view.name_of(str(server)),
@@ -56,11 +56,28 @@ def fails_often(view: TrafficView, device: str) -> bool:
 def _requests(view: TrafficView, device: str) -> pd.DataFrame:
     rows = view.exchanges
     rows = rows[(rows["client"] == device) | (rows["server"] == device)]
-    # A refusal whose request was not seen is a refusal all the same.
-    alone = (rows["outcome"] == "unasked") & (rows["code"] > 0)
-    return rows[rows["outcome"].isin(["answered", "refused", "unanswered"]) | alone]
+    return rows[rows["outcome"].isin(["answered", "refused", "unanswered"]) | _is_alone(rows)]
+
+
+def _is_alone(rows: pd.DataFrame) -> pd.Series:
+    """A refusal whose request was not seen is a refusal all the same."""
+    return (rows["outcome"] == "unasked") & (rows["code"] > 0)
+
+
+def _is_refused(rows: pd.DataFrame) -> pd.Series:
+    """What an answer remarks beside what was asked for is no refusal."""
+    return (rows["outcome"] == "refused") | _is_alone(rows)
 
 
 def _is_failure(rows: pd.DataFrame) -> pd.Series:
     unknown = (rows["protocol"] == "dns") & (rows["code"] == _NO_SUCH_NAME)
-    return ((rows["outcome"] == "unanswered") | (rows["code"] > 0)) & ~unknown
+    return ((rows["outcome"] == "unanswered") | _is_refused(rows) | _has_trouble(rows)) & ~unknown
+
+
+def _has_trouble(rows: pd.DataFrame) -> pd.Series:
+    """Answers in which a device remarks that something is wrong with it."""
+    found = pd.Series(data=False, index=rows.index)
+    for name in rows["protocol"].unique():
+        trouble = rows["code"].isin(BY_NAME[str(name)].troubles)
+        found |= (rows["protocol"] == name) & (rows["outcome"] == "answered") & trouble
+    return found

@@ -16,10 +16,17 @@ from assistant.detection.rules.answers import (
 )
 from assistant.detection.rules.attacks import (
     find_doubled_addresses,
+    find_interruptions,
     find_new_writers,
-    find_one_way_floods,
     find_register_sweeps,
 )
+from assistant.detection.rules.ethernet import (
+    find_doubled_publishers,
+    find_doubled_stations,
+    find_goose_faults,
+    find_station_alarms,
+)
+from assistant.detection.rules.floods import find_message_floods, find_one_way_floods
 from assistant.detection.rules.links import find_losses, find_spikes
 from assistant.detection.rules.outages import (
     find_absent_addresses,
@@ -92,6 +99,14 @@ RULES = (
     _plain(find_spikes, suggests="spike"),
     _plain(find_uploads, suggests="upload"),
     _plain(find_clockwork, suggests="clockwork"),
+    _plain(
+        find_goose_faults, confirms="goose_silent", suggests="goose_late goose_missed goose_back"
+    ),
+    _plain(find_doubled_publishers, confirms="goose_twice"),
+    _plain(find_station_alarms, confirms="alarm", suggests="given_up"),
+    _plain(find_doubled_stations, confirms="station_twice"),
+    _plain(find_message_floods, suggests="messages"),
+    _plain(find_interruptions, suggests="interrupt"),
     _plain(find_new_writers, confirms="forbidden_writer", suggests="new_writer new_control"),
 )
 # Kinds of facts that confirm an incident whatever the model says, and those that make it likely.

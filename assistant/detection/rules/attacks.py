@@ -1,33 +1,35 @@
-"""Attacks that packets alone prove: an address with two owners, a flood that nothing answers, a
-sweep of registers, a new writer.
+"""Attacks that packets alone prove: an address with two owners, a sweep of registers, a new writer,
+a command that interrupts a controller's work.
 
 A writer is new against ten minutes of what came before, or not allowed by plant.yaml. Without
-either nothing is judged: who writes when a recording begins may always have done so.
+either nothing is judged: who writes when a recording begins may always have done so. Nobody stops
+or restarts a controller all the time: that is told whenever it is seen.
 """
 
-import numpy as np
 import pandas as pd
 
+from assistant.detection.rules.conversation import (
+    describe_ends,
+    make_hit,
+    prove,
+    read_conversations,
+    word_code,
+)
 from assistant.detection.rules.proofs import from_to
-from assistant.detection.rules.rule import RuleHit, slots_of
+from assistant.detection.rules.rule import RuleHit, beside, slots_of
 from assistant.facts.attacks import MODBUS_REQUESTS
-from assistant.facts.fact import Proof, Value, make_fact
+from assistant.facts.fact import Proof, Value, listed, make_fact
 from assistant.facts.traffic_view import TrafficView
 from traffic.capture import SAMPLE_S
-from traffic.plant import is_group
+from traffic.pcap.protocols import BY_NAME
 
 _MIN_CLAIMS = 3
 _SWEPT_REGISTERS = 50  # different ones in a sample
 _SWEPT_REFUSED_SHARE = 0.5  # exceptions among the answers
-# In one sample to one port, nothing coming back: a stream may go one way over UDP (video, syslog),
-# never so fast.
-_FLOOD_PKTS = {"tcp": 1_000, "udp": 20_000}
-
 _BASELINE_S = 600.0
 
 _SENTENCES = {
     "duplicate": "{address} is claimed by {machines:machine} at the same time ({claims:claim} seen).",
-    "one_way": "{source} sent {target} at least {peak_pkts:packet} in {sample_s}, and nothing came back.",
     "sweep": "{client} asked {server} over Modbus for up to {registers:different register address} in {sample_s}, and "
     "{refused_share} of its {requests:request} got an exception: it sweeps.",
     "new_writer": "{client} is new as a writer to {server}: its first of {writes:write command} came at "
@@ -36,6 +38,8 @@ _SENTENCES = {
     "{writes:write command} since {since_time_s}.",
     "new_control": "{client} sent {server} {writes:command} that changes how it runs (start, stop, restart or "
     "download) since {since_time_s}, after {baseline_s} without any.",
+    "interrupt": "{client} told {server} to stop or to start anew {times:time}: {what}, first at {since_time_s}; "
+    "{outcome}.",
 }
 
 
@@ -58,40 +62,6 @@ def find_doubled_addresses(view: TrafficView) -> list[RuleHit]:
     return found
 
 
-def find_one_way_floods(view: TrafficView) -> list[RuleHit]:
-    """Floods of one port by one address, to which nothing ever came back."""
-    ends = ["src", "dst", "port", "proto"]
-    rows = view.flow_slots
-    rows = rows[~rows["answered"] & rows["proto"].isin(list(_FLOOD_PKTS))]
-    busy = rows["src_pkts"].clip(lower=1).groupby(rows["slot"]).sum()
-    rows = rows[rows["slot"].isin(busy.index[busy >= min(_FLOOD_PKTS.values())])]
-    by_end = [rows[name] for name in (*ends, "slot")]
-    pkts = rows["src_pkts"].clip(lower=1).groupby(by_end).sum().reset_index()
-    peaks = pkts[pkts["src_pkts"] >= pkts["proto"].map(_FLOOD_PKTS).astype(float)]
-    found = []
-    for (src, dst, port, _), peak in peaks.groupby(ends):
-        source, target = str(src), str(dst)
-        if is_group(target):
-            continue
-        values: dict[str, Value] = {
-            "source": view.name_of(source),
-            "target": view.port_at(target, int(port)),
-            "peak_pkts": int(peak["src_pkts"].max()),
-            "sample_s": SAMPLE_S,
-        }
-        fact = make_fact("one_way", _SENTENCES["one_way"], values)
-        rows = view.flow_slots
-        same = rows[(rows["src"] == source) & (rows["dst"] == target) & (rows["port"] == port)]
-        slots = slots_of(_beside(same, peak))
-        # A plant's device that floods somebody outside takes part in what others do too.
-        label = "dos" if target in view.local else "ddos"
-        if source in view.local:
-            found.append(RuleHit(source, label, "source", (fact,), (target,), slots))
-        else:
-            found.append(RuleHit(target, label, "target", (fact,), (source,), slots))
-    return found
-
-
 def find_register_sweeps(view: TrafficView) -> list[RuleHit]:
     """Modbus clients that walk through a server's addresses and are refused most of them."""
     asked = view.evidence_of_kind(*MODBUS_REQUESTS)
@@ -100,7 +70,7 @@ def find_register_sweeps(view: TrafficView) -> list[RuleHit]:
     found = []
     for (client, server), peaks in wide.groupby(["src", "dst"]):
         rows = asked[(asked["src"] == client) & (asked["dst"] == server)]
-        rows = _beside(rows, peaks)
+        rows = beside(rows, peaks)
         rows = rows[rows["code"].isin(peaks["code"])]
         answers = refused[(refused["src"] == client) & (refused["dst"] == server)]
         answers = answers[answers["slot"].isin(rows["slot"])]
@@ -123,12 +93,6 @@ def find_register_sweeps(view: TrafficView) -> list[RuleHit]:
             RuleHit(str(client), "recon", "source", (fact,), (str(server),), slots_of(rows))
         )
     return found
-
-
-def _beside(rows: pd.DataFrame, peaks: pd.DataFrame) -> pd.DataFrame:
-    """Rows in the slots of peaks and next to them: what peaks begins and ends inside a slot."""
-    near = np.unique(peaks["slot"].to_numpy()[:, None] + np.arange(-1, 2))
-    return rows[np.isin(rows["slot"], near)]
 
 
 def find_new_writers(view: TrafficView) -> list[RuleHit]:
@@ -158,3 +122,39 @@ def find_new_writers(view: TrafficView) -> list[RuleHit]:
         slots = slots_of(view.write_slots(client, server))
         hits.append(RuleHit(client, "unauthorized_command", "source", (fact,), (server,), slots))
     return hits
+
+
+def find_interruptions(view: TrafficView) -> list[RuleHit]:
+    """Commands that stop a device's work or start it anew, by those whom plant.yaml does not allow
+    to send any."""
+    hits = []
+    for client, server, name, rows in read_conversations(view):
+        protocol = BY_NAME[name]
+        told = rows[(rows["kind"] == "control") & rows["function"].isin(protocol.interrupts)]
+        # Without an answer nothing shows that anybody is there who understands such a command.
+        if not told["outcome"].isin(["answered", "refused"]).any():
+            continue
+        if client in view.allowed_writers.get(server, ()):
+            continue
+        words = (protocol.functions.get(int(code), f"function {code}") for code in told["function"])
+        values = describe_ends(view, client, server, told) | {
+            "times": len(told),
+            "what": listed(dict.fromkeys(words)),
+            "outcome": _word_outcomes(name, told),
+        }
+        fact = make_fact("interrupt", _SENTENCES["interrupt"], values, proof=prove(told))
+        hits.append(make_hit(client, "unauthorized_command", [fact], server, told))
+    return hits
+
+
+def _word_outcomes(protocol: str, told: pd.DataFrame) -> str:
+    """What became of commands: accepted, refused with which code, not answered."""
+    codes = told.loc[told["outcome"] == "refused", "code"].value_counts()
+    counts = told["outcome"].value_counts()
+    words = [
+        f"{counts[outcome]} {word}"
+        for outcome, word in (("answered", "accepted"), ("unanswered", "without an answer"))
+        if counts.get(outcome, 0)
+    ]
+    words += [f"{n} refused with {word_code(protocol, int(code))}" for code, n in codes.items()]
+    return listed(words)

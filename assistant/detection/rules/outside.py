@@ -1,17 +1,20 @@
 """What goes outside: much data to an address that was never met before, and calls like clockwork to
 an address that nobody looked up."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
 from assistant.detection.rules.proofs import from_to
 from assistant.detection.rules.rule import RuleHit, slots_of
 from assistant.facts.fact import Proof, Value, make_fact
+from assistant.facts.logs_and_readings import Complaint
 from assistant.facts.traffic_view import TrafficView
 from traffic.capture import SAMPLE_S
 from traffic.plant import is_group
 
-_UPLOAD_BYTES, _UPLOAD_SLOTS, _MORE_SENT = 5e6, 60, 4.0  # within ten minutes
+_UPLOAD_BYTES, _UPLOAD_SLOTS, _MORE_SENT = 2e6, 60, 4.0  # within ten minutes
 _BASELINE_S = 600.0
 _MIN_CALLS, _MIN_CALLS_S = 12, 300.0
 _CLOCKWORK = 0.05  # half of the spacings within this share of their median
@@ -26,7 +29,8 @@ _SENTENCES = {
     "met_at_start": "Whether that address is new to it this recording cannot tell: it begins with it.",
     "clockwork": "{device} calls {target}, outside the plant, every {spacing_s} (half of the calls keep to it within "
     "{jitter_s}): {attempts:call} between {first_time_s} and {last_time_s}, each answered with little.",
-    "no_name": "No name was asked for before the first of these calls, and the port is none of an ordinary service.",
+    "no_name": "No name was asked for before the first of these calls, and they are none of an ordinary service at its "
+    "usual port.",
 }
 
 
@@ -57,52 +61,81 @@ def find_uploads(view: TrafficView) -> list[RuleHit]:
 
 
 def find_clockwork(view: TrafficView) -> list[RuleHit]:
-    """Short calls at an even interval to an outside address that no name led to."""
+    """Short calls at an even interval to an outside address that no name led to, where no ordinary
+    service is spoken."""
     hits = []
     for device, target, rows in _outside(view):
-        rows = rows[(rows["proto"] == "tcp") & rows["out"]]
-        each = rows.groupby("attempt").agg(
-            first=("since_s", "min"), answered=("answered", "any"), refused=("refused", "any")
-        )
-        each = each.sort_values("first")
-        begun = each["first"].to_numpy()
-        if len(begun) < _MIN_CALLS or begun[-1] - begun[0] < _MIN_CALLS_S:
-            continue
-        spacing = np.diff(begun)
-        middle = float(np.median(spacing))
-        jitter = float(np.median(np.abs(spacing - middle)))
-        little = float((rows["src_bytes"] + rows["dst_bytes"]).sum()) <= _SMALL_BYTES * len(each)
-        if jitter > _CLOCKWORK * middle or not little:
-            continue
-        if _is_named(view, device, float(begun[0])) or _is_ordinary(rows):
-            continue
-        if not each["answered"].any():
-            continue  # find_vain_calls tells of these
-        values = _values(view, device, target, rows) | {
-            "target": view.endpoint(rows),
-            "controller": view.endpoint(rows),
-            "attempts": len(each),
-            "sessions": int(each["answered"].sum()),
-            "spacing_s": middle,
-            "jitter_s": jitter,
-        }
-        proof = Proof(f"{from_to(device, target)} && tcp.flags.syn == 1")
-        kinds = ["clockwork", "no_name"]
-        facts = tuple(make_fact(one, _SENTENCES[one], values, proof=proof) for one in kinds)
-        hits.append(RuleHit(device, "c2", "source", facts, (target,), slots_of(rows)))
+        for port, calls in _calls(rows):
+            values = _read_clockwork(view, device, target, calls)
+            if values is None or _is_ordinary(calls):
+                continue
+            only = f"{from_to(device, target)} && tcp.dstport == {port} && tcp.flags.syn == 1"
+            kinds = ["clockwork", "no_name"]
+            facts = tuple(
+                make_fact(one, _SENTENCES[one], values, proof=Proof(only)) for one in kinds
+            )
+            hits.append(RuleHit(device, "c2", "source", facts, (target,), slots_of(calls)))
     return hits
+
+
+def find_nameless_calls(view: TrafficView, device: str) -> Complaint | None:
+    """Calls like clockwork to an ordinary service outside that no name led to: its maker's, as it
+    looks, and malware hides as one; None where there are none."""
+    for target, rows in _outside_of(view, device):
+        for _, calls in _calls(rows):
+            values = _read_clockwork(view, device, target, calls)
+            if values is not None:
+                return Complaint("calls", values)
+    return None
+
+
+def _read_clockwork(
+    view: TrafficView, device: str, target: str, rows: pd.DataFrame
+) -> dict[str, Value] | None:
+    """The rhythm of a device's calls to a port outside; None where they have none, are not
+    answered, say much, or follow the question for a name."""
+    each = rows.groupby("attempt").agg(first=("since_s", "min"), answered=("answered", "any"))
+    each = each.sort_values("first")
+    begun = each["first"].to_numpy()
+    if len(begun) < _MIN_CALLS or begun[-1] - begun[0] < _MIN_CALLS_S:
+        return None
+    spacing = np.diff(begun)
+    middle = float(np.median(spacing))
+    jitter = float(np.median(np.abs(spacing - middle)))
+    little = float((rows["src_bytes"] + rows["dst_bytes"]).sum()) <= _SMALL_BYTES * len(each)
+    if jitter > _CLOCKWORK * middle or not little or _is_named(view, device, float(begun[0])):
+        return None
+    if not each["answered"].any():
+        return None  # find_vain_calls tells of these
+    return _values(view, device, target, rows) | {
+        "target": view.endpoint(rows),
+        "controller": view.endpoint(rows),
+        "attempts": len(each),
+        "sessions": int(each["answered"].sum()),
+        "spacing_s": middle,
+        "jitter_s": jitter,
+    }
+
+
+def _calls(rows: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
+    """What a device opened over TCP, by port."""
+    for port, mine in rows[(rows["proto"] == "tcp") & rows["out"]].groupby("port"):
+        yield int(port), mine
 
 
 def _outside(view: TrafficView) -> list[tuple[str, str, pd.DataFrame]]:
     """What each device has with each outside address, from the device's side."""
-    found = []
-    for device in sorted(view.local):
-        rows = view.flows_of(device)
-        rows = rows[~rows["other"].isin(view.local)]
-        for target, mine in rows.groupby("other"):
-            if not is_group(str(target)):
-                found.append((device, str(target), mine))
-    return found
+    return [
+        (device, target, rows)
+        for device in sorted(view.local)
+        for target, rows in _outside_of(view, device)
+    ]
+
+
+def _outside_of(view: TrafficView, device: str) -> list[tuple[str, pd.DataFrame]]:
+    rows = view.flows_of(device)
+    rows = rows[~rows["other"].isin(view.local)]
+    return [(str(other), mine) for other, mine in rows.groupby("other") if not is_group(str(other))]
 
 
 def _is_named(view: TrafficView, device: str, first_s: float) -> bool:
@@ -116,7 +149,11 @@ def _is_named(view: TrafficView, device: str, first_s: float) -> bool:
 
 
 def _is_ordinary(rows: pd.DataFrame) -> bool:
-    return bool(rows["port"].isin(_ORDINARY).any())
+    """Whether what is spoken there is what its port stands for: anybody can listen at port 443."""
+    ordinary = rows["port"].isin(_ORDINARY)
+    known = rows["service"].notna() & (rows["service"] != "")
+    # Content is told by its beginning, which a recording may not hold.
+    return bool((ordinary & (known | ~rows["history"].astype("str").str.startswith("S"))).any())
 
 
 def _known_since(view: TrafficView, device: str) -> float:

@@ -27,7 +27,7 @@ _MIN_BUSY_S = 10.0  # a device that is busy for a moment is no incident
 _PROBED = 10  # different functions or units that were refused: who asks looks around
 _SWEPT = 50  # different addresses
 _FEW_TARGETS = 4
-_SAME = ["function", "unit", "target", "name"]  # what makes two requests the same
+_SAME = ["function", "unit", "target", "name", "value"]  # what makes two requests the same
 
 _SENTENCES = {
     "refused": "{server} refuses what {client} asks: {refused} of {asked:request} to {what}{where} since "

@@ -67,3 +67,9 @@ def slots_of(rows: pd.DataFrame) -> np.ndarray:
 def slots_at(ts: pd.Series) -> np.ndarray:
     """The distinct slots of some moments in seconds, sorted, int64."""
     return np.unique(np.floor(ts.to_numpy() / SAMPLE_S).astype(np.int64))
+
+
+def beside(rows: pd.DataFrame, peaks: pd.DataFrame) -> pd.DataFrame:
+    """Rows in the slots of peaks and next to them: what peaks begins and ends inside a slot."""
+    near = np.unique(peaks["slot"].to_numpy()[:, None] + np.arange(-1, 2))
+    return rows[np.isin(rows["slot"], near)]

@@ -12,7 +12,9 @@ from traffic.plant import is_group
 
 _TARGETS = 20  # who tries more than that looks around
 _FAILED_SHARE = 0.5
+# Calls, and seconds between the first and the last: few for long, or many for some minutes.
 _MIN_CALLS, _MIN_CALLS_S = 12, 600.0
+_MANY_CALLS, _MANY_CALLS_S = 30, 180.0
 _LASTING = 0.5  # of the time between the first and the last call, at their median spacing
 _ECHO, _FEW_PINGS = (8, 128), 2  # types of ICMP and ICMPv6
 _MINUTE = 6  # slots
@@ -112,7 +114,8 @@ def find_vain_calls(view: TrafficView) -> list[RuleHit]:
         if mine["answered"].any() or mine["refused"].any():
             continue
         begun = np.sort(mine.groupby("attempt")["since_s"].min().to_numpy())
-        if len(begun) < _MIN_CALLS or begun[-1] - begun[0] < _MIN_CALLS_S:
+        bounds = ((_MIN_CALLS, _MIN_CALLS_S), (_MANY_CALLS, _MANY_CALLS_S))
+        if not any(len(begun) >= n and np.ptp(begun) >= s for n, s in bounds):
             continue
         spacing = np.diff(begun)
         middle = float(np.median(spacing))

@@ -16,13 +16,19 @@ from eval.testbed.events.actions import tool_command
 
 
 def _healthy(
-    draw: Draw, right: str, length_s: float, *steps: Step, speed: float = 1.0, **facts: Any
+    draw: Draw,
+    right: str,
+    length_s: float,
+    *steps: Step,
+    speed: float = 1.0,
+    standing: tuple[str, ...] = ("normal",),
+    **facts: Any,
 ) -> Scene:
     for machine in [one for one in draw.machines if one.program == "hmi"]:
         # The machine that plays the scene may be busy; nobody shall give up because of that.
         draw.change(machine, timeout_s=2.0 * speed)
     truth = CaseTruth(
-        "is everything ok?", right, standing=("normal",), facts={"label": "normal", **facts},
+        "is everything ok?", right, standing=standing, facts={"label": "normal", **facts},
         must_not=(r"\A[^\n]*(loss|likely|confirmed)",),
     )  # fmt: skip
     return Scene(draw.site(), truth, length_s, steps, speed)
@@ -78,9 +84,12 @@ def backup(draw: Draw) -> Scene:
     trickle = tool_command("tcp", "bulk", store.address, 873, 4)
     send = tool_command("tcp", "bulk", store.address, 873, kbit, "--bytes", size)
     at_s = draw.seconds(100, 160)
+    # Minutes of a recording do not tell a backup from data that somebody gathers: to say so is as
+    # right as to call it well. Nothing may be raised.
     return _healthy(draw, f"a backup of {size / 1e6:.0f} MB inside the plant", at_s + size * 8 / kbit / 1000 + 60,
                     Step(0, 9e9, run_tools(store, listen)), Step(10, 9e9, run_tools(sender, trickle)),
-                    Step(at_s, 9e9, run_tools(sender, send)), bytes=size)  # fmt: skip
+                    Step(at_s, 9e9, run_tools(sender, send)), bytes=size,
+                    standing=("normal", "inconclusive"))  # fmt: skip
 
 
 def mqtt(draw: Draw) -> Scene:

@@ -7,6 +7,7 @@ network, mount and process namespaces of its own: whatever happens in it ends wi
 import contextlib
 import ctypes
 import heapq
+import ipaddress
 import logging
 import multiprocessing
 import os
@@ -65,7 +66,7 @@ def record_scene(scene: Scene, name: str, out: Path, start_s: float) -> bool:
             print("no frame shows what is true:", *missing, sep="\n  ", file=file)
         return False
     restamped.rename(out / f"{name}.pcap")
-    case = {"capture": f"{name}.pcap", **describe(scene.truth, measured)}
+    case = {"capture": f"{name}.pcap", **name_local(scene), **describe(scene.truth, measured)}
     text = yaml.safe_dump([case], sort_keys=False, allow_unicode=True, width=10**6)
     write_text(out / f"{name}.yaml", text)
     return True
@@ -178,6 +179,12 @@ def _capturing(pcap: Path) -> Iterator[None]:
     finally:
         capture.send_signal(signal.SIGTERM)
         capture.wait()
+
+
+def name_local(scene: Scene) -> dict[str, list[str]]:
+    """What an operator names with ``--local``: the plant's network where that is a public one."""
+    private = ipaddress.ip_network(scene.site.network).is_private
+    return {} if private else {"local": [scene.site.network]}
 
 
 def describe(truth: CaseTruth, measured: Mapping[str, Sequence[float]]) -> dict[str, Any]:

@@ -295,6 +295,7 @@ BACNET = Protocol(
     functions=SERVICES,
     kinds=_KINDS,
     refusals=REFUSALS,
+    interrupts=frozenset({17, 20}),
     busy=frozenset({ERROR + 2, ERROR + 3, ERROR + 82, ERROR + 111, ABORT + 9}),
     name_target=_name_target,
     wait_s=10.0,  # APDU_Timeout is 6 s by default, 3 tries (12.11.28)

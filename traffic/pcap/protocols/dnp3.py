@@ -204,6 +204,9 @@ DNP3 = Protocol(
     kinds=_KINDS,
     refusals=REFUSALS,
     remarks=frozenset(_REMARKS),
+    # That it was started anew a device says until its master takes note, some masters never do.
+    troubles=frozenset({4, 6, 7}),
+    interrupts=frozenset({13, 14, 18}),
     busy=frozenset({5}),
     name_target=_name_target,
     wait_s=5.0,

@@ -264,6 +264,7 @@ ENIP = Protocol(
     read=_read,
     functions=cip.FUNCTIONS | {_COMMAND | number: words for number, words in _FUNCTIONS.items()},
     refusals=cip.REFUSALS | {_STATUS_CODE | number: words for number, words in _STATUS.items()},
+    interrupts=cip.INTERRUPTS,
     busy=cip.BUSY,
     denied=cip.DENIED,
     gone=cip.GONE,

@@ -142,5 +142,6 @@ IEC104 = Protocol(
     read=_read,
     functions=FUNCTIONS,
     refusals=REFUSALS,
+    interrupts=frozenset({_RESET}),
     wait_s=15.0,  # t1 (-104, 9.6)
 )

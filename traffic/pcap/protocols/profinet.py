@@ -43,11 +43,11 @@ FUNCTIONS = {
     ALARM: "alarm", **{ALARM + kind: f"alarm: {words}" for kind, words in _ALARMS.items()},
 }  # fmt: skip
 NOT_SUPPORTED = 255
-_RTA_ERROR = 256  # what an alarm's partner answers when it gives up
+RTA_ERROR = 256  # what an alarm's partner answers when it gives up
 REFUSALS = {
     1: "option not supported", 2: "suboption not supported or no data", 3: "suboption not set", 4: "resource error",
     5: "not possible for local reasons", 6: "not possible while in operation",
-    NOT_SUPPORTED: "service not supported", _RTA_ERROR: "connection given up",
+    NOT_SUPPORTED: "service not supported", RTA_ERROR: "connection given up",
 }  # fmt: skip
 _BLOCKS = 12  # where the blocks begin
 _MOST_BLOCKS = 4  # of a set, that are asked for an error
@@ -110,7 +110,7 @@ def _read(messages: Messages) -> pd.DataFrame:
         target=np.select([alarm, blocks], [messages.u16(26), option << 8 | suboption], -1),
         code=np.select(
             [asks, unsupported, answers & (service == SET), refused],
-            [-1, NOT_SUPPORTED, _find_errors(messages), _RTA_ERROR],
+            [-1, NOT_SUPPORTED, _find_errors(messages), RTA_ERROR],
             0,
         ),
         value=np.where(alarm, number == _ALARM_HIGH, -1),
@@ -196,6 +196,7 @@ PROFINET = Protocol(
     read=_read,
     functions=FUNCTIONS,
     refusals=REFUSALS,
+    interrupts=frozenset({SET}),
     broadcasts=True,
     identify=_identify,
 )

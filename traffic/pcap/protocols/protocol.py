@@ -126,6 +126,8 @@ class Protocol:
         refusals: words for codes of refusal and error.
         remarks: codes that an answer may carry and still answers; words for them are in
             ``refusals`` too.
+        troubles: which remarks say that something is wrong with the device itself.
+        interrupts: functions of the kind ``control`` that stop a device's work or start it anew.
         busy: which refusals say "not now" and mean no mistake of anybody.
         denied: which say that who asks is not allowed to.
         gone: which say that what is behind the server does not answer.
@@ -160,6 +162,8 @@ class Protocol:
     kinds: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     refusals: Mapping[int, str] = field(default_factory=dict)
     remarks: frozenset[int] = frozenset()
+    troubles: frozenset[int] = frozenset()
+    interrupts: frozenset[int] = frozenset()
     busy: frozenset[int] = frozenset()
     denied: frozenset[int] = frozenset()
     gone: frozenset[int] = frozenset()

@@ -446,6 +446,7 @@ S7COMM = Protocol(
     functions=FUNCTIONS,
     kinds=_KINDS,
     refusals=REFUSALS,
+    interrupts=frozenset({_STOP}),
     busy=frozenset({0x0141, 0x8302, 0x8304, 0xD0A2, 0xD2A4, 0xD406, _COTP_CODE + 129}),
     denied=frozenset({0x03, 0x0119, 0x8703, 0xD0A1, 0xD241, 0xD242, 0xD602, 0xD605}),
     name_target=_name_target,

@@ -1,0 +1,115 @@
+"""Floods: packets to which nothing comes back, and messages far beyond what their sender sent before."""
+
+import numpy as np
+
+from assistant.detection.rules.conversation import describe_ends, prove
+from assistant.detection.rules.rule import RuleHit, beside, slots_at, slots_of
+from assistant.facts.fact import Value, make_fact
+from assistant.facts.traffic_view import TrafficView
+from traffic.capture import SAMPLE_S
+from traffic.plant import GROUP_MAC, is_group
+
+# In one sample to one port, nothing coming back: a stream may go one way over UDP (video, syslog),
+# never so fast.
+_FLOOD_PKTS = {"tcp": 1_000, "udp": 20_000}
+
+# Messages of one sender in a second, for so many seconds, against what it sent before. A sensor
+# that sends fast from first to last is none; neither is a short burst of what it had kept.
+_MESSAGES_PER_S, _TIMES_USUAL = 40.0, 10.0
+_MIN_FLOOD_S, _MIN_BEFORE_S = 4, 30.0
+_GAP_S = 10.0  # a pause that long ends a flood
+
+_SENTENCES = {
+    "one_way": "{source} sent {target} at least {peak_pkts:packet} in {sample_s}, and nothing came back.",
+    "messages": "{client} floods {server} with {protocol} messages: {messages:message} from {start_time_s} to "
+    "{end_time_s}, up to {peak:message} in one second; before that {usual_per_s} a second.",
+}
+
+
+def find_one_way_floods(view: TrafficView) -> list[RuleHit]:
+    """Floods of one port by one address, to which nothing ever came back."""
+    ends = ["src", "dst", "port", "proto"]
+    rows = view.flow_slots
+    rows = rows[~rows["answered"] & rows["proto"].isin(list(_FLOOD_PKTS))]
+    busy = rows["src_pkts"].clip(lower=1).groupby(rows["slot"]).sum()
+    rows = rows[rows["slot"].isin(busy.index[busy >= min(_FLOOD_PKTS.values())])]
+    by_end = [rows[name] for name in (*ends, "slot")]
+    pkts = rows["src_pkts"].clip(lower=1).groupby(by_end).sum().reset_index()
+    peaks = pkts[pkts["src_pkts"] >= pkts["proto"].map(_FLOOD_PKTS).astype(float)]
+    found = []
+    for (src, dst, port, _), peak in peaks.groupby(ends):
+        source, target = str(src), str(dst)
+        if is_group(target):
+            continue
+        values: dict[str, Value] = {
+            "source": view.name_of(source),
+            "target": view.port_at(target, int(port)),
+            "peak_pkts": int(peak["src_pkts"].max()),
+            "sample_s": SAMPLE_S,
+        }
+        fact = make_fact("one_way", _SENTENCES["one_way"], values)
+        rows = view.flow_slots
+        same = rows[(rows["src"] == source) & (rows["dst"] == target) & (rows["port"] == port)]
+        slots = slots_of(beside(same, peak))
+        # A plant's device that floods somebody outside takes part in what others do too.
+        label = "dos" if target in view.local else "ddos"
+        if source in view.local:
+            found.append(RuleHit(source, label, "source", (fact,), (target,), slots))
+        else:
+            found.append(RuleHit(target, label, "target", (fact,), (source,), slots))
+    return found
+
+
+def find_message_floods(view: TrafficView) -> list[RuleHit]:
+    """Senders that publish far more than they did before, for some seconds or longer."""
+    asked = view.exchanges
+    told = asked[(asked["kind"] == "publish") & asked["outcome"].isin(["told", "answered"])]
+    told = told[~told["server"].astype("str").str.match(GROUP_MAC)]
+    hits = []
+    for (client, server, name), rows in told.groupby(
+        ["client", "server", "protocol"], observed=True
+    ):
+        span = _find_flood(rows["ts"].to_numpy(), view.start_s)
+        if span is None:
+            continue
+        part = rows.iloc[span]
+        ts = part["ts"]
+        before_s = float(ts.min()) - view.start_s
+        values = describe_ends(view, str(client), str(server), part) | {
+            "protocol": str(name).upper(),
+            "messages": len(part),
+            "start_time_s": float(ts.min()),
+            "end_time_s": float(ts.max()),
+            "peak": int(np.unique(np.floor(ts), return_counts=True)[1].max()),
+            "usual_per_s": span.start / before_s,
+        }
+        fact = make_fact("messages", _SENTENCES["messages"], values, proof=prove(part))
+        label = "mqtt_abuse" if name == "mqtt" else "dos"
+        slots = slots_at(ts)
+        hits.append(RuleHit(str(client), label, "source", (fact,), (str(server),), slots))
+    return hits
+
+
+def _find_flood(ts: np.ndarray, start_s: float) -> slice | None:
+    """The messages of the first flood among those of one sender, by time; None where there is none.
+
+    Args:
+        ts: shape (n,), seconds, sorted.
+        start_s: of the capture: what the sender sent before is counted from there.
+    """
+    seconds, first, counts = np.unique(np.floor(ts), return_index=True, return_counts=True)
+    busy = counts >= _MESSAGES_PER_S
+    if busy.sum() < _MIN_FLOOD_S:
+        return None
+    begin = int(np.argmax(busy))
+    before_s = float(seconds[begin]) - start_s
+    usual = first[begin] / before_s if before_s > 0 else np.inf
+    rate = float(np.median(counts[busy]))
+    if before_s < _MIN_BEFORE_S or rate < _TIMES_USUAL * usual:
+        return None
+    places = np.flatnonzero(busy)
+    breaks = np.flatnonzero(np.diff(seconds[places]) > _GAP_S)
+    last = int(places[breaks[0]] if len(breaks) else places[-1])
+    if busy[begin : last + 1].sum() < _MIN_FLOOD_S:
+        return None
+    return slice(int(first[begin]), int(first[last] + counts[last]))

@@ -1,0 +1,245 @@
+"""Rules over packets written out by hand: what they find, and what looks like it and is none."""
+
+import struct
+from pathlib import Path
+
+import pytest
+from frames import (
+    CLIENT,
+    SERVER,
+    Frame,
+    client,
+    dcp_message,
+    dcp_name,
+    dnp3_message,
+    ethernet,
+    goose_message,
+    read,
+    server,
+    talk,
+    tcp_packet,
+    udp_packet,
+)
+
+from assistant.detection.rules import apply_rules
+from assistant.detection.rules.outside import find_nameless_calls
+from assistant.diagnosis.playbook import read_causes
+from assistant.facts.fact import kind_of
+from assistant.facts.requests import fails_often
+from assistant.facts.traffic_view import TrafficView
+from traffic.samples import make_samples
+
+A, B = b"\x00\x1b\x1b\0\0\x0a", b"\x00\x1b\x1b\0\0\x0b"
+MAC_A, MAC_B = A.hex(":"), B.hex(":")
+ALL = b"\x01\x0e\xcf\0\0\0"
+OUTSIDE = "203.0.113.5"
+
+
+def _view(tmp_path: Path, frames: list[Frame]) -> TrafficView:
+    capture = read(tmp_path, sorted(frames))
+    return TrafficView(capture, make_samples(capture))
+
+
+def _found(view: TrafficView) -> list[tuple[str, str, str]]:
+    """Kind of the leading fact, label and device of each hit."""
+    return [(kind_of(hit.fact), hit.label, hit.device) for hit in apply_rules(view)]
+
+
+def test_what_is_said_of_causes_holds_no_number():
+    """A number of a sentence that no fact has is cut, and the answer is taken for less sure."""
+    said = [cause.meaning for cause in read_causes().values()]
+    assert not [text for text in said if any(letter.isdigit() for letter in text)]
+
+
+# ---- Commands that interrupt ----
+
+
+def _dnp3(function: int, seq: int, answer: bytes) -> list[tuple[str, bytes]]:
+    asked = dnp3_message(bytes([0xC0, 0xC0 | seq, function]), 4, 1)
+    return [(">", asked), *([("<", answer)] if answer else [])]
+
+
+def _answer(seq: int, indications: bytes) -> bytes:
+    return dnp3_message(bytes([0xC0, 0xC0 | seq, 129]) + indications, 1, 4, 0x44)
+
+
+@pytest.mark.parametrize(
+    ("function", "indications", "said"),
+    [
+        (13, b"\0\0", "1 accepted"),
+        (13, b"\0\1", "1 refused with code 1 (function not supported)"),
+        (13, b"", None),  # nobody shows that he understood
+        (1, b"\0\0", None),  # a read
+    ],
+)
+def test_a_restart_that_a_device_was_told(tmp_path, function, indications, said):
+    answer = _answer(3, indications) if indications else b""
+    view = _view(tmp_path, talk(20000, *_dnp3(function, 3, answer)))
+    hits = [hit for hit in apply_rules(view) if kind_of(hit.fact) == "interrupt"]
+    wanted = [] if said is None else [(CLIENT, "unauthorized_command", "cold restart", said)]
+    assert wanted == [
+        (hit.device, hit.label, hit.fact.values["what"], hit.fact.values["outcome"]) for hit in hits
+    ]
+
+
+@pytest.mark.parametrize(
+    ("indications", "failing"),
+    [(b"\0\0", False), (b"\x80\0", False), (b"\x40\0", True), (b"\0\2", True)],
+    ids=["well", "restarted", "trouble", "unknown object"],
+)
+def test_that_it_was_started_anew_is_no_failure_of_a_device(tmp_path, indications, failing):
+    turns = [turn for seq in range(5) for turn in _dnp3(1, seq, _answer(seq, indications))]
+    assert fails_often(_view(tmp_path, talk(20000, *turns)), SERVER) == failing
+
+
+# ---- Floods of messages ----
+
+
+def _publishes(*times: float) -> list[Frame]:
+    message = b"\x30\x06" + struct.pack(">H", 2) + b"a/" + b"22"
+    frames = [client(0.0, "S", 0, dport=1883), server(0.1, "SA", 0, port=1883)]
+    for place, ts in enumerate(times):
+        frames.append(client(ts, "PA", 1 + len(message) * place, message, dport=1883))
+    return [*frames, (max(times) + 30, ethernet(udp_packet(b"x")))]
+
+
+CALM, FAST = [float(ts) for ts in range(1, 60)], [60 + i / 50 for i in range(500)]
+
+
+@pytest.mark.parametrize(
+    ("times", "flood"),
+    [
+        (CALM + FAST, True),
+        (FAST[:100], False),  # two seconds of what was kept
+        ([ts - 59 for ts in FAST], False),  # as fast from the first moment on
+        (CALM, False),
+    ],
+)
+def test_who_publishes_far_more_than_before_floods(tmp_path, times, flood):
+    found = [
+        hit for hit in apply_rules(_view(tmp_path, _publishes(*times))) if hit.label == "mqtt_abuse"
+    ]
+    assert [hit.device for hit in found] == [CLIENT] * flood
+    if flood:
+        values = found[0].fact.values
+        assert (values["messages"], values["peak"]) == (500, 50)
+        assert values["usual_per_s"] == pytest.approx(59 / 60)
+
+
+# ---- Calls to the outside ----
+
+
+def _calls(port: int, asked: bytes, answer: bytes) -> list[Frame]:
+    """Fifteen short sessions, one every thirty seconds."""
+    frames = []
+    for number in range(15):
+        ts, sport = 30.0 * number, 41000 + number
+        ends = {"sport": sport, "dport": port, "dst": OUTSIDE}
+        back = {"sport": port, "dport": sport, "src": OUTSIDE, "dst": CLIENT}
+        for at, (flags, seq, data, sides) in enumerate(
+            [("S", 0, b"", ends), ("SA", 0, b"", back), ("PA", 1, asked, ends), ("PA", 1, answer, back),
+             ("FA", 1 + len(asked), b"", ends), ("FA", 1 + len(answer), b"", back)]
+        ):  # fmt: skip
+            packet = tcp_packet(flags, seq, data, **sides)
+            frames.append((ts + at / 100, ethernet(packet)))
+    return frames
+
+
+@pytest.mark.parametrize("port", [443, 4444])
+def test_calls_like_clockwork_whatever_their_port(tmp_path, port):
+    """Nothing that is spoken there is TLS: anybody can listen at port 443."""
+    found = _found(_view(tmp_path, _calls(port, b"hello", b"ok")))
+    assert found == [("clockwork", "c2", CLIENT)]
+
+
+def test_calls_of_an_ordinary_service_are_told_and_not_raised(tmp_path):
+    view = _view(
+        tmp_path,
+        _calls(80, b"GET / HTTP/1.1\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+    )
+    assert _found(view) == []
+    told = find_nameless_calls(view, CLIENT)
+    assert told is not None
+    assert (told.kind, told.values["spacing_s"]) == ("calls", pytest.approx(30.0))
+
+
+def test_an_uneven_caller_is_no_clockwork(tmp_path):
+    frames = _calls(4444, b"hello", b"ok")
+    uneven = [(ts + 20 * (int(ts // 30) % 2), frame) for ts, frame in frames]
+    view = _view(tmp_path, uneven)
+    assert _found(view) == []
+    assert find_nameless_calls(view, CLIENT) is None
+
+
+# ---- GOOSE ----
+
+
+def _published(*steps: tuple[float, int, int], mac: bytes = A, lives_ms: int = 2000) -> list[Frame]:
+    return [
+        (ts, ethernet(goose_message(state, repeat, lives_ms=lives_ms), 0x88B8, mac, ALL))
+        for ts, state, repeat in steps
+    ]
+
+
+STEADY = [(float(ts), 4, ts) for ts in range(30)]
+OTHER: Frame = (60.0, ethernet(udp_packet(b"x")))  # the recording goes on
+
+
+@pytest.mark.parametrize(
+    ("frames", "found"),
+    [
+        ([*_published(*STEADY), OTHER], [("goose_silent", "device_silent", MAC_A)]),
+        (_published(*STEADY), []),
+        # It never keeps what it promises, and the recording ends soon after.
+        ([*_published(*STEADY, lives_ms=500), (31.0, OTHER[1])], [("goose_late", "flapping", MAC_A)]),
+        (
+            _published(*((ts, 4, repeat + repeat // 10) for ts, _, repeat in STEADY)),
+            [],
+        ),
+        (
+            _published(*((ts, 4, repeat + repeat // 5) for ts, _, repeat in STEADY)),
+            [("goose_missed", "packet_loss", MAC_A)],
+        ),
+        (
+            _published(*((ts, 4, repeat % 8) for ts, _, repeat in STEADY)),
+            [("goose_back", "flapping", MAC_A)],
+        ),
+    ],
+    ids=["silent", "well", "always late", "two are missing", "five are missing", "back again"],
+)  # fmt: skip
+def test_a_publisher_by_what_its_messages_say(tmp_path, frames, found):
+    assert _found(_view(tmp_path, frames)) == found
+
+
+def test_two_publishers_of_one_control_block(tmp_path):
+    mine = _published(*STEADY)
+    other = _published(*((ts + 0.5, 9, repeat) for ts, _, repeat in STEADY), mac=B)
+    (hit,) = apply_rules(_view(tmp_path, mine + other))
+    assert (kind_of(hit.fact), hit.label, hit.fact.values["n"]) == ("goose_twice", "spoofing", 2)
+    assert {hit.device, *hit.peers} == {MAC_A, MAC_B}
+    # One that takes over after the other has stopped is a spare.
+    later = [(ts + 30, frame) for ts, frame in other]
+    assert "goose_twice" not in [kind for kind, *_ in _found(_view(tmp_path, mine + later))]
+
+
+# ---- PROFINET ----
+
+
+def test_an_alarm_of_a_station(tmp_path):
+    body = struct.pack(">HHBBHHH", 1, 2, 0x11, 0x11, 1, 1, 28)
+    alarm = struct.pack(">HH", 0x0002, 24) + b"\1\0" + struct.pack(">HIHH", 1, 0, 3, 1) + bytes(12)
+    frames = [(ts, ethernet(b"\xfc\1" + body + alarm, 0x8892, A, B)) for ts in (1.0, 9.0)]
+    (hit,) = apply_rules(_view(tmp_path, [*frames, OTHER]))
+    assert (kind_of(hit.fact), hit.label, hit.device) == ("alarm", "service_down", MAC_A)
+    assert (hit.fact.values["what"], hit.fact.values["times"]) == ("alarm: diagnosis", 2)
+
+
+@pytest.mark.parametrize(("pause_s", "twice"), [(0.2, True), (40.0, False)])
+def test_one_name_of_two_stations(tmp_path, pause_s, twice):
+    """Both answer one question; a station that was replaced answers a later one."""
+    asked = dcp_message(0xFEFE, 5, 0, 7, dcp_name(b"press-io"))
+    answer = dcp_message(0xFEFF, 5, 1, 7, dcp_name(b"press-io", b"\0\0"))
+    frames = [(1.0, ethernet(asked, 0x8892, b"\x00\x1b\x1b\0\0\x01", ALL))]
+    frames += [(1.1 + n * pause_s, ethernet(answer, 0x8892, mac)) for n, mac in enumerate((A, B))]
+    found = [hit for hit in apply_rules(_view(tmp_path, [*frames, OTHER])) if hit.peers]
+    assert [hit.fact.values["name"] for hit in found] == ["press-io"] * twice
