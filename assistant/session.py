@@ -87,7 +87,10 @@ def load_models(settings: Settings) -> Models:
             said.
     """
     llm, card = load_adapter(settings.adapter, settings.model)
-    return Models(llm, card, _load_writer(settings, llm))
+    writer = _load_writer(settings, llm)
+    if writer is not None:
+        writer.free_prose = settings.free_prose
+    return Models(llm, card, writer)
 
 
 def _load_writer(settings: Settings, classifier: LocalLLM) -> LocalLLM | RemoteLLM | None:

@@ -44,6 +44,8 @@ class Settings(BaseSettings):
         remote_url: an OpenAI-compatible server on the plant's network that writes the answers; none
             by default.
         remote_model: the name by which that server knows its model; "default" where none is given.
+        free_prose: whether a writer words the facts in sentences of its own, each checked; by default
+            it only puts them in order, so that every word shown is a fact's.
         plant: inventory of devices, ``plant.yaml``.
         local: networks (CIDR) whose addresses are devices, beside the private ranges.
         logs: logs of devices, ``PATH`` or ``DEVICE=PATH`` each.
@@ -58,6 +60,7 @@ class Settings(BaseSettings):
     writer: Path | None = None
     remote_url: str | None = None
     remote_model: str = ""
+    free_prose: bool = False
     plant: Path | None = None
     local: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)] = ()
     logs: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_sources)] = ()

@@ -33,14 +33,16 @@ class Evidence:
         verdict: the answer in one sentence, fixed.
         standing: how sure, fixed.
         facts: ``f1``, ``f2`` … computed sentences.
-        passages: ``p1``, ``p2`` … excerpts of documents that anybody may have written.
+
+    All of it names roles (``device 1``), never addresses or names
+    (``assistant.diagnosis.pseudonyms``). Passages of documents are not among it: code quotes them,
+    and what anybody may have written in a manual needs no model.
     """
 
     question: str
     verdict: str
     standing: str
     facts: tuple[Statement, ...]
-    passages: tuple[Statement, ...]
 
 
 ANSWERS: dict[str, str] = {
@@ -82,21 +84,38 @@ _INSTRUCTION = "\n".join(
 
 
 MOST_SENTENCES = 6
-_MOST_FACTS, _MOST_PASSAGES = 8, 3
-_QUESTION_CHARS, _FACT_CHARS, _PASSAGE_CHARS = (
-    300,
-    320,
-    400,
-)  # together under 2,000 tokens: a CPU reads the prompt slowly
+_MOST_FACTS = 8
+_QUESTION_CHARS, _FACT_CHARS = 300, 320  # under 2,000 tokens: a CPU reads the prompt slowly
+# How a fact may be joined to the one before it. None of them says that one thing follows from
+# another, in time or as a cause: nobody measured that.
+LINKS: dict[str, str] = {
+    "": "",
+    "and": "And: ",
+    "also": "Also: ",
+    "further": "Further: ",
+    "in detail": "In detail: ",
+    "to compare": "To compare: ",
+}
+
+
+def ordering(evidence: Evidence) -> list[dict[str, str]]:
+    """Render evidence for a chat model that puts the facts of an answer in order and writes no
+    sentence."""
+    rules = render("writing_order.jinja", links=[name for name in LINKS if name])
+    return _messages(rules, evidence, "Order the facts for the operator in JSON.")
 
 
 def diagnosis(evidence: Evidence) -> list[dict[str, str]]:
     """Render evidence for a chat model that words an answer whose verdict is fixed already.
 
-    Hostnames, topics and manuals may have been written by an attacker: they are cut to length and
-    stand between markers that they cannot close.
+    Topics and questions may have been written by an attacker: they are cut to length and stand
+    between markers that they cannot close.
     """
     rules = render("writing_rules.jinja", most_sentences=MOST_SENTENCES)
+    return _messages(rules, evidence, "Explain the verdict to the operator in JSON.")
+
+
+def _messages(rules: str, evidence: Evidence, task: str) -> list[dict[str, str]]:
     content = render(
         "writing_evidence.jinja",
         verdict=_quote(evidence.verdict, _FACT_CHARS),
@@ -105,10 +124,7 @@ def diagnosis(evidence: Evidence) -> list[dict[str, str]]:
         facts=[
             Statement(one.id, _quote(one.text, _FACT_CHARS)) for one in evidence.facts[:_MOST_FACTS]
         ],
-        passages=[
-            Statement(one.id, _quote(one.text, _PASSAGE_CHARS))
-            for one in evidence.passages[:_MOST_PASSAGES]
-        ],
+        task=task,
     )
     return [{"role": "system", "content": rules}, {"role": "user", "content": content}]
 

@@ -185,7 +185,9 @@ class Conversation:
         assert self.analysis is not None
         device = self.focus.device if self.focus and not named else None
         composed = diagnose(question, self.analysis, self.index, device or None)
-        diagnosis = write(composed, self.writer if intent in ("why", "") else None)
+        diagnosis = write(
+            composed, self.writer if intent in ("why", "") else None, self.analysis.plant
+        )
         self.focus = diagnosis
         incident = self._incident()
         if self.history and incident:

@@ -122,7 +122,9 @@ def ask(
         models = load_models(settings)
         analysis = analyse(capture, settings, models, progress)
     with narrate("looking things up") as progress, open_knowledge(settings, progress) as index:
-        diagnosis = write(diagnose(question, analysis, index, device=device), models.writer)
+        diagnosis = write(
+            diagnose(question, analysis, index, device=device), models.writer, analysis.plant
+        )
     say_notes(analysis.capture.notes)
     typer.echo(render_diagnosis(diagnosis, form))
 

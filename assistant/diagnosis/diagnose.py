@@ -52,6 +52,8 @@ class Diagnosis:
         incidents: ids, the one that explains first.
         context: further facts that the text takes names, times and numbers from.
         removed: how many sentences had no source and were taken out; not part of its JSON.
+        cut: what a model wrote and no fact bears; not part of the text. In its JSON where there is
+            any.
     """
 
     question: str
@@ -71,6 +73,7 @@ class Diagnosis:
     incidents: tuple[str, ...] = ()
     context: tuple[Fact, ...] = ()
     removed: int = 0
+    cut: tuple[str, ...] = ()
 
     @property
     def known(self) -> tuple[Fact, ...]:
@@ -87,7 +90,7 @@ class Diagnosis:
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
-            if name not in _NOT_IN_JSON
+            if name not in _NOT_IN_JSON and (name != "cut" or value)
         }
 
 

@@ -123,6 +123,16 @@ def is_supported(quantity: Quantity, values: Iterable[float | str]) -> bool:
     return any(_supports(value, quantity) for value in values)
 
 
+def is_name(word: str) -> bool:
+    """Whether a word names somebody, as a word with digits in it does.
+
+    >>> is_name("plc-2"), is_name("IPv4"), is_name("packets")
+    (True, False, False)
+    """
+    found = _read_word(word.lower())
+    return found is not None and found.kind == "name"
+
+
 def _read(match: re.Match[str]) -> Quantity | None:
     kind, text = match.lastgroup or "", match.group()
     if kind == "name":

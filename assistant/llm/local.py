@@ -23,7 +23,10 @@ class LocalLLM:
     Attributes:
         name: the folder's name, for records of what was written by which model.
         chat_capable: the tokenizer has a chat template, so `stream` and `render` work.
+        free_prose: as a writer, it words facts itself instead of ordering them.
     """
+
+    free_prose = False
 
     def __init__(self, path: Path | str, adapter: Path | str | None = None) -> None:
         """Load the model; nothing is fetched and no code from the folder is run.

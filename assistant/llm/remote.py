@@ -19,9 +19,14 @@ from traffic.errors import UserError
 
 class RemoteLLM:
     """A server's chat model. Only writes: it does not tell the likelihood of given answers, so it
-    cannot classify."""
+    cannot classify.
+
+    Attributes:
+        free_prose: it words facts itself instead of ordering them.
+    """
 
     chat_capable = True
+    free_prose = False
 
     def __init__(
         self, url: str, model: str, timeout_s: float = 120.0, networks: Sequence[str] = ()

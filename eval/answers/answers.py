@@ -156,7 +156,7 @@ def _counted(why: Sequence[str]) -> tuple[Skipped, ...]:
 
 def _ask(case: Case, analysis: Analysis, index: Index, history: History, models: Models) -> Answer:
     if case.by == "ask":
-        diagnosis = write(diagnose(case.question, analysis, index), models.writer)
+        diagnosis = write(diagnose(case.question, analysis, index), models.writer, analysis.plant)
         return Answer(diagnosis.text, diagnosis, diagnosis.removed, diagnosis.refused)
     reply = Conversation(analysis, index, history, writer=models.writer).reply(case.question)
     return Answer(reply.text, reply.diagnosis, reply.removed, reply.refused)

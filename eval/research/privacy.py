@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import numpy as np
 import pandas as pd
 
 from assistant.detection.pipeline import analyse
+from assistant.diagnosis import diagnose
+from assistant.diagnosis.llm_writer import make_prompt, write
 from assistant.llm.adapters import load_adapter
-from prompts.messages import Evidence, Statement, diagnosis
 from prompts.window_text import render_windows
 from traffic.capture import Capture
-from traffic.plant import load_plant
+from traffic.plant import Plant, load_plant
 from traffic.reader import read_capture
 from traffic.samples import make_samples
 from traffic.windows import make_windows
@@ -118,7 +120,8 @@ class Naming:
 
 
 def count_naming_prompts(folder: Path = SAMPLE) -> Naming:
-    """Count the prompts that name a device, of a writer asked of each incident and each device.
+    """Count the prompts that name a device, a zone, a hardware address or the capture: of a writer
+    that orders and one that words, asked of the capture, each device and each incident.
 
     Args:
         folder: a capture with its ``plant.yaml``.
@@ -128,13 +131,39 @@ def count_naming_prompts(folder: Path = SAMPLE) -> Naming:
     """
     plant = load_plant(folder / "plant.yaml")
     analysis = analyse(folder, *load_adapter(), plant)
-    hosts = [one for one in _list_addresses(analysis.capture) if _find_host(one)]
-    names = [re.escape(one) for one in (*hosts, *(device.name for device in plant.devices))]
-    naming = re.compile(rf"(?<![\w.-])(?:{'|'.join(names)})(?![\w-])")
-    subjects = [one.facts for one in analysis.incidents]
-    subjects += [analysis.facts_of(device.address) for device in plant.devices if device.address]
-    prompts = []
-    for facts in subjects:
-        statements = [Statement(f"f{number}", fact.text) for number, fact in enumerate(facts, 1)]
-        prompts.append(diagnosis(Evidence("", "", "", tuple(statements), ()))[-1]["content"])
+    naming = _find_names(analysis.capture, plant, folder)
+    prompts: list[str] = []
+    for free in (False, True):
+        reader = _Reader(free)
+        for device in plant.devices:
+            question = f"What is wrong with {device.name} ({device.address}) in {folder.name}?"
+            write(diagnose(question, analysis, None), reader, plant)
+        prompts += reader.prompts
+        for one in analysis.incidents:
+            made = make_prompt("why?", "", "likely", one.facts, free=free)
+            prompts += [message["content"] for message in made.messages]
     return Naming(len(prompts), sum(bool(naming.search(prompt)) for prompt in prompts))
+
+
+class _Reader:
+    """A model that keeps what it is sent and says nothing."""
+
+    name = "reader"
+
+    def __init__(self, free_prose: bool) -> None:
+        self.free_prose, self.prompts = free_prose, list[str]()
+
+    def stream(self, messages: list[dict[str, str]], max_tokens: int) -> Iterator[str]:
+        del max_tokens
+        self.prompts += [message["content"] for message in messages]
+        yield from ()
+
+
+def _find_names(capture: Capture, plant: Plant, folder: Path) -> re.Pattern[str]:
+    """What no prompt may hold: addresses, names, zones, files."""
+    names = {one for one in _list_addresses(capture) if _find_host(one)}
+    for device in plant.devices:
+        names |= {device.name, device.mac, device.zone, device.contact, *device.aliases}
+    names |= {folder.name, *(path.name for path in folder.iterdir())}
+    known = "|".join(re.escape(one) for one in sorted(names) if one)
+    return re.compile(rf"(?i)(?<![\w.-])(?:{known})(?![\w-])")

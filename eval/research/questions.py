@@ -208,8 +208,8 @@ def q8(runs: StoredRuns, llm: str) -> Verdict:
         f"after {renamed.addresses} addresses were changed"
     )
     held = (
-        f"{naming.naming} of {naming.prompts} prompts, one for each incident and each device of the "
-        "shipped capture, hold an address or a name; a writer is used only where one is given"
+        f"{naming.naming} of {naming.prompts} messages to a writer, asked of each incident and each device of the "
+        "shipped capture, hold an address, a name, a zone or the capture's; one is used only where it is given"
     )
     return decide(
         Claim(
@@ -218,7 +218,7 @@ def q8(runs: StoredRuns, llm: str) -> Verdict:
             texts,
         ),
         Claim(
-            "the writer's prompts: none holds an address or a name of a device",
+            "the writer's prompts: none holds an address or a name of a device, a zone or a file",
             "fails" if naming.naming else "holds",
             held,
         ),
