@@ -20,6 +20,7 @@ from bottling_line import (
     make_analysis,
     silence,
 )
+from tables import capture, flow
 
 from assistant.detection.pipeline import analyse_verdicts
 from assistant.diagnosis import diagnose
@@ -314,3 +315,23 @@ def test_who_was_seen_for_a_minute_does_not_spoil_the_health_of_all():
     assert (answer.standing, answer.cause) == ("normal", alone.cause)
     assert "1 device could not be judged, seen too briefly: fe80::1." in answer.text
     assert diagnose("is fe80::1 fine?", both, None).standing == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("plant", "device", "standing"),
+    [("141.81.0", "fe80::1", "inconclusive"), ("141.81.0", "192.168.7.9", "inconclusive"),
+     ("192.168.0", "fe80::1", "normal")],
+    ids=["link-local ones beside", "a private one beside", "private"],
+)  # fmt: skip
+def test_a_plant_on_public_addresses_is_not_called_well_for_those_beside(plant, device, standing):
+    ends = f"{plant}.10", f"{plant}.20"
+    polls = [flow(1000.0 + 10 * i, *ends, 502, service="modbus") for i in range(12)]
+    beside = [flow(1001.0 + 10 * i, device, "fe80::2", 5355, proto="udp") for i in range(12)]
+    table = capture(*polls, *beside)
+    windows = make_windows(make_samples(table))
+    told = {"label": "normal", "abstained": False, "probability": 0.9, "direction": "source"}
+    shares = {f"p_{label}": 0.9 if label == "normal" else 0.005 for label in LABELS}
+    verdicts = windows.table.assign(**told, **shares)
+    answer = diagnose("is everything ok?", analyse_verdicts(table, None, windows, verdicts), None)
+    assert answer.standing == standing
+    assert ("--local" in answer.text) == (standing != "normal")

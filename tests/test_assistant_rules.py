@@ -24,6 +24,7 @@ from frames import (
 from assistant.detection.rules import apply_rules
 from assistant.detection.rules.outside import find_nameless_calls
 from assistant.diagnosis.playbook import read_causes
+from assistant.facts.devices import end_facts, writer_facts
 from assistant.facts.fact import kind_of
 from assistant.facts.requests import fails_often
 from assistant.facts.traffic_view import TrafficView
@@ -243,3 +244,27 @@ def test_one_name_of_two_stations(tmp_path, pause_s, twice):
     frames += [(1.1 + n * pause_s, ethernet(answer, 0x8892, mac)) for n, mac in enumerate((A, B))]
     found = [hit for hit in apply_rules(_view(tmp_path, [*frames, OTHER])) if hit.peers]
     assert [hit.fact.values["name"] for hit in found] == ["press-io"] * twice
+
+
+# ---- What is told where it is asked for ----
+
+
+def test_who_writes_and_who_ends_sessions(tmp_path):
+    write = struct.pack(">HHHBBHH", 1, 0, 6, 1, 6, 7, 99)
+    frames = []
+    for number in range(3):  # each is ended by its client, 5 s after its last word
+        ts, sport = 10.0 * number, 41000 + number
+        ends = {"sport": sport, "dport": 502}
+        back = {"sport": 502, "dport": sport, "src": SERVER, "dst": CLIENT}
+        for at, flags, seq, data, sides in (
+            (0.0, "S", 0, b"", ends), (0.1, "SA", 0, b"", back), (0.2, "PA", 1, write, ends),
+            (0.3, "PA", 1, write, back), (5.3, "FA", 13, b"", ends), (5.4, "FA", 13, b"", back),
+        ):  # fmt: skip
+            frames.append((ts + at, ethernet(tcp_packet(flags, seq, data, **sides))))
+    view = _view(tmp_path, frames)
+    (writes,) = writer_facts(view, SERVER)
+    assert (writes.values["client"], writes.values["writes"]) == (CLIENT, 3)
+    (ends,) = end_facts(view, CLIENT)
+    assert (ends.values["closed"], ends.values["sessions"]) == (3, 3)
+    assert ends.values["idle_s"] == pytest.approx(5.0, abs=0.01)
+    assert end_facts(view, SERVER) == []

@@ -13,6 +13,7 @@ from random import Random
 from shutil import which
 
 import dpkt
+import pandas as pd
 import pytest
 import yaml
 from hypothesis import given
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 
 from eval.testbed.cases.case import CaseTruth, Draw, Scene, accelerate
 from eval.testbed.cases.catalogue import KINDS, adapt_truth
-from eval.testbed.cases.stage import SERVERS, record_scene
+from eval.testbed.cases.stage import SERVERS, name_local, record_scene
 from eval.testbed.host import check_host
 from eval.testbed.sensor import (
     DEGRADATIONS,
@@ -31,6 +32,7 @@ from eval.testbed.sensor import (
     write_frames,
 )  # fmt: skip
 from traffic.errors import UserError
+from traffic.plant import is_local
 
 # ---- What is drawn ----
 
@@ -59,8 +61,11 @@ def check_scene(scene: Scene, kind: str) -> None:
     assert set(re.findall(r"\{(\w+?)(?:_first_s|_last_s)?\}", truth.right)) <= set(truth.measures)
     for pattern in (*truth.must, *truth.must_not):
         re.compile(pattern)
+    # Who asks about a plant on public addresses says which are its own.
+    private = is_local(pd.Series(addresses[:1])).all()
+    assert name_local(scene) == ({} if private else {"local": [scene.site.network]})
     if kind.startswith("healthy"):
-        assert truth.standing == ("normal",)
+        assert truth.standing in [("normal",), ("normal", "inconclusive")]
         assert not truth.device
     else:
         known = (

@@ -3,17 +3,15 @@
 ``../shared/data/field/cases.yaml`` says what an answer must and must not say.
 """
 
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from assistant.diagnosis import diagnose
-from assistant.report import render_diagnosis
-from assistant.session import Models, analyse, load_models
+from assistant.session import Models, load_models
 from assistant.settings import Settings
+from eval.testbed.cases.ask import ask_case, find_faults
 from traffic.errors import UserError
 
 FIELD = Path(__file__).parents[2] / "shared" / "data" / "field"
@@ -31,16 +29,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
 
 @pytest.mark.parametrize("case", _cases(), ids=lambda case: str(case["capture"]))
 def test_an_answer_says_what_people_found(case: dict[str, Any], models: Models, tmp_path: Path):
-    plant = FIELD / case["plant"] if "plant" in case else None
-    settings = Settings(home=tmp_path, plant=plant)
     if "error" in case:
         with pytest.raises(UserError, match=case["error"]):
-            analyse(FIELD / case["capture"], settings, models)
+            ask_case(case, FIELD, tmp_path, models)
         return
-    answer = diagnose(case["ask"], analyse(FIELD / case["capture"], settings, models), None)
-    text = render_diagnosis(answer, "text")
-    if "standing" in case:
-        assert answer.standing in case["standing"], text
-    missing = [one for one in case.get("must", ()) if not re.search(one, text, re.IGNORECASE)]
-    wrong = [one for one in case.get("must_not", ()) if re.search(one, text, re.IGNORECASE)]
-    assert (missing, wrong) == ([], []), text
+    standing, text = ask_case(case, FIELD, tmp_path, models)
+    assert find_faults(case, standing, text) == (), text

@@ -16,7 +16,7 @@ from assistant.diagnosis.grounding import check
 from assistant.diagnosis.health import Condition, describe_health, judge_health
 from assistant.diagnosis.playbook import find_symptoms, read_playbook
 from assistant.diagnosis.standing import Standing, judge, kind_of, verdict_fact
-from assistant.facts.devices import end_facts, health_fact, talk_facts
+from assistant.facts.devices import end_facts, health_fact, talk_facts, writer_facts
 from assistant.facts.fact import Fact, Value, listed, make_fact
 from assistant.facts.logs_and_readings import BACKGROUND, quote_lines, record_facts
 from assistant.facts.profiles import PROFILES
@@ -36,6 +36,7 @@ _ASKS_FOR_LOSS = re.compile(
     r"(?i)\b(los(e|es|ing|t)\b.*\bpackets?|packet loss|packets?\b.*\blost)\b"
 )
 _ASKS_WHO_TALKS = re.compile(r"(?i)\bwho\b.*\b(talk|speak|communicat)")
+_ASKS_FOR_WRITERS = re.compile(r"(?i)\b(writ(e|es|ing|ten|er|ers)|wrote)\b")
 _ASKS_FOR_ENDS = re.compile(
     r"(?i)\b(connection|session)s?\b.*\b(end|break|clos|drop|lose|lost)|\b(los\w+|disconnect)"
 )
@@ -104,6 +105,8 @@ def investigate(question: str, analysis: Analysis, device: str | None = None) ->
     named = found.device if found.mention.devices else ""
     beside = [*notice_facts(view, capture.notices, named), *sensor_facts(capture.quality)]
     talks = talk_facts(view) if found.device and _ASKS_WHO_TALKS.search(question) else []
+    if named and _ASKS_FOR_WRITERS.search(question):
+        talks += writer_facts(view, named)
     if named and _ASKS_FOR_ENDS.search(question):
         talks += end_facts(view, named)
     return replace(found, facts=(*_sound(talks), *found.facts, *_sound(beside)))

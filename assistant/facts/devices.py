@@ -18,6 +18,7 @@ _PORT_WORDS = {
 }  # fmt: skip
 
 _MIN_CLOSED, _MOST_CLOSED = 3, 2  # sessions that a client ended; servers that are named
+_MOST_WRITERS = 4
 _IDLE_S = 1.0  # it did not end them because it was done
 _SMALL_SHARE = 0.02  # of a device's packets: services below it are not named
 
@@ -32,6 +33,8 @@ _SENTENCES = {
     "outcome": "It made {attempts:TCP attempt}; {failed} of these got no answer or a refusal.",
     "asked": "{asker} asked for the hardware address of {device} {asked:time} and got {replies:reply}.",
     "odd": "Counted beside its flows: {counts}.",
+    "writes": "{client} writes to {server}: {writes:write command} since {since_time_s}, {baseline_s} after the "
+    "capture begins.",
     "closes": "{device} itself closed {closed} of its {sessions:session} with {server}.",
     "closes_idle": "{device} itself closed {closed} of its {sessions:session} with {server}, half of them after "
     "{idle_s} or more in which nothing was asked.",
@@ -96,6 +99,25 @@ def talk_facts(view: TrafficView, most: int = 5) -> list[Fact]:
             "both_bytes": int(row["both_bytes"]),
         }
         facts.append(make_fact("talk", _SENTENCES["talk"], values))
+    return facts
+
+
+def writer_facts(view: TrafficView, device: str) -> list[Fact]:
+    """Who sent a device write commands, and whom it sent any, the most first."""
+    rows = view.writes
+    rows = rows[(rows["client"] == device) | (rows["server"] == device)]
+    ends = rows.groupby(["client", "server"], as_index=False)
+    each = ends.agg(count=("count", "sum"), since_s=("since_s", "min"))
+    facts = []
+    for row in each.sort_values("count", ascending=False).head(_MOST_WRITERS).itertuples():
+        values: dict[str, Value] = {
+            "client": view.name_of(str(row.client)),
+            "server": view.name_of(str(row.server)),
+            "writes": int(row.count),
+            "since_time_s": float(row.since_s),
+            "baseline_s": float(row.since_s - view.start_s),
+        }
+        facts.append(make_fact("writes", _SENTENCES["writes"], values))
     return facts
 
 

@@ -6,19 +6,20 @@ either nothing is judged: who writes when a recording begins may always have don
 or restarts a controller all the time: that is told whenever it is seen.
 """
 
+from dataclasses import replace
+
 import pandas as pd
 
 from assistant.detection.rules.conversation import (
     describe_ends,
-    make_hit,
     prove,
     read_conversations,
     word_code,
 )
-from assistant.detection.rules.proofs import from_to
-from assistant.detection.rules.rule import RuleHit, beside, slots_of
+from assistant.detection.rules.proofs import from_to, ip_field
+from assistant.detection.rules.rule import RuleHit, beside, slots_at, slots_of
 from assistant.facts.attacks import MODBUS_REQUESTS
-from assistant.facts.fact import Proof, Value, listed, make_fact
+from assistant.facts.fact import Proof, Value, by_count, listed, make_fact
 from assistant.facts.traffic_view import TrafficView
 from traffic.capture import SAMPLE_S
 from traffic.pcap.protocols import BY_NAME
@@ -127,24 +128,34 @@ def find_new_writers(view: TrafficView) -> list[RuleHit]:
 def find_interruptions(view: TrafficView) -> list[RuleHit]:
     """Commands that stop a device's work or start it anew, by those whom plant.yaml does not allow
     to send any."""
-    hits = []
+    told: dict[tuple[str, str], list[pd.DataFrame]] = {}
     for client, server, name, rows in read_conversations(view):
-        protocol = BY_NAME[name]
-        told = rows[(rows["kind"] == "control") & rows["function"].isin(protocol.interrupts)]
+        interrupts = BY_NAME[name].interrupts
+        mine = rows[(rows["kind"] == "control") & rows["function"].isin(interrupts)]
         # Without an answer nothing shows that anybody is there who understands such a command.
-        if not told["outcome"].isin(["answered", "refused"]).any():
-            continue
-        if client in view.allowed_writers.get(server, ()):
-            continue
-        words = (protocol.functions.get(int(code), f"function {code}") for code in told["function"])
-        values = describe_ends(view, client, server, told) | {
-            "times": len(told),
-            "what": listed(dict.fromkeys(words)),
-            "outcome": _word_outcomes(name, told),
-        }
-        fact = make_fact("interrupt", _SENTENCES["interrupt"], values, proof=prove(told))
-        hits.append(make_hit(client, "unauthorized_command", [fact], server, told))
-    return hits
+        understood = mine["outcome"].isin(["answered", "refused"]).any()
+        if understood and client not in view.allowed_writers.get(server, ()):
+            told.setdefault((client, name), []).append(mine)
+    return [_make_interruption(view, *ends, pd.concat(parts)) for ends, parts in told.items()]
+
+
+def _make_interruption(view: TrafficView, client: str, name: str, told: pd.DataFrame) -> RuleHit:
+    """A hit at who sent such commands, to one device or to many."""
+    protocol, servers = BY_NAME[name], by_count(told["server"].astype(str))
+    words = (protocol.functions.get(int(code), f"function {code}") for code in told["function"])
+    values = describe_ends(view, client, servers[0], told) | {
+        "server": view.names_of(servers),
+        "times": len(told),
+        "what": listed(dict.fromkeys(words)),
+        "outcome": _word_outcomes(name, told),
+    }
+    proof = prove(told)
+    if len(servers) > 1:
+        source = f"{ip_field(client)}.src == {client}"
+        proof = replace(proof, filter=f"{source} && {protocol.layer or protocol.name}")
+    fact = make_fact("interrupt", _SENTENCES["interrupt"], values, proof=proof)
+    slots = slots_at(told["ts"])
+    return RuleHit(client, "unauthorized_command", "source", (fact,), tuple(servers), slots)
 
 
 def _word_outcomes(protocol: str, told: pd.DataFrame) -> str:

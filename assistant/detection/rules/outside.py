@@ -40,7 +40,8 @@ def find_uploads(view: TrafficView) -> list[RuleHit]:
     for device, target, rows in _outside(view):
         # A device that looks its service up by name and sends there by an ordinary port does what
         # its maker meant it to: a camera sends much.
-        if _is_named(view, device, float(rows["since_s"].min())) and _is_ordinary(rows):
+        named = _is_named(view, device, float(rows["since_s"].min()))
+        if named and rows["port"].isin(_ORDINARY).any():
             continue
         busiest = rows["sent_bytes"].groupby(rows["slot"] // _UPLOAD_SLOTS).sum().max()
         sent, got = float(rows["sent_bytes"].sum()), float(rows["got_bytes"].sum())
