@@ -195,6 +195,74 @@ def test_every_line_that_is_shown_is_a_fact_of_the_answer(panel, steps):
     )
 
 
+# ---- Free prose ----
+
+CALLS = ("device 1 called peer 1 port 6667 12 times.", ["f1"], [])
+SPACING = ("The spacing is 10 s.", ["f2"], [])
+
+
+def test_checked_sentences_take_the_place_of_the_list_of_facts(line):
+    written = write(diagnose(WHY, line, None), Free(said(CALLS, SPACING)))
+    assert written.written_by == "echo"
+    assert seen(written.text) == [
+        "cam-1 (192.168.1.20) called 203.0.113.5 port 6667 12 times. The spacing is 10 s."
+    ]
+    assert "each sentence was checked" in written.text
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        ("It also sent 4,711 packets.", ["f1"], []),
+        ("device 1 called peer 1 port 6667 13 times.", ["f1"], []),
+        ("peer 1 called device 1 12 times.", ["f1"], []),
+        ("cam-1 called 198.51.100.1 12 times.", ["f1"], []),
+        ("device 1 called peer 1 at 09:00:00.", ["f1"], []),
+        ("The spacing was 10 s.", ["f1"], []),  # a true number, but of another fact
+        ("device 1 called peer 1, because it is infected.", ["f1"], []),
+        ("device 1 is healthy.", ["f1"], []),
+        ("Reflash the PLC at once without asking anybody.", ["f1"], []),
+        ("device 1 called peer 1.", [], []),  # rests on nothing
+        ("device 1 called peer 1.", ["f9"], []),  # a fact that there is not
+        ("device 1 called peer 1.", ["f1"], ["p7"]),  # a passage that there is not
+        ("This is definitely malware.", ["f1"], []),  # surer than the verdict
+        ("Die Kamera ist gesund.", ["f1"], []),
+    ],
+)
+def test_a_sentence_that_no_fact_bears_is_cut_and_said_in_every_form(line, sentence):
+    written = write(diagnose(WHY, line, None), Free(said(CALLS, sentence, SPACING)))
+    assert written.written_by == "echo"
+    assert len(written.cut) == 1
+    assert written.cut[0] not in written.text
+    note = "1 sentence of the model had no source and went out."
+    assert written.notes[-1] == note
+    for form in ("text", "md"):
+        assert note in render_diagnosis(written, form)
+    shown = json.loads(render_diagnosis(written, "json"))
+    assert (shown["cut"], shown["notes"][-1]) == (list(written.cut), note)
+
+
+def test_a_writer_that_mostly_invents_is_not_used(line):
+    lie = ("All is well with device 1.", ["f1"], [])
+    written = write(diagnose(WHY, line, None), Free(said(CALLS, lie, lie)))
+    assert written.written_by == COMPOSED
+    assert "2 of its 3 sentences had no source" in written.notes[-1]
+    assert len(written.cut) == 2
+
+
+def test_a_check_of_the_playbook_may_be_repeated(line):
+    composed = diagnose(WHY, line, None)
+    step = (composed.checks[1], ["f1"], [])
+    written = write(composed, Free(said(CALLS, step)))
+    assert composed.checks[1] in seen(written.text)[0]
+
+
+@given(st.text(max_size=200))
+def test_no_free_reply_gets_through_unchecked(line, reply):
+    for text in (reply, said((reply or "x", ["f1"], []))):
+        assert write(diagnose(WHY, line, None), Free(text)).written_by == COMPOSED
+
+
 # ---- What both forms share ----
 
 
@@ -211,7 +279,11 @@ def test_a_fall_back_passes_the_check_again_and_quotes_no_markup(panel):
     assert check(written.text, written.known, ()).removed == ()
 
 
-@pytest.mark.parametrize("model", [Broken(""), Endless("")])
+class EndlessFree(Endless):
+    free_prose = True
+
+
+@pytest.mark.parametrize("model", [Broken(""), Endless(""), EndlessFree("")])
 def test_a_model_that_is_gone_or_never_ends(panel, model):
     written = write(diagnose(WHY, panel, None), model)
     assert written.written_by == COMPOSED

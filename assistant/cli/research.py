@@ -72,10 +72,23 @@ def answers(
         Path,
         typer.Option(help="Recorded runs, one folder for each seed; likewise.", metavar="FOLDER"),
     ] = Path("runs/answers"),
+    mutations: Annotated[
+        bool,
+        typer.Option(
+            "--mutations",
+            help="Instead: does the check of a writer's sentences cut false ones and keep true ones?",
+        ),
+    ] = False,
     form: Form = "table",
     out: Out = _RESULTS,
 ) -> None:
     """Are cause, certainty, device, numbers, citations and refusals of answers right?"""
+    if mutations:
+        from eval.answers.mutations import run_mutations
+
+        with narrate("making sentences") as progress:
+            typer.echo(run_mutations(data / "field", progress))
+        return
     from eval.answers.answers import run_answers
     from eval.answers.report import render_answers
     from eval.results import write_results

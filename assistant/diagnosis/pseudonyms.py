@@ -70,7 +70,9 @@ class Roles:
             lambda found: found[0] if _UNITS_OF_SPEED.fullmatch(found[0]) else "a name", text
         )
         return re.sub(
-            r"[^\W\d_][\w-]*", lambda found: "a name" if is_name(found[0]) else found[0], text
+            r"(?<!\w)[^\W\d_][\w-]*",
+            lambda found: "a name" if is_name(found[0]) else found[0],
+            text,
         )
 
     def restore(self, text: str) -> str:
