@@ -164,12 +164,13 @@ def test_calls_of_an_ordinary_service_are_told_and_not_raised(tmp_path):
     assert (told.kind, told.values["spacing_s"]) == ("calls", pytest.approx(30.0))
 
 
-def test_an_uneven_caller_is_no_clockwork(tmp_path):
+@pytest.mark.parametrize(("late_s", "told"), [(4, True), (20, False)])
+def test_an_uneven_caller_is_no_clockwork(tmp_path, late_s, told):
+    """Every other call is late: spacings of 34 s and 26 s are a rhythm, of 50 s and 10 s none."""
     frames = _calls(4444, b"hello", b"ok")
-    uneven = [(ts + 20 * (int(ts // 30) % 2), frame) for ts, frame in frames]
-    view = _view(tmp_path, uneven)
+    view = _view(tmp_path, [(ts + late_s * (int(ts // 30) % 2), frame) for ts, frame in frames])
     assert _found(view) == []
-    assert find_nameless_calls(view, CLIENT) is None
+    assert (find_nameless_calls(view, CLIENT) is not None) == told
 
 
 # ---- GOOSE ----

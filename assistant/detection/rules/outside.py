@@ -18,6 +18,7 @@ _UPLOAD_BYTES, _UPLOAD_SLOTS, _MORE_SENT = 2e6, 60, 4.0  # within ten minutes
 _BASELINE_S = 600.0
 _MIN_CALLS, _MIN_CALLS_S = 12, 300.0
 _CLOCKWORK = 0.05  # half of the spacings within this share of their median
+_RHYTHM = 0.3  # the same where nothing is raised; calls by chance have 0.7
 _SMALL_BYTES = 5_000.0  # a call that says little
 _DNS = 53
 _ORDINARY = (_DNS, 80, 123, 443, 1883, 8080, 8443, 8883)
@@ -67,7 +68,7 @@ def find_clockwork(view: TrafficView) -> list[RuleHit]:
     hits = []
     for device, target, rows in _outside(view):
         for port, calls in _calls(rows):
-            values = _read_clockwork(view, device, target, calls)
+            values = _read_clockwork(view, device, target, calls, _CLOCKWORK)
             if values is None or _is_ordinary(calls):
                 continue
             only = f"{from_to(device, target)} && tcp.dstport == {port} && tcp.flags.syn == 1"
@@ -80,21 +81,26 @@ def find_clockwork(view: TrafficView) -> list[RuleHit]:
 
 
 def find_nameless_calls(view: TrafficView, device: str) -> Complaint | None:
-    """Calls like clockwork to an ordinary service outside that no name led to: its maker's, as it
-    looks, and malware hides as one; None where there are none."""
+    """Calls with a rhythm to a port outside that no name led to, and that are not raised: of an
+    ordinary service, or not quite even, as a maker's may be and malware makes its own; None where
+    there are none."""
     for target, rows in _outside_of(view, device):
         for _, calls in _calls(rows):
-            values = _read_clockwork(view, device, target, calls)
+            values = _read_clockwork(view, device, target, calls, _RHYTHM)
             if values is not None:
                 return Complaint("calls", values)
     return None
 
 
 def _read_clockwork(
-    view: TrafficView, device: str, target: str, rows: pd.DataFrame
+    view: TrafficView, device: str, target: str, rows: pd.DataFrame, uneven: float
 ) -> dict[str, Value] | None:
     """The rhythm of a device's calls to a port outside; None where they have none, are not
-    answered, say much, or follow the question for a name."""
+    answered, say much, or follow the question for a name.
+
+    Args:
+        uneven: half of the spacings lie within this share of their median.
+    """
     each = rows.groupby("attempt").agg(first=("since_s", "min"), answered=("answered", "any"))
     each = each.sort_values("first")
     begun = each["first"].to_numpy()
@@ -104,7 +110,7 @@ def _read_clockwork(
     middle = float(np.median(spacing))
     jitter = float(np.median(np.abs(spacing - middle)))
     little = float((rows["src_bytes"] + rows["dst_bytes"]).sum()) <= _SMALL_BYTES * len(each)
-    if jitter > _CLOCKWORK * middle or not little or _is_named(view, device, float(begun[0])):
+    if jitter > uneven * middle or not little or _is_named(view, device, float(begun[0])):
         return None
     if not each["answered"].any():
         return None  # find_vain_calls tells of these
