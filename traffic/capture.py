@@ -20,6 +20,8 @@ from traffic.identities import empty_identities
 from traffic.quality import Quality
 
 SAMPLE_S = 10.0
+# The year 3000: a later time is not in seconds since the epoch.
+LATEST_S = 32_503_680_000.0
 
 COUNTS = [
     "duration", "orig_bytes", "resp_bytes", "orig_pkts", "resp_pkts", "orig_ip_bytes",

@@ -19,6 +19,7 @@ from traffic.zeek.protocols import LOGS
 _NEAR_S = 86400.0
 # A connection that goes on where a log was rotated is not in it yet; Zeek forgets it after 5 min.
 _STOPPED_S = 300.0
+_MOST = 2.0**53  # a larger whole number is none in a float64
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _near(rows: pd.DataFrame, span: Span, name: str, notes: list[str]) -> pd.Dat
     rows = rows[rows["ts"].notna().to_numpy()]
     near = span.is_near(rows["ts"])
     notes += note_left_out(name, int((~near).sum()))
-    return rows[near].reset_index(drop=True)
+    return rows[near].sort_values("ts", kind="stable", ignore_index=True)
 
 
 def note_left_out(name: str, far: int) -> list[str]:
@@ -163,7 +164,17 @@ def _read(
         for column, kind in kinds.items()
         if column not in log.table.column_names
     }
-    return log.frame.assign(**unknown)
+    return _mend(log.frame.assign(**unknown), kinds, path.name, notes)
+
+
+def _mend(rows: pd.DataFrame, kinds: dict[str, Kind], name: str, notes: list[str]) -> pd.DataFrame:
+    """Numbers below zero, or that no counter, code or time reaches, become unknown and are counted."""
+    columns = [column for column, kind in kinds.items() if kind == "number"]
+    wrong = (rows[columns] > _MOST) | (rows[columns] < 0)
+    if n := int(wrong.to_numpy().sum()):
+        notes.append(f"{name}: {n:,} numbers that cannot be were taken as unknown.")
+        rows[columns] = rows[columns].mask(wrong)
+    return rows
 
 
 # ---- What Zeek says of the traffic and of itself ----

@@ -112,6 +112,7 @@ S7_CLASSES = {
 def number_codes(names: pd.Series, codes: dict[str, int]) -> np.ndarray:
     """Zeek's name of each code, or the number in its ``unknown-7``, as a number; -1 for neither."""
     number = pd.to_numeric(names.str.extract(r"(\d+)$", expand=False), errors="coerce")
+    number = number.where(number < 2**31)  # no protocol has a code as large
     return names.map(codes).astype(float).fillna(number).fillna(-1).to_numpy().astype(np.int64)
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from traffic.capture import COUNTS, FLOW_COLUMNS, SAMPLE_S, Capture, join_evidence, spread
+from traffic.capture import COUNTS, FLOW_COLUMNS, LATEST_S, SAMPLE_S, Capture, join_evidence, spread
 from traffic.errors import UserError
 from traffic.quality import assess_flows
 from traffic.zeek.beside import Beside, Span, read_beside
@@ -133,7 +133,6 @@ CONN_NEEDED = (
 )  # fmt: skip
 _CONN_NAME = re.compile(r"^conn([._](?!summary).*)?\.(log|json|parquet)([._].*)?$")
 _LONGEST_S = 366 * 86400.0
-_LATEST_S = 253402300800.0  # the year 10000: a later time is not seconds since the epoch
 # Zeek writes a flow when it ends, or up to 5 min later (tcp_inactivity_timeout): further back, the
 # clock was set back.
 _CLOCK_BACK_S = 600.0
@@ -222,10 +221,10 @@ def find_conn_logs(folder: Path) -> list[Path]:
 def is_valid_flow(rows: pa.Table) -> np.ndarray:
     """Which rows have a time, ends, ports and a protocol, shape (n,), bool."""
     ts = numbers(rows["ts"])
-    good = (ts >= 0) & (ts < _LATEST_S) & rows["proto"].is_valid().to_numpy()
+    good = (ts >= 0) & (ts < LATEST_S) & rows["proto"].is_valid().to_numpy()
     for column in _PORTS:
         port = numbers(rows[column])
-        good &= (port >= 0) & (port <= 65535) & (port % 1 == 0)
+        good &= (port >= 0) & (port <= 65535) & (port == np.floor(port))
     for column in _ID:
         good &= matches(rows[column], r"^[0-9a-fA-F:.]{2,45}$")
     return good
@@ -267,7 +266,8 @@ def make_flows(rows: pa.Table) -> pd.DataFrame:
 
 @dataclass
 class Repairs:
-    """Counts that cannot be, made unknown: below zero, not finite, or a duration above a year."""
+    """Counts that cannot be, made unknown: below zero, not finite, not whole, or a duration above a
+    year."""
 
     _found: dict[str, tuple[int, float]] = field(default_factory=dict)  # how many, the first
 
@@ -276,12 +276,15 @@ class Repairs:
         for column in COUNTS:
             if column not in rows.column_names:
                 continue
-            most = _LONGEST_S if column == "duration" else 2.0**53
-            found = pc.min_max(rows[column])
-            if not ((found["min"].as_py() or 0) < 0 or (found["max"].as_py() or 0) > most):
+            whole = column != "duration"
+            most, have = 2.0**53 if whole else _LONGEST_S, rows[column]
+            found = pc.min_max(have)
+            odd = whole and bool(pc.any(pc.greater(have, pc.floor(have))).as_py())
+            outside = (found["min"].as_py() or 0) < 0 or (found["max"].as_py() or 0) > most
+            if not (odd or outside):
                 continue
-            values = numbers(rows[column])
-            wrong = (values < 0) | (values > most)
+            values = numbers(have)
+            wrong = (values < 0) | (values > most) | (whole & (values > np.floor(values)))
             if wrong.any():
                 n, first = self._found.get(column, (0, values[wrong][0]))
                 self._found[column] = (n + int(wrong.sum()), first)

@@ -84,7 +84,8 @@ def _pair(messages: pd.DataFrame) -> pd.DataFrame:
         A row per request, per answer that nobody was seen to ask for, and per message that needs
         none.
     """
-    messages = messages.reset_index(drop=True)
+    # Logs of several files, or a log that was written out of order.
+    messages = messages.sort_values("ts", kind="stable", ignore_index=True)
     role = messages["role"].to_numpy()
     ends = [pd.factorize(messages[name])[0] for name in ("uid", "key", "client", "server")]
     group = number_groups(*(one.astype(np.int64) for one in ends))[0]
@@ -173,7 +174,7 @@ def read_http(rows: pd.DataFrame) -> pd.DataFrame:
     kind = np.where(method.isin(["POST", "PUT", "PATCH", "DELETE"]), "write", "read")
     code = np.where(status >= 400, status, 0)
     outcome = np.where(status.isna(), "unseen", _outcome(code, status.notna()))
-    kinds = rows["resp_mime_types"].str.split(",").str[0]
+    kinds = rows["resp_mime_types"].str.extract("^([^,]*)", expand=False)
     safe = kinds.where(kinds.str.fullmatch(r"[a-z0-9.+-]{1,40}/[a-z0-9.+-]{1,80}"))
     return _ends(rows).assign(
         kind=kind, value=rows["response_body_len"].fillna(-1).to_numpy(), name=safe.to_numpy(),
@@ -345,6 +346,7 @@ def _join_services(messages: pd.DataFrame, run: np.ndarray) -> pd.DataFrame:
     inner = several[start] & ~several
     of = start[inner]
     gravity = messages["kind"].map({"read": 1, "write": 2, "control": 3}).fillna(0).to_numpy(int)
+    gravity = gravity.copy()  # pandas may hand out what it holds itself
     gravity[several] = 0
     np.maximum.at(gravity, of, gravity[inner])
     code = messages["code"].to_numpy().copy()
@@ -387,7 +389,7 @@ def read_dhcp(rows: pd.DataFrame) -> pd.DataFrame:
     )
     return pd.DataFrame(
         {
-            "ts": rows["ts"].to_numpy(), "uid": rows["uids"].str.split(",").str[0].to_numpy(),
+            "ts": rows["ts"].to_numpy(), "uid": rows["uids"].str.extract("^([^,]*)", expand=False).to_numpy(),
             "client": client.fillna("0.0.0.0").to_numpy(),  # noqa: S104 (a client without an address)
             "server": rows["server_addr"].fillna("255.255.255.255").to_numpy(), "port": 67,
             "kind": "session", "function": last.map({t: i + 1 for i, t in enumerate(types)}).fillna(-1).to_numpy(),

@@ -147,9 +147,10 @@ class LogReader:
                 first = above + int(bad[0]) + 1 if len(bad) else 0
                 yield Rows(table.filter(pa.array(good)) if len(bad) else table, len(bad), first)
                 above += len(batch)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # names may be no UTF-8
+            said = "".join(c if c.isprintable() else " " for c in str(error)[:200])
             raise UserError(
-                f"{self.path} cannot be read as Parquet ({' '.join(str(error).split())[:200]}); "
+                f"{self.path} cannot be read as Parquet ({' '.join(said.split())}); "
                 f"expected the columns of Zeek's {self.name}; write it again"
             ) from None
 

@@ -96,5 +96,6 @@ def _seconds(ts: pd.Series) -> pd.Series:
     if not ts.str.contains("T", regex=False).fillna(False).any():
         return ts
     times = pd.to_datetime(ts, utc=True, errors="coerce", format="ISO8601")
-    epoch = (times - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
+    # In seconds: a year that 64 bits of nanoseconds do not reach is no reason to give up a log.
+    epoch = (times - pd.Timestamp(0, tz="UTC").as_unit("s")) / pd.Timedelta(seconds=1)
     return epoch.astype("str").where(times.notna(), ts)
