@@ -207,7 +207,7 @@ def test_a_pause_without_connections_is_silence_and_a_sparse_capture_has_none(tm
 
 
 def test_a_clock_that_is_set_back_sends_nothing_again(tmp_path):
-    frames = _polls(STEADY)
+    frames = [(1000 + ts, frame) for ts, frame in _polls(STEADY)]
     back = [(ts - 50 if i > 100 else ts, frame) for i, (ts, frame) in enumerate(frames)]
     plain, capture = read(tmp_path, frames), read(tmp_path, back)
     (hole,) = capture.quality.holes.itertuples(index=False)
@@ -217,6 +217,14 @@ def test_a_clock_that_is_set_back_sends_nothing_again(tmp_path):
     outcome = ["conn_state", "history", "orig_bytes", "resp_bytes", "missed_bytes"]
     assert capture.flows[outcome].equals(plain.flows[outcome])
     assert capture.flows.loc[0, "duration"] == pytest.approx(plain.flows.loc[0, "duration"], abs=2)
+
+
+def test_a_clock_is_not_mended_to_before_the_epoch(tmp_path):
+    frames = _polls(STEADY)
+    back = [(ts - 50 if i > 100 else ts, frame) for i, (ts, frame) in enumerate(frames)]
+    capture = read(tmp_path, back)
+    assert capture.flows["ts"].min() == pytest.approx(9.01)  # of frame 102, at 59.01 before
+    assert "99 packets were out of order" in capture.notes[0]
 
 
 def test_files_that_were_joined_in_the_wrong_order_are_sorted(tmp_path):

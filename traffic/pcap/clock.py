@@ -29,7 +29,10 @@ def find_clock_steps(records: Records, file: int) -> pd.DataFrame:
     rows = np.flatnonzero(back_s > _STEP_S)
     steps = pd.DataFrame({"ts": records.ts[rows], "back_s": back_s[rows], "row": rows})
     steps["file"], steps["frame"] = file, records.frame[rows].astype(np.int64)
-    steps["set"] = [len(rows) <= _MOST_STEPS and _goes_on(records, int(row)) for row in rows]
+    # Times that would lie before the epoch when they are moved were not the wrong ones.
+    earliest_s = records.ts[: rows.max(initial=0)].min(initial=np.inf)
+    plausible = len(rows) <= _MOST_STEPS and back_s[rows].sum() <= earliest_s
+    steps["set"] = [plausible and _goes_on(records, int(row)) for row in rows]
     return steps.astype({"set": bool})
 
 
@@ -39,7 +42,7 @@ def mend_clock(records: Records, steps: pd.DataFrame) -> Records:
     for row in steps["row"].to_numpy()[steps["set"].to_numpy()]:
         before = np.diff(ts[max(0, row - _NEAR) : row])
         usual_s = float(np.median(before[before >= 0])) if (before >= 0).any() else 0.0
-        shift_s = ts[row - 1] - ts[row] + usual_s
+        shift_s = min(ts[row - 1] - ts[row] + usual_s, ts[:row].min())
         ts = np.concatenate([ts[:row] - shift_s, ts[row:]])
     return records if ts is records.ts else replace(records, ts=ts)
 

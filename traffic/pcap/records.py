@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from traffic.capture import LATEST_S
 from traffic.errors import UserError
 from traffic.pcap.unpack import map_file, refuse_pointer
 
@@ -227,20 +228,23 @@ def _read_pcapng(path: Path, data: mmap.mmap) -> Records:
             else:
                 rows.append((*row, len(rows) + lost + 1))
         at += length
+    owner, ticks, start, captured, wire, frame = np.array(rows, np.int64).reshape(-1, 6).T
+    clocks = np.array([[i.link, i.per_s, i.offset_s] for i in interfaces], np.int64).reshape(-1, 3)
+    link, per_s, offset = clocks[owner].T
+    ts = ticks // per_s + (ticks % per_s) / per_s + offset
+    timely = (ts >= 0) & (ts < LATEST_S)
+    lost += int((~timely).sum())
     notes: tuple[str, ...] = () if at == size else (_damage(path, len(rows), at, size),)
     if lost:
         notes += (
-            f"{path.name}: {lost} packet blocks with lengths or interfaces that cannot be were skipped",
+            f"{path.name}: {lost} packet blocks with lengths, times or interfaces that cannot be were skipped",
         )
-    if not rows:
+    if not timely.any():
         return _no_records(data, notes)
-    owner, ticks, start, captured, wire, frame = np.array(rows, np.int64).T
-    clocks = np.array([[i.link, i.per_s, i.offset_s] for i in interfaces], np.int64)
-    link, per_s, offset = clocks[owner].T
-    ts = ticks // per_s + (ticks % per_s) / per_s + offset
     wire = np.minimum(np.maximum(wire, captured), _MOST_WIRE)
+    ts, start = ts[timely], start[timely]
     captured, wire, link, frame = (
-        column.astype(np.int32) for column in (captured, wire, link, frame)
+        column[timely].astype(np.int32) for column in (captured, wire, link, frame)
     )
     return Records(np.frombuffer(data, np.uint8), ts, start, captured, wire, link, frame, notes)
 

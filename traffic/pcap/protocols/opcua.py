@@ -368,12 +368,15 @@ def _read_name(name: bytes) -> str:
     ('ns=2;i=12345', 'ns=2;s=Pump1')
     >>> _read_name(b"\\0\\x54"), _read_name(b"opc.tcp://plc:4840")
     ('i=84', 'opc.tcp://plc:4840')
+    >>> _read_name(b""), _read_name(b"\1")
+    ('i=0', 'i=0')
     """
-    form = name[0] & 0x3F
+    form = name[0] & 0x3F if name else 0
     if form > 5:
         return read_text(name)
+    name = name.ljust(7, b"\0")  # zeros at its end are not kept
     if form == 0:
-        return f"i={name[1]}" if len(name) > 1 else ""
+        return f"i={name[1]}"
     space = name[1] if form == 1 else int.from_bytes(name[1:3], "little")
     prefix = f"ns={space};" if space else ""
     if form in (1, 2):
