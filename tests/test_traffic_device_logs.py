@@ -273,7 +273,10 @@ def test_messages_in_packets_tell_their_clock():
         pytest.param(b"\x7fELF\x00\x00\x01" * 99, "no text", id="binary"),
         pytest.param(b"", "0 of its first 0 lines", id="empty"),
         pytest.param(b"hello\nworld\n" * 9, "0 of its first 18 lines", id="prose"),
-        pytest.param(gzip.compress(b"x" * 9999)[:40], "cannot be read", id="half a gzip"),
+        pytest.param(
+            gzip.compress(b"x" * 9999)[:12], "cannot be read", id="no gzip but its header"
+        ),
+        pytest.param(gzip.compress(b"x" * 9999)[:40], "0 of its first 0", id="half a gzip"),
     ],
 )
 def test_what_is_no_log_is_refused_in_one_line(tmp_path: Path, content: bytes, says: str):

@@ -307,7 +307,7 @@ def _add_readings(
                 sensor = part["sensor"].astype("str")
                 kept.append(part.assign(sensor=sensor, device=sensor.map(owner)))
     notes = [note for _, one in files for note in one.notes]
-    table = pd.concat(sensors, ignore_index=True)
+    table = pd.concat(sensors or [DeviceRecords().sensors], ignore_index=True)
     unknown = table[table["device"] == ""]
     if len(unknown):
         sources = listed_sources(unknown["source"].drop_duplicates().tolist())

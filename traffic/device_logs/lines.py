@@ -6,7 +6,7 @@ import io
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from traffic.errors import UserError
@@ -27,6 +27,7 @@ class Piece:
         cut: how many lines were longer.
         mended: how many were not UTF-8 and were read as Latin-1.
         truncated: the file goes on, but is not read further.
+        damaged: the archive is cut or broken here; nothing comes after it.
     """
 
     lines: list[str]
@@ -34,10 +35,11 @@ class Piece:
     cut: int = 0
     mended: int = 0
     truncated: bool = False
+    damaged: bool = False
 
 
 def read_pieces(path: Path) -> Iterator[Piece]:
-    """Read a text file, plain or gzip, in pieces of bounded size.
+    """Read a text file, plain or gzip, in pieces of bounded size; an archive as far as it is good.
 
     Raises:
         UserError: it cannot be read, or is no text.
@@ -51,7 +53,7 @@ def read_pieces(path: Path) -> Iterator[Piece]:
                 stream = gzip.GzipFile(fileobj=plain)
             encoding = _encoding(stream.peek(_HEAD)[:_HEAD], path)
             decoder = codecs.getincrementaldecoder(encoding or "utf-8")("replace")
-            while block := stream.read(_PIECE):
+            for block in _read_blocks(stream):
                 seen += len(block)
                 if encoding:
                     block = decoder.decode(block).encode()
@@ -64,12 +66,35 @@ def read_pieces(path: Path) -> Iterator[Piece]:
                 if piece.truncated:
                     return
         except (OSError, EOFError, zlib.error) as error:
+            if seen and isinstance(error, EOFError | zlib.error | gzip.BadGzipFile):
+                yield replace(_make_piece([rest], first, False), damaged=True)
+                return
             reason = getattr(error, "strerror", None) or str(error)
             raise UserError(
                 f"{path} cannot be read ({reason}); expected a log or a table as text; check the file"
             ) from error
         if rest:
             yield _make_piece([rest], first, False)
+
+
+def _read_blocks(stream: io.BufferedReader | gzip.GzipFile) -> Iterator[bytes]:
+    """Blocks of about ``_PIECE``; of an archive all that comes before its damage, then the error."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        try:
+            part = stream.read1(_PIECE)
+        except (OSError, EOFError, zlib.error):
+            if parts:
+                yield b"".join(parts)
+            raise
+        parts.append(part)
+        size += len(part)
+        if size and (size >= _PIECE or not part):
+            yield b"".join(parts)
+            parts, size = [], 0
+        if not part:
+            return
 
 
 def read_head(path: Path) -> list[str]:

@@ -84,15 +84,20 @@ def read_log(path: Path, near_s: float, names: Mapping[str, str]) -> LogFile:
             "(RFC 5424, RFC 3164), ISO times or a journal's export; pass a file of these forms"
         )
     templates = Templates()
-    tables, continued, cut, mended, truncated = [], 0, 0, 0, False
+    tables, continued, cut, mended, truncated, damaged = [], 0, 0, 0, False, False
     for piece in chain([first], pieces):
         read = parse_lines(piece.lines, near_s, piece.first, names)
         tables.append(_describe(read, templates, names))
         continued += read.continued
         cut, mended = cut + piece.cut, mended + piece.mended
         truncated |= piece.truncated
+        damaged |= piece.damaged
     lines = pd.concat(tables, ignore_index=True)
-    said = _say_skipped(path.name, len(lines), continued, cut, mended, templates.beyond, truncated)
+    said = [
+        *_say_skipped(path.name, len(lines), continued, cut, mended, templates.beyond, truncated)
+    ]
+    if damaged:
+        said.append(f"{path.name}: the archive is cut or damaged; what could be unpacked was read.")
     return LogFile(path.name, lines, templates.words(), templates.failing(), tuple(said))
 
 

@@ -137,6 +137,7 @@ def _detect(lines: Sequence[str], source: str) -> _Form:
         raise UserError(
             f"{source} is a log of Zeek or of JSON lines, no table of readings; expected CSV; pass a capture as such"
         )
+    lines = [part for line in lines for part in line.split("\r")]  # a line may end so, as for Arrow
     lines = [line for line in lines if line.strip() and not line.startswith("#")][:_HEAD_ROWS]
     delimiter = max(_DELIMITERS, key=lambda mark: _steadiness(lines, mark))
     rows = list(csv.reader(lines, delimiter=delimiter))

@@ -249,6 +249,7 @@ def _parse_journal(lines: list[str], first: int) -> LogLines:
     wanted = ["__REALTIME_TIMESTAMP", "_HOSTNAME", "MESSAGE", "PRIORITY"]
     rows = rows[rows["key"].isin(wanted)].drop_duplicates(["entry", "key"])
     entries = rows.pivot(index="entry", columns="key", values="value").reindex(columns=wanted)
+    entries = entries.astype("str")  # one that no entry has is of no type
     moment_us = pd.to_numeric(entries["__REALTIME_TIMESTAMP"], errors="coerce")
     good = (moment_us.notna() & entries["MESSAGE"].notna()).to_numpy()
     entries, moment_us = entries[good], moment_us[good]
