@@ -148,7 +148,9 @@ def _attempts(sides: Sides, ts: np.ndarray, contacts: pd.DataFrame) -> pd.DataFr
     new = np.flatnonzero(~again)
     answered = np.maximum.reduceat(column["answered"][row], new) if len(new) else new > 0
     made = sides.table[names].iloc[row[new]]
-    made = made.assign(answered=answered, ts=ts[made["flow"].to_numpy()], pair=_pair(made, sides))
+    # Where a flow wakes up after a long pause, the attempt is of then, and not of its start.
+    begun = np.maximum(ts[made["flow"].to_numpy()], made["slot"].to_numpy() * SAMPLE_S)
+    made = made.assign(answered=answered, ts=begun, pair=_pair(made, sides))
     literal = np.isin(made["pair"], contacts["pair"].to_numpy()[contacts["literal"].to_numpy()])
     made["literal"] = literal & ~made["port"].isin(_CONFIGURED).to_numpy()
     endpoint = (made[name].to_numpy() for name in ("pair", "port", "proto"))
