@@ -88,7 +88,10 @@ def find_late_answers(view: TrafficView) -> list[RuleHit]:
     hits = []
     for client, server, _, rows in read_conversations(view):
         answered = rows[rows["delay_s"].notna()]
-        for _, flow in answered.groupby("flow"):
+        # Few of a million sessions are behind at all.
+        behind = answered.loc[answered["behind"] > 0, "flow"].value_counts()
+        some = answered["flow"].isin(behind.index[behind >= _MIN_BEHIND])
+        for _, flow in answered[some].groupby("flow"):
             late = (flow["behind"] > 0).to_numpy()
             start = len(late) - int(np.argmin(late[::-1])) if not late.all() else 0
             if start < _MIN_BEHIND or len(late) - start < _MIN_BEHIND:
