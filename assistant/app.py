@@ -173,7 +173,7 @@ def serve(session: Session, capture: Path | None, port: int) -> gr.Blocks:
     analysis = session.analyse(capture) if capture else None
     page = build_page(session, analysis, capture.name if capture else "")
     # The sentence model loads now, so that the first operator does not wait for it.
-    session.index.embed_question("is anything wrong?")
+    session.index.read_question("is anything wrong?")
     try:
         page.launch(server_port=port, prevent_thread_lock=True, quiet=True, **launch_options())
     except OSError as mistake:

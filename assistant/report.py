@@ -122,18 +122,17 @@ def without_marks(markdown: str) -> str:
 
 
 def passages_json(passages: Sequence[Passage]) -> list[dict[str, Any]]:
-    """What ``kb search --format json`` promises: document, section, page, text, score."""
-    return [
-        {name: getattr(one, name) for name in ("document", "section", "page", "text", "score")}
-        for one in passages
-    ]
+    """What ``kb search --format json`` promises: document, section, page, text, score; about, example."""
+    names = ("document", "section", "page", "text", "score", "about", "example")
+    return [{name: getattr(one, name) for name in names} for one in passages]
 
 
 def passage_text(passage: Passage) -> str:
     """A passage under the line that says where it stands."""
     page = f"page {passage.page}" if passage.page else ""
     place = ", ".join(filter(None, [passage.section, page]))
-    where = " · ".join(filter(None, [passage.document, place, f"{passage.score:.3f}"]))
+    document = f"{passage.document} (example)" if passage.example else passage.document
+    where = " · ".join(filter(None, [document, place, f"{passage.score:.3f}"]))
     return f"{where}\n{passage.text.strip()}"
 
 

@@ -174,7 +174,7 @@ def open_knowledge(settings: Settings, progress: Callable[[int, int], None] | No
     Raises:
         UserError: another process owns it.
     """
-    index = open_index(settings.home)
+    index = open_index(settings.home, examples=settings.examples)
     ensure_samples(index, progress)
     return index
 

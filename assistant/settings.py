@@ -50,6 +50,8 @@ class Settings(BaseSettings):
         local: networks (CIDR) whose addresses are devices, beside the private ranges.
         logs: logs of devices, ``PATH`` or ``DEVICE=PATH`` each.
         readings: tables of sensor readings, likewise.
+        examples: whether the shipped manuals and incidents may be cited; by default until the
+            plant has documents of its own.
     """
 
     model_config = SettingsConfigDict(env_prefix="FAULTWISE_", extra="forbid", frozen=True)
@@ -65,6 +67,7 @@ class Settings(BaseSettings):
     local: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_networks)] = ()
     logs: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_sources)] = ()
     readings: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_sources)] = ()
+    examples: bool | None = None
 
 
 def read_settings(**options: object) -> Settings:

@@ -1,8 +1,9 @@
 """Cut documents into chunks: what is embedded, ranked and cited.
 
-A chunk stays inside one section. Tables are kept whole where they fit, because a register map
-without its header row says nothing; a longer table is cut between rows and each part repeats the
-header.
+A chunk stays inside one section and holds whole paragraphs, whole steps of a list and whole rows of
+a table: half a step is a wrong instruction. Tables are kept whole where they fit, because a register
+map without its header row says nothing; a longer table is cut between rows and each part repeats
+the header. Only a paragraph or step that is longer than a chunk is cut, between sentences.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from knowledge_base.formats import Section
 CHUNK_CHARS = 900  # MiniLM reads 256 word pieces, about this many characters of technical English
 TABLE_CHARS = 1500  # beyond it the head of a table says more about a row than the rows between them
 _TABLE = re.compile(r"(?:^\|.*\|[ \t]*(?:\n|\Z))+", re.MULTILINE)
+_STEP = re.compile(r"(?:[-*+•]|\(?\w{1,3}[.)])\s")
 
 
 @dataclass(frozen=True)
@@ -86,20 +88,63 @@ def _blocks(text: str) -> list[str]:
 
 
 def _cut_prose(text: str) -> list[str]:
+    """Pack paragraphs and steps into parts; none is cut but one that is longer than a part."""
+    return [part for part in map(str.strip, _pack(_units(text.strip("\n")))) if part]
+
+
+def _pack(units: list[str]) -> list[str]:
+    parts: list[str] = []
+    for unit in units:
+        if parts and len(parts[-1]) + len(unit) <= CHUNK_CHARS:
+            parts[-1] += unit
+        elif len(unit) <= CHUNK_CHARS:
+            parts.append(unit)
+        else:
+            parts += _cut_unit(unit)
+    return parts
+
+
+def _cut_unit(unit: str) -> list[str]:
+    """Cut what is too long where units stand inside it (rows of a table, steps of a step), else
+    between sentences."""
+    inner = re.search(r"(?<=\n)(?=[ \t]+\S)", unit)
+    if inner and len(units := _units(unit[inner.start() :])) > 1:
+        return _pack([unit[: inner.start()], *units])
+    return _cut_sentences(unit)
+
+
+def _units(text: str) -> list[str]:
+    """Paragraphs and the steps of lists, each with the white space behind it; they join to the
+    text.
+
+    What stands further in than the first line of a unit belongs to it: the other cells of a row,
+    the lines of an example, a step's own list.
+    """
+    units: list[str] = []
+    indent, blank = 0, False
+    for line in text.splitlines(keepends=True):
+        bare = line.lstrip()
+        inside = len(line) - len(bare) > indent or not bare
+        if units and (inside or not (blank or _STEP.match(bare))):
+            units[-1] += line
+        else:
+            units.append(line)
+            indent = len(line) - len(bare)
+        blank = not bare
+    return units
+
+
+def _cut_sentences(unit: str) -> list[str]:
     # Imported here: langchain-core takes 0.15 s, which only adding a document should wait for.
     from langchain_text_splitters import RecursiveCharacterTextSplitter
 
-    separators = [
-        "\n\n",
-        "\n",
-        ". ",
-        " ",
-        "",
-    ]  # paragraphs first, then list items, sentences, words
     splitter = RecursiveCharacterTextSplitter(
-        separators=separators, keep_separator="end", chunk_size=CHUNK_CHARS, chunk_overlap=0
+        separators=["\n\n", "\n", ". ", " ", ""],
+        keep_separator="end",
+        chunk_size=CHUNK_CHARS,
+        chunk_overlap=0,
     )
-    return splitter.split_text(text.strip())
+    return splitter.split_text(unit.strip())
 
 
 def _cut_table(table: str) -> list[str]:

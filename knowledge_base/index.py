@@ -4,7 +4,8 @@ time.
 home/knowledge_base/
     lock, owner     held by the one process, and its pid and command
     manifest.json   the documents and their chunks: the truth
-    store-N/        Chroma; a rebuild writes store-N+1, the manifest then points to it, and store-N is erased
+    store-N/        Chroma, and the vectors of word pieces; a rebuild writes store-N+1, the manifest then
+                    points to it, and store-N is erased
 """
 
 import shutil
@@ -12,17 +13,24 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Self
 
 import chromadb
 import numpy as np
 from chromadb.config import Settings
 
-from knowledge_base.chunks import Chunk
+from knowledge_base.chunks import Chunk, make_chunks
 from knowledge_base.documents import Kind, read_documents
-from knowledge_base.embeddings import Embedder, SentenceEmbedder, read_sample_vectors, sample_files
+from knowledge_base.embeddings import (
+    Embedder,
+    Made,
+    SentenceEmbedder,
+    make_vectors,
+    read_sample_vectors,
+    sample_files,
+)
 from knowledge_base.manifest import (
+    FORMAT,
     Added,
     Entry,
     Health,
@@ -31,9 +39,12 @@ from knowledge_base.manifest import (
     find_entry,
     find_problems,
     make_changes,
+    make_entry,
     read_manifest,
     write_manifest,
 )
+from knowledge_base.minilm import Embedded
+from knowledge_base.pieces import Pieces
 from traffic.errors import UserError
 from traffic.files import own_folder
 
@@ -47,8 +58,8 @@ _SEARCHED = 500
 
 
 class Store:
-    """One Chroma collection on disk. Vectors are passed in: Chroma's own function would fetch a
-    model."""
+    """One Chroma collection on disk, and the word pieces of its chunks beside it. Vectors are passed
+    in: Chroma's own function would fetch a model."""
 
     def __init__(self, folder: Path) -> None:
         """Open the folder, or make it."""
@@ -60,10 +71,14 @@ class Store:
             embedding_function=None,
             configuration={"hnsw": {"space": "cosine", "ef_search": _SEARCHED}},
         )
+        self.pieces = Pieces(folder)
 
-    def put(self, chunks: list[Chunk], vectors: np.ndarray) -> None:
-        """Add chunks, or replace those of equal id; ``vectors`` has shape (len(chunks),
-        dimension)."""
+    def put(self, chunks: list[Chunk], made: Made) -> None:
+        """Add chunks, or replace those of equal id."""
+        if self.pieces.axes() is None and made.axes is not None:
+            self.pieces.set_axes(made.axes)
+        self.pieces.put({c.id: made.pieces[c.id] for c in chunks if c.id in made.pieces})
+        vectors = np.stack([made.vectors[chunk.id] for chunk in chunks])
         for start in range(0, len(chunks), _CHROMA_BATCH):
             batch = chunks[start : start + _CHROMA_BATCH]
             self._chunks.upsert(
@@ -100,6 +115,10 @@ class Store:
         got = self._chunks.get(ids=ids, include=["embeddings"])
         return dict(zip(got["ids"], np.asarray(got["embeddings"], dtype=np.float32), strict=True))
 
+    def made(self, ids: list[str]) -> Made:
+        """All that an embedder made of those chunks."""
+        return Made(self.vectors(ids), self.pieces.get(ids), self.pieces.axes())
+
     def nearest(self, vector: np.ndarray, count: int, kind: Kind | None) -> list[str]:
         """The ids of the chunks nearest by cosine, best first."""
         where: Any = {"kind": kind} if kind else None
@@ -111,9 +130,11 @@ class Store:
         """Take chunks out of every answer; their vectors stay in the file until a rebuild."""
         for start in range(0, len(ids), _CHROMA_BATCH):
             self._chunks.delete(ids=ids[start : start + _CHROMA_BATCH])
+        self.pieces.delete(ids)
 
     def close(self) -> None:
         """Let go of the folder's files."""
+        self.pieces.close()
         self._client.close()  # type: ignore[attr-defined]  # PersistentClient has it, its declared type has not
 
 
@@ -125,9 +146,10 @@ class Index:
     """An open knowledge base; made by ``open_index``, closed by ``close`` or at the end of a
     ``with`` block."""
 
-    def __init__(self, folder: Path, embedder: Embedder) -> None:
+    def __init__(self, folder: Path, embedder: Embedder, examples: bool | None = None) -> None:
         """Take ownership of the folder and read its manifest; Chroma and the model wait until they
         are needed."""
+        self.examples = examples
         # Chroma in two processes on one folder hangs or answers from stale vectors.
         self._lock = own_folder(folder, "the knowledge base")
         self._changing = threading.RLock()
@@ -167,19 +189,50 @@ class Index:
         return self.manifest.documents
 
     def chunks(self) -> Sequence[Chunk]:
-        """The chunks that may answer, sorted by id."""
+        """The chunks that may answer, sorted by id: examples among them only where they are
+        shown."""
         if "chunks" not in self.memo:
-            live = self.manifest.chunk_ids
-            self.memo["chunks"] = (
-                [chunk for chunk in self.store.chunks() if chunk.id in live] if live else []
-            )
+            sources = self.sources()
+            self.memo["chunks"] = [chunk for chunk in self._stored() if chunk.id in sources]
         return self.memo["chunks"]
+
+    def sources(self) -> Mapping[str, Entry]:
+        """The document of each chunk that may answer, by chunk id; of equal ones the plant's."""
+        if "sources" not in self.memo:
+            shown = [entry for entry in self.list() if self._is_shown(entry)]
+            shown.sort(key=lambda entry: not entry.example)
+            by_chunk: dict[str, Entry] = {}
+            for entry in shown:
+                for chunk in entry.chunks:
+                    by_chunk.setdefault(chunk, entry)
+            self.memo["sources"] = by_chunk
+        return self.memo["sources"]
+
+    def nearest(self, vector: np.ndarray, count: int, kind: Kind | None) -> Sequence[str]:
+        """The ids of the chunks nearest by cosine that may answer, best first."""
+        sources = self.sources()
+        hidden = len(self.manifest.chunk_ids) - len(sources)
+        found = self.store.nearest(vector, count + hidden, kind)
+        return [chunk for chunk in found if chunk in sources][:count]
+
+    def _is_shown(self, entry: Entry) -> bool:
+        """Examples give way to a plant's own: incidents to its incidents, all to its documents."""
+        if self.examples is not None or not entry.example:
+            return self.examples is not False or not entry.example
+        own = {one.kind for one in self.list() if not one.example}
+        return not own or (own == {"incident"} and entry.kind != "incident")
+
+    def _stored(self) -> Sequence[Chunk]:
+        live = self.manifest.chunk_ids
+        return [chunk for chunk in self.store.chunks() if chunk.id in live] if live else []
 
     def add(
         self,
         paths: Sequence[Path | str],
         progress: Progress | None = None,
-        vectors: Mapping[str, np.ndarray] = MappingProxyType({}),
+        made: Made | None = None,
+        example: bool = False,
+        about: str | None = None,
     ) -> Added:
         """Read and index documents; equal content is skipped, a new version replaces the old one.
 
@@ -189,27 +242,26 @@ class Index:
         Args:
             paths: files or folders, as ``read_documents`` takes them.
             progress: called with (chunks done, chunks in all) after each batch.
-            vectors: unit vectors that this index's embedder made before, by chunk id; the others
-                are made now.
+            made: what this index's embedder made of some chunks before; the others are made now.
+            example: whether the documents come with faultwise.
+            about: make and model of the device that all of them are about, "" for none; by default
+                what each says or shows of itself.
 
         Raises:
             UserError: a path cannot be read (nothing is added then), or the vectors are of another
                 embedder.
         """
-        readings = [read_documents(path) for path in paths]
+        readings = [read_documents(path, about) for path in paths]
         documents = [document for reading in readings for document in reading.documents]
         notes = [note for reading in readings for note in reading.notes]
         with self._changing:
             self._need_same_embedder()
-            changes = make_changes(self.manifest, documents, notes)
+            self.upgrade(progress)
+            changes = make_changes(self.manifest, documents, notes, example)
             live = self.manifest.chunk_ids
-            dimension = self._embed(
-                [c for c in changes.chunks if c.id not in live], self.store, progress, vectors
-            )
-            made_by = (
-                {"embedder": self.embedder.fingerprint, "dimension": dimension} if dimension else {}
-            )
-            self._commit(self.manifest.with_documents(changes.documents).model_copy(update=made_by))
+            fresh = [c for c in changes.chunks if c.id not in live]
+            update = self._embed(fresh, self.store, progress, made or Made())
+            self._commit(self.manifest.with_documents(changes.documents).model_copy(update=update))
         return changes.said
 
     def remove(self, document: str) -> Entry:
@@ -234,6 +286,8 @@ class Index:
         """Erase orphans and read damaged documents again; one that cannot be read is removed. Says
         what it did."""
         with self._changing:
+            if not self.manifest.current:
+                return self.upgrade()
             health = self.check()
             said = [f"{len(health.orphans)} orphaned chunks were erased"] if health.orphans else []
             hurt = {entry.id for entry in health.damaged}
@@ -242,7 +296,7 @@ class Index:
             )
             for entry in health.damaged:
                 try:
-                    self.add([entry.path])
+                    self.add([entry.path], example=entry.example, about=entry.about)
                     said.append(f"{entry.title} was read again from {entry.path}")
                 except UserError as error:
                     said.append(f"{entry.title} was removed: {error}")
@@ -256,30 +310,62 @@ class Index:
         in between, the old folder goes on to answer.
         """
         with self._changing:
-            live = [*self.chunks()]
-            name = f"store-{int(self.manifest.store.split('-')[1]) + 1}"
-            update: dict[str, Any] = {"store": name}
-            fresh = Store(self.folder / name)
-            if live and self.manifest.embedder == self.embedder.fingerprint:
-                vectors = self.store.vectors([chunk.id for chunk in live])
-                fresh.put(live, np.stack([vectors[chunk.id] for chunk in live]))
-            elif live:
-                dimension = self._embed(live, fresh, progress, {})
-                update |= {"embedder": self.embedder.fingerprint, "dimension": dimension}
-            if old := self.__dict__.pop("store", None):
-                old.close()
-            self.store = fresh
-            self._commit(self.manifest.model_copy(update=update))
-            self._erase_old_stores()
+            if not self.manifest.current:
+                self.upgrade(progress)
+                return
+            live = self._stored()
+            same = self.manifest.embedder == self.embedder.fingerprint
+            made = self.store.made([chunk.id for chunk in live]) if live and same else Made()
+            self._write_store(live, made, self.manifest, progress)
 
-    def embed_question(self, question: str) -> np.ndarray:
-        """Unit vector of a question, shape (dimension,).
+    def upgrade(self, progress: Progress | None = None) -> tuple[str, ...]:
+        """Make a store of an earlier version anew: each document from its file where that has not
+        changed, from its stored chunks elsewhere. Says what it did; nothing where there is nothing
+        to do."""
+        with self._changing:
+            before = self.manifest
+            if before.current:
+                return ()
+            stored = {chunk.id: chunk for chunk in self._stored()}
+            entries, chunks, kept = [], dict[str, Chunk](), 0
+            for entry in before.documents:
+                path, example = Path(entry.path), before.samples.get(Path(entry.path).name)
+                entry = entry.model_copy(update={"example": example == entry.sha256})
+                if path.is_file() and file_hash(path) == entry.sha256:
+                    (document,) = read_documents(path).documents
+                    made = make_chunks(document)
+                    entry = make_entry(document, made, entry.example)
+                else:
+                    made, kept = [stored[i] for i in entry.chunks if i in stored], kept + 1
+                entries.append(entry)
+                chunks |= {chunk.id: chunk for chunk in made}
+            fresh = before.with_documents(entries).model_copy(update={"version": FORMAT})
+            known = read_sample_vectors(self.embedder.fingerprint)
+            self._write_store([*chunks.values()], known, fresh, progress)
+        old = f"; {kept} of them as they were, for their files are gone or changed" if kept else ""
+        return (f"{len(entries)} documents were made anew for this version of faultwise{old}",)
+
+    def _write_store(
+        self, chunks: Sequence[Chunk], made: Made, manifest: Manifest, progress: Progress | None
+    ) -> None:
+        """Write chunks to a new folder, and make that the store."""
+        name = f"store-{int(self.manifest.store.split('-')[1]) + 1}"
+        fresh = Store(self.folder / name)
+        update = self._embed(chunks, fresh, progress, made)
+        if old := self.__dict__.pop("store", None):
+            old.close()
+        self.store = fresh
+        self._commit(manifest.model_copy(update={"store": name, **update}))
+        self._erase_old_stores()
+
+    def read_question(self, question: str) -> Embedded:
+        """What the sentence model makes of a question.
 
         Raises:
             UserError: the stored vectors were made by another embedder.
         """
         self._need_same_embedder()
-        return self.embedder.embed([question])[0]
+        return self.embedder.read([question])[0]
 
     def note_samples(self, samples: dict[str, str]) -> None:
         """Remember which shipped files were added, by name and SHA-256."""
@@ -287,28 +373,26 @@ class Index:
             self._commit(self.manifest.model_copy(update={"samples": samples}))
 
     def _embed(
-        self,
-        chunks: Sequence[Chunk],
-        store: Store,
-        progress: Progress | None,
-        vectors: Mapping[str, np.ndarray],
-    ) -> int:
-        """Embed and store chunks batch by batch; returns the vectors' dimension, 0 where there is
-        no chunk."""
+        self, chunks: Sequence[Chunk], store: Store, progress: Progress | None, made: Made
+    ) -> dict[str, Any]:
+        """Embed and store chunks batch by batch; returns what the manifest is to say of the
+        vectors."""
         dimension = 0
         for start in range(0, len(chunks), _BATCH):
             batch = [*chunks[start : start + _BATCH]]
-            unknown = [chunk for chunk in batch if chunk.id not in vectors]
-            made = {**vectors}
-            if unknown:
-                fresh = self.embedder.embed([chunk.context for chunk in unknown])
-                made |= {chunk.id: vector for chunk, vector in zip(unknown, fresh, strict=True)}
-            stacked = np.stack([made[chunk.id] for chunk in batch])  # (len(batch), dimension)
-            dimension = stacked.shape[1]
-            store.put(batch, stacked)
+            axes = store.pieces.axes()
+            axes = made.axes if axes is None else axes
+            unknown = [chunk for chunk in batch if chunk.id not in made.pieces]
+            fresh = make_vectors(self.embedder, unknown, axes) if unknown else made
+            both = Made(
+                {**made.vectors, **fresh.vectors}, {**made.pieces, **fresh.pieces}, fresh.axes
+            )
+            store.put(batch, both)
+            dimension = len(both.vectors[batch[0].id])
             if progress:
                 progress(start + len(batch), len(chunks))
-        return dimension
+        known = {"embedder": self.embedder.fingerprint, "dimension": dimension}
+        return known if dimension else {}
 
     def _commit(self, manifest: Manifest) -> None:
         """Make the manifest the truth, then sweep what it no longer names."""
@@ -338,19 +422,23 @@ class Index:
                 shutil.rmtree(folder)
 
 
-def open_index(home: Path | str, embedder: Embedder | None = None) -> Index:
+def open_index(
+    home: Path | str, embedder: Embedder | None = None, examples: bool | None = None
+) -> Index:
     """Open the knowledge base of a home folder, or begin an empty one; this process becomes its one
     owner.
 
     Args:
         home: the folder for state (``FAULTWISE_HOME``).
         embedder: makes the vectors; the packaged MiniLM where None.
+        examples: whether the shipped documents answer; by default until the plant has documents of
+            its own (its own incidents put away only the shipped incidents).
 
     Raises:
         UserError: another process owns it, the folder cannot be written, or the embedder's files
             are missing.
     """
-    return Index(Path(home).resolve() / "knowledge_base", embedder or SentenceEmbedder())
+    return Index(Path(home).resolve() / "knowledge_base", embedder or SentenceEmbedder(), examples)
 
 
 def ensure_samples(index: Index, progress: Progress | None = None) -> Added:
@@ -359,6 +447,8 @@ def ensure_samples(index: Index, progress: Progress | None = None) -> Added:
 
     Where the vectors are of another embedder nothing is added: `rebuild` must be able to run first.
     """
+    if index.comparable:
+        index.upgrade(progress)
     seen, listed = index.manifest.samples, {Path(entry.path).name for entry in index.list()}
     now = {path.name: file_hash(path) for path in sample_files()}
     if seen == now or not index.comparable:
@@ -368,6 +458,7 @@ def ensure_samples(index: Index, progress: Progress | None = None) -> Added:
         for p in sample_files()
         if seen.get(p.name) != now[p.name] and (p.name not in seen or p.name in listed)
     ]
-    said = index.add(fresh, progress, read_sample_vectors(index.embedder.fingerprint))
+    made = read_sample_vectors(index.embedder.fingerprint)
+    said = index.add(fresh, progress, made, example=True)
     index.note_samples(now)
     return said

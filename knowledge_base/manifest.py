@@ -19,9 +19,17 @@ from knowledge_base.documents import Document, Kind
 from traffic.errors import UserError
 from traffic.files import Strict, write_text
 
+# What a store holds and how its chunks are cut. A store of another number is made anew from its
+# documents. 2: examples are marked, what a document is about, whole steps, vectors of word pieces.
+FORMAT = 2
+
 
 class Entry(Strict):
-    """One document: its content hash, its source, and the chunks that answer for it."""
+    """One document: its content hash, its source, and the chunks that answer for it.
+
+    ``about`` is the make and model of the device it is about, "" where it is a general guide;
+    ``example`` says that it came with faultwise and is no document of the plant.
+    """
 
     id: str
     title: str
@@ -30,12 +38,15 @@ class Entry(Strict):
     sha256: str  # of the source file, to see that it changed
     chunks: tuple[str, ...]
     added: str  # ISO 8601, UTC
+    about: str = ""
+    example: bool = False
 
 
 class Manifest(Strict):
     """The documents, the Chroma folder that holds their chunks, and the embedder that made the
     vectors."""
 
+    version: int = 1
     store: str = "store-1"
     embedder: str = ""  # empty until the first chunk
     dimension: int = 0
@@ -43,6 +54,11 @@ class Manifest(Strict):
     samples: dict[str, str] = Field(
         default_factory=dict
     )  # shipped file -> sha256 when it was added
+
+    @property
+    def current(self) -> bool:
+        """Whether the store is of this version of faultwise."""
+        return self.version == FORMAT or not self.documents
 
     @property
     def chunk_ids(self) -> frozenset[str]:
@@ -63,7 +79,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / "manifest.json"
     if not path.exists():
-        return Manifest()
+        return Manifest(version=FORMAT)
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
@@ -141,9 +157,16 @@ def file_hash(path: Path) -> str:
 
 
 def make_changes(
-    manifest: Manifest, documents: Sequence[Document], notes: Iterable[str]
+    manifest: Manifest, documents: Sequence[Document], notes: Iterable[str], example: bool = False
 ) -> Changes:
-    """Decide for each document whether it is new, known, or a new version of a known one."""
+    """Decide for each document whether it is new, known, or a new version of a known one.
+
+    Args:
+        manifest: what is known.
+        documents: what shall be known.
+        notes: what reading them had to say.
+        example: whether they came with faultwise.
+    """
     before = manifest.documents
     after = {entry.id: entry for entry in before}
     added: list[str] = []
@@ -153,6 +176,15 @@ def make_changes(
     chunks: dict[str, Chunk] = {}
     for document in documents:
         known = after.get(document.id)
+        if known and known.example and not example:
+            # The plant's own copy of an example is the plant's.
+            after[known.id] = known.model_copy(update={"example": False, "path": document.path})
+            added.append(document.title)
+            continue
+        if known and known.about != document.about:
+            after[known.id] = known.model_copy(update={"about": document.about})
+            replaced.append(document.title)
+            continue
         if known:
             unchanged.append(document.title)
             if known.path != document.path:
@@ -164,7 +196,7 @@ def make_changes(
         (replaced if old else added).append(document.title)
         made = make_chunks(document)
         chunks |= {chunk.id: chunk for chunk in made}
-        after[document.id] = _make_entry(document, made)
+        after[document.id] = make_entry(document, made, example)
     said = Added(tuple(added), tuple(unchanged), tuple(replaced), tuple(notes))
     return Changes(tuple(after.values()), tuple(chunks.values()), said)
 
@@ -184,7 +216,8 @@ def _older_version(document: Document, before: Iterable[Entry]) -> Entry | None:
     return found[0] if len(found) == 1 else None
 
 
-def _make_entry(document: Document, chunks: Sequence[Chunk]) -> Entry:
+def make_entry(document: Document, chunks: Sequence[Chunk], example: bool = False) -> Entry:
+    """The entry of a document that is added now."""
     return Entry(
         id=document.id,
         title=document.title,
@@ -193,12 +226,17 @@ def _make_entry(document: Document, chunks: Sequence[Chunk]) -> Entry:
         sha256=file_hash(Path(document.path)),
         chunks=tuple(chunk.id for chunk in chunks),
         added=datetime.now(UTC).isoformat(timespec="seconds"),
+        about=document.about,
+        example=example,
     )
 
 
 def find_problems(manifest: Manifest, stored: Iterable[Chunk]) -> Health:
     """Compare the manifest with the stored chunks and the source files, and every chunk with its
     hash."""
+    if not manifest.current:
+        told = f"the store is of version {manifest.version}, not {FORMAT}: --repair makes it anew"
+        return Health((told,), (), ())
     found = {chunk.id: chunk for chunk in stored}
     sound = {i for i, c in found.items() if i == chunk_id(c.document, c.section, c.page, c.text)}
     orphans = tuple(sorted(found.keys() - manifest.chunk_ids))

@@ -5,6 +5,7 @@ sentence-transformers took four seconds. A test holds the vectors to those of se
 """
 
 import json
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,22 @@ import numpy as np
 from safetensors.numpy import load_file
 from threadpoolctl import threadpool_limits
 from tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A text as a sentence model sees it.
+
+    Attributes:
+        vector: of the text, unit length, (hidden,).
+        pieces: of its word pieces in their context, (n_pieces, hidden), of any length.
+        spans: the characters of each piece, (n_pieces, 2): from, before.
+    """
+
+    vector: np.ndarray
+    pieces: np.ndarray
+    spans: np.ndarray
+
 
 _AT_ONCE = 8  # texts laid end to end; more fall out of the cache
 _MODULES = ["Transformer", "Pooling", "Normalize"]
@@ -58,18 +75,25 @@ class MiniLM:
 
     def embed(self, texts: list[str]) -> np.ndarray:
         """Unit vectors of the texts, shape (len(texts), hidden), float32."""
-        rows = [encoding.ids for encoding in self._tokenizer.encode_batch(texts)]
+        return np.stack([one.vector for one in self.read(texts)])
+
+    def read(self, texts: list[str]) -> list[Embedded]:
+        """The texts' own vectors and those of their word pieces."""
+        found = self._tokenizer.encode_batch(texts)
+        rows = [encoding.ids for encoding in found]
         order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
-        vectors = np.empty((len(rows), self.weights["embeddings.LayerNorm.bias"].size), np.float32)
+        pieces: dict[int, np.ndarray] = {}
         # Matrices this small are multiplied faster by one thread: several wait for each other.
         with threadpool_limits(1, "blas"):
             for start in range(0, len(order), _AT_ONCE):
                 batch = order[start : start + _AT_ONCE]
-                vectors[batch] = self._embed_batch([rows[row] for row in batch])
-        return vectors
+                made = self._encode([rows[row] for row in batch])
+                pieces |= dict(zip(batch, made, strict=True))
+        return [_pool(pieces[row], encoding.offsets) for row, encoding in enumerate(found)]
 
-    def _embed_batch(self, rows: list[list[int]]) -> np.ndarray:
-        """Rows lie end to end, so nothing is padded; only attention looks at rows."""
+    def _encode(self, rows: list[list[int]]) -> list[np.ndarray]:
+        """Hidden states of each row's word pieces, (n_pieces, hidden); rows lie end to end, so
+        nothing is padded; only attention looks at rows."""
         ends = np.cumsum([0, *map(len, rows)])
         table = {part: self.weights[f"embeddings.{part}_embeddings.weight"] for part in _TABLES}
         x = table["word"][np.concatenate(rows)]  # (n_tokens, hidden)
@@ -84,8 +108,7 @@ class MiniLM:
             x = self._normalise(
                 x + self._linear(wide, f"{name}.output.dense"), f"{name}.output.LayerNorm"
             )
-        means = np.stack([x[start:end].mean(axis=0) for start, end in pairwise(ends)])
-        return means / np.linalg.norm(means, axis=1, keepdims=True)
+        return [x[start:end] for start, end in pairwise(ends)]
 
     def _linear(self, x: np.ndarray, name: str) -> np.ndarray:
         return x @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"]
@@ -107,6 +130,14 @@ class MiniLM:
             scores = np.exp(scores - scores.max(axis=2, keepdims=True))
             seen[:, start:end] = scores / scores.sum(axis=2, keepdims=True) @ value[:, start:end]
         return seen.swapaxes(0, 1).reshape(x.shape)
+
+
+def _pool(pieces: np.ndarray, offsets: list[tuple[int, int]]) -> Embedded:
+    """Mean pooling; the marks at both ends of a text have no characters and are no words of it."""
+    mean = pieces.mean(axis=0)
+    spans = np.array(offsets, dtype=np.int64).reshape(-1, 2)
+    words = spans[:, 1] > spans[:, 0]
+    return Embedded(mean / np.linalg.norm(mean), pieces[words], spans[words])
 
 
 _TABLES = ("word", "position", "token_type")

@@ -1,9 +1,12 @@
-"""Find the passages that answer a question: vectors for meaning, BM25 for the exact words, ranks
-fused.
+"""Find the passages that answer a question, and say how likely each of them does.
 
-Codes, ports and register numbers decide technical questions, and a sentence model blurs them;
-paraphrase decides the others, and word counts miss it. Reciprocal rank fusion needs no common scale
-for the two (Cormack, Clarke, Buettcher, SIGIR 2009, k = 60).
+question ─▶ typing errors mended ─▶ vector ─▶ nearest by meaning ─┐
+                                  ─▶ words  ─▶ first by BM25      ─┴▶ candidates ─▶ relevance ─▶ passages
+
+Meaning and words each find candidates that the other misses: a sentence model blurs codes, ports
+and register numbers, word counts miss paraphrase. What orders them, and decides whether there is an
+answer at all, is one probability (``knowledge_base.relevance``). Fusing the two orders by rank, as
+was done before, was worse than the better of them wherever one of them failed.
 """
 
 import re
@@ -14,50 +17,27 @@ from pathlib import Path
 
 import numpy as np
 from bm25s import BM25
+from rapidfuzz import process
+from rapidfuzz.distance import OSA
 
 from knowledge_base.chunks import Chunk
 from knowledge_base.documents import Kind
 from knowledge_base.formats import PastIncident, read_incident, render_incident
 from knowledge_base.index import Index
+from knowledge_base.manifest import Entry
+from knowledge_base.minilm import Embedded
+from knowledge_base.pieces import pieces_of
+from knowledge_base.relevance import BOUND, code_share, features, match, read_asked, relevance
+from knowledge_base.words import STOP_WORDS, WORD, make_tokens, singular
 from traffic.errors import UserError
 
-# Words of technical text: what BM25 counts, and the terms by which a question shows that it is
-# about the documents.
-
 MAX_QUESTION_CHARS = 2000
+DEPTH = 40  # candidates taken from each list
 
-_TOKEN = re.compile(r"\w+(?:[.:/-]\w+)*")
-_PART = re.compile(r"[^\W_]+")
+# The terms by which a question shows that it is about the documents.
+
 _JOINTED = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w-]+|\d{4,}|[A-Za-z]+-[A-Za-z]+")
-_STOP_WORDS = """a an and are as at be been but by can could did do does for from had has have how i if in into is it
-its me my of on or our should so than that the their them then there these they this to was we were what when where
-which who why will with would you your"""
-_STOP = frozenset(_STOP_WORDS.split())
-_UNPAIRED = _STOP | {"no", "not", "off", "up", "out"}
-
-
-def make_tokens(text: str) -> list[str]:
-    """Cut technical text into lower-case words; compounds count whole and in parts, plurals as
-    singulars.
-
-    >>> make_tokens("Exceptions 0x0B and E-1042 on port 502")
-    ['exception', '0x0b', 'e-1042', 'e', '1042', 'port', '502']
-    """
-    tokens: list[str] = []
-    for whole in _TOKEN.findall(text.lower()):
-        parts = _PART.findall(whole)
-        tokens += [whole, *parts] if len(parts) > 1 else parts
-    return [_singular(token) for token in tokens if token not in _STOP]
-
-
-def _singular(word: str) -> str:
-    plural = (
-        len(word) > 3
-        and word.endswith("s")
-        and not word.endswith(("ss", "us", "is"))
-        and word.isalpha()
-    )
-    return word[:-1] if plural else word
+_UNPAIRED = STOP_WORDS | {"no", "not", "off", "up", "out"}
 
 
 def find_terms(index: Index, question: str) -> set[str]:
@@ -75,7 +55,7 @@ def find_terms(index: Index, question: str) -> set[str]:
 
 
 def _read_terms(texts: Sequence[str]) -> frozenset[str]:
-    words = {word for text in texts for word in _TOKEN.findall(text)}
+    words = {word for text in texts for word in WORD.findall(text)}
     jointed = {word.lower() for word in words if _JOINTED.fullmatch(word)}
     capitals = {
         word.lower() for word in words if len(word) > 1 and word.isalpha() and word.isupper()
@@ -90,8 +70,8 @@ def _pairs(text: str) -> list[str]:
     """Telling words that follow each other; stop words between them are passed over, numbers part
     them."""
     told = [
-        _singular(word)
-        for word in _TOKEN.findall(text.lower())
+        singular(word)
+        for word in WORD.findall(text.lower())
         if len(word) > 1 and word not in _UNPAIRED
     ]
     return [
@@ -101,20 +81,17 @@ def _pairs(text: str) -> list[str]:
     ]
 
 
-RRF_K = 60
-DEPTH = 30  # ranks taken from each list
-
-# A passage answers when its cosine plus this weight times the share of the question's telling words
-# that it holds reaches the bound. Chosen on the questions in
-# tests/test_knowledge_base_retriever.py: nonsense stays below 0.38.
-WORDS_WEIGHT = 0.35
-ENOUGH = 0.45
-
-
 @dataclass(frozen=True)
 class Passage:
-    """A chunk that answers, as it is cited; ``score`` is 1 where it is first in both rankings, and
-    falls with rank."""
+    """A chunk that answers, as it is cited.
+
+    Attributes:
+        document: its title.
+        section, page, text, chunk_id, kind: as ``Chunk`` has them.
+        score: probability that it answers, calibrated; ``BOUND`` is the least that is shown.
+        about: make and model of the device that the document is about, "" for a general guide.
+        example: whether it came with faultwise and is no document of the plant.
+    """
 
     document: str
     section: str
@@ -123,6 +100,8 @@ class Passage:
     score: float
     chunk_id: str
     kind: Kind
+    about: str = ""
+    example: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,28 +112,40 @@ class Ranking:
         chunks: all of the index, sorted by id.
         by_meaning: the ``DEPTH`` nearest by cosine.
         by_words: the ``DEPTH`` first by BM25.
-        fused: both, by rank.
-        scores: what ``fused`` is ordered by.
-        answering: rows near enough to be shown; where there is none, the question is left
-            unanswered.
+        by_relevance: both, by the probability that they answer.
+        scores: these probabilities.
+        answering: rows that are likely enough to be shown; where there is none, the question is
+            left unanswered.
+        seen: what the probabilities were computed from, a row of ``relevance.features`` each.
     """
 
     chunks: tuple[Chunk, ...]
     by_meaning: tuple[int, ...]
     by_words: tuple[int, ...]
-    fused: tuple[int, ...]
+    by_relevance: tuple[int, ...]
     scores: dict[int, float]
     answering: frozenset[int]
+    seen: dict[int, np.ndarray]
+
+
+_NOTHING = Ranking((), (), (), (), {}, frozenset(), {})
 
 
 @dataclass(frozen=True)
 class Words:
-    """The words of one version of the index: BM25 over its chunks, and how telling each word is."""
+    """The words of one version of the index: BM25 over its chunks, how telling each word is, and
+    what a misspelt one may have been meant to be."""
 
     chunks: tuple[Chunk, ...]
     tokens: tuple[frozenset[str], ...]
     bm25: BM25
     rarity: dict[str, float]  # inverse document frequency, ln(1 + n / df)
+    spelt: dict[str, tuple[str, ...]]  # by first letter, words of letters alone
+
+    @property
+    def unknown(self) -> float:
+        """Rarity of a word that no chunk holds: as telling as a word of one."""
+        return float(np.log1p(len(self.chunks)))
 
 
 def search(index: Index, question: str, k: int = 5, kind: Kind | None = None) -> list[Passage]:
@@ -168,15 +159,20 @@ def search(index: Index, question: str, k: int = 5, kind: Kind | None = None) ->
         kind: only manuals, incidents or threats.
 
     Returns:
-        Passages with ``score`` in (0, 1]: the mean over both rankings of 61 / (60 + rank), 0 for a
-        ranking that does not hold the passage. Equal scores are ordered by chunk id.
+        Passages whose ``score``, the probability that they answer, reaches ``relevance.BOUND``.
+        Equal scores are ordered by chunk id.
 
     Raises:
         UserError: the stored vectors were made by another embedder.
     """
     ranking = rank(index, question, kind)
-    kept = [row for row in ranking.fused if row in ranking.answering]
-    return [_passage(ranking.chunks[row], ranking.scores[row]) for row in kept[:k]]
+    kept = [row for row in ranking.by_relevance if row in ranking.answering]
+    sources = index.sources()
+    return [
+        _passage(chunk, ranking.scores[row], sources[chunk.id])
+        for row in kept[:k]
+        if (chunk := ranking.chunks[row]).id in sources
+    ]
 
 
 def rank(index: Index, question: str, kind: Kind | None = None) -> Ranking:
@@ -187,28 +183,83 @@ def rank(index: Index, question: str, kind: Kind | None = None) -> Ranking:
         UserError: the stored vectors were made by another embedder.
     """
     question = question[:MAX_QUESTION_CHARS]
-    asked = make_tokens(question)
-    if not index.chunks() or not asked:
-        return Ranking((), (), (), (), {}, frozenset())
+    axes = index.store.pieces.axes() if index.chunks() else None
+    if axes is None or not make_tokens(question):
+        return _NOTHING
     words = _words(index)
-    vector = index.embed_question(question)
+    read = index.read_question(question)
+    mended = mend(question, read, words)
+    if mended != question:
+        read = index.read_question(mended)
+    asked = read_asked(mended, read, words.rarity, words.unknown, axes)
+    if asked is None:
+        return _NOTHING
     by_id = {chunk.id: row for row, chunk in enumerate(words.chunks)}
-    dense = [by_id[i] for i in index.store.nearest(vector, DEPTH, kind) if i in by_id]
-    lexical = _rank_by_words(words, asked, kind)
-    near = _cosines(index, vector, words, sorted({*dense, *lexical}))
+    dense = [by_id[i] for i in index.nearest(read.vector, DEPTH, kind) if i in by_id]
+    lexical = _rank_by_words(words, make_tokens(mended), kind)
+    if not dense and not lexical:
+        return _NOTHING
+    made = index.store.made([words.chunks[row].id for row in sorted({*dense, *lexical})])
+    # A chunk that another thread has just removed has no vector, and so cannot be found.
+    rows = sorted(by_id[i] for i in made.vectors if i in made.pieces)
+    ids = [words.chunks[row].id for row in rows]
+    # Rounded, so that equal texts are equal.
+    meaning = [round(float(made.vectors[i] @ read.vector), 6) for i in ids]
+    seen = features(asked, meaning, [round(match(asked, made.pieces[i]), 6) for i in ids])
+    titles = [frozenset(make_tokens(words.chunks[row].document)) for row in rows]
+    shares = [
+        code_share(asked, words.tokens[row], title) for row, title in zip(rows, titles, strict=True)
+    ]
+    likely = relevance(seen, shares)
+    scores = dict(zip(rows, map(float, likely), strict=True))
+    cosines = dict(zip(rows, meaning, strict=True))
     # Chroma leaves ties to chance; rows are sorted by chunk id, and so are ties here.
-    by_meaning = sorted((row for row in dense if row in near), key=lambda row: (-near[row], row))
-    scores = _fuse([by_meaning, lexical])
-    fused = sorted(near, key=lambda row: (-scores[row], row))
-    answering = frozenset(
-        row for row, cosine in near.items() if _answers(cosine, words, row, asked)
+    return Ranking(
+        chunks=words.chunks,
+        by_meaning=tuple(sorted({*dense} & {*rows}, key=lambda row: (-cosines[row], row))),
+        by_words=tuple(lexical),
+        by_relevance=tuple(sorted(rows, key=lambda row: (-scores[row], row))),
+        scores=scores,
+        answering=frozenset(row for row in rows if scores[row] >= BOUND),
+        seen=dict(zip(rows, seen, strict=True)),
     )
-    return Ranking(words.chunks, tuple(by_meaning), tuple(lexical), tuple(fused), scores, answering)
+
+
+_SHORTEST_MENDED, _LONG = 4, 8  # letters: one error from 4 on, two from 8 on
+
+
+def mend(question: str, read: Embedded, words: Words) -> str:
+    """Put the documents' words in the place of misspelt ones.
+
+    A word is taken for misspelt where no document has it, the sentence model knows it only in
+    pieces, and a word of the documents that begins alike is one typing error away (two for long
+    words): optimal string alignment, so that "swtich" is one error from "switch".
+    """
+
+    def right(word: re.Match[str]) -> str:
+        lower = word[0].lower()
+        known = not {*make_tokens(lower)}.isdisjoint(words.rarity)
+        if known or len(lower) < _SHORTEST_MENDED or not lower.isalpha():
+            return word[0]
+        if pieces_of(word, read).sum() < 2:
+            return word[0]
+        most = 1 if len(lower) < _LONG else 2
+        found = process.extractOne(
+            lower, words.spelt.get(lower[0], ()), scorer=OSA.distance, score_cutoff=most
+        )
+        return found[0] if found else word[0]
+
+    return WORD.sub(right, question)
 
 
 def find_passage(index: Index, chunk_id: str) -> Passage | None:
-    """The passage behind a citation, with score 1; None where no living chunk has that id."""
-    return next((_passage(chunk, 1.0) for chunk in index.chunks() if chunk.id == chunk_id), None)
+    """The passage behind a citation, with score 1; None where no chunk that may answer has that
+    id."""
+    source = index.sources().get(chunk_id)
+    if source is None:
+        return None
+    chunks = (chunk for chunk in index.chunks() if chunk.id == chunk_id)
+    return next((_passage(chunk, 1.0, source) for chunk in chunks), None)
 
 
 def find_nearness(index: Index, question: str) -> float:
@@ -220,14 +271,22 @@ def find_nearness(index: Index, question: str) -> float:
     """
     if not index.chunks() or not question.strip():
         return 0.0
-    vector = index.embed_question(question[:MAX_QUESTION_CHARS])
-    nearest = index.store.nearest(vector, 1, None)
+    vector = index.read_question(question[:MAX_QUESTION_CHARS]).vector
+    nearest = [*index.nearest(vector, 1, None)]
     return max((float(one @ vector) for one in index.store.vectors(nearest).values()), default=0.0)
 
 
-def _passage(chunk: Chunk, score: float) -> Passage:
+def _passage(chunk: Chunk, score: float, source: Entry) -> Passage:
     return Passage(
-        chunk.document, chunk.section, chunk.page, chunk.text, score, chunk.id, chunk.kind
+        document=chunk.document,
+        section=chunk.section,
+        page=chunk.page,
+        text=chunk.text,
+        score=score,
+        chunk_id=chunk.id,
+        kind=chunk.kind,
+        about=source.about,
+        example=source.example,
     )
 
 
@@ -246,9 +305,13 @@ def _count_words(chunks: tuple[Chunk, ...]) -> Words:
     count: dict[str, int] = {}
     for token in (token for row in sets for token in row):
         count[token] = count.get(token, 0) + 1
-    return Words(
-        chunks, sets, bm25, {token: float(np.log1p(len(chunks) / n)) for token, n in count.items()}
-    )
+    rarity = {token: float(np.log1p(len(chunks) / n)) for token, n in count.items()}
+    spelt: dict[str, list[str]] = {}
+    for token in sorted(count):
+        if token.isalpha() and len(token) >= _SHORTEST_MENDED:
+            spelt.setdefault(token[0], []).append(token)
+    by_letter = {letter: tuple(some) for letter, some in spelt.items()}
+    return Words(chunks, sets, bm25, rarity, by_letter)
 
 
 def _rank_by_words(words: Words, asked: list[str], kind: Kind | None) -> list[int]:
@@ -260,38 +323,6 @@ def _rank_by_words(words: Words, asked: list[str], kind: Kind | None) -> list[in
         int(row) for row in order if scores[row] > 0 and kind in (None, words.chunks[row].kind)
     )
     return [row for row, _ in zip(found, range(DEPTH), strict=False)]
-
-
-def _cosines(index: Index, vector: np.ndarray, words: Words, rows: list[int]) -> dict[int, float]:
-    """Cosine of the question with each row's chunk, rounded so that equal texts are equal.
-
-    A chunk that another thread has just removed has none, and so cannot be found.
-    """
-    vectors = index.store.vectors([words.chunks[row].id for row in rows]) if rows else {}
-    by_row = {row: vectors[words.chunks[row].id] for row in rows if words.chunks[row].id in vectors}
-    return {row: round(float(stored @ vector), 6) for row, stored in by_row.items()}
-
-
-def _fuse(rankings: list[list[int]]) -> dict[int, float]:
-    """Reciprocal rank fusion, scaled so that the first of every ranking scores 1."""
-    fused: dict[int, float] = {}
-    for ranking in rankings:
-        for rank, row in enumerate(ranking, 1):
-            fused[row] = fused.get(row, 0.0) + (RRF_K + 1) / (RRF_K + rank) / len(rankings)
-    return fused
-
-
-def _answers(cosine: float, words: Words, row: int, asked: list[str]) -> bool:
-    """Whether a passage is near enough: in meaning, and in the telling words of the question that
-    it holds."""
-    unknown = float(
-        np.log1p(len(words.chunks))
-    )  # a word of no chunk is as telling as a word of one
-    weights = {token: words.rarity.get(token, unknown) for token in asked}
-    held = sum(weight for token, weight in weights.items() if token in words.tokens[row])
-    if weights.keys() <= words.tokens[row]:
-        return True  # "E-1099" alone means nothing to a sentence model
-    return cosine + WORDS_WEIGHT * held / sum(weights.values()) >= ENOUGH
 
 
 # What happened before: past incidents as files that people review, and as passages that answer.

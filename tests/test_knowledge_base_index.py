@@ -1,6 +1,7 @@
 """The index: what is added, replaced, removed and mended, with one owner, and after a kill at any
 step."""
 
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from word_vectors import WordVectors
 
 from knowledge_base.chunks import Chunk
-from knowledge_base.embeddings import SentenceEmbedder, read_sample_vectors, sample_files
+from knowledge_base.embeddings import Made, SentenceEmbedder, read_sample_vectors, sample_files
 from knowledge_base.index import Index, Store, ensure_samples, open_index
 from knowledge_base.retriever import search
 from traffic.errors import UserError
@@ -277,7 +278,7 @@ class TestKilled:
         index.add([write(tmp_path / "pump.md", "# Pump\nSpeed 1450.\n")])
         (chunk,) = index.chunks()
         forged = replace(chunk, text="Speed 9999.")
-        index.store.put([forged], np.ones((1, 64), np.float32) / 8)
+        index.store.put([forged], Made({forged.id: np.ones(64, np.float32) / 8}))
         assert index.check().problems == ("Pump: 1 of 1 chunks are lost",)
 
     def test_a_manifest_that_is_no_manifest_is_an_error(self, home):
@@ -303,10 +304,14 @@ class TestSamples:
         vectors = read_sample_vectors(SentenceEmbedder().fingerprint)
         with open_index(home) as index:
             ensure_samples(index)
-            assert {chunk.id for chunk in index.chunks()} == vectors.keys()
+            assert (
+                {chunk.id for chunk in index.chunks()}
+                == vectors.vectors.keys()
+                == vectors.pieces.keys()
+            )
 
     def test_vectors_of_another_embedder_are_not_used(self):
-        assert read_sample_vectors("words-64") == {}
+        assert read_sample_vectors("words-64") == Made()
 
 
 def test_the_nearest_are_really_the_nearest(tmp_path):
@@ -317,8 +322,86 @@ def test_the_nearest_are_really_the_nearest(tmp_path):
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     chunks = [Chunk(f"{n:016x}", "manual", "section", None, "text", "manual") for n in range(900)]
     store = Store(tmp_path)
-    store.put(chunks, vectors)
+    store.put(chunks, Made({chunk.id: one for chunk, one in zip(chunks, vectors, strict=True)}))
     for asked in rng.normal(size=(20, 384)).astype(np.float32):
         exact = {chunks[row].id for row in np.argsort(-(vectors @ asked))[:30]}
         assert set(store.nearest(asked / np.linalg.norm(asked), 30, None)) == exact
     store.close()
+
+
+def make_old(home: Path) -> None:
+    """A store as the first version wrote it: no marks, no word pieces."""
+    folder = home / "knowledge_base"
+    kept = json.loads((folder / "manifest.json").read_text())
+    del kept["version"]
+    for entry in kept["documents"]:
+        del entry["about"], entry["example"]
+    (folder / "manifest.json").write_text(json.dumps(kept))
+    (folder / kept["store"] / "pieces.sqlite3").unlink()
+
+
+class TestOldStore:
+    def test_repair_makes_it_anew_and_keeps_what_has_no_file_any_more(self, home, tmp_path):
+        kept, gone = (
+            write(tmp_path / name, f"# {name}\nImpeller speed 1450.\n")
+            for name in ("kept.md", "gone.md")
+        )
+        with open_index(home, WordVectors()) as index:
+            index.add([kept, gone])
+        make_old(home)
+        gone.unlink()
+        with open_index(home, WordVectors()) as index:
+            assert not index.check().ok
+            (said,) = index.repair()
+            assert "2 documents were made anew" in said
+            assert "1 of them as they were" in said
+            assert index.check().ok
+            assert len(search(index, "impeller speed 1450")) == 2
+
+    def test_opening_with_the_samples_does_it_too_and_marks_them(self, home, tmp_path):
+        with open_index(home, WordVectors()) as index:
+            ensure_samples(index)
+            index.add([write(tmp_path / "own.md", "# Own\nImpeller.\n")])
+        make_old(home)
+        with open_index(home, WordVectors()) as index:
+            ensure_samples(index)
+            assert {e.title for e in index.list() if not e.example} == {"Own"}
+            assert index.check().ok
+
+
+class TestWhose:
+    OWN = "# Acme P-7 pump\nRetransmissions are counted in register 9.\n"
+
+    @pytest.mark.parametrize(("examples", "shown"), [(None, False), (True, True), (False, False)])
+    def test_examples_give_way_to_documents_of_the_plant(self, home, tmp_path, examples, shown):
+        with open_index(home, WordVectors(), examples) as index:
+            ensure_samples(index)
+            before = {one.example for one in index.sources().values()}
+            assert before == ({True} if examples is not False else set())
+            index.add([write(tmp_path / "own.md", self.OWN)])
+            assert {one.example for one in index.sources().values()} == (
+                {False, True} if shown else {False}
+            )
+            own = [
+                one for one in search(index, "retransmissions register 9", 20) if not one.example
+            ]
+            assert [one.about for one in own] == ["Acme P-7"]
+
+    def test_its_own_incidents_put_away_only_the_shipped_incidents(self, home, tmp_path):
+        path = next(one for one in sample_files() if one.stem.startswith("inc-"))
+        text = path.read_text().replace("INC-2025-004", "OUR-1")
+        with open_index(home, WordVectors()) as index:
+            ensure_samples(index)
+            index.add([write(tmp_path / "our.md", text)])
+            kinds = {(one.kind, one.example) for one in index.sources().values()}
+            assert kinds == {("incident", False), ("manual", True)}
+
+    @pytest.mark.parametrize(
+        ("given", "about"), [(None, "Acme P-7"), ("Acme P-9", "Acme P-9"), ("general", "")]
+    )
+    def test_what_a_document_is_about_is_given_or_found(self, index, tmp_path, given, about):
+        path = write(tmp_path / "own.md", self.OWN)
+        index.add([path])
+        assert index.list()[0].about == "Acme P-7"
+        index.add([path], about=given)
+        assert [one.about for one in index.list()] == [about]

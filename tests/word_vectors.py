@@ -1,10 +1,12 @@
-"""A sentence model of ten lines for tests of the index: a text's vector is the count of its words
+"""A sentence model of a few lines for tests of the index: a text's vector is the count of its words
 by hash."""
 
 import re
 import zlib
 
 import numpy as np
+
+from knowledge_base.minilm import Embedded
 
 
 class WordVectors:
@@ -15,10 +17,15 @@ class WordVectors:
         self.fingerprint = f"words-{dimension}"
         self.embedded = 0  # texts so far
 
-    def embed(self, texts: list[str]) -> np.ndarray:
-        counts = np.zeros((len(texts), self.dimension), np.float32)
-        for row, text in enumerate(texts):
-            for word in re.findall(r"\w+", text.lower()):
-                counts[row, zlib.crc32(word.encode()) % self.dimension] += 1
+    def read(self, texts: list[str]) -> list[Embedded]:
         self.embedded += len(texts)
-        return counts / np.linalg.norm(counts, axis=1, keepdims=True)
+        return [self._read(text) for text in texts]
+
+    def _read(self, text: str) -> Embedded:
+        words = [*re.finditer(r"\w+", text.lower())]
+        pieces = np.zeros((len(words), self.dimension), np.float32)
+        for row, word in enumerate(words):
+            pieces[row, zlib.crc32(word[0].encode()) % self.dimension] = 1
+        total = pieces.sum(axis=0)
+        spans = np.array([word.span() for word in words], dtype=np.int64).reshape(-1, 2)
+        return Embedded(total / np.linalg.norm(total), pieces, spans)

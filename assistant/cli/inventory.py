@@ -89,12 +89,21 @@ kb_app = typer.Typer(help="Manuals and past incidents that answers cite.", no_ar
 def add(
     paths: Annotated[list[Path], typer.Argument(help="Documents, or folders of them.")],
     settings: "Settings",
+    about: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            help="Make and model of the device that they are about, or 'general'.",
+            metavar="MODEL",
+            show_default="what each says or shows of itself",
+        ),
+    ] = None,
 ) -> None:
     """Index documents; a changed one replaces its older version, an unchanged one costs nothing."""
     from assistant.session import open_knowledge
 
     with narrate("indexing") as progress, open_knowledge(settings, progress) as index:
-        done = index.add(paths, progress)
+        done = index.add(paths, progress, about=about)
     say_notes(done.notes)
     typer.echo(
         f"{len(done.added)} added, {len(done.replaced)} replaced, {len(done.unchanged)} unchanged"
@@ -109,8 +118,18 @@ def list_documents(settings: "Settings") -> None:
     from assistant.session import open_knowledge
 
     with open_knowledge(settings) as index:
-        rows = [[d.title, d.kind, len(d.chunks), d.id, d.path] for d in index.list()]
-    typer.echo(render_table(["document", "kind", "passages", "id", "path"], rows))
+        rows = [
+            [
+                d.title,
+                f"{d.kind} (example)" if d.example else d.kind,
+                d.about or "general",
+                len(d.chunks),
+                d.id,
+                d.path,
+            ]
+            for d in index.list()
+        ]
+    typer.echo(render_table(["document", "kind", "about", "passages", "id", "path"], rows))
 
 
 @kb_app.command()
@@ -127,7 +146,7 @@ def remove(
 
 
 @kb_app.command()
-@with_settings("home")
+@with_settings("home", "examples")
 def search(
     question: str,
     settings: "Settings",

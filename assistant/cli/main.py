@@ -49,7 +49,7 @@ OpenCapture = Annotated[
 # The options of every command that reads a capture with the model.
 _ANALYSIS = ("plant", "local", "adapter", "model")
 # Those of a command that answers too.
-_ANSWERING = ("home", *_ANALYSIS, "writer", "model_url", "writer_model")
+_ANSWERING = ("home", *_ANALYSIS, "writer", "model_url", "writer_model", "examples")
 _ASKING = (*_ANSWERING, "logs", "readings")
 
 

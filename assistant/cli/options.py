@@ -74,6 +74,14 @@ _SHARED: dict[str, Any] = {
         str | None,
         typer.Option(help="The name by which that server knows its model.", metavar="NAME"),
     ],
+    "examples": Annotated[
+        bool | None,
+        typer.Option(
+            "--examples/--no-examples",
+            help="Cite the shipped manuals and incidents, or leave them out.",
+            show_default="until the plant has documents of its own",
+        ),
+    ],
 }
 # The option's name where it differs from the setting's.
 _SETTING_OF = {"model_url": "remote_url", "writer_model": "remote_model"}

@@ -227,7 +227,10 @@ EXCERPT_CHARS = 240
 
 @dataclass(frozen=True)
 class Citation:
-    """A passage in an answer: its number, where it stands, and words taken from it unchanged."""
+    """A passage in an answer: its number, where it stands, and words taken from it unchanged.
+
+    ``example`` says that its document came with faultwise and is none of the plant's.
+    """
 
     number: int
     document: str
@@ -236,6 +239,7 @@ class Citation:
     excerpt: str
     chunk_id: str
     kind: str
+    example: bool = False
 
     @property
     def quoted(self) -> str:
@@ -246,10 +250,11 @@ class Citation:
 
     @property
     def place(self) -> str:
-        """Where the excerpt stands, in words."""
+        """Where the excerpt stands, in words; an example is marked so wherever it is named."""
         section = self.section if self.section != self.document else ""
         page = f"page {self.page}" if self.page else ""
-        return ", ".join(filter(None, [self.document, section, page]))
+        place = ", ".join(filter(None, [self.document, section, page]))
+        return f"{place} (example)" if self.example else place
 
 
 def cite(passages: Iterable[Passage], question: str) -> tuple[Citation, ...]:
@@ -258,6 +263,7 @@ def cite(passages: Iterable[Passage], question: str) -> tuple[Citation, ...]:
         Citation(
             number, passage.document, passage.section, passage.page,
             make_excerpt(passage.text, question), passage.chunk_id, passage.kind,
+            passage.example,
         )
         for number, passage in enumerate(passages, start=1)
     )  # fmt: skip

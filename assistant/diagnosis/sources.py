@@ -1,5 +1,10 @@
-"""Find the passages of manuals and the past incidents that an answer may cite."""
+"""Find the passages of manuals and the past incidents that an answer may cite.
 
+A device's manual is cited only where the device is known to be of that model; a general guide may
+always be. What came with faultwise is an example, and stays marked as one.
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from assistant.detection.incidents import Incident
@@ -9,11 +14,15 @@ from assistant.diagnosis.investigate import Investigation
 from assistant.diagnosis.playbook import read_playbook
 from assistant.diagnosis.standing import is_unanswered
 from assistant.questions.intents import specific_words
+from knowledge_base.about import fits
 from knowledge_base.index import Index
 from knowledge_base.retriever import Passage, search, similar
+from traffic.identities import SOURCES
 from traffic.labels import TAXONOMY
 
 _MANUALS, _SIMILAR = 3, 2
+_LOOKED_AT = 12  # passages of manuals among which those of other devices are left out
+_TELLING = ("make", "model", "order number", "name")
 _DEAD_SERVICE = (
     "A node calls a cloud service that is gone, again and again; it only looked infected, the "
     "pauses grew."
@@ -32,10 +41,10 @@ def find_sources(
         return (), ()
     incident = found.incident
     described = _describe(incident, found.device, analysis) if incident else ""
-    by_cause = search(index, described, k=_MANUALS, kind="manual") if incident else []
-    by_words = []
-    if specific_words(question):
-        by_words = search(index, question, k=_MANUALS, kind="manual")
+    concerned = [found.device, *((incident.device, *incident.peers) if incident else ())]
+    known = [question, *(text for device in concerned for text in read_identity(device, analysis))]
+    by_cause = _fitting_manuals(described, known, index) if incident else []
+    by_words = _fitting_manuals(question, known, index) if specific_words(question) else []
     # One passage of a section is enough; the two best for the cause come before those for the
     # operator's words.
     manuals: dict[tuple[str, str], Passage] = {}
@@ -53,6 +62,38 @@ def find_sources(
         tuple(one for one in cited if one.kind != "incident"),
         tuple(one for one in cited if one.kind == "incident"),
     )
+
+
+def read_identity(device: str, analysis: Analysis) -> list[str]:
+    """What is known of a device: what the inventory says of it, and what it says of itself where
+    that is more than the name of a program."""
+    entries = analysis.plant.devices if analysis.plant else ()
+    known = [
+        text
+        for one in entries
+        if one.address == device
+        for text in (one.name, one.role, one.model, one.zone, *one.aliases)
+        if text
+    ]
+    said = analysis.capture.identities
+    sure = {source for source, of in SOURCES.items() if of.sure != "low"}
+    own = said[
+        (said["device"] == device)
+        & (said["unit"] < 0)
+        & said["field"].isin(_TELLING)
+        & said["source"].isin(sure)
+    ]
+    return [*known, *own["value"].astype(str)]
+
+
+def keep_fitting(passages: Iterable[Passage], known: Sequence[str]) -> list[Passage]:
+    """Passages of general guides, and of manuals of devices that are known to be meant."""
+    return [one for one in passages if not one.about or fits(one.about, known)]
+
+
+def _fitting_manuals(text: str, known: Sequence[str], index: Index) -> list[Passage]:
+    found = search(index, text, k=_LOOKED_AT, kind="manual")
+    return keep_fitting(found, known)[:_MANUALS]
 
 
 def _past_incidents(label: str, described: str, index: Index) -> list[Passage]:

@@ -93,7 +93,7 @@ _READ = 20  # passages that a cross-encoder reads
 _MOST_NAMED = 12
 _NO_RERANKER = (
     "No reranker ships: reordering passages by their sentence nearest to the question (the same "
-    "sentence model) found the answer first less often than rank fusion did; --reranker takes a "
+    "sentence model) found the answer first less often than the relevance of whole passages does; --reranker takes a "
     "cross-encoder."
 )
 
@@ -137,12 +137,12 @@ def run_retrieval(
     why = f"no folder {further} of documents (--documents)"
     skipped = (Skipped(cases=absent, why=why),) if absent else ()
     rerank = _load_reranker(reranker) if reranker else None
-    with tempfile.TemporaryDirectory() as home, open_index(home) as index:
+    with tempfile.TemporaryDirectory() as home, open_index(home, examples=True) as index:
         ensure_samples(index)
         if folders:
             index.add(folders)
         names = {chunk: Path(entry.path).name for entry in index.list() for chunk in entry.chunks}
-        index.embed_question("loads the model")
+        index.read_question("loads the model")
         found, spent = [], dict[str, float]()
         for number, question in enumerate(asked, 1):
             orders = _rank(question.question, index, rerank, spent)
@@ -203,11 +203,11 @@ def _rank(
     start_s = time.perf_counter()
     ranking = rank(index, question)
     ranked_s = time.perf_counter() - start_s
-    shipped = [row for row in ranking.fused if row in ranking.answering]
+    shipped = [row for row in ranking.by_relevance if row in ranking.answering]
     orders: dict[str, Rows] = {
         "meaning (dense)": ranking.by_meaning,
         "words (BM25)": ranking.by_words,
-        "both (fused)": ranking.fused,
+        "both (relevance)": ranking.by_relevance,
         SHIPPED: shipped,
     }
     seconds = {SHIPPED: ranked_s}

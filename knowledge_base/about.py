@@ -1,0 +1,106 @@
+"""What a document is about: one device, by make and model, or everything (a general guide).
+
+A device's manual says nothing about another device, however near its words are. So each document
+carries the make and model that it is about: given when it is added, in its front matter
+(``about: Norvik CX-20``), else found in its title, its file's name or its headings. A document that
+names no model is a general guide.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import yaml
+
+from knowledge_base.formats import Section
+from knowledge_base.words import WORD, is_code
+
+GENERAL = "general"
+_MARK = "---\n"
+# Digits that name a standard, a bus or an attack technique: no device is called so.
+_STANDARD = re.compile(
+    r"(?i)(?:rs-?(?:232|422|485)|ieee\d*|iec-?\d+|iso-?\d+|en\d+|ipv[46]|802\W?\d+\w*|h\W?26[45]|mp[34]|cat\d\w?|"
+    r"t\d{4}|m\d{4}|sha\d+|md5|utf-?\d+|s7comm\w*|wpa\d|tls\d*|snmpv\d|smbv?\d|layer\d|v\d+(?:\.\d+)*|0x\w+)"
+)
+_HEADINGS = 2  # a model stands in more than one heading; an error code has one of its own
+
+
+def cut_about(text: str) -> tuple[str, str]:
+    """What a Markdown text's front matter says it is about, and the text without front matter.
+
+    Front matter that does not say it is left where it is.
+
+    >>> cut_about("---\\nabout: Acme P-7\\n---\\n# Pump")
+    ('Acme P-7', '# Pump')
+    """
+    parts = text.split(_MARK, 2)
+    if len(parts) != 3 or parts[0]:
+        return "", text
+    try:
+        fields = yaml.safe_load(parts[1])
+    except yaml.YAMLError:
+        return "", text
+    if not isinstance(fields, dict) or not isinstance(fields.get("about"), str):
+        return "", text
+    return fields["about"].strip(), parts[2]
+
+
+def find_about(title: str, file_name: str, sections: Sequence[Section]) -> str:
+    """The make and model that a document's title, file name or headings name; "" for none.
+
+    >>> find_about("Norvik CX-20 programmable controller: operating manual", "manual", ())
+    'Norvik CX-20'
+    >>> find_about("Wiring of RS-485 lines", "wiring", ())
+    ''
+    """
+    if found := _name_model(title) or _name_model(file_name.replace("_", " ")):
+        return found
+    headings = {heading for section in sections for heading in section.path}
+    counted = Counter(word for heading in headings for word in _models(heading))
+    word, count = next(iter(counted.most_common(1)), ("", 0))
+    return word if count >= _HEADINGS else ""
+
+
+def _models(text: str) -> list[str]:
+    words = WORD.findall(text)
+    return [w for w in words if is_code(w) and re.search(r"\d", w) and not _STANDARD.fullmatch(w)]
+
+
+def _name_model(text: str) -> str:
+    """The first model of a text, with the maker's name before it and the number behind it."""
+    words = WORD.findall(text)
+    models = _models(text)
+    if not models:
+        return ""
+    at = words.index(models[0])
+    start, end = at, at + 1
+    while start and at - start < 2 and words[start - 1][:1].isupper():
+        start -= 1
+    while end < len(words) and words[end].isdigit() and len(words[end]) < 6:
+        end += 1
+    return " ".join(words[start:end])
+
+
+def fits(about: str, identity: Iterable[str]) -> bool:
+    """Whether a document is about a device: its model is in what is known of the device, or, where
+    no model is named, all of its words are.
+
+    Args:
+        about: make and model, as ``Document.about``.
+        identity: what the inventory says of the device, and what it says of itself.
+
+    >>> fits("Norvik CX-20", ["plc", "Norvik cx20-R"]), fits("Norvik CX-20", ["CX-200"])
+    (True, False)
+    """
+    known = " | ".join(identity).lower()
+    words = [word.lower() for word in WORD.findall(about)]
+    models = [word for word in words if re.search(r"\d", word)] or words
+    return bool(models) and all(re.search(_spelt(word), known) for word in models)
+
+
+def _spelt(word: str) -> str:
+    """A pattern for a model however it is parted: cx-20, cx20, CX 20; not cx-200."""
+    runs = re.findall(r"\d+|[^\W\d_]+", word)
+    last = r"(?!\d)" if runs[-1].isdigit() else r"(?![^\W\d_])"
+    first = r"(?<!\d)" if runs[0].isdigit() else r"(?<![^\W\d_])"
+    return first + r"[\W_]*".join(map(re.escape, runs)) + last

@@ -1,0 +1,48 @@
+"""Words of technical text: what BM25 counts, what names a thing, and what a typing error meant."""
+
+import re
+
+WORD = re.compile(r"\w+(?:[.:/-]\w+)*")
+_PART = re.compile(r"[^\W_]+")
+_STOP = """a an and are as at be been but by can could did do does for from had has have how i if in into is it
+its me my of on or our should so than that the their them then there these they this to was we were what when where
+which who why will with would you your"""
+STOP_WORDS = frozenset(_STOP.split())
+# A word that names one thing and no other: letters with digits ("0x0B", "E-431", "H-302") or capitals
+# inside ("BadSecureChannelClosed"). Addresses, sizes and plain numbers name none.
+_CODE = re.compile(r"(?=.*[A-Za-z])(?=.*\d)\w+(?:[-_]\w+)*|(?=.*[a-z][A-Z])\w+|\w+_\w+")
+_AMOUNT = re.compile(r"\d+[a-zA-Z]{1,4}|(?:[0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}")
+
+
+def make_tokens(text: str) -> list[str]:
+    """Cut technical text into lower-case words; compounds count whole and in parts, plurals as
+    singulars.
+
+    >>> make_tokens("Exceptions 0x0B and E-1042 on port 502")
+    ['exception', '0x0b', 'e-1042', 'e', '1042', 'port', '502']
+    """
+    tokens: list[str] = []
+    for whole in WORD.findall(text.lower()):
+        parts = _PART.findall(whole)
+        tokens += [whole, *parts] if len(parts) > 1 else parts
+    return [singular(token) for token in tokens if token not in STOP_WORDS]
+
+
+def singular(word: str) -> str:
+    """An English word without the s of its plural; others as they are."""
+    plural = (
+        len(word) > 3
+        and word.endswith("s")
+        and not word.endswith(("ss", "us", "is"))
+        and word.isalpha()
+    )
+    return word[:-1] if plural else word
+
+
+def is_code(word: str) -> bool:
+    """Whether a word names one thing and no other: an error code, a model, a status by name.
+
+    >>> [is_code(one) for one in ("E-431", "0x0B", "BadSecureChannelClosed", "pump", "10.0.0.1", "502", "35s")]
+    [True, True, True, False, False, False, False]
+    """
+    return bool(_CODE.fullmatch(word)) and not _AMOUNT.fullmatch(word)
