@@ -7,7 +7,7 @@ and their times are not.
 Sorted by time instead, connections would seem to send everything again.
 """
 
-from dataclasses import replace
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -22,39 +22,46 @@ _STEP_S = 1.0  # no reordering on the way to the file is as long as this
 _NEAR, _MOST_STEPS = 500, 20
 
 
-def find_clock_steps(records: Records, file: int) -> pd.DataFrame:
+def find_clock_steps(
+    ts: np.ndarray, frame: np.ndarray, near: Callable[[int, int], Records], file: int
+) -> pd.DataFrame:
     """The frames that are over a second older than the one before them: ``ts back_s file frame``,
-    and whether the clock was ``set`` there: TCP goes on where it was, in the order of the file."""
-    back_s = -np.diff(records.ts, prepend=records.ts[:1])
+    and whether the clock was ``set`` there: TCP goes on where it was, in the order of the file.
+
+    Args:
+        ts, frame: times and numbers of a file's records, shape (n,).
+        near: gives the records from one row to before another.
+        file: its number.
+    """
+    back_s = -np.diff(ts, prepend=ts[:1])
     rows = np.flatnonzero(back_s > _STEP_S)
-    steps = pd.DataFrame({"ts": records.ts[rows], "back_s": back_s[rows], "row": rows})
-    steps["file"], steps["frame"] = file, records.frame[rows].astype(np.int64)
+    steps = pd.DataFrame({"ts": ts[rows], "back_s": back_s[rows], "row": rows})
+    steps["file"], steps["frame"] = file, frame[rows].astype(np.int64)
     # Times that would lie before the epoch when they are moved were not the wrong ones.
-    earliest_s = records.ts[: rows.max(initial=0)].min(initial=np.inf)
+    earliest_s = ts[: rows.max(initial=0)].min(initial=np.inf)
     plausible = len(rows) <= _MOST_STEPS and back_s[rows].sum() <= earliest_s
-    steps["set"] = [plausible and _goes_on(records, int(row)) for row in rows]
+    steps["set"] = [plausible and _goes_on(near, int(row)) for row in rows]
     return steps.astype({"set": bool})
 
 
-def mend_clock(records: Records, steps: pd.DataFrame) -> Records:
+def mend_clock(ts: np.ndarray, steps: pd.DataFrame) -> np.ndarray:
     """Move what came before the clock was set, so that it ends right before what came after."""
-    ts = records.ts
     for row in steps["row"].to_numpy()[steps["set"].to_numpy()]:
         before = np.diff(ts[max(0, row - _NEAR) : row])
         usual_s = float(np.median(before[before >= 0])) if (before >= 0).any() else 0.0
         shift_s = min(ts[row - 1] - ts[row] + usual_s, ts[:row].min())
         ts = np.concatenate([ts[:row] - shift_s, ts[row:]])
-    return records if ts is records.ts else replace(records, ts=ts)
+    return ts
 
 
-def _goes_on(records: Records, row: int) -> bool:
+def _goes_on(near: Callable[[int, int], Records], row: int) -> bool:
     """Whether the connections around a frame go on there in the order of the file.
 
     Files that were joined in the wrong order have none that do; neither has a frame that came late.
     """
     first = max(0, row - _NEAR)
-    part = records.take(slice(first, row + _NEAR))
-    if not (part.ts[row - first :] < records.ts[row - 1]).mean() > 0.5:
+    part = near(first, row + _NEAR)
+    if not (part.ts[row - first :] < part.ts[row - first - 1]).mean() > 0.5:
         return False  # a frame that came late, alone
     layers = read_layers(part)
     ip, transport = layers.ip, layers.transport

@@ -32,13 +32,17 @@ _ARP_SAME = ("op", "sender", "target", "mac")
 _BYTES = 64  # of the transport header and what follows; the checksum there covers the rest
 
 
-def find_copies(table: pd.DataFrame, buffers: tuple[np.ndarray, ...]) -> np.ndarray:
+def find_copies(
+    table: pd.DataFrame, buffers: tuple[np.ndarray, ...], poor: np.ndarray | None = None
+) -> np.ndarray:
     """Which IP packets are copies of an earlier one.
 
     Args:
         table: shape (n, ...), sorted by time, ``Packets.table`` with ``ident ttl fragment head``
             (bytes of the transport header).
-        buffers: the bytes of each file.
+        buffers: the bytes of each file, or of the only one in which everything lies.
+        poor: whether each address knows few identifications, where the packets are a part of a
+            capture; by default these packets tell.
 
     Returns:
         Shape (n,), bool.
@@ -55,7 +59,7 @@ def find_copies(table: pd.DataFrame, buffers: tuple[np.ndarray, ...]) -> np.ndar
     hop = np.abs(ttl[later] - ttl[earlier])
     unlinked = macs[0][later] < 0
     routed = (hop == 1) & (moved | unlinked)
-    known = ~_is_blind(table, later)
+    known = ~_is_blind(table, later, poor)
     soon = ts[later] - ts[earlier] <= BLIND_COPY_S + _CLOCK_S
     blind = ~known & (hop == 0) & ~moved & soon
     flags = table["flags"].to_numpy()[later]
@@ -113,17 +117,19 @@ def _bytes(table: pd.DataFrame, buffers: tuple[np.ndarray, ...], rows: np.ndarra
     there = np.minimum(head + held.astype(np.int64), _BYTES)
     out = np.zeros(len(rows), f"V{_BYTES}")
     for number, buffer in enumerate(buffers):
-        which = np.flatnonzero(file == number)
+        which = np.flatnonzero((file == number) | (len(buffers) == 1))
         out[which] = read_headers(buffer, at[which] - head[which], out.dtype)
     found = out.view(np.uint8).reshape(len(rows), _BYTES)
     found *= np.arange(_BYTES) < there[:, None]
     return found.view(f"V{_BYTES}").ravel()
 
 
-def _is_blind(table: pd.DataFrame, later: np.ndarray) -> np.ndarray:
+def _is_blind(table: pd.DataFrame, later: np.ndarray, poor: np.ndarray | None) -> np.ndarray:
     """Whether the identification of a packet says nothing: 0, or its sender knows few numbers."""
     src, ident = table["src"].to_numpy(), table["ident"].to_numpy()
     blind = ident[later] == 0
+    if poor is not None:
+        return blind | poor[src[later]]
     senders = np.unique(src[later[~blind]])
     if not len(senders):
         return blind
@@ -133,9 +139,16 @@ def _is_blind(table: pd.DataFrame, later: np.ndarray) -> np.ndarray:
     sent = np.bincount(place[src[rows]], minlength=len(senders))
     once = rows[number_groups(src[rows], ident[rows])[1]]
     numbers = np.bincount(place[src[once]], minlength=len(senders))
-    poor = (sent >= 20) & (numbers < 0.1 * np.minimum(sent, 1 << 16))
-    blind[~blind] = poor[place[src[later[~blind]]]]
+    blind[~blind] = is_poor(sent, numbers)[place[src[later[~blind]]]]
     return blind
+
+
+ENOUGH_NUMBERS = 6554  # of 65,536: who knows as many is not poor, whatever it sends
+
+
+def is_poor(sent: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Whether who sent so many packets with so many identifications knows but few of these."""
+    return (sent >= 20) & (numbers < 0.1 * np.minimum(sent, 1 << 16))
 
 
 def _is_doubled(way: list[np.ndarray], later: np.ndarray, chosen: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import ipaddress
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from traffic.pcap.records import Records, read_headers, read_records
 
 # Packets decoded together, each part in a thread: what is only needed on the way fits the
 # processor's cache.
-_PART = 65_536
+DECODED = 65_536
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Packets:
             file: ``ts back_s file frame``, and whether the clock was ``set`` there: then the times
             before it were moved.
         addresses: shape (n_addresses,), object, address texts.
-        buffers: each file's bytes, mapped.
+        buffers: each file's bytes, mapped; or the only ones in which everything lies.
         start_s, end_s: times of the first and last frame of any kind.
         notes: what was skipped or assumed, one sentence each.
     """
@@ -85,7 +85,8 @@ class Packets:
         file = self.table["file"].to_numpy()[rows]
         out = np.zeros(len(rows), f"V{width}")
         for number, buffer in enumerate(self.buffers):
-            which = np.flatnonzero((file == number) & (held > 0))
+            mine = (file == number) | (len(self.buffers) == 1)
+            which = np.flatnonzero(mine & (held > 0))
             out[which] = read_headers(buffer, start[which], out.dtype)
         found = out.view(np.uint8).reshape(len(rows), width)
         short = np.flatnonzero(held < width)
@@ -108,19 +109,22 @@ def read_packets(paths: Sequence[Path]) -> Packets:
             "no capture files given; expected at least one pcap or pcapng; check the folder"
         )
     notes: list[str] = []
-    parts: list[_Part] = []
+    parts: list[Decoded] = []
     buffers: list[np.ndarray] = []
     steps: list[pd.DataFrame] = []
     start_s, end_s = np.inf, -np.inf
     for path in paths:
         records = read_records(path)
-        steps.append(find_clock_steps(records, len(buffers)))
-        records = mend_clock(records, steps[-1])
-        notes += [*records.notes, *_clock_notes(path, records)]
+        near = partial(_slice_records, records)
+        steps.append(find_clock_steps(records.ts, records.frame, near, len(buffers)))
+        records = replace(records, ts=mend_clock(records.ts, steps[-1]))
+        notes += [*records.notes, *say_disorder(path, records.ts)]
         if not len(records.ts):
             notes.append(f"{path.name}: holds no packets")
             continue
-        parts += _decode(path, records, len(buffers), notes)
+        decoded = decode(records, len(buffers))
+        notes += say_decoded(path, decoded)
+        parts += decoded
         buffers.append(records.buffer)
         start_s, end_s = min(start_s, records.ts.min()), max(end_s, records.ts.max())
     if not buffers:
@@ -128,31 +132,53 @@ def read_packets(paths: Sequence[Path]) -> Packets:
             f"{paths[0]} holds no packets ({'; '.join(notes)}); expected at least one; "
             "check the capture's filter"
         )
-    addresses = _share_addresses(parts)
+    none = np.zeros(0, np.int64)
+    texts = render_addresses(*share_addresses(parts, none, none))
     arp, table, others = (
         _by_time([getattr(part, name) for part in parts]) for name in ("arp", "packets", "others")
     )
-    _join_fragments(table)
-    copies = find_copies(table, tuple(buffers))
-    table, copied = _split_copies(table.drop(columns=_ONLY_HERE), copies)
-    arp, arp_copied = _split_copies(arp, find_arp_copies(arp))
-    copied = pd.concat([copied, arp_copied.rename(columns={"sender": "src", "target": "dst"})])
-    times = float(start_s), float(end_s)
-    counts = np.sum([part.envelopes for part in parts], axis=0)
-    envelopes = pd.DataFrame({"name": pd.Series(ENVELOPES, dtype="str"), "packets": counts})
-    envelopes = envelopes[counts > 0].reset_index(drop=True)
-    return Packets(
-        table,
-        arp,
-        others,
-        copied[_COPY_COLUMNS].sort_values("ts", kind="stable", ignore_index=True),
-        envelopes,
-        pd.concat(steps, ignore_index=True),
-        addresses,
-        tuple(buffers),
-        *times,
-        notes=tuple(notes),
+    return leave_out_copies(
+        Packets(
+            table,
+            arp,
+            others,
+            table.iloc[:0],
+            name_envelopes(np.sum([part.envelopes for part in parts], axis=0)),
+            pd.concat(steps, ignore_index=True),
+            texts,
+            tuple(buffers),
+            float(start_s),
+            float(end_s),
+            notes=tuple(notes),
+        )
     )
+
+
+def _slice_records(records: Records, first: int, last: int) -> Records:
+    return records.take(slice(first, last))
+
+
+def name_envelopes(counts: np.ndarray) -> pd.DataFrame:
+    """``Packets.envelopes`` from how many packets came in each of ``ENVELOPES``."""
+    envelopes = pd.DataFrame({"name": pd.Series(ENVELOPES, dtype="str"), "packets": counts})
+    return envelopes[counts > 0].reset_index(drop=True)
+
+
+def leave_out_copies(packets: Packets, poor: np.ndarray | None = None) -> Packets:
+    """Packets without those that are another's copies, and with the ports of all fragments.
+
+    Args:
+        packets: with the columns in ``table`` that are only needed here.
+        poor: as ``traffic.pcap.copies.find_copies`` has it.
+    """
+    table = packets.table
+    _join_fragments(table)
+    copies = find_copies(table, packets.buffers, poor)
+    table, copied = _split_copies(table.drop(columns=_ONLY_HERE), copies)
+    arp, arp_copied = _split_copies(packets.arp, find_arp_copies(packets.arp))
+    copied = pd.concat([copied, arp_copied.rename(columns={"sender": "src", "target": "dst"})])
+    copied = copied[_COPY_COLUMNS].sort_values("ts", kind="stable", ignore_index=True)
+    return replace(packets, table=table, arp=arp, copies=copied)
 
 
 _ONLY_HERE = ["ident", "ttl", "fragment", "later", "first", "head"]
@@ -166,7 +192,7 @@ def _split_copies(table: pd.DataFrame, copies: np.ndarray) -> tuple[pd.DataFrame
 
 
 @dataclass(frozen=True)
-class _Part:
+class Decoded:
     """Some packets of a file, as columns that are let go once they are joined.
 
     Their addresses are rows of ``low`` and ``high``, in which each stands once.
@@ -177,38 +203,46 @@ class _Part:
     others: dict[str, np.ndarray]
     envelopes: np.ndarray
     too_deep: int
+    lying: int
     low: np.ndarray
     high: np.ndarray
 
 
-def _clock_notes(path: Path, records: Records) -> list[str]:
-    if (records.ts[1:] >= records.ts[:-1]).all():
+def say_disorder(path: Path, ts: np.ndarray) -> list[str]:
+    """Says how many packets of a file are older than one before them."""
+    if (ts[1:] >= ts[:-1]).all():
         return []
-    late = np.maximum.accumulate(records.ts) - records.ts
+    late = np.maximum.accumulate(ts) - ts
     count, most = int((late > 0).sum()), float(late.max())
     return [
         f"{path.name}: {count} packets were out of order (by up to {most:.6g} s) and sorted by time"
     ]
 
 
-def _decode(path: Path, records: Records, file: int, notes: list[str]) -> list[_Part]:
+def decode(records: Records, file: int) -> list[Decoded]:
+    """Read the layers of a file's records, some in each part."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy lets go of the interpreter's lock
-        starts = range(0, len(records.ts), _PART)
-        parts = list(pool.map(partial(_decode_part, records, file), starts))
+        starts = range(0, len(records.ts), DECODED)
+        return list(pool.map(partial(_decode_part, records, file), starts))
+
+
+def say_decoded(path: Path, parts: list[Decoded]) -> list[str]:
+    """Says what of a file's packets was not read as it stands."""
+    notes = []
     if too_deep := sum(part.too_deep for part in parts):
         notes.append(
             f"{path.name}: {too_deep} packets lie in more than {MOST_ROUNDS} envelopes; what is inside "
             "the last of these was not read"
         )
-    if lying := sum(int(part.packets.pop("lying").sum()) for part in parts):
+    if lying := sum(part.lying for part in parts):
         notes.append(
             f"{path.name}: {lying} IP packets claim a length their frame cannot hold; the frame's was taken"
         )
-    return parts
+    return notes
 
 
-def _decode_part(whole: Records, file: int, first: int) -> _Part:
-    records = whole.take(slice(first, first + _PART))
+def _decode_part(whole: Records, file: int, first: int) -> Decoded:
+    records = whole.take(slice(first, first + DECODED))
     layers = read_layers(records)
     arp, others = vars(layers.arp).copy(), vars(layers.unread).copy()
     packets = vars(layers.ip) | vars(layers.transport) | vars(layers.ends)
@@ -223,8 +257,9 @@ def _decode_part(whole: Records, file: int, first: int) -> _Part:
         columns |= {"ts": records.ts[row], "file": np.full(len(row), file, np.int32)}
         columns["frame"] = records.frame[row]
     packets["head"] = (packets["payload_at"] - packets.pop("transport")).astype(np.uint8)
+    lying = int(packets.pop("lying").sum())
     del packets["rest"]
-    return _Part(packets, arp, others, layers.envelopes, layers.too_deep, low, high)
+    return Decoded(packets, arp, others, layers.envelopes, layers.too_deep, lying, low, high)
 
 
 def _by_time(parts: list[dict[str, np.ndarray]]) -> pd.DataFrame:
@@ -246,14 +281,32 @@ def _number(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     return codes, lows[pairs // len(prefixes)], prefixes[pairs % len(prefixes)]
 
 
-def _share_addresses(parts: list[_Part]) -> np.ndarray:
-    """Number the addresses of all parts as one, in place; return the texts behind the numbers."""
+def share_addresses(
+    parts: list[Decoded], low: np.ndarray, high: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Number the addresses of all parts as one, in place, after those that have numbers already.
+
+    Args:
+        parts: of a capture.
+        low, high: the halves of the addresses with numbers, in their order.
+
+    Returns:
+        The halves of all addresses, in the order of their numbers.
+    """
     lows, highs = [part.low for part in parts], [part.high for part in parts]
-    codes, low, high = _number(np.concatenate(lows), np.concatenate(highs))
-    shared = np.split(codes.astype(np.int32), np.cumsum([len(part.low) for part in parts])[:-1])
+    codes, low, high = _number(np.concatenate([low, *lows]), np.concatenate([high, *highs]))
+    shared = np.split(
+        codes.astype(np.int32)[len(codes) - sum(map(len, lows)) :],
+        np.cumsum([len(part) for part in lows])[:-1],
+    )
     for part, mine in zip(parts, shared, strict=True):
         for columns, names in ((part.packets, ("src", "dst")), (part.arp, ("sender", "target"))):
             columns.update({name: mine[columns[name]] for name in names})
+    return low, high
+
+
+def render_addresses(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """The text of each address, shape (n,), object."""
     texts = [_address(int(h), int(lo)) for h, lo in zip(high, low, strict=True)]
     return np.array(texts, dtype=object)
 
