@@ -140,7 +140,10 @@ def join_exchanges(*parts: pd.DataFrame) -> pd.DataFrame:
         else np.concatenate([part[name].to_numpy() for part in parts])
         for name in EXCHANGE_COLUMNS
     }
-    return pd.DataFrame(columns).sort_values("ts", kind="stable", ignore_index=True)
+    whole = pd.DataFrame(columns, copy=False)
+    keys = [whole[name].to_numpy() for name in ("frame", "ts")]
+    keys[1:1] = [whole["protocol"].cat.codes.to_numpy(), whole["flow"].to_numpy() < 0]
+    return whole.take(np.lexsort(keys)).reset_index(drop=True)
 
 
 def _read_protocol(

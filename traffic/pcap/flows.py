@@ -21,11 +21,11 @@ from traffic.pcap.evidence import make_evidence
 from traffic.pcap.exchanges import find_events, join_exchanges, make_exchanges, read_content
 from traffic.pcap.frames import read_frames
 from traffic.pcap.headers import ICMP, ICMP6, TCP, UDP
-from traffic.pcap.identities import read_identities
+from traffic.pcap.identities import hear_devices
 from traffic.pcap.packets import Packets
-from traffic.pcap.protocols import PROTOCOLS, dns
-from traffic.pcap.protocols.unread import note_unread
-from traffic.pcap.sensor import assess_packets
+from traffic.pcap.pieces import Piece, join_pieces
+from traffic.pcap.protocols import dns
+from traffic.pcap.sensor import find_holes, see_packets
 from traffic.pcap.services import SERVER_PORTS, read_services
 from traffic.pcap.sessions import make_sessions
 from traffic.pcap.tcp import (
@@ -209,25 +209,32 @@ def make_flows(packets: Packets) -> Capture:
         activity from the packets' own times, evidence, sessions, exchanges and identities. Every IP packet is
         in exactly one flow and one slot.
     """
+    piece = make_piece(packets)
+    holes = find_holes(packets)
+    return join_pieces([piece], packets.addresses, packets.envelopes, holes, packets.notes)
+
+
+def make_piece(packets: Packets) -> Piece:
+    """Cut the packets of whole conversations into flows, and read what they tell.
+
+    Args:
+        packets: of one capture, or of a part of it: all between some pairs of addresses.
+    """
     work = cut_flows(packets.table)
     segments = _read_segments(work)
     flows = _make_table(work, segments, packets)
     frames = read_frames(packets)
-    quality = assess_packets(packets, work, segments, frames.unread)
     content = read_content(packets, work, _describe_flows(work, flows))
     spoken = pd.Series(content.services, dtype="str")
     flows.loc[spoken.index, "service"] = spoken
-    notes = [*packets.notes, *quality.notes, *note_unread(flows["service"], PROTOCOLS)]
-    if frames.copies:
-        notes.append(f"{frames.copies} frames without IP are copies and were left out")
     # So far flows are numbered by conversation; from here on by the row of their first packet.
-    order = np.argsort(work["row"].to_numpy()[_heads(work)])
+    row = work["row"].to_numpy()[_heads(work)]
+    order = np.argsort(row)
     number = np.empty(len(order), np.int32)
     number[order] = np.arange(len(order))
-    flows = flows.iloc[order].reset_index(drop=True)
-    flows.insert(1, "uid", "C" + pd.Series(np.arange(len(flows)) + 1).astype("str").str.zfill(8))
-    return Capture(
-        flows=flows,
+    return Piece(
+        flows=flows.iloc[order].reset_index(drop=True),
+        first=packets.table[["file", "frame"]].iloc[row[order]],
         activity=_make_activity(work, number),
         evidence=make_evidence(packets, _by_row(work, segments), find_events(content)),
         sessions=make_sessions(packets, work, segments, number),
@@ -235,9 +242,9 @@ def make_flows(packets: Packets) -> Capture:
             make_exchanges(content, packets, number),
             make_exchanges(frames.content, frames.packets, np.full(len(frames.services), -1)),
         ),
-        identities=read_identities(packets, content, frames, flows),
-        notes=tuple(notes),
-        quality=quality,
+        said=hear_devices(packets, content, frames),
+        seen=see_packets(packets, work, segments, frames.unread),
+        frame_copies=frames.copies,
     )
 
 

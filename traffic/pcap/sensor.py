@@ -1,5 +1,7 @@
 """What the sensor of a packet capture could not see, as ``Quality``."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
@@ -20,9 +22,26 @@ _HOLE_S, _AROUND_S, _STEADY_FRAMES, _PART_S, _PARTS, _STEADY_PARTS = 30.0, 600.0
 _MOST_HOLES = 100
 
 
-def assess_packets(
+@dataclass(frozen=True)
+class Seen:
+    """What packets of a capture, or of a piece of it, tell of their sensor.
+
+    Attributes:
+        counts: COUNTS of each address, by its number.
+        whole: COUNTS, each frame and conversation once, shape (1, n).
+        drops: as in ``Quality``.
+        unread: frames that nothing reads, by name, most first.
+    """
+
+    counts: pd.DataFrame
+    whole: pd.DataFrame
+    drops: pd.DataFrame
+    unread: pd.Series
+
+
+def see_packets(
     packets: Packets, work: pd.DataFrame, segments: pd.DataFrame, others: pd.DataFrame
-) -> Quality:
+) -> Seen:
     """Say what packets tell of their sensor.
 
     Args:
@@ -33,23 +52,46 @@ def assess_packets(
     """
     drops = find_drops(packets, work, segments)
     unread = name_unread(others, packets.buffers).value_counts()
-    devices, whole = _count(packets, work, drops)
+    counts, whole = _count(packets, work, drops)
     names = pd.Series(packets.addresses, dtype="str")
     ends = {side: names.take(drops[side].to_numpy()).to_numpy() for side in ("src", "dst")}
+    return Seen(counts, whole, drops.assign(**ends), unread)
+
+
+def make_quality(
+    seen: list[Seen], addresses: np.ndarray, envelopes: pd.DataFrame, holes: pd.DataFrame
+) -> Quality:
+    """The quality of a capture from what its pieces tell.
+
+    Args:
+        seen: of its pieces.
+        addresses: their texts, by number.
+        envelopes, holes: as in ``Quality``.
+    """
+    counts = pd.concat([piece.counts for piece in seen])
+    if len(seen) > 1:
+        counts = counts.groupby(level=0).sum()
+    tells = counts[(counts[list(COUNTS[1:])] > 0).any(axis=1)]
+    devices = tells.set_axis(pd.Index(addresses[tells.index]), axis=0)
+    whole = pd.concat([piece.whole for piece in seen]).sum().to_frame().T
+    drops = pd.concat([piece.drops for piece in seen], ignore_index=True)
+    if len(seen) > 1:
+        drops = drops.iloc[np.lexsort([drops[name] for name in ("frame", "file", "ts")])]
+    unread = pd.concat([piece.unread for piece in seen if len(piece.unread)] or [seen[0].unread])
     return Quality(
-        devices=devices,
-        whole=whole,
+        devices=with_shares(devices),
+        whole=with_shares(whole).iloc[0].astype(float),
         unread=pd.DataFrame({"name": unread.index.astype("str"), "frames": unread.to_numpy()}),
-        envelopes=packets.envelopes,
-        drops=drops.assign(**ends),
-        holes=_find_holes(packets, work),
+        envelopes=envelopes,
+        drops=drops.reset_index(drop=True),
+        holes=holes,
     )
 
 
 def _count(
     packets: Packets, work: pd.DataFrame, drops: pd.DataFrame
-) -> tuple[pd.DataFrame, pd.Series]:
-    """``Quality.devices`` and ``Quality.whole``."""
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """``Seen.counts`` and ``Seen.whole``."""
     table, arp, copies, n = packets.table, packets.arp, packets.copies, len(packets.addresses)
 
     def by_device(ends: pd.DataFrame, *sides: str, weights: np.ndarray | None = None) -> np.ndarray:
@@ -75,10 +117,8 @@ def _count(
         "gaps": by_device(drops, "src", "dst"),
         "dropped_bytes": by_device(drops, "src", "dst", weights=drops["bytes"].to_numpy()),
     }
-    tells = np.flatnonzero(np.sum([counts[name] > 0 for name in COUNTS[1:]], axis=0))
-    devices = pd.DataFrame(
-        {name: counts[name][tells] for name in COUNTS}, index=packets.addresses[tells]
-    )
+    here = np.flatnonzero(np.sum([counts[name] > 0 for name in COUNTS], axis=0))
+    devices = pd.DataFrame({name: counts[name][here] for name in COUNTS}, index=here)
     one_way = int(talks["one_way"].sum())
     whole = pd.DataFrame(
         {
@@ -92,7 +132,7 @@ def _count(
             "dropped_bytes": [int(drops["bytes"].sum())],
         }
     )
-    return with_shares(devices), with_shares(whole).iloc[0].astype(float)
+    return devices, whole
 
 
 def _find_ways(work: pd.DataFrame) -> pd.DataFrame:
@@ -112,32 +152,61 @@ def _find_ways(work: pd.DataFrame) -> pd.DataFrame:
 # ---- Holes in time ----
 
 
-def _find_holes(packets: Packets, work: pd.DataFrame) -> pd.DataFrame:
-    back = packets.clock_steps
-    rows = [
-        {"start_s": row.ts + row.back_s, "end_s": row.ts, "kind": "clock back", "file": row.file,
-         "frame": row.frame}
-        for row in back.itertuples()
-    ]  # fmt: skip
+# By whether TCP's numbers go on across a pause: no connection tells; all go on; bytes are lost.
+_PAUSES = ("silence", "clock forward", "not captured")
+
+
+def find_holes(packets: Packets) -> pd.DataFrame:
+    """``Quality.holes`` of a capture."""
     tables = (packets.table, packets.arp, packets.others)
     main = max(tables, key=len)
     ts = main["ts"].to_numpy()
-    for place in _find_pauses(
-        ts, [table["ts"].to_numpy() for table in tables if table is not main]
-    ):
-        start_s, end_s = float(ts[place]), float(ts[place + 1])
+    others = [table["ts"].to_numpy() for table in tables if table is not main]
+    pauses = []
+    for place in find_pauses(ts, others):
         after = main.iloc[place + 1]
-        rows.append(
-            {"start_s": start_s, "end_s": end_s, "kind": _name_hole(work, start_s, end_s),
-             "file": int(after["file"]), "frame": int(after["frame"])}
-        )  # fmt: skip
+        start_s, end_s = float(ts[place]), float(ts[place + 1])
+        told = weigh_pause(packets.table, start_s, end_s)
+        pauses.append(Pause(start_s, end_s, told, int(after["file"]), int(after["frame"])))
+    return make_holes(packets.clock_steps, pauses)
+
+
+@dataclass(frozen=True)
+class Pause:
+    """No frame from ``start_s`` to ``end_s``; what connections ``told`` of it, a place in
+    ``_PAUSES``; the frame after it."""
+
+    start_s: float
+    end_s: float
+    told: int
+    file: int
+    frame: int
+
+
+def make_holes(clock_steps: pd.DataFrame, pauses: list[Pause]) -> pd.DataFrame:
+    """``Quality.holes`` from ``Packets.clock_steps`` and the pauses that were found."""
+    rows = [
+        {"start_s": row.ts + row.back_s, "end_s": row.ts, "kind": "clock back", "file": row.file,
+         "frame": row.frame}
+        for row in clock_steps.itertuples()
+    ]  # fmt: skip
+    rows += [
+        {"start_s": one.start_s, "end_s": one.end_s, "kind": _PAUSES[one.told],
+         "file": one.file, "frame": one.frame}
+        for one in pauses
+    ]  # fmt: skip
     holes = pd.DataFrame(rows, columns=["start_s", "end_s", "kind", "file", "frame"])
     types = {"start_s": "float64", "end_s": "float64", "kind": "str"}
     return holes.astype({**types, "file": "int64", "frame": "int64"})
 
 
-def _find_pauses(ts: np.ndarray, others: list[np.ndarray]) -> list[int]:
-    """The frames after which nothing came for long, amid traffic without a tenth of such a pause."""
+def find_pauses(ts: np.ndarray, others: list[np.ndarray]) -> list[int]:
+    """The frames after which nothing came for long, amid traffic without a tenth of such a pause.
+
+    Args:
+        ts: times of most of the frames, sorted, shape (n,).
+        others: times of those of other kinds, which must not lie within a pause.
+    """
     pause, found = np.diff(ts), []
     places = np.flatnonzero(pause >= _HOLE_S)
     minute_s = _PART_S * _PARTS
@@ -169,22 +238,29 @@ def _is_steady(away_s: np.ndarray) -> bool:
     return len(near) >= _STEADY_FRAMES and len(np.unique(near // _PART_S)) >= _STEADY_PARTS
 
 
-def _name_hole(work: pd.DataFrame, start_s: float, end_s: float) -> str:
-    """Which of HOLE_KINDS a pause is, by whether TCP's numbers go on where they stopped."""
-    near = (work["ts"] >= start_s - _AROUND_S) & (work["ts"] <= end_s + _AROUND_S)
-    rows = work[near & work["has_tcp"]]
+def weigh_pause(table: pd.DataFrame, start_s: float, end_s: float) -> int:
+    """What connections tell of a pause, a place in ``_PAUSES``; of pieces the highest counts.
+
+    Args:
+        table: packets, by time.
+        start_s, end_s: when nothing came.
+    """
+    ts = table["ts"].to_numpy()
+    first = np.searchsorted(ts, start_s - _AROUND_S)
+    near = table.iloc[first : np.searchsorted(ts, end_s + _AROUND_S, side="right")]
+    rows = near[near["has_tcp"]]
     keys = ["src", "dst", "sport", "dport"]
     names = ["seq", "payload", "flags", "ts"]
     if rows.empty:
-        return "silence"
+        return 0
     rows = rows[keys + names].sort_values([*keys, "ts"], kind="stable")
     same = (rows[keys].to_numpy()[1:] == rows[keys].to_numpy()[:-1]).all(axis=1)
     ts, flags = rows["ts"].to_numpy(), rows["flags"].to_numpy()
     across = same & (ts[:-1] <= start_s) & (ts[1:] >= end_s)
     across &= (flags[1:] & (SYN | RST) == 0) & (flags[:-1] & (FIN | RST) == 0)
     if not across.any():
-        return "silence"
+        return 0
     marks = flags & SYN > 0
     end = (rows["seq"].to_numpy().astype(np.int64) + rows["payload"].to_numpy() + marks)[:-1]
     lost = (rows["seq"].to_numpy().astype(np.int64)[1:] - end).astype(np.uint32).view(np.int32)
-    return "not captured" if (lost[across] > 0).any() else "clock forward"
+    return 2 if (lost[across] > 0).any() else 1
