@@ -25,7 +25,8 @@ _MOST_ALIKE = 4  # requests of one key that are under way at once
 _ANSWERED, _REFUSED, _UNANSWERED, _UNSEEN, _UNASKED, _TOLD, _MALFORMED = range(len(OUTCOMES))
 
 
-# Of a stream that only tells what its ends are: its first packets, in a few flows of each server.
+# Of a stream that only tells what its ends are: its first packets, in a few flows of each client
+# and server.
 _OPENING_PKTS = 8
 _OPENING_FLOWS = 4
 _OPENING_BYTES = 1 << 20
@@ -195,7 +196,8 @@ def _whole_stream(head: np.ndarray, known: np.ndarray) -> np.ndarray:  # noqa: A
 def _select_openings(
     work: pd.DataFrame, named: np.ndarray, port: np.ndarray
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """The first packets of either side of a few flows of each server, and which flows these are.
+    """The first packets of either side of a few flows of each client and server, and which flows these
+    are.
 
     Args:
         work: packets, sorted by flow.
@@ -204,7 +206,8 @@ def _select_openings(
     flow, is_orig = work["flow"].to_numpy(), work["is_orig"].to_numpy()
     speaks = np.flatnonzero(named[flow] & (work["payload"].to_numpy() > 0) & ~is_orig)
     heads = speaks[starts_run(flow[speaks])]
-    servers = number_groups(work["src"].to_numpy()[heads], port[flow[heads]])[0]
+    ends = (work[name].to_numpy()[heads] for name in ("src", "dst"))
+    servers = number_groups(*ends, port[flow[heads]])[0]
     few = _count_up_to(np.ones(len(heads), bool), servers) <= _OPENING_FLOWS
     chosen = np.zeros(len(named), bool)
     chosen[flow[heads[few]]] = True

@@ -74,7 +74,9 @@ def make_quality(
     tells = counts[(counts[list(COUNTS[1:])] > 0).any(axis=1)]
     devices = tells.set_axis(pd.Index(addresses[tells.index]), axis=0)
     whole = pd.concat([piece.whole for piece in seen]).sum().to_frame().T
-    drops = pd.concat([piece.drops for piece in seen], ignore_index=True)
+    drops = pd.concat(
+        [piece.drops for piece in seen if len(piece.drops)] or [seen[0].drops], ignore_index=True
+    )
     if len(seen) > 1:
         drops = drops.iloc[np.lexsort([drops[name] for name in ("frame", "file", "ts")])]
     unread = pd.concat([piece.unread for piece in seen if len(piece.unread)] or [seen[0].unread])
