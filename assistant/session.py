@@ -23,11 +23,12 @@ from assistant.llm.remembered import RememberedScores
 from assistant.llm.remote import RemoteLLM
 from assistant.settings import Settings
 from knowledge_base.index import Index, ensure_samples, open_index
-from traffic.capture import Capture
+from traffic.capture import SAMPLE_S, Capture
 from traffic.device_logs.gather import gather_records, parse_source
+from traffic.device_view import Share, select_share
 from traffic.errors import UserError
 from traffic.plant import Plant, load_plant
-from traffic.reader import is_large, read_capture
+from traffic.reader import find_pcaps, is_large, read_capture
 from traffic.samples import make_samples
 from traffic.windows import Windows, make_windows
 from traffic.zeek.shares import cut_log, map_shares, share_windows
@@ -64,8 +65,9 @@ def open_windows(path: Path, settings: Settings, large: bool | None = None) -> I
     Args:
         path: as ``traffic.reader.read_capture`` has it.
         settings: names the plant and further local networks.
-        large: whether to cut Zeek's logs into shares of their devices, in a folder that is gone
-            afterwards; by default where they are larger than memory should hold.
+        large: whether to look at a share of the devices after the other; by default where the
+            capture is larger than memory should hold. Its parts lie in a folder that is gone
+            afterwards, beside the state.
     """
     plant, local = read_plant(settings), settings.local
     if not (is_large(path) if large is None else large):
@@ -73,10 +75,30 @@ def open_windows(path: Path, settings: Settings, large: bool | None = None) -> I
         windows = make_windows(make_samples(capture, plant, local))
         yield Reading(capture.notes, iter([windows]))
         return
-    with TemporaryDirectory(prefix="faultwise-") as folder:
+    scratch = settings.home if settings.home.is_dir() else None
+    if find_pcaps(path):
+        capture = read_capture(path, scratch, whole=False)
+        yield Reading(capture.notes, _each_share(capture, plant, local))
+        return
+    with TemporaryDirectory(prefix="faultwise-", dir=scratch) as folder:
         shares = cut_log(path, Path(folder), plant, local)
         make = partial(share_windows, shares=shares, plant=plant, local=local)
         yield Reading(shares.notes, map_shares(make, shares))
+
+
+# Slots of flows of a share: each may become a sample of half a kilobyte.
+_SHARE_ACTIVITY = 500_000
+
+
+def _each_share(capture: Capture, plant: Plant | None, local: tuple[str, ...]) -> Iterator[Windows]:
+    """The windows of a share of a capture's devices after the other."""
+    of = max(2, -(-len(capture.activity) // _SHARE_ACTIVITY))
+    end_slot = round(capture.end_s / SAMPLE_S) - 1
+    for number in range(of):
+        share = Share(number, of, end_slot)
+        samples = make_samples(select_share(capture, share), plant, local, share)
+        if len(samples):
+            yield make_windows(samples)
 
 
 def load_models(settings: Settings) -> Models:
@@ -119,7 +141,8 @@ def analyse(
 ) -> Analysis:
     """Read, classify and group a capture, with the logs and readings of its devices where
     ``records``: no verdict or incident needs them, answers do."""
-    plant, capture = read_plant(settings), read_capture(path)
+    scratch = settings.home if settings.home.is_dir() else None
+    plant, capture = read_plant(settings), read_capture(path, scratch)
     if records:
         capture = _add_records(capture, path, plant, settings)
     return detection.analyse_capture(

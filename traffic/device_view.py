@@ -64,6 +64,24 @@ def share_of(addresses: pd.Series, of: int) -> np.ndarray:
     return (hashed % np.uint64(of)).astype(np.int64)
 
 
+def select_share(capture: Capture, share: Share) -> Capture:
+    """The flows, activity and evidence of a share's devices, and of nobody else's alone."""
+    flows, evidence = capture.flows, capture.evidence
+    ends = [flows["id.orig_h"], flows["id.resp_h"], evidence["src"], evidence["dst"]]
+    codes, addresses = pd.factorize(pd.concat(ends, ignore_index=True))
+    mine = share.holds(pd.Series(addresses, dtype="str"))[codes]
+    size = np.cumsum([len(table) for table in ends])[:-1]
+    orig, resp, src, dst = np.split(mine, size)
+    kept = orig | resp
+    number = np.cumsum(kept) - 1
+    activity = capture.activity.iloc[np.flatnonzero(kept[capture.activity["flow"].to_numpy()])]
+    return Capture(
+        flows.iloc[np.flatnonzero(kept)].reset_index(drop=True),
+        activity.assign(flow=number[activity["flow"].to_numpy()]).reset_index(drop=True),
+        evidence.iloc[np.flatnonzero(src | dst)].reset_index(drop=True),
+    )
+
+
 def make_sides(
     capture: Capture, plant: Plant | None, local: Sequence[str], share: Share | None = None
 ) -> Sides:

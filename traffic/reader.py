@@ -9,13 +9,15 @@ from traffic.capture import EVIDENCE_COLUMNS, Capture
 from traffic.errors import UserError
 from traffic.pcap.flows import make_flows
 from traffic.pcap.packets import read_packets
+from traffic.pcap.parts import read_large
 from traffic.pcap.records import is_capture
 from traffic.pcap.unpack import is_pointer, read_head, refuse_pointer
 from traffic.zeek.conn import find_conn_logs, read_zeek
+from traffic.zeek.logs import is_packed
 from traffic.zeek.shares import estimate_rows
 
 
-def read_capture(path: Path | str) -> Capture:
+def read_capture(path: Path | str, scratch: Path | None = None, whole: bool = True) -> Capture:
     """Read a pcap or pcapng (packed by gzip or not), a Zeek conn.log in any form, or a folder of
     either.
 
@@ -25,6 +27,9 @@ def read_capture(path: Path | str) -> Capture:
     Args:
         path: a file; or a folder, whose pcaps together are one capture, or, where it holds none,
             whose Zeek logs are.
+        scratch: where pcaps larger than ``LARGE_BYTES`` are cut into parts; by default the system's
+            folder for temporary files.
+        whole: whether to keep of such pcaps the sessions and exchanges, which no sample needs.
 
     Raises:
         UserError: nothing is there, it cannot be read, or it holds no capture.
@@ -35,17 +40,19 @@ def read_capture(path: Path | str) -> Capture:
             f"{path} does not exist; expected a pcap, a Zeek conn.log or a folder of either; check the path"
         )
     if path.is_dir():
-        return _read_folder(path)
+        return _read_folder(path, scratch, whole)
     refuse_pointer(path)
-    return _read_pcaps([path]) if is_pcap(path) else _read_zeek(path)
+    return _read_pcaps([path], scratch, whole) if is_pcap(path) else _read_zeek(path)
 
 
 LARGE_ROWS = 3_000_000
+LARGE_BYTES = 256 << 20  # three million small packets, and what is read of them in 1.5 GB
+_PACKED = 6  # times smaller, about
 
 
 def is_large(path: Path) -> bool:
-    """Whether a path holds Zeek's logs of more flows than should be in memory at once, about
-    ``LARGE_ROWS``.
+    """Whether a path holds Zeek's logs of more flows, or pcaps of more bytes, than should be in
+    memory at once, about ``LARGE_ROWS`` or ``LARGE_BYTES``.
 
     Raises:
         UserError: nothing is there, or it cannot be read.
@@ -53,11 +60,16 @@ def is_large(path: Path) -> bool:
     folder = path if path.is_dir() else path.parent
     if not path.exists() or (folder / "evidence.csv").is_file():
         return False
-    if path.is_dir():
-        return (
-            not find_pcaps(path) and bool(find_conn_logs(path)) and estimate_rows(path) > LARGE_ROWS
-        )
-    return path.is_file() and not is_pcap(path) and estimate_rows(path) > LARGE_ROWS
+    if pcaps := find_pcaps(path):
+        return _is_large(pcaps)
+    if path.is_dir() and not find_conn_logs(path):
+        return False
+    return estimate_rows(path) > LARGE_ROWS
+
+
+def _is_large(pcaps: list[Path]) -> bool:
+    sizes = (path.stat().st_size * (_PACKED if is_packed(path) else 1) for path in pcaps)
+    return sum(sizes) > LARGE_BYTES
 
 
 def is_pcap(path: Path) -> bool:
@@ -75,7 +87,7 @@ def find_pcaps(path: Path) -> list[Path]:
     return [file for file in files if file.is_file() and is_pcap(file)]
 
 
-def _read_folder(folder: Path) -> Capture:
+def _read_folder(folder: Path, scratch: Path | None, whole: bool) -> Capture:
     files = sorted(file for file in folder.iterdir() if file.is_file())
     pcaps = find_pcaps(folder)
     pointers = [file for file in files if is_pointer(file)]
@@ -86,14 +98,16 @@ def _read_folder(folder: Path) -> Capture:
             f"{folder} holds no capture ({len(files)} files searched for pcap and pcapng, and for Zeek's conn*.log "
             "and conn*.log.gz); expected one of these; pass the file or folder that Zeek or tcpdump wrote"
         )
-    capture = _read_pcaps(pcaps) if pcaps else _read_zeek(folder)
+    capture = _read_pcaps(pcaps, scratch, whole) if pcaps else _read_zeek(folder)
     missing = tuple(
         f"{path.name}: a Git LFS pointer, not its file, was skipped" for path in pointers
     )
     return replace(capture, notes=(*capture.notes, *missing)) if missing else capture
 
 
-def _read_pcaps(paths: list[Path]) -> Capture:
+def _read_pcaps(paths: list[Path], scratch: Path | None, whole: bool) -> Capture:
+    if _is_large(paths):
+        return read_large(paths, scratch, whole)
     return make_flows(read_packets(paths))
 
 

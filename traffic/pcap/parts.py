@@ -360,9 +360,19 @@ class _Scan:
             above += len(records.ts)
             if above >= last:
                 break
-        names = ("ts", "at", "captured", "wire", "link", "frame")
-        columns = {name: np.concatenate([getattr(one, name) for one in found]) for name in names}
-        return replace(found[0], **columns)
+
+        def join(name: str) -> np.ndarray:
+            return np.concatenate([getattr(one, name) for one in found])
+
+        return Records(
+            found[0].buffer,
+            join("ts"),
+            join("at"),
+            join("captured"),
+            join("wire"),
+            join("link"),
+            join("frame"),
+        )
 
 
 def _scan(path: Path) -> _Scan:
