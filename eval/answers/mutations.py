@@ -437,6 +437,7 @@ class _Written(Strict):
     fact: str
     values: dict[str, Value]
     says: list[str]
+    never: tuple[str, ...] = ()
 
 
 class _File(RootModel[list[_Written]]):
@@ -445,11 +446,12 @@ class _File(RootModel[list[_Written]]):
 
 @cache
 def read_paraphrases() -> tuple[Trial, ...]:
-    """The true sentences that were written by hand."""
+    """The sentences that were written by hand."""
     trials = []
     for one in read_yaml(_PARAPHRASES, _File, "paraphrases").root:
         fact = make_fact("written", one.fact, one.values)
         trials += [Trial("by hand", sentence, (fact,), True) for sentence in one.says]
+        trials += [Trial("by hand", sentence, (fact,), False) for sentence in one.never]
     return tuple(trials)
 
 

@@ -5,7 +5,7 @@ right in every word: what it reads of a sentence must be found in what it reads 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from assistant.diagnosis.claims.words import LABELS, NIL, Token, read_lexicon, read_tokens
@@ -26,6 +26,7 @@ class Measured:
         bound: ``at_most``, ``at_least`` or "".
         agent: whether what it counts does what the verb says.
         whole: what the whole is counted in: "5 segments of 12 packets".
+        denied: whether its clause, or the one that it goes on with, denies.
     """
 
     number: Token
@@ -35,6 +36,7 @@ class Measured:
     bound: str
     agent: bool
     whole: str = ""
+    denied: bool = False
 
 
 @dataclass
@@ -65,12 +67,13 @@ class Claim:
 
 @dataclass(frozen=True)
 class Clause:
-    """Concepts, numbers, how often it denies, and the narrowing words of one clause."""
+    """Concepts, numbers, narrowing words, how often it denies, whether it denies its verb."""
 
     words: frozenset[str]
     numbers: tuple[Token, ...]
     narrowing: frozenset[str]
     denials: int
+    done_denied: bool
 
 
 _TITLES = ("address", "device")
@@ -141,11 +144,13 @@ def _resolved(tokens: list[Token], pronoun: str) -> list[Token]:
 def _cut_clauses(tokens: list[Token]) -> list[list[Token]]:
     """Clauses: at marks, and at a conjunction that a verb or a number follows."""
     clauses: list[list[Token]] = [[]]
+    asides = _long_asides(tokens)
     for place, token in enumerate(tokens):
-        ends = token.kind == "mark" and token.text in ".;:?!,"
+        ends = token.kind == "mark" and (token.text in ".;:?!," or place in asides)
         if token.kind == "word" and token.text in ("and", "but", "while", "which", "who", "what"):
             after = tokens[place + 1 : place + 4]
             first = after[0] if after else None
+            nested = token.text == "what" and bool(clauses[-1]) and clauses[-1][-1].form == "of"
             ranged = any(one.text in ("between", "from") for one in clauses[-1][-4:])
             starts = first is not None and (
                 (first.kind == "word" and any(_is_verb(after, i) for i in range(len(after))))
@@ -159,12 +164,27 @@ def _cut_clauses(tokens: list[Token]) -> list[list[Token]]:
                     )
                 )
             )
-            ends = ends or starts
+            ends = ends or (starts and not nested)
         if ends:
             clauses.append([])
         else:
             clauses[-1].append(token)
     return [one for one in clauses if one]
+
+
+def _long_asides(tokens: Sequence[Token]) -> set[int]:
+    """Places of the brackets around what is a clause of its own: it has a verb."""
+    places: set[int] = set()
+    opened = -1
+    for place, token in enumerate(tokens):
+        if token.text == "(":
+            opened = place
+        elif token.text == ")" and opened >= 0:
+            inside = range(opened + 1, place)
+            if len(inside) > 4 and any(_is_verb(tokens, one) for one in inside):
+                places |= {opened, place}
+            opened = -1
+    return places
 
 
 def _is_verb(tokens: Sequence[Token], place: int) -> bool:
@@ -232,6 +252,9 @@ def _read_clause(
 ) -> None:
     lexicon = read_lexicon()
     denied = _denied_places(tokens, verbs)
+    # A clause without a verb goes on with the one before.
+    goes_on = not verbs and bool(claim.clauses) and claim.clauses[-1].done_denied
+    done_denied = bool(denied & set(verbs)) or goes_on
     words = set()
     for place, token in enumerate(tokens):
         if token.kind == "word" and token.form not in lexicon.function | lexicon.negators:
@@ -258,7 +281,8 @@ def _read_clause(
         if token.kind == "moment":
             claim.moments.add((_find_relation(tokens, place), token.text))
         if token.kind == "number":
-            claim.measured.append(_measure(tokens, place, verbs, verb))
+            measured = _measure(tokens, place, verbs, verb)
+            claim.measured.append(replace(measured, denied=done_denied))
     nothing = any(one.form == "nothing" for one in tokens)
     if nothing and ("send", True) in claim.words and not words & lexicon.narrowing:
         claim.words.add(("quiet", False))
@@ -268,6 +292,7 @@ def _read_clause(
             tuple(one for one in tokens if one.kind == "number"),
             frozenset(words & lexicon.narrowing),
             sum(one.form in lexicon.negators for one in tokens if one.kind == "word"),
+            done_denied,
         )
     )
 
@@ -281,7 +306,8 @@ def _denied_places(tokens: list[Token], verbs: list[int]) -> set[int]:
         if token.kind != "word" or token.form not in lexicon.negators:
             continue
         if token.form in ("nobody", "nothing", "none") and verbs:
-            places.add(min(verbs, key=lambda one: abs(one - place)))
+            relative = any(one.form == "what" for one in tokens[place:])
+            places.add(verbs[-1] if relative else min(verbs, key=lambda one: abs(one - place)))
             continue
         following = [
             one
@@ -356,7 +382,7 @@ def _measure(tokens: Sequence[Token], place: int, verbs: Sequence[int], verb: st
     nouns: list[str] = []
     before = tokens[place - 1] if place else None
     label = before is not None and before.kind == "word" and before.text in LABELS
-    part = 0
+    part, rated = 0, False
     if label and before is not None:
         nouns = [before.text]
     else:
@@ -373,10 +399,12 @@ def _measure(tokens: Sequence[Token], place: int, verbs: Sequence[int], verb: st
                 part, after = 1, whole + 1
             elif tokens[after + 1].form in ("these", "them", "those", "the", "its"):
                 part, after = 1, after + 2
-        for one in range(after, len(tokens)):
+        plain = tokens[place].dimension in ("", "%")
+        for one in range(after, len(tokens) if plain else after):
             token = tokens[one]
             if token.kind == "mark" or token.kind != "word" or token.form in _PREPOSITIONS:
                 break
+            rated = token.text == "per_s"
             if _is_verb(tokens, one) or token.text in lexicon.adverbs | {"no_answer"}:
                 break
             if token.form in ("times", "time"):
@@ -388,15 +416,15 @@ def _measure(tokens: Sequence[Token], place: int, verbs: Sequence[int], verb: st
                 break
             nouns.append(token.text)
     if part == 0 and before is not None:
-        back = list(tokens[max(place - 3, 0) : place])
-        while back and back[-1].form in ("of", "the", "out", "these", "its"):
+        back = list(tokens[max(place - 5, 0) : place])
+        while back and back[-1].form in ("the", "these", "its"):
             back.pop()
-        if (
-            back
-            and back[-1].kind == "number"
-            and len(back) < len(tokens[max(place - 3, 0) : place])
-        ):
-            part = 2
+        if back and back[-1].form == "of":
+            back.pop()
+            while len(back) > 1 and back[-1].kind == "word" and _is_counted(back[-1]):
+                back.pop()
+            named = len(back) > 1 and back[-2].text in LABELS
+            part = 2 if not back or (back[-1].kind == "number" and not named) else 0
     counted_in = ""
     if nouns and not label:
         rest = tokens[place + 1 :]
@@ -417,7 +445,13 @@ def _measure(tokens: Sequence[Token], place: int, verbs: Sequence[int], verb: st
         _is_passive(tokens, at) or mine in lexicon.converse | {"no_answer", "refuse"}
     ):
         agent = False
-    return Measured(tokens[place], tuple(nouns), mine, part, bound, agent, counted_in)
+    number = tokens[place]
+    number = replace(number, dimension="per_s") if rated and not number.dimension else number
+    return Measured(number, tuple(nouns), mine, part, bound, agent, counted_in)
+
+
+def _is_counted(token: Token) -> bool:
+    return token.form not in _PREPOSITIONS and token.form not in ("and", "or")
 
 
 def _follows(tokens: Sequence[Token], place: int, verb: int) -> bool:

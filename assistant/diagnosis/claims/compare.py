@@ -91,13 +91,17 @@ def _compare(sentence: str, fact: Fact) -> str:
             return "it names somebody whom the fact does not name"
     first = re.search(r"\b(?:device|peer|name) \d+\b", theirs)
     borne = _sharpened(read_claim(theirs, first.group() if first else ""), fact)
+    if ours.strip(" .") == theirs.strip(" ."):
+        return ""
     said = read_claim(ours)
     return (
-        _compare_words(ours, fact.text, said, borne)
+        _compare_asides(ours, theirs)
+        or _compare_words(ours, fact.text, said, borne)
         or _compare_who(said, borne)
         or _compare_numbers(said, borne)
         or _compare_moments(said, borne)
         or _compare_narrowing(said, borne)
+        or _compare_failures(said, borne)
     )
 
 
@@ -132,10 +136,10 @@ def _compare_words(ours: str, theirs: str, said: Claim, borne: Claim) -> str:
     if first and first[0].kind == "word" and _is_base_verb(first[0]):
         return "it is advice that no check gives"
     known = {word for word, _ in borne.words}
-    if "send" in known:
+    if "send" in known and "send" in said.verbs:
         known.add("receive")  # its direction is compared with the names
     sends = any(word in known & lexicon.acts for word, _ in said.words)
-    if sends or "receive" in known:
+    if sends or ("receive" in known and "send" in said.verbs):
         known.add("send")
     said_words = {
         (w, d) for w, d in said.words if w in {x for x, _ in borne.words} or w not in known
@@ -161,6 +165,7 @@ def _is_base_verb(token: Token) -> bool:
 
 
 def _compare_who(said: Claim, borne: Claim) -> str:
+    lexicon = read_lexicon()
     same: dict[Part, tuple[Part, ...]] = {
         "of": ("of", "patient"), "patient": ("patient", "of"), "beside": ("beside", "patient"),
     }  # fmt: skip
@@ -174,6 +179,8 @@ def _compare_who(said: Claim, borne: Claim) -> str:
             return f"{name} is no {part} there"
         if any(v == verb for _, v in known) and not any(v == verb for _, v in fits):
             return f"{name} is no {part} of {verb!r}"
+        if verb in lexicon.binding and verb not in borne.verbs:
+            return f"the fact does not say who it is that {verb!r} is said of"
         # The fact says who does or suffers that, and it is somebody else.
         others = {n for n, p, v in borne.who if v == verb and p in parts}
         if others and name not in others:
@@ -205,6 +212,10 @@ def _same_thing(one: Measured, other: Measured, borne: Claim) -> bool:
         return False
     if one.agent and not other.agent:
         return False
+    if other.part == 2 and one.part != 2:  # a whole is not its part
+        return False
+    if one.denied != other.denied:
+        return False
     if one.nouns and one.nouns[-1] in LABELS:
         return one.nouns == other.nouns
     loose = {"times", *lexicon.acts}
@@ -214,8 +225,13 @@ def _same_thing(one: Measured, other: Measured, borne: Claim) -> bool:
             heads = {other.whole}
         if len(heads) == 2 and not (heads & {"times"} and heads <= loose):
             return False
+    counted = {m.nouns[-1] for m in borne.measured if m.nouns and m is not other}
+    if one.nouns and not other.nouns and one.nouns[-1] not in {*loose, *counted}:
+        return False
     same_kind = [m for m in borne.measured if m.number.dimension == one.number.dimension]
     verbs = {m.verb for m in same_kind if m.nouns == other.nouns or not m.nouns or not one.nouns}
+    if one.verb in verbs and one.verb != other.verb and one.verb not in lexicon.light:
+        return False
     mine = {one.verb, *one.nouns[-1:]}
     if "receive" in mine and "receive" not in verbs:
         mine.add("send")
@@ -255,12 +271,41 @@ def _compare_narrowing(said: Claim, borne: Claim) -> str:
                     for n in known.numbers
                 )
             ]
-            if sources and not any(known.narrowing <= clause.narrowing for known in sources):
-                return "it leaves out what narrows it"
+            if sources and not any(known.narrowing == clause.narrowing for known in sources):
+                return "it leaves out or adds what narrows it"
         if clause.denials and not clause.numbers:
             sources = [
                 known for known in borne.clauses if known.denials and clause.words & known.words
             ]
             if sources and not any(known.narrowing <= clause.narrowing for known in sources):
                 return "it leaves out what narrows it"
+    return ""
+
+
+def _compare_failures(said: Claim, borne: Claim) -> str:
+    """How many failed may not be left out: a few of many are not all."""
+    for word in ("no_answer", "refuse", "failure", "resend"):
+        theirs = [one for one in borne.clauses if word in one.words]
+        ours = any(word in one.words for one in said.clauses)
+        if ours and theirs and all(one.numbers for one in theirs) and not said.measured:
+            return "it leaves out how many"
+    return ""
+
+
+def _compare_asides(ours: str, theirs: str) -> str:
+    """The words of a code ("function 6 (write single register)") go with its number."""
+    outside = re.sub(r"\b\w+ (\d+) \([^)]*\)", " ", theirs)
+    free = {token.text for token in read_tokens(outside)}
+    coded: dict[str, set[float]] = {}
+    for match in re.finditer(r"\b\w+ (\d+) \(([^)]*)\)", theirs):
+        if re.search(r"(?:device|peer|name) \d+ \($", match.group()[: match.group().find("(") + 1]):
+            continue
+        for token in read_tokens(match[2]):
+            coded.setdefault(token.text, set()).add(float(match[1]))
+    mine = read_tokens(ours)
+    numbers = {token.value for token in mine if token.kind == "number"}
+    for token in mine:
+        needs = coded.get(token.text, set()) if token.kind == "word" else set()
+        if needs and token.text not in free and not needs & numbers:
+            return f"{token.text!r} is a word of another code"
     return ""

@@ -25,6 +25,7 @@ class _Words(Strict):
     acts: str
     suffered: str
     verbs: str
+    binding: str
     adverbs: str
     concepts: dict[str, list[str]]
 
@@ -46,6 +47,7 @@ class Lexicon:
     acts: frozenset[str]
     suffered: frozenset[str]
     verbs: frozenset[str]
+    binding: frozenset[str]
     adverbs: frozenset[str]
     concepts: dict[tuple[str, ...], str]
     longest: int
@@ -143,6 +145,7 @@ def read_tokens(text: str) -> list[Token]:
     """Cut a sentence, with roles for names, into tokens; words become concepts."""
     raw: list[Token] = []
     text = text.lower().replace("’", "'")
+    text = re.sub(r"\b(?:every|each) (second|minute|hour|day)\b", r"every 1 \1", text)
     text = text.replace("no one", "nobody").replace("at once", "simultaneously")
     text = re.sub(r"\b((?:device|peer|name) \d+)'s?(?!\w)", r"\1 '", text)
     for match in _TOKEN.finditer(text):
