@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from traffic.errors import UserError
 
 # ---- A SQLite file for several people at once, whose schema grows by numbered steps ----
@@ -175,7 +177,28 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX states_of_incident ON incident_states (incident, id)",
         "CREATE INDEX incidents_by_device ON incidents (device, label, start_s)",
     ),
+    (
+        # Which remark declared a state, and which earlier one it takes back.
+        "ALTER TABLE incident_states ADD COLUMN act TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE incident_states ADD COLUMN feedback INTEGER REFERENCES feedback(id)",
+        "ALTER TABLE incident_states ADD COLUMN undoes INTEGER REFERENCES incident_states(id)",
+        "UPDATE incident_states SET feedback = (SELECT max(id) FROM feedback WHERE"
+        " feedback.incident = incident_states.incident AND feedback.at_s = incident_states.at_s)",
+        "UPDATE incident_states SET act = coalesce((SELECT CASE WHEN label = 'normal' THEN 'false_alarm'"
+        " WHEN label = verdict THEN 'confirm' ELSE 'wrong' END FROM feedback"
+        " WHERE feedback.id = incident_states.feedback),"
+        " CASE state WHEN 'shelved' THEN 'shelve' WHEN 'acknowledged' THEN 'acknowledge' ELSE '' END)",
+    ),
 )
+
+# The rows of incident_states that nobody took back.
+_STANDING = (
+    "undoes IS NULL AND id NOT IN (SELECT undoes FROM incident_states WHERE undoes IS NOT NULL)"
+)
+EXPORTED = (
+    "device", "start_s", "end_s", "incident", "label_shown", "label_said", "act", "who", "why", "at_s",
+    "until_s", "undone",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -189,14 +212,25 @@ class Message:
 
 @dataclass(frozen=True)
 class State:
-    """What an incident was last declared to be, by whom and why; a shelved one has a time it
-    ends."""
+    """What an incident was declared to be.
+
+    Attributes:
+        state: one of ``STATES``.
+        who, why: the person and the reason, in their words; ``why`` may be "".
+        until_s: when shelving ends, seconds since the epoch; None for other states.
+        at_s: when it was declared; nan where nobody ever did.
+        act: the remark that declared it, as ``assistant.chat.feedback`` names it; "" where none
+            did.
+        label: what the person says it was; "" where nothing was said of it.
+    """
 
     state: str
     who: str
     why: str
     until_s: float | None
     at_s: float
+    act: str = ""
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -226,6 +260,12 @@ class Feedback:
     who: str
     why: str
     at_s: float
+
+
+_ADD_FEEDBACK = (
+    "INSERT INTO feedback (device, start_s, end_s, incident, verdict, label, who, why, at_s) VALUES"
+    " (:device, :start_s, :end_s, :incident, :verdict, :label, :who, :why, :at_s)"
+)
 
 
 class History:
@@ -290,6 +330,8 @@ class History:
         why: str = "",
         until_s: float | None = None,
         now_s: float | None = None,
+        act: str = "",
+        said: Feedback | None = None,
     ) -> None:
         """Declare the state of a kept incident.
 
@@ -298,6 +340,9 @@ class History:
             state: one of ``STATES``; ``shelved`` needs a reason and a time it ends.
             who, why: the person and the reason, in their words.
             until_s: seconds since the epoch at which shelving ends.
+            now_s: when it is declared; by default now.
+            act: the remark that declares it.
+            said: what the remark says of the verdict; kept with the state, or not at all.
 
         Raises:
             UserError: an unknown state or incident; shelved without a reason or an end in the
@@ -316,37 +361,81 @@ class History:
             raise UserError(
                 f"no incident {incident!r} in {self.file.path}; expected the id of one that was kept before"
             )
-        declared = State(state, who, why, until_s, at_s)
-        self.file.insert("incident_states", incident=incident, **vars(declared))
+        with self.file.change() as connection:
+            number = None
+            if said is not None:
+                number = connection.execute(_ADD_FEEDBACK, vars(said)).lastrowid
+            connection.execute(
+                "INSERT INTO incident_states (incident, state, who, why, until_s, at_s, act, feedback)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (incident, state, who, why, until_s, at_s, act, number),
+            )
+
+    def undo(
+        self, incident: str, who: str, act: str = "", now_s: float | None = None
+    ) -> State | None:
+        """Take back the newest remark on an incident that still stands, or the newest of one act.
+
+        Nothing is erased: a further row says what was taken back, by whom and when.
+
+        Returns:
+            What was taken back; None where nothing stands.
+        """
+        with self.file.change() as connection:
+            found = connection.execute(
+                f"SELECT id, act FROM incident_states WHERE incident = ?1 AND {_STANDING}"  # noqa: S608
+                " AND (?2 = '' OR act = ?2) ORDER BY id DESC LIMIT 1",
+                (incident, act),
+            ).fetchone()
+            if found is None:
+                return None
+            undone = self._states("id = ?", found["id"])[0]
+            connection.execute(
+                "INSERT INTO incident_states (incident, state, who, why, at_s, act, undoes)"
+                " VALUES (?, 'active', ?, '', ?, 'undo', ?)",
+                (incident, who, _now(now_s), found["id"]),
+            )
+        return undone
 
     def state(self, incident: str, now_s: float | None = None) -> State:
         """The present state; one never declared is active, and so is one whose shelving has run
-        out."""
-        past = self.states(incident)
-        if not past:
+        out or whose remarks were all taken back."""
+        standing = self.standing(incident)
+        if not standing:
             return State("active", "", "", None, float("nan"))
-        last = past[-1]
+        last = standing[-1]
         if last.until_s is not None and last.until_s <= _now(now_s):
             return State("active", last.who, f"shelving ended: {last.why}", None, last.until_s)
         return last
 
     def states(self, incident: str) -> list[State]:
-        """Every state an incident was declared to be in, oldest first."""
+        """Every state an incident was declared to be in, what was taken back and the taking back
+        (act ``undo``) among them, oldest first."""
+        return self._states("incident = ?", incident)
+
+    def standing(self, incident: str) -> list[State]:
+        """The declared states of an incident that nobody took back, oldest first."""
+        return self._states(f"incident = ? AND {_STANDING}", incident)
+
+    def _states(self, where: str, value: object) -> list[State]:
         sql = (
-            "SELECT state, who, why, until_s, at_s FROM incident_states WHERE incident = ?"
-            " ORDER BY id"
+            "SELECT state, who, why, until_s, at_s, act, coalesce((SELECT label FROM feedback"  # noqa: S608
+            " WHERE feedback.id = incident_states.feedback), '') AS label"
+            f" FROM incident_states WHERE {where} ORDER BY id"
         )
-        return [State(**row) for row in self.file.rows(sql, incident)]
+        return [State(**row) for row in self.file.rows(sql, value)]
 
     def add_feedback(self, feedback: Feedback) -> int:
         """Keep what a person said of a verdict; returns its number."""
         return self.file.insert("feedback", **vars(feedback))
 
     def feedback(self, device: str | None = None) -> list[Feedback]:
-        """All feedback, or that of one device, oldest first."""
+        """All feedback that nobody took back, or that of one device, oldest first."""
         sql = (
             "SELECT device, start_s, end_s, incident, verdict, label, who, why, at_s FROM feedback"
-            " WHERE (?1 IS NULL OR device = ?1) ORDER BY id"
+            " WHERE (?1 IS NULL OR device = ?1) AND id NOT IN (SELECT old.feedback"
+            " FROM incident_states AS old JOIN incident_states AS new ON new.undoes = old.id"
+            " WHERE old.feedback IS NOT NULL) ORDER BY id"
         )
         return [Feedback(**row) for row in self.file.rows(sql, device)]
 
@@ -366,6 +455,34 @@ class History:
         """Kept diagnoses, newest first; those of one question where it is given."""
         sql = "SELECT diagnosis FROM answers WHERE (?1 IS NULL OR question = ?1) ORDER BY id DESC"
         return [json.loads(row["diagnosis"]) for row in self.file.rows(sql, question)]
+
+
+def export_feedback(history: History) -> pd.DataFrame:
+    """Everything that was said of incidents, for training and for an incident history.
+
+    Args:
+        history: the open history.
+
+    Returns:
+        Shape (n_remarks, 12), oldest first, with the columns ``EXPORTED``. ``label_shown`` is the
+        verdict, ``label_said`` what the person says it was, "" where that is open; ``until_s`` is
+        nan but for shelving; ``undone`` marks what was taken back later, which nothing should
+        learn from. The taking back itself is a row of act ``undo``.
+    """
+    sql = (
+        "SELECT i.device, coalesce(f.start_s, i.start_s) AS start_s, coalesce(f.end_s, i.end_s) AS end_s,"
+        " s.incident, coalesce(f.verdict, i.label) AS label_shown, coalesce(f.label, '') AS label_said,"
+        " s.act, s.who, s.why, s.at_s, s.until_s,"
+        " s.id IN (SELECT undoes FROM incident_states WHERE undoes IS NOT NULL) AS undone"
+        " FROM incident_states AS s JOIN incidents AS i ON i.id = s.incident"
+        " LEFT JOIN feedback AS f ON f.id = s.feedback"
+        " UNION ALL SELECT device, start_s, end_s, incident, verdict, label,"
+        " CASE WHEN label = 'normal' THEN 'false_alarm' WHEN label = verdict THEN 'confirm' ELSE 'wrong' END,"
+        " who, why, at_s, NULL, 0 FROM feedback WHERE id NOT IN (SELECT feedback FROM incident_states"
+        " WHERE feedback IS NOT NULL) ORDER BY at_s"
+    )
+    table = pd.DataFrame(history.file.rows(sql), columns=list(EXPORTED))
+    return table.astype({"until_s": float, "undone": bool})
 
 
 def _now(now_s: float | None) -> float:

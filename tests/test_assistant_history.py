@@ -117,6 +117,43 @@ def test_a_file_of_version_1_is_brought_up_to_date_with_its_content(path):
     assert sqlite3.connect(path).execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
 
 
+def test_remarks_of_version_2_are_told_and_can_be_taken_back(path):
+    path.parent.mkdir()
+    old = sqlite3.connect(path)
+    for statement in (*MIGRATIONS[0], *MIGRATIONS[1]):
+        old.execute(statement)
+    old.execute("INSERT INTO incidents VALUES ('i1', '10.0.0.5', 'c2', 100.0, 160.0, 'beacon')")
+    for label, at_s in (("normal", 1.0), ("c2", 2.0), ("", 3.0)):
+        row = ("10.0.0.5", 100.0, 160.0, "i1", "c2", label, "ana", "w", at_s)
+        names = "device, start_s, end_s, incident, verdict, label, who, why, at_s"
+        old.execute(f"INSERT INTO feedback ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    states = [("acknowledged", None, at_s) for at_s in (1.0, 2.0, 3.0, 4.0)]
+    for row in (*states, ("shelved", 99.0, 5.0)):
+        names = "incident, who, why, state, until_s, at_s"
+        old.execute(
+            f"INSERT INTO incident_states ({names}) VALUES ('i1', 'ana', 'w', ?, ?, ?)", row
+        )
+    old.execute("PRAGMA user_version = 2")
+    old.commit()
+    old.close()
+    history = History(path)
+    acts = ["false_alarm", "confirm", "wrong", "acknowledge", "shelve"]
+    assert [one.act for one in history.states("i1")] == acts
+    assert history.undo("i1", "bo", "false_alarm").label == "normal"
+    assert [one.label for one in history.feedback()] == ["c2", ""]
+    assert history.state("i1", now_s=50.0).state == "shelved"
+    history.undo("i1", "bo")
+    assert history.state("i1", now_s=50.0).act == "acknowledge"
+
+
+def test_a_state_and_what_is_said_with_it_are_kept_together_or_not_at_all(history):
+    history.add_incident(RECORD)
+    said = Feedback("10.0.0.5", 100.0, 160.0, "i1", "c2", None, "ana", "", 170.0)
+    with pytest.raises(sqlite3.IntegrityError, match="NOT NULL"):
+        history.set_state("i1", "acknowledged", "ana", act="wrong", said=said)
+    assert (history.states("i1"), history.feedback()) == ([], [])
+
+
 def test_a_file_of_a_later_version_is_left_alone(path):
     History(path).close()
     later = sqlite3.connect(path)
