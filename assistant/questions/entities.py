@@ -2,11 +2,16 @@
 
 import ipaddress
 import re
-from dataclasses import dataclass
+import weakref
+from collections import defaultdict
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
+from assistant.questions.queries import is_ordinary
+from traffic.discovery import draft_plant
+from traffic.identities import choose_identities
 from traffic.plant import Device
 
 MAX_CHARS = 2000
@@ -61,8 +66,9 @@ class Mention:
 def read_devices(question: str, analysis: Analysis) -> Mention:
     """Find the devices that a question names.
 
-    A name wins over a zone, a zone over a kind; of several devices of one zone or kind the one with
-    the worst incident comes first.
+    A name wins over a zone, a zone over a model, a model over a kind; of several devices of one zone,
+    model or kind the one with the worst incident comes first. Where there is no inventory, kinds are
+    guessed from what devices serve and ask.
     """
     text = question[:MAX_CHARS]
     addresses = _addresses(text)
@@ -70,7 +76,9 @@ def read_devices(question: str, analysis: Analysis) -> Mention:
     peers = _talked_with(analysis) - known
     devices = [address for address in addresses if address in known]
     devices += [
-        one for one in _named(text, analysis) or _in_zone(text, analysis) if one not in devices
+        one
+        for one in _named(text, analysis) or _in_zone(text, analysis) or _of_model(text, analysis)
+        if one not in devices
     ]
     missing = [address for address in addresses if address not in known | peers]
     found = Mention(tuple(devices), tuple(one for one in addresses if one in peers), tuple(missing))
@@ -85,6 +93,13 @@ def list_addresses(analysis: Analysis) -> list[str]:
     seen = [str(device) for device in analysis.samples["device"].unique()]
     blamed = [one.device for one in analysis.incidents]
     return list(dict.fromkeys([*inventory, *seen, *blamed]))
+
+
+def list_names(analysis: Analysis) -> list[str]:
+    """Names that stand for devices in a question: those of plant.yaml, their aliases, and what
+    devices call themselves."""
+    given = [name for one in _inventory(analysis) for name in (one.name, *one.aliases) if name]
+    return list(dict.fromkeys([*given, *_known(analysis).own_names]))
 
 
 def words_besides(words: list[str], analysis: Analysis) -> list[str]:
@@ -104,6 +119,52 @@ def worst_first(incidents: list[Incident]) -> list[Incident]:
         incidents,
         key=lambda one: (_SEVERITY.get(one.severity, 3), -len(one.windows), one.start_s, one.id),
     )
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What stands for devices beside plant.yaml.
+
+    Attributes:
+        own_names: what a device calls itself -> its address.
+        described: the inventory, then the other devices with the role, model and MAC that the
+            traffic tells, without names.
+    """
+
+    own_names: dict[str, str]
+    described: tuple[Device, ...]
+
+
+# By the id of an analysis, which cannot be hashed; an entry goes with its analysis.
+_KNOWN: dict[int, _Known] = {}
+
+
+def _known(analysis: Analysis) -> _Known:
+    key = id(analysis)
+    if key not in _KNOWN:
+        inventory = _inventory(analysis)
+        given = {one.address for one in inventory}
+        drafted = draft_plant(analysis.capture).devices
+        others = [replace(one, name="") for one in drafted if one.address not in given]
+        _KNOWN[key] = _Known(_own_names(analysis), (*inventory, *others))
+        weakref.finalize(analysis, _KNOWN.pop, key, None)
+    return _KNOWN[key]
+
+
+def _own_names(analysis: Analysis) -> dict[str, str]:
+    """What devices call themselves, whole and without a domain; not what two are called, and not
+    what consists of the words of questions: a host may call itself "network"."""
+    told = choose_identities(analysis.capture.identities)
+    told = told[(told["field"] == "name") & told["device"].isin(list_addresses(analysis))]
+    bearers: dict[str, set[str]] = defaultdict(set)
+    for name, address in zip(told["value"], told["device"], strict=True):
+        for one in {name, name.split(".")[0]}:
+            bearers[one.lower()].add(str(address))
+    return {
+        name: min(addresses)
+        for name, addresses in bearers.items()
+        if len(addresses) == 1 and len(_plain(name)) > 2 and not is_ordinary(_plain(name))
+    }
 
 
 def _inventory(analysis: Analysis) -> tuple[Device, ...]:
@@ -133,12 +194,13 @@ def _named(text: str, analysis: Analysis) -> list[str]:
     lowered = text.lower()
     by_mac = [
         one.address
-        for one in _inventory(analysis)
+        for one in _known(analysis).described
         if one.mac and one.mac.lower() in lowered.replace("-", ":")
     ]
     if by_mac:
         return by_mac
-    names = {
+    names = {_plain(name): address for name, address in _known(analysis).own_names.items()}
+    names |= {
         _plain(name): one.address
         for one in _inventory(analysis)
         for name in (one.name, *one.aliases)
@@ -154,8 +216,12 @@ def _named(text: str, analysis: Analysis) -> list[str]:
         ]
         return list(dict.fromkeys(names[name] for name in sorted(kept, key=asked.find)))
     # Only letters may be mistyped: plc-2 is not a misspelt plc-1.
+    words = asked.split()
+    starts = {word[0] for word in words}
     close = {
-        name: names[name] for name in names if len(name) >= 4 and _nearly_in(name, asked.split())
+        name: names[name]
+        for name in names
+        if len(name) >= 4 and name[0] in starts and _nearly_in(name, words)
     }
     return list(dict.fromkeys(close.values()))
 
@@ -164,6 +230,19 @@ def _in_zone(text: str, analysis: Analysis) -> list[str]:
     """Devices of the zones that a text names: "line 3" where plant.yaml has that zone."""
     asked = f" {_plain(text)} "
     found = [one for one in _inventory(analysis) if one.zone and f" {_plain(one.zone)} " in asked]
+    return _troubled_first(found, analysis)
+
+
+def _of_model(text: str, analysis: Analysis) -> list[str]:
+    """Devices of the models that a text names, with or without the maker: "the CX-20"."""
+    asked = f" {_plain(text)} "
+    found = []
+    for one in _known(analysis).described:
+        model = _plain(one.model)
+        short = model.partition(" ")[2]
+        spoken = [model, short] if any(map(str.isdigit, short)) else [model]
+        if any(len(name) > 3 and f" {name} " in asked for name in spoken):
+            found.append(one)
     return _troubled_first(found, analysis)
 
 
@@ -192,7 +271,9 @@ def _nearly_in(name: str, words: list[str]) -> bool:
 
 def _by_kind(text: str, analysis: Analysis) -> Mention:
     kinds = _kinds(text)
-    bearers = [one for one in _inventory(analysis) if kinds & _kinds(f"{one.role} {one.name}")]
+    described = _inventory(analysis) or _known(analysis).described
+    kinds_of = {role: _kinds(role) for role in {f"{one.role} {one.name}" for one in described}}
+    bearers = [one for one in described if kinds & kinds_of[f"{one.role} {one.name}"]]
     made_up = [
         f"{word}-{number}"
         for word, number in _MADE_UP_NAME.findall(text.lower())
