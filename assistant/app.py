@@ -8,15 +8,20 @@ browser refuse.
 """
 
 import html
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from assistant.answers.condition import judge_all
+from assistant.answers.states import short_state
 from assistant.chat import Conversation
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
@@ -24,24 +29,30 @@ from assistant.diagnosis import Diagnosis
 from assistant.diagnosis.grounding import Citation
 from assistant.diagnosis.health import DeviceState, list_devices
 from assistant.offline import go_offline
+from assistant.questions.entities import worst_first
 from assistant.report import clock
 from assistant.session import Session
 from traffic.errors import UserError
+from traffic.labels import TAXONOMY
 
 # ---- The pieces of the page as HTML ----
 # Text from a capture, a document or a model is escaped here and nowhere else.
 
 # A shape and a word for each state, so that a page without colour says the same.
 _SHAPES = {"high": "▲", "medium": "◆", "low": "■", "normal": "○", "unsure": "◇"}
-_WORDS = {
-    "high": "urgent", "medium": "soon", "low": "later", "normal": "normal", "unsure": "unclear",
-}  # fmt: skip
+_WORDS = {state: state for state in _SHAPES} | {"unsure": "unclear"}
+# What people declared of an incident, by the state's first word.
+_MARKS = {"acknowledged": "✓", "confirmed": "✓", "false": "×", "shelved": "‖", "another": "≠"}
 _STANDINGS = {
-    "confirmed": "Confirmed: the traffic itself shows it, beside the model's verdict.",
-    "likely": "Likely: the verdict and the measured facts agree; another cause is possible.",
+    "confirmed": "Confirmed: the thing itself was measured.",
+    "likely": "Likely: the traffic looks so, but what would prove it is missing.",
     "inconclusive": "Inconclusive: the evidence does not settle the cause.",
-    "normal": "Normal: nothing unusual was found.",
+    "normal": "Normal: what was judged was normal, and no failure was counted.",
 }
+# Kinds of questions whose answer is a judgement of the device.
+_JUDGED = (
+    "why", "wrong", "health", "since", "checks", "affected", "attack", "security", "certainty", "against",
+)  # fmt: skip
 
 # Gradio fills its components' templates with these characters; text from outside must not.
 _TEMPLATE = str.maketrans({"{": "&#123;", "}": "&#125;", "$": "&#36;", "`": "&#96;"})
@@ -71,16 +82,29 @@ def render_bar(analysis: Analysis | None, name: str) -> str:
 
 
 def render_plant(
-    devices: Sequence[DeviceState], incidents: Sequence[Incident], notes: Sequence[str]
+    devices: Sequence[DeviceState],
+    incidents: Sequence[Incident],
+    notes: Sequence[str],
+    judged: str = "",
+    states: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """Devices and incidents as rows that can be chosen; what the reader of the capture noted stands
-    below."""
+    """Devices and incidents as rows that can be chosen.
+
+    Args:
+        devices: the worst first.
+        incidents: the worst first.
+        notes: what the reader of the capture noted.
+        judged: what was judged beside the incidents, and what could not be; the one all-clear.
+        states: of incidents by id, "shelved until 18:00"; one that is not in it is active.
+    """
     if not devices:
         empty = '<p class="empty">Open a capture to see its devices.</p>'
         return f'<div class="panel"><h2>Devices</h2>{empty}</div>'
-    found = '<p class="empty">None: every device behaves as it usually does.</p>'
+    found = ""
     if incidents:
-        found = f'<div class="rows">{"".join(_incident_row(one) for one in incidents)}</div>'
+        listed = "".join(_incident_row(one, states.get(one.id, "")) for one in incidents)
+        found = f'<div class="rows">{listed}</div>'
+    found += f'<p class="empty">{safe(judged)}</p>' if judged else ""
     rows = "".join(_device_row(one) for one in devices)
     below = f"<h2>About this capture</h2>{_listed('ul', notes)}" if notes else ""
     return (
@@ -95,9 +119,11 @@ def _device_row(one: DeviceState) -> str:
     return _row(one.state, one.address, one.name, under)
 
 
-def _incident_row(one: Incident) -> str:
+def _incident_row(one: Incident, state: str) -> str:
     under = f"{one.device} · {clock(one.start_s)[11:]} to {clock(one.end_s)[11:]} UTC"
-    return _row(one.severity, one.device, one.label.replace("_", " "), under)
+    if state and state != "active":
+        under = f"{_MARKS.get(state.split()[0], '•')} {state} · {under}"
+    return _row(one.severity, one.device, TAXONOMY[one.label].meaning, under)
 
 
 def _row(state: str, device: str, name: str, under: str) -> str:
@@ -109,20 +135,60 @@ def _row(state: str, device: str, name: str, under: str) -> str:
     )
 
 
+# What an answer's text is made of, line by line; everything in a line is text.
+_LINE = re.compile(r"(?P<mark>[-*] |(?P<number>\d+)\. |> )?(?P<text>.*)")
+_TAGS = {"- ": "ul", "* ": "ul", "> ": "blockquote"}
+
+
+def render_message(text: str) -> str:
+    """An answer as HTML: headlines, lists and quotations that the line's beginning marks, the rest
+    as the text it is, so that no name becomes a link, a picture or emphasis.
+
+    >>> render_message("**Yes.**\\n- [x](http://y)")
+    '<p><strong>Yes.</strong></p><ul><li>[x](http://y)</li></ul>'
+    """
+    parts: list[str] = []
+    lines = [one[0] for one in map(_LINE.match, text.splitlines()) if one and one[0].strip()]
+    for tag, group in groupby(lines, key=_tag):
+        found = [one for one in map(_LINE.match, group) if one]
+        first = found[0]["number"]
+        start = f' start="{first}"' if first else ""
+        inner = "li" if tag in ("ul", "ol") else "p"
+        items = "".join(f"<{inner}>{_strong(one['text'])}</{inner}>" for one in found)
+        parts.append(items if tag == "p" else f"<{tag}{start}>{items}</{tag}>")
+    return "".join(parts)
+
+
+def _tag(line: str) -> str:
+    found = _LINE.match(line)
+    mark = (found["mark"] or "") if found else ""
+    return _TAGS.get(mark, "ol" if mark else "p")
+
+
+def _strong(text: str) -> str:
+    """Text with its beginning strong where ``**`` marks that."""
+    found = re.fullmatch(r"\*\*(.+?)\*\*(.*)", text)
+    return f"<strong>{safe(found[1])}</strong>{safe(found[2])}" if found else safe(text)
+
+
 def render_evidence(diagnosis: Diagnosis | None) -> str:
     """What the answer rests on, beside the answer."""
-    if diagnosis is None:
+    if diagnosis is None or diagnosis.refused:
         return (
             '<div class="panel"><h2>Evidence</h2><p class="empty">What an answer rests on stands '
             "here: the facts that were measured, what to check, and the passages it cites."
             "</p></div>"
         )
-    sure = safe(_STANDINGS[diagnosis.standing])
-    parts = [
-        f'<div class="sure"><b>How sure</b><span>{sure}</span></div>',
-        _section("Measured", "ul", [fact.text for fact in diagnosis.facts]),
-        _section("Check next", "ol", diagnosis.checks),
-        _section("Ruled out", "ul", diagnosis.ruled_out),
+    parts = [_section("Measured", "ul", [fact.text for fact in diagnosis.facts])]
+    if diagnosis.kind in _JUDGED:  # how many packets there were is counted, not judged
+        sure = safe(_STANDINGS[diagnosis.standing])
+        parts = [
+            f'<div class="sure"><b>How sure</b><span>{sure}</span></div>',
+            *parts,
+            _section("Check next", "ol", diagnosis.checks),
+            _section("Ruled out", "ul", diagnosis.ruled_out),
+        ]
+    parts += [
         _cited("From the manuals", diagnosis.citations),
         _cited("Past incidents", diagnosis.similar),
         _section("Notes", "ul", diagnosis.notes),
@@ -229,7 +295,8 @@ class _Sealed:
 # ---- The page and what happens on it ----
 
 QUESTION_CHARS = 500
-SUGGESTIONS = ("What is wrong?", "Since when?", "What should I check first?", "Seen before?")
+REFRESH_S = 20.0  # a shelved incident comes back without a question
+SUGGESTIONS = ("What is wrong?", "More", "Since when?", "What to check first?", "Seen before?")
 # An answer is longer than the panel: show where it starts, under its question.
 _TO_QUESTION = """() => {
   const asked = document.querySelectorAll('#chat .user');
@@ -244,11 +311,23 @@ _CHOOSE = """element.addEventListener('click', (event) => {
 
 @dataclass
 class Thread:
-    """What one browser tab is talking about."""
+    """What one browser tab is talking about.
+
+    Attributes:
+        name: of the capture, as the page calls it.
+        analysis: the capture; None where none is open.
+        conversation: about it.
+        devices: of the capture, the worst first.
+        judged: what was judged beside the incidents.
+        plant: the plant panel as the page shows it.
+    """
 
     name: str
     analysis: Analysis | None
     conversation: Conversation
+    devices: Sequence[DeviceState] = ()
+    judged: str = ""
+    plant: str = ""
 
 
 def build_page(session: Session, analysis: Analysis | None, name: str) -> gr.Blocks:
@@ -286,7 +365,7 @@ def build_page(session: Session, analysis: Analysis | None, name: str) -> gr.Blo
         parts = _lay_out(render_bar(analysis, name), _welcome(analysis))
         # One question at a time: the models and the knowledge base are shared by all tabs.
         once = {"concurrency_id": "desk", "concurrency_limit": 1, "api_visibility": "private"}
-        answered = [parts.box, parts.chat, parts.evidence]
+        answered = [parts.box, parts.chat, parts.evidence, parts.plant]
         answer = {"outputs": answered, "show_progress": "hidden", **once}
         sent, typed = [parts.box.submit, parts.send.click], [parts.box, state, parts.chat]
         questions = [
@@ -296,6 +375,8 @@ def build_page(session: Session, analysis: Analysis | None, name: str) -> gr.Blo
         ]
         for one in questions:
             one.then(None, js=_TO_QUESTION)
+        tick = {"show_progress": "hidden", "api_visibility": "private"}
+        gr.Timer(REFRESH_S).tick(_refresh, state, parts.plant, **tick)  # type: ignore[arg-type]
         panels = [state, parts.bar, parts.plant]
         page.load(begin, outputs=panels, show_progress="hidden", api_visibility="private")
         opened = [*panels, parts.chat, parts.evidence]
@@ -327,8 +408,8 @@ def _lay_out(bar: str, welcome: str) -> Parts:
             upload = gr.UploadButton("Open a capture", size="sm", variant="secondary")
         with gr.Column(scale=5, min_width=320, elem_id="talk"):
             chat = gr.Chatbot(
-                elem_id="chat", show_label=False, buttons=["copy"], autoscroll=False,
-                placeholder=welcome,
+                elem_id="chat", show_label=False, buttons=[], autoscroll=False,
+                placeholder=welcome, render_markdown=False, latex_delimiters=[],
             )  # fmt: skip
             with gr.Row():
                 box = gr.Textbox(
@@ -350,15 +431,32 @@ def _lay_out(bar: str, welcome: str) -> Parts:
 def _start(session: Session, analysis: Analysis | None, name: str) -> Thread:
     writer = session.models.writer
     talk = Conversation(analysis, session.index, session.history, writer)
-    return Thread(name, analysis, talk)
+    if analysis is None:
+        return Thread(name, None, talk)
+    return Thread(name, analysis, talk, list_devices(analysis), judge_all(analysis).line.text)
 
 
 def _show(thread: Thread) -> tuple[Thread, str, str]:
-    found = thread.analysis
-    plant = render_plant([], [], ())
-    if found:
-        plant = render_plant(list_devices(found), found.incidents, found.capture.notes)
-    return thread, render_bar(found, thread.name), plant
+    thread.plant = _plant(thread)
+    return thread, render_bar(thread.analysis, thread.name), thread.plant
+
+
+def _plant(thread: Thread) -> str:
+    found, history = thread.analysis, thread.conversation.history
+    if found is None:
+        return render_plant([], [], ())
+    ids = [one.id for one in found.incidents] if history else []
+    states = {one: short_state(one, history) for one in ids} if history else {}
+    incidents = worst_first(list(found.incidents))
+    return render_plant(thread.devices, incidents, found.capture.notes, thread.judged, states)
+
+
+def _refresh(thread: Thread | None) -> Any:
+    """The plant panel where it changed: a remark was kept, a shelved incident came back."""
+    if thread is None or (plant := _plant(thread)) == thread.plant:
+        return gr.skip()
+    thread.plant = plant
+    return plant
 
 
 def _welcome(analysis: Analysis | None) -> str:
@@ -369,22 +467,24 @@ def _welcome(analysis: Analysis | None) -> str:
 
 def _answer(
     question: str, thread: Thread, messages: list[dict[str, Any]]
-) -> Iterator[tuple[str, list[Any], Any]]:
+) -> Iterator[tuple[str, list[Any], Any, Any]]:
     """Show the question at once, then the answer with what it rests on; text appears only after it
     was checked."""
+    kept = gr.skip()
     if not question.strip():
-        yield "", messages, gr.skip()
+        yield "", messages, kept, kept
         return
     messages = [*messages, _message(question.strip(), "user")]
-    yield "", [*messages, _message("Looking at the capture…")], gr.skip()
+    yield "", [*messages, _message("Looking at the capture…")], kept, kept
     try:
         reply = thread.conversation.reply(question.strip()[:QUESTION_CHARS])
     except UserError as mistake:
-        yield question, [*messages, _message(f"That did not work: {mistake}")], gr.skip()
+        answer = _message(f"That did not work: {mistake}")
+        yield question, [*messages, answer], kept, kept
         return
-    shown = render_evidence(reply.diagnosis) if reply.diagnosis else gr.skip()
-    yield "", [*messages, _message(reply.text)], shown
+    shown = render_evidence(reply.diagnosis) if reply.diagnosis else kept
+    yield "", [*messages, _message(reply.text)], shown, _refresh(thread)
 
 
 def _message(text: str, role: str = "assistant") -> dict[str, str]:
-    return {"role": role, "content": text}
+    return {"role": role, "content": render_message(text)}

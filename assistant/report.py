@@ -91,25 +91,23 @@ def verdict_table(verdicts: pd.DataFrame) -> str:
     return render_table(["device", "start (UTC)", "label", "probability"], rows)
 
 
-def incident_table(incidents: Sequence[Incident], judged: bool = True) -> str:
-    """One line per incident; a sentence where there is none, or where nothing was ``judged``."""
-    if not incidents and not judged:
-        return "nothing was judged: this capture holds no device with enough traffic"
-    if not incidents:
-        return "no incident: every device behaves as it usually does"
+def incident_table(incidents: Sequence[Incident], judged: str) -> str:
+    """One line per incident, then what else was judged."""
     headers = ["id", "severity", "label", "device", "role", "start (UTC)", "duration"]
     rows = []
     for one in incidents:
         what = [one.id, one.severity, one.label, one.device, one.role]
         rows.append([*what, clock(one.start_s), f"{one.end_s - one.start_s:.0f} s"])
-    return render_table(headers, rows)
+    return "\n".join([*([render_table(headers, rows)] if rows else []), judged])
 
 
-def render_diagnosis(diagnosis: Diagnosis, form: str) -> str:
-    """A diagnosis as ``text``, ``md`` or ``json``."""
+def render_diagnosis(diagnosis: Diagnosis, form: str, long: bool = False) -> str:
+    """A diagnosis as ``text``, ``md`` or ``json``; ``long`` with all that the short answer leaves
+    out."""
+    text = diagnosis.long if long else diagnosis.text
     if form == "json":
-        return json.dumps(plain(diagnosis.to_dict()), indent=2, ensure_ascii=False)
-    return diagnosis.text if form == "md" else without_marks(diagnosis.text)
+        return json.dumps(plain(diagnosis.to_dict() | {"text": text}), indent=2, ensure_ascii=False)
+    return text if form == "md" else without_marks(text)
 
 
 def without_marks(markdown: str) -> str:

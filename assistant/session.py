@@ -16,6 +16,7 @@ import pandas as pd
 from assistant import detection
 from assistant.detection import Analysis
 from assistant.detection.classify import classify
+from assistant.facts.traffic_view import TrafficView
 from assistant.history import History
 from assistant.llm.adapters import AdapterCard, load_adapter
 from assistant.llm.local import LocalLLM, Progress
@@ -99,6 +100,12 @@ def _each_share(capture: Capture, plant: Plant | None, local: tuple[str, ...]) -
         samples = make_samples(select_share(capture, share), plant, local, share)
         if len(samples):
             yield make_windows(samples)
+
+
+def read_view(path: Path, settings: Settings) -> TrafficView:
+    """A capture laid out for questions that need no model."""
+    plant, capture = read_plant(settings), read_capture(path)
+    return TrafficView(capture, make_samples(capture, plant, settings.local), plant)
 
 
 def load_models(settings: Settings) -> Models:

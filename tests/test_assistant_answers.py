@@ -57,9 +57,10 @@ def _analyse(path) -> Analysis:
 def test_the_beacon_and_the_flood_are_named_with_peer_time_and_size(analyses):
     diagnosis = diagnose(CASES["34-1"][1], analyses["34-1"], None)
     found = (diagnosis.standing, diagnosis.device, diagnosis.label)
-    assert found == ("confirmed", "192.168.1.195", "c2")
+    # A program of the maker calls at an even interval too: traffic alone does not confirm it.
+    assert found == ("likely", "192.168.1.195", "c2")
     assert "185.244.25.235:6667" in diagnosis.text
-    flood = next(line for line in diagnosis.text.split("\n") if "123.59.209.185:80" in line)
+    flood = next(line for line in diagnosis.long.split("\n") if "123.59.209.185:80" in line)
     assert "2018-12-22 08:22:38 UTC" in flood
     assert "14,260 connections" in flood
 

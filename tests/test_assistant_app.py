@@ -4,7 +4,7 @@ machine."""
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +14,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from assistant.app import build_page, launch_options, render_bar, render_evidence, render_plant
+from assistant.app import (
+    build_page,
+    launch_options,
+    render_bar,
+    render_evidence,
+    render_message,
+    render_plant,
+)
 from assistant.diagnosis.health import list_devices
 from assistant.facts.fact import Fact
 from traffic.conversations import empty_exchanges
@@ -25,10 +32,12 @@ from traffic.quality import Quality
 CHROMIUM = shutil.which("chromium")
 SAMPLE = Path(__file__).parents[1] / "assistant" / "samples" / "bottling-line"
 HOSTILE = "<img src=http://192.0.2.1/x onerror=alert(1)>${alert(1)}{{alert}}"
+IMAGE, LINK = "<img src=x>", "[x](http://y)"
 # Devices that say nothing of themselves, asked nothing, and were seen whole.
 SILENT = SimpleNamespace(
-    records=DeviceRecords(), quality=Quality(), exchanges=empty_exchanges(), seen_s=70.0
-)
+    records=DeviceRecords(), quality=Quality(), exchanges=empty_exchanges(), seen_s=70.0,
+    local=frozenset(), flows_of=lambda device: pd.DataFrame({"other": []}),
+)  # fmt: skip
 
 
 class CalmLLM:
@@ -43,7 +52,7 @@ class CalmLLM:
 
 
 def incident(**other: Any) -> SimpleNamespace:
-    known = {"device": "10.0.0.5", "label": "c2", "severity": "high"}
+    known = {"id": "c2-1", "device": "10.0.0.5", "label": "c2", "severity": "high"}
     return SimpleNamespace(**known | {"start_s": 60.0, "end_s": 180.0} | other)
 
 
@@ -80,7 +89,27 @@ class TestDevices:
         page = render_plant(found, [incident()], ())  # type: ignore[list-item]
         state = r'<span class="state">(.)</span>.*?<span class="state">(\w+)</span>'
         seen = re.findall(state, page)
-        assert seen == [("▲", "urgent"), ("▲", "urgent"), ("◇", "unclear"), ("○", "normal")]
+        assert seen == [("▲", "high"), ("▲", "high"), ("◇", "unclear"), ("○", "normal")]
+
+    @pytest.mark.parametrize(
+        ("state", "shown"),
+        [
+            ("active", '<span class="under">10.0.0.5'),
+            ("acknowledged", "✓ acknowledged · 10.0.0.5"),
+            ("false alarm", "× false alarm · 10.0.0.5"),
+            ("shelved until 18:00", "‖ shelved until 18:00 · 10.0.0.5"),
+            ("another cause: packet loss", "≠ another cause: packet loss · 10.0.0.5"),
+        ],
+    )
+    def test_what_was_declared_is_a_shape_and_a_word(self, state, shown):
+        found = list_devices(self.analysis(incident()))  # type: ignore[arg-type]
+        assert shown in render_plant(found, [incident()], (), "", {"c2-1": state})  # type: ignore[list-item]
+
+    def test_only_what_was_judged_is_called_well(self):
+        found = list_devices(self.analysis())  # type: ignore[arg-type]
+        page = render_plant(found, [], (), "1 device judged normal, 1 undecided.")
+        assert "1 device judged normal, 1 undecided." in page
+        assert "None" not in page
 
 
 class TestHostileText:
@@ -92,8 +121,9 @@ class TestHostileText:
         texts = dict.fromkeys(("checks", "ruled_out", "notes"), (HOSTILE,))
         fact = Fact("x-1", HOSTILE, {})
         return SimpleNamespace(
-            standing="likely", facts=(fact,), citations=(cited,), similar=(cited,), **texts
-        )
+            kind="why", refused=False, standing="likely", facts=(fact,), citations=(cited,),
+            similar=(cited,), **texts,
+        )  # fmt: skip
 
     def test_is_shown_as_text(self):
         window = {"device": HOSTILE, "start_s": 0.0, "end_s": 60.0, "label": "normal"}
@@ -103,14 +133,35 @@ class TestHostileText:
             verdicts=verdicts, view=SILENT, plant=SimpleNamespace(devices=(known,)), incidents=()
         )
         states = list_devices(analysis)  # type: ignore[arg-type]
-        plant = render_plant(states, [incident(device=HOSTILE)], [HOSTILE])  # type: ignore[list-item]
+        plant = render_plant(
+            states, [incident(device=HOSTILE)], [HOSTILE], HOSTILE, {"c2-1": HOSTILE}
+        )  # type: ignore[list-item]
         whole = plant + render_evidence(self.diagnosis())  # type: ignore[arg-type]
-        assert whole.count("&lt;img") >= 9
+        assert whole.count("&lt;img") >= 11
         assert not re.search(r"<img|[{}$`]", whole)
 
     def test_a_file_name_too(self):
         capture = SimpleNamespace(start_s=0.0, end_s=10.0)
         assert "<img" not in render_bar(SimpleNamespace(capture=capture, windows=[]), HOSTILE)  # type: ignore[arg-type]
+
+    def test_an_answer_has_headlines_and_lists_but_nothing_that_a_name_made(self):
+        text = f"**{HOSTILE} is [x](http://y).**\n\n- ![a](http://z) *b* `c`\n- two\n2. three\n# four\n> five"
+        page = render_message(text)
+        assert re.findall(r"<(\w+)", page) == [
+            "p", "strong", "ul", "li", "li", "ol", "li", "p", "blockquote", "p",
+        ]  # fmt: skip
+        for shown in ("[x](http://y)", "![a](http://z) *b*", "# four", '<ol start="2"><li>three'):
+            assert shown in page
+        assert not re.search(r"[{}$`]", page)
+
+    def test_an_answer_that_is_none_shows_no_evidence(self):
+        refused = SimpleNamespace(refused=True)
+        assert render_evidence(refused) == render_evidence(None)  # type: ignore[arg-type]
+
+    def test_a_count_is_not_called_sure_or_normal(self):
+        counted = self.diagnosis()
+        counted.kind = "count"
+        assert "How sure" not in render_evidence(counted)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -130,6 +181,10 @@ def served(_stock: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     from traffic.plant import load_plant
 
     plant = load_plant(SAMPLE / "plant.yaml")
+    # Names that are markup: whoever writes the inventory's source decides them.
+    names = {"192.168.14.47": IMAGE, "192.168.14.178": LINK}
+    devices = tuple(replace(one, name=names.get(one.address, one.name)) for one in plant.devices)
+    plant = replace(plant, devices=devices)
     card = SimpleNamespace(
         prompt_fingerprint=prompt_fingerprint(), labels=LABELS, temperature=1.0, prior_shift=0.0,
         threshold=0.5, name="calm",
@@ -183,7 +238,7 @@ class TestInABrowser:
         page.on("request", lambda request: asked.append(request.url))
         page.goto(served.url)
         page.wait_for_selector("#plant button[data-device='192.168.14.207']")
-        assert "■ plc-01 later" in " ".join(page.inner_text("#plant").split())
+        assert "■ plc-01 low" in " ".join(page.inner_text("#plant").split())
 
         page.fill("#question textarea", "why does plc-01 not answer?")
         page.keyboard.press("Enter")
@@ -202,6 +257,41 @@ class TestInABrowser:
         page.wait_for_function(f"{said}('11:32:')", timeout=60_000)
         hosts = {re.match(r"\w+://([^/:]+)|data:|blob:", url).group(1) for url in asked}  # type: ignore[union-attr]
         assert hosts <= {"127.0.0.1", None}
+
+    def test_a_remark_shows_in_the_list_and_names_stay_text(self, served, browser):
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.goto(served.url)
+        page.click("#plant button[data-device='192.168.14.207']")
+        page.wait_for_selector("#evidence .sure", timeout=60_000)
+        hostile = "<img src=x> [x](http://y) ![x](http://y/z.png) **b**"
+        page.fill("#question textarea", f"false alarm because of {hostile}")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#plant >> text=× false alarm", timeout=60_000)
+        chat = page.inner_text("#chat")
+        assert chat.count(hostile) == 2
+        assert page.query_selector_all("#chat a, #chat .message img") == []
+        page.fill("#question textarea", "undo")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#plant >> text=× false alarm", state="detached", timeout=60_000)
+        page.fill("#question textarea", "more")
+        page.keyboard.press("Enter")
+        page.wait_for_function("document.querySelectorAll('#chat li').length > 5", timeout=60_000)
+
+    def test_devices_named_like_markup_are_shown_as_text(self, served, browser):
+        asked: list[str] = []
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(served.url)
+        for address, name in (("192.168.14.47", IMAGE), ("192.168.14.178", LINK)):
+            row = f"#plant button[data-device='{address}']"
+            page.wait_for_selector(row)
+            assert name in page.inner_text(row)
+            page.click(row)
+            last = "[...document.querySelectorAll('#chat .bot')].pop()"
+            shown = f"name => {last}?.innerText.includes(name)"
+            page.wait_for_function(shown, arg=name, timeout=60_000)
+        assert page.query_selector_all("#desk img[src='x'], #chat a, #evidence a, #plant a") == []
+        assert [url for url in asked if url.endswith("/x") or "//y" in url] == []
 
     def test_a_device_can_be_chosen_on_a_narrow_screen(self, served, browser):
         page = browser.new_page(viewport={"width": 390, "height": 844})

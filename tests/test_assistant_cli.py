@@ -271,7 +271,7 @@ class TestKnowledgeBase:
         search = ("kb", "search", "what does E-4711 mean?", "--format", "json")
         status, out, _ = run(*search, "-k", "1")
         (passage,) = json.loads(out)
-        assert (status, list(passage)) == (0, ["document", "section", "page", "text", "score"])
+        assert (status, list(passage)) == (0, ["document", "section", "page", "text", "score", "about", "example"])
         assert "coil is open" in passage["text"]
 
         assert run("kb", "remove", "Valve terminal VX-9")[0] == 0
@@ -402,4 +402,6 @@ class TestDiagnosis:
         assert done.returncode == 0, done.stderr
         assert "44818" in done.stdout
         # The second answer knows which device is meant.
-        assert "11:32:20" in done.stdout.rpartition("Composed from")[2]
+        (since,) = [line for line in done.stdout.splitlines() if line.startswith("At ")]
+        assert "192.168.14.207" in since
+        assert "11:32:20" in since

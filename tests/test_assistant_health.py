@@ -162,7 +162,7 @@ def test_an_excused_stretch_is_said_with_its_numbers_and_what_to_ask():
     )
     texts = [fact.text for fact in condition.facts]
     assert (
-        "looked most like congestion (8 windows), ddos (3 windows) and exfiltration (1 window)"
+        "looked most like full link (8 windows), part in a flood (3 windows) and unusual upload (1 window)"
         in texts[0]
     )
     assert texts[1].startswith("Traffic of 192.168.1.10 peaked at ")

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+from bottling_line import CAMERA, beacon
 
 import assistant.app
 import assistant.report
@@ -59,9 +60,13 @@ def test_csv_has_a_column_for_each_label() -> None:
     assert (row.split(",")[0], end) == ("10.0.0.5", "")
 
 
-def test_no_incident_is_said_in_words() -> None:
-    assert incident_table([]) == "no incident: every device behaves as it usually does"
-    assert incident_table([], judged=False).startswith("nothing was judged")
+def test_what_was_judged_stands_below_the_incidents_and_alone_without_any() -> None:
+    judged = "2 devices were judged normal."
+    assert incident_table([], judged) == judged
+    head, row, last = incident_table([beacon()], judged).splitlines()
+    assert (head.split()[0], row.split()[:4], last) == (
+        "id", ["c2-0a1b2c3d", "high", "c2", CAMERA], judged,
+    )  # fmt: skip
 
 
 def test_records_become_what_json_can_say() -> None:
@@ -81,7 +86,12 @@ def test_a_table_without_rows_has_its_header() -> None:
 
 
 def test_a_passage_says_where_it_stands() -> None:
-    known = {"document": "VX-9 manual", "score": 0.5, "text": " The coil is open.\n"}
+    known = {
+        "document": "VX-9 manual",
+        "score": 0.5,
+        "text": " The coil is open.\n",
+        "example": False,
+    }
     assert passage_text(SimpleNamespace(section="Blinking", page=4, **known)) == (  # type: ignore[arg-type]
         "VX-9 manual · Blinking, page 4 · 0.500\nThe coil is open."
     )

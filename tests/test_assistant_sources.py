@@ -31,5 +31,5 @@ def test_what_ships_is_marked_and_never_the_plants_own_past(line, index):
     cited = (*answer.citations, *answer.similar)
     assert answer.similar
     assert all(one.example and one.place.endswith("(example)") for one in cited)
-    assert "A similar example" in answer.text
-    assert "Seen before" not in answer.text
+    assert "A similar example" in answer.long
+    assert "Seen before" not in answer.long

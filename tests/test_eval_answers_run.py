@@ -223,5 +223,5 @@ def test_the_sample_through_the_whole_command(
     shares = {(one.measure, one.group): (one.share.value, one.cases) for one in run.measured}
     assert shares["cause", ""] == shares["cause", "sample"] == (0.5, 2)
     assert shares["refused", ""] == (1.0, 1)
-    assert shares["sourced", ""] == (1.0, 2)
+    assert shares["sourced", ""] == (1.0, 3)
     assert "a93   cause, unmisled, right  why does plc-01 not answer?" in capsys.readouterr().out

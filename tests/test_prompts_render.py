@@ -6,7 +6,7 @@ from prompts.messages import Statement
 from prompts.render import render
 from traffic.errors import UserError
 
-GIVEN = {"verdict": "v", "standing": "likely", "question": "q", "facts": [], "passages": []}
+GIVEN = {"verdict": "v", "standing": "likely", "question": "q", "facts": [], "task": "t"}
 
 
 def test_fills_and_leaves_markup_alone():
@@ -25,7 +25,7 @@ def test_text_from_outside_is_never_a_template():
 
 def test_all_missing_variables_are_named_at_once():
     with pytest.raises(
-        UserError, match="lacks values for: facts, passages, standing, verdict; pass each"
+        UserError, match="lacks values for: facts, standing, task, verdict; pass each"
     ):
         render("writing_evidence.jinja", question="q")
 

@@ -1,61 +1,59 @@
 """A conversation about one capture: what is in focus, and one checked reply to each question."""
 
-from collections.abc import Callable
+import re
 from dataclasses import dataclass, replace
 
+from assistant.answers.answer import answer
+from assistant.answers.documents import find_quotations, list_quotations
 from assistant.chat.feedback import keep, keep_incident, read_remark
-from assistant.chat.replies import (
-    ReplyDraft,
-    list_quotations,
-    quote_documents,
-    say_attack,
-    say_certainty,
-    say_checks,
-    say_devices,
-    say_help,
-    say_incidents,
-    say_numbers,
-    say_others,
-    say_since,
-    say_usual,
-    say_whole,
-)
+from assistant.chat.help import HELP
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
-from assistant.diagnosis import Diagnosis, diagnose
+from assistant.diagnosis import Diagnosis
 from assistant.diagnosis.grounding import check
 from assistant.diagnosis.llm_writer import ChatModel, write
-from assistant.facts.fact import Fact, Value, show
 from assistant.history import History
-from assistant.questions.entities import Mention, read_devices, words_besides
-from assistant.questions.intents import Intent, read_intent
-from assistant.questions.scope import foreign_words, is_in_scope
+from assistant.questions.entities import Mention, list_names, read_devices
+from assistant.questions.queries import Query, is_name_alone, read_query, split_question
 from knowledge_base.documents import Kind
 from knowledge_base.index import Index
 
 MAX_CHARS = 2000
-_ABOUT_FOCUS: dict[str, Callable[..., ReplyDraft]] = {
-    "since": say_since,
-    "others": say_others,
-    "attack": say_attack,
-    "certainty": say_certainty,
-    "usual": say_usual,
-    "numbers": say_numbers,
-}
-_OF_DOCUMENTS = ("", "why", "checks", "manual", "before", "attack")
-# Which documents are looked at first; manuals elsewhere.
-_KINDS: dict[str, Kind] = {"before": "incident"}
+# Kinds that ask about the whole plant where no device is named and none is meant by a pronoun.
+_OF_ALL = (
+    "health",
+    "wrong",
+    "devices",
+    "incidents",
+    "loss",
+    "dns",
+    "who",
+    "count",
+    "changed",
+    "code",
+)
+_PRONOUN = re.compile(
+    r"\b(it|its|he|she|him|her|this|that|these|those|them|they|er|sie|es|ihn|ihm|ihr|das|dies\w*|davon|dazu|dem|lo|la|le"
+    r"|eso|esto|este|esta|ese|esa|ello)\b"
+)
+_EVERYTHING = re.compile(
+    r"\b(everything|all|anything|network|plant|alles|netz\w*|anlage|todo|red|planta)\b"
+)
+_MORE = re.compile(
+    r"^(tell me |show |give me )?(more|the rest|everything|long|all of it|go on|details?|mehr|alles|mas|todo|and\?)\W*$"
+)
+# Without a capture only these can be answered, from documents; which are looked at first.
+_OF_DOCUMENTS: dict[str, Kind] = {
+    "before": "incident", "manual": "manual", "code": "manual", "why": "manual", "wrong": "manual",
+    "checks": "manual", "": "manual",
+}  # fmt: skip
 _NO_CAPTURE = (
     "No capture is open, so I can only answer from the documents. "
     "Open one to ask about its devices."
 )
-_NOTHING = "I found nothing about that, neither in the capture nor in the documents."
-_NO_DOCUMENT = "No document in the knowledge base fits this. Add the manual of the device to it."
 _NOT_KEPT = "Nothing is kept in this conversation, so a remark would be lost."
 _NO_INCIDENT = "There is no incident in focus to remark on. Ask about one first."
-_NOT_MINE = (
-    "That I cannot answer: nothing in it names a device, a fault or a document of this plant."
-)
+_NOTHING = "I found nothing about that, neither in the capture nor in the documents."
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class Reply:
     """
 
     text: str
-    diagnosis: Diagnosis | None
+    diagnosis: Diagnosis | None = None
     removed: int = 0
     refused: bool = False
 
@@ -101,98 +99,71 @@ class Conversation:
         self.writer = writer
         self.who = who
         self.focus: Diagnosis | None = None
+        self._kind = ""  # what was asked for last
+        self._missing = ""  # what was asked for last and is not in the capture
         self._number = history.start_conversation(who) if history else 0
 
     def reply(self, question: str) -> Reply:
-        """Answer one question.
+        """Answer one question, or the two or three that were asked at once.
 
         Raises:
             UserError: the history or the knowledge base cannot be used.
         """
         question = question.strip()[:MAX_CHARS]
-        draft = self._answer(question) if question else say_help()
-        diagnosis = draft.diagnosis
-        if diagnosis is not None and draft.checked:
-            text, removed = diagnosis.text or _NOTHING, diagnosis.removed
-        else:
-            checked = check(draft.text, draft.facts, draft.citations, self.index)
-            text, removed = checked.text.strip() or _NOTHING, len(checked.removed)
-            if removed:
-                text += "\n\nNote: a part of this reply had no source and was removed."
-        self._keep(question, text, diagnosis)
-        refused = draft.refused if diagnosis is None else diagnosis.refused
-        return Reply(text, diagnosis, removed, refused)
-
-    def _answer(self, question: str) -> ReplyDraft:
-        """Choose what answers: the documents, a list, or what is in focus."""
-        intent = read_intent(question)
-        if intent.name == "help":
-            return say_help()
-        mention = read_devices(question, self.analysis) if self.analysis else Mention()
-        named = bool(mention.devices or mention.peers or mention.missing or mention.kind)
-        # The reasons of a remark may speak of anything.
-        remark = intent.name == "feedback" and bool(self._incident() or read_remark(question).why)
-        if not remark and not is_in_scope(question, intent, mention, self.index):
-            return say_help(_NOT_MINE if self.analysis else _NO_CAPTURE)
-        if self.analysis is None:
-            found = None
-            if intent.name in _OF_DOCUMENTS:
-                kind = _KINDS.get(intent.name, "manual")
-                found = quote_documents(self.index, question, kind)
-            return found or say_help(_NO_CAPTURE)
-        known = named and not words_besides(foreign_words(question, intent), self.analysis)
-        if not intent.name and not known:
-            found = quote_documents(self.index, question)
-            if found is None and named:
-                self.focus = self._diagnose(question, "why", named=True)
-                found = say_whole(self.focus, checked=True)
-            return found or say_help(_NOTHING)
-        if intent.name == "devices":
-            return say_devices(self.analysis)
-        if intent.name == "incidents":
-            return say_incidents(self.analysis, self._states())
-        return self._on_focus(intent, question, mention, named)
-
-    def _on_focus(self, asks: Intent, question: str, mention: Mention, named: bool) -> ReplyDraft:
-        """Answer about a device: the one that is named, else the one in focus, else the worst."""
-        intent = asks.name
-        past = self._past(question, asks) if intent == "before" and not named else None
-        if past is not None:
-            return past
-        if intent == "feedback" and self.focus is None and not named:
-            # Nobody has seen the incident that it would be kept for.
-            return self._feedback(question)
-        focus = self.focus
-        moved = focus is None or (named and focus.device not in mention.devices)
-        whole = intent in ("why", "")
-        if focus is None or moved or whole:
-            focus = self.focus = self._diagnose(question, intent, named)
-        if whole or not focus.device:
-            return say_whole(focus, checked=moved or whole)
-        if intent in _ABOUT_FOCUS:
-            draft = _ABOUT_FOCUS[intent](focus, self._incident(), self.analysis)
-            return replace(draft, diagnosis=focus)
-        own: dict[str, Callable[[], ReplyDraft]] = {
-            "checks": lambda: say_checks(focus),
-            "manual": lambda: self._manual(question),
-            "before": self._before,
-            "feedback": lambda: self._feedback(question),
-        }
-        return own[intent]()
-
-    def _diagnose(self, question: str, intent: str, named: bool) -> Diagnosis:
-        """A new focus; "why does it fail?" without a name stays with the device in focus."""
-        assert self.analysis is not None
-        device = self.focus.device if self.focus and not named else None
-        composed = diagnose(question, self.analysis, self.index, device or None)
-        diagnosis = write(
-            composed, self.writer if intent in ("why", "") else None, self.analysis.plant
+        replies = [self._answer(part) for part in split_question(question)]
+        understood = [one for one in replies if not one.refused] or replies[:1]
+        reply = replace(
+            understood[-1],
+            text="\n\n".join(one.text for one in understood),
+            removed=sum(one.removed for one in understood),
         )
-        self.focus = diagnosis
-        incident = self._incident()
-        if self.history and incident:
-            keep_incident(incident, diagnosis.cause, self.history)
-        return diagnosis
+        self._keep(question, reply)
+        return reply
+
+    def _answer(self, question: str) -> Reply:
+        names = list_names(self.analysis) if self.analysis else []
+        query = read_query(question, names)
+        if self._kind and is_name_alone(query.plain):
+            query = replace(query, kind=self._kind)  # "and plc-2?"
+        if not question or query.kind == "help":
+            return Reply(HELP, refused=True)
+        if self.analysis is None:
+            return self._from_documents(question, query)
+        if _MORE.match(query.plain) and self.focus is not None:
+            return Reply(self.focus.long, self.focus)
+        mention = read_devices(question, self.analysis)
+        if query.kind == "feedback":
+            return self._feedback(question, mention)
+        device = self._device_meant(query, mention)
+        diagnosis = answer(question, self.analysis, self.index, device, self.history, query)
+        self._kind = query.kind or self._kind
+        diagnosis = self._write(diagnosis)
+        self._missing = mention.missing[0] if mention.missing else self._missing
+        if diagnosis.device and mention.devices:
+            self._missing = ""
+        # A question that was not understood leaves the focus where it is.
+        if diagnosis.device and query.kind not in ("code", "manual"):
+            self.focus = diagnosis
+            if self.history and (incident := self._incident()):
+                keep_incident(incident, diagnosis.cause, self.history)
+        return Reply(diagnosis.text or _NOTHING, diagnosis, diagnosis.removed, diagnosis.refused)
+
+    def _write(self, diagnosis: Diagnosis) -> Diagnosis:
+        assert self.analysis is not None
+        writer = self.writer if diagnosis.kind in ("why", "wrong") else None
+        return write(diagnosis, writer, self.analysis.plant)
+
+    def _device_meant(self, query: Query, mention: Mention) -> str | None:
+        """The device in focus, where the question names none and does not ask about all."""
+        if mention.devices or mention.peers or mention.missing:
+            return None
+        if self._missing and query.kind not in _OF_ALL:
+            return self._missing
+        if self.focus is None:
+            return None
+        if query.kind in _OF_ALL and not _PRONOUN.search(query.plain):
+            return None
+        return None if _EVERYTHING.search(query.plain) else self.focus.device or None
 
     def _incident(self) -> Incident | None:
         """The incident that explains the focus."""
@@ -203,76 +174,33 @@ class Conversation:
         incident = next(found, None)
         return incident if incident and incident.label == focus.label else None
 
-    def _past(self, question: str, intent: Intent) -> ReplyDraft | None:
-        """Past incidents by the question's own words, "has the weather service failed before?"."""
-        assert self.analysis is not None
-        own = words_besides(foreign_words(question, intent), self.analysis)
-        return quote_documents(self.index, question, _KINDS["before"]) if own else None
+    def _from_documents(self, question: str, query: Query) -> Reply:
+        """Without a capture: passages, where the documents hold any."""
+        kind = _OF_DOCUMENTS.get(query.kind)
+        citations = find_quotations(self.index, question, kind) if kind else ()
+        if not citations:
+            return Reply(f"{_NO_CAPTURE}\n\n{HELP}", refused=True)
+        text = "\n".join(["From the documents:", *list_quotations(citations)])
+        checked = check(text, (), citations, self.index)
+        return Reply(checked.text.strip() or _NOTHING, None, len(checked.removed))
 
-    def _manual(self, question: str) -> ReplyDraft:
-        """What the manuals say to the question's own words, or without such to the focus."""
-        own_words = [word for word in question.split() if len(word) > 3]
-        found = quote_documents(self.index, question) if len(own_words) > 3 else None
-        if found:
-            return found
-        focus = self.focus
-        if focus is None or not focus.citations:
-            return ReplyDraft(_NO_DOCUMENT)
-        text = "\n".join(["**From the manuals**", *list_quotations(focus.citations)])
-        return ReplyDraft(text, focus.facts, focus.citations, focus)
-
-    def _before(self) -> ReplyDraft:
-        """Past incidents of the knowledge base, and this plant's own kept ones."""
-        focus, incident = self.focus, self._incident()
-        lines: list[str] = []
-        values: dict[str, Value] = {}
-        if incident and self.history:
-            kept = self.history.incidents(
-                device=incident.device, label=incident.label, before_s=incident.start_s
-            )
-            for number, past in enumerate(kept[:5]):
-                values |= {f"at{number}_time_s": past.start_s, f"what{number}": past.summary}
-                lines.append(
-                    f"- {show('start_time_s', past.start_s)}: {past.summary.replace(chr(10), ' ')}"
-                )
-            for number, one in enumerate(self.history.feedback(incident.device)[-3:]):
-                values |= {
-                    f"said{number}": f"{one.who} {one.why}",
-                    f"said{number}_time_s": one.at_s,
-                }
-                why = one.why or "no reason given"
-                lines.append(
-                    f"- {show('at_time_s', one.at_s)}: {one.who} said {one.label or 'wrong'}: {why}"
-                )
-        similar = focus.similar if focus else ()
-        lines += list_quotations(similar)
-        opening = (
-            "This is what is known from before:"
-            if lines
-            else "Nothing like it is known from before."
-        )
-        return ReplyDraft(
-            "\n".join([opening, *lines]), (Fact("before", "", values),), similar, focus
-        )
-
-    def _feedback(self, question: str) -> ReplyDraft:
-        incident = self._incident()
+    def _feedback(self, question: str, mention: Mention) -> Reply:
+        """Keep a remark on the incident in focus, or of the device that it names."""
         if self.history is None:
-            return ReplyDraft(_NOT_KEPT)
+            return Reply(_NOT_KEPT)
+        assert self.analysis is not None
+        if mention.devices and (self.focus is None or self.focus.device != mention.devices[0]):
+            self.focus = answer("why?", self.analysis, self.index, mention.devices[0], self.history)
+        incident = self._incident()
         if incident is None or self.focus is None:
-            return ReplyDraft(_NO_INCIDENT, diagnosis=self.focus)
-        answer = keep(read_remark(question), self.focus, incident, self.history, self.who)
-        return ReplyDraft(answer, diagnosis=self.focus)
+            return Reply(_NO_INCIDENT, self.focus)
+        said = keep(read_remark(question), self.focus, incident, self.history, self.who)
+        return Reply(said, self.focus)
 
-    def _states(self) -> dict[str, str]:
-        if self.history is None or self.analysis is None:
-            return {}
-        return {one.id: self.history.state(one.id).state for one in self.analysis.incidents}
-
-    def _keep(self, question: str, text: str, diagnosis: Diagnosis | None) -> None:
+    def _keep(self, question: str, reply: Reply) -> None:
         if self.history is None:
             return
         self.history.add_message(self._number, "operator", question)
-        self.history.add_message(self._number, "assistant", text)
-        if diagnosis is not None and diagnosis.text == text:
-            self.history.add_answer(question, diagnosis.to_dict(), self._number)
+        self.history.add_message(self._number, "assistant", reply.text)
+        if reply.diagnosis is not None and reply.diagnosis.text == reply.text:
+            self.history.add_answer(question, reply.diagnosis.to_dict(), self._number)

@@ -110,9 +110,10 @@ def ask(
     capture: AskedCapture,
     device: Device = None,
     form: Annotated[Literal["text", "json", "md"], typer.Option("--format")] = "text",
+    long: Annotated[bool, typer.Option("--long", help="All facts, causes and passages.")] = False,
 ) -> None:
     """Answer a question about a capture, with the evidence."""
-    from assistant.diagnosis import diagnose
+    from assistant.answers.answer import answer
     from assistant.diagnosis.llm_writer import write
     from assistant.report import render_diagnosis
     from assistant.session import analyse, load_models, open_knowledge
@@ -122,11 +123,10 @@ def ask(
         models = load_models(settings)
         analysis = analyse(capture, settings, models, progress)
     with narrate("looking things up") as progress, open_knowledge(settings, progress) as index:
-        diagnosis = write(
-            diagnose(question, analysis, index, device=device), models.writer, analysis.plant
-        )
+        composed = answer(question, analysis, index, device)
+        diagnosis = write(composed, models.writer, analysis.plant)
     say_notes(analysis.capture.notes)
-    typer.echo(render_diagnosis(diagnosis, form))
+    typer.echo(render_diagnosis(diagnosis, form, long))
 
 
 @app.command()
@@ -192,6 +192,7 @@ def incidents(
     form: Annotated[Literal["table", "json"], typer.Option("--format")] = "table",
 ) -> None:
     """List what went wrong: verdicts of one cause, merged."""
+    from assistant.answers.condition import judge_all
     from assistant.report import incident_table
     from assistant.session import analyse, load_models
 
@@ -201,7 +202,30 @@ def incidents(
     if form == "json":
         print_json(analysis.incidents)
     else:
-        typer.echo(incident_table(analysis.incidents, judged=not analysis.verdicts.empty))
+        typer.echo(incident_table(analysis.incidents, judge_all(analysis).line.text))
+
+
+@app.command()
+@with_settings("plant", "local")
+def compare(
+    before: CapturePath,
+    after: CapturePath,
+    settings: "Settings",
+    form: Annotated[Literal["text", "json"], typer.Option("--format")] = "text",
+) -> None:
+    """Say what is different between two captures of a plant."""
+    from assistant.answers.changes import compare_captures
+    from assistant.session import read_view
+
+    with narrate("reading the captures"):
+        views = [read_view(path, settings) for path in (before, after)]
+    for view in views:
+        say_notes(view.quality.notes)
+    facts = compare_captures(*views)
+    if form == "json":
+        print_json(facts)
+    else:
+        typer.echo("\n".join([facts[0].text, *(f"- {one.text}" for one in facts[1:])]))
 
 
 @app.command()

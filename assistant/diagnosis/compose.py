@@ -4,6 +4,8 @@ An answer stays data, ``Sections``, until ``render_answer`` makes its text: who 
 model that words what was seen) changes that section and renders again.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from assistant.detection.incidents import Incident
@@ -26,6 +28,8 @@ _OVER = {"until_time_s", "again_time_s"}
 _STEADY = 0.05  # half of the intervals within this share of the median: a clock, not a back-off
 _ORDINARY_PORTS = ("80", "443", "8080", "8443", "8883", "1883", "123", "53")
 _MOST_CHECKS, _MOST_RULED_OUT = 5, 4
+_BEFORE_SENSOR = 3
+MOST_SHOWN, MOST_ALSO = 5, 2  # facts and further incidents of a short answer
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,12 @@ class Sections:
         manuals, similar: passages to quote.
         log_lines: lines of devices' own logs, quoted.
         origin: who wrote it.
+        whole: the question is why or what is wrong: meaning, further incidents and checks belong to
+            the short answer.
+        quotes: passages are the answer itself.
+        gloss: how many lines of the explanation the short answer shows.
+        steps: what to do was asked for, and the headline is the first step.
+        most: how many facts the short answer shows.
     """
 
     headline: str
@@ -58,11 +68,55 @@ class Sections:
     origin: str = _ORIGIN
     worded: str = ""
     log_lines: tuple[str, ...] = ()
+    whole: bool = True
+    quotes: bool = False
+    most: int = MOST_SHOWN
+    steps: bool = False
+    gloss: int = 1
 
 
-def render_answer(sections: Sections) -> str:
-    """Make the text of an answer: markdown that reads well as plain text."""
-    return render("diagnosis.jinja", **vars(sections))
+def render_answer(sections: Sections, long: bool = False) -> str:
+    """Make the text of an answer: markdown that reads well as plain text.
+
+    Args:
+        sections: of the answer.
+        long: all of them; else the answer, five facts, and what to do next.
+    """
+    return render(
+        "diagnosis.jinja",
+        **vars(sections),
+        long=long,
+        most_also=MOST_ALSO,
+        written=sections.origin != _ORIGIN,
+    )
+
+
+_DATE = re.compile(r"(\d{4}-\d{2}-\d{2}) (\d{2}:\d{2}:\d{2}) UTC(:(?= ))?")
+_ADDRESS = re.compile(r" \(((?:\d{1,3}\.){3}\d{1,3}|[0-9a-f:]*:[0-9a-f:]+)\)")
+
+
+def shorten_repeats(text: str) -> str:
+    """A device is named once with its address, later by its name; a day is said once.
+
+    >>> shorten_repeats("a (10.0.0.5) at 2026-01-02 03:04:05 UTC, a (10.0.0.5) at 2026-01-02 03:04:06 UTC")
+    'a (10.0.0.5) at 2026-01-02 03:04:05 UTC, a at 03:04:06'
+    """
+    known: set[str] = set()
+    day = ""
+
+    def name(match: re.Match[str]) -> str:
+        first = match[1] not in known
+        known.add(match[1])
+        return match[0] if first else ""
+
+    def date(match: re.Match[str]) -> str:
+        nonlocal day
+        same, day = match[1] == day, match[1]
+        # A colon after a time alone would read as a part of it.
+        short = match[2] + (" -" if match[3] else "")
+        return short if same else match[0]
+
+    return _DATE.sub(date, _ADDRESS.sub(name, text))
 
 
 def compose(
@@ -83,15 +137,29 @@ def compose(
         headline=_headline(found, analysis),
         notes=found.notes,
         explanation=tuple(_explanation(found.incident, analysis)) if found.incident else (),
-        seen=tuple(fact.text for fact in found.facts if fact is not _leading(found)),
+        gloss=1
+        + bool(found.incident and is_unanswered(found.incident.label, found.incident.facts)),
+        seen=tuple(
+            fact.text for fact in put_sensor_early(found.facts) if fact is not _leading(found)
+        ),
         also_title="Also seen" if found.incident else "Elsewhere in this capture",
         also=tuple(_also(found, analysis)),
         ruled_out=tuple(fact.text for fact in (*apart.excluded, *apart.open))[:_MOST_RULED_OUT],
-        checks=_checks(found, citations),
+        checks=_checks(found),
         manuals=citations,
         similar=similar,
         log_lines=tuple(fact.text for fact in found.quotes),
     )
+
+
+def put_sensor_early(facts: Sequence[Fact]) -> tuple[Fact, ...]:
+    """What the sensor missed or says itself, and what a device's own log or readings tell, after
+    the three strongest facts, so that a short answer does not leave it out."""
+    sensor = [fact for fact in facts if kind_of(fact) in ("sensor", "notice")]
+    own = [fact for fact in facts if kind_of(fact).startswith(("log", "reading"))]
+    about = [*sensor[:1], *own[:1], *sensor[1:], *own[1:]]
+    others = [fact for fact in facts if fact not in about]
+    return (*others[:_BEFORE_SENSOR], *about, *others[_BEFORE_SENSOR:])
 
 
 def _leading(found: Investigation) -> Fact | None:
@@ -143,6 +211,8 @@ def _explanation(incident: Incident, analysis: Analysis) -> list[str]:
     playbook = read_playbook(incident.label)
     attack = incident.label in ATTACKS
     lines = [playbook.gloss]
+    if playbook.doubt and is_unanswered(incident.label, incident.facts):
+        lines += [playbook.doubt, *_leaning(incident)]
     peers = listed(analysis.view.name_of(peer) for peer in incident.peers[:3])
     if incident.role == "target" and peers:
         # Who claims a false address is not among those who talk with its owner; a fault comes from
@@ -153,8 +223,6 @@ def _explanation(incident: Incident, analysis: Analysis) -> list[str]:
     if incident.role != "target" and attack:
         name = analysis.view.name_of(incident.device)
         lines.append(f"{name} is the source of it{_ROLES[incident.role]}.")
-    if playbook.doubt and is_unanswered(incident.label, incident.facts):
-        lines += [playbook.doubt, *_leaning(incident)]
     return lines + _techniques(incident)
 
 
@@ -193,7 +261,7 @@ def _also(found: Investigation, analysis: Analysis) -> list[str]:
     """The other incidents, one line each: the fact that says who, what and when."""
     lines = []
     for one in found.others[:MOST_OTHERS]:
-        name = one.label.replace("_", " ")
+        name = read_playbook(one.label).short
         dated = [
             fact.text for fact in one.facts if fact.values.keys() & {"start_time_s", "first_time_s"}
         ]
@@ -205,18 +273,16 @@ def _also(found: Investigation, analysis: Analysis) -> list[str]:
     return [*lines, f"And {rest} more: ask for the list of incidents."] if rest > 0 else lines
 
 
-def _checks(found: Investigation, citations: tuple[Citation, ...]) -> tuple[str, ...]:
+def _checks(found: Investigation) -> tuple[str, ...]:
     incident = found.incident
     if incident is None:
         return found.condition.checks if found.condition else ()
     playbook = read_playbook(incident.label)
     source = incident.role != "target"
-    most = _MOST_CHECKS - bool(citations)
     cause = _cause_of(incident)
     steps = list(cause.checks if cause else playbook.checks if source else playbook.target_checks)[
-        :most
+        :_MOST_CHECKS
     ]
     if cause is None and found.device != incident.device and source:
         steps.insert(0, "Start at the device that causes this, not at the one that suffers.")
-    steps += [f"Follow the manual: {one.place} [{one.number}]." for one in citations[:1]]
     return tuple(steps[:_MOST_CHECKS])

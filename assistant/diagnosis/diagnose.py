@@ -5,26 +5,21 @@ question ─▶ investigate ─▶ find_sources ─▶ compose ─▶ check ─�
             facts, standing    past ones                citations
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from assistant.detection.pipeline import Analysis
-from assistant.diagnosis.compose import Sections, compose, render_answer
+from assistant.diagnosis.compose import MOST_ALSO, Sections, compose, render_answer, shorten_repeats
 from assistant.diagnosis.grounding import Checked, Citation, check
-from assistant.diagnosis.investigate import investigate
+from assistant.diagnosis.investigate import Investigation, investigate
 from assistant.diagnosis.sources import find_sources
 from assistant.diagnosis.standing import Standing, lower
 from assistant.facts.fact import Fact
-from assistant.questions.intents import read_intent
-from assistant.questions.scope import is_in_scope
 from knowledge_base.index import Index
 from traffic.labels import NORMAL
 
 COMPOSED = "composed"
-_FOREIGN = (
-    "The question names no device, fault or document that I know here, "
-    "so this is what stands out in the capture."
-)
 _REMOVED = "A sentence of this answer had no source and was removed"
 _LESS_SURE = "the answer counts as less sure for it"
 _NOT_IN_JSON = ("sections", "removed")
@@ -44,7 +39,7 @@ class Diagnosis:
         checks: what to do next, in order.
         citations: passages that the text quotes.
         similar: past incidents that the text quotes; numbered after ``citations``.
-        text: the whole answer, markdown that reads well as plain text.
+        text: the short answer, markdown that reads well as plain text; ``long`` has the rest.
         written_by: ``composed`` or the name of the model that worded it.
         notes: what the operator should know about this answer.
         sections: what the text was rendered from; not part of its JSON.
@@ -54,6 +49,8 @@ class Diagnosis:
         removed: how many sentences had no source and were taken out; not part of its JSON.
         cut: what a model wrote and no fact bears; not part of the text. In its JSON where there is
             any.
+        kind: what was asked for, a key of questions/queries.yaml.
+        refused: what was asked for is not here, so that there is no answer.
     """
 
     question: str
@@ -74,6 +71,8 @@ class Diagnosis:
     context: tuple[Fact, ...] = ()
     removed: int = 0
     cut: tuple[str, ...] = ()
+    kind: str = "why"
+    refused: bool = False
 
     @property
     def known(self) -> tuple[Fact, ...]:
@@ -81,9 +80,10 @@ class Diagnosis:
         return (*self.facts, *self.context)
 
     @property
-    def refused(self) -> bool:
-        """Whether the capture does not hold what was asked for, so that there is no answer."""
-        return not self.device
+    def long(self) -> str:
+        """The whole answer: every fact, other causes, passages, past cases."""
+        cited = (*self.citations, *self.similar)
+        return check_answer(self.sections, self.known, cited, long=True).text.strip()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, texts and numbers, for JSON."""
@@ -94,10 +94,24 @@ class Diagnosis:
         }
 
 
+def count_rest(sections: Sections) -> Fact:
+    """How many facts and incidents a short answer leaves out."""
+    rest = {"seen": len(sections.seen) - sections.most, "also": len(sections.also) - MOST_ALSO}
+    return Fact("rest", "", {name: float(n) for name, n in rest.items()})
+
+
+def check_answer(
+    sections: Sections, known: Sequence[Fact], citations: Sequence[Citation], long: bool = False
+) -> Checked:
+    """Render an answer and take out what has no source."""
+    checked = check(render_answer(sections, long), (*known, count_rest(sections)), citations)
+    return replace(checked, text=shorten_repeats(checked.text.strip()))
+
+
 def diagnose(
     question: str, analysis: Analysis, index: Index | None, device: str | None = None
 ) -> Diagnosis:
-    """Answer a question about a capture from its evidence.
+    """Say what is wrong with the device that a question means, or why, from evidence.
 
     Args:
         question: the operator's words; they choose device and incident, nothing else.
@@ -108,15 +122,19 @@ def diagnose(
     Returns:
         A diagnosis whose every number and citation resolves.
     """
-    found = investigate(question, analysis, device)
-    if device is None and not is_in_scope(question, read_intent(question), found.mention, index):
-        found = replace(found, notes=(_FOREIGN, *found.notes))
+    return explain(question, investigate(question, analysis, device), analysis, index)
+
+
+def explain(
+    question: str, found: Investigation, analysis: Analysis, index: Index | None
+) -> Diagnosis:
+    """The same from what was found."""
     citations, similar = find_sources(question, found, analysis, index)
 
     def word() -> tuple[Sections, Checked]:
         sections = compose(found, citations, similar, analysis)
         known = (*found.facts, *found.unshown)
-        return sections, check(render_answer(sections), known, (*citations, *similar))
+        return sections, check_answer(sections, known, (*citations, *similar))
 
     sections, checked = word()
     if checked.removed:
@@ -144,7 +162,8 @@ def diagnose(
         notes=found.notes,
         label=found.incident.label if found.incident else normal,
         incidents=tuple(one.id for one in incidents),
-        context=found.unshown,
+        context=(*found.unshown, count_rest(sections)),
         sections=sections,
         removed=len(checked.removed),
+        refused=not found.device,
     )

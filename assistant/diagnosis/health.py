@@ -36,7 +36,7 @@ from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.detection.rules.outside import find_nameless_calls
 from assistant.detection.runs import VerdictRun
-from assistant.diagnosis.playbook import read_health_playbook
+from assistant.diagnosis.playbook import read_health_playbook, read_playbook
 from assistant.diagnosis.standing import Standing
 from assistant.facts.fact import Fact, Value, listed, make_fact, plural
 from assistant.facts.logs_and_readings import Complaint, find_complaint
@@ -290,6 +290,8 @@ def _stretch_facts(
 
 def _checks(health: Health, suspected: list[Alert], view: TrafficView) -> tuple[str, ...]:
     playbook = read_health_playbook()
+    if health.reason in ("one_way", "cut"):  # nothing else helps before it is seen
+        return (playbook.until[health.reason],)
     steps = [playbook.ask.format(name=view.name_of(health.device))]
     peers = [peer for one in suspected for peer in one.attribution.peers]
     if peers:
@@ -302,7 +304,7 @@ def _checks(health: Health, suspected: list[Alert], view: TrafficView) -> tuple[
 
 
 def _words(label: str) -> str:
-    return label.replace("_", " ")
+    return read_playbook(label).short
 
 
 # ---- The device list of the page: how each device is doing, in a word ----

@@ -48,7 +48,7 @@ _NO_KIND = (
     "looked at."
 )
 _PARTLY_MISSING = "Part of what was asked for is not in this capture."
-_SEVERAL = "More devices fit the question; this is the one with the worst incident or the first."
+SEVERAL = "More devices fit the question; this is the one with the worst incident or the first."
 
 
 @dataclass(frozen=True)
@@ -265,11 +265,13 @@ def _describe_device(mention: Mention, analysis: Analysis) -> Investigation:
     health = judge_health(device, analysis.verdicts, analysis.view)
     condition = describe_health(health, analysis.verdicts, analysis.view)
     elsewhere = worst_first(list(analysis.incidents))
+    # A blind sensor sees normal windows: they say nothing.
+    judged = [] if health.reason in _HIDES_ANSWERS else [*condition.facts, share]
     return Investigation(
         device=device,
         mention=mention,
         standing=health.standing,
-        facts=_sound([*condition.facts, share, *described])[:MOST_FACTS],
+        facts=_sound([*judged, *described])[:MOST_FACTS],
         context=(
             _names_and_times(device, elsewhere, len(elsewhere), analysis),
             *(fact for one in elsewhere for fact in one.facts),
@@ -290,12 +292,14 @@ def _describe_all(mention: Mention, analysis: Analysis) -> Investigation:
     brief = [view.name_of(one.device) for one in known if one not in judged]
     worst = next((one for one in judged if one.standing != "normal"), judged[0])
     condition = describe_health(worst, verdicts, view)
-    facts = list(condition.facts)
+    blind = worst.reason in _HIDES_ANSWERS
+    facts = [] if blind else list(condition.facts)
     if brief:
         values: dict[str, Value] = {"n": len(brief), "names": listed(brief)}
         sentence = "{n:device} could not be judged, seen too briefly: {names}."
         facts.append(make_fact("brief", sentence, values))
-    facts += [health_fact(view, one.device, verdicts) for one in judged]
+    if not blind:  # a blind sensor sees normal windows: they say nothing
+        facts += [health_fact(view, one.device, verdicts) for one in judged]
     return Investigation(
         device=worst.device,
         mention=mention,
@@ -380,7 +384,7 @@ def _notes(mention: Mention) -> list[str]:
     if mention.missing:
         notes.append(_PARTLY_MISSING)
     if len(mention.devices) > 1:
-        notes.append(_SEVERAL)
+        notes.append(SEVERAL)
     return notes
 
 

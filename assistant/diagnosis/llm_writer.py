@@ -22,8 +22,8 @@ from typing import Any, Protocol
 from pydantic import ConfigDict, Field, ValidationError
 
 from assistant.diagnosis.claims import find_fault
-from assistant.diagnosis.compose import Sections, render_answer
-from assistant.diagnosis.diagnose import Diagnosis
+from assistant.diagnosis.compose import Sections
+from assistant.diagnosis.diagnose import Diagnosis, check_answer
 from assistant.diagnosis.grounding import Citation, check, fold
 from assistant.diagnosis.playbook import FOLDER
 from assistant.diagnosis.pseudonyms import Roles, assign_roles
@@ -290,7 +290,7 @@ def _reword(diagnosis: Diagnosis, values: dict[str, Value], note: str) -> Diagno
     source = Fact("writer", "", values | ({"note": note} if note else {}))
     context = (*diagnosis.context, source)
     cited = (*diagnosis.citations, *diagnosis.similar)
-    checked = check(render_answer(sections), (*diagnosis.facts, *context), cited)
+    checked = check_answer(sections, (*diagnosis.facts, *context), cited)
     return replace(
         diagnosis,
         sections=sections,

@@ -21,6 +21,7 @@ class Playbook(Strict):
     """How a label is explained.
 
     Attributes:
+        short: its name in a list.
         source, target: what the device does, or what happens to it; they follow its name in a
             sentence.
         gloss: what that means, for someone who has not met the word.
@@ -32,6 +33,7 @@ class Playbook(Strict):
         terms: words that manuals and past incidents use for it.
     """
 
+    short: str
     source: str
     target: str
     gloss: str

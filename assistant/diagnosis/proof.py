@@ -49,8 +49,8 @@ def find_facts(wanted: str, incidents: Sequence[Incident]) -> tuple[Fact, ...]:
     """
     for one in incidents:
         if one.id == wanted:
-            return tuple(_point(fact, one) for fact in one.facts)
-    facts = [_point(fact, one) for one in incidents for fact in one.facts]
+            return tuple(point_at(fact, one) for fact in one.facts)
+    facts = [point_at(fact, one) for one in incidents for fact in one.facts]
     found = tuple(fact for fact in facts if fact.id == wanted)[:1]
     if found:
         return found
@@ -62,7 +62,7 @@ def find_facts(wanted: str, incidents: Sequence[Incident]) -> tuple[Fact, ...]:
     )
 
 
-def _point(fact: Fact, incident: Incident) -> Fact:
+def point_at(fact: Fact, incident: Incident) -> Fact:
     """The fact with a proof: its own, else the traffic of its incident."""
     if fact.proof is not None:
         return fact

@@ -13,7 +13,7 @@ from assistant.diagnosis.grounding import Citation, cite, resolve
 from assistant.diagnosis.investigate import Investigation
 from assistant.diagnosis.playbook import read_playbook
 from assistant.diagnosis.standing import is_unanswered
-from assistant.questions.intents import specific_words
+from assistant.questions.queries import specific_words
 from knowledge_base.about import fits
 from knowledge_base.index import Index
 from knowledge_base.retriever import Passage, search, similar

@@ -86,15 +86,10 @@ def talk_facts(view: TrafficView, most: int = 5) -> list[Fact]:
     totals = totals.sort_values("pkts", ascending=False, kind="stable")
     facts = []
     for (src, dst, proto, port), row in totals.head(most).iterrows():
-        ported = proto in ("tcp", "udp")
-        words = _PORT_WORDS.get(port, "")
-        name = f" ({words})" if words else ""
         values: dict[str, Value] = {
             "source": view.name_of(str(src)),
             "target": view.name_of(str(dst)),
-            "service": f" over {proto.upper()} port {port}{name}"
-            if ported
-            else f" over {proto.upper()}",
+            "service": f" over {name_service(proto, port)}",
             "pkts": int(row["pkts"]),
             "both_bytes": int(row["both_bytes"]),
         }
@@ -141,6 +136,14 @@ def end_facts(view: TrafficView, device: str) -> list[Fact]:
         kind = "closes_idle" if idle_s >= _IDLE_S else "closes"
         facts.append(make_fact(kind, _SENTENCES[kind], values))
     return sorted(facts, key=lambda fact: fact.values["closed"], reverse=True)[:_MOST_CLOSED]
+
+
+def name_service(proto: str, port: int) -> str:
+    """A transport and port in words: "TCP port 502 (Modbus)"; the protocol alone without ports."""
+    if proto not in ("tcp", "udp"):
+        return proto.upper()
+    words = _PORT_WORDS.get(port, "")
+    return f"{proto.upper()} port {port}" + (f" ({words})" if words else "")
 
 
 def health_fact(view: TrafficView, device: str, verdicts: pd.DataFrame) -> Fact:

@@ -9,9 +9,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from assistant.answers.answer import answer
 from assistant.chat import Conversation
 from assistant.detection import Analysis, analyse_capture
-from assistant.diagnosis import diagnose
 from assistant.diagnosis.llm_writer import write
 from assistant.history import History
 from assistant.session import Models, load_models
@@ -156,7 +156,8 @@ def _counted(why: Sequence[str]) -> tuple[Skipped, ...]:
 
 def _ask(case: Case, analysis: Analysis, index: Index, history: History, models: Models) -> Answer:
     if case.by == "ask":
-        diagnosis = write(diagnose(case.question, analysis, index), models.writer, analysis.plant)
+        composed = answer(case.question, analysis, index)
+        diagnosis = write(composed, models.writer, analysis.plant)
         return Answer(diagnosis.text, diagnosis, diagnosis.removed, diagnosis.refused)
     reply = Conversation(analysis, index, history, writer=models.writer).reply(case.question)
     return Answer(reply.text, reply.diagnosis, reply.removed, reply.refused)

@@ -39,8 +39,8 @@ _SENTENCES = {
     "answer, though the connection stands.",
     "behind": "Since {since_time_s} {client} is one transaction behind with {server}: {late} of {asked:answer} carry "
     "the number of the request before the last one, so that each value may be taken for another.",
-    "servfail": "{failed} of {asked:answer} of the resolver {server} to {client} since {since_time_s} are failures: "
-    "{codes}.",
+    "servfail": "{failed} of {asked:answer} of the resolver {server} to {client} are failures, the first at "
+    "{since_time_s}: {codes}.",
     "unknown_names": '{client} asks {server} for names that do not exist: {failed} of {asked:question} got "no such '
     'name".',
     "malformed": "{client} sends {server} what is no {protocol}: {malformed:malformed message} since {since_time_s}.",

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from assistant.diagnosis import diagnose
+from assistant.answers.answer import answer
 from assistant.report import render_diagnosis
 from assistant.session import Models, analyse, load_models
 from assistant.settings import Settings
@@ -69,8 +69,8 @@ def ask_case(case: Mapping[str, Any], folder: Path, home: Path, models: Models) 
     """
     plant = folder / case["plant"] if "plant" in case else None
     settings = Settings(home=home, plant=plant, local=tuple(case.get("local", ())))
-    answer = diagnose(case["ask"], analyse(folder / case["capture"], settings, models), None)
-    return answer.standing, render_diagnosis(answer, "text")
+    answered = answer(case["ask"], analyse(folder / case["capture"], settings, models), None)
+    return answered.standing, render_diagnosis(answered, "text")
 
 
 def find_faults(case: Mapping[str, Any], standing: str, text: str) -> tuple[str, ...]:

@@ -1,0 +1,1 @@
+"""Short answers to typed questions, from the tables, with what bears them."""

@@ -1,0 +1,189 @@
+"""Answer a question: read what it asks for, find what is known, say it short, with its evidence.
+
+question ─▶ read_query ─▶ investigate ─▶ a short answer from the tables ─▶ check ─▶ Diagnosis
+            what is asked   whose device,   one function a kind               numbers,
+            for             how it is doing                                   citations
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from assistant.answers.asked import Answer, Asked, say
+from assistant.answers.changes import answer_changed
+from assistant.answers.condition import (
+    answer_affected,
+    answer_answers,
+    answer_dns,
+    answer_health,
+    answer_incidents,
+    answer_loss,
+    answer_since,
+    answer_why,
+)
+from assistant.answers.counts import answer_count
+from assistant.answers.inventory import answer_code, answer_devices, answer_responsible
+from assistant.answers.partners import answer_does, answer_who, answer_writers
+from assistant.answers.reasons import (
+    answer_against,
+    answer_attack,
+    answer_before,
+    answer_certainty,
+    answer_checks,
+    answer_documents,
+    answer_numbers,
+    answer_packets,
+    answer_security,
+    answer_usual,
+)
+from assistant.answers.states import describe_state
+from assistant.detection.pipeline import Analysis
+from assistant.diagnosis.compose import MOST_SHOWN, put_sensor_early
+from assistant.diagnosis.diagnose import Diagnosis, check_answer, count_rest, explain
+from assistant.diagnosis.investigate import SEVERAL, investigate
+from assistant.facts.fact import Fact
+from assistant.history import History
+from assistant.questions.entities import list_names
+from assistant.questions.queries import Query, read_forms, read_query
+from knowledge_base.index import Index
+
+_SHORT: dict[str, Callable[[Asked, Fact], Answer]] = {
+    "health": answer_health,
+    "since": answer_since,
+    "who": lambda asked, _: answer_who(asked),
+    "does": lambda asked, _: answer_does(asked),
+    "count": answer_count,
+    "answers": answer_answers,
+    "dns": answer_dns,
+    "loss": answer_loss,
+    "affected": answer_affected,
+    "devices": lambda asked, _: answer_devices(asked),
+    "responsible": lambda asked, _: answer_responsible(asked),
+    "attack": answer_attack,
+    "security": answer_security,
+    "certainty": answer_certainty,
+    "against": answer_against,
+    "numbers": answer_numbers,
+    "packets": answer_packets,
+    "manual": lambda asked, _: answer_documents(asked, "manual"),
+    "before": lambda asked, _: answer_before(asked),
+    "code": lambda asked, _: answer_code(asked),
+    "usual": answer_usual,
+    "changed": lambda asked, _: answer_changed(asked),
+    "writers": answer_writers,
+    "incidents": lambda asked, _: answer_incidents(asked),
+}
+
+
+_USUALLY_ASKED, _MOST_OFFERED = ("wrong", "who"), 2
+
+
+def answer(
+    question: str,
+    analysis: Analysis,
+    index: Index | None = None,
+    device: str | None = None,
+    history: History | None = None,
+    query: Query | None = None,
+) -> Diagnosis:
+    """Answer a question about a capture.
+
+    Args:
+        question: the operator's words.
+        analysis: the capture with its verdicts and incidents.
+        index: the knowledge base; without one nothing is cited.
+        device: address or name that it is about, where that is known already.
+        history: states and remarks, where any are kept.
+        query: what is asked for, where more than the words says so.
+
+    Returns:
+        A diagnosis whose first line answers the question.
+    """
+    query = query or read_query(question, list_names(analysis))
+    found = investigate(question, analysis, device)
+    remark = describe_state(found.incident, history) if found.incident and history else None
+    if remark is not None:  # what people said of it stands beside what was measured
+        found = replace(
+            found, notes=(f"{remark.text}.", *found.notes), context=(*found.context, remark)
+        )
+    whole = explain(question, found, analysis, index)
+    named = found.mention.devices or found.mention.peers or found.mention.missing
+    if not query.kind and not named:
+        return _offer(whole, query)
+    if found.mention.missing and not found.device:
+        return whole
+    asked = Asked(question, query, found, analysis, index, history, whole.citations)
+    headline = Fact("headline", whole.cause, {})
+    if query.kind == "checks":
+        said = answer_checks(asked, headline, whole.checks)
+    elif query.kind in _SHORT:
+        said = _SHORT[query.kind](asked, headline)
+    elif (well := answer_why(asked, headline)) is not None:
+        said = well
+    else:  # why, what is wrong: the diagnosis itself answers
+        return replace(whole, kind=query.kind or "why")
+    return _shorten(whole, said, query, analysis)
+
+
+def _offer(whole: Diagnosis, query: Query) -> Diagnosis:
+    """What could have been meant, where a question was not understood."""
+    forms = read_forms()
+    kinds = [kind for kind in query.nearest if kind in forms]
+    offers = [forms[kind].offer for kind in dict.fromkeys([*kinds, *_USUALLY_ASKED])][
+        :_MOST_OFFERED
+    ]
+    line = say("not_understood")
+    text = "\n".join([f"**{line.text}**", *(f"- {one}" for one in offers)])
+    return replace(
+        whole, text=text, cause=line.text, facts=(), checks=(), citations=(), similar=(), ruled_out=(),
+        standing="inconclusive", device="", label="", incidents=(), kind="", refused=True,
+    )  # fmt: skip
+
+
+def _shorten(whole: Diagnosis, said: Answer, query: Query, analysis: Analysis) -> Diagnosis:
+    """The diagnosis with the short answer in front; what that leaves out is kept for who asks on."""
+    facts = _say_once(said)
+    citations = said.citations if said.quotes and said.citations else whole.citations
+    citations = tuple(replace(one, number=n) for n, one in enumerate(citations, start=1))
+    similar = tuple(
+        replace(one, number=n) for n, one in enumerate(whole.similar, start=len(citations) + 1)
+    )
+    sections = replace(
+        whole.sections,
+        headline=said.line.text,
+        notes=tuple(note for note in whole.notes if note != SEVERAL or query.kind == "health"),
+        seen=tuple(fact.text for fact in facts),
+        checks=said.checks or whole.checks,
+        manuals=citations,
+        similar=similar,
+        whole=said.whole,
+        steps=said.steps,
+        most=len(facts) if said.listing else MOST_SHOWN,
+        quotes=said.quotes and bool(said.citations),
+    )
+    # A list words facts of incidents again, so those are known too.
+    known = (said.line, *whole.known, *(fact for one in analysis.incidents for fact in one.facts))
+    known = (*known, count_rest(sections))
+    checked = check_answer(sections, (*facts, *known), (*citations, *similar))
+    return replace(
+        whole,
+        text=checked.text.strip(),
+        cause=said.line.text,
+        facts=facts,
+        context=known,
+        citations=citations,
+        similar=similar,
+        sections=sections,
+        removed=len(checked.removed),
+        kind=query.kind,
+        refused=said.refused,
+    )
+
+
+def _say_once(said: Answer) -> tuple[Fact, ...]:
+    """Its facts without those that the line, or a fact before them, says already."""
+    known, facts = said.line.text.casefold(), list[Fact]()
+    for fact in put_sensor_early(said.facts):
+        if fact.text.casefold() not in known:
+            facts.append(fact)
+            known += f"\n{fact.text.casefold()}"
+    return tuple(facts)

@@ -1,0 +1,194 @@
+"""A question with all that its answer may use, and the form of an answer."""
+
+import re
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+from pydantic import RootModel
+
+from assistant.detection.incidents import Incident
+from assistant.detection.pipeline import Analysis
+from assistant.diagnosis.grounding import Citation
+from assistant.diagnosis.investigate import Investigation
+from assistant.facts.fact import Fact, Proof, Value, make_fact
+from assistant.facts.traffic_view import TrafficView
+from assistant.history import History
+from assistant.questions.queries import Query
+from knowledge_base.index import Index
+from traffic.files import read_yaml
+
+Reply = Literal["", "yes", "no", "unclear"]
+_POLAR = re.compile(
+    r"^(?:(?:and|but|so|ok|okay|well|und|y|aber|pero|please),? )*(?:is|are|was|were|does|do|did|can|could|has|have|had"
+    r"|will|would|should|must|any|ist|sind|war|hat|haben|kann|schreibt|spricht|redet|fragt|antwortet|funktioniert|laeuft|gibt"
+    r"|greift|werden|wird|verlieren|soll|muss|esta|estan|es|hay|tiene|puede|habla|escribe|responde|funciona|alguien|debo"
+    r"|se|anyone|anybody|someone|somebody|dev (?:ok|okay|alive|there|up)|everything|all)\b"
+)
+
+
+_FRAGMENTS = ("serves", "calls", "concerned")  # parts of a sentence
+
+
+class _Sentences(RootModel[dict[str, str]]):
+    pass
+
+
+@cache
+def _sentences() -> dict[str, str]:
+    path = Path(__file__).with_name("sentences.yaml")
+    return read_yaml(path, _Sentences, "a sentence a kind").root
+
+
+def say(kind: str, reply: Reply = "", proof: Proof | None = None, /, **values: Value) -> Fact:
+    """The sentence of a kind with its values, after "yes", "no" or "cannot tell" where due."""
+    sentence = _sentences()[kind]
+    if not reply and kind not in _FRAGMENTS:  # a name at the beginning keeps its letters
+        sentence = sentence[0].upper() + sentence[1:]
+    return begin(make_fact(kind, sentence, values, proof=proof), reply)
+
+
+def begin(fact: Fact, reply: Reply) -> Fact:
+    """The fact after "yes", "no" or "cannot tell"; how sure it is stays said, once."""
+    if not reply:
+        return fact
+    word, text = _sentences()[f"reply_{reply}"], fact.text
+    sure = re.match(r"(Confirmed|Likely|Not certain|Cannot tell): ", text)
+    if text.startswith("Healthy"):
+        return replace(fact, text=f"{word.removesuffix(':')}, h{text[1:]}")
+    rest = _go_on(text[sure.end() :] if sure else text, fact)
+    if sure and reply != "unclear":
+        word = f"{word.removesuffix(':')}, {sure[1].lower()}:"
+    return replace(fact, text=f"{word} {rest}")
+
+
+def _go_on(text: str, fact: Fact) -> str:
+    """A sentence as it goes on after a colon; a name at its beginning keeps its letters."""
+    first = text.split(" ")[0]
+    named = any(isinstance(one, str) and one.startswith(first) for one in fact.values.values())
+    plain = first[1:].islower() or len(first) == 1
+    return text if named or not plain else text[0].lower() + text[1:]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is said to a question.
+
+    Attributes:
+        line: the answer in one sentence.
+        facts: what bears it, the strongest first.
+        checks: what to do next, in order, where it is not what the diagnosis says.
+        citations: passages that it quotes.
+        quotes: whether passages are the answer itself, and are shown.
+        whole: whether causes, checks and passages of the diagnosis belong to the answer.
+        steps: what to do was asked for, and the line is the first step.
+        listing: whether the facts are a list that is shown whole.
+        refused: whether nothing that was asked for is here.
+    """
+
+    line: Fact
+    facts: tuple[Fact, ...] = ()
+    checks: tuple[str, ...] = ()
+    citations: tuple[Citation, ...] = ()
+    quotes: bool = False
+    whole: bool = False
+    steps: bool = False
+    listing: bool = False
+    refused: bool = False
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question, read, with what was found about its device.
+
+    Attributes:
+        question: the operator's words.
+        query: what is asked for.
+        found: about the device that is meant: incident or condition, standing, facts.
+        analysis: the capture with its verdicts and incidents.
+        index: the knowledge base, None without one.
+        history: states and remarks, None where nothing is kept.
+        citations: passages that fit the incident or the words.
+    """
+
+    question: str
+    query: Query
+    found: Investigation
+    analysis: Analysis
+    index: Index | None = None
+    history: History | None = None
+    citations: tuple[Citation, ...] = field(default=())
+
+    @property
+    def view(self) -> TrafficView:
+        """The capture laid out for questions about one device."""
+        return self.analysis.view
+
+    @property
+    def incident(self) -> Incident | None:
+        """What explains the device that is meant."""
+        return self.found.incident
+
+    @property
+    def device(self) -> str:
+        """The address that the question names, or that the talk is about; "" for the whole plant."""
+        named = (*self.found.mention.devices, *self.found.mention.peers)
+        return named[0] if named else ""
+
+    @property
+    def second(self) -> str:
+        """The second address that the question names; "" for none."""
+        named = (*self.found.mention.devices, *self.found.mention.peers)
+        return named[1] if len(named) > 1 else ""
+
+    @property
+    def name(self) -> str:
+        """The device that is meant, as a sentence names it."""
+        return self.view.name_of(self.device) if self.device else "the plant"
+
+    @property
+    def polar(self) -> bool:
+        """Whether "yes" or "no" was asked for."""
+        return bool(_POLAR.match(self.query.plain))
+
+    def reply(self, yes: bool) -> Reply:
+        """How the answer begins, where "yes" or "no" was asked for."""
+        return ("yes" if yes else "no") if self.polar else ""
+
+    @cached_property
+    def requests(self) -> pd.DataFrame:
+        """Exchanges of the device, or of all; answers without a question are left out unless they
+        refuse."""
+        rows = self.view.exchanges
+        if self.device:
+            rows = rows[(rows["client"] == self.device) | (rows["server"] == self.device)]
+        if self.second:
+            rows = rows[(rows["client"] == self.second) | (rows["server"] == self.second)]
+        alone = (rows["outcome"] == "unasked") & (rows["code"] > 0)
+        return rows[~rows["outcome"].isin(["unasked", "malformed"]) | alone]
+
+    @cached_property
+    def talks(self) -> pd.DataFrame:
+        """Traffic by who opened it, to whom, over what: ``src dst proto port pkts both_bytes syns
+        since_s until_s``, most packets first; of the device, or of all."""
+        rows = self.view.flow_slots
+        if self.device:
+            rows = rows[(rows["src"] == self.device) | (rows["dst"] == self.device)]
+        if self.second:
+            rows = rows[(rows["src"] == self.second) | (rows["dst"] == self.second)]
+        rows = rows.assign(
+            pkts=rows["src_pkts"] + rows["dst_pkts"],
+            both_bytes=rows["src_bytes"] + rows["dst_bytes"],
+        )
+        groups = rows.groupby(["src", "dst", "proto", "port"], sort=False)
+        totals = groups.agg(
+            pkts=("pkts", "sum"),
+            both_bytes=("both_bytes", "sum"),
+            syns=("syns", "sum"),
+            dst_pkts=("dst_pkts", "sum"),
+            since_s=("since_s", "min"),
+            until_s=("until_s", "max"),
+        ).reset_index()
+        return totals.sort_values("pkts", ascending=False, kind="stable", ignore_index=True)

@@ -1,0 +1,366 @@
+"""Is it ok, what is wrong, since when, does it answer, who else: how a device or the plant is doing."""
+
+from dataclasses import dataclass
+
+from assistant.answers.asked import Answer, Asked, Reply, begin, say
+from assistant.answers.partners import describe_delay, describe_requests
+from assistant.answers.states import short_state
+from assistant.detection.incidents import Incident
+from assistant.detection.pipeline import Analysis
+from assistant.diagnosis.health import Health, judge_health, name_health
+from assistant.facts.fact import Fact, Value, listed
+from assistant.facts.sensor import find_blindness
+from assistant.questions.entities import list_addresses, worst_first
+
+_MOST = 8
+_STILL_S = 60.0  # an incident that ends this near to the capture's end goes on
+_EDGE_S = 10.0  # what the model alone found begins at the edge of a sample, not at a moment
+_LOSSES, _LOST_SHARE = ("packet_loss", "congestion"), 0.01
+_SINCE = ("since_time_s", "start_time_s", "first_time_s")
+_UNTIL = ("until_time_s", "again_time_s", "end_time_s")
+_OVER = {"until_time_s", "again_time_s"}
+_ENDS = frozenset((
+    "over", "finished", "done", "gone", "fixed", "stopped", "ended", "stop", "end", "recovered",
+    "vorbei", "termino", "acabo",
+))  # fmt: skip
+_FAILS_TO_ANSWER = ("device_silent", "service_down", "misconfiguration", "flapping", "packet_loss")
+
+
+def answer_health(asked: Asked, headline: Fact) -> Answer:
+    """Whether a device, or all of them, is well; an all-clear is the diagnosis's alone to give."""
+    found = asked.found
+    if found.incident is not None:
+        reply: Reply = "unclear" if found.standing == "inconclusive" else "no"
+        return Answer(begin(headline, reply), found.facts, whole=True)
+    unclear = found.standing != "normal"
+    facts = found.facts
+    if not asked.device and not unclear:
+        facts = (say("judged_count", well=judge_all(asked.analysis).well), *_sensor(asked))
+    return Answer(begin(headline, "unclear" if unclear else asked.reply(True)), facts, whole=True)
+
+
+def answer_why(asked: Asked, headline: Fact) -> Answer | None:
+    """A device that is asked about and is well: what was measured of its answers and losses; None
+    where the diagnosis itself answers."""
+    if asked.found.standing != "normal" or not asked.found.mention.devices or asked.incident:
+        return None
+    counted = answer_answers(asked, headline)
+    lost = answer_loss(asked, headline).line
+    rest = tuple(fact for fact in asked.found.facts if fact not in counted.facts)
+    line = say("nothing_explains", name=asked.name)
+    delay = describe_delay(asked.requests, asked.name)
+    slow = (delay,) if delay else ()
+    return Answer(line, (counted.line, *slow, lost, *counted.facts, *rest), whole=True)
+
+
+def answer_since(asked: Asked, headline: Fact) -> Answer:
+    """When it began, how long it lasted, whether it goes on."""
+    incident = asked.incident
+    if incident is None:
+        line = say("since_nothing", name=asked.name, seen_s=asked.view.seen_s)
+        return Answer(line, (headline, *asked.found.facts))
+    start_s, exact = find_start(incident)
+    over = is_over(incident, asked.analysis)
+    end_s = find_end(incident)
+    kind = ("since_over" if over else "since_still") + ("" if exact else "_about")
+    asks_whether = asked.polar
+    reply: Reply = ("no" if over else "yes") if asks_whether else ""
+    if asks_whether and _asks_for_the_end(asked):
+        reply = "yes" if over else "no"
+    line = say(
+        kind,
+        reply,
+        name=asked.view.name_of(incident.device),
+        start_time_s=start_s,
+        end_time_s=end_s,
+        span_s=max(end_s - start_s, 0.0),
+        last_time_s=asked.analysis.capture.end_s,
+    )
+    return Answer(line, incident.facts)
+
+
+def _asks_for_the_end(asked: Asked) -> bool:
+    words = set(asked.query.plain.strip("?. ").split())
+    return bool(words & _ENDS)
+
+
+def find_start(incident: Incident) -> tuple[float, bool]:
+    """When an incident began, and whether that is a moment that was seen, not a sample's edge."""
+    for fact in incident.facts[:2]:
+        for name in _SINCE:
+            if name in fact.values:
+                return float(fact.values[name]), True
+    return incident.start_s, incident.start_s % _EDGE_S != 0
+
+
+def find_end(incident: Incident) -> float:
+    """When an incident ended, by its facts where they say so."""
+    ends = (fact.values[one] for fact in incident.facts[:2] for one in _UNTIL if one in fact.values)
+    return float(next(ends, incident.end_s))
+
+
+def is_over(incident: Incident, analysis: Analysis) -> bool:
+    """Whether it was over before the capture ended."""
+    ended = any(_OVER & fact.values.keys() for fact in incident.facts)
+    return ended or incident.end_s < analysis.capture.end_s - _STILL_S
+
+
+def answer_loss(asked: Asked, headline: Fact) -> Answer:
+    """Whether packets are lost, from what was sent again; copies of a mirror port are none."""
+    if asked.incident is not None and asked.incident.label in _LOSSES:
+        reply: Reply = "unclear" if asked.found.standing == "inconclusive" else asked.reply(True)
+        return Answer(begin(headline, reply), asked.found.facts, whole=True)
+    view = asked.view
+    rows, resent = view.flow_slots, view.evidence_of_kind("retransmission")
+    if asked.device:
+        rows, resent = (
+            view.flows_of(asked.device),
+            view.evidence_of(asked.device, ("retransmission",)),
+        )
+    pkts = int((rows["src_pkts"] + rows["dst_pkts"]).sum()) if len(rows) else 0
+    again = int(resent["count"].sum())
+    seen = asked.device or next(iter(list_addresses(asked.analysis)), "")
+    if not pkts or find_blindness(view.quality, seen, view.seen_s):
+        return Answer(say("loss_unseen", "unclear", name=asked.name), _sensor(asked))
+    lossy = again >= _LOST_SHARE * pkts
+    kind = "loss_some" if lossy else "loss_none"
+    line = say(
+        kind, asked.reply(lossy), name=asked.name, resent=again, pkts=pkts, lost_share=again / pkts
+    )
+    return Answer(line, _sensor(asked))
+
+
+def _sensor(asked: Asked) -> tuple[Fact, ...]:
+    return tuple(fact for fact in asked.found.facts if fact.id.startswith("sensor"))
+
+
+def answer_dns(asked: Asked, headline: Fact) -> Answer:
+    """Whether names are resolved: answers of the resolvers, failures, silence."""
+    rows = asked.requests
+    rows = rows[rows["protocol"] == "dns"]
+    rows = rows[rows["outcome"].isin(["answered", "refused", "unanswered"])]
+    named = asked.incident if asked.incident and asked.incident.label == "name_resolution" else None
+    if rows.empty:
+        if named is not None:
+            return Answer(begin(headline, asked.reply(False)), asked.found.facts, whole=True)
+        return Answer(say("dns_unseen", "unclear", name=asked.name), ())
+    bad = (rows["outcome"] == "unanswered") | ((rows["code"] > 0) & (rows["code"] != 3))
+    share = float(bad.mean())
+    facts = tuple(describe_requests(rows, asked.view, refused=True))
+    if named is not None:
+        return Answer(begin(headline, asked.reply(False)), (*named.facts[1:], *facts), whole=True)
+    kind = "dns_works" if share < 0.01 else "dns_partly" if share < 0.5 else "dns_fails"
+    reply: Reply = asked.reply(kind == "dns_works")
+    unknown = int((rows["code"] == 3).sum())
+    line = say(
+        kind, reply, name=asked.name, failed=int(bad.sum()), asked=len(rows), unknown=unknown
+    )
+    return Answer(line, facts)
+
+
+def answer_answers(asked: Asked, headline: Fact) -> Answer:
+    """Whether a device answers, and for how long it has not."""
+    if not asked.device:
+        return _all_requests(asked)
+    view, device = asked.view, asked.device
+    if asked.query.active and asked.second:
+        device = asked.second  # "does A reach B?" asks whether B answers A
+    rows = asked.requests
+    rows = rows[
+        (rows["server"] == device) & rows["outcome"].isin(["answered", "refused", "unanswered"])
+    ]
+    name = view.name_of(device)
+    if find_blindness(view.quality, device, view.seen_s) in ("one_way", "cut"):
+        return Answer(say("answers_unseen", "unclear", name=name), asked.found.facts, whole=True)
+    heard = view.flows_of(device)
+    sent = heard[heard["sent_pkts"] > 0] if len(heard) else heard
+    incident = asked.incident
+    facts = tuple(describe_requests(rows, view, refused=True)[:4])
+    concerned = (incident.device, *(() if len(rows) else incident.peers)) if incident else ()
+    if incident and device in concerned and incident.label in _FAILS_TO_ANSWER:
+        if (
+            is_over(incident, asked.analysis)
+            and len(rows)
+            and rows["outcome"].iloc[-1] != "unanswered"
+        ):
+            start_s, end_s = find_start(incident)[0], find_end(incident)
+            line = say(
+                "answers_again",
+                asked.reply(True),
+                name=name,
+                start_time_s=start_s,
+                end_time_s=end_s,
+            )
+            return Answer(line, (*asked.found.facts, *facts))
+        unclear = asked.found.standing == "inconclusive"
+        reply: Reply = "unclear" if unclear else asked.reply(False)
+        return Answer(begin(headline, reply), (*asked.found.facts, *facts), whole=True)
+    if sent.empty:
+        return Answer(
+            say("answers_silent", asked.reply(False), name=name), asked.found.facts, whole=True
+        )
+    if rows.empty:
+        last_s = float(sent["until_s"].max())
+        line = say(
+            "answers_heard",
+            asked.reply(True),
+            name=name,
+            pkts=int(sent["sent_pkts"].sum()),
+            last_time_s=last_s,
+        )
+        return Answer(line, asked.found.facts)
+    good = rows[rows["outcome"] == "answered"]
+    refused, vain = (
+        int((rows["outcome"] == "refused").sum()),
+        int((rows["outcome"] == "unanswered").sum()),
+    )
+    values: dict[str, Value] = {
+        "name": name, "asked": len(rows), "answered": len(good), "refused": refused, "unanswered": vain,
+        "last_time_s": float(rows.loc[rows["outcome"] != "unanswered", "ts"].max()) if len(rows) > vain else 0.0,
+    }  # fmt: skip
+    if not vain:
+        kind = "answers_all" if not refused else "answers_refuses"
+        return Answer(say(kind, asked.reply(not refused or bool(len(good))), **values), facts)
+    if vain == len(rows):
+        return Answer(
+            say("answers_nothing", asked.reply(False), **values),
+            (*asked.found.facts, *facts),
+            whole=True,
+        )
+    return Answer(say("answers_partly", asked.reply(vain < 0.5 * len(rows)), **values), facts)
+
+
+def _all_requests(asked: Asked) -> Answer:
+    """Whether requests of the plant succeed."""
+    rows = asked.requests
+    rows = rows[rows["outcome"].isin(["answered", "refused", "unanswered", "unasked"])]
+    if rows.empty:
+        return Answer(say("requests_unseen", "unclear"), asked.found.facts)
+    failed = rows[
+        (rows["outcome"] == "unanswered") | (rows["code"] > 0) | (rows["outcome"] == "refused")
+    ]
+    facts = tuple(describe_requests(failed, asked.view, refused=True)) if len(failed) else ()
+    kind = "requests_some_fail" if len(failed) else "requests_succeed"
+    line = say(kind, asked.reply(failed.empty), failed=len(failed), asked=len(rows))
+    rest = tuple(fact for fact in asked.found.facts if fact not in facts)
+    return Answer(line, (*facts, *rest))
+
+
+def answer_affected(asked: Asked, headline: Fact) -> Answer:
+    """Whether another device is affected too, or which ones are."""
+    incident, view = asked.incident, asked.view
+    everything = worst_first(list(asked.analysis.incidents))
+    mention = asked.found.mention
+    named = (*mention.devices, *mention.peers)[:1]
+    if named and asked.polar:
+        return _is_affected(asked, named[0], everything)
+    if incident is None:
+        line = say("affected_nothing", asked.reply(False), name=asked.name)
+        return Answer(line, (headline, *asked.found.facts))
+    main = incident.device
+    shared = [one for one in dict.fromkeys(incident.related) if one != main]
+    peers = [one for one in incident.peers if one not in shared]
+    own = dict.fromkeys(one.device for one in everything if one.device not in (main, *shared))
+    facts = [
+        say(kind, "", None, n=len(names), names=listed(map(view.name_of, names), _MOST))
+        for kind, names in (("affected_peers", peers), ("affected_own", list(own)))
+        if names
+    ]
+    if not shared:
+        line = say("affected_alone", asked.reply(False), name=view.name_of(main))
+        return Answer(line, (*facts, headline))
+    names = listed(map(view.name_of, shared), _MOST)
+    line = say("affected_shared", asked.reply(True), n=len(shared), names=names)
+    return Answer(line, (*facts, headline))
+
+
+def _is_affected(asked: Asked, device: str, incidents: list[Incident]) -> Answer:
+    name = asked.view.name_of(device)
+    own = [one for one in incidents if one.device == device]
+    touched = [one for one in incidents if device in (*one.peers, *one.related)]
+    if own or touched:
+        kind = "affected_yes" if own else "affected_touched"
+        first = (own or touched)[0]
+        line = say(kind, "yes", name=name, cause=asked.view.name_of(first.device))
+        return Answer(line, first.facts)
+    health = judge_health(device, asked.analysis.verdicts, asked.view)
+    if health.standing == "normal":
+        return Answer(say("affected_no", "no", name=name), asked.found.facts)
+    return Answer(
+        say("affected_unclear", "unclear", name=name, state=name_health(health)), asked.found.facts
+    )
+
+
+def answer_incidents(asked: Asked) -> Answer:
+    """Every incident, the worst first, then what was judged and what could not be."""
+    incidents = worst_first(list(asked.analysis.incidents))
+    if asked.device:
+        own = [one for one in incidents if asked.device in (one.device, *one.peers, *one.related)]
+        incidents = own
+    judged = judge_all(asked.analysis)
+    if not incidents:
+        return Answer(judged.line, _sensor(asked))
+    facts = [describe_incident(one, asked) for one in incidents[:_MOST]]
+    worst = incidents[0]
+    line = say("incidents", n=len(incidents), name=asked.view.name_of(worst.device))
+    if len(incidents) > _MOST:
+        facts.append(say("incidents_more", n=len(incidents) - _MOST))
+    return Answer(line, (*facts, judged.line), listing=True)
+
+
+def describe_incident(incident: Incident, asked: Asked) -> Fact:
+    """One incident in a list: how severe, what, since when, its state and id."""
+    state = short_state(incident.id, asked.history) if asked.history else "active"
+    start_s, _ = find_start(incident)
+    return say(
+        "incident_one",
+        severity=incident.severity,
+        what=incident.facts[0].text if incident.facts else asked.view.name_of(incident.device),
+        start_time_s=start_s,
+        state=state,
+        id=incident.id,
+    )
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What was judged beside the incidents: one sentence, the health of each device without one,
+    and how many have to do with one."""
+
+    line: Fact
+    devices: tuple[Health, ...]
+    blamed: int
+
+    @property
+    def well(self) -> int:
+        """How many were judged normal."""
+        return sum(one.standing == "normal" for one in self.devices)
+
+
+def find_blamed(analysis: Analysis) -> set[str]:
+    """Addresses that have to do with an incident."""
+    incidents = analysis.incidents
+    return {end for one in incidents for end in (one.device, *one.peers, *one.related)}
+
+
+def judge_all(analysis: Analysis) -> Judged:
+    """What was judged: who is well, who is undecided and why; the one all-clear of lists."""
+    blamed = find_blamed(analysis)
+    addresses = list_addresses(analysis)
+    rest = [one for one in addresses if one not in blamed]
+    known = [judge_health(one, analysis.verdicts, analysis.view) for one in rest]
+    well = [one for one in known if one.standing == "normal"]
+    unclear: dict[str, list[str]] = {}
+    for one in known:
+        if one.standing != "normal":
+            unclear.setdefault(name_health(one), []).append(analysis.view.name_of(one.device))
+    reasons = listed((f"{listed(names, _MOST)} ({why})" for why, names in unclear.items()), _MOST)
+    counts = {"well": len(well), "unclear": len(known) - len(well)}
+    if not known:
+        kind = "judged_rest_none" if blamed else "judged_nothing"
+    elif unclear:
+        kind = "judged_some" if well else "judged_none"
+    else:
+        kind = "judged_rest_well" if blamed else "judged_all_well"
+    line = say(kind, "", None, **counts, names=reasons)
+    return Judged(line, tuple(known), len(addresses) - len(known))

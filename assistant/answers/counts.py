@@ -1,0 +1,198 @@
+"""How many, how much, how often, how fast: the number that was asked for, first."""
+
+import re
+
+import pandas as pd
+
+from assistant.answers.asked import Answer, Asked, say
+from assistant.answers.condition import answer_since
+from assistant.answers.partners import describe_delay, describe_requests
+from assistant.detection.rules.conversation import word_code
+from assistant.facts.fact import Fact, Value, listed
+from assistant.questions.entities import list_addresses
+from traffic.capture import SAMPLE_S
+
+_TIMES = re.compile(r"how (often|many times)|wie oft|cuantas veces")
+_REQUESTS = ("answered", "refused", "unanswered", "unseen", "told")
+
+
+def answer_count(asked: Asked, headline: Fact) -> Answer:
+    """The number that was asked for, of the device or of all."""
+    measure = asked.query.measure
+    if "how long" in asked.query.plain and measure != "delay":
+        return answer_since(asked, headline)
+    if measure in ("refused", "unanswered", "writes", "requests", "delay"):
+        return _requests(asked, measure)
+    if measure == "retransmitted":
+        return _resent(asked)
+    if measure in ("sessions", "resets"):
+        return _sessions(asked, measure)
+    if measure == "devices":
+        return _devices(asked)
+    if measure == "incidents":
+        found = asked.analysis.incidents
+        return Answer(
+            say("count_incidents", n=len(found)), tuple(one.facts[0] for one in found if one.facts)
+        )
+    if measure == "ports":
+        ports = asked.talks[asked.talks["proto"].isin(["tcp", "udp"])]["port"].nunique()
+        return Answer(say("count_ports", name=asked.name, n=int(ports)), asked.found.facts)
+    if _TIMES.search(asked.query.plain) and not measure and asked.incident and asked.incident.facts:
+        # "how often?" about what is in focus: its own fact carries the number.
+        return Answer(asked.incident.facts[0], asked.incident.facts[1:])
+    return _traffic(asked)
+
+
+def _pick(asked: Asked) -> pd.DataFrame:
+    """Requests between the devices that are named; of one, those that it makes where it is who
+    acts."""
+    rows = asked.requests
+    rows = rows[rows["outcome"].isin(_REQUESTS) | (rows["code"] > 0)]
+    if asked.device and not asked.second and len(rows):
+        made = rows[rows["client"] == asked.device]
+        served = rows[rows["server"] == asked.device]
+        if asked.query.active and len(made) and "answer" not in asked.query.plain:
+            return made
+        if len(served) and not asked.query.active:
+            return served
+    return rows
+
+
+def _requests(asked: Asked, measure: str) -> Answer:
+    rows = _pick(asked)
+    if rows.empty:
+        return Answer(
+            say("count_unread", "unclear" if asked.polar else "", name=asked.name),
+            asked.found.facts,
+        )
+    if measure == "delay":
+        return _delay(asked, rows)
+    part = {
+        "refused": rows[(rows["outcome"] == "refused") | (rows["code"] > 0)],
+        "unanswered": rows[rows["outcome"] == "unanswered"],
+        "writes": rows[rows["kind"].isin(["write", "control"])],
+        "requests": rows,
+    }[measure]
+    values: dict[str, Value] = {
+        "name": asked.name,
+        "n": len(part),
+        "asked": len(rows),
+        "part_share": len(part) / len(rows),
+    }
+    facts = tuple(describe_requests(part if len(part) else rows, asked.view, refused=True))
+    if measure == "unanswered" and asked.incident is not None:
+        facts += asked.incident.facts[:1]  # attempts that never became a request
+    if measure == "refused" and len(part):
+        counts = (
+            part.groupby(["protocol", "code"], observed=True).size().sort_values(ascending=False)
+        )
+        codes = listed(
+            f"{n:,} times {word_code(str(p), int(c))}" for (p, c), n in counts.items() if c > 0
+        )
+        return Answer(
+            say(
+                "count_refused_by" if codes else "count_refused",
+                **values,
+                codes=codes,
+                **{f"c{i}": int(n) for i, n in enumerate(counts)},
+            ),
+            facts,
+        )
+    if measure in ("requests", "writes") and len(part):
+        step = (
+            part.sort_values("ts")
+            .groupby(["client", "server", "protocol"], observed=True)["ts"]
+            .diff()
+            .median()
+        )
+        if pd.notna(step) and len(part) > 2:
+            return Answer(say(f"count_{measure}_every", **values, every_s=float(step)), facts)
+    return Answer(say(f"count_{measure}", **values), facts)
+
+
+def _delay(asked: Asked, rows: pd.DataFrame) -> Answer:
+    line = describe_delay(rows, asked.name)
+    if line is None:
+        return Answer(say("delay_unknown", name=asked.name), asked.found.facts)
+    return Answer(line, tuple(describe_requests(rows, asked.view, refused=True)))
+
+
+def _resent(asked: Asked) -> Answer:
+    view = asked.view
+    rows = view.flows_of(asked.device) if asked.device else view.flow_slots
+    resent = view.evidence_of_kind("retransmission")
+    if asked.device:
+        resent = view.evidence_of(asked.device, ("retransmission",))
+    pkts = int((rows["src_pkts"] + rows["dst_pkts"]).sum()) if len(rows) else 0
+    again = int(resent["count"].sum())
+    line = say("count_resent", name=asked.name, n=again, pkts=pkts, part_share=again / max(pkts, 1))
+    return Answer(line, tuple(fact for fact in asked.found.facts if fact.id.startswith("sensor")))
+
+
+def _sessions(asked: Asked, measure: str) -> Answer:
+    rows = asked.view.sessions
+    if asked.device:
+        rows = rows[(rows["client"] == asked.device) | (rows["server"] == asked.device)]
+    if rows.empty:
+        return Answer(say("count_no_sessions", name=asked.name), asked.found.facts)
+    endings = rows["ended"].astype("str").value_counts()
+    words = {
+        "fin": "closed properly", "reset": "reset", "refused": "refused", "unanswered": "without an answer",
+        "idle": "silent without an end", "open": "still open at the end", "unknown": "with an end that was not seen",
+    }  # fmt: skip
+    said = listed((f"{n:,} {words[end]}" for end, n in endings.items() if n), 7)
+    values: dict[str, Value] = {f"e{place}": int(n) for place, n in enumerate(endings)}
+    resets = int(endings.get("reset", 0))
+    kind = "count_resets" if measure == "resets" else "count_sessions"
+    return Answer(say(kind, name=asked.name, n=len(rows), resets=resets, endings=said, **values))
+
+
+def _devices(asked: Asked) -> Answer:
+    if asked.device:
+        ends = pd.concat([asked.talks["src"], asked.talks["dst"]])
+        others = [one for one in dict.fromkeys(ends) if one != asked.device]
+        names = listed(map(asked.view.name_of, others), 8)
+        return Answer(
+            say(
+                "count_partners" if others else "nobody_talk",
+                name=asked.name,
+                n=len(others),
+                names=names,
+                seen_s=asked.view.seen_s,
+                read=len(asked.requests),
+            )
+        )
+    known = list_addresses(asked.analysis)
+    names = listed(map(asked.view.name_of, known), 12)
+    return Answer(say("count_devices", n=len(known), names=names))
+
+
+def _traffic(asked: Asked) -> Answer:
+    view = asked.view
+    if asked.device and not asked.second:
+        rows = view.flows_of(asked.device)
+        if rows.empty:
+            return Answer(say("nobody_talk", name=asked.name, seen_s=view.seen_s, read=0))
+        got_pkts = int((rows["src_pkts"] + rows["dst_pkts"] - rows["sent_pkts"]).sum())
+        sent_pkts, sent, got = (
+            int(rows[one].sum()) for one in ("sent_pkts", "sent_bytes", "got_bytes")
+        )
+        span_s = max(float(rows["until_s"].max() - rows["since_s"].min()), 1.0)
+        line = say(
+            "traffic_of", name=asked.name, sent_pkts=sent_pkts, got_pkts=got_pkts, sent_bytes=sent, got_bytes=got,
+            pkts_per_s=(sent_pkts + got_pkts) / span_s, mean_bytes=(sent + got) / span_s, span_s=span_s,
+        )  # fmt: skip
+        per_slot = (rows["sent_bytes"] + rows["got_bytes"]).groupby(rows["slot"]).sum()
+        peak = say(
+            "traffic_peak",
+            sample_s=SAMPLE_S,
+            peak_mbit_per_s=float(per_slot.max()) * 8e-7,
+            at_time_s=float(per_slot.idxmax()) * 10,
+        )
+        return Answer(line, (peak,))
+    talks = asked.talks
+    line = say(
+        "traffic_all", pkts=int(talks["pkts"].sum()), both_bytes=int(talks["both_bytes"].sum()),
+        span_s=view.seen_s, n=len(talks), name=asked.name,
+    )  # fmt: skip
+    return Answer(line)

@@ -1,0 +1,31 @@
+"""Passages of the documents as an answer: quoted, cited, never worded anew."""
+
+from collections.abc import Sequence
+
+from assistant.diagnosis.grounding import Citation, cite, resolve
+from knowledge_base.documents import Kind
+from knowledge_base.index import Index
+from knowledge_base.retriever import search
+
+_MOST = 3
+
+
+def find_quotations(
+    index: Index | None, question: str, kind: Kind = "manual"
+) -> tuple[Citation, ...]:
+    """Passages that answer a question; none where the knowledge base does not answer.
+
+    Args:
+        index: the knowledge base; None has no passage.
+        question: the operator's words.
+        kind: the documents that are looked at first; where they hold nothing, all are.
+    """
+    if index is None:
+        return ()
+    passages = search(index, question, _MOST, kind) or search(index, question, _MOST)
+    return resolve(cite(passages, question), index)
+
+
+def list_quotations(citations: Sequence[Citation]) -> list[str]:
+    """One line each: its number, where it stands, what it says."""
+    return [f"- [{one.number}] {one.place}: {one.quoted}" for one in citations]

@@ -1,0 +1,199 @@
+"""Which devices there are, what one is, who is responsible for it, what a code means."""
+
+import re
+
+from assistant.answers.asked import Answer, Asked, say
+from assistant.answers.condition import find_blamed, judge_all
+from assistant.diagnosis.grounding import cite, resolve
+from assistant.diagnosis.health import judge_health, name_health
+from assistant.diagnosis.playbook import read_playbook
+from assistant.facts.fact import Fact, listed
+from assistant.questions.entities import list_addresses, worst_first
+from knowledge_base.retriever import search
+from traffic.discovery import describe_hosts_without_ip, draft_plant, find_plant_networks
+from traffic.identities import choose_identities
+from traffic.pcap.protocols import PROTOCOLS
+from traffic.plant import Device
+
+_MOST = 30
+_CODE = re.compile(
+    r"(?i)\b(?:0x[0-9a-f]{1,8}|[a-z]{1,3}-\d{2,5}|bad[a-z]{6,}|servfail|nxdomain"
+    r"|(?:exception|error|fault|rcode|code|status|fehler|fehlercode|excepci[oó]n|c[oó]digo)"
+    r"(?: code| number| no\.?)? ?(?:0x)?[0-9a-f]{1,4})\b"
+)
+
+# Whose word a code's name is.
+_SPOKEN = {
+    "exception": "modbus", "modbus": "modbus", "rcode": "dns", "dns": "dns", "mqtt": "mqtt", "connack": "mqtt",
+    "reason code": "mqtt", "return code": "mqtt", "s7": "s7comm", "cip": "enip", "general status": "enip",
+    "ethernet/ip": "enip", "opc": "opcua", "bad": "opcua", "bacnet": "bacnet", "dnp3": "dnp3",
+    "cause of transmission": "iec104", "iec": "iec104",
+}  # fmt: skip
+
+
+def answer_devices(asked: Asked) -> Answer:
+    """All devices with role and state, or what one of them is."""
+    if asked.device:
+        return _identify(asked)
+    addresses = list_addresses(asked.analysis)
+    if not addresses:
+        return _no_devices(asked)
+    worst = {one.device: one for one in reversed(worst_first(list(asked.analysis.incidents)))}
+    known = _known_devices(asked)
+    blamed = find_blamed(asked.analysis)
+    facts = []
+    for address in addresses[:_MOST]:
+        if address in worst:
+            state = read_playbook(worst[address].label).short
+        elif address in blamed:
+            state = say("concerned").text
+        else:
+            state = name_health(judge_health(address, asked.analysis.verdicts, asked.view))
+        one = known.get(address)
+        about = ", ".join(filter(None, [one.role, one.model])) if one else ""
+        facts.append(
+            say(
+                "device_one",
+                name=asked.view.name_of(address),
+                about=f" – {about}" if about else "",
+                state=state,
+            )
+        )
+    if len(addresses) > _MOST:
+        facts.append(say("devices_more", n=len(addresses) - _MOST))
+    judged = judge_all(asked.analysis)
+    unclear = len(judged.devices) - judged.well
+    line = say("devices", n=len(addresses), well=judged.well, unclear=unclear, blamed=judged.blamed)
+    return Answer(line, tuple(facts), listing=True)
+
+
+def _no_devices(asked: Asked) -> Answer:
+    networks = find_plant_networks(asked.analysis.capture)
+    without = describe_hosts_without_ip(asked.analysis.capture)
+    if without:
+        spoken = listed([f"{mac} ({does})" for mac, does in without.items()], 12)
+        return Answer(say("devices_without_ip", n=len(without), names=spoken), asked.found.facts)
+    if networks:
+        draft = draft_plant(asked.analysis.capture).devices
+        names = listed([f"{one.address} ({one.role or 'role unknown'})" for one in draft], 12)
+        return Answer(
+            say("devices_public", networks=listed(networks, 12), n=len(draft), names=names),
+            asked.found.facts,
+        )
+    return Answer(say("devices_none"), asked.found.facts, refused=True)
+
+
+def _known_devices(asked: Asked) -> dict[str, Device]:
+    """By address: what plant.yaml says, else what the traffic lets guess."""
+    guessed = {one.address: one for one in draft_plant(asked.analysis.capture).devices}
+    given = {
+        one.address: one for one in (asked.analysis.plant.devices if asked.analysis.plant else ())
+    }
+    return guessed | given
+
+
+def _identify(asked: Asked) -> Answer:
+    """Make, model, firmware and role of one device, each with its source."""
+    told = choose_identities(asked.analysis.capture.identities)
+    told = told[told["device"] == asked.device]
+    facts = [
+        say(
+            "identity_one",
+            field=row.field,
+            value=f"“{row.value}”",
+            source=row.source,
+            sure=row.sure,
+        )
+        for row in told.itertuples()
+    ]
+    given = {
+        one.address: one for one in (asked.analysis.plant.devices if asked.analysis.plant else ())
+    }
+    one = _known_devices(asked).get(asked.device)
+    about = listed(filter(None, [one.role, one.model] if one else []))
+    kind = (
+        "identity"
+        if about and asked.device in given
+        else "identity_guess"
+        if about
+        else "identity_unknown"
+    )
+    macs = asked.view.macs_of(asked.device)
+    facts += [say("identity_mac", macs=listed(macs))] if macs else []
+    return Answer(say(kind, name=asked.name, about=about), tuple(facts))
+
+
+def answer_responsible(asked: Asked) -> Answer:
+    """Contact and zone, as plant.yaml has them."""
+    device = asked.device or (asked.incident.device if asked.incident else "")
+    plant = asked.analysis.plant
+    one = next((one for one in (plant.devices if plant else ()) if one.address == device), None)
+    name = asked.view.name_of(device) if device else asked.name
+    if one is None or not (one.contact or one.zone):
+        return Answer(say("responsible_unknown" if plant else "responsible_no_plant", name=name))
+    kind = (
+        "responsible"
+        if one.contact and one.zone
+        else "responsible_contact"
+        if one.contact
+        else "responsible_zone"
+    )
+    return Answer(say(kind, name=name, contact=one.contact, zone=one.zone))
+
+
+def answer_code(asked: Asked) -> Answer:
+    """What a code means in the protocols that are read and in the documents, and where it was seen."""
+    found = _CODE.search(asked.question)
+    code = found[0] if found else asked.question.strip(" ?")
+    facts = [*_by_protocol(code, asked)]
+    passages = search(asked.index, asked.question, 3) if asked.index else []
+    citations = resolve(cite(passages, asked.question), asked.index) if asked.index else ()
+    holding = tuple(one for one in citations if code.lower() in one.excerpt.lower())
+    if facts:
+        return Answer(facts[0], tuple(facts[1:]), citations=holding, quotes=bool(holding))
+    if holding or citations:
+        return Answer(say("code_documents", code=code), citations=holding or citations, quotes=True)
+    return Answer(say("code_unknown", code=code), refused=True)
+
+
+def _by_protocol(code: str, asked: Asked) -> list[Fact]:
+    """One fact for each protocol that knows the code; those that speak in the capture first."""
+    digits = re.search(r"(0x)?([0-9a-f]+)$", code.lower())
+    number = -1
+    if digits and not re.match(r"(?i)bad|[a-z]{1,3}-", code):
+        number = int(digits[2], 16) if digits[1] else int(digits[2]) if digits[2].isdigit() else -1
+    plain = re.sub(r"[^a-z]", "", code.lower())
+    rows, named = asked.view.exchanges, asked.question.lower()
+    facts = []
+    for protocol in PROTOCOLS:
+        for value, word in protocol.refusals.items():
+            same = value == number or (
+                len(plain) > 6 and plain == re.sub(r"[^a-z]", "", word.lower())
+            )
+            same = same or protocol.say_code(value, word).lower().startswith(f"{code.lower()} ")
+            if not same:
+                continue
+            mine = rows[(rows["protocol"] == protocol.name) & (rows["code"] == value)]
+            kind = "code_seen" if len(mine) else "code_meaning"
+            servers = listed(
+                map(asked.view.name_of, mine["server"].astype("str").value_counts().index[:3])
+            )
+            fact = say(
+                kind,
+                protocol=protocol.name.upper(),
+                said=protocol.say_code(value, word),
+                code=value,
+                n=len(mine),
+                servers=servers,
+            )
+            rank = (
+                protocol.name not in named,
+                not len(mine),
+                protocol.name not in set(rows["protocol"].astype("str")),
+            )
+            facts.append((rank, fact))
+    spoken = {protocol for word, protocol in _SPOKEN.items() if word in named}
+    facts = [one for one in facts if str(one[1].values["protocol"]).lower() in spoken] or facts
+    facts.sort(key=lambda pair: pair[0])
+    first = [fact for rank, fact in facts if rank[:2] == facts[0][0][:2]] if facts else []
+    return first or [fact for _, fact in facts]

@@ -1,0 +1,392 @@
+"""Who talks to whom, asks, reads, writes, scans, refuses; and what a device does."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from assistant.answers.asked import Answer, Asked, begin, say
+from assistant.detection.rules.conversation import prove, word_code
+from assistant.detection.rules.proofs import between
+from assistant.facts.devices import name_service
+from assistant.facts.fact import Fact, Proof, Value, listed
+from assistant.facts.traffic_view import TrafficView
+from assistant.questions.entities import worst_first
+from traffic.labels import ATTACKS
+from traffic.pcap.protocols import BY_NAME
+from traffic.plant import is_group
+
+_MOST = 8
+_KINDS = {
+    "read": ("read",),
+    "write": ("write", "control"),
+    "publish": ("publish",),
+    "login": ("session",),
+}
+_BLAMED = {"scan": ("recon",), "attack": ATTACKS}
+_FIELDS = {"topics": "name", "names": "name", "units": "unit", "registers": "target"}
+
+
+def answer_who(asked: Asked) -> Answer:
+    """Who does to the device what was asked for, or to whom the device does it."""
+    relation = asked.query.relation
+    if relation in ("publish", "read", "write") and asked.query.aspect in _FIELDS:
+        return _aspect(asked, _FIELDS[asked.query.aspect])
+    if relation in _BLAMED:
+        return _blame(asked, _BLAMED[relation])
+    if relation in ("talk", "send", "outside") or asked.view.exchanges.empty:
+        return _talk(asked)
+    return _ask(asked)
+
+
+def _blame(asked: Asked, labels: Iterable[str]) -> Answer:
+    """Who is known to scan or attack, from incidents."""
+    incidents = [one for one in worst_first(list(asked.analysis.incidents)) if one.label in labels]
+    if asked.device:
+        incidents = [
+            one for one in incidents if asked.device in (one.device, *one.peers, *one.related)
+        ]
+    if asked.query.relation == "attack" and not incidents and asked.incident is not None:
+        # "who is behind this?" is asked of faults too.
+        incidents = [asked.incident]
+    kind = asked.query.relation
+    if not incidents:
+        return _nobody(asked, f"nobody_{kind}")
+    culprits, facts = list[str](), list[Fact]()
+    for one in incidents:
+        culprits += [one.device] if one.role != "target" else list(one.peers[:1]) or [one.device]
+        facts += one.facts[:2]
+    if asked.query.active and culprits[0] == asked.device and facts:
+        return Answer(begin(facts[0], asked.reply(True)), tuple(facts[1:]))
+    names = listed(dict.fromkeys(map(asked.view.name_of, culprits)), _MOST)
+    line = say(f"blame_{kind}", asked.reply(True), names=names)
+    return Answer(line, tuple(facts))
+
+
+def _nobody(asked: Asked, kind: str) -> Answer:
+    """Nobody was seen to do it: said with how long and how much was looked at."""
+    if not asked.view.seen_s > 0:  # NaN: no slot has traffic
+        return Answer(say("nobody_no_ip", asked.reply(False)), asked.found.facts)
+    line = say(
+        kind,
+        asked.reply(False),
+        name=asked.name,
+        seen_s=asked.view.seen_s,
+        read=len(asked.requests),
+    )
+    return Answer(line)
+
+
+def _talk(asked: Asked) -> Answer:
+    talks = asked.talks
+    # Where no address is known as the plant's own, nothing is known to be outside.
+    inside = asked.view.local
+    outside = asked.query.relation == "outside" and bool(inside)
+    if outside:
+        out = ~talks["dst"].isin(inside) | ~talks["src"].isin(inside)
+        talks = talks[out & ~talks["dst"].map(is_group)]
+    elif asked.query.active and asked.device and not asked.second:
+        own = talks[talks["src"] == asked.device]
+        talks = own if len(own) else talks
+    if talks.empty:
+        return _nobody(asked, "nobody_outside" if outside else "nobody_talk")
+    facts = [_describe_talk(row, asked.view) for row in talks.head(_MOST).itertuples()]
+    if not asked.device:
+        ends = dict.fromkeys([*talks["src"], *talks["dst"]])
+        line = say(
+            "talk_all",
+            asked.reply(True),
+            pairs=len(talks[["src", "dst"]].drop_duplicates()),
+            ends=len(ends),
+        )
+        return Answer(line, tuple(facts))
+    others = talks["dst"].where(talks["src"] == asked.device, talks["src"])
+    names = listed([asked.view.name_of(one) for one in dict.fromkeys(others)], _MOST)
+    values: dict[str, Value] = {"name": asked.name, "names": names, "n": others.nunique()}
+    return Answer(say("talk", asked.reply(True), **values), tuple(facts))
+
+
+def _describe_talk(row: Any, view: TrafficView) -> Fact:
+    kind = "talk_one" if row.dst_pkts else "talk_vain"
+    return say(
+        kind,
+        "",
+        Proof(between(row.src, row.dst)),
+        source=view.name_of(row.src),
+        target=view.name_of(row.dst),
+        service=name_service(row.proto, int(row.port)),
+        pkts=int(row.pkts),
+        both_bytes=int(row.both_bytes),
+        since_time_s=float(row.since_s),
+        until_time_s=float(row.until_s),
+    )
+
+
+def _ask(asked: Asked) -> Answer:
+    """Who asks, from requests and answers."""
+    relation, rows = asked.query.relation, asked.requests
+    actor, other = ("server", "client") if relation == "refuse" else ("client", "server")
+    if relation == "refuse":
+        rows = rows[(rows["outcome"] == "refused") | (rows["code"] > 0)]
+    elif relation in _KINDS:
+        rows = rows[rows["kind"].isin(_KINDS[relation])]
+    if asked.device:
+        rows = rows[rows[actor if asked.query.active else other] == asked.device]
+    if rows.empty:
+        return _nobody(
+            asked, f"nobody_{relation}_active" if asked.query.active else f"nobody_{relation}"
+        )
+    shown = other if asked.query.active else actor
+    order = rows[shown].astype("str").value_counts()
+    names = listed(
+        [f"{asked.view.name_of(one)} ({_name_times(n)})" for one, n in order.items()], _MOST
+    )
+    facts = describe_requests(rows, asked.view, refused=relation == "refuse")
+    form = "active" if asked.query.active else "passive"
+    kind = f"{relation}_{form}" if asked.device else f"{relation}_all"
+    line = say(kind, asked.reply(True), name=asked.name, names=names, n=len(order), times=len(rows))
+    return Answer(line, tuple(facts))
+
+
+def _name_times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"
+
+
+def describe_requests(
+    rows: pd.DataFrame, view: TrafficView, refused: bool = False, most: int = _MOST
+) -> list[Fact]:
+    """Who asked whom for what, how often and with which outcome; one fact a pair and function, most
+    requests first.
+
+    Args:
+        rows: exchanges.
+        view: names addresses.
+        refused: word the codes of refusal too.
+        most: how many facts at most.
+    """
+    ends = ["client", "server", "protocol", "function"]
+    groups = rows.groupby(ends, observed=True, sort=False)
+    sizes = groups.size().sort_values(ascending=False, kind="stable")
+    facts = []
+    for key in sizes.index[:most]:
+        mine = groups.get_group(key)
+        client, server, protocol, _ = map(str, key)
+        codes = (
+            mine.loc[mine["code"] > 0, "code"].value_counts() if refused else pd.Series(dtype=int)
+        )
+        said = listed(
+            f"{count:,} times {word_code(protocol, int(code))}" for code, count in codes.items()
+        )
+        step = mine["ts"].sort_values().diff().median()
+        every = len(mine) > 2 and pd.notna(step) and step > 0
+        facts.append(
+            say(
+                ("asked_every" if every else "asked_some" if len(mine) > 1 else "asked_once")
+                + ("_refused" if len(codes) else ""),
+                "",
+                prove(mine, answers=bool(len(codes))),
+                client=view.name_of(client),
+                server=view.name_of(server),
+                what=name_function(protocol, int(key[3])) + _name_targets(protocol, mine),
+                times=len(mine),
+                every_s=float(step) if every else 0.0,
+                since_time_s=float(mine["ts"].min()),
+                until_time_s=float(mine["ts"].max()),
+                outcomes=_name_outcomes(mine),
+                codes=said,
+                **{
+                    f"n{code}": int(count) for code, count in mine["outcome"].value_counts().items()
+                },
+                **{f"c{code}": int(count) for code, count in codes.items()},
+            )
+        )
+    return facts
+
+
+def describe_delay(rows: pd.DataFrame, name: str) -> Fact | None:
+    """How long answers took; None where the capture does not tell."""
+    known = rows["delay_s"].dropna()
+    known = known[known >= 0]
+    if known.empty:
+        return None
+    median_s, high_s, longest_s = (float(known.quantile(q)) for q in (0.5, 0.95, 1.0))
+    vain = int((rows["outcome"] == "unanswered").sum())
+    values: dict[str, Value] = {"median_s": median_s, "high_s": high_s, "longest_s": longest_s}
+    return say("delay", "", None, name=name, n=len(known), unanswered=vain, **values)
+
+
+def name_function(protocol: str, function: int) -> str:
+    """What a request does, as its protocol's people call it: "Modbus read holding registers"."""
+    known = BY_NAME[protocol]
+    word = known.functions.get(function, f"function {function}" if function >= 0 else "")
+    return f"{protocol.upper() if len(protocol) < 6 else protocol.capitalize()} {word}".strip()
+
+
+def _name_targets(protocol: str, rows: pd.DataFrame) -> str:
+    """Where: units, registers, topics; the few that are most frequent."""
+    parts = []
+    units = sorted(int(unit) for unit in rows["unit"].unique() if unit >= 0)
+    if units and (len(units) > 1 or units[0] > 0):
+        parts.append(f"unit {listed(map(str, units), 6)}")
+    targets = [int(one) for one in rows["target"].value_counts().index if one >= 0]
+    if targets:
+        word = BY_NAME[protocol].name_target
+        parts.append(listed(map(word, sorted(targets)), 4))
+    names = [
+        f"“{name}”" for name in rows["name"].dropna().astype("str").value_counts().index[:4] if name
+    ]
+    parts += [listed(names, 4)] if names else []
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+_OUTCOMES = {
+    "answered": "answered", "refused": "refused", "unanswered": "without an answer", "told": "that need no answer",
+    "unseen": "whose answer was not seen",
+}  # fmt: skip
+
+
+def _name_outcomes(rows: pd.DataFrame) -> str:
+    counts = rows["outcome"].value_counts()
+    known = [f"{counts[one]:,} {word}" for one, word in _OUTCOMES.items() if counts.get(one)]
+    return f": {listed(known)}" if known else ""
+
+
+def answer_does(asked: Asked) -> Answer:
+    """What a device does: whom it asks for what, what it serves, or one aspect of it."""
+    if asked.query.aspect in _FIELDS and not asked.requests.empty:
+        return _aspect(asked, _FIELDS[asked.query.aspect])
+    if not asked.device:
+        return _talk(asked)
+    if asked.query.aspect == "ports" or (asked.requests.empty and not asked.query.aspect):
+        return _ports(asked) if asked.query.aspect else _summary(asked)
+    return _summary(asked)
+
+
+def _summary(asked: Asked) -> Answer:
+    """What it mostly does; where it is the source of an incident, that first."""
+    view, device = asked.view, asked.device
+    talks = asked.talks
+    if talks.empty and asked.requests.empty:
+        return _nobody(asked, "nobody_talk")
+    rows = asked.requests
+    facts = describe_requests(rows, view)[:5] if len(rows) else []
+    facts += [_describe_talk(row, view) for row in talks.head(3).itertuples()]
+    opened, served = (
+        talks[talks["src"] == device],
+        talks[(talks["dst"] == device) & (talks["dst_pkts"] > 0)],
+    )
+    parts = []
+    for kind, part in (("serves", served), ("calls", opened)):
+        if len(part):
+            other = "src" if kind == "serves" else "dst"
+            services = dict.fromkeys(
+                name_service(row.proto, int(row.port)) for row in part.head(4).itertuples()
+            )
+            parts.append(
+                say(
+                    kind, services=listed(services), names=view.names_of(dict.fromkeys(part[other]))
+                ).text
+            )
+    incident = asked.incident
+    if incident is not None and incident.device == device and incident.role != "target":
+        return Answer(
+            incident.facts[0] if incident.facts else say("nothing_known", name=asked.name),
+            (*incident.facts[1:], *facts),
+            whole=True,
+        )
+    sent = view.flows_of(device)
+    line = say(
+        "does",
+        name=asked.name,
+        parts=" and ".join(parts),
+        pkts=int(sent["sent_pkts"].sum()) if len(sent) else 0,
+    )
+    return Answer(line, tuple(facts))
+
+
+def _ports(asked: Asked) -> Answer:
+    talks, device = asked.talks, asked.device
+    ported = talks[talks["proto"].isin(["tcp", "udp"])]
+    served = ported[(ported["dst"] == device) & (ported["dst_pkts"] > 0)]
+    called = ported[ported["src"] == device]
+    if served.empty and called.empty:
+        return _nobody(asked, "nobody_talk")
+
+    def name_ports(part: pd.DataFrame) -> str:
+        ports = dict.fromkeys(name_service(row.proto, int(row.port)) for row in part.itertuples())
+        return listed(ports, _MOST) or "none"
+
+    line = say("ports", name=asked.name, served=name_ports(served), called=name_ports(called))
+    return Answer(
+        line, tuple(_describe_talk(row, asked.view) for row in ported.head(5).itertuples())
+    )
+
+
+def _aspect(asked: Asked, column: str) -> Answer:
+    """Topics, names, units or registers of a device's requests."""
+    rows = asked.requests
+    rows = (
+        rows[rows[column].notna() & (rows[column] != "")]
+        if column == "name"
+        else rows[rows[column] >= 0]
+    )
+    if asked.query.aspect == "topics":
+        rows = rows[rows["protocol"] == "mqtt"]
+    if asked.query.relation in _KINDS:
+        rows = rows[rows["kind"].isin(_KINDS[asked.query.relation])]
+    if rows.empty:
+        return _nobody(asked, "nobody_aspect")
+    protocol = str(rows["protocol"].value_counts().index[0])
+    word = BY_NAME[protocol].name_target if column == "target" else str
+    counts = rows[column].value_counts()
+    shown = [f"“{one}”" if column == "name" else word(int(one)) for one in counts.index]
+    line = say(
+        f"aspect_{asked.query.aspect}", name=asked.name, n=len(counts), names=listed(shown, _MOST)
+    )
+    return Answer(line, tuple(describe_requests(rows, asked.view, most=5)))
+
+
+def answer_writers(asked: Asked, headline: Fact) -> Answer:
+    """Who writes to the device, and whether anything says that it should not."""
+    rows = asked.requests
+    writes = rows[rows["kind"].isin(_KINDS["write"])]
+    if asked.device:
+        own = writes[writes["server"] == asked.device]
+        writes = (
+            own
+            if len(own) or asked.found.mention.devices
+            else writes[writes["client"] == asked.device]
+        )
+    incident = asked.incident
+    if incident is not None and incident.label == "unauthorized_command" and incident.facts:
+        seen = describe_requests(writes, asked.view) if len(writes) else []
+        return Answer(begin(headline, asked.reply(True)), (*incident.facts, *seen), whole=True)
+    if writes.empty:
+        sweeps = asked.view.writes
+        if len(sweeps):
+            writers = dict.fromkeys(map(str, sweeps["client"]))
+            return Answer(
+                say(
+                    "writers_unjudged",
+                    "unclear",
+                    name=asked.name,
+                    names=asked.view.names_of(writers),
+                )
+            )
+        return _nobody(asked, "nobody_write")
+    facts = tuple(describe_requests(writes, asked.view, refused=True))
+    names = listed(
+        [asked.view.name_of(one) for one in dict.fromkeys(writes["client"].astype("str"))], _MOST
+    )
+    allowed = asked.view.allowed_writers
+    servers = dict.fromkeys(writes["server"].astype("str"))
+    if all(server in allowed for server in servers):
+        return Answer(
+            say("writers_allowed", "no" if asked.polar else "", name=asked.name, names=names), facts
+        )
+    first_s = float(writes["ts"].min()) - asked.view.start_s
+    kind = "writers_from_start" if first_s < 60 else "writers_unjudged"
+    return Answer(
+        say(kind, "unclear" if asked.polar else "", name=asked.name, names=names, after_s=first_s),
+        facts,
+    )

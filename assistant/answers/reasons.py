@@ -1,0 +1,317 @@
+"""How sure, what speaks against it, attack or fault, what to do, what is usual, numbers, packets, documents."""
+
+from assistant.answers.asked import Answer, Asked, Reply, say
+from assistant.diagnosis.grounding import cite, resolve
+from assistant.diagnosis.playbook import read_playbook
+from assistant.diagnosis.proof import point_at
+from assistant.diagnosis.sources import find_sources, keep_fitting, read_identity
+from assistant.diagnosis.standing import is_unanswered, verdict_fact
+from assistant.facts.fact import Fact, kind_of, listed
+from assistant.questions.entities import worst_first
+from knowledge_base.documents import Kind
+from knowledge_base.retriever import search
+from traffic.labels import ATTACKS
+
+_MOST = 5
+
+
+def answer_attack(asked: Asked, headline: Fact) -> Answer:
+    """Attack or fault, as far as traffic tells."""
+    incident = asked.incident
+    elsewhere = [one for one in worst_first(list(asked.analysis.incidents)) if one.label in ATTACKS]
+    if incident is None or (incident.label not in ATTACKS and not asked.device and elsewhere):
+        if not asked.device and elsewhere:
+            incident = elsewhere[0]
+        elif asked.found.standing == "normal":
+            line = say("attack_none", asked.reply(False), name=asked.name, condition=headline.text)
+            return Answer(line, asked.found.facts)
+        else:
+            return Answer(headline, asked.found.facts, whole=True)
+    kind = "attack" if incident.label in ATTACKS else "fault"
+    reply: Reply = (
+        "unclear" if asked.found.standing == "inconclusive" else asked.reply(kind == "attack")
+    )
+    either = (
+        " or " in asked.query.plain or " oder " in asked.query.plain or " o " in asked.query.plain
+    )
+    does = incident.facts[0].text if incident.facts else ""
+    # A victim of an attack is under attack; a source of one may be infected, or a tool of the plant.
+    if asked.found.standing == "inconclusive":
+        line = say(f"maybe_{kind}", what=does)
+    else:
+        line = say(f"is_{kind}", "" if either else reply, what=does)
+    doubt = _doubt(asked)
+    own = _doubtful(incident.label)
+    return Answer(line, (*incident.facts[1:], *own, *doubt, *_sensor(asked)), whole=True)
+
+
+def _doubtful(label: str) -> tuple[Fact, ...]:
+    return (say("intent_unknown"),) if label in ATTACKS else (say("fault_only_here"),)
+
+
+def _doubt(asked: Asked) -> tuple[Fact, ...]:
+    incident = asked.incident
+    if incident is None:
+        return ()
+    doubt = read_playbook(incident.label).doubt
+    return (
+        (say("as_it_is", text=doubt),)
+        if doubt and is_unanswered(incident.label, incident.facts)
+        else ()
+    )
+
+
+def _sensor(asked: Asked) -> tuple[Fact, ...]:
+    return tuple(fact for fact in asked.found.facts if kind_of(fact) in ("sensor", "notice"))
+
+
+def answer_security(asked: Asked, headline: Fact) -> Answer:
+    """Whether it is a matter for security, by criteria that are said."""
+    incident = asked.incident
+    if incident is None:
+        if asked.found.standing == "normal":
+            return Answer(say("security_none", asked.reply(False), name=asked.name), (headline,))
+        return Answer(
+            say("security_unclear", "unclear", name=asked.name), (headline, *asked.found.facts)
+        )
+    outside = [peer for peer in incident.peers if peer not in asked.view.own]
+    if incident.label in ATTACKS:
+        kind, reply = "security_attack", asked.reply(True)
+    elif incident.label == "misconfiguration" and any(
+        kind_of(one) == "login_refused" for one in incident.facts
+    ):
+        kind, reply = "security_login", "unclear" if asked.polar else ""
+    else:
+        kind, reply = "security_fault", asked.reply(False)
+    line = say(kind, reply, name=asked.view.name_of(incident.device), outside=listed(outside))
+    return Answer(line, (headline, *incident.facts[1:]))
+
+
+def answer_certainty(asked: Asked, headline: Fact) -> Answer:
+    """What the standing rests on: hard facts, the model's probability, what is missing."""
+    incident, found = asked.incident, asked.found
+    facts = [headline, *(incident.facts if incident else found.facts)]
+    verdict = verdict_fact(incident, asked.analysis.verdicts) if incident else None
+    kind = f"sure_{found.standing}"
+    if incident and verdict is None and found.standing in ("confirmed", "likely"):
+        kind += "_by_rule"
+    reply: Reply = ""
+    if asked.polar:
+        reply = (
+            "unclear"
+            if found.standing == "inconclusive"
+            else asked.reply(found.standing != "likely")
+        )
+        if {"wrong", "mistaken", "mistake", "false", "nonsense"} & set(
+            asked.query.plain.strip("?").split()
+        ):
+            reply = "" if reply == "unclear" else "no" if found.standing == "confirmed" else ""
+    shown = [*facts[:4], *([verdict] if verdict else []), *_doubt(asked), *_sensor(asked)]
+    against = found.apart.excluded[:1]
+    return Answer(say(kind, reply), (*shown, *against))
+
+
+def answer_against(asked: Asked, headline: Fact) -> Answer:
+    """What numbers rule out, and what they leave open."""
+    apart = asked.found.apart
+    facts = (*apart.open, *apart.excluded)
+    if asked.incident is None:
+        return Answer(say("against_nothing", name=asked.name), (headline, *asked.found.facts))
+    if apart.open:
+        return Answer(say("against_open", n=len(apart.open)), (*facts, *_doubt(asked)))
+    if not facts and not _doubt(asked):
+        return Answer(say("against_none"), (headline,))
+    return Answer(say("against_excluded", n=len(apart.excluded)), (*facts, *_doubt(asked)))
+
+
+def answer_checks(asked: Asked, headline: Fact, checks: tuple[str, ...]) -> Answer:
+    """What to do next, the first step first."""
+    if not checks:
+        return Answer(say("checks_none", name=asked.name), (headline,))
+    return Answer(
+        say("checks_first", step=checks[0][0].lower() + checks[0][1:]),
+        (headline,),
+        checks=checks[1:],
+        steps=True,
+    )
+
+
+def answer_usual(asked: Asked, headline: Fact) -> Answer:
+    """What the device does in this capture; more than that one capture cannot tell."""
+    device = asked.device or (asked.incident.device if asked.incident else "")
+    if not device:
+        return Answer(say("usual_which"), asked.found.facts)
+    facts = asked.analysis.facts_of(device)
+    if asked.incident is not None:
+        line = say("usual_incident", name=asked.view.name_of(device), what=headline.text)
+        return Answer(line, facts)
+    return Answer(say("usual", name=asked.view.name_of(device), seen_s=asked.view.seen_s), facts)
+
+
+def answer_numbers(asked: Asked, headline: Fact) -> Answer:
+    """Every fact there is."""
+    incident = asked.incident
+    device = asked.device or (incident.device if incident else asked.found.device)
+    verdict = verdict_fact(incident, asked.analysis.verdicts) if incident else None
+    own = (*incident.facts, *([verdict] if verdict else [])) if incident else asked.found.facts
+    described = asked.analysis.facts_of(device) if device else ()
+    return Answer(headline, (*own, *described), listing=True)
+
+
+def answer_packets(asked: Asked, headline: Fact) -> Answer:
+    """Frame numbers and display filters."""
+    facts = asked.incident.facts if asked.incident else asked.found.facts
+    if asked.incident:
+        facts = tuple(point_at(one, asked.incident) for one in facts)
+    proven = [one for one in facts if one.proof is not None]
+    if not proven:
+        return Answer(say("packets_none", name=asked.name), (headline,))
+    lines = []
+    for one in {one.proof.filter: one for one in reversed(proven) if one.proof}.values():
+        assert one.proof is not None
+        frames = listed(map(str, one.proof.frames), 6)
+        values = {f"f{place}": frame for place, frame in enumerate(one.proof.frames)}
+        kind = "packets_frames" if frames else "packets_filter"
+        if not frames and proven[0].proof and one.proof.filter == proven[0].proof.filter:
+            kind = "as_it_is"  # the line has the filter already
+        lines.append(
+            say(
+                kind, text=one.text, what=one.text, filter=one.proof.filter, frames=frames, **values
+            )
+        )
+    first = proven[0].proof
+    assert first is not None
+    return Answer(say("packets", filter=first.filter, id=proven[0].id), tuple(lines))
+
+
+def answer_documents(asked: Asked, kind: Kind) -> Answer:
+    """Passages that answer the question's own words, else those that fit the incident."""
+    if asked.index is None:
+        return Answer(say("documents_none"), refused=True)
+    device = asked.device or (asked.incident.device if asked.incident else "")
+    known = [asked.question, *read_identity(device, asked.analysis)]
+    own = search(asked.index, asked.question, 3, kind) if _has_words(asked) else []
+    own = keep_fitting(own, known)
+    citations = resolve(cite(own, asked.question), asked.index)
+    if not citations and asked.incident is not None:
+        manuals, past = find_sources(asked.question, asked.found, asked.analysis, asked.index)
+        citations = manuals if kind == "manual" else past
+    if not citations:
+        return Answer(say(f"documents_no_{kind}", name=asked.name), refused=asked.incident is None)
+    line = say(f"documents_{kind}", place=citations[0].place)
+    return Answer(line, citations=citations[:3], quotes=True)
+
+
+_ORDINARY = frozenset(
+    [
+        "what",
+        "does",
+        "the",
+        "manual",
+        "say",
+        "about",
+        "it",
+        "this",
+        "that",
+        "is",
+        "there",
+        "a",
+        "an",
+        "in",
+        "on",
+        "for",
+        "of",
+        "to",
+        "page",
+        "show",
+        "me",
+        "which",
+        "section",
+        "document",
+        "documentation",
+        "dev",
+        "was",
+        "steht",
+        "dazu",
+        "im",
+        "handbuch",
+        "que",
+        "dice",
+        "el",
+        "has",
+        "happened",
+        "before",
+        "ever",
+        "we",
+        "have",
+        "had",
+        "first",
+        "time",
+        "similar",
+        "incidents",
+        "past",
+        "schon",
+        "mal",
+        "das",
+        "hatten",
+        "wir",
+        "ha",
+        "pasado",
+        "antes",
+        "esto",
+        "do",
+        "you",
+        "know",
+        "any",
+        "find",
+        "look",
+        "up",
+        "tell",
+        "and",
+        "please",
+    ]
+)
+
+
+def _has_words(asked: Asked) -> bool:
+    words = asked.query.plain.strip("?. ").replace("?", " ").split()
+    return any(len(word) > 3 and word not in _ORDINARY for word in words)
+
+
+def answer_before(asked: Asked) -> Answer:
+    """This plant's own past first, then documents of past incidents."""
+    incident, history = asked.incident, asked.history
+    facts: list[Fact] = []
+    if incident is not None and history is not None:
+        kept = history.incidents(
+            device=incident.device, label=incident.label, before_s=incident.start_s
+        )
+        for past in kept[:_MOST]:
+            facts.append(
+                say("before_one", at_time_s=past.start_s, summary=" ".join(past.summary.split()))
+            )
+        for one in history.feedback(incident.device)[-3:]:
+            facts.append(
+                say(
+                    "before_said",
+                    at_time_s=one.at_s,
+                    who=one.who,
+                    label=one.label or "wrong",
+                    why=one.why or "no reason given",
+                )
+            )
+    passages = answer_documents(asked, "incident")
+    if facts:
+        return Answer(
+            say("before_own", asked.reply(True), n=len(facts)),
+            tuple(facts),
+            citations=passages.citations,
+            quotes=True,
+        )
+    if passages.citations:
+        return Answer(
+            say("before_documents", "no" if asked.polar else ""),
+            citations=passages.citations,
+            quotes=True,
+        )
+    return Answer(say("before_none", asked.reply(False), name=asked.name))
