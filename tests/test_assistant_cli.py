@@ -271,7 +271,10 @@ class TestKnowledgeBase:
         search = ("kb", "search", "what does E-4711 mean?", "--format", "json")
         status, out, _ = run(*search, "-k", "1")
         (passage,) = json.loads(out)
-        assert (status, list(passage)) == (0, ["document", "section", "page", "text", "score", "about", "example"])
+        assert (status, list(passage)) == (
+            0,
+            ["document", "section", "page", "text", "score", "about", "example"],
+        )
         assert "coil is open" in passage["text"]
 
         assert run("kb", "remove", "Valve terminal VX-9")[0] == 0

@@ -86,6 +86,16 @@ def test_attempts_refusals_and_stray_ends_could_not_show_two_ways(tmp_path):
     assert quality.notes == ()
 
 
+def test_datagrams_without_a_byte_of_content_are_blind(tmp_path):
+    out = bytearray(write_pcap(tmp_path / "a.pcap", []).read_bytes())
+    for ts, keep in ((1, 200), (2, 54), (3, 40)):  # 42 bytes are headers
+        frame = ethernet(udp_packet(bytes(60)))
+        out += struct.pack("<IIII", ts, 0, min(keep, len(frame)), len(frame)) + frame[:keep]
+    (tmp_path / "a.pcap").write_bytes(out)
+    whole = read_capture(tmp_path / "a.pcap").quality.whole
+    assert whole[["frames", "cut_frames", "blind_frames"]].tolist() == [3, 2, 1]
+
+
 def test_frames_that_are_cut_are_told_from_those_without_flags(tmp_path):
     out = bytearray(write_pcap(tmp_path / "a.pcap", []).read_bytes())
     for ts, keep in ((1, 200), (2, 60), (3, 40)):
@@ -96,7 +106,7 @@ def test_frames_that_are_cut_are_told_from_those_without_flags(tmp_path):
     counts = capture.quality.whole[["frames", "cut_frames", "blind_frames"]].tolist()
     assert counts == [3, 2, 1]
     assert capture.quality.of(SERVER)["blind_frames"] == 1
-    assert "1 frames are cut before their TCP flags" in capture.notes[0]
+    assert "1 frames are cut by the snap length before their TCP flags" in capture.notes[0]
 
 
 def test_what_nothing_reads_is_named(tmp_path):
@@ -269,7 +279,7 @@ def test_flows_of_a_log_tell_gaps_and_single_directions():
         ("healthy-tcp-keepalive", ""),
         ("healthy-one-direction-only", "only one direction of 8 of 8 TCP conversations"),
         ("goose-only", ""),  # its frames are read, though none of them is IP
-        ("snaplen-40", "3,943 frames are cut before their TCP flags"),
+        ("snaplen-40", "3,943 frames are cut by the snap length before their TCP flags"),
         ("healthy-mirror-duplicates", "1,952 of 5,479 frames are copies of others"),
     ],
 )

@@ -2,7 +2,7 @@
 
 copies      a mirror port delivered a packet twice; left out before anything is counted
 one way     only one direction of a conversation was captured
-cut         the snap length cut a frame; blind: before its TCP flags, so that nothing is judged
+cut         the snap length cut a frame; blind: before its TCP flags or any UDP content, so that nothing is judged
 drops       bytes that the receiver acknowledged and the sensor never saw
 holes       the clock jumped, or nothing was captured for a while
 unread      frames of protocols that nothing here reads
@@ -64,7 +64,7 @@ class Quality:
     Attributes:
         devices: indexed by address: ``frames`` (IP and ARP, from it and to it, copies too),
             ``copies``; ``cut_frames`` and those of them that are ``blind_frames`` (cut before the
-            TCP flags); TCP conversations that could show both directions, by whether they do
+            TCP flags or the first byte of UDP); TCP conversations that could show both directions, by whether they do
             (``two_way``) or not (``one_way``); ``gaps`` and ``dropped_bytes`` of acknowledged data;
             ``copy_share one_way_share``. An address without conversations and with nothing to tell
             has no row.
@@ -153,8 +153,8 @@ def _say_one_way(quality: Quality) -> str:
 def _say_cut(whole: pd.Series) -> str:
     if whole["blind_frames"]:
         return (
-            f"{_count(whole['blind_frames'])} frames are cut before their TCP flags by the snap length: "
-            "handshakes, refusals and ends of connections cannot be judged"
+            f"{_count(whole['blind_frames'])} frames are cut by the snap length before their TCP flags or "
+            "their first byte of UDP: handshakes, requests, refusals and ends of connections cannot be judged"
         )
     if whole["cut_frames"]:
         return (

@@ -7,7 +7,7 @@ import pandas as pd
 
 from traffic.arrays import starts_run
 from traffic.pcap.drops import find_drops
-from traffic.pcap.headers import TCP
+from traffic.pcap.headers import TCP, UDP
 from traffic.pcap.packets import Packets
 from traffic.pcap.tcp import ACK, FIN, RST, SYN
 from traffic.pcap.unread import name_unread
@@ -101,7 +101,10 @@ def _count(
         return np.sum(counts, axis=0).astype(np.int64)
 
     cut = np.flatnonzero(table["cut"].to_numpy())
-    blind = cut[(table["proto"].to_numpy()[cut] == TCP) & ~table["has_tcp"].to_numpy()[cut]]
+    proto, held, payload = (table[name].to_numpy()[cut] for name in ("proto", "held", "payload"))
+    flagless = (proto == TCP) & ~table["has_tcp"].to_numpy()[cut]
+    # A datagram without its first byte shows who asks, and neither what nor how it is answered.
+    blind = cut[flagless | ((proto == UDP) & (payload > 0) & (held == 0))]
     talks = _find_ways(work)
     copied = by_device(copies, "src", "dst")
     # Flows are fewer than packets.

@@ -16,6 +16,7 @@ from assistant.detection.rules.conversation import (
 )
 from assistant.detection.rules.rule import RuleHit
 from assistant.facts.fact import listed, make_fact
+from assistant.facts.sensor import find_blindness
 from assistant.facts.traffic_view import TrafficView
 
 _MIN_TIMEOUTS, _TIMEOUT_SHARE = 3, 0.1  # without a session that breaks because of it
@@ -68,6 +69,10 @@ def find_unanswered_requests(view: TrafficView) -> list[RuleHit]:
             fact = make_fact("mute", _SENTENCES["mute"], values, proof=proof)
             hits.append(make_hit(server, "service_down", [fact], client, vain))
             continue
+        if any(
+            find_blindness(view.quality, end, view.seen_s) == "drops" for end in (client, server)
+        ):
+            continue  # some answers were never captured
         breaks = _count_breaks(view, vain)
         if breaks >= _MIN_BREAKS or len(vain) >= _TIMEOUT_SHARE * len(rows):
             facts = [make_fact("timeouts", _SENTENCES["timeouts"], values, proof=proof)]
