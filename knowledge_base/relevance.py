@@ -43,7 +43,7 @@ class Weights(NamedTuple):
 WEIGHTS = Weights(meaning=2.38, matched=13.85, length=3.99, unknown=-1.17, named=-4.34, bias=-14.09)
 # Of 264 questions, each judged by weights that were fitted on other documents: at this bound 90 % of
 # those that nothing answers are refused, and Recall@5 of the others falls by one point.
-BOUND = 0.3
+BOUND = 0.31
 
 
 @dataclass(frozen=True)

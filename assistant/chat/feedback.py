@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from assistant.answers.states import describe_remark, describe_state, name_moment, say_state
 from assistant.detection.incidents import Incident
 from assistant.diagnosis import Diagnosis
+from assistant.diagnosis.playbook import read_playbook
 from assistant.history import Feedback, History, IncidentRecord, State
 from traffic.labels import LABELS, NORMAL
 
@@ -218,16 +219,6 @@ _ACTS = tuple(
         ("false_alarm", _BENIGN),
     )
 )  # fmt: skip
-_LABEL_WORDS = {
-    "misconfiguration": r"misconfigur\w*|wrongly configured|fehlkonfigur\w*|falsch konfiguriert|mal configurad\w*"
-    r"|mala configuracion",
-    "packet_loss": r"packet loss|lost packets|paketverlust\w*|perdida de paquetes",
-    "device_silent": r"device silent|device (?:was )?(?:off|dead)",
-    "recon": r"recon|a scan|port scan|portscan|un escaneo|ein scan",
-    "congestion": r"congestion|ueberlast\w*|congestion de red",
-    "brute_force": r"brute force",
-    "service_down": r"service down",
-}
 
 
 @dataclass(frozen=True)
@@ -334,7 +325,7 @@ def _letter(one: str) -> str:
 def _named(plain: str) -> str:
     """The label that a remark names, but for one that it denies."""
     for name in LABELS[1:]:
-        words = _LABEL_WORDS.get(name, re.escape(name.replace("_", " ")))
+        words = read_playbook(name).said or re.escape(name.replace("_", " "))
         found = re.search(rf"\b(?:{words})\b", plain.replace("_", " "))
         if found and not re.search(rf"{_NOT}$", plain[: found.start()]):
             return name

@@ -22,6 +22,7 @@ class Playbook(Strict):
 
     Attributes:
         short: its name in a list.
+        said: how people call it in a remark, a regular expression; "" for its name alone.
         source, target: what the device does, or what happens to it; they follow its name in a
             sentence.
         gloss: what that means, for someone who has not met the word.
@@ -43,6 +44,7 @@ class Playbook(Strict):
     checks: tuple[str, ...]
     target_checks: tuple[str, ...]
     terms: str
+    said: str = ""
 
     def does(self, role: str) -> str:
         """What a device in the role of an incident does or suffers; it follows its name."""
