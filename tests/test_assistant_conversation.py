@@ -104,6 +104,8 @@ def test_a_false_alarm_is_kept_with_who_and_why(talk, history):
     assert "we tested 3 times" in talk.reply("has this happened before?").text
     (listed,) = [one for one in _items(talk.reply("list incidents")) if "c2-0a1b2c3d" in one]
     assert "false alarm" in listed
+    talk.reply("undo")
+    assert "false alarm" not in talk.reply("more").text
 
 
 def test_a_remark_before_any_question_is_kept_for_no_incident(talk, history):

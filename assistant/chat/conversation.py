@@ -195,6 +195,9 @@ class Conversation:
         if incident is None or self.focus is None:
             return Reply(_NO_INCIDENT, self.focus)
         said = keep(read_remark(question), self.focus, incident, self.history, self.who)
+        # What is in focus shows the state; "more" must not show the one before.
+        focus = self.focus
+        self.focus = answer(focus.question, self.analysis, self.index, focus.device, self.history)
         return Reply(said, self.focus)
 
     def _keep(self, question: str, reply: Reply) -> None:
