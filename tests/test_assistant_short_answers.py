@@ -253,3 +253,12 @@ if __name__ == "__main__":
         ensure_samples(opened)
         for one in GOLDEN_QUESTIONS:
             (GOLDEN / f"{one}.txt").write_text(_golden(one, opened), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["is anyone writing to 10.20.0.63?", "who talks to the internet?", "are we losing packets?"],
+)
+def test_a_blind_sensor_neither_affirms_nor_denies(question: str) -> None:
+    said = _ask("snaplen-40", question)
+    assert said.text.startswith("**Cannot tell")

@@ -111,7 +111,7 @@ def answer(
         return _offer(whole, query)
     if found.mention.missing and not found.device:
         return whole
-    asked = Asked(question, query, found, analysis, index, history, whole.citations)
+    asked = Asked(question, query, found, analysis, index, history)
     headline = Fact("headline", whole.cause, {})
     if query.kind == "checks":
         said = answer_checks(asked, headline, whole.checks)

@@ -1,7 +1,7 @@
 """A question with all that its answer may use, and the form of an answer."""
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal
@@ -13,9 +13,11 @@ from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.grounding import Citation
 from assistant.diagnosis.investigate import Investigation
-from assistant.facts.fact import Fact, Proof, Value, make_fact
+from assistant.facts.fact import Fact, Proof, Value, kind_of, make_fact
+from assistant.facts.sensor import find_blindness
 from assistant.facts.traffic_view import TrafficView
 from assistant.history import History
+from assistant.questions.entities import list_addresses
 from assistant.questions.queries import Query
 from knowledge_base.index import Index
 from traffic.files import read_yaml
@@ -110,7 +112,6 @@ class Asked:
         analysis: the capture with its verdicts and incidents.
         index: the knowledge base, None without one.
         history: states and remarks, None where nothing is kept.
-        citations: passages that fit the incident or the words.
     """
 
     question: str
@@ -119,7 +120,6 @@ class Asked:
     analysis: Analysis
     index: Index | None = None
     history: History | None = None
-    citations: tuple[Citation, ...] = field(default=())
 
     @property
     def view(self) -> TrafficView:
@@ -147,6 +147,18 @@ class Asked:
     def name(self) -> str:
         """The device that is meant, as a sentence names it."""
         return self.view.name_of(self.device) if self.device else "the plant"
+
+    @property
+    def blind(self) -> bool:
+        """Whether the sensor could not see the device that is meant, or one of the plant's."""
+        devices = [self.device] if self.device else list_addresses(self.analysis)
+        quality, seen_s = self.view.quality, self.view.seen_s
+        return any(find_blindness(quality, one, seen_s) for one in devices)
+
+    @property
+    def sensor(self) -> tuple[Fact, ...]:
+        """What the sensor missed, and what it says itself."""
+        return tuple(one for one in self.found.facts if kind_of(one) in ("sensor", "notice"))
 
     @property
     def polar(self) -> bool:

@@ -35,7 +35,7 @@ def answer_health(asked: Asked, headline: Fact) -> Answer:
     unclear = found.standing != "normal"
     facts = found.facts
     if not asked.device and not unclear:
-        facts = (say("judged_count", well=judge_all(asked.analysis).well), *_sensor(asked))
+        facts = (say("judged_count", well=judge_all(asked.analysis).well), *asked.sensor)
     return Answer(begin(headline, "unclear" if unclear else asked.reply(True)), facts, whole=True)
 
 
@@ -119,19 +119,14 @@ def answer_loss(asked: Asked, headline: Fact) -> Answer:
         )
     pkts = int((rows["src_pkts"] + rows["dst_pkts"]).sum()) if len(rows) else 0
     again = int(resent["count"].sum())
-    seen = asked.device or next(iter(list_addresses(asked.analysis)), "")
-    if not pkts or find_blindness(view.quality, seen, view.seen_s):
-        return Answer(say("loss_unseen", "unclear", name=asked.name), _sensor(asked))
+    if not pkts or asked.blind:
+        return Answer(say("loss_unseen", "unclear", name=asked.name), asked.sensor)
     lossy = again >= _LOST_SHARE * pkts
     kind = "loss_some" if lossy else "loss_none"
     line = say(
         kind, asked.reply(lossy), name=asked.name, resent=again, pkts=pkts, lost_share=again / pkts
     )
-    return Answer(line, _sensor(asked))
-
-
-def _sensor(asked: Asked) -> tuple[Fact, ...]:
-    return tuple(fact for fact in asked.found.facts if fact.id.startswith("sensor"))
+    return Answer(line, asked.sensor)
 
 
 def answer_dns(asked: Asked, headline: Fact) -> Answer:
@@ -299,7 +294,7 @@ def answer_incidents(asked: Asked) -> Answer:
         incidents = own
     judged = judge_all(asked.analysis)
     if not incidents:
-        return Answer(judged.line, _sensor(asked))
+        return Answer(judged.line, asked.sensor)
     facts = [describe_incident(one, asked) for one in incidents[:_MOST]]
     worst = incidents[0]
     line = say("incidents", n=len(incidents), name=asked.view.name_of(worst.device))

@@ -1,11 +1,12 @@
 """Who talks to whom, asks, reads, writes, scans, refuses; and what a device does."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
-from assistant.answers.asked import Answer, Asked, begin, say
+from assistant.answers.asked import Answer, Asked, Reply, begin, say
 from assistant.detection.rules.conversation import prove, word_code
 from assistant.detection.rules.proofs import between
 from assistant.facts.devices import name_service
@@ -24,6 +25,7 @@ _KINDS = {
     "login": ("session",),
 }
 _BLAMED = {"scan": ("recon",), "attack": ATTACKS}
+_SHOWN_BY_FLOWS = ("nobody_talk", "nobody_outside", "nobody_scan", "nobody_attack")
 _FIELDS = {"topics": "name", "names": "name", "units": "unit", "registers": "target"}
 
 
@@ -34,9 +36,12 @@ def answer_who(asked: Asked) -> Answer:
         return _aspect(asked, _FIELDS[asked.query.aspect])
     if relation in _BLAMED:
         return _blame(asked, _BLAMED[relation])
-    if relation in ("talk", "send", "outside") or asked.view.exchanges.empty:
+    if relation in ("talk", "send", "outside"):
         return _talk(asked)
-    return _ask(asked)
+    said = _ask(asked)
+    if asked.view.exchanges.empty:  # who talks says neither who asks nor who writes
+        return replace(said, facts=(*said.facts, *_talk(asked).facts))
+    return said
 
 
 def _blame(asked: Asked, labels: Iterable[str]) -> Answer:
@@ -64,17 +69,14 @@ def _blame(asked: Asked, labels: Iterable[str]) -> Answer:
 
 
 def _nobody(asked: Asked, kind: str) -> Answer:
-    """Nobody was seen to do it: said with how long and how much was looked at."""
+    """Nobody was seen to do it: said with how long and how much was looked at; not that nobody did
+    where the sensor was blind, or no content was read that would show it."""
     if not asked.view.seen_s > 0:  # NaN: no slot has traffic
         return Answer(say("nobody_no_ip", asked.reply(False)), asked.found.facts)
-    line = say(
-        kind,
-        asked.reply(False),
-        name=asked.name,
-        seen_s=asked.view.seen_s,
-        read=len(asked.requests),
-    )
-    return Answer(line)
+    unread = asked.requests.empty and kind not in _SHOWN_BY_FLOWS
+    reply: Reply = "unclear" if asked.blind or unread else asked.reply(False)
+    read, seen_s = len(asked.requests), asked.view.seen_s
+    return Answer(say(kind, reply, name=asked.name, seen_s=seen_s, read=read), asked.sensor)
 
 
 def _talk(asked: Asked) -> Answer:
@@ -257,9 +259,7 @@ def answer_does(asked: Asked) -> Answer:
         return _aspect(asked, _FIELDS[asked.query.aspect])
     if not asked.device:
         return _talk(asked)
-    if asked.query.aspect == "ports" or (asked.requests.empty and not asked.query.aspect):
-        return _ports(asked) if asked.query.aspect else _summary(asked)
-    return _summary(asked)
+    return _ports(asked) if asked.query.aspect == "ports" else _summary(asked)
 
 
 def _summary(asked: Asked) -> Answer:

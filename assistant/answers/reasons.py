@@ -42,7 +42,7 @@ def answer_attack(asked: Asked, headline: Fact) -> Answer:
         line = say(f"is_{kind}", "" if either else reply, what=does)
     doubt = _doubt(asked)
     own = _doubtful(incident.label)
-    return Answer(line, (*incident.facts[1:], *own, *doubt, *_sensor(asked)), whole=True)
+    return Answer(line, (*incident.facts[1:], *own, *doubt, *asked.sensor), whole=True)
 
 
 def _doubtful(label: str) -> tuple[Fact, ...]:
@@ -59,10 +59,6 @@ def _doubt(asked: Asked) -> tuple[Fact, ...]:
         if doubt and is_unanswered(incident.label, incident.facts)
         else ()
     )
-
-
-def _sensor(asked: Asked) -> tuple[Fact, ...]:
-    return tuple(fact for fact in asked.found.facts if kind_of(fact) in ("sensor", "notice"))
 
 
 def answer_security(asked: Asked, headline: Fact) -> Answer:
@@ -106,7 +102,7 @@ def answer_certainty(asked: Asked, headline: Fact) -> Answer:
             asked.query.plain.strip("?").split()
         ):
             reply = "" if reply == "unclear" else "no" if found.standing == "confirmed" else ""
-    shown = [*facts[:4], *([verdict] if verdict else []), *_doubt(asked), *_sensor(asked)]
+    shown = [*facts[:4], *([verdict] if verdict else []), *_doubt(asked), *asked.sensor]
     against = found.apart.excluded[:1]
     return Answer(say(kind, reply), (*shown, *against))
 
