@@ -39,9 +39,13 @@ class _Sentences(RootModel[dict[str, str]]):
 
 
 @cache
+def read_sentences(name: str) -> dict[str, str]:
+    """Sentences by kind, of a file beside this one."""
+    return read_yaml(Path(__file__).with_name(name), _Sentences, "a sentence a kind").root
+
+
 def _sentences() -> dict[str, str]:
-    path = Path(__file__).with_name("sentences.yaml")
-    return read_yaml(path, _Sentences, "a sentence a kind").root
+    return read_sentences("sentences.yaml")
 
 
 def say(kind: str, reply: Reply = "", proof: Proof | None = None, /, **values: Value) -> Fact:

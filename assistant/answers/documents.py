@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from assistant.diagnosis.grounding import Citation, cite, resolve
+from assistant.diagnosis.sources import keep_fitting
 from knowledge_base.documents import Kind
 from knowledge_base.index import Index
 from knowledge_base.retriever import search
@@ -11,18 +12,22 @@ _MOST = 3
 
 
 def find_quotations(
-    index: Index | None, question: str, kind: Kind = "manual"
+    index: Index | None, question: str, kind: Kind | None = None, known: Sequence[str] | None = None
 ) -> tuple[Citation, ...]:
     """Passages that answer a question; none where the knowledge base does not answer.
 
     Args:
         index: the knowledge base; None has no passage.
         question: the operator's words.
-        kind: the documents that are looked at first; where they hold nothing, all are.
+        kind: the only kind of documents that is looked at; all by default.
+        known: what the device that is meant is known to be: manuals of others are left out, but for
+            one that the question names; None where no device is meant.
     """
     if index is None:
         return ()
-    passages = search(index, question, _MOST, kind) or search(index, question, _MOST)
+    passages = search(index, question, _MOST, kind)
+    if known is not None:
+        passages = keep_fitting(passages, [question, *known])
     return resolve(cite(passages, question), index)
 
 

@@ -4,12 +4,11 @@ import re
 
 from assistant.answers.asked import Answer, Asked, say
 from assistant.answers.condition import find_blamed, judge_all
-from assistant.diagnosis.grounding import cite, resolve
+from assistant.answers.documents import find_quotations
 from assistant.diagnosis.health import judge_health, name_health
 from assistant.diagnosis.playbook import read_playbook
 from assistant.facts.fact import Fact, listed
 from assistant.questions.entities import list_addresses, worst_first
-from knowledge_base.retriever import search
 from traffic.discovery import describe_hosts_without_ip, draft_plant, find_plant_networks
 from traffic.identities import choose_identities
 from traffic.pcap.protocols import PROTOCOLS
@@ -146,8 +145,7 @@ def answer_code(asked: Asked) -> Answer:
     found = _CODE.search(asked.question)
     code = found[0] if found else asked.question.strip(" ?")
     facts = [*_by_protocol(code, asked)]
-    passages = search(asked.index, asked.question, 3) if asked.index else []
-    citations = resolve(cite(passages, asked.question), asked.index) if asked.index else ()
+    citations = find_quotations(asked.index, asked.question)
     holding = tuple(one for one in citations if code.lower() in one.excerpt.lower())
     if facts:
         return Answer(facts[0], tuple(facts[1:]), citations=holding, quotes=bool(holding))

@@ -1,15 +1,16 @@
 """How sure, what speaks against it, attack or fault, what to do, what is usual, numbers, packets, documents."""
 
 from assistant.answers.asked import Answer, Asked, Reply, say
-from assistant.diagnosis.grounding import cite, resolve
+from assistant.answers.documents import find_quotations
+from assistant.diagnosis.grounding import Citation
 from assistant.diagnosis.playbook import read_playbook
 from assistant.diagnosis.proof import point_at
-from assistant.diagnosis.sources import find_sources, keep_fitting, read_identity
+from assistant.diagnosis.sources import find_sources, read_identity
 from assistant.diagnosis.standing import is_unanswered, verdict_fact
 from assistant.facts.fact import Fact, kind_of, listed
 from assistant.questions.entities import worst_first
+from assistant.questions.queries import specific_words
 from knowledge_base.documents import Kind
-from knowledge_base.retriever import search
 from traffic.labels import ATTACKS
 
 _MOST = 5
@@ -185,10 +186,10 @@ def answer_documents(asked: Asked, kind: Kind) -> Answer:
     if asked.index is None:
         return Answer(say("documents_none"), refused=True)
     device = asked.device or (asked.incident.device if asked.incident else "")
-    known = [asked.question, *read_identity(device, asked.analysis)]
-    own = search(asked.index, asked.question, 3, kind) if _has_words(asked) else []
-    own = keep_fitting(own, known)
-    citations = resolve(cite(own, asked.question), asked.index)
+    citations: tuple[Citation, ...] = ()
+    if specific_words(asked.question):
+        known = read_identity(device, asked.analysis)
+        citations = find_quotations(asked.index, asked.question, kind, known)
     if not citations and asked.incident is not None:
         manuals, past = find_sources(asked.question, asked.found, asked.analysis, asked.index)
         citations = manuals if kind == "manual" else past
@@ -196,82 +197,6 @@ def answer_documents(asked: Asked, kind: Kind) -> Answer:
         return Answer(say(f"documents_no_{kind}", name=asked.name), refused=asked.incident is None)
     line = say(f"documents_{kind}", place=citations[0].place)
     return Answer(line, citations=citations[:3], quotes=True)
-
-
-_ORDINARY = frozenset(
-    [
-        "what",
-        "does",
-        "the",
-        "manual",
-        "say",
-        "about",
-        "it",
-        "this",
-        "that",
-        "is",
-        "there",
-        "a",
-        "an",
-        "in",
-        "on",
-        "for",
-        "of",
-        "to",
-        "page",
-        "show",
-        "me",
-        "which",
-        "section",
-        "document",
-        "documentation",
-        "dev",
-        "was",
-        "steht",
-        "dazu",
-        "im",
-        "handbuch",
-        "que",
-        "dice",
-        "el",
-        "has",
-        "happened",
-        "before",
-        "ever",
-        "we",
-        "have",
-        "had",
-        "first",
-        "time",
-        "similar",
-        "incidents",
-        "past",
-        "schon",
-        "mal",
-        "das",
-        "hatten",
-        "wir",
-        "ha",
-        "pasado",
-        "antes",
-        "esto",
-        "do",
-        "you",
-        "know",
-        "any",
-        "find",
-        "look",
-        "up",
-        "tell",
-        "and",
-        "please",
-    ]
-)
-
-
-def _has_words(asked: Asked) -> bool:
-    words = asked.query.plain.strip("?. ").replace("?", " ").split()
-    return any(len(word) > 3 and word not in _ORDINARY for word in words)
 
 
 def answer_before(asked: Asked) -> Answer:

@@ -6,34 +6,20 @@ says them; the zone is named where it is not UTC, which all other times here are
 
 import time
 from datetime import datetime, timedelta
-from functools import cache
-from pathlib import Path
 
-from pydantic import RootModel
-
+from assistant.answers.asked import read_sentences
 from assistant.detection.incidents import Incident
 from assistant.facts.fact import Fact, Value, make_fact
 from assistant.history import History, State
-from traffic.files import read_yaml
 
 # What says something of the verdict, and so stays worth saying after a later acknowledgement.
 VERDICT_ACTS = ("false_alarm", "confirm", "wrong")
 _WEEK = timedelta(days=6)
 
 
-class _Sentences(RootModel[dict[str, str]]):
-    pass
-
-
-@cache
-def _sentences() -> dict[str, str]:
-    path = Path(__file__).with_name("states.yaml")
-    return read_yaml(path, _Sentences, "a sentence a state").root
-
-
 def say_state(kind: str, **values: Value) -> Fact:
     """The sentence of a kind in states.yaml with its values."""
-    return make_fact("state", _sentences()[kind], values)
+    return make_fact("state", read_sentences("states.yaml")[kind], values)
 
 
 def describe_state(incident: Incident, history: History, now_s: float | None = None) -> Fact | None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from assistant.answers.answer import answer
 from assistant.answers.documents import find_quotations, list_quotations
 from assistant.chat.feedback import keep, keep_incident, read_remark
-from assistant.chat.help import HELP
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis import Diagnosis
@@ -18,6 +17,15 @@ from assistant.questions.queries import Query, is_name_alone, read_query, split_
 from knowledge_base.documents import Kind
 from knowledge_base.index import Index
 
+HELP = """I answer questions about this capture and the documents in the knowledge base. For example:
+- Is everything ok? What is wrong with the controller? Why does it not answer?
+- Since when? Is it still going on? Which others are affected? What changed?
+- Who talks to it, asks it, writes to it, refuses it, scans it? What does it do? How many, how often, how fast?
+- Is it an attack or a fault? Is it a matter for security? How sure are you? What speaks against it?
+- What should I check first? What does the manual say? Has it happened before? What is exception 2?
+- Show the numbers. Show the packets. Which devices are there? Who is responsible for it? List the incidents.
+- Mark as false alarm because of a test. Acknowledge. Shelve for two hours because of maintenance. More.
+I only read: nothing is sent to the network, nothing is changed on a device."""
 MAX_CHARS = 2000
 # Kinds that ask about the whole plant where no device is named and none is meant by a pronoun.
 _OF_ALL = (
@@ -178,6 +186,8 @@ class Conversation:
         """Without a capture: passages, where the documents hold any."""
         kind = _OF_DOCUMENTS.get(query.kind)
         citations = find_quotations(self.index, question, kind) if kind else ()
+        if kind and not citations:
+            citations = find_quotations(self.index, question)
         if not citations:
             return Reply(f"{_NO_CAPTURE}\n\n{HELP}", refused=True)
         text = "\n".join(["From the documents:", *list_quotations(citations)])
