@@ -16,6 +16,7 @@ import yaml
 
 from assistant.answers.answer import answer
 from assistant.chat import Conversation
+from assistant.cli.main import main
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis import Diagnosis
 from assistant.questions.queries import read_forms
@@ -262,3 +263,21 @@ if __name__ == "__main__":
 def test_a_blind_sensor_neither_affirms_nor_denies(question: str) -> None:
     said = _ask("snaplen-40", question)
     assert said.text.startswith("**Cannot tell")
+
+
+def test_writes_that_a_log_only_counts_are_told_and_not_judged(tmp_path: Path) -> None:
+    out = tmp_path / "plant"
+    assert (
+        main(["simulate", "--out", str(out), "--seed", "3", "--devices", "8", "--hours", "0.2"])
+        == 0
+    )
+    plant = out / "plant.yaml"
+    analysis = analyse(out, Settings(home=tmp_path, plant=plant), _models())
+    assert analysis.view.exchanges.empty
+    writers = analysis.view.writes["client"].unique()
+    told, judged = (
+        answer(one, analysis, None) for one in ("who writes?", "is anyone writing who should not?")
+    )
+    assert all(one in told.text and one in judged.text for one in writers)
+    assert judged.text.startswith("**Cannot tell")
+    assert told.removed == judged.removed == 0

@@ -45,6 +45,7 @@ from assistant.history import History
 from assistant.questions.entities import list_names
 from assistant.questions.queries import Query, read_forms, read_query
 from knowledge_base.index import Index
+from traffic.labels import NORMAL
 
 _SHORT: dict[str, Callable[[Asked, Fact], Answer]] = {
     "health": answer_health,
@@ -174,6 +175,8 @@ def _shorten(whole: Diagnosis, said: Answer, query: Query, analysis: Analysis) -
         similar=similar,
         sections=sections,
         removed=len(checked.removed),
+        standing=said.standing or whole.standing,
+        label=NORMAL if said.standing == "normal" else whole.label,
         kind=query.kind,
         refused=said.refused,
     )

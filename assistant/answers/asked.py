@@ -13,6 +13,7 @@ from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.grounding import Citation
 from assistant.diagnosis.investigate import Investigation
+from assistant.diagnosis.standing import Standing
 from assistant.facts.fact import Fact, Proof, Value, kind_of, make_fact
 from assistant.facts.sensor import find_blindness
 from assistant.facts.traffic_view import TrafficView
@@ -92,6 +93,7 @@ class Answer:
         steps: what to do was asked for, and the line is the first step.
         listing: whether the facts are a list that is shown whole.
         refused: whether nothing that was asked for is here.
+        standing: how sure this answer is, where it is not about how the device is doing.
     """
 
     line: Fact
@@ -103,6 +105,7 @@ class Answer:
     steps: bool = False
     listing: bool = False
     refused: bool = False
+    standing: Standing | None = None
 
 
 @dataclass(frozen=True)

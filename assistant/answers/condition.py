@@ -110,23 +110,16 @@ def answer_loss(asked: Asked, headline: Fact) -> Answer:
     if asked.incident is not None and asked.incident.label in _LOSSES:
         reply: Reply = "unclear" if asked.found.standing == "inconclusive" else asked.reply(True)
         return Answer(begin(headline, reply), asked.found.facts, whole=True)
-    view = asked.view
-    rows, resent = view.flow_slots, view.evidence_of_kind("retransmission")
-    if asked.device:
-        rows, resent = (
-            view.flows_of(asked.device),
-            view.evidence_of(asked.device, ("retransmission",)),
-        )
-    pkts = int((rows["src_pkts"] + rows["dst_pkts"]).sum()) if len(rows) else 0
-    again = int(resent["count"].sum())
+    pkts, again = asked.view.count_resent(asked.device)
     if not pkts or asked.blind:
-        return Answer(say("loss_unseen", "unclear", name=asked.name), asked.sensor)
+        line = say("loss_unseen", "unclear", name=asked.name)
+        return Answer(line, asked.sensor, standing="inconclusive")
     lossy = again >= _LOST_SHARE * pkts
     kind = "loss_some" if lossy else "loss_none"
     line = say(
         kind, asked.reply(lossy), name=asked.name, resent=again, pkts=pkts, lost_share=again / pkts
     )
-    return Answer(line, asked.sensor)
+    return Answer(line, asked.sensor, standing=None if lossy else "normal")
 
 
 def answer_dns(asked: Asked, headline: Fact) -> Answer:

@@ -118,15 +118,9 @@ def _delay(asked: Asked, rows: pd.DataFrame) -> Answer:
 
 
 def _resent(asked: Asked) -> Answer:
-    view = asked.view
-    rows = view.flows_of(asked.device) if asked.device else view.flow_slots
-    resent = view.evidence_of_kind("retransmission")
-    if asked.device:
-        resent = view.evidence_of(asked.device, ("retransmission",))
-    pkts = int((rows["src_pkts"] + rows["dst_pkts"]).sum()) if len(rows) else 0
-    again = int(resent["count"].sum())
+    pkts, again = asked.view.count_resent(asked.device)
     line = say("count_resent", name=asked.name, n=again, pkts=pkts, part_share=again / max(pkts, 1))
-    return Answer(line, tuple(fact for fact in asked.found.facts if fact.id.startswith("sensor")))
+    return Answer(line, asked.sensor)
 
 
 def _sessions(asked: Asked, measure: str) -> Answer:

@@ -9,7 +9,7 @@ import pandas as pd
 from assistant.answers.asked import Answer, Asked, Reply, begin, say
 from assistant.detection.rules.conversation import prove, word_code
 from assistant.detection.rules.proofs import between
-from assistant.facts.devices import name_service
+from assistant.facts.devices import name_service, writer_facts
 from assistant.facts.fact import Fact, Proof, Value, listed
 from assistant.facts.traffic_view import TrafficView
 from assistant.questions.entities import worst_first
@@ -38,6 +38,8 @@ def answer_who(asked: Asked) -> Answer:
         return _blame(asked, _BLAMED[relation])
     if relation in ("talk", "send", "outside"):
         return _talk(asked)
+    if relation == "write" and asked.view.exchanges.empty and not asked.view.writes.empty:
+        return _count_writes(asked)
     said = _ask(asked)
     if asked.view.exchanges.empty:  # who talks says neither who asks nor who writes
         return replace(said, facts=(*said.facts, *_talk(asked).facts))
@@ -148,6 +150,21 @@ def _ask(asked: Asked) -> Answer:
     kind = f"{relation}_{form}" if asked.device else f"{relation}_all"
     line = say(kind, asked.reply(True), name=asked.name, names=names, n=len(order), times=len(rows))
     return Answer(line, tuple(facts))
+
+
+def _count_writes(asked: Asked) -> Answer:
+    """Who writes, where a log counts the commands and does not hold them."""
+    rows = asked.view.writes
+    shown = "server" if asked.query.active else "client"
+    if asked.device:
+        rows = rows[rows["client" if asked.query.active else "server"] == asked.device]
+    if rows.empty:
+        return _nobody(asked, "nobody_write_active" if asked.query.active else "nobody_write")
+    names = listed(map(asked.view.name_of, dict.fromkeys(rows[shown])), _MOST)
+    form = ("active" if asked.query.active else "passive") if asked.device else "all"
+    values: dict[str, Value] = {"n": rows[shown].nunique(), "times": int(rows["count"].sum())}
+    line = say(f"write_{form}", asked.reply(True), name=asked.name, names=names, **values)
+    return Answer(line, tuple(writer_facts(asked.view, asked.device)))
 
 
 def _name_times(count: int) -> str:
@@ -361,18 +378,15 @@ def answer_writers(asked: Asked, headline: Fact) -> Answer:
     if incident is not None and incident.label == "unauthorized_command" and incident.facts:
         seen = describe_requests(writes, asked.view) if len(writes) else []
         return Answer(begin(headline, asked.reply(True)), (*incident.facts, *seen), whole=True)
+    counted = asked.view.writes  # a log may count commands and not hold them
+    if asked.device:
+        counted = counted[counted["server"] == asked.device]
+    if writes.empty and not counted.empty:
+        names = asked.view.names_of(dict.fromkeys(counted["client"]))
+        after_s = float(counted["since_s"].min()) - asked.view.start_s
+        line = say("writers_unjudged", "unclear", name=asked.name, names=names, after_s=after_s)
+        return Answer(line, tuple(writer_facts(asked.view, asked.device)))
     if writes.empty:
-        sweeps = asked.view.writes
-        if len(sweeps):
-            writers = dict.fromkeys(map(str, sweeps["client"]))
-            return Answer(
-                say(
-                    "writers_unjudged",
-                    "unclear",
-                    name=asked.name,
-                    names=asked.view.names_of(writers),
-                )
-            )
         return _nobody(asked, "nobody_write")
     facts = tuple(describe_requests(writes, asked.view, refused=True))
     names = listed(

@@ -16,7 +16,7 @@ from assistant.diagnosis.grounding import check
 from assistant.diagnosis.health import Condition, describe_health, judge_health
 from assistant.diagnosis.playbook import find_symptoms, read_playbook
 from assistant.diagnosis.standing import Standing, judge, kind_of, verdict_fact
-from assistant.facts.devices import end_facts, health_fact, talk_facts, writer_facts
+from assistant.facts.devices import end_facts, health_fact, talk_facts
 from assistant.facts.fact import Fact, Value, listed, make_fact
 from assistant.facts.logs_and_readings import BACKGROUND, quote_lines, record_facts
 from assistant.facts.profiles import PROFILES
@@ -32,16 +32,9 @@ _HOLDS = {
     "no_devices": "No address in this capture is in a private network, so none was taken for a device of the "
     "plant; name the plant's own with --local.",
 }
-_ASKS_FOR_LOSS = re.compile(
-    r"(?i)\b(los(e|es|ing|t)\b.*\bpackets?|packet loss|packets?\b.*\blost)\b"
-)
-_ASKS_WHO_TALKS = re.compile(r"(?i)\bwho\b.*\b(talk|speak|communicat)")
-_ASKS_FOR_WRITERS = re.compile(r"(?i)\b(writ(e|es|ing|ten|er|ers)|wrote)\b")
 _ASKS_FOR_ENDS = re.compile(
     r"(?i)\b(connection|session)s?\b.*\b(end|break|clos|drop|lose|lost)|\b(los\w+|disconnect)"
 )
-_LOSSES, _LOST_SHARE = ("packet_loss", "congestion"), 0.01
-_NO_LOSS = "No packet loss shows: {resent} of {pkts:packet} were sent again."
 _HIDES_ANSWERS = ("one_way", "cut")  # blindness that makes whatever is asked look unanswered
 _NO_KIND = (
     "No device is known as {kind} here (plant.yaml names roles and zones), so all devices were "
@@ -104,12 +97,8 @@ def investigate(question: str, analysis: Analysis, device: str | None = None) ->
     view, capture = analysis.view, analysis.capture
     named = found.device if found.mention.devices else ""
     beside = [*notice_facts(view, capture.notices, named), *sensor_facts(capture.quality)]
-    talks = talk_facts(view) if found.device and _ASKS_WHO_TALKS.search(question) else []
-    if named and _ASKS_FOR_WRITERS.search(question):
-        talks += writer_facts(view, named)
-    if named and _ASKS_FOR_ENDS.search(question):
-        talks += end_facts(view, named)
-    return replace(found, facts=(*_sound(talks), *found.facts, *_sound(beside)))
+    ends = end_facts(view, named) if named and _ASKS_FOR_ENDS.search(question) else []
+    return replace(found, facts=(*_sound(ends), *found.facts, *_sound(beside)))
 
 
 def _add_records(found: Investigation, analysis: Analysis) -> Investigation:
@@ -139,8 +128,6 @@ def _investigate(question: str, analysis: Analysis, device: str | None) -> Inves
     if mention.missing and not named:
         return _find_nothing(mention, analysis)
     incidents = choose_incidents(question, mention, analysis)
-    if denial := _deny_loss(question, incidents, mention, analysis):
-        return denial
     if incidents:
         return _explain(incidents[0], incidents[1:], mention, analysis)
     if named and list_addresses(analysis):
@@ -165,39 +152,6 @@ def _find_unjudged_networks(analysis: Analysis) -> tuple[str, ...]:
         network
         for network in find_plant_networks(analysis.capture)
         if not any(one in ipaddress.ip_network(network) for one in ours)
-    )
-
-
-def _deny_loss(
-    question: str, incidents: list[Incident], mention: Mention, analysis: Analysis
-) -> Investigation | None:
-    """Packets are not lost: said where that was asked, from their count; None elsewhere."""
-    if not _ASKS_FOR_LOSS.search(question) or any(one.label in _LOSSES for one in incidents):
-        return None
-    view = analysis.view
-    device = (mention.devices or (*list_addresses(analysis), ""))[0]
-    if not device or find_blindness(analysis.capture.quality, device, view.seen_s):
-        return None
-    rows, resent = view.flow_slots, view.evidence_of_kind("retransmission")
-    if mention.devices:
-        rows, resent = view.flows_of(device), view.evidence_of(device, ("retransmission",))
-    pkts = int((rows["src_pkts"] + rows["dst_pkts"]).sum())
-    again = int(resent["count"].sum())
-    if not pkts or again >= _LOST_SHARE * pkts:
-        return None
-    headline = make_fact("no_loss", _NO_LOSS, {"resent": again, "pkts": pkts})
-    return Investigation(
-        device=device,
-        mention=mention,
-        standing="normal",
-        facts=(),
-        context=(
-            _names_and_times(device, incidents, len(incidents), analysis),
-            *(fact for one in incidents for fact in one.facts),
-        ),
-        others=tuple(incidents),
-        notes=tuple(_notes(mention)),
-        condition=Condition(headline),
     )
 
 

@@ -97,10 +97,11 @@ def talk_facts(view: TrafficView, most: int = 5) -> list[Fact]:
     return facts
 
 
-def writer_facts(view: TrafficView, device: str) -> list[Fact]:
-    """Who sent a device write commands, and whom it sent any, the most first."""
+def writer_facts(view: TrafficView, device: str = "") -> list[Fact]:
+    """Who sent a device write commands, and whom it sent any, the most first; of all without one."""
     rows = view.writes
-    rows = rows[(rows["client"] == device) | (rows["server"] == device)]
+    if device:
+        rows = rows[(rows["client"] == device) | (rows["server"] == device)]
     ends = rows.groupby(["client", "server"], as_index=False)
     each = ends.agg(count=("count", "sum"), since_s=("since_s", "min"))
     facts = []

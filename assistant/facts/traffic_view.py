@@ -196,6 +196,13 @@ class TrafficView:
         """Evidence rows of some kinds, of all devices."""
         return self.evidence[self.evidence["kind"].isin(kinds)]
 
+    def count_resent(self, device: str = "") -> tuple[int, int]:
+        """Packets of a device, or of all, and how many of them were sent again."""
+        rows, resent = self.flow_slots, self.evidence_of_kind("retransmission")
+        if device:
+            rows, resent = self.flows_of(device), self.evidence_of(device, ("retransmission",))
+        return int((rows["src_pkts"] + rows["dst_pkts"]).sum()), int(resent["count"].sum())
+
     def endpoint(self, flows: pd.DataFrame) -> str:
         """The answering side that most flows share, "10.0.0.5:80" or "plc-1 (10.0.0.5) port
         502"."""
