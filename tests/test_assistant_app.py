@@ -14,14 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from assistant.app import (
-    build_page,
-    launch_options,
-    render_bar,
-    render_evidence,
-    render_message,
-    render_plant,
-)
+from assistant.app.page import build_page, launch_options
+from assistant.app.panels import render_bar, render_evidence, render_message, render_plant
 from assistant.diagnosis.health import list_devices
 from assistant.facts.fact import Fact
 from traffic.conversations import empty_exchanges

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from bottling_line import CAMERA, beacon
 
-import assistant.app
+import assistant.app.panels
 import assistant.report
 from assistant.report import (
     incident_table,
@@ -37,7 +37,7 @@ def verdicts() -> pd.DataFrame:
 
 
 def test_the_examples_in_the_docstrings() -> None:
-    for module in (assistant.report, assistant.app):
+    for module in (assistant.report, assistant.app.panels):
         assert doctest.testmod(module).failed == 0
 
 

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from functools import cache
+from itertools import product
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -19,7 +20,7 @@ from assistant.chat import Conversation
 from assistant.cli.main import main
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis import Diagnosis
-from assistant.questions.queries import read_forms
+from assistant.questions.queries import Query, compile_terms, read_forms
 from assistant.session import Models, analyse, load_models
 from assistant.settings import Settings
 from knowledge_base.index import Index, ensure_samples, open_index
@@ -281,3 +282,15 @@ def test_writes_that_a_log_only_counts_are_told_and_not_judged(tmp_path: Path) -
     assert all(one in told.text and one in judged.text for one in writers)
     assert judged.text.startswith("**Cannot tell")
     assert told.removed == judged.removed == 0
+
+
+@pytest.mark.parametrize("group", ["relation", "measure", "aspect"])
+@pytest.mark.parametrize("name", CAPTURES)
+def test_every_term_of_a_question_has_its_sentence(group: str, name: str) -> None:
+    kinds = {"relation": "who", "measure": "count", "aspect": "does"}
+    device, analysis = next(iter(_addresses(name))), _analysis(name)
+    for term, meant, active in product(compile_terms()[group], ("", device), (False, True)):
+        query = Query(kinds[group], f"{term} {meant}", active=active, **{group: term})
+        said = answer(f"{term} {meant}", analysis, None, meant or None, None, query)
+        assert said.removed == 0, said.text
+        assert said.text.startswith("**")

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import pandas as pd
+
 from assistant.answers.asked import Answer, Asked, Reply, begin, say
 from assistant.answers.partners import describe_delay, describe_requests
 from assistant.answers.states import short_state
@@ -150,72 +152,75 @@ def answer_answers(asked: Asked, headline: Fact) -> Answer:
     """Whether a device answers, and for how long it has not."""
     if not asked.device:
         return _all_requests(asked)
-    view, device = asked.view, asked.device
-    if asked.query.active and asked.second:
-        device = asked.second  # "does A reach B?" asks whether B answers A
-    rows = asked.requests
-    rows = rows[
-        (rows["server"] == device) & rows["outcome"].isin(["answered", "refused", "unanswered"])
-    ]
+    view, found = asked.view, asked.found
+    # "does A reach B?" asks whether B answers A
+    device = asked.second if asked.query.active and asked.second else asked.device
     name = view.name_of(device)
     if find_blindness(view.quality, device, view.seen_s) in ("one_way", "cut"):
-        return Answer(say("answers_unseen", "unclear", name=name), asked.found.facts, whole=True)
+        return Answer(say("answers_unseen", "unclear", name=name), found.facts, whole=True)
+    rows = asked.requests
+    rows = rows[rows["server"] == device]
+    rows = rows[rows["outcome"].isin(["answered", "refused", "unanswered"])]
+    if said := _fails_to_answer(asked, device, rows, headline):
+        return said
     heard = view.flows_of(device)
-    sent = heard[heard["sent_pkts"] > 0] if len(heard) else heard
-    incident = asked.incident
-    facts = tuple(describe_requests(rows, view, refused=True)[:4])
-    concerned = (incident.device, *(() if len(rows) else incident.peers)) if incident else ()
-    if incident and device in concerned and incident.label in _FAILS_TO_ANSWER:
-        if (
-            is_over(incident, asked.analysis)
-            and len(rows)
-            and rows["outcome"].iloc[-1] != "unanswered"
-        ):
-            start_s, end_s = find_start(incident)[0], find_end(incident)
-            line = say(
-                "answers_again",
-                asked.reply(True),
-                name=name,
-                start_time_s=start_s,
-                end_time_s=end_s,
-            )
-            return Answer(line, (*asked.found.facts, *facts))
-        unclear = asked.found.standing == "inconclusive"
-        reply: Reply = "unclear" if unclear else asked.reply(False)
-        return Answer(begin(headline, reply), (*asked.found.facts, *facts), whole=True)
+    sent = heard[heard["sent_pkts"] > 0]
     if sent.empty:
-        return Answer(
-            say("answers_silent", asked.reply(False), name=name), asked.found.facts, whole=True
-        )
+        line = say("answers_silent", asked.reply(False), name=name)
+        return Answer(line, found.facts, whole=True)
     if rows.empty:
-        last_s = float(sent["until_s"].max())
-        line = say(
-            "answers_heard",
-            asked.reply(True),
-            name=name,
-            pkts=int(sent["sent_pkts"].sum()),
-            last_time_s=last_s,
-        )
-        return Answer(line, asked.found.facts)
-    good = rows[rows["outcome"] == "answered"]
-    refused, vain = (
-        int((rows["outcome"] == "refused").sum()),
-        int((rows["outcome"] == "unanswered").sum()),
+        values: dict[str, Value] = {
+            "pkts": int(sent["sent_pkts"].sum()),
+            "last_time_s": float(sent["until_s"].max()),
+        }
+        return Answer(say("answers_heard", asked.reply(True), name=name, **values), found.facts)
+    return _count_answers(asked, name, rows)
+
+
+def _fails_to_answer(
+    asked: Asked, device: str, rows: pd.DataFrame, headline: Fact
+) -> Answer | None:
+    """What an incident says of it: that it does not answer, or that it did not for a while; None
+    where no incident is about that."""
+    incident = asked.incident
+    if incident is None or incident.label not in _FAILS_TO_ANSWER:
+        return None
+    if device not in (incident.device, *(() if len(rows) else incident.peers)):
+        return None
+    facts = (*asked.found.facts, *describe_requests(rows, asked.view, refused=True, most=4))
+    answers = len(rows) and rows["outcome"].iloc[-1] != "unanswered"
+    if answers and is_over(incident, asked.analysis):
+        start_s, end_s = find_start(incident)[0], find_end(incident)
+        values: dict[str, Value] = {"start_time_s": start_s, "end_time_s": end_s}
+        name = asked.view.name_of(device)
+        return Answer(say("answers_again", asked.reply(True), name=name, **values), facts)
+    unclear = asked.found.standing == "inconclusive"
+    reply: Reply = "unclear" if unclear else asked.reply(False)
+    return Answer(begin(headline, reply), facts, whole=True)
+
+
+def _count_answers(asked: Asked, name: str, rows: pd.DataFrame) -> Answer:
+    """How many of the requests to it were answered, refused, left."""
+    counts = rows["outcome"].value_counts()
+    answered, refused, vain = (
+        int(counts.get(one, 0)) for one in ("answered", "refused", "unanswered")
     )
+    facts = tuple(describe_requests(rows, asked.view, refused=True, most=4))
     values: dict[str, Value] = {
-        "name": name, "asked": len(rows), "answered": len(good), "refused": refused, "unanswered": vain,
-        "last_time_s": float(rows.loc[rows["outcome"] != "unanswered", "ts"].max()) if len(rows) > vain else 0.0,
-    }  # fmt: skip
-    if not vain:
-        kind = "answers_all" if not refused else "answers_refuses"
-        return Answer(say(kind, asked.reply(not refused or bool(len(good))), **values), facts)
+        "name": name,
+        "asked": len(rows),
+        "answered": answered,
+        "refused": refused,
+        "unanswered": vain,
+    }
     if vain == len(rows):
-        return Answer(
-            say("answers_nothing", asked.reply(False), **values),
-            (*asked.found.facts, *facts),
-            whole=True,
-        )
-    return Answer(say("answers_partly", asked.reply(vain < 0.5 * len(rows)), **values), facts)
+        line = say("answers_nothing", asked.reply(False), **values)
+        return Answer(line, (*asked.found.facts, *facts), whole=True)
+    values["last_time_s"] = float(rows.loc[rows["outcome"] != "unanswered", "ts"].max())
+    if vain:
+        return Answer(say("answers_partly", asked.reply(2 * vain < len(rows)), **values), facts)
+    kind = "answers_refuses" if refused else "answers_all"
+    return Answer(say(kind, asked.reply(True), **values), facts)
 
 
 def _all_requests(asked: Asked) -> Answer:

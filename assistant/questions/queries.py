@@ -152,7 +152,8 @@ def _forms() -> dict[str, QueryForm]:
 
 
 @cache
-def _terms() -> dict[str, dict[str, re.Pattern[str]]]:
+def compile_terms() -> dict[str, dict[str, re.Pattern[str]]]:
+    """The words that tell questions of one kind apart, by group and name."""
     return {
         group: {name: re.compile(pattern.replace("\n", "")) for name, pattern in terms.items()}
         for group, terms in _read_terms().items()
@@ -393,7 +394,9 @@ def _common_words() -> frozenset[str]:
 
 
 def _term(group: str, plain: str) -> str:
-    return next((name for name, pattern in _terms()[group].items() if pattern.search(plain)), "")
+    return next(
+        (name for name, pattern in compile_terms()[group].items() if pattern.search(plain)), ""
+    )
 
 
 def _is_active(plain: str, kind: str) -> bool:
@@ -401,7 +404,7 @@ def _is_active(plain: str, kind: str) -> bool:
 
     Of numbers, what a device gets and refuses others have asked.
     """
-    actor = _terms()["actor"]
+    actor = compile_terms()["actor"]
     plain = plain[:_MOST_READ]
     if actor["another"].search(plain) or (kind == "count" and actor["takes"].search(plain)):
         return False
