@@ -291,10 +291,6 @@ class History:
         )
         return [State(**row) for row in self.file.rows(sql, value)]
 
-    def add_feedback(self, feedback: Feedback) -> int:
-        """Keep what a person said of a verdict; returns its number."""
-        return self.file.insert("feedback", **vars(feedback))
-
     def feedback(self, device: str | None = None) -> list[Feedback]:
         """All feedback that nobody took back, or that of one device, oldest first."""
         sql = (

@@ -10,9 +10,7 @@ was done before, was worse than the better of them wherever one of them failed.
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -28,57 +26,13 @@ from knowledge_base.manifest import Entry
 from knowledge_base.minilm import Embedded
 from knowledge_base.pieces import pieces_of
 from knowledge_base.relevance import BOUND, code_share, features, match, read_asked, relevance
-from knowledge_base.words import STOP_WORDS, WORD, make_tokens, singular
+from knowledge_base.words import WORD, make_tokens
 from traffic.errors import UserError
 
 MAX_QUESTION_CHARS = 2000
 DEPTH = 40  # candidates taken from each list
 
 # The terms by which a question shows that it is about the documents.
-
-_JOINTED = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w-]+|\d{4,}|[A-Za-z]+-[A-Za-z]+")
-_UNPAIRED = STOP_WORDS | {"no", "not", "off", "up", "out"}
-
-
-def find_terms(index: Index, question: str) -> set[str]:
-    """Terms of the documents that a question names, in lower case: "0x0b", "keep-alive", "stp",
-    "zero window".
-
-    A term is a word with a digit or a joint in it, a word that is always written in capitals, or
-    two telling words that stand beside each other. One common noun is none: that a past incident
-        speaks of the weather makes no term.
-    """
-    if "terms" not in index.memo:
-        index.memo["terms"] = _read_terms([chunk.context for chunk in index.chunks()])
-    text = question[:MAX_QUESTION_CHARS]
-    return {word for word in (*make_tokens(text), *_pairs(text)) if word in index.memo["terms"]}
-
-
-def _read_terms(texts: Sequence[str]) -> frozenset[str]:
-    words = {word for text in texts for word in WORD.findall(text)}
-    jointed = {word.lower() for word in words if _JOINTED.fullmatch(word)}
-    capitals = {
-        word.lower() for word in words if len(word) > 1 and word.isalpha() and word.isupper()
-    }
-    small = {word.lower() for word in words if not word.isupper()}
-    return frozenset(
-        {*jointed, *(capitals - small), *(pair for text in texts for pair in _pairs(text))}
-    )
-
-
-def _pairs(text: str) -> list[str]:
-    """Telling words that follow each other; stop words between them are passed over, numbers part
-    them."""
-    told = [
-        singular(word)
-        for word in WORD.findall(text.lower())
-        if len(word) > 1 and word not in _UNPAIRED
-    ]
-    return [
-        f"{one} {other}"
-        for one, other in pairwise(told)
-        if not (one[0].isdigit() or other[0].isdigit())
-    ]
 
 
 @dataclass(frozen=True)
@@ -260,20 +214,6 @@ def find_passage(index: Index, chunk_id: str) -> Passage | None:
         return None
     chunks = (chunk for chunk in index.chunks() if chunk.id == chunk_id)
     return next((_passage(chunk, 1.0, source) for chunk in chunks), None)
-
-
-def find_nearness(index: Index, question: str) -> float:
-    """Cosine of a question with the passage that lies nearest to it in meaning; 0 where there is no
-    passage.
-
-    Raises:
-        UserError: the stored vectors were made by another embedder.
-    """
-    if not index.chunks() or not question.strip():
-        return 0.0
-    vector = index.read_question(question[:MAX_QUESTION_CHARS]).vector
-    nearest = [*index.nearest(vector, 1, None)]
-    return max((float(one @ vector) for one in index.store.vectors(nearest).values()), default=0.0)
 
 
 def _passage(chunk: Chunk, score: float, source: Entry) -> Passage:

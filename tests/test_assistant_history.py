@@ -89,7 +89,8 @@ def test_impossible_states_are_refused(history, change, message):
 
 def test_feedback_and_answers_come_back_as_given(history):
     said = Feedback("10.0.0.5", 100.0, 160.0, "i1", "c2", "normal", "ana", "our own test", 170.0)
-    history.add_feedback(said)
+    history.add_incident(RECORD)
+    history.set_state("i1", "acknowledged", "ana", now_s=170.0, said=said)
     history.add_answer("why?", {"standing": "likely", "facts": ["ä"]}, now_s=1.0)
     history.add_answer("who?", {"standing": "normal"}, now_s=2.0)
     assert history.feedback() == [said]

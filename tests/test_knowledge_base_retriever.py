@@ -11,16 +11,7 @@ from word_vectors import WordVectors
 from knowledge_base.embeddings import read_sample_vectors, sample_files
 from knowledge_base.index import Index, ensure_samples, open_index
 from knowledge_base.relevance import BOUND, CODE_SURE
-from knowledge_base.retriever import (
-    _words,
-    find_nearness,
-    find_passage,
-    find_terms,
-    mend,
-    read_incidents,
-    search,
-    similar,
-)
+from knowledge_base.retriever import _words, find_passage, mend, read_incidents, search, similar
 from knowledge_base.words import is_code, make_tokens
 from traffic.labels import LABELS, NORMAL, TAXONOMY
 
@@ -257,29 +248,6 @@ def test_equal_passages_are_ordered_by_id(home, tmp_path):
         ids = sorted(chunk.id for chunk in small.chunks())
         assert [passage.chunk_id for passage in found] == ids
     assert found[0].score == found[1].score >= BOUND
-
-
-@pytest.mark.parametrize(
-    ("question", "terms"),
-    [
-        ("what does 0x0B mean?", {"0x0b"}),
-        ("What is a man in the middle?", {"man middle"}),
-        ("is that a duplex mismatch", {"duplex mismatch"}),
-        ("CONNACK again", {"connack"}),
-        ("what is the weather?", set()),
-        ("port 7 of 9", set()),
-        ("", set()),
-    ],
-)
-def test_terms_are_codes_capitals_and_pairs_of_the_documents(index, question, terms):
-    assert find_terms(index, question) == terms
-
-
-def test_a_passage_lies_nearest_to_its_own_words(index):
-    context = index.chunks()[0].context
-    assert find_nearness(index, context) == pytest.approx(1.0, abs=1e-3)
-    assert find_nearness(index, "who won the match?") < 0.3
-    assert find_nearness(index, " ") == 0.0
 
 
 @pytest.mark.parametrize(

@@ -102,17 +102,6 @@ def list_names(analysis: Analysis) -> list[str]:
     return list(dict.fromkeys([*given, *_known(analysis).own_names]))
 
 
-def words_besides(words: list[str], analysis: Analysis) -> list[str]:
-    """Those of a question's words that are no part of a device's name, role, model or zone, and no
-    kind of device."""
-    described = " ".join(
-        " ".join((one.name, one.role, one.model, one.zone, *one.aliases))
-        for one in _inventory(analysis)
-    )
-    known = set(_plain(described).split())
-    return [word for word in words if word not in known and not _kinds(word)]
-
-
 def worst_first(incidents: list[Incident]) -> list[Incident]:
     """Incidents by severity, then by how much evidence they have, then by start."""
     return sorted(

@@ -289,20 +289,3 @@ def make_events(rows: pd.DataFrame) -> pd.DataFrame:
     for name in ("code", "target", "distinct"):
         events[name] = rows[name].to_numpy() if name in rows else np.full(len(rows), -1)
     return pd.DataFrame(events)
-
-
-def number_names(texts: np.ndarray) -> np.ndarray:
-    """Equal numbers for equal names.
-
-    Args:
-        texts: shape (n, width), uint8; a name ends at its first 0, and capitals equal small
-            letters.
-
-    Returns:
-        Shape (n,), int64.
-    """
-    ended = np.cumsum(texts == 0, axis=1) > 0
-    capital = (texts >= ord("A")) & (texts <= ord("Z"))
-    texts = np.where(ended, 0, texts + 32 * capital.astype(np.uint8)).astype(np.uint8)
-    names = np.ascontiguousarray(texts).view(f"S{texts.shape[1]}").ravel()
-    return np.unique(names, return_inverse=True)[1].astype(np.int64)
