@@ -259,10 +259,12 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize(
     "question",
-    ["is anyone writing to 10.20.0.63?", "who talks to the internet?", "are we losing packets?"],
-)
-def test_a_blind_sensor_neither_affirms_nor_denies(question: str) -> None:
-    said = _ask("snaplen-40", question)
+    ["is anyone writing to {}?", "who talks to the internet?", "are we losing packets?", "does {} answer?",
+     "how many requests were refused?", "is {} ok?", "does every request succeed?"],
+)  # fmt: skip
+@pytest.mark.parametrize(("name", "device"), [("snaplen-40", "10.20.0.63"), (BLIND, "10.20.0.30")])
+def test_a_blind_sensor_neither_affirms_nor_denies(question: str, name: str, device: str) -> None:
+    said = _ask(name, question.format(device))
     assert said.text.startswith("**Cannot tell")
 
 

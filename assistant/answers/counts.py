@@ -13,7 +13,8 @@ from assistant.questions.entities import list_addresses
 from traffic.capture import SAMPLE_S
 
 _TIMES = re.compile(r"how (often|many times)|wie oft|cuantas veces")
-_REQUESTS = ("answered", "refused", "unanswered", "unseen", "told")
+_JUDGED = ("answered", "refused", "unanswered")
+_REQUESTS = (*_JUDGED, "unseen", "told")
 
 
 def answer_count(asked: Asked, headline: Fact) -> Answer:
@@ -61,12 +62,13 @@ def _pick(asked: Asked) -> pd.DataFrame:
 def _requests(asked: Asked, measure: str) -> Answer:
     rows = _pick(asked)
     if rows.empty:
-        return Answer(
-            say("count_unread", "unclear" if asked.polar else "", name=asked.name),
-            asked.found.facts,
-        )
+        return Answer(say("count_unread", "unclear", name=asked.name), asked.found.facts)
     if measure == "delay":
         return _delay(asked, rows)
+    if measure in ("refused", "unanswered"):  # of those whose outcome was seen
+        rows = rows[rows["outcome"].isin(_JUDGED) | (rows["code"] > 0)]
+        if rows.empty:
+            return Answer(say("count_unseen", "unclear", name=asked.name), asked.sensor)
     part = {
         "refused": rows[(rows["outcome"] == "refused") | (rows["code"] > 0)],
         "unanswered": rows[rows["outcome"] == "unanswered"],
