@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from assistant.questions.entities import Mention, list_names, read_devices
 from assistant.questions.queries import read_forms, read_query, specific_words, split_question
+from assistant.session import analyse, load_models
+from assistant.settings import Settings
 from traffic.identities import empty_identities
 from traffic.plant import Plant
 
@@ -208,3 +210,12 @@ def test_a_zone_stands_for_its_devices_the_worst_first():
     zoned = replace(line, plant=Plant(devices))
     assert read_devices("is line 3 ok", zoned).devices == (PLC, PANEL)
     assert read_devices("is line 4 ok", zoned) == Mention(kind="line")
+
+
+def test_a_client_id_means_all_who_log_in_under_it(shared: Path, tmp_path: Path) -> None:
+    capture = shared / "data" / "field" / "mqtt-one-client-id-twice.pcap"
+    settings = Settings(home=tmp_path)
+    found = read_devices(
+        "why is gateway01 thrown off?", analyse(capture, settings, load_models(settings))
+    )
+    assert found.devices == ("10.20.0.51", "10.20.0.52")

@@ -4,8 +4,10 @@ import ipaddress
 import re
 import weakref
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from itertools import chain
 
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
@@ -15,6 +17,7 @@ from traffic.identities import choose_identities
 from traffic.plant import Device
 
 MAX_CHARS = 2000
+_MOST_IDS = 4  # under which one device logs in
 
 # What operators call a device -> words that stand in its role or name.
 _SYNONYMS = {
@@ -115,12 +118,13 @@ class _Known:
     """What stands for devices beside plant.yaml.
 
     Attributes:
-        own_names: what a device calls itself -> its address.
+        own_names: what a device calls itself -> its address; the addresses of all who log in under
+            one client id, which two may share by mistake.
         described: the inventory, then the other devices with the role, model and MAC that the
             traffic tells, without names.
     """
 
-    own_names: dict[str, str]
+    own_names: dict[str, tuple[str, ...]]
     described: tuple[Device, ...]
 
 
@@ -140,20 +144,34 @@ def _known(analysis: Analysis) -> _Known:
     return _KNOWN[key]
 
 
-def _own_names(analysis: Analysis) -> dict[str, str]:
-    """What devices call themselves, whole and without a domain; not what two are called, and not
-    what consists of the words of questions: a host may call itself "network"."""
+def _own_names(analysis: Analysis) -> dict[str, tuple[str, ...]]:
+    """What devices call themselves, whole and without a domain; not what two are called, but for
+    the ids they log in under, and not what consists of the words of questions: a host may call
+    itself "network"."""
     told = choose_identities(analysis.capture.identities)
     told = told[(told["field"] == "name") & told["device"].isin(list_addresses(analysis))]
     bearers: dict[str, set[str]] = defaultdict(set)
     for name, address in zip(told["value"], told["device"], strict=True):
         for one in {name, name.split(".")[0]}:
             bearers[one.lower()].add(str(address))
+    unique = {name: tuple(addresses) for name, addresses in bearers.items() if len(addresses) == 1}
     return {
-        name: min(addresses)
-        for name, addresses in bearers.items()
-        if len(addresses) == 1 and len(_plain(name)) > 2 and not is_ordinary(_plain(name))
+        name: addresses
+        for name, addresses in (_client_ids(analysis) | unique).items()
+        if len(_plain(name)) > 2 and not is_ordinary(_plain(name))
     }
+
+
+def _client_ids(analysis: Analysis) -> dict[str, tuple[str, ...]]:
+    """The ids under which devices open sessions, each with all who use it."""
+    asked = analysis.capture.exchanges
+    named = asked[(asked["kind"] == "session") & asked["name"].notna()]
+    pairs = named[["client", "name"]].astype("str").drop_duplicates()
+    own = pairs[pairs["client"].isin(list_addresses(analysis))]
+    # A flood invents ids by the thousand; who has many is called by none of them.
+    own = own[own.groupby("client")["name"].transform("size") <= _MOST_IDS]
+    users = own.groupby(own["name"].str.lower())["client"].unique()
+    return {str(name): tuple(sorted(clients)) for name, clients in users.items()}
 
 
 def _inventory(analysis: Analysis) -> tuple[Device, ...]:
@@ -190,7 +208,7 @@ def _named(text: str, analysis: Analysis) -> list[str]:
         return by_mac
     names = {_plain(name): address for name, address in _known(analysis).own_names.items()}
     names |= {
-        _plain(name): one.address
+        _plain(name): (one.address,)
         for one in _inventory(analysis)
         for name in (one.name, *one.aliases)
         if name
@@ -203,7 +221,7 @@ def _named(text: str, analysis: Analysis) -> list[str]:
             for i, name in enumerate(exact)
             if not any(f" {name} " in f" {long} " for long in exact[:i])
         ]
-        return list(dict.fromkeys(names[name] for name in sorted(kept, key=asked.find)))
+        return _flat(names[name] for name in sorted(kept, key=asked.find))
     # Only letters may be mistyped: plc-2 is not a misspelt plc-1.
     words = asked.split()
     starts = {word[0] for word in words}
@@ -212,7 +230,11 @@ def _named(text: str, analysis: Analysis) -> list[str]:
         for name in names
         if len(name) >= 4 and name[0] in starts and _nearly_in(name, words)
     }
-    return list(dict.fromkeys(close.values()))
+    return _flat(close.values())
+
+
+def _flat(addresses: Iterable[tuple[str, ...]]) -> list[str]:
+    return list(dict.fromkeys(chain.from_iterable(addresses)))
 
 
 def _in_zone(text: str, analysis: Analysis) -> list[str]:
