@@ -74,7 +74,7 @@ def test_a_wrong_case_is_refused(tmp_path: Path, changed: dict, said: str) -> No
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ({}, "0 origins are given; expected one of sample, data, simulated, recorded"),
+        ({}, "0 origins are given; expected one of sample, data, file, simulated"),
         ({"sample": "bottling-line", "data": "x"}, "2 origins are given"),
         (
             {"simulated": {"seed": 1, "devices": 5, "hours": 0.5, "scenarios": ["normal"]}},

@@ -63,8 +63,8 @@ def test_a_right_answer_meets_every_measure(diagnosis: Diagnosis, index: Index) 
     [
         ({"causes": ("recon",)}, {"cause", "unmisled", "right"}),
         ({"standings": ("confirmed",)}, {"standing", "right"}),
-        ({"mentions": ("203.0.113.99",)}, {"mentions"}),
-        ({"denies": ("cam-1",)}, {"reserved"}),
+        ({"mentions": ("203.0.113.99",)}, {"mentions", "right"}),
+        ({"denies": ("cam-1",)}, {"reserved", "right", "unmisled"}),
     ],
 )
 def test_what_is_missed_is_told_apart(
@@ -222,6 +222,7 @@ def test_the_sample_through_the_whole_command(
     run = read_json(tmp_path / "answers.json", AnswersRun, "a run of answers")
     shares = {(one.measure, one.group): (one.share.value, one.cases) for one in run.measured}
     assert shares["cause", ""] == shares["cause", "sample"] == (0.5, 2)
+    assert shares["right", ""] == (pytest.approx(2 / 3), 3)
     assert shares["refused", ""] == (1.0, 1)
     assert shares["sourced", ""] == (1.0, 3)
-    assert "a93   cause, unmisled, right  why does plc-01 not answer?" in capsys.readouterr().out
+    assert "a93   right, cause, unmisled  why does plc-01 not answer?" in capsys.readouterr().out

@@ -72,6 +72,12 @@ def answers(
         Path,
         typer.Option(help="Recorded runs, one folder for each seed; likewise.", metavar="FOLDER"),
     ] = Path("runs/answers"),
+    made: Annotated[
+        Path,
+        typer.Option(
+            help="Cases of eval.testbed.cases, asked too if they are there.", metavar="FOLDER"
+        ),
+    ] = Path("runs/cases"),
     mutations: Annotated[
         bool,
         typer.Option(
@@ -82,7 +88,7 @@ def answers(
     form: Form = "table",
     out: Out = _RESULTS,
 ) -> None:
-    """Are cause, certainty, device, numbers, citations and refusals of answers right?"""
+    """Are answers right, by source of captures: cause, device, certainty, false all-clears, refusals?"""
     if mutations:
         from eval.answers.mutations import run_mutations
 
@@ -94,7 +100,7 @@ def answers(
     from eval.results import write_results
 
     with narrate("asking") as progress:
-        run = run_answers(cases or (), data, recordings, settings, progress)
+        run = run_answers(cases or (), data, recordings, settings, progress, made)
     write_results(run, out / f"{run.name}.json")
     say_notes(run.notes)
     print_json(run.model_dump()) if form == "json" else typer.echo(render_answers(run))

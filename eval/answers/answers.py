@@ -4,9 +4,10 @@ cases ─▶ captures (one analysis each) ─▶ ask or chat ─▶ grading ─�
 """
 
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from assistant.answers.answer import answer
@@ -18,7 +19,7 @@ from assistant.session import Models, load_models
 from assistant.settings import Settings
 from eval.answers.captures import CaseCapture, Roots, find_missing, read_case_capture
 from eval.answers.cases import Case, Source, find_cases, read_cases
-from eval.answers.grading import MEASURES, Answer, grade_answer
+from eval.answers.grading import MEASURES, Answer, grade_answer, grade_refusal
 from eval.answers.results import (
     AnswersRun,
     CaseResult,
@@ -26,9 +27,9 @@ from eval.answers.results import (
     Skipped,
     hash_files,
     make_origin,
+    measure_share,
     note_skipped,
 )
-from eval.detection.bootstrap import resample_mean
 from knowledge_base.index import Index, ensure_samples, open_index
 from traffic.errors import UserError
 
@@ -74,13 +75,19 @@ def run_answers(
     recordings: Path,
     settings: Settings,
     progress: Progress | None = None,
+    made: Path | None = None,
 ) -> AnswersRun:
     """Ask the cases of ``cases``, or the shipped ones, with the models that the settings name.
+
+    Where none are named, those of ``data/field`` and of ``made`` (a folder of ``python -m
+    eval.testbed.cases``) are asked too, if they are there.
 
     Raises:
         UserError: see ``plan_cases``; or a model cannot be loaded, or a capture not be read.
     """
-    paths, roots = tuple(cases) or find_cases("answers"), Roots(data, recordings)
+    beside = [one / "cases.yaml" for one in (data / "field", *([made] if made else []))]
+    found = (*find_cases("answers"), *(one for one in beside if one.is_file()))
+    paths, roots = tuple(cases) or found, Roots(data, recordings)
     plan = plan_cases(paths, roots)
     models = load_models(settings)
     results: list[CaseResult] = []
@@ -94,10 +101,19 @@ def run_answers(
         ensure_samples(index)
         # Each capture is analysed once, then let go.
         for name in dict.fromkeys(case.capture for case in plan.cases):
-            read = read_case_capture(plan.sources[name], roots)
-            analysis = analyse_capture(read.capture, models.llm, models.card, read.plant)
+            mine = [case for case in plan.cases if case.capture == name]
+            try:
+                read = read_case_capture(plan.sources[name], roots)
+            except UserError as error:
+                if not any(case.error for case in mine):
+                    raise
+                results += [grade_refusal(case, str(error)) for case in mine]
+                continue
+            analysis = analyse_capture(
+                read.capture, models.llm, models.card, read.plant, read.local
+            )
             captures[name] = read.sha256
-            for case in (case for case in plan.cases if case.capture == name):
+            for case in mine:
                 if absent := case.parts - read.parts.keys():
                     why.append(f"the truth of {name} names no {min(absent)}")
                     continue
@@ -107,6 +123,7 @@ def run_answers(
                 if progress:
                     progress(len(results), len(plan.cases))
     skipped = (*plan.skipped, *_counted(why))
+    groups = {one.capture: plan.sources[one.capture].group for one in results}
     return AnswersRun(
         name="answers",
         origin=make_origin(),
@@ -114,26 +131,22 @@ def run_answers(
         captures=captures,
         adapter=f"{models.card.name} {models.card.base_fingerprint[:12]}",
         writer=settings.remote_url or (settings.writer.name if settings.writer else ""),
-        measured=_summarise(results, captures, plan.sources),
+        groups=groups,
+        measured=_summarise(results, groups),
         results=tuple(results),
         skipped=skipped,
         notes=(*note_skipped(skipped), *_note_learned(models, captures, plan.sources)),
     )
 
 
-def _summarise(
-    results: Sequence[CaseResult], captures: Iterable[str], sources: Mapping[str, Source]
-) -> tuple[Measured, ...]:
-    """Each measure over all cases, then over those of each kind of capture."""
-    kinds = {
-        name: next(kind for kind, value in sources[name] if value is not None) for name in captures
-    }
+def _summarise(results: Sequence[CaseResult], groups: Mapping[str, str]) -> tuple[Measured, ...]:
+    """Each measure over all cases, then over those of each group."""
     measured = []
-    for group in ("", *dict.fromkeys(kinds.values())):
-        chosen = [one for one in results if group in ("", kinds[one.capture])]
+    for group in ("", *dict.fromkeys(groups[one.capture] for one in results)):
+        chosen = [one for one in results if group in ("", groups[one.capture])]
         for name in MEASURES:
-            met = [float(value) for one in chosen if (value := one.measures[name]) is not None]
-            share = resample_mean(met)
+            met = [value for one in chosen if (value := one.measures[name]) is not None]
+            share = measure_share(met)
             measured.append(Measured(measure=name, group=group, cases=len(met), share=share))
     return tuple(measured)
 
@@ -155,12 +168,15 @@ def _counted(why: Sequence[str]) -> tuple[Skipped, ...]:
 
 
 def _ask(case: Case, analysis: Analysis, index: Index, history: History, models: Models) -> Answer:
+    begun = time.perf_counter()
     if case.by == "ask":
         composed = answer(case.question, analysis, index)
-        diagnosis = write(composed, models.writer, analysis.plant)
-        return Answer(diagnosis.text, diagnosis, diagnosis.removed, diagnosis.refused)
-    reply = Conversation(analysis, index, history, writer=models.writer).reply(case.question)
-    return Answer(reply.text, reply.diagnosis, reply.removed, reply.refused)
+        said = write(composed, models.writer, analysis.plant)
+        answered = Answer(said.text, said, said.removed, said.refused)
+    else:
+        reply = Conversation(analysis, index, history, writer=models.writer).reply(case.question)
+        answered = Answer(reply.text, reply.diagnosis, reply.removed, reply.refused)
+    return replace(answered, seconds=time.perf_counter() - begun)
 
 
 def _fill(case: Case, capture: CaseCapture) -> Case:

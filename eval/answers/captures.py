@@ -8,12 +8,15 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 
 from eval.answers.cases import Recorded, Source
+from eval.testbed.sensor import degrade
 from traffic.capture import Capture
 from traffic.datasets.truth import read_truth
+from traffic.device_logs.gather import gather_records
 from traffic.errors import UserError
 from traffic.labels import NORMAL
 from traffic.plant import Plant, load_plant
@@ -40,11 +43,13 @@ class CaseCapture:
         capture: its tables, without labels.
         plant: its inventory; None where there is none.
         parts: names of the devices that its truth calls ``source`` and ``target``.
+        local: public networks that are the plant's.
     """
 
     capture: Capture
     plant: Plant | None
     parts: Mapping[str, str] = field(default_factory=dict)
+    local: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -71,6 +76,8 @@ def find_missing(source: Source, roots: Roots) -> str:
             return f"no folder {roots.data} of captures (--data)"
         if not (path := roots.data / source.data).exists():
             raise UserError(f"data: {path} does not exist; expected a capture; correct the case")
+    if source.file is not None and not source.file.exists():
+        raise UserError(f"{source.file} does not exist; expected a capture; correct the case")
     return "" if source.recorded is None else _find_recording(source.recorded, roots.recordings)
 
 
@@ -80,8 +87,8 @@ def read_case_capture(source: Source, roots: Roots) -> CaseCapture:
     Raises:
         UserError: a file cannot be read.
     """
-    if source.data is not None:
-        return CaseCapture(_without_labels(read_capture(roots.data / source.data)), None)
+    if source.data is not None or source.file is not None:
+        return _read_file(source, roots)
     if source.simulated is not None:
         made = source.simulated
         simulation = simulate(made.seed, made.devices, made.hours, made.scenarios)
@@ -99,6 +106,20 @@ def read_case_capture(source: Source, roots: Roots) -> CaseCapture:
         capture = read_capture(folder / "conn.log")
         plant = load_plant(folder / "plant.yaml")
     return CaseCapture(_without_labels(capture), plant, _parts(truth, plant))
+
+
+def _read_file(source: Source, roots: Roots) -> CaseCapture:
+    """A capture on disk as the product reads it, after what the case's sensor makes of it."""
+    path = source.file or roots.data / str(source.data)
+    plant = load_plant(roots.data / source.plant) if source.plant else None
+    with TemporaryDirectory() as scratch:
+        if source.sensor:
+            worse = Path(scratch) / path.name
+            degrade(path, worse, source.sensor, seed=1)
+            path = worse
+        capture = read_capture(path)
+        records = gather_records(capture, plant, beside=path if path.is_dir() else None)
+    return CaseCapture(_without_labels(replace(capture, records=records)), plant, {}, source.local)
 
 
 def _find_recording(recorded: Recorded, recordings: Path) -> str:

@@ -2,6 +2,7 @@
 
     cases/retrieval-*.yaml    questions, and the places in documents that answer them
     cases/answers-*.yaml      questions about captures, and what a right answer says
+    cases/asked-*.yaml        the same as one short line each: ``eval.answers.asked``
 
 A case is named by a letter and a number, a capture likewise: no name may hint the answer.
 """
@@ -12,10 +13,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, RootModel, ValidationError, model_validator
 
 from assistant.diagnosis.standing import Standing
 from eval.testbed.events.catalogue import KINDS
+from eval.testbed.sensor import DEGRADATIONS
 from traffic.errors import UserError
 from traffic.files import Strict, read_text
 from traffic.labels import LABELS, NORMAL
@@ -25,7 +27,9 @@ CASES = Path(__file__).parent / "cases"
 _MOST_NAMED = 12
 _PART = re.compile(r"\{(\w*)\}")
 
-Number = Annotated[str, Field(pattern=r"^[a-z]\d{2,4}$")]
+_ORIGINS = ("sample", "data", "file", "simulated", "recorded")
+
+Number = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9]*-)?\d{2,4}$")]
 Text = Annotated[str, Field(min_length=1, max_length=300)]
 Form = TypeVar("Form", bound=BaseModel)
 
@@ -89,19 +93,31 @@ class Recorded(Strict):
 
 
 class Source(Strict):
-    """Where a capture comes from: exactly one of these."""
+    """Where a capture comes from: exactly one origin; how it is read, and what a sensor made of it."""
 
     sample: Text | None = Field(None, description="a folder of assistant/samples")
     data: Text | None = Field(None, description="a path below the folder of captures")
+    file: Path | None = Field(None, description="a path as it is")
     simulated: Simulated | None = None
     recorded: Recorded | None = None
+    plant: Path | None = Field(None, description="its plant.yaml, found as the capture is")
+    local: tuple[Text, ...] = ()
+    sensor: tuple[Text, ...] = Field((), description="degradations of eval.testbed.sensor")
+    folder: str = Field("", description="what its cases are counted with; by default the origin")
+
+    @property
+    def group(self) -> str:
+        """What its cases are counted with: a folder of captures, an origin, or ``degraded``."""
+        if self.sensor:
+            return "degraded"
+        return self.folder or next(name for name in _ORIGINS if getattr(self, name) is not None)
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        given = [name for name, value in self if value is not None]
+        given = [name for name in _ORIGINS if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(
-                f"{len(given)} origins are given; expected one of sample, data, simulated, recorded"
+                f"{len(given)} origins are given; expected one of {', '.join(_ORIGINS)}"
             )
         return self
 
@@ -124,6 +140,9 @@ class Case(Strict):
             does not matter.
         denies: the cause must hold none of these.
         refused: the question is none for this assistant, and the right answer says so.
+        must: regular expressions, case ignored, that the whole answer matches.
+        must_not: those that it does not match.
+        error: of the one line that refuses the capture.
     """
 
     id: Number
@@ -136,6 +155,9 @@ class Case(Strict):
     mentions: tuple[Text, ...] = ()
     denies: tuple[Text, ...] = ()
     refused: bool = False
+    must: tuple[Text, ...] = ()
+    must_not: tuple[Text, ...] = ()
+    error: str = ""
 
     @property
     def parts(self) -> frozenset[str]:
@@ -156,6 +178,8 @@ class Case(Strict):
         expected = [name for name in ("devices", "causes", "standings") if getattr(self, name)]
         if self.refused and expected:
             raise ValueError(f"refused: a refused question has no {', '.join(expected)}")
+        if self.must or self.must_not or self.error:  # the words tell what is right
+            return self
         # Where all is well the answer may speak of any device.
         needed = {"causes", "standings"}
         if not set(self.causes) <= {NORMAL, NO_CAUSE}:
@@ -186,9 +210,70 @@ class CaseFile(Strict):
         return self
 
 
+class Entry(Strict):
+    """One question as a short line; fields as in ``Case``.
+
+    Attributes:
+        capture: a path below the folder that the file names, or beside a file that names none.
+        ask: the question.
+        right: the right answer in words, for who reads the case.
+        device: address that the answer is about, or says in its first line.
+        cause: labels.
+        standing: any of them is right; none where how sure it is does not matter.
+        plant: an inventory, found as the capture is.
+        local: public networks that are the plant's.
+        sensor: what a bad sensor makes of the capture first: names of
+            ``eval.testbed.sensor.DEGRADATIONS``.
+        facts: what whoever made the capture knows of it, not graded, like ``measured``.
+    """
+
+    capture: Text
+    ask: Text
+    right: str = ""
+    by: Literal["ask", "chat"] = "ask"
+    device: str = ""
+    cause: tuple[str, ...] = ()
+    standing: tuple[Standing, ...] = ()
+    must: tuple[Text, ...] = ()
+    must_not: tuple[Text, ...] = ()
+    refused: bool = False
+    error: str = ""
+    plant: str = ""
+    local: tuple[Text, ...] = ()
+    sensor: tuple[Text, ...] = ()
+    facts: dict[str, Any] = Field(default_factory=dict)
+    measured: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        for pattern in (*self.must, *self.must_not, self.error):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+        if unknown := [name for name in self.sensor if name not in DEGRADATIONS]:
+            raise ValueError(f"sensor: no {', '.join(unknown)}; {_any_of(DEGRADATIONS)}")
+        return self
+
+
+class EntryFile(Strict):
+    """Short lines about captures of one folder below that of all captures."""
+
+    version: Literal[1]
+    folder: Text
+    cases: Annotated[tuple[Entry, ...], Field(min_length=1)]
+
+
+class _Entries(RootModel[tuple[Entry, ...]]):
+    """Short lines about captures that lie beside the file."""
+
+
 def find_cases(beginning: Literal["retrieval", "answers"]) -> tuple[Path, ...]:
     """The shipped files of one kind of cases, by name."""
-    return tuple(sorted(CASES.glob(f"{beginning}-*.yaml")))
+    patterns = (
+        ("answers-*.yaml", "asked-*.yaml") if beginning == "answers" else ("retrieval-*.yaml",)
+    )
+    return tuple(path for pattern in patterns for path in sorted(CASES.glob(pattern)))
 
 
 def read_questions(paths: Sequence[Path]) -> tuple[QuestionFile, ...]:
@@ -204,22 +289,64 @@ def read_questions(paths: Sequence[Path]) -> tuple[QuestionFile, ...]:
 
 
 def read_cases(paths: Sequence[Path]) -> tuple[CaseFile, ...]:
-    """Read files of cases; errors as in ``read_questions``."""
-    files = {path: _read(path, CaseFile) for path in paths}
+    """Read files of cases, long or short; errors as in ``read_questions``."""
+    files = {path: _read_case_file(path) for path in paths}
     _need_distinct([(path, one.id) for path, file in files.items() for one in file.cases])
     _need_distinct([(path, name) for path, file in files.items() for name in file.captures])
     return tuple(files.values())
 
 
+def _read_case_file(path: Path) -> CaseFile:
+    content = _load(path)
+    if isinstance(content, list):
+        entries = _validate(path, content, _Entries).root
+        return _expand(entries, path.parent.name, path.parent)
+    if isinstance(content, dict) and "folder" in content:
+        file = _validate(path, content, EntryFile)
+        return _expand(file.cases, file.folder, None)
+    return _validate(path, content, CaseFile)
+
+
+def _expand(entries: Sequence[Entry], folder: str, beside: Path | None) -> CaseFile:
+    """Short lines in the long form, numbered by their place."""
+    captures: dict[str, Source] = {}
+    cases = []
+    for place, entry in enumerate(entries, start=1):
+        where: dict[str, Any] = (
+            {"file": beside / entry.capture} if beside else {"data": f"{folder}/{entry.capture}"}
+        )
+        if entry.plant:
+            where["plant"] = (beside or Path(folder)) / entry.plant
+        source = Source(**where, local=entry.local, sensor=entry.sensor, folder=folder)
+        name = " ".join([f"{folder}/{entry.capture}", *entry.sensor, *entry.local, entry.plant])
+        captures[name.strip()] = source
+        prefix = re.sub("[^a-z0-9]", "", folder.lower()) + ("degraded" if entry.sensor else "")
+        case = Case(
+            id=f"{prefix}-{place:03}", capture=name.strip(), question=entry.ask, by=entry.by,
+            devices=(entry.device,) if entry.device else (), causes=entry.cause,
+            standings=entry.standing, must=entry.must, must_not=entry.must_not, refused=entry.refused,
+            error=entry.error,
+        )  # fmt: skip
+        cases.append(case)
+    return CaseFile.model_construct(version=1, captures=captures, cases=tuple(cases))
+
+
 def _read(path: Path, form: type[Form]) -> Form:
+    return _validate(path, _load(path), form)
+
+
+def _load(path: Path) -> Any:
     text = read_text(path, "a file of cases")
     try:
-        content = yaml.safe_load(text)
+        return yaml.safe_load(text)
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"{path} is not YAML ({reason}); expected a file of cases; correct it"
         ) from error
+
+
+def _validate(path: Path, content: Any, form: type[Form]) -> Form:
     try:
         return form.model_validate(content)
     except ValidationError as error:

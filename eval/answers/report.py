@@ -1,10 +1,11 @@
 """Render runs over cases as tables: shares with their intervals, then every case that failed."""
 
+import statistics
 from collections.abc import Iterable, Sequence
 
 from assistant.report import render_table
 from eval.answers.grading import MEASURES
-from eval.answers.results import AnswersRun, CaseResult, RetrievalRun, Variant
+from eval.answers.results import AnswersRun, CaseResult, RetrievalRun, Variant, measure_share
 from eval.answers.retrieval import SHIPPED
 from eval.results import Estimate
 
@@ -52,23 +53,61 @@ def render_retrieval(run: RetrievalRun) -> str:
 
 
 def render_answers(run: AnswersRun) -> str:
-    """Measures by kind of capture, then the cases that miss one."""
-    groups = list(dict.fromkeys(one.group for one in run.measured))
+    """Counts by source, each measure over all cases, then the cases that miss one."""
     shares = {(one.measure, one.group): one for one in run.measured}
     rows = []
     for name, measure in MEASURES.items():
-        cells = [shares[name, group] for group in groups]
-        shown = [f"{show_share(one.share)} of {one.cases}" if one.cases else "-" for one in cells]
-        rows.append([name, *shown, measure.meaning])
+        one = shares[name, ""]
+        shown = f"{show_share(one.share)} of {one.cases}" if one.cases else "-"
+        rows.append([name, shown, measure.meaning])
     return "\n".join(
         [
             f"{len(run.results)} cases, {len(run.captures)} captures, adapter {run.adapter}",
             "",
-            render_table(["measure", *(group or "all" for group in groups), "meaning"], rows),
+            render_table(SOURCE_HEADS, count_by_source(run)),
+            "",
+            render_table(["measure", "all", "meaning"], rows),
             "",
             render_table(["case", "missed", "question", "said"], _wrong(run.results)),
         ]
     )
+
+
+SOURCE_HEADS = (
+    "source", "cases", "right", "cause", "device", "standing", "false all-clears", "misleading",
+    "refused", "seconds",
+)  # fmt: skip
+
+
+def count_by_source(run: AnswersRun) -> list[list[str]]:
+    """A row of cells for each source of captures, the last for all.
+
+    Right, cause, device and standing: how many of those to which they apply, right with its
+    interval. Refused: questions left unanswered, those that are none for this assistant left out.
+    Seconds: the median for one question.
+    """
+    by_group: dict[str, list[CaseResult]] = {}
+    for one in run.results:
+        by_group.setdefault(run.groups.get(one.capture, ""), []).append(one)
+    return [
+        *([group, *_count_cells(mine)] for group, mine in by_group.items()),
+        ["all", *_count_cells(run.results)],
+    ]
+
+
+def _count_cells(results: Sequence[CaseResult]) -> list[str]:
+    def count(name: str, met: bool = True) -> tuple[int, int]:
+        known = [one.measures[name] for one in results if one.measures[name] is not None]
+        return known.count(met), len(known)
+
+    right = measure_share([bool(one.measures["right"]) for one in results])
+    shares = [f"{met}/{known}" if known else "-" for met, known in map(count, _COUNTED)]
+    failed = [str(count(name, False)[0]) for name in ("watchful", "unmisled", "answered")]
+    seconds = statistics.median(one.seconds for one in results)
+    return [str(len(results)), show_share(right), *shares, *failed, f"{seconds:.2f}"]
+
+
+_COUNTED = ("cause", "device", "standing")
 
 
 def _cells(one: Variant) -> Sequence[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
+from scipy.stats import binomtest
 
 from eval.provenance import find_commit, find_machine, find_versions, now, own_command
 from eval.results import Estimate, MachineFacts
@@ -105,7 +106,8 @@ class CaseResult(Strict):
         missing: what it should have mentioned and did not.
         claimed: what it must not claim and does.
         unsupported: sentences without a source.
-        measures: by name of ``eval.answers.answers.MEASURES``.
+        seconds: from the question to the answer, the capture being read.
+        measures: by name of ``eval.answers.grading.MEASURES``.
     """
 
     id: str
@@ -119,6 +121,7 @@ class CaseResult(Strict):
     missing: tuple[str, ...]
     claimed: tuple[str, ...]
     unsupported: tuple[str, ...]
+    seconds: float = 0.0
     measures: Mapping[str, bool | None]
 
 
@@ -132,7 +135,7 @@ class Measured(Strict):
 
 
 class AnswersRun(Strict):
-    """A whole file of `eval answers`."""
+    """A whole file of `eval answers`; ``groups`` says by capture what its cases are counted with."""
 
     version: Literal[1] = 1
     kind: Literal["answers"] = "answers"
@@ -140,12 +143,22 @@ class AnswersRun(Strict):
     origin: Origin
     cases: Mapping[str, str] = Field(description="SHA-256 by file of cases")
     captures: Mapping[str, str] = Field(description="content hash by capture")
+    groups: Mapping[str, str] = {}
     adapter: str
     writer: str
     measured: tuple[Measured, ...]
     results: tuple[CaseResult, ...]
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
+
+
+def measure_share(met: Sequence[bool]) -> Estimate:
+    """A share with its 95 % interval (Wilson, 1927), which holds for few cases and for none missed."""
+    if not met:
+        return Estimate(value=None)
+    interval = binomtest(sum(met), len(met)).proportion_ci(method="wilson")
+    low, high = (round(float(end), 6) for end in interval)
+    return Estimate(value=sum(met) / len(met), low=low, high=high)
 
 
 # ---- What both kinds of files say of how they were made ----
@@ -163,8 +176,12 @@ def make_origin() -> Origin:
 
 
 def hash_files(paths: Sequence[Path]) -> dict[str, str]:
-    """SHA-256 of each file by its name."""
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    """SHA-256 of each file by its name, with its folder where that is one of captures."""
+    return {_name_file(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def _name_file(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}" if path.name == "cases.yaml" else path.name
 
 
 def note_skipped(skipped: Sequence[Skipped]) -> tuple[str, ...]:
