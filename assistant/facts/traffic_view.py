@@ -172,8 +172,15 @@ class TrafficView:
         """``flow_slots`` of one device from its side, by slot, with ``other out sent_bytes
         got_bytes sent_pkts``."""
         if device not in self._flows:
-            self._flows[device] = _one_side(self.flow_slots, device)
+            places = [at[device] for at in self._places if device in at]
+            found = np.unique(np.concatenate([np.zeros(0, np.int64), *places]))
+            self._flows[device] = _one_side(self.flow_slots.take(found), device)
         return self._flows[device]
+
+    @cached_property
+    def _places(self) -> tuple[dict[str, np.ndarray], ...]:
+        """Rows of ``flow_slots`` by opener and by answerer: looked for once, not for each device."""
+        return tuple(self.flow_slots.groupby(end).indices for end in ("src", "dst"))
 
     def peers_of(self, device: str) -> pd.DataFrame:
         """What a device has with each other address in the whole capture: ``pkts connections
@@ -233,7 +240,6 @@ def busiest_pairs(evidence: pd.DataFrame, most: int) -> Iterator[tuple[str, str,
 
 
 def _one_side(rows: pd.DataFrame, device: str) -> pd.DataFrame:
-    rows = rows[((rows["src"] == device) | (rows["dst"] == device)).to_numpy(bool)]
     rows = rows.sort_values("slot", kind="stable")
     out = (rows["src"] == device).to_numpy(bool)
     return rows.assign(
