@@ -1,17 +1,21 @@
 """The history: conversations, answers, the states of incidents, feedback.
 
 One SQLite file, which several processes and threads may use at once. States and feedback are only
-ever added, never changed, so the file is its own audit.
+ever added, never changed; each change is told of in the audit log (``assistant.audit``).
 """
 
 import json
+import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from assistant.audit import MIGRATION, append_audit, append_state_audit, write_head
 from assistant.sqlite_file import SqliteFile
 from traffic.errors import UserError
 
@@ -54,6 +58,20 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         " WHEN label = verdict THEN 'confirm' ELSE 'wrong' END FROM feedback"
         " WHERE feedback.id = incident_states.feedback),"
         " CASE state WHEN 'shelved' THEN 'shelve' WHEN 'acknowledged' THEN 'acknowledge' ELSE '' END)",
+    ),
+    (
+        # What `faultwise monitor` raises; what people do with it are states of the incident.
+        *MIGRATION,
+        "CREATE TABLE alarms (incident TEXT PRIMARY KEY REFERENCES incidents(id), label TEXT NOT NULL,"
+        " device TEXT NOT NULL, tier TEXT NOT NULL, priority TEXT NOT NULL, raised_s REAL NOT NULL,"
+        " returned_s REAL, at_s REAL NOT NULL, times INTEGER NOT NULL, incident_end_s REAL NOT NULL,"
+        " content TEXT NOT NULL)",
+        "CREATE INDEX alarms_by_time ON alarms (raised_s)",
+        "CREATE TABLE raisings (id INTEGER PRIMARY KEY, incident TEXT NOT NULL REFERENCES alarms(incident),"
+        " tier TEXT NOT NULL, device TEXT NOT NULL, raised_s REAL NOT NULL, suppressed TEXT NOT NULL)",
+        "CREATE INDEX raisings_by_time ON raisings (raised_s)",
+        "CREATE TABLE maintenance (id INTEGER PRIMARY KEY, device TEXT NOT NULL, start_s REAL NOT NULL,"
+        " end_s REAL NOT NULL, who TEXT NOT NULL, why TEXT NOT NULL, at_s REAL NOT NULL)",
     ),
 )
 
@@ -150,6 +168,15 @@ class History:
         """Close the file; the object cannot be used after."""
         self.file.close()
 
+    @contextmanager
+    def change(self) -> Iterator[sqlite3.Connection]:
+        """One transaction that adds to the audit log, and to the note of its newest row after."""
+        with self.file.change() as connection:
+            yield connection
+        # The change is kept; a note that is behind is no damage.
+        with suppress(UserError), self.file.change() as connection:
+            write_head(connection, self.file.path)
+
     def start_conversation(self, who: str, capture: str = "", now_s: float | None = None) -> int:
         """Begin a thread of messages; returns its number."""
         return self.file.insert("conversations", who=who, capture=capture, started_s=_now(now_s))
@@ -170,12 +197,23 @@ class History:
     def add_incident(self, record: IncidentRecord) -> None:
         """Keep an incident, or follow the growth of one that is already kept (its end and
         summary)."""
-        with self.file.change() as connection:
-            connection.execute(
-                "INSERT INTO incidents (id, device, label, start_s, end_s, summary) VALUES (?, ?, ?, ?, ?, ?)"
-                " ON CONFLICT (id) DO UPDATE SET end_s = max(end_s, excluded.end_s), summary = excluded.summary",
-                tuple(vars(record).values()),
-            )
+        with self.change() as connection:
+            self.put_incident(connection, record)
+
+    @staticmethod
+    def put_incident(connection: sqlite3.Connection, record: IncidentRecord) -> None:
+        """The same within a transaction of ``change``."""
+        sql = "SELECT 1 FROM incidents WHERE id = ?"
+        if connection.execute(sql, (record.id,)).fetchone() is None:
+            append_audit(
+                connection, "faultwise", "keep", record.id, _now(None), label=record.label,
+                device=record.device, start_s=record.start_s,
+            )  # fmt: skip
+        connection.execute(
+            "INSERT INTO incidents (id, device, label, start_s, end_s, summary) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET end_s = max(end_s, excluded.end_s), summary = excluded.summary",
+            tuple(vars(record).values()),
+        )
 
     def incidents(
         self, device: str | None = None, label: str | None = None, before_s: float | None = None
@@ -227,15 +265,16 @@ class History:
             raise UserError(
                 f"no incident {incident!r} in {self.file.path}; expected the id of one that was kept before"
             )
-        with self.file.change() as connection:
+        with self.change() as connection:
             number = None
             if said is not None:
                 number = connection.execute(_ADD_FEEDBACK, vars(said)).lastrowid
-            connection.execute(
+            added = connection.execute(
                 "INSERT INTO incident_states (incident, state, who, why, until_s, at_s, act, feedback)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (incident, state, who, why, until_s, at_s, act, number),
             )
+            append_state_audit(connection, int(added.lastrowid or 0))
 
     def undo(
         self, incident: str, who: str, act: str = "", now_s: float | None = None
@@ -247,7 +286,7 @@ class History:
         Returns:
             What was taken back; None where nothing stands.
         """
-        with self.file.change() as connection:
+        with self.change() as connection:
             found = connection.execute(
                 f"SELECT id, act FROM incident_states WHERE incident = ?1 AND {_STANDING}"  # noqa: S608
                 " AND (?2 = '' OR act = ?2) ORDER BY id DESC LIMIT 1",
@@ -256,11 +295,12 @@ class History:
             if found is None:
                 return None
             undone = self._states("id = ?", found["id"])[0]
-            connection.execute(
+            added = connection.execute(
                 "INSERT INTO incident_states (incident, state, who, why, at_s, act, undoes)"
                 " VALUES (?, 'active', ?, '', ?, 'undo', ?)",
                 (incident, who, _now(now_s), found["id"]),
             )
+            append_state_audit(connection, int(added.lastrowid or 0))
         return undone
 
     def state(self, incident: str, now_s: float | None = None) -> State:

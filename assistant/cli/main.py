@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from assistant.cli import inventory, research, testbed
+from assistant.cli import inventory, research, testbed, watching
 from assistant.cli.options import (
     CapturePath,
     OutFile,
@@ -32,6 +32,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(inventory.kb_app, name="kb")
 app.add_typer(inventory.plant_app, name="plant")
 app.add_typer(inventory.adapters_app, name="adapters")
+app.add_typer(watching.audit_app, name="audit")
 app.add_typer(research.finetune, name="finetune")
 app.add_typer(research.evaluate, name="eval")
 app.add_typer(testbed.app, name="testbed")

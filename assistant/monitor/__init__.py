@@ -1,0 +1,1 @@
+"""A plant watched live: sources, the recent past as a capture, alarms."""
