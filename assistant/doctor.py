@@ -11,9 +11,9 @@ from typing import Literal
 
 import httpx
 
-from assistant.llm.adapters import check_adapter
 from assistant.offline import FLAGS
-from assistant.session import load_models, open_knowledge, read_plant
+from assistant.registry import check_registered
+from assistant.session import find_adapter, load_models, open_knowledge, read_plant
 from assistant.settings import Settings
 from traffic.errors import UserError
 
@@ -146,12 +146,13 @@ def _home(home: Path) -> Check:
 def _model(settings: Settings) -> Check:
     """Checks every file of it; a writer of one's own is loaded, which shows whether it chats."""
     try:
-        card = check_adapter(settings.adapter, settings.model)
+        adapter = find_adapter(settings)
+        card = check_registered(adapter, settings.model)
         if settings.writer:
             load_models(settings)
     except UserError as mistake:
         return Check("model", "problem", str(mistake))
-    return Check("model", "ok", f"{settings.adapter}, {card.name} of {card.created}")
+    return Check("model", "ok", f"{adapter}, {card.name} of {card.created}")
 
 
 def _knowledge(settings: Settings) -> Check:

@@ -18,10 +18,11 @@ from assistant.detection import Analysis
 from assistant.detection.classify import classify
 from assistant.facts.traffic_view import TrafficView
 from assistant.history import History
-from assistant.llm.adapters import AdapterCard, load_adapter
+from assistant.llm.adapters import AdapterCard
 from assistant.llm.local import LocalLLM, Progress
-from assistant.llm.remembered import RememberedScores
+from assistant.llm.remembered import RememberedScores, Scorer
 from assistant.llm.remote import RemoteLLM
+from assistant.registry import find_folder, load_registered
 from assistant.settings import Settings
 from knowledge_base.index import Index, ensure_samples, open_index
 from traffic.capture import SAMPLE_S, Capture
@@ -40,7 +41,7 @@ class Models:
     """The model that classifies, the card that calibrates it, and the model that words answers, if
     there is one."""
 
-    llm: LocalLLM
+    llm: Scorer
     card: AdapterCard
     writer: LocalLLM | RemoteLLM | None
 
@@ -115,14 +116,23 @@ def load_models(settings: Settings) -> Models:
         UserError: a folder is missing or incomplete, or its parts do not fit together; the path is
             said.
     """
-    llm, card = load_adapter(settings.adapter, settings.model)
+    llm, card = load_registered(find_adapter(settings), settings.model)
     writer = _load_writer(settings, llm)
     if writer is not None:
         writer.free_prose = settings.free_prose
     return Models(llm, card, writer)
 
 
-def _load_writer(settings: Settings, classifier: LocalLLM) -> LocalLLM | RemoteLLM | None:
+def find_adapter(settings: Settings) -> Path:
+    """The folder of the adapter that classifies: the site's, where one is named.
+
+    Raises:
+        UserError: the site has none, or none of this name.
+    """
+    return find_folder(settings.home, settings.site) if settings.site else settings.adapter
+
+
+def _load_writer(settings: Settings, classifier: Scorer) -> LocalLLM | RemoteLLM | None:
     if settings.remote_url:
         return RemoteLLM(settings.remote_url, settings.remote_model or "default")
     if settings.remote_model:
@@ -130,13 +140,14 @@ def _load_writer(settings: Settings, classifier: LocalLLM) -> LocalLLM | RemoteL
             f"--writer-model {settings.remote_model} names a server's model, but no server is named; "
             "expected --model-url URL as well; a model on disk is --writer FOLDER"
         )
-    writer = LocalLLM(settings.writer) if settings.writer else classifier
-    if settings.writer and not writer.chat_capable:
+    own = classifier if isinstance(classifier, LocalLLM) else None
+    writer = LocalLLM(settings.writer) if settings.writer else own
+    if settings.writer and writer is not None and not writer.chat_capable:
         raise UserError(
             f"{settings.writer} has no chat template; expected an instruct model that can word answers; "
             "name another with --writer, or none"
         )
-    return writer if writer.chat_capable else None
+    return writer if writer is not None and writer.chat_capable else None
 
 
 def analyse(

@@ -39,6 +39,7 @@ class Settings(BaseSettings):
         home: folder of the knowledge base, the history and the site's adapters.
         adapter: folder of the adapter that classifies, with its card; the shipped pocket model's by
             default.
+        site: the site whose adapter classifies, or SITE/FAMILY; it goes before ``adapter``.
         model: folder of the adapter's base model, where it is not where the card says.
         writer: folder of an instruct model that words the answers; none by default.
         remote_url: an OpenAI-compatible server on the plant's network that writes the answers; none
@@ -58,6 +59,7 @@ class Settings(BaseSettings):
 
     home: Path = Field(default_factory=_default_home)
     adapter: Path = POCKET
+    site: str = ""
     model: Path | None = None
     writer: Path | None = None
     remote_url: str | None = None

@@ -1,5 +1,4 @@
-"""What a site owns: ``faultwise kb`` (documents), ``faultwise plant`` (devices), ``faultwise
-adapters`` (models)."""
+"""What a site knows of itself: ``faultwise kb`` (documents) and ``faultwise plant`` (devices)."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,35 +10,6 @@ from traffic.errors import UserError
 
 if TYPE_CHECKING:
     from assistant.settings import Settings
-
-
-# ``faultwise adapters``: the sites' adapters and what each one's card says of it.
-
-adapters_app = typer.Typer(
-    help="Adapters of sites, and their cards: data, split, seed, metrics.", no_args_is_help=True
-)
-
-
-@adapters_app.command("list")
-@with_settings("home")
-def list_all(settings: "Settings") -> None:
-    """List the shipped adapter and those of this home."""
-    from assistant.llm.adapters import list_adapters
-    from assistant.report import render_table
-
-    rows = [
-        [one.card.name, one.card.created, f"{one.card.threshold:.2f}", one.path]
-        for one in list_adapters(settings.home)
-    ]
-    typer.echo(render_table(["name", "created", "abstains below", "folder"], rows))
-
-
-@adapters_app.command("show")
-def show_adapter(folder: Annotated[Path, typer.Argument(help="The adapter's folder.")]) -> None:
-    """Print an adapter's card."""
-    from assistant.llm.adapters import read_card
-
-    print_json(read_card(folder).model_dump(mode="json"))
 
 
 # ``faultwise plant``: the inventory of devices.

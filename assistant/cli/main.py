@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from assistant.cli import inventory, research, testbed, watching
+from assistant.cli import inventory, research, testbed, tuning, watching
 from assistant.cli.options import (
     CapturePath,
     OutFile,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(inventory.kb_app, name="kb")
 app.add_typer(inventory.plant_app, name="plant")
-app.add_typer(inventory.adapters_app, name="adapters")
+app.add_typer(tuning.adapters_app, name="adapters")
 app.add_typer(watching.audit_app, name="audit")
 app.add_typer(research.finetune, name="finetune")
 app.add_typer(research.evaluate, name="eval")
@@ -48,9 +48,9 @@ OpenCapture = Annotated[
 ]
 
 # The options of every command that reads a capture with the model.
-_ANALYSIS = ("plant", "local", "adapter", "model")
+_ANALYSIS = ("home", "plant", "local", "site", "adapter", "model")
 # Those of a command that answers too.
-_ANSWERING = ("home", *_ANALYSIS, "writer", "model_url", "writer_model", "examples")
+_ANSWERING = (*_ANALYSIS, "writer", "model_url", "writer_model", "examples")
 _ASKING = (*_ANSWERING, "logs", "readings")
 
 

@@ -49,6 +49,12 @@ _SHARED: dict[str, Any] = {
             metavar="[DEVICE=]PATH",
         ),
     ],
+    "site": Annotated[
+        str | None,
+        typer.Option(
+            help="Use this site's adapter: SITE, or SITE/FAMILY; `adapters list` lists them."
+        ),
+    ],
     "adapter": Annotated[
         Path | None,
         typer.Option(
@@ -147,6 +153,42 @@ def narrate(doing: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(doing, total=None)
         yield lambda done, of: progress.update(task, completed=done, total=of)
+
+
+@contextmanager
+def narrate_stages() -> Iterator[Callable[[str, int, int], None]]:
+    """Show on stderr what long work does, how much of it is done and the time left; nothing in a
+    pipe.
+
+    Yields:
+        A function to call with (what is being done, done, in all).
+    """
+    if not sys.stderr.isatty():
+        yield lambda _doing, _done, _all: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    with Progress(
+        *columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True
+    ) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(doing: str, done: int, of: int) -> None:
+            if doing not in tasks:  # each stage has a pace of its own
+                for earlier in tasks.values():
+                    bar.update(earlier, visible=False)
+                tasks[doing] = bar.add_task(doing, total=of)
+            bar.update(tasks[doing], completed=done, total=of)
+
+        yield show
 
 
 def write_parquet(tables: Iterator[Any], path: Path) -> None:

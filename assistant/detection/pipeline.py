@@ -17,7 +17,8 @@ from assistant.facts.fact import Fact
 from assistant.facts.logs_and_readings import record_facts
 from assistant.facts.traffic_view import TrafficView
 from assistant.llm.adapters import AdapterCard
-from assistant.llm.local import LocalLLM, Progress
+from assistant.llm.local import Progress
+from assistant.llm.remembered import Scorer
 from traffic.capture import Capture
 from traffic.discovery import hint_local
 from traffic.plant import Plant
@@ -61,7 +62,7 @@ class Analysis:
 
 def analyse(
     path: Path | str,
-    llm: LocalLLM,
+    llm: Scorer,
     card: AdapterCard,
     plant: Plant | None = None,
     local: Sequence[str] = (),
@@ -85,7 +86,7 @@ def analyse(
 
 def analyse_capture(
     capture: Capture,
-    llm: LocalLLM,
+    llm: Scorer,
     card: AdapterCard,
     plant: Plant | None = None,
     local: Sequence[str] = (),

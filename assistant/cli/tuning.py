@@ -1,0 +1,162 @@
+"""``faultwise finetune sft`` and ``faultwise adapters``: models of a site, made and kept."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from assistant.cli.options import narrate_stages, print_json, with_settings
+from assistant.cli.research import finetune
+
+if TYPE_CHECKING:
+    from assistant.settings import Settings
+
+# Written out, since finetune.bases and finetune.examples import torch.
+Method = Literal["lora", "dora", "qlora", "full"]
+Target = Literal["joint", "separate", "detection", "class", "direction"]
+
+
+@finetune.command()
+@with_settings("home")
+def sft(
+    base: Annotated[
+        Path, typer.Option(help="A model's folder: Llama, Qwen, GPT-2, BLOOM, T5.", metavar="DIR")
+    ],
+    data: Annotated[list[Path], typer.Option(help="Labelled captures.", metavar="FOLDER")],
+    site: Annotated[str, typer.Option(help="The site that the adapter is for.", metavar="NAME")],
+    settings: "Settings",
+    family: Annotated[
+        str, typer.Option(help="Its name at the site.", show_default="the base's", metavar="NAME")
+    ] = "",
+    method: Annotated[Method, typer.Option(help="What is trained.")] = "lora",
+    qlora: Annotated[
+        bool, typer.Option("--qlora", help="As --method qlora: the base in four bits.")
+    ] = False,
+    target: Annotated[
+        Target,
+        typer.Option(
+            help="Detection, class and direction in one answer or one by one; a single one is for comparison."
+        ),
+    ] = "joint",
+    phases: Annotated[
+        str, typer.Option(help="Kinds of captures one after the other: general,iiot.")
+    ] = "",
+    plants: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Simulated plants beside them, so that no label is forgotten; a minute each two.",
+        ),
+    ] = 16,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="A capture that is only measured, as unseen.")
+    ] = None,
+    begin: Annotated[
+        Path | None, typer.Option(help="An adapter to go on from.", show_default="a new one")
+    ] = None,
+    rank: Annotated[int, typer.Option(min=1, help="32 for small bases, 8 for billions.")] = 32,
+    epochs: Annotated[int, typer.Option(min=1, help="Readings at most.")] = 3,
+    batch: Annotated[int, typer.Option(min=1, help="Texts a step.")] = 64,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=0, help="The highest.", show_default="by size and method")
+    ] = None,
+    per_label: Annotated[
+        int, typer.Option(min=1, help="Texts of each label; eight times as many normal ones.")
+    ] = 1500,
+    max_minutes: Annotated[float, typer.Option(min=0, help="Of training, at most.")] = 60.0,
+    patience: Annotated[
+        int, typer.Option(min=1, help="Looks at held-out captures without a gain before the end.")
+    ] = 3,
+    packing: Annotated[
+        bool | None,
+        typer.Option(
+            "--packing/--no-packing", help="Several texts in a row.", show_default="on a GPU only"
+        ),
+    ] = None,
+    seed: int = 0,
+    work: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keeps stages of a killed run.", metavar="FOLDER", show_default="in --home"
+        ),
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="An adapter of this name gives way.")
+    ] = False,
+) -> None:
+    """Tune an adapter for a site on its labelled captures; `classify --site` uses it from then on."""
+    from finetune.sft import Knobs
+    from finetune.site import Order, make_site_adapter, render_made
+
+    chosen: Method = "qlora" if qlora else method
+    knobs = Knobs(
+        chosen, target, rank, epochs, batch, learning_rate, max_minutes, patience, packing, seed
+    )
+    kinds = tuple(name.strip() for name in phases.split(",") if name.strip())
+    parts = (kinds, plants, per_label, tuple(exclude or ()), begin, replace)
+    order = Order(base, tuple(data), site, family, *parts)
+    with narrate_stages() as progress:
+        made = make_site_adapter(order, knobs, settings.home, work, progress)
+    typer.echo(render_made(made))
+
+
+# ---- adapters ----
+
+adapters_app = typer.Typer(
+    help="Adapters of sites, and their cards: data, split, seed, metrics.", no_args_is_help=True
+)
+
+Which = Annotated[str, typer.Argument(help="SITE/FAMILY.", metavar="SITE/FAMILY")]
+
+
+@adapters_app.command("list")
+@with_settings("home")
+def list_all(settings: "Settings") -> None:
+    """List the shipped adapter and those of this home; * marks what a site uses."""
+    from assistant.registry import describe_all
+    from assistant.report import render_table
+
+    heads = ["", "name", "created", "abstains below", "base", "folder"]
+    typer.echo(render_table(heads, describe_all(settings.home)))
+
+
+@adapters_app.command("show")
+@with_settings("home")
+def show_adapter(
+    adapter: Annotated[str, typer.Argument(help="SITE, SITE/FAMILY, or an adapter's folder.")],
+    settings: "Settings",
+) -> None:
+    """Print an adapter's card."""
+    from assistant.llm.adapters import read_card
+    from assistant.registry import find_folder
+
+    folder = Path(adapter)
+    if not folder.is_dir():
+        folder = find_folder(settings.home, adapter)
+    print_json(read_card(folder).model_dump(mode="json"))
+
+
+@adapters_app.command("use")
+@with_settings("home")
+def use_adapter(
+    site: Annotated[str, typer.Argument(metavar="SITE")],
+    family: Annotated[
+        str, typer.Argument(help="One of the site's, or `shipped`.", metavar="FAMILY")
+    ],
+    settings: "Settings",
+) -> None:
+    """Choose which of its adapters a site uses."""
+    from assistant.registry import use
+
+    use(settings.home, site, family)
+    typer.echo(f"site {site} uses {family}")
+
+
+@adapters_app.command("remove")
+@with_settings("home")
+def remove_adapter(adapter: Which, settings: "Settings") -> None:
+    """Delete an adapter; one that its site uses is refused."""
+    from assistant.registry import remove
+
+    gone = remove(settings.home, adapter)
+    typer.echo(f"removed {gone.name}")

@@ -1,0 +1,368 @@
+"""Tune an adapter for a site: `faultwise finetune sft --base DIR --data FOLDER --site NAME`.
+
+    captures ─▶ texts ─▶ split by capture ─▶ phase after phase ─▶ calibration ─▶ card ─▶ registry
+                 |                              |
+             work/texts                  work/phase-1 …         what is there is not made again
+
+The adapter comes into the site's place when it is whole, and from then on
+`faultwise classify CAPTURE --site NAME` uses it.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from assistant.detection.classify import make_prompts
+from assistant.llm.adapters import AdapterCard, prompt_fingerprint, write_card
+from assistant.llm.local import LocalLLM
+from assistant.llm.remembered import Scorer
+from assistant.llm.seq2seq import Seq2SeqLLM
+from assistant.llm.weights import check_model_folder, fingerprint_weights
+from assistant.registry import (
+    Registered,
+    check_name,
+    check_registered,
+    draft_folder,
+    list_registered,
+    register,
+)
+from finetune.bases import is_seq2seq
+from finetune.calibrate import Calibration, calibrate, draw_texts, measure_texts
+from finetune.dataset import is_simulated
+from finetune.pocket import claim_folder, make_once
+from finetune.recipe import Recipe, read_recipe
+from finetune.sft import Knobs, Tuned, train
+from finetune.site_captures import (
+    Split,
+    choose_phases,
+    draw_examples,
+    find_captures,
+    make_site_texts,
+    split_captures,
+)
+from prompts.messages import ANSWERS
+from traffic.errors import UserError
+from traffic.files import write_text
+from traffic.labels import LABELS, NORMAL
+
+log = logging.getLogger(__name__)
+
+_SINGLE = ("detection", "class", "direction")  # targets that make no classifier
+_LOOK_SHARE = 20  # a look at held-out texts reads a twentieth of what the run reads
+_LEAST_LOOKED_AT = 64
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be made.
+
+    Attributes:
+        base: the base model's folder.
+        data: folders of labelled captures.
+        site: whose adapter it becomes.
+        family: its name at the site; by default the base's.
+        phases: kinds of captures to learn from one after the other; all at once by default.
+        plants: simulated plants beside the captures, so that labels that a site has not seen yet
+            are not forgotten.
+        per_label: texts of each label in an epoch, and eight times as many normal ones.
+        exclude: captures that are only measured.
+        begin: an adapter's folder to go on from; by default a new one.
+        replace: an adapter of this name may give way.
+    """
+
+    base: Path
+    data: tuple[Path, ...]
+    site: str
+    family: str = ""
+    phases: tuple[str, ...] = ()
+    plants: int = 16
+    per_label: int = 1500
+    exclude: tuple[str, ...] = ()
+    begin: Path | None = None
+    replace: bool = False
+
+
+@dataclass(frozen=True)
+class Made:
+    """An adapter in its place, its card, and how its last phase went."""
+
+    adapter: Registered
+    card: AdapterCard
+    tuned: Tuned
+
+
+def _silent(_doing: str, _done: int, _of: int) -> None:
+    pass
+
+
+def make_site_adapter(
+    order: Order,
+    knobs: Knobs,
+    home: Path,
+    work: Path | None = None,
+    progress: Callable[[str, int, int], None] = _silent,
+) -> Made:
+    """Tune, calibrate and register an adapter.
+
+    Args:
+        order: what.
+        knobs: how.
+        home: the folder of state.
+        work: keeps what stages made, so that a killed run goes on; by default in ``home``.
+        progress: called with what is being done, how much of it is done, and of how much.
+
+    Raises:
+        UserError: anything that would make the result wrong, before training begins.
+    """
+    family = check_name(order.family or _name_family(order, knobs), "family")
+    check_name(order.site, "site")
+    _check(order, knobs, home, family)
+    captures = find_captures(order.data, order.exclude)
+    marks = _marks(order, knobs, captures)
+    if work is None:
+        # Named by what it is made of: who corrects an order after a killed run begins anew.
+        digest = hashlib.sha256("\n".join(marks).encode()).hexdigest()[:8]
+        work = home / "training" / order.site / f"{family}-{digest}"
+    claim_folder(work, marks)
+    recipe = read_recipe()
+    reading = partial(progress, "reading captures")
+    texts = make_site_texts(captures, order.plants, recipe, work / "texts", reading)
+    split = split_captures(texts, order.exclude, knobs.seed)
+    for name in ("train", "held_out", "test"):
+        log.info("%s: %s", name.replace("_", " "), ", ".join(getattr(split, name)) or "none")
+
+    phases = choose_phases(texts[texts["capture"].isin(split.train)], order.phases)
+    held_out = texts[texts["capture"].isin(split.held_out)]
+    begin = order.begin
+    for number, (name, rows) in enumerate(phases.items(), start=1):
+        folder = work / f"phase-{number}-{name}"
+        share = len(rows) / sum(map(len, phases.values()))
+        make = partial(
+            _tune_phase,
+            base=order.base,
+            rows=rows,
+            held_out=held_out,
+            begin=begin,
+            steps=work / f"steps-{number}",
+            per_label=order.per_label,
+            knobs=replace(knobs, max_minutes=knobs.max_minutes * share),
+            progress=partial(progress, f"tuning on {name} captures"),
+        )
+        make_once(folder, make)
+        begin = folder
+    assert begin is not None
+    tuned = Tuned(**json.loads((begin / "tuned.json").read_text(encoding="utf-8")))
+    made = _finish(order, knobs, home, family, begin, texts, split, recipe, tuned)
+    shutil.rmtree(work)  # of use only to a run that was killed, as are those of earlier orders
+    for stale in (home / "training" / order.site).glob(f"{family}-????????"):
+        shutil.rmtree(stale)
+    return made
+
+
+def render_made(made: Made) -> str:
+    """What was made, what it is worth on captures that it has not learned from, how to use it."""
+    card, name = made.card, made.adapter.name
+    captures = [name for name in card.data if not is_simulated(name)]
+    plants = len(card.data) - len(captures)
+    lines = [
+        f"{name}: learned from {', '.join(captures)}{f' and {plants} simulated plants' if plants else ''}; "
+        f"calibrated on {', '.join(card.split['calibrate'])}; ended by {made.tuned.ended}"
+    ]
+    for test in card.split["test"]:
+        measures = {
+            measure.removeprefix(f"{test}."): value
+            for measure, value in card.metrics.items()
+            if measure.startswith(f"{test}.")
+        }
+        lines.append(f"{test}: " + ", ".join(f"{k} {v:g}" for k, v in measures.items()))
+    if not card.split["test"]:
+        lines.append(
+            "no capture was left to test on: give five or more, or --exclude one, to learn what it is worth"
+        )
+    if made.adapter.used:
+        lines.append(f"`faultwise classify CAPTURE --site {made.adapter.site}` uses it")
+    else:
+        lines.append("for comparison only: no site uses it")
+    return "\n".join(lines)
+
+
+def _name_family(order: Order, knobs: Knobs) -> str:
+    """The base's name; a folder that is called "base" says it one above."""
+    folder = order.base.resolve()
+    name = folder.parent.name if folder.name == "base" else folder.name
+    return f"{name}-{knobs.target}" if knobs.target in _SINGLE else name
+
+
+def _check(order: Order, knobs: Knobs, home: Path, family: str) -> None:
+    """What can be known at once."""
+    check_model_folder(order.base)
+    is_seq2seq(order.base)
+    there = [one for one in list_registered(home) if (one.site, one.family) == (order.site, family)]
+    if there and not order.replace:
+        raise UserError(
+            f"site {order.site} has an adapter {family} already; expected another name; "
+            "give --family, or --replace it"
+        )
+    if order.begin is None:
+        return
+    check_registered(order.begin, order.base)
+    config = order.begin / "adapter_config.json"
+    shape = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    made = "full" if not shape else "dora" if shape.get("use_dora") else "lora"
+    if made != knobs.method.replace("qlora", "lora"):
+        raise UserError(
+            f"{order.begin} was made by --method {made}; expected the same here, not {knobs.method}; "
+            "leave --begin out, or name its method"
+        )
+
+
+def _marks(order: Order, knobs: Knobs, captures: dict[str, Path]) -> list[str]:
+    """All that stages depend on; minutes may change when a run goes on."""
+    files = [
+        (name, file.name, file.stat().st_size, file.stat().st_mtime_ns)
+        for name, path in sorted(captures.items())
+        for file in sorted(path.parent.iterdir())  # its truth lies beside it
+        if file.is_file()
+    ]
+    numbers = {name: value for name, value in asdict(knobs).items() if name != "max_minutes"}
+    made_of = [order.phases, order.plants, order.per_label, sorted(order.exclude), files]
+    begun = fingerprint_weights(order.begin) if order.begin is not None else ""
+    return [
+        json.dumps([numbers, made_of], default=list),
+        fingerprint_weights(order.base),
+        begun,
+        prompt_fingerprint(),
+    ]
+
+
+def _tune_phase(
+    folder: Path,
+    base: Path,
+    rows: pd.DataFrame,
+    held_out: pd.DataFrame,
+    begin: Path | None,
+    steps: Path,
+    per_label: int,
+    knobs: Knobs,
+    progress: Callable[[int, int], None],
+) -> None:
+    steps.mkdir(parents=True, exist_ok=True)
+    examples = draw_examples(rows, per_label, knobs.seed)
+    # Where a phase is of one kind of capture, others must not end it.
+    like = held_out[held_out["kind"].isin(rows["kind"].unique())]
+    looked_at = draw_examples(like if len(like) else held_out, per_label, knobs.seed)
+    most = max(_LEAST_LOOKED_AT, len(examples) * knobs.epochs // _LOOK_SHARE)
+    log.info(
+        "%s: %d texts to learn, at most %g minutes", folder.stem, len(examples), knobs.max_minutes
+    )
+    tuned = train(base, examples, folder, steps, knobs, looked_at.head(most), begin, progress)
+    log.info(
+        "%s: loss %.4f, held out %.4f nats a token of the answer after %d steps; ended by %s",
+        *(folder.stem, tuned.loss, tuned.held_out_loss, tuned.steps, tuned.ended),
+    )
+    write_text(folder / "tuned.json", json.dumps(asdict(tuned)))
+
+
+def _finish(
+    order: Order,
+    knobs: Knobs,
+    home: Path,
+    family: str,
+    trained: Path,
+    texts: pd.DataFrame,
+    split: Split,
+    recipe: Recipe,
+    tuned: Tuned,
+) -> Made:
+    llm = _load(order.base, trained, knobs)
+    calibration = _calibrate(texts[texts["capture"].isin(split.held_out)], llm, recipe, knobs.seed)
+    metrics = {f"calibration.{name}": value for name, value in asdict(calibration).items()}
+    metrics |= {"train.loss": tuned.loss, "held_out.loss": tuned.held_out_loss}
+    for name in split.test:
+        rows = draw_texts(texts[texts["capture"] == name], recipe.per_capture_held_out, knobs.seed)
+        measures = measure_texts(rows, _score(rows, llm), calibration)
+        metrics |= {f"{name}.{measure}": value for measure, value in measures.items()}
+
+    draft = draft_folder(home, order.site, family)
+    whole = knobs.method == "full"
+    shutil.copytree(trained, draft / "base" if whole else draft, dirs_exist_ok=True)
+    (draft / "base" / "tuned.json" if whole else draft / "tuned.json").unlink()
+    base = draft / "base" if whole else order.base
+    card = AdapterCard(
+        name=f"{order.site}/{family}",
+        base="base" if whole else os.path.relpath(order.base.resolve(), draft.resolve()),
+        base_fingerprint=fingerprint_weights(base),
+        begun_from=fingerprint_weights(order.base) if whole else "",
+        prompt_fingerprint=prompt_fingerprint(),
+        labels=LABELS,
+        temperature=round(calibration.temperature, 4),
+        prior_shift=round(calibration.prior_shift, 4),
+        threshold=calibration.threshold,
+        data=split.train,
+        split={"calibrate": split.held_out, "test": split.test},
+        seed=knobs.seed,
+        metrics={k: round(v, 4) for k, v in metrics.items() if math.isfinite(v)},
+        made_by=_command(order, knobs),
+        created=datetime.now(UTC).date().isoformat(),
+    )
+    write_card(card, draft)
+    made = register(draft, order.site, family, chosen=knobs.target not in _SINGLE)
+    return Made(made, card, tuned)
+
+
+def _load(base: Path, trained: Path, knobs: Knobs) -> Scorer:
+    """As serving loads it."""
+    folder, adapter = (trained, None) if knobs.method == "full" else (base, trained)
+    return Seq2SeqLLM(folder, adapter) if is_seq2seq(base) else LocalLLM(folder, adapter)
+
+
+def _score(texts: pd.DataFrame, llm: Scorer) -> np.ndarray:
+    return llm.score(
+        make_prompts(texts["text"].tolist(), llm), [ANSWERS[label] for label in LABELS]
+    )
+
+
+def _calibrate(texts: pd.DataFrame, llm: Scorer, recipe: Recipe, seed: int) -> Calibration:
+    drawn = draw_texts(texts, recipe.per_capture_held_out, seed)
+    if len(set(drawn["label"])) < 2:
+        log.warning(
+            "the captures held out show only %s: the threshold is a guess; record another capture",
+            ", ".join(sorted(set(drawn["label"]))),
+        )
+    return calibrate(
+        _score(drawn, llm),
+        drawn["label"].map(LABELS.index).to_numpy(),
+        drawn["weight"].to_numpy(float),
+        LABELS.index(NORMAL),
+        recipe.max_wrong,
+        recipe.anomalous_share,
+    )
+
+
+def _command(order: Order, knobs: Knobs) -> str:
+    """The command that made it, without a path of this machine."""
+    base = order.base.resolve()
+    named = f"{base.parent.name}/base" if base.name == "base" else base.name
+    words = [f"faultwise finetune sft --base {named} --data FOLDER --site {order.site}"]
+    usual, plain = Knobs(), Order(order.base, order.data, order.site)
+    for name in ("method", "target", "rank", "epochs", "batch", "learning_rate", "seed"):
+        if getattr(knobs, name) != getattr(usual, name):
+            words.append(f"--{name.replace('_', '-')} {getattr(knobs, name)}")
+    if order.phases:
+        words.append(f"--phases {','.join(order.phases)}")
+    for name in ("plants", "per_label"):
+        if getattr(order, name) != getattr(plain, name):
+            words.append(f"--{name.replace('_', '-')} {getattr(order, name)}")
+    words += [f"--exclude {name}" for name in order.exclude]
+    return " ".join([*words, *(["--begin ADAPTER"] if order.begin else [])])

@@ -1,0 +1,239 @@
+"""A site's labelled captures as texts: read once, told apart by what they are for.
+
+Splits go by capture only, since windows of one capture overlap and share devices. A capture is
+``iiot`` where anything in it speaks a control protocol, else ``general``; a run may learn from the
+ones first and from the others then (A10).
+"""
+
+import logging
+import math
+import random
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from finetune.dataset import balance_texts, is_simulated, write_texts
+from finetune.recipe import Recipe
+from prompts.window_text import render_windows
+from traffic.datasets import Labelled, find_labelled, load_labelled, name_capture, simulate_labelled
+from traffic.errors import UserError
+from traffic.labels import NORMAL
+
+log = logging.getLogger(__name__)
+
+KINDS = ("general", "iiot")
+_PROCESSES = 2
+_FIRST_SEED = 20_000  # of simulated plants; those of the pocket model's recipe lie below
+_DRAWS = 200
+_REAL_SHARE = 0.5  # of what is learned, where simulated plants stand beside
+_REPEATS = 4  # times a rare text may stand in an epoch; above, it is learned by heart
+_NORMAL_SHARE = 8  # normal texts for one of each other label: fewer, and alarms come too readily
+
+
+@dataclass(frozen=True)
+class Split:
+    """Names of captures by what they are for; no capture is for two things.
+
+    Attributes:
+        train: learned from.
+        held_out: say when to stop, and give temperature and threshold.
+        test: only measured; none where there are too few captures.
+    """
+
+    train: tuple[str, ...]
+    held_out: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+def find_captures(folders: Sequence[Path], exclude: Sequence[str] = ()) -> dict[str, Path]:
+    """The labelled captures of some folders, by name.
+
+    Raises:
+        UserError: a folder holds none, two have one name, there are too few to be split, or
+            ``exclude`` names none of them.
+    """
+    found: dict[str, Path] = {}
+    for path in (one for folder in folders for one in find_labelled(folder)):
+        name = name_capture(path)
+        if name in found:
+            raise UserError(
+                f"{found[name]} and {path} are both called {name}; expected one name each; rename a folder"
+            )
+        found[name] = path
+    if missing := sorted(set(exclude) - set(found)):
+        raise UserError(
+            f"no capture {missing[0]} to exclude; expected some of {', '.join(sorted(found))}; correct it"
+        )
+    if len(found) - len(set(exclude)) < 2:
+        raise UserError(
+            f"{', '.join(map(str, folders))} holds {len(found) - len(set(exclude))} labelled capture to learn from; "
+            "expected at least two, since whole captures are held out to calibrate on; record another"
+        )
+    return found
+
+
+def make_site_texts(
+    captures: dict[str, Path],
+    plants: int,
+    recipe: Recipe,
+    folder: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> pd.DataFrame:
+    """Render captures and simulated plants, each once: what lies in ``folder`` is not made again.
+
+    Args:
+        captures: from `find_captures`.
+        plants: how many simulated plants stand beside them.
+        recipe: gives the plants' sizes.
+        folder: keeps a parquet file for each.
+        progress: called with the numbers of captures that are finished and that there are.
+
+    Returns:
+        ``text label direction capture weight kind``, equal rows of a capture once with their number
+        as weight.
+
+    Raises:
+        UserError: a capture or its truth cannot be read, or the truth does not fit it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs: list[Callable[[], None]] = [
+        partial(_write_capture, path, folder / f"{name}.parquet") for name, path in captures.items()
+    ]
+    seeds = range(_FIRST_SEED, _FIRST_SEED + plants)
+    names = [*captures, *(f"simulated-{seed}" for seed in seeds)]
+    jobs += [
+        partial(_write_plant, seed, recipe, folder / f"simulated-{seed}.parquet") for seed in seeds
+    ]
+    missing = [
+        job
+        for name, job in zip(names, jobs, strict=True)
+        if not (folder / f"{name}.parquet").is_file()
+    ]
+    if len(missing) <= _PROCESSES:
+        for done, job in enumerate(missing, start=1):
+            job()
+            if progress is not None:
+                progress(done, len(missing))
+    else:
+        with ProcessPoolExecutor(_PROCESSES) as pool:
+            for done, future in enumerate([pool.submit(job) for job in missing], start=1):
+                future.result()
+                if progress is not None:
+                    progress(done, len(missing))
+    return pd.concat(
+        [pd.read_parquet(folder / f"{name}.parquet") for name in names], ignore_index=True
+    )
+
+
+def split_captures(texts: pd.DataFrame, exclude: Sequence[str] = (), seed: int = 0) -> Split:
+    """Hold a fifth of the captures out, and from five on another fifth to test on.
+
+    Of many draws the one is taken whose held-out and test captures show most labels that training
+    shows too: a label that is nowhere held out cannot be calibrated.
+
+    Args:
+        texts: from `make_site_texts`; simulated plants are always for training.
+        exclude: captures for testing, instead of drawn ones.
+        seed: of the draws.
+
+    Raises:
+        UserError: no capture shows an anomaly that could be learned.
+    """
+    labels = texts.groupby("capture")["label"].agg(set).to_dict()
+    simulated = tuple(sorted(name for name in labels if is_simulated(name)))
+    names = sorted(set(labels) - set(exclude) - set(simulated))
+    if not set().union(*(labels[name] for name in names)) - {NORMAL}:
+        raise UserError(
+            f"no window of {', '.join(names)} is labelled as an anomaly; "
+            "expected some to learn; give captures that show them"
+        )
+    held = max(1, round(len(names) / 5))
+    test = 0 if exclude or len(names) < 5 else held
+    rng = np.random.default_rng(seed)
+    best, most = None, -math.inf
+    for _ in range(_DRAWS):
+        order = [names[i] for i in rng.permutation(len(names))]
+        learned = set().union(*(labels[name] for name in (*order[held + test :], *simulated)))
+        parts = (order[:held], order[held : held + test])
+        shown = [set().union(*(labels[name] for name in part)) for part in parts]
+        # What training does not show costs more than what is not held out.
+        points = sum(len(part & learned) - 2 * len(part - learned) for part in shown)
+        if points > most:
+            best, most = order, points
+    assert best is not None
+    return Split(
+        train=(*sorted(best[held + test :]), *simulated),
+        held_out=tuple(sorted(best[:held])),
+        test=(*sorted(exclude), *sorted(best[held : held + test])),
+    )
+
+
+def choose_phases(texts: pd.DataFrame, names: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """The texts of each phase, in order; all in one where no phases are named.
+
+    Raises:
+        UserError: a phase is unknown, or no capture is of its kind.
+    """
+    if not names:
+        return {"all": texts}
+    if unknown := [name for name in names if name not in KINDS]:
+        raise UserError(
+            f"no phase {unknown[0]}; expected some of {', '.join(KINDS)}; as --phases general,iiot"
+        )
+    phases = {name: texts[texts["kind"] == name] for name in names}
+    for name, rows in phases.items():
+        if rows.empty:
+            there = ", ".join(sorted(set(texts["capture"])))
+            raise UserError(
+                f"no capture to learn from is {name} (all of {there} are the other kind); "
+                f"expected one; leave the phase {name} out"
+            )
+    return phases
+
+
+def draw_examples(texts: pd.DataFrame, per_label: int, seed: int) -> pd.DataFrame:
+    """A balanced draw to learn from; simulated plants get at most half of it where a site has
+    captures of its own."""
+    simulated = texts["capture"].map(is_simulated).to_numpy(bool)
+    alone = simulated.all() or not simulated.any()
+    parts = []
+    for which, share in ((simulated, 1 - _REAL_SHARE), (~simulated, _REAL_SHARE)):
+        normal = (texts["label"] == NORMAL).to_numpy()
+        count = max(1, round(per_label * (1.0 if alone else share)))
+        parts += [
+            balance_texts(texts[which & normal], _NORMAL_SHARE * count, _REPEATS, seed),
+            balance_texts(texts[which & ~normal], count, _REPEATS, seed),
+        ]
+    drawn = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    return drawn.sample(frac=1, random_state=seed, ignore_index=True)
+
+
+def _write_capture(path: Path, file: Path) -> None:
+    write_texts(_render(load_labelled(path)), file)
+
+
+def _write_plant(seed: int, recipe: Recipe, file: Path) -> None:
+    low, high = (math.log(bound) for bound in recipe.devices)
+    devices = round(math.exp(random.Random(seed).uniform(low, high)))  # noqa: S311
+    write_texts(_render(simulate_labelled(seed, devices, recipe.hours)), file)
+
+
+def _render(labelled: Labelled) -> pd.DataFrame:
+    table = pd.DataFrame(
+        {
+            "text": render_windows(labelled.windows),
+            "label": labelled.windows.table["label"].to_numpy(),
+            "direction": labelled.windows.table["direction"].to_numpy(),
+            "capture": labelled.name,
+        }
+    )
+    counted = table.groupby(list(table.columns), sort=False, as_index=False).size()
+    control = bool((labelled.windows.samples["pkts_control"] > 0).any())
+    counted = counted.rename(columns={"size": "weight"}).assign(kind=KINDS[control])
+    texts = ["text", "label", "direction", "capture", "kind"]
+    return counted.astype({**dict.fromkeys(texts, "str"), "weight": "int64"})
