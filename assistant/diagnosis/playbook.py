@@ -32,6 +32,8 @@ class Playbook(Strict):
         checks: what to do next, in order, at the device that is the source.
         target_checks: the same at a device that suffers.
         terms: words that manuals and past incidents use for it.
+        consequence: what comes of it where nobody responds, for an alarm.
+        respond_min: within how many minutes an operator should.
     """
 
     short: str
@@ -44,6 +46,8 @@ class Playbook(Strict):
     checks: tuple[str, ...]
     target_checks: tuple[str, ...]
     terms: str
+    consequence: str
+    respond_min: int
     said: str = ""
 
     def does(self, role: str) -> str:

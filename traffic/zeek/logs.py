@@ -82,7 +82,7 @@ class LogReader:
         if start.startswith(_PARQUET):
             yield from map(self._count, self._read_parquet())
             return
-        pieces = self._read_lines()
+        pieces = self.read_lines()
         first = next(pieces, b"")
         if not first.strip():
             raise UserError(
@@ -154,7 +154,7 @@ class LogReader:
                 f"expected the columns of Zeek's {self.name}; write it again"
             ) from None
 
-    def _read_lines(self) -> Iterator[bytes]:
+    def read_lines(self) -> Iterator[bytes]:
         """Whole lines of valid UTF-8, about ``piece_bytes`` of them at once."""
         with self.path.open("rb") as file:
             archive = _Unpacked(file, self.path) if file.read(len(_GZIP)) == _GZIP else None

@@ -1,0 +1,275 @@
+"""Alarms that a person can bear (ISA-18.2, IEC 62682): one for each incident, from raising to return.
+
+    incident seen ─▶ raised ─▶ going on … ─▶ no evidence for the off-delay ─▶ returned ─▶ raised again …
+                                     └─▶ acknowledged, shelved (the history's states, by people)
+
+An incident is known again in the next slot by its id, or by its label, device and time: it keeps the
+id under which it was first raised, however it grows.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from assistant.audit import append_audit
+from assistant.detection.incidents import Incident
+from assistant.diagnosis.playbook import read_playbook
+from assistant.diagnosis.standing import judge
+from assistant.history import History, IncidentRecord
+from assistant.monitor.alarm_list import RANK, Alarm, AlarmContent, Tier, list_alarms
+from assistant.monitor.sensor import SENSOR, Condition
+from traffic.plant import Plant
+
+Act = Literal["raise", "change", "grow", "return", "withdraw"]
+
+OFF_DELAY_S = 120.0
+_NEAR_S = 600.0  # evidence of one label and device that comes again within this is the same alarm
+
+
+@dataclass(frozen=True)
+class Change:
+    """What happened to an alarm: raised, called out higher or elsewhere (``change``), followed
+    (``grow``), over (``return``), or taken back because what came later does not bear it out
+    (``withdraw``). ``suppressed`` says why nobody is called, "" where somebody is."""
+
+    act: Act
+    alarm: Alarm
+    suppressed: str = ""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What is to be seen of one cause in this slot."""
+
+    id: str
+    label: str
+    device: str
+    tier: Tier
+    priority: str
+    start_s: float
+    end_s: float
+    going: bool
+    content: AlarmContent
+
+
+class Alarms:
+    """The alarms of one history file; only the monitor raises and returns them."""
+
+    def __init__(
+        self, history: History, plant: Plant | None = None, off_delay_s: float = OFF_DELAY_S
+    ) -> None:
+        """Go on with the alarms of the file."""
+        self._history, self._plant, self._off_delay_s = history, plant or Plant(), off_delay_s
+        self._last_seen: dict[str, float] = {}
+
+    def update(
+        self,
+        incidents: Sequence[Incident],
+        verdicts: pd.DataFrame,
+        conditions: Sequence[Condition],
+        now_s: float,
+        at_s: float,
+    ) -> list[Change]:
+        """Bring the alarms to what is seen now.
+
+        Args:
+            incidents: of the recent past.
+            verdicts: of its windows.
+            conditions: what is wrong with the sensor.
+            now_s: the end of the newest slot that was judged.
+            at_s: this machine's clock.
+
+        Returns:
+            What changed, in the order in which it did; all of it is kept when this returns, or
+            none of it.
+        """
+        seen = [self._see(one, verdicts, now_s) for one in incidents]
+        return self._update([*seen, *map(_see_condition, conditions)], now_s, at_s)
+
+    def update_sensor(
+        self, conditions: Sequence[Condition], now_s: float, at_s: float
+    ) -> list[Change]:
+        """The same where no slot was judged: incidents stay as they are."""
+        return self._update([_see_condition(one) for one in conditions], now_s, at_s, sensor=True)
+
+    def _update(
+        self, seen: Sequence[_Seen], now_s: float, at_s: float, sensor: bool = False
+    ) -> list[Change]:
+        known = {one.incident: one for one in list_alarms(self._history, since_s=now_s - 86_400.0)}
+        pairs = _match(seen, known)
+        changes: list[Change] = []
+        for one, before in pairs:
+            changes += self._follow(one, before, now_s, at_s)
+        matched = {before.incident for _, before in pairs if before} | {one.id for one in seen}
+        self._last_seen |= dict.fromkeys(matched, now_s)
+        for alarm in known.values():
+            about_sensor = alarm.label == SENSOR
+            if alarm.returned_s is not None or alarm.incident in matched:
+                continue
+            if sensor and not about_sensor:
+                continue
+            if about_sensor:
+                changes.append(Change("return", _returned(alarm, now_s)))
+                continue
+            since_s = self._last_seen.setdefault(alarm.incident, now_s)
+            if now_s - since_s >= self._off_delay_s:
+                changes.append(Change("withdraw", _returned(alarm, now_s)))
+        if changes:
+            self._keep(changes, at_s)
+        return [one for one in changes if one.act != "grow"]
+
+    def _follow(self, one: _Seen, before: Alarm | None, now_s: float, at_s: float) -> list[Change]:
+        """Raise, change or return one alarm."""
+        raised = before is None or (
+            before.returned_s is not None and one.going and one.end_s > before.incident_end_s
+        )
+        alarm = Alarm(
+            incident=before.incident if before else one.id,
+            label=one.label,
+            device=one.device,
+            tier=one.tier if before is None or raised else _higher(one.tier, before.tier),
+            priority=one.priority
+            if before is None or raised
+            else _higher(one.priority, before.priority),
+            raised_s=now_s if before is None or raised else before.raised_s,
+            returned_s=None if before is None or raised else before.returned_s,
+            at_s=at_s if before is None or raised else before.at_s,
+            times=1 if before is None else before.times + raised,
+            incident_end_s=max(one.end_s, before.incident_end_s if before else one.end_s),
+            content=one.content,
+        )
+        changes = []
+        if raised:
+            changes.append(Change("raise", alarm, self._suppression(alarm.device, now_s)))
+        elif before is not None and alarm != before:
+            loud = (alarm.tier, alarm.priority, alarm.device) != (
+                before.tier,
+                before.priority,
+                before.device,
+            )
+            changes.append(Change("change" if loud else "grow", alarm))
+        if alarm.returned_s is None and not one.going:
+            changes.append(Change("return", _returned(alarm, now_s)))
+        return changes
+
+    def _see(self, incident: Incident, verdicts: pd.DataFrame, now_s: float) -> _Seen:
+        words = read_playbook(incident.label)
+        checks = words.target_checks if incident.role == "target" else words.checks
+        name = self._plant.name_of(incident.device)
+        content = AlarmContent(
+            text=incident.facts[0].text if incident.facts else words.gloss,
+            cause=f"{name} {words.does(incident.role)}.",
+            consequence=words.consequence,
+            response=checks[0] if checks else "",
+            respond_min=words.respond_min,
+            contact=self._contact([incident.device, *incident.related, *incident.peers]),
+            role=incident.role,
+            peers=incident.peers,
+            related=incident.related,
+            facts=tuple(fact.text for fact in incident.facts),
+            start_s=incident.start_s,
+        )
+        sure = judge(incident, verdicts, incident.facts) != "inconclusive"
+        tier: Tier = "alarm" if sure else "notification" if incident.severity != "low" else "log"
+        going = now_s - incident.end_s <= self._off_delay_s
+        return _Seen(
+            incident.id, incident.label, incident.device, tier, incident.severity,
+            incident.start_s, incident.end_s, going, content,
+        )  # fmt: skip
+
+    def _contact(self, addresses: Iterable[str]) -> str:
+        named = {one.address: one.contact for one in self._plant.devices if one.contact}
+        return next((named[one] for one in addresses if one in named), "")
+
+    def _suppression(self, device: str, now_s: float) -> str:
+        sql = (
+            "SELECT who, why FROM maintenance WHERE (device = ? OR device = '') AND start_s <= ?"
+            " AND end_s > ? ORDER BY id DESC LIMIT 1"
+        )
+        rows = self._history.file.rows(sql, device, now_s, now_s)
+        return f"maintenance, {rows[0]['who']}: {rows[0]['why']}" if rows else ""
+
+    def _keep(self, changes: Sequence[Change], at_s: float) -> None:
+        with self._history.change() as connection:
+            for one in changes:
+                alarm = one.alarm
+                record = IncidentRecord(
+                    alarm.incident, alarm.device, alarm.label, alarm.content.start_s,
+                    alarm.incident_end_s, alarm.content.text,
+                )  # fmt: skip
+                self._history.put_incident(connection, record)
+                row = asdict(alarm) | {"content": json.dumps(asdict(alarm.content))}
+                names = ", ".join(row)
+                marks = ", ".join(f":{name}" for name in row)
+                connection.execute(
+                    f"INSERT OR REPLACE INTO alarms ({names}) VALUES ({marks})",  # noqa: S608
+                    row,
+                )
+                if one.act == "raise":
+                    connection.execute(
+                        "INSERT INTO raisings (incident, tier, device, raised_s, suppressed)"
+                        " VALUES (?, ?, ?, ?, ?)",
+                        (alarm.incident, alarm.tier, alarm.device, alarm.raised_s, one.suppressed),
+                    )
+                if one.act != "grow":
+                    append_audit(
+                        connection, "faultwise", one.act, alarm.incident, at_s, tier=alarm.tier,
+                        priority=alarm.priority, device=alarm.device, label=alarm.label,
+                        raised_s=alarm.raised_s, returned_s=alarm.returned_s, times=alarm.times,
+                        suppressed=one.suppressed,
+                    )  # fmt: skip
+
+
+def _higher(one: Any, other: Any) -> Any:
+    """What was called out stays called out as long as it goes on."""
+    return max(one, other, key=RANK.__getitem__)
+
+
+def _returned(alarm: Alarm, now_s: float) -> Alarm:
+    return Alarm(**(vars(alarm) | {"returned_s": now_s}))
+
+
+def _see_condition(one: Condition) -> _Seen:
+    content = AlarmContent(
+        text=one.text, cause=one.words.cause, consequence=one.words.consequence,
+        response=one.words.response, respond_min=one.words.respond_min, contact="", role="source",
+        peers=(), related=(), facts=(one.text,), start_s=one.since_s,
+    )  # fmt: skip
+    words = one.words
+    return _Seen(
+        one.id, SENSOR, one.about, words.tier, words.priority, one.since_s, one.now_s, True, content
+    )
+
+
+def _match(seen: Sequence[_Seen], known: dict[str, Alarm]) -> list[tuple[_Seen, Alarm | None]]:
+    """Each cause with the alarm that it was raised as before, each alarm at most once."""
+    free = dict(known)
+    pairs: list[tuple[_Seen, Alarm | None]] = []
+    for one in seen:
+        pairs.append((one, free.pop(one.id, None)))
+    for place, (one, before) in enumerate(pairs):
+        if before is None and one.label != SENSOR:
+            alike = [alarm for alarm in free.values() if _is_same(one, alarm)]
+            best = max(alike, key=lambda alarm: (alarm.device == one.device, alarm.incident_end_s),
+                       default=None)  # fmt: skip
+            if best is not None:
+                pairs[place] = (one, free.pop(best.incident))
+    return pairs
+
+
+def _is_same(one: _Seen, alarm: Alarm) -> bool:
+    """Whether it is what the alarm was raised for: the same label at the same time, at the device
+    or at those whom it concerns."""
+    if one.label != alarm.label or one.start_s > alarm.incident_end_s + _NEAR_S:
+        return False
+    if alarm.content.start_s > one.end_s + _NEAR_S:
+        return False
+    peers, others = set(one.content.peers), set(alarm.content.peers)
+    if one.device == alarm.device:
+        return bool(peers & others) or not peers or not others
+    ends = {one.device, *one.content.related, *peers}
+    other_ends = {alarm.device, *alarm.content.related, *others}
+    return one.device in other_ends and alarm.device in ends

@@ -1,0 +1,346 @@
+"""The monitor: slots of ten seconds are closed, the recent past is read again, verdicts and alarms
+follow.
+
+    source ─▶ recent pieces on disk ─▶ read, samples, windows ─▶ verdicts ─▶ incidents ─▶ alarms
+                └ noted with the source's position and the verdicts, one transaction a slot
+
+It calls the same functions as for files: what `faultwise incidents` says of the recent past is what is
+raised. See docs/watch.md for what is measured and where it ends.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from assistant.detection.incidents import Incident, make_incidents
+from assistant.facts.traffic_view import TrafficView
+from assistant.history import History
+from assistant.llm.adapters import AdapterCard
+from assistant.llm.remembered import Scorer
+from assistant.monitor.alarms import Alarms, Change
+from assistant.monitor.clock import SlotClock
+from assistant.monitor.judged import Judge, Judged
+from assistant.monitor.recent import Recent
+from assistant.monitor.sensor import Condition, SensorHealth, make_condition
+from assistant.monitor.source import Batch, Source
+from assistant.monitor.state import MonitorState
+from traffic.capture import SAMPLE_S, Capture
+from traffic.errors import UserError
+from traffic.plant import Plant
+from traffic.samples import make_samples
+from traffic.windows import Windows, make_windows
+
+HORIZON_S = 3600.0
+MOST_ROWS = 600_000
+_MOST_SLOTS = 30  # closed at once when input waits, five minutes
+_REVISED_S = 600.0
+_WAIT_S = 0.25
+_STOPPED_S = 30.0
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How much is looked back at.
+
+    Attributes:
+        horizon_s: how long.
+        most_rows: packets or rows of logs, whatever the time.
+        most_slots: how many slots are closed at once when input waits.
+    """
+
+    horizon_s: float = HORIZON_S
+    most_rows: int = MOST_ROWS
+    most_slots: int = _MOST_SLOTS
+
+
+@dataclass(frozen=True)
+class SlotReport:
+    """What closing slots gave.
+
+    Attributes:
+        end_s: end of the newest closed slot.
+        slots: how many were closed at once.
+        devices: how many have windows that end with it.
+        judged: the verdicts, and which of them are new.
+        late: stamps that came after their slot was closed, since the start.
+        verdict_s, alarm_s: from the moment the slot was over to verdicts, and to alarms.
+        changes: of alarms.
+        conditions: what is wrong with the sensor.
+    """
+
+    end_s: float
+    slots: int
+    devices: int
+    judged: Judged
+    late: int
+    verdict_s: float
+    alarm_s: float
+    changes: tuple[Change, ...]
+    conditions: tuple[Condition, ...]
+
+
+@dataclass
+class Watched:
+    """What a monitor works with.
+
+    Attributes:
+        source: of traffic.
+        llm, card: the model that classifies.
+        history: gets incidents, alarms and the audit log.
+        folder: of the state.
+        name: of the source, for sentences.
+        plant, local: as everywhere.
+    """
+
+    source: Source
+    llm: Scorer
+    card: AdapterCard
+    history: History
+    folder: Path
+    name: str
+    plant: Plant | None = None
+    local: Sequence[str] = ()
+    bounds: Bounds = field(default_factory=Bounds)
+
+
+def find_position(folder: Path, name: str) -> dict[str, Any]:
+    """Where a source was when the monitor of a folder stopped; empty at the first start, and where
+    a recording was given to its end.
+
+    Raises:
+        UserError: the state cannot be read, or is of another source.
+    """
+    with closing(MonitorState(folder)) as state:
+        kept = state.progress()
+    if not kept or kept["ended"]:
+        return {}
+    if kept["name"] != name:
+        raise UserError(
+            f"{folder} holds the state of {kept['name']}; expected that of {name}; "
+            "name another folder with --state"
+        )
+    return dict(kept["position"])
+
+
+class Monitor:
+    """A running monitor; one thread calls it."""
+
+    def __init__(self, watched: Watched) -> None:
+        """Go on where the state says that it stopped, or begin.
+
+        Raises:
+            UserError: the state cannot be read or written.
+        """
+        self._w = watched
+        bounds = watched.bounds
+        self._state = MonitorState(watched.folder)
+        kept = self._state.progress()
+        kept = {} if kept.get("ended") else kept
+        self._recent = Recent(watched.folder / "recent", bounds.horizon_s, bounds.most_rows)
+        self._recent.restore(kept.get("recent", {}))
+        newest_s = float(kept.get("newest_s", float("nan")))
+        self._clock = SlotClock(watched.source.lateness_s, watched.source.back_s, newest_s)
+        self._closed: int | None = kept.get("closed")
+        self._begun_s = float(kept.get("begun_s", float("nan")))  # nothing before was thrown away
+        self._position: dict[str, Any] = kept.get("position", {})
+        self._judge = Judge(watched.llm, watched.card, self._state.verdicts())
+        if not kept:
+            self._judge.forget()
+        self._alarms = Alarms(watched.history, watched.plant)
+        self._sensor = SensorHealth(watched.name)
+        self._full_since_s: float | None = None
+        self._pending: Batch | None = None
+        self._told: frozenset[str] = frozenset()
+        if watched.source.live and kept:
+            self._note_stop(float(kept.get("at_s", time.time())))
+
+    def close(self) -> None:
+        """Close the state; the history is the caller's."""
+        self._state.close()
+        self._w.source.close()
+
+    def run(self, tell: Callable[[SlotReport], None], stop: Callable[[], bool]) -> None:
+        """Watch until the source ends, or ``stop`` says so.
+
+        Args:
+            tell: gets what each closing of slots gave, and changes of the sensor's state between.
+            stop: asked several times a second.
+        """
+        ended = False
+        while not ended and not stop():
+            report, ended = self.step()
+            if report is not None:
+                tell(report)
+
+    def step(self) -> tuple[SlotReport | None, bool]:
+        """Take what the source has, and close what is over.
+
+        Returns:
+            What that gave, None where nothing did; and whether the source has ended.
+        """
+        batch = self._pending or self._w.source.read(_WAIT_S)
+        if not self._take(batch):
+            time.sleep(_WAIT_S)
+            return self._follow_sensor(), False
+        closable = self._clock.closable()
+        if batch.ended and closable is not None:
+            closable = int(self._clock.newest_s // SAMPLE_S)
+        if closable is None or self._closed is None:
+            return self._follow_sensor(), batch.ended
+        ready = closable - self._closed
+        if ready > 0 and self._is_due(batch, ready):
+            report = self._close_slots(closable, ready, batch.ended)
+            if report is None:
+                self._pending = replace(batch, parts=(), ts=batch.ts[:0])
+                time.sleep(_WAIT_S)
+                return self._follow_sensor(), False
+            return report, batch.ended
+        return self._follow_sensor(), batch.ended
+
+    def _is_due(self, batch: Batch, ready: int) -> bool:
+        return batch.ended or not batch.more or ready >= self._w.bounds.most_slots
+
+    def _take(self, batch: Batch) -> bool:
+        """Keep a batch; where it cannot be kept it is held until it can, and nothing more read."""
+        if self._pending is None:
+            closed_s = float("nan") if self._closed is None else (self._closed + 1) * SAMPLE_S
+            before_s = self._clock.newest_s
+            if self._clock.see(batch.ts, closed_s):
+                self._begin_anew(before_s)
+            if np.isnan(self._begun_s) and len(batch.ts):
+                self._begun_s = float(batch.ts.min())
+                self._closed = int(self._begun_s // SAMPLE_S) - 1
+        self._sensor.see_troubles(batch.troubles, bool(len(batch.ts)), self._now_s())
+        try:
+            self._recent.append(batch, self._clock.newest_s)
+        except OSError:
+            self._pending = batch
+            self._full_since_s = self._full_since_s or self._now_s()
+            return False
+        self._pending, self._full_since_s = None, None
+        if batch.position:
+            self._position = batch.position
+        return True
+
+    def _begin_anew(self, before_s: float) -> None:
+        """The clock was set back: what was kept has the times of another clock."""
+        self._recent.clear()
+        self._judge.forget()
+        self._closed, self._begun_s = None, float("nan")
+        at_s = self._clock.newest_s
+        self._sensor.hold(make_condition("clock_back", self._w.name, before_s, at_s), self._now_s())
+
+    # ---- Closing slots ----
+
+    def _close_slots(self, closable: int, ready: int, ended: bool) -> SlotReport | None:
+        """Judge what is over; None where the state cannot be kept: then it is tried again."""
+        over_s, end_s = time.monotonic(), (closable + 1) * SAMPLE_S
+        judged, incidents, capture = self._judge.nothing(), list[Incident](), self._read(end_s)
+        if capture is not None:
+            windows = self._make_windows(capture, end_s, ended)
+            judged = self._judge.judge(windows, end_s - _REVISED_S)
+        verdict_s = time.monotonic() - over_s
+        if capture is not None:
+            self._sensor.see_quality(capture.quality, end_s)
+            view = TrafficView(capture, windows.samples, self._w.plant)
+            incidents = make_incidents(judged.verdicts, windows, view)
+        try:
+            conditions = self._conditions(end_s)
+            changes = self._alarms.update(
+                incidents, judged.verdicts, conditions, end_s, time.time()
+            )
+            self._save(closable, judged, end_s, ended)
+        except (UserError, OSError):
+            self._full_since_s = self._full_since_s or self._now_s()
+            return None
+        self._told = frozenset(one.id for one in conditions)
+        self._closed = closable
+        newest = judged.verdicts["end_s"] == end_s
+        return SlotReport(
+            end_s, ready, int(newest.sum()), judged, self._clock.late, verdict_s,
+            time.monotonic() - over_s, tuple(changes), tuple(conditions),
+        )  # fmt: skip
+
+    def _read(self, end_s: float) -> Capture | None:
+        """The recent past; None where there is nothing, or nothing that can be read."""
+        try:
+            return self._recent.read()
+        except UserError as error:
+            about, reason = self._w.name, str(error).split(";")[0]
+            found = make_condition("unreadable", about, end_s, self._now_s(), reason=reason)
+            self._sensor.hold(found, self._now_s())
+            return None
+
+    def _save(self, closable: int, judged: Judged, end_s: float, ended: bool) -> None:
+        noted = self._recent.sync()
+        progress = {
+            "name": self._w.name,
+            "ended": ended,
+            "position": self._position,
+            "recent": noted,
+            "closed": closable,
+            "newest_s": self._clock.newest_s,
+            "begun_s": self._begun_s,
+            "at_s": time.time(),
+        }
+        first_slot = int((end_s - self._w.bounds.horizon_s) // SAMPLE_S) - 60
+        self._state.save(progress, self._judge.rows_of(judged.fresh), first_slot)
+        # Only now: what was noted before names these pieces.
+        self._recent.drop_old(self._clock.newest_s)
+
+    def _make_windows(self, capture: Capture, end_s: float, ended: bool) -> Windows:
+        """The windows that are over, of the slots that the recent past holds whole."""
+        samples = make_samples(capture, self._w.plant, self._w.local)
+        windows = make_windows(samples)
+        start_s, stop_s = (windows.table[name].to_numpy(float) for name in ("start_s", "end_s"))
+        over = (stop_s <= end_s) | ended
+        kept_s = self._recent.start_s
+        if kept_s > self._begun_s:
+            over &= start_s >= np.ceil(kept_s / SAMPLE_S) * SAMPLE_S
+        return windows.take(over)
+
+    # ---- The sensor ----
+
+    def _now_s(self) -> float:
+        """The clock by which the sensor is judged: this machine's; a recording's own."""
+        if self._w.source.live or np.isnan(self._clock.newest_s):
+            return time.time()
+        return self._clock.newest_s
+
+    def _conditions(self, end_s: float) -> list[Condition]:
+        found = self._sensor.conditions(self._now_s(), self._w.source.live)
+        if self._full_since_s is not None:
+            about = str(self._w.folder)
+            found.append(make_condition("disk_full", about, self._full_since_s, self._now_s()))
+        bounds, kept_s = self._w.bounds, self._recent.start_s
+        short = self._begun_s < kept_s - 1 and end_s - kept_s < bounds.horizon_s / 2
+        if short and end_s - self._begun_s > bounds.horizon_s:
+            values = {"span_s": end_s - kept_s}
+            found.append(make_condition("short_memory", self._w.name, kept_s, end_s, **values))
+        return found
+
+    def _follow_sensor(self) -> SlotReport | None:
+        """Alarms of the sensor where no slot closes; None where nothing changed."""
+        now_s = self._now_s()
+        conditions = self._conditions(now_s)
+        kinds = frozenset(one.id for one in conditions)
+        if kinds == self._told:
+            return None
+        self._told = kinds
+        changes: list[Change] = []
+        with suppress(UserError):  # on a full disk it is told all the same
+            changes = self._alarms.update_sensor(conditions, now_s, time.time())
+        nothing = self._judge.nothing()
+        return SlotReport(
+            now_s, 0, 0, nothing, self._clock.late, 0.0, 0.0, tuple(changes), tuple(conditions)
+        )
+
+    def _note_stop(self, since_s: float) -> None:
+        now_s = time.time()
+        if now_s - since_s >= _STOPPED_S:
+            self._sensor.hold(make_condition("stopped", self._w.name, since_s, now_s), now_s)

@@ -1,0 +1,254 @@
+"""A plant watched live says what its recording says, and goes on after every stop."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from assistant.audit import check_audit
+from assistant.detection import analyse
+from assistant.history import History
+from assistant.monitor.alarm_list import list_alarms
+from assistant.monitor.clock import SlotClock
+from assistant.monitor.recent import Recent
+from assistant.monitor.records import make_head, pack_records
+from assistant.monitor.replay import open_replay
+from assistant.monitor.source import Batch, Part
+from assistant.monitor.watch import Bounds, Monitor, SlotReport, Watched, find_position
+from assistant.session import load_models
+from assistant.settings import Settings
+from traffic.pcap.records import read_records
+from traffic.plant import load_plant
+
+SAMPLES = Path(__file__).resolve().parents[1] / "assistant" / "samples"
+PLANTS = sorted(path.parent.name for path in SAMPLES.glob("*/plant.yaml"))
+
+
+@pytest.fixture(scope="session")
+def models():
+    return load_models(Settings())
+
+
+def watch(models, source, home: Path, name: str, plant=None, **bounds) -> list[SlotReport]:
+    """Watch a source to its end; what it gave."""
+    history = History(home / "history.sqlite")
+    watched = Watched(source, models.llm, models.card, history, home / "monitor", name, plant,
+                      bounds=Bounds(**bounds))  # fmt: skip
+    reports: list[SlotReport] = []
+    running = Monitor(watched)
+    running.run(reports.append, lambda: False)
+    running.close()
+    history.close()
+    return reports
+
+
+@pytest.mark.parametrize("name", PLANTS)
+def test_a_replay_ends_with_the_incidents_of_the_file(name, models, tmp_path):
+    """The same label, device, role, times and facts. What was raised on the way and is no incident
+    of the whole file was taken back, or is over."""
+    plant = load_plant(SAMPLES / name / "plant.yaml")
+    watch(models, open_replay(SAMPLES / name, 0), tmp_path, name, plant)
+    history = History(tmp_path / "history.sqlite")
+    alarms = list_alarms(history)
+    history.close()
+    expected = analyse(SAMPLES / name, models.llm, models.card, plant).incidents
+    told = {
+        (one.label, one.device, one.content.role, one.incident_end_s, one.content.facts)
+        for one in alarms
+    }
+    wanted = {
+        (one.label, one.device, one.role, one.end_s, tuple(fact.text for fact in one.facts))
+        for one in expected
+    }
+    assert wanted <= told
+    assert len({one.incident for one in alarms}) == len(alarms)
+    going = {one.incident for one in alarms if one.returned_s is None}
+    assert len(going) <= len(wanted)
+    assert check_audit(tmp_path / "history.sqlite").outcome == "whole"
+
+
+def test_slots_judged_one_by_one_end_alike(models, tmp_path):
+    """However many slots are closed at once, every window is judged once and the end is the same.
+
+    An id is that of the first raising, whose start may have been seen otherwise then.
+    """
+    ends = []
+    for most in (1, 30):
+        home = tmp_path / str(most)
+        path = SAMPLES / "press-shop"
+        reports = watch(models, open_replay(path, 0), home, "p", most_slots=most)
+        rows = sqlite3.connect(home / "monitor" / "monitor.sqlite").execute(
+            "SELECT device, slot, mark, label FROM verdicts ORDER BY device, slot"
+        )
+        history = History(home / "history.sqlite")
+        alarms = [(one.label, one.device, one.incident_end_s) for one in list_alarms(history)]
+        history.close()
+        fresh = sum(int(one.judged.fresh.sum()) - one.judged.revised for one in reports)
+        kept = rows.fetchall()
+        assert len(kept) == fresh
+        ends.append((kept, alarms))
+    assert ends[0] == ends[1]
+
+
+# ---- Stops ----
+
+_RUN = """
+import sys; sys.path.insert(0, sys.argv[3])
+from pathlib import Path
+from test_monitor import SAMPLES, watch
+from assistant.monitor.replay import open_replay
+from assistant.monitor.watch import find_position
+from assistant.session import load_models
+from assistant.settings import Settings
+import test_monitor
+home, name = Path(sys.argv[1]), sys.argv[2]
+source = open_replay(SAMPLES / name, 0, find_position(home / "monitor", name))
+read = source.read
+def told(wait_s):
+    print("read", flush=True)
+    return read(wait_s)
+source.read = told
+watch(load_models(Settings()), source, home, name, most_slots=2)
+"""
+
+
+def run_and_kill(home: Path, name: str, after: int | None) -> int:
+    """Run a monitor in a process of its own; kill it after it has read so many batches."""
+    done = subprocess.Popen(
+        [sys.executable, "-c", _RUN, str(home), name, str(Path(__file__).parent)],
+        stdout=subprocess.PIPE, text=True, cwd=SAMPLES.parents[1],
+        env=os.environ | {"PYTHONPATH": str(SAMPLES.parents[1])},
+    )  # fmt: skip
+    for number, _ in enumerate(done.stdout or []):
+        if number == after:
+            done.send_signal(signal.SIGKILL)
+            break
+    if done.stdout:
+        done.stdout.close()
+    return done.wait()
+
+
+def kept_of(home: Path) -> list[list]:
+    """All that a monitor kept, without the times of this machine."""
+    state = sqlite3.connect(home / "monitor" / "monitor.sqlite")
+    history = sqlite3.connect(home / "history.sqlite")
+    return [
+        state.execute("SELECT * FROM verdicts ORDER BY device, slot").fetchall(),
+        history.execute("SELECT incident, tier, device, raised_s FROM raisings").fetchall(),
+        history.execute(
+            "SELECT incident, raised_s, returned_s, times, content FROM alarms ORDER BY 1"
+        ).fetchall(),
+        history.execute("SELECT act, subject, content FROM audit").fetchall(),
+    ]
+
+
+def test_killed_at_any_moment_it_loses_and_doubles_nothing(tmp_path):
+    rng = np.random.default_rng(14)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert run_and_kill(whole, "filling-line", None) == 0
+    for after in (1, *rng.integers(3, 20, 3).tolist()):
+        assert run_and_kill(broken, "filling-line", int(after)) == -signal.SIGKILL
+        assert check_audit(broken / "history.sqlite").outcome in ("whole", "not there")
+    assert run_and_kill(broken, "filling-line", None) == 0
+    assert kept_of(broken) == kept_of(whole)
+    assert check_audit(broken / "history.sqlite").outcome == "whole"
+
+
+# ---- Slots and clocks ----
+
+
+def test_a_slot_is_over_when_its_lateness_has_passed():
+    clock = SlotClock(lateness_s=1.0, back_s=30.0)
+    assert clock.closable() is None
+    clock.see(np.array([100.0, 109.9]), float("nan"))
+    assert clock.closable() == 9  # [90, 100)
+    clock.see(np.array([110.9]), 100.0)
+    assert clock.closable() == 9
+    clock.see(np.array([111.0]), 100.0)
+    assert clock.closable() == 10
+    clock.see(np.array([105.0, 111.5]), 110.0)
+    assert (clock.newest_s, clock.late) == (111.5, 1)
+
+
+def test_one_stamp_that_cannot_be_moves_nothing():
+    clock = SlotClock(1.0, 30.0)
+    clock.see(np.array([100.0]), float("nan"))
+    assert not clock.see(np.array([4e9]), 90.0)
+    assert not clock.see(np.array([101.0]), 90.0)
+    assert clock.newest_s == 101.0
+
+
+def test_a_clock_that_was_set_begins_anew_once_enough_stamps_say_so():
+    clock = SlotClock(1.0, 30.0)
+    clock.see(np.array([10_000.0]), float("nan"))
+    assert not clock.see(np.full(19, 500.0), 9_990.0)
+    assert clock.see(np.array([501.0]), 9_990.0)
+    assert clock.newest_s == pytest.approx(500.0)
+    assert not clock.see(np.full(20, 90_000.0), float("nan"))
+    assert clock.newest_s == 90_000.0  # set forward, or nothing came for a day
+
+
+# ---- The recent past ----
+
+
+def packets(name: str) -> tuple[Batch, Path]:
+    path = SAMPLES / name / "capture.pcap"
+    records = read_records(path)
+    head = make_head(int(records.link[0]))
+    return Batch((Part("packets", head, pack_records(records)),), records.ts), path
+
+
+def test_packets_are_kept_as_they_were(tmp_path):
+    batch, path = packets("tank-farm")
+    recent = Recent(tmp_path, 3600.0, 10**6)
+    recent.append(batch, float(batch.ts.max()))
+    recent.sync()
+    before, after = read_records(path), read_records(tmp_path / "packets.000000.pcap")
+    np.testing.assert_array_equal(before.ts, after.ts)
+    for name in ("captured", "wire", "link", "frame"):
+        np.testing.assert_array_equal(getattr(before, name), getattr(after, name))
+    frames = [
+        [one.buffer[at : at + n].tobytes() for at, n in zip(one.at, one.captured, strict=True)]
+        for one in (before, after)
+    ]
+    assert frames[0] == frames[1]
+
+
+def test_what_was_added_after_the_note_is_cut_off_again(tmp_path):
+    batch, _ = packets("press-shop")
+    newest_s = float(batch.ts.max())
+    recent = Recent(tmp_path, 3600.0, 10**6)
+    recent.append(batch, newest_s)
+    noted = recent.sync()
+    recent.append(batch, newest_s)
+    recent.append(Batch((Part("dns", b"", b"{}\n"),), batch.ts[:1]), newest_s)
+    again = Recent(tmp_path, 3600.0, 10**6)
+    again.restore(noted)
+    assert again.rows == len(batch.ts)
+    assert len(read_records(tmp_path / "packets.000000.pcap").ts) == len(batch.ts)
+    assert [path.name for path in tmp_path.iterdir()] == ["packets.000000.pcap"]
+
+
+def test_the_recent_past_is_bounded_by_time_and_by_rows(tmp_path):
+    batch, _ = packets("press-shop")
+    n = len(batch.ts)
+    recent = Recent(tmp_path, 600.0, 3 * n)
+    for number in range(8):
+        recent.append(batch, 10_000.0 + 130 * number)
+        recent.drop_old(10_000.0 + 130 * number)
+        assert recent.rows <= 3 * n
+    recent.drop_old(10_000.0 + 130 * 7 + 460)
+    assert recent.start_s == 10_000.0 + 130 * 6
+
+
+def test_a_finished_replay_begins_again_and_another_needs_its_own_state(models, tmp_path):
+    path = SAMPLES / "press-shop"
+    first = watch(models, open_replay(path, 0), tmp_path, "press-shop")
+    assert find_position(tmp_path / "monitor", "another") == {}
+    again = watch(models, open_replay(path, 0), tmp_path, "press-shop")
+    assert [one.end_s for one in first] == [one.end_s for one in again]
