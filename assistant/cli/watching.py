@@ -63,8 +63,8 @@ def monitor(
     ] = 600_000,
     operators: Annotated[int, typer.Option(min=1, help="How many share the alarms.")] = 1,
     user: Annotated[
-        str, typer.Option(help="Whom root becomes once the interface is open.")
-    ] = "nobody",
+        str, typer.Option(help="Whom root becomes once the interface is open; owns the state.")
+    ] = "",
     verdicts: Annotated[
         bool, typer.Option("--verdicts", help="With jsonl: every window's verdict too.")
     ] = False,

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+from assistant.monitor.interface import Interface, drop_privileges
 from assistant.monitor.replay import open_replay
 from assistant.monitor.source import Source
 from assistant.monitor.watch import find_position
+from assistant.monitor.zeek_folder import ZeekFolder
 from traffic.errors import UserError
 
 
@@ -37,9 +39,10 @@ def open_source(
         )
     name = str(named[given[0]])
     position = find_position(folder, name)
-    del user
-    if replay is None:
-        raise UserError(
-            f"--{given[0]} is not there yet; expected --replay PATH; replay a recording"
-        )
-    return open_replay(replay, speed, position), name
+    if replay is not None:
+        return open_replay(replay, speed, position), name
+    if zeek_dir is not None:
+        return ZeekFolder(zeek_dir, position), name
+    opened = Interface(name)
+    drop_privileges(user)
+    return opened, name
