@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model, prepare_model_for_kbit_training
 from safetensors import SafetensorError
 from transformers import (
@@ -178,7 +177,8 @@ def _add_adapter(model: Any, method: Method, rank: int, seq2seq: bool, begin: Pa
 def _check_blocks(model: Any) -> None:
     """bitsandbytes computes on a CPU only what divides into its blocks."""
     for name, part in model.named_modules():
-        if isinstance(part, Linear4bit) and part.in_features % _BLOCK:
+        # By its name: bitsandbytes is imported by transformers, where four bits are asked for.
+        if type(part).__name__ == "Linear4bit" and part.in_features % _BLOCK:
             raise UserError(
                 f"{name} reads {part.in_features} numbers; expected a multiple of {_BLOCK} for four bits; "
                 "use --method lora"

@@ -286,7 +286,9 @@ def _finish(
     tuned: Tuned,
 ) -> Made:
     llm = _load(order.base, trained, knobs)
-    calibration = _calibrate(texts[texts["capture"].isin(split.held_out)], llm, recipe, knobs.seed)
+    calibration = calibrate_texts(
+        texts[texts["capture"].isin(split.held_out)], llm, recipe, knobs.seed
+    )
     metrics = {f"calibration.{name}": value for name, value in asdict(calibration).items()}
     metrics |= {"train.loss": tuned.loss, "held_out.loss": tuned.held_out_loss}
     for name in split.test:
@@ -301,7 +303,7 @@ def _finish(
     base = draft / "base" if whole else order.base
     card = AdapterCard(
         name=f"{order.site}/{family}",
-        base="base" if whole else os.path.relpath(order.base.resolve(), draft.resolve()),
+        base="base" if whole else relative_base(order.base, draft),
         base_fingerprint=fingerprint_weights(base),
         begun_from=fingerprint_weights(order.base) if whole else "",
         prompt_fingerprint=prompt_fingerprint(),
@@ -312,13 +314,23 @@ def _finish(
         data=split.train,
         split={"calibrate": split.held_out, "test": split.test},
         seed=knobs.seed,
-        metrics={k: round(v, 4) for k, v in metrics.items() if math.isfinite(v)},
+        metrics=round_metrics(metrics),
         made_by=_command(order, knobs),
         created=datetime.now(UTC).date().isoformat(),
     )
     write_card(card, draft)
     made = register(draft, order.site, family, chosen=knobs.target not in _SINGLE)
     return Made(made, card, tuned)
+
+
+def relative_base(base: Path, adapter: Path) -> str:
+    """A base's folder as a card names it."""
+    return os.path.relpath(base.resolve(), adapter.resolve())
+
+
+def round_metrics(metrics: dict[str, float]) -> dict[str, float]:
+    """Measures as a card holds them: those that are numbers."""
+    return {name: round(value, 4) for name, value in metrics.items() if math.isfinite(value)}
 
 
 def _load(base: Path, trained: Path, knobs: Knobs) -> Scorer:
@@ -333,7 +345,8 @@ def _score(texts: pd.DataFrame, llm: Scorer) -> np.ndarray:
     )
 
 
-def _calibrate(texts: pd.DataFrame, llm: Scorer, recipe: Recipe, seed: int) -> Calibration:
+def calibrate_texts(texts: pd.DataFrame, llm: Scorer, recipe: Recipe, seed: int) -> Calibration:
+    """Find what goes onto a card on texts that were not learned from, scored as serving does."""
     drawn = draw_texts(texts, recipe.per_capture_held_out, seed)
     if len(set(drawn["label"])) < 2:
         log.warning(

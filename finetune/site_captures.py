@@ -50,7 +50,9 @@ class Split:
     test: tuple[str, ...]
 
 
-def find_captures(folders: Sequence[Path], exclude: Sequence[str] = ()) -> dict[str, Path]:
+def find_captures(
+    folders: Sequence[Path], exclude: Sequence[str] = (), least: int = 2
+) -> dict[str, Path]:
     """The labelled captures of some folders, by name.
 
     Raises:
@@ -69,7 +71,7 @@ def find_captures(folders: Sequence[Path], exclude: Sequence[str] = ()) -> dict[
         raise UserError(
             f"no capture {missing[0]} to exclude; expected some of {', '.join(sorted(found))}; correct it"
         )
-    if len(found) - len(set(exclude)) < 2:
+    if len(found) - len(set(exclude)) < least:
         raise UserError(
             f"{', '.join(map(str, folders))} holds {len(found) - len(set(exclude))} labelled capture to learn from; "
             "expected at least two, since whole captures are held out to calibrate on; record another"

@@ -1,12 +1,14 @@
 """``faultwise finetune sft`` and ``faultwise adapters``: models of a site, made and kept."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from assistant.cli.options import narrate_stages, print_json, with_settings
+from assistant.cli.options import narrate, narrate_stages, print_json, with_settings
 from assistant.cli.research import finetune
+from traffic.errors import UserError
 
 if TYPE_CHECKING:
     from assistant.settings import Settings
@@ -100,6 +102,28 @@ def sft(
     typer.echo(render_made(made))
 
 
+@finetune.command("base")
+def convert(
+    source: Annotated[Path, typer.Argument(help="A .gguf file, or a model's folder.")],
+    out: Annotated[Path, typer.Option(help="A folder that does not exist yet.", metavar="DIR")],
+    layers: Annotated[
+        int | None, typer.Option(min=1, help="Keep its first layers alone.", show_default="all")
+    ] = None,
+    chat: Annotated[
+        bool,
+        typer.Option(
+            "--chat/--no-chat", help="Keep its chat template; without, prompts are a third as long."
+        ),
+    ] = True,
+) -> None:
+    """Turn a GGUF, or a larger model, into a base's folder that can be tuned."""
+    from finetune.convert import make_base
+
+    with narrate_stages() as progress:
+        made = make_base(source, out, layers, chat, partial(progress, "converting"))
+    typer.echo(f"wrote {made}; `faultwise finetune sft --base {made}` tunes it")
+
+
 # ---- adapters ----
 
 adapters_app = typer.Typer(
@@ -150,6 +174,53 @@ def use_adapter(
 
     use(settings.home, site, family)
     typer.echo(f"site {site} uses {family}")
+
+
+@adapters_app.command("merge")
+@with_settings("home")
+def merge_adapters(
+    adapters: Annotated[
+        list[str],
+        typer.Argument(
+            help="Several of one base; a single one is merged into it.", metavar="SITE/FAMILY..."
+        ),
+    ],
+    site: Annotated[str, typer.Option(help="The site that gets the result.", metavar="NAME")],
+    family: Annotated[str, typer.Option(help="Its name there.", metavar="NAME")],
+    settings: "Settings",
+    how: Annotated[
+        Literal["cat", "svd"],
+        typer.Option(help="Exactly, ranks add up; or as small as the largest, nearly."),
+    ] = "cat",
+    weights: Annotated[
+        str, typer.Option(help="Of each: 0.7,0.3.", show_default="equal, 1 together")
+    ] = "",
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Labelled captures to calibrate several on.", metavar="FOLDER"),
+    ] = None,
+) -> None:
+    """Merge adapters into one, or an adapter into its base; `adapters use` chooses the result."""
+    from finetune.merge import merge
+
+    with narrate("merging") as progress:
+        shares = [parse_weight(word) for word in weights.split(",")] if weights else []
+        made = merge(settings.home, adapters, site, family, how, shares, data or (), progress)
+    typer.echo(f"{made.name}; `faultwise adapters use {site} {family}` makes {site} use it")
+
+
+def parse_weight(word: str) -> float:
+    """A weight of --weights.
+
+    Raises:
+        UserError: it is no number.
+    """
+    try:
+        return float(word)
+    except ValueError as error:
+        raise UserError(
+            f"weight {word!r} is no number; expected as 0.7,0.3; correct --weights"
+        ) from error
 
 
 @adapters_app.command("remove")

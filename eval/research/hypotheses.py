@@ -192,7 +192,7 @@ def h7(runs: StoredRuns, llm: str) -> Verdict:
     Cannot decide: Whether both tasks help a model of another size.
     """
     del runs, llm
-    tunes = "`faultwise finetune pocket` tunes both in one go, and no command tunes the class alone"
+    tunes = "`faultwise finetune sft --target joint`, and the same with `--target class`"
     then = f"`faultwise eval detection --protocol {LOCO.protocol} --data DIR --models llm:BOTH,llm:CLASS`"
     return decide(waits_for=f"an adapter tuned on the class alone: {tunes}; then {then}")
 
