@@ -8,7 +8,6 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import pandas as pd
 from assistant.detection.incidents import Incident
 from assistant.diagnosis import Diagnosis
 from assistant.diagnosis.proof import Recount
+from assistant.facts.moments import Clock
 from knowledge_base.retriever import Passage
 from traffic.labels import LABELS
 from traffic.samples import COLUMNS
@@ -24,12 +24,12 @@ from traffic.windows import Windows
 
 
 def clock(seconds: float) -> str:
-    """A moment as a person reads it, UTC.
+    """A moment as a table shows it, UTC.
 
     >>> clock(1545466950.0)
     '2018-12-22 08:22:30'
     """
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return Clock().show(seconds).removesuffix(" UTC")
 
 
 def plain(value: Any) -> Any:
@@ -91,13 +91,13 @@ def verdict_table(verdicts: pd.DataFrame) -> str:
     return render_table(["device", "start (UTC)", "label", "probability"], rows)
 
 
-def incident_table(incidents: Sequence[Incident], judged: str) -> str:
-    """One line per incident, then what else was judged."""
-    headers = ["id", "severity", "label", "device", "role", "start (UTC)", "duration"]
+def incident_table(incidents: Sequence[Incident], judged: str, shown: Clock) -> str:
+    """One line per incident, with its start on the plant's clock, then what else was judged."""
+    headers = ["id", "severity", "label", "device", "role", "start", "duration"]
     rows = []
     for one in incidents:
         what = [one.id, one.severity, one.label, one.device, one.role]
-        rows.append([*what, clock(one.start_s), f"{one.end_s - one.start_s:.0f} s"])
+        rows.append([*what, shown.show(one.start_s), f"{one.end_s - one.start_s:.0f} s"])
     return "\n".join([*([render_table(headers, rows)] if rows else []), judged])
 
 

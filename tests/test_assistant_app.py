@@ -30,7 +30,8 @@ IMAGE, LINK = "<img src=x>", "[x](http://y)"
 # Devices that say nothing of themselves, asked nothing, and were seen whole.
 SILENT = SimpleNamespace(
     records=DeviceRecords(), quality=Quality(), exchanges=empty_exchanges(), seen_s=70.0,
-    local=frozenset(), flows_of=lambda device: pd.DataFrame({"other": []}),
+    local=frozenset(), speakers=frozenset(("10.0.0.5", "10.0.0.6", "10.0.0.7", HOSTILE)),
+    flows_of=lambda device: pd.DataFrame({"other": [], "answered": pd.Series(dtype=bool)}),
 )  # fmt: skip
 
 
@@ -56,7 +57,8 @@ class TestDevices:
     def analysis(self, *incidents: SimpleNamespace) -> SimpleNamespace:
         columns = ("device", "start_s", "abstained")
         rows = [("10.0.0.5", 0.0, False), ("10.0.0.5", 10.0, False), ("10.0.0.6", 0.0, False)]
-        rows += [("10.0.0.6", 10.0, True), ("10.0.0.6", 20.0, True), ("10.0.0.7", 0.0, False)]
+        rows += [("10.0.0.6", 10.0, True), ("10.0.0.6", 20.0, True)]
+        rows += [("10.0.0.7", start_s, False) for start_s in (0.0, 10.0, 20.0)]
         verdicts = pd.DataFrame(rows, columns=columns).assign(label="normal")
         verdicts["end_s"] = verdicts["start_s"] + 60.0
         known = SimpleNamespace(address="10.0.0.7", name="plc-1", role="plc")
@@ -136,7 +138,9 @@ class TestHostileText:
 
     def test_a_file_name_too(self):
         capture = SimpleNamespace(start_s=0.0, end_s=10.0)
-        assert "<img" not in render_bar(SimpleNamespace(capture=capture, windows=[]), HOSTILE)  # type: ignore[arg-type]
+        assert "<img" not in render_bar(
+            SimpleNamespace(capture=capture, windows=[], plant=None), HOSTILE
+        )  # type: ignore[arg-type]
 
     def test_an_answer_has_headlines_and_lists_but_nothing_that_a_name_made(self):
         text = f"**{HOSTILE} is [x](http://y).**\n\n- ![a](http://z) *b* `c`\n- two\n2. three\n# four\n> five"

@@ -1,5 +1,6 @@
 """Remarks are read in three languages, kept across restarts, taken back, and told in plain words."""
 
+import json
 import time
 from datetime import datetime
 
@@ -9,9 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from assistant.answers.states import describe_state, short_state
+from assistant.chat.exported import make_truth
 from assistant.chat.feedback import keep, read_remark
+from assistant.cli.main import main
 from assistant.diagnosis.grounding import check
 from assistant.history import History, IncidentRecord, export_feedback
+from traffic.datasets.truth import read_intervals
 
 NOON = datetime(2026, 11, 26, 12, 0).timestamp()  # a Thursday, 12:00 on this machine's clock
 HOUR = 3600.0
@@ -241,6 +245,38 @@ def test_everything_is_exported_and_what_was_taken_back_is_marked(history):
 
 def test_nothing_kept_exports_an_empty_table(history):
     assert export_feedback(history).empty
+    assert make_truth(export_feedback(history)).intervals.empty
+
+
+def test_the_last_word_that_stands_becomes_truth_and_a_false_alarm_none(history, tmp_path):
+    say("confirm", history)
+    say("it was a misconfiguration: wrong broker", history, NOON + 1)
+    truth = make_truth(export_feedback(history))
+    path = tmp_path / "capture.csv"
+    path.write_text(truth.intervals.to_csv(index=False))
+    (row,) = read_intervals(path).itertuples()  # the form that training reads
+    assert (row.device, row.label, row.start_s) == (
+        INCIDENT.device, "misconfiguration", INCIDENT.start_s,
+    )  # fmt: skip
+    say("undo", history, NOON + 2)
+    assert list(make_truth(export_feedback(history)).intervals["label"]) == [INCIDENT.label]
+    say("false alarm: our scan", history, NOON + 3)
+    truth = make_truth(export_feedback(history))
+    assert truth.intervals.empty
+    assert "1 false alarm left out" in truth.notes[0]
+
+
+def test_remarks_are_exported_by_the_command(history, home, capsys):
+    kept = History(home / "history.sqlite")
+    say("it was a misconfiguration: wrong broker", kept)
+    kept.close()
+    assert main(["feedback", "list"]) == 0
+    assert "misconfiguration" in capsys.readouterr().out
+    out = home / "remarks.jsonl"
+    assert main(["feedback", "export", "--format", "jsonl", "--out", str(out)]) == 0
+    assert json.loads(out.read_text())["label_said"] == "misconfiguration"
+    assert main(["feedback", "export", "--format", "intervals"]) == 0
+    assert "device,start_s,end_s,label,cause" in capsys.readouterr().out
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from bottling_line import CAMERA, beacon
 
 import assistant.app.panels
 import assistant.report
+from assistant.facts.moments import Clock
 from assistant.report import (
     incident_table,
     passage_text,
@@ -62,8 +63,8 @@ def test_csv_has_a_column_for_each_label() -> None:
 
 def test_what_was_judged_stands_below_the_incidents_and_alone_without_any() -> None:
     judged = "2 devices were judged normal."
-    assert incident_table([], judged) == judged
-    head, row, last = incident_table([beacon()], judged).splitlines()
+    assert incident_table([], judged, Clock()) == judged
+    head, row, last = incident_table([beacon()], judged, Clock()).splitlines()
     assert (head.split()[0], row.split()[:4], last) == (
         "id", ["c2-0a1b2c3d", "high", "c2", CAMERA], judged,
     )  # fmt: skip

@@ -35,6 +35,7 @@ FIELD = ROOT.parent / "shared" / "data" / "field"
 GOLDEN_QUESTIONS = {
     "code": ("press-shop", "what is exception 0x0B?"),
     "packets": ("filling-line", "show me the packets"),
+    "sensor": ("healthy-one-direction-only", "what could the sensor not see?"),
     "manual": ("filling-line", "what does the manual say about plc-4?"),
     "before": ("filling-line", "has this happened before?"),
     "responsible": ("press-shop", "who is responsible for plc-3?"),

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from traffic.capture import FLOW_COLUMNS, Capture, spread
 from traffic.discovery import draft_plant
 from traffic.errors import UserError
-from traffic.plant import Device, Plant, dump_plant, is_group, is_local, load_plant
+from traffic.labels import ATTACKS
+from traffic.plant import Device, Plant, Security, dump_plant, is_group, is_local, load_plant
 from traffic.reader import read_capture
 
 PLANT = Plant(
@@ -122,6 +123,41 @@ def test_any_plant_reads_back_equal(tmp_path_factory, devices):
     path = tmp_path_factory.mktemp("law") / "plant.yaml"
     path.write_text(dump_plant(Plant(tuple(devices))), encoding="utf-8")
     assert load_plant(path) == Plant(tuple(devices))
+
+
+def test_zone_and_criteria_of_a_plant_are_read_and_written_back(tmp_path):
+    path = tmp_path / "plant.yaml"
+    path.write_text(
+        "devices: [{name: a, address: 10.0.0.1, role: PLC}]\ntime_zone: Europe/Berlin\n"
+        "security: {labels: [c2], devices: [a], outside: true, refused_logins: 'yes', contact: soc}\n"
+    )
+    plant = load_plant(path)
+    assert plant.time_zone == "Europe/Berlin"
+    assert plant.security == Security(("c2",), ("a",), True, "yes", "soc")
+    path.write_text(dump_plant(plant))
+    assert load_plant(path) == plant
+    # What is left out keeps its default: every attack is a matter for security.
+    path.write_text("devices: []\n")
+    assert load_plant(path).security == Security()
+    assert set(Security().labels) == set(ATTACKS)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("time_zone: Mars/Olympus", "line 1: time_zone: 'Mars/Olympus' is no time zone"),
+        ("time_zone: ../../etc/passwd", "is no time zone"),
+        ("security: {labels: [gremlins]}", "labels: no label is called gremlins"),
+        ("security: {refused_logins: perhaps}", "refused_logins: Input should be 'yes', 'no' or"),
+        ("security: {kontact: x}", "unknown key 'kontact'"),
+    ],
+)
+def test_a_wrong_zone_or_criterion_is_placed(tmp_path, text, said):
+    path = tmp_path / "plant.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as refused:
+        load_plant(path)
+    assert said in str(refused.value)
 
 
 def test_load_plant_writes_addresses_and_macs_one_way(tmp_path):

@@ -6,6 +6,13 @@ devices:
     role: PLC
     model: Modicon M221        # optional, like zone, contact, mac and aliases
     writers: [hmi-1]           # optional: who may write to it; another writer is an incident
+time_zone: Europe/Berlin       # optional: of the times that people read; UTC without
+security:                      # optional: when an anomaly becomes a matter for security
+  labels: [recon, c2]          # labels that always are; all attacks without
+  devices: [safety-plc]        # at these everything is
+  outside: true                # so is what involves an address outside the plant
+  refused_logins: "yes"        # yes, no or ask; ask without
+  contact: soc@plant.example   # whom to tell
 """
 
 import ipaddress
@@ -13,7 +20,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import pandas as pd
@@ -22,6 +30,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from traffic.errors import UserError
 from traffic.files import Strict, read_text
+from traffic.labels import ATTACKS, LABELS
 
 # ---- The form of plant.yaml, and the line of each mistake ----
 
@@ -61,12 +70,37 @@ class _Entry(Strict):
         return ":".join(digits[i : i + 2] for i in range(0, 12, 2)) if digits else ""
 
 
+class _Security(Strict):
+    labels: tuple[str, ...] = ATTACKS
+    devices: tuple[str, ...] = ()
+    outside: bool = False
+    refused_logins: Literal["yes", "no", "ask"] = "ask"
+    contact: str = Field(default="", max_length=200, pattern=r"^[^\x00-\x1f\x7f\x85\u2028\u2029]*$")
+
+    @field_validator("labels")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [one for one in names if one not in LABELS[1:]]:
+            raise ValueError(f"no label is called {', '.join(unknown)}")
+        return names
+
+
 class _File(Strict):
     devices: tuple[_Entry, ...] = ()
+    time_zone: str = ""
+    security: _Security = _Security()
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_zone(cls, name: str) -> str:
+        try:
+            return ZoneInfo(name).key if name else ""
+        except (OSError, ValueError, ZoneInfoNotFoundError):
+            raise ValueError(f"{name!r} is no time zone such as Europe/Berlin") from None
 
 
-def parse_plant(text: str, source: str) -> list[dict[str, Any]]:
-    """The entries of a plant.yaml, checked.
+def parse_plant(text: str, source: str) -> "Plant":
+    """A plant.yaml, checked.
 
     Args:
         text: YAML.
@@ -88,13 +122,17 @@ def parse_plant(text: str, source: str) -> list[dict[str, Any]]:
     if node is None or not isinstance(content, dict):
         raise _mistake(source, "holds no key devices")
     try:
-        entries = _File.model_validate(content).devices
+        file = _File.model_validate(content)
     except ValidationError as error:
         mistakes = "; ".join(_say_mistake(problem, node) for problem in error.errors())
         raise _mistake(source, mistakes) from None
     for key in ("address", "name"):
-        _check_unique(entries, key, node, source)
-    return [entry.model_dump() for entry in entries]
+        _check_unique(file.devices, key, node, source)
+    return Plant(
+        tuple(Device(**entry.model_dump()) for entry in file.devices),
+        file.time_zone,
+        Security(**file.security.model_dump()),
+    )
 
 
 def _mistake(source: str, what: str) -> UserError:
@@ -186,10 +224,33 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Security:
+    """When an anomaly becomes a matter for security.
+
+    Attributes:
+        labels: those of incidents that always are.
+        devices: names or addresses at which every incident is.
+        outside: so is every incident that involves an address outside the plant.
+        refused_logins: so are logins that are refused: ``yes``, ``no``, or ``ask`` (if nobody knows
+            the client).
+        contact: whom to tell; "" where plant.yaml names nobody.
+    """
+
+    labels: tuple[str, ...] = ATTACKS
+    devices: tuple[str, ...] = ()
+    outside: bool = False
+    refused_logins: str = "ask"
+    contact: str = ""
+
+
+@dataclass(frozen=True)
 class Plant:
-    """The devices of a plant, in the order of plant.yaml."""
+    """The devices of a plant, in the order of plant.yaml; the IANA name of its time zone, "" for
+    UTC; its criteria for what is a matter for security."""
 
     devices: tuple[Device, ...] = ()
+    time_zone: str = ""
+    security: Security = Security()
 
     def name_of(self, address: str) -> str:
         """``"press-plc (192.168.1.104)"`` for a device, the address itself for anybody else."""
@@ -258,7 +319,7 @@ def load_plant(path: Path | str) -> Plant:
             said with its line.
     """
     text = read_text(Path(path), "a plant.yaml")
-    return Plant(tuple(Device(**entry) for entry in parse_plant(text, str(path))))
+    return parse_plant(text, str(path))
 
 
 def dump_plant(plant: Plant) -> str:
@@ -267,4 +328,13 @@ def dump_plant(plant: Plant) -> str:
         {key: list(value) if key == "aliases" else value for key, value in asdict(device).items() if value}
         for device in plant.devices
     ]  # fmt: skip
-    return yaml.safe_dump({"devices": entries}, sort_keys=False, allow_unicode=True, width=1000)
+    more: dict[str, Any] = {"time_zone": plant.time_zone} if plant.time_zone else {}
+    if plant.security != Security():
+        more["security"] = {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(plant.security).items()
+            if value != getattr(Security(), key)
+        }
+    return yaml.safe_dump(
+        {"devices": entries} | more, sort_keys=False, allow_unicode=True, width=1000
+    )

@@ -33,6 +33,7 @@ from assistant.answers.reasons import (
     answer_numbers,
     answer_packets,
     answer_security,
+    answer_sensor,
     answer_usual,
 )
 from assistant.answers.states import describe_state
@@ -65,6 +66,7 @@ _SHORT: dict[str, Callable[[Asked, Fact], Answer]] = {
     "against": answer_against,
     "numbers": answer_numbers,
     "packets": answer_packets,
+    "sensor": lambda asked, _: answer_sensor(asked),
     "manual": lambda asked, _: answer_documents(asked, "manual"),
     "before": lambda asked, _: answer_before(asked),
     "code": lambda asked, _: answer_code(asked),
@@ -75,6 +77,7 @@ _SHORT: dict[str, Callable[[Asked, Fact], Answer]] = {
 }
 
 
+_OF_NO_DEVICE = ("sensor", "dns")
 _USUALLY_ASKED, _MOST_OFFERED = ("wrong", "who"), 2
 
 
@@ -101,6 +104,9 @@ def answer(
     """
     query = query or read_query(question, list_names(analysis))
     found = investigate(question, analysis, device)
+    if query.kind in _OF_NO_DEVICE and found.mention.kind:
+        # "sensor" and "name server" name no device then, so that none is missed.
+        found = replace(found, notes=found.notes[1:])
     remark = describe_state(found.incident, history) if found.incident and history else None
     if remark is not None:  # what people said of it stands beside what was measured
         found = replace(

@@ -176,6 +176,20 @@ class Asked:
         """How the answer begins, where "yes" or "no" was asked for."""
         return ("yes" if yes else "no") if self.polar else ""
 
+    def is_well(self, well: bool) -> Reply:
+        """How the answer begins, where it says whether something is well: "is it down?" asks the
+        other way round."""
+        return self.reply(well != self.query.negative)
+
+    @cached_property
+    def sessions(self) -> pd.DataFrame:
+        """TCP connections of the devices that are named, or of all, at the port that is named."""
+        rows = self.view.sessions
+        for one in filter(None, (self.device, self.second)):
+            rows = rows[(rows["client"] == one) | (rows["server"] == one)]
+        port = self.query.port
+        return rows if port is None else rows[rows["port"] == port]
+
     @cached_property
     def requests(self) -> pd.DataFrame:
         """Exchanges of the device, or of all; answers without a question are left out unless they
@@ -185,6 +199,9 @@ class Asked:
             rows = rows[(rows["client"] == self.device) | (rows["server"] == self.device)]
         if self.second:
             rows = rows[(rows["client"] == self.second) | (rows["server"] == self.second)]
+        for name, wanted in (("unit", self.query.unit), ("port", self.query.port)):
+            if wanted is not None and (rows[name] == wanted).any():
+                rows = rows[rows[name] == wanted]
         alone = (rows["outcome"] == "unasked") & (rows["code"] > 0)
         return rows[~rows["outcome"].isin(["unasked", "malformed"]) | alone]
 
@@ -197,6 +214,8 @@ class Asked:
             rows = rows[(rows["src"] == self.device) | (rows["dst"] == self.device)]
         if self.second:
             rows = rows[(rows["src"] == self.second) | (rows["dst"] == self.second)]
+        if self.query.port is not None:
+            rows = rows[rows["port"] == self.query.port]
         rows = rows.assign(
             pkts=rows["src_pkts"] + rows["dst_pkts"],
             both_bytes=rows["src_bytes"] + rows["dst_bytes"],

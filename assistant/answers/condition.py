@@ -1,11 +1,18 @@
 """Is it ok, what is wrong, since when, does it answer, who else: how a device or the plant is doing."""
 
+import re
 from dataclasses import dataclass
 
 import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, Reply, begin, say
-from assistant.answers.partners import describe_delay, describe_requests
+from assistant.answers.partners import (
+    KINDS_OF,
+    describe_delay,
+    describe_endings,
+    describe_requests,
+    describe_talks,
+)
 from assistant.answers.states import short_state
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
@@ -15,6 +22,8 @@ from assistant.facts.sensor import find_blindness
 from assistant.questions.entities import list_addresses, worst_first
 
 _MOST = 8
+_DNS = 53
+_FEW = 0.01  # of questions without an answer
 _STILL_S = 60.0  # an incident that ends this near to the capture's end goes on
 _EDGE_S = 10.0  # what the model alone found begins at the edge of a sample, not at a moment
 _LOSSES, _LOST_SHARE = ("packet_loss", "congestion"), 0.01
@@ -44,6 +53,8 @@ def answer_health(asked: Asked, headline: Fact) -> Answer:
 def answer_why(asked: Asked, headline: Fact) -> Answer | None:
     """A device that is asked about and is well: what was measured of its answers and losses; None
     where the diagnosis itself answers."""
+    if asked.incident is None and (failed := _explain_failures(asked)):
+        return failed
     if asked.found.standing != "normal" or not asked.found.mention.devices or asked.incident:
         return None
     counted = answer_answers(asked, headline)
@@ -55,11 +66,38 @@ def answer_why(asked: Asked, headline: Fact) -> Answer | None:
     return Answer(line, (counted.line, *slow, lost, *counted.facts, *rest), whole=True)
 
 
+def _explain_failures(asked: Asked) -> Answer | None:
+    """Where no incident explains it: what failed between the devices that are named, at the port
+    that is named; None where nothing did."""
+    if not (asked.second or asked.query.port) and asked.query.relation != "refuse":
+        return None
+    rows = asked.requests
+    failed = rows[rows["outcome"].isin(["refused", "unanswered"]) | (rows["code"] > 0)]
+    facts = tuple(describe_requests(failed, asked.view, refused=True)) if len(failed) else ()
+    facts = (*facts, *describe_endings(asked.sessions, asked.view, _VAIN))
+    if not facts:
+        return None
+    rest = (*facts[1:], *asked.found.facts)
+    return Answer(facts[0], rest, whole=True, standing="inconclusive")
+
+
+_VAIN = ("refused", "unanswered")
+
+
 def answer_since(asked: Asked, headline: Fact) -> Answer:
     """When it began, how long it lasted, whether it goes on."""
     incident = asked.incident
+    elsewhere = incident is not None and asked.second not in (
+        "", incident.device, *incident.peers, *incident.related,
+    )  # fmt: skip
+    does = asked.query.relation not in ("talk", "ask", "attack", "scan", "refuse", "outside")
+    if (
+        asked.device and (incident is None or elsewhere) and (does or asked.second)
+        and (told := _since_traffic(asked)) is not None
+    ):  # fmt: skip
+        return told
     if incident is None:
-        line = say("since_nothing", name=asked.name, seen_s=asked.view.seen_s)
+        line = say("since_nothing", name=asked.name, seen_s=asked.view.span_s)
         return Answer(line, (headline, *asked.found.facts))
     start_s, exact = find_start(incident)
     over = is_over(incident, asked.analysis)
@@ -79,6 +117,33 @@ def answer_since(asked: Asked, headline: Fact) -> Answer:
         last_time_s=asked.analysis.capture.end_s,
     )
     return Answer(line, incident.facts)
+
+
+def _since_traffic(asked: Asked) -> Answer | None:
+    """From when to when a device did what is asked about, where no incident is about that."""
+    kinds = KINDS_OF.get(asked.query.relation)
+    rows = asked.requests
+    if kinds and len(rows := rows[rows["kind"].isin(kinds)]):
+        facts = tuple(describe_requests(rows, asked.view))
+        return Answer(facts[0], facts[1:])
+    talks = asked.talks
+    if talks.empty:
+        return None
+    facts = tuple(describe_talks(talks, asked.view))
+    flows = asked.view.flow_slots
+    ends = {asked.device, asked.second}
+    mine = flows[flows["src"].isin(ends) & flows["dst"].isin(ends)] if asked.second else None
+    if mine is None or mine.empty:
+        return Answer(facts[0], facts[1:])
+    each = mine.groupby("flow").agg(since_s=("since_s", "min"), until_s=("until_s", "max"))
+    each["span_s"] = each["until_s"] - each["since_s"]
+    longest = each.loc[each["span_s"].idxmax()]
+    line = say(
+        "since_talk", source=asked.view.name_of(asked.device), target=asked.view.name_of(asked.second),
+        n=len(each), span_s=float(longest["span_s"]), start_time_s=float(each["since_s"].min()),
+        end_time_s=float(each["until_s"].max()), longest_time_s=float(longest["since_s"]),
+    )  # fmt: skip
+    return Answer(line, facts)
 
 
 def _asks_for_the_end(asked: Asked) -> bool:
@@ -132,20 +197,43 @@ def answer_dns(asked: Asked, headline: Fact) -> Answer:
     named = asked.incident if asked.incident and asked.incident.label == "name_resolution" else None
     if rows.empty:
         if named is not None:
-            return Answer(begin(headline, asked.reply(False)), asked.found.facts, whole=True)
-        return Answer(say("dns_unseen", "unclear", name=asked.name), ())
+            return Answer(begin(headline, asked.is_well(False)), asked.found.facts, whole=True)
+        return _count_dns_flows(asked)
     bad = (rows["outcome"] == "unanswered") | ((rows["code"] > 0) & (rows["code"] != 3))
     share = float(bad.mean())
     facts = tuple(describe_requests(rows, asked.view, refused=True))
     if named is not None:
-        return Answer(begin(headline, asked.reply(False)), (*named.facts[1:], *facts), whole=True)
+        return Answer(begin(headline, asked.is_well(False)), (*named.facts[1:], *facts), whole=True)
     kind = "dns_works" if share < 0.01 else "dns_partly" if share < 0.5 else "dns_fails"
-    reply: Reply = asked.reply(kind == "dns_works")
+    reply: Reply = asked.is_well(kind == "dns_works" and not (asked.query.negative and bad.any()))
     unknown = int((rows["code"] == 3).sum())
     line = say(
         kind, reply, name=asked.name, failed=int(bad.sum()), asked=len(rows), unknown=unknown
     )
     return Answer(line, facts)
+
+
+def _count_dns_flows(asked: Asked) -> Answer:
+    """What a log without the content of answers says: which questions got none."""
+    talks = asked.view.flow_slots
+    talks = talks[talks["port"] == _DNS]
+    for one in filter(None, (asked.device, asked.second)):
+        talks = talks[(talks["src"] == one) | (talks["dst"] == one)]
+    if talks.empty:
+        return Answer(say("dns_unseen", "unclear", name=asked.name), ())
+    each = talks.groupby("flow").agg(
+        src=("src", "first"), dst=("dst", "first"), got=("dst_pkts", "sum")
+    )
+    vain = each["got"] == 0
+    share = float(vain.mean())
+    facts = [
+        say("dns_flow", "", client=asked.view.name_of(src), server=asked.view.name_of(dst), n=len(mine),
+            failed=int((mine["got"] == 0).sum()))
+        for (src, dst), mine in each.groupby(["src", "dst"], sort=False)
+    ]  # fmt: skip
+    reply: Reply = "unclear" if share < _FEW else asked.is_well(False)
+    line = say("dns_counted", reply, name=asked.name, failed=int(vain.sum()), n=len(each))
+    return Answer(line, tuple(facts[:_MOST]))
 
 
 def answer_answers(asked: Asked, headline: Fact) -> Answer:
@@ -166,14 +254,14 @@ def answer_answers(asked: Asked, headline: Fact) -> Answer:
     heard = view.flows_of(device)
     sent = heard[heard["sent_pkts"] > 0]
     if sent.empty:
-        line = say("answers_silent", asked.reply(False), name=name)
+        line = say("answers_silent", asked.is_well(False), name=name)
         return Answer(line, found.facts, whole=True)
     if rows.empty:
         values: dict[str, Value] = {
             "pkts": int(sent["sent_pkts"].sum()),
             "last_time_s": float(sent["until_s"].max()),
         }
-        return Answer(say("answers_heard", asked.reply(True), name=name, **values), found.facts)
+        return Answer(say("answers_heard", asked.is_well(True), name=name, **values), found.facts)
     return _count_answers(asked, name, rows)
 
 
@@ -188,14 +276,21 @@ def _fails_to_answer(
     if device not in (incident.device, *(() if len(rows) else incident.peers)):
         return None
     facts = (*asked.found.facts, *describe_requests(rows, asked.view, refused=True, most=4))
-    answers = len(rows) and rows["outcome"].iloc[-1] != "unanswered"
-    if answers and is_over(incident, asked.analysis):
-        start_s, end_s = find_start(incident)[0], find_end(incident)
+    start_s, end_s = find_start(incident)[0], find_end(incident)
+    answers = rows[(rows["ts"] > end_s) & (rows["outcome"] != "unanswered")]
+    name = asked.view.name_of(device)
+    if len(answers) and is_over(incident, asked.analysis):
         values: dict[str, Value] = {"start_time_s": start_s, "end_time_s": end_s}
-        name = asked.view.name_of(device)
-        return Answer(say("answers_again", asked.reply(True), name=name, **values), facts)
+        return Answer(say("answers_again", asked.is_well(True), name=name, **values), facts)
+    heard = asked.view.flows_of(device)
+    heard = heard[(heard["sent_pkts"] > 0) & (heard["until_s"] >= start_s)]
+    if asked.query.negative and len(heard) and asked.found.standing != "inconclusive":
+        # What refuses, or answers others, is not switched off.
+        last = float(heard["until_s"].max())
+        line = say("answers_lives", asked.reply(False), name=name, last_time_s=last)
+        return Answer(line, (headline, *facts), whole=True)
     unclear = asked.found.standing == "inconclusive"
-    reply: Reply = "unclear" if unclear else asked.reply(False)
+    reply: Reply = "unclear" if unclear else asked.is_well(False)
     return Answer(begin(headline, reply), facts, whole=True)
 
 
@@ -214,17 +309,20 @@ def _count_answers(asked: Asked, name: str, rows: pd.DataFrame) -> Answer:
         "unanswered": vain,
     }
     if vain == len(rows):
-        line = say("answers_nothing", asked.reply(False), **values)
+        line = say("answers_nothing", asked.is_well(False), **values)
         return Answer(line, (*asked.found.facts, *facts), whole=True)
     values["last_time_s"] = float(rows.loc[rows["outcome"] != "unanswered", "ts"].max())
     if vain:
-        return Answer(say("answers_partly", asked.reply(2 * vain < len(rows)), **values), facts)
+        return Answer(say("answers_partly", asked.is_well(2 * vain < len(rows)), **values), facts)
     kind = "answers_refuses" if refused else "answers_all"
-    return Answer(say(kind, asked.reply(True), **values), facts)
+    fails = asked.query.negative and bool(refused)  # "did it refuse?", not "is it down?"
+    return Answer(say(kind, asked.reply(True) if fails else asked.is_well(True), **values), facts)
 
 
 def _all_requests(asked: Asked) -> Answer:
     """Whether requests of the plant succeed."""
+    if _ATTEMPTS.search(asked.query.plain):
+        return _all_attempts(asked)
     rows = asked.requests
     rows = rows[rows["outcome"].isin(["answered", "refused", "unanswered", "unasked"])]
     if rows.empty:
@@ -234,9 +332,24 @@ def _all_requests(asked: Asked) -> Answer:
     ]
     facts = tuple(describe_requests(failed, asked.view, refused=True)) if len(failed) else ()
     kind = "requests_some_fail" if len(failed) else "requests_succeed"
-    line = say(kind, asked.reply(failed.empty), failed=len(failed), asked=len(rows))
+    line = say(kind, asked.is_well(failed.empty), failed=len(failed), asked=len(rows))
     rest = tuple(fact for fact in asked.found.facts if fact not in facts)
     return Answer(line, (*facts, *rest))
+
+
+_ATTEMPTS = re.compile(r"\b(connections?|connects?|attempts?|syns?|verbindung\w*|conexion\w*)\b")
+
+
+def _all_attempts(asked: Asked) -> Answer:
+    """Whether connections of the plant were accepted."""
+    rows = asked.sessions
+    if rows.empty:
+        return Answer(say("count_no_sessions", "unclear", name=asked.name), asked.found.facts)
+    failed = rows[rows["ended"].isin(_VAIN)]
+    facts = tuple(describe_endings(rows, asked.view, _VAIN))
+    kind = "attempts_some_fail" if len(failed) else "attempts_succeed"
+    line = say(kind, asked.is_well(failed.empty), failed=len(failed), n=len(rows))
+    return Answer(line, facts)
 
 
 def answer_affected(asked: Asked, headline: Fact) -> Answer:

@@ -22,6 +22,12 @@ def answer_count(asked: Asked, headline: Fact) -> Answer:
     measure = asked.query.measure
     if "how long" in asked.query.plain and measure != "delay":
         return answer_since(asked, headline)
+    if _SPAN.search(asked.query.plain):
+        start_s = float(asked.view.flow_slots["since_s"].min())
+        values: dict[str, Value] = {"start_time_s": start_s, "span_s": asked.view.span_s}
+        return Answer(say("capture_span", **values), asked.sensor)
+    if not measure and (told := _count_code(asked)) is not None:
+        return told
     if measure in ("refused", "unanswered", "writes", "requests", "delay"):
         return _requests(asked, measure)
     if measure == "retransmitted":
@@ -42,6 +48,34 @@ def answer_count(asked: Asked, headline: Fact) -> Answer:
         # "how often?" about what is in focus: its own fact carries the number.
         return Answer(asked.incident.facts[0], asked.incident.facts[1:])
     return _traffic(asked)
+
+
+_SPAN = re.compile(r"\b(capture|recording|trace|pcap|aufzeichnung|mitschnitt|captura)\b")
+
+
+def _count_code(asked: Asked) -> Answer | None:
+    """How many answers carried the code that the question names in words: "busy", "illegal"."""
+    rows = asked.requests
+    rows = rows[rows["code"] > 0]
+    spoken = set(re.findall(r"[a-z]{4,}", asked.query.plain))
+    codes = {(str(p), int(c)) for p, c in zip(rows["protocol"], rows["code"], strict=True)}
+    meant = {
+        (protocol, code): said
+        for protocol, code in sorted(codes)
+        if spoken
+        & (set(re.findall(r"[a-z]{4,}", (said := word_code(protocol, code)).lower())) - _CODE_WORDS)
+    }
+    if not meant:
+        return None
+    keys = pd.MultiIndex.from_arrays([rows["protocol"].astype("str"), rows["code"]])
+    mine = rows[keys.isin(list(meant))]
+    line = say("count_code", n=len(mine), name=asked.name, codes=listed(meant.values()))
+    return Answer(line, tuple(describe_requests(mine, asked.view, refused=True)))
+
+
+_CODE_WORDS = frozenset(
+    ("exception", "code", "error", "status", "device", "request", "server", "answer")
+)
 
 
 def _pick(asked: Asked) -> pd.DataFrame:
@@ -154,7 +188,7 @@ def _devices(asked: Asked) -> Answer:
                 name=asked.name,
                 n=len(others),
                 names=names,
-                seen_s=asked.view.seen_s,
+                seen_s=asked.view.span_s,
                 read=len(asked.requests),
             )
         )
@@ -168,7 +202,7 @@ def _traffic(asked: Asked) -> Answer:
     if asked.device and not asked.second:
         rows = view.flows_of(asked.device)
         if rows.empty:
-            return Answer(say("nobody_talk", name=asked.name, seen_s=view.seen_s, read=0))
+            return Answer(say("nobody_talk", name=asked.name, seen_s=view.span_s, read=0))
         got_pkts = int((rows["src_pkts"] + rows["dst_pkts"] - rows["sent_pkts"]).sum())
         sent_pkts, sent, got = (
             int(rows[one].sum()) for one in ("sent_pkts", "sent_bytes", "got_bytes")
@@ -189,6 +223,6 @@ def _traffic(asked: Asked) -> Answer:
     talks = asked.talks
     line = say(
         "traffic_all", pkts=int(talks["pkts"].sum()), both_bytes=int(talks["both_bytes"].sum()),
-        span_s=view.seen_s, n=len(talks), name=asked.name,
+        span_s=view.span_s, n=len(talks), name=asked.name,
     )  # fmt: skip
     return Answer(line)

@@ -1,5 +1,6 @@
 """Who talks to whom, asks, reads, writes, scans, refuses; and what a device does."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -7,18 +8,21 @@ from typing import Any
 import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, Reply, begin, say
+from assistant.detection.incidents import Incident
 from assistant.detection.rules.conversation import prove, word_code
 from assistant.detection.rules.proofs import between
 from assistant.facts.devices import name_service, writer_facts
 from assistant.facts.fact import Fact, Proof, Value, listed
 from assistant.facts.traffic_view import TrafficView
 from assistant.questions.entities import worst_first
+from traffic.conversations import ENDINGS
 from traffic.labels import ATTACKS
 from traffic.pcap.protocols import BY_NAME
 from traffic.plant import is_group
 
 _MOST = 8
-_KINDS = {
+_IDLE_S = 1.0  # of silence before the end
+KINDS_OF = {
     "read": ("read",),
     "write": ("write", "control"),
     "publish": ("publish",),
@@ -36,6 +40,10 @@ def answer_who(asked: Asked) -> Answer:
         return _aspect(asked, _FIELDS[asked.query.aspect])
     if relation in _BLAMED:
         return _blame(asked, _BLAMED[relation])
+    if relation == "close":
+        return _close(asked)
+    if relation == "talk" and asked.device and asked.talks.empty and (told := _ask_by_arp(asked)):
+        return told
     if relation in ("talk", "send", "outside"):
         return _talk(asked)
     if relation == "write" and asked.view.exchanges.empty and not asked.view.writes.empty:
@@ -60,6 +68,11 @@ def _blame(asked: Asked, labels: Iterable[str]) -> Answer:
     if not incidents:
         return _nobody(asked, f"nobody_{kind}")
     culprits, facts = list[str](), list[Fact]()
+    if _SUFFERS.search(asked.query.plain):
+        targets = [end for one in incidents for end in _targets(one)]
+        names = listed(dict.fromkeys(map(asked.view.name_of, targets)), _MOST)
+        told = tuple(fact for one in incidents for fact in one.facts[:2])
+        return Answer(say(f"suffer_{kind}", names=names), told)
     for one in incidents:
         culprits += [one.device] if one.role != "target" else list(one.peers[:1]) or [one.device]
         facts += one.facts[:2]
@@ -70,6 +83,37 @@ def _blame(asked: Asked, labels: Iterable[str]) -> Answer:
     return Answer(line, tuple(facts))
 
 
+# "who was scanned?" asks for who suffered it.
+_SUFFERS = re.compile(
+    r"^(?:and )?(?:who|whom|what|which \w+) (?:is|was|were|are|gets?|got|has been|have been) "
+)
+
+
+def _targets(incident: Incident) -> list[str]:
+    return [incident.device] if incident.role == "target" else list(incident.peers)
+
+
+def _close(asked: Asked) -> Answer:
+    """Who ends connections, and how."""
+    if asked.sessions.empty:
+        return Answer(say("count_no_sessions", name=asked.name), asked.found.facts)
+    facts = describe_endings(asked.sessions, asked.view)
+    ended = asked.sessions[asked.sessions["ended_by"] != ""]
+    if ended.empty:
+        return Answer(say("close_nobody", asked.reply(False), n=len(asked.sessions)), tuple(facts))
+    client = ended["ended_by"] == "client"
+    closers = ended["client"].astype("str").where(client, ended["server"].astype("str"))
+    counts = closers.value_counts()
+    names = listed(
+        [f"{asked.view.name_of(one)} ({_name_times(n)})" for one, n in counts.items()], _MOST
+    )
+    values: dict[str, Value] = {f"c{place}": int(n) for place, n in enumerate(counts)}
+    idle_s = float(ended["idle_s"].median())
+    kind = "close_idle" if idle_s > _IDLE_S else "close"
+    line = say(kind, asked.reply(True), names=names, n=len(ended), idle_s=idle_s, **values)
+    return Answer(line, (*facts, *(asked.incident.facts if asked.incident else ())))
+
+
 def _nobody(asked: Asked, kind: str) -> Answer:
     """Nobody was seen to do it: said with how long and how much was looked at; not that nobody did
     where the sensor was blind, or no content was read that would show it."""
@@ -77,7 +121,7 @@ def _nobody(asked: Asked, kind: str) -> Answer:
         return Answer(say("nobody_no_ip", asked.reply(False)), asked.found.facts)
     unread = asked.requests.empty and kind not in _SHOWN_BY_FLOWS
     reply: Reply = "unclear" if asked.blind or unread else asked.reply(False)
-    read, seen_s = len(asked.requests), asked.view.seen_s
+    read, seen_s = len(asked.requests), asked.view.span_s
     return Answer(say(kind, reply, name=asked.name, seen_s=seen_s, read=read), asked.sensor)
 
 
@@ -94,7 +138,13 @@ def _talk(asked: Asked) -> Answer:
         talks = own if len(own) else talks
     if talks.empty:
         return _nobody(asked, "nobody_outside" if outside else "nobody_talk")
-    facts = [_describe_talk(row, asked.view) for row in talks.head(_MOST).itertuples()]
+    facts = describe_talks(talks, asked.view)
+    if asked.query.port is not None and not asked.device:
+        names = listed((f"{asked.view.name_of(row.src)} to {asked.view.name_of(row.dst)}"
+                        for row in talks.head(_MOST).itertuples()), 4)  # fmt: skip
+        service = name_service(str(talks["proto"].iloc[0]), asked.query.port)
+        line = say("talk_port", asked.reply(True), service=service, names=names)
+        return Answer(line, tuple(facts))
     if not asked.device:
         ends = dict.fromkeys([*talks["src"], *talks["dst"]])
         line = say(
@@ -108,6 +158,33 @@ def _talk(asked: Asked) -> Answer:
     names = listed([asked.view.name_of(one) for one in dict.fromkeys(others)], _MOST)
     values: dict[str, Value] = {"name": asked.name, "names": names, "n": others.nunique()}
     return Answer(say("talk", asked.reply(True), **values), tuple(facts))
+
+
+def describe_talks(talks: pd.DataFrame, view: TrafficView, most: int = _MOST) -> list[Fact]:
+    """Who talks with whom over what, rows of ``Asked.talks`` from the top."""
+    return [_describe_talk(row, view) for row in talks.head(most).itertuples()]
+
+
+def describe_endings(
+    sessions: pd.DataFrame, view: TrafficView, endings: Iterable[str] = ENDINGS, most: int = _MOST
+) -> list[Fact]:
+    """How connections ended, and who ended them; one fact for each pair, port and way, most first."""
+    rows = sessions[sessions["ended"].isin(list(endings))]
+    keys = ["client", "server", "port", "ended", "ended_by"]
+    counts = rows.groupby(keys, observed=True, sort=False).agg(
+        n=("flow", "size"), since_s=("start_s", "min"), until_s=("start_s", "max")
+    )
+    facts = []
+    for key, row in counts.sort_values("n", ascending=False, kind="stable").head(most).iterrows():
+        client, server, port, ended, by = key
+        kind = f"ended_{ended}" + (f"_{by}" if by and ended in ("fin", "reset") else "")
+        values: dict[str, Value] = {
+            "client": view.name_of(str(client)), "server": view.name_of(str(server)),
+            "service": name_service("tcp", int(port)), "n": int(row["n"]),
+            "since_time_s": float(row["since_s"]), "until_time_s": float(row["until_s"]),
+        }  # fmt: skip
+        facts.append(say(kind, "", Proof(between(str(client), str(server))), **values))
+    return facts
 
 
 def _describe_talk(row: Any, view: TrafficView) -> Fact:
@@ -132,10 +209,12 @@ def _ask(asked: Asked) -> Answer:
     actor, other = ("server", "client") if relation == "refuse" else ("client", "server")
     if relation == "refuse":
         rows = rows[(rows["outcome"] == "refused") | (rows["code"] > 0)]
-    elif relation in _KINDS:
-        rows = rows[rows["kind"].isin(_KINDS[relation])]
+    elif relation in KINDS_OF:
+        rows = rows[rows["kind"].isin(KINDS_OF[relation])]
     if asked.device:
         rows = rows[rows[actor if asked.query.active else other] == asked.device]
+    if rows.empty and relation in ("ask", "talk") and asked.device and (told := _ask_by_arp(asked)):
+        return told
     if rows.empty:
         return _nobody(
             asked, f"nobody_{relation}_active" if asked.query.active else f"nobody_{relation}"
@@ -150,6 +229,25 @@ def _ask(asked: Asked) -> Answer:
     kind = f"{relation}_{form}" if asked.device else f"{relation}_all"
     line = say(kind, asked.reply(True), name=asked.name, names=names, n=len(order), times=len(rows))
     return Answer(line, tuple(facts))
+
+
+def _ask_by_arp(asked: Asked) -> Answer | None:
+    """Who asked for the hardware address of a device, where nobody asked it anything else."""
+    end = "src" if asked.query.active else "dst"
+    rows = asked.view.evidence_of(asked.device, ("arp_request",))
+    vain = asked.view.evidence_of(asked.device, ("arp_unanswered",))
+    rows, vain = rows[rows[end] == asked.device], vain[vain[end] == asked.device]
+    if rows.empty:
+        return None
+    counts = rows.groupby("other")["count"].sum().sort_values(ascending=False)
+    failed = vain.groupby("other")["count"].sum()
+    names = listed(
+        [f"{asked.view.name_of(one)} ({_name_times(int(n))})" for one, n in counts.items()], _MOST
+    )
+    values: dict[str, Value] = {f"c{place}": int(n) for place, n in enumerate(counts)}
+    line = say(f"arp_{'active' if asked.query.active else 'passive'}", asked.reply(True), name=asked.name,
+               names=names, n=int(counts.sum()), failed=int(failed.sum()), **values)  # fmt: skip
+    return Answer(line, asked.found.facts)
 
 
 def _count_writes(asked: Asked) -> Answer:
@@ -349,8 +447,8 @@ def _aspect(asked: Asked, column: str) -> Answer:
     )
     if asked.query.aspect == "topics":
         rows = rows[rows["protocol"] == "mqtt"]
-    if asked.query.relation in _KINDS:
-        rows = rows[rows["kind"].isin(_KINDS[asked.query.relation])]
+    if asked.query.relation in KINDS_OF:
+        rows = rows[rows["kind"].isin(KINDS_OF[asked.query.relation])]
     if rows.empty:
         return _nobody(asked, "nobody_aspect")
     protocol = str(rows["protocol"].value_counts().index[0])
@@ -366,7 +464,7 @@ def _aspect(asked: Asked, column: str) -> Answer:
 def answer_writers(asked: Asked, headline: Fact) -> Answer:
     """Who writes to the device, and whether anything says that it should not."""
     rows = asked.requests
-    writes = rows[rows["kind"].isin(_KINDS["write"])]
+    writes = rows[rows["kind"].isin(KINDS_OF["write"])]
     if asked.device:
         own = writes[writes["server"] == asked.device]
         writes = (

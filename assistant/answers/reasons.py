@@ -7,7 +7,7 @@ from assistant.diagnosis.playbook import read_playbook
 from assistant.diagnosis.proof import point_at
 from assistant.diagnosis.sources import find_sources, read_identity
 from assistant.diagnosis.standing import is_unanswered, verdict_fact
-from assistant.facts.fact import Fact, kind_of, listed
+from assistant.facts.fact import Fact, Value, kind_of, listed
 from assistant.questions.entities import worst_first
 from assistant.questions.queries import specific_words
 from knowledge_base.documents import Kind
@@ -71,17 +71,31 @@ def answer_security(asked: Asked, headline: Fact) -> Answer:
         return Answer(
             say("security_unclear", "unclear", name=asked.name), (headline, *asked.found.facts)
         )
-    outside = [peer for peer in incident.peers if peer not in asked.view.own]
-    if incident.label in ATTACKS:
-        kind, reply = "security_attack", asked.reply(True)
-    elif incident.label == "misconfiguration" and any(
-        kind_of(one) == "login_refused" for one in incident.facts
-    ):
-        kind, reply = "security_login", "unclear" if asked.polar else ""
+    rules = asked.view.plant.security
+    device, peers = incident.device, incident.peers
+    names = {one.name.lower(): one.address for one in asked.view.plant.devices}
+    guarded = {names.get(one.lower(), one) for one in rules.devices}
+    outside = [peer for peer in peers if peer not in asked.view.own]
+    logins = any(kind_of(one) == "login_refused" for one in incident.facts)
+    values: dict[str, Value] = {"name": asked.view.name_of(device), "contact": rules.contact}
+    if incident.label in rules.labels:
+        attack = incident.label in ATTACKS
+        kind, reply = "security_attack" if attack else "security_label", asked.reply(True)
+    elif guarded & {device, *peers}:
+        kind, reply = "security_device", asked.reply(True)
+        values["name"] = asked.view.names_of(sorted(guarded & {device, *peers}))
+    elif rules.outside and outside:
+        kind, reply = "security_outside", asked.reply(True)
+        values["outside"] = asked.view.names_of(outside)
+    elif logins and incident.label == "misconfiguration" and rules.refused_logins != "no":
+        sure = rules.refused_logins == "yes"
+        kind = "security_logins" if sure else "security_login"
+        reply = asked.reply(True) if sure else "unclear" if asked.polar else ""
     else:
         kind, reply = "security_fault", asked.reply(False)
-    line = say(kind, reply, name=asked.view.name_of(incident.device), outside=listed(outside))
-    return Answer(line, (headline, *incident.facts[1:]))
+    line = say(kind, reply, **values)
+    tell = (say("security_contact", **values),) if rules.contact and reply != "no" else ()
+    return Answer(line, (*tell, headline, *incident.facts[1:]))
 
 
 def answer_certainty(asked: Asked, headline: Fact) -> Answer:
@@ -142,7 +156,7 @@ def answer_usual(asked: Asked, headline: Fact) -> Answer:
     if asked.incident is not None:
         line = say("usual_incident", name=asked.view.name_of(device), what=headline.text)
         return Answer(line, facts)
-    return Answer(say("usual", name=asked.view.name_of(device), seen_s=asked.view.seen_s), facts)
+    return Answer(say("usual", name=asked.view.name_of(device), seen_s=asked.view.span_s), facts)
 
 
 def answer_numbers(asked: Asked, headline: Fact) -> Answer:
@@ -179,6 +193,15 @@ def answer_packets(asked: Asked, headline: Fact) -> Answer:
     first = proven[0].proof
     assert first is not None
     return Answer(say("packets", filter=first.filter, id=proven[0].id), tuple(lines))
+
+
+def answer_sensor(asked: Asked) -> Answer:
+    """What the sensor could not see; that nothing is missing is said only where nothing is known."""
+    missed = asked.sensor
+    if not missed:
+        return Answer(say("sensor_none", asked.reply(True)))
+    first = missed[0]
+    return Answer(say("sensor_some", what=first.text, **first.values), missed[1:])
 
 
 def answer_documents(asked: Asked, kind: Kind) -> Answer:

@@ -21,6 +21,7 @@ from assistant.answers.states import short_state
 from assistant.app.panels import render_bar, render_evidence, render_message, render_plant
 from assistant.chat import Conversation
 from assistant.detection.pipeline import Analysis
+from assistant.diagnosis.compose import clock_of
 from assistant.diagnosis.health import DeviceState, list_devices
 from assistant.offline import go_offline
 from assistant.questions.entities import worst_first
@@ -262,7 +263,10 @@ def _plant(thread: Thread) -> str:
     ids = [one.id for one in found.incidents] if history else []
     states = {one: short_state(one, history) for one in ids} if history else {}
     incidents = worst_first(list(found.incidents))
-    return render_plant(thread.devices, incidents, found.capture.notes, thread.judged, states)
+    shown = clock_of(found)
+    return render_plant(
+        thread.devices, incidents, found.capture.notes, thread.judged, states, shown
+    )
 
 
 def _refresh(thread: Thread | None) -> Any:

@@ -12,9 +12,10 @@ from types import MappingProxyType
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis import Diagnosis
+from assistant.diagnosis.compose import clock_of
 from assistant.diagnosis.grounding import Citation
 from assistant.diagnosis.health import DeviceState
-from assistant.report import clock
+from assistant.facts.moments import UTC_CLOCK, Clock
 from traffic.labels import TAXONOMY
 
 # A shape and a word for each state, so that a page without colour says the same.
@@ -52,7 +53,8 @@ def render_bar(analysis: Analysis | None, name: str) -> str:
         what = "no capture is open"
     else:
         capture = analysis.capture
-        span = f"{clock(capture.start_s)} to {clock(capture.end_s)} UTC"
+        shown = clock_of(analysis)
+        span = f"{shown.show(capture.start_s)} to {shown.show(capture.end_s)}"
         what = f"{safe(name)} · {span} · {len(analysis.windows):,} windows"
     return (
         f'<div class="bar"><h1>faultwise</h1><span class="what">{what}</span>'
@@ -66,6 +68,7 @@ def render_plant(
     notes: Sequence[str],
     judged: str = "",
     states: Mapping[str, str] = MappingProxyType({}),
+    shown: Clock = UTC_CLOCK,
 ) -> str:
     """Devices and incidents as rows that can be chosen.
 
@@ -75,13 +78,14 @@ def render_plant(
         notes: what the reader of the capture noted.
         judged: what was judged beside the incidents, and what could not be; the one all-clear.
         states: of incidents by id, "shelved until 18:00"; one that is not in it is active.
+        shown: the clock of the plant.
     """
     if not devices:
         empty = '<p class="empty">Open a capture to see its devices.</p>'
         return f'<div class="panel"><h2>Devices</h2>{empty}</div>'
     found = ""
     if incidents:
-        listed = "".join(_incident_row(one, states.get(one.id, "")) for one in incidents)
+        listed = "".join(_incident_row(one, states.get(one.id, ""), shown) for one in incidents)
         found = f'<div class="rows">{listed}</div>'
     found += f'<p class="empty">{safe(judged)}</p>' if judged else ""
     rows = "".join(_device_row(one) for one in devices)
@@ -98,8 +102,8 @@ def _device_row(one: DeviceState) -> str:
     return _row(one.state, one.address, one.name, under)
 
 
-def _incident_row(one: Incident, state: str) -> str:
-    under = f"{one.device} · {clock(one.start_s)[11:]} to {clock(one.end_s)[11:]} UTC"
+def _incident_row(one: Incident, state: str, shown: Clock) -> str:
+    under = f"{one.device} · {shown.show(one.start_s)} to {shown.show(one.end_s)}"
     if state and state != "active":
         under = f"{_MARKS.get(state.split()[0], '•')} {state} · {under}"
     return _row(one.severity, one.device, TAXONOMY[one.label].meaning, under)

@@ -5,10 +5,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from assistant.cli.options import CapturePath, narrate, print_json, say_notes, with_settings
+from assistant.cli.options import (
+    CapturePath,
+    OutFile,
+    narrate,
+    print_json,
+    say_notes,
+    with_settings,
+)
 from traffic.errors import UserError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from assistant.settings import Settings
 
 
@@ -167,3 +176,62 @@ def rebuild(settings: "Settings") -> None:
     with narrate("rebuilding") as progress, open_knowledge(settings, progress) as index:
         index.rebuild(progress)
     typer.echo("rebuilt")
+
+
+# ---- feedback ----
+
+feedback_app = typer.Typer(help="What operators said of incidents.", no_args_is_help=True)
+
+
+@feedback_app.command("list")
+@with_settings("home")
+def list_feedback(settings: "Settings") -> None:
+    """Show every remark, the oldest first."""
+    from assistant.chat.exported import HEADS, list_remarks
+    from assistant.report import render_table
+
+    typer.echo(render_table(HEADS, list_remarks(_read_remarks(settings))))
+
+
+@feedback_app.command("export")
+@with_settings("home")
+def export_remarks(
+    settings: "Settings",
+    form: Annotated[
+        Literal["csv", "jsonl", "intervals"],
+        typer.Option(
+            "--format",
+            help="Every remark; or intervals: what was confirmed or corrected, as the truth beside a "
+            "capture that training reads.",
+        ),
+    ] = "csv",
+    out: OutFile = None,
+) -> None:
+    """Write the remarks for an incident history, or as labels that training reads."""
+    from assistant.chat.exported import make_truth
+    from traffic.files import write_text
+
+    table = _read_remarks(settings)
+    if form == "intervals":
+        truth = make_truth(table)
+        say_notes(truth.notes)
+        table = truth.intervals
+    text = (
+        table.to_json(orient="records", lines=True, force_ascii=False)
+        if form == "jsonl"
+        else table.to_csv(index=False, lineterminator="\n")
+    )
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        write_text(out, text)
+        typer.echo(f"{len(table)} rows: {out}")
+
+
+def _read_remarks(settings: "Settings") -> "pd.DataFrame":
+    from contextlib import closing
+
+    from assistant.history import History, export_feedback
+
+    with closing(History(settings.home / "history.sqlite")) as history:
+        return export_feedback(history)

@@ -32,6 +32,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(inventory.kb_app, name="kb")
 app.add_typer(inventory.plant_app, name="plant")
 app.add_typer(tuning.adapters_app, name="adapters")
+app.add_typer(inventory.feedback_app, name="feedback")
 app.add_typer(watching.alarms_app, name="alarms")
 app.add_typer(watching.audit_app, name="audit")
 app.command()(watching.monitor)
@@ -196,6 +197,7 @@ def incidents(
 ) -> None:
     """List what went wrong: verdicts of one cause, merged."""
     from assistant.answers.condition import judge_all
+    from assistant.diagnosis.compose import clock_of
     from assistant.report import incident_table
     from assistant.session import analyse, load_models
 
@@ -205,7 +207,8 @@ def incidents(
     if form == "json":
         print_json(analysis.incidents)
     else:
-        typer.echo(incident_table(analysis.incidents, judge_all(analysis).line.text))
+        judged = judge_all(analysis).line.text
+        typer.echo(incident_table(analysis.incidents, judged, clock_of(analysis)))
 
 
 @app.command()

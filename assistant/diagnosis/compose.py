@@ -16,6 +16,7 @@ from assistant.diagnosis.investigate import MOST_OTHERS, Investigation
 from assistant.diagnosis.playbook import CausePlaybook, read_causes, read_playbook
 from assistant.diagnosis.standing import is_unanswered
 from assistant.facts.fact import Fact, kind_of, listed, show
+from assistant.facts.moments import UTC_CLOCK, Clock
 from prompts.render import render
 from traffic.labels import ATTACKS
 
@@ -53,6 +54,7 @@ class Sections:
         gloss: how many lines of the explanation the short answer shows.
         steps: what to do was asked for, and the headline is the first step.
         most: how many facts the short answer shows.
+        clock: how its moments read.
     """
 
     headline: str
@@ -73,6 +75,7 @@ class Sections:
     most: int = MOST_SHOWN
     steps: bool = False
     gloss: int = 1
+    clock: Clock = UTC_CLOCK
 
 
 def render_answer(sections: Sections, long: bool = False) -> str:
@@ -149,7 +152,14 @@ def compose(
         manuals=citations,
         similar=similar,
         log_lines=tuple(fact.text for fact in found.quotes),
+        clock=clock_of(analysis),
     )
+
+
+def clock_of(analysis: Analysis) -> Clock:
+    """The clock of the plant, for a capture."""
+    zone = analysis.plant.time_zone if analysis.plant else ""
+    return Clock(zone, analysis.capture.start_s, analysis.capture.end_s)
 
 
 def put_sensor_early(facts: Sequence[Fact]) -> tuple[Fact, ...]:

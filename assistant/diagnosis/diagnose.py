@@ -105,7 +105,9 @@ def check_answer(
 ) -> Checked:
     """Render an answer and take out what has no source."""
     checked = check(render_answer(sections, long), (*known, count_rest(sections)), citations)
-    return replace(checked, text=shorten_repeats(checked.text.strip()))
+    # The clock last: what is checked says UTC, as facts do.
+    text = shorten_repeats(sections.clock.tell(checked.text.strip()))
+    return replace(checked, text=text)
 
 
 def diagnose(

@@ -38,6 +38,7 @@ from assistant.detection.rules.outside import find_nameless_calls
 from assistant.detection.runs import VerdictRun
 from assistant.diagnosis.playbook import read_health_playbook, read_playbook
 from assistant.diagnosis.standing import Standing
+from assistant.facts.devices import is_known_port, name_service
 from assistant.facts.fact import Fact, Value, listed, make_fact, plural
 from assistant.facts.logs_and_readings import Complaint, find_complaint
 from assistant.facts.requests import fails_often, request_facts
@@ -51,6 +52,7 @@ _MOSTLY_NORMAL = 0.99
 _SHORT = 48  # as long pieces of time in which the device was seen
 _FEWEST = 3  # windows that raise an incident
 _OVER = 6  # normal windows that end a stretch
+_MUCH_UNREAD = 0.25  # of a device's bytes inside the plant
 _MOST_MEASURED = 3  # facts of a stretch that are shown
 
 
@@ -87,7 +89,9 @@ class Health:
         standing: ``normal`` or ``inconclusive``.
         reason: why it is not normal: blindness of the sensor (``assistant.facts.sensor``),
             ``failures`` of requests, ``unseen``, ``brief`` (fewer windows than can raise an
-            incident), ``open`` (a stretch is not over), ``several``, ``long``, ``shown`` (what
+            incident), ``short`` (the same, all of them normal), ``unheard`` (it sent nothing),
+            ``unread`` (much of its traffic is of a kind that nothing reads), ``open`` (a stretch is
+            not over), ``several``, ``long``, ``shown`` (what
             was suspected shows in what was measured), ``log`` or ``reading`` (the device's own
             records speak against it), ``calls`` (it calls outside like clockwork); "" where it is.
         stretches: what stayed undecided, in order.
@@ -161,22 +165,26 @@ def suspect_stretch(
 
 def _reason(seen: Health, last: int, verdicts: pd.DataFrame, view: TrafficView) -> str:
     """Why a device is not called well, "" where it is; ``last`` is the row of its last window."""
+    if seen.device not in view.speakers:
+        return "unheard"
     if fails_often(view, seen.device):
         return "failures"
-    if not seen.stretches:
-        return ""
     if seen.brief:
-        return "brief"
+        return "brief" if seen.stretches else "short"
+    if not seen.stretches:
+        return "unread" if find_unread(view, seen.device) else ""
     if last - seen.stretches[-1].rows[-1] < _OVER:
         return "open"
     if seen.slight:
-        return ""
+        return "unread" if find_unread(view, seen.device) else ""
     if len(seen.stretches) > 1:
         return "several"
     if _SHORT * seen.stretches[0].span_s > seen.seen_s:
         return "long"
     suspected = suspect_stretch(seen.device, seen.stretches[0], verdicts, view)
-    return "shown" if any(map(is_shown, suspected)) else ""
+    if any(map(is_shown, suspected)):
+        return "shown"
+    return "unread" if find_unread(view, seen.device) else ""
 
 
 def _find_complaint(view: TrafficView, device: str) -> Complaint | None:
@@ -197,6 +205,39 @@ def _covered_s(starts_s: np.ndarray) -> float:
     """Time that windows cover, each sample once."""
     first = np.rint(starts_s / SAMPLE_S).astype(np.int64)
     return float(len(np.unique(first[:, None] + np.arange(WINDOW_SAMPLES)))) * SAMPLE_S
+
+
+def _active_s(view: TrafficView, device: str) -> float:
+    """How long a device was seen: from its first packet to its last, without samples of silence."""
+    flows = view.flows_of(device)
+    if flows.empty:
+        return 0.0
+    span_s = float(flows["until_s"].max() - flows["since_s"].min())
+    return min(max(span_s, 1.0), flows["slot"].nunique() * SAMPLE_S)
+
+
+def find_unread(view: TrafficView, device: str) -> dict[str, Value]:
+    """Traffic inside the plant that nothing here reads, where it is much of all that a device has
+    there: its share, the busiest service and peer of it; empty where it is not much.
+
+    A port without a name and without content that was recognised may be anything, a program of the
+    plant or an intruder's: windows of it look like those of any other traffic.
+    """
+    flows = view.flows_of(device)
+    flows = flows[flows["other"].isin(view.local) & flows["answered"]]
+    if flows.empty:
+        return {}
+    size = flows["sent_bytes"] + flows["got_bytes"]
+    read = set(view.exchanges["flow"].unique())
+    unnamed = ~flows["port"].map(is_known_port) & flows["proto"].isin(["tcp", "udp"])
+    unread = unnamed & flows["service"].isna() & ~flows["flow"].isin(read)
+    share = float(size[unread].sum() / max(size.sum(), 1))
+    if share < _MUCH_UNREAD:
+        return {}
+    ends = ["proto", "port", "other"]
+    proto, port, other = size[unread].groupby([flows[one] for one in ends]).sum().idxmax()
+    service = name_service(str(proto), int(port))
+    return {"unread_share": share, "service": service, "peer": view.name_of(str(other))}
 
 
 # ---- The health of a device in words ----
@@ -229,7 +270,7 @@ def describe_health(health: Health, verdicts: pd.DataFrame, view: TrafficView) -
     playbook = read_health_playbook()
     values: dict[str, Value] = {
         "name": view.name_of(health.device),
-        "seen_s": health.seen_s,
+        "seen_s": _active_s(view, health.device) if health.brief else health.seen_s,
         "stretches": len(health.stretches),
         "undecided_s": sum(one.span_s for one in health.stretches),
     }
@@ -241,6 +282,8 @@ def describe_health(health: Health, verdicts: pd.DataFrame, view: TrafficView) -
         return Condition(headline, (), _checks(health, [], view))
     if not health.stretches:
         known = {name: values[name] for name in ("name", "seen_s")}
+        if health.reason == "unread":
+            known |= find_unread(view, health.device)
         sentence = playbook.unclear.get(health.reason, playbook.healthy)
         checks = (playbook.until[health.reason],) if health.reason in playbook.until else ()
         facts = request_facts(view, health.device) if health.reason == "failures" else []

@@ -242,8 +242,9 @@ def _describe_all(mention: Mention, analysis: Analysis) -> Investigation:
     known = [judge_health(one, verdicts, view) for one in _doubtful_first(analysis)]
     # Who was seen for a minute can neither be called well nor keep all others from being called so;
     # it is said.
-    judged = [one for one in known if not one.brief] or known
-    brief = [view.name_of(one.device) for one in known if one not in judged]
+    judged = [one for one in known if not one.brief and one.reason != "unheard"] or known
+    brief = [view.name_of(one.device) for one in known if one not in judged and one.brief]
+    silent = [view.name_of(one.device) for one in known if one not in judged and not one.brief]
     worst = next((one for one in judged if one.standing != "normal"), judged[0])
     condition = describe_health(worst, verdicts, view)
     blind = worst.reason in _HIDES_ANSWERS
@@ -252,6 +253,10 @@ def _describe_all(mention: Mention, analysis: Analysis) -> Investigation:
         values: dict[str, Value] = {"n": len(brief), "names": listed(brief)}
         sentence = "{n:device} could not be judged, seen too briefly: {names}."
         facts.append(make_fact("brief", sentence, values))
+    if silent:
+        values = {"n": len(silent), "names": listed(silent)}
+        sentence = "{n:device} could not be judged, as nothing that it sent was seen: {names}."
+        facts.append(make_fact("silent", sentence, values))
     if not blind:  # a blind sensor sees normal windows: they say nothing
         facts += [health_fact(view, one.device, verdicts) for one in judged]
     return Investigation(

@@ -10,6 +10,7 @@ from assistant.facts.faults import last_heard
 from assistant.facts.traffic_view import TrafficView
 from traffic.capture import SAMPLE_S
 from traffic.labels import NORMAL
+from traffic.samples import SERVICES
 
 _PORT_WORDS = {
     22: "SSH", 23: "Telnet", 53: "DNS", 67: "DHCP", 80: "HTTP", 102: "S7", 123: "NTP", 137: "NetBIOS", 138: "NetBIOS",
@@ -137,6 +138,15 @@ def end_facts(view: TrafficView, device: str) -> list[Fact]:
         kind = "closes_idle" if idle_s >= _IDLE_S else "closes"
         facts.append(make_fact(kind, _SENTENCES[kind], values))
     return sorted(facts, key=lambda fact: fact.values["closed"], reverse=True)[:_MOST_CLOSED]
+
+
+def is_known_port(port: float) -> bool:
+    """Whether a port says what runs over it.
+
+    >>> is_known_port(502), is_known_port(4444)
+    (True, False)
+    """
+    return port in _PORT_WORDS or any(port in ports for ports in SERVICES.values())
 
 
 def name_service(proto: str, port: int) -> str:

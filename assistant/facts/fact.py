@@ -12,9 +12,10 @@ import hashlib
 import string
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import pandas as pd
+
+from assistant.facts.moments import show_utc
 
 Value = float | str
 
@@ -194,12 +195,8 @@ def _share(value: float) -> str:
     return f"{_trim(100 * value)} %"
 
 
-def _moment(value: float) -> str:
-    return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
 _UNITS = {
-    "_time_s": _moment,
+    "_time_s": show_utc,
     "_per_s": _count,
     "_s": _duration,
     "_bytes": _size,

@@ -94,6 +94,25 @@ class TrafficView:
         return frozenset(map(str, pd.concat(sent).unique()))
 
     @cached_property
+    def speakers(self) -> frozenset[str]:
+        """Addresses that sent anything, a question by ARP or an answer to one too."""
+        arp, vain = self.evidence_of_kind("arp_request"), self.evidence_of_kind("arp_unanswered")
+        asked = arp.groupby("dst")["count"].sum()
+        replied = asked[
+            asked > vain.groupby("dst")["count"].sum().reindex(asked.index, fill_value=0)
+        ]
+        opened = self.flow_slots["src"].unique()
+        return self.heard | frozenset(map(str, [*opened, *arp["src"].unique(), *replied.index]))
+
+    @property
+    def span_s(self) -> float:
+        """From the first packet to the last; the slots' span where no packet's time is known."""
+        if self.flow_slots.empty:
+            return self.seen_s
+        rows = self.flow_slots
+        return max(float(rows["until_s"].max() - rows["since_s"].min()), 0.001)
+
+    @cached_property
     def own(self) -> frozenset[str]:
         """The plant's addresses: its devices; every address of a capture that holds no device but
         by link-local addresses, as that of a plant on public ones does."""

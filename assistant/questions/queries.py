@@ -75,6 +75,8 @@ class Query:
         active: the device that is named is who acts: "whom does plc-1 write to?".
         measure: of numbers: a key of ``measure`` in terms.yaml; "" for none.
         aspect: of what a device does: a key of ``aspect`` in terms.yaml; "" for all.
+        port, unit: numbers that are named so; None for none.
+        negative: "yes" means that something is wrong: "is it down?", "did anything fail?".
         nearest: kinds that are nearest to a question that was not understood.
     """
 
@@ -84,6 +86,9 @@ class Query:
     active: bool = False
     measure: str = ""
     aspect: str = ""
+    port: int | None = None
+    unit: int | None = None
+    negative: bool = False
     nearest: tuple[str, ...] = ()
 
 
@@ -112,6 +117,9 @@ def read_query(question: str, names: Iterable[str] = ()) -> Query:
         _is_active(plain, kind),
         _term("measure", plain),
         _term("aspect", plain),
+        _number(_PORT, plain),
+        _number(_UNIT, plain),
+        _term("tone", plain) == "negative",
         nearest,
     )
 
@@ -397,6 +405,15 @@ def _term(group: str, plain: str) -> str:
     return next(
         (name for name, pattern in compile_terms()[group].items() if pattern.search(plain)), ""
     )
+
+
+_PORT = re.compile(r"\b(?:ports?|puerto)(?: number| no\.?)? (\d{1,5})\b")
+_UNIT = re.compile(r"\b(?:units?|unit id|slave|einheit|unidad)(?: id| number| no\.?)? (\d{1,3})\b")
+
+
+def _number(pattern: re.Pattern[str], plain: str) -> int | None:
+    found = pattern.search(plain)
+    return int(found[1]) if found else None
 
 
 def _is_active(plain: str, kind: str) -> bool:

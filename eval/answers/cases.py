@@ -178,8 +178,6 @@ class Case(Strict):
         expected = [name for name in ("devices", "causes", "standings") if getattr(self, name)]
         if self.refused and expected:
             raise ValueError(f"refused: a refused question has no {', '.join(expected)}")
-        if self.must or self.must_not or self.error:  # the words tell what is right
-            return self
         # Where all is well the answer may speak of any device.
         needed = {"causes", "standings"}
         if not set(self.causes) <= {NORMAL, NO_CAUSE}:
@@ -251,6 +249,12 @@ class Entry(Strict):
                 re.compile(pattern)
             except re.error as error:
                 raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+        if not (
+            self.must or self.must_not or self.standing or self.cause or self.error or self.refused
+        ):
+            raise ValueError(
+                "must, must_not, standing, cause, error, refused: expected one at least"
+            )
         if unknown := [name for name in self.sensor if name not in DEGRADATIONS]:
             raise ValueError(f"sensor: no {', '.join(unknown)}; {_any_of(DEGRADATIONS)}")
         return self
@@ -318,10 +322,14 @@ def _expand(entries: Sequence[Entry], folder: str, beside: Path | None) -> CaseF
         if entry.plant:
             where["plant"] = (beside or Path(folder)) / entry.plant
         source = Source(**where, local=entry.local, sensor=entry.sensor, folder=folder)
-        name = " ".join([f"{folder}/{entry.capture}", *entry.sensor, *entry.local, entry.plant])
+        between = ": " if beside else "/"
+        name = " ".join(
+            [f"{folder}{between}{entry.capture}", *entry.sensor, *entry.local, entry.plant]
+        )
         captures[name.strip()] = source
-        prefix = re.sub("[^a-z0-9]", "", folder.lower()) + ("degraded" if entry.sensor else "")
-        case = Case(
+        prefix = re.sub("[^a-z0-9]", "", folder.lower()) + ("" if beside else "x")
+        prefix += "degraded" if entry.sensor else ""
+        case = Case.model_construct(  # checked as an entry, which needs less
             id=f"{prefix}-{place:03}", capture=name.strip(), question=entry.ask, by=entry.by,
             devices=(entry.device,) if entry.device else (), causes=entry.cause,
             standings=entry.standing, must=entry.must, must_not=entry.must_not, refused=entry.refused,

@@ -8,6 +8,7 @@ Envelopes have no library here on purpose: they are a few bytes each, and the re
 should not be tested by their own headers.
 """
 
+import shutil
 import socket
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -146,6 +147,22 @@ def _jump(seconds: float, frames: list[Frame], _rng: Random) -> list[Frame]:
     return frames[:half] + later
 
 
+def _stop(frames: list[Frame], _rng: Random) -> list[Frame]:
+    """A sensor that stops after half of the frames."""
+    return frames[: len(frames) // 2]
+
+
+def stop_log(source: Path, target: Path) -> None:
+    """Copy a folder of Zeek logs whose conn.log stopped after half of its rows, the others not."""
+    target.mkdir()
+    for path in source.iterdir():
+        shutil.copyfile(path, target / path.name)
+    rows = (source / "conn.log").read_text("utf-8").splitlines(keepends=True)
+    head = [row for row in rows if row.startswith("#") and not row.startswith("#close")]
+    body = [row for row in rows if not row.startswith("#")]
+    (target / "conn.log").write_text("".join([*head, *body[: len(body) // 2]]), "utf-8")
+
+
 # ---- Envelopes ----
 
 
@@ -249,6 +266,7 @@ DEGRADATIONS: Mapping[str, Degradation] = {
     "drops_30": Degradation(partial(_drop, 0.3), "sensor|capture|missed|drop", False, False),
     "clock_ahead": Degradation(partial(_jump, 3600.0), "clock|jump"),
     "clock_back": Degradation(partial(_jump, -90.0), "clock|jump|order"),
+    "log_stopped": Degradation(_stop, "", False, False),
     "vlan": Degradation(partial(_wrap, _vlan((0x8100, 42)))),
     "qinq": Degradation(partial(_wrap, _vlan((0x88A8, 100), (0x8100, 42)))),
     "pppoe": Degradation(partial(_wrap, _pppoe)),
@@ -266,6 +284,11 @@ def degrade(source: Path, target: Path, names: Sequence[str], seed: int) -> None
         UserError: a name is unknown, or the source is no such pcap.
     """
     check_degradations(names)
+    if source.is_dir():
+        if tuple(names) != ("log_stopped",):
+            raise UserError(f"{source} is a folder of logs; expected log_stopped alone for one")
+        stop_log(source, target)
+        return
     frames = read_frames(source)
     for name in names:
         frames = DEGRADATIONS[name].apply(frames, Random(f"{name} {seed}"))  # noqa: S311

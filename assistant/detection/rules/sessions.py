@@ -125,8 +125,9 @@ def find_shared_client_ids(view: TrafficView) -> list[RuleHit]:
             "server": view.name_of(str(server)),
             "name": str(name),
             "times": int(taken.sum()),
-            "since_time_s": float(ts[taken].min()),
-            "until_time_s": float(ts[taken].max()),
+            # It began when the first session was taken over, not when that session was opened.
+            "since_time_s": float(end_s[taken].min()),
+            "until_time_s": float(end_s[taken].max()),
         }
         escaped = str(name).replace("\\", "\\\\").replace('"', '\\"')
         condition = f'mqtt.clientid == "{escaped}" && {ip_field(str(server))}.dst == {server}'
@@ -134,7 +135,14 @@ def find_shared_client_ids(view: TrafficView) -> list[RuleHit]:
         fact = make_fact("same_id", _SENTENCES["same_id"], values, proof=proof)
         others = (*clients[1:], str(server))
         hits.append(
-            RuleHit(clients[0], "misconfiguration", "both", (fact,), others, slots_at(rows["ts"]))
+            RuleHit(
+                clients[0],
+                "misconfiguration",
+                "both",
+                (fact,),
+                others,
+                slots_at(pd.Series(end_s[taken])),
+            )
         )
     return hits
 
