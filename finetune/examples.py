@@ -12,12 +12,14 @@ across their border would not be there when a window is judged.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 from datasets import Dataset
 from torch.utils.data import Sampler
+from transformers import AutoTokenizer
 
 from prompts.messages import ANSWERS, classification, classification_prompt
 from traffic.errors import UserError
@@ -143,6 +145,17 @@ def encode_prompts(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
     return list(_encode([classification_prompt(text) for text in texts], tokenizer, special=True))
 
 
+def full_answer(label: str, word: str) -> str:
+    """An answer with its direction, by the word that the tokenizer knows for it."""
+    return f"{ANSWERS[label]} {word}".strip()
+
+
+def read_direction_words(base: Path) -> dict[str, str]:
+    """The words for source and target that a base's tokenizer can tell apart."""
+    here: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    return find_direction_words(AutoTokenizer.from_pretrained(base, **here))
+
+
 def find_direction_words(tokenizer: Any) -> dict[str, str]:
     """The words for source and target that this tokenizer can tell apart; none where it knows no
     such words."""
@@ -159,7 +172,7 @@ def _encode_answer(label: str, direction: str, tokenizer: Any) -> Answer:
     as it is alone, or what serving scores would not be what was learned."""
     answer = ANSWERS[label]
     word = find_direction_words(tokenizer).get(direction, "")
-    texts = [answer.split()[0], answer, f"{answer} {word}".strip()]
+    texts = [answer.split()[0], answer, full_answer(label, word)]
     first, both, whole = _encode(texts, tokenizer, special=False)
     if whole[: len(both)] != both:
         whole = both

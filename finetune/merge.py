@@ -33,7 +33,7 @@ from assistant.registry import (
 )
 from finetune.bases import load_trainable
 from finetune.recipe import read_recipe
-from finetune.site import calibrate_texts, relative_base, round_metrics
+from finetune.site import calibrate_texts, card_numbers, relative_base, round_metrics
 from finetune.site_captures import find_captures, make_site_texts
 from traffic.errors import UserError
 from traffic.labels import LABELS
@@ -116,9 +116,7 @@ def merge(
         base_fingerprint=cards[0].base_fingerprint,
         prompt_fingerprint=prompt_fingerprint(),
         labels=LABELS,
-        temperature=round(found.temperature, 4),
-        prior_shift=round(found.prior_shift, 4),
-        threshold=found.threshold,
+        **card_numbers(found),
         data=tuple(sorted(learned)),
         split={"calibrate": tuple(sorted(unseen))},
         seed=0,

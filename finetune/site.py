@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,17 +30,21 @@ from assistant.llm.local import LocalLLM
 from assistant.llm.remembered import Scorer
 from assistant.llm.seq2seq import Seq2SeqLLM
 from assistant.llm.weights import check_model_folder, fingerprint_weights
+from assistant.pocket import POCKET
 from assistant.registry import (
+    SHIPPED,
     Registered,
     check_name,
     check_registered,
     draft_folder,
     list_registered,
+    load_registered,
     register,
 )
 from finetune.bases import is_seq2seq
 from finetune.calibrate import Calibration, calibrate, draw_texts, measure_texts
 from finetune.dataset import is_simulated
+from finetune.examples import full_answer, read_direction_words
 from finetune.pocket import claim_folder, make_once
 from finetune.recipe import Recipe, read_recipe
 from finetune.sft import Knobs, Tuned, train
@@ -61,6 +66,8 @@ log = logging.getLogger(__name__)
 _SINGLE = ("detection", "class", "direction")  # targets that make no classifier
 _LOOK_SHARE = 20  # a look at held-out texts reads a twentieth of what the run reads
 _LEAST_LOOKED_AT = 64
+_WORTH = ("macro_f1", "false_share", "recall")  # of the shipped model, beside those of the new one
+_LEAST_RECALL = 0.5
 
 
 @dataclass(frozen=True)
@@ -186,6 +193,11 @@ def render_made(made: Made) -> str:
             if measure.startswith(f"{test}.")
         }
         lines.append(f"{test}: " + ", ".join(f"{k} {v:g}" for k, v in measures.items()))
+        if measures.get("recall", 1.0) < max(_LEAST_RECALL, measures.get("shipped.recall", 0.0)):
+            lines.append(
+                f"warning: on {test} it finds less than the model that ships, or than half; record more, "
+                f"or go back with `faultwise adapters use {made.adapter.site} {SHIPPED}`"
+            )
     if not card.split["test"]:
         lines.append(
             "no capture was left to test on: give five or more, or --exclude one, to learn what it is worth"
@@ -294,6 +306,9 @@ def _finish(
     for name in split.test:
         rows = draw_texts(texts[texts["capture"] == name], recipe.per_capture_held_out, knobs.seed)
         measures = measure_texts(rows, _score(rows, llm), calibration)
+        words = read_direction_words(order.base)
+        measures["direction_right"] = measure_directions(rows, llm, words)
+        measures |= _measure_shipped(rows, calibration)
         metrics |= {f"{name}.{measure}": value for measure, value in measures.items()}
 
     draft = draft_folder(home, order.site, family)
@@ -308,9 +323,7 @@ def _finish(
         begun_from=fingerprint_weights(order.base) if whole else "",
         prompt_fingerprint=prompt_fingerprint(),
         labels=LABELS,
-        temperature=round(calibration.temperature, 4),
-        prior_shift=round(calibration.prior_shift, 4),
-        threshold=calibration.threshold,
+        **card_numbers(calibration),
         data=split.train,
         split={"calibrate": split.held_out, "test": split.test},
         seed=knobs.seed,
@@ -343,6 +356,42 @@ def _score(texts: pd.DataFrame, llm: Scorer) -> np.ndarray:
     return llm.score(
         make_prompts(texts["text"].tolist(), llm), [ANSWERS[label] for label in LABELS]
     )
+
+
+def measure_directions(texts: pd.DataFrame, llm: Scorer, words: dict[str, str]) -> float:
+    """Of the anomalous windows whose direction is known, the share whose direction is the likelier
+    one after their true label; NaN where there are none, or the base has no words for it."""
+    right = total = 0.0
+    known = texts[(texts["label"] != NORMAL) & texts["direction"].isin(words)]
+    for label, rows in known.groupby("label"):
+        choices = [full_answer(str(label), word) for word in words.values()]
+        scores = llm.score(make_prompts(rows["text"].tolist(), llm), choices)
+        said = np.array(list(words))[scores.argmax(axis=1)]
+        weights = rows["weight"].to_numpy(float)
+        right += float(weights[said == rows["direction"].to_numpy()].sum())
+        total += float(weights.sum())
+    return right / total if total else float("nan")
+
+
+def _measure_shipped(texts: pd.DataFrame, calibration: Calibration) -> dict[str, float]:
+    """What the model that ships makes of the same texts; nothing where it does not load."""
+    try:
+        llm, card = load_registered(POCKET)
+    except UserError as mistake:  # hours of training are not lost over a comparison
+        log.warning("the model that ships is not compared with: %s", mistake)
+        return {}
+    numbers = {name: v for name, v in card.model_dump().items() if name in asdict(calibration)}
+    measures = measure_texts(texts, _score(texts, llm), replace(calibration, **numbers))
+    return {f"shipped.{name}": value for name, value in measures.items() if name in _WORTH}
+
+
+def card_numbers(calibration: Calibration) -> dict[str, Any]:
+    """The numbers of a calibration that a card holds."""
+    return {
+        name: round(value, 4)
+        for name, value in asdict(calibration).items()
+        if name in AdapterCard.model_fields
+    }
 
 
 def calibrate_texts(texts: pd.DataFrame, llm: Scorer, recipe: Recipe, seed: int) -> Calibration:

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 from assistant.cli.main import app, main
 from assistant.llm.adapters import read_card
 from assistant.registry import list_registered
+from finetune.site import measure_directions
 from finetune.site_captures import choose_phases, draw_examples, split_captures
 from traffic.errors import UserError
 from traffic.labels import LABELS
@@ -46,7 +48,7 @@ def order(base: Path, data: Path, *more: str) -> list[str]:
     [
         ((), "tiny"),
         (("--method", "full", "--target", "separate"), "tiny"),
-        (("--family", "two", "--phases", "iiot"), "two"),
+        (("--family", "two", "--exclude", "plant-3"), "two"),
     ],
 )
 def test_one_command_makes_an_adapter_that_classify_uses(more, family, data, base, home):
@@ -55,8 +57,14 @@ def test_one_command_makes_an_adapter_that_classify_uses(more, family, data, bas
     assert "classify CAPTURE --site demo" in done.output
     card = read_card(home / "adapters" / "demo" / family)
     assert card.name == f"demo/{family}"
-    assert sorted([*card.data, *card.split["calibrate"]]) == ["plant-1", "plant-2", "plant-3"]
-    assert card.split["test"] == ()
+    captures = [*card.data, *card.split["calibrate"], *card.split["test"]]
+    assert sorted(captures) == ["plant-1", "plant-2", "plant-3"]
+    tested = {"plant-3.recall", "plant-3.shipped.recall", "plant-3.direction_right"}
+    assert (
+        (card.split["test"] == ("plant-3",))
+        == (tested <= set(card.metrics))
+        == ("--exclude" in more)
+    )
     assert str(data) not in card.model_dump_json()
     assert not list((home / "training").rglob("*.safetensors"))  # of use only to a killed run
     verdicts = CliRunner().invoke(
@@ -73,6 +81,22 @@ def test_an_encoder_decoder_is_served_too(data, tmp_path, home):
     assert done.exit_code == 0, done.output
     verdicts = CliRunner().invoke(app, ["classify", str(data / "plant-1"), "--site", "demo"])
     assert verdicts.exit_code == 0, verdicts.output
+
+
+def test_directions_are_measured_by_what_was_learned():
+    class Sure:
+        """Says that everything comes from the device."""
+
+        chat_capable = False
+
+        def score(self, prompts, choices, progress=None):
+            return np.tile(np.log([0.9, 0.1]), (len(prompts), 1))
+
+    rows = [("dos", "target", 1), ("dos", "source", 2), ("c2", "source", 1), ("c2", "", 5)]
+    texts = pd.DataFrame(rows, columns=["label", "direction", "weight"]).assign(text="quiet")
+    words = {"source": "sent", "target": "got"}
+    assert measure_directions(texts, Sure(), words) == 0.75
+    assert np.isnan(measure_directions(texts, Sure(), {}))
 
 
 def test_a_single_target_is_for_comparison_only(data, base, home):

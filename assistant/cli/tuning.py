@@ -60,12 +60,12 @@ def sft(
     epochs: Annotated[int, typer.Option(min=1, help="Readings at most.")] = 3,
     batch: Annotated[int, typer.Option(min=1, help="Texts a step.")] = 64,
     learning_rate: Annotated[
-        float | None, typer.Option(min=0, help="The highest.", show_default="by size and method")
+        float | None, typer.Option(min=1e-8, help="The highest.", show_default="by size and method")
     ] = None,
     per_label: Annotated[
         int, typer.Option(min=1, help="Texts of each label; eight times as many normal ones.")
     ] = 1500,
-    max_minutes: Annotated[float, typer.Option(min=0, help="Of training, at most.")] = 60.0,
+    max_minutes: Annotated[float, typer.Option(min=0.01, help="Of training, at most.")] = 60.0,
     patience: Annotated[
         int, typer.Option(min=1, help="Looks at held-out captures without a gain before the end.")
     ] = 3,

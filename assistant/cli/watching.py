@@ -31,7 +31,7 @@ Why = Annotated[str, typer.Option(help="The reason, in your words.")]
 Hours = Annotated[float, typer.Option(min=0.01, max=2160, help="For how long.")]
 
 
-@with_settings("home", "plant", "local", "adapter", "model")
+@with_settings("home", "plant", "local", "site", "adapter", "model")
 def monitor(
     settings: "Settings",
     zeek_dir: Annotated[
