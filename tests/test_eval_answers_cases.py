@@ -132,3 +132,55 @@ def test_no_file_of_cases_has_a_name_that_hints() -> None:
         "answers", "asked", "retrieval",
     }  # fmt: skip
     assert not [path for path in CASES.iterdir() for label in LABELS if label in path.stem]
+
+
+ENTRY = {"capture": "a.pcap", "ask": "is it ok?", "standing": ["normal"]}
+
+
+def test_short_lines_become_cases_of_one_capture_each_way_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "asked.yaml"
+    blind = ENTRY | {"sensor": ["drops_30"], "device": "10.0.0.1", "must_not": ["healthy"]}
+    entries = [ENTRY, ENTRY | {"ask": "who?", "must": ["10"]}, blind]
+    path.write_text(yaml.safe_dump({"version": 1, "folder": "field", "cases": entries}))
+    (file,) = read_cases([path])
+    assert [case.id for case in file.cases] == ["fieldx-001", "fieldx-002", "fieldxdegraded-003"]
+    assert file.cases[0].capture == file.cases[1].capture != file.cases[2].capture
+    groups = {file.captures[case.capture].group for case in file.cases}
+    assert groups == {"field", "degraded"}
+    assert file.captures["field/a.pcap"].data == "field/a.pcap"
+    # A list alone is of captures that lie beside it, as the case maker writes it.
+    beside = tmp_path / "cases.yaml"
+    beside.write_text(yaml.safe_dump([ENTRY | {"facts": {"x": 1}, "decode": "tcp.port==1"}]))
+    (file,) = read_cases([beside])
+    (source,) = file.captures.values()
+    assert (source.file, source.group) == (tmp_path / "a.pcap", tmp_path.name)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (
+            {"standing": []},
+            "must, must_not, standing, cause, error, refused: expected one at least",
+        ),
+        ({"must": ["("]}, "'(' is no regular expression"),
+        ({"sensor": ["rain"]}, "sensor: no rain; expected some of mirror_one"),
+        ({"question": "?"}, "question: no such key"),
+    ],
+)
+def test_a_wrong_line_is_refused(tmp_path: Path, changed: dict, said: str) -> None:
+    path = tmp_path / "asked.yaml"
+    file = {"version": 1, "folder": "field", "cases": [ENTRY | changed]}
+    path.write_text(yaml.safe_dump(file))
+    with pytest.raises(UserError) as refused:
+        read_cases([path])
+    assert said in str(refused.value)
+
+
+def test_a_third_of_the_cases_is_not_of_our_making() -> None:
+    files = read_cases(find_cases("answers"))
+    groups = [file.captures[case.capture].group for file in files for case in file.cases]
+    assert len(groups) >= 200
+    assert groups.count("degraded") >= 50
+    theirs = ("protocols", "quickdraw", "modbus", "iot23", "home", "field", "data")
+    assert sum(one in theirs for one in groups) >= len(groups) / 3

@@ -16,8 +16,8 @@ from assistant.diagnosis import Diagnosis, diagnose
 from eval.answers.answers import plan_cases
 from eval.answers.captures import Roots, find_missing, read_case_capture
 from eval.answers.cases import Case, Recorded, Simulated, Source
-from eval.answers.grading import MEASURES, Answer, grade_answer
-from eval.answers.results import AnswersRun
+from eval.answers.grading import MEASURES, Answer, grade_answer, grade_refusal
+from eval.answers.results import AnswersRun, measure_share
 from knowledge_base.index import Index, open_index
 from traffic.datasets.truth import Interval, Truth, write_truth
 from traffic.errors import UserError
@@ -107,6 +107,50 @@ def test_a_removed_sentence_and_an_unreadable_answer_are_counted(
     assert grades(replace(diagnosis, removed=1), index)["intact"] is False
     assert grades(replace(diagnosis, text=" "), index)["valid"] is False
     assert grades(replace(diagnosis, label="gremlins"), index)["valid"] is False
+
+
+@pytest.mark.parametrize(
+    ("met", "low", "high"),
+    # By hand: (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n), z = 1.96 (Wilson, 1927).
+    [([True] * 8 + [False] * 2, 0.4902, 0.9433), ([False] * 10, 0.0, 0.2775)],
+)
+def test_shares_have_intervals_even_where_none_or_all_are_met(met, low, high) -> None:
+    share = measure_share(met)
+    assert share.value == sum(met) / 10
+    assert (share.low, share.high) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_words_of_a_case_decide_what_is_right_and_what_misleads(
+    diagnosis: Diagnosis, index: Index
+) -> None:
+    worded = {"causes": (), "mentions": (), "denies": ()}
+    right = {"must": (r"cam-1", r"\Alikely"), "must_not": (r"\Ahealthy",)}
+    assert not failed(grades(diagnosis, index, **worded, **right))
+    lacking = grades(diagnosis, index, **worded, must=("unicorn",))
+    assert failed(lacking) == {"cause", "mentions", "right"}
+    wrong = grades(diagnosis, index, **worded, must_not=("cam-1",))
+    assert failed(wrong) == {"reserved", "right", "unmisled"}
+    # An all-clear where there is none to give misleads, whatever else it says.
+    calm = replace(diagnosis, standing="normal", label="normal")
+    told = grades(calm, index, **worded)
+    assert failed(told) == {"standing", "right", "unmisled", "watchful"}
+    # So does an alarm where all is well.
+    assert "unmisled" in failed(grades(diagnosis, index, **worded, standings=("normal",)))
+
+
+def test_a_capture_that_has_to_be_refused_is_graded_by_its_line() -> None:
+    case = CASE.model_copy(update={"error": "LFS"})
+    assert grade_refusal(case, "a.pcap is a Git LFS pointer").measures["right"] is True
+    assert grade_refusal(case, "no such file").measures["right"] is False
+
+
+def test_a_log_that_stopped_is_read_as_such(shared: Path) -> None:
+    source = Source(data="field/download", sensor=("log_stopped",), folder="field")
+    roots = Roots(shared / "data", Path())
+    whole = read_case_capture(Source(data="field/download"), roots).capture
+    stopped = read_case_capture(source, roots).capture
+    assert 0 < len(stopped.flows) <= len(whole.flows) // 2 + 1
+    assert source.group == "degraded"
 
 
 def test_refusals_are_told_from_answers(index: Index) -> None:

@@ -130,9 +130,16 @@ def _name_some(names: list[str]) -> str:
 def _say_copies(whole: pd.Series) -> str:
     if not whole["copies"]:
         return ""
+    one = whole["copies"] == 1
+    are, them = ("is a copy of another", "it") if one else ("are copies of others", "them")
+    left = (
+        "it was left out and is no retransmission"
+        if one
+        else "they were left out and are no retransmissions"
+    )
     return (
-        f"{_count(whole['copies'])} of {_count(whole['frames'])} frames are copies of others: a mirror port "
-        "delivered them once more; they were left out and are no retransmissions"
+        f"{_count(whole['copies'])} of {_count(whole['frames'])} frames {are}: a mirror port "
+        f"delivered {them} once more; {left}"
     )
 
 
@@ -157,9 +164,10 @@ def _say_cut(whole: pd.Series) -> str:
             "their first byte of UDP: handshakes, requests, refusals and ends of connections cannot be judged"
         )
     if whole["cut_frames"]:
+        are, their = ("is", "its") if whole["cut_frames"] == 1 else ("are", "their")
         return (
-            f"{_count(whole['cut_frames'])} of {_count(whole['frames'])} frames are cut by the snap length; "
-            "their content was read as far as it is there"
+            f"{_count(whole['cut_frames'])} of {_count(whole['frames'])} frames {are} cut by the snap length; "
+            f"{their} content was read as far as it is there"
         )
     return ""
 
@@ -169,8 +177,9 @@ def _say_unread(quality: Quality) -> str:
     if not frames:
         return ""
     names = [f"{_count(n)} {name}" for name, n in quality.unread.itertuples(index=False)]
+    are = "is of a kind" if frames == 1 else "are of kinds"
     return (
-        f"{_count(frames)} of {_count(quality.whole['frames'])} frames are of kinds that nothing here reads "
+        f"{_count(frames)} of {_count(quality.whole['frames'])} frames {are} that nothing here reads "
         f"({_name_some(names)})"
     )
 
@@ -184,8 +193,9 @@ def _say_drops(quality: Quality) -> str:
     whole = quality.whole
     if not whole["dropped_bytes"]:
         return ""
+    gaps = "gap" if whole["gaps"] == 1 else "gaps"
     return (
-        f"{_count(whole['dropped_bytes'])} bytes in {_count(whole['gaps'])} gaps were acknowledged by their "
+        f"{_count(whole['dropped_bytes'])} bytes in {_count(whole['gaps'])} {gaps} were acknowledged by their "
         "receivers and are not in the capture: the sensor dropped frames"
     )
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, say
 from assistant.answers.condition import answer_since
-from assistant.answers.partners import describe_delay, describe_requests
+from assistant.answers.partners import describe_delay, describe_requests, name_times
 from assistant.detection.rules.conversation import word_code
 from assistant.facts.fact import Fact, Value, listed
 from assistant.questions.entities import list_addresses
@@ -123,7 +123,7 @@ def _requests(asked: Asked, measure: str) -> Answer:
             part.groupby(["protocol", "code"], observed=True).size().sort_values(ascending=False)
         )
         codes = listed(
-            f"{n:,} times {word_code(str(p), int(c))}" for (p, c), n in counts.items() if c > 0
+            f"{name_times(n)} {word_code(str(p), int(c))}" for (p, c), n in counts.items() if c > 0
         )
         return Answer(
             say(

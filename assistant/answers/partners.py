@@ -12,7 +12,7 @@ from assistant.detection.incidents import Incident
 from assistant.detection.rules.conversation import prove, word_code
 from assistant.detection.rules.proofs import between
 from assistant.facts.devices import name_service, writer_facts
-from assistant.facts.fact import Fact, Proof, Value, listed
+from assistant.facts.fact import Fact, Proof, Value, listed, plural
 from assistant.facts.traffic_view import TrafficView
 from assistant.questions.entities import worst_first
 from traffic.conversations import ENDINGS
@@ -105,7 +105,7 @@ def _close(asked: Asked) -> Answer:
     closers = ended["client"].astype("str").where(client, ended["server"].astype("str"))
     counts = closers.value_counts()
     names = listed(
-        [f"{asked.view.name_of(one)} ({_name_times(n)})" for one, n in counts.items()], _MOST
+        [f"{asked.view.name_of(one)} ({name_times(n)})" for one, n in counts.items()], _MOST
     )
     values: dict[str, Value] = {f"c{place}": int(n) for place, n in enumerate(counts)}
     idle_s = float(ended["idle_s"].median())
@@ -222,7 +222,7 @@ def _ask(asked: Asked) -> Answer:
     shown = other if asked.query.active else actor
     order = rows[shown].astype("str").value_counts()
     names = listed(
-        [f"{asked.view.name_of(one)} ({_name_times(n)})" for one, n in order.items()], _MOST
+        [f"{asked.view.name_of(one)} ({name_times(n)})" for one, n in order.items()], _MOST
     )
     facts = describe_requests(rows, asked.view, refused=relation == "refuse")
     form = "active" if asked.query.active else "passive"
@@ -242,7 +242,7 @@ def _ask_by_arp(asked: Asked) -> Answer | None:
     counts = rows.groupby("other")["count"].sum().sort_values(ascending=False)
     failed = vain.groupby("other")["count"].sum()
     names = listed(
-        [f"{asked.view.name_of(one)} ({_name_times(int(n))})" for one, n in counts.items()], _MOST
+        [f"{asked.view.name_of(one)} ({name_times(int(n))})" for one, n in counts.items()], _MOST
     )
     values: dict[str, Value] = {f"c{place}": int(n) for place, n in enumerate(counts)}
     line = say(f"arp_{'active' if asked.query.active else 'passive'}", asked.reply(True), name=asked.name,
@@ -265,7 +265,8 @@ def _count_writes(asked: Asked) -> Answer:
     return Answer(line, tuple(writer_facts(asked.view, asked.device)))
 
 
-def _name_times(count: int) -> str:
+def name_times(count: int) -> str:
+    """How often, in words: "once", "1,204 times"."""
     return "once" if count == 1 else f"{count:,} times"
 
 
@@ -292,7 +293,7 @@ def describe_requests(
             mine.loc[mine["code"] > 0, "code"].value_counts() if refused else pd.Series(dtype=int)
         )
         said = listed(
-            f"{count:,} times {word_code(protocol, int(code))}" for code, count in codes.items()
+            f"{name_times(count)} {word_code(protocol, int(code))}" for code, count in codes.items()
         )
         step = mine["ts"].sort_values().diff().median()
         every = len(mine) > 2 and pd.notna(step) and step > 0
@@ -344,7 +345,7 @@ def _name_targets(protocol: str, rows: pd.DataFrame) -> str:
     parts = []
     units = sorted(int(unit) for unit in rows["unit"].unique() if unit >= 0)
     if units and (len(units) > 1 or units[0] > 0):
-        parts.append(f"unit {listed(map(str, units), 6)}")
+        parts.append(f"{plural(len(units), 'unit')} {listed(map(str, units), 6)}")
     targets = [int(one) for one in rows["target"].value_counts().index if one >= 0]
     if targets:
         word = BY_NAME[protocol].name_target

@@ -119,7 +119,14 @@ def answer_certainty(asked: Asked, headline: Fact) -> Answer:
             reply = "" if reply == "unclear" else "no" if found.standing == "confirmed" else ""
     shown = [*facts[:4], *([verdict] if verdict else []), *_doubt(asked), *asked.sensor]
     against = found.apart.excluded[:1]
-    return Answer(say(kind, reply), (*shown, *against))
+    # Of what it is sure, and where, stands in the line itself.
+    fault = read_playbook(incident.label).short if incident else ""
+    name = asked.view.name_of(incident.device) if incident else asked.name
+    if incident is None and found.standing == "inconclusive" and not asked.device:
+        kind += "_plant"
+    elif incident is not None and found.standing in ("inconclusive",):
+        kind += "_of"
+    return Answer(say(kind, reply, name=name, fault=fault), (*shown, *against))
 
 
 def answer_against(asked: Asked, headline: Fact) -> Answer:

@@ -128,6 +128,8 @@ def judge_health(device: str, verdicts: pd.DataFrame, view: TrafficView) -> Heal
     """
     mine = verdicts["device"].to_numpy() == device
     blind = find_blindness(view.quality, device, view.seen_s)
+    if not blind and _lacks_questions(view, device):
+        blind = "one_way"  # of UDP, where no handshake tells it
     if not mine.any():
         return Health(device, "inconclusive", blind or "unseen", (), 0, 0.0)
     seen_s = _covered_s(verdicts["start_s"].to_numpy(float)[mine])
@@ -136,6 +138,14 @@ def judge_health(device: str, verdicts: pd.DataFrame, view: TrafficView) -> Heal
     if not reason and (complaint := _find_complaint(view, device)):
         reason = complaint.kind
     return replace(seen, standing="inconclusive", reason=reason) if reason else seen
+
+
+def _lacks_questions(view: TrafficView, device: str) -> bool:
+    """Whether most of what a device was answered, or answers, was not seen to be asked."""
+    rows = view.exchanges
+    rows = rows[(rows["client"] == device) | (rows["server"] == device)]
+    alone = int((rows["outcome"] == "unasked").sum())
+    return alone >= _FEWEST and 2 * alone >= len(rows)
 
 
 def find_stretches(device: str, verdicts: pd.DataFrame) -> tuple[Stretch, ...]:

@@ -222,7 +222,8 @@ class Entry(Strict):
         local: public networks that are the plant's.
         sensor: what a bad sensor makes of the capture first: names of
             ``eval.testbed.sensor.DEGRADATIONS``.
-        facts: what whoever made the capture knows of it, not graded, like ``measured``.
+        facts: what whoever made the capture knows of it, not graded, like ``measured`` and
+            ``decode`` (what tshark has to be told).
     """
 
     capture: Text
@@ -241,6 +242,7 @@ class Entry(Strict):
     sensor: tuple[Text, ...] = ()
     facts: dict[str, Any] = Field(default_factory=dict)
     measured: dict[str, Any] = Field(default_factory=dict)
+    decode: Any = None
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
