@@ -73,6 +73,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE maintenance (id INTEGER PRIMARY KEY, device TEXT NOT NULL, start_s REAL NOT NULL,"
         " end_s REAL NOT NULL, who TEXT NOT NULL, why TEXT NOT NULL, at_s REAL NOT NULL)",
     ),
+    # A replay beside the live plant must not take back its alarms.
+    ("ALTER TABLE alarms ADD COLUMN source TEXT NOT NULL DEFAULT ''",),
 )
 
 # The rows of incident_states that nobody took back.

@@ -1,5 +1,6 @@
 """A plant watched live says what its recording says, and goes on after every stop."""
 
+import dataclasses
 import os
 import signal
 import sqlite3
@@ -17,13 +18,15 @@ from assistant.monitor.alarm_list import list_alarms
 from assistant.monitor.clock import SlotClock
 from assistant.monitor.recent import Recent
 from assistant.monitor.records import make_head, pack_records
-from assistant.monitor.replay import open_replay
+from assistant.monitor.replay import open_replay, read_rows
 from assistant.monitor.source import Batch, Part
 from assistant.monitor.watch import Bounds, Monitor, SlotReport, Watched, find_position
+from assistant.monitor.zeek_folder import ZeekFolder
 from assistant.session import load_models
 from assistant.settings import Settings
 from traffic.pcap.records import read_records
 from traffic.plant import load_plant
+from traffic.zeek.conn import read_zeek
 
 SAMPLES = Path(__file__).resolve().parents[1] / "assistant" / "samples"
 PLANTS = sorted(path.parent.name for path in SAMPLES.glob("*/plant.yaml"))
@@ -101,7 +104,7 @@ _RUN = """
 import sys; sys.path.insert(0, sys.argv[3])
 from pathlib import Path
 from test_monitor import SAMPLES, watch
-from assistant.monitor.replay import open_replay
+from assistant.monitor.replay import open_replay, read_rows
 from assistant.monitor.watch import find_position
 from assistant.session import load_models
 from assistant.settings import Settings
@@ -252,3 +255,143 @@ def test_a_finished_replay_begins_again_and_another_needs_its_own_state(models, 
     assert find_position(tmp_path / "monitor", "another") == {}
     again = watch(models, open_replay(path, 0), tmp_path, "press-shop")
     assert [one.end_s for one in first] == [one.end_s for one in again]
+
+
+# ---- What goes wrong ----
+
+
+class Script:
+    """A source that gives packets of a recording as a test says, with the times it says."""
+
+    lateness_s, back_s, live = 1.0, 30.0, False
+
+    def __init__(self, steps: list[Batch]) -> None:
+        self._steps = steps
+
+    def read(self, wait_s: float) -> Batch:
+        return self._steps.pop(0) if self._steps else Batch(position={"end": 1}, ended=True)
+
+    def close(self) -> None:
+        pass
+
+
+def cut_in_slots(name: str, shift_s: float = 0.0) -> list[Batch]:
+    """The packets of a recording, a batch for each ten seconds, moved in time."""
+    records = read_records(SAMPLES / name / "capture.pcap")
+    head, slot = make_head(int(records.link[0])), np.floor(records.ts / 10)
+    batches = []
+    for number in np.unique(slot):
+        some = records.take(np.flatnonzero(slot == number))
+        moved = dataclasses.replace(some, ts=some.ts + shift_s)
+        batches.append(
+            Batch((Part("packets", head, pack_records(moved)),), moved.ts, {"slot": int(number)})
+        )
+    return batches
+
+
+def verdicts_in(home: Path) -> list:
+    state = sqlite3.connect(home / "monitor" / "monitor.sqlite")
+    return state.execute("SELECT device, slot, mark FROM verdicts ORDER BY 1, 2").fetchall()
+
+
+def test_packets_that_come_late_are_counted_and_change_what_they_belong_to(models, tmp_path):
+    batches = cut_in_slots("press-shop")
+    watch(models, Script(list(batches)), tmp_path / "in order", "x")
+    late = [*batches[:5], *batches[6:8], batches[5], *batches[8:]]  # a slot comes 20 s late
+    reports = watch(models, Script(late), tmp_path / "late", "x")
+    assert reports[-1].late == len(batches[5].ts)
+    assert sum(one.judged.revised for one in reports) > 0
+    assert verdicts_in(tmp_path / "late") == verdicts_in(tmp_path / "in order")
+
+
+def test_a_clock_set_back_is_an_alarm_and_the_plant_is_judged_by_the_new_one(models, tmp_path):
+    first, again = cut_in_slots("press-shop"), cut_in_slots("press-shop", shift_s=-7200.0)
+    reports = watch(models, Script([*first, *again]), tmp_path, "x")
+    kinds = [
+        one.alarm.incident.split("-")[1]
+        for one in each_change(reports)
+        if one.alarm.label == "sensor"
+    ]
+    assert kinds.count("clock_back") >= 1
+    assert min(one.end_s for one in reports) < first[0].ts[0] - 7000
+    alone = watch(
+        models, Script(cut_in_slots("press-shop", shift_s=-7200.0)), tmp_path / "new", "x"
+    )
+    assert reports[-1].devices == alone[-1].devices > 0
+    starts = reports[-1].judged.verdicts["start_s"]
+    assert starts.max() < first[0].ts[0]  # nothing of the old clock is left
+
+
+def each_change(reports: list[SlotReport]) -> list:
+    return [change for one in reports for change in one.changes]
+
+
+_FULL = """
+import resource, signal, sys; sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+import test_monitor as t
+from assistant.history import History
+from assistant.monitor.watch import Bounds, Monitor, Watched
+from assistant.session import load_models
+from assistant.settings import Settings
+home = Path(sys.argv[1])
+models, history = load_models(Settings()), History(home / "history.sqlite")
+source = t.Script(t.cut_in_slots("press-shop"))
+running = Monitor(Watched(source, models.llm, models.card, history, home / "monitor", "x"))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+for _ in range(3): running.step()
+resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))  # no file takes a byte more
+left, kinds = len(source._steps), set()
+for _ in range(4):
+    report, _ = running.step()
+    kinds |= {one.kind for one in report.conditions} if report else set()
+assert len(source._steps) >= left - 1, "it goes on reading what it cannot keep"
+assert kinds == {"disk_full"}, kinds
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+running.run(lambda report: None, lambda: False)
+"""
+
+
+def test_a_full_disk_is_said_and_nothing_is_lost_once_there_is_room(models, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", _FULL, str(tmp_path / "full"), str(Path(__file__).parent)],
+        capture_output=True, text=True, cwd=SAMPLES.parents[1], check=False,
+        env=os.environ | {"PYTHONPATH": str(SAMPLES.parents[1])},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    watch(models, Script(cut_in_slots("press-shop")), tmp_path / "room", "x")
+    assert verdicts_in(tmp_path / "full") == verdicts_in(tmp_path / "room")
+
+
+def test_a_growing_zeek_folder_gives_the_incidents_of_the_whole_log(models, tmp_path):
+    """Rows are written when connections end, over a rotation, as Zeek does."""
+    whole = SAMPLES / "bottling-line"
+    plant = load_plant(whole / "plant.yaml")
+    rows = read_rows(whole / "conn.log")
+    order = np.argsort(rows.ts, kind="stable").tolist()
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    log = folder / "conn.log"
+    log.write_bytes(rows.head)
+    source = ZeekFolder(folder)
+    source.live = False  # its clock is that of 2017
+    history = History(tmp_path / "history.sqlite")
+    running = Monitor(
+        Watched(source, models.llm, models.card, history, tmp_path / "monitor", "z", plant)
+    )
+    for number, some in enumerate(np.array_split(order, 12)):
+        if number == 6:
+            log.rename(folder / "conn-1.log")
+            log.write_bytes(rows.head + b"#open\t2\n")
+        with log.open("ab") as file:
+            file.write(b"".join(rows.lines[place] for place in some.tolist()))
+        running.step()
+    for _ in range(3):
+        running.step()
+    read = read_zeek(tmp_path / "monitor" / "recent").flows
+    assert len(read) == len(rows.lines)
+    running.close()
+    labels = {(one.label, one.device) for one in list_alarms(history) if one.returned_s is None}
+    expected = analyse(whole, models.llm, models.card, plant).incidents
+    assert labels == {(one.label, one.device) for one in expected}
+    history.close()

@@ -69,6 +69,7 @@ class Alarm:
         times: how often it was raised.
         incident_end_s: newest evidence.
         content: what it says.
+        source: which source showed it: the interface, the folder, the recording.
     """
 
     incident: str
@@ -82,6 +83,7 @@ class Alarm:
     times: int
     incident_end_s: float
     content: AlarmContent
+    source: str = ""
 
 
 def list_alarms(history: History, since_s: float | None = None, tier: Tier = "log") -> list[Alarm]:

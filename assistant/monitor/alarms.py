@@ -7,9 +7,10 @@ An incident is known again in the next slot by its id, or by its label, device a
 id under which it was first raised, however it grows.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import pandas as pd
@@ -26,6 +27,7 @@ from traffic.plant import Plant
 Act = Literal["raise", "change", "grow", "return", "withdraw"]
 
 OFF_DELAY_S = 120.0
+_DAY_S = 86_400.0
 _NEAR_S = 600.0  # evidence of one label and device that comes again within this is the same alarm
 
 
@@ -59,10 +61,15 @@ class Alarms:
     """The alarms of one history file; only the monitor raises and returns them."""
 
     def __init__(
-        self, history: History, plant: Plant | None = None, off_delay_s: float = OFF_DELAY_S
+        self,
+        history: History,
+        plant: Plant | None = None,
+        source: str = "",
+        off_delay_s: float = OFF_DELAY_S,
     ) -> None:
-        """Go on with the alarms of the file."""
+        """Go on with the alarms that a source has in the file; those of others are left alone."""
         self._history, self._plant, self._off_delay_s = history, plant or Plant(), off_delay_s
+        self._source = source
         self._last_seen: dict[str, float] = {}
 
     def update(
@@ -86,7 +93,7 @@ class Alarms:
             What changed, in the order in which it did; all of it is kept when this returns, or
             none of it.
         """
-        seen = [self._see(one, verdicts, now_s) for one in incidents]
+        seen = [self._see(one, verdicts, now_s) for one in _with_ids(incidents)]
         return self._update([*seen, *map(_see_condition, conditions)], now_s, at_s)
 
     def update_sensor(
@@ -98,7 +105,8 @@ class Alarms:
     def _update(
         self, seen: Sequence[_Seen], now_s: float, at_s: float, sensor: bool = False
     ) -> list[Change]:
-        known = {one.incident: one for one in list_alarms(self._history, since_s=now_s - 86_400.0)}
+        alarms = list_alarms(self._history, since_s=now_s - _DAY_S)
+        known = {one.incident: one for one in alarms if one.source == self._source}
         pairs = _match(seen, known)
         changes: list[Change] = []
         for one, before in pairs:
@@ -140,6 +148,7 @@ class Alarms:
             times=1 if before is None else before.times + raised,
             incident_end_s=max(one.end_s, before.incident_end_s if before else one.end_s),
             content=one.content,
+            source=self._source,
         )
         changes = []
         if raised:
@@ -221,6 +230,17 @@ class Alarms:
                         raised_s=alarm.raised_s, returned_s=alarm.returned_s, times=alarm.times,
                         suppressed=one.suppressed,
                     )  # fmt: skip
+
+
+def _with_ids(incidents: Sequence[Incident]) -> list[Incident]:
+    """Incidents with an id each: two of one device, label and second differ in their peers alone."""
+    used: set[str] = set()
+    named = []
+    for one in incidents:
+        mark = hashlib.sha256(" ".join(sorted(one.peers)).encode()).hexdigest()[:4]
+        named.append(replace(one, id=f"{one.id}-{mark}") if one.id in used else one)
+        used.add(one.id)
+    return named
 
 
 def _higher(one: Any, other: Any) -> Any:
