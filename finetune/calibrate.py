@@ -1,16 +1,18 @@
-"""Choose what goes onto a card: temperature, shift and threshold, from captures never trained on.
+"""Choose what goes onto a card: temperature, shift and bounds, from captures never trained on.
 
-Held-out plants are troubled on purpose; in service anomalies are rare, so normal gains.
+Held-out plants are troubled on purpose; in service anomalies are rare, so normal gains. An alarm
+has a budget of false ones, a name one of wrong names; neither pays for the other.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import f1_score
 
-from assistant.detection.classify import choose, decide, make_probabilities, make_prompts
+from assistant.detection.classify import decide, find_shifts, make_probabilities, make_prompts
 from assistant.llm.calibration import (
+    Bounds,
     calibration_error,
     find_prior_shift,
     fit_temperature,
@@ -18,54 +20,56 @@ from assistant.llm.calibration import (
 )
 from assistant.llm.local import LocalLLM
 from prompts.messages import ANSWERS
+from traffic.capture import SAMPLE_S
 from traffic.errors import UserError
 from traffic.labels import LABELS, NORMAL
 
-THRESHOLDS = np.round(np.arange(0.30, 0.991, 0.01), 2)
+_ALARMS = np.round(np.arange(0.10, 0.991, 0.01), 2)
+_NAMES = np.round(np.arange(0.0, 0.991, 0.01), 2)
+_EPISODES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # the last is never
+_NORMAL = LABELS.index(NORMAL)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What goes onto the card.
+    """What goes onto the card, and what it does to the windows that it was chosen on.
 
     Attributes:
-        temperature: above 1 where the model was too sure.
-        prior_shift: nats that normal gains over every anomaly.
-        threshold: verdicts with a smaller probability abstain.
-        wrong_share: of the held-out windows, those with a wrong anomalous verdict that does not
-            abstain.
-        abstained_share: of the held-out windows, those whose verdict abstains.
+        bounds: temperature, shift, and from where on a window is odd and its label named.
+        false_share: of normal windows, those alarmed.
+        recall: of anomalous windows, those alarmed.
+        named_share: of anomalous windows that are alarmed, those with a name.
+        wrong_name_share: of these, those with another than the true one.
         nll: negative log-likelihood of the truth, nats a window, at that temperature.
         calibration_error: mean distance between a verdict's probability and how often such verdicts
             are right.
     """
 
-    temperature: float
-    prior_shift: float
-    threshold: float
-    wrong_share: float
-    abstained_share: float
+    bounds: Bounds
+    false_share: float
+    recall: float
+    named_share: float
+    wrong_name_share: float
     nll: float
     calibration_error: float
 
 
 def calibrate(
+    windows: pd.DataFrame,
     scores: np.ndarray,
-    truth: np.ndarray,
-    weights: np.ndarray,
-    normal: int = 0,
-    max_wrong: float = 0.001,
+    max_false: float,
+    max_wrong_name: float,
     anomalous_share: float | None = None,
 ) -> Calibration:
-    """Find temperature, shift and threshold on held-out windows.
+    """Find temperature, shift and bounds on held-out windows.
 
     Args:
-        scores: shape (n, n_labels), log-probabilities.
-        truth: shape (n,), the column of the true label.
-        weights: shape (n,), windows that each row stands for.
-        normal: the column of the normal label.
-        max_wrong: the share of windows that may get a wrong anomalous verdict: the smallest
-            threshold that keeps to it is chosen, or the largest of all where none does.
+        windows: ``label``, ``capture``, ``device``, ``start_s``, as `finetune.dataset.make_texts`
+            gives them: every window, a device's together and by time.
+        scores: shape (n, len(LABELS)), log-probabilities.
+        max_false: the share of normal windows that may be alarmed: of the episode bounds and the
+            smallest alarm bound that keeps to it, those with most recall are chosen.
+        max_wrong_name: of named true anomalies, those that may have a wrong name.
         anomalous_share: of windows in service; by default as many as are held out.
 
     Raises:
@@ -75,40 +79,63 @@ def calibrate(
         raise UserError(
             "no held-out windows to calibrate on; expected some; hold captures out of training"
         )
-
-    odds = weights / weights.sum()
-    temperature = fit_temperature(scores, truth, odds)
+    truth = windows["label"].map(LABELS.index).to_numpy()
+    temperature = fit_temperature(scores, truth)
     calibrated = make_probabilities(scores, temperature)
-    error = calibration_error(calibrated.max(axis=1), calibrated.argmax(axis=1) == truth, odds)
-    shift = find_prior_shift(float(odds[truth != normal].sum()), anomalous_share)
-    verdict, top = choose(make_probabilities(scores, temperature, shift, normal), normal)
-    wrong = (verdict != truth) & (verdict != normal)
-    shares = np.array([odds[wrong & (top >= threshold)].sum() for threshold in THRESHOLDS])
-    chosen = (
-        int(np.argmax(shares <= max_wrong)) if (shares <= max_wrong).any() else len(THRESHOLDS) - 1
-    )
+    shift = find_prior_shift(float((truth != _NORMAL).mean()), anomalous_share)
+    bounds = _choose_alarm(windows, scores, truth, Bounds(temperature, shift), max_false)
+    bounds = _choose_name(windows, scores, truth, bounds, max_wrong_name)
+    verdicts = judge_windows(windows, scores, bounds)
+    odd, alarmed = truth != _NORMAL, (verdicts["label"] != NORMAL).to_numpy()
+    named = alarmed & odd & ~verdicts["abstained"].to_numpy()
+    wrong = named & (verdicts["label"] != windows["label"].to_numpy()).to_numpy()
+    even = np.ones(len(scores))
     return Calibration(
-        temperature=temperature,
-        prior_shift=shift,
-        threshold=float(THRESHOLDS[chosen]),
-        wrong_share=float(shares[chosen]),
-        abstained_share=float(odds[(verdict != normal) & (top < THRESHOLDS[chosen])].sum()),
-        nll=negative_log_likelihood(scores, truth, odds, temperature),
-        calibration_error=error,
+        bounds=bounds,
+        false_share=_share(alarmed, ~odd),
+        recall=_share(alarmed, odd),
+        named_share=_share(named, alarmed & odd),
+        wrong_name_share=_share(wrong, named),
+        nll=negative_log_likelihood(scores, truth, even, temperature),
+        calibration_error=calibration_error(
+            calibrated.max(axis=1), calibrated.argmax(axis=1) == truth, even
+        ),
     )
 
 
-# ---- Verdicts on texts that were not trained on, scored as serving scores them ----
+def _choose_alarm(
+    windows: pd.DataFrame, scores: np.ndarray, truth: np.ndarray, bounds: Bounds, max_false: float
+) -> Bounds:
+    found: list[tuple[float, float, float]] = []  # recall, episode, alarm
+    for episode in _EPISODES:
+        odd = 1 - _probabilities(windows, scores, replace(bounds, episode=episode))[:, _NORMAL]
+        calm = np.sort(odd[truth == _NORMAL])
+        false = 1 - np.searchsorted(calm, _ALARMS, side="left") / max(len(calm), 1)
+        alarm = _ALARMS[np.argmax(false <= max_false)] if (false <= max_false).any() else _ALARMS[-1]
+        found.append((_share(odd >= alarm, truth != _NORMAL), episode, float(alarm)))
+    _, episode, alarm = max(found)
+    return replace(bounds, episode=episode, alarm=alarm)
 
 
-def draw_texts(table: pd.DataFrame, per_capture: int, seed: int) -> pd.DataFrame:
-    """At most ``per_capture`` texts of each capture, at random, each with the weight it had."""
-    return (
-        table.sample(frac=1, random_state=seed)
-        .groupby("capture", sort=True)
-        .head(per_capture)
-        .reset_index(drop=True)
-    )
+def _choose_name(
+    windows: pd.DataFrame, scores: np.ndarray, truth: np.ndarray, bounds: Bounds, max_wrong: float
+) -> Bounds:
+    probabilities = _probabilities(windows, scores, bounds)
+    for name in _NAMES:
+        bounds = replace(bounds, name=float(name))
+        verdicts = decide(probabilities, bounds)
+        named = (verdicts["label"] != NORMAL) & ~verdicts["abstained"] & (truth != _NORMAL)
+        if _share((verdicts["label"] != windows["label"].to_numpy()), named) <= max_wrong:
+            break
+    return bounds
+
+
+def _share(which: np.ndarray | pd.Series, among: np.ndarray | pd.Series) -> float:
+    chosen = np.asarray(which)[np.asarray(among)]
+    return float(chosen.mean()) if len(chosen) else 0.0
+
+
+# ---- Verdicts on windows that were not trained on, scored as serving scores them ----
 
 
 def score_texts(table: pd.DataFrame, llm: LocalLLM) -> np.ndarray:
@@ -118,31 +145,46 @@ def score_texts(table: pd.DataFrame, llm: LocalLLM) -> np.ndarray:
     )
 
 
-def measure_texts(
-    table: pd.DataFrame, scores: np.ndarray, calibration: Calibration
+def judge_windows(windows: pd.DataFrame, scores: np.ndarray, bounds: Bounds) -> pd.DataFrame:
+    """The verdicts that serving would give, as `assistant.detection.classify.decide` has them."""
+    return decide(_probabilities(windows, scores, bounds), bounds)
+
+
+def _probabilities(windows: pd.DataFrame, scores: np.ndarray, bounds: Bounds) -> np.ndarray:
+    device = windows.groupby(["capture", "device"], sort=False).ngroup().to_numpy()
+    slots = np.rint(windows["start_s"].to_numpy() / SAMPLE_S).astype(np.int64)
+    # Captures of one set lie years apart: slots are counted from each device's first.
+    slots = slots - pd.Series(slots).groupby(device).transform("min").to_numpy()
+    shift = find_shifts(scores, bounds, device, slots)
+    return make_probabilities(scores, bounds.temperature, shift)
+
+
+def measure_windows(
+    windows: pd.DataFrame, scores: np.ndarray, bounds: Bounds
 ) -> dict[str, float]:
-    """Measures of the verdicts on a table of texts, each text counted as often as it occurred.
+    """Measures of the verdicts on held-out windows, as an operator sees them.
 
     Returns:
-        ``windows``; ``macro_f1`` over the labels that are true or said anywhere; ``false_share``,
-        of the normal windows those with an anomalous verdict that does not abstain, and ``recall``,
-        of the anomalous windows those with any such verdict (each only where there are such
-        windows); ``abstained_share``.
+        ``windows``; ``macro_f1`` over the labels that are true; ``false_share``, of the normal
+        windows those alarmed, and ``recall``, of the anomalous ones, named or not (each only where
+        there are such windows); ``named_share`` of alarmed anomalies, and ``right_name_share`` of
+        those.
     """
-    verdicts = decide(
-        scores, calibration.temperature, calibration.threshold, calibration.prior_shift
-    )
-    truth, said = table["label"].to_numpy(object), verdicts["label"].to_numpy(object)
-    weight = table["weight"].to_numpy(float)
-    alarmed = (said != NORMAL) & ~verdicts["abstained"].to_numpy()
+    verdicts = judge_windows(windows, scores, bounds)
+    truth, label = windows["label"].to_numpy(object), verdicts["label"].to_numpy(object)
+    odd, alarmed = truth != NORMAL, label != NORMAL
+    named = odd & alarmed & ~verdicts["abstained"].to_numpy()
+    true_labels = sorted(set(truth))
     measures = {
-        "windows": float(weight.sum()),
+        "windows": float(len(windows)),
         "macro_f1": float(
-            f1_score(truth, said, average="macro", sample_weight=weight, zero_division=0.0)
+            f1_score(truth, label, labels=true_labels, average="macro", zero_division=0.0)
         ),
-        "abstained_share": float(np.average(verdicts["abstained"], weights=weight)),
     }
-    for name, which in (("false_share", truth == NORMAL), ("recall", truth != NORMAL)):
-        if which.any():
-            measures[name] = float(np.average(alarmed[which], weights=weight[which]))
+    if (~odd).any():
+        measures["false_share"] = _share(alarmed, ~odd)
+    if odd.any():
+        measures["recall"] = _share(alarmed, odd)
+        measures["named_share"] = _share(named, odd & alarmed)
+        measures["right_name_share"] = _share(label == truth, named)
     return {name: round(value, 4) for name, value in measures.items()}

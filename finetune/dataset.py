@@ -21,41 +21,43 @@ from prompts.window_text import render_windows
 from traffic.datasets import Labelled, find_labelled, load_labelled, name_capture, simulate_labelled
 from traffic.errors import UserError
 from traffic.labels import LABELS
+from traffic.windows import Windows
 
-COLUMNS = ["text", "label", "capture", "weight"]
+COLUMNS = ["text", "label", "capture", "device", "start_s"]
+COUNTED = ["text", "label", "capture", "weight"]
 
 
 def make_texts(labelled: Iterable[Labelled]) -> pd.DataFrame:
     """Render labelled captures.
 
     Returns:
-        Shape (n_texts, 4): ``text``, ``label``, ``capture``, ``weight`` (windows with that text,
-        int64).
+        Shape (n_windows, 5): ``text``, ``label``, ``capture``, ``device`` (a number in its capture,
+        for no address belongs into a model's data) and ``start_s``.
     """
     parts = [
         pd.DataFrame(
             {
-                "text": render_windows(one.windows),
-                "label": one.windows.table["label"],
+                "text": pd.Series(render_windows(one.windows), dtype="str"),
+                "label": one.windows.table["label"].astype("str"),
                 "capture": one.name,
+                "device": one.windows.table["device"].factorize()[0],
+                "start_s": one.windows.table["start_s"].to_numpy(float),
             }
         )
         for one in labelled
     ]
-    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS[:3])
-    return count_texts(table)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
 
 
 def count_texts(table: pd.DataFrame) -> pd.DataFrame:
-    """Keep equal rows once, in order of first appearance, with their number as ``weight``."""
-    counted = (
-        table.groupby(COLUMNS[:3], sort=False, as_index=False)
-        .size()
-        .rename(columns={"size": "weight"})
-    )
-    return counted.astype({"text": "str", "label": "str", "capture": "str", "weight": "int64"})[
-        COLUMNS
-    ]
+    """Keep equal texts of one capture and label once, in order of first appearance.
+
+    Returns:
+        Shape (n_texts, 4): ``text``, ``label``, ``capture``, ``weight`` (windows with that text).
+    """
+    groups = table.groupby(COUNTED[:3], sort=False, as_index=False, observed=True)
+    counted = groups.size().rename(columns={"size": "weight"})
+    return counted.astype({"text": "str", "label": "str", "capture": "str", "weight": "int64"})
 
 
 def balance_texts(
@@ -69,7 +71,7 @@ def balance_texts(
         their weight: steady traffic matters, and must not drown the rest.
 
     Args:
-        table: as `make_texts` gives it.
+        table: as `count_texts` gives it.
         per_label: most rows of one label.
         repeats: how often a text may stand in the result.
         seed: of the draw.
@@ -222,13 +224,25 @@ def make_capture_texts(folder: Path, captures: Captures, recipe: Recipe) -> None
 def _make_texts(name: str, folder: Path, path: Path | None, recipe: Recipe) -> int:
     file = folder / f"{name}.parquet"
     if not file.is_file():
-        seed = int(name.removeprefix(_SIMULATED)) if path is None else 0
-        low, high = (math.log(bound) for bound in recipe.devices)
-        devices = round(math.exp(random.Random(seed).uniform(low, high)))  # noqa: S311
-        labelled = (
-            load_labelled(path)
-            if path is not None
-            else simulate_labelled(seed, devices, recipe.hours)
-        )
-        write_texts(make_texts([labelled]), file)
+        windows = load_windows(name, path, recipe.devices, recipe.hours)
+        write_texts(make_texts([Labelled(name, windows, 0)]), file)
     return len(read_texts(file))
+
+
+def load_windows(
+    name: str, path: Path | None, devices: tuple[int, int], hours: float
+) -> Windows:
+    """The labelled windows of a capture, or of a simulated plant where ``path`` is None.
+
+    Args:
+        name: a plant's ends with its seed.
+        path: of a labelled capture.
+        devices: a plant's least and most, drawn between them evenly on a log scale.
+        hours: that a plant is watched.
+    """
+    if path is not None:
+        return load_labelled(path).windows
+    seed = int(name.removeprefix(_SIMULATED))
+    low, high = (math.log(bound) for bound in devices)
+    count = round(math.exp(random.Random(seed).uniform(low, high)))  # noqa: S311
+    return simulate_labelled(seed, count, hours).windows

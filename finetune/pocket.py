@@ -26,11 +26,12 @@ from assistant.llm.adapters import AdapterCard, prompt_fingerprint, write_card
 from assistant.llm.local import LocalLLM
 from assistant.llm.transformer import TRAINED, load_model
 from assistant.llm.weights import check_model_folder, fingerprint_weights
-from finetune.calibrate import Calibration, calibrate, draw_texts, measure_texts, score_texts
+from finetune.calibrate import Calibration, calibrate, measure_windows, score_texts
 from finetune.dataset import (
     Captures,
     balance_texts,
     choose_captures,
+    count_texts,
     is_simulated,
     make_capture_texts,
     read_texts,
@@ -40,7 +41,7 @@ from finetune.recipe import Draw, Recipe
 from finetune.sft import tune
 from finetune.tokenizer import build_tokenizer
 from prompts.messages import ANSWERS
-from prompts.window_text import VOCABULARY
+from prompts.window_text import vocabulary
 from traffic.errors import UserError
 from traffic.labels import LABELS, NORMAL
 
@@ -113,7 +114,7 @@ def make_pocket(
     make_once(work / "texts", partial(make_capture_texts, captures=captures, recipe=recipe))
     texts = {name: read_texts(work / "texts" / f"{name}.parquet") for name in captures.all}
 
-    train = pd.concat([texts[name] for name in captures.trained], ignore_index=True)
+    train = pd.concat([count_texts(texts[name]) for name in captures.trained], ignore_index=True)
     # The base reads simulated plants only, so that one base serves adapters with and without any
     # real capture.
     plants = train[train["capture"].map(is_simulated)]
@@ -123,13 +124,17 @@ def make_pocket(
     make_once(work / "adapter", partial(_make_adapter, texts=train, recipe=recipe, work=work))
 
     llm = LocalLLM(work / "base", work / "adapter")
-    calibration = _calibrate(pd.concat([texts[name] for name in captures.calibrate]), llm, recipe)
-    metrics = {
-        f"calibration.{name}": round(value, 4) for name, value in asdict(calibration).items()
+    held_out = {
+        part: pd.concat([texts[name] for name in names], ignore_index=True)
+        for part, names in (("calibrate", captures.calibrate), ("test", captures.test))
     }
-    metrics |= _measure(
-        pd.concat([texts[name] for name in captures.test]), llm, calibration, recipe
-    )
+    calibration = _calibrate(held_out["calibrate"], llm, recipe)
+    metrics = {
+        f"calibration.{name}": round(value, 4)
+        for name, value in asdict(calibration).items()
+        if name != "bounds"
+    }
+    metrics |= _measure(held_out["test"], llm, calibration)
     card = _make_card(work, recipe, calibration, metrics, captures, bool(data), begin)
     write_card(card, work / "adapter")
     for part in ("base", "adapter"):
@@ -154,7 +159,7 @@ def _make_base(
     folder: Path, texts: pd.DataFrame, recipe: Recipe, work: Path, begin: Path | None
 ) -> None:
     if begin is None:
-        tokenizer = build_tokenizer(VOCABULARY, recipe.shape.context)
+        tokenizer = build_tokenizer(vocabulary(), recipe.shape.context)
         model = build_model(tokenizer, recipe.shape, recipe.seed)
         phases = [*_unlabelled(texts, recipe), _labelled(texts, recipe)]
     else:
@@ -169,7 +174,7 @@ def _make_base(
 def _unlabelled(texts: pd.DataFrame, recipe: Recipe) -> list[Phase]:
     """General traffic, then plants: a capture is one's if anything in it speaks a control
     protocol."""
-    plain = ~texts["text"].str.contains(" control ", regex=False).groupby(
+    plain = ~texts["text"].str.contains("pkts_control.", regex=False).groupby(
         texts["capture"]
     ).transform("any")
     bounds = (recipe.pretrain.epochs, recipe.pretrain.max_minutes, recipe.pretrain.learning_rate)
@@ -231,30 +236,23 @@ def _make_adapter(folder: Path, texts: pd.DataFrame, recipe: Recipe, work: Path)
     log.info("tuning loss, nats a token: %.4f", loss)
 
 
-def _calibrate(texts: pd.DataFrame, llm: LocalLLM, recipe: Recipe) -> Calibration:
-    drawn = draw_texts(texts, recipe.per_capture_held_out, recipe.seed)
-    truth = drawn["label"].map(LABELS.index).to_numpy()
-    weights = drawn["weight"].to_numpy(float)
+def _calibrate(windows: pd.DataFrame, llm: LocalLLM, recipe: Recipe) -> Calibration:
     return calibrate(
-        score_texts(drawn, llm),
-        truth,
-        weights,
-        LABELS.index(NORMAL),
-        recipe.max_wrong,
+        windows,
+        score_texts(windows, llm),
+        recipe.max_false,
+        recipe.max_wrong_name,
         recipe.anomalous_share,
     )
 
 
-def _measure(
-    texts: pd.DataFrame, llm: LocalLLM, calibration: Calibration, recipe: Recipe
-) -> dict[str, float]:
-    drawn = draw_texts(texts, recipe.per_capture_held_out, recipe.seed)
-    scores = score_texts(drawn, llm)
+def _measure(windows: pd.DataFrame, llm: LocalLLM, calibration: Calibration) -> dict[str, float]:
+    scores = score_texts(windows, llm)
     # Simulated plants are judged together, each real capture for itself.
-    groups = drawn["capture"].mask(drawn["capture"].map(is_simulated), "simulated")
+    groups = windows["capture"].mask(windows["capture"].map(is_simulated), "simulated")
     metrics: dict[str, float] = {}
     for name, rows in groups.groupby(groups).indices.items():
-        measures = measure_texts(drawn.iloc[rows], scores[rows], calibration)
+        measures = measure_windows(windows.iloc[rows], scores[rows], calibration.bounds)
         metrics |= {f"{name}.{measure}": value for measure, value in measures.items()}
     return metrics
 
@@ -274,6 +272,7 @@ def _make_card(
         *(["--data FOLDER"] if has_data else []),
         *excluded,
     ]
+    bounds = calibration.bounds
     return AdapterCard(
         name="pocket",
         base="../base",
@@ -281,9 +280,11 @@ def _make_card(
         begun_from=fingerprint_weights(begin) if begin is not None else "",
         prompt_fingerprint=prompt_fingerprint(),
         labels=LABELS,
-        temperature=round(calibration.temperature, 4),
-        prior_shift=round(calibration.prior_shift, 4),
-        threshold=calibration.threshold,
+        temperature=round(bounds.temperature, 4),
+        prior_shift=round(bounds.prior_shift, 4),
+        threshold=bounds.alarm,
+        name_threshold=bounds.name,
+        episode_threshold=bounds.episode,
         data=captures.trained,
         split={"calibrate": captures.calibrate, "test": captures.test},
         seed=recipe.seed,

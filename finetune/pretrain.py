@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
+from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from assistant.llm.answer_tree import make_batches
@@ -228,9 +229,13 @@ def _train_step(model: Any, optimizer: Any, rows: _Rows, batch: list[int]) -> fl
         tokens, start = torch.from_numpy(rows.tokens[i]), rows.starts[i]
         ids[place, : len(tokens)] = tokens
         labels[place, start : len(tokens)] = tokens[start:]
+    learned = labels[:, 1:] != IGNORED  # (batch, width - 1): places whose next token is learned
     with torch.autocast("cpu", torch.bfloat16, enabled=fast_dtype() == torch.bfloat16):
         # No attention mask: padding stands on the right, where a causal model does not see it.
-        loss = model(input_ids=ids, labels=labels, use_cache=False).loss
+        states = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
+        # Of a labelled text one place in ten is learned: all others need no logits.
+        logits = model.lm_head(states[learned])
+    loss = cross_entropy(logits.float(), labels[:, 1:][learned])
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()

@@ -60,13 +60,13 @@ class Recipe(_Strict):
     test_seeds: tuple[int, int]
     devices: tuple[Count, Count]
     hours: Minutes
-    per_capture_held_out: Count
     shape: Shape
     pretrain: Pretraining
     answers: Draw
     sft: Tuning
     anomalous_share: Rate
-    max_wrong: Rate
+    max_false: Rate
+    max_wrong_name: Rate
 
 
 def read_recipe(path: Path = POCKET, variant: str = "") -> Recipe:

@@ -10,22 +10,29 @@ from hypothesis import strategies as st
 from tables import CLOUD, DEVICE, PLC, capture, flow, unanswered
 from tiny_models import build_model, make_card
 
-from assistant.detection.classify import choose_directions, classify, decide, make_prompts
+from assistant.detection.classify import (
+    choose_directions,
+    classify,
+    decide,
+    find_shifts,
+    make_probabilities,
+    make_prompts,
+)
+from assistant.llm.calibration import Bounds
 from assistant.llm.local import LocalLLM
 from assistant.report import verdict_lines
 from prompts.messages import classification_prompt
-from prompts.window_text import VOCABULARY
+from prompts.window_text import vocabulary
 from traffic.errors import UserError
 from traffic.labels import LABELS
 from traffic.samples import make_samples
 from traffic.windows import Windows, make_windows
 
 
-def scores(**shares: float) -> np.ndarray:
-    """Log-probabilities of one window; what is left is spread over the labels that are not
-    named."""
+def probabilities(**shares: float) -> np.ndarray:
+    """Probabilities of one window; what is left is spread over the labels that are not named."""
     rest = (1 - sum(shares.values())) / (len(LABELS) - len(shares))
-    return np.log([[max(shares.get(label, rest), 1e-9) for label in LABELS]])
+    return np.array([[max(shares.get(label, rest), 1e-9) for label in LABELS]])
 
 
 def only(verdicts: pd.DataFrame) -> pd.Series:
@@ -34,47 +41,61 @@ def only(verdicts: pd.DataFrame) -> pd.Series:
 
 
 def test_the_likeliest_label_is_said_with_its_probability():
-    verdict = only(decide(scores(normal=0.05, dos=0.9), 1.0, 0.6))
+    verdict = only(decide(probabilities(normal=0.05, dos=0.9), Bounds(name=0.6)))
     assert (verdict["label"], verdict["abstained"]) == ("dos", False)
     assert verdict["probability"] == pytest.approx(0.9, abs=1e-5)
     assert verdict["p_normal"] == pytest.approx(0.05, abs=1e-5)
 
 
-def test_a_window_is_anomalous_when_all_anomalies_together_outweigh_normal():
-    verdict = only(decide(scores(normal=0.4, dos=0.3, ddos=0.29), 1.0, 0.6))
-    assert (verdict["label"], verdict["abstained"]) == ("dos", True)
+@pytest.mark.parametrize(("alarm", "label"), [(0.5, "dos"), (0.65, "normal"), (0.6, "dos")])
+def test_all_anomalies_together_decide_whether_a_window_is_odd(alarm, label):
+    assert only(decide(probabilities(normal=0.4, dos=0.5), Bounds(alarm=alarm)))["label"] == label
 
 
-def test_an_anomaly_below_the_threshold_abstains_and_a_normal_window_never_does():
-    assert not only(decide(scores(dos=0.7), 1.0, 0.6))["abstained"]
-    assert only(decide(scores(dos=0.55), 1.0, 0.6))["abstained"]
-    assert not only(decide(scores(normal=0.55), 1.0, 0.6))["abstained"]
+@pytest.mark.parametrize(
+    ("shares", "abstained"),
+    [
+        ({"normal": 0.2, "recon": 0.56}, False),  # 0.7 of what is odd
+        ({"normal": 0.2, "recon": 0.44}, True),  # 0.55
+        ({"normal": 0.1, "dos": 0.45, "ddos": 0.4}, False),  # one device cannot tell how many flood
+        ({"normal": 0.55, "recon": 0.1}, False),  # a normal verdict never abstains
+    ],
+)
+def test_a_label_is_named_by_its_share_of_what_is_odd(shares, abstained):
+    assert only(decide(probabilities(**shares), Bounds(name=0.6)))["abstained"] == abstained
 
 
 def test_temperature_is_the_power_of_the_odds():
-    verdict = only(decide(scores(normal=0.9, dos=0.1), 2.0, 0.0))  # odds 9 become 3
-    assert verdict["p_normal"] / verdict["p_dos"] == pytest.approx(3, rel=1e-3)
+    cooled = make_probabilities(np.log(probabilities(normal=0.9, dos=0.0999)), 2.0)[0]
+    assert cooled[0] / cooled[LABELS.index("dos")] == pytest.approx(3, rel=1e-2)  # odds 9
 
 
 @pytest.mark.parametrize(
     ("c2", "service_down", "abstained"), [(0.5, 0.4, True), (0.9, 0.05, False)]
 )
 def test_a_pair_that_traffic_cannot_tell_apart_abstains(c2, service_down, abstained):
-    assert (
-        only(decide(scores(c2=c2, service_down=service_down), 1.0, 0.3))["abstained"] == abstained
-    )
-
-
-def test_the_pair_counts_only_when_one_of_it_is_the_verdict():
-    assert not only(decide(scores(normal=0.8, c2=0.1, service_down=0.09), 1.0, 0.3))["abstained"]
-    assert not only(decide(scores(dos=0.8, c2=0.1, service_down=0.09), 1.0, 0.3))["abstained"]
+    verdict = only(decide(probabilities(c2=c2, service_down=service_down), Bounds(name=0.3)))
+    assert (verdict["label"], verdict["abstained"]) == ("c2", abstained)
 
 
 @given(st.lists(st.floats(-30, 0), min_size=len(LABELS), max_size=len(LABELS)), st.floats(0.2, 5))
 def test_probabilities_sum_to_one_and_the_verdict_carries_its_own(row, temperature):
-    verdict = only(decide(np.array([row]), temperature, 0.5))
+    verdict = only(decide(make_probabilities(np.array([row]), temperature), Bounds()))
     assert sum(verdict[f"p_{label}"] for label in LABELS) == pytest.approx(1, abs=1e-3)
     assert verdict["probability"] == verdict[f"p_{verdict['label']}"]
+
+
+def test_the_shift_is_dropped_amid_an_episode_of_one_device():
+    """Twelve windows of the last five minutes, of that device alone, with a mean of 0.7."""
+    odd, calm = np.log(probabilities(normal=0.2)), np.log(probabilities(normal=0.99))
+    scores = np.concatenate([*[odd] * 20, *[calm] * 8, *[odd] * 11])
+    devices = np.repeat([0, 1], [28, 11])
+    slots = np.concatenate([np.arange(28), np.arange(11)])
+    dropped = find_shifts(scores, Bounds(prior_shift=2.0, episode=0.7), devices, slots)[:, 0] == 0
+    # (20 * 0.8 + n * 0.01) / (20 + n) is 0.7 up to n = 2.
+    assert dropped.tolist() == [False] * 11 + [True] * 11 + [False] * 17
+    apart = find_shifts(scores, Bounds(prior_shift=2.0, episode=0.7), devices, slots * 30)
+    assert (apart == 2.0).all()
 
 
 def windows_of(*rows: dict[str, object]) -> Windows:
@@ -111,7 +132,7 @@ def test_normal_windows_have_no_direction():
 
 @pytest.fixture(scope="module")
 def llm(tmp_path_factory: pytest.TempPathFactory) -> LocalLLM:
-    return LocalLLM(build_model(tmp_path_factory.mktemp("model"), words=VOCABULARY))
+    return LocalLLM(build_model(tmp_path_factory.mktemp("model"), words=vocabulary()))
 
 
 def test_every_window_gets_a_verdict_with_every_probability(llm):

@@ -7,18 +7,16 @@ import pytest
 
 from assistant.cli.main import main
 from eval.research.distance import normal_windows, render_distance, tell_apart
-from prompts.window_text import PAST, TEXT_COLUMNS
+from prompts.window_text import fact_names
 from traffic.datasets import simulate_labelled
-from traffic.windows import WINDOW_SAMPLES
 
-COLUMNS = [*PAST, *(f"{name}_{place}" for place in range(WINDOW_SAMPLES) for name in TEXT_COLUMNS)]
+COLUMNS = list(fact_names())
 
 
 def plant(level: int, windows: int = 60) -> pd.DataFrame:
-    """Windows that hold nothing but so many packets sent, in every sample."""
+    """Windows that say one fact alone, at so high a level."""
     table = pd.DataFrame(np.zeros((windows, len(COLUMNS)), np.int8), columns=COLUMNS)
-    sent = [f"out_pkts_{place}" for place in range(WINDOW_SAMPLES)]
-    return table.assign(**dict.fromkeys(sent, np.int8(level)), role="plc")
+    return table.assign(**{COLUMNS[7]: np.int8(level)}, role="plc")
 
 
 def test_what_differs_is_told_and_measured():
@@ -26,7 +24,7 @@ def test_what_differs_is_told_and_measured():
     assert distance.aucs == (1.0, 1.0)
     first, *rest = distance.features.itertuples()
     assert (first.number, first.ks, first.levels_apart) == (
-        "out_pkts",
+        COLUMNS[7],
         1.0,
         4.0,
     )  # from level 3 to level 7

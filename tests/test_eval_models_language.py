@@ -1,18 +1,15 @@
 """Language models among the others: the text is the very same, the answers are those of serving."""
 
-from dataclasses import replace
-
 import numpy as np
-import pandas as pd
 import pytest
 import tiny_models
 from windows_to_learn import apart
 
 from assistant.detection.classify import classify
 from assistant.llm.adapters import POCKET, load_adapter, read_card
-from eval.models.features import make_features, restore_windows
+from eval.models.features import FEATURES, make_features
 from eval.models.registry import make_model
-from prompts.window_text import render_windows, text_columns
+from prompts.window_text import make_levels, text_columns
 from traffic.datasets import simulate_labelled
 from traffic.errors import UserError
 from traffic.labels import LABELS, NORMAL
@@ -38,38 +35,28 @@ def pocket(few):
     return make_model("pocket").fit(make_features(few), few.table["label"].to_numpy(object))
 
 
-def test_the_text_of_features_is_the_text_of_the_windows(windows):
+def test_the_levels_of_features_are_those_of_the_windows(windows):
     assert (windows.rows == -1).any()
-    restored = restore_windows(make_features(windows))
-    assert render_windows(restored) == render_windows(windows)
-    pd.testing.assert_frame_equal(text_columns(restored), text_columns(windows))
-
-
-def test_windows_without_a_single_sample_in_a_slot_read_alike(windows):
-    one = windows.take(np.arange(1))
-    gone = replace(one, rows=np.where(np.arange(6) < 3, -1, one.rows))
-    assert render_windows(restore_windows(make_features(gone))) == render_windows(gone)
+    assert (text_columns(make_features(windows), FEATURES) == make_levels(windows)).all(axis=None)
 
 
 def test_the_pocket_model_says_what_serving_says(few, pocket):
     llm, card = load_adapter()
     served = classify(few, llm, card)
-    probabilities = pocket.predict_proba(make_features(few))
+    probabilities = pocket.predict_proba(make_features(few), few.table["device"].to_numpy())
     expected = served[[f"p_{label}" for label in LABELS]].to_numpy()
     assert probabilities == pytest.approx(expected, abs=1e-5)
     assert pocket.decide(probabilities).tolist() == served["label"].tolist()
-    assert pocket.abstains(probabilities).tolist() == served["abstained"].tolist()
     assert len(set(served["label"])) > 2
 
 
-def test_normal_from_a_half_on_else_the_likeliest_anomaly(pocket):
-    rows = np.zeros((3, len(LABELS)), np.float32)
-    rows[:, LABELS.index(NORMAL)] = [0.5, 0.45, 0.98]
-    rows[:, LABELS.index("dos")] = [0.3, 0.3, 0.02]
-    rows[:, LABELS.index("recon")] = [0.2, 0.25, 0.0]
-    # normal is the likeliest of the second too
-    assert pocket.decide(rows).tolist() == [NORMAL, "dos", NORMAL]
-    assert pocket.abstains(rows).tolist() == [False, True, False]
+def test_the_card_says_from_where_on_a_window_is_odd(pocket):
+    rows = np.zeros((2, len(LABELS)), np.float32)
+    alarm = read_card(POCKET).threshold
+    rows[:, LABELS.index("recon")] = [alarm - 0.005, alarm + 0.005]
+    rows[:, LABELS.index(NORMAL)] = 1 - rows.sum(axis=1)
+    assert pocket.decide(rows).tolist() == [NORMAL, "recon"]
+    assert not pocket.abstains(rows).any()  # without a name it is an alarm all the same
 
 
 def test_an_answer_that_is_no_number_is_invalid_and_no_class(few, pocket):
@@ -112,7 +99,6 @@ def test_a_base_by_its_path_is_asked_as_it_is(few, tmp_path):
     probabilities = model.predict_proba(x)
     assert model.classes_.tolist() == list(LABELS)
     assert probabilities.sum(axis=1) == pytest.approx(np.ones(len(x)), abs=1e-5)
-    assert not model.abstains(probabilities)[probabilities.max(axis=1) > 0.99].any()
     assert (model.trained_on, model.temperature_, model.learns) == ((), 1.0, False)
     assert model.size_bytes == (folder / "model.safetensors").stat().st_size
 

@@ -1,76 +1,95 @@
-"""Temperature and threshold on scores whose best values are known."""
+"""Temperature and bounds on scores whose best values are known."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from assistant.detection.classify import make_probabilities
-from assistant.llm.calibration import calibration_error
-from finetune.calibrate import Calibration, calibrate, draw_texts, measure_texts
+from assistant.llm.calibration import Bounds, calibration_error
+from finetune.calibrate import calibrate, measure_windows
 from traffic.errors import UserError
 from traffic.labels import LABELS
 
+ANY = 1.0  # a budget that never binds
 
-def two_class(
-    share: float, n: int = 1000, right: float | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """``n`` windows all said to be class 1 with probability ``share``; ``right`` of them are."""
-    truth = (np.arange(n) < round(n * (share if right is None else right))).astype(int)
-    return np.log(np.tile([1 - share, share], (n, 1))), truth
+
+def scored(*rows: tuple[str, dict[str, float], int]) -> tuple[pd.DataFrame, np.ndarray]:
+    """Windows by their truth and what is said of them, so many of each; each is a device of its
+    own."""
+    truth = [label for label, _, count in rows for _ in range(count)]
+    scores = np.full((len(truth), len(LABELS)), 1e-12)
+    place = 0
+    for _, said, count in rows:
+        for label, probability in said.items():
+            scores[place : place + count, LABELS.index(label)] = probability
+        place += count
+    windows = pd.DataFrame({"label": truth, "capture": "a", "device": range(len(truth))})
+    return windows.assign(start_s=0.0), np.log(scores)
+
+
+def two_class(said: float, right: float) -> tuple[pd.DataFrame, np.ndarray]:
+    odd = {"normal": 1 - said, "dos": said}
+    return scored(("dos", odd, round(1000 * right)), ("normal", odd, round(1000 * (1 - right))))
 
 
 def test_honest_scores_need_no_temperature():
-    scores, truth = two_class(0.8)
-    assert calibrate(scores, truth, np.ones(1000)).temperature == pytest.approx(1, abs=0.02)
+    found = calibrate(*two_class(0.8, right=0.8), ANY, ANY)
+    assert found.bounds.temperature == pytest.approx(1, abs=0.02)
 
 
 def test_scores_that_are_too_sure_are_cooled_to_what_is_true():
-    scores, truth = two_class(0.99, right=0.75)
-    found = calibrate(scores, truth, np.ones(1000))
+    found = calibrate(*two_class(0.99, right=0.75), ANY, ANY)
     # log(0.75 / 0.25) = log(0.99 / 0.01) / T
-    assert found.temperature == pytest.approx(np.log(99) / np.log(3), rel=0.02)
+    assert found.bounds.temperature == pytest.approx(np.log(99) / np.log(3), rel=0.02)
     assert found.calibration_error < 0.01
 
 
-def test_weights_count_as_that_many_windows():
-    scores, truth = two_class(0.99, n=4, right=0.75)
-    twice = calibrate(scores, truth, np.array([250.0] * 4))
-    assert twice.temperature == pytest.approx(np.log(99) / np.log(3), rel=0.02)
+def test_the_alarm_bound_is_the_smallest_that_keeps_to_the_budget_of_false_ones():
+    sure, unsure = {"normal": 0.1, "dos": 0.9}, {"normal": 0.4, "dos": 0.6}
+    rows = [("dos", sure, 90), ("normal", sure, 10), ("dos", unsure, 60), ("normal", unsure, 40)]
+    strict = calibrate(*scored(*rows), max_false=0.2, max_wrong_name=ANY)
+    assert (strict.false_share, strict.recall) == (10 / 50, 90 / 150)
+    assert 0.59 < strict.bounds.alarm < 0.63
+    loose = calibrate(*scored(*rows), max_false=1.0, max_wrong_name=ANY)
+    assert (loose.false_share, loose.recall) == (1.0, 1.0)
 
 
-def test_the_threshold_is_the_smallest_that_bounds_wrong_alarms():
-    # 90 right alarms at 0.9; of 100 at 0.6, 55 are right: at temperature 1 both are nearly honest.
-    sure, unsure = np.log([[0.1, 0.9]] * 100), np.log([[0.4, 0.6]] * 100)
-    truth = np.r_[np.ones(90), np.zeros(10), np.ones(60), np.zeros(40)].astype(int)
-    found = calibrate(np.r_[sure, unsure], truth, np.ones(200), max_wrong=0.1)
-    assert found.temperature == pytest.approx(1, abs=0.02)
-    assert 0.59 < found.threshold < 0.63
-    assert found.wrong_share == pytest.approx(10 / 200)
-    assert found.abstained_share == pytest.approx(0.5)
+def test_a_wrong_name_costs_its_own_budget_and_no_alarm():
+    sure = {"normal": 0.02, "recon": 0.93, "c2": 0.05}
+    unsure = {"normal": 0.02, "recon": 0.5, "exfiltration": 0.48}
+    rows = [("recon", sure, 95), ("c2", sure, 5), ("recon", unsure, 10), ("exfiltration", unsure, 10)]
+    found = calibrate(*scored(*rows, ("normal", {"normal": 0.99, "dos": 0.01}, 100)), 0.0, 0.05)
+    assert found.recall == 1.0
+    assert found.named_share == pytest.approx(100 / 120)
+    assert found.wrong_name_share == pytest.approx(5 / 100)
 
 
 def test_a_quieter_life_shifts_towards_normal_by_bayes_rule():
     """Of windows said to be 0.8 anomalous, in a set that is half so, one in nineteen as many leave
     4 : 19."""
-    scores = np.log(np.r_[[[0.2, 0.8]] * 100, [[0.8, 0.2]] * 100])
-    truth = np.r_[np.ones(80), np.zeros(20), np.ones(20), np.zeros(80)].astype(int)
-    found = calibrate(scores, truth, np.ones(200), anomalous_share=0.05)
-    assert found.prior_shift == pytest.approx(np.log(19))
-    assert (found.wrong_share, found.abstained_share) == (0.0, 0.0)  # 4 / 23 is no alarm
-    shifted = make_probabilities(np.log([[0.2, 0.8, *[1e-30] * 15]]), 1.0, found.prior_shift)
+    odd, calm = {"normal": 0.2, "dos": 0.8}, {"normal": 0.8, "dos": 0.2}
+    rows = [("dos", odd, 80), ("normal", odd, 20), ("dos", calm, 20), ("normal", calm, 80)]
+    found = calibrate(*scored(*rows), ANY, ANY, anomalous_share=0.05)
+    assert found.bounds.prior_shift == pytest.approx(np.log(19))
+    shifted = make_probabilities(np.log([[0.2, 0.8, *[1e-30] * 15]]), 1.0, np.log(19))
     assert shifted[0, :2] == pytest.approx([19 / 23, 4 / 23], abs=1e-4)
-    assert calibrate(scores, truth, np.ones(200)).prior_shift == 0.0
+    assert calibrate(*scored(*rows), ANY, ANY).bounds.prior_shift == 0.0
 
 
-def test_wrong_normals_are_no_alarms():
-    scores, truth = np.log([[0.9, 0.1]] * 10), np.array([0] * 9 + [1])
-    found = calibrate(scores, truth, np.ones(10), normal=0, max_wrong=0.0)
-    assert (found.wrong_share, found.threshold) == (0.0, 0.3)
+def test_an_episode_of_one_device_is_alarmed_where_lone_windows_are_not():
+    odd = {"normal": 0.15, "dos": 0.85}
+    windows, scores = scored(("dos", odd, 40), ("normal", odd, 10), ("normal", {"normal": 0.999}, 400))
+    windows.loc[:39, "device"] = 0
+    windows.loc[:39, "start_s"] = np.arange(40) * 10.0
+    found = calibrate(windows, scores, 0.001, ANY, anomalous_share=0.01)
+    assert found.bounds.episode < 1
+    # The device is twelve windows old before anything counts as an episode.
+    assert (found.recall, found.false_share) == (29 / 40, 0.0)
 
 
 def test_nothing_to_calibrate_on_is_refused():
     with pytest.raises(UserError, match="no held-out windows"):
-        calibrate(np.empty((0, 2)), np.empty(0, int), np.empty(0))
+        calibrate(*scored(), ANY, ANY)
 
 
 def test_the_calibration_error_of_bins_by_hand():
@@ -78,25 +97,16 @@ def test_the_calibration_error_of_bins_by_hand():
     assert calibration_error(top, right, np.full(4, 0.25)) == pytest.approx(0.5 * 0.05 + 0.5 * 0.05)
 
 
-def test_measures_count_every_text_as_often_as_it_occurred():
-    labels, weights = ["normal", "normal", "dos", "dos"], [8, 2, 3, 1]
-    texts = pd.DataFrame({"text": list("abcd"), "label": labels, "weight": weights, "capture": "x"})
-    said = ["normal", "dos", "dos", "normal"]
-    scores = np.full((4, len(LABELS)), np.log(0.01))
-    for row, label in enumerate(said):
-        scores[row, LABELS.index(label)] = np.log(0.84)
-    measures = measure_texts(texts, scores, Calibration(1.0, 0.0, 0.5, 0, 0, 0, 0))
-    assert measures["windows"] == 14
+def test_measures_are_of_what_an_operator_sees():
+    said = [("normal", "normal", 8), ("normal", "dos", 2), ("dos", "dos", 3), ("dos", "normal", 1)]
+    rows = [(truth, {label: 0.99}, count) for truth, label, count in said]
+    rows.append(("recon", {"recon": 0.4, "c2": 0.35, "exfiltration": 0.2}, 1))
+    measures = measure_windows(*scored(*rows), Bounds(name=0.5))
+    assert measures["windows"] == 15
     assert measures["false_share"] == pytest.approx(0.2)
-    assert measures["recall"] == pytest.approx(0.75)
-    # F1 of normal: 2 * 8 / (9 + 10); of dos: 2 * 3 / (5 + 4)
-    assert measures["macro_f1"] == pytest.approx((16 / 19 + 6 / 9) / 2, abs=1e-4)
-    assert measures["abstained_share"] == 0
-
-
-def test_a_draw_takes_so_many_of_each_capture():
-    captures = ["a"] * 10 + ["b"] * 2
-    texts = pd.DataFrame({"text": [str(i) for i in range(12)], "capture": captures})
-    texts = texts.assign(label="dos", weight=1)
-    drawn = draw_texts(texts, 4, seed=1)
-    assert drawn["capture"].value_counts().to_dict() == {"a": 4, "b": 2}
+    assert measures["recall"] == pytest.approx(4 / 5)
+    # Alarmed and without a name is an alarm; of those with a name all are right.
+    assert measures["named_share"] == pytest.approx(3 / 4)
+    assert measures["right_name_share"] == 1.0
+    # F1 of normal: 2 * 8 / (9 + 10); of dos: 2 * 3 / (5 + 4); of recon 1
+    assert measures["macro_f1"] == pytest.approx((16 / 19 + 6 / 9 + 1) / 3, abs=1e-4)

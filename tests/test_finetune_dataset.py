@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import CLOUD, DEVICE, capture, flow
 
-from finetune.dataset import balance_texts, make_texts, read_texts, write_texts
+from finetune.dataset import balance_texts, count_texts, make_texts, read_texts, write_texts
 from traffic.datasets import Labelled
 from traffic.errors import UserError
 from traffic.samples import make_samples
@@ -34,7 +34,9 @@ def table(**counts: int) -> pd.DataFrame:
 
 
 def test_equal_texts_are_kept_once_and_counted():
-    texts = make_texts([labelled("a", ["normal"] * 60), labelled("b", ["normal"] * 60)])
+    made = make_texts([labelled("a", ["normal"] * 60), labelled("b", ["normal"] * 60)])
+    assert len(made) == 120
+    texts = count_texts(made)
     assert texts["weight"].sum() == 120
     assert len(texts) < 120
     assert not texts.duplicated(["text", "label", "capture"]).any()
@@ -42,7 +44,7 @@ def test_equal_texts_are_kept_once_and_counted():
 
 
 def test_one_text_with_two_labels_stays_two_rows():
-    texts = make_texts([labelled("a", ["normal", "c2"] * 30)])
+    texts = count_texts(make_texts([labelled("a", ["normal", "c2"] * 30)]))
     assert texts.groupby("label")["weight"].sum().to_dict() == {"normal": 30, "c2": 30}
 
 
@@ -68,7 +70,8 @@ def test_a_draw_keeps_its_bounds_and_repeats_itself(a, b, per_label, repeats):
 
 
 def test_a_table_is_read_as_it_was_written(tmp_path):
-    texts = table(a__normal=2, b__dos=1)
+    texts = make_texts([labelled("a", ["normal"] * 8), labelled("b", ["dos"] * 8)])
+    assert texts["start_s"].tolist() == [10.0 * place for place in range(8)] * 2
     write_texts(texts, tmp_path / "texts.parquet")
     pd.testing.assert_frame_equal(read_texts(tmp_path / "texts.parquet"), texts, check_dtype=False)
 
@@ -80,9 +83,10 @@ def test_what_is_no_table_of_texts_is_refused(tmp_path):
     file.write_text("text,label\n")
     with pytest.raises(UserError, match="is no table of texts"):
         read_texts(file)
-    table(a__dos=1).drop(columns="weight").to_parquet(file)
+    windows = make_texts([labelled("a", ["dos"] * 8)])
+    windows.drop(columns="device").to_parquet(file)
     with pytest.raises(UserError, match="is no table of texts"):
         read_texts(file)
-    write_texts(table(a__gremlins=1), file)
+    write_texts(windows.assign(label="gremlins"), file)
     with pytest.raises(UserError, match="holds the label gremlins"):
         read_texts(file)

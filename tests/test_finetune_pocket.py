@@ -18,7 +18,7 @@ def recipe():
     quick = read_recipe(POCKET, "quick").model_dump()
     quick |= {
         "train_seeds": (1000, 1002), "calibrate_seeds": (2000, 2001), "test_seeds": (3000, 3001),
-        "devices": (1, 3), "hours": 0.1, "per_capture_held_out": 20,
+        "devices": (1, 3), "hours": 0.1,
     }  # fmt: skip
     quick["pretrain"] |= {"texts": 60, "max_minutes": 0.05}
     for stage in ("answers", "sft"):

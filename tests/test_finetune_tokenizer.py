@@ -6,12 +6,12 @@ from transformers import AutoTokenizer
 
 from finetune.tokenizer import build_tokenizer
 from prompts.messages import ANSWERS, classification_prompt
-from prompts.window_text import VOCABULARY
+from prompts.window_text import vocabulary
 
 
 def test_every_word_of_prompts_and_answers_is_one_known_token() -> None:
-    tokenizer = build_tokenizer(VOCABULARY)
-    for word in VOCABULARY:
+    tokenizer = build_tokenizer(vocabulary())
+    for word in vocabulary():
         tokens = tokenizer(word, add_special_tokens=False).input_ids
         assert len(tokens) == 1
         assert tokenizer.unk_token_id not in tokens
@@ -23,8 +23,8 @@ def test_every_word_of_prompts_and_answers_is_one_known_token() -> None:
 
 
 def test_an_answer_is_the_same_tokens_alone_and_after_the_prompt() -> None:
-    tokenizer = build_tokenizer(VOCABULARY)
-    prompt = classification_prompt("past known 2\nsent 3 4\nquiet")
+    tokenizer = build_tokenizer(vocabulary())
+    prompt = classification_prompt(" ".join(vocabulary()[3:30:5]))
     joint = tokenizer(prompt + ANSWERS["recon"]).input_ids
     answer = tokenizer(ANSWERS["recon"], add_special_tokens=False).input_ids
     assert joint == tokenizer(prompt).input_ids + answer
@@ -37,9 +37,9 @@ def test_unknown_words_become_one_token_and_line_ends_none() -> None:
 
 
 def test_a_saved_tokenizer_is_loaded_as_it_was(tmp_path: Path) -> None:
-    tokenizer = build_tokenizer(VOCABULARY, max_length=77)
+    tokenizer = build_tokenizer(vocabulary(), max_length=77)
     tokenizer.save_pretrained(tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path, local_files_only=True)
-    text = "past known 60\nsent 1 2 got 0 1\nverdict\n"
+    text = f"{vocabulary()[5]} {vocabulary()[40]}\nverdict\n"
     assert loaded(text).input_ids == tokenizer(text).input_ids
     assert (loaded.pad_token, loaded.eos_token, loaded.model_max_length) == ("<pad>", "</s>", 77)

@@ -17,24 +17,19 @@ from finetune.recipe import POCKET, read_recipe
 from finetune.sft import tune
 from finetune.tokenizer import build_tokenizer
 from prompts.messages import ANSWERS
-from prompts.window_text import VOCABULARY
+from prompts.window_text import vocabulary
 from traffic.errors import UserError
 from traffic.labels import LABELS
 
 SHAPE = Shape(hidden=32, layers=2, heads=2, intermediate=64, context=64)
-TEXTS = [
-    "past known 9\nquiet",
-    "past known 9\nsent 20 30",
-    "past known 3\nhosts 12",
-    "past known 9\nnames 4 4",
-]
+TEXTS = ["quiet", *(" ".join(vocabulary()[first : first + 60 : 20]) for first in (1, 5, 9))]
 LABELLED = pd.DataFrame({"text": TEXTS, "label": ["normal", "dos", "recon", "name_resolution"]})
 
 
 def train(
     work: Path, minutes: float = 5.0, epochs: int = 60
 ) -> tuple[torch.nn.Module, list[float]]:
-    tokenizer = build_tokenizer(VOCABULARY, SHAPE.context)
+    tokenizer = build_tokenizer(vocabulary(), SHAPE.context)
     model = build_model(tokenizer, SHAPE, seed=1)
     parts = {"general": TEXTS[:2] * 4, "plant": TEXTS[2:] * 4}
     phases = [Phase(name, texts, epochs, minutes, 5e-3) for name, texts in parts.items()]
@@ -43,7 +38,7 @@ def train(
 
 def test_pretraining_learns_texts_by_heart(tmp_path):
     _, losses = train(tmp_path)
-    chance = np.log(len(build_tokenizer(VOCABULARY)))
+    chance = np.log(len(build_tokenizer(vocabulary())))
     assert len(losses) == 2
     assert (
         max(losses) < 0.5 * chance
@@ -79,7 +74,7 @@ def test_time_that_is_out_ends_a_phase(tmp_path):
 
 
 def test_a_phase_without_texts_or_with_too_long_ones_is_refused(tmp_path):
-    tokenizer = build_tokenizer(VOCABULARY, SHAPE.context)
+    tokenizer = build_tokenizer(vocabulary(), SHAPE.context)
     model = build_model(tokenizer, SHAPE)
     with pytest.raises(UserError, match="phase empty has no texts"):
         pretrain(model, tokenizer, [Phase("empty", [], 1, 1.0, 1e-3)], tmp_path)
@@ -88,7 +83,7 @@ def test_a_phase_without_texts_or_with_too_long_ones_is_refused(tmp_path):
 
 
 def test_a_phase_with_answers_teaches_them_and_only_them(tmp_path):
-    tokenizer = build_tokenizer(VOCABULARY, SHAPE.context)
+    tokenizer = build_tokenizer(vocabulary(), SHAPE.context)
     model = build_model(tokenizer, SHAPE, seed=1)
     answers = [ANSWERS[label] for label in LABELLED["label"]] * 4
     labelled = Phase("labelled", TEXTS * 4, 150, 5.0, 5e-3, answers)
@@ -103,14 +98,14 @@ def test_a_phase_with_answers_teaches_them_and_only_them(tmp_path):
 
 
 def test_the_default_shape_fits_the_repository():
-    model = build_model(build_tokenizer(VOCABULARY))
+    model = build_model(build_tokenizer(vocabulary()))
     assert 3_000_000 < model.num_parameters() < 4_000_000  # 16 MB hold 8 million in bf16
 
 
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("tuned")
-    build_random(root / "base", words=VOCABULARY)
+    build_random(root / "base", words=vocabulary())
     (root / "work").mkdir()
     many = pd.concat([LABELLED] * 60, ignore_index=True)
     how = {"rank": 8, "epochs": 3, "batch": 8, "learning_rate": 2e-2, "max_minutes": 5.0, "seed": 1}
@@ -143,7 +138,7 @@ def test_tuning_that_is_out_of_time_ends_with_an_adapter(tuned, tmp_path):
 
 
 def test_a_chat_model_is_tuned_on_its_own_template(tmp_path):
-    base = build_random(tmp_path / "base", chat=True, words=VOCABULARY)
+    base = build_random(tmp_path / "base", chat=True, words=vocabulary())
     (tmp_path / "work").mkdir()
     many = pd.concat([LABELLED] * 8, ignore_index=True)
     folders = (tmp_path / "adapter", tmp_path / "work")

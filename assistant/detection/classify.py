@@ -3,10 +3,13 @@
     windows ─▶ texts ─▶ prompts ─▶ likelihood of each answer ─▶ calibrated probabilities ─▶ label |
     abstain
 
-A window is normal when normal is at least as likely as all anomalies together; else its label is
-the likeliest anomaly. An anomalous verdict abstains when its label's probability is below the
-card's threshold, or when the runner-up is one that traffic alone cannot tell from it. A normal one
-never does: what is not worth an alarm is normal.
+Two questions, two bounds of the card. Is it odd? From the card's threshold of P(anomalous) on a
+window is, and its label is the likeliest anomaly. Which label? Where its share of the anomalous
+probability is small, or the runner-up is one that traffic alone cannot tell from it, the verdict
+abstains: anomalous, cause unclear.
+
+Anomalies are rare in service, so normal gains by the card's shift; but windows of one device are no
+independent draws. Where the last minutes of a device look odd without the shift, it is dropped.
 """
 
 import numpy as np
@@ -14,17 +17,23 @@ import pandas as pd
 
 from assistant.facts.profiles import PROFILES
 from assistant.llm.adapters import AdapterCard, check_card
+from assistant.llm.calibration import Bounds
 from assistant.llm.local import Progress
 from assistant.llm.remembered import Scorer
 from prompts.messages import ANSWERS, classification, classification_prompt
 from prompts.window_text import render_windows
+from traffic.capture import SAMPLE_S
 from traffic.labels import LABELS, NORMAL
 from traffic.windows import Windows
 
 # A service that never answered and a dead controller of malware look the same from flows.
 _INSEPARABLE = tuple((one.label, other) for one in PROFILES.values() for other in one.inseparable)
 _MARGIN = 0.4
+# Which of these a window shows depends on how many others do the same: incidents tell.
+_FLOODS = [LABELS.index(one.label) for one in PROFILES.values() if one.flood]
 _NORMAL = LABELS.index(NORMAL)
+_EPISODE_SLOTS = 30  # five minutes looked back
+_EPISODE_WINDOWS = 12  # at least so many of them, two minutes
 
 
 def classify(
@@ -35,7 +44,7 @@ def classify(
     Args:
         windows: from `traffic.windows.make_windows`.
         llm: the base with the card's adapter merged in.
-        card: gives the temperature and the threshold.
+        card: gives the temperature and the bounds.
         progress: called with the numbers of different texts that are scored and that there are.
 
     Returns:
@@ -49,8 +58,10 @@ def classify(
     check_card(card)
     prompts = make_prompts(render_windows(windows), llm)
     scores = llm.score(prompts, [ANSWERS[label] for label in LABELS], progress)
-    verdicts = decide(scores, card.temperature, card.threshold, card.prior_shift)
     place = windows.table[["device", "start_s", "end_s"]].reset_index(drop=True)
+    slots = np.rint(place["start_s"].to_numpy() / SAMPLE_S).astype(np.int64)
+    shift = find_shifts(scores, card.bounds, place["device"].factorize()[0], slots)
+    verdicts = decide(make_probabilities(scores, card.temperature, shift), card.bounds)
     verdicts.insert(3, "direction", choose_directions(windows, verdicts["label"].to_numpy()))
     return pd.concat([place, verdicts], axis=1)
 
@@ -63,51 +74,71 @@ def make_prompts(texts: list[str], llm: Scorer) -> list[str]:
     return [classification_prompt(text) for text in texts]
 
 
-def decide(
-    scores: np.ndarray, temperature: float, threshold: float, prior_shift: float = 0.0
-) -> pd.DataFrame:
-    """Turn log-probabilities into verdicts.
+def find_shifts(
+    scores: np.ndarray, bounds: Bounds, devices: np.ndarray, slots: np.ndarray
+) -> np.ndarray:
+    """The nats that normal gains in each window: the card's, none amid an episode.
 
     Args:
-        scores: shape (n, len(LABELS)), in the order of ``LABELS``.
-        temperature: divides the scores, above 0.
-        threshold: anomalous verdicts with a smaller probability abstain.
-        prior_shift: nats that normal gains, since plants live more quietly than what the model was
-            calibrated on.
+        scores: shape (n, len(LABELS)), log-probabilities, a device's windows together by time.
+        bounds: of the card.
+        devices: shape (n,), a number for each.
+        slots: shape (n,), int64, the slot in which each window starts.
+
+    Returns:
+        Shape (n, 1), float64.
+    """
+    odd = 1 - make_probabilities(scores, bounds.temperature)[:, _NORMAL].astype(float)
+    base = slots.min(initial=0)
+    key = devices.astype(np.int64) * (np.ptp(slots) + _EPISODE_SLOTS + 1 if len(slots) else 1)
+    key = key + slots - base + _EPISODE_SLOTS
+    total = np.append(0.0, np.cumsum(odd))
+    last = np.arange(1, len(key) + 1)
+    first = np.searchsorted(key, key - _EPISODE_SLOTS, side="right")
+    count = last - first
+    episode = (total[last] - total[first]) / np.maximum(count, 1) >= bounds.episode
+    episode &= count >= _EPISODE_WINDOWS
+    return np.where(episode, 0.0, bounds.prior_shift)[:, None]
+
+
+def decide(probabilities: np.ndarray, bounds: Bounds) -> pd.DataFrame:
+    """Turn probabilities into verdicts.
+
+    Args:
+        probabilities: shape (n, len(LABELS)), in the order of ``LABELS``.
+        bounds: from which probability on a window is anomalous, and its label named.
 
     Returns:
         Shape (n, 3 + len(LABELS)): ``label``, ``probability``, ``abstained``, ``p_<label>`` …
     """
-    probabilities = make_probabilities(scores, temperature, prior_shift)
-    code, top = choose(probabilities)
+    odd = 1 - probabilities[:, _NORMAL]
+    anomalies = probabilities.copy()
+    anomalies[:, _NORMAL] = -1
+    code = np.where(odd >= bounds.alarm, anomalies.argmax(axis=1), _NORMAL)
+    top = probabilities[np.arange(len(code)), code]
+    flood = np.isin(code, _FLOODS)
+    named = np.where(flood, probabilities[:, _FLOODS].sum(axis=1), top) / np.maximum(odd, 1e-9)
     verdicts = pd.DataFrame({"label": np.array(LABELS, dtype=object)[code], "probability": top})
     verdicts["abstained"] = (code != _NORMAL) & (
-        (top < threshold) | _undecided(probabilities, code)
+        (named < bounds.name) | _undecided(probabilities, code)
     )
     return pd.concat(
         [verdicts, pd.DataFrame(probabilities, columns=[f"p_{label}" for label in LABELS])], axis=1
     )
 
 
-def choose(probabilities: np.ndarray, normal: int = _NORMAL) -> tuple[np.ndarray, np.ndarray]:
-    """Column and probability of each verdict, shape (n,) each: normal from a half on, else the
-    likeliest anomaly."""
-    anomalies = probabilities.copy()
-    anomalies[:, normal] = -1
-    code = np.where(probabilities[:, normal] >= 0.5, normal, anomalies.argmax(axis=1))
-    return code, probabilities[np.arange(len(code)), code]
-
-
 def make_probabilities(
-    scores: np.ndarray, temperature: float, prior_shift: float = 0.0, normal: int = _NORMAL
+    scores: np.ndarray, temperature: float, prior_shift: float | np.ndarray = 0.0
 ) -> np.ndarray:
-    """Calibrated probabilities, float32, of the shape of ``scores``; arguments as ``decide`` has
-    them.
+    """Calibrated probabilities, float32, of the shape of ``scores``.
 
-    ``normal`` is its column.
+    Args:
+        scores: shape (n, len(LABELS)), log-probabilities.
+        temperature: divides them, above 0.
+        prior_shift: nats that normal gains, one for all or shape (n, 1).
     """
-    scaled = scores / temperature
-    scaled[:, normal] += prior_shift
+    scaled = np.asarray(scores / temperature, float)
+    scaled[:, _NORMAL : _NORMAL + 1] += prior_shift
     return np.exp(scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True)).astype(np.float32)
 
 

@@ -1,9 +1,10 @@
 """Runs: windows of one device and label, enough of them in a row to be believed (k of n).
 
-normal .   anomalous x   abstained ?                     k=3 of n=5, off=6
+normal .   anomalous x   cause unclear ?                 k=3 of n=5, off=6
 
 . x . . x . . . .          never three of five: no run
 . x x . ? x . . . . . . .  raised at the third x; the sixth normal one in a row ends it
+. ? ? x ? . . . . . . . .  of no label are there three, of odd windows there are: a mixed run
 """
 
 from dataclasses import dataclass
@@ -49,8 +50,8 @@ def find_runs(
         windows: for the size of a flood.
         k: anomalous windows of the last ``n`` decided ones that raise.
         n: see ``k``.
-        off: windows in a row, normal or of another label, that end a run; abstained ones neither
-            raise nor end it.
+        off: windows in a row, normal or of another label, that end a run; those of unclear cause
+            neither raise nor end one of a label, and raise mixed ones.
 
     Returns:
         Runs, label by label; a mixed one carries the label with most probability over its windows.
@@ -70,7 +71,8 @@ def find_runs(
     taken = np.zeros(len(verdicts), bool)
     for run in runs:
         taken[run.rows] = True
-    for rows in _raised(verdicts, odd, decided & ~odd, np.zeros(len(odd), bool), k, n, off):
+    odd = label != NORMAL  # those of unclear cause too: an alarm is an alarm
+    for rows in _raised(verdicts, odd, ~odd, np.zeros(len(odd), bool), k, n, off):
         if not taken[rows].any():
             runs.append(_make_run(verdicts, _heaviest(verdicts, rows), rows))
     return runs

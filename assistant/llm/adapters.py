@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from assistant.llm.calibration import Bounds
 from assistant.llm.local import LocalLLM
 from assistant.llm.weights import (
     check_adapter_folder,
@@ -47,13 +48,30 @@ class AdapterCard(BaseModel):
     prior_shift: float = Field(
         default=0.0, description="nats that normal gains: plants are quieter than captures"
     )
-    threshold: float = Field(ge=0, le=1, description="abstain below this probability")
+    threshold: float = Field(ge=0, le=1, description="anomalous from this probability on")
+    name_threshold: float = Field(
+        default=0.0, ge=0, le=1, description="named from this share of that probability on"
+    )
+    episode_threshold: float = Field(
+        default=1.0, ge=0, description="no shift from this mean probability of some minutes on"
+    )
     data: tuple[str, ...] = Field(description="captures and simulations it was trained on")
     split: Mapping[str, tuple[str, ...]] = Field(description="captures held out, by purpose")
     seed: int
     metrics: Mapping[str, float]
     made_by: str = Field(description="the command that made it")
     created: str
+
+    @property
+    def bounds(self) -> Bounds:
+        """How scores become verdicts."""
+        return Bounds(
+            temperature=self.temperature,
+            prior_shift=self.prior_shift,
+            alarm=self.threshold,
+            name=self.name_threshold,
+            episode=self.episode_threshold,
+        )
 
 
 @dataclass(frozen=True)

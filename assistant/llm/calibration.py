@@ -8,8 +8,31 @@ which leaves the ranking alone and is found by minimising the negative log-likel
 truth.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.optimize import minimize_scalar
+
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a card says of how scores become verdicts.
+
+    Attributes:
+        temperature: above 1 where the model was too sure.
+        prior_shift: nats that normal gains over every anomaly, since anomalies are rare in service.
+        alarm: a window is anomalous from this P(anomalous) on.
+        name: its label is named from this share of P(anomalous) on.
+        episode: the shift is dropped from this mean P(anomalous) of a device's last minutes on.
+    """
+
+    temperature: float = 1.0
+    prior_shift: float = 0.0
+    alarm: float = 0.5
+    name: float = 0.0
+    episode: float = 1.0
+
 
 LOWEST, HIGHEST = 0.1, 20.0  # temperatures; outside of them the scores say nothing
 

@@ -30,7 +30,7 @@ from traffic.errors import UserError
 from traffic.labels import LABELS, NORMAL, UNKNOWN
 from traffic.plant import Plant, load_plant
 from traffic.samples import make_samples
-from traffic.windows import Windows, make_windows
+from traffic.windows import WINDOW_SAMPLES, Windows, make_windows
 
 log = logging.getLogger(__name__)
 
@@ -208,12 +208,13 @@ class Corpus:
     Attributes:
         captures: in the order of their content's hashes.
         hashes: of each capture's content, sha256.
-        features: shape (n, 6, n_features), float32.
+        features: shape (n, 9, n_features), float32, as ``make_features`` makes them.
         capture: shape (n,), place in ``captures``.
         device: shape (n,), a number for each device of each capture.
         start_s: shape (n,), start of each window.
         labels: by labelling, shape (n,), our labels or ``unknown``, objects.
-        window_hash: shape (n,), uint64, of the features alone: equal traffic has equal hashes.
+        window_hash: shape (n,), uint64, of the six samples alone: equal traffic has equal
+            hashes.
     """
 
     captures: tuple[LabelledCapture, ...]
@@ -263,7 +264,7 @@ def make_corpus(captures: Sequence[LabelledCapture]) -> Corpus:
         UserError: a feature is no number.
     """
     features = [make_features(one.windows) for one in captures]
-    hashes = [hash_windows(one) for one in features]
+    hashes = [hash_windows(one[:, :WINDOW_SAMPLES]) for one in features]
     contents = [_hash_content(one, each) for one, each in zip(captures, hashes, strict=True)]
     order = sorted(range(len(captures)), key=contents.__getitem__)
     ordered = [captures[i] for i in order]

@@ -13,6 +13,7 @@ from eval.models.features import FEATURES
 from traffic.datasets.formats import FORMS
 from traffic.errors import UserError
 from traffic.labels import LABELS, MODBUS_SANDBOX, UNKNOWN
+from traffic.windows import WINDOW_SAMPLES
 
 _PCAPS = (".pcap", ".pcapng", ".cap")
 _SHARED = 0.5  # of a capture's windows in another one: it is the same traffic
@@ -95,7 +96,7 @@ def check_duplicates(corpus: Corpus) -> None:
 
 
 def _distinctive(corpus: Corpus) -> np.ndarray:
-    return np.asarray((corpus.features != 0).sum(axis=(1, 2)) >= _DISTINCT)
+    return np.asarray((corpus.features[:, :WINDOW_SAMPLES] != 0).sum(axis=(1, 2)) >= _DISTINCT)
 
 
 def check_leaks(corpus: Corpus, columns: Sequence[str] = FEATURES) -> None:

@@ -50,7 +50,7 @@ def draw_training_set(
 
 
 def read_features(corpus: Corpus, rows: np.ndarray, zeroed: bool) -> np.ndarray:
-    """A copy of some windows' features, shape (n, 6, n_features); ``zeroed`` hides the service
+    """A copy of some windows' features, shape (n, 9, n_features); ``zeroed`` hides the service
     classes."""
     features = corpus.features[rows]
     if zeroed:

@@ -16,6 +16,7 @@ from eval.models.features import check_finite
 from eval.results import INVALID
 from traffic.errors import UserError
 from traffic.labels import LABELS, NORMAL
+from traffic.windows import WINDOW_SAMPLES
 
 ANOMALOUS = "anomalous"
 _HELD_OUT_SHARE = 0.25
@@ -26,7 +27,7 @@ class TrainingInput:
     """Windows to learn from, each attribute with a row per window.
 
     Attributes:
-        features: shape (n_windows, 6, n_features), float32.
+        features: shape (n_windows, 6, n_features), float32; 9 rows where the model reads the past.
         codes: places of the labels in ``classes_``, shape (n_windows,), int64.
         devices: one number per device, shape (n_windows,).
         groups: one per capture, shape (n_windows,); None where captures are not told apart.
@@ -48,6 +49,7 @@ class WindowClassifier(ClassifierMixin, BaseEstimator, ABC):
 
     Attributes:
         binary: it tells normal from anomalous and no more.
+        reads_past: it reads all rows of its features; others are given the six samples alone.
         learns: `fit` changes its predictions; a model that does not learn knows every label.
         trained_on: captures it had seen before `fit`.
         invalid: how many rows of the last `predict_proba` could not be read.
@@ -56,6 +58,7 @@ class WindowClassifier(ClassifierMixin, BaseEstimator, ABC):
 
     binary: ClassVar[bool] = False
     learns: ClassVar[bool] = True
+    reads_past: bool = False
     trained_on: tuple[str, ...] = ()
     invalid: int = 0
     classes_: np.ndarray
@@ -74,7 +77,7 @@ class WindowClassifier(ClassifierMixin, BaseEstimator, ABC):
         """Learn from windows.
 
         Args:
-            x: features, shape (n_windows, 6, n_features), a device's windows in order of time.
+            x: features, shape (n_windows, 6 or 9, n_features), a device's windows in order of time.
             y: shape (n_windows,), our labels.
             devices: shape (n_windows,), tells devices apart; all are one where left out.
             groups: shape (n_windows,), tells captures apart; what a model holds out of its
@@ -84,7 +87,7 @@ class WindowClassifier(ClassifierMixin, BaseEstimator, ABC):
             UserError: there are no windows, a feature is not finite, a label is not ours or
                 missing, or the model learns from normal windows and there are none.
         """
-        features, labels = np.asarray(x, np.float32), np.asarray(y, dtype=object)
+        features, labels = self._rows(x), np.asarray(y, dtype=object)
         _check(features, labels)
         self.classes_ = self._choose_classes(labels)
         targets = np.where(labels == NORMAL, NORMAL, ANOMALOUS) if self.binary else labels
@@ -103,7 +106,7 @@ class WindowClassifier(ClassifierMixin, BaseEstimator, ABC):
         Raises:
             UserError: a feature is not finite.
         """
-        features = np.asarray(x, np.float32)
+        features = self._rows(x)
         check_finite(features)
         if not len(features) or len(self.classes_) == 1:
             return np.ones((len(features), len(self.classes_)), np.float32)
@@ -135,7 +138,11 @@ class WindowClassifier(ClassifierMixin, BaseEstimator, ABC):
 
     @abstractmethod
     def _predict_proba(self, x: np.ndarray, devices: np.ndarray) -> np.ndarray:
-        """Probabilities of at least one window, (n_windows, 6, F) -> (n_windows, n_classes)."""
+        """Probabilities of at least one window, (n_windows, 6 or 9, F) -> (n_windows, n_classes)."""
+
+    def _rows(self, x: np.ndarray) -> np.ndarray:
+        features = np.asarray(x, np.float32)
+        return features if self.reads_past else features[:, :WINDOW_SAMPLES]
 
     def _choose_classes(self, labels: np.ndarray) -> np.ndarray:
         if self.binary:

@@ -18,7 +18,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from xgboost import XGBClassifier
 
 from eval.models.base import TrainingInput, WindowClassifier, split_inner
-from eval.models.features import restore_windows, scale_counts, summarise
+from eval.models.features import FEATURES, scale_counts, summarise
 from prompts.window_text import text_columns
 from traffic.labels import NORMAL
 
@@ -130,6 +130,11 @@ class Boosting(WindowClassifier):
         self.text = text
 
     @property
+    def reads_past(self) -> bool:  # type: ignore[override]
+        """Texts tell of the past."""
+        return self.text
+
+    @property
     def size_bytes(self) -> int:
         """The model as XGBoost saves it."""
         return len(self.boosted_.trees.get_booster().save_raw("ubj"))
@@ -144,7 +149,7 @@ class Boosting(WindowClassifier):
 
     def _table(self, features: np.ndarray) -> np.ndarray:
         if self.text:
-            return text_columns(restore_windows(features)).to_numpy(np.float32)
+            return text_columns(features, FEATURES).to_numpy(np.float32)
         return summarise(features)
 
     def _search(self, table: np.ndarray, training: TrainingInput) -> Setting:

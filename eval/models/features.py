@@ -1,15 +1,15 @@
-"""The numbers of a window's six samples, the same for every model of a comparison.
+"""The numbers of a window, the same for every model of a comparison: six samples and their past.
 
 No address, name or port number is among them, and nothing read from a file's name: a model can
 learn what a device does, never which device it is.
 """
 
 import numpy as np
-import pandas as pd
 
 from traffic.errors import UserError
 from traffic.samples import CLASSES, COLUMNS
-from traffic.windows import WINDOW_SAMPLES, Windows
+from traffic.window_facts import lay_out
+from traffic.windows import Windows
 
 # As they stand in a sample, unscaled: the texts of a language model are rendered from them too.
 FEATURES: tuple[str, ...] = COLUMNS
@@ -18,15 +18,16 @@ PORT_FEATURES: tuple[str, ...] = tuple(f"pkts_{name}" for name in CLASSES)
 
 
 def make_features(windows: Windows) -> np.ndarray:
-    """The features of every window, zeros where there is no sample.
+    """The features of every window, as `traffic.window_facts.lay_out` makes them.
 
     Returns:
-        Shape (n_windows, 6, len(FEATURES)), float32.
+        Shape (n_windows, 9, len(FEATURES)), float32: six samples, zeros where there is none, then
+        three rows of the device's past, which only models of texts read.
 
     Raises:
         UserError: a feature is not a finite number.
     """
-    features = windows.values(list(FEATURES))
+    features = lay_out(windows, FEATURES)
     check_finite(features)
     return features
 
@@ -35,7 +36,7 @@ def check_finite(features: np.ndarray) -> None:
     """Refuse features that are no numbers, by the name of their column.
 
     Args:
-        features: shape (n_windows, 6, len(FEATURES)).
+        features: shape (n_windows, 6 or 9, len(FEATURES)).
 
     Raises:
         UserError: one is NaN or infinite, or their number is another.
@@ -74,17 +75,3 @@ def summarise(features: np.ndarray) -> np.ndarray:
     # in half the time (one run; the choice rests on it).
     parts = [features.mean(axis=1), features.max(axis=1), features.std(axis=1)]
     return np.concatenate(parts, axis=1)
-
-
-def restore_windows(features: np.ndarray) -> Windows:
-    """Windows from which `make_features` makes these features again.
-
-    Every sample is a row of its own, because features do not say which ones windows share, and one
-    of zeros stands for each that was missing; texts and columns made from them are the same.
-
-    Args:
-        features: shape (n_windows, 6, len(FEATURES)).
-    """
-    samples = pd.DataFrame(features.reshape(-1, len(FEATURES)), columns=list(FEATURES))
-    rows = np.arange(len(samples), dtype=np.int64).reshape(-1, WINDOW_SAMPLES)
-    return Windows(samples, pd.DataFrame(index=range(len(features))), rows)

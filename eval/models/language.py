@@ -1,9 +1,9 @@
 """Language models among the others: the same features as texts, and the likelihood of each label.
 
-    features ─▶ samples ─▶ texts ─▶ prompts ─▶ LocalLLM.score ─▶ / temperature ─▶ probabilities
+    features ─▶ levels ─▶ texts ─▶ prompts ─▶ LocalLLM.score ─▶ / temperature ─▶ probabilities
 
-An adapter brings a card, so its temperature, its threshold and the captures that it was trained on
-are known. A base model brings none: its temperature is 1 and it never abstains.
+An adapter brings a card, so its temperature, its bounds and the captures that it was trained on are
+known. A base model brings none: its temperature is 1, and odd is what is likelier odd than normal.
 
 The shipped base has learned the answers with all its weights before its adapter did. Its row
 without the adapter shows what the adapter adds; ``llm:FOLDER`` of another base shows what a model
@@ -17,19 +17,20 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from assistant.detection.classify import decide, make_probabilities, make_prompts
+from assistant.detection.classify import decide, find_shifts, make_probabilities, make_prompts
 from assistant.llm.adapters import CARD, POCKET, AdapterCard, load_adapter, read_card
+from assistant.llm.calibration import Bounds
 from assistant.llm.local import LocalLLM
 from assistant.llm.weights import check_model_folder
 from eval.models.base import TrainingInput, WindowClassifier
-from eval.models.features import restore_windows
+from eval.models.features import FEATURES
 from eval.results import INVALID
 from prompts.messages import ANSWERS
-from prompts.window_text import render_windows
+from prompts.window_text import fact_names, quantise, render_levels
 from traffic.errors import UserError
 from traffic.labels import LABELS
+from traffic.window_facts import summarise_rows
 
-_SMALLEST = 1e-30  # a probability whose logarithm is still a number
 _AT_ONCE = 20_000  # windows whose texts are made together
 
 
@@ -51,6 +52,7 @@ class LanguageModel(WindowClassifier):
     """
 
     learns: ClassVar[bool] = False
+    reads_past = True
 
     def __init__(self, source: str = "pocket", seed: int = 0, quick: bool = False) -> None:
         super().__init__(seed, quick)
@@ -77,15 +79,10 @@ class LanguageModel(WindowClassifier):
         return sum(file.stat().st_size for file in files)
 
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
-        """As serving does: normal from a half on, else the likeliest anomaly; ``[invalid]`` for
-        NaN."""
-        labels = self._verdicts(probabilities)["label"].to_numpy(object)
+        """As serving does, whether it would name the label or not; ``[invalid]`` for NaN."""
+        readable = np.nan_to_num(probabilities, nan=1 / len(LABELS))
+        labels = decide(readable, self.bounds_)["label"].to_numpy(object)
         return np.where(np.isnan(probabilities).any(axis=1), INVALID, labels).astype(object)
-
-    def abstains(self, probabilities: np.ndarray) -> np.ndarray:
-        """Anomalous verdicts that serving withholds: below the card's threshold, or next to a
-        label's twin."""
-        return np.asarray(self._verdicts(probabilities)["abstained"], bool)
 
     def _fit(self, training: TrainingInput) -> None:
         del training  # all that it knows lies on disk
@@ -94,24 +91,22 @@ class LanguageModel(WindowClassifier):
             self.llm_ = LocalLLM(weights.base)
         else:
             self.llm_, _ = load_adapter(weights.adapter)
-        card = weights.card
-        self.temperature_ = 1.0 if card is None else card.temperature
-        self.shift_ = 0.0 if card is None else card.prior_shift
-        self.threshold_ = 0.0 if card is None else card.threshold
+        self.bounds_ = Bounds() if weights.card is None else weights.card.bounds
 
-    def _predict_proba(self, x: np.ndarray, _: np.ndarray) -> np.ndarray:
+    def _predict_proba(self, x: np.ndarray, devices: np.ndarray) -> np.ndarray:
         texts: list[str] = []
         for start in range(0, len(x), _AT_ONCE):
-            texts += render_windows(restore_windows(x[start : start + _AT_ONCE]))
+            facts = summarise_rows(x[start : start + _AT_ONCE], FEATURES, fact_names())
+            texts += render_levels(quantise(facts))
         answers = [ANSWERS[label] for label in LABELS]
         with np.errstate(invalid="ignore"):  # an answer that is no number stays none
             scores = self.llm_.score(make_prompts(texts, self.llm_), answers)
             scores = np.where(np.isfinite(scores).all(axis=1, keepdims=True), scores, np.nan)
-            return make_probabilities(scores, self.temperature_, self.shift_)
-
-    def _verdicts(self, probabilities: np.ndarray) -> pd.DataFrame:
-        readable = np.nan_to_num(probabilities, nan=1 / len(LABELS))
-        return decide(np.log(np.maximum(readable, _SMALLEST)), 1.0, self.threshold_)
+            # A device's windows stand together, one sample apart; breaks between them are not known.
+            codes = pd.factorize(devices)[0]
+            slots = pd.Series(codes).groupby(codes).cumcount().to_numpy(np.int64)
+            shift = find_shifts(np.nan_to_num(scores), self.bounds_, codes, slots)
+            return make_probabilities(scores, self.bounds_.temperature, shift)
 
 
 def check_source(folder: Path) -> None:

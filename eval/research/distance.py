@@ -20,11 +20,10 @@ from xgboost import XGBClassifier
 
 from eval.detection.bootstrap import mean_difference
 from eval.report.tables import ReportTable, render_table
-from prompts.window_text import PAST, TEXT_COLUMNS, TOP_LEVEL, text_columns
+from prompts.window_text import LEVELS, fact_names, make_levels
 from traffic.datasets import Labelled, find_labelled, load_labelled, simulate_labelled
 from traffic.errors import UserError
 from traffic.labels import NORMAL
-from traffic.windows import WINDOW_SAMPLES
 
 FIRST_SEED = 7000  # plants measured here are none of those that finetune/recipes/pocket.yaml names
 _PER_RUN = 1500  # windows
@@ -35,7 +34,7 @@ _TREES: dict[str, Any] = {
 _SHOWN = 40
 _HEAD = """# How unlike recorded plants the simulated ones are
 
-A classifier (XGBoost) reads what a model reads of a window (`prompts.window_text.text_columns`) and is told to tell
+A classifier (XGBoost) reads what a model reads of a window (`prompts.window_text.make_levels`) and is told to tell
 normal windows of simulated plants from normal windows of recorded runs. It is cross-validated by plant: no window of a
 plant that it is asked about, simulated or recorded, was among those it learned from. 0.5 is a simulation that cannot be
 told from a recording, 1.0 one that is told at a glance. Simulated plants are industrial ones, seen as packets, of the
@@ -45,7 +44,7 @@ can be told, and shall be.
 """
 _ROLES = """The same classifier's AUC among windows of one role. `other` are link-local addresses and strangers.
 """
-_FEATURES = """Levels as in the text (a step of 2 is twice as much); `ks` is the largest difference between the
+_FEATURES = """Levels as in the text (0 is not said, 1 to 12 are quantiles); `ks` is the largest difference between the
 cumulative distributions, `levels_apart` the area between them (Wasserstein). The furthest first.
 """
 
@@ -130,7 +129,7 @@ def normal_windows(labelled: Labelled, most: int, seed: int = 0) -> pd.DataFrame
     devices = labelled.plant.devices if labelled.plant else ()
     known = {device.address: device.role for device in devices}
     roles = chosen.table["device"].map(known).fillna("other").to_numpy()
-    numbers = text_columns(chosen).assign(role=roles)
+    numbers = pd.DataFrame(make_levels(chosen), columns=list(fact_names())).assign(role=roles)
     hours = (table["end_s"].max() - table["start_s"].min()) / 3600
     numbers.attrs = {"devices": len(known), "hours": float(hours)}
     return numbers
@@ -189,12 +188,11 @@ def _by_role(role: pd.Series, kind: np.ndarray, score: np.ndarray) -> pd.DataFra
 
 
 def _by_feature(table: pd.DataFrame, kind: np.ndarray) -> pd.DataFrame:
-    """Distances between two distributions of each number's levels; six samples are one number."""
+    """Distances between two distributions of each number's levels."""
     rows = []
-    for name in (*PAST, *TEXT_COLUMNS):
-        columns = [name] if name in PAST else [f"{name}_{place}" for place in range(WINDOW_SAMPLES)]
-        levels = [table.loc[kind == one, columns].to_numpy().ravel() for one in (0, 1)]
-        shares = [np.bincount(one, minlength=TOP_LEVEL + 1) / max(len(one), 1) for one in levels]
+    for name in fact_names():
+        levels = [table.loc[kind == one, name].to_numpy() for one in (0, 1)]
+        shares = [np.bincount(one, minlength=LEVELS + 1) / max(len(one), 1) for one in levels]
         apart = np.abs(np.cumsum(shares[0]) - np.cumsum(shares[1]))
         row = {"number": name, "levels_apart": apart.sum(), "ks": apart.max()}
         for one, which, share in zip(("simulated", "recorded"), levels, shares, strict=True):

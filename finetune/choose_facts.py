@@ -1,0 +1,130 @@
+"""Choose what windows' texts say: the facts that help most, and where their levels part.
+
+    python -m finetune.choose_facts --data FOLDER      writes prompts/window_facts.csv
+
+    plants, captures ─▶ all candidates of drawn windows ─▶ XGBoost's gain ─▶ facts ─▶ quantiles
+
+A model is good only for the texts that it was trained on, so this is done once for an edition of
+the shipped model, on its training captures alone.
+"""
+
+import argparse
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.utils.class_weight import compute_sample_weight
+from xgboost import XGBClassifier
+
+from finetune.dataset import Captures, choose_captures, is_simulated, load_windows
+from finetune.recipe import POCKET, read_recipe
+from prompts.window_text import LEVELS
+from traffic.files import write_text
+from traffic.labels import LABELS, NORMAL
+from traffic.window_facts import CANDIDATES, make_window_facts
+
+FACTS = 192
+_PLANTS = 400
+_PER_LABEL = 12  # windows of a simulated plant; three times as many are normal
+_PER_LABEL_REAL = 300
+_FILE = Path(__file__).parents[1] / "prompts" / "window_facts.csv"
+
+
+def draw_candidates(
+    name: str, captures: Captures, devices: tuple[int, int], hours: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """All candidate facts of some windows of each label: shapes (n, len(CANDIDATES)) and (n,)."""
+    windows = load_windows(name, captures.paths.get(name), devices, hours)
+    label = windows.table["label"]
+    per_label = _PER_LABEL if is_simulated(name) else _PER_LABEL_REAL
+    rng = np.random.default_rng(len(windows))
+    drawn = [
+        rng.permutation(np.flatnonzero(label == one))[: per_label * (3 if one == NORMAL else 1)]
+        for one in LABELS
+    ]
+    rows = np.sort(np.concatenate(drawn))
+    codes = label.map(LABELS.index).to_numpy(np.int64)[rows]
+    return make_window_facts(windows.take(rows)), codes
+
+
+def choose_facts(facts: np.ndarray, codes: np.ndarray, count: int, seed: int = 0) -> list[str]:
+    """The candidates with most gain in telling the labels apart, in the candidates' order.
+
+    Args:
+        facts: shape (n, len(CANDIDATES)).
+        codes: places in ``LABELS``, shape (n,).
+        count: how many.
+        seed: of the trees.
+    """
+    _, dense = np.unique(codes, return_inverse=True)
+    trees = XGBClassifier(
+        n_estimators=80, max_depth=6, learning_rate=0.2, subsample=0.7, colsample_bytree=0.3,
+        max_bin=64, random_state=seed,
+    )  # fmt: skip
+    trees.fit(facts, dense, sample_weight=compute_sample_weight("balanced", dense) ** 0.5)
+    gain = trees.get_booster().get_score(importance_type="total_gain")
+    best = sorted((int(name[1:]) for name in gain), key=lambda one: -gain[f"f{one}"])[:count]
+    order = {column: place for place, column in enumerate(CANDIDATES)}
+    return [CANDIDATES[one] for one in sorted(best, key=lambda one: order[CANDIDATES[one]])]
+
+
+def find_edges(facts: np.ndarray) -> np.ndarray:
+    """Where the twelve levels of each fact part: its quantiles where it is not zero.
+
+    Args:
+        facts: shape (n, n_facts).
+
+    Returns:
+        Shape (n_facts, 11), rising, NaN at the end where levels fall together.
+    """
+    edges = np.full((facts.shape[1], LEVELS - 1), np.nan)
+    for place in range(facts.shape[1]):
+        said = facts[facts[:, place] != 0, place]
+        if len(said):
+            found = np.quantile(said, np.linspace(0, 1, LEVELS + 1)[1:-1], method="lower")
+            found = np.unique(_round_down(found))
+            edges[place, : len(found)] = found
+    return edges
+
+
+def _round_down(values: np.ndarray) -> np.ndarray:
+    """To three significant digits: an edge at a number that often occurs must lie below it, or the
+    last bit of a float would decide the level."""
+    size = 10.0 ** (np.floor(np.log10(np.abs(values))) - 2)
+    return np.floor(values / size + 1e-6) * size
+
+
+def render_facts(names: Sequence[str], edges: np.ndarray) -> str:
+    """CSV: a fact a row, the edges to three significant digits."""
+    columns = [f"edge_{place}" for place in range(1, LEVELS)]
+    table = pd.DataFrame(edges, columns=columns, index=pd.Index(names, name="fact"))
+    return table.to_csv(float_format="%.4g")
+
+
+def main() -> None:
+    """Draw, choose and write."""
+    parser = argparse.ArgumentParser(prog="python -m finetune.choose_facts")
+    parser.add_argument("--data", type=Path, action="append", default=[])
+    parser.add_argument("--exclude", action="append", default=[])
+    parser.add_argument("--facts", type=int, default=FACTS)
+    given = parser.parse_args()
+    recipe = read_recipe(POCKET)
+    captures = choose_captures(recipe, given.data, given.exclude)
+    plants = [name for name in captures.trained if is_simulated(name)][:_PLANTS]
+    names = [*plants, *captures.paths.keys() - {*captures.test}]
+    draw = partial(
+        draw_candidates, captures=captures, devices=recipe.devices, hours=recipe.hours
+    )
+    with ProcessPoolExecutor(2) as pool:
+        parts = list(pool.map(draw, names))
+    facts, codes = (np.concatenate(part) for part in zip(*parts, strict=True))
+    chosen = choose_facts(facts, codes, given.facts, recipe.seed)
+    edges = find_edges(facts[:, [CANDIDATES.index(name) for name in chosen]])
+    write_text(_FILE, render_facts(chosen, edges))
+
+
+if __name__ == "__main__":
+    main()
