@@ -173,7 +173,10 @@ def is_simulated(name: str) -> bool:
 
 
 def choose_captures(
-    recipe: Recipe, data: Sequence[Path] = (), exclude: Sequence[str] = ()
+    recipe: Recipe,
+    data: Sequence[Path] = (),
+    exclude: Sequence[str] = (),
+    calibrate: Sequence[str] = (),
 ) -> Captures:
     """A recipe's simulated plants, and all labelled captures of some folders.
 
@@ -181,10 +184,11 @@ def choose_captures(
         recipe: names the plants.
         data: folders, searched for captures.
         exclude: captures of these that are for testing instead of training.
+        calibrate: captures of these that are for calibration, beside the recipe's plants.
 
     Raises:
-        UserError: a folder holds no labelled capture, two captures have one name, or ``exclude``
-            names none of them.
+        UserError: a folder holds no labelled capture, two captures have one name, or ``exclude`` or
+            ``calibrate`` names none of them, or both name one.
     """
     paths: dict[str, Path] = {}
     for path in (found for folder in data for found in find_labelled(folder)):
@@ -194,13 +198,18 @@ def choose_captures(
                 f"{paths[name]} and {path} are both called {name}; expected one name each; rename a folder"
             )
         paths[name] = path
-    if missing := sorted(set(exclude) - set(paths)):
+    if missing := sorted({*exclude, *calibrate} - set(paths)):
         raise UserError(
             f"no capture {missing[0]} to exclude; expected some of {', '.join(sorted(paths)) or 'none'}; correct it"
         )
+    if both := sorted(set(exclude) & set(calibrate)):
+        raise UserError(
+            f"{both[0]} is excluded and to calibrate on; expected one of the two; decide for one"
+        )
+    trained = sorted(set(paths) - {*exclude, *calibrate})
     return Captures(
-        trained=(*_plants(recipe.train_seeds), *sorted(set(paths) - set(exclude))),
-        calibrate=_plants(recipe.calibrate_seeds),
+        trained=(*_plants(recipe.train_seeds), *trained),
+        calibrate=(*_plants(recipe.calibrate_seeds), *sorted(calibrate)),
         test=(*_plants(recipe.test_seeds), *sorted(exclude)),
         paths=paths,
     )

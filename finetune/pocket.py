@@ -91,6 +91,7 @@ def make_pocket(
     data: Sequence[Path] = (),
     exclude: Sequence[str] = (),
     begin: Path | None = None,
+    calibrate_on: Sequence[str] = (),
 ) -> AdapterCard:
     """Run every stage that has not been run, and write ``out/base`` and ``out/adapter`` with its
     card.
@@ -102,12 +103,13 @@ def make_pocket(
         data: folders of labelled captures beside the simulated plants.
         exclude: captures of ``data`` left out of all training, and measured as unseen.
         begin: a base whose weights are the first ones; by default they are random.
+        calibrate_on: captures of ``data`` that the bounds are chosen on, beside the recipe's plants.
 
     Raises:
         UserError: ``work`` holds another run, ``exclude`` names no capture of ``data``, or
             ``begin`` is no model.
     """
-    captures = choose_captures(recipe, data, exclude)
+    captures = choose_captures(recipe, data, exclude, calibrate_on)
     if begin is not None:
         check_model_folder(begin)
     claim_folder(work, _marks(recipe, captures, begin))
@@ -150,6 +152,8 @@ def _marks(recipe: Recipe, captures: Captures, begin: Path | None) -> list[str]:
         prompt_fingerprint(),
         *begun,
         *captures.trained,
+        "",
+        *captures.calibrate,
         "",
         *captures.test,
     ]
@@ -267,9 +271,11 @@ def _make_card(
     begin: Path | None,
 ) -> AdapterCard:
     excluded = [f"--exclude {name}" for name in captures.test if not is_simulated(name)]
+    held = [f"--calibrate {name}" for name in captures.calibrate if not is_simulated(name)]
     options = [
         *(["--begin BASE"] if begin else []),
         *(["--data FOLDER"] if has_data else []),
+        *held,
         *excluded,
     ]
     bounds = calibration.bounds

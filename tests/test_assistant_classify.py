@@ -164,7 +164,7 @@ def test_a_verdict_is_one_line_of_json():
     place = pd.DataFrame(
         {"device": [DEVICE], "start_s": [10.0], "end_s": [70.0], "direction": ["source"]}
     )
-    verdicts = pd.concat([place, decide(scores(normal=0.1, dos=0.9), 1.0, 0.5)], axis=1)
+    verdicts = pd.concat([place, decide(probabilities(normal=0.1, dos=0.9), Bounds())], axis=1)
     line = json.loads(next(verdict_lines(verdicts)))
     chances = line.pop("probabilities")
     assert line == {

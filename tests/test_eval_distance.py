@@ -75,7 +75,7 @@ def test_the_report_shows_command_folds_and_numbers():
     report = render_distance(tell_apart([plant(3), plant(3)], [plant(7), plant(7)]), "the command")
     assert "Made by `the command`: 2 plants drawn, 2 recorded." in report
     assert "**AUC 1.00" in report
-    assert "| out_pkts | 4.0 | 1.0 | 3.0 | 1.0 | 7.0 | 1.0 |" in report
+    assert f"| {COLUMNS[7]} | 4.0 | 1.0 | 3.0 | 1.0 | 7.0 | 1.0 |" in report
 
 
 def test_a_folder_without_runs_is_refused(tmp_path, capsys):

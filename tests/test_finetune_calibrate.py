@@ -17,7 +17,7 @@ def scored(*rows: tuple[str, dict[str, float], int]) -> tuple[pd.DataFrame, np.n
     """Windows by their truth and what is said of them, so many of each; each is a device of its
     own."""
     truth = [label for label, _, count in rows for _ in range(count)]
-    scores = np.full((len(truth), len(LABELS)), 1e-12)
+    scores = np.full((len(truth), len(LABELS)), 1e-40)
     place = 0
     for _, said, count in rows:
         for label, probability in said.items():

@@ -29,7 +29,7 @@ def build_model(
     from finetune.tokenizer import build_tokenizer
 
     if words:
-        tokenizer = build_tokenizer(WORDS)
+        tokenizer = build_tokenizer([*WORDS, *words])
     else:
         bpe = ByteLevelBPETokenizer()
         bpe.train_from_iterator(

@@ -230,6 +230,9 @@ def pocket(
     exclude: Annotated[
         list[str] | None, typer.Option(help="A capture that is only measured, as unseen.")
     ] = None,
+    calibrate: Annotated[
+        list[str] | None, typer.Option(help="A capture that bounds are chosen on, not weights.")
+    ] = None,
     begin: Annotated[
         Path | None, typer.Option(help="A base to go on from; by default from nothing.")
     ] = None,
@@ -243,7 +246,8 @@ def pocket(
     from finetune.recipe import POCKET, read_recipe
 
     recipe = read_recipe(POCKET, "quick" if quick else "begun" if begin else "")
-    card = make_pocket(recipe, out, work, data or (), exclude or (), begin)
+    held = (exclude or (), begin, calibrate or ())
+    card = make_pocket(recipe, out, work, data or (), *held)
     print_json(card.model_dump(mode="json"))
 
 
