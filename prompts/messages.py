@@ -75,7 +75,10 @@ def classification(text: str) -> list[dict[str, str]]:
 _INSTRUCTION = "\n".join(
     [
         "You judge one minute of a network device's traffic in an industrial plant.",
-        "It is given as six lines, oldest first, ten seconds each; numbers are levels on a logarithmic scale.",
+        "It is given as facts: what was counted in six samples of ten seconds, what is said of it, and its level.",
+        "mean, max and spread are of this minute, before and before_max of the four minutes before,",
+        "over and under tell how far the device is from its own past.",
+        "Levels go from 1, the least, to 12, the most; what is not said is zero.",
         "Answer with exactly one of these lines and nothing else:",
         *(f"{ANSWERS[name]} ({label.meaning})" for name, label in TAXONOMY.items()),
         "Leave out the explanation in brackets.",
