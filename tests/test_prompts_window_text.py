@@ -88,4 +88,13 @@ def test_nothing_in_nothing_out():
     assert render_windows(windows_of()) == []
 
 
-GOLDEN = ""
+GOLDEN = """
+out_pkts.mean=4 in_pkts.mean=4 out_bytes.mean=3 tcp_out.mean=5 external_peers.mean=4
+unanswered_out.mean=4 modbus_reads_out.mean=8 modbus_codes.mean=4 modbus_registers.mean=6
+pkts_control.mean=3 pkts_other.mean=3 new_peers.mean=3 new_peers_no_dns.mean=2 streak.mean=6
+literal_peers.mean=4 never_answered.mean=4 out_pkts.max=4 in_pkts.max=3 out_bytes.max=2
+in_bytes.max=3 tcp_out.max=3 external_peers.max=2 unanswered_out.max=2 modbus_reads_out.max=6
+modbus_codes.max=2 modbus_registers.max=3 pkts_other.max=2 new_peers.max=3 literal_period_s.max=7
+never_answered.max=2 tcp_out.spread=4 unanswered_out.spread=4 pkts_other.spread=5
+new_peers.spread=4 repeats.spread=2 streak.spread=5 literal_period_s.spread=6
+"""
