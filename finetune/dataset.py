@@ -8,7 +8,7 @@ capture overlap and share devices, and a model that has seen some of them has se
 import logging
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from finetune.recipe import Recipe
+from finetune.recorded import list_recorded, read_recorded
 from prompts.window_text import render_windows
 from traffic.datasets import Labelled, find_labelled, load_labelled, name_capture, simulate_labelled
 from traffic.errors import UserError
@@ -144,6 +145,7 @@ log = logging.getLogger(__name__)
 
 PROCESSES = 2
 _SIMULATED = "simulated-"
+_TABLE = ".parquet"
 
 
 @dataclass(frozen=True)
@@ -178,11 +180,11 @@ def choose_captures(
     exclude: Sequence[str] = (),
     calibrate: Sequence[str] = (),
 ) -> Captures:
-    """A recipe's simulated plants, and all labelled captures of some folders.
+    """A recipe's simulated plants, and all labelled captures of some folders and tables.
 
     Args:
         recipe: names the plants.
-        data: folders, searched for captures.
+        data: folders, searched for captures, and tables of recorded windows.
         exclude: captures of these that are for testing instead of training.
         calibrate: captures of these that are for calibration, beside the recipe's plants.
 
@@ -191,8 +193,7 @@ def choose_captures(
             ``calibrate`` names none of them, or both name one.
     """
     paths: dict[str, Path] = {}
-    for path in (found for folder in data for found in find_labelled(folder)):
-        name = name_capture(path)
+    for name, path in (named for one in data for named in _name_all(one)):
         if name in paths:
             raise UserError(
                 f"{paths[name]} and {path} are both called {name}; expected one name each; rename a folder"
@@ -215,6 +216,13 @@ def choose_captures(
     )
 
 
+def _name_all(data: Path) -> Iterator[tuple[str, Path]]:
+    if data.suffix == _TABLE:
+        yield from ((name, data) for name in list_recorded(data))
+    else:
+        yield from ((name_capture(path), path) for path in find_labelled(data))
+
+
 def _plants(seeds: tuple[int, int]) -> tuple[str, ...]:
     return tuple(f"{_SIMULATED}{seed}" for seed in range(*seeds))
 
@@ -232,7 +240,9 @@ def make_capture_texts(folder: Path, captures: Captures, recipe: Recipe) -> None
 
 def _make_texts(name: str, folder: Path, path: Path | None, recipe: Recipe) -> int:
     file = folder / f"{name}.parquet"
-    if not file.is_file():
+    if path is not None and path.suffix == _TABLE and not file.is_file():
+        write_texts(read_recorded(path, name), file)
+    elif not file.is_file():
         windows = load_windows(name, path, recipe.devices, recipe.hours)
         write_texts(make_texts([Labelled(name, windows, 0)]), file)
     return len(read_texts(file))

@@ -89,9 +89,8 @@ def find_shifts(
         Shape (n, 1), float64.
     """
     odd = 1 - make_probabilities(scores, bounds.temperature)[:, _NORMAL].astype(float)
-    base = slots.min(initial=0)
-    key = devices.astype(np.int64) * (np.ptp(slots) + _EPISODE_SLOTS + 1 if len(slots) else 1)
-    key = key + slots - base + _EPISODE_SLOTS
+    width = (np.ptp(slots) if len(slots) else 0) + _EPISODE_SLOTS + 1
+    key = devices.astype(np.int64) * width + slots  # sorted, devices further apart than an episode
     total = np.append(0.0, np.cumsum(odd))
     last = np.arange(1, len(key) + 1)
     first = np.searchsorted(key, key - _EPISODE_SLOTS, side="right")
