@@ -25,19 +25,20 @@ START_S = 1_000_000_000.0
 LETTERS = {
     ".": "normal", "?": "normal", "c": "c2", "d": "ddos", "o": "dos", "r": "recon", "s": "device_silent",
     "v": "service_down", "g": "congestion", "a": "spoofing", "l": "packet_loss", "b": "brute_force",
-    "m": "misconfiguration", "f": "flapping",
+    "m": "misconfiguration", "f": "flapping", "u": "c2",
 }  # fmt: skip
 Said = dict[str, tuple[str, str]]
 
 
 def verdict_table(said: Said, probability: float = 0.9) -> pd.DataFrame:
-    """Verdicts of each device from its letters and its direction; "?" abstains."""
+    """Verdicts of each device from its letters and its direction; "?" and "u" (odd, cause unclear)
+    abstain."""
     parts = []
     for device, (letters, direction) in sorted(said.items()):
         starts = START_S + 10.0 * np.arange(len(letters))
         part = pd.DataFrame({"device": device, "start_s": starts, "end_s": starts + 60.0})
         part["label"] = [LETTERS[letter] for letter in letters]
-        part["abstained"] = [letter == "?" for letter in letters]
+        part["abstained"] = [letter in "?u" for letter in letters]
         part["direction"] = direction
         parts.append(part)
     table = pd.concat(parts, ignore_index=True)
@@ -82,6 +83,9 @@ def runs_of(letters: str, **limits: int) -> list[tuple[str, list[int]]]:
         ("dodod", [("ddos", [0, 2, 4])]),
         # Only together enough; equal mass, so the earlier of the taxonomy.
         ("odrdo", [("dos", [0, 1, 2, 3, 4])]),
+        ("u.u.u", [("c2", [0, 2, 4])]),  # odd without a name is odd
+        ("uu.cr", [("c2", [0, 1, 3, 4])]),
+        ("ccucuu", [("c2", [0, 1, 3])]),  # what has a name is not said twice
         ("cccddd", [("ddos", [3, 4, 5]), ("c2", [0, 1, 2])]),
     ],
 )

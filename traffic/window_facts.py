@@ -42,9 +42,12 @@ def make_window_facts(windows: Windows, names: Sequence[str] = CANDIDATES) -> np
         window's mean of that lies above or below the mean of all of the device's samples before, 0
         where these are fewer than six.
     """
-    columns = [name.rsplit(".", 1)[0] for name in names]
-    columns = [name for name in COLUMNS if name in set(columns)]
-    parts = [summarise_rows(rows, columns, names) for rows in _lay_out_parts(windows, columns)]
+    said = [tuple(name.rsplit(".", 1)) for name in names]
+    columns = [name for name in COLUMNS if name in {column for column, _ in said}]
+    # Five tables as large as the samples: only of the few columns that need it.
+    highest = [column for column, statistic in said if statistic == "before_max"]
+    made = _lay_out_parts(windows, columns, highest)
+    parts = [summarise_rows(rows, columns, names) for rows in made]
     return np.concatenate(parts) if parts else np.zeros((0, len(names)), np.float32)
 
 
@@ -57,7 +60,7 @@ def lay_out(windows: Windows, columns: Sequence[str] = COLUMNS) -> np.ndarray:
         the window's own where these are fewer than six.
     """
     return np.concatenate(
-        [np.zeros((0, ROWS, len(columns)), np.float32), *_lay_out_parts(windows, columns)]
+        [np.zeros((0, ROWS, len(columns)), np.float32), *_lay_out_parts(windows, columns, columns)]
     )
 
 
@@ -90,7 +93,10 @@ def summarise_rows(
     return facts
 
 
-def _lay_out_parts(windows: Windows, columns: Sequence[str]) -> Iterator[np.ndarray]:
+def _lay_out_parts(
+    windows: Windows, columns: Sequence[str], highest: Sequence[str]
+) -> Iterator[np.ndarray]:
+    """Twenty thousand windows at a time; the highest before is 0 but of some columns."""
     samples, table = windows.samples, windows.table
     codes, names = samples["device"].factorize()
     slot = np.rint(samples["start_s"].to_numpy() / SAMPLE_S).astype(np.int64)
@@ -107,7 +113,8 @@ def _lay_out_parts(windows: Windows, columns: Sequence[str]) -> Iterator[np.ndar
     scaled = _scale(raw)
     total = np.zeros((len(raw) + 1, len(columns)))
     np.cumsum(scaled, axis=0, dtype=np.float64, out=total[1:])
-    highest = _Highest(scaled)
+    tall = [columns.index(column) for column in highest]
+    reach = _Highest(scaled[:, tall])
     padded = np.vstack([raw, np.zeros((1, len(columns)), np.float32)])
     for at in range(0, len(windows), _AT_ONCE):
         part = slice(at, at + _AT_ONCE)
@@ -117,7 +124,8 @@ def _lay_out_parts(windows: Windows, columns: Sequence[str]) -> Iterator[np.ndar
         before = (now - total[early[part]]) / BEFORE_SLOTS
         past = (now - total[first[part]]) / np.maximum(known, 1)
         rows[:, WINDOW_SAMPLES] = np.round(before, _DECIMALS)
-        rows[:, WINDOW_SAMPLES + 1] = highest.between(early[part], start[part])
+        rows[:, WINDOW_SAMPLES + 1] = 0
+        rows[:, WINDOW_SAMPLES + 1, tall] = reach.between(early[part], start[part])
         rows[:, WINDOW_SAMPLES + 2] = np.where(known >= LEAST_PAST, past, _scale(six).mean(axis=1))
         yield rows
 

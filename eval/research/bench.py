@@ -135,12 +135,12 @@ def measure_log(folder: Path) -> list[Row]:
 
 
 def measure_classification(folder: Path) -> list[Row]:
-    """Distinct windows through the pocket model, nothing cached."""
+    """Windows through the pocket model: different ones, nothing cached, and steady traffic."""
     del folder
     llm, card = load_adapter()
     tokenizer = AutoTokenizer.from_pretrained(POCKET / card.base)
     windows = make_windows(make_samples(simulate(1, devices=20, hours=1.0).capture))
-    texts = list(dict.fromkeys(render_windows(windows)))[:1500]
+    texts = list(dict.fromkeys(render_windows(windows)))[:4000]
     prompts = [classification_prompt(text) for text in texts]
     choices = [ANSWERS[label] for label in LABELS]
     llm.score(prompts[:50], choices)
@@ -149,8 +149,14 @@ def measure_classification(folder: Path) -> list[Row]:
     rate = len(prompts) / (time.perf_counter() - start)
     tokens = sum(map(len, tokenizer(prompts).input_ids)) / len(prompts)
     what = f"classification of {len(prompts):,} different windows of {tokens:.0f} tokens"
-    row = Row(what, f"{rate:.0f} windows/s", "at least 150 windows/s", rate >= 150)
-    return [row, _measure_peak("its memory")]
+    rows = [Row(what, f"{rate:,.0f} windows/s", "at least 1,000 windows/s", rate >= 1000)]
+    equal = prompts[:20] * 5000
+    start = time.perf_counter()
+    llm.score(equal, choices)
+    rate = len(equal) / (time.perf_counter() - start)
+    what = f"classification of {len(equal):,} windows of 20 different texts"
+    rows.append(Row(what, f"{rate:,.0f} windows/s", "at least 20,000 windows/s", rate >= 20_000))
+    return [*rows, _measure_peak("its memory")]
 
 
 def measure_incidents(folder: Path) -> list[Row]:
@@ -163,7 +169,7 @@ def measure_incidents(folder: Path) -> list[Row]:
     took_s = time.perf_counter() - start
     what = f"34-1: file to {len(analysis.incidents)} incidents, {len(analysis.windows):,} windows"
     return [
-        Row(what, f"{took_s:.1f} s", "under 25 s", took_s < 25),
+        Row(what, f"{took_s:.1f} s", "at most 10 s", took_s <= 10),
         Row("of it, loading the model", f"{loaded_s:.1f} s"),
         _measure_peak("its memory"),
     ]
