@@ -4,7 +4,7 @@ Held-out plants are troubled on purpose; in service anomalies are rare, so norma
 has a budget of false ones, a name one of wrong names; neither pays for the other.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from assistant.llm.calibration import (
     fit_temperature,
     negative_log_likelihood,
 )
-from assistant.llm.local import LocalLLM
+from assistant.llm.remembered import Scorer
 from prompts.messages import ANSWERS
 from traffic.capture import SAMPLE_S
 from traffic.errors import UserError
@@ -52,6 +52,21 @@ class Calibration:
     wrong_name_share: float
     nll: float
     calibration_error: float
+
+    def on_card(self) -> dict[str, float]:
+        """The bounds under the names of a card."""
+        return {
+            "temperature": round(self.bounds.temperature, 4),
+            "prior_shift": round(self.bounds.prior_shift, 4),
+            "threshold": self.bounds.alarm,
+            "name_threshold": self.bounds.name,
+            "episode_threshold": self.bounds.episode,
+        }
+
+    def measures(self) -> dict[str, float]:
+        """The rest, as a card's metrics."""
+        rest = {name: value for name, value in asdict(self).items() if name != "bounds"}
+        return {f"calibration.{name}": round(value, 4) for name, value in rest.items()}
 
 
 def calibrate(
@@ -111,7 +126,9 @@ def _choose_alarm(
         odd = 1 - _probabilities(windows, scores, replace(bounds, episode=episode))[:, _NORMAL]
         calm = np.sort(odd[truth == _NORMAL])
         false = 1 - np.searchsorted(calm, _ALARMS, side="left") / max(len(calm), 1)
-        alarm = _ALARMS[np.argmax(false <= max_false)] if (false <= max_false).any() else _ALARMS[-1]
+        alarm = (
+            _ALARMS[np.argmax(false <= max_false)] if (false <= max_false).any() else _ALARMS[-1]
+        )
         found.append((_share(odd >= alarm, truth != _NORMAL), episode, float(alarm)))
     _, episode, alarm = max(found)
     return replace(bounds, episode=episode, alarm=alarm)
@@ -138,7 +155,7 @@ def _share(which: np.ndarray | pd.Series, among: np.ndarray | pd.Series) -> floa
 # ---- Verdicts on windows that were not trained on, scored as serving scores them ----
 
 
-def score_texts(table: pd.DataFrame, llm: LocalLLM) -> np.ndarray:
+def score_texts(table: pd.DataFrame, llm: Scorer) -> np.ndarray:
     """Log-probabilities of every label, shape (n_texts, len(LABELS))."""
     return llm.score(
         make_prompts(table["text"].tolist(), llm), [ANSWERS[label] for label in LABELS]
@@ -159,9 +176,7 @@ def _probabilities(windows: pd.DataFrame, scores: np.ndarray, bounds: Bounds) ->
     return make_probabilities(scores, bounds.temperature, shift)
 
 
-def measure_windows(
-    windows: pd.DataFrame, scores: np.ndarray, bounds: Bounds
-) -> dict[str, float]:
+def measure_windows(windows: pd.DataFrame, scores: np.ndarray, bounds: Bounds) -> dict[str, float]:
     """Measures of the verdicts on held-out windows, as an operator sees them.
 
     Returns:

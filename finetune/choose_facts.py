@@ -120,9 +120,7 @@ def main() -> None:
     captures = choose_captures(recipe, given.data, given.exclude)
     plants = [name for name in captures.trained if is_simulated(name)][:_PLANTS]
     names = [*plants, *captures.paths.keys() - {*captures.test}]
-    draw = partial(
-        draw_candidates, captures=captures, devices=recipe.devices, hours=recipe.hours
-    )
+    draw = partial(draw_candidates, captures=captures, devices=recipe.devices, hours=recipe.hours)
     with ProcessPoolExecutor(2) as pool:
         parts = list(pool.map(draw, names))
     facts, codes = (np.concatenate(part) for part in zip(*parts, strict=True))

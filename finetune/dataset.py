@@ -248,9 +248,7 @@ def _make_texts(name: str, folder: Path, path: Path | None, recipe: Recipe) -> i
     return len(read_texts(file))
 
 
-def load_windows(
-    name: str, path: Path | None, devices: tuple[int, int], hours: float
-) -> Windows:
+def load_windows(name: str, path: Path | None, devices: tuple[int, int], hours: float) -> Windows:
     """The labelled windows of a capture, or of a simulated plant where ``path`` is None.
 
     Args:

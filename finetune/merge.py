@@ -10,7 +10,6 @@ of its parts learned from. One adapter alone goes into its base, and keeps its c
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -109,18 +108,18 @@ def merge(
     )
     write_card(card, draft)
     llm, _ = load_registered(draft)
-    found = calibrate_texts(texts, llm, recipe, 0)
+    found = calibrate_texts(texts, llm, recipe)
     card = AdapterCard(
         name=f"{site}/{family}",
         base=relative_base(base, draft),
         base_fingerprint=cards[0].base_fingerprint,
         prompt_fingerprint=prompt_fingerprint(),
         labels=LABELS,
-        **card_numbers(found),
+        **found.on_card(),
         data=tuple(sorted(learned)),
         split={"calibrate": tuple(sorted(unseen))},
         seed=0,
-        metrics=round_metrics({f"calibration.{k}": v for k, v in asdict(found).items()}),
+        metrics=round_metrics(found.measures()),
         made_by=made_by,
         created=datetime.now(UTC).date().isoformat(),
     )

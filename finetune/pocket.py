@@ -14,7 +14,6 @@ model follows a simulator that has become better.
 import logging
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -131,11 +130,7 @@ def make_pocket(
         for part, names in (("calibrate", captures.calibrate), ("test", captures.test))
     }
     calibration = _calibrate(held_out["calibrate"], llm, recipe)
-    metrics = {
-        f"calibration.{name}": round(value, 4)
-        for name, value in asdict(calibration).items()
-        if name != "bounds"
-    }
+    metrics = calibration.measures()
     metrics |= _measure(held_out["test"], llm, calibration)
     card = _make_card(work, recipe, calibration, metrics, captures, bool(data), begin)
     write_card(card, work / "adapter")
@@ -278,7 +273,6 @@ def _make_card(
         *held,
         *excluded,
     ]
-    bounds = calibration.bounds
     return AdapterCard(
         name="pocket",
         base="../base",
@@ -286,11 +280,7 @@ def _make_card(
         begun_from=fingerprint_weights(begin) if begin is not None else "",
         prompt_fingerprint=prompt_fingerprint(),
         labels=LABELS,
-        temperature=round(bounds.temperature, 4),
-        prior_shift=round(bounds.prior_shift, 4),
-        threshold=bounds.alarm,
-        name_threshold=bounds.name,
-        episode_threshold=bounds.episode,
+        **calibration.on_card(),
         data=captures.trained,
         split={"calibrate": captures.calibrate, "test": captures.test},
         seed=recipe.seed,

@@ -42,7 +42,7 @@ from assistant.registry import (
     register,
 )
 from finetune.bases import is_seq2seq
-from finetune.calibrate import Calibration, calibrate, draw_texts, measure_texts
+from finetune.calibrate import Calibration, calibrate, measure_windows, score_texts
 from finetune.dataset import is_simulated
 from finetune.examples import full_answer, read_direction_words
 from finetune.pocket import claim_folder, make_once
@@ -56,10 +56,9 @@ from finetune.site_captures import (
     make_site_texts,
     split_captures,
 )
-from prompts.messages import ANSWERS
 from traffic.errors import UserError
 from traffic.files import write_text
-from traffic.labels import LABELS, NORMAL
+from traffic.labels import LABELS
 
 log = logging.getLogger(__name__)
 
@@ -298,17 +297,16 @@ def _finish(
     tuned: Tuned,
 ) -> Made:
     llm = _load(order.base, trained, knobs)
-    calibration = calibrate_texts(
-        texts[texts["capture"].isin(split.held_out)], llm, recipe, knobs.seed
-    )
-    metrics = {f"calibration.{name}": value for name, value in asdict(calibration).items()}
+    held_out = texts[texts["capture"].isin(split.held_out)].reset_index(drop=True)
+    calibration = calibrate_texts(held_out, llm, recipe)
+    metrics = calibration.measures()
     metrics |= {"train.loss": tuned.loss, "held_out.loss": tuned.held_out_loss}
     for name in split.test:
-        rows = draw_texts(texts[texts["capture"] == name], recipe.per_capture_held_out, knobs.seed)
-        measures = measure_texts(rows, _score(rows, llm), calibration)
+        rows = texts[texts["capture"] == name].reset_index(drop=True)
+        measures = measure_windows(rows, score_texts(rows, llm), calibration.bounds)
         words = read_direction_words(order.base)
         measures["direction_right"] = measure_directions(rows, llm, words)
-        measures |= _measure_shipped(rows, calibration)
+        measures |= _measure_shipped(rows)
         metrics |= {f"{name}.{measure}": value for measure, value in measures.items()}
 
     draft = draft_folder(home, order.site, family)
@@ -323,7 +321,7 @@ def _finish(
         begun_from=fingerprint_weights(order.base) if whole else "",
         prompt_fingerprint=prompt_fingerprint(),
         labels=LABELS,
-        **card_numbers(calibration),
+        **calibration.on_card(),
         data=split.train,
         split={"calibrate": split.held_out, "test": split.test},
         seed=knobs.seed,
@@ -352,62 +350,43 @@ def _load(base: Path, trained: Path, knobs: Knobs) -> Scorer:
     return Seq2SeqLLM(folder, adapter) if is_seq2seq(base) else LocalLLM(folder, adapter)
 
 
-def _score(texts: pd.DataFrame, llm: Scorer) -> np.ndarray:
-    return llm.score(
-        make_prompts(texts["text"].tolist(), llm), [ANSWERS[label] for label in LABELS]
-    )
-
-
 def measure_directions(texts: pd.DataFrame, llm: Scorer, words: dict[str, str]) -> float:
     """Of the anomalous windows whose direction is known, the share whose direction is the likelier
     one after their true label; NaN where there are none, or the base has no words for it."""
-    right = total = 0.0
+    right = total = 0
     known = texts[(texts["label"] != NORMAL) & texts["direction"].isin(words)]
     for label, rows in known.groupby("label"):
         choices = [full_answer(str(label), word) for word in words.values()]
         scores = llm.score(make_prompts(rows["text"].tolist(), llm), choices)
         said = np.array(list(words))[scores.argmax(axis=1)]
-        weights = rows["weight"].to_numpy(float)
-        right += float(weights[said == rows["direction"].to_numpy()].sum())
-        total += float(weights.sum())
+        right += int((said == rows["direction"].to_numpy()).sum())
+        total += len(rows)
     return right / total if total else float("nan")
 
 
-def _measure_shipped(texts: pd.DataFrame, calibration: Calibration) -> dict[str, float]:
-    """What the model that ships makes of the same texts; nothing where it does not load."""
+def _measure_shipped(windows: pd.DataFrame) -> dict[str, float]:
+    """What the model that ships makes of the same windows; nothing where it does not load."""
     try:
         llm, card = load_registered(POCKET)
     except UserError as mistake:  # hours of training are not lost over a comparison
         log.warning("the model that ships is not compared with: %s", mistake)
         return {}
-    numbers = {name: v for name, v in card.model_dump().items() if name in asdict(calibration)}
-    measures = measure_texts(texts, _score(texts, llm), replace(calibration, **numbers))
+    measures = measure_windows(windows, score_texts(windows, llm), card.bounds)
     return {f"shipped.{name}": value for name, value in measures.items() if name in _WORTH}
 
 
-def card_numbers(calibration: Calibration) -> dict[str, Any]:
-    """The numbers of a calibration that a card holds."""
-    return {
-        name: round(value, 4)
-        for name, value in asdict(calibration).items()
-        if name in AdapterCard.model_fields
-    }
-
-
-def calibrate_texts(texts: pd.DataFrame, llm: Scorer, recipe: Recipe, seed: int) -> Calibration:
-    """Find what goes onto a card on texts that were not learned from, scored as serving does."""
-    drawn = draw_texts(texts, recipe.per_capture_held_out, seed)
-    if len(set(drawn["label"])) < 2:
+def calibrate_texts(windows: pd.DataFrame, llm: Scorer, recipe: Recipe) -> Calibration:
+    """Find what goes onto a card on windows that were not learned from, scored as serving does."""
+    if windows["label"].nunique() < 2:
         log.warning(
-            "the captures held out show only %s: the threshold is a guess; record another capture",
-            ", ".join(sorted(set(drawn["label"]))),
+            "the captures held out show only %s: the bounds are a guess; record another capture",
+            ", ".join(sorted(set(windows["label"]))),
         )
     return calibrate(
-        _score(drawn, llm),
-        drawn["label"].map(LABELS.index).to_numpy(),
-        drawn["weight"].to_numpy(float),
-        LABELS.index(NORMAL),
-        recipe.max_wrong,
+        windows,
+        score_texts(windows, llm),
+        recipe.max_false,
+        recipe.max_wrong_name,
         recipe.anomalous_share,
     )
 

@@ -17,9 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from finetune.dataset import balance_texts, is_simulated, write_texts
+from finetune.dataset import balance_texts, is_simulated, make_texts, write_texts
 from finetune.recipe import Recipe
-from prompts.window_text import render_windows
 from traffic.datasets import Labelled, find_labelled, load_labelled, name_capture, simulate_labelled
 from traffic.errors import UserError
 from traffic.labels import NORMAL
@@ -96,8 +95,7 @@ def make_site_texts(
         progress: called with the numbers of captures that are finished and that there are.
 
     Returns:
-        ``text label direction capture weight kind``, equal rows of a capture once with their number
-        as weight.
+        A row a window: ``text label direction capture device start_s kind``.
 
     Raises:
         UserError: a capture or its truth cannot be read, or the truth does not fit it.
@@ -201,6 +199,8 @@ def choose_phases(texts: pd.DataFrame, names: Sequence[str]) -> dict[str, pd.Dat
 def draw_examples(texts: pd.DataFrame, per_label: int, seed: int) -> pd.DataFrame:
     """A balanced draw to learn from; simulated plants get at most half of it where a site has
     captures of its own."""
+    counted = texts.groupby(["text", "label", "direction", "capture", "kind"], sort=False)
+    texts = counted.size().rename("weight").reset_index()
     simulated = texts["capture"].map(is_simulated).to_numpy(bool)
     alone = simulated.all() or not simulated.any()
     parts = []
@@ -226,16 +226,8 @@ def _write_plant(seed: int, recipe: Recipe, file: Path) -> None:
 
 
 def _render(labelled: Labelled) -> pd.DataFrame:
-    table = pd.DataFrame(
-        {
-            "text": render_windows(labelled.windows),
-            "label": labelled.windows.table["label"].to_numpy(),
-            "direction": labelled.windows.table["direction"].to_numpy(),
-            "capture": labelled.name,
-        }
-    )
-    counted = table.groupby(list(table.columns), sort=False, as_index=False).size()
     control = bool((labelled.windows.samples["pkts_control"] > 0).any())
-    counted = counted.rename(columns={"size": "weight"}).assign(kind=KINDS[control])
-    texts = ["text", "label", "direction", "capture", "kind"]
-    return counted.astype({**dict.fromkeys(texts, "str"), "weight": "int64"})
+    direction = labelled.windows.table["direction"].to_numpy()
+    return make_texts([labelled]).assign(
+        direction=pd.Series(direction, dtype="str"), kind=KINDS[control]
+    )

@@ -13,6 +13,7 @@ window_facts.csv holds the facts and their levels; `finetune.choose_facts` made 
 
 import hashlib
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -98,9 +99,7 @@ def render_levels(levels: np.ndarray) -> list[str]:
         fact * LEVELS + different[row, fact].astype(np.int64) - 1
     ]
     bounds = np.searchsorted(row, np.arange(len(different) + 1))
-    texts = [
-        " ".join(words[begin:end]) or QUIET for begin, end in zip(bounds, bounds[1:], strict=False)
-    ]
+    texts = [" ".join(words[begin:end]) or QUIET for begin, end in pairwise(bounds)]
     return np.array(texts, dtype=object)[place].tolist()
 
 

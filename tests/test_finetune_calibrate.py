@@ -57,7 +57,12 @@ def test_the_alarm_bound_is_the_smallest_that_keeps_to_the_budget_of_false_ones(
 def test_a_wrong_name_costs_its_own_budget_and_no_alarm():
     sure = {"normal": 0.02, "recon": 0.93, "c2": 0.05}
     unsure = {"normal": 0.02, "recon": 0.5, "exfiltration": 0.48}
-    rows = [("recon", sure, 95), ("c2", sure, 5), ("recon", unsure, 10), ("exfiltration", unsure, 10)]
+    rows = [
+        ("recon", sure, 95),
+        ("c2", sure, 5),
+        ("recon", unsure, 10),
+        ("exfiltration", unsure, 10),
+    ]
     found = calibrate(*scored(*rows, ("normal", {"normal": 0.99, "dos": 0.01}, 100)), 0.0, 0.05)
     assert found.recall == 1.0
     assert found.named_share == pytest.approx(100 / 120)
@@ -78,7 +83,9 @@ def test_a_quieter_life_shifts_towards_normal_by_bayes_rule():
 
 def test_an_episode_of_one_device_is_alarmed_where_lone_windows_are_not():
     odd = {"normal": 0.15, "dos": 0.85}
-    windows, scores = scored(("dos", odd, 40), ("normal", odd, 10), ("normal", {"normal": 0.999}, 400))
+    windows, scores = scored(
+        ("dos", odd, 40), ("normal", odd, 10), ("normal", {"normal": 0.999}, 400)
+    )
     windows.loc[:39, "device"] = 0
     windows.loc[:39, "start_s"] = np.arange(40) * 10.0
     found = calibrate(windows, scores, 0.001, ANY, anomalous_share=0.01)

@@ -16,7 +16,7 @@ from finetune.pace import find_checkpoint
 from finetune.sft import Knobs, train
 from finetune.tokenizer import build_tokenizer
 from prompts.messages import ANSWERS, classification_prompt
-from prompts.window_text import VOCABULARY
+from prompts.window_text import vocabulary
 from traffic.errors import UserError
 from traffic.labels import LABELS
 
@@ -109,7 +109,7 @@ PARTS = {
 @pytest.mark.parametrize(("label", "direction", "target"), PARTS)
 @pytest.mark.parametrize("start", [None, 1])
 def test_only_an_answer_s_parts_are_learned(label, direction, target, start):
-    tokenizer = build_tokenizer(VOCABULARY)
+    tokenizer = build_tokenizer(vocabulary())
     texts = pd.DataFrame({"text": ["quiet"], "label": [label], "direction": [direction]})
     examples = make_examples(texts, tokenizer, target, start)
     prompt = tokenizer(classification_prompt("quiet")).input_ids
@@ -129,7 +129,7 @@ def test_only_an_answer_s_parts_are_learned(label, direction, target, start):
 
 def test_a_target_that_no_text_shows_is_refused():
     with pytest.raises(UserError, match="no text shows a class"):
-        make_examples(TEXTS.iloc[:1], build_tokenizer(VOCABULARY), "class")
+        make_examples(TEXTS.iloc[:1], build_tokenizer(vocabulary()), "class")
 
 
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape != "t5"])

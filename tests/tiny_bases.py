@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.tokenizer import build_tokenizer
-from prompts.window_text import VOCABULARY
+from prompts.window_text import vocabulary
 
 SHAPES = ("llama", "gpt2", "bloom", "t5")
 
@@ -21,7 +21,7 @@ def build_base(folder: Path, shape: str, hidden: int = 32, **changes: object) ->
         T5Config,
     )
 
-    tokenizer = build_tokenizer(VOCABULARY, 256)
+    tokenizer = build_tokenizer(vocabulary(), 256)
     ends = {
         name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")
     }

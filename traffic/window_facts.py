@@ -74,7 +74,10 @@ def summarise_rows(
         columns: their names.
         names: facts of these columns.
     """
-    six, (before, before_max, past) = rows[:, :WINDOW_SAMPLES], rows[:, WINDOW_SAMPLES:].swapaxes(0, 1)
+    six, (before, before_max, past) = (
+        rows[:, :WINDOW_SAMPLES],
+        rows[:, WINDOW_SAMPLES:].swapaxes(0, 1),
+    )
     excess = np.round(_scale(six).mean(axis=1) - past, _DECIMALS)
     made = {
         "mean": six.mean(axis=1),

@@ -14,7 +14,6 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 
-
 @dataclass(frozen=True)
 class Bounds:
     """What a card says of how scores become verdicts.
