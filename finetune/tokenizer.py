@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from prompts.messages import ANSWERS, classification_prompt
 
+DIRECTIONS = ("source", "target")  # an adapter may be asked from whom an anomaly comes
 SPECIAL = {"unk_token": "<unk>", "pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
 
 
@@ -34,6 +35,7 @@ def build_tokenizer(words: Iterable[str], max_length: int = 1024) -> PreTrainedT
     framing = [
         *classification_prompt("").split(),
         *(word for answer in ANSWERS.values() for word in answer.split()),
+        *DIRECTIONS,
     ]
     tokens = list(dict.fromkeys([*SPECIAL.values(), *words, *framing]))
     tokenizer = Tokenizer(

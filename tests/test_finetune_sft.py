@@ -94,12 +94,12 @@ def test_an_encoder_decoder_is_scored_as_its_decoder_reads(tmp_path):
         llm.render([])
 
 
-# Answers in the closed vocabulary: the words for source and target there are "sent" and "got".
+# Answers in the closed vocabulary: the words for source and target there are its own.
 PARTS = {
     ("normal", "", "joint"): ["normal </s>"],
-    ("dos", "target", "joint"): ["anomalous dos got </s>"],
+    ("dos", "target", "joint"): ["anomalous dos target </s>"],
     ("dos", "", "joint"): ["anomalous dos </s>"],
-    ("dos", "target", "separate"): ["anomalous . . .", ". dos . .", ". . got </s>"],
+    ("dos", "target", "separate"): ["anomalous . . .", ". dos . .", ". . target </s>"],
     ("dos", "target", "class"): [". dos . ."],
     ("recon", "source", "detection"): ["anomalous . . ."],
     ("normal", "", "separate"): ["normal </s>"],
