@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 
 from assistant.detection.rules import RuleHit
 from assistant.detection.runs import VerdictRun
@@ -22,6 +23,9 @@ from traffic.capture import SAMPLE_S
 from traffic.windows import WINDOW_SAMPLES
 
 _NEAR_S = 600.0  # alerts of one device, label and peer within this are one
+_MANY = 3  # senders of a distributed flood
+_SENDER_SHARE = 0.1  # of what the largest sends; less is the traffic of every day
+_CLEARLY = 2.0  # times as many packets
 _SLACK_S = 60.0  # a window's length: two devices' evidence of one cause may differ by that much
 
 
@@ -75,8 +79,21 @@ def make_alert(run: VerdictRun, view: TrafficView, starts_s: np.ndarray, mass: n
     """
     first = np.rint(starts_s[run.rows] / SAMPLE_S).astype(np.int64)
     slots = np.unique((first[:, None] + np.arange(WINDOW_SAMPLES)).ravel())
-    found = attribute(view, run.device, PROFILES[run.label], run.role, slots)
-    return Alert(run.device, run.label, run.role, run.rows, float(mass[run.rows].sum()), found)
+    profile = PROFILES[run.label]
+    role = _flood_role(run, view, slots) if profile.flood else run.role
+    found = attribute(view, run.device, profile, role, slots)
+    return Alert(run.device, run.label, role, run.rows, float(mass[run.rows].sum()), found)
+
+
+def _flood_role(run: VerdictRun, view: TrafficView, slots: np.ndarray) -> str:
+    """Who opens most of it floods: pings that are answered are as many each way."""
+    flows = view.flows_of(run.device)
+    here = flows[flows["slot"].isin(slots)]
+    opened = float(here.loc[here["out"], "src_pkts"].sum())
+    accepted = float(here.loc[~here["out"], "src_pkts"].sum())
+    if max(opened, accepted) < _CLEARLY * min(opened, accepted):
+        return run.role
+    return "source" if opened > accepted else "target"
 
 
 def make_rule_alert(hit: RuleHit, view: TrafficView) -> Alert:
@@ -224,16 +241,17 @@ def group_by_cause(found: Sequence[Alert]) -> list[list[Alert]]:
     return sorted(ordered, key=lambda group: min(one.attribution.start_s for one in group))
 
 
-def _rank(one: Alert) -> tuple[bool, bool, float]:
-    """A false address first, because it is the cause of all that fails beside it; then sources,
-    then the heaviest."""
-    return (not one.profile.leads_to, one.role == "target", -one.mass)
+def _rank(one: Alert) -> tuple[bool, bool, bool, float]:
+    """What the tables bear before what they do not; a false address first, because it is the cause
+    of all that fails beside it; then sources, then the heaviest."""
+    return (not is_supported(one), not one.profile.leads_to, one.role == "target", -one.mass)
 
 
 def _is_one_cause(a: Alert, b: Alert) -> bool:
     first, second = a.profile, b.profile
     kin = first.kin if first.kin == second.kin else ""
-    intruder = kin == "intrusion" and a.culprit == b.culprit  # who takes one device after the other
+    intruding = kin == "intrusion"
+    intruder = intruding and a.culprit == b.culprit  # who takes one device after the other
     if _gap_s(a, b) > (_NEAR_S if intruder else _SLACK_S):
         return False
     if _explains(a, b) or _explains(b, a):
@@ -249,7 +267,10 @@ def _is_one_cause(a: Alert, b: Alert) -> bool:
     linked |= a.device in b.attribution.peers or b.device in a.attribution.peers
     if first.leads_to or second.leads_to:
         return linked and (first.leads_to or second.leads_to) in (first.kin, second.kin)
-    return linked and (a.label == b.label or bool(kin))
+    if kin == "flood" and a.role == b.role == "source":
+        linked |= a.attribution.peers[:1] == b.attribution.peers[:1]  # several flood one
+    # Two intruders at one device are two stories.
+    return linked and (a.label == b.label or (bool(kin) and (not intruding or intruder)))
 
 
 def promote_culprit(lead: Alert, group: Sequence[Alert]) -> Alert:
@@ -265,3 +286,22 @@ def promote_culprit(lead: Alert, group: Sequence[Alert]) -> Alert:
         return lead
     attribution = replace(lead.attribution, peers=tuple(sorted(victims)))
     return replace(lead, device=lead.culprit, role="source", attribution=attribution)
+
+
+def name_flood(lead: Alert, group: Sequence[Alert]) -> Alert:
+    """Tell a flood from one sender from one of many by all alerts of the cause: one device of
+    several that take part cannot, nor can a model that reads one device's window."""
+    if not lead.profile.flood:
+        return lead
+    floods = [one for one in group if one.profile.flood] or [lead]
+    suffer = {one.device for one in floods if one.role == "target"}
+    hit = {
+        one.attribution.peers[0] for one in floods if one.role != "target" and one.attribution.peers
+    }
+    victims = suffer | hit
+    flows = pd.concat([one.attribution.flows for one in floods])
+    flows = flows[flows["dst"].isin(victims)].drop_duplicates(["attempt", "slot"])
+    sent = flows.groupby("src", observed=True)["src_pkts"].sum()
+    senders = int((sent >= _SENDER_SHARE * sent.max()).sum())
+    label = "ddos" if senders >= _MANY else "dos" if senders == 1 else lead.label
+    return replace(lead, label=label, attribution=replace(lead.attribution, label=label))

@@ -22,6 +22,7 @@ from assistant.detection.correlation import (
     make_alert,
     make_rule_alert,
     merge_repeated,
+    name_flood,
     promote_culprit,
 )
 from assistant.detection.rules import HEADLINES, apply_rules
@@ -115,7 +116,7 @@ def make_incidents(
 
 
 def _make_incident(group: Sequence[Alert], view: TrafficView, starts_s: np.ndarray) -> Incident:
-    lead = _find_lead(group, view, starts_s)
+    lead = name_flood(_find_lead(group, view, starts_s), group)
     related = tuple(dict.fromkeys(one.device for one in group if one.device != lead.device))
     mine = [one for one in group if one.device == lead.device] or [lead, *group[1:]]
     windows = np.unique(starts_s[np.concatenate([one.rows for one in mine])]).tolist()

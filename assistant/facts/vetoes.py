@@ -87,11 +87,14 @@ def wrote_before(found: Attribution, view: TrafficView) -> bool:
     """Nobody began to write: who writes did so when the recording began, or soon after and calmly.
 
     Without ten minutes of what came before a writer is not new; a burst that begins within the
-    recording is one all the same.
+    recording is one all the same, and so are writes of a machine that the inventory does not know.
     """
     writes = view.writes
     mine = writes[(writes["client"] == found.device) | (writes["server"] == found.device)]
     mine = mine[mine["client"].isin([found.device, *found.peers])]
+    known = {device.address for device in view.plant.devices}
+    if known and not mine["client"].isin(known).all():
+        return False
     baseline_s = mine["since_s"] - view.start_s
     if (baseline_s >= _BASELINE_S).any():
         return False

@@ -47,6 +47,7 @@ from assistant.detection.rules.sessions import (
     find_unheard_addresses,
 )
 from assistant.facts.traffic_view import TrafficView
+from traffic.labels import ATTACKS
 
 __all__ = ["DECISIVE", "HEADLINES", "RULES", "SUGGESTIVE", "Rule", "RuleHit", "apply_rules"]
 
@@ -95,8 +96,9 @@ RULES = (
     _plain(find_arp_scans, suggests="arp_scan"),
     _plain(find_vain_calls, suggests="calls"),
     _plain(find_unsteady_devices, suggests="comes_and_goes"),
-    _plain(find_losses, suggests="sent_again"),
-    _plain(find_spikes, suggests="spike"),
+    # Attacks lose packets too: a lossy link explains what fails, not what somebody does.
+    replace(_plain(find_losses, suggests="sent_again"), rules_out=_LOOK_ALIKES - {*ATTACKS}),
+    replace(_plain(find_spikes, suggests="spike"), rules_out=_LOOK_ALIKES - {*ATTACKS}),
     _plain(find_uploads, suggests="upload"),
     _plain(find_clockwork, suggests="clockwork"),
     _plain(

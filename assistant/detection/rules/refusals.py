@@ -27,6 +27,7 @@ _MIN_BUSY_S = 10.0  # a device that is busy for a moment is no incident
 _PROBED = 10  # different functions or units that were refused: who asks looks around
 _SWEPT = 50  # different addresses
 _FEW_TARGETS = 4
+_GUESSES, _GUESS_S = 30, 1.0
 _SAME = ["function", "unit", "target", "name", "value"]  # what makes two requests the same
 
 _SENTENCES = {
@@ -163,8 +164,16 @@ def _find_wrong(
         if len(before):
             values = {"answered": len(before)}
             facts.append(make_fact("worked", _SENTENCES["worked"], values))
-        hits.append(make_hit(client, "misconfiguration", facts, server, mine))
+        guesses = login and not len(before) and _is_guessing(mine["ts"])
+        label = "brute_force" if guesses else "misconfiguration"
+        hits.append(make_hit(client, label, facts, server, mine))
     return hits or _find_partly_refused(view, client, server, rows, wrong)
+
+
+def _is_guessing(tried_s: pd.Series) -> bool:
+    """Many logins, one a second or faster: a client with a wrong password waits in between, and
+    longer each time."""
+    return len(tried_s) >= _GUESSES and float(tried_s.diff().median()) <= _GUESS_S
 
 
 def _find_partly_refused(

@@ -11,6 +11,7 @@ import pandas as pd
 
 from assistant.detection.rules.proofs import between, ip_field, pick_frames
 from assistant.detection.rules.rule import RuleHit, slots_at, slots_of
+from assistant.facts.attribution import FEW_ENDPOINTS
 from assistant.facts.fact import Proof, Value, by_count, make_fact
 from assistant.facts.traffic_view import TrafficView
 from traffic.pcap.protocols.mqtt import CONNECT, PING
@@ -175,9 +176,15 @@ def find_session_limits(view: TrafficView) -> list[RuleHit]:
 
 
 def find_closed_ports(view: TrafficView) -> list[RuleHit]:
-    """Ports of the plant's devices that refuse every connection in the whole capture."""
+    """Ports of the plant's devices that refuse every connection in the whole capture.
+
+    Who is refused at many ports of one device looks for open ones: no service of it is down.
+    """
     rows = view.flow_slots
     tried = rows[(rows["proto"] == "tcp") & rows["dst"].isin(view.own)]
+    ports = tried[tried["refused"]].groupby(["src", "dst"])["port"].nunique()
+    looking = ports.index[ports >= FEW_ENDPOINTS]
+    tried = tried[~pd.MultiIndex.from_frame(tried[["src", "dst"]]).isin(looking)]
     known = tried.groupby(["dst", "port"])[["answered", "refused"]].agg(["any", "all"])
     known = known[~known["answered", "any"] & known["refused", "any"]]
     hits = []
