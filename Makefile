@@ -44,10 +44,11 @@ bench: $(READY)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
 	$(BIN)/faultwise eval latency
 
-# The pocket model from nothing: tokenizer, pretraining, tuning, calibration. Under two hours on two cores. The shipped
-# one has read runs 1 to 8 of `make recorded` as well (--data), and went on from its last edition (--begin).
+# The pocket model from nothing: tokenizer, pretraining, tuning, calibration. Under two hours on two cores. It reads
+# simulated plants, the windows of recorded runs (`python -m finetune.recorded` made that table) and public captures.
 pocket: $(READY)
-	$(BIN)/faultwise finetune pocket --out assistant/pocket --data ../shared/data/iot23
+	$(BIN)/faultwise finetune pocket --out assistant/pocket --data finetune/recorded.parquet \
+		--data ../shared/data/iot23 --calibrate run-71 --calibrate run-72
 
 # Twelve emulated plants, a quarter of an hour each: an hour on two cores, as root.
 recorded: $(READY)
