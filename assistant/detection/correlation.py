@@ -80,20 +80,27 @@ def make_alert(run: VerdictRun, view: TrafficView, starts_s: np.ndarray, mass: n
     first = np.rint(starts_s[run.rows] / SAMPLE_S).astype(np.int64)
     slots = np.unique((first[:, None] + np.arange(WINDOW_SAMPLES)).ravel())
     profile = PROFILES[run.label]
-    role = _flood_role(run, view, slots) if profile.flood else run.role
+    role = _role(run, view, profile, slots)
     found = attribute(view, run.device, profile, role, slots)
     return Alert(run.device, run.label, role, run.rows, float(mass[run.rows].sum()), found)
 
 
-def _flood_role(run: VerdictRun, view: TrafficView, slots: np.ndarray) -> str:
-    """Who opens most of it floods: pings that are answered are as many each way."""
-    flows = view.flows_of(run.device)
-    here = flows[flows["slot"].isin(slots)]
-    opened = float(here.loc[here["out"], "src_pkts"].sum())
-    accepted = float(here.loc[~here["out"], "src_pkts"].sum())
-    if max(opened, accepted) < _CLEARLY * min(opened, accepted):
+def _role(run: VerdictRun, view: TrafficView, profile: LabelProfile, slots: np.ndarray) -> str:
+    """Who floods opens most of it, though answered pings are as many each way; who is refused is
+    who asked, though both ends count the refusal. A window's numbers tell neither."""
+    if profile.flood:
+        rows = view.flows_of(run.device)
+        mine, count = rows["out"], rows["src_pkts"]
+    elif profile.blames_asker:
+        rows = view.evidence_of(run.device, profile.evidence)
+        mine, count = rows["src"] == run.device, rows["count"]
+    else:
         return run.role
-    return "source" if opened > accepted else "target"
+    here = rows["slot"].isin(slots)
+    asked, was_asked = float(count[here & mine].sum()), float(count[here & ~mine].sum())
+    if max(asked, was_asked) <= _CLEARLY * min(asked, was_asked):
+        return run.role
+    return "source" if asked > was_asked else "target"
 
 
 def make_rule_alert(hit: RuleHit, view: TrafficView) -> Alert:

@@ -89,6 +89,7 @@ class LabelProfile(AttributionRule):
         leads_to: kin of the faults that it causes beside it.
         lasting: stays until somebody removes it, so pauses do not make it two.
         shared: devices that show it at once share one cause, linked or not.
+        blames_asker: its evidence is of requests, and who asks them is its source.
         flood: one sure window of a large one raises an incident, and its size is its severity.
         compromises: the device is taken over, whichever way the traffic goes.
         starves_peers: its peers suffer: they are the ones who call and get no answer.
@@ -108,6 +109,7 @@ class LabelProfile(AttributionRule):
     lasting: bool = False
     shared: bool = False
     flood: bool = False
+    blames_asker: bool = False
     compromises: bool = False
     starves_peers: bool = False
 
@@ -162,6 +164,7 @@ _ATTACKS = (
             sums("pkts_login"),
             below(pkts_login=1),
         ),
+        blames_asker=True,
         kin="intrusion",
     ),
     # A bot, like a lossy or a flapping device, looks as its peers do: no columns tell its side.
@@ -343,6 +346,7 @@ _FAULTS = (
             below(modbus_exceptions=1, mqtt_refused=1),
             needs="commands",
         ),
+        blames_asker=True,
         kin="outage",
         lasting=True,
     ),
