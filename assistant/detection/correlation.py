@@ -24,7 +24,7 @@ from traffic.windows import WINDOW_SAMPLES
 
 _NEAR_S = 600.0  # alerts of one device, label and peer within this are one
 _MANY = 3  # senders of a distributed flood
-_SENDER_SHARE = 0.1  # of what the largest sends; less is the traffic of every day
+_SENDER_SHARE = 0.25  # of what the largest sends; less is the traffic of every day
 _CLEARLY = 2.0  # times as many packets
 _SLACK_S = 60.0  # a window's length: two devices' evidence of one cause may differ by that much
 

@@ -29,6 +29,7 @@ _INFRASTRUCTURE_WEIGHT = 0.02
 _LOCAL_C2 = 0.1  # a controller inside the plant is possible, a server of the plant is likelier
 # Of packets sent again or met by a full buffer; below it a profile's exclusion denies packet loss.
 _TROUBLED_SHARE = 0.01
+_FEW_CONNECTIONS = 20.0
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,9 @@ def weigh_excess(flows: pd.DataFrame, view: TrafficView, device: str) -> pd.Seri
     scale = slots / max(view.flows_of(device)["slot"].nunique() - slots, 1)
     rest = (view.peers_of(device).reindex(here.index) - here).clip(lower=0.0) * scale
     more = (here - rest).clip(lower=0.0)[["pkts", "connections"]]
-    return (more / more.sum().clip(lower=1.0)).max(axis=1)
+    # A handful of connections is no share of a flood: one may last all day, as a camera's stream.
+    least = pd.Series({"pkts": 1.0, "connections": _FEW_CONNECTIONS})
+    return (more / np.maximum(more.sum(), least)).max(axis=1)
 
 
 def weigh_presence(flows: pd.DataFrame, view: TrafficView, device: str) -> pd.Series:
