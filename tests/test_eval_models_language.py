@@ -7,6 +7,7 @@ from windows_to_learn import apart
 
 from assistant.detection.classify import classify
 from assistant.llm.adapters import POCKET, load_adapter, read_card
+from assistant.llm.calibration import Bounds
 from eval.models.features import FEATURES, make_features
 from eval.models.registry import make_model
 from prompts.window_text import make_levels, text_columns
@@ -84,7 +85,7 @@ def test_answers_that_are_no_numbers_are_counted(few, tmp_path):
 
 def test_the_card_gives_the_temperature_and_the_captures_seen_before(pocket):
     card = read_card(POCKET)
-    assert (pocket.temperature_, pocket.learns) == (card.temperature, False)
+    assert (pocket.bounds_, pocket.learns) == (card.bounds, False)
     assert set(card.data) < set(pocket.trained_on)
     assert set(card.split["calibrate"]) < set(pocket.trained_on)
     assert not set(card.split["test"]) & set(pocket.trained_on)
@@ -93,13 +94,13 @@ def test_the_card_gives_the_temperature_and_the_captures_seen_before(pocket):
 
 
 def test_a_base_by_its_path_is_asked_as_it_is(few, tmp_path):
-    folder = tiny_models.build_model(tmp_path / "base", chat=True)
+    folder = tiny_models.build_model(tmp_path / "base", chat=True, max_position_embeddings=8192)
     x = make_features(few)
     model = make_model(f"llm:{folder}").fit(x, few.table["label"].to_numpy(object))
     probabilities = model.predict_proba(x)
     assert model.classes_.tolist() == list(LABELS)
     assert probabilities.sum(axis=1) == pytest.approx(np.ones(len(x)), abs=1e-5)
-    assert (model.trained_on, model.temperature_, model.learns) == ((), 1.0, False)
+    assert (model.trained_on, model.bounds_, model.learns) == ((), Bounds(), False)
     assert model.size_bytes == (folder / "model.safetensors").stat().st_size
 
 
