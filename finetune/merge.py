@@ -32,7 +32,7 @@ from assistant.registry import (
 )
 from finetune.bases import load_trainable
 from finetune.recipe import read_recipe
-from finetune.site import calibrate_texts, card_numbers, relative_base, round_metrics
+from finetune.site import calibrate_texts, relative_base, round_metrics
 from finetune.site_captures import find_captures, make_site_texts
 from traffic.errors import UserError
 from traffic.labels import LABELS

@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -58,7 +57,7 @@ from finetune.site_captures import (
 )
 from traffic.errors import UserError
 from traffic.files import write_text
-from traffic.labels import LABELS
+from traffic.labels import LABELS, NORMAL
 
 log = logging.getLogger(__name__)
 
