@@ -4,7 +4,6 @@ normal .   anomalous x   cause unclear ?                 k=3 of n=5, off=6
 
 . x . . x . . . .          never three of five: no run
 . x x . ? x . . . . . . .  raised at the third x; the sixth normal one in a row ends it
-. ? ? x ? . . . . . . . .  of no label are there three, of odd windows there are: a mixed run
 """
 
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from traffic.windows import Windows
 
 _GAP_SLOTS = 60  # ten minutes without a window end a run: what came before is another story
 _SURE = 0.99
+_UNCLEAR = 12  # times as many windows of unclear cause as of one label
 _LARGE_PKTS = 1000.0  # in a window; six windows share each sample, so one such window is no accident of an edge
 _BOTH = 0.3  # of the probability mass on the weaker direction
 
@@ -51,7 +51,7 @@ def find_runs(
         k: anomalous windows of the last ``n`` decided ones that raise.
         n: see ``k``.
         off: windows in a row, normal or of another label, that end a run; those of unclear cause
-            neither raise nor end one of a label, and raise mixed ones.
+            neither raise nor end one of a label, and raise one of their own only in great number.
 
     Returns:
         Runs, label by label; a mixed one carries the label with most probability over its windows.
@@ -71,10 +71,16 @@ def find_runs(
     taken = np.zeros(len(verdicts), bool)
     for run in runs:
         taken[run.rows] = True
-    odd = label != NORMAL  # those of unclear cause too: an alarm is an alarm
-    for rows in _raised(verdicts, odd, ~odd, np.zeros(len(odd), bool), k, n, off):
+    # Odd windows without a name say less each, so there must be minutes of them: a healthy camera on
+    # a poor radio has some every day.
+    unclear = label != NORMAL
+    never = np.zeros(len(odd), bool)
+    mixed = _raised(verdicts, odd, decided & ~odd, never, k, n, off)
+    mixed += _raised(verdicts, unclear, ~unclear, never, _UNCLEAR * k, _UNCLEAR * n, off)
+    for rows in mixed:
         if not taken[rows].any():
             runs.append(_make_run(verdicts, _heaviest(verdicts, rows), rows))
+            taken[rows] = True
     return runs
 
 
