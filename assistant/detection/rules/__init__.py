@@ -47,7 +47,6 @@ from assistant.detection.rules.sessions import (
     find_unheard_addresses,
 )
 from assistant.facts.traffic_view import TrafficView
-from traffic.labels import ATTACKS
 
 __all__ = ["DECISIVE", "HEADLINES", "RULES", "SUGGESTIVE", "Rule", "RuleHit", "apply_rules"]
 
@@ -69,6 +68,7 @@ _LOOK_ALIKES = _kinds(
     "misconfiguration service_down flapping name_resolution packet_loss congestion device_silent "
     "brute_force mqtt_abuse recon"
 )
+_DEEDS = _kinds("brute_force recon")
 RULES = (
     Rule(find_absent_addresses, confirms=_kinds("absent")),
     Rule(find_doubled_addresses, confirms=_kinds("duplicate")),
@@ -96,9 +96,9 @@ RULES = (
     _plain(find_arp_scans, suggests="arp_scan"),
     _plain(find_vain_calls, suggests="calls"),
     _plain(find_unsteady_devices, suggests="comes_and_goes"),
-    # Attacks lose packets too: a lossy link explains what fails, not what somebody does.
-    replace(_plain(find_losses, suggests="sent_again"), rules_out=_LOOK_ALIKES - {*ATTACKS}),
-    replace(_plain(find_spikes, suggests="spike"), rules_out=_LOOK_ALIKES - {*ATTACKS}),
+    # Scans and guesses lose packets too: a bad link explains what fails, not what somebody does.
+    replace(_plain(find_losses, suggests="sent_again"), rules_out=_LOOK_ALIKES - _DEEDS),
+    replace(_plain(find_spikes, suggests="spike"), rules_out=_LOOK_ALIKES - _DEEDS),
     _plain(find_uploads, suggests="upload"),
     _plain(find_clockwork, suggests="clockwork"),
     _plain(
