@@ -7,7 +7,7 @@ a false address   A spoofing/target,  B service_down/target (peer A)            
 one link          A congestion,  B congestion, at the same time                                          -> the heavier
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -295,9 +295,12 @@ def promote_culprit(lead: Alert, group: Sequence[Alert]) -> Alert:
     return replace(lead, device=lead.culprit, role="source", attribution=attribution)
 
 
-def name_flood(lead: Alert, group: Sequence[Alert]) -> Alert:
+def name_flood(lead: Alert, group: Sequence[Alert], local: Collection[str]) -> Alert:
     """Tell a flood from one sender from one of many by all alerts of the cause: one device of
-    several that take part cannot, nor can a model that reads one device's window."""
+    several that take part cannot, nor can a model that reads one device's window.
+
+    Who else floods a victim outside the plant cannot be seen here: the model's word stays.
+    """
     if not lead.profile.flood:
         return lead
     floods = [one for one in group if one.profile.flood] or [lead]
@@ -306,6 +309,8 @@ def name_flood(lead: Alert, group: Sequence[Alert]) -> Alert:
         one.attribution.peers[0] for one in floods if one.role != "target" and one.attribution.peers
     }
     victims = suffer | hit
+    if victims.isdisjoint(local):
+        return lead
     flows = pd.concat([one.attribution.flows for one in floods])
     flows = flows[flows["dst"].isin(victims)].drop_duplicates(["attempt", "slot"])
     sent = flows.groupby("src", observed=True)["src_pkts"].sum()

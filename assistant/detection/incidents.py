@@ -116,7 +116,7 @@ def make_incidents(
 
 
 def _make_incident(group: Sequence[Alert], view: TrafficView, starts_s: np.ndarray) -> Incident:
-    lead = name_flood(_find_lead(group, view, starts_s), group)
+    lead = name_flood(_find_lead(group, view, starts_s), group, view.local)
     related = tuple(dict.fromkeys(one.device for one in group if one.device != lead.device))
     mine = [one for one in group if one.device == lead.device] or [lead, *group[1:]]
     windows = np.unique(starts_s[np.concatenate([one.rows for one in mine])]).tolist()
