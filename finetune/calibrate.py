@@ -5,6 +5,7 @@ has a budget of false ones, a name one of wrong names; neither pays for the othe
 """
 
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,7 +54,7 @@ class Calibration:
     nll: float
     calibration_error: float
 
-    def on_card(self) -> dict[str, float]:
+    def on_card(self) -> dict[str, Any]:
         """The bounds under the names of a card."""
         return {
             "temperature": round(self.bounds.temperature, 4),

@@ -249,9 +249,9 @@ def group_by_cause(found: Sequence[Alert]) -> list[list[Alert]]:
 
 
 def _rank(one: Alert) -> tuple[bool, bool, bool, float]:
-    """What the tables bear before what they do not; a false address first, because it is the cause
-    of all that fails beside it; then sources, then the heaviest."""
-    return (not is_supported(one), not one.profile.leads_to, one.role == "target", -one.mass)
+    """A false address first, because it is the cause of all that fails beside it; then sources,
+    those first that the tables bear out, then the heaviest."""
+    return (not one.profile.leads_to, one.role == "target", not is_supported(one), -one.mass)
 
 
 def _is_one_cause(a: Alert, b: Alert) -> bool:

@@ -73,8 +73,10 @@ def make_card_table() -> ReportTable:
             ]
             shares = (f"{of['false_share']:.2%}", found, *names)
             rows.append((f"{name}{which}", f"{of['windows']:,.0f}", macro, *shares))
-    heads = ("windows of", "windows", "macro-F1", "false alarms", "anomalies alarmed", "named")
-    heads = (*heads, "rightly named")
+    heads = (
+        *("windows of", "windows", "macro-F1", "false alarms", "anomalies alarmed", "named"),
+        "rightly named",
+    )
     notes = (
         "No adapter was trained on what its rows test. An alarm is an anomalous verdict, whether it "
         "names a label or says that the cause is unclear; a false one is of a normal window. Named: "
