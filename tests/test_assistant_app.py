@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 import pandas as pd
 import pytest
+from tiny_models import make_card
 
 from assistant.app.page import build_page, launch_options
 from assistant.app.panels import render_bar, render_evidence, render_message, render_plant
@@ -20,7 +21,6 @@ from assistant.diagnosis.health import list_devices
 from assistant.facts.fact import Fact
 from traffic.conversations import empty_exchanges
 from traffic.device_records import DeviceRecords
-from traffic.labels import LABELS
 from traffic.quality import Quality
 
 CHROMIUM = shutil.which("chromium")
@@ -174,7 +174,6 @@ class Served:
 def served(_stock: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     from assistant.detection.pipeline import analyse
     from assistant.history import History
-    from assistant.llm.adapters import prompt_fingerprint
     from knowledge_base.index import open_index
     from traffic.plant import load_plant
 
@@ -183,10 +182,7 @@ def served(_stock: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     names = {"192.168.14.47": IMAGE, "192.168.14.178": LINK}
     devices = tuple(replace(one, name=names.get(one.address, one.name)) for one in plant.devices)
     plant = replace(plant, devices=devices)
-    card = SimpleNamespace(
-        prompt_fingerprint=prompt_fingerprint(), labels=LABELS, temperature=1.0, prior_shift=0.0,
-        threshold=0.5, name="calm",
-    )  # fmt: skip
+    card = make_card(name="calm", temperature=1.0, threshold=0.5)
     home = shutil.copytree(_stock, tmp_path_factory.mktemp("served"), dirs_exist_ok=True)
     with open_index(home) as index:
         session = SimpleNamespace(
