@@ -94,7 +94,7 @@ RULES = (
     _plain(find_unheard_addresses, suggests="unheard"),
     _plain(find_scans, confirms="port_scan host_scan"),
     _plain(find_arp_scans, suggests="arp_scan"),
-    _plain(find_vain_calls, suggests="calls"),
+    _plain(find_vain_calls, suggests="calls calls_refused"),
     _plain(find_unsteady_devices, suggests="comes_and_goes"),
     # Scans and guesses lose packets too: a bad link explains what fails, not what somebody does.
     replace(_plain(find_losses, suggests="sent_again"), rules_out=_LOOK_ALIKES - _DEEDS),

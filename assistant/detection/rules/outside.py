@@ -73,8 +73,8 @@ def find_clockwork(view: TrafficView) -> list[RuleHit]:
     for device, target, rows in _outside(view, _pairs(called[called >= _MIN_CALLS])):
         for port, calls in _calls(rows):
             values = _read_clockwork(view, device, target, calls, _CLOCKWORK)
-            if values is None or _is_ordinary(calls):
-                continue
+            if values is None or _is_ordinary(calls) or not calls["answered"].any():
+                continue  # find_vain_calls tells of those without an answer
             only = f"{from_to(device, target)} && tcp.dstport == {port} && tcp.flags.syn == 1"
             kinds = ["clockwork", "no_name"]
             facts = tuple(
@@ -99,8 +99,8 @@ def find_nameless_calls(view: TrafficView, device: str) -> Complaint | None:
 def _read_clockwork(
     view: TrafficView, device: str, target: str, rows: pd.DataFrame, uneven: float
 ) -> dict[str, Value] | None:
-    """The rhythm of a device's calls to a port outside; None where they have none, are not
-    answered, say much, or follow the question for a name.
+    """The rhythm of a device's calls to a port outside; None where they have none, say much, or
+    follow the question for a name.
 
     Args:
         uneven: half of the spacings lie within this share of their median.
@@ -116,8 +116,6 @@ def _read_clockwork(
     little = float((rows["src_bytes"] + rows["dst_bytes"]).sum()) <= _SMALL_BYTES * len(each)
     if jitter > uneven * middle or not little or _is_named(view, device, float(begun[0])):
         return None
-    if not each["answered"].any():
-        return None  # find_vain_calls tells of these
     return _values(view, device, target, rows) | {
         "target": view.endpoint(rows),
         "controller": view.endpoint(rows),

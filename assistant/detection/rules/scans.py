@@ -29,6 +29,8 @@ _SENTENCES = {
     "{unanswered} have no owner. That is a scan for hosts.",
     "calls": "{device} calls {target} again and again and never gets an answer: {attempts:attempt} between "
     "{first_time_s} and {last_time_s}.",
+    "calls_refused": "{device} calls {target} again and again and is refused each time: {attempts:attempt} between "
+    "{first_time_s} and {last_time_s}.",
     "period": "The calls come every {spacing_s}, and half of them keep to it within {jitter_s}.",
 }
 
@@ -102,8 +104,8 @@ def find_arp_scans(view: TrafficView) -> list[RuleHit]:
 
 
 def find_vain_calls(view: TrafficView) -> list[RuleHit]:
-    """Devices that keep calling one outside endpoint, which never answers: a dead service or a dead
-    controller."""
+    """Devices that keep calling one outside endpoint, which never answers or refuses: a dead service
+    or a dead controller."""
     rows = view.flow_slots
     calls = rows[rows["src"].isin(view.local) & ~rows["dst"].isin(view.local)]
     groups = [dst for dst in calls["dst"].unique() if is_group(dst)]
@@ -111,7 +113,7 @@ def find_vain_calls(view: TrafficView) -> list[RuleHit]:
     tcp = calls[(calls["proto"] == "tcp") & ~calls["src"].isin(view.explorers)]
     hits = []
     for (src, dst, port), mine in tcp.groupby(["src", "dst", "port"]):
-        if mine["answered"].any() or mine["refused"].any():
+        if (mine["answered"] & ~mine["refused"]).any():
             continue
         begun = np.sort(mine.groupby("attempt")["since_s"].min().to_numpy())
         bounds = ((_MIN_CALLS, _MIN_CALLS_S), (_MANY_CALLS, _MANY_CALLS_S))
@@ -133,7 +135,7 @@ def find_vain_calls(view: TrafficView) -> list[RuleHit]:
             "jitter_s": float(np.median(np.abs(spacing - middle))),
         }
         only = f"{from_to(str(src), str(dst))} && tcp.dstport == {port} && tcp.flags.syn == 1"
-        kinds = ["calls", "period"]
+        kinds = ["calls_refused" if mine["refused"].any() else "calls", "period"]
         facts = tuple(make_fact(one, _SENTENCES[one], values, proof=Proof(only)) for one in kinds)
         hits.append(RuleHit(str(src), "c2", "source", facts, (str(dst),), slots_of(mine)))
     return hits
