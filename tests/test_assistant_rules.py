@@ -173,6 +173,27 @@ def test_an_uneven_caller_is_no_clockwork(tmp_path, late_s, told):
     assert (find_nameless_calls(view, CLIENT) is not None) == told
 
 
+def _failing_calls(count: int, answer: str) -> list[Frame]:
+    """SYNs every thirty seconds, each answered by these flags, or not at all."""
+    frames = []
+    for number in range(count):
+        ts, sport = 30.0 * number, 41000 + number
+        frames.append((ts, ethernet(tcp_packet("S", 0, b"", sport=sport, dport=8080, dst=OUTSIDE))))
+        if answer:
+            back = {"sport": 8080, "dport": sport, "src": OUTSIDE, "dst": CLIENT}
+            frames.append((ts + 0.02, ethernet(tcp_packet(answer, 0, b"", **back))))
+    return frames
+
+
+@pytest.mark.parametrize(("answer", "kind"), [("RA", "calls_refused"), ("", "calls")])
+def test_calls_that_all_fail_are_told_soon_and_raised_in_time(tmp_path, answer, kind):
+    told = find_nameless_calls(_view(tmp_path, _failing_calls(15, answer)), CLIENT)
+    assert told is not None
+    assert (told.kind, told.values["attempts"]) == ("calls", 15)
+    found = _found(_view(tmp_path, _failing_calls(25, answer)))
+    assert found == [(kind, "c2", CLIENT)]
+
+
 # ---- GOOSE ----
 
 
