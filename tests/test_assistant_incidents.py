@@ -271,6 +271,28 @@ def test_victims_one_after_the_other_are_one_incident_where_an_hour_lies_between
     assert found == [(A, "target"), (B, "target")]
 
 
+@pytest.mark.parametrize(
+    ("senders", "letter", "label"),
+    [((A, B, C), "o", "ddos"), ((A,), "d", "dos"), ((A, B), "d", "ddos"), ((A, B), "o", "dos")],
+)
+def test_who_floods_together_is_one_incident_named_by_how_many_they_are(senders, letter, label):
+    """A window of one sender cannot tell; of two senders neither can this, and the model's word
+    stays."""
+    flood = [flow(20 + t / 50, one, S, 80, "S0") for one in senders for t in range(500)]
+    said = dict.fromkeys(senders, (f"..{letter * 5}", "source"))
+    (one,) = incidents_of(said, capture_of([*flood, flow(0, S, A, 502)]))
+    assert one.label == label
+    assert {one.device, *one.related} == {*senders}
+
+
+def test_two_intruders_at_one_device_are_two_incidents():
+    scan = [flow(t / 5, A, S, 1000 + t, "REJ") for t in range(400)]
+    guesses = [flow(20 + t, B, S, 23, "SF") for t in range(40)]
+    said = {A: ("rrrrr", "source"), B: ("bbbbb", "source"), S: ("bbbbb", "target")}
+    found = incidents_of(said, capture_of([*scan, *guesses]))
+    assert {(one.label, one.device) for one in found} >= {("recon", A), ("brute_force", B)}
+
+
 def test_a_flood_of_several_devices_by_one_is_one_incident():
     flood = [flow(20 + t / 50, OUTSIDE, one, 80, "S0") for one in (A, B) for t in range(500)]
     (one,) = incidents_of(dict.fromkeys((A, B), ("..ooooo", "target")), capture_of(flood))
