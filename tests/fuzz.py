@@ -31,8 +31,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from mutations import Mutation, make_mutation
 
-from assistant.detection.classify import choose_directions, decide
+from assistant.detection.classify import choose_directions, decide, make_probabilities
 from assistant.detection.pipeline import Analysis, analyse_verdicts
+from assistant.llm.calibration import Bounds
 from prompts.window_text import render_windows
 from traffic.capture import COUNTS, Capture
 from traffic.device_logs.gather import gather_records
@@ -129,7 +130,8 @@ def _judge(capture: Capture, plant: Plant, found: Counter[str]) -> Analysis:
     windows = make_windows(samples)
     render_windows(windows)
     random = np.random.default_rng(len(samples))
-    verdicts = decide(random.normal(0, 3, (len(windows.table), len(LABELS))), 1.0, 0.4)
+    scores = random.normal(0, 3, (len(windows.table), len(LABELS)))
+    verdicts = decide(make_probabilities(scores, 1.0), Bounds(name=0.4))
     place = windows.table[["device", "start_s", "end_s"]].reset_index(drop=True)
     verdicts.insert(3, "direction", choose_directions(windows, verdicts["label"].to_numpy()))
     for i, name in enumerate(place):
