@@ -1,6 +1,6 @@
 """What an operator gets of recorded plants: windows alarmed, and events found, in time, by name.
 
-    python -m eval.detection.events RUN... [--adapter FOLDER] [--out FILE]
+    python -m eval.research.events RUN... [--adapter FOLDER] [--out FILE]
 
 Runs are those of `faultwise testbed run`; one that the adapter learned from or was calibrated on is
 refused. An event counts where its label is true of at least one window: what no window shows nobody
@@ -209,7 +209,7 @@ def _percent(part: int, whole: int) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Judge runs and print or write the report."""
-    parser = argparse.ArgumentParser(prog="python -m eval.detection.events")
+    parser = argparse.ArgumentParser(prog="python -m eval.research.events")
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
     parser.add_argument("--adapter", type=Path, default=POCKET)
     parser.add_argument("--out", type=Path)
@@ -219,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for folder in given.runs:
         judged.append(judge_run(folder, llm, card))
         log.info("%s is judged", folder)
-    report = render_found(judged, "python -m eval.detection.events RUN...")
+    report = render_found(judged, "python -m eval.research.events RUN...")
     if given.out:
         write_text(given.out, report)
     else:

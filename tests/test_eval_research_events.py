@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from assistant.llm.adapters import load_adapter
-from eval.detection.events import Judged, judge_run, main, render_found
+from eval.research.events import Judged, judge_run, main, render_found
 from traffic.datasets.truth import read_truth, write_truth
 from traffic.errors import UserError
 
