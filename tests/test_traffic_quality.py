@@ -130,7 +130,7 @@ def test_acknowledged_data_that_was_never_seen_was_dropped_by_the_sensor(tmp_pat
     # The capture's seventh frame is the acknowledgement of what is missing, its eighth goes on.
     assert quality.drops["frame"].tolist() == [7]
     assert quality.of(CLIENT)["dropped_bytes"] == quality.of(SERVER)["dropped_bytes"] == 20
-    assert "20 bytes in 1 gaps were acknowledged" in quality.notes[0]
+    assert "20 bytes in 1 gap were acknowledged" in quality.notes[0]
 
 
 @pytest.mark.parametrize(
