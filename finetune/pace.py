@@ -38,8 +38,15 @@ class Pace:
         return time.monotonic() - self._began
 
     def fraction(self, step: int) -> float:
-        """The part that is done after a step."""
-        return min(1.0, max(step / self.steps, self.elapsed_s / self._limit_s))
+        """The part that is done after ``step`` steps, 0 before the first: how long it took to
+        begin must not change what a seed gives."""
+        return min(1.0, max(step / self.steps, self.elapsed_s / self._limit_s)) if step else 0.0
+
+    def rate(self, step: int, warmup: int) -> float:
+        """The share of the highest learning rate for a step: warmed up over so many steps, cooled
+        down along a cosine."""
+        cooled = 0.5 * (1 + math.cos(math.pi * self.fraction(step)))
+        return min(1.0, (step + 1) / warmup) * cooled
 
     def is_out_of_time(self, step: int) -> bool:
         """Whether the minutes ended the run before its steps did."""
@@ -47,14 +54,9 @@ class Pace:
 
 
 def make_schedule(optimizer: Any, pace: Pace) -> LambdaLR:
-    """Warmed up over a twentieth of the steps, cooled down along a cosine."""
+    """Warmed up over a twentieth of the steps."""
     warmup = max(1, pace.steps // 20)
-    return LambdaLR(
-        optimizer,
-        lambda step: (
-            min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * pace.fraction(step)))
-        ),
-    )
+    return LambdaLR(optimizer, lambda step: pace.rate(step, warmup))
 
 
 def find_checkpoint(work: Path) -> Path | None:

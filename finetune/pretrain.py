@@ -14,7 +14,6 @@ On 2 CPU cores with bf16: about 17,000 tokens/s with written-out attention, 11,5
     fused one.
 """
 
-import math
 import time
 from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from assistant.llm.answer_tree import make_batches
 from assistant.llm.llama import fast_dtype
+from finetune.pace import Pace
 from prompts.messages import classification_prompt
 from traffic.errors import UserError
 
@@ -171,8 +171,8 @@ def pretrain(
         seed: orders the batches; the same seed, texts and number of steps give the same model.
 
     Returns:
-        The mean loss (nats a token) over the last tenth of each phase's steps, NaN where time was
-        out before the first.
+        The mean loss (nats a token) over the last tenth of each phase's steps, NaN where a phase was
+        continued after its time was out.
 
     Raises:
         UserError: a phase holds no text, or a text exceeds the context.
@@ -200,23 +200,17 @@ def _train_phase(
     rows: _Rows,
     batches: list[list[int]],
 ) -> None:
-    started = time.monotonic() - checkpoint.elapsed_s
+    pace = Pace(len(batches), phase.max_minutes, checkpoint.elapsed_s)
     model.train()
     todo = range(checkpoint.step, len(batches))
     for step in track(
         todo, f"pretraining on {phase.name} texts", console=Console(stderr=True), transient=True
     ):
-        checkpoint.elapsed_s = time.monotonic() - started
-        done = max(step / len(batches), checkpoint.elapsed_s / (60 * phase.max_minutes))
-        if done >= 1:
+        checkpoint.elapsed_s = pace.elapsed_s
+        if pace.fraction(step) >= 1:
             break
         for group in optimizer.param_groups:
-            group["lr"] = (
-                phase.learning_rate
-                * min(1.0, (step + 1) / WARMUP_STEPS)
-                * 0.5
-                * (1 + math.cos(math.pi * done))
-            )
+            group["lr"] = phase.learning_rate * pace.rate(step, WARMUP_STEPS)
         checkpoint.record(step + 1, _train_step(model, optimizer, rows, batches[step]))
 
 

@@ -66,8 +66,8 @@ def test_a_label_is_named_by_its_share_of_what_is_odd(shares, abstained):
 
 
 def test_temperature_is_the_power_of_the_odds():
-    cooled = make_probabilities(np.log(probabilities(normal=0.9, dos=0.0999)), 2.0)[0]
-    assert cooled[0] / cooled[LABELS.index("dos")] == pytest.approx(3, rel=1e-2)  # odds 9
+    cooled = make_probabilities(np.log(probabilities(normal=0.9, dos=0.1)), 2.0)[0]
+    assert cooled[0] / cooled[LABELS.index("dos")] == pytest.approx(3, rel=1e-3)  # odds 9
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,12 @@ def test_temperature_is_the_power_of_the_odds():
 def test_a_pair_that_traffic_cannot_tell_apart_abstains(c2, service_down, abstained):
     verdict = only(decide(probabilities(c2=c2, service_down=service_down), Bounds(name=0.3)))
     assert (verdict["label"], verdict["abstained"]) == ("c2", abstained)
+
+
+@pytest.mark.parametrize("likeliest", ["normal", "dos"])
+def test_the_pair_counts_only_when_one_of_it_is_the_verdict(likeliest):
+    shares = {likeliest: 0.8, "c2": 0.1, "service_down": 0.09}
+    assert not only(decide(probabilities(**shares), Bounds(name=0.3)))["abstained"]
 
 
 @given(st.lists(st.floats(-30, 0), min_size=len(LABELS), max_size=len(LABELS)), st.floats(0.2, 5))

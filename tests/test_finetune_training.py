@@ -50,7 +50,7 @@ def test_equal_seeds_give_equal_models(tmp_path):
     models = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        models.append(train(tmp_path / name, minutes=1e6, epochs=2)[0].state_dict())
+        models.append(train(tmp_path / name, epochs=2)[0].state_dict())
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
 
 
@@ -119,7 +119,7 @@ def test_an_adapter_learns_labels_by_heart(tuned):
     after = score_texts(LABELLED, LocalLLM(tuned / "base", tuned / "adapter"))
     truth = LABELLED["label"].map(LABELS.index).to_numpy()
     assert (after.argmax(axis=1) == truth).all()
-    assert after[np.arange(4), truth].min() > np.log(0.8) > before[np.arange(4), truth].mean()
+    assert after[np.arange(4), truth].min() > np.log(0.8) > before[np.arange(4), truth].max()
 
 
 def test_an_adapter_is_safetensors_and_holds_no_path(tuned):
@@ -148,7 +148,7 @@ def test_a_chat_model_is_tuned_on_its_own_template(tmp_path):
     before, after = (
         score_texts(LABELLED, llm) for llm in (LocalLLM(base), LocalLLM(base, tmp_path / "adapter"))
     )
-    assert after[np.arange(4), truth].mean() > before[np.arange(4), truth].mean() + 1
+    assert after[np.arange(4), truth].mean() > before[np.arange(4), truth].max() + 1
 
 
 def test_nothing_to_tune_on_is_refused(tmp_path):
