@@ -22,7 +22,9 @@ from assistant.llm.remembered import RememberedScores
 from assistant.llm.transformer import Transformer
 from assistant.pocket import POCKET
 from prompts.messages import ANSWERS, classification_prompt
+from prompts.window_text import vocabulary
 from traffic.errors import UserError
+from traffic.labels import LABELS
 
 CHOICES = [
     "normal",
@@ -88,6 +90,20 @@ def test_score_equals_one_pass_per_choice_when_one_token_decides(tmp_path, how):
     check_scores(
         llm, tmp_path, ["fox sent 12\n", "the quick brown fox got 3 packets\nverdict\n", "got\n"]
     )
+
+
+def test_the_shipped_model_says_the_same_of_a_window_whatever_else_is_scored():
+    llm, _ = load_adapter()
+    words = vocabulary()[1:]
+    rng = np.random.default_rng(5)
+    lengths = rng.integers(1, 90, 150)
+    prompts = [classification_prompt(" ".join(rng.choice(words, n))) for n in lengths]
+    choices = [ANSWERS[label] for label in LABELS]
+    together = llm.score(prompts, choices)
+    alone = np.concatenate([llm.score([prompt], choices) for prompt in prompts[:12]])
+    parts = np.concatenate([llm.score(prompts[:70], choices), llm.score(prompts[70:], choices)])
+    assert (together[:12] == alone).all()
+    assert (together == parts).all()
 
 
 @pytest.mark.parametrize("how", ["own", "transformers"])

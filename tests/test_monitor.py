@@ -137,14 +137,11 @@ def run_and_kill(home: Path, name: str, after: int | None) -> int:
 
 
 def kept_of(home: Path) -> list[list]:
-    """All that a monitor kept, without the times of this machine and, of verdicts, what depends on
-    which texts were scored together (the last bits of probabilities)."""
+    """All that a monitor kept, without the times of this machine."""
     state = sqlite3.connect(home / "monitor" / "monitor.sqlite")
     history = sqlite3.connect(home / "history.sqlite")
     return [
-        state.execute(
-            "SELECT device, slot, mark, label, direction FROM verdicts ORDER BY 1, 2"
-        ).fetchall(),
+        state.execute("SELECT * FROM verdicts ORDER BY device, slot").fetchall(),
         history.execute("SELECT incident, tier, device, raised_s FROM raisings").fetchall(),
         history.execute(
             "SELECT incident, raised_s, returned_s, times, content FROM alarms ORDER BY 1"

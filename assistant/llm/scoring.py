@@ -3,6 +3,10 @@
 What makes it quick on a CPU: prompts of similar length together (right-padded, so that causal
 attention needs no mask), the beginning that all prompts share once, logits only where answers part,
 and for a small model a batch on every core: its tensors are too small to be divided well.
+
+What makes it the same whatever else is scored: in bf16 the last bits of a product follow from the
+shapes that are multiplied, and moved a probability by up to 0.02. So a small model reads rows in
+batches of a few fixed shapes, each row in that of its own length.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,10 +19,13 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
+from torch.nn.functional import pad
 
 from assistant.llm.answer_tree import BATCH_TOKENS, ChoiceTree, count_shared_tokens, make_batches
 from assistant.llm.llama import Llama, is_small_llama
 from assistant.llm.weights import unloadable
+
+_WIDTHS = 16  # tokens: rows differ in length by less within a batch
 
 
 class Scorer:
@@ -41,16 +48,22 @@ class Scorer:
             raise unloadable(adapter or folder, error) from error
         self._threads = torch.get_num_threads()
         self._workers = self._threads if self.model.small else 1
+        # A padded row may be longer than the context: rotary positions bear that.
+        self._fixed = isinstance(self.model, Llama) and self.model.small
 
     def score(
         self, rows: list[list[int]], tree: ChoiceTree, progress: Callable[[int, int], None] | None
     ) -> np.ndarray:
         """Log-probability of every choice after every row, shape (n_rows, n_choices)."""
-        shared = count_shared_tokens(rows)
+        one_path = len(tree.paths) == 1
+        # What rows share is known only of all of them together.
+        shared = 0 if self._fixed and one_path else count_shared_tokens(rows)
         rests = [row[shared:] for row in rows]
-        batches = make_batches(
-            [len(rest) + tree.longest for rest in rests], BATCH_TOKENS, equal=len(tree.paths) > 1
-        )
+        lengths = [len(rest) + tree.longest for rest in rests]
+        if self._fixed and one_path:
+            lengths = [_round_up(length) for length in lengths]
+        equal = self._fixed or not one_path
+        batches = make_batches(lengths, BATCH_TOKENS, equal)
         sums = np.empty((len(rows), len(tree.steps)), np.float32)
         with torch.inference_mode():
             prefix = self.model.read(self._pad([rows[0][:shared]])) if shared else None
@@ -89,6 +102,8 @@ class Scorer:
         """Logits at every node of the tree, shape (n_rests, n_nodes, vocabulary)."""
         if len(tree.paths) == 1:
             ids = self._pad([[*rest, *tree.paths[0]] for rest in rests])
+            if self._fixed:
+                ids = _fix_shape(ids)
             positions = torch.tensor(
                 [[len(rest) - 1 + depth for _, depth in tree.nodes] for rest in rests]
             )
@@ -121,6 +136,17 @@ class Scorer:
         return torch.tensor(
             [[*row, *[0] * (width - len(row))] for row in rows], device=self.model.device
         )
+
+
+def _round_up(length: int) -> int:
+    return -(-length // _WIDTHS) * _WIDTHS
+
+
+def _fix_shape(ids: Any) -> Any:
+    """Token ids padded to a width and a number of rows that follow from their length alone."""
+    width = _round_up(ids.shape[1])
+    count = max(BATCH_TOKENS // width, 1)
+    return pad(ids, (0, width - ids.shape[1], 0, max(count - len(ids), 0)))
 
 
 def _load(folder: Path, adapter: Path | None) -> Any:
