@@ -9,7 +9,6 @@ SHA256SUMS (as ``sha256sum -c`` reads it) tells whether it is still what was put
 """
 
 import hashlib
-import json
 import re
 import shutil
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from assistant.llm.adapters import (
 )
 from assistant.llm.local import LocalLLM
 from assistant.llm.remembered import Scorer
-from assistant.llm.seq2seq import Seq2SeqLLM
+from assistant.llm.seq2seq import Seq2SeqLLM, is_seq2seq
 from assistant.llm.weights import check_model_folder, check_tensors
 from assistant.pocket import POCKET
 from traffic.errors import UserError
@@ -225,7 +224,7 @@ def load_registered(path: Path, base: Path | None = None) -> tuple[Scorer, Adapt
     card = read_card(path)
     folder = base if base is not None else (path / card.base).resolve()
     adapter = path if (path / "adapter_config.json").is_file() else None
-    if _is_seq2seq(folder):
+    if is_seq2seq(folder):
         check_card(card, folder)
         return Seq2SeqLLM(folder, adapter), card
     if adapter is None and folder.parent == path.resolve():
@@ -283,12 +282,3 @@ def _write_sums(folder: Path) -> None:
 def _sum(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _is_seq2seq(folder: Path) -> bool:
-    """By its configuration; what cannot be read is left to who loads it."""
-    try:
-        read = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return bool(read.get("is_encoder_decoder"))

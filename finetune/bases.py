@@ -92,18 +92,6 @@ def load_trainable(
     return Trainable(model, tokenizer, config.is_encoder_decoder, _context(config))
 
 
-def is_seq2seq(base: Path) -> bool:
-    """Whether a model's folder holds an encoder and a decoder.
-
-    Raises:
-        UserError: its configuration cannot be read.
-    """
-    try:
-        return bool(AutoConfig.from_pretrained(base, **_HERE).is_encoder_decoder)
-    except (OSError, ValueError, KeyError) as error:
-        raise unloadable(base, error) from error
-
-
 def can_pack(model: Any) -> bool:
     """Whether a model reads two texts in one row as it reads them apart, which packing needs.
 

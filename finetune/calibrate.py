@@ -4,6 +4,7 @@ Held-out plants are troubled on purpose; in service anomalies are rare, so norma
 has a budget of false ones, a name one of wrong names; neither pays for the other.
 """
 
+import logging
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -20,10 +21,13 @@ from assistant.llm.calibration import (
     negative_log_likelihood,
 )
 from assistant.llm.remembered import Scorer
+from finetune.recipe import Recipe
 from prompts.messages import ANSWERS
 from traffic.capture import SAMPLE_S
 from traffic.errors import UserError
 from traffic.labels import LABELS, NORMAL
+
+log = logging.getLogger(__name__)
 
 _ALARMS = np.round(np.arange(0.10, 0.991, 0.01), 2)
 _NAMES = np.round(np.arange(0.0, 0.991, 0.01), 2)
@@ -116,6 +120,22 @@ def calibrate(
         calibration_error=calibration_error(
             calibrated.max(axis=1), calibrated.argmax(axis=1) == truth, even
         ),
+    )
+
+
+def calibrate_model(windows: pd.DataFrame, llm: Scorer, recipe: Recipe) -> Calibration:
+    """Find what goes onto a card on windows that were not learned from, scored as serving does."""
+    if windows["label"].nunique() < 2:
+        log.warning(
+            "the captures held out show only %s: the bounds are a guess; record another capture",
+            ", ".join(sorted(set(windows["label"]))),
+        )
+    return calibrate(
+        windows,
+        score_texts(windows, llm),
+        recipe.max_false,
+        recipe.max_wrong_name,
+        recipe.anomalous_share,
     )
 
 

@@ -19,8 +19,8 @@ import pandas as pd
 from sklearn.utils.class_weight import compute_sample_weight
 from xgboost import XGBClassifier
 
-from finetune.dataset import Captures, choose_captures, is_simulated, load_windows
-from finetune.recipe import POCKET, read_recipe
+from finetune.dataset import Captures, choose_captures, is_simulated, load_capture
+from finetune.recipe import POCKET, Recipe, read_recipe
 from prompts.window_text import LEVELS
 from traffic.files import write_text
 from traffic.labels import LABELS, NORMAL
@@ -37,11 +37,9 @@ _PER_LABEL_REAL = 300
 _FILE = Path(__file__).parents[1] / "prompts" / "window_facts.csv"
 
 
-def draw_candidates(
-    name: str, captures: Captures, devices: tuple[int, int], hours: float
-) -> tuple[np.ndarray, np.ndarray]:
+def draw_candidates(name: str, captures: Captures, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
     """All candidate facts of some windows of each label: shapes (n, len(CANDIDATES)) and (n,)."""
-    windows = load_windows(name, captures.paths.get(name), devices, hours)
+    windows = load_capture(name, captures.paths.get(name), recipe).windows
     label = windows.table["label"]
     per_label = _PER_LABEL if is_simulated(name) else _PER_LABEL_REAL
     rng = np.random.default_rng(len(windows))
@@ -120,7 +118,7 @@ def main() -> None:
     captures = choose_captures(recipe, given.data, given.exclude)
     plants = [name for name in captures.trained if is_simulated(name)][:_PLANTS]
     names = [*plants, *captures.paths.keys() - {*captures.test}]
-    draw = partial(draw_candidates, captures=captures, devices=recipe.devices, hours=recipe.hours)
+    draw = partial(draw_candidates, captures=captures, recipe=recipe)
     with ProcessPoolExecutor(2) as pool:
         parts = list(pool.map(draw, names))
     facts, codes = (np.concatenate(part) for part in zip(*parts, strict=True))

@@ -8,7 +8,7 @@ capture overlap and share devices, and a model that has seen some of them has se
 import logging
 import math
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,6 @@ from prompts.window_text import render_windows
 from traffic.datasets import Labelled, find_labelled, load_labelled, name_capture, simulate_labelled
 from traffic.errors import UserError
 from traffic.labels import LABELS
-from traffic.windows import Windows
 
 COLUMNS = ["text", "label", "capture", "device", "start_s"]
 COUNTED = ["text", "label", "capture", "weight"]
@@ -192,17 +191,7 @@ def choose_captures(
         UserError: a folder holds no labelled capture, two captures have one name, or ``exclude`` or
             ``calibrate`` names none of them, or both name one.
     """
-    paths: dict[str, Path] = {}
-    for name, path in (named for one in data for named in _name_all(one)):
-        if name in paths:
-            raise UserError(
-                f"{paths[name]} and {path} are both called {name}; expected one name each; rename a folder"
-            )
-        paths[name] = path
-    if missing := sorted({*exclude, *calibrate} - set(paths)):
-        raise UserError(
-            f"no capture {missing[0]} to exclude; expected some of {', '.join(sorted(paths)) or 'none'}; correct it"
-        )
+    paths = name_captures(data, {*exclude, *calibrate})
     if both := sorted(set(exclude) & set(calibrate)):
         raise UserError(
             f"{both[0]} is excluded and to calibrate on; expected one of the two; decide for one"
@@ -214,6 +203,26 @@ def choose_captures(
         test=(*_plants(recipe.test_seeds), *sorted(exclude)),
         paths=paths,
     )
+
+
+def name_captures(data: Sequence[Path], needed: Collection[str] = ()) -> dict[str, Path]:
+    """The captures of some folders and tables by name.
+
+    Raises:
+        UserError: a folder holds none, two have one name, or one that is needed is not there.
+    """
+    paths: dict[str, Path] = {}
+    for name, path in (named for one in data for named in _name_all(one)):
+        if name in paths:
+            raise UserError(
+                f"{paths[name]} and {path} are both called {name}; expected one name each; rename a folder"
+            )
+        paths[name] = path
+    if missing := sorted(set(needed) - set(paths)):
+        raise UserError(
+            f"no capture {missing[0]} to exclude; expected some of {', '.join(sorted(paths)) or 'none'}; correct it"
+        )
+    return paths
 
 
 def _name_all(data: Path) -> Iterator[tuple[str, Path]]:
@@ -243,23 +252,21 @@ def _make_texts(name: str, folder: Path, path: Path | None, recipe: Recipe) -> i
     if path is not None and path.suffix == _TABLE and not file.is_file():
         write_texts(read_recorded(path, name), file)
     elif not file.is_file():
-        windows = load_windows(name, path, recipe.devices, recipe.hours)
-        write_texts(make_texts([Labelled(name, windows, 0)]), file)
+        write_texts(make_texts([load_capture(name, path, recipe)]), file)
     return len(read_texts(file))
 
 
-def load_windows(name: str, path: Path | None, devices: tuple[int, int], hours: float) -> Windows:
-    """The labelled windows of a capture, or of a simulated plant where ``path`` is None.
+def load_capture(name: str, path: Path | None, recipe: Recipe) -> Labelled:
+    """A labelled capture, or a simulated plant where ``path`` is None.
 
     Args:
         name: a plant's ends with its seed.
         path: of a labelled capture.
-        devices: a plant's least and most, drawn between them evenly on a log scale.
-        hours: that a plant is watched.
+        recipe: says how large plants are, evenly on a log scale, and how long they are watched.
     """
     if path is not None:
-        return load_labelled(path).windows
+        return load_labelled(path)
     seed = int(name.removeprefix(_SIMULATED))
-    low, high = (math.log(bound) for bound in devices)
-    count = round(math.exp(random.Random(seed).uniform(low, high)))  # noqa: S311
-    return simulate_labelled(seed, count, hours).windows
+    low, high = (math.log(bound) for bound in recipe.devices)
+    devices = round(math.exp(random.Random(seed).uniform(low, high)))  # noqa: S311
+    return simulate_labelled(seed, devices, recipe.hours)

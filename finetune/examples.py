@@ -21,6 +21,7 @@ from datasets import Dataset
 from torch.utils.data import Sampler
 from transformers import AutoTokenizer
 
+from finetune.tokenizer import DIRECTIONS
 from prompts.messages import ANSWERS, classification, classification_prompt
 from traffic.errors import UserError
 from traffic.labels import NORMAL
@@ -29,10 +30,8 @@ Target = Literal["joint", "separate", "detection", "class", "direction"]
 TARGETS: tuple[Target, ...] = get_args(Target)
 PARTS = ("detection", "class", "direction")
 IGNORED = -100  # cross-entropy leaves such targets out
-# From whom an anomaly comes, in words; a closed vocabulary may know only some pair of them.
-_DIRECTIONS = ({"source": "source", "target": "target"}, {"source": "sent", "target": "got"})
 _POOL = 50  # batches sorted together: sorted as a whole they would be the same each epoch
-_AT_ONCE = 4096  # texts: a tokenizer keeps much more of each than its ids
+_AT_ONCE = 4096  # texts
 
 
 @dataclass(frozen=True)
@@ -141,8 +140,10 @@ def encode_prompts(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
             )
             for text in texts
         ]
-        return list(_encode(rendered, tokenizer, special=False))
-    return list(_encode([classification_prompt(text) for text in texts], tokenizer, special=True))
+        return list(encode_texts(rendered, tokenizer, special=False))
+    return list(
+        encode_texts([classification_prompt(text) for text in texts], tokenizer, special=True)
+    )
 
 
 def full_answer(label: str, word: str) -> str:
@@ -159,12 +160,10 @@ def read_direction_words(base: Path) -> dict[str, str]:
 def find_direction_words(tokenizer: Any) -> dict[str, str]:
     """The words for source and target that this tokenizer can tell apart; none where it knows no
     such words."""
-    for words in _DIRECTIONS:
-        ids = list(_encode(list(words.values()), tokenizer, special=False))
-        unknown = getattr(tokenizer, "unk_token_id", None)
-        if ids[0] != ids[1] and not any(unknown in one for one in ids):
-            return words
-    return {}
+    ids = list(encode_texts(DIRECTIONS, tokenizer, special=False))
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    known = ids[0] != ids[1] and not any(unknown in one for one in ids)
+    return {word: word for word in DIRECTIONS} if known else {}
 
 
 def _encode_answer(label: str, direction: str, tokenizer: Any) -> Answer:
@@ -173,7 +172,7 @@ def _encode_answer(label: str, direction: str, tokenizer: Any) -> Answer:
     answer = ANSWERS[label]
     word = find_direction_words(tokenizer).get(direction, "")
     texts = [answer.split()[0], answer, full_answer(label, word)]
-    first, both, whole = _encode(texts, tokenizer, special=False)
+    first, both, whole = encode_texts(texts, tokenizer, special=False)
     if whole[: len(both)] != both:
         whole = both
     starts = {"detection": 0}
@@ -202,7 +201,9 @@ def _mask(answer: Answer, parts: tuple[str, ...]) -> list[int]:
     return learned
 
 
-def _encode(texts: Sequence[str], tokenizer: Any, special: bool) -> Iterator[list[int]]:
+def encode_texts(texts: Sequence[str], tokenizer: Any, special: bool) -> Iterator[list[int]]:
+    """Each text's token ids, with those that begin and end one where ``special``; some texts at a
+    time, because a tokenizer keeps much more of each than its ids."""
     for first in range(0, len(texts), _AT_ONCE):
         yield from tokenizer(
             list(texts[first : first + _AT_ONCE]), add_special_tokens=special

@@ -31,8 +31,9 @@ from assistant.registry import (
     register,
 )
 from finetune.bases import load_trainable
+from finetune.calibrate import calibrate_model
 from finetune.recipe import read_recipe
-from finetune.site import calibrate_texts, relative_base, round_metrics
+from finetune.site import relative_base, round_metrics
 from finetune.site_captures import find_captures, make_site_texts
 from traffic.errors import UserError
 from traffic.labels import LABELS
@@ -108,7 +109,7 @@ def merge(
     )
     write_card(card, draft)
     llm, _ = load_registered(draft)
-    found = calibrate_texts(texts, llm, recipe)
+    found = calibrate_model(texts, llm, recipe)
     card = AdapterCard(
         name=f"{site}/{family}",
         base=relative_base(base, draft),

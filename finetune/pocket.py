@@ -25,7 +25,7 @@ from assistant.llm.adapters import AdapterCard, prompt_fingerprint, write_card
 from assistant.llm.local import LocalLLM
 from assistant.llm.transformer import TRAINED, load_model
 from assistant.llm.weights import check_model_folder, fingerprint_weights
-from finetune.calibrate import Calibration, calibrate, measure_windows, score_texts
+from finetune.calibrate import Calibration, calibrate_model, measure_windows, score_texts
 from finetune.dataset import (
     Captures,
     balance_texts,
@@ -129,7 +129,7 @@ def make_pocket(
         part: pd.concat([texts[name] for name in names], ignore_index=True)
         for part, names in (("calibrate", captures.calibrate), ("test", captures.test))
     }
-    calibration = _calibrate(held_out["calibrate"], llm, recipe)
+    calibration = calibrate_model(held_out["calibrate"], llm, recipe)
     metrics = calibration.measures()
     metrics |= _measure(held_out["test"], llm, calibration)
     card = _make_card(work, recipe, calibration, metrics, captures, bool(data), begin)
@@ -233,16 +233,6 @@ def _make_adapter(folder: Path, texts: pd.DataFrame, recipe: Recipe, work: Path)
         seed=recipe.seed,
     )
     log.info("tuning loss, nats a token: %.4f", loss)
-
-
-def _calibrate(windows: pd.DataFrame, llm: LocalLLM, recipe: Recipe) -> Calibration:
-    return calibrate(
-        windows,
-        score_texts(windows, llm),
-        recipe.max_false,
-        recipe.max_wrong_name,
-        recipe.anomalous_share,
-    )
 
 
 def _measure(windows: pd.DataFrame, llm: LocalLLM, calibration: Calibration) -> dict[str, float]:

@@ -29,6 +29,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from assistant.llm.answer_tree import make_batches
 from assistant.llm.llama import fast_dtype
+from finetune.examples import IGNORED, encode_texts
 from finetune.pace import Pace
 from prompts.messages import classification_prompt
 from traffic.errors import UserError
@@ -88,9 +89,7 @@ class Checkpoint:
 
 
 WARMUP_STEPS = 50
-_AT_ONCE = 4096  # texts
 _WIDTHS = 16  # tokens
-IGNORED = -100  # torch's cross-entropy leaves such targets out
 
 
 @dataclass(frozen=True)
@@ -262,15 +261,8 @@ def _tokenize(phase: Phase, tokenizer: Any, context: int) -> _Rows:
 
 
 def _number(tokenizer: Any, texts: Sequence[str], starts: bool = True) -> list[np.ndarray]:
-    """Each text's token ids, int64; some texts at a time, because a tokenizer keeps much more of
-    each than its ids."""
-    return [
-        np.array(ids)
-        for first in range(0, len(texts), _AT_ONCE)
-        for ids in tokenizer(
-            list(texts[first : first + _AT_ONCE]), add_special_tokens=starts
-        ).input_ids
-    ]
+    """Each text's token ids, int64."""
+    return [np.array(ids) for ids in encode_texts(texts, tokenizer, special=starts)]
 
 
 def _make_plan(

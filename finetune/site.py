@@ -27,7 +27,7 @@ from assistant.detection.classify import make_prompts
 from assistant.llm.adapters import AdapterCard, prompt_fingerprint, write_card
 from assistant.llm.local import LocalLLM
 from assistant.llm.remembered import Scorer
-from assistant.llm.seq2seq import Seq2SeqLLM
+from assistant.llm.seq2seq import Seq2SeqLLM, is_seq2seq
 from assistant.llm.weights import check_model_folder, fingerprint_weights
 from assistant.pocket import POCKET
 from assistant.registry import (
@@ -40,8 +40,7 @@ from assistant.registry import (
     load_registered,
     register,
 )
-from finetune.bases import is_seq2seq
-from finetune.calibrate import Calibration, calibrate, measure_windows, score_texts
+from finetune.calibrate import calibrate_model, measure_windows, score_texts
 from finetune.dataset import is_simulated
 from finetune.examples import full_answer, read_direction_words
 from finetune.pocket import claim_folder, make_once
@@ -297,7 +296,7 @@ def _finish(
 ) -> Made:
     llm = _load(order.base, trained, knobs)
     held_out = texts[texts["capture"].isin(split.held_out)].reset_index(drop=True)
-    calibration = calibrate_texts(held_out, llm, recipe)
+    calibration = calibrate_model(held_out, llm, recipe)
     metrics = calibration.measures()
     metrics |= {"train.loss": tuned.loss, "held_out.loss": tuned.held_out_loss}
     for name in split.test:
@@ -372,22 +371,6 @@ def _measure_shipped(windows: pd.DataFrame) -> dict[str, float]:
         return {}
     measures = measure_windows(windows, score_texts(windows, llm), card.bounds)
     return {f"shipped.{name}": value for name, value in measures.items() if name in _WORTH}
-
-
-def calibrate_texts(windows: pd.DataFrame, llm: Scorer, recipe: Recipe) -> Calibration:
-    """Find what goes onto a card on windows that were not learned from, scored as serving does."""
-    if windows["label"].nunique() < 2:
-        log.warning(
-            "the captures held out show only %s: the bounds are a guess; record another capture",
-            ", ".join(sorted(set(windows["label"]))),
-        )
-    return calibrate(
-        windows,
-        score_texts(windows, llm),
-        recipe.max_false,
-        recipe.max_wrong_name,
-        recipe.anomalous_share,
-    )
 
 
 def _command(order: Order, knobs: Knobs) -> str:

@@ -7,7 +7,6 @@ ones first and from the others then (A10).
 
 import logging
 import math
-import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -17,9 +16,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from finetune.dataset import balance_texts, is_simulated, make_texts, write_texts
+from finetune.dataset import (
+    balance_texts,
+    is_simulated,
+    load_capture,
+    make_texts,
+    name_captures,
+    write_texts,
+)
 from finetune.recipe import Recipe
-from traffic.datasets import Labelled, find_labelled, load_labelled, name_capture, simulate_labelled
+from traffic.datasets import Labelled
 from traffic.errors import UserError
 from traffic.labels import NORMAL
 
@@ -58,18 +64,7 @@ def find_captures(
         UserError: a folder holds none, two have one name, there are too few to be split, or
             ``exclude`` names none of them.
     """
-    found: dict[str, Path] = {}
-    for path in (one for folder in folders for one in find_labelled(folder)):
-        name = name_capture(path)
-        if name in found:
-            raise UserError(
-                f"{found[name]} and {path} are both called {name}; expected one name each; rename a folder"
-            )
-        found[name] = path
-    if missing := sorted(set(exclude) - set(found)):
-        raise UserError(
-            f"no capture {missing[0]} to exclude; expected some of {', '.join(sorted(found))}; correct it"
-        )
+    found = name_captures(folders, exclude)
     if len(found) - len(set(exclude)) < least:
         raise UserError(
             f"{', '.join(map(str, folders))} holds {len(found) - len(set(exclude))} labelled capture to learn from; "
@@ -101,13 +96,11 @@ def make_site_texts(
         UserError: a capture or its truth cannot be read, or the truth does not fit it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    jobs: list[Callable[[], None]] = [
-        partial(_write_capture, path, folder / f"{name}.parquet") for name, path in captures.items()
-    ]
     seeds = range(_FIRST_SEED, _FIRST_SEED + plants)
     names = [*captures, *(f"simulated-{seed}" for seed in seeds)]
-    jobs += [
-        partial(_write_plant, seed, recipe, folder / f"simulated-{seed}.parquet") for seed in seeds
+    jobs = [
+        partial(_write, name, captures.get(name), recipe, folder / f"{name}.parquet")
+        for name in names
     ]
     missing = [
         job
@@ -215,14 +208,8 @@ def draw_examples(texts: pd.DataFrame, per_label: int, seed: int) -> pd.DataFram
     return drawn.sample(frac=1, random_state=seed, ignore_index=True)
 
 
-def _write_capture(path: Path, file: Path) -> None:
-    write_texts(_render(load_labelled(path)), file)
-
-
-def _write_plant(seed: int, recipe: Recipe, file: Path) -> None:
-    low, high = (math.log(bound) for bound in recipe.devices)
-    devices = round(math.exp(random.Random(seed).uniform(low, high)))  # noqa: S311
-    write_texts(_render(simulate_labelled(seed, devices, recipe.hours)), file)
+def _write(name: str, path: Path | None, recipe: Recipe, file: Path) -> None:
+    write_texts(_render(load_capture(name, path, recipe)), file)
 
 
 def _render(labelled: Labelled) -> pd.DataFrame:

@@ -24,7 +24,7 @@ from traffic.labels import LABELS
 SHAPE = Shape(hidden=32, layers=2, heads=2, intermediate=64, context=64)
 KNOWN = vocabulary()[:70]
 TEXTS = ["quiet", *(" ".join(KNOWN[first : first + 60 : 20]) for first in (1, 5, 9))]
-LABELLED = pd.DataFrame({"text": TEXTS, "label": ["recon", "dos", "normal", "name_resolution"]})
+LABELLED = pd.DataFrame({"text": TEXTS, "label": ["recon", "dos", "ddos", "name_resolution"]})
 
 
 def train(
@@ -141,7 +141,7 @@ def test_tuning_that_is_out_of_time_ends_with_an_adapter(tuned, tmp_path):
 def test_a_chat_model_is_tuned_on_its_own_template(tmp_path):
     base = build_random(tmp_path / "base", chat=True, words=KNOWN)
     (tmp_path / "work").mkdir()
-    many = pd.concat([LABELLED] * 32, ignore_index=True)
+    many = pd.concat([LABELLED] * 8, ignore_index=True)
     folders = (tmp_path / "adapter", tmp_path / "work")
     tune(base, many, *folders, rank=8, epochs=3, batch=8, learning_rate=1e-2, seed=1)
     truth = LABELLED["label"].map(LABELS.index).to_numpy()

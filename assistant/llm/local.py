@@ -17,6 +17,27 @@ from traffic.errors import UserError
 Progress = Callable[[int, int], None]  # done, of how many
 
 
+def score_distinct(
+    prompts: Sequence[str], n_choices: int, sum_steps: Callable[[list[str]], np.ndarray]
+) -> np.ndarray:
+    """Score each different prompt once and normalise over the choices.
+
+    Args:
+        prompts: n of them.
+        n_choices: answers that are allowed.
+        sum_steps: log-probabilities of the choices after each prompt, (n_different, n_choices).
+
+    Returns:
+        Shape (n, n_choices), natural log-probabilities; rows sum to 1.
+    """
+    distinct = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
+    if not distinct:
+        return np.empty((0, n_choices), np.float32)
+    sums = sum_steps(list(distinct))
+    scores = sums - np.logaddexp.reduce(sums, axis=1, keepdims=True)
+    return scores[[distinct[prompt] for prompt in prompts]]
+
+
 class LocalLLM:
     """A causal model from a folder, its adapter merged in.
 
@@ -70,15 +91,14 @@ class LocalLLM:
         Raises:
             UserError: a prompt is longer than the model's context.
         """
-        distinct = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
         tree = build_choice_tree(self._model.encode(choices, special=False))
-        if not distinct:
-            return np.empty((0, len(choices)), np.float32)
-        rows = self._model.encode(list(distinct), special=not self.chat_capable)
-        self._check_lengths(rows, tree.longest)
-        sums = self._scorer.score(rows, tree, progress)
-        scores = sums - np.logaddexp.reduce(sums, axis=1, keepdims=True)
-        return scores[[distinct[prompt] for prompt in prompts]]
+
+        def sum_steps(distinct: list[str]) -> np.ndarray:
+            rows = self._model.encode(distinct, special=not self.chat_capable)
+            self._check_lengths(rows, tree.longest)
+            return self._scorer.score(rows, tree, progress)
+
+        return score_distinct(prompts, len(choices), sum_steps)
 
     def render(self, messages: list[dict[str, str]]) -> str:
         """Render messages with the model's own chat template, ending where its reply starts.

@@ -7,6 +7,7 @@ of its own:
     decoder   <start> anomalous recon        logits after <start> and after "anomalous"
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,22 @@ from typing import Any
 import numpy as np
 
 from assistant.llm.answer_tree import BATCH_TOKENS, ChoiceTree, build_choice_tree, make_batches
-from assistant.llm.local import Progress
+from assistant.llm.local import Progress, score_distinct
 from assistant.llm.weights import check_adapter_folder, check_model_folder, unloadable
 from traffic.errors import UserError
+
+
+def is_seq2seq(folder: Path) -> bool:
+    """Whether a model's folder holds an encoder and a decoder, by its configuration.
+
+    Raises:
+        UserError: the configuration cannot be read.
+    """
+    try:
+        read = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return bool(read.get("is_encoder_decoder"))
+    except (OSError, ValueError, AttributeError) as error:
+        raise unloadable(folder, error) from error
 
 
 class Seq2SeqLLM:
@@ -83,19 +97,19 @@ class Seq2SeqLLM:
             (rows sum to 1).
         """
         tree = build_choice_tree(self._tokenizer(list(choices), add_special_tokens=False).input_ids)
-        distinct = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
-        if not distinct:
-            return np.empty((0, len(choices)), np.float32)
-        rows = self._tokenizer(list(distinct)).input_ids
-        sums = np.empty((len(rows), len(choices)), np.float32)
-        done = 0
-        for batch in make_batches([len(row) + tree.longest for row in rows], BATCH_TOKENS):
-            sums[batch] = self._score_batch([rows[i] for i in batch], tree)
-            done += len(batch)
-            if progress is not None:
-                progress(done, len(rows))
-        scores = sums - np.logaddexp.reduce(sums, axis=1, keepdims=True)
-        return scores[[distinct[prompt] for prompt in prompts]]
+
+        def sum_steps(distinct: list[str]) -> np.ndarray:
+            rows = self._tokenizer(distinct).input_ids
+            sums = np.empty((len(rows), len(choices)), np.float32)
+            done = 0
+            for batch in make_batches([len(row) + tree.longest for row in rows], BATCH_TOKENS):
+                sums[batch] = self._score_batch([rows[i] for i in batch], tree)
+                done += len(batch)
+                if progress is not None:
+                    progress(done, len(rows))
+            return sums
+
+        return score_distinct(prompts, len(choices), sum_steps)
 
     def _score_batch(self, rows: list[list[int]], tree: ChoiceTree) -> np.ndarray:
         """Summed log-probabilities of every choice, shape (n_rows, n_choices)."""
