@@ -15,10 +15,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
+import pandas as pd
 import torch
 from peft import PeftModel
 
-from assistant.llm.adapters import AdapterCard, prompt_fingerprint, write_card
+from assistant.llm.adapters import AdapterCard, write_card
 from assistant.llm.weights import fingerprint_weights
 from assistant.registry import (
     Registered,
@@ -36,7 +37,6 @@ from finetune.recipe import read_recipe
 from finetune.site import relative_base, round_metrics
 from finetune.site_captures import find_captures, make_site_texts
 from traffic.errors import UserError
-from traffic.labels import LABELS
 
 How = Literal["cat", "svd"]
 
@@ -89,6 +89,19 @@ def merge(
         raise UserError(
             "no captures to calibrate the merged adapter on; expected --data FOLDER; give labelled captures"
         )
+    unseen = _find_unseen(cards, data)
+    with TemporaryDirectory(prefix="faultwise-") as scratch:
+        texts = make_site_texts(unseen, 0, read_recipe(), Path(scratch), progress)
+    draft = draft_folder(home, site, family)
+    _write_merged(parts, base, draft, how, shares)
+    made_by = f"faultwise adapters merge {' '.join(names)} --how {how} --data FOLDER"
+    named = {"name": f"{site}/{family}", "base": relative_base(base, draft), "made_by": made_by}
+    _write_card(draft, cards, named, texts)
+    return register(draft, site, family, chosen=False)
+
+
+def _find_unseen(cards: Sequence[AdapterCard], data: Sequence[Path]) -> dict[str, Path]:
+    """The captures that none of the adapters learned from."""
     learned = {name for card in cards for name in card.data}
     captures = find_captures(data, least=1)
     unseen = {name: path for name, path in captures.items() if name not in learned}
@@ -97,35 +110,26 @@ def merge(
             f"every capture of {', '.join(map(str, data))} was learned from by one of them; "
             "expected one that none has seen; record another"
         )
-    recipe = read_recipe()
-    with TemporaryDirectory(prefix="faultwise-") as scratch:
-        texts = make_site_texts(unseen, 0, recipe, Path(scratch), progress)
-    draft = draft_folder(home, site, family)
-    _write_merged(parts, base, draft, how, shares)
-    made_by = f"faultwise adapters merge {' '.join(names)} --how {how} --data FOLDER"
+    return unseen
+
+
+def _write_card(
+    draft: Path, cards: Sequence[AdapterCard], named: dict[str, str], texts: pd.DataFrame
+) -> None:
+    """Calibrate merged weights on texts that none of the parts learned from."""
     # Loaded as it will be served, so first with a card that has nothing to say yet.
-    card = cards[0].model_copy(
-        update={"name": f"{site}/{family}", "base": relative_base(base, draft)}
-    )
-    write_card(card, draft)
-    llm, _ = load_registered(draft)
-    found = calibrate_model(texts, llm, recipe)
-    card = AdapterCard(
-        name=f"{site}/{family}",
-        base=relative_base(base, draft),
-        base_fingerprint=cards[0].base_fingerprint,
-        prompt_fingerprint=prompt_fingerprint(),
-        labels=LABELS,
+    write_card(cards[0].model_copy(update=named), draft)
+    llm, card = load_registered(draft)
+    found = calibrate_model(texts, llm, read_recipe())
+    changed = {
         **found.on_card(),
-        data=tuple(sorted(learned)),
-        split={"calibrate": tuple(sorted(unseen))},
-        seed=0,
-        metrics=round_metrics(found.measures()),
-        made_by=made_by,
-        created=datetime.now(UTC).date().isoformat(),
-    )
-    write_card(card, draft)
-    return register(draft, site, family, chosen=False)
+        "data": tuple(sorted({name for one in cards for name in one.data})),
+        "split": {"calibrate": tuple(sorted(set(texts["capture"])))},
+        "seed": 0,
+        "metrics": round_metrics(found.measures()),
+        "created": datetime.now(UTC).date().isoformat(),
+    }
+    write_card(card.model_copy(update=changed), draft)
 
 
 def _check_parts(parts: Sequence[Registered], cards: Sequence[AdapterCard]) -> None:

@@ -68,13 +68,14 @@ def count_incidents(
         devices: incidents of other devices are not counted.
     """
     mine = [one for one in incidents if one.device in devices]
-    false = sum(not _accounted(one, intervals) for one in mine)
+    false = sum(not is_accounted(one, intervals) for one in mine)
     start_s = capture.windows.table["start_s"].to_numpy(float)
     minutes = float(np.ptp(start_s)) / 60 + 1 if len(start_s) else 0.0
     return AlarmCounts(len(mine), false, minutes)
 
 
-def _accounted(incident: Incident, intervals: pd.DataFrame) -> bool:
+def is_accounted(incident: Incident, intervals: pd.DataFrame) -> bool:
+    """Whether an interval of its time (``device start_s end_s``) is of one whom an incident names."""
     about = intervals["device"].isin([incident.device, *incident.related, *incident.peers])
     before = intervals["end_s"] <= incident.start_s - _SLACK_S
     after = intervals["start_s"] >= incident.end_s + _SLACK_S

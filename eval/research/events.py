@@ -16,15 +16,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis, analyse_capture
 from assistant.llm.adapters import POCKET, AdapterCard, load_adapter
 from assistant.llm.local import LocalLLM
+from eval.detection.alarms import is_accounted
 from eval.report.tables import ReportTable, render_table
-from traffic.datasets import find_labelled, name_capture
-from traffic.datasets.formats import FORMS, label_flows
+from traffic.datasets import load_marked, name_capture
 from traffic.datasets.labelling import label_windows
-from traffic.datasets.truth import Truth, read_truth
+from traffic.datasets.truth import Truth, make_intervals, read_truth
 from traffic.errors import UserError
 from traffic.files import write_text
 from traffic.labels import LABELS, NORMAL, UNKNOWN
@@ -71,17 +70,16 @@ def judge_run(folder: Path, llm: LocalLLM, card: AdapterCard) -> Judged:
             f"{folder} was learned from or calibrated on by {card.name}; expected a run that it "
             "never saw; leave it out"
         )
-    find_labelled(folder)
-    marked = next(form for form in FORMS if form.fits(path)).load(path)
+    marked = load_marked(path)
     truth = read_truth(folder / "truth.json")
+    intervals = make_intervals(truth.intervals)
     analysis = analyse_capture(marked.capture, llm, card, marked.plant)
-    labels = marked.labels
-    if labels is None:
-        labels = label_flows(marked.capture.flows, True)
-    true = label_windows(analysis.windows, marked.capture, labels, marked.intervals).table
+    flows = pd.Series(NORMAL, index=marked.capture.flows.index)  # a run's truth is of devices
+    true = label_windows(analysis.windows, marked.capture, flows, intervals).table
     events = [_find_event(one, analysis, true) for one in _group_events(truth)]
     shown = [event for event in events if event]
-    false = sum(not _is_accounted(one, truth) for one in analysis.incidents)
+    odd = intervals[intervals["label"] != NORMAL]
+    false = sum(not is_accounted(one, odd) for one in analysis.incidents)
     devices = len(marked.plant.devices) if marked.plant else 0
     hours = devices * (truth.end_s - truth.start_s) / 3600
     windows = _compare_windows(true["label"], analysis.verdicts)
@@ -138,28 +136,13 @@ def _find_event(event: _Event, analysis: Analysis, true: pd.DataFrame) -> tuple 
         for one in analysis.incidents
         if one.start_s < event.end_s + _SLACK_S / 2
         and one.end_s > event.start_s - _SLACK_S / 2
-        and not event.devices.isdisjoint(_concerned(one))
+        and not event.devices.isdisjoint({one.device, *one.related, *one.peers})
     ]
     soon = [one for one in hits if one.start_s <= event.start_s + _IN_TIME_S]
     # A victim's incident names who does it first among its peers.
     aimed = any(event.root in (one.device, *one.peers[:1]) for one in hits)
     named = any(one.label == event.label for one in hits)
     return event.label, event.kind, bool(hits), bool(soon), aimed, named
-
-
-def _concerned(incident: Incident) -> set[str]:
-    return {incident.device, *incident.related, *incident.peers}
-
-
-def _is_accounted(incident: Incident, truth: Truth) -> bool:
-    """Whether something, if only a time of which nobody can tell, was true of those concerned."""
-    return any(
-        one.label != NORMAL
-        and one.device in _concerned(incident)
-        and one.start_s - _SLACK_S < incident.end_s
-        and one.end_s + _SLACK_S > incident.start_s
-        for one in truth.intervals
-    )
 
 
 # ---- The report ----

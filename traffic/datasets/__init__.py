@@ -4,8 +4,16 @@ from traffic.datasets.labelled import (
     Labelled,
     find_labelled,
     load_labelled,
+    load_marked,
     name_capture,
     simulate_labelled,
 )
 
-__all__ = ["Labelled", "find_labelled", "load_labelled", "name_capture", "simulate_labelled"]
+__all__ = [
+    "Labelled",
+    "find_labelled",
+    "load_labelled",
+    "load_marked",
+    "name_capture",
+    "simulate_labelled",
+]

@@ -81,13 +81,22 @@ def load_labelled(path: Path, corrected: bool = True) -> Labelled:
     Raises:
         UserError: it has no truth beside it, or it or its truth cannot be read.
     """
+    return _label(name_capture(path), load_marked(path), corrected)
+
+
+def load_marked(path: Path) -> Marked:
+    """Read a labelled capture's flows and its truth, without windows.
+
+    Raises:
+        UserError: as `load_labelled`.
+    """
     form = _form_of(path)
     if form is None:
         forms = "; ".join(f"{form.name}: {form.files}" for form in FORMS)
         raise UserError(
             f"{path} has no truth that is known; expected any of {forms}; write its intervals in a CSV"
         )
-    return _label(name_capture(path), form.load(path), corrected)
+    return form.load(path)
 
 
 def name_capture(path: Path) -> str:
