@@ -12,11 +12,8 @@ from assistant.answers.asked import Answer, Asked, say
 from assistant.answers.changes import answer_changed
 from assistant.answers.condition import (
     answer_affected,
-    answer_answers,
-    answer_dns,
     answer_health,
     answer_incidents,
-    answer_loss,
     answer_since,
     answer_why,
 )
@@ -36,6 +33,7 @@ from assistant.answers.reasons import (
     answer_sensor,
     answer_usual,
 )
+from assistant.answers.replies import answer_answers, answer_dns, answer_loss
 from assistant.answers.states import describe_state
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.compose import MOST_SHOWN, put_sensor_early

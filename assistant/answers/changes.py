@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, say
-from assistant.answers.condition import find_start
+from assistant.answers.spans import find_start
 from assistant.facts.devices import name_service
 from assistant.facts.fact import Fact, listed
 from assistant.facts.traffic_view import TrafficView

@@ -6,7 +6,7 @@ import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, say
 from assistant.answers.condition import answer_since
-from assistant.answers.partners import describe_delay, describe_requests, name_times
+from assistant.answers.descriptions import describe_delay, describe_requests, name_times
 from assistant.detection.rules.conversation import word_code
 from assistant.facts.fact import Fact, Value, listed
 from assistant.questions.entities import list_addresses

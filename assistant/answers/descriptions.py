@@ -1,0 +1,162 @@
+"""Sentences about talks, about how sessions ended, and about requests, from the rows of their tables."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from assistant.answers.asked import say
+from assistant.detection.rules.conversation import prove, word_code
+from assistant.detection.rules.proofs import between
+from assistant.facts.devices import name_service
+from assistant.facts.fact import Fact, Proof, Value, listed, plural
+from assistant.facts.traffic_view import TrafficView
+from traffic.conversations import ENDINGS
+from traffic.pcap.protocols import BY_NAME
+
+_MOST = 8
+_OUTCOMES = {
+    "answered": "answered", "refused": "refused", "unanswered": "without an answer", "told": "that need no answer",
+    "unseen": "whose answer was not seen",
+}  # fmt: skip
+
+
+def describe_talks(talks: pd.DataFrame, view: TrafficView, most: int = _MOST) -> list[Fact]:
+    """Who talks with whom over what, rows of ``Asked.talks`` from the top."""
+    return [describe_talk(row, view) for row in talks.head(most).itertuples()]
+
+
+def describe_endings(
+    sessions: pd.DataFrame, view: TrafficView, endings: Iterable[str] = ENDINGS, most: int = _MOST
+) -> list[Fact]:
+    """How connections ended, and who ended them; one fact for each pair, port and way, most first."""
+    rows = sessions[sessions["ended"].isin(list(endings))]
+    keys = ["client", "server", "port", "ended", "ended_by"]
+    counts = rows.groupby(keys, observed=True, sort=False).agg(
+        n=("flow", "size"), since_s=("start_s", "min"), until_s=("start_s", "max")
+    )
+    facts = []
+    for key, row in counts.sort_values("n", ascending=False, kind="stable").head(most).iterrows():
+        client, server, port, ended, by = key
+        kind = f"ended_{ended}" + (f"_{by}" if by and ended in ("fin", "reset") else "")
+        values: dict[str, Value] = {
+            "client": view.name_of(str(client)), "server": view.name_of(str(server)),
+            "service": name_service("tcp", int(port)), "n": int(row["n"]),
+            "since_time_s": float(row["since_s"]), "until_time_s": float(row["until_s"]),
+        }  # fmt: skip
+        facts.append(say(kind, "", Proof(between(str(client), str(server))), **values))
+    return facts
+
+
+def describe_talk(row: Any, view: TrafficView) -> Fact:
+    kind = "talk_one" if row.dst_pkts else "talk_vain"
+    return say(
+        kind,
+        "",
+        Proof(between(row.src, row.dst)),
+        source=view.name_of(row.src),
+        target=view.name_of(row.dst),
+        service=name_service(row.proto, int(row.port)),
+        pkts=int(row.pkts),
+        both_bytes=int(row.both_bytes),
+        since_time_s=float(row.since_s),
+        until_time_s=float(row.until_s),
+    )
+
+
+def name_times(count: int) -> str:
+    """How often, in words: "once", "1,204 times"."""
+    return "once" if count == 1 else f"{count:,} times"
+
+
+def describe_requests(
+    rows: pd.DataFrame, view: TrafficView, refused: bool = False, most: int = _MOST
+) -> list[Fact]:
+    """Who asked whom for what, how often and with which outcome; one fact a pair and function, most
+    requests first.
+
+    Args:
+        rows: exchanges.
+        view: names addresses.
+        refused: word the codes of refusal too.
+        most: how many facts at most.
+    """
+    ends = ["client", "server", "protocol", "function"]
+    groups = rows.groupby(ends, observed=True, sort=False)
+    sizes = groups.size().sort_values(ascending=False, kind="stable")
+    facts = []
+    for key in sizes.index[:most]:
+        mine = groups.get_group(key)
+        client, server, protocol, _ = map(str, key)
+        codes = (
+            mine.loc[mine["code"] > 0, "code"].value_counts() if refused else pd.Series(dtype=int)
+        )
+        said = listed(
+            f"{name_times(count)} {word_code(protocol, int(code))}" for code, count in codes.items()
+        )
+        step = mine["ts"].sort_values().diff().median()
+        every = len(mine) > 2 and pd.notna(step) and step > 0
+        facts.append(
+            say(
+                ("asked_every" if every else "asked_some" if len(mine) > 1 else "asked_once")
+                + ("_refused" if len(codes) else ""),
+                "",
+                prove(mine, answers=bool(len(codes))),
+                client=view.name_of(client),
+                server=view.name_of(server),
+                what=name_function(protocol, int(key[3])) + _name_targets(protocol, mine),
+                times=len(mine),
+                every_s=float(step) if every else 0.0,
+                since_time_s=float(mine["ts"].min()),
+                until_time_s=float(mine["ts"].max()),
+                outcomes=_name_outcomes(mine),
+                codes=said,
+                **{
+                    f"n{code}": int(count) for code, count in mine["outcome"].value_counts().items()
+                },
+                **{f"c{code}": int(count) for code, count in codes.items()},
+            )
+        )
+    return facts
+
+
+def describe_delay(rows: pd.DataFrame, name: str) -> Fact | None:
+    """How long answers took; None where the capture does not tell."""
+    known = rows["delay_s"].dropna()
+    known = known[known >= 0]
+    if known.empty:
+        return None
+    median_s, high_s, longest_s = (float(known.quantile(q)) for q in (0.5, 0.95, 1.0))
+    vain = int((rows["outcome"] == "unanswered").sum())
+    values: dict[str, Value] = {"median_s": median_s, "high_s": high_s, "longest_s": longest_s}
+    return say("delay", "", None, name=name, n=len(known), unanswered=vain, **values)
+
+
+def name_function(protocol: str, function: int) -> str:
+    """What a request does, as its protocol's people call it: "Modbus read holding registers"."""
+    known = BY_NAME[protocol]
+    word = known.functions.get(function, f"function {function}" if function >= 0 else "")
+    return f"{protocol.upper() if len(protocol) < 6 else protocol.capitalize()} {word}".strip()
+
+
+def _name_targets(protocol: str, rows: pd.DataFrame) -> str:
+    """Where: units, registers, topics; the few that are most frequent."""
+    parts = []
+    units = sorted(int(unit) for unit in rows["unit"].unique() if unit >= 0)
+    if units and (len(units) > 1 or units[0] > 0):
+        parts.append(f"{plural(len(units), 'unit')} {listed(map(str, units), 6)}")
+    targets = [int(one) for one in rows["target"].value_counts().index if one >= 0]
+    if targets:
+        word = BY_NAME[protocol].name_target
+        parts.append(listed(map(word, sorted(targets)), 4))
+    names = [
+        f"“{name}”" for name in rows["name"].dropna().astype("str").value_counts().index[:4] if name
+    ]
+    parts += [listed(names, 4)] if names else []
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _name_outcomes(rows: pd.DataFrame) -> str:
+    counts = rows["outcome"].value_counts()
+    known = [f"{counts[one]:,} {word}" for one, word in _OUTCOMES.items() if counts.get(one)]
+    return f": {listed(known)}" if known else ""

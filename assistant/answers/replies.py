@@ -1,0 +1,196 @@
+"""Whether it answers: requests, attempts and names, and packets that were lost on the way."""
+
+import re
+
+import pandas as pd
+
+from assistant.answers.asked import Answer, Asked, Reply, begin, say
+from assistant.answers.descriptions import describe_endings, describe_requests
+from assistant.answers.spans import find_end, find_start, is_over
+from assistant.facts.fact import Fact, Value
+from assistant.facts.sensor import find_blindness
+
+_MOST = 8
+_DNS = 53
+_FEW = 0.01  # of questions without an answer
+_LOSSES, _LOST_SHARE = ("packet_loss", "congestion"), 0.01
+_FAILS_TO_ANSWER = ("device_silent", "service_down", "misconfiguration", "flapping", "packet_loss")
+_VAIN = ("refused", "unanswered")
+_ATTEMPTS = re.compile(r"\b(connections?|connects?|attempts?|syns?|verbindung\w*|conexion\w*)\b")
+
+
+def answer_loss(asked: Asked, headline: Fact) -> Answer:
+    """Whether packets are lost, from what was sent again; copies of a mirror port are none."""
+    if asked.incident is not None and asked.incident.label in _LOSSES:
+        reply: Reply = "unclear" if asked.found.standing == "inconclusive" else asked.reply(True)
+        return Answer(begin(headline, reply), asked.found.facts, whole=True)
+    pkts, again = asked.view.count_resent(asked.device)
+    if not pkts or asked.blind:
+        line = say("loss_unseen", "unclear", name=asked.name)
+        return Answer(line, asked.sensor, standing="inconclusive")
+    lossy = again >= _LOST_SHARE * pkts
+    kind = "loss_some" if lossy else "loss_none"
+    line = say(
+        kind, asked.reply(lossy), name=asked.name, resent=again, pkts=pkts, lost_share=again / pkts
+    )
+    return Answer(line, asked.sensor, standing=None if lossy else "normal")
+
+
+def answer_dns(asked: Asked, headline: Fact) -> Answer:
+    """Whether names are resolved: answers of the resolvers, failures, silence."""
+    rows = asked.requests
+    rows = rows[rows["protocol"] == "dns"]
+    rows = rows[rows["outcome"].isin(["answered", "refused", "unanswered"])]
+    named = asked.incident if asked.incident and asked.incident.label == "name_resolution" else None
+    if rows.empty:
+        if named is not None:
+            return Answer(begin(headline, asked.is_well(False)), asked.found.facts, whole=True)
+        return _count_dns_flows(asked)
+    bad = (rows["outcome"] == "unanswered") | ((rows["code"] > 0) & (rows["code"] != 3))
+    share = float(bad.mean())
+    facts = tuple(describe_requests(rows, asked.view, refused=True))
+    if named is not None:
+        return Answer(begin(headline, asked.is_well(False)), (*named.facts[1:], *facts), whole=True)
+    kind = "dns_works" if share < 0.01 else "dns_partly" if share < 0.5 else "dns_fails"
+    reply: Reply = asked.is_well(kind == "dns_works" and not (asked.query.negative and bad.any()))
+    unknown = int((rows["code"] == 3).sum())
+    line = say(
+        kind, reply, name=asked.name, failed=int(bad.sum()), asked=len(rows), unknown=unknown
+    )
+    return Answer(line, facts)
+
+
+def _count_dns_flows(asked: Asked) -> Answer:
+    """What a log without the content of answers says: which questions got none."""
+    talks = asked.view.flow_slots
+    talks = talks[talks["port"] == _DNS]
+    for one in filter(None, (asked.device, asked.second)):
+        talks = talks[(talks["src"] == one) | (talks["dst"] == one)]
+    if talks.empty:
+        return Answer(say("dns_unseen", "unclear", name=asked.name), ())
+    each = talks.groupby("flow").agg(
+        src=("src", "first"), dst=("dst", "first"), got=("dst_pkts", "sum")
+    )
+    vain = each["got"] == 0
+    share = float(vain.mean())
+    facts = [
+        say("dns_flow", "", client=asked.view.name_of(src), server=asked.view.name_of(dst), n=len(mine),
+            failed=int((mine["got"] == 0).sum()))
+        for (src, dst), mine in each.groupby(["src", "dst"], sort=False)
+    ]  # fmt: skip
+    reply: Reply = "unclear" if share < _FEW else asked.is_well(False)
+    line = say("dns_counted", reply, name=asked.name, failed=int(vain.sum()), n=len(each))
+    return Answer(line, tuple(facts[:_MOST]))
+
+
+def answer_answers(asked: Asked, headline: Fact) -> Answer:
+    """Whether a device answers, and for how long it has not."""
+    if not asked.device:
+        return _all_requests(asked)
+    view, found = asked.view, asked.found
+    # "does A reach B?" asks whether B answers A
+    device = asked.second if asked.query.active and asked.second else asked.device
+    name = view.name_of(device)
+    if find_blindness(view.quality, device, view.seen_s) in ("one_way", "cut"):
+        return Answer(say("answers_unseen", "unclear", name=name), found.facts, whole=True)
+    rows = asked.requests
+    rows = rows[rows["server"] == device]
+    rows = rows[rows["outcome"].isin(["answered", "refused", "unanswered"])]
+    if said := _fails_to_answer(asked, device, rows, headline):
+        return said
+    heard = view.flows_of(device)
+    sent = heard[heard["sent_pkts"] > 0]
+    if sent.empty:
+        line = say("answers_silent", asked.is_well(False), name=name)
+        return Answer(line, found.facts, whole=True)
+    if rows.empty:
+        values: dict[str, Value] = {
+            "pkts": int(sent["sent_pkts"].sum()),
+            "last_time_s": float(sent["until_s"].max()),
+        }
+        return Answer(say("answers_heard", asked.is_well(True), name=name, **values), found.facts)
+    return _count_answers(asked, name, rows)
+
+
+def _fails_to_answer(
+    asked: Asked, device: str, rows: pd.DataFrame, headline: Fact
+) -> Answer | None:
+    """What an incident says of it: that it does not answer, or that it did not for a while; None
+    where no incident is about that."""
+    incident = asked.incident
+    if incident is None or incident.label not in _FAILS_TO_ANSWER:
+        return None
+    if device not in (incident.device, *(() if len(rows) else incident.peers)):
+        return None
+    facts = (*asked.found.facts, *describe_requests(rows, asked.view, refused=True, most=4))
+    start_s, end_s = find_start(incident)[0], find_end(incident)
+    answers = rows[(rows["ts"] > end_s) & (rows["outcome"] != "unanswered")]
+    name = asked.view.name_of(device)
+    if len(answers) and is_over(incident, asked.analysis):
+        values: dict[str, Value] = {"start_time_s": start_s, "end_time_s": end_s}
+        return Answer(say("answers_again", asked.is_well(True), name=name, **values), facts)
+    heard = asked.view.flows_of(device)
+    heard = heard[(heard["sent_pkts"] > 0) & (heard["until_s"] >= start_s)]
+    if asked.query.negative and len(heard) and asked.found.standing != "inconclusive":
+        # What refuses, or answers others, is not switched off.
+        last = float(heard["until_s"].max())
+        line = say("answers_lives", asked.reply(False), name=name, last_time_s=last)
+        return Answer(line, (headline, *facts), whole=True)
+    unclear = asked.found.standing == "inconclusive"
+    reply: Reply = "unclear" if unclear else asked.is_well(False)
+    return Answer(begin(headline, reply), facts, whole=True)
+
+
+def _count_answers(asked: Asked, name: str, rows: pd.DataFrame) -> Answer:
+    """How many of the requests to it were answered, refused, left."""
+    counts = rows["outcome"].value_counts()
+    answered, refused, vain = (
+        int(counts.get(one, 0)) for one in ("answered", "refused", "unanswered")
+    )
+    facts = tuple(describe_requests(rows, asked.view, refused=True, most=4))
+    values: dict[str, Value] = {
+        "name": name,
+        "asked": len(rows),
+        "answered": answered,
+        "refused": refused,
+        "unanswered": vain,
+    }
+    if vain == len(rows):
+        line = say("answers_nothing", asked.is_well(False), **values)
+        return Answer(line, (*asked.found.facts, *facts), whole=True)
+    values["last_time_s"] = float(rows.loc[rows["outcome"] != "unanswered", "ts"].max())
+    if vain:
+        return Answer(say("answers_partly", asked.is_well(2 * vain < len(rows)), **values), facts)
+    kind = "answers_refuses" if refused else "answers_all"
+    fails = asked.query.negative and bool(refused)  # "did it refuse?", not "is it down?"
+    return Answer(say(kind, asked.reply(True) if fails else asked.is_well(True), **values), facts)
+
+
+def _all_requests(asked: Asked) -> Answer:
+    """Whether requests of the plant succeed."""
+    if _ATTEMPTS.search(asked.query.plain):
+        return _all_attempts(asked)
+    rows = asked.requests
+    rows = rows[rows["outcome"].isin(["answered", "refused", "unanswered", "unasked"])]
+    if rows.empty:
+        return Answer(say("requests_unseen", "unclear"), asked.found.facts)
+    failed = rows[
+        (rows["outcome"] == "unanswered") | (rows["code"] > 0) | (rows["outcome"] == "refused")
+    ]
+    facts = tuple(describe_requests(failed, asked.view, refused=True)) if len(failed) else ()
+    kind = "requests_some_fail" if len(failed) else "requests_succeed"
+    line = say(kind, asked.is_well(failed.empty), failed=len(failed), asked=len(rows))
+    rest = tuple(fact for fact in asked.found.facts if fact not in facts)
+    return Answer(line, (*facts, *rest))
+
+
+def _all_attempts(asked: Asked) -> Answer:
+    """Whether connections of the plant were accepted."""
+    rows = asked.sessions
+    if rows.empty:
+        return Answer(say("count_no_sessions", "unclear", name=asked.name), asked.found.facts)
+    failed = rows[rows["ended"].isin(_VAIN)]
+    facts = tuple(describe_endings(rows, asked.view, _VAIN))
+    kind = "attempts_some_fail" if len(failed) else "attempts_succeed"
+    line = say(kind, asked.is_well(failed.empty), failed=len(failed), n=len(rows))
+    return Answer(line, facts)
