@@ -167,6 +167,10 @@ class Captures:
     def all(self) -> tuple[str, ...]:
         return (*self.trained, *self.calibrate, *self.test)
 
+    def is_made(self, name: str) -> bool:
+        """Whether a capture is a plant of the project's own, simulated or of a table of recorded ones."""
+        return is_simulated(name) or self.paths[name].suffix == _TABLE
+
 
 def is_simulated(name: str) -> bool:
     """Whether a capture is a simulated plant; its name then ends with the plant's seed."""

@@ -116,9 +116,9 @@ def make_pocket(
     texts = {name: read_texts(work / "texts" / f"{name}.parquet") for name in captures.all}
 
     train = pd.concat([count_texts(texts[name]) for name in captures.trained], ignore_index=True)
-    # The base reads simulated plants only, so that one base serves adapters with and without any
-    # real capture.
-    plants = train[train["capture"].map(is_simulated)]
+    # The base reads plants, simulated and recorded by the testbed, and no capture of others' networks:
+    # so one base serves adapters with and without any of those.
+    plants = train[train["capture"].map(captures.is_made)]
     make_once(
         work / "base", partial(_make_base, texts=plants, recipe=recipe, work=work, begin=begin)
     )
@@ -160,7 +160,8 @@ def _make_base(
     if begin is None:
         tokenizer = build_tokenizer(vocabulary(), recipe.shape.context)
         model = build_model(tokenizer, recipe.shape, recipe.seed)
-        phases = [*_unlabelled(texts, recipe), _labelled(texts, recipe)]
+        simulated = texts[texts["capture"].map(is_simulated)]
+        phases = [*_unlabelled(simulated, recipe), _labelled(texts, recipe)]
     else:
         tokenizer, model = load_model(begin, **TRAINED)
         phases = [_labelled(texts, recipe)]
@@ -187,7 +188,7 @@ def _unlabelled(texts: pd.DataFrame, recipe: Recipe) -> list[Phase]:
 
 
 def _labelled(texts: pd.DataFrame, recipe: Recipe) -> Phase:
-    asked = _balance(texts, recipe.answers, 1.0, recipe.seed)
+    asked = _draw_examples(texts, recipe.answers, recipe.seed)
     answers = [ANSWERS[label] for label in asked["label"]]
     bounds = (recipe.answers.epochs, recipe.answers.max_minutes, recipe.answers.learning_rate)
     return Phase("labelled", asked["text"].tolist(), *bounds, answers)
@@ -203,23 +204,21 @@ def _balance(texts: pd.DataFrame, draw: Draw, share: float, seed: int) -> pd.Dat
     return pd.concat(parts, ignore_index=True)
 
 
-def _draw_examples(texts: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
+def _draw_examples(texts: pd.DataFrame, draw: Draw, seed: int) -> pd.DataFrame:
     """Simulated plants are hundreds, real captures a few: each kind gets a share of its own."""
     simulated = texts["capture"].map(is_simulated).to_numpy(bool)
-    share = 0.0 if simulated.all() else recipe.sft.real_share
+    share = 0.0 if simulated.all() else draw.real_share
     parts = [
-        _balance(texts[which], recipe.sft, part, recipe.seed)
+        _balance(texts[which], draw, part, seed)
         for which, part in ((simulated, 1 - share), (~simulated, share))
     ]
-    return pd.concat(parts, ignore_index=True).sample(
-        frac=1, random_state=recipe.seed, ignore_index=True
-    )
+    return pd.concat(parts, ignore_index=True).sample(frac=1, random_state=seed, ignore_index=True)
 
 
 def _make_adapter(folder: Path, texts: pd.DataFrame, recipe: Recipe, work: Path) -> None:
     steps = work / "sft"
     steps.mkdir(exist_ok=True)
-    drawn = _draw_examples(texts, recipe)
+    drawn = _draw_examples(texts, recipe.sft, recipe.seed)
     loss = tune(
         work / "base",
         drawn,

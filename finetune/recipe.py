@@ -38,6 +38,7 @@ class Draw(_Strict):
     per_label: Count
     per_normal: Count
     repeats: Count
+    real_share: Annotated[float, Field(ge=0, le=1)]
     epochs: Count
     learning_rate: Rate
     max_minutes: Minutes
@@ -48,7 +49,6 @@ class Tuning(Draw):
 
     rank: Count
     batch: Count
-    real_share: Annotated[float, Field(ge=0, le=1)]
 
 
 class Recipe(_Strict):
