@@ -393,6 +393,16 @@ def test_a_doubled_address_is_an_incident_without_any_verdict():
     assert [(one.device, one.related) for one in found] == [(C, (A,))]
 
 
+def test_who_claims_the_addresses_of_others_is_the_device_of_the_incident():
+    claims = [(SLOT + i, C, its, "arp_conflict", -1, 2, 2) for i in range(3) for its in (A, B)]
+    capture = capture_of([flow(t, A, B, 502) for t in range(0, 100, 10)], claims)
+    (one,) = incidents_of({A: ("aaaa", "target"), C: ("....", "")}, capture)
+    assert (one.device, one.label, one.role, one.peers) == (C, "spoofing", "source", (A, B))
+    assert one.facts[0].text == (
+        f"{C} answers for the address of {A} and {B} beside its own (12 claims seen)."
+    )
+
+
 def test_an_absent_device_needs_somebody_who_keeps_asking():
     asked = [(SLOT + i, A, S, "arp_unanswered", -1, 1, 0) for i in range(4)]
     asked += [(SLOT, A, C, "arp_unanswered", -1, 3, 0)]  # one try

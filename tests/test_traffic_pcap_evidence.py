@@ -74,6 +74,20 @@ def test_an_address_claimed_by_two_machines(tmp_path):
     ]
 
 
+def test_who_claims_an_address_beside_its_own_is_told_by_its_own(tmp_path):
+    frames = [
+        (1000.0, arp_packet(1, MAC_A, CLIENT, SERVER)),
+        (1001.0, arp_packet(2, MAC_B, GATEWAY, CLIENT)),
+        (1002.0, arp_packet(2, MAC_A, GATEWAY, SERVER)),
+        (1003.0, arp_packet(2, MAC_B, GATEWAY, CLIENT)),
+        (1004.0, arp_packet(2, MAC_A, GATEWAY, SERVER)),
+    ]
+    assert _rows(tmp_path, frames, "arp_conflict") == [
+        [100, GATEWAY, GATEWAY, "arp_conflict", -1, 1, 2],
+        [100, CLIENT, GATEWAY, "arp_conflict", -1, 2, 2],
+    ]
+
+
 def test_retransmissions_are_neither_keep_alives_nor_retried_syns(tmp_path):
     frames = [
         client(1000.0, "S", 100), client(1001.0, "S", 100), server(1001.1, "SA", 500),

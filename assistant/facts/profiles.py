@@ -200,7 +200,7 @@ _ATTACKS = (
     LabelProfile(
         label="spoofing",
         make_facts=attacks.spoofing_facts,
-        conclusive=frozenset({"conflict", "duplicate", "machines"}),
+        conclusive=frozenset({"claimant", "conflict", "duplicate", "machines"}),
         evidence=("arp_conflict",),
         opened_by="either",
         peer_share=0.0,

@@ -100,7 +100,7 @@ def _compare_windows(true: pd.Series, verdicts: pd.DataFrame) -> pd.DataFrame:
 class _Event:
     label: str
     kind: str
-    root: str
+    causes: frozenset[str]  # the root, and who does the same: each sender of a flood from many
     devices: frozenset[str]
     start_s: float
     end_s: float
@@ -116,7 +116,9 @@ def _group_events(truth: Truth) -> list[_Event]:
         _Event(
             label=label,
             kind=kind,
-            root=group[0].root,
+            causes=frozenset(
+                {group[0].root, *(one.device for one in group if one.direction == "source")}
+            ),
             devices=frozenset({group[0].root, *(one.device for one in group)}),
             start_s=min(one.start_s for one in group),
             end_s=max(one.end_s for one in group),
@@ -140,7 +142,7 @@ def _find_event(event: _Event, analysis: Analysis, true: pd.DataFrame) -> tuple 
     ]
     soon = [one for one in hits if one.start_s <= event.start_s + _IN_TIME_S]
     # A victim's incident names who does it first among its peers.
-    aimed = any(event.root in (one.device, *one.peers[:1]) for one in hits)
+    aimed = any(not event.causes.isdisjoint({one.device, *one.peers[:1]}) for one in hits)
     named = any(one.label == event.label for one in hits)
     return event.label, event.kind, bool(hits), bool(soon), aimed, named
 

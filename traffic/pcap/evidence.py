@@ -100,7 +100,11 @@ def _find_unanswered(
 
 
 def _find_conflicts(claims: pd.DataFrame) -> pd.DataFrame:
-    """Claims of an address within minutes of another machine's claim of it."""
+    """Claims of an address within minutes of another machine's claim of it.
+
+    ``src`` is the claiming machine by the one address that is its own beyond dispute; where it has
+    none it is the claimed address itself.
+    """
     claims = claims.sort_values("sender", kind="stable")
     address, mac, ts = (claims[name].to_numpy() for name in ("sender", "mac", "ts"))
     index = np.arange(len(claims))
@@ -109,9 +113,16 @@ def _find_conflicts(claims: pd.DataFrame) -> pd.DataFrame:
     rival = np.where(new_address[run], -1, run - 1)
     conflict = (rival >= 0) & (ts - ts[rival] <= _CONFLICT_S)
     machines = claims.groupby("sender")["mac"].nunique()
-    both = dict.fromkeys(("src", "dst"), address[conflict])
+    undisputed = claims.loc[~np.isin(address, address[conflict]), ["mac", "sender"]]
+    own = undisputed.drop_duplicates().drop_duplicates("mac", keep=False).set_index("mac")["sender"]
+    claimed = address[conflict]
+    claimants = own.reindex(mac[conflict]).to_numpy()
     return make_events(
-        claims[conflict].assign(**both, distinct=machines.reindex(address[conflict]).to_numpy())
+        claims[conflict].assign(
+            src=np.where(np.isnan(claimants), claimed, claimants).astype(np.int64),
+            dst=claimed,
+            distinct=machines.reindex(claimed).to_numpy(),
+        )
     )
 
 

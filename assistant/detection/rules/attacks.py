@@ -31,6 +31,7 @@ _BASELINE_S = 600.0
 
 _SENTENCES = {
     "duplicate": "{address} is claimed by {machines:machine} at the same time ({claims:claim} seen).",
+    "claimant": "{claimant} answers for the address of {addresses} beside its own ({claims:claim} seen).",
     "sweep": "{client} asked {server} over Modbus for up to {registers:different register address} in {sample_s}, and "
     "{refused_share} of its {requests:request} got an exception: it sweeps.",
     "new_writer": "{client} is new as a writer to {server}: its first of {writes:write command} came at "
@@ -45,14 +46,17 @@ _SENTENCES = {
 
 
 def find_doubled_addresses(view: TrafficView) -> list[RuleHit]:
-    """Addresses that two machines claim by turns; the address is the target, the liar may have any
-    other."""
-    found = []
-    for address, rows in view.evidence_of_kind("arp_conflict").groupby("dst"):
-        # One change of hardware is a replaced device or a failover; a claim that comes back is two
-        # machines.
-        if rows["count"].sum() < _MIN_CLAIMS and rows["slot"].nunique() < 2:
-            continue
+    """Addresses that two machines claim by turns: by whom, where the second machine has an address
+    of its own, else the address is the target."""
+    conflicts = view.evidence_of_kind("arp_conflict")
+    # One change of hardware is a replaced device or a failover; a claim that comes back is two
+    # machines.
+    each = conflicts.groupby("dst")
+    doubled = (each["count"].sum() >= _MIN_CLAIMS) | (each["slot"].nunique() >= 2)
+    conflicts = conflicts[conflicts["dst"].map(doubled).astype(bool)]
+    others = conflicts[conflicts["src"] != conflicts["dst"]]
+    found = [_blame_claimant(str(claimant), rows, view) for claimant, rows in others.groupby("src")]
+    for address, rows in conflicts[~conflicts["dst"].isin(others["dst"])].groupby("dst"):
         values: dict[str, Value] = {
             "address": view.name_of(str(address)),
             "machines": int(rows["distinct"].max()),
@@ -61,6 +65,19 @@ def find_doubled_addresses(view: TrafficView) -> list[RuleHit]:
         fact = make_fact("duplicate", _SENTENCES["duplicate"], values)
         found.append(RuleHit(str(address), "spoofing", "target", (fact,), (), slots_of(rows)))
     return found
+
+
+def _blame_claimant(claimant: str, rows: pd.DataFrame, view: TrafficView) -> RuleHit:
+    """Who claims addresses beside its own is the machine in the middle, or the one set wrong."""
+    counts = rows.groupby("dst")["count"].sum().sort_values(ascending=False, kind="stable")
+    victims = [str(address) for address in counts.index]
+    values: dict[str, Value] = {
+        "claimant": view.name_of(claimant),
+        "addresses": listed([view.name_of(one) for one in victims]),
+        "claims": int(rows["count"].sum()),
+    }
+    fact = make_fact("claimant", _SENTENCES["claimant"], values)
+    return RuleHit(claimant, "spoofing", "source", (fact,), tuple(victims), slots_of(rows))
 
 
 def find_register_sweeps(view: TrafficView) -> list[RuleHit]:
