@@ -35,6 +35,7 @@ from assistant.answers.reasons import (
 )
 from assistant.answers.replies import answer_answers, answer_dns, answer_loss
 from assistant.answers.states import describe_state
+from assistant.answers.troubles import answer_trouble
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.compose import MOST_SHOWN, put_sensor_early
 from assistant.diagnosis.diagnose import Diagnosis, check_answer, count_rest, explain
@@ -112,13 +113,16 @@ def answer(
         )
     whole = explain(question, found, analysis, index)
     named = found.mention.devices or found.mention.peers or found.mention.missing
-    if not query.kind and not named:
-        return _offer(whole, query)
+    asked = Asked(question, query, found, analysis, index, history)
     if found.mention.missing and not found.device:
         return whole
-    asked = Asked(question, query, found, analysis, index, history)
+    trouble = answer_trouble(asked)
+    if not query.kind and not named and trouble is None:
+        return _offer(whole, query)
     headline = Fact("headline", whole.cause, {})
-    if query.kind == "checks":
+    if trouble is not None:
+        said = trouble
+    elif query.kind == "checks":
         said = answer_checks(asked, headline, whole.checks)
     elif query.kind in _SHORT:
         said = _SHORT[query.kind](asked, headline)

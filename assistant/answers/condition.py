@@ -17,7 +17,7 @@ from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.health import Health, judge_health, name_health
 from assistant.facts.fact import Fact, listed
-from assistant.questions.entities import list_addresses, worst_first
+from assistant.questions.entities import list_machines, worst_first
 
 _MOST = 8
 _ENDS = frozenset((
@@ -240,7 +240,7 @@ def find_blamed(analysis: Analysis) -> set[str]:
 def judge_all(analysis: Analysis) -> Judged:
     """What was judged: who is well, who is undecided and why; the one all-clear of lists."""
     blamed = find_blamed(analysis)
-    addresses = list_addresses(analysis)
+    addresses = list_machines(analysis)
     rest = [one for one in addresses if one not in blamed]
     known = [judge_health(one, analysis.verdicts, analysis.view) for one in rest]
     well = [one for one in known if one.standing == "normal"]

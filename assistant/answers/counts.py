@@ -9,7 +9,7 @@ from assistant.answers.condition import answer_since
 from assistant.answers.descriptions import describe_delay, describe_requests, name_times
 from assistant.detection.rules.conversation import word_code
 from assistant.facts.fact import Fact, Value, listed
-from assistant.questions.entities import list_addresses
+from assistant.questions.entities import list_machines
 from traffic.capture import SAMPLE_S
 
 _TIMES = re.compile(r"how (often|many times)|wie oft|cuantas veces")
@@ -192,7 +192,7 @@ def _devices(asked: Asked) -> Answer:
                 read=len(asked.requests),
             )
         )
-    known = list_addresses(asked.analysis)
+    known = list_machines(asked.analysis)
     names = listed(map(asked.view.name_of, known), 12)
     return Answer(say("count_devices", n=len(known), names=names))
 

@@ -8,7 +8,7 @@ from assistant.answers.documents import find_quotations
 from assistant.diagnosis.health import judge_health, name_health
 from assistant.diagnosis.playbook import read_playbook
 from assistant.facts.fact import Fact, listed
-from assistant.questions.entities import list_addresses, worst_first
+from assistant.questions.entities import list_machines, worst_first
 from traffic.discovery import describe_hosts_without_ip, draft_plant, find_plant_networks
 from traffic.identities import choose_identities
 from traffic.pcap.protocols import PROTOCOLS
@@ -34,7 +34,7 @@ def answer_devices(asked: Asked) -> Answer:
     """All devices with role and state, or what one of them is."""
     if asked.device:
         return _identify(asked)
-    addresses = list_addresses(asked.analysis)
+    addresses = list_machines(asked.analysis)
     if not addresses:
         return _no_devices(asked)
     worst = {one.device: one for one in reversed(worst_first(list(asked.analysis.incidents)))}

@@ -23,6 +23,8 @@ class Playbook(Strict):
     Attributes:
         short: its name in a list.
         said: how people call it in a remark, a regular expression; "" for its name alone.
+        asked: how a question calls it, a regular expression over the plain question; "" where
+            another query asks for it.
         source, target: what the device does, or what happens to it; they follow its name in a
             sentence.
         gloss: what that means, for someone who has not met the word.
@@ -49,6 +51,7 @@ class Playbook(Strict):
     consequence: str
     respond_min: int
     said: str = ""
+    asked: str = ""
 
     def does(self, role: str) -> str:
         """What a device in the role of an incident does or suffers; it follows its name."""

@@ -14,7 +14,7 @@ from assistant.detection.pipeline import Analysis
 from assistant.questions.queries import is_ordinary
 from traffic.discovery import draft_plant
 from traffic.identities import choose_identities
-from traffic.plant import Device
+from traffic.plant import Device, is_link_local
 
 MAX_CHARS = 2000
 _MOST_IDS = 4  # under which one device logs in
@@ -96,6 +96,20 @@ def list_addresses(analysis: Analysis) -> list[str]:
     seen = [str(device) for device in analysis.samples["device"].unique()]
     blamed = [one.device for one in analysis.incidents]
     return list(dict.fromkeys([*inventory, *seen, *blamed]))
+
+
+def list_machines(analysis: Analysis) -> list[str]:
+    """`list_addresses`, without the IPv6 addresses that machines gave themselves beside one that is
+    listed: a machine counts once."""
+    view, listed = analysis.view, list_addresses(analysis)
+    given = [one for one in listed if not is_link_local(one)]
+    known = {mac for one in given for mac in view.macs_of(one)}
+    blamed = {one.device for one in analysis.incidents}
+    return [
+        one
+        for one in listed
+        if not is_link_local(one) or one in blamed or known.isdisjoint(view.macs_of(one))
+    ]
 
 
 def list_names(analysis: Analysis) -> list[str]:

@@ -77,6 +77,7 @@ class Query:
         aspect: of what a device does: a key of ``aspect`` in terms.yaml; "" for all.
         port, unit: numbers that are named so; None for none.
         negative: "yes" means that something is wrong: "is it down?", "did anything fail?".
+        exists: whether there is something of a kind is asked: "is there a flood?".
         nearest: kinds that are nearest to a question that was not understood.
     """
 
@@ -89,6 +90,7 @@ class Query:
     port: int | None = None
     unit: int | None = None
     negative: bool = False
+    exists: bool = False
     nearest: tuple[str, ...] = ()
 
 
@@ -120,6 +122,7 @@ def read_query(question: str, names: Iterable[str] = ()) -> Query:
         _number(_PORT, plain),
         _number(_UNIT, plain),
         _term("tone", plain) == "negative",
+        bool(_term("existence", plain)),
         nearest,
     )
 

@@ -1,0 +1,88 @@
+"""Is there a flood, malware, a doubled address: whether incidents of a kind are known."""
+
+import re
+from collections.abc import Sequence
+
+from assistant.answers.asked import Answer, Asked, Reply, begin, say
+from assistant.answers.condition import judge_all
+from assistant.detection.incidents import Incident
+from assistant.diagnosis.health import judge_health, name_health
+from assistant.diagnosis.playbook import read_playbook
+from assistant.diagnosis.standing import Standing, is_unanswered, judge
+from assistant.facts.fact import listed
+from assistant.questions.entities import worst_first
+from assistant.questions.queries import DEVICE
+from traffic.labels import LABELS, NORMAL
+
+# These ask for something else, whatever trouble they name.
+_OTHERS = frozenset(
+    ("before", "certainty", "checks", "code", "feedback", "help", "manual", "packets", "sensor")
+)
+
+_OF_A_DEVICE = re.compile(rf"\b(?:{DEVICE}|it|this|er|(?<!gibt )es|sie|este|esta)\b")
+
+
+def answer_trouble(asked: Asked) -> Answer | None:
+    """Whether there is trouble of the kind that a question names, in the plant or at a device; None
+    where it names none."""
+    labels = _find_labels(asked)
+    if not labels or asked.query.kind in _OTHERS:
+        return None
+    # "is there a flood?" is asked of the plant, whatever device the talk was about.
+    device = asked.device if _OF_A_DEVICE.search(asked.query.plain) else ""
+    found = [one for one in asked.analysis.incidents if one.label in labels]
+    if device:
+        found = [one for one in found if device in (one.device, *one.peers, *one.related)]
+    return _describe(asked, worst_first(found)) if found else _deny(asked, labels, device)
+
+
+def _find_labels(asked: Asked) -> tuple[str, ...]:
+    if not asked.query.exists:
+        return ()
+    words = {label: read_playbook(label).asked for label in LABELS if label != NORMAL}
+    return tuple(
+        label
+        for label, pattern in words.items()
+        if pattern and re.search(rf"\b(?:{pattern})\b", asked.query.plain)
+    )
+
+
+def _describe(asked: Asked, incidents: Sequence[Incident]) -> Answer:
+    """The worst of them answers, the others are its facts."""
+    first, *others = incidents
+    book = read_playbook(first.label)
+    # A dead cloud service and a dead controller look the same.
+    unanswered = is_unanswered(first.label, first.facts)
+    doubt = (say("as_it_is", text=book.doubt),) if unanswered and book.doubt else ()
+    sure = judge(first, asked.analysis.verdicts, first.facts) != "inconclusive" and not unanswered
+    line = begin(first.facts[0], "yes" if sure else "unclear")
+    rest = (fact for one in others for fact in one.facts[:1])
+    return Answer(
+        line,
+        (*doubt, *rest, *first.facts[1:], *asked.sensor),
+        checks=book.target_checks if first.role == "target" else book.checks,
+    )
+
+
+def _deny(asked: Asked, labels: Sequence[str], device: str) -> Answer:
+    """Nothing of the kind was found: "no" only where all were judged and the sensor saw."""
+    kinds = listed(dict.fromkeys(read_playbook(label).short for label in labels))
+    if device:
+        health = judge_health(device, asked.analysis.verdicts, asked.view)
+        well, state = health.standing == "normal", name_health(health)
+        kind = "trouble_none_at" if well else "trouble_unclear_at"
+        line = say(
+            kind,
+            "no" if well else "unclear",
+            kinds=kinds,
+            name=asked.view.name_of(device),
+            state=state,
+        )
+        return Answer(line, asked.found.facts, standing="normal" if well else "inconclusive")
+    judged = judge_all(asked.analysis)
+    seen = judged.well > 0 and not asked.blind
+    sure = seen and judged.well == len(judged.devices)
+    reply: Reply = "no" if sure else "" if seen else "unclear"
+    line = say("trouble_none", reply, kinds=kinds)
+    standing: Standing = "normal" if sure and not judged.blamed else "inconclusive"
+    return Answer(line, (judged.line, *asked.sensor), standing=standing)
