@@ -74,6 +74,17 @@ def test_an_address_claimed_by_two_machines(tmp_path):
     ]
 
 
+def test_who_had_an_address_first_is_contested_no_longer_once_the_other_is_silent(tmp_path):
+    frames = [(1000.0, arp_packet(2, MAC_A, GATEWAY, CLIENT))]
+    frames += [(1010.0 + i, arp_packet(2, MAC_B, GATEWAY, CLIENT)) for i in range(5)]
+    frames += [(1020.0, arp_packet(1, MAC_A, GATEWAY, CLIENT))]
+    frames += [(1050.0 + 10 * i, arp_packet(1, MAC_A, GATEWAY, CLIENT)) for i in range(20)]
+    assert _rows(tmp_path, frames, "arp_conflict") == [
+        [101, GATEWAY, GATEWAY, "arp_conflict", -1, 5, 2],
+        [102, GATEWAY, GATEWAY, "arp_conflict", -1, 1, 2],
+    ]
+
+
 def test_who_claims_an_address_beside_its_own_is_told_by_its_own(tmp_path):
     frames = [
         (1000.0, arp_packet(1, MAC_A, CLIENT, SERVER)),

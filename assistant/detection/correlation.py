@@ -241,6 +241,18 @@ def group_by_cause(found: Sequence[Alert]) -> list[list[Alert]]:
         for j in range(i):
             if _is_one_cause(a, found[j]):
                 parent[root(i)] = root(j)
+    # What began before a cause is not its effect, nor is what else belongs to that.
+    began: dict[int, float] = {}
+    for i, one in enumerate(found):
+        began[root(i)] = min(began.get(root(i), np.inf), one.attribution.start_s)
+    effects = [
+        (i, j)
+        for i, cause in enumerate(found)
+        for j, effect in enumerate(found)
+        if _leads_to(cause, effect) and cause.attribution.start_s - began[root(j)] <= _SLACK_S
+    ]
+    for i, j in effects:
+        parent[root(j)] = root(i)
     groups: dict[int, list[Alert]] = {}
     for i, one in enumerate(found):
         groups.setdefault(root(i), []).append(one)
@@ -264,20 +276,32 @@ def _is_one_cause(a: Alert, b: Alert) -> bool:
     if _explains(a, b) or _explains(b, a):
         return True
     if a.device == b.device:
-        # merge_repeated kept them apart: the same device, but other peers; unless one causes the
-        # other.
-        causes = (first.leads_to, second.kin), (second.leads_to, first.kin)
-        return any(cause and cause == kin for cause, kin in causes)
+        return False  # merge_repeated kept them apart: the same device, but other peers
     if a.label == b.label and first.shared:
         return True
-    linked = a.culprit == b.culprit
-    linked |= a.device in b.attribution.peers or b.device in a.attribution.peers
     if first.leads_to or second.leads_to:
-        return linked and (first.leads_to or second.leads_to) in (first.kin, second.kin)
+        return False
+    linked = _are_linked(a, b)
     if kin == "flood" and a.role == b.role == "source":
         linked |= a.attribution.peers[:1] == b.attribution.peers[:1]  # several flood one
     # Two intruders at one device are two stories.
     return linked and (a.label == b.label or (bool(kin) and (not intruding or intruder)))
+
+
+def _leads_to(cause: Alert, effect: Alert) -> bool:
+    """Whether one alert is what makes another's device fail."""
+    kin = cause.profile.leads_to
+    return (
+        bool(kin)
+        and kin == effect.profile.kin
+        and _gap_s(cause, effect) <= _SLACK_S
+        and (cause.device == effect.device or _are_linked(cause, effect))
+    )
+
+
+def _are_linked(a: Alert, b: Alert) -> bool:
+    ends = a.device in b.attribution.peers or b.device in a.attribution.peers
+    return ends or a.culprit == b.culprit
 
 
 def promote_culprit(lead: Alert, group: Sequence[Alert]) -> Alert:

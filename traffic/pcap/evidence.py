@@ -18,6 +18,8 @@ _ARP_WAIT_S = 1.0
 # An address that moves to another machine (a spare part, a new lease) is no conflict once the old
 # one is silent.
 _CONFLICT_S = 300.0
+# Whom an address belonged to first goes on to claim it when the other has left.
+_CONTESTED_S = 30.0
 _UNSPECIFIED = "0.0.0.0"  # noqa: S104 (the sender of a probe, no interface to bind)
 _KEYS = EVIDENCE_COLUMNS[:5]
 
@@ -111,7 +113,9 @@ def _find_conflicts(claims: pd.DataFrame) -> pd.DataFrame:
     new_address = np.diff(address, prepend=-1) != 0
     run = np.maximum.accumulate(np.where(new_address | (np.diff(mac, prepend=-1) != 0), index, 0))
     rival = np.where(new_address[run], -1, run - 1)
-    conflict = (rival >= 0) & (ts - ts[rival] <= _CONFLICT_S)
+    owner = mac[np.maximum.accumulate(np.where(new_address, index, 0))]
+    within_s = np.where(mac == owner, _CONTESTED_S, _CONFLICT_S)
+    conflict = (rival >= 0) & (ts - ts[rival] <= within_s)
     machines = claims.groupby("sender")["mac"].nunique()
     undisputed = claims.loc[~np.isin(address, address[conflict]), ["mac", "sender"]]
     own = undisputed.drop_duplicates().drop_duplicates("mac", keep=False).set_index("mac")["sender"]
