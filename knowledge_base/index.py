@@ -4,8 +4,10 @@ time.
 home/knowledge_base/
     lock, owner     held by the one process, and its pid and command
     manifest.json   the documents and their chunks: the truth
-    store-N/        Chroma, and the vectors of word pieces; a rebuild writes store-N+1, the manifest then
-                    points to it, and store-N is erased
+    store-N/        Chroma, and the vectors of word pieces
+
+Every change writes store-N+1 whole, the manifest then points to it, and store-N is erased. Killed
+at any moment, the knowledge base is what it was before or what it was to be.
 """
 
 import shutil
@@ -15,9 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-import chromadb
 import numpy as np
-from chromadb.config import Settings
 
 from knowledge_base.chunks import Chunk, make_chunks
 from knowledge_base.documents import Kind, read_documents
@@ -35,7 +35,6 @@ from knowledge_base.manifest import (
     Entry,
     Health,
     Manifest,
-    file_hash,
     find_entry,
     find_problems,
     make_changes,
@@ -44,99 +43,9 @@ from knowledge_base.manifest import (
     write_manifest,
 )
 from knowledge_base.minilm import Embedded
-from knowledge_base.pieces import Pieces
+from knowledge_base.store import Store, is_readable, sync
 from traffic.errors import UserError
-from traffic.files import own_folder
-
-# ---- The Chroma folder: in process, no telemetry, no embedding function of its own ----
-
-_CHROMA_BATCH = 1000
-# Candidates that Chroma's graph keeps in view. By default 100: of 540 passages it missed near ones,
-# others after each build, so that equal documents answered differently. A folder made before keeps
-# what it was made with until a rebuild.
-_SEARCHED = 500
-
-
-class Store:
-    """One Chroma collection on disk, and the word pieces of its chunks beside it. Vectors are passed
-    in: Chroma's own function would fetch a model."""
-
-    def __init__(self, folder: Path) -> None:
-        """Open the folder, or make it."""
-        self._client = chromadb.PersistentClient(
-            str(folder), settings=Settings(anonymized_telemetry=False)
-        )
-        self._chunks = self._client.get_or_create_collection(
-            "chunks",
-            embedding_function=None,
-            configuration={"hnsw": {"space": "cosine", "ef_search": _SEARCHED}},
-        )
-        self.pieces = Pieces(folder)
-
-    def put(self, chunks: list[Chunk], made: Made) -> None:
-        """Add chunks, or replace those of equal id."""
-        if self.pieces.axes() is None and made.axes is not None:
-            self.pieces.set_axes(made.axes)
-        self.pieces.put({c.id: made.pieces[c.id] for c in chunks if c.id in made.pieces})
-        vectors = np.stack([made.vectors[chunk.id] for chunk in chunks])
-        for start in range(0, len(chunks), _CHROMA_BATCH):
-            batch = chunks[start : start + _CHROMA_BATCH]
-            self._chunks.upsert(
-                ids=[chunk.id for chunk in batch],
-                embeddings=vectors[start : start + _CHROMA_BATCH],
-                documents=[chunk.text for chunk in batch],
-                metadatas=[
-                    {
-                        "document": c.document,
-                        "section": c.section,
-                        "page": c.page or 0,
-                        "kind": c.kind,
-                    }
-                    for c in batch
-                ],
-            )
-
-    def ids(self) -> set[str]:
-        """The ids of all chunks."""
-        return set(self._chunks.get(include=[])["ids"])
-
-    def chunks(self) -> list[Chunk]:
-        """All chunks, sorted by id."""
-        got: Any = self._chunks.get(include=["documents", "metadatas"])
-        rows = zip(got["ids"], got["documents"] or [], got["metadatas"] or [], strict=True)
-        made = [
-            Chunk(identity, m["document"], m["section"], m["page"] or None, text, m["kind"])
-            for identity, text, m in rows
-        ]
-        return sorted(made, key=lambda chunk: chunk.id)
-
-    def vectors(self, ids: list[str]) -> dict[str, np.ndarray]:
-        """The vectors of those chunks that are there, by id, each of shape (dimension,)."""
-        got = self._chunks.get(ids=ids, include=["embeddings"])
-        return dict(zip(got["ids"], np.asarray(got["embeddings"], dtype=np.float32), strict=True))
-
-    def made(self, ids: list[str]) -> Made:
-        """All that an embedder made of those chunks."""
-        return Made(self.vectors(ids), self.pieces.get(ids), self.pieces.axes())
-
-    def nearest(self, vector: np.ndarray, count: int, kind: Kind | None) -> list[str]:
-        """The ids of the chunks nearest by cosine, best first."""
-        where: Any = {"kind": kind} if kind else None
-        query: Any = [vector]
-        got = self._chunks.query(query_embeddings=query, n_results=count, where=where, include=[])
-        return got["ids"][0]
-
-    def delete(self, ids: list[str]) -> None:
-        """Take chunks out of every answer; their vectors stay in the file until a rebuild."""
-        for start in range(0, len(ids), _CHROMA_BATCH):
-            self._chunks.delete(ids=ids[start : start + _CHROMA_BATCH])
-        self.pieces.delete(ids)
-
-    def close(self) -> None:
-        """Let go of the folder's files."""
-        self.pieces.close()
-        self._client.close()  # type: ignore[attr-defined]  # PersistentClient has it, its declared type has not
-
+from traffic.files import file_hash, own_folder
 
 Progress = Callable[[int, int], None]  # (chunks done, chunks in all)
 _BATCH = 64
@@ -163,6 +72,8 @@ class Index:
         self.memo: dict[
             str, Any
         ] = {}  # what readers derived from this version; emptied at every change
+        # Of the version before: threads may still be reading it.
+        self._last: Store | None = None
         self._erase_old_stores()
 
     @cached_property
@@ -182,6 +93,7 @@ class Index:
         """Give the folder back."""
         if store := self.__dict__.pop("store", None):
             store.close()
+        self._erase_old_stores()
         self._lock.release()
 
     def list(self) -> tuple[Entry, ...]:
@@ -259,9 +171,10 @@ class Index:
             self.upgrade(progress)
             changes = make_changes(self.manifest, documents, notes, example)
             live = self.manifest.chunk_ids
-            fresh = [c for c in changes.chunks if c.id not in live]
-            update = self._embed(fresh, self.store, progress, made or Made())
-            self._commit(self.manifest.with_documents(changes.documents).model_copy(update=update))
+            fresh = [chunk for chunk in changes.chunks if chunk.id not in live]
+            self._change(
+                self.manifest.with_documents(changes.documents), fresh, made or Made(), progress
+            )
         return changes.said
 
     def remove(self, document: str) -> Entry:
@@ -272,15 +185,24 @@ class Index:
         """
         with self._changing:
             found = find_entry(self.list(), document)
-            self._commit(
-                self.manifest.with_documents(entry for entry in self.list() if entry.id != found.id)
-            )
+            kept = (entry for entry in self.list() if entry.id != found.id)
+            self._change(self.manifest.with_documents(kept))
         return found
 
-    def check(self) -> Health:
+    def check(self, apart: bool = True) -> Health:
         """Compare manifest, Chroma and source files, and every chunk with its hash. Changes
-        nothing."""
-        return find_problems(self.manifest, self.store.chunks())
+        nothing.
+
+        Args:
+            apart: whether another process opens the store first, as a broken one would end this
+                process.
+        """
+        folder = self.folder / self.manifest.store
+        if apart and self.manifest.documents and not (folder.is_dir() and is_readable(folder)):
+            return find_problems(self.manifest, (), ())
+        chunks = self.store.chunks()
+        found = frozenset(self.store.searchable([chunk.id for chunk in chunks]))
+        return find_problems(self.manifest, chunks, found)
 
     def repair(self) -> tuple[str, ...]:
         """Erase orphans and read damaged documents again; one that cannot be read is removed. Says
@@ -291,15 +213,24 @@ class Index:
             health = self.check()
             said = [f"{len(health.orphans)} orphaned chunks were erased"] if health.orphans else []
             hurt = {entry.id for entry in health.damaged}
-            self._commit(
-                self.manifest.with_documents(entry for entry in self.list() if entry.id not in hurt)
-            )
+            entries = [entry for entry in self.list() if entry.id not in hurt]
+            chunks = dict[str, Chunk]()
             for entry in health.damaged:
                 try:
-                    self.add([entry.path], example=entry.example, about=entry.about)
-                    said.append(f"{entry.title} was read again from {entry.path}")
+                    (document,) = read_documents(entry.path, entry.about).documents
                 except UserError as error:
                     said.append(f"{entry.title} was removed: {error}")
+                    continue
+                made = make_chunks(document)
+                entries.append(make_entry(document, made, entry.example))
+                chunks |= {chunk.id: chunk for chunk in made}
+                said.append(f"{entry.title} was read again from {entry.path}")
+            if health.orphans or hurt:
+                kept = self.manifest.with_documents(entries)
+                stored = self.store.chunks() if health.readable else []
+                needed = [c for c in stored if c.id in kept.chunk_ids and c.id not in chunks]
+                known = self.store.made([c.id for c in needed]) if needed else Made()
+                self._write([*needed, *chunks.values()], known, kept)
         return tuple(said)
 
     def rebuild(self, progress: Progress | None = None) -> None:
@@ -316,7 +247,8 @@ class Index:
             live = self._stored()
             same = self.manifest.embedder == self.embedder.fingerprint
             made = self.store.made([chunk.id for chunk in live]) if live and same else Made()
-            self._write_store(live, made, self.manifest, progress)
+            self._write(live, made, self.manifest, progress)
+            self._erase_old_stores()
 
     def upgrade(self, progress: Progress | None = None) -> tuple[str, ...]:
         """Make a store of an earlier version anew: each document from its file where that has not
@@ -341,22 +273,51 @@ class Index:
                 chunks |= {chunk.id: chunk for chunk in made}
             fresh = before.with_documents(entries).model_copy(update={"version": FORMAT})
             known = read_sample_vectors(self.embedder.fingerprint)
-            self._write_store([*chunks.values()], known, fresh, progress)
+            self._write([*chunks.values()], known, fresh, progress)
         old = f"; {kept} of them as they were, for their files are gone or changed" if kept else ""
         return (f"{len(entries)} documents were made anew for this version of faultwise{old}",)
 
-    def _write_store(
-        self, chunks: Sequence[Chunk], made: Made, manifest: Manifest, progress: Progress | None
+    def _change(
+        self,
+        manifest: Manifest,
+        chunks: Sequence[Chunk] = (),
+        made: Made | None = None,
+        progress: Progress | None = None,
     ) -> None:
-        """Write chunks to a new folder, and make that the store."""
-        name = f"store-{int(self.manifest.store.split('-')[1]) + 1}"
-        fresh = Store(self.folder / name)
-        update = self._embed(chunks, fresh, progress, made)
-        if old := self.__dict__.pop("store", None):
-            old.close()
-        self.store = fresh
-        self._commit(manifest.model_copy(update={"store": name, **update}))
+        """Make a manifest the truth: a copy of the store gains ``chunks`` and loses what the
+        manifest no longer names."""
+        if manifest == self.manifest:
+            return
+        if not chunks and manifest.chunk_ids == self.manifest.chunk_ids:
+            self._commit(manifest)
+        else:
+            self._write(chunks, made or Made(), manifest, progress, self.store)
+
+    def _write(
+        self,
+        chunks: Sequence[Chunk],
+        made: Made,
+        manifest: Manifest,
+        progress: Progress | None = None,
+        begin: Store | None = None,
+    ) -> None:
+        """Write chunks to a new store, which begins as a copy of one or empty, and switch to it."""
         self._erase_old_stores()
+        folder = self.folder / f"store-{int(self.manifest.store.split('-')[1]) + 1}"
+        fresh = begin.copy(folder) if begin else Store(folder)
+        try:
+            update = self._embed(chunks, fresh, progress, made)
+            if begin:
+                fresh.delete(sorted(fresh.ids() - manifest.chunk_ids))
+            fresh.settle()
+            self._commit(manifest.model_copy(update={"store": folder.name, **update}))
+        except BaseException:  # Ctrl-C too, which may come when the manifest points here already
+            fresh.close()
+            if read_manifest(self.folder).store != folder.name:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        self._last, self.store = self.__dict__.get("store"), fresh
+        self.memo.clear()
 
     def read_question(self, question: str) -> Embedded:
         """What the sentence model makes of a question.
@@ -395,11 +356,11 @@ class Index:
         return known if dimension else {}
 
     def _commit(self, manifest: Manifest) -> None:
-        """Make the manifest the truth, then sweep what it no longer names."""
+        """Make the manifest the truth."""
         write_manifest(self.folder, manifest)
+        sync(self.folder)
         self.manifest = manifest
         self.memo.clear()
-        self.store.delete(sorted(self.store.ids() - manifest.chunk_ids))
 
     @property
     def comparable(self) -> bool:
@@ -415,8 +376,11 @@ class Index:
             )
 
     def _erase_old_stores(self) -> None:
-        """Erase Chroma folders that the manifest does not point to: left by a rebuild, whole or cut
-        short."""
+        """Erase the stores that the manifest does not point to: of the version before, and what a
+        change left that was cut short."""
+        if self._last is not None:
+            self._last.close()
+            self._last = None
         for folder in self.folder.glob("store-*"):
             if folder.name != self.manifest.store:
                 shutil.rmtree(folder)

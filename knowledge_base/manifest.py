@@ -1,13 +1,11 @@
 """What the knowledge base holds, in one JSON file that is replaced whole.
 
-The manifest is the truth: a chunk in Chroma that no document here names is left over from a change
-that was cut short, and never answers. So every change writes Chroma first, the manifest next, and
-sweeps last.
+The manifest is the truth: it names the store that answers, and a chunk that no document here names
+never answers.
 """
 
 import difflib
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +15,7 @@ from pydantic import Field, ValidationError
 from knowledge_base.chunks import Chunk, chunk_id, make_chunks
 from knowledge_base.documents import Document, Kind
 from traffic.errors import UserError
-from traffic.files import Strict, write_text
+from traffic.files import Strict, file_hash, write_text
 
 # What a store holds and how its chunks are cut. A store of another number is made anew from its
 # documents. 2: examples are marked, what a document is about, whole steps, vectors of word pieces.
@@ -144,16 +142,12 @@ class Health:
     problems: tuple[str, ...]
     orphans: tuple[str, ...]  # chunk ids in Chroma that no document names
     damaged: tuple[Entry, ...]  # documents with missing or altered chunks
+    readable: bool = True  # whether any chunk could be read
 
     @property
     def ok(self) -> bool:
         """Whether nothing is wrong."""
         return not self.problems
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def make_changes(
@@ -231,14 +225,27 @@ def make_entry(document: Document, chunks: Sequence[Chunk], example: bool = Fals
     )
 
 
-def find_problems(manifest: Manifest, stored: Iterable[Chunk]) -> Health:
+def find_problems(
+    manifest: Manifest, stored: Iterable[Chunk], searchable: Collection[str]
+) -> Health:
     """Compare the manifest with the stored chunks and the source files, and every chunk with its
-    hash."""
+    hash.
+
+    Args:
+        manifest: what should be there.
+        stored: what is there.
+        searchable: ids of the chunks that have vectors, so that a question can find them.
+    """
     if not manifest.current:
         told = f"the store is of version {manifest.version}, not {FORMAT}: --repair makes it anew"
         return Health((told,), (), ())
     found = {chunk.id: chunk for chunk in stored}
-    sound = {i for i, c in found.items() if i == chunk_id(c.document, c.section, c.page, c.text)}
+    sound = {
+        identity
+        for identity, chunk in found.items()
+        if identity == chunk_id(chunk.document, chunk.section, chunk.page, chunk.text)
+        and identity in searchable
+    }
     orphans = tuple(sorted(found.keys() - manifest.chunk_ids))
     damaged = tuple(entry for entry in manifest.documents if not sound.issuperset(entry.chunks))
     problems = (
@@ -252,4 +259,4 @@ def find_problems(manifest: Manifest, stored: Iterable[Chunk]) -> Health:
         path = Path(entry.path)
         if path.is_file() and file_hash(path) != entry.sha256:
             problems.append(f"{entry.title}: {path} has changed since {entry.added}; add it again")
-    return Health(tuple(problems), orphans, damaged)
+    return Health(tuple(problems), orphans, damaged, bool(found))

@@ -1,5 +1,6 @@
 """Files of all packages: strict forms, writes that are whole or not at all, one owner of a folder."""
 
+import hashlib
 import os
 import sys
 from collections.abc import Iterator
@@ -121,6 +122,12 @@ def write_text(path: Path, text: str) -> None:
     """
     with replacing(path) as draft:
         draft.write_text(text, encoding="utf-8")
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def own_folder(folder: Path, what: str) -> FileLock:
