@@ -204,8 +204,11 @@ def open_verdicts(
         yield Judged(analysis.capture.notes, iter([analysis.verdicts]))
         return
     scorer = RememberedScores(models.llm)
+    plant = read_plant(settings)
     with open_windows(path, settings, large=True) as reading:
-        tables = (classify(windows, scorer, models.card) for windows in reading.windows)
+        tables = (
+            classify(windows, scorer, models.card, plant=plant) for windows in reading.windows
+        )
         yield Judged(reading.notes, tables)
 
 

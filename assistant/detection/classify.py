@@ -24,6 +24,7 @@ from prompts.messages import ANSWERS, classification, classification_prompt
 from prompts.window_text import render_windows
 from traffic.capture import SAMPLE_S
 from traffic.labels import LABELS, NORMAL
+from traffic.plant import Plant
 from traffic.windows import Windows
 
 # A service that never answered and a dead controller of malware look the same from flows.
@@ -37,7 +38,11 @@ _EPISODE_WINDOWS = 12  # at least so many of them, two minutes
 
 
 def classify(
-    windows: Windows, llm: Scorer, card: AdapterCard, progress: Progress | None = None
+    windows: Windows,
+    llm: Scorer,
+    card: AdapterCard,
+    progress: Progress | None = None,
+    plant: Plant | None = None,
 ) -> pd.DataFrame:
     """Judge windows.
 
@@ -46,6 +51,7 @@ def classify(
         llm: the base with the card's adapter merged in.
         card: gives the temperature and the bounds.
         progress: called with the numbers of different texts that are scored and that there are.
+        plant: tells the devices' roles, for which a site's card may have bounds of their own.
 
     Returns:
         One row per window: ``device``, ``start_s``, ``end_s``, ``label``, ``probability`` (of that
@@ -61,7 +67,8 @@ def classify(
     place = windows.table[["device", "start_s", "end_s"]].reset_index(drop=True)
     slots = np.rint(place["start_s"].to_numpy() / SAMPLE_S).astype(np.int64)
     shift = find_shifts(scores, card.bounds, place["device"].factorize()[0], slots)
-    verdicts = decide(make_probabilities(scores, card.temperature, shift), card.bounds)
+    alarms = find_alarms(card, place["device"], plant)
+    verdicts = decide(make_probabilities(scores, card.temperature, shift), card.bounds, alarms)
     verdicts.insert(3, "direction", choose_directions(windows, verdicts["label"].to_numpy()))
     return pd.concat([place, verdicts], axis=1)
 
@@ -100,12 +107,36 @@ def find_shifts(
     return np.where(episode, 0.0, bounds.prior_shift)[:, None]
 
 
-def decide(probabilities: np.ndarray, bounds: Bounds) -> pd.DataFrame:
+def find_alarms(card: AdapterCard, devices: pd.Series, plant: Plant | None = None) -> np.ndarray:
+    """From which P(anomalous) on each window is anomalous, by its device's role.
+
+    Args:
+        card: with the bound of all, and those of roles where a site has them.
+        devices: address of each window's device, shape (n,).
+        plant: tells the roles; without it the bound of unknown roles holds.
+
+    Returns:
+        Shape (n,), float64.
+    """
+    usual = card.role_thresholds.get("", card.threshold)
+    roles = {one.address: one.role for one in plant.devices} if plant else {}
+    known = {
+        address: card.role_thresholds[role]
+        for address, role in roles.items()
+        if role in card.role_thresholds
+    }
+    return devices.map(known).astype(float).fillna(usual).to_numpy()
+
+
+def decide(
+    probabilities: np.ndarray, bounds: Bounds, alarms: np.ndarray | None = None
+) -> pd.DataFrame:
     """Turn probabilities into verdicts.
 
     Args:
         probabilities: shape (n, len(LABELS)), in the order of ``LABELS``.
         bounds: from which probability on a window is anomalous, and its label named.
+        alarms: that of each window, shape (n,); by default ``bounds.alarm`` for all.
 
     Returns:
         Shape (n, 3 + len(LABELS)): ``label``, ``probability``, ``abstained``, ``p_<label>`` …
@@ -113,7 +144,9 @@ def decide(probabilities: np.ndarray, bounds: Bounds) -> pd.DataFrame:
     odd = 1 - probabilities[:, _NORMAL]
     anomalies = probabilities.copy()
     anomalies[:, _NORMAL] = -1
-    code = np.where(odd >= bounds.alarm, anomalies.argmax(axis=1), _NORMAL)
+    code = np.where(
+        odd >= (bounds.alarm if alarms is None else alarms), anomalies.argmax(axis=1), _NORMAL
+    )
     top = probabilities[np.arange(len(code)), code]
     flood = np.isin(code, _FLOODS)
     named = np.where(flood, probabilities[:, _FLOODS].sum(axis=1), top) / np.maximum(odd, 1e-9)

@@ -97,7 +97,7 @@ def analyse_capture(
     if samples.empty and (hint := hint_local(capture)):
         capture = replace(capture, notes=(*capture.notes, hint))
     windows = make_windows(samples)
-    verdicts = classify(windows, llm, card, progress)
+    verdicts = classify(windows, llm, card, progress, plant)
     return analyse_verdicts(capture, plant, windows, verdicts)
 
 

@@ -55,6 +55,10 @@ class AdapterCard(BaseModel):
     episode_threshold: float = Field(
         default=1.0, ge=0, description="no shift from this mean probability of some minutes on"
     )
+    role_thresholds: Mapping[str, float] = Field(
+        default={},
+        description="that probability for devices of a role, from a site's quiet time; '' for the rest",
+    )
     data: tuple[str, ...] = Field(description="captures and simulations it was trained on")
     split: Mapping[str, tuple[str, ...]] = Field(description="captures held out, by purpose")
     seed: int

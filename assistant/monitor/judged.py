@@ -11,6 +11,7 @@ from assistant.llm.adapters import AdapterCard
 from assistant.llm.remembered import RememberedScores, Scorer
 from assistant.monitor.state import CHANCES, VERDICT_COLUMNS
 from traffic.capture import SAMPLE_S
+from traffic.plant import Plant
 from traffic.samples import COUNTED
 from traffic.windows import WINDOW_SAMPLES, Windows
 
@@ -36,9 +37,11 @@ class Judged:
 class Judge:
     """A model, and the verdicts that it gave."""
 
-    def __init__(self, llm: Scorer, card: AdapterCard, kept: pd.DataFrame) -> None:
-        """Go on with kept verdicts, ``VERDICT_COLUMNS``."""
-        self._llm, self._card, self._kept = llm, card, kept
+    def __init__(
+        self, llm: Scorer, card: AdapterCard, kept: pd.DataFrame, plant: Plant | None = None
+    ) -> None:
+        """Go on with kept verdicts, ``VERDICT_COLUMNS``; ``plant`` tells the devices' roles."""
+        self._llm, self._card, self._kept, self._plant = llm, card, kept, plant
         self._scorer, self._asked = RememberedScores(llm), 0
 
     def judge(self, windows: Windows, revised_since_s: float) -> Judged:
@@ -92,7 +95,7 @@ class Judge:
         self._asked += len(windows)
         if self._asked > _MOST_REMEMBERED:
             self._scorer, self._asked = RememberedScores(self._llm), len(windows)
-        return classify(windows, self._scorer, self._card)
+        return classify(windows, self._scorer, self._card, plant=self._plant)
 
 
 def mark_windows(windows: Windows) -> np.ndarray:

@@ -151,7 +151,7 @@ class Monitor:
         self._closed: int | None = kept.get("closed")
         self._begun_s = float(kept.get("begun_s", float("nan")))  # nothing before was thrown away
         self._position: dict[str, Any] = kept.get("position", {})
-        self._judge = Judge(watched.llm, watched.card, self._state.verdicts())
+        self._judge = Judge(watched.llm, watched.card, self._state.verdicts(), watched.plant)
         if not kept:
             self._judge.forget()
         self._alarms = Alarms(watched.history, watched.plant, watched.name)

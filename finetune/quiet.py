@@ -1,0 +1,222 @@
+"""Fit a site's alarms to its own quiet time: `faultwise finetune refresh --quiet PATH --site NAME`.
+
+Another plant's normal looks odd to a model that never saw it. From windows in which nothing was wrong
+the bound of P(anomalous) is taken that a share ``false_share`` of such windows exceeds, one for each
+role (split conformal prediction by groups: Vovk et al. 2005, ch. 4; Angelopoulos and Bates 2021):
+
+    bound = the k-th smallest P(anomalous) of n quiet windows,  k = ceil((n + 1) (1 - false_share))
+
+The weights stay. A bound is never below the card's own: a quiet hour proves nothing about attacks.
+"""
+
+import logging
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from assistant.detection.pipeline import Analysis, analyse
+from assistant.llm.adapters import AdapterCard, write_card
+from assistant.pocket import POCKET
+from assistant.registry import (
+    Registered,
+    check_name,
+    draft_folder,
+    find_folder,
+    list_registered,
+    load_registered,
+    register,
+)
+from finetune.site import relative_base
+from traffic.errors import UserError
+from traffic.labels import NORMAL
+from traffic.plant import Plant
+
+log = logging.getLogger(__name__)
+
+FAMILY = "quiet"
+_THEN = "; faultwise finetune refresh"
+_MUTE = 0.99  # a bound above this leaves a role to the rules
+_SUSPICIOUS = 0.5  # of a device's windows alarmed: rather an infected device than a new normal
+
+
+@dataclass(frozen=True)
+class Quieted:
+    """What a quiet time gave.
+
+    Attributes:
+        adapter: the site's, with the bounds on its card.
+        bounds: by role; "" for devices of other roles.
+        windows: quiet windows of each role.
+        before: share of each role's windows that the card's own bound would have alarmed.
+        left_out: devices that were not quiet, with the reason.
+    """
+
+    adapter: Registered
+    bounds: dict[str, float]
+    windows: dict[str, int]
+    before: dict[str, float]
+    left_out: dict[str, str]
+
+
+def fit_bounds(
+    odd: np.ndarray, roles: np.ndarray, usual: float, false_share: float
+) -> dict[str, float]:
+    """The bound of each role, and under "" that of all windows together.
+
+    Args:
+        odd: P(anomalous) of quiet windows, shape (n,).
+        roles: of their devices, shape (n,), str.
+        usual: the card's own bound, the least.
+        false_share: of quiet windows, those that may be alarmed, above 0.
+
+    Returns:
+        By role; a role with fewer windows than ``1 / false_share`` has none of its own.
+
+    >>> fit_bounds(np.linspace(0.0, 0.99, 100), np.full(100, "camera"), 0.5, 0.1)
+    {'camera': 0.9, '': 0.9}
+    """
+    least = math.ceil(1 / false_share) - 1
+    groups = {role: odd[roles == role] for role in np.unique(roles) if role} | {"": odd}
+    bounds = {}
+    for role, values in groups.items():
+        place = math.ceil((len(values) + 1) * (1 - false_share)) - 1
+        if len(values) >= least and place < len(values):
+            # From the bound on a window is alarmed: those that equal it must not be.
+            bounds[role] = max(usual, float(np.nextafter(np.sort(values)[place], 2.0)))
+    return {role: round(bound, 4) for role, bound in bounds.items()}
+
+
+def refresh_from_quiet(
+    path: Path,
+    site: str,
+    home: Path,
+    plant: Plant | None,
+    false_share: float,
+    progress: Callable[[int, int], None] | None = None,
+) -> Quieted:
+    """Give a site's adapter the bounds of its quiet time; the site uses it from then on.
+
+    Args:
+        path: a capture in which nothing was wrong.
+        site: whose adapter; one that has none gets the shipped one.
+        home: the folder of state.
+        plant: tells the devices' roles; without it all have one bound.
+        false_share: of quiet windows, those that may be alarmed.
+        progress: called while windows are scored.
+
+    Raises:
+        UserError: the capture is not quiet, or too short to tell.
+    """
+    check_name(site, "site")
+    source = find_folder(home, site) if _has_adapters(home, site) else POCKET
+    llm, card = load_registered(source)
+    # Bounds of an earlier quiet time must not hide what the model thinks now.
+    bare = card.model_copy(update={"role_thresholds": {}})
+    analysis = analyse(path, llm, bare, plant, (), progress)
+    left_out = _find_troubled(analysis)
+    table = _read_odd(analysis, plant, set(left_out))
+    bounds = fit_bounds(
+        table["odd"].to_numpy(), table["role"].to_numpy(str), card.threshold, false_share
+    )
+    if "" not in bounds:
+        raise UserError(
+            f"{path} holds {len(table)} windows of devices in which nothing was wrong"
+            f"{f' ({len(left_out)} devices were not quiet)' if left_out else ''}; expected "
+            f"{math.ceil(1 / false_share)} or more; record for longer, or at a quieter time"
+        )
+    named = table[table["role"].isin(list(bounds))]
+    adapter = _register(source, site, home, bare, bounds, path)
+    return Quieted(
+        adapter=adapter,
+        bounds=bounds,
+        windows={str(k): int(n) for k, n in named["role"].value_counts().items()}
+        | {"": len(table)},
+        before={str(k): float(v) for k, v in _alarmed_shares(table, card.threshold).items()},
+        left_out=left_out,
+    )
+
+
+def render_quieted(made: Quieted) -> str:
+    """What the quiet time changed, a line a role, with what it costs."""
+    lines = [f"{made.adapter.name}: site {made.adapter.site} uses it"]
+    for role, bound in made.bounds.items():
+        name = role or "all other devices"
+        lines.append(
+            f"{name}: alarmed from {bound:.3f} on ({made.windows[role]} quiet windows; "
+            f"{made.before.get(role, 0.0):.1%} of them were alarmed before)"
+        )
+        if bound > _MUTE:
+            lines.append(
+                f"warning: of {name} the model says next to nothing with that bound; what packets "
+                "prove is still found"
+            )
+    lines += [f"left out: {device}: {why}" for device, why in made.left_out.items()]
+    return "\n".join(lines)
+
+
+def _has_adapters(home: Path, site: str) -> bool:
+    return any(one.site == site for one in list_registered(home))
+
+
+def _find_troubled(analysis: Analysis) -> dict[str, str]:
+    """Devices whose time was not quiet, with the reason: they must not set what is normal."""
+    name = analysis.view.name_of
+    found = {
+        end: f"an incident, {one.label}: {one.facts[0].text if one.facts else one.id}"
+        for one in analysis.incidents
+        for end in (one.device, *one.related)
+    }
+    odd = analysis.verdicts["label"] != NORMAL
+    for device, share in odd.groupby(analysis.verdicts["device"]).mean().items():
+        if share > _SUSPICIOUS:
+            found.setdefault(str(device), f"{share:.0%} of its windows look odd to the model")
+    return {name(device): why for device, why in found.items()}
+
+
+def _read_odd(analysis: Analysis, plant: Plant | None, troubled: set[str]) -> pd.DataFrame:
+    """``role odd`` of the windows of quiet devices."""
+    roles = {one.address: one.role for one in plant.devices} if plant else {}
+    verdicts = analysis.verdicts
+    quiet = ~verdicts["device"].map(analysis.view.name_of).isin(troubled)
+    return pd.DataFrame(
+        {
+            "role": verdicts["device"].map(lambda one: roles.get(one, "")).astype(str),
+            "odd": 1.0 - verdicts[f"p_{NORMAL}"].astype(float),
+        }
+    )[quiet].reset_index(drop=True)
+
+
+def _alarmed_shares(table: pd.DataFrame, usual: float) -> pd.Series:
+    alarmed = table["odd"] >= usual
+    shares = alarmed.groupby(table["role"]).mean()
+    return pd.concat([shares.drop("", errors="ignore"), pd.Series({"": alarmed.mean()})])
+
+
+def _register(
+    source: Path, site: str, home: Path, card: AdapterCard, bounds: dict[str, float], quiet: Path
+) -> Registered:
+    """A copy of the adapter under the site, with the bounds on its card."""
+    draft = draft_folder(home, site, FAMILY)
+    shutil.copytree(source, draft, dirs_exist_ok=True)
+    whole = (source / "base").is_dir()
+    base = card.base if whole else relative_base((source / card.base).resolve(), draft)
+    write_card(
+        card.model_copy(
+            update={
+                "name": f"{site}/{FAMILY}",
+                "base": base,
+                "role_thresholds": bounds,
+                "split": {**card.split, "quiet": (quiet.name,)},
+                "made_by": f"{card.made_by.split(_THEN)[0]}{_THEN} --quiet {quiet.name} --site {site}",
+                "created": datetime.now(UTC).date().isoformat(),
+            }
+        ),
+        draft,
+    )
+    return register(draft, site, FAMILY)
