@@ -1,12 +1,9 @@
 """Fit a site's alarms to its own quiet time: `faultwise finetune refresh --quiet PATH --site NAME`.
 
-Another plant's normal looks odd to a model that never saw it. From windows in which nothing was wrong
-the bound of P(anomalous) is taken that a share ``false_share`` of such windows exceeds, one for each
-role (split conformal prediction by groups: Vovk et al. 2005, ch. 4; Angelopoulos and Bates 2021):
-
-    bound = the k-th smallest P(anomalous) of n quiet windows,  k = ceil((n + 1) (1 - false_share))
-
-The weights stay. A bound is never below the card's own: a quiet hour proves nothing about attacks.
+Another plant's normal looks odd to a model that never saw it. From windows in which nothing was
+wrong the bound of P(anomalous) is taken that a share of such windows exceeds, one for each role
+(`assistant.llm.calibration.fit_role_bounds`). The weights stay. A bound is never below the card's
+own: a quiet hour proves nothing about attacks.
 """
 
 import logging
@@ -17,11 +14,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from assistant.detection.pipeline import Analysis, analyse
 from assistant.llm.adapters import AdapterCard, write_card
+from assistant.llm.calibration import fit_role_bounds
 from assistant.pocket import POCKET
 from assistant.registry import (
     Registered,
@@ -64,34 +61,6 @@ class Quieted:
     left_out: dict[str, str]
 
 
-def fit_bounds(
-    odd: np.ndarray, roles: np.ndarray, usual: float, false_share: float
-) -> dict[str, float]:
-    """The bound of each role, and under "" that of all windows together.
-
-    Args:
-        odd: P(anomalous) of quiet windows, shape (n,).
-        roles: of their devices, shape (n,), str.
-        usual: the card's own bound, the least.
-        false_share: of quiet windows, those that may be alarmed, above 0.
-
-    Returns:
-        By role; a role with fewer windows than ``1 / false_share`` has none of its own.
-
-    >>> fit_bounds(np.linspace(0.0, 0.99, 100), np.full(100, "camera"), 0.5, 0.1)
-    {'camera': 0.9, '': 0.9}
-    """
-    least = math.ceil(1 / false_share) - 1
-    groups = {role: odd[roles == role] for role in np.unique(roles) if role} | {"": odd}
-    bounds = {}
-    for role, values in groups.items():
-        place = math.ceil((len(values) + 1) * (1 - false_share)) - 1
-        if len(values) >= least and place < len(values):
-            # From the bound on a window is alarmed: those that equal it must not be.
-            bounds[role] = max(usual, float(np.nextafter(np.sort(values)[place], 2.0)))
-    return {role: round(bound, 4) for role, bound in bounds.items()}
-
-
 def refresh_from_quiet(
     path: Path,
     site: str,
@@ -121,7 +90,7 @@ def refresh_from_quiet(
     analysis = analyse(path, llm, bare, plant, (), progress)
     left_out = _find_troubled(analysis)
     table = _read_odd(analysis, plant, set(left_out))
-    bounds = fit_bounds(
+    bounds = fit_role_bounds(
         table["odd"].to_numpy(), table["role"].to_numpy(str), card.threshold, false_share
     )
     if "" not in bounds:

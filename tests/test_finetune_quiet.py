@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from assistant.detection.classify import find_alarms
 from assistant.detection.pipeline import analyse
 from assistant.llm.adapters import read_card
+from assistant.llm.calibration import fit_role_bounds
 from assistant.pocket import POCKET
 from assistant.registry import find_folder, load_registered
-from finetune.quiet import FAMILY, fit_bounds, refresh_from_quiet, render_quieted
+from finetune.quiet import FAMILY, refresh_from_quiet, render_quieted
 from traffic.errors import UserError
 from traffic.plant import Device, Plant, load_plant
 from traffic.simulation.simulate import simulate, write_simulation
@@ -25,7 +26,7 @@ def test_the_bound_of_a_role_is_exceeded_by_its_share_of_quiet_windows():
     """Of 199 windows at 1/200, 2/200 … the 190th smallest is the bound for a twentieth."""
     odd = np.arange(1, 200) / 200
     roles = np.array(["camera"] * 199)
-    bounds = fit_bounds(odd, roles, usual=0.1, false_share=0.05)
+    bounds = fit_role_bounds(odd, roles, usual=0.1, false_share=0.05)
     assert set(bounds) == {"camera", ""}
     assert bounds["camera"] == pytest.approx(190 / 200, abs=1e-4)
 
@@ -33,22 +34,22 @@ def test_the_bound_of_a_role_is_exceeded_by_its_share_of_quiet_windows():
 def test_a_role_that_was_hardly_seen_shares_the_bound_of_all():
     roles = np.array(["camera"] * 199 + ["plc"] * 5)
     odd = np.concatenate([np.full(199, 0.2), np.full(5, 0.95)])
-    assert set(fit_bounds(odd, roles, 0.1, 0.05)) == {"camera", ""}
+    assert set(fit_role_bounds(odd, roles, 0.1, 0.05)) == {"camera", ""}
 
 
 def test_a_quiet_time_never_lowers_the_bound_of_the_card():
-    bounds = fit_bounds(np.full(500, 0.01), np.full(500, "plc"), usual=0.7, false_share=0.005)
+    bounds = fit_role_bounds(np.full(500, 0.01), np.full(500, "plc"), usual=0.7, false_share=0.005)
     assert bounds == {"plc": 0.7, "": 0.7}
 
 
 def test_too_few_windows_give_no_bound():
-    assert fit_bounds(np.full(100, 0.2), np.full(100, "plc"), 0.5, 0.005) == {}
+    assert fit_role_bounds(np.full(100, 0.2), np.full(100, "plc"), 0.5, 0.005) == {}
 
 
 @given(st.lists(st.floats(0.5, 0.999), min_size=25, max_size=300), st.floats(0.04, 0.4))
 def test_at_most_the_share_of_the_quiet_windows_themselves_is_alarmed(odd, share):
     values = np.array(odd)
-    bound = fit_bounds(values, np.full(len(values), "plc"), 0.1, share)["plc"]
+    bound = fit_role_bounds(values, np.full(len(values), "plc"), 0.1, share)["plc"]
     alarmed = (values >= bound + 1e-4).mean()  # bounds are rounded to four places
     assert alarmed <= share
 

@@ -8,10 +8,16 @@ which leaves the ranking alone and is found by minimising the negative log-likel
 truth.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize_scalar
+from scipy.stats import beta
+
+from traffic.windows import WINDOW_SAMPLES
+
+_SURE = 0.9
 
 
 @dataclass(frozen=True)
@@ -94,3 +100,44 @@ def calibration_error(
     place = np.minimum((top * bins).astype(int), bins - 1)
     gaps = np.bincount(place, weights * (top - right), bins)
     return float(np.abs(gaps).sum() / weights.sum())
+
+
+def fit_role_bounds(
+    odd: np.ndarray, roles: np.ndarray, usual: float, false_share: float
+) -> dict[str, float]:
+    """The bound of each role, and under "" that of all windows together: split conformal prediction
+    by groups (Vovk et al. 2005, ch. 4; Angelopoulos and Bates 2021, arXiv 2107.07511).
+
+        bound = the k-th smallest P(anomalous) of n quiet windows,  k = ceil((n + 1) (1 - share))
+
+    A bound is raised only where the usual one is shown to alarm more than the share: raised for a
+    window or two, it would cost anomalies and save nothing.
+
+    Args:
+        odd: P(anomalous) of quiet windows, shape (n,).
+        roles: of their devices, shape (n,), str.
+        usual: the card's own bound, the least.
+        false_share: of quiet windows, those that may be alarmed, above 0.
+
+    Returns:
+        By role; a role with fewer windows than ``1 / false_share`` has none of its own.
+
+    >>> fit_role_bounds(np.linspace(0.0, 0.99, 100), np.full(100, "camera"), 0.5, 0.1)
+    {'camera': 0.9, '': 0.9}
+    """
+    least = math.ceil(1 / false_share) - 1
+    groups = {role: odd[roles == role] for role in np.unique(roles) if role} | {"": odd}
+    bounds = {}
+    for role, values in groups.items():
+        place = math.ceil((len(values) + 1) * (1 - false_share)) - 1
+        if len(values) >= least and place < len(values):
+            # From the bound on a window is alarmed: those that equal it must not be.
+            fitted = float(np.nextafter(np.sort(values)[place], 2.0))
+            bounds[role] = max(usual, fitted) if _exceeds(values >= usual, false_share) else usual
+    return {role: round(bound, 4) for role, bound in bounds.items()}
+
+
+def _exceeds(alarmed: np.ndarray, share: float) -> bool:
+    """Whether more than a share is alarmed beyond doubt (Clopper and Pearson 1934, one-sided)."""
+    count, total = alarmed.sum() / WINDOW_SAMPLES, len(alarmed) / WINDOW_SAMPLES  # windows overlap
+    return bool(count > 0 and beta.ppf(1 - _SURE, count, total - count + 1) > share)
