@@ -60,8 +60,22 @@ def test_a_device_that_was_not_judged_normal_is_not_cleared():
 
 
 @pytest.mark.parametrize(
+    "question", ["who is infected?", "which device is infected?", "wer ist infiziert?"]
+)
+def test_who_is_named_with_what_it_does(question):
+    said = answer(question, make_analysis())
+    assert said.cause == "cam-1 (192.168.1.20): beacon to a controller of malware."
+
+
+def test_what_to_do_about_a_kind_of_trouble_is_said_of_that_trouble():
+    said = answer("what should we do about the malware?", make_analysis())
+    assert "cam-1" in said.text
+    assert said.label == "c2"
+
+
+@pytest.mark.parametrize(
     "question",
-    ["is it a flood or a fault?", "is the flood over?", "why is there a flood?", "who floods us?",
+    ["is it a flood or a fault?", "is the flood over?", "why is there a flood?",
      "what does the manual say about malware?", "is plc-1 ok?"],
 )  # fmt: skip
 def test_other_questions_are_answered_by_their_own_queries(question):

@@ -15,6 +15,7 @@ from assistant.answers.descriptions import (
     name_times,
 )
 from assistant.detection.incidents import Incident
+from assistant.diagnosis.playbook import find_asked
 from assistant.facts.devices import name_service, writer_facts
 from assistant.facts.fact import Fact, Value, listed
 from assistant.questions.entities import worst_first
@@ -58,6 +59,8 @@ def answer_who(asked: Asked) -> Answer:
 
 def _blame(asked: Asked, labels: Iterable[str]) -> Answer:
     """Who is known to scan or attack, from incidents."""
+    # "who floods us?" is asked of floods alone.
+    labels = find_asked(asked.query.plain) or labels
     incidents = [one for one in worst_first(list(asked.analysis.incidents)) if one.label in labels]
     if asked.device:
         incidents = [
@@ -76,7 +79,7 @@ def _blame(asked: Asked, labels: Iterable[str]) -> Answer:
         told = tuple(fact for one in incidents for fact in one.facts[:2])
         return Answer(say(f"suffer_{kind}", names=names), told)
     for one in incidents:
-        culprits += [one.device] if one.role != "target" else list(one.peers[:1]) or [one.device]
+        culprits += find_culprits(one)
         facts += one.facts[:2]
     if asked.query.active and culprits[0] == asked.device and facts:
         return Answer(begin(facts[0], asked.reply(True)), tuple(facts[1:]))
@@ -87,8 +90,16 @@ def _blame(asked: Asked, labels: Iterable[str]) -> Answer:
 
 # "who was scanned?" asks for who suffered it.
 _SUFFERS = re.compile(
-    r"^(?:and )?(?:who|whom|what|which \w+) (?:is|was|were|are|gets?|got|has been|have been) "
+    r"^(?:and )?(?:who|whom|what|which \w+) (?:is|was|were|are|gets?|got|has been|have been) (?!(?!being)\w+ing\b)"
 )
+
+
+def find_culprits(incident: Incident) -> list[str]:
+    """Who does it: of a flood from many all who take part."""
+    if incident.role == "target":
+        return list(incident.peers[:1]) or [incident.device]
+    others = [one for one in incident.related if one not in incident.peers]
+    return [incident.device, *(others if incident.label == "ddos" else ())]
 
 
 def _targets(incident: Incident) -> list[str]:

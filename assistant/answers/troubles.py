@@ -5,46 +5,58 @@ from collections.abc import Sequence
 
 from assistant.answers.asked import Answer, Asked, Reply, begin, say
 from assistant.answers.condition import judge_all
+from assistant.answers.partners import find_culprits
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.health import judge_health, name_health
-from assistant.diagnosis.playbook import read_playbook
+from assistant.diagnosis.playbook import find_asked, read_playbook
 from assistant.diagnosis.standing import Standing, is_unanswered, judge
 from assistant.facts.fact import listed
 from assistant.questions.entities import worst_first
-from assistant.questions.queries import DEVICE
-from traffic.labels import LABELS, NORMAL
+from assistant.questions.queries import DEVICE, Query
 
 # These ask for something else, whatever trouble they name.
 _OTHERS = frozenset(
     ("before", "certainty", "checks", "code", "feedback", "help", "manual", "packets", "sensor")
 )
 
+_MOST = 8
+# Who does it, not who suffers it.
+_WHO = re.compile(
+    r"(?:and )?(?:wer|welche\w*|quien"
+    r"|(?:who|(?:which|what) (?:device|machine|host|address|plc|one|node|camera|sensor)\w*) (?:"
+    r"(?:is|are|was|were) (?!being\b)(?:\w+ing|infected|silent|quiet|mute|offline)"
+    r"|(?!(?:is|are|was|were|gets?)\b)\w+))\b"
+)
 _OF_A_DEVICE = re.compile(rf"\b(?:{DEVICE}|it|this|er|(?<!gibt )es|sie|este|esta)\b")
 
 
 def answer_trouble(asked: Asked) -> Answer | None:
     """Whether there is trouble of the kind that a question names, in the plant or at a device; None
     where it names none."""
-    labels = _find_labels(asked)
+    asks_who = bool(_WHO.match(asked.query.plain))
+    labels = find_asked(asked.query.plain) if asked.query.exists or asks_who else ()
     if not labels or asked.query.kind in _OTHERS:
         return None
     # "is there a flood?" is asked of the plant, whatever device the talk was about.
-    device = asked.device if _OF_A_DEVICE.search(asked.query.plain) else ""
+    device = asked.device if is_of_device(asked.query) else ""
     found = [one for one in asked.analysis.incidents if one.label in labels]
     if device:
         found = [one for one in found if device in (one.device, *one.peers, *one.related)]
-    return _describe(asked, worst_first(found)) if found else _deny(asked, labels, device)
+    if not found:
+        return _deny(asked, labels, device)
+    return (_name_culprits if asks_who else _describe)(asked, worst_first(found))
 
 
-def _find_labels(asked: Asked) -> tuple[str, ...]:
-    if not asked.query.exists:
-        return ()
-    words = {label: read_playbook(label).asked for label in LABELS if label != NORMAL}
-    return tuple(
-        label
-        for label, pattern in words.items()
-        if pattern and re.search(rf"\b(?:{pattern})\b", asked.query.plain)
-    )
+def is_of_device(query: Query) -> bool:
+    """Whether a question names a device, or means the one that was spoken of."""
+    return bool(_OF_A_DEVICE.search(query.plain))
+
+
+def _name_culprits(asked: Asked, incidents: Sequence[Incident]) -> Answer:
+    kinds = listed(dict.fromkeys(read_playbook(one.label).short for one in incidents))
+    culprits = dict.fromkeys(end for one in incidents for end in find_culprits(one))
+    line = say("trouble_who", kinds=kinds, names=listed(map(asked.view.name_of, culprits), _MOST))
+    return Answer(line, tuple(fact for one in incidents for fact in one.facts[:2]))
 
 
 def _describe(asked: Asked, incidents: Sequence[Incident]) -> Answer:

@@ -5,12 +5,14 @@ from dataclasses import dataclass, replace
 
 from assistant.answers.answer import answer
 from assistant.answers.documents import find_quotations, list_quotations
+from assistant.answers.troubles import is_of_device
 from assistant.chat.feedback import keep, keep_incident, read_remark
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis import Diagnosis
 from assistant.diagnosis.grounding import check
 from assistant.diagnosis.llm_writer import ChatModel, write
+from assistant.diagnosis.playbook import find_asked
 from assistant.history import History
 from assistant.questions.entities import Mention, list_names, read_devices
 from assistant.questions.queries import Query, is_name_alone, read_query, split_question
@@ -163,6 +165,10 @@ class Conversation:
 
     def _device_meant(self, query: Query, mention: Mention) -> str | None:
         """The device in focus, where the question names none and does not ask about all."""
+        assert self.analysis is not None
+        known = {one.label for one in self.analysis.incidents}
+        if known.intersection(find_asked(query.plain)) and not is_of_device(query):
+            return None  # "what can we do about the flood?" means the flood's device
         if mention.devices or mention.peers or mention.missing:
             return None
         if self._missing and query.kind not in _OF_ALL:

@@ -6,6 +6,7 @@ a scan or a write on a control network (NIST SP 800-82r3). A sentence that sever
 stands in each of their files, so that a file reads whole.
 """
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -125,8 +126,25 @@ def find_symptoms(question: str) -> set[str]:
     ['congestion', 'packet_loss']
     """
     words = question.lower()
+    named = find_asked(words)
     return {
         label
         for label in LABELS
-        if label != NORMAL and any(word in words for word in read_playbook(label).symptoms)
+        if label != NORMAL
+        and (label in named or any(word in words for word in read_playbook(label).symptoms))
     }
+
+
+def find_asked(plain: str) -> tuple[str, ...]:
+    """Labels whose kind of trouble a plain question names.
+
+    >>> find_asked("is there a flood?"), find_asked("is dev ok?")
+    (('dos', 'ddos'), ())
+    """
+    return tuple(
+        label
+        for label in LABELS
+        if label != NORMAL
+        and (asked := read_playbook(label).asked)
+        and re.search(rf"\b(?:{asked})\b", plain)
+    )
