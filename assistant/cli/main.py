@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from assistant.cli import inventory, research, testbed, tuning, watching
+from assistant.cli import doors, inventory, research, testbed, tuning, watching
 from assistant.cli.options import (
     CapturePath,
     OutFile,
@@ -36,7 +36,12 @@ app.add_typer(inventory.feedback_app, name="feedback")
 app.add_typer(watching.alarms_app, name="alarms")
 app.add_typer(watching.audit_app, name="audit")
 app.command()(watching.monitor)
+app.command()(doors.locate)
+app.command()(doors.mcp)
+app.command()(doors.export)
+app.add_typer(doors.users_app, name="users")
 app.add_typer(research.finetune, name="finetune")
+research.evaluate.command("locate")(doors.grade_located)
 app.add_typer(research.evaluate, name="eval")
 app.add_typer(testbed.app, name="testbed")
 

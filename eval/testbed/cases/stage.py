@@ -53,7 +53,7 @@ def record_scene(scene: Scene, name: str, out: Path, start_s: float) -> bool:
     folder = out / "logs" / name
     folder.mkdir(parents=True, exist_ok=True)
     pcap = folder / "capture.pcap"
-    if _isolated(lambda: _play(scene, folder, pcap), folder / "stage.log") or not pcap.exists():
+    if isolated(lambda: play(scene, folder, pcap), folder / "stage.log") or not pcap.exists():
         return False
     restamped = folder / f"{name}.pcap"
     restamp(pcap, restamped, _FIRST_S + start_s, scene.speed)
@@ -72,7 +72,7 @@ def record_scene(scene: Scene, name: str, out: Path, start_s: float) -> bool:
     return True
 
 
-def _isolated(work: Callable[[], None], log_path: Path) -> int:
+def isolated(work: Callable[[], None], log_path: Path) -> int:
     """Run something as the first process of new namespaces; returns its exit status."""
     outer = multiprocessing.get_context("fork").Process(target=_enter, args=(work, log_path))
     outer.start()
@@ -108,7 +108,7 @@ def _enter(work: Callable[[], None], log_path: Path) -> None:
         os._exit(status)
 
 
-def _play(scene: Scene, folder: Path, pcap: Path) -> None:
+def play(scene: Scene, folder: Path, pcap: Path) -> None:
     speed, site = scene.speed, _accelerated(scene.site, scene.speed)
     with open_lab(site, folder, multiprocessing.get_context("fork")) as lab:
         _refuse_freely(lab)

@@ -203,6 +203,7 @@ DNP3 = Protocol(
     functions=FUNCTIONS,
     kinds=_KINDS,
     refusals=REFUSALS,
+    failed=frozenset({_STATUS + 6, _NACK + 14}),
     remarks=frozenset(_REMARKS),
     # That it was started anew a device says until its master takes note, some masters never do.
     troubles=frozenset({4, 6, 7}),

@@ -113,6 +113,7 @@ DNS = Protocol(
     read=_read,
     functions={0: "query"},
     refusals=RESPONSE_CODES,
+    failed=frozenset({2}),
     say_code=_say_code,
     code_field="dns.flags.rcode",
     read_name=_read_name,

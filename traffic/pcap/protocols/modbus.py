@@ -190,6 +190,7 @@ MODBUS = Protocol(
     name_target=lambda target: f"address {target}",
     identify=_identify,
     gone=frozenset({10, 11}),
+    failed=frozenset({4, 8}),
     make_events=_make_events,
     evidence={
         **dict.fromkeys(("modbus_read", "modbus_write", "modbus_other"), FUNCTIONS),

@@ -260,6 +260,7 @@ MQTT = Protocol(
     refusals=REASONS,
     busy=frozenset({3, 136, 137}),
     code_field="mqtt.conack.val",
+    failed=frozenset({131, 139}),
     denied=frozenset({2, 4, 5, 133, 134, 135, 138, 140}),
     wait_s=5.0,
     make_events=_make_events,

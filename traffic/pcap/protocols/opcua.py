@@ -143,6 +143,7 @@ REFUSALS = {
 }
 _BUSY = (0x8004, 0x8010, 0x807D, 0x8081)
 _DENIED = (0x8013, 0x801A, 0x801D, 0x801F, 0x8020, 0x8021, 0x8054, 0x8055, 0x8057, 0x80E6)
+_FAILED = (0x8002, 0x8003, 0x800C, 0x800E, 0x8082, 0x808C, 0x808D)
 _GONE = (0x800D, 0x8031, 0x808A, 0x808B)
 _HEL, _ACK, _ERR, _RHE, _OPN, _CLO, _MSG = (
     int.from_bytes(name, "big") for name in (b"HEL", b"ACK", b"ERR", b"RHE", b"OPN", b"CLO", b"MSG")
@@ -414,6 +415,7 @@ OPCUA = Protocol(
     busy=frozenset(code << 16 for code in _BUSY),
     denied=frozenset(code << 16 for code in _DENIED),
     gone=frozenset(code << 16 for code in _GONE),
+    failed=frozenset(code << 16 for code in _FAILED),
     read_name=_read_name,
     others=_OTHERS,
     wait_s=5.0,

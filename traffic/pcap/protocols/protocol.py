@@ -131,6 +131,7 @@ class Protocol:
         busy: which refusals say "not now" and mean no mistake of anybody.
         denied: which say that who asks is not allowed to.
         gone: which say that what is behind the server does not answer.
+        failed: which say that the device itself cannot do its work.
         say_code: a code of refusal and its word, as the protocol's engineers say it.
         layer: what Wireshark's filters call it, ``name`` where it is empty; ``decoder``: what a port
             is decoded as, where that is another word; ``code_field``: the field of a code of
@@ -167,6 +168,7 @@ class Protocol:
     busy: frozenset[int] = frozenset()
     denied: frozenset[int] = frozenset()
     gone: frozenset[int] = frozenset()
+    failed: frozenset[int] = frozenset()
     say_code: Callable[[int, str], str] = say_code
     layer: str = ""
     decoder: str = ""

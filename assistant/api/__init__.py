@@ -1,0 +1,1 @@
+"""Doors for other programs: REST with OpenAPI, MCP, metrics, exports; users, roles and tokens."""

@@ -1,0 +1,119 @@
+"""One server for the page and all doors: on loopback unless told otherwise, with TLS by files."""
+
+import ipaddress
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from assistant.api.app import Doors
+from assistant.api.uploads import MOST_BYTES
+from assistant.api.users import Users
+from traffic.errors import UserError
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Where a server listens, and how.
+
+    Attributes:
+        host, port: the address.
+        login: whether people have to log in though only this machine can reach it.
+        hostnames: further names under which it is called.
+        certificate, key: PEM files; None for no TLS.
+        upload_bytes: of a capture.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 7860
+    login: bool = False
+    hostnames: tuple[str, ...] = ()
+    certificate: Path | None = None
+    key: Path | None = None
+    upload_bytes: int = MOST_BYTES
+
+    @property
+    def beyond(self) -> bool:
+        """Whether other machines can reach it."""
+        try:
+            return not ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host != "localhost"
+
+    @property
+    def url(self) -> str:
+        """What a browser on this machine opens."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
+        host = f"[{host}]" if ":" in host else host
+        return f"{'https' if self.certificate else 'http'}://{host}:{self.port}"
+
+
+def open_doors(bound: Bound, users: Users) -> tuple[Doors, tuple[str, ...]]:
+    """How the doors are opened, and what to tell whoever starts the server.
+
+    Raises:
+        UserError: TLS files that do not fit.
+    """
+    _check_tls(bound)
+    login = bound.login or bound.beyond or not users.none
+    notes = []
+    if login and users.none:
+        notes.append(f"nobody is known yet: open {bound.url}/setup or /login and give this code, "
+                     f"good for one hour: {users.begin_setup()}")  # fmt: skip
+    if not login:
+        notes.append(
+            "no login: whoever uses this machine is the operator; `faultwise users add NAME` changes that"
+        )
+    if bound.beyond and not bound.certificate:
+        notes.append(
+            "without TLS passwords pass the network readable; give --tls-cert and --tls-key"
+        )
+    any_host = bound.host in ("0.0.0.0", "::")  # noqa: S104
+    hosts = (
+        ("*",) if any_host and not bound.hostnames else (*LOOPBACK, bound.host, *bound.hostnames)
+    )
+    return Doors(login, hosts, bound.certificate is not None, bound.upload_bytes), tuple(notes)
+
+
+def _check_tls(bound: Bound) -> None:
+    if (bound.certificate is None) != (bound.key is None):
+        raise UserError("one of --tls-cert and --tls-key is missing; expected both, or neither")
+    if bound.certificate is None or bound.key is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(bound.certificate, bound.key)
+    except (OSError, ssl.SSLError) as error:
+        raise UserError(
+            f"{bound.certificate} and {bound.key} cannot be used for TLS ({error.strerror or error}); "
+            "expected a certificate and its key, PEM, without a passphrase"
+        ) from error
+
+
+def run(app: FastAPI, bound: Bound, told: Callable[[], None]) -> None:
+    """Serve until interrupted; ``told`` is called once the port is ours.
+
+    Raises:
+        UserError: the address or port cannot be used.
+    """
+    tls: dict[str, Any] = {}
+    if bound.certificate and bound.key:
+        tls = {"ssl_certfile": str(bound.certificate), "ssl_keyfile": str(bound.key)}
+    config = uvicorn.Config(
+        app, host=bound.host, port=bound.port, log_level="warning", access_log=False, server_header=False,
+        proxy_headers=False, timeout_graceful_shutdown=3, limit_concurrency=200, **tls,
+    )  # fmt: skip
+    try:
+        listening = config.bind_socket()
+    except (OSError, SystemExit) as mistake:
+        raise UserError(
+            f"{bound.host} port {bound.port} cannot be used; it may be taken, or no address of this machine; "
+            "choose others with --host and --port"
+        ) from mistake
+    told()
+    uvicorn.Server(config).run(sockets=[listening])
