@@ -2,18 +2,20 @@
 
 A device's manual says nothing about another device, however near its words are. So each document
 carries the make and model that it is about: given when it is added, in its front matter
-(``about: Norvik CX-20``), else found in its title, its file's name or its headings. A document that
-names no model is a general guide.
+(``about: Norvik CX-20``, or ``vendor`` and ``model``), else found in its title, its file's name or
+its headings. A document that names no model is a general guide.
 """
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import yaml
 
-from knowledge_base.formats import Section
+from knowledge_base.formats.sections import Section
 from knowledge_base.words import WORD, is_code
+from traffic.files import Strict
 
 GENERAL = "general"
 _MARK = "---\n"
@@ -25,24 +27,67 @@ _STANDARD = re.compile(
 _HEADINGS = 2  # a model stands in more than one heading; an error code has one of its own
 
 
-def cut_about(text: str) -> tuple[str, str]:
-    """What a Markdown text's front matter says it is about, and the text without front matter.
+class Scope(Strict):
+    """Where and for what a document holds, as far as somebody says so; "" and () are for all.
 
-    Front matter that does not say it is left where it is.
+    Attributes:
+        firmware: of the device, "4.2" or "4.x".
+        roles: of devices in plant.yaml, such as "plc".
+        site: of the plant.
+        language: of the text, "en", "de-CH".
+        version: of the document itself.
+    """
 
-    >>> cut_about("---\\nabout: Acme P-7\\n---\\n# Pump")
-    ('Acme P-7', '# Pump')
+    firmware: str = ""
+    roles: tuple[str, ...] = ()
+    site: str = ""
+    language: str = ""
+    version: str = ""
+
+    def over(self, other: "Scope") -> "Scope":
+        """This one, with what only ``other`` says."""
+        said = {name: value for name, value in self.model_dump().items() if value}
+        return other.model_copy(update=said)
+
+
+@dataclass(frozen=True)
+class FrontMatter:
+    """What a Markdown file says of itself before its text begins; all may be ""."""
+
+    title: str
+    about: str
+    scope: Scope
+    text: str  # without front matter
+
+
+_KEYS = {"about", "vendor", "model", *Scope.model_fields}
+
+
+def cut_front_matter(text: str) -> FrontMatter:
+    """What a Markdown text's front matter says, and the text without front matter.
+
+    Front matter that says none of ``about`` (or ``vendor`` and ``model``), ``firmware``, ``roles``,
+    ``site``, ``language``, ``version`` is left where it is; other keys are not read.
+
+    >>> cut_front_matter("---\\nvendor: Acme\\nmodel: P-7\\nroles: [plc]\\n---\\n# Pump").about
+    'Acme P-7'
     """
     parts = text.split(_MARK, 2)
+    nothing = FrontMatter("", "", Scope(), text)
     if len(parts) != 3 or parts[0]:
-        return "", text
+        return nothing
     try:
         fields = yaml.safe_load(parts[1])
     except yaml.YAMLError:
-        return "", text
-    if not isinstance(fields, dict) or not isinstance(fields.get("about"), str):
-        return "", text
-    return fields["about"].strip(), parts[2]
+        return nothing
+    if not isinstance(fields, dict) or not _KEYS & fields.keys():
+        return nothing
+    words = {name: str(value).strip() for name, value in fields.items() if value is not None}
+    roles = fields.get("roles") or ()
+    roles = (roles,) if isinstance(roles, str) else tuple(map(str, roles))
+    named = {name: words[name] for name in Scope.model_fields if name in words and name != "roles"}
+    about = words.get("about") or f"{words.get('vendor', '')} {words.get('model', '')}".strip()
+    return FrontMatter(words.get("title", ""), about, Scope(**named, roles=roles), parts[2])
 
 
 def find_about(title: str, file_name: str, sections: Sequence[Section]) -> str:

@@ -8,28 +8,33 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from knowledge_base.about import GENERAL, cut_about, find_about
-from knowledge_base.formats import (
-    Section,
+from knowledge_base.about import GENERAL, Scope, cut_front_matter, find_about
+from knowledge_base.formats.incident import (
+    PastIncident,
     incident_sections,
     is_incident,
     parse_incident,
-    read_markdown,
-    read_pdf,
-    read_register_map,
-    read_restructured,
-    read_stix,
+    parse_incident_yaml,
 )
+from knowledge_base.formats.markdown import read_markdown
+from knowledge_base.formats.pdf import read_pdf
+from knowledge_base.formats.restructured import read_restructured
+from knowledge_base.formats.sections import Content, Section
+from knowledge_base.formats.sheets import read_register_map, read_xlsx
+from knowledge_base.formats.stix import read_stix
+from knowledge_base.formats.web_page import read_html
+from knowledge_base.formats.word import read_docx
 from traffic.errors import UserError
 
 Kind = Literal["manual", "incident", "threat"]
-MAX_BYTES = (
-    64 * 2**20
-)  # a manual of a thousand pages has 20 MB; beyond this it is a mistake or an attack
+# Beyond this a text is a mistake or an attack: a manual of a thousand pages has 5 MB of it. Pictures
+# make a PDF larger.
+MAX_BYTES = 64 * 2**20
+MAX_PDF_BYTES = 512 * 2**20
 # Control characters, and the marks that turn the direction of writing: files come from outside.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 KINDS: tuple[Kind, ...] = ("manual", "incident", "threat")
@@ -38,7 +43,8 @@ KINDS: tuple[Kind, ...] = ("manual", "incident", "threat")
 @dataclass(frozen=True)
 class Document:
     """A source of answers; ``id`` is the hash of its content, so that equal content is one
-    document. ``about`` is the make and model of the device it is about, "" for a general guide."""
+    document. ``about`` is the make and model of the device it is about, "" for a general guide;
+    ``scope`` says where else it holds."""
 
     id: str
     title: str
@@ -47,6 +53,7 @@ class Document:
     sections: tuple[Section, ...]
     notes: tuple[str, ...] = ()
     about: str = ""
+    scope: Scope = field(default_factory=Scope)
 
 
 @dataclass(frozen=True)
@@ -57,14 +64,17 @@ class Reading:
     notes: tuple[str, ...]
 
 
-def read_documents(path: Path | str, about: str | None = None) -> Reading:
+def read_documents(
+    path: Path | str, about: str | None = None, scope: Scope | None = None
+) -> Reading:
     """Read one file, or every readable file below a folder.
 
     Args:
-        path: Markdown, plain text, reStructuredText, PDF, STIX 2 JSON, CSV, or a folder of such
-            files.
+        path: Markdown, plain text, reStructuredText, HTML, PDF, DOCX, XLSX, CSV, STIX 2 JSON, an
+            incident as YAML, or a folder of such files.
         about: make and model of the device that the documents are about, "" for none; by default
             what each says or shows of itself.
+        scope: where else they hold; goes before what a file says of itself.
 
     Raises:
         UserError: the path is missing; a named file is empty, of an unknown type, not UTF-8 or
@@ -72,24 +82,30 @@ def read_documents(path: Path | str, about: str | None = None) -> Reading:
     """
     path = Path(path)
     if path.is_dir():
-        return _read_folder(path, about)
+        return _read_folder(path, about, scope)
     if not path.is_file():
         raise UserError(
             f"{path} does not exist; expected a document or a folder of documents; check the name"
         )
-    document = _read_file(path, about)
+    document = _read_file(path, about, scope)
     return Reading((document,), document.notes)
 
 
-def _read_folder(folder: Path, about: str | None) -> Reading:
+def _read_folder(folder: Path, about: str | None, scope: Scope | None) -> Reading:
     documents, notes = [], []
+    inside = folder.resolve()
     for path in sorted(folder.rglob("*")):
         if not path.is_file() or any(
             part.startswith(".") for part in path.relative_to(folder).parts
         ):
             continue
         try:
-            document = _read_file(path, about)
+            if not path.resolve().is_relative_to(inside):
+                raise UserError(
+                    f"{path} leads out of the folder, to {path.resolve()}; expected a file of the "
+                    "folder; add that one by its own name"
+                )
+            document = _read_file(path, about, scope)
         except UserError as error:
             notes.append(f"skipped: {error}")
             continue
@@ -109,31 +125,57 @@ def _read_folder(folder: Path, about: str | None) -> Reading:
     return Reading(tuple(documents), (*count, *notes))
 
 
-def _read_file(path: Path, about: str | None) -> Document:
-    reader = _READERS.get(path.suffix.lower())
+def _read_file(path: Path, about: str | None, scope: Scope | None) -> Document:
+    suffix = path.suffix.lower()
+    reader = _READERS.get(suffix)
     if reader is None:
         raise UserError(
             f"{path} is of type {path.suffix or 'none'}; expected {_expected()}; convert it first"
         )
-    if path.stat().st_size == 0:
+    size = path.stat().st_size
+    if size == 0:
         raise UserError(f"{path} is empty; expected a document; check the file")
-    if path.stat().st_size > MAX_BYTES:
-        size = path.stat().st_size / 2**20
+    most = MAX_PDF_BYTES if suffix == ".pdf" else MAX_BYTES
+    if size > most:
         raise UserError(
-            f"{path} has {size:.0f} MiB; expected at most {MAX_BYTES >> 20} MiB; split it"
+            f"{path} has {size / 2**20:.0f} MiB; expected at most {most >> 20} MiB; split it"
         )
+    _check_ending(path, suffix)
     document = reader(path)
     if not document.sections:
-        reason = "no text layer (a scan?)" if path.suffix.lower() == ".pdf" else "no text"
+        reason = "no text layer (a scan?)" if suffix == ".pdf" else "no text"
         raise UserError(
             f"{path} has {reason}; expected a document with text; add text to it (OCR for a scan)"
         )
+    document = replace(document, scope=(scope or Scope()).over(document.scope))
     if document.kind != "manual":
         return document  # what happened once, and whom one attacks, is about no one device
     if about is None:
         about = document.about or find_about(document.title, path.stem, document.sections)
     named = " ".join(_printable(about).split())
     return replace(document, about="" if named.lower() == GENERAL else named)
+
+
+# What a file is by its first bytes, and the endings under which that is read.
+_MAGIC = (
+    (b"%PDF-", "a PDF", {".pdf"}),
+    (b"PK\x03\x04", "a ZIP archive or an office file", {".docx", ".xlsx"}),
+    (b"\xd0\xcf\x11\xe0", "an old or encrypted office file: save it as .docx or .xlsx", set[str]()),
+    (b"\x1f\x8b", "a gzip archive: unpack it", set[str]()),
+    (b"\x89PNG", "a picture", set[str]()),
+    (b"\xff\xd8\xff", "a picture", set[str]()),
+)
+
+
+def _check_ending(path: Path, suffix: str) -> None:
+    with path.open("rb") as file:
+        head = file.read(8)
+    for magic, what, endings in _MAGIC:
+        if head.startswith(magic) and suffix not in endings:
+            raise UserError(
+                f"{path} ends in {suffix} and is {what}; expected what its ending says; "
+                "give it its right ending"
+            )
 
 
 def _read_text(path: Path) -> str:
@@ -185,14 +227,21 @@ def _title(text: str, path: Path) -> str:
 def _markdown(path: Path) -> Document:
     text = _read_text(path)
     if is_incident(text):
-        incident = parse_incident(text, str(path))
-        return _make_document(
-            path, f"{incident.id} {incident.title}", incident_sections(incident), "incident"
-        )
-    about, text = cut_about(text)
-    heading = re.search(r"^# +(.+?) *#*$", text, re.MULTILINE)
-    title = heading[1] if heading else _title(text, path)
-    return replace(_make_document(path, title, read_markdown(text)), about=about)
+        return _incident(path, parse_incident(text, str(path)))
+    front = cut_front_matter(text)
+    heading = re.search(r"^# +(.+?) *#*$", front.text, re.MULTILINE)
+    title = front.title or (heading[1] if heading else _title(front.text, path))
+    document = _make_document(path, title, read_markdown(front.text))
+    return replace(document, about=front.about, scope=front.scope)
+
+
+def _yaml(path: Path) -> Document:
+    return _incident(path, parse_incident_yaml(_read_text(path), str(path)))
+
+
+def _incident(path: Path, incident: PastIncident) -> Document:
+    title = f"{incident.id} {incident.title}"
+    return _make_document(path, title, incident_sections(incident), "incident")
 
 
 def _plain(path: Path) -> Document:
@@ -229,12 +278,28 @@ def _about(path: Path, reader: Callable[[str], list[Section]]) -> list[Section]:
         raise UserError(f"{path} {error}") from error
 
 
+def _html(path: Path) -> Document:
+    text = _read_text(path)
+    return _from_content(path, read_html(text) if text.strip() else Content("", ()))
+
+
 def _pdf(path: Path) -> Document:
-    pages = read_pdf(path)
-    empty = sorted(set(range(1, pages.count + 1)) - {section.page for section in pages.sections})
-    said = f"{path.name}: no text layer on page {', '.join(map(str, empty))} of {pages.count} (a scan?)"
-    title = pages.title or _title(pages.sections[0].text if pages.sections else "", path)
-    return _make_document(path, title, [*pages.sections], notes=(said,) if empty else ())
+    return _from_content(path, read_pdf(path))
+
+
+def _docx(path: Path) -> Document:
+    return _from_content(path, read_docx(path))
+
+
+def _xlsx(path: Path) -> Document:
+    return _from_content(path, read_xlsx(path))
+
+
+def _from_content(path: Path, content: Content) -> Document:
+    title = content.title or path.stem.replace("_", " ")
+    notes = tuple(f"{path.name}: {note}" for note in content.notes)
+    document = _make_document(path, title, [*content.sections], notes=notes)
+    return replace(document, scope=Scope(language=_printable(content.language)))
 
 
 _READERS: dict[str, Callable[[Path], Document]] = {
@@ -242,9 +307,15 @@ _READERS: dict[str, Callable[[Path], Document]] = {
     ".markdown": _markdown,
     ".txt": _plain,
     ".rst": _restructured,
+    ".html": _html,
+    ".htm": _html,
     ".pdf": _pdf,
+    ".docx": _docx,
     ".json": _stix,
     ".csv": _register_map,
+    ".xlsx": _xlsx,
+    ".yaml": _yaml,
+    ".yml": _yaml,
 }
 
 

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from knowledge_base.about import Scope
 from knowledge_base.chunks import Chunk, make_chunks
 from knowledge_base.documents import Kind, read_documents
 from knowledge_base.embeddings import (
@@ -145,6 +146,8 @@ class Index:
         made: Made | None = None,
         example: bool = False,
         about: str | None = None,
+        scope: Scope | None = None,
+        dry: bool = False,
     ) -> Added:
         """Read and index documents; equal content is skipped, a new version replaces the old one.
 
@@ -158,18 +161,22 @@ class Index:
             example: whether the documents come with faultwise.
             about: make and model of the device that all of them are about, "" for none; by default
                 what each says or shows of itself.
+            scope: where else they hold; goes before what each says of itself.
+            dry: only say what would become of them.
 
         Raises:
             UserError: a path cannot be read (nothing is added then), or the vectors are of another
                 embedder.
         """
-        readings = [read_documents(path, about) for path in paths]
+        readings = [read_documents(path, about, scope) for path in paths]
         documents = [document for reading in readings for document in reading.documents]
         notes = [note for reading in readings for note in reading.notes]
         with self._changing:
             self._need_same_embedder()
             self.upgrade(progress)
             changes = make_changes(self.manifest, documents, notes, example)
+            if dry:
+                return changes.said
             live = self.manifest.chunk_ids
             fresh = [chunk for chunk in changes.chunks if chunk.id not in live]
             self._change(
@@ -178,10 +185,10 @@ class Index:
         return changes.said
 
     def remove(self, document: str) -> Entry:
-        """Remove a document by id or title, so that it never answers again.
+        """Remove a document by id, title, path or file name, so that it never answers again.
 
         Raises:
-            UserError: no document has that id or title, or several have that title.
+            UserError: no document is called so, or several are.
         """
         with self._changing:
             found = find_entry(self.list(), document)
@@ -217,7 +224,7 @@ class Index:
             chunks = dict[str, Chunk]()
             for entry in health.damaged:
                 try:
-                    (document,) = read_documents(entry.path, entry.about).documents
+                    (document,) = read_documents(entry.path, entry.about, entry.scope).documents
                 except UserError as error:
                     said.append(f"{entry.title} was removed: {error}")
                     continue

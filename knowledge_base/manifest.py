@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
+from knowledge_base.about import Scope
 from knowledge_base.chunks import Chunk, chunk_id, make_chunks
 from knowledge_base.documents import Document, Kind
 from traffic.errors import UserError
@@ -26,7 +27,8 @@ class Entry(Strict):
     """One document: its content hash, its source, and the chunks that answer for it.
 
     ``about`` is the make and model of the device it is about, "" where it is a general guide;
-    ``example`` says that it came with faultwise and is no document of the plant.
+    ``example`` says that it came with faultwise and is no document of the plant; ``scope`` where
+    else it holds.
     """
 
     id: str
@@ -38,6 +40,7 @@ class Entry(Strict):
     added: str  # ISO 8601, UTC
     about: str = ""
     example: bool = False
+    scope: Scope = Scope()
 
 
 class Manifest(Strict):
@@ -88,12 +91,18 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def find_entry(entries: Sequence[Entry], name: str) -> Entry:
-    """The document of that id or title.
+    """The document of that id, title, path or file name.
 
     Raises:
-        UserError: no document has that id or title, or several have that title.
+        UserError: no document is called so, or several are.
     """
-    found = [entry for entry in entries if name in (entry.id, entry.title)]
+    path = str(Path(name).resolve())
+    called = (
+        [entry for entry in entries if name in (entry.id, entry.title)],
+        [entry for entry in entries if entry.path == path],
+        [entry for entry in entries if Path(entry.path).name == name],
+    )
+    found = next(filter(None, called), [])
     if len(found) == 1:
         return found[0]
     titles = [entry.title for entry in entries]
@@ -103,7 +112,7 @@ def find_entry(entries: Sequence[Entry], name: str) -> Entry:
         or titles[:3]
     )
     raise UserError(
-        f"{len(found)} documents are called {name!r}; expected the id or title of one, such as "
+        f"{len(found)} documents are called {name!r}; expected the id, title or path of one, such as "
         f"{', '.join(map(repr, near)) or '(there is none)'}; see `faultwise kb list`"
     )
 
@@ -175,8 +184,9 @@ def make_changes(
             after[known.id] = known.model_copy(update={"example": False, "path": document.path})
             added.append(document.title)
             continue
-        if known and known.about != document.about:
-            after[known.id] = known.model_copy(update={"about": document.about})
+        if known and (known.about, known.scope) != (document.about, document.scope):
+            now = {"about": document.about, "scope": document.scope}
+            after[known.id] = known.model_copy(update=now)
             replaced.append(document.title)
             continue
         if known:
@@ -222,6 +232,7 @@ def make_entry(document: Document, chunks: Sequence[Chunk], example: bool = Fals
         added=datetime.now(UTC).isoformat(timespec="seconds"),
         about=document.about,
         example=example,
+        scope=document.scope,
     )
 
 

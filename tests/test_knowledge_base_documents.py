@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from knowledge_base.documents import read_documents
-from knowledge_base.formats import Section, read_markdown, read_register_map, read_restructured
+from knowledge_base.formats.markdown import read_markdown
+from knowledge_base.formats.restructured import read_restructured
+from knowledge_base.formats.sections import Section
+from knowledge_base.formats.sheets import read_register_map
 from traffic.errors import UserError
 
 
@@ -215,7 +218,7 @@ def test_utf_16_with_a_mark_and_utf_8_with_a_mark_are_read(tmp_path):
         ("a.md", b"", "is empty"),
         ("a.txt", b"  \n", "has no text"),
         ("a.txt", "Höhe".encode("latin-1"), "is not UTF-8 at byte 1"),
-        ("a.docx", b"PK", "is of type .docx"),
+        ("a.odt", b"PK", "is of type .odt"),
         ("a.csv", b"register;content\n", "has 1 rows"),
         ("a.csv", b"a,b\n" + b"x" * 200_000, "is no CSV"),
         ("a.json", b"{", "is no STIX 2 bundle"),
