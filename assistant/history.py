@@ -97,6 +97,16 @@ class Message:
 
 
 @dataclass(frozen=True)
+class Talk:
+    """A conversation as it is kept: its number, whose it is, about what, and since when."""
+
+    id: int
+    who: str
+    capture: str
+    started_s: float
+
+
+@dataclass(frozen=True)
 class State:
     """What an incident was declared to be.
 
@@ -195,6 +205,15 @@ class History:
         """All messages of a conversation, oldest first."""
         sql = "SELECT role, text, at_s FROM messages WHERE conversation = ? ORDER BY id"
         return [Message(**row) for row in self.file.rows(sql, conversation)]
+
+    def talks(self, who: str, number: int | None = None) -> list[Talk]:
+        """The conversations of a person, or the one of a number where it is that person's, newest
+        first."""
+        sql = (
+            "SELECT id, who, capture, started_s FROM conversations WHERE who = ?1"
+            " AND (?2 IS NULL OR id = ?2) ORDER BY id DESC"
+        )
+        return [Talk(**row) for row in self.file.rows(sql, who, number)]
 
     def add_incident(self, record: IncidentRecord) -> None:
         """Keep an incident, or follow the growth of one that is already kept (its end and
@@ -355,10 +374,20 @@ class History:
         text = json.dumps(diagnosis, ensure_ascii=False)
         return self.file.insert("answers", diagnosis=text, **row)
 
-    def answers(self, question: str | None = None) -> list[dict[str, Any]]:
-        """Kept diagnoses, newest first; those of one question where it is given."""
-        sql = "SELECT diagnosis FROM answers WHERE (?1 IS NULL OR question = ?1) ORDER BY id DESC"
-        return [json.loads(row["diagnosis"]) for row in self.file.rows(sql, question)]
+    def answers(
+        self, question: str | None = None, conversation: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Kept diagnoses, newest first; those of one question, or of one conversation, where it is
+        given."""
+        sql = (
+            "SELECT diagnosis FROM answers WHERE (?1 IS NULL OR question = ?1)"
+            " AND (?2 IS NULL OR conversation = ?2) ORDER BY id DESC"
+        )
+        return [json.loads(row["diagnosis"]) for row in self.file.rows(sql, question, conversation)]
+
+    def version(self) -> int:
+        """A number that grows with every change of an alarm or a state."""
+        return int(self.file.rows("SELECT coalesce(max(n), 0) AS n FROM audit")[0]["n"])
 
 
 def export_feedback(history: History) -> pd.DataFrame:

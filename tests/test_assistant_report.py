@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from bottling_line import CAMERA, beacon
 
-import assistant.app.panels
+import assistant.app.views.markup
 import assistant.report
 from assistant.facts.moments import Clock
 from assistant.report import (
@@ -38,7 +38,7 @@ def verdicts() -> pd.DataFrame:
 
 
 def test_the_examples_in_the_docstrings() -> None:
-    for module in (assistant.report, assistant.app.panels):
+    for module in (assistant.report, assistant.app.views.markup):
         assert doctest.testmod(module).failed == 0
 
 

@@ -1,5 +1,7 @@
 """The operators' page, on this machine only."""
 
-from assistant.app.page import serve
+from assistant.app.page import build_page
+from assistant.app.server import serve
+from assistant.app.subject import Subject
 
-__all__ = ["serve"]
+__all__ = ["Subject", "build_page", "serve"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from assistant.answers.answer import answer
 from assistant.answers.documents import find_quotations, list_quotations
 from assistant.answers.troubles import is_of_device
-from assistant.chat.feedback import keep, keep_incident, read_remark
+from assistant.chat.feedback import Remark, keep, keep_incident, read_remark
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis import Diagnosis
@@ -63,6 +63,7 @@ _NO_CAPTURE = (
 )
 _NOT_KEPT = "Nothing is kept in this conversation, so a remark would be lost."
 _NO_INCIDENT = "There is no incident in focus to remark on. Ask about one first."
+_GONE = "That incident is no longer in what is looked back at; its alarm still takes remarks."
 _NOTHING = "I found nothing about that, neither in the capture nor in the documents."
 
 
@@ -93,8 +94,10 @@ class Conversation:
         history: History | None,
         writer: ChatModel | None = None,
         who: str = "operator",
+        number: int | None = None,
+        about: str = "",
     ) -> None:
-        """Begin.
+        """Begin, or go on.
 
         Args:
             analysis: the capture; without one only documents answer.
@@ -102,6 +105,8 @@ class Conversation:
             history: where the conversation is kept; without one nothing is kept.
             writer: a chat-capable model that words diagnoses.
             who: the operator's name, for the history.
+            number: of a kept conversation that goes on; a new one by default.
+            about: the name of the capture, for the history.
         """
         self.analysis = analysis
         self.index = index
@@ -111,7 +116,12 @@ class Conversation:
         self.focus: Diagnosis | None = None
         self._kind = ""  # what was asked for last
         self._missing = ""  # what was asked for last and is not in the capture
-        self._number = history.start_conversation(who) if history else 0
+        self._before = ""  # the device that a kept conversation was about last
+        if number is not None and history is not None:
+            last = next(iter(history.answers(conversation=number)), {})
+            self._before = str(last.get("device", ""))
+        self.number = number or 0  # 0 until there is something to keep
+        self._about = about
 
     def reply(self, question: str) -> Reply:
         """Answer one question, or the two or three that were asked at once.
@@ -173,11 +183,29 @@ class Conversation:
             return None
         if self._missing and query.kind not in _OF_ALL:
             return self._missing
-        if self.focus is None:
+        if self.focus is None and not self._is_known(self._before):
             return None
         if query.kind in _OF_ALL and not _PRONOUN.search(query.plain):
             return None
-        return None if _EVERYTHING.search(query.plain) else self.focus.device or None
+        device = self.focus.device if self.focus else self._before
+        return None if _EVERYTHING.search(query.plain) else device or None
+
+    def _is_known(self, device: str) -> bool:
+        return self.analysis is not None and device in self.analysis.view.local
+
+    def remark(self, incident_id: str, remark: Remark) -> str:
+        """Keep a remark on one incident; returns what to answer.
+
+        Raises:
+            UserError: the history cannot be written.
+        """
+        if self.history is None or self.analysis is None:
+            return _NOT_KEPT
+        incident = next((one for one in self.analysis.incidents if one.id == incident_id), None)
+        if incident is None:
+            return _GONE
+        self.focus = answer("why?", self.analysis, self.index, incident.device, self.history)
+        return keep(remark, self.focus, incident, self.history, self.who)
 
     def _incident(self) -> Incident | None:
         """The incident that explains the focus."""
@@ -219,7 +247,8 @@ class Conversation:
     def _keep(self, question: str, reply: Reply) -> None:
         if self.history is None:
             return
-        self.history.add_message(self._number, "operator", question)
-        self.history.add_message(self._number, "assistant", reply.text)
+        self.number = self.number or self.history.start_conversation(self.who, self._about)
+        self.history.add_message(self.number, "operator", question)
+        self.history.add_message(self.number, "assistant", reply.text)
         if reply.diagnosis is not None and reply.diagnosis.text == reply.text:
-            self.history.add_answer(question, reply.diagnosis.to_dict(), self._number)
+            self.history.add_answer(question, reply.diagnosis.to_dict(), self.number)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from assistant.cli import doors, inventory, research, testbed, tuning, watching
+from assistant.cli import doors, inventory, research, serving, testbed, tuning, watching
 from assistant.cli.options import (
     CapturePath,
     OutFile,
@@ -40,6 +40,7 @@ app.command()(doors.locate)
 app.command()(doors.mcp)
 app.command()(doors.export)
 app.add_typer(doors.users_app, name="users")
+app.command()(serving.serve)
 app.add_typer(research.finetune, name="finetune")
 research.evaluate.command("locate")(doors.grade_located)
 app.add_typer(research.evaluate, name="eval")
@@ -290,24 +291,6 @@ def _asked() -> Iterator[str]:
         if not line.strip():
             return
         yield line.strip()
-
-
-@app.command()
-@with_settings(*_ASKING)
-def serve(
-    settings: "Settings",
-    capture: OpenCapture = None,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1 only.")] = 7860,
-) -> None:
-    """Open the page for operators on this machine, at http://127.0.0.1:7860."""
-    from assistant.app import serve as serve_page
-    from assistant.session import open_session
-
-    with open_session(settings) as session:
-        with narrate("reading the capture"):
-            page = serve_page(session, capture, port)
-        typer.echo(f"{page.local_url} until Ctrl-C")
-        page.block_thread()
 
 
 @app.command()

@@ -71,6 +71,7 @@ class Alarms:
         self._history, self._plant, self._off_delay_s = history, plant or Plant(), off_delay_s
         self._source = source
         self._last_seen: dict[str, float] = {}
+        self._raised_as: dict[str, str] = {}
 
     def update(
         self,
@@ -93,8 +94,17 @@ class Alarms:
             What changed, in the order in which it did; all of it is kept when this returns, or
             none of it.
         """
-        seen = [self._see(one, verdicts, now_s) for one in _with_ids(incidents)]
+        seen = [
+            _see(one, verdicts, self._plant, now_s, self._off_delay_s)
+            for one in _with_ids(incidents)
+        ]
         return self._update([*seen, *map(_see_condition, conditions)], now_s, at_s)
+
+    def name_incidents(self, incidents: Sequence[Incident]) -> tuple[Incident, ...]:
+        """The incidents that ``update`` got last, each under the id of its alarm, so that what is
+        said of one is said of the other."""
+        named = _with_ids(incidents)
+        return tuple(replace(one, id=self._raised_as.get(one.id, one.id)) for one in named)
 
     def update_sensor(
         self, conditions: Sequence[Condition], now_s: float, at_s: float
@@ -108,6 +118,8 @@ class Alarms:
         alarms = list_alarms(self._history, since_s=now_s - _DAY_S)
         known = {one.incident: one for one in alarms if one.source == self._source}
         pairs = _match(seen, known)
+        if not sensor:
+            self._raised_as = {one.id: before.incident for one, before in pairs if before}
         changes: list[Change] = []
         for one, before in pairs:
             changes += self._follow(one, before, now_s, at_s)
@@ -164,35 +176,6 @@ class Alarms:
             changes.append(Change("return", _returned(alarm, now_s)))
         return changes
 
-    def _see(self, incident: Incident, verdicts: pd.DataFrame, now_s: float) -> _Seen:
-        words = read_playbook(incident.label)
-        checks = words.target_checks if incident.role == "target" else words.checks
-        name = self._plant.name_of(incident.device)
-        content = AlarmContent(
-            text=incident.facts[0].text if incident.facts else words.gloss,
-            cause=f"{name} {words.does(incident.role)}.",
-            consequence=words.consequence,
-            response=checks[0] if checks else "",
-            respond_min=words.respond_min,
-            contact=self._contact([incident.device, *incident.related, *incident.peers]),
-            role=incident.role,
-            peers=incident.peers,
-            related=incident.related,
-            facts=tuple(fact.text for fact in incident.facts),
-            start_s=incident.start_s,
-        )
-        sure = judge(incident, verdicts, incident.facts) != "inconclusive"
-        tier: Tier = "alarm" if sure else "notification" if incident.severity != "low" else "log"
-        going = now_s - incident.end_s <= self._off_delay_s
-        return _Seen(
-            incident.id, incident.label, incident.device, tier, incident.severity,
-            incident.start_s, incident.end_s, going, content,
-        )  # fmt: skip
-
-    def _contact(self, addresses: Iterable[str]) -> str:
-        named = {one.address: one.contact for one in self._plant.devices if one.contact}
-        return next((named[one] for one in addresses if one in named), "")
-
     def _suppression(self, device: str, now_s: float) -> str:
         sql = (
             "SELECT who, why FROM maintenance WHERE (device = ? OR device = '') AND start_s <= ?"
@@ -230,6 +213,61 @@ class Alarms:
                         raised_s=alarm.raised_s, returned_s=alarm.returned_s, times=alarm.times,
                         suppressed=one.suppressed,
                     )  # fmt: skip
+
+
+def make_alarms(
+    incidents: Sequence[Incident], verdicts: pd.DataFrame, plant: Plant | None, end_s: float
+) -> list[Alarm]:
+    """The alarms of a recording as they stand at its end, which nobody raised: those that go on
+    first, then the newest.
+
+    Args:
+        incidents: of the recording.
+        verdicts: of its windows.
+        plant: names and contacts.
+        end_s: of the recording.
+    """
+    seen = [_see(one, verdicts, plant or Plant(), end_s, OFF_DELAY_S) for one in incidents]
+    alarms = [
+        Alarm(
+            one.id, one.label, one.device, one.tier, one.priority, one.start_s,
+            None if one.going else one.end_s, 0.0, 1, one.end_s, one.content,
+        )
+        for one in seen
+    ]  # fmt: skip
+    return sorted(alarms, key=lambda one: (one.returned_s is not None, -one.raised_s, one.incident))
+
+
+def _see(
+    incident: Incident, verdicts: pd.DataFrame, plant: Plant, now_s: float, off_delay_s: float
+) -> _Seen:
+    words = read_playbook(incident.label)
+    checks = words.target_checks if incident.role == "target" else words.checks
+    content = AlarmContent(
+        text=incident.facts[0].text if incident.facts else words.gloss,
+        cause=f"{plant.name_of(incident.device)} {words.does(incident.role)}.",
+        consequence=words.consequence,
+        response=checks[0] if checks else "",
+        respond_min=words.respond_min,
+        contact=_find_contact([incident.device, *incident.related, *incident.peers], plant),
+        role=incident.role,
+        peers=incident.peers,
+        related=incident.related,
+        facts=tuple(fact.text for fact in incident.facts),
+        start_s=incident.start_s,
+    )
+    sure = judge(incident, verdicts, incident.facts) != "inconclusive"
+    tier: Tier = "alarm" if sure else "notification" if incident.severity != "low" else "log"
+    going = now_s - incident.end_s <= off_delay_s
+    return _Seen(
+        incident.id, incident.label, incident.device, tier, incident.severity,
+        incident.start_s, incident.end_s, going, content,
+    )  # fmt: skip
+
+
+def _find_contact(addresses: Iterable[str], plant: Plant) -> str:
+    named = {one.address: one.contact for one in plant.devices if one.contact}
+    return next((named[one] for one in addresses if one in named), "")
 
 
 def _with_ids(incidents: Sequence[Incident]) -> list[Incident]:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from assistant.detection.incidents import Incident, make_incidents
+from assistant.detection.pipeline import Analysis
 from assistant.facts.traffic_view import TrafficView
 from assistant.history import History
 from assistant.llm.adapters import AdapterCard
@@ -159,6 +160,8 @@ class Monitor:
         self._full_since_s: float | None = None
         self._pending: Batch | None = None
         self._told: frozenset[str] = frozenset()
+        # The recent past as it was worked out last, its incidents under the ids of their alarms.
+        self.analysis: Analysis | None = None
         if watched.source.live and kept:
             self._note_stop(float(kept.get("at_s", time.time())))
 
@@ -263,6 +266,11 @@ class Monitor:
             else:
                 changes = self._alarms.update_sensor(conditions, end_s, time.time())
             self._save(closable, judged, end_s, ended)
+            if capture is not None and due:
+                named = self._alarms.name_incidents(incidents)
+                self.analysis = Analysis(
+                    capture, self._w.plant, windows, view, judged.verdicts, named
+                )
         except (UserError, OSError):
             self._full_since_s = self._full_since_s or self._now_s()
             return None

@@ -1,0 +1,69 @@
+"""``faultwise serve``: the operators' page, with the monitor beside it where a plant is watched."""
+
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from assistant.cli.options import narrate, with_settings
+
+if TYPE_CHECKING:
+    from assistant.settings import Settings
+
+
+@with_settings(
+    "home", "plant", "local", "site", "adapter", "model", "writer", "model_url", "writer_model",
+    "examples", "logs", "readings",
+)  # fmt: skip
+def serve(
+    settings: "Settings",
+    capture: Annotated[
+        Path | None,
+        typer.Option("--capture", help="The capture to show.", metavar="PATH", exists=True),
+    ] = None,
+    zeek_dir: Annotated[
+        Path | None, typer.Option(help="A folder that Zeek writes its logs to.", metavar="FOLDER")
+    ] = None,
+    interface: Annotated[
+        str | None, typer.Option(help="A network interface, at a mirror port.", metavar="NAME")
+    ] = None,
+    replay: Annotated[
+        Path | None, typer.Option(help="A recording, given as if it were live.", metavar="PATH")
+    ] = None,
+    speed: Annotated[
+        float,
+        typer.Option(min=0, help="Of a replay: 10 is ten times faster, 0 as fast as possible."),
+    ] = 1.0,
+    minutes: Annotated[
+        float, typer.Option(min=5, max=24 * 60, help="How far a live plant is looked back at.")
+    ] = 60.0,
+    operators: Annotated[int, typer.Option(min=1, help="How many share the alarms.")] = 1,
+    user: Annotated[
+        str, typer.Option(help="Whom root becomes once the interface is open; owns the state.")
+    ] = "",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1 only.")] = 7860,
+) -> None:
+    """Open the page for operators on this machine, at http://127.0.0.1:7860: a plant watched live,
+    or a capture."""
+    from assistant.app.server import serve as serve_page
+    from assistant.app.subject import Subject
+    from assistant.app.watching import begin_live, open_watched
+    from assistant.session import open_session, read_plant
+
+    with ExitStack() as stack:
+        opened = open_watched(settings, zeek_dir, interface, replay, speed, user, capture)
+        if opened is not None:
+            stack.callback(opened.lock.release)
+        session = stack.enter_context(open_session(settings))
+        plant = read_plant(settings)
+        if opened is not None:
+            live = stack.enter_context(closing(begin_live(opened, session, plant, minutes)))
+            subject = Subject(opened.name, live=live, plant=plant)
+        else:
+            with narrate("reading the capture") as progress:
+                analysis = session.analyse(capture, progress) if capture else None
+            subject = Subject(capture.name if capture else "", analysis, plant=plant)
+        page = serve_page(session, subject, port, operators)
+        typer.echo(f"{page.local_url} until Ctrl-C")
+        page.block_thread()
