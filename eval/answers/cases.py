@@ -24,6 +24,9 @@ from traffic.labels import LABELS, NORMAL
 
 NO_CAUSE = "none"
 CASES = Path(__file__).parent / "cases"
+UNSEEN = (
+    Path(__file__).parent / "unseen"
+)  # manuals that nothing was tuned on, with questions to them
 _MOST_NAMED = 12
 _PART = re.compile(r"\{(\w*)\}")
 
@@ -53,10 +56,10 @@ class Question(Strict):
 
 
 class QuestionFile(Strict):
-    """Questions to the shipped documents, or to those of a further folder."""
+    """Questions to the shipped documents, to those of a further folder, or to one of ``UNSEEN``."""
 
     version: Literal[1]
-    documents: Literal["shipped", "further"]
+    documents: Literal["shipped", "further", "unseen"]
     questions: Annotated[tuple[Question, ...], Field(min_length=1)]
 
 
