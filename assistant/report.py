@@ -120,8 +120,9 @@ def without_marks(markdown: str) -> str:
 
 
 def passages_json(passages: Sequence[Passage]) -> list[dict[str, Any]]:
-    """What ``kb search --format json`` promises: document, section, page, text, score; about, example."""
-    names = ("document", "section", "page", "text", "score", "about", "example")
+    """What ``kb search --format json`` promises: document, section, page, text, score; about,
+    example; start and end, the characters of the section's or page's text."""
+    names = ("document", "section", "page", "text", "score", "about", "example", "start", "end")
     return [{name: getattr(one, name) for name in names} for one in passages]
 
 

@@ -24,6 +24,7 @@ from assistant.llm.remembered import RememberedScores, Scorer
 from assistant.llm.remote import RemoteLLM
 from assistant.registry import find_folder, load_registered
 from assistant.settings import Settings
+from knowledge_base.embeddings import SentenceEmbedder
 from knowledge_base.index import Index, ensure_samples, open_index
 from traffic.capture import SAMPLE_S, Capture
 from traffic.device_logs.gather import gather_records, parse_source
@@ -216,9 +217,10 @@ def open_knowledge(settings: Settings, progress: Callable[[int, int], None] | No
     """The knowledge base of this home, with the shipped manuals and incidents where it is new.
 
     Raises:
-        UserError: another process owns it.
+        UserError: another process owns it, or ``settings.embedder`` holds no sentence model.
     """
-    index = open_index(settings.home, examples=settings.examples)
+    embedder = SentenceEmbedder(settings.embedder) if settings.embedder else None
+    index = open_index(settings.home, embedder, settings.examples)
     ensure_samples(index, progress)
     return index
 

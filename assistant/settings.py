@@ -53,6 +53,8 @@ class Settings(BaseSettings):
         readings: tables of sensor readings, likewise.
         examples: whether the shipped manuals and incidents may be cited; by default until the
             plant has documents of its own.
+        embedder: folder of the sentence model of the knowledge base, for documents in languages
+            that the packaged one does not read; after a change `kb rebuild` makes the vectors anew.
     """
 
     model_config = SettingsConfigDict(env_prefix="FAULTWISE_", extra="forbid", frozen=True)
@@ -70,6 +72,7 @@ class Settings(BaseSettings):
     logs: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_sources)] = ()
     readings: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_sources)] = ()
     examples: bool | None = None
+    embedder: Path | None = None
 
 
 def read_settings(**options: object) -> Settings:

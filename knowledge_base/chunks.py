@@ -3,11 +3,13 @@
 A chunk stays inside one section and holds whole paragraphs, whole steps of a list and whole rows of
 a table: half a step is a wrong instruction. Tables are kept whole where they fit, because a register
 map without its header row says nothing; a longer table is cut between rows and each part repeats
-the header. Only a paragraph or step that is longer than a chunk is cut, between sentences.
+the header. Only a paragraph or step that is longer than a chunk is cut, between sentences. A page of a
+PDF is cut at the numbered headings on it, and each part stands under its own.
 """
 
 import hashlib
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from knowledge_base.documents import Document, Kind
@@ -16,13 +18,26 @@ from knowledge_base.formats import Section
 CHUNK_CHARS = 900  # MiniLM reads 256 word pieces, about this many characters of technical English
 TABLE_CHARS = 1500  # beyond it the head of a table says more about a row than the rows between them
 _TABLE = re.compile(r"(?:^\|.*\|[ \t]*(?:\n|\Z))+", re.MULTILINE)
+# A numbered heading on a line of its own: "3.4 RS-485 port". One number alone may be a row of a table
+# ("1 Reverse"), so it must follow the chapter before it.
+_NUMBERED = re.compile(r"(\d{1,2})((?:\.\d{1,2}){0,3})\.?\s+([^\W\d_][^|]{1,70})")
 _STEP = re.compile(r"(?:[-*+•]|\(?\w{1,3}[.)])\s")
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A citable piece of a document; ``document`` is its title, ``page`` counts from 1 where there
-    are pages."""
+    """A citable piece of a document.
+
+    Attributes:
+        id: as ``chunk_id`` makes it.
+        document: the title.
+        section: the headings above it, joined by " › ".
+        page: counts from 1 where there are pages.
+        text: what is cited.
+        kind: that of the document.
+        start, end: its characters in the text of its section, or of its page: from, before. The
+            header that a part of a table repeats lies before them.
+    """
 
     id: str
     document: str
@@ -30,6 +45,8 @@ class Chunk:
     page: int | None
     text: str
     kind: Kind
+    start: int = 0
+    end: int = 0
 
     @property
     def context(self) -> str:
@@ -56,14 +73,83 @@ def make_chunks(document: Document) -> list[Chunk]:
         [('Ports', 'Modbus on 502.')]
     """
     chunks: dict[str, Chunk] = {}
-    for section in document.sections:
+    for section, offset in _split_pages(document.sections):
         name = " › ".join(section.path) or document.title
+        at = 0
         for text in _cut(section):
             identity = chunk_id(document.title, name, section.page, text)
-            chunks[identity] = Chunk(
-                identity, document.title, name, section.page, text, document.kind
+            start, at = _find(text, section.text, at)
+            chunks.setdefault(
+                identity,
+                Chunk(
+                    identity,
+                    document.title,
+                    name,
+                    section.page,
+                    text,
+                    document.kind,
+                    offset + start,
+                    offset + at,
+                ),
             )
     return list(chunks.values())
+
+
+def _find(text: str, whole: str, after: int) -> tuple[int, int]:
+    """Where a chunk stands in its section, at ``after`` or behind it: from, before. White space
+    may differ, and the first lines may be the header of a table that stands further up."""
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    places, at = [], after
+    for line in lines:
+        found = whole.find(line, at)
+        if found >= 0:
+            places.append(found)
+            at = found + len(line)
+    return (min(places), at) if places else (after, after)
+
+
+def _split_pages(sections: Sequence[Section]) -> Iterator[tuple[Section, int]]:
+    """Cut pages at their numbered headings; other sections stay as they are. With each stands
+    where it begins in the text that it was cut from.
+
+    A heading holds until the next one, over the end of its page; its own line stays in the text.
+    """
+    chapter, inside = 0, tuple[str, ...]()
+    for section in sections:
+        if section.page is None or section.path != (f"page {section.page}",):
+            yield section, 0
+            continue
+        parts: list[tuple[tuple[str, ...], list[str]]] = [(inside, [])]
+        bare = False  # whether the last part is nothing but headings
+        for line in section.text.split("\n"):
+            heading = _NUMBERED.fullmatch(line.strip())
+            if not heading or not _is_next(heading, chapter):
+                parts[-1][1].append(line)
+                bare &= not line.strip()
+                continue
+            number = int(heading[1])
+            above = inside[:1] if heading[2] and number == chapter else ()
+            chapter, inside = number, (*above, heading[0])
+            before = parts.pop()[1] if bare else []
+            parts.append((inside, [*before, line]))
+            bare = True
+        if bare and len(parts) > 1:  # the end of the page: what it heads stands on the next
+            parts[-2][1].extend(parts.pop()[1])
+        at = 0
+        for path, lines in parts:
+            text = "\n".join(lines)
+            if lines and text.strip():
+                yield Section((*section.path, *path), text, section.page), at
+            at += len(text) + 1 if lines else 0
+
+
+def _is_next(heading: re.Match[str], chapter: int) -> bool:
+    """Whether a line that looks like a heading is one: it begins large, ends without a mark, and
+    its number goes on from the chapter before it."""
+    words = heading[3]
+    ends = not words.rstrip().endswith((".", ",", ";", ":"))
+    follows = int(heading[1]) - chapter in ((0, 1) if heading[2] else (1,))
+    return words[0].isupper() and ends and follows
 
 
 def _cut(section: Section) -> list[str]:

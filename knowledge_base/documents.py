@@ -37,6 +37,10 @@ MAX_BYTES = 64 * 2**20
 MAX_PDF_BYTES = 512 * 2**20
 # Control characters, and the marks that turn the direction of writing: files come from outside.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# Letters that a PDF draws as one: nobody finds a word with them by typing it.
+_LIGATURES = str.maketrans(
+    {"\ufb00": "ff", "\ufb01": "fi", "\ufb02": "fl", "\ufb03": "ffi", "\ufb04": "ffl"}
+)
 KINDS: tuple[Kind, ...] = ("manual", "incident", "threat")
 
 
@@ -212,7 +216,7 @@ def _make_document(
 
 def _printable(text: str) -> str:
     """Text without what would act on a terminal or page, or could not be written as UTF-8."""
-    return _CONTROL.sub("", text).encode("utf-8", "replace").decode()
+    return _CONTROL.sub("", text).translate(_LIGATURES).encode("utf-8", "replace").decode()
 
 
 def _title(text: str, path: Path) -> str:

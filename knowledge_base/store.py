@@ -78,6 +78,8 @@ class Store:
                         "section": c.section,
                         "page": c.page or 0,
                         "kind": c.kind,
+                        "start": c.start,
+                        "end": c.end,
                     }
                     for c in batch
                 ],
@@ -92,7 +94,16 @@ class Store:
         got: Any = self._chunks.get(include=["documents", "metadatas"])
         rows = zip(got["ids"], got["documents"] or [], got["metadatas"] or [], strict=True)
         made = [
-            Chunk(identity, m["document"], m["section"], m["page"] or None, text, m["kind"])
+            Chunk(
+                identity,
+                m["document"],
+                m["section"],
+                m["page"] or None,
+                text,
+                m["kind"],
+                m.get("start", 0),  # a store of an earlier version has none
+                m.get("end", 0),
+            )
             for identity, text, m in rows
         ]
         return sorted(made, key=lambda chunk: chunk.id)

@@ -46,3 +46,14 @@ def is_code(word: str) -> bool:
     [True, True, True, False, False, False, False]
     """
     return bool(_CODE.fullmatch(word)) and not _AMOUNT.fullmatch(word)
+
+
+def code_key(word: str) -> str:
+    """A word of letters and digits in small letters and without marks, "" for other words: it is
+    the same however a code is written.
+
+    >>> code_key("G-05"), code_key("g05"), code_key("502"), code_key("reset")
+    ('g05', 'g05', '', '')
+    """
+    key = "".join(_PART.findall(word.lower().replace("_", "")))
+    return key if re.search(r"[^\W\d]", key) and re.search(r"\d", key) else ""

@@ -273,7 +273,7 @@ class TestKnowledgeBase:
         (passage,) = json.loads(out)
         assert (status, list(passage)) == (
             0,
-            ["document", "section", "page", "text", "score", "about", "example"],
+            ["document", "section", "page", "text", "score", "about", "example", "start", "end"],
         )
         assert "coil is open" in passage["text"]
 

@@ -72,3 +72,42 @@ def test_a_technique_is_a_chunk_or_more_under_its_external_id(shared: Path) -> N
     assert len({chunk.id for chunk in chunks}) == len(chunks)
     assert {chunk.section for chunk in chunks} == {section.path[0] for section in document.sections}
     assert max(len(chunk.text) for chunk in chunks) <= CHUNK_CHARS
+
+
+def pages(*texts: str) -> Document:
+    sections = tuple(Section((f"page {n}",), text, n) for n, text in enumerate(texts, 1))
+    return Document("doc-1", "Drive", "drive.pdf", "manual", sections)
+
+
+def test_a_page_is_cut_at_its_numbered_headings_and_each_part_stands_under_its_own() -> None:
+    first = "Drive\n1 Safety\n1.1 Staff\nSkilled persons.\n1 year is long.\n2 Wiring"
+    second = "Use copper.\n1 Reverse\n2.1 The first fan\nBlows.\n9.4 Not the next."
+    chunks = make_chunks(pages(first, second))
+    assert [(chunk.page, chunk.section, chunk.text) for chunk in chunks] == [
+        (1, "page 1", "Drive"),
+        (1, "page 1 › 1 Safety › 1.1 Staff", "1 Safety\n1.1 Staff\nSkilled persons.\n1 year is long.\n2 Wiring"),
+        (2, "page 2 › 2 Wiring", "Use copper.\n1 Reverse"),
+        (2, "page 2 › 2 Wiring › 2.1 The first fan", "2.1 The first fan\nBlows.\n9.4 Not the next."),
+    ]  # fmt: skip
+
+
+@given(st.lists(st.text(alphabet="1. Ab|-\n", max_size=1200), min_size=1, max_size=2))
+def test_a_chunk_knows_where_it_stands(texts: list[str]) -> None:
+    for document in (manual(*texts), pages(*texts)):
+        for chunk in make_chunks(document):
+            (of,) = [
+                one.text
+                for one in document.sections
+                if one.page == chunk.page and chunk.section.startswith(one.path[0])
+            ]
+            lines = {line.strip() for line in chunk.text.split("\n")}
+            assert {line.strip() for line in of[chunk.start : chunk.end].split("\n")} <= lines
+
+
+@given(st.text(alphabet="1. Ab\n", max_size=120))
+def test_every_letter_of_a_page_is_in_a_chunk(text: str) -> None:
+    chunks = make_chunks(pages(text))
+    said = re.sub(r"\s", "", "".join(chunk.text for chunk in chunks))
+    whole = re.sub(r"\s", "", text)
+    # Equal chunks of one section are kept once.
+    assert said == whole or (len(said) < len(whole) and set(said) == set(whole))

@@ -1,5 +1,6 @@
 """Vectors made in numpy are those that sentence-transformers makes."""
 
+import json
 import shutil
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from knowledge_base.embeddings import SentenceEmbedder, packaged_model
+from knowledge_base.languages import to_english
 from knowledge_base.minilm import MiniLM, is_minilm
 
 TEXTS = [
@@ -21,7 +23,7 @@ TEXTS = [
 @pytest.fixture(scope="module")
 def reference() -> np.ndarray:
     model = SentenceTransformer(str(packaged_model()), device="cpu", local_files_only=True)
-    return model.encode(TEXTS, normalize_embeddings=True)
+    return model.encode([to_english(text) for text in TEXTS], normalize_embeddings=True)
 
 
 def test_numpy_makes_the_vectors_of_sentence_transformers(reference):
@@ -48,3 +50,32 @@ def test_a_model_of_another_form_is_left_to_sentence_transformers(tmp_path, refe
     (folder / "sentence_bert_config.json").unlink()
     assert not is_minilm(folder)
     np.testing.assert_allclose(SentenceEmbedder(folder).embed(TEXTS[:2]), reference[:2], atol=1e-5)
+
+
+def test_a_model_that_wants_prompts_gets_them_and_its_pieces_are_those_of_the_text(tmp_path):
+    folder = shutil.copytree(packaged_model(), tmp_path / "model")
+    (folder / "sentence_bert_config.json").unlink()  # so that sentence-transformers computes it
+    file = folder / "config_sentence_transformers.json"
+    prompts = {"query": "query: ", "passage": "passage: "}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "prompts": prompts}))
+    plain, marked = SentenceEmbedder(), SentenceEmbedder(folder)
+    asked, passage = marked.read_question("red lamp"), marked.read(["red lamp"])[0]
+    for read, prompt in ((asked, "query: "), (passage, "passage: ")):
+        assert [read.text[start:end] for start, end in read.spans] == ["red", "lamp"]
+        expected = plain.read([prompt + "red lamp"])[0].vector
+        np.testing.assert_allclose(read.vector, expected, atol=1e-5)
+    assert asked.vector @ passage.vector < 0.9999
+
+
+def test_a_model_of_english_reads_other_languages_in_english_and_a_multilingual_one_as_they_are(
+    tmp_path,
+):
+    english, asked = SentenceEmbedder(), "lupa kata sandi"
+    assert english.english
+    assert (
+        english.read_question(asked).text == english.read([asked])[0].text == "forgotten password"
+    )
+    folder = shutil.copytree(packaged_model(), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 250_037}))
+    assert not SentenceEmbedder(folder).english

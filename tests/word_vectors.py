@@ -21,6 +21,9 @@ class WordVectors:
         self.embedded += len(texts)
         return [self._read(text) for text in texts]
 
+    def read_question(self, text: str) -> Embedded:
+        return self.read([text])[0]
+
     def _read(self, text: str) -> Embedded:
         words = [*re.finditer(r"\w+", text.lower())]
         pieces = np.zeros((len(words), self.dimension), np.float32)
@@ -28,4 +31,4 @@ class WordVectors:
             pieces[row, zlib.crc32(word[0].encode()) % self.dimension] = 1
         total = pieces.sum(axis=0)
         spans = np.array([word.span() for word in words], dtype=np.int64).reshape(-1, 2)
-        return Embedded(total / np.linalg.norm(total), pieces, spans)
+        return Embedded(total / np.linalg.norm(total), pieces, spans, text)

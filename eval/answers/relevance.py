@@ -2,10 +2,12 @@
 
     python -m eval.answers.relevance [FURTHER]     prints the weights for knowledge_base/relevance.py
 
-Every question of the cases is asked of the shipped documents; of each the first passage counts, and
-whether the question is one that they answer. Five folds are held out in turn, whole documents at a
-time, so that no question is judged by weights that saw another question to the same document.
-Questions to the documents of FURTHER, a folder, are fitted on never.
+Every question of the cases is asked of the shipped documents together; of each manual alone that
+answers it, as of a plant that has added one manual; and of a manual that does not answer it, where
+silence is right. What orders passages is fitted to put those that answer first; how likely the first
+one answers is fitted after that. Five folds are held out in turn, whole documents at a time, so that
+no question is judged by weights that saw another question to the same document. Questions to the
+documents of FURTHER, a folder, and to the manuals in ``unseen`` are fitted on never.
 """
 
 import sys
@@ -13,16 +15,20 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from zlib import crc32
 
 import numpy as np
 import typer
+from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from eval.answers.cases import CASES, Question, read_questions
-from knowledge_base.index import ensure_samples, open_index
-from knowledge_base.relevance import BOUND, CODE_SURE, WEIGHTS, Weights
+from eval.answers.cases import CASES, UNSEEN, Question, read_questions
+from eval.detection.bootstrap import resample_mean
+from knowledge_base.embeddings import SentenceEmbedder, sample_files
+from knowledge_base.index import Index, ensure_samples, open_index
+from knowledge_base.relevance import BOUND, CODE_SURE, OF_PASSAGE, WEIGHTS, Weights
 from knowledge_base.retriever import Ranking, rank
 
 _HERE = Path(__file__).parent
@@ -31,7 +37,10 @@ _FITTED = (
     _HERE / "relevance-fitted.yaml",
     _HERE / "relevance-unanswered.yaml",
 )
-_FOLDS, _ROUNDS = 5, 4
+_FOLDS = 5
+_SHRUNK = 4e-4  # ridge on the weights of the order
+_ELSEWHERE_EVERY, _ELSEWHERE_WEIGHT = 6, 0.25  # which of the pairs of question and other manual
+Place = Literal["together", "alone", "elsewhere"]
 
 
 @dataclass(frozen=True)
@@ -40,39 +49,68 @@ class Seen:
 
     Attributes:
         question: as it was asked.
-        candidates: their features, (n_candidates, 5).
+        place: of all documents together, of one that answers alone, or of one that does not.
+        candidates: their features, (n_candidates, n_weights - 1).
         right: which of them stand in a place that answers, (n_candidates,).
         exact: which hold the code that was asked for; they are not fitted.
     """
 
     question: Question
+    place: Place
     candidates: np.ndarray
     right: np.ndarray
     exact: np.ndarray
 
     @property
     def answerable(self) -> bool:
-        """Whether a document answers it."""
-        return bool(self.question.answers)
+        """Whether a document that was asked answers it."""
+        return bool(self.question.answers) and self.place != "elsewhere"
+
+    @property
+    def fold(self) -> int:
+        """In which fold its documents are held out."""
+        key = next(iter(self.question.answers), self.question.id)
+        return crc32(key.encode()) % _FOLDS
 
 
-def ask(questions: Sequence[Question], folders: Sequence[Path]) -> list[Seen]:
+def ask(questions: Sequence[Question], folders: Sequence[Path] = ()) -> list[Seen]:
     """Look for every question among the shipped documents and those of further folders."""
     with tempfile.TemporaryDirectory() as home, open_index(home, examples=True) as index:
         ensure_samples(index)
         if folders:
             index.add(folders)
-        names = {chunk: Path(entry.path).name for chunk, entry in index.sources().items()}
-        return [_see(one, rank(index, one.question), names) for one in questions]
+        return _ask(index, questions, "together")
 
 
-def _see(question: Question, ranking: Ranking, names: dict[str, str]) -> Seen:
+def ask_alone(questions: Sequence[Question], manuals: Sequence[Path]) -> list[Seen]:
+    """Look for questions in one manual at a time: those that it answers, and some that it does
+    not."""
+    embedder, seen = SentenceEmbedder(), list[Seen]()
+    for path in manuals:
+        inside = [q for q in questions if any(path.name.startswith(one) for one in q.answers)]
+        outside = [
+            q
+            for q in questions
+            if q not in inside and crc32((q.id + path.name).encode()) % _ELSEWHERE_EVERY == 0
+        ]
+        with tempfile.TemporaryDirectory() as home, open_index(home, embedder, False) as index:
+            index.add([path])
+            seen += _ask(index, inside, "alone") + _ask(index, outside, "elsewhere")
+    return seen
+
+
+def _ask(index: Index, questions: Sequence[Question], place: Place) -> list[Seen]:
+    names = {chunk: Path(entry.path).name for chunk, entry in index.sources().items()}
+    return [_see(one, rank(index, one.question), names, place) for one in questions]
+
+
+def _see(question: Question, ranking: Ranking, names: dict[str, str], place: Place) -> Seen:
     rows = ranking.by_relevance
     chunks = [ranking.chunks[row] for row in rows]
     right = [_answers(question, names[one.id], one.document, one.section) for one in chunks]
     exact = [ranking.scores[row] >= CODE_SURE for row in rows]
     seen = np.array([ranking.seen[row] for row in rows]).reshape(len(rows), -1)
-    return Seen(question, seen, np.array(right, dtype=bool), np.array(exact, dtype=bool))
+    return Seen(question, place, seen, np.array(right, dtype=bool), np.array(exact, dtype=bool))
 
 
 def _answers(question: Question, name: str, title: str, section: str) -> bool:
@@ -84,61 +122,102 @@ def _answers(question: Question, name: str, title: str, section: str) -> bool:
 
 
 def fit(seen: Sequence[Seen]) -> Weights:
-    """Weights under which the first passage of each question says whether there is an answer.
+    """Fit the order of passages (softmax over a question's candidates), then the probability of
+    the first (logistic in its place in the order, and in the question)."""
+    seen = [one for one in seen if len(one.candidates)]
+    order = _fit_order([one for one in seen if one.right.any()])
+    first = [_first(one, order) for one in seen]
+    inexact = [at for at, one in enumerate(seen) if not one.exact[first[at]]]
+    x = [
+        [seen[at].candidates[first[at], :OF_PASSAGE] @ order, *seen[at].candidates[0, OF_PASSAGE:]]
+        for at in inexact
+    ]
+    model = LogisticRegression(C=10, max_iter=3000)
+    model.fit(
+        x,
+        [seen[at].answerable for at in inexact],
+        sample_weight=[
+            _ELSEWHERE_WEIGHT if seen[at].place == "elsewhere" else 1.0 for at in inexact
+        ],
+    )
+    scale, *of_question = model.coef_[0]
+    found = [*(scale * order), *of_question, model.intercept_[0]]
+    return Weights(*(round(float(weight), 2) for weight in found))
 
-    Which passage is first depends on the weights, so both are found in turn.
-    """
-    weights = WEIGHTS
-    for _ in range(_ROUNDS):
-        first = np.array([one.candidates[np.argmax(_logits(one, weights))] for one in seen])
-        scale = first.std(axis=0) + 1e-9
-        model = LogisticRegression(max_iter=1000)
-        model.fit(first / scale, [one.answerable for one in seen])
-        weights = Weights(*map(float, [*(model.coef_[0] / scale), model.intercept_[0]]))
-    return weights
+
+def _first(one: Seen, order: np.ndarray) -> int:
+    return int(np.argmax(one.candidates[:, :OF_PASSAGE] @ order + 1e3 * one.exact))
 
 
-def _logits(one: Seen, weights: Weights) -> np.ndarray:
+def _fit_order(seen: Sequence[Seen]) -> np.ndarray:
+    """Weights of what a passage and a question have in common, (OF_PASSAGE,)."""
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        total, slope = 0.0, np.zeros(OF_PASSAGE)
+        for one in seen:
+            x = one.candidates[:, :OF_PASSAGE]
+            scores = x @ weights
+            likely = np.exp(scores - scores.max())
+            right = likely[one.right].sum() / likely.sum()
+            total -= np.log(right + 1e-12)
+            slope += (
+                likely / likely.sum() @ x
+                - likely[one.right] / likely[one.right].sum() @ x[one.right]
+            )
+        n = len(seen)
+        return total / n + _SHRUNK / 2 * weights @ weights, slope / n + _SHRUNK * weights
+
+    return minimize(loss, np.full(OF_PASSAGE, 5.0), jac=True, method="L-BFGS-B").x
+
+
+def judge(one: Seen, weights: Weights) -> tuple[float, int]:
+    """Probability of the first passage, and the rank of the first right one, 0 where there is
+    none."""
+    if not len(one.candidates):
+        return 0.0, 0
     *slopes, bias = weights
-    return one.candidates @ np.array(slopes) + bias
-
-
-def judge(one: Seen, weights: Weights) -> tuple[float, bool]:
-    """Probability of the first passage, and whether a right one is among the first five."""
-    likely = 1 / (1 + np.exp(-_logits(one, weights)))
+    likely = 1 / (1 + np.exp(-(one.candidates @ np.array(slopes) + bias)))
     likely = np.where(one.exact, CODE_SURE + (1 - CODE_SURE) * likely, likely)
     order = np.argsort(-likely, kind="stable")
-    return float(likely[order[0]]), bool(one.right[order[:5]].any())
+    places = np.flatnonzero(one.right[order])
+    return float(likely[order[0]]), int(places[0]) + 1 if len(places) else 0
 
 
-def cross_validate(seen: Sequence[Seen]) -> list[tuple[float, bool]]:
+def cross_validate(seen: Sequence[Seen]) -> list[tuple[float, int]]:
     """Judge each question by weights that were fitted on other documents' questions."""
-    keys = [next(iter(one.question.answers), one.question.id) for one in seen]
-    folds = np.array([crc32(key.encode()) % _FOLDS for key in keys])
-    judged: dict[int, tuple[float, bool]] = {}
-    for fold in range(_FOLDS):
-        weights = fit([one for one, of in zip(seen, folds, strict=True) if of != fold])
-        judged |= {int(i): judge(seen[int(i)], weights) for i in np.flatnonzero(folds == fold)}
-    return [judged[i] for i in range(len(seen))]
+    fitted = {
+        fold: fit([one for one in seen if one.fold != fold]) for fold in {one.fold for one in seen}
+    }
+    return [judge(one, fitted[one.fold]) for one in seen]
 
 
-def describe(name: str, seen: Sequence[Seen], judged: Sequence[tuple[float, bool]]) -> str:
-    """One line: how often refused rightly, what refusal costs, how well probabilities are."""
+def describe(name: str, seen: Sequence[Seen], judged: Sequence[tuple[float, int]]) -> str:
+    """One line: where the answers stand, what refusal costs, how often it is right, and how well
+    probabilities are."""
     likely = np.array([probability for probability, _ in judged])
-    found = np.array([hit for _, hit in judged])
+    ranks = np.array([rank for _, rank in judged])
     answerable = np.array([one.answerable for one in seen])
     shown = likely >= BOUND
     parts = [f"{name}: {answerable.sum()} answerable, {(~answerable).sum()} not"]
     if answerable.any():
-        before, after = found[answerable].mean(), (found & shown)[answerable].mean()
-        parts.append(f"Recall@5 {before:.3f} before refusal, {after:.3f} after")
+        first, five = ranks == 1, (ranks >= 1) & (ranks <= 5)
+        parts += [
+            f"Recall@{k} {_mean(hit[answerable])} before refusal, {_mean((hit & shown)[answerable])} after"
+            for k, hit in ((1, first), (5, five))
+        ]
     if not answerable.all():
-        parts.append(f"refused rightly {(~shown)[~answerable].mean():.3f}")
+        parts.append(f"refused rightly {_mean((~shown)[~answerable])}")
     if 0 < answerable.sum() < len(seen):
         parts.append(f"AUC {roc_auc_score(answerable, likely):.3f}")
         parts.append(f"Brier {brier_score_loss(answerable, likely):.3f}")
         parts.append(f"calibration error {_calibration_error(answerable, likely):.3f}")
     return "; ".join(parts)
+
+
+def _mean(hits: np.ndarray) -> str:
+    """A share with its interval: 95 % by resampling questions."""
+    found = resample_mean(hits.astype(float).tolist())
+    return f"{found.value:.3f} ({found.low:.2f} to {found.high:.2f})"
 
 
 def _calibration_error(truth: np.ndarray, likely: np.ndarray, bins: int = 5) -> float:
@@ -155,19 +234,29 @@ def _read(paths: Sequence[Path]) -> list[Question]:
 
 def main(further: Sequence[str]) -> None:
     """Fit, and print what was found."""
-    seen = ask(_read(_FITTED), ())
+    questions = _read(_FITTED)
+    manuals = [path for path in sample_files() if not path.name.startswith("inc-")]
+    seen = ask(questions) + ask_alone(questions, manuals)
     weights, judged = fit(seen), cross_validate(seen)
     typer.echo(str(weights))
-    typer.echo(describe("cross-validated", seen, judged))
-    shipped = [i for i, one in enumerate(seen) if one.question.id < "q200"]
-    typer.echo(
-        describe("  retrieval-shipped", [seen[i] for i in shipped], [judged[i] for i in shipped])
-    )
-    typer.echo(describe("as it ships", seen, [judge(one, WEIGHTS) for one in seen]))
+    for place in ("together", "alone", "elsewhere"):
+        rows = [at for at, one in enumerate(seen) if one.place == place]
+        some = [seen[at] for at in rows]
+        typer.echo(describe(f"cross-validated, {place}", some, [judged[at] for at in rows]))
+        typer.echo(describe(f"as it ships, {place}", some, [judge(one, WEIGHTS) for one in some]))
     folders = [Path(one) for one in further]
-    for name in ("held-out", *(("further",) if further else ())):
+    for name in ("held-out", *(("further", "stack") if further else ())):
         others = ask(_read([CASES / f"retrieval-{name}.yaml"]), folders)
         typer.echo(describe(name, others, [judge(one, weights) for one in others]))
+    for path in sorted(UNSEEN.glob("*.md")):
+        asked = _read([UNSEEN / f"{path.stem}.yaml"])
+        for place, others in (
+            ("alone", ask_alone(asked, [path])),
+            ("among the shipped", ask(asked, [path])),
+        ):
+            typer.echo(
+                describe(f"{path.stem}, {place}", others, [judge(one, weights) for one in others])
+            )
 
 
 if __name__ == "__main__":

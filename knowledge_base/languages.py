@@ -1,0 +1,190 @@
+"""The field's words in other words and in other languages: Indonesian, German and Spanish.
+
+The packaged sentence model reads English. A text in another language is put into English word by
+word before it is embedded and indexed (``to_english``), passage and question alike; what is stored
+and shown stays as it was written. The words are data, ``glossary.yaml``: about 280 concepts, each
+with its English name, other English words, and its words in the other languages. Codes, numbers
+and names are not translated, so they are found from any language.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+
+import snowballstemmer
+import yaml
+
+from knowledge_base.words import STOP_WORDS, WORD
+
+GLOSSARY = Path(__file__).with_name("glossary.yaml")
+ENGLISH = "en"
+_NAMES = {ENGLISH: "english", "id": "indonesian", "de": "german", "es": "spanish"}
+_LEAST_SHARE = 0.15  # of a text's words: a name may be a word of another language
+_SHORTEST_PART = 3  # letters of the parts of a compound
+_JOINTS = ("", "s", "n", "en", "es")  # between the parts of a German compound
+
+
+@dataclass(frozen=True)
+class Glossary:
+    """The words of one language.
+
+    Attributes:
+        language: its key in ``glossary.yaml``.
+        exact: the English name of what words mean, by the words.
+        stems: the same, by the stems of the words; "tekanan" (pressure) and "tekan" (press) share
+            one, so the word itself comes first.
+    """
+
+    language: str
+    exact: dict[tuple[str, ...], str]
+    stems: dict[tuple[str, ...], str]
+
+    def get(self, words: list[str]) -> str | None:
+        """What a phrase means, None where it is not known."""
+        found = self.exact.get(tuple(words))
+        return found or self.stems.get(tuple(stem(word, self.language) for word in words))
+
+
+def language_of(text: str) -> str:
+    """The language of a text: the one that most of its words speak for, English where none has more.
+
+    Of English the small words count alone: "password", "update" and "reset" are said in every
+    language of a plant.
+
+    >>> language_of("bagaimana cara mengganti kata sandi"), language_of("reset the password")
+    ('id', 'en')
+    """
+    words = [match[0].lower() for match in WORD.finditer(text)]
+    votes = {language: sum(_speaks(word, language) for word in words) for language in _NAMES}
+    best = max(votes, key=lambda language: votes[language])  # the first of equal ones: English
+    return best if votes[best] >= _LEAST_SHARE * len(words) else ENGLISH
+
+
+def to_english(text: str) -> str:
+    """A text with its known words put into English one by one; an English text as it is.
+
+    >>> to_english("Lupa kata sandi G-11"), to_english("Motorkabel prüfen")
+    ('forgotten password G-11', 'motor cable check')
+    """
+    language = language_of(text)
+    if language == ENGLISH:
+        return text
+    parts, end = [], 0
+    for start, stop, concept in _find(text, language):
+        parts += [text[end:start], concept]
+        end = stop
+    return "".join([*parts, text[end:]])
+
+
+def find_concepts(text: str) -> list[str]:
+    """What an English text speaks of, by the names of the glossary, in its order.
+
+    >>> find_concepts("the LED flashes amber after a power cycle")
+    ['light', 'blink', 'yellow', 'restart']
+    """
+    return [concept for _, _, concept in _find(text, ENGLISH) if _tells(concept)]
+
+
+@lru_cache(maxsize=20_000)
+def concept_of(word: str) -> str | None:
+    """What an English word means, by the names of the glossary; None where it has no other word."""
+    concept = _glossary(ENGLISH).get([word])
+    return concept if concept and _tells(concept) else None
+
+
+def _tells(concept: str) -> bool:
+    """Whether a concept has more than one English word; else the word says as much."""
+    return concept in _several()
+
+
+@cache
+def _several() -> frozenset[str]:
+    return frozenset(concept for concept, words in _table().items() if ENGLISH in words)
+
+
+def _find(text: str, language: str) -> Iterator[tuple[int, int, str]]:
+    """The longest known phrases of a text: from, before, what they mean."""
+    known = _glossary(language)
+    words = list(WORD.finditer(text))
+    near = [word[0].lower() for word in words]
+    after = 0  # words before it are taken
+    for at, first in enumerate(near):
+        if at < after:
+            continue
+        for count in range(_longest(first, language), 0, -1):
+            if at + count > len(words):
+                continue
+            start, end = words[at].start(), words[at + count - 1].end()
+            concept = known.get(near[at : at + count]) if "\n" not in text[start:end] else None
+            if concept is None and count == 1:
+                concept = _compound(first, language)
+            if concept is not None:
+                yield start, end, concept
+                after = at + count
+                break
+
+
+@lru_cache(maxsize=100_000)
+def _longest(word: str, language: str) -> int:
+    """How many words the longest phrase has that begins with a word; 0 where none does."""
+    known, own = _glossary(language), stem(word, language)
+    exact = max((len(words) for words in known.exact if words[0] == word), default=0)
+    stems = max((len(words) for words in known.stems if words[0] == own), default=0)
+    return max(exact, stems, 1 if language == "de" else 0)
+
+
+@lru_cache(maxsize=20_000)
+def _speaks(word: str, language: str) -> bool:
+    """Whether a word shows that a text is in a language."""
+    if language == ENGLISH:
+        return word in STOP_WORDS
+    if len(word) < 2 or word in STOP_WORDS or _glossary(ENGLISH).get([word]):
+        return False
+    return bool(_glossary(language).get([word]) or _compound(word, language))
+
+
+@lru_cache(maxsize=20_000)
+def _compound(word: str, language: str) -> str | None:
+    """What a German word of two known words means."""
+    if language != "de" or not word.isalpha():
+        return None
+    known = _glossary(language)
+    for at in range(len(word) - _SHORTEST_PART, _SHORTEST_PART - 1, -1):
+        right = known.get([word[at:]])
+        if right is None:
+            continue
+        for joint in _JOINTS:
+            left = word[:at].removesuffix(joint)
+            if len(left) >= _SHORTEST_PART and (found := known.get([left])):
+                return f"{found} {right}"
+    return None
+
+
+@lru_cache(maxsize=50_000)
+def stem(word: str, language: str) -> str:
+    """The stem of a word in small letters (Snowball)."""
+    return _stemmer(language).stemWord(word)
+
+
+@cache
+def _stemmer(language: str) -> snowballstemmer.stemmer:
+    return snowballstemmer.stemmer(_NAMES[language])
+
+
+@cache
+def _table() -> dict[str, dict[str, list[str]]]:
+    return yaml.safe_load(GLOSSARY.read_text(encoding="utf-8"))
+
+
+@cache
+def _glossary(language: str) -> Glossary:
+    exact: dict[tuple[str, ...], str] = {}
+    for concept, words in _table().items():
+        own = [concept] if language == ENGLISH else []
+        for phrase in [*own, *words.get(language, ())]:
+            exact.setdefault(tuple(word[0].lower() for word in WORD.finditer(phrase)), concept)
+    stems: dict[tuple[str, ...], str] = {}
+    for words_, concept in exact.items():
+        stems.setdefault(tuple(stem(word, language) for word in words_), concept)
+    return Glossary(language, exact, stems)

@@ -1,0 +1,173 @@
+"""The words of an index, and a question put into them.
+
+An operator says "upgrade the inverter's software", the manual "update the firmware of the drive";
+he types "f 07" where it prints "F07", and "swtich" for "switch". Before a question is looked for,
+each of its words that no passage holds is replaced by the word of the passages that means the same,
+names the same code, or is one typing error away.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from bm25s import BM25
+from rapidfuzz import process
+from rapidfuzz.distance import OSA
+
+from knowledge_base.chunks import Chunk
+from knowledge_base.languages import ENGLISH, concept_of, find_concepts, stem, to_english
+from knowledge_base.minilm import Embedded
+from knowledge_base.pieces import pieces_of
+from knowledge_base.words import STOP_WORDS, WORD, code_key, is_code, make_tokens
+
+_SHORTEST_MENDED, _LONG = 4, 8  # letters: one error from 4 on, two from 8 on
+# A code whose letters and digits were typed apart: "f 07", "E 1042".
+_APART = re.compile(r"\b([A-Za-z]{1,3}) (\d{1,5})\b")
+_CONCEPT = "="  # before the name of a concept: no word of a text begins so
+_NUMBERED = frozenset(["exception", "code", "error", "fault"])  # what is numbered in hex or decimal
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The words of one version of the index.
+
+    Attributes:
+        chunks: all of it, sorted by id.
+        terms: what each chunk holds, by ``make_terms``.
+        bm25: over these.
+        rarity: how telling each term is, inverse document frequency ln(1 + n / df).
+        spelt: words of letters alone, by their first letter.
+        said: the word by which the chunks call a concept.
+        codes: how the chunks write a code, by ``code_key``.
+    """
+
+    chunks: tuple[Chunk, ...]
+    terms: tuple[frozenset[str], ...]
+    bm25: BM25
+    rarity: dict[str, float]
+    spelt: dict[str, tuple[str, ...]]
+    said: dict[str, str]
+    codes: dict[str, str]
+
+    @property
+    def unknown(self) -> float:
+        """Rarity of a word that no chunk holds: as telling as a word of one."""
+        return float(np.log1p(len(self.chunks)))
+
+
+def make_terms(text: str) -> list[str]:
+    """What BM25 counts of a passage or a question: its words by their stems and as they are
+    written, codes also without marks, and the concepts of the field that it names.
+
+    >>> make_terms("G-05 flashes")
+    ['g-05', 'g', '05', 'g05', 'flash', '=blink']
+    """
+    english = to_english(text)
+    terms = _word_terms(text)
+    if english != text:
+        known = set(terms)
+        terms += [term for term in _word_terms(english) if term not in known]
+    return terms + [_CONCEPT + concept for concept in find_concepts(english)]
+
+
+def _word_terms(text: str) -> list[str]:
+    terms: list[str] = []
+    for word in WORD.findall(text.lower()):
+        terms += word_terms(word)
+    return terms
+
+
+@lru_cache(maxsize=100_000)
+def word_terms(word: str) -> tuple[str, ...]:
+    """The terms of one word in small letters: whole and in parts by their stems, and its key where
+    it is a code."""
+    terms = [stem(token, ENGLISH) if token.isalpha() else token for token in make_tokens(word)]
+    key = code_key(word)
+    return (*terms, key) if key and key not in terms else tuple(terms)
+
+
+def concept_terms(word: str) -> tuple[str, ...]:
+    """The term of the concept that an English word names, none where it names none."""
+    concept = concept_of(word.lower())
+    return (_CONCEPT + concept,) if concept else ()
+
+
+def count_words(chunks: Sequence[Chunk]) -> Vocabulary:
+    """Count the words of chunks that are sorted by id."""
+    terms = [make_terms(chunk.context) for chunk in chunks]
+    bm25 = BM25(method="lucene")
+    bm25.index(terms, show_progress=False)
+    sets = tuple(map(frozenset, terms))
+    count = Counter(term for row in sets for term in row)
+    written = Counter(word for chunk in chunks for word in WORD.findall(chunk.context))
+    said, codes = dict[str, str](), dict[str, str]()
+    spelt: dict[str, set[str]] = {}
+    for word, _ in sorted(written.items(), key=lambda one: (-one[1], one[0])):
+        lower = word.lower()
+        if is_code(word) and (key := code_key(lower)):
+            codes.setdefault(key, word)
+        elif lower.isalpha():
+            if len(lower) >= _SHORTEST_MENDED and lower not in STOP_WORDS:
+                spelt.setdefault(lower[0], set()).add(lower)
+            if concept := concept_of(lower):
+                said.setdefault(concept, lower)
+    return Vocabulary(
+        chunks=tuple(chunks),
+        terms=sets,
+        bm25=bm25,
+        rarity={term: float(np.log1p(len(chunks) / n)) for term, n in count.items()},
+        spelt={letter: tuple(sorted(words)) for letter, words in spelt.items()},
+        said=said,
+        codes=codes,
+    )
+
+
+def put_in_words(read: Embedded, words: Vocabulary) -> str:
+    """A question with the passages' own words in the place of those that no passage holds.
+
+    Args:
+        read: the question as the sentence model read it.
+        words: those of the index.
+    """
+    text = _APART.sub(
+        lambda apart: words.codes.get(code_key(apart[1] + apart[2]), apart[0]), read.text
+    )
+    if text != read.text:
+        return text  # read again before more is replaced, for the pieces have moved
+    return WORD.sub(lambda word: _right(word, read, words), read.text)
+
+
+def _right(word: re.Match[str], read: Embedded, words: Vocabulary) -> str:
+    lower = word[0].lower()
+    if (key := code_key(lower)) in words.codes:
+        return words.codes[key]
+    if lower in STOP_WORDS or not words.rarity.keys().isdisjoint(word_terms(lower)):
+        return word[0]
+    if concept := concept_of(lower):
+        return words.said.get(concept, word[0])
+    if len(lower) < _SHORTEST_MENDED or not lower.isalpha() or pieces_of(word, read).sum() < 2:
+        return word[0]  # a word that the sentence model knows whole is no typing error
+    most = 1 if len(lower) < _LONG else 2
+    found = process.extractOne(
+        lower, words.spelt.get(lower[0], ()), scorer=OSA.distance, score_cutoff=most
+    )
+    return found[0] if found else word[0]
+
+
+def numbers_alike(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """For each word of a question, in small letters, other ways to write its number: 0x0b for the
+    11 of "exception 11", 11 for 0x0b.
+
+    >>> [*numbers_alike(["exception", "11", "0x0b"])]
+    [(), ('0x0b', '0xb', '0bh'), ('11',)]
+    """
+    for before, word in zip(["", *words], words, strict=False):
+        if re.fullmatch(r"0x[0-9a-f]{1,4}", word):
+            yield (str(int(word, 16)),)
+        elif word.isdigit() and len(word) <= 3 and before in _NUMBERED:
+            yield (f"0x{int(word):02x}", f"0x{int(word):x}", f"{int(word):02x}h")
+        else:
+            yield ()
