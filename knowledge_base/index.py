@@ -21,7 +21,7 @@ import numpy as np
 
 from knowledge_base.about import Scope
 from knowledge_base.chunks import Chunk, make_chunks
-from knowledge_base.documents import Kind, read_documents
+from knowledge_base.documents import Document, Kind, read_documents
 from knowledge_base.embeddings import (
     Embedder,
     Made,
@@ -101,6 +101,19 @@ class Index:
         """The documents, sorted by title."""
         return self.manifest.documents
 
+    def entry(self, name: str) -> Entry:
+        """The document of that title, id, path or file name.
+
+        Raises:
+            UserError: no document is called so, or several are.
+        """
+        return find_entry(self.list(), name)
+
+    def passages(self, entry: Entry) -> Sequence[Chunk]:
+        """The passages of a document in reading order."""
+        stored = {chunk.id: chunk for chunk in self._stored()}
+        return [stored[chunk] for chunk in entry.chunks if chunk in stored]
+
     def chunks(self) -> Sequence[Chunk]:
         """The chunks that may answer, sorted by id: examples among them only where they are
         shown."""
@@ -171,12 +184,25 @@ class Index:
         readings = [read_documents(path, about, scope) for path in paths]
         documents = [document for reading in readings for document in reading.documents]
         notes = [note for reading in readings for note in reading.notes]
+        return self.add_documents(documents, notes, progress, made, example, dry)
+
+    def add_documents(
+        self,
+        documents: Sequence[Document],
+        notes: Sequence[str] = (),
+        progress: Progress | None = None,
+        made: Made | None = None,
+        example: bool = False,
+        dry: bool = False,
+    ) -> Added:
+        """Index documents that were read before, as ``add`` does; ``notes`` are what reading them
+        had to say."""
         with self._changing:
             self._need_same_embedder()
+            if dry:
+                return make_changes(self.manifest, documents, notes, example).said
             self.upgrade(progress)
             changes = make_changes(self.manifest, documents, notes, example)
-            if dry:
-                return changes.said
             live = self.manifest.chunk_ids
             fresh = [chunk for chunk in changes.chunks if chunk.id not in live]
             self._change(
@@ -191,7 +217,7 @@ class Index:
             UserError: no document is called so, or several are.
         """
         with self._changing:
-            found = find_entry(self.list(), document)
+            found = self.entry(document)
             kept = (entry for entry in self.list() if entry.id != found.id)
             self._change(self.manifest.with_documents(kept))
         return found

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from assistant.cli import doors, inventory, research, serving, testbed, tuning, watching
+from assistant.cli import doors, inventory, knowledge, research, serving, testbed, tuning, watching
 from assistant.cli.options import (
     CapturePath,
     OutFile,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-app.add_typer(inventory.kb_app, name="kb")
+app.add_typer(knowledge.kb_app, name="kb")
 app.add_typer(inventory.plant_app, name="plant")
 app.add_typer(tuning.adapters_app, name="adapters")
 app.add_typer(inventory.feedback_app, name="feedback")

@@ -147,9 +147,10 @@ def narrate(doing: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda _done, _all: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    doing_so_far = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    columns = (*doing_so_far, TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(doing, total=None)
         yield lambda done, of: progress.update(task, completed=done, total=of)
