@@ -4,9 +4,11 @@ import importlib.metadata
 import os
 import re
 import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 import httpx
@@ -191,3 +193,50 @@ def _writer(settings: Settings) -> Check:
         words = f"{url} does not answer: {trouble}"
         return Check("writer", "problem", words, "start it, or drop --model-url")
     return Check("writer", "ok", f"{url} answers")
+
+
+# Run first in a process of its own: Python tells of every name that is looked up and every address
+# that is called, whoever calls it (PEP 578), and no hook can be taken off again.
+_WATCH = """
+import ipaddress, sys
+def watch(event, args):
+    if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
+        address = args[1] if len(args) > 1 else None
+        if isinstance(address, tuple):
+            try:
+                inside = ipaddress.ip_address(str(address[0]).split("%")[0]).is_loopback
+            except ValueError:
+                inside = address[0] == "localhost"
+            if not inside:
+                print("CALLED", event, address[0], file=sys.stderr)
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname") and args[0] not in (
+        None, "", "localhost", "127.0.0.1", "::1"
+    ):
+        print("CALLED", event, args[0], file=sys.stderr)
+sys.addaudithook(watch)
+from assistant.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+_SAMPLE = Path(__file__).with_name("samples") / "bottling-line"
+
+
+def prove_offline() -> Check:
+    """Answer a question about a sample in a new home, and see whether any call goes beyond this
+    machine."""
+    with TemporaryDirectory() as home:
+        asked = ["ask", "what is wrong?", "--capture", str(_SAMPLE), "--home", home]
+        command = [sys.executable, "-c", _WATCH, *asked]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    return judge_calls(done.returncode, done.stderr)
+
+
+def judge_calls(status: int, stderr: str) -> Check:
+    """What the watched process says of calls that left this machine."""
+    calls = sorted({line[7:] for line in stderr.splitlines() if line.startswith("CALLED ")})
+    if calls:
+        words = f"{len(calls)} calls would leave this machine: {', '.join(calls[:4])}"
+        return Check("calls", "problem", words, "tell the makers of faultwise; nothing should")
+    if status:
+        last = (stderr.strip().splitlines() or ["nothing was said"])[-1]
+        return Check("calls", "problem", f"the sample was not answered: {last[:200]}")
+    return Check("calls", "ok", "a sample was answered, and nothing called beyond this machine")

@@ -25,13 +25,19 @@ _SAFE = ("GET", "HEAD", "OPTIONS")
 _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
 )
+# What Gradio's page needs, all of it from here (CSP level 3, W3C).
+_PAGE_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; frame-ancestors 'none'"
+)
 JSON_BYTES = 1 << 18
 _HEADERS = {
+    b"content-security-policy": _PAGE_POLICY.encode(),
     b"referrer-policy": b"no-referrer",
     b"x-content-type-options": b"nosniff",
     b"x-frame-options": b"DENY",
-    b"cache-control": b"no-store",
 }
+_NOT_KEPT = {b"cache-control": b"no-store"}  # what a login gave must not be read after a logout
 
 
 class RefusedError(Exception):
@@ -73,7 +79,8 @@ class Guard:
         async def sealed(message: Any) -> None:
             if message["type"] == "http.response.start":
                 known = {name.lower() for name, _ in message["headers"]}
-                more = [(name, value) for name, value in _HEADERS.items() if name not in known]
+                told = _HEADERS | (_NOT_KEPT if scope["path"].startswith("/api/") else {})
+                more = [(name, value) for name, value in told.items() if name not in known]
                 message["headers"] = [*message["headers"], *more]
             await send(message)
 

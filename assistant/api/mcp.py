@@ -5,6 +5,7 @@ has a token. Results are capped and paged: a tool never floods a model's context
 """
 
 import json
+import logging
 from collections.abc import Callable
 from inspect import signature
 from typing import Annotated, Any, Literal
@@ -31,7 +32,9 @@ Limit = Annotated[int, Field(ge=1, le=50)]
 
 def make_mcp(desk: Desk) -> MCPServer:
     """The server, over whatever transport."""
+    handlers = list(logging.getLogger().handlers)
     server = MCPServer("faultwise", instructions=_ABOUT, log_level="ERROR", subscriptions=False)
+    logging.getLogger().handlers[:] = handlers  # it sets up logging for the whole process
 
     def offer(tool: Callable[..., Json]) -> None:
         name, about = tool.__name__, " ".join((tool.__doc__ or "").split())

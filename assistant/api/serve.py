@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
-from assistant.api.app import Doors
+from assistant.api.app import Doors, make_app
+from assistant.api.desk import Desk
 from assistant.api.uploads import MOST_BYTES
-from assistant.api.users import Users
+from assistant.api.users import Users, open_users
 from traffic.errors import UserError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -93,6 +95,45 @@ def _check_tls(bound: Bound) -> None:
             f"{bound.certificate} and {bound.key} cannot be used for TLS ({error.strerror or error}); "
             "expected a certificate and its key, PEM, without a passphrase"
         ) from error
+
+
+def serve(
+    desk: Desk,
+    page: gr.Blocks | None,
+    options: dict[str, Any],
+    bound: Bound,
+    tell: Callable[[str], None],
+) -> None:
+    """Serve the page and all doors until interrupted.
+
+    Args:
+        desk: what is offered.
+        page: mounted at the root; None for the doors alone.
+        options: of ``gradio.mount_gradio_app``: looks, keys, bounds.
+        bound: where to listen.
+        tell: gets a line each for whoever starts the server.
+
+    Raises:
+        UserError: the address, the port or the TLS files cannot be used.
+    """
+    with open_users(desk.session.settings.home) as users:
+        doors, notes = open_doors(bound, users)
+        app = make_app(desk, users, doors)
+        if page is not None:
+            # The guard has let nobody else through; Gradio learns the name of who logged in.
+            named = {"auth_dependency": _name_of} if doors.login else {}
+            app = gr.mount_gradio_app(app, page, path="", **named, **options)
+
+        def begun() -> None:
+            for line in (*notes, f"{bound.url} until Ctrl-C"):
+                tell(line)
+
+        run(app, bound, begun)
+
+
+def _name_of(request: Request) -> str | None:
+    person = getattr(request.state, "person", None)
+    return person.name if person else None
 
 
 def run(app: FastAPI, bound: Bound, told: Callable[[], None]) -> None:

@@ -61,6 +61,18 @@ def grade_located(
         typer.echo(render_score(score))
 
 
+# ---- How a server is opened ----
+
+Host = Annotated[
+    str, typer.Option(help="The address to listen at; another than 127.0.0.1 asks for a login.")
+]
+Login = Annotated[bool, typer.Option("--login", help="Ask for a login on this machine too.")]
+Hostname = Annotated[
+    list[str] | None, typer.Option(help="A further name under which browsers call this server.")
+]
+Certificate = Annotated[Path | None, typer.Option("--tls-cert", help="PEM file, for TLS.")]
+Key = Annotated[Path | None, typer.Option("--tls-key", help="PEM file of its key.")]
+
 # ---- Users and tokens ----
 
 users_app = typer.Typer(
@@ -213,3 +225,19 @@ def export(
             if not every:
                 return
             time.sleep(every)
+
+
+def bundle(
+    out: Annotated[Path, typer.Argument(help="The archive to write, a .tar.", metavar="F.tar")],
+    documents: Annotated[
+        list[Path] | None, typer.Option(help="A manual, or a folder of them, to take along.")
+    ] = None,
+) -> None:
+    """Make one archive for a machine without internet: wheels, weights, manuals, checksums, a list of
+    parts, an installer."""
+    from assistant.bundle import make_bundle
+
+    with narrate("fetching"):
+        made = make_bundle(out, documents or ())
+    typer.echo(f"{made.path}: {made.files} files, {made.size_bytes / 1e6:,.0f} MB")
+    typer.echo(f"sha256 {made.sha256}")

@@ -39,6 +39,7 @@ app.command()(watching.monitor)
 app.command()(doors.locate)
 app.command()(doors.mcp)
 app.command()(doors.export)
+app.command()(doors.bundle)
 app.add_typer(doors.users_app, name="users")
 app.command()(serving.serve)
 app.add_typer(research.finetune, name="finetune")
@@ -319,12 +320,17 @@ def simulate(
 
 @app.command()
 @with_settings(*_ANSWERING)
-def doctor(settings: "Settings") -> None:
+def doctor(
+    settings: "Settings",
+    prove: Annotated[
+        bool, typer.Option("--prove", help="Answer a question too, and see that nothing calls out.")
+    ] = False,
+) -> None:
     """Check this machine: packages, model, knowledge base, folders; exit 1 where something is
     wrong."""
-    from assistant.doctor import examine, render_checks
+    from assistant.doctor import examine, prove_offline, render_checks
 
     with narrate("examining"):
-        checks = examine(settings)
+        checks = [*examine(settings), *([prove_offline()] if prove else [])]
     typer.echo(render_checks(checks))
     raise typer.Exit(1 if any(one.state == "problem" for one in checks) else 0)

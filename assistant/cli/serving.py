@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from assistant.cli.doors import Certificate, Host, Hostname, Key, Login
 from assistant.cli.options import narrate, with_settings
 
 if TYPE_CHECKING:
@@ -42,15 +43,25 @@ def serve(
     user: Annotated[
         str, typer.Option(help="Whom root becomes once the interface is open; owns the state.")
     ] = "",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="On 127.0.0.1 only.")] = 7860,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
+    host: Host = "127.0.0.1",
+    login: Login = False,
+    hostname: Hostname = None,
+    tls_cert: Certificate = None,
+    tls_key: Key = None,
 ) -> None:
-    """Open the page for operators on this machine, at http://127.0.0.1:7860: a plant watched live,
-    or a capture."""
-    from assistant.app.server import serve as serve_page
+    """Open the page for operators at http://127.0.0.1:7860, a plant watched live or a capture, with
+    REST, MCP and metrics beside it."""
+    from assistant.api.desk import Desk
+    from assistant.api.serve import Bound
+    from assistant.api.serve import serve as serve_doors
+    from assistant.app.page import build_page
+    from assistant.app.server import mount_options
     from assistant.app.subject import Subject
     from assistant.app.watching import begin_live, open_watched
     from assistant.session import open_session, read_plant
 
+    bound = Bound(host, port, login, tuple(hostname or ()), tls_cert, tls_key)
     with ExitStack() as stack:
         opened = open_watched(settings, zeek_dir, interface, replay, speed, user, capture)
         if opened is not None:
@@ -64,6 +75,8 @@ def serve(
             with narrate("reading the capture") as progress:
                 analysis = session.analyse(capture, progress) if capture else None
             subject = Subject(capture.name if capture else "", analysis, plant=plant)
-        page = serve_page(session, subject, port, operators)
-        typer.echo(f"{page.local_url} until Ctrl-C")
-        page.block_thread()
+        page = build_page(session, subject, operators)
+        # The sentence model loads now, so that the first operator does not wait for it.
+        session.index.read_question("is anything wrong?")
+        desk = Desk(session, lambda: subject.analysis, subject.name)
+        serve_doors(desk, page, mount_options(), bound, typer.echo)
