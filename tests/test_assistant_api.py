@@ -198,6 +198,8 @@ def test_roles_bound_what_a_person_may(guarded, role, opens):
     [
         ({"origin": "http://evil.example"}, 403),
         ({"sec-fetch-site": "cross-site"}, 403),
+        ({"origin": "null"}, 403),
+        ({"origin": "null", "sec-fetch-site": "cross-site"}, 403),
         ({}, 403),  # a browser names one of the two
         ({"origin": "http://127.0.0.1:7860"}, 400),
         ({"sec-fetch-site": "same-origin"}, 400),

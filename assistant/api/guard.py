@@ -33,7 +33,7 @@ _PAGE_POLICY = (
 JSON_BYTES = 1 << 18
 _HEADERS = {
     b"content-security-policy": _PAGE_POLICY.encode(),
-    b"referrer-policy": b"no-referrer",
+    b"referrer-policy": b"same-origin",
     b"x-content-type-options": b"nosniff",
     b"x-frame-options": b"DENY",
 }
@@ -140,10 +140,10 @@ def _check_length(path: str, headers: dict[str, str]) -> None:
 def _check_origin(headers: dict[str, str], cookie: bool) -> None:
     """Refuse what another site made a browser send (OWASP: verifying origin; Fetch Metadata)."""
     origin, site = headers.get("origin", ""), headers.get("sec-fetch-site", "")
-    if origin:
+    if origin and origin != "null":
         good = urlsplit(origin).netloc == headers.get("host", "")
     else:
-        good = site in ("same-origin", "none") or (not site and not cookie)
+        good = site == "same-origin" or (not site and not origin and not cookie)
     if not good:
         raise RefusedError(403, "the request comes from another page than this server's own")
 
