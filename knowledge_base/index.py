@@ -20,7 +20,7 @@ from typing import Any, Self
 import numpy as np
 
 from knowledge_base.about import Scope
-from knowledge_base.chunks import Chunk, make_chunks
+from knowledge_base.chunks import Chunk
 from knowledge_base.documents import Document, Kind, read_documents
 from knowledge_base.embeddings import (
     Embedder,
@@ -39,10 +39,10 @@ from knowledge_base.manifest import (
     find_entry,
     find_problems,
     make_changes,
-    make_entry,
     read_manifest,
     write_manifest,
 )
+from knowledge_base.mending import read_again, remake
 from knowledge_base.minilm import Embedded
 from knowledge_base.store import Store, is_readable, sync
 from traffic.errors import UserError
@@ -245,26 +245,16 @@ class Index:
                 return self.upgrade()
             health = self.check()
             said = [f"{len(health.orphans)} orphaned chunks were erased"] if health.orphans else []
-            hurt = {entry.id for entry in health.damaged}
-            entries = [entry for entry in self.list() if entry.id not in hurt]
-            chunks = dict[str, Chunk]()
-            for entry in health.damaged:
-                try:
-                    (document,) = read_documents(entry.path, entry.about, entry.scope).documents
-                except UserError as error:
-                    said.append(f"{entry.title} was removed: {error}")
-                    continue
-                made = make_chunks(document)
-                entries.append(make_entry(document, made, entry.example))
-                chunks |= {chunk.id: chunk for chunk in made}
-                said.append(f"{entry.title} was read again from {entry.path}")
-            if health.orphans or hurt:
-                kept = self.manifest.with_documents(entries)
+            mended = read_again(health.damaged)
+            if health.orphans or health.damaged:
+                hurt = {entry.id for entry in health.damaged}
+                sound = (entry for entry in self.list() if entry.id not in hurt)
+                kept = self.manifest.with_documents([*sound, *mended.entries])
                 stored = self.store.chunks() if health.readable else []
-                needed = [c for c in stored if c.id in kept.chunk_ids and c.id not in chunks]
+                needed = [c for c in stored if c.id in kept.chunk_ids and c.id not in mended.chunks]
                 known = self.store.made([c.id for c in needed]) if needed else Made()
-                self._write([*needed, *chunks.values()], known, kept)
-        return tuple(said)
+                self._write([*needed, *mended.chunks.values()], known, kept)
+        return (*said, *mended.said)
 
     def rebuild(self, progress: Progress | None = None) -> None:
         """Write every live chunk to a new Chroma folder, switch to it, and erase the old one with
@@ -291,24 +281,11 @@ class Index:
             before = self.manifest
             if before.current:
                 return ()
-            stored = {chunk.id: chunk for chunk in self._stored()}
-            entries, chunks, kept = [], dict[str, Chunk](), 0
-            for entry in before.documents:
-                path, example = Path(entry.path), before.samples.get(Path(entry.path).name)
-                entry = entry.model_copy(update={"example": example == entry.sha256})
-                if path.is_file() and file_hash(path) == entry.sha256:
-                    (document,) = read_documents(path).documents
-                    made = make_chunks(document)
-                    entry = make_entry(document, made, entry.example)
-                else:
-                    made, kept = [stored[i] for i in entry.chunks if i in stored], kept + 1
-                entries.append(entry)
-                chunks |= {chunk.id: chunk for chunk in made}
-            fresh = before.with_documents(entries).model_copy(update={"version": FORMAT})
+            made = remake(before, {chunk.id: chunk for chunk in self._stored()})
+            fresh = before.with_documents(made.entries).model_copy(update={"version": FORMAT})
             known = read_sample_vectors(self.embedder.fingerprint)
-            self._write([*chunks.values()], known, fresh, progress)
-        old = f"; {kept} of them as they were, for their files are gone or changed" if kept else ""
-        return (f"{len(entries)} documents were made anew for this version of faultwise{old}",)
+            self._write([*made.chunks.values()], known, fresh, progress)
+        return made.said
 
     def _change(
         self,

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from word_vectors import WordVectors
 
+from knowledge_base.about import Scope
 from knowledge_base.chunks import Chunk
 from knowledge_base.embeddings import Made, SentenceEmbedder, read_sample_vectors, sample_files
 from knowledge_base.index import Index, ensure_samples, open_index
+from knowledge_base.manifest import FORMAT
 from knowledge_base.retriever import search
 from knowledge_base.store import Store
 from traffic.errors import UserError
@@ -381,6 +383,17 @@ class TestOldStore:
             assert "1 of them as they were" in said
             assert index.check().ok
             assert len(search(index, "impeller speed 1450")) == 2
+
+    def test_what_a_document_is_about_stays(self, home, tmp_path):
+        with open_index(home, WordVectors()) as index:
+            index.add([write_pump(tmp_path)], about="Acme P-7", scope=Scope(site="north"))
+        manifest = home / "knowledge_base" / "manifest.json"
+        kept = json.loads(manifest.read_text()) | {"version": FORMAT - 1}
+        manifest.write_text(json.dumps(kept))
+        with open_index(home, WordVectors()) as index:
+            index.upgrade()
+            (entry,) = index.list()
+            assert (entry.about, entry.scope.site) == ("Acme P-7", "north")
 
     def test_opening_with_the_samples_does_it_too_and_marks_them(self, home, tmp_path):
         with open_index(home, WordVectors()) as index:

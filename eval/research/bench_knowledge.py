@@ -1,0 +1,165 @@
+"""How fast a knowledge base takes documents and answers, for ``make bench``.
+
+Ingest: ATT&CK for ICS and a PDF of 2,000 pages made here. Search: passages of made words with random
+unit vectors, beside a plain Chroma query on the same store.
+"""
+
+import resource
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from reportlab.lib.pagesizes import A4
+from reportlab.pdfgen import canvas
+
+from knowledge_base.index import Index, open_index
+from knowledge_base.minilm import Embedded
+from knowledge_base.retriever import search
+from knowledge_base.words import WORD
+
+PAGES = 2000
+PASSAGES = 100_000
+_ASKED = 100
+_WORDS = [
+    "controller",
+    "register",
+    "value",
+    "pump",
+    "sets",
+    "reset",
+    "valve",
+    "motor",
+    "speed",
+    "current",
+    "limit",
+    "alarm",
+    "code",
+    "bus",
+    "address",
+    "master",
+    "slave",
+    "timeout",
+    "frame",
+    "level",
+    "tank",
+    "sensor",
+    "fault",
+    "line",
+    "cable",
+    "switch",
+    "port",
+    "link",
+    "power",
+    "state",
+    "start",
+]
+
+
+@dataclass(frozen=True)
+class Ingest:
+    """What adding documents took."""
+
+    passages: int
+    read_s: float
+    all_s: float
+    peak_gb: float
+
+
+@dataclass(frozen=True)
+class Searches:
+    """Seconds of each search and of a plain Chroma query, and of the fill."""
+
+    fill_s: float
+    search_s: np.ndarray
+    chroma_s: np.ndarray
+
+
+def write_manual(path: Path, pages: int = PAGES) -> Path:
+    """A PDF manual: a heading and four paragraphs a page, a ruled table on every fourth."""
+    rng = np.random.default_rng(0)
+    page = canvas.Canvas(str(path), pagesize=A4, pageCompression=1)
+    for number in range(pages):
+        page.setFont("Helvetica-Bold", 16)
+        page.drawString(72, 780, f"{number // 10 + 1}.{number % 10 + 1} Part {number}")
+        page.setFont("Helvetica", 10)
+        for line in range(36):
+            if line % 9:
+                page.drawString(72, 750 - 12 * line, " ".join(rng.choice(_WORDS, 12)))
+        if number % 4 == 0:
+            for row in range(12):
+                for column in range(3):
+                    page.rect(72 + 120 * column, 80 + 15 * row, 120, 15)
+                    text = f"{40000 + 12 * number + row} {rng.choice(_WORDS)}"
+                    page.drawString(75 + 120 * column, 84 + 15 * row, text)
+        page.showPage()
+    page.save()
+    return path
+
+
+def measure_ingest(folder: Path, attack: Path, pages: int = PAGES) -> Ingest:
+    """Add ATT&CK and a manual to an empty knowledge base, embedder loaded before."""
+    manual = write_manual(folder / "manual.pdf", pages)
+    with open_index(folder / "home") as index:
+        index.read_question("warm")
+        read_s = _time(lambda: index.add([manual, attack], dry=True))
+        all_s = _time(lambda: index.add([manual, attack]))
+        count = len(index.manifest.chunk_ids)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    return Ingest(count, read_s, all_s, peak)
+
+
+class RandomVectors:
+    """An embedder whose vectors are random and the same for the same text."""
+
+    fingerprint = "random-384"
+
+    def read(self, texts: list[str]) -> list[Embedded]:
+        """A random unit vector for the text and for each of its words."""
+        return [self._read(text) for text in texts]
+
+    def read_question(self, question: str) -> Embedded:
+        """The same of one question."""
+        return self._read(question)
+
+    def _read(self, text: str) -> Embedded:
+        words = [*WORD.finditer(text)]
+        pieces = np.stack([_vector(word[0].lower()) for word in words])
+        spans = np.array([word.span() for word in words], dtype=np.int64).reshape(-1, 2)
+        return Embedded(_vector(text), pieces, spans, text)
+
+
+@lru_cache(4096)
+def _vector(text: str) -> np.ndarray:
+    made = np.random.default_rng(zlib.crc32(text.encode())).normal(size=384).astype(np.float32)
+    return made / np.linalg.norm(made)
+
+
+def measure_search(folder: Path, passages: int = PASSAGES) -> Searches:
+    """Fill an index, and search it."""
+    rng = np.random.default_rng(0)
+    manual = folder / "manual.md"
+    with manual.open("w", encoding="utf-8") as file:
+        file.write("# Manual\n")
+        for n in range(passages):
+            file.write(f"## Part {n}\n{' '.join(rng.choice(_WORDS, 10))} E-{n}.\n")
+    with open_index(folder / "home", RandomVectors()) as index:
+        fill_s = _time(lambda: index.add([manual]))
+        asked = [" ".join(rng.choice(_WORDS, 5)) for _ in range(_ASKED)]
+        search(index, asked[0])
+        search_s = np.array([_time(lambda one=one: search(index, one)) for one in asked])  # type: ignore[misc]
+        chroma_s = np.array([_time(lambda one=one: _plain(index, one)) for one in asked])  # type: ignore[misc]
+    return Searches(fill_s, search_s, chroma_s)
+
+
+def _plain(index: Index, question: str) -> None:
+    index.store.nearest(_vector(question), 5, None)
+
+
+def _time(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
