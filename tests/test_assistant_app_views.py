@@ -217,6 +217,7 @@ def test_curves_count_what_the_samples_hold_and_only_in_the_span(line):
     unanswered = whole.troubles[whole.troubles["kind"] == "unanswered"]
     assert unanswered["value"].tolist() == [1.0] * 12
     assert str(unanswered["time"].iloc[0]) == "2018-12-22 09:22:00"  # the plant's clock
+    assert whole.delays.empty or whole.delays["value"].isna().all()  # nobody answers it
     part = make_curves(line, CAMERA, "UTC", (START + 20.0, START + 40.0))
     assert len(part.rates) == 2 * 3
 

@@ -201,7 +201,7 @@ class Wiring:
             thread.wanted = replace(thread.wanted, states=states, words=words or "")
 
         gr.on(
-            [alarms.states.input, alarms.words.input], self.changing(select),
+            [alarms.states.input, alarms.words.change], self.changing(select),
             [self.state, alarms.states, alarms.words], self.painted, trigger_mode="always_last",
             **_SIDE_BY_SIDE,
         )  # fmt: skip

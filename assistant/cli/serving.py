@@ -70,7 +70,7 @@ def serve(
         plant = read_plant(settings)
         if opened is not None:
             live = stack.enter_context(closing(begin_live(opened, session, plant, minutes)))
-            subject = Subject(opened.name, live=live, plant=plant)
+            subject = Subject(Path(opened.name).name, live=live, plant=plant)
         else:
             with narrate("reading the capture") as progress:
                 analysis = session.analyse(capture, progress) if capture else None

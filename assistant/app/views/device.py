@@ -68,8 +68,10 @@ def make_curves(
     asked = asked[asked["ts"].between(start_s, end_s)]
     side = asked["server"].eq(device).map({True: "it answers", False: "it is answered"})
     slot_s = (asked["ts"] // SAMPLE_S) * SAMPLE_S
-    delays = (asked["delay_s"] * 1e3).groupby([slot_s, side]).median().reset_index()
-    delays.columns = pd.Index(["time", "kind", "value"])
+    medians = (asked["delay_s"] * 1e3).groupby([slot_s, side]).median().unstack()
+    # Where nobody was answered the line breaks: it must not lead across as if somebody had been.
+    delays = medians.reindex(mine["start_s"].to_numpy()).rename_axis("time").reset_index()
+    delays = delays.melt("time", var_name="kind", value_name="value")
     delays["time"] = _local(delays["time"], zone)
     return Curves(
         _stack(time, kilobytes), _stack(time, troubles), delays[["time", "value", "kind"]]
