@@ -244,10 +244,21 @@ def main(further: Sequence[str]) -> None:
         some = [seen[at] for at in rows]
         typer.echo(describe(f"cross-validated, {place}", some, [judged[at] for at in rows]))
         typer.echo(describe(f"as it ships, {place}", some, [judge(one, WEIGHTS) for one in some]))
+    shipped = {one.id for one in _read(_FITTED[:1])}
+    cases = [
+        (one, found)
+        for one, found in zip(seen, judged, strict=True)
+        if one.place == "together" and one.question.id in shipped
+    ]
     folders = [Path(one) for one in further]
     for name in ("held-out", *(("further", "stack") if further else ())):
         others = ask(_read([CASES / f"retrieval-{name}.yaml"]), folders)
-        typer.echo(describe(name, others, [judge(one, weights) for one in others]))
+        found = [judge(one, weights) for one in others]
+        typer.echo(describe(name, others, found))
+        cases += zip(others, found, strict=True) if name == "further" else ()
+    mistyped = [(one, found) for one, found in cases if one.question.group == "mistyped"]
+    for name, some_cases in (("shipped and further", cases), ("of them mistyped", mistyped)):
+        typer.echo(describe(name, [one for one, _ in some_cases], [it for _, it in some_cases]))
     for path in sorted(UNSEEN.glob("*.md")):
         asked = _read([UNSEEN / f"{path.stem}.yaml"])
         for place, others in (
