@@ -82,16 +82,18 @@ def ask(questions: Sequence[Question], folders: Sequence[Path] = ()) -> list[See
         return _ask(index, questions, "together")
 
 
-def ask_alone(questions: Sequence[Question], manuals: Sequence[Path]) -> list[Seen]:
-    """Look for questions in one manual at a time: those that it answers, and some that it does
-    not."""
+def ask_alone(
+    questions: Sequence[Question], manuals: Sequence[Path], every: int = _ELSEWHERE_EVERY
+) -> list[Seen]:
+    """Look for questions in one manual at a time: those that it answers, and of those that it does
+    not one in ``every``."""
     embedder, seen = SentenceEmbedder(), list[Seen]()
     for path in manuals:
         inside = [q for q in questions if any(path.name.startswith(one) for one in q.answers)]
         outside = [
             q
             for q in questions
-            if q not in inside and crc32((q.id + path.name).encode()) % _ELSEWHERE_EVERY == 0
+            if q not in inside and crc32((q.id + path.name).encode()) % every == 0
         ]
         with tempfile.TemporaryDirectory() as home, open_index(home, embedder, False) as index:
             index.add([path])
@@ -262,7 +264,7 @@ def main(further: Sequence[str]) -> None:
     for path in sorted(UNSEEN.glob("*.md")):
         asked = _read([UNSEEN / f"{path.stem}.yaml"])
         for place, others in (
-            ("alone", ask_alone(asked, [path])),
+            ("alone", ask_alone(asked, [path], 1)),
             ("among the shipped", ask(asked, [path])),
         ):
             typer.echo(
