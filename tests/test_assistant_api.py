@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from mcp import Client, StdioServerParameters
 from test_monitor_alarms import NONE, PLANT, make_incident
@@ -23,7 +24,7 @@ from assistant.api.desk import Desk
 from assistant.api.exports import render, render_syslog, send, send_new
 from assistant.api.guard import COOKIE
 from assistant.api.mcp import make_mcp
-from assistant.api.serve import Bound, open_doors
+from assistant.api.serve import Bound, open_doors, run
 from assistant.api.users import MOST_FAILURES, Users, open_users
 from assistant.audit import check_audit
 from assistant.cli.main import main
@@ -275,6 +276,15 @@ def test_on_loopback_nobody_needs_a_login_and_that_is_said(users):
     assert open_doors(Bound(), users)[0].login
     with pytest.raises(UserError, match="--tls-key"):
         open_doors(Bound(certificate=Path("x.pem")), users)
+
+
+def test_a_port_that_is_taken_is_said_in_a_line(capfd):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(UserError, match="may be taken"),
+    ):
+        run(FastAPI(), Bound(port=taken.getsockname()[1]), lambda: None)
+    assert capfd.readouterr().err == ""
 
 
 # ---- MCP ----

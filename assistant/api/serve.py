@@ -1,6 +1,7 @@
 """One server for the page and all doors: on loopback unless told otherwise, with TLS by files."""
 
 import ipaddress
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -149,9 +150,10 @@ def run(app: FastAPI, bound: Bound, told: Callable[[], None]) -> None:
         app, host=bound.host, port=bound.port, log_level="warning", access_log=False, server_header=False,
         proxy_headers=False, timeout_graceful_shutdown=3, limit_concurrency=200, **tls,
     )  # fmt: skip
+    family = socket.AF_INET6 if ":" in bound.host else socket.AF_INET
     try:
-        listening = config.bind_socket()
-    except (OSError, SystemExit) as mistake:
+        listening = socket.create_server((bound.host, bound.port), family=family)
+    except OSError as mistake:
         raise UserError(
             f"{bound.host} port {bound.port} cannot be used; it may be taken, or no address of this machine; "
             "choose others with --host and --port"
