@@ -5,6 +5,7 @@ has a budget of false ones, a name one of wrong names; neither pays for the othe
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -80,6 +81,7 @@ def calibrate(
     max_false: float,
     max_wrong_name: float,
     anomalous_share: float | None = None,
+    episodes: Sequence[float] = _EPISODES,
 ) -> Calibration:
     """Find temperature, shift and bounds on held-out windows.
 
@@ -91,6 +93,7 @@ def calibrate(
             smallest alarm bound that keeps to it, those with most recall are chosen.
         max_wrong_name: of named true anomalies, those that may have a wrong name.
         anomalous_share: of windows in service; by default as many as are held out.
+        episodes: bounds of an episode to choose from.
 
     Raises:
         UserError: there are no held-out windows.
@@ -103,7 +106,8 @@ def calibrate(
     temperature = fit_temperature(scores, truth)
     calibrated = make_probabilities(scores, temperature)
     shift = find_prior_shift(float((truth != _NORMAL).mean()), anomalous_share)
-    bounds = _choose_alarm(windows, scores, truth, Bounds(temperature, shift), max_false)
+    start = Bounds(temperature, shift)
+    bounds = _choose_alarm(windows, scores, truth, start, max_false, episodes)
     bounds = _choose_name(windows, scores, truth, bounds, max_wrong_name)
     verdicts = judge_windows(windows, scores, bounds)
     odd, alarmed = truth != _NORMAL, (verdicts["label"] != NORMAL).to_numpy()
@@ -136,14 +140,20 @@ def calibrate_model(windows: pd.DataFrame, llm: Scorer, recipe: Recipe) -> Calib
         recipe.max_false,
         recipe.max_wrong_name,
         recipe.anomalous_share,
+        recipe.episodes,
     )
 
 
 def _choose_alarm(
-    windows: pd.DataFrame, scores: np.ndarray, truth: np.ndarray, bounds: Bounds, max_false: float
+    windows: pd.DataFrame,
+    scores: np.ndarray,
+    truth: np.ndarray,
+    bounds: Bounds,
+    max_false: float,
+    episodes: Sequence[float],
 ) -> Bounds:
     found: list[tuple[float, float, float]] = []  # recall, episode, alarm
-    for episode in _EPISODES:
+    for episode in episodes:
         odd = 1 - _probabilities(windows, scores, replace(bounds, episode=episode))[:, _NORMAL]
         calm = np.sort(odd[truth == _NORMAL])
         false = 1 - np.searchsorted(calm, _ALARMS, side="left") / max(len(calm), 1)

@@ -67,6 +67,7 @@ class Recipe(_Strict):
     anomalous_share: Rate
     max_false: Rate
     max_wrong_name: Rate
+    episodes: tuple[Annotated[float, Field(gt=0, le=1)], ...]
 
 
 def read_recipe(path: Path = POCKET, variant: str = "") -> Recipe:

@@ -68,7 +68,8 @@ def classify(
     slots = np.rint(place["start_s"].to_numpy() / SAMPLE_S).astype(np.int64)
     shift = find_shifts(scores, card.bounds, place["device"].factorize()[0], slots)
     alarms = find_alarms(card, place["device"], plant)
-    verdicts = decide(make_probabilities(scores, card.temperature, shift), card.bounds, alarms)
+    probabilities = make_probabilities(scores, card.temperature, shift)
+    verdicts = decide(deny_impossible(probabilities, windows), card.bounds, alarms)
     verdicts.insert(3, "direction", choose_directions(windows, verdicts["label"].to_numpy()))
     return pd.concat([place, verdicts], axis=1)
 
@@ -105,6 +106,20 @@ def find_shifts(
     episode = (total[last] - total[first]) / np.maximum(count, 1) >= bounds.episode
     episode &= count >= _EPISODE_WINDOWS
     return np.where(episode, 0.0, bounds.prior_shift)[:, None]
+
+
+def deny_impossible(probabilities: np.ndarray, windows: Windows) -> np.ndarray:
+    """Take from each window the labels that its numbers forbid; the others share what they had.
+
+    A model that never saw a device calls what is new to it something: no link is full of a few
+    hundred bytes.
+    """
+    possible = probabilities.copy()
+    for code, label in enumerate(LABELS):
+        impossible = PROFILES[label].impossible if label != NORMAL else None
+        if impossible is not None:
+            possible[impossible(windows), code] = 0.0
+    return possible / np.maximum(possible.sum(axis=1, keepdims=True), np.float32(1e-9))
 
 
 def find_alarms(card: AdapterCard, devices: pd.Series, plant: Plant | None = None) -> np.ndarray:

@@ -185,6 +185,15 @@ def supports_evidence(found: Attribution) -> bool:
     return len(found.evidence) > 0 or float(found.flows["missed_bytes"].sum()) > 0
 
 
+_FEW_RESENT = 5
+
+
+def supports_loss(found: Attribution) -> bool:
+    """Two or three segments that went out again are an ordinary minute of a radio."""
+    missed = float(found.flows["missed_bytes"].sum()) > 0
+    return missed or float(found.evidence["count"].sum()) >= _FEW_RESENT
+
+
 # ---- The same with no verdict to lean on: what an undecided stretch must show ----
 
 

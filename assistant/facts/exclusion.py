@@ -6,10 +6,15 @@ Each label has one at most, in its profile; ``assistant.diagnosis.differential``
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from assistant.facts.fact import Value
 from traffic.capture import SAMPLE_S
+from traffic.windows import Windows
 
 Values = dict[str, Value]
+
+_FULL_BYTES = 10e3 / 8 * SAMPLE_S  # of a sample; the slowest link of a plant today carries more
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,16 @@ def failed_connections(span: DeviceSpan) -> Values:
 def few(count: str, of: str, share: float) -> Callable[[Values], bool]:
     """At most a share of another value."""
     return lambda values: float(values[count]) <= share * float(values[of])
+
+
+def moves_next_to_nothing(windows: Windows) -> np.ndarray:
+    """Windows in which no link can have been full: under 10 kbit/s at the busiest, and no receiver
+    that asked to wait. Shape (n_windows,), bool."""
+    samples = windows.samples
+    moved = samples["out_bytes"].to_numpy(float) + samples["in_bytes"].to_numpy(float)
+    # Row -1, where a device has no sample, is the last of these.
+    quiet = np.append((moved < _FULL_BYTES) & (samples["zero_windows"].to_numpy() == 0), True)
+    return quiet[windows.rows].all(axis=1)
 
 
 def below(**limits: float) -> Callable[[Values], bool]:

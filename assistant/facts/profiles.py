@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+
 from assistant.facts import attacks, faults
 from assistant.facts.attribution import (
     Attribution,
@@ -24,6 +26,7 @@ from assistant.facts.attribution import (
     supports_absence,
     supports_attempts,
     supports_evidence,
+    supports_loss,
     supports_repeated,
     supports_scan,
     weigh_endpoints,
@@ -40,6 +43,7 @@ from assistant.facts.exclusion import (
     busiest_rate,
     failed_connections,
     few,
+    moves_next_to_nothing,
     peaks,
     some,
     sums,
@@ -47,15 +51,17 @@ from assistant.facts.exclusion import (
 from assistant.facts.fact import Fact
 from assistant.facts.traffic_view import TrafficView
 from assistant.facts.vetoes import (
+    is_habit,
+    moves_nothing,
     names_resolve,
     not_a_guess,
     only_busy,
     own_infrastructure,
-    stays_inside,
     was_asked_for,
     wrote_before,
 )
 from traffic.capture import SAMPLE_S
+from traffic.windows import Windows
 
 _OPENED = ("tcp_out", "udp_out", "icmp_out")
 _ACCEPTED = ("tcp_in", "udp_in", "icmp_in")
@@ -83,6 +89,7 @@ class LabelProfile(AttributionRule):
         is_supported: whether what was attributed is enough for an incident; None is always.
         is_shown: the same with no verdict to lean on; None is as ``is_supported``.
         veto: what forbids it, whatever a model says.
+        impossible: the windows whose numbers forbid it, shape (n_windows,), bool.
         exclusion: the number that rules it out, where there is one.
         inseparable: labels that look the same from flows.
         kin: labels of one kin at linked devices are one cause; "" has none.
@@ -102,6 +109,7 @@ class LabelProfile(AttributionRule):
     is_supported: Callable[[Attribution], bool] | None = None
     is_shown: Callable[[Attribution], bool] | None = None
     veto: Callable[[Attribution, TrafficView], bool] | None = None
+    impossible: Callable[[Windows], np.ndarray] | None = None
     exclusion: Exclusion | None = None
     inseparable: tuple[str, ...] = ()
     kin: Literal["", "flood", "intrusion", "outage"] = ""
@@ -182,7 +190,7 @@ _ATTACKS = (
     ),
     LabelProfile(
         label="exfiltration",
-        veto=stays_inside,
+        veto=is_habit,
         make_facts=attacks.exfiltration_facts,
         conclusive=frozenset({"sent"}),
         opened_by="either",
@@ -254,7 +262,7 @@ _FAULTS = (
         evidence=("retransmission",),
         opened_by="either",
         weigh=weigh_nothing,
-        is_supported=supports_evidence,
+        is_supported=supports_loss,
         is_shown=shows_trouble,
         exclusion=Exclusion(
             "packet loss",
@@ -268,6 +276,8 @@ _FAULTS = (
     ),
     LabelProfile(
         label="congestion",
+        veto=moves_nothing,
+        impossible=moves_next_to_nothing,
         make_facts=faults.congestion_facts,
         conclusive=frozenset({"peak"}),
         evidence=("zero_window", "retransmission"),

@@ -17,6 +17,9 @@ _MIN_ATTEMPTS = 5
 _SHORT_S = 10.0  # a session at a login port in which somebody works lasts longer
 _ASKED_FOR = 2.0  # times as much received as sent: a download
 _FEW_FAILED = 0.05
+_APART_S = 600.0  # one upload may pause for minutes
+_AS_MUCH = 0.5
+_LITTLE_BYTES = 0.1e6 / 8 * SAMPLE_S  # 0.1 Mbit/s
 _INFRASTRUCTURE = (53, 67, 68, 123, 5353)
 
 
@@ -64,6 +67,28 @@ def names_resolve(found: Attribution, view: TrafficView) -> bool:
 def stays_inside(found: Attribution, view: TrafficView) -> bool:
     """Everything goes to devices of the plant: a backup, not data that is carried off."""
     return len(found.flows) > 0 and bool(found.flows["other"].isin(view.local).all())
+
+
+def is_habit(found: Attribution, view: TrafficView) -> bool:
+    """As much was sent out of the plant in two earlier hours: a camera that stores its pictures at its
+    maker does so every day."""
+    if stays_inside(found, view):
+        return True
+    sent = float(found.flows["sent_bytes"].sum())
+    rows = view.flows_of(found.device)
+    before = rows[~rows["other"].isin(view.local) & (rows["until_s"] < found.start_s - _APART_S)]
+    hourly = before.groupby(before["slot"] * SAMPLE_S // 3600)["sent_bytes"].sum()
+    return sent > 0 and int((hourly >= _AS_MUCH * sent).sum()) >= 2
+
+
+def moves_nothing(found: Attribution, view: TrafficView) -> bool:
+    """No link is full of so little, and no receiver asked to wait."""
+    if (found.evidence["kind"] == "zero_window").any():
+        return False
+    rows = view.flows_of(found.device)
+    here = rows[(rows["until_s"] >= found.start_s) & (rows["since_s"] <= found.end_s)]
+    each = (here["sent_bytes"] + here["got_bytes"]).groupby(here["slot"]).sum()
+    return each.empty or float(each.max()) < _LITTLE_BYTES
 
 
 def only_busy(found: Attribution, view: TrafficView) -> bool:
