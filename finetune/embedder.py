@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -184,7 +185,8 @@ def write_tuned(model: SentenceTransformer, base: Path, out: Path) -> None:
         file = folder / "model.safetensors"
         with safe_open(file, "numpy") as stored:
             before = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        tuned = model[0].auto_model.state_dict()
+        transformer: Any = model[0]
+        tuned = transformer.auto_model.state_dict()
         weights = {
             name: tuned[name].numpy().astype(value.dtype) if name in tuned else value
             for name, value in before.items()
