@@ -104,6 +104,7 @@ def serve(
     options: dict[str, Any],
     bound: Bound,
     tell: Callable[[str], None],
+    note: Callable[[tuple[str, ...]], None],
 ) -> None:
     """Serve the page and all doors until interrupted.
 
@@ -112,7 +113,8 @@ def serve(
         page: mounted at the root; None for the doors alone.
         options: of ``gradio.mount_gradio_app``: looks, keys, bounds.
         bound: where to listen.
-        tell: gets a line each for whoever starts the server.
+        tell: gets the address once it is served.
+        note: gets what else whoever starts the server should know.
 
     Raises:
         UserError: the address, the port or the TLS files cannot be used.
@@ -126,8 +128,8 @@ def serve(
             app = gr.mount_gradio_app(app, page, path="", **named, **options)
 
         def begun() -> None:
-            for line in (*notes, f"{bound.url} until Ctrl-C"):
-                tell(line)
+            note(notes)
+            tell(f"{bound.url} until Ctrl-C")
 
         run(app, bound, begun)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from assistant.cli.doors import Certificate, Host, Hostname, Key, Login
-from assistant.cli.options import narrate, with_settings
+from assistant.cli.options import narrate, say_notes, with_settings
 
 if TYPE_CHECKING:
     from assistant.settings import Settings
@@ -79,4 +79,4 @@ def serve(
         # The sentence model loads now, so that the first operator does not wait for it.
         session.index.read_question("is anything wrong?")
         desk = Desk(session, lambda: subject.analysis, subject.name)
-        serve_doors(desk, page, mount_options(), bound, typer.echo)
+        serve_doors(desk, page, mount_options(), bound, typer.echo, say_notes)
