@@ -4,6 +4,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,4 +162,6 @@ def run(app: FastAPI, bound: Bound, told: Callable[[], None]) -> None:
             "choose others with --host and --port"
         ) from mistake
     told()
-    uvicorn.Server(config).run(sockets=[listening])
+    # Who presses Ctrl-C ends it as it was told: uvicorn has closed everything, and raises it again.
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listening])
