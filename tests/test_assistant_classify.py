@@ -14,6 +14,7 @@ from assistant.detection.classify import (
     choose_directions,
     classify,
     decide,
+    deny_impossible,
     find_shifts,
     make_probabilities,
     make_prompts,
@@ -178,3 +179,14 @@ def test_a_verdict_is_one_line_of_json():
     }  # fmt: skip
     assert list(chances) == list(LABELS)
     assert chances["dos"] == 0.9
+
+
+def test_no_link_is_full_of_a_few_hundred_bytes():
+    congested = np.repeat(probabilities(congestion=0.8, normal=0.1), 3, axis=0).astype(np.float32)
+    calm = np.zeros((3, 6))
+    columns = {name: calm.copy() for name in ("out_bytes", "in_bytes", "zero_windows")}
+    columns["out_bytes"][1] = 12_500.0  # 10 kbit/s
+    columns["zero_windows"][2, 3] = 1.0
+    left = deny_impossible(congested, columns)[:, LABELS.index("congestion")]
+    assert left == pytest.approx([0.0, 0.8, 0.8], abs=1e-3)
+    assert deny_impossible(congested, columns).sum(axis=1) == pytest.approx(1.0)

@@ -25,7 +25,7 @@ START_S = 1_000_000_000.0
 LETTERS = {
     ".": "normal", "?": "normal", "c": "c2", "d": "ddos", "o": "dos", "r": "recon", "s": "device_silent",
     "v": "service_down", "g": "congestion", "a": "spoofing", "l": "packet_loss", "b": "brute_force",
-    "m": "misconfiguration", "f": "flapping", "u": "c2",
+    "m": "misconfiguration", "f": "flapping", "u": "c2", "e": "exfiltration",
 }  # fmt: skip
 Said = dict[str, tuple[str, str]]
 
@@ -379,9 +379,33 @@ def test_two_labels_for_the_same_peer_are_one_incident_of_the_heavier():
 
 
 def test_congestion_at_one_time_is_one_incident():
-    busy = [flow(t, src, dst, 443) for src, dst in ((A, B), (C, S)) for t in range(0, 100, 2)]
+    pairs = ((A, B), (C, S))
+    busy = [
+        flow(t, *pair, 443, resp_bytes=1e6, resp_ip_bytes=1e6)
+        for pair in pairs
+        for t in range(0, 100, 2)
+    ]
     slow = ("ggggg", "target")
     assert len(incidents_of({A: slow, C: slow}, capture_of(busy))) == 1
+    idle = [flow(t, *pair, 443) for pair in pairs for t in range(0, 100, 2)]
+    assert incidents_of({A: slow, C: slow}, capture_of(idle)) == []
+
+
+def test_what_a_camera_uploads_every_day_is_not_carried_off():
+    clip = {"duration": 30.0, "orig_bytes": 2e6, "orig_pkts": 1500.0, "orig_ip_bytes": 2.1e6}
+    day = [flow(40.0, A, OUTSIDE, 443, **clip)]
+    said = {A: ("eeeee", "source")}
+    assert [one.label for one in incidents_of(said, capture_of(day))] == ["exfiltration"]
+    yesterday = flow(40.0 - 86_400, A, OUTSIDE, 443, id__orig_p=41_000, **clip)
+    assert incidents_of(said, capture_of([yesterday, *day])) == []
+
+
+def test_two_segments_sent_again_are_no_loss():
+    calm = [flow(5 * i, A, B, 502) for i in range(12)]
+    lost = [(SLOT + 2, A, B, "retransmission", -1, n, 0) for n in (2, 9)]
+    said = {A: ("lllll", "source")}
+    assert incidents_of(said, capture_of(calm, lost[:1])) == []
+    assert [one.label for one in incidents_of(said, capture_of(calm, lost[1:]))] == ["packet_loss"]
 
 
 def test_a_doubled_address_is_an_incident_without_any_verdict():

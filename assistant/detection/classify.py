@@ -12,9 +12,12 @@ Anomalies are rare in service, so normal gains by the card's shift; but windows 
 independent draws. Where the last minutes of a device look odd without the shift, it is dropped.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
+from assistant.facts.exclusion import FORBIDDEN_BY
 from assistant.facts.profiles import PROFILES
 from assistant.llm.adapters import AdapterCard, check_card
 from assistant.llm.calibration import Bounds
@@ -69,7 +72,7 @@ def classify(
     shift = find_shifts(scores, card.bounds, place["device"].factorize()[0], slots)
     alarms = find_alarms(card, place["device"], plant)
     probabilities = make_probabilities(scores, card.temperature, shift)
-    verdicts = decide(deny_impossible(probabilities, windows), card.bounds, alarms)
+    verdicts = decide(deny_impossible(probabilities, _read_columns(windows)), card.bounds, alarms)
     verdicts.insert(3, "direction", choose_directions(windows, verdicts["label"].to_numpy()))
     return pd.concat([place, verdicts], axis=1)
 
@@ -108,17 +111,28 @@ def find_shifts(
     return np.where(episode, 0.0, bounds.prior_shift)[:, None]
 
 
-def deny_impossible(probabilities: np.ndarray, windows: Windows) -> np.ndarray:
+def _read_columns(windows: Windows) -> dict[str, np.ndarray]:
+    """Columns of the samples of each window, shape (n_windows, samples); 0 where there is none."""
+    values = windows.samples[list(FORBIDDEN_BY)].to_numpy(float)
+    padded = np.vstack([values, np.zeros((1, len(FORBIDDEN_BY)))])  # row -1: no sample
+    return {name: padded[windows.rows, at] for at, name in enumerate(FORBIDDEN_BY)}
+
+
+def deny_impossible(probabilities: np.ndarray, columns: Mapping[str, np.ndarray]) -> np.ndarray:
     """Take from each window the labels that its numbers forbid; the others share what they had.
 
     A model that never saw a device calls what is new to it something: no link is full of a few
     hundred bytes.
+
+    Args:
+        probabilities: shape (n_windows, len(LABELS)).
+        columns: ``FORBIDDEN_BY`` of each window's samples, shape (n_windows, samples).
     """
     possible = probabilities.copy()
     for code, label in enumerate(LABELS):
         impossible = PROFILES[label].impossible if label != NORMAL else None
         if impossible is not None:
-            possible[impossible(windows), code] = 0.0
+            possible[impossible(columns), code] = 0.0
     return possible / np.maximum(possible.sum(axis=1, keepdims=True), np.float32(1e-9))
 
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from assistant.facts.fact import Value
 from traffic.capture import SAMPLE_S
-from traffic.windows import Windows
 
 Values = dict[str, Value]
 
@@ -94,14 +93,22 @@ def few(count: str, of: str, share: float) -> Callable[[Values], bool]:
     return lambda values: float(values[count]) <= share * float(values[of])
 
 
-def moves_next_to_nothing(windows: Windows) -> np.ndarray:
+# Columns of samples that `moves_next_to_nothing` needs.
+FORBIDDEN_BY = ("out_bytes", "in_bytes", "zero_windows")
+
+
+def moves_next_to_nothing(columns: Mapping[str, np.ndarray]) -> np.ndarray:
     """Windows in which no link can have been full: under 10 kbit/s at the busiest, and no receiver
-    that asked to wait. Shape (n_windows,), bool."""
-    samples = windows.samples
-    moved = samples["out_bytes"].to_numpy(float) + samples["in_bytes"].to_numpy(float)
-    # Row -1, where a device has no sample, is the last of these.
-    quiet = np.append((moved < _FULL_BYTES) & (samples["zero_windows"].to_numpy() == 0), True)
-    return quiet[windows.rows].all(axis=1)
+    that asked to wait.
+
+    Args:
+        columns: ``FORBIDDEN_BY`` of each window's samples, shape (n_windows, samples).
+
+    Returns:
+        Shape (n_windows,), bool.
+    """
+    little = columns["out_bytes"] + columns["in_bytes"] < _FULL_BYTES
+    return (little & (columns["zero_windows"] == 0)).all(axis=1)
 
 
 def below(**limits: float) -> Callable[[Values], bool]:

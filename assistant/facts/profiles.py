@@ -4,7 +4,7 @@ Beside it a label has its name and meaning in ``traffic.labels``, its sentences 
 ``assistant/diagnosis/playbook/<label>.yaml``, and its traffic in the simulation.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -61,7 +61,6 @@ from assistant.facts.vetoes import (
     wrote_before,
 )
 from traffic.capture import SAMPLE_S
-from traffic.windows import Windows
 
 _OPENED = ("tcp_out", "udp_out", "icmp_out")
 _ACCEPTED = ("tcp_in", "udp_in", "icmp_in")
@@ -89,7 +88,8 @@ class LabelProfile(AttributionRule):
         is_supported: whether what was attributed is enough for an incident; None is always.
         is_shown: the same with no verdict to lean on; None is as ``is_supported``.
         veto: what forbids it, whatever a model says.
-        impossible: the windows whose numbers forbid it, shape (n_windows,), bool.
+        impossible: the windows whose numbers forbid it, shape (n_windows,), bool, from columns of
+            their samples.
         exclusion: the number that rules it out, where there is one.
         inseparable: labels that look the same from flows.
         kin: labels of one kin at linked devices are one cause; "" has none.
@@ -109,7 +109,7 @@ class LabelProfile(AttributionRule):
     is_supported: Callable[[Attribution], bool] | None = None
     is_shown: Callable[[Attribution], bool] | None = None
     veto: Callable[[Attribution, TrafficView], bool] | None = None
-    impossible: Callable[[Windows], np.ndarray] | None = None
+    impossible: Callable[[Mapping[str, np.ndarray]], np.ndarray] | None = None
     exclusion: Exclusion | None = None
     inseparable: tuple[str, ...] = ()
     kin: Literal["", "flood", "intrusion", "outage"] = ""

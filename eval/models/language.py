@@ -17,7 +17,14 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from assistant.detection.classify import decide, find_shifts, make_probabilities, make_prompts
+from assistant.detection.classify import (
+    decide,
+    deny_impossible,
+    find_shifts,
+    make_probabilities,
+    make_prompts,
+)
+from assistant.facts.exclusion import FORBIDDEN_BY
 from assistant.llm.adapters import CARD, POCKET, AdapterCard, load_adapter, read_card
 from assistant.llm.calibration import Bounds
 from assistant.llm.local import LocalLLM
@@ -30,6 +37,7 @@ from prompts.window_text import fact_names, quantise, render_levels
 from traffic.errors import UserError
 from traffic.labels import LABELS
 from traffic.window_facts import summarise_rows
+from traffic.windows import WINDOW_SAMPLES
 
 _AT_ONCE = 20_000  # windows whose texts are made together
 
@@ -106,7 +114,9 @@ class LanguageModel(WindowClassifier):
             codes = pd.factorize(devices)[0]
             slots = pd.Series(codes).groupby(codes).cumcount().to_numpy(np.int64)
             shift = find_shifts(np.nan_to_num(scores), self.bounds_, codes, slots)
-            return make_probabilities(scores, self.bounds_.temperature, shift)
+            probabilities = make_probabilities(scores, self.bounds_.temperature, shift)
+            samples = {name: x[:, :WINDOW_SAMPLES, FEATURES.index(name)] for name in FORBIDDEN_BY}
+            return deny_impossible(probabilities, samples)
 
 
 def check_source(folder: Path) -> None:
