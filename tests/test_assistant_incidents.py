@@ -392,7 +392,7 @@ def test_congestion_at_one_time_is_one_incident():
 
 
 def test_what_a_camera_uploads_every_day_is_not_carried_off():
-    clip = {"duration": 30.0, "orig_bytes": 2e6, "orig_pkts": 1500.0, "orig_ip_bytes": 2.1e6}
+    clip = {"duration": 30.0, "orig_bytes": 3e5, "orig_pkts": 300.0, "orig_ip_bytes": 3.1e5}
     day = [flow(40.0, A, OUTSIDE, 443, **clip)]
     said = {A: ("eeeee", "source")}
     assert [one.label for one in incidents_of(said, capture_of(day))] == ["exfiltration"]
