@@ -47,7 +47,7 @@ bench: $(READY)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
 	$(BIN)/faultwise eval latency
 
-# The pocket model from nothing: tokenizer, pretraining, tuning, calibration. Under two hours on two cores. It reads
+# The pocket model from nothing: tokenizer, pretraining, tuning, calibration. About two hours on two cores. It reads
 # simulated plants, the windows of recorded runs (`python -m finetune.recorded` made that table) and public captures.
 pocket: $(READY)
 	$(BIN)/faultwise finetune pocket --out assistant/pocket --data finetune/recorded.parquet \
