@@ -1,7 +1,6 @@
 """The operators' page, on this machine only."""
 
 from assistant.app.page import build_page
-from assistant.app.server import serve
 from assistant.app.subject import Subject
 
-__all__ = ["Subject", "build_page", "serve"]
+__all__ = ["Subject", "build_page"]

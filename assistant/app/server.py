@@ -10,11 +10,6 @@ import gradio as gr
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from assistant.app.page import build_page
-from assistant.app.subject import Subject
-from assistant.session import Session
-from traffic.errors import UserError
-
 ADDRESS = "127.0.0.1"
 UPLOAD = "200mb"
 _POLICY = (
@@ -28,24 +23,6 @@ _HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"x-frame-options": b"DENY",
 }
-
-
-def serve(session: Session, subject: Subject, port: int, operators: int = 1) -> gr.Blocks:
-    """Start serving the page and return it; ``block_thread`` waits until it is interrupted.
-
-    Raises:
-        UserError: the port is taken.
-    """
-    page = build_page(session, subject, operators)
-    # The sentence model loads now, so that the first operator does not wait for it.
-    session.index.read_question("is anything wrong?")
-    try:
-        page.launch(server_port=port, prevent_thread_lock=True, quiet=True, **launch_options())
-    except OSError as mistake:
-        raise UserError(
-            f"port {port} on {ADDRESS} cannot be used: {mistake}; choose another with --port"
-        ) from mistake
-    return page
 
 
 def launch_options() -> dict[str, Any]:
