@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import made_runs as made
 import pytest
 
-from assistant.cli.research import evaluate
+from assistant.cli.main import app
 from eval.detection.aggregate import UNSEEN
 from eval.detection.splits import PROTOCOLS
 from eval.models.registry import MODELS
@@ -134,6 +134,7 @@ def test_the_document_is_current() -> None:
 
 def test_the_page_on_evaluation_names_commands_protocols_and_models_that_exist() -> None:
     text = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
-    known = {command.callback.__name__ for command in evaluate.registered_commands}  # type: ignore[union-attr]
+    commands = next(group for group in app.registered_groups if group.name == "eval").typer_instance
+    known = {one.name or one.callback.__name__ for one in commands.registered_commands}  # type: ignore[union-attr]
     assert set(re.findall(r"^faultwise eval (\w+)", text, re.MULTILINE)) == known
     assert [name for name in (*PROTOCOLS, *MODELS) if f"`{name}`" not in text] == []
