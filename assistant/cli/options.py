@@ -223,3 +223,26 @@ def print_json(value: Any) -> None:
     from assistant.report import plain
 
     typer.echo(json.dumps(plain(value), indent=2, ensure_ascii=False))
+
+
+# ---- Where live traffic comes from: `monitor` and `serve` take the same ----
+
+ZeekDir = Annotated[
+    Path | None, typer.Option(help="A folder that Zeek writes its logs to.", metavar="FOLDER")
+]
+Interface = Annotated[
+    str | None, typer.Option(help="A network interface, at a mirror port.", metavar="NAME")
+]
+Replay = Annotated[
+    Path | None, typer.Option(help="A recording, given as if it were live.", metavar="PATH")
+]
+Speed = Annotated[
+    float, typer.Option(min=0, help="Of a replay: 10 is ten times faster, 0 as fast as possible.")
+]
+LookBack = Annotated[
+    float, typer.Option(min=5, max=24 * 60, help="Minutes of live traffic that are looked back at.")
+]
+Operators = Annotated[int, typer.Option(min=1, help="How many share the alarms.")]
+RunAs = Annotated[
+    str, typer.Option(help="Whom root becomes once the interface is open; owns the state.")
+]

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from assistant.cli.doors import Certificate, Host, Hostname, Key, Login
-from assistant.cli.options import narrate, say_notes, with_settings
+from assistant.cli.options import (
+    Interface,
+    LookBack,
+    Operators,
+    Replay,
+    RunAs,
+    Speed,
+    ZeekDir,
+    narrate,
+    say_notes,
+    with_settings,
+)
 
 if TYPE_CHECKING:
     from assistant.settings import Settings
@@ -23,26 +34,13 @@ def serve(
         Path | None,
         typer.Option("--capture", help="The capture to show.", metavar="PATH", exists=True),
     ] = None,
-    zeek_dir: Annotated[
-        Path | None, typer.Option(help="A folder that Zeek writes its logs to.", metavar="FOLDER")
-    ] = None,
-    interface: Annotated[
-        str | None, typer.Option(help="A network interface, at a mirror port.", metavar="NAME")
-    ] = None,
-    replay: Annotated[
-        Path | None, typer.Option(help="A recording, given as if it were live.", metavar="PATH")
-    ] = None,
-    speed: Annotated[
-        float,
-        typer.Option(min=0, help="Of a replay: 10 is ten times faster, 0 as fast as possible."),
-    ] = 1.0,
-    minutes: Annotated[
-        float, typer.Option(min=5, max=24 * 60, help="How far a live plant is looked back at.")
-    ] = 60.0,
-    operators: Annotated[int, typer.Option(min=1, help="How many share the alarms.")] = 1,
-    user: Annotated[
-        str, typer.Option(help="Whom root becomes once the interface is open; owns the state.")
-    ] = "",
+    zeek_dir: ZeekDir = None,
+    interface: Interface = None,
+    replay: Replay = None,
+    speed: Speed = 1.0,
+    minutes: LookBack = 60.0,
+    operators: Operators = 1,
+    user: RunAs = "",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 7860,
     host: Host = "127.0.0.1",
     login: Login = False,

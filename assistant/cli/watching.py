@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from assistant.cli.options import narrate, with_settings
+from assistant.cli.options import (
+    Interface,
+    LookBack,
+    Operators,
+    Replay,
+    RunAs,
+    Speed,
+    ZeekDir,
+    narrate,
+    with_settings,
+)
 
 if TYPE_CHECKING:
     from assistant.monitor.watch import SlotReport
@@ -34,19 +44,10 @@ Hours = Annotated[float, typer.Option(min=0.01, max=2160, help="For how long.")]
 @with_settings("home", "plant", "local", "site", "adapter", "model")
 def monitor(
     settings: "Settings",
-    zeek_dir: Annotated[
-        Path | None, typer.Option(help="A folder that Zeek writes its logs to.", metavar="FOLDER")
-    ] = None,
-    interface: Annotated[
-        str | None, typer.Option(help="A network interface, at a mirror port.", metavar="NAME")
-    ] = None,
-    replay: Annotated[
-        Path | None, typer.Option(help="A recording, given as if it were live.", metavar="PATH")
-    ] = None,
-    speed: Annotated[
-        float,
-        typer.Option(min=0, help="Of a replay: 10 is ten times faster, 0 as fast as possible."),
-    ] = 1.0,
+    zeek_dir: ZeekDir = None,
+    interface: Interface = None,
+    replay: Replay = None,
+    speed: Speed = 1.0,
     state: Annotated[
         Path | None,
         typer.Option(
@@ -55,16 +56,12 @@ def monitor(
             show_default="monitor in the home",
         ),
     ] = None,
-    minutes: Annotated[
-        float, typer.Option(min=5, max=24 * 60, help="How far is looked back.")
-    ] = 60.0,
+    minutes: LookBack = 60.0,
     packets: Annotated[
         int, typer.Option(min=1000, help="How many packets, or rows of logs, are looked back at.")
     ] = 600_000,
-    operators: Annotated[int, typer.Option(min=1, help="How many share the alarms.")] = 1,
-    user: Annotated[
-        str, typer.Option(help="Whom root becomes once the interface is open; owns the state.")
-    ] = "",
+    operators: Operators = 1,
+    user: RunAs = "",
     verdicts: Annotated[
         bool, typer.Option("--verdicts", help="With jsonl: every window's verdict too.")
     ] = False,
