@@ -6,7 +6,6 @@
 It is made where there is internet, on a machine of the same system and Python; everything after needs none.
 """
 
-import hashlib
 import json
 import platform
 import shutil
@@ -19,11 +18,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from traffic.errors import UserError
-from traffic.files import replacing, write_text
+from traffic.files import file_hash, replacing, write_sums, write_text
 
 ROOT = Path(__file__).parents[1]
 _DEPLOY = ("install.sh", "faultwise.service", "Containerfile")
-_SUMS = "SHA256SUMS"
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ def make_sbom(wheels: Path) -> str:
     """
     found = [_read_name(wheel) for wheel in sorted(wheels.glob("*.whl"))]
     lines = [
-        f"{name}=={version} --hash=sha256:{hash_file(wheel)}"
+        f"{name}=={version} --hash=sha256:{file_hash(wheel)}"
         for (name, version), wheel in zip(found, sorted(wheels.glob("*.whl")), strict=True)
     ]
     command = [sys.executable, "-m", "cyclonedx_py", "requirements", "--output-reproducible", "-"]
@@ -143,19 +141,6 @@ def _read_name(wheel: Path) -> tuple[str, str]:
     return name, version
 
 
-def write_sums(folder: Path) -> None:
-    """SHA256SUMS over every file of a folder, as sha256sum reads it."""
-    files = sorted(one for one in folder.rglob("*") if one.is_file() and one.name != _SUMS)
-    lines = [f"{hash_file(one)}  {one.relative_to(folder)}\n" for one in files]
-    write_text(folder / _SUMS, "".join(lines))
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def pack(folder: Path, out: Path) -> Bundle:
     """Write a folder as one archive, whole or not at all; equal contents give equal bytes."""
 
@@ -169,4 +154,4 @@ def pack(folder: Path, out: Path) -> Bundle:
             name = f"{folder.name}/{path.relative_to(folder)}"
             archive.add(path, name, recursive=False, filter=plain)
     files = [one for one in folder.rglob("*") if one.is_file()]
-    return Bundle(out, len(files), out.stat().st_size, hash_file(out))
+    return Bundle(out, len(files), out.stat().st_size, file_hash(out))

@@ -8,7 +8,6 @@ its place by one rename when all of it is written, so that nobody ever sees half
 SHA256SUMS (as ``sha256sum -c`` reads it) tells whether it is still what was put there.
 """
 
-import hashlib
 import re
 import shutil
 from dataclasses import dataclass
@@ -29,11 +28,10 @@ from assistant.llm.seq2seq import Seq2SeqLLM, is_seq2seq
 from assistant.llm.weights import check_model_folder, check_tensors
 from assistant.pocket import POCKET
 from traffic.errors import UserError
-from traffic.files import read_text, write_text
+from traffic.files import SUMS, file_hash, read_text, write_sums, write_text
 
 SHIPPED = "shipped"  # in place of a family: the site uses the model that ships
 _DEFAULT = "default"
-_SUMS = "SHA256SUMS"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _BY_SITE = "name it SITE, or SITE/FAMILY; `faultwise adapters list` lists them"
 
@@ -194,7 +192,7 @@ def register(draft: Path, site: str, family: str, chosen: bool = True) -> Regist
         family: its name there.
         chosen: the site uses it from now on.
     """
-    _write_sums(draft)
+    write_sums(draft)
     path = draft.with_name(family)
     if path.is_dir():
         old = path.with_name(f".{family}.replaced")
@@ -256,14 +254,14 @@ def check_sums(path: Path) -> None:
     Raises:
         UserError: one is missing or changed.
     """
-    if not (path / _SUMS).is_file():
+    if not (path / SUMS).is_file():
         return
-    for line in read_text(path / _SUMS, "lines of sha256sum").splitlines():
+    for line in read_text(path / SUMS, "lines of sha256sum").splitlines():
         noted, _, name = line.partition("  ")
         file = path / name
-        if not name or ".." in Path(name).parts or not file.is_file() or _sum(file) != noted:
+        if not name or ".." in Path(name).parts or not file.is_file() or file_hash(file) != noted:
             raise UserError(
-                f"{file} is not what {path / _SUMS} was written for; expected it unchanged; "
+                f"{file} is not what {path / SUMS} was written for; expected it unchanged; "
                 "train the adapter again, or copy it whole"
             )
 
@@ -271,14 +269,3 @@ def check_sums(path: Path) -> None:
 def _read_default(home: Path, site: str) -> str:
     file = home / "adapters" / site / _DEFAULT
     return read_text(file, "a family's name").strip() if file.is_file() else ""
-
-
-def _write_sums(folder: Path) -> None:
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != _SUMS)
-    lines = [f"{_sum(file)}  {file.relative_to(folder).as_posix()}\n" for file in files]
-    write_text(folder / _SUMS, "".join(lines))
-
-
-def _sum(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -250,6 +250,7 @@ def test_shelving_asks_for_a_reason_and_a_filter_hides(served, browser):
     page.wait_for_selector("#alarms .active")
     page.fill("#filter-words textarea, #filter-words input", "nothing is called so")
     page.wait_for_selector("#alarms >> text=No alarm fits this filter")
+    assert page.locator("#alarms button.alarm").count() == 0
     page.close()
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from traffic.errors import UserError
 
 Form = TypeVar("Form", bound=BaseModel)
+SUMS = "SHA256SUMS"
 MOST_NAMED = 5  # mistakes of one file; more are counted
 
 
@@ -128,6 +129,13 @@ def file_hash(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_sums(folder: Path) -> None:
+    """Write ``SHA256SUMS`` over every file below a folder, as ``sha256sum -c`` reads it."""
+    files = sorted(one for one in folder.rglob("*") if one.is_file() and one.name != SUMS)
+    lines = [f"{file_hash(one)}  {one.relative_to(folder).as_posix()}\n" for one in files]
+    write_text(folder / SUMS, "".join(lines))
 
 
 def own_folder(folder: Path, what: str) -> FileLock:
