@@ -156,6 +156,13 @@ Engineer = Annotated[Person, needs("engineer")]
 
 def _make_routes(desk: Desk, doors: Doors) -> APIRouter:
     routes = APIRouter(prefix="/api/v1")
+    _add_captures(routes, desk, doors)
+    _add_questions(routes, desk)
+    _add_alarms(routes, desk)
+    return routes
+
+
+def _add_captures(routes: APIRouter, desk: Desk, doors: Doors) -> None:
     get, post = routes.get, routes.post
 
     @get("/health")
@@ -184,6 +191,10 @@ def _make_routes(desk: Desk, doors: Doors) -> APIRouter:
     def close_capture(capture: str, _: Engineer) -> Json:
         """Forget a capture."""
         return desk.close_capture(capture)
+
+
+def _add_questions(routes: APIRouter, desk: Desk) -> None:
+    get, post = routes.get, routes.post
 
     @post("/ask")
     def ask(asked: Question, _: Operator) -> Json:
@@ -216,6 +227,10 @@ def _make_routes(desk: Desk, doors: Doors) -> APIRouter:
     def locate(asked: Commands, _: Operator) -> Json:
         """Of failed commands whose fault each was."""
         return desk.locate(asked.commands, asked.capture, asked.manuals)
+
+
+def _add_alarms(routes: APIRouter, desk: Desk) -> None:
+    get, post = routes.get, routes.post
 
     @post("/feedback")
     def feedback(remark: Remark, person: Operator) -> Json:
@@ -257,8 +272,6 @@ def _make_routes(desk: Desk, doors: Doors) -> APIRouter:
         """Alarms for other systems: JSON lines, CEF, syslog (RFC 5424), STIX 2.1."""
         text = export(desk.history, form, hours, desk.session.settings.home)
         return PlainTextResponse(text, media_type=FORMS[form])
-
-    return routes
 
 
 def _make_logins(users: Users, doors: Doors) -> APIRouter:

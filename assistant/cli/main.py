@@ -11,17 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from assistant.cli import (
-    doors,
-    embedder,
-    inventory,
-    knowledge,
-    research,
-    serving,
-    testbed,
-    tuning,
-    watching,
-)
+from assistant.cli import doors, inventory, knowledge, research, serving, testbed, tuning, watching
 from assistant.cli.options import (
     CapturePath,
     OutFile,
@@ -43,7 +33,6 @@ app.add_typer(knowledge.kb_app, name="kb")
 app.add_typer(inventory.plant_app, name="plant")
 app.add_typer(tuning.adapters_app, name="adapters")
 app.add_typer(inventory.feedback_app, name="feedback")
-research.finetune.command()(embedder.embedder)
 app.add_typer(watching.alarms_app, name="alarms")
 app.add_typer(watching.audit_app, name="audit")
 app.command()(watching.monitor)
