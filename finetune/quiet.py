@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from assistant.detection.pipeline import Analysis, analyse
@@ -42,6 +43,7 @@ FAMILY = "quiet"
 LEAST_S = 1200.0
 _THEN = "; faultwise finetune refresh"
 _MUTE = 0.99  # a bound above this leaves a role to the rules
+_NEAR_S = 600.0  # what comes before and after an incident is no usual time either
 _SUSPICIOUS = 0.5  # of a device's windows alarmed: rather an infected device than a new normal
 
 
@@ -54,7 +56,7 @@ class Quieted:
         bounds: by role; "" for devices of other roles.
         windows: quiet windows of each role.
         before: share of each role's windows that the card's own bound would have alarmed.
-        left_out: devices that were not quiet, with the reason.
+        left_out: devices whose time was not all quiet, with the reason.
     """
 
     adapter: Registered
@@ -96,16 +98,17 @@ def refresh_from_quiet(
             f"{path} lasts {analysis.view.seen_s / 60:.0f} minutes; expected {LEAST_S / 60:.0f} or more, "
             "an hour is better; a few minutes do not tell what is usual"
         )
-    left_out = _find_troubled(analysis)
-    table = _read_odd(analysis, plant, set(left_out))
+    troubled, left_out = _find_troubled(analysis)
+    table = _read_odd(analysis, plant, troubled)
     bounds = fit_role_bounds(
         table["odd"].to_numpy(), table["role"].to_numpy(str), card.threshold, false_share
     )
     if "" not in bounds:
+        others = "; ".join(f"{device} is left out: {why}" for device, why in left_out.items())
         raise UserError(
-            f"{path} holds {len(table)} windows of devices in which nothing was wrong"
-            f"{f' ({len(left_out)} devices were not quiet)' if left_out else ''}; expected "
-            f"{math.ceil(1 / false_share)} or more; record for longer, or at a quieter time"
+            f"{path} holds {len(table)} windows in which nothing was wrong{f' ({others})' if others else ''}; "
+            f"expected {math.ceil(1 / false_share)} or more; record for longer, or at a quieter time, or "
+            "label it and tune an adapter (`faultwise finetune sft`)"
         )
     named = table[table["role"].isin(list(bounds))]
     adapter = _register(source, site, home, bare, bounds, path)
@@ -141,32 +144,38 @@ def _has_adapters(home: Path, site: str) -> bool:
     return any(one.site == site for one in list_registered(home))
 
 
-def _find_troubled(analysis: Analysis) -> dict[str, str]:
-    """Devices whose time was not quiet, with the reason: they must not set what is normal."""
-    name = analysis.view.name_of
-    found = {
-        end: f"an incident, {one.label}: {one.facts[0].text if one.facts else one.id}"
-        for one in analysis.incidents
-        for end in (one.device, *one.related)
-    }
-    odd = analysis.verdicts["label"] != NORMAL
-    for device, share in odd.groupby(analysis.verdicts["device"]).mean().items():
+def _find_troubled(analysis: Analysis) -> tuple[np.ndarray, dict[str, str]]:
+    """Windows that must not set what is normal, shape (n_windows,), bool, and why, by device: those
+    near an incident, and all of a device that looks odd most of the time."""
+    verdicts, name = analysis.verdicts, analysis.view.name_of
+    device = verdicts["device"].to_numpy(object)
+    start_s, end_s = (verdicts[column].to_numpy(float) for column in ("start_s", "end_s"))
+    troubled = np.zeros(len(verdicts), bool)
+    why: dict[str, str] = {}
+    for one in analysis.incidents:
+        near = (end_s > one.start_s - _NEAR_S) & (start_s < one.end_s + _NEAR_S)
+        for end in (one.device, *one.related):
+            troubled |= near & (device == end)
+            said = one.facts[0].text if one.facts else one.id
+            why.setdefault(name(end), f"the time around an incident, {one.label}: {said}")
+    odd = (verdicts["label"] != NORMAL) & ~troubled
+    for address, share in odd.groupby(verdicts["device"]).mean().items():
         if share > _SUSPICIOUS:
-            found.setdefault(str(device), f"{share:.0%} of its windows look odd to the model")
-    return {name(device): why for device, why in found.items()}
+            troubled |= device == address
+            why[name(str(address))] = f"{share:.0%} of its windows look odd to the model"
+    return troubled, why
 
 
-def _read_odd(analysis: Analysis, plant: Plant | None, troubled: set[str]) -> pd.DataFrame:
-    """``role odd`` of the windows of quiet devices."""
+def _read_odd(analysis: Analysis, plant: Plant | None, troubled: np.ndarray) -> pd.DataFrame:
+    """``role odd`` of the quiet windows."""
     roles = {one.address: one.role for one in plant.devices} if plant else {}
     verdicts = analysis.verdicts
-    quiet = ~verdicts["device"].map(analysis.view.name_of).isin(troubled)
     return pd.DataFrame(
         {
             "role": verdicts["device"].map(lambda one: roles.get(one, "")).astype(str),
             "odd": 1.0 - verdicts[f"p_{NORMAL}"].astype(float),
         }
-    )[quiet].reset_index(drop=True)
+    )[~troubled].reset_index(drop=True)
 
 
 def _alarmed_shares(table: pd.DataFrame, usual: float) -> pd.Series:

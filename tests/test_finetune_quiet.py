@@ -88,11 +88,17 @@ def test_a_second_quiet_time_takes_the_place_of_the_first(quieted, calm):
     assert read_card(find_folder(home, "works")).made_by.count("refresh") == 1
 
 
-def test_devices_with_an_incident_do_not_set_what_is_normal(tmp_path):
+def verdicts_of(path, plant):
+    llm, card = load_registered(POCKET)
+    return analyse(path, llm, card, plant).verdicts
+
+
+def test_the_time_around_an_incident_does_not_set_what_is_normal(tmp_path):
     write_simulation(simulate(6, devices=8, hours=0.5, scenarios=["recon"]), tmp_path / "plant")
     plant = load_plant(tmp_path / "plant" / "plant.yaml")
     made = refresh_from_quiet(tmp_path / "plant", "line", tmp_path, plant, 0.05)
     assert any("recon" in why for why in made.left_out.values())
+    assert 0 < made.windows[""] < len(verdicts_of(tmp_path / "plant", plant))
     assert "left out: " in render_quieted(made)
 
 
