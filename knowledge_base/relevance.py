@@ -171,6 +171,16 @@ def code_share(asked: Asked, held: frozenset[str], title: frozenset[str]) -> flo
     return float(asked.rarity[exact].sum() / asked.rarity.sum())
 
 
+def explains_code(asked: Asked, text: str) -> bool:
+    """Whether a line or a table's row of a passage begins with a code that is asked for: there it is
+    explained, elsewhere it is only mentioned."""
+    keys = {code_key(word) for word in asked.words if is_code(word)}
+    if not keys:
+        return False
+    first = (WORD.search(line) for line in text.splitlines())
+    return any(found is not None and code_key(found[0].lower()) in keys for found in first)
+
+
 def _code_terms(word: str) -> frozenset[str]:
     """The terms of a code that stand for the whole of it."""
     whole, *_ = word_terms(word.lower())
@@ -188,15 +198,19 @@ def features(asked: Asked, of_passages: np.ndarray) -> np.ndarray:
     return np.column_stack([of_passages, np.tile(of_question, (len(of_passages), 1))])
 
 
-def relevance(seen: np.ndarray, code_shares: Sequence[float]) -> np.ndarray:
+def relevance(
+    seen: np.ndarray, code_shares: Sequence[float], explained: Sequence[bool]
+) -> np.ndarray:
     """Probability that each passage answers, shape (n_passages,).
 
     Args:
         seen: ``features``.
         code_shares: ``code_share`` of each.
+        explained: ``explains_code`` of each.
     """
     *slopes, bias = WEIGHTS
     likely = 1 / (1 + np.exp(-(seen @ np.array(slopes) + bias)))
     exact = np.array(code_shares) >= _CODE_SHARE
-    # Of several that hold the code, the order stays.
-    return np.where(exact, CODE_SURE + (1 - CODE_SURE) * likely, likely)
+    # Of several that hold the code, those that explain it come first; among these the order stays.
+    order = (np.array(explained, float) + likely) / 2
+    return np.where(exact, CODE_SURE + (1 - CODE_SURE) * order, likely)

@@ -25,6 +25,7 @@ from knowledge_base.minilm import Embedded
 from knowledge_base.relevance import (
     BOUND,
     code_share,
+    explains_code,
     features,
     match,
     read_asked,
@@ -157,7 +158,8 @@ def rank(index: Index, question: str, kind: Kind | None = None) -> Ranking:
     shares = [
         code_share(asked, words.terms[row], title) for row, title in zip(rows, titles, strict=True)
     ]
-    likely = relevance(seen, shares)
+    explained = [explains_code(asked, words.chunks[row].text) for row in rows]
+    likely = relevance(seen, shares, explained)
     scores = dict(zip(rows, map(float, likely), strict=True))
     cosines = dict(zip(rows, meaning, strict=True))
     # Chroma leaves ties to chance; rows are sorted by chunk id, and so are ties here.

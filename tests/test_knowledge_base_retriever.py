@@ -279,6 +279,19 @@ def test_a_code_is_found_wherever_it_stands(home, tmp_path, question):
     assert first.score >= CODE_SURE
 
 
+def test_the_row_that_explains_a_code_comes_before_what_mentions_it(home, tmp_path):
+    text = (
+        "# Drive\n## Faults\nA log may read `fault F-731` twice: then look at F-731 in the table.\n"
+    )
+    table = "## Table\n| code | meaning | remedy |\n| --- | --- | --- |\n| F-731 | too hot | clean it |\n"
+    (tmp_path / "drive.md").write_text(text + table)
+    with open_index(home) as index:
+        index.add([tmp_path / "drive.md"])
+        first, second = search(index, "what does F-731 mean in the log?")[:2]
+    assert "too hot" in first.text
+    assert first.score > second.score >= CODE_SURE
+
+
 @pytest.mark.parametrize("question", ["E-9999", "what does H-777 mean?", "R-999", "fault F30001"])
 def test_a_code_of_no_document_is_left_unanswered(index, question):
     assert search(index, question) == []
