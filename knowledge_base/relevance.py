@@ -29,8 +29,8 @@ from knowledge_base.pieces import pieces_of, unit
 from knowledge_base.vocabulary import Vocabulary, concept_terms, numbers_alike, word_terms
 from knowledge_base.words import STOP_WORDS, WORD, code_key, is_code
 
-# A question whose codes make up this share of what it asks is answered by a passage that holds them:
-# a code alone means nothing to a sentence model.
+# A question whose codes make up this share of what it asks is answered by a passage that holds them,
+# and any question by the row that begins with its code: a code alone means nothing to a sentence model.
 _CODE_SHARE, CODE_SURE = 0.4, 0.9
 
 
@@ -171,14 +171,22 @@ def code_share(asked: Asked, held: frozenset[str], title: frozenset[str]) -> flo
     return float(asked.rarity[exact].sum() / asked.rarity.sum())
 
 
-def explains_code(asked: Asked, text: str) -> bool:
+def explains_code(asked: Asked, text: str, title: frozenset[str]) -> bool:
     """Whether a line or a table's row of a passage begins with a code that is asked for: there it is
-    explained, elsewhere it is only mentioned."""
-    keys = {code_key(word) for word in asked.words if is_code(word)}
-    if not keys:
+    explained, elsewhere it is only mentioned. What names the document itself is no code.
+
+    Args:
+        asked: a question.
+        text: the passage.
+        title: terms of its document's title.
+    """
+    codes = [_code_terms(word) for word in asked.words if is_code(word)]
+    codes = [terms for terms in codes if not terms & title]
+    if not codes:
         return False
     first = (WORD.search(line) for line in text.splitlines())
-    return any(found is not None and code_key(found[0].lower()) in keys for found in first)
+    begun = [_code_terms(found[0]) for found in first if found is not None and is_code(found[0])]
+    return any(terms & others for terms in codes for others in begun)
 
 
 def _code_terms(word: str) -> frozenset[str]:
@@ -210,7 +218,7 @@ def relevance(
     """
     *slopes, bias = WEIGHTS
     likely = 1 / (1 + np.exp(-(seen @ np.array(slopes) + bias)))
-    exact = np.array(code_shares) >= _CODE_SHARE
+    exact = np.array(explained, bool) | (np.array(code_shares) >= _CODE_SHARE)
     # Of several that hold the code, those that explain it come first; among these the order stays.
     order = (np.array(explained, float) + likely) / 2
     return np.where(exact, CODE_SURE + (1 - CODE_SURE) * order, likely)

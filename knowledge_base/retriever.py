@@ -158,7 +158,10 @@ def rank(index: Index, question: str, kind: Kind | None = None) -> Ranking:
     shares = [
         code_share(asked, words.terms[row], title) for row, title in zip(rows, titles, strict=True)
     ]
-    explained = [explains_code(asked, words.chunks[row].text) for row in rows]
+    explained = [
+        explains_code(asked, words.chunks[row].text, title)
+        for row, title in zip(rows, titles, strict=True)
+    ]
     likely = relevance(seen, shares, explained)
     scores = dict(zip(rows, map(float, likely), strict=True))
     cosines = dict(zip(rows, meaning, strict=True))
