@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from assistant.cli import doors, inventory, knowledge, research, serving, testbed, tuning, watching
+from assistant.cli import doors, inventory, knowledge, research, serving, testbed, watching
 from assistant.cli.options import (
     CapturePath,
     OutFile,
@@ -21,6 +21,7 @@ from assistant.cli.options import (
     with_settings,
     write_parquet,
 )
+from assistant.cli.tuning import adapters, training  # noqa: F401  registers its commands
 from assistant.offline import go_offline, hush_libraries
 from traffic.errors import UserError
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(knowledge.kb_app, name="kb")
 app.add_typer(inventory.plant_app, name="plant")
-app.add_typer(tuning.adapters_app, name="adapters")
+app.add_typer(adapters.adapters_app, name="adapters")
 app.add_typer(inventory.feedback_app, name="feedback")
 app.add_typer(watching.alarms_app, name="alarms")
 app.add_typer(watching.audit_app, name="audit")
