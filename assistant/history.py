@@ -75,6 +75,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     # A replay beside the live plant must not take back its alarms.
     ("ALTER TABLE alarms ADD COLUMN source TEXT NOT NULL DEFAULT ''",),
+    # Nor may a recording that is replayed anew be taken for what was raised the last time.
+    ("ALTER TABLE alarms ADD COLUMN run TEXT NOT NULL DEFAULT ''",),
 )
 
 # The rows of incident_states that nobody took back.

@@ -6,6 +6,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,9 @@ import pytest
 from assistant.audit import check_audit
 from assistant.detection import analyse
 from assistant.history import History
-from assistant.monitor.alarm_list import list_alarms
+from assistant.monitor.alarm_list import find_standing, list_alarms, read_meter
 from assistant.monitor.clock import SlotClock
+from assistant.monitor.open import open_source
 from assistant.monitor.recent import Recent
 from assistant.monitor.records import make_head, pack_records
 from assistant.monitor.replay import open_replay, read_rows
@@ -255,6 +258,43 @@ def test_a_finished_replay_begins_again_and_another_needs_its_own_state(models, 
     assert find_position(tmp_path / "monitor", "another") == {}
     again = watch(models, open_replay(path, 0), tmp_path, "press-shop")
     assert [one.end_s for one in first] == [one.end_s for one in again]
+
+    raised = [
+        [change.alarm for report in run for change in report.changes if change.act == "raise"]
+        for run in (first, again)
+    ]
+    assert raised[0]
+    assert [one.content for one in raised[0]] == [one.content for one in raised[1]]
+    with closing(History(tmp_path / "history.sqlite")) as history:
+        alarms = {one.incident: one for one in list_alarms(history)}
+        earlier, later = (alarms[run[-1].incident] for run in raised)
+        assert earlier.incident != later.incident
+        assert (earlier.returned_s, later.returned_s) == (earlier.incident_end_s, None)
+        assert read_meter(history, later.raised_s).last == len(raised[1])
+        history.set_state(earlier.incident, "acknowledged", "Ann")
+        assert find_standing(later, history, time.time()).state == "active"
+    assert check_audit(tmp_path / "history.sqlite").outcome == "whole"
+
+
+def test_a_replay_that_was_interrupted_goes_on_as_its_run_unless_it_begins_anew(models, tmp_path):
+    path = SAMPLES / "press-shop"
+    folder = tmp_path / "monitor"
+
+    def begin(anew: bool) -> tuple[str, dict]:
+        source, name = open_source(None, None, path, 0, "", folder, anew)
+        with closing(History(tmp_path / "history.sqlite")) as history:
+            watched = Watched(source, models.llm, models.card, history, folder, name)
+            with closing(Monitor(watched)) as running:
+                while running.step()[0] is None:
+                    pass
+                return running.run_id, find_position(folder, name)
+
+    first, stopped = begin(False)
+    assert stopped["packets"] > 0
+    assert begin(False)[0] == first
+    last, position = begin(True)
+    assert last > first
+    assert position == stopped
 
 
 # ---- What goes wrong ----

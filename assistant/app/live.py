@@ -32,6 +32,7 @@ class Live:
         self.end_s: float | None = None
         self.ended = False
         self.problem = ""
+        self.run: str | None = None  # of a recording; known once the monitor is open
         self.number = 0  # grows with whatever the monitor says
         self._heard_s = time.monotonic()
         self._stop = threading.Event()
@@ -57,6 +58,7 @@ class Live:
     def _run(self, open_monitor: Callable[[], Monitor]) -> None:
         try:
             running = open_monitor()
+            self.run = running.run_id
             try:
                 while not self.ended and not self._stop.is_set():
                     report, ended = running.step()

@@ -128,7 +128,8 @@ class Subject:
         else:
             found = list_alarms(history, since_s=self.now_s(history) - _DAY_S)
             if self.live:
-                found = [one for one in found if one.source == self.live.name]
+                shown = (self.live.name, self.live.run)
+                found = [one for one in found if (one.source, one.run) == shown]
         at_s = time.time()
         return [
             ShownAlarm(one, find_standing(one, history, at_s), _say(one, history, at_s))

@@ -34,6 +34,7 @@ def open_watched(
     speed: float,
     user: str,
     capture: Path | None,
+    anew: bool = False,
 ) -> Opened | None:
     """The source that is named; None where none is.
 
@@ -43,6 +44,7 @@ def open_watched(
         speed: of a replay.
         user: whom root becomes once an interface is open.
         capture: shown instead of a live plant.
+        anew: begin anew, wherever it stopped.
 
     Raises:
         UserError: several are named, it cannot be opened, or another process watches already.
@@ -57,7 +59,7 @@ def open_watched(
     folder = settings.home / "monitor"
     lock = own_folder(folder, "the monitor's state")
     try:
-        source, name = open_source(zeek_dir, interface, replay, speed, user, folder)
+        source, name = open_source(zeek_dir, interface, replay, speed, user, folder, anew)
     except BaseException:
         lock.release()
         raise

@@ -239,6 +239,9 @@ Replay = Annotated[
 Speed = Annotated[
     float, typer.Option(min=0, help="Of a replay: 10 is ten times faster, 0 as fast as possible.")
 ]
+Anew = Annotated[
+    bool, typer.Option("--anew", help="Begin anew, and not where the last time was interrupted.")
+]
 LookBack = Annotated[
     float, typer.Option(min=5, max=24 * 60, help="Minutes of live traffic that are looked back at.")
 ]

@@ -8,6 +8,7 @@ import typer
 
 from assistant.cli.doors import Certificate, Host, Hostname, Key, Login
 from assistant.cli.options import (
+    Anew,
     Interface,
     LookBack,
     Operators,
@@ -38,6 +39,7 @@ def serve(
     interface: Interface = None,
     replay: Replay = None,
     speed: Speed = 1.0,
+    anew: Anew = False,
     minutes: LookBack = 60.0,
     operators: Operators = 1,
     user: RunAs = "",
@@ -61,7 +63,7 @@ def serve(
 
     bound = Bound(host, port, login, tuple(hostname or ()), tls_cert, tls_key)
     with ExitStack() as stack:
-        opened = open_watched(settings, zeek_dir, interface, replay, speed, user, capture)
+        opened = open_watched(settings, zeek_dir, interface, replay, speed, user, capture, anew)
         if opened is not None:
             stack.callback(opened.lock.release)
         session = stack.enter_context(open_session(settings))

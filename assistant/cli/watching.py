@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from assistant.cli.options import (
+    Anew,
     Interface,
     LookBack,
     Operators,
@@ -48,6 +49,7 @@ def monitor(
     interface: Interface = None,
     replay: Replay = None,
     speed: Speed = 1.0,
+    anew: Anew = False,
     state: Annotated[
         Path | None,
         typer.Option(
@@ -82,7 +84,7 @@ def monitor(
     lock = own_folder(folder, "the monitor's state")
     try:
         plant = read_plant(settings)
-        source, name = open_source(zeek_dir, interface, replay, speed, user, folder)
+        source, name = open_source(zeek_dir, interface, replay, speed, user, folder, anew)
         with narrate("loading the model"):
             models = load_models(settings)
         with closing(History(settings.home / "history.sqlite")) as history:

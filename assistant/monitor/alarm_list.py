@@ -20,6 +20,8 @@ Tier = Literal["log", "notification", "alarm"]
 AlarmState = Literal["active", "acknowledged", "returned", "shelved", "suppressed"]
 
 RANK = {"log": 0, "notification": 1, "alarm": 2, "low": 0, "medium": 1, "high": 2}
+# Each run of a recording has the same times: only the newest counts.
+_NEWEST_RUN = " AND a.run = (SELECT max(b.run) FROM alarms AS b WHERE b.source = a.source)"
 METER_S, FLOOD, FLOOD_OVER = 600.0, 10, 5
 _DAY_S = 86_400.0
 
@@ -70,6 +72,7 @@ class Alarm:
         incident_end_s: newest evidence.
         content: what it says.
         source: which source showed it: the interface, the folder, the recording.
+        run: when the replay of a recording began, ISO 8601; "" of what is live.
     """
 
     incident: str
@@ -84,6 +87,7 @@ class Alarm:
     incident_end_s: float
     content: AlarmContent
     source: str = ""
+    run: str = ""
 
 
 def list_alarms(history: History, since_s: float | None = None, tier: Tier = "log") -> list[Alarm]:
@@ -205,13 +209,14 @@ def read_meter(history: History, now_s: float, operators: int = 1) -> Meter:
         operators: on shift, at least 1.
     """
     sql = (
-        "SELECT raised_s FROM raisings WHERE tier = 'alarm' AND suppressed = '' AND raised_s > ?"
-        " AND raised_s <= ? ORDER BY raised_s"
+        "SELECT r.raised_s FROM raisings AS r JOIN alarms AS a ON a.incident = r.incident"  # noqa: S608 - no text from outside
+        f" WHERE r.tier = 'alarm' AND r.suppressed = '' AND r.raised_s > ? AND r.raised_s <= ?{_NEWEST_RUN}"
+        " ORDER BY r.raised_s"
     )
     times = [row["raised_s"] for row in history.file.rows(sql, now_s - _DAY_S, now_s)]
     actors = history.file.rows(
-        "SELECT r.device, a.label, count(*) AS n FROM raisings AS r JOIN alarms AS a"
-        " ON a.incident = r.incident WHERE r.tier = 'alarm' AND r.raised_s > ? AND r.raised_s <= ?"
+        "SELECT r.device, a.label, count(*) AS n FROM raisings AS r JOIN alarms AS a"  # noqa: S608
+        f" ON a.incident = r.incident WHERE r.tier = 'alarm' AND r.raised_s > ? AND r.raised_s <= ?{_NEWEST_RUN}"
         " GROUP BY r.device, a.label ORDER BY n DESC, r.device LIMIT 10",
         now_s - _DAY_S,
         now_s,

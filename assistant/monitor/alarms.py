@@ -9,6 +9,7 @@ id under which it was first raised, however it grows.
 
 import hashlib
 import json
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -66,10 +67,21 @@ class Alarms:
         plant: Plant | None = None,
         source: str = "",
         off_delay_s: float = OFF_DELAY_S,
+        run: str = "",
     ) -> None:
-        """Go on with the alarms that a source has in the file; those of others are left alone."""
+        """Go on with the alarms that a source has in the file; those of others are left alone.
+
+        Args:
+            history: the file.
+            plant: names and contacts.
+            source: whose alarms these are.
+            off_delay_s: without new evidence for so long an alarm is over.
+            run: of a recording, when its replay began: what an earlier run raised is not what this
+                one raises, and is over.
+        """
         self._history, self._plant, self._off_delay_s = history, plant or Plant(), off_delay_s
-        self._source = source
+        self._source, self._run = source, run
+        self._end_earlier_runs()
         self._last_seen: dict[str, float] = {}
         self._raised_as: dict[str, str] = {}
 
@@ -100,6 +112,26 @@ class Alarms:
         ]
         return self._update([*seen, *map(_see_condition, conditions)], now_s, at_s)
 
+    def _end_earlier_runs(self) -> None:
+        """Let what an earlier run of this recording raised be over: its traffic came to its end."""
+        ended = [
+            one
+            for one in list_alarms(self._history)
+            if one.returned_s is None and one.source == self._source and one.run < self._run
+        ]
+        if ended:
+            over = [Change("return", _returned(one, one.incident_end_s)) for one in ended]
+            self._keep(over, time.time())
+
+    def _own_id(self, incident: str) -> str:
+        """The id under which an incident is raised: its own, or where that of another source or
+        run has it, one of this run."""
+        sql = "SELECT 1 FROM alarms WHERE incident = ? AND NOT (source = ? AND run = ?)"
+        if not self._history.file.rows(sql, incident, self._source, self._run):
+            return incident
+        mark = hashlib.sha256(f"{self._source} {self._run}".encode()).hexdigest()[:6]
+        return f"{incident}-{mark}"
+
     def name_incidents(self, incidents: Sequence[Incident]) -> tuple[Incident, ...]:
         """The incidents that ``update`` got last, each under the id of its alarm, so that what is
         said of one is said of the other."""
@@ -116,14 +148,19 @@ class Alarms:
         self, seen: Sequence[_Seen], now_s: float, at_s: float, sensor: bool = False
     ) -> list[Change]:
         alarms = list_alarms(self._history, since_s=now_s - _DAY_S)
-        known = {one.incident: one for one in alarms if one.source == self._source}
-        pairs = _match(seen, known)
+        mine = (self._source, self._run)
+        known = {one.incident: one for one in alarms if (one.source, one.run) == mine}
+        named = [replace(one, id=self._own_id(one.id)) for one in seen]
+        pairs = _match(named, known)
         if not sensor:
-            self._raised_as = {one.id: before.incident for one, before in pairs if before}
+            self._raised_as = {
+                one.id: before.incident if before else own.id
+                for one, (own, before) in zip(seen, pairs, strict=True)
+            }
         changes: list[Change] = []
         for one, before in pairs:
             changes += self._follow(one, before, now_s, at_s)
-        matched = {before.incident for _, before in pairs if before} | {one.id for one in seen}
+        matched = {before.incident for _, before in pairs if before} | {one.id for one in named}
         self._last_seen |= dict.fromkeys(matched, now_s)
         for alarm in known.values():
             about_sensor = alarm.label == SENSOR
@@ -161,6 +198,7 @@ class Alarms:
             incident_end_s=max(one.end_s, before.incident_end_s if before else one.end_s),
             content=one.content,
             source=self._source,
+            run=self._run,
         )
         changes = []
         if raised:

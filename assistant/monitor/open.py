@@ -5,7 +5,7 @@ from pathlib import Path
 from assistant.monitor.interface import Interface, drop_privileges
 from assistant.monitor.replay import open_replay
 from assistant.monitor.source import Source
-from assistant.monitor.watch import find_position
+from assistant.monitor.watch import end_run, find_position
 from assistant.monitor.zeek_folder import ZeekFolder
 from traffic.errors import UserError
 
@@ -17,6 +17,7 @@ def open_source(
     speed: float,
     user: str,
     folder: Path,
+    anew: bool = False,
 ) -> tuple[Source, str]:
     """The one source that is named, where the state says that it stopped, with its name for
     sentences.
@@ -26,6 +27,7 @@ def open_source(
         speed: of a replay.
         user: whom root becomes once an interface is open.
         folder: of the state.
+        anew: begin with a recording's first packet, though the state says that it stopped later.
 
     Raises:
         UserError: none or several are named, it cannot be opened, or the state is of another.
@@ -38,6 +40,8 @@ def open_source(
             "--replay PATH; name one"
         )
     name = str(named[given[0]])
+    if anew:
+        end_run(folder)
     position = find_position(folder, name)
     if replay is not None:
         return open_replay(replay, speed, position), name

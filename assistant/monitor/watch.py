@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ _WAIT_S = 0.25
 # core; of larger plants every second slot, every third.
 _ROWS_A_SLOT = 100_000
 _STOPPED_S = 30.0
+_NO_SLOT = 1 << 62  # all verdicts are of earlier slots
 
 
 @dataclass(frozen=True)
@@ -126,9 +128,20 @@ def find_position(folder: Path, name: str) -> dict[str, Any]:
     if kept["name"] != name:
         raise UserError(
             f"{folder} holds the state of {kept['name']}; expected that of {name}; "
-            "name another folder with --state"
+            "name another folder with --state, or give that up with --anew"
         )
     return dict(kept["position"])
+
+
+def end_run(folder: Path) -> None:
+    """Let what a state is of be over, so that the next start begins anew.
+
+    Raises:
+        UserError: the state cannot be read or written.
+    """
+    with closing(MonitorState(folder)) as state:
+        if kept := state.progress():
+            state.save(kept | {"ended": True}, state.verdicts().iloc[:0], 0)
 
 
 class Monitor:
@@ -145,6 +158,8 @@ class Monitor:
         self._state = MonitorState(watched.folder)
         kept = self._state.progress()
         kept = {} if kept.get("ended") else kept
+        # Once noted, so that a replay that is killed goes on as the run that it was.
+        self._run = str(kept.get("run", "" if watched.source.live or kept else _stamp()))
         self._recent = Recent(watched.folder / "recent", bounds.horizon_s, bounds.most_rows)
         self._recent.restore(kept.get("recent", {}))
         newest_s = float(kept.get("newest_s", float("nan")))
@@ -155,7 +170,8 @@ class Monitor:
         self._judge = Judge(watched.llm, watched.card, self._state.verdicts(), watched.plant)
         if not kept:
             self._judge.forget()
-        self._alarms = Alarms(watched.history, watched.plant, watched.name)
+            self._save(None, self._judge.nothing(), _NO_SLOT, ended=False)
+        self._alarms = Alarms(watched.history, watched.plant, watched.name, run=self._run)
         self._sensor = SensorHealth(watched.name)
         self._full_since_s: float | None = None
         self._pending: Batch | None = None
@@ -164,6 +180,11 @@ class Monitor:
         self.analysis: Analysis | None = None
         if watched.source.live and kept:
             self._note_stop(float(kept.get("at_s", time.time())))
+
+    @property
+    def run_id(self) -> str:
+        """Of which run of a recording its alarms are; "" of what is live."""
+        return self._run
 
     def close(self) -> None:
         """Close the state; the history is the caller's."""
@@ -265,7 +286,8 @@ class Monitor:
                 )
             else:
                 changes = self._alarms.update_sensor(conditions, end_s, time.time())
-            self._save(closable, judged, end_s, ended)
+            first_slot = int((end_s - self._w.bounds.horizon_s) // SAMPLE_S) - 60
+            self._save(closable, judged, first_slot, ended)
             if capture is not None and due:
                 named = self._alarms.name_incidents(incidents)
                 self.analysis = Analysis(
@@ -292,19 +314,21 @@ class Monitor:
             self._sensor.hold(found, self._now_s())
             return None
 
-    def _save(self, closable: int, judged: Judged, end_s: float, ended: bool) -> None:
+    def _save(self, closed: int | None, judged: Judged, first_slot: int, ended: bool) -> None:
+        """Note where the source is, what is kept and new verdicts; verdicts of slots before
+        ``first_slot`` are let go."""
         noted = self._recent.sync()
         progress = {
             "name": self._w.name,
+            "run": self._run,
             "ended": ended,
             "position": self._position,
             "recent": noted,
-            "closed": closable,
+            "closed": closed,
             "newest_s": self._clock.newest_s,
             "begun_s": self._begun_s,
             "at_s": time.time(),
         }
-        first_slot = int((end_s - self._w.bounds.horizon_s) // SAMPLE_S) - 60
         self._state.save(progress, self._judge.rows_of(judged.fresh), first_slot)
         # Only now: what was noted before names these pieces.
         self._recent.drop_old(self._clock.newest_s)
@@ -360,3 +384,8 @@ class Monitor:
         now_s = time.time()
         if now_s - since_s >= _STOPPED_S:
             self._sensor.hold(make_condition("stopped", self._w.name, since_s, now_s), now_s)
+
+
+def _stamp() -> str:
+    """This moment, as ISO 8601 has it, UTC."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
