@@ -79,6 +79,7 @@ def make_site_texts(
     recipe: Recipe,
     folder: Path,
     progress: Callable[[int, int], None] | None = None,
+    first_seed: int = _FIRST_SEED,
 ) -> pd.DataFrame:
     """Render captures and simulated plants, each once: what lies in ``folder`` is not made again.
 
@@ -88,6 +89,7 @@ def make_site_texts(
         recipe: gives the plants' sizes.
         folder: keeps a parquet file for each.
         progress: called with the numbers of captures that are finished and that there are.
+        first_seed: of the plants; by default such as no recipe names.
 
     Returns:
         A row a window: ``text label direction capture device start_s kind``.
@@ -96,7 +98,7 @@ def make_site_texts(
         UserError: a capture or its truth cannot be read, or the truth does not fit it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    seeds = range(_FIRST_SEED, _FIRST_SEED + plants)
+    seeds = range(first_seed, first_seed + plants)
     names = [*captures, *(f"simulated-{seed}" for seed in seeds)]
     jobs = [
         partial(_write, name, captures.get(name), recipe, folder / f"{name}.parquet")

@@ -21,7 +21,7 @@ from assistant.cli.options import (
     with_settings,
     write_parquet,
 )
-from assistant.cli.tuning import adapters, training  # noqa: F401  registers its commands
+from assistant.cli.tuning import adapters, align, training  # noqa: F401  registers its commands
 from assistant.offline import go_offline, hush_libraries
 from traffic.errors import UserError
 

@@ -1,0 +1,1 @@
+"""Operators' feedback to an aligned adapter: claims, evidence, preferences, rewards, trainers."""
