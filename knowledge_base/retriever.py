@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -90,6 +91,7 @@ class Ranking:
     seen: dict[int, np.ndarray]
 
 
+_MOST_KEPT = 200
 _NOTHING = Ranking((), (), (), (), {}, frozenset(), {})
 
 
@@ -127,7 +129,19 @@ def rank(index: Index, question: str, kind: Kind | None = None) -> Ranking:
     Raises:
         UserError: the stored vectors were made by another embedder.
     """
-    question = question[:MAX_QUESTION_CHARS]
+    key = (question[:MAX_QUESTION_CHARS], kind)
+    # Questions differ, but what is asked of past incidents and manuals is the same for all that ask
+    # about one incident.
+    kept: dict[Any, Ranking] = index.memo.setdefault("rankings", {})
+    found = kept.get(key)
+    if found is None:
+        while len(kept) >= _MOST_KEPT:
+            kept.pop(next(iter(kept)), None)
+        found = kept[key] = _rank(index, *key)
+    return found
+
+
+def _rank(index: Index, question: str, kind: Kind | None) -> Ranking:
     axes = index.store.pieces.axes() if index.chunks() else None
     if axes is None or not make_tokens(question):
         return _NOTHING

@@ -52,6 +52,7 @@ def serve(
 ) -> None:
     """Open the page for operators at http://127.0.0.1:7860, a plant watched live or a capture, with
     REST, MCP and metrics beside it."""
+    from assistant.answers.answer import answer
     from assistant.api.desk import Desk
     from assistant.api.serve import Bound
     from assistant.api.serve import serve as serve_doors
@@ -60,6 +61,7 @@ def serve(
     from assistant.app.subject import Subject
     from assistant.app.watching import begin_live, open_watched
     from assistant.session import open_session, read_plant
+    from knowledge_base.retriever import search
 
     bound = Bound(host, port, login, tuple(hostname or ()), tls_cert, tls_key)
     with ExitStack() as stack:
@@ -76,7 +78,9 @@ def serve(
                 analysis = session.analyse(capture, progress) if capture else None
             subject = Subject(capture.name if capture else "", analysis, plant=plant)
         page = build_page(session, subject, operators)
-        # The sentence model loads now, so that the first operator does not wait for it.
-        session.index.read_question("is anything wrong?")
+        # What every answer needs loads now, so that the first operator does not wait for it.
+        search(session.index, "is anything wrong?")
+        if subject.analysis is not None:
+            answer("what is wrong?", subject.analysis, session.index, history=session.history)
         desk = Desk(session, lambda: subject.analysis, subject.name)
         serve_doors(desk, page, mount_options(), bound, typer.echo, say_notes)

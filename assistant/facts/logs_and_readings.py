@@ -77,6 +77,8 @@ def record_facts(
         start_s: start of the time asked about: what lies in it comes first.
         end_s: end of it.
     """
+    if not len(view.records.logs) and not len(view.records.sensors):
+        return []
     logs, readings = _log_findings(view, device), _sensor_findings(view, device)
     near = [
         (table["start_s"] < end_s + _NEAR_S) & (table["end_s"] > start_s - _NEAR_S)
