@@ -68,13 +68,14 @@ def render_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> st
 
 def verdict_lines(verdicts: pd.DataFrame) -> Iterator[str]:
     """One JSON object per window: device, start_s, end_s, label, probability, abstained,
-    probabilities."""
-    columns = ["device", "start_s", "end_s", "label", "probability", "abstained"]
+    probabilities; its site first, where the table has one."""
+    known = ("site", "device", "start_s", "end_s", "label", "probability", "abstained")
+    columns = [name for name in known if name in verdicts]
     for row in verdicts.to_dict("records"):
-        known = {name: row[name] for name in columns}
+        said = {name: row[name] for name in columns}
         chances = {label: round(float(row[f"p_{label}"]), 6) for label in LABELS}
-        known["probability"] = round(float(known["probability"]), 6)
-        yield json.dumps(plain(known | {"probabilities": chances}))
+        said["probability"] = round(float(said["probability"]), 6)
+        yield json.dumps(plain(said | {"probabilities": chances}))
 
 
 def verdict_csv(verdicts: pd.DataFrame, header: bool = True) -> str:
@@ -87,8 +88,10 @@ def verdict_table(verdicts: pd.DataFrame) -> str:
     rows = []
     for row in verdicts.itertuples():
         label = f"{row.label}{' ?' if row.abstained else ''}"
-        rows.append([row.device, clock(row.start_s), label, f"{row.probability:.2f}"])
-    return render_table(["device", "start (UTC)", "label", "probability"], rows)
+        of_site = [row.site] if "site" in verdicts else []
+        rows.append([*of_site, row.device, clock(row.start_s), label, f"{row.probability:.2f}"])
+    heads = ["site"] if "site" in verdicts else []
+    return render_table([*heads, "device", "start (UTC)", "label", "probability"], rows)
 
 
 def incident_table(incidents: Sequence[Incident], judged: str, shown: Clock) -> str:

@@ -1,6 +1,7 @@
 """Models of a few thousand random weights, saved as real ones are: small enough for a test, whole
 enough to load."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,6 +47,28 @@ def build_model(
     config = LlamaConfig(vocab_size=len(tokenizer), **shape)
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def build_adapter(
+    folder: Path, base: Path, rank: int, seed: int, layers: str = "", **config: object
+) -> Path:
+    """A random LoRA adapter of a tiny Llama, as PEFT saves one, of the linear layers whose names
+    hold ``layers``."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    torch.manual_seed(seed)
+    parts = {}
+    for name, weight in load_file(base / "model.safetensors").items():
+        if "_proj" in name and layers in name:
+            stem = f"base_model.model.{name.removesuffix('.weight')}"
+            parts[f"{stem}.lora_A.weight"] = torch.randn(rank, weight.shape[1]) / 4
+            parts[f"{stem}.lora_B.weight"] = torch.randn(weight.shape[0], rank) / 4
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(parts, folder / "adapter_model.safetensors")
+    settings = {"peft_type": "LORA", "r": rank, "lora_alpha": 2 * rank, **config}
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
     return folder
 
 

@@ -174,18 +174,29 @@ def windows(path: CapturePath, settings: "Settings", out: OutFile = None) -> Non
 @app.command()
 @with_settings(*_ANALYSIS)
 def classify(
-    path: CapturePath,
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            help="A capture as `windows` reads it, or SITE=PATH for each of several sites, which are "
+            "judged together, each by its own adapter.",
+            metavar="PATH",
+        ),
+    ],
     settings: "Settings",
     form: Annotated[Literal["table", "jsonl", "csv"], typer.Option("--format")] = "table",
 ) -> None:
     """Give every window a verdict: a label, how sure, and the probabilities of the others."""
     from assistant.report import verdict_csv, verdict_lines, verdict_table
     from assistant.session import load_models, open_verdicts
+    from assistant.sites import open_site_verdicts, parse_captures
 
     with ExitStack() as stack:
         with narrate("classifying") as progress:
-            models = load_models(settings)
-            judged = stack.enter_context(open_verdicts(path, settings, models, progress))
+            if captures := parse_captures(paths, settings):
+                opened = open_site_verdicts(captures, settings, progress)
+            else:
+                opened = open_verdicts(Path(paths[0]), settings, load_models(settings), progress)
+            judged = stack.enter_context(opened)
         say_notes(judged.notes)
         for number, verdicts in enumerate(judged.verdicts):
             if form == "jsonl":

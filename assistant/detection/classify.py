@@ -67,6 +67,23 @@ def classify(
     check_card(card)
     prompts = make_prompts(render_windows(windows), llm)
     scores = llm.score(prompts, [ANSWERS[label] for label in LABELS], progress)
+    return judge_scores(windows, scores, card, plant)
+
+
+def judge_scores(
+    windows: Windows, scores: np.ndarray, card: AdapterCard, plant: Plant | None = None
+) -> pd.DataFrame:
+    """Verdicts from scores, whoever gave them.
+
+    Args:
+        windows: n of them.
+        scores: shape (n, len(LABELS)), log-probabilities.
+        card: of the adapter that gave them; one that `check_card` passes.
+        plant: tells the devices' roles.
+
+    Returns:
+        As `classify`.
+    """
     place = windows.table[["device", "start_s", "end_s"]].reset_index(drop=True)
     slots = np.rint(place["start_s"].to_numpy() / SAMPLE_S).astype(np.int64)
     shift = find_shifts(scores, card.bounds, place["device"].factorize()[0], slots)

@@ -12,6 +12,7 @@ A LoRA adapter (Hu et al. 2021, arXiv 2106.09685) is merged as the weights are r
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -184,20 +185,40 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat([-high, low], dim=-1) * sin
 
 
-def _merge(weights: dict[str, Tensor], adapter: Path) -> None:
+@dataclass(frozen=True)
+class LowRank:
+    """What an adapter adds to a linear layer: ``scale`` times up @ down, both float32."""
+
+    down: Tensor  # (rank, in)
+    up: Tensor  # (out, rank)
+    scale: float
+
+
+def read_lora(adapter: Path) -> dict[str, LowRank]:
+    """The parts of a LoRA adapter by the names of the layers that they belong to.
+
+    Raises:
+        KeyError: a part is missing, or there is one of something else.
+    """
     lora = _read(adapter / "adapter_config.json")
     parts = {
         name.removeprefix("base_model.model."): part.float()
         for name, part in load_file(adapter / "adapter_model.safetensors").items()
     }
+    found = {}
     for name, down in parts.items():
-        stem, found, _ = name.partition("lora_A.weight")
-        if found:
-            weights[f"{stem}weight"] += (parts[f"{stem}lora_B.weight"] @ down) * (
-                lora["lora_alpha"] / lora["r"]
-            )
+        layer, is_down, _ = name.partition(".lora_A.weight")
+        if is_down:
+            up = parts[f"{layer}.lora_B.weight"]
+            found[layer] = LowRank(down, up, lora["lora_alpha"] / lora["r"])
         elif not name.endswith("lora_B.weight"):
             raise KeyError(f"{name} is no part of a LoRA adapter")
+    return found
+
+
+def _merge(weights: dict[str, Tensor], adapter: Path) -> None:
+    for layer, part in read_lora(adapter).items():
+        weights[f"{layer}.weight"] += (part.up @ part.down) * part.scale
 
 
 def _read(path: Path) -> Any:

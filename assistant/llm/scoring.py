@@ -23,6 +23,7 @@ from torch.nn.functional import pad
 
 from assistant.llm.answer_tree import BATCH_TOKENS, ChoiceTree, count_shared_tokens, make_batches
 from assistant.llm.llama import Llama, is_small_llama
+from assistant.llm.stacked import StackedLlama, mix_batches
 from assistant.llm.weights import unloadable
 
 _WIDTHS = 16  # tokens: rows differ in length by less within a batch
@@ -35,15 +36,22 @@ class Scorer:
         model: a `Llama`, or a `Transformer`, which has the same methods and writes too.
     """
 
-    def __init__(self, folder: Path, adapter: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, adapter: Path | None = None, sites: Sequence[Path] = ()
+    ) -> None:
         """Load what `check_model_folder` and `check_adapter_folder` pass, the adapter merged in.
+
+        Args:
+            folder: the base's.
+            adapter: of one site.
+            sites: instead, the adapters of several, each beside the base.
 
         Raises:
             UserError: the folder is not such a model, it needs code of its own, or the adapter does
                 not fit it.
         """
         try:
-            self.model: Any = _load(folder, adapter)
+            self.model: Any = StackedLlama(folder, sites) if sites else _load(folder, adapter)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise unloadable(adapter or folder, error) from error
         self._threads = torch.get_num_threads()
@@ -52,29 +60,38 @@ class Scorer:
         self._fixed = isinstance(self.model, Llama) and self.model.small
 
     def score(
-        self, rows: list[list[int]], tree: ChoiceTree, progress: Callable[[int, int], None] | None
+        self,
+        rows: list[list[int]],
+        tree: ChoiceTree,
+        progress: Callable[[int, int], None] | None,
+        which: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Log-probability of every choice after every row, shape (n_rows, n_choices)."""
+        """Log-probability of every choice after every row, shape (n_rows, n_choices).
+
+        ``which`` tells the adapter of each row, where the model has those of several sites.
+        """
         one_path = len(tree.paths) == 1
-        # What rows share is known only of all of them together.
-        shared = 0 if self._fixed and one_path else count_shared_tokens(rows)
+        # What rows share is known only of all of them together, and by one adapter.
+        alone = (self._fixed and one_path) or which is not None
+        shared = 0 if alone else count_shared_tokens(rows)
         rests = [row[shared:] for row in rows]
         lengths = [len(rest) + tree.longest for rest in rests]
         if self._fixed and one_path:
             lengths = [_round_up(length) for length in lengths]
         equal = self._fixed or not one_path
-        batches = make_batches(lengths, BATCH_TOKENS, equal)
+        if which is None:
+            batches = make_batches(lengths, BATCH_TOKENS, equal)
+        else:
+            batches = mix_batches(lengths, which, BATCH_TOKENS)
         sums = np.empty((len(rows), len(tree.steps)), np.float32)
         with torch.inference_mode():
             prefix = self.model.read(self._pad([rows[0][:shared]])) if shared else None
-        score = partial(self._score_batch, tree=tree, prefix=prefix)
+        score = partial(self._score_batch, rests=rests, tree=tree, prefix=prefix, which=which)
         done = 0
         with self._pool() as pool:
-            for batch, scored in zip(
-                batches, pool.map(score, [[rests[i] for i in b] for b in batches]), strict=True
-            ):
+            for batch, scored in zip(batches, pool.map(score, batches), strict=True):
                 sums[batch] = scored
-                done += len(batch)
+                done += len(set(batch))
                 if progress is not None:
                     progress(done, len(rows))
         return sums
@@ -93,41 +110,43 @@ class Scorer:
         finally:
             torch.set_num_threads(self._threads)
 
-    def _score_batch(self, rests: list[list[int]], tree: ChoiceTree, prefix: Any) -> np.ndarray:
+    def _score_batch(
+        self,
+        batch: list[int],
+        rests: list[list[int]],
+        tree: ChoiceTree,
+        prefix: Any,
+        which: np.ndarray | None,
+    ) -> np.ndarray:
+        model = self.model if which is None else self.model.of(which[batch])
         with torch.inference_mode():
-            cache = self.model.repeat(prefix, len(rests)) if prefix is not None else None
-            return _sum_steps(self._read_nodes(rests, tree, cache), tree)
+            cache = model.repeat(prefix, len(batch)) if prefix is not None else None
+            return _sum_steps(self._read_nodes(model, [rests[i] for i in batch], tree, cache), tree)
 
-    def _read_nodes(self, rests: list[list[int]], tree: ChoiceTree, cache: Any) -> Any:
+    def _read_nodes(self, model: Any, rests: list[list[int]], tree: ChoiceTree, cache: Any) -> Any:
         """Logits at every node of the tree, shape (n_rests, n_nodes, vocabulary)."""
         if len(tree.paths) == 1:
             ids = self._pad([[*rest, *tree.paths[0]] for rest in rests])
             if self._fixed:
-                ids = _fix_shape(ids)
+                # Batches of several sites are full.
+                ids = _fix_shape(ids, None if model is self.model else len(ids))
             positions = torch.tensor(
                 [[len(rest) - 1 + depth for _, depth in tree.nodes] for rest in rests]
             )
-            return self.model.logits(
-                ids, cache, torch.arange(len(rests))[:, None], positions, False
-            )[0]
+            return model.logits(ids, cache, torch.arange(len(rests))[:, None], positions, False)[0]
         # Several paths: all rests have one length, so the cache is used again for every path
         # without any mask.
         count = len(tree.paths)
         last = torch.full((len(rests), 1), len(rests[0]) - 1)
-        root, cache = self.model.logits(
+        root, cache = model.logits(
             self._pad(rests), cache, torch.arange(len(rests))[:, None], last, True
         )
         inner = [(path, depth) for path, depth in tree.nodes if depth > 0]
         rows = torch.tensor([[i * count + path for path, _ in inner] for i in range(len(rests))])
         positions = torch.tensor([[depth - 1 for _, depth in inner]]).expand(len(rests), -1)
         ids = self._pad(tree.paths).repeat(len(rests), 1)
-        return torch.cat(
-            [
-                root,
-                self.model.logits(ids, self.model.repeat(cache, count), rows, positions, False)[0],
-            ],
-            dim=1,
-        )
+        read, _ = model.logits(ids, model.repeat(cache, count), rows, positions, False)
+        return torch.cat([root, read], dim=1)
 
     def _pad(self, rows: Sequence[Sequence[int]]) -> Any:
         """Pad on the right with any token: what comes after a position cannot change it in a causal
@@ -142,10 +161,10 @@ def _round_up(length: int) -> int:
     return -(-length // _WIDTHS) * _WIDTHS
 
 
-def _fix_shape(ids: Any) -> Any:
+def _fix_shape(ids: Any, rows: int | None = None) -> Any:
     """Token ids padded to a width and a number of rows that follow from their length alone."""
     width = _round_up(ids.shape[1])
-    count = max(BATCH_TOKENS // width, 1)
+    count = rows or max(BATCH_TOKENS // width, 1)
     return pad(ids, (0, width - ids.shape[1], 0, max(count - len(ids), 0)))
 
 
