@@ -61,6 +61,11 @@ def language_of(text: str) -> str:
     return best if votes[best] >= _LEAST_SHARE * len(words) else ENGLISH
 
 
+def writes_nouns_large(text: str) -> bool:
+    """Whether a text's language begins every noun with a capital, so that one shows no name."""
+    return language_of(text) == "de"
+
+
 def to_english(text: str) -> str:
     """A text with its known words put into English one by one; an English text as it is.
 

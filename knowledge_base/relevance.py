@@ -18,7 +18,8 @@ in docs/knowledge-base.md): the first four so that passages that answer come fir
 the scale so that the first passage's number is a probability.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,11 +28,27 @@ import numpy as np
 from knowledge_base.minilm import Embedded
 from knowledge_base.pieces import pieces_of, unit
 from knowledge_base.vocabulary import Vocabulary, concept_terms, numbers_alike, word_terms
-from knowledge_base.words import STOP_WORDS, WORD, code_key, is_code
+from knowledge_base.words import APART, STOP_WORDS, WORD, code_key, is_code
 
 # A question whose codes make up this share of what it asks is answered by a passage that holds them,
 # and any question by the row that begins with its code: a code alone means nothing to a sentence model.
 _CODE_SHARE, CODE_SURE = 0.4, 0.9
+# What manuals number by digits alone, and from how many digits on a number names one thing.
+_NUMBERED = frozenset(
+    [
+        "register",
+        "event",
+        "error",
+        "code",
+        "fault",
+        "alarm",
+        "message",
+        "warning",
+        "exception",
+        "parameter",
+    ]
+)
+_LEAST_DIGITS = 3
 
 
 class Weights(NamedTuple):
@@ -75,6 +92,9 @@ class Asked:
             ways to write its number.
         rarity: how telling each is, inverse document frequency; (n_words,).
         known: whether a passage holds it; (n_words,), bool.
+        codes: of each, the terms that stand for the whole of it where it is a code, also one of
+            digits alone: "register 30005", "event 024".
+        names: whether it names a thing; (n_words,), bool.
         pieces: word pieces of all of them along the index's axes, unit length; (n_pieces, n_axes).
         owner: which word each piece belongs to; (n_pieces,).
     """
@@ -83,6 +103,8 @@ class Asked:
     terms: tuple[frozenset[str], ...]
     rarity: np.ndarray
     known: np.ndarray
+    codes: tuple[frozenset[str], ...]
+    names: np.ndarray
     pieces: np.ndarray
     owner: np.ndarray
 
@@ -90,44 +112,61 @@ class Asked:
     def of_question(self) -> tuple[float, float, float]:
         """``length``, ``unknown`` and ``named``."""
         unknown = float(self.rarity[~self.known].sum() / self.rarity.sum())
-        strange = (word for word, held in zip(self.words, self.known, strict=True) if not held)
-        return float(np.log(len(self.words))), unknown, float(any(map(_is_name, strange)))
+        return float(np.log(len(self.words))), unknown, float((self.names & ~self.known).any())
 
 
-def _is_name(word: str) -> bool:
-    return is_code(word) or word != word.lower()
+def _is_name(word: re.Match[str], nouns: bool) -> bool:
+    """Whether a word that is no code is written as a name: a capital tells nothing at the beginning,
+    nor where all nouns have one."""
+    return word[0][1:] != word[0][1:].lower() or (
+        word[0] != word[0].lower() and word.start() > 0 and not nouns
+    )
 
 
-def read_asked(read: Embedded, words: Vocabulary, axes: np.ndarray) -> Asked | None:
+def _find_codes(words: Sequence[str]) -> Iterator[frozenset[str]]:
+    for before, word in zip(["", *words], words, strict=False):
+        counted = word.isdigit() and len(word) >= _LEAST_DIGITS and before.lower() in _NUMBERED
+        yield frozenset({word}) if counted else _code_terms(word) if is_code(word) else frozenset()
+
+
+def read_asked(
+    read: Embedded, words: Vocabulary, axes: np.ndarray, nouns: bool = False
+) -> Asked | None:
     """Cut a question into its telling words; None where it has none.
 
     Args:
         read: what the sentence model makes of the question.
         words: those of the index.
         axes: as ``knowledge_base.pieces.find_axes`` makes them, (hidden, n_axes).
+        nouns: whether the question's language writes all nouns with a capital.
     """
     telling = [word for word in WORD.finditer(read.text) if word[0].lower() not in STOP_WORDS]
     lying = [np.flatnonzero(pieces_of(word, read)) for word in telling]
-    kept = [(word[0], rows) for word, rows in zip(telling, lying, strict=True) if len(rows)]
-    if not kept:
+    found = [word for word, rows in zip(telling, lying, strict=True) if len(rows)]
+    lying = [rows for rows in lying if len(rows)]
+    if not found:
         return None
-    alike = numbers_alike([word.lower() for word, _ in kept])
+    kept = [word[0] for word in found]
+    alike = numbers_alike([word.lower() for word in kept])
     terms = [
         frozenset([*word_terms(word.lower()), *numbers])
-        for (word, _), numbers in zip(kept, alike, strict=True)
+        for word, numbers in zip(kept, alike, strict=True)
     ]
-    concepts = [frozenset(concept_terms(word)) for word, _ in kept]
+    concepts = [frozenset(concept_terms(word)) for word in kept]
+    codes = tuple(_find_codes(kept))
     held = [
         [words.rarity[term] for term in own | named if term in words.rarity]
         for own, named in zip(terms, concepts, strict=True)
     ]
     return Asked(
-        words=tuple(word for word, _ in kept),
+        words=tuple(kept),
         terms=tuple(terms),
         rarity=np.array([max(some, default=words.unknown) for some in held]),
         known=np.array([bool(some) for some in held]),
-        pieces=unit(read.pieces[np.concatenate([rows for _, rows in kept])] @ axes),
-        owner=np.repeat(np.arange(len(kept)), [len(rows) for _, rows in kept]),
+        codes=codes,
+        names=np.array([bool(c) or _is_name(w, nouns) for c, w in zip(codes, found, strict=True)]),
+        pieces=unit(read.pieces[np.concatenate(lying)] @ axes),
+        owner=np.repeat(np.arange(len(kept)), [len(rows) for rows in lying]),
     )
 
 
@@ -166,8 +205,11 @@ def code_share(asked: Asked, held: frozenset[str], title: frozenset[str]) -> flo
         held: terms of the passage.
         title: terms of its document's title.
     """
-    keys = [_code_terms(word) if is_code(word) else frozenset() for word in asked.words]
-    exact = [bool(key & held) and not key & title for key in keys]
+    # Digits alone may be an amount elsewhere, so they count only where a row begins with them.
+    exact = [
+        bool(key & held) and not key & title and not word.isdigit()
+        for key, word in zip(asked.codes, asked.words, strict=True)
+    ]
     return float(asked.rarity[exact].sum() / asked.rarity.sum())
 
 
@@ -180,13 +222,21 @@ def explains_code(asked: Asked, text: str, title: frozenset[str]) -> bool:
         text: the passage.
         title: terms of its document's title.
     """
-    codes = [_code_terms(word) for word in asked.words if is_code(word)]
-    codes = [terms for terms in codes if not terms & title]
+    codes = [terms for terms in asked.codes if terms and not terms & title]
     if not codes:
         return False
     first = (WORD.search(line) for line in text.splitlines())
-    begun = [_code_terms(found[0]) for found in first if found is not None and is_code(found[0])]
+    begun = [_begins(found) for found in first if found is not None]
     return any(terms & others for terms in codes for others in begun)
+
+
+def _begins(word: re.Match[str]) -> frozenset[str]:
+    """The terms of the code that a line begins with."""
+    apart = APART.match(word.string, word.start())
+    written = apart[1] + apart[2] if apart else word[0]
+    if written.isdigit():
+        return frozenset({written})
+    return _code_terms(written) if is_code(written) else frozenset()
 
 
 def _code_terms(word: str) -> frozenset[str]:

@@ -21,6 +21,7 @@ from knowledge_base.chunks import Chunk
 from knowledge_base.documents import Kind
 from knowledge_base.formats import PastIncident, read_incident, render_incident
 from knowledge_base.index import Index
+from knowledge_base.languages import writes_nouns_large
 from knowledge_base.manifest import Entry
 from knowledge_base.minilm import Embedded
 from knowledge_base.relevance import (
@@ -147,7 +148,7 @@ def _rank(index: Index, question: str, kind: Kind | None) -> Ranking:
         return _NOTHING
     words = _words(index)
     read = _read_in_words(index, question, words)
-    asked = read_asked(read, words, axes)
+    asked = read_asked(read, words, axes, writes_nouns_large(question))
     if asked is None:
         return _NOTHING
     by_id = {chunk.id: row for row, chunk in enumerate(words.chunks)}

@@ -21,13 +21,13 @@ from knowledge_base.chunks import Chunk
 from knowledge_base.languages import ENGLISH, concept_of, find_concepts, stem, to_english
 from knowledge_base.minilm import Embedded
 from knowledge_base.pieces import pieces_of
-from knowledge_base.words import STOP_WORDS, WORD, code_key, is_code, make_tokens
+from knowledge_base.words import APART, STOP_WORDS, WORD, code_key, is_code, make_tokens
 
 _SHORTEST_MENDED, _LONG = 4, 8  # letters: one error from 4 on, two from 8 on
 # A code whose letters and digits were typed apart: "f 07", "E 1042".
-_APART = re.compile(r"\b([A-Za-z]{1,3}) (\d{1,5})\b")
+_TYPED_APART = re.compile(APART.pattern, re.IGNORECASE)
 _CONCEPT = "="  # before the name of a concept: no word of a text begins so
-_NUMBERED = frozenset(["exception", "code", "error", "fault"])  # what is numbered in hex or decimal
+_HEX = frozenset(["exception", "code", "error", "fault"])  # what is numbered in hex or decimal
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Vocabulary:
         rarity: how telling each term is, inverse document frequency ln(1 + n / df).
         spelt: words of letters alone, by their first letter.
         said: the word by which the chunks call a concept.
-        codes: how the chunks write a code, by ``code_key``.
+        codes: how the chunks write a code, by ``code_key``; one that they print apart, together.
     """
 
     chunks: tuple[Chunk, ...]
@@ -77,7 +77,7 @@ def _word_terms(text: str) -> list[str]:
     terms: list[str] = []
     for word in WORD.findall(text.lower()):
         terms += word_terms(word)
-    return terms
+    return terms + ["".join(apart).lower() for apart in APART.findall(text)]
 
 
 @lru_cache(maxsize=100_000)
@@ -104,6 +104,7 @@ def count_words(chunks: Sequence[Chunk]) -> Vocabulary:
     count = Counter(term for row in sets for term in row)
     written = Counter(word for chunk in chunks for word in WORD.findall(chunk.context))
     said, codes = dict[str, str](), dict[str, str]()
+    apart = {"".join(parts) for chunk in chunks for parts in APART.findall(chunk.context)}
     spelt: dict[str, set[str]] = {}
     for word, _ in sorted(written.items(), key=lambda one: (-one[1], one[0])):
         lower = word.lower()
@@ -114,6 +115,8 @@ def count_words(chunks: Sequence[Chunk]) -> Vocabulary:
                 spelt.setdefault(lower[0], set()).add(lower)
             if concept := concept_of(lower):
                 said.setdefault(concept, lower)
+    for joined in sorted(apart):
+        codes.setdefault(joined.lower(), joined)
     return Vocabulary(
         chunks=tuple(chunks),
         terms=sets,
@@ -132,7 +135,7 @@ def put_in_words(read: Embedded, words: Vocabulary) -> str:
         read: the question as the sentence model read it.
         words: those of the index.
     """
-    text = _APART.sub(
+    text = _TYPED_APART.sub(
         lambda apart: words.codes.get(code_key(apart[1] + apart[2]), apart[0]), read.text
     )
     if text != read.text:
@@ -167,7 +170,7 @@ def numbers_alike(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
     for before, word in zip(["", *words], words, strict=False):
         if re.fullmatch(r"0x[0-9a-f]{1,4}", word):
             yield (str(int(word, 16)),)
-        elif word.isdigit() and len(word) <= 3 and before in _NUMBERED:
+        elif word.isdigit() and len(word) <= 3 and before in _HEX:
             yield (f"0x{int(word):02x}", f"0x{int(word):x}", f"{int(word):02x}h")
         else:
             yield ()

@@ -12,6 +12,8 @@ STOP_WORDS = frozenset(_STOP.split())
 # inside ("BadSecureChannelClosed"). Addresses, sizes and plain numbers name none.
 _CODE = re.compile(r"(?=.*[A-Za-z])(?=.*\d)\w+(?:[-_]\w+)*|(?=.*[a-z][A-Z])\w+|\w+_\w+")
 _AMOUNT = re.compile(r"\d+[a-zA-Z]{1,4}|(?:[0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}")
+# A code whose letters and digits are printed apart: "E 04", "DN 25".
+APART = re.compile(r"\b([A-Z]{1,3}) (\d{1,5})\b")
 
 
 def make_tokens(text: str) -> list[str]:

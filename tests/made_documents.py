@@ -47,6 +47,21 @@ def write_manual_pdf(path: Path, parts: Sequence[tuple[str, str | Rows]], **more
     return path
 
 
+def write_lines_pdf(path: Path, pages: Sequence[Sequence[tuple[int, int, str]]]) -> Path:
+    """A PDF of pages of lines (size, height above the lower edge, text), each with a running foot."""
+    sheet = canvas.Canvas(str(path), pagesize=A4)
+    sheet.setTitle("Pump P-7")
+    for number, lines in enumerate(pages, 1):
+        for size, y, text in lines:
+            sheet.setFont("Helvetica-Bold" if size > 10 else "Helvetica", size)
+            sheet.drawString(72, y, text)
+        sheet.setFont("Helvetica", 8)
+        sheet.drawString(72, 40, f"Pump manual, page {number}")
+        sheet.showPage()
+    sheet.save()
+    return path
+
+
 def write_hidden_pdf(path: Path) -> Path:
     """A page with one line that is seen, white letters on a dark box, and four that nobody sees."""
     page = canvas.Canvas(str(path), pagesize=A4)

@@ -62,6 +62,28 @@ class TestPdf:
         assert [(s.path, s.page) for s in document.sections] == [(("page 1",), 1), (("page 5",), 5)]
         assert document.notes == ("p.pdf: no text layer on page 2-4, 6 of 6 (a scan?)",)
 
+    def test_a_heading_at_the_foot_of_a_page_heads_the_next_and_an_empty_page_is_no_scan(
+        self, tmp_path
+    ):
+        path = made.write_lines_pdf(
+            tmp_path / "p.pdf",
+            [
+                [
+                    (16, 780, "1 Limits"),
+                    (10, 750, "The pump needs four bar."),
+                    (16, 76, "2 Faults"),
+                ],
+                [(10, 780, "E 04 is a broken wire, E 05 a short circuit."), (10, 76, "5 Valves")],
+                [],
+            ],
+        )
+        document = read(path)
+        assert [(s.path, s.page) for s in document.sections] == [
+            (("1 Limits",), 1),
+            (("2 Faults",), 2),
+        ]
+        assert document.notes == ("p.pdf: 3 running heads and page numbers were left out",)
+
     def test_five_thousand_pages_are_read(self, tmp_path):
         texts = [f"Setting {n}" for n in range(5000)]
         document = read(made.write_pages(tmp_path / "p.pdf", texts))

@@ -10,11 +10,12 @@ from word_vectors import WordVectors
 
 from knowledge_base.embeddings import read_sample_vectors, sample_files
 from knowledge_base.index import Index, ensure_samples, open_index
-from knowledge_base.relevance import BOUND, CODE_SURE
+from knowledge_base.relevance import BOUND, CODE_SURE, OF_PASSAGE
 from knowledge_base.retriever import (
     _read_in_words,
     _words,
     find_passage,
+    rank,
     read_incidents,
     search,
     similar,
@@ -290,6 +291,48 @@ def test_the_row_that_explains_a_code_comes_before_what_mentions_it(home, tmp_pa
         first, second = search(index, "what does F-731 mean in the log?")[:2]
     assert "too hot" in first.text
     assert first.score > second.score >= CODE_SURE
+
+
+@pytest.mark.parametrize(
+    ("question", "row"),
+    [
+        ("what is E04", "wire is broken"),  # printed apart, typed together
+        ("e 04 on the display", "wire is broken"),
+        ("register 30005", "total of litres"),  # digits alone, among others of the same digits
+        ("event 024", "electrode"),
+    ],
+)
+def test_a_code_is_found_by_its_row_where_it_is_printed_apart_or_of_digits_alone(
+    home, tmp_path, question, row
+):
+    rows = {
+        "Errors": ["E 04 | wire is broken", "E 05 | the wire is too long"],
+        "Registers": ["30003 | speed of the register 30005 value", "30005 | total of litres"],
+        "Events": ["023 | empty pipe, not event 024", "024 | electrode is fouled"],
+    }
+    text = "".join(
+        f"## {name}\n"
+        + "".join(f"### {one[:5]}\n| what | meaning |\n| --- | --- |\n| {one} |\n" for one in some)
+        for name, some in rows.items()
+    )
+    (tmp_path / "meter.md").write_text("# Meter\n" + text)
+    with open_index(home) as index:
+        index.add([tmp_path / "meter.md"])
+        first, *_ = search(index, question)
+    assert row in first.text
+    assert first.score >= CODE_SURE
+
+
+@pytest.mark.parametrize(("question", "named"), [
+    ("Wo ist die Knopfzelle?", False),  # German writes every noun so
+    ("Buttoncell where?", False),  # the first word of a sentence
+    ("where is the Knobmaster", True),
+    ("event 999 of the pump", True),
+    ("is there OPCUA", True),
+])  # fmt: skip
+def test_an_unknown_name_is_told_from_a_noun_and_from_the_first_word(index, question, named):
+    ranking = rank(index, question)
+    assert {bool(seen[OF_PASSAGE + 2]) for seen in ranking.seen.values()} == {named}
 
 
 @pytest.mark.parametrize("question", ["E-9999", "what does H-777 mean?", "R-999", "fault F30001"])

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from knowledge_base.formats.pdf_tables import PageTable, join_tables, read_tables, with_words
 from knowledge_base.formats.sections import Content, Outline, Section, render_cells
@@ -39,14 +39,27 @@ class Line:
 
 @dataclass(frozen=True)
 class Page:
-    """What pdfium sees of a page: its lines, letters that were left out, whether lines are ruled, and
-    whether the text lies unseen under a picture, as character recognition leaves it."""
+    """What pdfium sees of a page: its lines, letters that were left out, whether lines are ruled,
+    whether the text lies unseen under a picture, as character recognition leaves it, whether a
+    picture covers most of it, and whether nothing but running heads stands on it."""
 
     lines: tuple[Line, ...]
     height: float
     hidden: int
     ruled: bool
     recognised: bool
+    pictured: bool
+    blank: bool = False
+
+
+class Look(NamedTuple):
+    """What is drawn on a page: addresses of the text objects that nobody sees; whether lines are
+    ruled; whether letters without ink lie on a picture of the whole page; whether there is one."""
+
+    hidden: set[int]
+    ruled: bool
+    recognised: bool
+    pictured: bool
 
 
 def read_pdf(path: Path) -> Content:
@@ -90,7 +103,7 @@ def read_pdf(path: Path) -> Content:
 
 def _notes(pages: Sequence[Page], heads: int, failed: Sequence[int]) -> Iterator[str]:
     count = len(pages)
-    if empty := [n for n, page in enumerate(pages, 1) if not page.lines]:
+    if empty := [n for n, page in enumerate(pages, 1) if not (page.lines or page.blank)]:
         yield f"no text layer on page {_ranges(empty)} of {count} (a scan?)"
     if under := [n for n, page in enumerate(pages, 1) if page.recognised]:
         yield f"page {_ranges(under)}: text of a character recognition, not seen on the page"
@@ -127,25 +140,25 @@ def _read_page(book: Any, number: int) -> Page:
     try:
         page = book[number]
     except PdfiumError:  # of a file cut short
-        return Page((), 0, 0, False, False)
+        return Page((), 0, 0, False, False, False)
     texts = page.get_textpage()
-    hidden, ruled, recognised = _look(page)
-    lines, count = _lines(texts, hidden)
-    found = Page(lines, page.get_height(), count, ruled, recognised and bool(lines))
+    seen = _look(page)
+    lines, count = _lines(texts, seen.hidden)
+    found = Page(
+        lines, page.get_height(), count, seen.ruled, seen.recognised and bool(lines), seen.pictured
+    )
     texts.close()
     page.close()
     return found
 
 
-def _look(page: Any) -> tuple[set[int], bool, bool]:
-    """Addresses of the text objects that nobody sees; whether lines are ruled; whether letters
-    without ink lie on a picture of the whole page."""
+def _look(page: Any) -> Look:
     from pypdfium2 import raw
 
     kinds = (raw.FPDF_PAGEOBJ_TEXT, raw.FPDF_PAGEOBJ_PATH, raw.FPDF_PAGEOBJ_IMAGE)
     objects = [*page.get_objects(filter=kinds)]
     if all(one.type != raw.FPDF_PAGEOBJ_TEXT for one in objects):
-        return set(), False, False
+        return Look(set(), False, False, True)
     left, bottom, right, top = page.get_bbox()
     whole = max((right - left) * (top - bottom), 1)
     grounds, scanned, paths = [], False, 0
@@ -171,7 +184,7 @@ def _look(page: Any) -> tuple[set[int], bool, bool]:
             recognised = True
         elif inkless or _is_unseen(one, raw, (left, bottom, right, top), grounds):
             hidden.add(ctypes.cast(one.raw, ctypes.c_void_p).value or 0)
-    return hidden, paths >= _RULED, recognised
+    return Look(hidden, paths >= _RULED, recognised, scanned)
 
 
 def _colour(one: Any, raw: Any) -> tuple[int, int, int, int]:
@@ -264,7 +277,10 @@ def _cut_running_heads(pages: list[Page]) -> tuple[list[Page], int]:
     for page in pages:
         edges = {id(line) for line in _edges(page) if _shape(line) in running}
         gone += len(edges)
-        cut.append(replace(page, lines=tuple(one for one in page.lines if id(one) not in edges)))
+        kept = tuple(one for one in page.lines if id(one) not in edges)
+        cut.append(
+            replace(page, lines=kept, blank=bool(page.lines) and not kept and not page.pictured)
+        )
     return cut, gone
 
 
@@ -350,11 +366,13 @@ def _heading_levels(pages: Sequence[Page]) -> dict[tuple[int, int], int]:
     if not letters:
         return {}
     body = letters.most_common(1)[0][0]
-    # At the foot of a page stands no heading: nothing would be under it.
+    # At the foot of a page stands what runs through a chapter, in letters of the text; a heading
+    # there is larger, and what it heads stands on the next page.
     found = [
         (n, line)
         for n, line in lines
-        if _is_heading(line, body) and line.y > _FOOT * pages[n].height
+        if _is_heading(line, body)
+        and (line.y > _FOOT * pages[n].height or line.size >= _TALLER * body)
     ]
     if len(found) > 0.4 * len(lines):
         return {}  # a slide or a form: size says nothing there
