@@ -16,6 +16,7 @@ import pandas as pd
 from assistant import detection
 from assistant.detection import Analysis
 from assistant.detection.classify import classify
+from assistant.detection.drift import Drift, find_drift, read_usual, render_drift
 from assistant.facts.traffic_view import TrafficView
 from assistant.history import History
 from assistant.llm.adapters import AdapterCard
@@ -164,8 +165,41 @@ def analyse(
     plant, capture = read_plant(settings), read_capture(path, scratch)
     if records:
         capture = _add_records(capture, path, plant, settings)
-    return detection.analyse_capture(
+    analysis = detection.analyse_capture(
         capture, models.llm, models.card, plant, settings.local, progress
+    )
+    drift = find_site_drift(analysis, settings)
+    return analysis if drift is None else _note(analysis, drift)
+
+
+def find_site_drift(analysis: Analysis, settings: Settings) -> Drift | None:
+    """Since when a capture looks other than the quiet time of the site, where that is known."""
+    return find_drift(analysis.verdicts, read_usual(find_adapter(settings)))
+
+
+def _note(analysis: Analysis, drift: Drift) -> Analysis:
+    said = render_drift(drift, [analysis.view.name_of(one) for one in drift.devices])
+    notes = (*analysis.capture.notes, said)
+    return replace(analysis, capture=replace(analysis.capture, notes=notes))
+
+
+def watch_site(path: Path, settings: Settings, progress: Progress | None = None) -> str:
+    """Whether a capture of a site still looks as its quiet time did, in a sentence.
+
+    Raises:
+        UserError: the site has no quiet time to compare with, or the capture cannot be read.
+    """
+    if not read_usual(find_adapter(settings)):
+        raise UserError(
+            f"what site {settings.site} uses knows no quiet time; expected one to compare with; first "
+            f"`faultwise finetune refresh --quiet PATH --site {settings.site}`"
+        )
+    analysis = analyse(path, settings, load_models(settings), progress, records=False)
+    drift = find_site_drift(analysis, settings)
+    if drift is not None:
+        return render_drift(drift, [analysis.view.name_of(one) for one in drift.devices])
+    return (
+        f"{path}: nothing says that the windows of site {settings.site} look unlike its quiet time"
     )
 
 

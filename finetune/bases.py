@@ -4,15 +4,24 @@ full     every weight is trained: the most memory, a copy of the base for each s
 lora     W + B A (Hu et al. 2021, arXiv 2106.09685): one to two weights in a hundred are trained
 dora     LoRA with the length of each column apart (Liu et al. 2024, arXiv 2402.09353); a third slower
 qlora    LoRA on a base of NF4 (Dettmers et al. 2023, arXiv 2305.14314): an eighth of its memory
+osf      the lesser half of each weight's singular directions, at right angles to the greater, which
+         stays (Nayak et al. 2025, arXiv 2504.07097): `finetune refresh --how osf`, against forgetting
 """
 
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
-from peft import LoraConfig, PeftModel, TaskType, get_peft_model, prepare_model_for_kbit_training
+from peft import (
+    LoraConfig,
+    OSFConfig,
+    PeftModel,
+    TaskType,
+    get_peft_model,
+    prepare_model_for_kbit_training,
+)
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -29,8 +38,8 @@ from assistant.llm.llama import SMALL_HIDDEN, fast_dtype
 from assistant.llm.weights import check_model_folder, unloadable
 from traffic.errors import UserError
 
-Method = Literal["lora", "dora", "qlora", "full"]
-METHODS: tuple[Method, ...] = get_args(Method)
+Method = Literal["lora", "dora", "qlora", "full", "osf"]
+WHOLE: tuple[Method, ...] = ("full", "osf")  # what comes out is a model, no adapter
 _HERE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 # Loaded in float32, since small steps vanish in bf16's eight bits; larger bases lie still under
 # their adapter, and half the bytes are half the time.
@@ -62,7 +71,7 @@ def load_trainable(
 
     Args:
         base: a causal or sequence-to-sequence model's folder, safetensors only.
-        method: one of ``METHODS``.
+        method: what is trained.
         rank: of an adapter's matrices, on every linear layer.
         seed: of an adapter's first weights.
         begin: what an earlier phase of the same method made; training goes on from it.
@@ -130,7 +139,7 @@ def _options(config: Any, method: Method) -> dict[str, Any]:
         )
         return {"quantization_config": four, "dtype": fast_dtype()}
     options: dict[str, Any] = {
-        "dtype": fast_dtype() if large and method != "full" else torch.float32
+        "dtype": fast_dtype() if large and method not in WHOLE else torch.float32
     }
     if not large and not torch.cuda.is_available():
         # torch's fused attention takes 1.5 times as long on a CPU at these lengths.
@@ -139,6 +148,15 @@ def _options(config: Any, method: Method) -> dict[str, Any]:
 
 
 def _add_adapter(model: Any, method: Method, rank: int, seq2seq: bool, begin: Path | None) -> Any:
+    if method == "osf":
+        task = TaskType.SEQ_2_SEQ_LM if seq2seq else TaskType.CAUSAL_LM
+        model = get_peft_model(model, OSFConfig(target_modules="all-linear", task_type=task))
+        if not any(weight.requires_grad for weight in model.parameters()):
+            raise UserError(  # peft passes over GPT-2's transposed layers in silence
+                "osf finds no layer of this base that it can take apart; expected linear layers; "
+                "use --how replay"
+            )
+        return model
     if method == "qlora":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     if begin is not None:

@@ -171,14 +171,19 @@ def _write_merged(
     (out / "README.md").unlink(missing_ok=True)
 
 
+def fold(base: Path, adapter: Path, out: Path) -> None:
+    """Write a base with an adapter in it: a model of its own, in bf16."""
+    loaded = load_trainable(base, "full")
+    tuned = PeftModel.from_pretrained(loaded.model, adapter, local_files_only=True)
+    tuned.merge_and_unload().to(torch.bfloat16).save_pretrained(out)
+    loaded.tokenizer.save_pretrained(out)
+
+
 def _merge_into_base(
     home: Path, part: Registered, card: AdapterCard, base: Path, site: str, family: str
 ) -> Registered:
-    loaded = load_trainable(base, "full")
-    tuned = PeftModel.from_pretrained(loaded.model, part.path, local_files_only=True)
     draft = draft_folder(home, site, family)
-    tuned.merge_and_unload().to(torch.bfloat16).save_pretrained(draft / "base")
-    loaded.tokenizer.save_pretrained(draft / "base")
+    fold(base, part.path, draft / "base")
     changed = {
         "name": f"{site}/{family}",
         "base": "base",

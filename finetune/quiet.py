@@ -2,7 +2,8 @@
 
 Another plant's normal looks odd to a model that never saw it. From windows in which nothing was
 wrong the bound of P(anomalous) is taken that a share of such windows exceeds, one for each role
-(`assistant.llm.calibration.fit_role_bounds`). The weights stay. A bound is never below the card's
+(`assistant.llm.calibration.fit_role_bounds`). The weights stay. What was usual is kept beside them,
+so that a capture that no longer looks so is noticed (`assistant.detection.drift`). A bound is never below the card's
 own: a quiet hour proves nothing about attacks.
 """
 
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from assistant.detection.drift import USUAL, write_usual
 from assistant.detection.pipeline import Analysis, analyse
 from assistant.llm.adapters import AdapterCard, write_card
 from assistant.llm.calibration import fit_role_bounds
@@ -111,7 +113,8 @@ def refresh_from_quiet(
             "label it and tune an adapter (`faultwise finetune sft`)"
         )
     named = table[table["role"].isin(list(bounds))]
-    adapter = _register(source, site, home, bare, bounds, path)
+    quiet = analysis.verdicts[~troubled]
+    adapter = _register(source, site, home, bare, bounds, path, quiet)
     return Quieted(
         adapter=adapter,
         bounds=bounds,
@@ -185,9 +188,16 @@ def _alarmed_shares(table: pd.DataFrame, usual: float) -> pd.Series:
 
 
 def _register(
-    source: Path, site: str, home: Path, card: AdapterCard, bounds: dict[str, float], quiet: Path
+    source: Path,
+    site: str,
+    home: Path,
+    card: AdapterCard,
+    bounds: dict[str, float],
+    quiet: Path,
+    verdicts: pd.DataFrame,
 ) -> Registered:
-    """A copy of the adapter under the site, with the bounds on its card."""
+    """A copy of the adapter under the site, with the bounds on its card and beside it what was
+    usual, by which drift is noticed."""
     draft = draft_folder(home, site, FAMILY)
     shutil.copytree(source, draft, dirs_exist_ok=True)
     whole = (source / "base").is_dir()
@@ -205,4 +215,6 @@ def _register(
         ),
         draft,
     )
+    (draft / USUAL).unlink(missing_ok=True)
+    write_usual(verdicts, draft)
     return register(draft, site, FAMILY)

@@ -36,7 +36,7 @@ from transformers import (
 from trl import SFTConfig, SFTTrainer
 
 from assistant.llm.llama import SMALL_HIDDEN, fast_dtype
-from finetune.bases import Method, Trainable, can_pack, load_trainable
+from finetune.bases import WHOLE, Method, Trainable, can_pack, load_trainable
 from finetune.examples import IGNORED, SimilarLengths, Target, make_examples
 from finetune.pace import KEPT, Keeper, Pace, find_checkpoint, make_schedule, read_elapsed_s
 from traffic.errors import UserError
@@ -315,7 +315,7 @@ def _learning_rate(model: Any, knobs: Knobs) -> float:
         return knobs.learning_rate
     hidden = getattr(model.config, "hidden_size", SMALL_HIDDEN + 1)
     rate = 2e-3 if hidden <= SMALL_HIDDEN else 2e-4
-    return rate / 10 if knobs.method == "full" else rate
+    return rate / 10 if knobs.method in WHOLE else rate
 
 
 def _make_optimizer(model: Any, learning_rate: float) -> torch.optim.Optimizer:
@@ -326,7 +326,9 @@ def _make_optimizer(model: Any, learning_rate: float) -> torch.optim.Optimizer:
 
 
 def _save(model: Any, tokenizer: Any, base: Path, out: Path, method: Method) -> None:
-    if method == "full":
+    if method == "osf":
+        model = model.merge_and_unload()
+    if method in WHOLE:
         model.to(torch.bfloat16).save_pretrained(out)
         tokenizer.save_pretrained(out)
         return

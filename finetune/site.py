@@ -45,6 +45,7 @@ from finetune.dataset import is_simulated
 from finetune.examples import full_answer, read_direction_words
 from finetune.pocket import claim_folder, make_once
 from finetune.recipe import Recipe, read_recipe
+from finetune.replay import split_kept, write_kept
 from finetune.sft import Knobs, Tuned, train
 from finetune.site_captures import (
     Split,
@@ -53,6 +54,7 @@ from finetune.site_captures import (
     find_captures,
     make_site_texts,
     split_captures,
+    stamp_files,
 )
 from traffic.errors import UserError
 from traffic.files import write_text
@@ -238,14 +240,14 @@ def _check(order: Order, knobs: Knobs, home: Path, family: str) -> None:
 
 def _marks(order: Order, knobs: Knobs, captures: dict[str, Path]) -> list[str]:
     """All that stages depend on; minutes may change when a run goes on."""
-    files = [
-        (name, file.name, file.stat().st_size, file.stat().st_mtime_ns)
-        for name, path in sorted(captures.items())
-        for file in sorted(path.parent.iterdir())  # its truth lies beside it
-        if file.is_file()
-    ]
     numbers = {name: value for name, value in asdict(knobs).items() if name != "max_minutes"}
-    made_of = [order.phases, order.plants, order.per_label, sorted(order.exclude), files]
+    made_of = [
+        order.phases,
+        order.plants,
+        order.per_label,
+        sorted(order.exclude),
+        stamp_files(captures),
+    ]
     begun = fingerprint_weights(order.begin) if order.begin is not None else ""
     return [
         json.dumps([numbers, made_of], default=list),
@@ -311,6 +313,7 @@ def _finish(
     whole = knobs.method == "full"
     shutil.copytree(trained, draft / "base" if whole else draft, dirs_exist_ok=True)
     (draft / "base" / "tuned.json" if whole else draft / "tuned.json").unlink()
+    write_kept(split_kept(texts, split), draft)
     base = draft / "base" if whole else order.base
     card = AdapterCard(
         name=f"{order.site}/{family}",

@@ -73,6 +73,17 @@ def find_captures(
     return found
 
 
+def stamp_files(captures: dict[str, Path]) -> list[tuple[str, str, int, int]]:
+    """Name, file, size and time of each capture's files and of what lies beside them, as its truth
+    does: a run whose stages were made of others begins anew."""
+    return [
+        (name, file.name, file.stat().st_size, file.stat().st_mtime_ns)
+        for name, path in sorted(captures.items())
+        for file in sorted(path.parent.iterdir())
+        if file.is_file()
+    ]
+
+
 def make_site_texts(
     captures: dict[str, Path],
     plants: int,
@@ -97,12 +108,23 @@ def make_site_texts(
     Raises:
         UserError: a capture or its truth cannot be read, or the truth does not fit it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     seeds = range(first_seed, first_seed + plants)
     names = [*captures, *(f"simulated-{seed}" for seed in seeds)]
+    return render_captures(names, captures, recipe, folder, progress)
+
+
+def render_captures(
+    names: Sequence[str],
+    paths: dict[str, Path],
+    recipe: Recipe,
+    folder: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> pd.DataFrame:
+    """The texts of captures and simulated plants by name, as `make_site_texts` has them; those
+    without a path are simulated by the seed in their name."""
+    folder.mkdir(parents=True, exist_ok=True)
     jobs = [
-        partial(_write, name, captures.get(name), recipe, folder / f"{name}.parquet")
-        for name in names
+        partial(_write, name, paths.get(name), recipe, folder / f"{name}.parquet") for name in names
     ]
     missing = [
         job

@@ -9,13 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assistant.detection.classify import find_alarms
+from assistant.detection.drift import Usual, read_usual
 from assistant.detection.pipeline import analyse
 from assistant.llm.adapters import read_card
 from assistant.llm.calibration import fit_role_bounds
 from assistant.pocket import POCKET
 from assistant.registry import find_folder, load_registered
+from assistant.session import analyse as open_analysis
+from assistant.session import load_models, watch_site
+from assistant.settings import Settings
 from finetune.quiet import FAMILY, refresh_from_quiet, render_quieted
 from traffic.errors import UserError
+from traffic.files import write_sums
 from traffic.plant import Device, Plant, load_plant
 from traffic.simulation.simulate import simulate, write_simulation
 
@@ -122,3 +127,19 @@ def test_a_window_is_held_against_the_bound_of_its_devices_role():
     assert (
         find_alarms(read_card(POCKET), devices, plant).tolist() == [read_card(POCKET).threshold] * 4
     )
+
+
+def test_a_capture_is_held_against_the_quiet_time_that_the_adapter_keeps(quieted, calm):
+    home, made = quieted
+    settings = Settings(home=home, plant=calm / "plant.yaml", site="works")
+    assert len(read_usual(made.adapter.path)) >= 30
+    assert "nothing says" in watch_site(calm, settings)
+    # The same windows are odd to a site where less was usual.
+    (made.adapter.path / "usual.json").write_text(
+        Usual(minutes=(0.0,) * 60).model_dump_json(), encoding="utf-8"
+    )
+    write_sums(made.adapter.path)
+    said = watch_site(calm, settings)
+    assert "look unlike its quiet time" in said
+    models = load_models(settings)
+    assert said in open_analysis(calm, settings, models).capture.notes

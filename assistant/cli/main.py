@@ -21,7 +21,12 @@ from assistant.cli.options import (
     with_settings,
     write_parquet,
 )
-from assistant.cli.tuning import adapters, align, training  # noqa: F401  registers its commands
+from assistant.cli.tuning import (  # noqa: F401  registers its commands
+    adapters,
+    align,
+    refreshing,
+    training,
+)
 from assistant.offline import go_offline, hush_libraries
 from traffic.errors import UserError
 

@@ -1,4 +1,4 @@
-"""``faultwise finetune sft``, ``refresh``, ``base`` and ``embedder``: models of a site, made."""
+"""``faultwise finetune sft``, ``base`` and ``embedder``: models of a site, made."""
 
 from functools import partial
 from pathlib import Path
@@ -99,29 +99,6 @@ def sft(
     with narrate_stages() as progress:
         made = make_site_adapter(order, knobs, settings.home, work, progress)
     typer.echo(render_made(made))
-
-
-@finetune.command()
-@with_settings("home", "plant")
-def refresh(
-    quiet: Annotated[
-        Path,
-        typer.Option(help="A capture in which nothing was wrong, an hour or more.", metavar="PATH"),
-    ],
-    site: Annotated[str, typer.Option(help="The site whose alarms it fits.", metavar="NAME")],
-    settings: "Settings",
-    false_share: Annotated[
-        float, typer.Option(min=1e-4, max=0.5, help="Of quiet windows, those that may be alarmed.")
-    ] = 0.005,
-) -> None:
-    """Fit a site's alarms to its own quiet time, a bound for each role; the weights stay."""
-    from assistant.session import read_plant
-    from finetune.quiet import refresh_from_quiet, render_quieted
-
-    with narrate("scoring") as progress:
-        plant = read_plant(settings)
-        made = refresh_from_quiet(quiet, site, settings.home, plant, false_share, progress)
-    typer.echo(render_quieted(made))
 
 
 @finetune.command("base")
