@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from labelled_folders import write_plants
 from typer.testing import CliRunner
 
@@ -18,7 +20,14 @@ from assistant.pocket import POCKET
 from assistant.registry import find_folder, list_registered, load_registered
 from finetune.align.adapter import _find_losses
 from finetune.align.claims import choose_claims, read_claims
-from finetune.align.evidence import Windows, check_claims
+from finetune.align.evidence import (
+    Windows,
+    _cap,
+    _choose_last,
+    _choose_place,
+    _drop_like_proved,
+    check_claims,
+)
 from traffic.errors import UserError
 from traffic.labels import NORMAL
 from traffic.plant import load_plant
@@ -182,19 +191,65 @@ def test_what_the_capture_shows_is_learned_and_what_is_gone_is_named(plant, seen
         check_claims(claims_of(gone), [plant], *load_registered(POCKET))
 
 
-def test_a_window_said_both_ways_is_what_somebody_says_is_wrong(plant, seen):
-    calm, at_s = calm_device(seen)
-    place = {"device": calm, "start_s": at_s, "end_s": at_s + 120}
-    early = remark("dos-1", "flapping", DAY, **place)
-    late = remark("dos-2", NORMAL, DAY + 60, **place)
-    later = remark("dos-3", "packet_loss", DAY + 90, **place)
-    found = check_claims(claims_of(early, late), [plant], *load_registered(POCKET))
-    counts = found.table["said"].value_counts()
-    shown = counts.get("flapping", 0)
-    if shown:  # the windows in which it shows trouble are not normal as well
-        assert any("of several remarks" in one for one in found.notes)
-    found = check_claims(claims_of(late, later), [plant], *load_registered(POCKET))
-    assert not found.table.duplicated(["capture", "device", "start_s"]).any()
+def claimed(*rows: tuple[str, str, float, str, str]) -> pd.DataFrame:
+    """Windows of device 0: text, said, start, incident, capture; a later row was said later."""
+    columns = ["text", "said", "start_s", "incident", "capture"]
+    windows = pd.DataFrame(list(rows), columns=columns)
+    return windows.assign(shown="dos", device=0, at_s=range(len(rows)), sure=False)
+
+
+NOTHING = pd.DataFrame({"text": []})
+
+
+def test_a_cause_counts_before_normal_and_then_the_later_word():
+    table, notes = _choose_last(
+        claimed(
+            ("a", "recon", 0.0, "1", "x"),
+            ("a", NORMAL, 0.0, "2", "x"),  # later, and about another alarm
+            ("b", "recon", 10.0, "1", "x"),
+            ("b", "flapping", 10.0, "3", "x"),
+            ("c", "", 20.0, "4", "x"),
+            ("c", NORMAL, 20.0, "2", "x"),
+        ),
+        NOTHING,
+    )
+    assert table["said"].tolist() == ["recon", "flapping", NORMAL]
+    assert notes[0].startswith("3 windows of several remarks")
+
+
+def test_normal_that_reads_like_something_proved_or_confirmed_is_left_out():
+    windows = claimed(
+        ("bot", NORMAL, 0.0, "1", "x"),
+        ("scan", NORMAL, 10.0, "1", "x"),
+        ("scan", "recon", 0.0, "2", "y"),
+        ("calm", NORMAL, 20.0, "1", "x"),
+    )
+    table, notes = _drop_like_proved(windows, pd.DataFrame({"text": ["bot"]}))
+    assert table["text"].tolist() == ["scan", "calm"]
+    assert table["said"].tolist() == ["recon", NORMAL]
+    assert notes[0].startswith("2 windows called normal left out")
+
+
+def test_a_claim_that_fits_two_captures_belongs_to_the_one_with_its_incident():
+    windows = claimed(
+        ("a", NORMAL, 0.0, "1", "x"),
+        ("b", NORMAL, 0.0, "1", "y"),
+        ("c", NORMAL, 0.0, "2", "x"),
+        ("d", NORMAL, 0.0, "2", "y"),
+    )
+    windows.loc[1, "sure"] = True
+    table, notes = _choose_place(windows, NOTHING)
+    assert table["text"].tolist() == ["b"]
+    assert notes == ["2 left out: several captures fit it, and none tells which"]
+
+
+@given(st.integers(1, 60), st.integers(1, 9))
+def test_saying_it_often_does_not_make_it_weigh_more(count, most):
+    rows = [(f"text {n}", NORMAL, 10.0 * n, str(n), "x") for n in range(count)]
+    table, notes = _cap(claimed(*rows, *rows), most)
+    assert len(table) == min(count, most)
+    assert bool(notes) == (count > most)
+    assert table["text"].iloc[0] == "text 0"
 
 
 # ---- the command ----
