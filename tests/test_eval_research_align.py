@@ -1,12 +1,10 @@
 """Operators played by truth: what they say of an incident, and the page that is made of it."""
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
 from bottling_line import beacon
 
-from eval.research.align import Played, find_truth, make_remark, render_page
+from eval.research.align import find_truth, make_remark, render_page
 from finetune.align.claims import choose_claims
 from traffic.labels import NORMAL, UNKNOWN
 
@@ -49,8 +47,8 @@ def test_a_method_moved_what_rose_with_every_seed():
             for seed, gain in enumerate(gains)
         ]
     )  # fmt: skip
-    one = Played(Path("run-1/capture.pcap"), None, None, pd.DataFrame([make_remark(INCIDENT, "")]))
-    page = render_page(metrics, [["0", "0.6", "0.7"]], [], [one], "the command")
+    remarks = pd.DataFrame([make_remark(INCIDENT, "")])
+    page = render_page(metrics, [["0", "0.6", "0.7"]], [], remarks, ["run-1"], "the command")
     rows = {line.split("|")[1].strip(): line for line in page.splitlines() if line.startswith("| ")}
     assert "0.500 → 0.650 [0.600, 0.700]" in rows["kto"]
     assert "| yes |" in rows["kto"]

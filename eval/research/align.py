@@ -1,6 +1,6 @@
 """What operators' feedback is worth: each method of `faultwise finetune align`, measured.
 
-    python -m eval.research.align CAPTURE... [--seeds 3] [--bot CAPTURE] [--options "--most 4"]
+    python -m eval.research.align CAPTURE... --work FOLDER [--seeds 3] [--bot CAPTURE]
 
 Operators are played by the truth beside labelled captures: what the shipped adapter raises is
 confirmed where the device's windows show that label, corrected where they show another (every
@@ -17,7 +17,6 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -31,7 +30,7 @@ from assistant.llm.adapters import POCKET, read_card
 from assistant.offline import go_offline
 from assistant.registry import load_registered
 from eval.report.tables import ReportTable, render_table
-from traffic.datasets import load_marked
+from traffic.datasets import load_marked, name_capture
 from traffic.datasets.formats import label_flows
 from traffic.datasets.labelling import label_windows
 from traffic.errors import UserError
@@ -149,35 +148,41 @@ def run_align(
 
 
 def measure_methods(
-    home: Path, played: Sequence[Played], seeds: int, more: Sequence[str]
+    home: Path,
+    captures: Sequence[Path],
+    remarks: pd.DataFrame,
+    seeds: int,
+    hows: Sequence[str],
+    more: Sequence[str],
 ) -> pd.DataFrame:
-    """Cards' metrics of every method and seed: a row each, with ``how seed used``."""
-    remarks = pd.concat([one.remarks for one in played], ignore_index=True)
-    captures = [one.path for one in played]
+    """Cards' metrics of every method and seed: a row each, with ``how seed used``. What a run that
+    was killed has made is not made again."""
     rows = []
     for seed in range(seeds):
-        for how in HOWS:
+        for how in hows:
             family = f"{how}-{seed}"
-            said = run_align(
-                home, captures, remarks, family, "--how", how, "--seed", str(seed), *more
-            )
-            card = read_card(home / "adapters" / SITE / family)
-            rows.append({"how": how, "seed": seed, "used": "uses it" in said, **dict(card.metrics)})
+            folder, note = home / "adapters" / SITE / family, home / f"{family}.txt"
+            if not note.is_file():
+                asked = ("--how", how, "--seed", str(seed), *more)
+                write_text(note, run_align(home, captures, remarks, family, *asked))
+            used = "uses it" in note.read_text(encoding="utf-8")
+            metrics = dict(read_card(folder).metrics)
+            rows.append({"how": how, "seed": seed, "used": used, **metrics})
     return pd.DataFrame(rows)
 
 
 def measure_reward(
-    home: Path, played: Sequence[Played], seeds: int, more: Sequence[str]
+    home: Path, captures: Sequence[Path], remarks: pd.DataFrame, seeds: int, more: Sequence[str]
 ) -> list[list[str]]:
     """How often a reward model prefers what a person said, beside the adapter's own likelihood."""
-    remarks = pd.concat([one.remarks for one in played], ignore_index=True)
-    captures = [one.path for one in played]
     rows = []
     for seed in range(seeds):
-        said = run_align(
-            home, captures, remarks, f"reward-{seed}", "--how", "reward", "--seed", str(seed), *more
-        )
-        line = next(one for one in said.splitlines() if one.startswith("held out: pairs right"))
+        note = home / f"reward-{seed}.txt"
+        if not note.is_file():
+            asked = ("--how", "reward", "--seed", str(seed), *more)
+            write_text(note, run_align(home, captures, remarks, note.stem, *asked))
+        lines = note.read_text(encoding="utf-8").splitlines()
+        line = next(one for one in lines if one.startswith("held out: pairs right"))
         before, after = (word.split()[0] for word in line.rpartition(": ")[2].split(", "))
         rows.append([str(seed), before, after])
     return rows
@@ -229,13 +234,13 @@ def render_page(
     metrics: pd.DataFrame,
     rewards: Sequence[Sequence[str]],
     bots: Sequence[Sequence[str]],
-    played: Sequence[Played],
+    remarks: pd.DataFrame,
+    names: Sequence[str],
     command: str,
 ) -> str:
     """Markdown: what was said, a row a method, the reward model, the bot."""
-    acts = pd.concat([one.remarks for one in played])["act"].value_counts()
+    acts = remarks["act"].value_counts()
     said = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in acts.items())
-    names = ", ".join(one.path.parent.name for one in played)
     heads = ("method", *(head for _, head in _MEASURES), "moved", "used")
     rows = [tuple(_row(str(how), part)) for how, part in metrics.groupby("how", sort=False)]
     note = "before → after, mean over seeds, in brackets the least and the most after"
@@ -262,7 +267,7 @@ def render_page(
     intro = (
         "# What feedback is worth\n\n"
         f"Made by `{command}`. Operators are played by the truth of recorded plants that the shipped "
-        f"adapter never learned from ({names}): {said}. A window of feedback is right where its "
+        f"adapter never learned from ({', '.join(names)}): {said}. A window of feedback is right where its "
         'verdict is what the person says; "anomalies alarmed" and "false" are of simulated and '
         "recorded plants with truth, each adapter by its own bounds. A method moved the likelihood "
         "where it rose with every seed.\n\n"
@@ -290,30 +295,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m eval.research.align")
     parser.add_argument("captures", type=Path, nargs="+", metavar="CAPTURE")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--bot", type=Path, help="One of the captures, with a bot that is found.")
+    parser.add_argument("--bot", type=Path, help="A capture with a bot that is found.")
     parser.add_argument(
         "--options", default="", help="Of `faultwise finetune align`: '--most 4 --epochs 2'."
     )
+    parser.add_argument("--work", type=Path, required=True, help="Keeps what a killed run made.")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(arguments)
     go_offline()
-    played = [play_operators(path) for path in given.captures]
-    more = shlex.split(given.options)
-    with TemporaryDirectory(prefix="faultwise-") as scratch:
-        home = Path(scratch)
-        metrics = measure_methods(home, played, given.seeds, more)
-        rewards = measure_reward(home, played, given.seeds, more)
-        bots = [
-            silence_bot(home, one, how, more)
-            for one in played
-            if one.path == given.bot
-            for how in HOWS[:2]
-        ]
+    home, more = given.work, shlex.split(given.options)
+    home.mkdir(parents=True, exist_ok=True)
+    file = home / "remarks.csv"
+    if not file.is_file():
+        said = pd.concat([play_operators(one).remarks for one in given.captures])
+        write_text(file, said.to_csv(index=False))
+    remarks = pd.read_csv(file)
+    metrics = measure_methods(home, given.captures, remarks, given.seeds, HOWS, more)
+    rewards = measure_reward(home, given.captures, remarks, given.seeds, more)
+    bots = []
+    if given.bot is not None:
+        bot = play_operators(given.bot)
+        bots = [silence_bot(home, bot, how, more) for how in HOWS[:2]]
     options = f"--seeds {given.seeds}{' --bot CAPTURE' if bots else ''}"
     options += f" --options '{given.options}'" if given.options else ""
-    page = render_page(
-        metrics, rewards, bots, played, f"python -m eval.research.align CAPTURE... {options}"
-    )
+    command = f"python -m eval.research.align CAPTURE... {options}"
+    names = [name_capture(path) for path in given.captures]
+    page = render_page(metrics, rewards, bots, remarks, names, command)
     if given.out:
         write_text(given.out, page)
     else:
