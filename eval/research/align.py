@@ -295,6 +295,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m eval.research.align")
     parser.add_argument("captures", type=Path, nargs="+", metavar="CAPTURE")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--how", action="append", choices=[*HOWS, "reward"], help="A method alone; by default all."
+    )
     parser.add_argument("--bot", type=Path, help="A capture with a bot that is found.")
     parser.add_argument(
         "--options", default="", help="Of `faultwise finetune align`: '--most 4 --epochs 2'."
@@ -310,13 +313,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         said = pd.concat([play_operators(one).remarks for one in given.captures])
         write_text(file, said.to_csv(index=False))
     remarks = pd.read_csv(file)
-    metrics = measure_methods(home, given.captures, remarks, given.seeds, HOWS, more)
-    rewards = measure_reward(home, given.captures, remarks, given.seeds, more)
+    hows = [how for how in HOWS if how in (given.how or HOWS)]
+    metrics = measure_methods(home, given.captures, remarks, given.seeds, hows, more)
+    rewards = []
+    if given.how is None or "reward" in given.how:
+        rewards = measure_reward(home, given.captures, remarks, given.seeds, more)
     bots = []
     if given.bot is not None:
         bot = play_operators(given.bot)
-        bots = [silence_bot(home, bot, how, more) for how in HOWS[:2]]
-    options = f"--seeds {given.seeds}{' --bot CAPTURE' if bots else ''}"
+        bots = [silence_bot(home, bot, how, more) for how in hows[:1]]
+    options = "".join(f"--how {how} " for how in given.how or ())
+    options += f"--seeds {given.seeds}{' --bot CAPTURE' if bots else ''}"
     options += f" --options '{given.options}'" if given.options else ""
     command = f"python -m eval.research.align CAPTURE... {options}"
     names = [name_capture(path) for path in given.captures]
