@@ -7,7 +7,8 @@ answers it, as of a plant that has added one manual; and of a manual that does n
 silence is right. What orders passages is fitted to put those that answer first; how likely the first
 one answers is fitted after that. Five folds are held out in turn, whole documents at a time, so that
 no question is judged by weights that saw another question to the same document. Questions to the
-documents of FURTHER, a folder, and to the manuals in ``unseen`` are fitted on never.
+documents of FURTHER, a folder, and to the manuals in ``unseen`` are fitted on never; those to the
+manuals in ``tuning`` neither, but their misses were looked at. Both are judged by the weights that ship.
 """
 
 import sys
@@ -37,6 +38,7 @@ _FITTED = (
     _HERE / "relevance-fitted.yaml",
     _HERE / "relevance-unanswered.yaml",
 )
+_TUNING = _HERE / "tuning"  # manuals whose misses were looked at
 _FOLDS = 5
 _SHRUNK = 4e-4  # ridge on the weights of the order
 _ELSEWHERE_EVERY, _ELSEWHERE_WEIGHT = 6, 0.25  # which of the pairs of question and other manual
@@ -261,14 +263,17 @@ def main(further: Sequence[str]) -> None:
     mistyped = [(one, found) for one, found in cases if one.question.group == "mistyped"]
     for name, some_cases in (("shipped and further", cases), ("of them mistyped", mistyped)):
         typer.echo(describe(name, [one for one, _ in some_cases], [it for _, it in some_cases]))
-    for path in sorted(UNSEEN.glob("*.md")):
-        asked = _read([UNSEEN / f"{path.stem}.yaml"])
+    for questions_ in sorted([*_TUNING.glob("*.yaml"), *UNSEEN.glob("*.yaml")]):
+        asked = _read([questions_])
+        path = next(
+            one for one in questions_.parent.glob(f"{questions_.stem}.*") if one != questions_
+        )
         for place, others in (
             ("alone", ask_alone(asked, [path], 1)),
             ("among the shipped", ask(asked, [path])),
         ):
             typer.echo(
-                describe(f"{path.stem}, {place}", others, [judge(one, weights) for one in others])
+                describe(f"{path.name}, {place}", others, [judge(one, WEIGHTS) for one in others])
             )
 
 
