@@ -272,7 +272,7 @@ def render_page(
         "recorded plants with truth, each adapter by its own bounds. A method moved the likelihood "
         "where it rose with every seed.\n\n"
     )
-    return intro + "\n".join(render_table(one) for one in tables if one.rows) + "\n"
+    return intro + "\n\n".join(render_table(one).rstrip() for one in tables if one.rows) + "\n"
 
 
 def _row(how: str, part: pd.DataFrame) -> list[str]:

@@ -11,6 +11,7 @@ and has no end (`finetune.align.preferences`), so their preparing is left out. T
 made by trl from the adapter that training begins with, and made anew when a killed run goes on.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -329,6 +330,8 @@ def _run(
     trainer.lr_scheduler = make_schedule(trainer.optimizer, pace)
     trainer.add_callback(Keeper(pace, False, progress))
     trainer.remove_callback(PrinterCallback)
+    # A run that goes on reads past what it has read, of which accelerate warns its developers.
+    logging.getLogger("accelerate").setLevel(logging.ERROR)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     losses = [one["loss"] for one in trainer.state.log_history if "loss" in one]
     ended: Literal["epochs", "minutes"] = (
