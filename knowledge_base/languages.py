@@ -2,7 +2,7 @@
 
 The packaged sentence model reads English. A text in another language is put into English word by
 word before it is embedded and indexed (``to_english``), passage and question alike; what is stored
-and shown stays as it was written. The words are data, ``glossary.yaml``: about 280 concepts, each
+and shown stays as it was written. The words are data, ``glossary.yaml``: about 500 concepts, each
 with its English name, other English words, and its words in the other languages. Codes, numbers
 and names are not translated, so they are found from any language.
 """
