@@ -18,7 +18,6 @@ from typing import Annotated
 
 import numpy as np
 import pandas as pd
-from crepes.martingales import EpsilonBettingFunction, SimpleJumper, semi_online_p_values
 from pydantic import Field
 
 from assistant.facts.moments import show_utc
@@ -125,6 +124,9 @@ def find_drift(
 def rank_minutes(usual: Sequence[float], minutes: np.ndarray) -> np.ndarray:
     """A p-value for each minute against the quiet ones and the minutes before it, shape of
     ``minutes``: small where it is larger than they."""
+    # Imported late: crepes brings scikit-learn, and only sites with a quiet time of their own need it.
+    from crepes.martingales import semi_online_p_values
+
     reference = np.random.default_rng(_SEED).permutation(np.asarray(usual, float))
     ranked: np.ndarray = semi_online_p_values(np.concatenate([reference, minutes]), seed=_SEED)
     return ranked[len(reference) :]
@@ -135,6 +137,8 @@ def bet(p_values: np.ndarray) -> np.ndarray:
 
     It bets on small ones only: a plant that has become calmer needs no new bounds.
     """
+    from crepes.martingales import EpsilonBettingFunction, SimpleJumper
+
     grown: np.ndarray = SimpleJumper(bf=EpsilonBettingFunction(E=[-1, -0.5, 0])).apply(p_values)
     return grown
 
