@@ -38,6 +38,7 @@ from trl import SFTConfig, SFTTrainer
 from assistant.llm.llama import SMALL_HIDDEN, fast_dtype
 from finetune.bases import WHOLE, Method, Trainable, can_pack, load_trainable
 from finetune.examples import IGNORED, SimilarLengths, Target, make_examples
+from finetune.layers import freeze_layers, renew_answers
 from finetune.pace import KEPT, Keeper, Pace, find_checkpoint, make_schedule, read_elapsed_s
 from traffic.errors import UserError
 
@@ -66,6 +67,8 @@ class Knobs:
         packing: several texts in one row; by default where attention reads such a row as fast as
             its texts, which a CPU's does not.
         seed: of the adapter's start and the order of the batches.
+        frozen: layers from the bottom that stay as they are, see `finetune.layers`.
+        new_answers: the answers' words are learned from nothing.
     """
 
     method: Method = "lora"
@@ -78,6 +81,8 @@ class Knobs:
     patience: int = 3
     packing: bool | None = None
     seed: int = 0
+    frozen: int = 0
+    new_answers: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,6 +178,10 @@ def train(
     )
     assert examples is not None
     _check_lengths([table for table in (examples, looked_at) if table], base, loaded.context)
+    if knobs.new_answers:
+        renew_answers(loaded.model, loaded.tokenizer, knobs.seed)
+    if knobs.frozen:
+        freeze_layers(loaded.model, loaded.tokenizer, knobs.frozen)
 
     trainer = _make_trainer(loaded, examples, looked_at, work, knobs)
     for weight in trainer.model.parameters():

@@ -85,6 +85,8 @@ class Order:
         exclude: captures that are only measured.
         begin: an adapter's folder to go on from; by default a new one.
         replace: an adapter of this name may give way.
+        learned: captures that ``base`` or ``begin`` had learned from; the card names them too.
+        made_by: the command, where another one than `finetune sft` gave the order.
     """
 
     base: Path
@@ -97,14 +99,18 @@ class Order:
     exclude: tuple[str, ...] = ()
     begin: Path | None = None
     replace: bool = False
+    learned: tuple[str, ...] = ()
+    made_by: str = ""
 
 
 @dataclass(frozen=True)
 class Made:
-    """An adapter in its place, its card, and how its last phase went."""
+    """An adapter in its place, its card, the captures it learned from now, and how its last phase
+    went."""
 
     adapter: Registered
     card: AdapterCard
+    trained: tuple[str, ...]
     tuned: Tuned
 
 
@@ -179,8 +185,8 @@ def make_site_adapter(
 def render_made(made: Made) -> str:
     """What was made, what it is worth on captures that it has not learned from, how to use it."""
     card, name = made.card, made.adapter.name
-    captures = [name for name in card.data if not is_simulated(name)]
-    plants = len(card.data) - len(captures)
+    captures = [name for name in made.trained if not is_simulated(name)]
+    plants = len(made.trained) - len(captures)
     lines = [
         f"{name}: learned from {', '.join(captures)}{f' and {plants} simulated plants' if plants else ''}; "
         f"calibrated on {', '.join(card.split['calibrate'])}; ended by {made.tuned.ended}"
@@ -323,16 +329,16 @@ def _finish(
         prompt_fingerprint=prompt_fingerprint(),
         labels=LABELS,
         **calibration.on_card(),
-        data=split.train,
+        data=tuple(dict.fromkeys((*split.train, *order.learned))),
         split={"calibrate": split.held_out, "test": split.test},
         seed=knobs.seed,
         metrics=round_metrics(metrics),
-        made_by=_command(order, knobs),
+        made_by=order.made_by or _command(order, knobs),
         created=datetime.now(UTC).date().isoformat(),
     )
     write_card(card, draft)
     made = register(draft, order.site, family, chosen=knobs.target not in _SINGLE)
-    return Made(made, card, tuned)
+    return Made(made, card, split.train, tuned)
 
 
 def relative_base(base: Path, adapter: Path) -> str:

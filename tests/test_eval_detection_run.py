@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from assistant.cli.main import app, main
 from eval.detection.aggregate import UNSEEN, compare_models, pool_rows
 from eval.detection.corpus import load_corpus
-from eval.detection.fit import FitKey, Setup, make_experiment, read_fit, run_model, score_fit
+from eval.detection.fit import FitKey, Setup, learn, make_experiment, read_fit, run_model, score_fit
 from eval.detection.run import evaluate_detection
 from eval.detection.splits import read_protocol
 from eval.detection.training_sets import draw_training_set
@@ -175,7 +175,8 @@ def fitted(corpus, model):
     key = FitKey("a test's", fold.name, fold.setting, "corrected", 0)
     fold = experiment.folds["corrected", key.fold, key.setting]
     training = draw_training_set(corpus, fold, protocol, "corrected", 0)
-    output = run_model(model, experiment, fold, training, with_incidents=True)
+    learned = partial(learn, model, corpus, fold, training)
+    output = run_model(learned, experiment, fold, with_incidents=True)
     return fold, score_fit(experiment, key, training, output)
 
 

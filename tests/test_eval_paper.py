@@ -19,6 +19,7 @@ from traffic.errors import UserError
 from traffic.labels import LABELS
 
 PAPER = read_paper()
+FOLD = "CIC IoMT 2024 to IoT-23"
 THREE = ("normal", "recon", "c2")
 
 
@@ -148,12 +149,11 @@ class TestTables:
 
     def test_across_sets_each_pair_is_a_column(self) -> None:
         rows = [
-            made.row("transformer", fold, {}, labelling="published")
-            for fold in ("CIC IoMT 2024 to IoT-23", "testbed run to IoT-23")
+            made.row("transformer", fold, {}, setting="source alone", labelling="published")
+            for fold in (FOLD, "testbed run to IoT-23")
         ]
         heads = table(
-            make_paper_tables(PAPER, [made.run(rows, protocol={"name": "leave-one-network-out"})]),
-            self.ACROSS,
+            make_paper_tables(PAPER, [made.run(rows, protocol={"name": "transfer"})]), self.ACROSS
         ).heads
         assert [head.split(":")[0] for head in heads[4:]] == [
             "ours, CIC IoMT 2024 to IoT-23", "ours, testbed run to IoT-23 (not the paper's data)",
@@ -166,20 +166,19 @@ class TestTables:
             in table(tables, self.WITHIN).notes[1]
         )
         after = table(tables, f"{self.ACROSS} after fine-tuning")
-        assert {row[-1] for row in after.rows} == {"not built yet"}
+        assert {row[-1] for row in after.rows} == {"no run"}
+        assert "`faultwise eval transfer --data DIR`" in after.notes[-1]
         assert len(after.rows) == 4 * 3
 
     def test_transfer_fills_its_cells_when_a_run_has_it(self) -> None:
-        rows = [
-            made.row("transformer", "IoT-23", {}, setting="layer freezing", labelling="published")
-        ]
+        rows = [made.row("transformer", FOLD, {}, setting="layer freezing", labelling="published")]
         run = made.run(rows, protocol={"name": "transfer"})
         after = table(make_paper_tables(PAPER, [run]), f"{self.ACROSS} after fine-tuning")
         cells = {
             row[3]: row[-1] for row in after.rows if row[1:3] == ("transformer", "multi-class")
         }
         assert cells["layer freezing"].startswith("0.89 / ")  # (90 + 8) / 110
-        assert cells["new output layer"] == "not run with new output layer"
+        assert cells["new output layer"] == "not run"
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

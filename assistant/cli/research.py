@@ -310,6 +310,48 @@ def detection(
 
 
 @evaluate.command()
+@with_settings("home")
+def transfer(
+    data: Annotated[
+        Path, typer.Option(help="Labelled captures of two networks or more.", metavar="FOLDER")
+    ],
+    settings: "Settings",
+    share: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001, max=0.5, help="Of the new network's labels.", show_default="protocol's"
+        ),
+    ] = None,
+    models: Annotated[
+        list[str] | None, typer.Option(help="Some models only: a,b; llm:FOLDER is one of yours.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Fits of each.", show_default="protocol's")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Small budgets: shows that it works.")
+    ] = False,
+    out: Out = _RESULTS,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Fits at once.", show_default="one a core")
+    ] = None,
+) -> None:
+    """Train on one network, test on another, before and after the model was moved there by few labels."""
+    from eval.detection.run import evaluate_detection
+    from eval.report.tables import render_table
+    from eval.research.transfer import make_transfer_tables
+    from finetune.transfer import tune_texts
+
+    chosen = [name for word in models or () for name in word.split(",")]
+    parts = (data, "transfer", out, settings.home / "captures", chosen, seeds, (), quick, jobs)
+    with narrate("measuring") as progress:
+        run = evaluate_detection(*parts, progress, share, tune_texts)
+    for table in make_transfer_tables([run]):
+        typer.echo(render_table(table) + "\n")
+    typer.echo(out / f"{run.name}.json")
+
+
+@evaluate.command()
 def distance(
     data: Annotated[
         Path, typer.Option(help="Recorded runs, as testbed run makes them.", metavar="FOLDER")

@@ -6,8 +6,9 @@ where it stood, and no fit is counted twice.
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,16 @@ from eval.detection.costs import CORE_WATTS, Cost, measure_cost
 from eval.detection.metrics import ALL_PREDICTED, encode, find_alarms
 from eval.detection.scoring import Predictions, alarm_labels, gather, score
 from eval.detection.splits import Fold, Protocol, make_folds
-from eval.detection.training_sets import TrainingSet, draw_training_set, read_features
+from eval.detection.training_sets import (
+    SiteSet,
+    TrainingSet,
+    draw_site_set,
+    draw_training_set,
+    read_features,
+)
 from eval.models.base import WindowClassifier
 from eval.models.registry import make_model
+from eval.models.transfer import BOTH, SHARE, SOURCE, TUNED, Examples, TextTuner, transfer
 from eval.results import INVALID, Costs, Labelling, Row
 from traffic.files import replacing
 from traffic.labels import LABELS, UNKNOWN
@@ -65,6 +73,8 @@ class Setup:
         without: labels left out.
         quick: models have small budgets.
         alone: no other fit runs beside.
+        tune_texts: trains language models, where the protocol moves models; `finetune` is not
+            imported from here.
     """
 
     data: Path
@@ -73,6 +83,7 @@ class Setup:
     without: tuple[str, ...]
     quick: bool
     alone: bool
+    tune_texts: TextTuner | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +121,23 @@ class ModelOutput:
     binary: bool
     learns: bool
     trained_on: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What fits of one model on one fold have in common, so that none is made twice.
+
+    Published and corrected labels often give the same training set, and a model that does not learn
+    predicts the same for every seed and labelling: of twelve fits of a language model on a fold,
+    eleven are found here.
+
+    Attributes:
+        outputs: by what decides them.
+        fitted: models as fitted on a source, by what decides them.
+    """
+
+    outputs: dict[tuple[object, ...], ModelOutput] = field(default_factory=dict)
+    fitted: dict[tuple[object, ...], dict[str, WindowClassifier]] = field(default_factory=dict)
 
 
 def make_experiment(setup: Setup, corpus: Corpus) -> Experiment:
@@ -168,44 +196,87 @@ def write_fit(folder: Path, key: FitKey, result: FitResult) -> None:
 # ---- Train and predict ----
 
 
-def fit_fold(
-    experiment: Experiment, key: FitKey, outputs: dict[tuple[object, ...], ModelOutput]
-) -> FitResult:
+def fit_fold(experiment: Experiment, key: FitKey, memory: Memory) -> FitResult:
     """Fit a model on a fold and score it.
 
     Args:
         experiment: all that the run's fits share.
         key: which fit.
-        outputs: of this model on this fold and setting. Published and corrected labels often give
-            the same training set, and a model that does not learn predicts the same for every seed
-            and labelling: of twelve fits of a language model on a fold, eleven are found here.
+        memory: of this model on this fold.
     """
     fold = experiment.folds[key.labelling, key.fold, key.setting]
-    protocol = experiment.setup.protocol
-    training = draw_training_set(experiment.corpus, fold, protocol, key.labelling, key.seed)
+    corpus, protocol = experiment.corpus, experiment.setup.protocol
+    training = draw_training_set(corpus, fold, protocol, key.labelling, key.seed)
     model = make_model(key.model, key.seed, experiment.setup.quick)
-    same: tuple[object, ...] = (fold.predicted.tobytes(),)
+    same: tuple[object, ...] = (fold.predicted.tobytes(), fold.zeroed)
     if model.learns:
         same += (key.seed, training.rows.tobytes(), "\n".join(training.labels))
-    if same not in outputs:
+    learned = partial(learn, model, corpus, fold, training)
+    if fold.method:
+        site = draw_site_set(corpus, fold, protocol, key.labelling, key.seed)
+        tune_texts = experiment.setup.tune_texts
+        fitted = memory.fitted.setdefault(same, {})
+        learned = partial(_move, model, corpus, fold, training, site, fitted, tune_texts)
+        if fold.method != SOURCE:
+            same += (fold.method, key.seed, site.share.rows.tobytes(), "\n".join(site.share.labels))
+        training = _find_taught(training, site, fold.method, model.learns)
+    if same not in memory.outputs:
         seed = key.seed if model.learns else 0
-        outputs[same] = run_model(model, experiment, fold, training, seed < protocol.incident_seeds)
-    return score_fit(experiment, key, training, outputs[same])
+        with_incidents = seed < protocol.incident_seeds
+        memory.outputs[same] = run_model(learned, experiment, fold, with_incidents)
+    return score_fit(experiment, key, training, memory.outputs[same])
+
+
+def learn(
+    model: WindowClassifier, corpus: Corpus, fold: Fold, training: TrainingSet
+) -> WindowClassifier:
+    """Fit a model on a training set, and give it back."""
+    of = _read_examples(corpus, fold, training)
+    return model.fit(of.x, of.y, of.devices, of.groups)
+
+
+def _move(
+    model: WindowClassifier,
+    corpus: Corpus,
+    fold: Fold,
+    training: TrainingSet,
+    site: SiteSet,
+    fitted: dict[str, WindowClassifier],
+    tune_texts: TextTuner | None,
+) -> WindowClassifier:
+    """Fit a model on one network and move it to another by the fold's method."""
+    source, share = (_read_examples(corpus, fold, each) for each in (training, site.share))
+    unlabelled = read_features(corpus, site.unlabelled, fold.zeroed)
+    return transfer(model, fold.method, source, share, unlabelled, fitted, tune_texts)
+
+
+def _read_examples(corpus: Corpus, fold: Fold, training: TrainingSet) -> Examples:
+    rows = training.rows
+    features = read_features(corpus, rows, fold.zeroed)
+    return Examples(features, training.labels, corpus.device[rows], corpus.capture[rows])
+
+
+def _find_taught(training: TrainingSet, site: SiteSet, method: str, learns: bool) -> TrainingSet:
+    """Whose labels a method reads: the source's, the new network's, or both."""
+    if method == SHARE or (method in TUNED and not learns):
+        return site.share
+    if method not in (BOTH, *TUNED):
+        return training
+    parts = (training, site.share)
+    return TrainingSet(
+        *(np.concatenate([getattr(p, n) for p in parts]) for n in ("rows", "labels"))
+    )
 
 
 def run_model(
-    model: WindowClassifier,
-    experiment: Experiment,
-    fold: Fold,
-    training: TrainingSet,
-    with_incidents: bool,
+    make: Callable[[], WindowClassifier], experiment: Experiment, fold: Fold, with_incidents: bool
 ) -> ModelOutput:
-    """Train a model and predict every window of the fold's ``predicted``."""
+    """Train a model by ``make`` and predict every window of the fold's ``predicted``."""
     corpus, alone = experiment.corpus, experiment.setup.alone
     rows = fold.predicted
-    x, x_predicted = (read_features(corpus, each, fold.zeroed) for each in (training.rows, rows))
-    devices, groups = corpus.device[training.rows], corpus.capture[training.rows]
-    fitting = measure_cost(lambda: model.fit(x, training.labels, devices, groups), alone)
+    x_predicted = read_features(corpus, rows, fold.zeroed)
+    fitting = measure_cost(make, alone)
+    model = fitting.result
     predicting = measure_cost(lambda: model.predict_proba(x_predicted, corpus.device[rows]), alone)
     output = ModelOutput(
         classes=np.asarray(model.classes_, dtype=object),

@@ -9,7 +9,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from eval.detection.corpus import describe_data, leave_out, load_corpus
 from eval.detection.fit import (
     Experiment,
     FitKey,
-    ModelOutput,
+    Memory,
     Setup,
     fit_fold,
     fit_path,
@@ -40,7 +40,9 @@ from eval.detection.leakage import (
     find_unlabelled,
 )
 from eval.detection.splits import Protocol, read_protocol
+from eval.models.base import WindowClassifier
 from eval.models.registry import MODELS, make_model
+from eval.models.transfer import TextTuner, list_methods
 from eval.provenance import find_commit, find_machine, find_versions, now, own_command
 from eval.results import Run, write_run
 from traffic.errors import UserError
@@ -65,6 +67,8 @@ def evaluate_detection(
     quick: bool = False,
     jobs: int | None = None,
     progress: Progress | None = None,
+    share: float | None = None,
+    tune_texts: TextTuner | None = None,
 ) -> Run:
     """Measure models on labelled captures and write ``<out>/detection-<protocol>.json``.
 
@@ -82,23 +86,26 @@ def evaluate_detection(
         quick: small budgets, minutes instead of an hour: shows that it works.
         jobs: fits at once, each on one core; as many as there are cores where None.
         progress: called with the numbers of fits that ended and that there are.
+        share: of a new network's labels, those that models are moved by; the protocol's where None.
+        tune_texts: trains language models, where the protocol moves models.
 
     Raises:
         UserError: something asked for does not exist, the captures do not give what the protocol
             needs, or they would make its numbers worthless.
     """
     started = time.monotonic()
-    protocol = _read_protocol(protocol_name, quick, seeds)
+    protocol = _read_protocol(protocol_name, quick, seeds, share)
     names = tuple(dict.fromkeys([*(tuple(models) or protocol.models or MODELS), *ALWAYS]))
     jobs = jobs or os.cpu_count() or 1
-    setup = Setup(data, cache, protocol, tuple(sorted(without)), quick, alone=jobs == 1)
+    setup = Setup(data, cache, protocol, tuple(sorted(without)), quick, jobs == 1, tune_texts)
     experiment = _open_checked(setup)
     corpus = experiment.corpus
     # Every model is made once, so that a missing one is found now.
-    binary = {name for name in names if make_model(name, 0, quick).binary}
+    made = {name: make_model(name, 0, quick) for name in names}
+    binary = {name for name in names if made[name].binary}
     name = f"detection-{protocol.name}{'-quick' if quick else ''}"
     folder = out / f"{name}.fits" / _fingerprint(experiment)
-    keys = _list_fits(experiment, names)
+    keys = _list_fits(experiment, made)
     read = partial(read_fit, folder)
     lock = own_folder(folder, "the run's folder")
     try:
@@ -132,13 +139,17 @@ def evaluate_detection(
     return run
 
 
-def _read_protocol(name: str, quick: bool, seeds: int | None) -> Protocol:
+def _read_protocol(name: str, quick: bool, seeds: int | None, share: float | None) -> Protocol:
     protocol = read_protocol(name, quick)
-    if seeds is None:
-        return protocol
-    if seeds < 1:
-        raise UserError(f"seeds is {seeds}; expected at least 1; correct --seeds")
-    return protocol.model_copy(update={"seeds": seeds})
+    if seeds is not None:
+        if seeds < 1:
+            raise UserError(f"seeds is {seeds}; expected at least 1; correct --seeds")
+        protocol = protocol.model_copy(update={"seeds": seeds})
+    if share is not None:
+        if not 0 < share < 1:
+            raise UserError(f"share is {share:g}; expected between 0 and 1; correct --share")
+        protocol = protocol.model_copy(update={"share": share})
+    return protocol
 
 
 def _open_checked(setup: Setup) -> Experiment:
@@ -154,14 +165,20 @@ def _open_checked(setup: Setup) -> Experiment:
     return experiment
 
 
-def _list_fits(experiment: Experiment, models: Sequence[str]) -> list[FitKey]:
+def _list_fits(experiment: Experiment, models: Mapping[str, WindowClassifier]) -> list[FitKey]:
     """Every fit of the run, the models listed last first: the slowest ones, which would otherwise
-    be left for the end."""
+    be left for the end. A model stands in the settings of the methods that move it."""
+    protocol = experiment.setup.protocol
+    tunes_texts = experiment.setup.tune_texts is not None
+    moved = {
+        name: list_methods(model, protocol.methods, tunes_texts) for name, model in models.items()
+    }
     return [
         FitKey(model, name, setting, labelling, seed)
-        for model in reversed(models)
-        for labelling, name, setting in experiment.folds
-        for seed in range(experiment.setup.protocol.seeds)
+        for model in reversed(list(models))
+        for (labelling, name, setting), fold in experiment.folds.items()
+        if not fold.method or fold.method in moved[model]
+        for seed in range(protocol.seeds)
     ]
 
 
@@ -180,10 +197,13 @@ def _fit_all(
     done = len(keys) - len(todo)
     if done:
         log.info("%d of %d fits were done before", done, len(keys))
-    # Fits of one model, fold and setting together: a model that does not learn predicts once.
+    # Fits of one model, fold and setting together: a model that does not learn predicts once. All
+    # methods that move a model begin with one that was fitted on the source.
+    moved = bool(experiment.setup.protocol.methods)
     batches: dict[tuple[str, str, str], list[FitKey]] = {}
     for key in todo:
-        batches.setdefault((key.model, key.fold, key.setting), []).append(key)
+        setting = "" if moved else key.setting
+        batches.setdefault((key.model, key.fold, setting), []).append(key)
     for key in _run(experiment, list(batches.values()), folder, jobs):
         done += 1
         log.info("%d of %d fits: %s", done, len(keys), key)
@@ -207,9 +227,9 @@ def _run(
 
 
 def _fit_batch(experiment: Experiment, batch: Sequence[FitKey], folder: Path) -> Iterator[FitKey]:
-    outputs: dict[tuple[object, ...], ModelOutput] = {}
+    memory = Memory()
     for key in batch:
-        write_fit(folder, key, fit_fold(experiment, key, outputs))
+        write_fit(folder, key, fit_fold(experiment, key, memory))
         yield key
 
 
@@ -243,7 +263,8 @@ def _fingerprint(experiment: Experiment) -> str:
     protocol = setup.protocol.model_dump_json(exclude={"seeds", "models", "against"})
     content = (experiment.corpus.hashes, setup.without, setup.quick, prompt_fingerprint())
     digest = hashlib.sha256(f"{protocol}{content!r}".encode())
-    for package in ("traffic", "prompts", "assistant", "eval"):
+    tuners = ("finetune",) if setup.tune_texts else ()
+    for package in ("traffic", "prompts", "assistant", "eval", *tuners):
         for file in sorted((root / package).rglob("*.py")):
             digest.update(file.read_bytes())
     return digest.hexdigest()[:12]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from pydantic import Field
 
 from eval.detection.corpus import Corpus
@@ -29,8 +30,9 @@ _FOLDER = Path(__file__).with_name("protocols")
 PROTOCOLS: tuple[str, ...] = tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
 
 Split = Literal[
-    "windows", "time", "captures", "networks", "shots", "label", "device", "dead-service", "drift"
-]
+    "windows", "time", "captures", "networks", "shots", "label", "device", "dead-service", "drift",
+    "transfer",
+]  # fmt: skip
 
 
 class Protocol(Strict):
@@ -65,6 +67,12 @@ class Protocol(Strict):
         0.2, gt=0, lt=1, description="of the training set, by repeating shots"
     )
     most_repeats: int = Field(20, ge=1, description="of one shot")
+    methods: tuple[str, ...] = Field(
+        (), description="of eval.models.transfer: each is a setting; none elsewhere"
+    )
+    share: float = Field(
+        0.05, gt=0, lt=1, description="of each label's windows of the new network, those labelled"
+    )
     shuffled: bool = Field(
         False, description="training labels change places: every model must fall to chance"
     )
@@ -104,6 +112,9 @@ def read_protocol(name: str, quick: bool = False) -> Protocol:
 # ---- Folds ----
 
 _WINDOW_S = WINDOW_SAMPLES * SAMPLE_S
+# With as many captures of a new network, whole ones are tested; with fewer, each one's later part.
+_MANY_CAPTURES = 8
+_EARLY_SHARE = 0.3
 # An attempt of the device's own that nobody answered, in any of a window's samples.
 _UNANSWERED = ("unanswered_out", "refused_out", "udp_unanswered_out")
 
@@ -122,7 +133,9 @@ class Fold:
         zeroed: service classes are hidden.
         noise: share of training stretches with a wrong label.
         shots: rows that are added to the training set and repeated; ``n_shots`` of them are drawn,
-            all where None.
+            all where None. Where a method moves models, rows of the new network that may be
+            labelled, or read without labels.
+        method: of `eval.models.transfer`, by which a model is moved; "" where none is.
     """
 
     name: str
@@ -135,6 +148,7 @@ class Fold:
     noise: float = 0.0
     shots: np.ndarray | None = None
     n_shots: int | None = None
+    method: str = ""
 
 
 def make_folds(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> tuple[Fold, ...]:
@@ -335,6 +349,55 @@ def _by_age(corpus: Corpus, _protocol: Protocol, _labelling: Labelling) -> list[
     return folds
 
 
+def _by_method(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[Fold]:
+    """Every ordered pair of networks that show an anomaly, and every way of moving models."""
+    networks, labels = corpus.networks, corpus.labels[labelling]
+    names = sorted(set(networks))
+    able = [one for one in names if {NORMAL} < set(labels[(networks == one) & (labels != UNKNOWN)])]
+    folds = []
+    for target in able:
+        pool, test = _part_site(corpus, np.flatnonzero(networks == target), labels)
+        folds += [
+            Fold(f"{source} to {target}", np.flatnonzero(networks == source), test, test,
+                 setting=method, shots=pool, method=method)
+            for source in able if source != target for method in protocol.methods
+        ]  # fmt: skip
+    return folds
+
+
+def _part_site(
+    corpus: Corpus, rows: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Windows of a new network that may be labelled, and those that are tested.
+
+    Of many captures every other one; of few, the first part of each label's windows in each
+    capture, and what shares no second with them.
+
+    Args:
+        corpus: all windows.
+        rows: the network's, ascending.
+        labels: of all windows.
+    """
+    captures = np.unique(corpus.capture[rows])
+    if len(captures) >= _MANY_CAPTURES:
+        pooled = np.isin(corpus.capture[rows], captures[::2])
+        return rows[pooled], rows[~pooled]
+    table = pd.DataFrame(
+        {"capture": corpus.capture[rows], "label": labels[rows], "device": corpus.device[rows],
+         "start_s": corpus.start_s[rows]}
+    )  # fmt: skip
+    kinds = table.groupby(["capture", "label"])["start_s"]
+    early = kinds.rank(method="first") <= np.ceil(_EARLY_SHARE * kinds.transform("size"))
+    early &= (table["label"] != UNKNOWN).to_numpy()
+    by_time = table[["device", "start_s"]].sort_values("start_s", kind="stable")
+    near = pd.merge_asof(
+        by_time, by_time[early.loc[by_time.index]].assign(pooled_s=lambda t: t["start_s"]),
+        on="start_s", by="device", direction="nearest", tolerance=_WINDOW_S - SAMPLE_S / 2,
+    )["pooled_s"].set_axis(by_time.index)  # fmt: skip
+    apart = near.sort_index().isna().to_numpy()
+    return rows[early.to_numpy()], rows[apart]
+
+
 # How training and testing are parted, and what captures that needs.
 _SPLITS: Mapping[Split, tuple[Callable[[Corpus, Protocol, Labelling], list[Fold]], str]] = {
     "windows": (_by_window, "labelled windows"),
@@ -349,4 +412,5 @@ _SPLITS: Mapping[Split, tuple[Callable[[Corpus, Protocol, Labelling], list[Fold]
         "C&C windows, and others in which a device's attempts stay unanswered",
     ),
     "drift": (_by_age, "captures of some minutes"),
+    "transfer": (_by_method, "captures of two networks, both with normal windows and an anomaly"),
 }

@@ -9,8 +9,11 @@ from eval.detection.splits import Fold, Protocol
 from eval.models.features import FEATURES, PORT_FEATURES
 from eval.results import Labelling
 from traffic.labels import LABELS, NORMAL
+from traffic.windows import WINDOW_SAMPLES
 
 _PORTS = [FEATURES.index(name) for name in PORT_FEATURES]
+
+_LEAST_LABELLED = WINDOW_SAMPLES
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ def draw_training_set(
     rows = draw_rows(
         corpus.capture, labels, fold.train, protocol.normal_windows, protocol.label_windows, rng
     )
-    if fold.shots is not None:
+    if fold.shots is not None and not fold.method:
         shots = _repeat_shots(corpus, fold, protocol, labels, len(rows), rng)
         rows = np.sort(np.concatenate([rows, shots]))
     taught = labels[rows].copy()
@@ -47,6 +50,43 @@ def draw_training_set(
     if protocol.shuffled:
         taught = rng.permutation(taught)
     return TrainingSet(rows, taught)
+
+
+@dataclass(frozen=True)
+class SiteSet:
+    """What is known of a new network: windows that were labelled, and rows of the corpus whose
+    labels nobody knows."""
+
+    share: TrainingSet
+    unlabelled: np.ndarray
+
+
+def draw_site_set(
+    corpus: Corpus, fold: Fold, protocol: Protocol, labelling: Labelling, seed: int
+) -> SiteSet:
+    """Draw what a model is moved by: a share of each label's windows, six at least where there are
+    so many, and at most as many windows without labels as it learned from.
+
+    Args:
+        corpus: all windows.
+        fold: one with a method.
+        protocol: the share and the budgets.
+        labelling: whose labels.
+        seed: of the draw.
+    """
+    rng = np.random.default_rng([seed, 2])
+    labels = corpus.labels[labelling]
+    pool = fold.shots if fold.shots is not None else np.empty(0, np.int64)
+    drawn = [np.empty(0, np.int64)]
+    for label in LABELS:
+        mine = pool[labels[pool] == label]
+        of = len(mine) + int((labels[fold.test] == label).sum())
+        wanted = max(_LEAST_LABELLED, round(protocol.share * of))
+        drawn.append(draw_rows(corpus.capture, labels, mine, wanted, wanted, rng))
+    rows = np.sort(np.concatenate(drawn))
+    most = min(len(pool), protocol.normal_windows + len(LABELS[1:]) * protocol.label_windows)
+    unlabelled = np.sort(rng.choice(pool, most, replace=False))
+    return SiteSet(TrainingSet(rows, labels[rows]), unlabelled)
 
 
 def read_features(corpus: Corpus, rows: np.ndarray, zeroed: bool) -> np.ndarray:

@@ -57,7 +57,7 @@ class WindowClassifier(ClassifierMixin, BaseEstimator, ABC):
     """
 
     binary: ClassVar[bool] = False
-    learns: ClassVar[bool] = True
+    learns: bool = True
     reads_past: bool = False
     trained_on: tuple[str, ...] = ()
     invalid: int = 0
@@ -87,7 +87,7 @@ class WindowClassifier(ClassifierMixin, BaseEstimator, ABC):
             UserError: there are no windows, a feature is not finite, a label is not ours or
                 missing, or the model learns from normal windows and there are none.
         """
-        features, labels = self._rows(x), np.asarray(y, dtype=object)
+        features, labels = self.rows(x), np.asarray(y, dtype=object)
         _check(features, labels)
         self.classes_ = self._choose_classes(labels)
         targets = np.where(labels == NORMAL, NORMAL, ANOMALOUS) if self.binary else labels
@@ -106,7 +106,7 @@ class WindowClassifier(ClassifierMixin, BaseEstimator, ABC):
         Raises:
             UserError: a feature is not finite.
         """
-        features = self._rows(x)
+        features = self.rows(x)
         check_finite(features)
         if not len(features) or len(self.classes_) == 1:
             return np.ones((len(features), len(self.classes_)), np.float32)
@@ -140,7 +140,8 @@ class WindowClassifier(ClassifierMixin, BaseEstimator, ABC):
     def _predict_proba(self, x: np.ndarray, devices: np.ndarray) -> np.ndarray:
         """Probabilities of at least one window, (n_windows, 6 or 9, F) -> (n_windows, n_classes)."""
 
-    def _rows(self, x: np.ndarray) -> np.ndarray:
+    def rows(self, x: np.ndarray) -> np.ndarray:
+        """The rows of features that the model reads, (n, 6 or 9, F), float32."""
         features = np.asarray(x, np.float32)
         return features if self.reads_past else features[:, :WINDOW_SAMPLES]
 

@@ -10,9 +10,12 @@ without the adapter shows what the adapter adds; ``llm:FOLDER`` of another base 
 knows that was never tuned for this.
 """
 
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from tempfile import TemporaryDirectory
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -59,7 +62,7 @@ class LanguageModel(WindowClassifier):
             folder, of an adapter where a card lies in it and of a base model elsewhere.
     """
 
-    learns: ClassVar[bool] = False
+    learns = False
     reads_past = True
 
     def __init__(self, source: str = "pocket", seed: int = 0, quick: bool = False) -> None:
@@ -101,11 +104,35 @@ class LanguageModel(WindowClassifier):
             self.llm_, _ = load_adapter(weights.adapter)
         self.bounds_ = Bounds() if weights.card is None else weights.card.bounds
 
+    def tuned(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        method: str,
+        tune: Callable[[Path, Path | None, pd.DataFrame, str, int, Path], None],
+    ) -> Self:
+        """This model, trained on with labelled windows; on the disk nothing changes.
+
+        Args:
+            x: features, shape (n_windows, 9, F).
+            y: shape (n_windows,), our labels.
+            method: one of `eval.models.transfer.TUNED`.
+            tune: given base, adapter or None, texts with their labels, method, seed and a folder,
+                writes a whole model there.
+        """
+        weights = _find_weights(self.source)
+        texts = pd.DataFrame({"text": _write_texts(self.rows(x)), "label": y})
+        made = copy.copy(self)
+        with TemporaryDirectory(prefix="faultwise-") as scratch:
+            out = Path(scratch) / "tuned"
+            tune(weights.base, weights.adapter, texts, method, self.seed, out)
+            made.llm_ = LocalLLM(out)
+        # The card's bounds are those of other weights: odd is what is likelier odd than normal.
+        made.bounds_, made.learns = Bounds(), True
+        return made
+
     def _predict_proba(self, x: np.ndarray, devices: np.ndarray) -> np.ndarray:
-        texts: list[str] = []
-        for start in range(0, len(x), _AT_ONCE):
-            facts = summarise_rows(x[start : start + _AT_ONCE], FEATURES, fact_names())
-            texts += render_levels(quantise(facts))
+        texts = _write_texts(x)
         answers = [ANSWERS[label] for label in LABELS]
         with np.errstate(invalid="ignore"):  # an answer that is no number stays none
             scores = self.llm_.score(make_prompts(texts, self.llm_), answers)
@@ -117,6 +144,14 @@ class LanguageModel(WindowClassifier):
             probabilities = make_probabilities(scores, self.bounds_.temperature, shift)
             samples = {name: x[:, :WINDOW_SAMPLES, FEATURES.index(name)] for name in FORBIDDEN_BY}
             return deny_impossible(probabilities, samples)
+
+
+def _write_texts(x: np.ndarray) -> list[str]:
+    texts: list[str] = []
+    for start in range(0, len(x), _AT_ONCE):
+        facts = summarise_rows(x[start : start + _AT_ONCE], FEATURES, fact_names())
+        texts += render_levels(quantise(facts))
+    return texts
 
 
 def check_source(folder: Path) -> None:

@@ -71,10 +71,20 @@ class LstmNetwork(nn.Module):
         self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(_WIDTH, classes))
         self.timed = timed
 
+    @property
+    def bottom(self) -> tuple[nn.Module, ...]:
+        """What stays as it is where layers are frozen: its only layer."""
+        return self.timed, self.lstm
+
+    def encode(self, x: Tensor) -> Tensor:
+        """What the head reads, (B, 6, F) -> (B, D)."""
+        states, _ = self.lstm(self.timed(x))  # (B, 6, D)
+        last: Tensor = states[:, -1]
+        return last
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits of classes, (B, 6, F) -> (B, n_classes)."""
-        states, _ = self.lstm(self.timed(x))  # (B, 6, D)
-        logits: Tensor = self.head(states[:, -1])
+        logits: Tensor = self.head(self.encode(x))
         return logits
 
 
@@ -108,9 +118,18 @@ class TransformerNetwork(nn.Module):
         self.head = nn.Sequential(nn.LayerNorm(_WIDTH), nn.Dropout(0.2), nn.Linear(_WIDTH, classes))
         self.timed = timed
 
+    @property
+    def bottom(self) -> tuple[nn.Module, ...]:
+        """What stays as it is where layers are frozen: all below the last layer of attention."""
+        return self.timed, self.body.embed, *list(self.body.layers.layers)[:-1]
+
+    def encode(self, x: Tensor) -> Tensor:
+        """What the head reads, (B, 6, F) -> (B, D)."""
+        return self.body(self.timed(x)).mean(dim=1)  # type: ignore[no-any-return]
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits of classes, (B, 6, F) -> (B, n_classes)."""
-        logits: Tensor = self.head(self.body(self.timed(x)).mean(dim=1))
+        logits: Tensor = self.head(self.encode(x))
         return logits
 
 

@@ -162,7 +162,7 @@ RULES: tuple[Rule, ...] = (
 class Rules(WindowClassifier):
     """The first of RULES that holds; learns nothing and knows every label."""
 
-    learns: ClassVar[bool] = False
+    learns = False
 
     @property
     def size_bytes(self) -> int:
@@ -187,7 +187,7 @@ class OneLineRule(WindowClassifier):
     """
 
     binary: ClassVar[bool] = True
-    learns: ClassVar[bool] = False
+    learns = False
 
     @property
     def size_bytes(self) -> int:

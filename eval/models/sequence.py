@@ -26,7 +26,6 @@ from eval.models.networks import (
 )
 from eval.models.statistical import need_normal, set_threshold
 
-_BATCH = 256
 _PREDICT_BATCH = 4096
 _FLOOR = 0.1  # a feature that hardly varies in training must not explode where it does
 _MOST = 8.0  # deviations
@@ -45,11 +44,13 @@ class Budget:
         epochs: passes over the training windows.
         patience: epochs without a lower loss on held-out windows.
         rate: learning rate of AdamW.
+        batch: windows a step.
     """
 
     epochs: int = 30
     patience: int = 5
     rate: float = 1e-3
+    batch: int = 256
 
 
 @dataclass(frozen=True)
@@ -106,12 +107,13 @@ def train_network(
         budget: when to end.
         held_loss: what is measured on ``held``; ``loss`` where left out.
     """
-    optimizer = torch.optim.AdamW(network.parameters(), lr=budget.rate, weight_decay=1e-2)
+    learnable = [one for one in network.parameters() if one.requires_grad]
+    optimizer = torch.optim.AdamW(learnable, lr=budget.rate, weight_decay=1e-2)
     lowest, best, since, epoch = float("inf"), copy.deepcopy(network.state_dict()), 0, 0
     while epoch < budget.epochs and since < budget.patience:
         epoch += 1
         network.train()
-        for places in torch.randperm(len(learned[0])).split(_BATCH):
+        for places in torch.randperm(len(learned[0])).split(budget.batch):
             optimizer.zero_grad(set_to_none=True)
             loss(tuple(part[places] for part in learned)).backward()
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)

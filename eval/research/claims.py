@@ -63,6 +63,8 @@ class _AnyRun(RootModel[Annotated[Run | RetrievalRun | AnswersRun, Field(discrim
 
 def command_for(protocol: str) -> str:
     """The command that makes a run of a protocol."""
+    if protocol == "transfer":
+        return "faultwise eval transfer --data DIR"
     return f"faultwise eval detection --protocol {protocol} --data DIR"
 
 

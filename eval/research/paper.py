@@ -5,7 +5,8 @@ published, because the paper corrected none. Runs on a user's captures, with the
 alone, lie in
 
     <results>/tables/<data set>/detection-random.json             each data set by itself, never mixed
-    <results>/tables/across/detection-leave-one-network-out.json  trained on one, tested on another
+    <results>/tables/across/detection-transfer.json               trained on one, tested on another,
+                                                                  before and after fine-tuning
 """
 
 import os
@@ -55,18 +56,14 @@ class PaperTable(Strict):
     rows: tuple[PaperRow, ...]
 
 
-class Transfer(Strict):
-    """Which protocol measures transfer, and the methods that are its settings."""
-
-    protocol: str
-    methods: tuple[str, ...]
-
-
 class Protocols(Strict):
-    """Which protocol measures within a set and which across sets."""
+    """Which protocol measures within a set and which across sets, and the settings of that one
+    before fine-tuning and after."""
 
     within: str
     across: str
+    before: str
+    after: tuple[str, ...]
 
 
 class PaperTables(Strict):
@@ -76,7 +73,6 @@ class PaperTables(Strict):
     paper: str
     tables: tuple[PaperTable, ...]
     classes: Mapping[str, tuple[str, ...]] = Field(description="by data set, our labels")
-    transfer: Transfer
     protocols: Protocols
 
 
@@ -194,20 +190,19 @@ def _make_table(
 ) -> ReportTable:
     one = rows[0]
     protocol = paper.protocols.across if one.target else paper.protocols.within
-    if one.tuned:
-        protocol = paper.transfer.protocol
+    before = paper.protocols.before if one.target else ""
+    methods = paper.protocols.after if one.tuned else (before,)
     columns = [
         column
         for run in runs
         if run.protocol.get("name") == protocol
         for column in _make_columns(run, one)
     ]
-    nothing = "not built yet" if one.tuned else "no run"
     cells = []
     for row in rows:
-        for method in paper.transfer.methods if one.tuned else ("",):
-            ours = [_render_ours(paper, row, method, column) for column in columns] or [nothing]
-            names = (row.called, row.model, row.task, *filter(None, [method]))
+        for method in methods:
+            ours = [_render_ours(paper, row, method, column) for column in columns] or ["no run"]
+            names = (row.called, row.model, row.task, *([method] if one.tuned else []))
             cells.append((*names, _join_numbers(row.numbers), *ours))
     tested = f" and tested on {one.target}" if one.target else ""
     tuned = " after fine-tuning" if one.tuned else ""
@@ -229,22 +224,19 @@ def _make_columns(run: Run, row: PaperRow) -> Iterator[_Column]:
         if one.labelling == "published":
             of = groups.setdefault(one.fold if row.target else networks, {})
             of.setdefault((one.model, one.setting), []).append(one.confusion)
-    # A fold of the transfer protocol is named by its target alone.
-    theirs = {f"{row.source} to {row.target}", row.target} if row.target else {row.source}
+    theirs = f"{row.source} to {row.target}" if row.target else row.source
     for name, confusions in groups.items():
-        head = name if name in theirs else f"{name} (not the paper's data)"
+        head = name if name == theirs else f"{name} (not the paper's data)"
         summed = {key: sum_confusions(many) for key, many in confusions.items()}
         quick = ", quick" if run.quick else ""
         yield _Column(f"{head}{quick}", name.rpartition(" to ")[2], summed)
 
 
 def _render_ours(paper: PaperTables, row: PaperRow, method: str, column: _Column) -> str:
-    settings = [setting for model, setting in column.confusions if model == row.model]
-    chosen = [setting for setting in settings if method in setting]
-    if not chosen:
-        return "not run" if not method else f"not run with {method}"
-    known = paper.classes.get(column.tested)
-    found = average(column.confusions[row.model, chosen[0]], known, row.task)
+    confusion = column.confusions.get((row.model, method))
+    if confusion is None:
+        return "not run"
+    found = average(confusion, paper.classes.get(column.tested), row.task)
     return "none of the paper's classes" if found is None else str(found)
 
 
@@ -260,9 +252,7 @@ def _make_notes(
         )
     if row.tuned:
         yield "The paper prints one row for its three methods, because they were alike."
-        if not measured:
-            yield "No command tunes a network for another site yet; these cells fill when one does."
-    elif not measured:
+    if not measured:
         where = f"DIR with {row.source}" + (f" and {row.target}" if row.target else "")
         missing = f"No run of protocol {protocol} in results/"
         yield f"{missing}; `{command_for(protocol)}` makes one, {where}."

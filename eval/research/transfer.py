@@ -1,0 +1,268 @@
+"""What moving a model to another network is worth: a page from a run of `faultwise eval transfer`.
+
+    python -m eval.research.transfer RUN... [--out docs/research/transfer.md]
+
+Runs of other models on the same captures stand in one table. Two models differ here only where no
+seed of the one reaches a seed of the other; else they are level. Seeds draw other windows, label
+others and start other weights, so their range says how much of a difference is luck.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from eval.models.registry import LLM_PREFIX
+from eval.models.transfer import ALIGNED, BOTH, SHARE, SOURCE, TUNED
+from eval.report.tables import ReportTable, render_table
+from eval.research.paper import make_paper_tables, read_paper
+from eval.results import Run, read_run
+from traffic.errors import UserError
+from traffic.files import write_text
+
+AIM = 0.95
+PROTOCOL = "transfer"
+_F1, _BINARY = "f1", "binary_macro_f1"
+_SHOWN = {_F1: "which label, macro-F1", _BINARY: "normal or not, macro-F1",
+          "binary_recall": "anomalous called so", "false_share": "normal called anomalous"}  # fmt: skip
+_NETWORKS = ("lstm", "lstm-time2vec", "transformer", "time-transformer")
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A model on a fold by a method, a number per seed.
+
+    Attributes:
+        model: its name; a language model of a folder is ``llm``.
+        method: one of `eval.models.transfer.METHODS`.
+        scores: by measure, shape (n_seeds,).
+        trained: windows that it learned from; 0 where it was not trained here.
+        seen: it had read captures that are tested before.
+    """
+
+    model: str
+    method: str
+    scores: Mapping[str, np.ndarray]
+    trained: int
+    seen: bool
+
+    def mean(self, measure: str = _F1) -> float:
+        """Over seeds; NaN where it cannot be measured."""
+        return float(self.scores[measure].mean())
+
+    def differs(self, other: "Moved", measure: str = _F1) -> bool:
+        """Whether no seed of the one reaches a seed of the other."""
+        one, two = self.scores[measure], other.scores[measure]
+        return bool(one.min() > two.max() or two.min() > one.max())
+
+    def __str__(self) -> str:
+        return f"`{self.model}` by {self.method} {self.mean():.2f}"
+
+
+def read_moved(runs: Sequence[Run]) -> dict[str, list[Moved]]:
+    """What runs measured, by fold, in the order of the runs.
+
+    Raises:
+        UserError: a run is of another protocol.
+    """
+    for run in runs:
+        if run.protocol.get("name") != PROTOCOL:
+            raise UserError(
+                f"{run.name} is of protocol {run.protocol.get('name')}; expected {PROTOCOL}; make "
+                "one by faultwise eval transfer"
+            )
+    folds: dict[str, dict[tuple[str, str], list]] = {}  # type: ignore[type-arg]
+    for row in (row for run in runs for row in run.rows):
+        of = folds.setdefault(row.fold, {})
+        of.setdefault((_short(row.model), row.setting), []).append(row)
+    return {
+        fold: [
+            Moved(
+                model,
+                method,
+                {
+                    name: np.array([_value(row.scores[name].value) for row in rows])
+                    for name in _SHOWN
+                },
+                round(float(np.mean([row.trained_windows for row in rows]))),
+                any(row.seen_in_training for row in rows),
+            )
+            for (model, method), rows in of.items()
+        ]
+        for fold, of in folds.items()
+    }
+
+
+def _short(model: str) -> str:
+    return "llm" if model.startswith(LLM_PREFIX) else model
+
+
+def _value(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+# ---- tables ----
+
+
+def make_transfer_tables(runs: Sequence[Run]) -> list[ReportTable]:
+    """A table for each pair of networks: every model by every method."""
+    tables = []
+    for fold, moved in read_moved(runs).items():
+        rows = [(one.model, one.method, *(_cell(one, name) for name in _SHOWN)) for one in moved]
+        best = max(range(len(moved)), key=lambda place: moved[place].mean())
+        seen = sorted({one.model for one in moved if one.seen})
+        notes = [f"`{name}` had read tested captures before: no test" for name in seen]
+        heads = ("model", "method", *_SHOWN.values())
+        tables.append(ReportTable(fold, heads, tuple(rows), frozenset({(best, 2)}), tuple(notes)))
+    return tables
+
+
+def _cell(one: Moved, measure: str) -> str:
+    values = one.scores[measure]
+    if np.isnan(values).any():
+        return "–"
+    spread = f" ({values.min():.2f} to {values.max():.2f})" if len(values) > 1 else ""
+    return f"{values.mean():.2f}{spread}"
+
+
+# ---- verdicts ----
+
+
+def find_verdicts(moved: Sequence[Moved]) -> Iterator[str]:
+    """What a pair of networks shows, a sentence each."""
+    tested = [one for one in moved if not one.seen]
+    before = [one for one in tested if one.method == SOURCE]
+    labelled = [one for one in tested if one.method in (SHARE, BOTH, *TUNED)]
+    if before:
+        yield f"Before, the best is {_best(before)}."
+    if not labelled:
+        return
+    best = _best(labelled)
+    yield f"With the few labels the best is {best}, normal or not {best.mean(_BINARY):.2f}."
+    reached = [one for one in labelled if one.mean() >= AIM]
+    binary = [one for one in labelled if one.mean(_BINARY) >= AIM]
+    yield (
+        f"Macro-F1 {AIM:g} over labels is reached by {_name(reached)}; of normal or not by "
+        f"{_name(binary)}."
+    )
+    yield from _compare_trees(labelled)
+    yield from _value_source(labelled)
+    yield from _value_alignment(tested)
+
+
+def _compare_trees(labelled: Sequence[Moved]) -> Iterator[str]:
+    trees = [one for one in labelled if one.model == "xgboost"]
+    if not trees:
+        return
+    tree = _best(trees)
+    others = {"the language model": ("llm", "pocket"), "the best sequence model": _NETWORKS}
+    for name, models in others.items():
+        if of := [one for one in labelled if one.model in models]:
+            one = _best(of)
+            yield f"XGBoost with the same labels ({tree}) {_against(tree, one)} {name} ({one})."
+
+
+def _against(one: Moved, other: Moved) -> str:
+    if not one.differs(other):
+        return "is level with"
+    return "beats" if one.mean() > other.mean() else "is beaten by"
+
+
+def _value_source(labelled: Sequence[Moved]) -> Iterator[str]:
+    for model in _NETWORKS:
+        alone = [one for one in labelled if (one.model, one.method) == (model, SHARE)]
+        tuned = [one for one in labelled if one.model == model and one.method in TUNED]
+        if alone and tuned:
+            one = _best(tuned)
+            yield (
+                f"What the source is worth to `{model}`: {one.mean():.2f} by {one.method}, "
+                f"{alone[0].mean():.2f} of the few labels alone "
+                f"({'a difference' if one.differs(alone[0]) else 'level'})."
+            )
+
+
+def _value_alignment(tested: Sequence[Moved]) -> Iterator[str]:
+    models = {one.model: one for one in tested if one.method == SOURCE}
+    for method in ALIGNED:
+        pairs = [(one, models[one.model]) for one in tested
+                 if one.method == method and one.model in models]  # fmt: skip
+        if pairs:
+            gains = [one.mean(_BINARY) - begun.mean(_BINARY) for one, begun in pairs]
+            better = sum(one.mean(_BINARY) > begun.mean(_BINARY) and one.differs(begun, _BINARY)
+                         for one, begun in pairs)  # fmt: skip
+            yield (
+                f"{method} without labels: {np.mean(gains):+.2f} of normal or not against the "
+                f"source alone, mean over {len(pairs)} models; better in {better}."
+            )
+
+
+def _best(moved: Sequence[Moved]) -> Moved:
+    return max(moved, key=lambda one: np.nan_to_num(one.mean()))
+
+
+def _name(moved: Sequence[Moved]) -> str:
+    return ", ".join(f"`{one.model}` ({one.method})" for one in moved) or "none"
+
+
+# ---- the page ----
+
+
+def render_page(runs: Sequence[Run], command: str) -> str:
+    """Markdown: how it was measured, verdicts and table of each pair, the paper's tables."""
+    share = runs[0].protocol["share"]
+    parts = [
+        "# Transfer: a model moved to another network by few labels",
+        f"Made by `{command}` from the runs below. Each label's windows of the new network: "
+        f"{share:.0%} were labelled, six at least. How it is parted and what the methods do: "
+        "[evaluation.md](../evaluation.md). Several seeds: the mean and its range. Macro-F1 over labels "
+        "counts every label that is true or said, so that one false name among many windows costs as "
+        "much as a label that is missed.",
+        "\n".join(_describe(run) for run in runs),
+    ]
+    moved = read_moved(runs)
+    for table in make_transfer_tables(runs):
+        verdicts = "\n".join(f"- {one}" for one in find_verdicts(moved[table.title]))
+        parts += [f"## {table.title}", verdicts, render_table(
+            ReportTable("", table.heads, table.rows, table.best, table.notes))]  # fmt: skip
+    parts += [
+        "## The second paper's Table II",
+        "Its numbers beside ours, under the data that ours are of; `faultwise eval tables` prints the "
+        "rest. CIC IoMT 2024 is not here: who has it puts it beside the others.",
+        *(render_table(one, 3) for one in make_paper_tables(read_paper(), runs)
+          if one.title.startswith("Table II") and "tested on" in one.title),
+    ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
+def _describe(run: Run) -> str:
+    networks: dict[str, list[str]] = {}
+    for one in run.data:
+        networks.setdefault(one.network, []).append(one.name)
+    data = "; ".join(f"{name}: {', '.join(captures)}" for name, captures in networks.items())
+    seeds = ", ".join(map(str, run.seeds))
+    return (
+        f"- `{run.command}`, {run.created[:10]}, commit {run.commit[:10]}, seeds {seeds}"
+        f"{', small budgets' if run.quick else ''}. {data}."
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print or write the page."""
+    parser = argparse.ArgumentParser(prog="python -m eval.research.transfer")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args(arguments)
+    page = render_page(
+        [read_run(path) for path in given.runs], "python -m eval.research.transfer RUN..."
+    )
+    if given.out:
+        write_text(given.out, page)
+    else:
+        sys.stdout.write(page)
+
+
+if __name__ == "__main__":
+    main()
