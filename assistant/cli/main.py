@@ -26,6 +26,7 @@ from assistant.cli.tuning import (  # noqa: F401  registers its commands
     align,
     refreshing,
     training,
+    transfer,
 )
 from assistant.offline import go_offline, hush_libraries
 from traffic.errors import UserError
