@@ -201,9 +201,10 @@ def render_page(runs: Sequence[Run], command: str) -> str:
     share = runs[0].protocol["share"]
     parts = [
         "# Transfer: a model moved to another network by few labels",
-        f"Made by `{command}` from the runs below (their captures lay in `runs/transfer`). Each label's windows of the new network: "
-        f"{share:.0%} were labelled, six at least. How it is parted and what the methods do: "
-        "[evaluation.md](../evaluation.md). Several seeds: the mean and its range. Macro-F1 over labels "
+        f"Made by `{command}` from the runs below, whose captures lay in `runs/transfer`. Of each "
+        f"label's windows of the new network {share:.0%} were labelled, six at least. "
+        "How it is parted and what the methods do: [evaluation.md](../evaluation.md). "
+        "Several seeds: the mean and its range. Macro-F1 over labels "
         "counts every label that is true or said, so that one false name among many windows costs as "
         "much as a label that is missed. Language models come from what their card names, not from the "
         "first network of a pair. A sequence model that reads the few labels alone holds a quarter of "
