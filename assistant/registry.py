@@ -136,6 +136,29 @@ def find_folder(home: Path, name: str) -> Path:
     return find_registered(home, name).path
 
 
+def find_in_use(home: Path, site: str) -> Path:
+    """The folder of the adapter that a site uses; the shipped one's where it has none yet.
+
+    Raises:
+        UserError: the site uses none of several.
+    """
+    has = any(one.site == site for one in list_registered(home))
+    return find_folder(home, site) if has else POCKET
+
+
+def check_free(home: Path, site: str, family: str) -> None:
+    """Check that a site has no adapter of a name.
+
+    Raises:
+        UserError: it has one.
+    """
+    if any((one.site, one.family) == (site, family) for one in list_registered(home)):
+        raise UserError(
+            f"site {site} has an adapter {family} already; expected another name; "
+            "give --family, or --replace it"
+        )
+
+
 def use(home: Path, site: str, family: str) -> None:
     """Make a family what a site uses; ``shipped`` for the model that ships.
 

@@ -10,7 +10,6 @@ of its parts learned from. One adapter alone goes into its base, and keeps its c
 
 import json
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -33,8 +32,8 @@ from assistant.registry import (
 )
 from finetune.bases import load_trainable
 from finetune.calibrate import calibrate_model
+from finetune.cards import relative_base, round_metrics, today
 from finetune.recipe import read_recipe
-from finetune.site import relative_base, round_metrics
 from finetune.site_captures import find_captures, make_site_texts
 from traffic.errors import UserError
 
@@ -127,7 +126,7 @@ def _write_card(
         "split": {"calibrate": tuple(sorted(set(texts["capture"])))},
         "seed": 0,
         "metrics": round_metrics(found.measures()),
-        "created": datetime.now(UTC).date().isoformat(),
+        "created": today(),
     }
     write_card(card.model_copy(update=changed), draft)
 

@@ -13,7 +13,7 @@ model follows a simulator that has become better.
 
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -38,49 +38,13 @@ from finetune.dataset import (
 from finetune.pretrain import Phase, build_model, pretrain
 from finetune.recipe import Draw, Recipe
 from finetune.sft import tune
+from finetune.stages import claim_folder, make_once
 from finetune.tokenizer import build_tokenizer
 from prompts.messages import ANSWERS
 from prompts.window_text import vocabulary
-from traffic.errors import UserError
 from traffic.labels import LABELS, NORMAL
 
-# Stages of a long run: each is made once, and what a killed run has finished is not made again.
-
 log = logging.getLogger(__name__)
-
-
-def claim_folder(work: Path, marks: Sequence[str]) -> None:
-    """Keep a folder for one run: stages made with other numbers, data or prompts must not be mixed
-    into it.
-
-    Args:
-        work: made if it is not there.
-        marks: all that the stages depend on.
-
-    Raises:
-        UserError: the folder holds stages of another run.
-    """
-    mine = "\n".join(marks)
-    work.mkdir(parents=True, exist_ok=True)
-    mark = work / "run.txt"
-    if mark.is_file() and mark.read_text(encoding="utf-8") != mine:
-        raise UserError(
-            f"{work} holds stages of another run; expected this recipe, data and prompts; delete it or name another"
-        )
-    mark.write_text(mine, encoding="utf-8")
-
-
-def make_once(path: Path, make: Callable[[Path], None]) -> None:
-    """Run a stage unless its folder is there; the folder gets its name when the stage is
-    complete."""
-    if path.is_dir():
-        log.info("%s is there", path)
-        return
-    log.info("making %s", path)
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.mkdir(exist_ok=True)
-    make(unfinished)
-    unfinished.rename(path)
 
 
 def make_pocket(

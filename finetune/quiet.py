@@ -12,7 +12,6 @@ import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +21,15 @@ from assistant.detection.drift import USUAL, write_usual
 from assistant.detection.pipeline import Analysis, analyse
 from assistant.llm.adapters import AdapterCard, write_card
 from assistant.llm.calibration import fit_role_bounds
-from assistant.pocket import POCKET
 from assistant.registry import (
     Registered,
     check_name,
     draft_folder,
-    find_folder,
-    list_registered,
+    find_in_use,
     load_registered,
     register,
 )
-from finetune.site import relative_base
+from finetune.cards import relative_base, today
 from traffic.errors import UserError
 from traffic.labels import NORMAL
 from traffic.plant import Plant
@@ -90,7 +87,7 @@ def refresh_from_quiet(
         UserError: the capture is not quiet, or too short to tell.
     """
     check_name(site, "site")
-    source = find_folder(home, site) if _has_adapters(home, site) else POCKET
+    source = find_in_use(home, site)
     llm, card = load_registered(source)
     # Bounds of an earlier quiet time must not hide what the model thinks now.
     bare = card.model_copy(update={"role_thresholds": {}})
@@ -141,10 +138,6 @@ def render_quieted(made: Quieted) -> str:
             )
     lines += [f"left out: {device}: {why}" for device, why in made.left_out.items()]
     return "\n".join(lines)
-
-
-def _has_adapters(home: Path, site: str) -> bool:
-    return any(one.site == site for one in list_registered(home))
 
 
 def _find_troubled(analysis: Analysis) -> tuple[np.ndarray, dict[str, str]]:
@@ -210,7 +203,7 @@ def _register(
                 "role_thresholds": bounds,
                 "split": {**card.split, "quiet": (quiet.name,)},
                 "made_by": f"{card.made_by.split(_THEN)[0]}{_THEN} --quiet {quiet.name} --site {site}",
-                "created": datetime.now(UTC).date().isoformat(),
+                "created": today(),
             }
         ),
         draft,

@@ -22,6 +22,7 @@ from traffic.datasets import Labelled, find_labelled, load_labelled
 from traffic.errors import UserError
 from traffic.labels import LABELS
 
+RECORDED = Path(__file__).parent / "recorded.parquet"
 _MARK = b"window_text"
 
 

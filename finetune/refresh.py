@@ -15,7 +15,6 @@ import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -24,29 +23,24 @@ import pandas as pd
 
 from assistant.llm.adapters import AdapterCard, prompt_fingerprint, write_card
 from assistant.llm.calibration import Bounds
-from assistant.llm.local import LocalLLM
 from assistant.llm.remembered import Scorer
-from assistant.llm.seq2seq import Seq2SeqLLM, is_seq2seq
 from assistant.llm.weights import fingerprint_weights
-from assistant.pocket import POCKET
 from assistant.registry import (
     Registered,
     check_name,
     check_registered,
     draft_folder,
-    find_folder,
-    list_registered,
+    find_in_use,
     load_registered,
     register,
 )
 from finetune.bases import WHOLE, Method
 from finetune.calibrate import calibrate_model, measure_windows, score_texts
+from finetune.cards import list_options, load_tuned, place_weights, round_metrics, write_tuned
 from finetune.merge import fold
-from finetune.pocket import claim_folder, make_once
 from finetune.recipe import read_recipe
-from finetune.replay import KEPT, gather_old, split_kept, write_kept
+from finetune.replay import KEPT, Old, gather_old, split_kept, write_kept
 from finetune.sft import Knobs, train
-from finetune.site import relative_base, round_metrics
 from finetune.site_captures import (
     draw_examples,
     find_captures,
@@ -54,8 +48,8 @@ from finetune.site_captures import (
     split_captures,
     stamp_files,
 )
+from finetune.stages import Progress, claim_folder, make_once, silent
 from traffic.errors import UserError
-from traffic.files import write_text
 
 log = logging.getLogger(__name__)
 
@@ -130,16 +124,8 @@ class Refreshed:
     reason: str
 
 
-def _silent(_doing: str, _done: int, _of: int) -> None:
-    pass
-
-
 def refresh_on_labels(
-    order: Order,
-    knobs: Knobs,
-    home: Path,
-    work: Path | None = None,
-    progress: Callable[[str, int, int], None] = _silent,
+    order: Order, knobs: Knobs, home: Path, work: Path | None = None, progress: Progress = silent
 ) -> Refreshed:
     """Tune the adapter in use on new captures, calibrate, measure and register it.
 
@@ -157,14 +143,60 @@ def refresh_on_labels(
     check_name(order.site, "site")
     source = find_in_use(home, order.site)
     card = check_registered(source)
-    base = (source / card.base).resolve()
-    method = _choose_method(source, order.how)
-    rate = knobs.learning_rate or (_WHOLE_RATE if method in WHOLE else RATE)
-    knobs = replace(knobs, method=method, target="joint", learning_rate=rate)
+    knobs = _choose_knobs(knobs, source, order.how)
     captures = _find_new(order, card)
-    marks = _marks(order, knobs, source, base, captures)
     work = work or home / "training" / order.site / FAMILY
-    claim_folder(work, marks)
+    claim_folder(work, _marks(order, knobs, source, _base_of(source, card), captures))
+    texts = _gather(order, knobs, source, card, captures, work, progress)
+    tune = partial(
+        _tune,
+        source=source,
+        base=_base_of(source, card),
+        examples=_draw(texts.new["train"], texts.old.train, order, knobs.seed),
+        held_out=_look_at(texts.new["held_out"], texts.old.held_out, order, knobs),
+        work=work,
+        knobs=knobs,
+        progress=partial(progress, "tuning"),
+    )
+    make_once(work / "tuned", tune)
+    made = _finish(order, knobs, home, source, card, texts, work / "tuned")
+    shutil.rmtree(work)
+    return made
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """What is learned and measured.
+
+    Attributes:
+        new: of the new captures, by what each is for.
+        old: of before.
+        shown: new windows that are measured, the test captures' where there are some.
+        learned: names of the new captures that are learned from.
+        fitted: ``shown`` gave the bounds too.
+    """
+
+    new: dict[str, pd.DataFrame]
+    old: Old
+    shown: pd.DataFrame
+    learned: tuple[str, ...]
+    fitted: bool
+
+    @property
+    def held_out(self) -> pd.DataFrame:
+        """What the bounds are chosen on, new windows and old ones."""
+        return pd.concat([self.new["held_out"], self.old.held_out], ignore_index=True)
+
+
+def _gather(
+    order: Order,
+    knobs: Knobs,
+    source: Path,
+    card: AdapterCard,
+    captures: dict[str, Path],
+    work: Path,
+    progress: Progress,
+) -> _Texts:
     recipe = read_recipe()
     reading = partial(progress, "reading captures")
     texts = make_site_texts(captures, 0, recipe, work / "texts", reading)
@@ -172,63 +204,62 @@ def refresh_on_labels(
     new = split_kept(texts, split)
     simulating = partial(progress, "simulating plants")
     old = gather_old(source, card, order.plants, recipe, work / "plants", simulating)
-
     if not (source / KEPT).is_file():
         # The shipped adapter never read who did it to whom; taught now, that would drown the rest.
         new = {part: rows.assign(direction="") for part, rows in new.items()}
         parts = {"train": old.train, "held_out": old.held_out}
         old = replace(old, **{part: rows.assign(direction="") for part, rows in parts.items()})
+    shown = new["test"] if split.test else new["held_out"]
+    return _Texts(new, old, shown.reset_index(drop=True), split.train, not split.test)
 
-    shown, fitted = (new["test"], False) if split.test else (new["held_out"], True)
-    shown = shown.reset_index(drop=True)
-    held_out = pd.concat([new["held_out"], old.held_out], ignore_index=True)
+
+def _finish(
+    order: Order,
+    knobs: Knobs,
+    home: Path,
+    source: Path,
+    card: AdapterCard,
+    texts: _Texts,
+    tuned: Path,
+) -> Refreshed:
+    """Calibrate, measure what was lost and gained, and register."""
+    base, recipe, held_out = _base_of(source, card), read_recipe(), texts.held_out
+    measured = (texts.old.test, texts.shown)
     # Both by bounds of the same captures: otherwise another budget of false alarms looks like skill.
     llm, _ = load_registered(source)
     bounds = calibrate_model(held_out, llm, recipe).bounds
-    before = [_measure(rows, llm, bounds) for rows in (old.test, shown)]
-    make = partial(
-        _tune,
-        source=source,
-        base=base,
-        examples=_draw(new["train"], old.train, order, knobs.seed),
-        held_out=_look_at(new["held_out"], old.held_out, order, knobs),
-        work=work,
-        knobs=knobs,
-        progress=partial(progress, "tuning"),
-    )
-    make_once(work / "tuned", make)
-    llm = _load(base, work / "tuned", knobs.method)
+    before = [_measure(rows, llm, bounds) for rows in measured]
+    llm = load_tuned(base, tuned, knobs.method)
     calibration = calibrate_model(held_out, llm, recipe)
-    after = [_measure(rows, llm, calibration.bounds) for rows in (old.test, shown)]
-    changes = [Change(*pair) for pair in zip(before, after, strict=True)]
-    reason = judge(changes[0], changes[1], order.most_forgotten)
+    after = [_measure(rows, llm, calibration.bounds) for rows in measured]
+    old, new = (Change(*pair) for pair in zip(before, after, strict=True))
+    reason = judge(old, new, order.most_forgotten)
 
     draft = draft_folder(home, order.site, FAMILY)
-    placed = _place(work / "tuned", draft, base, card, knobs.method)
+    placed = place_weights(tuned, draft, base, knobs.method)
     metrics = calibration.measures()
-    for when, change in zip(("old", "new"), changes, strict=True):
+    for when, change in (("old", old), ("new", new)):
         for moment in ("before", "after"):
             metrics |= {f"{when}.{moment}.{k}": v for k, v in getattr(change, moment).items()}
-    held = {"calibrate": held_out, "test": pd.concat([old.test, new["test"]])}
+    held = {"calibrate": held_out, "test": pd.concat([texts.old.test, texts.new["test"]])}
+    begun = card.begun_from or placed["begun_from"]
     changed = {
         **placed,
         **calibration.on_card(),
+        "begun_from": begun,
         "name": f"{order.site}/{FAMILY}",
-        "prompt_fingerprint": prompt_fingerprint(),
         "role_thresholds": {},  # a quiet time's bounds belong to the weights of before
-        "data": tuple(dict.fromkeys([*card.data, *split.train])),
+        "data": tuple(dict.fromkeys([*card.data, *texts.learned])),
         "split": {name: tuple(sorted(set(rows["capture"]))) for name, rows in held.items()},
         "seed": knobs.seed,
         "metrics": round_metrics(metrics),
         "made_by": _command(order, knobs, card),
-        "created": datetime.now(UTC).date().isoformat(),
     }
     made = card.model_copy(update=changed)
     write_card(made, draft)
-    _keep(source, new, draft)
+    _keep(source, texts.new, draft)
     adapter = register(draft, order.site, FAMILY, chosen=not reason)
-    shutil.rmtree(work)
-    return Refreshed(adapter, made, changes[0], changes[1], fitted, reason)
+    return Refreshed(adapter, made, old, new, texts.fitted, reason)
 
 
 def render_refreshed(made: Refreshed) -> str:
@@ -258,12 +289,6 @@ def render_refreshed(made: Refreshed) -> str:
     return "\n".join(lines)
 
 
-def find_in_use(home: Path, site: str) -> Path:
-    """The folder of the adapter that a site uses; the shipped one's where it has none."""
-    has = any(one.site == site for one in list_registered(home))
-    return find_folder(home, site) if has else POCKET
-
-
 def judge(old: Change, new: Change, most_forgotten: float) -> str:
     """Why a refreshed adapter should not be used, or nothing."""
     if old.lost() > most_forgotten:
@@ -279,6 +304,16 @@ def judge(old: Change, new: Change, most_forgotten: float) -> str:
     if false > 0 and found <= 0 and named <= 0:
         return "on new captures it alarms more often without finding more"
     return ""
+
+
+def _base_of(source: Path, card: AdapterCard) -> Path:
+    return (source / card.base).resolve()
+
+
+def _choose_knobs(knobs: Knobs, source: Path, how: How) -> Knobs:
+    method = _choose_method(source, how)
+    rate = knobs.learning_rate or (_WHOLE_RATE if method in WHOLE else RATE)
+    return replace(knobs, method=method, target="joint", learning_rate=rate)
 
 
 def _choose_method(source: Path, how: How) -> Method:
@@ -364,12 +399,7 @@ def _tune(
     log.info(
         "loss %.4f, held out %.4f after %d steps", tuned.loss, tuned.held_out_loss, tuned.steps
     )
-    write_text(folder / "tuned.json", json.dumps(asdict(tuned)))
-
-
-def _load(base: Path, tuned: Path, method: Method) -> Scorer:
-    folder, adapter = (tuned, None) if method in WHOLE else (base, tuned)
-    return Seq2SeqLLM(folder, adapter) if is_seq2seq(folder) else LocalLLM(folder, adapter)
+    write_tuned(tuned, folder)
 
 
 def _measure(rows: pd.DataFrame, llm: Scorer, bounds: Bounds) -> dict[str, float]:
@@ -377,24 +407,6 @@ def _measure(rows: pd.DataFrame, llm: Scorer, bounds: Bounds) -> dict[str, float
         return {}
     measures = measure_windows(rows, score_texts(rows, llm), bounds)
     return {name: measures[name] for name in _SHOWN if name in measures}
-
-
-def _place(
-    tuned: Path, draft: Path, base: Path, card: AdapterCard, method: Method
-) -> dict[str, str]:
-    """Copy the weights, and what the card says of their base."""
-    whole = method in WHOLE
-    target = draft / "base" if whole else draft
-    shutil.copytree(tuned, target, dirs_exist_ok=True)
-    (target / "tuned.json").unlink()
-    if whole:
-        begun = card.begun_from or card.base_fingerprint
-        return {
-            "base": "base",
-            "base_fingerprint": fingerprint_weights(target),
-            "begun_from": begun,
-        }
-    return {"base": relative_base(base, draft)}
 
 
 def _keep(source: Path, new: dict[str, pd.DataFrame], draft: Path) -> None:
@@ -410,10 +422,8 @@ def _command(order: Order, knobs: Knobs, card: AdapterCard) -> str:
     """The commands that made it, without a path of this machine."""
     words = [f"{card.made_by}{_THEN} --data FOLDER --site {order.site}"]
     usual, plain = Knobs(), Order(order.data, order.site)
-    for name in ("how", "plants", "per_label", "replayed", "most_forgotten"):
-        if getattr(order, name) != getattr(plain, name):
-            words.append(f"--{name.replace('_', '-')} {getattr(order, name)}")
-    for name in ("epochs", "batch", "seed"):
-        if getattr(knobs, name) != getattr(usual, name):
-            words.append(f"--{name.replace('_', '-')} {getattr(knobs, name)}")
+    words += list_options(
+        order, plain, ("how", "plants", "per_label", "replayed", "most_forgotten")
+    )
+    words += list_options(knobs, usual, ("epochs", "batch", "seed"))
     return " ".join([*words, *(f"--exclude {name}" for name in order.exclude)])

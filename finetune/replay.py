@@ -5,8 +5,8 @@ what was forgotten.
     recorded    finetune/recorded.parquet: the runs of it that the card names
     simulated   plants, drawn again from the seeds in the card and in the recipe
 
-A text says levels of facts, no address, no name and no time of day; still it is the site's, so
-`finetune federate` never sends it.
+A text says levels of facts, no address, no name and no time of day; still it is the site's, and
+stays with the adapter that learned it.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,12 +20,11 @@ import pyarrow as pa
 from assistant.llm.adapters import AdapterCard
 from finetune.dataset import is_simulated
 from finetune.recipe import Recipe
-from finetune.recorded import list_recorded, read_recorded
+from finetune.recorded import RECORDED, list_recorded, read_recorded
 from finetune.site_captures import KINDS, Split, render_captures
 from traffic.errors import UserError
 
 KEPT = "texts.parquet"
-RECORDED = Path(__file__).parent / "recorded.parquet"
 PARTS = ("train", "held_out", "test")
 _COLUMNS = ["text", "label", "direction", "capture", "device", "start_s", "kind"]
 _EMPTY = pd.DataFrame(columns=_COLUMNS)

@@ -8,15 +8,11 @@ The adapter comes into the site's place when it is whole, and from then on
 `faultwise classify CAPTURE --site NAME` uses it.
 """
 
-import hashlib
 import json
 import logging
-import math
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -25,25 +21,31 @@ import pandas as pd
 
 from assistant.detection.classify import make_prompts
 from assistant.llm.adapters import AdapterCard, prompt_fingerprint, write_card
-from assistant.llm.local import LocalLLM
 from assistant.llm.remembered import Scorer
-from assistant.llm.seq2seq import Seq2SeqLLM, is_seq2seq
+from assistant.llm.seq2seq import is_seq2seq
 from assistant.llm.weights import check_model_folder, fingerprint_weights
 from assistant.pocket import POCKET
 from assistant.registry import (
     SHIPPED,
     Registered,
+    check_free,
     check_name,
     check_registered,
     draft_folder,
-    list_registered,
     load_registered,
     register,
 )
 from finetune.calibrate import calibrate_model, measure_windows, score_texts
+from finetune.cards import (
+    list_options,
+    load_tuned,
+    place_weights,
+    read_tuned,
+    round_metrics,
+    write_tuned,
+)
 from finetune.dataset import is_simulated
 from finetune.examples import full_answer, read_direction_words
-from finetune.pocket import claim_folder, make_once
 from finetune.recipe import Recipe, read_recipe
 from finetune.replay import split_kept, write_kept
 from finetune.sft import Knobs, Tuned, train
@@ -56,9 +58,9 @@ from finetune.site_captures import (
     split_captures,
     stamp_files,
 )
+from finetune.stages import Progress, claim_folder, digest_marks, make_once, remove_runs, silent
 from traffic.errors import UserError
-from traffic.files import write_text
-from traffic.labels import LABELS, NORMAL
+from traffic.labels import NORMAL
 
 log = logging.getLogger(__name__)
 
@@ -114,16 +116,8 @@ class Made:
     tuned: Tuned
 
 
-def _silent(_doing: str, _done: int, _of: int) -> None:
-    pass
-
-
 def make_site_adapter(
-    order: Order,
-    knobs: Knobs,
-    home: Path,
-    work: Path | None = None,
-    progress: Callable[[str, int, int], None] = _silent,
+    order: Order, knobs: Knobs, home: Path, work: Path | None = None, progress: Progress = silent
 ) -> Made:
     """Tune, calibrate and register an adapter.
 
@@ -142,10 +136,8 @@ def make_site_adapter(
     _check(order, knobs, home, family)
     captures = find_captures(order.data, order.exclude)
     marks = _marks(order, knobs, captures)
-    if work is None:
-        # Named by what it is made of: who corrects an order after a killed run begins anew.
-        digest = hashlib.sha256("\n".join(marks).encode()).hexdigest()[:8]
-        work = home / "training" / order.site / f"{family}-{digest}"
+    runs = home / "training" / order.site
+    work = work or runs / f"{family}-{digest_marks(marks)}"
     claim_folder(work, marks)
     recipe = read_recipe()
     reading = partial(progress, "reading captures")
@@ -174,11 +166,9 @@ def make_site_adapter(
         make_once(folder, make)
         begin = folder
     assert begin is not None
-    tuned = Tuned(**json.loads((begin / "tuned.json").read_text(encoding="utf-8")))
-    made = _finish(order, knobs, home, family, begin, texts, split, recipe, tuned)
-    shutil.rmtree(work)  # of use only to a run that was killed, as are those of earlier orders
-    for stale in (home / "training" / order.site).glob(f"{family}-????????"):
-        shutil.rmtree(stale)
+    made = _finish(order, knobs, home, family, begin, texts, split, recipe)
+    shutil.rmtree(work)
+    remove_runs(runs, family)
     return made
 
 
@@ -225,12 +215,8 @@ def _check(order: Order, knobs: Knobs, home: Path, family: str) -> None:
     """What can be known at once."""
     check_model_folder(order.base)
     is_seq2seq(order.base)
-    there = [one for one in list_registered(home) if (one.site, one.family) == (order.site, family)]
-    if there and not order.replace:
-        raise UserError(
-            f"site {order.site} has an adapter {family} already; expected another name; "
-            "give --family, or --replace it"
-        )
+    if not order.replace:
+        check_free(home, order.site, family)
     if order.begin is None:
         return
     check_registered(order.begin, order.base)
@@ -288,7 +274,7 @@ def _tune_phase(
         "%s: loss %.4f, held out %.4f nats a token of the answer after %d steps; ended by %s",
         *(folder.stem, tuned.loss, tuned.held_out_loss, tuned.steps, tuned.ended),
     )
-    write_text(folder / "tuned.json", json.dumps(asdict(tuned)))
+    write_tuned(tuned, folder)
 
 
 def _finish(
@@ -300,9 +286,9 @@ def _finish(
     texts: pd.DataFrame,
     split: Split,
     recipe: Recipe,
-    tuned: Tuned,
 ) -> Made:
-    llm = _load(order.base, trained, knobs)
+    tuned = read_tuned(trained)
+    llm = load_tuned(order.base, trained, knobs.method)
     held_out = texts[texts["capture"].isin(split.held_out)].reset_index(drop=True)
     calibration = calibrate_model(held_out, llm, recipe)
     metrics = calibration.measures()
@@ -316,45 +302,21 @@ def _finish(
         metrics |= {f"{name}.{measure}": value for measure, value in measures.items()}
 
     draft = draft_folder(home, order.site, family)
-    whole = knobs.method == "full"
-    shutil.copytree(trained, draft / "base" if whole else draft, dirs_exist_ok=True)
-    (draft / "base" / "tuned.json" if whole else draft / "tuned.json").unlink()
+    placed = place_weights(trained, draft, order.base, knobs.method)
     write_kept(split_kept(texts, split), draft)
-    base = draft / "base" if whole else order.base
     card = AdapterCard(
         name=f"{order.site}/{family}",
-        base="base" if whole else relative_base(order.base, draft),
-        base_fingerprint=fingerprint_weights(base),
-        begun_from=fingerprint_weights(order.base) if whole else "",
-        prompt_fingerprint=prompt_fingerprint(),
-        labels=LABELS,
+        **placed,
         **calibration.on_card(),
         data=tuple(dict.fromkeys((*split.train, *order.learned))),
         split={"calibrate": split.held_out, "test": split.test},
         seed=knobs.seed,
         metrics=round_metrics(metrics),
         made_by=order.made_by or _command(order, knobs),
-        created=datetime.now(UTC).date().isoformat(),
     )
     write_card(card, draft)
     made = register(draft, order.site, family, chosen=knobs.target not in _SINGLE)
     return Made(made, card, split.train, tuned)
-
-
-def relative_base(base: Path, adapter: Path) -> str:
-    """A base's folder as a card names it."""
-    return os.path.relpath(base.resolve(), adapter.resolve())
-
-
-def round_metrics(metrics: dict[str, float]) -> dict[str, float]:
-    """Measures as a card holds them: those that are numbers."""
-    return {name: round(value, 4) for name, value in metrics.items() if math.isfinite(value)}
-
-
-def _load(base: Path, trained: Path, knobs: Knobs) -> Scorer:
-    """As serving loads it."""
-    folder, adapter = (trained, None) if knobs.method == "full" else (base, trained)
-    return Seq2SeqLLM(folder, adapter) if is_seq2seq(base) else LocalLLM(folder, adapter)
 
 
 def measure_directions(texts: pd.DataFrame, llm: Scorer, words: dict[str, str]) -> float:
@@ -388,13 +350,10 @@ def _command(order: Order, knobs: Knobs) -> str:
     named = f"{base.parent.name}/base" if base.name == "base" else base.name
     words = [f"faultwise finetune sft --base {named} --data FOLDER --site {order.site}"]
     usual, plain = Knobs(), Order(order.base, order.data, order.site)
-    for name in ("method", "target", "rank", "epochs", "batch", "learning_rate", "seed"):
-        if getattr(knobs, name) != getattr(usual, name):
-            words.append(f"--{name.replace('_', '-')} {getattr(knobs, name)}")
+    chosen = ("method", "target", "rank", "epochs", "batch", "learning_rate", "seed")
+    words += list_options(knobs, usual, chosen)
     if order.phases:
         words.append(f"--phases {','.join(order.phases)}")
-    for name in ("plants", "per_label"):
-        if getattr(order, name) != getattr(plain, name):
-            words.append(f"--{name.replace('_', '-')} {getattr(order, name)}")
+    words += list_options(order, plain, ("plants", "per_label"))
     words += [f"--exclude {name}" for name in order.exclude]
     return " ".join([*words, *(["--begin ADAPTER"] if order.begin else [])])

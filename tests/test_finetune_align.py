@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from assistant.llm.local import LocalLLM
 from assistant.pocket import POCKET
 from assistant.registry import load_registered
-from finetune.align.adapter import RECORDED
 from finetune.align.preferences import add_known, choose_rivals, hold_out, make_pairs, make_unpaired
+from finetune.align.reward_model import RewardModel
 from finetune.align.rewards import false_all_clear, read_answer, right_abstention, right_class
-from finetune.align.trainers import HOWS, Knobs, RewardModel, align, train_reward
+from finetune.align.trainers import HOWS, Knobs, align, train_reward
 from finetune.bases import load_trainable
 from finetune.calibrate import score_texts
 from finetune.pace import find_checkpoint
-from finetune.recorded import read_recorded
+from finetune.recorded import RECORDED, read_recorded
 from prompts.messages import ANSWERS, classification_prompt
 from traffic.errors import UserError
 from traffic.labels import LABELS, NORMAL

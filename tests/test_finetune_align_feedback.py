@@ -18,7 +18,6 @@ from assistant.history import EXPORTED, Feedback, History, IncidentRecord
 from assistant.llm.adapters import read_card
 from assistant.pocket import POCKET
 from assistant.registry import find_folder, list_registered, load_registered
-from finetune.align.adapter import _find_losses
 from finetune.align.claims import choose_claims, read_claims
 from finetune.align.evidence import (
     Windows,
@@ -28,6 +27,7 @@ from finetune.align.evidence import (
     _drop_like_proved,
     check_claims,
 )
+from finetune.align.measure import find_losses
 from traffic.errors import UserError
 from traffic.labels import NORMAL
 from traffic.plant import load_plant
@@ -329,8 +329,8 @@ def test_who_silences_what_is_proved_is_not_used():
     proved = pd.DataFrame({"text": ["scan"] * 40})
     windows = Windows(proved, proved, {}, ())
     fine = {"proved.alarmed.before": 0.9, "proved.alarmed.after": 0.9, "truth.recall.before": 0.8}
-    assert _find_losses(fine | {"truth.recall.after": 0.79}, windows) == ()
-    (lost,) = _find_losses(fine | {"truth.recall.after": 0.8, "proved.alarmed.after": 0.5}, windows)
+    assert find_losses(fine | {"truth.recall.after": 0.79}, windows) == ()
+    (lost,) = find_losses(fine | {"truth.recall.after": 0.8, "proved.alarmed.after": 0.5}, windows)
     assert "of 40 windows whose cause is proved it alarms 50% instead of 90%" in lost
-    (silent,) = _find_losses({"truth.c2.before": 0.6, "truth.c2.after": 0.3}, windows)
+    (silent,) = find_losses({"truth.c2.before": 0.6, "truth.c2.after": 0.3}, windows)
     assert "far less c2" in silent

@@ -8,13 +8,10 @@ The site uses the result only where it is silent about nothing that is proved, a
 captures with truth than the adapter that it began with.
 """
 
-import hashlib
 import json
 import logging
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -22,49 +19,50 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from assistant.detection.classify import decide, make_probabilities
 from assistant.llm.adapters import AdapterCard, prompt_fingerprint, write_card
-from assistant.llm.calibration import Bounds
-from assistant.llm.local import LocalLLM
 from assistant.llm.remembered import Scorer
 from assistant.llm.seq2seq import is_seq2seq
 from assistant.llm.weights import fingerprint_weights
 from assistant.pocket import POCKET
 from assistant.registry import (
     Registered,
+    check_free,
     check_name,
     check_registered,
     draft_folder,
-    find_folder,
-    list_registered,
+    find_in_use,
     load_registered,
     register,
 )
 from finetune.align.claims import Claims, read_claims
 from finetune.align.evidence import Windows, check_claims
+from finetune.align.measure import compare, find_losses
 from finetune.align.preferences import Parts, add_known, choose_rivals, hold_out
+from finetune.align.reward_model import keep_reward, load_reward
 from finetune.align.rewards import CHECKED
-from finetune.align.trainers import How, Knobs, Reward, RewardModel, align, train_reward
-from finetune.calibrate import calibrate_model, judge_windows, measure_windows, score_texts
-from finetune.pocket import claim_folder, make_once
+from finetune.align.trainers import How, Knobs, Reward, align, train_reward
+from finetune.calibrate import calibrate_model
+from finetune.cards import (
+    list_options,
+    load_tuned,
+    place_weights,
+    read_tuned,
+    round_metrics,
+    write_tuned,
+)
 from finetune.recipe import Recipe, read_recipe
-from finetune.recorded import list_recorded, read_recorded
-from finetune.sft import Tuned
-from finetune.site import relative_base, round_metrics
+from finetune.recorded import RECORDED, list_recorded, read_recorded
 from finetune.site_captures import find_captures, make_site_texts
+from finetune.stages import Progress, claim_folder, digest_marks, make_once, remove_runs, silent
 from traffic.errors import UserError
 from traffic.files import write_text
-from traffic.labels import LABELS, NORMAL
 from traffic.plant import Plant
 
 log = logging.getLogger(__name__)
 
-RECORDED = Path(__file__).parents[1] / "recorded.parquet"
 Rewarded = Literal["checked", "model"]
 _KNOWN_CAPTURES = 12  # recorded plants of which known windows are drawn
-_ALLOWED = 0.02  # of proved windows and of all anomalous ones, what may be alarmed less
-_LABEL_ALLOWED, _LEAST_WINDOWS = 0.15, 20  # of one label's windows, where there are so many
-_REWARD, _TUNED = "reward.json", "tuned.json"
+_SAMPLED = ("grpo", "rloo")
 
 
 @dataclass(frozen=True)
@@ -121,16 +119,8 @@ class Aligned:
     warnings: tuple[str, ...]
 
 
-def _silent(_doing: str, _done: int, _of: int) -> None:
-    pass
-
-
 def align_site(
-    order: Order,
-    knobs: Knobs,
-    home: Path,
-    plant: Plant | None = None,
-    progress: Callable[[str, int, int], None] = _silent,
+    order: Order, knobs: Knobs, home: Path, plant: Plant | None = None, progress: Progress = silent
 ) -> Aligned:
     """Check feedback, align an adapter with it, calibrate and register it.
 
@@ -146,19 +136,21 @@ def align_site(
             aligned; the name is taken; there is nothing to calibrate on.
     """
     check_name(order.site, "site")
-    begin = order.begin or _find_begin(home, order.site)
+    begin = order.begin or find_in_use(home, order.site)
     card = _check_begin(begin)
     family = check_name(order.family or f"{_family_of(begin, card)}-{order.how}", "family")
-    _check_free(order, home, family)
+    if not order.replace and order.how != "reward":
+        check_free(home, order.site, family)
     base = (begin / card.base).resolve()
-    rewards = _load_rewards(order, home, card)
+    rewards: Sequence[Reward] = CHECKED
+    if order.rewards == "model" and order.how in _SAMPLED:
+        rewards = (load_reward(home, order.site, card),)
     claims = read_claims(home, order.feedback)
 
     marks = _marks(order, claims, begin)
-    checked = home / "training" / order.site / f"feedback-{_digest(marks)}"
-    for stale in checked.parent.glob("feedback-????????"):
-        if stale != checked:
-            shutil.rmtree(stale)
+    runs = home / "training" / order.site
+    checked = runs / f"feedback-{digest_marks(marks)}"
+    remove_runs(runs, "feedback", keep=checked)
     claim_folder(checked, marks)
     llm, _ = load_registered(begin)
     check = partial(
@@ -174,23 +166,22 @@ def align_site(
     learned = choose_rivals(add_known(parts.learned, known, order.known, knobs.seed), llm)
     made_of = {name: value for name, value in asdict(knobs).items() if name != "max_minutes"}
     marks = [*marks, json.dumps([made_of, order.how, order.known, order.rewards, order.plants])]
-    work = home / "training" / order.site / f"{family}-{_digest(marks)}"
+    work = runs / f"{family}-{digest_marks(marks)}"
     claim_folder(work, marks)
     train = partial(
         _train, order=order, knobs=knobs, base=base, begin=begin, learned=learned,
         steps=work / "steps", rewards=rewards, progress=partial(progress, f"aligning by {order.how}"),
     )  # fmt: skip
     make_once(work / "trained", train)
-    tuned = Tuned(**json.loads((work / "trained" / _TUNED).read_text(encoding="utf-8")))
     if order.how == "reward":
-        made = _keep_reward(order, home, work / "trained", card, windows, parts, llm)
+        metrics = keep_reward(home, order.site, work / "trained", card, parts, llm)
+        made = Aligned(f"{order.site}/reward model", False, windows, parts, metrics, ())
     else:
         made = _finish(
-            order, knobs, home, family, begin, card, llm, work / "trained", known, calibrate,
-            windows, parts, recipe, tuned,
+            order, knobs, home, family, base, card, llm, work / "trained", known, calibrate,
+            windows, parts, recipe,
         )  # fmt: skip
-    for stale in work.parent.glob(f"{family}-????????"):  # of use only to a run that was killed
-        shutil.rmtree(stale)
+    remove_runs(runs, family)
     return made
 
 
@@ -227,11 +218,6 @@ def render_aligned(made: Aligned) -> str:
 # ---- What is begun with ----
 
 
-def _find_begin(home: Path, site: str) -> Path:
-    there = any(one.site == site for one in list_registered(home))
-    return find_folder(home, site) if there else POCKET
-
-
 def _check_begin(begin: Path) -> AdapterCard:
     card = check_registered(begin)
     if not (begin / "adapter_config.json").is_file():
@@ -252,15 +238,6 @@ def _family_of(begin: Path, card: AdapterCard) -> str:
     return card.name.rpartition("/")[2] if begin != POCKET else POCKET.parent.name
 
 
-def _check_free(order: Order, home: Path, family: str) -> None:
-    there = [one for one in list_registered(home) if (one.site, one.family) == (order.site, family)]
-    if there and not order.replace and order.how != "reward":
-        raise UserError(
-            f"site {order.site} has an adapter {family} already; expected another name; "
-            "give --family, or --replace it"
-        )
-
-
 def _marks(order: Order, claims: Claims, begin: Path) -> list[str]:
     """All that the windows of feedback depend on."""
     files = [
@@ -276,10 +253,6 @@ def _marks(order: Order, claims: Claims, begin: Path) -> list[str]:
         fingerprint_weights(begin),
         prompt_fingerprint(),
     ]
-
-
-def _digest(marks: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(marks).encode()).hexdigest()[:8]
 
 
 # ---- Windows: of feedback, and with known truth ----
@@ -318,7 +291,7 @@ def _make_known(
     recipe: Recipe,
     folder: Path,
     knobs: Knobs,
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Windows with truth: of recorded plants to learn beside feedback, and those that the adapter
     never learned from to calibrate on."""
@@ -366,69 +339,7 @@ def _train(
     else:
         tuned = align(base, begin, learned, folder, steps, order.how, knobs, rewards, progress)
     log.info("%s: loss %.4f after %d steps", order.how, tuned.loss, tuned.steps)
-    write_text(folder / _TUNED, json.dumps(asdict(tuned)))
-
-
-def _load_rewards(order: Order, home: Path, card: AdapterCard) -> Sequence[Reward]:
-    if order.rewards == "checked" or order.how not in ("grpo", "rloo"):
-        return CHECKED
-    folder = home / "rewards" / order.site
-    if not (folder / _REWARD).is_file():
-        raise UserError(
-            f"no reward model {folder}; expected one of this site; "
-            f"train it first: `faultwise finetune align --site {order.site} --how reward`"
-        )
-    made_for = json.loads((folder / _REWARD).read_text(encoding="utf-8"))
-    if (made_for["base"], made_for["prompts"]) != (card.base_fingerprint, prompt_fingerprint()):
-        raise UserError(
-            f"{folder} was trained for another base or other texts; expected those of {card.name}; "
-            "train it again with --how reward"
-        )
-    return (RewardModel(folder),)
-
-
-def _keep_reward(
-    order: Order,
-    home: Path,
-    trained: Path,
-    card: AdapterCard,
-    windows: Windows,
-    parts: Parts,
-    llm: Scorer,
-) -> Aligned:
-    """Put a reward model into its place, whole, with what it is worth on held-out feedback: how
-    often it prefers what the person said, beside how often the adapter's own likelihood does."""
-    model = RewardModel(trained)
-    metrics = {}
-    for name, table in (("held_out", parts.held_out), ("learned", parts.learned)):
-        pairs = choose_rivals(table[table["said"] != ""], llm) if len(table) else table
-        if pairs.empty:
-            continue
-        said, rival = (pairs[column].map(LABELS.index).to_numpy() for column in ("said", "rival"))
-        own, rows = score_texts(pairs, llm), np.arange(len(pairs))
-        texts = pairs["text"].tolist()
-        better = model.score(texts, pairs["said"].tolist()) > model.score(
-            texts, pairs["rival"].tolist()
-        )
-        metrics[f"{name}.pairs_right.before"] = float((own[rows, said] > own[rows, rival]).mean())
-        metrics[f"{name}.pairs_right.after"] = float(better.mean())
-    made_for = {
-        "base": card.base_fingerprint,
-        "prompts": prompt_fingerprint(),
-        "metrics": round_metrics(metrics),
-        "made_by": f"faultwise finetune align --site {order.site} --how reward",
-        "created": datetime.now(UTC).date().isoformat(),
-    }
-    place = home / "rewards" / order.site
-    draft = place.with_name(f".{order.site}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    shutil.copytree(trained, draft)
-    (draft / _TUNED).unlink()
-    write_text(draft / _REWARD, json.dumps(made_for, indent=1) + "\n")
-    if place.is_dir():
-        shutil.rmtree(place)
-    draft.rename(place)
-    return Aligned(f"{order.site}/reward model", False, windows, parts, metrics, ())
+    write_tuned(tuned, folder)
 
 
 # ---- The result ----
@@ -439,7 +350,7 @@ def _finish(
     knobs: Knobs,
     home: Path,
     family: str,
-    begin: Path,
+    base: Path,
     card: AdapterCard,
     before: Scorer,
     trained: Path,
@@ -448,33 +359,26 @@ def _finish(
     windows: Windows,
     parts: Parts,
     recipe: Recipe,
-    tuned: Tuned,
 ) -> Aligned:
-    base = (begin / card.base).resolve()
-    after = LocalLLM(base, trained)
+    after = load_tuned(base, trained, "lora")
     calibration = calibrate_model(calibrate, after, recipe)
-    metrics = calibration.measures() | {"train.loss": tuned.loss}
-    metrics |= _compare(before, card.bounds, after, calibration.bounds, parts, windows, calibrate)
-    warnings = _find_losses(metrics, windows)
+    metrics = calibration.measures() | {"train.loss": read_tuned(trained).loss}
+    metrics |= compare(before, card.bounds, after, calibration.bounds, parts, windows, calibrate)
+    warnings = find_losses(metrics, windows)
     draft = draft_folder(home, order.site, family)
-    shutil.copytree(trained, draft, dirs_exist_ok=True)
-    (draft / _TUNED).unlink()
+    placed = place_weights(trained, draft, base, "lora")
     learned = tuple(sorted({*card.data, *parts.learned["capture"], *known["capture"]}))
     held_out = tuple(sorted(set(parts.held_out["capture"])))
     write_card(
         AdapterCard(
             name=f"{order.site}/{family}",
-            base=relative_base(base, draft),
-            base_fingerprint=card.base_fingerprint,
-            prompt_fingerprint=prompt_fingerprint(),
-            labels=LABELS,
+            **placed,
             **calibration.on_card(),
             data=learned,
             split={"calibrate": tuple(sorted(set(calibrate["capture"]))), "feedback": held_out},
             seed=knobs.seed,
             metrics=round_metrics(metrics),
             made_by=f"{card.made_by}; {_command(order, knobs)}",
-            created=datetime.now(UTC).date().isoformat(),
         ),
         draft,
     )
@@ -482,114 +386,13 @@ def _finish(
     return Aligned(made.name, made.used, windows, parts, metrics, warnings)
 
 
-def _compare(
-    before: Scorer,
-    old: Bounds,
-    after: Scorer,
-    new: Bounds,
-    parts: Parts,
-    windows: Windows,
-    calibrate: pd.DataFrame,
-) -> dict[str, float]:
-    """The same measures of both adapters, each by its own bounds."""
-    metrics: dict[str, float] = {}
-    for when, llm, bounds in (("before", before, old), ("after", after, new)):
-        for name, table in (("held_out", parts.held_out), ("learned", parts.learned)):
-            for measure, value in measure_feedback(table, llm, bounds).items():
-                metrics[f"{name}.{measure}.{when}"] = value
-        proved = _judge(windows.proved, llm, bounds)
-        if len(proved):
-            metrics[f"proved.alarmed.{when}"] = float((proved["label"] != NORMAL).mean())
-        scores = score_texts(calibrate, llm)
-        for measure, value in measure_windows(calibrate, scores, bounds).items():
-            metrics[f"truth.{measure}.{when}"] = value
-        alarmed = (judge_windows(calibrate, scores, bounds)["label"] != NORMAL).to_numpy()
-        for label, rows in calibrate.reset_index(drop=True).groupby("label"):
-            if label != NORMAL and len(rows) >= _LEAST_WINDOWS:
-                metrics[f"truth.{label}.{when}"] = float(alarmed[rows.index].mean())
-    return metrics
-
-
-def measure_feedback(table: pd.DataFrame, llm: Scorer, bounds: Bounds) -> dict[str, float]:
-    """What an adapter makes of windows of feedback.
-
-    Args:
-        table: ``text said shown``.
-        llm: with the adapter.
-        bounds: of its card.
-
-    Returns:
-        ``right``: the share whose verdict is what the person says (where that is open, not what was
-        wrong); ``false_alarms``, of those called normal, and ``missed``, of the others, the shares
-        alarmed and not; ``likelihood``, the mean calibrated probability of what the person says.
-        Each only where there are such windows.
-    """
-    if table.empty:
-        return {}
-    scores = score_texts(table, llm)
-    verdict = _verdicts(scores, bounds)["label"].to_numpy(object)
-    said, shown = (table[name].to_numpy(object) for name in ("said", "shown"))
-    open_, normal = said == "", said == NORMAL
-    measures = {"right": float(np.where(open_, verdict != shown, verdict == said).mean())}
-    if normal.any():
-        measures["false_alarms"] = float((verdict[normal] != NORMAL).mean())
-    if (~normal).any():
-        measures["missed"] = float((verdict[~normal] == NORMAL).mean())
-    if (~open_).any():
-        probabilities = make_probabilities(scores, bounds.temperature)
-        codes = [LABELS.index(label) for label in said[~open_]]
-        measures["likelihood"] = float(probabilities[np.flatnonzero(~open_), codes].mean())
-    return measures
-
-
-def _judge(table: pd.DataFrame, llm: Scorer, bounds: Bounds) -> pd.DataFrame:
-    if table.empty:
-        return pd.DataFrame({"label": []})
-    return _verdicts(score_texts(table, llm), bounds)
-
-
-def _verdicts(scores: np.ndarray, bounds: Bounds) -> pd.DataFrame:
-    """Verdicts on windows alone: what their device did minutes before is not known here."""
-    return decide(make_probabilities(scores, bounds.temperature, bounds.prior_shift), bounds)
-
-
-def _find_losses(metrics: dict[str, float], windows: Windows) -> tuple[str, ...]:
-    """Why the site goes on with its own adapter."""
-
-    def lost(name: str) -> float:
-        return metrics.get(f"{name}.before", 0.0) - metrics.get(f"{name}.after", 0.0)
-
-    found = []
-    if lost("proved.alarmed") > _ALLOWED:
-        found.append(
-            f"of {len(windows.proved)} windows whose cause is proved it alarms "
-            f"{metrics['proved.alarmed.after']:.0%} instead of {metrics['proved.alarmed.before']:.0%}: "
-            "feedback must not silence what packets prove"
-        )
-    if lost("truth.recall") > _ALLOWED:
-        found.append(
-            f"of anomalous windows with known truth it alarms {metrics['truth.recall.after']:.0%} "
-            f"instead of {metrics['truth.recall.before']:.0%}"
-        )
-    silenced = [
-        label for label in LABELS if label != NORMAL and lost(f"truth.{label}") > _LABEL_ALLOWED
-    ]
-    if silenced:
-        found.append(f"it finds far less {', '.join(silenced)} than before")
-    if lost("held_out.right") > 0:
-        found.append("it is right less often on the feedback that was held out")
-    return tuple(found)
-
-
 def _command(order: Order, knobs: Knobs) -> str:
     """The command that made it, without a path of this machine."""
     words = [f"faultwise finetune align --site {order.site} --how {order.how} --capture PATH..."]
     usual, plain = Knobs(), Order(order.site, order.captures)
-    for name in ("epochs", "batch", "learning_rate", "beta", "samples", "seed"):
-        if getattr(knobs, name) != getattr(usual, name):
-            words.append(f"--{name.replace('_', '-')} {getattr(knobs, name)}")
-    for name in ("plants", "most", "known", "rewards"):
-        if getattr(order, name) != getattr(plain, name):
-            words.append(f"--{name} {getattr(order, name)}")
+    words += list_options(
+        knobs, usual, ("epochs", "batch", "learning_rate", "beta", "samples", "seed")
+    )
+    words += list_options(order, plain, ("plants", "most", "known", "rewards"))
     words += ["--feedback FILE"] * bool(order.feedback) + ["--data FOLDER"] * bool(order.data)
     return " ".join(words)

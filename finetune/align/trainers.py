@@ -13,7 +13,7 @@ made by trl from the adapter that training begins with, and made anew when a kil
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -43,7 +43,7 @@ from finetune.align.preferences import (
     make_texts_of_pairs,
     make_unpaired,
 )
-from finetune.align.rewards import CHECKED, read_answer
+from finetune.align.rewards import CHECKED
 from finetune.bases import Trainable, load_trainable
 from finetune.examples import encode_prompts
 from finetune.pace import KEPT, Keeper, Pace, find_checkpoint, make_schedule, read_elapsed_s
@@ -59,7 +59,6 @@ _SAVES = 5  # checkpoints in a run, beside one a minute
 _ROOM = 3  # tokens beyond the longest answer: a direction, and the end
 # Highest rates that small models bear (hidden size up to `SMALL_HIDDEN`); others a tenth.
 _RATES = {"kto": 5e-4, "dpo": 5e-4, "grpo": 5e-4, "rloo": 5e-4, "reward": 3e-3}
-_PUNISHED = -10.0  # a reward model's score of what is no answer
 
 
 @dataclass(frozen=True)
@@ -195,55 +194,6 @@ def train_reward(
     whole.save_pretrained(out)
     loaded.tokenizer.save_pretrained(out)
     return made
-
-
-@dataclass
-class RewardModel:
-    """A trained reward model, called as a reward function is.
-
-    Attributes:
-        folder: from `train_reward`.
-    """
-
-    folder: Path
-    __name__: str = "reward_model"
-    _model: Any = field(init=False, repr=False)
-    _tokenizer: Any = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        """Load it."""
-        from transformers import AutoTokenizer
-
-        here: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        self._tokenizer = AutoTokenizer.from_pretrained(self.folder, **here)
-        self._model = AutoModelForSequenceClassification.from_pretrained(self.folder, **here).eval()
-        self._answers = encode_answers(self._tokenizer)
-
-    def score(self, texts: Sequence[str], labels: Sequence[str]) -> np.ndarray:
-        """How much a person would prefer each label as the answer to its window, shape (n,)."""
-        prompts = encode_prompts(list(texts), self._tokenizer)
-        rows = [
-            torch.tensor([*prompt, *self._answers[label]])
-            for prompt, label in zip(prompts, labels, strict=True)
-        ]
-        scores = []
-        for first in range(0, len(rows), 256):
-            part = rows[first : first + 256]
-            padded = torch.nn.utils.rnn.pad_sequence(
-                part, batch_first=True, padding_value=self._tokenizer.pad_token_id
-            )
-            mask = torch.arange(padded.shape[1]) < torch.tensor([[len(one)] for one in part])
-            with torch.inference_mode():
-                scores.append(self._model(padded, attention_mask=mask.long()).logits[:, 0].float())
-        return torch.cat(scores).numpy() if scores else np.empty(0, np.float32)
-
-    def __call__(self, completions: Sequence[Any], text: Sequence[str], **_: Any) -> list[float]:
-        """Rewards of sampled answers."""
-        labels = [read_answer(one) for one in completions]
-        known = [place for place, label in enumerate(labels) if label]
-        rewards = np.full(len(labels), _PUNISHED)
-        rewards[known] = self.score([text[i] for i in known], [labels[i] for i in known])
-        return rewards.tolist()
 
 
 def _make_trainer(
