@@ -26,6 +26,13 @@ Results = Annotated[Path, typer.Option("--results", help="Where results lie.", m
 Named = Annotated[
     str, typer.Argument(help="A file of results, or its name in --results.", metavar="RUN")
 ]
+Models = Annotated[
+    list[str] | None, typer.Option(help="Some models only: a,b; llm:FOLDER is one of yours.")
+]
+Seeds = Annotated[
+    int | None, typer.Option(min=1, help="Fits of each model and fold.", show_default="protocol's")
+]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Fits at once.", show_default="one a core")]
 _RESULTS = Path("results")
 
 # ---- eval retrieval, eval answers ----
@@ -251,6 +258,11 @@ def pocket(
     print_json(card.model_dump(mode="json"))
 
 
+def split_names(words: list[str] | None) -> list[str]:
+    """The names of an option that may come several times and hold several: ``a,b``."""
+    return [name for word in words or () for name in word.split(",")]
+
+
 @evaluate.callback()
 def _measure() -> None:
     """Measure."""
@@ -275,12 +287,8 @@ def detection(
     protocol: Annotated[str, typer.Option(help="What is trained on, tested and varied.")],
     data: Annotated[Path, typer.Option(help="A folder of labelled captures.", metavar="FOLDER")],
     settings: "Settings",
-    models: Annotated[
-        list[str] | None, typer.Option(help="Some models only: a,b; llm:FOLDER is one of yours.")
-    ] = None,
-    seeds: Annotated[
-        int | None, typer.Option(help="Fits of each model and fold.", show_default="protocol's")
-    ] = None,
+    models: Models = None,
+    seeds: Seeds = None,
     without: Annotated[
         list[str] | None, typer.Option(help="A label to leave out.", metavar="LABEL")
     ] = None,
@@ -288,9 +296,7 @@ def detection(
         bool, typer.Option("--quick", help="Minutes instead of an hour: shows that it works.")
     ] = False,
     out: Out = _RESULTS,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="Fits at once.", show_default="one a core")
-    ] = None,
+    jobs: Jobs = None,
 ) -> None:
     """Models on the same windows: every baseline and the LLM by one protocol, in one table."""
     from rich.console import Console
@@ -298,8 +304,8 @@ def detection(
     from eval.detection.run import evaluate_detection
     from eval.report.tables import make_terminal_table, run_table
 
-    chosen = [name for word in models or () for name in word.split(",")]
-    left_out = [name for word in without or () for name in word.split(",")]
+    chosen = split_names(models)
+    left_out = split_names(without)
     kept = settings.home / "captures"
     with narrate("measuring") as progress:
         run = evaluate_detection(
@@ -322,19 +328,13 @@ def transfer(
             min=0.001, max=0.5, help="Of the new network's labels.", show_default="protocol's"
         ),
     ] = None,
-    models: Annotated[
-        list[str] | None, typer.Option(help="Some models only: a,b; llm:FOLDER is one of yours.")
-    ] = None,
-    seeds: Annotated[
-        int | None, typer.Option(min=1, help="Fits of each.", show_default="protocol's")
-    ] = None,
+    models: Models = None,
+    seeds: Seeds = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Small budgets: shows that it works.")
     ] = False,
     out: Out = _RESULTS,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="Fits at once.", show_default="one a core")
-    ] = None,
+    jobs: Jobs = None,
 ) -> None:
     """Train on one network, test on another, before and after the model was moved there by few labels."""
     from eval.detection.run import evaluate_detection
@@ -342,7 +342,7 @@ def transfer(
     from eval.research.transfer import make_transfer_tables
     from finetune.transfer import tune_texts
 
-    chosen = [name for word in models or () for name in word.split(",")]
+    chosen = split_names(models)
     parts = (data, "transfer", out, settings.home / "captures", chosen, seeds, (), quick, jobs)
     with narrate("measuring") as progress:
         run = evaluate_detection(*parts, progress, share, tune_texts)

@@ -7,6 +7,7 @@ import typer
 
 from assistant.cli.options import narrate_stages, with_settings
 from assistant.cli.research import finetune
+from assistant.cli.tuning.options import Epochs, LearningRate, MaxMinutes, Replace
 
 if TYPE_CHECKING:
     from assistant.settings import Settings
@@ -59,22 +60,18 @@ def align(
     known: Annotated[
         float, typer.Option(min=1.0, help="Windows of known truth for one of feedback.")
     ] = 2.0,
-    epochs: Annotated[int, typer.Option(min=1, help="Readings.")] = 3,
+    epochs: Epochs = 3,
     batch: Annotated[int, typer.Option(min=2, help="Examples a step.")] = 32,
-    learning_rate: Annotated[
-        float | None, typer.Option(min=1e-8, help="The highest.", show_default="by size and method")
-    ] = None,
+    learning_rate: LearningRate = None,
     beta: Annotated[
         float, typer.Option(min=0.0, help="How dearly going away from the adapter is paid for.")
     ] = 0.1,
     samples: Annotated[
         int, typer.Option(min=2, help="Answers sampled for a window (grpo, rloo).")
     ] = 8,
-    max_minutes: Annotated[float, typer.Option(min=0.01, help="Of training, at most.")] = 30.0,
+    max_minutes: MaxMinutes = 30.0,
     seed: int = 0,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="An adapter of this name gives way.")
-    ] = False,
+    replace: Replace = False,
 ) -> None:
     """Align a site's adapter with its operators' feedback, checked against the evidence first."""
     from assistant.session import read_plant

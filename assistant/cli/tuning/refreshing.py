@@ -7,6 +7,7 @@ import typer
 
 from assistant.cli.options import narrate, narrate_stages, with_settings
 from assistant.cli.research import finetune
+from assistant.cli.tuning.options import Epochs, Excluded, MaxMinutes
 from traffic.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,11 +61,9 @@ def refresh(
     per_label: Annotated[
         int, typer.Option(min=1, help="Texts of each label; eight times as many normal ones.")
     ] = 600,
-    epochs: Annotated[int, typer.Option(min=1, help="Readings at most.")] = 2,
-    max_minutes: Annotated[float, typer.Option(min=0.01, help="Of training, at most.")] = 30.0,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="A new capture that is only measured.")
-    ] = None,
+    epochs: Epochs = 2,
+    max_minutes: MaxMinutes = 30.0,
+    exclude: Excluded = None,
     seed: int = 0,
 ) -> None:
     """Follow a plant that changed: fit the alarms to a quiet time, learn new labelled captures

@@ -8,6 +8,14 @@ import typer
 
 from assistant.cli.options import narrate, narrate_stages, with_settings
 from assistant.cli.research import finetune
+from assistant.cli.tuning.options import (
+    Epochs,
+    Excluded,
+    LearningRate,
+    MaxMinutes,
+    Replace,
+    TextsAStep,
+)
 
 if TYPE_CHECKING:
     from assistant.settings import Settings
@@ -49,22 +57,18 @@ def sft(
             help="Simulated plants beside them, so that no label is forgotten; a minute each two.",
         ),
     ] = 16,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="A capture that is only measured, as unseen.")
-    ] = None,
+    exclude: Excluded = None,
     begin: Annotated[
         Path | None, typer.Option(help="An adapter to go on from.", show_default="a new one")
     ] = None,
     rank: Annotated[int, typer.Option(min=1, help="32 for small bases, 8 for billions.")] = 32,
-    epochs: Annotated[int, typer.Option(min=1, help="Readings at most.")] = 3,
-    batch: Annotated[int, typer.Option(min=1, help="Texts a step.")] = 64,
-    learning_rate: Annotated[
-        float | None, typer.Option(min=1e-8, help="The highest.", show_default="by size and method")
-    ] = None,
+    epochs: Epochs = 3,
+    batch: TextsAStep = 64,
+    learning_rate: LearningRate = None,
     per_label: Annotated[
         int, typer.Option(min=1, help="Texts of each label; eight times as many normal ones.")
     ] = 1500,
-    max_minutes: Annotated[float, typer.Option(min=0.01, help="Of training, at most.")] = 60.0,
+    max_minutes: MaxMinutes = 60.0,
     patience: Annotated[
         int, typer.Option(min=1, help="Looks at held-out captures without a gain before the end.")
     ] = 3,
@@ -81,9 +85,7 @@ def sft(
             help="Keeps stages of a killed run.", metavar="FOLDER", show_default="in --home"
         ),
     ] = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="An adapter of this name gives way.")
-    ] = False,
+    replace: Replace = False,
 ) -> None:
     """Tune an adapter for a site on its labelled captures; `classify --site` uses it from then on."""
     from finetune.sft import Knobs

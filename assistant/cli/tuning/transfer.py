@@ -7,6 +7,7 @@ import typer
 
 from assistant.cli.options import narrate_stages, with_settings
 from assistant.cli.research import finetune
+from assistant.cli.tuning.options import Epochs, Excluded, MaxMinutes, Replace, TextsAStep
 
 if TYPE_CHECKING:
     from assistant.settings import Settings
@@ -39,16 +40,12 @@ def transfer(
     plants: Annotated[
         int, typer.Option(min=0, help="Simulated plants beside, so that no label is forgotten.")
     ] = 4,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="A capture that is only measured.")
-    ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Readings at most.")] = 5,
-    batch: Annotated[int, typer.Option(min=1, help="Texts a step.")] = 32,
-    max_minutes: Annotated[float, typer.Option(min=0.01, help="Of training, at most.")] = 20.0,
+    exclude: Excluded = None,
+    epochs: Epochs = 5,
+    batch: TextsAStep = 32,
+    max_minutes: MaxMinutes = 20.0,
     seed: int = 0,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="An adapter of this name gives way.")
-    ] = False,
+    replace: Replace = False,
 ) -> None:
     """Move a tuned model to a new network by few labelled captures; `classify --site` uses it then."""
     from assistant.pocket import POCKET

@@ -1,0 +1,16 @@
+"""Options that several commands of training share."""
+
+from typing import Annotated
+
+import typer
+
+Epochs = Annotated[int, typer.Option(min=1, help="Readings at most.")]
+TextsAStep = Annotated[int, typer.Option(min=1, help="Texts a step.")]
+MaxMinutes = Annotated[float, typer.Option(min=0.01, help="Of training, at most.")]
+LearningRate = Annotated[
+    float | None, typer.Option(min=1e-8, help="The highest.", show_default="by size and method")
+]
+Excluded = Annotated[
+    list[str] | None, typer.Option("--exclude", help="A capture that is only measured, as unseen.")
+]
+Replace = Annotated[bool, typer.Option("--replace", help="An adapter of this name gives way.")]
