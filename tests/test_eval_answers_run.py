@@ -15,7 +15,7 @@ from assistant.cli.main import main
 from assistant.diagnosis import Diagnosis, diagnose
 from eval.answers.answers import plan_cases
 from eval.answers.captures import Roots, find_missing, read_case_capture
-from eval.answers.cases import Case, Recorded, Simulated, Source
+from eval.answers.cases import Case, Recorded, Simulated, Source, read_cases
 from eval.answers.grading import MEASURES, Answer, grade_answer, grade_refusal
 from eval.answers.results import AnswersRun, measure_share
 from knowledge_base.index import Index, open_index
@@ -151,6 +151,25 @@ def test_a_log_that_stopped_is_read_as_such(shared: Path) -> None:
     stopped = read_case_capture(source, roots).capture
     assert 0 < len(stopped.flows) <= len(whole.flows) // 2 + 1
     assert source.group == "degraded"
+
+
+def test_what_lies_beside_its_cases_is_found_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "data" / "field"
+    folder.mkdir(parents=True)
+    write_pcap(folder / "a.pcap", [(5.0, arp_packet(1, b"\2" * 6, "10.0.0.2", "10.0.0.1"))])
+    plant = {"devices": [{"name": "plc-1", "address": "10.0.0.1"}]}
+    (folder / "a.plant.yaml").write_text(yaml.safe_dump(plant))
+    line = {"capture": "a.pcap", "plant": "a.plant.yaml", "ask": "is plc-1 ok?", "must": ["plc-1"]}
+    (folder / "cases.yaml").write_text(yaml.safe_dump([line]))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    data = Path("../data")
+    (file,) = read_cases([data / "field" / "cases.yaml"])
+    (source,) = file.captures.values()
+    read = read_case_capture(source, Roots(data, Path()))
+    assert [device.name for device in read.plant.devices] == ["plc-1"]
 
 
 def test_refusals_are_told_from_answers(index: Index) -> None:

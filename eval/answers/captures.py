@@ -110,8 +110,10 @@ def read_case_capture(source: Source, roots: Roots) -> CaseCapture:
 
 def _read_file(source: Source, roots: Roots) -> CaseCapture:
     """A capture on disk as the product reads it, after what the case's sensor makes of it."""
-    path = source.file or roots.data / str(source.data)
-    plant = load_plant(roots.data / source.plant) if source.plant else None
+    # What lies beside its cases is named as it lies, all else below the data.
+    root = roots.data if source.file is None else Path()
+    path = source.file or root / str(source.data)
+    plant = load_plant(root / source.plant) if source.plant else None
     with TemporaryDirectory() as scratch:
         if source.sensor:
             worse = Path(scratch) / path.name
