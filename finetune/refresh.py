@@ -39,7 +39,7 @@ from finetune.calibrate import calibrate_model, measure_windows, score_texts
 from finetune.cards import list_options, load_tuned, place_weights, round_metrics, write_tuned
 from finetune.merge import fold
 from finetune.recipe import read_recipe
-from finetune.replay import KEPT, Old, gather_old, split_kept, write_kept
+from finetune.replay import KEPT, Old, gather_old, knows_directions, split_kept, write_kept
 from finetune.sft import Knobs, train
 from finetune.site_captures import (
     draw_examples,
@@ -204,8 +204,7 @@ def _gather(
     new = split_kept(texts, split)
     simulating = partial(progress, "simulating plants")
     old = gather_old(source, card, order.plants, recipe, work / "plants", simulating)
-    if not (source / KEPT).is_file():
-        # The shipped adapter never read who did it to whom; taught now, that would drown the rest.
+    if not knows_directions(source):
         new = {part: rows.assign(direction="") for part, rows in new.items()}
         parts = {"train": old.train, "held_out": old.held_out}
         old = replace(old, **{part: rows.assign(direction="") for part, rows in parts.items()})

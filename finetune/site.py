@@ -47,7 +47,7 @@ from finetune.cards import (
 from finetune.dataset import is_simulated
 from finetune.examples import full_answer, read_direction_words
 from finetune.recipe import Recipe, read_recipe
-from finetune.replay import split_kept, write_kept
+from finetune.replay import knows_directions, split_kept, write_kept
 from finetune.sft import Knobs, Tuned, train
 from finetune.site_captures import (
     Split,
@@ -88,6 +88,8 @@ class Order:
         begin: an adapter's folder to go on from; by default a new one.
         replace: an adapter of this name may give way.
         learned: captures that ``base`` or ``begin`` had learned from; the card names them too.
+        directions: whether to learn who did it to whom; not from a model that knows labels but no
+            directions, see `finetune.replay.knows_directions`.
         made_by: the command, where another one than `finetune sft` gave the order.
     """
 
@@ -102,6 +104,7 @@ class Order:
     begin: Path | None = None
     replace: bool = False
     learned: tuple[str, ...] = ()
+    directions: bool = True
     made_by: str = ""
 
 
@@ -142,6 +145,8 @@ def make_site_adapter(
     recipe = read_recipe()
     reading = partial(progress, "reading captures")
     texts = make_site_texts(captures, order.plants, recipe, work / "texts", reading)
+    if not order.directions or (order.begin is not None and not knows_directions(order.begin)):
+        texts = texts.assign(direction="")
     split = split_captures(texts, order.exclude, knobs.seed)
     for name in ("train", "held_out", "test"):
         log.info("%s: %s", name.replace("_", " "), ", ".join(getattr(split, name)) or "none")

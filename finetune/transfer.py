@@ -30,6 +30,7 @@ from assistant.registry import check_name, check_registered
 from finetune.bases import Method
 from finetune.dataset import balance_texts, count_texts
 from finetune.merge import fold
+from finetune.replay import knows_directions
 from finetune.sft import Knobs, train
 from finetune.site import Made, Order, make_site_adapter
 from traffic.errors import UserError
@@ -110,6 +111,7 @@ def transfer_adapter(
         begin=None if move.method == "full" else move.begin,
         replace=move.replace,
         learned=learned,
+        directions=knows_directions(move.begin),
         made_by=_command(move, knobs),
     )
     merged = home / "training" / move.site / f"begun-{move.family}"

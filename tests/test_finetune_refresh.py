@@ -13,11 +13,12 @@ from typer.testing import CliRunner
 
 from assistant.cli.main import app, main
 from assistant.llm.adapters import read_card
+from assistant.pocket import POCKET
 from assistant.registry import find_folder, load_registered
 from finetune.bases import load_trainable
 from finetune.recipe import read_recipe
 from finetune.refresh import Change, Order, judge, refresh_on_labels, render_refreshed
-from finetune.replay import KEPT, gather_old
+from finetune.replay import KEPT, gather_old, knows_directions
 from finetune.sft import Knobs
 from finetune.site import Order as SiteOrder
 from finetune.site import make_site_adapter
@@ -118,6 +119,17 @@ def test_old_texts_are_recorded_runs_of_the_card_and_plants_that_nobody_learned_
         {"run-1", "simulated-10000"}, {"run-71", "simulated-2000"}, {"simulated-3000"},
     ]  # fmt: skip
     assert (old.train[old.train["capture"] == "run-1"]["kind"] == "iiot").all()
+
+
+def test_who_never_read_directions_is_not_taught_them_beside_labels(site, plants):
+    assert knows_directions(find_folder(site, "demo"))
+    assert not knows_directions(POCKET)
+    base = find_folder(site, "demo") / read_card(find_folder(site, "demo")).base
+    more = {"plants": 0, "per_label": 8, "directions": False}
+    made = make_site_adapter(
+        SiteOrder(base.resolve(), (plants / "old",), "plain", **more), QUICK, site
+    )
+    assert not knows_directions(made.adapter.path)
 
 
 def test_osf_trains_the_lesser_half_only_and_says_where_it_cannot(tmp_path):
