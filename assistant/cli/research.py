@@ -30,7 +30,7 @@ Models = Annotated[
     list[str] | None, typer.Option(help="Some models only: a,b; llm:FOLDER is one of yours.")
 ]
 Seeds = Annotated[
-    int | None, typer.Option(min=1, help="Fits of each model and fold.", show_default="protocol's")
+    int | None, typer.Option(help="Fits of each model and fold.", show_default="protocol's")
 ]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Fits at once.", show_default="one a core")]
 _RESULTS = Path("results")
