@@ -31,6 +31,7 @@ from traffic.errors import UserError
 from traffic.files import SUMS, file_hash, read_text, write_sums, write_text
 
 SHIPPED = "shipped"  # in place of a family: the site uses the model that ships
+ROUTED = "FAULTWISE_EXPERTS"  # the kind of adapter that holds several, where PEFT's kinds stand
 _DEFAULT = "default"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _BY_SITE = "name it SITE, or SITE/FAMILY; `faultwise adapters list` lists them"
@@ -232,7 +233,7 @@ def register(draft: Path, site: str, family: str, chosen: bool = True) -> Regist
 
 def load_registered(path: Path, base: Path | None = None) -> tuple[Scorer, AdapterCard]:
     """Load what an adapter's folder holds, whatever its base is: a causal model or an
-    encoder-decoder, an adapter or a model that was tuned whole.
+    encoder-decoder; an adapter, several of them routed, or a model that was tuned whole.
 
     Args:
         path: the folder with its card.
@@ -251,6 +252,11 @@ def load_registered(path: Path, base: Path | None = None) -> tuple[Scorer, Adapt
     if adapter is None and folder.parent == path.resolve():
         check_card(card, folder)
         return LocalLLM(folder), card
+    if adapter is not None and is_routed(adapter):
+        from assistant.routed import RoutedLLM  # torch, which looking something up spares
+
+        check_card(card, folder)
+        return RoutedLLM(folder, adapter), card
     return load_adapter(path, base)
 
 
@@ -269,6 +275,36 @@ def check_registered(path: Path, base: Path | None = None) -> AdapterCard:
     check_model_folder(folder)
     check_tensors(folder)
     return card
+
+
+def check_single(path: Path, base: Path | None = None) -> AdapterCard:
+    """Check as `check_registered` what is to be trained further or added up, which experts cannot.
+
+    Raises:
+        UserError: the folder holds several experts, or as `check_registered`.
+    """
+    card = check_registered(path, base)
+    refuse_routed(path)
+    return card
+
+
+def refuse_routed(adapter: Path) -> None:
+    """Refuse an adapter's folder that holds several experts.
+
+    Raises:
+        UserError: it does.
+    """
+    if is_routed(adapter):
+        raise UserError(
+            f"{adapter} chooses among experts; expected one adapter to go on from or to add up; "
+            "name one of them"
+        )
+
+
+def is_routed(adapter: Path) -> bool:
+    """Whether an adapter's folder holds experts and how to choose among them (`assistant.routed`)."""
+    file = adapter / "adapter_config.json"
+    return file.is_file() and f'"{ROUTED}"' in read_text(file, "an adapter's configuration")
 
 
 def check_sums(path: Path) -> None:

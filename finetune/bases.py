@@ -36,6 +36,7 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from assistant.llm.llama import SMALL_HIDDEN, fast_dtype
 from assistant.llm.weights import check_model_folder, unloadable
+from assistant.registry import refuse_routed
 from traffic.errors import UserError
 
 Method = Literal["lora", "dora", "qlora", "full", "osf"]
@@ -77,9 +78,11 @@ def load_trainable(
         begin: what an earlier phase of the same method made; training goes on from it.
 
     Raises:
-        UserError: the base cannot be loaded, or not in four bits.
+        UserError: the base cannot be loaded, or not in four bits, or ``begin`` holds experts.
     """
     check_model_folder(base)
+    if begin is not None:
+        refuse_routed(begin)
     set_seed(seed)
     disable_progress_bar()
     set_verbosity_error()  # it warns its developers of tied weights and of file times

@@ -23,7 +23,7 @@ from assistant.llm.weights import fingerprint_weights
 from assistant.registry import (
     Registered,
     check_name,
-    check_registered,
+    check_single,
     draft_folder,
     find_registered,
     list_registered,
@@ -73,7 +73,7 @@ def merge(
             f"site {site} has an adapter {family} already; expected a new name; choose another --family"
         )
     parts = [find_registered(home, name) for name in names]
-    cards = [check_registered(part.path) for part in parts]
+    cards = [check_single(part.path) for part in parts]
     _check_parts(parts, cards)
     base = (parts[0].path / cards[0].base).resolve()
     if len(parts) == 1:

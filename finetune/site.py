@@ -30,7 +30,7 @@ from assistant.registry import (
     Registered,
     check_free,
     check_name,
-    check_registered,
+    check_single,
     draft_folder,
     load_registered,
     register,
@@ -136,9 +136,9 @@ def make_site_adapter(
     """
     family = check_name(order.family or _name_family(order, knobs), "family")
     check_name(order.site, "site")
-    _check(order, knobs, home, family)
+    check_order(order, knobs, home, family)
     captures = find_captures(order.data, order.exclude)
-    marks = _marks(order, knobs, captures)
+    marks = list_marks(order, knobs, captures)
     runs = home / "training" / order.site
     work = work or runs / f"{family}-{digest_marks(marks)}"
     claim_folder(work, marks)
@@ -158,7 +158,7 @@ def make_site_adapter(
         folder = work / f"phase-{number}-{name}"
         share = len(rows) / sum(map(len, phases.values()))
         make = partial(
-            _tune_phase,
+            tune_phase,
             base=order.base,
             rows=rows,
             held_out=held_out,
@@ -216,7 +216,7 @@ def _name_family(order: Order, knobs: Knobs) -> str:
     return f"{name}-{knobs.target}" if knobs.target in _SINGLE else name
 
 
-def _check(order: Order, knobs: Knobs, home: Path, family: str) -> None:
+def check_order(order: Order, knobs: Knobs, home: Path, family: str) -> None:
     """What can be known at once."""
     check_model_folder(order.base)
     is_seq2seq(order.base)
@@ -224,7 +224,7 @@ def _check(order: Order, knobs: Knobs, home: Path, family: str) -> None:
         check_free(home, order.site, family)
     if order.begin is None:
         return
-    check_registered(order.begin, order.base)
+    check_single(order.begin, order.base)
     config = order.begin / "adapter_config.json"
     shape = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
     made = "full" if not shape else "dora" if shape.get("use_dora") else "lora"
@@ -235,7 +235,7 @@ def _check(order: Order, knobs: Knobs, home: Path, family: str) -> None:
         )
 
 
-def _marks(order: Order, knobs: Knobs, captures: dict[str, Path]) -> list[str]:
+def list_marks(order: Order, knobs: Knobs, captures: dict[str, Path]) -> list[str]:
     """All that stages depend on; minutes may change when a run goes on."""
     numbers = {name: value for name, value in asdict(knobs).items() if name != "max_minutes"}
     made_of = [
@@ -254,7 +254,7 @@ def _marks(order: Order, knobs: Knobs, captures: dict[str, Path]) -> list[str]:
     ]
 
 
-def _tune_phase(
+def tune_phase(
     folder: Path,
     base: Path,
     rows: pd.DataFrame,
@@ -265,6 +265,19 @@ def _tune_phase(
     knobs: Knobs,
     progress: Callable[[int, int], None],
 ) -> None:
+    """Tune a base on a balanced draw of texts, into a folder that `finetune.stages.make_once` gives.
+
+    Args:
+        folder: gets the weights, and how it went.
+        base: the base model's folder.
+        rows: texts to learn from, as `finetune.site_captures.make_site_texts` has them.
+        held_out: of other captures: they say when it ends.
+        begin: an adapter's folder to go on from.
+        steps: keeps checkpoints.
+        per_label: texts of each label in an epoch, and eight times as many normal ones.
+        knobs: how.
+        progress: called with how much is done of how much.
+    """
     steps.mkdir(parents=True, exist_ok=True)
     examples = draw_examples(rows, per_label, knobs.seed)
     # Where a phase is of one kind of capture, others must not end it.

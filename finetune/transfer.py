@@ -26,7 +26,7 @@ from transformers import AutoConfig
 
 from assistant.llm.llama import SMALL_HIDDEN
 from assistant.pocket import POCKET
-from assistant.registry import check_name, check_registered
+from assistant.registry import check_name, check_single
 from finetune.bases import Method
 from finetune.dataset import balance_texts, count_texts
 from finetune.merge import fold
@@ -91,7 +91,7 @@ def transfer_adapter(
     """
     check_name(move.site, "site")
     check_name(move.family, "family")
-    card = check_registered(move.begin)
+    card = check_single(move.begin)
     base = (move.begin / card.base).resolve()
     adapted = (move.begin / "adapter_config.json").is_file()
     if move.method != "full" and not adapted:

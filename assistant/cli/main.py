@@ -24,6 +24,7 @@ from assistant.cli.options import (
 from assistant.cli.tuning import (  # noqa: F401  registers its commands
     adapters,
     align,
+    experts,
     refreshing,
     training,
     transfer,

@@ -28,7 +28,7 @@ from assistant.registry import (
     Registered,
     check_free,
     check_name,
-    check_registered,
+    check_single,
     draft_folder,
     find_in_use,
     load_registered,
@@ -219,7 +219,7 @@ def render_aligned(made: Aligned) -> str:
 
 
 def _check_begin(begin: Path) -> AdapterCard:
-    card = check_registered(begin)
+    card = check_single(begin)
     if not (begin / "adapter_config.json").is_file():
         raise UserError(
             f"{begin} is a model that was tuned whole; expected an adapter, so that what it was can "
