@@ -173,6 +173,42 @@ def test_an_uneven_caller_is_no_clockwork(tmp_path, late_s, told):
     assert (find_nameless_calls(view, CLIENT) is not None) == told
 
 
+def _heartbeats(port: int, said: bytes, answer: bytes, every_s: float = 10.0) -> list[Frame]:
+    """One session of an hour in which each side says something every few seconds."""
+    ends = {"sport": 41000, "dport": port, "dst": OUTSIDE}
+    back = {"sport": port, "dport": 41000, "src": OUTSIDE, "dst": CLIENT}
+    steps = [("S", 0, b"", ends), ("SA", 0, b"", back), ("A", 1, b"", ends)]
+    frames = [
+        (at / 100, ethernet(tcp_packet(*step, **sides))) for at, (*step, sides) in enumerate(steps)
+    ]
+    for beat in range(int(3600 / every_s)):
+        out, home = 1 + beat * len(said), 1 + beat * len(answer)
+        steps = [
+            ("PA", out, said, ends),
+            ("A", home, b"", back),
+            ("PA", home, answer, back),
+            ("A", out, b"", ends),
+        ]
+        frames += [
+            (1 + every_s * beat + at / 100, ethernet(tcp_packet(*step, **sides)))
+            for at, (*step, sides) in enumerate(steps)
+        ]  # fmt: skip
+    return frames
+
+
+@pytest.mark.parametrize(
+    ("port", "said", "answer", "found"),
+    [
+        (443, b"beat", b"beat", [("masked", "c2", CLIENT)]),
+        (8883, b"beat!", b"ok", []),  # the server says less than half of it
+        (443, b"x" * 40, b"y" * 40, []),  # records of TLS may be as short
+        (4444, b"beat", b"beat", []),  # a port that promises nothing
+    ],
+)
+def test_a_long_session_that_cannot_be_tls_is_told_by_sizes(tmp_path, port, said, answer, found):
+    assert _found(_view(tmp_path, _heartbeats(port, said, answer))) == found
+
+
 def _failing_calls(count: int, answer: str) -> list[Frame]:
     """SYNs every thirty seconds, each answered by these flags, or not at all."""
     frames = []

@@ -34,7 +34,7 @@ from assistant.detection.rules.outages import (
     find_mute_resolvers,
     find_unsteady_devices,
 )
-from assistant.detection.rules.outside import find_clockwork, find_uploads
+from assistant.detection.rules.outside import find_clockwork, find_masked_sessions, find_uploads
 from assistant.detection.rules.refusals import find_refusals
 from assistant.detection.rules.rule import Rule, RuleHit
 from assistant.detection.rules.scans import find_arp_scans, find_scans, find_vain_calls
@@ -101,6 +101,7 @@ RULES = (
     replace(_plain(find_spikes, suggests="spike"), rules_out=_LOOK_ALIKES - _DEEDS),
     _plain(find_uploads, suggests="upload"),
     _plain(find_clockwork, suggests="clockwork"),
+    _plain(find_masked_sessions, suggests="masked"),
     _plain(
         find_goose_faults, confirms="goose_silent", suggests="goose_late goose_missed goose_back"
     ),

@@ -1,5 +1,5 @@
-"""What goes outside: much data to an address that was never met before, and calls like clockwork to
-an address that nobody looked up."""
+"""What goes outside: much data to an address that was never met before, calls like clockwork to an
+address that nobody looked up, and sessions at the port of TLS that are none."""
 
 from collections.abc import Iterator
 
@@ -21,6 +21,9 @@ _CLOCKWORK = 0.05  # half of the spacings within this share of their median
 _RHYTHM = 0.3  # the same where nothing is raised; calls by chance have 0.7
 _SMALL_BYTES = 5_000.0  # a call that says little
 _DNS = 53
+_TLS = (443, 853, 993, 995, 8443, 8883)
+_RECORD_BYTES = 21.0  # RFC 5246, 6.2: a header of five, a tag of sixteen
+_MASKED_S, _SAID_BYTES, _ALIKE = 1800.0, 500.0, 1.5
 _ORDINARY = (_DNS, 80, 123, 443, 1883, 8080, 8443, 8883)
 
 _SENTENCES = {
@@ -30,6 +33,9 @@ _SENTENCES = {
     "met_at_start": "Whether that address is new to it this recording cannot tell: it begins with it.",
     "clockwork": "{device} calls {target}, outside the plant, every {spacing_s} (half of the calls keep to it within "
     "{jitter_s}): {attempts:call} between {first_time_s} and {last_time_s}, each answered with little.",
+    "masked": "{device} kept a session with {target}, outside the plant, for {longest_s} at a port of TLS, and what "
+    "they said was not TLS: {mean_bytes} a packet of data, less than its shortest record.",
+    "no_certificate": "The other side sent {got_bytes} and received {sent_bytes}, so no certificate was among it.",
     "no_name": "No name was asked for before the first of these calls, and they are none of an ordinary service at its "
     "usual port.",
 }
@@ -82,6 +88,49 @@ def find_clockwork(view: TrafficView) -> list[RuleHit]:
             )
             hits.append(RuleHit(device, "c2", "source", facts, (target,), slots_of(calls)))
     return hits
+
+
+def find_masked_sessions(view: TrafficView) -> list[RuleHit]:
+    """Long sessions with an outside address at a port of TLS that cannot be TLS: packets smaller
+    than its records, and a server that sends no more than it gets, so no certificate.
+
+    What is spoken there need not have been read: sizes tell, in Zeek's conn.log too.
+    """
+    rows = view.sessions
+    rows = rows[rows["begun"] & rows["opened"] & rows["port"].isin(_TLS)]
+    rows = rows[rows["client"].isin(view.local) & ~rows["server"].isin(view.local)]
+    got = rows["server_bytes"].to_numpy(float)
+    sent = rows["data_bytes"].to_numpy(float) - got
+    lasted = (rows["end_s"] - rows["start_s"]).to_numpy(float)
+    alike = np.maximum(sent, got) <= _ALIKE * np.minimum(sent, got)
+    large = np.minimum(sent, got) >= _SAID_BYTES
+    rows = rows.assign(sent=sent, got=got, lasted=lasted)[alike & large & (lasted >= _MASKED_S)]
+    flows = view.flow_slots[view.flow_slots["flow"].isin(rows["flow"])]
+    pkts = flows.groupby("flow")[["src_pkts", "dst_pkts"]].sum().reindex(rows["flow"])
+    # Each packet of data is acknowledged by one that carries none.
+    mean = 2 * (rows["sent"] + rows["got"]) / np.maximum(pkts.to_numpy().sum(axis=1), 1)
+    unread = ~rows["flow"].isin(flows.loc[flows["service"].fillna("") != "", "flow"])
+    rows = rows.assign(mean=mean)[(mean < _RECORD_BYTES) & unread]
+    hits = []
+    for (device, target), mine in rows.groupby(["client", "server"]):
+        seen = flows[flows["flow"].isin(mine["flow"])]
+        proof = Proof(f"{from_to(str(device), str(target))} && tcp.port in {{{_listed(mine)}}}")
+        values = _values(view, str(device), str(target), seen) | {
+            "longest_s": float(mine["lasted"].max()),
+            "mean_bytes": float(mine["mean"].max()),
+            "sent_bytes": float(mine["sent"].sum()),
+            "got_bytes": float(mine["got"].sum()),
+        }
+        facts = tuple(
+            make_fact(one, _SENTENCES[one], values, proof=proof)
+            for one in ("masked", "no_certificate")
+        )
+        hits.append(RuleHit(str(device), "c2", "source", facts, (str(target),), slots_of(seen)))
+    return hits
+
+
+def _listed(rows: pd.DataFrame) -> str:
+    return ", ".join(str(port) for port in sorted(rows["port"].unique()))
 
 
 def find_nameless_calls(view: TrafficView, device: str) -> Complaint | None:
