@@ -296,5 +296,6 @@ def test_what_is_no_capture_is_refused_and_another_can_be_opened(served, browser
     log = shared / "data" / "iot23" / "44-1" / "conn.log.labeled"
     page.set_input_files("#setup-capture input[type=file] >> nth=0", log)
     page.wait_for_selector("#bar >> text=conn.log.labeled")
-    page.wait_for_selector("text=Back to what was watched")
+    page.click("text=Back to what was watched")
+    page.wait_for_selector(f"#bar >> text={CALM.name}")
     page.close()

@@ -122,6 +122,7 @@ def make_app(desk: Desk, users: Users, doors: Doors | None = None) -> FastAPI:
         title="faultwise", version=version("faultwise"), lifespan=running, docs_url=None, redoc_url=None,
         openapi_url="/api/v1/openapi.json",
     )  # fmt: skip
+    app.state.users = users
     _word_errors(app)
     _count_requests(app, metrics)
     app.include_router(_make_routes(desk, doors))
@@ -144,6 +145,8 @@ def needs(role: Role) -> Any:
         if person is None:
             raise HTTPException(401, "nobody is logged in; POST to /api/v1/login, or send a token")
         if not person.may(role):
+            doing = f"{request.method} {request.scope['route'].path}"
+            request.app.state.users.note_refusal(person, doing, role)
             raise HTTPException(403, f"{person.name} is {person.role}; this needs {role}")
         return person
 

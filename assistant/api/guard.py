@@ -30,6 +30,7 @@ _PAGE_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; frame-ancestors 'none'"
 )
+_UPLOADS = "/gradio_api/upload"  # of the page, where only engineers have anything to upload
 JSON_BYTES = 1 << 18
 _HEADERS = {
     b"content-security-policy": _PAGE_POLICY.encode(),
@@ -106,6 +107,9 @@ class Guard:
             _check_origin(headers, person is not None)
         if person is None and not self._login:
             person = LOCAL
+        if path.startswith(_UPLOADS) and person is not None and not person.may("engineer"):
+            self._users.note_refusal(person, "upload a file", "engineer")
+            raise RefusedError(403, f"{person.name} is {person.role}; uploads need engineer")
         if person is None and path not in _OPEN:
             raise RefusedError(
                 401, "nobody is logged in, or the session has ended; log in at /login"

@@ -124,15 +124,27 @@ def serve(
         doors, notes = open_doors(bound, users)
         app = make_app(desk, users, doors)
         if page is not None:
-            # The guard has let nobody else through; Gradio learns the name of who logged in.
-            named = {"auth_dependency": _name_of} if doors.login else {}
-            app = gr.mount_gradio_app(app, page, path="", **named, **options)
+            app = mount_page(app, page, options, doors)
 
         def begun() -> None:
             note(notes)
             tell(f"{bound.url} until Ctrl-C")
 
         run(app, bound, begun)
+
+
+def mount_page(app: FastAPI, page: gr.Blocks, options: dict[str, Any], doors: Doors) -> FastAPI:
+    """Put the page at the root of an app, behind its guard.
+
+    Args:
+        app: as ``make_app`` has it.
+        page: the operators' page.
+        options: of ``gradio.mount_gradio_app``.
+        doors: how the app is opened.
+    """
+    # The guard has let nobody else through; Gradio learns the name of who logged in.
+    named = {"auth_dependency": _name_of} if doors.login else {}
+    return gr.mount_gradio_app(app, page, path="", **named, **options)
 
 
 def _name_of(request: Request) -> str | None:

@@ -4,7 +4,8 @@
     token    ─▶ SHA-256           ─▶ tokens         as its hash: who reads the file gets nobody's
 
 Nobody has a default password. Where no user exists yet, a code that is printed once makes the first
-one, an admin. Every change, every login and every failure is a row of the audit log.
+one, an admin. Every change, every login, every failure and whatever a role does not allow is a row of
+the audit log.
 """
 
 import hashlib
@@ -274,11 +275,29 @@ class Users:
         with self.file.change() as connection:
             connection.execute("DELETE FROM setup")
 
+    def note_refusal(self, person: Person, doing: str, needed: Role) -> None:
+        """Note what a person may not do, and tried."""
+        note_refusal(self._history, person, doing, needed)
+
     def _tell(
         self, who: str, act: str, subject: str, now_s: float | None = None, **content: Any
     ) -> None:
         with self._history.change() as connection:
             append_audit(connection, who, act, subject, now_s or time.time(), **content)
+
+
+def note_refusal(history: History, person: Person | None, doing: str, needed: Role) -> None:
+    """Note in the audit log what somebody may not do, and tried.
+
+    Args:
+        history: holds the audit log.
+        person: who; None where nobody found out.
+        doing: what, in a few words.
+        needed: the role that may.
+    """
+    who, role = (person.name, person.role) if person else ("nobody", "")
+    with history.change() as connection:
+        append_audit(connection, who, "refused", doing[:120], time.time(), role=role, needs=needed)
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""The view of engineers: captures and plant.yaml opened, documents, names of devices, models."""
+"""The view of engineers: captures and plant.yaml opened, documents, names of devices, models.
+
+What an operator may not see he may not call either: each function asks who calls it.
+"""
 
 import threading
 import time
@@ -125,10 +128,17 @@ def wire_setup(wiring: "Wiring") -> None:
             thread.work.stop.set()
         return {setup.said: _line("Cancelled."), setup.cancel: gr.Button(visible=False)}
 
-    setup.capture.upload(open_capture, [state, setup.capture], opened, **_READING)
-    setup.plant_file.upload(use_plant, [state, setup.plant_file], opened, **_READING)
-    setup.cancel.click(cancel, state, [setup.said, setup.cancel], queue=False, **_QUIET)
-    setup.back.click(wiring.changing(go_back), state, opened, **_QUIET)
+    only = wiring.for_engineers
+    setup.capture.upload(
+        only("open a capture", open_capture), [state, setup.capture], opened, **_READING
+    )
+    setup.plant_file.upload(
+        only("use a plant.yaml", use_plant), [state, setup.plant_file], opened, **_READING
+    )
+    ending = [setup.said, setup.cancel]
+    setup.cancel.click(only("cancel", cancel), state, ending, queue=False, **_QUIET)
+    going_back = only("close a capture", wiring.changing(go_back))
+    setup.back.click(going_back, state, opened, **_QUIET)
     _wire_documents(wiring)
     _wire_plant(wiring)
     _wire_adapters(wiring)
@@ -199,11 +209,14 @@ def _wire_documents(wiring: "Wiring") -> None:
 
     wiring.parts.views["setup"].select(show, None, listing, **_CHANGING)
     adding = {**_CHANGING, "show_progress": "full"}
-    setup.add.upload(trying(add), [setup.add, setup.about], listing, **adding)
-    setup.remove.click(
-        trying(lambda one: remove_document(index, one or "")), setup.document, listing, **_CHANGING
+    only = wiring.for_engineers
+    setup.add.upload(
+        only("add documents", trying(add)), [setup.add, setup.about], listing, **adding
     )
-    setup.check.click(trying(lambda: check_documents(index)), None, listing, **_CHANGING)
+    remove = trying(lambda one: remove_document(index, one or ""))
+    setup.remove.click(only("remove a document", remove), setup.document, listing, **_CHANGING)
+    check = trying(lambda: check_documents(index))
+    setup.check.click(only("check documents", check), None, listing, **_CHANGING)
     searching = [setup.find.click, setup.question.submit]
     gr.on(
         searching, lambda text: render_found(index, text), setup.question, setup.found, **_CHANGING
@@ -226,7 +239,12 @@ def _wire_plant(wiring: "Wiring") -> None:
         path.write_text(text, encoding="utf-8")
         return {setup.drafted: text, setup.draft: gr.DownloadButton(value=path, visible=True)}
 
-    setup.discover.click(propose, wiring.state, [setup.drafted, setup.draft], **_READING)
+    setup.discover.click(
+        wiring.for_engineers("propose a plant.yaml", propose),
+        wiring.state,
+        [setup.drafted, setup.draft],
+        **_READING,
+    )
 
 
 def _wire_adapters(wiring: "Wiring") -> None:
@@ -255,4 +273,9 @@ def _wire_adapters(wiring: "Wiring") -> None:
         return show() | {setup.said: _line(text)}
 
     wiring.parts.views["setup"].select(show, None, [setup.adapters, setup.site], **_QUIET)
-    setup.use.click(choose, setup.site, [setup.adapters, setup.site, setup.said], **_CHANGING)
+    setup.use.click(
+        wiring.for_engineers("choose a model", choose),
+        setup.site,
+        [setup.adapters, setup.site, setup.said],
+        **_CHANGING,
+    )

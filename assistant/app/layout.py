@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from assistant.app.clicks import ON_CLICK
+from assistant.app.roles import ROWS
 from assistant.app.thread import QUESTION_CHARS
 from assistant.app.views.alarms import FILTERS, SHELVING_S
 from assistant.app.views.shift import HOURS
@@ -69,7 +70,8 @@ class ChatParts:
 
 @dataclass(frozen=True)
 class SetupParts:
-    """Captures and plant.yaml, documents, adapters: for engineers."""
+    """Captures and plant.yaml, documents, adapters; ``for_engineers`` are the rows that only they
+    see: operators look documents up."""
 
     capture: Any
     plant_file: Any
@@ -92,6 +94,7 @@ class SetupParts:
     adapters: Any
     site: Any
     use: Any
+    for_engineers: list[Any]
 
 
 @dataclass(frozen=True)
@@ -204,7 +207,7 @@ def _lay_out_report() -> ReportParts:
 
 def _lay_out_setup() -> SetupParts:
     said = gr.HTML(elem_id="setup-said")
-    with gr.Row(elem_classes="tools", elem_id="setup-capture"):
+    with gr.Row(elem_classes=["tools", ROWS], elem_id="setup-capture") as opening:
         capture = gr.UploadButton("Open a capture", min_width=120)
         plant_file = gr.UploadButton(
             "Use a plant.yaml", file_types=[".yaml", ".yml"], min_width=120
@@ -221,7 +224,7 @@ def _lay_out_setup() -> SetupParts:
             find = gr.Button("Search", min_width=70, scale=1)
         found = gr.HTML(js_on_load=ON_CLICK, elem_id="found")
         listed = gr.HTML(js_on_load=ON_CLICK, elem_id="documents")
-        with gr.Row(elem_classes="tools"):
+        with gr.Row(elem_classes=["tools", ROWS]) as adding:
             about = gr.Textbox(
                 placeholder="Make and model that they are about, or 'general'", show_label=False,
                 container=False, scale=3, max_length=120,
@@ -229,15 +232,15 @@ def _lay_out_setup() -> SetupParts:
             add = gr.UploadButton(
                 "Add or replace", file_count="multiple", min_width=110, elem_id="add"
             )
-        with gr.Row(elem_classes="tools"):
+        with gr.Row(elem_classes=["tools", ROWS]) as removing:
             document = gr.Dropdown([], show_label=False, container=False, scale=3)
             remove = gr.Button("Remove", min_width=80)
             check = gr.Button("Check all", min_width=80)
-    with gr.Accordion("Names and roles of devices", open=False):
+    with gr.Accordion("Names and roles of devices", open=False, elem_classes=ROWS) as naming:
         discover = gr.Button("Propose a plant.yaml from this traffic", size="sm")
         drafted = gr.Code(language="yaml", show_label=False, max_lines=24)
         draft = gr.DownloadButton("Download the proposal", size="sm", visible=False)
-    with gr.Accordion("Models of sites", open=False):
+    with gr.Accordion("Models of sites", open=False, elem_classes=ROWS) as choosing:
         adapters = gr.HTML(elem_id="adapters")
         with gr.Row(elem_classes="tools"):
             site = gr.Dropdown([], show_label=False, container=False, scale=3)
@@ -245,6 +248,7 @@ def _lay_out_setup() -> SetupParts:
     return SetupParts(
         capture, plant_file, back, cancel, said, passage, question, find, found, listed, about, add,
         document, remove, check, draft, discover, drafted, adapters, site, use,
+        [opening, adding, removing, naming, choosing],
     )  # fmt: skip
 
 

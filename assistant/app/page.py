@@ -15,6 +15,7 @@ from assistant.app.clicks import act_on_alarm, open_device, read_click, take_cli
 from assistant.app.engineering import wire_setup
 from assistant.app.layout import Parts, lay_out
 from assistant.app.paint import Painter, Updates
+from assistant.app.roles import for_engineers, is_engineer
 from assistant.app.subject import Subject
 from assistant.app.thread import Thread, answer_question, begin_thread, put_question
 from assistant.app.views.alarms import SHELVING_S
@@ -66,7 +67,8 @@ def build_page(session: Session, subject: Subject, operators: int = 1) -> gr.Blo
         parts = lay_out()
         painter = Painter(parts, session, operators)
         wiring = Wiring(state, number, parts, painter, session, subject)
-        page.load(wiring.begin, number, [state, *wiring.painted], **_QUIET)
+        shown = [state, *wiring.painted, *parts.setup.for_engineers]
+        page.load(wiring.begin, number, shown, **_QUIET)
         wiring.connect()
         wire_setup(wiring)
     return page
@@ -110,6 +112,10 @@ class Wiring:
 
         return run
 
+    def for_engineers(self, doing: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        """An event's function that refuses operators; ``doing`` says what it does."""
+        return for_engineers(self.session.history, doing, work)
+
     def connect(self) -> None:
         """Connect everything but what engineers set up."""
         gr.Timer(REFRESH_S).tick(
@@ -128,7 +134,9 @@ class Wiring:
         kept = number if isinstance(number, int) else None
         who = request.username or "operator"
         thread = begin_thread(self.session, self.subject, who, named, kept)
-        return {self.state: thread} | self.painter.paint(thread)
+        hidden = [] if is_engineer(request) else self.parts.setup.for_engineers
+        less = {row: gr.update(visible=False) for row in hidden}
+        return {self.state: thread} | self.painter.paint(thread) | less
 
     # ---- The chat ----
 

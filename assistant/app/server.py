@@ -10,6 +10,8 @@ import gradio as gr
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from assistant.api.guard import LOCAL
+
 ADDRESS = "127.0.0.1"
 UPLOAD = "200mb"
 _POLICY = (
@@ -33,6 +35,7 @@ def launch_options() -> dict[str, Any]:
     guards = [
         Middleware(TrustedHostMiddleware, allowed_hosts=[ADDRESS, "localhost"]),
         Middleware(Sealed),
+        Middleware(OwnMachine),
     ]
     return {
         "server_name": ADDRESS,
@@ -76,3 +79,14 @@ class Sealed:
             await send(message)
 
         await self._app(scope, receive, sealed)
+
+
+class OwnMachine:
+    """Whoever uses the page where it is served alone is this machine's operator and engineer."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        scope.setdefault("state", {})["person"] = LOCAL
+        await self._app(scope, receive, send)
