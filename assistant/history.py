@@ -21,6 +21,7 @@ from traffic.errors import UserError
 
 # ISA-18.2; suppression by design is the plant's business.
 STATES = ("active", "acknowledged", "returned", "shelved")
+JUDGEMENTS = ("false_alarm", "confirm", "wrong")  # acts that say what an incident was
 
 # The n-th entry brings a file from version n-1 to n. Entries are history: never edited, only
 # followed by another.
@@ -77,6 +78,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ("ALTER TABLE alarms ADD COLUMN source TEXT NOT NULL DEFAULT ''",),
     # Nor may a recording that is replayed anew be taken for what was raised the last time.
     ("ALTER TABLE alarms ADD COLUMN run TEXT NOT NULL DEFAULT ''",),
+    # What was measured of an incident that somebody judged: an outcome is found again by it.
+    (
+        "CREATE TABLE measured (incident TEXT PRIMARY KEY REFERENCES incidents(id), content TEXT NOT NULL)",
+    ),
 )
 
 # The rows of incident_states that nobody took back.
@@ -158,6 +163,21 @@ class Feedback:
     who: str
     why: str
     at_s: float
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An incident with the newest judgement of it that stands.
+
+    Attributes:
+        incident: as it was kept.
+        remark: the judgement: ``confirm``, ``wrong`` or ``false_alarm``.
+        measured: what ``History.keep_measured`` was given.
+    """
+
+    incident: IncidentRecord
+    remark: State
+    measured: str
 
 
 _ADD_FEEDBACK = (
@@ -353,6 +373,25 @@ class History:
             f" FROM incident_states WHERE {where} ORDER BY id"
         )
         return [State(**row) for row in self.file.rows(sql, value)]
+
+    def keep_measured(self, incident: str, content: str) -> None:
+        """Keep what was measured of a kept incident, as its newest account."""
+        with self.file.change() as connection:
+            connection.execute("INSERT OR REPLACE INTO measured VALUES (?, ?)", (incident, content))
+
+    def judged(self) -> list[Judged]:
+        """The incidents whose measures are kept and of which somebody said what they were, oldest
+        first; what was taken back counts no more."""
+        sql = (
+            "SELECT i.*, m.content FROM measured AS m JOIN incidents AS i ON i.id = m.incident"
+            " ORDER BY i.start_s, i.id"
+        )
+        found = []
+        for row in self.file.rows(sql):
+            content, record = row.pop("content"), IncidentRecord(**row)
+            said = [one for one in self.standing(record.id) if one.act in JUDGEMENTS]
+            found += [Judged(record, one, content) for one in said[-1:]]
+        return found
 
     def feedback(self, device: str | None = None) -> list[Feedback]:
         """All feedback that nobody took back, or that of one device, oldest first."""

@@ -23,6 +23,7 @@ from assistant.llm.adapters import AdapterCard
 from assistant.llm.local import LocalLLM, Progress
 from assistant.llm.remembered import RememberedScores, Scorer
 from assistant.llm.remote import RemoteLLM
+from assistant.outcomes import keep_outcomes
 from assistant.registry import find_folder, load_registered
 from assistant.settings import Settings
 from knowledge_base.embeddings import SentenceEmbedder
@@ -281,4 +282,5 @@ def open_session(settings: Settings) -> Iterator[Session]:
         open_knowledge(settings) as index,
         closing(History(settings.home / "history.sqlite")) as history,
     ):
+        keep_outcomes(history, index)
         yield Session(settings, models, index, history)

@@ -48,7 +48,7 @@ KINDS: tuple[Kind, ...] = ("manual", "incident", "threat")
 class Document:
     """A source of answers; ``id`` is the hash of its content, so that equal content is one
     document. ``about`` is the make and model of the device it is about, "" for a general guide;
-    ``scope`` says where else it holds."""
+    ``scope`` says where else it holds, ``signs`` what was measured of an incident."""
 
     id: str
     title: str
@@ -58,6 +58,7 @@ class Document:
     notes: tuple[str, ...] = ()
     about: str = ""
     scope: Scope = field(default_factory=Scope)
+    signs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -245,7 +246,8 @@ def _yaml(path: Path) -> Document:
 
 def _incident(path: Path, incident: PastIncident) -> Document:
     title = f"{incident.id} {incident.title}"
-    return _make_document(path, title, incident_sections(incident), "incident")
+    document = _make_document(path, title, incident_sections(incident), "incident")
+    return replace(document, signs=incident.signs)
 
 
 def _plain(path: Path) -> Document:

@@ -122,6 +122,12 @@ class Index:
             self.memo["chunks"] = [chunk for chunk in self._stored() if chunk.id in sources]
         return self.memo["chunks"]
 
+    def by_id(self) -> Mapping[str, Chunk]:
+        """The same by id."""
+        if "by_id" not in self.memo:
+            self.memo["by_id"] = {chunk.id: chunk for chunk in self.chunks()}
+        return self.memo["by_id"]
+
     def sources(self) -> Mapping[str, Entry]:
         """The document of each chunk that may answer, by chunk id; of equal ones the plant's."""
         if "sources" not in self.memo:

@@ -28,7 +28,7 @@ class Entry(Strict):
 
     ``about`` is the make and model of the device it is about, "" where it is a general guide;
     ``example`` says that it came with faultwise and is no document of the plant; ``scope`` where
-    else it holds.
+    else it holds, ``signs`` what was measured of an incident.
     """
 
     id: str
@@ -41,6 +41,7 @@ class Entry(Strict):
     about: str = ""
     example: bool = False
     scope: Scope = Scope()
+    signs: tuple[str, ...] = ()
 
 
 class Manifest(Strict):
@@ -233,6 +234,7 @@ def make_entry(document: Document, chunks: Sequence[Chunk], example: bool = Fals
         about=document.about,
         example=example,
         scope=document.scope,
+        signs=document.signs,
     )
 
 

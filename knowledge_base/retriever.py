@@ -117,7 +117,7 @@ def search(index: Index, question: str, k: int = 5, kind: Kind | None = None) ->
     kept = [row for row in ranking.by_relevance if row in ranking.answering]
     sources = index.sources()
     return [
-        _passage(chunk, ranking.scores[row], sources[chunk.id])
+        make_passage(chunk, ranking.scores[row], sources[chunk.id])
         for row in kept[:k]
         if (chunk := ranking.chunks[row]).id in sources
     ]
@@ -209,14 +209,12 @@ def _read_in_words(index: Index, question: str, words: Vocabulary) -> Embedded:
 def find_passage(index: Index, chunk_id: str) -> Passage | None:
     """The passage behind a citation, with score 1; None where no chunk that may answer has that
     id."""
-    source = index.sources().get(chunk_id)
-    if source is None:
-        return None
-    chunks = (chunk for chunk in index.chunks() if chunk.id == chunk_id)
-    return next((_passage(chunk, 1.0, source) for chunk in chunks), None)
+    source, chunk = index.sources().get(chunk_id), index.by_id().get(chunk_id)
+    return make_passage(chunk, 1.0, source) if source and chunk else None
 
 
-def _passage(chunk: Chunk, score: float, source: Entry) -> Passage:
+def make_passage(chunk: Chunk, score: float, source: Entry) -> Passage:
+    """A chunk as it is cited, with its document."""
     return Passage(
         document=chunk.document,
         section=chunk.section,

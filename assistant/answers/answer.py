@@ -42,6 +42,7 @@ from assistant.diagnosis.diagnose import Diagnosis, check_answer, count_rest, ex
 from assistant.diagnosis.investigate import SEVERAL, investigate
 from assistant.facts.fact import Fact
 from assistant.history import History
+from assistant.outcomes import keep_outcomes
 from assistant.questions.entities import list_names
 from assistant.questions.queries import Query, read_forms, read_query
 from knowledge_base.index import Index
@@ -101,6 +102,7 @@ def answer(
     Returns:
         A diagnosis whose first line answers the question.
     """
+    keep_outcomes(history, index)  # another process may have taken one back
     query = query or read_query(question, list_names(analysis))
     found = investigate(question, analysis, device)
     if query.kind in _OF_NO_DEVICE and found.mention.kind:

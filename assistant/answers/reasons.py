@@ -1,11 +1,13 @@
 """How sure, what speaks against it, attack or fault, what to do, what is usual, numbers, packets, documents."""
 
+from dataclasses import replace
+
 from assistant.answers.asked import Answer, Asked, Reply, say
 from assistant.answers.documents import find_quotations
 from assistant.diagnosis.grounding import Citation
 from assistant.diagnosis.playbook import read_playbook
 from assistant.diagnosis.proof import point_at
-from assistant.diagnosis.sources import find_sources, read_identity
+from assistant.diagnosis.sources import find_sources, keep_by_words, quote_alike, read_identity
 from assistant.diagnosis.standing import is_unanswered, verdict_fact
 from assistant.facts.fact import Fact, Value, kind_of, listed
 from assistant.questions.entities import worst_first
@@ -251,7 +253,13 @@ def answer_before(asked: Asked) -> Answer:
                     why=one.why or "no reason given",
                 )
             )
+    alike = quote_alike(incident, asked.analysis, asked.index, asked.question) if incident else ()
+    if alike:
+        line = say("before_alike", asked.reply(True), place=alike[0].place)
+        return Answer(line, tuple(facts), citations=alike, quotes=True)
     passages = answer_documents(asked, "incident")
+    if incident is not None:  # words that fit do not make another fault of this plant alike
+        passages = replace(passages, citations=keep_by_words(passages.citations, asked.index))
     if facts:
         return Answer(
             say("before_own", asked.reply(True), n=len(facts)),

@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 from assistant.answers.asked import read_sentences
 from assistant.detection.incidents import Incident
 from assistant.facts.fact import Fact, Value, make_fact
-from assistant.history import History, State
+from assistant.history import JUDGEMENTS, History, State
 
-# What says something of the verdict, and so stays worth saying after a later acknowledgement.
-VERDICT_ACTS = ("false_alarm", "confirm", "wrong")
+# What says something of the verdict stays worth saying after a later acknowledgement.
+VERDICT_ACTS = JUDGEMENTS
 _WEEK = timedelta(days=6)
 
 

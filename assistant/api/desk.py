@@ -29,6 +29,7 @@ from assistant.monitor.alarm_list import (
     list_alarms,
     read_meter,
 )
+from assistant.outcomes import keep_outcomes
 from assistant.questions.entities import worst_first
 from assistant.report import passages_json, plain
 from assistant.session import Session
@@ -236,6 +237,8 @@ class Desk:
     def undo(self, incident: str, who: str) -> Json:
         """Take back what was declared of an alarm last."""
         undone = self.history.undo(incident, who)
+        with self._lock:
+            keep_outcomes(self.history, self.session.index)
         return self._state(incident) | {"undone": plain(undone) if undone else None}
 
     def _state(self, incident: str) -> Json:
@@ -255,7 +258,8 @@ class Desk:
             index = self.session.index
             diagnosis = answer("why?", analysis, index, found.device, self.history)
             keep_incident(found, diagnosis.cause, self.history)
-            said = keep(read_remark(text), diagnosis, found, self.history, who)
+            remark = read_remark(text)
+            said = keep(remark, diagnosis, found, self.history, who, analysis=analysis, index=index)
         return {"incident": incident, "text": said}
 
 

@@ -205,7 +205,7 @@ class Conversation:
         if incident is None:
             return _GONE
         self.focus = answer("why?", self.analysis, self.index, incident.device, self.history)
-        return keep(remark, self.focus, incident, self.history, self.who)
+        return self._keep_remark(remark, incident)
 
     def _incident(self) -> Incident | None:
         """The incident that explains the focus."""
@@ -238,11 +238,24 @@ class Conversation:
         incident = self._incident()
         if incident is None or self.focus is None:
             return Reply(_NO_INCIDENT, self.focus)
-        said = keep(read_remark(question), self.focus, incident, self.history, self.who)
+        said = self._keep_remark(read_remark(question), incident)
         # What is in focus shows the state; "more" must not show the one before.
         focus = self.focus
         self.focus = answer(focus.question, self.analysis, self.index, focus.device, self.history)
         return Reply(said, self.focus)
+
+    def _keep_remark(self, remark: Remark, incident: Incident) -> str:
+        assert self.focus is not None
+        assert self.history is not None
+        return keep(
+            remark,
+            self.focus,
+            incident,
+            self.history,
+            self.who,
+            analysis=self.analysis,
+            index=self.index,
+        )
 
     def _keep(self, question: str, reply: Reply) -> None:
         if self.history is None:

@@ -16,9 +16,12 @@ from datetime import datetime, timedelta
 
 from assistant.answers.states import describe_remark, describe_state, name_moment, say_state
 from assistant.detection.incidents import Incident
+from assistant.detection.pipeline import Analysis
 from assistant.diagnosis import Diagnosis
 from assistant.diagnosis.playbook import read_playbook
 from assistant.history import Feedback, History, IncidentRecord, State
+from assistant.outcomes import keep_measured, keep_outcomes
+from knowledge_base.index import Index
 from traffic.labels import LABELS, NORMAL
 
 MAX_REASON_CHARS = 500
@@ -350,8 +353,13 @@ def keep(
     history: History,
     who: str,
     now_s: float | None = None,
+    analysis: Analysis | None = None,
+    index: Index | None = None,
 ) -> str:
     """Keep a remark; returns what to answer: what is true now.
+
+    Where the capture and the knowledge base are given, an outcome becomes a past incident there,
+    and what is taken back is one no more.
 
     Raises:
         UserError: the history cannot be written.
@@ -360,6 +368,14 @@ def keep(
     if not remark.act or (remark.act == "note" and not remark.why):
         return say_state("remark_unclear").text
     keep_incident(incident, diagnosis.cause, history)
+    if analysis is not None:
+        keep_measured(incident, analysis, history)
+    said = _keep(remark, incident, history, who, at_s)
+    keep_outcomes(history, index)
+    return said
+
+
+def _keep(remark: Remark, incident: Incident, history: History, who: str, at_s: float) -> str:
     if remark.act == "undo":
         return _undo(remark, incident, history, who, at_s)
     if remark.act == "shelve":

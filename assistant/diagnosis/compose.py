@@ -54,6 +54,8 @@ class Sections:
         gloss: how many lines of the explanation the short answer shows.
         steps: what to do was asked for, and the headline is the first step.
         most: how many facts the short answer shows.
+        alike: how many of ``similar``, the first ones, are incidents of this plant with the same
+            signs: a short answer shows them.
         clock: how its moments read.
     """
 
@@ -73,6 +75,7 @@ class Sections:
     whole: bool = True
     quotes: bool = False
     most: int = MOST_SHOWN
+    alike: int = 0
     steps: bool = False
     gloss: int = 1
     clock: Clock = UTC_CLOCK

@@ -13,7 +13,7 @@ from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.compose import MOST_ALSO, Sections, compose, render_answer, shorten_repeats
 from assistant.diagnosis.grounding import Checked, Citation, check
 from assistant.diagnosis.investigate import Investigation, investigate
-from assistant.diagnosis.sources import find_sources
+from assistant.diagnosis.sources import find_sources, keep_by_words
 from assistant.diagnosis.standing import Standing, lower
 from assistant.facts.fact import Fact
 from knowledge_base.index import Index
@@ -135,6 +135,7 @@ def explain(
 
     def word() -> tuple[Sections, Checked]:
         sections = compose(found, citations, similar, analysis)
+        sections = replace(sections, alike=len(similar) - len(keep_by_words(similar, index)))
         known = (*found.facts, *found.unshown)
         return sections, check_answer(sections, known, (*citations, *similar))
 

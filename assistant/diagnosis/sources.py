@@ -13,9 +13,11 @@ from assistant.diagnosis.grounding import Citation, cite, resolve
 from assistant.diagnosis.investigate import Investigation
 from assistant.diagnosis.playbook import read_playbook
 from assistant.diagnosis.standing import is_unanswered
+from assistant.outcomes import make_signs, outcome_id
 from assistant.questions.queries import specific_words
 from knowledge_base.about import fits
 from knowledge_base.index import Index
+from knowledge_base.likeness import find_alike, is_by_likeness
 from knowledge_base.retriever import Passage, search, similar
 from traffic.identities import SOURCES
 from traffic.labels import TAXONOMY
@@ -50,9 +52,9 @@ def find_sources(
     manuals: dict[tuple[str, str], Passage] = {}
     for one in [*by_cause[:2], *by_words, *by_cause]:
         manuals.setdefault((one.document, one.section), one)
-    past = _past_incidents(incident.label, described, index) if incident else []
+    past = _past_incidents(incident, described, analysis, index) if incident else []
     if incident and is_unanswered(incident.label, incident.facts):
-        dead = similar(index, _DEAD_SERVICE, k=1)
+        dead = _by_words(index, _DEAD_SERVICE, 1)
         past = [*past[:1], *(one for one in dead if one not in past[:1])]
     chosen = [*list(manuals.values())[:_MANUALS], *past]
     cited = resolve(cite(chosen, f"{described} {question}"), index)
@@ -62,6 +64,26 @@ def find_sources(
         tuple(one for one in cited if one.kind != "incident"),
         tuple(one for one in cited if one.kind == "incident"),
     )
+
+
+def quote_alike(
+    incident: Incident, analysis: Analysis, index: Index | None, question: str
+) -> tuple[Citation, ...]:
+    """Citations of this plant's past incidents with signs like those of an incident."""
+    if index is None:
+        return ()
+    return resolve(cite(_find_alike(incident, analysis, index), question), index)
+
+
+def keep_by_words(citations: Iterable[Citation], index: Index | None) -> tuple[Citation, ...]:
+    """Those that are not of incidents that are found by their signs alone."""
+    return tuple(
+        one for one in citations if index is None or not is_by_likeness(index, one.chunk_id)
+    )
+
+
+def _find_alike(incident: Incident, analysis: Analysis, index: Index) -> list[Passage]:
+    return find_alike(index, make_signs(incident, analysis), _SIMILAR, outcome_id(incident.id))
 
 
 def read_identity(device: str, analysis: Analysis) -> list[str]:
@@ -96,16 +118,28 @@ def _fitting_manuals(text: str, known: Sequence[str], index: Index) -> list[Pass
     return keep_fitting(found, known)[:_MANUALS]
 
 
-def _past_incidents(label: str, described: str, index: Index) -> list[Passage]:
-    """Past incidents like this one: those resolved as the same label, else the nearest one."""
+def _past_incidents(
+    incident: Incident, described: str, analysis: Analysis, index: Index
+) -> list[Passage]:
+    """Past incidents like this one: by what was measured where that is kept of them; else those
+    resolved as the same label, else the nearest one."""
+    alike = _find_alike(incident, analysis, index)
+    label = incident.label
     mark = f"Label: {label}."
     same = {chunk.document for chunk in index.chunks() if mark in chunk.text}
-    by_label = similar(index, f"{mark} {read_playbook(label).terms}", k=2 * _SIMILAR)
+    by_label = _by_words(index, f"{mark} {read_playbook(label).terms}", 2 * _SIMILAR)
     nearest: dict[str, Passage] = {}
-    for passage in [*by_label, *similar(index, described, k=_SIMILAR)]:
+    for passage in [*by_label, *_by_words(index, described, _SIMILAR)]:
         nearest.setdefault(passage.document, passage)
-    chosen = [name for name in nearest if name in same] or list(nearest)[:1]
-    return [nearest[name] for name in chosen[:_SIMILAR]]
+    chosen = [name for name in nearest if name in same] or list(nearest)[: 0 if alike else 1]
+    return [*alike, *(nearest[name] for name in chosen)][:_SIMILAR]
+
+
+def _by_words(index: Index, text: str, k: int) -> list[Passage]:
+    """Past incidents by a description, but for those of which is known what was measured: words
+    that fit say less than that."""
+    found = similar(index, text, k)
+    return [one for one in found if not is_by_likeness(index, one.chunk_id)]
 
 
 def _describe(incident: Incident, device: str, analysis: Analysis) -> str:

@@ -18,6 +18,7 @@ from traffic.errors import UserError
 from traffic.labels import LABELS
 
 _MARK = "---\n"
+_BOUNDS = re.compile(f"^{_MARK}", re.MULTILINE)  # YAML may fold a text behind its own dashes
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -41,6 +42,9 @@ class PastIncident(BaseModel):
     who: str = ""  # who confirmed it
     downtime_min: Annotated[int, Field(ge=0)] | None = None
     account: str = ""
+    signs: tuple[
+        str, ...
+    ] = ()  # of what was measured, as ``knowledge_base.likeness`` compares them
 
     @field_validator("label")
     @classmethod
@@ -62,7 +66,7 @@ def parse_incident_yaml(text: str, place: str) -> PastIncident:
 def is_incident(text: str) -> bool:
     """Whether a Markdown file begins with the front matter of an incident; other front matter is
     just text."""
-    parts = text.split(_MARK, 2)
+    parts = _BOUNDS.split(text, 2)
     return (
         len(parts) == 3
         and not parts[0]
@@ -77,7 +81,7 @@ def parse_incident(text: str, place: str) -> PastIncident:
         UserError: the front matter is no YAML, lacks a field, has an unknown one, or names an
             unknown label.
     """
-    _, front, account = text.split(_MARK, 2)
+    _, front, account = _BOUNDS.split(text, 2)
     return _validate(front, {"account": account.strip()}, place)
 
 
@@ -102,7 +106,7 @@ def render_incident(incident: PastIncident) -> str:
     kept = {
         name: value
         for name, value in fields.items()
-        if value not in ("", None, {}) or name == "symptoms"
+        if value not in ("", None, {}, []) or name == "symptoms"
     }
     kept["date"] = incident.date
     front = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, width=110)
