@@ -93,9 +93,14 @@ class Tab:
             if one["backend_fn"] and any(number in within for number, _ in one["targets"])
         ]
 
+    def nothing(self, event: dict[str, Any]) -> list[Any]:
+        """What an event sends where nobody chose anything."""
+        kinds = {one["id"]: one["type"] for one in self.config["components"]}
+        return [[] if kinds[one] == "checkboxgroup" else None for one in event["inputs"]]
+
     def send(self, event: dict[str, Any], data: list[Any] | None = None) -> dict[str, Any]:
         """Send an event as a browser does; how it ended."""
-        given = [None] * len(event["inputs"]) if data is None else data
+        given = self.nothing(event) if data is None else data
         joined = self.http.post(
             "/gradio_api/queue/join",
             json={"data": given, "fn_index": event["id"], "session_hash": self.hash},
@@ -152,7 +157,7 @@ def test_each_event_of_engineers_refuses_an_operator_and_is_noted(served):
     tab = Tab(url, "operator")
     before = [one.id for one in session.index.list()]
     events = tab.events(tab.below(tab.rows()))
-    assert len(events) >= 9
+    assert len(events) >= 10
     for event in events:
         noted = refusals(session.history)
         ended = tab.send(event)
@@ -164,7 +169,7 @@ def test_each_event_of_engineers_refuses_an_operator_and_is_noted(served):
         assert refusals(session.history) == [*noted, ("operator-1", doing)]
         # The other ways to a function that Gradio has.
         for way in ("run", "api", "call"):
-            body = {"data": [None] * len(event["inputs"]), "fn_index": event["id"]}
+            body = {"data": tab.nothing(event), "fn_index": event["id"]}
             answer = tab.http.post(f"/gradio_api/{way}/{event['api_name']}", json=body)
             if answer.status_code == 200:
                 (number,) = answer.json().values()

@@ -252,6 +252,16 @@ class Plant:
     time_zone: str = ""
     security: Security = Security()
 
+    @property
+    def allowed_writers(self) -> dict[str, frozenset[str]]:
+        """Addresses that may write to each device of which writers are named."""
+        named = {one.name.lower(): one.address for one in self.devices}
+        return {
+            one.address: frozenset(named.get(name.lower(), name) for name in one.writers)
+            for one in self.devices
+            if one.writers
+        }
+
     def name_of(self, address: str) -> str:
         """``"press-plc (192.168.1.104)"`` for a device, the address itself for anybody else."""
         for device in self.devices:

@@ -23,6 +23,7 @@ from assistant.app.views.documents import (
     render_found,
 )
 from assistant.app.views.markup import render, safe
+from assistant.app.writers import wire_writers
 from assistant.detection.pipeline import analyse_verdicts
 from assistant.registry import describe_all, list_registered, use
 from traffic.discovery import draft_plant, render_draft
@@ -90,11 +91,12 @@ def wire_setup(wiring: "Wiring") -> None:
             _turn_to(thread, Subject(path.name, work.result), session)
         with thread.lock:
             said = _say_end(work, path, f"{path.name} is open.")
-            yield wiring.painter.paint(thread) | {
+            updates = wiring.painter.paint(thread) | {
                 setup.said: said,
                 setup.cancel: gr.Button(visible=False),
                 setup.back: gr.Button(visible=thread.subject is not wiring.subject),
             }
+        yield updates  # with the lock free: a browser may never fetch it
 
     def use_plant(thread: Thread, upload: str) -> Iterator[Updates]:
         path = Path(upload)
@@ -114,14 +116,19 @@ def wire_setup(wiring: "Wiring") -> None:
             _turn_to(thread, Subject(thread.subject.name, work.result), session)
         with thread.lock:
             said = _say_end(work, path, f"{path.name} is used for this capture.")
-            yield wiring.painter.paint(thread) | {
+            updates = wiring.painter.paint(thread) | {
                 setup.said: said,
                 setup.cancel: gr.Button(visible=False),
             }
+        yield updates
 
-    def go_back(thread: Thread) -> Updates:
+    def go_back(thread: Thread | None) -> Updates:
+        if thread is None:
+            return wiring.painter.nothing()
         _turn_to(thread, wiring.subject, session)
-        return {setup.back: gr.Button(visible=False), setup.said: ""}
+        with thread.lock:
+            updates = wiring.painter.paint(thread)
+        return updates | {setup.back: gr.Button(visible=False), setup.said: ""}
 
     def cancel(thread: Thread) -> Updates:
         if thread.work is not None:
@@ -137,10 +144,10 @@ def wire_setup(wiring: "Wiring") -> None:
     )
     ending = [setup.said, setup.cancel]
     setup.cancel.click(only("cancel", cancel), state, ending, queue=False, **_QUIET)
-    going_back = only("close a capture", wiring.changing(go_back))
-    setup.back.click(going_back, state, opened, **_QUIET)
+    setup.back.click(only("close a capture", go_back), state, opened, **_QUIET)
     _wire_documents(wiring)
     _wire_plant(wiring)
+    wire_writers(wiring)
     _wire_adapters(wiring)
 
 

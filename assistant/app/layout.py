@@ -54,6 +54,7 @@ class ReportParts:
     hours: Any
     make: Any
     download: Any
+    pdf: Any
     text: Any
 
 
@@ -94,6 +95,9 @@ class SetupParts:
     adapters: Any
     site: Any
     use: Any
+    written: Any
+    writers: Any
+    allow: Any
     for_engineers: list[Any]
 
 
@@ -200,9 +204,10 @@ def _lay_out_report() -> ReportParts:
         make = gr.Button(
             "Make the shift report", variant="primary", min_width=140, elem_id="report"
         )
-        download = gr.DownloadButton("Download", visible=False, size="md", min_width=100)
+        download = gr.DownloadButton("Markdown", visible=False, size="md", min_width=90)
+        pdf = gr.DownloadButton("PDF", visible=False, size="md", min_width=70, elem_id="pdf")
     text = gr.HTML(elem_id="report-text")
-    return ReportParts(hours, make, download, text)
+    return ReportParts(hours, make, download, pdf, text)
 
 
 def _lay_out_setup() -> SetupParts:
@@ -240,6 +245,10 @@ def _lay_out_setup() -> SetupParts:
         discover = gr.Button("Propose a plant.yaml from this traffic", size="sm")
         drafted = gr.Code(language="yaml", show_label=False, max_lines=24)
         draft = gr.DownloadButton("Download the proposal", size="sm", visible=False)
+    with gr.Accordion("Who may write to whom", open=False, elem_classes=ROWS) as writing:
+        written = gr.HTML(elem_id="written")
+        writers = gr.CheckboxGroup([], show_label=False, container=False, elem_id="writers")
+        allow = gr.Button("Allow these writers", size="sm")
     with gr.Accordion("Models of sites", open=False, elem_classes=ROWS) as choosing:
         adapters = gr.HTML(elem_id="adapters")
         with gr.Row(elem_classes="tools"):
@@ -248,7 +257,7 @@ def _lay_out_setup() -> SetupParts:
     return SetupParts(
         capture, plant_file, back, cancel, said, passage, question, find, found, listed, about, add,
         document, remove, check, draft, discover, drafted, adapters, site, use,
-        [opening, adding, removing, naming, choosing],
+        written, writers, allow, [opening, adding, removing, naming, writing, choosing],
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from assistant.detection.pipeline import Analysis
 from assistant.monitor.sensor import Condition
 from assistant.monitor.watch import Monitor, SlotReport
+from traffic.plant import Plant
 
 _SILENT_S = 60.0  # a monitor that was not heard of for so long is itself something to say
 
@@ -35,6 +36,7 @@ class Live:
         self.run: str | None = None  # of a recording; known once the monitor is open
         self.number = 0  # grows with whatever the monitor says
         self._heard_s = time.monotonic()
+        self._plant: Plant | None = None  # what was changed, until the monitor takes it
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(open_monitor,), daemon=True)
         self._thread.start()
@@ -43,6 +45,10 @@ class Live:
         """Stop watching, and wait until what was seen is kept."""
         self._stop.set()
         self._thread.join()
+
+    def use_plant(self, plant: Plant) -> None:
+        """Let the monitor judge by an inventory that was changed, from its next step on."""
+        self._plant = plant
 
     @property
     def now_s(self) -> float:
@@ -61,6 +67,9 @@ class Live:
             self.run = running.run_id
             try:
                 while not self.ended and not self._stop.is_set():
+                    plant, self._plant = self._plant, None
+                    if plant is not None:
+                        running.use_plant(plant)
                     report, ended = running.step()
                     self._heard_s = time.monotonic()
                     if report is not None:

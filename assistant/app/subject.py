@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from assistant.answers.condition import judge_all
 from assistant.answers.states import VERDICT_ACTS, describe_remark
 from assistant.app.live import Live
-from assistant.detection.pipeline import Analysis
+from assistant.detection.pipeline import Analysis, analyse_verdicts
 from assistant.diagnosis.health import DeviceState, list_devices
 from assistant.facts.moments import Clock
 from assistant.history import History
@@ -78,12 +78,23 @@ class Subject:
         self._recorded = analysis
         self.plant = (analysis.plant if analysis else plant) or Plant()
         self._picture = Picture(None)
+        self._changes = 0  # of the inventory
         self._lock = threading.Lock()
 
     @property
     def analysis(self) -> Analysis | None:
         """The capture, or the recent past of the live plant; None where nothing was judged."""
         return self.live.analysis if self.live else self._recorded
+
+    def use_plant(self, plant: Plant) -> None:
+        """Judge by an inventory that was changed: a capture at once, a live plant from its next
+        slot on."""
+        if self.live:
+            self.live.use_plant(plant)
+        elif (seen := self._recorded) is not None:
+            self._recorded = analyse_verdicts(seen.capture, plant, seen.windows, seen.verdicts)
+        self.plant = plant
+        self._changes += 1
 
     def picture(self) -> Picture:
         """The plant as it is now, worked out once for all tabs."""
@@ -104,7 +115,7 @@ class Subject:
         which a shelved alarm may come back."""
         live = self.live
         number = live.number + int(live.silent_s // 60) if live else 0
-        return number, history.version(), int(time.time() // 20)
+        return number + self._changes, history.version(), int(time.time() // 20)
 
     def now_s(self, history: History) -> float:
         """The time by the traffic's clock."""

@@ -53,7 +53,7 @@ class Thread:
         wanted: which alarms are listed.
         shown: what the page shows already, by the name of its part.
         work: what is read for it, None for nothing.
-        lock: held while an event changes the tab and paints it; what it calls may take it again.
+        lock: held while an event changes the tab and paints it.
     """
 
     who: str
@@ -69,7 +69,7 @@ class Thread:
     wanted: Filter = field(default_factory=Filter)
     shown: dict[Any, object] = field(default_factory=dict)
     work: Any = None
-    lock: Any = field(default_factory=threading.RLock)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 def begin_thread(

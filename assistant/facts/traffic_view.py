@@ -180,12 +180,7 @@ class TrafficView:
     @property
     def allowed_writers(self) -> dict[str, frozenset[str]]:
         """Addresses that may write to each device of which plant.yaml names any."""
-        named = {one.name.lower(): one.address for one in self.plant.devices}
-        return {
-            one.address: frozenset(named.get(name.lower(), name) for name in one.writers)
-            for one in self.plant.devices
-            if one.writers
-        }
+        return self.plant.allowed_writers
 
     def flows_of(self, device: str) -> pd.DataFrame:
         """``flow_slots`` of one device from its side, by slot, with ``other out sent_bytes

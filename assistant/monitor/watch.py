@@ -186,6 +186,11 @@ class Monitor:
         """Of which run of a recording its alarms are; "" of what is live."""
         return self._run
 
+    def use_plant(self, plant: Plant) -> None:
+        """Judge by an inventory that was changed, from the next slot on; the devices' names, roles
+        and contacts remain those of the start."""
+        self._w = replace(self._w, plant=plant)
+
     def close(self) -> None:
         """Close the state; the history is the caller's."""
         self._state.close()
