@@ -260,15 +260,19 @@ class Wiring:
             if thread is None:
                 return {report.text: gr.skip()}
             text = make_report(thread.subject, history, HOURS[hours], thread.who)
-            path = write_report(text, Path(report.download.GRADIO_CACHE))
+            files = write_report(text, Path(report.download.GRADIO_CACHE))
             shown = f'<div class="panel report"><pre>{safe(text)}</pre></div>'
             return {
                 report.text: shown,
-                report.download: gr.DownloadButton(value=path, visible=True),
+                report.download: gr.DownloadButton(value=files.markdown, visible=True),
+                report.pdf: gr.DownloadButton(value=files.pdf, visible=True),
             }
 
         report.make.click(
-            make, [self.state, report.hours], [report.text, report.download], **_SIDE_BY_SIDE
+            make,
+            [self.state, report.hours],
+            [report.text, report.download, report.pdf],
+            **_SIDE_BY_SIDE,
         )
 
 

@@ -1,12 +1,14 @@
 """The shift report: what stood in the last hours, who did what, and what was not seen."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from assistant.app.subject import ShownAlarm, Subject
 from assistant.app.views.alarms import name_cause
 from assistant.app.views.bar import find_troubles, name_subject
 from assistant.app.views.markup import render_plain
+from assistant.app.views.report_pdf import render_pdf
 from assistant.facts.moments import Clock
 from assistant.history import History
 
@@ -51,11 +53,22 @@ def make_report(subject: Subject, history: History, hours: float, who: str) -> s
     )
 
 
-def write_report(text: str, folder: Path) -> Path:
-    """Write a report to a file of its own, for download."""
-    path = folder / f"shift-{time.strftime('%Y-%m-%d-%H%M')}.md"
-    path.write_text(text, encoding="utf-8")
-    return path
+@dataclass(frozen=True)
+class ReportFiles:
+    """A report for download."""
+
+    markdown: Path
+    pdf: Path
+
+
+def write_report(text: str, folder: Path) -> ReportFiles:
+    """Write a report to files of its own, in a folder that nobody else's report is in."""
+    place = folder / f"report-{time.time_ns()}"
+    place.mkdir(parents=True)
+    files = [place / f"shift-{time.strftime('%Y-%m-%d-%H%M')}.{end}" for end in ("md", "pdf")]
+    files[0].write_text(text, encoding="utf-8")
+    files[1].write_bytes(render_pdf(text))
+    return ReportFiles(*files)
 
 
 def _first_s(subject: Subject, found: list[ShownAlarm], since_s: float) -> float:
