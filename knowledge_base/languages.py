@@ -133,10 +133,23 @@ def _find(text: str, language: str) -> Iterator[tuple[int, int, str]]:
 @lru_cache(maxsize=100_000)
 def _longest(word: str, language: str) -> int:
     """How many words the longest phrase has that begins with a word; 0 where none does."""
-    known, own = _glossary(language), stem(word, language)
-    exact = max((len(words) for words in known.exact if words[0] == word), default=0)
-    stems = max((len(words) for words in known.stems if words[0] == own), default=0)
+    longest = _longest_by_first(language)
+    exact, stems = longest.get(word, 0), longest.get(_AS_STEM + stem(word, language), 0)
     return max(exact, stems, 1 if language == "de" else 0)
+
+
+_AS_STEM = "~"  # before a stem: no word begins so
+
+
+@cache
+def _longest_by_first(language: str) -> dict[str, int]:
+    """How many words the longest phrase has, by its first word or that word's stem."""
+    known, longest = _glossary(language), dict[str, int]()
+    for mark, phrases in (("", known.exact), (_AS_STEM, known.stems)):
+        for words in phrases:
+            first = mark + words[0]
+            longest[first] = max(longest.get(first, 0), len(words))
+    return longest
 
 
 @lru_cache(maxsize=20_000)

@@ -19,6 +19,7 @@ from knowledge_base.words import STOP_WORDS, WORD
 AXES = 128
 MOST_PIECES = 256  # of one passage; the packaged model reads no more
 FILE = "pieces.sqlite3"
+_ASKED_AT_ONCE = 500  # SQLite takes 999 values in a question where it is old
 
 
 def find_axes(pieces: np.ndarray) -> np.ndarray:
@@ -63,6 +64,8 @@ class Pieces:
         """Open the file, or make it."""
         folder.mkdir(parents=True, exist_ok=True)
         self._file = sqlite3.connect(folder / FILE, check_same_thread=False)
+        # A store counts only after `Store.settle` has brought its files to the disk.
+        self._file.execute("PRAGMA synchronous = OFF")
         with self._file:
             self._file.execute("CREATE TABLE IF NOT EXISTS axes (hidden INTEGER, values_ BLOB)")
             self._file.execute(
@@ -92,11 +95,13 @@ class Pieces:
 
     def get(self, chunks: Iterable[str]) -> dict[str, np.ndarray]:
         """Those that are there, by chunk id, int8 of shape (n_pieces, n_axes)."""
-        found = {}
-        for chunk in chunks:
-            sql = "SELECT width, values_ FROM pieces WHERE chunk = ?"
-            if row := self._file.execute(sql, (chunk,)).fetchone():
-                found[chunk] = np.frombuffer(row[1], dtype=np.int8).reshape(-1, row[0])
+        wanted, found = list(chunks), dict[str, np.ndarray]()
+        for start in range(0, len(wanted), _ASKED_AT_ONCE):
+            some = wanted[start : start + _ASKED_AT_ONCE]
+            marks = ", ".join("?" * len(some))
+            sql = f"SELECT chunk, width, values_ FROM pieces WHERE chunk IN ({marks})"  # noqa: S608
+            for chunk, width, values in self._file.execute(sql, some):
+                found[chunk] = np.frombuffer(values, dtype=np.int8).reshape(-1, width)
         return found
 
     def ids(self) -> set[str]:

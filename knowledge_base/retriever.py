@@ -151,7 +151,7 @@ def _rank(index: Index, question: str, kind: Kind | None) -> Ranking:
     asked = read_asked(read, words, axes, writes_nouns_large(question))
     if asked is None:
         return _NOTHING
-    by_id = {chunk.id: row for row, chunk in enumerate(words.chunks)}
+    by_id = words.rows
     dense = [by_id[i] for i in index.nearest(read.vector, DEPTH, kind) if i in by_id]
     counted = words.bm25.get_scores(make_terms(read.text))  # (n_chunks,)
     lexical = _rank_by_words(words, counted, kind)
@@ -240,11 +240,13 @@ def _words(index: Index) -> Vocabulary:
 def _rank_by_words(words: Vocabulary, scores: np.ndarray, kind: Kind | None) -> list[int]:
     """Rows of the chunks that hold asked words, best first; ties by chunk id, because rows are
     sorted by it."""
-    order = np.argsort(-scores, kind="stable")
-    found = (
-        int(row) for row in order if scores[row] > 0 and kind in (None, words.chunks[row].kind)
-    )
-    return [row for row, _ in zip(found, range(DEPTH), strict=False)]
+    asked = scores > 0 if kind is None else (scores > 0) & (words.kinds == kind)
+    rows = np.flatnonzero(asked)
+    if len(rows) > DEPTH:  # the rest need not be sorted
+        least = np.partition(scores[rows], -DEPTH)[-DEPTH]
+        rows = rows[scores[rows] >= least]
+    order = np.argsort(-scores[rows], kind="stable")[:DEPTH]
+    return rows[order].tolist()
 
 
 @lru_cache(maxsize=10_000)

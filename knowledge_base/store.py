@@ -60,7 +60,7 @@ class Store:
                 source.backup(target)
         return type(self)(folder)
 
-    def put(self, chunks: list[Chunk], made: Made) -> None:
+    def put(self, chunks: Sequence[Chunk], made: Made) -> None:
         """Add chunks, or replace those of equal id."""
         if self.pieces.axes() is None and made.axes is not None:
             self.pieces.set_axes(made.axes)

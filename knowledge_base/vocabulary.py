@@ -36,6 +36,8 @@ class Vocabulary:
 
     Attributes:
         chunks: all of it, sorted by id.
+        rows: where each chunk stands in ``chunks``, by id.
+        kinds: of each chunk, (n_chunks,).
         terms: what each chunk holds, by ``make_terms``.
         bm25: over these.
         rarity: how telling each term is, inverse document frequency ln(1 + n / df).
@@ -45,6 +47,8 @@ class Vocabulary:
     """
 
     chunks: tuple[Chunk, ...]
+    rows: dict[str, int]
+    kinds: np.ndarray
     terms: tuple[frozenset[str], ...]
     bm25: BM25
     rarity: dict[str, float]
@@ -119,6 +123,8 @@ def count_words(chunks: Sequence[Chunk]) -> Vocabulary:
         codes.setdefault(joined.lower(), joined)
     return Vocabulary(
         chunks=tuple(chunks),
+        rows={chunk.id: row for row, chunk in enumerate(chunks)},
+        kinds=np.array([chunk.kind for chunk in chunks]),
         terms=sets,
         bm25=bm25,
         rarity={term: float(np.log1p(len(chunks) / n)) for term, n in count.items()},

@@ -7,7 +7,7 @@ unit vectors, beside a plain Chroma query on the same store.
 import resource
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,14 +16,19 @@ import numpy as np
 from reportlab.lib.pagesizes import A4
 from reportlab.pdfgen import canvas
 
+from knowledge_base.chunks import Chunk, make_chunks
+from knowledge_base.documents import read_documents
+from knowledge_base.embeddings import Made
 from knowledge_base.index import Index, open_index
 from knowledge_base.minilm import Embedded
+from knowledge_base.pieces import AXES
 from knowledge_base.retriever import search
 from knowledge_base.words import WORD
 
 PAGES = 2000
 PASSAGES = 100_000
 _ASKED = 100
+_HIDDEN, _PIECES = 384, 14  # as MiniLM has them for ten words and a heading
 _WORDS = [
     "controller",
     "register",
@@ -134,7 +139,8 @@ class RandomVectors:
 
 @lru_cache(4096)
 def _vector(text: str) -> np.ndarray:
-    made = np.random.default_rng(zlib.crc32(text.encode())).normal(size=384).astype(np.float32)
+    rng = np.random.default_rng(zlib.crc32(text.encode()))
+    made = rng.normal(size=_HIDDEN).astype(np.float32)
     return made / np.linalg.norm(made)
 
 
@@ -146,13 +152,26 @@ def measure_search(folder: Path, passages: int = PASSAGES) -> Searches:
         file.write("# Manual\n")
         for n in range(passages):
             file.write(f"## Part {n}\n{' '.join(rng.choice(_WORDS, 10))} E-{n}.\n")
+    documents = read_documents(manual).documents
+    made = _make_random(make_chunks(documents[0]), rng)
     with open_index(folder / "home", RandomVectors()) as index:
-        fill_s = _time(lambda: index.add([manual]))
+        fill_s = _time(lambda: index.add_documents(documents, made=made))
         asked = [" ".join(rng.choice(_WORDS, 5)) for _ in range(_ASKED)]
         search(index, asked[0])
         search_s = np.array([_time(lambda one=one: search(index, one)) for one in asked])  # type: ignore[misc]
         chroma_s = np.array([_time(lambda one=one: _plain(index, one)) for one in asked])  # type: ignore[misc]
     return Searches(fill_s, search_s, chroma_s)
+
+
+def _make_random(chunks: Sequence[Chunk], rng: np.random.Generator) -> Made:
+    """Random unit vectors for chunks, and for as many pieces as their ten words have: what is
+    measured is the index, not the sentence model."""
+    ids = [chunk.id for chunk in chunks]
+    vectors = rng.normal(size=(len(ids), _HIDDEN)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    pieces = rng.integers(-30, 31, size=(len(ids), _PIECES, AXES), dtype=np.int8)
+    axes = np.eye(_HIDDEN, AXES, dtype=np.float32)
+    return Made(dict(zip(ids, vectors, strict=True)), dict(zip(ids, pieces, strict=True)), axes)
 
 
 def _plain(index: Index, question: str) -> None:
