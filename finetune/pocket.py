@@ -25,6 +25,7 @@ from assistant.llm.adapters import AdapterCard, prompt_fingerprint, write_card
 from assistant.llm.local import LocalLLM
 from assistant.llm.transformer import TRAINED, load_model
 from assistant.llm.weights import check_model_folder, fingerprint_weights
+from finetune.augment import vary_texts
 from finetune.calibrate import Calibration, calibrate_model, measure_windows, score_texts
 from finetune.dataset import (
     Captures,
@@ -152,10 +153,10 @@ def _unlabelled(texts: pd.DataFrame, recipe: Recipe) -> list[Phase]:
 
 
 def _labelled(texts: pd.DataFrame, recipe: Recipe) -> Phase:
-    asked = _draw_examples(texts, recipe.answers, recipe.seed)
+    asked = _draw_varied(texts, recipe.answers, recipe)
     answers = [ANSWERS[label] for label in asked["label"]]
-    bounds = (recipe.answers.epochs, recipe.answers.max_minutes, recipe.answers.learning_rate)
-    return Phase("labelled", asked["text"].tolist(), *bounds, answers)
+    bounds = (recipe.answers.max_minutes, recipe.answers.learning_rate)
+    return Phase("labelled", asked["text"].tolist(), 1, *bounds, answers)
 
 
 def _balance(texts: pd.DataFrame, draw: Draw, share: float, seed: int) -> pd.DataFrame:
@@ -179,17 +180,27 @@ def _draw_examples(texts: pd.DataFrame, draw: Draw, seed: int) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True).sample(frac=1, random_state=seed, ignore_index=True)
 
 
+def _draw_varied(texts: pd.DataFrame, draw: Draw, recipe: Recipe) -> pd.DataFrame:
+    """What is read in all epochs, each drawn and varied anew."""
+    epochs = []
+    for seed in range(recipe.seed, recipe.seed + draw.epochs):
+        drawn = _draw_examples(texts, draw, seed)
+        varied = vary_texts(drawn["text"].tolist(), recipe.vary.moved, recipe.vary.left_out, seed)
+        epochs.append(drawn.assign(text=varied))
+    return pd.concat(epochs, ignore_index=True)
+
+
 def _make_adapter(folder: Path, texts: pd.DataFrame, recipe: Recipe, work: Path) -> None:
     steps = work / "sft"
     steps.mkdir(exist_ok=True)
-    drawn = _draw_examples(texts, recipe.sft, recipe.seed)
+    drawn = _draw_varied(texts, recipe.sft, recipe)
     loss = tune(
         work / "base",
         drawn,
         folder,
         steps,
         rank=recipe.sft.rank,
-        epochs=recipe.sft.epochs,
+        epochs=1,
         batch=recipe.sft.batch,
         learning_rate=recipe.sft.learning_rate,
         max_minutes=recipe.sft.max_minutes,

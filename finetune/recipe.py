@@ -16,6 +16,7 @@ _VARIANTS = ("quick", "begun")
 Count = Annotated[int, Field(ge=1)]
 Minutes = Annotated[float, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Strict(BaseModel):
@@ -38,7 +39,7 @@ class Draw(_Strict):
     per_label: Count
     per_normal: Count
     repeats: Count
-    real_share: Annotated[float, Field(ge=0, le=1)]
+    real_share: Share
     epochs: Count
     learning_rate: Rate
     max_minutes: Minutes
@@ -49,6 +50,13 @@ class Tuning(Draw):
 
     rank: Count
     batch: Count
+
+
+class Variation(_Strict):
+    """How labelled texts are varied at each reading, see `finetune.augment`."""
+
+    moved: Share
+    left_out: Share
 
 
 class Recipe(_Strict):
@@ -62,6 +70,7 @@ class Recipe(_Strict):
     hours: Minutes
     shape: Shape
     pretrain: Pretraining
+    vary: Variation
     answers: Draw
     sft: Tuning
     anomalous_share: Rate
