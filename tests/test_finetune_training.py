@@ -28,7 +28,7 @@ LABELLED = pd.DataFrame({"text": TEXTS, "label": ["recon", "dos", "ddos", "name_
 
 
 def train(
-    work: Path, minutes: float = 5.0, epochs: int = 60
+    work: Path, minutes: float = 5.0, epochs: int = 120
 ) -> tuple[torch.nn.Module, list[float]]:
     tokenizer = build_tokenizer(KNOWN, SHAPE.context)
     model = build_model(tokenizer, SHAPE, seed=1)
