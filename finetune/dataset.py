@@ -10,7 +10,7 @@ import math
 import random
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from prompts.window_text import render_windows
 from traffic.datasets import Labelled, find_labelled, load_labelled, name_capture, simulate_labelled
 from traffic.errors import UserError
 from traffic.labels import LABELS
+from traffic.simulation.plant import WIRELESS
 
 COLUMNS = ["text", "label", "capture", "device", "start_s"]
 COUNTED = ["text", "label", "capture", "weight"]
@@ -144,6 +145,7 @@ log = logging.getLogger(__name__)
 
 PROCESSES = 2
 _SIMULATED = "simulated-"
+_HOUSE = "house-"
 _TABLE = ".parquet"
 
 
@@ -168,13 +170,18 @@ class Captures:
         return (*self.trained, *self.calibrate, *self.test)
 
     def is_made(self, name: str) -> bool:
-        """Whether a capture is a plant of the project's own, simulated or of a table of recorded ones."""
-        return is_simulated(name) or self.paths[name].suffix == _TABLE
+        """Whether a capture is the project's own: simulated, or of a table of recorded plants."""
+        return name not in self.paths or self.paths[name].suffix == _TABLE
 
 
 def is_simulated(name: str) -> bool:
     """Whether a capture is a simulated plant; its name then ends with the plant's seed."""
     return name.startswith(_SIMULATED)
+
+
+def is_house(name: str) -> bool:
+    """Whether a capture is a simulated house; its name then ends with its seed."""
+    return name.startswith(_HOUSE)
 
 
 def choose_captures(
@@ -183,10 +190,10 @@ def choose_captures(
     exclude: Sequence[str] = (),
     calibrate: Sequence[str] = (),
 ) -> Captures:
-    """A recipe's simulated plants, and all labelled captures of some folders and tables.
+    """A recipe's simulated plants and houses, and all labelled captures of some folders and tables.
 
     Args:
-        recipe: names the plants.
+        recipe: names plants and houses.
         data: folders, searched for captures, and tables of recorded windows.
         exclude: captures of these that are for testing instead of training.
         calibrate: captures of these that are for calibration, beside the recipe's plants.
@@ -202,9 +209,9 @@ def choose_captures(
         )
     trained = sorted(set(paths) - {*exclude, *calibrate})
     return Captures(
-        trained=(*_plants(recipe.train_seeds), *trained),
-        calibrate=(*_plants(recipe.calibrate_seeds), *sorted(calibrate)),
-        test=(*_plants(recipe.test_seeds), *sorted(exclude)),
+        trained=(*_name_simulated(recipe, "train_seeds"), *trained),
+        calibrate=(*_name_simulated(recipe, "calibrate_seeds"), *sorted(calibrate)),
+        test=(*_name_simulated(recipe, "test_seeds"), *sorted(exclude)),
         paths=paths,
     )
 
@@ -236,8 +243,10 @@ def _name_all(data: Path) -> Iterator[tuple[str, Path]]:
         yield from ((name_capture(path), path) for path in find_labelled(data))
 
 
-def _plants(seeds: tuple[int, int]) -> tuple[str, ...]:
-    return tuple(f"{_SIMULATED}{seed}" for seed in range(*seeds))
+def _name_simulated(recipe: Recipe, seeds: str) -> tuple[str, ...]:
+    plants = (f"{_SIMULATED}{seed}" for seed in range(*getattr(recipe, seeds)))
+    houses = (f"{_HOUSE}{seed}" for seed in range(*getattr(recipe.houses, seeds)))
+    return (*plants, *houses)
 
 
 def make_capture_texts(folder: Path, captures: Captures, recipe: Recipe) -> None:
@@ -261,16 +270,20 @@ def _make_texts(name: str, folder: Path, path: Path | None, recipe: Recipe) -> i
 
 
 def load_capture(name: str, path: Path | None, recipe: Recipe) -> Labelled:
-    """A labelled capture, or a simulated plant where ``path`` is None.
+    """A labelled capture, or a simulated plant or house where ``path`` is None.
 
     Args:
-        name: a plant's ends with its seed.
+        name: that of a plant or a house ends with its seed.
         path: of a labelled capture.
-        recipe: says how large plants are, evenly on a log scale, and how long they are watched.
+        recipe: says how large they are, evenly on a log scale, and how long they are watched.
     """
     if path is not None:
         return load_labelled(path)
-    seed = int(name.removeprefix(_SIMULATED))
-    low, high = (math.log(bound) for bound in recipe.devices)
+    seed = int(name.rpartition("-")[2])
+    size = recipe.houses if is_house(name) else recipe
+    low, high = (math.log(bound) for bound in size.devices)
     devices = round(math.exp(random.Random(seed).uniform(low, high)))  # noqa: S311
-    return simulate_labelled(seed, devices, recipe.hours)
+    made = simulate_labelled(
+        seed, devices, size.hours, flavour=WIRELESS if is_house(name) else None
+    )
+    return replace(made, name=name)

@@ -32,6 +32,7 @@ from finetune.dataset import (
     balance_texts,
     choose_captures,
     count_texts,
+    is_house,
     is_simulated,
     make_capture_texts,
     read_texts,
@@ -171,12 +172,12 @@ def _balance(texts: pd.DataFrame, draw: Draw, share: float, seed: int) -> pd.Dat
 
 def _draw_examples(texts: pd.DataFrame, draw: Draw, seed: int) -> pd.DataFrame:
     """Simulated plants are hundreds, real captures a few: each kind gets a share of its own."""
-    simulated = texts["capture"].map(is_simulated).to_numpy(bool)
-    share = 0.0 if simulated.all() else draw.real_share
-    parts = [
-        _balance(texts[which], draw, part, seed)
-        for which, part in ((simulated, 1 - share), (~simulated, share))
-    ]
+    plant = texts["capture"].map(is_simulated).to_numpy(bool)
+    house = texts["capture"].map(is_house).to_numpy(bool)
+    real = ~plant & ~house
+    shares = (draw.house_share * house.any(), draw.real_share * real.any())
+    kinds = ((plant, 1 - sum(shares)), *zip((house, real), shares, strict=True))
+    parts = [_balance(texts[which], draw, share, seed) for which, share in kinds]
     return pd.concat(parts, ignore_index=True).sample(frac=1, random_state=seed, ignore_index=True)
 
 
@@ -211,8 +212,9 @@ def _make_adapter(folder: Path, texts: pd.DataFrame, recipe: Recipe, work: Path)
 
 def _measure(windows: pd.DataFrame, llm: LocalLLM, calibration: Calibration) -> dict[str, float]:
     scores = score_texts(windows, llm)
-    # Simulated plants are judged together, each real capture for itself.
+    # Simulated plants are judged together, houses too, each real capture for itself.
     groups = windows["capture"].mask(windows["capture"].map(is_simulated), "simulated")
+    groups = groups.mask(groups.map(is_house), "houses")
     metrics: dict[str, float] = {}
     for name, rows in groups.groupby(groups).indices.items():
         measures = measure_windows(windows.iloc[rows], scores[rows], calibration.bounds)
@@ -229,8 +231,8 @@ def _make_card(
     has_data: bool,
     begin: Path | None,
 ) -> AdapterCard:
-    excluded = [f"--exclude {name}" for name in captures.test if not is_simulated(name)]
-    held = [f"--calibrate {name}" for name in captures.calibrate if not is_simulated(name)]
+    excluded = [f"--exclude {name}" for name in captures.test if name in captures.paths]
+    held = [f"--calibrate {name}" for name in captures.calibrate if name in captures.paths]
     options = [
         *(["--begin BASE"] if begin else []),
         *(["--data FOLDER"] if has_data else []),

@@ -40,6 +40,7 @@ class Draw(_Strict):
     per_normal: Count
     repeats: Count
     real_share: Share
+    house_share: Share
     epochs: Count
     learning_rate: Rate
     max_minutes: Minutes
@@ -50,6 +51,16 @@ class Tuning(Draw):
 
     rank: Count
     batch: Count
+
+
+class Houses(_Strict):
+    """Simulated houses of wireless devices: seeds, first and end (not included), and sizes."""
+
+    train_seeds: tuple[int, int]
+    calibrate_seeds: tuple[int, int]
+    test_seeds: tuple[int, int]
+    devices: tuple[Count, Count]
+    hours: Minutes
 
 
 class Variation(_Strict):
@@ -68,6 +79,7 @@ class Recipe(_Strict):
     test_seeds: tuple[int, int]
     devices: tuple[Count, Count]
     hours: Minutes
+    houses: Houses
     shape: Shape
     pretrain: Pretraining
     vary: Variation

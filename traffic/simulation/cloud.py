@@ -43,7 +43,7 @@ _TRANSPORTS = {
 }
 
 
-def _call(
+def call_service(
     sim: SimulatedPlant,
     device: Device,
     ts: np.ndarray,
@@ -83,7 +83,7 @@ def cloud_polling(sim: SimulatedPlant, device: Device) -> None:
     sizes: Columns = {"exchanges": 0} if rng.random() < 0.15 else {}
     hosts = service_addresses(sim)
     length = lognormal(rng, log_uniform(rng, 0.05, 20), 0.7, len(ts))
-    _call(sim, device, ts, hosts, length, **sizes)
+    call_service(sim, device, ts, hosts, length, **sizes)
 
 
 def idle_timeouts(sim: SimulatedPlant, device: Device) -> None:
@@ -93,7 +93,7 @@ def idle_timeouts(sim: SimulatedPlant, device: Device) -> None:
     limit_s = float(rng.choice([30, 60, 75, 120, 180, 240, 300, 305, 600]))
     ts = sim.periodic(limit_s * rng.uniform(1, 4), log_uniform(rng, 1e-3, 0.2))
     hosts, length = service_addresses(sim), limit_s + rng.normal(0, 0.1, len(ts))
-    _call(sim, device, ts, hosts, length, {"half_server": 1, "open": 1})
+    call_service(sim, device, ts, hosts, length, {"half_server": 1, "open": 1})
 
 
 def push_session(sim: SimulatedPlant, device: Device) -> None:
@@ -105,7 +105,7 @@ def push_session(sim: SimulatedPlant, device: Device) -> None:
     length = sim.end_s - ts + 600
     exchanges, hosts = length / log_uniform(rng, 5, 900), service_addresses(sim)
     sizes = {"ask_bytes": rng.integers(20, 120), "answer_bytes": rng.integers(0, 120)}
-    _call(sim, device, ts, hosts, length, {"open": 1}, exchanges=exchanges, **sizes)
+    call_service(sim, device, ts, hosts, length, {"open": 1}, exchanges=exchanges, **sizes)
 
 
 def browsing(sim: SimulatedPlant, device: Device) -> None:
@@ -119,7 +119,7 @@ def browsing(sim: SimulatedPlant, device: Device) -> None:
         hosts = public_address(rng, max(int(log_uniform(rng, 5, 80)), 1))
         answer = lognormal(rng, 9000, 1.6, len(ts))
         length = lognormal(rng, log_uniform(rng, 0.3, 60), 1.2, len(ts))
-        _call(sim, device, ts, hosts, length, answer_bytes=answer)
+        call_service(sim, device, ts, hosts, length, answer_bytes=answer)
     if rng.random() < 0.4:  # QUIC
         ts = np.sort(pages + rng.exponential(2, len(pages)))
         pkts = np.rint(lognormal(rng, 12, 1, len(ts))).clip(2)
@@ -139,7 +139,7 @@ def upload(sim: SimulatedPlant, device: Device) -> None:
         "ask_bytes": 60000,
         "answer_bytes": 200,
     }
-    _call(sim, device, ts, hosts, length, **bulk)
+    call_service(sim, device, ts, hosts, length, **bulk)
 
 
 def firmware_download(sim: SimulatedPlant, device: Device) -> None:
@@ -149,7 +149,7 @@ def firmware_download(sim: SimulatedPlant, device: Device) -> None:
     size, hosts = log_uniform(rng, 5e5, 5e8), service_addresses(sim)
     length = np.array([size / log_uniform(rng, 2e5, 1e7)])
     bulk: Columns = {"exchanges": max(size / 1e6, 1), "ask_bytes": 200, "answer_bytes": 1e6}
-    _call(sim, device, ts, hosts, length, **bulk)
+    call_service(sim, device, ts, hosts, length, **bulk)
 
 
 def udp_relay(sim: SimulatedPlant, device: Device) -> None:

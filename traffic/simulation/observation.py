@@ -5,7 +5,9 @@ import pandas as pd
 
 from traffic.capture import ACTIVITY_COLUMNS, EVIDENCE_COLUMNS, SAMPLE_S, spread
 from traffic.simulation.distributions import log_uniform
+from traffic.simulation.plant import WIRELESS
 from traffic.simulation.scenario import LossInterval, Scenario
+from traffic.simulation.wireless import draw_air_losses
 
 # ---- packet times: when within their flows packets pass ----
 #
@@ -250,13 +252,17 @@ def draw_losses(scenario: Scenario, flows: pd.DataFrame, activity: pd.DataFrame)
     usual = rng.choice(_USUAL_LOSS, size=len(devices), p=_USUAL_ODDS) * rng.random(len(devices))
     share = dict(zip(devices, usual, strict=True))
     rate = np.maximum(tcp["src"].map(share), tcp["dst"].map(share)).to_numpy(float)
+    back_rate = rate
+    if scenario.sim.flavour == WIRELESS:
+        rate, back_rate = draw_air_losses(scenario.sim, tcp)
     cause = np.full(len(tcp), -1)
     for i, loss in enumerate(scenario.losses):
         hit = _within(tcp, loss)
-        cause[hit & (loss.loss_share > rate)] = i
+        cause[hit & (loss.loss_share > np.maximum(rate, back_rate))] = i
         rate = np.where(hit, np.maximum(rate, loss.loss_share), rate)
+        back_rate = np.where(hit, np.maximum(back_rate, loss.loss_share), back_rate)
     sent = rng.binomial(tcp["orig_pkts"], np.minimum(rate, 0.6))
-    back = rng.binomial(tcp["resp_pkts"], np.minimum(rate, 0.6))
+    back = rng.binomial(tcp["resp_pkts"], np.minimum(back_rate, 0.6))
     for i, loss in enumerate(scenario.losses):
         _add_loss_truth(scenario, tcp[(cause == i) & (sent + back > 0)], loss)
     lost = tcp[["flow", "slot", "src", "dst"]].assign(sent=sent, back=back)

@@ -24,6 +24,7 @@ SOMETIMES_BY_NAME = ("hmi", "sensor", "camera")
 _SMALL = "camera plug sensor hub router gateway television printer assistant"
 
 FLAVOURS = ("industrial", "mixed", "home")
+WIRELESS = "wireless"  # a few devices of a house that meet in the air; simulated when asked for
 # How often a role is drawn beside those that a flavour needs.
 _WEIGHTS = {
     "industrial": "plc 4.5, hmi 0.7, sensor 9, gateway 0.3, camera 0.4, workstation 0.3, "
@@ -32,6 +33,7 @@ _WEIGHTS = {
     "switch 0.5, hub 1, assistant 0.7, plug 1.2, television 0.4, laptop 0.7, printer 0.5",
     "home": "hub 2, assistant 2, plug 3, camera 2, television 1.2, laptop 1.2, sensor 0.8, "
     "printer 0.5, server 0.3",
+    WIRELESS: "camera 4, hub 2, plug 2, sensor 2, assistant 1, television 0.3",
 }
 # Clients without a server, and servers without a client, would be idle. A plant may lack those that
 # follow the first seven.
@@ -40,6 +42,7 @@ _NEEDED = {
     "gateway edge recorder camera robot mes workstation",
     "mixed": "plc hmi server broker",
     "home": "",
+    WIRELESS: "",
 }
 _ALWAYS, _MAY_LACK = 7, 0.12
 _MODELS = {
@@ -62,7 +65,7 @@ class SimulatedPlant:
         resolver: address of the DNS server that devices ask.
         clock: addresses of the NTP servers, most to least usual.
         busy: 0 to about 1.5, how much people do at this hour.
-        flavour: of the plant, one of ``FLAVOURS``.
+        flavour: of the plant, one of ``FLAVOURS`` or ``WIRELESS``.
         drawn: what was drawn once for a device, or for the whole plant, and holds from then on.
     """
 

@@ -19,7 +19,7 @@ from traffic.capture import ACTIVITY_COLUMNS, COUNTS, FLOW_COLUMNS, Capture, joi
 from traffic.errors import UserError
 from traffic.labels import ATTACKS, FAULTS, LABELS, NORMAL
 from traffic.plant import Device, Plant, dump_plant
-from traffic.simulation import cloud, devices, services
+from traffic.simulation import cloud, devices, services, wireless
 from traffic.simulation.attacks import ATTACK_SIMULATORS
 from traffic.simulation.distributions import log_uniform, public_address
 from traffic.simulation.faults import FAULT_SIMULATORS
@@ -32,7 +32,7 @@ from traffic.simulation.observation import (
     mark_retransmissions,
     packet_activity,
 )
-from traffic.simulation.plant import FLAVOURS, SimulatedPlant, draw_plant
+from traffic.simulation.plant import FLAVOURS, WIRELESS, SimulatedPlant, draw_plant
 from traffic.simulation.scenario import (
     TRUTH_COLUMNS,
     Scenario,
@@ -97,7 +97,7 @@ def simulate(
         scenarios: labels that happen, each once; by default at least four of them in turn, so that
             any four consecutive seeds hold every label.
         quiet: nothing happens; only normal traffic.
-        flavour: what the plant is, one of ``FLAVOURS``; drawn by default.
+        flavour: what the plant is, one of ``FLAVOURS``, drawn by default; or ``WIRELESS``.
         view: what the capture is made of, one of ``VIEWS``; drawn by default.
 
     Returns:
@@ -113,6 +113,8 @@ def simulate(
         labels = []
     elif scenarios is not None:
         labels = list(scenarios)
+    elif flavour == WIRELESS:
+        labels = _draw_house_labels(rng, seed)
     else:
         labels = _draw_labels(rng, seed, devices * hours)
     view = view or _draw_view(rng, labels)
@@ -150,6 +152,14 @@ def _draw_labels(rng: np.random.Generator, seed: int, device_hours: float) -> li
     """The labels whose turn it is, and up to one more for every two devices and hours."""
     more = int(rng.integers(0, 3 + int(min(device_hours / 2, 60))))
     return [*_ROTA[seed % 4], *map(str, rng.choice(np.ravel(_ROTA), size=more))]
+
+
+def _draw_house_labels(rng: np.random.Generator, seed: int) -> list[str]:
+    """Nothing in every other house, else the labels whose turn it is and that need no machine of a
+    plant."""
+    if rng.random() < 0.5:
+        return []
+    return [label for label in _ROTA[seed % 4] if label not in _NEEDED_ROLES]
 
 
 def _draw_view(rng: np.random.Generator, labels: list[str]) -> str:
@@ -257,11 +267,19 @@ def _add_normal_traffic(sim: SimulatedPlant) -> None:
     # Most routers of industrial plants do nothing but forward.
     mute = sim.flavour == "industrial" and sim.rng.random() < 0.8
     for device in sim.plant.devices[int(mute) :]:
-        beside = services.SERVICES.get(device.role, services.SERVICES["default"])
-        outward = cloud.CLOUD.get(device.role, ())
-        for behaviour, likely in (*devices.JOBS.get(device.role, ()), *beside, *outward):
+        for behaviour, likely in _list_habits(sim, device):
             if _is_drawn(sim, behaviour, likely):
                 behaviour(sim, device)
+
+
+def _list_habits(
+    sim: SimulatedPlant, device: Device
+) -> tuple[tuple[Callable[[SimulatedPlant, Device], None], float], ...]:
+    """What a device may do, and how likely."""
+    if sim.flavour == WIRELESS:
+        return wireless.list_habits(sim, device)
+    beside = services.SERVICES.get(device.role, services.SERVICES["default"])
+    return (*devices.JOBS.get(device.role, ()), *beside, *cloud.CLOUD.get(device.role, ()))
 
 
 def _join_and_leave(scenario: Scenario) -> None:
