@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from assistant.detection.classify import make_prompts
-from assistant.llm.adapters import AdapterCard, prompt_fingerprint, write_card
+from assistant.llm.adapters import CARD, AdapterCard, prompt_fingerprint, read_card, write_card
 from assistant.llm.remembered import Scorer
 from assistant.llm.seq2seq import is_seq2seq
 from assistant.llm.weights import check_model_folder, fingerprint_weights
@@ -147,7 +147,8 @@ def make_site_adapter(
     texts = make_site_texts(captures, order.plants, recipe, work / "texts", reading)
     if not order.directions or (order.begin is not None and not knows_directions(order.begin)):
         texts = texts.assign(direction="")
-    split = split_captures(texts, order.exclude, knobs.seed)
+    order = replace(order, learned=(*order.learned, *_list_learned(order.begin)))
+    split = split_captures(texts, order.exclude, knobs.seed, order.learned)
     for name in ("train", "held_out", "test"):
         log.info("%s: %s", name.replace("_", " "), ", ".join(getattr(split, name)) or "none")
 
@@ -233,6 +234,11 @@ def check_order(order: Order, knobs: Knobs, home: Path, family: str) -> None:
             f"{order.begin} was made by --method {made}; expected the same here, not {knobs.method}; "
             "leave --begin out, or name its method"
         )
+
+
+def _list_learned(begin: Path | None) -> tuple[str, ...]:
+    """The captures that an adapter has learned from."""
+    return read_card(begin).data if begin is not None and (begin / CARD).is_file() else ()
 
 
 def list_marks(order: Order, knobs: Knobs, captures: dict[str, Path]) -> list[str]:

@@ -7,7 +7,7 @@ ones first and from the others then (A10).
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -147,7 +147,9 @@ def render_captures(
     )
 
 
-def split_captures(texts: pd.DataFrame, exclude: Sequence[str] = (), seed: int = 0) -> Split:
+def split_captures(
+    texts: pd.DataFrame, exclude: Sequence[str] = (), seed: int = 0, learned: Collection[str] = ()
+) -> Split:
     """Hold a fifth of the captures out, and from five on another fifth to test on.
 
     Of many draws the one is taken whose held-out and test captures show most labels that training
@@ -157,10 +159,18 @@ def split_captures(texts: pd.DataFrame, exclude: Sequence[str] = (), seed: int =
         texts: from `make_site_texts`; simulated plants are always for training.
         exclude: captures for testing, instead of drawn ones.
         seed: of the draws.
+        learned: captures that the model has read before; they are for training too, whatever else
+            is drawn.
 
     Raises:
-        UserError: no capture shows an anomaly that could be learned.
+        UserError: no capture shows an anomaly that could be learned, or none is left to calibrate
+            on, or one to exclude was learned from.
     """
+    if wrong := sorted(set(exclude) & set(learned)):
+        raise UserError(
+            f"{wrong[0]} is to be excluded and was learned from before; expected a capture that the "
+            "adapter to begin with never read; exclude another"
+        )
     labels = texts.groupby("capture")["label"].agg(set).to_dict()
     simulated = tuple(sorted(name for name in labels if is_simulated(name)))
     names = sorted(set(labels) - set(exclude) - set(simulated))
@@ -169,17 +179,24 @@ def split_captures(texts: pd.DataFrame, exclude: Sequence[str] = (), seed: int =
             f"no window of {', '.join(names)} is labelled as an anomaly; "
             "expected some to learn; give captures that show them"
         )
-    held = max(1, round(len(names) / 5))
-    test = 0 if exclude or len(names) < 5 else held
+    free = [name for name in names if name not in learned]
+    if not free:
+        raise UserError(
+            f"all of {', '.join(names)} were learned from before; expected one that was not, to "
+            "calibrate on; give another capture"
+        )
+    held = min(max(1, round(len(names) / 5)), len(free))
+    test = 0 if exclude or len(names) < 5 else min(held, len(free) - held)
+    again = [name for name in names if name in learned]
     rng = np.random.default_rng(seed)
     best, most = None, -math.inf
     for _ in range(_DRAWS):
-        order = [names[i] for i in rng.permutation(len(names))]
-        learned = set().union(*(labels[name] for name in (*order[held + test :], *simulated)))
+        order = [*(free[i] for i in rng.permutation(len(free))), *again]
+        read = set().union(*(labels[name] for name in (*order[held + test :], *simulated)))
         parts = (order[:held], order[held : held + test])
         shown = [set().union(*(labels[name] for name in part)) for part in parts]
         # What training does not show costs more than what is not held out.
-        points = sum(len(part & learned) - 2 * len(part - learned) for part in shown)
+        points = sum(len(part & read) - 2 * len(part - read) for part in shown)
         if points > most:
             best, most = order, points
     assert best is not None

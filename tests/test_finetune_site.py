@@ -164,6 +164,9 @@ def test_what_does_not_fit_is_refused_before_any_capture_is_read(
     assert "trained on other weights" in refused(order(other, data, *begun), capsys)
     assert "made by --method lora" in refused(order(base, data, *begun, "--method", "dora"), capsys)
     assert CliRunner().invoke(app, order(base, data, *begun)).exit_code == 0
+    once, twice = (read_card(home / "adapters" / "demo" / name) for name in ("tiny", "next"))
+    assert set(once.data) <= set(twice.data)
+    assert not set(once.data) & {*twice.split["calibrate"], *twice.split["test"]}
     card = made / "card.json"
     card.write_text(card.read_text().replace('"temperature": ', '"temperature": 1'))
     assert "is not what" in refused(order(base, data, *begun, "--replace"), capsys)
@@ -210,6 +213,18 @@ def test_an_excluded_capture_is_only_tested_on_and_anomalies_are_needed():
     assert split.test == ("f",)
     with pytest.raises(UserError, match="labelled as an anomaly"):
         split_captures(table({"a": ("normal",), "b": ("normal",)}))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_was_learned_before_is_never_held_out(seed):
+    shown = dict.fromkeys("abcdef", ("normal", "dos"))
+    split = split_captures(table(shown), seed=seed, learned=("a", "b", "c", "d", "x"))
+    assert set(split.train) == set("abcd")
+    assert {*split.held_out, *split.test} == set("ef")
+    with pytest.raises(UserError, match="all of a, b were learned from before"):
+        split_captures(table({name: shown[name] for name in "ab"}), learned=("a", "b"))
+    with pytest.raises(UserError, match="c is to be excluded and was learned from before"):
+        split_captures(table(shown), ("c",), learned=("c",))
 
 
 def test_phases_follow_the_order_asked_for():

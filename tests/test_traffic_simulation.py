@@ -16,7 +16,7 @@ from traffic.plant import Device, Plant, is_local, load_plant
 from traffic.simulation.distributions import backoff, periodic
 from traffic.simulation.flows import Datagrams, FlowLog, Payload, attempt, session, udp_flow
 from traffic.simulation.observation import make_arp_requests, packet_activity
-from traffic.simulation.plant import SimulatedPlant
+from traffic.simulation.plant import WIRELESS, SimulatedPlant
 from traffic.simulation.scenario import Scenario, merge_times, without_overlaps
 from traffic.simulation.simulate import Simulation, simulate, write_simulation
 from traffic.zeek import read_zeek
@@ -404,3 +404,33 @@ def test_addresses_beyond_the_plant_are_the_routers() -> None:
 @pytest.mark.parametrize("dst", ["224.0.0.251", "10.0.0.255", "255.255.255.255", "ff02::2"])
 def test_nobody_asks_for_a_group(dst: str) -> None:
     assert arp_requests(1, dst=dst, proto="udp", conn_state="S0", resp_pkts=0).empty
+
+
+# ---- houses of wireless devices ----
+
+
+def sent_again(made: Simulation) -> float:
+    """Segments sent again of all that pass."""
+    again = made.capture.evidence.query("kind == 'retransmission'")["count"].sum()
+    tcp = made.capture.flows["proto"] == "tcp"
+    return float(again / made.capture.flows.loc[tcp, ["orig_pkts", "resp_pkts"]].to_numpy().sum())
+
+
+def test_a_healthy_house_sends_again_and_sends_out_what_would_be_trouble_in_a_plant() -> None:
+    houses = [
+        simulate(seed, 4, 6.0, quiet=True, flavour=WIRELESS, view="packets") for seed in SEEDS
+    ]
+    homes = [simulate(seed, 4, 1.0, quiet=True, flavour="home", view="packets") for seed in SEEDS]
+    assert np.median([sent_again(one) for one in houses]) > 0.01
+    assert np.median([sent_again(one) for one in homes]) < 0.001
+    assert all(one.truth.empty and (one.capture.flows["label"] == NORMAL).all() for one in houses)
+    largest = [one.capture.flows["orig_bytes"].max() for one in houses]
+    assert np.median(largest) > 1e6
+
+
+def test_a_house_has_trouble_of_its_own_kind_in_half_of_the_seeds() -> None:
+    drawn = [simulate(seed, 3, 2.0, flavour=WIRELESS).truth["label"] for seed in range(40)]
+    happened = set(pd.concat(drawn))
+    assert 10 <= sum(one.empty for one in drawn) <= 34
+    assert {"c2", "recon", "packet_loss"} < happened
+    assert not happened & {"unauthorized_command", "mqtt_abuse", "device_silent"}

@@ -57,14 +57,23 @@ def make_card_table() -> ReportTable:
     rows = []
     for folder, which in _ADAPTERS.items():
         groups: dict[str, dict[str, float]] = {}
-        for name, value in read_card(ROOT / folder).metrics.items():
+        card = read_card(ROOT / folder)
+        test = card.split["test"]
+        plants, houses = (
+            sum(name.startswith(kind) for name in test) for kind in ("simulated-", "house-")
+        )
+        together = {
+            "simulated": f"{plants} simulated plants never seen",
+            "houses": f"{houses} simulated houses never seen",
+        }
+        for name, value in card.metrics.items():
             group, _, measure = name.rpartition(".")
             if not name.startswith("calibration"):
                 groups.setdefault(group, {})[measure] = value
         for group in sorted(groups, key=_numbers_in):
             of = groups[group]
             finds = "recall" in of
-            name = "16 simulated plants never seen" if group == "simulated" else group
+            name = together.get(group, group)
             macro = f"{of['macro_f1']:.2f}" if finds else "one class"
             found = f"{of['recall']:.1%}" if finds else "none to find"
             names = [
