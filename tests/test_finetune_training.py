@@ -17,7 +17,7 @@ from finetune.recipe import POCKET, read_recipe
 from finetune.sft import tune
 from finetune.tokenizer import build_tokenizer
 from prompts.messages import ANSWERS
-from prompts.window_text import vocabulary
+from prompts.window_text import LEVELS, vocabulary
 from traffic.errors import UserError
 from traffic.labels import LABELS
 
@@ -178,3 +178,14 @@ def test_all_mistakes_of_a_recipe_are_named_at_once(tmp_path):
     )
     with pytest.raises(UserError, match="cannot be read as a recipe"):
         read_recipe(tmp_path / "none.yaml")
+
+
+def test_words_of_a_fact_begin_in_the_order_of_their_levels():
+    tokenizer = build_tokenizer(KNOWN, SHAPE.context)
+    weights = build_model(tokenizer, SHAPE, seed=1).get_input_embeddings().weight.detach()
+    words = tokenizer.get_vocab()
+    fact = KNOWN[1].rpartition("=")[0]
+    line = weights[[words[f"{fact}={level}"] for level in range(1, LEVELS + 1)]]
+    apart = torch.cdist(line, line)[0]
+    assert torch.allclose(apart, apart[1] * torch.arange(LEVELS), atol=1e-6)
+    assert torch.isclose(weights.std(), torch.tensor(0.02), rtol=0.1)
