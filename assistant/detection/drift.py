@@ -67,7 +67,7 @@ def write_usual(verdicts: pd.DataFrame, folder: Path) -> None:
             them.
         folder: the adapter's; a short time leaves nothing there.
     """
-    minutes = _take_minutes(verdicts)["odd"].groupby(level=0).mean()
+    minutes = take_minutes(verdicts)["odd"].groupby(level=0).mean()
     if len(minutes) >= LEAST_MINUTES:
         usual = Usual(minutes=tuple(round(float(one), 6) for one in minutes))
         write_text(folder / USUAL, usual.model_dump_json() + "\n")
@@ -98,7 +98,7 @@ def find_drift(
     Returns:
         None where they look alike, or nothing is there to compare.
     """
-    rows = _take_minutes(verdicts)
+    rows = take_minutes(verdicts)
     if len(usual) < LEAST_MINUTES or rows.empty:
         return None
     minutes = rows["odd"].groupby(level=0).mean()
@@ -153,7 +153,7 @@ def render_drift(drift: Drift, names: Sequence[str] = ()) -> str:
     )
 
 
-def _take_minutes(verdicts: pd.DataFrame) -> pd.DataFrame:
+def take_minutes(verdicts: pd.DataFrame) -> pd.DataFrame:
     """``device odd`` of the windows that start with a minute, indexed by its number."""
     slot = np.rint(verdicts["start_s"].to_numpy(float) / SAMPLE_S).astype(np.int64)
     first = slot % WINDOW_SAMPLES == 0

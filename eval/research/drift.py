@@ -1,0 +1,191 @@
+"""What another network costs, what a refresh gives back, and how often drift is noticed for nothing.
+
+    python -m eval.research.drift FOLDER --work FOLDER [--seeds 3] [--quiet-plants 16] [--out FILE]
+
+FOLDER holds labelled captures of a network that the shipped adapter never read. The command
+`faultwise finetune refresh --data` goes on from that adapter by replay, without it, and by OSF; its
+card says what was found before and after, on a capture that was left over and on simulated plants
+of before. Drift is looked for in quiet simulated plants, each held against its own quiet time and
+against the others'.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from assistant.cli.main import main as run_command
+from assistant.detection.classify import classify
+from assistant.detection.drift import BOUND, find_drift, take_minutes
+from assistant.llm.adapters import load_adapter, read_card
+from assistant.llm.calibration import fit_role_bounds
+from assistant.offline import go_offline
+from eval.report.tables import ReportTable, render_table
+from traffic.capture import SAMPLE_S
+from traffic.errors import UserError
+from traffic.files import write_text
+from traffic.labels import NORMAL
+from traffic.samples import make_samples
+from traffic.simulation.simulate import simulate
+from traffic.windows import WINDOW_SAMPLES, make_windows
+
+_QUIET_SEED = 50_000
+_SITE = "works"
+_WAYS = {
+    "replay": ("--how", "replay"),
+    "new windows alone": ("--replayed", "0"),
+    "osf": ("--how", "osf", "--replayed", "0"),
+}
+
+
+# ---- another network, and a refresh ----
+
+
+def refresh_site(
+    data: Path, home: Path, way: str, seed: int, more: Sequence[str] = ()
+) -> tuple[dict[str, float], bool]:
+    """Refresh the shipped adapter by the command: its card's metrics, and whether the site uses it.
+    What a run that was killed has made is not made again.
+
+    Raises:
+        UserError: the command refused.
+    """
+    note = home / "said.txt"
+    if not note.is_file():
+        home.mkdir(parents=True, exist_ok=True)
+        said = StringIO()
+        words = ["--home", str(home), "--site", _SITE, "--data", str(data), "--seed", str(seed)]
+        with redirect_stdout(said):
+            done = run_command(["finetune", "refresh", *words, *_WAYS[way], *more])
+        if done:
+            raise UserError(f"{way} was refused, see above; expected an adapter; correct the call")
+        write_text(note, said.getvalue())
+    card = read_card(home / "adapters" / _SITE / "refreshed")
+    return card.metrics, f": site {_SITE} uses it" in note.read_text(encoding="utf-8")
+
+
+def render_changes(made: dict[tuple[int, str], tuple[dict[str, float], bool]]) -> str:
+    """A row a seed and way."""
+    heads = (
+        "seed", "way", "new: macro-F1", "new: recall", "new: false", "old: macro-F1", "old: recall",
+        "old: false", "used",
+    )  # fmt: skip
+    rows = tuple(
+        (str(seed), way, *_pairs(metrics, "new"), *_pairs(metrics, "old"), "yes" if used else "no")
+        for (seed, way), (metrics, used) in made.items()
+    )
+    return render_table(ReportTable("Another network: before → after", heads, rows))
+
+
+def _pairs(metrics: dict[str, float], which: str) -> tuple[str, ...]:
+    pairs = [
+        [metrics.get(f"{which}.{when}.{name}") for when in ("before", "after")]
+        for name in ("macro_f1", "recall", "false_share")
+    ]
+    return tuple("–" if None in pair else f"{pair[0]:.3f} → {pair[1]:.3f}" for pair in pairs)
+
+
+# ---- how drift is noticed ----
+
+
+@dataclass(frozen=True)
+class Held:
+    """One plant held against a quiet time.
+
+    Attributes:
+        same: the plant's own.
+        alarmed: share of its windows above the bound that the quiet time gave.
+        minutes: until drift was noticed; NaN where it was not.
+    """
+
+    same: bool
+    alarmed: float
+    minutes: float
+
+
+def hold_quiet_plants(count: int, devices: int = 6) -> list[Held]:
+    """Hold each of some quiet plants against the first part of its time and of the others'."""
+    llm, card = load_adapter()
+    usual, rest, bounds = [], [], []
+    for seed in range(_QUIET_SEED, _QUIET_SEED + count):
+        made = simulate(seed, devices=devices, hours=1.6, quiet=True)
+        windows = make_windows(make_samples(made.capture, made.plant))
+        slot = np.rint(windows.table["start_s"].to_numpy() / SAMPLE_S).astype(int)
+        verdicts = classify(windows.take(slot % WINDOW_SAMPLES == 0), llm, card)
+        start_s = verdicts["start_s"].to_numpy(float)
+        cut_s = start_s.min() + 0.55 * np.ptp(start_s)
+        first = verdicts[start_s < cut_s - WINDOW_SAMPLES * SAMPLE_S]
+        usual.append(take_minutes(first)["odd"].groupby(level=0).mean().to_numpy())
+        odd = 1.0 - first[f"p_{NORMAL}"].to_numpy(float)
+        bounds.append(fit_role_bounds(odd, np.full(len(odd), ""), 0.0, 0.01).get("", 1.0))
+        rest.append(verdicts[start_s >= cut_s])
+    held = []
+    for i, quiet in enumerate(usual):
+        for j, later in enumerate(rest):
+            found = find_drift(later, quiet)
+            after_s = found.noticed_s - later["start_s"].min() if found else np.nan
+            odd = 1.0 - later[f"p_{NORMAL}"].to_numpy(float)
+            held.append(Held(i == j, float((odd > bounds[i]).mean()), after_s / 60))
+    return held
+
+
+def render_held(held: Sequence[Held]) -> str:
+    """How often drift was noticed, by how much the bound no longer holds."""
+    table = pd.DataFrame([vars(one) for one in held])
+    edges = [-1.0, 0.01, 0.02, 0.05, 0.2, 1.0]
+    names = ["at most 1 %", "1 to 2 %", "2 to 5 %", "5 to 20 %", "more"]
+    kind = pd.cut(table["alarmed"], edges, labels=names).astype(str)
+    rows = []
+    for name, part in [
+        ("the plant itself", table[table["same"]]),
+        *((f"another, {name} alarmed", table[~table["same"] & (kind == name)]) for name in names),
+    ]:
+        noticed = part["minutes"].notna()
+        after = f"{part['minutes'].median():.0f}" if noticed.any() else "–"
+        rows.append((name, str(len(part)), str(int(noticed.sum())), after))
+    heads = ("held against a quiet time", "pairs", "noticed", "after minutes, median")
+    note = (
+        "Each quiet time is 50 minutes of six devices, each look 43; alarmed: windows above the bound "
+        f"that 1 % of the quiet ones exceed; the martingale has to reach {BOUND:g}."
+    )
+    return render_table(ReportTable("Drift, noticed", heads, tuple(rows), notes=(note,)))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure both and print or write the page."""
+    parser = argparse.ArgumentParser(prog="python -m eval.research.drift")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--quiet-plants", type=int, default=16)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args(arguments)
+    go_offline()
+    held = hold_quiet_plants(given.quiet_plants)
+    options = f"FOLDER --work FOLDER --seeds {given.seeds} --quiet-plants {given.quiet_plants}"
+    names = ", ".join(sorted(path.name for path in given.data.iterdir()))
+    made = {}
+    for seed in range(given.seeds):
+        for way in _WAYS:
+            home = given.work / f"{way.replace(' ', '-')}-{seed}"
+            made[seed, way] = refresh_site(given.data, home, way, seed)
+            page = (
+                f"# Another network\n\nMade by `python -m eval.research.drift {options}`; the model is the one "
+                f"that ships. New: {names}, a fifth of them left over. Old: simulated plants of its card's test "
+                f"seeds. Quiet plants are simulated from seed {_QUIET_SEED} on.\n\n"
+                f"{render_held(held)}\n\n{render_changes(made)}\n"
+            )
+            if given.out:
+                write_text(given.out, page)  # after each: a run that is cut short is not lost
+    if not given.out:
+        sys.stdout.write(page)
+
+
+if __name__ == "__main__":
+    main()
