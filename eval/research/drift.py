@@ -11,7 +11,7 @@ against the others'.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -49,7 +49,7 @@ _WAYS = {
 
 def refresh_site(
     data: Path, home: Path, way: str, seed: int, more: Sequence[str] = ()
-) -> tuple[dict[str, float], bool]:
+) -> tuple[Mapping[str, float], bool]:
     """Refresh the shipped adapter by the command: its card's metrics, and whether the site uses it.
     What a run that was killed has made is not made again.
 
@@ -70,7 +70,7 @@ def refresh_site(
     return card.metrics, f": site {_SITE} uses it" in note.read_text(encoding="utf-8")
 
 
-def render_changes(made: dict[tuple[int, str], tuple[dict[str, float], bool]]) -> str:
+def render_changes(made: dict[tuple[int, str], tuple[Mapping[str, float], bool]]) -> str:
     """A row a seed and way."""
     heads = (
         "seed", "way", "new: macro-F1", "new: recall", "new: false", "old: macro-F1", "old: recall",
@@ -83,7 +83,7 @@ def render_changes(made: dict[tuple[int, str], tuple[dict[str, float], bool]]) -
     return render_table(ReportTable("Another network: before → after", heads, rows))
 
 
-def _pairs(metrics: dict[str, float], which: str) -> tuple[str, ...]:
+def _pairs(metrics: Mapping[str, float], which: str) -> tuple[str, ...]:
     pairs = [
         [metrics.get(f"{which}.{when}.{name}") for when in ("before", "after")]
         for name in ("macro_f1", "recall", "false_share")

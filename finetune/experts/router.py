@@ -96,7 +96,7 @@ def train_router(
         for ids, labels in zip(examples["input_ids"], examples["labels"], strict=True)
     ]
     optimizer = torch.optim.AdamW(model.router.parameters(), weight_decay=0.0)
-    checkpoint = Checkpoint(work / "router.pt", model.router, optimizer)
+    checkpoint = Checkpoint(work / "router.pt", model.router, [optimizer])
     _, losses = checkpoint.read()
     order = SimilarLengths([len(ids) for ids, _ in rows], knobs.batch, knobs.seed)
     batches = []

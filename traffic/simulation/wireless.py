@@ -42,6 +42,7 @@ def stay_connected(sim: SimulatedPlant, device: Device) -> None:
     ts = np.arange(start, sim.end_s, lasts_s) + rng.exponential(2.0)
     length = np.diff([*ts, sim.end_s + 600]) - rng.uniform(0.5, 20)
     every_s = log_uniform(rng, 15, 300)
+    ending: dict[str, float]
     ending = {"open": 1} if len(ts) == 1 else {"closed": 2, "reset_server": 1, "reset_client": 1}
     sizes = {"ask_bytes": rng.integers(0, 120), "answer_bytes": rng.integers(2, 80)}
     exchanges = np.maximum(length / every_s, 1)
