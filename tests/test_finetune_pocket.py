@@ -36,8 +36,12 @@ def test_what_is_made_loads_and_its_card_says_what_it_saw(made):
     folder, card = made
     llm, read = load_adapter(folder / "out" / "adapter")
     assert read == card == read_card(folder / "out" / "adapter")
-    assert card.data == ("simulated-1000", "simulated-1001")
-    assert card.split == {"calibrate": ("simulated-2000",), "test": ("simulated-3000",)}
+    assert card.data == ("simulated-1000", "simulated-1001", "house-4000", "house-4001")
+    assert card.split == {
+        "calibrate": ("simulated-2000", "house-4100"),
+        "test": ("simulated-3000", "house-4200"),
+    }
+    assert {"simulated.false_share", "houses.false_share"} < set(card.metrics)
     assert llm.score(["quiet\nverdict\n"], ["normal", "anomalous dos"]).shape == (1, 2)
 
 
@@ -91,5 +95,6 @@ def test_captures_of_several_folders_have_names_of_their_own(recipe, tmp_path: P
         choose_captures(recipe, [tmp_path / "a", tmp_path / "b"])
     (tmp_path / "b" / "plant").rename(tmp_path / "b" / "other")
     chosen = choose_captures(recipe, [tmp_path / "a", tmp_path / "b"], ["other"])
-    assert chosen.trained == ("simulated-1000", "simulated-1001", "plant")
-    assert chosen.test == ("simulated-3000", "other")
+    houses = ("house-4000", "house-4001")
+    assert chosen.trained == ("simulated-1000", "simulated-1001", *houses, "plant")
+    assert chosen.test == ("simulated-3000", "house-4200", "other")

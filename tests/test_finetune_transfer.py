@@ -124,9 +124,10 @@ def test_a_moved_model_says_what_the_new_network_taught(base, technique, tmp_pat
 
 
 @pytest.fixture
-def begun(base, data, home):
+def begun(base, home, tmp_path):
     """An adapter of another network."""
-    asked = ["--base", str(base), "--data", str(data), "--site", "old", "--rank", "2"]
+    other = write_plants(tmp_path / "other", (4, 5, 6), hours=0.06)
+    asked = ["--base", str(base), "--data", str(other), "--site", "old", "--rank", "2"]
     done = CliRunner().invoke(app, ["finetune", "sft", *asked, *SMALL, "--per-label", "8"])
     assert done.exit_code == 0, done.output
     return home / "adapters" / "old" / "tiny"
