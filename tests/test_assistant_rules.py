@@ -209,6 +209,39 @@ def test_a_long_session_that_cannot_be_tls_is_told_by_sizes(tmp_path, port, said
     assert _found(_view(tmp_path, _heartbeats(port, said, answer))) == found
 
 
+def _broken_sessions(starts_s: list[float], last: str) -> list[Frame]:
+    """Sessions of ten seconds with a word each second, each ended by the server with these flags."""
+    frames = []
+    for number, start_s in enumerate(starts_s):
+        ends = {"sport": 41000 + number, "dport": 9000}
+        back = {"sport": 9000, "dport": 41000 + number, "src": SERVER, "dst": CLIENT}
+        opening = [("S", 0, b"", ends), ("SA", 0, b"", back), ("A", 1, b"", ends)]
+        frames += [
+            (start_s + at / 100, ethernet(tcp_packet(*step, **sides)))
+            for at, (*step, sides) in enumerate(opening)
+        ]
+        for word in range(10):
+            at, seq = start_s + 1 + word, 1 + 5 * word
+            frames.append((at, ethernet(tcp_packet("PA", seq, b"hello", **ends))))
+            frames.append((at + 0.01, ethernet(tcp_packet("PA", seq, b"world", **back))))
+        frames.append((start_s + 10.5, ethernet(tcp_packet(last, 51, b"", **back))))
+    return sorted(frames, key=lambda frame: frame[0])
+
+
+@pytest.mark.parametrize(
+    ("starts_s", "last", "found"),
+    [
+        ([15.0 * n for n in range(6)], "R", [("breaks", "flapping", SERVER)]),
+        ([15.0 * n for n in range(4)], "R", []),  # too few
+        ([15.0 * n for n in range(6)], "FA", []),  # ended, not broken
+        ([0.01 * n for n in range(12)], "R", []),  # all at once: a program that ends
+        ([200.0 * n for n in range(6)], "R", []),  # nobody misses them
+    ],
+)
+def test_connections_that_are_reset_in_use_and_opened_again(tmp_path, starts_s, last, found):
+    assert _found(_view(tmp_path, _broken_sessions(starts_s, last))) == found
+
+
 def _failing_calls(count: int, answer: str) -> list[Frame]:
     """SYNs every thirty seconds, each answered by these flags, or not at all."""
     frames = []

@@ -42,6 +42,7 @@ from traffic.simulation.scenario import (
     without_overlaps,
 )
 from traffic.zeek.conn import flow_evidence, write_conn_log
+from traffic.zeek.sessions import make_sessions
 
 VIEWS = ("packets", "logs", "conn")
 # Roles without which a label cannot happen.
@@ -342,7 +343,9 @@ def _observe(scenario: Scenario, view: str) -> Simulation:
         evidence = join_evidence([flow_evidence(seen, view == "conn"), logged])
     truth = pd.DataFrame(without_overlaps(scenario.truth), columns=TRUTH_COLUMNS)
     truth = truth.sort_values(["start_s", "device"], kind="stable", ignore_index=True)
-    return Simulation(Capture(seen, activity[ACTIVITY_COLUMNS], evidence), truth, sim.plant)
+    sessions = make_sessions(seen, sim.end_s)
+    capture = Capture(seen, activity[ACTIVITY_COLUMNS], evidence, sessions=sessions)
+    return Simulation(capture, truth, sim.plant)
 
 
 def _typed(flows: pd.DataFrame) -> pd.DataFrame:

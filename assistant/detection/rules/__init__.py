@@ -39,6 +39,7 @@ from assistant.detection.rules.refusals import find_refusals
 from assistant.detection.rules.rule import Rule, RuleHit
 from assistant.detection.rules.scans import find_arp_scans, find_scans, find_vain_calls
 from assistant.detection.rules.sessions import (
+    find_breaking_sessions,
     find_closed_ports,
     find_idle_closes,
     find_missed_keep_alives,
@@ -89,6 +90,7 @@ RULES = (
     _plain(find_idle_closes, suggests="idle_close"),
     _plain(find_missed_keep_alives, confirms="keep_alive"),
     _plain(find_shared_client_ids, confirms="same_id"),
+    _plain(find_breaking_sessions, suggests="breaks"),
     _plain(find_session_limits, suggests="limit"),
     _plain(find_closed_ports, confirms="port_refused"),
     _plain(find_unheard_addresses, suggests="unheard"),

@@ -25,6 +25,8 @@ _MIN_TAKEOVERS = 2
 _TAKEN_S, _CLOCK_S = 2.0, 0.05
 _SHORT_S = 1.0
 _MIN_VAIN, _MIN_VAIN_SLOTS = 5, 3
+# Programs that ask once a connection may end each by a reset: those are over in a moment.
+_MIN_BREAKS, _BREAK_SHARE, _IN_USE_S = 5, 0.4, 5.0
 
 _SENTENCES = {
     "idle_close": "{closer} closes the connection of {other} after {idle_s} without a request; it did so "
@@ -35,6 +37,8 @@ _SENTENCES = {
     "no_pings": "No ping of {client} was seen.",
     "same_id": '{clients} use one client id, "{name}", at the broker {server}: each connect of one ends the '
     "connection of the other, {times:time} between {since_time_s} and {until_time_s}.",
+    "breaks": "The connection of {client} to {server} breaks: {times:time} between {since_time_s} and {until_time_s} "
+    "it was reset in use, half of the times within {lasted_s}, and it was opened again.",
     "limit": "{server} accepts a connection of {client} and closes it within {short_s} of the handshake, before any "
     "answer: {times:time} between {since_time_s} and {until_time_s}.",
     "held": "Meanwhile it kept {held:connection} of {others} open: it may allow no more.",
@@ -146,6 +150,49 @@ def find_shared_client_ids(view: TrafficView) -> list[RuleHit]:
             )
         )
     return hits
+
+
+def find_breaking_sessions(view: TrafficView) -> list[RuleHit]:
+    """Connections inside the plant that are reset in use again and again, and opened again, where no
+    timer and no double of a client id tells why."""
+    table = view.sessions
+    mine = table[table["begun"] & table["opened"]]
+    lasted_s = (mine["end_s"] - mine["start_s"]).rename("lasted_s")
+    mine = mine.assign(lasted_s=lasted_s, broken=mine["ended"] == "reset")
+    inside = mine[mine["client"].isin(view.own) & mine["server"].isin(view.own)]
+    ends = [inside[name] for name in ("client", "server", "port")]
+    inside = inside[inside["broken"].groupby(ends, observed=True).transform("sum") >= _MIN_BREAKS]
+    timed = {
+        frozenset((hit.device, *hit.peers))
+        for find in (find_idle_closes, find_missed_keep_alives, find_shared_client_ids)
+        for hit in find(view)
+    }
+    hits = []
+    for client, server, _, rows in _pairs(inside):
+        broken = rows[rows["broken"]]
+        in_use = rows["lasted_s"].median() >= _IN_USE_S
+        # Many that end in one moment are a program that ends.
+        again = len(slots_at(broken.loc[broken["retry_s"] <= _MISSED_S, "end_s"]))
+        if again < _MIN_BREAKS or len(broken) < _BREAK_SHARE * len(rows):
+            continue
+        if not in_use or any({client, server} <= pair for pair in timed):
+            continue
+        device, other = _blame_break(mine, client, server)
+        values = _values(view, client, server, broken) | {
+            "times": len(broken),
+            "lasted_s": float(broken["lasted_s"].median()),
+        }
+        hits.append(_make_hit(device, "flapping", other, broken, ["breaks"], values, "reset"))
+    return hits
+
+
+def _blame_break(sessions: pd.DataFrame, client: str, server: str) -> tuple[str, str]:
+    """The end whose connections with others break more often, the server where neither's do."""
+    broken = sessions[sessions["broken"] & (sessions["lasted_s"] >= _IN_USE_S)]
+    between_them = broken["client"].eq(client) & broken["server"].eq(server)
+    others = broken.loc[~between_them, ["client", "server"]].astype(str)
+    of = {one: int(others.eq(one).to_numpy().sum()) for one in (client, server)}
+    return (client, server) if of[client] > of[server] else (server, client)
 
 
 def find_session_limits(view: TrafficView) -> list[RuleHit]:
