@@ -208,10 +208,19 @@ def choose_captures(
             f"{both[0]} is excluded and to calibrate on; expected one of the two; decide for one"
         )
     trained = sorted(set(paths) - {*exclude, *calibrate})
+    houses = recipe.houses
     return Captures(
-        trained=(*_name_simulated(recipe, "train_seeds"), *trained),
-        calibrate=(*_name_simulated(recipe, "calibrate_seeds"), *sorted(calibrate)),
-        test=(*_name_simulated(recipe, "test_seeds"), *sorted(exclude)),
+        trained=(
+            *_name_seeds(_SIMULATED, recipe.train_seeds),
+            *_name_seeds(_HOUSE, houses.train_seeds),
+            *trained,
+        ),
+        calibrate=(*_name_seeds(_SIMULATED, recipe.calibrate_seeds), *sorted(calibrate)),
+        test=(
+            *_name_seeds(_SIMULATED, recipe.test_seeds),
+            *_name_seeds(_HOUSE, houses.test_seeds),
+            *sorted(exclude),
+        ),
         paths=paths,
     )
 
@@ -243,10 +252,8 @@ def _name_all(data: Path) -> Iterator[tuple[str, Path]]:
         yield from ((name_capture(path), path) for path in find_labelled(data))
 
 
-def _name_simulated(recipe: Recipe, seeds: str) -> tuple[str, ...]:
-    plants = (f"{_SIMULATED}{seed}" for seed in range(*getattr(recipe, seeds)))
-    houses = (f"{_HOUSE}{seed}" for seed in range(*getattr(recipe.houses, seeds)))
-    return (*plants, *houses)
+def _name_seeds(kind: str, seeds: tuple[int, int]) -> Iterator[str]:
+    return (f"{kind}{seed}" for seed in range(*seeds))
 
 
 def make_capture_texts(folder: Path, captures: Captures, recipe: Recipe) -> None:

@@ -57,7 +57,6 @@ class Houses(_Strict):
     """Simulated houses of wireless devices: seeds, first and end (not included), and sizes."""
 
     train_seeds: tuple[int, int]
-    calibrate_seeds: tuple[int, int]
     test_seeds: tuple[int, int]
     devices: tuple[Count, Count]
     hours: Minutes

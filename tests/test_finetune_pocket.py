@@ -38,7 +38,7 @@ def test_what_is_made_loads_and_its_card_says_what_it_saw(made):
     assert read == card == read_card(folder / "out" / "adapter")
     assert card.data == ("simulated-1000", "simulated-1001", "house-4000", "house-4001")
     assert card.split == {
-        "calibrate": ("simulated-2000", "house-4100"),
+        "calibrate": ("simulated-2000",),
         "test": ("simulated-3000", "house-4200"),
     }
     assert {"simulated.false_share", "houses.false_share"} < set(card.metrics)
