@@ -44,6 +44,7 @@ _SENTENCES = {
     "{since_time_s} got {code}.",
     "units_alive": "In the same time {server} answered for unit {units}.",
     "worked": "Before that, the same request was answered {answered:time}.",
+    "works_again": "From {again_time_s} on the same request was answered again.",
     "probe": "{client} tries {server} out: {functions:different function} and {units:unit} in {asked:request}, "
     "{refused} of them refused.",
 }
@@ -133,10 +134,10 @@ def _find_gone_unit(
 def _find_wrong(
     view: TrafficView, client: str, server: str, rows: pd.DataFrame, wrong: pd.Series
 ) -> list[RuleHit]:
-    """What is refused for good: the same request, from its first refusal on."""
+    """What is refused for good, or for a while: the same request, from its first refusal to its last."""
     same = rows.groupby(_SAME, sort=False, dropna=False, observed=True).ngroup()
-    first = rows["ts"].where(wrong).groupby(same).transform("min")
-    since = rows["ts"] >= first
+    refused_s = rows["ts"].where(wrong).groupby(same)
+    since = rows["ts"].between(refused_s.transform("min"), refused_s.transform("max"))
     share = wrong.groupby(same).transform("sum") / since.groupby(same).transform("sum")
     kept = since & (share >= _MOSTLY)
     refused = rows[kept & wrong]
@@ -159,11 +160,15 @@ def _find_wrong(
         if len(fine):
             values = {"answered": len(fine), "client": view.name_of(client)}
             facts.append(make_fact("others_fine", _SENTENCES["others_fine"], values))
-        before = rows[same.isin(same[mine.index].unique()) & (rows["outcome"] == "answered")]
-        before = before[before["ts"] < mine["ts"].min()]
+        answered = rows[same.isin(same[mine.index].unique()) & (rows["outcome"] == "answered")]
+        before = answered[answered["ts"] < mine["ts"].min()]
         if len(before):
             values = {"answered": len(before)}
             facts.append(make_fact("worked", _SENTENCES["worked"], values))
+        again = answered[answered["ts"] > mine["ts"].max()]
+        if len(again):
+            values = {"again_time_s": float(again["ts"].min())}
+            facts.append(make_fact("works_again", _SENTENCES["works_again"], values))
         guesses = login and not len(before) and _is_guessing(mine["ts"])
         label = "brute_force" if guesses else "misconfiguration"
         hits.append(make_hit(client, label, facts, server, mine))
