@@ -52,12 +52,12 @@ from assistant.facts.fact import Fact
 from assistant.facts.traffic_view import TrafficView
 from assistant.facts.vetoes import (
     is_habit,
+    is_no_flood,
     moves_nothing,
     names_resolve,
     not_a_guess,
     only_busy,
     own_infrastructure,
-    was_asked_for,
     wrote_before,
 )
 from traffic.capture import SAMPLE_S
@@ -124,7 +124,7 @@ class LabelProfile(AttributionRule):
 
 _DOS = LabelProfile(
     label="dos",
-    veto=was_asked_for,
+    veto=is_no_flood,
     make_facts=attacks.flood_facts,
     conclusive=frozenset({"flood", "unsized", "one_way"}),
     weigh=weigh_excess,

@@ -20,6 +20,9 @@ _FEW_FAILED = 0.05
 _APART_S = 600.0  # one upload may pause for minutes
 _AS_MUCH = 0.25
 _LITTLE_BYTES = 0.1e6 / 8 * SAMPLE_S  # 0.1 Mbit/s
+_FLOOD_PER_S = 100.0  # packets; a poll that is answered stays below
+_ANSWERED = 0.99
+_TWICE = 2.0
 _INFRASTRUCTURE = (53, 67, 68, 123, 5353)
 
 
@@ -55,6 +58,23 @@ def was_asked_for(found: Attribution, view: TrafficView) -> bool:  # noqa: ARG00
     asked = bool((receiver == flows["src"]).all())
     sent, got = float(flows["src_bytes"].sum()), float(flows["dst_bytes"].sum())
     return asked and got >= _ASKED_FOR * sent
+
+
+def is_no_flood(found: Attribution, view: TrafficView) -> bool:
+    """The bytes were asked for; or nearly all is answered, it is little, and no more than at other
+    times: the work of a device."""
+    if was_asked_for(found, view):
+        return True
+    flows = found.flows
+    if flows.empty or float(flows.groupby("attempt")["answered"].any().mean()) < _ANSWERED:
+        return False
+    rows = view.flows_of(found.device)
+    rows = rows[rows["other"].isin(flows["other"].unique())]
+    pkts = (rows["src_pkts"] + rows["dst_pkts"]).groupby(rows["slot"]).sum()
+    during = pkts[pkts.index.isin(flows["slot"].unique())]
+    others = pkts.drop(during.index)
+    usual = others.median() if len(others) else during.median()
+    return bool(during.max() <= _FLOOD_PER_S * SAMPLE_S and during.median() <= _TWICE * usual)
 
 
 def names_resolve(found: Attribution, view: TrafficView) -> bool:
