@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from assistant.facts.sensor import find_blindness
 from traffic.capture import COUNTS, Capture
 from traffic.conversations import EXCHANGE_COLUMNS, SESSION_COLUMNS
 from traffic.pcap.protocols.modbus import READS, WRITES
@@ -290,6 +291,24 @@ def test_rows_of_another_day_are_left_out_and_said(tmp_path):
     assert len(capture.exchanges) == 1
     assert capture.end_s == 1070.0
     assert capture.notes == ("dns.log: 1 rows more than a day off the connections were left out.",)
+
+
+@pytest.mark.parametrize(("rows", "early_s"), [(1, 0.0), (2, 0.0), (3, 30.0)])
+def test_rows_of_connections_that_conn_log_lacks_say_that_it_stopped(tmp_path, rows, early_s):
+    dns = [
+        {
+            "query": "a.example",
+            "rcode": 0,
+            "id.resp_p": 53,
+            "ts": 1010.0 + 15 * n,
+            "uid": f"Clost{n}",
+        }
+        for n in range(rows)
+    ]
+    capture = write_logs(tmp_path, dns=dns)
+    assert capture.quality.logs["early_s"].tolist() == [early_s, 0.0]
+    blind = find_blindness(capture.quality, "10.0.0.5", 100.0)
+    assert blind == ("holes" if early_s else "")
 
 
 @pytest.mark.parametrize(("last_s", "early_s"), [(1300.0, 0.0), (5000.0, 3940.0)])

@@ -76,4 +76,5 @@ def find_blindness(quality: Quality, device: str, seen_s: float) -> Blindness:
         return "drops"
     holes = quality.holes[quality.holes["kind"] != "clock back"]
     lost_s = float((holes["end_s"] - holes["start_s"]).abs().sum())
+    lost_s += float(quality.logs["early_s"].max()) if len(quality.logs) else 0.0
     return "holes" if seen_s > 0 and lost_s >= _MOST_HOLES * seen_s else ""

@@ -19,6 +19,7 @@ from traffic.zeek.protocols import LOGS
 _NEAR_S = 86400.0
 # A connection that goes on where a log was rotated is not in it yet; Zeek forgets it after 5 min.
 _STOPPED_S = 300.0
+_MISSING = 3  # rows of connections that conn.log lacks; fewer may have been open when it ended
 _MOST = 2.0**53  # a larger whole number is none in a float64
 
 
@@ -57,14 +58,17 @@ class Beside:
     reports: pd.DataFrame
 
 
-def read_beside(conn_logs: Sequence[Path], span: Span) -> Beside:
+def read_beside(conn_logs: Sequence[Path], span: Span, uids: pd.Series | None = None) -> Beside:
     """Read the protocol logs of the same span that lie beside conn logs.
 
     Args:
         conn_logs: ``conn.log`` has ``dns.log`` beside it, ``conn.12:00:00-13:00:00.log.gz`` has
             ``dns.12:00:00-13:00:00.log.gz``.
         span: of the connections; rows of other days are left out, and said.
+        uids: of all connections, where all are at hand: what happened in others is missing in
+            conn.log.
     """
+    missing: list[pd.Series] = []
     evidence: list[pd.DataFrame] = []
     exchanges: dict[str, list[pd.DataFrame]] = {}
     notes: list[str] = []
@@ -80,6 +84,8 @@ def read_beside(conn_logs: Sequence[Path], span: Span) -> Beside:
             if not len(rows):
                 continue
             logs.append([path.name, rows["ts"].min(), rows["ts"].max(), len(rows)])
+            if uids is not None and "uid" in rows:
+                missing.append(rows.loc[rows["uid"].notna() & ~rows["uid"].isin(uids), "ts"])
             if form.evidence:
                 slot = np.floor(rows["ts"] / SAMPLE_S).astype("int64")
                 evidence.append(form.evidence(rows.assign(slot=slot)))
@@ -97,20 +103,25 @@ def read_beside(conn_logs: Sequence[Path], span: Span) -> Beside:
         notices,
         tuple(notes),
         "dns" in read,
-        _find_early(logs),
+        _find_early(logs, missing),
         counted.reports,
     )
 
 
-def _find_early(logs: list[list]) -> pd.DataFrame:
+def _find_early(logs: list[list], missing: Sequence[pd.Series]) -> pd.DataFrame:
     """When each log begins and ends, and how long before the others conn.log stops.
 
     Each row of another log belongs to a connection, and stands in conn.log once that has ended; so
-    only conn.log can be too short.
+    only conn.log can be too short. Connections are written when they end, so that one that lasted
+    may hide by its times that many are missing: then the times of what happened in these count.
     """
     table = pd.DataFrame(logs, columns=["name", "start_s", "end_s", "rows"])
     late_s = table["end_s"].max() - table["end_s"].iloc[0]
-    early = np.where(table.index == 0, late_s if late_s > _STOPPED_S else 0.0, 0.0)
+    late_s = late_s if late_s > _STOPPED_S else 0.0
+    unknown = pd.concat(missing) if missing else pd.Series(dtype=float)
+    if len(unknown) >= _MISSING:
+        late_s = max(late_s, float(unknown.max() - unknown.min()))
+    early = np.where(table.index == 0, late_s, 0.0)
     return table.assign(early_s=early)
 
 

@@ -176,7 +176,7 @@ def read_zeek(path: Path | str) -> Capture:
     notes += [*note_missing(set(rows.column_names)), *clock.notes(), *repairs.notes()]
     flows = make_flows(rows)
     end_s = float(np.fmax((flows["ts"] + flows["duration"]).max(), flows["ts"].max()))
-    beside = read_beside(paths, Span(float(flows["ts"].iloc[0]), end_s))
+    beside = read_beside(paths, Span(float(flows["ts"].iloc[0]), end_s), flows["uid"])
     logs = beside.logs.assign(rows=beside.logs["rows"].where(beside.logs["rows"] >= 0, len(flows)))
     quality = replace(assess_flows(flows), logs=logs, reports=beside.reports)
     return replace(
