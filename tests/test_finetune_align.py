@@ -160,7 +160,7 @@ def test_rewards_are_what_the_words_say():
 
 # ---- trainers ----
 
-QUICK = Knobs(epochs=2, batch=16)
+QUICK = Knobs(epochs=4, batch=16)
 
 
 @pytest.mark.parametrize("how", HOWS)

@@ -53,6 +53,7 @@ from assistant.facts.traffic_view import TrafficView
 from assistant.facts.vetoes import (
     is_habit,
     is_no_flood,
+    lost_little,
     moves_nothing,
     names_resolve,
     not_a_guess,
@@ -257,6 +258,7 @@ _ATTACKS = (
 _FAULTS = (
     LabelProfile(
         label="packet_loss",
+        veto=lost_little,
         make_facts=faults.loss_facts,
         conclusive=frozenset({"loss", "resent", "missed"}),
         evidence=("retransmission",),

@@ -195,7 +195,7 @@ class Alarms:
             returned_s=None if before is None or raised else before.returned_s,
             at_s=at_s if before is None or raised else before.at_s,
             times=1 if before is None else before.times + raised,
-            incident_end_s=max(one.end_s, before.incident_end_s if before else one.end_s),
+            incident_end_s=one.end_s,
             content=one.content,
             source=self._source,
             run=self._run,
