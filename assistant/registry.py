@@ -244,7 +244,7 @@ def load_registered(path: Path, base: Path | None = None) -> tuple[Scorer, Adapt
     """
     check_sums(path)
     card = read_card(path)
-    folder = base if base is not None else (path / card.base).resolve()
+    folder = base if base is not None else card.find_base(path)
     adapter = path if (path / "adapter_config.json").is_file() else None
     if is_seq2seq(folder):
         check_card(card, folder)
@@ -268,7 +268,7 @@ def check_registered(path: Path, base: Path | None = None) -> AdapterCard:
     """
     check_sums(path)
     card = read_card(path)
-    folder = base if base is not None else (path / card.base).resolve()
+    folder = base if base is not None else card.find_base(path)
     if (path / "adapter_config.json").is_file() or folder.parent != path.resolve():
         return check_adapter(path, base)
     check_card(card, folder)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -28,14 +28,13 @@ from assistant.llm.llama import Cache, Llama, fast_dtype, is_small_llama
 from assistant.llm.local import LocalLLM
 from assistant.llm.weights import check_adapter_folder, unloadable
 from traffic.errors import UserError
+from traffic.files import Strict, read_json
 
 ROUTER = "router."
 
 
-class Routing(BaseModel):
-    """adapter_config.json of such an adapter. A file from outside: nothing extra passes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Routing(Strict):
+    """adapter_config.json of such an adapter."""
 
     peft_type: Literal["FAULTWISE_EXPERTS"] = "FAULTWISE_EXPERTS"
     routing: Literal["arrow", "xlora"]
@@ -59,13 +58,7 @@ def read_routing(adapter: Path) -> Routing:
         UserError: it is not written as training writes it.
     """
     file = adapter / "adapter_config.json"
-    try:
-        routing = Routing.model_validate_json(file.read_text(encoding="utf-8"))
-    except (ValidationError, UnicodeDecodeError, OSError) as error:
-        raise UserError(
-            f"{file} is no routing of experts; expected the form that `faultwise finetune experts` "
-            "writes; make it again"
-        ) from error
+    routing = read_json(file, Routing, "what `faultwise finetune experts` writes")
     if routing.top_k > len(routing.experts):
         raise UserError(
             f"{file} computes {routing.top_k} of {len(routing.experts)} experts; "

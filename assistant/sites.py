@@ -68,12 +68,12 @@ def load_sites(home: Path, sites: Sequence[str]) -> SiteModels:
     cards = {folder: check_registered(folder) for folder in folders.values()}
     over: dict[str, list[Path]] = {}
     for folder, card in cards.items():
-        if can_stack(_base_of(folder, card), folder):
+        if can_stack(card.find_base(folder), folder):
             over.setdefault(card.base_fingerprint, []).append(folder)
     stacked = []
     for adapters in over.values():
         if len(adapters) > 1:
-            llm = ManyLLM(_base_of(adapters[0], cards[adapters[0]]), adapters)
+            llm = ManyLLM(cards[adapters[0]].find_base(adapters[0]), adapters)
             numbers = {
                 site: adapters.index(folder)
                 for site, folder in folders.items()
@@ -197,7 +197,3 @@ def _each_round(
         for site, verdicts in classify_sites(windows, models, progress).items():
             verdicts.insert(0, "site", site)
             yield verdicts
-
-
-def _base_of(folder: Path, card: AdapterCard) -> Path:
-    return (folder / card.base).resolve()

@@ -69,6 +69,16 @@ def relative_base(base: Path, adapter: Path) -> str:
     return os.path.relpath(base.resolve(), adapter.resolve())
 
 
+def name_base(base: Path) -> str:
+    """A base in a command, without a path of this machine; a folder called "base" says its parent.
+
+    >>> name_base(Path("/srv/pocket/base")), name_base(Path("/srv/smollm2"))
+    ('pocket/base', 'smollm2')
+    """
+    folder = base.resolve()
+    return f"{folder.parent.name}/base" if folder.name == "base" else folder.name
+
+
 def round_metrics(metrics: dict[str, float]) -> dict[str, float]:
     """Measures as a card holds them: those that are numbers."""
     return {name: round(value, 4) for name, value in metrics.items() if math.isfinite(value)}

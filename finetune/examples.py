@@ -21,6 +21,7 @@ from datasets import Dataset
 from torch.utils.data import Sampler
 from transformers import AutoTokenizer
 
+from assistant.llm.weights import HERE
 from finetune.tokenizer import DIRECTIONS
 from prompts.messages import ANSWERS, classification, classification_prompt
 from traffic.errors import UserError
@@ -153,8 +154,7 @@ def full_answer(label: str, word: str) -> str:
 
 def read_direction_words(base: Path) -> dict[str, str]:
     """The words for source and target that a base's tokenizer can tell apart."""
-    here: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    return find_direction_words(AutoTokenizer.from_pretrained(base, **here))
+    return find_direction_words(AutoTokenizer.from_pretrained(base, **HERE))
 
 
 def find_direction_words(tokenizer: Any) -> dict[str, str]:

@@ -75,7 +75,7 @@ def merge(
     parts = [find_registered(home, name) for name in names]
     cards = [check_single(part.path) for part in parts]
     _check_parts(parts, cards)
-    base = (parts[0].path / cards[0].base).resolve()
+    base = cards[0].find_base(parts[0].path)
     if len(parts) == 1:
         return _merge_into_base(home, parts[0], cards[0], base, site, family)
 

@@ -25,7 +25,6 @@ from assistant.llm.adapters import AdapterCard, prompt_fingerprint, write_card
 from assistant.llm.local import LocalLLM
 from assistant.llm.transformer import TRAINED, load_model
 from assistant.llm.weights import check_model_folder, fingerprint_weights
-from finetune.augment import vary_texts
 from finetune.calibrate import Calibration, calibrate_model, measure_windows, score_texts
 from finetune.dataset import (
     Captures,
@@ -36,6 +35,7 @@ from finetune.dataset import (
     is_simulated,
     make_capture_texts,
     read_texts,
+    vary_texts,
 )
 from finetune.pretrain import Phase, build_model, pretrain
 from finetune.recipe import Draw, Recipe

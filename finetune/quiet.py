@@ -194,7 +194,7 @@ def _register(
     draft = draft_folder(home, site, FAMILY)
     shutil.copytree(source, draft, dirs_exist_ok=True)
     whole = (source / "base").is_dir()
-    base = card.base if whole else relative_base((source / card.base).resolve(), draft)
+    base = card.base if whole else relative_base(card.find_base(source), draft)
     write_card(
         card.model_copy(
             update={

@@ -63,7 +63,7 @@ class Houses(_Strict):
 
 
 class Variation(_Strict):
-    """How labelled texts are varied at each reading, see `finetune.augment`."""
+    """How labelled texts are varied at each reading, see `finetune.dataset.vary_texts`."""
 
     moved: Share
     left_out: Share

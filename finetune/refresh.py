@@ -146,12 +146,12 @@ def refresh_on_labels(
     knobs = _choose_knobs(knobs, source, order.how)
     captures = _find_new(order, card)
     work = work or home / "training" / order.site / FAMILY
-    claim_folder(work, _marks(order, knobs, source, _base_of(source, card), captures))
+    claim_folder(work, _marks(order, knobs, source, card.find_base(source), captures))
     texts = _gather(order, knobs, source, card, captures, work, progress)
     tune = partial(
         _tune,
         source=source,
-        base=_base_of(source, card),
+        base=card.find_base(source),
         examples=_draw(texts.new["train"], texts.old.train, order, knobs.seed),
         held_out=_look_at(texts.new["held_out"], texts.old.held_out, order, knobs),
         work=work,
@@ -222,7 +222,7 @@ def _finish(
     tuned: Path,
 ) -> Refreshed:
     """Calibrate, measure what was lost and gained, and register."""
-    base, recipe, held_out = _base_of(source, card), read_recipe(), texts.held_out
+    base, recipe, held_out = card.find_base(source), read_recipe(), texts.held_out
     measured = (texts.old.test, texts.shown)
     # Both by bounds of the same captures: otherwise another budget of false alarms looks like skill.
     llm, _ = load_registered(source)
@@ -303,10 +303,6 @@ def judge(old: Change, new: Change, most_forgotten: float) -> str:
     if false > 0 and found <= 0 and named <= 0:
         return "on new captures it alarms more often without finding more"
     return ""
-
-
-def _base_of(source: Path, card: AdapterCard) -> Path:
-    return (source / card.base).resolve()
 
 
 def _choose_knobs(knobs: Knobs, source: Path, how: How) -> Knobs:

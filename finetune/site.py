@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -35,10 +36,11 @@ from assistant.registry import (
     load_registered,
     register,
 )
-from finetune.calibrate import calibrate_model, measure_windows, score_texts
+from finetune.calibrate import Calibration, calibrate_model, measure_windows, score_texts
 from finetune.cards import (
     list_options,
     load_tuned,
+    name_base,
     place_weights,
     read_tuned,
     round_metrics,
@@ -328,19 +330,41 @@ def _finish(
     draft = draft_folder(home, order.site, family)
     placed = place_weights(trained, draft, order.base, knobs.method)
     write_kept(split_kept(texts, split), draft)
-    card = AdapterCard(
-        name=f"{order.site}/{family}",
+    order = replace(order, family=family, made_by=order.made_by or _command(order, knobs))
+    card = make_site_card(order, placed, calibration, split, metrics, knobs.seed)
+    write_card(card, draft)
+    made = register(draft, order.site, family, chosen=knobs.target not in _SINGLE)
+    return Made(made, card, split.train, tuned)
+
+
+def make_site_card(
+    order: Order,
+    placed: dict[str, Any],
+    calibration: Calibration,
+    split: Split,
+    metrics: dict[str, float],
+    seed: int,
+) -> AdapterCard:
+    """The card of a site's adapter.
+
+    Args:
+        order: what was made; its family and command are known by now.
+        placed: from `finetune.cards.place_weights`.
+        calibration: on the captures held out.
+        split: which capture was for what.
+        metrics: measures by name; those that are numbers are kept.
+        seed: of the training.
+    """
+    return AdapterCard(
+        name=f"{order.site}/{order.family}",
         **placed,
         **calibration.on_card(),
         data=tuple(dict.fromkeys((*split.train, *order.learned))),
         split={"calibrate": split.held_out, "test": split.test},
-        seed=knobs.seed,
+        seed=seed,
         metrics=round_metrics(metrics),
-        made_by=order.made_by or _command(order, knobs),
+        made_by=order.made_by,
     )
-    write_card(card, draft)
-    made = register(draft, order.site, family, chosen=knobs.target not in _SINGLE)
-    return Made(made, card, split.train, tuned)
 
 
 def measure_directions(texts: pd.DataFrame, llm: Scorer, words: dict[str, str]) -> float:
@@ -370,9 +394,9 @@ def _measure_shipped(windows: pd.DataFrame) -> dict[str, float]:
 
 def _command(order: Order, knobs: Knobs) -> str:
     """The command that made it, without a path of this machine."""
-    base = order.base.resolve()
-    named = f"{base.parent.name}/base" if base.name == "base" else base.name
-    words = [f"faultwise finetune sft --base {named} --data FOLDER --site {order.site}"]
+    words = [
+        f"faultwise finetune sft --base {name_base(order.base)} --data FOLDER --site {order.site}"
+    ]
     usual, plain = Knobs(), Order(order.base, order.data, order.site)
     chosen = ("method", "target", "rank", "epochs", "batch", "learning_rate", "seed")
     words += list_options(knobs, usual, chosen)

@@ -92,7 +92,7 @@ def transfer_adapter(
     check_name(move.site, "site")
     check_name(move.family, "family")
     card = check_single(move.begin)
-    base = (move.begin / card.base).resolve()
+    base = card.find_base(move.begin)
     adapted = (move.begin / "adapter_config.json").is_file()
     if move.method != "full" and not adapted:
         raise UserError(

@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from assistant.answers.states import describe_state, short_state
-from assistant.chat.exported import make_truth
+from assistant.chat.exported import export_feedback, make_truth
 from assistant.chat.feedback import keep, read_remark
 from assistant.cli.main import main
 from assistant.diagnosis.grounding import check
-from assistant.history import History, IncidentRecord, export_feedback
+from assistant.history import History, IncidentRecord
 from traffic.datasets.truth import read_intervals
 
 NOON = datetime(2026, 11, 26, 12, 0).timestamp()  # a Thursday, 12:00 on this machine's clock

@@ -15,7 +15,7 @@ from traffic.datasets import simulate_labelled
 from traffic.errors import UserError
 from traffic.labels import LABELS, NORMAL
 
-BASE = (POCKET / read_card(POCKET).base).resolve()
+BASE = read_card(POCKET).find_base(POCKET)
 
 
 @pytest.fixture(scope="module")

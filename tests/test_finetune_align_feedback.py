@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from labelled_folders import write_plants
 from typer.testing import CliRunner
 
+from assistant.chat.exported import EXPORTED
 from assistant.cli.main import app, main
 from assistant.detection.pipeline import Analysis, analyse
-from assistant.history import EXPORTED, Feedback, History, IncidentRecord
+from assistant.history import Feedback, History, IncidentRecord
 from assistant.llm.adapters import read_card
 from assistant.pocket import POCKET
 from assistant.registry import find_folder, list_registered, load_registered

@@ -1,8 +1,8 @@
 """plant.yaml changed where something is confirmed; comments, order and all other keys stay as they are.
 
-A YAML library would write the file anew and lose what an engineer wrote beside it. So the text is
-changed at the places that the parser names, and read again: whatever else came out otherwise is a
-mistake.
+A YAML library writes the file anew: PyYAML loses the comments, one that keeps them lays lines out as
+it likes. So the text is changed at the places that the parser names, and read again: whatever else
+came out otherwise is a mistake.
 """
 
 from collections.abc import Mapping, Sequence

@@ -79,8 +79,23 @@ class Work:
 
 def wire_setup(wiring: "Wiring") -> None:
     """Connect the view of engineers."""
+    _wire_captures(wiring)
+    _wire_plant_file(wiring)
+    _wire_documents(wiring)
+    _wire_plant(wiring)
+    wire_writers(wiring)
+    _wire_adapters(wiring)
+
+
+def _list_opened(wiring: "Wiring") -> list[Any]:
+    """What changes when another capture or inventory is opened."""
+    setup = wiring.parts.setup
+    return [*wiring.painted, setup.said, setup.cancel, setup.back]
+
+
+def _wire_captures(wiring: "Wiring") -> None:
     setup, state, session = wiring.parts.setup, wiring.state, wiring.session
-    opened = [*wiring.painted, setup.said, setup.cancel, setup.back]
+    opened = _list_opened(wiring)
 
     def open_capture(thread: Thread, upload: str) -> Iterator[Updates]:
         path = Path(upload)
@@ -97,6 +112,31 @@ def wire_setup(wiring: "Wiring") -> None:
                 setup.back: gr.Button(visible=thread.subject is not wiring.subject),
             }
         yield updates  # with the lock free: a browser may never fetch it
+
+    def go_back(thread: Thread | None) -> Updates:
+        if thread is None:
+            return wiring.painter.nothing()
+        _turn_to(thread, wiring.subject, session)
+        with thread.lock:
+            updates = wiring.painter.paint(thread)
+        return updates | {setup.back: gr.Button(visible=False), setup.said: ""}
+
+    def cancel(thread: Thread) -> Updates:
+        if thread.work is not None:
+            thread.work.stop.set()
+        return {setup.said: _line("Cancelled."), setup.cancel: gr.Button(visible=False)}
+
+    only = wiring.for_engineers
+    setup.capture.upload(
+        only("open a capture", open_capture), [state, setup.capture], opened, **_READING
+    )
+    ending = [setup.said, setup.cancel]
+    setup.cancel.click(only("cancel", cancel), state, ending, queue=False, **_QUIET)
+    setup.back.click(only("close a capture", go_back), state, opened, **_QUIET)
+
+
+def _wire_plant_file(wiring: "Wiring") -> None:
+    setup, session = wiring.parts.setup, wiring.session
 
     def use_plant(thread: Thread, upload: str) -> Iterator[Updates]:
         path = Path(upload)
@@ -122,33 +162,12 @@ def wire_setup(wiring: "Wiring") -> None:
             }
         yield updates
 
-    def go_back(thread: Thread | None) -> Updates:
-        if thread is None:
-            return wiring.painter.nothing()
-        _turn_to(thread, wiring.subject, session)
-        with thread.lock:
-            updates = wiring.painter.paint(thread)
-        return updates | {setup.back: gr.Button(visible=False), setup.said: ""}
-
-    def cancel(thread: Thread) -> Updates:
-        if thread.work is not None:
-            thread.work.stop.set()
-        return {setup.said: _line("Cancelled."), setup.cancel: gr.Button(visible=False)}
-
-    only = wiring.for_engineers
-    setup.capture.upload(
-        only("open a capture", open_capture), [state, setup.capture], opened, **_READING
-    )
     setup.plant_file.upload(
-        only("use a plant.yaml", use_plant), [state, setup.plant_file], opened, **_READING
+        wiring.for_engineers("use a plant.yaml", use_plant),
+        [wiring.state, setup.plant_file],
+        _list_opened(wiring),
+        **_READING,
     )
-    ending = [setup.said, setup.cancel]
-    setup.cancel.click(only("cancel", cancel), state, ending, queue=False, **_QUIET)
-    setup.back.click(only("close a capture", go_back), state, opened, **_QUIET)
-    _wire_documents(wiring)
-    _wire_plant(wiring)
-    wire_writers(wiring)
-    _wire_adapters(wiring)
 
 
 def _wait(thread: Thread, work: Work, doing: str, setup: Any) -> Iterator[Updates]:

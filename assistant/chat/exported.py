@@ -6,9 +6,44 @@ import pandas as pd
 
 from assistant.facts.fact import plural
 from assistant.facts.moments import UTC_CLOCK
+from assistant.history import History
 from traffic.labels import LABELS, NORMAL
 
 HEADS = ("when", "incident", "shown", "remark", "said", "who", "why")
+EXPORTED = (
+    "device", "start_s", "end_s", "incident", "label_shown", "label_said", "act", "who", "why", "at_s",
+    "until_s", "undone",
+)  # fmt: skip
+
+
+def export_feedback(history: History) -> pd.DataFrame:
+    """Everything that was said of incidents, for training and for an incident history.
+
+    Args:
+        history: the open history.
+
+    Returns:
+        Shape (n_remarks, 12), oldest first, with the columns ``EXPORTED``. ``label_shown`` is the
+        verdict, ``label_said`` what the person says it was, "" where that is open; ``until_s`` is
+        nan but for shelving; ``undone`` marks what was taken back later, which nothing should
+        learn from. The taking back itself is a row of act ``undo``.
+    """
+    sql = (
+        "SELECT i.device, coalesce(f.start_s, i.start_s) AS start_s, coalesce(f.end_s, i.end_s) AS end_s,"
+        " s.incident, coalesce(f.verdict, i.label) AS label_shown, coalesce(f.label, '') AS label_said,"
+        " s.act, s.who, s.why, s.at_s, s.until_s,"
+        " s.id IN (SELECT undoes FROM incident_states WHERE undoes IS NOT NULL) AS undone"
+        " FROM incident_states AS s JOIN incidents AS i ON i.id = s.incident"
+        " LEFT JOIN feedback AS f ON f.id = s.feedback"
+        " UNION ALL SELECT device, start_s, end_s, incident, verdict, label,"
+        " CASE WHEN label = 'normal' THEN 'false_alarm' WHEN label = verdict THEN 'confirm' ELSE 'wrong' END,"
+        " who, why, at_s, NULL, 0 FROM feedback WHERE id NOT IN (SELECT feedback FROM incident_states"
+        " WHERE feedback IS NOT NULL) ORDER BY at_s"
+    )
+    table = pd.DataFrame(history.file.rows(sql), columns=list(EXPORTED))
+    return table.astype({"until_s": float, "undone": bool})
+
+
 _VERDICTS = ("confirm", "wrong")
 
 
@@ -28,7 +63,7 @@ def make_truth(remarks: pd.DataFrame) -> Truth:
     counted and left to whoever checks them.
 
     Args:
-        remarks: as ``assistant.history.export_feedback`` returns them, oldest first.
+        remarks: as ``export_feedback`` returns them, oldest first.
 
     Returns:
         Intervals, shape (n, 5): ``device start_s end_s label cause``, by start.

@@ -105,7 +105,8 @@ def export_remarks(
 def _read_remarks(settings: "Settings") -> "pd.DataFrame":
     from contextlib import closing
 
-    from assistant.history import History, export_feedback
+    from assistant.chat.exported import export_feedback
+    from assistant.history import History
 
     with closing(History(settings.home / "history.sqlite")) as history:
         return export_feedback(history)

@@ -185,13 +185,17 @@ def supports_evidence(found: Attribution) -> bool:
     return len(found.evidence) > 0 or float(found.flows["missed_bytes"].sum()) > 0
 
 
-_FEW_RESENT = 5
+_FEW_RESENT, _MANY_RESENT, _MUCH_RESENT = 5, 10, 0.02
 
 
 def supports_loss(found: Attribution) -> bool:
-    """Two or three segments that went out again are an ordinary minute of a radio."""
+    """Two or three segments that went out again are an ordinary minute of a radio; so are seven among
+    a thousand, not seven among a hundred."""
     missed = float(found.flows["missed_bytes"].sum()) > 0
-    return missed or float(found.evidence["count"].sum()) >= _FEW_RESENT
+    pkts = float((found.flows["src_pkts"] + found.flows["dst_pkts"]).sum())
+    resent = float(found.evidence["count"].sum())
+    much = resent >= _MANY_RESENT or resent >= _MUCH_RESENT * pkts
+    return missed or (resent >= _FEW_RESENT and much)
 
 
 # ---- The same with no verdict to lean on: what an undecided stretch must show ----

@@ -53,7 +53,6 @@ from assistant.facts.traffic_view import TrafficView
 from assistant.facts.vetoes import (
     is_habit,
     is_no_flood,
-    lost_little,
     moves_nothing,
     names_resolve,
     not_a_guess,
@@ -258,7 +257,6 @@ _ATTACKS = (
 _FAULTS = (
     LabelProfile(
         label="packet_loss",
-        veto=lost_little,
         make_facts=faults.loss_facts,
         conclusive=frozenset({"loss", "resent", "missed"}),
         evidence=("retransmission",),

@@ -23,7 +23,6 @@ _LITTLE_BYTES = 0.1e6 / 8 * SAMPLE_S  # 0.1 Mbit/s
 _FLOOD_PER_S = 100.0  # packets; a poll that is answered stays below
 _ANSWERED = 0.99
 _TWICE = 2.0
-_FEW_RESENT = 10  # segments
 _INFRASTRUCTURE = (53, 67, 68, 123, 5353)
 
 
@@ -110,12 +109,6 @@ def moves_nothing(found: Attribution, view: TrafficView) -> bool:
     here = rows[(rows["until_s"] >= found.start_s) & (rows["since_s"] <= found.end_s)]
     each = (here["sent_bytes"] + here["got_bytes"]).groupby(here["slot"]).sum()
     return each.empty or float(each.max()) < _LITTLE_BYTES
-
-
-def lost_little(found: Attribution, view: TrafficView) -> bool:  # noqa: ARG001
-    """So few segments were sent again that chance explains them, and none is missing."""
-    again = found.evidence.loc[found.evidence["kind"] == "retransmission", "count"].sum()
-    return int(again) < _FEW_RESENT and not float(found.flows["missed_bytes"].sum())
 
 
 def only_busy(found: Attribution, view: TrafficView) -> bool:

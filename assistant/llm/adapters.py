@@ -66,6 +66,10 @@ class AdapterCard(BaseModel):
     made_by: str = Field(description="the command that made it")
     created: str
 
+    def find_base(self, folder: Path) -> Path:
+        """The base model's folder, as seen from the folder of this card."""
+        return (folder / self.base).resolve()
+
     @property
     def bounds(self) -> Bounds:
         """How scores become verdicts."""
@@ -167,7 +171,7 @@ def check_adapter(path: Path = POCKET, base: Path | None = None) -> AdapterCard:
 
 def _read_fitting(path: Path, base: Path | None) -> tuple[AdapterCard, Path]:
     card = read_card(path)
-    folder = base if base is not None else (path / card.base).resolve()
+    folder = base if base is not None else card.find_base(path)
     check_card(card, folder)
     return card, folder
 

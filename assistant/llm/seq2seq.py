@@ -16,7 +16,7 @@ import numpy as np
 
 from assistant.llm.answer_tree import BATCH_TOKENS, ChoiceTree, build_choice_tree, make_batches
 from assistant.llm.local import Progress, score_distinct
-from assistant.llm.weights import check_adapter_folder, check_model_folder, unloadable
+from assistant.llm.weights import HERE, check_adapter_folder, check_model_folder, unloadable
 from traffic.errors import UserError
 
 
@@ -59,13 +59,12 @@ class Seq2SeqLLM:
         from safetensors import SafetensorError
         from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-        here: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         try:
             # T5 overflows in half precision; these models are small.
             model = AutoModelForSeq2SeqLM.from_pretrained(
-                path, use_safetensors=True, dtype=torch.float32, **here
+                path, use_safetensors=True, dtype=torch.float32, **HERE
             )
-            self._tokenizer = AutoTokenizer.from_pretrained(path, **here)
+            self._tokenizer = AutoTokenizer.from_pretrained(path, **HERE)
             if adapter is not None:
                 tuned = PeftModel.from_pretrained(model, adapter, local_files_only=True)
                 model = tuned.merge_and_unload()

@@ -13,11 +13,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from assistant.llm.llama import SMALL_HIDDEN, fast_dtype
+from assistant.llm.weights import HERE
 from traffic.errors import UserError
 
 # Trained in float32, since small steps vanish in bf16's eight bits.
 TRAINED = {"dtype": torch.float32, "attn_implementation": "eager"}
-_HERE = {"local_files_only": True, "trust_remote_code": False}
 
 
 def load_model(folder: Path, **options: Any) -> tuple[Any, Any]:
@@ -31,14 +31,14 @@ def load_model(folder: Path, **options: Any) -> tuple[Any, Any]:
         UserError: it is a sequence-to-sequence model (transformers and safetensors raise their own).
     """
     disable_progress_bar()
-    config = AutoConfig.from_pretrained(folder, **_HERE)
+    config = AutoConfig.from_pretrained(folder, **HERE)
     if config.is_encoder_decoder:
         raise UserError(
             f"{folder} is a sequence-to-sequence model; expected a causal one (Llama, Qwen, GPT …); choose another"
         )
-    tokenizer = AutoTokenizer.from_pretrained(folder, **_HERE)
+    tokenizer = AutoTokenizer.from_pretrained(folder, **HERE)
     return tokenizer, AutoModelForCausalLM.from_pretrained(
-        folder, use_safetensors=True, **options, **_HERE
+        folder, use_safetensors=True, **options, **HERE
     )
 
 

@@ -5,11 +5,14 @@ Weights are safetensors only: a pickle can run code when it is opened.
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from traffic.errors import UserError
 
+# How transformers loads: from this machine alone, and no code that a model's folder holds is run.
+HERE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
 

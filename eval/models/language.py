@@ -178,8 +178,8 @@ def _find_weights(source: str) -> _Weights:
     if not (folder / CARD).is_file():
         return _Weights(folder)
     card = read_card(folder)
-    return _Weights((folder / card.base).resolve(), folder, card)
+    return _Weights(card.find_base(folder), folder, card)
 
 
 def _pocket_base() -> Path:
-    return (POCKET / read_card(POCKET).base).resolve()
+    return read_card(POCKET).find_base(POCKET)

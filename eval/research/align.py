@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from assistant.chat.exported import EXPORTED
 from assistant.cli.main import main as run_command
 from assistant.detection.classify import classify
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis, analyse_capture
-from assistant.history import EXPORTED
 from assistant.llm.adapters import POCKET, read_card
 from assistant.offline import go_offline
 from assistant.registry import load_registered

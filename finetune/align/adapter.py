@@ -141,7 +141,7 @@ def align_site(
     family = check_name(order.family or f"{_family_of(begin, card)}-{order.how}", "family")
     if not order.replace and order.how != "reward":
         check_free(home, order.site, family)
-    base = (begin / card.base).resolve()
+    base = card.find_base(begin)
     rewards: Sequence[Reward] = CHECKED
     if order.rewards == "model" and order.how in _SAMPLED:
         rewards = (load_reward(home, order.site, card),)
@@ -225,7 +225,7 @@ def _check_begin(begin: Path) -> AdapterCard:
             f"{begin} is a model that was tuned whole; expected an adapter, so that what it was can "
             "be kept beside it; tune one with `faultwise finetune sft`"
         )
-    if is_seq2seq((begin / card.base).resolve()):
+    if is_seq2seq(card.find_base(begin)):
         raise UserError(
             f"{begin} belongs to an encoder-decoder, which no trainer of preferences takes; expected "
             "one of a causal base; tune it on `faultwise feedback export --format intervals` instead"

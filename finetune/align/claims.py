@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from assistant.chat.exported import EXPORTED, export_feedback
 from assistant.facts.fact import plural
 from assistant.facts.moments import UTC_CLOCK
-from assistant.history import EXPORTED, History, export_feedback
+from assistant.history import History
 from traffic.errors import UserError
 from traffic.labels import LABELS, NORMAL
 
@@ -64,7 +65,7 @@ def choose_claims(remarks: pd.DataFrame, where: str) -> Claims:
     """The last word on each incident among remarks.
 
     Args:
-        remarks: as `assistant.history.export_feedback` returns them.
+        remarks: as `assistant.chat.exported.export_feedback` returns them.
         where: they come from, for messages.
 
     Raises:

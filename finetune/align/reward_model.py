@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from assistant.llm.adapters import AdapterCard, prompt_fingerprint
 from assistant.llm.remembered import Scorer
+from assistant.llm.weights import HERE
 from finetune.align.preferences import Parts, choose_rivals, encode_answers
 from finetune.align.rewards import read_answer
 from finetune.calibrate import score_texts
@@ -41,9 +42,8 @@ class RewardModel:
 
     def __post_init__(self) -> None:
         """Load it."""
-        here: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        self._tokenizer = AutoTokenizer.from_pretrained(self.folder, **here)
-        self._model = AutoModelForSequenceClassification.from_pretrained(self.folder, **here).eval()
+        self._tokenizer = AutoTokenizer.from_pretrained(self.folder, **HERE)
+        self._model = AutoModelForSequenceClassification.from_pretrained(self.folder, **HERE).eval()
         self._answers = encode_answers(self._tokenizer)
 
     def score(self, texts: Sequence[str], labels: Sequence[str]) -> np.ndarray:

@@ -11,7 +11,7 @@ the same active size is worth on the same captures.
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -30,14 +30,14 @@ from assistant.registry import (
     register,
 )
 from finetune.calibrate import Calibration, calibrate_model, measure_windows, score_texts
-from finetune.cards import place_weights, read_tuned, round_metrics
+from finetune.cards import name_base, place_weights, read_tuned
 from finetune.experts.compute import count_tokens, measure_speed
 from finetune.experts.families import FAMILIES
 from finetune.experts.mixtral import check_halves
-from finetune.experts.training import Experts, Trained, train_experts, train_single
+from finetune.experts.training import Experts, Task, Trained, train_experts, train_single
 from finetune.recipe import Recipe, read_recipe
 from finetune.sft import Knobs
-from finetune.site import Order, check_order, list_marks
+from finetune.site import Order, check_order, list_marks, make_site_card
 from finetune.site_captures import Split, find_captures, make_site_texts, split_captures
 from finetune.stages import Progress, claim_folder, digest_marks, remove_runs, silent
 from traffic.errors import UserError
@@ -93,9 +93,9 @@ def make_experts(
         texts[texts["capture"].isin(names)].reset_index(drop=True)
         for names in (split.train, split.held_out)
     )
-    rest = (learned, held_out, experts, knobs, order.per_label, work)
-    trained = train_experts(order.base, *rest, given, progress)
-    single = train_single(order.base, *rest, progress)
+    task = Task(order.base, learned, held_out, experts, knobs, order.per_label, work)
+    trained = train_experts(task, given, progress)
+    single = train_single(task, progress)
     made = _finish(order, experts, knobs, home, family, trained, single, texts, split, recipe)
     shutil.rmtree(work)
     remove_runs(runs, family)
@@ -163,16 +163,8 @@ def _finish(
     metrics |= trained.measure_shares(pd.concat([held_out, *tests.values()])).on_card()
     draft = draft_folder(home, order.site, family)
     placed = place_weights(weights, draft, order.base, experts.method)
-    card = AdapterCard(
-        name=f"{order.site}/{family}",
-        **placed,
-        **calibration.on_card(),
-        data=tuple(dict.fromkeys((*split.train, *order.learned))),
-        split={"calibrate": split.held_out, "test": split.test},
-        seed=knobs.seed,
-        metrics=round_metrics(metrics),
-        made_by=_command(order, experts),
-    )
+    order = replace(order, family=family, made_by=_command(order, experts))
+    card = make_site_card(order, placed, calibration, split, metrics, knobs.seed)
     write_card(card, draft)
     return MadeExperts(register(draft, order.site, family), card)
 
@@ -234,10 +226,8 @@ def render_experts(made: MadeExperts) -> str:
 
 def _command(order: Order, experts: Experts) -> str:
     """The command that made it, without a path of this machine."""
-    base = order.base.resolve()
-    named = f"{base.parent.name}/base" if base.name == "base" else base.name
-    words = [f"faultwise finetune experts --base {named} --data FOLDER --site {order.site}"]
-    words.append(f"--how {experts.how}")
+    words = [f"faultwise finetune experts --base {name_base(order.base)} --data FOLDER"]
+    words.append(f"--site {order.site} --how {experts.how}")
     if experts.how == "mixtral":
         words.append(f"--experts {experts.count}")
     else:

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
 
 from safetensors import safe_open
 from transformers import AutoTokenizer
 
 from assistant.detection.classify import make_prompts
 from assistant.llm.remembered import Scorer
+from assistant.llm.weights import HERE
 from assistant.registry import is_routed
 from assistant.routed import read_routing
 from finetune.examples import encode_prompts
@@ -83,9 +83,8 @@ def count_compute(base: Path, adapter: Path | None, tokens: float) -> Compute:
 
 def count_tokens(base: Path, texts: Sequence[str]) -> float:
     """Mean tokens of these windows' prompts, each with an answer's first word."""
-    here: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     some = list(dict.fromkeys(texts))[:_TIMED]
-    rows = encode_prompts(some, AutoTokenizer.from_pretrained(base, **here))
+    rows = encode_prompts(some, AutoTokenizer.from_pretrained(base, **HERE))
     return sum(map(len, rows)) / len(rows) + 1
 
 

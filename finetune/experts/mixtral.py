@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
+from assistant.llm.weights import HERE
 from traffic.errors import UserError
 from traffic.files import write_text
 
@@ -52,8 +53,7 @@ def upcycle(folder: Path, base: Path, experts: int, seed: int) -> None:
         seed: of the router.
 
     """
-    here: dict[str, Any] = {"local_files_only": True}
-    dense = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32, **here)
+    dense = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32, **HERE)
     wide = dense.config.intermediate_size
     config = MixtralConfig(
         intermediate_size=wide // CHOSEN,
@@ -74,7 +74,7 @@ def upcycle(folder: Path, base: Path, experts: int, seed: int) -> None:
         for one, other in zip(sparse.model.layers, dense.model.layers, strict=True):
             _fill(one.mlp, other.mlp, wide // CHOSEN)
     sparse.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(base, **here).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(base, **HERE).save_pretrained(folder)
 
 
 def serve_quietly(folder: Path) -> None:

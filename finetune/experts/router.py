@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy, pad
 from transformers import AutoTokenizer
 
 from assistant.llm.llama import LowRank, read_lora
+from assistant.llm.weights import HERE
 from assistant.routed import ROUTER, RoutedLlama, Routing
 from finetune.examples import IGNORED, SimilarLengths, make_examples
 from finetune.pace import Pace
@@ -89,8 +90,7 @@ def train_router(
     """
     model = RoutedLlama(base, adapter)
     assert model.router is not None
-    here: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    examples = make_examples(texts, AutoTokenizer.from_pretrained(base, **here))
+    examples = make_examples(texts, AutoTokenizer.from_pretrained(base, **HERE))
     rows = [
         (np.array(ids), np.array(labels))
         for ids, labels in zip(examples["input_ids"], examples["labels"], strict=True)

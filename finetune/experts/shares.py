@@ -9,7 +9,6 @@ told      what a label tells of the expert: the entropy of the load less the mea
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,12 +16,12 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, MixtralForCausalLM
 
+from assistant.llm.weights import HERE
 from assistant.routed import Gate, RoutedLlama
 from finetune.examples import encode_prompts
 from traffic.labels import LABELS
 
 _A_LABEL = 64  # different texts of each
-_HERE: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def measure_routed(base: Path, adapter: Path, texts: pd.DataFrame) -> Shares:
 
 def measure_mixtral(folder: Path, texts: pd.DataFrame) -> Shares:
     """Shares of a Mixtral's experts, as `measure_routed`; all layers count the same."""
-    model = MixtralForCausalLM.from_pretrained(folder, dtype=torch.float32, **_HERE).eval()
+    model = MixtralForCausalLM.from_pretrained(folder, dtype=torch.float32, **HERE).eval()
     count, top_k = model.config.num_local_experts, model.config.num_experts_per_tok
 
     def read(ids: Tensor) -> np.ndarray:
@@ -120,7 +119,7 @@ def measure_mixtral(folder: Path, texts: pd.DataFrame) -> Shares:
 def _measure(
     base: Path, experts: Sequence[str], texts: pd.DataFrame, read: Callable[[Tensor], np.ndarray]
 ) -> Shares:
-    tokenizer = AutoTokenizer.from_pretrained(base, **_HERE)
+    tokenizer = AutoTokenizer.from_pretrained(base, **HERE)
     there = [label for label in LABELS if (texts["label"] == label).any()]
     rows = []
     for label in there:

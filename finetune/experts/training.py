@@ -81,20 +81,11 @@ class Trained:
         return measure_mixtral(self.base, texts)
 
 
-def train_experts(
-    base: Path,
-    texts: pd.DataFrame,
-    held_out: pd.DataFrame,
-    experts: Experts,
-    knobs: Knobs,
-    per_label: int,
-    work: Path,
-    given: Mapping[str, Path] | None = None,
-    progress: Progress = silent,
-) -> Trained:
-    """Train experts of a base; what lies in ``work`` is not made again.
+@dataclass(frozen=True)
+class Task:
+    """What experts, and the single one beside them, are trained on.
 
-    Args:
+    Attributes:
         base: a small Llama's folder.
         texts: to learn from: ``text label direction capture kind``, a row a window.
         held_out: of other captures: say when a training ends.
@@ -102,65 +93,73 @@ def train_experts(
         knobs: of each training.
         per_label: texts of each label in an epoch, and eight times as many normal ones.
         work: keeps stages.
+    """
+
+    base: Path
+    texts: pd.DataFrame
+    held_out: pd.DataFrame
+    experts: Experts
+    knobs: Knobs
+    per_label: int
+    work: Path
+
+
+def train_experts(
+    task: Task, given: Mapping[str, Path] | None = None, progress: Progress = silent
+) -> Trained:
+    """Train experts of a base; what lies in the task's folder is not made again.
+
+    Args:
+        task: on what.
         given: adapters by name that are the experts instead.
         progress: called with what is being done, how much of it is done, and of how much.
 
     Raises:
         UserError: a family shows no anomaly, or the experts do not fit each other.
     """
+    work, experts, held_out = task.work, task.experts, task.held_out
     out = work / "experts"
-    tune = partial(tune_phase, begin=None, per_label=per_label)
+    tune = partial(tune_phase, begin=None, per_label=task.per_label)
     if experts.how == "mixtral":
-        make_once(
-            work / "upcycled", partial(upcycle, base=base, experts=experts.count, seed=knobs.seed)
-        )
+        upcycled, seed = work / "upcycled", task.knobs.seed
+        make_once(upcycled, partial(upcycle, base=task.base, experts=experts.count, seed=seed))
         whole = partial(
-            tune, base=work / "upcycled", rows=texts, held_out=held_out, steps=work / "steps",
-            knobs=replace(knobs, method="full"), progress=partial(progress, "tuning the experts"),
+            tune, base=upcycled, rows=task.texts, held_out=held_out, steps=work / "steps",
+            knobs=replace(task.knobs, method="full"),
+            progress=partial(progress, "tuning the experts"),
         )  # fmt: skip
         make_once(out, partial(_make_quiet, tune=whole))
         return Trained(out, None)
     adapters = dict(given or {})
-    for name, rows in ({} if adapters else choose_families(texts, experts.by)).items():
+    for name, rows in ({} if adapters else choose_families(task.texts, experts.by)).items():
         folder = work / f"expert-{name}"
         like = held_out[held_out["label"].isin(rows["label"].unique())]
         stage = partial(
-            tune, base=base, rows=rows, held_out=like if len(like) else held_out,
-            steps=work / f"steps-{name}", knobs=replace(knobs, method="lora"),
+            tune, base=task.base, rows=rows, held_out=like if len(like) else held_out,
+            steps=work / f"steps-{name}", knobs=replace(task.knobs, method="lora"),
             progress=partial(progress, f"tuning on {name}"),
         )  # fmt: skip
         make_once(folder, stage)
         adapters[name] = folder
-    make = partial(
-        _route, base=base, adapters=adapters, rows=texts, experts=experts, per_label=per_label,
-        steps=work / "steps-router", knobs=knobs, progress=partial(progress, "training the router"),
-    )  # fmt: skip
-    make_once(out, make)
-    return Trained(base, out)
+    route = partial(
+        _route, task=task, adapters=adapters, progress=partial(progress, "training the router")
+    )
+    make_once(out, route)
+    return Trained(task.base, out)
 
 
-def train_single(
-    base: Path,
-    texts: pd.DataFrame,
-    held_out: pd.DataFrame,
-    experts: Experts,
-    knobs: Knobs,
-    per_label: int,
-    work: Path,
-    progress: Progress = silent,
-) -> Trained:
+def train_single(task: Task, progress: Progress = silent) -> Trained:
     """Train what experts are compared with, on the same texts: one adapter of as many active
-    weights, or every weight of the dense base where they are a Mixtral. Arguments as
-    `train_experts`."""
-    out = work / "single"
-    alone = replace(knobs, method=experts.method, rank=knobs.rank * experts.top_k)
+    weights, or every weight of the dense base where they are a Mixtral."""
+    out, experts = task.work / "single", task.experts
+    alone = replace(task.knobs, method=experts.method, rank=task.knobs.rank * experts.top_k)
     stage = partial(
-        tune_phase, base=base, rows=texts, held_out=held_out, begin=None, per_label=per_label,
-        steps=work / "steps-single", knobs=alone,
+        tune_phase, base=task.base, rows=task.texts, held_out=task.held_out, begin=None,
+        per_label=task.per_label, steps=task.work / "steps-single", knobs=alone,
         progress=partial(progress, "tuning a single one to compare with"),
     )  # fmt: skip
     make_once(out, stage)
-    return Trained(out, None) if experts.method == "full" else Trained(base, out)
+    return Trained(out, None) if experts.method == "full" else Trained(task.base, out)
 
 
 def _make_quiet(folder: Path, tune: Callable[[Path], None]) -> None:
@@ -169,26 +168,19 @@ def _make_quiet(folder: Path, tune: Callable[[Path], None]) -> None:
 
 
 def _route(
-    folder: Path,
-    base: Path,
-    adapters: Mapping[str, Path],
-    rows: pd.DataFrame,
-    experts: Experts,
-    per_label: int,
-    steps: Path,
-    knobs: Knobs,
-    progress: Callable[[int, int], None],
+    folder: Path, task: Task, adapters: Mapping[str, Path], progress: Callable[[int, int], None]
 ) -> None:
-    assert experts.how != "mixtral"
-    hidden = json.loads((base / "config.json").read_text(encoding="utf-8"))["hidden_size"]
+    assert task.experts.how != "mixtral"
+    config = (task.base / "config.json").read_text(encoding="utf-8")
     routing = Routing(
-        routing=experts.how, top_k=experts.top_k, temperature=1.0, experts=tuple(adapters)
+        routing=task.experts.how, top_k=task.experts.top_k, temperature=1.0, experts=tuple(adapters)
     )
-    write_routed(folder, adapters, routing, hidden)
+    write_routed(folder, adapters, routing, json.loads(config)["hidden_size"])
     tuned = Tuned(float("nan"), float("nan"), 0, "epochs")  # Arrow trains nothing
-    if experts.how == "xlora":
+    if task.experts.how == "xlora":
+        steps = task.work / "steps-router"
         steps.mkdir(parents=True, exist_ok=True)
-        drawn = draw_examples(rows, per_label, knobs.seed)
-        router = replace(knobs, learning_rate=None)  # the experts' rate is not a router's
-        tuned = train_router(base, folder, drawn, steps, router, progress)
+        drawn = draw_examples(task.texts, task.per_label, task.knobs.seed)
+        knobs = replace(task.knobs, learning_rate=None)  # the experts' rate is not a router's
+        tuned = train_router(task.base, folder, drawn, steps, knobs, progress)
     write_tuned(tuned, folder)

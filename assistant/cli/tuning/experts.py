@@ -7,7 +7,15 @@ import typer
 
 from assistant.cli.options import narrate_stages, with_settings
 from assistant.cli.research import finetune
-from assistant.cli.tuning.options import Epochs, Excluded, LearningRate, Replace, TextsAStep
+from assistant.cli.tuning.options import (
+    Epochs,
+    Excluded,
+    LearningRate,
+    PerLabel,
+    Replace,
+    TextsAStep,
+    Work,
+)
 
 if TYPE_CHECKING:
     from assistant.settings import Settings
@@ -56,19 +64,12 @@ def experts(
     epochs: Epochs = 3,
     batch: TextsAStep = 64,
     learning_rate: LearningRate = None,
-    per_label: Annotated[
-        int, typer.Option(min=1, help="Texts of each label; eight times as many normal ones.")
-    ] = 1500,
+    per_label: PerLabel = 1500,
     max_minutes: Annotated[
         float, typer.Option(min=0.01, help="Of each of up to four trainings, at most.")
     ] = 60.0,
     seed: int = 0,
-    work: Annotated[
-        Path | None,
-        typer.Option(
-            help="Keeps stages of a killed run.", metavar="FOLDER", show_default="in --home"
-        ),
-    ] = None,
+    work: Work = None,
     replace: Replace = False,
 ) -> None:
     """Make experts of a base, few of which are computed for a token; the card says what they cost,
@@ -84,7 +85,7 @@ def experts(
     knobs = Knobs(
         wanted.method, "joint", rank, epochs, batch, learning_rate, max_minutes, seed=seed
     )
-    folder = base or (POCKET / read_card(POCKET).base).resolve()
+    folder = base or read_card(POCKET).find_base(POCKET)
     rest = (family, (), plants, per_label, tuple(exclude or ()), None, replace)
     order = Order(folder, tuple(data), site, *rest)
     with narrate_stages() as progress:

@@ -7,7 +7,7 @@ import typer
 
 from assistant.cli.options import narrate, narrate_stages, with_settings
 from assistant.cli.research import finetune
-from assistant.cli.tuning.options import Epochs, Excluded, MaxMinutes
+from assistant.cli.tuning.options import Epochs, Excluded, MaxMinutes, PerLabel
 from traffic.errors import UserError
 
 if TYPE_CHECKING:
@@ -58,9 +58,7 @@ def refresh(
     plants: Annotated[
         int, typer.Option(min=0, help="Simulated plants to replay, and twice as many to judge by.")
     ] = 8,
-    per_label: Annotated[
-        int, typer.Option(min=1, help="Texts of each label; eight times as many normal ones.")
-    ] = 600,
+    per_label: PerLabel = 600,
     epochs: Epochs = 2,
     max_minutes: MaxMinutes = 30.0,
     exclude: Excluded = None,

@@ -13,8 +13,10 @@ from assistant.cli.tuning.options import (
     Excluded,
     LearningRate,
     MaxMinutes,
+    PerLabel,
     Replace,
     TextsAStep,
+    Work,
 )
 
 if TYPE_CHECKING:
@@ -65,9 +67,7 @@ def sft(
     epochs: Epochs = 3,
     batch: TextsAStep = 64,
     learning_rate: LearningRate = None,
-    per_label: Annotated[
-        int, typer.Option(min=1, help="Texts of each label; eight times as many normal ones.")
-    ] = 1500,
+    per_label: PerLabel = 1500,
     max_minutes: MaxMinutes = 60.0,
     patience: Annotated[
         int, typer.Option(min=1, help="Looks at held-out captures without a gain before the end.")
@@ -79,12 +79,7 @@ def sft(
         ),
     ] = None,
     seed: int = 0,
-    work: Annotated[
-        Path | None,
-        typer.Option(
-            help="Keeps stages of a killed run.", metavar="FOLDER", show_default="in --home"
-        ),
-    ] = None,
+    work: Work = None,
     replace: Replace = False,
 ) -> None:
     """Tune an adapter for a site on its labelled captures; `classify --site` uses it from then on."""

@@ -47,6 +47,7 @@ from assistant.detection.rules.sessions import (
     find_shared_client_ids,
     find_unheard_addresses,
 )
+from assistant.facts.fact import kind_of
 from assistant.facts.traffic_view import TrafficView
 
 __all__ = ["DECISIVE", "HEADLINES", "RULES", "SUGGESTIVE", "Rule", "RuleHit", "apply_rules"]
@@ -90,7 +91,10 @@ RULES = (
     _plain(find_idle_closes, suggests="idle_close"),
     _plain(find_missed_keep_alives, confirms="keep_alive"),
     _plain(find_shared_client_ids, confirms="same_id"),
-    _plain(find_breaking_sessions, suggests="breaks"),
+    replace(
+        _plain(find_breaking_sessions, suggests="breaks"),
+        yields_to=_kinds("idle_close keep_alive same_id"),  # a timer or a double tells why
+    ),
     _plain(find_session_limits, suggests="limit"),
     _plain(find_closed_ports, confirms="port_refused"),
     _plain(find_unheard_addresses, suggests="unheard"),
@@ -122,4 +126,12 @@ HEADLINES = frozenset().union(*(rule.headlines for rule in RULES))
 
 def apply_rules(view: TrafficView) -> list[RuleHit]:
     """What the rules find in a capture, in the order of the table."""
-    return [replace(hit, rules_out=rule.rules_out) for rule in RULES for hit in rule.find(view)]
+    hits = [(rule, hit) for rule in RULES for hit in rule.find(view)]
+    told = [(kind_of(hit.fact), {hit.device, *hit.peers}) for _, hit in hits]
+    return [
+        replace(hit, rules_out=rule.rules_out)
+        for rule, hit in hits
+        if not any(
+            kind in rule.yields_to and {hit.device, *hit.peers} <= devices for kind, devices in told
+        )
+    ]

@@ -50,6 +50,8 @@ class Rule:
         rules_out: labels that a model may give to the same traffic of the same two, and that this
             cause explains.
         headlines: kinds of its facts that answer a question by themselves, in one sentence.
+        yields_to: kinds of other rules' facts that say more of the same traffic of the same devices;
+            beside these it says nothing.
     """
 
     find: Callable[[TrafficView], list[RuleHit]]
@@ -57,6 +59,7 @@ class Rule:
     suggests: frozenset[str] = frozenset()
     rules_out: frozenset[str] = frozenset()
     headlines: frozenset[str] = frozenset()
+    yields_to: frozenset[str] = frozenset()
 
 
 def slots_of(rows: pd.DataFrame) -> np.ndarray:

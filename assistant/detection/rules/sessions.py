@@ -153,8 +153,7 @@ def find_shared_client_ids(view: TrafficView) -> list[RuleHit]:
 
 
 def find_breaking_sessions(view: TrafficView) -> list[RuleHit]:
-    """Connections inside the plant that are reset in use again and again, and opened again, where no
-    timer and no double of a client id tells why."""
+    """Connections inside the plant that are reset in use again and again, and opened again."""
     table = view.sessions
     mine = table[table["begun"] & table["opened"]]
     lasted_s = (mine["end_s"] - mine["start_s"]).rename("lasted_s")
@@ -162,20 +161,13 @@ def find_breaking_sessions(view: TrafficView) -> list[RuleHit]:
     inside = mine[mine["client"].isin(view.own) & mine["server"].isin(view.own)]
     ends = [inside[name] for name in ("client", "server", "port")]
     inside = inside[inside["broken"].groupby(ends, observed=True).transform("sum") >= _MIN_BREAKS]
-    timed = {
-        frozenset((hit.device, *hit.peers))
-        for find in (find_idle_closes, find_missed_keep_alives, find_shared_client_ids)
-        for hit in find(view)
-    }
     hits = []
     for client, server, _, rows in _pairs(inside):
         broken = rows[rows["broken"]]
-        in_use = rows["lasted_s"].median() >= _IN_USE_S
         # Many that end in one moment are a program that ends.
         again = len(slots_at(broken.loc[broken["retry_s"] <= _MISSED_S, "end_s"]))
-        if again < _MIN_BREAKS or len(broken) < _BREAK_SHARE * len(rows):
-            continue
-        if not in_use or any({client, server} <= pair for pair in timed):
+        seldom = again < _MIN_BREAKS or len(broken) < _BREAK_SHARE * len(rows)
+        if seldom or rows["lasted_s"].median() < _IN_USE_S:
             continue
         device, other = _blame_break(mine, client, server)
         values = _values(view, client, server, broken) | {

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune.augment import vary_texts
+from finetune.dataset import vary_texts
 from prompts.window_text import LEVELS, QUIET, vocabulary
 
 WORDS = vocabulary()[1:]
