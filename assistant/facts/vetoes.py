@@ -61,8 +61,8 @@ def was_asked_for(found: Attribution, view: TrafficView) -> bool:  # noqa: ARG00
 
 
 def is_no_flood(found: Attribution, view: TrafficView) -> bool:
-    """The bytes were asked for; or nearly all is answered, it is little, and no more than at other
-    times: the work of a device."""
+    """The bytes were asked for; or nearly all is answered, it is little, and there are no more packets
+    or connections than at other times: the work of a device."""
     if was_asked_for(found, view):
         return True
     flows = found.flows
@@ -70,11 +70,13 @@ def is_no_flood(found: Attribution, view: TrafficView) -> bool:
         return False
     rows = view.flows_of(found.device)
     rows = rows[rows["other"].isin(flows["other"].unique())]
-    pkts = (rows["src_pkts"] + rows["dst_pkts"]).groupby(rows["slot"]).sum()
-    during = pkts[pkts.index.isin(flows["slot"].unique())]
-    others = pkts.drop(during.index)
-    usual = others.median() if len(others) else during.median()
-    return bool(during.max() <= _FLOOD_PER_S * SAMPLE_S and during.median() <= _TWICE * usual)
+    each = rows.assign(pkts=rows["src_pkts"] + rows["dst_pkts"]).groupby("slot")
+    each = each.agg(pkts=("pkts", "sum"), calls=("attempt", "nunique"))
+    during = each[each.index.isin(flows["slot"].unique())]
+    others = each.drop(during.index)
+    usual = (others if len(others) else during).median()
+    little = during["pkts"].max() <= _FLOOD_PER_S * SAMPLE_S
+    return bool(little and (during.median() <= _TWICE * usual).all())
 
 
 def names_resolve(found: Attribution, view: TrafficView) -> bool:
