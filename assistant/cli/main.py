@@ -25,6 +25,7 @@ from assistant.cli.tuning import (  # noqa: F401  registers its commands
     adapters,
     align,
     experts,
+    federating,
     refreshing,
     training,
     transfer,
