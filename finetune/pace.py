@@ -8,12 +8,14 @@ and is thrown away.
 
 import json
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback
 from transformers.trainer_utils import sort_checkpoints
@@ -24,6 +26,11 @@ _MARK = "whole.json"
 _FINE = 1000  # parts of a run that progress tells apart
 
 
+def count_processes() -> int:
+    """Processes that train together, as `finetune.spread` starts them."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 class Pace:
     """How far a run is, 0 to 1, by its steps or its time."""
 
@@ -31,11 +38,20 @@ class Pace:
         """Begin now, after ``elapsed_s`` seconds of an earlier, killed part."""
         self.steps, self._limit_s = steps, 60 * max_minutes
         self._began = time.monotonic() - elapsed_s
+        self._agreed_s: float | None = elapsed_s if count_processes() > 1 else None
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds of training so far."""
-        return time.monotonic() - self._began
+        """Seconds of training so far; of several processes, those that all went by last."""
+        return time.monotonic() - self._began if self._agreed_s is None else self._agreed_s
+
+    def agree(self) -> None:
+        """Go by the clock of the first of several processes, or rates and ends would differ."""
+        if self._agreed_s is not None:
+            first_s = torch.tensor([time.monotonic() - self._began], dtype=torch.float64)
+            first_s = first_s.to("cuda" if torch.distributed.get_backend() == "nccl" else "cpu")
+            torch.distributed.broadcast(first_s, src=0)
+            self._agreed_s = float(first_s)
 
     def fraction(self, step: int) -> float:
         """The part that is done after ``step`` steps, 0 before the first: how long it took to
@@ -91,7 +107,11 @@ class Keeper(TrainerCallback):
             progress: called with how much is done of how much, after each step.
         """
         self._pace, self._evaluates, self._progress = pace, evaluates, progress
-        self._saved = time.monotonic()
+        self._saved_s = pace.elapsed_s
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        """Let several processes go by one clock."""
+        self._pace.agree()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
         """End when steps or minutes are over; save once a minute."""
@@ -102,11 +122,14 @@ class Keeper(TrainerCallback):
             control.should_training_stop = True
             # What comes last has cooled down: it must stand among those of which the best is taken.
             control.should_evaluate = control.should_save = self._evaluates
-        elif time.monotonic() - self._saved > CHECKPOINT_S:
+        elif self._pace.elapsed_s - self._saved_s > CHECKPOINT_S:
             control.should_save = True
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
-        """Mark the checkpoint that is complete now."""
+        """Mark the checkpoint that is complete now, once every process has written its part."""
+        if count_processes() > 1:
+            torch.distributed.barrier()
         mark = Path(args.output_dir) / f"checkpoint-{state.global_step}" / _MARK
-        mark.write_text(json.dumps({"elapsed_s": self._pace.elapsed_s}), encoding="utf-8")
-        self._saved = time.monotonic()
+        if state.is_world_process_zero:
+            mark.write_text(json.dumps({"elapsed_s": self._pace.elapsed_s}), encoding="utf-8")
+        self._saved_s = self._pace.elapsed_s

@@ -39,7 +39,15 @@ from assistant.llm.llama import SMALL_HIDDEN, fast_dtype
 from finetune.bases import WHOLE, Method, Trainable, can_pack, load_trainable
 from finetune.examples import IGNORED, SimilarLengths, Target, make_examples
 from finetune.layers import freeze_layers, renew_answers
-from finetune.pace import KEPT, Keeper, Pace, find_checkpoint, make_schedule, read_elapsed_s
+from finetune.pace import (
+    KEPT,
+    Keeper,
+    Pace,
+    count_processes,
+    find_checkpoint,
+    make_schedule,
+    read_elapsed_s,
+)
 from traffic.errors import UserError
 
 # Tokens that go through a model at once: more at a time is not faster, and takes memory.
@@ -199,7 +207,7 @@ def train(
     trainer.add_callback(Keeper(pace, looked_at is not None, progress))
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    _save(trainer.model, loaded.tokenizer, base, out, knobs.method)
+    _save(trainer, loaded.tokenizer, base, out, knobs.method)
     return _summarise(trainer.state, pace)
 
 
@@ -240,7 +248,7 @@ def _make_trainer(
         )
     if packing:
         row = min(loaded.context or max(lengths), max(*lengths, _ROW))
-        a_step = max(1, round(knobs.batch * median(lengths) / row))
+        a_step = max(1, round(knobs.batch * median(lengths) / row / count_processes()))
         # One row at a time: attention that is not made for packing takes the square of what it gets.
         common |= {
             "per_device_train_batch_size": 1,
@@ -261,20 +269,20 @@ def _arguments(
     """What both trainers are told."""
     cuda = torch.cuda.is_available()
     fits = max(1, _AT_ONCE["cuda" if cuda else "cpu"] // max(lengths))
-    at_once = max(
-        size for size in range(1, knobs.batch + 1) if knobs.batch % size == 0 and size <= fits
-    )
+    share = knobs.batch // count_processes()
+    at_once = max(size for size in range(1, share + 1) if share % size == 0 and size <= fits)
     steps = -(-count // knobs.batch) * knobs.epochs
     look = max(1, steps // _LOOKS)
     arguments: dict[str, Any] = {
         "output_dir": str(work),
         "per_device_train_batch_size": at_once,
         "per_device_eval_batch_size": fits,
-        "gradient_accumulation_steps": knobs.batch // at_once,
+        "gradient_accumulation_steps": share // at_once,
         "num_train_epochs": knobs.epochs,
         "gradient_checkpointing": False,
         "bf16": fast_dtype() == torch.bfloat16,
         "use_cpu": not cuda,
+        "ddp_backend": None if cuda or count_processes() == 1 else "gloo",
         "dataloader_pin_memory": cuda,
         "save_steps": look if evaluates else max(steps, 1),
         "save_total_limit": KEPT,
@@ -316,7 +324,8 @@ def _make_collator(pad: int) -> Any:
 
 def _rows_a_step(trainer: Any) -> int:
     arguments = trainer.args
-    return int(arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps)
+    a_process = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
+    return int(a_process * count_processes())
 
 
 def _learning_rate(model: Any, knobs: Knobs) -> float:
@@ -334,16 +343,24 @@ def _make_optimizer(model: Any, learning_rate: float) -> torch.optim.Optimizer:
     )
 
 
-def _save(model: Any, tokenizer: Any, base: Path, out: Path, method: Method) -> None:
+def _save(trainer: Any, tokenizer: Any, base: Path, out: Path, method: Method) -> None:
+    model, whole = trainer.model, {}
+    if count_processes() > 1:  # each may hold a part of the weights
+        whole = {"state_dict": trainer.accelerator.get_state_dict(trainer.model_wrapped)}
+        if not trainer.is_world_process_zero():
+            return
     if method == "osf":
         model = model.merge_and_unload()
     if method in WHOLE:
-        model.to(torch.bfloat16).save_pretrained(out)
+        if whole:
+            half = {name: weight.to(torch.bfloat16) for name, weight in whole["state_dict"].items()}
+            whole = {"state_dict": half}
+        model.to(torch.bfloat16).save_pretrained(out, **whole)
         tokenizer.save_pretrained(out)
         return
     # The path at which it was trained says nothing on another machine.
     model.peft_config["default"].base_model_name_or_path = base.name
-    model.save_pretrained(out, safe_serialization=True, save_embedding_layers=False)
+    model.save_pretrained(out, safe_serialization=True, save_embedding_layers=False, **whole)
     (out / "README.md").unlink(missing_ok=True)  # PEFT's empty form; the card is card.json
 
 

@@ -60,6 +60,7 @@ from finetune.site_captures import (
     split_captures,
     stamp_files,
 )
+from finetune.spread import check_spread, train_spread
 from finetune.stages import Progress, claim_folder, digest_marks, make_once, remove_runs, silent
 from traffic.errors import UserError
 from traffic.labels import NORMAL
@@ -93,6 +94,7 @@ class Order:
         directions: whether to learn who did it to whom; not from a model that knows labels but no
             directions, see `finetune.replay.knows_directions`.
         made_by: the command, where another one than `finetune sft` gave the order.
+        spread: accelerate's configuration to train in several processes by, see `finetune.spread`.
     """
 
     base: Path
@@ -108,6 +110,7 @@ class Order:
     learned: tuple[str, ...] = ()
     directions: bool = True
     made_by: str = ""
+    spread: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,7 @@ def make_site_adapter(
             per_label=order.per_label,
             knobs=replace(knobs, max_minutes=knobs.max_minutes * share),
             progress=partial(progress, f"tuning on {name} captures"),
+            spread=order.spread,
         )
         make_once(folder, make)
         begin = folder
@@ -225,6 +229,8 @@ def check_order(order: Order, knobs: Knobs, home: Path, family: str) -> None:
     is_seq2seq(order.base)
     if not order.replace:
         check_free(home, order.site, family)
+    if order.spread is not None:
+        check_spread(order.spread, knobs.batch)
     if order.begin is None:
         return
     check_single(order.begin, order.base)
@@ -272,6 +278,7 @@ def tune_phase(
     per_label: int,
     knobs: Knobs,
     progress: Callable[[int, int], None],
+    spread: Path | None = None,
 ) -> None:
     """Tune a base on a balanced draw of texts, into a folder that `finetune.stages.make_once` gives.
 
@@ -285,6 +292,7 @@ def tune_phase(
         per_label: texts of each label in an epoch, and eight times as many normal ones.
         knobs: how.
         progress: called with how much is done of how much.
+        spread: accelerate's configuration, to train in several processes.
     """
     steps.mkdir(parents=True, exist_ok=True)
     examples = draw_examples(rows, per_label, knobs.seed)
@@ -295,7 +303,8 @@ def tune_phase(
     log.info(
         "%s: %d texts to learn, at most %g minutes", folder.stem, len(examples), knobs.max_minutes
     )
-    tuned = train(base, examples, folder, steps, knobs, looked_at.head(most), begin, progress)
+    tune = train if spread is None else partial(train_spread, spread)
+    tuned = tune(base, examples, folder, steps, knobs, looked_at.head(most), begin, progress)
     log.info(
         "%s: loss %.4f, held out %.4f nats a token of the answer after %d steps; ended by %s",
         *(folder.stem, tuned.loss, tuned.held_out_loss, tuned.steps, tuned.ended),

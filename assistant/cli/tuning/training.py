@@ -78,6 +78,13 @@ def sft(
             "--packing/--no-packing", help="Several texts in a row.", show_default="on a GPU only"
         ),
     ] = None,
+    spread: Annotated[
+        Path | None,
+        typer.Option(
+            help="An accelerate configuration: several processes, as finetune/recipes/ddp-cpu.yaml.",
+            metavar="F.yaml",
+        ),
+    ] = None,
     seed: int = 0,
     work: Work = None,
     replace: Replace = False,
@@ -92,7 +99,7 @@ def sft(
     )
     kinds = tuple(name.strip() for name in phases.split(",") if name.strip())
     parts = (kinds, plants, per_label, tuple(exclude or ()), begin, replace)
-    order = Order(base, tuple(data), site, family, *parts)
+    order = Order(base, tuple(data), site, family, *parts, spread=spread)
     with narrate_stages() as progress:
         made = make_site_adapter(order, knobs, settings.home, work, progress)
     typer.echo(render_made(made))
