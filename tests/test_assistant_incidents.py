@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from assistant.detection.incidents import Incident, make_incidents
 from assistant.detection.runs import find_runs
+from assistant.diagnosis.standing import judge
+from assistant.facts.fact import kind_of
 from assistant.facts.traffic_view import TrafficView
 from traffic.capture import Capture
 from traffic.labels import LABELS
@@ -359,6 +361,29 @@ def test_two_bots_of_one_controller_are_two_incidents():
         (A, "c2", ("185.1.1.1",), "high"),
         (B, "c2", ("185.1.1.1",), "high"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("letters", "severity", "standing"),
+    [("." * 40, "low", "inconclusive"), ("c" * 40, "high", "likely")],
+    ids=["the model sees nothing in it", "the model sees a beacon"],
+)
+def test_calls_that_nobody_answers_are_a_dead_service_or_a_dead_controller(
+    letters, severity, standing
+):
+    calls = [flow(t, A, "185.1.1.1", 443, "S0") for t in range(0, 400, 10)]
+    said = {A: (letters, "source")}
+    (one,) = incidents_of(said, capture_of(calls))
+    assert (one.label, one.severity, kind_of(one.facts[0])) == ("c2", severity, "calls")
+    assert judge(one, verdict_table(said), one.facts) == standing
+
+
+def test_a_known_service_of_the_plant_is_no_controller():
+    talks = [flow(t, A, S, 1883, service="mqtt") for t in range(0, 100, 10)]
+    said = {A: ("cccccc", "source")}
+    assert incidents_of(said, capture_of(talks)) == []
+    talks = [flow(t, A, OUTSIDE, 1883, service="mqtt") for t in range(0, 100, 10)]
+    assert [one.label for one in incidents_of(said, capture_of(talks))] == ["c2"]
 
 
 def test_a_pause_does_not_make_one_controller_two_incidents():

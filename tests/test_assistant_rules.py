@@ -21,7 +21,7 @@ from frames import (
     udp_packet,
 )
 
-from assistant.detection.rules import apply_rules
+from assistant.detection.rules import SUGGESTIVE, apply_rules
 from assistant.detection.rules.outside import find_nameless_calls
 from assistant.diagnosis.playbook import read_causes
 from assistant.facts.devices import end_facts, writer_facts
@@ -48,7 +48,7 @@ def _found(view: TrafficView) -> list[tuple[str, str, str]]:
 
 def test_what_is_said_of_causes_holds_no_number():
     """A number of a sentence that no fact has is cut, and the answer is taken for less sure."""
-    said = [cause.meaning for cause in read_causes().values()]
+    said = [text for cause in read_causes().values() for text in (cause.meaning, *cause.checks)]
     assert not [text for text in said if any(letter.isdigit() for letter in text)]
 
 
@@ -261,6 +261,64 @@ def test_calls_that_all_fail_are_told_soon_and_raised_in_time(tmp_path, answer, 
     assert (told.kind, told.values["attempts"]) == ("calls", 15)
     found = _found(_view(tmp_path, _failing_calls(25, answer)))
     assert found == [(kind, "c2", CLIENT)]
+
+
+def test_the_end_of_a_session_is_no_call(tmp_path):
+    ends = {"dport": 443, "dst": OUTSIDE}
+    frames = [
+        (30.0 * number, ethernet(tcp_packet("FA", 5, b"", sport=41000 + number, **ends)))
+        for number in range(40)
+    ]
+    assert _found(_view(tmp_path, frames)) == []
+
+
+def _asks_a_name(ts: float) -> Frame:
+    question = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x04site\x04test\0\0\x01\0\x01"
+    return ts, ethernet(udp_packet(question, sport=5300, dport=53, dst="10.0.0.53"))
+
+
+@pytest.mark.parametrize(
+    ("asked_s", "port", "sign"),
+    [
+        (190.0, 4444, "asked"),
+        (0.0, 4444, "nameless"),
+        (0.0, 443, "unasked"),
+        (None, 4444, "unasked"),  # it knows no names at all: that tells nothing
+    ],
+)
+def test_who_looks_names_up_but_not_for_these_calls(tmp_path, asked_s, port, sign):
+    calls = [
+        (
+            200 + 30.0 * at,
+            ethernet(tcp_packet("S", 0, b"", sport=41000 + at, dport=port, dst=OUTSIDE)),
+        )
+        for at in range(25)
+    ]
+    named = [] if asked_s is None else [_asks_a_name(asked_s)]
+    hits = apply_rules(_view(tmp_path, [*named, *calls]))
+    vain = [hit for hit in hits if kind_of(hit.fact) == "calls"]
+    assert [kind_of(fact) for fact in vain[0].facts] == ["calls", "period", sign]
+    assert (kind_of(vain[0].facts[2]) in SUGGESTIVE) == (sign == "nameless")
+    assert kind_of(vain[0].fact) not in SUGGESTIVE
+
+
+@pytest.mark.parametrize(("reaches", "found"), [(True, ["cut_off"]), (False, ["calls"] * 3)])
+def test_who_reaches_nothing_outside_while_others_do(tmp_path, reaches, found):
+    targets = ["203.0.113.5", "203.0.113.6", "198.51.100.7"]
+    frames = [
+        (
+            20.0 * at,
+            ethernet(tcp_packet("S", 0, b"", sport=41000 + at, dport=443, dst=targets[at % 3])),
+        )
+        for at in range(120)
+    ]
+    ends = {"src": "10.0.0.77", "dst": OUTSIDE, "sport": 5000, "dport": 443}
+    back = {"src": OUTSIDE, "dst": "10.0.0.77", "sport": 443, "dport": 5000}
+    frames.append((1000.0, ethernet(tcp_packet("S", 0, b"", **ends))))
+    if reaches:
+        frames.append((1000.1, ethernet(tcp_packet("SA", 0, b"", **back))))
+    hits = [hit for hit in apply_rules(_view(tmp_path, frames)) if hit.device == CLIENT]
+    assert [kind_of(hit.fact) for hit in hits] == found
 
 
 # ---- GOOSE ----

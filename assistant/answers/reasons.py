@@ -40,7 +40,10 @@ def answer_attack(asked: Asked, headline: Fact) -> Answer:
     does = incident.facts[0].text if incident.facts else ""
     # A victim of an attack is under attack; a source of one may be infected, or a tool of the plant.
     if asked.found.standing == "inconclusive":
-        line = say(f"maybe_{kind}", what=does)
+        if is_unanswered(incident.label, incident.facts):
+            line = say("maybe_either", "unclear", what=does)
+        else:
+            line = say(f"maybe_{kind}", what=does)
     else:
         line = say(f"is_{kind}", "" if either else reply, what=does)
     doubt = _doubt(asked)

@@ -25,7 +25,7 @@ from assistant.detection.correlation import (
     name_flood,
     promote_culprit,
 )
-from assistant.detection.rules import HEADLINES, apply_rules
+from assistant.detection.rules import DECISIVE, HEADLINES, SUGGESTIVE, apply_rules
 from assistant.detection.runs import VerdictRun, find_runs
 from assistant.facts.devices import describe_device
 from assistant.facts.fact import Fact, Value, kind_of, make_fact
@@ -36,6 +36,7 @@ from traffic.windows import Windows
 Severity = Literal["low", "medium", "high"]
 
 _LARGE_FLOOD_PKTS = 10_000
+_SHOWN = DECISIVE | SUGGESTIVE
 _MEDIUM_SUFFER, _HIGH_SUFFER = 2, 5
 _MOST_FACTS, _MOST_PEERS = 10, 50
 
@@ -188,6 +189,8 @@ def _severity(lead: Alert, related: Sequence[str]) -> Severity:
     if profile.flood:
         pkts = lead.attribution.flows["src_pkts"].clip(lower=1).sum()
         return "high" if pkts >= _LARGE_FLOOD_PKTS else "medium"
+    if attack and not len(lead.rows) and not {kind_of(one) for one in lead.facts} & _SHOWN:
+        return "low"  # it may as well be no attack
     if profile.compromises or (attack and lead.role != "target"):
         return "high"
     if attack or suffer >= _MEDIUM_SUFFER:

@@ -220,7 +220,7 @@ def _when(incident: Incident, analysis: Analysis) -> str:
 
 def _explanation(incident: Incident, analysis: Analysis) -> list[str]:
     if cause := _cause_of(incident):
-        return [cause.meaning, *_techniques(incident)]
+        return [cause.meaning, *_leaning(incident), *_techniques(incident)]
     playbook = read_playbook(incident.label)
     attack = incident.label in ATTACKS
     lines = [playbook.gloss]
@@ -246,14 +246,18 @@ def _techniques(incident: Incident) -> list[str]:
 
 
 def _leaning(incident: Incident) -> list[str]:
-    """Which signs speak for a dead controller, and which for a dead service."""
+    """Which signs speak for a dead controller, and which for a dead service; none where it answers."""
+    if not is_unanswered(incident.label, incident.facts):
+        return []
     facts = {kind_of(fact): fact.values for fact in incident.facts}
-    contact, rhythm = facts.get("contact", {}), facts.get("rhythm", {})
+    contact = next(facts[one] for one in ("contact", "calls", "calls_refused") if one in facts)
+    rhythm = facts.get("rhythm") or facts.get("period") or {}
     port = str(contact.get("controller", "")).rpartition(":")[2]
     ordinary = port in _ORDINARY_PORTS
     steady = bool(rhythm) and float(rhythm["jitter_s"]) <= _STEADY * float(rhythm["spacing_s"])
     controller = {
-        "no name was asked before": "unasked" in facts,
+        "no name was asked before": bool({"unasked", "nameless"} & facts.keys()),
+        "it began later than the device was seen": "late" in facts,
         "the interval is steady": steady,
         "the port is no ordinary one": bool(port) and not ordinary,
     }
@@ -263,11 +267,12 @@ def _leaning(incident: Incident) -> list[str]:
         "the port is an ordinary one": ordinary,
     }
     signs = {"a controller": controller, "a dead service": service}
-    return [
-        f"Here this speaks for {cause}: {listed(sign for sign in of if of[sign])}."
+    said = [
+        f"Signs of {cause}: {listed(sign for sign in of if of[sign])}."
         for cause, of in signs.items()
         if any(of.values())
     ]
+    return [" ".join(said)] if said else []
 
 
 def _also(found: Investigation, analysis: Analysis) -> list[str]:

@@ -21,6 +21,7 @@ Standing = Literal["confirmed", "likely", "inconclusive", "normal"]
 _SURE = 0.8  # mean calibrated probability of a confident verdict
 _MOSTLY = 0.5  # share of abstentions above which nothing is concluded
 _ENOUGH = 30  # sure windows, five minutes of them, that no number of unsure ones takes back
+_CONTACTS = frozenset({"contact", "calls", "calls_refused"})
 _ORDER: tuple[Standing, ...] = ("inconclusive", "likely", "confirmed")
 
 
@@ -41,7 +42,7 @@ def judge(
     if kinds & SUGGESTIVE:
         return "likely"
     rows = _rows(incident, verdicts)
-    if not facts or rows.empty or contradicted:
+    if not facts or not incident.windows or rows.empty or contradicted:
         return "inconclusive"
     unsure = rows["abstained"].astype(bool)
     abstained = float(unsure.mean())
@@ -55,7 +56,7 @@ def judge(
 
 def is_unanswered(label: str, facts: Sequence[Fact]) -> bool:
     """Whether a beacon's other end never answered."""
-    contacts = [fact for fact in facts if kind_of(fact) == "contact"]
+    contacts = [fact for fact in facts if kind_of(fact) in _CONTACTS]
     return (
         label == "c2"
         and bool(contacts)

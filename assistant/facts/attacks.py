@@ -219,9 +219,10 @@ def exfiltration_facts(
     whole = view.flows_of(found.device)
     usual = whole[~whole["other"].isin(found.peers)].groupby("slot")["sent_bytes"].sum()
     first_s = float(whole.loc[whole["other"] == found.peers[0], "since_s"].min())
+    opened = found.flows[found.flows["out"]]  # else the peer fetched it
     values: dict[str, Value] = {
         "device": view.name_of(found.device),
-        "peer": view.endpoint(found.flows),
+        "peer": view.endpoint(opened) if len(opened) else view.names_of(found.peers),
         "sent_bytes": int(found.flows["sent_bytes"].sum()),
         "got_bytes": int(found.flows["got_bytes"].sum()),
         "peak_bytes": int(found.flows.groupby("slot")["sent_bytes"].sum().max()),

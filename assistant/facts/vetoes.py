@@ -4,6 +4,7 @@ A label's profile names its veto; the model's suspicion survives only where none
 """
 
 import numpy as np
+import pandas as pd
 
 from assistant.facts.attribution import LOGIN_PORTS, Attribution
 from assistant.facts.traffic_view import TrafficView
@@ -23,6 +24,7 @@ _LITTLE_BYTES = 0.1e6 / 8 * SAMPLE_S  # 0.1 Mbit/s
 _FLOOD_PER_S = 100.0  # packets; a poll that is answered stays below
 _ANSWERED = 0.99
 _TWICE = 2.0
+_STREAM_SLOTS = 6  # a minute
 _INFRASTRUCTURE = (53, 67, 68, 123, 5353)
 
 
@@ -41,12 +43,14 @@ def not_a_guess(found: Attribution, view: TrafficView) -> bool:  # noqa: ARG001
 
 
 def own_infrastructure(found: Attribution, view: TrafficView) -> bool:
-    """Everything goes to the plant's own resolver, clock or router."""
+    """Everything goes to the plant's own resolver, clock or router, or is a known protocol that
+    another device of the plant answers."""
     flows = found.flows
     if flows.empty or not flows["other"].isin(view.local).all():
         return False
     served = flows["port"].isin(_INFRASTRUCTURE) & flows["out"]
-    return bool((served | flows["other"].isin(view.routers)).all())
+    known = flows["answered"] & (flows["service"].fillna("") != "")
+    return bool((served | known | flows["other"].isin(view.routers)).all())
 
 
 def was_asked_for(found: Attribution, view: TrafficView) -> bool:  # noqa: ARG001
@@ -61,22 +65,36 @@ def was_asked_for(found: Attribution, view: TrafficView) -> bool:  # noqa: ARG00
 
 
 def is_no_flood(found: Attribution, view: TrafficView) -> bool:
-    """The bytes were asked for; or nearly all is answered, it is little, and there are no more packets
-    or connections than at other times: the work of a device."""
+    """The bytes were asked for; or nearly all is answered and little, or a stream that a session
+    accompanies, and there are no more packets or connections than at other times: the work of a
+    device."""
     if was_asked_for(found, view):
         return True
     flows = found.flows
-    if flows.empty or float(flows.groupby("attempt")["answered"].any().mean()) < _ANSWERED:
-        return False
     rows = view.flows_of(found.device)
     rows = rows[rows["other"].isin(flows["other"].unique())]
+    streamed = _is_stream(flows, rows)
+    if flows.empty:
+        return False
+    if not streamed and flows.groupby("attempt")["answered"].any().mean() < _ANSWERED:
+        return False
     each = rows.assign(pkts=rows["src_pkts"] + rows["dst_pkts"]).groupby("slot")
     each = each.agg(pkts=("pkts", "sum"), calls=("attempt", "nunique"))
     during = each[each.index.isin(flows["slot"].unique())]
     others = each.drop(during.index)
     usual = (others if len(others) else during).median()
-    little = during["pkts"].max() <= _FLOOD_PER_S * SAMPLE_S
+    little = streamed or during["pkts"].max() <= _FLOOD_PER_S * SAMPLE_S
     return bool(little and (during.median() <= _TWICE * usual).all())
+
+
+def _is_stream(flows: pd.DataFrame, rows: pd.DataFrame) -> bool:
+    """Whether all of it is UDP in a few long flows, between pairs that hold a TCP session too: video,
+    which nobody answers (RFC 3550), beside what controls it."""
+    if flows.empty or not (flows["proto"] == "udp").all():
+        return False
+    each = flows.groupby(["other", "attempt"])["slot"].nunique()
+    held = rows.loc[(rows["proto"] == "tcp") & rows["answered"], "other"]
+    return bool((each >= _STREAM_SLOTS).all() and flows["other"].isin(held).all())
 
 
 def names_resolve(found: Attribution, view: TrafficView) -> bool:

@@ -18,11 +18,13 @@ import pandas as pd
 
 from assistant.audit import append_audit
 from assistant.detection.incidents import Incident
-from assistant.diagnosis.playbook import read_playbook
+from assistant.diagnosis.playbook import read_causes, read_playbook
 from assistant.diagnosis.standing import judge
+from assistant.facts.fact import kind_of
 from assistant.history import History, IncidentRecord
 from assistant.monitor.alarm_list import RANK, Alarm, AlarmContent, Tier, list_alarms
 from assistant.monitor.sensor import SENSOR, Condition
+from traffic.labels import ATTACKS
 from traffic.plant import Plant
 
 Act = Literal["raise", "change", "grow", "return", "withdraw"]
@@ -280,10 +282,14 @@ def _see(
     incident: Incident, verdicts: pd.DataFrame, plant: Plant, now_s: float, off_delay_s: float
 ) -> _Seen:
     words = read_playbook(incident.label)
+    known = read_causes().get(kind_of(incident.facts[0])) if incident.facts else None
     checks = words.target_checks if incident.role == "target" else words.checks
+    checks = known.checks if known else checks
+    sure = judge(incident, verdicts, incident.facts) != "inconclusive"
+    does = f"{plant.name_of(incident.device)} {words.does(incident.role)}."
     content = AlarmContent(
         text=incident.facts[0].text if incident.facts else words.gloss,
-        cause=f"{plant.name_of(incident.device)} {words.does(incident.role)}.",
+        cause=known.meaning if known and not sure else does,
         consequence=words.consequence,
         response=checks[0] if checks else "",
         respond_min=words.respond_min,
@@ -294,8 +300,9 @@ def _see(
         facts=tuple(fact.text for fact in incident.facts),
         start_s=incident.start_s,
     )
-    sure = judge(incident, verdicts, incident.facts) != "inconclusive"
-    tier: Tier = "alarm" if sure else "notification" if incident.severity != "low" else "log"
+    # What may be an attack is told, however little facts say of it.
+    told = incident.severity != "low" or bool(incident.label in ATTACKS and incident.facts)
+    tier: Tier = "alarm" if sure else "notification" if told else "log"
     going = now_s - incident.end_s <= off_delay_s
     return _Seen(
         incident.id, incident.label, incident.device, tier, incident.severity,

@@ -37,7 +37,7 @@ from assistant.detection.rules.outages import (
 from assistant.detection.rules.outside import find_clockwork, find_masked_sessions, find_uploads
 from assistant.detection.rules.refusals import find_refusals
 from assistant.detection.rules.rule import Rule, RuleHit
-from assistant.detection.rules.scans import find_arp_scans, find_scans, find_vain_calls
+from assistant.detection.rules.scans import find_arp_scans, find_scans
 from assistant.detection.rules.sessions import (
     find_breaking_sessions,
     find_closed_ports,
@@ -47,6 +47,7 @@ from assistant.detection.rules.sessions import (
     find_shared_client_ids,
     find_unheard_addresses,
 )
+from assistant.detection.rules.vain_calls import find_vain_calls
 from assistant.facts.fact import kind_of
 from assistant.facts.traffic_view import TrafficView
 
@@ -100,7 +101,10 @@ RULES = (
     _plain(find_unheard_addresses, suggests="unheard"),
     _plain(find_scans, confirms="port_scan host_scan"),
     _plain(find_arp_scans, suggests="arp_scan"),
-    _plain(find_vain_calls, suggests="calls calls_refused"),
+    replace(
+        _plain(find_vain_calls, suggests="nameless cut_off"),
+        headlines=_kinds("calls calls_refused cut_off"),  # alone they leave it open
+    ),
     _plain(find_unsteady_devices, suggests="comes_and_goes"),
     # Scans and guesses lose packets too: a bad link explains what fails, not what somebody does.
     replace(_plain(find_losses, suggests="sent_again"), rules_out=_LOOK_ALIKES - _DEEDS),

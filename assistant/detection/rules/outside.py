@@ -24,7 +24,7 @@ _DNS = 53
 _TLS = (443, 853, 993, 995, 8443, 8883)
 _RECORD_BYTES = 21.0  # RFC 5246, 6.2: a header of five, a tag of sixteen
 _MASKED_S, _SAID_BYTES, _ALIKE = 1800.0, 500.0, 1.5
-_ORDINARY = (_DNS, 80, 123, 443, 1883, 8080, 8443, 8883)
+ORDINARY = (_DNS, 80, 123, 443, 1883, 8080, 8443, 8883)
 
 _SENTENCES = {
     "upload": "{device} sent {sent_bytes} to {target}, outside the plant, between {first_time_s} and {last_time_s} and "
@@ -49,14 +49,14 @@ def find_uploads(view: TrafficView) -> list[RuleHit]:
     for device, target, rows in _outside(view, _pairs(sent[sent >= _UPLOAD_BYTES / 2])):
         # A device that looks its service up by name and sends there by an ordinary port does what
         # its maker meant it to: a camera sends much.
-        named = _is_named(view, device, float(rows["since_s"].min()))
-        if named and rows["port"].isin(_ORDINARY).any():
+        named = is_named(view, device, float(rows["since_s"].min()))
+        if named and rows["port"].isin(ORDINARY).any():
             continue
         busiest = rows["sent_bytes"].groupby(rows["slot"] // _UPLOAD_SLOTS).sum().max()
         sent, got = float(rows["sent_bytes"].sum()), float(rows["got_bytes"].sum())
         if busiest < _UPLOAD_BYTES or sent < _MORE_SENT * got or not rows["answered"].any():
             continue
-        first_s, known_s = float(rows["since_s"].min()), _known_since(view, device)
+        first_s, known_s = float(rows["since_s"].min()), known_since(view, device)
         values = _values(view, device, target, rows) | {
             "sent_bytes": sent,
             "got_bytes": got,
@@ -80,7 +80,7 @@ def find_clockwork(view: TrafficView) -> list[RuleHit]:
         for port, calls in _calls(rows):
             values = _read_clockwork(view, device, target, calls, _CLOCKWORK)
             if values is None or _is_ordinary(calls) or not calls["answered"].any():
-                continue  # find_vain_calls tells of those without an answer
+                continue  # those without an answer are told by vain_calls.py
             only = f"{from_to(device, target)} && tcp.dstport == {port} && tcp.flags.syn == 1"
             kinds = ["clockwork", "no_name"]
             facts = tuple(
@@ -163,7 +163,7 @@ def _read_clockwork(
     middle = float(np.median(spacing))
     jitter = float(np.median(np.abs(spacing - middle)))
     little = float((rows["src_bytes"] + rows["dst_bytes"]).sum()) <= _SMALL_BYTES * len(each)
-    if jitter > uneven * middle or not little or _is_named(view, device, float(begun[0])):
+    if jitter > uneven * middle or not little or is_named(view, device, float(begun[0])):
         return None
     return _values(view, device, target, rows) | {
         "target": view.endpoint(rows),
@@ -207,25 +207,28 @@ def _outside_of(view: TrafficView, device: str) -> list[tuple[str, pd.DataFrame]
     return [(str(other), mine) for other, mine in rows.groupby("other") if not is_group(str(other))]
 
 
-def _is_named(view: TrafficView, device: str, first_s: float) -> bool:
-    """Whether the device asked for any name before its first contact."""
+def is_named(view: TrafficView, device: str, first_s: float, within_s: float = np.inf) -> bool:
+    """Whether the device asked for any name before its first contact, within some seconds."""
     asked = view.evidence_of_kind("dns_query")
     asked = asked[asked["src"] == device]
     if len(asked):
-        return bool((asked["slot"] * SAMPLE_S <= first_s).any())
-    rows = view.flows_of(device)
-    return bool((rows["out"] & (rows["port"] == _DNS) & (rows["since_s"] <= first_s)).any())
+        begun_s = asked["slot"] * SAMPLE_S
+    else:
+        rows = view.flows_of(device)
+        begun_s = rows.loc[rows["out"] & (rows["port"] == _DNS), "since_s"]
+    return bool(((begun_s <= first_s) & (begun_s >= first_s - within_s - SAMPLE_S)).any())
 
 
 def _is_ordinary(rows: pd.DataFrame) -> bool:
     """Whether what is spoken there is what its port stands for: anybody can listen at port 443."""
-    ordinary = rows["port"].isin(_ORDINARY)
+    ordinary = rows["port"].isin(ORDINARY)
     known = rows["service"].notna() & (rows["service"] != "")
     # Content is told by its beginning, which a recording may not hold.
     return bool((ordinary & (known | ~rows["history"].astype("str").str.startswith("S"))).any())
 
 
-def _known_since(view: TrafficView, device: str) -> float:
+def known_since(view: TrafficView, device: str) -> float:
+    """When a device was first seen, seconds since the epoch."""
     rows = view.flows_of(device)
     return float(rows["since_s"].min()) if len(rows) else view.start_s
 

@@ -1,7 +1,5 @@
-"""Who looks around: many ports or hosts tried in vain, however fast or slow; and calls that nobody
-ever answers."""
+"""Who looks around: many ports or hosts tried in vain, however fast or slow."""
 
-import numpy as np
 import pandas as pd
 
 from assistant.detection.rules.proofs import from_to, ip_field
@@ -12,10 +10,6 @@ from traffic.plant import is_group
 
 _TARGETS = 20  # who tries more than that looks around
 _FAILED_SHARE = 0.5
-# Calls, and seconds between the first and the last: few for long, or many for some minutes.
-_MIN_CALLS, _MIN_CALLS_S = 12, 600.0
-_MANY_CALLS, _MANY_CALLS_S = 30, 180.0
-_LASTING = 0.5  # of the time between the first and the last call, at their median spacing
 _ECHO, _FEW_PINGS = (8, 128), 2  # types of ICMP and ICMPv6
 _MINUTE = 6  # slots
 _ASKED_OF_MANY = (53, 67, 68, 123, 137, 138, 1900, 3702, 5353, 5355)
@@ -27,11 +21,6 @@ _SENTENCES = {
     "refused, {unanswered} without an answer. That is a scan for hosts.",
     "arp_scan": "{source} asks by ARP for {hosts:address} within {span_s}, starting at {start_time_s}, of which "
     "{unanswered} have no owner. That is a scan for hosts.",
-    "calls": "{device} calls {target} again and again and never gets an answer: {attempts:attempt} between "
-    "{first_time_s} and {last_time_s}.",
-    "calls_refused": "{device} calls {target} again and again and is refused each time: {attempts:attempt} between "
-    "{first_time_s} and {last_time_s}.",
-    "period": "The calls come every {spacing_s}, and half of them keep to it within {jitter_s}.",
 }
 
 
@@ -100,44 +89,6 @@ def find_arp_scans(view: TrafficView) -> list[RuleHit]:
         fact = make_fact("arp_scan", _SENTENCES["arp_scan"], values, proof=Proof(only))
         peers = tuple(map(str, by_count(busy["dst"])[:20]))
         hits.append(RuleHit(str(src), "recon", "source", (fact,), peers, slots_of(busy)))
-    return hits
-
-
-def find_vain_calls(view: TrafficView) -> list[RuleHit]:
-    """Devices that keep calling one outside endpoint, which never answers or refuses: a dead service
-    or a dead controller."""
-    rows = view.flow_slots
-    calls = rows[rows["src"].isin(view.local) & ~rows["dst"].isin(view.local)]
-    groups = [dst for dst in calls["dst"].unique() if is_group(dst)]
-    calls = calls[~calls["dst"].isin(groups)]
-    tcp = calls[(calls["proto"] == "tcp") & ~calls["src"].isin(view.explorers)]
-    hits = []
-    for (src, dst, port), mine in tcp.groupby(["src", "dst", "port"]):
-        if (mine["answered"] & ~mine["refused"]).any():
-            continue
-        begun = np.sort(mine.groupby("attempt")["since_s"].min().to_numpy())
-        bounds = ((_MIN_CALLS, _MIN_CALLS_S), (_MANY_CALLS, _MANY_CALLS_S))
-        if not any(len(begun) >= n and np.ptp(begun) >= s for n, s in bounds):
-            continue
-        spacing = np.diff(begun)
-        middle = float(np.median(spacing))
-        if middle * len(spacing) < _LASTING * (begun[-1] - begun[0]):
-            continue  # a burst or two, not again and again
-        values: dict[str, Value] = {
-            "device": view.name_of(str(src)),
-            "target": view.port_at(str(dst), int(port)),
-            "controller": view.port_at(str(dst), int(port)),
-            "attempts": len(begun),
-            "sessions": 0,
-            "first_time_s": float(begun[0]),
-            "last_time_s": float(begun[-1]),
-            "spacing_s": middle,
-            "jitter_s": float(np.median(np.abs(spacing - middle))),
-        }
-        only = f"{from_to(str(src), str(dst))} && tcp.dstport == {port} && tcp.flags.syn == 1"
-        kinds = ["calls_refused" if mine["refused"].any() else "calls", "period"]
-        facts = tuple(make_fact(one, _SENTENCES[one], values, proof=Proof(only)) for one in kinds)
-        hits.append(RuleHit(str(src), "c2", "source", facts, (str(dst),), slots_of(mine)))
     return hits
 
 

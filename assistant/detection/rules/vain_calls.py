@@ -1,0 +1,145 @@
+"""Calls to the outside that nobody ever answers: a service that is gone, a controller of malware that
+is, or a device that has no way out."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from assistant.detection.rules.outside import ORDINARY, is_named, known_since
+from assistant.detection.rules.proofs import from_to, ip_field
+from assistant.detection.rules.rule import RuleHit, slots_of
+from assistant.facts.fact import Proof, Value, make_fact
+from assistant.facts.traffic_view import TrafficView
+from traffic.plant import is_group
+
+# Calls, and seconds between the first and the last: few for long, or many for some minutes.
+_FEW_CALLS, _FEW_CALLS_S = 12, 600.0
+_MANY_CALLS, _MANY_CALLS_S = 30, 180.0
+_LASTING = 0.5  # of the time between the first and the last call, at their median spacing
+_NAMED_S = 60.0  # who looks a service up calls it then
+_KNOWN_S = 600.0
+_NOWHERE, _AGAIN = 3, 3  # addresses, and calls at each
+
+_SENTENCES = {
+    "calls": "{device} calls {target} again and again and never gets an answer, as with a service that is gone or a "
+    "dead controller of malware: {attempts:attempt} between {first_time_s} and {last_time_s}.",
+    "calls_refused": "{device} calls {target} again and again and is refused each time, as with a service that is gone "
+    "or a dead controller of malware: {attempts:attempt} between {first_time_s} and {last_time_s}.",
+    "period": "The calls come every {spacing_s}, and half of them keep to it within {jitter_s}.",
+    "asked": "A DNS question was seen in the {before_s} before the first of them.",
+    "unasked": "No DNS question was seen in the {before_s} before the first of them.",
+    "nameless": "It looks other things up by name, and no name in the {before_s} before the first of these calls; the "
+    "port is none of an ordinary service.",
+    "late": "It made none of these calls in the first {known_s} that it was seen.",
+    "cut_off": "{device} reaches nothing outside the plant: {attempts:attempt} at {hosts:address} between "
+    "{first_time_s} and {last_time_s}, and none was answered.",
+    "others_reach": "In that time {n:other device} of the plant got answers from outside.",
+}
+
+
+def find_vain_calls(view: TrafficView) -> list[RuleHit]:
+    """Devices that keep calling outside endpoints that never answer, or always refuse."""
+    hits = []
+    for device, calls in _find_in_vain(view):
+        if hit := _find_cut_off(view, device, calls):
+            hits.append(hit)
+            continue
+        for (target, port), mine in calls.groupby(["dst", "port"]):
+            if hit := _find_endpoint(view, device, str(target), int(port), mine):
+                hits.append(hit)
+    return hits
+
+
+def _find_in_vain(view: TrafficView) -> Iterator[tuple[str, pd.DataFrame]]:
+    """For each device, what it opened to outside endpoints of which none ever accepted.
+
+    A lone FIN or RST is the end of something else, and no call.
+    """
+    rows = view.flow_slots
+    rows = rows[rows["src"].isin(view.local) & ~rows["dst"].isin(view.local)]
+    rows = rows[(rows["proto"] == "tcp") & ~rows["src"].isin(view.explorers)]
+    good = rows["answered"] & ~rows["refused"]
+    ends = [rows["src"], rows["dst"], rows["port"]]
+    calls = rows[~good.groupby(ends).transform("any") & (rows["syns"] > 0)]
+    groups = [target for target in calls["dst"].unique() if is_group(target)]
+    for device, mine in calls[~calls["dst"].isin(groups)].groupby("src"):
+        if mine["attempt"].nunique() >= _FEW_CALLS:
+            yield str(device), mine
+
+
+def _find_endpoint(
+    view: TrafficView, device: str, target: str, port: int, calls: pd.DataFrame
+) -> RuleHit | None:
+    """A hit at a device that keeps calling one endpoint; None where it does so too seldom."""
+    begun = _begins(calls)
+    if not _is_lasting(begun):
+        return None
+    spacing = np.diff(begun)
+    middle = float(np.median(spacing))
+    if middle * len(spacing) < _LASTING * (begun[-1] - begun[0]):
+        return None  # a burst or two, not again and again
+    known_s = float(begun[0]) - known_since(view, device)
+    values: dict[str, Value] = {
+        "device": view.name_of(device),
+        "target": view.port_at(target, port),
+        "controller": view.port_at(target, port),
+        "attempts": len(begun),
+        "sessions": 0,
+        "first_time_s": float(begun[0]),
+        "last_time_s": float(begun[-1]),
+        "spacing_s": middle,
+        "jitter_s": float(np.median(np.abs(spacing - middle))),
+        "before_s": _NAMED_S,
+        "known_s": known_s,
+    }
+    named = is_named(view, device, float(begun[0]), _NAMED_S)
+    nameless = not named and port not in ORDINARY and is_named(view, device, view.end_s)
+    kinds = ["calls_refused" if calls["refused"].any() else "calls", "period"]
+    kinds.append("nameless" if nameless else "asked" if named else "unasked")
+    kinds += ["late"] if known_s >= _KNOWN_S else []
+    proof = Proof(f"{from_to(device, target)} && tcp.dstport == {port} && tcp.flags.syn == 1")
+    facts = tuple(make_fact(one, _SENTENCES[one], values, proof=proof) for one in kinds)
+    return RuleHit(device, "c2", "source", facts, (target,), slots_of(calls))
+
+
+def _find_cut_off(view: TrafficView, device: str, calls: pd.DataFrame) -> RuleHit | None:
+    """A hit at a device that calls ordinary services at several addresses and reaches none, while
+    others reach the outside; None where it is another."""
+    each = calls.groupby("dst")["attempt"].nunique()
+    calls = calls[calls["dst"].isin(each.index[each >= _AGAIN])]
+    begun, hosts = _begins(calls), calls["dst"].nunique()
+    if hosts < _NOWHERE or not _is_lasting(begun) or not calls["port"].isin(ORDINARY).all():
+        return None
+    rows = view.flow_slots
+    outside = rows[rows["answered"] & rows["src"].isin(view.local) & ~rows["dst"].isin(view.local)]
+    others = set(outside.loc[outside["slot"].isin(slots_of(calls)), "src"]) - {device}
+    if (outside["src"] == device).any() or not others:
+        return None
+    values: dict[str, Value] = {
+        "device": view.name_of(device),
+        "attempts": len(begun),
+        "hosts": hosts,
+        "first_time_s": float(begun[0]),
+        "last_time_s": float(begun[-1]),
+        "n": len(others),
+    }
+    peers = tuple(sorted(map(str, calls["dst"].unique())))
+    field = ip_field(device)
+    proof = Proof(
+        f"{field}.src == {device} && {field}.dst in {{{', '.join(peers)}}} && tcp.flags.syn == 1"
+    )
+    facts = tuple(
+        make_fact(one, _SENTENCES[one], values, proof=proof) for one in ("cut_off", "others_reach")
+    )
+    return RuleHit(device, "misconfiguration", "source", facts, peers, slots_of(calls))
+
+
+def _begins(calls: pd.DataFrame) -> np.ndarray:
+    """When each call began, sorted, seconds."""
+    return np.sort(calls.groupby("attempt")["since_s"].min().to_numpy())
+
+
+def _is_lasting(begun: np.ndarray) -> bool:
+    bounds = ((_FEW_CALLS, _FEW_CALLS_S), (_MANY_CALLS, _MANY_CALLS_S))
+    return any(len(begun) >= n and float(np.ptp(begun)) >= s for n, s in bounds)
