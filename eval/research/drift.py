@@ -1,6 +1,7 @@
 """What another network costs, what a refresh gives back, and how often drift is noticed for nothing.
 
-    python -m eval.research.drift FOLDER --work FOLDER [--seeds 3] [--quiet-plants 16] [--out FILE]
+    python -m eval.research.drift FOLDER --work FOLDER [--seeds 3] [--quiet-plants 16]
+        [--options '...'] [--out FILE]
 
 FOLDER holds labelled captures of a network that the shipped adapter never read. The command
 `faultwise finetune refresh --data` goes on from that adapter by replay, without it, and by OSF; its
@@ -10,6 +11,7 @@ against the others'.
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
@@ -164,17 +166,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--quiet-plants", type=int, default=16)
+    parser.add_argument("--options", default="", help="Of `faultwise finetune refresh`.")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(arguments)
     go_offline()
     held = hold_quiet_plants(given.quiet_plants)
     options = f"FOLDER --work FOLDER --seeds {given.seeds} --quiet-plants {given.quiet_plants}"
+    options += f" --options '{given.options}'" if given.options else ""
+    more = shlex.split(given.options)
     names = ", ".join(sorted(path.name for path in given.data.iterdir()))
     made = {}
     for seed in range(given.seeds):
         for way in _WAYS:
             home = given.work / f"{way.replace(' ', '-')}-{seed}"
-            made[seed, way] = refresh_site(given.data, home, way, seed)
+            made[seed, way] = refresh_site(given.data, home, way, seed, more)
             page = (
                 f"# Another network\n\nMade by `python -m eval.research.drift {options}`; the model is the one "
                 f"that ships. New: {names}, a fifth of them left over. Old: simulated plants of its card's test "
