@@ -10,9 +10,7 @@ cell is taken out of its row. Such questions are easier than an operator's, so a
 least that a tuned model must show.
 """
 
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,17 +177,17 @@ def _recall(model: SentenceTransformer, pairs: Sequence[Pair]) -> float:
 
 def write_tuned(model: SentenceTransformer, base: Path, out: Path) -> None:
     """Write the base with the tuned weights, whole or not at all."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".embedder-") as scratch:
-        folder = shutil.copytree(base, Path(scratch) / "model")
-        file = folder / "model.safetensors"
-        with safe_open(file, "numpy") as stored:
-            before = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        transformer: Any = model[0]
-        tuned = transformer.auto_model.state_dict()
-        weights = {
-            name: tuned[name].numpy().astype(value.dtype) if name in tuned else value
-            for name, value in before.items()
-        }
-        save_file(weights, file, {"format": "pt"})
-        os.replace(folder, out)
+    folder = out.with_name(f".{out.name}.draft")
+    shutil.rmtree(folder, ignore_errors=True)  # a killed run's
+    shutil.copytree(base, folder)
+    file = folder / "model.safetensors"
+    with safe_open(file, "numpy") as stored:
+        before = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    transformer: Any = model[0]
+    tuned = transformer.auto_model.state_dict()
+    weights = {
+        name: tuned[name].numpy().astype(value.dtype) if name in tuned else value
+        for name, value in before.items()
+    }
+    save_file(weights, file, {"format": "pt"})
+    folder.rename(out)

@@ -100,9 +100,24 @@ def make_pocket(
     metrics |= _measure(held_out["test"], llm, calibration)
     card = _make_card(work, recipe, calibration, metrics, captures, bool(data), begin)
     write_card(card, work / "adapter")
-    for part in ("base", "adapter"):
-        shutil.copytree(work / part, out / part, dirs_exist_ok=True)
+    _place(work, out)
     return card
+
+
+def _place(work: Path, out: Path) -> None:
+    """Put base and adapter where they are used: each comes whole, and until both have come the
+    card's fingerprint refuses the pair."""
+    drafts = {part: out / f".{part}.draft" for part in ("base", "adapter")}
+    for part, draft in drafts.items():
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.copytree(work / part, draft)
+    for part, draft in drafts.items():
+        old = out / f".{part}.replaced"
+        shutil.rmtree(old, ignore_errors=True)
+        if (out / part).exists():
+            (out / part).rename(old)
+        draft.rename(out / part)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _marks(recipe: Recipe, captures: Captures, begin: Path | None) -> list[str]:
