@@ -3,7 +3,7 @@
 A function takes the stored runs and the name of the language model that is asked about. Its
 docstring is what `faultwise eval hypotheses` prints: the question, the paper's words, the rule and
 what these runs cannot decide. Rules and bounds were fixed before any run. A number that is missing
-keeps a hypothesis open, and so does a trainer that does not exist.
+keeps a hypothesis open, and so does a run that does not exist.
 """
 
 import inspect
@@ -150,11 +150,14 @@ def h5(runs: StoredRuns, llm: str) -> Verdict:
     significantly impacting detection performance.
     Rule: supported if its macro-F1 is surely at most 0.02 lower and the CPU seconds of each machine
     are surely fewer.
-    Cannot decide: Anything, until such an adapter exists; nothing is trained on the watched devices
-    here in any case.
+    Cannot decide: What stored runs hold of it, for they hold nothing: `python -m
+    eval.research.federate` measures adapters merged from several sites, and two processes of
+    `finetune sft --spread` give the losses of one by construction. Nothing is trained on the watched
+    devices here in any case.
     """
     del runs, llm
-    return decide(waits_for="fine-tuning over several machines; no command does it yet")
+    measured = "`python -m eval.research.federate`, with CPU seconds of each machine"
+    return decide(waits_for=f"several seeds and recorded sites of {measured}")
 
 
 def h6(runs: StoredRuns, llm: str) -> Verdict:
@@ -177,7 +180,7 @@ def h6(runs: StoredRuns, llm: str) -> Verdict:
         check(regains, change(runs, llm, "f1", *learned, learns=True), at_least=0.05),
         check(too, change(runs, "xgboost", "f1", *aged), at_most=-0.05, beside=True),
         check(again, change(runs, "xgboost", "f1", *learned), at_least=0.05, beside=True),
-        waits_for="incremental fine-tuning of an adapter; no command does it yet",
+        waits_for="a run of the drift protocol that tunes again by `faultwise finetune refresh`",
     )
 
 

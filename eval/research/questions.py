@@ -18,7 +18,11 @@ from eval.research.claims import (
 )
 from eval.research.privacy import compare_texts, count_naming_prompts
 
-SITE_TRAINER = "a trainer that tunes an adapter on a site's own windows; no command does it yet"
+SITE_TRAINER = (
+    "a run in which the adapter is tuned on the site's own windows; `faultwise finetune transfer` tunes "
+    "one, and `faultwise eval transfer` measures it with a share of labels, but the protocols of few "
+    "windows do not call it"
+)
 
 
 def q1(runs: StoredRuns, llm: str) -> Verdict:
