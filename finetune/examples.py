@@ -22,7 +22,7 @@ from torch.utils.data import Sampler
 from transformers import AutoTokenizer
 
 from assistant.llm.weights import HERE
-from finetune.tokenizer import DIRECTIONS
+from finetune.pocket.tokenizer import DIRECTIONS
 from prompts.messages import ANSWERS, classification, classification_prompt
 from traffic.errors import UserError
 from traffic.labels import NORMAL

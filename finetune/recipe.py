@@ -6,7 +6,7 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from finetune.pretrain import Shape
+from finetune.pocket.pretrain import Shape
 from traffic.errors import UserError
 
 POCKET = Path(__file__).parent / "recipes" / "pocket.yaml"

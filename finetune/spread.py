@@ -25,7 +25,7 @@ import torch
 from accelerate.commands.config.config_args import load_config_from_file
 
 from assistant.offline import go_offline
-from finetune.cards import TUNED, read_tuned, write_tuned
+from finetune.sites.cards import TUNED, read_tuned, write_tuned
 from finetune.pace import find_checkpoint
 from finetune.sft import Knobs, Tuned, train
 from traffic.errors import UserError

@@ -8,7 +8,7 @@ past) and one of twelve levels, the quantiles of that fact among windows in whic
 Steady traffic gives equal text. No addresses, names or ports: a text says what a device does, never
 who it is.
 
-window_facts.csv holds the facts and their levels; `finetune.choose_facts` made it.
+window_facts.csv holds the facts and their levels; `finetune.pocket.choose_facts` made it.
 """
 
 import hashlib

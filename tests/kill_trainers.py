@@ -38,7 +38,7 @@ from assistant.offline import go_offline
 from assistant.registry import check_registered, list_registered, use
 from eval.research.align import play_operators
 from finetune.embedder import tune_embedder
-from finetune.pocket import make_pocket
+from finetune.pocket.make import make_pocket
 from finetune.recipe import POCKET, Recipe, read_recipe
 from knowledge_base.chunks import make_chunks
 from knowledge_base.documents import read_documents

@@ -33,7 +33,7 @@ from eval.models.transfer import (
 from eval.research.transfer import find_verdicts, read_moved
 from eval.research.transfer import main as write_page
 from eval.results import read_run
-from finetune.transfer import TECHNIQUES
+from finetune.sites.transfer import TECHNIQUES
 from traffic.errors import UserError
 from traffic.labels import LABELS
 

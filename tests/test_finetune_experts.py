@@ -33,7 +33,7 @@ from finetune.experts.router import write_routed
 from finetune.experts.shares import Shares, measure_routed
 from finetune.experts.training import Experts
 from finetune.sft import Knobs
-from finetune.site import Order
+from finetune.sites.adapter import Order
 from prompts.messages import ANSWERS, classification_prompt
 from traffic.errors import UserError
 from traffic.labels import LABELS

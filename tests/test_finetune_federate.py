@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from assistant.cli.main import app
 from assistant.llm.adapters import read_card
 from assistant.registry import list_registered, load_registered
-from finetune.federate import SIGNATURE, export_adapter, federate
+from finetune.sites.federate import SIGNATURE, export_adapter, federate
 from traffic.errors import UserError
 from traffic.files import SUMS, write_sums
 

@@ -7,7 +7,7 @@ import pytest
 from assistant.llm.adapters import load_adapter, read_card
 from assistant.llm.weights import fingerprint_weights
 from finetune.dataset import choose_captures
-from finetune.pocket import make_pocket
+from finetune.pocket.make import make_pocket
 from finetune.recipe import POCKET, read_recipe
 from traffic.errors import UserError
 from traffic.simulation.simulate import simulate, write_simulation

@@ -18,7 +18,7 @@ from assistant.registry import find_folder, load_registered
 from assistant.session import analyse as open_analysis
 from assistant.session import load_models, watch_site
 from assistant.settings import Settings
-from finetune.quiet import FAMILY, refresh_from_quiet, render_quieted
+from finetune.sites.quiet import FAMILY, refresh_from_quiet, render_quieted
 from traffic.errors import UserError
 from traffic.files import write_sums
 from traffic.plant import Device, Plant, load_plant

@@ -14,7 +14,7 @@ from finetune.bases import can_pack, load_trainable
 from finetune.examples import IGNORED, make_examples
 from finetune.pace import find_checkpoint
 from finetune.sft import Knobs, train
-from finetune.tokenizer import build_tokenizer
+from finetune.pocket.tokenizer import build_tokenizer
 from prompts.messages import ANSWERS, classification_prompt
 from prompts.window_text import vocabulary
 from traffic.errors import UserError

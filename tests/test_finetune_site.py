@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 from assistant.cli.main import app, main
 from assistant.llm.adapters import read_card
 from assistant.registry import list_registered
-from finetune.site import measure_directions
-from finetune.site_captures import choose_phases, draw_examples, split_captures
+from finetune.sites.adapter import measure_directions
+from finetune.sites.captures import choose_phases, draw_examples, split_captures
 from traffic.errors import UserError
 from traffic.labels import LABELS
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from finetune.tokenizer import build_tokenizer
+from finetune.pocket.tokenizer import build_tokenizer
 from prompts.messages import ANSWERS, classification_prompt
 from prompts.window_text import vocabulary
 

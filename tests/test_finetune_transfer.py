@@ -14,7 +14,7 @@ from assistant.llm.local import LocalLLM
 from finetune.bases import load_trainable
 from finetune.layers import find_answer_rows, freeze_layers, renew_answers
 from finetune.sft import Knobs
-from finetune.transfer import TECHNIQUES, choose_knobs, tune_texts
+from finetune.sites.transfer import TECHNIQUES, choose_knobs, tune_texts
 from prompts.messages import ANSWERS, classification_prompt
 from traffic.errors import UserError
 

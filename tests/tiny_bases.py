@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from finetune.tokenizer import build_tokenizer
+from finetune.pocket.tokenizer import build_tokenizer
 from prompts.window_text import vocabulary
 
 SHAPES = ("llama", "gpt2", "bloom", "t5")

@@ -27,7 +27,7 @@ def build_model(
     from tokenizers import ByteLevelBPETokenizer
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    from finetune.tokenizer import build_tokenizer
+    from finetune.pocket.tokenizer import build_tokenizer
 
     if words:
         tokenizer = build_tokenizer([*WORDS, *words])
@@ -78,7 +78,7 @@ def make_card(**changes: object) -> AdapterCard:
         "name": "pocket", "base": "../base", "base_fingerprint": "0" * 64,
         "prompt_fingerprint": prompt_fingerprint(), "labels": LABELS, "temperature": 1.5,
         "threshold": 0.6, "data": ("simulated-1", "34-1"), "split": {"test": ("44-1",)}, "seed": 7,
-        "metrics": {"44-1.recall": 0.5}, "made_by": "python -m finetune.pocket",
+        "metrics": {"44-1.recall": 0.5}, "made_by": "python -m finetune.pocket.make",
         "created": "2026-11-20",
     }  # fmt: skip
     return AdapterCard(**{**values, **changes})

@@ -249,7 +249,7 @@ def pocket(
 ) -> None:
     """Make the pocket model: tokenizer, pretraining, tuning, calibration, card."""
     from assistant.cli.options import print_json
-    from finetune.pocket import make_pocket
+    from finetune.pocket.make import make_pocket
     from finetune.recipe import POCKET, read_recipe
 
     recipe = read_recipe(POCKET, "quick" if quick else "begun" if begin else "")
@@ -340,7 +340,7 @@ def transfer(
     from eval.detection.run import evaluate_detection
     from eval.report.tables import render_table
     from eval.research.transfer import make_transfer_tables
-    from finetune.transfer import tune_texts
+    from finetune.sites.transfer import tune_texts
 
     chosen = split_names(models)
     parts = (data, "transfer", out, settings.home / "captures", chosen, seeds, (), quick, jobs)

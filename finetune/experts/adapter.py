@@ -30,15 +30,15 @@ from assistant.registry import (
     register,
 )
 from finetune.calibrate import Calibration, calibrate_model, measure_windows, score_texts
-from finetune.cards import name_base, place_weights, read_tuned
+from finetune.sites.cards import name_base, place_weights, read_tuned
 from finetune.experts.compute import count_tokens, measure_speed
 from finetune.experts.families import FAMILIES
 from finetune.experts.mixtral import check_halves
 from finetune.experts.training import Experts, Task, Trained, train_experts, train_single
 from finetune.recipe import Recipe, read_recipe
 from finetune.sft import Knobs
-from finetune.site import Order, check_order, list_marks, make_site_card
-from finetune.site_captures import Split, find_captures, make_site_texts, split_captures
+from finetune.sites.adapter import Order, check_order, list_marks, make_site_card
+from finetune.sites.captures import Split, find_captures, make_site_texts, split_captures
 from finetune.stages import Progress, claim_folder, digest_marks, remove_runs, silent
 from traffic.errors import UserError
 
@@ -64,7 +64,7 @@ def make_experts(
     """Train experts and what they are compared with, calibrate and register them.
 
     Args:
-        order: of what, as for `finetune.site`; its phases and ``begin`` are not used.
+        order: of what, as for `finetune.sites.adapter`; its phases and ``begin`` are not used.
         experts: which.
         knobs: of each expert's training.
         home: the folder of state.

@@ -4,7 +4,7 @@ from typing import Literal
 
 import pandas as pd
 
-from finetune.site_captures import KINDS
+from finetune.sites.captures import KINDS
 from traffic.errors import UserError
 from traffic.labels import ATTACKS, FAULTS, NORMAL
 
@@ -18,7 +18,7 @@ def choose_families(texts: pd.DataFrame, by: By) -> dict[str, pd.DataFrame]:
 
     Args:
         texts: ``label`` and ``kind``, a row a window, as
-            `finetune.site_captures.make_site_texts` has them.
+            `finetune.sites.captures.make_site_texts` has them.
         by: ``labels``: attacks and faults, normal windows in both; ``network``: captures without
             control protocols and with them.
 

@@ -22,7 +22,7 @@ from assistant.llm.weights import HERE
 from assistant.routed import ROUTER, RoutedLlama, Routing
 from finetune.examples import IGNORED, SimilarLengths, make_examples
 from finetune.pace import Pace
-from finetune.pretrain import Checkpoint
+from finetune.pocket.pretrain import Checkpoint
 from finetune.sft import Knobs, Tuned
 from traffic.errors import UserError
 

@@ -19,15 +19,15 @@ from assistant.llm.remembered import Scorer
 from assistant.registry import is_routed
 from assistant.routed import RoutedLLM, Routing
 from finetune.bases import Method
-from finetune.cards import write_tuned
+from finetune.sites.cards import write_tuned
 from finetune.experts.compute import Compute, count_compute
 from finetune.experts.families import By, choose_families
 from finetune.experts.mixtral import serve_quietly, upcycle
 from finetune.experts.router import train_router, write_routed
 from finetune.experts.shares import Shares, measure_mixtral, measure_routed
 from finetune.sft import Knobs, Tuned
-from finetune.site import tune_phase
-from finetune.site_captures import draw_examples
+from finetune.sites.adapter import tune_phase
+from finetune.sites.captures import draw_examples
 from finetune.stages import Progress, make_once, silent
 
 How = Literal["xlora", "arrow", "mixtral"]

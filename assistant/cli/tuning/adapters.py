@@ -86,7 +86,7 @@ def merge_adapters(
     ] = None,
 ) -> None:
     """Merge adapters into one, or an adapter into its base; `adapters use` chooses the result."""
-    from finetune.merge import merge
+    from finetune.sites.merge import merge
 
     with narrate("merging") as progress:
         shares = [parse_weight(word) for word in weights.split(",")] if weights else []

@@ -79,7 +79,7 @@ def experts(
     from finetune.experts.adapter import make_experts, render_experts
     from finetune.experts.training import Experts
     from finetune.sft import Knobs
-    from finetune.site import Order
+    from finetune.sites.adapter import Order
 
     wanted = Experts(how, by, tuple(expert or ()), count, top_k)
     knobs = Knobs(

@@ -27,7 +27,7 @@ def export(
     settings: "Settings",
 ) -> None:
     """Write an adapter, signed, for `finetune federate` elsewhere; texts that it learned from stay."""
-    from finetune.federate import export_adapter
+    from finetune.sites.federate import export_adapter
 
     made = export_adapter(settings.home, adapter, key, out)
     if made.new_key:
@@ -68,7 +68,7 @@ def federate(
     result."""
     from assistant.llm.adapters import read_card
     from assistant.pocket import POCKET
-    from finetune.federate import federate as merge_packets
+    from finetune.sites.federate import federate as merge_packets
 
     folder = base or read_card(POCKET).find_base(POCKET)
     shares = [parse_weight(word) for word in weights.split(",")] if weights else []

@@ -80,14 +80,14 @@ def refresh(
         return
     if quiet is not None:
         from assistant.session import read_plant
-        from finetune.quiet import refresh_from_quiet, render_quieted
+        from finetune.sites.quiet import refresh_from_quiet, render_quieted
 
         with narrate("scoring") as scored:
             plant = read_plant(settings)
             fitted = refresh_from_quiet(quiet, site, settings.home, plant, false_share, scored)
         typer.echo(render_quieted(fitted))
         return
-    from finetune.refresh import Order, refresh_on_labels, render_refreshed
+    from finetune.sites.refresh import Order, refresh_on_labels, render_refreshed
     from finetune.sft import Knobs
 
     parts = (how, plants, per_label, replayed, most_forgotten, tuple(exclude or ()))

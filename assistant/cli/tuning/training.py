@@ -91,7 +91,7 @@ def sft(
 ) -> None:
     """Tune an adapter for a site on its labelled captures; `classify --site` uses it from then on."""
     from finetune.sft import Knobs
-    from finetune.site import Order, make_site_adapter, render_made
+    from finetune.sites.adapter import Order, make_site_adapter, render_made
 
     chosen: Method = "qlora" if qlora else method
     knobs = Knobs(

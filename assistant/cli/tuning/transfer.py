@@ -12,7 +12,7 @@ from assistant.cli.tuning.options import Epochs, Excluded, MaxMinutes, Replace, 
 if TYPE_CHECKING:
     from assistant.settings import Settings
 
-# Written out, since finetune.transfer imports torch.
+# Written out, since finetune.sites.transfer imports torch.
 Technique = Literal["new-output-layer", "layer-freezing", "reduced-learning-rate"]
 
 
@@ -50,8 +50,8 @@ def transfer(
     """Move a tuned model to a new network by few labelled captures; `classify --site` uses it then."""
     from assistant.pocket import POCKET
     from finetune.sft import Knobs
-    from finetune.site import render_made
-    from finetune.transfer import Move, transfer_adapter
+    from finetune.sites.adapter import render_made
+    from finetune.sites.transfer import Move, transfer_adapter
 
     parts = (by.replace("-", " "), freeze, method, plants, tuple(exclude or ()), replace)
     move = Move(begin or POCKET, tuple(data), site, family, *parts)

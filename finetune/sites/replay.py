@@ -21,7 +21,7 @@ from assistant.llm.adapters import AdapterCard
 from finetune.dataset import is_simulated
 from finetune.recipe import Recipe
 from finetune.recorded import RECORDED, list_recorded, read_recorded
-from finetune.site_captures import KINDS, Split, render_captures
+from finetune.sites.captures import KINDS, Split, render_captures
 from traffic.errors import UserError
 
 KEPT = "texts.parquet"
@@ -32,7 +32,7 @@ _EMPTY = pd.DataFrame(columns=_COLUMNS)
 
 @dataclass(frozen=True)
 class Old:
-    """Texts of before, with the columns of `finetune.site_captures.make_site_texts`.
+    """Texts of before, with the columns of `finetune.sites.captures.make_site_texts`.
 
     Attributes:
         train: what the adapter learned, or plants like it.

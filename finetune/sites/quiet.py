@@ -29,7 +29,7 @@ from assistant.registry import (
     load_registered,
     register,
 )
-from finetune.cards import relative_base, today
+from finetune.sites.cards import relative_base, today
 from traffic.errors import UserError
 from traffic.labels import NORMAL
 from traffic.plant import Plant

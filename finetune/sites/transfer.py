@@ -29,10 +29,10 @@ from assistant.pocket import POCKET
 from assistant.registry import check_name, check_single
 from finetune.bases import Method
 from finetune.dataset import balance_texts, count_texts
-from finetune.merge import fold
-from finetune.replay import knows_directions
+from finetune.sites.merge import fold
+from finetune.sites.replay import knows_directions
 from finetune.sft import Knobs, train
-from finetune.site import Made, Order, make_site_adapter
+from finetune.sites.adapter import Made, Order, make_site_adapter
 from traffic.errors import UserError
 
 TECHNIQUES = ("new output layer", "layer freezing", "reduced learning rate")
@@ -83,11 +83,11 @@ def transfer_adapter(
         move: what and where.
         knobs: epochs, batch, minutes, patience and seed; the rest follows from the technique.
         home: the folder of state.
-        progress: as `finetune.site.make_site_adapter` calls it.
+        progress: as `finetune.sites.adapter.make_site_adapter` calls it.
 
     Raises:
         UserError: the adapter does not fit this release or the technique, or as
-            `finetune.site.make_site_adapter`.
+            `finetune.sites.adapter.make_site_adapter`.
     """
     check_name(move.site, "site")
     check_name(move.family, "family")

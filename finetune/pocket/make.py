@@ -37,11 +37,11 @@ from finetune.dataset import (
     read_texts,
     vary_texts,
 )
-from finetune.pretrain import Phase, build_model, pretrain
+from finetune.pocket.pretrain import Phase, build_model, pretrain
 from finetune.recipe import Draw, Recipe
 from finetune.sft import tune
 from finetune.stages import claim_folder, make_once
-from finetune.tokenizer import build_tokenizer
+from finetune.pocket.tokenizer import build_tokenizer
 from prompts.messages import ANSWERS
 from prompts.window_text import vocabulary
 from traffic.labels import LABELS, NORMAL

@@ -1,6 +1,6 @@
 """Choose what windows' texts say: the facts that help most, and where their levels part.
 
-    python -m finetune.choose_facts --data FOLDER      writes prompts/window_facts.csv
+    python -m finetune.pocket.choose_facts --data FOLDER      writes prompts/window_facts.csv
 
     plants, captures ─▶ all candidates of drawn windows ─▶ XGBoost's gain ─▶ facts ─▶ quantiles
 
@@ -34,7 +34,7 @@ _LEAST_SHARE = 0.03
 _PLANTS = 400
 _PER_LABEL = 12  # windows of a simulated plant; three times as many are normal
 _PER_LABEL_REAL = 300
-_FILE = Path(__file__).parents[1] / "prompts" / "window_facts.csv"
+_FILE = Path(__file__).parents[2] / "prompts" / "window_facts.csv"
 
 
 def draw_candidates(name: str, captures: Captures, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
@@ -109,7 +109,7 @@ def render_facts(names: Sequence[str], edges: np.ndarray) -> str:
 
 def main() -> None:
     """Draw, choose and write."""
-    parser = argparse.ArgumentParser(prog="python -m finetune.choose_facts")
+    parser = argparse.ArgumentParser(prog="python -m finetune.pocket.choose_facts")
     parser.add_argument("--data", type=Path, action="append", default=[])
     parser.add_argument("--exclude", action="append", default=[])
     parser.add_argument("--facts", type=int, default=FACTS)

@@ -36,12 +36,12 @@ from assistant.registry import (
 )
 from finetune.bases import WHOLE, Method
 from finetune.calibrate import calibrate_model, measure_windows, score_texts
-from finetune.cards import list_options, load_tuned, place_weights, round_metrics, write_tuned
-from finetune.merge import fold
+from finetune.sites.cards import list_options, load_tuned, place_weights, round_metrics, write_tuned
+from finetune.sites.merge import fold
 from finetune.recipe import read_recipe
-from finetune.replay import KEPT, Old, gather_old, knows_directions, split_kept, write_kept
+from finetune.sites.replay import KEPT, Old, gather_old, knows_directions, split_kept, write_kept
 from finetune.sft import Knobs, train
-from finetune.site_captures import (
+from finetune.sites.captures import (
     draw_examples,
     find_captures,
     make_site_texts,

@@ -37,7 +37,7 @@ from assistant.registry import (
     register,
 )
 from finetune.calibrate import Calibration, calibrate_model, measure_windows, score_texts
-from finetune.cards import (
+from finetune.sites.cards import (
     list_options,
     load_tuned,
     name_base,
@@ -49,9 +49,9 @@ from finetune.cards import (
 from finetune.dataset import is_simulated
 from finetune.examples import full_answer, read_direction_words
 from finetune.recipe import Recipe, read_recipe
-from finetune.replay import knows_directions, split_kept, write_kept
+from finetune.sites.replay import knows_directions, split_kept, write_kept
 from finetune.sft import Knobs, Tuned, train
-from finetune.site_captures import (
+from finetune.sites.captures import (
     Split,
     choose_phases,
     draw_examples,
@@ -92,7 +92,7 @@ class Order:
         replace: an adapter of this name may give way.
         learned: captures that ``base`` or ``begin`` had learned from; the card names them too.
         directions: whether to learn who did it to whom; not from a model that knows labels but no
-            directions, see `finetune.replay.knows_directions`.
+            directions, see `finetune.sites.replay.knows_directions`.
         made_by: the command, where another one than `finetune sft` gave the order.
         spread: accelerate's configuration to train in several processes by, see `finetune.spread`.
     """
@@ -285,7 +285,7 @@ def tune_phase(
     Args:
         folder: gets the weights, and how it went.
         base: the base model's folder.
-        rows: texts to learn from, as `finetune.site_captures.make_site_texts` has them.
+        rows: texts to learn from, as `finetune.sites.captures.make_site_texts` has them.
         held_out: of other captures: they say when it ends.
         begin: an adapter's folder to go on from.
         steps: keeps checkpoints.
@@ -358,7 +358,7 @@ def make_site_card(
 
     Args:
         order: what was made; its family and command are known by now.
-        placed: from `finetune.cards.place_weights`.
+        placed: from `finetune.sites.cards.place_weights`.
         calibration: on the captures held out.
         split: which capture was for what.
         metrics: measures by name; those that are numbers are kept.

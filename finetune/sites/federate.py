@@ -40,8 +40,8 @@ from assistant.registry import (
     list_registered,
     register,
 )
-from finetune.cards import relative_base
-from finetune.merge import How, merge
+from finetune.sites.cards import relative_base
+from finetune.sites.merge import How, merge
 from traffic.errors import UserError
 from traffic.files import SUMS, read_text, write_sums, write_text
 
@@ -128,14 +128,14 @@ def federate(
         base: the base that all of them belong to.
         site: whose the result is.
         family: its name there.
-        how: exactly, or as small as its largest part, see `finetune.merge`.
+        how: exactly, or as small as its largest part, see `finetune.sites.merge`.
         weights: of each, by default equal and 1 together.
         data: labelled captures to calibrate on, which none of them learned from.
         progress: of the reading of captures.
 
     Raises:
         UserError: a packet is not signed by a trusted key, changed, of another base or release, two
-            are of one name, or as `finetune.merge.merge`.
+            are of one name, or as `finetune.sites.merge.merge`.
     """
     check_name(site, "site")
     check_free(home, site, check_name(family, "family"))

@@ -1,0 +1,1 @@
+"""Adapters of sites: made, moved, followed, merged, sent and taken."""
