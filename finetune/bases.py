@@ -88,6 +88,8 @@ def load_trainable(
     set_verbosity_error()  # it warns its developers of tied weights and of file times
     # On import through peft, bitsandbytes tells of kernels that would have to be fetched.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    # At the end of each look at held-out texts accelerate tells its developers of remainders.
+    logging.getLogger("accelerate").setLevel(logging.WARNING)
     source = begin if begin is not None and method == "full" else base
     try:
         config = AutoConfig.from_pretrained(source, **_HERE)
