@@ -25,9 +25,9 @@ import torch
 from accelerate.commands.config.config_args import load_config_from_file
 
 from assistant.offline import go_offline
-from finetune.sites.cards import TUNED, read_tuned, write_tuned
 from finetune.pace import find_checkpoint
 from finetune.sft import Knobs, Tuned, train
+from finetune.sites.cards import TUNED, read_tuned, write_tuned
 from traffic.errors import UserError
 from traffic.files import write_text
 

@@ -17,8 +17,8 @@ from assistant.llm.adapters import read_card, write_card
 from assistant.llm.local import LocalLLM
 from assistant.llm.weights import fingerprint_weights
 from assistant.registry import draft_folder, list_registered, load_registered, register
-from finetune.sites.cards import relative_base
 from finetune.convert import make_base
+from finetune.sites.cards import relative_base
 from finetune.sites.merge import merge
 from prompts.messages import ANSWERS, classification_prompt
 from traffic.errors import UserError

@@ -17,11 +17,11 @@ from assistant.pocket import POCKET
 from assistant.registry import find_folder, load_registered
 from finetune.bases import load_trainable
 from finetune.recipe import read_recipe
-from finetune.sites.refresh import Change, Order, judge, refresh_on_labels, render_refreshed
-from finetune.sites.replay import KEPT, gather_old, knows_directions
 from finetune.sft import Knobs
 from finetune.sites.adapter import Order as SiteOrder
 from finetune.sites.adapter import make_site_adapter
+from finetune.sites.refresh import Change, Order, judge, refresh_on_labels, render_refreshed
+from finetune.sites.replay import KEPT, gather_old, knows_directions
 from traffic.errors import UserError
 
 QUICK = Knobs(rank=4, epochs=1, batch=8, learning_rate=1e-3)

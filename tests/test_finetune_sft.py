@@ -13,8 +13,8 @@ from assistant.llm.seq2seq import Seq2SeqLLM
 from finetune.bases import can_pack, load_trainable
 from finetune.examples import IGNORED, make_examples
 from finetune.pace import find_checkpoint
-from finetune.sft import Knobs, train
 from finetune.pocket.tokenizer import build_tokenizer
+from finetune.sft import Knobs, train
 from prompts.messages import ANSWERS, classification_prompt
 from prompts.window_text import vocabulary
 from traffic.errors import UserError

@@ -13,9 +13,9 @@ from tiny_models import build_model as build_random
 from assistant.llm.local import LocalLLM
 from finetune.calibrate import score_texts
 from finetune.pocket.pretrain import Phase, Shape, build_model, pretrain
+from finetune.pocket.tokenizer import build_tokenizer
 from finetune.recipe import POCKET, read_recipe
 from finetune.sft import tune
-from finetune.pocket.tokenizer import build_tokenizer
 from prompts.messages import ANSWERS
 from prompts.window_text import LEVELS, vocabulary
 from traffic.errors import UserError

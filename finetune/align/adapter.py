@@ -42,6 +42,9 @@ from finetune.align.reward_model import keep_reward, load_reward
 from finetune.align.rewards import CHECKED
 from finetune.align.trainers import How, Knobs, Reward, align, train_reward
 from finetune.calibrate import calibrate_model
+from finetune.recipe import Recipe, read_recipe
+from finetune.recorded import RECORDED, list_recorded, read_recorded
+from finetune.sites.captures import find_captures, make_site_texts
 from finetune.sites.cards import (
     list_options,
     load_tuned,
@@ -50,9 +53,6 @@ from finetune.sites.cards import (
     round_metrics,
     write_tuned,
 )
-from finetune.recipe import Recipe, read_recipe
-from finetune.recorded import RECORDED, list_recorded, read_recorded
-from finetune.sites.captures import find_captures, make_site_texts
 from finetune.stages import Progress, claim_folder, digest_marks, make_once, remove_runs, silent
 from traffic.errors import UserError
 from traffic.files import write_text

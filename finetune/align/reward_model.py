@@ -17,8 +17,8 @@ from assistant.llm.weights import HERE
 from finetune.align.preferences import Parts, choose_rivals, encode_answers
 from finetune.align.rewards import read_answer
 from finetune.calibrate import score_texts
-from finetune.sites.cards import TUNED, round_metrics, today
 from finetune.examples import encode_prompts
+from finetune.sites.cards import TUNED, round_metrics, today
 from traffic.errors import UserError
 from traffic.files import write_text
 from traffic.labels import LABELS

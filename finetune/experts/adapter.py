@@ -30,7 +30,6 @@ from assistant.registry import (
     register,
 )
 from finetune.calibrate import Calibration, calibrate_model, measure_windows, score_texts
-from finetune.sites.cards import name_base, place_weights, read_tuned
 from finetune.experts.compute import count_tokens, measure_speed
 from finetune.experts.families import FAMILIES
 from finetune.experts.mixtral import check_halves
@@ -39,6 +38,7 @@ from finetune.recipe import Recipe, read_recipe
 from finetune.sft import Knobs
 from finetune.sites.adapter import Order, check_order, list_marks, make_site_card
 from finetune.sites.captures import Split, find_captures, make_site_texts, split_captures
+from finetune.sites.cards import name_base, place_weights, read_tuned
 from finetune.stages import Progress, claim_folder, digest_marks, remove_runs, silent
 from traffic.errors import UserError
 

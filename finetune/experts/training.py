@@ -19,7 +19,6 @@ from assistant.llm.remembered import Scorer
 from assistant.registry import is_routed
 from assistant.routed import RoutedLLM, Routing
 from finetune.bases import Method
-from finetune.sites.cards import write_tuned
 from finetune.experts.compute import Compute, count_compute
 from finetune.experts.families import By, choose_families
 from finetune.experts.mixtral import serve_quietly, upcycle
@@ -28,6 +27,7 @@ from finetune.experts.shares import Shares, measure_mixtral, measure_routed
 from finetune.sft import Knobs, Tuned
 from finetune.sites.adapter import tune_phase
 from finetune.sites.captures import draw_examples
+from finetune.sites.cards import write_tuned
 from finetune.stages import Progress, make_once, silent
 
 How = Literal["xlora", "arrow", "mixtral"]

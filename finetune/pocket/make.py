@@ -38,10 +38,10 @@ from finetune.dataset import (
     vary_texts,
 )
 from finetune.pocket.pretrain import Phase, build_model, pretrain
+from finetune.pocket.tokenizer import build_tokenizer
 from finetune.recipe import Draw, Recipe
 from finetune.sft import tune
 from finetune.stages import claim_folder, make_once
-from finetune.pocket.tokenizer import build_tokenizer
 from prompts.messages import ANSWERS
 from prompts.window_text import vocabulary
 from traffic.labels import LABELS, NORMAL

@@ -37,19 +37,9 @@ from assistant.registry import (
     register,
 )
 from finetune.calibrate import Calibration, calibrate_model, measure_windows, score_texts
-from finetune.sites.cards import (
-    list_options,
-    load_tuned,
-    name_base,
-    place_weights,
-    read_tuned,
-    round_metrics,
-    write_tuned,
-)
 from finetune.dataset import is_simulated
 from finetune.examples import full_answer, read_direction_words
 from finetune.recipe import Recipe, read_recipe
-from finetune.sites.replay import knows_directions, split_kept, write_kept
 from finetune.sft import Knobs, Tuned, train
 from finetune.sites.captures import (
     Split,
@@ -60,6 +50,16 @@ from finetune.sites.captures import (
     split_captures,
     stamp_files,
 )
+from finetune.sites.cards import (
+    list_options,
+    load_tuned,
+    name_base,
+    place_weights,
+    read_tuned,
+    round_metrics,
+    write_tuned,
+)
+from finetune.sites.replay import knows_directions, split_kept, write_kept
 from finetune.spread import check_spread, train_spread
 from finetune.stages import Progress, claim_folder, digest_marks, make_once, remove_runs, silent
 from traffic.errors import UserError

@@ -32,9 +32,9 @@ from assistant.registry import (
 )
 from finetune.bases import load_trainable
 from finetune.calibrate import calibrate_model
-from finetune.sites.cards import relative_base, round_metrics, today
 from finetune.recipe import read_recipe
 from finetune.sites.captures import find_captures, make_site_texts
+from finetune.sites.cards import relative_base, round_metrics, today
 from traffic.errors import UserError
 
 How = Literal["cat", "svd"]

@@ -36,10 +36,7 @@ from assistant.registry import (
 )
 from finetune.bases import WHOLE, Method
 from finetune.calibrate import calibrate_model, measure_windows, score_texts
-from finetune.sites.cards import list_options, load_tuned, place_weights, round_metrics, write_tuned
-from finetune.sites.merge import fold
 from finetune.recipe import read_recipe
-from finetune.sites.replay import KEPT, Old, gather_old, knows_directions, split_kept, write_kept
 from finetune.sft import Knobs, train
 from finetune.sites.captures import (
     draw_examples,
@@ -48,6 +45,9 @@ from finetune.sites.captures import (
     split_captures,
     stamp_files,
 )
+from finetune.sites.cards import list_options, load_tuned, place_weights, round_metrics, write_tuned
+from finetune.sites.merge import fold
+from finetune.sites.replay import KEPT, Old, gather_old, knows_directions, split_kept, write_kept
 from finetune.stages import Progress, claim_folder, make_once, silent
 from traffic.errors import UserError
 

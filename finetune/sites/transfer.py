@@ -29,10 +29,10 @@ from assistant.pocket import POCKET
 from assistant.registry import check_name, check_single
 from finetune.bases import Method
 from finetune.dataset import balance_texts, count_texts
-from finetune.sites.merge import fold
-from finetune.sites.replay import knows_directions
 from finetune.sft import Knobs, train
 from finetune.sites.adapter import Made, Order, make_site_adapter
+from finetune.sites.merge import fold
+from finetune.sites.replay import knows_directions
 from traffic.errors import UserError
 
 TECHNIQUES = ("new output layer", "layer freezing", "reduced learning rate")

@@ -87,8 +87,8 @@ def refresh(
             fitted = refresh_from_quiet(quiet, site, settings.home, plant, false_share, scored)
         typer.echo(render_quieted(fitted))
         return
-    from finetune.sites.refresh import Order, refresh_on_labels, render_refreshed
     from finetune.sft import Knobs
+    from finetune.sites.refresh import Order, refresh_on_labels, render_refreshed
 
     parts = (how, plants, per_label, replayed, most_forgotten, tuple(exclude or ()))
     knobs = Knobs(epochs=epochs, max_minutes=max_minutes, seed=seed)
