@@ -48,6 +48,7 @@ _ANOMALIES = tuple(label for label in LABELS if label != NORMAL)
 _FIRST_SEED = 60_000
 _PLANTS = 6  # of a site: four for its own run, one to calibrate what is merged, one to measure
 _LEAST = 4
+_ATTACKED = 800  # texts of each side at most
 _AT_FALSE = 0.01  # of windows that were not learned from, those taken for learned
 _FAMILY = "own"
 _HUB = "hub"
@@ -268,6 +269,7 @@ def attack(learned: pd.DataFrame, other: pd.DataFrame, llm: Scorer, base: Scorer
         raise UserError(
             "every text was learned from, or none; expected some of each; give longer captures"
         )
+    mine, others = (one.sample(min(len(one), _ATTACKED), random_state=0) for one in (mine, others))
     rows = pd.concat([mine, others], ignore_index=True)
     is_mine = np.arange(len(rows)) < len(mine)
     after, before = _likelihoods(rows, llm), _likelihoods(rows, base)
