@@ -378,6 +378,17 @@ def test_calls_that_nobody_answers_are_a_dead_service_or_a_dead_controller(
     assert judge(one, verdict_table(said), one.facts) == standing
 
 
+def test_two_servers_that_fail_one_client_are_two_incidents():
+    failing = [
+        flow(t, A, server, port, "REJ")
+        for server, port in ((S, 502), (B, 1883))
+        for t in range(0, 300, 5)
+    ]
+    alive = [flow(t, one, "10.0.0.20", 123) for one in (S, B) for t in range(0, 300, 20)]
+    found = incidents_of({A: ("v" * 25, "target")}, capture_of([*failing, *alive]))
+    assert sorted(one.device for one in found) == [B, S]
+
+
 def test_a_known_service_of_the_plant_is_no_controller():
     talks = [flow(t, A, S, 1883, service="mqtt") for t in range(0, 100, 10)]
     said = {A: ("cccccc", "source")}

@@ -321,6 +321,27 @@ def test_who_reaches_nothing_outside_while_others_do(tmp_path, reaches, found):
     assert [kind_of(hit.fact) for hit in hits] == found
 
 
+def _sent_again(heard_s: float) -> list[Frame]:
+    """A client sends a segment again and again; its server speaks until some second."""
+    frames = [
+        (2.0 * at, ethernet(tcp_packet("PA", 1, b"hello", sport=40000, dport=502)))
+        for at in range(60)
+    ]
+    back = {"src": SERVER, "dst": CLIENT, "sport": 502, "dport": 40000}
+    spoken = [
+        (2.0 * at + 1, ethernet(tcp_packet("A", 1, b"", ack=1, **back)))
+        for at in range(60)
+        if 2 * at < heard_s
+    ]
+    return [*frames, *spoken]
+
+
+@pytest.mark.parametrize(("heard_s", "lossy"), [(120, True), (8, False)])
+def test_who_is_off_loses_no_packets(tmp_path, heard_s, lossy):
+    kinds = {kind for kind, *_ in _found(_view(tmp_path, _sent_again(heard_s)))}
+    assert ("sent_again" in kinds) == lossy
+
+
 # ---- GOOSE ----
 
 

@@ -1,5 +1,7 @@
 """Is there trouble of a kind: yes with its evidence, no only where all were judged."""
 
+from dataclasses import replace
+
 import pytest
 from bottling_line import beacon, make_analysis
 
@@ -80,3 +82,39 @@ def test_what_to_do_about_a_kind_of_trouble_is_said_of_that_trouble():
 )  # fmt: skip
 def test_other_questions_are_answered_by_their_own_queries(question):
     assert "kind of trouble" not in answer(question, make_analysis()).text
+
+
+@pytest.mark.parametrize(
+    ("question", "kinds"),
+    [
+        ("which devices fell off the network together?", "silent device"),
+        ("is cam-1 talking to the right machine?", "claimed address"),
+        ("two machines with the same address?", "claimed address"),
+        ("who tries to get into the broker?", "login attempts"),
+    ],
+)
+def test_trouble_is_understood_in_other_words(question, kinds):
+    said = answer(question, make_analysis(()))
+    assert f"no sign of this kind of trouble ({kinds})" in said.cause.replace("No sign", "no sign")
+
+
+def test_one_that_scans_is_not_cleared_of_infection():
+    said = answer("is cam-1 infected?", make_analysis((replace(beacon(), label="recon"),)))
+    begin = "Cannot tell: no sign of this kind of trouble (beacon to a controller of malware)"
+    assert said.cause.startswith(begin)
+    assert "it is the source of another kind (" in said.cause
+    assert said.standing == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("question", "begin"),
+    [
+        ("is everything ok?", "No"), ("was anything unusual?", "Yes"),
+        ("did anything stop working?", "Yes"), ("ist etwas auffaellig?", "Yes"),
+    ],
+)  # fmt: skip
+def test_yes_is_the_answer_to_whether_something_is_wrong(question, begin):
+    said = answer(question, make_analysis((beacon(sessions=4.0),)))
+    assert said.cause.startswith(begin)
+    well = answer(question, make_analysis((), label="normal"))
+    assert not well.cause.startswith(begin if begin == "No" else "Yes")

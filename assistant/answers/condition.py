@@ -1,5 +1,6 @@
 """Is it ok, what is wrong, since when, who else: how a device or the plant is doing."""
 
+import re
 from dataclasses import dataclass
 
 from assistant.answers.asked import Answer, Asked, Reply, begin, say
@@ -30,13 +31,15 @@ def answer_health(asked: Asked, headline: Fact) -> Answer:
     """Whether a device, or all of them, is well; an all-clear is the diagnosis's alone to give."""
     found = asked.found
     if found.incident is not None:
-        reply: Reply = "unclear" if found.standing == "inconclusive" else "no"
+        # "was anything unusual?" asks the other way round.
+        bad: Reply = "yes" if asked.query.negative else "no"
+        reply: Reply = "unclear" if found.standing == "inconclusive" else bad
         return Answer(begin(headline, reply), found.facts, whole=True)
     unclear = found.standing != "normal"
     facts = found.facts
     if not asked.device and not unclear:
         facts = (say("judged_count", well=judge_all(asked.analysis).well), *asked.sensor)
-    return Answer(begin(headline, "unclear" if unclear else asked.reply(True)), facts, whole=True)
+    return Answer(begin(headline, "unclear" if unclear else asked.is_well(True)), facts, whole=True)
 
 
 def answer_why(asked: Asked, headline: Fact) -> Answer | None:
@@ -185,17 +188,22 @@ def _is_affected(asked: Asked, device: str, incidents: list[Incident]) -> Answer
     )
 
 
+_BY_TIME = re.compile(r"order of time|time ?line|chronolog\w*|reihenfolge|orden cronologico")
+
+
 def answer_incidents(asked: Asked) -> Answer:
-    """Every incident, the worst first, then what was judged and what could not be."""
+    """Every incident, the worst or the earliest first, then what was judged and what could not be."""
     incidents = worst_first(list(asked.analysis.incidents))
+    worst = incidents[0] if incidents else None
     if asked.device:
         own = [one for one in incidents if asked.device in (one.device, *one.peers, *one.related)]
-        incidents = own
+        incidents, worst = own, own[0] if own else None
+    if _BY_TIME.search(asked.query.plain):
+        incidents = sorted(incidents, key=lambda one: one.start_s)
     judged = judge_all(asked.analysis)
-    if not incidents:
+    if worst is None:
         return Answer(judged.line, asked.sensor)
     facts = [describe_incident(one, asked) for one in incidents[:_MOST]]
-    worst = incidents[0]
     line = say("incidents", n=len(incidents), name=asked.view.name_of(worst.device))
     if len(incidents) > _MOST:
         facts.append(say("incidents_more", n=len(incidents) - _MOST))

@@ -11,7 +11,9 @@ from assistant.detection.rules.conversation import word_code
 from assistant.facts.fact import Fact, Value, listed
 from assistant.questions.entities import list_machines
 from traffic.capture import SAMPLE_S
+from traffic.plant import is_group
 
+_MOST_TALKERS = 5
 _TIMES = re.compile(r"how (often|many times)|wie oft|cuantas veces")
 _JUDGED = ("answered", "refused", "unanswered")
 _REQUESTS = (*_JUDGED, "unseen", "told")
@@ -28,7 +30,13 @@ def answer_count(asked: Asked, headline: Fact) -> Answer:
         return Answer(say("capture_span", **values), asked.sensor)
     if not measure and (told := _count_code(asked)) is not None:
         return told
-    if measure in ("refused", "unanswered", "writes", "requests", "delay"):
+    if measure == "codes":
+        return _codes(asked)
+    if measure == "talkers":
+        return _talkers(asked)
+    if measure == "left":
+        return _left(asked)
+    if measure in ("failed", "refused", "unanswered", "writes", "requests", "delay"):
         return _requests(asked, measure)
     if measure == "retransmitted":
         return _resent(asked)
@@ -99,13 +107,16 @@ def _requests(asked: Asked, measure: str) -> Answer:
         return Answer(say("count_unread", "unclear", name=asked.name), asked.found.facts)
     if measure == "delay":
         return _delay(asked, rows)
-    if measure in ("refused", "unanswered"):  # of those whose outcome was seen
+    if measure in ("failed", "refused", "unanswered"):  # of those whose outcome was seen
         rows = rows[rows["outcome"].isin(_JUDGED) | (rows["code"] > 0)]
         if rows.empty:
             return Answer(say("count_unseen", "unclear", name=asked.name), asked.sensor)
+    refused = (rows["outcome"] == "refused") | (rows["code"] > 0)
+    unanswered = rows["outcome"] == "unanswered"
     part = {
-        "refused": rows[(rows["outcome"] == "refused") | (rows["code"] > 0)],
-        "unanswered": rows[rows["outcome"] == "unanswered"],
+        "failed": rows[refused | unanswered],
+        "refused": rows[refused],
+        "unanswered": rows[unanswered],
         "writes": rows[rows["kind"].isin(["write", "control"])],
         "requests": rows,
     }[measure]
@@ -114,26 +125,16 @@ def _requests(asked: Asked, measure: str) -> Answer:
         "n": len(part),
         "asked": len(rows),
         "part_share": len(part) / len(rows),
+        "refused": int(refused.sum()),
+        "unanswered": int(unanswered.sum()),
     }
     facts = tuple(describe_requests(part if len(part) else rows, asked.view, refused=True))
-    if measure == "unanswered" and asked.incident is not None:
+    if measure in ("failed", "unanswered") and asked.incident is not None:
         facts += asked.incident.facts[:1]  # attempts that never became a request
     if measure == "refused" and len(part):
-        counts = (
-            part.groupby(["protocol", "code"], observed=True).size().sort_values(ascending=False)
-        )
-        codes = listed(
-            f"{name_times(n)} {word_code(str(p), int(c))}" for (p, c), n in counts.items() if c > 0
-        )
-        return Answer(
-            say(
-                "count_refused_by" if codes else "count_refused",
-                **values,
-                codes=codes,
-                **{f"c{i}": int(n) for i, n in enumerate(counts)},
-            ),
-            facts,
-        )
+        told = _word_codes(part)
+        kind = "count_refused_by" if told["codes"] else "count_refused"
+        return Answer(say(kind, **values, **told), facts)
     if measure in ("requests", "writes") and len(part):
         step = (
             part.sort_values("ts")
@@ -144,6 +145,72 @@ def _requests(asked: Asked, measure: str) -> Answer:
         if pd.notna(step) and len(part) > 2:
             return Answer(say(f"count_{measure}_every", **values, every_s=float(step)), facts)
     return Answer(say(f"count_{measure}", **values), facts)
+
+
+def _word_codes(refused: pd.DataFrame) -> dict[str, Value]:
+    """The codes of refusals in words, the most frequent first, and how often each came."""
+    counts = refused.groupby(["protocol", "code"], observed=True).size()
+    counts = counts.sort_values(ascending=False)
+    codes = listed(
+        f"{name_times(n)} {word_code(str(p), int(c))}" for (p, c), n in counts.items() if c > 0
+    )
+    return {"codes": codes} | {f"c{i}": int(n) for i, n in enumerate(counts)}
+
+
+def _codes(asked: Asked) -> Answer:
+    """The codes with which a device refuses, or those of the plant."""
+    rows = _pick(asked)
+    rows = rows[rows["code"] > 0]
+    if rows.empty:
+        return Answer(say("count_no_code", name=asked.name), asked.found.facts)
+    facts = tuple(describe_requests(rows, asked.view, refused=True))
+    return Answer(say("count_codes", name=asked.name, **_word_codes(rows)), facts)
+
+
+def _talkers(asked: Asked) -> Answer:
+    """Who moves the most bytes, the largest first."""
+    view = asked.view
+    rows = pd.concat([view.flows_of(one) for one in sorted(view.local)], keys=sorted(view.local))
+    each = rows.groupby(level=0)[["sent_bytes", "got_bytes"]].sum()
+    each["both"] = each.sum(axis=1)
+    each = each.sort_values("both", ascending=False).head(_MOST_TALKERS)
+    facts = tuple(
+        say(
+            "talker", name=view.name_of(str(one)), both_bytes=int(row["both"]),
+            sent_bytes=int(row["sent_bytes"]), got_bytes=int(row["got_bytes"]),
+        )
+        for one, row in each.iterrows()
+    )  # fmt: skip
+    line = say(
+        "talkers", names=view.name_of(str(each.index[0])), both_bytes=int(each["both"].iloc[0]),
+        all_bytes=int(asked.talks["both_bytes"].sum()), span_s=view.span_s,
+    )  # fmt: skip
+    return Answer(line, facts)
+
+
+def _left(asked: Asked) -> Answer:
+    """What went to addresses outside, and to which the most."""
+    view = asked.view
+    mine = [asked.device] if asked.device else sorted(view.local)
+    rows = pd.concat([view.flows_of(one) for one in mine], keys=mine, names=["device"])
+    rows = rows[~rows["other"].isin(view.own | view.local)].reset_index("device")
+    rows = rows[~rows["other"].map(is_group).astype(bool)]
+    if rows.empty:
+        return Answer(say("left_nothing"), asked.sensor)
+    each = rows.groupby(["device", "other"])[["sent_bytes", "got_bytes"]].sum()
+    each = each.sort_values("sent_bytes", ascending=False)
+    facts = tuple(
+        say(
+            "left_by", name=view.name_of(str(one)), peer=view.name_of(str(other)),
+            sent_bytes=int(row["sent_bytes"]), got_bytes=int(row["got_bytes"]),
+        )
+        for (one, other), row in each.head(_MOST_TALKERS).iterrows()
+    )  # fmt: skip
+    line = say(
+        "left_plant", sent_bytes=int(each["sent_bytes"].sum()), got_bytes=int(each["got_bytes"].sum()),
+        n=int(rows["other"].nunique()), span_s=view.span_s,
+    )  # fmt: skip
+    return Answer(line, (*facts, *asked.sensor))
 
 
 def _delay(asked: Asked, rows: pd.DataFrame) -> Answer:

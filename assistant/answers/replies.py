@@ -9,6 +9,7 @@ from assistant.answers.descriptions import describe_endings, describe_requests
 from assistant.answers.spans import find_end, find_start, is_over
 from assistant.facts.fact import Fact, Value
 from assistant.facts.sensor import find_blindness
+from traffic.plant import is_group
 
 _MOST = 8
 _DNS = 53
@@ -93,6 +94,8 @@ def answer_answers(asked: Asked, headline: Fact) -> Answer:
     name = view.name_of(device)
     if find_blindness(view.quality, device, view.seen_s) in ("one_way", "cut"):
         return Answer(say("answers_unseen", "unclear", name=name), found.facts, whole=True)
+    if asked.query.relation == "outside" and not asked.second:
+        return _reaches_outside(asked, device)
     rows = asked.requests
     rows = rows[rows["server"] == device]
     rows = rows[rows["outcome"].isin(["answered", "refused", "unanswered"])]
@@ -110,6 +113,32 @@ def answer_answers(asked: Asked, headline: Fact) -> Answer:
         }
         return Answer(say("answers_heard", asked.is_well(True), name=name, **values), found.facts)
     return _count_answers(asked, name, rows)
+
+
+def _reaches_outside(asked: Asked, device: str) -> Answer:
+    """Whether what a device opens to outside addresses is answered, and by which it is not."""
+    view = asked.view
+    rows = view.flows_of(device)
+    rows = rows[rows["out"] & ~rows["other"].isin(view.own | view.local)]
+    rows = rows[~rows["other"].map(is_group).astype(bool)]
+    name = view.name_of(device)
+    if rows.empty:
+        return Answer(say("outside_unasked", "unclear", name=name), asked.sensor)
+    got = rows.groupby("other")["answered"].any()
+    vain = [str(one) for one in got.index[~got]]
+    facts = asked.incident.facts if asked.incident else ()
+    if not got.any():
+        line = say("outside_never", asked.is_well(False), name=name, names=view.names_of(vain))
+        return Answer(line, (*facts, *asked.sensor))
+    values: dict[str, Value] = {
+        "name": name,
+        "n": int(got.sum()),
+        "last_time_s": float(rows.loc[rows["answered"], "until_s"].max()),
+        "names": view.names_of(vain or map(str, got.index)),
+        "vain": len(vain),
+    }
+    kind = "outside_partly" if vain else "outside_reached"
+    return Answer(say(kind, "" if vain else asked.is_well(True), **values), (*facts, *asked.sensor))
 
 
 def _fails_to_answer(

@@ -13,6 +13,7 @@ from assistant.diagnosis.standing import Standing, is_unanswered, judge
 from assistant.facts.fact import listed
 from assistant.questions.entities import worst_first
 from assistant.questions.queries import DEVICE, Query
+from traffic.labels import ATTACKS
 
 # These ask for something else, whatever trouble they name.
 _OTHERS = frozenset(
@@ -80,6 +81,17 @@ def _deny(asked: Asked, labels: Sequence[str], device: str) -> Answer:
     """Nothing of the kind was found: "no" only where all were judged and the sensor saw."""
     kinds = listed(dict.fromkeys(read_playbook(label).short for label in labels))
     if device:
+        others = [
+            one
+            for one in worst_first(list(asked.analysis.incidents))
+            if one.device == device and one.label in ATTACKS and one.role != "target" and one.facts
+        ]
+        if others:  # "is it infected?" of a device that scans
+            line = say(
+                "trouble_other_at", "unclear", kinds=kinds, name=asked.view.name_of(device),
+                others=read_playbook(others[0].label).short, what=others[0].facts[0].text,
+            )  # fmt: skip
+            return Answer(line, others[0].facts[1:], standing="inconclusive")
         health = judge_health(device, asked.analysis.verdicts, asked.view)
         well, state = health.standing == "normal", name_health(health)
         kind = "trouble_none_at" if well else "trouble_unclear_at"

@@ -237,10 +237,18 @@ def group_by_cause(found: Sequence[Alert]) -> list[list[Alert]]:
             i = parent[i]
         return i
 
+    # Who is to blame by what rules found, for each group: two such stories are not joined by a
+    # suspicion that fits both.
+    blamed: list[set[str]] = [
+        {one.culprit} if one.facts and one.profile.kin == "outage" else set() for one in found
+    ]
     for i, a in enumerate(found):
         for j in range(i):
-            if _is_one_cause(a, found[j]):
-                parent[root(i)] = root(j)
+            here, there = root(i), root(j)
+            apart = blamed[here] and blamed[there] and blamed[here].isdisjoint(blamed[there])
+            if here != there and not apart and _is_one_cause(a, found[j]):
+                parent[here] = there
+                blamed[there] |= blamed[here]
     # What began before a cause is not its effect, nor is what else belongs to that.
     began: dict[int, float] = {}
     for i, one in enumerate(found):
@@ -249,7 +257,9 @@ def group_by_cause(found: Sequence[Alert]) -> list[list[Alert]]:
         (i, j)
         for i, cause in enumerate(found)
         for j, effect in enumerate(found)
-        if _leads_to(cause, effect) and cause.attribution.start_s - began[root(j)] <= _SLACK_S
+        if _leads_to(cause, effect)
+        and cause.attribution.start_s - began[root(j)] <= _SLACK_S
+        and blamed[root(j)] <= {cause.device, *cause.attribution.peers}
     ]
     for i, j in effects:
         parent[root(j)] = root(i)
@@ -275,6 +285,8 @@ def _is_one_cause(a: Alert, b: Alert) -> bool:
         return False
     if _explains(a, b) or _explains(b, a):
         return True
+    if a.facts and b.facts and kin == "outage" and a.label == b.label and a.culprit == b.culprit:
+        return True  # one server that fails several clients
     if a.device == b.device:
         return False  # merge_repeated kept them apart: the same device, but other peers
     if a.label == b.label and first.shared:

@@ -73,7 +73,7 @@ _LOOK_ALIKES = _kinds(
 )
 _DEEDS = _kinds("brute_force recon")
 RULES = (
-    Rule(find_absent_addresses, confirms=_kinds("absent")),
+    Rule(find_absent_addresses, confirms=_kinds("absent"), suggests=_kinds("misled")),
     Rule(find_doubled_addresses, confirms=_kinds("claimant duplicate")),
     Rule(find_mute_resolvers, confirms=_kinds("resolver")),
     Rule(find_failing_services, confirms=_kinds("refusing")),

@@ -23,7 +23,7 @@ _SENTENCES = {
 
 def find_losses(view: TrafficView) -> list[RuleHit]:
     """Pairs whose packets are sent again, more than a hundredth of them and for a while."""
-    resent = view.evidence_of_kind("retransmission")
+    resent = _to_who_is_heard(view.evidence_of_kind("retransmission"), view)
     hits = []
     ends = (
         np.sort(resent[["src", "dst"]].to_numpy(str), axis=1) if len(resent) else np.empty((0, 2))
@@ -60,6 +60,20 @@ def find_losses(view: TrafficView) -> list[RuleHit]:
             RuleHit(str(device), "packet_loss", "both", (fact,), (str(peer),), slots_of(rows))
         )
     return hits
+
+
+def _to_who_is_heard(resent: pd.DataFrame, view: TrafficView) -> pd.DataFrame:
+    """What is sent again to those who send something then: who is off loses no packets."""
+    rows = view.flow_slots
+    heard = pd.MultiIndex.from_frame(
+        pd.concat(
+            [
+                rows.loc[rows[f"{end}_pkts"] > 0, [end, "slot"]].set_axis(["dst", "slot"], axis=1)
+                for end in ("src", "dst")
+            ]
+        ).drop_duplicates()
+    )
+    return resent[pd.MultiIndex.from_frame(resent[["dst", "slot"]]).isin(heard)]
 
 
 def find_spikes(view: TrafficView) -> list[RuleHit]:

@@ -43,6 +43,8 @@ _SENTENCES = {
     "unit_gone": "Unit {unit} behind {server} does not answer: {refused} of {asked:request} of {client} for it since "
     "{since_time_s} got {code}.",
     "units_alive": "In the same time {server} answered for unit {units}.",
+    "unit_changed": "Until then {client} asked unit {unit} for the same and was answered {answered:time}; that unit it "
+    "asks no more.",
     "worked": "Before that, the same request was answered {answered:time}.",
     "works_again": "From {again_time_s} on the same request was answered again.",
     "probe": "{client} tries {server} out: {functions:different function} and {units:unit} in {asked:request}, "
@@ -128,7 +130,27 @@ def _find_gone_unit(
         values: dict[str, Value] = {"server": view.name_of(server)}
         values["units"] = listed(map(str, alive))
         facts.append(make_fact("units_alive", _SENTENCES["units_alive"], values))
-    return make_hit(server, "device_silent", facts, client, gone)
+    before = _find_former_unit(rows, since)
+    if before.empty:
+        return make_hit(server, "device_silent", facts, client, gone)
+    values = {
+        "client": view.name_of(client),
+        "unit": str(before["unit"].mode().iloc[0]),
+        "answered": len(before),
+    }
+    facts.insert(1, make_fact("unit_changed", _SENTENCES["unit_changed"], values))
+    return make_hit(client, "misconfiguration", facts, server, gone)
+
+
+def _find_former_unit(rows: pd.DataFrame, since: pd.DataFrame) -> pd.DataFrame:
+    """Answered requests of one client for the same of another unit, which it asks no more since."""
+    first_s, last_s = since["ts"].min(), since["ts"].max()
+    others = rows[rows["unit"] != since["unit"].iloc[0]]
+    same = others["target"].isin(since["target"]) & others["function"].isin(since["function"])
+    kept = others.loc[others["ts"].between(first_s, last_s), "unit"]
+    before = others[same & (others["ts"] < first_s) & (others["outcome"] == "answered")]
+    before = before[~before["unit"].isin(kept)]
+    return before if len(before) >= _MIN_GONE else before[:0]
 
 
 def _find_wrong(
