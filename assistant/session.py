@@ -28,6 +28,7 @@ from assistant.registry import find_folder, load_registered
 from assistant.settings import Settings
 from knowledge_base.embeddings import SentenceEmbedder
 from knowledge_base.index import Index, ensure_samples, open_index
+from knowledge_base.published import connect, open_published
 from traffic.capture import SAMPLE_S, Capture
 from traffic.device_logs.gather import gather_records, parse_source
 from traffic.device_view import Share, select_share
@@ -249,12 +250,17 @@ def open_verdicts(
 
 
 def open_knowledge(settings: Settings, progress: Callable[[int, int], None] | None = None) -> Index:
-    """The knowledge base of this home, with the shipped manuals and incidents where it is new.
+    """The knowledge base of this home, with the shipped manuals and incidents where it is new; or
+    the published one that ``settings.published`` names.
 
     Raises:
-        UserError: another process owns it, or ``settings.embedder`` holds no sentence model.
+        UserError: another process owns it, ``settings.embedder`` holds no sentence model, or nothing
+            is published there.
     """
     embedder = SentenceEmbedder(settings.embedder) if settings.embedder else None
+    if url := settings.published:
+        client = connect(url, settings.published_key)
+        return open_published(client, url, embedder, settings.examples)
     index = open_index(settings.home, embedder, settings.examples)
     ensure_samples(index, progress)
     return index

@@ -55,6 +55,9 @@ class Settings(BaseSettings):
             plant has documents of its own.
         embedder: folder of the sentence model of the knowledge base, for documents in languages
             that the packaged one does not read; after a change `kb rebuild` makes the vectors anew.
+        published: a Qdrant server on the plant's network (http://HOST:6333) whose published
+            knowledge base is read in the place of the home's.
+        published_key: its API key, where it wants one.
     """
 
     model_config = SettingsConfigDict(env_prefix="FAULTWISE_", extra="forbid", frozen=True)
@@ -73,6 +76,8 @@ class Settings(BaseSettings):
     readings: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_sources)] = ()
     examples: bool | None = None
     embedder: Path | None = None
+    published: str = ""
+    published_key: str = ""
 
 
 def read_settings(**options: object) -> Settings:

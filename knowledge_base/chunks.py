@@ -75,10 +75,11 @@ def make_chunks(document: Document) -> list[Chunk]:
     chunks: dict[str, Chunk] = {}
     for section, offset in _split_pages(document.sections):
         name = " › ".join(section.path) or document.title
-        at = 0
+        letters, at = _Letters(section.text), 0
         for text in _cut(section):
             identity = chunk_id(document.title, name, section.page, text)
-            start, at = _find(text, section.text, at)
+            begin, at = letters.find(text, at)
+            start, end = letters.span(begin, at)
             chunks.setdefault(
                 identity,
                 Chunk(
@@ -89,23 +90,42 @@ def make_chunks(document: Document) -> list[Chunk]:
                     text,
                     document.kind,
                     offset + start,
-                    offset + at,
+                    offset + end,
                 ),
             )
     return list(chunks.values())
 
 
-def _find(text: str, whole: str, after: int) -> tuple[int, int]:
-    """Where a chunk stands in its section, at ``after`` or behind it: from, before. White space
-    may differ, and the first lines may be the header of a table that stands further up."""
-    lines = [line.strip() for line in text.split("\n") if line.strip()]
-    places, at = [], after
-    for line in lines:
-        found = whole.find(line, at)
-        if found >= 0:
-            places.append(found)
-            at = found + len(line)
-    return (min(places), at) if places else (after, after)
+class _Letters:
+    """A section's text without white space, which cutting changes."""
+
+    def __init__(self, text: str) -> None:
+        self._places = [at for at, letter in enumerate(text) if not letter.isspace()]
+        self._text = "".join(text.split())
+
+    def find(self, text: str, after: int) -> tuple[int, int]:
+        """Where a chunk stands at the letter ``after`` or behind it: from, before, in letters.
+
+        It is looked for in parts, since the header of a table is repeated before later rows.
+        """
+        begin, at = None, after
+        for part in re.split(r"\n{2,}", text):
+            whole = "".join(part.split())
+            rows = "".join("".join(part.split("\n")[2:]).split()) if part.startswith("|") else ""
+            for letters in filter(None, (whole, rows)):
+                found = self._text.find(letters, at)
+                if found >= 0:
+                    begin = found if begin is None else begin
+                    at = found + len(letters)
+                    break
+        return after if begin is None else begin, at
+
+    def span(self, begin: int, end: int) -> tuple[int, int]:
+        """The characters of some letters: from, before."""
+        if begin == end:
+            at = self._places[begin] if begin < len(self._places) else 0
+            return at, at
+        return self._places[begin], self._places[end - 1] + 1
 
 
 def _split_pages(sections: Sequence[Section]) -> Iterator[tuple[Section, int]]:

@@ -20,8 +20,9 @@ from safetensors.numpy import save_file
 from knowledge_base.chunks import Chunk, make_chunks
 from knowledge_base.documents import read_documents
 from knowledge_base.languages import to_english
-from knowledge_base.minilm import Embedded, MiniLM, is_minilm
+from knowledge_base.minilm import Embedded, Encode, MiniLM, is_minilm
 from knowledge_base.pieces import find_axes, telling_pieces, to_bytes
+from knowledge_base.scale import PACKAGED, PASSAGES, QUESTIONS, Scale, measure_scale
 from traffic.errors import UserError
 
 _EDGE_BYTES = 65_536
@@ -33,6 +34,11 @@ class Embedder(Protocol):
     @property
     def fingerprint(self) -> str:
         """Names the model and its weights; vectors of different fingerprints cannot be compared."""
+        ...
+
+    @property
+    def scale(self) -> Scale:
+        """How alike the model finds what belongs together, and what does not."""
         ...
 
     def read(self, texts: list[str]) -> list[Embedded]:
@@ -60,6 +66,7 @@ class SentenceEmbedder:
             UserError: the directory has no configuration or no safetensors weights.
         """
         self.path = path or packaged_model()
+        self._passages = 0  # read so far
         if not (self.path / "config.json").is_file() or not list(self.path.glob("*.safetensors")):
             raise UserError(
                 f"{self.path} holds no sentence model; expected config.json and *.safetensors; name another directory"
@@ -86,11 +93,21 @@ class SentenceEmbedder:
 
     def read(self, texts: list[str]) -> list[Embedded]:
         """The unit vectors of passages and those of their word pieces."""
+        self._passages += len(texts)
         return self._read(self._readable(texts), _PASSAGE)
 
     def read_question(self, text: str) -> Embedded:
         """The same of a question."""
         return self._read(self._readable([text]), _QUESTION)[0]
+
+    @cached_property
+    def scale(self) -> Scale:
+        """How alike the model finds what belongs together, and what does not; known of the packaged
+        one."""
+        if self.path == packaged_model():
+            return PACKAGED
+        asked = [self.read_question(question) for question in QUESTIONS]
+        return measure_scale(asked, self.read([*PASSAGES]))
 
     @cached_property
     def english(self) -> bool:
@@ -105,17 +122,38 @@ class SentenceEmbedder:
     @cached_property
     def _read(self) -> Callable[[list[str], Sequence[str]], list[Embedded]]:
         if is_minilm(self.path):
-            minilm = MiniLM(self.path)
-            return lambda texts, _: minilm.read(texts)  # it was taught without prompts
+            return self._read_minilm
         # Imported here, since torch and its kin take four seconds that the packaged model spares.
         from sentence_transformers import SentenceTransformer
 
         model = SentenceTransformer(
-            str(self.path), device="cpu", local_files_only=True, trust_remote_code=False
+            str(self.path),
+            device="cpu",
+            local_files_only=True,
+            trust_remote_code=False,
+            model_kwargs={"dtype": "float32"},  # halves are slow where the processor has none
         )
         return partial(_read_any, model)
 
+    def _read_minilm(self, texts: list[str], prompts: Sequence[str]) -> list[Embedded]:
+        """Read by numpy, and by torch where so many passages came that loading it is worth it; the
+        model was taught without prompts."""
+        if prompts == _QUESTION or self._passages <= _FEW:
+            return self._minilm.read(texts)
+        return self._minilm.read(texts, self._bulk)
 
+    @cached_property
+    def _minilm(self) -> MiniLM:
+        return MiniLM(self.path)
+
+    @cached_property
+    def _bulk(self) -> Encode:
+        from knowledge_base.bulk import Bulk  # imports torch
+
+        return Bulk(self._minilm).encode
+
+
+_FEW = 256  # passages that numpy reads in the time in which torch is imported
 _MANY_LANGUAGES = 60_000
 # The names under which a model's configuration keeps what is to stand before a text ("query: ").
 _QUESTION, _PASSAGE = ("query",), ("passage", "document")
@@ -130,8 +168,10 @@ def _read_any(model: Any, texts: list[str], prompts: Sequence[str]) -> list[Embe
     cut = {"truncation": True, "max_length": model.max_seq_length}
     offsets = model.tokenizer(marked, return_offsets_mapping=True, **cut)["offset_mapping"]
     found = []
-    for text, one, spans in zip(texts, made, offsets, strict=True):
-        places = np.array(spans).reshape(-1, 2) - len(prompt)
+    for text, marked_, one, spans in zip(texts, marked, made, offsets, strict=True):
+        # Pieces of some tokenizers begin with the space before a word.
+        bare = [(end - len(marked_[start:end].lstrip()), end) for start, end in spans]
+        places = np.array(bare, dtype=np.int64).reshape(-1, 2) - len(prompt)
         words = (places[:, 1] > places[:, 0]) & (places[:, 0] >= 0)
         inside = one["attention_mask"].numpy().astype(bool)
         vector = one["sentence_embedding"].numpy()

@@ -99,6 +99,9 @@ class Index:
         self._erase_old_stores()
         self._lock.release()
 
+    def follow(self) -> None:
+        """Take the newest version where another process makes them; here this one does."""
+
     def list(self) -> tuple[Entry, ...]:
         """The documents, sorted by title."""
         return self.manifest.documents
@@ -366,7 +369,7 @@ class Index:
         """Embed and store chunks batch by batch; returns what the manifest is to say of the
         vectors."""
         dimension = 0
-        axes = store.pieces.axes()
+        axes = store.axes()
         axes = made.axes if axes is None else axes
         for begin in range(0, len(chunks), _WRITTEN):
             block = chunks[begin : begin + _WRITTEN]

@@ -20,7 +20,8 @@ from traffic.files import Strict, file_hash, write_text
 
 # What a store holds and how its chunks are cut. A store of another number is made anew from its
 # documents. 2: examples are marked, what a document is about, whole steps, vectors of word pieces.
-FORMAT = 3
+# 4: where a chunk stands is right among equal lines too.
+FORMAT = 4
 
 
 class Entry(Strict):

@@ -5,6 +5,7 @@ sentence-transformers took four seconds. A test holds the vectors to those of se
 """
 
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -33,23 +34,28 @@ class Embedded:
     text: str
 
 
-_AT_ONCE = 8  # texts laid end to end; more fall out of the cache
+# Rows of word pieces to their hidden states, each (n_pieces, hidden).
+Encode = Callable[[list[list[int]]], list[np.ndarray]]
+_AT_ONCE = 16  # texts laid end to end; more fall out of the cache
 _MODULES = ["Transformer", "Pooling", "Normalize"]
 
 
 def is_minilm(folder: Path) -> bool:
-    """Whether a folder holds a model that `MiniLM` computes exactly: BERT, mean pooling, unit length."""
+    """Whether a folder holds a model that `MiniLM` computes exactly: BERT, mean pooling, unit length,
+    taught without prompts."""
     names = ("config.json", "modules.json", "1_Pooling/config.json", "sentence_bert_config.json")
     files = [folder / name for name in (*names, "tokenizer.json", "model.safetensors")]
     if not all(file.is_file() for file in files):
         return False
     config, modules, pooling, _ = (_read(file) for file in files[: len(names)])
+    prompts = folder / "config_sentence_transformers.json"
     return (
         config.get("model_type") == "bert"
         and config.get("hidden_act") == "gelu"
         and config.get("position_embedding_type", "absolute") == "absolute"
         and [one["type"].rpartition(".")[2] for one in modules] == _MODULES
         and [name for name, on in pooling.items() if on is True] == ["pooling_mode_mean_tokens"]
+        and not (prompts.is_file() and any((_read(prompts).get("prompts") or {}).values()))
     )
 
 
@@ -63,8 +69,8 @@ class MiniLM:
     def __init__(self, folder: Path) -> None:
         """Read the weights and the tokenizer of a folder that `is_minilm`."""
         config = _read(folder / "config.json")
-        self._layers, self._heads = config["num_hidden_layers"], config["num_attention_heads"]
-        self._eps = config["layer_norm_eps"]
+        self.layers, self.heads = config["num_hidden_layers"], config["num_attention_heads"]
+        self.eps = config["layer_norm_eps"]
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         longest = _read(folder / "sentence_bert_config.json")["max_seq_length"]
@@ -79,31 +85,35 @@ class MiniLM:
         """Unit vectors of the texts, shape (len(texts), hidden), float32."""
         return np.stack([one.vector for one in self.read(texts)])
 
-    def read(self, texts: list[str]) -> list[Embedded]:
-        """The texts' own vectors and those of their word pieces."""
+    def read(self, texts: list[str], encode: Encode | None = None) -> list[Embedded]:
+        """The texts' own vectors and those of their word pieces.
+
+        Args:
+            texts: as they are to be read.
+            encode: makes the hidden states in the place of `MiniLM.encode`.
+        """
+        encode = encode or self.encode
         found = self._tokenizer.encode_batch(texts)
-        rows = [encoding.ids for encoding in found]
-        order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
-        pieces: dict[int, np.ndarray] = {}
-        # Matrices this small are multiplied faster by one thread: several wait for each other.
-        with threadpool_limits(1, "blas"):
-            for start in range(0, len(order), _AT_ONCE):
-                batch = order[start : start + _AT_ONCE]
-                made = self._encode([rows[row] for row in batch])
-                pieces |= dict(zip(batch, made, strict=True))
+        pieces = encode([encoding.ids for encoding in found])
         return [
             _pool(pieces[row], encoding.offsets, texts[row]) for row, encoding in enumerate(found)
         ]
 
+    def encode(self, rows: list[list[int]]) -> list[np.ndarray]:
+        """Hidden states of each row's word pieces, (n_pieces, hidden)."""
+        # Matrices this small are multiplied faster by one thread: several wait for each other.
+        with threadpool_limits(1, "blas"):
+            return encode_by_length(rows, lambda some: map(self._encode, some))
+
     def _encode(self, rows: list[list[int]]) -> list[np.ndarray]:
-        """Hidden states of each row's word pieces, (n_pieces, hidden); rows lie end to end, so
-        nothing is padded; only attention looks at rows."""
+        """The same of a few rows; they lie end to end, so nothing is padded; only attention looks at
+        rows."""
         ends = np.cumsum([0, *map(len, rows)])
         table = {part: self.weights[f"embeddings.{part}_embeddings.weight"] for part in _TABLES}
         x = table["word"][np.concatenate(rows)]  # (n_tokens, hidden)
         x = x + table["position"][np.concatenate([np.arange(len(row)) for row in rows])]
         x = self._normalise(x + table["token_type"][0], "embeddings.LayerNorm")
-        for layer in range(self._layers):
+        for layer in range(self.layers):
             name = f"encoder.layer.{layer}"
             seen = self._attend(x, ends, f"{name}.attention.self")
             seen = self._linear(seen, f"{name}.attention.output.dense")
@@ -119,12 +129,12 @@ class MiniLM:
 
     def _normalise(self, x: np.ndarray, name: str) -> np.ndarray:
         x = x - x.mean(axis=1, keepdims=True)
-        x /= np.sqrt((x * x).mean(axis=1, keepdims=True) + self._eps)
+        x /= np.sqrt((x * x).mean(axis=1, keepdims=True) + self.eps)
         return x * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]
 
     def _attend(self, x: np.ndarray, ends: np.ndarray, name: str) -> np.ndarray:
         query, key, value = (
-            self._linear(x, f"{name}.{part}").reshape(len(x), self._heads, -1).swapaxes(0, 1)
+            self._linear(x, f"{name}.{part}").reshape(len(x), self.heads, -1).swapaxes(0, 1)
             for part in ("query", "key", "value")
         )  # each (heads, n_tokens, width)
         query = query / np.sqrt(np.float32(query.shape[-1]))
@@ -134,6 +144,21 @@ class MiniLM:
             scores = np.exp(scores - scores.max(axis=2, keepdims=True))
             seen[:, start:end] = scores / scores.sum(axis=2, keepdims=True) @ value[:, start:end]
         return seen.swapaxes(0, 1).reshape(x.shape)
+
+
+def encode_by_length(
+    rows: list[list[int]], encode: Callable[[list[list[list[int]]]], Iterable[list[np.ndarray]]]
+) -> list[np.ndarray]:
+    """Hand rows on in batches of about one length each, and give what comes back in their order."""
+    order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
+    batches = [order[start : start + _AT_ONCE] for start in range(0, len(order), _AT_ONCE)]
+    made = encode([[rows[row] for row in batch] for batch in batches])
+    found = {
+        row: one
+        for batch, of in zip(batches, made, strict=True)
+        for row, one in zip(batch, of, strict=True)
+    }
+    return [found[row] for row in range(len(rows))]
 
 
 def _pool(pieces: np.ndarray, offsets: list[tuple[int, int]], text: str) -> Embedded:

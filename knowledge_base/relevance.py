@@ -13,6 +13,15 @@ what a passage and a question have in common, and in what the question says that
     named      whether one of these is a name: it has digits, capitals or a maker's spelling
     choice     logarithm of how many candidates there were: of many one looks good by chance
 
+What the first passage leaves open tells the fact from the device: of "mean time between failures of
+the edge router" the router's manual holds the router.
+
+    rest          share of the question's telling words that are not in its document's title
+    rest_matched  as ``matched``, of these words alone
+    rest_held     share of these words that it holds as they are written
+    beside        by how much the best passages of its document match each word better
+    beyond        the same of all candidates
+
 Fitted by ``python -m eval.answers.relevance`` (what it does on questions that were held out stands
 in docs/knowledge-base.md): the first four so that passages that answer come first, the others and
 the scale so that the first passage's number is a probability.
@@ -62,24 +71,34 @@ class Weights(NamedTuple):
     unknown: float
     named: float
     choice: float
+    rest: float
+    rest_matched: float
+    rest_held: float
+    beside: float
+    beyond: float
     bias: float
 
 
 OF_PASSAGE = 4  # the first of them; the others are the same for all passages of a question
 WEIGHTS = Weights(
-    meaning=5.0,
-    matched=9.13,
-    counted=2.92,
-    headed=3.43,
-    length=4.59,
-    unknown=-1.53,
-    named=-5.01,
-    choice=-0.77,
-    bias=-11.0,
+    meaning=2.56,
+    matched=4.66,
+    counted=1.59,
+    headed=1.75,
+    length=1.83,
+    unknown=-2.21,
+    named=-3.3,
+    choice=0.33,
+    rest=5.3,
+    rest_matched=5.12,
+    rest_held=-0.69,
+    beside=12.52,
+    beyond=-4.94,
+    bias=-13.8,
 )
-# Of the fitted questions, each judged by weights that were fitted on other documents: at this bound
-# Recall@5 falls by three points, and 85 % of those that nothing answers are refused.
-BOUND = 0.22
+# Of what a manual alone does not answer, judged by weights that saw no question about it, nine of ten
+# are refused at this bound.
+BOUND = 0.49
 
 
 @dataclass(frozen=True)
@@ -147,16 +166,19 @@ def read_asked(
     if not found:
         return None
     kept = [word[0] for word in found]
-    alike = numbers_alike([word.lower() for word in kept])
+    alike = [*numbers_alike([word.lower() for word in kept])]
     terms = [
         frozenset([*word_terms(word.lower()), *numbers])
         for word, numbers in zip(kept, alike, strict=True)
     ]
     concepts = [frozenset(concept_terms(word)) for word in kept]
     codes = tuple(_find_codes(kept))
+    # Of a code that no passage holds the parts mean something else: "N-774" where "N" is a column.
     held = [
         [words.rarity[term] for term in own | named if term in words.rarity]
-        for own, named in zip(terms, concepts, strict=True)
+        if words.rarity.keys() & (code | {*numbers}) or not code
+        else []
+        for own, named, code, numbers in zip(terms, concepts, codes, alike, strict=True)
     ]
     return Asked(
         words=tuple(kept),
@@ -170,18 +192,23 @@ def read_asked(
     )
 
 
-def match(asked: Asked, passage: np.ndarray) -> float:
-    """MaxSim: the mean over the question's words, by rarity, of the nearest word of the passage.
+def match(asked: Asked, passage: np.ndarray) -> np.ndarray:
+    """MaxSim word by word: how near the nearest word of the passage is to each of the question's,
+    (n_words,).
 
     Args:
         asked: a question.
         passage: its word pieces, int8 of shape (n_pieces, n_axes).
     """
     if not len(passage):
-        return 0.0
+        return np.zeros(len(asked.words))
     nearest = (asked.pieces @ passage.T.astype(np.float32)).max(axis=1) / 127  # (n_pieces,)
-    by_word = np.bincount(asked.owner, nearest) / np.bincount(asked.owner)
-    return float(by_word @ asked.rarity / asked.rarity.sum())
+    return np.bincount(asked.owner, nearest) / np.bincount(asked.owner)
+
+
+def weigh(asked: Asked, by_word: np.ndarray) -> np.ndarray:
+    """The mean over the question's words, by rarity, of one number each, (..., n_words) to (...)."""
+    return by_word @ asked.rarity / asked.rarity.sum()
 
 
 def share_held(asked: Asked, held: frozenset[str]) -> float:
@@ -192,8 +219,12 @@ def share_held(asked: Asked, held: frozenset[str]) -> float:
         asked: a question.
         held: terms of the text.
     """
-    holds = np.array([not held.isdisjoint(terms) for terms in asked.terms])
-    return float(asked.rarity[holds].sum() / asked.rarity.sum())
+    return float(weigh(asked, which_held(asked, held)))
+
+
+def which_held(asked: Asked, held: frozenset[str]) -> np.ndarray:
+    """Which of a question's words stand in a text, (n_words,), bool."""
+    return np.array([not held.isdisjoint(terms) for terms in asked.terms])
 
 
 def code_share(asked: Asked, held: frozenset[str], title: frozenset[str]) -> float:
@@ -245,15 +276,56 @@ def _code_terms(word: str) -> frozenset[str]:
     return frozenset({whole, code_key(word)} - {""})
 
 
-def features(asked: Asked, of_passages: np.ndarray) -> np.ndarray:
-    """What the logistic function sees of each passage, shape (n_passages, 8).
+def first_by_order(of_passages: np.ndarray) -> int:
+    """The row of the passage that comes first, of ``features``' first four columns."""
+    return int(np.argmax(of_passages @ np.array(WEIGHTS[:OF_PASSAGE])))
+
+
+def left_open(
+    asked: Asked,
+    matched: np.ndarray,
+    first: int,
+    beside: Sequence[int],
+    held: frozenset[str],
+    title: frozenset[str],
+) -> tuple[float, float, float, float, float]:
+    """``rest``, ``rest_matched``, ``rest_held``, ``beside`` and ``beyond`` of a question.
+
+    Args:
+        asked: the question.
+        matched: ``match`` of each candidate, (n_passages, n_words).
+        first: the row of the passage that comes first.
+        beside: the rows of its document.
+        held: its terms.
+        title: terms of its document's title.
+    """
+    rest = np.where(which_held(asked, title), 0.0, asked.rarity)
+    open_, whole = rest.sum(), asked.rarity.sum()
+    better = (matched[beside].max(axis=0), matched.max(axis=0))
+    return (
+        float(open_ / whole),
+        float(matched[first] @ rest / open_) if open_ else 1.0,
+        float(which_held(asked, held) @ rest / open_) if open_ else 1.0,
+        float(weigh(asked, better[0] - matched[first])),
+        float(weigh(asked, better[1] - matched[first])),
+    )
+
+
+def features(asked: Asked, of_passages: np.ndarray, opened: Sequence[float]) -> np.ndarray:
+    """What the logistic function sees of each passage, shape (n_passages, 13).
 
     Args:
         asked: a question.
         of_passages: ``meaning``, ``matched``, ``counted`` and ``headed`` of each, (n_passages, 4).
+        opened: ``left_open`` by the first of them.
     """
-    of_question = (*asked.of_question, float(np.log(max(1, len(of_passages)))))
+    of_question = (*asked.of_question, float(np.log(max(1, len(of_passages)))), *opened)
     return np.column_stack([of_passages, np.tile(of_question, (len(of_passages), 1))])
+
+
+def is_exact(code_shares: Sequence[float], explained: Sequence[bool]) -> np.ndarray:
+    """Which passages answer by the code that they hold, (n_passages,), bool; as ``relevance``."""
+    return np.array(explained, bool) | (np.array(code_shares) >= _CODE_SHARE)
 
 
 def relevance(
@@ -268,7 +340,7 @@ def relevance(
     """
     *slopes, bias = WEIGHTS
     likely = 1 / (1 + np.exp(-(seen @ np.array(slopes) + bias)))
-    exact = np.array(explained, bool) | (np.array(code_shares) >= _CODE_SHARE)
+    exact = is_exact(code_shares, explained)
     # Of several that hold the code, those that explain it come first; among these the order stays.
     order = (np.array(explained, float) + likely) / 2
     return np.where(exact, CODE_SURE + (1 - CODE_SURE) * order, likely)

@@ -29,11 +29,16 @@ from knowledge_base.relevance import (
     code_share,
     explains_code,
     features,
+    first_by_order,
+    is_exact,
+    left_open,
     match,
     read_asked,
     relevance,
     share_held,
+    weigh,
 )
+from knowledge_base.scale import PACKAGED
 from knowledge_base.vocabulary import Vocabulary, count_words, make_terms, put_in_words
 from knowledge_base.words import make_tokens
 from traffic.errors import UserError
@@ -80,6 +85,7 @@ class Ranking:
         scores: these probabilities.
         answering: rows that are likely enough to be shown; where there is none, the question is
             left unanswered.
+        exact: rows that hold the code that is asked for.
         seen: what the probabilities were computed from, a row of ``relevance.features`` each.
     """
 
@@ -89,11 +95,12 @@ class Ranking:
     by_relevance: tuple[int, ...]
     scores: dict[int, float]
     answering: frozenset[int]
+    exact: frozenset[int]
     seen: dict[int, np.ndarray]
 
 
 _MOST_KEPT = 200
-_NOTHING = Ranking((), (), (), (), {}, frozenset(), {})
+_NOTHING = Ranking((), (), (), (), {}, frozenset(), frozenset(), {})
 
 
 def search(index: Index, question: str, k: int = 5, kind: Kind | None = None) -> list[Passage]:
@@ -130,6 +137,7 @@ def rank(index: Index, question: str, kind: Kind | None = None) -> Ranking:
     Raises:
         UserError: the stored vectors were made by another embedder.
     """
+    index.follow()
     key = (question[:MAX_QUESTION_CHARS], kind)
     # Questions differ, but what is asked of past incidents and manuals is the same for all that ask
     # about one incident.
@@ -143,7 +151,7 @@ def rank(index: Index, question: str, kind: Kind | None = None) -> Ranking:
 
 
 def _rank(index: Index, question: str, kind: Kind | None) -> Ranking:
-    axes = index.store.pieces.axes() if index.chunks() else None
+    axes = index.store.axes() if index.chunks() else None
     if axes is None or not make_tokens(question):
         return _NOTHING
     words = _words(index)
@@ -151,7 +159,7 @@ def _rank(index: Index, question: str, kind: Kind | None) -> Ranking:
     asked = read_asked(read, words, axes, writes_nouns_large(question))
     if asked is None:
         return _NOTHING
-    by_id = words.rows
+    by_id, scale = words.rows, index.embedder.scale
     dense = [by_id[i] for i in index.nearest(read.vector, DEPTH, kind) if i in by_id]
     counted = words.bm25.get_scores(make_terms(read.text))  # (n_chunks,)
     lexical = _rank_by_words(words, counted, kind)
@@ -163,13 +171,20 @@ def _rank(index: Index, question: str, kind: Kind | None) -> Ranking:
     ids = [words.chunks[row].id for row in rows]
     # Rounded, so that equal texts are equal.
     meaning = [round(float(made.vectors[i] @ read.vector), 6) for i in ids]
-    matched = [round(match(asked, made.pieces[i]), 6) for i in ids]
+    near = np.array([match(asked, made.pieces[i]) for i in ids])  # (n_rows, n_words)
+    near = scale.matched.onto(PACKAGED.matched, near)
+    matched = weigh(asked, near).round(6)
     heads = [head_terms(words.chunks[row].document, words.chunks[row].section) for row in rows]
     headed = [share_held(asked, head) for head in heads]
     most = BM25_MOST * asked.rarity.sum()
-    of_passages = np.array([meaning, matched, counted[rows] / most, headed]).T.reshape(-1, 4)
-    seen = features(asked, of_passages)
+    meant = scale.meaning.onto(PACKAGED.meaning, np.array(meaning))
+    of_passages = np.array([meant, matched, counted[rows] / most, headed]).T.reshape(-1, 4)
     titles = [head_terms(words.chunks[row].document, "") for row in rows]
+    first = first_by_order(of_passages)
+    document = words.chunks[rows[first]].document
+    beside = [at for at, row in enumerate(rows) if words.chunks[row].document == document]
+    opened = left_open(asked, near, first, beside, words.terms[rows[first]], titles[first])
+    seen = features(asked, of_passages, opened)
     shares = [
         code_share(asked, words.terms[row], title) for row, title in zip(rows, titles, strict=True)
     ]
@@ -188,6 +203,9 @@ def _rank(index: Index, question: str, kind: Kind | None) -> Ranking:
         by_relevance=tuple(sorted(rows, key=lambda row: (-scores[row], row))),
         scores=scores,
         answering=frozenset(row for row in rows if scores[row] >= BOUND),
+        exact=frozenset(
+            row for row, one in zip(rows, is_exact(shares, explained), strict=True) if one
+        ),
         seen=dict(zip(rows, seen, strict=True)),
     )
 

@@ -26,6 +26,7 @@ from knowledge_base.embeddings import Made
 from knowledge_base.pieces import Pieces
 
 _CHROMA_BATCH = 1000
+_READ_AT_ONCE = 20_000
 # Candidates that Chroma's graph keeps in view. By default 100: of 540 passages it missed near ones,
 # others after each build, so that equal documents answered differently. A folder made before keeps
 # what it was made with until a rebuild.
@@ -87,12 +88,15 @@ class Store:
 
     def ids(self) -> set[str]:
         """The ids of all chunks."""
-        return set(self._chunks.get(include=[])["ids"])
+        return {one for got in self._read([]) for one in got["ids"]}
 
     def chunks(self) -> list[Chunk]:
         """All chunks, sorted by id."""
-        got: Any = self._chunks.get(include=["documents", "metadatas"])
-        rows = zip(got["ids"], got["documents"] or [], got["metadatas"] or [], strict=True)
+        rows = (
+            row
+            for got in self._read(["documents", "metadatas"])
+            for row in zip(got["ids"], got["documents"], got["metadatas"], strict=True)
+        )
         made = [
             Chunk(
                 identity,
@@ -108,6 +112,12 @@ class Store:
         ]
         return sorted(made, key=lambda chunk: chunk.id)
 
+    def _read(self, what: list[str]) -> Iterator[Any]:
+        """All chunks in blocks: SQLite, which Chroma asks, takes no more than 32,766 at once."""
+        include: Any = what
+        for start in range(0, self._chunks.count(), _READ_AT_ONCE):
+            yield self._chunks.get(limit=_READ_AT_ONCE, offset=start, include=include)
+
     def vectors(self, ids: list[str]) -> dict[str, np.ndarray]:
         """The vectors of those chunks that are there, by id, each of shape (dimension,)."""
         got = self._chunks.get(ids=ids, include=["embeddings"])
@@ -116,6 +126,10 @@ class Store:
     def made(self, ids: list[str]) -> Made:
         """All that an embedder made of those chunks."""
         return Made(self.vectors(ids), self.pieces.get(ids), self.pieces.axes())
+
+    def axes(self) -> np.ndarray | None:
+        """The axes of the word pieces, shape (hidden, n_axes); None before the first passage."""
+        return self.pieces.axes()
 
     def searchable(self, ids: Sequence[str]) -> Iterator[str]:
         """Those of the chunks that have a unit vector and word pieces."""

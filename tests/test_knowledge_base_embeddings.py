@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
+from knowledge_base.bulk import Bulk
 from knowledge_base.embeddings import SentenceEmbedder, packaged_model
 from knowledge_base.languages import to_english
 from knowledge_base.minilm import MiniLM, is_minilm
+from knowledge_base.scale import PACKAGED, PASSAGES, QUESTIONS, Likeness, measure_scale
 
 TEXTS = [
     "what is wrong here?",
@@ -54,10 +56,10 @@ def test_a_model_of_another_form_is_left_to_sentence_transformers(tmp_path, refe
 
 def test_a_model_that_wants_prompts_gets_them_and_its_pieces_are_those_of_the_text(tmp_path):
     folder = shutil.copytree(packaged_model(), tmp_path / "model")
-    (folder / "sentence_bert_config.json").unlink()  # so that sentence-transformers computes it
     file = folder / "config_sentence_transformers.json"
     prompts = {"query": "query: ", "passage": "passage: "}
     file.write_text(json.dumps({**json.loads(file.read_text()), "prompts": prompts}))
+    assert not is_minilm(folder)  # sentence-transformers computes it
     plain, marked = SentenceEmbedder(), SentenceEmbedder(folder)
     asked, passage = marked.read_question("red lamp"), marked.read(["red lamp"])[0]
     for read, prompt in ((asked, "query: "), (passage, "passage: ")):
@@ -79,3 +81,41 @@ def test_a_model_of_english_reads_other_languages_in_english_and_a_multilingual_
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 250_037}))
     assert not SentenceEmbedder(folder).english
+
+
+def test_many_passages_have_the_vectors_of_few(reference):
+    """What torch makes of many passages: exact in float32, near in bfloat16; whatever is beside."""
+    model = MiniLM(packaged_model())
+    texts = [to_english(text) for text in TEXTS] * 7
+    wanted = np.concatenate([reference] * 7)
+    for exact, most in ((True, 1e-5), (False, 0.02)):
+        made = model.read(texts, Bulk(model, exact).encode)
+        np.testing.assert_allclose(np.stack([one.vector for one in made]), wanted, atol=most)
+        few = model.read(texts[:5])
+        assert [one.spans.tolist() for one in made[:5]] == [one.spans.tolist() for one in few]
+        assert [one.pieces.shape for one in made[:5]] == [one.pieces.shape for one in few]
+
+
+def test_a_long_ingest_goes_on_where_torch_takes_over():
+    embedder = SentenceEmbedder()
+    before = embedder.embed(TEXTS)
+    embedder.embed(["short"] * 300)
+    after = embedder.embed(TEXTS)
+    assert np.sum(before * after, axis=1).min() > 0.9998
+    np.testing.assert_array_equal(embedder.read_question(TEXTS[0]).vector, before[0])
+
+
+def test_likenesses_of_another_model_are_put_on_the_packaged_ones_scale():
+    embedder = SentenceEmbedder()
+    questions = [embedder.read_question(one) for one in QUESTIONS]
+    measured = measure_scale(questions, embedder.read([*PASSAGES]))
+    for name in ("meaning", "matched"):
+        ours, shipped = getattr(measured, name), getattr(PACKAGED, name)
+        assert ours.related == pytest.approx(shipped.related, abs=1e-3)
+        assert ours.unrelated == pytest.approx(shipped.unrelated, abs=1e-3)
+    other = Likeness(related=0.9, unrelated=0.8)
+    on_ours = other.onto(PACKAGED.meaning, np.array([0.8, 0.85, 0.9]))
+    middle = (PACKAGED.meaning.related + PACKAGED.meaning.unrelated) / 2
+    np.testing.assert_allclose(
+        on_ours, [PACKAGED.meaning.unrelated, middle, PACKAGED.meaning.related]
+    )

@@ -7,10 +7,13 @@ import zlib
 import numpy as np
 
 from knowledge_base.minilm import Embedded
+from knowledge_base.scale import PACKAGED
 
 
 class WordVectors:
     """Equal words, equal vectors; no file, no torch."""
+
+    scale = PACKAGED
 
     def __init__(self, dimension: int = 64) -> None:
         self.dimension = dimension

@@ -208,6 +208,24 @@ def rebuild(settings: "Settings") -> None:
     typer.echo("rebuilt")
 
 
+@kb_app.command()
+@with_settings("home")
+def publish(
+    url: Annotated[str, typer.Argument(help="Of a Qdrant server: http://HOST:6333.")],
+    settings: "Settings",
+) -> None:
+    """Publish the knowledge base for other machines, which read it with FAULTWISE_PUBLISHED=URL."""
+    from assistant.session import open_knowledge
+    from knowledge_base.published import connect
+    from knowledge_base.published import publish as publish_all
+
+    owned = settings.model_copy(update={"published": ""})
+    client = connect(url, settings.published_key)
+    with narrate("publishing") as progress, open_knowledge(owned) as index:
+        count = publish_all(index, client, url, progress)
+    typer.echo(f"{count} passages published: {url}")
+
+
 @kb_app.command("export")
 @with_settings("home")
 def export(

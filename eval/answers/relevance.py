@@ -4,17 +4,18 @@
 
 Every question of the cases is asked of the shipped documents together; of each manual alone that
 answers it, as of a plant that has added one manual; and of a manual that does not answer it, where
-silence is right. What orders passages is fitted to put those that answer first; how likely the first
-one answers is fitted after that. Five folds are held out in turn, whole documents at a time, so that
-no question is judged by weights that saw another question to the same document. Questions to the
-documents of FURTHER, a folder, and to the manuals in ``unseen`` are fitted on never; those to the
-manuals in ``tuning`` neither, but their misses were looked at. Both are judged by the weights that ship.
+silence is right. The questions of each manual in ``tuning`` and ``unseen`` are asked of it alone and
+of it among the shipped documents. What orders passages is fitted to put those that answer first, on
+the shipped documents alone; how likely the first one answers is fitted after that, on all of them.
+Five folds and each of these manuals are held out in turn, whole documents at a time, so that no
+question is judged by weights that saw another question to the same document. Questions to the
+documents of FURTHER, a folder, are fitted on never.
 """
 
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 from zlib import crc32
@@ -27,9 +28,9 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from eval.answers.cases import CASES, UNSEEN, Question, read_questions
 from eval.detection.bootstrap import resample_mean
-from knowledge_base.embeddings import SentenceEmbedder, sample_files
+from knowledge_base.embeddings import Embedder, SentenceEmbedder, sample_files
 from knowledge_base.index import Index, ensure_samples, open_index
-from knowledge_base.relevance import BOUND, CODE_SURE, OF_PASSAGE, WEIGHTS, Weights
+from knowledge_base.relevance import BOUND, CODE_SURE, OF_PASSAGE, Weights
 from knowledge_base.retriever import Ranking, rank
 
 _HERE = Path(__file__).parent
@@ -40,7 +41,8 @@ _FITTED = (
 )
 _TUNING = _HERE / "tuning"  # manuals whose misses were looked at
 _FOLDS = 5
-_SHRUNK = 4e-4  # ridge on the weights of the order
+_SHRUNK, _RIDGE = 4e-4, 0.3  # on the weights of the order, and of the probability
+_REFUSED = 0.9  # of what a manual alone does not answer, at the bound
 _ELSEWHERE_EVERY, _ELSEWHERE_WEIGHT = 6, 0.25  # which of the pairs of question and other manual
 Place = Literal["together", "alone", "elsewhere"]
 
@@ -55,6 +57,8 @@ class Seen:
         candidates: their features, (n_candidates, n_weights - 1).
         right: which of them stand in a place that answers, (n_candidates,).
         exact: which hold the code that was asked for; they are not fitted.
+        manual: the file name, without its ending, of the manual that was added to the shipped
+            documents or asked alone; "" where it is one of these.
     """
 
     question: Question
@@ -62,6 +66,7 @@ class Seen:
     candidates: np.ndarray
     right: np.ndarray
     exact: np.ndarray
+    manual: str = ""
 
     @property
     def answerable(self) -> bool:
@@ -69,8 +74,10 @@ class Seen:
         return bool(self.question.answers) and self.place != "elsewhere"
 
     @property
-    def fold(self) -> int:
+    def fold(self) -> int | str:
         """In which fold its documents are held out."""
+        if self.manual:
+            return self.manual
         key = next(iter(self.question.answers), self.question.id)
         return crc32(key.encode()) % _FOLDS
 
@@ -85,11 +92,14 @@ def ask(questions: Sequence[Question], folders: Sequence[Path] = ()) -> list[See
 
 
 def ask_alone(
-    questions: Sequence[Question], manuals: Sequence[Path], every: int = _ELSEWHERE_EVERY
+    questions: Sequence[Question],
+    manuals: Sequence[Path],
+    every: int = _ELSEWHERE_EVERY,
+    embedder: Embedder | None = None,
 ) -> list[Seen]:
     """Look for questions in one manual at a time: those that it answers, and of those that it does
-    not one in ``every``."""
-    embedder, seen = SentenceEmbedder(), list[Seen]()
+    not one in ``every``; with the packaged sentence model or another."""
+    embedder, seen = embedder or SentenceEmbedder(), list[Seen]()
     for path in manuals:
         inside = [q for q in questions if any(path.name.startswith(one) for one in q.answers)]
         outside = [
@@ -112,7 +122,7 @@ def _see(question: Question, ranking: Ranking, names: dict[str, str], place: Pla
     rows = ranking.by_relevance
     chunks = [ranking.chunks[row] for row in rows]
     right = [_answers(question, names[one.id], one.document, one.section) for one in chunks]
-    exact = [ranking.scores[row] >= CODE_SURE for row in rows]
+    exact = [row in ranking.exact for row in rows]
     seen = np.array([ranking.seen[row] for row in rows]).reshape(len(rows), -1)
     return Seen(question, place, seen, np.array(right, dtype=bool), np.array(exact, dtype=bool))
 
@@ -129,24 +139,29 @@ def fit(seen: Sequence[Seen]) -> Weights:
     """Fit the order of passages (softmax over a question's candidates), then the probability of
     the first (logistic in its place in the order, and in the question)."""
     seen = [one for one in seen if len(one.candidates)]
-    order = _fit_order([one for one in seen if one.right.any()])
+    order = _fit_order([one for one in seen if one.right.any() and not one.manual])
     first = [_first(one, order) for one in seen]
     inexact = [at for at, one in enumerate(seen) if not one.exact[first[at]]]
-    x = [
-        [seen[at].candidates[first[at], :OF_PASSAGE] @ order, *seen[at].candidates[0, OF_PASSAGE:]]
-        for at in inexact
-    ]
-    model = LogisticRegression(C=10, max_iter=3000)
-    model.fit(
-        x,
-        [seen[at].answerable for at in inexact],
-        sample_weight=[
-            _ELSEWHERE_WEIGHT if seen[at].place == "elsewhere" else 1.0 for at in inexact
-        ],
+    x = np.array(
+        [
+            [
+                seen[at].candidates[first[at], :OF_PASSAGE] @ order,
+                *seen[at].candidates[0, OF_PASSAGE:],
+            ]
+            for at in inexact
+        ]
     )
-    scale, *of_question = model.coef_[0]
+    weights = [_weight(seen[at]) for at in inexact]
+    spread = x.std(axis=0) + 1e-9  # so that the ridge is the same for all
+    model = LogisticRegression(C=_RIDGE, max_iter=3000)
+    model.fit(x / spread, [seen[at].answerable for at in inexact], sample_weight=weights)
+    scale, *of_question = model.coef_[0] / spread
     found = [*(scale * order), *of_question, model.intercept_[0]]
     return Weights(*(round(float(weight), 2) for weight in found))
+
+
+def _weight(one: Seen) -> float:
+    return _ELSEWHERE_WEIGHT if one.place == "elsewhere" and not one.manual else 1.0
 
 
 def _first(one: Seen, order: np.ndarray) -> int:
@@ -195,13 +210,15 @@ def cross_validate(seen: Sequence[Seen]) -> list[tuple[float, int]]:
     return [judge(one, fitted[one.fold]) for one in seen]
 
 
-def describe(name: str, seen: Sequence[Seen], judged: Sequence[tuple[float, int]]) -> str:
-    """One line: where the answers stand, what refusal costs, how often it is right, and how well
-    probabilities are."""
+def describe(
+    name: str, seen: Sequence[Seen], judged: Sequence[tuple[float, int]], bound: float = BOUND
+) -> str:
+    """One line: where the answers stand, what refusal at a bound costs, how often it is right, and
+    how well probabilities are."""
     likely = np.array([probability for probability, _ in judged])
     ranks = np.array([rank for _, rank in judged])
     answerable = np.array([one.answerable for one in seen])
-    shown = likely >= BOUND
+    shown = likely >= bound
     parts = [f"{name}: {answerable.sum()} answerable, {(~answerable).sum()} not"]
     if answerable.any():
         first, five = ranks == 1, (ranks >= 1) & (ranks <= 5)
@@ -236,45 +253,59 @@ def _read(paths: Sequence[Path]) -> list[Question]:
     return [one for file in read_questions(paths) for one in file.questions]
 
 
+def ask_manuals() -> list[Seen]:
+    """The questions of each manual in ``tuning`` and ``unseen``, of it alone and of it among the
+    shipped documents."""
+    seen = []
+    for questions in sorted([*_TUNING.glob("*.yaml"), *UNSEEN.glob("*.yaml")]):
+        asked, folder, name = _read([questions]), questions.parent, questions.stem
+        path = next(one for one in folder.glob(f"{name}.*") if one != questions)
+        found = [*ask_alone(asked, [path], 1), *ask(asked, [path])]
+        seen += [replace(one, manual=name) for one in found]
+    return seen
+
+
+def find_bound(seen: Sequence[Seen], judged: Sequence[tuple[float, int]]) -> float:
+    """The bound that refuses ``_REFUSED`` of what a manual alone does not answer."""
+    wrong = [
+        likely
+        for one, (likely, _) in zip(seen, judged, strict=True)
+        if one.manual and one.place == "elsewhere"
+    ]
+    return round(float(np.quantile(wrong, _REFUSED)), 2)
+
+
 def main(further: Sequence[str]) -> None:
     """Fit, and print what was found."""
     questions = _read(_FITTED)
     manuals = [path for path in sample_files() if not path.name.startswith("inc-")]
-    seen = ask(questions) + ask_alone(questions, manuals)
+    seen = ask(questions) + ask_alone(questions, manuals) + ask_manuals()
     weights, judged = fit(seen), cross_validate(seen)
     typer.echo(str(weights))
-    for place in ("together", "alone", "elsewhere"):
-        rows = [at for at, one in enumerate(seen) if one.place == place]
-        some = [seen[at] for at in rows]
-        typer.echo(describe(f"cross-validated, {place}", some, [judged[at] for at in rows]))
-        typer.echo(describe(f"as it ships, {place}", some, [judge(one, WEIGHTS) for one in some]))
+    bound = find_bound(seen, judged)
+    typer.echo(f"bound {bound}, as it ships {BOUND}")
+    groups = dict.fromkeys((one.manual, one.place) for one in seen)
+    for manual, place in groups:
+        rows = [at for at, one in enumerate(seen) if (one.manual, one.place) == (manual, place)]
+        some, found = [seen[at] for at in rows], [judged[at] for at in rows]
+        typer.echo(describe(f"cross-validated, {manual or 'shipped'}, {place}", some, found, bound))
     shipped = {one.id for one in _read(_FITTED[:1])}
     cases = [
         (one, found)
         for one, found in zip(seen, judged, strict=True)
-        if one.place == "together" and one.question.id in shipped
+        if one.place == "together" and not one.manual and one.question.id in shipped
     ]
     folders = [Path(one) for one in further]
-    for name in ("held-out", *(("further", "stack") if further else ())):
+    for name in ("held-out", *(("further", "stack", "zeek") if further else ())):
         others = ask(_read([CASES / f"retrieval-{name}.yaml"]), folders)
         found = [judge(one, weights) for one in others]
-        typer.echo(describe(name, others, found))
+        typer.echo(describe(name, others, found, bound))
         cases += zip(others, found, strict=True) if name == "further" else ()
     mistyped = [(one, found) for one, found in cases if one.question.group == "mistyped"]
     for name, some_cases in (("shipped and further", cases), ("of them mistyped", mistyped)):
-        typer.echo(describe(name, [one for one, _ in some_cases], [it for _, it in some_cases]))
-    for questions_ in sorted([*_TUNING.glob("*.yaml"), *UNSEEN.glob("*.yaml")]):
-        asked = _read([questions_])
-        path = next(
-            one for one in questions_.parent.glob(f"{questions_.stem}.*") if one != questions_
+        typer.echo(
+            describe(name, [one for one, _ in some_cases], [it for _, it in some_cases], bound)
         )
-        for place, others in (
-            ("alone", ask_alone(asked, [path], 1)),
-            ("among the shipped", ask(asked, [path])),
-        ):
-            typer.echo(
-                describe(f"{path.name}, {place}", others, [judge(one, WEIGHTS) for one in others])
-            )
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from knowledge_base.index import Index, open_index
 from knowledge_base.minilm import Embedded
 from knowledge_base.pieces import AXES
 from knowledge_base.retriever import search
+from knowledge_base.scale import PACKAGED
 from knowledge_base.words import WORD
 
 PAGES = 2000
@@ -121,6 +122,7 @@ class RandomVectors:
     """An embedder whose vectors are random and the same for the same text."""
 
     fingerprint = "random-384"
+    scale = PACKAGED
 
     def read(self, texts: list[str]) -> list[Embedded]:
         """A random unit vector for the text and for each of its words."""

@@ -18,6 +18,7 @@ from knowledge_base.formats.sections import Content, Outline, Section, render_ce
 from traffic.errors import UserError
 
 MAX_PAGES = 20_000
+_HEAD_BYTES = 1024  # readers look for "%PDF" that far
 _RULED = 4  # paths on a page: two lines make no table
 _TALLER = 1.15  # a heading, compared with the text
 _NUMBERED = re.compile(r"^(\d{1,2}(?:\.\d{1,2}){0,3})\.?\s+[^\W\d_]")
@@ -76,10 +77,17 @@ def read_pdf(path: Path) -> Content:
         count = len(book)
     except pypdfium2.PdfiumError as error:
         reason = " ".join(str(error).split())
-        said = "it is encrypted" if "password" in reason.lower() else reason
-        raise UserError(
-            f"{path} cannot be read as PDF ({said}); expected an unencrypted PDF; print it anew to PDF"
-        ) from error
+        with path.open("rb") as file:
+            begins = b"%PDF" in file.read(_HEAD_BYTES)
+        if "password" in reason.lower():
+            said = "it is encrypted); expected an unencrypted PDF; print it anew to PDF"
+        elif begins:
+            said = f"it is cut short or damaged: {reason}); expected a whole PDF; copy it again"
+        else:
+            said = (
+                "it does not begin as one); expected what its ending says; give it its right ending"
+            )
+        raise UserError(f"{path} cannot be read as PDF ({said}") from error
     try:
         if count > MAX_PAGES:
             raise UserError(f"{path} has {count} pages; expected at most {MAX_PAGES}; split it")
