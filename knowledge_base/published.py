@@ -39,7 +39,7 @@ class QdrantStore(Store):
 
     def __init__(self, client: "QdrantClient", name: str) -> None:
         """Take a publication that is there or is being made."""
-        self._client, self._name = client, name
+        self._server, self._name = client, name
 
     def create(self, dimension: int) -> None:
         """Make it, empty."""
@@ -48,8 +48,8 @@ class QdrantStore(Store):
         vectors = models.VectorParams(size=dimension, distance=models.Distance.COSINE)
         manifest = models.VectorParams(size=1, distance=models.Distance.DOT)
         for name, config in ((self._name, vectors), (f"{self._name}-manifest", manifest)):
-            self._client.delete_collection(name)  # left by a publication that was killed
-            self._client.create_collection(name, vectors_config=config)
+            self._server.delete_collection(name)  # left by a publication that was killed
+            self._server.create_collection(name, vectors_config=config)
 
     def put(self, chunks: Sequence[Chunk], made: Made) -> None:
         """Add chunks, or replace those of equal id."""
@@ -74,7 +74,7 @@ class QdrantStore(Store):
                 )
                 for chunk in some
             ]
-            self._client.upsert(self._name, points, wait=True)
+            self._server.upsert(self._name, points, wait=True)
 
     def put_manifest(self, manifest: Manifest, axes: np.ndarray) -> None:
         """Keep what the publication holds."""
@@ -86,11 +86,11 @@ class QdrantStore(Store):
             "axes": b64encode(axes.astype(np.float32).tobytes()).decode(),
         }
         point = models.PointStruct(id=0, vector=[1.0], payload=said)
-        self._client.upsert(f"{self._name}-manifest", [point], wait=True)
+        self._server.upsert(f"{self._name}-manifest", [point], wait=True)
 
     @cached_property
     def _said(self) -> dict[str, Any]:
-        return self._client.retrieve(f"{self._name}-manifest", [0])[0].payload or {}
+        return self._server.retrieve(f"{self._name}-manifest", [0])[0].payload or {}
 
     def manifest(self) -> Manifest:
         """What the publication holds."""
@@ -116,7 +116,7 @@ class QdrantStore(Store):
     def _scroll(self, payload: bool | list[str]) -> Iterator[Any]:
         at: Any = None
         while True:
-            points, at = self._client.scroll(
+            points, at = self._server.scroll(
                 self._name, limit=_AT_ONCE, offset=at, with_payload=payload
             )
             yield from points
@@ -129,7 +129,7 @@ class QdrantStore(Store):
         for some in _cut(ids):
             numbers = [int(one, 16) for one in some]
             wanted = ["width", "pieces"]
-            for point in self._client.retrieve(self._name, numbers, wanted, with_vectors=True):
+            for point in self._server.retrieve(self._name, numbers, wanted, with_vectors=True):
                 said: Any = point.payload
                 name = _chunk_id(point.id)
                 vectors[name] = np.asarray(point.vector, dtype=np.float32)
@@ -155,7 +155,7 @@ class QdrantStore(Store):
         if kind:
             match = models.MatchValue(value=kind)
             of_kind = models.Filter(must=[models.FieldCondition(key="kind", match=match)])
-        got = self._client.query_points(
+        got = self._server.query_points(
             self._name, vector.tolist(), query_filter=of_kind, limit=count, with_payload=False
         )
         return [_chunk_id(point.id) for point in got.points]
