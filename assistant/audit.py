@@ -128,6 +128,8 @@ def check_audit(path: Path) -> AuditCheck:
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
             connection.row_factory = sqlite3.Row
+            # One snapshot: what others add meanwhile must not look like an end that is missing.
+            connection.execute("BEGIN")
             return _check(connection, head, path)
     except sqlite3.OperationalError as error:
         if "no such table" in str(error):

@@ -1,7 +1,10 @@
 """The audit log: whole, cut, altered or not there, whoever did it and however."""
 
+import itertools
 import sqlite3
+import threading
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
 
@@ -102,3 +105,26 @@ def test_the_program_itself_can_only_add(path, statement):
     connection = sqlite3.connect(path)
     with pytest.raises(sqlite3.IntegrityError, match="only added to"):
         connection.execute(statement)
+
+
+def test_a_log_that_grows_while_it_is_checked_is_whole(path):
+    over = threading.Event()
+
+    def go_on() -> None:
+        with closing(History(path)) as history:
+            for number in itertools.count():
+                if over.is_set():
+                    return
+                history.set_state(
+                    "i2", "acknowledged", "ana", f"act {number}", now_s=400.0 + number
+                )
+
+    writer = threading.Thread(target=go_on)
+    writer.start()
+    try:
+        checks = [check_audit(path) for _ in range(60)]
+    finally:
+        over.set()
+        writer.join()
+    assert {one.outcome for one in checks} == {"whole"}
+    assert checks[-1].rows > checks[0].rows  # it did grow

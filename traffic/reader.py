@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from traffic.capture import EVIDENCE_COLUMNS, Capture
+from traffic.capture import EVIDENCE_COLUMNS, Capture, join_evidence
 from traffic.errors import UserError
 from traffic.pcap.flows import make_flows
 from traffic.pcap.packets import read_packets
 from traffic.pcap.parts import read_large
 from traffic.pcap.records import is_capture
 from traffic.pcap.unpack import is_pointer, read_head, refuse_pointer
+from traffic.zeek.alerts import ALERT_LOGS, read_alerts
+from traffic.zeek.beside import Span, join_notices, note_far, notice_evidence
 from traffic.zeek.conn import find_conn_logs, read_zeek
 from traffic.zeek.logs import is_packed
 from traffic.zeek.shares import estimate_rows
@@ -99,10 +101,25 @@ def _read_folder(folder: Path, scratch: Path | None, whole: bool) -> Capture:
             "and conn*.log.gz); expected one of these; pass the file or folder that Zeek or tcpdump wrote"
         )
     capture = _read_pcaps(pcaps, scratch, whole) if pcaps else _read_zeek(folder)
+    if pcaps:
+        capture = _add_alerts(capture, files)
     missing = tuple(
         f"{path.name}: a Git LFS pointer, not its file, was skipped" for path in pointers
     )
     return replace(capture, notes=(*capture.notes, *missing)) if missing else capture
+
+
+def _add_alerts(capture: Capture, files: list[Path]) -> Capture:
+    """Packets with what other detectors say of them, where their logs lie beside."""
+    notes: list[str] = []
+    named = [path for path in files if path.name.split(".")[0] in ALERT_LOGS]
+    found = join_notices([one for path in named if len(one := read_alerts(path, notes))])
+    if not named:
+        return capture
+    evidence = notice_evidence(found, Span(capture.start_s, capture.end_s))
+    joined = join_evidence([capture.evidence, evidence])
+    notes = [*capture.notes, *notes, *note_far(found, Span(capture.start_s, capture.end_s))]
+    return replace(capture, notices=found, evidence=joined, notes=tuple(notes))
 
 
 def _read_pcaps(paths: list[Path], scratch: Path | None, whole: bool) -> Capture:

@@ -199,7 +199,7 @@ def _lay_out_device() -> DeviceParts:
 def _lay_out_report() -> ReportParts:
     with gr.Row(elem_classes="tools"):
         hours = gr.Dropdown(
-            list(HOURS), value=next(iter(HOURS)), show_label=False, container=False, min_width=140
+            list(HOURS), value=next(iter(HOURS)), show_label=False, container=False, min_width=180
         )
         make = gr.Button(
             "Make the shift report", variant="primary", min_width=140, elem_id="report"

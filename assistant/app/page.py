@@ -24,7 +24,7 @@ from assistant.app.views.shift import HOURS, make_report, write_report
 from assistant.offline import go_offline
 from assistant.session import Session
 
-REFRESH_S = 1.5
+REFRESH_S = 1.0
 # An answer is longer than the panel: show where it starts, under its question.
 _TO_QUESTION = """() => {
   const asked = document.querySelectorAll('#thread .user');

@@ -15,6 +15,7 @@ from assistant.app.views.plant import render_plant
 from assistant.session import Session
 
 Updates = dict[Any, Any]
+_SHORT_S = 900.0
 
 
 class Painter:
@@ -97,12 +98,15 @@ class Painter:
             return
         zone = subject.plant.time_zone or "UTC"
         curves = make_curves(analysis, thread.device, zone, thread.span)
+        start_s, end_s = thread.span or (analysis.capture.start_s, analysis.capture.end_s)
+        # Marks that lie closer than a minute would say the same minute twice.
+        clock = "%H:%M:%S" if end_s - start_s < _SHORT_S else "%H:%M"
         for part, table in (
             (device.rates, curves.rates),
             (device.delays, curves.delays),
             (device.troubles, curves.troubles),
         ):
-            updates[part] = gr.LinePlot(table, visible=not table.empty)
+            updates[part] = gr.LinePlot(table, visible=not table.empty, x_axis_format=clock)
 
 
 def _title(name: str, address: str) -> str:

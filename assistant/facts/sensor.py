@@ -8,6 +8,7 @@ import pandas as pd
 from assistant.facts.fact import Fact, Value, make_fact
 from assistant.facts.traffic_view import TrafficView
 from traffic.quality import Quality
+from traffic.zeek.alerts import SLIPS, SURICATA
 
 Blindness = Literal["", "one_way", "cut", "drops", "holes"]
 
@@ -16,7 +17,9 @@ _MOST_CUT = 0.1  # of its frames before their TCP flags
 _MOST_GAPS = 0.005  # gaps a frame
 _MOST_HOLES = 0.1  # of the time
 _MOST_NOTICES = 3
-_NOTICE = "The sensor's notice.log reports {count:time} {kind} by {source}."
+_NOTICE = " reports {count:time} {kind} by {source}."
+# Whose word it is, by how its types begin: it is somebody else's, and is shown as that.
+_WHOSE = {SURICATA: "Suricata's eve.json", SLIPS: "Slips' alerts.json"}
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
 
 
@@ -53,7 +56,8 @@ def notice_facts(view: TrafficView, notices: pd.DataFrame, device: str = "") -> 
             if isinstance(source, str)
             else "an unknown address",
         }
-        facts.append(make_fact("notice", _NOTICE, values))
+        whose = (log for start, log in _WHOSE.items() if str(kind).startswith(start))
+        facts.append(make_fact("notice", next(whose, "The sensor's notice.log") + _NOTICE, values))
     return facts
 
 

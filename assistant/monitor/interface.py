@@ -41,7 +41,7 @@ _HEADER = struct.Struct("=IIIIIIH")  # next, seconds, nanoseconds, captured, wir
 class Interface:
     """A network interface as a source."""
 
-    lateness_s, back_s, live = 1.0, 30.0, True
+    lateness_s, back_s, live = 0.25, 30.0, True
 
     def __init__(self, name: str, most_pkts_per_s: int = MOST_PKTS_PER_S) -> None:
         """Open the interface, which needs CAP_NET_RAW.

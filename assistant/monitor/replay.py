@@ -20,6 +20,7 @@ from assistant.monitor.source import Batch, Part
 from traffic.errors import UserError
 from traffic.pcap.records import Records, read_pieces
 from traffic.reader import find_pcaps
+from traffic.zeek.alerts import ALERT_LOGS, find_time
 from traffic.zeek.conn import find_conn_logs
 from traffic.zeek.logs import LogReader
 
@@ -47,7 +48,7 @@ class _Pace:
 class PacketReplay:
     """Pcaps, one after the other, as a source."""
 
-    lateness_s, back_s, live = 1.0, 30.0, False
+    lateness_s, back_s, live = 0.25, 30.0, False
 
     def __init__(
         self, paths: list[Path], speed: float, position: dict[str, Any] | None = None
@@ -131,6 +132,7 @@ class LogReplay:
         self._pace = _Pace(speed)
         paths = find_conn_logs(path) if path.is_dir() else [path]
         beside = sorted(path.glob("*.log")) if path.is_dir() else []
+        beside += [one for name in ALERT_LOGS if (one := path / f"{name}.json").is_file()]
         read = [read_rows(one) for one in dict.fromkeys([*paths, *beside])]
         self._logs = [rows for rows in read if rows is not None]
         if not any(rows.name == "conn" for rows in self._logs):
@@ -216,6 +218,8 @@ def written_s(head: list[bytes], rows: list[bytes], name: str) -> np.ndarray | N
 def _object_s(line: bytes, lasts: bool) -> float:
     try:
         entry = json.loads(line)
+        if "ts" not in entry:
+            return find_time(entry)
         return float(entry["ts"]) + (float(entry.get("duration") or 0.0) if lasts else 0.0)
     except (ValueError, TypeError, KeyError, RecursionError):
         return float("nan")

@@ -26,7 +26,7 @@ from assistant.monitor.replay import written_s
 from assistant.monitor.source import Batch, Part, Trouble
 from traffic.errors import UserError
 
-_GROWING = re.compile(r"([a-z][a-z0-9_]*)\.log")
+_GROWING = re.compile(r"([a-z][a-z0-9_]*)\.log|(eve|alerts)\.json")  # these of Suricata and Slips
 _ROTATED = re.compile(r"([a-z][a-z0-9_]*)[.-].+\.log(\.gz)?|([a-z][a-z0-9_]*)\.log\.gz")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _PIECE = 1 << 20
@@ -101,7 +101,7 @@ class ZeekFolder:
         for path in sorted(current.iterdir()):
             named = _GROWING.fullmatch(path.name)
             if named and path.is_file():
-                self._follow(named[1], path)
+                self._follow(named[1] or named[2], path)
         if time.monotonic() - self._looked_s < _LOOK_S:
             return
         self._looked_s = time.monotonic()

@@ -9,23 +9,21 @@ is from the press of the key to the answer's arrival, all of them pressed at onc
 
 import argparse
 import json
-import os
-import socket
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+
+from eval.research.served import serving
 
 SAMPLE = Path(__file__).parents[2] / "assistant" / "samples" / "filling-line"
 QUESTIONS = (
@@ -36,46 +34,12 @@ _PATIENCE_S = 120.0
 
 
 @dataclass(frozen=True)
-class Server:
-    """A running server: its address and its process."""
-
-    url: str
-    pid: int
-
-    def cpu_s(self) -> float:
-        """Seconds of CPU that it has used, proc(5)."""
-        fields = (
-            Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-        )
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-@dataclass(frozen=True)
 class Round:
     """Seconds until each answer, shape (operators,), and the server's CPU seconds for one."""
 
     how: str
     took_s: np.ndarray
     cpu_s: float
-
-
-@contextmanager
-def serving(home: Path, capture: Path) -> Iterator["Server"]:
-    """A server over a capture in a process of its own."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "assistant.cli", "serve", "--home", str(home), "--port", str(port),
-               "--capture", str(capture), "--plant", str(capture / "plant.yaml")]  # fmt: skip
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    with subprocess.Popen(  # noqa: S603
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as server:
-        try:
-            if server.stdout is None or not server.stdout.readline():
-                raise RuntimeError("the server did not begin")
-            yield Server(f"http://127.0.0.1:{port}", server.pid)
-        finally:
-            server.terminate()
 
 
 @dataclass(frozen=True)
@@ -162,7 +126,8 @@ def ask_over_rest(url: str, question: str) -> float:
 def measure(operators: int, capture: Path, home: Path) -> list[Round]:
     """Ask on the page, again, and over REST, each time all at once."""
     asked = [QUESTIONS[number % len(QUESTIONS)] for number in range(operators)]
-    with serving(home, capture) as server:
+    options = ("--capture", str(capture), "--plant", str(capture / "plant.yaml"))
+    with serving(home, options) as server:
         tabs = [Tab(server.url) for _ in range(operators)]
         lookers, over = [Tab(server.url) for _ in range(operators)], threading.Event()
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from traffic.capture import NOTICE_CLAIMS, NOTICE_COLUMNS, SAMPLE_S, empty_notices, join_evidence
 from traffic.errors import UserError
+from traffic.zeek.alerts import ALERT_LOGS, SLIPS, SURICATA, read_alerts
 from traffic.zeek.columns import Kind
 from traffic.zeek.logs import read_log
 from traffic.zeek.notices import NOTICE_KINDS, make_notices
@@ -192,12 +193,20 @@ def _mend(rows: pd.DataFrame, kinds: dict[str, Kind], name: str, notes: list[str
 
 
 def read_notices(conn_logs: Sequence[Path], notes: list[str]) -> pd.DataFrame:
-    """The rows of notice.log, as ``traffic.capture.empty_notices`` has them."""
+    """The rows of notice.log, and the alerts of other detectors, as
+    ``traffic.capture.empty_notices`` has them."""
     parts = [
         make_notices(rows[rows["ts"].notna()])
         for path in siblings(conn_logs, "notice")
         if (rows := _read(path, NOTICE_KINDS, ("ts", "note"), notes)) is not None and len(rows)
     ]
+    alerts = (read_alerts(path, notes) for name in ALERT_LOGS for path in siblings(conn_logs, name))
+    parts += [one for one in alerts if len(one)]
+    return join_notices(parts)
+
+
+def join_notices(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Put notices of several logs together, as ``traffic.capture.empty_notices`` has them."""
     if not parts:
         return empty_notices()
     notices = pd.concat([part.astype({"type": "str"}) for part in parts], ignore_index=True)
@@ -231,9 +240,11 @@ def note_far(notices: pd.DataFrame, span: Span) -> list[str]:
     if far.empty:
         return []
     claims = far["claim"].value_counts()
+    other = far["type"].astype("str").str.startswith((SURICATA, SLIPS))
+    where = "notice.log" if not other.any() else "notices and alerts of other detectors"
     most = ", ".join(f"{claim} ({n:,})" for claim, n in claims[claims > 0].items())
     return [
-        f"notice.log: {len(far):,} rows lie more than a day outside the connections: {most}; "
+        f"{where}: {len(far):,} rows lie more than a day outside the connections: {most}; "
         "they are shown, and counted in no window."
     ]
 

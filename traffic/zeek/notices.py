@@ -21,7 +21,7 @@ _CLAIMS = (
     (r"scan|sweep|traceroute", "scan"),
     (r"guess|brute", "guessing"),
     (r"sql_injection|heartbleed|exploit|attack|shellshock|log4j", "intrusion"),
-    (r"malware|intel::|blocklist|blacklist", "known bad"),
+    (r"malware|intel::|blocklist|blacklist|trojan|command.and.control|c&c", "known bad"),
     (r"cert|ssl::|weak_key|old_version", "certificate"),
     (r"loss|dropped|content_gap|packetfilter", "capture loss"),
 )
