@@ -108,12 +108,16 @@ def test_read_capture_joins_the_logs_of_a_folder(tmp_path: Path) -> None:
 
 def test_read_capture_refuses_what_holds_no_capture(tmp_path: Path) -> None:
     (tmp_path / "text.pcap").write_text("this is no capture")
+    (tmp_path / "page.pcap").write_text("<!doctype html><title>Log in</title>")
+    (tmp_path / "packed.pcap").write_bytes(b"PK\x03\x04\x14\x00")
     (tmp_path / "empty.pcap").touch()
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "notes.txt").write_text("nothing here")
     expected = {
         "nowhere.pcap": "does not exist",
         "text.pcap": "is not a Zeek log (it starts with 'this is no captu')",
+        "page.pcap": "is not a Zeek log: it is a page of HTML or XML, as a login or an error saves one (it",
+        "packed.pcap": "is not a Zeek log: it is a zip, to be unpacked first (it starts with",
         "empty.pcap": "is empty",
         "folder": "holds no capture (1 files searched for pcap and pcapng, and for Zeek's conn*.log and conn*.log.gz)",
     }

@@ -5,7 +5,7 @@
 RUN is a folder of the testbed: its packets, its inventory, its truth. A monitor reads it as it reads
 a plant, one slot of ten seconds after the other, with nothing but the packets of the slots so far.
 The recording's clock tells in which slot an alarm is raised; how long that slot's work takes is
-measured on this machine. The page shows what is raised at its next look, 1.5 s later at the most.
+measured on this machine. The page shows what is raised at its next look, a second later at the most.
 """
 
 import argparse
@@ -54,8 +54,8 @@ class Raised:
 
     Attributes:
         event: what happened.
-        how: ``rule`` where packets alone prove it, ``model`` where windows were needed, "" where
-            nothing was raised.
+        how: ``rule`` where packets alone bear it, ``model`` where windows of its label do (a rule
+            may too), "" where nothing was raised.
         label: what it was called.
         slots_s: from the event's first moment to that in which its slot could be closed.
         work_s: until the alarm was kept, on this machine.

@@ -34,6 +34,18 @@ _PARQUET = b"PAR1"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
+# What people take for a capture, by how it begins, and what to do with it.
+_TAKEN_FOR = (
+    (b"PK\x03\x04", ": it is a zip, to be unpacked first"),
+    (b"<", ": it is a page of HTML or XML, as a login or an error saves one"),
+)
+
+
+def _guess(start: bytes) -> str:
+    """What a file is instead, where its first bytes tell it; "" where they do not."""
+    return next((words for mark, words in _TAKEN_FOR if start.startswith(mark)), "")
+
+
 @dataclass(frozen=True)
 class Log:
     """One log's rows in the order they were written; ``notes`` say what was skipped."""
@@ -97,7 +109,7 @@ class LogReader:
             yield from map(self._count, self._read_objects(_chain(first, pieces)))
         else:
             raise UserError(
-                f"{self.path} is not a Zeek log (it starts with {start[:16].decode('latin-1')!a}); "
+                f"{self.path} is not a Zeek log{_guess(start)} (it starts with {start[:16].decode('latin-1')!a}); "
                 f"expected {self.name} as TSV with a #fields line or as JSON lines; pass Zeek's log or a pcap"
             )
 
