@@ -28,11 +28,23 @@ _MOST_PACKETS, _MOST_ROWS = 8_192, 20_000
 _PIECE_S = 10.0  # no more than a slot at once
 
 
+class Clock:
+    """This machine's; a measure that only counts recorded time brings one of its own."""
+
+    def now_s(self) -> float:
+        """Seconds since some moment."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        time.sleep(seconds)
+
+
 class _Pace:
     """Lets recorded time pass at a speed; 0 is as fast as possible."""
 
-    def __init__(self, speed: float) -> None:
-        self._speed = speed
+    def __init__(self, speed: float, clock: "Clock | None" = None) -> None:
+        self._speed, self._clock = speed, clock or Clock()
         self._begun: tuple[float, float] | None = None
 
     def wait_s(self, ts: float) -> float:
@@ -40,9 +52,13 @@ class _Pace:
         if not self._speed:
             return 0.0
         if self._begun is None:
-            self._begun = (time.monotonic(), ts)
+            self._begun = (self._clock.now_s(), ts)
         wall_s, first_s = self._begun
-        return wall_s + (ts - first_s) / self._speed - time.monotonic()
+        return wall_s + (ts - first_s) / self._speed - self._clock.now_s()
+
+    def sleep(self, seconds: float) -> None:
+        """Let so much of the clock's time pass."""
+        self._clock.sleep(seconds)
 
 
 class PacketReplay:
@@ -51,10 +67,14 @@ class PacketReplay:
     lateness_s, back_s, live = 0.25, 30.0, False
 
     def __init__(
-        self, paths: list[Path], speed: float, position: dict[str, Any] | None = None
+        self,
+        paths: list[Path],
+        speed: float,
+        position: dict[str, Any] | None = None,
+        clock: Clock | None = None,
     ) -> None:
         """Begin, or go on behind the packets that ``position`` says were given."""
-        self._pace = _Pace(speed)
+        self._pace = _Pace(speed, clock)
         self._paths = paths
         self._skip = int((position or {}).get("packets", 0))
         self._given = self._skip
@@ -85,7 +105,7 @@ class PacketReplay:
         records = self._next
         wait = self._pace.wait_s(float(records.ts[0]))
         if wait > 0:
-            time.sleep(min(wait, wait_s))
+            self._pace.sleep(min(wait, wait_s))
             if self._pace.wait_s(float(records.ts[0])) > 0:
                 return Batch(position={"packets": self._given})
         due = records.ts

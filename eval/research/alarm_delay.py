@@ -21,7 +21,7 @@ import pandas as pd
 from assistant.app.page import REFRESH_S
 from assistant.history import History
 from assistant.monitor.alarm_list import Alarm
-from assistant.monitor.replay import open_replay
+from assistant.monitor.replay import Clock, PacketReplay
 from assistant.monitor.watch import Bounds, Monitor, Watched
 from assistant.offline import go_offline
 from assistant.session import Models, load_models
@@ -31,6 +31,7 @@ from traffic.datasets.truth import Interval, read_truth
 from traffic.files import write_text
 from traffic.labels import NORMAL, UNKNOWN
 from traffic.plant import load_plant
+from traffic.reader import find_pcaps
 
 AIM_S = 12.0
 _LATEST_S = 120.0  # after an event's end: what is raised then is of something else
@@ -73,6 +74,22 @@ class Raised:
         return self.slots_s + self.work_s + REFRESH_S
 
 
+class Recorded(Clock):
+    """Time that passes only while the monitor has nothing to do: packets come to it as they did,
+    and never a later one before its slot is closed."""
+
+    def __init__(self) -> None:
+        self._now_s = 0.0
+
+    def now_s(self) -> float:
+        """Seconds of the recording."""
+        return self._now_s
+
+    def sleep(self, seconds: float) -> None:
+        """Pass at once."""
+        self._now_s += seconds
+
+
 def read_events(path: Path) -> list[Event]:
     """The faults and attacks of a recorded run in the order of their starts.
 
@@ -104,7 +121,7 @@ def watch_run(run: Path, models: Models, minutes: float, home: Path) -> list[Rai
     """
     events = read_events(run / "truth.json")
     first: dict[Event, Raised] = {}
-    source = open_replay(run, 0.0)
+    source = PacketReplay(find_pcaps(run), 1.0, clock=Recorded())
     with closing(History(home / "history.sqlite")) as history:
         bounds = Bounds(horizon_s=minutes * 60, most_slots=1)
         watched = Watched(source, models.llm, models.card, history, home / "monitor", run.name,
