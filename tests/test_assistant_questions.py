@@ -219,3 +219,22 @@ def test_a_client_id_means_all_who_log_in_under_it(shared: Path, tmp_path: Path)
         "why is gateway01 thrown off?", analyse(capture, settings, load_models(settings))
     )
     assert found.devices == ("10.20.0.51", "10.20.0.52")
+
+
+@pytest.mark.parametrize(
+    ("question", "kind", "measure"),
+    [
+        ("which code does plc-1 answer with?", "count", "codes"),
+        ("how many requests of plc-1 failed?", "count", "failed"),
+        ("how many requests of plc-1 timed out?", "count", "unanswered"),
+        ("how much data left the plant?", "count", "left"),
+        ("what used the most bandwidth?", "count", "talkers"),
+        ("is the sensor seeing everything?", "sensor", ""),
+        ("list everything that went wrong in order of time", "incidents", "failed"),
+        ("which device lost packets?", "loss", "retransmitted"),
+        ("show me the packets of plc-1", "packets", "packets"),
+    ],
+)
+def test_what_was_taken_for_something_else(question, kind, measure):
+    query = read_query(question, NAMES)
+    assert (query.kind, query.measure) == (kind, measure)
