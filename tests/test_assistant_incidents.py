@@ -28,6 +28,7 @@ LETTERS = {
     ".": "normal", "?": "normal", "c": "c2", "d": "ddos", "o": "dos", "r": "recon", "s": "device_silent",
     "v": "service_down", "g": "congestion", "a": "spoofing", "l": "packet_loss", "b": "brute_force",
     "m": "misconfiguration", "f": "flapping", "u": "c2", "e": "exfiltration",
+    "w": "unauthorized_command",
 }  # fmt: skip
 Said = dict[str, tuple[str, str]]
 
@@ -376,6 +377,17 @@ def test_calls_that_nobody_answers_are_a_dead_service_or_a_dead_controller(
     (one,) = incidents_of(said, capture_of(calls))
     assert (one.label, one.severity, kind_of(one.facts[0])) == ("c2", severity, "calls")
     assert judge(one, verdict_table(said), one.facts) == standing
+
+
+@pytest.mark.parametrize(("role", "found"), [("camera", ["unauthorized_command"]), ("hmi", [])])
+def test_who_only_watches_has_no_business_to_write(role, found):
+    """Calm writes soon after the recording began are a panel's work, and none of a camera's."""
+    polls = [flow(t, A, S, 502) for t in range(0, 300, 5)]
+    writes = [(SLOT + i, A, S, "modbus_write", 6, 3, 1) for i in range(10, 25)]
+    devices = (Device("one", A, role), Device("plc-1", S, "plc"))
+    said = {A: ("." * 8 + "w" * 12, "source")}
+    incidents = incidents_of(said, capture_of(polls, writes), Plant(devices))
+    assert [one.label for one in incidents] == found
 
 
 def test_two_servers_that_fail_one_client_are_two_incidents():

@@ -14,6 +14,7 @@ from traffic.pcap.protocols import PROTOCOLS
 _BASELINE_S = 600.0  # who wrote within the first ten minutes that are known is not new
 _ONSET_S = 30.0  # a recording often begins within what is going on
 _BURST_PER_S, _BURST_REGISTERS = 5.0, 20
+_WATCH = ("camera", "recorder", "printer", "sensor")  # roles that command nothing
 _MIN_ATTEMPTS = 5
 _SHORT_S = 10.0  # a session at a login port in which somebody works lasts longer
 _ASKED_FOR = 2.0  # times as much received as sent: a download
@@ -152,13 +153,17 @@ def wrote_before(found: Attribution, view: TrafficView) -> bool:
     """Nobody began to write: who writes did so when the recording began, or soon after and calmly.
 
     Without ten minutes of what came before a writer is not new; a burst that begins within the
-    recording is one all the same, and so are writes of a machine that the inventory does not know.
+    recording is one all the same, and so are writes of a machine that the inventory does not know, or
+    knows as one that only watches.
     """
     writes = view.writes
     mine = writes[(writes["client"] == found.device) | (writes["server"] == found.device)]
     mine = mine[mine["client"].isin([found.device, *found.peers])]
-    known = {device.address for device in view.plant.devices}
-    if known and not mine["client"].isin(known).all():
+    roles = {device.address: device.role.lower() for device in view.plant.devices}
+    if roles and not mine["client"].isin(roles).all():
+        return False
+    watching = mine["client"].map(roles).isin(_WATCH)
+    if len(mine) and watching.all() and (mine["since_s"] - view.start_s >= _ONSET_S).any():
         return False
     baseline_s = mine["since_s"] - view.start_s
     if (baseline_s >= _BASELINE_S).any():
