@@ -355,6 +355,20 @@ def test_the_nearest_are_really_the_nearest(tmp_path):
     store.close()
 
 
+def test_a_store_larger_than_one_reading_is_read_whole(tmp_path):
+    """Chroma asks SQLite, which takes no more than 32,766 rows at once."""
+    count = 33_000
+    chunks = [
+        Chunk(f"{n:016x}", "manual", "section", None, f"text {n}", "manual") for n in range(count)
+    ]
+    vectors = np.random.default_rng(0).normal(size=(count, 2)).astype(np.float32)
+    store = Store(tmp_path)
+    store.put(chunks, Made({chunk.id: one for chunk, one in zip(chunks, vectors, strict=True)}))
+    assert store.chunks() == chunks
+    assert len(store.ids()) == count
+    store.close()
+
+
 def make_old(home: Path) -> None:
     """A store as the first version wrote it: no marks, no word pieces."""
     folder = home / "knowledge_base"
