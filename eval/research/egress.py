@@ -10,6 +10,7 @@ out, which has to be found.
 
 import argparse
 import ipaddress
+import os
 import re
 import shutil
 import signal
@@ -49,7 +50,7 @@ _CALLS = "connect,sendto,sendmsg,sendmmsg"
 _TO = re.compile(
     r'sin_addr=inet_addr\("([0-9.]+)"\)|inet_pton\(AF_INET6, "([0-9a-fA-F:.]+)"|sun_path="?(@?[^"]+)'
 )
-_SERVED_S, _PATIENCE_S = 25.0, 400.0
+_SERVED_S, _PATIENCE_S = 60.0, 400.0
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,10 @@ def trace(name: str, words: Sequence[str], folder: Path) -> Traced:
         try:
             status = process.wait(_SERVED_S if name == "serve" else _PATIENCE_S)
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGTERM)
+            # Its whole session: a server outlives the shell that began it.
+            os.killpg(process.pid, signal.SIGTERM)
             time.sleep(1.0)
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             status = 0 if name == "serve" else -signal.SIGKILL
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     found = find_addresses(text)
