@@ -329,7 +329,7 @@ def _sent_again(heard_s: float) -> list[Frame]:
     ]
     back = {"src": SERVER, "dst": CLIENT, "sport": 502, "dport": 40000}
     spoken = [
-        (2.0 * at + 1, ethernet(tcp_packet("A", 1, b"", ack=1, **back)))
+        (2.0 * at + 1, ethernet(tcp_packet("A", 1, b"", **back)))
         for at in range(60)
         if 2 * at < heard_s
     ]
@@ -340,6 +340,39 @@ def _sent_again(heard_s: float) -> list[Frame]:
 def test_who_is_off_loses_no_packets(tmp_path, heard_s, lossy):
     kinds = {kind for kind, *_ in _found(_view(tmp_path, _sent_again(heard_s)))}
     assert ("sent_again" in kinds) == lossy
+
+
+def _asked_again(times: int, back: str) -> list[Frame]:
+    """Five attempts to connect, each SYN sent so often, each answered by these flags at once."""
+    frames = []
+    for call in range(5):
+        ends = {"sport": 41000 + call, "dport": 502}
+        sides = {"src": SERVER, "dst": CLIENT, "sport": 502, "dport": 41000 + call}
+        for again in range(times):
+            ts = 30.0 * call + 2.0 * again
+            frames.append((ts, ethernet(tcp_packet("S", 0, b"", **ends))))
+            frames.append((ts + 0.01, ethernet(tcp_packet("SA", 0, b"", **sides))))
+        if back:
+            frames.append((ts + 0.02, ethernet(tcp_packet(back, 1, b"", **ends))))
+    return frames
+
+
+@pytest.mark.parametrize(
+    ("times", "back", "found"),
+    [(4, "", ["deaf"]), (1, "", []), (4, "A", []), (4, "R", [])],
+    ids=["asks again", "a flood's one SYN", "gets it at last", "ends it"],
+)
+def test_who_asks_again_though_it_was_answered_does_not_hear(tmp_path, times, back, found):
+    hits = [
+        hit
+        for hit in apply_rules(_view(tmp_path, _asked_again(times, back)))
+        if hit.device == CLIENT
+    ]
+    kinds = [kind_of(hit.fact) for hit in hits]
+    assert [kind for kind in kinds if kind == "deaf"] == found
+    if found:  # and no link is called lossy for it
+        assert kinds == found
+        assert hits[0].fact.values["syns"] == 20
 
 
 # ---- GOOSE ----

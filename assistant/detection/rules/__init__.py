@@ -47,7 +47,7 @@ from assistant.detection.rules.sessions import (
     find_shared_client_ids,
     find_unheard_addresses,
 )
-from assistant.detection.rules.vain_calls import find_vain_calls
+from assistant.detection.rules.vain_calls import find_deaf_clients, find_vain_calls
 from assistant.facts.fact import kind_of
 from assistant.facts.traffic_view import TrafficView
 
@@ -105,9 +105,14 @@ RULES = (
         _plain(find_vain_calls, suggests="nameless cut_off"),
         headlines=_kinds("calls calls_refused cut_off"),  # alone they leave it open
     ),
+    _plain(find_deaf_clients, suggests="deaf"),
     _plain(find_unsteady_devices, suggests="comes_and_goes"),
     # Scans and guesses lose packets too: a bad link explains what fails, not what somebody does.
-    replace(_plain(find_losses, suggests="sent_again"), rules_out=_LOOK_ALIKES - _DEEDS),
+    replace(
+        _plain(find_losses, suggests="sent_again"),
+        rules_out=_LOOK_ALIKES - _DEEDS,
+        yields_to=_kinds("deaf"),
+    ),
     replace(_plain(find_spikes, suggests="spike"), rules_out=_LOOK_ALIKES - _DEEDS),
     _plain(find_uploads, suggests="upload"),
     _plain(find_clockwork, suggests="clockwork"),

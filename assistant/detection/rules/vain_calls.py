@@ -1,5 +1,5 @@
-"""Calls to the outside that nobody ever answers: a service that is gone, a controller of malware that
-is, or a device that has no way out."""
+"""Calls that lead nowhere: to the outside, where nobody ever answers (a service that is gone, a
+controller of malware that is, a device that has no way out), and those whose answers do not arrive."""
 
 from collections.abc import Iterator
 
@@ -20,6 +20,7 @@ _LASTING = 0.5  # of the time between the first and the last call, at their medi
 _NAMED_S = 60.0  # who looks a service up calls it then
 _KNOWN_S = 600.0
 _NOWHERE, _AGAIN = 3, 3  # addresses, and calls at each
+_DEAF_CALLS, _DEAF_SYNS = 3, 2.0  # attempts, and SYNs in each, though each was answered
 
 _SENTENCES = {
     "calls": "{device} calls {target} again and again and never gets an answer, as with a service that is gone or a "
@@ -34,6 +35,8 @@ _SENTENCES = {
     "late": "It made none of these calls in the first {known_s} that it was seen.",
     "cut_off": "{device} reaches nothing outside the plant: {attempts:attempt} at {hosts:address} between "
     "{first_time_s} and {last_time_s}, and none was answered.",
+    "deaf": "{device} does not get the answers of {server}: {server} answered {attempts:attempt} to connect to its "
+    "port {port} between {first_time_s} and {last_time_s}, and each time {device} asked again, {syns:time} in all.",
     "others_reach": "In that time {n:other device} of the plant got answers from outside.",
 }
 
@@ -48,6 +51,36 @@ def find_vain_calls(view: TrafficView) -> list[RuleHit]:
         for (target, port), mine in calls.groupby(["dst", "port"]):
             if hit := _find_endpoint(view, device, str(target), int(port), mine):
                 hits.append(hit)
+    return hits
+
+
+def find_deaf_clients(view: TrafficView) -> list[RuleHit]:
+    """Devices that ask again for a connection that was answered: the way back to them is broken, by a
+    wrong address, mask or gateway, or by a firewall."""
+    rows = view.flow_slots
+    rows = rows[(rows["proto"] == "tcp") & rows["answered"] & ~rows["refused"]]
+    history = rows["history"].astype("str")
+    # Nothing but SYNs and their answers: who got one says so, and who scans ends it by a reset.
+    rows = rows[history.str.startswith("S") & ~history.str.contains("[AaDdFfRr]")]
+    rows = rows[rows["src"].isin(view.own | view.local)]
+    hits = []
+    for (device, server, port), mine in rows.groupby(["src", "dst", "port"]):
+        syns, begun = int(mine["syns"].sum()), _begins(mine)
+        if len(begun) < _DEAF_CALLS or syns < _DEAF_SYNS * len(begun):
+            continue
+        values: dict[str, Value] = {
+            "device": view.name_of(str(device)),
+            "server": view.name_of(str(server)),
+            "port": str(port),
+            "attempts": len(begun),
+            "syns": syns,
+            "first_time_s": float(begun[0]),
+            "last_time_s": float(mine["until_s"].max()),
+        }
+        only = f"{from_to(str(device), str(server))} && tcp.dstport == {port} && tcp.flags.syn == 1"
+        fact = make_fact("deaf", _SENTENCES["deaf"], values, proof=Proof(only))
+        ends = (str(device), "misconfiguration", "source", (fact,), (str(server),))
+        hits.append(RuleHit(*ends, slots_of(mine)))
     return hits
 
 
