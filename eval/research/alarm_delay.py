@@ -27,8 +27,8 @@ from assistant.offline import go_offline
 from assistant.session import Models, load_models
 from assistant.settings import Settings
 from eval.report.tables import ReportTable, render_table
+from eval.research.command import publish
 from traffic.datasets.truth import Interval, read_truth
-from traffic.files import write_text
 from traffic.labels import NORMAL, UNKNOWN
 from traffic.plant import load_plant
 from traffic.reader import find_pcaps
@@ -225,10 +225,7 @@ def main() -> None:
         told = len(rows)
     command = f"python -m eval.research.alarm_delay {' '.join(one.name for one in asked.runs)}"
     text = render_delays(rows, command)
-    if asked.out:
-        write_text(asked.out, text + "\n")
-    else:
-        sys.stdout.write(text + "\n")
+    publish(text + "\n", asked.out)
 
 
 if __name__ == "__main__":

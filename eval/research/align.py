@@ -13,16 +13,13 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from assistant.chat.exported import EXPORTED
-from assistant.cli.main import main as run_command
 from assistant.detection.classify import classify
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis, analyse_capture
@@ -30,6 +27,7 @@ from assistant.llm.adapters import POCKET, read_card
 from assistant.offline import go_offline
 from assistant.registry import load_registered
 from eval.report.tables import ReportTable, render_table
+from eval.research.command import publish, run
 from traffic.datasets import load_marked, name_capture
 from traffic.datasets.formats import label_flows
 from traffic.datasets.labelling import label_windows
@@ -136,15 +134,10 @@ def run_align(
     remarks.to_csv(file, index=False)
     asked = [word for path in captures for word in ("--capture", str(path))]
     words = ["--home", str(home), "--site", SITE, "--feedback", str(file), "--family", family]
-    said = StringIO()
-    with redirect_stdout(said):
-        done = run_command(
-            ["finetune", "align", *words, *asked, "--begin", str(POCKET), "--replace", *more]
-        )
-    if done:
-        raise UserError(f"{family} was refused, see above; expected an adapter; correct the call")
-    sys.stderr.write(f"{family}\n{said.getvalue()}\n")
-    return said.getvalue()
+    begin = ["--begin", str(POCKET), "--replace"]
+    said = run(["finetune", "align", *words, *asked, *begin, *more], family)
+    sys.stderr.write(f"{family}\n{said}\n")
+    return said
 
 
 def measure_methods(
@@ -328,10 +321,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = f"python -m eval.research.align CAPTURE... {options}"
     names = [name_capture(path) for path in given.captures]
     page = render_page(metrics, rewards, bots, remarks, names, command)
-    if given.out:
-        write_text(given.out, page)
-    else:
-        sys.stdout.write(page)
+    publish(page, given.out)
 
 
 if __name__ == "__main__":

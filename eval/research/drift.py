@@ -14,23 +14,20 @@ import argparse
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from assistant.cli.main import main as run_command
 from assistant.detection.classify import classify
 from assistant.detection.drift import BOUND, find_drift, take_minutes
 from assistant.llm.adapters import load_adapter, read_card
 from assistant.llm.calibration import fit_role_bounds
 from assistant.offline import go_offline
 from eval.report.tables import ReportTable, render_table
+from eval.research.command import run
 from traffic.capture import SAMPLE_S
-from traffic.errors import UserError
 from traffic.files import write_text
 from traffic.labels import NORMAL
 from traffic.samples import make_samples
@@ -61,13 +58,8 @@ def refresh_site(
     note = home / "said.txt"
     if not note.is_file():
         home.mkdir(parents=True, exist_ok=True)
-        said = StringIO()
         words = ["--home", str(home), "--site", _SITE, "--data", str(data), "--seed", str(seed)]
-        with redirect_stdout(said):
-            done = run_command(["finetune", "refresh", *words, *_WAYS[way], *more])
-        if done:
-            raise UserError(f"{way} was refused, see above; expected an adapter; correct the call")
-        write_text(note, said.getvalue())
+        write_text(note, run(["finetune", "refresh", *words, *_WAYS[way], *more], way))
     card = read_card(home / "adapters" / _SITE / "refreshed")
     return card.metrics, f": site {_SITE} uses it" in note.read_text(encoding="utf-8")
 

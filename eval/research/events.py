@@ -9,7 +9,6 @@ can find. It is found by an incident of its time that names one of those concern
 
 import argparse
 import logging
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +20,11 @@ from assistant.llm.adapters import POCKET, AdapterCard, load_adapter
 from assistant.llm.local import LocalLLM
 from eval.detection.alarms import is_accounted
 from eval.report.tables import ReportTable, render_table
+from eval.research.command import publish
 from traffic.datasets import load_marked, name_capture
 from traffic.datasets.labelling import label_windows
 from traffic.datasets.truth import Truth, make_intervals, read_truth
 from traffic.errors import UserError
-from traffic.files import write_text
 from traffic.labels import LABELS, NORMAL, UNKNOWN
 
 log = logging.getLogger(__name__)
@@ -205,10 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         judged.append(judge_run(folder, llm, card))
         log.info("%s is judged", folder)
     report = render_found(judged, "python -m eval.research.events RUN...")
-    if given.out:
-        write_text(given.out, report)
-    else:
-        sys.stdout.write(report)
+    publish(report, given.out)
 
 
 if __name__ == "__main__":

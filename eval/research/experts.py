@@ -13,19 +13,15 @@ import argparse
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from assistant.cli.main import main as run_command
 from assistant.llm.adapters import read_card
 from assistant.offline import go_offline
 from eval.report.tables import ReportTable, render_table
-from traffic.errors import UserError
-from traffic.files import write_text
+from eval.research.command import publish, run
 
 HOWS = ("xlora", "arrow", "mixtral")
 SITE = "measured"
@@ -46,7 +42,7 @@ def simulate_plants(
         if not (folder / name).is_dir():
             size = ["--devices", str(devices), "--hours", str(hours)]
             seed = ["--seed", str(_FIRST_SEED + place)]
-            _run(["simulate", "--out", str(folder / name), *seed, *size])
+            run(["simulate", "--out", str(folder / name), *seed, *size])
     return names
 
 
@@ -74,7 +70,7 @@ def make_kinds(
             if not folder.is_dir():
                 words = ["--home", str(home), "--site", SITE, "--family", family, "--how", how]
                 asked = [*words, "--data", str(data), *held, "--seed", str(seed), *more]
-                _run(["finetune", "experts", *asked])
+                sys.stderr.write(run(["finetune", "experts", *asked]))
             metrics = read_card(folder).metrics
             rows += [{"how": how, "seed": seed, **_of_capture(metrics, name)} for name in tests]
     return pd.DataFrame(rows)
@@ -88,15 +84,6 @@ def _of_capture(metrics: Mapping[str, float], capture: str) -> dict[str, object]
         for name in _COSTS:
             row[f"{prefix}{name}"] = metrics[f"{prefix}compute.{name}"]
     return row | {name: metrics[f"routing.{name}"] for name in ("entropy", "told")}
-
-
-def _run(words: Sequence[str]) -> None:
-    said = StringIO()
-    with redirect_stdout(said):
-        done = run_command([*words])
-    if done:
-        raise UserError(f"{' '.join(words[:2])} was refused, see above; expected it to work")
-    sys.stderr.write(said.getvalue())
 
 
 def find_interval(differences: np.ndarray, seed: int = 0) -> tuple[float, float]:
@@ -182,10 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "each stands a single adapter of as many active weights, or the dense base.\n\n"
         f"{render_worth(made)}\n\n{render_costs(made)}\n"
     )
-    if given.out:
-        write_text(given.out, page)
-    else:
-        sys.stdout.write(page)
+    publish(page, given.out)
 
 
 if __name__ == "__main__":

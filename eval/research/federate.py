@@ -17,19 +17,15 @@ as reference). Windows whose text stands on both sides tell nothing and are left
 import argparse
 import json
 import shlex
-import sys
 import time
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import f1_score, roc_auc_score, roc_curve
 
-from assistant.cli.main import main as run_command
 from assistant.detection.classify import classify, make_prompts
 from assistant.llm.local import LocalLLM
 from assistant.llm.remembered import Scorer
@@ -37,6 +33,7 @@ from assistant.offline import go_offline
 from assistant.pocket import POCKET
 from assistant.registry import load_registered
 from eval.report.tables import ReportTable, render_table
+from eval.research.command import publish, run
 from prompts.messages import ANSWERS
 from prompts.window_text import render_windows
 from traffic.datasets import find_labelled, load_labelled, name_capture
@@ -99,7 +96,7 @@ def simulate_sites(
             seed = str(_FIRST_SEED + place * plants + number)
             size = ["--seed", seed, "--devices", str(devices), "--hours", str(hours)]
             scenarios = [word for name in shown for word in ("--scenario", name)]
-            _run(["simulate", "--out", str(out), *size, *scenarios])
+            run(["simulate", "--out", str(out), *size, *scenarios])
     return sites
 
 
@@ -114,20 +111,12 @@ class Made:
     cpu_s: float
 
 
-def _run(words: Sequence[str]) -> None:
-    said = StringIO()
-    with redirect_stdout(said):
-        done = run_command([*words])
-    if done:
-        raise UserError(f"{' '.join(words[:2])} was refused, see above; expected it to work")
-
-
 def _make(home: Path, name: str, words: Sequence[str]) -> Made:
     """Run a command that makes SITE/FAMILY, unless it did before."""
     note = home / f"{name.replace('/', '-')}.json"
     if not note.is_file():
         began = time.process_time()
-        _run([*words, "--home", str(home)])
+        run([*words, "--home", str(home)])
         write_text(note, json.dumps({"cpu_s": time.process_time() - began}))
     return Made(home / "adapters" / name, float(json.loads(note.read_text("utf-8"))["cpu_s"]))
 
@@ -150,7 +139,7 @@ def make_all(
         key, packet = work / one.name / "key", hub / "packets" / one.name
         if not packet.is_dir():
             asked = ["adapters", "export", one.name, "--key", str(key), "--out", str(packet)]
-            _run([*asked, "--home", str(work / one.name)])
+            run([*asked, "--home", str(work / one.name)])
         packets.append(str(packet))
         keys.append(str(key.with_name("key.pub")))
         calibrate.append(str(one.calibrate.parent))
@@ -378,10 +367,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "merged from all; `gathered`: tuned on the captures of all sites, which no site would give "
         "away.\n\n"
     )
-    if given.out:
-        write_text(given.out, intro + page)
-    else:
-        sys.stdout.write(intro + page)
+    publish(intro + page, given.out)
 
 
 def _measure_all(

@@ -11,7 +11,6 @@ not happen ends the walk with what the page showed instead.
 import argparse
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -25,9 +24,9 @@ from assistant.audit import check_audit
 from assistant.monitor.replay import open_replay
 from eval.report.tables import ReportTable, render_table
 from eval.research.alarm_delay import AIM_S, read_events
+from eval.research.command import publish
 from eval.research.served import serving
 from traffic.errors import UserError
-from traffic.files import write_text
 
 SAMPLE = Path(__file__).parents[2] / "assistant" / "samples" / "filling-line"
 SIZES = ((1366, 768), (390, 844))
@@ -184,10 +183,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         done = walk(asked.run, asked.device, asked.shots, Path(home))
     text = render_walk(done, asked.run.name)
-    if asked.out:
-        write_text(asked.out, text + "\n")
-    else:
-        sys.stdout.write(text + "\n")
+    publish(text + "\n", asked.out)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ bound. One that the adapter learned from is refused.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +20,9 @@ from assistant.llm.adapters import POCKET, AdapterCard, load_adapter
 from assistant.llm.calibration import fit_role_bounds
 from assistant.llm.local import LocalLLM
 from eval.report.tables import ReportTable, render_table
+from eval.research.command import publish
 from traffic.datasets import load_labelled
 from traffic.errors import UserError
-from traffic.files import write_text
 from traffic.labels import NORMAL
 
 
@@ -142,10 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = [judge_rest(one, llm, card, given.share, given.false_share) for one in given.captures]
     options = f"--share {given.share:g} --false-share {given.false_share:g}"
     report = render_rest(rows, f"python -m eval.research.quiet_time CAPTURE... {options}")
-    if given.out:
-        write_text(given.out, report)
-    else:
-        sys.stdout.write(report)
+    publish(report, given.out)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ others and start other weights, so their range says how much of a difference is 
 """
 
 import argparse
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,10 @@ import numpy as np
 from eval.models.registry import LLM_PREFIX
 from eval.models.transfer import ALIGNED, BOTH, SHARE, SOURCE, TUNED
 from eval.report.tables import ReportTable, render_table
+from eval.research.command import publish
 from eval.research.paper import make_paper_tables, read_paper
 from eval.results import Run, read_run
 from traffic.errors import UserError
-from traffic.files import write_text
 
 AIM = 0.95
 PROTOCOL = "transfer"
@@ -253,10 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     page = render_page(
         [read_run(path) for path in given.runs], "python -m eval.research.transfer RUN..."
     )
-    if given.out:
-        write_text(given.out, page)
-    else:
-        sys.stdout.write(page)
+    publish(page, given.out)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,15 @@ def use_adapter(
     typer.echo(f"site {site} uses {family}")
 
 
+MergeHow = Annotated[
+    Literal["cat", "svd"],
+    typer.Option(help="Exactly, ranks add up; or as small as the largest, nearly."),
+]
+MergeWeights = Annotated[
+    str, typer.Option(help="Of each: 0.7,0.3.", show_default="equal, 1 together")
+]
+
+
 @adapters_app.command("merge")
 @with_settings("home")
 def merge_adapters(
@@ -73,13 +82,8 @@ def merge_adapters(
     site: Annotated[str, typer.Option(help="The site that gets the result.", metavar="NAME")],
     family: Annotated[str, typer.Option(help="Its name there.", metavar="NAME")],
     settings: "Settings",
-    how: Annotated[
-        Literal["cat", "svd"],
-        typer.Option(help="Exactly, ranks add up; or as small as the largest, nearly."),
-    ] = "cat",
-    weights: Annotated[
-        str, typer.Option(help="Of each: 0.7,0.3.", show_default="equal, 1 together")
-    ] = "",
+    how: MergeHow = "cat",
+    weights: MergeWeights = "",
     data: Annotated[
         list[Path] | None,
         typer.Option(help="Labelled captures to calibrate several on.", metavar="FOLDER"),
@@ -89,22 +93,22 @@ def merge_adapters(
     from finetune.sites.merge import merge
 
     with narrate("merging") as progress:
-        shares = [parse_weight(word) for word in weights.split(",")] if weights else []
+        shares = parse_weights(weights)
         made = merge(settings.home, adapters, site, family, how, shares, data or (), progress)
     typer.echo(f"{made.name}; `faultwise adapters use {site} {family}` makes {site} use it")
 
 
-def parse_weight(word: str) -> float:
-    """A weight of --weights.
+def parse_weights(text: str) -> list[float]:
+    """The weights of --weights; none where it is empty.
 
     Raises:
-        UserError: it is no number.
+        UserError: one is no number.
     """
     try:
-        return float(word)
+        return [float(word) for word in text.split(",")] if text else []
     except ValueError as error:
         raise UserError(
-            f"weight {word!r} is no number; expected as 0.7,0.3; correct --weights"
+            f"--weights {text!r} are no numbers; expected as 0.7,0.3; correct --weights"
         ) from error
 
 

@@ -2,13 +2,13 @@
 make together."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from assistant.cli.options import narrate, with_settings
 from assistant.cli.research import finetune
-from assistant.cli.tuning.adapters import adapters_app, parse_weight
+from assistant.cli.tuning.adapters import MergeHow, MergeWeights, adapters_app, parse_weights
 
 if TYPE_CHECKING:
     from assistant.settings import Settings
@@ -56,13 +56,8 @@ def federate(
         typer.Option(help="The base of all of them.", metavar="DIR", show_default="the shipped"),
     ] = None,
     family: Annotated[str, typer.Option(help="Its name there.", metavar="NAME")] = "federated",
-    how: Annotated[
-        Literal["cat", "svd"],
-        typer.Option(help="Exactly, ranks add up; or as small as the largest, nearly."),
-    ] = "cat",
-    weights: Annotated[
-        str, typer.Option(help="Of each: 0.7,0.3.", show_default="equal, 1 together")
-    ] = "",
+    how: MergeHow = "cat",
+    weights: MergeWeights = "",
 ) -> None:
     """Merge signed adapters of several sites, whose captures stay there; `adapters use` chooses the
     result."""
@@ -71,8 +66,7 @@ def federate(
     from finetune.sites.federate import federate as merge_packets
 
     folder = base or read_card(POCKET).find_base(POCKET)
-    shares = [parse_weight(word) for word in weights.split(",")] if weights else []
-    named = (packets, trust, folder, site, family, how, shares, data)
+    named = (packets, trust, folder, site, family, how, parse_weights(weights), data)
     with narrate("merging") as progress:
         made = merge_packets(settings.home, *named, progress)
     typer.echo(f"{made.name}; `faultwise adapters use {site} {family}` makes {site} use it")
