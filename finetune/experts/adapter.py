@@ -12,7 +12,6 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -37,9 +36,9 @@ from finetune.experts.training import Experts, Task, Trained, train_experts, tra
 from finetune.recipe import Recipe, read_recipe
 from finetune.sft import Knobs
 from finetune.sites.adapter import Order, check_order, list_marks, make_site_card
-from finetune.sites.captures import Split, find_captures, make_site_texts, split_captures
+from finetune.sites.captures import Split, claim_texts, find_captures, split_captures
 from finetune.sites.cards import name_base, place_weights, read_tuned
-from finetune.stages import Progress, claim_folder, digest_marks, remove_runs, silent
+from finetune.stages import Progress, digest_marks, remove_runs, silent
 from traffic.errors import UserError
 
 _SHOWN = ("macro_f1", "false_share", "recall")
@@ -83,10 +82,8 @@ def make_experts(
     marks += [fingerprint_weights(path) for path in given.values()]
     runs = home / "training" / order.site
     work = work or runs / f"{family}-{digest_marks(marks)}"
-    claim_folder(work, marks)
     recipe = read_recipe()
-    reading = partial(progress, "reading captures")
-    texts = make_site_texts(captures, order.plants, recipe, work / "texts", reading)
+    texts = claim_texts(captures, order.plants, recipe, work, marks, progress)
     texts = texts.assign(direction="")  # who did it to whom is not asked of experts
     split = split_captures(texts, order.exclude, knobs.seed)
     learned, held_out = (

@@ -44,9 +44,9 @@ from finetune.sft import Knobs, Tuned, train
 from finetune.sites.captures import (
     Split,
     choose_phases,
+    claim_texts,
     draw_examples,
     find_captures,
-    make_site_texts,
     split_captures,
     stamp_files,
 )
@@ -61,7 +61,7 @@ from finetune.sites.cards import (
 )
 from finetune.sites.replay import knows_directions, split_kept, write_kept
 from finetune.spread import check_spread, train_spread
-from finetune.stages import Progress, claim_folder, digest_marks, make_once, remove_runs, silent
+from finetune.stages import Progress, digest_marks, make_once, remove_runs, silent
 from traffic.errors import UserError
 from traffic.labels import NORMAL
 
@@ -146,10 +146,8 @@ def make_site_adapter(
     marks = list_marks(order, knobs, captures)
     runs = home / "training" / order.site
     work = work or runs / f"{family}-{digest_marks(marks)}"
-    claim_folder(work, marks)
     recipe = read_recipe()
-    reading = partial(progress, "reading captures")
-    texts = make_site_texts(captures, order.plants, recipe, work / "texts", reading)
+    texts = claim_texts(captures, order.plants, recipe, work, marks, progress)
     if not order.directions or (order.begin is not None and not knows_directions(order.begin)):
         texts = texts.assign(direction="")
     order = replace(order, learned=(*order.learned, *_list_learned(order.begin)))

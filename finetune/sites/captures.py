@@ -25,6 +25,7 @@ from finetune.dataset import (
     write_texts,
 )
 from finetune.recipe import Recipe
+from finetune.stages import Progress, claim_folder
 from traffic.datasets import Labelled
 from traffic.errors import UserError
 from traffic.labels import NORMAL
@@ -111,6 +112,30 @@ def make_site_texts(
     seeds = range(first_seed, first_seed + plants)
     names = [*captures, *(f"simulated-{seed}" for seed in seeds)]
     return render_captures(names, captures, recipe, folder, progress)
+
+
+def claim_texts(
+    captures: dict[str, Path],
+    plants: int,
+    recipe: Recipe,
+    work: Path,
+    marks: Sequence[str],
+    progress: Progress,
+) -> pd.DataFrame:
+    """The texts of `make_site_texts`, kept in a folder that belongs to one order alone.
+
+    Args:
+        captures, plants, recipe: see there.
+        work: of the run; one that was killed goes on in it.
+        marks: what the order is; another one in that folder is refused.
+        progress: called with what is being done, how much of it is done, and of how much.
+
+    Raises:
+        UserError: the folder belongs to another order; or see there.
+    """
+    claim_folder(work, marks)
+    reading = partial(progress, "reading captures")
+    return make_site_texts(captures, plants, recipe, work / "texts", reading)
 
 
 def render_captures(
