@@ -21,14 +21,15 @@ from assistant.monitor.clock import SlotClock
 from assistant.monitor.open import open_source
 from assistant.monitor.recent import Recent
 from assistant.monitor.records import make_head, pack_records
-from assistant.monitor.replay import open_replay, read_rows
+from assistant.monitor.replay import Clock, PacketReplay, open_replay, read_rows
 from assistant.monitor.source import Batch, Part
 from assistant.monitor.watch import Bounds, Monitor, SlotReport, Watched, find_position
 from assistant.monitor.zeek_folder import ZeekFolder
 from assistant.session import load_models
 from assistant.settings import Settings
-from traffic.pcap.records import read_records
+from traffic.pcap.records import read_pieces, read_records
 from traffic.plant import load_plant
+from traffic.reader import find_pcaps
 from traffic.zeek.conn import read_zeek
 
 SAMPLES = Path(__file__).resolve().parents[1] / "assistant" / "samples"
@@ -274,6 +275,31 @@ def test_a_finished_replay_begins_again_and_another_needs_its_own_state(models, 
         history.set_state(earlier.incident, "acknowledged", "Ann")
         assert find_standing(later, history, time.time()).state == "active"
     assert check_audit(tmp_path / "history.sqlite").outcome == "whole"
+
+
+class RunningClock(Clock):
+    """Goes on whenever it is read, as a busy machine's does between two lines of code."""
+
+    def __init__(self, step_s: float) -> None:
+        self._now_s, self._step_s = 0.0, step_s
+
+    def now_s(self) -> float:
+        self._now_s += self._step_s
+        return self._now_s
+
+    def sleep(self, seconds: float) -> None:
+        self._now_s += seconds
+
+
+@pytest.mark.parametrize("step_s", [0.0001, 0.003, 0.02, 0.05, 0.3])
+def test_every_packet_is_given_once_however_the_clock_runs(step_s):
+    path = SAMPLES / "press-shop"
+    n = sum(len(records.ts) for one in find_pcaps(path) for records in read_pieces(one, 8192))
+    source, given = PacketReplay(find_pcaps(path), 30.0, clock=RunningClock(step_s)), []
+    while not (batch := source.read(0.5)).ended:
+        given += batch.ts.tolist()
+    assert len(given) == n
+    assert batch.position == {"packets": n}
 
 
 def test_a_replay_that_was_interrupted_goes_on_as_its_run_unless_it_begins_anew(models, tmp_path):
