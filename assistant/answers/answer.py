@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from assistant.answers.asked import Answer, Asked, say
+from assistant.answers.behaviour import answer_aspect, answer_does
 from assistant.answers.changes import answer_changed
 from assistant.answers.condition import (
     answer_affected,
@@ -19,7 +20,7 @@ from assistant.answers.condition import (
 )
 from assistant.answers.counts import answer_count
 from assistant.answers.inventory import answer_code, answer_devices, answer_responsible
-from assistant.answers.partners import answer_does, answer_who, answer_writers
+from assistant.answers.partners import answer_who, answer_writers
 from assistant.answers.reasons import (
     answer_against,
     answer_attack,
@@ -35,12 +36,13 @@ from assistant.answers.reasons import (
 )
 from assistant.answers.replies import answer_answers, answer_dns, answer_loss
 from assistant.answers.states import describe_state
+from assistant.answers.times import answer_time, find_span, narrow
 from assistant.answers.troubles import answer_trouble
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.compose import MOST_SHOWN, put_sensor_early
 from assistant.diagnosis.diagnose import Diagnosis, check_answer, count_rest, explain
 from assistant.diagnosis.investigate import SEVERAL, investigate
-from assistant.facts.fact import Fact
+from assistant.facts.fact import Fact, listed
 from assistant.history import History
 from assistant.outcomes import keep_outcomes
 from assistant.questions.entities import list_names
@@ -51,7 +53,7 @@ from traffic.labels import NORMAL
 _SHORT: dict[str, Callable[[Asked, Fact], Answer]] = {
     "health": answer_health,
     "since": answer_since,
-    "who": lambda asked, _: answer_who(asked),
+    "who": lambda asked, _: answer_aspect(asked) or answer_who(asked),
     "does": lambda asked, _: answer_does(asked),
     "count": answer_count,
     "answers": answer_answers,
@@ -78,6 +80,7 @@ _SHORT: dict[str, Callable[[Asked, Fact], Answer]] = {
 
 
 _OF_NO_DEVICE = ("sensor", "dns")
+_OF_TWO = frozenset(("who", "writers", "answers", "affected", "does"))
 _USUALLY_ASKED, _MOST_OFFERED = ("wrong", "who"), 2
 
 
@@ -104,6 +107,9 @@ def answer(
     """
     keep_outcomes(history, index)  # another process may have taken one back
     query = query or read_query(question, list_names(analysis))
+    span, everything = find_span(question, query.kind, analysis), analysis
+    if span is not None:
+        analysis = narrow(analysis, span)
     found = investigate(question, analysis, device)
     if query.kind in _OF_NO_DEVICE and found.mention.kind:
         # "sensor" and "name server" name no device then, so that none is missed.
@@ -115,10 +121,10 @@ def answer(
         )
     whole = explain(question, found, analysis, index)
     named = found.mention.devices or found.mention.peers or found.mention.missing
-    asked = Asked(question, query, found, analysis, index, history)
+    asked = Asked(question, query, found, analysis, index, history, span)
     if found.mention.missing and not found.device:
         return whole
-    trouble = answer_trouble(asked)
+    trouble = _answer_missing(asked) or answer_time(asked, everything) or answer_trouble(asked)
     if not query.kind and not named and trouble is None:
         return _offer(whole, query)
     headline = Fact("headline", whole.cause, {})
@@ -132,7 +138,15 @@ def answer(
         said = well
     else:  # why, what is wrong: the diagnosis itself answers
         return replace(whole, kind=query.kind or "why")
-    return _shorten(whole, said, query, analysis)
+    return _shorten(whole, said, query, everything)
+
+
+def _answer_missing(asked: Asked) -> Answer | None:
+    """A question about two of which one is not here: what the other does elsewhere answers nothing."""
+    missing = asked.found.mention.missing
+    if not missing or not asked.polar or asked.query.kind not in _OF_TWO:
+        return None
+    return Answer(say("missing", "unclear", names=listed(missing)), standing="inconclusive")
 
 
 def _offer(whole: Diagnosis, query: Query) -> Diagnosis:

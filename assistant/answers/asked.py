@@ -20,18 +20,21 @@ from assistant.facts.traffic_view import TrafficView
 from assistant.history import History
 from assistant.questions.entities import list_addresses
 from assistant.questions.queries import Query
+from assistant.questions.times import Span
 from knowledge_base.index import Index
 from traffic.files import read_yaml
 
 Reply = Literal["", "yes", "no", "unclear"]
 _POLAR = re.compile(
-    r"^(?:(?:and|but|so|ok|okay|well|und|y|aber|pero|please),? )*(?:is|are|was|were|does|do|did|can|could|has|have|had"
-    r"|will|would|should|must|any|ist|sind|war|hat|haben|kann|schreibt|spricht|redet|fragt|antwortet|funktioniert|laeuft|gibt"
+    r"^(?:(?:and|but|so|ok|okay|well|und|y|aber|pero|please|hi|hello|hey|good morning|good evening|hallo|hola),? )*"
+    r"(?:is|are|was|were|does|do|did|can|could|has|have|had"
+    r"|will|would|should|must|may|any|ist|sind|war|hat|haben|kann|schreibt|spricht|redet|fragt|antwortet|funktioniert|laeuft|gibt"
     r"|greift|werden|wird|verlieren|soll|muss|esta|estan|es|hay|tiene|puede|habla|escribe|responde|funciona|alguien|debo"
-    r"|se|anyone|anybody|someone|somebody|dev (?:ok|okay|alive|there|up)|everything|all)\b"
+    r"|se|anyone|anybody|anything|someone|somebody|something|dev (?:ok|okay|alive|there|up)|everything|all)\b"
 )
 
-
+# "is it dns or the cable?" asks which, not whether.
+_EITHER = re.compile(r"\b(?:or|oder) (?!not\b|no\b|nicht\b|nein\b)")
 _FRAGMENTS = ("serves", "calls", "concerned")  # parts of a sentence
 
 
@@ -119,6 +122,7 @@ class Asked:
         analysis: the capture with its verdicts and incidents.
         index: the knowledge base, None without one.
         history: states and remarks, None where nothing is kept.
+        span: the time that is asked about; None for the whole capture.
     """
 
     question: str
@@ -127,6 +131,7 @@ class Asked:
     analysis: Analysis
     index: Index | None = None
     history: History | None = None
+    span: Span | None = None
 
     @property
     def view(self) -> TrafficView:
@@ -170,7 +175,13 @@ class Asked:
     @property
     def polar(self) -> bool:
         """Whether "yes" or "no" was asked for."""
-        return bool(_POLAR.match(self.query.plain))
+        plain = self.query.plain
+        return bool(_POLAR.match(plain)) and not self.either
+
+    @property
+    def either(self) -> bool:
+        """Whether one of several was asked for: "is it an attack or a fault?"."""
+        return bool(_EITHER.search(self.query.plain))
 
     def reply(self, yes: bool) -> Reply:
         """How the answer begins, where "yes" or "no" was asked for."""
@@ -181,12 +192,21 @@ class Asked:
         other way round."""
         return self.reply(well != self.query.negative)
 
+    def all_is(self, well: bool) -> Reply:
+        """How the answer begins, where it says whether all is well: "yes" or "no" only to words that
+        ask for one of the two: "is it ok?", "anything to worry about?", not "is it busy?"."""
+        if not (self.query.negative or self.query.positive):
+            return ""
+        return self.reply(well != self.query.negative)
+
     @cached_property
     def sessions(self) -> pd.DataFrame:
         """TCP connections of the devices that are named, or of all, at the port that is named."""
         rows = self.view.sessions
         for one in filter(None, (self.device, self.second)):
             rows = rows[(rows["client"] == one) | (rows["server"] == one)]
+        if self.span is not None:
+            rows = rows[rows["start_s"].between(self.span.start_s, self.span.end_s)]
         port = self.query.port
         return rows if port is None else rows[rows["port"] == port]
 
@@ -199,6 +219,10 @@ class Asked:
             rows = rows[(rows["client"] == self.device) | (rows["server"] == self.device)]
         if self.second:
             rows = rows[(rows["client"] == self.second) | (rows["server"] == self.second)]
+        if self.query.protocol:
+            rows = rows[rows["protocol"] == self.query.protocol]
+        if self.span is not None:
+            rows = rows[rows["ts"].between(self.span.start_s, self.span.end_s)]
         for name, wanted in (("unit", self.query.unit), ("port", self.query.port)):
             if wanted is not None and (rows[name] == wanted).any():
                 rows = rows[rows[name] == wanted]
@@ -216,6 +240,9 @@ class Asked:
             rows = rows[(rows["src"] == self.second) | (rows["dst"] == self.second)]
         if self.query.port is not None:
             rows = rows[rows["port"] == self.query.port]
+        if self.span is not None:
+            late = rows["since_s"] > self.span.end_s
+            rows = rows[~late & (rows["until_s"] >= self.span.start_s)]
         rows = rows.assign(
             pkts=rows["src_pkts"] + rows["dst_pkts"],
             both_bytes=rows["src_bytes"] + rows["dst_bytes"],

@@ -189,11 +189,14 @@ def answer_changed(asked: Asked) -> Answer:
     """What is different since the incident began, else in the second half of the capture."""
     view, incident = asked.view, asked.incident
     split_s = find_start(incident)[0] if incident else (view.start_s + view.end_s) / 2
-    least_s = _LEAST_SHARE * view.seen_s
-    if not view.start_s + least_s < split_s < view.end_s - least_s:
+    end_s, least_s = view.end_s, _LEAST_SHARE * view.seen_s
+    if asked.span is not None:  # "what changed at 14:05?", "… between 14:05 and 14:10?"
+        split_s = asked.span.at_s or asked.span.start_s
+        end_s = view.end_s if asked.span.at_s else min(asked.span.end_s, view.end_s)
+    elif not view.start_s + least_s < split_s < view.end_s - least_s:
         split_s = (view.start_s + view.end_s) / 2
     before = summarise_period(view, view.start_s, split_s)
-    after = summarise_period(view, split_s, view.end_s)
+    after = summarise_period(view, split_s, end_s)
     facts = compare_periods(before, after, view)
     if asked.device:
         facts = [fact for fact in facts if asked.name in fact.values.values()]

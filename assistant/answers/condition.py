@@ -19,6 +19,7 @@ from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.health import Health, judge_health, name_health
 from assistant.facts.fact import Fact, listed
 from assistant.questions.entities import list_machines, worst_first
+from traffic.labels import ATTACKS
 
 _MOST = 8
 _ENDS = frozenset((
@@ -31,15 +32,13 @@ def answer_health(asked: Asked, headline: Fact) -> Answer:
     """Whether a device, or all of them, is well; an all-clear is the diagnosis's alone to give."""
     found = asked.found
     if found.incident is not None:
-        # "was anything unusual?" asks the other way round.
-        bad: Reply = "yes" if asked.query.negative else "no"
-        reply: Reply = "unclear" if found.standing == "inconclusive" else bad
+        reply: Reply = "unclear" if found.standing == "inconclusive" else asked.all_is(False)
         return Answer(begin(headline, reply), found.facts, whole=True)
     unclear = found.standing != "normal"
     facts = found.facts
     if not asked.device and not unclear:
         facts = (say("judged_count", well=judge_all(asked.analysis).well), *asked.sensor)
-    return Answer(begin(headline, "unclear" if unclear else asked.is_well(True)), facts, whole=True)
+    return Answer(begin(headline, "unclear" if unclear else asked.all_is(True)), facts, whole=True)
 
 
 def answer_why(asked: Asked, headline: Fact) -> Answer | None:
@@ -88,6 +87,8 @@ def answer_since(asked: Asked, headline: Fact) -> Answer:
         and (told := _since_traffic(asked)) is not None
     ):  # fmt: skip
         return told
+    if not asked.device and _FIRST.search(asked.query.plain) and asked.analysis.incidents:
+        incident = _find_first(asked)
     if incident is None:
         line = say("since_nothing", name=asked.name, seen_s=asked.view.span_s)
         return Answer(line, (headline, *asked.found.facts))
@@ -109,6 +110,17 @@ def answer_since(asked: Asked, headline: Fact) -> Answer:
         last_time_s=asked.analysis.capture.end_s,
     )
     return Answer(line, incident.facts)
+
+
+_FIRST = re.compile(r"\b(first|zuerst|erste[rns]?|primer[oa]?)\b")
+
+
+def _find_first(asked: Asked) -> Incident:
+    """The incident that began first; of attacks, where those are asked for."""
+    incidents = asked.analysis.incidents
+    attacks = [one for one in incidents if one.label in ATTACKS]
+    named = re.search(r"\b(attack\w*|angriff\w*|ataque\w*)\b", asked.query.plain)
+    return min(attacks if named and attacks else incidents, key=lambda one: find_start(one)[0])
 
 
 def _since_traffic(asked: Asked) -> Answer | None:
@@ -149,6 +161,10 @@ def answer_affected(asked: Asked, headline: Fact) -> Answer:
     everything = worst_first(list(asked.analysis.incidents))
     mention = asked.found.mention
     named = (*mention.devices, *mention.peers)[:1]
+    if named and _CAUSE.search(asked.query.plain):
+        return _is_cause(asked, named[0], everything)
+    if asked.second and _SAME.search(asked.query.plain):
+        return _share(asked, everything)
     if named and asked.polar:
         return _is_affected(asked, named[0], everything)
     if incident is None:
@@ -171,6 +187,47 @@ def answer_affected(asked: Asked, headline: Fact) -> Answer:
     return Answer(line, (*facts, headline))
 
 
+_CAUSE = re.compile(
+    r"\b(cause|culprit|origin|source|blame|guilty|because of|due to|caused by|schuld|ursache|verursacher)\b"
+)
+_SAME = re.compile(
+    r"\b(same|common|related|connected|linked|gleiche\w*|selbe\w*|dasselbe|gemeinsam|mismo|misma|comun)\b"
+)
+
+
+def _is_cause(asked: Asked, device: str, incidents: list[Incident]) -> Answer:
+    """Whether the cause lies at a device, or it only suffers."""
+    name = asked.view.name_of(device)
+    own = [one for one in incidents if one.device == device and one.role != "target"]
+    if own:
+        return Answer(say("cause_yes", asked.reply(True), name=name), own[0].facts)
+    touched = [one for one in incidents if one.touches(device)]
+    if not incidents:
+        line = say("affected_nothing", asked.reply(False), name=name)
+        return Answer(line, asked.found.facts)
+    first = (touched or incidents)[0]
+    cause = first.device if first.role != "target" or not first.peers else first.peers[0]
+    kind = "cause_no" if touched and cause != device else "cause_none"
+    if touched and cause == device:  # it is asked in vain, and nobody else is known to cause it
+        return Answer(say("cause_yes", asked.reply(True), name=name), first.facts)
+    line = say(kind, asked.reply(False), name=name, cause=asked.view.name_of(cause))
+    return Answer(line, first.facts)
+
+
+def _share(asked: Asked, incidents: list[Incident]) -> Answer:
+    """Whether devices have to do with one incident, or each with its own."""
+    devices = (*asked.found.mention.devices, *asked.found.mention.peers)
+    names = asked.view.names_of(devices)
+    shared = [one for one in incidents if all(one.touches(device) for device in devices)]
+    if shared:
+        cause = asked.view.name_of(shared[0].device)
+        return Answer(say("same_yes", asked.reply(True), names=names, cause=cause), shared[0].facts)
+    each = [one for one in incidents if any(map(one.touches, devices))]
+    facts = tuple(describe_incident(one, asked) for one in each[:_MOST])
+    line = say("same_no", asked.reply(False), names=names)
+    return Answer(line, facts or asked.found.facts)
+
+
 def _is_affected(asked: Asked, device: str, incidents: list[Incident]) -> Answer:
     name = asked.view.name_of(device)
     own = [one for one in incidents if one.device == device]
@@ -188,7 +245,10 @@ def _is_affected(asked: Asked, device: str, incidents: list[Incident]) -> Answer
     )
 
 
-_BY_TIME = re.compile(r"order of time|time ?line|chronolog\w*|reihenfolge|orden cronologico")
+_BY_TIME = re.compile(
+    r"\b(?:by|in) (?:the )?(?:time|date|sequence|order of (?:time|events|appearance))|order of time"
+    r"|nach (?:der )?zeit|por (?:hora|fecha)|time ?line|chronolog\w*|reihenfolge|orden cronologico"
+)
 
 
 def answer_incidents(asked: Asked) -> Answer:
@@ -196,7 +256,7 @@ def answer_incidents(asked: Asked) -> Answer:
     incidents = worst_first(list(asked.analysis.incidents))
     worst = incidents[0] if incidents else None
     if asked.device:
-        own = [one for one in incidents if asked.device in (one.device, *one.peers, *one.related)]
+        own = [one for one in incidents if one.touches(asked.device)]
         incidents, worst = own, own[0] if own else None
     if _BY_TIME.search(asked.query.plain):
         incidents = sorted(incidents, key=lambda one: one.start_s)

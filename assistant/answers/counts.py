@@ -6,7 +6,12 @@ import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, say
 from assistant.answers.condition import answer_since
-from assistant.answers.descriptions import describe_delay, describe_requests, name_times
+from assistant.answers.descriptions import (
+    describe_delay,
+    describe_endings,
+    describe_requests,
+    name_times,
+)
 from assistant.detection.rules.conversation import word_code
 from assistant.facts.fact import Fact, Value, listed
 from assistant.questions.entities import list_machines
@@ -40,8 +45,10 @@ def answer_count(asked: Asked, headline: Fact) -> Answer:
         return _requests(asked, measure)
     if measure == "retransmitted":
         return _resent(asked)
-    if measure in ("sessions", "resets"):
+    if measure in ("sessions", "resets") or (measure == "connects" and not asked.second):
         return _sessions(asked, measure)
+    if measure == "connects":
+        return _connects(asked)
     if measure == "devices":
         return _devices(asked)
     if measure == "incidents":
@@ -227,21 +234,42 @@ def _resent(asked: Asked) -> Answer:
 
 
 def _sessions(asked: Asked, measure: str) -> Answer:
-    rows = asked.view.sessions
-    if asked.device:
-        rows = rows[(rows["client"] == asked.device) | (rows["server"] == asked.device)]
+    rows = asked.sessions
     if rows.empty:
         return Answer(say("count_no_sessions", name=asked.name), asked.found.facts)
-    endings = rows["ended"].astype("str").value_counts()
-    words = {
-        "fin": "closed properly", "reset": "reset", "refused": "refused", "unanswered": "without an answer",
-        "idle": "silent without an end", "open": "still open at the end", "unknown": "with an end that was not seen",
-    }  # fmt: skip
-    said = listed((f"{n:,} {words[end]}" for end, n in endings.items() if n), 7)
-    values: dict[str, Value] = {f"e{place}": int(n) for place, n in enumerate(endings)}
-    resets = int(endings.get("reset", 0))
+    said, values = _word_endings(rows)
+    resets = int((rows["ended"] == "reset").sum())
     kind = "count_resets" if measure == "resets" else "count_sessions"
     return Answer(say(kind, name=asked.name, n=len(rows), resets=resets, endings=said, **values))
+
+
+_ENDINGS = {
+    "fin": "closed properly", "reset": "reset", "refused": "refused", "unanswered": "without an answer",
+    "idle": "silent without an end", "open": "still open at the end", "unknown": "with an end that was not seen",
+}  # fmt: skip
+
+
+def _word_endings(rows: pd.DataFrame) -> tuple[str, dict[str, Value]]:
+    """How connections ended, the commonest way first, and the numbers in it."""
+    endings = rows["ended"].astype("str").value_counts()
+    said = listed((f"{n:,} {_ENDINGS[str(end)]}" for end, n in endings.items() if n), 7)
+    return said, {f"e{place}": int(n) for place, n in enumerate(endings)}
+
+
+def _connects(asked: Asked) -> Answer:
+    """How often one device opened a connection to another, and how those ended."""
+    rows = asked.sessions
+    if rows.empty:
+        return Answer(say("count_no_sessions", name=asked.name), asked.found.facts)
+    opened = rows[rows["client"] == asked.device]
+    client, server = (asked.device, asked.second) if len(opened) else (asked.second, asked.device)
+    rows = opened if len(opened) else rows
+    said, values = _word_endings(rows)
+    line = say(
+        "count_connects", client=asked.view.name_of(client), server=asked.view.name_of(server), n=len(rows),
+        endings=said, **values,
+    )  # fmt: skip
+    return Answer(line, tuple(describe_endings(rows, asked.view)))
 
 
 def _devices(asked: Asked) -> Answer:
@@ -262,6 +290,9 @@ def _devices(asked: Asked) -> Answer:
     known = list_machines(asked.analysis)
     names = listed(map(asked.view.name_of, known), 12)
     return Answer(say("count_devices", n=len(known), names=names))
+
+
+_PEAK = re.compile(r"\b(peak\w*|maxim\w*|highest|spikes?|most in|spitze\w*|hoechst\w*|pico\w*)\b")
 
 
 def _traffic(asked: Asked) -> Answer:
@@ -286,6 +317,8 @@ def _traffic(asked: Asked) -> Answer:
             peak_mbit_per_s=float(per_slot.max()) * 8e-7,
             at_time_s=float(per_slot.idxmax()) * 10,
         )
+        if _PEAK.search(asked.query.plain):
+            return Answer(peak, (line,))
         return Answer(line, (peak,))
     talks = asked.talks
     line = say(

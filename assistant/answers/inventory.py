@@ -12,7 +12,7 @@ from assistant.questions.entities import list_machines, worst_first
 from traffic.discovery import describe_hosts_without_ip, draft_plant, find_plant_networks
 from traffic.identities import choose_identities
 from traffic.pcap.protocols import PROTOCOLS
-from traffic.plant import Device
+from traffic.plant import Device, is_link_local
 
 _MOST = 30
 _CODE = re.compile(
@@ -32,9 +32,11 @@ _SPOKEN = {
 
 def answer_devices(asked: Asked) -> Answer:
     """All devices with role and state, or what one of them is."""
+    addresses = list_machines(asked.analysis)
+    if addresses and asked.query.state and (told := _list_by_state(asked, addresses)):
+        return told
     if asked.device:
         return _identify(asked)
-    addresses = list_machines(asked.analysis)
     if not addresses:
         return _no_devices(asked)
     worst = {one.device: one for one in reversed(worst_first(list(asked.analysis.incidents)))}
@@ -64,6 +66,82 @@ def answer_devices(asked: Asked) -> Answer:
     unclear = len(judged.devices) - judged.well
     line = say("devices", n=len(addresses), well=judged.well, unclear=unclear, blamed=judged.blamed)
     return Answer(line, tuple(facts), listing=True)
+
+
+def _list_by_state(asked: Asked, addresses: list[str]) -> Answer | None:
+    """Which devices are unknown, healthy, undecided or in trouble; of a kind, where one is named."""
+    state, named = asked.query.state, asked.found.mention.devices
+    if state == "unknown":
+        return _list_unknown(asked, addresses)
+    if len(named) == 1 and asked.polar:
+        return None
+    among = [one for one in addresses if one in named] if named else addresses
+    blamed = find_blamed(asked.analysis)
+    known = {one: judge_health(one, asked.analysis.verdicts, asked.view) for one in among}
+    chosen = [
+        one
+        for one in among
+        if state
+        == (
+            "troubled"
+            if one in blamed
+            else "healthy"
+            if known[one].standing == "normal"
+            else "undecided"
+        )
+    ]
+    facts: list[Fact] = []
+    for one in chosen if state != "healthy" else ():
+        mine = [each for each in worst_first(list(asked.analysis.incidents)) if each.touches(one)]
+        facts += [fact for each in mine[:1] for fact in each.facts[:1] if fact not in facts]
+        if state == "undecided":
+            facts.append(
+                say(
+                    "device_one",
+                    name=asked.view.name_of(one),
+                    about="",
+                    state=name_health(known[one]),
+                )
+            )
+    if not chosen:
+        line = say("devices_state_none", asked.reply(False), all=len(among), state=state)
+        return Answer(line, (judge_all(asked.analysis).line, *asked.sensor))
+    names = listed(map(asked.view.name_of, chosen), _MOST)
+    line = say(f"devices_{state}", asked.reply(True), n=len(chosen), all=len(among), names=names)
+    return Answer(line, tuple(facts))
+
+
+def _list_unknown(asked: Asked, addresses: list[str]) -> Answer:
+    """Addresses of the plant's networks that plant.yaml does not name, with what they did."""
+    plant = asked.analysis.plant
+    if plant is None:
+        line = say("devices_unknown_no_plant", "unclear" if asked.polar else "", n=len(addresses))
+        return Answer(line, asked.sensor)
+    given = {one.address for one in plant.devices}
+    macs = {mac for one in given for mac in asked.view.macs_of(one)}
+    others = [
+        one for one in addresses
+        if one not in given and not (is_link_local(one) and macs & set(asked.view.macs_of(one)))
+    ]  # fmt: skip
+    if not others:
+        return Answer(say("devices_unknown_none", asked.reply(False)), asked.sensor)
+    guessed, facts = _known_devices(asked), list[Fact]()
+    for one in others[:_MOST]:
+        worst = [each for each in worst_first(list(asked.analysis.incidents)) if each.device == one]
+        state = (
+            read_playbook(worst[0].label).short
+            if worst
+            else name_health(judge_health(one, asked.analysis.verdicts, asked.view))
+        )
+        role = guessed[one].role if one in guessed else ""
+        about = f" – {role}, by what it serves and asks" if role else ""
+        facts.append(say("device_one", name=asked.view.name_of(one), about=about, state=state))
+    names = listed(map(asked.view.name_of, others), _MOST)
+    return Answer(
+        say("devices_unknown", asked.reply(True), n=len(others), names=names),
+        tuple(facts),
+        listing=True,
+    )
 
 
 def _no_devices(asked: Asked) -> Answer:
@@ -119,6 +197,8 @@ def _identify(asked: Asked) -> Answer:
     )
     macs = asked.view.macs_of(asked.device)
     facts += [say("identity_mac", macs=listed(macs))] if macs else []
+    own = [one for one in worst_first(list(asked.analysis.incidents)) if one.device == asked.device]
+    facts += [fact for one in own[:2] for fact in one.facts[:1]]
     return Answer(say(kind, name=asked.name, about=about), tuple(facts))
 
 
@@ -165,7 +245,7 @@ def _by_protocol(code: str, asked: Asked) -> list[Fact]:
     facts = []
     for protocol in PROTOCOLS:
         for value, word in protocol.refusals.items():
-            same = value == number or (
+            same = (0 <= number == value) or (
                 len(plain) > 6 and plain == re.sub(r"[^a-z]", "", word.lower())
             )
             same = same or protocol.say_code(value, word).lower().startswith(f"{code.lower()} ")

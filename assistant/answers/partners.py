@@ -10,7 +10,6 @@ from assistant.answers.asked import Answer, Asked, Reply, begin, say
 from assistant.answers.descriptions import (
     describe_endings,
     describe_requests,
-    describe_talk,
     describe_talks,
     name_times,
 )
@@ -19,8 +18,8 @@ from assistant.diagnosis.playbook import find_asked
 from assistant.facts.devices import name_service, writer_facts
 from assistant.facts.fact import Fact, Value, listed
 from assistant.questions.entities import worst_first
+from assistant.questions.queries import DEVICE
 from traffic.labels import ATTACKS
-from traffic.pcap.protocols import BY_NAME
 from traffic.plant import is_group
 
 _MOST = 8
@@ -33,28 +32,47 @@ KINDS_OF = {
 }
 _BLAMED = {"scan": ("recon",), "attack": ATTACKS}
 _SHOWN_BY_FLOWS = ("nobody_talk", "nobody_outside", "nobody_scan", "nobody_attack")
-_FIELDS = {"topics": "name", "names": "name", "units": "unit", "registers": "target"}
 
 
 def answer_who(asked: Asked) -> Answer:
     """Who does to the device what was asked for, or to whom the device does it."""
     relation = asked.query.relation
-    if relation in ("publish", "read", "write") and asked.query.aspect in _FIELDS:
-        return _aspect(asked, _FIELDS[asked.query.aspect])
     if relation in _BLAMED:
         return _blame(asked, _BLAMED[relation])
+    if relation == "talk" and asked.query.measure in ("refused", "failed"):
+        by = bool(re.search(rf"\b(?:from|by|at|of) {DEVICE}\b", asked.query.plain))
+        asked = replace(asked, query=replace(asked.query, relation="refuse", active=by))
+        relation = "refuse"
+    if relation == "talk" and asked.query.protocol:
+        return _speak(asked)
     if relation == "close":
         return _close(asked)
     if relation == "talk" and asked.device and asked.talks.empty and (told := _ask_by_arp(asked)):
         return told
     if relation in ("talk", "send", "outside"):
-        return _talk(asked)
+        return answer_talk(asked)
     if relation == "write" and asked.view.exchanges.empty and not asked.view.writes.empty:
         return _count_writes(asked)
     said = _ask(asked)
     if asked.view.exchanges.empty:  # who talks says neither who asks nor who writes
-        return replace(said, facts=(*said.facts, *_talk(asked).facts))
+        return replace(said, facts=(*said.facts, *answer_talk(asked).facts))
     return said
+
+
+def _speak(asked: Asked) -> Answer:
+    """Who asks over a protocol, and whom."""
+    rows = asked.requests
+    if rows.empty:
+        protocol = asked.query.protocol
+        return Answer(
+            say("nobody_speaks", "unclear" if asked.polar else "", protocol=protocol), asked.sensor
+        )
+    order = rows["client"].astype("str").value_counts()
+    names = listed(
+        [f"{asked.view.name_of(one)} ({name_times(n)})" for one, n in order.items()], _MOST
+    )
+    line = say("ask_all", asked.reply(True), names=names, n=len(order), times=len(rows))
+    return Answer(line, tuple(describe_requests(rows, asked.view)))
 
 
 def _blame(asked: Asked, labels: Iterable[str]) -> Answer:
@@ -63,15 +81,13 @@ def _blame(asked: Asked, labels: Iterable[str]) -> Answer:
     labels = find_asked(asked.query.plain) or labels
     incidents = [one for one in worst_first(list(asked.analysis.incidents)) if one.label in labels]
     if asked.device:
-        incidents = [
-            one for one in incidents if asked.device in (one.device, *one.peers, *one.related)
-        ]
+        incidents = [one for one in incidents if one.touches(asked.device)]
     if asked.query.relation == "attack" and not incidents and asked.incident is not None:
         # "who is behind this?" is asked of faults too.
         incidents = [asked.incident]
     kind = asked.query.relation
     if not incidents:
-        return _nobody(asked, f"nobody_{kind}")
+        return deny(asked, f"nobody_{kind}")
     culprits, facts = list[str](), list[Fact]()
     if _SUFFERS.search(asked.query.plain):
         targets = [end for one in incidents for end in _targets(one)]
@@ -127,7 +143,7 @@ def _close(asked: Asked) -> Answer:
     return Answer(line, (*facts, *(asked.incident.facts if asked.incident else ())))
 
 
-def _nobody(asked: Asked, kind: str) -> Answer:
+def deny(asked: Asked, kind: str) -> Answer:
     """Nobody was seen to do it: said with how long and how much was looked at; not that nobody did
     where the sensor was blind, or no content was read that would show it."""
     if not asked.view.seen_s > 0:  # NaN: no slot has traffic
@@ -138,7 +154,8 @@ def _nobody(asked: Asked, kind: str) -> Answer:
     return Answer(say(kind, reply, name=asked.name, seen_s=seen_s, read=read), asked.sensor)
 
 
-def _talk(asked: Asked) -> Answer:
+def answer_talk(asked: Asked) -> Answer:
+    """Who talks with whom, over what."""
     talks = asked.talks
     # Where no address is known as the plant's own, nothing is known to be outside.
     inside = asked.view.local
@@ -150,7 +167,7 @@ def _talk(asked: Asked) -> Answer:
         own = talks[talks["src"] == asked.device]
         talks = own if len(own) else talks
     if talks.empty:
-        return _nobody(asked, "nobody_outside" if outside else "nobody_talk")
+        return deny(asked, "nobody_outside" if outside else "nobody_talk")
     facts = describe_talks(talks, asked.view)
     if asked.query.port is not None and not asked.device:
         names = listed((f"{asked.view.name_of(row.src)} to {asked.view.name_of(row.dst)}"
@@ -158,6 +175,8 @@ def _talk(asked: Asked) -> Answer:
         service = name_service(str(talks["proto"].iloc[0]), asked.query.port)
         line = say("talk_port", asked.reply(True), service=service, names=names)
         return Answer(line, tuple(facts))
+    if outside:
+        return _name_outside(asked, talks, facts)
     if not asked.device:
         ends = dict.fromkeys([*talks["src"], *talks["dst"]])
         line = say(
@@ -173,6 +192,29 @@ def _talk(asked: Asked) -> Answer:
     return Answer(say("talk", asked.reply(True), **values), tuple(facts))
 
 
+def _name_outside(asked: Asked, talks: pd.DataFrame, facts: list[Fact]) -> Answer:
+    """Who talks with addresses outside, the one with the most traffic first, and with how many."""
+    inside = asked.view.local
+    own = talks["src"].where(talks["src"].isin(inside), talks["dst"])
+    peers = talks["dst"].where(talks["src"].isin(inside), talks["src"])
+    if asked.device:
+        names = listed(map(asked.view.name_of, dict.fromkeys(peers)), _MOST)
+        values: dict[str, Value] = {"name": asked.name, "names": names, "n": peers.nunique()}
+        return Answer(say("talk", asked.reply(True), **values), tuple(facts))
+    each = [
+        f"{asked.view.name_of(str(one))} ({listed(dict.fromkeys(map(asked.view.name_of, mine)))})"
+        for one, mine in peers.groupby(own, sort=False)
+    ]
+    line = say(
+        "talk_outside",
+        asked.reply(True),
+        ends=own.nunique(),
+        n=peers.nunique(),
+        names=listed(each, _MOST),
+    )
+    return Answer(line, tuple(facts))
+
+
 def _ask(asked: Asked) -> Answer:
     """Who asks, from requests and answers."""
     relation, rows = asked.query.relation, asked.requests
@@ -186,7 +228,7 @@ def _ask(asked: Asked) -> Answer:
     if rows.empty and relation in ("ask", "talk") and asked.device and (told := _ask_by_arp(asked)):
         return told
     if rows.empty:
-        return _nobody(
+        return deny(
             asked, f"nobody_{relation}_active" if asked.query.active else f"nobody_{relation}"
         )
     shown = other if asked.query.active else actor
@@ -227,105 +269,12 @@ def _count_writes(asked: Asked) -> Answer:
     if asked.device:
         rows = rows[rows["client" if asked.query.active else "server"] == asked.device]
     if rows.empty:
-        return _nobody(asked, "nobody_write_active" if asked.query.active else "nobody_write")
+        return deny(asked, "nobody_write_active" if asked.query.active else "nobody_write")
     names = listed(map(asked.view.name_of, dict.fromkeys(rows[shown])), _MOST)
     form = ("active" if asked.query.active else "passive") if asked.device else "all"
     values: dict[str, Value] = {"n": rows[shown].nunique(), "times": int(rows["count"].sum())}
     line = say(f"write_{form}", asked.reply(True), name=asked.name, names=names, **values)
     return Answer(line, tuple(writer_facts(asked.view, asked.device)))
-
-
-def answer_does(asked: Asked) -> Answer:
-    """What a device does: whom it asks for what, what it serves, or one aspect of it."""
-    if asked.query.aspect in _FIELDS and not asked.requests.empty:
-        return _aspect(asked, _FIELDS[asked.query.aspect])
-    if not asked.device:
-        return _talk(asked)
-    return _ports(asked) if asked.query.aspect == "ports" else _summary(asked)
-
-
-def _summary(asked: Asked) -> Answer:
-    """What it mostly does; where it is the source of an incident, that first."""
-    view, device = asked.view, asked.device
-    talks = asked.talks
-    if talks.empty and asked.requests.empty:
-        return _nobody(asked, "nobody_talk")
-    rows = asked.requests
-    facts = describe_requests(rows, view)[:5] if len(rows) else []
-    facts += [describe_talk(row, view) for row in talks.head(3).itertuples()]
-    opened, served = (
-        talks[talks["src"] == device],
-        talks[(talks["dst"] == device) & (talks["dst_pkts"] > 0)],
-    )
-    parts = []
-    for kind, part in (("serves", served), ("calls", opened)):
-        if len(part):
-            other = "src" if kind == "serves" else "dst"
-            services = dict.fromkeys(
-                name_service(row.proto, int(row.port)) for row in part.head(4).itertuples()
-            )
-            parts.append(
-                say(
-                    kind, services=listed(services), names=view.names_of(dict.fromkeys(part[other]))
-                ).text
-            )
-    incident = asked.incident
-    if incident is not None and incident.device == device and incident.role != "target":
-        return Answer(
-            incident.facts[0] if incident.facts else say("nothing_known", name=asked.name),
-            (*incident.facts[1:], *facts),
-            whole=True,
-        )
-    sent = view.flows_of(device)
-    line = say(
-        "does",
-        name=asked.name,
-        parts=" and ".join(parts),
-        pkts=int(sent["sent_pkts"].sum()) if len(sent) else 0,
-    )
-    return Answer(line, tuple(facts))
-
-
-def _ports(asked: Asked) -> Answer:
-    talks, device = asked.talks, asked.device
-    ported = talks[talks["proto"].isin(["tcp", "udp"])]
-    served = ported[(ported["dst"] == device) & (ported["dst_pkts"] > 0)]
-    called = ported[ported["src"] == device]
-    if served.empty and called.empty:
-        return _nobody(asked, "nobody_talk")
-
-    def name_ports(part: pd.DataFrame) -> str:
-        ports = dict.fromkeys(name_service(row.proto, int(row.port)) for row in part.itertuples())
-        return listed(ports, _MOST) or "none"
-
-    line = say("ports", name=asked.name, served=name_ports(served), called=name_ports(called))
-    return Answer(
-        line, tuple(describe_talk(row, asked.view) for row in ported.head(5).itertuples())
-    )
-
-
-def _aspect(asked: Asked, column: str) -> Answer:
-    """Topics, names, units or registers of a device's requests."""
-    rows = asked.requests
-    rows = (
-        rows[rows[column].notna() & (rows[column] != "")]
-        if column == "name"
-        else rows[rows[column] >= 0]
-    )
-    if asked.query.aspect == "topics":
-        rows = rows[rows["protocol"] == "mqtt"]
-    if asked.query.relation in KINDS_OF:
-        rows = rows[rows["kind"].isin(KINDS_OF[asked.query.relation])]
-    if rows.empty:
-        return _nobody(asked, "nobody_aspect")
-    protocol = str(rows["protocol"].value_counts().index[0])
-    word = BY_NAME[protocol].name_target if column == "target" else str
-    counts = rows[column].value_counts()
-    shown = [f"“{one}”" if column == "name" else word(int(one)) for one in counts.index]
-    line = say(
-        f"aspect_{asked.query.aspect}", name=asked.name, n=len(counts), names=listed(shown, _MOST)
-    )
-    return Answer(line, tuple(describe_requests(rows, asked.view, most=5)))
 
 
 def answer_writers(asked: Asked, headline: Fact) -> Answer:
@@ -340,6 +289,8 @@ def answer_writers(asked: Asked, headline: Fact) -> Answer:
             else writes[writes["client"] == asked.device]
         )
     incident = asked.incident
+    if asked.second and _MAY.search(asked.query.plain):
+        return _may_write(asked)
     if incident is not None and incident.label == "unauthorized_command" and incident.facts:
         seen = describe_requests(writes, asked.view) if len(writes) else []
         return Answer(begin(headline, asked.reply(True)), (*incident.facts, *seen), whole=True)
@@ -352,7 +303,7 @@ def answer_writers(asked: Asked, headline: Fact) -> Answer:
         line = say("writers_unjudged", "unclear", name=asked.name, names=names, after_s=after_s)
         return Answer(line, tuple(writer_facts(asked.view, asked.device)))
     if writes.empty:
-        return _nobody(asked, "nobody_write")
+        return deny(asked, "nobody_write")
     facts = tuple(describe_requests(writes, asked.view, refused=True))
     names = listed(
         [asked.view.name_of(one) for one in dict.fromkeys(writes["client"].astype("str"))], _MOST
@@ -369,3 +320,23 @@ def answer_writers(asked: Asked, headline: Fact) -> Answer:
         say(kind, "unclear" if asked.polar else "", name=asked.name, names=names, after_s=first_s),
         facts,
     )
+
+
+_MAY = re.compile(
+    r"\b(allowed|permitted|authori[sz]ed|entitled|supposed|may|darf|duerfen|erlaubt|berechtigt|permitid\w|autorizad\w|puede)\b"
+)
+
+
+def _may_write(asked: Asked) -> Answer:
+    """Whether plant.yaml lets one device write to another, and whether it did."""
+    view, client, server = asked.view, asked.device, asked.second
+    allowed = view.allowed_writers.get(server)
+    rows = asked.requests
+    rows = rows[(rows["client"] == client) & (rows["server"] == server)]
+    writes = rows[rows["kind"].isin(KINDS_OF["write"])]
+    kind = "may_unknown" if allowed is None else "may_yes" if client in allowed else "may_no"
+    reply: Reply = "unclear" if allowed is None else asked.reply(client in allowed)
+    line = say(kind, reply, client=view.name_of(client), name=view.name_of(server))
+    told = describe_requests(writes, view) if len(writes) else []
+    incident = asked.incident.facts if asked.incident else ()
+    return Answer(line, (*incident, *told), standing="inconclusive" if allowed is None else None)

@@ -7,8 +7,10 @@ import pandas as pd
 from assistant.answers.asked import Answer, Asked, Reply, begin, say
 from assistant.answers.descriptions import describe_endings, describe_requests
 from assistant.answers.spans import find_end, find_start, is_over
-from assistant.facts.fact import Fact, Value
+from assistant.facts.fact import Fact, Value, kind_of, listed
+from assistant.facts.logs_and_readings import WRONG_CLOCK, record_facts
 from assistant.facts.sensor import find_blindness
+from assistant.questions.entities import list_addresses
 from traffic.plant import is_group
 
 _MOST = 8
@@ -17,6 +19,7 @@ _FEW = 0.01  # of questions without an answer
 _LOSSES, _LOST_SHARE = ("packet_loss", "congestion"), 0.01
 _FAILS_TO_ANSWER = ("device_silent", "service_down", "misconfiguration", "flapping", "packet_loss")
 _VAIN = ("refused", "unanswered")
+_OUTCOMES = ("answered", "refused", "unanswered")
 _ATTEMPTS = re.compile(r"\b(connections?|connects?|attempts?|syns?|verbindung\w*|conexion\w*)\b")
 
 
@@ -30,24 +33,30 @@ def answer_loss(asked: Asked, headline: Fact) -> Answer:
         line = say("loss_unseen", "unclear", name=asked.name)
         return Answer(line, asked.sensor, standing="inconclusive")
     lossy = again >= _LOST_SHARE * pkts
-    kind = "loss_some" if lossy else "loss_none"
-    line = say(
-        kind, asked.reply(lossy), name=asked.name, resent=again, pkts=pkts, lost_share=again / pkts
-    )
-    return Answer(line, asked.sensor, standing=None if lossy else "normal")
+    kind = "loss_some" if lossy else "loss_little" if again else "loss_none"
+    # "is the cable ok?" asks the other way round.
+    reply = asked.reply(lossy != asked.query.positive)
+    undecided = bool(asked.device) and asked.found.standing == "inconclusive"
+    if undecided and not lossy:
+        reply = "unclear"
+    line = say(kind, reply, name=asked.name, resent=again, pkts=pkts, lost_share=again / pkts)
+    facts = (*asked.found.facts, *asked.sensor) if undecided else asked.sensor
+    return Answer(line, facts, standing=None if lossy or undecided else "normal")
 
 
 def answer_dns(asked: Asked, headline: Fact) -> Answer:
     """Whether names are resolved: answers of the resolvers, failures, silence."""
     rows = asked.requests
     rows = rows[rows["protocol"] == "dns"]
-    rows = rows[rows["outcome"].isin(["answered", "refused", "unanswered"])]
+    rows = rows[rows["outcome"].isin(_OUTCOMES)]
     named = asked.incident if asked.incident and asked.incident.label == "name_resolution" else None
     if rows.empty:
         if named is not None:
             return Answer(begin(headline, asked.is_well(False)), asked.found.facts, whole=True)
         return _count_dns_flows(asked)
     bad = (rows["outcome"] == "unanswered") | ((rows["code"] > 0) & (rows["code"] != 3))
+    if _WHICH.match(asked.query.plain):
+        return _name_clients(asked, rows, bad)
     share = float(bad.mean())
     facts = tuple(describe_requests(rows, asked.view, refused=True))
     if named is not None:
@@ -59,6 +68,26 @@ def answer_dns(asked: Asked, headline: Fact) -> Answer:
         kind, reply, name=asked.name, failed=int(bad.sum()), asked=len(rows), unknown=unknown
     )
     return Answer(line, facts)
+
+
+_WHICH = re.compile(
+    r"(?:and )?(?:which|who|what (?:devices?|machines?)|welche\w*|wer|que|quien\w*)\b"
+)
+
+
+def _name_clients(asked: Asked, rows: pd.DataFrame, bad: pd.Series) -> Answer:
+    """Whose names failed, the one with the most failures first."""
+    each = bad.groupby(rows["client"].astype("str")).agg(["sum", "size"])
+    each = each[each["sum"] > 0].sort_values("sum", ascending=False, kind="stable")
+    if each.empty:
+        return Answer(say("dns_clients_none", asked=len(rows)), asked.sensor)
+    names = [
+        f"{asked.view.name_of(str(one))} ({int(row['sum'])} of {int(row['size'])})"
+        for one, row in each.iterrows()
+    ]
+    values: dict[str, Value] = {f"c{at}": int(n) for at, n in enumerate(each.to_numpy().ravel())}
+    line = say("dns_clients", n=len(each), names=listed(names, _MOST), **values)
+    return Answer(line, tuple(describe_requests(rows[bad], asked.view, refused=True)))
 
 
 def _count_dns_flows(asked: Asked) -> Answer:
@@ -86,6 +115,8 @@ def _count_dns_flows(asked: Asked) -> Answer:
 
 def answer_answers(asked: Asked, headline: Fact) -> Answer:
     """Whether a device answers, and for how long it has not."""
+    if asked.query.protocol == "ntp":
+        return _answer_clocks(asked)
     if not asked.device:
         return _all_requests(asked)
     view, found = asked.view, asked.found
@@ -98,7 +129,7 @@ def answer_answers(asked: Asked, headline: Fact) -> Answer:
         return _reaches_outside(asked, device)
     rows = asked.requests
     rows = rows[rows["server"] == device]
-    rows = rows[rows["outcome"].isin(["answered", "refused", "unanswered"])]
+    rows = rows[rows["outcome"].isin(_OUTCOMES)]
     if said := _fails_to_answer(asked, device, rows, headline):
         return said
     heard = view.flows_of(device)
@@ -211,6 +242,41 @@ def _all_requests(asked: Asked) -> Answer:
     line = say(kind, asked.is_well(failed.empty), failed=len(failed), asked=len(rows))
     rest = tuple(fact for fact in asked.found.facts if fact not in facts)
     return Answer(line, (*facts, *rest))
+
+
+def _answer_clocks(asked: Asked) -> Answer:
+    """Whether devices get the time, and whose log shows a clock that is off."""
+    view, rows = asked.view, asked.requests
+    rows = rows[(rows["protocol"] == "ntp") & rows["outcome"].isin(_OUTCOMES)]
+    devices = [asked.device] if asked.device else list_addresses(asked.analysis)
+    off = [
+        fact for one in devices for fact in record_facts(view, one) if kind_of(fact) == WRONG_CLOCK
+    ]
+    if off:
+        reply: Reply = (
+            "no" if asked.polar and asked.query.positive else asked.reply(asked.query.negative)
+        )
+        return Answer(begin(off[0], reply), (*off[1:], *asked.sensor))
+    if rows.empty:
+        return Answer(say("clocks_none", "unclear"), asked.sensor)
+    failed = (rows["outcome"] != "answered") | (rows["code"] > 0)
+    each = failed.groupby([rows["client"].astype("str"), rows["server"].astype("str")]).agg(
+        ["sum", "size"]
+    )
+    worst = each[each["sum"] > 0].sort_values("sum", ascending=False, kind="stable")
+    facts = tuple(
+        say("clock_one", name=view.name_of(client), server=view.name_of(server), failed=int(row["sum"]),
+            asked=int(row["size"]))
+        for (client, server), row in worst.head(_MOST).iterrows()
+    )  # fmt: skip
+    if worst.empty:
+        line = say("clocks_good", asked.is_well(True), asked=len(rows), n=rows["client"].nunique())
+        return Answer(line, (*describe_requests(rows, view, most=3), *asked.sensor))
+    names = listed(map(view.name_of, dict.fromkeys(client for client, _ in worst.index)), _MOST)
+    line = say(
+        "clocks_bad", asked.is_well(False), failed=int(failed.sum()), asked=len(rows), names=names
+    )
+    return Answer(line, (*facts, *asked.sensor))
 
 
 def _all_attempts(asked: Asked) -> Answer:

@@ -10,7 +10,7 @@ from assistant.detection.incidents import Incident
 from assistant.diagnosis.health import judge_health, name_health
 from assistant.diagnosis.playbook import find_asked, read_playbook
 from assistant.diagnosis.standing import Standing, is_unanswered, judge
-from assistant.facts.fact import listed
+from assistant.facts.fact import kind_of, listed
 from assistant.questions.entities import worst_first
 from assistant.questions.queries import DEVICE, Query
 from traffic.labels import ATTACKS
@@ -41,8 +41,14 @@ def answer_trouble(asked: Asked) -> Answer | None:
     # "is there a flood?" is asked of the plant, whatever device the talk was about.
     device = asked.device if is_of_device(asked.query) else ""
     found = [one for one in asked.analysis.incidents if one.label in labels]
+    if "brute_force" in labels:  # a program with an old password tries it again and again too
+        found += [
+            one
+            for one in asked.analysis.incidents
+            if one not in found and any(kind_of(fact) == "login_refused" for fact in one.facts)
+        ]
     if device:
-        found = [one for one in found if device in (one.device, *one.peers, *one.related)]
+        found = [one for one in found if one.touches(device)]
     if not found:
         return _deny(asked, labels, device)
     return (_name_culprits if asks_who else _describe)(asked, worst_first(found))

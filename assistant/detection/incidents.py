@@ -74,6 +74,10 @@ class Incident:
     techniques: tuple[str, ...]
     related: tuple[str, ...]
 
+    def touches(self, device: str) -> bool:
+        """Whether an address has to do with it, as its source, target, peer or fellow."""
+        return device in (self.device, *self.peers, *self.related)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, texts and numbers, for JSON."""
         return {

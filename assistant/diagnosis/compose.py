@@ -190,6 +190,8 @@ def _headline(found: Investigation, analysis: Analysis) -> str:
     mention, incident = found.mention, found.incident
     if mention.missing and not found.device:
         missing = listed(mention.missing)
+        if len(mention.missing) > 1:
+            return f"{missing} are not in this capture: nothing was sent by them and nobody asked for them."
         return f"{missing} is not in this capture: nothing was sent by it and nobody asked for it."
     if not found.device:
         uncertain = _CERTAINTY["inconclusive"]

@@ -40,7 +40,7 @@ _NO_KIND = (
     "No device is known as {kind} here (plant.yaml names roles and zones), so all devices were "
     "looked at."
 )
-_PARTLY_MISSING = "Part of what was asked for is not in this capture."
+_PARTLY_MISSING = "Not in this capture: {names}; the answer is about the rest."
 SEVERAL = "More devices fit the question; this is the one with the worst incident or the first."
 
 
@@ -79,7 +79,11 @@ class Investigation:
     def unshown(self) -> tuple[Fact, ...]:
         """What a text may take numbers from beside ``facts``."""
         condition = (self.condition.headline, *self.condition.facts) if self.condition else ()
-        apart = (*self.apart.excluded, *self.apart.open)
+        if self.condition:  # whom to look at may be named in no fact
+            steps: dict[str, Value] = {f"c{n}": one for n, one in enumerate(self.condition.checks)}
+            condition = (*condition, Fact("steps", "", steps))
+        missing: dict[str, Value] = {f"n{n}": one for n, one in enumerate(self.mention.missing)}
+        apart = (*self.apart.excluded, *self.apart.open, Fact("missing", "", missing))
         return (*self.context, *apart, *condition, *self.quotes)
 
 
@@ -341,7 +345,7 @@ def _notes(mention: Mention) -> list[str]:
         vowel = mention.kind[0] in "aeioh" and mention.kind != "hall"
         notes.append(_NO_KIND.format(kind=f"{'an' if vowel else 'a'} {mention.kind}"))
     if mention.missing:
-        notes.append(_PARTLY_MISSING)
+        notes.append(_PARTLY_MISSING.format(names=listed(mention.missing)))
     if len(mention.devices) > 1:
         notes.append(SEVERAL)
     return notes

@@ -17,7 +17,7 @@ from traffic.device_logs.templates import VARIES
 
 BACKGROUND = frozenset({"log", "log-clock"})  # kinds of facts that say no more than what was read
 MOST_QUOTED = 3
-_WRONG_CLOCK = "log-clock-off"
+WRONG_CLOCK = "log-clock-off"
 _MOST_CHARS = 120
 _NAME_CHARS = 40
 _NEAR_S = 60.0  # of an incident
@@ -92,7 +92,7 @@ def record_facts(
         facts += [*lines[:1], *still, *lines[1:]]
     facts += _missing_facts(view, device)
     clocks = _clock_facts(view, device)
-    wrong = [fact for fact in clocks if fact.id.startswith(_WRONG_CLOCK)]
+    wrong = [fact for fact in clocks if fact.id.startswith(WRONG_CLOCK)]
     return [*wrong, *facts, *(fact for fact in clocks if fact not in wrong)]
 
 
@@ -277,7 +277,7 @@ def _clock_facts(view: TrafficView, device: str) -> list[Fact]:
             kind = signs[float(np.sign(row.offset_s))]
         off = kind in ("ahead", "behind")
         facts.append(make_fact("log", _LOG, values))
-        facts.append(make_fact(_WRONG_CLOCK if off else "log-clock", _CLOCKS[kind], values))
+        facts.append(make_fact(WRONG_CLOCK if off else "log-clock", _CLOCKS[kind], values))
     return facts
 
 

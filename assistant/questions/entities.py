@@ -22,7 +22,7 @@ _MOST_IDS = 4  # under which one device logs in
 # What operators call a device -> words that stand in its role or name.
 _SYNONYMS = {
     "camera": ("camera", "cam", "webcam", "cctv", "video"),
-    "plc": ("plc", "controller", "cpu", "modbus", "rtu"),
+    "plc": ("plc", "controller", "cpu", "rtu"),
     "hmi": ("hmi", "panel", "screen", "display", "touchscreen", "scada", "dashboard"),
     "gateway": ("gateway", "converter"),
     "broker": ("broker", "mosquitto"),
@@ -43,7 +43,7 @@ _MACHINES = """boiler centrifuge compressor conveyor crane elevator extruder fil
 lathe mixer oven palletiser press pump scanner tank turbine valve ventilator wrapper"""
 _PLACES = frozenset(("line", "cell", "hall", "zone", "station", "area"))
 _SYNONYMS |= {one: (one,) for one in (*_MACHINES.split(), *sorted(_PLACES))}
-_MADE_UP_NAME = re.compile(r"\b([a-z][a-z]+)[-_ ]?(\d{1,3})\b")
+_MADE_UP_NAME = re.compile(r"\b([a-z][a-z]+)(?:([-_])| ?)(\d{1,3})\b")
 _SEVERITY = {"high": 0, "medium": 1, "low": 2}
 
 
@@ -84,6 +84,8 @@ def read_devices(question: str, analysis: Analysis) -> Mention:
         if one not in devices
     ]
     missing = [address for address in addresses if address not in known | peers]
+    if devices:
+        missing += _find_missing(text, analysis)
     found = Mention(tuple(devices), tuple(one for one in addresses if one in peers), tuple(missing))
     if found.devices or found.peers or found.missing:
         return found
@@ -294,19 +296,37 @@ def _nearly_in(name: str, words: list[str]) -> bool:
     return False
 
 
+def _find_missing(text: str, analysis: Analysis) -> list[str]:
+    """Names such as "plc-9" that no device bears."""
+    names = {_plain(one) for one in list_names(analysis)}
+    given = [
+        f"{word}{hyphen}{number}"
+        for word, hyphen, number in _MADE_UP_NAME.findall(text.lower())
+        if hyphen and (_kinds(word) - _PLACES)
+    ]
+    return [one for one in given if not any(_plain(one) in name for name in names)]
+
+
 def _by_kind(text: str, analysis: Analysis) -> Mention:
     kinds = _kinds(text)
     described = _inventory(analysis) or _known(analysis).described
     kinds_of = {role: _kinds(role) for role in {f"{one.role} {one.name}" for one in described}}
     bearers = [one for one in described if kinds & kinds_of[f"{one.role} {one.name}"]]
     made_up = [
-        f"{word}-{number}"
-        for word, number in _MADE_UP_NAME.findall(text.lower())
-        if _kinds(word) - _PLACES or word == "device"
+        (word, f"{word}-{number}")
+        for word, hyphen, number in _MADE_UP_NAME.findall(text.lower())
+        if _kinds(word) - _PLACES or word == "device" or (hyphen and not is_ordinary(word))
     ]
     if made_up and _inventory(analysis):
-        numbered = _numbered(made_up[0], bearers)
-        return Mention((numbered,)) if numbered else Mention(missing=tuple(made_up))
+        # "camera 2" may be cam-02, but "hmi-1" is no plc-1, whatever else the question names.
+        meant = {
+            name: _numbered(
+                name, [one for one in bearers if _kinds(word) & kinds_of[f"{one.role} {one.name}"]]
+            )
+            for word, name in made_up
+        }
+        found = tuple(dict.fromkeys(filter(None, meant.values())))
+        return Mention(found, missing=tuple(name for name in meant if not meant[name]))
     if not bearers:
         return Mention(kind=min(kinds, default=""))
     return Mention(tuple(_troubled_first(bearers, analysis)))

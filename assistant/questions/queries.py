@@ -76,7 +76,10 @@ class Query:
         measure: of numbers: a key of ``measure`` in terms.yaml; "" for none.
         aspect: of what a device does: a key of ``aspect`` in terms.yaml; "" for all.
         port, unit: numbers that are named so; None for none.
+        protocol: that is named, as its module is; "" for none.
+        state: of devices: a key of ``state`` in terms.yaml; "" for none.
         negative: "yes" means that something is wrong: "is it down?", "did anything fail?".
+        positive: "yes" means that all is well: "is it ok?".
         exists: whether there is something of a kind is asked: "is there a flood?".
         nearest: kinds that are nearest to a question that was not understood.
     """
@@ -89,7 +92,10 @@ class Query:
     aspect: str = ""
     port: int | None = None
     unit: int | None = None
+    protocol: str = ""
+    state: str = ""
     negative: bool = False
+    positive: bool = False
     exists: bool = False
     nearest: tuple[str, ...] = ()
 
@@ -121,14 +127,17 @@ def read_query(question: str, names: Iterable[str] = ()) -> Query:
         _term("aspect", plain),
         _number(_PORT, plain),
         _number(_UNIT, plain),
+        _term("protocol", plain),
+        _term("state", plain),
         _term("tone", plain) == "negative",
+        _term("tone", plain) == "positive",
         bool(_term("existence", plain)),
         nearest,
     )
 
 
 _NAME_ALONE = re.compile(
-    rf"(?:and|und|y|what about|how about|was ist mit|was macht|que hay de|,|\s)*{DEVICE}\W*"
+    rf"(?:(?:and|und|y|or|what about|how about|was ist mit|was macht|que hay de|,|\s)*{DEVICE}\W*)+"
 )
 
 
@@ -219,6 +228,13 @@ _CONTRACTIONS = (
 )  # fmt: skip
 
 
+# "before 14:05" asks for a time, not for what was before; times.py reads it.
+_TIME = re.compile(
+    r"\b(?:before|after|since|vor|nach|seit|desde|antes de|despues de) (?:las |la )?\d{1,2}:\d\d(?::\d\d)?\b"
+    r"|(?<![\w:.])\d{1,2}:\d\d:\d\d(?![\w:.]\w)"
+)
+
+
 def make_plain(question: str, names: Iterable[str] = ()) -> str:
     """A question as patterns see it: small letters without accents, devices as ``dev``.
 
@@ -226,7 +242,7 @@ def make_plain(question: str, names: Iterable[str] = ()) -> str:
     'wer schreibt auf dev, fuer dev?'
     """
     text = _fold(question[:MAX_CHARS])
-    text = _ADDRESS.sub(DEVICE, text)
+    text = _ADDRESS.sub(DEVICE, _TIME.sub(" ", text))
     known = sorted({_fold(one) for one in names if len(one) > 1}, key=len, reverse=True)
     for name in known:
         if re.split(r"[-_ ]", name)[0] not in text:

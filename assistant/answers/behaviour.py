@@ -1,0 +1,164 @@
+"""What a device does: whom it asks, what it serves, its ports, topics, registers; what a scan found."""
+
+import re
+
+import pandas as pd
+
+from assistant.answers.asked import Answer, Asked, say
+from assistant.answers.descriptions import describe_requests, describe_talk
+from assistant.answers.partners import KINDS_OF, answer_talk, deny, find_culprits
+from assistant.facts.devices import name_service
+from assistant.facts.fact import Fact, listed
+from assistant.questions.entities import worst_first
+from traffic.pcap.protocols import BY_NAME
+
+_MOST = 8
+_FIELDS = {"topics": "name", "names": "name", "units": "unit", "registers": "target"}
+
+
+def answer_aspect(asked: Asked) -> Answer | None:
+    """Topics that are published, registers that are read or written; None where neither is asked."""
+    does = asked.query.relation in ("publish", "read", "write")
+    return (
+        _aspect(asked, _FIELDS[asked.query.aspect])
+        if does and asked.query.aspect in _FIELDS
+        else None
+    )
+
+
+def answer_does(asked: Asked) -> Answer:
+    """What a device does: whom it asks for what, what it serves, or one aspect of it."""
+    if asked.query.relation == "scan" or _FINDS.search(asked.query.plain):
+        return _scanned(asked)
+    if asked.query.aspect in _FIELDS and not asked.requests.empty:
+        return _aspect(asked, _FIELDS[asked.query.aspect])
+    if not asked.device:
+        return answer_talk(asked)
+    return _ports(asked) if asked.query.aspect == "ports" else _summary(asked)
+
+
+_FINDS = re.compile(
+    r"\b(find|found|see|saw|get|got|learn\w*|reach\w*)\b.*\b(open|anything|something)\b|\bopen$"
+)
+
+
+def _scanned(asked: Asked) -> Answer:
+    """Which ports a scan tried, and what it found open."""
+    view = asked.view
+    rows = view.sessions
+    scans = [one for one in worst_first(list(asked.analysis.incidents)) if one.label == "recon"]
+    scans = [one for one in scans if not asked.device or one.touches(asked.device)] or scans
+    sources = dict.fromkeys(end for one in scans for end in find_culprits(one))
+    rows = rows[rows["client"].isin(list(sources))]
+    if asked.device and (rows["server"] == asked.device).any():
+        rows = rows[rows["server"] == asked.device]
+    if rows.empty:
+        return Answer(say("scanned_none", asked.reply(False)), asked.sensor)
+    tried = rows.assign(open=~rows["ended"].isin(_VAIN), closed=rows["ended"] == "refused")
+    ports = tried.groupby(["client", "server", "port"], observed=True)[["open", "closed"]].any()
+    ports["closed"] &= ~ports["open"]
+    pairs = ports.groupby(level=[0, 1], observed=True).agg(
+        n=("open", "size"), open=("open", "sum"), closed=("closed", "sum")
+    )
+    facts, lines = list[Fact](), list[Fact]()
+    for (source, target), row in pairs.nlargest(_MOST, "n").iterrows():
+        n, found, closed = int(row["n"]), int(row["open"]), int(row["closed"])
+        ends = {"source": view.name_of(str(source)), "target": view.name_of(str(target))}
+        reply = "" if lines else asked.reply(found > 0)
+        lines.append(
+            say("scanned", reply, **ends, n=n, open=found, closed=closed, vain=n - found - closed)
+        )
+        if found:
+            mine = ports.loc[(source, target)]
+            services = [name_service("tcp", int(port)) for port in mine.index[mine["open"]]]
+            facts.append(say("scanned_open", target=ends["target"], services=listed(services, 12)))
+    first, *others = lines
+    told = (fact for one in scans for fact in one.facts[:1])
+    return Answer(first, (*facts, *others, *told))
+
+
+_VAIN = ("refused", "unanswered")
+
+
+def _summary(asked: Asked) -> Answer:
+    """What it mostly does; where it is the source of an incident, that first."""
+    view, device = asked.view, asked.device
+    talks = asked.talks
+    if talks.empty and asked.requests.empty:
+        return deny(asked, "nobody_talk")
+    rows = asked.requests
+    facts = describe_requests(rows, view)[:5] if len(rows) else []
+    facts += [describe_talk(row, view) for row in talks.head(3).itertuples()]
+    opened, served = (
+        talks[talks["src"] == device],
+        talks[(talks["dst"] == device) & (talks["dst_pkts"] > 0)],
+    )
+    parts = []
+    for kind, part in (("serves", served), ("calls", opened)):
+        if len(part):
+            other = "src" if kind == "serves" else "dst"
+            services = dict.fromkeys(
+                name_service(row.proto, int(row.port)) for row in part.head(4).itertuples()
+            )
+            parts.append(
+                say(
+                    kind, services=listed(services), names=view.names_of(dict.fromkeys(part[other]))
+                ).text
+            )
+    incident = asked.incident
+    if incident is not None and incident.device == device and incident.role != "target":
+        return Answer(
+            incident.facts[0] if incident.facts else say("nothing_known", name=asked.name),
+            (*incident.facts[1:], *facts),
+            whole=True,
+        )
+    sent = view.flows_of(device)
+    line = say(
+        "does",
+        name=asked.name,
+        parts=" and ".join(parts),
+        pkts=int(sent["sent_pkts"].sum()) if len(sent) else 0,
+    )
+    return Answer(line, tuple(facts))
+
+
+def _ports(asked: Asked) -> Answer:
+    talks, device = asked.talks, asked.device
+    ported = talks[talks["proto"].isin(["tcp", "udp"])]
+    served = ported[(ported["dst"] == device) & (ported["dst_pkts"] > 0)]
+    called = ported[ported["src"] == device]
+    if served.empty and called.empty:
+        return deny(asked, "nobody_talk")
+
+    def name_ports(part: pd.DataFrame) -> str:
+        ports = dict.fromkeys(name_service(row.proto, int(row.port)) for row in part.itertuples())
+        return listed(ports, _MOST) or "none"
+
+    line = say("ports", name=asked.name, served=name_ports(served), called=name_ports(called))
+    return Answer(
+        line, tuple(describe_talk(row, asked.view) for row in ported.head(5).itertuples())
+    )
+
+
+def _aspect(asked: Asked, column: str) -> Answer:
+    """Topics, names, units or registers of a device's requests."""
+    rows = asked.requests
+    rows = (
+        rows[rows[column].notna() & (rows[column] != "")]
+        if column == "name"
+        else rows[rows[column] >= 0]
+    )
+    if asked.query.aspect == "topics":
+        rows = rows[rows["protocol"] == "mqtt"]
+    if asked.query.relation in KINDS_OF:
+        rows = rows[rows["kind"].isin(KINDS_OF[asked.query.relation])]
+    if rows.empty:
+        return deny(asked, "nobody_aspect")
+    protocol = str(rows["protocol"].value_counts().index[0])
+    word = BY_NAME[protocol].name_target if column == "target" else str
+    counts = rows[column].astype("str" if column == "name" else "int64").value_counts()
+    shown = [f"“{one}”" if column == "name" else word(int(one)) for one in counts.index]
+    line = say(
+        f"aspect_{asked.query.aspect}", name=asked.name, n=len(counts), names=listed(shown, _MOST)
+    )
+    return Answer(line, tuple(describe_requests(rows, asked.view, most=5)))

@@ -1,0 +1,81 @@
+"""What fell into the time that a question names: "what happened between 14:05 and 14:10?"."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from assistant.answers.asked import Answer, Asked, say
+from assistant.answers.condition import describe_incident
+from assistant.answers.spans import find_end, find_start
+from assistant.detection.incidents import Incident
+from assistant.detection.pipeline import Analysis
+from assistant.diagnosis.compose import clock_of
+from assistant.questions.times import Span, read_span
+
+_MOST = 8
+# Asked of these, the time says which incidents are meant.
+_OF_INCIDENTS = frozenset(
+    ("", "wrong", "why", "incidents", "health", "attack", "security", "affected")
+)
+_LISTED = frozenset(("", "wrong", "why", "incidents"))
+# A clock time in these is none of the capture's.
+_TIMELESS = frozenset(("code", "manual", "before", "help", "feedback", "since"))
+
+
+def find_span(question: str, kind: str, analysis: Analysis) -> Span | None:
+    """The time that a question of a kind asks about; None for the whole capture."""
+    clock = clock_of(analysis)
+    if kind in _TIMELESS:
+        return None
+    return read_span(question, clock.start_s, clock.end_s, clock.zone)
+
+
+def narrow(analysis: Analysis, span: Span) -> Analysis:
+    """The analysis with those incidents only that fall into a time."""
+    return replace(analysis, incidents=tuple(_within(analysis.incidents, span)))
+
+
+def _within(incidents: Iterable[Incident], span: Span) -> list[Incident]:
+    return [
+        one
+        for one in incidents
+        if span.overlaps(min(one.start_s, find_start(one)[0]), max(one.end_s, find_end(one)))
+    ]
+
+
+def answer_time(asked: Asked, analysis: Analysis) -> Answer | None:
+    """What is known of the time itself; None where the query answers for that time.
+
+    Args:
+        asked: of the incidents in that time alone.
+        analysis: with all incidents.
+    """
+    span, view = asked.span, asked.view
+    if span is None:
+        return None
+    ends = {
+        "start_time_s": max(span.start_s, view.start_s),
+        "end_time_s": min(span.end_s, view.end_s),
+    }
+    if not span.overlaps(view.start_s, view.end_s):
+        ends = {"start_time_s": view.start_s, "end_time_s": view.end_s}
+        line = say("time_outside", "unclear", **ends)
+        return Answer(line, standing="inconclusive", refused=True)
+    if asked.query.kind not in _OF_INCIDENTS:
+        return None
+    device = asked.device
+    known = [one for one in analysis.incidents if not device or one.touches(device)]
+    inside = sorted(_within(known, span), key=lambda one: find_start(one)[0])
+    if known and not inside:
+        nearest = sorted(known, key=lambda one: _distance_s(one, span))[:_MOST]
+        line = say("time_nothing", name=asked.name, n=len(known), **ends)
+        facts = tuple(describe_incident(one, asked) for one in nearest)
+        return Answer(line, facts, standing="inconclusive", listing=True)
+    if device or not inside or asked.query.kind not in _LISTED:
+        return None
+    facts = tuple(describe_incident(one, asked) for one in inside[:_MOST])
+    line = say("time_some", n=len(inside), outside=len(known) - len(inside), **ends)
+    return Answer(line, facts, listing=True)
+
+
+def _distance_s(incident: Incident, span: Span) -> float:
+    return max(find_start(incident)[0] - span.end_s, span.start_s - find_end(incident), 0.0)
