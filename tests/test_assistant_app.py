@@ -27,7 +27,8 @@ from assistant.audit import check_audit
 from assistant.history import History
 from assistant.monitor.replay import PacketReplay
 from assistant.monitor.source import Batch
-from assistant.monitor.watch import Monitor, Watched
+from assistant.monitor.watch import Monitor
+from assistant.monitor.watched import Watched
 from assistant.session import Models, Session, load_models
 from assistant.settings import Settings
 from knowledge_base.index import open_index

@@ -17,7 +17,8 @@ from assistant.audit import check_audit
 from assistant.detection.pipeline import analyse
 from assistant.history import History
 from assistant.monitor.alarm_list import list_alarms
-from assistant.monitor.watch import Monitor, Watched
+from assistant.monitor.watch import Monitor
+from assistant.monitor.watched import Watched
 from traffic.errors import UserError
 from traffic.plant import load_plant
 

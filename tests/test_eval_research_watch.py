@@ -16,16 +16,31 @@ def test_the_seconds_until_an_alarm_are_those_until_its_slot_was_over(tmp_path):
     (event,) = read_events(SAMPLES / "press-shop" / "truth.json")
     assert event.devices == {"172.23.84.248", "172.23.84.41"}
     assert (event.label, event.start_s) == ("unauthorized_command", 1795269449.7033117)
-    (raised,) = watch_run(SAMPLES / "press-shop", load_models(Settings()), 15.0, tmp_path)
-    # A slot ends at a multiple of ten, and is closed a quarter of a second later.
-    end_s = raised.slots_s + event.start_s - 0.25
-    assert end_s == pytest.approx(round(end_s, -1), abs=1e-3)
-    assert 0 < raised.slots_s < raised.total_s
-    assert raised.label == "unauthorized_command"
-    row = next(
-        line for line in render_delays([raised], "x").splitlines() if "modbus_writes" in line
-    )
-    assert f"| {raised.slots_s:.1f} |" in row
+    watch = watch_run(SAMPLES / "press-shop", load_models(Settings()), 15.0, tmp_path)
+    (raised,) = watch.raised
+    sign, alarm = raised.sign, raised.alarm
+    assert sign is not None
+    assert alarm is not None
+    # A slot ends at a multiple of ten, its middle at one of five; a quarter of a second later it is
+    # looked at.
+    for stage in (sign, alarm):
+        end_s = stage.slots_s + event.start_s - 0.25
+        assert end_s == pytest.approx(5 * round(end_s / 5), abs=1e-3)
+        assert stage.label == "unauthorized_command"
+    assert 0 < sign.slots_s <= alarm.slots_s < alarm.total_s
+    assert watch.false == []
+    table = render_delays([watch], "x").splitlines()
+    row = next(line for line in table if "modbus_writes" in line)
+    assert f"| {alarm.slots_s:.1f} |" in row
+    assert any("0 alarms and 0 notifications" in line for line in table)
+
+
+def test_whatever_is_raised_of_a_device_to_which_nothing_happened_is_false(tmp_path):
+    capture = tmp_path / "press-shop.pcap"
+    capture.write_bytes((SAMPLES / "press-shop" / "capture.pcap").read_bytes())
+    watch = watch_run(capture, load_models(Settings()), 15.0, tmp_path / "home")
+    assert watch.raised == []
+    assert ("alarm", "unauthorized_command") in watch.false
 
 
 def test_monitors_killed_while_an_operator_works_lose_nothing(tmp_path):

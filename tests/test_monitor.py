@@ -23,7 +23,8 @@ from assistant.monitor.recent import Recent
 from assistant.monitor.records import make_head, pack_records
 from assistant.monitor.replay import Clock, PacketReplay, open_replay, read_rows
 from assistant.monitor.source import Batch, Part
-from assistant.monitor.watch import Bounds, Monitor, SlotReport, Watched, find_position
+from assistant.monitor.watch import Monitor, find_position
+from assistant.monitor.watched import Bounds, SlotReport, Watched
 from assistant.monitor.zeek_folder import ZeekFolder
 from assistant.session import load_models
 from assistant.settings import Settings
@@ -397,7 +398,8 @@ import resource, signal, sys; sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 import test_monitor as t
 from assistant.history import History
-from assistant.monitor.watch import Bounds, Monitor, Watched
+from assistant.monitor.watch import Monitor
+from assistant.monitor.watched import Bounds, Watched
 from assistant.session import load_models
 from assistant.settings import Settings
 home = Path(sys.argv[1])

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from assistant.detection.pipeline import Analysis
 from assistant.monitor.sensor import Condition
-from assistant.monitor.watch import Monitor, SlotReport
+from assistant.monitor.watch import Monitor
+from assistant.monitor.watched import SlotReport
 from traffic.plant import Plant
 
 _SILENT_S = 60.0  # a monitor that was not heard of for so long is itself something to say
@@ -88,6 +89,6 @@ class Live:
     def _take(self, running: Monitor, report: SlotReport) -> None:
         self.analysis = running.analysis
         self.conditions = report.conditions
-        if report.slots:
+        if report.slots or report.look:
             self.end_s = report.end_s
         self.number += 1

@@ -8,7 +8,8 @@ from filelock import BaseFileLock
 from assistant.app.live import Live
 from assistant.monitor.open import open_source
 from assistant.monitor.source import Source
-from assistant.monitor.watch import Bounds, Monitor, Watched
+from assistant.monitor.watch import Monitor
+from assistant.monitor.watched import Bounds, Watched
 from assistant.session import Session
 from assistant.settings import Settings
 from traffic.errors import UserError

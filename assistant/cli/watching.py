@@ -23,7 +23,7 @@ from assistant.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from assistant.monitor.watch import SlotReport
+    from assistant.monitor.watched import SlotReport
     from assistant.settings import Settings
 
 alarms_app = typer.Typer(
@@ -76,7 +76,8 @@ def monitor(
     from assistant.monitor.alarm_list import read_meter
     from assistant.monitor.open import open_source
     from assistant.monitor.tell import json_lines, text_lines
-    from assistant.monitor.watch import Bounds, Monitor, Watched
+    from assistant.monitor.watch import Monitor
+    from assistant.monitor.watched import Bounds, Watched
     from assistant.session import load_models, read_plant
     from traffic.files import own_folder
 

@@ -93,7 +93,8 @@ class Health:
             ``unread`` (much of its traffic is of a kind that nothing reads), ``open`` (a stretch is
             not over), ``several``, ``long``, ``shown`` (what
             was suspected shows in what was measured), ``log`` or ``reading`` (the device's own
-            records speak against it), ``calls`` (it calls outside like clockwork); "" where it is.
+            records speak against it), ``calls`` (it calls outside like clockwork), ``sign`` (the
+            newest seconds show what may become an incident); "" where it is.
         stretches: what stayed undecided, in order.
         windows: how many of its windows were judged.
         seen_s: time that they cover.
@@ -199,6 +200,8 @@ def _reason(seen: Health, last: int, verdicts: pd.DataFrame, view: TrafficView) 
 
 def _find_complaint(view: TrafficView, device: str) -> Complaint | None:
     """What speaks against a device whose traffic looks well."""
+    if device in view.signs:
+        return Complaint("sign", {"sign": view.signs[device]})
     return find_complaint(view, device) or find_nameless_calls(view, device)
 
 

@@ -30,6 +30,8 @@ class TrafficView:
         samples: as ``traffic.samples.make_samples`` returns them; its devices are the local ones.
         local: addresses of these devices.
         plant: names of addresses; empty where none was given.
+        signs: of a plant watched live, by device: what the newest seconds show that no incident
+            tells yet, a sentence each.
         start_s: seconds since the epoch; start of the first slot.
         end_s: end of the last slot.
     """
@@ -45,6 +47,7 @@ class TrafficView:
         self.local = frozenset(map(str, samples["device"].unique()))
         self.plant = plant or Plant()
         self.start_s, self.end_s = capture.start_s, capture.end_s
+        self.signs: dict[str, str] = {}
         self._macs = _read_macs(capture.flows)
         # One device is asked about again and again; a capture of a million flows is searched for
         # it once.

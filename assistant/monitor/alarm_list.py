@@ -39,6 +39,7 @@ class AlarmContent:
         peers, related: addresses that it points at, and that suffer from the same cause.
         facts: all that was measured.
         start_s: first moment of the evidence.
+        sign: whether it is a first sign, which no incident bears out yet.
     """
 
     text: str
@@ -52,6 +53,7 @@ class AlarmContent:
     related: tuple[str, ...]
     facts: tuple[str, ...]
     start_s: float
+    sign: bool = False
 
 
 @dataclass(frozen=True)

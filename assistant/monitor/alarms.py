@@ -1,5 +1,6 @@
 """Alarms that a person can bear (ISA-18.2, IEC 62682): one for each incident, from raising to return.
 
+    first sign ─▶ notification ─▶ borne out: the alarm is raised    or withdrawn
     incident seen ─▶ raised ─▶ going on … ─▶ no evidence for the off-delay ─▶ returned ─▶ raised again …
                                      └─▶ acknowledged, shelved (the history's states, by people)
 
@@ -23,7 +24,9 @@ from assistant.diagnosis.standing import judge
 from assistant.facts.fact import kind_of
 from assistant.history import History, IncidentRecord
 from assistant.monitor.alarm_list import RANK, Alarm, AlarmContent, Tier, list_alarms
+from assistant.monitor.matching import Seen, match, match_signs
 from assistant.monitor.sensor import SENSOR, Condition
+from assistant.monitor.signs import Sign
 from traffic.labels import ATTACKS
 from traffic.plant import Plant
 
@@ -31,7 +34,6 @@ Act = Literal["raise", "change", "grow", "return", "withdraw"]
 
 OFF_DELAY_S = 120.0
 _DAY_S = 86_400.0
-_NEAR_S = 600.0  # evidence of one label and device that comes again within this is the same alarm
 
 
 @dataclass(frozen=True)
@@ -43,21 +45,6 @@ class Change:
     act: Act
     alarm: Alarm
     suppressed: str = ""
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What is to be seen of one cause in this slot."""
-
-    id: str
-    label: str
-    device: str
-    tier: Tier
-    priority: str
-    start_s: float
-    end_s: float
-    going: bool
-    content: AlarmContent
 
 
 class Alarms:
@@ -94,6 +81,8 @@ class Alarms:
         conditions: Sequence[Condition],
         now_s: float,
         at_s: float,
+        signs: Sequence[Sign] = (),
+        over: bool = False,
     ) -> list[Change]:
         """Bring the alarms to what is seen now.
 
@@ -101,8 +90,10 @@ class Alarms:
             incidents: of the recent past.
             verdicts: of its windows.
             conditions: what is wrong with the sensor.
-            now_s: the end of the newest slot that was judged.
+            now_s: until when it was seen.
             at_s: this machine's clock.
+            signs: of what no rule proves yet; those that an incident or an alarm tells are left out.
+            over: the recording is: what its signs did not become they will not become.
 
         Returns:
             What changed, in the order in which it did; all of it is kept when this returns, or
@@ -112,7 +103,9 @@ class Alarms:
             _see(one, verdicts, self._plant, now_s, self._off_delay_s)
             for one in _with_ids(incidents)
         ]
-        return self._update([*seen, *map(_see_condition, conditions)], now_s, at_s)
+        first = [_see_sign(one, self._plant) for one in signs]
+        conditions_ = map(_see_condition, conditions)
+        return self._update([*seen, *conditions_], now_s, at_s, signs=first, over=over)
 
     def _end_earlier_runs(self) -> None:
         """Let what an earlier run of this recording raised be over: its traffic came to its end."""
@@ -147,22 +140,30 @@ class Alarms:
         return self._update([_see_condition(one) for one in conditions], now_s, at_s, sensor=True)
 
     def _update(
-        self, seen: Sequence[_Seen], now_s: float, at_s: float, sensor: bool = False
+        self,
+        seen: Sequence[Seen],
+        now_s: float,
+        at_s: float,
+        sensor: bool = False,
+        signs: Sequence[Seen] = (),
+        over: bool = False,
     ) -> list[Change]:
         alarms = list_alarms(self._history, since_s=now_s - _DAY_S)
         mine = (self._source, self._run)
         known = {one.incident: one for one in alarms if (one.source, one.run) == mine}
         named = [replace(one, id=self._own_id(one.id)) for one in seen]
-        pairs = _match(named, known)
+        pairs = match(named, known)
         if not sensor:
             self._raised_as = {
                 one.id: before.incident if before else own.id
                 for one, (own, before) in zip(seen, pairs, strict=True)
             }
         changes: list[Change] = []
+        pairs += match_signs(signs, seen, known)
         for one, before in pairs:
             changes += self._follow(one, before, now_s, at_s)
-        matched = {before.incident for _, before in pairs if before} | {one.id for one in named}
+        matched = {before.incident if before else own.id for own, before in pairs}
+        matched |= {one.id for one in named}
         self._last_seen |= dict.fromkeys(matched, now_s)
         for alarm in known.values():
             about_sensor = alarm.label == SENSOR
@@ -174,17 +175,20 @@ class Alarms:
                 changes.append(Change("return", _returned(alarm, now_s)))
                 continue
             since_s = self._last_seen.setdefault(alarm.incident, now_s)
-            if now_s - since_s >= self._off_delay_s:
+            if now_s - since_s >= self._off_delay_s or (over and alarm.content.sign):
                 changes.append(Change("withdraw", _returned(alarm, now_s)))
         if changes:
             self._keep(changes, at_s)
         return [one for one in changes if one.act != "grow"]
 
-    def _follow(self, one: _Seen, before: Alarm | None, now_s: float, at_s: float) -> list[Change]:
-        """Raise, change or return one alarm."""
-        raised = before is None or (
+    def _follow(self, one: Seen, before: Alarm | None, now_s: float, at_s: float) -> list[Change]:
+        """Raise, change or return one alarm. What was a notification and is an alarm now is raised:
+        who took note of the one has not answered the other."""
+        again = before is not None and (
             before.returned_s is not None and one.going and one.end_s > before.incident_end_s
         )
+        lifted = before is not None and one.tier == "alarm" and before.tier != "alarm"
+        raised = before is None or again or lifted
         alarm = Alarm(
             incident=before.incident if before else one.id,
             label=one.label,
@@ -196,7 +200,7 @@ class Alarms:
             raised_s=now_s if before is None or raised else before.raised_s,
             returned_s=None if before is None or raised else before.returned_s,
             at_s=at_s if before is None or raised else before.at_s,
-            times=1 if before is None else before.times + raised,
+            times=1 if before is None else before.times + again,
             incident_end_s=one.end_s,
             content=one.content,
             source=self._source,
@@ -280,7 +284,7 @@ def make_alarms(
 
 def _see(
     incident: Incident, verdicts: pd.DataFrame, plant: Plant, now_s: float, off_delay_s: float
-) -> _Seen:
+) -> Seen:
     words = read_playbook(incident.label)
     known = read_causes().get(kind_of(incident.facts[0])) if incident.facts else None
     checks = words.target_checks if incident.role == "target" else words.checks
@@ -304,9 +308,36 @@ def _see(
     told = incident.severity != "low" or bool(incident.label in ATTACKS and incident.facts)
     tier: Tier = "alarm" if sure else "notification" if told else "log"
     going = now_s - incident.end_s <= off_delay_s
-    return _Seen(
+    return Seen(
         incident.id, incident.label, incident.device, tier, incident.severity,
         incident.start_s, incident.end_s, going, content,
+    )  # fmt: skip
+
+
+def _see_sign(sign: Sign, plant: Plant) -> Seen:
+    words = read_playbook(sign.label)
+    checks = words.target_checks if sign.role == "target" else words.checks
+    content = AlarmContent(
+        text=sign.fact.text,
+        cause=f"Perhaps {plant.name_of(sign.device)} {words.does(sign.role)}: too little was seen for an "
+        "alarm.",
+        consequence=words.consequence,
+        response=checks[0] if checks else "",
+        respond_min=words.respond_min,
+        contact=_find_contact([sign.device, *sign.related, *sign.peers], plant),
+        role=sign.role,
+        peers=sign.peers,
+        related=sign.related,
+        facts=(sign.fact.text,),
+        start_s=sign.start_s,
+        sign=True,
+    )
+    mark = f"{sign.device} {sign.label} {sign.start_s:.0f} {' '.join(sorted(sign.peers))}"
+    mark = hashlib.sha256(f"sign {mark}".encode()).hexdigest()[:8]
+    priority = "medium" if sign.label in ATTACKS else "low"
+    return Seen(
+        f"{sign.label}-{mark}", sign.label, sign.device, "notification", priority, sign.start_s,
+        sign.end_s, True, content,
     )  # fmt: skip
 
 
@@ -335,44 +366,13 @@ def _returned(alarm: Alarm, now_s: float) -> Alarm:
     return Alarm(**(vars(alarm) | {"returned_s": now_s}))
 
 
-def _see_condition(one: Condition) -> _Seen:
+def _see_condition(one: Condition) -> Seen:
     content = AlarmContent(
         text=one.text, cause=one.words.cause, consequence=one.words.consequence,
         response=one.words.response, respond_min=one.words.respond_min, contact="", role="source",
         peers=(), related=(), facts=(one.text,), start_s=one.since_s,
     )  # fmt: skip
     words = one.words
-    return _Seen(
+    return Seen(
         one.id, SENSOR, one.about, words.tier, words.priority, one.since_s, one.now_s, True, content
     )
-
-
-def _match(seen: Sequence[_Seen], known: dict[str, Alarm]) -> list[tuple[_Seen, Alarm | None]]:
-    """Each cause with the alarm that it was raised as before, each alarm at most once."""
-    free = dict(known)
-    pairs: list[tuple[_Seen, Alarm | None]] = []
-    for one in seen:
-        pairs.append((one, free.pop(one.id, None)))
-    for place, (one, before) in enumerate(pairs):
-        if before is None and one.label != SENSOR:
-            alike = [alarm for alarm in free.values() if _is_same(one, alarm)]
-            best = max(alike, key=lambda alarm: (alarm.device == one.device, alarm.incident_end_s),
-                       default=None)  # fmt: skip
-            if best is not None:
-                pairs[place] = (one, free.pop(best.incident))
-    return pairs
-
-
-def _is_same(one: _Seen, alarm: Alarm) -> bool:
-    """Whether it is what the alarm was raised for: the same label at the same time, at the device
-    or at those whom it concerns."""
-    if one.label != alarm.label or one.start_s > alarm.incident_end_s + _NEAR_S:
-        return False
-    if alarm.content.start_s > one.end_s + _NEAR_S:
-        return False
-    peers, others = set(one.content.peers), set(alarm.content.peers)
-    if one.device == alarm.device:
-        return bool(peers & others) or not peers or not others
-    ends = {one.device, *one.content.related, *peers}
-    other_ends = {alarm.device, *alarm.content.related, *others}
-    return one.device in other_ends and alarm.device in ends

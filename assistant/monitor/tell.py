@@ -7,7 +7,7 @@ from typing import Any
 
 from assistant.monitor.alarm_list import Alarm, Meter, Standing
 from assistant.monitor.alarms import Act
-from assistant.monitor.watch import SlotReport
+from assistant.monitor.watched import SlotReport
 from assistant.report import clock, plain, render_table, verdict_lines
 from traffic.plant import Plant
 
@@ -25,7 +25,7 @@ def json_lines(report: SlotReport, verdicts: bool) -> Iterator[str]:
     for change in report.changes:
         told = {"event": "alarm", "act": change.act, "suppressed": change.suppressed}
         yield json.dumps(plain(told | asdict(change.alarm)), ensure_ascii=False)
-    event: dict[str, Any] = {"event": "sensor", "at_s": report.end_s}
+    event: dict[str, Any] = {"event": "look" if report.look else "sensor", "at_s": report.end_s}
     if report.slots:
         event = {
             "event": "slot", "end_s": report.end_s, "slots": report.slots, "devices": report.devices,

@@ -9,109 +9,53 @@ raised. See docs/watch.md for what is measured and where it ends.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from assistant.detection.incidents import Incident, make_incidents
 from assistant.detection.pipeline import Analysis
 from assistant.facts.traffic_view import TrafficView
-from assistant.history import History
-from assistant.llm.adapters import AdapterCard
-from assistant.llm.remembered import Scorer
 from assistant.monitor.alarms import Alarms, Change
 from assistant.monitor.clock import SlotClock
 from assistant.monitor.judged import Judge, Judged
 from assistant.monitor.recent import Recent
 from assistant.monitor.sensor import Condition, SensorHealth, make_condition
-from assistant.monitor.source import Batch, Source
+from assistant.monitor.signs import Sign, find_signs
+from assistant.monitor.source import Batch
 from assistant.monitor.state import MonitorState
+from assistant.monitor.watched import SlotReport, Watched
 from traffic.capture import SAMPLE_S, Capture
 from traffic.errors import UserError
 from traffic.plant import Plant
 from traffic.samples import make_samples
 from traffic.windows import Windows, make_windows
 
-HORIZON_S = 3600.0
-MOST_ROWS = 600_000
-_MOST_SLOTS = 30  # closed at once when input waits, five minutes
 _REVISED_S = 600.0
 _WAIT_S = 0.25
 # Rows of flows and slots whose alarms are worked out anew within one slot, about four seconds of one
 # core; of larger plants every second slot, every third.
 _ROWS_A_SLOT = 100_000
 _STOPPED_S = 30.0
+# Half-way through a slot its packets are looked at already, by rules alone: the model needs whole
+# slots. Where a slot's work takes more than so many seconds the next slot would wait for it.
+_LOOK_S, _LOOK_WORK_S = 5.0, 4.0
 _NO_SLOT = 1 << 62  # all verdicts are of earlier slots
 
 
 @dataclass(frozen=True)
-class Bounds:
-    """How much is looked back at.
+class _Picture:
+    """The recent past as rules see it, its incidents, and signs that these do not tell."""
 
-    Attributes:
-        horizon_s: how long.
-        most_rows: packets or rows of logs, whatever the time.
-        most_slots: how many slots are closed at once when input waits.
-    """
-
-    horizon_s: float = HORIZON_S
-    most_rows: int = MOST_ROWS
-    most_slots: int = _MOST_SLOTS
-
-
-@dataclass(frozen=True)
-class SlotReport:
-    """What closing slots gave.
-
-    Attributes:
-        end_s: end of the newest closed slot.
-        slots: how many were closed at once.
-        devices: how many have windows that end with it.
-        judged: the verdicts, and which of them are new.
-        late: stamps that came after their slot was closed, since the start.
-        verdict_s, alarm_s: from the moment the slot was over to verdicts, and to alarms.
-        changes: of alarms.
-        conditions: what is wrong with the sensor.
-    """
-
-    end_s: float
-    slots: int
-    devices: int
-    judged: Judged
-    late: int
-    verdict_s: float
-    alarm_s: float
-    changes: tuple[Change, ...]
-    conditions: tuple[Condition, ...]
-
-
-@dataclass
-class Watched:
-    """What a monitor works with.
-
-    Attributes:
-        source: of traffic.
-        llm, card: the model that classifies.
-        history: gets incidents, alarms and the audit log.
-        folder: of the state.
-        name: of the source, for sentences.
-        plant, local: as everywhere.
-    """
-
-    source: Source
-    llm: Scorer
-    card: AdapterCard
-    history: History
-    folder: Path
-    name: str
-    plant: Plant | None = None
-    local: Sequence[str] = ()
-    bounds: Bounds = field(default_factory=Bounds)
+    view: TrafficView
+    incidents: list[Incident]
+    signs: list[Sign]
 
 
 def find_position(folder: Path, name: str) -> dict[str, Any]:
@@ -176,6 +120,8 @@ class Monitor:
         self._full_since_s: float | None = None
         self._pending: Batch | None = None
         self._told: frozenset[str] = frozenset()
+        self._judged: tuple[Windows, Judged] | None = None  # at the newest closing
+        self._looked_s, self._work_s = float("-inf"), 0.0
         # The recent past as it was worked out last, its incidents under the ids of their alarms.
         self.analysis: Analysis | None = None
         if watched.source.live and kept:
@@ -226,13 +172,13 @@ class Monitor:
             return self._follow_sensor(), batch.ended
         ready = closable - self._closed
         if ready > 0 and self._is_due(batch, ready):
-            report = self._close_slots(closable, ready, batch.ended)
+            report = self._close_slots(closable, ready, batch)
             if report is None:
                 self._pending = replace(batch, parts=(), ts=batch.ts[:0])
                 time.sleep(_WAIT_S)
                 return self._follow_sensor(), False
             return report, batch.ended
-        return self._follow_sensor(), batch.ended
+        return self._look(batch) or self._follow_sensor(), batch.ended
 
     def _is_due(self, batch: Batch, ready: int) -> bool:
         return batch.ended or not batch.more or ready >= self._w.bounds.most_slots
@@ -269,44 +215,106 @@ class Monitor:
 
     # ---- Closing slots ----
 
-    def _close_slots(self, closable: int, ready: int, ended: bool) -> SlotReport | None:
+    def _close_slots(self, closable: int, ready: int, batch: Batch) -> SlotReport | None:
         """Judge what is over; None where the state cannot be kept: then it is tried again."""
-        over_s, end_s = time.monotonic(), (closable + 1) * SAMPLE_S
-        judged, incidents, capture = self._judge.nothing(), list[Incident](), self._read(end_s)
+        over_s, end_s, ended = time.monotonic(), (closable + 1) * SAMPLE_S, batch.ended
+        judged, capture = self._judge.nothing(), self._read(end_s)
+        picture: _Picture | None = None
         if capture is not None:
-            windows = self._make_windows(capture, end_s, ended)
+            samples = make_samples(capture, self._w.plant, self._w.local)
+            windows = self._make_windows(samples, end_s, ended)
             judged = self._judge.judge(windows, end_s - _REVISED_S)
         verdict_s = time.monotonic() - over_s
         every = 1 if capture is None else 1 + len(capture.activity) // _ROWS_A_SLOT
         due = ended or ready >= every or closable % every == 0
         if capture is not None and due:
             self._sensor.see_quality(capture.quality, end_s)
-            view = TrafficView(capture, windows.samples, self._w.plant)
-            incidents = make_incidents(judged.verdicts, windows, view)
+            picture = self._draw(capture, samples, windows, judged, end_s, batch)
         try:
             conditions = self._conditions(end_s)
             if due:
+                incidents = picture.incidents if picture else []
                 changes = self._alarms.update(
-                    incidents, judged.verdicts, conditions, end_s, time.time()
-                )
+                    incidents, judged.verdicts, conditions, end_s, time.time(),
+                    picture.signs if picture else (), over=ended,
+                )  # fmt: skip
             else:
                 changes = self._alarms.update_sensor(conditions, end_s, time.time())
             first_slot = int((end_s - self._w.bounds.horizon_s) // SAMPLE_S) - 60
             self._save(closable, judged, first_slot, ended)
-            if capture is not None and due:
-                named = self._alarms.name_incidents(incidents)
-                self.analysis = Analysis(
-                    capture, self._w.plant, windows, view, judged.verdicts, named
-                )
+            if capture is not None and picture is not None:
+                self._show(capture, windows, judged, picture)
         except (UserError, OSError):
             self._full_since_s = self._full_since_s or self._now_s()
             return None
         self._told = frozenset(one.id for one in conditions)
-        self._closed = closable
+        self._closed, self._looked_s = closable, end_s
+        self._judged = (windows, judged) if capture is not None else None
+        self._work_s = time.monotonic() - over_s
         newest = judged.verdicts["end_s"] == end_s
         return SlotReport(
-            end_s, ready, int(newest.sum()), judged, self._clock.late, verdict_s,
-            time.monotonic() - over_s, tuple(changes), tuple(conditions),
+            end_s, ready, int(newest.sum()), judged, self._clock.late, verdict_s, self._work_s,
+            tuple(changes), tuple(conditions),
+        )  # fmt: skip
+
+    def _draw(
+        self,
+        capture: Capture,
+        samples: pd.DataFrame,
+        windows: Windows,
+        judged: Judged,
+        now_s: float,
+        batch: Batch,
+    ) -> _Picture:
+        """What is to be seen until now; first signs only of what is live, not of a past that is
+        caught up with."""
+        view = TrafficView(capture, samples, self._w.plant)
+        incidents = make_incidents(judged.verdicts, windows, view)
+        signs = [] if batch.more or batch.ended else find_signs(view, now_s)
+        view.signs = {
+            device: one.fact.text
+            for one in reversed(signs)
+            for device in (*one.related, one.device)
+        }
+        return _Picture(view, incidents, signs)
+
+    def _show(self, capture: Capture, windows: Windows, judged: Judged, picture: _Picture) -> None:
+        named = self._alarms.name_incidents(picture.incidents)
+        self.analysis = Analysis(
+            capture, self._w.plant, windows, picture.view, judged.verdicts, named
+        )
+
+    def _look(self, batch: Batch) -> SlotReport | None:
+        """What rules say of the packets of the open slot so far: what a file that ends here would
+        tell. None where it is not the time for it, or where nothing changed.
+
+        Nothing is noted of it but alarms: after a stop the slot is judged as if nobody had looked.
+        """
+        began_s, source = time.monotonic(), self._w.source
+        now_s = float(np.floor((self._clock.newest_s - source.lateness_s) / _LOOK_S) * _LOOK_S)
+        timely = now_s > self._looked_s and source.lateness_s < _LOOK_S
+        if batch.more or batch.ended or not timely or self._judged is None:
+            return None
+        self._looked_s = now_s
+        if self._work_s > _LOOK_WORK_S or (capture := self._read(now_s)) is None:
+            return None
+        windows, judged = self._judged
+        samples = make_samples(capture, self._w.plant, self._w.local)
+        picture = self._draw(capture, samples, windows, judged, now_s, batch)
+        conditions = self._conditions(now_s)
+        try:
+            changes = self._alarms.update(
+                picture.incidents, judged.verdicts, conditions, now_s, time.time(), picture.signs
+            )
+        except UserError:  # the disk is full: the slot's closing says so
+            return None
+        self._show(capture, windows, judged, picture)
+        self._told = frozenset(one.id for one in conditions)
+        if not changes:
+            return None
+        return SlotReport(
+            now_s, 0, 0, self._judge.nothing(), self._clock.late, 0.0, time.monotonic() - began_s,
+            tuple(changes), tuple(conditions), look=True,
         )  # fmt: skip
 
     def _read(self, end_s: float) -> Capture | None:
@@ -338,9 +346,8 @@ class Monitor:
         # Only now: what was noted before names these pieces.
         self._recent.drop_old(self._clock.newest_s)
 
-    def _make_windows(self, capture: Capture, end_s: float, ended: bool) -> Windows:
+    def _make_windows(self, samples: pd.DataFrame, end_s: float, ended: bool) -> Windows:
         """The windows that are over, of the slots that the recent past holds whole."""
-        samples = make_samples(capture, self._w.plant, self._w.local)
         windows = make_windows(samples)
         start_s, stop_s = (windows.table[name].to_numpy(float) for name in ("start_s", "end_s"))
         over = (stop_s <= end_s) | ended

@@ -2,27 +2,31 @@
 
     python -m eval.research.alarm_delay RUN... [--minutes 15] [--out FILE]
 
-RUN is a folder of the testbed: its packets, its inventory, its truth. A monitor reads it as it reads
+RUN is a folder of the testbed: its packets, its inventory, its truth; or a capture of a plant to which
+nothing happens: then all that is raised is false. A monitor reads it as it reads
 a plant, one slot of ten seconds after the other, with nothing but the packets of the slots so far.
-The recording's clock tells in which slot an alarm is raised; how long that slot's work takes is
-measured on this machine. The page shows what is raised at its next look, a second later at the most.
+The recording's clock tells when an alarm is raised; the CPU that it takes is measured on this machine,
+whatever else runs there. The page shows what is raised at its next look, a second later at the most.
 """
 
 import argparse
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
 
 from assistant.app.page import REFRESH_S
 from assistant.history import History
 from assistant.monitor.alarm_list import Alarm
 from assistant.monitor.replay import Clock, PacketReplay
-from assistant.monitor.watch import Bounds, Monitor, Watched
+from assistant.monitor.sensor import SENSOR
+from assistant.monitor.watch import Monitor
+from assistant.monitor.watched import Bounds, Watched
 from assistant.offline import go_offline
 from assistant.session import Models, load_models
 from assistant.settings import Settings
@@ -50,19 +54,17 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Raised:
-    """The first alarm that names an event.
+class Stage:
+    """When an event was told for the first time, as a notification or as an alarm.
 
     Attributes:
-        event: what happened.
         how: ``rule`` where packets alone bear it, ``model`` where windows of its label do (a rule
-            may too), "" where nothing was raised.
+            may too).
         label: what it was called.
-        slots_s: from the event's first moment to that in which its slot could be closed.
-        work_s: until the alarm was kept, on this machine.
+        slots_s: from the event's first moment to that in which its traffic was looked at.
+        work_s: of CPU until it was kept, on this machine: no less than it takes where nothing else runs.
     """
 
-    event: Event
     how: str
     label: str
     slots_s: float
@@ -72,6 +74,30 @@ class Raised:
     def total_s(self) -> float:
         """Until the page shows it, at the latest."""
         return self.slots_s + self.work_s + REFRESH_S
+
+
+@dataclass(frozen=True)
+class Raised:
+    """What was told of an event first: of any tier above the log, and as an alarm."""
+
+    event: Event
+    sign: Stage | None = None
+    alarm: Stage | None = None
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What watching one recording gave.
+
+    Attributes:
+        raised: one for each event.
+        false: tier of each raising of a device to which nothing happened, with what it was called.
+        length_s: of the recording.
+    """
+
+    raised: list[Raised]
+    false: list[tuple[str, str]]
+    length_s: float
 
 
 class Recorded(Clock):
@@ -110,37 +136,74 @@ def read_events(path: Path) -> list[Event]:
     return sorted(events, key=lambda one: one.start_s)
 
 
-def watch_run(run: Path, models: Models, minutes: float, home: Path) -> list[Raised]:
-    """Watch a run slot by slot; for each of its events the first alarm that names it.
+def watch_run(run: Path, models: Models, minutes: float, home: Path) -> Watch:
+    """Watch a run slot by slot; for each of its events what names it first.
 
     Args:
-        run: folder with packets, plant.yaml and truth.json.
+        run: folder with packets, plant.yaml and truth.json; or a capture of a plant to which nothing
+            happens.
         models: that the monitor judges with.
         minutes: how far it looks back.
         home: folder for its state.
     """
-    events = read_events(run / "truth.json")
-    first: dict[Event, Raised] = {}
-    source = PacketReplay(find_pcaps(run), 1.0, clock=Recorded())
+    truth, inventory = run / "truth.json", run / "plant.yaml"
+    told = {one: Raised(one) for one in (read_events(truth) if truth.is_file() else [])}
+    troubles = _read_troubles(truth) if truth.is_file() else []
+    source, false = PacketReplay(find_pcaps(run), 1.0, clock=Recorded()), list[tuple[str, str]]()
+    first_s, last_s = np.inf, -np.inf
     with closing(History(home / "history.sqlite")) as history:
         bounds = Bounds(horizon_s=minutes * 60, most_slots=1)
+        plant = load_plant(inventory) if inventory.is_file() else None
         watched = Watched(source, models.llm, models.card, history, home / "monitor", run.name,
-                          load_plant(run / "plant.yaml"), bounds=bounds)  # fmt: skip
+                          plant, bounds=bounds)  # fmt: skip
         with closing(Monitor(watched)) as monitor:
             ended = False
             while not ended:
+                begun_s = time.process_time()
                 report, ended = monitor.step()
+                work_s = time.process_time() - begun_s
                 if report is None:
                     continue
+                first_s, last_s = min(first_s, report.end_s), report.end_s
                 for change in report.changes:
-                    event = _find_event(change.alarm, report.end_s, events, first)
-                    if event is None or change.act not in ("raise", "change"):
+                    alarm = change.alarm
+                    if change.act not in ("raise", "change") or alarm.tier == "log":
                         continue
-                    closable_s = report.end_s + source.lateness_s
-                    first[event] = Raised(event, _how(monitor, change.alarm), change.alarm.label,
-                                          closable_s - event.start_s, report.alarm_s)  # fmt: skip
-    nothing = float("nan")
-    return [first.get(one) or Raised(one, "", "", nothing, nothing) for one in events]
+                    if _is_false(alarm, report.end_s, troubles):
+                        false.append((alarm.tier, alarm.label))
+                    stage = Stage(_how(monitor, alarm), alarm.label, 0.0, work_s)
+                    _tell(told, alarm, stage, report.end_s, source.lateness_s)
+    return Watch(list(told.values()), false, last_s - first_s)
+
+
+def _tell(
+    told: dict[Event, Raised], alarm: Alarm, stage: Stage, now_s: float, lateness_s: float
+) -> None:
+    """Note what names an event first, and what does so first as an alarm."""
+    event = _find_event(alarm, now_s, [event for event, one in told.items() if one.sign is None])
+    if event is not None:
+        told[event] = replace(told[event], sign=_after(stage, now_s + lateness_s - event.start_s))
+    if alarm.tier == "alarm":
+        rest = [event for event, one in told.items() if one.alarm is None]
+        if (event := _find_event(alarm, now_s, rest)) is not None:
+            at = _after(stage, now_s + lateness_s - event.start_s)
+            told[event] = replace(told[event], alarm=at)
+
+
+def _after(stage: Stage, slots_s: float) -> Stage:
+    return replace(stage, slots_s=slots_s)
+
+
+def _read_troubles(path: Path) -> list[Interval]:
+    return [one for one in read_truth(path).intervals if one.label != NORMAL]
+
+
+def _is_false(alarm: Alarm, now_s: float, troubles: Sequence[Interval]) -> bool:
+    """Whether nothing happened to the device, nor to those whom it names."""
+    about = {alarm.device, *alarm.content.related, *alarm.content.peers}
+    return alarm.label != SENSOR and not any(
+        one.device in about and one.start_s <= now_s <= one.end_s + _LATEST_S for one in troubles
+    )
 
 
 def _how(monitor: Monitor, alarm: Alarm) -> str:
@@ -149,60 +212,71 @@ def _how(monitor: Monitor, alarm: Alarm) -> str:
     return "model" if any(windows) else "rule"
 
 
-def _find_event(
-    alarm: Alarm, now_s: float, events: Iterable[Event], told: dict[Event, Raised]
-) -> Event | None:
-    """The event that an alarm is the first to name: same label before others, then the newest."""
-    if alarm.tier == "log":
-        return None
+def _find_event(alarm: Alarm, now_s: float, events: Iterable[Event]) -> Event | None:
+    """The event that an alarm names: same label before others, then the newest."""
     fit = [
         one
         for one in events
-        if one not in told
-        and one.start_s <= now_s <= one.end_s + _LATEST_S
+        if one.start_s <= now_s <= one.end_s + _LATEST_S
         and alarm.incident_end_s >= one.start_s
         and alarm.device in one.devices
     ]
     return max(fit, key=lambda one: (one.label == alarm.label, one.start_s), default=None)
 
 
-def render_delays(rows: Sequence[Raised], command: str) -> str:
-    """Markdown: a row a kind, with its median and its worst, and what of it is whose."""
-    table = pd.DataFrame(
-        [
-            {"label": one.event.label, "kind": one.event.kind, "how": one.how, "slots": one.slots_s,
-             "work": one.work_s, "total": one.total_s}
-            for one in rows
-        ]
-    )  # fmt: skip
-    lines = [_cells(name, part) for name, part in table.groupby(["label", "kind"], sort=True)]
+def render_delays(watches: Sequence[Watch], command: str) -> str:
+    """Markdown: a row a kind with its first sign and its alarm, then what of it is whose."""
+    rows = [one for watch in watches for one in watch.raised]
+    kinds = sorted({(one.event.label, one.event.kind) for one in rows})
+    lines = [
+        _cells(kind, [one for one in rows if (one.event.label, one.event.kind) == kind])
+        for kind in kinds
+    ]
     for how in ("rule", "model"):
-        part = table[table["how"] == how]
-        if len(part):
-            lines.append(_cells((f"all by {how}", "–"), part))
-    lines.append(_cells(("all", "–"), table))
+        mine = [one for one in rows if one.alarm and one.alarm.how == how]
+        if mine:
+            lines.append(_cells((f"alarms by {how}", "–"), mine))
+    if rows:
+        lines.append(_cells(("all", "–"), rows))
     heads = (
-        "label", "kind", "events", "raised", "by", "slots", "work", "on the page, median", "worst",
-        f"within {AIM_S:.0f} s",
+        "label", "kind", "events", "told", "median", "worst", f"within {AIM_S:.0f} s", "alarms",
+        "median", "worst", f"within {AIM_S:.0f} s", "slots", "work",
     )  # fmt: skip
-    note = (
-        f"Made by `{command}`; seconds from the first packet of an event. `slots`: until its slot was "
-        "over; `work`: until the alarm was kept; medians of those raised."
+    false = [tier for watch in watches for tier, _ in watch.false]
+    hours = sum(watch.length_s for watch in watches) / 3600.0
+    notes = (
+        f"Made by `{command}`; seconds from the first packet of an event until the page shows it: "
+        "first as anything above the log (`told`), then as an alarm. `slots`: of an alarm, until its "
+        "traffic was looked at; `work`: of CPU until it was kept; medians.",
+        f"Raised of devices to which nothing happened, in {hours:.1f} hours: "
+        f"{false.count('alarm')} alarms and {false.count('notification')} notifications.",
     )
-    return render_table(ReportTable("Seconds until the alarm", heads, tuple(lines), notes=(note,)))
+    return render_table(ReportTable("Seconds until the alarm", heads, tuple(lines), notes=notes))
 
 
-def _cells(name: tuple[str, str], part: pd.DataFrame) -> tuple[str, ...]:
-    raised = part[part["how"] != ""]
-    hows = sorted(set(raised["how"]))
-    within = int((raised["total"] <= AIM_S).sum())
-    if raised.empty:
-        return (*name, str(len(part)), "0", *["–"] * 5, f"0 of {len(part)}")
+def _cells(name: tuple[str, str], rows: Sequence[Raised]) -> tuple[str, ...]:
+    alarms = [one.alarm for one in rows if one.alarm]
+    work = [f"{np.median([getattr(one, of) for one in alarms]):.1f}" if alarms else "–"
+            for of in ("slots_s", "work_s")]  # fmt: skip
+    stages = [[one.sign for one in rows if one.sign], alarms]
     return (
-        *name, str(len(part)), str(len(raised)), ", ".join(hows),
-        *(f"{raised[column].median():.1f}" for column in ("slots", "work", "total")),
-        f"{raised['total'].max():.1f}", f"{within} of {len(part)}",
-    )  # fmt: skip
+        *name,
+        str(len(rows)),
+        *(cell for one in stages for cell in _count(one, len(rows))),
+        *work,
+    )
+
+
+def _count(stages: Sequence[Stage], events: int) -> tuple[str, str, str, str]:
+    total = [one.total_s for one in stages]
+    within = f"{sum(one <= AIM_S for one in total)} of {events}"
+    if not total:
+        return "0", "–", "–", within
+    return str(len(total)), f"{np.median(total):.1f}", f"{max(total):.1f}", within
+
+
+def _word(one: Stage | None) -> str:
+    return f"{one.total_s:.1f} s {one.label} {one.how}" if one else "nothing"
 
 
 def main() -> None:
@@ -213,18 +287,17 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=15.0, help="how far is looked back")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
-    models, rows = load_models(Settings()), list[Raised]()
-    told = 0
+    models, watches = load_models(Settings()), list[Watch]()
     for run in asked.runs:
         with tempfile.TemporaryDirectory() as home:
-            rows += watch_run(run, models, asked.minutes, Path(home))
-        for one in rows[told:]:
+            watches.append(watch_run(run, models, asked.minutes, Path(home)))
+        for one in watches[-1].raised:
             sys.stderr.write(
-                f"{run.name}: {one.event.kind}: {one.total_s:.1f} s {one.label} {one.how}\n"
+                f"{run.name}: {one.event.kind}: {_word(one.sign)}; {_word(one.alarm)}\n"
             )
-        told = len(rows)
+        sys.stderr.write(f"{run.name}: false: {watches[-1].false}\n")
     command = f"python -m eval.research.alarm_delay {' '.join(one.name for one in asked.runs)}"
-    text = render_delays(rows, command)
+    text = render_delays(watches, command)
     publish(text + "\n", asked.out)
 
 

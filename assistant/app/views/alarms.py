@@ -44,9 +44,10 @@ class Filter:
 
 def name_cause(alarm: Alarm) -> str:
     """What an alarm is about, in a few words."""
-    if alarm.label != SENSOR:
-        return TAXONOMY[alarm.label].meaning
-    return alarm.content.text
+    if alarm.label == SENSOR:
+        return alarm.content.text
+    meaning = TAXONOMY[alarm.label].meaning
+    return f"First sign, perhaps: {meaning}" if alarm.content.sign else meaning
 
 
 def select_alarms(shown: Sequence[ShownAlarm], chosen: Filter, plant: Plant) -> list[ShownAlarm]:

@@ -20,6 +20,7 @@ from traffic.capture import SAMPLE_S
 from traffic.pcap.protocols import BY_NAME
 
 _MIN_REFUSED, _MIN_REFUSED_S = 5, 20.0
+_MIN_TURNED_S, _MIN_BEFORE = 5.0, 5  # of what was answered so often before, or is a login
 _MIN_PARTLY, _PARTLY_SHARE = 10, 0.03
 _MIN_GONE = 3  # who asks a gateway for a unit waits for seconds each time
 _MOSTLY = 0.9  # of the same request, from the first refusal on
@@ -169,11 +170,16 @@ def _find_wrong(
     for code, mine in refused.groupby("code"):
         # Who looks around once (an engineering tool that reads what a device is) is refused a few
         # things at once; who needs something asks again.
-        if len(mine) < _MIN_REFUSED or mine["ts"].max() - mine["ts"].min() < _MIN_REFUSED_S:
-            continue
-        asked = rows[kept & same.isin(same[mine.index].unique())]
         protocol = BY_NAME[str(rows["protocol"].iloc[0])]
         login = int(code) in protocol.denied and (mine["kind"] == "session").all()
+        alike = rows[same.isin(same[mine.index].unique())]
+        answered_s = alike.loc[alike["outcome"] == "answered", "ts"]
+        needed = login or len(answered_s) >= _MIN_BEFORE
+        turned = needed and not (answered_s > mine["ts"].min()).any()
+        least_s = _MIN_TURNED_S if turned else _MIN_REFUSED_S
+        if len(mine) < _MIN_REFUSED or mine["ts"].max() - mine["ts"].min() < least_s:
+            continue
+        asked = rows[kept & same.isin(same[mine.index].unique())]
         kind = "login_refused" if login else "refused"
         facts = [_refusal_fact(kind, view, client, server, mine, asked)]
         values: dict[str, Value]

@@ -1,0 +1,101 @@
+"""Which alarm is what is seen now: known again by label, device or those concerned, and time; and what
+bears out a first sign."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from assistant.monitor.alarm_list import Alarm, AlarmContent, Tier
+from assistant.monitor.sensor import SENSOR
+from traffic.capture import SAMPLE_S
+from traffic.labels import ATTACKS
+
+_NEAR_S = 600.0  # evidence of one label and device that comes again within this is the same alarm
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is to be seen of one cause in this slot."""
+
+    id: str
+    label: str
+    device: str
+    tier: Tier
+    priority: str
+    start_s: float
+    end_s: float
+    going: bool
+    content: AlarmContent
+
+
+def match(seen: Sequence[Seen], known: dict[str, Alarm]) -> list[tuple[Seen, Alarm | None]]:
+    """Each cause with the alarm that it was raised as before, each alarm at most once."""
+    free = dict(known)
+    pairs: list[tuple[Seen, Alarm | None]] = []
+    for one in seen:
+        pairs.append((one, free.pop(one.id, None)))
+    for place, (one, before) in enumerate(pairs):
+        if before is None and one.label != SENSOR:
+            alike = [
+                alarm
+                for alarm in free.values()
+                if (_becomes(alarm, one) if alarm.content.sign else _is_same(one, alarm))
+            ]
+            best = max(alike, key=lambda alarm: (alarm.device == one.device, alarm.incident_end_s),
+                       default=None)  # fmt: skip
+            if best is not None:
+                pairs[place] = (one, free.pop(best.incident))
+    return pairs
+
+
+def _is_same(one: Seen, alarm: Alarm) -> bool:
+    """Whether it is what the alarm was raised for: the same label at the same time, at the device
+    or at those whom it concerns."""
+    if one.label != alarm.label or one.start_s > alarm.incident_end_s + _NEAR_S:
+        return False
+    if alarm.content.start_s > one.end_s + _NEAR_S:
+        return False
+    peers, others = set(one.content.peers), set(alarm.content.peers)
+    if one.device == alarm.device:
+        return bool(peers & others) or not peers or not others
+    ends = {one.device, *one.content.related, *peers}
+    other_ends = {alarm.device, *alarm.content.related, *others}
+    return one.device in other_ends and alarm.device in ends
+
+
+# ---- First signs ----
+
+
+def match_signs(
+    signs: Sequence[Seen], seen: Sequence[Seen], known: dict[str, Alarm]
+) -> list[tuple[Seen, Alarm | None]]:
+    """The signs that nothing else tells, each with the notification that it was raised as."""
+    going = [one for one in known.values() if one.returned_s is None]
+    tells: list[Seen | Alarm] = [*seen, *(one for one in going if not one.content.sign)]
+    free = {one.incident: one for one in going if one.content.sign}
+    pairs: list[tuple[Seen, Alarm | None]] = []
+    for sign in signs:
+        if any(_bears_out(one, sign) for one in tells):
+            continue
+        same = (one for one in free.values() if one.label == sign.label and _is_same(sign, one))
+        before = next(same, None)
+        pairs.append((sign, free.pop(before.incident) if before else None))
+    return pairs
+
+
+def _becomes(alarm: Alarm, one: Seen) -> bool:
+    return alarm.returned_s is None and _bears_out(one, alarm)
+
+
+def _bears_out(one: Seen | Alarm, sign: Seen | Alarm) -> bool:
+    """Whether an incident is what a sign was the first of: about the same device, while it lasts. A
+    fault does not explain what may be an attack."""
+    end_s = one.incident_end_s if isinstance(one, Alarm) else one.end_s
+    if one.label == SENSOR or end_s < sign.content.start_s - SAMPLE_S:
+        return False
+    if sign.label in ATTACKS and one.label not in ATTACKS:
+        return False
+    concerned = {one.device, *one.content.related}
+    if one.label == sign.label or one.label in ATTACKS:
+        concerned |= set(one.content.peers)
+    mine = {sign.device, *sign.content.related}
+    return bool(concerned & mine) or one.device in sign.content.peers

@@ -1,0 +1,369 @@
+"""First signs: what the newest seconds show that no rule proves yet.
+
+A rule waits until what it saw can be no accident: five failures, three windows, a minute. An operator
+wants to look sooner. A sign needs two things at once: a past in which this never happened, and the last
+seconds in which nothing else did. It is told as a notification, never as an alarm, and makes way for
+the incident that bears it out; what nothing bears out is withdrawn.
+
+    a a a a a a a a a a f f      a: answered, f: failed        the past decides, not the number of f
+    s s s s s s s s s s .        s: sent at least so much in each slot of ten minutes
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from assistant.detection.rules.conversation import read_conversations, word_code
+from assistant.facts.fact import Fact, Value, by_count, make_fact
+from assistant.facts.traffic_view import TrafficView
+from traffic.capture import SAMPLE_S
+from traffic.pcap.protocols import BY_NAME
+from traffic.plant import is_group
+
+_RECENT_SLOTS = 2  # the open slot and the one before
+_LEAST_PAST_S = 60.0  # nothing is a first sign before that
+_FAILED, _FAILED_S = 2, 3.0  # attempts; and seconds where nothing refused them
+_PAST_SLOTS, _MOST_PAST_SLOTS = 12, 60
+_STEADY_PKTS = 5.0  # that are missing, of a device that never sent fewer in a slot
+_REFUSED, _WORKED = 3, 5  # requests in a row, after so many that were answered
+_RESENT, _RESENT_SHARE, _RESENT_TIMES = 4, 0.03, 10.0
+_NEW_S = 20.0  # who wrote within so long of the first word to a server came to write
+_ENDPOINTS = 5  # that are new to who tries them, in vain
+_LOGINS, _LOGIN_PORTS = 3, (21, 22, 23, 3389, 5900)
+
+_SENTENCES = {
+    "fails": "First sign: {service} has answered nobody since {since_time_s} ({failed:attempt} by {clients}); before "
+    "that it did.",
+    "quiet": "First sign: {device} sent nothing since {since_time_s}; before that it never sent fewer than "
+    "{least:packet} in {sample_s}.",
+    "refuses": "First sign: {server} refuses what it answered {client} before: {refused:request} in a row since "
+    "{since_time_s} got {code}.",
+    "logins_refused": "First sign: {server} refused {refused:login} of {client} in a row since {since_time_s} with "
+    "{code}.",
+    "logins": "First sign: {client} opened {opened:connection} to {service} since {since_time_s}, where it never went "
+    "before.",
+    "resent": "First sign: {resent} of {pkts:packet} between {device} and {peers} were sent again since "
+    "{since_time_s}; before that hardly any.",
+    "writes": "First sign: {client} never spoke with {server} before {since_time_s}, and came to write: "
+    "{writes:write command}.",
+    "claims": "First sign: {device} is claimed by a second machine since {since_time_s}.",
+    "looks": "First sign: {source} tried {endpoints:port} of {hosts:address} in vain since {since_time_s}, none of "
+    "which it tried before.",
+    "calls_out": "First sign: {device} calls {target}, outside the plant, for the first time at {since_time_s}, and "
+    "asked nobody for its name.",
+}
+
+
+@dataclass(frozen=True)
+class Sign:
+    """What may become an incident.
+
+    Attributes:
+        label: which one, as far as that can be told.
+        device: address of whom it is about.
+        peers: addresses that are concerned.
+        fact: what was measured.
+        start_s, end_s: of that.
+        role: of the device.
+        related: other devices that show the same.
+    """
+
+    label: str
+    device: str
+    peers: tuple[str, ...]
+    fact: Fact
+    start_s: float
+    end_s: float
+    role: str = "source"
+    related: tuple[str, ...] = ()
+
+
+def find_signs(view: TrafficView, now_s: float) -> list[Sign]:
+    """What the newest seconds show for the first time.
+
+    Args:
+        view: of the recent past.
+        now_s: until when it was seen.
+    """
+    if now_s - view.start_s < _LEAST_PAST_S:
+        return []
+    seen = _Seen(view, now_s)
+    finders = (
+        _find_claims,
+        _find_failing_services,
+        _find_quiet_devices,
+        _find_refusals,
+        _find_losses,
+        _find_writers,
+        _find_lookers,
+        _find_logins,
+        _find_calls_out,
+    )
+    return [sign for find in finders for sign in find(seen)]
+
+
+class _Seen:
+    """The view with what all signs ask of it."""
+
+    def __init__(self, view: TrafficView, now_s: float) -> None:
+        self.view, self.now_s = view, now_s
+        self.first_slot = int((now_s - 0.01) // SAMPLE_S) - _RECENT_SLOTS + 1
+        self.since_s = self.first_slot * SAMPLE_S
+
+    def recent(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Rows of the newest slots."""
+        return rows[rows["slot"] >= self.first_slot]
+
+    def sign(
+        self,
+        kind: str,
+        label: str,
+        about: str,
+        others: Sequence[str],
+        since_s: float,
+        **values: Value,
+    ) -> Sign:
+        """A sign with its sentence."""
+        fact = make_fact(kind, _SENTENCES[kind], values | {"since_time_s": since_s})
+        return Sign(label, about, tuple(others), fact, since_s, self.now_s)
+
+
+def _find_failing_services(seen: _Seen) -> Iterator[Sign]:
+    """Ports and resolvers of the plant that answered, and since then failed every attempt."""
+    view = seen.view
+    rows = view.flow_slots
+    tcp = (rows["proto"] == "tcp") & np.where(
+        rows["answered"], rows["dst_pkts"] > 0, rows["syns"] > 0
+    )
+    dns = (rows["proto"] == "udp") & (rows["port"] == 53)
+    tried = rows[(tcp | dns) & rows["dst"].isin(view.own) & ~rows["src"].isin(view.explorers)]
+    failing = seen.recent(tried[~tried["answered"]])
+    for (server, port), _ in failing.groupby(["dst", "port"]):
+        mine = tried[(tried["dst"] == server) & (tried["port"] == port)]
+        good = mine.loc[mine["answered"]]
+        if good.empty:
+            continue
+        vain = mine[~mine["answered"] & (mine["since_s"] > good["since_s"].max())]
+        # An unanswered question may have its answer on the way.
+        vain = vain[vain["refused"] | (vain["since_s"] <= seen.now_s - 1.0)]
+        if vain["attempt"].nunique() < _FAILED or vain["since_s"].max() < seen.since_s:
+            continue
+        first_s = float(vain["since_s"].min())
+        if not vain["refused"].any() and seen.now_s - first_s < _FAILED_S:
+            continue
+        clients = by_count(vain["src"].astype(str))
+        label = "name_resolution" if port == 53 else "service_down"
+        yield seen.sign(
+            "fails", label, str(server), clients, first_s,
+            service=view.port_at(str(server), int(port)), failed=vain["attempt"].nunique(),
+            clients=view.names_of(clients),
+        )  # fmt: skip
+
+
+def _find_quiet_devices(seen: _Seen) -> Iterator[Sign]:
+    """Devices that sent steadily for all that is known of them, and now send nothing; one sign of
+    all that fall silent at once."""
+    view = seen.view
+    rows = view.flow_slots
+    ends = [
+        rows[[end, "slot", f"{end}_pkts"]].set_axis(["device", "slot", "pkts"], axis=1)
+        for end in ("src", "dst")
+    ]
+    now = int((seen.now_s - 0.01) // SAMPLE_S)
+    share = (seen.now_s - now * SAMPLE_S) / SAMPLE_S
+    sent = pd.concat(ends)
+    sent = sent[sent["device"].isin(view.own) & (sent["slot"] >= now - _MOST_PAST_SLOTS)]
+    table = sent.groupby(["device", "slot"])["pkts"].sum().unstack(fill_value=0)
+    first = max(now - _MOST_PAST_SLOTS, int(view.start_s // SAMPLE_S) + 1)
+    table = table.reindex(columns=range(first, now + 1), fill_value=0)
+    if now - first < _PAST_SLOTS:
+        return
+    least = table.iloc[:, :-1].min(axis=1)
+    quiet = table.index[(table.iloc[:, -1] == 0) & (least * share >= _STEADY_PKTS)]
+    if not len(quiet):
+        return
+    names = least[quiet].sort_values(ascending=False, kind="stable")
+    device = str(names.index[0])
+    sign = seen.sign(
+        "quiet", "device_silent", device, (), now * SAMPLE_S,
+        device=view.names_of(map(str, names.index)), least=int(names.iloc[-1]), sample_s=SAMPLE_S,
+    )  # fmt: skip
+    yield replace(sign, related=tuple(map(str, names.index[1:])))
+
+
+def _find_refusals(seen: _Seen) -> Iterator[Sign]:
+    """Requests that were answered and are refused since, and logins that are refused in a row."""
+    view = seen.view
+    same = ["kind", "function", "unit", "target", "name"]
+    for client, server, name, rows in read_conversations(view):
+        protocol = BY_NAME[name]
+        wrong = (rows["code"] > 0) & ~rows["code"].isin(protocol.busy)
+        if name == "dns" or not (wrong & (rows["ts"] >= seen.since_s)).any():
+            continue
+        for _, mine in rows.groupby(same, dropna=False, observed=True, sort=False):
+            bad = wrong[mine.index].to_numpy()
+            row = _trailing(bad)
+            if not row or mine["ts"].iloc[-1] < seen.since_s:
+                continue
+            part = mine.iloc[-row:]
+            login = (
+                bool(part["code"].isin(protocol.denied).all()) and part["kind"].iloc[0] == "session"
+            )
+            needed = login or int((~bad).sum()) >= _WORKED
+            # One refused login is enough of who was let in until then.
+            turned = login and _was_let_in(view, client, server, float(part["ts"].iloc[0]))
+            if not turned and (row < _REFUSED or not needed):
+                continue
+            yield seen.sign(
+                "logins_refused" if login else "refuses", "misconfiguration", client, (server,),
+                float(part["ts"].iloc[0]), client=view.name_of(client), server=view.name_of(server),
+                refused=len(part), code=word_code(name, int(part["code"].iloc[-1])),
+            )  # fmt: skip
+            break
+
+
+def _was_let_in(view: TrafficView, client: str, server: str, before_s: float) -> bool:
+    """Whether a server answered a client for a while, before it refused a login."""
+    flows = view.flows_of(client)
+    mine = flows[(flows["other"] == server) & flows["out"] & (flows["dst_pkts"] > 0)]
+    return len(mine) > 0 and before_s - float(mine["since_s"].min()) >= _LEAST_PAST_S
+
+
+def _trailing(bad: np.ndarray) -> int:
+    """How many at the end of a row are bad.
+
+    >>> _trailing(np.array([True, False, True, True]))
+    2
+    """
+    return len(bad) if bad.all() else int(np.argmin(bad[::-1]))
+
+
+def _find_losses(seen: _Seen) -> Iterator[Sign]:
+    """Devices that have to send again, or to be sent again, what hardly ever was before; one sign of
+    all pairs that a device is part of."""
+    view = seen.view
+    heard = view.own & view.heard
+    resent = view.evidence_of_kind("retransmission")
+    resent = resent[resent["src"].isin(heard) & resent["dst"].isin(heard)]
+    counts = {}
+    for one, other in seen.recent(resent)[["src", "dst"]].itertuples(index=False):
+        pair = (min(one, other), max(one, other))
+        if pair not in counts:
+            counts[pair] = _count_resent(seen, resent, *pair)
+    lossy = {pair: found for pair, found in counts.items() if found is not None}
+    while lossy:
+        device = by_count(pd.Series([end for pair in lossy for end in pair]))[0]
+        mine = [pair for pair in lossy if device in pair]
+        peers = [one if other == device else other for one, other in mine]
+        found = [lossy.pop(pair) for pair in mine]
+        yield seen.sign(
+            "resent", "packet_loss", device, peers, seen.since_s,
+            device=view.name_of(device), peers=view.names_of(peers),
+            resent=sum(one for one, _ in found), pkts=sum(all_ for _, all_ in found),
+        )  # fmt: skip
+
+
+def _count_resent(
+    seen: _Seen, resent: pd.DataFrame, one: str, other: str
+) -> tuple[int, int] | None:
+    """Packets of a pair that were sent again lately, and all of them; None where these are few, or
+    no more than usual, or where one of both is silent."""
+    mine = resent[resent["src"].isin([one, other]) & resent["dst"].isin([one, other])]
+    flows = seen.view.flows_of(one)
+    flows = flows[flows["other"] == other]
+    new, fresh = flows["slot"] >= seen.first_slot, mine["slot"] >= seen.first_slot
+    pkts = flows["src_pkts"] + flows["dst_pkts"]
+    count, total = int(mine.loc[fresh, "count"].sum()), int(pkts[new].sum())
+    before = float(mine.loc[~fresh, "count"].sum()) / max(float(pkts[~new].sum()), 1.0)
+    answers = flows.loc[new, ["src_pkts", "dst_pkts"]].sum().min() > 0
+    usual = max(_RESENT_SHARE, _RESENT_TIMES * before) * total
+    return (count, max(total, count)) if answers and count >= max(_RESENT, usual) else None
+
+
+def _find_writers(seen: _Seen) -> Iterator[Sign]:
+    """Who never spoke with a server, and comes to write to it."""
+    view = seen.view
+    for row in view.writes.itertuples():
+        client, server = str(row.client), str(row.server)
+        since_s = float(row.since_s)
+        if since_s < seen.since_s or client in view.allowed_writers.get(server, ()):
+            continue
+        flows = view.flows_of(client)
+        met_s = float(flows.loc[flows["other"] == server, "since_s"].min())
+        if met_s < max(since_s - _NEW_S, view.start_s + _LEAST_PAST_S) or server not in view.own:
+            continue
+        yield seen.sign(
+            "writes", "unauthorized_command", client, (server,), since_s,
+            client=view.name_of(client), server=view.name_of(server), writes=int(row.count),
+        )  # fmt: skip
+
+
+def _find_lookers(seen: _Seen) -> Iterator[Sign]:
+    """Who tries ports that it never tried before, one after the other, and gets none of them."""
+    rows = seen.view.flow_slots
+    rows = rows[(rows["proto"] == "tcp") & (rows["syns"] > 0) & rows["dst"].isin(seen.view.own)]
+    each = rows.groupby(["src", "dst", "port"]).agg(
+        since_s=("since_s", "min"), good=("answered", "any")
+    )
+    new = each[(each["since_s"] >= seen.since_s) & ~each["good"]].reset_index()
+    for source, mine in new.groupby("src"):
+        if len(mine) < _ENDPOINTS:
+            continue
+        hosts = by_count(mine["dst"].astype(str))
+        yield seen.sign(
+            "looks", "recon", str(source), hosts[:20], float(mine["since_s"].min()),
+            source=seen.view.name_of(str(source)), endpoints=len(mine), hosts=len(hosts),
+        )  # fmt: skip
+
+
+def _find_logins(seen: _Seen) -> Iterator[Sign]:
+    """Who opens connection after connection where people log in, and never went there before."""
+    view = seen.view
+    rows = view.flow_slots
+    rows = rows[(rows["proto"] == "tcp") & rows["port"].isin(_LOGIN_PORTS) & (rows["syns"] > 0)]
+    rows = rows[rows["dst"].isin(view.own)]
+    for (client, server, port), mine in rows.groupby(["src", "dst", "port"]):
+        since_s, opened = float(mine["since_s"].min()), mine["attempt"].nunique()
+        if since_s < max(seen.since_s, view.start_s + _LEAST_PAST_S) or opened < _LOGINS:
+            continue
+        yield seen.sign(
+            "logins", "brute_force", str(client), (str(server),), since_s, client=view.name_of(str(client)),
+            service=view.port_at(str(server), int(port)), opened=opened,
+        )  # fmt: skip
+
+
+def _find_claims(seen: _Seen) -> Iterator[Sign]:
+    """Addresses that a second machine claims for the first time."""
+    view = seen.view
+    rows = view.evidence_of_kind("arp_conflict")
+    for device, mine in rows.groupby("dst"):
+        since_s = float(mine["slot"].min()) * SAMPLE_S
+        if since_s >= seen.since_s:
+            claimant = str(mine["src"].iloc[0])
+            peers = () if claimant == device else (claimant,)
+            sign = seen.sign(
+                "claims", "spoofing", str(device), peers, since_s, device=view.name_of(str(device))
+            )
+            yield replace(sign, role="target")
+
+
+def _find_calls_out(seen: _Seen) -> Iterator[Sign]:
+    """Devices that call an outside address for the first time, though nobody told them its name."""
+    view = seen.view
+    rows = view.flow_slots
+    rows = rows[(rows["proto"] == "tcp") & (rows["syns"] > 0) & rows["src"].isin(view.local)]
+    rows = rows[~rows["dst"].isin(view.own)]
+    since = rows.groupby(["src", "dst"])["since_s"].min()
+    asked = view.evidence_of_kind("dns_query")
+    new = since[since >= max(seen.since_s, view.start_s + _LEAST_PAST_S)]
+    for (device, target), since_s in new.items():
+        slot = int(since_s // SAMPLE_S)
+        mine = asked[(asked["src"] == device) & asked["slot"].between(slot - 6, slot)]
+        if len(mine) or is_group(str(target)):
+            continue
+        yield seen.sign(
+            "calls_out", "c2", str(device), (str(target),), float(since_s),
+            device=view.name_of(str(device)), target=view.name_of(str(target)),
+        )  # fmt: skip

@@ -1,0 +1,289 @@
+"""First signs: what the newest seconds show against the past, and what looks like it and is none."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from tables import CLOUD, DEVICE, PLC, capture, flow, unanswered
+
+from assistant.detection.incidents import Incident
+from assistant.diagnosis.health import describe_health, judge_health
+from assistant.facts.fact import kind_of, make_fact
+from assistant.facts.traffic_view import TrafficView
+from assistant.history import History
+from assistant.monitor.alarm_list import list_alarms, read_meter
+from assistant.monitor.alarms import Alarms, Change
+from assistant.monitor.signs import Sign, find_signs
+from traffic.conversations import EXCHANGE_COLUMNS
+from traffic.samples import make_samples
+
+HMI, OTHER = "192.168.1.30", "192.168.1.40"
+REFUSED = {
+    "conn_state": "REJ", "history": "Sr", "duration": 0.0, "orig_pkts": 1.0, "resp_pkts": 1.0,
+    "orig_bytes": 0.0, "resp_bytes": 0.0,
+}  # fmt: skip
+NONE = pd.DataFrame(
+    {"device": [], "start_s": [], "end_s": [], "label": [], "probability": [], "abstained": []}
+)
+
+
+def polls(until_s: float, client: str = HMI, server: str = PLC, port: int = 502) -> list[dict]:
+    """A session a second."""
+    times = np.arange(0.2, until_s, 1.0)
+    return [flow(ts, client, server, port, id__orig_p=41000 + n) for n, ts in enumerate(times)]
+
+
+def view_of(*rows: dict, evidence=(), exchanges: pd.DataFrame | None = None) -> TrafficView:
+    made = capture(*rows, evidence=list(evidence))
+    if exchanges is not None:
+        made = replace(made, exchanges=exchanges)
+    return TrafficView(made, make_samples(made))
+
+
+def found(view: TrafficView, now_s: float) -> list[tuple[str, str, str]]:
+    return [(kind_of(one.fact), one.label, one.device) for one in find_signs(view, now_s)]
+
+
+def refused(*times: float, client: str = HMI) -> list[dict]:
+    ports = enumerate(times, 50000)
+    return [flow(ts, client, PLC, 502, id__orig_p=port, **REFUSED) for port, ts in ports]
+
+
+FAILS = [("fails", "service_down", PLC)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "now_s", "wanted"),
+    [
+        ([*polls(200), *refused(201, 203)], 205.0, FAILS),
+        ([*polls(200), *refused(201)], 205.0, []),  # one failure is an accident
+        ([*polls(200), *refused(201, 203), *polls(205)[204:]], 210.0, []),  # it answers again
+        (refused(*range(2, 200, 2)), 205.0, []),  # it never worked: find_closed_ports tells it
+        ([*polls(40), *refused(41, 43)], 45.0, []),  # hardly anything is known of the plant
+    ],
+    ids=["refuses", "once", "back", "never worked", "just begun"],
+)
+def test_a_service_that_answered_and_now_fails(rows, now_s, wanted):
+    quiet = [one for one in found(view_of(*rows), now_s) if one[0] == "fails"]
+    assert quiet == wanted
+
+
+def test_one_that_nobody_refuses_fails_after_some_seconds_only():
+    silent = [unanswered(ts, HMI, PLC, 502, id__orig_p=50000 + ts) for ts in (201, 202)]
+    view = view_of(*polls(200), *polls(210, HMI, OTHER), *silent)
+    fails = [[one[0] for one in found(view, now_s)].count("fails") for now_s in (203.0, 206.0)]
+    assert fails == [0, 1]
+
+
+def steady(until_s: float, device: str = DEVICE) -> list[dict]:
+    """Ten packets in each slot."""
+    slots = range(int(until_s // 10))
+    return [
+        flow(10 * n + 1.0, device, OTHER, 8000, orig_pkts=10.0, id__orig_p=42000 + n) for n in slots
+    ]
+
+
+@pytest.mark.parametrize(
+    ("until_s", "now_s", "wanted"),
+    [
+        (200, 205.0, True),  # half of a slot: five packets are missing
+        (200, 203.0, False),
+        (210, 205.0, False),
+        (100, 105.0, False),  # ten slots are no past
+    ],
+)
+def test_a_device_that_never_paused_falls_silent(until_s, now_s, wanted):
+    view = view_of(*steady(until_s), *polls(now_s, HMI, OTHER))
+    signs = [one for one in find_signs(view, now_s) if kind_of(one.fact) == "quiet"]
+    assert [one.device for one in signs] == [DEVICE] * wanted
+
+
+def test_many_that_fall_silent_at_once_are_one_sign():
+    many = [f"192.168.1.{n}" for n in (60, 61, 62)]
+    view = view_of(*(row for one in many for row in steady(200, one)), *polls(205, HMI, OTHER))
+    (sign,) = [one for one in find_signs(view, 205.0) if kind_of(one.fact) == "quiet"]
+    assert {sign.device, *sign.related} == set(many)
+
+
+def requests(codes: list[int], first_s: float = 100.0, step_s: float = 1.0, **more) -> pd.DataFrame:
+    """The same Modbus request again and again, with what each was answered."""
+    rows = pd.DataFrame({"ts": first_s + step_s * np.arange(len(codes)), "code": codes})
+    rows["outcome"] = np.where(rows["code"] > 0, "refused", "answered")
+    place = {"client": HMI, "server": PLC, "port": 502, "protocol": "modbus", "kind": "read",
+             "function": 3, "unit": 1, "target": 7, "value": 1, "flow": 0}  # fmt: skip
+    rows = rows.assign(**(place | more)).reindex(columns=EXCHANGE_COLUMNS)
+    rows = rows.fillna({"delay_s": 0.01, "behind": 0, "frame": 0, "answer_frame": 0})
+    return rows.astype(
+        dict.fromkeys(["client", "server", "protocol", "kind", "name", "outcome"], "category")
+    )
+
+
+@pytest.mark.parametrize(
+    ("codes", "wanted"),
+    [
+        ([0] * 20 + [2] * 3, ["refuses"]),
+        ([0] * 20 + [2] * 2, []),
+        ([0] * 20 + [2] * 3 + [0], []),
+        ([2] * 23, []),  # it never was answered: the rule waits, and so does this
+        ([0] * 20 + [6] * 3, []),  # busy
+    ],
+)
+def test_requests_that_were_answered_are_refused(codes, wanted):
+    view = view_of(*polls(130), exchanges=requests(codes))
+    now_s = 100.0 + len(codes)
+    assert [one[0] for one in found(view, now_s) if one[0] == "refuses"] == wanted
+
+
+@pytest.mark.parametrize(
+    ("codes", "met_s", "wanted"),
+    [
+        ([5], 0.0, ["logins_refused"]),  # it was let in for minutes
+        ([5], 190.0, []),
+        ([5, 5, 5], 190.0, ["logins_refused"]),
+        ([5, 0], 0.0, []),
+    ],
+)
+def test_a_login_that_is_refused(codes, met_s, wanted):
+    tried = requests(codes, 201.0, protocol="mqtt", kind="session", function=1, port=1883)
+    met = [flow(ts, HMI, PLC, 1883) for ts in np.arange(met_s, 200.0, 5.0)]
+    view = view_of(*met, *polls(205, OTHER), exchanges=tried)
+    assert [one[0] for one in found(view, 205.0) if one[0] == "logins_refused"] == wanted
+
+
+@pytest.mark.parametrize("ports", [4, 5])
+def test_who_tries_one_port_after_the_other_in_vain(ports):
+    tries = [
+        flow(201.0 + n / 2, DEVICE, PLC, 20 + n, id__orig_p=50000 + n, **REFUSED)
+        for n in range(ports)
+    ]
+    signs = found(view_of(*polls(205), *polls(205, DEVICE, OTHER), *tries), 205.0)
+    assert [one for one in signs if one[0] == "looks"] == [("looks", "recon", DEVICE)] * (ports > 4)
+
+
+def test_who_comes_to_write_and_who_was_there_before():
+    writes = requests([0, 0], 200.0, client=DEVICE, kind="write", function=6)
+    visits = flow(199.0, DEVICE, PLC, 502, duration=5.0)
+    assert found(view_of(*polls(205), visits, exchanges=writes), 205.0) == [
+        ("writes", "unauthorized_command", DEVICE)
+    ]
+    assert found(view_of(*polls(205), *polls(205, DEVICE), exchanges=writes), 205.0) == []
+
+
+def test_a_second_machine_claims_an_address_for_the_first_time():
+    claim = (20, OTHER, PLC, "arp_conflict", 0, 1, 2)
+    rows = [*polls(205), *polls(205, OTHER, HMI)]
+    assert found(view_of(*rows, evidence=[claim]), 205.0) == [("claims", "spoofing", PLC)]
+    before = (10, *claim[1:])
+    assert found(view_of(*rows, evidence=[before, claim]), 205.0) == []
+
+
+def test_a_call_outside_that_no_name_led_to():
+    call = flow(201.0, DEVICE, CLOUD, 4444)
+    asked = (20, DEVICE, HMI, "dns_query", 0, 1, 1)
+    rows = [*polls(205), *polls(205, DEVICE, OTHER)]
+    assert found(view_of(*rows, call), 205.0) == [("calls_out", "c2", DEVICE)]
+    assert found(view_of(*rows, call, evidence=[asked]), 205.0) == []
+    assert found(view_of(*rows, call, flow(5.0, DEVICE, CLOUD, 4444)), 205.0) == []
+
+
+def test_loss_where_there_was_none_is_one_sign_of_the_device_that_has_it():
+    peers = [HMI, OTHER]
+    lost = [(slot, PLC, peer, "retransmission", 0, 4, 1) for slot in (20, 21) for peer in peers]
+    rows = [row for peer in peers for row in polls(215, peer)]
+    (sign,) = find_signs(view_of(*rows, evidence=lost), 215.0)
+    assert (sign.label, sign.device, set(sign.peers)) == ("packet_loss", PLC, set(peers))
+    assert sign.fact.values["resent"] == 16
+    always = [(slot, PLC, HMI, "retransmission", 0, 4, 1) for slot in range(22)]
+    assert found(view_of(*rows, evidence=always), 215.0) == []
+
+
+# ---- What becomes of them ----
+
+
+@pytest.fixture
+def history(tmp_path):
+    opened = History(tmp_path / "history.sqlite")
+    yield opened
+    opened.close()
+
+
+def make_sign(start_s: float, label: str = "service_down", device: str = PLC) -> Sign:
+    fact = make_fact("fails", "First sign: {name} fails.", {"name": device})
+    return Sign(label, device, (HMI,), fact, start_s, start_s + 5)
+
+
+def make_incident(start_s: float, label: str = "service_down", device: str = PLC) -> Incident:
+    fact = make_fact("port_refused", "{name} refuses.", {"name": device})
+    return Incident(f"{label}-{start_s:.0f}", device, "source", label, "low", start_s, start_s + 20,
+                    (), (fact,), (HMI,), (), ())  # fmt: skip
+
+
+def follow(
+    alarms: Alarms, now_s: float, *seen: Sign | Incident, over: bool = False
+) -> list[Change]:
+    incidents = [one for one in seen if isinstance(one, Incident)]
+    signs = [one for one in seen if isinstance(one, Sign)]
+    return alarms.update(incidents, NONE, (), now_s, now_s, signs, over)
+
+
+def test_a_sign_calls_nobody_until_an_incident_bears_it_out(history):
+    alarms = Alarms(history)
+    (first,) = follow(alarms, 1005.0, make_sign(1000))
+    assert (first.act, first.alarm.tier, first.alarm.content.sign) == (
+        "raise",
+        "notification",
+        True,
+    )
+    assert follow(alarms, 1010.0, make_sign(1000)) == []
+    assert read_meter(history, 1010.0).last == 0
+    (then,) = follow(alarms, 1020.0, make_sign(1000), make_incident(1000))
+    assert (then.act, then.alarm.tier, then.alarm.content.sign) == ("raise", "alarm", False)
+    assert (then.alarm.incident, then.alarm.raised_s, then.alarm.times) == (
+        first.alarm.incident,
+        1020.0,
+        1,
+    )
+    assert read_meter(history, 1020.0).last == 1
+    assert len(list_alarms(history)) == 1
+    assert follow(alarms, 1030.0, make_sign(1000), make_incident(1005)) == []
+
+
+def test_a_sign_that_nothing_bears_out_is_withdrawn(history):
+    alarms = Alarms(history)
+    follow(alarms, 1005.0, make_sign(1000))
+    assert follow(alarms, 1020.0) == []
+    assert [one.act for one in follow(alarms, 1140.0)] == ["withdraw"]
+    follow(alarms, 2005.0, make_sign(2000))
+    assert [one.act for one in follow(alarms, 2010.0, over=True)] == ["withdraw"]
+
+
+def test_another_name_of_the_same_trouble_bears_it_out_and_a_fault_no_attack(history):
+    alarms = Alarms(history)
+    follow(alarms, 1005.0, make_sign(1000, "device_silent"), make_sign(1000, "c2", DEVICE))
+    follow(
+        alarms,
+        1020.0,
+        make_sign(1000, "c2", DEVICE),
+        make_incident(1000),
+        make_incident(1001, device=DEVICE),
+    )
+    told = {(one.label, one.device, one.tier) for one in list_alarms(history)}
+    assert told == {
+        ("service_down", PLC, "alarm"),
+        ("service_down", DEVICE, "alarm"),
+        ("c2", DEVICE, "notification"),
+    }
+
+
+def test_a_device_that_shows_a_sign_is_not_called_well():
+    view = view_of(*polls(400))
+    normal = pd.DataFrame(
+        {"start_s": np.arange(0.0, 340.0, 10.0), "device": PLC, "label": "normal"}
+    )
+    normal = normal.assign(end_s=normal["start_s"] + 60, probability=1.0, abstained=False)
+    assert judge_health(PLC, normal, view).standing == "normal"
+    view.signs = {PLC: "First sign: it fails."}
+    health = judge_health(PLC, normal, view)
+    assert (health.standing, health.reason) == ("inconclusive", "sign")
+    assert "First sign: it fails." in describe_health(health, normal, view).headline.text
