@@ -144,6 +144,35 @@ QUESTIONS = {
 }  # fmt: skip
 
 
+FIELD = {
+    "dns-servfail": [
+        ("did it recover?", "No: at router-a (192.168.7.1) it began at 2026-11-21 13:42:31 UTC and still goes on"),
+        ("is it over?", "No: at router-a (192.168.7.1) it began at 2026-11-21 13:42:31 UTC and still goes on"),
+        ("is it getting worse?", "No: it stays about the same: 149 failures at router-a"),
+        ("is it getting better?", "No: it stays about the same: 149 failures at router-a"),
+        ("can I ignore it?", "No, confirmed: 299 of 400 answers"),
+        ("which devices could not resolve names?", "1 device had names that failed: sensor-a"),
+        ("how bad is it?", "1 incident; the worst is at router-a"),
+    ],
+    "enip-idle-120s-closed": [
+        # It comes every two minutes: 28 s without it is no end.
+        ("is it over?", "No: at 10.20.0.67 it began at 2026-09-21 14:15:22 UTC and still goes on"),
+        ("does it happen regularly?", "10.20.0.67 closes the connection of 10.20.0.19 after 120 s without a request"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FIELD)
+def test_how_it_goes_on(name, shared):
+    path = shared / "data" / "field" / f"{name}.pcap"
+    plant = path.with_name(f"{name}.plant.yaml")
+    settings = Settings(home=Path(mkdtemp()), plant=plant if plant.is_file() else None)
+    analysis = analyse(path, settings, MODELS)
+    for question, line in FIELD[name]:
+        said = answer(question, analysis)
+        assert said.text[2:].startswith(line), f"{question!r}: {said.text[:200]}"
+
+
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_what_is_asked_for_comes_first(name):
     analysis = load(name)

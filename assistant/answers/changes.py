@@ -5,13 +5,14 @@ long answers take, how much is sent. A shorter period sees less, so that what is
 said only where it would have come up by its own rhythm.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, say
-from assistant.answers.spans import find_start
+from assistant.diagnosis.spans import find_end, find_start
 from assistant.facts.devices import name_service
 from assistant.facts.fact import Fact, listed
 from assistant.facts.traffic_view import TrafficView
@@ -188,6 +189,8 @@ def _busiest(talks: pd.DataFrame) -> Sequence[tuple[tuple, pd.Series]]:
 def answer_changed(asked: Asked) -> Answer:
     """What is different since the incident began, else in the second half of the capture."""
     view, incident = asked.view, asked.incident
+    if _TREND.search(asked.query.plain):
+        return _answer_trend(asked)
     split_s = find_start(incident)[0] if incident else (view.start_s + view.end_s) / 2
     end_s, least_s = view.end_s, _LEAST_SHARE * view.seen_s
     if asked.span is not None:  # "what changed at 14:05?", "… between 14:05 and 14:10?"
@@ -204,6 +207,46 @@ def answer_changed(asked: Asked) -> Answer:
     kind = "changed" if facts else "changed_nothing"
     line = say(kind, asked.reply(bool(facts)), name=asked.name, n=len(facts), **values)
     return Answer(line, tuple(facts))
+
+
+_TREND = re.compile(
+    r"\b(wors\w*|better|increas\w*|decreas\w*|grow\w*|more often|less often|improv\w*|trend|schlimmer|besser"
+    r"|mehr werden|nimmt (zu|ab)|peor|mejor\w*|empeora\w*)\b"
+)
+_BETTER = re.compile(r"\b(better|decreas\w*|less often|improv\w*|besser|nimmt ab|mejor\w*)\b")
+_MORE = 1.5  # so many times as many is more
+_FEWEST = 6  # failures that show a trend
+
+
+def _answer_trend(asked: Asked) -> Answer:
+    """Whether what fails fails more often: the second half of the incident against the first."""
+    incident = asked.incident
+    if incident is None:
+        line = say("trend_nothing", asked.reply(False), name=asked.name)
+        return Answer(line, asked.found.facts)
+    start_s, end_s = find_start(incident)[0], max(find_end(incident), incident.end_s)
+    name = asked.view.name_of(incident.device)
+    rows = asked.view.exchanges
+    rows = rows[(rows["client"] == incident.device) | (rows["server"] == incident.device)]
+    failed = rows[(rows["outcome"] == "unanswered") | (rows["code"] > 0)]
+    ts = failed.loc[failed["ts"].between(start_s, end_s), "ts"]
+    if len(ts) < _FEWEST:
+        talks = asked.view.sessions
+        ends = talks["client"].eq(incident.device) | talks["server"].eq(incident.device)
+        broken = talks[ends & talks["ended"].isin(["reset", "refused", "unanswered"])]
+        ts = broken.loc[broken["end_s"].between(start_s, end_s), "end_s"]
+    if len(ts) < _FEWEST or end_s <= start_s:
+        return Answer(say("trend_unknown", "unclear", name=name), incident.facts)
+    middle_s = (start_s + end_s) / 2
+    before, after = int((ts < middle_s).sum()), int((ts >= middle_s).sum())
+    worse, better = after >= _MORE * before, before >= _MORE * after
+    kind = "trend_more" if worse else "trend_less" if better else "trend_same"
+    asked_for = better if _BETTER.search(asked.query.plain) else worse
+    line = say(
+        kind, asked.reply(asked_for), name=name, before=before, after=after, start_time_s=start_s,
+        middle_time_s=middle_s, end_time_s=end_s,
+    )  # fmt: skip
+    return Answer(line, incident.facts)
 
 
 def compare_captures(before: TrafficView, after: TrafficView) -> tuple[Fact, ...]:

@@ -12,18 +12,18 @@ from assistant.answers.descriptions import (
 )
 from assistant.answers.partners import KINDS_OF
 from assistant.answers.replies import answer_answers, answer_loss
-from assistant.answers.spans import find_end, find_start, is_over
 from assistant.answers.states import short_state
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.health import Health, judge_health, name_health
+from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.facts.fact import Fact, listed
 from assistant.questions.entities import list_machines, worst_first
 from traffic.labels import ATTACKS
 
 _MOST = 8
 _ENDS = frozenset((
-    "over", "finished", "done", "gone", "fixed", "stopped", "ended", "stop", "end", "recovered",
+    "over", "finished", "done", "gone", "fixed", "stopped", "ended", "stop", "end", "recover", "recovered",
     "vorbei", "termino", "acabo",
 ))  # fmt: skip
 

@@ -19,7 +19,10 @@ from traffic.capture import SAMPLE_S
 from traffic.plant import is_group
 
 _MOST_TALKERS = 5
-_TIMES = re.compile(r"how (often|many times)|wie oft|cuantas veces")
+TIMES = re.compile(
+    r"how (often|many times)|regular\w*|periodic\w*|intermittent\w*|sporadic\w*|constant\w*|repeatedly|randomly"
+    r"|wie oft|cuantas veces"
+)
 _JUDGED = ("answered", "refused", "unanswered")
 _REQUESTS = (*_JUDGED, "unseen", "told")
 
@@ -59,7 +62,7 @@ def answer_count(asked: Asked, headline: Fact) -> Answer:
     if measure == "ports":
         ports = asked.talks[asked.talks["proto"].isin(["tcp", "udp"])]["port"].nunique()
         return Answer(say("count_ports", name=asked.name, n=int(ports)), asked.found.facts)
-    if _TIMES.search(asked.query.plain) and not measure and asked.incident and asked.incident.facts:
+    if TIMES.search(asked.query.plain) and not measure and asked.incident and asked.incident.facts:
         # "how often?" about what is in focus: its own fact carries the number.
         return Answer(asked.incident.facts[0], asked.incident.facts[1:])
     return _traffic(asked)

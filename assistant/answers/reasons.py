@@ -1,5 +1,6 @@
 """How sure, what speaks against it, attack or fault, what to do, what is usual, numbers, packets, documents."""
 
+import re
 from dataclasses import replace
 
 from assistant.answers.asked import Answer, Asked, Reply, say
@@ -159,12 +160,17 @@ def answer_checks(asked: Asked, headline: Fact, checks: tuple[str, ...]) -> Answ
     )
 
 
+_RHYTHM = re.compile(r"\b(happens?|occurs?|comes?|appears?|repeats?|passiert|ocurre)\b.*\bregular")
+
+
 def answer_usual(asked: Asked, headline: Fact) -> Answer:
     """What the device does in this capture; more than that one capture cannot tell."""
     device = asked.device or (asked.incident.device if asked.incident else "")
     if not device:
         return Answer(say("usual_which"), asked.found.facts)
     facts = asked.analysis.facts_of(device)
+    if asked.incident is not None and asked.incident.facts and _RHYTHM.search(asked.query.plain):
+        return Answer(asked.incident.facts[0], asked.incident.facts[1:])  # its fact says how often
     if asked.incident is not None:
         line = say("usual_incident", name=asked.view.name_of(device), what=headline.text)
         return Answer(line, facts)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, Reply, begin, say
 from assistant.answers.descriptions import describe_endings, describe_requests
-from assistant.answers.spans import find_end, find_start, is_over
+from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.facts.fact import Fact, Value, kind_of, listed
 from assistant.facts.logs_and_readings import WRONG_CLOCK, record_facts
 from assistant.facts.sensor import find_blindness

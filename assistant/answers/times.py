@@ -5,10 +5,10 @@ from dataclasses import replace
 
 from assistant.answers.asked import Answer, Asked, say
 from assistant.answers.condition import describe_incident
-from assistant.answers.spans import find_end, find_start
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.compose import clock_of
+from assistant.diagnosis.spans import find_end, find_start
 from assistant.questions.times import Span, read_span
 
 _MOST = 8

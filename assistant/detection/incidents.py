@@ -40,6 +40,8 @@ _SHOWN = DECISIVE | SUGGESTIVE
 _MEDIUM_SUFFER, _HIGH_SUFFER = 2, 5
 _MOST_FACTS, _MOST_PEERS = 10, 50
 
+_ENDS = {"over_time_s", "until_time_s"}
+
 
 @dataclass(frozen=True)
 class Incident:
@@ -126,7 +128,7 @@ def _make_incident(group: Sequence[Alert], view: TrafficView, starts_s: np.ndarr
     mine = [one for one in group if one.device == lead.device] or [lead, *group[1:]]
     windows = np.unique(starts_s[np.concatenate([one.rows for one in mine])]).tolist()
     # Where packets show that it was over, windows of a minute cannot tell better when.
-    over = [one for one in mine if any("until_time_s" in fact.values for fact in one.facts)]
+    over = [one for one in mine if any(_ENDS & fact.values.keys() for fact in one.facts)]
     start_s = min(one.attribution.start_s for one in mine)
     mark = hashlib.sha256(f"{lead.device} {lead.label} {start_s:.0f}".encode()).hexdigest()[:8]
     return Incident(

@@ -14,6 +14,7 @@ from assistant.detection.rules import HEADLINES
 from assistant.diagnosis.grounding import Citation
 from assistant.diagnosis.investigate import MOST_OTHERS, Investigation
 from assistant.diagnosis.playbook import CausePlaybook, read_causes, read_playbook
+from assistant.diagnosis.spans import is_over
 from assistant.diagnosis.standing import is_unanswered
 from assistant.facts.fact import Fact, kind_of, listed, show
 from assistant.facts.moments import UTC_CLOCK, Clock
@@ -24,8 +25,6 @@ _CERTAINTY = {"confirmed": "Confirmed", "likely": "Likely", "inconclusive": "Not
 _ORIGIN = "Composed from measured facts and cited documents, without a language model."
 _ALL_WELL = "Healthy: no incident was found; every device that could be judged behaves as usual."
 _ROLES = {"source": ", not its victim", "both": " and suffers from it too"}
-_STILL_S = 60.0
-_OVER = {"until_time_s", "again_time_s"}
 _STEADY = 0.05  # half of the intervals within this share of the median: a clock, not a back-off
 _ORDINARY_PORTS = ("80", "443", "8080", "8443", "8883", "1883", "123", "53")
 _MOST_CHECKS, _MOST_RULED_OUT = 5, 4
@@ -213,9 +212,7 @@ def _headline(found: Investigation, analysis: Analysis) -> str:
 
 def _when(incident: Incident, analysis: Analysis) -> str:
     start = show("start_time_s", incident.start_s)
-    # That it works again is said by a fact, however little is left of the capture.
-    over = any(_OVER & fact.values.keys() for fact in incident.facts)
-    if incident.end_s >= analysis.capture.end_s - _STILL_S and not over:
+    if not is_over(incident, analysis):
         return f"since {start} and still at the end of the capture"
     return f"from {start} to {show('end_time_s', incident.end_s)}"
 

@@ -27,15 +27,15 @@ from assistant.audit import check_audit
 from assistant.cli.main import main as run_command
 from assistant.history import History, IncidentRecord
 from assistant.offline import go_offline
-from assistant.session import load_models
-from assistant.settings import Settings
 from traffic.errors import UserError
 from traffic.files import write_text
 
 SAMPLE = Path(__file__).parents[2] / "assistant" / "samples" / "filling-line"
 _INCIDENT = "service_down-shift"  # what the operator works on: no monitor touches it
 _LONGEST_S = 3.0  # a process lives after it began to keep something
-_fork = multiprocessing.get_context("fork")
+# Processes of a server that computes nothing itself: a copy of this one would wait for its threads.
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["assistant.cli.main", "assistant.session", "torch"])
 
 
 @dataclass
@@ -67,12 +67,10 @@ def kill_monitors(run: Path, kills: int, seed: int, folder: Path, speed: float =
     """
     rng, tally = np.random.default_rng(seed), Tally()
     whole, broken = folder / "whole", folder / "broken"
-    load_models(Settings())  # in the memory that each process begins with
     _watch(run, whole, speed, None)
-    # A process, not a thread: a fork would take a lock along that this one holds.
-    over, acts = _fork.Event(), _fork.Value("i", 0)
+    over, acts = _context.Event(), _context.Value("i", 0)
     broken.mkdir(parents=True)
-    operator = _fork.Process(target=_work, args=(broken, over, acts))
+    operator = _context.Process(target=_work, args=(broken, over, acts))
     operator.start()
     try:
         for number in range(kills):
@@ -98,7 +96,7 @@ def _watch(run: Path, home: Path, speed: float, killed_s: float | None) -> None:
     """Watch in a process of its own, to the end or until it is killed."""
     words = ["monitor", "--home", str(home), "--replay", str(run), "--speed", str(speed),
              "--plant", str(run / "plant.yaml")]  # fmt: skip
-    process = _fork.Process(target=_run_quietly, args=(words,))
+    process = _context.Process(target=_run_quietly, args=(words,))
     before = _progress(home)
     process.start()
     if killed_s is not None:

@@ -45,11 +45,11 @@ _SENTENCES = {
     "{asked:ARP request} for it stayed without a reply.",
     "resolver": "The resolver {failing} answers nobody: {failed:question} from {clients} stayed without a reply since "
     "{since_time_s}.",
-    "resolver, over": "The resolver {failing} answered nobody from {since_time_s} to {until_time_s}: "
+    "resolver, over": "The resolver {failing} answered nobody from {since_time_s} to {over_time_s}: "
     "{failed:question} from {clients} stayed without a reply.",
     "refusing": "{failing} has answered nobody since {since_time_s}: {failed:attempt} by {clients} failed, and before "
     "that it did answer.",
-    "refusing, over": "{failing} answered nobody from {since_time_s} to {until_time_s}: {failed:attempt} by {clients} "
+    "refusing, over": "{failing} answered nobody from {since_time_s} to {over_time_s}: {failed:attempt} by {clients} "
     "failed; before that and afterwards it did answer.",
 }
 
@@ -236,7 +236,7 @@ def _failure(
         "since_time_s": float(failing["since_s"].min()),
     }
     if over:
-        values["until_time_s"] = float(failing["until_s"].max())
+        values["over_time_s"] = float(failing["until_s"].max())
     fact = make_fact(kind, _SENTENCES[f"{kind}, over" if over else kind], values)
     return RuleHit(device, label, "source", (fact,), clients, slots_of(failing))
 

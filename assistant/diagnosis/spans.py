@@ -6,8 +6,9 @@ from assistant.detection.pipeline import Analysis
 _STILL_S = 60.0  # an incident that ends this near to the capture's end goes on
 _EDGE_S = 10.0  # what the model alone found begins at the edge of a sample, not at a moment
 _SINCE = ("since_time_s", "start_time_s", "first_time_s")
-_UNTIL = ("until_time_s", "again_time_s", "end_time_s")
-_OVER = {"until_time_s", "again_time_s"}
+_UNTIL = ("over_time_s", "until_time_s", "again_time_s", "end_time_s")
+_OVER = {"over_time_s", "again_time_s"}  # it was seen to work afterwards
+_GAPS = 2.0  # so many of its own pauses without it end what comes again and again
 
 
 def find_start(incident: Incident) -> tuple[float, bool]:
@@ -26,6 +27,19 @@ def find_end(incident: Incident) -> float:
 
 
 def is_over(incident: Incident, analysis: Analysis) -> bool:
-    """Whether it was over before the capture ended."""
-    ended = any(_OVER & fact.values.keys() for fact in incident.facts)
-    return ended or incident.end_s < analysis.capture.end_s - _STILL_S
+    """Whether it was over before the capture ended: seen to work again, or not seen any more for a
+    minute and for longer than its own pauses."""
+    if any(_OVER & fact.values.keys() for fact in incident.facts):
+        return True
+    pause_s = max(
+        (_pause_s(fact.values) for fact in incident.facts[:2] if "times" in fact.values),
+        default=0.0,
+    )
+    end_s = max(find_end(incident), incident.end_s)
+    return end_s < analysis.capture.end_s - max(_STILL_S, _GAPS * pause_s)
+
+
+def _pause_s(values: dict) -> float:
+    """Between two of what a fact counted."""
+    start, end = (float(values.get(name, 0.0)) for name in ("since_time_s", "until_time_s"))
+    return (end - start) / max(float(values["times"]) - 1, 1.0) if end > start else 0.0
