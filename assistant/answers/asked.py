@@ -26,7 +26,8 @@ from traffic.files import read_yaml
 
 Reply = Literal["", "yes", "no", "unclear"]
 _POLAR = re.compile(
-    r"^(?:(?:and|but|so|ok|okay|well|und|y|aber|pero|please|hi|hello|hey|good morning|good evening|hallo|hola),? )*"
+    r"^(?:(?:and|but|so|ok|okay|well|und|y|aber|pero|please|hi|hello|hey|good morning|good evening|hallo|hola"
+    r"|guten (?:morgen|tag|abend)|buen[oa]s (?:dias|tardes|noches)),? )*"
     r"(?:is|are|was|were|does|do|did|can|could|has|have|had"
     r"|will|would|should|must|may|any|ist|sind|war|hat|haben|kann|schreibt|spricht|redet|fragt|antwortet|funktioniert|laeuft|gibt"
     r"|greift|werden|wird|verlieren|soll|muss|esta|estan|es|hay|tiene|puede|habla|escribe|responde|funciona|alguien|debo"

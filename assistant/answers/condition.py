@@ -77,6 +77,8 @@ _VAIN = ("refused", "unanswered")
 
 def answer_since(asked: Asked, headline: Fact) -> Answer:
     """When it began, how long it lasted, whether it goes on."""
+    if asked.device and _LAST.search(asked.query.plain) and (seen := _say_last(asked)):
+        return seen
     incident = asked.incident
     elsewhere = incident is not None and asked.second not in (
         "", incident.device, *incident.peers, *incident.related,
@@ -110,6 +112,25 @@ def answer_since(asked: Asked, headline: Fact) -> Answer:
         last_time_s=asked.analysis.capture.end_s,
     )
     return Answer(line, incident.facts)
+
+
+_LAST = re.compile(
+    r"\blast (time )?(seen|heard|active|alive|online|sign|packet|message|contact|word)"
+    r"|zuletzt (gesehen|gehoert|aktiv|online)|letzte[sn]? (paket|lebenszeichen|nachricht)"
+    r"|(visto|activo) por ultima vez|ultim[oa] (paquete|mensaje|senal)"
+)
+
+
+def _say_last(asked: Asked) -> Answer | None:
+    """When a device sent its last packet; None where it sent none."""
+    rows = asked.view.flows_of(asked.device)
+    sent = rows[rows["sent_pkts"] > 0]
+    if sent.empty:
+        return None
+    last_s = float(sent["until_s"].max())
+    end_s = asked.analysis.capture.end_s
+    line = say("last_seen", name=asked.name, last_time_s=last_s, before_s=max(end_s - last_s, 0.0))
+    return Answer(line, asked.incident.facts if asked.incident else asked.found.facts)
 
 
 _FIRST = re.compile(r"\b(first|zuerst|erste[rns]?|primer[oa]?)\b")

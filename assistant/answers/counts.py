@@ -298,6 +298,15 @@ def _devices(asked: Asked) -> Answer:
 _PEAK = re.compile(r"\b(peak\w*|maxim\w*|highest|spikes?|most in|spitze\w*|hoechst\w*|pico\w*)\b")
 
 
+def _name_peak(per_slot: pd.Series) -> dict[str, Value]:
+    """The ten seconds with the most bytes."""
+    return {
+        "sample_s": SAMPLE_S,
+        "peak_mbit_per_s": float(per_slot.max()) * 8e-7,
+        "at_time_s": float(per_slot.idxmax()) * SAMPLE_S,
+    }
+
+
 def _traffic(asked: Asked) -> Answer:
     view = asked.view
     if asked.device and not asked.second:
@@ -314,16 +323,18 @@ def _traffic(asked: Asked) -> Answer:
             pkts_per_s=(sent_pkts + got_pkts) / span_s, mean_bytes=(sent + got) / span_s, span_s=span_s,
         )  # fmt: skip
         per_slot = (rows["sent_bytes"] + rows["got_bytes"]).groupby(rows["slot"]).sum()
-        peak = say(
-            "traffic_peak",
-            sample_s=SAMPLE_S,
-            peak_mbit_per_s=float(per_slot.max()) * 8e-7,
-            at_time_s=float(per_slot.idxmax()) * 10,
-        )
+        peak = say("traffic_peak", **_name_peak(per_slot))
         if _PEAK.search(asked.query.plain):
             return Answer(peak, (line,))
         return Answer(line, (peak,))
     talks = asked.talks
+    if _PEAK.search(asked.query.plain) and len(view.flow_slots):
+        rows = view.flow_slots
+        per_slot = (rows["src_bytes"] + rows["dst_bytes"]).groupby(rows["slot"]).sum()
+        middle = float(per_slot.median()) * 8e-7
+        return Answer(
+            say("traffic_peak_all", **_name_peak(per_slot), median_mbit_per_s=middle), asked.sensor
+        )
     line = say(
         "traffic_all", pkts=int(talks["pkts"].sum()), both_bytes=int(talks["both_bytes"].sum()),
         span_s=view.span_s, n=len(talks), name=asked.name,

@@ -5,7 +5,7 @@ import re
 import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, Reply, begin, say
-from assistant.answers.descriptions import describe_endings, describe_requests
+from assistant.answers.descriptions import describe_endings, describe_requests, describe_talks
 from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.facts.fact import Fact, Value, kind_of, listed
 from assistant.facts.logs_and_readings import WRONG_CLOCK, record_facts
@@ -71,7 +71,8 @@ def answer_dns(asked: Asked, headline: Fact) -> Answer:
 
 
 _WHICH = re.compile(
-    r"(?:and )?(?:which|who|what (?:devices?|machines?)|welche\w*|wer|que|quien\w*)\b"
+    r"(?:and )?(?:who|wer|quien\w*|(?:which|what|welche\w*|que|cuales) (?:\w+ )?(?:devices?|machines?|clients?|hosts?"
+    r"|plcs?|sensors?|cameras?|geraete?|equipos?|dispositivos?))\b"
 )
 
 
@@ -117,6 +118,8 @@ def answer_answers(asked: Asked, headline: Fact) -> Answer:
     """Whether a device answers, and for how long it has not."""
     if asked.query.protocol == "ntp":
         return _answer_clocks(asked)
+    if not asked.device and asked.query.relation == "outside":
+        return _all_reach_outside(asked)
     if not asked.device:
         return _all_requests(asked)
     view, found = asked.view, asked.found
@@ -170,6 +173,34 @@ def _reaches_outside(asked: Asked, device: str) -> Answer:
     }
     kind = "outside_partly" if vain else "outside_reached"
     return Answer(say(kind, "" if vain else asked.is_well(True), **values), (*facts, *asked.sensor))
+
+
+def _all_reach_outside(asked: Asked) -> Answer:
+    """Whether what the plant opens to outside addresses is answered, and by which it is not."""
+    view = asked.view
+    rows = asked.talks
+    rows = rows[rows["src"].isin(view.local) & ~rows["dst"].isin(view.own | view.local)]
+    rows = rows[~rows["dst"].map(is_group).astype(bool)]
+    if rows.empty:
+        return Answer(say("outside_unasked", "unclear", name=asked.name), asked.sensor)
+    got = (rows["dst_pkts"] > 0).groupby(rows["dst"]).any()
+    vain = [str(one) for one in got.index[~got]]
+    facts = tuple(describe_talks(rows[rows["dst"].isin(vain)] if vain else rows, view, 5))
+    if not got.any():
+        line = say(
+            "outside_never", asked.is_well(False), name=asked.name, names=view.names_of(vain)
+        )
+        return Answer(line, (*facts, *asked.sensor))
+    values: dict[str, Value] = {
+        "name": asked.name,
+        "n": int(got.sum()),
+        "last_time_s": float(rows.loc[rows["dst_pkts"] > 0, "until_s"].max()),
+        "names": view.names_of(vain or map(str, got.index)),
+        "vain": len(vain),
+    }
+    kind = "outside_partly" if vain else "outside_reached"
+    line = say(kind, "" if vain else asked.is_well(True), **values)
+    return Answer(line, (*facts, *asked.sensor))
 
 
 def _fails_to_answer(
