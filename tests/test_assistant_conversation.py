@@ -52,6 +52,18 @@ def test_pronouns_stay_and_a_new_name_moves_the_focus(talk):
     assert talk.reply("why does it fail?").diagnosis.device == YARD
 
 
+def test_a_name_alone_repeats_no_look_into_documents(talk):
+    talk.reply("why is cam-1 odd?")
+    assert talk.reply("which device exactly?").diagnosis.device == CAMERA
+    talk.reply("has this happened before?")
+    assert talk.reply("and plc-2?").diagnosis.kind == "health"
+
+
+def test_at_all_does_not_mean_all(talk):
+    talk.reply("why is cam-1 odd?")
+    assert talk.reply("did it answer at all?").diagnosis.device == CAMERA
+
+
 def test_a_first_question_without_a_name_takes_the_worst(talk):
     assert talk.reply("since when?").diagnosis.device == CAMERA
 

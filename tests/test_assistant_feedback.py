@@ -59,6 +59,7 @@ def say(text: str, history: History, now_s: float = NOON, incident: object = INC
         ("bestätigt, war das netzteil", "confirm", "war das netzteil"),
         ("confirmed and fixed: loose plug at conveyor 9", "confirm", "loose plug at conveyor 9"),
         ("it was a loose plug", "wrong", "a loose plug"),
+        ("it was a loose cable, we fixed it", "wrong", "a loose cable, we fixed it"),
         ("es war der Stecker", "wrong", "der Stecker"),
         ("fue un cable suelto", "wrong", "un cable suelto"),
         ("it was something else: fuse blown", "wrong", "fuse blown"),

@@ -270,7 +270,9 @@ def _all_requests(asked: Asked) -> Answer:
     ]
     facts = tuple(describe_requests(failed, asked.view, refused=True)) if len(failed) else ()
     kind = "requests_some_fail" if len(failed) else "requests_succeed"
-    line = say(kind, asked.is_well(failed.empty), failed=len(failed), asked=len(rows))
+    mostly = failed.empty or 2 * len(failed) >= len(rows) or asked.query.negative
+    reply = asked.is_well(failed.empty) if mostly else ""  # "did it answer?" mostly
+    line = say(kind, reply, failed=len(failed), asked=len(rows))
     rest = tuple(fact for fact in asked.found.facts if fact not in facts)
     return Answer(line, (*facts, *rest))
 

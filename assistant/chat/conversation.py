@@ -47,8 +47,9 @@ _PRONOUN = re.compile(
     r"|eso|esto|este|esta|ese|esa|ello)\b"
 )
 _EVERYTHING = re.compile(
-    r"\b(everything|all|anything|network|plant|alles|netz\w*|anlage|todo|red|planta)\b"
+    r"(?<!\bat )\b(everything|all|anything|network|plant|alles|netz\w*|anlage|todo|red|planta)\b"
 )
+_ONCE = ("", "before", "manual", "code")  # "and plc-2?" asks none of these again
 _MORE = re.compile(
     r"^(tell me |show |give me )?(more|the rest|everything|long|all of it|go on|details?|mehr|alles|mas|todo|and\?)\W*$"
 )
@@ -143,7 +144,7 @@ class Conversation:
     def _answer(self, question: str) -> Reply:
         names = list_names(self.analysis) if self.analysis else []
         query = read_query(question, names)
-        if self._kind and is_name_alone(query.plain):
+        if self._kind not in _ONCE and is_name_alone(query.plain):
             query = replace(query, kind=self._kind)  # "and plc-2?"
         if not question or query.kind == "help":
             return Reply(HELP, refused=True)

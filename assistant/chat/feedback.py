@@ -293,7 +293,9 @@ def _act(plain: str) -> str:
 
 def _read_reason(text: str, act: str) -> str:
     """The reason in a remark; the strongest sign of one decides."""
-    signs = [_BECAUSE, _AFTER_MARK, _WAS]
+    # "it was a loose cable, we fixed it": what it was is the reason.
+    named = act == "wrong" and ":" not in text
+    signs = [_BECAUSE, _WAS, _AFTER_MARK] if named else [_BECAUSE, _AFTER_MARK, _WAS]
     if act in ("shelve", "acknowledge"):
         signs.append(_FOR)
     if act == "note":
