@@ -293,9 +293,10 @@ def _act(plain: str) -> str:
 
 def _read_reason(text: str, act: str) -> str:
     """The reason in a remark; the strongest sign of one decides."""
-    # "it was a loose cable, we fixed it": what it was is the reason.
-    named = act == "wrong" and ":" not in text
-    signs = [_BECAUSE, _WAS, _AFTER_MARK] if named else [_BECAUSE, _AFTER_MARK, _WAS]
+    signs = [_BECAUSE, _AFTER_MARK, _WAS]
+    marked = _AFTER_MARK.search(text)
+    if act == "wrong" and ":" not in text and not (marked and _WAS.search(marked[1])):
+        signs = [_BECAUSE, _WAS, _AFTER_MARK]  # "it was a loose cable, we fixed it"
     if act in ("shelve", "acknowledge"):
         signs.append(_FOR)
     if act == "note":
