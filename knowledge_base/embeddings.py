@@ -153,7 +153,7 @@ class SentenceEmbedder:
         return Bulk(self._minilm).encode
 
 
-_FEW = 256  # passages that numpy reads in the time in which torch is imported
+_FEW = 64  # passages that numpy reads in the time in which torch is imported
 _MANY_LANGUAGES = 60_000
 # The names under which a model's configuration keeps what is to stand before a text ("query: ").
 _QUESTION, _PASSAGE = ("query",), ("passage", "document")

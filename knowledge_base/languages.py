@@ -15,7 +15,7 @@ from pathlib import Path
 import snowballstemmer
 import yaml
 
-from knowledge_base.words import STOP_WORDS, WORD
+from knowledge_base.words import STOP_WORDS, WORD, has_digit
 
 GLOSSARY = Path(__file__).with_name("glossary.yaml")
 ENGLISH = "en"
@@ -43,7 +43,9 @@ class Glossary:
     def get(self, words: list[str]) -> str | None:
         """What a phrase means, None where it is not known."""
         found = self.exact.get(tuple(words))
-        return found or self.stems.get(tuple(stem(word, self.language) for word in words))
+        if found or any(map(has_digit, words)):  # a code is no form of a word
+            return found
+        return self.stems.get(tuple(stem(word, self.language) for word in words))
 
 
 def language_of(text: str) -> str:
@@ -134,6 +136,8 @@ def _find(text: str, language: str) -> Iterator[tuple[int, int, str]]:
 def _longest(word: str, language: str) -> int:
     """How many words the longest phrase has that begins with a word; 0 where none does."""
     longest = _longest_by_first(language)
+    if has_digit(word):  # thousands of codes would be stemmed in vain
+        return longest.get(word, 0)
     exact, stems = longest.get(word, 0), longest.get(_AS_STEM + stem(word, language), 0)
     return max(exact, stems, 1 if language == "de" else 0)
 
@@ -157,7 +161,7 @@ def _speaks(word: str, language: str) -> bool:
     """Whether a word shows that a text is in a language."""
     if language == ENGLISH:
         return word in STOP_WORDS
-    if len(word) < 2 or word in STOP_WORDS or _glossary(ENGLISH).get([word]):
+    if len(word) < 2 or word in STOP_WORDS or has_digit(word) or _glossary(ENGLISH).get([word]):
         return False
     return bool(_glossary(language).get([word]) or _compound(word, language))
 

@@ -26,6 +26,7 @@ from knowledge_base.manifest import Entry
 from knowledge_base.minilm import Embedded
 from knowledge_base.relevance import (
     BOUND,
+    Asked,
     code_share,
     explains_code,
     features,
@@ -151,46 +152,75 @@ def rank(index: Index, question: str, kind: Kind | None = None) -> Ranking:
 
 
 def _rank(index: Index, question: str, kind: Kind | None) -> Ranking:
+    found = find_candidates(index, question, kind)
+    return order_candidates(index, found) if found else _NOTHING
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What may answer a question, not yet in one order.
+
+    Attributes:
+        asked: the question in the words of the index, word by word.
+        vector: that of the question.
+        dense: rows of the ``DEPTH`` nearest by cosine, nearest first.
+        lexical: rows of the ``DEPTH`` first by BM25, best first.
+        counted: BM25 of every chunk, (n_chunks,).
+    """
+
+    asked: Asked
+    vector: np.ndarray
+    dense: list[int]
+    lexical: list[int]
+    counted: np.ndarray
+
+
+def find_candidates(index: Index, question: str, kind: Kind | None = None) -> Candidates | None:
+    """Find what may answer by meaning and by words; None where nothing may."""
     axes = index.store.axes() if index.chunks() else None
     if axes is None or not make_tokens(question):
-        return _NOTHING
+        return None
     words = _words(index)
     read = _read_in_words(index, question, words)
     asked = read_asked(read, words, axes, writes_nouns_large(question))
     if asked is None:
-        return _NOTHING
-    by_id, scale = words.rows, index.embedder.scale
-    dense = [by_id[i] for i in index.nearest(read.vector, DEPTH, kind) if i in by_id]
+        return None
+    near = index.nearest(read.vector, DEPTH, kind)
+    dense = [words.rows[one] for one in near if one in words.rows]
     counted = words.bm25.get_scores(make_terms(read.text))  # (n_chunks,)
     lexical = _rank_by_words(words, counted, kind)
-    if not dense and not lexical:
-        return _NOTHING
-    made = index.store.made([words.chunks[row].id for row in sorted({*dense, *lexical})])
+    return Candidates(asked, read.vector, dense, lexical, counted) if dense or lexical else None
+
+
+def order_candidates(index: Index, found: Candidates) -> Ranking:
+    """Order candidates by the probability that they answer."""
+    words, asked, scale = _words(index), found.asked, index.embedder.scale
+    made = index.store.made(
+        [words.chunks[row].id for row in sorted({*found.dense, *found.lexical})]
+    )
     # A chunk that another thread has just removed has no vector, and so cannot be found.
-    rows = sorted(by_id[i] for i in made.vectors if i in made.pieces)
-    ids = [words.chunks[row].id for row in rows]
+    rows = sorted(words.rows[one] for one in made.vectors if one in made.pieces)
+    chunks = [words.chunks[row] for row in rows]
     # Rounded, so that equal texts are equal.
-    meaning = [round(float(made.vectors[i] @ read.vector), 6) for i in ids]
-    near = np.array([match(asked, made.pieces[i]) for i in ids])  # (n_rows, n_words)
+    meaning = [round(float(made.vectors[one.id] @ found.vector), 6) for one in chunks]
+    near = np.array([match(asked, made.pieces[one.id]) for one in chunks])  # (n_rows, n_words)
     near = scale.matched.onto(PACKAGED.matched, near)
     matched = weigh(asked, near).round(6)
-    heads = [head_terms(words.chunks[row].document, words.chunks[row].section) for row in rows]
-    headed = [share_held(asked, head) for head in heads]
+    headed = [share_held(asked, head_terms(one.document, one.section)) for one in chunks]
     most = BM25_MOST * asked.rarity.sum()
     meant = scale.meaning.onto(PACKAGED.meaning, np.array(meaning))
-    of_passages = np.array([meant, matched, counted[rows] / most, headed]).T.reshape(-1, 4)
-    titles = [head_terms(words.chunks[row].document, "") for row in rows]
+    of_passages = np.array([meant, matched, found.counted[rows] / most, headed]).T.reshape(-1, 4)
+    titles = [head_terms(one.document, "") for one in chunks]
     first = first_by_order(of_passages)
-    document = words.chunks[rows[first]].document
-    beside = [at for at, row in enumerate(rows) if words.chunks[row].document == document]
+    beside = [at for at, one in enumerate(chunks) if one.document == chunks[first].document]
     opened = left_open(asked, near, first, beside, words.terms[rows[first]], titles[first])
-    seen = features(asked, of_passages, opened)
+    nearer = (np.array(meaning) > meaning[first]).sum()
+    seen = features(asked, of_passages, opened, int(nearer))
     shares = [
         code_share(asked, words.terms[row], title) for row, title in zip(rows, titles, strict=True)
     ]
     explained = [
-        explains_code(asked, words.chunks[row].text, title)
-        for row, title in zip(rows, titles, strict=True)
+        explains_code(asked, one.text, title) for one, title in zip(chunks, titles, strict=True)
     ]
     likely = relevance(seen, shares, explained)
     scores = dict(zip(rows, map(float, likely), strict=True))
@@ -198,8 +228,8 @@ def _rank(index: Index, question: str, kind: Kind | None) -> Ranking:
     # Chroma leaves ties to chance; rows are sorted by chunk id, and so are ties here.
     return Ranking(
         chunks=words.chunks,
-        by_meaning=tuple(sorted({*dense} & {*rows}, key=lambda row: (-cosines[row], row))),
-        by_words=tuple(lexical),
+        by_meaning=tuple(sorted({*found.dense} & {*rows}, key=lambda row: (-cosines[row], row))),
+        by_words=tuple(found.lexical),
         by_relevance=tuple(sorted(rows, key=lambda row: (-scores[row], row))),
         scores=scores,
         answering=frozenset(row for row in rows if scores[row] >= BOUND),

@@ -41,6 +41,14 @@ def singular(word: str) -> str:
     return word[:-1] if plural else word
 
 
+_DIGIT = re.compile(r"\d")
+
+
+def has_digit(word: str) -> bool:
+    """Whether a word has a digit: no word of a language has."""
+    return _DIGIT.search(word) is not None
+
+
 def is_code(word: str) -> bool:
     """Whether a word names one thing and no other: an error code, a model, a status by name.
 

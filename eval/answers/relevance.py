@@ -41,7 +41,7 @@ _FITTED = (
 )
 _TUNING = _HERE / "tuning"  # manuals whose misses were looked at
 _FOLDS = 5
-_SHRUNK, _RIDGE = 4e-4, 0.3  # on the weights of the order, and of the probability
+_SHRUNK, _RIDGE = 4e-4, 0.1  # on the weights of the order, and of the probability
 _REFUSED = 0.9  # of what a manual alone does not answer, at the bound
 _ELSEWHERE_EVERY, _ELSEWHERE_WEIGHT = 6, 0.25  # which of the pairs of question and other manual
 Place = Literal["together", "alone", "elsewhere"]

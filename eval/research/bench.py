@@ -205,6 +205,7 @@ def measure_knowledge(folder: Path) -> list[Row]:
     return [
         Row(what, f"{rate:.0f} passages/s", "at least 60 passages/s", rate >= 60),
         Row("of it, reading", f"{done.read_s:.1f} s"),
+        Row("its CPU, where other work slows the clock", f"{done.cpu_s:.1f} s"),
         Row("its memory", f"{gb:.2f} GB", "at most 2 GB", gb <= 2),
     ]
 
@@ -212,10 +213,18 @@ def measure_knowledge(folder: Path) -> list[Row]:
 def measure_searches(folder: Path) -> list[Row]:
     """Searches of a large knowledge base, beside plain queries of its Chroma store."""
     done = measure_search(folder)
-    ours, plain = (1000 * float(np.percentile(s, 95)) for s in (done.search_s, done.chroma_s))
-    what = f"search of {PASSAGES:,} passages, the 95th percentile"
+    ours, order, read, plain = (
+        1000 * float(np.percentile(seconds, 95))
+        for seconds in (done.search_s, done.order_s, done.read_s, done.chroma_s)
+    )
+    what = f"search of {PASSAGES:,} passages, vectors given, the 95th percentile"
     return [
         Row(what, f"{ours:.0f} ms", "under 60 ms", ours < 60),
+        Row(
+            "of it, ordering the candidates (MaxSim)", f"{order:.0f} ms", "under 30 ms", order < 30
+        ),
+        Row("reading the question, the packaged sentence model", f"{read:.0f} ms"),
+        Row("the first search, which counts all words", f"{done.first_s:.1f} s"),
         Row("a plain Chroma query of them", f"{plain:.0f} ms"),
         Row("filling it, vectors given", f"{done.fill_s:.0f} s"),
         _measure_peak("its memory"),
