@@ -21,7 +21,8 @@ from knowledge_base.index import Index
 
 HELP = """I answer questions about this capture and the documents in the knowledge base. For example:
 - Is everything ok? What is wrong with the controller? Why does it not answer?
-- Since when? Is it still going on? Which others are affected? What changed?
+- Since when? Is it still going on? Is it getting worse? Which others are affected? What changed?
+- What happened between 14:05 and 14:10? Which devices are unknown, healthy, undecided? Who is the cause?
 - Who talks to it, asks it, writes to it, refuses it, scans it? What does it do? How many, how often, how fast?
 - Is it an attack or a fault? Is it a matter for security? How sure are you? What speaks against it?
 - What should I check first? What does the manual say? Has it happened before? What is exception 2?
