@@ -471,3 +471,55 @@ def test_who_writes_and_who_ends_sessions(tmp_path):
     assert (ends.values["closed"], ends.values["sessions"]) == (3, 3)
     assert ends.values["idle_s"] == pytest.approx(5.0, abs=0.01)
     assert end_facts(view, SERVER) == []
+
+
+# ---- Whose attempts tell that a service is down ----
+
+
+def _refused(src: str, *times: float, port: int = 1883) -> list[Frame]:
+    """Attempts at a closed port of the server, each from a port of its own."""
+    frames = []
+    for place, ts in enumerate(times):
+        sport = 30000 + place
+        asked = tcp_packet("S", 0, src=src, sport=sport, dport=port)
+        reset = tcp_packet("RA", 0, src=SERVER, dst=src, sport=port, dport=sport)
+        frames += [(ts, ethernet(asked)), (ts + 1e-4, ethernet(reset))]
+    return frames
+
+
+FLOODERS = ["192.168.1.31", "192.168.1.32", "192.168.1.33"]
+
+
+@pytest.mark.parametrize(
+    ("retries_s", "clients"),
+    [([], None), ([10.0 * i for i in range(6)], CLIENT), ([0.2 * i for i in range(200)], CLIENT)],
+    ids=["nobody else", "every ten seconds", "five a second"],
+)
+def test_who_floods_a_closed_port_misses_no_service(tmp_path, retries_s, clients):
+    floods = [_refused(src, *(i / 120 for i in range(4800))) for src in FLOODERS]
+    view = _view(tmp_path, [*sum(floods, []), *_refused(CLIENT, *retries_s)])
+    hits = {(kind_of(hit.fact), hit.device): hit.fact.values for hit in apply_rules(view)}
+    flooded = {("one_way", src) for src in FLOODERS}
+    assert set(hits) == flooded | ({("port_refused", SERVER)} if clients else set())
+    for said in (hits[flood] for flood in flooded):
+        assert (said["pkts"], said["refused_share"]) == (4800, 1)  # something came back
+        assert (said["first_time_s"], said["peak_pkts"]) == (0, 1200)
+    if clients:
+        refused = hits["port_refused", SERVER]
+        assert (refused["clients"], refused["attempts"]) == (clients, len(retries_s))
+
+
+def test_a_service_is_not_down_because_a_flood_of_it_is_refused(tmp_path):
+    """It served a client before, and nobody but the flood asks for it since."""
+    served = [
+        client(0.0, "S", 0, dport=1883),
+        server(0.1, "SA", 0, port=1883),
+        client(0.2, "A", 1, dport=1883),
+        client(0.3, "FA", 1, dport=1883),
+        server(0.4, "FA", 1, port=1883),
+    ]
+    times = [60 + i / 120 for i in range(4800)]
+    view = _view(tmp_path, [*served, *_refused(FLOODERS[0], *times)])
+    assert _found(view) == [("one_way", "dos", FLOODERS[0])]
+    slower = _view(tmp_path, [*served, *_refused(FLOODERS[0], *(60.0 + i for i in range(80)))])
+    assert ("refusing", "service_down", SERVER) in _found(slower)

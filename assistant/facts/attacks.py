@@ -31,6 +31,7 @@ _SENTENCES = {
     "rate": "At its peak, in the {sample_s} from {peak_time_s}, that was {peak_pkts_per_s} packets per second.",
     "least": "At its peak, in the {sample_s} from {peak_time_s}, at least {peak_pkts_per_s} packets passed per second.",
     "answers": "{unanswered_share} of these connections were never answered.",
+    "rejected": "{refused_share} of these connections were refused, and {answered_share} were accepted.",
     "served": "{answered_share} of these connections got an answer.",
     "size": "The size is not known: the log says {logged_pkts:packet} for {connections:connection} "
     "(bad checksums, history C). Nothing came back: the traffic went one way.",
@@ -88,9 +89,11 @@ def flood_facts(found: Attribution, view: TrafficView, windows: Sequence[float])
         "peak_time_s": float(per_slot.index[int(per_slot.argmax())]) * SAMPLE_S,
         "unanswered_share": float((~once["answered"]).mean()),
         "answered_share": float(once["answered"].mean()),
+        "refused_share": float(once["refused"].mean()),
         "logged_pkts": 0,
     }
-    kinds = ("flood", "rate", "answers" if once["answered"].mean() < 0.5 else "served")
+    outcome = "answers" if once["answered"].mean() < 0.5 else "served"
+    kinds = ("flood", "rate", "rejected" if once["refused"].mean() >= 0.5 else outcome)
     kinds = kinds if once["sized"].mean() > 0.5 else ("unsized", "least", "size")
     return make_facts(_SENTENCES, kinds, values, windows)
 

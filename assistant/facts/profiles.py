@@ -55,6 +55,7 @@ from assistant.facts.vetoes import (
     is_no_flood,
     moves_nothing,
     names_resolve,
+    needed_by_nobody,
     not_a_guess,
     only_busy,
     own_infrastructure,
@@ -319,6 +320,7 @@ _FAULTS = (
     ),
     LabelProfile(
         label="service_down",
+        veto=needed_by_nobody,
         make_facts=faults.service_facts,
         conclusive=frozenset({"failed", "refusing", "unreachable"}),
         evidence=("unreachable",),

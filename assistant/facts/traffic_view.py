@@ -13,6 +13,9 @@ from traffic.device_history import ATTEMPT_S
 from traffic.plant import Plant, is_group, is_link_local
 
 _EXPLORED = 20  # endpoints
+# Connections to one port in a sample. Libraries that were refused wait a tenth of a second at least
+# before they try again; nobody who needs a service tries twice as often.
+_FLOODED = 200
 _ROUTES = re.compile("router|gateway|firewall")
 
 
@@ -88,6 +91,23 @@ class TrafficView:
         by_source = each.groupby(level=0).agg(["size", "mean"])
         found = (by_source["size"] > _EXPLORED) & (by_source["mean"] <= 0.5)
         return frozenset(map(str, by_source.index[found]))
+
+    def by_clients(self, rows: pd.DataFrame) -> np.ndarray:
+        """Which rows of flows are those of clients, shape (n,), bool: not of who looks around, or
+        opens connections to that port faster than any client would. That such a one is refused
+        tells nothing of a service."""
+        calls = pd.MultiIndex.from_frame(rows[["src", "dst", "port"]])
+        return ~(rows["src"].isin(self.explorers).to_numpy() | calls.isin(self._flooded))
+
+    @cached_property
+    def _flooded(self) -> pd.Index:
+        """Who floods which port of whom: ``src dst port``."""
+        rows = self.flow_slots
+        rows = rows[rows["proto"].isin(["tcp", "udp"]) & ~rows["answered"]]
+        each = rows.groupby(["src", "dst", "port", "slot"])
+        # Tools that keep one port send many SYNs from it.
+        opened = np.maximum(each["attempt"].nunique(), each["syns"].sum())
+        return opened.index[opened >= _FLOODED].droplevel("slot").unique()
 
     @cached_property
     def heard(self) -> frozenset[str]:

@@ -105,6 +105,11 @@ def names_resolve(found: Attribution, view: TrafficView) -> bool:
     return counts.get("dns_failed", 0) <= _FEW_FAILED * counts.get("dns_query", 0)
 
 
+def needed_by_nobody(found: Attribution, view: TrafficView) -> bool:
+    """All that failed is of those who flood or look around: no client missed anything."""
+    return len(found.flows) > 0 and not view.by_clients(found.flows).any()
+
+
 def stays_inside(found: Attribution, view: TrafficView) -> bool:
     """Everything goes to devices of the plant: a backup, not data that is carried off."""
     return len(found.flows) > 0 and bool(found.flows["other"].isin(view.local).all())

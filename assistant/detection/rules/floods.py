@@ -20,14 +20,17 @@ _MIN_FLOOD_S, _MIN_BEFORE_S = 4, 30.0
 _GAP_S = 10.0  # a pause that long ends a flood
 
 _SENTENCES = {
-    "one_way": "{source} sent {target} at least {peak_pkts:packet} in {sample_s}, and nothing came back.",
+    "one_way": "{source} sent {target} at least {pkts:packet} between {first_time_s} and {last_time_s}, up to "
+    "{peak_pkts} in {sample_s}, and nothing came back.",
+    "one_way, refused": "{source} sent {target} at least {pkts:packet} between {first_time_s} and {last_time_s}, up to "
+    "{peak_pkts} in {sample_s}; {refused_share} of its connections were refused, and none was accepted.",
     "messages": "{client} floods {server} with {protocol} messages: {messages:message} from {start_time_s} to "
     "{end_time_s}, up to {peak:message} in one second; before that {usual_per_s} a second.",
 }
 
 
 def find_one_way_floods(view: TrafficView) -> list[RuleHit]:
-    """Floods of one port by one address, to which nothing ever came back."""
+    """Floods of one port by one address, to which nothing came back, or only refusals."""
     ends = ["src", "dst", "port", "proto"]
     rows = view.flow_slots
     rows = rows[~rows["answered"] & rows["proto"].isin(list(_FLOOD_PKTS))]
@@ -41,16 +44,22 @@ def find_one_way_floods(view: TrafficView) -> list[RuleHit]:
         source, target = str(src), str(dst)
         if is_group(target):
             continue
+        rows = view.flow_slots
+        same = rows[(rows["src"] == source) & (rows["dst"] == target) & (rows["port"] == port)]
+        same = beside(same, peak)
         values: dict[str, Value] = {
             "source": view.name_of(source),
             "target": view.port_at(target, int(port)),
+            "pkts": int(same["src_pkts"].clip(lower=1).sum()),
             "peak_pkts": int(peak["src_pkts"].max()),
             "sample_s": SAMPLE_S,
+            "refused_share": float(same.groupby("attempt")["refused"].any().mean()),
+            "first_time_s": float(same["since_s"].min()),
+            "last_time_s": float(same["until_s"].max()),
         }
-        fact = make_fact("one_way", _SENTENCES["one_way"], values)
-        rows = view.flow_slots
-        same = rows[(rows["src"] == source) & (rows["dst"] == target) & (rows["port"] == port)]
-        slots = slots_of(beside(same, peak))
+        sentence = _SENTENCES["one_way, refused" if values["refused_share"] else "one_way"]
+        fact = make_fact("one_way", sentence, values)
+        slots = slots_of(same)
         # A plant's device that floods somebody outside takes part in what others do too.
         label = "dos" if target in view.local else "ddos"
         if source in view.local:

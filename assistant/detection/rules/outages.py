@@ -135,7 +135,8 @@ def _common_resolver(view: TrafficView, askers: tuple[str, ...]) -> str | None:
 
 def _dns_flows(view: TrafficView) -> pd.DataFrame:
     rows = view.flow_slots
-    return rows[(rows["port"] == 53) & (rows["proto"] == "udp")]
+    rows = rows[(rows["port"] == 53) & (rows["proto"] == "udp")]
+    return rows[rows["answered"] | view.by_clients(rows)]
 
 
 # ---- Resolvers and services that answer nobody ----
@@ -173,6 +174,7 @@ def find_failing_services(view: TrafficView) -> list[RuleHit]:
     """Ports of the plant's own servers that answer at times, and for a while answer nobody."""
     rows = view.flow_slots
     ours = rows[(rows["proto"] == "tcp") & rows["dst"].isin(view.local)]
+    ours = ours[ours["answered"] | view.by_clients(ours)]
     # A session whose server has died goes on being asked: only a slot in which the server speaks
     # shows that it works.
     tried = ours[np.where(ours["answered"], ours["dst_pkts"] > 0, ours["syns"] > 0)]

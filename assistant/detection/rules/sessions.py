@@ -217,7 +217,8 @@ def find_session_limits(view: TrafficView) -> list[RuleHit]:
 def find_closed_ports(view: TrafficView) -> list[RuleHit]:
     """Ports of the plant's devices that refuse every connection in the whole capture.
 
-    Who is refused at many ports of one device looks for open ones: no service of it is down.
+    Who is refused at many ports of one device looks for open ones, and who floods a port needs no
+    service: of neither is any down.
     """
     rows = view.flow_slots
     tried = rows[(rows["proto"] == "tcp") & rows["dst"].isin(view.own)]
@@ -321,7 +322,7 @@ def _make_server_hit(
     condition: str,
 ) -> RuleHit | None:
     """A hit at a server that clients try in vain; None where they do so too seldom."""
-    rows = rows[~rows["src"].isin(view.explorers)]
+    rows = rows[view.by_clients(rows)]
     if rows["attempt"].nunique() < _MIN_VAIN or rows["slot"].nunique() < _MIN_VAIN_SLOTS:
         return None
     clients = tuple(map(str, by_count(rows["src"])))
