@@ -262,6 +262,19 @@ def test_an_intruder_that_shows_only_at_its_victims_leads_the_incident(source):
     assert one.windows == tuple(START_S + 10.0 * i for i in range(4))
 
 
+def test_the_culprit_of_a_scan_is_who_asks_for_much_not_who_asks_often():
+    """Another reads one register of the victim ten times a second, before, meanwhile and after."""
+    polls = [flow(t, S, A, 502) for t in range(0, 300, 5)]
+    asked = [(SLOT + i, S, A, "modbus_read", 3, 100, 1) for i in range(30)]
+    swept = [(SLOT + i, B, A, "modbus_read", 3, 9, 9) for i in range(2, 6)]
+    said = {A: ("rrrr" + "." * 20, "target")}
+    (one,) = incidents_of(said, capture_of([*polls, *scan_of(B, A)], asked))
+    assert (one.label, one.peers) == ("recon", (B,))
+    (one,) = incidents_of(said, capture_of([*polls, flow(25, B, A, 502)], [*asked, *swept]))
+    assert (one.label, one.peers) == ("recon", (B,))
+    assert one.facts[0].values["client"] == B
+
+
 def test_victims_one_after_the_other_are_one_incident_where_an_hour_lies_between_two():
     said = {A: ("rrrr" + "." * 30, "target"), B: ("." * 24 + "bbbb" + "......", "target")}
     guesses = [flow(250 + i, OUTSIDE, B, 22, duration=0.2) for i in range(8)]
@@ -296,6 +309,18 @@ def test_two_intruders_at_one_device_are_two_incidents():
     assert {(one.label, one.device) for one in found} >= {("recon", A), ("brute_force", B)}
 
 
+def test_what_one_intruder_is_proved_to_do_are_two_incidents_though_a_suspicion_fits_both():
+    """Who asks who scanned, or who wrote, finds each by its own label."""
+    polls = [flow(t, A, S, 502) for t in range(0, 800, 10)]
+    scan = [flow(400 + n / 10, B, S, 2000 + n, "REJ") for n in range(30)]
+    session = [flow(610, B, S, 502, duration=60.0)]
+    writes = [(SLOT + 61 + i, B, S, "modbus_write", 6, 9, 5) for i in range(6)]
+    said = {S: ("." * 40 + "r" * 25 + "." * 10, "target")}
+    found = incidents_of(said, capture_of([*polls, *scan, *session], writes))
+    told = [(one.device, one.label, one.related) for one in found]
+    assert told == [(B, "recon", (S,)), (B, "unauthorized_command", ())]
+
+
 def test_a_flood_of_several_devices_by_one_is_one_incident():
     flood = [flow(20 + t / 50, OUTSIDE, one, 80, "S0") for one in (A, B) for t in range(500)]
     (one,) = incidents_of(dict.fromkeys((A, B), ("..ooooo", "target")), capture_of(flood))
@@ -323,6 +348,12 @@ def test_a_fault_that_nothing_carries_is_no_incident():
     missed = [(SLOT + 2, B, A, "arp_unanswered", -1, 1, 0)]
     once = capture_of([flow(5 * i, A, B, 502) for i in range(12)], missed)
     assert incidents_of({A: ("sssss", "source")}, once, probability=0.999) == []
+
+
+def test_a_poll_of_one_register_is_no_scan_however_long():
+    polls = [flow(t, S, A, 502) for t in range(0, 300, 5)]
+    asked = [(SLOT + i, S, A, "modbus_read", 3, 10, 1) for i in range(30)]
+    assert incidents_of({A: ("r" * 12, "target")}, capture_of(polls, asked)) == []
 
 
 def test_a_scan_that_touched_next_to_nothing_is_no_incident():

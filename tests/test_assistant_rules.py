@@ -523,3 +523,87 @@ def test_a_service_is_not_down_because_a_flood_of_it_is_refused(tmp_path):
     assert _found(view) == [("one_way", "dos", FLOODERS[0])]
     slower = _view(tmp_path, [*served, *_refused(FLOODERS[0], *(60.0 + i for i in range(80)))])
     assert ("refusing", "service_down", SERVER) in _found(slower)
+
+
+# ---- Who looks around: what runs there, what it answers to ----
+
+HELLO = bytes.fromhex("16030100370100003303030000000000") + bytes(48)
+GET = b"GET / HTTP/1.0\r\n\r\n"
+BLANK = b"\r\n\r\n"
+
+
+def _opened(number: int, port: int, *sent: bytes) -> list[Frame]:
+    """A connection in which the client sends something and the server ends it without a word."""
+    ts, sport = 100.0 + number, 42000 + number
+    back = {"src": SERVER, "dst": CLIENT, "sport": port, "dport": sport}
+    ends = {"sport": sport, "dport": port}
+    frames = [(ts, tcp_packet("S", 0, **ends)), (ts + 0.01, tcp_packet("SA", 0, **back))]
+    place = 1
+    for at, data in enumerate(sent):
+        frames.append((ts + 0.02 + at / 100, tcp_packet("PA", place, data, **ends)))
+        place += len(data)
+    frames.append((ts + 0.5, tcp_packet("FA", 1, **back)))
+    frames.append((ts + 0.6, tcp_packet("FA", place, **ends)))
+    return [(at, ethernet(packet)) for at, packet in frames]
+
+
+@pytest.mark.parametrize(
+    ("closed", "sent", "found"),
+    [
+        (9, [GET, HELLO, BLANK, BLANK, BLANK], "version_scan"),
+        (9, [GET, BLANK, BLANK, BLANK], "version_scan"),
+        (0, [GET, HELLO, BLANK, BLANK, BLANK], "version_scan"),
+        (0, [BLANK] * 6, "malformed"),  # one program that was set to the wrong port
+        (0, [HELLO] * 6, ""),
+        (3, [GET, HELLO] * 3, ""),  # a web client that falls back
+    ],
+)
+def test_who_speaks_one_protocol_after_the_other_looks_for_what_runs_there(
+    tmp_path, closed, sent, found
+):
+    frames = [one for i, data in enumerate(sent) for one in _opened(i, 502, data)]
+    for port in range(closed):
+        frames += _refused(CLIENT, 90.0 + port, port=8000 + port)
+    view = _view(tmp_path, [*frames, (200.0, ethernet(udp_packet(b"x")))])
+    hits = [hit for hit in apply_rules(view) if kind_of(hit.fact) in ("version_scan", "malformed")]
+    assert [kind_of(hit.fact) for hit in hits] == ([found] if found else [])
+    if found == "version_scan":
+        (hit,) = hits
+        assert (hit.device, hit.label, hit.peers) == (CLIENT, "recon", (SERVER,))
+        told = hit.fact.values
+        assert (told["ports"], told["closed"], told["port"]) == (closed + 1, closed, 502)
+        assert told["tongues"].endswith("3 messages that are no MODBUS")
+
+
+def _asks(*requests: tuple[int, int, int], code: int = 2) -> list[Frame]:
+    """Modbus requests by unit, function and address, each answered with an exception, or without."""
+    turns = []
+    for number, (unit, function, address) in enumerate(requests):
+        head = struct.pack(">HHHB", number, 0, 6, unit)
+        turns.append((">", head + struct.pack(">BHH", function, address, 1)))
+        answer = bytes([function | 0x80, code]) if code else bytes([function, 2, 0, 7])
+        turns.append(("<", struct.pack(">HHHB", number, 0, 1 + len(answer), unit) + answer))
+    return talk(502, *turns)
+
+
+WALK = [(unit, function, at) for unit in (1, 2, 3) for function in (3, 4) for at in range(0, 90, 10)]
+
+
+@pytest.mark.parametrize(
+    ("requests", "found"),
+    [
+        (WALK, ("probe", "recon", CLIENT)),  # few functions, units and addresses, each with each
+        ([(1, 3, 10), (1, 3, 20), (1, 4, 10)] * 70, ("refused", "misconfiguration", CLIENT)),
+    ],
+)
+def test_who_asks_for_each_thing_once_tries_a_device_out(tmp_path, requests, found):
+    assert _found(_view(tmp_path, _asks(*requests))) == [found]
+
+
+def test_who_sends_what_no_stack_would_meets_no_limit_of_sessions(tmp_path):
+    """Its connections are cut for that; so are those of which nothing was read."""
+    wrong = [one for i in range(3) for one in _opened(i, 1883, b"\xf0\x00\xff\xff")]
+    silent = [one for i in range(5, 11) for one in _opened(i, 1883)]
+    last = [(200.0, ethernet(udp_packet(b"x")))]
+    assert ("limit", "service_down", SERVER) in _found(_view(tmp_path, [*silent, *last]))
+    assert _found(_view(tmp_path, [*wrong, *silent, *last])) == [("malformed", "mqtt_abuse", CLIENT)]

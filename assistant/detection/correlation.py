@@ -237,18 +237,24 @@ def group_by_cause(found: Sequence[Alert]) -> list[list[Alert]]:
             i = parent[i]
         return i
 
-    # Who is to blame by what rules found, for each group: two such stories are not joined by a
-    # suspicion that fits both.
+    # Who is to blame by what rules found, for each group, and of what: two such stories are not
+    # joined by a suspicion that fits both. What has a label of its own is asked for by that.
     blamed: list[set[str]] = [
         {one.culprit} if one.facts and one.profile.kin == "outage" else set() for one in found
     ]
-    for i, a in enumerate(found):
-        for j in range(i):
-            here, there = root(i), root(j)
-            apart = blamed[here] and blamed[there] and blamed[here].isdisjoint(blamed[there])
-            if here != there and not apart and _is_one_cause(a, found[j]):
-                parent[here] = there
-                blamed[there] |= blamed[here]
+    deeds: list[dict[str, str]] = [
+        {one.device: one.label} if one.facts and one.profile.kin == "intrusion" else {}
+        for one in found
+    ]
+    alike = [(i, j) for i, a in enumerate(found) for j in range(i) if _is_one_cause(a, found[j])]
+    for i, j in sorted(alike, key=lambda pair: found[pair[0]].label != found[pair[1]].label):
+        here, there = root(i), root(j)
+        apart = bool(blamed[here] and blamed[there]) and blamed[here].isdisjoint(blamed[there])
+        apart |= any(deeds[there].get(who, what) != what for who, what in deeds[here].items())
+        if here != there and not apart:
+            parent[here] = there
+            blamed[there] |= blamed[here]
+            deeds[there] |= deeds[here]
     # What began before a cause is not its effect, nor is what else belongs to that.
     began: dict[int, float] = {}
     for i, one in enumerate(found):

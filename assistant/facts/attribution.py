@@ -16,14 +16,18 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from assistant.facts.traffic_view import TrafficView, count_by_peer, quiet_spell
+from assistant.facts.traffic_view import (
+    FEW_ENDPOINTS,
+    TrafficView,
+    count_by_peer,
+    quiet_spell,
+)
 from traffic.capture import SAMPLE_S
 from traffic.plant import is_group
 from traffic.samples import SERVICES
 
 # FTP asks for a password too, though a sample counts its packets as those of files.
 LOGIN_PORTS = (21, *SERVICES["login"])
-FEW_ENDPOINTS = 8  # fewer hosts and ports than this are no scan of them
 _INFRASTRUCTURE = (53, 67, 68, 123, 137, 138, 546, 547, 1900, 3702, 5353, 5355)
 _INFRASTRUCTURE_WEIGHT = 0.02
 _LOCAL_C2 = 0.1  # a controller inside the plant is possible, a server of the plant is likelier
@@ -115,13 +119,14 @@ def weigh_volume(flows: pd.DataFrame, *_: object) -> pd.Series:
 
 
 def weigh_endpoints(flows: pd.DataFrame, *_: object) -> pd.Series:
-    """Ports tried at each peer; where that is nowhere many, attempts. Time servers and resolvers
-    are no targets."""
+    """Ports tried at each peer; where that is nowhere many, attempts, all together one port. Time
+    servers and resolvers are no targets."""
     plain = flows["port"].isin(_INFRASTRUCTURE)
     tried = flows if plain.all() else flows[~plain]
     ports = tried.drop_duplicates(["other", "port"]).groupby("other").size()
     if len(ports) + ports.max() < FEW_ENDPOINTS:
-        return weigh_attempts(tried)
+        attempts = weigh_attempts(tried)
+        return attempts / max(attempts.sum(), 1.0)
     return ports.astype(float)
 
 
@@ -147,15 +152,50 @@ def weigh_presence(flows: pd.DataFrame, view: TrafficView, device: str) -> pd.Se
     return found.where(~found.index.isin(view.local), _LOCAL_C2 * found)
 
 
+# ---- The same by evidence ----
+
+
+def count_evidence(evidence: pd.DataFrame, *_: object) -> pd.Series:
+    """How often each peer shows it."""
+    return evidence.groupby("other")["count"].sum().astype(float)
+
+
+def count_different(evidence: pd.DataFrame, view: TrafficView, device: str) -> pd.Series:
+    """How many different things are asked between the device and each peer, beyond those that are
+    asked at other times too: who looks around asks for many, a poller for the same few."""
+    vain = evidence[evidence["kind"] == "arp_unanswered"]
+    addresses = vain.groupby("other")["dst"].nunique().astype(float)
+    return _count_requests(evidence, view, device).add(addresses, fill_value=0.0)
+
+
+def _count_requests(evidence: pd.DataFrame, view: TrafficView, device: str) -> pd.Series:
+    """The same of requests, by function, unit and address; by register where only logs tell."""
+    slots = evidence["slot"].unique()
+    asked = view.exchanges
+    asked = asked[(asked["client"] == device) | (asked["server"] == device)]
+    if len(asked):
+        other = asked["server"].where(asked["client"] == device, asked["client"]).astype("str")
+        here = np.isin(np.floor(asked["ts"] / SAMPLE_S), slots)
+        what = [other.rename("other"), asked["protocol"], asked["function"], asked["unit"]]
+        each = pd.Series(here, asked.index).groupby([*what, asked["target"]], observed=True).all()
+        return each[each].groupby(level="other").size().astype(float)
+    rows = view.evidence_of(device, evidence["kind"].unique())
+    most = rows["distinct"].groupby(rows["other"]).max()
+    usual = rows[~rows["slot"].isin(slots)].groupby("other")["distinct"].max()
+    return (most - usual.reindex(most.index, fill_value=0)).clip(lower=0).astype(float)
+
+
 # ---- Whether what was found is enough for a label, whatever a model says ----
 
 
 def supports_scan(found: Attribution) -> bool:
-    """A scan touches many hosts, ports or registers."""
+    """A scan touches many hosts, ports or registers, or is refused many."""
     touched = len(found.flows[["dst", "port"]].drop_duplicates())
     asked = found.evidence
-    most = max(touched, asked["dst"].nunique(), int(asked["distinct"].sum()))
-    return most >= FEW_ENDPOINTS
+    refused = asked.loc[asked["kind"] == "modbus_exception", "count"].sum()
+    # A poll asks for the same few in every sample: they are no more in all of them together.
+    most = max(touched, asked["dst"].nunique(), asked["distinct"].max() if len(asked) else 0)
+    return max(most, int(refused)) >= FEW_ENDPOINTS
 
 
 def supports_attempts(least: int) -> Callable[[Attribution], bool]:
@@ -242,6 +282,7 @@ class AttributionRule:
         opened_by: who opens the flows that carry it, the label's source or its target.
         carries: which flows of a device can carry it.
         weigh: how strongly each peer carries it, from such flows.
+        weigh_evidence: likewise from evidence.
         peer_share: peers with less than this share of the strongest one's weight are not named.
         source_peer_share: the same at its source, where that differs. A bot has one controller and
             one victim at a time, while everyone who calls a dead server suffers from it.
@@ -253,6 +294,7 @@ class AttributionRule:
     opened_by: Literal["source", "target", "either"] = "source"
     carries: Callable[[pd.DataFrame], np.ndarray] = carries_any
     weigh: Weigh = weigh_attempts
+    weigh_evidence: Weigh = count_evidence
     peer_share: float = 0.2
     source_peer_share: float | None = None
     spans_silence: bool = False
@@ -281,7 +323,7 @@ def attribute(
     evidence = evidence[evidence["slot"].isin(slots)]
     single = flows[~flows["other"].isin(list(filter(is_group, flows["other"].unique())))]
     weight = rule.weigh(single[rule.carries(single)], view, device)
-    weight = weight.add(evidence.groupby("other")["count"].sum().astype(float), fill_value=0.0)
+    weight = weight.add(rule.weigh_evidence(evidence, view, device), fill_value=0.0)
     weight = weight[weight > 0].drop(device, errors="ignore")
     weight = weight.sort_values(ascending=False, kind="stable")
     share = rule.peer_share

@@ -12,6 +12,7 @@ from traffic.capture import SAMPLE_S, Capture
 from traffic.device_history import ATTEMPT_S
 from traffic.plant import Plant, is_group, is_link_local
 
+FEW_ENDPOINTS = 8  # fewer hosts and ports than this are no scan of them
 _EXPLORED = 20  # endpoints
 # Connections to one port in a sample. Libraries that were refused wait a tenth of a second at least
 # before they try again; nobody who needs a service tries twice as often.
@@ -93,11 +94,20 @@ class TrafficView:
         return frozenset(map(str, by_source.index[found]))
 
     def by_clients(self, rows: pd.DataFrame) -> np.ndarray:
-        """Which rows of flows are those of clients, shape (n,), bool: not of who looks around, or
-        opens connections to that port faster than any client would. That such a one is refused
-        tells nothing of a service."""
+        """Which rows of flows are those of clients, shape (n,), bool: not of who looks around, is
+        refused at many ports of that device, or opens connections to that port faster than any
+        client would. That such a one is refused tells nothing of a service."""
         calls = pd.MultiIndex.from_frame(rows[["src", "dst", "port"]])
-        return ~(rows["src"].isin(self.explorers).to_numpy() | calls.isin(self._flooded))
+        looks = calls.droplevel("port").isin(self.knockers) | calls.isin(self._flooded)
+        return ~(looks | rows["src"].isin(self.explorers).to_numpy())
+
+    @cached_property
+    def knockers(self) -> pd.Index:
+        """Who is refused at many ports of whom, and so looks for open ones: ``src dst``."""
+        rows = self.flow_slots
+        refused = rows[(rows["proto"] == "tcp") & rows["refused"]]
+        ports = refused.groupby(["src", "dst"])["port"].nunique()
+        return ports.index[ports >= FEW_ENDPOINTS]
 
     @cached_property
     def _flooded(self) -> pd.Index:

@@ -37,7 +37,7 @@ from assistant.detection.rules.outages import (
 from assistant.detection.rules.outside import find_clockwork, find_masked_sessions, find_uploads
 from assistant.detection.rules.refusals import find_refusals
 from assistant.detection.rules.rule import Rule, RuleHit
-from assistant.detection.rules.scans import find_arp_scans, find_scans
+from assistant.detection.rules.scans import find_arp_scans, find_scans, find_version_scans
 from assistant.detection.rules.sessions import (
     find_breaking_sessions,
     find_closed_ports,
@@ -86,7 +86,10 @@ RULES = (
     ),
     _plain(find_unanswered_requests, confirms="mute", suggests="timeouts"),
     _plain(find_late_answers, confirms="behind"),
-    _plain(find_malformed, suggests="malformed"),
+    replace(
+        _plain(find_malformed, suggests="malformed"),
+        yields_to=_kinds("version_scan"),  # who tries many protocols has none set wrong
+    ),
     _plain(find_slow_servers, suggests="slow"),
     _plain(find_failing_resolvers, confirms="servfail", suggests="unknown_names"),
     _plain(find_idle_closes, suggests="idle_close"),
@@ -100,6 +103,7 @@ RULES = (
     _plain(find_closed_ports, confirms="port_refused"),
     _plain(find_unheard_addresses, suggests="unheard"),
     _plain(find_scans, confirms="port_scan host_scan"),
+    _plain(find_version_scans, confirms="version_scan"),
     _plain(find_arp_scans, suggests="arp_scan"),
     replace(
         _plain(find_vain_calls, suggests="nameless cut_off"),

@@ -26,7 +26,7 @@ _MIN_GONE = 3  # who asks a gateway for a unit waits for seconds each time
 _MOSTLY = 0.9  # of the same request, from the first refusal on
 _MIN_BUSY_S = 10.0  # a device that is busy for a moment is no incident
 _PROBED = 10  # different functions or units that were refused: who asks looks around
-_SWEPT = 50  # different addresses
+_SWEPT = 50  # different addresses; or different requests, by function, unit and address
 _FEW_TARGETS = 4
 _GUESSES, _GUESS_S = 30, 1.0
 _SAME = ["function", "unit", "target", "name", "value"]  # what makes two requests the same
@@ -48,8 +48,8 @@ _SENTENCES = {
     "asks no more.",
     "worked": "Before that, the same request was answered {answered:time}.",
     "works_again": "From {again_time_s} on the same request was answered again.",
-    "probe": "{client} tries {server} out: {functions:different function} and {units:unit} in {asked:request}, "
-    "{refused} of them refused.",
+    "probe": "{client} tries {server} out: {functions:different function}, {units:unit} and {targets:address} in "
+    "{asked:request} between {since_time_s} and {until_time_s}, {refused} of them refused.",
 }
 
 
@@ -88,7 +88,7 @@ def find_refusals(view: TrafficView) -> list[RuleHit]:
 def _is_probing(rows: pd.DataFrame) -> bool:
     refused = rows[rows["code"] > 0]
     many = max(refused["function"].nunique(), refused["unit"].nunique()) >= _PROBED
-    many |= refused["target"].nunique() >= _SWEPT
+    many |= refused.groupby(["function", "unit", "target"]).ngroups >= _SWEPT
     return many and 2 * len(refused) >= len(rows)
 
 
@@ -103,6 +103,7 @@ def _make_probe(view: TrafficView, client: str, server: str, rows: pd.DataFrame)
     values = describe_ends(view, client, server, rows) | {
         "functions": rows["function"].nunique(),
         "units": rows["unit"].nunique(),
+        "targets": rows["target"].nunique(),
         "asked": len(rows),
         "refused": int((rows["code"] > 0).sum()),
     }

@@ -1,14 +1,18 @@
-"""Who looks around: many ports or hosts tried in vain, however fast or slow."""
+"""Who looks around: many ports or hosts tried in vain, however fast or slow, and many protocols
+tried at one port."""
 
 import pandas as pd
 
 from assistant.detection.rules.proofs import from_to, ip_field
 from assistant.detection.rules.rule import RuleHit, slots_of
-from assistant.facts.fact import Proof, Value, by_count, listed, make_fact
+from assistant.facts.fact import Proof, Value, by_count, listed, make_fact, plural
 from assistant.facts.traffic_view import TrafficView
 from traffic.plant import is_group
 
 _TARGETS = 20  # who tries more than that looks around
+# Protocols that one client tries at one port: a web server may take plain and encrypted calls. Who
+# was refused at many other ports as well needs no third.
+_TONGUES, _TONGUES_OF_A_KNOCKER = 3, 2
 _FAILED_SHARE = 0.5
 _ECHO, _FEW_PINGS = (8, 128), 2  # types of ICMP and ICMPv6
 _MINUTE = 6  # slots
@@ -17,6 +21,10 @@ _ASKED_OF_MANY = (53, 67, 68, 123, 137, 138, 1900, 3702, 5353, 5355)
 _SENTENCES = {
     "port_scan": "{source} tries {ports:port} of {target} within {span_s}, starting at {start_time_s}: {refused} "
     "refused, {unanswered} without an answer. That is a port scan.",
+    "version_scan": "{source} tries {ports:port} of {target} between {first_time_s} and {last_time_s}, {closed} of them "
+    "closed, and sends port {port} {tongues}. That is a scan for what runs there.",
+    "version_scan, open": "{source} sends port {port} of {target} {tongues} between {first_time_s} and {last_time_s}. "
+    "That is a scan for what runs there.",
     "host_scan": "{source} tries {service} at {hosts:host} within {span_s}, starting at {start_time_s}: {refused} "
     "refused, {unanswered} without an answer. That is a scan for hosts.",
     "arp_scan": "{source} asks by ARP for {hosts:address} within {span_s}, starting at {start_time_s}, of which "
@@ -49,6 +57,55 @@ def find_scans(view: TrafficView) -> list[RuleHit]:
         if mine["dst"].nunique() > _TARGETS and _is_mostly_vain(same, "dst"):
             hits.append(_make_host_scan(view, str(src), mine))
     return hits
+
+
+def find_version_scans(view: TrafficView) -> list[RuleHit]:
+    """Who speaks one protocol after the other at a port, to see which of them is answered."""
+    rows = view.flow_slots
+    rows = rows[rows["proto"] == "tcp"]
+    ends = ["src", "dst", "port"]
+    known = rows["service"].notna() & (rows["service"].astype("str") != "")
+    spoken = rows.loc[rows["answered"] & known, [*ends, "service"]]
+    wrong = view.exchanges[view.exchanges["outcome"] == "malformed"]
+    wrong = wrong.groupby(["client", "server", "port", "protocol"], observed=True).size()
+    words: dict[tuple[str, str, int], list[str]] = {}
+    for src, dst, port, service in spoken.drop_duplicates().sort_values("service").values:
+        words.setdefault((str(src), str(dst), int(port)), []).append(_name(str(service)))
+    for (src, dst, port, protocol), n in wrong.items():
+        said = f"{n:,} {plural(n, 'message')} that {'is' if n == 1 else 'are'} no {_name(protocol)}"
+        words.setdefault((str(src), str(dst), int(port)), []).append(said)
+    hits: dict[tuple[str, str], RuleHit] = {}
+    for (src, dst, port), tongues in sorted(words.items(), key=lambda one: -len(one[1])):
+        least = _TONGUES_OF_A_KNOCKER if (src, dst) in view.knockers else _TONGUES
+        if len(tongues) >= least and (src, dst) not in hits:
+            mine = rows[(rows["src"] == src) & (rows["dst"] == dst)]
+            hits[src, dst] = _make_version_scan(view, mine, port, tongues)
+    return list(hits.values())
+
+
+def _name(protocol: str) -> str:
+    return "TLS" if protocol == "ssl" else protocol.upper()
+
+
+def _make_version_scan(
+    view: TrafficView, rows: pd.DataFrame, port: int, tongues: list[str]
+) -> RuleHit:
+    source, target = str(rows["src"].iloc[0]), str(rows["dst"].iloc[0])
+    closed = rows["refused"].groupby(rows["port"]).all()
+    values: dict[str, Value] = {
+        "source": view.name_of(source),
+        "target": view.name_of(target),
+        "ports": len(closed),
+        "closed": int(closed.sum()),
+        "port": float(port),
+        "tongues": listed(tongues),
+        "first_time_s": float(rows["since_s"].min()),
+        "last_time_s": float(rows["until_s"].max()),
+    }
+    sentence = _SENTENCES["version_scan" if values["closed"] else "version_scan, open"]
+    proof = Proof(f"{from_to(source, target)} && tcp.flags.syn == 1")
+    fact = make_fact("version_scan", sentence, values, proof=proof)
+    return RuleHit(source, "recon", "source", (fact,), (target,), slots_of(rows))
 
 
 def _find_pings(rows: pd.DataFrame) -> pd.DataFrame:

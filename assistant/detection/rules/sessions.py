@@ -11,7 +11,6 @@ import pandas as pd
 
 from assistant.detection.rules.proofs import between, ip_field, pick_frames
 from assistant.detection.rules.rule import RuleHit, slots_at, slots_of
-from assistant.facts.attribution import FEW_ENDPOINTS
 from assistant.facts.fact import Proof, Value, by_count, make_fact
 from assistant.facts.traffic_view import TrafficView
 from traffic.pcap.protocols.mqtt import CONNECT, PING
@@ -193,7 +192,12 @@ def find_session_limits(view: TrafficView) -> list[RuleHit]:
     local = table["server"].isin(view.own)
     cut = table[local & table["begun"] & table["opened"] & (table["ended_by"] == "server")]
     asked = view.exchanges
-    cut = cut[~cut["flow"].isin(asked.loc[asked["outcome"] == "malformed", "flow"])]
+    wrong = asked[asked["outcome"] == "malformed"]
+    # Who sends what no stack would is thrown out for that, also where only some of it was read.
+    senders = wrong.groupby(["client", "server"], observed=True).size()
+    senders = senders.index[senders >= _MIN_ENDS]
+    ends = pd.MultiIndex.from_frame(cut[["client", "server"]].astype("str"))
+    cut = cut[~cut["flow"].isin(wrong["flow"]) & ~ends.isin(senders)]
     cut = cut[(cut["end_s"] - cut["start_s"] <= _SHORT_S) & (cut["server_bytes"] == 0)]
     hits = []
     for client, server, port, rows in _pairs(cut):
@@ -222,9 +226,7 @@ def find_closed_ports(view: TrafficView) -> list[RuleHit]:
     """
     rows = view.flow_slots
     tried = rows[(rows["proto"] == "tcp") & rows["dst"].isin(view.own)]
-    ports = tried[tried["refused"]].groupby(["src", "dst"])["port"].nunique()
-    looking = ports.index[ports >= FEW_ENDPOINTS]
-    tried = tried[~pd.MultiIndex.from_frame(tried[["src", "dst"]]).isin(looking)]
+    tried = tried[tried["answered"] | view.by_clients(tried)]
     known = tried.groupby(["dst", "port"])[["answered", "refused"]].agg(["any", "all"])
     known = known[~known["answered", "any"] & known["refused", "any"]]
     hits = []
