@@ -11,10 +11,10 @@ import tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assistant.detection.incidents import Incident, make_incidents
+from assistant.detection.incidents import Incident, is_named, make_incidents
 from assistant.detection.runs import find_runs
 from assistant.diagnosis.standing import judge
-from assistant.facts.fact import kind_of
+from assistant.facts.fact import kind_of, make_fact
 from assistant.facts.traffic_view import TrafficView
 from traffic.capture import Capture
 from traffic.labels import LABELS
@@ -419,6 +419,69 @@ def test_who_only_watches_has_no_business_to_write(role, found):
     said = {A: ("." * 8 + "w" * 12, "source")}
     incidents = incidents_of(said, capture_of(polls, writes), Plant(devices))
     assert [one.label for one in incidents] == found
+
+
+def test_an_incident_begins_with_the_first_write_of_a_new_writer_not_with_the_alarm():
+    """The alarm came ten samples late, and left off before the last write."""
+    polls = [flow(t, S, A, 502) for t in range(0, 400, 5)]
+    session = [flow(100, B, A, 502, duration=200.0, orig_pkts=900.0)]
+    writes = [(SLOT + i, B, A, "modbus_write", 6, 4, 2) for i in range(10, 30)]
+    later = [(SLOT + 37, B, A, "modbus_write", 6, 1, 1)]  # another story
+    said = {A: ("." * 19 + "wwwww" + "." * 10, "target")}
+    plant = Plant((Device("press", A, "PLC"), Device("panel", S, "HMI")))
+    (one,) = incidents_of(said, capture_of([*polls, *session], [*writes, *later]), plant)
+    told = one.facts[0].values
+    assert (told["requests"], told["first_time_s"] - START_S) == (80, 100)
+    assert (one.start_s - START_S, one.end_s - START_S) == (100, 300)
+    assert kind_of(one.facts[-1]) != "related"  # both are named already
+
+
+def test_who_wrote_from_the_first_moment_on_is_told_of_by_what_was_alarmed():
+    polls = [flow(t, B, A, 502) for t in range(0, 400, 5)]
+    calm = [(SLOT + i, B, A, "modbus_write", 6, 4, 2) for i in range(40) if i not in range(22, 26)]
+    burst = [(SLOT + i, B, A, "modbus_write", 6, 90, 60) for i in range(22, 26)]
+    said = {A: ("." * 19 + "wwwww" + "." * 10, "target")}
+    plant = Plant((Device("a", A, "PLC"),))
+    (one,) = incidents_of(said, capture_of(polls, [*calm, *burst]), plant)
+    assert one.start_s - START_S == 190
+    assert one.facts[0].values["first_time_s"] - START_S == 190
+
+
+def test_what_fails_is_counted_as_long_as_it_goes_on():
+    """The windows of the alarm lie in the middle of it."""
+    failing = [flow(t, A, S, 80, "REJ") for t in range(40, 400, 10)]
+    well = [flow(t, A, C, 502) for t in range(0, 400, 10)]
+    said = {A: ("." * 15 + "vvvv" + "." * 10, "target")}
+    found = incidents_of(said, capture_of([*failing, *well]))
+    assert [one.start_s - START_S for one in found] == [40]
+    tries = [fact.values["attempts"] for one in found for fact in one.facts[:1]]
+    assert tries == [len(failing)]
+
+
+def test_data_carried_off_is_counted_at_the_one_who_got_it():
+    """Meanwhile the device sends its backup, a third as much, to another as it does all day."""
+    clips = {"duration": 5.0, "orig_pkts": 100.0}
+    off = [flow(100 + 5 * i, A, OUTSIDE, 443, orig_ip_bytes=3e5, **clips) for i in range(5)]
+    usual = [flow(10 * i, A, C, 873, orig_ip_bytes=5e4, **clips) for i in range(30)]
+    (one,) = incidents_of({A: ("." * 6 + "eeee", "source")}, capture_of([*off, *usual]))
+    assert one.peers == (OUTSIDE,)
+    assert (one.start_s - START_S, one.facts[0].values["sent_bytes"]) == (100, 1.5e6)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "named"),
+    [
+        ("10.0.0.1", "10.0.0.1", True),
+        ("10.0.0.1", "10.0.0.1:80", True),
+        ("10.0.0.1", "10.0.0.11 and 110.0.0.1", False),
+        ("10.0.0.1", "10.0.0.1.5", False),
+        ("plc-1 (10.0.0.1)", "hmi-1 (10.0.0.9), plc-1 (10.0.0.1) and 3 more", True),
+        ("plc-1", "plc-12 and plc-1-b", False),
+    ],
+)
+def test_whether_a_sentence_names_somebody_already(name, text, named):
+    fact = make_fact("x", "{who} failed {n:time}.", {"who": text, "n": 2})
+    assert is_named(fact, name) == named
 
 
 def test_two_servers_that_fail_one_client_are_two_incidents():

@@ -3,7 +3,9 @@
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tshark
 from frames import (
     CLIENT,
     SERVER,
@@ -24,10 +26,13 @@ from frames import (
 from assistant.detection.rules import SUGGESTIVE, apply_rules
 from assistant.detection.rules.outside import find_nameless_calls
 from assistant.diagnosis.playbook import read_causes
+from assistant.facts.attribution import attribute
 from assistant.facts.devices import end_facts, writer_facts
 from assistant.facts.fact import kind_of
+from assistant.facts.profiles import PROFILES
 from assistant.facts.requests import fails_often
 from assistant.facts.traffic_view import TrafficView
+from traffic.capture import SAMPLE_S
 from traffic.samples import make_samples
 
 A, B = b"\x00\x1b\x1b\0\0\x0a", b"\x00\x1b\x1b\0\0\x0b"
@@ -496,8 +501,9 @@ FLOODERS = ["192.168.1.31", "192.168.1.32", "192.168.1.33"]
     ids=["nobody else", "every ten seconds", "five a second"],
 )
 def test_who_floods_a_closed_port_misses_no_service(tmp_path, retries_s, clients):
-    floods = [_refused(src, *(i / 120 for i in range(4800))) for src in FLOODERS]
-    view = _view(tmp_path, [*sum(floods, []), *_refused(CLIENT, *retries_s)])
+    times = [i / 120 for i in range(4800)]
+    floods = [frame for src in FLOODERS for frame in _refused(src, *times)]
+    view = _view(tmp_path, [*floods, *_refused(CLIENT, *retries_s)])
     hits = {(kind_of(hit.fact), hit.device): hit.fact.values for hit in apply_rules(view)}
     flooded = {("one_way", src) for src in FLOODERS}
     assert set(hits) == flooded | ({("port_refused", SERVER)} if clients else set())
@@ -586,7 +592,9 @@ def _asks(*requests: tuple[int, int, int], code: int = 2) -> list[Frame]:
     return talk(502, *turns)
 
 
-WALK = [(unit, function, at) for unit in (1, 2, 3) for function in (3, 4) for at in range(0, 90, 10)]
+WALK = [
+    (unit, function, at) for unit in (1, 2, 3) for function in (3, 4) for at in range(0, 90, 10)
+]
 
 
 @pytest.mark.parametrize(
@@ -606,4 +614,25 @@ def test_who_sends_what_no_stack_would_meets_no_limit_of_sessions(tmp_path):
     silent = [one for i in range(5, 11) for one in _opened(i, 1883)]
     last = [(200.0, ethernet(udp_packet(b"x")))]
     assert ("limit", "service_down", SERVER) in _found(_view(tmp_path, [*silent, *last]))
-    assert _found(_view(tmp_path, [*wrong, *silent, *last])) == [("malformed", "mqtt_abuse", CLIENT)]
+    assert _found(_view(tmp_path, [*wrong, *silent, *last])) == [
+        ("malformed", "mqtt_abuse", CLIENT)
+    ]
+
+
+def test_the_filter_of_requests_selects_those_that_were_counted(tmp_path):
+    """Writes of two functions among reads; the windows of the alarm see only the last."""
+    reads = [(1, 3, at) for at in range(20)]
+    writes = [(1, 6, at) for at in range(400)]
+    before = (900.0, ethernet(udp_packet(b"x")))
+    frames = [before, *_asks(*reads, *writes, *reads, code=0)]
+    view = _view(tmp_path, frames)
+    profile = PROFILES["unauthorized_command"]
+    last = np.array([int(1070 // SAMPLE_S)])
+    (fact, *_) = profile.make_facts(attribute(view, SERVER, profile, "target", last), view, ())
+    told = fact.values
+    assert (told["client"], told["requests"]) == (CLIENT, 400)
+    assert (told["first_time_s"], told["last_time_s"]) == (1004.0, 1083.8)  # 0.2 s each
+    assert fact.proof.count == 400
+    selected = tshark.fields(tmp_path / "capture.pcap", fact.proof.filter, "frame.number")
+    assert [int(one) for (one,) in selected][0] == fact.proof.frames[0]
+    assert len(selected) == 400

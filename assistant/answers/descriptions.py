@@ -7,9 +7,9 @@ import pandas as pd
 
 from assistant.answers.asked import say
 from assistant.detection.rules.conversation import prove, word_code
-from assistant.detection.rules.proofs import between
 from assistant.facts.devices import name_service
 from assistant.facts.fact import Fact, Proof, Value, listed, plural
+from assistant.facts.proofs import between
 from assistant.facts.traffic_view import TrafficView
 from traffic.conversations import ENDINGS
 from traffic.pcap.protocols import BY_NAME

@@ -6,6 +6,7 @@ incidents
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -175,15 +176,25 @@ def _make_facts(
         by_label = iter(())  # the rule has counted it: a second count of the same only confuses
     facts = [*facts, *next(filter(None, by_label), [])][: _MOST_FACTS - 1]
     facts = facts or describe_device(view, lead.device, windows)
-    # Whom a rule names is concerned by what it says, not a second place where it shows.
+    # Whom a rule names is concerned by what it says, not a second place where it shows; nor is who
+    # stands in the sentences already.
     related = [
-        one for one in related if not (facts and one in lead.attribution.peers and lead.rules_out)
+        one
+        for one in related
+        if not (facts and one in lead.attribution.peers and lead.rules_out)
+        and not any(is_named(fact, view.name_of(one)) for fact in facts)
     ]
     if related:
         values: dict[str, Value] = {"names": view.names_of(related), "n": len(related)}
         sentence = "The same cause shows at {n:other device}: {names}."
         facts.append(make_fact("related", sentence, values, windows))
     return tuple(facts)
+
+
+def is_named(fact: Fact, name: str) -> bool:
+    """Whether a value of a fact is or holds a name; 10.0.0.1 is not in 10.0.0.11."""
+    whole = re.compile(rf"(?<![\w.:-]){re.escape(name)}(?![\w-]|\.\w)")
+    return any(isinstance(value, str) and whole.search(value) for value in fact.values.values())
 
 
 def _severity(lead: Alert, related: Sequence[str]) -> Severity:

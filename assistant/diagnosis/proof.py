@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from assistant.detection.incidents import Incident
-from assistant.detection.rules.proofs import between, ip_field
 from assistant.facts.fact import Fact, Proof
+from assistant.facts.proofs import between, ip_field
 from traffic.errors import UserError
 
 _MOST_NAMED = 12

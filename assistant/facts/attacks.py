@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 
 from assistant.facts.attribution import FEW_ENDPOINTS, Attribution
-from assistant.facts.fact import Fact, Value, by_count, listed, make_fact, make_facts, plural
+from assistant.facts.fact import Fact, Proof, Value, by_count, listed, make_fact, make_facts, plural
+from assistant.facts.proofs import from_to, pick_frames
 from assistant.facts.traffic_view import TrafficView, busiest_pairs
 from traffic.capture import SAMPLE_S
 from traffic.pcap.protocols.modbus import EXCEPTIONS as MODBUS_EXCEPTIONS
 from traffic.pcap.protocols.modbus import FUNCTIONS as MODBUS_FUNCTIONS
+from traffic.pcap.protocols.modbus import MODBUS
 from traffic.pcap.protocols.mqtt import REASONS as MQTT_REASONS
 
 MODBUS_REQUESTS = ("modbus_read", "modbus_write", "modbus_other")
@@ -23,6 +25,7 @@ _MQTT_WORDS = {
 _MOST_PAIRS = 3  # of client and server
 _MOST_REFUSED_PAIRS = 2
 _DNS_BEFORE_S = 30.0
+_CLOCK_S = 1e-6  # a filter's text rounds
 
 _SENTENCES = {
     "flood": "{source} sent {pkts:packet} ({sent_bytes}) in {connections:connection} to {target} within {span_s}, "
@@ -255,16 +258,45 @@ def modbus_facts(evidence: pd.DataFrame, view: TrafficView, windows: Sequence[fl
             "server": view.name_of(server),
             "requests": int(rows["count"].sum()),
             "functions": listed(f"{n:,} with function {name}" for n, name in named),
-            "first_time_s": rows["slot"].min() * SAMPLE_S,
-            "last_time_s": (rows["slot"].max() + 1) * SAMPLE_S,
+            **_first_and_last(view, rows),
             "peak_per_s": rows.groupby("slot")["count"].sum().max() / SAMPLE_S,
             "registers": int(rows["distinct"].max()),
             "sample_s": SAMPLE_S,
         }
         sentence = _SENTENCES["modbus"]
         sentence += f" {_SENTENCES['registers']}" if values["registers"] else ""
-        facts.append(make_fact("modbus", sentence, values, windows))
+        facts.append(make_fact("modbus", sentence, values, windows, _prove_requests(view, rows)))
     return facts + refusal_facts(evidence[evidence["kind"] == "modbus_exception"], view, windows)
+
+
+def _first_and_last(view: TrafficView, rows: pd.DataFrame) -> dict[str, Value]:
+    """When the first and the last of some requests came; the edges of their samples where only logs
+    tell."""
+    asked = view.requests_of(rows)["ts"]
+    first_s, last_s = rows["slot"].min() * SAMPLE_S, (rows["slot"].max() + 1) * SAMPLE_S
+    if len(asked):
+        first_s, last_s = float(asked.min()), float(asked.max())
+    return {"first_time_s": first_s, "last_time_s": last_s}
+
+
+def _prove_requests(view: TrafficView, rows: pd.DataFrame) -> Proof | None:
+    """Where Modbus requests of a client to a server are in the packets; None where only logs
+    tell."""
+    asked = view.requests_of(rows)
+    if asked.empty:
+        return None
+    frames, codes = asked["frame"], sorted(int(code) for code in rows["code"].unique())
+    ends = from_to(str(rows["src"].iloc[0]), str(rows["dst"].iloc[0]))
+    first_s, last_s = float(asked["ts"].min()), float(asked["ts"].max())
+    condition = (
+        f"{ends} && modbus.func_code in {{{', '.join(map(str, codes))}}} && "
+        f"frame.time_epoch >= {first_s - _CLOCK_S:.6f} && frame.time_epoch <= {last_s + _CLOCK_S:.6f}"
+    )
+    ports = sorted(int(port) for port in asked["port"].unique() if port not in MODBUS.ports)
+    decode_as = f"tcp.port=={ports[0]},{MODBUS.decoder}" if ports else ""
+    known = frames[frames > 0]
+    count = int(known.nunique()) if len(known) == len(frames) else None
+    return Proof(condition, pick_frames(known.sort_values()), count, decode_as)
 
 
 def refusal_facts(

@@ -16,12 +16,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from assistant.facts.traffic_view import (
-    FEW_ENDPOINTS,
-    TrafficView,
-    count_by_peer,
-    quiet_spell,
-)
+from assistant.facts.traffic_view import FEW_ENDPOINTS, TrafficView, count_by_peer, quiet_spell
 from traffic.capture import SAMPLE_S
 from traffic.plant import is_group
 from traffic.samples import SERVICES
@@ -34,6 +29,8 @@ _LOCAL_C2 = 0.1  # a controller inside the plant is possible, a server of the pl
 # Of packets sent again or met by a full buffer; below it a profile's exclusion denies packet loss.
 _TROUBLED_SHARE = 0.01
 _FEW_CONNECTIONS = 20.0
+_PAUSE_SLOTS = 6  # a window's length without what carries a label ends it
+_ONSET_S = 30.0  # a recording often begins within what is going on
 
 
 @dataclass(frozen=True)
@@ -287,6 +284,8 @@ class AttributionRule:
         source_peer_share: the same at its source, where that differs. A bot has one controller and
             one victim at a time, while everyone who calls a dead server suffers from it.
         spans_silence: at its source it lasts as long as the device is quiet.
+        lasts: how far it reaches beyond the windows that were alarmed: as far as failures follow
+            each other, or as far as something new does, which began within the recording.
     """
 
     label: str
@@ -298,6 +297,7 @@ class AttributionRule:
     peer_share: float = 0.2
     source_peer_share: float | None = None
     spans_silence: bool = False
+    lasts: Literal["", "failures", "news"] = ""
 
 
 def attribute(
@@ -315,12 +315,7 @@ def attribute(
     Returns:
         The attribution; without flows and evidence its times are those of ``slots``.
     """
-    whole = view.flows_of(device)
-    first, last = np.searchsorted(whole["slot"], [slots.min(), slots.max() + 1])
-    near = whole.iloc[first:last]
-    flows = _opened(near[np.isin(near["slot"], slots)], rule, role)
-    evidence = view.evidence_of(device, rule.evidence)
-    evidence = evidence[evidence["slot"].isin(slots)]
+    flows, evidence = _carriers(view, device, rule, role, slots)
     single = flows[~flows["other"].isin(list(filter(is_group, flows["other"].unique())))]
     weight = rule.weigh(single[rule.carries(single)], view, device)
     weight = weight.add(rule.weigh_evidence(evidence, view, device), fill_value=0.0)
@@ -331,10 +326,16 @@ def attribute(
         share = rule.source_peer_share
     least = share * weight.max() if len(weight) else 0.0
     peers = tuple(map(str, weight.index[weight >= least]))
+    if rule.lasts:
+        slots = _follow(view, device, rule, role, peers, slots)
+        flows, evidence = _carriers(view, device, rule, role, slots)
     flows = flows[flows["other"].isin(peers)]
     flows = flows[rule.carries(flows)]
     evidence = evidence[evidence["other"].isin((*peers, device))]
-    if len(flows):
+    asked = view.requests_of(evidence) if rule.lasts == "news" else evidence[:0]
+    if len(asked):  # its session may have begun before, and ended after it
+        start_s, end_s = float(asked["ts"].min()), float(asked["ts"].max())
+    elif len(flows):
         start_s, end_s = float(flows["since_s"].min()), float(flows["until_s"].max())
     else:
         covered = evidence["slot"].to_numpy() if len(evidence) else slots
@@ -342,6 +343,42 @@ def attribute(
     if rule.spans_silence and role == "source":
         start_s, end_s = quiet_spell(view, device, start_s, end_s) or (start_s, end_s)
     return Attribution(device, rule.label, flows, evidence, peers, start_s, end_s)
+
+
+def _carriers(
+    view: TrafficView, device: str, rule: AttributionRule, role: str, slots: np.ndarray
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Flows and evidence of a device in some slots, as the rule asks."""
+    whole = view.flows_of(device)
+    first, last = np.searchsorted(whole["slot"], [slots.min(), slots.max() + 1])
+    near = whole.iloc[first:last]
+    flows = _opened(near[np.isin(near["slot"], slots)], rule, role)
+    evidence = view.evidence_of(device, rule.evidence)
+    return flows, evidence[evidence["slot"].isin(slots)]
+
+
+def _follow(
+    view: TrafficView,
+    device: str,
+    rule: AttributionRule,
+    role: str,
+    peers: tuple[str, ...],
+    slots: np.ndarray,
+) -> np.ndarray:
+    """Some slots, and those before and after them in which a device and its peers go on with what
+    carries a label. What is done from the start of the recording on is no news."""
+    evidence = view.evidence_of(device, rule.evidence)
+    found = [slots, evidence.loc[evidence["other"].isin(peers), "slot"].to_numpy(np.int64)]
+    if rule.lasts == "failures" and rule.carries is carries_failed:
+        flows = view.flows_of(device)
+        flows = _opened(flows[flows["other"].isin(peers)], rule, role)
+        found.append(flows.loc[rule.carries(flows), "slot"].to_numpy(np.int64))
+    every = np.unique(np.concatenate(found))
+    runs = np.split(every, np.flatnonzero(np.diff(every) > _PAUSE_SLOTS) + 1)
+    runs = [run for run in runs if np.isin(run, slots).any()]
+    if rule.lasts == "news" and runs[0][0] * SAMPLE_S - view.start_s < _ONSET_S:
+        return slots
+    return np.concatenate(runs)
 
 
 def _opened(flows: pd.DataFrame, rule: AttributionRule, role: str) -> pd.DataFrame:

@@ -161,6 +161,7 @@ _ATTACKS = (
     replace(_DOS, label="ddos"),
     LabelProfile(
         label="brute_force",
+        lasts="failures",
         veto=not_a_guess,
         make_facts=attacks.login_facts,
         conclusive=frozenset({"logins", "refusals"}),
@@ -198,6 +199,7 @@ _ATTACKS = (
         conclusive=frozenset({"sent"}),
         opened_by="either",
         weigh=weigh_sent,
+        source_peer_share=_ONE_PEER,
         source_columns=("out_bytes",),
         target_columns=("in_bytes",),
         is_shown=shows_upload,
@@ -210,6 +212,7 @@ _ATTACKS = (
     ),
     LabelProfile(
         label="spoofing",
+        lasts="failures",
         make_facts=attacks.spoofing_facts,
         conclusive=frozenset({"claimant", "conflict", "duplicate", "machines"}),
         evidence=("arp_conflict",),
@@ -247,10 +250,12 @@ _ATTACKS = (
     ),
     LabelProfile(
         label="unauthorized_command",
+        lasts="news",
         veto=wrote_before,
         make_facts=attacks.command_facts,
         conclusive=frozenset({"modbus", "writers"}),
         evidence=("modbus_write",),
+        weigh=weigh_nothing,  # who only reads meanwhile is not concerned
         source_columns=("modbus_writes_out", "tcp_out"),
         target_columns=("modbus_writes_in", "tcp_in"),
         is_supported=supports_evidence,
@@ -322,6 +327,7 @@ _FAULTS = (
     ),
     LabelProfile(
         label="service_down",
+        lasts="failures",
         veto=needed_by_nobody,
         make_facts=faults.service_facts,
         conclusive=frozenset({"failed", "refusing", "unreachable"}),
@@ -344,6 +350,7 @@ _FAULTS = (
     ),
     LabelProfile(
         label="misconfiguration",
+        lasts="failures",
         veto=only_busy,
         make_facts=faults.misconfiguration_facts,
         conclusive=frozenset({"exceptions", "refusals", "unreachable", "arp", "strayed"}),
@@ -366,6 +373,7 @@ _FAULTS = (
     ),
     LabelProfile(
         label="name_resolution",
+        lasts="failures",
         veto=names_resolve,
         make_facts=faults.resolution_facts,
         conclusive=frozenset({"asked_names", "resolver", "misled"}),

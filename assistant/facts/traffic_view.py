@@ -210,6 +210,17 @@ class TrafficView:
             }
         )
 
+    def requests_of(self, evidence: pd.DataFrame) -> pd.DataFrame:
+        """The exchanges that evidence of Modbus requests counts: of its pairs and functions, in its
+        slots. Empty where packets were not seen."""
+        asked = self.exchanges[self.exchanges["protocol"] == "modbus"]
+        asked = asked[asked["function"].isin(evidence["code"].unique())]
+        asked = asked.assign(slot=np.floor(asked["ts"] / SAMPLE_S).astype(np.int64))
+        ends = asked[["client", "server", "slot"]].astype({"client": "str", "server": "str"})
+        counted = pd.MultiIndex.from_frame(evidence[["src", "dst", "slot"]])
+        good = ~asked["outcome"].isin(["unasked", "malformed"])
+        return asked[good & pd.MultiIndex.from_frame(ends).isin(counted)]
+
     @property
     def allowed_writers(self) -> dict[str, frozenset[str]]:
         """Addresses that may write to each device of which plant.yaml names any."""

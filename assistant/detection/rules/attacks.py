@@ -16,10 +16,10 @@ from assistant.detection.rules.conversation import (
     read_conversations,
     word_code,
 )
-from assistant.detection.rules.proofs import from_to, ip_field
 from assistant.detection.rules.rule import RuleHit, beside, slots_at, slots_of
 from assistant.facts.attacks import MODBUS_REQUESTS
 from assistant.facts.fact import Proof, Value, by_count, listed, make_fact
+from assistant.facts.proofs import from_to, ip_field
 from assistant.facts.traffic_view import TrafficView
 from traffic.capture import SAMPLE_S
 from traffic.pcap.protocols import BY_NAME

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from assistant.detection.rules.proofs import from_to, pick_frames
 from assistant.detection.rules.rule import RuleHit, slots_at
 from assistant.facts.fact import Fact, Proof, Value
+from assistant.facts.proofs import from_to, pick_frames
 from assistant.facts.traffic_view import TrafficView
 from traffic.pcap.headers import TCP
 from traffic.pcap.protocols import BY_NAME

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from assistant.detection.rules.conversation import describe_ends, make_hit, prove
-from assistant.detection.rules.proofs import pick_frames
 from assistant.detection.rules.rule import RuleHit, slots_at
 from assistant.facts.fact import Proof, Value, by_count, listed, make_fact
+from assistant.facts.proofs import pick_frames
 from assistant.facts.traffic_view import TrafficView
 from traffic.pcap.protocols.goose import BACK, LATE, MISSED, SILENT
 from traffic.pcap.protocols.profinet import ALARM, FIND, FUNCTIONS, HELLO, RTA_ERROR

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from assistant.detection.rules.proofs import between
 from assistant.detection.rules.rule import RuleHit, slots_of
 from assistant.facts.fact import Proof, Value, make_fact
+from assistant.facts.proofs import between
 from assistant.facts.traffic_view import TrafficView
 from traffic.capture import SAMPLE_S
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from assistant.detection.rules.proofs import from_to
 from assistant.detection.rules.rule import RuleHit, slots_of
 from assistant.facts.fact import Proof, Value, make_fact
 from assistant.facts.logs_and_readings import Complaint
+from assistant.facts.proofs import from_to
 from assistant.facts.traffic_view import TrafficView
 from traffic.capture import SAMPLE_S
 from traffic.plant import is_group

@@ -3,9 +3,9 @@ tried at one port."""
 
 import pandas as pd
 
-from assistant.detection.rules.proofs import from_to, ip_field
 from assistant.detection.rules.rule import RuleHit, slots_of
 from assistant.facts.fact import Proof, Value, by_count, listed, make_fact, plural
+from assistant.facts.proofs import from_to, ip_field
 from assistant.facts.traffic_view import TrafficView
 from traffic.plant import is_group
 
@@ -21,8 +21,8 @@ _ASKED_OF_MANY = (53, 67, 68, 123, 137, 138, 1900, 3702, 5353, 5355)
 _SENTENCES = {
     "port_scan": "{source} tries {ports:port} of {target} within {span_s}, starting at {start_time_s}: {refused} "
     "refused, {unanswered} without an answer. That is a port scan.",
-    "version_scan": "{source} tries {ports:port} of {target} between {first_time_s} and {last_time_s}, {closed} of them "
-    "closed, and sends port {port} {tongues}. That is a scan for what runs there.",
+    "version_scan": "{source} tries {ports:port} of {target} between {first_time_s} and {last_time_s}, {closed} of "
+    "them closed, and sends port {port} {tongues}. That is a scan for what runs there.",
     "version_scan, open": "{source} sends port {port} of {target} {tongues} between {first_time_s} and {last_time_s}. "
     "That is a scan for what runs there.",
     "host_scan": "{source} tries {service} at {hosts:host} within {span_s}, starting at {start_time_s}: {refused} "

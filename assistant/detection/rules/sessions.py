@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from assistant.detection.rules.proofs import between, ip_field, pick_frames
 from assistant.detection.rules.rule import RuleHit, slots_at, slots_of
 from assistant.facts.fact import Proof, Value, by_count, make_fact
+from assistant.facts.proofs import between, ip_field, pick_frames
 from assistant.facts.traffic_view import TrafficView
 from traffic.pcap.protocols.mqtt import CONNECT, PING
 

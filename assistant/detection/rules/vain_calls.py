@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from assistant.detection.rules.outside import ORDINARY, is_named, known_since
-from assistant.detection.rules.proofs import from_to, ip_field
 from assistant.detection.rules.rule import RuleHit, slots_of
 from assistant.facts.fact import Proof, Value, make_fact
+from assistant.facts.proofs import from_to, ip_field
 from assistant.facts.traffic_view import TrafficView
 from traffic.plant import is_group
 
