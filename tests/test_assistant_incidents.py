@@ -484,6 +484,16 @@ def test_whether_a_sentence_names_somebody_already(name, text, named):
     assert is_named(fact, name) == named
 
 
+def test_a_suspicion_that_nothing_bears_out_affects_nobody():
+    """Its device was never sent a question again: a window said that connections flapped."""
+    failing = [flow(t, one, S, 502, "REJ") for one in (A, B) for t in range(0, 100, 5)]
+    calm = [flow(50, C, A, 80)]
+    said = {S: ("." * 4, ""), **dict.fromkeys((A, B), ("vvvvv", "target")), C: ("fffff", "source")}
+    (one,) = incidents_of(said, capture_of([*failing, *calm]))
+    assert one.device == S
+    assert C not in one.related
+
+
 def test_two_servers_that_fail_one_client_are_two_incidents():
     failing = [
         flow(t, A, server, port, "REJ")

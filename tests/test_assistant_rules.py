@@ -634,5 +634,73 @@ def test_the_filter_of_requests_selects_those_that_were_counted(tmp_path):
     assert (told["first_time_s"], told["last_time_s"]) == (1004.0, 1083.8)  # 0.2 s each
     assert fact.proof.count == 400
     selected = tshark.fields(tmp_path / "capture.pcap", fact.proof.filter, "frame.number")
-    assert [int(one) for (one,) in selected][0] == fact.proof.frames[0]
+    assert selected[0] == [str(fact.proof.frames[0])]
     assert len(selected) == 400
+
+
+# ---- Resolvers that fail their clients ----
+
+
+def _question(ts: float, src: str, rcode: int, number: int) -> list[Frame]:
+    """A question for a name, and the answer a hundredth of a second later."""
+    name = b"\x06broker\x05plant\x00" + struct.pack(">HH", 1, 1)
+    ask = struct.pack(">HHHHHH", number, 0x0100, 1, 0, 0, 0) + name
+    answer = struct.pack(">HHHHHH", number, 0x8180 | rcode, 1, 0, 0, 0) + name
+    there = {"sport": 33000 + number % 20000, "dport": 53, "src": src, "dst": SERVER}
+    back = {"dport": there["sport"], "sport": 53, "src": SERVER, "dst": src}
+    return [
+        (ts, ethernet(udp_packet(ask, **there))),
+        (ts + 0.01, ethernet(udp_packet(answer, **back))),
+    ]
+
+
+ASKERS = [f"192.168.1.{n}" for n in range(40, 46)]
+
+
+def _resolved(*times: tuple[float, str, int]) -> list[Frame]:
+    frames = [one for at, asked in enumerate(times) for one in _question(*asked, at)]
+    return [*frames, (max(ts for ts, *_ in times) + 60, ethernet(udp_packet(b"x")))]
+
+
+def test_failures_of_a_resolver_are_counted_over_all_clients_while_it_fails(tmp_path):
+    """Six clients ask every ten seconds; for a minute four of them are refused, the others served."""
+    times = [
+        (100.0 * part + 10.0 * i + place, src, 5 if part == 3 and i < 6 and place < 4 else 0)
+        for part in range(8)
+        for i in range(10)
+        for place, src in enumerate(ASKERS)
+    ]
+    view = _view(tmp_path, _resolved(*times))
+    (hit,) = apply_rules(view)
+    told, affected = (fact.values for fact in hit.facts)
+    assert (kind_of(hit.fact), hit.device, sorted(hit.peers)) == ("servfail", SERVER, ASKERS[:4])
+    assert (told["failed"], told["asked"], told["clients"]) == (24, 34, 6)  # 300 to 353 s
+    assert (told["since_time_s"], told["until_time_s"], affected["n"]) == (300, 353, 4)
+    assert "24 REFUSED" in hit.fact.text
+    selected = tshark.fields(tmp_path / "capture.pcap", hit.fact.proof.filter, "frame.number")
+    assert len(selected) == hit.fact.proof.count == 24
+
+
+def test_failures_an_hour_apart_are_two_stories_each_with_its_own_filter(tmp_path):
+    first = [(10.0 * i, src, 2) for i in range(5) for src in ASKERS]
+    second = [(4000.0 + 10 * i, src, 2) for i in range(3) for src in ASKERS[:2]]
+    view = _view(tmp_path, _resolved(*first, *second))
+    hits = apply_rules(view)
+    assert [hit.fact.values["failed"] for hit in hits] == [30, 6]
+    assert [len(hit.peers) for hit in hits] == [6, 2]
+    for hit in hits:
+        path = tmp_path / "capture.pcap"
+        selected = tshark.fields(path, hit.fact.proof.filter, "frame.number")
+        assert len(selected) == hit.fact.values["failed"]
+
+
+@pytest.mark.parametrize(("failing", "found"), [(range(0, 100, 8), True), (range(40, 46), False)])
+def test_one_client_with_a_wrong_name_now_and_then_has_no_failing_resolver(
+    tmp_path, failing, found
+):
+    times = [(10.0 * i, CLIENT, 2 if i in failing else 0) for i in range(100)]
+    times += [(10.0 * i + 1, src, 0) for i in range(100) for src in ASKERS]
+    hits = apply_rules(_view(tmp_path, _resolved(*times)))
+    assert [hit.peers for hit in hits] == [(CLIENT,)] * found
+    if found:
+        assert (hits[0].fact.values["failed"], hits[0].fact.values["asked"]) == (13, 97)

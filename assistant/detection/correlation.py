@@ -105,7 +105,9 @@ def _role(run: VerdictRun, view: TrafficView, profile: LabelProfile, slots: np.n
 
 def make_rule_alert(hit: RuleHit, view: TrafficView) -> Alert:
     """Attribute what a rule found."""
-    found = attribute(view, hit.device, PROFILES[hit.label], hit.role, hit.slots)
+    # A rule has followed what it found to its end already.
+    profile = replace(PROFILES[hit.label], lasts="")
+    found = attribute(view, hit.device, profile, hit.role, hit.slots)
     if hit.rules_out:
         # The rule names who is concerned and since when more exactly than a label can.
         values = hit.fact.values

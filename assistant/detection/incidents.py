@@ -125,7 +125,12 @@ def make_incidents(
 
 def _make_incident(group: Sequence[Alert], view: TrafficView, starts_s: np.ndarray) -> Incident:
     lead = name_flood(_find_lead(group, view, starts_s), group, view.local)
-    related = tuple(dict.fromkeys(one.device for one in group if one.device != lead.device))
+    # A suspicion that nothing bears out links others, and says nothing of its own device, unless
+    # the cause points at that.
+    shown = (
+        one.device for one in group if is_supported(one) or one.device in lead.attribution.peers
+    )
+    related = tuple(dict.fromkeys(one for one in shown if one != lead.device))
     mine = [one for one in group if one.device == lead.device] or [lead, *group[1:]]
     windows = np.unique(starts_s[np.concatenate([one.rows for one in mine])]).tolist()
     # Where packets show that it was over, windows of a minute cannot tell better when.

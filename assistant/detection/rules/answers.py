@@ -4,6 +4,8 @@ a a u a a a u a      a: answered, u: unanswered now and then
 a a u l l l l l      l: each answer comes after the next request
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -14,8 +16,9 @@ from assistant.detection.rules.conversation import (
     read_conversations,
     word_code,
 )
-from assistant.detection.rules.rule import RuleHit
-from assistant.facts.fact import listed, make_fact
+from assistant.detection.rules.rule import RuleHit, slots_at
+from assistant.facts.fact import by_count, listed, make_fact
+from assistant.facts.proofs import ip_field
 from assistant.facts.sensor import find_blindness
 from assistant.facts.traffic_view import TrafficView
 
@@ -27,6 +30,8 @@ _MIN_MALFORMED = 3
 _SLOWER, _SLOWER_S = 5.0, 0.1  # times its own past, and by at least so much
 _SLOW_FOR_S, _MIN_SLOW = 60.0, 10  # and answers on either side
 _MIN_FAILED, _FAILED_SHARE = 5, 0.1
+_APART_S = 600.0  # failures so far apart are two stories
+_CLOCK_S = 1e-6  # a filter's text rounds
 _MIN_UNKNOWN, _UNKNOWN_SHARE, _UNKNOWN_NAMES = 10, 0.5, 3
 _DNS_FAULTS, _NO_SUCH_NAME = (
     (1, 2, 4, 5),
@@ -40,8 +45,11 @@ _SENTENCES = {
     "answer, though the connection stands.",
     "behind": "Since {since_time_s} {client} is one transaction behind with {server}: {late} of {asked:answer} carry "
     "the number of the request before the last one, so that each value may be taken for another.",
-    "servfail": "{failed} of {asked:answer} of the resolver {server} to {client} are failures, the first at "
-    "{since_time_s}: {codes}.",
+    "servfail": "The resolver {server} answered {failed} of {asked:question} of {client} between {since_time_s} and "
+    "{until_time_s} with a failure: {codes}.",
+    "servfail, several": "The resolver {server} answered {failed} of {asked:question} of {clients:client} between "
+    "{since_time_s} and {until_time_s} with a failure: {codes}.",
+    "affected": "Failures came to {n:client}: {names}.",
     "unknown_names": '{client} asks {server} for names that do not exist: {failed} of {asked:question} got "no such '
     'name".',
     "malformed": "{client} sends {server} what is no {protocol}: {malformed:malformed message} since {since_time_s}.",
@@ -176,30 +184,81 @@ def _find_slowdown(ts: np.ndarray, delay: np.ndarray) -> tuple[int, int] | None:
 
 def find_failing_resolvers(view: TrafficView) -> list[RuleHit]:
     """Resolvers that answer with failures, and clients that ask for names that do not exist."""
-    hits = []
-    for client, server, name, rows in read_conversations(view):
-        if name != "dns":
-            continue
-        answered = rows[rows["code"] >= 0]
-        failed = answered[answered["code"].isin(_DNS_FAULTS)]
-        unknown = answered[answered["code"] == _NO_SUCH_NAME]
-        if len(failed) >= max(_MIN_FAILED, _FAILED_SHARE * len(answered)):
-            values = describe_ends(view, client, server, failed)
-            counts = failed["code"].value_counts()
-            values |= {"failed": len(failed), "asked": len(answered)}
-            values["codes"] = listed(f"{n:,} {word_code('dns', int(c))}" for c, n in counts.items())
-            proof = prove(failed, answers=True)
-            fact = make_fact("servfail", _SENTENCES["servfail"], values, proof=proof)
-            hits.append(make_hit(server, "name_resolution", [fact], client, failed))
-        elif len(unknown) >= max(_MIN_UNKNOWN, _UNKNOWN_SHARE * len(answered)):
-            if unknown["name"].nunique() > _UNKNOWN_NAMES:
-                continue
-            values = describe_ends(view, client, server, unknown)
-            values |= {"failed": len(unknown), "asked": len(answered)}
-            proof = prove(unknown, answers=True)
-            fact = make_fact("unknown_names", _SENTENCES["unknown_names"], values, proof=proof)
-            hits.append(make_hit(client, "misconfiguration", [fact], server, unknown))
+    asked = [rows for _, _, name, rows in read_conversations(view) if name == "dns"]
+    hits = [hit for rows in asked if (hit := _find_unknown_names(view, rows))]
+    if not asked:
+        return hits
+    every = pd.concat(asked).sort_values("ts", kind="stable")
+    for _, rows in every.groupby("server", observed=True):
+        failed = rows[rows["code"].isin(_DNS_FAULTS)]
+        for _, part in failed.groupby((failed["ts"].diff() > _APART_S).cumsum()):
+            if hit := _find_failures(view, rows, part):
+                hits.append(hit)
     return hits
+
+
+def _find_failures(view: TrafficView, asked: pd.DataFrame, failed: pd.DataFrame) -> RuleHit | None:
+    """A hit at a resolver that fails its clients for a while; None where it fails one of them now and
+    then, as with a name that nobody serves.
+
+    Args:
+        asked: all questions that it was asked.
+        failed: those that it answered with a failure in that while.
+    """
+    clients = by_count(failed["client"].astype(str))
+    first_s, last_s = float(failed["ts"].min()), float(failed["ts"].max())
+    meanwhile = asked[asked["ts"].between(first_s, last_s)]
+    # One client alone is counted against all that it ever asked: a few failures in a row are a name
+    # that is wrong.
+    whole = meanwhile if len(clients) > 1 else asked[asked["client"] == clients[0]]
+    if len(failed) < max(_MIN_FAILED, _FAILED_SHARE * len(whole)):
+        return None
+    if len(clients) == 1:
+        meanwhile = meanwhile[meanwhile["client"] == clients[0]]
+    server, several = str(failed["server"].iloc[0]), meanwhile["client"].nunique() > 1
+    counts = failed["code"].value_counts()
+    values = describe_ends(view, clients[0], server, failed) | {
+        "failed": len(failed),
+        "asked": len(meanwhile),
+        "clients": meanwhile["client"].nunique(),
+        "codes": listed(f"{n:,} {word_code('dns', int(c))}" for c, n in counts.items()),
+        "n": len(clients),
+        "names": view.names_of(clients),
+    }
+    proof = prove(failed, answers=True)
+    if several:
+        codes = " || ".join(f"dns.flags.rcode == {code}" for code in sorted(counts.index))
+        proof = replace(proof, filter=f"{ip_field(server)}.src == {server} && ({codes})")
+    if len(failed) < int(asked["code"].isin(counts.index).sum()):  # it failed at other times too
+        last_s = float((failed["ts"] + failed["delay_s"].fillna(0)).max())
+        time = f"frame.time_epoch >= {first_s - _CLOCK_S:.6f} && frame.time_epoch <= {last_s + _CLOCK_S:.6f}"
+        proof = replace(proof, filter=f"{proof.filter} && {time}")
+    sentence = _SENTENCES["servfail, several" if several else "servfail"]
+    facts = [make_fact("servfail", sentence, values, proof=proof)]
+    if several:
+        facts.append(make_fact("affected", _SENTENCES["affected"], values))
+    slots = slots_at(failed["ts"])
+    return RuleHit(server, "name_resolution", "source", tuple(facts), tuple(clients), slots)
+
+
+def _find_unknown_names(view: TrafficView, rows: pd.DataFrame) -> RuleHit | None:
+    """A hit at a client that asks a resolver for names that do not exist; None where it does not, or
+    for so many that it looks around."""
+    answered = rows[rows["code"] >= 0]
+    unknown = answered[answered["code"] == _NO_SUCH_NAME]
+    failed = int(answered["code"].isin(_DNS_FAULTS).sum())
+    if failed >= max(_MIN_FAILED, _FAILED_SHARE * len(answered)):
+        return None  # of these the resolver is the cause
+    if len(unknown) < max(_MIN_UNKNOWN, _UNKNOWN_SHARE * len(answered)):
+        return None
+    if unknown["name"].nunique() > _UNKNOWN_NAMES:
+        return None
+    client, server = str(rows["client"].iloc[0]), str(rows["server"].iloc[0])
+    values = describe_ends(view, client, server, unknown)
+    values |= {"failed": len(unknown), "asked": len(answered)}
+    proof = prove(unknown, answers=True)
+    fact = make_fact("unknown_names", _SENTENCES["unknown_names"], values, proof=proof)
+    return make_hit(client, "misconfiguration", [fact], server, unknown)
 
 
 def _count_breaks(view: TrafficView, vain: pd.DataFrame) -> int:
