@@ -704,3 +704,27 @@ def test_one_client_with_a_wrong_name_now_and_then_has_no_failing_resolver(
     assert [hit.peers for hit in hits] == [(CLIENT,)] * found
     if found:
         assert (hits[0].fact.values["failed"], hits[0].fact.values["asked"]) == (13, 97)
+
+
+# ---- What is sent again and tells of no loss ----
+
+
+def _ends_twice(number: int, after_s: float) -> list[Frame]:
+    """A login that the server refuses and ends; its FIN comes again before it is acknowledged."""
+    frames = _opened(number, 23, b"admin\r\n")
+    fin = tcp_packet("FA", 1, src=SERVER, dst=CLIENT, sport=23, dport=42000 + number)
+    return [*frames, (frames[-2][0] + after_s, ethernet(fin))]
+
+
+@pytest.mark.parametrize(("after_s", "lossy"), [(0.02, False), (0.3, True)])
+def test_who_ends_a_session_and_asks_early_whether_that_arrived_loses_nothing(
+    tmp_path, after_s, lossy
+):
+    frames = [one for number in range(40) for one in _ends_twice(number, after_s)]
+    view = _view(tmp_path, frames)
+    assert view.count_resent(SERVER)[1] == (40 if lossy else 0)
+    found = [hit for hit in apply_rules(view) if kind_of(hit.fact) == "sent_again"]
+    assert len(found) == lossy
+    if lossy:
+        condition = found[0].fact.proof.filter
+        assert len(tshark.fields(tmp_path / "capture.pcap", condition, "frame.number")) == 40

@@ -21,7 +21,8 @@ from frames import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from traffic.quality import Quality, assess_flows
+from assistant.facts.sensor import sensor_facts
+from traffic.quality import COUNTS, Quality, assess_flows, with_shares
 from traffic.reader import read_capture
 
 
@@ -286,3 +287,24 @@ def test_flows_of_a_log_tell_gaps_and_single_directions():
 def test_cases_of_the_field_are_seen(shared, name, said):
     notes = read_capture(shared / "data" / "field" / f"{name}.pcap").notes
     assert any(said in note for note in notes) if said else notes == ()
+
+
+@pytest.mark.parametrize(
+    ("counts", "told"),
+    [
+        ({"copies": 9}, False),
+        ({"copies": 11}, True),
+        ({"cut_frames": 9}, False),
+        ({"cut_frames": 9, "blind_frames": 9}, True),  # nothing there can be judged
+        ({"gaps": 9, "dropped_bytes": 900}, False),
+        ({"gaps": 11, "dropped_bytes": 900}, True),
+        ({"one_way": 9, "two_way": 1}, True),
+    ],
+)
+def test_too_little_to_change_a_judgement_is_said_only_of_the_sensor(counts, told):
+    """Of 20,000 frames; a judgement changes from a gap in 200 of them on, and a tenth of that is ten."""
+    columns = {name: [counts.get(name, 0)] for name in COUNTS} | {"frames": [20_000]}
+    whole = with_shares(pd.DataFrame(columns)).iloc[0].astype(float)
+    quality = Quality(whole=whole)
+    assert len(quality.notes) == len(sensor_facts(quality)) == 1
+    assert len(sensor_facts(quality, slight=False)) == told

@@ -40,6 +40,7 @@ _EVIDENCE_TYPES = {
     "distinct": "int64",
 }  # fmt: skip
 EVIDENCE_COLUMNS = list(_EVIDENCE_TYPES)
+END_PROBE = 1  # code of a retransmission that tells of no loss: see traffic.pcap.tcp
 
 
 # What a sensor's own notices claim; evidence of kind "notice" has a claim's place as its code.

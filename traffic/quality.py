@@ -58,6 +58,19 @@ def with_shares(counts: pd.DataFrame) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
+class Remark:
+    """One thing that a capture does not show.
+
+    Attributes:
+        text: a sentence without its full stop.
+        share: how much of the frames it is; NaN where that is not its measure.
+    """
+
+    text: str
+    share: float = np.nan
+
+
+@dataclass(frozen=True)
 class Quality:
     """What a capture does not show. Everything is empty where nothing is known to be missing.
 
@@ -100,22 +113,26 @@ class Quality:
         return self.devices.loc[address] if address in self.devices.index else _nothing()
 
     @property
-    def notes(self) -> tuple[str, ...]:
+    def remarks(self) -> tuple[Remark, ...]:
         """What a user has to know before he believes the rest, one sentence each."""
-        return tuple(
-            sentence
-            for sentence in (
-                _say_copies(self.whole),
-                _say_one_way(self),
-                _say_cut(self.whole),
-                _say_unread(self),
-                _say_envelopes(self.envelopes),
-                _say_drops(self),
-                *_say_holes(self.holes),
-                *_say_logs(self.logs),
-            )
-            if sentence
+        whole, frames = self.whole, max(float(self.whole["frames"]), 1.0)
+        cut = np.nan if whole["blind_frames"] else whole["cut_frames"] / frames
+        found = (
+            Remark(_say_copies(whole), whole["copies"] / frames),
+            Remark(_say_one_way(self)),
+            Remark(_say_cut(whole), cut),
+            Remark(_say_unread(self)),
+            Remark(_say_envelopes(self.envelopes)),
+            Remark(_say_drops(self), whole["gaps"] / frames),
+            *map(Remark, _say_holes(self.holes)),
+            *map(Remark, _say_logs(self.logs)),
         )
+        return tuple(one for one in found if one.text)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The sentences of the remarks."""
+        return tuple(one.text for one in self.remarks)
 
 
 def _count(number: float) -> str:

@@ -11,6 +11,7 @@ from assistant.diagnosis.proof import point_at
 from assistant.diagnosis.sources import find_sources, keep_by_words, quote_alike, read_identity
 from assistant.diagnosis.standing import is_unanswered, verdict_fact
 from assistant.facts.fact import Fact, Value, kind_of, listed
+from assistant.facts.sensor import sensor_facts
 from assistant.questions.entities import worst_first
 from assistant.questions.queries import specific_words
 from knowledge_base.documents import Kind
@@ -215,7 +216,8 @@ def answer_packets(asked: Asked, headline: Fact) -> Answer:
 
 def answer_sensor(asked: Asked) -> Answer:
     """What the sensor could not see; that nothing is missing is said only where nothing is known."""
-    missed = asked.sensor
+    notices = (one for one in asked.sensor if kind_of(one) == "notice")
+    missed = (*notices, *sensor_facts(asked.view.quality))
     if not missed:
         return Answer(say("sensor_none", asked.reply(True)))
     first = missed[0]

@@ -97,10 +97,11 @@ def investigate(question: str, analysis: Analysis, device: str | None = None) ->
             over the words.
     """
     found = _add_records(_investigate(question, analysis, device), analysis)
-    # Whatever is said, what the sensor could not see is said beside it.
+    # Whatever is said, what the sensor could not see is said beside it, where it may matter.
     view, capture = analysis.view, analysis.capture
     named = found.device if found.mention.devices else ""
-    beside = [*notice_facts(view, capture.notices, named), *sensor_facts(capture.quality)]
+    missed = sensor_facts(capture.quality, slight=False)
+    beside = [*notice_facts(view, capture.notices, named), *missed]
     ends = end_facts(view, named) if named and _ASKS_FOR_ENDS.search(question) else []
     return replace(found, facts=(*_sound(ends), *found.facts, *_sound(beside)))
 

@@ -16,6 +16,8 @@ _MOST_ONE_WAY = 0.5  # of a device's conversations
 _MOST_CUT = 0.1  # of its frames before their TCP flags
 _MOST_GAPS = 0.005  # gaps a frame
 _MOST_HOLES = 0.1  # of the time
+# Gaps are the smallest share of frames by which a judgement changes; a tenth of it changes none.
+_SLIGHT = 0.1 * _MOST_GAPS
 _MOST_NOTICES = 3
 _NOTICE = " reports {count:time} {kind} by {source}."
 # Whose word it is, by how its types begin: it is somebody else's, and is shown as that.
@@ -23,13 +25,20 @@ _WHOSE = {SURICATA: "Suricata's eve.json", SLIPS: "Slips' alerts.json"}
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
 
 
-def sensor_facts(quality: Quality) -> list[Fact]:
-    """One fact for each thing that the capture does not show."""
+def sensor_facts(quality: Quality, slight: bool = True) -> list[Fact]:
+    """One fact for each thing that the capture does not show.
+
+    Args:
+        quality: of the capture.
+        slight: whether to tell what is too little to change a judgement, too.
+    """
     facts = []
-    for note in quality.notes:
-        numbers = [float(one.replace(",", "")) for one in _NUMBER.findall(note)]
+    for note in quality.remarks:
+        if not slight and note.share < _SLIGHT:
+            continue
+        numbers = [float(one.replace(",", "")) for one in _NUMBER.findall(note.text)]
         values = {f"n{place}": number for place, number in enumerate(numbers)}
-        sentence = note[0].upper() + note[1:] + "."
+        sentence = note.text[0].upper() + note.text[1:] + "."
         facts.append(make_fact("sensor", sentence.replace("{", "{{").replace("}", "}}"), values))
     return facts
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from assistant.facts.fact import by_count, listed
-from traffic.capture import SAMPLE_S, Capture
+from traffic.capture import END_PROBE, SAMPLE_S, Capture
 from traffic.device_history import ATTEMPT_S
 from traffic.plant import Plant, is_group, is_link_local
 
@@ -29,7 +29,8 @@ class TrafficView:
             ``refused``, ``missed_bytes``, ``sized`` (the counts are known), ``attempt`` (retries of
             a 5-tuple share one), ``since_s`` and ``until_s`` (the part of the flow inside the
             slot).
-        evidence, sessions, exchanges, quality: as in the capture.
+        evidence: as in the capture, but for what was sent again and tells of no loss.
+        sessions, exchanges, quality: as in the capture.
         records: as in the capture: logs and readings of the devices.
         samples: as ``traffic.samples.make_samples`` returns them; its devices are the local ones.
         local: addresses of these devices.
@@ -42,7 +43,8 @@ class TrafficView:
 
     def __init__(self, capture: Capture, samples: pd.DataFrame, plant: Plant | None = None) -> None:
         self.flow_slots = _join_activity(capture)
-        self.evidence = capture.evidence
+        told = capture.evidence
+        self.evidence = told[(told["kind"] != "retransmission") | (told["code"] != END_PROBE)]
         self.sessions = capture.sessions
         self.exchanges = capture.exchanges
         self.quality = capture.quality

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from traffic.arrays import number_groups
-from traffic.capture import EVIDENCE_COLUMNS, SAMPLE_S, join_evidence
+from traffic.capture import END_PROBE, EVIDENCE_COLUMNS, SAMPLE_S, join_evidence
 from traffic.pcap.headers import ICMP, ICMP6
 from traffic.pcap.packets import Packets
 from traffic.pcap.protocols.protocol import Events, make_events
@@ -29,8 +29,8 @@ def make_evidence(packets: Packets, segments: pd.DataFrame, spoken: Events) -> p
 
     Args:
         packets: the packets of one capture.
-        segments: shape (n_packets, ...), rows as in ``packets.table``: ``resent
-            zero_window``.
+        segments: shape (n_packets, ...), rows as in ``packets.table``: ``resent zero_window
+            end_probe``.
         spoken: evidence of application protocols by kind.
 
     Returns:
@@ -137,7 +137,11 @@ def _find_tcp(table: pd.DataFrame, segments: pd.DataFrame) -> Events:
         "reset": table["flags"].to_numpy() & RST > 0,
     }
     ends = table[["ts", "src", "dst"]]
-    return {kind: make_events(ends.iloc[np.flatnonzero(mark)]) for kind, mark in marks.items()}
+    found = {kind: ends.iloc[np.flatnonzero(mark)] for kind, mark in marks.items()}
+    probes = segments["end_probe"].to_numpy()[marks["retransmission"]]
+    resent = found["retransmission"]
+    found["retransmission"] = resent.assign(code=np.where(probes, END_PROBE, -1))
+    return {kind: make_events(rows) for kind, rows in found.items()}
 
 
 def _find_unreachable(table: pd.DataFrame) -> pd.DataFrame:

@@ -293,6 +293,9 @@ def _join(letters: np.ndarray, flow: np.ndarray, flipped: np.ndarray) -> np.ndar
 # A jump in sequence numbers beyond this is no lost data but a number we should not trust.
 _WILDEST_JUMP = 1 << 30
 _OVERTAKEN_S = 0.003  # Wireshark's bound between reordering and retransmission
+# Before a timer can have run out (Linux waits 0.2 s at least, RFC 6298 a second) a last segment is
+# sent again to hear of it (RFC 8985, 7), and whoever delays his acknowledgement makes that happen.
+_TIMER_S = 0.2
 
 
 def read_segments(packets: pd.DataFrame, stream: np.ndarray) -> pd.DataFrame:
@@ -304,16 +307,18 @@ def read_segments(packets: pd.DataFrame, stream: np.ndarray) -> pd.DataFrame:
         stream: shape (n,), int64, connection * 2 + direction.
 
     Returns:
-        Shape (n, 5): ``grown_bytes`` (how far the stream's end moved, gaps included, SYN and FIN
+        Shape (n, 6): ``grown_bytes`` (how far the stream's end moved, gaps included, SYN and FIN
         not), ``again`` (it holds data and ends where the stream had already been: Zeek's ``T``),
         ``resent`` (likewise, without keep-alives and segments overtaken on the way, with repeated
-        FINs and SYN-ACKs), ``zero_window`` (its sender takes no more
+        FINs and SYN-ACKs), ``end_probe`` (one of these that is a FIN alone and came before any timer
+        could have run out: of every session that ends so, lossy or not), ``zero_window`` (its sender takes no more
         data: Zeek's ``W``), ``keep_alive`` (a probe of an idle connection: at most a byte, just
         before the stream's end; RFC 9293, 3.8.4). RSTs add nothing: their numbers cannot be trusted.
     """
     n = len(packets)
     out = {"grown_bytes": np.zeros(n, np.int64)}
-    out |= {name: np.zeros(n, bool) for name in ("again", "resent", "keep_alive")}
+    marked = ("again", "resent", "keep_alive", "end_probe")
+    out |= {name: np.zeros(n, bool) for name in marked}
     flags = packets["flags"].to_numpy()
     out["zero_window"] = _is_zero_window(flags, packets["window"].to_numpy(), stream)
     order = by_side(stream)
@@ -344,6 +349,8 @@ def read_segments(packets: pd.DataFrame, stream: np.ndarray) -> pd.DataFrame:
     overtaken = ~head[last] & (place[last] > seen[last]) & (ts[stale] - ts[last] <= _OVERTAKEN_S)
     tells = (payload > 0) | (flags & FIN > 0) | (flags & (SYN | ACK) == SYN | ACK)
     out["resent"][order[stale]] = tells & ~probe[stale] & ~overtaken
+    early = (flags & FIN > 0) & (payload == 0) & (ts[stale] - ts[last] < _TIMER_S)
+    out["end_probe"][order[stale]] = early & ~overtaken
     return pd.DataFrame(out, copy=False)
 
 

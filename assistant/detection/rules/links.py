@@ -13,6 +13,9 @@ _MIN_RESENT, _RESENT_SHARE, _MIN_SLOTS = 10, 0.01, 3
 _LASTING_SHARE = 0.3  # of the samples in which both exchanged anything
 _PEAK_TIMES, _PEAK_MBIT, _PEAK_SLOTS, _MIN_PAST = 10.0, 5.0, 3, 12
 
+# A FIN alone that is sent again before a timer has run out tells of no loss (traffic.pcap.tcp).
+_TELLS = "!(tcp.flags.fin == 1 && tcp.len == 0 && tcp.analysis.rto < 0.2)"
+
 _SENTENCES = {
     "sent_again": "Packets are lost between {device} and {peer}: {resent} of {pkts:packet} were sent again "
     "({resent_share}) between {since_time_s} and {until_time_s}.",
@@ -54,7 +57,7 @@ def find_losses(view: TrafficView) -> list[RuleHit]:
             "since_time_s": float(first) * SAMPLE_S,
             "until_time_s": float(last + 1) * SAMPLE_S,
         }
-        only = f"{between(str(one), str(other))} && tcp.analysis.retransmission"
+        only = f"{between(str(one), str(other))} && tcp.analysis.retransmission && {_TELLS}"
         fact = make_fact("sent_again", _SENTENCES["sent_again"], values, proof=Proof(only))
         hits.append(
             RuleHit(str(device), "packet_loss", "both", (fact,), (str(peer),), slots_of(rows))
