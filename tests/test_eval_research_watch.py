@@ -1,13 +1,18 @@
 """Measures of the live watch: what they count, on real recordings, small."""
 
+from argparse import Namespace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from assistant.monitor.interface import MOST_PKTS_PER_S
 from assistant.session import load_models
 from assistant.settings import Settings
 from eval.research.alarm_delay import read_events, render_delays, watch_run
+from eval.research.endurance import Flooded, make_flood, measure
 from eval.research.kill_watch import kill_monitors
+from traffic.pcap.records import read_records
 
 SAMPLES = Path(__file__).parents[1] / "assistant" / "samples"
 
@@ -41,6 +46,37 @@ def test_whatever_is_raised_of_a_device_to_which_nothing_happened_is_false(tmp_p
     watch = watch_run(capture, load_models(Settings()), 15.0, tmp_path / "home")
     assert watch.raised == []
     assert ("alarm", "unauthorized_command") in watch.false
+
+
+def test_a_flood_is_thinned_out_and_everything_else_stays():
+    records = read_records(SAMPLES / "press-shop" / "capture.pcap")
+    records = records.take(np.argsort(records.ts, kind="stable"))
+    second_s = np.floor(records.ts[0]) + 20.0
+    source = Flooded(records, make_flood(250_000, second_s, "10.9.9.9", "10.9.9.8"))
+    kept, said, ended = [], 0, False
+    while not ended:
+        batch = source.read(0.0)
+        kept.append(batch.ts)
+        said += sum(one.count for one in batch.troubles if one.kind == "flood")
+        ended = batch.ended
+    assert said == source.left_out == 250_000 + len(records.ts) - sum(map(len, kept))
+    assert max(map(len, kept)) == MOST_PKTS_PER_S
+    assert np.isin(records.ts, np.concatenate(kept)).all()
+
+
+@pytest.mark.parametrize("kind", ["quiet", "many"])
+def test_what_a_monitor_bears_is_counted_over_every_slot(kind, tmp_path):
+    asked = Namespace(devices=4, hours=0.05, minutes=5.0, packets=0, seed=3)
+    table = measure(kind, asked, load_models(Settings()), tmp_path)
+    if kind == "quiet":
+        (row,) = [line for line in table.splitlines() if line.startswith("| 1 |")]
+        hour, slots, memory, against, alarms = (cell.strip() for cell in row.split("|")[1:6])
+        assert (hour, against, alarms) == ("1", "+0 %", "0")
+        assert int(memory) > 50
+        assert 10 <= int(slots) <= 19  # parts of them in three minutes
+    else:
+        assert "| until the verdicts |" in table
+        assert "4 simulated devices" in table
 
 
 def test_monitors_killed_while_an_operator_works_lose_nothing(tmp_path):

@@ -1,0 +1,306 @@
+"""What a monitor bears: hours of a plant, hundreds of devices, a flood of packets.
+
+    python -m eval.research.endurance quiet|many|flood [--devices N] [--hours H] [--minutes M] [--packets N]
+                                      [--seed S] [--out FILE]
+
+`quiet` replays hours of a simulated plant in which nothing happens, as fast as it goes: what memory it
+takes at the end of each hour, and what is raised. `many` watches a plant of hundreds of devices slot by
+slot: how long after a window's end its verdict is there. `flood` lets packets of one pair of devices
+arrive within ten seconds amid a recorded plant, thinned out as an interface does it.
+
+Seconds are of this machine's clock and of CPU: where others use the machine, the first say little and
+the second are no less than what the work takes on a free one.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from assistant.history import History
+from assistant.monitor.flood import thin_out
+from assistant.monitor.interface import MOST_PKTS_PER_S
+from assistant.monitor.records import make_head, pack_records
+from assistant.monitor.replay import open_replay
+from assistant.monitor.source import Batch, Part, Source, Trouble
+from assistant.monitor.watch import Monitor
+from assistant.monitor.watched import Bounds, SlotReport, Watched
+from assistant.offline import go_offline
+from assistant.session import Models, load_models
+from assistant.settings import Settings
+from eval.report.tables import ReportTable, render_table
+from eval.research.command import publish
+from eval.research.live_walk import SAMPLE
+from traffic.pcap.records import Records, read_records
+from traffic.plant import load_plant
+from traffic.simulation.simulate import simulate
+from traffic.zeek.conn import write_conn_log
+
+HOUR_S, FLOOD_S = 3600.0, 10.0
+AIM_VERDICT_S = 1.0
+_BEGUN_S, _AFTER_S = 90.0, 60.0  # of the recording before and after the flood
+_MOST_DEVICES, _START_S = 200, 1_700_000_000.0
+_WARM_SLOTS = 6  # of which the first windows are made
+
+
+@dataclass(frozen=True)
+class Step:
+    """One closing of slots.
+
+    Attributes:
+        report: what it gave.
+        cpu_s, memory_mb: what it took, and what the process holds after it.
+    """
+
+    report: SlotReport
+    cpu_s: float
+    memory_mb: float
+
+
+def watch_steps(
+    source: Source, models: Models, home: Path, bounds: Bounds, plant: Path | None = None
+) -> Iterator[Step]:
+    """Watch a source to its end, step by step.
+
+    Args:
+        source: of traffic.
+        models: that judge.
+        home: folder of the state.
+        bounds: of what is looked back at.
+        plant: its plant.yaml.
+    """
+    with closing(History(home / "history.sqlite")) as history:
+        inventory = load_plant(plant) if plant else None
+        watched = Watched(source, models.llm, models.card, history, home / "monitor", "endurance",
+                          inventory, bounds=bounds)  # fmt: skip
+        with closing(Monitor(watched)) as monitor:
+            ended = False
+            while not ended:
+                begun_s = time.process_time()
+                report, ended = monitor.step()
+                if report is not None:
+                    yield Step(report, time.process_time() - begun_s, _memory_mb())
+
+
+def _memory_mb() -> float:
+    """What this process holds, proc(5)."""
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+# ---- Hours of a quiet plant ----
+
+
+def render_quiet(steps: Sequence[Step], command: str, devices: int, minutes: float) -> str:
+    """Markdown: a row an hour, with the most memory of it and what was raised."""
+    slots = [one for one in steps if one.report.slots]
+    hour = np.array([one.report.end_s - slots[0].report.end_s for one in slots]) // HOUR_S
+    rows, first = [], 0.0
+    for number in np.unique(hour):
+        mine = [one for one, at in zip(slots, hour, strict=True) if at == number]
+        most = max(one.memory_mb for one in mine)
+        first = first or most
+        raised = [change.alarm.tier for one in mine for change in one.report.changes
+                  if change.act == "raise"]  # fmt: skip
+        rows.append(
+            (f"{number + 1:.0f}", f"{sum(one.report.slots for one in mine)}", f"{most:.0f}",
+             f"{100 * (most / first - 1):+.0f} %", str(raised.count("alarm")),
+             str(raised.count("notification")), f"{sum(one.cpu_s for one in mine):.0f}")
+        )  # fmt: skip
+    heads = (
+        "hour",
+        "slots",
+        "most memory, MB",
+        "against the first",
+        "alarms",
+        "notifications",
+        "CPU, s",
+    )
+    note = (
+        f"Made by `{command}`: {devices} simulated devices to which nothing happens, {minutes:.0f} minutes "
+        "looked back at, replayed as fast as it goes; the aim is memory within 10 % after the first hour, "
+        "and at most 6 alarms an hour for one operator. Hours of a simulated plant end with its recording: "
+        "the last may be short."
+    )
+    return render_table(ReportTable("Hours of a quiet plant", heads, tuple(rows), notes=(note,)))
+
+
+# ---- Hundreds of devices ----
+
+
+def render_many(steps: Sequence[Step], command: str, devices: int, minutes: float) -> str:
+    """Markdown: seconds from a slot's end to its verdicts and its alarms."""
+    slots = [one for one in steps if one.report.slots][_WARM_SLOTS:]
+    windows = [int(one.report.judged.fresh.sum()) for one in slots]
+    values = {
+        "until the verdicts": [one.report.verdict_s for one in slots],
+        "until the alarms": [one.report.alarm_s for one in slots],
+        "CPU of all of it": [one.cpu_s for one in slots],
+    }
+    rows = [
+        (name, *(f"{np.percentile(seconds, share):.2f}" for share in (50, 95, 100)))
+        for name, seconds in values.items()
+    ]
+    note = (
+        f"Made by `{command}`: {devices} simulated devices, {minutes:.0f} minutes looked back at, "
+        f"{len(slots)} slots one by one, {np.median(windows):.0f} windows judged in half of them or more; on "
+        f"{os.cpu_count()} cores with a load of {os.getloadavg()[0]:.1f}, this included; the aim for the "
+        f"verdicts is {AIM_VERDICT_S:.0f} s at p95."
+    )
+    heads = ("seconds", "median", "p95", "most")
+    return render_table(ReportTable("Hundreds of devices", heads, tuple(rows), notes=(note,)))
+
+
+# ---- A flood ----
+
+
+class Flooded:
+    """A recording second by second, with a flood in it, thinned out as an interface does it."""
+
+    lateness_s, back_s, live = 0.25, 30.0, False
+
+    def __init__(self, records: Records, flood: Records) -> None:
+        """Begin with the first packet of ``records``; ``flood`` lies in their time."""
+        self._parts = (records, flood)
+        start_s, end_s = float(records.ts.min()), float(records.ts.max())
+        self._seconds = iter(np.arange(np.floor(start_s), end_s + 1.0))
+        self._given = 0
+        self.thinned_s = 0.0  # of CPU
+        self.left_out = 0
+
+    def read(self, wait_s: float) -> Batch:  # noqa: ARG002 (the source is never waited for)
+        """The packets of the next second."""
+        second = next(self._seconds, None)
+        if second is None:
+            return Batch(position={"packets": self._given}, ended=True)
+        begun_s = time.process_time()
+        some = [
+            one.take(slice(*np.searchsorted(one.ts, (second, second + 1.0)))) for one in self._parts
+        ]
+        kept, left_out = thin_out([one for one in some if len(one.ts)], MOST_PKTS_PER_S)
+        self.thinned_s += time.process_time() - begun_s
+        self.left_out += left_out
+        troubles = (Trouble("flood", "the interface", left_out),) if left_out else ()
+        self._given += sum(len(one.ts) for one in kept)
+        position = {"packets": self._given}
+        if not kept:
+            return Batch(position=position, troubles=troubles)
+        data = b"".join(pack_records(one) for one in kept)
+        ts = np.concatenate([one.ts for one in kept])
+        part = Part("packets", make_head(int(kept[0].link[0])), data)
+        return Batch((part,), ts, position, troubles=troubles)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def make_flood(packets: int, start_s: float, source: str, target: str) -> Records:
+    """SYNs of one address to a port of another, from ever new ports, evenly within ten seconds."""
+    frames = np.zeros((packets, 54), np.uint8)
+    frames[:, 12:16] = 8, 0, 0x45, 0
+    frames[:, 17], frames[:, 22:24] = 40, (64, 6)
+    frames[:, 26:30] = [int(part) for part in source.split(".")]
+    frames[:, 30:34] = [int(part) for part in target.split(".")]
+    ports = 1024 + np.arange(packets) % 60_000
+    frames[:, 34], frames[:, 35] = ports >> 8, ports & 255
+    frames[:, 36:38], frames[:, 46:48] = (1, 246), (0x50, 2)  # to port 502, a SYN
+    size = np.full(packets, 54, np.int32)
+    ts = start_s + np.arange(packets) * (FLOOD_S / packets)
+    number = np.arange(1, packets + 1, dtype=np.int32)
+    return Records(frames.ravel(), ts, np.arange(packets) * 54, size, size,
+                   np.ones(packets, np.int32), number)  # fmt: skip
+
+
+def render_flood(steps: Sequence[Step], source: Flooded, packets: int, command: str) -> str:
+    """Markdown: what was left out, said and raised, and what it took."""
+    raised = [
+        f"{change.alarm.tier}: {change.alarm.content.text}"
+        for one in steps
+        for change in one.report.changes
+        if change.act == "raise"
+    ]
+    work = [one.cpu_s for one in steps if one.report.slots]
+    rows = (
+        ("packets within ten seconds", f"{packets:,}"),
+        ("left out of them", f"{source.left_out:,}"),
+        ("CPU to thin out, s", f"{source.thinned_s:.1f}"),
+        ("CPU of a slot, median and most, s", f"{np.median(work):.1f}, {max(work):.1f}"),
+        ("memory before and at most, MB",
+         f"{steps[0].memory_mb:.0f}, {max(one.memory_mb for one in steps):.0f}"),
+        *((f"raised, {number}", text) for number, text in enumerate(raised, 1)),
+    )  # fmt: skip
+    note = (
+        f"Made by `{command}` amid `{SAMPLE.name}`; at most {MOST_PKTS_PER_S:,} packets a second are "
+        "kept, the busiest pair is thinned out first. The kernel's ring is not part of it."
+    )
+    return render_table(ReportTable("A flood", ("what", "how much"), rows, notes=(note,)))
+
+
+def write_plants(devices: int, hours: float, seed: int, path: Path) -> None:
+    """Write a conn.log of quiet simulated plants that begin at one time, as many as the devices need:
+    one has a network of 254 addresses."""
+    flows = []
+    for number, first in enumerate(range(0, devices, _MOST_DEVICES)):
+        n = min(_MOST_DEVICES, devices - first)
+        table = simulate(seed + number, n, hours, quiet=True, view="logs").capture.flows
+        flows.append(table.assign(ts=table["ts"] - table["ts"].min() + _START_S))
+    with path.open("w", encoding="utf-8") as stream:
+        write_conn_log(pd.concat(flows).sort_values("ts", ignore_index=True), stream)
+
+
+def measure(kind: str, asked: argparse.Namespace, models: Models, home: Path) -> str:
+    """Measure one; its table."""
+    names = ("packets",) if kind == "flood" else ("devices", "hours", "seed")
+    words = " ".join(f"--{name} {getattr(asked, name)}" for name in (*names, "minutes"))
+    command = f"python -m eval.research.endurance {kind} {words}"
+    if kind == "flood":
+        return _measure_flood(asked, models, home, command)
+    write_plants(asked.devices, asked.hours, asked.seed, home / "conn.log")
+    source = open_replay(home / "conn.log", 0.0)
+    one_by_one = kind == "many"
+    bounds = Bounds(asked.minutes * 60, most_slots=1) if one_by_one else Bounds(asked.minutes * 60)
+    steps = list(watch_steps(source, models, home, bounds))
+    render = render_many if one_by_one else render_quiet
+    return render(steps, command, asked.devices, asked.minutes)
+
+
+def _measure_flood(asked: argparse.Namespace, models: Models, home: Path, command: str) -> str:
+    records = read_records(SAMPLE / "capture.pcap")
+    records = records.take(np.argsort(records.ts, kind="stable"))
+    end_s = float(records.ts[0]) + _BEGUN_S + FLOOD_S + _AFTER_S
+    records = records.take(slice(0, int(np.searchsorted(records.ts, end_s))))
+    devices = [one.address for one in load_plant(SAMPLE / "plant.yaml").devices]
+    start_s = float(records.ts[0]) + _BEGUN_S
+    source = Flooded(records, make_flood(asked.packets, start_s, devices[-1], devices[0]))
+    bounds = Bounds(asked.minutes * 60)
+    steps = list(watch_steps(source, models, home, bounds, SAMPLE / "plant.yaml"))
+    return render_flood(steps, source, asked.packets, command)
+
+
+def main() -> None:
+    """Measure and print or write the table."""
+    go_offline()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("kind", choices=("quiet", "many", "flood"))
+    parser.add_argument("--devices", type=int, default=50)
+    parser.add_argument("--hours", type=float, default=24.0)
+    parser.add_argument("--minutes", type=float, default=15.0, help="how far is looked back")
+    parser.add_argument("--packets", type=int, default=1_000_000)
+    parser.add_argument("--seed", type=int, default=14)
+    parser.add_argument("--out", type=Path)
+    asked = parser.parse_args()
+    models = load_models(Settings())
+    with tempfile.TemporaryDirectory() as home:
+        text = measure(asked.kind, asked, models, Path(home))
+    publish(text + "\n", asked.out)
+
+
+if __name__ == "__main__":
+    main()
