@@ -22,9 +22,13 @@ from frames import (
     tcp_packet,
     udp_packet,
 )
+from tables import capture as table_capture
+from tables import flow, unanswered
 
 from assistant.detection.rules import SUGGESTIVE, apply_rules
+from assistant.detection.rules.outages import find_failing_services
 from assistant.detection.rules.outside import find_nameless_calls
+from assistant.detection.rules.refusals import find_refusals
 from assistant.diagnosis.playbook import read_causes
 from assistant.facts.attribution import attribute
 from assistant.facts.devices import end_facts, writer_facts
@@ -728,3 +732,77 @@ def test_who_ends_a_session_and_asks_early_whether_that_arrived_loses_nothing(
     if lossy:
         condition = found[0].fact.proof.filter
         assert len(tshark.fields(tmp_path / "capture.pcap", condition, "frame.number")) == 40
+
+
+# ---- What fails from one moment on ----
+
+REFUSED = {
+    "conn_state": "REJ", "history": "Sr", "duration": 0.0, "orig_pkts": 1.0, "resp_pkts": 1.0,
+    "orig_bytes": 0.0, "resp_bytes": 0.0,
+}  # fmt: skip
+SECOND = "192.168.1.30"
+
+
+def _waits(ts: float) -> dict:
+    """A SYN whose answer is on the way."""
+    return unanswered(ts, CLIENT, SERVER, 502, duration=0.0, orig_pkts=1.0, orig_ip_bytes=60.0)
+
+
+def _unanswered_tries(*times: float) -> list[dict]:
+    return [unanswered(ts, CLIENT, SERVER, 502, id__orig_p=60_000 + int(ts)) for ts in times]
+
+
+def _tries(*times: float, by: tuple[str, ...] = (CLIENT, SECOND), **more: object) -> list[dict]:
+    """Calls of port 502 by turns."""
+    clients = (by[n % len(by)] for n in range(len(times)))
+    ports = range(50_000, 50_000 + len(times))
+    return [
+        flow(ts, who, SERVER, 502, **{"id__orig_p": port, **more})
+        for ts, who, port in zip(times, clients, ports, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("failing", "found"),
+    [
+        (_tries(50, 52, 53, 54, 56, **REFUSED), True),
+        (_tries(50, 52, 53, 56, **REFUSED), False),  # four
+        (_tries(50, 51, 52, 53, 54, **REFUSED), False),  # in four seconds: a restart
+        (_tries(50, 52, 53, 54, 56, by=(CLIENT,), **REFUSED), False),
+        ([*_tries(50, 52, 53, 54, 56, **REFUSED), *_tries(57)], False),  # it is back
+        ([*_tries(50, 52, 53, 54, 56, **REFUSED), _waits(57)], True),
+        ([*_tries(50, 52, 53, **REFUSED), *_unanswered_tries(54, 56)], False),
+    ],
+    ids=["five", "four", "short", "one client", "back", "newest waits", "some are silent"],
+)
+def test_a_server_that_refuses_all_of_several_clients_is_down(failing, found):
+    made = table_capture(*_tries(1, 2, 11, 12, 21, 22), *failing)
+    hits = find_failing_services(TrafficView(made, make_samples(made)))
+    assert [(hit.device, hit.label) for hit in hits] == [(SERVER, "service_down")] * found
+
+
+@pytest.mark.parametrize(
+    ("answers", "found"),
+    [
+        ("......xxxxxx", True),  # six seconds of what was answered before
+        ("...xxxxxx", False),  # three answers are no custom
+        ("......xxxx", False),
+        ("......xxxxxx.", False),  # answered again
+        ("xxxxxx", False),  # never answered: who looks around is refused a few things at once
+    ],
+)
+def test_requests_that_were_answered_and_are_refused_need_no_twenty_seconds(
+    tmp_path, answers, found
+):
+    frames = [client(0.0, "S", 0, dport=502), server(0.1, "SA", 0, port=502)]
+    asks, says = 1, 1
+    for second, answer in enumerate(answers, 1):
+        asked = bytes([0, second, 0, 0, 0, 6, 1, 3, 0, 7, 0, 1])
+        told = bytes([0, second, 0, 0, 0, 3, 1, 0x83, 2])
+        if answer == ".":
+            told = bytes([0, second, 0, 0, 0, 5, 1, 3, 2, 0, 9])
+        frames.append(client(second, "PA", asks, asked, dport=502))
+        frames.append(server(second + 0.1, "PA", says, told, port=502))
+        asks, says = asks + len(asked), says + len(told)
+    kinds = [kind_of(hit.fact) for hit in find_refusals(_view(tmp_path, frames))]
+    assert kinds == ["refused"] * found

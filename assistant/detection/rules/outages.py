@@ -29,6 +29,9 @@ _MIN_FAILING_S = 60.0
 # lets in.
 _MIN_CLIENTS = 2
 _MIN_SURE_S = 25.0  # where several fail
+# Where each of several is refused: a machine that says so itself, whoever asks, up to now. A program
+# that is started anew is back sooner.
+_MIN_REFUSED_S = 5.0
 
 # ---- Devices that come and go ----
 _MIN_ABSENCES = 3
@@ -212,7 +215,11 @@ def _outages(rows: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, bool]]:
     failing = rows[~rows["answered"]]
     for count, part in failing.groupby(answers[failing.index]):
         over = bool(count < answers.max())
-        least_s = _MIN_SURE_S if part["src"].nunique() >= _MIN_CLIENTS else _MIN_FAILING_S
+        least_s = _MIN_FAILING_S
+        if part["src"].nunique() >= _MIN_CLIENTS:
+            # The newest may still wait for its answer.
+            refused = part["refused"] | (part["since_s"] == part["since_s"].max())
+            least_s = _MIN_REFUSED_S if refused.all() and not over else _MIN_SURE_S
         lasts = part["since_s"].max() - part["since_s"].min() >= least_s
         many = part["attempt"].nunique() >= _MIN_FAILURES
         if (count > 0 or not over) and many and lasts:
