@@ -154,7 +154,7 @@ FIELD = {
         ("is it over?", "No: at router-a (192.168.7.1) it began at 2026-11-21 13:42:31 UTC and still goes on"),
         ("is it getting worse?", "No: it stays about the same: 149 failures at router-a"),
         ("is it getting better?", "No: it stays about the same: 149 failures at router-a"),
-        ("can I ignore it?", "No, confirmed: 299 of 400 answers"),
+        ("can I ignore it?", "No, confirmed: the resolver router-a"),
         ("which devices could not resolve names?", "1 device had names that failed: sensor-a"),
         ("how bad is it?", "1 incident; the worst is at router-a"),
     ],

@@ -44,8 +44,17 @@ def answer_health(asked: Asked, headline: Fact) -> Answer:
 def answer_why(asked: Asked, headline: Fact) -> Answer | None:
     """A device that is asked about and is well: what was measured of its answers and losses; None
     where the diagnosis itself answers."""
-    if asked.incident is None and (failed := _explain_failures(asked)):
+    # "why does ws-1 lose its session with plc-3?": an incident that has nothing to do with one of both
+    # does not explain it.
+    apart = asked.incident is None or (
+        bool(asked.second) and not all(map(asked.incident.touches, (asked.device, asked.second)))
+    )
+    if apart and (failed := _explain_failures(asked)):
         return failed
+    if apart and asked.incident is not None and len(asked.sessions):
+        line = say("nothing_between", names=asked.view.names_of((asked.device, asked.second)))
+        facts = (*describe_endings(asked.sessions, asked.view), headline)
+        return Answer(line, facts, standing="inconclusive")
     if asked.found.standing != "normal" or not asked.found.mention.devices or asked.incident:
         return None
     counted = answer_answers(asked, headline)

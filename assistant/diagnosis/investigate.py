@@ -79,11 +79,15 @@ class Investigation:
     def unshown(self) -> tuple[Fact, ...]:
         """What a text may take numbers from beside ``facts``."""
         condition = (self.condition.headline, *self.condition.facts) if self.condition else ()
-        if self.condition:  # whom to look at may be named in no fact
-            steps: dict[str, Value] = {f"c{n}": one for n, one in enumerate(self.condition.checks)}
-            condition = (*condition, Fact("steps", "", steps))
-        missing: dict[str, Value] = {f"n{n}": one for n, one in enumerate(self.mention.missing)}
-        apart = (*self.apart.excluded, *self.apart.open, Fact("missing", "", missing))
+        # Whom to look at, and what is not here, may be named in no fact.
+        checks = self.condition.checks if self.condition else ()
+        named = [*checks, *self.mention.missing]
+        words: dict[str, Value] = {f"w{n}": one for n, one in enumerate(named)}
+        apart = (
+            *self.apart.excluded,
+            *self.apart.open,
+            *([Fact("words", "", words)] if words else []),
+        )
         return (*self.context, *apart, *condition, *self.quotes)
 
 
