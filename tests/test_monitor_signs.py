@@ -76,11 +76,22 @@ def test_one_that_nobody_refuses_fails_after_some_seconds_only():
     assert fails == [0, 1]
 
 
-def steady(until_s: float, device: str = DEVICE) -> list[dict]:
-    """Ten packets in each slot."""
+def steady(
+    until_s: float, device: str = DEVICE, at_s: float = 0.2, lasts_s: float = 9.6
+) -> list[dict]:
+    """Ten packets in each slot, spread over so much of it from a second on."""
     slots = range(int(until_s // 10))
     return [
-        flow(10 * n + 1.0, device, OTHER, 8000, orig_pkts=10.0, id__orig_p=42000 + n) for n in slots
+        flow(
+            10 * n + at_s,
+            device,
+            OTHER,
+            8000,
+            orig_pkts=10.0,
+            duration=lasts_s,
+            id__orig_p=42000 + n,
+        )
+        for n in slots
     ]
 
 
@@ -97,6 +108,11 @@ def test_a_device_that_never_paused_falls_silent(until_s, now_s, wanted):
     view = view_of(*steady(until_s), *polls(now_s, HMI, OTHER))
     signs = [one for one in find_signs(view, now_s) if kind_of(one.fact) == "quiet"]
     assert [one.device for one in signs] == [DEVICE] * wanted
+
+
+def test_who_speaks_for_a_moment_of_each_slot_is_quiet_in_between():
+    view = view_of(*steady(200, at_s=7.0, lasts_s=0.5), *polls(205, HMI, OTHER))
+    assert "quiet" not in [kind_of(one.fact) for one in find_signs(view, 205.0)]
 
 
 def test_many_that_fall_silent_at_once_are_one_sign():

@@ -26,6 +26,7 @@ _RECENT_SLOTS = 2  # the open slot and the one before
 _LEAST_PAST_S = 60.0  # nothing is a first sign before that
 _FAILED, _FAILED_S = 2, 3.0  # attempts; and seconds where nothing refused them
 _PAST_SLOTS, _MOST_PAST_SLOTS = 12, 60
+_OVERDUE = 1.5  # times its longest pause
 _STEADY_PKTS = 5.0  # that are missing, of a device that never sent fewer in a slot
 _REFUSED, _WORKED = 3, 5  # requests in a row, after so many that were answered
 _RESENT, _RESENT_SHARE, _RESENT_TIMES = 4, 0.03, 10.0
@@ -184,6 +185,9 @@ def _find_quiet_devices(seen: _Seen) -> Iterator[Sign]:
     quiet = table.index[(table.iloc[:, -1] == 0) & (least * share >= _STEADY_PKTS)]
     if not len(quiet):
         return
+    quiet = [one for one in quiet if _is_overdue(seen, str(one))]
+    if not quiet:
+        return
     names = least[quiet].sort_values(ascending=False, kind="stable")
     device = str(names.index[0])
     sign = seen.sign(
@@ -191,6 +195,17 @@ def _find_quiet_devices(seen: _Seen) -> Iterator[Sign]:
         device=view.names_of(map(str, names.index)), least=int(names.iloc[-1]), sample_s=SAMPLE_S,
     )  # fmt: skip
     yield replace(sign, related=tuple(map(str, names.index[1:])))
+
+
+def _is_overdue(seen: _Seen, device: str) -> bool:
+    """Whether a device has been silent for longer than between two slots ever before: who speaks
+    every ten seconds is quiet for the first half of each slot."""
+    rows = seen.view.flows_of(device)
+    rows = rows[rows["sent_pkts"] > 0]
+    slots = rows.groupby("slot").agg(since_s=("since_s", "min"), until_s=("until_s", "max"))
+    pauses = slots["since_s"].to_numpy()[1:] - slots["until_s"].to_numpy()[:-1]
+    longest_s = float(pauses.max(initial=0.0))
+    return seen.now_s - float(slots["until_s"].iloc[-1]) > _OVERDUE * longest_s
 
 
 def _find_refusals(seen: _Seen) -> Iterator[Sign]:

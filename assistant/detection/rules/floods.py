@@ -20,10 +20,11 @@ _MIN_FLOOD_S, _MIN_BEFORE_S = 4, 30.0
 _GAP_S = 10.0  # a pause that long ends a flood
 
 _SENTENCES = {
-    "one_way": "{source} sent {target} at least {pkts:packet} between {first_time_s} and {last_time_s}, up to "
-    "{peak_pkts} in {sample_s}, and nothing came back.",
-    "one_way, refused": "{source} sent {target} at least {pkts:packet} between {first_time_s} and {last_time_s}, up to "
-    "{peak_pkts} in {sample_s}; {refused_share} of its connections were refused, and none was accepted.",
+    "one_way": "{source} sent {target} at least {pkts:packet} in {n:connection} between {first_time_s} and "
+    "{last_time_s}, up to {peak_pkts} in {sample_s}, and nothing came back.",
+    "one_way, refused": "{source} sent {target} at least {pkts:packet} in {n:connection} between {first_time_s} and "
+    "{last_time_s}, up to {peak_pkts} in {sample_s}; {refused_share} of its connections were refused, and none was "
+    "accepted.",
     "messages": "{client} floods {server} with {protocol} messages: {messages:message} from {start_time_s} to "
     "{end_time_s}, up to {peak:message} in one second; before that {usual_per_s} a second.",
 }
@@ -51,6 +52,7 @@ def find_one_way_floods(view: TrafficView) -> list[RuleHit]:
             "source": view.name_of(source),
             "target": view.port_at(target, int(port)),
             "pkts": int(same["src_pkts"].clip(lower=1).sum()),
+            "n": same["flow"].nunique(),
             "peak_pkts": int(peak["src_pkts"].max()),
             "sample_s": SAMPLE_S,
             "refused_share": float(same.groupby("attempt")["refused"].any().mean()),
