@@ -198,14 +198,16 @@ def _find_quiet_devices(seen: _Seen) -> Iterator[Sign]:
 
 
 def _is_overdue(seen: _Seen, device: str) -> bool:
-    """Whether a device has been silent for longer than between two slots ever before: who speaks
-    every ten seconds is quiet for the first half of each slot."""
+    """Whether a device has been silent for a slot's length, and for longer than between two slots
+    ever before: who speaks every ten seconds, or asks one after the other, is quiet for half a slot.
+    """
     rows = seen.view.flows_of(device)
     rows = rows[rows["sent_pkts"] > 0]
     slots = rows.groupby("slot").agg(since_s=("since_s", "min"), until_s=("until_s", "max"))
     pauses = slots["since_s"].to_numpy()[1:] - slots["until_s"].to_numpy()[:-1]
     longest_s = float(pauses.max(initial=0.0))
-    return seen.now_s - float(slots["until_s"].iloc[-1]) > _OVERDUE * longest_s
+    silent_s = seen.now_s - float(slots["until_s"].iloc[-1])
+    return silent_s > max(SAMPLE_S, _OVERDUE * longest_s)
 
 
 def _find_refusals(seen: _Seen) -> Iterator[Sign]:
