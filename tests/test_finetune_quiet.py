@@ -99,7 +99,7 @@ def verdicts_of(path, plant):
 
 
 def test_the_time_around_an_incident_does_not_set_what_is_normal(tmp_path):
-    write_simulation(simulate(6, devices=8, hours=0.5, scenarios=["recon"]), tmp_path / "plant")
+    write_simulation(simulate(11, devices=8, hours=0.5, scenarios=["recon"]), tmp_path / "plant")
     plant = load_plant(tmp_path / "plant" / "plant.yaml")
     made = refresh_from_quiet(tmp_path / "plant", "line", tmp_path, plant, 0.05)
     assert any("recon" in why for why in made.left_out.values())
