@@ -171,7 +171,8 @@ def _count_requests(evidence: pd.DataFrame, view: TrafficView, device: str) -> p
     asked = view.exchanges
     asked = asked[(asked["client"] == device) | (asked["server"] == device)]
     if len(asked):
-        other = asked["server"].where(asked["client"] == device, asked["client"]).astype("str")
+        client, server = asked["client"].astype("str"), asked["server"].astype("str")
+        other = server.where(client == device, client)
         here = np.isin(np.floor(asked["ts"] / SAMPLE_S), slots)
         what = [other.rename("other"), asked["protocol"], asked["function"], asked["unit"]]
         each = pd.Series(here, asked.index).groupby([*what, asked["target"]], observed=True).all()

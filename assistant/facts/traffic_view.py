@@ -14,9 +14,10 @@ from traffic.plant import Plant, is_group, is_link_local
 
 FEW_ENDPOINTS = 8  # fewer hosts and ports than this are no scan of them
 _EXPLORED = 20  # endpoints
-# Connections to one port in a sample. Libraries that were refused wait a tenth of a second at least
-# before they try again; nobody who needs a service tries twice as often.
-_FLOODED = 200
+# Of one address to one port in a sample, nothing coming back: a flood. A stream may go one way over UDP
+# (video, syslog), never so fast. Fewer are those of a client, however often it tries: what no rule
+# calls a flood must not vanish from the others.
+FLOOD_PKTS = {"tcp": 1_000, "udp": 20_000}
 _ROUTES = re.compile("router|gateway|firewall")
 
 
@@ -116,10 +117,11 @@ class TrafficView:
         """Who floods which port of whom: ``src dst port``."""
         rows = self.flow_slots
         rows = rows[rows["proto"].isin(["tcp", "udp"]) & ~rows["answered"]]
-        each = rows.groupby(["src", "dst", "port", "slot"])
+        each = rows.groupby(["src", "dst", "port", "proto", "slot"])
         # Tools that keep one port send many SYNs from it.
         opened = np.maximum(each["attempt"].nunique(), each["syns"].sum())
-        return opened.index[opened >= _FLOODED].droplevel("slot").unique()
+        least = opened.index.get_level_values("proto").map(FLOOD_PKTS).to_numpy(float)
+        return opened.index[opened >= least].droplevel(["proto", "slot"]).unique()
 
     @cached_property
     def heard(self) -> frozenset[str]:

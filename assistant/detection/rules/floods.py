@@ -5,13 +5,9 @@ import numpy as np
 from assistant.detection.rules.conversation import describe_ends, prove
 from assistant.detection.rules.rule import RuleHit, beside, slots_at, slots_of
 from assistant.facts.fact import Value, make_fact
-from assistant.facts.traffic_view import TrafficView
+from assistant.facts.traffic_view import FLOOD_PKTS, TrafficView
 from traffic.capture import SAMPLE_S
 from traffic.plant import GROUP_MAC, is_group
-
-# In one sample to one port, nothing coming back: a stream may go one way over UDP (video, syslog),
-# never so fast.
-_FLOOD_PKTS = {"tcp": 1_000, "udp": 20_000}
 
 # Messages of one sender in a second, for so many seconds, against what it sent before. A sensor
 # that sends fast from first to last is none; neither is a short burst of what it had kept.
@@ -34,12 +30,12 @@ def find_one_way_floods(view: TrafficView) -> list[RuleHit]:
     """Floods of one port by one address, to which nothing came back, or only refusals."""
     ends = ["src", "dst", "port", "proto"]
     rows = view.flow_slots
-    rows = rows[~rows["answered"] & rows["proto"].isin(list(_FLOOD_PKTS))]
+    rows = rows[~rows["answered"] & rows["proto"].isin(list(FLOOD_PKTS))]
     busy = rows["src_pkts"].clip(lower=1).groupby(rows["slot"]).sum()
-    rows = rows[rows["slot"].isin(busy.index[busy >= min(_FLOOD_PKTS.values())])]
+    rows = rows[rows["slot"].isin(busy.index[busy >= min(FLOOD_PKTS.values())])]
     by_end = [rows[name] for name in (*ends, "slot")]
     pkts = rows["src_pkts"].clip(lower=1).groupby(by_end).sum().reset_index()
-    peaks = pkts[pkts["src_pkts"] >= pkts["proto"].map(_FLOOD_PKTS).astype(float)]
+    peaks = pkts[pkts["src_pkts"] >= pkts["proto"].map(FLOOD_PKTS).astype(float)]
     found = []
     for (src, dst, port, _), peak in peaks.groupby(ends):
         source, target = str(src), str(dst)
