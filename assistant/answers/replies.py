@@ -119,7 +119,7 @@ def answer_answers(asked: Asked, headline: Fact) -> Answer:
     if asked.query.protocol == "ntp":
         return _answer_clocks(asked)
     if not asked.device and asked.query.relation == "outside":
-        return _all_reach_outside(asked)
+        return _reaches_outside(asked)
     if not asked.device:
         return _all_requests(asked)
     view, found = asked.view, asked.found
@@ -149,21 +149,25 @@ def answer_answers(asked: Asked, headline: Fact) -> Answer:
     return _count_answers(asked, name, rows)
 
 
-def _reaches_outside(asked: Asked, device: str) -> Answer:
-    """Whether what a device opens to outside addresses is answered, and by which it is not."""
+def _reaches_outside(asked: Asked, device: str = "") -> Answer:
+    """Whether what a device, or the plant, opens to outside addresses is answered, and by which it is
+    not."""
     view = asked.view
-    rows = view.flows_of(device)
-    rows = rows[rows["out"] & ~rows["other"].isin(view.own | view.local)]
-    rows = rows[~rows["other"].map(is_group).astype(bool)]
-    name = view.name_of(device)
+    rows = view.flow_slots
+    rows = rows[rows["src"].isin([device] if device else list(view.local))]
+    rows = rows[~rows["dst"].isin(view.own | view.local)]
+    rows = rows[~rows["dst"].map(is_group).astype(bool)]
+    name = view.name_of(device) if device else asked.name
     if rows.empty:
         return Answer(say("outside_unasked", "unclear", name=name), asked.sensor)
-    got = rows.groupby("other")["answered"].any()
+    got = rows.groupby("dst")["answered"].any()
     vain = [str(one) for one in got.index[~got]]
-    facts = asked.incident.facts if asked.incident else ()
+    talks = asked.talks[asked.talks["dst"].isin(vain or list(got.index))]
+    known = asked.incident.facts if device and asked.incident else ()
+    facts = (*known, *describe_talks(talks, view, 5), *asked.sensor)
     if not got.any():
         line = say("outside_never", asked.is_well(False), name=name, names=view.names_of(vain))
-        return Answer(line, (*facts, *asked.sensor))
+        return Answer(line, facts)
     values: dict[str, Value] = {
         "name": name,
         "n": int(got.sum()),
@@ -172,35 +176,7 @@ def _reaches_outside(asked: Asked, device: str) -> Answer:
         "vain": len(vain),
     }
     kind = "outside_partly" if vain else "outside_reached"
-    return Answer(say(kind, "" if vain else asked.is_well(True), **values), (*facts, *asked.sensor))
-
-
-def _all_reach_outside(asked: Asked) -> Answer:
-    """Whether what the plant opens to outside addresses is answered, and by which it is not."""
-    view = asked.view
-    rows = asked.talks
-    rows = rows[rows["src"].isin(view.local) & ~rows["dst"].isin(view.own | view.local)]
-    rows = rows[~rows["dst"].map(is_group).astype(bool)]
-    if rows.empty:
-        return Answer(say("outside_unasked", "unclear", name=asked.name), asked.sensor)
-    got = (rows["dst_pkts"] > 0).groupby(rows["dst"]).any()
-    vain = [str(one) for one in got.index[~got]]
-    facts = tuple(describe_talks(rows[rows["dst"].isin(vain)] if vain else rows, view, 5))
-    if not got.any():
-        line = say(
-            "outside_never", asked.is_well(False), name=asked.name, names=view.names_of(vain)
-        )
-        return Answer(line, (*facts, *asked.sensor))
-    values: dict[str, Value] = {
-        "name": asked.name,
-        "n": int(got.sum()),
-        "last_time_s": float(rows.loc[rows["dst_pkts"] > 0, "until_s"].max()),
-        "names": view.names_of(vain or map(str, got.index)),
-        "vain": len(vain),
-    }
-    kind = "outside_partly" if vain else "outside_reached"
-    line = say(kind, "" if vain else asked.is_well(True), **values)
-    return Answer(line, (*facts, *asked.sensor))
+    return Answer(say(kind, "" if vain else asked.is_well(True), **values), facts)
 
 
 def _fails_to_answer(
