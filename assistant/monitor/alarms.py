@@ -21,7 +21,7 @@ from assistant.audit import append_audit
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.playbook import read_causes, read_playbook
 from assistant.diagnosis.standing import judge
-from assistant.facts.fact import kind_of
+from assistant.facts.fact import Fact, kind_of
 from assistant.history import History, IncidentRecord
 from assistant.monitor.alarm_list import RANK, Alarm, AlarmContent, Tier, list_alarms
 from assistant.monitor.matching import Seen, match, match_signs
@@ -291,19 +291,8 @@ def _see(
     checks = known.checks if known else checks
     sure = judge(incident, verdicts, incident.facts) != "inconclusive"
     does = f"{plant.name_of(incident.device)} {words.does(incident.role)}."
-    content = AlarmContent(
-        text=incident.facts[0].text if incident.facts else words.gloss,
-        cause=known.meaning if known and not sure else does,
-        consequence=words.consequence,
-        response=checks[0] if checks else "",
-        respond_min=words.respond_min,
-        contact=_find_contact([incident.device, *incident.related, *incident.peers], plant),
-        role=incident.role,
-        peers=incident.peers,
-        related=incident.related,
-        facts=tuple(fact.text for fact in incident.facts),
-        start_s=incident.start_s,
-    )
+    content = _make_content(incident, plant, checks, incident.facts)
+    content = replace(content, cause=known.meaning if known and not sure else does)
     # What may be an attack is told, however little facts say of it.
     told = incident.severity != "low" or bool(incident.label in ATTACKS and incident.facts)
     tier: Tier = "alarm" if sure else "notification" if told else "log"
@@ -314,24 +303,31 @@ def _see(
     )  # fmt: skip
 
 
-def _see_sign(sign: Sign, plant: Plant) -> Seen:
-    words = read_playbook(sign.label)
-    checks = words.target_checks if sign.role == "target" else words.checks
-    content = AlarmContent(
-        text=sign.fact.text,
-        cause=f"Perhaps {plant.name_of(sign.device)} {words.does(sign.role)}: too little was seen for an "
-        "alarm.",
+def _make_content(
+    one: Incident | Sign, plant: Plant, checks: Sequence[str], facts: Sequence[Fact]
+) -> AlarmContent:
+    """What an alarm, or a sign of one, says; but for its cause."""
+    words = read_playbook(one.label)
+    return AlarmContent(
+        text=facts[0].text if facts else words.gloss,
+        cause="",
         consequence=words.consequence,
         response=checks[0] if checks else "",
         respond_min=words.respond_min,
-        contact=_find_contact([sign.device, *sign.related, *sign.peers], plant),
-        role=sign.role,
-        peers=sign.peers,
-        related=sign.related,
-        facts=(sign.fact.text,),
-        start_s=sign.start_s,
-        sign=True,
+        contact=_find_contact([one.device, *one.related, *one.peers], plant),
+        role=one.role,
+        peers=one.peers,
+        related=one.related,
+        facts=tuple(fact.text for fact in facts),
+        start_s=one.start_s,
     )
+
+
+def _see_sign(sign: Sign, plant: Plant) -> Seen:
+    words = read_playbook(sign.label)
+    checks = words.target_checks if sign.role == "target" else words.checks
+    does = f"Perhaps {plant.name_of(sign.device)} {words.does(sign.role)}: too little was seen for an alarm."
+    content = replace(_make_content(sign, plant, checks, (sign.fact,)), cause=does, sign=True)
     mark = f"{sign.device} {sign.label} {sign.start_s:.0f} {' '.join(sorted(sign.peers))}"
     mark = hashlib.sha256(f"sign {mark}".encode()).hexdigest()[:8]
     priority = "medium" if sign.label in ATTACKS else "low"
