@@ -12,29 +12,25 @@ whatever else runs there. The page shows what is raised at its next look, a seco
 import argparse
 import sys
 import tempfile
-import time
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from assistant.app.page import REFRESH_S
-from assistant.history import History
 from assistant.monitor.alarm_list import Alarm
 from assistant.monitor.replay import Clock, PacketReplay
 from assistant.monitor.sensor import SENSOR
-from assistant.monitor.watch import Monitor
-from assistant.monitor.watched import Bounds, Watched
+from assistant.monitor.watched import Bounds
 from assistant.offline import go_offline
 from assistant.session import Models, load_models
 from assistant.settings import Settings
 from eval.report.tables import ReportTable, render_table
 from eval.research.command import publish
+from eval.research.endurance import Step, watch_steps
 from traffic.datasets.truth import Interval, read_truth
 from traffic.labels import NORMAL, UNKNOWN
-from traffic.plant import load_plant
 from traffic.reader import find_pcaps
 
 AIM_S = 12.0
@@ -151,28 +147,19 @@ def watch_run(run: Path, models: Models, minutes: float, home: Path) -> Watch:
     troubles = _read_troubles(truth) if truth.is_file() else []
     source, false = PacketReplay(find_pcaps(run), 1.0, clock=Recorded()), list[tuple[str, str]]()
     first_s, last_s = np.inf, -np.inf
-    with closing(History(home / "history.sqlite")) as history:
-        bounds = Bounds(horizon_s=minutes * 60, most_slots=1)
-        plant = load_plant(inventory) if inventory.is_file() else None
-        watched = Watched(source, models.llm, models.card, history, home / "monitor", run.name,
-                          plant, bounds=bounds)  # fmt: skip
-        with closing(Monitor(watched)) as monitor:
-            ended = False
-            while not ended:
-                begun_s = time.process_time()
-                report, ended = monitor.step()
-                work_s = time.process_time() - begun_s
-                if report is None:
-                    continue
-                first_s, last_s = min(first_s, report.end_s), report.end_s
-                for change in report.changes:
-                    alarm = change.alarm
-                    if change.act not in ("raise", "change") or alarm.tier == "log":
-                        continue
-                    if _is_false(alarm, report.end_s, troubles):
-                        false.append((alarm.tier, alarm.label))
-                    stage = Stage(_how(monitor, alarm), alarm.label, 0.0, work_s)
-                    _tell(told, alarm, stage, report.end_s, source.lateness_s)
+    bounds = Bounds(horizon_s=minutes * 60, most_slots=1)
+    plant = inventory if inventory.is_file() else None
+    for step in watch_steps(source, models, home, bounds, plant, run.name):
+        end_s = step.report.end_s
+        first_s, last_s = min(first_s, end_s), end_s
+        for change in step.report.changes:
+            alarm = change.alarm
+            if change.act not in ("raise", "change") or alarm.tier == "log":
+                continue
+            if _is_false(alarm, end_s, troubles):
+                false.append((alarm.tier, alarm.label))
+            stage = Stage(_how(step, alarm), alarm.label, 0.0, step.cpu_s)
+            _tell(told, alarm, stage, end_s, source.lateness_s)
     return Watch(list(told.values()), false, last_s - first_s)
 
 
@@ -206,9 +193,8 @@ def _is_false(alarm: Alarm, now_s: float, troubles: Sequence[Interval]) -> bool:
     )
 
 
-def _how(monitor: Monitor, alarm: Alarm) -> str:
-    incidents = monitor.analysis.incidents if monitor.analysis else ()
-    windows = [one.windows for one in incidents if one.id == alarm.incident]
+def _how(step: Step, alarm: Alarm) -> str:
+    windows = [one.windows for one in step.incidents if one.id == alarm.incident]
     return "model" if any(windows) else "rule"
 
 

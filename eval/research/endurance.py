@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from assistant.detection.incidents import Incident
 from assistant.history import History
 from assistant.monitor.flood import thin_out
 from assistant.monitor.interface import MOST_PKTS_PER_S
@@ -56,16 +57,23 @@ class Step:
 
     Attributes:
         report: what it gave.
+        incidents: that stood then.
         cpu_s, memory_mb: what it took, and what the process holds after it.
     """
 
     report: SlotReport
+    incidents: tuple[Incident, ...]
     cpu_s: float
     memory_mb: float
 
 
 def watch_steps(
-    source: Source, models: Models, home: Path, bounds: Bounds, plant: Path | None = None
+    source: Source,
+    models: Models,
+    home: Path,
+    bounds: Bounds,
+    plant: Path | None = None,
+    name: str = "endurance",
 ) -> Iterator[Step]:
     """Watch a source to its end, step by step.
 
@@ -75,18 +83,21 @@ def watch_steps(
         home: folder of the state.
         bounds: of what is looked back at.
         plant: its plant.yaml.
+        name: of the run.
     """
     with closing(History(home / "history.sqlite")) as history:
         inventory = load_plant(plant) if plant else None
-        watched = Watched(source, models.llm, models.card, history, home / "monitor", "endurance",
+        watched = Watched(source, models.llm, models.card, history, home / "monitor", name,
                           inventory, bounds=bounds)  # fmt: skip
         with closing(Monitor(watched)) as monitor:
             ended = False
             while not ended:
                 begun_s = time.process_time()
                 report, ended = monitor.step()
+                work_s = time.process_time() - begun_s
+                known = monitor.analysis.incidents if monitor.analysis else ()
                 if report is not None:
-                    yield Step(report, time.process_time() - begun_s, _memory_mb())
+                    yield Step(report, known, work_s, _memory_mb())
 
 
 def _memory_mb() -> float:
