@@ -23,9 +23,9 @@ from typing import Any
 import httpx
 import numpy as np
 
+from eval.research.command import SAMPLE
 from eval.research.served import serving
 
-SAMPLE = Path(__file__).parents[2] / "assistant" / "samples" / "filling-line"
 QUESTIONS = (
     "why does plc-4 not answer?", "what is wrong?", "is hmi-1 ok?", "what should I check first?",
     "since when is plc-4 silent?", "who talks to plc-4?", "is it an attack?", "has it happened before?",

@@ -11,6 +11,9 @@ from assistant.cli.main import main as run_command
 from traffic.errors import UserError
 from traffic.files import write_text
 
+# The recording that a measure is made over where none is named.
+SAMPLE = Path(__file__).parents[2] / "assistant" / "samples" / "filling-line"
+
 
 def run(words: Sequence[str], name: str = "") -> str:
     """Run a command of ``faultwise`` and return what it says.

@@ -37,8 +37,7 @@ from assistant.offline import go_offline
 from assistant.session import Models, load_models
 from assistant.settings import Settings
 from eval.report.tables import ReportTable, render_table
-from eval.research.command import publish
-from eval.research.kill_watch import SAMPLE
+from eval.research.command import SAMPLE, publish
 from traffic.pcap.records import Records, read_records
 from traffic.plant import load_plant
 from traffic.simulation.simulate import simulate

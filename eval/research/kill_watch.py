@@ -27,10 +27,10 @@ from assistant.audit import check_audit
 from assistant.cli.main import main as run_command
 from assistant.history import History, IncidentRecord
 from assistant.offline import go_offline
+from eval.research.command import SAMPLE
 from traffic.errors import UserError
 from traffic.files import write_text
 
-SAMPLE = Path(__file__).parents[2] / "assistant" / "samples" / "filling-line"
 _INCIDENT = "service_down-shift"  # what the operator works on: no monitor touches it
 _LONGEST_S = 3.0  # a process lives after it began to keep something
 # Processes of a server that computes nothing itself: a copy of this one would wait for its threads.

@@ -24,11 +24,10 @@ from assistant.audit import check_audit
 from assistant.monitor.replay import open_replay
 from eval.report.tables import ReportTable, render_table
 from eval.research.alarm_delay import AIM_S, read_events
-from eval.research.command import publish
+from eval.research.command import SAMPLE, publish
 from eval.research.served import serving
 from traffic.errors import UserError
 
-SAMPLE = Path(__file__).parents[2] / "assistant" / "samples" / "filling-line"
 SIZES = ((1366, 768), (390, 844))
 _ANSWERS = "document.querySelectorAll('#thread .bot:not(.waiting)').length"
 _ALARM = "· alarm ·"  # the tier as a row of the list says it
