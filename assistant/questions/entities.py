@@ -296,37 +296,43 @@ def _nearly_in(name: str, words: list[str]) -> bool:
     return False
 
 
+def _made_up(text: str) -> dict[str, set[str]]:
+    """Names of a text such as "plc-9" or "camera 2", each with the kinds of device that it may mean."""
+    found = {}
+    for word, hyphen, number in _MADE_UP_NAME.findall(text.lower()):
+        kinds = _kinds(word) - _PLACES
+        if kinds or word == "device" or (hyphen and not is_ordinary(word)):
+            found[f"{word}-{number}"] = kinds
+    return found
+
+
 def _find_missing(text: str, analysis: Analysis) -> list[str]:
-    """Names such as "plc-9" that no device bears."""
+    """Names that no device bears, of a text that names another one."""
     names = {_plain(one) for one in list_names(analysis)}
-    given = [
-        f"{word}{hyphen}{number}"
-        for word, hyphen, number in _MADE_UP_NAME.findall(text.lower())
-        if hyphen and (_kinds(word) - _PLACES)
+    return [
+        name
+        for name, kinds in _made_up(text).items()
+        if kinds
+        and re.search(rf"\b{name}\b", text.lower())
+        and not any(_plain(name) in one for one in names)
     ]
-    return [one for one in given if not any(_plain(one) in name for name in names)]
 
 
 def _by_kind(text: str, analysis: Analysis) -> Mention:
     kinds = _kinds(text)
     described = _inventory(analysis) or _known(analysis).described
     kinds_of = {role: _kinds(role) for role in {f"{one.role} {one.name}" for one in described}}
-    bearers = [one for one in described if kinds & kinds_of[f"{one.role} {one.name}"]]
-    made_up = [
-        (word, f"{word}-{number}")
-        for word, hyphen, number in _MADE_UP_NAME.findall(text.lower())
-        if _kinds(word) - _PLACES or word == "device" or (hyphen and not is_ordinary(word))
-    ]
+
+    def bear(wanted: set[str]) -> list[Device]:
+        return [one for one in described if wanted & kinds_of[f"{one.role} {one.name}"]]
+
+    made_up = _made_up(text)
     if made_up and _inventory(analysis):
         # "camera 2" may be cam-02, but "hmi-1" is no plc-1, whatever else the question names.
-        meant = {
-            name: _numbered(
-                name, [one for one in bearers if _kinds(word) & kinds_of[f"{one.role} {one.name}"]]
-            )
-            for word, name in made_up
-        }
+        meant = {name: _numbered(name, bear(wanted)) for name, wanted in made_up.items()}
         found = tuple(dict.fromkeys(filter(None, meant.values())))
         return Mention(found, missing=tuple(name for name in meant if not meant[name]))
+    bearers = bear(kinds)
     if not bearers:
         return Mention(kind=min(kinds, default=""))
     return Mention(tuple(_troubled_first(bearers, analysis)))
