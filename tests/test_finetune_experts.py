@@ -29,7 +29,7 @@ from finetune.experts.adapter import make_experts
 from finetune.experts.compute import count_compute
 from finetune.experts.families import choose_families
 from finetune.experts.mixtral import upcycle
-from finetune.experts.router import write_routed
+from finetune.experts.router import LearningLlama, train_router, write_routed
 from finetune.experts.shares import Shares, measure_routed
 from finetune.experts.training import Experts
 from finetune.sft import Knobs
@@ -200,6 +200,33 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_plants(
         tmp_path_factory.mktemp("data"), (1, 2, 3), hours=0.1, scenarios=("recon", "service_down")
     )
+
+
+@pytest.mark.parametrize("top_k", [1, 2])
+def test_what_a_router_learns_from_reads_as_what_is_served(top_k, base, adapters, tmp_path):
+    folder = route(tmp_path / "routed", adapters, "xlora", top_k)
+    change(folder, f"{ROUTER}bias", 0.3, 1)
+    ids, last = torch.tensor([[5, 6, 7, 8]]), torch.tensor([3])
+    served, learned = (
+        model(base, folder).logits(ids, None, torch.tensor([0]), last, False)[0]
+        for model in (RoutedLlama, LearningLlama)
+    )
+    assert torch.allclose(served.float(), learned.float(), atol=0.05)
+
+
+@pytest.mark.parametrize("names", [("one", "two"), ("two", "one")])
+def test_a_router_learns_to_do_without_the_worse_expert(names, base, adapters, tmp_path):
+    texts = pd.DataFrame({"text": ["streak.max=9", "out_pkts.mean=3"] * 16, "label": "recon"})
+    losses = {}
+    for sure in (*names, ""):  # a router that is sure of one expert learns nothing
+        folder = route(tmp_path / f"by-{sure}", {name: adapters[name] for name in names}, "xlora")
+        if sure:
+            change(folder, f"{ROUTER}bias", 50.0, names.index(sure))
+        work = tmp_path / f"work-{sure}"
+        work.mkdir()
+        losses[sure] = train_router(base, folder, texts, work, Knobs(epochs=8, batch=4)).loss
+    assert losses["one"] > losses["two"] + 1
+    assert losses[""] < losses["two"] + 0.3
 
 
 @pytest.mark.parametrize("how", ["xlora", "arrow", "mixtral"])

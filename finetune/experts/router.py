@@ -1,7 +1,7 @@
 """LoRA adapters of one base made into experts: written beside each other, and a router trained.
 
-The router is a few thousand weights on a frozen model, trained by a plain loop on exactly what is
-served (`assistant.routed`); PEFT's own X-LoRA computes every expert for every token.
+The router is a few hundred weights on a frozen model, trained by a plain loop on what is served
+(`assistant.routed`), with the gradient of what could have been: of the softmax over all experts.
 """
 
 import json
@@ -19,7 +19,7 @@ from transformers import AutoTokenizer
 
 from assistant.llm.llama import LowRank, read_lora
 from assistant.llm.weights import HERE
-from assistant.routed import ROUTER, RoutedLlama, Routing
+from assistant.routed import ROUTER, Gate, RoutedLlama, Routing, choose_experts
 from finetune.examples import IGNORED, SimilarLengths, make_examples
 from finetune.pace import Pace
 from finetune.pocket.pretrain import Checkpoint
@@ -70,6 +70,23 @@ def _stack_experts(layer: str, parts: Sequence[LowRank]) -> dict[str, torch.Tens
     return {f"{layer}.{name}": torch.stack(each).contiguous() for name, each in stacks.items()}
 
 
+class LearningLlama(RoutedLlama):
+    """Reads as the model that is served, and lets a router learn from each expert.
+
+    The chosen experts' weights sum to one: of a single one the weight is 1 whatever its score, and
+    no gradient reaches the router, which then gives all tokens to the first expert for ever. So
+    all experts are computed, weighed by 0 where not chosen, and the gradient is taken straight
+    through to the softmax over all (Bengio et al. 2013, arXiv 1308.3432).
+    """
+
+    def _choose(self, scores: torch.Tensor) -> Gate:
+        served = choose_experts(scores, self.routing.top_k, self.routing.temperature)
+        soft = torch.softmax(scores / self.routing.temperature, dim=-1)
+        hard = torch.zeros_like(soft).scatter(-1, served.chosen, served.weights).detach()
+        every = torch.arange(soft.shape[-1], device=soft.device).expand_as(soft)
+        return Gate(every, hard + soft - soft.detach())
+
+
 def train_router(
     base: Path,
     adapter: Path,
@@ -88,7 +105,7 @@ def train_router(
         knobs: epochs, batch, minutes, learning rate and seed.
         progress: called with how much is done of how much.
     """
-    model = RoutedLlama(base, adapter)
+    model = LearningLlama(base, adapter)
     assert model.router is not None
     examples = make_examples(texts, AutoTokenizer.from_pretrained(base, **HERE))
     rows = [
@@ -127,7 +144,7 @@ def train_router(
     return Tuned(fmean(last) if last else float("nan"), float("nan"), step, ended)
 
 
-def _train_step(model: RoutedLlama, batch: list[tuple[np.ndarray, np.ndarray]]) -> float:
+def _train_step(model: LearningLlama, batch: list[tuple[np.ndarray, np.ndarray]]) -> float:
     """The loss of a batch, whose gradient is left at the router."""
     width = max(len(ids) for ids, _ in batch)
     ids = torch.zeros(len(batch), width, dtype=torch.long)
