@@ -1,17 +1,19 @@
 """What another network costs, what a refresh gives back, and how often drift is noticed for nothing.
 
     python -m eval.research.drift FOLDER --work FOLDER [--seeds 3] [--quiet-plants 16]
-        [--options '...'] [--out FILE]
+        [--before FOLDER] [--tuned '...'] [--options '...'] [--out FILE]
 
-FOLDER holds labelled captures of a network that the shipped adapter never read. The command
-`faultwise finetune refresh --data` goes on from that adapter by replay, without it, and by OSF; its
-card says what was found before and after, on a capture that was left over and on simulated plants
+FOLDER holds labelled captures of a network that the adapter never read. The adapter is the one that
+ships, or with `--before` one that `faultwise finetune sft` tunes on the captures of that folder
+first. The command `faultwise finetune refresh --data` goes on from it by replay, without it, and by
+OSF; its card says what was found before and after, on a capture that was left over and on captures
 of before. Drift is looked for in quiet simulated plants, each held against its own quiet time and
 against the others'.
 """
 
 import argparse
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from assistant.detection.drift import BOUND, find_drift, take_minutes
 from assistant.llm.adapters import load_adapter, read_card
 from assistant.llm.calibration import fit_role_bounds
 from assistant.offline import go_offline
+from assistant.pocket import POCKET
 from eval.report.tables import ReportTable, render_table
 from eval.research.command import run
 from traffic.capture import SAMPLE_S
@@ -34,6 +37,8 @@ from traffic.samples import make_samples
 from traffic.simulation.simulate import simulate
 from traffic.windows import WINDOW_SAMPLES, make_windows
 
+LEAST_LOSS = 0.05  # of macro-F1 or recall: what H6 calls a fall
+MOST_FORGOTTEN = 0.01  # of the same: what `finetune refresh` allows
 _QUIET_SEED = 50_000
 _SITE = "works"
 _WAYS = {
@@ -44,6 +49,18 @@ _WAYS = {
 
 
 # ---- another network, and a refresh ----
+
+
+def tune_before(before: Path, home: Path, seed: int, more: Sequence[str] = ()) -> None:
+    """Tune what the site uses before its network changes; not again where it is there.
+
+    Raises:
+        UserError: the command refused.
+    """
+    if not (home / "adapters" / _SITE).is_dir():
+        words = ["--home", str(home), "--site", _SITE, "--data", str(before), "--seed", str(seed)]
+        base = ["--base", str(POCKET.parent / "base")]
+        sys.stderr.write(run(["finetune", "sft", *base, *words, *more]))
 
 
 def refresh_site(
@@ -74,7 +91,29 @@ def render_changes(made: dict[tuple[int, str], tuple[Mapping[str, float], bool]]
         (str(seed), way, *_pairs(metrics, "new"), *_pairs(metrics, "old"), "yes" if used else "no")
         for (seed, way), (metrics, used) in made.items()
     )
-    return render_table(ReportTable("Another network: before → after", heads, rows))
+    notes = tuple(_read_changes(way, made) for way in dict.fromkeys(way for _, way in made))
+    return render_table(ReportTable("Another network: before → after", heads, rows, notes=notes))
+
+
+def _read_changes(way: str, made: dict[tuple[int, str], tuple[Mapping[str, float], bool]]) -> str:
+    """What a way cost and gave, in points, mean over seeds, and what that says of hypothesis H6."""
+
+    def mean(which: str, when: str, name: str) -> float:
+        cards = [metrics for (_, one), (metrics, _) in made.items() if one == way]
+        return float(np.nanmean([card.get(f"{which}.{when}.{name}", np.nan) for card in cards]))
+
+    worth = ("macro_f1", "recall")
+    fell = max(mean("old", "before", name) - mean("new", "before", name) for name in worth)
+    gained = [mean("new", "after", name) - mean("new", "before", name) for name in worth]
+    lost = max(mean("old", "before", name) - mean("old", "after", name) for name in worth)
+    cost = f"the other network cost {100 * fell:.1f} points of macro-F1 or recall"
+    if fell < LEAST_LOSS:
+        cost = "the other network cost nothing that a refresh could bring back"
+    return (
+        f"{way}: {cost}; it brought {100 * gained[0]:+.1f} points of macro-F1 and {100 * gained[1]:+.1f} of "
+        f"recall there, and forgot {100 * max(lost, 0.0):.1f} of what was known, "
+        f"{'at most' if lost <= MOST_FORGOTTEN else 'more than'} the {100 * MOST_FORGOTTEN:g} that is allowed"
+    )
 
 
 def _pairs(metrics: Mapping[str, float], which: str) -> tuple[str, ...]:
@@ -158,30 +197,50 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--quiet-plants", type=int, default=16)
+    parser.add_argument("--before", type=Path, help="Captures that the site's adapter is tuned on.")
+    parser.add_argument("--tuned", default="", help="With --before, of `faultwise finetune sft`.")
     parser.add_argument("--options", default="", help="Of `faultwise finetune refresh`.")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(arguments)
     go_offline()
-    held = hold_quiet_plants(given.quiet_plants)
-    options = f"FOLDER --work FOLDER --seeds {given.seeds} --quiet-plants {given.quiet_plants}"
-    options += f" --options '{given.options}'" if given.options else ""
-    more = shlex.split(given.options)
-    names = ", ".join(sorted(path.name for path in given.data.iterdir()))
+    quiet = render_held(hold_quiet_plants(given.quiet_plants)) if given.quiet_plants else ""
     made = {}
     for seed in range(given.seeds):
+        begun = given.work / f"before-{seed}"
+        if given.before:
+            tune_before(given.before, begun, seed, shlex.split(given.tuned))
         for way in _WAYS:
             home = given.work / f"{way.replace(' ', '-')}-{seed}"
-            made[seed, way] = refresh_site(given.data, home, way, seed, more)
-            page = (
-                f"# Another network\n\nMade by `python -m eval.research.drift {options}`; the model is the one "
-                f"that ships. New: {names}, a fifth of them left over. Old: simulated plants of its card's test "
-                f"seeds. Quiet plants are simulated from seed {_QUIET_SEED} on.\n\n"
-                f"{render_held(held)}\n\n{render_changes(made)}\n"
-            )
+            if given.before and not home.is_dir():
+                shutil.copytree(begun / "adapters", home / "adapters")
+            made[seed, way] = refresh_site(given.data, home, way, seed, shlex.split(given.options))
+            blocks = (_introduce(given), quiet, render_changes(made))
+            page = "\n\n".join(block for block in blocks if block) + "\n"
             if given.out:
                 write_text(given.out, page)  # after each: a run that is cut short is not lost
     if not given.out:
         sys.stdout.write(page)
+
+
+def _introduce(given: argparse.Namespace) -> str:
+    """Title, command and captures."""
+
+    def name_all(folder: Path) -> str:
+        return ", ".join(sorted(path.name for path in folder.iterdir() if path.is_dir()))
+
+    words = ["python -m eval.research.drift FOLDER --work FOLDER"]
+    words += [f"--seeds {given.seeds} --quiet-plants {given.quiet_plants}"]
+    words += [f"--before FOLDER --tuned '{given.tuned}'"] if given.before else []
+    words += [f"--options '{given.options}'"] if given.options else []
+    model, old = "the one that ships", "simulated plants of its card's test seeds"
+    if given.before:
+        model = f"the shipped base, tuned by `faultwise finetune sft` on {name_all(given.before)}"
+        old = f"of these, those that were left over, and {old}"
+    quiet = f" Quiet plants are simulated from seed {_QUIET_SEED} on." if given.quiet_plants else ""
+    return (
+        f"# Another network\n\nMade by `{' '.join(words)}`; the model is {model}. New: {name_all(given.data)}, "
+        f"of which one or a fifth is left over and measured. Old: {old}.{quiet}"
+    )
 
 
 if __name__ == "__main__":
