@@ -46,8 +46,10 @@ def commands(group: typer.Typer, before: str = "faultwise") -> set[str]:
 
 def with_worth(readme: str) -> str:
     """The README with its table of what the shipped model is worth on captures that nobody had seen."""
-    table = make_model_table(read_runs(ROOT / "results").detection)
-    rows = [row for row in table.rows if row[0].startswith("leave-one-capture-out")]
+    run = read_runs(ROOT / "results").newest("leave-one-capture-out")
+    assert run is not None
+    table = make_model_table([run])
+    rows = table.rows
     heads = ("captures that no model has seen", *(table.heads[column] for column in (2, 3, 5)))
     short = ReportTable("", heads, tuple((row[1], row[2], row[3], row[5]) for row in rows))
     before, rest = readme.split("<!-- worth -->")

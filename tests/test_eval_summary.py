@@ -7,12 +7,21 @@ import made_runs as made
 import pytest
 
 from assistant.cli.main import app
+from assistant.llm.adapters import prompt_fingerprint
 from eval.detection.aggregate import UNSEEN
 from eval.detection.splits import PROTOCOLS
 from eval.models.registry import MODELS
 from eval.report.tables import render_table
 from eval.research.claims import StoredRuns, read_runs
-from eval.research.summary import DOCUMENT, ROOT, judge_difference, make_model_table, render_summary
+from eval.research.hypotheses import HYPOTHESES
+from eval.research.summary import (
+    DOCUMENT,
+    ROOT,
+    judge_difference,
+    make_model_table,
+    make_verdict_table,
+    render_summary,
+)
 from eval.results import Estimate, Run
 
 
@@ -125,6 +134,22 @@ class TestRows:
     )  # fmt: skip
     def test_who_wins(self, measure: str, low: float | None, high: float | None, said: str) -> None:
         assert judge_difference(measure, Estimate(value=0.0, low=low, high=high)) == said
+
+
+def test_each_hypothesis_has_a_verdict_and_a_former_edition_is_named() -> None:
+    now = loco(0.2, name="now", prompt_fingerprint=prompt_fingerprint())
+    runs = StoredRuns((loco(0.2, name="old"), now))
+    table = make_verdict_table(runs)
+    assert [row[0] for row in table.rows] == list(HYPOTHESES)
+    verdicts = {row[0]: row[2:] for row in table.rows}
+    assert verdicts["Q8"][0] == "supported"
+    assert verdicts["H7"][0] == "not decidable here"
+    assert "waits for an adapter tuned on the class alone" in verdicts["H7"][1]
+    assert "[federate.md](research/federate.md)" in verdicts["H5"][1]
+    (_, former) = table.notes
+    assert ": old. What" in former
+    text = render_table(make_model_table(runs.detection, ["old"]))
+    assert text.count("former edition") == 1
 
 
 def test_the_document_is_current() -> None:

@@ -199,14 +199,15 @@ def hypotheses(
     ] = "pocket",
 ) -> None:
     """The papers' hypotheses and questions: supported, not supported or not decidable here, and why."""
-    from eval.research.claims import read_runs
+    from eval.research.claims import list_former, read_runs
     from eval.research.hypotheses import HYPOTHESES, find_hypotheses, render_verdict
     from eval.results import find_results
 
     chosen = find_hypotheses(names or ())
     folder = results or find_results()
     runs = read_runs(folder)
-    say_notes((f"results read from {folder}",))
+    old = [f"{name}: a former edition of the language model" for name in list_former(runs)]
+    say_notes((f"results read from {folder}", *old))
     for name in chosen:
         typer.echo(render_verdict(name, HYPOTHESES[name](runs, llm)) + "\n")
 

@@ -16,6 +16,7 @@ from typing import Annotated, ParamSpec
 import pandas as pd
 from pydantic import Field, RootModel
 
+from assistant.llm.adapters import prompt_fingerprint
 from eval.answers.results import AnswersRun, RetrievalRun
 from eval.answers.retrieval import SHIPPED
 from eval.detection.aggregate import Part, make_parts
@@ -55,6 +56,12 @@ class StoredRuns:
         """The newest detection run of a protocol."""
         runs = [run for run in self.detection if run.protocol.get("name") == protocol]
         return max(runs, key=lambda run: run.created, default=None)
+
+
+def list_former(runs: StoredRuns) -> tuple[str, ...]:
+    """Names of the runs whose language model is a former edition: it read other texts than today's."""
+    now = prompt_fingerprint()
+    return tuple(run.name for run in runs.detection if run.prompt_fingerprint != now)
 
 
 class _AnyRun(RootModel[Annotated[Run | RetrievalRun | AnswersRun, Field(discriminator="kind")]]):
@@ -151,17 +158,19 @@ class Verdict:
         word: supported, not supported or not decidable here.
         claims: in the order in which they are shown.
         waits_for: what does not exist yet and must; the verdict is open until then.
+        pages: of docs/research, where something near to it was measured that decides nothing.
     """
 
     word: str
     claims: tuple[Claim, ...]
     waits_for: str = ""
+    pages: tuple[str, ...] = ()
 
 
-def decide(*claims: Claim, waits_for: str = "") -> Verdict:
+def decide(*claims: Claim, waits_for: str = "", pages: tuple[str, ...] = ()) -> Verdict:
     """The verdict of all claims that are not beside: one that fails is enough, all must hold."""
     state = all_of(claim.state for claim in claims if not claim.beside)
-    return Verdict(_WORDS["open" if waits_for else state], claims, waits_for)
+    return Verdict(_WORDS["open" if waits_for else state], claims, waits_for, pages)
 
 
 # ---- numbers of detection runs ----

@@ -79,6 +79,7 @@ def h2(runs: StoredRuns, llm: str) -> Verdict:
         check(xgboost, change(runs, "xgboost", "f1", *first), at_least=0.10, beside=True),
         check(transformer, change(runs, other, "f1", *first), at_least=0.10, beside=True),
         waits_for=SITE_TRAINER,
+        pages=("transfer.md",),
     )
 
 
@@ -157,7 +158,9 @@ def h5(runs: StoredRuns, llm: str) -> Verdict:
     """
     del runs, llm
     measured = "`python -m eval.research.federate`, with CPU seconds of each machine"
-    return decide(waits_for=f"several seeds and recorded sites of {measured}")
+    return decide(
+        waits_for=f"several seeds and recorded sites of {measured}", pages=("federate.md",)
+    )
 
 
 def h6(runs: StoredRuns, llm: str) -> Verdict:
@@ -181,6 +184,7 @@ def h6(runs: StoredRuns, llm: str) -> Verdict:
         check(too, change(runs, "xgboost", "f1", *aged), at_most=-0.05, beside=True),
         check(again, change(runs, "xgboost", "f1", *learned), at_least=0.05, beside=True),
         waits_for="a run of the drift protocol that tunes again by `faultwise finetune refresh`",
+        pages=("drift.md",),
     )
 
 
@@ -242,7 +246,7 @@ def find_hypotheses(names: Sequence[str]) -> list[str]:
     return [name.upper() for name in names] or list(HYPOTHESES)
 
 
-_MARKS = {"holds": "+", "fails": "-", "open": "?"}
+MARKS = {"holds": "+", "fails": "-", "open": "?"}
 
 
 def render_verdict(name: str, verdict: Verdict) -> str:
@@ -252,7 +256,11 @@ def render_verdict(name: str, verdict: Verdict) -> str:
     lines += [f"  {line}" for line in document.splitlines() if line]
     if verdict.waits_for:
         lines.append(f"  Waits for: {verdict.waits_for}")
+    if verdict.pages:
+        lines.append(
+            f"  Near to it: {', '.join(f'docs/research/{page}' for page in verdict.pages)}"
+        )
     for claim in verdict.claims:
         note = " (beside: decides nothing)" if claim.beside else ""
-        lines += [f"  [{_MARKS[claim.state]}] {claim.says}{note}", f"      {claim.text}"]
+        lines += [f"  [{MARKS[claim.state]}] {claim.says}{note}", f"      {claim.text}"]
     return "\n".join(lines)

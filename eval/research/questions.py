@@ -72,6 +72,7 @@ def q2(runs: StoredRuns, llm: str) -> Verdict:
         check(xgboost_gains, change(runs, "xgboost", "f1", *more), at_most=0.05, beside=True),
         check(xgboost_harm, change(runs, "xgboost", "f1", *wrong), at_least=-0.05, beside=True),
         waits_for=SITE_TRAINER,
+        pages=("transfer.md",),
     )
 
 
@@ -189,6 +190,7 @@ def q7(runs: StoredRuns, llm: str) -> Verdict:
         finds("the time transformer does", "time-transformer"),
         finds("normal alone as teacher (reconstruction) does", "reconstruction"),
         waits_for=f"adapters tuned without one label each; {shown}",
+        pages=("drift.md", "transfer.md"),
     )
 
 

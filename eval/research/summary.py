@@ -3,7 +3,8 @@
 python -m eval.research.summary        writes it anew
 """
 
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from assistant.llm.adapters import read_card
@@ -18,7 +19,8 @@ from eval.report.tables import (
     format_number,
     render_table,
 )
-from eval.research.claims import StoredRuns, read_runs
+from eval.research.claims import StoredRuns, Verdict, list_former, read_runs
+from eval.research.hypotheses import HYPOTHESES, MARKS
 from eval.results import Estimate, Pooled, Run
 from traffic.files import write_text
 
@@ -37,9 +39,13 @@ says what the runs decide. How it was measured: [evaluation.md](evaluation.md)."
 
 def render_summary(runs: StoredRuns) -> str:
     """The whole document as Markdown."""
-    blocks = [_INTRODUCTION, render_table(make_card_table())]
+    blocks = [
+        _INTRODUCTION,
+        render_table(make_card_table()),
+        render_table(make_verdict_table(runs)),
+    ]
     if runs.detection:
-        blocks.append(render_table(make_model_table(runs.detection)))
+        blocks.append(render_table(make_model_table(runs.detection, list_former(runs))))
     else:
         blocks.append("No run lies in `results/` yet: `faultwise eval detection` makes one.")
     if runs.answers:
@@ -101,6 +107,37 @@ def _numbers_in(name: str) -> list[int]:
     return [int(part) if part.isdigit() else 0 for part in name.split("-")]
 
 
+# ---- the papers' hypotheses and questions ----
+
+
+def make_verdict_table(runs: StoredRuns, llm: str = "pocket") -> ReportTable:
+    """A row a hypothesis and question: the verdict, and what it rests on or waits for."""
+    rows = []
+    for name, find in HYPOTHESES.items():
+        verdict = find(runs, llm)
+        asked = (inspect.getdoc(find) or "").partition("\n\n")[0].replace("\n", " ")
+        rows.append((name, asked, verdict.word, _render_grounds(verdict)))
+    notes = [
+        "`faultwise eval hypotheses NAME` prints rule, bounds, numbers and the command of each run. "
+        "+ holds, - fails, ? open: a bound lies inside the interval, or there is no run."
+    ]
+    if former := list_former(runs):
+        notes.append(
+            f"Of a former edition of the language model, which read other texts: {', '.join(former)}. "
+            "What rests on these alone is said of that edition."
+        )
+    heads = ("", "asked", "verdict", "what it rests on")
+    return ReportTable("What the runs decide", heads, tuple(rows), notes=tuple(notes))
+
+
+def _render_grounds(verdict: Verdict) -> str:
+    claims = [f"{MARKS[one.state]} {one.says}" for one in verdict.claims if not one.beside]
+    waits = [f"waits for {verdict.waits_for}"] if verdict.waits_for else []
+    pages = [f"[{page}](research/{page})" for page in verdict.pages]
+    near = [f"measured near to it: {', '.join(pages)}"] if pages else []
+    return "; ".join([*claims, *waits, *near])
+
+
 # ---- models against each other ----
 
 OURS, RULE, OPPONENT = "pocket", "one-line-rule", "xgboost"
@@ -124,10 +161,13 @@ _MODEL_NOTE = (
 )
 
 
-def make_model_table(runs: Sequence[Run]) -> ReportTable:
-    """Rows for each run and setting with corrected labels; notes say how each run was made."""
+def make_model_table(runs: Sequence[Run], former: Collection[str] = ()) -> ReportTable:
+    """Rows for each run and setting with corrected labels; notes say how each run was made.
+
+    ``former``: names of runs whose language model is a former edition.
+    """
     rows = tuple(row for run in runs for row in _model_rows(run))
-    notes = (_MODEL_NOTE, *map(_render_origin, runs))
+    notes = (_MODEL_NOTE, *(_render_origin(run, run.name in former) for run in runs))
     return ReportTable("How the models compare", _MODEL_HEADS, rows, notes=notes)
 
 
@@ -208,13 +248,14 @@ def judge_difference(measure: str, difference: Estimate) -> str:
     return "loses" if is_better(turned(better)) == "holds" else "is level"
 
 
-def _render_origin(run: Run) -> str:
+def _render_origin(run: Run, former: bool) -> str:
     commit = run.commit[:10] + ("+" if run.commit.endswith("+") else "") or "unknown"
     captures = f"{len(run.data)} captures of {', '.join(sorted({one.network for one in run.data}))}"
     fits = f"{len(run.models)} models, seeds {', '.join(map(str, run.seeds))}"
     made = f"`{run.command}`, {run.created[:10]}, commit {commit}"
     name = run.protocol.get("name", run.name)
-    return f"{name}: {made}, {captures}, {fits}: `results/{run.name}.json`"
+    old = "; the language model is a **former edition**, which read other texts" if former else ""
+    return f"{name}: {made}, {captures}, {fits}: `results/{run.name}.json`{old}"
 
 
 # ---- answers and the search ----
