@@ -42,9 +42,10 @@ def test_what_a_way_gave_and_forgot_is_said_in_points():
     replay, osf = render_changes(made).splitlines()[-2:]
     assert "cost 20.0 points" in replay
     assert "brought +15.0 points" in replay
-    assert "forgot 0.5 of what was known, at most the 1" in replay
+    assert "false alarms went from 60.0 to 75.0 %" in replay
+    assert "forgot 0.5 points of what was known, at most the 1" in replay
     assert "cost nothing that a refresh could bring back" in osf
-    assert "forgot 10.0 of what was known, more than the 1" in osf
+    assert "forgot 10.0 points of what was known, more than the 1" in osf
 
 
 def test_an_adapter_of_before_is_tuned_once_and_refreshed_by_each_way(tmp_path):

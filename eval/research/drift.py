@@ -109,9 +109,11 @@ def _read_changes(way: str, made: dict[tuple[int, str], tuple[Mapping[str, float
     cost = f"the other network cost {100 * fell:.1f} points of macro-F1 or recall"
     if fell < LEAST_LOSS:
         cost = "the other network cost nothing that a refresh could bring back"
+    false = [100 * mean("new", when, "false_share") for when in ("before", "after")]
     return (
         f"{way}: {cost}; it brought {100 * gained[0]:+.1f} points of macro-F1 and {100 * gained[1]:+.1f} of "
-        f"recall there, and forgot {100 * max(lost, 0.0):.1f} of what was known, "
+        f"recall there, false alarms went from {false[0]:.1f} to {false[1]:.1f} %, and it forgot "
+        f"{100 * max(lost, 0.0):.1f} points of what was known, "
         f"{'at most' if lost <= MOST_FORGOTTEN else 'more than'} the {100 * MOST_FORGOTTEN:g} that is allowed"
     )
 

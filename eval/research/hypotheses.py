@@ -184,7 +184,7 @@ def h6(runs: StoredRuns, llm: str) -> Verdict:
         check(too, change(runs, "xgboost", "f1", *aged), at_most=-0.05, beside=True),
         check(again, change(runs, "xgboost", "f1", *learned), at_least=0.05, beside=True),
         waits_for="a run of the drift protocol that tunes again by `faultwise finetune refresh`",
-        pages=("drift.md",),
+        pages=("drift.md", "new-network.md", "transfer.md"),
     )
 
 

@@ -190,7 +190,7 @@ def q7(runs: StoredRuns, llm: str) -> Verdict:
         finds("the time transformer does", "time-transformer"),
         finds("normal alone as teacher (reconstruction) does", "reconstruction"),
         waits_for=f"adapters tuned without one label each; {shown}",
-        pages=("drift.md", "transfer.md"),
+        pages=("drift.md", "new-network.md", "transfer.md"),
     )
 
 
