@@ -12,7 +12,7 @@ import argparse
 import json
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +53,7 @@ class Tuned:
         windows: that were judged.
     """
 
-    metrics: dict[str, float]
+    metrics: Mapping[str, float]
     tuning_s: float
     judging_s: float
     windows: int

@@ -157,7 +157,8 @@ _MODEL_NOTE = (
     'windows where the run tested that pair, otherwise the plain one (~); "wins" and "loses" only '
     "where the interval leaves out 0. Of normal windows called anomalous, fewer are better. The "
     "last column is the LLM and `xgboost` judged by labels as published. \\* the adapter was made "
-    "with captures that are tested: no test of it."
+    "with captures that are tested: no test of it. The LLM brings its weights along; the others learn "
+    "from the run's other captures alone."
 )
 
 
@@ -166,7 +167,12 @@ def make_model_table(runs: Sequence[Run], former: Collection[str] = ()) -> Repor
 
     ``former``: names of runs whose language model is a former edition.
     """
-    rows = tuple(row for run in runs for row in _model_rows(run))
+    runs = sorted(runs, key=lambda run: run.name in former)
+    rows = tuple(
+        (f"{row[0]} (former edition)" if run.name in former else row[0], *row[1:])
+        for run in runs
+        for row in _model_rows(run)
+    )
     notes = (_MODEL_NOTE, *(_render_origin(run, run.name in former) for run in runs))
     return ReportTable("How the models compare", _MODEL_HEADS, rows, notes=notes)
 
