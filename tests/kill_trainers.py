@@ -1,6 +1,6 @@
 """Kill every trainer at random moments, let it go on, and look what is left.
 
-python tests/kill_trainers.py --kills 3 [--only sft]
+python tests/kill_trainers.py --kills 3 [--only sft] [--out docs/research/kill-trainers.md]
 
 Each trainer runs once undisturbed on tiny bases and plants. Then it is started anew, killed
 (SIGKILL, with all that it started) at a random moment, looked at, and started again until it ends:
@@ -36,6 +36,7 @@ from assistant.cli.main import main
 from assistant.llm.adapters import check_adapter, read_card
 from assistant.offline import go_offline
 from assistant.registry import check_registered, list_registered, use
+from eval.report.tables import ReportTable, render_table
 from eval.research.align import play_operators
 from finetune.embedder import tune_embedder
 from finetune.pocket.make import make_pocket
@@ -43,6 +44,7 @@ from finetune.recipe import POCKET, Recipe, read_recipe
 from knowledge_base.chunks import make_chunks
 from knowledge_base.documents import read_documents
 from knowledge_base.embeddings import packaged_model, sample_files
+from traffic.files import write_text
 
 _NOISE = 0.03  # of a loss: where a run goes on, sums are rounded elsewhere
 _fork = multiprocessing.get_context("fork")
@@ -262,21 +264,50 @@ def kill_trainer(name: str, given: Given, folder: Path, kills: int, seed: int) -
     return tally
 
 
+def render_kills(tallies: dict[str, Tally], kills: int, seed: int) -> str:
+    """The page: a row a trainer."""
+    heads = (
+        "trainer",
+        "killed before its result was there",
+        "after",
+        "went on to the end",
+        "wrong",
+    )
+    rows = tuple(
+        (name, str(one.before), str(one.after), str(one.went_on), "; ".join(one.wrong) or "nothing")
+        for name, one in tallies.items()
+    )
+    left = [name for name in TRAINERS if name not in tallies]
+    note = f"not killed in this run: {', '.join(left)}" if left else "every trainer was killed"
+    table = render_table(
+        ReportTable("Trainers killed at random moments", heads, rows, notes=(note,))
+    )
+    return (
+        f"# Killed trainers\n\nMade by `python tests/kill_trainers.py --kills {kills} --seed {seed}`, on tiny bases "
+        "and plants: each trainer is killed (SIGKILL) at random moments of its run and started again. Wrong is what "
+        "stands where adapters are looked for and does not load, a run that does not go on, and a loss more than "
+        f"{_NOISE:.0%} from the undisturbed run's.\n\n{table}\n"
+    )
+
+
 def run(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=3, help="Of each trainer.")
     parser.add_argument("--only", action="append", choices=list(TRAINERS))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="A page, written after each trainer.")
     asked = parser.parse_args(arguments)
     go_offline()
     logging.disable(logging.WARNING)
-    wrong = 0
+    tallies: dict[str, Tally] = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         given = prepare(folder)
         for name in asked.only or TRAINERS:
             tally = kill_trainer(name, given, folder, asked.kills, asked.seed)
-            wrong += len(tally.wrong)
+            tallies[name] = tally
+            if asked.out:
+                write_text(asked.out, render_kills(tallies, asked.kills, asked.seed))
             lines = [
                 f"{name}: {tally.before + tally.after} kills, {tally.before} before its result was "
                 f"there, of which {tally.went_on} went on to the end; {len(tally.wrong)} wrong",
@@ -284,7 +315,7 @@ def run(arguments: list[str] | None = None) -> int:
             ]
             sys.stdout.write("\n".join(lines) + "\n")
             sys.stdout.flush()
-    return 1 if wrong else 0
+    return 1 if any(tally.wrong for tally in tallies.values()) else 0
 
 
 if __name__ == "__main__":
