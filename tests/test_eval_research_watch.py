@@ -26,11 +26,11 @@ def test_the_seconds_until_an_alarm_are_those_until_its_slot_was_over(tmp_path):
     sign, alarm = raised.sign, raised.alarm
     assert sign is not None
     assert alarm is not None
-    # A slot ends at a multiple of ten, its middle at one of five; a quarter of a second later it is
-    # looked at.
+    # A slot ends at a multiple of ten, its quarters at one of two and a half; a quarter of a second
+    # later it is looked at.
     for stage in (sign, alarm):
         end_s = stage.slots_s + event.start_s - 0.25
-        assert end_s == pytest.approx(5 * round(end_s / 5), abs=1e-3)
+        assert end_s == pytest.approx(2.5 * round(end_s / 2.5), abs=1e-3)
         assert stage.label == "unauthorized_command"
     assert 0 < sign.slots_s <= alarm.slots_s < alarm.total_s
     assert watch.false == []

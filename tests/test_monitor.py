@@ -28,6 +28,7 @@ from assistant.monitor.watched import Bounds, SlotReport, Watched
 from assistant.monitor.zeek_folder import ZeekFolder
 from assistant.session import load_models
 from assistant.settings import Settings
+from eval.research.alarm_delay import read_events
 from traffic.pcap.records import read_pieces, read_records
 from traffic.plant import load_plant
 from traffic.reader import find_pcaps
@@ -342,10 +343,10 @@ class Script:
         pass
 
 
-def cut_in_slots(name: str, shift_s: float = 0.0) -> list[Batch]:
+def cut_in_slots(name: str, shift_s: float = 0.0, width_s: float = 10.0) -> list[Batch]:
     """The packets of a recording, a batch for each ten seconds, moved in time."""
     records = read_records(SAMPLES / name / "capture.pcap")
-    head, slot = make_head(int(records.link[0])), np.floor(records.ts / 10)
+    head, slot = make_head(int(records.link[0])), np.floor(records.ts / width_s)
     batches = []
     for number in np.unique(slot):
         some = records.take(np.flatnonzero(slot == number))
@@ -354,6 +355,26 @@ def cut_in_slots(name: str, shift_s: float = 0.0) -> list[Batch]:
             Batch((Part("packets", head, pack_records(moved)),), moved.ts, {"slot": int(number)})
         )
     return batches
+
+
+def test_what_goes_on_is_an_alarm_before_its_slot_is_over(models, tmp_path):
+    """A quarter of a slot after the first look that saw it, and within twelve seconds of the first
+    packet; rules and the model need more of it."""
+    begun_s = min(one.start_s for one in read_events(SAMPLES / "paint-shop" / "truth.json"))
+    batches = cut_in_slots("paint-shop", width_s=2.5)
+    source = Script([one for one in batches if one.ts.min() < begun_s + 15.0])
+    source.lateness_s = 0.0
+    plant = load_plant(SAMPLES / "paint-shop" / "plant.yaml")
+    reports = watch(models, source, tmp_path, "paint-shop", plant, most_slots=1)
+    raised = [one for report in reports if report.look for one in report.changes]
+    assert [(one.act, one.alarm.tier, one.alarm.label) for one in raised] == [
+        ("raise", "notification", "recon"),
+        ("raise", "alarm", "recon"),
+    ]
+    sign, alarm = (one.alarm for one in raised)
+    assert alarm.incident == sign.incident
+    assert alarm.raised_s - sign.raised_s == 2.5
+    assert alarm.raised_s - begun_s < 12.0
 
 
 def verdicts_in(home: Path) -> list:

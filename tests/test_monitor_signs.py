@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from tables import CLOUD, DEVICE, PLC, capture, flow, unanswered
 
+from assistant.audit import check_audit
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.health import describe_health, judge_health
 from assistant.facts.fact import kind_of, make_fact
@@ -16,6 +17,7 @@ from assistant.monitor.alarm_list import list_alarms, read_meter
 from assistant.monitor.alarms import Alarms, Change
 from assistant.monitor.signs import Sign, find_signs
 from traffic.conversations import EXCHANGE_COLUMNS
+from traffic.plant import Device, Plant
 from traffic.samples import make_samples
 
 HMI, OTHER = "192.168.1.30", "192.168.1.40"
@@ -167,6 +169,18 @@ def test_a_login_that_is_refused(codes, met_s, wanted):
     assert [one[0] for one in found(view, 205.0) if one[0] == "logins_refused"] == wanted
 
 
+def test_all_whom_one_server_refuses_are_one_sign():
+    tried = pd.concat([
+        requests([5, 5], 201.0 + n / 4, protocol="mqtt", kind="session", function=1, port=1883, client=one)
+        for n, one in enumerate((DEVICE, HMI, OTHER))
+    ], ignore_index=True)  # fmt: skip
+    tried = tried.astype(dict.fromkeys(["client", "server"], "category"))
+    met = [flow(ts, one, PLC, 1883) for one in (DEVICE, HMI, OTHER) for ts in range(0, 200, 5)]
+    (sign,) = find_signs(view_of(*met, exchanges=tried), 205.0)
+    assert (sign.device, sign.related, sign.peers) == (DEVICE, (HMI, OTHER), (PLC,))
+    assert (sign.count, sign.hard, sign.fact.values["refused"]) == (6, True, 6)
+
+
 @pytest.mark.parametrize("ports", [4, 5])
 def test_who_tries_one_port_after_the_other_in_vain(ports):
     tries = [
@@ -175,6 +189,64 @@ def test_who_tries_one_port_after_the_other_in_vain(ports):
     ]
     signs = found(view_of(*polls(205), *polls(205, DEVICE, OTHER), *tries), 205.0)
     assert [one for one in signs if one[0] == "looks"] == [("looks", "recon", DEVICE)] * (ports > 4)
+
+
+@pytest.mark.parametrize(("size", "wanted"), [(52, FAILS), (200, [])])
+def test_a_reset_of_an_open_session_is_no_answer(size, wanted):
+    """The machine sends it, though the service is gone; what carries something is an answer."""
+    held = flow(0.5, OTHER, PLC, 502, duration=203.0, conn_state="RSTRH", history="DdAfr")
+    made = capture(*polls(197), held, *refused(198, 199))
+    place = made.flows.index[made.flows["id.orig_h"] == OTHER][0]
+    last = made.activity.index[made.activity["flow"] == place][-1]
+    made.activity.loc[last, ["orig_syns", "resp_pkts", "resp_bytes"]] = 0, 1, size
+    view = TrafficView(made, make_samples(made))
+    assert [one for one in found(view, 205.0) if one[0] == "fails"] == wanted
+
+
+HARD = {
+    "refused often and for long": ([*polls(200), *refused(201, 203, 205, 207)], True),
+    "for a moment": ([*polls(200), *refused(201, 201.5, 202, 202.5)], False),
+    "twice": ([*polls(200), *refused(201, 207)], False),
+    "mute, as one that restarts": (
+        [*polls(200), *(unanswered(t, HMI, PLC, 502, id__orig_p=50000 + t) for t in range(201, 208))],
+        False,
+    ),
+    "tries eight ports": (
+        [*polls(209), *polls(209, DEVICE, OTHER),
+         *(flow(201.0 + n / 2, DEVICE, PLC, 20 + n, id__orig_p=50000 + n, **REFUSED) for n in range(8))],
+        True,
+    ),
+    "tries five": (
+        [*polls(209), *polls(209, DEVICE, OTHER),
+         *(flow(201.0 + n / 2, DEVICE, PLC, 20 + n, id__orig_p=50000 + n, **REFUSED) for n in range(5))],
+        False,
+    ),
+    "calls out": ([*polls(209), *polls(209, DEVICE, OTHER), flow(201.0, DEVICE, CLOUD, 4444)], False),
+    "is silent": ([*steady(200, lasts_s=8.6), *polls(209, HMI, OTHER)], False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HARD)
+def test_how_much_of_a_sign_is_no_accident(case):
+    rows, hard = HARD[case]
+    (sign,) = find_signs(view_of(*rows), 209.0)
+    assert sign.hard is hard
+
+
+@pytest.mark.parametrize(
+    ("devices", "hard"),
+    [
+        ((), False),
+        ((Device("plc", PLC, "PLC"), Device("hmi", DEVICE, "HMI")), False),
+        ((Device("plc", PLC, "PLC"),), True),  # the writer is none of the plant's
+        ((Device("plc", PLC, "PLC", writers=(HMI,)), Device("hmi", DEVICE, "HMI")), True),
+    ],
+)
+def test_a_new_writer_is_hard_where_the_plant_says_who_there_is_or_who_may(devices, hard):
+    writes = requests([0, 0], 200.0, client=DEVICE, kind="write", function=6)
+    view = view_of(*polls(205), flow(199.0, DEVICE, PLC, 502, duration=5.0), exchanges=writes)
+    view.plant = Plant(devices)
+    assert [one.hard for one in find_signs(view, 205.0)] == [hard]
 
 
 def test_who_comes_to_write_and_who_was_there_before():
@@ -210,6 +282,15 @@ def test_loss_where_there_was_none_is_one_sign_of_the_device_that_has_it():
     (sign,) = find_signs(view_of(*rows, evidence=lost), 215.0)
     assert (sign.label, sign.device, set(sign.peers)) == ("packet_loss", PLC, set(peers))
     assert sign.fact.values["resent"] == 16
+    assert sign.hard
+    # Loss of the open slot alone, which the slot before would thin.
+    row = flow(0.2, PLC, HMI, 502, duration=214.0, orig_pkts=850.0, resp_pkts=850.0)
+    fresh = view_of(*rows, row, evidence=[(21, PLC, HMI, "retransmission", 0, 5, 1)])
+    assert [one.count for one in find_signs(fresh, 215.0)] == [5]
+    # What nobody answers any more is sent again too: then it is no loss that goes on.
+    left = [row for peer in peers for row in polls(211, peer)]
+    (dead,) = [one for one in find_signs(view_of(*left, evidence=lost), 215.0) if one.count]
+    assert (dead.label, dead.hard) == ("packet_loss", False)
     always = [(slot, PLC, HMI, "retransmission", 0, 4, 1) for slot in range(22)]
     assert found(view_of(*rows, evidence=always), 215.0) == []
 
@@ -221,12 +302,13 @@ def test_loss_where_there_was_none_is_one_sign_of_the_device_that_has_it():
 def history(tmp_path):
     opened = History(tmp_path / "history.sqlite")
     yield opened
+    assert check_audit(tmp_path / "history.sqlite").outcome in ("whole", "not there")
     opened.close()
 
 
-def make_sign(start_s: float, label: str = "service_down", device: str = PLC) -> Sign:
+def make_sign(start_s: float, label: str = "service_down", device: str = PLC, **more) -> Sign:
     fact = make_fact("fails", "First sign: {name} fails.", {"name": device})
-    return Sign(label, device, (HMI,), fact, start_s, start_s + 5)
+    return replace(Sign(label, device, (HMI,), fact, start_s, start_s + 5), **more)
 
 
 def make_incident(start_s: float, label: str = "service_down", device: str = PLC) -> Incident:
@@ -263,6 +345,65 @@ def test_a_sign_calls_nobody_until_an_incident_bears_it_out(history):
     assert read_meter(history, 1020.0).last == 1
     assert len(list_alarms(history)) == 1
     assert follow(alarms, 1030.0, make_sign(1000), make_incident(1005)) == []
+
+
+def test_a_hard_sign_that_goes_on_is_an_alarm_of_what_is_likely(history):
+    alarms = Alarms(history)
+    (first,) = follow(alarms, 1005.0, make_sign(1000, count=4, hard=True))
+    assert first.alarm.tier == "notification"
+    again = make_sign(1000, count=6, hard=True, end_s=1007.5)
+    (then,) = follow(alarms, 1007.5, again)
+    assert (then.act, then.alarm.tier, then.alarm.incident) == (
+        "raise", "alarm", first.alarm.incident,
+    )  # fmt: skip
+    assert then.alarm.content.cause.startswith("Likely ")
+    assert (then.alarm.content.sign, then.alarm.raised_s) == (True, 1007.5)
+    assert read_meter(history, 1007.5).last == 1
+    # It stays one and says the same, also where a look adds nothing; another process goes on with it.
+    assert follow(Alarms(history), 1010.0, again) == []
+    (stands,) = list_alarms(history)
+    assert (stands.tier, stands.content.cause) == ("alarm", then.alarm.content.cause)
+    # The incident that bears it out goes on under it, and calls nobody a second time.
+    assert follow(alarms, 1020.0, make_incident(1000)) == []
+    (after,) = list_alarms(history)
+    assert (after.incident, after.tier, after.raised_s) == (first.alarm.incident, "alarm", 1007.5)
+    assert (after.content.sign, after.times) == (False, 1)
+    assert read_meter(history, 1020.0).last == 1
+    assert [one.act for one in follow(alarms, 1200.0, make_incident(1000))] == ["return"]
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        {"count": 4, "hard": True},  # no more than before
+        {"count": 9},
+        {"count": 9, "hard": True, "start_s": 1006.0},  # it worked in between
+    ],
+    ids=["no more", "not hard", "it worked"],
+)
+def test_a_sign_calls_nobody_where_it_does_not_go_on(history, second):
+    alarms = Alarms(history)
+    follow(alarms, 1005.0, make_sign(1000, count=4, hard=True))
+    assert follow(alarms, 1007.5, make_sign(**{"start_s": 1000.0} | second)) == []
+    assert [one.tier for one in list_alarms(history)] == ["notification"]
+
+
+def test_an_alarm_of_a_sign_that_nothing_bears_out_is_withdrawn(history):
+    alarms = Alarms(history)
+    follow(alarms, 1005.0, make_sign(1000, count=4, hard=True))
+    follow(alarms, 1010.0, make_sign(1000, count=6, hard=True))
+    assert follow(alarms, 1129.0) == []
+    assert [(one.act, one.alarm.tier) for one in follow(alarms, 1249.0)] == [("withdraw", "alarm")]
+
+
+def test_an_alarm_of_a_sign_tells_other_signs_of_the_same_trouble(history):
+    alarms = Alarms(history)
+    follow(alarms, 1005.0, make_sign(1000, count=4, hard=True))
+    more = make_sign(1000, count=6, hard=True)
+    assert len(follow(alarms, 1010.0, more)) == 1
+    assert follow(alarms, 1012.5, more, make_sign(1005, "packet_loss", count=9, hard=True)) == []
+    attack = make_sign(1005, "recon", count=9, hard=True)
+    assert [one.alarm.label for one in follow(alarms, 1015.0, more, attack)] == ["recon"]
 
 
 def test_a_sign_that_nothing_bears_out_is_withdrawn(history):

@@ -40,6 +40,7 @@ class AlarmContent:
         facts: all that was measured.
         start_s: first moment of the evidence.
         sign: whether it is a first sign, which no incident bears out yet.
+        counted: how much of it, of a sign.
     """
 
     text: str
@@ -54,6 +55,7 @@ class AlarmContent:
     facts: tuple[str, ...]
     start_s: float
     sign: bool = False
+    counted: int = 0
 
 
 @dataclass(frozen=True)

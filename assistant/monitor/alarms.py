@@ -1,6 +1,6 @@
 """Alarms that a person can bear (ISA-18.2, IEC 62682): one for each incident, from raising to return.
 
-    first sign ─▶ notification ─▶ borne out: the alarm is raised    or withdrawn
+    first sign ─▶ notification ─▶ borne out, or hard and going on: the alarm is raised    or withdrawn
     incident seen ─▶ raised ─▶ going on … ─▶ no evidence for the off-delay ─▶ returned ─▶ raised again …
                                      └─▶ acknowledged, shelved (the history's states, by people)
 
@@ -159,7 +159,9 @@ class Alarms:
                 for one, (own, before) in zip(seen, pairs, strict=True)
             }
         changes: list[Change] = []
-        pairs += match_signs(signs, seen, known)
+        pairs += [
+            _promote(one, before, self._plant) for one, before in match_signs(signs, seen, known)
+        ]
         for one, before in pairs:
             changes += self._follow(one, before, now_s, at_s)
         matched = {before.incident if before else own.id for own, before in pairs}
@@ -327,14 +329,33 @@ def _see_sign(sign: Sign, plant: Plant) -> Seen:
     words = read_playbook(sign.label)
     checks = words.target_checks if sign.role == "target" else words.checks
     does = f"Perhaps {plant.name_of(sign.device)} {words.does(sign.role)}: too little was seen for an alarm."
-    content = replace(_make_content(sign, plant, checks, (sign.fact,)), cause=does, sign=True)
+    content = replace(
+        _make_content(sign, plant, checks, (sign.fact,)), cause=does, sign=True, counted=sign.count
+    )
     mark = f"{sign.device} {sign.label} {sign.start_s:.0f} {' '.join(sorted(sign.peers))}"
     mark = hashlib.sha256(f"sign {mark}".encode()).hexdigest()[:8]
     priority = "medium" if sign.label in ATTACKS else "low"
     return Seen(
         f"{sign.label}-{mark}", sign.label, sign.device, "notification", priority, sign.start_s,
-        sign.end_s, True, content,
+        sign.end_s, True, content, sign.hard,
     )  # fmt: skip
+
+
+def _promote(one: Seen, before: Alarm | None, plant: Plant) -> tuple[Seen, Alarm | None]:
+    """A hard sign that an earlier look saw too is an alarm where there is more of it now, and nothing
+    spoke against it since: what was failing then has not worked in between."""
+    more = (
+        before is not None
+        and one.hard
+        and one.content.counted > before.content.counted
+        and one.start_s <= before.incident_end_s
+    )
+    if before is None or not (more or before.tier == "alarm"):
+        return one, before
+    words = read_playbook(one.label)
+    does = f"Likely {plant.name_of(one.device)} {words.does(one.content.role)}: seen twice, and more the second time."
+    content = replace(one.content, cause=does)
+    return replace(one, tier="alarm", content=content), before
 
 
 def _find_contact(addresses: Iterable[str], plant: Plant) -> str:

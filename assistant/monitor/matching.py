@@ -25,6 +25,7 @@ class Seen:
     end_s: float
     going: bool
     content: AlarmContent
+    hard: bool = False  # a sign of which there is much
 
 
 def match(seen: Sequence[Seen], known: dict[str, Alarm]) -> list[tuple[Seen, Alarm | None]]:
@@ -68,13 +69,17 @@ def _is_same(one: Seen, alarm: Alarm) -> bool:
 def match_signs(
     signs: Sequence[Seen], seen: Sequence[Seen], known: dict[str, Alarm]
 ) -> list[tuple[Seen, Alarm | None]]:
-    """The signs that nothing else tells, each with the notification that it was raised as."""
+    """The signs that nothing else tells, each with the notification, or the alarm, that it was
+    raised as. What one sign that is an alarm tells, another does not tell again."""
     going = [one for one in known.values() if one.returned_s is None]
     tells: list[Seen | Alarm] = [*seen, *(one for one in going if not one.content.sign)]
     free = {one.incident: one for one in going if one.content.sign}
+    called = [one for one in free.values() if one.tier == "alarm"]
     pairs: list[tuple[Seen, Alarm | None]] = []
     for sign in signs:
         if any(_bears_out(one, sign) for one in tells):
+            continue
+        if any(_bears_out(one, sign) and not _is_same(sign, one) for one in called):
             continue
         same = (one for one in free.values() if one.label == sign.label and _is_same(sign, one))
         before = next(same, None)

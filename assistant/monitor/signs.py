@@ -2,8 +2,9 @@
 
 A rule waits until what it saw can be no accident: five failures, three windows, a minute. An operator
 wants to look sooner. A sign needs two things at once: a past in which this never happened, and the last
-seconds in which nothing else did. It is told as a notification, never as an alarm, and makes way for
-the incident that bears it out; what nothing bears out is withdrawn.
+seconds in which nothing else did. It is told as a notification and makes way for the incident that
+bears it out; what nothing bears out is withdrawn. One that is hard to explain away, and that a later
+look sees again with more of it, is an alarm of what is likely (`assistant.monitor.alarms`).
 
     a a a a a a a a a a f f      a: answered, f: failed        the past decides, not the number of f
     s s s s s s s s s s .        s: sent at least so much in each slot of ten minutes
@@ -15,24 +16,28 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from assistant.detection.rules.conversation import read_conversations, word_code
 from assistant.facts.fact import Fact, Value, by_count, make_fact
 from assistant.facts.traffic_view import TrafficView
+from assistant.monitor.refusals import REFUSED, Refusals, read_refusals
 from traffic.capture import SAMPLE_S
-from traffic.pcap.protocols import BY_NAME
 from traffic.plant import is_group
 
 _RECENT_SLOTS = 2  # the open slot and the one before
 _LEAST_PAST_S = 60.0  # nothing is a first sign before that
 _FAILED, _FAILED_S = 2, 3.0  # attempts; and seconds where nothing refused them
+_HEADERS_BYTES = 60  # of IP and TCP, in a packet that carries nothing
 _PAST_SLOTS, _MOST_PAST_SLOTS = 12, 60
 _OVERDUE = 1.5  # times its longest pause
 _STEADY_PKTS = 5.0  # that are missing, of a device that never sent fewer in a slot
-_REFUSED, _WORKED = 3, 5  # requests in a row, after so many that were answered
-_RESENT, _RESENT_SHARE, _RESENT_TIMES = 4, 0.03, 10.0
+_RESENT, _RESENT_SHARE, _RESENT_TIMES, _RESENT_OF = 4, 0.03, 10.0, 20
 _NEW_S = 20.0  # who wrote within so long of the first word to a server came to write
 _ENDPOINTS = 5  # that are new to who tries them, in vain
 _LOGINS, _LOGIN_PORTS = 3, (21, 22, 23, 3389, 5900)
+# What is hard to explain away. A service that restarts refuses for a moment and is mute for longer;
+# silence, single calls and single claims have many harmless causes.
+_HARD_FAILED, _HARD_FAILED_S = 4, 5.0
+_ANSWERS = 2  # times what is sent again in the open slot
+_HARD_RESENT, _HARD_LOGINS_REFUSED, _HARD_LOGINS, _HARD_ENDPOINTS = 8, 2, 6, 8
 
 _SENTENCES = {
     "fails": "First sign: {service} has answered nobody since {since_time_s} ({failed:attempt} by {clients}); before "
@@ -69,6 +74,8 @@ class Sign:
         start_s, end_s: of that.
         role: of the device.
         related: other devices that show the same.
+        count: how much was counted: failures, refusals, packets, writes; 0 where one thing is all.
+        hard: so much that it is no accident, if it goes on.
     """
 
     label: str
@@ -79,6 +86,8 @@ class Sign:
     end_s: float
     role: str = "source"
     related: tuple[str, ...] = ()
+    count: int = 0
+    hard: bool = False
 
 
 def find_signs(view: TrafficView, now_s: float) -> list[Sign]:
@@ -111,6 +120,7 @@ class _Seen:
     def __init__(self, view: TrafficView, now_s: float) -> None:
         self.view, self.now_s = view, now_s
         self.first_slot = int((now_s - 0.01) // SAMPLE_S) - _RECENT_SLOTS + 1
+        self.open_slot = self.first_slot + _RECENT_SLOTS - 1
         self.since_s = self.first_slot * SAMPLE_S
 
     def recent(self, rows: pd.DataFrame) -> pd.DataFrame:
@@ -143,7 +153,7 @@ def _find_failing_services(seen: _Seen) -> Iterator[Sign]:
     failing = seen.recent(tried[~tried["answered"]])
     for (server, port), _ in failing.groupby(["dst", "port"]):
         mine = tried[(tried["dst"] == server) & (tried["port"] == port)]
-        good = mine.loc[mine["answered"]]
+        good = mine.loc[mine["answered"] & ~_is_cut_off(mine)]
         if good.empty:
             continue
         vain = mine[~mine["answered"] & (mine["since_s"] > good["since_s"].max())]
@@ -156,11 +166,20 @@ def _find_failing_services(seen: _Seen) -> Iterator[Sign]:
             continue
         clients = by_count(vain["src"].astype(str))
         label = "name_resolution" if port == 53 else "service_down"
-        yield seen.sign(
+        failed, last_s = vain["attempt"].nunique(), float(vain["since_s"].max())
+        long = vain["refused"].all() and last_s - first_s >= _HARD_FAILED_S
+        sign = seen.sign(
             "fails", label, str(server), clients, first_s,
-            service=view.port_at(str(server), int(port)), failed=vain["attempt"].nunique(),
+            service=view.port_at(str(server), int(port)), failed=failed,
             clients=view.names_of(clients),
         )  # fmt: skip
+        yield replace(sign, count=failed, hard=bool(long and failed >= _HARD_FAILED))
+
+
+def _is_cut_off(rows: pd.DataFrame) -> pd.Series:
+    """Where a session's reset is all that is left: the machine sends it, though its service is gone."""
+    reset = rows["state"].astype(str).str.startswith("RST") & (rows["syns"] == 0)
+    return reset & (rows["dst_bytes"] <= _HEADERS_BYTES * rows["dst_pkts"])
 
 
 def _find_quiet_devices(seen: _Seen) -> Iterator[Sign]:
@@ -172,7 +191,7 @@ def _find_quiet_devices(seen: _Seen) -> Iterator[Sign]:
         rows[[end, "slot", f"{end}_pkts"]].set_axis(["device", "slot", "pkts"], axis=1)
         for end in ("src", "dst")
     ]
-    now = int((seen.now_s - 0.01) // SAMPLE_S)
+    now = seen.open_slot
     share = (seen.now_s - now * SAMPLE_S) / SAMPLE_S
     sent = pd.concat(ends)
     sent = sent[sent["device"].isin(view.own) & (sent["slot"] >= now - _MOST_PAST_SLOTS)]
@@ -211,50 +230,21 @@ def _is_overdue(seen: _Seen, device: str) -> bool:
 
 
 def _find_refusals(seen: _Seen) -> Iterator[Sign]:
-    """Requests that were answered and are refused since, and logins that are refused in a row."""
-    view = seen.view
-    same = ["kind", "function", "unit", "target", "name"]
-    for client, server, name, rows in read_conversations(view):
-        protocol = BY_NAME[name]
-        wrong = (rows["code"] > 0) & ~rows["code"].isin(protocol.busy)
-        if name == "dns" or not (wrong & (rows["ts"] >= seen.since_s)).any():
-            continue
-        for _, mine in rows.groupby(same, dropna=False, observed=True, sort=False):
-            bad = wrong[mine.index].to_numpy()
-            row = _trailing(bad)
-            if not row or mine["ts"].iloc[-1] < seen.since_s:
-                continue
-            part = mine.iloc[-row:]
-            login = (
-                bool(part["code"].isin(protocol.denied).all()) and part["kind"].iloc[0] == "session"
-            )
-            needed = login or int((~bad).sum()) >= _WORKED
-            # One refused login is enough of who was let in until then.
-            turned = login and _was_let_in(view, client, server, float(part["ts"].iloc[0]))
-            if not turned and (row < _REFUSED or not needed):
-                continue
-            yield seen.sign(
-                "logins_refused" if login else "refuses", "misconfiguration", client, (server,),
-                float(part["ts"].iloc[0]), client=view.name_of(client), server=view.name_of(server),
-                refused=len(part), code=word_code(name, int(part["code"].iloc[-1])),
-            )  # fmt: skip
-            break
-
-
-def _was_let_in(view: TrafficView, client: str, server: str, before_s: float) -> bool:
-    """Whether a server answered a client for a while, before it refused a login."""
-    flows = view.flows_of(client)
-    mine = flows[(flows["other"] == server) & flows["out"] & (flows["dst_pkts"] > 0)]
-    return len(mine) > 0 and before_s - float(mine["since_s"].min()) >= _LEAST_PAST_S
-
-
-def _trailing(bad: np.ndarray) -> int:
-    """How many at the end of a row are bad.
-
-    >>> _trailing(np.array([True, False, True, True]))
-    2
-    """
-    return len(bad) if bad.all() else int(np.argmin(bad[::-1]))
+    """Requests that were answered and are refused since, and logins that are refused in a row; one
+    sign of all whom a server refuses."""
+    groups: dict[tuple[str, str], list[Refusals]] = {}
+    for one in read_refusals(seen.view, seen.since_s):
+        groups.setdefault((one.kind, one.server), []).append(one)
+    for (kind, server), found in groups.items():
+        found.sort(key=lambda one: one.since_s)
+        clients, count = [one.client for one in found], sum(one.count for one in found)
+        sign = seen.sign(
+            kind, "misconfiguration", clients[0], (server,), found[0].since_s,
+            client=seen.view.names_of(clients), server=seen.view.name_of(server), refused=count,
+            code=found[0].code,
+        )  # fmt: skip
+        least = _HARD_LOGINS_REFUSED if kind == "logins_refused" else REFUSED
+        yield replace(sign, related=tuple(clients[1:]), count=count, hard=count >= least)
 
 
 def _find_losses(seen: _Seen) -> Iterator[Sign]:
@@ -275,33 +265,52 @@ def _find_losses(seen: _Seen) -> Iterator[Sign]:
         mine = [pair for pair in lossy if device in pair]
         peers = [one if other == device else other for one, other in mine]
         found = [lossy.pop(pair) for pair in mine]
-        yield seen.sign(
+        count = sum(one.resent for one in found)
+        answered = all(one.answered for one in found)
+        sign = seen.sign(
             "resent", "packet_loss", device, peers, seen.since_s,
             device=view.name_of(device), peers=view.names_of(peers),
-            resent=sum(one for one, _ in found), pkts=sum(all_ for _, all_ in found),
+            resent=count, pkts=sum(one.pkts for one in found),
         )  # fmt: skip
+        yield replace(sign, count=count, hard=count >= _HARD_RESENT and answered)
 
 
-def _count_resent(
-    seen: _Seen, resent: pd.DataFrame, one: str, other: str
-) -> tuple[int, int] | None:
-    """Packets of a pair that were sent again lately, and all of them; None where these are few, or
-    no more than usual, or where one of both is silent."""
+@dataclass(frozen=True)
+class _Resent:
+    """Packets of a pair that were sent again lately, and all of them; whether both ends go on
+    talking: what nobody answers is sent again too."""
+
+    resent: int
+    pkts: int
+    answered: bool
+
+
+def _count_resent(seen: _Seen, resent: pd.DataFrame, one: str, other: str) -> _Resent | None:
+    """What a pair sent again; None where it is little, or no more than usual, or where one of both
+    is silent."""
     mine = resent[resent["src"].isin([one, other]) & resent["dst"].isin([one, other])]
     flows = seen.view.flows_of(one)
     flows = flows[flows["other"] == other]
-    new, fresh = flows["slot"] >= seen.first_slot, mine["slot"] >= seen.first_slot
-    pkts = flows["src_pkts"] + flows["dst_pkts"]
-    count, total = int(mine.loc[fresh, "count"].sum()), int(pkts[new].sum())
-    before = float(mine.loc[~fresh, "count"].sum()) / max(float(pkts[~new].sum()), 1.0)
-    answers = flows.loc[new, ["src_pkts", "dst_pkts"]].sum().min() > 0
-    usual = max(_RESENT_SHARE, _RESENT_TIMES * before) * total
-    return (count, max(total, count)) if answers and count >= max(_RESENT, usual) else None
+    flows = flows.assign(pkts=flows["src_pkts"] + flows["dst_pkts"])
+    past, lost = flows["slot"] < seen.first_slot, mine["slot"] < seen.first_slot
+    before = float(mine.loc[lost, "count"].sum()) / max(float(flows.loc[past, "pkts"].sum()), 1.0)
+    usual = max(_RESENT_SHARE, _RESENT_TIMES * before)
+    new, now = flows[~past], flows[flows["slot"] == seen.open_slot]
+    count, total = int(mine.loc[~lost, "count"].sum()), int(new["pkts"].sum())
+    again = int(mine.loc[mine["slot"] == seen.open_slot, "count"].sum())
+    # A loss that began just now is thinned by the slot before.
+    sudden = now["pkts"].sum() >= _RESENT_OF and again >= max(_RESENT, usual * now["pkts"].sum())
+    much = sudden or count >= max(_RESENT, usual * total)
+    if not much or new[["src_pkts", "dst_pkts"]].sum().min() == 0:
+        return None
+    answers = now[["src_pkts", "dst_pkts"]].sum().min()
+    return _Resent(count, max(total, count), again > 0 and bool(answers >= _ANSWERS * again))
 
 
 def _find_writers(seen: _Seen) -> Iterator[Sign]:
     """Who never spoke with a server, and comes to write to it."""
     view = seen.view
+    named = {one.address for one in view.plant.devices}
     for row in view.writes.itertuples():
         client, server = str(row.client), str(row.server)
         since_s = float(row.since_s)
@@ -311,10 +320,13 @@ def _find_writers(seen: _Seen) -> Iterator[Sign]:
         met_s = float(flows.loc[flows["other"] == server, "since_s"].min())
         if met_s < max(since_s - _NEW_S, view.start_s + _LEAST_PAST_S) or server not in view.own:
             continue
-        yield seen.sign(
+        sign = seen.sign(
             "writes", "unauthorized_command", client, (server,), since_s,
             client=view.name_of(client), server=view.name_of(server), writes=int(row.count),
         )  # fmt: skip
+        # A plant that names its devices, or who may write, knows who this is not.
+        hard = server in view.allowed_writers or bool(named and client not in named)
+        yield replace(sign, count=int(row.count), hard=hard)
 
 
 def _find_lookers(seen: _Seen) -> Iterator[Sign]:
@@ -329,10 +341,11 @@ def _find_lookers(seen: _Seen) -> Iterator[Sign]:
         if len(mine) < _ENDPOINTS:
             continue
         hosts = by_count(mine["dst"].astype(str))
-        yield seen.sign(
+        sign = seen.sign(
             "looks", "recon", str(source), hosts[:20], float(mine["since_s"].min()),
             source=seen.view.name_of(str(source)), endpoints=len(mine), hosts=len(hosts),
         )  # fmt: skip
+        yield replace(sign, count=len(mine), hard=len(mine) >= _HARD_ENDPOINTS)
 
 
 def _find_logins(seen: _Seen) -> Iterator[Sign]:
@@ -345,10 +358,11 @@ def _find_logins(seen: _Seen) -> Iterator[Sign]:
         since_s, opened = float(mine["since_s"].min()), mine["attempt"].nunique()
         if since_s < max(seen.since_s, view.start_s + _LEAST_PAST_S) or opened < _LOGINS:
             continue
-        yield seen.sign(
+        sign = seen.sign(
             "logins", "brute_force", str(client), (str(server),), since_s, client=view.name_of(str(client)),
             service=view.port_at(str(server), int(port)), opened=opened,
         )  # fmt: skip
+        yield replace(sign, count=opened, hard=opened >= _HARD_LOGINS)
 
 
 def _find_claims(seen: _Seen) -> Iterator[Sign]:

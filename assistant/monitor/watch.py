@@ -44,8 +44,11 @@ _WAIT_S = 0.25
 _ROWS_A_SLOT = 100_000
 _STOPPED_S = 30.0
 # Half-way through a slot its packets are looked at already, by rules alone: the model needs whole
-# slots. Where a slot's work takes more than so many seconds the next slot would wait for it.
+# slots. Where a slot's work takes more than so many seconds the next slot would wait for it. Halves of
+# these halves are looked at for first signs alone, where reading takes no longer than so many seconds:
+# rules cost three times as much.
 _LOOK_S, _LOOK_WORK_S = 5.0, 4.0
+_GLANCE_S, _GLANCE_READ_S = 2.5, 1.0
 _NO_SLOT = 1 << 62  # all verdicts are of earlier slots
 
 
@@ -121,7 +124,9 @@ class Monitor:
         self._pending: Batch | None = None
         self._told: frozenset[str] = frozenset()
         self._judged: tuple[Windows, Judged] | None = None  # at the newest closing
-        self._looked_s, self._work_s = float("-inf"), 0.0
+        self._looked_s, self._ruled_s = float("-inf"), float("-inf")
+        self._work_s, self._read_s = 0.0, 0.0
+        self._incidents: list[Incident] = []  # as rules saw them last
         # The recent past as it was worked out last, its incidents under the ids of their alarms.
         self.analysis: Analysis | None = None
         if watched.source.live and kept:
@@ -209,7 +214,7 @@ class Monitor:
         """The clock was set back: what was kept has the times of another clock."""
         self._recent.clear()
         self._judge.forget()
-        self._closed, self._begun_s = None, float("nan")
+        self._closed, self._begun_s, self._incidents = None, float("nan"), []
         at_s = self._clock.newest_s
         self._sensor.hold(make_condition("clock_back", self._w.name, before_s, at_s), self._now_s())
 
@@ -248,7 +253,7 @@ class Monitor:
             self._full_since_s = self._full_since_s or self._now_s()
             return None
         self._told = frozenset(one.id for one in conditions)
-        self._closed, self._looked_s = closable, end_s
+        self._closed, self._looked_s, self._ruled_s = closable, end_s, end_s
         self._judged = (windows, judged) if capture is not None else None
         self._work_s = time.monotonic() - over_s
         newest = judged.verdicts["end_s"] == end_s
@@ -265,11 +270,14 @@ class Monitor:
         judged: Judged,
         now_s: float,
         batch: Batch,
+        glance: bool = False,
     ) -> _Picture:
-        """What is to be seen until now; first signs only of what is live, not of a past that is
-        caught up with."""
+        """What is to be seen until now: incidents as they were seen last where it is only a glance;
+        first signs only of what is live, not of a past that is caught up with."""
         view = TrafficView(capture, samples, self._w.plant)
-        incidents = make_incidents(judged.verdicts, windows, view)
+        if not glance:
+            self._incidents = make_incidents(judged.verdicts, windows, view)
+        incidents = self._incidents
         signs = [] if batch.more or batch.ended else find_signs(view, now_s)
         view.signs = {
             device: one.fact.text
@@ -285,22 +293,26 @@ class Monitor:
         )
 
     def _look(self, batch: Batch) -> SlotReport | None:
-        """What rules say of the packets of the open slot so far: what a file that ends here would
-        tell. None where it is not the time for it, or where nothing changed.
+        """What rules and first signs say of the packets of the open slot so far: what a file that
+        ends here would tell. None where it is not the time for it, or where nothing changed.
 
         Nothing is noted of it but alarms: after a stop the slot is judged as if nobody had looked.
         """
         began_s, source = time.monotonic(), self._w.source
-        now_s = float(np.floor((self._clock.newest_s - source.lateness_s) / _LOOK_S) * _LOOK_S)
+        now_s = float(np.floor((self._clock.newest_s - source.lateness_s) / _GLANCE_S) * _GLANCE_S)
         timely = now_s > self._looked_s and source.lateness_s < _LOOK_S
         if batch.more or batch.ended or not timely or self._judged is None:
             return None
         self._looked_s = now_s
-        if self._work_s > _LOOK_WORK_S or (capture := self._read(now_s)) is None:
+        glance = now_s // _LOOK_S <= self._ruled_s // _LOOK_S  # rules have had this half
+        if self._work_s > _LOOK_WORK_S or (glance and self._read_s > _GLANCE_READ_S):
             return None
+        if (capture := self._read(now_s)) is None:
+            return None
+        self._ruled_s = self._ruled_s if glance else now_s
         windows, judged = self._judged
         samples = make_samples(capture, self._w.plant, self._w.local)
-        picture = self._draw(capture, samples, windows, judged, now_s, batch)
+        picture = self._draw(capture, samples, windows, judged, now_s, batch, glance)
         conditions = self._conditions(now_s)
         try:
             changes = self._alarms.update(
@@ -319,8 +331,11 @@ class Monitor:
 
     def _read(self, end_s: float) -> Capture | None:
         """The recent past; None where there is nothing, or nothing that can be read."""
+        began_s = time.monotonic()
         try:
-            return self._recent.read()
+            capture = self._recent.read()
+            self._read_s = time.monotonic() - began_s
+            return capture
         except UserError as error:
             about, reason = self._w.name, str(error).split(";")[0]
             found = make_condition("unreadable", about, end_s, self._now_s(), reason=reason)

@@ -47,7 +47,9 @@ def name_cause(alarm: Alarm) -> str:
     if alarm.label == SENSOR:
         return alarm.content.text
     meaning = TAXONOMY[alarm.label].meaning
-    return f"First sign, perhaps: {meaning}" if alarm.content.sign else meaning
+    if not alarm.content.sign:
+        return meaning
+    return f"{'Likely' if alarm.tier == 'alarm' else 'First sign, perhaps'}: {meaning}"
 
 
 def select_alarms(shown: Sequence[ShownAlarm], chosen: Filter, plant: Plant) -> list[ShownAlarm]:
