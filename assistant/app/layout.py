@@ -164,7 +164,7 @@ def _lay_out_alarms() -> AlarmParts:
                     max_length=300, scale=4, min_width=200, elem_id="why",
                 )  # fmt: skip
                 span = gr.Dropdown(
-                    list(SHELVING_S), value="8 hours, a shift", show_label=False, container=False,
+                    list(SHELVING_S), value="8 hours", show_label=False, container=False,
                     scale=2, min_width=150,
                 )  # fmt: skip
                 shelve = gr.Button("Shelve", scale=1, min_width=70, elem_id="shelve")

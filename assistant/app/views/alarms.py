@@ -25,7 +25,7 @@ FILTERS: dict[str, tuple[str, ...]] = {
 SHELVING_S = {
     "1 hour": 3_600.0,
     "4 hours": 14_400.0,
-    "8 hours, a shift": 28_800.0,
+    "8 hours": 28_800.0,
     "1 day": 86_400.0,
     "7 days": 604_800.0,
 }
