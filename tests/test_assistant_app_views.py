@@ -3,6 +3,7 @@
 import re
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from bottling_line import CAMERA, PANEL, PLANT, PLC, SPARE, START, YARD, beacon, loss, make_analysis
@@ -28,11 +29,13 @@ from assistant.app.views.plant import make_strips, render_plant
 from assistant.app.views.shift import make_report
 from assistant.audit import check_audit
 from assistant.chat import Conversation
+from assistant.facts.fact import make_fact
 from assistant.facts.moments import UTC_CLOCK
 from assistant.history import History
 from assistant.monitor.alarm_list import list_alarms
 from assistant.monitor.alarms import Alarms
 from assistant.monitor.sensor import make_condition
+from assistant.monitor.signs import Sign
 from traffic.errors import UserError
 from traffic.plant import Plant
 
@@ -284,6 +287,46 @@ def test_right_and_other_cause_are_kept_with_the_incident(thread, history):
     ]  # fmt: skip
     row = render_alarms(thread.subject, history, "", Filter())
     assert "another cause: packet loss" in row
+
+
+def test_an_alarm_that_no_incident_bears_out_yet_takes_what_is_said_of_it(history, index):
+    """It is kept under the id that the incident will have."""
+    analysis = make_analysis()
+    device = next(
+        one
+        for one in sorted(analysis.view.own)
+        if not any(i.touches(one) for i in analysis.incidents)
+    )
+    alarms, fact = Alarms(history, PLANT, "span-1"), make_fact("fails", "First sign: mute.", {})
+    for number, count in enumerate((4, 8)):
+        sign = Sign(
+            "service_down",
+            device,
+            (),
+            fact,
+            START + 100.0,
+            START + 110.0 + number,
+            count=count,
+            hard=True,
+        )
+        alarms.update([], analysis.verdicts, [], sign.end_s, time.time(), [sign])
+    analysis.view.signs[device] = fact.text
+    live = SimpleNamespace(
+        name="span-1", run="", analysis=analysis, now_s=START + 111.0, number=1, silent_s=0.0
+    )
+    talk = Conversation(analysis, index, history, None, "ana", about="span-1")
+    thread = Thread("ana", Subject("span-1", live=live, plant=PLANT), talk)  # type: ignore[arg-type]
+    ask(thread, f"what is wrong with {device}?")
+    evidence = thread.lines[-1].evidence
+    assert evidence is not None
+    assert evidence.incident == list_alarms(history, tier="alarm")[0].incident
+    take_click(thread, Click("confirm", id=evidence.incident))
+    assert [(one.device, one.verdict, one.label) for one in history.feedback(device)] == [
+        (device, "service_down", "service_down")
+    ]
+    assert "confirmed" in render_alarms(thread.subject, history, "", Filter())
+    take_click(thread, Click("confirm", id="c2-unknown"))
+    assert "no longer" in thread.lines[-1].text
 
 
 def test_a_conversation_is_found_again_by_its_owner_alone(thread, history, index, line, subject):

@@ -5,7 +5,7 @@ page.load ──▶ Thread (a kept conversation goes on) ──▶ question ─�
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from assistant.app.subject import Subject
@@ -17,6 +17,7 @@ from assistant.chat.feedback import Remark
 from assistant.diagnosis.playbook import read_playbook
 from assistant.facts.moments import Clock
 from assistant.history import History
+from assistant.monitor.alarm_list import Alarm, read_incident
 from assistant.session import Session
 from traffic.errors import UserError
 from traffic.labels import LABELS, NORMAL
@@ -120,7 +121,7 @@ def answer_question(thread: Thread) -> None:
     talk.analysis = thread.subject.analysis
     try:
         reply = talk.reply(thread.asked)
-        line = Line("assistant", reply.text, make_evidence(reply.diagnosis))
+        line = Line("assistant", reply.text, _mark_alarm(make_evidence(reply.diagnosis), thread))
     except UserError as mistake:
         line = Line("assistant", f"That did not work: {mistake}")
     finally:
@@ -133,11 +134,30 @@ def take_remark(thread: Thread, act: str, incident: str, label: str) -> None:
     label = NORMAL if act == "false_alarm" else label if label in LABELS else ""
     talk = thread.conversation
     talk.analysis = thread.subject.analysis
+    likely = next((one for one in _list_likely(thread) if one.incident == incident), None)
     try:
-        text = talk.remark(incident, Remark(act, "", label, None))
+        text = talk.remark(
+            incident, Remark(act, "", label, None), read_incident(likely) if likely else None
+        )
     except UserError as mistake:
         text = f"That was not kept: {mistake}"
     thread.lines.append(Line("assistant", text))
+
+
+def _mark_alarm(evidence: Evidence | None, thread: Thread) -> Evidence | None:
+    """An answer about a device of which no incident is known takes remarks on its likely alarm."""
+    if evidence is None or evidence.incident or not evidence.sure:
+        return evidence
+    going = (one for one in _list_likely(thread) if one.returned_s is None)
+    about = (one.incident for one in going if one.device == evidence.device)
+    return replace(evidence, incident=next(about, ""))
+
+
+def _list_likely(thread: Thread) -> list[Alarm]:
+    """Alarms that rest on a first sign alone: no incident bears them out, or none did."""
+    history = thread.conversation.history
+    shown = [one.alarm for one in thread.subject.alarms(history)] if history else []
+    return [one for one in shown if one.content.sign and one.tier == "alarm"]
 
 
 def render_thread(thread: Thread, history: History) -> str:

@@ -195,15 +195,21 @@ class Conversation:
     def _is_known(self, device: str) -> bool:
         return self.analysis is not None and device in self.analysis.view.local
 
-    def remark(self, incident_id: str, remark: Remark) -> str:
+    def remark(self, incident_id: str, remark: Remark, likely: Incident | None = None) -> str:
         """Keep a remark on one incident; returns what to answer.
+
+        Args:
+            incident_id: as the answer showed it.
+            remark: what was said.
+            likely: what is known of it where nothing but a first sign was seen.
 
         Raises:
             UserError: the history cannot be written.
         """
         if self.history is None or self.analysis is None:
             return _NOT_KEPT
-        incident = next((one for one in self.analysis.incidents if one.id == incident_id), None)
+        found = (one for one in self.analysis.incidents if one.id == incident_id)
+        incident = next(found, likely)
         if incident is None:
             return _GONE
         self.focus = answer("why?", self.analysis, self.index, incident.device, self.history)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from assistant.audit import append_audit
+from assistant.detection.incidents import Incident, Severity
+from assistant.facts.fact import Fact
 from assistant.history import History
 from traffic.errors import UserError
 
@@ -83,7 +85,7 @@ class Alarm:
     label: str
     device: str
     tier: Tier
-    priority: str
+    priority: Severity
     raised_s: float
     returned_s: float | None
     at_s: float
@@ -115,6 +117,16 @@ def _read_content(text: str) -> AlarmContent:
     found: dict[str, Any] = json.loads(text)
     lists = {name: tuple(value) for name, value in found.items() if isinstance(value, list)}
     return AlarmContent(**(found | lists))
+
+
+def read_incident(alarm: Alarm) -> Incident:
+    """What an alarm says, as an incident: of a first sign, what it may become."""
+    content = alarm.content
+    facts = tuple(Fact("sign", text, {}) for text in content.facts)
+    return Incident(
+        alarm.incident, alarm.device, content.role, alarm.label, alarm.priority, content.start_s,
+        alarm.incident_end_s, (), facts, content.peers, (), content.related,
+    )  # fmt: skip
 
 
 # ---- What people did ----

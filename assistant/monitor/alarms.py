@@ -18,7 +18,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from assistant.audit import append_audit
-from assistant.detection.incidents import Incident
+from assistant.detection.incidents import Incident, Severity
 from assistant.diagnosis.playbook import read_causes, read_playbook
 from assistant.diagnosis.standing import judge
 from assistant.facts.fact import Fact, kind_of
@@ -334,7 +334,7 @@ def _see_sign(sign: Sign, plant: Plant) -> Seen:
     )
     mark = f"{sign.device} {sign.label} {sign.start_s:.0f} {' '.join(sorted(sign.peers))}"
     mark = hashlib.sha256(f"sign {mark}".encode()).hexdigest()[:8]
-    priority = "medium" if sign.label in ATTACKS else "low"
+    priority: Severity = "medium" if sign.label in ATTACKS else "low"
     return Seen(
         f"{sign.label}-{mark}", sign.label, sign.device, "notification", priority, sign.start_s,
         sign.end_s, True, content, sign.hard,

@@ -4,6 +4,7 @@ bears out a first sign."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from assistant.detection.incidents import Severity
 from assistant.monitor.alarm_list import Alarm, AlarmContent, Tier
 from assistant.monitor.sensor import SENSOR
 from traffic.capture import SAMPLE_S
@@ -20,7 +21,7 @@ class Seen:
     label: str
     device: str
     tier: Tier
-    priority: str
+    priority: Severity
     start_s: float
     end_s: float
     going: bool
