@@ -109,6 +109,10 @@ def test_what_changed_is_split_at_the_time(press_shop):
 
 QUESTIONS = {
     "press-shop": [
+        ("how many machines attacked plc-3?", "Traffic of 1 machine at plc-3 (172.23.84.248) belongs to attacks: ws-1"),
+        ("which problem do I handle first?", "First: "),
+        ("which of these should security look at?", "It is a matter for security: what ws-1"),
+        ("did anything leave the plant?", "No: no sign of this kind of trouble (unusual upload)"),
         ("is there an unknown device?", "No: every address of the plant that was seen stands in plant.yaml."),
         ("which devices are healthy?", "1 device of 3 judged normal: hmi-1 (172.23.84.155)."),
         ("which devices are you not sure of?", "None of 3 devices is undecided."),
@@ -139,6 +143,13 @@ QUESTIONS = {
         ("who gets errors from broker-1?", "broker-1 (192.168.11.247) refuses what is asked by sensor-6"),
         ("is ws-1 the cause?", "Ws-1 is not in this capture"),
         ("which of the sensors behave suspiciously?", "1 device of 3 with an incident: sensor-6"),
+    ],
+    "tank-farm": [
+        ("is there packet loss anywhere?", "Yes, likely: packets are lost between"),
+    ],
+    "filling-line": [
+        ("is plc-4 ok now?", "At plc-4 (10.95.111.80) it began at 2026-11-21 13:40:50 UTC and ended at 13:42:54"),
+        ("is plc-4 ok?", "No, confirmed: plc-4"),
     ],
     "paint-shop": [
         ("which ports of plc-1 were scanned?", "edge-1 (10.79.32.26) tried "),

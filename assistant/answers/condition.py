@@ -28,9 +28,16 @@ _ENDS = frozenset((
 ))  # fmt: skip
 
 
+_NOW = re.compile(r"\b(now|again|meanwhile|jetzt|wieder|inzwischen|ahora|ya)\b")
+
+
 def answer_health(asked: Asked, headline: Fact) -> Answer:
     """Whether a device, or all of them, is well; an all-clear is the diagnosis's alone to give."""
     found = asked.found
+    asks_now = bool(_NOW.search(asked.query.plain)) and not asked.query.negative
+    if found.incident is not None and asks_now and is_over(found.incident, asked.analysis):
+        # That it is over does not make it well: neither yes nor no.
+        return Answer(_say_span(asked, found.incident, ""), (headline, *found.facts))
     if found.incident is not None:
         reply: Reply = "unclear" if found.standing == "inconclusive" else asked.all_is(False)
         return Answer(begin(headline, reply), found.facts, whole=True)
@@ -103,16 +110,20 @@ def answer_since(asked: Asked, headline: Fact) -> Answer:
     if incident is None:
         line = say("since_nothing", name=asked.name, seen_s=asked.view.span_s)
         return Answer(line, (headline, *asked.found.facts))
-    start_s, exact = find_start(incident)
     over = is_over(incident, asked.analysis)
-    end_s = find_end(incident)
-    kind = ("since_over" if over else "since_still") + ("" if exact else "_about")
     asks_whether = asked.polar
     reply: Reply = ("no" if over else "yes") if asks_whether else ""
     if asks_whether and _asks_for_the_end(asked):
         reply = "yes" if over else "no"
-    line = say(
-        kind,
+    return Answer(_say_span(asked, incident, reply), incident.facts)
+
+
+def _say_span(asked: Asked, incident: Incident, reply: Reply) -> Fact:
+    start_s, exact = find_start(incident)
+    end_s = find_end(incident)
+    kind = "since_over" if is_over(incident, asked.analysis) else "since_still"
+    return say(
+        kind if exact else f"{kind}_about",
         reply,
         name=asked.view.name_of(incident.device),
         start_time_s=start_s,
@@ -120,7 +131,6 @@ def answer_since(asked: Asked, headline: Fact) -> Answer:
         span_s=max(end_s - start_s, 0.0),
         last_time_s=asked.analysis.capture.end_s,
     )
-    return Answer(line, incident.facts)
 
 
 _LAST = re.compile(

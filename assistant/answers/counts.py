@@ -12,10 +12,12 @@ from assistant.answers.descriptions import (
     describe_requests,
     name_times,
 )
+from assistant.answers.partners import find_culprits
 from assistant.detection.rules.conversation import word_code
 from assistant.facts.fact import Fact, Value, listed
-from assistant.questions.entities import list_machines
+from assistant.questions.entities import list_machines, worst_first
 from traffic.capture import SAMPLE_S
+from traffic.labels import ATTACKS
 from traffic.plant import is_group
 
 _MOST_TALKERS = 5
@@ -53,7 +55,7 @@ def answer_count(asked: Asked, headline: Fact) -> Answer:
     if measure == "connects":
         return _connects(asked)
     if measure == "devices":
-        return _devices(asked)
+        return (asked.query.relation == "attack" and _attackers(asked)) or _devices(asked)
     if measure == "incidents":
         found = asked.analysis.incidents
         return Answer(
@@ -66,6 +68,20 @@ def answer_count(asked: Asked, headline: Fact) -> Answer:
         # "how often?" about what is in focus: its own fact carries the number.
         return Answer(asked.incident.facts[0], asked.incident.facts[1:])
     return _traffic(asked)
+
+
+def _attackers(asked: Asked) -> Answer | None:
+    """How many did what belongs to attacks; None where nobody was found to."""
+    found = [
+        one
+        for one in worst_first(list(asked.analysis.incidents))
+        if one.label in ATTACKS and one.facts and (not asked.device or one.touches(asked.device))
+    ]
+    names = dict.fromkeys(end for one in found for end in find_culprits(one) if end != asked.device)
+    if not names:
+        return None
+    line = say("count_attackers", name=asked.name, n=len(names), names=asked.view.names_of(names))
+    return Answer(line, tuple(one.facts[0] for one in found))
 
 
 _SPAN = re.compile(r"\b(capture|recording|trace|pcap|aufzeichnung|mitschnitt|captura)\b")

@@ -10,7 +10,7 @@ from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.facts.fact import Fact, Value, kind_of, listed
 from assistant.facts.logs_and_readings import WRONG_CLOCK, record_facts
 from assistant.facts.sensor import find_blindness
-from assistant.questions.entities import list_addresses
+from assistant.questions.entities import list_addresses, worst_first
 from traffic.plant import is_group
 
 _MOST = 8
@@ -28,6 +28,15 @@ def answer_loss(asked: Asked, headline: Fact) -> Answer:
     if asked.incident is not None and asked.incident.label in _LOSSES:
         reply: Reply = "unclear" if asked.found.standing == "inconclusive" else asked.reply(True)
         return Answer(begin(headline, reply), asked.found.facts, whole=True)
+    # The average of a whole plant hides the line that loses.
+    lossy_lines = [
+        one
+        for one in worst_first(list(asked.analysis.incidents))
+        if one.label in _LOSSES and one.facts and (not asked.device or one.touches(asked.device))
+    ]
+    if lossy_lines:
+        first, *rest = (fact for one in lossy_lines for fact in one.facts)
+        return Answer(begin(first, asked.reply(not asked.query.positive)), tuple(rest))
     pkts, again = asked.view.count_resent(asked.device)
     if not pkts or asked.blind:
         line = say("loss_unseen", "unclear", name=asked.name)

@@ -9,6 +9,7 @@ one link          A congestion,  B congestion, at the same time                 
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -204,7 +205,9 @@ def _explains(rule: Alert, other: Alert) -> bool:
     if other.label not in rule.rules_out or other.facts or _gap_s(rule, other) > _SLACK_S:
         return False
     ends, others = {rule.device, *rule.attribution.peers}, set(other.attribution.peers)
-    return other.device in ends and (not others or bool(others & ends))
+    # Two whom a scanner tried have nothing to do with each other by that.
+    about = rule.device in {other.device, *others} and bool(others & ends)
+    return other.device in ends and (not others or about)
 
 
 def _is_same(a: Alert, b: Alert) -> bool:
@@ -248,13 +251,19 @@ def group_by_cause(found: Sequence[Alert]) -> list[list[Alert]]:
         {one.device: one.label} if one.facts and one.profile.kin == "intrusion" else {}
         for one in found
     ]
+    # What rules found is one cause only where that shows in what they found.
+    proven = [[one] if one.facts else [] for one in found]
     alike = [(i, j) for i, a in enumerate(found) for j in range(i) if _is_one_cause(a, found[j])]
-    for i, j in sorted(alike, key=lambda pair: found[pair[0]].label != found[pair[1]].label):
+    # What a rule found comes first, then what has the same label.
+    for i, j in sorted(alike, key=lambda pair: _weight(found[pair[0]], found[pair[1]])):
         here, there = root(i), root(j)
         apart = bool(blamed[here] and blamed[there]) and blamed[here].isdisjoint(blamed[there])
         apart |= any(deeds[there].get(who, what) != what for who, what in deeds[here].items())
+        pairs = list(product(proven[here], proven[there]))
+        apart |= bool(pairs) and not any(_is_one_cause(*pair) for pair in pairs)
         if here != there and not apart:
             parent[here] = there
+            proven[there] += proven[here]
             blamed[there] |= blamed[here]
             deeds[there] |= deeds[here]
     # What began before a cause is not its effect, nor is what else belongs to that.
@@ -276,6 +285,10 @@ def group_by_cause(found: Sequence[Alert]) -> list[list[Alert]]:
         groups.setdefault(root(i), []).append(one)
     ordered = [sorted(group, key=_rank) for group in groups.values()]
     return sorted(ordered, key=lambda group: min(one.attribution.start_s for one in group))
+
+
+def _weight(a: Alert, b: Alert) -> tuple[bool, bool]:
+    return not (a.facts or b.facts), a.label != b.label
 
 
 def _rank(one: Alert) -> tuple[bool, bool, bool, float]:

@@ -164,6 +164,9 @@ def _find_unjudged_networks(analysis: Analysis) -> tuple[str, ...]:
     )
 
 
+_MANY_PEERS = 10
+
+
 def choose_incidents(question: str, mention: Mention, analysis: Analysis) -> list[Incident]:
     """Incidents that a question means, the likeliest first.
 
@@ -177,9 +180,11 @@ def choose_incidents(question: str, mention: Mention, analysis: Analysis) -> lis
     if not targets:
         return ordered
     own = [one for one in ordered if one.device in targets]
-    return own + [
+    others = [
         one for one in ordered if one not in own and set(targets) & {*one.peers, *one.related}
     ]
+    # Who points at all of them, as a scan does, says little of each.
+    return own + sorted(others, key=lambda one: len(one.peers) > _MANY_PEERS)
 
 
 def _explain(
@@ -254,7 +259,9 @@ def _describe_all(mention: Mention, analysis: Analysis) -> Investigation:
     judged = [one for one in known if not one.brief and one.reason != "unheard"] or known
     brief = [view.name_of(one.device) for one in known if one not in judged and one.brief]
     silent = [view.name_of(one.device) for one in known if one not in judged and not one.brief]
-    worst = next((one for one in judged if one.standing != "normal"), judged[0])
+    signed = [one for one in judged if one.device in view.signs]
+    doubtful = (one for one in [*signed, *judged] if one.standing != "normal")
+    worst = next(doubtful, judged[0])
     condition = describe_health(worst, verdicts, view)
     blind = worst.reason in _HIDES_ANSWERS
     facts = [] if blind else list(condition.facts)

@@ -15,9 +15,9 @@ from traffic.plant import Plant, is_group, is_link_local
 FEW_ENDPOINTS = 8  # fewer hosts and ports than this are no scan of them
 _EXPLORED = 20  # endpoints
 # Of one address to one port in a sample, nothing coming back: a flood. A stream may go one way over UDP
-# (video, syslog), never so fast. Fewer are those of a client, however often it tries: what no rule
-# calls a flood must not vanish from the others.
-FLOOD_PKTS = {"tcp": 1_000, "udp": 20_000}
+# (video, syslog), from one port and never so fast; tries that each begin anew are no stream. Fewer are
+# those of a client, however often it tries: what no rule calls a flood must not vanish from the others.
+FLOOD_PKTS, FLOOD_TRIES = {"tcp": 1_000, "udp": 20_000}, 1_000
 _ROUTES = re.compile("router|gateway|firewall")
 
 
@@ -120,8 +120,7 @@ class TrafficView:
         each = rows.groupby(["src", "dst", "port", "proto", "slot"])
         # Tools that keep one port send many SYNs from it.
         opened = np.maximum(each["attempt"].nunique(), each["syns"].sum())
-        least = opened.index.get_level_values("proto").map(FLOOD_PKTS).to_numpy(float)
-        return opened.index[opened >= least].droplevel(["proto", "slot"]).unique()
+        return opened.index[opened >= FLOOD_TRIES].droplevel(["proto", "slot"]).unique()
 
     @cached_property
     def heard(self) -> frozenset[str]:

@@ -81,7 +81,7 @@ RULES = (
     Rule(find_register_sweeps, confirms=_kinds("sweep")),
     _plain(
         find_refusals,
-        confirms="refused login_refused unit_gone probe",
+        confirms="refused login_refused turned_away unit_gone probe",
         suggests="busy partly_refused",
     ),
     _plain(find_unanswered_requests, confirms="mute", suggests="timeouts"),

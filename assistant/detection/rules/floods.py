@@ -5,7 +5,7 @@ import numpy as np
 from assistant.detection.rules.conversation import describe_ends, prove
 from assistant.detection.rules.rule import RuleHit, beside, slots_at, slots_of
 from assistant.facts.fact import Value, make_fact
-from assistant.facts.traffic_view import FLOOD_PKTS, TrafficView
+from assistant.facts.traffic_view import FLOOD_PKTS, FLOOD_TRIES, TrafficView
 from traffic.capture import SAMPLE_S
 from traffic.plant import GROUP_MAC, is_group
 
@@ -34,8 +34,10 @@ def find_one_way_floods(view: TrafficView) -> list[RuleHit]:
     busy = rows["src_pkts"].clip(lower=1).groupby(rows["slot"]).sum()
     rows = rows[rows["slot"].isin(busy.index[busy >= min(FLOOD_PKTS.values())])]
     by_end = [rows[name] for name in (*ends, "slot")]
-    pkts = rows["src_pkts"].clip(lower=1).groupby(by_end).sum().reset_index()
-    peaks = pkts[pkts["src_pkts"] >= pkts["proto"].map(FLOOD_PKTS).astype(float)]
+    each = rows.assign(src_pkts=rows["src_pkts"].clip(lower=1)).groupby(by_end)
+    pkts = each.agg({"src_pkts": "sum", "flow": "nunique"}).reset_index()
+    many = pkts["src_pkts"] >= pkts["proto"].map(FLOOD_PKTS).astype(float)
+    peaks = pkts[many | (pkts["flow"] >= FLOOD_TRIES)]
     found = []
     for (src, dst, port, _), peak in peaks.groupby(ends):
         source, target = str(src), str(dst)

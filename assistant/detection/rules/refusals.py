@@ -14,7 +14,7 @@ from assistant.detection.rules.conversation import (
     word_code,
 )
 from assistant.detection.rules.rule import RuleHit
-from assistant.facts.fact import Fact, Value, listed, make_fact
+from assistant.facts.fact import Fact, Value, by_count, kind_of, listed, make_fact
 from assistant.facts.traffic_view import TrafficView
 from traffic.capture import SAMPLE_S
 from traffic.pcap.protocols import BY_NAME
@@ -29,6 +29,7 @@ _PROBED = 10  # different functions or units that were refused: who asks looks a
 _SWEPT = 50  # different addresses; or different requests, by function, unit and address
 _FEW_TARGETS = 4
 _GUESSES, _GUESS_S = 30, 1.0
+_MANY_CLIENTS = 3  # turned away at once: what changed is the server
 _SAME = ["function", "unit", "target", "name", "value"]  # what makes two requests the same
 
 _SENTENCES = {
@@ -39,6 +40,8 @@ _SENTENCES = {
     "others_fine": "Other requests of {client} were answered meanwhile: {answered}.",
     "login_refused": "{server} refuses the login of {client}: {refused} of {asked:attempt} since {since_time_s} got "
     "{code}.",
+    "turned_away": "{server} refuses the logins of {n:client} that it lets in at other times, {clients}: "
+    "{refused:attempt} between {since_time_s} and {until_time_s} got {code}.",
     "busy": "{server} answered {client} that it is busy {refused:time} between {since_time_s} and {until_time_s}: "
     "{code}. That is no wrong setting: a device answers so during a download or while it is overloaded.",
     "unit_gone": "Unit {unit} behind {server} does not answer: {refused} of {asked:request} of {client} for it since "
@@ -79,7 +82,59 @@ def find_refusals(view: TrafficView) -> list[RuleHit]:
                 hits.append(make_hit(server, "service_down", [fact], client, mine))
         wrong = refused & ~rows["code"].isin(protocol.gone | protocol.busy)
         hits += _find_wrong(view, client, server, rows, wrong)
-    return hits
+    return _blame_servers(view, hits)
+
+
+# ---- A server that refuses several clients ----
+
+
+def _blame_servers(view: TrafficView, hits: list[RuleHit]) -> list[RuleHit]:
+    """One hit at a server in place of those of the clients that it turns away at once and lets in at
+    other times; a client that was never let in stays a story of its own."""
+    known = [hit for hit in hits if _is_known_login(hit)]
+    left, blamed = list(hits), []
+    for server in dict.fromkeys(hit.peers[0] for hit in known):
+        mine = sorted(
+            (one for one in known if one.peers[0] == server), key=lambda one: -len(one.slots)
+        )
+        mine = [one for one in mine if np.isin(one.slots, mine[0].slots).any()]
+        if len(mine) >= _MANY_CLIENTS:
+            left = [one for one in left if all(one is not other for other in mine)]
+            blamed.append(_make_turned_away(view, server, mine))
+    return left + blamed
+
+
+def _is_known_login(hit: RuleHit) -> bool:
+    kinds = {kind_of(one) for one in hit.facts}
+    refused = kind_of(hit.fact) == "login_refused" and hit.label == "misconfiguration"
+    return refused and bool(kinds & {"worked", "works_again"})
+
+
+def _make_turned_away(view: TrafficView, server: str, hits: list[RuleHit]) -> RuleHit:
+    since_s = min(float(hit.fact.values["since_time_s"]) for hit in hits)
+    until_s = max(float(hit.fact.values["until_time_s"]) for hit in hits)
+    asked = view.exchanges
+    asked = asked[(asked["server"] == server) & (asked["kind"] == "session")]
+    refused = asked[(asked["code"] > 0) & asked["ts"].between(since_s, until_s)]
+    let_in = asked.loc[asked["outcome"] == "answered", "client"].unique()
+    refused = refused[refused["client"].isin([*let_in, *(hit.device for hit in hits)])]
+    clients = by_count(refused["client"].astype(str))
+    values: dict[str, Value] = {
+        "server": view.name_of(server),
+        "n": len(clients),
+        "clients": view.names_of(clients),
+        "refused": len(refused),
+        "since_time_s": since_s,
+        "until_time_s": until_s,
+        "code": hits[0].fact.values["code"],
+    }
+    facts = [make_fact("turned_away", _SENTENCES["turned_away"], values)]
+    again = [one for hit in hits for one in hit.facts if kind_of(one) == "works_again"]
+    if len(again) == len(hits):
+        facts.append(max(again, key=lambda one: one.values["again_time_s"]))
+    facts += [hit.fact for hit in hits]
+    slots = np.unique(np.concatenate([hit.slots for hit in hits]))
+    return RuleHit(server, "service_down", "source", tuple(facts), tuple(clients), slots)
 
 
 # ---- Refusals of one client at one server ----

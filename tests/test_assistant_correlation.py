@@ -1,0 +1,51 @@
+"""Which alerts are one story: what rules proved is joined by nothing less."""
+
+import numpy as np
+import pandas as pd
+
+from assistant.detection.correlation import Alert, group_by_cause
+from assistant.facts.attribution import Attribution
+from assistant.facts.fact import Fact
+
+A, B, C, SCANNER, BROKER = "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.9", "10.0.0.5"
+COLUMNS = "flow src dst other port proto attempt slot answered refused out src_pkts dst_pkts syns"
+FLOWS = pd.DataFrame(columns=COLUMNS.split())
+EVIDENCE = pd.DataFrame(columns=["src", "dst", "kind", "count", "slot"])
+
+
+def alert(
+    device: str, label: str, role: str, *peers: str, rule: str = "", rules_out: tuple[str, ...] = ()
+) -> Alert:
+    found = Attribution(device, label, FLOWS, EVIDENCE, peers, 100.0, 160.0)
+    facts = (Fact(rule, rule, {}),) if rule else ()
+    rows, mass = np.zeros(0, np.int64), np.inf if rule else 5.0
+    return Alert(device, label, role, rows, mass, found, facts, frozenset(rules_out))
+
+
+def stories(*alerts: Alert) -> list[set[tuple[str, str]]]:
+    return [{(one.device, one.label) for one in group} for group in group_by_cause(alerts)]
+
+
+LOOK_ALIKES = ("congestion", "service_down", "brute_force", "recon")
+SCAN = alert(SCANNER, "recon", "source", A, B, C, BROKER, rule="host_scan", rules_out=LOOK_ALIKES)
+REFUSED = alert(
+    A, "misconfiguration", "source", BROKER, rule="login_refused", rules_out=LOOK_ALIKES
+)
+
+
+def test_a_suspicion_that_fits_two_proven_stories_joins_them_not():
+    guessed = alert(BROKER, "brute_force", "target", A)
+    suspected = alert(A, "recon", "source", SCANNER, BROKER)
+    scanned = alert(C, "recon", "target", SCANNER)
+    order = (SCAN, REFUSED, guessed, suspected, scanned)
+    for alerts in (order, order[::-1]):
+        found = stories(*alerts)
+        assert {(A, "misconfiguration"), (BROKER, "brute_force")} in found
+        assert {(SCANNER, "recon"), (A, "recon"), (C, "recon")} in found
+
+
+def test_a_scan_does_not_explain_what_two_whom_it_tried_have_with_each_other():
+    busy = alert(B, "congestion", "target", C)
+    assert stories(SCAN, busy) == [{(SCANNER, "recon")}, {(B, "congestion")}]
+    tried = alert(B, "congestion", "target", SCANNER)
+    assert stories(SCAN, tried) == [{(SCANNER, "recon"), (B, "congestion")}]
