@@ -111,6 +111,9 @@ QUESTIONS = {
     "press-shop": [
         ("how many machines attacked plc-3?", "Traffic of 1 machine at plc-3 (172.23.84.248) belongs to attacks: ws-1"),
         ("which problem do I handle first?", "First: "),
+        ("name the three worst things", "1 incident; the worst is at ws-1"),
+        ("are any passwords being guessed?", "No: no sign of this kind of trouble (login attempts)"),
+        ("since when is ws-1 under attack?", "At ws-1 (172.23.84.41) it began at 2026-11-21 13:57:"),
         ("which of these should security look at?", "It is a matter for security: what ws-1"),
         ("did anything leave the plant?", "No: no sign of this kind of trouble (unusual upload)"),
         ("is there an unknown device?", "No: every address of the plant that was seen stands in plant.yaml."),

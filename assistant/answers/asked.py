@@ -13,6 +13,7 @@ from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.grounding import Citation
 from assistant.diagnosis.investigate import Investigation
+from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.diagnosis.standing import Standing
 from assistant.facts.fact import Fact, Proof, Value, kind_of, make_fact
 from assistant.facts.sensor import find_blindness
@@ -258,3 +259,19 @@ class Asked:
             until_s=("until_s", "max"),
         ).reset_index()
         return totals.sort_values("pkts", ascending=False, kind="stable", ignore_index=True)
+
+
+def say_span(asked: Asked, incident: Incident, reply: Reply) -> Fact:
+    """When an incident began, and when it ended or that it goes on."""
+    start_s, exact = find_start(incident)
+    end_s = find_end(incident)
+    kind = "since_over" if is_over(incident, asked.analysis) else "since_still"
+    return say(
+        kind if exact else f"{kind}_about",
+        reply,
+        name=asked.view.name_of(incident.device),
+        start_time_s=start_s,
+        end_time_s=end_s,
+        span_s=max(end_s - start_s, 0.0),
+        last_time_s=asked.analysis.capture.end_s,
+    )

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from assistant.answers.asked import Answer, Asked, Reply, begin, say
+from assistant.answers.asked import Answer, Asked, Reply, begin, say, say_span
 from assistant.answers.descriptions import (
     describe_delay,
     describe_endings,
@@ -16,7 +16,7 @@ from assistant.answers.states import short_state
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.health import Health, judge_health, name_health
-from assistant.diagnosis.spans import find_end, find_start, is_over
+from assistant.diagnosis.spans import find_start, is_over
 from assistant.facts.fact import Fact, listed
 from assistant.questions.entities import list_machines, worst_first
 from traffic.labels import ATTACKS
@@ -37,7 +37,7 @@ def answer_health(asked: Asked, headline: Fact) -> Answer:
     asks_now = bool(_NOW.search(asked.query.plain)) and not asked.query.negative
     if found.incident is not None and asks_now and is_over(found.incident, asked.analysis):
         # That it is over does not make it well: neither yes nor no.
-        return Answer(_say_span(asked, found.incident, ""), (headline, *found.facts))
+        return Answer(say_span(asked, found.incident, ""), (headline, *found.facts))
     if found.incident is not None:
         reply: Reply = "unclear" if found.standing == "inconclusive" else asked.all_is(False)
         return Answer(begin(headline, reply), found.facts, whole=True)
@@ -107,6 +107,14 @@ def answer_since(asked: Asked, headline: Fact) -> Answer:
         return told
     if not asked.device and _FIRST.search(asked.query.plain) and asked.analysis.incidents:
         incident = _find_first(asked)
+    if not asked.found.mention.devices and asked.polar and not _asks_for_the_end(asked):
+        # "is it still going on?" of no device is asked of all.
+        going = (
+            one
+            for one in worst_first(list(asked.analysis.incidents))
+            if not is_over(one, asked.analysis)
+        )
+        incident = next(going, incident)
     if incident is None:
         line = say("since_nothing", name=asked.name, seen_s=asked.view.span_s)
         return Answer(line, (headline, *asked.found.facts))
@@ -115,22 +123,7 @@ def answer_since(asked: Asked, headline: Fact) -> Answer:
     reply: Reply = ("no" if over else "yes") if asks_whether else ""
     if asks_whether and _asks_for_the_end(asked):
         reply = "yes" if over else "no"
-    return Answer(_say_span(asked, incident, reply), incident.facts)
-
-
-def _say_span(asked: Asked, incident: Incident, reply: Reply) -> Fact:
-    start_s, exact = find_start(incident)
-    end_s = find_end(incident)
-    kind = "since_over" if is_over(incident, asked.analysis) else "since_still"
-    return say(
-        kind if exact else f"{kind}_about",
-        reply,
-        name=asked.view.name_of(incident.device),
-        start_time_s=start_s,
-        end_time_s=end_s,
-        span_s=max(end_s - start_s, 0.0),
-        last_time_s=asked.analysis.capture.end_s,
-    )
+    return Answer(say_span(asked, incident, reply), incident.facts)
 
 
 _LAST = re.compile(

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from assistant.answers.asked import Answer, Asked, Reply, begin, say
+from assistant.answers.asked import Answer, Asked, Reply, begin, say, say_span
 from assistant.answers.descriptions import (
     describe_endings,
     describe_requests,
@@ -15,6 +15,7 @@ from assistant.answers.descriptions import (
 )
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.playbook import find_asked
+from assistant.diagnosis.spans import is_over
 from assistant.facts.devices import name_service, writer_facts
 from assistant.facts.fact import Fact, Value, listed
 from assistant.questions.entities import worst_first
@@ -88,6 +89,11 @@ def _blame(asked: Asked, labels: Iterable[str]) -> Answer:
     kind = asked.query.relation
     if not incidents:
         return deny(asked, f"nobody_{kind}")
+    if asked.polar and _STILL.search(asked.query.plain):
+        going = [one for one in incidents if not is_over(one, asked.analysis)]
+        if not going:
+            return Answer(say_span(asked, incidents[0], "no"), incidents[0].facts)
+        incidents = going
     culprits, facts = list[str](), list[Fact]()
     if _SUFFERS.search(asked.query.plain):
         targets = [end for one in incidents for end in _targets(one)]
@@ -104,6 +110,7 @@ def _blame(asked: Asked, labels: Iterable[str]) -> Answer:
     return Answer(line, tuple(facts))
 
 
+_STILL = re.compile(r"\b(still|noch|todavia|aun|right now|at the moment|gerade)\b")
 # "who was scanned?" asks for who suffered it.
 _SUFFERS = re.compile(
     r"^(?:and )?(?:who|whom|what|which \w+) (?:is|was|were|are|gets?|got|has been|have been) (?!(?!being)\w+ing\b)"

@@ -51,7 +51,9 @@ def answer_trouble(asked: Asked) -> Answer | None:
         found = [one for one in found if one.touches(device)]
     if not found:
         return _deny(asked, labels, device)
-    return (_name_culprits if asks_who else _describe)(asked, worst_first(found))
+    # Who causes it at one does not cause it at all who suffer at the same time.
+    named = not device or all(device in (one.device, *one.peers) for one in found)
+    return (_name_culprits if asks_who and named else _describe)(asked, worst_first(found))
 
 
 def is_of_device(query: Query) -> bool:

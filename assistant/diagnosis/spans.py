@@ -2,6 +2,7 @@
 
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
+from assistant.facts.fact import Fact
 
 _STILL_S = 60.0  # an incident that ends this near to the capture's end goes on
 _EDGE_S = 10.0  # what the model alone found begins at the edge of a sample, not at a moment
@@ -13,16 +14,29 @@ _GAPS = 2.0  # so many of its own pauses without it end what comes again and aga
 
 def find_start(incident: Incident) -> tuple[float, bool]:
     """When an incident began, and whether that is a moment that was seen, not a sample's edge."""
-    for fact in incident.facts[:2]:
+    for fact in _own_facts(incident):
         for name in _SINCE:
             if name in fact.values:
                 return float(fact.values[name]), True
     return incident.start_s, incident.start_s % _EDGE_S != 0
 
 
+def _own_facts(incident: Incident) -> list[Fact]:
+    """The first two facts; the second only where it does not begin before the incident, as what is
+    told of another device that suffers from it may."""
+    first_s = incident.start_s - _EDGE_S
+    return [
+        fact
+        for place, fact in enumerate(incident.facts[:2])
+        if not place
+        or all(float(fact.values[one]) >= first_s for one in _SINCE if one in fact.values)
+    ]
+
+
 def find_end(incident: Incident) -> float:
     """When an incident ended, by its facts where they say so."""
-    ends = (fact.values[one] for fact in incident.facts[:2] for one in _UNTIL if one in fact.values)
+    facts = _own_facts(incident)
+    ends = (fact.values[one] for fact in facts for one in _UNTIL if one in fact.values)
     return float(next(ends, incident.end_s))
 
 
