@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
+import bottling_line
 import numpy as np
 import pandas as pd
 import pytest
 from tables import CLOUD, DEVICE, PLC, capture, flow, unanswered
 
+from assistant.answers.answer import answer
 from assistant.audit import check_audit
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.health import describe_health, judge_health
@@ -444,3 +446,14 @@ def test_a_device_that_shows_a_sign_is_not_called_well():
     health = judge_health(PLC, normal, view)
     assert (health.standing, health.reason) == ("inconclusive", "sign")
     assert "First sign: it fails." in describe_health(health, normal, view).headline.text
+
+
+@pytest.mark.parametrize("device", [bottling_line.PLC, bottling_line.CAMERA])
+def test_of_a_plant_without_incidents_the_device_with_a_sign_is_told_first(device):
+    """Also where its own windows are undecided, or others' are."""
+    analysis = bottling_line.make_analysis(())
+    assert "First sign" not in answer("what is wrong?", analysis).text
+    analysis.view.signs[device] = "First sign: it fails."
+    said = answer("what is wrong?", analysis)
+    assert (said.device, said.standing) == (device, "inconclusive")
+    assert "First sign: it fails." in said.text.splitlines()[0]

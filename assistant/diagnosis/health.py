@@ -135,7 +135,9 @@ def judge_health(device: str, verdicts: pd.DataFrame, view: TrafficView) -> Heal
         return Health(device, "inconclusive", blind or "unseen", (), 0, 0.0)
     seen_s = _covered_s(verdicts["start_s"].to_numpy(float)[mine])
     seen = Health(device, "normal", "", find_stretches(device, verdicts), int(mine.sum()), seen_s)
-    reason = blind or _reason(seen, int(np.flatnonzero(mine)[-1]), verdicts, view)
+    # What the newest seconds show says more than that some windows are undecided.
+    signed = "sign" if device in view.signs else ""
+    reason = blind or signed or _reason(seen, int(np.flatnonzero(mine)[-1]), verdicts, view)
     if not reason and (complaint := _find_complaint(view, device)):
         reason = complaint.kind
     return replace(seen, standing="inconclusive", reason=reason) if reason else seen
