@@ -1,6 +1,7 @@
 """A question with all that its answer may use, and the form of an answer."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from assistant.facts.fact import Fact, Proof, Value, kind_of, make_fact
 from assistant.facts.sensor import find_blindness
 from assistant.facts.traffic_view import TrafficView
 from assistant.history import History
-from assistant.questions.entities import list_addresses
+from assistant.questions.entities import list_addresses, worst_first
 from assistant.questions.queries import Query
 from assistant.questions.times import Span
 from knowledge_base.index import Index
@@ -259,6 +260,16 @@ class Asked:
             until_s=("until_s", "max"),
         ).reset_index()
         return totals.sort_values("pkts", ascending=False, kind="stable", ignore_index=True)
+
+
+def find_incidents(asked: Asked, labels: Collection[str]) -> list[Incident]:
+    """Incidents of these labels that have facts, at the device that is asked about or at all, the
+    worst first."""
+    return [
+        one
+        for one in worst_first(list(asked.analysis.incidents))
+        if one.label in labels and one.facts and (not asked.device or one.touches(asked.device))
+    ]
 
 
 def say_span(asked: Asked, incident: Incident, reply: Reply) -> Fact:

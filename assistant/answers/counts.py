@@ -4,7 +4,7 @@ import re
 
 import pandas as pd
 
-from assistant.answers.asked import Answer, Asked, say
+from assistant.answers.asked import Answer, Asked, find_incidents, say
 from assistant.answers.condition import answer_since
 from assistant.answers.descriptions import (
     describe_delay,
@@ -15,7 +15,7 @@ from assistant.answers.descriptions import (
 from assistant.answers.partners import find_culprits
 from assistant.detection.rules.conversation import word_code
 from assistant.facts.fact import Fact, Value, listed
-from assistant.questions.entities import list_machines, worst_first
+from assistant.questions.entities import list_machines
 from traffic.capture import SAMPLE_S
 from traffic.labels import ATTACKS
 from traffic.plant import is_group
@@ -72,11 +72,7 @@ def answer_count(asked: Asked, headline: Fact) -> Answer:
 
 def _attackers(asked: Asked) -> Answer | None:
     """How many did what belongs to attacks; None where nobody was found to."""
-    found = [
-        one
-        for one in worst_first(list(asked.analysis.incidents))
-        if one.label in ATTACKS and one.facts and (not asked.device or one.touches(asked.device))
-    ]
+    found = find_incidents(asked, ATTACKS)
     names = dict.fromkeys(end for one in found for end in find_culprits(one) if end != asked.device)
     if not names:
         return None

@@ -4,13 +4,13 @@ import re
 
 import pandas as pd
 
-from assistant.answers.asked import Answer, Asked, Reply, begin, say
+from assistant.answers.asked import Answer, Asked, Reply, begin, find_incidents, say
 from assistant.answers.descriptions import describe_endings, describe_requests, describe_talks
 from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.facts.fact import Fact, Value, kind_of, listed
 from assistant.facts.logs_and_readings import WRONG_CLOCK, record_facts
 from assistant.facts.sensor import find_blindness
-from assistant.questions.entities import list_addresses, worst_first
+from assistant.questions.entities import list_addresses
 from traffic.plant import is_group
 
 _MOST = 8
@@ -29,11 +29,7 @@ def answer_loss(asked: Asked, headline: Fact) -> Answer:
         reply: Reply = "unclear" if asked.found.standing == "inconclusive" else asked.reply(True)
         return Answer(begin(headline, reply), asked.found.facts, whole=True)
     # The average of a whole plant hides the line that loses.
-    lossy_lines = [
-        one
-        for one in worst_first(list(asked.analysis.incidents))
-        if one.label in _LOSSES and one.facts and (not asked.device or one.touches(asked.device))
-    ]
+    lossy_lines = find_incidents(asked, _LOSSES)
     if lossy_lines:
         first, *rest = (fact for one in lossy_lines for fact in one.facts)
         return Answer(begin(first, asked.reply(not asked.query.positive)), tuple(rest))
