@@ -194,8 +194,9 @@ def add_rule_alerts(found: Sequence[Alert], by_rule: Sequence[Alert]) -> list[Al
 
 
 def _takes_over(rule: Alert, other: Alert) -> bool:
-    """Whether a model's suspicion about a device is what a rule found there."""
-    if rule.rules_out and other.label not in {rule.label, *rule.rules_out}:
+    """Whether what is known of a device already is what a rule found there."""
+    # What another rule proved stays, unless this one explains it.
+    if (rule.rules_out or other.facts) and other.label not in {rule.label, *rule.rules_out}:
         return False
     return _is_same(rule, other) or (rule.device == other.device and _explains(rule, other))
 
@@ -278,8 +279,11 @@ def group_by_cause(found: Sequence[Alert]) -> list[list[Alert]]:
         and cause.attribution.start_s - began[root(j)] <= _SLACK_S
         and blamed[root(j)] <= {cause.device, *cause.attribution.peers}
     ]
+    # Whose own address is doubled fails for that, not for what happens to its clients.
+    own = {j for i, j in effects if found[i].facts and found[i].device == found[j].device}
     for i, j in effects:
-        parent[root(j)] = root(i)
+        if j not in own or found[i].device == found[j].device:
+            parent[root(j)] = root(i)
     groups: dict[int, list[Alert]] = {}
     for i, one in enumerate(found):
         groups.setdefault(root(i), []).append(one)
@@ -310,11 +314,13 @@ def _is_one_cause(a: Alert, b: Alert) -> bool:
         return True  # one server that fails several clients
     if a.device == b.device:
         return False  # merge_repeated kept them apart: the same device, but other peers
-    if a.label == b.label and first.shared:
+    linked = _are_linked(a, b)
+    # Rules name who claims an address: two who were seen to are two.
+    proven = bool(a.facts and b.facts) and bool(first.leads_to)
+    if a.label == b.label and first.shared and (linked or not proven):
         return True
     if first.leads_to or second.leads_to:
         return False
-    linked = _are_linked(a, b)
     if kin == "flood" and a.role == b.role == "source":
         linked |= a.attribution.peers[:1] == b.attribution.peers[:1]  # several flood one
     # Two intruders at one device are two stories.

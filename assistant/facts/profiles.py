@@ -306,7 +306,7 @@ _FAULTS = (
     LabelProfile(
         label="device_silent",
         make_facts=faults.silence_facts,
-        conclusive=frozenset({"arp", "syn", "absent", "refusing", "resolver"}),
+        conclusive=frozenset({"arp", "syn", "absent", "refusing", "resolver", "silent", "silent_together"}),
         evidence=("arp_unanswered",),
         opened_by="target",
         carries=carries_failed,
@@ -330,7 +330,7 @@ _FAULTS = (
         lasts="failures",
         veto=needed_by_nobody,
         make_facts=faults.service_facts,
-        conclusive=frozenset({"failed", "refusing", "unreachable"}),
+        conclusive=frozenset({"failed", "refusing", "unreachable", "time_server"}),
         evidence=("unreachable",),
         opened_by="target",
         carries=carries_failed,

@@ -32,6 +32,7 @@ from assistant.detection.rules.outages import (
     find_absent_addresses,
     find_failing_services,
     find_mute_resolvers,
+    find_mute_time_servers,
     find_unsteady_devices,
 )
 from assistant.detection.rules.outside import find_clockwork, find_masked_sessions, find_uploads
@@ -47,6 +48,7 @@ from assistant.detection.rules.sessions import (
     find_shared_client_ids,
     find_unheard_addresses,
 )
+from assistant.detection.rules.silences import find_silences
 from assistant.detection.rules.vain_calls import find_deaf_clients, find_vain_calls
 from assistant.facts.fact import kind_of
 from assistant.facts.traffic_view import TrafficView
@@ -73,9 +75,16 @@ _LOOK_ALIKES = _kinds(
 )
 _DEEDS = _kinds("brute_force recon")
 RULES = (
-    Rule(find_absent_addresses, confirms=_kinds("absent"), suggests=_kinds("misled")),
+    Rule(
+        find_absent_addresses,
+        confirms=_kinds("absent"),
+        suggests=_kinds("misled"),
+        yields_to=_kinds("silent silent_together"),  # who asked in vain is said there too
+    ),
+    _plain(find_silences, confirms="silent silent_together"),
     Rule(find_doubled_addresses, confirms=_kinds("claimant duplicate")),
     Rule(find_mute_resolvers, confirms=_kinds("resolver")),
+    _plain(find_mute_time_servers, confirms="time_server"),
     Rule(find_failing_services, confirms=_kinds("refusing")),
     Rule(find_one_way_floods, confirms=_kinds("one_way")),
     Rule(find_register_sweeps, confirms=_kinds("sweep")),
@@ -84,7 +93,10 @@ RULES = (
         confirms="refused login_refused turned_away unit_gone probe",
         suggests="busy partly_refused",
     ),
-    _plain(find_unanswered_requests, confirms="mute", suggests="timeouts"),
+    replace(
+        _plain(find_unanswered_requests, confirms="mute", suggests="timeouts"),
+        yields_to=_kinds("time_server"),
+    ),
     _plain(find_late_answers, confirms="behind"),
     replace(
         _plain(find_malformed, suggests="malformed"),

@@ -50,6 +50,10 @@ _SENTENCES = {
     "{since_time_s}.",
     "resolver, over": "The resolver {failing} answered nobody from {since_time_s} to {over_time_s}: "
     "{failed:question} from {clients} stayed without a reply.",
+    "time_server": "The time server {failing} answers nobody: {failed:question} from {clients} stayed without a reply "
+    "since {since_time_s}.",
+    "time_server, over": "The time server {failing} answered nobody from {since_time_s} to {over_time_s}: "
+    "{failed:question} from {clients} stayed without a reply.",
     "refusing": "{failing} has answered nobody since {since_time_s}: {failed:attempt} by {clients} failed, and before "
     "that it did answer.",
     "refusing, over": "{failing} answered nobody from {since_time_s} to {over_time_s}: {failed:attempt} by {clients} "
@@ -70,7 +74,8 @@ def find_absent_addresses(view: TrafficView) -> list[RuleHit]:
     rows = rows[(rows["src"] != rows["dst"]) & (rows["src"] != _PROBE)]
     if rows.empty:
         return []
-    heard = rows["dst"].map(_last_heard(view)).fillna(-1)
+    last_heard = spoken_slots(view).groupby("address")["slot"].max()
+    heard = rows["dst"].map(last_heard).fillna(-1)
     rows = rows[rows["slot"] > heard]
     known = {device.address for device in view.plant.devices}
     absent_per_asker = rows["src"].map(rows.groupby("src")["dst"].nunique())
@@ -87,9 +92,9 @@ def find_absent_addresses(view: TrafficView) -> list[RuleHit]:
     return found
 
 
-def _last_heard(view: TrafficView) -> pd.Series:
-    """Last slot in which each address sent a packet, asked for another or answered a request;
-    index: addresses."""
+def spoken_slots(view: TrafficView) -> pd.DataFrame:
+    """In which slots an address sent a packet, asked for another or answered a request: ``address
+    slot``, some rows twice."""
     rows, asked = view.flow_slots, view.evidence_of_kind("arp_request")
     in_slot = ["slot", "dst"]
     unanswered = view.evidence_of_kind("arp_unanswered").groupby(in_slot)["count"].sum()
@@ -100,8 +105,7 @@ def _last_heard(view: TrafficView) -> pd.Series:
         asked[["src", "slot"]],
         answered[answered > 0].reset_index()[["dst", "slot"]],
     ]
-    heard = pd.concat([sign.set_axis(["address", "slot"], axis=1) for sign in signs])
-    return heard.groupby("address")["slot"].max()
+    return pd.concat([sign.set_axis(["address", "slot"], axis=1) for sign in signs])
 
 
 def _blame_absence(view: TrafficView, address: str, asking: pd.DataFrame, foreign: bool) -> RuleHit:
@@ -154,23 +158,51 @@ def find_mute_resolvers(view: TrafficView) -> list[RuleHit]:
     """Resolvers that answer none of their clients for a while, where these have no other that
     answers."""
     asked = _dns_flows(view)
-    sought = view.evidence_of_kind("arp_unanswered")
-    found = []
+    found: list[RuleHit] = []
     for resolver, rows in asked.groupby("dst"):
         elsewhere = asked[(asked["dst"] != resolver) & asked["answered"]]
         # Who has another resolver that answers does not need this one.
         needing = rows[rows["answered"] | ~rows["src"].isin(elsewhere["src"])]
-        for failing, over in _outages(needing):
-            if over and failing["src"].nunique() < _MIN_CLIENTS:
-                continue
-            # Where ARP requests for it stayed without a reply too, it is gone, not only its
-            # program.
-            meanwhile = sought["slot"].between(failing["slot"].min(), failing["slot"].max())
-            gone = (meanwhile & (sought["dst"] == resolver)).any()
-            label = "device_silent" if gone else "name_resolution"
-            name = view.name_of(str(resolver))
-            found.append(_failure(view, str(resolver), label, "resolver", name, failing, over))
+        found += _blame_mute(view, str(resolver), "name_resolution", "resolver", needing)
     return found
+
+
+def find_mute_time_servers(view: TrafficView) -> list[RuleHit]:
+    """Time servers that answer at times, and for a while answer none of their clients."""
+    asked = view.exchanges
+    asked = asked[(asked["protocol"] == "ntp") & asked["outcome"].isin(["answered", "unanswered"])]
+    tried = pd.DataFrame(
+        {
+            "src": asked["client"].astype(str),
+            "dst": asked["server"].astype(str),
+            "answered": asked["outcome"] == "answered",
+            "refused": False,
+            "attempt": asked.index,
+            "since_s": asked["ts"],
+            "until_s": asked["ts"],
+            "slot": np.floor(asked["ts"] / SAMPLE_S).astype(np.int64),
+        }
+    )
+    found: list[RuleHit] = []
+    for server, rows in tried.groupby("dst"):
+        if rows["answered"].any():
+            found += _blame_mute(view, str(server), "service_down", "time_server", rows)
+    return found
+
+
+def _blame_mute(
+    view: TrafficView, server: str, label: str, kind: str, asked: pd.DataFrame
+) -> Iterator[RuleHit]:
+    """A server's outages; where ARP requests for it stayed without a reply too, it is gone, not only
+    its program."""
+    sought = view.evidence_of_kind("arp_unanswered")
+    sought = sought[sought["dst"] == server]
+    for failing, over in _outages(asked):
+        if over and failing["src"].nunique() < _MIN_CLIENTS:
+            continue
+        gone = sought["slot"].between(failing["slot"].min(), failing["slot"].max()).any()
+        blamed = "device_silent" if gone else label
+        yield _failure(view, server, blamed, kind, view.name_of(server), failing, over)
 
 
 def find_failing_services(view: TrafficView) -> list[RuleHit]:

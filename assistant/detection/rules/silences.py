@@ -1,0 +1,144 @@
+"""Devices that fall silent and are asked for in vain: one that lost its power, or several at one
+moment, whose switch or cable did.
+
+    sensor-1   x x x x x x x . . . . . . . x x      x: a slot in which it sent anything
+    plc-4      x x x x x x x . . . . . . x x x      silent together: nothing of their own failed
+    hmi-1      x x x x x x x x x x x x x x x x      the sensor saw: others went on
+"""
+
+import numpy as np
+import pandas as pd
+
+from assistant.detection.rules.outages import spoken_slots
+from assistant.detection.rules.rule import RuleHit
+from assistant.facts.fact import Value, make_fact
+from assistant.facts.traffic_view import TrafficView, quiet_spell
+from traffic.capture import SAMPLE_S
+
+_MIN_EMPTY = 3  # whole slots without a packet
+_MIN_RHYTHM, _MIN_BEFORE = 0.9, 12  # share of the slots before, and how many these are
+_MUCH_LONGER = 3.0  # times its longest pause before
+_APART_SLOTS = 1  # devices of one switch were last heard that close to each other
+_MIN_ASKED = 3  # packets in vain
+_MOST_NAMED = 8
+_SEEING = 0.5  # share of regular devices that go on: where more are silent, the sensor is deaf
+
+_SENTENCES = {
+    "silent": "{silent} fell silent at {heard_time_s}, for {quiet_s}: {asked:packet} to it stayed without a reply.",
+    "silent, over": "{silent} fell silent at {heard_time_s} and was heard again at {back_time_s}, after {quiet_s}: "
+    "{asked:packet} to it stayed without a reply.",
+    "silent_together": "{silent} fell silent together at {heard_time_s}: {asked:packet} to them stayed without a reply.",
+    "silent_together, over": "{silent} fell silent together at {heard_time_s} and were heard again from {back_time_s} on: "
+    "{asked:packet} to them stayed without a reply.",
+    "shared_path": "That {members:device} stop within {within_s} of each other points to what they share, a switch, a cable "
+    "or a supply, and not to a fault of each.",
+}
+
+
+def find_silences(view: TrafficView) -> list[RuleHit]:
+    """Devices that sent something all the time, then nothing, while somebody asked for them."""
+    pauses = _find_pauses(view)
+    if pauses.empty:
+        return []
+    pauses = pauses.sort_values("last", ignore_index=True)
+    moments = (pauses["last"].diff() > _APART_SLOTS).cumsum()
+    return [hit for _, rows in pauses.groupby(moments) for hit in _blame(view, rows)]
+
+
+def _find_pauses(view: TrafficView) -> pd.DataFrame:
+    """Pauses of regular devices that are far longer than any before: ``device last next``, the slots
+    in which each was last heard and heard again; the sensor saw others meanwhile."""
+    heard = spoken_slots(view).drop_duplicates()
+    heard = heard[heard["address"].isin(view.own)].sort_values(["address", "slot"])
+    end = int(view.end_s // SAMPLE_S)
+    by_device = heard.groupby("address")["slot"]
+    pauses = pd.DataFrame(
+        {
+            "device": heard["address"],
+            "last": heard["slot"],
+            "next": by_device.shift(-1).fillna(end).astype(np.int64),
+            "first": by_device.transform("min"),
+            "heard": by_device.cumcount() + 1,
+        }
+    )
+    pauses["empty"] = pauses["next"] - pauses["last"] - 1
+    longest = pauses.groupby("device")["empty"].cummax()
+    usual = longest.groupby(pauses["device"]).shift(1).fillna(0)
+    before = pauses["last"] - pauses["first"] + 1
+    regular = (pauses["heard"] >= _MIN_RHYTHM * before) & (before >= _MIN_BEFORE)
+    sudden = (pauses["empty"] >= _MIN_EMPTY) & (pauses["empty"] > _MUCH_LONGER * usual)
+    found = pauses[regular & sudden]
+    in_rhythm = pauses[regular]
+    going_on = [
+        in_rhythm.loc[in_rhythm["last"].between(one.last + 1, one.next - 1), "device"].nunique()
+        for one in found.itertuples()
+    ]
+    silent = [
+        ((found["last"] < one.next) & (found["next"] > one.last)).sum()
+        for one in found.itertuples()
+    ]
+    seen = np.array(going_on) >= _SEEING * (np.array(going_on) + np.array(silent))
+    return found.loc[seen, ["device", "last", "next"]]
+
+
+def _blame(view: TrafficView, pauses: pd.DataFrame) -> list[RuleHit]:
+    """The devices that fell silent at one moment, as one thing, if anybody missed them."""
+    sought = _seek(view, pauses)
+    if sought["pkts"].sum() < _MIN_ASKED:
+        return []
+    missed = sought.groupby("device")["pkts"].sum().reindex(pauses["device"]).fillna(0)
+    # Whom nobody missed may only have lost its client, unless it spoke unasked before.
+    alone = pauses["device"].map(lambda one: _begins(view, str(one), int(pauses["last"].min())))
+    pauses = pauses[(missed.to_numpy() > 0) | alone.to_numpy()]
+    missed = missed.reindex(pauses["device"])
+    # The one that is missed most speaks for all.
+    devices = tuple(map(str, missed.sort_values(ascending=False, kind="stable").index))
+    quiet = [
+        spell
+        for one in pauses.itertuples()
+        if (spell := quiet_spell(view, str(one.device), one.last * SAMPLE_S, one.next * SAMPLE_S))
+    ]
+    # The moment of most: who says little was last heard before, whom a slot is known of after.
+    heard_s = sorted(one[0] for one in quiet)[len(quiet) // 2]
+    back_s = min(one[1] for one in quiet)
+    over = all(one[1] < view.end_s for one in quiet)
+    values: dict[str, Value] = {
+        "silent": view.names_of(devices, _MOST_NAMED),
+        "heard_time_s": heard_s,
+        "back_time_s": back_s,
+        "quiet_s": back_s - heard_s,
+        "asked": int(sought["pkts"].sum()),
+        "members": len(devices),
+        "within_s": float(_APART_SLOTS + 1) * SAMPLE_S,
+    }
+    kind = "silent" if len(devices) == 1 else "silent_together"
+    facts = [make_fact(kind, _SENTENCES[f"{kind}, over" if over else kind], values)]
+    if len(devices) > 1:
+        facts.append(make_fact("shared_path", _SENTENCES["shared_path"], values))
+    askers = dict.fromkeys(map(str, sought.sort_values("pkts", ascending=False)["asker"]))
+    peers = tuple(dict.fromkeys((*devices[1:], *askers)))
+    slots = np.arange(int(pauses["last"].min()), int(pauses["next"].max()) + 1)
+    return [RuleHit(devices[0], "device_silent", "source", tuple(facts), peers, slots)]
+
+
+def _begins(view: TrafficView, device: str, slot: int) -> bool:
+    """Whether a device kept its rhythm up to a slot by traffic that it opened itself."""
+    flows = view.flows_of(device)
+    opened = flows[(flows["src"] == device) & (flows["src_pkts"] > 0)]
+    before = opened.loc[opened["slot"].between(slot - _MIN_BEFORE, slot - 1), "slot"]
+    return before.nunique() >= _MIN_RHYTHM * _MIN_BEFORE
+
+
+def _seek(view: TrafficView, pauses: pd.DataFrame) -> pd.DataFrame:
+    """What was sent in vain to devices while they were silent: ``device asker pkts``."""
+    arp, flows = view.evidence_of_kind("arp_unanswered"), view.flow_slots
+    flows = flows[(flows["proto"] == "tcp") & (flows["dst_pkts"] == 0)]
+    sent = pd.concat(
+        [
+            arp[["dst", "src", "slot", "count"]].rename(columns={"count": "pkts"}),
+            flows[["dst", "src", "slot", "src_pkts"]].rename(columns={"src_pkts": "pkts"}),
+        ]
+    )
+    sent = sent.merge(pauses, left_on="dst", right_on="device")
+    inside = (sent["slot"] > sent["last"]) & (sent["slot"] < sent["next"])
+    return sent.loc[inside, ["device", "src", "pkts"]].rename(columns={"src": "asker"})
