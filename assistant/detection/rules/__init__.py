@@ -26,7 +26,11 @@ from assistant.detection.rules.ethernet import (
     find_goose_faults,
     find_station_alarms,
 )
-from assistant.detection.rules.floods import find_message_floods, find_one_way_floods
+from assistant.detection.rules.floods import (
+    find_held_sessions,
+    find_message_floods,
+    find_one_way_floods,
+)
 from assistant.detection.rules.links import find_losses, find_spikes
 from assistant.detection.rules.outages import (
     find_absent_addresses,
@@ -140,6 +144,7 @@ RULES = (
     _plain(find_station_alarms, confirms="alarm", suggests="given_up"),
     _plain(find_doubled_stations, confirms="station_twice"),
     _plain(find_message_floods, suggests="messages"),
+    _plain(find_held_sessions, suggests="held"),
     _plain(find_interruptions, suggests="interrupt"),
     _plain(find_new_writers, confirms="forbidden_writer", suggests="new_writer new_control"),
 )

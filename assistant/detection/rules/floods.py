@@ -1,10 +1,13 @@
-"""Floods: packets to which nothing comes back, and messages far beyond what their sender sent before."""
+"""Floods: packets to which nothing comes back, messages far beyond what their sender sent before, and
+connections that are held open for nothing, so that none is left for others."""
 
 import numpy as np
+import pandas as pd
 
 from assistant.detection.rules.conversation import describe_ends, prove
 from assistant.detection.rules.rule import RuleHit, beside, slots_at, slots_of
-from assistant.facts.fact import Value, make_fact
+from assistant.facts.fact import Proof, Value, make_fact
+from assistant.facts.proofs import between, pick_frames
 from assistant.facts.traffic_view import FLOOD_PKTS, FLOOD_TRIES, TrafficView
 from traffic.capture import SAMPLE_S
 from traffic.plant import GROUP_MAC, is_group
@@ -14,6 +17,9 @@ from traffic.plant import GROUP_MAC, is_group
 _MESSAGES_PER_S, _TIMES_USUAL = 40.0, 10.0
 _MIN_FLOOD_S, _MIN_BEFORE_S = 4, 30.0
 _GAP_S = 10.0  # a pause that long ends a flood
+# Connections open at one time that carry next to nothing for that long: a pool of a program is
+# smaller, and works.
+_MANY_HELD, _HELD_S, _HARDLY_BYTES = 20, 15.0, 100
 
 _SENTENCES = {
     "one_way": "{source} sent {target} at least {pkts:packet} in {n:connection} between {first_time_s} and "
@@ -23,6 +29,8 @@ _SENTENCES = {
     "accepted.",
     "messages": "{client} floods {server} with {protocol} messages: {messages:message} from {start_time_s} to "
     "{end_time_s}, up to {peak:message} in one second; before that {usual_per_s} a second.",
+    "held": "{client} holds {held:connection} to {server} open at one time, from {start_time_s} to {end_time_s}, and "
+    "says hardly anything in them: {said_bytes} in all, both ways.",
 }
 
 
@@ -96,6 +104,39 @@ def find_message_floods(view: TrafficView) -> list[RuleHit]:
         label = "mqtt_abuse" if name == "mqtt" else "dos"
         slots = slots_at(ts)
         hits.append(RuleHit(str(client), label, "source", (fact,), (str(server),), slots))
+    return hits
+
+
+def find_held_sessions(view: TrafficView) -> list[RuleHit]:
+    """Clients that hold many connections to one server open and leave them idle."""
+    rows = view.sessions
+    rows = rows.assign(bytes=rows["data_bytes"] + rows["server_bytes"])
+    lasts = rows["end_s"] - rows["start_s"] >= _HELD_S
+    idle = rows[rows["opened"] & lasts & (rows["bytes"] <= _HARDLY_BYTES)]
+    hits = []
+    for (client, server, port), held in idle.groupby(["client", "server", "port"], observed=True):
+        if len(held) < _MANY_HELD:
+            continue
+        moments = pd.concat(
+            [pd.Series(1, index=held["start_s"]), pd.Series(-1, index=held["end_s"])]
+        )
+        most = int(moments.sort_index(kind="stable").cumsum().max())
+        if most < _MANY_HELD:
+            continue
+        values: dict[str, Value] = {
+            "client": view.name_of(str(client)),
+            "server": view.port_at(str(server), int(port)),
+            "held": most,
+            "start_time_s": float(held["start_s"].min()),
+            "end_time_s": float(held["end_s"].max()),
+            "said_bytes": int(held["bytes"].sum()),
+        }
+        ends = f"{between(str(client), str(server))} && tcp.port == {port}"
+        proof = Proof(ends, pick_frames(held["first_frame"]))
+        fact = make_fact("held", _SENTENCES["held"], values, proof=proof)
+        first, last = (int(values[name] // SAMPLE_S) for name in ("start_time_s", "end_time_s"))
+        slots = np.arange(first, last + 1)
+        hits.append(RuleHit(str(client), "dos", "source", (fact,), (str(server),), slots))
     return hits
 
 

@@ -50,6 +50,8 @@ def _find_pauses(view: TrafficView) -> pd.DataFrame:
     in which each was last heard and heard again; the sensor saw others meanwhile."""
     heard = spoken_slots(view).drop_duplicates()
     heard = heard[heard["address"].isin(view.own)].sort_values(["address", "slot"])
+    if heard.empty:
+        return pd.DataFrame(columns=["device", "last", "next"])
     end = int(view.end_s // SAMPLE_S)
     by_device = heard.groupby("address")["slot"]
     pauses = pd.DataFrame(
