@@ -20,6 +20,7 @@ from assistant.answers.condition import (
 )
 from assistant.answers.counts import answer_count
 from assistant.answers.inventory import answer_code, answer_devices, answer_responsible
+from assistant.answers.intrusion import answer_bearer, answer_hostile, answer_logins
 from assistant.answers.partners import answer_who, answer_writers
 from assistant.answers.reasons import (
     answer_against,
@@ -53,7 +54,7 @@ from traffic.labels import NORMAL
 _SHORT: dict[str, Callable[[Asked, Fact], Answer]] = {
     "health": answer_health,
     "since": answer_since,
-    "who": lambda asked, _: answer_aspect(asked) or answer_who(asked),
+    "who": lambda asked, headline: _answer_who(asked, headline),
     "does": lambda asked, _: answer_does(asked),
     "count": answer_count,
     "answers": answer_answers,
@@ -73,10 +74,19 @@ _SHORT: dict[str, Callable[[Asked, Fact], Answer]] = {
     "before": lambda asked, _: answer_before(asked),
     "code": lambda asked, _: answer_code(asked),
     "usual": answer_usual,
+    "hostile": lambda asked, _: answer_hostile(asked),
+    "logins": lambda asked, _: answer_logins(asked),
+    "bearer": lambda asked, _: answer_bearer(asked),
     "changed": lambda asked, _: answer_changed(asked),
     "writers": answer_writers,
     "incidents": lambda asked, _: answer_incidents(asked),
 }
+
+
+def _answer_who(asked: Asked, headline: Fact) -> Answer:
+    if asked.either and asked.query.relation == "outside":  # "is the cloud down or our line?"
+        return answer_answers(asked, headline)
+    return answer_aspect(asked) or answer_who(asked)
 
 
 _OF_NO_DEVICE = ("sensor", "dns")

@@ -6,7 +6,8 @@ import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, say
 from assistant.answers.descriptions import describe_requests, describe_talk
-from assistant.answers.partners import KINDS_OF, answer_talk, deny, find_culprits
+from assistant.answers.inventory import answer_devices
+from assistant.answers.partners import KINDS_OF, answer_talk, answer_who, deny, find_culprits
 from assistant.facts.devices import name_service
 from assistant.facts.fact import Fact, listed
 from assistant.questions.entities import worst_first
@@ -28,6 +29,11 @@ def answer_aspect(asked: Asked) -> Answer | None:
 
 def answer_does(asked: Asked) -> Answer:
     """What a device does: whom it asks for what, what it serves, or one aspect of it."""
+    if asked.query.state == "unknown":  # by a stranger; which strange addresses there are
+        if not asked.device:
+            return answer_devices(asked)
+        if asked.query.relation in KINDS_OF:
+            return answer_who(asked)
     if asked.query.relation == "scan" or _FINDS.search(asked.query.plain):
         return _scanned(asked)
     if asked.query.aspect in _FIELDS and not asked.requests.empty:
@@ -84,7 +90,7 @@ def _summary(asked: Asked) -> Answer:
     """What it mostly does; where it is the source of an incident, that first."""
     view, device = asked.view, asked.device
     talks = asked.talks
-    if talks.empty and asked.requests.empty:
+    if talks.empty and asked.requests.empty and asked.incident is None:
         return deny(asked, "nobody_talk")
     rows = asked.requests
     facts = describe_requests(rows, view)[:5] if len(rows) else []

@@ -16,8 +16,8 @@ from assistant.answers.states import short_state
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.health import Health, judge_health, name_health
-from assistant.diagnosis.spans import find_start, is_over
-from assistant.facts.fact import Fact, listed
+from assistant.diagnosis.spans import find_end, find_start, is_over
+from assistant.facts.fact import Fact, Value, listed
 from assistant.questions.entities import list_machines, worst_first
 from traffic.labels import ATTACKS
 
@@ -51,6 +51,8 @@ def answer_health(asked: Asked, headline: Fact) -> Answer:
 def answer_why(asked: Asked, headline: Fact) -> Answer | None:
     """A device that is asked about and is well: what was measured of its answers and losses; None
     where the diagnosis itself answers."""
+    if not asked.device and asked.query.protocol == "ntp":  # "why do the clocks drift?"
+        return answer_answers(asked, headline)
     # "why does ws-1 lose its session with plc-3?": an incident that has nothing to do with one of both
     # does not explain it.
     apart = asked.incident is None or (
@@ -93,6 +95,11 @@ _VAIN = ("refused", "unanswered")
 
 def answer_since(asked: Asked, headline: Fact) -> Answer:
     """When it began, how long it lasted, whether it goes on."""
+    plain, incidents = asked.query.plain, worst_first(list(asked.analysis.incidents))
+    if incidents and not asked.device and _OF_ALL.match(plain):
+        for words in (_GOING, _ENDED):
+            if words.search(plain):
+                return _list_ended(asked, incidents, over=words is _ENDED)
     if asked.device and _LAST.search(asked.query.plain) and (seen := _say_last(asked)):
         return seen
     incident = asked.incident
@@ -291,6 +298,9 @@ def answer_incidents(asked: Asked) -> Answer:
     if asked.device:
         own = [one for one in incidents if one.touches(asked.device)]
         incidents, worst = own, own[0] if own else None
+    for words in (_ENDED, _STILL_THERE):
+        if incidents and words.search(asked.query.plain):
+            return _list_ended(asked, incidents, over=words is _ENDED)
     if _BY_TIME.search(asked.query.plain):
         incidents = sorted(incidents, key=lambda one: one.start_s)
     judged = judge_all(asked.analysis)
@@ -303,9 +313,44 @@ def answer_incidents(asked: Asked) -> Answer:
     return Answer(line, (*facts, judged.line), listing=True)
 
 
+_ACTIVE = "active"  # nobody has said anything of it
+# "what is still open?", "is anything still active?"; "is it still going on?" asks of one.
+_OF_ALL = re.compile(
+    r"^(?:(?:and|so) )?(?:(?:is|are|was|were|has|have|ist|sind|hay|esta) )?(?:there )?"
+    r"(?:what|which|anything|something|everything|all|any|etwas|alles|was|welche\w*|algo|que|cuales)\b"
+    r"(?! (?:time|hour|day|moment|minute|point)\b)"
+)
+_ENDED = re.compile(
+    r"\b(over|finished|ended|done|past|solved|resolved|cleared|recovered|gone|vorbei|beendet|erledigt|terminad[oa]s?|resuelt[oa]s?)\b"
+)
+_GOING = re.compile(
+    r"\b(still|open|ongoing|going on|active|running|unresolved|unsolved|pending|persist\w*|right now|noch|offene?|abiert[oa]s?|activ[oa]s?|sigue\w*)\b"
+)
+
+_STILL_THERE = re.compile(r"\b(still|ongoing|going on|unresolved|unsolved|persist\w*|noch|sigue\w*)\b")
+
+
+def _list_ended(asked: Asked, incidents: list[Incident], *, over: bool) -> Answer:
+    """Which incidents are over, or which went on up to the end of the recording."""
+    chosen = [one for one in incidents if is_over(one, asked.analysis) == over]
+    rest = [one for one in incidents if one not in chosen]
+    values: dict[str, Value] = {
+        "n": len(chosen),
+        "all": len(incidents),
+        "end_time_s": max(map(find_end, chosen)) if over and chosen else asked.analysis.capture.end_s,
+        "name": asked.view.name_of((chosen or rest)[0].device),
+    }
+    word = "over" if over else "open"
+    line = say(f"incidents_{word}" if chosen else f"incidents_none_{word}", asked.reply(bool(chosen)), **values)
+    facts = [describe_incident(one, asked) for one in (chosen or rest)[:_MOST]]
+    return Answer(line, tuple(facts), listing=True)
+
+
 def describe_incident(incident: Incident, asked: Asked) -> Fact:
     """One incident in a list: how severe, what, since when, its state and id."""
-    state = short_state(incident.id, asked.history) if asked.history else "active"
+    state = short_state(incident.id, asked.history) if asked.history else _ACTIVE
+    if state == _ACTIVE and is_over(incident, asked.analysis):
+        state = "over"
     start_s, _ = find_start(incident)
     return say(
         "incident_one",

@@ -10,9 +10,10 @@ from assistant.answers.descriptions import (
     describe_delay,
     describe_endings,
     describe_requests,
+    describe_talks,
     name_times,
 )
-from assistant.answers.partners import find_culprits
+from assistant.answers.partners import answer_close, find_culprits
 from assistant.detection.rules.conversation import word_code
 from assistant.facts.fact import Fact, Value, listed
 from assistant.questions.entities import list_machines
@@ -32,6 +33,8 @@ _REQUESTS = (*_JUDGED, "unseen", "told")
 def answer_count(asked: Asked, headline: Fact) -> Answer:
     """The number that was asked for, of the device or of all."""
     measure = asked.query.measure
+    if asked.query.relation == "close" and _WAITS.search(asked.query.plain):
+        return answer_close(asked)
     if "how long" in asked.query.plain and measure != "delay":
         return answer_since(asked, headline)
     if _SPAN.search(asked.query.plain):
@@ -68,6 +71,9 @@ def answer_count(asked: Asked, headline: Fact) -> Answer:
         # "how often?" about what is in focus: its own fact carries the number.
         return Answer(asked.incident.facts[0], asked.incident.facts[1:])
     return _traffic(asked)
+
+
+_WAITS = re.compile(r"\b(after how|how (long|many (seconds|minutes))|wie (lange|viele sekunden))\b")
 
 
 def _attackers(asked: Asked) -> Answer | None:
@@ -164,9 +170,22 @@ def _requests(asked: Asked, measure: str) -> Answer:
             .diff()
             .median()
         )
+        if _RATE.search(asked.query.plain) and len(part) > 1:
+            per_s = part.groupby(part["ts"].floordiv(1)).size()
+            rate: dict[str, Value] = {
+                "mean_per_s": len(part) / max(asked.view.span_s, 1.0),
+                "peak": int(per_s.max()),
+                "at_time_s": float(per_s.idxmax()),
+            }
+            return Answer(say(f"count_{measure}_rate", **values, **rate), facts)
         if pd.notna(step) and len(part) > 2:
             return Answer(say(f"count_{measure}_every", **values, every_s=float(step)), facts)
     return Answer(say(f"count_{measure}", **values), facts)
+
+
+_RATE = re.compile(
+    r"\b(?:per|a|each|every|pro|por|je) (?:second|sec|s|sekunde|segundo)\b|/ ?s\b|\brate\b|how fast"
+)
 
 
 def _word_codes(refused: pd.DataFrame) -> dict[str, Value]:
@@ -190,8 +209,10 @@ def _codes(asked: Asked) -> Answer:
 
 
 def _talkers(asked: Asked) -> Answer:
-    """Who moves the most bytes, the largest first."""
+    """Who moves the most bytes, the largest first; of one device, with whom."""
     view = asked.view
+    if asked.device in view.local and not asked.second:
+        return _busiest_partners(asked)
     rows = pd.concat([view.flows_of(one) for one in sorted(view.local)], keys=sorted(view.local))
     each = rows.groupby(level=0)[["sent_bytes", "got_bytes"]].sum()
     each["both"] = each.sum(axis=1)
@@ -210,15 +231,46 @@ def _talkers(asked: Asked) -> Answer:
     return Answer(line, facts)
 
 
+def _busiest_partners(asked: Asked) -> Answer:
+    """With whom a device exchanges the most bytes, and how much of it in its busiest ten seconds."""
+    view = asked.view
+    rows = view.flows_of(asked.device)
+    both = rows["sent_bytes"] + rows["got_bytes"]
+    if not both.sum() > 0:
+        return Answer(say("nobody_talk", name=asked.name, seen_s=view.span_s, read=0))
+    each = both.groupby(rows["other"]).sum().sort_values(ascending=False)
+    per_slot = both.groupby(rows["slot"]).sum()
+    at_peak = rows["slot"] == per_slot.idxmax()
+    then = both[at_peak].groupby(rows.loc[at_peak, "other"]).sum()
+    line = say(
+        "partner_most", name=asked.name, peer=view.name_of(str(each.index[0])),
+        both_bytes=int(each.iloc[0]), part_share=float(each.iloc[0] / each.sum()), span_s=view.span_s,
+    )  # fmt: skip
+    peak = say(
+        "partner_peak", peer=view.name_of(str(then.idxmax())), **_name_peak(per_slot),
+        part_share=float(then.max() / then.sum()),
+    )  # fmt: skip
+    others = (
+        say("partner", peer=view.name_of(str(one)), both_bytes=int(n), part_share=float(n / each.sum()))
+        for one, n in each.iloc[1:_MOST_TALKERS].items()
+    )  # fmt: skip
+    return Answer(line, (peak, *others))
+
+
 def _left(asked: Asked) -> Answer:
     """What went to addresses outside, and to which the most."""
     view = asked.view
-    mine = [asked.device] if asked.device else sorted(view.local)
+    named = [one for one in (asked.device, asked.second) if one]
+    mine = [one for one in named if one in view.local] or sorted(view.local)
     rows = pd.concat([view.flows_of(one) for one in mine], keys=mine, names=["device"])
     rows = rows[~rows["other"].isin(view.own | view.local)].reset_index("device")
     rows = rows[~rows["other"].map(is_group).astype(bool)]
+    outside = [one for one in named if one not in view.local]
+    if outside:
+        rows = rows[rows["other"].isin(outside)]
     if rows.empty:
-        return Answer(say("left_nothing"), asked.sensor)
+        name = view.names_of(outside) if outside else "an address outside the plant"
+        return Answer(say("left_nothing", name=name), asked.sensor)
     each = rows.groupby(["device", "other"])[["sent_bytes", "got_bytes"]].sum()
     each = each.sort_values("sent_bytes", ascending=False)
     facts = tuple(
@@ -340,6 +392,8 @@ def _traffic(asked: Asked) -> Answer:
             return Answer(peak, (line,))
         return Answer(line, (peak,))
     talks = asked.talks
+    if asked.second and asked.device in view.local and len(talks):
+        return _between(asked)
     if _PEAK.search(asked.query.plain) and len(view.flow_slots):
         rows = view.flow_slots
         per_slot = (rows["src_bytes"] + rows["dst_bytes"]).groupby(rows["slot"]).sum()
@@ -352,3 +406,16 @@ def _traffic(asked: Asked) -> Answer:
         span_s=view.span_s, n=len(talks), name=asked.name,
     )  # fmt: skip
     return Answer(line)
+
+
+def _between(asked: Asked) -> Answer:
+    """What one device sent another, and received from it."""
+    rows = asked.view.flows_of(asked.device)
+    rows = rows[rows["other"] == asked.second]
+    both = rows["src_pkts"] + rows["dst_pkts"]
+    line = say(
+        "traffic_between", name=asked.name, peer=asked.view.name_of(asked.second), span_s=asked.view.span_s,
+        sent_bytes=int(rows["sent_bytes"].sum()), got_bytes=int(rows["got_bytes"].sum()),
+        sent_pkts=int(rows["sent_pkts"].sum()), got_pkts=int((both - rows["sent_pkts"]).sum()),
+    )  # fmt: skip
+    return Answer(line, tuple(describe_talks(asked.talks, asked.view)))

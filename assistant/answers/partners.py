@@ -17,7 +17,7 @@ from assistant.detection.incidents import Incident
 from assistant.diagnosis.playbook import find_asked
 from assistant.diagnosis.spans import is_over
 from assistant.facts.devices import name_service, writer_facts
-from assistant.facts.fact import Fact, Value, listed
+from assistant.facts.fact import Fact, Value, kind_of, listed
 from assistant.questions.entities import worst_first
 from assistant.questions.queries import DEVICE
 from traffic.labels import ATTACKS
@@ -47,7 +47,7 @@ def answer_who(asked: Asked) -> Answer:
     if relation == "talk" and asked.query.protocol:
         return _speak(asked)
     if relation == "close":
-        return _close(asked)
+        return answer_close(asked)
     if relation == "talk" and asked.device and asked.talks.empty and (told := _ask_by_arp(asked)):
         return told
     if relation in ("talk", "send", "outside"):
@@ -118,9 +118,12 @@ _SUFFERS = re.compile(
 
 
 def find_culprits(incident: Incident) -> list[str]:
-    """Who does it: of a flood from many all who take part."""
+    """Who does it: of a flood from many all who take part; who is suffered from where it is known."""
     if incident.role == "target":
-        return list(incident.peers[:1]) or [incident.device]
+        if incident.facts and kind_of(incident.facts[0]) == "duplicate":
+            return [incident.device]  # the second machine has no address of its own
+        most = len(incident.peers) if incident.label == "ddos" else 1
+        return list(incident.peers[:most]) or [incident.device]
     others = [one for one in incident.related if one not in incident.peers]
     return [incident.device, *(others if incident.label == "ddos" else ())]
 
@@ -129,7 +132,7 @@ def _targets(incident: Incident) -> list[str]:
     return [incident.device] if incident.role == "target" else list(incident.peers)
 
 
-def _close(asked: Asked) -> Answer:
+def answer_close(asked: Asked) -> Answer:
     """Who ends connections, and how."""
     if asked.sessions.empty:
         return Answer(say("count_no_sessions", name=asked.name), asked.found.facts)
@@ -232,6 +235,13 @@ def _ask(asked: Asked) -> Answer:
         rows = rows[rows["kind"].isin(KINDS_OF[relation])]
     if asked.device:
         rows = rows[rows[actor if asked.query.active else other] == asked.device]
+    if asked.query.state == "unknown" and asked.analysis.plant and len(rows):
+        known = {one.address for one in asked.analysis.plant.devices}
+        strangers = rows[~rows["client"].isin(known)]
+        if strangers.empty:
+            names = listed(map(asked.view.name_of, dict.fromkeys(rows["client"].astype("str"))), _MOST)
+            return Answer(say("no_strangers", asked.reply(False), names=names), asked.sensor)
+        rows = strangers
     if rows.empty and relation in ("ask", "talk") and asked.device and (told := _ask_by_arp(asked)):
         return told
     if rows.empty:

@@ -290,7 +290,12 @@ def _answer_clocks(asked: Asked) -> Answer:
     line = say(
         "clocks_bad", asked.is_well(False), failed=int(failed.sum()), asked=len(rows), names=names
     )
-    return Answer(line, (*facts, *asked.sensor))
+    mute = [
+        one.facts[0]
+        for one in asked.analysis.incidents
+        if one.facts and kind_of(one.facts[0]) == "time_server"
+    ]
+    return Answer(line, (*mute, *facts, *asked.sensor))
 
 
 def _all_attempts(asked: Asked) -> Answer:

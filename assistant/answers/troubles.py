@@ -21,9 +21,10 @@ _OTHERS = frozenset(
 )
 
 _MOST = 8
+_TELLING = frozenset(("silent_together", "duplicate"))
 # Who does it, not who suffers it.
 _WHO = re.compile(
-    r"(?:and )?(?:wer|welche\w*|quien"
+    r"(?:and )?(?:wer|welche\w*|quien|between (?:whom|which|what)"
     r"|(?:who|(?:which|what) (?:device|machine|host|address|plc|one|node|camera|sensor)\w*) (?:"
     r"(?:is|are|was|were) (?!being\b)(?:\w+ing|infected|silent|quiet|mute|offline)"
     r"|(?!(?:is|are|was|were|gets?)\b)\w+))\b"
@@ -62,6 +63,9 @@ def is_of_device(query: Query) -> bool:
 
 
 def _name_culprits(asked: Asked, incidents: Sequence[Incident]) -> Answer:
+    if _TELLING & {kind_of(incidents[0].facts[0])} or asked.query.plain.startswith("between"):
+        facts = [fact for one in incidents for fact in one.facts[:2]]
+        return Answer(facts[0], tuple(facts[1:]))  # its first fact says who, better than a list
     kinds = listed(dict.fromkeys(read_playbook(one.label).short for one in incidents))
     culprits = dict.fromkeys(end for one in incidents for end in find_culprits(one))
     line = say("trouble_who", kinds=kinds, names=listed(map(asked.view.name_of, culprits), _MOST))

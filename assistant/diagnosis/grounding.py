@@ -179,6 +179,8 @@ def _glued(text: str) -> Quantity:
 
 
 def _address(text: str) -> str:
+    if text.endswith(":") and not text.endswith("::"):  # "fe80::1: healthy"
+        text = text[:-1]
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:

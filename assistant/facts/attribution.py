@@ -131,8 +131,13 @@ def weigh_excess(flows: pd.DataFrame, view: TrafficView, device: str) -> pd.Seri
     """Packets or connections beyond what the same peer has outside these slots, the larger share of
     the two."""
     here, slots = count_by_peer(flows), flows["slot"].nunique()
-    scale = slots / max(view.flows_of(device)["slot"].nunique() - slots, 1)
+    whole = view.flows_of(device)
+    scale = slots / max(whole["slot"].nunique() - slots, 1)
     rest = (view.peers_of(device).reindex(here.index) - here).clip(lower=0.0) * scale
+    # A session that was there before or after is none that was opened for this.
+    lasting = flows["flow"].isin(whole.loc[~whole["slot"].isin(flows["slot"]), "flow"])
+    fresh = flows.loc[~lasting].groupby("other")["flow"].nunique()
+    here["connections"] = fresh.reindex(here.index).fillna(0.0)
     more = (here - rest).clip(lower=0.0)[["pkts", "connections"]]
     # A handful of connections is no share of a flood: one may last all day, as a camera's stream.
     least = pd.Series({"pkts": 1.0, "connections": _FEW_CONNECTIONS})

@@ -43,6 +43,18 @@ _MACHINES = """boiler centrifuge compressor conveyor crane elevator extruder fil
 lathe mixer oven palletiser press pump scanner tank turbine valve ventilator wrapper"""
 _PLACES = frozenset(("line", "cell", "hall", "zone", "station", "area"))
 _SYNONYMS |= {one: (one,) for one in (*_MACHINES.split(), *sorted(_PLACES))}
+# Roles of an inventory that people call by other words, as patterns.
+_ROLE_NAMES = {
+    "dns": r"(?:dns|name|names) ?servers?|nameservers?|resolvers?|servidor(?:es)? dns",
+    "ntp": r"(?:ntp|time|clock|zeit) ?servers?|zeitserver|servidor(?:es)? de (?:hora|tiempo)",
+    "workstation": r"(?:engineering )?work ?stations?|laptops?",
+    "recorder": r"(?:video )?recorders?|nvr|dvr",
+    "edge": r"edge (?:devices?|gateways?|box(?:es)?|computers?|nodes?|servers?)|the edge",
+    "mes": r"mes(?: servers?)?",
+}
+# What these words name may be another thing than a device: the sensor that recorded, a wrong gateway.
+_VAGUE_ROLES = frozenset(("sensor", "switch", "gateway", "router", "server", "device"))
+_ARTICLE = r"(?:the|our|my|this|that|der|die|das|den|dem|unser\w*|el|la|nuestr[oa])"
 _MADE_UP_NAME = re.compile(r"\b([a-z][a-z]+)(?:([-_])| ?)(\d{1,3})\b")
 _SEVERITY = {"high": 0, "medium": 1, "low": 2}
 
@@ -83,12 +95,19 @@ def read_devices(question: str, analysis: Analysis) -> Mention:
         for one in _named(text, analysis) or _in_zone(text, analysis) or _of_model(text, analysis)
         if one not in devices
     ]
+    if devices or set(addresses) & peers:  # "does the broker answer plc-1?"
+        devices += [one for one in _sole_of_role(text, analysis) if one not in devices]
     missing = [address for address in addresses if address not in known | peers]
     if devices:
         missing += _find_missing(text, analysis)
     found = Mention(tuple(devices), tuple(one for one in addresses if one in peers), tuple(missing))
     if found.devices or found.peers or found.missing:
         return found
+    if not _made_up(text):
+        of_role = _flat(_roles_in(text, analysis, article=False).values())
+        if of_role:
+            known_ones = [one for one in _known(analysis).described if one.address in of_role]
+            return Mention(tuple(_troubled_first(known_ones, analysis)))
     return _by_kind(text, analysis)
 
 
@@ -247,6 +266,34 @@ def _named(text: str, analysis: Analysis) -> list[str]:
         if len(name) >= 4 and name[0] in starts and _nearly_in(name, words)
     }
     return _flat(close.values())
+
+
+def _roles_in(text: str, analysis: Analysis, *, article: bool) -> dict[str, tuple[str, ...]]:
+    """Roles of the inventory that a text names, in their order there, each with its devices.
+
+    Args:
+        article: only "the recorder", not "recorder"; a number behind it names a device instead.
+    """
+    lowered = " ".join(text.lower().split())
+    by_role: dict[str, tuple[str, ...]] = {}
+    for one in _inventory(analysis):
+        by_role[one.role] = (*by_role.get(one.role, ()), one.address)
+    found = {}
+    for role, addresses in by_role.items():
+        if not role or role in _VAGUE_ROLES:
+            continue
+        names = _ROLE_NAMES.get(role, rf"{re.escape(role)}s?")
+        before = rf"\b{_ARTICLE} (?:\w+ )?" if article else r"\b"
+        place = re.search(rf"{before}(?:{names})\b(?![-_ ]?\d)(?!\.\w)", lowered)
+        if place:
+            found[place.start()] = addresses
+    return {str(at): found[at] for at in sorted(found)}
+
+
+def _sole_of_role(text: str, analysis: Analysis) -> list[str]:
+    """Devices that are called by a role that no other has: "the historian"."""
+    roles = _roles_in(text, analysis, article=True)
+    return [addresses[0] for addresses in roles.values() if len(addresses) == 1]
 
 
 def _flat(addresses: Iterable[tuple[str, ...]]) -> list[str]:

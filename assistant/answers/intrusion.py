@@ -1,0 +1,140 @@
+"""Which machines do what belongs to attacks, whether one of them got in, and who bears an address."""
+
+import re
+
+import pandas as pd
+
+from assistant.answers.asked import Answer, Asked, Reply, begin, find_incidents, say
+from assistant.answers.condition import judge_all
+from assistant.answers.descriptions import describe_requests
+from assistant.answers.partners import find_culprits
+from assistant.detection.incidents import Incident
+from assistant.diagnosis.standing import judge
+from assistant.facts.fact import Fact, kind_of, listed
+from traffic.labels import ATTACKS
+
+_MOST = 8
+_GUESSES = ("brute_force",)
+_GENUINE = re.compile(r"\b(real|genuine|true|actual|authentic|right|echte\w*|richtige\w*|verdader\w*)\b")
+
+
+def answer_hostile(asked: Asked) -> Answer:
+    """Which machines' traffic belongs to attacks: the plant's own, and those that nobody knows."""
+    found = [
+        one for one in find_incidents(asked, ATTACKS) if kind_of(one.facts[0]) != "duplicate"
+    ]  # whose address is taken does nothing
+    acts: dict[str, list[Incident]] = {}
+    for one in found:
+        for culprit in find_culprits(one):
+            acts.setdefault(culprit, []).append(one)
+    if not acts:
+        judged = judge_all(asked.analysis)
+        sure = judged.well == len(judged.devices) > 0 and not asked.blind
+        return Answer(
+            say("hostile_none", asked.reply(False) if sure else "unclear"),
+            (judged.line, *asked.sensor),
+            standing="normal" if sure and not judged.blamed else "inconclusive",
+        )
+    plant = asked.analysis.plant
+    known = {one.address for one in plant.devices} if plant else asked.view.own
+    own = [one for one in acts if one in known]
+    others = [one for one in acts if one not in known]
+    doubted = all(
+        judge(one, asked.analysis.verdicts, one.facts) == "inconclusive" for one in found
+    )
+    kind = "hostile_both" if own and others else "hostile_own" if own else "hostile_others"
+    line = say(
+        kind, "unclear" if doubted and asked.polar else asked.reply(True),
+        n=len(own), names=listed(map(asked.view.name_of, own), _MOST),
+        others=len(others), other_names=listed(map(asked.view.name_of, others), _MOST),
+    )  # fmt: skip
+    facts = tuple(one.facts[0] for one in found)
+    return Answer(line, (*facts, *([say("hostile_means")] if own else [])))
+
+
+def answer_logins(asked: Asked) -> Answer:
+    """How many logins were refused, and whether who was refused was let in later."""
+    rows = asked.requests
+    rows = rows[(rows["kind"] == "session") & rows["outcome"].isin(["answered", "refused"])]
+    refused = rows[(rows["outcome"] == "refused") | (rows["code"] > 0)]
+    guessed = find_incidents(asked, _GUESSES)
+    if refused.empty:
+        return _without_refusals(asked, rows, guessed)
+    told = tuple(describe_requests(refused, asked.view, refused=True))
+    inside = _let_in(asked, rows, refused)
+    unread = [
+        one for one in guessed if not {one.device, *one.peers} & set(refused["client"].astype("str"))
+    ]
+    others = tuple(fact for one in unread for fact in one.facts[:1])
+    clients = listed(map(asked.view.name_of, dict.fromkeys(refused["client"].astype("str"))), _MOST)
+    kind = "logins_refused" if inside else "logins_out"
+    out = say(kind, n=len(refused), asked=len(rows), clients=clients)
+    if asked.query.measure or not asked.polar:
+        return Answer(out, (*inside, *told, *others))
+    if inside:
+        return Answer(begin(inside[0], "yes"), (*inside[1:], out, *told))
+    if unread:  # over a protocol whose logins are not read
+        return Answer(say("logins_unread", "unclear", what=others[0].text), (out, *others, *told))
+    return Answer(begin(out, "no"), told)
+
+
+def _let_in(asked: Asked, rows: pd.DataFrame, refused: pd.DataFrame) -> list[Fact]:
+    """Clients that were let in by a server after it had refused them."""
+    facts = []
+    for (client, server), mine in refused.groupby(["client", "server"], observed=True):
+        pair = rows[(rows["client"] == client) & (rows["server"] == server)]
+        later = pair[(pair["ts"] > mine["ts"].min()) & ~pair.index.isin(mine.index)]
+        before = pair[(pair["ts"] < mine["ts"].min()) & ~pair.index.isin(mine.index)]
+        if later.empty or len(before):  # it is let in at other times too
+            continue
+        facts.append(
+            say(
+                "logins_in", client=asked.view.name_of(str(client)), server=asked.view.name_of(str(server)),
+                at_time_s=float(later["ts"].min()), n=int((mine["ts"] < later["ts"].min()).sum()),
+            )
+        )  # fmt: skip
+    return facts
+
+
+def _without_refusals(asked: Asked, rows: pd.DataFrame, guessed: list[Incident]) -> Answer:
+    if guessed:
+        first = guessed[0].facts[0]
+        reply: Reply = "unclear" if asked.polar else ""
+        return Answer(say("logins_unread", reply, what=first.text), guessed[0].facts[1:])
+    kind = "logins_fine" if len(rows) else "logins_none"
+    reply = asked.reply(False) if len(rows) and not asked.blind else "unclear"
+    return Answer(say(kind, reply, asked=len(rows)), asked.sensor, standing="inconclusive")
+
+
+def _claimed(incident: Incident) -> set[str]:
+    """The addresses that a second machine claims."""
+    return {incident.device} if incident.role == "target" else set(incident.peers)
+
+
+def answer_bearer(asked: Asked) -> Answer:
+    """Who bears the address of a device, by hardware addresses and by who claimed it."""
+    view, names = asked.view, asked.view.names_of(filter(None, (asked.device, asked.second)))
+    found = [
+        one
+        for one in find_incidents(asked, ("spoofing",))
+        if not asked.device or {asked.device, asked.second} & _claimed(one)
+    ]
+    macs = {one: view.macs_of(one) for one in (asked.device, asked.second) if one}
+    facts = tuple(
+        say("bearer_macs", name=view.name_of(one), macs=listed(seen))
+        for one, seen in macs.items()
+        if seen
+    )
+    doubts = bool(_GENUINE.search(asked.query.plain)) and asked.polar
+    if found:
+        # A false address between others says little about these two.
+        about = not asked.second or any(one.touches(asked.second) for one in found)
+        reply: Reply = ("no" if about else "unclear") if doubts else asked.reply(True)
+        return Answer(begin(found[0].facts[0], reply), (*found[0].facts[1:], *facts))
+    if not facts:
+        return Answer(say("bearer_unknown", "unclear" if asked.polar else "", names=names), asked.sensor)
+    shared = any(len(seen) > 1 for seen in macs.values())
+    kind = "bearer_several" if shared else "bearer_one"
+    reply = "unclear" if asked.polar and (shared or doubts) else asked.reply(False)
+    return Answer(say(kind, reply, names=names), (*facts, *asked.sensor), standing="inconclusive")
+
