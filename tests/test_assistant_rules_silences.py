@@ -147,7 +147,7 @@ def _hold(n: int, said: bytes, until_s: float) -> list[Frame]:
 )  # fmt: skip
 def test_many_connections_that_carry_nothing_are_held(tmp_path, count, said, until_s, found):
     frames = [one for n in range(count) for one in _hold(n, said, until_s)]
-    hits = _find(tmp_path, frames, "held")
+    hits = _find(tmp_path, frames, "hoarded")
     assert [(hit.device, hit.label, hit.peers) for hit in hits] == (
         [(DEVICES[0], "dos", (SERVER,))] * found
     )

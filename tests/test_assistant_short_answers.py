@@ -35,6 +35,9 @@ FIELD = ROOT.parent / "shared" / "data" / "field"
 GOLDEN_QUESTIONS = {
     "code": ("press-shop", "what is exception 0x0B?"),
     "packets": ("filling-line", "show me the packets"),
+    "logins": ("boiler-house", "was a password guessed?"),
+    "hostile": ("filling-line", "is any device compromised?"),
+    "bearer": ("press-shop", "who has the address of plc-3?"),
     "sensor": ("healthy-one-direction-only", "what could the sensor not see?"),
     "manual": ("filling-line", "what does the manual say about plc-4?"),
     "before": ("filling-line", "has this happened before?"),

@@ -134,14 +134,15 @@ def weigh_excess(flows: pd.DataFrame, view: TrafficView, device: str) -> pd.Seri
     whole = view.flows_of(device)
     scale = slots / max(whole["slot"].nunique() - slots, 1)
     rest = (view.peers_of(device).reindex(here.index) - here).clip(lower=0.0) * scale
-    # A session that was there before or after is none that was opened for this.
-    lasting = flows["flow"].isin(whole.loc[~whole["slot"].isin(flows["slot"]), "flow"])
-    fresh = flows.loc[~lasting].groupby("other")["flow"].nunique()
-    here["connections"] = fresh.reindex(here.index).fillna(0.0)
     more = (here - rest).clip(lower=0.0)[["pkts", "connections"]]
     # A handful of connections is no share of a flood: one may last all day, as a camera's stream.
     least = pd.Series({"pkts": 1.0, "connections": _FEW_CONNECTIONS})
-    return (more / np.maximum(more.sum(), least)).max(axis=1)
+    weight = (more / np.maximum(more.sum(), least)).max(axis=1)
+    # Who goes on with a session that was there before, at its usual rate, has no part in it.
+    lasting = flows["flow"].isin(whole.loc[~whole["slot"].isin(flows["slot"]), "flow"])
+    begun = lasting.groupby(flows["other"]).all().reindex(here.index)
+    beyond = weight.where(~begun | (more["pkts"] > rest["pkts"]), 0.0)
+    return beyond if beyond.any() else weight
 
 
 def weigh_presence(flows: pd.DataFrame, view: TrafficView, device: str) -> pd.Series:

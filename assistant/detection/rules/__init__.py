@@ -144,7 +144,7 @@ RULES = (
     _plain(find_station_alarms, confirms="alarm", suggests="given_up"),
     _plain(find_doubled_stations, confirms="station_twice"),
     _plain(find_message_floods, suggests="messages"),
-    _plain(find_held_sessions, suggests="held"),
+    _plain(find_held_sessions, suggests="hoarded"),
     _plain(find_interruptions, suggests="interrupt"),
     _plain(find_new_writers, confirms="forbidden_writer", suggests="new_writer new_control"),
 )

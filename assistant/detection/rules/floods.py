@@ -29,7 +29,7 @@ _SENTENCES = {
     "accepted.",
     "messages": "{client} floods {server} with {protocol} messages: {messages:message} from {start_time_s} to "
     "{end_time_s}, up to {peak:message} in one second; before that {usual_per_s} a second.",
-    "held": "{client} holds {held:connection} to {server} open at one time, from {start_time_s} to {end_time_s}, and "
+    "hoarded": "{client} holds {held:connection} to {server} open at one time, from {start_time_s} to {end_time_s}, and "
     "says hardly anything in them: {said_bytes} in all, both ways.",
 }
 
@@ -133,9 +133,9 @@ def find_held_sessions(view: TrafficView) -> list[RuleHit]:
         }
         ends = f"{between(str(client), str(server))} && tcp.port == {port}"
         proof = Proof(ends, pick_frames(held["first_frame"]))
-        fact = make_fact("held", _SENTENCES["held"], values, proof=proof)
-        first, last = (int(values[name] // SAMPLE_S) for name in ("start_time_s", "end_time_s"))
-        slots = np.arange(first, last + 1)
+        fact = make_fact("hoarded", _SENTENCES["hoarded"], values, proof=proof)
+        first_s, last_s = held["start_s"].min(), held["end_s"].max()
+        slots = np.arange(int(first_s // SAMPLE_S), int(last_s // SAMPLE_S) + 1)
         hits.append(RuleHit(str(client), "dos", "source", (fact,), (str(server),), slots))
     return hits
 

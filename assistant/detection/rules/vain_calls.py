@@ -16,6 +16,8 @@ from traffic.plant import is_group
 # Calls, and seconds between the first and the last: few for long, or many for some minutes.
 _FEW_CALLS, _FEW_CALLS_S = 12, 600.0
 _MANY_CALLS, _MANY_CALLS_S = 30, 180.0
+# Fewer tell where nobody looked the endpoint up and no ordinary service has its port.
+_STRANGE_CALLS, _STRANGE_CALLS_S = 6, 40.0
 _LASTING = 0.5  # of the time between the first and the last call, at their median spacing
 _NAMED_S = 60.0  # who looks a service up calls it then
 _KNOWN_S = 600.0
@@ -97,7 +99,7 @@ def _find_in_vain(view: TrafficView) -> Iterator[tuple[str, pd.DataFrame]]:
     calls = rows[~good.groupby(ends).transform("any") & (rows["syns"] > 0)]
     groups = [target for target in calls["dst"].unique() if is_group(target)]
     for device, mine in calls[~calls["dst"].isin(groups)].groupby("src"):
-        if mine["attempt"].nunique() >= _FEW_CALLS:
+        if mine["attempt"].nunique() >= _STRANGE_CALLS:
             yield str(device), mine
 
 
@@ -106,7 +108,11 @@ def _find_endpoint(
 ) -> RuleHit | None:
     """A hit at a device that keeps calling one endpoint; None where it does so too seldom."""
     begun = _begins(calls)
-    if not _is_lasting(begun):
+    if len(begun) < _STRANGE_CALLS:
+        return None
+    named = is_named(view, device, float(begun[0]), _NAMED_S)
+    strange = not named and port not in ORDINARY and float(np.ptp(begun)) >= _STRANGE_CALLS_S
+    if not (strange or _is_lasting(begun)):
         return None
     spacing = np.diff(begun)
     middle = float(np.median(spacing))
@@ -126,7 +132,6 @@ def _find_endpoint(
         "before_s": _NAMED_S,
         "known_s": known_s,
     }
-    named = is_named(view, device, float(begun[0]), _NAMED_S)
     nameless = not named and port not in ORDINARY and is_named(view, device, view.end_s)
     kinds = ["calls_refused" if calls["refused"].any() else "calls", "period"]
     kinds.append("nameless" if nameless else "asked" if named else "unasked")
