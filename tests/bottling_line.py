@@ -26,11 +26,18 @@ PLANT = Plant(
 )
 
 
-def make_analysis(incidents: tuple[Incident, ...] | None = None, **verdict: object) -> Analysis:
-    """Two minutes of traffic; ``verdict`` overrides columns of the camera's verdicts."""
+def make_analysis(
+    incidents: tuple[Incident, ...] | None = None, *, answered: bool = False, **verdict: object
+) -> Analysis:
+    """Two minutes of traffic; ``verdict`` overrides columns of the camera's verdicts.
+
+    Args:
+        incidents: those of the fixture by default.
+        answered: whether the one that the camera calls accepts.
+    """
+    call = flow if answered else unanswered
     beats = [
-        unanswered(START + 10.0 * i, CAMERA, CONTROLLER, 6667, id__orig_p=41000 + i)
-        for i in range(12)
+        call(START + 10.0 * i, CAMERA, CONTROLLER, 6667, id__orig_p=41000 + i) for i in range(12)
     ]
     polls = [flow(START + 5.0 * i, PANEL, PLC, 502, id__orig_p=50000 + i) for i in range(24)]
     video = [flow(START + 10.0 * i, PANEL, YARD, 554, id__orig_p=52000 + i) for i in range(12)]

@@ -305,8 +305,20 @@ def test_an_unanswered_beacon_recalls_both_a_bot_and_a_dead_service(line, index)
     assert [name[:12] for name in recalled] == ["INC-2026-046", "INC-2026-055"]
 
 
-def test_who_was_seen_for_a_minute_does_not_spoil_the_health_of_all():
+def test_who_calls_somebody_in_vain_is_not_called_well():
     well = make_analysis((), label="normal")
+    well.verdicts.loc[well.verdicts["device"] == YARD, "label"] = "normal"
+    answer = diagnose("is cam-1 ok?", well, None)
+    assert answer.standing == "inconclusive"
+    assert re.search(r"called \S+:6667 12 times from .* was never answered", answer.cause)
+    assert (
+        diagnose("is cam-1 ok?", make_analysis((), answered=True, label="normal"), None).standing
+        == "normal"
+    )
+
+
+def test_who_was_seen_for_a_minute_does_not_spoil_the_health_of_all():
+    well = make_analysis((), answered=True, label="normal")
     well.verdicts.loc[well.verdicts["device"] == YARD, "label"] = "normal"
     alone = diagnose("is everything fine?", well, None)
     assert alone.cause.startswith("Healthy: no incident was found; every device that could be")

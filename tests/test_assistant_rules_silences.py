@@ -1,5 +1,5 @@
-"""Devices that fall silent alone or together, time servers that answer nobody and connections that are
-held for nothing, over packets written by hand."""
+"""Devices that fall silent, alone or together, servers that do, connections that are held for nothing
+and calls that nobody answers, over packets written by hand."""
 
 import struct
 from pathlib import Path
@@ -85,7 +85,9 @@ def test_a_server_whose_only_client_is_gone_is_not_among_the_silent(tmp_path):
     poller, server = DEVICES[0], DEVICES[1]
     frames = [one for src in DEVICES[2:] for one in _report(src, 400)]
     frames += _report(DEVICES[2], 400) + _seek(poller, 210, 220, 230)
-    frames = [one for one in frames if not (200 <= one[0] < 300 and one[1] in _frames_of(DEVICES[2]))]
+    frames = [
+        one for one in frames if not (200 <= one[0] < 300 and one[1] in _frames_of(DEVICES[2]))
+    ]
     for n in range(0, 400, 5):
         if 200 <= n < 300:
             continue
@@ -153,3 +155,24 @@ def test_many_connections_that_carry_nothing_are_held(tmp_path, count, said, unt
     )
     if found:
         assert (hits[0].fact.values["held"], hits[0].fact.values["said_bytes"]) == (25, 50)
+
+
+def _call(ts: float, port: int) -> list[Frame]:
+    """A SYN to the outside and two more, to which nobody says anything."""
+    there = {"src": DEVICES[0], "dst": "203.0.113.9", "sport": 40000 + int(ts), "dport": port}
+    return [(ts + at, ethernet(tcp_packet("S", 0, **there))) for at in (0, 1, 3)]
+
+
+@pytest.mark.parametrize(
+    ("port", "calls", "found"), [(1337, 8, True), (1337, 4, False), (443, 8, False)],
+    ids=["strange", "few", "an ordinary service"],
+)  # fmt: skip
+def test_few_calls_tell_at_a_port_of_no_ordinary_service(tmp_path, port, calls, found):
+    frames = [one for src in DEVICES for one in _report(src, 200)]
+    frames += [one for n in range(calls) for one in _call(60 + 8.0 * n, port)]
+    hits = _find(tmp_path, frames, "calls")
+    assert [(hit.device, hit.label, hit.peers) for hit in hits] == (
+        [(DEVICES[0], "c2", ("203.0.113.9",))] * found
+    )
+    if found:
+        assert hits[0].fact.values["attempts"] == calls

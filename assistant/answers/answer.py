@@ -19,8 +19,8 @@ from assistant.answers.condition import (
     answer_why,
 )
 from assistant.answers.counts import answer_count
-from assistant.answers.inventory import answer_code, answer_devices, answer_responsible
 from assistant.answers.intrusion import answer_bearer, answer_hostile, answer_logins
+from assistant.answers.inventory import answer_code, answer_devices, answer_responsible
 from assistant.answers.partners import answer_who, answer_writers
 from assistant.answers.reasons import (
     answer_against,

@@ -55,9 +55,13 @@ def _scanned(asked: Asked) -> Answer:
     scans = [one for one in worst_first(list(asked.analysis.incidents)) if one.label == "recon"]
     scans = [one for one in scans if not asked.device or one.touches(asked.device)] or scans
     sources = dict.fromkeys(end for one in scans for end in find_culprits(one))
-    rows = rows[rows["client"].isin(list(sources))]
+    targets = {peer for one in scans for peer in (one.device, *one.peers)}
+    rows = rows[rows["client"].isin(list(sources)) & rows["server"].isin(targets)]
     if asked.device and (rows["server"] == asked.device).any():
         rows = rows[rows["server"] == asked.device]
+    if rows.empty and scans:  # over UDP, ICMP or ARP, which open no session
+        facts = [fact for one in scans for fact in one.facts]
+        return Answer(facts[0], tuple(facts[1:]))
     if rows.empty:
         return Answer(say("scanned_none", asked.reply(False)), asked.sensor)
     tried = rows.assign(open=~rows["ended"].isin(_VAIN), closed=rows["ended"] == "refused")

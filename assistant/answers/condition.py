@@ -324,10 +324,13 @@ _ENDED = re.compile(
     r"\b(over|finished|ended|done|past|solved|resolved|cleared|recovered|gone|vorbei|beendet|erledigt|terminad[oa]s?|resuelt[oa]s?)\b"
 )
 _GOING = re.compile(
-    r"\b(still|open|ongoing|going on|active|running|unresolved|unsolved|pending|persist\w*|right now|noch|offene?|abiert[oa]s?|activ[oa]s?|sigue\w*)\b"
+    r"\b(still|open|ongoing|going on|active|running|unresolved|unsolved|pending|persist\w*|right now"
+    r"|noch|offene?|abiert[oa]s?|activ[oa]s?|sigue\w*)\b"
 )
 
-_STILL_THERE = re.compile(r"\b(still|ongoing|going on|unresolved|unsolved|persist\w*|noch|sigue\w*)\b")
+_STILL_THERE = re.compile(
+    r"\b(still|ongoing|going on|unresolved|unsolved|persist\w*|noch|sigue\w*)\b"
+)
 
 
 def _list_ended(asked: Asked, incidents: list[Incident], *, over: bool) -> Answer:
@@ -337,11 +340,17 @@ def _list_ended(asked: Asked, incidents: list[Incident], *, over: bool) -> Answe
     values: dict[str, Value] = {
         "n": len(chosen),
         "all": len(incidents),
-        "end_time_s": max(map(find_end, chosen)) if over and chosen else asked.analysis.capture.end_s,
+        "end_time_s": max(map(find_end, chosen))
+        if over and chosen
+        else asked.analysis.capture.end_s,
         "name": asked.view.name_of((chosen or rest)[0].device),
     }
     word = "over" if over else "open"
-    line = say(f"incidents_{word}" if chosen else f"incidents_none_{word}", asked.reply(bool(chosen)), **values)
+    line = say(
+        f"incidents_{word}" if chosen else f"incidents_none_{word}",
+        asked.reply(bool(chosen)),
+        **values,
+    )
     facts = [describe_incident(one, asked) for one in (chosen or rest)[:_MOST]]
     return Answer(line, tuple(facts), listing=True)
 

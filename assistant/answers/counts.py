@@ -51,6 +51,8 @@ def answer_count(asked: Asked, headline: Fact) -> Answer:
         return _left(asked)
     if measure in ("failed", "refused", "unanswered", "writes", "requests", "delay"):
         return _requests(asked, measure)
+    if measure == "malformed":
+        return _malformed(asked)
     if measure == "retransmitted":
         return _resent(asked)
     if measure in ("sessions", "resets") or (measure == "connects" and not asked.second):
@@ -186,6 +188,23 @@ def _requests(asked: Asked, measure: str) -> Answer:
 _RATE = re.compile(
     r"\b(?:per|a|each|every|pro|por|je) (?:second|sec|s|sekunde|segundo)\b|/ ?s\b|\brate\b|how fast"
 )
+
+
+def _malformed(asked: Asked) -> Answer:
+    """How many messages were none of their protocol, and whose."""
+    rows = asked.view.exchanges
+    rows = rows[rows["outcome"] == "malformed"]
+    if asked.device:
+        rows = rows[(rows["client"] == asked.device) | (rows["server"] == asked.device)]
+    if rows.empty:
+        return Answer(say("count_malformed_none", name=asked.name), asked.sensor)
+    order = rows["client"].astype("str").value_counts()
+    names = listed(
+        f"{asked.view.name_of(str(one))} ({name_times(int(n))})" for one, n in order.items()
+    )
+    values: dict[str, Value] = {f"c{place}": int(n) for place, n in enumerate(order)}
+    line = say("count_malformed", name=asked.name, n=len(rows), names=names, **values)
+    return Answer(line, asked.incident.facts if asked.incident else asked.found.facts)
 
 
 def _word_codes(refused: pd.DataFrame) -> dict[str, Value]:

@@ -14,8 +14,13 @@ from assistant.facts.fact import Fact, kind_of, listed
 from traffic.labels import ATTACKS
 
 _MOST = 8
+_LOGIN_PORTS = {"telnet": 23, "ssh": 22, "ftp": 21, "rdp": 3389}
 _GUESSES = ("brute_force",)
-_GENUINE = re.compile(r"\b(real|genuine|true|actual|authentic|right|echte\w*|richtige\w*|verdader\w*)\b")
+_INSIDE = re.compile(r"\b(inside|within|internal\w*|our own|innen|intern\w*|dentro)\b")
+_OUTSIDE = re.compile(r"\b(outside|external\w*|internet|abroad|aussen|extern\w*|fuera)\b")
+_GENUINE = re.compile(
+    r"\b(real|genuine|true|actual|authentic|right|echte\w*|richtige\w*|verdader\w*)\b"
+)
 
 
 def answer_hostile(asked: Asked) -> Answer:
@@ -37,11 +42,15 @@ def answer_hostile(asked: Asked) -> Answer:
         )
     plant = asked.analysis.plant
     known = {one.address for one in plant.devices} if plant else asked.view.own
+    if _INSIDE.search(asked.query.plain):
+        acts = {one: found for one, found in acts.items() if one in asked.view.local}
+    elif _OUTSIDE.search(asked.query.plain):
+        acts = {one: found for one, found in acts.items() if one not in asked.view.local}
+    if not acts:
+        return Answer(say("hostile_none_there"), tuple(one.facts[0] for one in found))
     own = [one for one in acts if one in known]
     others = [one for one in acts if one not in known]
-    doubted = all(
-        judge(one, asked.analysis.verdicts, one.facts) == "inconclusive" for one in found
-    )
+    doubted = all(judge(one, asked.analysis.verdicts, one.facts) == "inconclusive" for one in found)
     kind = "hostile_both" if own and others else "hostile_own" if own else "hostile_others"
     line = say(
         kind, "unclear" if doubted and asked.polar else asked.reply(True),
@@ -58,12 +67,19 @@ def answer_logins(asked: Asked) -> Answer:
     rows = rows[(rows["kind"] == "session") & rows["outcome"].isin(["answered", "refused"])]
     refused = rows[(rows["outcome"] == "refused") | (rows["code"] > 0)]
     guessed = find_incidents(asked, _GUESSES)
+    service = next((one for one in _LOGIN_PORTS if one in asked.query.plain.split()), "")
+    if service:  # its logins are not read
+        at = f"port {_LOGIN_PORTS[service]} "
+        guessed = [one for one in guessed if any(at in fact.text for fact in one.facts)]
+        return _without_refusals(asked, rows[:0], guessed)
     if refused.empty:
         return _without_refusals(asked, rows, guessed)
     told = tuple(describe_requests(refused, asked.view, refused=True))
     inside = _let_in(asked, rows, refused)
     unread = [
-        one for one in guessed if not {one.device, *one.peers} & set(refused["client"].astype("str"))
+        one
+        for one in guessed
+        if not {one.device, *one.peers} & set(refused["client"].astype("str"))
     ]
     others = tuple(fact for one in unread for fact in one.facts[:1])
     clients = listed(map(asked.view.name_of, dict.fromkeys(refused["client"].astype("str"))), _MOST)
@@ -132,9 +148,10 @@ def answer_bearer(asked: Asked) -> Answer:
         reply: Reply = ("no" if about else "unclear") if doubts else asked.reply(True)
         return Answer(begin(found[0].facts[0], reply), (*found[0].facts[1:], *facts))
     if not facts:
-        return Answer(say("bearer_unknown", "unclear" if asked.polar else "", names=names), asked.sensor)
+        return Answer(
+            say("bearer_unknown", "unclear" if asked.polar else "", names=names), asked.sensor
+        )
     shared = any(len(seen) > 1 for seen in macs.values())
     kind = "bearer_several" if shared else "bearer_one"
     reply = "unclear" if asked.polar and (shared or doubts) else asked.reply(False)
     return Answer(say(kind, reply, names=names), (*facts, *asked.sensor), standing="inconclusive")
-

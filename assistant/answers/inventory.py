@@ -7,7 +7,7 @@ from assistant.answers.condition import find_blamed, judge_all
 from assistant.answers.documents import find_quotations
 from assistant.diagnosis.health import judge_health, name_health
 from assistant.diagnosis.playbook import read_playbook
-from assistant.facts.fact import Fact, listed
+from assistant.facts.fact import Fact, Value, listed
 from assistant.questions.entities import list_machines, worst_first
 from traffic.discovery import describe_hosts_without_ip, draft_plant, find_plant_networks
 from traffic.identities import choose_identities
@@ -135,7 +135,13 @@ def _list_unknown(asked: Asked, addresses: list[str]) -> Answer:
         )
         role = guessed[one].role if one in guessed else ""
         about = f" – {role}, by what it serves and asks" if role else ""
-        facts.append(say("device_one", name=asked.view.name_of(one), about=about, state=state))
+        values: dict[str, Value] = {
+            "name": asked.view.name_of(one), "about": about, "state": state,
+        }  # fmt: skip
+        flows = asked.view.flows_of(one)
+        if len(flows):
+            values["first_time_s"] = float(flows["since_s"].min())
+        facts.append(say("device_seen" if len(flows) else "device_one", **values))
     names = listed(map(asked.view.name_of, others), _MOST)
     return Answer(
         say("devices_unknown", asked.reply(True), n=len(others), names=names),

@@ -103,6 +103,8 @@ def _blame(asked: Asked, labels: Iterable[str]) -> Answer:
     for one in incidents:
         culprits += find_culprits(one)
         facts += one.facts[:2]
+    if not asked.query.active:  # who attacks edge-1 is not edge-1, whatever else it does
+        culprits = [one for one in culprits if one != asked.device] or culprits
     if asked.query.active and culprits[0] == asked.device and facts:
         return Answer(begin(facts[0], asked.reply(True)), tuple(facts[1:]))
     names = listed(dict.fromkeys(map(asked.view.name_of, culprits)), _MOST)
@@ -239,7 +241,9 @@ def _ask(asked: Asked) -> Answer:
         known = {one.address for one in asked.analysis.plant.devices}
         strangers = rows[~rows["client"].isin(known)]
         if strangers.empty:
-            names = listed(map(asked.view.name_of, dict.fromkeys(rows["client"].astype("str"))), _MOST)
+            names = listed(
+                map(asked.view.name_of, dict.fromkeys(rows["client"].astype("str"))), _MOST
+            )
             return Answer(say("no_strangers", asked.reply(False), names=names), asked.sensor)
         rows = strangers
     if rows.empty and relation in ("ask", "talk") and asked.device and (told := _ask_by_arp(asked)):
@@ -248,16 +252,23 @@ def _ask(asked: Asked) -> Answer:
         return deny(
             asked, f"nobody_{relation}_active" if asked.query.active else f"nobody_{relation}"
         )
-    shown = other if asked.query.active else actor
+    suffers = relation == "refuse" and not asked.device and bool(_REFUSED.search(asked.query.plain))
+    shown = other if asked.query.active or suffers else actor
     order = rows[shown].astype("str").value_counts()
     names = listed(
         [f"{asked.view.name_of(one)} ({name_times(n)})" for one, n in order.items()], _MOST
     )
     facts = describe_requests(rows, asked.view, refused=relation == "refuse")
     form = "active" if asked.query.active else "passive"
-    kind = f"{relation}_{form}" if asked.device else f"{relation}_all"
+    kind = f"{relation}_{form}" if asked.device else "refused_all" if suffers else f"{relation}_all"
     line = say(kind, asked.reply(True), name=asked.name, names=names, n=len(order), times=len(rows))
     return Answer(line, tuple(facts))
+
+
+# "which clients were refused?" asks for who suffered it.
+_REFUSED = re.compile(
+    r"\b(?:is|was|were|are|got|gets?|been) (?:\w+ )?(?:refused|rejected|denied|turned away)\b|wurden? .*abgewiesen"
+)
 
 
 def _ask_by_arp(asked: Asked) -> Answer | None:

@@ -32,6 +32,8 @@ def answer_attack(asked: Asked, headline: Fact) -> Answer:
             return Answer(line, asked.found.facts)
         else:
             return Answer(headline, asked.found.facts, whole=True)
+    if asked.device and incident.label not in ATTACKS:  # "was sensor-3 part of an attack?"
+        incident = next((one for one in elsewhere if one.touches(asked.device)), incident)
     kind = "attack" if incident.label in ATTACKS else "fault"
     reply: Reply = (
         "unclear" if asked.found.standing == "inconclusive" else asked.reply(kind == "attack")

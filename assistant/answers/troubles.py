@@ -2,13 +2,16 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
-from assistant.answers.asked import Answer, Asked, Reply, begin, say
+from assistant.answers.asked import Answer, Asked, Reply, begin, find_incidents, say, say_span
 from assistant.answers.condition import judge_all
+from assistant.answers.intrusion import answer_hostile
 from assistant.answers.partners import find_culprits
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.health import judge_health, name_health
 from assistant.diagnosis.playbook import find_asked, read_playbook
+from assistant.diagnosis.spans import is_over
 from assistant.diagnosis.standing import Standing, is_unanswered, judge
 from assistant.facts.fact import kind_of, listed
 from assistant.questions.entities import worst_first
@@ -35,6 +38,8 @@ _OF_A_DEVICE = re.compile(rf"\b(?:{DEVICE}|it|this|er|(?<!gibt )es|sie|este|esta
 def answer_trouble(asked: Asked) -> Answer | None:
     """Whether there is trouble of the kind that a question names, in the plant or at a device; None
     where it names none."""
+    if said := _answer_of_kind(asked):
+        return said
     asks_who = bool(_WHO.match(asked.query.plain))
     labels = find_asked(asked.query.plain) if asked.query.exists or asks_who else ()
     if not labels or asked.query.kind in _OTHERS:
@@ -55,6 +60,35 @@ def answer_trouble(asked: Asked) -> Answer | None:
     # Who causes it at one does not cause it at all who suffer at the same time.
     named = not device or all(device in (one.device, *one.peers) for one in found)
     return (_name_culprits if asks_who and named else _describe)(asked, worst_first(found))
+
+
+_HOW = re.compile(
+    r"(?:and )?how (?:strong|big|large|bad|intense|heavy|massive|regular|regularly|fast|quick|long|severe)\b"
+)
+_OVER = re.compile(r"\b(?:gone|over|finished|ended|stopped|done|vorbei|beendet|weg|termin\w+)\b")
+
+
+def _answer_of_kind(asked: Asked) -> Answer | None:
+    """How strong or how long trouble of a kind was, or whether it is over: what is known of it; None
+    where that is not asked, or nothing of the kind is known."""
+    plain = asked.query.plain
+    ends = asked.polar and bool(_OVER.search(plain))
+    if not (ends or _HOW.match(plain)) or not (labels := find_asked(plain)):
+        return None
+    found = find_incidents(asked, labels)
+    if not found:
+        return None
+    if ends or plain.startswith("how long"):
+        reply: Reply = ("yes" if is_over(found[0], asked.analysis) else "no") if ends else ""
+        return Answer(say_span(asked, found[0], reply), found[0].facts)
+    strength = [fact for fact in found[0].facts if kind_of(fact) in _STRENGTHS]
+    rest = [fact for fact in found[0].facts if fact not in strength]
+    first, *others = [*strength, *rest] if "regular" in plain else [*rest, *strength]
+    return Answer(first, tuple(others))
+
+
+# Facts that say how often something comes.
+_STRENGTHS = frozenset(("period", "rhythm", "clockwork"))
 
 
 def is_of_device(query: Query) -> bool:
@@ -115,6 +149,12 @@ def _deny(asked: Asked, labels: Sequence[str], device: str) -> Answer:
             state=state,
         )
         return Answer(line, asked.found.facts, standing="normal" if well else "inconclusive")
+    of_all = replace(asked, query=replace(asked.query, plain="who attacks"))
+    if "c2" in labels and (hostile := answer_hostile(of_all)).line.values.get("n"):
+        # Who was taken over need not call anybody outside.
+        none = say("trouble_none", kinds=kinds)
+        line = begin(hostile.line, "unclear" if asked.polar else "")
+        return replace(hostile, line=line, facts=(none, *hostile.facts), standing="inconclusive")
     judged = judge_all(asked.analysis)
     seen = judged.well > 0 and not asked.blind
     sure = seen and judged.well == len(judged.devices)

@@ -89,15 +89,17 @@ def make_alert(run: VerdictRun, view: TrafficView, starts_s: np.ndarray, mass: n
 def _role(run: VerdictRun, view: TrafficView, profile: LabelProfile, slots: np.ndarray) -> str:
     """Who floods opens most of it, though answered pings are as many each way; who is refused is
     who asked, though both ends count the refusal. A window's numbers tell neither."""
-    if profile.flood:
-        rows = view.flows_of(run.device)
-        mine, count = rows["out"], rows["src_pkts"]
-    elif profile.blames_asker:
-        rows = view.evidence_of(run.device, profile.evidence)
-        mine, count = rows["src"] == run.device, rows["count"]
-    else:
+    if not (profile.flood or profile.blames_asker):
         return run.role
+    rows = view.evidence_of(run.device, profile.evidence)
     here = rows["slot"].isin(slots)
+    if profile.blames_asker and here.any():
+        mine, count = rows["src"] == run.device, rows["count"]
+    else:  # a protocol whose requests are not read shows at least who calls
+        rows = view.flows_of(run.device)
+        rows = rows[profile.carries(rows)]
+        here = rows["slot"].isin(slots)
+        mine, count = rows["out"], rows["src_pkts"]
     asked, was_asked = float(count[here & mine].sum()), float(count[here & ~mine].sum())
     if max(asked, was_asked) <= _CLEARLY * min(asked, was_asked):
         return run.role

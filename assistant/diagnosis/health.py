@@ -35,6 +35,7 @@ from assistant.detection.correlation import Alert, is_shown, make_alert
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.detection.rules.outside import find_nameless_calls
+from assistant.detection.rules.vain_calls import find_unanswered_calls
 from assistant.detection.runs import VerdictRun
 from assistant.diagnosis.playbook import read_health_playbook, read_playbook
 from assistant.diagnosis.standing import Standing
@@ -93,8 +94,9 @@ class Health:
             ``unread`` (much of its traffic is of a kind that nothing reads), ``open`` (a stretch is
             not over), ``several``, ``long``, ``shown`` (what
             was suspected shows in what was measured), ``log`` or ``reading`` (the device's own
-            records speak against it), ``calls`` (it calls outside like clockwork), ``sign`` (the
-            newest seconds show what may become an incident); "" where it is.
+            records speak against it), ``calls`` (it calls outside like clockwork), ``vain`` (somebody
+            whom it calls never answers), ``sign`` (the newest seconds show what may become an
+            incident); "" where it is.
         stretches: what stayed undecided, in order.
         windows: how many of its windows were judged.
         seen_s: time that they cover.
@@ -204,7 +206,11 @@ def _find_complaint(view: TrafficView, device: str) -> Complaint | None:
     """What speaks against a device whose traffic looks well."""
     if device in view.signs:
         return Complaint("sign", {"sign": view.signs[device]})
-    return find_complaint(view, device) or find_nameless_calls(view, device)
+    return (
+        find_complaint(view, device)
+        or find_nameless_calls(view, device)
+        or find_unanswered_calls(view, device)
+    )
 
 
 def _make_stretch(rows: np.ndarray, verdicts: pd.DataFrame) -> Stretch:

@@ -14,7 +14,7 @@ from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.differential import RuledOut, rule_out
 from assistant.diagnosis.grounding import check
 from assistant.diagnosis.health import Condition, describe_health, judge_health
-from assistant.diagnosis.playbook import find_symptoms, read_playbook
+from assistant.diagnosis.playbook import find_asked, find_symptoms, read_playbook
 from assistant.diagnosis.standing import Standing, judge, kind_of, verdict_fact
 from assistant.facts.devices import end_facts, health_fact, talk_facts
 from assistant.facts.fact import Fact, Value, listed, make_fact
@@ -23,7 +23,7 @@ from assistant.facts.profiles import PROFILES
 from assistant.facts.sensor import find_blindness, notice_facts, sensor_facts
 from assistant.questions.entities import Mention, list_addresses, read_devices, worst_first
 from traffic.discovery import describe_hosts_without_ip, find_plant_networks
-from traffic.labels import NORMAL
+from traffic.labels import ATTACKS, NORMAL
 from traffic.plant import is_link_local
 
 MOST_FACTS, MOST_OTHERS, MOST_RECORDS = 5, 5, 3
@@ -164,7 +164,7 @@ def _find_unjudged_networks(analysis: Analysis) -> tuple[str, ...]:
     )
 
 
-_MANY_PEERS = 10
+_MANY_PEERS, _FEW_PEERS = 10, 2
 
 
 def choose_incidents(question: str, mention: Mention, analysis: Analysis) -> list[Incident]:
@@ -173,9 +173,9 @@ def choose_incidents(question: str, mention: Mention, analysis: Analysis) -> lis
     Those of the device it names, then those that touch it; all, where it names none. Among them
     those of the symptom it speaks of come first, then the worst.
     """
-    fitting = find_symptoms(question)
+    spoken, fitting = find_asked(question.lower()), find_symptoms(question)
     ordered = worst_first(list(analysis.incidents))
-    ordered.sort(key=lambda one: one.label not in fitting)
+    ordered.sort(key=lambda one: (one.label not in spoken, one.label not in fitting))
     targets = mention.devices[:1] or mention.peers
     if not targets:
         return ordered
@@ -184,7 +184,17 @@ def choose_incidents(question: str, mention: Mention, analysis: Analysis) -> lis
         one for one in ordered if one not in own and set(targets) & {*one.peers, *one.related}
     ]
     # Who points at all of them, as a scan does, says little of each.
-    return own + sorted(others, key=lambda one: len(one.peers) > _MANY_PEERS)
+    found = own + sorted(others, key=lambda one: len(one.peers) > _MANY_PEERS)
+    # A trifle of its own is not what ails a device that is attacked.
+    aimed = [
+        one
+        for one in others
+        if one.severity == "high" and one.label in ATTACKS and len(one.peers) <= _FEW_PEERS
+    ]
+    if own and aimed and all(one.severity == "low" for one in own):
+        found = [*aimed, *(one for one in found if one not in aimed)]
+    # "how strong was the flood at broker-1?" is not asked of what else is wrong there.
+    return sorted(found, key=lambda one: one.label not in spoken)
 
 
 def _explain(

@@ -143,10 +143,10 @@ class Complaint:
     """Why a device is not called healthy though its traffic looks so.
 
     Attributes:
-        kind: ``log``, ``reading`` or ``calls``.
+        kind: ``log``, ``reading``, ``calls`` or ``vain``.
         values: what a sentence about it needs: ``count`` and ``start_time_s`` of the lines;
             ``sensor``, ``what``, ``span_s`` and ``start_time_s`` of the reading; ``target`` and
-            ``spacing_s`` of the calls.
+            ``spacing_s`` of the calls; ``target``, ``calls`` and times of those in vain.
     """
 
     kind: str

@@ -306,7 +306,9 @@ _FAULTS = (
     LabelProfile(
         label="device_silent",
         make_facts=faults.silence_facts,
-        conclusive=frozenset({"arp", "syn", "absent", "refusing", "resolver", "silent", "silent_together"}),
+        conclusive=frozenset(
+            {"arp", "syn", "absent", "refusing", "resolver", "silent", "silent_together"}
+        ),
         evidence=("arp_unanswered",),
         opened_by="target",
         carries=carries_failed,

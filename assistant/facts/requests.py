@@ -9,13 +9,10 @@ from traffic.pcap.protocols import BY_NAME
 _MOST_PAIRS = 4
 _NO_SUCH_NAME = 3  # DNS: a question, not a failure
 _MIN_FAILED, _FAILED_SHARE = 3, 0.01
-_MIN_VAIN = 5  # calls of one endpoint that never accepts any
 
 _SENTENCES = {
     "asked": "{client} asked {server} {asked:time} over {protocol}: {answered} answered, {refused} refused, "
     "{unanswered} without an answer.",
-    "vain": "{client} called {server} {calls:time} between {first_time_s} and {last_time_s}, and none of these calls was "
-    "accepted.",
     "codes": "The refusals of {server} were: {codes}.",
 }
 
@@ -47,43 +44,13 @@ def request_facts(view: TrafficView, device: str) -> list[Fact]:
             said = (f"{n:,} {words.get(int(code), f'code {code}')}" for code, n in counts.items())
             values |= {"codes": listed(said), **{f"n{c}": int(n) for c, n in counts.items()}}
             facts.append(make_fact("codes", _SENTENCES["codes"], values))
-    return [*_vain_facts(view, device), *facts]
+    return facts
 
 
 def fails_often(view: TrafficView, device: str) -> bool:
-    """Whether more requests of a device or to it failed than an accident explains, or its calls of
-    somebody lead nowhere."""
+    """Whether more requests of a device or to it failed than an accident explains."""
     rows = _requests(view, device)
-    failed = int(_is_failure(rows).sum()) >= max(_MIN_FAILED, _FAILED_SHARE * len(rows))
-    return failed or not _calls_in_vain(view, device).empty
-
-
-def _calls_in_vain(view: TrafficView, device: str) -> pd.DataFrame:
-    """TCP endpoints that a device called several times and that never accepted: ``other port calls
-    since_s until_s``, the most called first."""
-    rows = view.flows_of(device)
-    rows = rows[rows["out"] & (rows["proto"] == "tcp")]
-    good = rows["answered"] & ~rows["refused"]
-    tried = rows.assign(good=good)[(rows["syns"] > 0) | good]
-    each = tried.groupby(["other", "port"]).agg(
-        good=("good", "any"), calls=("attempt", "nunique"), since_s=("since_s", "min"), until_s=("until_s", "max"),
-    )  # fmt: skip
-    vain = each[~each["good"].astype(bool) & (each["calls"] >= _MIN_VAIN)]
-    return vain.sort_values("calls", ascending=False).reset_index()
-
-
-def _vain_facts(view: TrafficView, device: str) -> list[Fact]:
-    facts = []
-    for row in _calls_in_vain(view, device).head(_MOST_PAIRS).itertuples():
-        values: dict[str, Value] = {
-            "client": view.name_of(device),
-            "server": view.port_at(str(row.other), int(row.port)),
-            "calls": int(row.calls),
-            "first_time_s": float(row.since_s),
-            "last_time_s": float(row.until_s),
-        }
-        facts.append(make_fact("vain", _SENTENCES["vain"], values))
-    return facts
+    return int(_is_failure(rows).sum()) >= max(_MIN_FAILED, _FAILED_SHARE * len(rows))
 
 
 def _requests(view: TrafficView, device: str) -> pd.DataFrame:

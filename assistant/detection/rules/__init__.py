@@ -99,7 +99,8 @@ RULES = (
     ),
     replace(
         _plain(find_unanswered_requests, confirms="mute", suggests="timeouts"),
-        yields_to=_kinds("time_server"),
+        # What answers nobody says more; who sends garbage, or tries all there is, is not answered.
+        yields_to=_kinds("time_server malformed probe port_scan host_scan"),
     ),
     _plain(find_late_answers, confirms="behind"),
     replace(

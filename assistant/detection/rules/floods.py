@@ -29,8 +29,8 @@ _SENTENCES = {
     "accepted.",
     "messages": "{client} floods {server} with {protocol} messages: {messages:message} from {start_time_s} to "
     "{end_time_s}, up to {peak:message} in one second; before that {usual_per_s} a second.",
-    "hoarded": "{client} holds {held:connection} to {server} open at one time, from {start_time_s} to {end_time_s}, and "
-    "says hardly anything in them: {said_bytes} in all, both ways.",
+    "hoarded": "{client} holds {held:connection} to {server} open at one time, from {start_time_s} to {end_time_s}, "
+    "and says hardly anything in them: {said_bytes} in all, both ways.",
 }
 
 

@@ -27,11 +27,12 @@ _SENTENCES = {
     "silent": "{silent} fell silent at {heard_time_s}, for {quiet_s}: {asked:packet} to it stayed without a reply.",
     "silent, over": "{silent} fell silent at {heard_time_s} and was heard again at {back_time_s}, after {quiet_s}: "
     "{asked:packet} to it stayed without a reply.",
-    "silent_together": "{silent} fell silent together at {heard_time_s}: {asked:packet} to them stayed without a reply.",
-    "silent_together, over": "{silent} fell silent together at {heard_time_s} and were heard again from {back_time_s} on: "
-    "{asked:packet} to them stayed without a reply.",
-    "shared_path": "That {members:device} stop within {within_s} of each other points to what they share, a switch, a cable "
-    "or a supply, and not to a fault of each.",
+    "silent_together": "{silent} fell silent together at {heard_time_s}: {asked:packet} to them stayed without a "
+    "reply.",
+    "silent_together, over": "{silent} fell silent together at {heard_time_s} and were heard again from {back_time_s} "
+    "on: {asked:packet} to them stayed without a reply.",
+    "shared_path": "That {members:device} stop within {within_s} of each other points to what they share, a switch, a "
+    "cable or a supply, and not to a fault of each.",
 }
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from assistant.detection.rules.outside import ORDINARY, is_named, known_since
 from assistant.detection.rules.rule import RuleHit, slots_of
 from assistant.facts.fact import Proof, Value, make_fact
+from assistant.facts.logs_and_readings import Complaint
 from assistant.facts.proofs import from_to, ip_field
 from assistant.facts.traffic_view import TrafficView
 from traffic.plant import is_group
@@ -19,6 +20,7 @@ _MANY_CALLS, _MANY_CALLS_S = 30, 180.0
 # Fewer tell where nobody looked the endpoint up and no ordinary service has its port.
 _STRANGE_CALLS, _STRANGE_CALLS_S = 6, 40.0
 _LASTING = 0.5  # of the time between the first and the last call, at their median spacing
+_COMPLAINED_CALLS = 5  # nobody is called well whose calls lead nowhere
 _NAMED_S = 60.0  # who looks a service up calls it then
 _KNOWN_S = 600.0
 _NOWHERE, _AGAIN = 3, 3  # addresses, and calls at each
@@ -84,6 +86,30 @@ def find_deaf_clients(view: TrafficView) -> list[RuleHit]:
         ends = (str(device), "misconfiguration", "source", (fact,), (str(server),))
         hits.append(RuleHit(*ends, slots_of(mine)))
     return hits
+
+
+def find_unanswered_calls(view: TrafficView, device: str) -> Complaint | None:
+    """Calls of one TCP endpoint that never accepted any, too few to raise an incident; None where
+    there are none."""
+    rows = view.flows_of(device)
+    rows = rows[rows["out"] & (rows["proto"] == "tcp")]
+    good = rows["answered"] & ~rows["refused"]
+    tried = rows.assign(good=good)[(rows["syns"] > 0) | good]
+    each = tried.groupby(["other", "port"]).agg(
+        good=("good", "any"), calls=("attempt", "nunique"), first_s=("since_s", "min"), last_s=("until_s", "max"),
+    )  # fmt: skip
+    vain = each[~each["good"].astype(bool) & (each["calls"] >= _COMPLAINED_CALLS)]
+    if vain.empty:
+        return None
+    target, port = vain["calls"].idxmax()
+    most = vain.loc[(target, port)]
+    values: dict[str, Value] = {
+        "target": view.port_at(str(target), int(port)),
+        "calls": int(most["calls"]),
+        "start_time_s": float(most["first_s"]),
+        "end_time_s": float(most["last_s"]),
+    }
+    return Complaint("vain", values)
 
 
 def _find_in_vain(view: TrafficView) -> Iterator[tuple[str, pd.DataFrame]]:
