@@ -235,7 +235,7 @@ class Asked:
     @cached_property
     def talks(self) -> pd.DataFrame:
         """Traffic by who opened it, to whom, over what: ``src dst proto port pkts both_bytes syns
-        since_s until_s``, most packets first; of the device, or of all."""
+        dst_pkts since_s until_s refused``, most packets first; of the device, or of all."""
         rows = self.view.flow_slots
         if self.device:
             rows = rows[(rows["src"] == self.device) | (rows["dst"] == self.device)]
@@ -258,6 +258,7 @@ class Asked:
             dst_pkts=("dst_pkts", "sum"),
             since_s=("since_s", "min"),
             until_s=("until_s", "max"),
+            refused=("refused", "all"),
         ).reset_index()
         return totals.sort_values("pkts", ascending=False, kind="stable", ignore_index=True)
 

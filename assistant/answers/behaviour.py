@@ -101,7 +101,7 @@ def _summary(asked: Asked) -> Answer:
     facts += [describe_talk(row, view) for row in talks.head(3).itertuples()]
     opened, served = (
         talks[talks["src"] == device],
-        talks[(talks["dst"] == device) & (talks["dst_pkts"] > 0)],
+        talks[(talks["dst"] == device) & (talks["dst_pkts"] > 0) & ~talks["refused"]],
     )
     parts = []
     for kind, part in (("serves", served), ("calls", opened)):
@@ -135,7 +135,7 @@ def _summary(asked: Asked) -> Answer:
 def _ports(asked: Asked) -> Answer:
     talks, device = asked.talks, asked.device
     ported = talks[talks["proto"].isin(["tcp", "udp"])]
-    served = ported[(ported["dst"] == device) & (ported["dst_pkts"] > 0)]
+    served = ported[(ported["dst"] == device) & (ported["dst_pkts"] > 0) & ~ported["refused"]]
     called = ported[ported["src"] == device]
     if served.empty and called.empty:
         return deny(asked, "nobody_talk")

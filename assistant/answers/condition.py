@@ -11,7 +11,7 @@ from assistant.answers.descriptions import (
     describe_talks,
 )
 from assistant.answers.partners import KINDS_OF
-from assistant.answers.replies import answer_answers, answer_loss
+from assistant.answers.replies import answer_answers, answer_loss, still_talks
 from assistant.answers.states import short_state
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
@@ -100,6 +100,8 @@ def answer_since(asked: Asked, headline: Fact) -> Answer:
         for words in (_GOING, _ENDED):
             if words.search(plain):
                 return _list_ended(asked, incidents, over=words is _ENDED)
+    if told := still_talks(asked):
+        return told
     if asked.device and _LAST.search(asked.query.plain) and (seen := _say_last(asked)):
         return seen
     incident = asked.incident

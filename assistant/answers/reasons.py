@@ -22,6 +22,8 @@ _MOST = 5
 
 def answer_attack(asked: Asked, headline: Fact) -> Answer:
     """Attack or fault, as far as traffic tells."""
+    if not asked.device and asked.analysis.incidents and _EACH.search(asked.query.plain):
+        return _sort_by_kind(asked)
     incident = asked.incident
     elsewhere = [one for one in worst_first(list(asked.analysis.incidents)) if one.label in ATTACKS]
     if incident is None or (incident.label not in ATTACKS and not asked.device and elsewhere):
@@ -53,6 +55,25 @@ def answer_attack(asked: Asked, headline: Fact) -> Answer:
     doubt = _doubt(asked)
     own = _doubtful(incident.label)
     return Answer(line, (*incident.facts[1:], *own, *doubt, *asked.sensor), whole=True)
+
+
+_EACH = re.compile(
+    r"\b(which|what|how many|separate|split|sort|welche\w*|cuales)\b.*\b(faults?|technical|failures?)\b"
+)
+
+
+def _sort_by_kind(asked: Asked) -> Answer:
+    """All incidents, those whose traffic belongs to attacks before the technical faults."""
+    found = [one for one in worst_first(list(asked.analysis.incidents)) if one.facts]
+    attacks = [one for one in found if one.label in ATTACKS]
+    faults = [one for one in found if one.label not in ATTACKS]
+    line = say("sorted", attacks=len(attacks), faults=len(faults), all=len(found))
+    facts = [
+        say(kind, what=one.facts[0].text)
+        for kind, some in (("sorted_attack", attacks), ("sorted_fault", faults))
+        for one in some
+    ]
+    return Answer(line, (*facts, say("intent_unknown")), listing=True)
 
 
 def _doubtful(label: str) -> tuple[Fact, ...]:

@@ -4,7 +4,7 @@ import re
 
 import pandas as pd
 
-from assistant.answers.asked import Answer, Asked, Reply, begin, find_incidents, say
+from assistant.answers.asked import Answer, Asked, Reply, begin, find_incidents, say, say_span
 from assistant.answers.descriptions import describe_endings, describe_requests, describe_talks
 from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.facts.fact import Fact, Value, kind_of, listed
@@ -20,12 +20,19 @@ _LOSSES, _LOST_SHARE = ("packet_loss", "congestion"), 0.01
 _FAILS_TO_ANSWER = ("device_silent", "service_down", "misconfiguration", "flapping", "packet_loss")
 _VAIN = ("refused", "unanswered")
 _OUTCOMES = ("answered", "refused", "unanswered")
+_STILL = re.compile(r"\b(still|noch|todavia|sigue\w*)\b")
 _ATTEMPTS = re.compile(r"\b(connections?|connects?|attempts?|syns?|verbindung\w*|conexion\w*)\b")
 
 
 def answer_loss(asked: Asked, headline: Fact) -> Answer:
     """Whether packets are lost, from what was sent again; copies of a mirror port are none."""
     if asked.incident is not None and asked.incident.label in _LOSSES:
+        if (
+            asked.polar
+            and _STILL.search(asked.query.plain)
+            and is_over(asked.incident, asked.analysis)
+        ):
+            return Answer(say_span(asked, asked.incident, "no"), asked.incident.facts)
         reply: Reply = "unclear" if asked.found.standing == "inconclusive" else asked.reply(True)
         return Answer(begin(headline, reply), asked.found.facts, whole=True)
     # The average of a whole plant hides the line that loses.
@@ -119,8 +126,28 @@ def _count_dns_flows(asked: Asked) -> Answer:
     return Answer(line, tuple(facts[:_MOST]))
 
 
+_LATELY_S = 60.0
+
+
+def still_talks(asked: Asked) -> Answer | None:
+    """Whether two devices, or one and anybody, exchanged packets up to the end; None where that is
+    not asked."""
+    talks = asked.talks
+    if not (_STILL.search(asked.query.plain) and asked.second and len(talks)):
+        return None
+    last_s = float(talks["until_s"].max())
+    lately = asked.analysis.capture.end_s - last_s <= _LATELY_S
+    line = say(
+        "still_talks", asked.reply(lately), name=asked.name, peer=asked.view.name_of(asked.second), last_time_s=last_s
+    )  # fmt: skip
+    touching = asked.incident.facts[:1] if asked.incident else ()
+    return Answer(line, (*describe_talks(talks, asked.view, 3), *touching))
+
+
 def answer_answers(asked: Asked, headline: Fact) -> Answer:
     """Whether a device answers, and for how long it has not."""
+    if said := still_talks(asked):
+        return said
     if asked.query.protocol == "ntp":
         return _answer_clocks(asked)
     if not asked.device and asked.query.relation == "outside":

@@ -193,6 +193,9 @@ def choose_incidents(question: str, mention: Mention, analysis: Analysis) -> lis
     ]
     if own and aimed and all(one.severity == "low" for one in own):
         found = [*aimed, *(one for one in found if one not in aimed)]
+    # What concerns all who are named comes first: "can I trust what hmi-2 shows from plc-2?".
+    if len(named := (*mention.devices, *mention.peers)) > 1:
+        found.sort(key=lambda one: not all(map(one.touches, named)))
     # "how strong was the flood at broker-1?" is not asked of what else is wrong there.
     return sorted(found, key=lambda one: one.label not in spoken)
 
@@ -211,6 +214,8 @@ def _explain(
     denied = outright and bool(rule_out((main.label,), *span).excluded)
     verdict = verdict_fact(main, analysis.verdicts)
     notes = _notes(mention)
+    if SEVERAL in notes and all(map(main.touches, mention.devices)):
+        notes.remove(SEVERAL)
     if lost:
         notes.append(
             f"{lost} of its facts did not pass the check of their own numbers and are left out."
