@@ -19,6 +19,7 @@ from assistant.answers.condition import (
     answer_why,
 )
 from assistant.answers.counts import answer_count
+from assistant.answers.groups import answer_encryption, answer_role, answer_slowest, answer_zones
 from assistant.answers.intrusion import answer_bearer, answer_hostile, answer_logins
 from assistant.answers.inventory import answer_code, answer_devices, answer_responsible
 from assistant.answers.partners import answer_who, answer_writers
@@ -77,6 +78,10 @@ _SHORT: dict[str, Callable[[Asked, Fact], Answer]] = {
     "hostile": lambda asked, _: answer_hostile(asked),
     "logins": lambda asked, _: answer_logins(asked),
     "bearer": lambda asked, _: answer_bearer(asked),
+    "reporting": lambda asked, headline: answer_role(asked) or answer_answers(asked, headline),
+    "zones": lambda asked, _: answer_zones(asked),
+    "slowest": lambda asked, _: answer_slowest(asked),
+    "encryption": lambda asked, _: answer_encryption(asked),
     "changed": lambda asked, _: answer_changed(asked),
     "writers": answer_writers,
     "incidents": lambda asked, _: answer_incidents(asked),
@@ -89,7 +94,7 @@ def _answer_who(asked: Asked, headline: Fact) -> Answer:
     return answer_aspect(asked) or answer_who(asked)
 
 
-_OF_NO_DEVICE = ("sensor", "dns")
+_OF_NO_DEVICE = ("sensor", "dns", "zones")
 _OF_TWO = frozenset(("who", "writers", "answers", "affected", "does"))
 _USUALLY_ASKED, _MOST_OFFERED = ("wrong", "who"), 2
 

@@ -306,6 +306,10 @@ def answer_incidents(asked: Asked) -> Answer:
     if _BY_TIME.search(asked.query.plain):
         incidents = sorted(incidents, key=lambda one: one.start_s)
     judged = judge_all(asked.analysis)
+    if worst is None and asked.device and asked.analysis.incidents:
+        return Answer(
+            say("incidents_none_at", name=asked.name), (*asked.found.facts, *asked.sensor)
+        )
     if worst is None:
         return Answer(judged.line, asked.sensor)
     facts = [describe_incident(one, asked) for one in incidents[:_MOST]]

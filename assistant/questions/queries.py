@@ -125,7 +125,7 @@ def read_query(question: str, names: Iterable[str] = ()) -> Query:
         _is_active(plain, kind),
         _term("measure", plain),
         _term("aspect", plain),
-        _number(_PORT, plain),
+        _named_port(plain),
         _number(_UNIT, plain),
         _term("protocol", plain),
         _term("state", plain),
@@ -434,6 +434,22 @@ _UNIT = re.compile(r"\b(?:units?|unit id|slave|einheit|unidad)(?: id| number| no
 def _number(pattern: re.Pattern[str], plain: str) -> int | None:
     found = pattern.search(plain)
     return int(found[1]) if found else None
+
+
+# Services that people name where others say the port.
+_SERVICE_PORTS = {
+    "telnet": 23, "ssh": 22, "ftp": 21, "rdp": 3389, "vnc": 5900, "smb": 445, "https": 443, "snmp": 161,
+}  # fmt: skip
+_SERVICE = re.compile(
+    rf"\b(?:use|uses|using|over|via|by|speaks?|runs?) ({'|'.join(_SERVICE_PORTS)})\b"
+)
+
+
+def _named_port(plain: str) -> int | None:
+    number = _number(_PORT, plain)
+    if number is None and (service := _SERVICE.search(plain)):
+        return _SERVICE_PORTS[service[1]]
+    return number
 
 
 def _is_active(plain: str, kind: str) -> bool:

@@ -1,0 +1,133 @@
+"""Questions about several devices at once: a whole role, the zones, who answers slowest, who speaks in
+clear."""
+
+import re
+
+import pandas as pd
+
+from assistant.answers.asked import Answer, Asked, say
+from assistant.answers.condition import describe_incident
+from assistant.answers.descriptions import describe_delay
+from assistant.facts.devices import name_service
+from assistant.facts.fact import Fact, Value, listed
+from assistant.questions.entities import worst_first
+from traffic.pcap.protocols import BY_NAME
+
+_MOST = 8
+_LATELY_S = 60.0
+_MIN_ANSWERS = 5  # of which a median says something
+# Services whose content is encrypted; of others a port tells nothing.
+_ENCRYPTED = {
+    22: "SSH",
+    443: "HTTPS",
+    636: "LDAPS",
+    853: "DNS over TLS",
+    989: "FTPS",
+    990: "FTPS",
+    8883: "MQTT over TLS",
+}
+_ASKS_CLEAR = re.compile(r"unencrypt|clear|plain|unverschl|klartext|sin cifrar|plano")
+_IN_CLEAR = {21: "FTP", 23: "Telnet", 80: "HTTP", 8080: "HTTP", 161: "SNMP"}
+
+
+def answer_role(asked: Asked) -> Answer | None:
+    """Whether all devices of a role sent something up to the end; None where no role is meant."""
+    devices = asked.found.mention.devices
+    if len(devices) < 2 or asked.found.mention.peers:
+        return None
+    end_s = asked.analysis.capture.end_s
+    silent, facts = list[str](), list[Fact]()
+    for one in devices:
+        rows = asked.view.flows_of(one)
+        rows = rows[rows["sent_pkts"] > 0]
+        last_s = float(rows["until_s"].max()) if len(rows) else float("nan")
+        if end_s - last_s <= _LATELY_S:
+            continue
+        silent.append(one)
+        name = asked.view.name_of(one)
+        facts.append(
+            say("role_silent", name=name, last_time_s=last_s) if len(rows) else say("role_unheard", name=name)
+        )  # fmt: skip
+    gaps = [
+        fact
+        for one in worst_first(list(asked.analysis.incidents))
+        if one.label == "device_silent" and any(map(one.touches, devices))
+        for fact in one.facts[:1]
+    ]
+    values: dict[str, Value] = {
+        "n": len(devices), "sending": len(devices) - len(silent), "within_s": _LATELY_S,
+        "names": listed(map(asked.view.name_of, silent or devices), _MOST),
+    }  # fmt: skip
+    kind = "role_some" if silent else "role_all"
+    reply = asked.is_well(not silent) if silent or not gaps else ""
+    return Answer(
+        say(kind, reply, **values), (*facts, *gaps, *asked.sensor), standing="inconclusive"
+    )
+
+
+def answer_zones(asked: Asked) -> Answer:
+    """Which zones of plant.yaml have incidents, the most first."""
+    plant = asked.analysis.plant
+    zones = {one.address: one.zone for one in plant.devices if one.zone} if plant else {}
+    if not zones:
+        return Answer(say("zones_unknown"), asked.found.facts)
+    found = worst_first([one for one in asked.analysis.incidents if one.facts])
+    counts = pd.Series(
+        [zone for one in found for zone in {zones[end] for end in (one.device, *one.peers) if end in zones}],
+        dtype=object,
+    ).value_counts()  # fmt: skip
+    if counts.empty:
+        return Answer(say("zones_none", n=len(set(zones.values()))), asked.found.facts)
+    names = listed(f"{zone} ({n})" for zone, n in counts.items())
+    values: dict[str, Value] = {f"c{place}": int(n) for place, n in enumerate(counts)}
+    worst = str(counts.index[0])
+    mine = [one for one in found if worst in {zones.get(end) for end in (one.device, *one.peers)}]
+    facts = tuple(describe_incident(one, asked) for one in mine[:_MOST])
+    return Answer(say("zones", name=worst, names=names, **values), facts, listing=True)
+
+
+def answer_slowest(asked: Asked) -> Answer:
+    """Which servers take longest to answer, by the median."""
+    rows = asked.requests
+    rows = rows[rows["delay_s"] >= 0]
+    each = rows.groupby("server", observed=True)["delay_s"].agg(["median", "size"])
+    each = each[each["size"] >= _MIN_ANSWERS].sort_values("median", ascending=False)
+    if each.empty:
+        return Answer(say("delay_unknown", name=asked.name), asked.found.facts)
+    facts = [
+        fact
+        for server in each.index[:_MOST]
+        if (fact := describe_delay(rows[rows["server"] == server], asked.view.name_of(str(server))))
+    ]
+    names = asked.view.names_of(map(str, each.index[:1]))
+    line = say("slowest", names=names, median_s=float(each["median"].iloc[0]), n=len(each))
+    return Answer(line, tuple(facts))
+
+
+def answer_encryption(asked: Asked) -> Answer:
+    """What was readable, and so is not encrypted, and what runs over encrypted services."""
+    talks, rows = asked.talks, asked.requests
+    rows = rows[
+        rows["kind"] != "session"
+    ]  # a session is opened in clear for what is encrypted then
+    read = rows["protocol"].astype("str").value_counts()
+    clear = {BY_NAME[name].name.upper(): int(n) for name, n in read.items() if n}
+    tcp = talks[talks["proto"] == "tcp"]
+    clear |= {
+        word: int(tcp.loc[tcp["port"] == port, "pkts"].sum())
+        for port, word in _IN_CLEAR.items()
+        if (tcp["port"] == port).any() and word not in clear
+    }
+    hidden = tcp[tcp["port"].isin(list(_ENCRYPTED))]
+    facts = tuple(
+        say(
+            "encrypted_one", source=asked.view.name_of(row.src), target=asked.view.name_of(row.dst),
+            service=name_service(row.proto, int(row.port)), pkts=int(row.pkts),
+        )
+        for row in hidden.head(_MOST).itertuples()
+    )  # fmt: skip
+    if not clear:
+        kind = "encrypted_only" if len(hidden) else "encryption_unknown"
+        return Answer(say(kind, "unclear" if asked.polar else "", name=asked.name), facts)
+    reply = asked.reply(bool(_ASKS_CLEAR.search(asked.query.plain)))
+    return Answer(say("in_clear", reply, name=asked.name, names=listed(clear, 12)), facts)
