@@ -166,3 +166,21 @@ def goose_message(
         + bytes([len(fields)])
         + fields
     )
+
+
+def mqtt_login(ts: float, src: str, code: int) -> list[Frame]:
+    """A connection in which an MQTT client asks to be let in, and what the broker says."""
+    sport, name = 30000 + int(10 * ts) % 30000, src.encode()
+    asks = b"\x00\x04MQTT\x04\x02\x00\x3c" + struct.pack(">H", len(name)) + name
+    asks, says = bytes([0x10, len(asks)]) + asks, bytes([0x20, 2, 0, code])
+    there = {"src": src, "dst": SERVER, "sport": sport, "dport": 1883}
+    back = {"src": SERVER, "dst": src, "sport": 1883, "dport": sport}
+    packets = [
+        tcp_packet("S", 0, **there),
+        tcp_packet("SA", 0, **back),
+        tcp_packet("PA", 1, asks, **there),
+        tcp_packet("PA", 1, says, **back),
+        tcp_packet("FA", 1 + len(asks), **there),
+        tcp_packet("FA", 1 + len(says), **back),
+    ]
+    return [(ts + place / 100, ethernet(packet)) for place, packet in enumerate(packets)]

@@ -1,10 +1,9 @@
 """Servers that turn clients away, and floods that no stream explains, over packets written by hand."""
 
-import struct
 from pathlib import Path
 
 import pytest
-from frames import SERVER, Frame, ethernet, read, tcp_packet, udp_packet
+from frames import SERVER, Frame, ethernet, mqtt_login, read, udp_packet
 
 from assistant.detection.rules import apply_rules
 from assistant.facts.fact import kind_of
@@ -19,31 +18,13 @@ def _view(tmp_path: Path, frames: list[Frame]) -> TrafficView:
     return TrafficView(capture, make_samples(capture))
 
 
-def _login(ts: float, src: str, code: int) -> list[Frame]:
-    """A connection in which an MQTT client asks to be let in, and what the broker says."""
-    sport, name = 30000 + int(10 * ts) % 30000, src.encode()
-    asks = b"\x00\x04MQTT\x04\x02\x00\x3c" + struct.pack(">H", len(name)) + name
-    asks, says = bytes([0x10, len(asks)]) + asks, bytes([0x20, 2, 0, code])
-    there = {"src": src, "dst": SERVER, "sport": sport, "dport": 1883}
-    back = {"src": SERVER, "dst": src, "sport": 1883, "dport": sport}
-    packets = [
-        tcp_packet("S", 0, **there),
-        tcp_packet("SA", 0, **back),
-        tcp_packet("PA", 1, asks, **there),
-        tcp_packet("PA", 1, says, **back),
-        tcp_packet("FA", 1 + len(asks), **there),
-        tcp_packet("FA", 1 + len(says), **back),
-    ]
-    return [(ts + place / 100, ethernet(packet)) for place, packet in enumerate(packets)]
-
-
 def _logins(src: str, until_s: float, refused: tuple[float, float]) -> list[Frame]:
     """One every five seconds, refused between two times."""
     times = [5.0 * n + int(src[-2:]) / 10 for n in range(int(until_s // 5))]
     return [
         frame
         for ts in times
-        for frame in _login(ts, src, 5 if refused[0] <= ts < refused[1] else 0)
+        for frame in mqtt_login(ts, src, 5 if refused[0] <= ts < refused[1] else 0)
     ]
 
 

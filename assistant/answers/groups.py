@@ -2,12 +2,12 @@
 clear."""
 
 import re
-
-import pandas as pd
+from collections import Counter
 
 from assistant.answers.asked import Answer, Asked, say
 from assistant.answers.condition import describe_incident
 from assistant.answers.descriptions import describe_delay
+from assistant.detection.incidents import Incident
 from assistant.facts.devices import name_service
 from assistant.facts.fact import Fact, Value, listed
 from assistant.questions.entities import worst_first
@@ -72,18 +72,22 @@ def answer_zones(asked: Asked) -> Answer:
     if not zones:
         return Answer(say("zones_unknown"), asked.found.facts)
     found = worst_first([one for one in asked.analysis.incidents if one.facts])
-    counts = pd.Series(
-        [zone for one in found for zone in {zones[end] for end in (one.device, *one.peers) if end in zones}],
-        dtype=object,
-    ).value_counts()  # fmt: skip
-    if counts.empty:
+    counts = Counter(zone for one in found for zone in _zones_of(one, zones))
+    if not counts:
         return Answer(say("zones_none", n=len(set(zones.values()))), asked.found.facts)
-    names = listed(f"{zone} ({n})" for zone, n in counts.items())
-    values: dict[str, Value] = {f"c{place}": int(n) for place, n in enumerate(counts)}
-    worst = str(counts.index[0])
-    mine = [one for one in found if worst in {zones.get(end) for end in (one.device, *one.peers)}]
+    order = counts.most_common()
+    names = listed(f"{zone} ({n})" for zone, n in order)
+    values: dict[str, Value] = {f"c{place}": n for place, (_, n) in enumerate(order)}
+    worst = order[0][0]
+    mine = [one for one in found if worst in _zones_of(one, zones)]
     facts = tuple(describe_incident(one, asked) for one in mine[:_MOST])
-    return Answer(say("zones", name=worst, names=names, **values), facts, listing=True)
+    return Answer(say("zones", names=names, **values), facts, listing=True)
+
+
+def _zones_of(incident: Incident, zones: dict[str, str]) -> list[str]:
+    """The zones of its device and peers, each once."""
+    ends = (incident.device, *incident.peers)
+    return list(dict.fromkeys(zones[end] for end in ends if end in zones))
 
 
 def answer_slowest(asked: Asked) -> Answer:

@@ -1,0 +1,148 @@
+"""Answers about intruders, logins, addresses and what is over, over packets written by hand."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from frames import SERVER, Frame, arp_packet, ethernet, mqtt_login, read, tcp_packet, udp_packet
+
+from assistant.answers.answer import answer
+from assistant.detection.pipeline import Analysis, analyse_verdicts
+from traffic.labels import LABELS, NORMAL
+from traffic.plant import Device, Plant
+from traffic.samples import make_samples
+from traffic.windows import make_windows
+
+SENSORS = [f"192.168.1.{n}" for n in range(40, 44)]
+GUEST, OUTSIDE = "192.168.1.99", "203.0.113.9"
+GUEST_MAC = b"\x02\0\0\0\0\x99"
+PLANT = Plant(
+    (
+        *(
+            Device(address=one, name=f"sensor-{n}", role="sensor", zone="hall 1")
+            for n, one in enumerate(SENSORS, start=1)
+        ),
+        Device(address=SERVER, name="broker-1", role="broker", zone="hall 2"),
+    )
+)
+END_S = 300.0
+
+
+def _analyse(path: Path, *frames: Frame) -> Analysis:
+    """Every window is judged normal, so that only rules speak."""
+    reports = [
+        (5.0 * n + place / 10, ethernet(udp_packet(b"21.5", src=src, dst=SERVER, sport=4000, dport=4000)))
+        for place, src in enumerate(SENSORS)
+        for n in range(int(END_S // 5))
+    ]  # fmt: skip
+    capture = read(path, sorted([*reports, *frames]))
+    windows = make_windows(make_samples(capture, PLANT))
+    verdicts = windows.table[["device", "start_s", "end_s"]].assign(
+        label=NORMAL, probability=0.95, abstained=False, direction=""
+    )
+    shares = {f"p_{name}": 0.95 * (name == NORMAL) for name in LABELS}
+    verdicts = pd.concat([verdicts, pd.DataFrame(shares, index=verdicts.index)], axis=1)
+    return analyse_verdicts(capture, PLANT, windows, verdicts)
+
+
+def _guesses(let_in: bool) -> list[Frame]:
+    codes = [5] * 40 + [0] * let_in
+    return [one for n, code in enumerate(codes) for one in mqtt_login(100.0 + n / 2, GUEST, code)]
+
+
+@pytest.mark.parametrize(
+    ("let_in", "begins"),
+    [
+        (True, "Yes: 192.168.1.99 was let in by broker-1"),
+        (False, "No: 40 of 40 logins were refused"),
+    ],
+)
+def test_whether_a_guess_was_right_is_told_from_what_the_server_said(tmp_path, let_in, begins):
+    analysis = _analyse(tmp_path, *_guesses(let_in))
+    assert answer("was a password guessed?", analysis).cause.startswith(begins)
+    count = answer("how many logins failed?", analysis).cause
+    assert count.startswith(f"40 of {40 + let_in} logins were refused")
+
+
+def test_logins_that_are_not_read_are_not_denied(tmp_path):
+    analysis = _analyse(tmp_path)
+    said = answer("did sensor-1 get into broker-1?", analysis)
+    assert said.cause.startswith("Cannot tell: no login was read")
+    assert said.standing == "inconclusive"
+
+
+def test_a_machine_that_nobody_knows_is_told_from_one_of_the_plant(tmp_path):
+    said = answer("which machines are hostile?", _analyse(tmp_path, *_guesses(False)))
+    assert "1 machine that nothing here knows as the plant's" in said.cause
+    assert GUEST in said.cause
+    # Nobody answers the sensors, so that nobody is known to be well.
+    nobody = answer("is anything compromised?", _analyse(tmp_path))
+    assert (nobody.cause[:22], nobody.standing) == ("Cannot tell: no machin", "inconclusive")
+
+
+def _claims(count: int) -> list[Frame]:
+    """The sensor and a guest answer for its address by turns."""
+    mine, other = b"\x02\0\0\0\0\x40", GUEST_MAC
+    return [
+        (100.0 + n + shift, arp_packet(2, mac, SENSORS[0], SERVER))
+        for n in range(count)
+        for shift, mac in ((0.0, mine), (0.5, other))
+    ]
+
+
+def test_who_bears_an_address_is_told_from_who_claims_it(tmp_path):
+    doubled = _analyse(tmp_path, *_claims(20))
+    for question in ("who has the address of sensor-1?", "is somebody pretending to be sensor-1?"):
+        assert "is claimed by 2 machines at the same time" in answer(question, doubled).text
+    real = "is broker-1 talking to the real sensor-1?"
+    assert answer(real, doubled).cause.startswith("No: sensor-1")
+    assert not answer(real, _analyse(tmp_path)).cause.startswith(("Yes", "No"))
+
+
+def test_what_left_is_counted_for_the_address_that_is_named(tmp_path):
+    sent = [
+        (100.0 + n, ethernet(udp_packet(bytes(1000), src=SENSORS[0], dst=OUTSIDE, sport=5000, dport=9999)))
+        for n in range(20)
+    ]  # fmt: skip
+    analysis = _analyse(tmp_path, *sent)
+    assert answer(f"how much data left to {OUTSIDE}?", analysis).cause.startswith(
+        "20 kB left the plant"
+    )
+    assert (
+        "no traffic with 198.51.100.1"
+        not in answer(f"how much data left to {OUTSIDE}?", analysis).text
+    )
+    both = answer(f"how much did sensor-1 send to {OUTSIDE}?", analysis).cause
+    assert both.startswith(f"sensor-1 ({SENSORS[0]}) sent {OUTSIDE} 20 kB (20 packets)")
+
+
+def test_who_speaks_in_clear_and_who_sends_are_told_for_all(tmp_path):
+    analysis = _analyse(tmp_path, *_guesses(False))
+    assert answer("are all sensors reporting?", analysis).cause.startswith("Yes: all 4 devices")
+    assert "hall 2 (1)" in answer("which zone has the most trouble?", analysis).cause
+
+
+def test_what_is_over_is_not_listed_as_open(tmp_path):
+    """The guesses end long before the recording does."""
+    analysis = _analyse(tmp_path, *_guesses(False))
+    assert answer("which incidents are over?", analysis).cause.startswith("1 of 1 incident is over")
+    assert answer("what is still open?", analysis).cause.startswith("None of 1 incident went on")
+
+
+def test_a_role_stands_for_its_device(tmp_path):
+    """Only one is a broker; of four sensors none is meant alone."""
+    analysis = _analyse(tmp_path, *_guesses(False))
+    assert answer("is the broker ok?", analysis).device == SERVER
+    named = answer("how much did sensor-1 send to the broker?", analysis).cause
+    assert named.startswith("sensor-1 (192.168.1.40) sent broker-1")
+
+
+def test_refused_ports_are_not_open(tmp_path):
+    there = {"src": SENSORS[1], "dst": SENSORS[0], "sport": 41000}
+    frames = []
+    for n, port in enumerate((21, 22, 80)):
+        ask = tcp_packet("S", 0, **there, dport=port)
+        say = tcp_packet("RA", 0, src=SENSORS[0], dst=SENSORS[1], sport=port, dport=41000)
+        frames += [(100.0 + n, ethernet(ask)), (100.01 + n, ethernet(say))]
+    said = answer("which ports of sensor-1 are open?", _analyse(tmp_path, *frames)).cause
+    assert said.startswith("sensor-1 (192.168.1.40) answers at none")
