@@ -106,14 +106,14 @@ def test_what_left_is_counted_for_the_address_that_is_named(tmp_path):
     ]  # fmt: skip
     analysis = _analyse(tmp_path, *sent)
     assert answer(f"how much data left to {OUTSIDE}?", analysis).cause.startswith(
-        "20 kB left the plant"
+        "20.6 kB left the plant"
     )
     assert (
         "no traffic with 198.51.100.1"
         not in answer(f"how much data left to {OUTSIDE}?", analysis).text
     )
     both = answer(f"how much did sensor-1 send to {OUTSIDE}?", analysis).cause
-    assert both.startswith(f"sensor-1 ({SENSORS[0]}) sent {OUTSIDE} 20 kB (20 packets)")
+    assert both.startswith(f"sensor-1 ({SENSORS[0]}) sent {OUTSIDE} 20.6 kB (20 packets)")
 
 
 def test_who_speaks_in_clear_and_who_sends_are_told_for_all(tmp_path):
@@ -125,7 +125,7 @@ def test_who_speaks_in_clear_and_who_sends_are_told_for_all(tmp_path):
 def test_what_is_over_is_not_listed_as_open(tmp_path):
     """The guesses end long before the recording does."""
     analysis = _analyse(tmp_path, *_guesses(False))
-    assert answer("which incidents are over?", analysis).cause.startswith("1 of 1 incident is over")
+    assert answer("which incidents are over?", analysis).cause.startswith("1 of 1 incident ended")
     assert answer("what is still open?", analysis).cause.startswith("None of 1 incident went on")
 
 
