@@ -6,6 +6,7 @@ import pytest
 from frames import SERVER, Frame, ethernet, mqtt_login, read, udp_packet
 
 from assistant.detection.rules import apply_rules
+from assistant.detection.rules.floods import join_floods
 from assistant.facts.fact import kind_of
 from assistant.facts.traffic_view import TrafficView
 from traffic.samples import make_samples
@@ -73,3 +74,19 @@ def test_packets_that_each_begin_anew_are_no_stream(tmp_path, ports, flood):
     assert [(hit.device, hit.label) for hit in hits] == [(CLIENTS[0], "dos")] * flood
     if flood:
         assert hits[0].fact.values["pkts"] == 6000
+
+
+def test_what_several_send_to_one_is_told_once(tmp_path):
+    """The third floods another port, and stays a sentence of its own."""
+    frames = [
+        (n / 300, ethernet(udp_packet(b"x" * 90, src=src, dst=SERVER, sport=50000 + n % 6000, dport=port)))
+        for src, port in zip(CLIENTS[:3], (554, 554, 8000), strict=True)
+        for n in range(6000)
+    ]  # fmt: skip
+    hits = [hit for hit in apply_rules(_view(tmp_path, frames)) if kind_of(hit.fact) == "one_way"]
+    assert len(hits) == 3
+    together, alone = join_floods([hit.fact for hit in hits])
+    assert (together.values["sources"], together.values["pkts"]) == (2, 12000)
+    assert str(together.values["names"]) == f"{CLIENTS[0]} and {CLIENTS[1]}"
+    assert "nothing came back" in together.text
+    assert alone == hits[2].fact

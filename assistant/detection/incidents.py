@@ -27,6 +27,7 @@ from assistant.detection.correlation import (
     promote_culprit,
 )
 from assistant.detection.rules import DECISIVE, HEADLINES, SUGGESTIVE, apply_rules
+from assistant.detection.rules.floods import join_floods
 from assistant.detection.runs import VerdictRun, find_runs
 from assistant.facts.devices import describe_device
 from assistant.facts.fact import Fact, Value, kind_of, make_fact
@@ -176,7 +177,7 @@ def _make_facts(
     by_label: Iterator[list[Fact]] = (
         one.profile.make_facts(one.attribution, view, windows) for one in (lead, *group)
     )
-    facts = [fact for one in group for fact in one.facts]
+    facts = join_floods([fact for one in group for fact in one.facts])
     if facts and kind_of(facts[0]) in HEADLINES:
         by_label = iter(())  # the rule has counted it: a second count of the same only confuses
     facts = [*facts, *next(filter(None, by_label), [])][: _MOST_FACTS - 1]

@@ -1,12 +1,15 @@
 """Floods: packets to which nothing comes back, messages far beyond what their sender sent before, and
 connections that are held open for nothing, so that none is left for others."""
 
+from collections import Counter
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from assistant.detection.rules.conversation import describe_ends, prove
 from assistant.detection.rules.rule import RuleHit, beside, slots_at, slots_of
-from assistant.facts.fact import Proof, Value, make_fact
+from assistant.facts.fact import Fact, Proof, Value, kind_of, listed, make_fact
 from assistant.facts.proofs import between, pick_frames
 from assistant.facts.traffic_view import FLOOD_PKTS, FLOOD_TRIES, TrafficView
 from traffic.capture import SAMPLE_S
@@ -19,6 +22,7 @@ _MIN_FLOOD_S, _MIN_BEFORE_S = 4, 30.0
 _GAP_S = 10.0  # a pause that long ends a flood
 # Connections open at one time that carry next to nothing for that long: a pool of a program is
 # smaller, and works.
+_SEVERAL, _MOST_NAMED = 2, 6  # senders that are told together, and how many by name
 _MANY_HELD, _HELD_S, _HARDLY_BYTES = 20, 15.0, 100
 
 _SENTENCES = {
@@ -27,6 +31,10 @@ _SENTENCES = {
     "one_way, refused": "{source} sent {target} at least {pkts:packet} in {n:connection} between {first_time_s} and "
     "{last_time_s}, up to {peak_pkts} in {sample_s}; {refused_share} of its connections were refused, and none was "
     "accepted.",
+    "one_way, several": "{sources:machine} together sent {target} at least {pkts:packet} in {n:connection} between "
+    "{first_time_s} and {last_time_s}, and nothing came back: {names}.",
+    "one_way, several, refused": "{sources:machine} together sent {target} at least {pkts:packet} in {n:connection} "
+    "between {first_time_s} and {last_time_s}; {refused_share} of these connections were refused: {names}.",
     "messages": "{client} floods {server} with {protocol} messages: {messages:message} from {start_time_s} to "
     "{end_time_s}, up to {peak:message} in one second; before that {usual_per_s} a second.",
     "hoarded": "{client} holds {held:connection} to {server} open at one time, from {start_time_s} to {end_time_s}, "
@@ -75,6 +83,38 @@ def find_one_way_floods(view: TrafficView) -> list[RuleHit]:
         else:
             found.append(RuleHit(target, label, "target", (fact,), (source,), slots))
     return found
+
+
+def join_floods(facts: Sequence[Fact]) -> list[Fact]:
+    """Facts of which those that say the same of several senders to one target are one, in the place
+    of the first."""
+    targets = Counter(str(fact.values["target"]) for fact in facts if kind_of(fact) == "one_way")
+    joined: dict[str, Fact] = {}
+    for fact in facts:
+        target = str(fact.values.get("target", ""))
+        if kind_of(fact) != "one_way" or targets[target] < _SEVERAL:
+            joined[fact.id] = fact
+        elif target not in joined:
+            joined[target] = _join([one for one in facts if one.values.get("target") == target])
+    return list(joined.values())
+
+
+def _join(facts: Sequence[Fact]) -> Fact:
+    facts = [fact for fact in facts if kind_of(fact) == "one_way"]
+    n = sum(int(fact.values["n"]) for fact in facts)
+    refused = sum(float(fact.values["refused_share"]) * int(fact.values["n"]) for fact in facts)
+    values: dict[str, Value] = {
+        "sources": len(facts),
+        "names": listed([str(fact.values["source"]) for fact in facts], _MOST_NAMED),
+        "target": str(facts[0].values["target"]),
+        "pkts": sum(int(fact.values["pkts"]) for fact in facts),
+        "n": n,
+        "refused_share": refused / max(n, 1),
+        "first_time_s": min(float(fact.values["first_time_s"]) for fact in facts),
+        "last_time_s": max(float(fact.values["last_time_s"]) for fact in facts),
+    }
+    kind = "one_way, several, refused" if refused else "one_way, several"
+    return make_fact("one_way", _SENTENCES[kind], values)
 
 
 def find_message_floods(view: TrafficView) -> list[RuleHit]:
