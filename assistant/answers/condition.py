@@ -100,8 +100,17 @@ def answer_since(asked: Asked, headline: Fact) -> Answer:
         for words in (_GOING, _ENDED):
             if words.search(plain):
                 return _list_ended(asked, incidents, over=words is _ENDED)
+    if _RECORDED.search(plain):
+        start_s = float(asked.view.flow_slots["since_s"].min())
+        line = say("capture_span", start_time_s=start_s, span_s=asked.view.span_s)
+        return Answer(line, asked.sensor)
     if told := still_talks(asked):
         return told
+    if incidents and not asked.device and (longest := _LONGEST.search(plain)):
+        found = _find_longest(
+            incidents, shortest=longest[1] == "shortest", attacks="attack" in plain
+        )
+        return Answer(say_span(asked, found, ""), found.facts)
     if asked.device and _LAST.search(asked.query.plain) and (seen := _say_last(asked)):
         return seen
     incident = asked.incident
@@ -133,6 +142,21 @@ def answer_since(asked: Asked, headline: Fact) -> Answer:
     if asks_whether and _asks_for_the_end(asked):
         reply = "yes" if over else "no"
     return Answer(say_span(asked, incident, reply), incident.facts)
+
+
+_RECORDED = re.compile(
+    r"\bhow long (?:did|do|have|has|was) (?:you|we|it|this) (?:\w+ )?"
+    r"(?:record|listen|watch|look|observ|captur|measur)\w*"
+)
+_LONGEST = re.compile(r"\b(longest|shortest)\b")
+
+
+def _find_longest(incidents: list[Incident], *, shortest: bool, attacks: bool) -> Incident:
+    """The one that lasted longest, or shortest: of faults, unless attacks are asked for or all there
+    is."""
+    chosen = [one for one in incidents if (one.label in ATTACKS) == attacks] or incidents
+    by_span = sorted(chosen, key=lambda one: find_end(one) - find_start(one)[0])
+    return by_span[0 if shortest else -1]
 
 
 _LAST = re.compile(
@@ -233,7 +257,7 @@ _CAUSE = re.compile(
     r"\b(cause|culprit|origin|source|blame|guilty|because of|due to|caused by|schuld|ursache|verursacher)\b"
 )
 _SAME = re.compile(
-    r"\b(same|common|related|connected|linked|gleiche\w*|selbe\w*|dasselbe|gemeinsam|mismo|misma|comun)\b"
+    r"\b(same|share\w*|common|related|connected|linked|gleiche\w*|selbe\w*|dasselbe|gemeinsam|mismo|misma|comun)\b"
 )
 
 

@@ -13,6 +13,7 @@ from assistant.answers.descriptions import (
     describe_talks,
     name_times,
 )
+from assistant.answers.inventory import answer_devices
 from assistant.answers.partners import answer_close, find_culprits
 from assistant.detection.rules.conversation import word_code
 from assistant.facts.fact import Fact, Value, listed
@@ -59,6 +60,8 @@ def answer_count(asked: Asked, headline: Fact) -> Answer:
         return _sessions(asked, measure)
     if measure == "connects":
         return _connects(asked)
+    if asked.query.state and measure in ("", "devices") and not asked.device:
+        return answer_devices(asked)  # "how many are ok?"
     if measure == "devices":
         return (asked.query.relation == "attack" and _attackers(asked)) or _devices(asked)
     if measure == "incidents":
