@@ -10,7 +10,7 @@ from assistant.answers.descriptions import describe_delay
 from assistant.detection.incidents import Incident
 from assistant.facts.devices import name_service
 from assistant.facts.fact import Fact, Value, listed
-from assistant.questions.entities import worst_first
+from assistant.questions.entities import list_machines, worst_first
 from traffic.pcap.protocols import BY_NAME
 
 _MOST = 8
@@ -31,9 +31,11 @@ _IN_CLEAR = {21: "FTP", 23: "Telnet", 80: "HTTP", 8080: "HTTP", 161: "SNMP"}
 
 
 def answer_role(asked: Asked) -> Answer | None:
-    """Whether all devices of a role sent something up to the end; None where no role is meant."""
-    devices = asked.found.mention.devices
-    if len(devices) < 2 or asked.found.mention.peers:
+    """Whether all devices of a role, or all there are, sent something up to the end; None where one
+    is meant, or none is known of what is named."""
+    mention = asked.found.mention
+    devices = mention.devices or (() if mention.kind else tuple(list_machines(asked.analysis)))
+    if len(devices) < 2 or mention.peers:
         return None
     end_s = asked.analysis.capture.end_s
     silent, facts = list[str](), list[Fact]()
@@ -110,25 +112,24 @@ def answer_slowest(asked: Asked) -> Answer:
 
 def answer_encryption(asked: Asked) -> Answer:
     """What was readable, and so is not encrypted, and what runs over encrypted services."""
-    talks, rows = asked.talks, asked.requests
+    rows, sessions = asked.requests, asked.sessions
     rows = rows[
         rows["kind"] != "session"
     ]  # a session is opened in clear for what is encrypted then
     read = rows["protocol"].astype("str").value_counts()
-    clear = {BY_NAME[name].name.upper(): int(n) for name, n in read.items() if n}
-    tcp = talks[talks["proto"] == "tcp"]
-    clear |= {
-        word: int(tcp.loc[tcp["port"] == port, "pkts"].sum())
-        for port, word in _IN_CLEAR.items()
-        if (tcp["port"] == port).any() and word not in clear
-    }
-    hidden = tcp[tcp["port"].isin(list(_ENCRYPTED))]
+    clear = dict.fromkeys(BY_NAME[name].name.upper() for name, n in read.items() if n)
+    spoken = sessions[sessions["server_bytes"] > 0]  # a scanner that knocks says nothing
+    clear |= dict.fromkeys(
+        word for port, word in _IN_CLEAR.items() if (spoken["port"] == port).any()
+    )
+    hidden = spoken[spoken["port"].isin(list(_ENCRYPTED))]
+    pairs = hidden.groupby(["client", "server", "port"], observed=True).size()
     facts = tuple(
         say(
-            "encrypted_one", source=asked.view.name_of(row.src), target=asked.view.name_of(row.dst),
-            service=name_service(row.proto, int(row.port)), pkts=int(row.pkts),
+            "encrypted_one", source=asked.view.name_of(str(client)), target=asked.view.name_of(str(server)),
+            service=name_service("tcp", int(port)), n=int(n),
         )
-        for row in hidden.head(_MOST).itertuples()
+        for (client, server, port), n in pairs.nlargest(_MOST).items()
     )  # fmt: skip
     if not clear:
         kind = "encrypted_only" if len(hidden) else "encryption_unknown"

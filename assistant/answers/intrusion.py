@@ -18,6 +18,9 @@ _LOGIN_PORTS = {"telnet": 23, "ssh": 22, "ftp": 21, "rdp": 3389}
 _GUESSES = ("brute_force",)
 _INSIDE = re.compile(r"\b(inside|within|internal\w*|our own|innen|intern\w*|dentro)\b")
 _OUTSIDE = re.compile(r"\b(outside|external\w*|internet|abroad|aussen|extern\w*|fuera)\b")
+_TAKEN = re.compile(
+    r"\b(compromis|hack|hijack|taken over|subvert|kompromitt|comprometid|uebernommen)"
+)
 _GENUINE = re.compile(
     r"\b(real|genuine|true|actual|authentic|right|echte\w*|richtige\w*|verdader\w*)\b"
 )
@@ -34,11 +37,11 @@ def answer_hostile(asked: Asked) -> Answer:
             acts.setdefault(culprit, []).append(one)
     if not acts:
         judged = judge_all(asked.analysis)
-        sure = judged.well == len(judged.devices) > 0 and not asked.blind
+        sure = judged.well == len(judged.devices) > 0 and not (asked.blind or judged.blamed)
         return Answer(
             say("hostile_none", asked.reply(False) if sure else "unclear"),
             (judged.line, *asked.sensor),
-            standing="normal" if sure and not judged.blamed else "inconclusive",
+            standing="normal" if sure else "inconclusive",
         )
     plant = asked.analysis.plant
     known = {one.address for one in plant.devices} if plant else asked.view.own
@@ -51,6 +54,8 @@ def answer_hostile(asked: Asked) -> Answer:
     own = [one for one in acts if one in known]
     others = [one for one in acts if one not in known]
     doubted = all(judge(one, asked.analysis.verdicts, one.facts) == "inconclusive" for one in found)
+    # What a machine does shows no intruder in it: a tool of the plant scans too.
+    doubted |= bool(_TAKEN.search(asked.query.plain))
     kind = "hostile_both" if own and others else "hostile_own" if own else "hostile_others"
     line = say(
         kind, "unclear" if doubted and asked.polar else asked.reply(True),
@@ -58,7 +63,7 @@ def answer_hostile(asked: Asked) -> Answer:
         others=len(others), other_names=listed(map(asked.view.name_of, others), _MOST),
     )  # fmt: skip
     facts = tuple(one.facts[0] for one in found)
-    return Answer(line, (*facts, *([say("hostile_means")] if own else [])))
+    return Answer(line, (*([say("hostile_means")] if own else []), *facts))
 
 
 def answer_logins(asked: Asked) -> Answer:
