@@ -59,6 +59,12 @@ def test_a_device_that_does_not_come_back_is_said_to_be_silent_still(tmp_path):
     assert "heard again" not in hit.fact.text
 
 
+def _is_asked_by_tcp_alone(frames: list[Frame]) -> list[Frame]:
+    """Its program may hang."""
+    ask = ethernet(tcp_packet("S", 0, src=SERVER, dst=DEVICES[0], dport=502))
+    return frames + [(float(at), ask) for at in range(210, 290, 10)]
+
+
 def _nobody_misses(frames: list[Frame]) -> list[Frame]:
     return frames
 
@@ -73,7 +79,9 @@ def _comes_seldom(frames: list[Frame]) -> list[Frame]:
     return kept + _seek(DEVICES[0], 210, 220, 230)
 
 
-@pytest.mark.parametrize("change", [_nobody_misses, _everybody_pauses, _comes_seldom])
+@pytest.mark.parametrize(
+    "change", [_is_asked_by_tcp_alone, _nobody_misses, _everybody_pauses, _comes_seldom]
+)
 def test_a_pause_is_no_fault_where(tmp_path, change):
     frames = _report(DEVICES[0], 400, (200, 300))
     frames += [one for src in DEVICES[1:] for one in _report(src, 400)]

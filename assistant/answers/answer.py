@@ -75,7 +75,9 @@ _SHORT: dict[str, Callable[[Asked, Fact], Answer]] = {
     "before": lambda asked, _: answer_before(asked),
     "code": lambda asked, _: answer_code(asked),
     "usual": answer_usual,
-    "hostile": lambda asked, _: answer_hostile(asked),
+    "hostile": lambda asked, headline: (
+        answer_attack(asked, headline) if asked.device and asked.polar else answer_hostile(asked)
+    ),
     "logins": lambda asked, _: answer_logins(asked),
     "bearer": lambda asked, _: answer_bearer(asked),
     "reporting": lambda asked, headline: answer_role(asked) or answer_answers(asked, headline),

@@ -21,6 +21,7 @@ _MUCH_LONGER = 3.0  # times its longest pause before
 _APART_SLOTS = 1  # devices of one switch were last heard that close to each other
 _MIN_ASKED = 3  # packets in vain
 _MOST_NAMED = 8
+_SOUGHT = ["device", "asker", "slot", "pkts"]
 _SEEING = 0.5  # share of regular devices that go on: where more are silent, the sensor is deaf
 
 _SENTENCES = {
@@ -94,6 +95,9 @@ def _blame(view: TrafficView, pauses: pd.DataFrame) -> list[RuleHit]:
     alone = pauses["device"].map(lambda one: _begins(view, str(one), int(pauses["last"].min())))
     pauses = pauses[(missed.to_numpy() > 0) | alone.to_numpy()]
     missed = missed.reindex(pauses["device"])
+    # One that sends nothing may only hang; where nobody tells its hardware address it is gone.
+    if len(pauses) == 1 and sought.loc[sought["arp"], "pkts"].sum() < _MIN_ASKED:
+        return []
     # The one that is missed most speaks for all.
     devices = tuple(map(str, missed.sort_values(ascending=False, kind="stable").index))
     quiet = [
@@ -133,15 +137,16 @@ def _begins(view: TrafficView, device: str, slot: int) -> bool:
 
 
 def _seek(view: TrafficView, pauses: pd.DataFrame) -> pd.DataFrame:
-    """What was sent in vain to devices while they were silent: ``device asker pkts``."""
+    """What was sent in vain to devices while they were silent: ``device asker slot pkts arp``, the last
+    whether it asked for a hardware address."""
     arp, flows = view.evidence_of_kind("arp_unanswered"), view.flow_slots
     flows = flows[(flows["proto"] == "tcp") & (flows["dst_pkts"] == 0)]
     sent = pd.concat(
         [
-            arp[["dst", "src", "slot", "count"]].rename(columns={"count": "pkts"}),
-            flows[["dst", "src", "slot", "src_pkts"]].rename(columns={"src_pkts": "pkts"}),
+            arp[["dst", "src", "slot", "count"]].set_axis(_SOUGHT, axis=1).assign(arp=True),
+            flows[["dst", "src", "slot", "src_pkts"]].set_axis(_SOUGHT, axis=1).assign(arp=False),
         ]
     )
-    sent = sent.merge(pauses, left_on="dst", right_on="device")
+    sent = sent.merge(pauses, on="device")
     inside = (sent["slot"] > sent["last"]) & (sent["slot"] < sent["next"])
-    return sent.loc[inside, ["device", "src", "pkts"]].rename(columns={"src": "asker"})
+    return sent[inside]
