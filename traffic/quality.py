@@ -223,7 +223,8 @@ _HOLES = {
     "clock forward": "no frame for {length:.6g} s, yet connections went on without losing a byte: the clock of "
     "the capture jumped, or everything stood still",
     "not captured": "no frame for {length:.6g} s while connections went on: nothing was captured then",
-    "silence": "no frame for {length:.6g} s amid steady traffic: nothing was captured, or everything was silent",
+    "silence": "no frame for {length:.6g} s amid steady traffic: nothing was captured, everything was silent, or "
+    "the clock of the capture was set forward",
 }  # fmt: skip
 
 

@@ -72,7 +72,17 @@ def answer_dns(asked: Asked, headline: Fact) -> Answer:
     share = float(bad.mean())
     facts = tuple(describe_requests(rows, asked.view, refused=True))
     if named is not None:
-        return Answer(begin(headline, asked.is_well(False)), (*named.facts[1:], *facts), whole=True)
+        told = (*named.facts[1:], *facts, *asked.sensor)
+        good = rows[~bad & (rows["server"] == named.device) & (rows["ts"] > find_end(named))]
+        if len(good) and not asked.query.negative and is_over(named, asked.analysis):
+            values: dict[str, Value] = {
+                "start_time_s": find_start(named)[0], "end_time_s": find_end(named),
+                "name": asked.view.name_of(named.device),
+            }  # fmt: skip
+            return Answer(
+                say("dns_again", asked.is_well(True), **values), (*named.facts[:1], *told)
+            )
+        return Answer(begin(headline, asked.is_well(False)), told, whole=True)
     kind = "dns_works" if share < 0.01 else "dns_partly" if share < 0.5 else "dns_fails"
     reply: Reply = asked.is_well(kind == "dns_works" and not (asked.query.negative and bad.any()))
     unknown = int((rows["code"] == 3).sum())
