@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assistant.questions.entities import Mention, list_names, read_devices
-from assistant.questions.queries import read_forms, read_query, specific_words, split_question
+from assistant.questions.forms import read_forms
+from assistant.questions.queries import read_query, specific_words, split_question
 from assistant.session import analyse, load_models
 from assistant.settings import Settings
 from traffic.identities import empty_identities

@@ -20,7 +20,8 @@ from assistant.chat import Conversation
 from assistant.cli.main import main
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis import Diagnosis
-from assistant.questions.queries import Query, compile_terms, read_forms
+from assistant.questions.forms import compile_terms, read_forms
+from assistant.questions.queries import Query
 from assistant.session import Models, analyse, load_models
 from assistant.settings import Settings
 from knowledge_base.index import Index, ensure_samples, open_index

@@ -48,7 +48,8 @@ from assistant.facts.fact import Fact, listed
 from assistant.history import History
 from assistant.outcomes import keep_outcomes
 from assistant.questions.entities import list_names
-from assistant.questions.queries import Query, read_forms, read_query
+from assistant.questions.forms import read_forms
+from assistant.questions.queries import Query, read_query
 from knowledge_base.index import Index
 from traffic.labels import NORMAL
 

@@ -19,7 +19,7 @@ from assistant.diagnosis.spans import is_over
 from assistant.facts.devices import name_service, writer_facts
 from assistant.facts.fact import Fact, Value, kind_of, listed
 from assistant.questions.entities import worst_first
-from assistant.questions.queries import DEVICE
+from assistant.questions.plain import DEVICE
 from traffic.labels import ATTACKS
 from traffic.plant import is_group
 

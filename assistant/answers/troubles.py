@@ -15,7 +15,8 @@ from assistant.diagnosis.spans import is_over
 from assistant.diagnosis.standing import Standing, is_unanswered, judge
 from assistant.facts.fact import kind_of, listed
 from assistant.questions.entities import worst_first
-from assistant.questions.queries import DEVICE, Query
+from assistant.questions.plain import DEVICE
+from assistant.questions.queries import Query
 from traffic.labels import ATTACKS
 
 # These ask for something else, whatever trouble they name.

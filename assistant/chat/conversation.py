@@ -15,7 +15,8 @@ from assistant.diagnosis.llm_writer import ChatModel, write
 from assistant.diagnosis.playbook import find_asked
 from assistant.history import History
 from assistant.questions.entities import Mention, list_names, read_devices
-from assistant.questions.queries import Query, is_name_alone, read_query, split_question
+from assistant.questions.plain import is_name_alone
+from assistant.questions.queries import Query, read_query, split_question
 from knowledge_base.documents import Kind
 from knowledge_base.index import Index
 

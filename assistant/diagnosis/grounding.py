@@ -179,8 +179,7 @@ def _glued(text: str) -> Quantity:
 
 
 def _address(text: str) -> str:
-    if text.endswith(":") and not text.endswith("::"):  # "fe80::1: healthy"
-        text = text[:-1]
+    text = text if text.endswith("::") else text.removesuffix(":")  # "fe80::1: healthy"
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:

@@ -11,12 +11,12 @@ from itertools import chain
 
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
-from assistant.questions.queries import is_ordinary
+from assistant.questions.forms import is_ordinary
+from assistant.questions.plain import MAX_CHARS
 from traffic.discovery import draft_plant
 from traffic.identities import choose_identities
 from traffic.plant import Device, is_link_local
 
-MAX_CHARS = 2000
 _MOST_IDS = 4  # under which one device logs in
 
 # What operators call a device -> words that stand in its role or name.

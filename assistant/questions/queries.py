@@ -9,58 +9,25 @@ Patterns decide first, then the nearest example. Nothing here looks at what was 
 
 import math
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
-from functools import cache, lru_cache
+from functools import cache
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import RootModel
 from scipy.sparse import csr_array
 
-from traffic.files import Strict, read_yaml
+from assistant.questions.forms import NONE, all_forms, compile_terms, read_forms, read_terms
+from assistant.questions.plain import MAX_CHARS, is_name_alone, make_plain
 
-MAX_CHARS = 2000
-# Words of under four letters, which are in no vocabulary, and which name no device.
-_SHORT_WORDS = frozenset(
-    "a an the is it my who why how all any ok der die das wer wie was el la que es".split()  # noqa: SIM905
-)
 # People ask in fewer letters; only so many are looked through for patterns.
 _MOST_READ = 600
-DEVICE = "dev"
-_NONE = "none"
 # Score from which on a question asks for what the examples of a kind ask for. Of questions that no
 # pattern knows, most of those about nothing of a plant lie below.
 _NEAR = 0.2
 _RIDGE = 0.7
-_FOLDER = Path(__file__).parent
-
-
-class QueryForm(Strict):
-    """How a query is asked.
-
-    Attributes:
-        offer: a question of that kind, offered where a question was not understood.
-        patterns: regular expressions over the plain question.
-        examples: plain questions.
-    """
-
-    offer: str
-    patterns: tuple[str, ...]
-    examples: tuple[str, ...]
-
-
-class _Forms(RootModel[dict[str, QueryForm]]):
-    pass
-
-
-class _Terms(RootModel[dict[str, dict[str, str]]]):
-    pass
 
 
 @dataclass(frozen=True)
@@ -115,8 +82,8 @@ def read_query(question: str, names: Iterable[str] = ()) -> Query:
     nearest: tuple[str, ...] = ()
     if not kind:
         kind, nearest = _by_example(plain)
-    if kind == _NONE:
-        kind, nearest = "", tuple(one for one in _by_example(plain)[1] if one != _NONE)
+    if kind == NONE:
+        kind, nearest = "", tuple(one for one in _by_example(plain)[1] if one != NONE)
     relation = _term("relation", plain) or "talk"
     return Query(
         kind,
@@ -136,20 +103,6 @@ def read_query(question: str, names: Iterable[str] = ()) -> Query:
     )
 
 
-_NAME_ALONE = re.compile(
-    rf"(?:(?:and|und|y|or|what about|how about|was ist mit|was macht|que hay de|,|\s)*{DEVICE}\W*)+"
-)
-
-
-def is_name_alone(plain: str) -> bool:
-    """Whether a plain question is nothing but a device: "and plc-2?" asks the same of it again.
-
-    >>> is_name_alone(make_plain("what about 10.0.0.5?"))
-    True
-    """
-    return _NAME_ALONE.fullmatch(plain) is not None
-
-
 def split_question(question: str) -> tuple[str, ...]:
     """The questions in a text, at most three: people ask two at once.
 
@@ -160,163 +113,18 @@ def split_question(question: str) -> tuple[str, ...]:
     return tuple(part for part in parts if re.search(r"\w{2}", part))[:3] or (question,)
 
 
-@cache
-def read_forms() -> dict[str, QueryForm]:
-    """The closed set of queries, in the order in which they are tried."""
-    return {kind: form for kind, form in _forms().items() if kind != _NONE}
-
-
-@cache
-def _forms() -> dict[str, QueryForm]:
-    return read_yaml(_FOLDER / "queries.yaml", _Forms, "a form a query").root
-
-
-@cache
-def compile_terms() -> dict[str, dict[str, re.Pattern[str]]]:
-    """The words that tell questions of one kind apart, by group and name."""
-    return {
-        group: {name: re.compile(pattern.replace("\n", "")) for name, pattern in terms.items()}
-        for group, terms in _read_terms().items()
-        if group != "part"
-    }
-
-
-@cache
-def _read_terms() -> dict[str, dict[str, str]]:
-    return read_yaml(_FOLDER / "terms.yaml", _Terms, "patterns by group").root
-
-
-# ---- The question in plain form ----
-
-_ADDRESS = re.compile(
-    r"(?<![\w.:-])(?:\d{1,3}(?:\.\d{1,3}){3}(?:/\d+)?|(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}"
-    r"|[0-9a-f]*:[0-9a-f]*:[0-9a-f:.]*)(?![\w])"
-)
-_KIND_WORDS = (
-    "plc|sps|hmi|camera|cam|webcam|gateway|broker|switch|router|sensor|drive|vfd|inverter|printer|robot|server|scada"
-    "|historian|rtu|ied|io|pump|valve|panel|controller|steuerung|kamera|drucker|antrieb|pumpe|fuehler|bedienpanel"
-    "|camara|bomba|valvula|variador|impresora|servidor|automata|press|presse|filler|oven|mixer|conveyor|pasarela"
-    "|workstation|laptop|pc|machine|device|geraet|maschine|dispositivo|equipo|maquina|firewall|meter|scanner|rack"
-    "|chiller|boiler|weigher|scale|waage|wrapper|labeller|palletizer|palletiser|depalletiser|compressor|kompressor"
-    "|crane|kran|turbine|kiln|furnace|ofen|horno|autoclave|dryer|tank|sorter|capper|robot cell|outstation|breaker"
-    "|recloser|relay|relais|caldera|prensa|umrichter|ruehrwerk|leitstand|abfueller|kuehlhaus|substation|booster station"
-    "|engineering station|safety controller|building controller|ups card|ups|modem|access point|nas|opc server"
-    "|escalas|balanza|etiquetadora|llenadora|cinta|grua|compresor|remote io|et200|time server|roboter|foerderband"
-)
-# "plc-2", "cam3", "the press plc", "our gateway": a device even where nobody named it so.
-_NUMBERED = re.compile(rf"\b(?:{_KIND_WORDS})[-_ ]?\d{{1,3}}[a-z]?\b(?![.:]\d)")
-_ARTICLE = r"(?:the|our|my|this|that|der|die|das|den|dem|dieser|dieses|diese|unsere?|el|la|este|nuestr[oa])"
-_NO_NAMES = "name |dns |domain |right |wrong |real |same |correct "
-_DESCRIBED = re.compile(
-    rf"\b{_ARTICLE} (?!{_NO_NAMES})(?:[\w-]+ )?(?:{_KIND_WORDS})\b(?! (?:loss|numbers?))"
-)
-_CONTRACTIONS = (
-    (r"\b(what|who|when|how|that|there|where|why|which|here|whats|he|she)['’]?s\b", r"\1 is"),
-    (r"\bit['’]s\b", "it is"),
-    (r"\bits (?=(?:an?|the|not|still|ok|down|been|broken|over|just|only|fine|normal)\b)", "it is "),
-    (r"\bcan['’]?t\b|\bcannot\b", "can not"), (r"\bi['’]m\b", "i am"),
-    (r"\bim (?=(?:new|alone|only|on|here|at|just|not|\w+ing|in front|the|a|sure|still)\b)", "i am "),
-    (r"\bwon['’]?t\b", "will not"),
-    (r"\b(we|i|you|they)['’]ve\b", r"\1 have"), (r"\b(you|we|they)['’]re\b", r"\1 are"), (r"\bwhatre\b", "what are"),
-    (r"\b(i|you|we|they|it|he|she|that)['’](?:ll|d)\b", r"\1 would"), (r"\bain['’]?t\b", "is not"),
-    (r"\b(is|are|does|do|did|has|have|had|was|were|could|would|should|must|need)n['’]?t\b", r"\1 not"),
-    (r"\bu\b", "you"), (r"\br\b", "are"), (r"\bpls\b|\bplz\b|\bplease\b", "please"), (r"\bw/", "with "),
-    (r"\bgibts\b", "gibt es"), (r"\bgehts\b", "geht es"), (r"\bists\b", "ist es"), (r"\bwars\b", "war es"),
-    (r"\bkanns\b", "kann es"), (r"\bhats\b", "hat es"), (r"\blaeufts\b", "laeuft es"), (r"\bso ?was\b", "sowas"),
-    (r"\bgonna\b", "going to"), (r"\bwanna\b", "want to"), (r"\bgimme\b", "give me"), (r"\blemme\b", "let me"),
-    (r"\bdunno\b", "do not know"), (r"\bwtf\b", "what"), (r"\by['’]?all\b", "you"),
-)  # fmt: skip
-
-
-# "before 14:05" asks for a time, not for what was before; times.py reads it.
-_TIME = re.compile(
-    r"\b(?:before|after|since|vor|nach|seit|desde|antes de|despues de) (?:las |la )?\d{1,2}:\d\d(?::\d\d)?\b"
-    r"|(?<![\w:.])\d{1,2}:\d\d:\d\d(?![\w:.]\w)"
-)
-
-
-def make_plain(question: str, names: Iterable[str] = ()) -> str:
-    """A question as patterns see it: small letters without accents, devices as ``dev``.
-
-    >>> make_plain("Wer schreibt auf 10.0.0.5, für die Pumpe?")
-    'wer schreibt auf dev, fuer dev?'
-    """
-    text = _fold(question[:MAX_CHARS])
-    text = _ADDRESS.sub(DEVICE, _TIME.sub(" ", text))
-    known = sorted({_fold(one) for one in names if len(one) > 1}, key=len, reverse=True)
-    for name in known:
-        if re.split(r"[-_ ]", name)[0] not in text:
-            continue
-        loose = r"[-_ ]?".join(map(re.escape, re.split(r"[-_ ]", name)))
-        text = re.sub(rf"(?<![\w-]){loose}(?![\w])", DEVICE, text)
-    for pattern, plain in _CONTRACTIONS:
-        text = re.sub(pattern, plain, text)
-    text = _NUMBERED.sub(DEVICE, text)
-    text = _DESCRIBED.sub(DEVICE, text)
-    text = re.sub(rf"\b(?:{_ARTICLE} )?{DEVICE}\b", DEVICE, text)
-    text = re.sub(r"[^\w\s?.,:%/-]", " ", text)
-    return " ".join(map(_mend, text.split()))
-
-
-def _fold(text: str) -> str:
-    """Small letters without accents; "ä" is "ae"."""
-    text = unicodedata.normalize("NFKC", text).lower()
-    for letter, plain in (("ä", "ae"), ("ö", "oe"), ("ü", "ue"), ("ß", "ss")):
-        text = text.replace(letter, plain)
-    decomposed = unicodedata.normalize("NFD", text)
-    return "".join(one for one in decomposed if not unicodedata.combining(one))
-
-
-@lru_cache(maxsize=4096)
-def _mend(word: str) -> str:
-    """The word that a misspelt one resembles; itself where it is known or resembles none."""
-    core = word.strip("?.,:")
-    if len(core) < 4 or not core.isalpha() or core in _vocabulary() or core == DEVICE:
-        return word
-    if any(core[:length] in _stems() for length in range(4, len(core) + 1)):
-        return word
-    near = get_close_matches(
-        core, _by_length(len(core)), n=1, cutoff=0.84 if len(core) > 4 else 0.87
-    )
-    return word.replace(core, near[0]) if near else word
-
-
-@cache
-def _vocabulary() -> frozenset[str]:
-    """Whole words of the patterns and examples."""
-    return frozenset(re.findall(r"(?<![a-z\\)?])[a-z]{4,}(?![a-z\\([?])", _all_patterns()))
-
-
-@cache
-def _stems() -> frozenset[str]:
-    """Beginnings of words, "writ" of "writ\\w+"."""
-    return frozenset(re.findall(r"(?<![a-z\\)?])[a-z]{4,}(?=[\\([?])", _all_patterns()))
-
-
-@cache
-def _all_patterns() -> str:
-    texts = [text for form in _forms().values() for text in (*form.patterns, *form.examples)]
-    texts += [one for terms in _read_terms().values() for one in terms.values()]
-    return re.sub(r"\\b", " ", " ".join(texts))
-
-
-@cache
-def _by_length(length: int) -> tuple[str, ...]:
-    return tuple(sorted(one for one in _vocabulary() if abs(len(one) - length) <= 1))
-
-
 # ---- Which query ----
 
 
 @cache
 def _patterns() -> dict[str, tuple[re.Pattern[str], ...]]:
-    return {kind: tuple(map(_compile, form.patterns)) for kind, form in _forms().items()}
+    return {kind: tuple(map(_compile, form.patterns)) for kind, form in all_forms().items()}
 
 
 def _compile(pattern: str) -> re.Pattern[str]:
     """A pattern of queries.yaml as a regular expression: whole words, with its parts and gaps."""
     for _ in range(2):
-        for name, part in _read_terms()["part"].items():
+        for name, part in read_terms()["part"].items():
             pattern = pattern.replace(f"{{{name}}}", f"(?:{part})")
     pattern = pattern.replace("\n", "").replace(" ~ ", r"\b.{1,45}\b").replace("$", r"\W*$")
     pattern = re.sub(r" ?\?~\? \??", r"\\b.{0,45}\\b", pattern)
@@ -356,9 +164,9 @@ class _Learnt:
 
 @cache
 def _learn() -> _Learnt:
-    kinds = tuple(_forms())
-    texts = [text for form in _forms().values() for text in form.examples]
-    meant = [at for at, form in enumerate(_forms().values()) for _ in form.examples]
+    kinds = tuple(all_forms())
+    texts = [text for form in all_forms().values() for text in form.examples]
+    meant = [at for at, form in enumerate(all_forms().values()) for _ in form.examples]
     seen = Counter(piece for text in texts for piece in set(_pieces(text)))
     rareness = {
         piece: (at, math.log(len(texts) / count) + 0.1)
@@ -392,11 +200,6 @@ def _pieces(text: str) -> list[str]:
     grams = [f" {word} "[at : at + 4] for word in words for at in range(max(len(word) - 1, 1))]
     pairs = [f"{one} {two}" for one, two in pairwise(["^", *words])]
     return [*grams, *pairs, *(f"#{word}" for word in words)]
-
-
-def is_ordinary(text: str) -> bool:
-    """Whether all words of a text are such as questions consist of, so that it names nothing."""
-    return set(re.findall(r"\w+", text.lower())) <= _vocabulary() | _SHORT_WORDS
 
 
 def specific_words(question: str) -> list[str]:
