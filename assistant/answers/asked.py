@@ -287,3 +287,9 @@ def say_span(asked: Asked, incident: Incident, reply: Reply) -> Fact:
         span_s=max(end_s - start_s, 0.0),
         last_time_s=asked.analysis.capture.end_s,
     )
+
+
+def say_recorded(asked: Asked) -> Fact:
+    """How long the capture lasts, and from when on."""
+    start_s = float(asked.view.flow_slots["since_s"].min())
+    return say("capture_span", start_time_s=start_s, span_s=asked.view.span_s)

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from assistant.answers.asked import Answer, Asked, Reply, begin, say, say_span
+from assistant.answers.asked import Answer, Asked, Reply, begin, say, say_recorded, say_span
 from assistant.answers.descriptions import (
     describe_delay,
     describe_endings,
@@ -101,9 +101,7 @@ def answer_since(asked: Asked, headline: Fact) -> Answer:
             if words.search(plain):
                 return _list_ended(asked, incidents, over=words is _ENDED)
     if _RECORDED.search(plain):
-        start_s = float(asked.view.flow_slots["since_s"].min())
-        line = say("capture_span", start_time_s=start_s, span_s=asked.view.span_s)
-        return Answer(line, asked.sensor)
+        return Answer(say_recorded(asked), asked.sensor)
     if told := still_talks(asked):
         return told
     if incidents and not asked.device and (longest := _LONGEST.search(plain)):

@@ -4,7 +4,7 @@ import re
 
 import pandas as pd
 
-from assistant.answers.asked import Answer, Asked, find_incidents, say
+from assistant.answers.asked import Answer, Asked, find_incidents, say, say_recorded
 from assistant.answers.condition import answer_since
 from assistant.answers.descriptions import (
     describe_delay,
@@ -39,9 +39,7 @@ def answer_count(asked: Asked, headline: Fact) -> Answer:
     if "how long" in asked.query.plain and measure != "delay":
         return answer_since(asked, headline)
     if _SPAN.search(asked.query.plain):
-        start_s = float(asked.view.flow_slots["since_s"].min())
-        values: dict[str, Value] = {"start_time_s": start_s, "span_s": asked.view.span_s}
-        return Answer(say("capture_span", **values), asked.sensor)
+        return Answer(say_recorded(asked), asked.sensor)
     if not measure and (told := _count_code(asked)) is not None:
         return told
     if measure == "codes":

@@ -17,15 +17,7 @@ _MOST = 8
 _LATELY_S = 60.0
 _MIN_ANSWERS = 5  # of which a median says something
 # Services whose content is encrypted; of others a port tells nothing.
-_ENCRYPTED = {
-    22: "SSH",
-    443: "HTTPS",
-    636: "LDAPS",
-    853: "DNS over TLS",
-    989: "FTPS",
-    990: "FTPS",
-    8883: "MQTT over TLS",
-}
+_ENCRYPTED = frozenset((22, 443, 636, 853, 989, 990, 8883))  # SSH and what runs over TLS
 _ASKS_CLEAR = re.compile(r"unencrypt|clear|plain|unverschl|klartext|sin cifrar|plano")
 _IN_CLEAR = {21: "FTP", 23: "Telnet", 80: "HTTP", 8080: "HTTP", 161: "SNMP"}
 
@@ -113,16 +105,15 @@ def answer_slowest(asked: Asked) -> Answer:
 def answer_encryption(asked: Asked) -> Answer:
     """What was readable, and so is not encrypted, and what runs over encrypted services."""
     rows, sessions = asked.requests, asked.sessions
-    rows = rows[
-        rows["kind"] != "session"
-    ]  # a session is opened in clear for what is encrypted then
+    # A session is opened in clear for what is encrypted then.
+    rows = rows[rows["kind"] != "session"]
     read = rows["protocol"].astype("str").value_counts()
     clear = dict.fromkeys(BY_NAME[name].name.upper() for name, n in read.items() if n)
     spoken = sessions[sessions["server_bytes"] > 0]  # a scanner that knocks says nothing
     clear |= dict.fromkeys(
         word for port, word in _IN_CLEAR.items() if (spoken["port"] == port).any()
     )
-    hidden = spoken[spoken["port"].isin(list(_ENCRYPTED))]
+    hidden = spoken[spoken["port"].isin(_ENCRYPTED)]
     pairs = hidden.groupby(["client", "server", "port"], observed=True).size()
     facts = tuple(
         say(

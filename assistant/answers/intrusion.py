@@ -11,10 +11,11 @@ from assistant.answers.partners import find_culprits
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.standing import judge
 from assistant.facts.fact import Fact, kind_of, listed
+from assistant.questions.queries import SERVICE_PORTS
 from traffic.labels import ATTACKS
 
 _MOST = 8
-_LOGIN_PORTS = {"telnet": 23, "ssh": 22, "ftp": 21, "rdp": 3389}
+_LOGIN_SERVICES = ("telnet", "ssh", "ftp", "rdp")
 _GUESSES = ("brute_force",)
 _INSIDE = re.compile(r"\b(inside|within|internal\w*|our own|innen|intern\w*|dentro)\b")
 _OUTSIDE = re.compile(r"\b(outside|external\w*|internet|abroad|aussen|extern\w*|fuera)\b")
@@ -72,9 +73,9 @@ def answer_logins(asked: Asked) -> Answer:
     rows = rows[(rows["kind"] == "session") & rows["outcome"].isin(["answered", "refused"])]
     refused = rows[(rows["outcome"] == "refused") | (rows["code"] > 0)]
     guessed = find_incidents(asked, _GUESSES)
-    service = next((one for one in _LOGIN_PORTS if one in asked.query.plain.split()), "")
+    service = next((one for one in _LOGIN_SERVICES if one in asked.query.plain.split()), "")
     if service:  # its logins are not read
-        at = f"port {_LOGIN_PORTS[service]} "
+        at = f"port {SERVICE_PORTS[service]} "
         guessed = [one for one in guessed if any(at in fact.text for fact in one.facts)]
         return _without_refusals(asked, rows[:0], guessed)
     if refused.empty:

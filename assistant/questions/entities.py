@@ -104,7 +104,7 @@ def read_devices(question: str, analysis: Analysis) -> Mention:
     if found.devices or found.peers or found.missing:
         return found
     if not _made_up(text):
-        of_role = _flat(_roles_in(text, analysis, article=False).values())
+        of_role = _flat(_roles_in(text, analysis, article=False))
         if of_role:
             known_ones = [one for one in _known(analysis).described if one.address in of_role]
             return Mention(tuple(_troubled_first(known_ones, analysis)))
@@ -268,8 +268,8 @@ def _named(text: str, analysis: Analysis) -> list[str]:
     return _flat(close.values())
 
 
-def _roles_in(text: str, analysis: Analysis, *, article: bool) -> dict[str, tuple[str, ...]]:
-    """Roles of the inventory that a text names, in their order there, each with its devices.
+def _roles_in(text: str, analysis: Analysis, *, article: bool) -> list[tuple[str, ...]]:
+    """The devices of each role of the inventory that a text names, in the order there.
 
     Args:
         article: only "the recorder", not "recorder"; a number behind it names a device instead.
@@ -287,13 +287,13 @@ def _roles_in(text: str, analysis: Analysis, *, article: bool) -> dict[str, tupl
         place = re.search(rf"{before}(?:{names})\b(?![-_ ]?\d)(?!\.\w)", lowered)
         if place:
             found[place.start()] = addresses
-    return {str(at): found[at] for at in sorted(found)}
+    return [found[at] for at in sorted(found)]
 
 
 def _sole_of_role(text: str, analysis: Analysis) -> list[str]:
     """Devices that are called by a role that no other has: "the historian"."""
     roles = _roles_in(text, analysis, article=True)
-    return [addresses[0] for addresses in roles.values() if len(addresses) == 1]
+    return [addresses[0] for addresses in roles if len(addresses) == 1]
 
 
 def _flat(addresses: Iterable[tuple[str, ...]]) -> list[str]:

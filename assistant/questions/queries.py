@@ -240,18 +240,18 @@ def _number(pattern: re.Pattern[str], plain: str) -> int | None:
 
 
 # Services that people name where others say the port.
-_SERVICE_PORTS = {
+SERVICE_PORTS = {
     "telnet": 23, "ssh": 22, "ftp": 21, "rdp": 3389, "vnc": 5900, "smb": 445, "https": 443, "snmp": 161,
 }  # fmt: skip
 _SERVICE = re.compile(
-    rf"\b(?:use|uses|using|over|via|by|speaks?|runs?) ({'|'.join(_SERVICE_PORTS)})\b"
+    rf"\b(?:use|uses|using|over|via|by|speaks?|runs?) ({'|'.join(SERVICE_PORTS)})\b"
 )
 
 
 def _named_port(plain: str) -> int | None:
     number = _number(_PORT, plain)
     if number is None and (service := _SERVICE.search(plain)):
-        return _SERVICE_PORTS[service[1]]
+        return SERVICE_PORTS[service[1]]
     return number
 
 

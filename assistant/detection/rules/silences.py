@@ -105,6 +105,8 @@ def _blame(view: TrafficView, pauses: pd.DataFrame) -> list[RuleHit]:
         for one in pauses.itertuples()
         if (spell := quiet_spell(view, str(one.device), one.last * SAMPLE_S, one.next * SAMPLE_S))
     ]
+    if not quiet:
+        return []
     # The moment of most: who says little was last heard before, whom a slot is known of after.
     heard_s = sorted(one[0] for one in quiet)[len(quiet) // 2]
     back_s = min(one[1] for one in quiet)
