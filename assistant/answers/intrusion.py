@@ -1,6 +1,7 @@
 """Which machines do what belongs to attacks, whether one of them got in, and who bears an address."""
 
 import re
+from collections.abc import Collection
 
 import pandas as pd
 
@@ -27,15 +28,37 @@ _GENUINE = re.compile(
 )
 
 
+def find_hostile(asked: Asked) -> dict[str, list[Incident]]:
+    """Whose traffic belongs to attacks, with what each did, the worst first; whose address is taken
+    does nothing."""
+    acts: dict[str, list[Incident]] = {}
+    for one in find_incidents(asked, ATTACKS):
+        for culprit in find_culprits(one) if kind_of(one.facts[0]) != "duplicate" else ():
+            acts.setdefault(culprit, []).append(one)
+    return acts
+
+
+def name_hostile(asked: Asked, hostile: Collection[str], reply: Reply) -> Fact:
+    """Which of them are the plant's own, and which nobody knows."""
+    known = _list_own(asked)
+    own = [one for one in hostile if one in known]
+    others = [one for one in hostile if one not in known]
+    kind = "hostile_both" if own and others else "hostile_own" if own else "hostile_others"
+    return say(
+        kind, reply, n=len(own), names=listed(map(asked.view.name_of, own), _MOST),
+        others=len(others), other_names=listed(map(asked.view.name_of, others), _MOST),
+    )  # fmt: skip
+
+
+def _list_own(asked: Asked) -> Collection[str]:
+    plant = asked.analysis.plant
+    return {one.address for one in plant.devices} if plant else asked.view.own
+
+
 def answer_hostile(asked: Asked) -> Answer:
     """Which machines' traffic belongs to attacks: the plant's own, and those that nobody knows."""
-    found = [
-        one for one in find_incidents(asked, ATTACKS) if kind_of(one.facts[0]) != "duplicate"
-    ]  # whose address is taken does nothing
-    acts: dict[str, list[Incident]] = {}
-    for one in found:
-        for culprit in find_culprits(one):
-            acts.setdefault(culprit, []).append(one)
+    acts, plain = find_hostile(asked), asked.query.plain
+    facts = tuple({one.id: one.facts[0] for found in acts.values() for one in found}.values())
     if not acts:
         judged = judge_all(asked.analysis)
         sure = judged.well == len(judged.devices) > 0 and not (asked.blind or judged.blamed)
@@ -44,27 +67,21 @@ def answer_hostile(asked: Asked) -> Answer:
             (judged.line, *asked.sensor),
             standing="normal" if sure else "inconclusive",
         )
-    plant = asked.analysis.plant
-    known = {one.address for one in plant.devices} if plant else asked.view.own
-    if _INSIDE.search(asked.query.plain):
+    if _INSIDE.search(plain):
         acts = {one: found for one, found in acts.items() if one in asked.view.local}
-    elif _OUTSIDE.search(asked.query.plain):
+    elif _OUTSIDE.search(plain):
         acts = {one: found for one, found in acts.items() if one not in asked.view.local}
     if not acts:
-        return Answer(say("hostile_none_there"), tuple(one.facts[0] for one in found))
-    own = [one for one in acts if one in known]
-    others = [one for one in acts if one not in known]
-    doubted = all(judge(one, asked.analysis.verdicts, one.facts) == "inconclusive" for one in found)
+        return Answer(say("hostile_none_there"), facts)
     # What a machine does shows no intruder in it: a tool of the plant scans too.
-    doubted |= bool(_TAKEN.search(asked.query.plain))
-    kind = "hostile_both" if own and others else "hostile_own" if own else "hostile_others"
-    line = say(
-        kind, "unclear" if doubted and asked.polar else asked.reply(True),
-        n=len(own), names=listed(map(asked.view.name_of, own), _MOST),
-        others=len(others), other_names=listed(map(asked.view.name_of, others), _MOST),
-    )  # fmt: skip
-    facts = tuple(one.facts[0] for one in found)
-    return Answer(line, (*([say("hostile_means")] if own else []), *facts))
+    doubted = bool(_TAKEN.search(plain)) or all(
+        judge(one, asked.analysis.verdicts, one.facts) == "inconclusive"
+        for found in acts.values()
+        for one in found
+    )
+    reply: Reply = "unclear" if doubted and asked.polar else asked.reply(True)
+    means = [say("hostile_means")] if set(acts) & set(_list_own(asked)) else []
+    return Answer(name_hostile(asked, acts, reply), (*means, *facts))
 
 
 def answer_logins(asked: Asked) -> Answer:

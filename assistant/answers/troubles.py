@@ -2,11 +2,10 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 from assistant.answers.asked import Answer, Asked, Reply, begin, find_incidents, say, say_span
 from assistant.answers.condition import judge_all
-from assistant.answers.intrusion import answer_hostile
+from assistant.answers.intrusion import find_hostile, name_hostile
 from assistant.answers.partners import find_culprits
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.health import judge_health, name_health
@@ -150,12 +149,12 @@ def _deny(asked: Asked, labels: Sequence[str], device: str) -> Answer:
             state=state,
         )
         return Answer(line, asked.found.facts, standing="normal" if well else "inconclusive")
-    of_all = replace(asked, query=replace(asked.query, plain="who attacks"))
-    if "c2" in labels and (hostile := answer_hostile(of_all)).line.values.get("n"):
+    if "c2" in labels and (acts := find_hostile(asked)):
         # Who was taken over need not call anybody outside.
+        line = name_hostile(asked, acts, "unclear" if asked.polar else "")
+        told = {one.id: one.facts[0] for found in acts.values() for one in found}
         none = say("trouble_none", kinds=kinds)
-        line = begin(hostile.line, "unclear" if asked.polar else "")
-        return replace(hostile, line=line, facts=(none, *hostile.facts), standing="inconclusive")
+        return Answer(line, (none, *told.values()), standing="inconclusive")
     judged = judge_all(asked.analysis)
     seen = judged.well > 0 and not asked.blind
     sure = seen and judged.well == len(judged.devices)
