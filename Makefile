@@ -21,7 +21,7 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	$(BIN)/faultwise ask "why does plc-4 not answer?" --capture $(SAMPLE) --plant $(SAMPLE)/plant.yaml
-	@echo; echo "Watch the same plant live: \`make serve\` replays it on a page, http://127.0.0.1:7860; the alarm comes after half a minute."
+	@echo; echo "Watch the same plant live: \`make serve\` replays it on a page, http://127.0.0.1:7860; a first sign comes seconds after the fault, the alarm some ten."
 
 # Eight minutes of the sample in a tenth of the time, as if it were live, from its beginning each time; a home of its own.
 serve: $(READY)
