@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from labelled_folders import write_plants
+from sklearn.metrics import f1_score
 from typer.testing import CliRunner
 
 from assistant.cli.main import app, main
-from eval.detection.aggregate import UNSEEN, compare_models, pool_rows
+from eval.detection.aggregate import NAMING, UNSEEN, compare_models, pool_rows
 from eval.detection.corpus import load_corpus
 from eval.detection.fit import FitKey, Setup, learn, make_experiment, read_fit, run_model, score_fit
+from eval.detection.metrics import ALL_PREDICTED
 from eval.detection.run import evaluate_detection
 from eval.detection.splits import read_protocol
 from eval.detection.training_sets import draw_training_set
@@ -117,8 +119,11 @@ def test_models_are_compared_in_pairs_and_never_with_themselves(run):
     assert ("rules", "xgboost") in pairs
     assert not [pair for pair in pairs if pair[0] == pair[1] or pair[::-1] in pairs]
     assert not [pair for one in run.comparisons for pair in [(one.model, one.other)]
-                if one.measure == "f1" and "ewma" in pair]  # fmt: skip
+                if one.measure in ("f1", NAMING) and "ewma" in pair]  # fmt: skip
+    assert {one.measure for one in run.comparisons} > {"f1", NAMING}
     for one in run.comparisons:
+        if one.measure == NAMING:
+            continue
         first, second = (
             values(run, name, one.labelling)[one.measure].value for name in (one.model, one.other)
         )
@@ -193,6 +198,36 @@ def test_a_constant_classifier_is_at_chance_and_its_row_says_so(corpus):
         assert scores[name] == 0
     assert scores["time_to_detection_s"] is None
     assert "says normal of every window" in done.row.notes
+
+
+def test_naming_counts_anomalous_windows_by_their_likeliest_anomaly(corpus, results):
+    """Held against scikit-learn, over the windows of all folds; what is said of normal ones and
+    whether an anomaly was called normal does not matter."""
+    run, folder = results
+    one = next(
+        one
+        for one in run.comparisons
+        if (one.model, one.other, one.measure) == ("knn", "xgboost", NAMING)
+        and one.labelling == "corrected"
+    )
+    found = {}
+    for name in ("knn", "xgboost"):
+        keys = [
+            FitKey(row.model, row.fold, row.setting, row.labelling, row.seed)
+            for row in run.rows
+            if (row.model, row.labelling) == (name, "corrected")
+        ]
+        fits = [read_fit(folder, key).predictions for key in keys]
+        truth = np.concatenate([corpus.labels["corrected"][fit.rows] for fit in fits])
+        named = np.array(ALL_PREDICTED)[np.concatenate([fit.named for fit in fits])]
+        assert NORMAL not in named
+        odd = truth != NORMAL
+        said = np.concatenate([fit.code for fit in fits])[odd]
+        assert (np.array(ALL_PREDICTED)[said] == NORMAL).any(), "some were called normal"
+        found[name] = f1_score(
+            truth[odd].astype(str), named[odd], average="macro", zero_division=0.0
+        )
+    assert one.difference == pytest.approx(found["knn"] - found["xgboost"], abs=1e-4)
 
 
 def test_an_unreadable_answer_is_counted_and_never_a_class(corpus):

@@ -75,7 +75,7 @@ def make_tested(truth, predicted, alarm=0.1, abstained=False, unit=0):
 
 
 def predictions(incidents=None, delays=None):
-    return Predictions(*np.zeros((5, 0), int), incidents or {}, delays or {})
+    return Predictions(*np.zeros((6, 0), int), incidents or {}, delays or {})
 
 
 def test_false_alarms_of_a_day():
@@ -145,6 +145,7 @@ def fit_result():
         abstained=0, seen_in_training=(), notes=(),
     )  # fmt: skip
     table = [[4, 5, 9], [0, 2, 18], [0.5, 0.25, 0], [0.5, 0.75, 0], [False, True, False]]
+    table.append([3, 2, 18])
     delays = {"x": np.array([1.5, np.nan]), "y": np.empty(0)}
     incidents = {"x": AlarmCounts(2, 1, 3.5)}
     return FitResult(row, Predictions(*map(np.array, table), incidents, delays))
@@ -157,7 +158,7 @@ def test_a_fit_is_read_as_it_was_written(tmp_path):
     assert list(tmp_path.iterdir()) == [fit_path(tmp_path, KEY)], "no draft is left"
     read = read_fit(tmp_path, KEY)
     assert read.row == written.row
-    for name in ("rows", "code", "confidence", "alarm", "abstained"):
+    for name in ("rows", "code", "confidence", "alarm", "abstained", "named"):
         np.testing.assert_array_equal(
             getattr(read.predictions, name), getattr(written.predictions, name)
         )

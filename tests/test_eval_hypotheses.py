@@ -11,7 +11,7 @@ import pytest
 
 from eval.answers.results import AnswersRun, Measured, Origin, RetrievalRun, Variant
 from eval.answers.retrieval import SHIPPED
-from eval.detection.aggregate import UNSEEN
+from eval.detection.aggregate import NAMING, UNSEEN
 from eval.research.claims import (
     LOCO,
     Claim,
@@ -345,6 +345,30 @@ class TestShipped:
         )
         means = [made.pooled(name, scores) for name in ("llm:x", *others.split())]
         assert HYPOTHESES["H1"](stored(*means, tests=tests), "llm:x").word == word
+
+    @pytest.mark.parametrize(
+        ("ends", "word"),
+        [
+            (((0.02, 0.2), (0.01, 0.1)), "supported"),
+            (((0.02, 0.2), (-0.1, 0.1)), "not decidable here"),
+            (((-0.2, -0.02), (0.01, 0.1)), "not supported"),
+            ((), "not decidable here"),
+        ],
+    )
+    def test_two_tasks_must_win_with_every_pair(self, ends: tuple, word: str) -> None:
+        folders = [f"llm:tasks/{seed}" for seed in range(len(ends))]
+        means = [
+            made.pooled(f"{one}/{target}", {"f1": 0.5})
+            for one in folders
+            for target in ("joint", "class")
+        ]
+        tests = tuple(
+            made.comparison(f"{one}/joint", f"{one}/class", sum(of) / 2, *of, measure=NAMING)
+            for one, of in zip(folders, ends, strict=True)
+        )
+        verdict = HYPOTHESES["H7"](stored(*TWO, *means, tests=tests), "pocket")
+        assert verdict.word == word
+        assert bool(verdict.waits_for) == (not ends)
 
     def test_an_unknown_one_is_refused(self) -> None:
         with pytest.raises(UserError, match="no hypothesis is called H9; expected any of H1, H2"):

@@ -8,6 +8,7 @@ from assistant.llm.adapters import load_adapter, read_card
 from assistant.llm.weights import fingerprint_weights
 from finetune.dataset import choose_captures
 from finetune.pocket.make import make_pocket
+from finetune.pocket.single_task import make_pair, shrink_recipe
 from finetune.recipe import POCKET, read_recipe
 from traffic.errors import UserError
 from traffic.simulation.simulate import simulate, write_simulation
@@ -98,3 +99,21 @@ def test_captures_of_several_folders_have_names_of_their_own(recipe, tmp_path: P
     houses = ("house-4000", "house-4001")
     assert chosen.trained == ("simulated-1000", "simulated-1001", *houses, "plant")
     assert chosen.test == ("simulated-3000", "house-4200", "other")
+
+
+def test_two_tasks_and_one_begin_from_the_same_base(tmp_path: Path):
+    """Both say which base they began from; what the class alone teaches leaves the two apart."""
+    recipe = shrink_recipe(plants=1, per_label=2, epochs=1, minutes=1.0, seed=3)
+    shape = recipe.shape.__class__(hidden=64, layers=2, heads=2, intermediate=176)
+    reading = recipe.pretrain.model_copy(update={"texts": 40})
+    changes = {"shape": shape, "pretrain": reading, "devices": (1, 2), "hours": 0.1}
+    recipe = recipe.model_copy(update=changes)
+    make_pair(recipe, tmp_path / "out", tmp_path / "work", "made")
+    cards = {name: read_card(tmp_path / "out" / name) for name in ("joint", "class")}
+    base = fingerprint_weights(tmp_path / "work" / "base")
+    assert {card.begun_from for card in cards.values()} == {base}
+    assert len({card.base_fingerprint for card in cards.values()} | {base}) == 3
+    for card in cards.values():
+        assert card.split["calibrate"][-2:] == ("run-71", "run-72")
+        assert not {"run-71", "run-72"} & set(card.data)
+        assert "run-1" in card.data

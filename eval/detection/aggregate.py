@@ -1,6 +1,6 @@
 """Aggregate rows: every model over all folds and seeds, and tests of models in pairs."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -22,12 +22,16 @@ from eval.detection.scoring import (
     shorten,
 )
 from eval.detection.splits import Protocol
+from eval.models.registry import pair_tasks
 from eval.results import MEASURES, Comparison, Confusion, Costs, Labelling, Pooled, Row, Run
-from traffic.labels import NORMAL
+from traffic.labels import LABELS, NORMAL
 
 # Added to a setting: the part of the tests that no model had seen before, where some models had.
 UNSEEN = "captures that no model has seen"
 _TESTED = ("f1", "binary_macro_f1", "false_share")
+# Of pairs alone: macro-F1 over the labels of the anomalous windows, each called by its likeliest
+# anomaly. So naming is compared whatever the models make of normal or not.
+NAMING = "naming_f1"
 _METHOD = "bootstrap over devices, the same draws for both models, percentile interval, two-sided"
 
 Reader = Callable[[FitKey], FitResult]
@@ -101,15 +105,12 @@ def compare_models(
     for setting, labelling in dict.fromkeys((group.setting, group.labelling) for group in groups):
         here = {g.model: g for g in groups if (g.setting, g.labelling) == (setting, labelling)}
         counts = {model: _count_unseen(corpus, group, read) for model, group in here.items()}
-        references = [model for model in protocol.against if model in here]
-        # Two references are compared once, not both ways.
-        for model, other in product(here, references):
-            if model in references[: references.index(other) + 1]:
-                continue
+        for model, other in _pair(list(here), protocol):
             both = [key for key in counts[model] if key in counts[other]]
             if not both:
                 continue
             one, two = (np.stack([counts[name][key] for key in both]) for name in (model, other))
+            names = (*_TESTED, NAMING) if not {model, other} & binary else _TESTED[1:]
             compared += [
                 Comparison(
                     model=model,
@@ -119,10 +120,19 @@ def compare_models(
                     measure=measure,
                     **_compare(measure, one, two, protocol),
                 )
-                for measure in _TESTED
-                if measure != "f1" or not {model, other} & binary
+                for measure in names
             ]
     return compared
+
+
+def _pair(models: Sequence[str], protocol: Protocol) -> Iterator[tuple[str, str]]:
+    """Every model with each of the protocol's references, and models of two tasks with those of
+    one; two references are compared once, not both ways."""
+    references = [model for model in protocol.against if model in models]
+    for model, other in product(models, references):
+        if model not in references[: references.index(other) + 1]:
+            yield model, other
+    yield from pair_tasks(models).items()
 
 
 def _group(rows: Sequence[Row]) -> list[_Group]:
@@ -156,27 +166,32 @@ def _key(row: Row) -> FitKey:
 
 
 def _count_unseen(corpus: Corpus, group: _Group, read: Reader) -> dict[tuple[str, int], np.ndarray]:
-    """Windows by device of the corpus, true and predicted label, for each fold and seed of which
-    the model had seen nothing."""
+    """Windows by device of the corpus, true label, and label as predicted and as named: shape (2,
+    devices, true, predicted), for each fold and seed of which the model had seen nothing."""
 
     def count(one: Predictions) -> np.ndarray:
         truth = encode(corpus.labels[group.labelling][one.rows])
-        devices = int(corpus.device.max()) + 1
-        return count_confusion(truth, one.code, corpus.device[one.rows], devices)
+        devices, device = int(corpus.device.max()) + 1, corpus.device[one.rows]
+        codes = (one.code, one.named)
+        return np.stack([count_confusion(truth, code, device, devices) for code in codes])
 
     unseen = [row for row in group.rows if not row.seen_in_training]
     return {(row.fold, row.seed): count(read(_key(row)).predictions) for row in unseen}
 
 
 def _compare(measure: str, one: np.ndarray, two: np.ndarray, protocol: Protocol) -> dict[str, Any]:
-    """The difference of two models on the same fits, from their counts by device, each of shape
-    (fits, devices, true, predicted)."""
+    """The difference of two models on the same fits, from what `_count_unseen` counted, each of
+    shape (fits, 2, devices, true, predicted)."""
 
     def measured(counts: np.ndarray) -> np.ndarray:
-        if measure == "f1":
+        if measure in ("f1", NAMING):
             return label_scores(counts)["f1"]
         return binary_scores(counts, alarm_labels(protocol.alarm))[measure]
 
+    one, two = (each[:, int(measure == NAMING)] for each in (one, two))
+    if measure == NAMING:
+        odd = (np.array(LABELS) != NORMAL)[:, None]
+        one, two = one * odd, two * odd
     tested = one.sum(axis=(0, 2, 3)) > 0
     units = int(tested.sum())
     drawn = draw_weights(units, protocol.resamples, np.random.default_rng(0))

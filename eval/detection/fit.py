@@ -40,7 +40,7 @@ from eval.models.registry import make_model
 from eval.models.transfer import BOTH, SHARE, SOURCE, TUNED, Examples, TextTuner, transfer
 from eval.results import INVALID, Costs, Labelling, Row
 from traffic.files import replacing
-from traffic.labels import LABELS, UNKNOWN
+from traffic.labels import LABELS, NORMAL, UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,8 @@ def write_fit(folder: Path, key: FitKey, result: FitResult) -> None:
     """Write a fit, whole or not at all; when this returns it is on disk."""
     found = result.predictions
     arrays = {
-        name: getattr(found, name) for name in ("rows", "code", "confidence", "alarm", "abstained")
+        name: getattr(found, name)
+        for name in ("rows", "code", "confidence", "alarm", "abstained", "named")
     }
     for place, one in enumerate(found.delays.values()):
         arrays[f"delays {place}"] = one
@@ -383,9 +384,19 @@ def _make_predictions(
         confidence=np.clip(confidence, 0, 1)[scored].astype(np.float32),
         alarm=np.clip(alarm, 0, 1)[scored].astype(np.float32),
         abstained=output.abstained[scored],
+        named=_name(output, code, probabilities)[scored],
         incidents=counts,
         delays=delays,
     )
+
+
+def _name(output: ModelOutput, code: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """The likeliest anomaly of each window, as `Predictions.named`; what could not be read stays so."""
+    odd = np.flatnonzero(output.classes.astype(str) != NORMAL)
+    if output.binary or not len(odd):
+        return code
+    named = encode(output.classes[odd])[probabilities[:, odd].argmax(axis=1)]
+    return np.where(code == ALL_PREDICTED.index(INVALID), code, named)
 
 
 def _costs(output: ModelOutput, predicted: int) -> Costs:

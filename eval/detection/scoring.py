@@ -46,7 +46,7 @@ _OVER_LABELS = ("accuracy", "precision", "recall", "f1", "weighted_f1")
 
 @dataclass(frozen=True)
 class Predictions:
-    """The predictions of one fit on one fold; the first five of shape (n,), a row per window.
+    """The predictions of one fit on one fold; the first six of shape (n,), a row per window.
 
     Attributes:
         rows: places in the corpus of the windows that are scored.
@@ -54,6 +54,7 @@ class Predictions:
         confidence: probability of the predicted label; 0 where the answer could not be read.
         alarm: probability that the window deserves an alarm; likewise.
         abstained: serving would give no verdict.
+        named: as ``code``, the likeliest anomaly, whether the window is called normal or not.
         incidents: by capture's hash, so that no name decides an order; empty where none were made.
         delays: by capture's hash, seconds to the detection of each true interval, NaN where it was
             missed; empty where the fold holds no whole captures.
@@ -64,6 +65,7 @@ class Predictions:
     confidence: np.ndarray
     alarm: np.ndarray
     abstained: np.ndarray
+    named: np.ndarray
     incidents: Mapping[str, AlarmCounts]
     delays: Mapping[str, np.ndarray]
 

@@ -33,7 +33,7 @@ To add a model: subclass `eval.models.base.WindowClassifier` (``_fit``, ``_predi
 protocol that names no models of its own.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -46,6 +46,7 @@ from eval.models.statistical import Ewma, Isolation
 from traffic.errors import UserError
 
 LLM_PREFIX = "llm:"
+_JOINT, _CLASS = "/joint", "/class"  # folders, as `finetune.examples.Target` calls them
 _FACTORIES: Mapping[str, Callable[..., WindowClassifier]] = {
     "rules": Rules,
     "one-line-rule": OneLineRule,
@@ -65,6 +66,17 @@ _FACTORIES: Mapping[str, Callable[..., WindowClassifier]] = {
     "zero-shot": partial(LanguageModel, "zero-shot"),
 }
 MODELS: tuple[str, ...] = tuple(_FACTORIES)
+
+
+def pair_tasks(models: Sequence[str]) -> dict[str, str]:
+    """Language models that were tuned on detection and class together, each with the one that was
+    tuned alike on the class alone, as `finetune.pocket.single_task` lays them down.
+
+    >>> pair_tasks(["pocket", "llm:a/joint", "llm:a/class", "llm:b/class"])
+    {'llm:a/joint': 'llm:a/class'}
+    """
+    singles = {one: f"{one.removesuffix(_JOINT)}{_CLASS}" for one in models if one.endswith(_JOINT)}
+    return {one: single for one, single in singles.items() if single in models}
 
 
 def make_model(name: str, seed: int = 0, quick: bool = False) -> WindowClassifier:

@@ -19,7 +19,7 @@ from pydantic import Field, RootModel
 from assistant.llm.adapters import prompt_fingerprint
 from eval.answers.results import AnswersRun, RetrievalRun
 from eval.answers.retrieval import SHIPPED
-from eval.detection.aggregate import Part, make_parts
+from eval.detection.aggregate import NAMING, Part, make_parts
 from eval.detection.bootstrap import (
     State,
     between,
@@ -29,7 +29,7 @@ from eval.detection.bootstrap import (
     orient,
     paired_difference,
 )
-from eval.models.registry import LLM_PREFIX
+from eval.models.registry import LLM_PREFIX, pair_tasks
 from eval.report.tables import format_difference, format_estimate, format_number
 from eval.results import Estimate, Pooled, Run
 from traffic.files import read_json
@@ -297,6 +297,27 @@ def advantages(
     value = format_estimate(measure, ours.pooled.scores[measure])
     text = f"{model} {measure} {value}; better by, than: {'; '.join(texts)} (run {run.name})"
     return Numbers(tuple(estimates), text)
+
+
+@_or_none
+def task_gains(runs: StoredRuns, place: Place = LOCO) -> Numbers:
+    """How much better models that were tuned on detection and class together name anomalous windows
+    than those that were tuned alike on the class alone, as tested in pairs."""
+    run = _find_run(runs, place)
+    estimates, texts = [], []
+    for joint, single in pair_tasks(run.models).items():
+        ours = _find_tested(run, place.setting, joint)
+        _find_tested(run, place.setting, single)
+        here = (ours.part.base, ours.part.labelling, NAMING)
+        gain = paired_difference(run.comparisons, here, joint, single)
+        if gain is None or gain.value is None:
+            raise _MissingError(f"run {run.name} could not compare {joint} with {single}")
+        estimates.append(gain)
+        texts.append(f"{joint} {format_difference('f1', gain)}")
+    if not estimates:
+        raise _MissingError(f"run {run.name} has no model of both tasks and of the class alone")
+    text = f"macro-F1 of naming, better than by the class alone: {'; '.join(texts)}"
+    return Numbers(tuple(estimates), f"{text} (run {run.name})")
 
 
 @_or_none

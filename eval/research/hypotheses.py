@@ -22,6 +22,7 @@ from eval.research.claims import (
     decide,
     scores,
     search,
+    task_gains,
 )
 from eval.research.questions import QUESTIONS, SITE_TRAINER
 from traffic.errors import UserError
@@ -195,13 +196,18 @@ def h7(runs: StoredRuns, llm: str) -> Verdict:
     Paper: Multi-task fine-tuning (detection and classification in parallel) further improves the
     identification of specific anomalies.
     Rule: supported if its paired macro-F1 is surely above that of the single-task adapter of the
-    same recipe and data; not supported if surely not above.
-    Cannot decide: Whether both tasks help a model of another size.
+    same recipe and data; not supported if surely not above. Over the labels of the anomalous
+    windows, each called by its likeliest anomaly: one that learned classes alone cannot tell normal.
+    Cannot decide: Whether both tasks help a model of another size, or one tuned for longer.
     """
-    del runs, llm
-    tunes = "`faultwise finetune sft --target joint`, and the same with `--target class`"
-    then = f"`faultwise eval detection --protocol {LOCO.protocol} --data DIR --models llm:BOTH,llm:CLASS`"
-    return decide(waits_for=f"an adapter tuned on the class alone: {tunes}; then {then}")
+    del llm
+    gains = task_gains(runs)
+    tunes = "`python -m finetune.pocket.single_task --work WORK --out DIR` tunes both"
+    then = f"`faultwise eval detection --protocol {LOCO.protocol} --models llm:DIR/joint,llm:DIR/class`"
+    waits = f"an adapter tuned on the class alone: {tunes}, and {then} compares them"
+    names = "it names anomalous windows better than the one tuned on classes alone"
+    claims = [check(names, gains, above=0.0)] if gains.estimates else []
+    return decide(*claims, waits_for="" if claims else waits)
 
 
 def h8(runs: StoredRuns, llm: str) -> Verdict:

@@ -142,7 +142,7 @@ def _make_base(
         tokenizer = build_tokenizer(vocabulary(), recipe.shape.context)
         model = build_model(tokenizer, recipe.shape, recipe.seed)
         simulated = texts[texts["capture"].map(is_simulated)]
-        phases = [*_unlabelled(simulated, recipe), _labelled(texts, recipe)]
+        phases = [*unlabelled_phases(simulated, recipe), _labelled(texts, recipe)]
     else:
         tokenizer, model = load_model(begin, **TRAINED)
         phases = [_labelled(texts, recipe)]
@@ -152,9 +152,14 @@ def _make_base(
     tokenizer.save_pretrained(folder)
 
 
-def _unlabelled(texts: pd.DataFrame, recipe: Recipe) -> list[Phase]:
-    """General traffic, then plants: a capture is one's if anything in it speaks a control
-    protocol."""
+def unlabelled_phases(texts: pd.DataFrame, recipe: Recipe) -> list[Phase]:
+    """Texts without labels, general traffic, then plants: a capture is one's if anything in it
+    speaks a control protocol.
+
+    Args:
+        texts: as `finetune.dataset.count_texts` gives them.
+        recipe: says how many, how often and for how long.
+    """
     plain = ~texts["text"].str.contains("pkts_control.", regex=False).groupby(
         texts["capture"]
     ).transform("any")
@@ -169,7 +174,7 @@ def _unlabelled(texts: pd.DataFrame, recipe: Recipe) -> list[Phase]:
 
 
 def _labelled(texts: pd.DataFrame, recipe: Recipe) -> Phase:
-    asked = _draw_varied(texts, recipe.answers, recipe)
+    asked = draw_varied(texts, recipe.answers, recipe)
     answers = [ANSWERS[label] for label in asked["label"]]
     bounds = (recipe.answers.max_minutes, recipe.answers.learning_rate)
     return Phase("labelled", asked["text"].tolist(), 1, *bounds, answers)
@@ -196,8 +201,14 @@ def _draw_examples(texts: pd.DataFrame, draw: Draw, seed: int) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True).sample(frac=1, random_state=seed, ignore_index=True)
 
 
-def _draw_varied(texts: pd.DataFrame, draw: Draw, recipe: Recipe) -> pd.DataFrame:
-    """What is read in all epochs, each drawn and varied anew."""
+def draw_varied(texts: pd.DataFrame, draw: Draw, recipe: Recipe) -> pd.DataFrame:
+    """What is read in all epochs, each drawn and varied anew.
+
+    Args:
+        texts: as `finetune.dataset.count_texts` gives them.
+        draw: how many of each label, from which captures, how often.
+        recipe: gives the seed, and how texts are varied.
+    """
     epochs = []
     for seed in range(recipe.seed, recipe.seed + draw.epochs):
         drawn = _draw_examples(texts, draw, seed)
@@ -209,7 +220,7 @@ def _draw_varied(texts: pd.DataFrame, draw: Draw, recipe: Recipe) -> pd.DataFram
 def _make_adapter(folder: Path, texts: pd.DataFrame, recipe: Recipe, work: Path) -> None:
     steps = work / "sft"
     steps.mkdir(exist_ok=True)
-    drawn = _draw_varied(texts, recipe.sft, recipe)
+    drawn = draw_varied(texts, recipe.sft, recipe)
     loss = tune(
         work / "base",
         drawn,
