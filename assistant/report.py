@@ -138,6 +138,11 @@ def passage_text(passage: Passage) -> str:
     return f"{where}\n{passage.text.strip()}"
 
 
+def say_missing(codes: Sequence[str]) -> str:
+    """That no document holds the codes that were asked for; "" where there are none."""
+    return f"no document holds {' or '.join(codes)}" if codes else ""
+
+
 _PIECE_WINDOWS = 20_000
 _TOTALS = [
     "out_pkts", "in_pkts", "out_bytes", "in_bytes", "unanswered_out", "refused_out",

@@ -57,9 +57,13 @@ _NUMBERED = frozenset(
         "warning",
         "exception",
         "parameter",
+        "reg",
+        "address",
     ]
 )
 _LEAST_DIGITS = 3
+_ALONE_DIGITS = 5  # and from how many on without such a word before it: "what does 40001 hold"
+_ROW, _CELL = 1.0, 0.5  # a code explained at the beginning of its row, and in a later cell
 
 
 class Weights(NamedTuple):
@@ -137,6 +141,20 @@ class Asked:
         unknown = float(self.rarity[~self.known].sum() / self.rarity.sum())
         return float(np.log(len(self.words))), unknown, float((self.names & ~self.known).any())
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The codes that no passage holds."""
+        return tuple(np.array(self.words)[self._is_missing])
+
+    @property
+    def is_of_missing(self) -> bool:
+        """Whether the question is about codes that no passage holds."""
+        return bool(weigh(self, self._is_missing) >= _CODE_SHARE)
+
+    @property
+    def _is_missing(self) -> np.ndarray:
+        return np.array([bool(code) for code in self.codes]) & ~self.known
+
 
 def _is_name(word: re.Match[str], nouns: bool) -> bool:
     """Whether a word that is no code is written as a name: a capital tells nothing at the beginning,
@@ -146,10 +164,18 @@ def _is_name(word: re.Match[str], nouns: bool) -> bool:
     )
 
 
-def _find_codes(words: Sequence[str]) -> Iterator[frozenset[str]]:
-    for before, word in zip(["", *words], words, strict=False):
-        counted = word.isdigit() and len(word) >= _LEAST_DIGITS and before.lower() in _NUMBERED
-        yield frozenset({word}) if counted else _code_terms(word) if is_code(word) else frozenset()
+def _find_codes(
+    asked: Sequence[str], alike: Sequence[tuple[str, ...]], words: Vocabulary
+) -> Iterator[frozenset[str]]:
+    for before, word, others in zip(["", *asked], asked, alike, strict=False):
+        counted = len(word) >= _LEAST_DIGITS and before.lower() in _NUMBERED
+        alone = len(word) >= _ALONE_DIGITS and word in words.rarity
+        if word.isdigit() and (counted or alone):
+            yield frozenset({word, *others})
+        elif word.isdigit():  # "exception 11" where the passages write 0x0B
+            yield frozenset(others) & words.rarity.keys()
+        else:
+            yield _code_terms(word) if is_code(word) else frozenset()
 
 
 def read_asked(
@@ -176,11 +202,11 @@ def read_asked(
         for word, numbers in zip(kept, alike, strict=True)
     ]
     concepts = [frozenset(concept_terms(word)) for word in kept]
-    codes = tuple(_find_codes(kept))
+    codes = tuple(_find_codes(kept, alike, words))
     # Of a code that no passage holds the parts mean something else: "N-774" where "N" is a column.
     held = [
         [words.rarity[term] for term in own | named if term in words.rarity]
-        if words.rarity.keys() & (code | {*numbers}) or not code
+        if words.rarity.keys() & code or words.numbered & {*numbers} or not code
         else []
         for own, named, code, numbers in zip(terms, concepts, codes, alike, strict=True)
     ]
@@ -248,9 +274,10 @@ def code_share(asked: Asked, held: frozenset[str], title: frozenset[str]) -> flo
     return float(asked.rarity[exact].sum() / asked.rarity.sum())
 
 
-def explains_code(asked: Asked, text: str, title: frozenset[str]) -> bool:
-    """Whether a line or a table's row of a passage begins with a code that is asked for: there it is
-    explained, elsewhere it is only mentioned. What names the document itself is no code.
+def explains_code(asked: Asked, text: str, title: frozenset[str]) -> float:
+    """1 where a line or a table's row of a passage begins with a code that is asked for, 0.5 where a
+    later cell of a row does: there it is explained, elsewhere (0) it is only mentioned. What names
+    the document itself is no code.
 
     Args:
         asked: a question.
@@ -258,16 +285,32 @@ def explains_code(asked: Asked, text: str, title: frozenset[str]) -> bool:
         title: terms of its document's title.
     """
     codes = [terms for terms in asked.codes if terms and not terms & title]
-    if not codes:
-        return False
-    first = (WORD.search(line) for line in text.splitlines())
-    begun = [_begins(found) for found in first if found is not None]
-    return any(terms & others for terms in codes for others in begun)
+    wanted = frozenset().union(*codes)
+    if not wanted:
+        return 0.0
+    found = 0.0
+    for line in text.splitlines():
+        first, *others = line.strip().strip("|").split("|") if "|" in line else [line]
+        if wanted & _begins(first):
+            return _ROW
+        # A number alone may be an amount in any column but the first.
+        if any(wanted & _begins(one) and _names_one(one) for one in others):
+            found = _CELL
+    return found
 
 
-def _begins(word: re.Match[str]) -> frozenset[str]:
-    """The terms of the code that a line begins with."""
-    apart = APART.match(word.string, word.start())
+def _names_one(cell: str) -> bool:
+    """Whether a cell that begins with a code is about it: digits must be all of the cell, or they
+    are an amount with its unit."""
+    return not WORD.search(cell)[0].isdigit() or cell.strip(" `*").isdigit()  # type: ignore[index]
+
+
+def _begins(text: str) -> frozenset[str]:
+    """The terms of the code that a line or a cell begins with."""
+    word = WORD.search(text)
+    if word is None:
+        return frozenset()
+    apart = APART.match(text, word.start())
     written = apart[1] + apart[2] if apart else word[0]
     if written.isdigit():
         return frozenset({written})
@@ -331,13 +374,16 @@ def features(
     return np.column_stack([of_passages, np.tile(of_question, (len(of_passages), 1))])
 
 
-def is_exact(code_shares: Sequence[float], explained: Sequence[bool]) -> np.ndarray:
+def is_exact(code_shares: Sequence[float], explained: Sequence[float]) -> np.ndarray:
     """Which passages answer by the code that they hold, (n_passages,), bool; as ``relevance``."""
-    return np.array(explained, bool) | (np.array(code_shares) >= _CODE_SHARE)
+    return (np.array(explained) > 0) | (np.array(code_shares) >= _CODE_SHARE)
 
 
 def relevance(
-    seen: np.ndarray, code_shares: Sequence[float], explained: Sequence[bool]
+    seen: np.ndarray,
+    code_shares: Sequence[float],
+    explained: Sequence[float],
+    missing: bool = False,
 ) -> np.ndarray:
     """Probability that each passage answers, shape (n_passages,).
 
@@ -345,10 +391,28 @@ def relevance(
         seen: ``features``.
         code_shares: ``code_share`` of each.
         explained: ``explains_code`` of each.
+        missing: whether the question is about a code that no passage holds: what is said of other
+            codes does not answer it, however alike it is.
     """
     *slopes, bias = WEIGHTS
     likely = 1 / (1 + np.exp(-(seen @ np.array(slopes) + bias)))
+    likely = np.minimum(likely, 1 - CODE_SURE) if missing else likely
     exact = is_exact(code_shares, explained)
-    # Of several that hold the code, those that explain it come first; among these the order stays.
-    order = (np.array(explained, float) + likely) / 2
-    return np.where(exact, CODE_SURE + (1 - CODE_SURE) * order, likely)
+    # Of several that hold the code, those that explain it come first; among these the order stays,
+    # as it does among those that do not hold it, which come after them.
+    return put_exact_first(likely, exact, (np.array(explained, float) + likely) / 2)
+
+
+def put_exact_first(likely: np.ndarray, exact: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Probabilities in which the passages that answer by a code are above all others.
+
+    Args:
+        likely: without regard to codes, (n_passages,).
+        exact: which answer by a code, (n_passages,), bool.
+        order: that of those that do, from 0 to 1, (n_passages,).
+    """
+    if not exact.any():
+        return likely
+    room = (1 - CODE_SURE) / 2
+    others = np.where(likely > CODE_SURE, CODE_SURE + (likely - CODE_SURE) / 2, likely)
+    return np.where(exact, CODE_SURE + room + room * order, others)

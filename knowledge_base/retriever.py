@@ -88,6 +88,8 @@ class Ranking:
             left unanswered.
         exact: rows that hold the code that is asked for.
         seen: what the probabilities were computed from, a row of ``relevance.features`` each.
+        missing: the codes that are asked for and that no chunk holds.
+        about_missing: whether the question is about these.
     """
 
     chunks: tuple[Chunk, ...]
@@ -98,6 +100,8 @@ class Ranking:
     answering: frozenset[int]
     exact: frozenset[int]
     seen: dict[int, np.ndarray]
+    missing: tuple[str, ...] = ()
+    about_missing: bool = False
 
 
 _MOST_KEPT = 200
@@ -129,6 +133,11 @@ def search(index: Index, question: str, k: int = 5, kind: Kind | None = None) ->
         for row in kept[:k]
         if (chunk := ranking.chunks[row]).id in sources
     ]
+
+
+def find_missing(index: Index, question: str) -> tuple[str, ...]:
+    """The codes that a question asks for and that no document holds."""
+    return rank(index, question).missing
 
 
 def rank(index: Index, question: str, kind: Kind | None = None) -> Ranking:
@@ -222,7 +231,7 @@ def order_candidates(index: Index, found: Candidates) -> Ranking:
     explained = [
         explains_code(asked, one.text, title) for one, title in zip(chunks, titles, strict=True)
     ]
-    likely = relevance(seen, shares, explained)
+    likely = relevance(seen, shares, explained, asked.is_of_missing)
     scores = dict(zip(rows, map(float, likely), strict=True))
     cosines = dict(zip(rows, meaning, strict=True))
     # Chroma leaves ties to chance; rows are sorted by chunk id, and so are ties here.
@@ -237,6 +246,8 @@ def order_candidates(index: Index, found: Candidates) -> Ranking:
             row for row, one in zip(rows, is_exact(shares, explained), strict=True) if one
         ),
         seen=dict(zip(rows, seen, strict=True)),
+        missing=asked.missing,
+        about_missing=asked.is_of_missing,
     )
 
 

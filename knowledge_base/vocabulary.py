@@ -21,13 +21,29 @@ from knowledge_base.chunks import Chunk
 from knowledge_base.languages import ENGLISH, concept_of, find_concepts, stem, to_english
 from knowledge_base.minilm import Embedded
 from knowledge_base.pieces import pieces_of
-from knowledge_base.words import APART, STOP_WORDS, WORD, code_key, is_code, make_tokens
+from knowledge_base.words import (
+    APART,
+    STOP_WORDS,
+    WORD,
+    code_key,
+    has_digit,
+    is_code,
+    make_tokens,
+    squash,
+)
 
 _SHORTEST_MENDED, _LONG = 4, 8  # letters: one error from 4 on, two from 8 on
 # A code whose letters and digits were typed apart: "f 07", "E 1042".
 _TYPED_APART = re.compile(APART.pattern, re.IGNORECASE)
+# A number whose words say that it is hex: "107 hex", "hex 107", "107h".
+_TYPED_HEX = re.compile(r"\bhex\s([0-9a-f]{1,8})\b|\b([0-9a-f]{1,8})(?:h|\shex)\b", re.IGNORECASE)
 _CONCEPT = "="  # before the name of a concept: no word of a text begins so
 _HEX = frozenset(["exception", "code", "error", "fault"])  # what is numbered in hex or decimal
+_NUMBER_CELL = re.compile(r"^\|(?:[^|\n]*\|)?\W*(\d{1,5})\W*\|", re.MULTILINE)
+_SHORTEST_NAME, _LONG_NAME = 8, 16  # letters of a code without digits: one typing error, then two
+_LEAST_PARTS, _MOST_PARTS = 3, 6  # words that such a code may be typed in; two are often just words
+# "BadTimeout" and "ESP_ERR_TIMEOUT" in parts.
+_NAME_PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
 @dataclass(frozen=True)
@@ -44,6 +60,8 @@ class Vocabulary:
         spelt: words of letters alone, by their first letter.
         said: the word by which the chunks call a concept.
         codes: how the chunks write a code, by ``code_key``; one that they print apart, together.
+        numbered: numbers that are all of the first or second cell of a table's row.
+        names: how they write a code without digits ("BadTimeout"), by its letters.
     """
 
     chunks: tuple[Chunk, ...]
@@ -55,6 +73,8 @@ class Vocabulary:
     spelt: dict[str, tuple[str, ...]]
     said: dict[str, str]
     codes: dict[str, str]
+    numbered: frozenset[str]
+    names: dict[str, str]
 
     @property
     def unknown(self) -> float:
@@ -107,13 +127,16 @@ def count_words(chunks: Sequence[Chunk]) -> Vocabulary:
     sets = tuple(map(frozenset, terms))
     count = Counter(term for row in sets for term in row)
     written = Counter(word for chunk in chunks for word in WORD.findall(chunk.context))
-    said, codes = dict[str, str](), dict[str, str]()
+    said, codes, names = dict[str, str](), dict[str, str](), dict[str, str]()
     apart = {"".join(parts) for chunk in chunks for parts in APART.findall(chunk.context)}
     spelt: dict[str, set[str]] = {}
     for word, _ in sorted(written.items(), key=lambda one: (-one[1], one[0])):
         lower = word.lower()
         if is_code(word) and (key := code_key(lower)):
             codes.setdefault(key, word)
+        elif is_code(word) and len(squash(word)) >= _SHORTEST_NAME and not has_digit(word):
+            if not written.keys() & {lower, lower.capitalize()} - {word}:
+                names.setdefault(squash(word), word)
         elif lower.isalpha():
             if len(lower) >= _SHORTEST_MENDED and lower not in STOP_WORDS:
                 spelt.setdefault(lower[0], set()).add(lower)
@@ -131,6 +154,8 @@ def count_words(chunks: Sequence[Chunk]) -> Vocabulary:
         spelt={letter: tuple(sorted(words)) for letter, words in spelt.items()},
         said=said,
         codes=codes,
+        numbered=frozenset(n for chunk in chunks for n in _NUMBER_CELL.findall(chunk.text)),
+        names=names,
     )
 
 
@@ -144,15 +169,38 @@ def put_in_words(read: Embedded, words: Vocabulary) -> str:
     text = _TYPED_APART.sub(
         lambda apart: words.codes.get(code_key(apart[1] + apart[2]), apart[0]), read.text
     )
+    text = _TYPED_HEX.sub(lambda typed: _as_hex(typed, words), text)
+    text = _join_names(text, words)
     if text != read.text:
         return text  # read again before more is replaced, for the pieces have moved
     return WORD.sub(lambda word: _right(word, read, words), read.text)
+
+
+def _as_hex(typed: re.Match[str], words: Vocabulary) -> str:
+    """A number that is said to be hex, as the passages write it; what they hold as it was typed is
+    left ("24h")."""
+    if typed[0].lower() in words.rarity:
+        return typed[0]
+    return words.codes.get(code_key("0x" + (typed[1] or typed[2])), typed[0])
+
+
+def _join_names(text: str, words: Vocabulary) -> str:
+    """Codes without digits that were typed in three or more words: "Bad Secure Channel Closed"."""
+    found = [*WORD.finditer(text)] if words.names else []
+    for start in range(len(found) - _LEAST_PARTS + 1):
+        for end in range(start + _LEAST_PARTS, min(start + _MOST_PARTS, len(found)) + 1):
+            begin, stop = found[start].start(), found[end - 1].end()
+            if name := words.names.get(squash(text[begin:stop])):
+                return text[:begin] + name + text[stop:]
+    return text
 
 
 def _right(word: re.Match[str], read: Embedded, words: Vocabulary) -> str:
     lower = word[0].lower()
     if (key := code_key(lower)) in words.codes:
         return words.codes[key]
+    if name := _find_name(word[0], words):
+        return name
     if lower in STOP_WORDS or not words.rarity.keys().isdisjoint(word_terms(lower)):
         return word[0]
     if concept := concept_of(lower):
@@ -166,17 +214,38 @@ def _right(word: re.Match[str], read: Embedded, words: Vocabulary) -> str:
     return found[0] if found else word[0]
 
 
-def numbers_alike(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """For each word of a question, in small letters, other ways to write its number: 0x0b for the
-    11 of "exception 11", 11 for 0x0b.
+def _find_name(word: str, words: Vocabulary) -> str | None:
+    """The code without digits that a word is, however it is written, or with a typing error: in a
+    part of it that is no word of the passages ("mbc_set" is not "mbc_get")."""
+    key = squash(word)
+    if key in words.names or len(key) < _SHORTEST_NAME or has_digit(word):
+        return words.names.get(key)
+    if not words.rarity.keys().isdisjoint(word_terms(word.lower())[:1]):
+        return None
+    most = 1 if len(key) < _LONG_NAME else 2
+    found = process.extractOne(key, tuple(words.names), scorer=OSA.distance, score_cutoff=most)
+    if found is None:
+        return None
+    meant = words.names[found[0]]
+    right, typed = ({one.lower() for one in _NAME_PART.findall(it)} for it in (meant, word))
+    wrong = [term for part in typed - right for term in word_terms(part)]
+    return meant if words.rarity.keys().isdisjoint(wrong) else None
 
-    >>> [*numbers_alike(["exception", "11", "0x0b"])]
-    [(), ('0x0b', '0xb', '0bh'), ('11',)]
+
+def numbers_alike(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """For each word of a question, in small letters, other ways to write its number, as
+    ``code_key`` makes them: 0xb for the 11 of "exception 11", 11 for 0x0b.
+
+    >>> [*numbers_alike(["exception", "11", "0x0b", "code", "0b"])]
+    [(), ('0xb',), ('11',), (), ('0xb',)]
     """
     for before, word in zip(["", *words], words, strict=False):
-        if re.fullmatch(r"0x[0-9a-f]{1,4}", word):
-            yield (str(int(word, 16)),)
+        key = code_key(word)
+        if re.fullmatch(r"0x[0-9a-f]{1,4}", key):
+            yield (str(int(key, 16)),)
         elif word.isdigit() and len(word) <= 3 and before in _HEX:
-            yield (f"0x{int(word):02x}", f"0x{int(word):x}", f"{int(word):02x}h")
+            yield (f"0x{int(word):x}",)
+        elif before in _HEX and re.fullmatch(r"\d[0-9a-f]{1,3}", word):
+            yield (f"0x{int(word, 16):x}",)
         else:
             yield ()

@@ -12,6 +12,8 @@ STOP_WORDS = frozenset(_STOP.split())
 # inside ("BadSecureChannelClosed"). Addresses, sizes and plain numbers name none.
 _CODE = re.compile(r"(?=.*[A-Za-z])(?=.*\d)\w+(?:[-_]\w+)*|(?=.*[a-z][A-Z])\w+|\w+_\w+")
 _AMOUNT = re.compile(r"\d+[a-zA-Z]{1,4}|(?:[0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}")
+# A number in hex that is no amount: "0x0B", "0X107", "Ox107" with a letter for the zero, "0Bh"; "24h" is a day.
+_HEX = re.compile(r"[0o]x0*([0-9a-f]{1,8})|(?=0[0-9a-f]|\d+[a-f])0*([0-9a-f]{1,8})h", re.IGNORECASE)
 # A code whose letters and digits are printed apart: "E 04", "DN 25".
 APART = re.compile(r"\b([A-Z]{1,3}) (\d{1,5})\b")
 
@@ -55,6 +57,8 @@ def is_code(word: str) -> bool:
     >>> [is_code(one) for one in ("E-431", "0x0B", "BadSecureChannelClosed", "pump", "10.0.0.1", "502", "35s")]
     [True, True, True, False, False, False, False]
     """
+    if _HEX.fullmatch(word):
+        return True
     return bool(_CODE.fullmatch(word)) and not _AMOUNT.fullmatch(word)
 
 
@@ -64,6 +68,19 @@ def code_key(word: str) -> str:
 
     >>> code_key("G-05"), code_key("g05"), code_key("502"), code_key("reset")
     ('g05', 'g05', '', '')
+    >>> code_key("0x0B"), code_key("0X000b"), code_key("0Bh"), code_key("24h")
+    ('0xb', '0xb', '0xb', '24h')
     """
-    key = "".join(_PART.findall(word.lower().replace("_", "")))
+    if found := _HEX.fullmatch(word):
+        return f"0x{found[1] or found[2]}".lower()
+    key = squash(word)
     return key if re.search(r"[^\W\d]", key) and re.search(r"\d", key) else ""
+
+
+def squash(word: str) -> str:
+    """A word in small letters and without marks.
+
+    >>> squash("ESP_ERR-TIMEOUT")
+    'esperrtimeout'
+    """
+    return "".join(_PART.findall(word.lower().replace("_", "")))

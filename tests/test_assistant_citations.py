@@ -153,7 +153,20 @@ def test_an_excerpt_is_verbatim_short_and_about_the_question():
 def test_every_excerpt_is_in_its_passage(text, question):
     excerpt = make_excerpt(text, question)
     assert excerpt in fold(text)
-    assert len(excerpt) <= 240
+    rows = [fold(line) for line in text.splitlines() if line.lstrip().startswith("|")]
+    assert len(excerpt) <= 240 or any(row.startswith(excerpt) for row in rows)
+
+
+def test_the_row_of_a_code_is_quoted_to_its_last_cell_and_no_further():
+    remedy = "Raise the time-out in `idf.py menuconfig`. " + "Check the cable. " * 11
+    rows = (
+        "| 0x106 | No such register | Read the map. |\n| 0x107 | No answer | {} |\n| 0x108 | Bad |"
+    )
+    excerpt = make_excerpt(rows.format(remedy), "what does 0X107 mean and what do I do?")
+    assert excerpt == fold(f"0x107 No answer {remedy}")
+    long = make_excerpt(rows.format(remedy * 3), "what does 0x107 mean?")
+    assert len(long) <= 480
+    assert long.endswith("Check the cable.")
 
 
 def test_citations_are_numbered_from_one():

@@ -141,16 +141,22 @@ def search(
     form: Annotated[Literal["text", "json"], typer.Option("--format")] = "text",
 ) -> None:
     """Find the passages that best answer a question."""
-    from assistant.report import passage_text, passages_json
+    from assistant.report import passage_text, passages_json, say_missing
     from assistant.session import open_knowledge
+    from knowledge_base.retriever import find_missing
     from knowledge_base.retriever import search as find
 
     with narrate("searching") as progress, open_knowledge(settings, progress) as index:
         passages = find(index, question, k=count)
+        missing = say_missing(find_missing(index, question))
     if form == "json":
         print_json(passages_json(passages))
+    elif not passages:
+        typer.echo(": ".join(filter(None, ["no passage found", missing])))
+        return
     else:
-        typer.echo("\n\n".join(passage_text(passage) for passage in passages) or "no passage found")
+        typer.echo("\n\n".join(map(passage_text, passages)))
+    say_notes((missing,) if missing else ())
 
 
 @kb_app.command()

@@ -18,6 +18,7 @@ from typing import Literal
 from assistant.facts.fact import Fact, show
 from knowledge_base.index import Index
 from knowledge_base.retriever import Passage, find_passage
+from knowledge_base.words import WORD, code_key, is_code, squash
 
 # ---- Quantities: numbers, times and addresses of a sentence, and values that support them ----
 # A shown number is a rounded one, so a value supports it when the value, in the unit shown, rounds
@@ -224,6 +225,8 @@ def _same(known: Quantity, shown: Quantity) -> bool:
 # ---- Citations: passages as an answer quotes them ----
 
 EXCERPT_CHARS = 240
+_LEAST_DIGITS = 3  # from how many on a number names one thing: a register, an event
+_ROW_CHARS = 480  # of a table's row that explains a code: its last cell says what to do
 
 
 @dataclass(frozen=True)
@@ -272,11 +275,13 @@ def cite(passages: Iterable[Passage], question: str) -> tuple[Citation, ...]:
 
 def make_excerpt(text: str, question: str, most: int = EXCERPT_CHARS) -> str:
     """Take unchanged words from a passage, ``most`` characters or less, around the sentence nearest
-    to a question.
+    to a question; the whole row of a table, up to ``_ROW_CHARS``, where it holds the code asked for.
 
     White space is folded and double quotation marks become single ones, so that an excerpt can be
     quoted on one line.
     """
+    if row := _find_row(text, question):
+        return _shorten(fold(row), _ROW_CHARS)
     sentences = [
         part for part in re.split(r"(?<=[.!?:])\s+|\s*\n\s*[-*#|>]+\s*|\n\n+", text) if fold(part)
     ]
@@ -286,12 +291,36 @@ def make_excerpt(text: str, question: str, most: int = EXCERPT_CHARS) -> str:
     shared = [len(words & set(re.findall(r"\w{4,}", part.lower()))) for part in sentences]
     whole, start = fold(text), fold(sentences[shared.index(max(shared))])
     at = max(whole.find(start), 0)
-    excerpt = whole[at : at + most]
-    if at + most < len(whole):
-        excerpt = excerpt[: excerpt.rfind(" ")] if " " in excerpt else excerpt
-        end = max(excerpt.rfind(mark) for mark in ".!?")
-        excerpt = excerpt[: end + 1] if end > most // 3 else excerpt
-    return excerpt.strip()
+    return _shorten(whole[at:], most)
+
+
+def _find_row(text: str, question: str) -> str:
+    """The row of a table in a passage that explains a code of the question, best that which begins
+    with it; "" where there is none."""
+    asked = {_read_code(word) for word in WORD.findall(question)} - {""}
+    rows = [line for line in text.splitlines() if line.lstrip().startswith("|")] if asked else []
+    said = [[_read_code(word) for word in WORD.findall(row)] for row in rows]
+    holding = [at for at, codes in enumerate(said) if not asked.isdisjoint(codes)]
+    begun = [at for at in holding if said[at][0] in asked]
+    return next((rows[at] for at in [*begun, *holding]), "")
+
+
+def _read_code(word: str) -> str:
+    """What names a code, the same however it is written; "" for other words."""
+    if is_code(word):
+        return code_key(word) or squash(word)
+    return word if word.isdigit() and len(word) >= _LEAST_DIGITS else ""
+
+
+def _shorten(text: str, most: int) -> str:
+    """The first ``most`` characters, to the end of a sentence where one ends in them, else of a
+    word."""
+    if len(text) <= most:
+        return text.strip()
+    short = text[:most]
+    short = short[: short.rfind(" ")] if " " in short else short
+    ends = [found.end() for found in re.finditer(r"[.!?](?=\s|$)", short)]
+    return (short[: ends[-1]] if ends and ends[-1] > most // 3 else short).strip()
 
 
 def fold(text: str) -> str:

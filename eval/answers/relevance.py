@@ -30,7 +30,7 @@ from eval.answers.cases import CASES, UNSEEN, Question, read_questions
 from eval.detection.bootstrap import resample_mean
 from knowledge_base.embeddings import Embedder, SentenceEmbedder, sample_files
 from knowledge_base.index import Index, ensure_samples, open_index
-from knowledge_base.relevance import BOUND, CODE_SURE, OF_PASSAGE, Weights
+from knowledge_base.relevance import BOUND, CODE_SURE, OF_PASSAGE, Weights, put_exact_first
 from knowledge_base.retriever import Ranking, rank
 
 _HERE = Path(__file__).parent
@@ -57,6 +57,7 @@ class Seen:
         candidates: their features, (n_candidates, n_weights - 1).
         right: which of them stand in a place that answers, (n_candidates,).
         exact: which hold the code that was asked for; they are not fitted.
+        missing: whether it is about a code that no document asked holds.
         manual: the file name, without its ending, of the manual that was added to the shipped
             documents or asked alone; "" where it is one of these.
     """
@@ -66,6 +67,7 @@ class Seen:
     candidates: np.ndarray
     right: np.ndarray
     exact: np.ndarray
+    missing: bool = False
     manual: str = ""
 
     @property
@@ -124,7 +126,14 @@ def _see(question: Question, ranking: Ranking, names: dict[str, str], place: Pla
     right = [_answers(question, names[one.id], one.document, one.section) for one in chunks]
     exact = [row in ranking.exact for row in rows]
     seen = np.array([ranking.seen[row] for row in rows]).reshape(len(rows), -1)
-    return Seen(question, place, seen, np.array(right, dtype=bool), np.array(exact, dtype=bool))
+    return Seen(
+        question,
+        place,
+        seen,
+        np.array(right, dtype=bool),
+        np.array(exact, dtype=bool),
+        ranking.about_missing,
+    )
 
 
 def _answers(question: Question, name: str, title: str, section: str) -> bool:
@@ -141,7 +150,7 @@ def fit(seen: Sequence[Seen]) -> Weights:
     seen = [one for one in seen if len(one.candidates)]
     order = _fit_order([one for one in seen if one.right.any() and not one.manual])
     first = [_first(one, order) for one in seen]
-    inexact = [at for at, one in enumerate(seen) if not one.exact[first[at]]]
+    inexact = [at for at, one in enumerate(seen) if not one.exact[first[at]] and not one.missing]
     x = np.array(
         [
             [
@@ -196,7 +205,8 @@ def judge(one: Seen, weights: Weights) -> tuple[float, int]:
         return 0.0, 0
     *slopes, bias = weights
     likely = 1 / (1 + np.exp(-(one.candidates @ np.array(slopes) + bias)))
-    likely = np.where(one.exact, CODE_SURE + (1 - CODE_SURE) * likely, likely)
+    likely = np.minimum(likely, 1 - CODE_SURE) if one.missing else likely
+    likely = put_exact_first(likely, one.exact, likely)
     order = np.argsort(-likely, kind="stable")
     places = np.flatnonzero(one.right[order])
     return float(likely[order[0]]), int(places[0]) + 1 if len(places) else 0

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assistant.app.views.markup import render
+from assistant.report import say_missing
 from knowledge_base.chunks import Chunk
 from knowledge_base.index import Index, Progress
-from knowledge_base.retriever import search
+from knowledge_base.retriever import find_missing, search
 from traffic.errors import UserError
 
 _FOUND = 5
@@ -64,8 +65,10 @@ def render_documents(index: Index) -> str:
 
 def render_found(index: Index, question: str) -> str:
     """The passages that answer a question best."""
-    passages = search(index, question, k=_FOUND) if question.strip() else []
-    return render("found.html.jinja", passages=passages, question=question.strip())
+    asked = question.strip()
+    passages = search(index, question, k=_FOUND) if asked else []
+    missing = say_missing(find_missing(index, question)) if asked else ""
+    return render("found.html.jinja", passages=passages, question=asked, missing=missing)
 
 
 def add_documents(index: Index, paths: Sequence[Path], about: str, progress: Progress) -> str:
