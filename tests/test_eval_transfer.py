@@ -30,7 +30,7 @@ from eval.models.transfer import (
     list_methods,
     transfer,
 )
-from eval.research.transfer import find_verdicts, read_moved
+from eval.research.transfer import find_verdicts, read_moved, render_plants
 from eval.research.transfer import main as write_page
 from eval.results import read_run
 from finetune.sites.transfer import TECHNIQUES
@@ -234,6 +234,39 @@ def test_the_command_measures_every_method_and_a_page_is_made_of_it(plants, tmp_
     assert "small budgets" in page
     assert all(f"## {fold}" in page for fold in {one.fold for one in measured.rows})
     assert "`lstm`" in page
+
+
+def test_each_plant_is_new_in_turn_and_a_page_says_which_reach_the_aim(corpus, plants, tmp_path):
+    protocol = read_protocol("new-site", quick=True)
+    folds = make_folds(corpus, protocol, "corrected")
+    assert {fold.name for fold in folds} == {one.name for one in corpus.captures}
+    for fold in folds:
+        mine = {corpus.captures[place].name for place in np.unique(corpus.capture[fold.shots])}
+        assert mine == {fold.name} == set(corpus.names(fold.test))
+        assert fold.name not in corpus.names(fold.train)
+        assert not set(fold.shots) & set(fold.test)
+    given = ["--data", str(plants), "--out", str(tmp_path), "--quick", "--jobs", "1"]
+    assert main(["eval", "transfer", "--each-plant", *given, "--models", "xgboost"]) == 0
+    file = tmp_path / "detection-new-site-quick.json"
+    measured = read_run(file)
+    share = [one for one in measured.rows if (one.model, one.setting) == ("xgboost", SHARE)]
+    assert {one.train == one.test for one in share} == {True}
+    write_page([str(file), "--out", str(tmp_path / "page.md")])
+    page = (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert "| xgboost | share alone |" in page
+    assert all(one.name in page for one in corpus.captures)
+
+
+def test_plants_are_pooled_and_those_that_reach_the_aim_are_counted(capsys, tmp_path):
+    rows = [
+        scored("pocket", REDUCED, f1, fold=plant)
+        for plant, values in {"a": (0.96, 0.98), "b": (0.5, 0.72)}.items()
+        for f1 in values
+    ]
+    page = render_plants([run(rows, protocol={"name": "new-site", "share": 0.05})], "made")
+    assert "| pocket | reduced learning rate | **0.79 (0.50 to 0.98)** |" in page
+    assert "| 1 of 2 |" in page
+    assert "| pocket | reduced learning rate | 0.97 (0.96 to 0.98) | 0.61 (0.50 to 0.72) |" in page
 
 
 def scored(model, method, f1, binary=0.9, fold="a to b"):

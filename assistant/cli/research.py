@@ -329,6 +329,9 @@ def transfer(
             min=0.001, max=0.5, help="Of the new network's labels.", show_default="protocol's"
         ),
     ] = None,
+    each_plant: Annotated[
+        bool, typer.Option("--each-plant", help="Each capture is a new plant of its own, in turn.")
+    ] = False,
     models: Models = None,
     seeds: Seeds = None,
     quick: Annotated[
@@ -344,7 +347,8 @@ def transfer(
     from finetune.sites.transfer import tune_texts
 
     chosen = split_names(models)
-    parts = (data, "transfer", out, settings.home / "captures", chosen, seeds, (), quick, jobs)
+    protocol = "new-site" if each_plant else "transfer"
+    parts = (data, protocol, out, settings.home / "captures", chosen, seeds, (), quick, jobs)
     with narrate("measuring") as progress:
         run = evaluate_detection(*parts, progress, share, tune_texts)
     for table in make_transfer_tables([run]):

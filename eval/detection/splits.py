@@ -31,7 +31,7 @@ PROTOCOLS: tuple[str, ...] = tuple(sorted(path.stem for path in _FOLDER.glob("*.
 
 Split = Literal[
     "windows", "time", "captures", "networks", "shots", "label", "device", "dead-service", "drift",
-    "transfer",
+    "transfer", "site",
 ]  # fmt: skip
 
 
@@ -365,6 +365,21 @@ def _by_method(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list
     return folds
 
 
+def _by_site(corpus: Corpus, protocol: Protocol, labelling: Labelling) -> list[Fold]:
+    """Every capture that shows an anomaly as a plant of its own, new to models of all others."""
+    labels, folds = corpus.labels[labelling], []
+    for place, capture in enumerate(corpus.captures):
+        mine = corpus.capture == place
+        if {NORMAL} < set(labels[mine & (labels != UNKNOWN)]) and not mine.all():
+            pool, test = _part_site(corpus, np.flatnonzero(mine), labels)
+            folds += [
+                Fold(capture.name, np.flatnonzero(~mine), test, test,
+                     setting=method, shots=pool, method=method)
+                for method in protocol.methods
+            ]  # fmt: skip
+    return folds
+
+
 def _part_site(
     corpus: Corpus, rows: np.ndarray, labels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -413,4 +428,5 @@ _SPLITS: Mapping[Split, tuple[Callable[[Corpus, Protocol, Labelling], list[Fold]
     ),
     "drift": (_by_age, "captures of some minutes"),
     "transfer": (_by_method, "captures of two networks, both with normal windows and an anomaly"),
+    "site": (_by_site, "two captures, one of them with normal windows and an anomaly"),
 }

@@ -1,6 +1,7 @@
 """What moving a model to another network is worth: a page from a run of `faultwise eval transfer`.
 
     python -m eval.research.transfer RUN... [--out docs/research/transfer.md]
+    python -m eval.research.transfer RUN    [--out docs/research/new-site.md]      of --each-plant
 
 Runs of other models on the same captures stand in one table. Two models differ here only where no
 seed of the one reaches a seed of the other; else they are level. Seeds draw other windows, label
@@ -23,7 +24,7 @@ from eval.results import Run, read_run
 from traffic.errors import UserError
 
 AIM = 0.95
-PROTOCOL = "transfer"
+PROTOCOL, PLANTS = "transfer", "new-site"
 _F1, _BINARY = "f1", "binary_macro_f1"
 _SHOWN = {_F1: "which label, macro-F1", _BINARY: "normal or not, macro-F1",
           "binary_recall": "anomalous called so", "false_share": "normal called anomalous"}  # fmt: skip
@@ -68,7 +69,7 @@ def read_moved(runs: Sequence[Run]) -> dict[str, list[Moved]]:
         UserError: a run is of another protocol.
     """
     for run in runs:
-        if run.protocol.get("name") != PROTOCOL:
+        if run.protocol.get("name") not in (PROTOCOL, PLANTS):
             raise UserError(
                 f"{run.name} is of protocol {run.protocol.get('name')}; expected {PROTOCOL}; make "
                 "one by faultwise eval transfer"
@@ -231,6 +232,70 @@ def _theirs(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if set(_NETWORKS) & set(run.models)]
 
 
+def render_plants(runs: Sequence[Run], command: str) -> str:
+    """Markdown: what a few labels of each plant give, all plants in one table, and what follows."""
+    moved = read_moved(runs)
+    share, heads = (
+        runs[0].protocol["share"],
+        ("model", "method", *_SHOWN.values(), f"plants from {AIM:g} on"),
+    )
+    every = pool_plants(moved)
+    rows = [
+        (
+            one.model,
+            one.method,
+            *(_cell(one, name) for name in _SHOWN),
+            f"{_reach(moved, one)} of {len(moved)}",
+        )
+        for one in every
+    ]
+    best = max(range(len(every)), key=lambda place: every[place].mean())
+    verdicts = "\n".join(f"- {one}" for one in find_verdicts(every))
+    parts = [
+        "# A new plant and a few of its labels",
+        f"Made by `{command}` from the run below. Each plant in turn is new. Of the first part of each "
+        f"label's windows {share:.0%} of all were labelled, six at least, the rest of the plant is tested, "
+        "a minute apart ([evaluation.md](../evaluation.md)). The mean over plants, and its range over "
+        f"plants and seeds; last, plants of which macro-F1 over labels reaches {AIM:g}, mean over seeds. "
+        "Macro-F1 counts every label that is true or said, so one false name costs as much as a label missed.",
+        "\n".join(_describe(run) for run in runs),
+        verdicts,
+        render_table(ReportTable("Few labels", heads, tuple(rows), frozenset({(best, 2)}))),
+        render_table(_tabulate_plants(moved)),
+    ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
+def pool_plants(moved: Mapping[str, Sequence[Moved]]) -> list[Moved]:
+    """Each model and method over all plants: a number per plant and seed."""
+    groups: dict[tuple[str, str], list[Moved]] = {}
+    for one in (one for plant in moved.values() for one in plant):
+        groups.setdefault((one.model, one.method), []).append(one)
+    return [
+        Moved(*key, {name: np.concatenate([one.scores[name] for one in of]) for name in _SHOWN},
+              round(float(np.mean([one.trained for one in of]))), any(one.seen for one in of))
+        for key, of in groups.items()
+    ]  # fmt: skip
+
+
+def _reach(moved: Mapping[str, Sequence[Moved]], wanted: Moved) -> int:
+    key = (wanted.model, wanted.method)
+    return sum(
+        one.mean() >= AIM for of in moved.values() for one in of if (one.model, one.method) == key
+    )
+
+
+def _tabulate_plants(moved: Mapping[str, Sequence[Moved]]) -> ReportTable:
+    """Macro-F1 over labels, a row a model and method, a column a plant."""
+    keys = dict.fromkeys((one.model, one.method) for of in moved.values() for one in of)
+    rows = tuple(
+        (*key, *(_cell(one, _F1) for of in moved.values() for one in of
+                 if (one.model, one.method) == key))
+        for key in keys
+    )  # fmt: skip
+    return ReportTable("Which label, macro-F1, by plant", ("model", "method", *moved), rows)
+
+
 def _describe(run: Run) -> str:
     networks: dict[str, list[str]] = {}
     for one in run.data:
@@ -249,10 +314,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(arguments)
-    page = render_page(
-        [read_run(path) for path in given.runs], "python -m eval.research.transfer RUN..."
-    )
-    publish(page, given.out)
+    runs = [read_run(path) for path in given.runs]
+    plants = all(run.protocol.get("name") == PLANTS for run in runs)
+    render = render_plants if plants else render_page
+    command = f"python -m eval.research.transfer RUN{'' if plants else '...'}"
+    publish(render(runs, command), given.out)
 
 
 if __name__ == "__main__":
