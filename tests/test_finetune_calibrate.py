@@ -1,5 +1,7 @@
 """Temperature and bounds on scores whose best values are known."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from assistant.detection.classify import make_probabilities
 from assistant.llm.calibration import Bounds, calibration_error
 from finetune.calibrate import calibrate, measure_windows
+from finetune.pocket.alarm_bound import list_false, read_tested
 from traffic.errors import UserError
 from traffic.labels import LABELS
 
@@ -117,3 +120,24 @@ def test_measures_are_of_what_an_operator_sees():
     assert measures["right_name_share"] == 1.0
     # F1 of normal: 2 * 8 / (9 + 10); of dos: 2 * 3 / (5 + 4); of recon 1
     assert measures["macro_f1"] == pytest.approx((16 / 19 + 6 / 9 + 1) / 3, abs=1e-4)
+
+
+def test_false_alarms_are_counted_by_device_and_a_tested_run_is_only_shown(tmp_path):
+    windows = pd.DataFrame(
+        {"capture": ["a", "a", "a", "b", "b"], "device": [0, 1, 1, 0, 0],
+         "label": ["normal", "normal", "normal", "normal", "dos"]}
+    )  # fmt: skip
+    alarmed = np.array([False, True, True, True, True])
+    assert list_false(windows, alarmed).to_dict() == {("a", 1): 2, ("b", 0): 1}
+
+    # 1,000 normal windows, 100 others: 92 of them at a precision of 92 / 96 are 4 false ones, 0.4 %.
+    curve = {"x": [0.5, 0.92, 0.96], "y": [1.0, 92 / 96, 96 / 112]}
+    scores = {"binary_recall": {"value": 0.5}, "false_share": {"value": 0.0}}
+    row = {"model": "pocket", "labelling": "corrected", "setting": "", "scores": scores,
+           "confusion": {"labels": ["normal", "dos"], "counts": [[1000, 0], [50, 50]]},
+           "curves": {"pr": curve}}  # fmt: skip
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps({"data": [1, 2], "pooled": [{**row, "model": "knn"}, row]}))
+    said = read_tested(file)
+    assert "On the 2 captures" in said
+    assert "would alarm 92.0% within 0.5%" in said
