@@ -1,12 +1,14 @@
 """Language models among the others: the text is the very same, the answers are those of serving."""
 
+import shutil
+
 import numpy as np
 import pytest
 import tiny_models
 from windows_to_learn import apart
 
 from assistant.detection.classify import classify
-from assistant.llm.adapters import POCKET, load_adapter, read_card
+from assistant.llm.adapters import POCKET, load_adapter, read_card, write_card
 from assistant.llm.calibration import Bounds
 from eval.models.features import FEATURES, make_features
 from eval.models.registry import make_model
@@ -115,6 +117,20 @@ def test_an_adapter_by_its_path_brings_its_base_and_its_card(few, pocket):
     model = make_model(f"llm:{POCKET}").fit(x, y)
     assert (model.predict_proba(x) == pocket.predict_proba(x)).all()
     assert model.size_bytes == pocket.size_bytes > make_model("zero-shot").size_bytes
+
+
+def test_a_model_that_was_tuned_whole_brings_its_card(few, tmp_path):
+    """As `faultwise finetune transfer` leaves it: weights in ``base``, and no adapter beside."""
+    shutil.copytree(BASE, tmp_path / "base")
+    card = read_card(POCKET).model_copy(
+        update={"base": "base", "temperature": 1.0, "prior_shift": 0.0}
+    )
+    write_card(card, tmp_path)
+    x, y = make_features(few), few.table["label"].to_numpy(object)
+    whole, bare = (make_model(name).fit(x, y) for name in (f"llm:{tmp_path}", "zero-shot"))
+    assert (whole.predict_proba(x) == bare.predict_proba(x)).all()
+    assert (whole.bounds_, whole.size_bytes) == (card.bounds, bare.size_bytes)
+    assert set(card.data) < set(whole.trained_on)
 
 
 def test_an_adapter_without_a_card_is_named(tmp_path):

@@ -8,7 +8,7 @@ from assistant.llm.adapters import load_adapter, read_card
 from assistant.llm.weights import fingerprint_weights
 from finetune.dataset import choose_captures
 from finetune.pocket.make import make_pocket
-from finetune.pocket.single_task import make_pair, shrink_recipe
+from finetune.pocket.single_task import count_shipped, make_pair, shrink_recipe
 from finetune.recipe import POCKET, read_recipe
 from traffic.errors import UserError
 from traffic.simulation.simulate import simulate, write_simulation
@@ -117,3 +117,6 @@ def test_two_tasks_and_one_begin_from_the_same_base(tmp_path: Path):
         assert card.split["calibrate"][-2:] == ("run-71", "run-72")
         assert not {"run-71", "run-72"} & set(card.data)
         assert "run-1" in card.data
+        assert card.metrics["train.texts"] > 0
+    read = recipe.answers
+    assert count_shipped(recipe) == read.epochs * (16 * read.per_label + read.per_normal)

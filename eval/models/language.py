@@ -28,10 +28,12 @@ from assistant.detection.classify import (
     make_prompts,
 )
 from assistant.facts.exclusion import FORBIDDEN_BY
-from assistant.llm.adapters import CARD, POCKET, AdapterCard, load_adapter, read_card
+from assistant.llm.adapters import CARD, POCKET, AdapterCard, read_card
 from assistant.llm.calibration import Bounds
 from assistant.llm.local import LocalLLM
+from assistant.llm.remembered import Scorer
 from assistant.llm.weights import check_model_folder
+from assistant.registry import load_registered
 from eval.models.base import TrainingInput, WindowClassifier
 from eval.models.features import FEATURES
 from eval.results import INVALID
@@ -47,7 +49,8 @@ _AT_ONCE = 20_000  # windows whose texts are made together
 
 @dataclass(frozen=True)
 class _Weights:
-    """The folders of a model's weights; only an adapter has a card."""
+    """The folders of a model's weights. What was tuned has a card, an adapter or a whole model; a
+    whole one is a base of its own."""
 
     base: Path
     adapter: Path | None = None
@@ -59,7 +62,8 @@ class LanguageModel(WindowClassifier):
 
     Attributes:
         source: ``pocket`` is the shipped adapter on its base, ``zero-shot`` that base alone; else a
-            folder, of an adapter where a card lies in it and of a base model elsewhere.
+            folder, of an adapter or of a model tuned whole where a card lies in it, and of a base
+            model elsewhere.
     """
 
     learns = False
@@ -98,10 +102,11 @@ class LanguageModel(WindowClassifier):
     def _fit(self, training: TrainingInput) -> None:
         del training  # all that it knows lies on disk
         weights = _find_weights(self.source)
-        if weights.adapter is None:
+        self.llm_: Scorer
+        if weights.card is None:
             self.llm_ = LocalLLM(weights.base)
         else:
-            self.llm_, _ = load_adapter(weights.adapter)
+            self.llm_, _ = load_registered(_find_folder(self.source))
         self.bounds_ = Bounds() if weights.card is None else weights.card.bounds
 
     def tuned(
@@ -174,11 +179,16 @@ def check_source(folder: Path) -> None:
 def _find_weights(source: str) -> _Weights:
     if source == "zero-shot":
         return _Weights(_pocket_base())
-    folder = POCKET if source == "pocket" else Path(source)
+    folder = _find_folder(source)
     if not (folder / CARD).is_file():
         return _Weights(folder)
     card = read_card(folder)
-    return _Weights(card.find_base(folder), folder, card)
+    adapter = folder if (folder / "adapter_config.json").is_file() else None
+    return _Weights(card.find_base(folder), adapter, card)
+
+
+def _find_folder(source: str) -> Path:
+    return POCKET if source == "pocket" else Path(source)
 
 
 def _pocket_base() -> Path:

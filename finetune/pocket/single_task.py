@@ -37,6 +37,7 @@ from finetune.sites.captures import Split
 from finetune.sites.cards import load_tuned, place_weights, read_tuned, write_tuned
 from finetune.stages import claim_folder, make_once
 from prompts.window_text import vocabulary
+from traffic.labels import LABELS
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +104,14 @@ def make_pair(recipe: Recipe, out: Path, work: Path, command: str) -> None:
     log.info("%d texts, %d of them normal", len(drawn), (drawn["label"] == "normal").sum())
     for target in TARGETS:
         make_once(work / target, partial(_tune, target=target, texts=drawn, recipe=recipe))
-        _place(work, target, captures, held_out, recipe, out / target, command)
+        read = {"texts": len(drawn), "share_of_shipped": len(drawn) / count_shipped(recipe)}
+        _place(work, target, captures, held_out, recipe, out / target, command, read)
+
+
+def count_shipped(recipe: Recipe) -> int:
+    """Labelled texts that the shipped base reads at most, each reading counted."""
+    draw = recipe.answers
+    return draw.epochs * (draw.per_label * (len(LABELS) - 1) + draw.per_normal)
 
 
 def _make_base(folder: Path, texts: pd.DataFrame, recipe: Recipe, work: Path) -> None:
@@ -142,12 +150,14 @@ def _place(
     recipe: Recipe,
     folder: Path,
     command: str,
+    read: dict[str, float],
 ) -> None:
     """Calibrate a model and lay it down with its card."""
     trained, base = work / target, work / "base"
     calibration = calibrate_model(held_out, load_tuned(base, trained, "full"), recipe)
     tuned = read_tuned(trained)
     metrics = {**calibration.measures(), "train.loss": tuned.loss, "train.steps": tuned.steps}
+    metrics |= {f"train.{name}": value for name, value in read.items()}
     shutil.rmtree(folder, ignore_errors=True)
     placed = place_weights(trained, folder, base, "full")
     order = Order(base, (), site="tasks", family=target, made_by=command)
