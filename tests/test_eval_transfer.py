@@ -263,6 +263,8 @@ def test_plants_are_pooled_and_those_that_reach_the_aim_are_counted(capsys, tmp_
         for plant, values in {"a": (0.96, 0.98), "b": (0.5, 0.72)}.items()
         for f1 in values
     ]
+    rows += [one.model_copy(update={"labelling": "corrected"}) for one in rows]
+    rows[0] = scored("pocket", REDUCED, 0.1, fold="a")  # as published: it counts nowhere
     page = render_plants([run(rows, protocol={"name": "new-site", "share": 0.05})], "made")
     assert "| pocket | reduced learning rate | **0.79 (0.50 to 0.98)** |" in page
     assert "| 1 of 2 |" in page

@@ -80,7 +80,7 @@ def h2(runs: StoredRuns, llm: str) -> Verdict:
         check(xgboost, change(runs, "xgboost", "f1", *first), at_least=0.10, beside=True),
         check(transformer, change(runs, other, "f1", *first), at_least=0.10, beside=True),
         waits_for=SITE_TRAINER,
-        pages=("transfer.md",),
+        pages=("transfer.md", "new-site.md"),
     )
 
 

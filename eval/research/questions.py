@@ -72,7 +72,7 @@ def q2(runs: StoredRuns, llm: str) -> Verdict:
         check(xgboost_gains, change(runs, "xgboost", "f1", *more), at_most=0.05, beside=True),
         check(xgboost_harm, change(runs, "xgboost", "f1", *wrong), at_least=-0.05, beside=True),
         waits_for=SITE_TRAINER,
-        pages=("transfer.md",),
+        pages=("transfer.md", "new-site.md"),
     )
 
 

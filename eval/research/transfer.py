@@ -20,8 +20,9 @@ from eval.models.transfer import ALIGNED, BOTH, SHARE, SOURCE, TUNED
 from eval.report.tables import ReportTable, render_table
 from eval.research.command import publish
 from eval.research.paper import make_paper_tables, read_paper
-from eval.results import Run, read_run
+from eval.results import Row, Run, read_run
 from traffic.errors import UserError
+from traffic.labels import NORMAL
 
 AIM = 0.95
 PROTOCOL, PLANTS = "transfer", "new-site"
@@ -75,7 +76,7 @@ def read_moved(runs: Sequence[Run]) -> dict[str, list[Moved]]:
                 "one by faultwise eval transfer"
             )
     folds: dict[str, dict[tuple[str, str], list]] = {}  # type: ignore[type-arg]
-    for row in (row for run in runs for row in run.rows):
+    for row in (row for run in runs for row in _judged_once(run)):
         of = folds.setdefault(row.fold, {})
         of.setdefault((_short(row.model), row.setting), []).append(row)
     return {
@@ -94,6 +95,12 @@ def read_moved(runs: Sequence[Run]) -> dict[str, list[Moved]]:
         ]
         for fold, of in folds.items()
     }
+
+
+def _judged_once(run: Run) -> list[Row]:
+    """The rows of a run by corrected labels, where it has those beside the published ones."""
+    corrected = [row for row in run.rows if row.labelling == "corrected"]
+    return corrected or list(run.rows)
 
 
 def _short(model: str) -> str:
@@ -259,11 +266,24 @@ def render_plants(runs: Sequence[Run], command: str) -> str:
         f"plants and seeds; last, plants of which macro-F1 over labels reaches {AIM:g}, mean over seeds. "
         "Macro-F1 counts every label that is true or said, so one false name costs as much as a label missed.",
         "\n".join(_describe(run) for run in runs),
+        f"Tested: {'; '.join(_count_tested(runs))}.",
         verdicts,
         render_table(ReportTable("Few labels", heads, tuple(rows), frozenset({(best, 2)}))),
         render_table(_tabulate_plants(moved)),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
+
+
+def _count_tested(runs: Sequence[Run]) -> list[str]:
+    """The tested windows of each plant."""
+    counted = {}
+    for row in (row for run in runs for row in _judged_once(run)):
+        of = zip(row.confusion.labels, row.confusion.counts, strict=True)
+        odd = {label: sum(counts) for label, counts in of if label != NORMAL and sum(counts)}
+        counted[row.fold] = (
+            f"{row.fold} {row.tested_windows:,} windows, {sum(odd.values()):,} of them anomalous, of {len(odd)} labels"
+        )
+    return list(counted.values())
 
 
 def pool_plants(moved: Mapping[str, Sequence[Moved]]) -> list[Moved]:
