@@ -124,7 +124,9 @@ class Index:
         shown."""
         if "chunks" not in self.memo:
             sources = self.sources()
-            self.memo["chunks"] = [chunk for chunk in self._stored() if chunk.id in sources]
+            kept = self.store.passages(sources) if sources else None
+            stored = kept if kept is not None else self._stored()
+            self.memo["chunks"] = [chunk for chunk in stored if chunk.id in sources]
         return self.memo["chunks"]
 
     def by_id(self) -> Mapping[str, Chunk]:

@@ -9,7 +9,7 @@ change nothing. Needs `qdrant-client` (the extra ``qdrant``).
 
 import threading
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from knowledge_base.chunks import Chunk
+from knowledge_base.counted import count_words
 from knowledge_base.documents import Kind
 from knowledge_base.embeddings import Embedder, Made, SentenceEmbedder
 from knowledge_base.index import Index, Progress
 from knowledge_base.manifest import Manifest
 from knowledge_base.store import Store
+from knowledge_base.vocabulary import Vocabulary
 from traffic.errors import UserError
 
 if TYPE_CHECKING:
@@ -100,6 +102,13 @@ class QdrantStore(Store):
         """The axes of the word pieces, shape (hidden, n_axes)."""
         values = np.frombuffer(b64decode(self._said["axes"]), dtype=np.float32)
         return values.reshape(self._said["hidden"], -1)
+
+    def passages(self, ids: Iterable[str]) -> None:
+        """Nothing is kept here: all chunks are read from the server."""
+
+    def words(self, chunks: Sequence[Chunk]) -> Vocabulary:
+        """The words of chunks that are sorted by id."""
+        return count_words(chunks)
 
     def ids(self) -> set[str]:
         """The ids of all chunks."""

@@ -40,7 +40,7 @@ from knowledge_base.relevance import (
     weigh,
 )
 from knowledge_base.scale import PACKAGED
-from knowledge_base.vocabulary import Vocabulary, count_words, make_terms, put_in_words
+from knowledge_base.vocabulary import Vocabulary, make_terms, put_in_words
 from knowledge_base.words import make_tokens
 from traffic.errors import UserError
 
@@ -290,9 +290,9 @@ def make_passage(chunk: Chunk, score: float, source: Entry) -> Passage:
 
 
 def _words(index: Index) -> Vocabulary:
-    """Count the words of this version of the index, once."""
+    """The words of this version of the index."""
     if "words" not in index.memo:
-        index.memo["words"] = count_words(index.chunks())
+        index.memo["words"] = index.store.words(index.chunks())
     return index.memo["words"]
 
 

@@ -10,7 +10,8 @@ import os
 import shutil
 import sqlite3
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,9 +22,11 @@ import numpy as np
 from chromadb.config import Settings
 
 from knowledge_base.chunks import Chunk
+from knowledge_base.counted import BESIDE, open_words, read_passages
 from knowledge_base.documents import Kind
 from knowledge_base.embeddings import Made
 from knowledge_base.pieces import Pieces
+from knowledge_base.vocabulary import Vocabulary
 
 _CHROMA_BATCH = 1000
 _READ_AT_ONCE = 20_000
@@ -49,10 +52,13 @@ class Store:
             configuration={"hnsw": {"space": "cosine", "ef_search": _SEARCHED}},
         )
         self.pieces = Pieces(folder)
+        self._counting = threading.Lock()  # the folder of words is replaced by who counts them
 
     def copy(self, folder: Path) -> Self:
         """A store of the same chunks in a new folder."""
-        shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns("*.sqlite3*"))
+        left = shutil.ignore_patterns("*.sqlite3*", f"{BESIDE}*")
+        with self._counting:
+            shutil.copytree(self.folder, folder, ignore=left)
         for path in self.folder.glob("*.sqlite3"):
             with (
                 closing(sqlite3.connect(path)) as source,
@@ -85,6 +91,16 @@ class Store:
                     for c in batch
                 ],
             )
+
+    def words(self, chunks: Sequence[Chunk]) -> Vocabulary:
+        """The words of chunks of this store that are sorted by id, counted once for all processes."""
+        with self._counting:
+            return open_words(self.folder, chunks)
+
+    def passages(self, ids: Iterable[str]) -> list[Chunk] | None:
+        """The chunks of these ids, sorted by id, where they were kept with their words; else None."""
+        with self._counting:
+            return read_passages(self.folder, ids)
 
     def ids(self) -> set[str]:
         """The ids of all chunks."""

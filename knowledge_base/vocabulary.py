@@ -7,7 +7,6 @@ names the same code, or is one typing error away.
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,26 +20,18 @@ from knowledge_base.chunks import Chunk
 from knowledge_base.languages import ENGLISH, concept_of, find_concepts, stem, to_english
 from knowledge_base.minilm import Embedded
 from knowledge_base.pieces import pieces_of
-from knowledge_base.words import (
-    APART,
-    STOP_WORDS,
-    WORD,
-    code_key,
-    has_digit,
-    is_code,
-    make_tokens,
-    squash,
-)
+from knowledge_base.words import APART, STOP_WORDS, WORD, code_key, has_digit, make_tokens, squash
 
-_SHORTEST_MENDED, _LONG = 4, 8  # letters: one error from 4 on, two from 8 on
+SHORTEST_MENDED, _LONG = 4, 8  # letters: one error from 4 on, two from 8 on
 # A code whose letters and digits were typed apart: "f 07", "E 1042".
 _TYPED_APART = re.compile(APART.pattern, re.IGNORECASE)
 # A number whose words say that it is hex: "107 hex", "hex 107", "107h".
 _TYPED_HEX = re.compile(r"\bhex\s([0-9a-f]{1,8})\b|\b([0-9a-f]{1,8})(?:h|\shex)\b", re.IGNORECASE)
 _CONCEPT = "="  # before the name of a concept: no word of a text begins so
 _HEX = frozenset(["exception", "code", "error", "fault"])  # what is numbered in hex or decimal
-_NUMBER_CELL = re.compile(r"^\|(?:[^|\n]*\|)?\W*(\d{1,5})\W*\|", re.MULTILINE)
-_SHORTEST_NAME, _LONG_NAME = 8, 16  # letters of a code without digits: one typing error, then two
+# A number that is all of the first or second cell of a table's row.
+NUMBER_CELL = re.compile(r"^\|(?:[^|\n]*\|)?\W*(\d{1,5})\W*\|", re.MULTILINE)
+SHORTEST_NAME, _LONG_NAME = 8, 16  # letters of a code without digits: one typing error, then two
 _LEAST_PARTS, _MOST_PARTS = 3, 6  # words that such a code may be typed in; two are often just words
 # "BadTimeout" and "ESP_ERR_TIMEOUT" in parts.
 _NAME_PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
@@ -67,7 +58,7 @@ class Vocabulary:
     chunks: tuple[Chunk, ...]
     rows: dict[str, int]
     kinds: np.ndarray
-    terms: tuple[frozenset[str], ...]
+    terms: Sequence[frozenset[str]]
     bm25: BM25
     rarity: dict[str, float]
     spelt: dict[str, tuple[str, ...]]
@@ -119,46 +110,6 @@ def concept_terms(word: str) -> tuple[str, ...]:
     return (_CONCEPT + concept,) if concept else ()
 
 
-def count_words(chunks: Sequence[Chunk]) -> Vocabulary:
-    """Count the words of chunks that are sorted by id."""
-    terms = [make_terms(chunk.context) for chunk in chunks]
-    bm25 = BM25(method="lucene")
-    bm25.index(terms, show_progress=False)
-    sets = tuple(map(frozenset, terms))
-    count = Counter(term for row in sets for term in row)
-    written = Counter(word for chunk in chunks for word in WORD.findall(chunk.context))
-    said, codes, names = dict[str, str](), dict[str, str](), dict[str, str]()
-    apart = {"".join(parts) for chunk in chunks for parts in APART.findall(chunk.context)}
-    spelt: dict[str, set[str]] = {}
-    for word, _ in sorted(written.items(), key=lambda one: (-one[1], one[0])):
-        lower = word.lower()
-        if is_code(word) and (key := code_key(lower)):
-            codes.setdefault(key, word)
-        elif is_code(word) and len(squash(word)) >= _SHORTEST_NAME and not has_digit(word):
-            if not written.keys() & {lower, lower.capitalize()} - {word}:
-                names.setdefault(squash(word), word)
-        elif lower.isalpha():
-            if len(lower) >= _SHORTEST_MENDED and lower not in STOP_WORDS:
-                spelt.setdefault(lower[0], set()).add(lower)
-            if concept := concept_of(lower):
-                said.setdefault(concept, lower)
-    for joined in sorted(apart):
-        codes.setdefault(joined.lower(), joined)
-    return Vocabulary(
-        chunks=tuple(chunks),
-        rows={chunk.id: row for row, chunk in enumerate(chunks)},
-        kinds=np.array([chunk.kind for chunk in chunks]),
-        terms=sets,
-        bm25=bm25,
-        rarity={term: float(np.log1p(len(chunks) / n)) for term, n in count.items()},
-        spelt={letter: tuple(sorted(words)) for letter, words in spelt.items()},
-        said=said,
-        codes=codes,
-        numbered=frozenset(n for chunk in chunks for n in _NUMBER_CELL.findall(chunk.text)),
-        names=names,
-    )
-
-
 def put_in_words(read: Embedded, words: Vocabulary) -> str:
     """A question with the passages' own words in the place of those that no passage holds.
 
@@ -205,7 +156,7 @@ def _right(word: re.Match[str], read: Embedded, words: Vocabulary) -> str:
         return word[0]
     if concept := concept_of(lower):
         return words.said.get(concept, word[0])
-    if len(lower) < _SHORTEST_MENDED or not lower.isalpha() or pieces_of(word, read).sum() < 2:
+    if len(lower) < SHORTEST_MENDED or not lower.isalpha() or pieces_of(word, read).sum() < 2:
         return word[0]  # a word that the sentence model knows whole is no typing error
     most = 1 if len(lower) < _LONG else 2
     found = process.extractOne(
@@ -218,7 +169,7 @@ def _find_name(word: str, words: Vocabulary) -> str | None:
     """The code without digits that a word is, however it is written, or with a typing error: in a
     part of it that is no word of the passages ("mbc_set" is not "mbc_get")."""
     key = squash(word)
-    if key in words.names or len(key) < _SHORTEST_NAME or has_digit(word):
+    if key in words.names or len(key) < SHORTEST_NAME or has_digit(word):
         return words.names.get(key)
     if not words.rarity.keys().isdisjoint(word_terms(word.lower())[:1]):
         return None

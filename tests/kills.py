@@ -2,16 +2,18 @@
 
 python tests/kills.py --kills 100
 
-Each round adds a document, replaces one, removes one or builds the index anew, in a process that is
-killed (SIGKILL) at a random moment of it. Afterwards the knowledge base must hold exactly what it
-held before or exactly what the change was to leave, passage by passage, and ``kb check`` must find
-nothing wrong.
+Each round adds a document, replaces one, removes one, builds the index anew or asks the first question
+of a version (whose words are counted and kept), in a process that is killed (SIGKILL) at a random
+moment of it. Afterwards the knowledge base must hold exactly what it held before or exactly what the
+change was to leave, passage by passage, ``kb check`` must find nothing wrong, and the words that are
+kept must be those of its passages.
 """
 
 import argparse
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -25,10 +27,11 @@ from pathlib import Path
 import chromadb  # noqa: F401  # once here, so that no process of a round waits for it
 from word_vectors import WordVectors
 
+from knowledge_base.counted import FOLDER, count_words
 from knowledge_base.index import open_index
 from knowledge_base.retriever import search
 
-ACTS = ("add", "replace", "remove", "rebuild")
+ACTS = ("add", "replace", "remove", "rebuild", "ask")
 PASSAGES = 40  # of one document
 _fork = multiprocessing.get_context("fork")
 State = dict[str, list[str]]  # the passages of each document, by title, sorted
@@ -58,7 +61,7 @@ def kill_changes(folder: Path, kills: int, seed: int, documents: int = 5) -> Tal
     tally = Tally()
     before = _look(home, tally, "at the start")
     while tally.kills < kills:
-        act = rng.choice(ACTS if len(versions) > 2 else ("add", "replace"))
+        act = rng.choice(ACTS if len(versions) > 2 else ("add", "replace", "ask"))
         number = max(versions) + 1 if act == "add" else rng.choice(sorted(versions))
         after = dict(versions)
         if act in ("add", "replace"):
@@ -144,6 +147,9 @@ def _change(there: Connection, home: Path, act: str, what: str) -> None:
             index.add([what])
         elif act == "remove":
             index.remove(what)
+        elif act == "ask":  # the look before has counted the words already
+            shutil.rmtree(index.store.folder / FOLDER)
+            search(index, "value of setting 1")
         else:
             index.rebuild()
 
@@ -178,6 +184,9 @@ def _tell(there: Connection, home: Path) -> None:
         }
         living = {text for texts in state.values() for text in texts}
         found = [p.text for p in search(index, "value of setting 3 of device 1", k=20)]
+        kept, counted = index.store.words(index.chunks()), count_words(index.chunks())
+        if (kept.rarity, [*kept.terms]) != (counted.rarity, [*counted.terms]):
+            problems.append("the words that are kept are not those of the passages")
         problems += [f"a stale passage answers: {text}" for text in found if text not in living]
     there.send((state, problems))
 

@@ -6,9 +6,10 @@ import yaml
 from word_vectors import WordVectors
 
 from knowledge_base.chunks import Chunk
+from knowledge_base.counted import count_words
 from knowledge_base.languages import GLOSSARY, concept_of, language_of, to_english
 from knowledge_base.minilm import Embedded
-from knowledge_base.vocabulary import count_words, make_terms, numbers_alike, put_in_words
+from knowledge_base.vocabulary import make_terms, numbers_alike, put_in_words
 from knowledge_base.words import code_key
 
 
