@@ -126,7 +126,8 @@ class TestRemoving:
         index.add([write(tmp_path / "b.md", "# Fan\nImpeller speed 900.\n")])
         index.remove("Pump")
         assert titles(index) == ["Fan"]
-        assert answers(index, "impeller speed 1450") == ["Impeller speed 900."]
+        assert answers(index, "impeller speed") == ["Impeller speed 900."]
+        assert "Impeller speed 1450." not in answers(index, "impeller speed 1450")
 
     def test_a_passage_shared_by_two_documents_stays_while_one_needs_it(self, index, tmp_path):
         index.add([write(tmp_path / "a.md", "# Pump\n## A\nSame.\n## B\nOne.\n")])

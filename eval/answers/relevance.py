@@ -2,14 +2,15 @@
 
     python -m eval.answers.relevance [FURTHER]     prints the weights for knowledge_base/relevance.py
 
-Every question of the cases is asked of the shipped documents together; of each manual alone that
-answers it, as of a plant that has added one manual; and of a manual that does not answer it, where
-silence is right. The questions of each manual in ``tuning`` and ``unseen`` are asked of it alone and
+Every question that is fitted on is asked of the shipped documents together; of each manual alone
+that answers it, as of a plant that has added one manual; and of a manual that does not answer it,
+where silence is right. The questions of each manual in ``tuning`` and ``unseen`` are asked of it alone and
 of it among the shipped documents. What orders passages is fitted to put those that answer first, on
 the shipped documents alone; how likely the first one answers is fitted after that, on all of them.
 Five folds and each of these manuals are held out in turn, whole documents at a time, so that no
-question is judged by weights that saw another question to the same document. Questions to the
-documents of FURTHER, a folder, are fitted on never.
+question is judged by weights that saw another question to the same document. The questions that
+``eval retrieval`` counts are fitted on never, those to the documents of FURTHER, a folder, among
+them.
 """
 
 import sys
@@ -34,13 +35,11 @@ from knowledge_base.relevance import BOUND, CODE_SURE, OF_PASSAGE, Weights, put_
 from knowledge_base.retriever import Ranking, rank
 
 _HERE = Path(__file__).parent
-_FITTED = (
-    CASES / "retrieval-shipped.yaml",
-    _HERE / "relevance-fitted.yaml",
-    _HERE / "relevance-unanswered.yaml",
-)
+_FITTED = (_HERE / "relevance-fitted.yaml", _HERE / "relevance-unanswered.yaml")
+_TESTED, _TESTED_FURTHER = ("shipped", "held-out"), ("further", "stack", "zeek")
 _TUNING = _HERE / "tuning"  # manuals whose misses were looked at
-_FOLDS = 5
+_FOLDS, _BINS = 5, 5
+_BOUNDS = (0.25, 0.35, 0.55, 0.65, 0.75)  # others than the one that is chosen
 _SHRUNK, _RIDGE = 4e-4, 0.1  # on the weights of the order, and of the probability
 _REFUSED = 0.9  # of what a manual alone does not answer, at the bound
 _ELSEWHERE_EVERY, _ELSEWHERE_WEIGHT = 6, 0.25  # which of the pairs of question and other manual
@@ -251,12 +250,23 @@ def _mean(hits: np.ndarray) -> str:
     return f"{found.value:.3f} ({found.low:.2f} to {found.high:.2f})"
 
 
-def _calibration_error(truth: np.ndarray, likely: np.ndarray, bins: int = 5) -> float:
+def _calibration_error(truth: np.ndarray, likely: np.ndarray, bins: int = _BINS) -> float:
     """Expected calibration error over bins of equal width (Naeini et al., AAAI 2015)."""
     at = np.minimum((likely * bins).astype(int), bins - 1)
     gaps = [abs(truth[at == b].mean() - likely[at == b].mean()) * (at == b).mean()
             for b in range(bins) if (at == b).any()]  # fmt: skip
     return float(sum(gaps))
+
+
+def render_reliability(truth: np.ndarray, likely: np.ndarray) -> str:
+    """How often a first passage answers where that was said to be so likely: a line for each fifth of
+    the probabilities, with its 95 % interval."""
+    at = np.minimum((likely * _BINS).astype(int), _BINS - 1)
+    return "\n".join(
+        f"reliability: said {likely[at == b].mean():.2f}, true {_mean(truth[at == b])}, of {(at == b).sum()}"
+        for b in range(_BINS)
+        if (at == b).any()
+    )
 
 
 def _read(paths: Sequence[Path]) -> list[Question]:
@@ -299,23 +309,28 @@ def main(further: Sequence[str]) -> None:
         rows = [at for at, one in enumerate(seen) if (one.manual, one.place) == (manual, place)]
         some, found = [seen[at] for at in rows], [judged[at] for at in rows]
         typer.echo(describe(f"cross-validated, {manual or 'shipped'}, {place}", some, found, bound))
-    shipped = {one.id for one in _read(_FITTED[:1])}
-    cases = [
-        (one, found)
-        for one, found in zip(seen, judged, strict=True)
-        if one.place == "together" and not one.manual and one.question.id in shipped
-    ]
     folders = [Path(one) for one in further]
-    for name in ("held-out", *(("further", "stack", "zeek") if further else ())):
+    tested = {}
+    for name in (*_TESTED, *(_TESTED_FURTHER if further else ())):
         others = ask(_read([CASES / f"retrieval-{name}.yaml"]), folders)
-        found = [judge(one, weights) for one in others]
-        typer.echo(describe(name, others, found, bound))
-        cases += zip(others, found, strict=True) if name == "further" else ()
+        tested[name] = [(one, judge(one, weights)) for one in others]
+        typer.echo(_describe_pairs(name, tested[name], bound))
+    cases = [*tested["shipped"], *tested.get("further", ())]
     mistyped = [(one, found) for one, found in cases if one.question.group == "mistyped"]
-    for name, some_cases in (("shipped and further", cases), ("of them mistyped", mistyped)):
-        typer.echo(
-            describe(name, [one for one, _ in some_cases], [it for _, it in some_cases], bound)
-        )
+    every = [pair for pairs in tested.values() for pair in pairs]
+    typer.echo(_describe_pairs("shipped and further", cases, bound))
+    typer.echo(_describe_pairs("of them mistyped", mistyped, bound))
+    typer.echo(_describe_pairs("all that were never fitted on", every, bound))
+    truth = np.array([one.answerable for one, _ in every])
+    typer.echo(render_reliability(truth, np.array([likely for _, (likely, _) in every])))
+    for at in _BOUNDS:
+        typer.echo(_describe_pairs(f"at a bound of {at}", every, at))
+
+
+def _describe_pairs(
+    name: str, pairs: Sequence[tuple[Seen, tuple[float, int]]], bound: float
+) -> str:
+    return describe(name, [one for one, _ in pairs], [found for _, found in pairs], bound)
 
 
 if __name__ == "__main__":
