@@ -5,9 +5,11 @@ import zipfile
 from pathlib import Path
 
 import made_documents as made
+import pypdfium2
 import pytest
 
 from knowledge_base.documents import Document, read_documents
+from knowledge_base.formats.pdf_tables import Drawn, join_tables, may_hold_table, read_tables
 from knowledge_base.formats.sections import Section
 from traffic.errors import UserError
 
@@ -238,3 +240,38 @@ def test_a_large_text_and_a_way_out_of_the_folder_are_skipped_and_the_rest_is_re
     assert [document.title for document in reading.documents] == ["Pump"]
     assert "large.txt has 200 MiB; expected at most 64 MiB" in reading.notes[1]
     assert "link.txt leads out of the folder" in reading.notes[2]
+
+
+def drawn(*boxes: tuple[float, float, float, float]) -> list[Drawn]:
+    return [Drawn(*box, segments=2) for box in boxes]
+
+
+@pytest.mark.parametrize(
+    ("paths", "held"),
+    [
+        ([], False),
+        (drawn(*((72, y, 500, y) for y in (60, 300, 310, 780))), False),  # rules across alone
+        (drawn((72, 600, 500, 700), (72, 400, 500, 500), (72, 200, 500, 300)), False),  # notes
+        (drawn(*((x, 600, x + 9, 600.5) for x in (90, 140, 200, 260))), False),  # underlines
+        # Two columns and two rows: as lines, as boxes, as one path of all lines.
+        (drawn(*((x, 500, x, 600) for x in (72, 200, 400)), *((72, y, 400, y) for y in (500, 550, 600))), True),
+        (drawn((72, 500, 200, 550), (200, 500, 400, 550), (72, 550, 200, 600), (200, 550, 400, 600)), True),
+        ([Drawn(72, 500, 400, 600, segments=12)], True),
+        # One column, or one row, is no table.
+        (drawn((72, 500, 200, 550), (72, 550, 200, 600)), False),
+        (drawn((72, 500, 200, 550), (200, 500, 400, 550)), False),
+    ],
+)  # fmt: skip
+def test_cells_are_looked_for_where_lines_lie_across_and_down(paths, held):
+    assert may_hold_table(paths) == held
+
+
+def test_no_ruled_table_of_a_printed_manual_is_passed_over():
+    path = Path(__file__).parents[1] / "eval" / "answers" / "unseen" / "brakka-is16-switch.pdf"
+    with pypdfium2.PdfDocument(path) as book:
+        count = len(book)
+    tables, _ = read_tables(path, range(count))
+    rows = [row for some in join_tables(tables).values() for table in some for row in table.rows]
+    text = " ".join(section.text for section in read(path).sections)
+    assert len(rows) > 20
+    assert all(cell in text for row in rows for cell in row)

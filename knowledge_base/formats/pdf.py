@@ -1,7 +1,7 @@
 """PDF: the text of each page under its headings, ruled tables as rows with their header.
 
 pdfium reads text and what is drawn, 1 ms a page; pdfplumber finds the cells of tables, on the pages
-where lines are ruled only, at 50 ms. A page's text is what a person sees: letters without ink, as
+where lines are ruled across and down only, at 50 ms. A page's text is what a person sees: letters without ink, as
 white as the paper, too small to read or beside the page are left out and counted.
 """
 
@@ -13,13 +13,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from knowledge_base.formats.pdf_tables import PageTable, join_tables, read_tables, with_words
+from knowledge_base.formats.pdf_tables import (
+    Drawn,
+    PageTable,
+    join_tables,
+    may_hold_table,
+    read_tables,
+    with_words,
+)
 from knowledge_base.formats.sections import Content, Outline, Section, render_cells
 from traffic.errors import UserError
 
 MAX_PAGES = 20_000
 _HEAD_BYTES = 1024  # readers look for "%PDF" that far
-_RULED = 4  # paths on a page: two lines make no table
 _TALLER = 1.15  # a heading, compared with the text
 _NUMBERED = re.compile(r"^(\d{1,2}(?:\.\d{1,2}){0,3})\.?\s+[^\W\d_]")
 _NO_TITLE = re.compile(r"(?i)^(?:untitled.*|\(?anonymous\)?|microsoft word - .*|document\d*|)$")
@@ -169,12 +175,13 @@ def _look(page: Any) -> Look:
         return Look(set(), False, False, True)
     left, bottom, right, top = page.get_bbox()
     whole = max((right - left) * (top - bottom), 1)
-    grounds, scanned, paths = [], False, 0
+    grounds, scanned, paths = [], False, list[Drawn]()
     for one in objects:
         if one.type == raw.FPDF_PAGEOBJ_TEXT:
             continue
-        paths += one.type == raw.FPDF_PAGEOBJ_PATH
         a, b, c, d = one.get_bounds()
+        if one.type == raw.FPDF_PAGEOBJ_PATH:
+            paths.append(Drawn(a, b, c, d, raw.FPDFPath_CountSegments(one.raw)))
         if one.type == raw.FPDF_PAGEOBJ_IMAGE:
             scanned |= (c - a) * (d - b) > whole / 2
             grounds.append((a, b, c, d))
@@ -192,7 +199,7 @@ def _look(page: Any) -> Look:
             recognised = True
         elif inkless or _is_unseen(one, raw, (left, bottom, right, top), grounds):
             hidden.add(ctypes.cast(one.raw, ctypes.c_void_p).value or 0)
-    return Look(hidden, paths >= _RULED, recognised, scanned)
+    return Look(hidden, may_hold_table(paths), recognised, scanned)
 
 
 def _colour(one: Any, raw: Any) -> tuple[int, int, int, int]:

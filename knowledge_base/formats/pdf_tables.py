@@ -1,11 +1,15 @@
 """Ruled tables of PDF pages as rows of cells."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 Rows = list[list[str]]
+_SNAP_PT = 3.0  # edges nearer than that are one, as pdfplumber takes them
+_BOX_SEGMENTS = 5  # of a path that is a line or a box; one of more may be a whole grid
+_LEAST_EDGES = 3  # across and down: two columns and two rows
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,33 @@ class PageTable:
     def words(self) -> set[str]:
         """All words of its cells."""
         return {word for row in self.rows for cell in row for word in cell.split()}
+
+
+class Drawn(NamedTuple):
+    """A path on a page: what it covers in points, and of how many segments it is."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+    segments: int
+
+
+def may_hold_table(paths: Iterable[Drawn]) -> bool:
+    """Whether what is drawn on a page has edges across and down for two columns and two rows.
+
+    Rules above and below the text, underlines and frames of notes have not; looking for cells among
+    them costs 50 ms a page.
+    """
+    across, down = set[int](), set[int]()
+    for one in paths:
+        if one.segments > _BOX_SEGMENTS:
+            return True
+        if one.top - one.bottom > _SNAP_PT:
+            across |= {round(one.left / _SNAP_PT), round(one.right / _SNAP_PT)}
+        if one.right - one.left > _SNAP_PT:
+            down |= {round(one.bottom / _SNAP_PT), round(one.top / _SNAP_PT)}
+    return min(len(across), len(down)) >= _LEAST_EDGES
 
 
 def read_tables(path: Path, pages: Sequence[int]) -> tuple[dict[int, list[PageTable]], list[int]]:
