@@ -207,7 +207,7 @@ def h7(runs: StoredRuns, llm: str) -> Verdict:
     waits = f"an adapter tuned on the class alone: {tunes}, and {then} compares them"
     names = "it names anomalous windows better than the one tuned on classes alone"
     claims = [check(names, gains, above=0.0)] if gains.estimates else []
-    return decide(*claims, waits_for="" if claims else waits)
+    return decide(*claims, waits_for="" if claims else waits, pages=("two-tasks.md",))
 
 
 def h8(runs: StoredRuns, llm: str) -> Verdict:

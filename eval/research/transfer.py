@@ -279,7 +279,7 @@ def _count_tested(runs: Sequence[Run]) -> list[str]:
     counted = {}
     for row in (row for run in runs for row in _judged_once(run)):
         of = zip(row.confusion.labels, row.confusion.counts, strict=True)
-        odd = {label: sum(counts) for label, counts in of if label != NORMAL and sum(counts)}
+        odd = {label: sum(counts) for label, counts in of if label != NORMAL and any(counts)}
         counted[row.fold] = (
             f"{row.fold} {row.tested_windows:,} windows, {sum(odd.values()):,} of them anomalous, of {len(odd)} labels"
         )

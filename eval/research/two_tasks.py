@@ -66,7 +66,7 @@ def render_page(run: Run, command: str) -> str:
         f"{_count_odd(pooled[next(iter(pairs))]):,} anomalous windows. The models were tuned by "
         f"`{card.made_by}`."
     )
-    return f"{intro}\n\n{table}"
+    return f"{intro}\n\n{table}\n"
 
 
 def _say_read(card: AdapterCard) -> str:
