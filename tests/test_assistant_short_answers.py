@@ -38,6 +38,7 @@ GOLDEN_QUESTIONS = {
     "packets": ("filling-line", "show me the packets"),
     "logins": ("boiler-house", "was a password guessed?"),
     "hostile": ("filling-line", "is any device compromised?"),
+    "place": ("press-shop", "is it the network or the device?"),
     "reporting": ("boiler-house", "are all sensors reporting?"),
     "zones": ("press-shop", "which zone has the most trouble?"),
     "slowest": ("press-shop", "which machines are slow to answer?"),

@@ -5,23 +5,18 @@ question ─▶ read_query ─▶ investigate ─▶ a short answer from the tab
             for             how it is doing                                   citations
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
 from assistant.answers.asked import Answer, Asked, say
 from assistant.answers.behaviour import answer_aspect, answer_does
-from assistant.answers.changes import answer_changed
-from assistant.answers.condition import (
-    answer_affected,
-    answer_health,
-    answer_incidents,
-    answer_since,
-    answer_why,
-)
-from assistant.answers.counts import answer_count
+from assistant.answers.changes import answer_changed, asks_for_trend
+from assistant.answers.condition import answer_affected, answer_health, answer_incidents, answer_why
+from assistant.answers.counts import answer_count, count_codes
 from assistant.answers.groups import answer_encryption, answer_role, answer_slowest, answer_zones
 from assistant.answers.intrusion import answer_bearer, answer_hostile, answer_logins
-from assistant.answers.inventory import answer_code, answer_devices, answer_responsible
+from assistant.answers.inventory import answer_code, answer_devices, answer_responsible, names_code
 from assistant.answers.partners import answer_who, answer_writers
 from assistant.answers.reasons import (
     answer_against,
@@ -32,13 +27,16 @@ from assistant.answers.reasons import (
     answer_documents,
     answer_numbers,
     answer_packets,
+    answer_place,
     answer_security,
     answer_sensor,
     answer_usual,
 )
 from assistant.answers.replies import answer_answers, answer_dns, answer_loss
+from assistant.answers.since import answer_since
 from assistant.answers.states import describe_state
 from assistant.answers.times import answer_time, find_span, narrow
+from assistant.answers.topics import answer_topic
 from assistant.answers.troubles import answer_trouble
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.compose import MOST_SHOWN, put_sensor_early
@@ -47,8 +45,9 @@ from assistant.diagnosis.investigate import SEVERAL, investigate
 from assistant.facts.fact import Fact, listed
 from assistant.history import History
 from assistant.outcomes import keep_outcomes
-from assistant.questions.entities import list_names
+from assistant.questions.entities import Mention, list_names
 from assistant.questions.forms import read_forms
+from assistant.questions.plain import DEVICE
 from assistant.questions.queries import Query, read_query
 from knowledge_base.index import Index
 from traffic.labels import NORMAL
@@ -61,7 +60,9 @@ _SHORT: dict[str, Callable[[Asked, Fact], Answer]] = {
     "count": answer_count,
     "answers": answer_answers,
     "dns": answer_dns,
-    "loss": answer_loss,
+    "loss": lambda asked, headline: (
+        answer_changed(asked) if asks_for_trend(asked) else answer_loss(asked, headline)
+    ),
     "affected": answer_affected,
     "devices": lambda asked, _: answer_devices(asked),
     "responsible": lambda asked, _: answer_responsible(asked),
@@ -74,12 +75,13 @@ _SHORT: dict[str, Callable[[Asked, Fact], Answer]] = {
     "sensor": lambda asked, _: answer_sensor(asked),
     "manual": lambda asked, _: answer_documents(asked, "manual"),
     "before": lambda asked, _: answer_before(asked),
-    "code": lambda asked, _: answer_code(asked),
+    "code": lambda asked, _: answer_code(asked) if names_code(asked) else count_codes(asked),
     "usual": answer_usual,
     "hostile": lambda asked, headline: (
         answer_attack(asked, headline) if asked.device and asked.polar else answer_hostile(asked)
     ),
     "logins": lambda asked, _: answer_logins(asked),
+    "place": answer_place,
     "bearer": lambda asked, _: answer_bearer(asked),
     "reporting": lambda asked, headline: answer_role(asked) or answer_answers(asked, headline),
     "zones": lambda asked, _: answer_zones(asked),
@@ -97,6 +99,11 @@ def _answer_who(asked: Asked, headline: Fact) -> Answer:
     return answer_aspect(asked) or answer_who(asked)
 
 
+_WHICH_ONE = re.compile(
+    r"(?:and )?(?:which|what|welche\w*|que|cual) (?!is\b|was\b|are\b|does\b|did\b)\w+"
+)
+_IT = re.compile(r"\b(?:it|he|she|er|sie)\b")
+_OF_IT = ("answers", "does", "who", "count", "loss")
 _OF_NO_DEVICE = ("sensor", "dns", "zones")
 _OF_TWO = frozenset(("who", "writers", "answers", "affected", "does"))
 _USUALLY_ASKED, _MOST_OFFERED = ("wrong", "who"), 2
@@ -129,6 +136,20 @@ def answer(
     if span is not None:
         analysis = narrow(analysis, span)
     found = investigate(question, analysis, device)
+    several = len(found.mention.devices) > 1 and query.kind == "count"
+    if (
+        DEVICE not in query.plain
+        and (several or query.kind == "who")
+        and (several or _WHICH_ONE.match(query.plain))
+    ):  # "which broker refuses?" asks which, "how often are the plcs polled?" of all
+        found = replace(found, mention=Mention())
+    if (
+        query.kind in _OF_IT
+        and found.mention == Mention()
+        and found.incident is not None
+        and _IT.search(query.plain)
+    ):  # "is it still down?" is asked of what is known to be in trouble
+        found = replace(found, mention=Mention((found.incident.device,)))
     if query.kind in _OF_NO_DEVICE and found.mention.kind:
         # "sensor" and "name server" name no device then, so that none is missed.
         found = replace(found, notes=found.notes[1:])
@@ -142,7 +163,12 @@ def answer(
     asked = Asked(question, query, found, analysis, index, history, span)
     if found.mention.missing and not found.device:
         return whole
-    trouble = _answer_missing(asked) or answer_time(asked, everything) or answer_trouble(asked)
+    trouble = (
+        _answer_missing(asked)
+        or answer_time(asked, everything)
+        or answer_trouble(asked)
+        or answer_topic(asked)
+    )
     if not query.kind and not named and trouble is None:
         return _offer(whole, query)
     headline = Fact("headline", whole.cause, {})

@@ -38,7 +38,8 @@ _POLAR = re.compile(
 
 # "is it dns or the cable?" asks which, not whether.
 _EITHER = re.compile(r"\b(?:or|oder) (?!not\b|no\b|nicht\b|nein\b)")
-_FRAGMENTS = ("serves", "calls", "concerned")  # parts of a sentence
+PLANT = "the plant"  # as a sentence names all of it
+_FRAGMENTS = ("serves", "calls", "concerned", "of_unit")  # parts of a sentence
 
 
 class _Sentences(RootModel[dict[str, str]]):
@@ -60,7 +61,10 @@ def say(kind: str, reply: Reply = "", proof: Proof | None = None, /, **values: V
     sentence = _sentences()[kind]
     if not reply and kind not in _FRAGMENTS:  # a name at the beginning keeps its letters
         sentence = sentence[0].upper() + sentence[1:]
-    return begin(make_fact(kind, sentence, values, proof=proof), reply)
+    fact = make_fact(kind, sentence, values, proof=proof)
+    if not reply and fact.text.startswith(f"{PLANT} "):
+        fact = replace(fact, text=fact.text[0].upper() + fact.text[1:])
+    return begin(fact, reply)
 
 
 def begin(fact: Fact, reply: Reply) -> Fact:
@@ -161,7 +165,7 @@ class Asked:
     @property
     def name(self) -> str:
         """The device that is meant, as a sentence names it."""
-        return self.view.name_of(self.device) if self.device else "the plant"
+        return self.view.name_of(self.device) if self.device else PLANT
 
     @property
     def blind(self) -> bool:
@@ -278,6 +282,8 @@ def say_span(asked: Asked, incident: Incident, reply: Reply) -> Fact:
     start_s, exact = find_start(incident)
     end_s = find_end(incident)
     kind = "since_over" if is_over(incident, asked.analysis) else "since_still"
+    if exact and kind == "since_over" and end_s - start_s < 1:
+        kind = "since_once"
     return say(
         kind if exact else f"{kind}_about",
         reply,

@@ -1,11 +1,13 @@
 """What a device does: whom it asks, what it serves, its ports, topics, registers; what a scan found."""
 
 import re
+from collections.abc import Callable
+from functools import partial
 
 import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, say
-from assistant.answers.descriptions import describe_requests, describe_talk
+from assistant.answers.descriptions import describe_requests, describe_talk, name_function
 from assistant.answers.inventory import answer_devices
 from assistant.answers.partners import KINDS_OF, answer_talk, answer_who, deny, find_culprits
 from assistant.facts.devices import name_service
@@ -14,12 +16,21 @@ from assistant.questions.entities import worst_first
 from traffic.pcap.protocols import BY_NAME
 
 _MOST = 8
-_FIELDS = {"topics": "name", "names": "name", "units": "unit", "registers": "target"}
+_FIELDS = {
+    "topics": "name", "names": "name", "units": "unit", "registers": "target", "clientids": "name",
+    "functions": "function",
+}  # fmt: skip
+_ACCEPTED = re.compile(
+    r"\b(?:accept\w*|allowed|succe\w+|work\w*|supported|answered|went through)\b"
+)
 
 
 def answer_aspect(asked: Asked) -> Answer | None:
     """Topics that are published, registers that are read or written; None where neither is asked."""
-    does = asked.query.relation in ("publish", "read", "write")
+    aspect, relation = asked.query.aspect, asked.query.relation
+    does = aspect == "clientids" or (
+        aspect != "functions" and relation in ("publish", "read", "write")
+    )
     return (
         _aspect(asked, _FIELDS[asked.query.aspect])
         if does and asked.query.aspect in _FIELDS
@@ -38,13 +49,15 @@ def answer_does(asked: Asked) -> Answer:
         return _scanned(asked)
     if asked.query.aspect in _FIELDS and not asked.requests.empty:
         return _aspect(asked, _FIELDS[asked.query.aspect])
+    if asked.query.aspect == "protocols" and len(asked.talks):
+        return _protocols(asked)
     if not asked.device:
         return answer_talk(asked)
     return _ports(asked) if asked.query.aspect == "ports" else _summary(asked)
 
 
 _FINDS = re.compile(
-    r"\b(find|found|see|saw|get|got|learn\w*|reach\w*)\b.*\b(open|anything|something)\b|\bopen$"
+    r"\b(find|found|see|saw|get|got|learn\w*|reach\w*)\b.*\b(open|anything|something)\b|\bopen\W*$"
 )
 
 
@@ -150,9 +163,39 @@ def _ports(asked: Asked) -> Answer:
     )
 
 
+def _protocols(asked: Asked) -> Answer:
+    """What is spoken, by service, the busiest first."""
+    talks = asked.talks
+    services = [
+        name_service(str(proto), int(port))
+        for proto, port in zip(talks["proto"], talks["port"], strict=True)
+    ]
+    each = talks.groupby(pd.Series(services, index=talks.index)).agg(
+        pkts=("pkts", "sum"), both_bytes=("both_bytes", "sum"), pairs=("src", "size")
+    )
+    each = each.sort_values("pkts", ascending=False, kind="stable")
+    facts = tuple(
+        say("protocol_one", service=str(service), pairs=int(row["pairs"]), pkts=int(row["pkts"]),
+            both_bytes=int(row["both_bytes"]))
+        for service, row in each.head(_MOST).iterrows()
+    )  # fmt: skip
+    line = say("protocols", name=asked.name, n=len(each), names=listed(map(str, each.index), _MOST))
+    return Answer(line, facts)
+
+
 def _aspect(asked: Asked, column: str) -> Answer:
-    """Topics, names, units or registers of a device's requests."""
+    """Topics, names, units, functions or registers of a device's requests."""
     rows = asked.requests
+    if asked.query.aspect == "clientids":
+        rows = rows[(rows["kind"] == "session") & (rows["protocol"] == "mqtt")]
+    if asked.query.aspect == "functions" and asked.device and asked.query.active:
+        rows = rows[rows["client"] == asked.device]
+    if asked.query.aspect == "functions" and _ACCEPTED.search(asked.query.plain) and len(rows):
+        good = rows[rows["outcome"] == "answered"]
+        if good.empty:
+            line = say("aspect_none_accepted", name=asked.name, n=len(rows))
+            return Answer(line, tuple(describe_requests(rows, asked.view, refused=True, most=5)))
+        rows = good
     rows = (
         rows[rows[column].notna() & (rows[column] != "")]
         if column == "name"
@@ -165,7 +208,15 @@ def _aspect(asked: Asked, column: str) -> Answer:
     if rows.empty:
         return deny(asked, "nobody_aspect")
     protocol = str(rows["protocol"].value_counts().index[0])
-    word = BY_NAME[protocol].name_target if column == "target" else str
+    word: Callable[[int], str] = (
+        BY_NAME[protocol].name_target
+        if column == "target"
+        else partial(name_function, protocol)
+        if column == "function"
+        else str
+    )
+    if column == "function":
+        rows = rows[rows["protocol"] == protocol]
     counts = rows[column].astype("str" if column == "name" else "int64").value_counts()
     shown = [f"“{one}”" if column == "name" else word(int(one)) for one in counts.index]
     line = say(

@@ -7,15 +7,18 @@ said only where it would have come up by its own rhythm.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, say
+from assistant.answers.partners import answer_who
+from assistant.answers.past import find_failures
 from assistant.diagnosis.spans import find_end, find_start
 from assistant.facts.devices import name_service
-from assistant.facts.fact import Fact, listed
+from assistant.facts.fact import Fact, Value, listed
 from assistant.facts.traffic_view import TrafficView
+from assistant.questions.plain import DEVICE
 from traffic.plant import is_group
 
 _MOST = 8
@@ -61,7 +64,7 @@ def summarise_period(view: TrafficView, start_s: float, end_s: float) -> Period:
     asked = view.exchanges
     asked = asked[(asked["ts"] >= start_s) & (asked["ts"] < end_s)]
     judged = asked[asked["outcome"].isin(["answered", "refused", "unanswered"])]
-    judged = judged.assign(failed=(judged["outcome"] != "answered") | (judged["code"] > 0))
+    judged = judged.assign(failed=judged["outcome"] != "answered")
     requests = judged.groupby(_ASKS, observed=True).agg(
         asked=("ts", "size"), failed=("failed", "sum"), delay_s=("delay_s", "median")
     )
@@ -189,8 +192,13 @@ def _busiest(talks: pd.DataFrame) -> Sequence[tuple[tuple, pd.Series]]:
 def answer_changed(asked: Asked) -> Answer:
     """What is different since the incident began, else in the second half of the capture."""
     view, incident = asked.view, asked.incident
-    if _TREND.search(asked.query.plain):
+    if asks_for_trend(asked):
         return _answer_trend(asked)
+    if asked.device and _IS_NEW.search(asked.query.plain) and (seen := _say_first(asked)):
+        return seen
+    if asked.device and _CHANGES.search(asked.query.plain):  # "did ws-1 change anything?"
+        query = replace(asked.query, relation="write", active=True)
+        return answer_who(replace(asked, query=query))
     split_s = find_start(incident)[0] if incident else (view.start_s + view.end_s) / 2
     end_s, least_s = view.end_s, _LEAST_SHARE * view.seen_s
     if asked.span is not None:  # "what changed at 14:05?", "… between 14:05 and 14:10?"
@@ -209,6 +217,27 @@ def answer_changed(asked: Asked) -> Answer:
     return Answer(line, tuple(facts))
 
 
+_IS_NEW = re.compile(rf"^(?:and )?(?:is|was|are) {DEVICE} (?:\w+ )?(?:new|there before)\b")
+_CHANGES = re.compile(
+    rf"\bby {DEVICE}\b|^(?:and |what )?(?:did|has|does|is) {DEVICE} (?:\w+ )?(?:chang|alter|modif|reconfigur)\w*"
+)
+_LEARNS_S = 60.0  # who sends within the first minute may have been there before
+
+
+def _say_first(asked: Asked) -> Answer | None:
+    """When a device was first seen; that it is new only where the capture began well before."""
+    rows = asked.view.flows_of(asked.device)
+    sent = rows[rows["sent_pkts"] > 0]
+    if sent.empty:
+        return None
+    first_s = float(sent["since_s"].min())
+    after_s = first_s - asked.view.start_s
+    late = after_s >= _LEARNS_S
+    values: dict[str, Value] = {"name": asked.name, "first_time_s": first_s, "after_s": after_s}
+    line = say("new_late" if late else "new_unknown", "yes" if late else "unclear", **values)
+    return Answer(line, asked.incident.facts if asked.incident else asked.found.facts)
+
+
 _TREND = re.compile(
     r"\b(wors\w*|better|increas\w*|decreas\w*|grow\w*|more often|less often|improv\w*|trend|schlimmer|besser"
     r"|mehr werden|nimmt (zu|ab)|peor|mejor\w*|empeora\w*)\b"
@@ -216,6 +245,11 @@ _TREND = re.compile(
 _BETTER = re.compile(r"\b(better|decreas\w*|less often|improv\w*|besser|nimmt ab|mejor\w*)\b")
 _MORE = 1.5  # so many times as many is more
 _FEWEST = 6  # failures that show a trend
+
+
+def asks_for_trend(asked: Asked) -> bool:
+    """Whether it is asked how something grows: "does it get worse?"."""
+    return bool(_TREND.search(asked.query.plain))
 
 
 def _answer_trend(asked: Asked) -> Answer:
@@ -226,15 +260,7 @@ def _answer_trend(asked: Asked) -> Answer:
         return Answer(line, asked.found.facts)
     start_s, end_s = find_start(incident)[0], max(find_end(incident), incident.end_s)
     name = asked.view.name_of(incident.device)
-    rows = asked.view.exchanges
-    rows = rows[(rows["client"] == incident.device) | (rows["server"] == incident.device)]
-    failed = rows[(rows["outcome"] == "unanswered") | (rows["code"] > 0)]
-    ts = failed.loc[failed["ts"].between(start_s, end_s), "ts"]
-    if len(ts) < _FEWEST:
-        talks = asked.view.sessions
-        ends = talks["client"].eq(incident.device) | talks["server"].eq(incident.device)
-        broken = talks[ends & talks["ended"].isin(["reset", "refused", "unanswered"])]
-        ts = broken.loc[broken["end_s"].between(start_s, end_s), "end_s"]
+    ts = find_failures(asked, incident)
     if len(ts) < _FEWEST or end_s <= start_s:
         return Answer(say("trend_unknown", "unclear", name=name), incident.facts)
     middle_s = (start_s + end_s) / 2

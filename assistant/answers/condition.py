@@ -3,31 +3,20 @@
 import re
 from dataclasses import dataclass
 
-from assistant.answers.asked import Answer, Asked, Reply, begin, say, say_recorded, say_span
-from assistant.answers.descriptions import (
-    describe_delay,
-    describe_endings,
-    describe_requests,
-    describe_talks,
-)
-from assistant.answers.partners import KINDS_OF
-from assistant.answers.replies import answer_answers, answer_loss, still_talks
+from assistant.answers.asked import Answer, Asked, Reply, begin, say, say_span
+from assistant.answers.descriptions import describe_delay, describe_endings, describe_requests
+from assistant.answers.replies import answer_answers, answer_loss
 from assistant.answers.states import short_state
+from assistant.answers.units import answer_units
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.health import Health, judge_health, name_health
 from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.facts.fact import Fact, Value, listed
+from assistant.facts.requests import is_refused
 from assistant.questions.entities import list_machines, worst_first
-from traffic.labels import ATTACKS
 
 _MOST = 8
-_ENDS = frozenset((
-    "over", "finished", "done", "gone", "fixed", "stopped", "ended", "stop", "end", "recover", "recovered",
-    "vorbei", "termino", "acabo",
-))  # fmt: skip
-
-
 _NOW = re.compile(r"\b(now|again|meanwhile|jetzt|wieder|inzwischen|ahora|ya)\b")
 
 
@@ -40,6 +29,8 @@ def answer_health(asked: Asked, headline: Fact) -> Answer:
         return Answer(say_span(asked, found.incident, ""), (headline, *found.facts))
     if found.incident is not None:
         reply: Reply = "unclear" if found.standing == "inconclusive" else asked.all_is(False)
+        if found.mention.kind:  # "is the cable broken?": whether it is, no traffic says
+            reply = ""
         return Answer(begin(headline, reply), found.facts, whole=True)
     unclear = found.standing != "normal"
     facts = found.facts
@@ -81,7 +72,7 @@ def _explain_failures(asked: Asked) -> Answer | None:
     if not (asked.second or asked.query.port) and asked.query.relation != "refuse":
         return None
     rows = asked.requests
-    failed = rows[rows["outcome"].isin(["refused", "unanswered"]) | (rows["code"] > 0)]
+    failed = rows[(rows["outcome"] == "unanswered") | is_refused(rows)]
     facts = tuple(describe_requests(failed, asked.view, refused=True)) if len(failed) else ()
     facts = (*facts, *describe_endings(asked.sessions, asked.view, _VAIN))
     if not facts:
@@ -93,134 +84,10 @@ def _explain_failures(asked: Asked) -> Answer | None:
 _VAIN = ("refused", "unanswered")
 
 
-def answer_since(asked: Asked, headline: Fact) -> Answer:
-    """When it began, how long it lasted, whether it goes on."""
-    plain, incidents = asked.query.plain, worst_first(list(asked.analysis.incidents))
-    if incidents and not asked.device and _OF_ALL.match(plain):
-        for words in (_GOING, _ENDED):
-            if words.search(plain):
-                return _list_ended(asked, incidents, over=words is _ENDED)
-    if _RECORDED.search(plain):
-        return Answer(say_recorded(asked), asked.sensor)
-    if told := still_talks(asked):
-        return told
-    if incidents and not asked.device and (longest := _LONGEST.search(plain)):
-        found = _find_longest(
-            incidents, shortest=longest[1] == "shortest", attacks="attack" in plain
-        )
-        return Answer(say_span(asked, found, ""), found.facts)
-    if asked.device and _LAST.search(asked.query.plain) and (seen := _say_last(asked)):
-        return seen
-    incident = asked.incident
-    elsewhere = incident is not None and asked.second not in (
-        "", incident.device, *incident.peers, *incident.related,
-    )  # fmt: skip
-    does = asked.query.relation not in ("talk", "ask", "attack", "scan", "refuse", "outside")
-    if (
-        asked.device and (incident is None or elsewhere) and (does or asked.second)
-        and (told := _since_traffic(asked)) is not None
-    ):  # fmt: skip
-        return told
-    if not asked.device and _FIRST.search(asked.query.plain) and asked.analysis.incidents:
-        incident = _find_first(asked)
-    if not asked.found.mention.devices and asked.polar and not _asks_for_the_end(asked):
-        # "is it still going on?" of no device is asked of all.
-        going = (
-            one
-            for one in worst_first(list(asked.analysis.incidents))
-            if not is_over(one, asked.analysis)
-        )
-        incident = next(going, incident)
-    if incident is None:
-        line = say("since_nothing", name=asked.name, seen_s=asked.view.span_s)
-        return Answer(line, (headline, *asked.found.facts))
-    over = is_over(incident, asked.analysis)
-    asks_whether = asked.polar
-    reply: Reply = ("no" if over else "yes") if asks_whether else ""
-    if asks_whether and _asks_for_the_end(asked):
-        reply = "yes" if over else "no"
-    return Answer(say_span(asked, incident, reply), incident.facts)
-
-
-_RECORDED = re.compile(
-    r"\bhow long (?:did|do|have|has|was) (?:you|we|it|this) (?:\w+ )?"
-    r"(?:record|listen|watch|look|observ|captur|measur)\w*"
-)
-_LONGEST = re.compile(r"\b(longest|shortest)\b")
-
-
-def _find_longest(incidents: list[Incident], *, shortest: bool, attacks: bool) -> Incident:
-    """The one that lasted longest, or shortest: of faults, unless attacks are asked for or all there
-    is."""
-    chosen = [one for one in incidents if (one.label in ATTACKS) == attacks] or incidents
-    by_span = sorted(chosen, key=lambda one: find_end(one) - find_start(one)[0])
-    return by_span[0 if shortest else -1]
-
-
-_LAST = re.compile(
-    r"\blast (time )?(seen|heard|active|alive|online|sign|packet|message|contact|word)"
-    r"|zuletzt (gesehen|gehoert|aktiv|online)|letzte[sn]? (paket|lebenszeichen|nachricht)"
-    r"|(visto|activo) por ultima vez|ultim[oa] (paquete|mensaje|senal)"
-)
-
-
-def _say_last(asked: Asked) -> Answer | None:
-    """When a device sent its last packet; None where it sent none."""
-    rows = asked.view.flows_of(asked.device)
-    sent = rows[rows["sent_pkts"] > 0]
-    if sent.empty:
-        return None
-    last_s = float(sent["until_s"].max())
-    end_s = asked.analysis.capture.end_s
-    line = say("last_seen", name=asked.name, last_time_s=last_s, before_s=max(end_s - last_s, 0.0))
-    return Answer(line, asked.incident.facts if asked.incident else asked.found.facts)
-
-
-_FIRST = re.compile(r"\b(first|zuerst|erste[rns]?|primer[oa]?)\b")
-
-
-def _find_first(asked: Asked) -> Incident:
-    """The incident that began first; of attacks, where those are asked for."""
-    incidents = asked.analysis.incidents
-    attacks = [one for one in incidents if one.label in ATTACKS]
-    named = re.search(r"\b(attack\w*|angriff\w*|ataque\w*)\b", asked.query.plain)
-    return min(attacks if named and attacks else incidents, key=lambda one: find_start(one)[0])
-
-
-def _since_traffic(asked: Asked) -> Answer | None:
-    """From when to when a device did what is asked about, where no incident is about that."""
-    kinds = KINDS_OF.get(asked.query.relation)
-    rows = asked.requests
-    if kinds and len(rows := rows[rows["kind"].isin(kinds)]):
-        facts = tuple(describe_requests(rows, asked.view))
-        return Answer(facts[0], facts[1:])
-    talks = asked.talks
-    if talks.empty:
-        return None
-    facts = tuple(describe_talks(talks, asked.view))
-    flows = asked.view.flow_slots
-    ends = {asked.device, asked.second}
-    mine = flows[flows["src"].isin(ends) & flows["dst"].isin(ends)] if asked.second else None
-    if mine is None or mine.empty:
-        return Answer(facts[0], facts[1:])
-    each = mine.groupby("flow").agg(since_s=("since_s", "min"), until_s=("until_s", "max"))
-    each["span_s"] = each["until_s"] - each["since_s"]
-    longest = each.loc[each["span_s"].idxmax()]
-    line = say(
-        "since_talk", source=asked.view.name_of(asked.device), target=asked.view.name_of(asked.second),
-        n=len(each), span_s=float(longest["span_s"]), start_time_s=float(each["since_s"].min()),
-        end_time_s=float(each["until_s"].max()), longest_time_s=float(longest["since_s"]),
-    )  # fmt: skip
-    return Answer(line, facts)
-
-
-def _asks_for_the_end(asked: Asked) -> bool:
-    words = set(asked.query.plain.strip("?. ").split())
-    return bool(words & _ENDS)
-
-
 def answer_affected(asked: Asked, headline: Fact) -> Answer:
     """Whether another device is affected too, or which ones are."""
+    if "answer" in asked.query.plain and (told := answer_units(asked)):
+        return told
     incident, view = asked.incident, asked.view
     everything = worst_first(list(asked.analysis.incidents))
     mention = asked.found.mention
@@ -322,9 +189,9 @@ def answer_incidents(asked: Asked) -> Answer:
     if asked.device:
         own = [one for one in incidents if one.touches(asked.device)]
         incidents, worst = own, own[0] if own else None
-    for words in (_ENDED, _STILL_THERE):
+    for words in (ENDED, _STILL_THERE):
         if incidents and words.search(asked.query.plain):
-            return _list_ended(asked, incidents, over=words is _ENDED)
+            return list_ended(asked, incidents, over=words is ENDED)
     if _BY_TIME.search(asked.query.plain):
         incidents = sorted(incidents, key=lambda one: one.start_s)
     judged = judge_all(asked.analysis)
@@ -343,15 +210,15 @@ def answer_incidents(asked: Asked) -> Answer:
 
 _ACTIVE = "active"  # nobody has said anything of it
 # "what is still open?", "is anything still active?"; "is it still going on?" asks of one.
-_OF_ALL = re.compile(
+OF_ALL = re.compile(
     r"^(?:(?:and|so) )?(?:(?:is|are|was|were|has|have|ist|sind|hay|esta) )?(?:there )?"
     r"(?:what|which|anything|something|everything|all|any|etwas|alles|was|welche\w*|algo|que|cuales)\b"
     r"(?! (?:time|hour|day|moment|minute|point)\b)"
 )
-_ENDED = re.compile(
+ENDED = re.compile(
     r"\b(over|finished|ended|done|past|solved|resolved|cleared|recovered|gone|vorbei|beendet|erledigt|terminad[oa]s?|resuelt[oa]s?)\b"
 )
-_GOING = re.compile(
+GOING = re.compile(
     r"\b(still|open|ongoing|going on|active|running|unresolved|unsolved|pending|persist\w*|right now"
     r"|noch|offene?|abiert[oa]s?|activ[oa]s?|sigue\w*)\b"
 )
@@ -361,7 +228,7 @@ _STILL_THERE = re.compile(
 )
 
 
-def _list_ended(asked: Asked, incidents: list[Incident], *, over: bool) -> Answer:
+def list_ended(asked: Asked, incidents: list[Incident], *, over: bool) -> Answer:
     """Which incidents are over, or which went on up to the end of the recording."""
     chosen = [one for one in incidents if is_over(one, asked.analysis) == over]
     rest = [one for one in incidents if one not in chosen]

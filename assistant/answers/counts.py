@@ -5,18 +5,26 @@ import re
 import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, find_incidents, say, say_recorded
-from assistant.answers.condition import answer_since
 from assistant.answers.descriptions import (
     describe_delay,
-    describe_endings,
     describe_requests,
     describe_talks,
     name_times,
 )
-from assistant.answers.inventory import answer_devices
-from assistant.answers.partners import answer_close, find_culprits
+from assistant.answers.inventory import answer_devices, propose_devices
+from assistant.answers.partners import find_culprits
+from assistant.answers.sessions import (
+    LASTS,
+    answer_close,
+    answer_lasting,
+    count_attempts,
+    count_connects,
+    count_sessions,
+)
+from assistant.answers.since import answer_since
 from assistant.detection.rules.conversation import word_code
 from assistant.facts.fact import Fact, Value, listed
+from assistant.facts.requests import is_refused
 from assistant.questions.entities import list_machines
 from traffic.capture import SAMPLE_S
 from traffic.labels import ATTACKS
@@ -34,30 +42,36 @@ _REQUESTS = (*_JUDGED, "unseen", "told")
 def answer_count(asked: Asked, headline: Fact) -> Answer:
     """The number that was asked for, of the device or of all."""
     measure = asked.query.measure
+    if LASTS.search(asked.query.plain) and (told := answer_lasting(asked)):
+        return told
     if asked.query.relation == "close" and _WAITS.search(asked.query.plain):
         return answer_close(asked)
+    if _SPAN.search(asked.query.plain) and not asked.device:
+        return Answer(say_recorded(asked), asked.sensor)
     if "how long" in asked.query.plain and measure != "delay":
         return answer_since(asked, headline)
-    if _SPAN.search(asked.query.plain):
-        return Answer(say_recorded(asked), asked.sensor)
-    if not measure and (told := _count_code(asked)) is not None:
+    if measure in ("", "requests") and (told := _count_code(asked)):
+        return told
+    if measure == "attempts" and (told := count_attempts(asked)):
+        if not told.line.values["n"] and asked.incident and asked.incident.facts:
+            return Answer(asked.incident.facts[0], (*asked.incident.facts[1:], told.line))
         return told
     if measure == "codes":
-        return _codes(asked)
+        return count_codes(asked)
     if measure == "talkers":
         return _talkers(asked)
     if measure == "left":
         return _left(asked)
-    if measure in ("failed", "refused", "unanswered", "writes", "requests", "delay"):
-        return _requests(asked, measure)
+    if measure in ("failed", "refused", "unanswered", "writes", "requests", "delay", "attempts"):
+        return _requests(asked, "failed" if measure == "attempts" else measure)
     if measure == "malformed":
         return _malformed(asked)
     if measure == "retransmitted":
         return _resent(asked)
     if measure in ("sessions", "resets") or (measure == "connects" and not asked.second):
-        return _sessions(asked, measure)
+        return count_sessions(asked, measure)
     if measure == "connects":
-        return _connects(asked)
+        return count_connects(asked)
     if asked.query.state and measure in ("", "devices") and not asked.device:
         return answer_devices(asked)  # "how many are ok?"
     if measure == "devices":
@@ -95,7 +109,7 @@ _SPAN = re.compile(r"\b(capture|recording|trace|pcap|aufzeichnung|mitschnitt|cap
 def _count_code(asked: Asked) -> Answer | None:
     """How many answers carried the code that the question names in words: "busy", "illegal"."""
     rows = asked.requests
-    rows = rows[rows["code"] > 0]
+    rows = rows[is_refused(rows) & (rows["code"] > 0)]
     spoken = set(re.findall(r"[a-z]{4,}", asked.query.plain))
     codes = {(str(p), int(c)) for p, c in zip(rows["protocol"], rows["code"], strict=True)}
     meant = {
@@ -113,15 +127,18 @@ def _count_code(asked: Asked) -> Answer | None:
 
 
 _CODE_WORDS = frozenset(
-    ("exception", "code", "error", "status", "device", "request", "server", "answer")
-)
+    (
+        "exception", "code", "error", "status", "device", "request", "requests", "server", "answer",
+        "failed", "failure", "respond", "function", "address", "data", "value", "connection",
+    )
+)  # fmt: skip
 
 
 def _pick(asked: Asked) -> pd.DataFrame:
     """Requests between the devices that are named; of one, those that it makes where it is who
     acts."""
     rows = asked.requests
-    rows = rows[rows["outcome"].isin(_REQUESTS) | (rows["code"] > 0)]
+    rows = rows[rows["outcome"].isin(_REQUESTS) | is_refused(rows)]
     if asked.device and not asked.second and len(rows):
         made = rows[rows["client"] == asked.device]
         served = rows[rows["server"] == asked.device]
@@ -139,11 +156,15 @@ def _requests(asked: Asked, measure: str) -> Answer:
     if measure == "delay":
         return _delay(asked, rows)
     if measure in ("failed", "refused", "unanswered"):  # of those whose outcome was seen
-        rows = rows[rows["outcome"].isin(_JUDGED) | (rows["code"] > 0)]
+        rows = rows[rows["outcome"].isin(_JUDGED) | is_refused(rows)]
         if rows.empty:
             return Answer(say("count_unseen", "unclear", name=asked.name), asked.sensor)
-    refused = (rows["outcome"] == "refused") | (rows["code"] > 0)
+    refused = is_refused(rows)
     unanswered = rows["outcome"] == "unanswered"
+    if measure == "failed" and not (refused | unanswered).any():
+        tried = count_attempts(asked)  # what is refused at the door never becomes a request
+        if tried is not None and tried.line.values["n"]:
+            return tried
     part = {
         "failed": rows[refused | unanswered],
         "refused": rows[refused],
@@ -152,7 +173,7 @@ def _requests(asked: Asked, measure: str) -> Answer:
         "requests": rows,
     }[measure]
     values: dict[str, Value] = {
-        "name": asked.name,
+        "name": _name_asked(asked),
         "n": len(part),
         "asked": len(rows),
         "part_share": len(part) / len(rows),
@@ -184,6 +205,14 @@ def _requests(asked: Asked, measure: str) -> Answer:
         if pd.notna(step) and len(part) > 2:
             return Answer(say(f"count_{measure}_every", **values, every_s=float(step)), facts)
     return Answer(say(f"count_{measure}", **values), facts)
+
+
+def _name_asked(asked: Asked) -> str:
+    """Whose requests are counted: "10.20.0.64 for unit 2"."""
+    if asked.query.unit is None:
+        return asked.name
+    unit = say("of_unit", unit=asked.query.unit).text
+    return f"{asked.name} {unit}" if asked.device else f"the plant {unit}"
 
 
 _RATE = re.compile(
@@ -218,10 +247,10 @@ def _word_codes(refused: pd.DataFrame) -> dict[str, Value]:
     return {"codes": codes} | {f"c{i}": int(n) for i, n in enumerate(counts)}
 
 
-def _codes(asked: Asked) -> Answer:
+def count_codes(asked: Asked) -> Answer:
     """The codes with which a device refuses, or those of the plant."""
     rows = _pick(asked)
-    rows = rows[rows["code"] > 0]
+    rows = rows[is_refused(rows) & (rows["code"] > 0)]
     if rows.empty:
         return Answer(say("count_no_code", name=asked.name), asked.found.facts)
     facts = tuple(describe_requests(rows, asked.view, refused=True))
@@ -320,45 +349,6 @@ def _resent(asked: Asked) -> Answer:
     return Answer(line, asked.sensor)
 
 
-def _sessions(asked: Asked, measure: str) -> Answer:
-    rows = asked.sessions
-    if rows.empty:
-        return Answer(say("count_no_sessions", name=asked.name), asked.found.facts)
-    said, values = _word_endings(rows)
-    resets = int((rows["ended"] == "reset").sum())
-    kind = "count_resets" if measure == "resets" else "count_sessions"
-    return Answer(say(kind, name=asked.name, n=len(rows), resets=resets, endings=said, **values))
-
-
-_ENDINGS = {
-    "fin": "closed properly", "reset": "reset", "refused": "refused", "unanswered": "without an answer",
-    "idle": "silent without an end", "open": "still open at the end", "unknown": "with an end that was not seen",
-}  # fmt: skip
-
-
-def _word_endings(rows: pd.DataFrame) -> tuple[str, dict[str, Value]]:
-    """How connections ended, the commonest way first, and the numbers in it."""
-    endings = rows["ended"].astype("str").value_counts()
-    said = listed((f"{n:,} {_ENDINGS[str(end)]}" for end, n in endings.items() if n), 7)
-    return said, {f"e{place}": int(n) for place, n in enumerate(endings)}
-
-
-def _connects(asked: Asked) -> Answer:
-    """How often one device opened a connection to another, and how those ended."""
-    rows = asked.sessions
-    if rows.empty:
-        return Answer(say("count_no_sessions", name=asked.name), asked.found.facts)
-    opened = rows[rows["client"] == asked.device]
-    client, server = (asked.device, asked.second) if len(opened) else (asked.second, asked.device)
-    rows = opened if len(opened) else rows
-    said, values = _word_endings(rows)
-    line = say(
-        "count_connects", client=asked.view.name_of(client), server=asked.view.name_of(server), n=len(rows),
-        endings=said, **values,
-    )  # fmt: skip
-    return Answer(line, tuple(describe_endings(rows, asked.view)))
-
-
 def _devices(asked: Asked) -> Answer:
     if asked.device:
         ends = pd.concat([asked.talks["src"], asked.talks["dst"]])
@@ -375,6 +365,8 @@ def _devices(asked: Asked) -> Answer:
             )
         )
     known = list_machines(asked.analysis)
+    if proposed := propose_devices(asked, known):
+        return proposed
     names = listed(map(asked.view.name_of, known), 12)
     return Answer(say("count_devices", n=len(known), names=names))
 

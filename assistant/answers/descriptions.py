@@ -10,6 +10,7 @@ from assistant.detection.rules.conversation import prove, word_code
 from assistant.facts.devices import name_service
 from assistant.facts.fact import Fact, Proof, Value, listed, plural
 from assistant.facts.proofs import between
+from assistant.facts.requests import is_refused
 from assistant.facts.traffic_view import TrafficView
 from traffic.conversations import ENDINGS
 from traffic.pcap.protocols import BY_NAME
@@ -89,7 +90,9 @@ def describe_requests(
         mine = groups.get_group(key)
         client, server, protocol, _ = map(str, key)
         codes = (
-            mine.loc[mine["code"] > 0, "code"].value_counts() if refused else pd.Series(dtype=int)
+            mine.loc[is_refused(mine) & (mine["code"] > 0), "code"].value_counts()
+            if refused
+            else pd.Series(dtype=int)
         )
         said = listed(
             f"{name_times(count)} {word_code(protocol, int(code))}" for code, count in codes.items()

@@ -12,6 +12,8 @@ from assistant.answers.partners import find_culprits
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.standing import judge
 from assistant.facts.fact import Fact, kind_of, listed
+from assistant.facts.requests import is_refused
+from assistant.questions.entities import worst_first
 from assistant.questions.queries import SERVICE_PORTS
 from traffic.labels import ATTACKS
 
@@ -88,7 +90,9 @@ def answer_logins(asked: Asked) -> Answer:
     """How many logins were refused, and whether who was refused was let in later."""
     rows = asked.requests
     rows = rows[(rows["kind"] == "session") & rows["outcome"].isin(["answered", "refused"])]
-    refused = rows[(rows["outcome"] == "refused") | (rows["code"] > 0)]
+    refused = rows[is_refused(rows)]
+    if _OTHERS.search(asked.query.plain) and len(refused):
+        return _of_others(asked, rows, refused)
     guessed = find_incidents(asked, _GUESSES)
     service = next((one for one in _LOGIN_SERVICES if one in asked.query.plain.split()), "")
     if service:  # its logins are not read
@@ -115,6 +119,22 @@ def answer_logins(asked: Asked) -> Answer:
     if unread:  # over a protocol whose logins are not read
         return Answer(say("logins_unread", "unclear", what=others[0].text), (out, *others, *told))
     return Answer(begin(out, "no"), told)
+
+
+_OTHERS = re.compile(r"\b(?:others?|anyone else|anybody else|rest|andere\w*|otr[oa]s?)\b")
+
+
+def _of_others(asked: Asked, rows: pd.DataFrame, refused: pd.DataFrame) -> Answer:
+    """Whether clients that were not refused were let in."""
+    clients = set(refused["client"].astype("str"))
+    others = rows[~rows["client"].isin(clients)]
+    told = tuple(describe_requests(refused, asked.view, refused=True))
+    if others.empty:
+        names = listed(map(asked.view.name_of, sorted(clients)), _MOST)
+        return Answer(say("logins_others_unseen", "unclear", names=names), told)
+    names = listed(map(asked.view.name_of, dict.fromkeys(others["client"].astype("str"))), _MOST)
+    line = say("logins_others", asked.reply(True), n=len(others), names=names)
+    return Answer(line, (*describe_requests(others, asked.view), *told))
 
 
 def _let_in(asked: Asked, rows: pd.DataFrame, refused: pd.DataFrame) -> list[Fact]:
@@ -150,8 +170,33 @@ def _claimed(incident: Incident) -> set[str]:
     return {incident.device} if incident.role == "target" else set(incident.peers)
 
 
+_SHARED = ("same_id", "station_twice", "duplicate")
+
+
+def _came_first(asked: Asked) -> Answer | None:
+    """Of two that use one id: which is right nobody can tell from traffic, but who was there first."""
+    found = [
+        one
+        for one in worst_first(list(asked.analysis.incidents))
+        if one.facts and kind_of(one.facts[0]) in _SHARED
+    ]
+    if not found:
+        return None
+    first = found[0]
+    rows = asked.view.sessions
+    rows = rows[rows["client"].isin([first.device, *first.peers, *first.related])]
+    since = rows.groupby("client", observed=True)["start_s"].min().sort_values()
+    seen = tuple(
+        say("shared_since", name=asked.view.name_of(str(one)), start_time_s=float(at_s))
+        for one, at_s in since.items()
+    )
+    return Answer(say("shared_which", "unclear"), (*seen, *first.facts), standing="inconclusive")
+
+
 def answer_bearer(asked: Asked) -> Answer:
     """Who bears the address of a device, by hardware addresses and by who claimed it."""
+    if not asked.device and (told := _came_first(asked)):
+        return told
     view, names = asked.view, asked.view.names_of(filter(None, (asked.device, asked.second)))
     found = [
         one

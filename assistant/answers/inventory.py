@@ -1,6 +1,7 @@
 """Which devices there are, what one is, who is responsible for it, what a code means."""
 
 import re
+from collections.abc import Collection
 
 from assistant.answers.asked import Answer, Asked, say
 from assistant.answers.condition import find_blamed, judge_all
@@ -9,6 +10,7 @@ from assistant.diagnosis.health import judge_health, name_health
 from assistant.diagnosis.playbook import read_playbook
 from assistant.facts.fact import Fact, Value, listed
 from assistant.questions.entities import list_machines, worst_first
+from assistant.questions.plain import DEVICE
 from traffic.discovery import describe_hosts_without_ip, draft_plant, find_plant_networks
 from traffic.identities import choose_identities
 from traffic.pcap.protocols import PROTOCOLS
@@ -17,7 +19,8 @@ from traffic.plant import Device, is_link_local
 _MOST = 30
 _CODE = re.compile(
     r"(?i)\b(?:0x[0-9a-f]{1,8}|[a-z]{1,3}-\d{2,5}|bad[a-z]{6,}|servfail|nxdomain"
-    r"|(?:exception|error|fault|rcode|code|status|fehler|fehlercode|excepci[oó]n|c[oó]digo)"
+    r"|(?:exception|error|fault|rcode|code|status|cause of transmission|cause|cot|reason|fehler|fehlercode"
+    r"|excepci[oó]n|c[oó]digo)"
     r"(?: code| number| no\.?)? ?(?:0x)?[0-9a-f]{1,4})\b"
 )
 
@@ -35,10 +38,16 @@ def answer_devices(asked: Asked) -> Answer:
     addresses = list_machines(asked.analysis)
     if addresses and asked.query.state and (told := _list_by_state(asked, addresses)):
         return told
-    if asked.device:
+    several = len(asked.found.mention.devices) > 1 and DEVICE not in asked.query.plain
+    if asked.device and not several:
         return _identify(asked)
     if not addresses:
         return _no_devices(asked)
+    if proposed := propose_devices(asked, addresses):
+        return proposed
+    if several:  # "which devices are PLCs?"
+        addresses = [one for one in addresses if one in asked.found.mention.devices]
+        return _list_role(asked, addresses)
     worst = {one.device: one for one in reversed(worst_first(list(asked.analysis.incidents)))}
     known = _known_devices(asked)
     blamed = find_blamed(asked.analysis)
@@ -150,19 +159,41 @@ def _list_unknown(asked: Asked, addresses: list[str]) -> Answer:
     )
 
 
-def _no_devices(asked: Asked) -> Answer:
+def propose_devices(asked: Asked, known: Collection[str]) -> Answer | None:
+    """The devices that industrial traffic of public addresses lets propose; None where there is none
+    of it, or the plant is known."""
     networks = find_plant_networks(asked.analysis.capture)
+    if not networks or asked.analysis.plant:
+        return None
+    draft = draft_plant(asked.analysis.capture).devices
+    if len(draft) <= len(known):
+        return None
+    names = listed([f"{one.address} ({one.role or 'role unknown'})" for one in draft], 12)
+    return Answer(
+        say("devices_public", networks=listed(networks, 12), n=len(draft), names=names),
+        asked.found.facts,
+    )
+
+
+def _list_role(asked: Asked, addresses: list[str]) -> Answer:
+    """The devices of the kind that the question names, with what each seems to be."""
+    known = _known_devices(asked)
+    roles = {one: known[one].role if one in known else "" for one in addresses}
+    facts = tuple(
+        say("devices_role_one", name=asked.view.name_of(one), role=role or "role unknown")
+        for one, role in roles.items()
+    )
+    names = listed(map(asked.view.name_of, addresses), _MOST)
+    return Answer(say("devices_role", n=len(addresses), names=names), facts, listing=True)
+
+
+def _no_devices(asked: Asked) -> Answer:
     without = describe_hosts_without_ip(asked.analysis.capture)
     if without:
         spoken = listed([f"{mac} ({does})" for mac, does in without.items()], 12)
         return Answer(say("devices_without_ip", n=len(without), names=spoken), asked.found.facts)
-    if networks:
-        draft = draft_plant(asked.analysis.capture).devices
-        names = listed([f"{one.address} ({one.role or 'role unknown'})" for one in draft], 12)
-        return Answer(
-            say("devices_public", networks=listed(networks, 12), n=len(draft), names=names),
-            asked.found.facts,
-        )
+    if proposed := propose_devices(asked, ()):
+        return proposed
     return Answer(say("devices_none"), asked.found.facts, refused=True)
 
 
@@ -226,6 +257,16 @@ def answer_responsible(asked: Asked) -> Answer:
     return Answer(say(kind, name=name, contact=one.contact, zone=one.zone))
 
 
+def names_code(asked: Asked) -> bool:
+    """Whether a question holds a code, or a word that may be one."""
+    return bool(_CODE.search(asked.question)) or not _SEEN.match(asked.query.plain)
+
+
+_SEEN = re.compile(
+    r"(?:and )?(?:which|what|welche\w*|que) (?:\w+ )?(?:status|codes?|errors?|exceptions?|reasons?) (?!is\b)"
+)
+
+
 def answer_code(asked: Asked) -> Answer:
     """What a code means in the protocols that are read and in the documents, and where it was seen."""
     found = _CODE.search(asked.question)
@@ -251,9 +292,8 @@ def _by_protocol(code: str, asked: Asked) -> list[Fact]:
     facts = []
     for protocol in PROTOCOLS:
         for value, word in protocol.refusals.items():
-            same = (0 <= number == value) or (
-                len(plain) > 6 and plain == re.sub(r"[^a-z]", "", word.lower())
-            )
+            letters = [re.sub(r"[^a-z]", "", one.lower()) for one in (word, word.split("(")[0])]
+            same = (0 <= number == value) or (len(plain) > 6 and plain in letters)
             same = same or protocol.say_code(value, word).lower().startswith(f"{code.lower()} ")
             if not same:
                 continue

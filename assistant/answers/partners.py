@@ -7,30 +7,27 @@ from dataclasses import replace
 import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, Reply, begin, say, say_span
-from assistant.answers.descriptions import (
-    describe_endings,
-    describe_requests,
-    describe_talks,
-    name_times,
-)
+from assistant.answers.descriptions import describe_requests, describe_talks, name_times
+from assistant.answers.sessions import answer_close
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.playbook import find_asked
 from assistant.diagnosis.spans import is_over
 from assistant.facts.devices import name_service, writer_facts
 from assistant.facts.fact import Fact, Value, kind_of, listed
+from assistant.facts.requests import is_refused
 from assistant.questions.entities import worst_first
 from assistant.questions.plain import DEVICE
 from traffic.labels import ATTACKS
 from traffic.plant import is_group
 
 _MOST = 8
-_IDLE_S = 1.0  # of silence before the end
 KINDS_OF = {
     "read": ("read",),
     "write": ("write", "control"),
     "publish": ("publish",),
     "login": ("session",),
 }
+_UNDER_CONTROL = ("c2", "exfiltration")
 _BLAMED = {"scan": ("recon",), "attack": ATTACKS}
 _SHOWN_BY_FLOWS = ("nobody_talk", "nobody_outside", "nobody_scan", "nobody_attack")
 
@@ -83,6 +80,8 @@ def _blame(asked: Asked, labels: Iterable[str]) -> Answer:
     incidents = [one for one in worst_first(list(asked.analysis.incidents)) if one.label in labels]
     if asked.device:
         incidents = [one for one in incidents if one.touches(asked.device)]
+    if asked.query.active:  # "whom does it attack?": whom it calls for orders is no victim
+        incidents = [one for one in incidents if one.label not in _UNDER_CONTROL] or incidents
     if asked.query.relation == "attack" and not incidents and asked.incident is not None:
         # "who is behind this?" is asked of faults too.
         incidents = [asked.incident]
@@ -115,7 +114,8 @@ def _blame(asked: Asked, labels: Iterable[str]) -> Answer:
 _STILL = re.compile(r"\b(still|noch|todavia|aun|right now|at the moment|gerade)\b")
 # "who was scanned?" asks for who suffered it.
 _SUFFERS = re.compile(
-    r"^(?:and )?(?:who|whom|what|which \w+) (?:is|was|were|are|gets?|got|has been|have been) (?!(?!being)\w+ing\b)"
+    r"^(?:and )?(?:who|whom|what|which \w+)(?: else| other\w*)? "
+    r"(?:is|was|were|are|gets?|got|has been|have been) (?!(?!being)\w+ing\b)"
 )
 
 
@@ -132,27 +132,6 @@ def find_culprits(incident: Incident) -> list[str]:
 
 def _targets(incident: Incident) -> list[str]:
     return [incident.device] if incident.role == "target" else list(incident.peers)
-
-
-def answer_close(asked: Asked) -> Answer:
-    """Who ends connections, and how."""
-    if asked.sessions.empty:
-        return Answer(say("count_no_sessions", name=asked.name), asked.found.facts)
-    facts = describe_endings(asked.sessions, asked.view)
-    ended = asked.sessions[asked.sessions["ended_by"] != ""]
-    if ended.empty:
-        return Answer(say("close_nobody", asked.reply(False), n=len(asked.sessions)), tuple(facts))
-    client = ended["ended_by"] == "client"
-    closers = ended["client"].astype("str").where(client, ended["server"].astype("str"))
-    counts = closers.value_counts()
-    names = listed(
-        [f"{asked.view.name_of(one)} ({name_times(n)})" for one, n in counts.items()], _MOST
-    )
-    values: dict[str, Value] = {f"c{place}": int(n) for place, n in enumerate(counts)}
-    idle_s = float(ended["idle_s"].median())
-    kind = "close_idle" if idle_s > _IDLE_S else "close"
-    line = say(kind, asked.reply(True), names=names, n=len(ended), idle_s=idle_s, **values)
-    return Answer(line, (*facts, *(asked.incident.facts if asked.incident else ())))
 
 
 def deny(asked: Asked, kind: str) -> Answer:
@@ -193,7 +172,7 @@ def answer_talk(asked: Asked) -> Answer:
         ends = dict.fromkeys([*talks["src"], *talks["dst"]])
         line = say(
             "talk_all",
-            asked.reply(True),
+            asked.reply(True) if _TALKS.search(asked.query.plain) else "",
             pairs=len(talks[["src", "dst"]].drop_duplicates()),
             ends=len(ends),
         )
@@ -201,7 +180,19 @@ def answer_talk(asked: Asked) -> Answer:
     others = talks["dst"].where(talks["src"] == asked.device, talks["src"])
     names = listed([asked.view.name_of(one) for one in dict.fromkeys(others)], _MOST)
     values: dict[str, Value] = {"name": asked.name, "names": names, "n": others.nunique()}
+    if not talks["dst_pkts"].any() and not asked.blind:
+        called = (talks["dst"] == asked.device).all()
+        if called and asked.query.relation == "send":
+            return Answer(say("sends_nothing", asked.reply(False), **values), tuple(facts))
+        kind = "talk_vain_passive" if called else "talk_vain_active"
+        return Answer(say(kind, **values), tuple(facts))
     return Answer(say("talk", asked.reply(True), **values), tuple(facts))
+
+
+# "do the others get in?" is not answered by who talks.
+_TALKS = re.compile(
+    r"\b(?:talk|speak|spoke|communicat|exchang|connect|contact|send|sent|traffic|sprich|sprech|red|kommunizier|habl|comunic)\w*"
+)
 
 
 def _name_outside(asked: Asked, talks: pd.DataFrame, facts: list[Fact]) -> Answer:
@@ -232,7 +223,7 @@ def _ask(asked: Asked) -> Answer:
     relation, rows = asked.query.relation, asked.requests
     actor, other = ("server", "client") if relation == "refuse" else ("client", "server")
     if relation == "refuse":
-        rows = rows[(rows["outcome"] == "refused") | (rows["code"] > 0)]
+        rows = rows[is_refused(rows)]
     elif relation in KINDS_OF:
         rows = rows[rows["kind"].isin(KINDS_OF[relation])]
     if asked.device:
@@ -252,7 +243,15 @@ def _ask(asked: Asked) -> Answer:
         return deny(
             asked, f"nobody_{relation}_active" if asked.query.active else f"nobody_{relation}"
         )
-    suffers = relation == "refuse" and not asked.device and bool(_REFUSED.search(asked.query.plain))
+    suffers = not asked.device and bool(_REFUSED.search(asked.query.plain))
+    if relation == "write" and not asked.device and _WRITTEN.search(asked.query.plain):
+        order = rows["server"].astype("str").value_counts()
+        names = listed(
+            [f"{asked.view.name_of(one)} ({name_times(n)})" for one, n in order.items()], _MOST
+        )
+        line = say("written_all", n=len(order), names=names)
+        return Answer(line, tuple(describe_requests(rows, asked.view)))
+    suffers = suffers and relation == "refuse"
     shown = other if asked.query.active or suffers else actor
     order = rows[shown].astype("str").value_counts()
     names = listed(
@@ -261,10 +260,23 @@ def _ask(asked: Asked) -> Answer:
     facts = describe_requests(rows, asked.view, refused=relation == "refuse")
     form = "active" if asked.query.active else "passive"
     kind = f"{relation}_{form}" if asked.device else "refused_all" if suffers else f"{relation}_all"
-    line = say(kind, asked.reply(True), name=asked.name, names=names, n=len(order), times=len(rows))
-    return Answer(line, tuple(facts))
+    values: dict[str, Value] = {
+        "name": asked.name, "names": names, "n": len(order), "times": len(rows),
+    }  # fmt: skip
+    if relation == "write" and (is_refused(rows)).all():
+        # Who tries and is refused writes nothing.
+        return Answer(
+            say(f"write_vain_{form if asked.device else 'all'}", asked.reply(False), **values),
+            tuple(facts),
+        )
+    return Answer(say(kind, asked.reply(True), **values), tuple(facts))
 
 
+# "which plc was written to?" asks for who suffered it.
+_WRITTEN = re.compile(
+    r"^(?:and )?(?:who|what|which \w+) (?:is|was|were|are|got|gets) (?:being )?"
+    r"(?:written|changed|commanded|stopped)"
+)
 # "which clients were refused?" asks for who suffered it.
 _REFUSED = re.compile(
     r"\b(?:is|was|were|are|got|gets?|been) (?:\w+ )?(?:refused|rejected|denied|turned away)\b|wurden? .*abgewiesen"
@@ -319,6 +331,15 @@ def answer_writers(asked: Asked, headline: Fact) -> Answer:
     incident = asked.incident
     if asked.second and _MAY.search(asked.query.plain):
         return _may_write(asked)
+    if (
+        incident is not None
+        and incident.label == "unauthorized_command"
+        and _IS_ALLOWED.search(asked.query.plain)
+    ):
+        # Whether it was ordered, only the plant knows; what plant.yaml forbids is not allowed.
+        forbidden = bool(incident.facts) and kind_of(incident.facts[0]) == "forbidden_writer"
+        reply: Reply = asked.reply(False) if forbidden else "unclear"
+        return Answer(begin(headline, reply), incident.facts, whole=True)
     if incident is not None and incident.label == "unauthorized_command" and incident.facts:
         seen = describe_requests(writes, asked.view) if len(writes) else []
         return Answer(begin(headline, asked.reply(True)), (*incident.facts, *seen), whole=True)
@@ -350,6 +371,10 @@ def answer_writers(asked: Asked, headline: Fact) -> Answer:
     )
 
 
+_IS_ALLOWED = re.compile(
+    r"^(?:and )?(?:is|was|were|are|had|did) (?:it|that|this|dev|he|they|the \w+) (?:\w+ ){0,4}"
+    r"(?:allowed|permitted|authori[sz]ed|planned|ordered|approved|legitimate|permission)\b"
+)
 _MAY = re.compile(
     r"\b(allowed|permitted|authori[sz]ed|entitled|supposed|may|darf|duerfen|erlaubt|berechtigt|permitid\w|autorizad\w|puede)\b"
 )

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 from assistant.answers.asked import Answer, Asked, Reply, say
 from assistant.answers.documents import find_quotations
+from assistant.answers.past import WORKED, answer_rhythm, answer_worked
 from assistant.diagnosis.grounding import Citation
-from assistant.diagnosis.playbook import read_playbook
+from assistant.diagnosis.playbook import read_causes, read_playbook
 from assistant.diagnosis.proof import point_at
 from assistant.diagnosis.sources import find_sources, keep_by_words, quote_alike, read_identity
 from assistant.diagnosis.standing import is_unanswered, verdict_fact
@@ -184,7 +185,23 @@ def answer_checks(asked: Asked, headline: Fact, checks: tuple[str, ...]) -> Answ
     )
 
 
-_RHYTHM = re.compile(r"\b(happens?|occurs?|comes?|appears?|repeats?|passiert|ocurre)\b.*\bregular")
+_RHYTHM = re.compile(
+    r"\b(happens?|happen|occurs?|comes?|appears?|repeats?|passiert|ocurre)\b.*\bregular"
+)
+
+
+def answer_place(asked: Asked, headline: Fact) -> Answer:
+    """Where it lies: at a device, on the way, or in settings, as far as traffic tells."""
+    incident = asked.incident
+    if incident is None or asked.found.standing == "inconclusive":
+        return Answer(
+            say("place_unknown", "unclear", name=asked.name), (headline, *asked.found.facts)
+        )
+    cause = read_causes().get(kind_of(incident.facts[0])) if incident.facts else None
+    place = (cause.place if cause else "") or read_playbook(incident.label).place
+    names = asked.view.names_of(dict.fromkeys((incident.device, *incident.peers[:1])))
+    line = say("place", place=place, names=names)
+    return Answer(line, (headline, *incident.facts[1:]), whole=True)
 
 
 def answer_usual(asked: Asked, headline: Fact) -> Answer:
@@ -194,7 +211,9 @@ def answer_usual(asked: Asked, headline: Fact) -> Answer:
         return Answer(say("usual_which"), asked.found.facts)
     facts = asked.analysis.facts_of(device)
     if asked.incident is not None and asked.incident.facts and _RHYTHM.search(asked.query.plain):
-        return Answer(asked.incident.facts[0], asked.incident.facts[1:])  # its fact says how often
+        # Where few failures show a rhythm, its fact says how often.
+        said = answer_rhythm(asked)
+        return said or Answer(asked.incident.facts[0], asked.incident.facts[1:])
     if asked.incident is not None:
         line = say("usual_incident", name=asked.view.name_of(device), what=headline.text)
         return Answer(line, facts)
@@ -267,6 +286,8 @@ def answer_documents(asked: Asked, kind: Kind) -> Answer:
 
 def answer_before(asked: Asked) -> Answer:
     """This plant's own past first, then documents of past incidents."""
+    if WORKED.search(asked.query.plain) and (told := answer_worked(asked)):
+        return told
     incident, history = asked.incident, asked.history
     facts: list[Fact] = []
     if incident is not None and history is not None:

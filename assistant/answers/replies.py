@@ -6,9 +6,12 @@ import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, Reply, begin, find_incidents, say, say_span
 from assistant.answers.descriptions import describe_endings, describe_requests, describe_talks
+from assistant.answers.partners import KINDS_OF
+from assistant.answers.units import answer_units
 from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.facts.fact import Fact, Value, kind_of, listed
 from assistant.facts.logs_and_readings import WRONG_CLOCK, record_facts
+from assistant.facts.requests import is_refused
 from assistant.facts.sensor import find_blindness
 from assistant.questions.entities import list_addresses
 from traffic.plant import is_group
@@ -20,6 +23,9 @@ _LOSSES, _LOST_SHARE = ("packet_loss", "congestion"), 0.01
 _FAILS_TO_ANSWER = ("device_silent", "service_down", "misconfiguration", "flapping", "packet_loss")
 _VAIN = ("refused", "unanswered")
 _OUTCOMES = ("answered", "refused", "unanswered")
+_CONTENT = re.compile(
+    r"\b(?:messages?|data|values?|readings?|samples?|recordings?|nachrichten|daten|werte|mensajes|datos|valores)\b"
+)
 _STILL = re.compile(r"\b(still|noch|todavia|sigue\w*)\b")
 _ATTEMPTS = re.compile(r"\b(connections?|connects?|attempts?|syns?|verbindung\w*|conexion\w*)\b")
 
@@ -36,10 +42,20 @@ def answer_loss(asked: Asked, headline: Fact) -> Answer:
         reply: Reply = "unclear" if asked.found.standing == "inconclusive" else asked.reply(True)
         return Answer(begin(headline, reply), asked.found.facts, whole=True)
     # The average of a whole plant hides the line that loses.
+    if asked.incident is not None and _CONTENT.search(asked.query.plain):
+        # Messages are lost with a connection too, though no packet is.
+        pkts, again = asked.view.count_resent(asked.device)
+        kind = "loss_little" if again else "loss_none"
+        least = again < _LOST_SHARE * pkts and not asked.blind
+        lost = say(kind, name=asked.name, resent=again, pkts=pkts, lost_share=again / max(pkts, 1))
+        return Answer(headline, (*asked.incident.facts, *((lost,) if least else ())), whole=True)
     lossy_lines = find_incidents(asked, _LOSSES)
     if lossy_lines:
         first, *rest = (fact for one in lossy_lines for fact in one.facts)
-        return Answer(begin(first, asked.reply(not asked.query.positive)), tuple(rest))
+        # Who answers late need not have a full line.
+        late = kind_of(first) == "slow"
+        reply = "" if late else asked.reply(not asked.query.positive)
+        return Answer(begin(first, reply), tuple(rest))
     pkts, again = asked.view.count_resent(asked.device)
     if not pkts or asked.blind:
         line = say("loss_unseen", "unclear", name=asked.name)
@@ -66,11 +82,19 @@ def answer_dns(asked: Asked, headline: Fact) -> Answer:
         if named is not None:
             return Answer(begin(headline, asked.is_well(False)), asked.found.facts, whole=True)
         return _count_dns_flows(asked)
-    bad = (rows["outcome"] == "unanswered") | ((rows["code"] > 0) & (rows["code"] != 3))
+    bad = (rows["outcome"] == "unanswered") | (is_refused(rows) & (rows["code"] != 3))
     if _WHICH.match(asked.query.plain):
         return _name_clients(asked, rows, bad)
     share = float(bad.mean())
     facts = tuple(describe_requests(rows, asked.view, refused=True))
+    # A resolver that answers with failures is not down.
+    answered = rows["outcome"].isin(("answered", "refused"))
+    if _LIVES.search(asked.query.plain) and answered.mean() >= 0.5 and bad.any():
+        line = say(
+            "dns_lives", asked.is_well(True), n=int(answered.sum()), asked=len(rows),
+            failed=int(bad.sum()), names=asked.view.names_of(dict.fromkeys(rows["server"].astype("str"))),
+        )  # fmt: skip
+        return Answer(line, (*(named.facts if named else ()), *facts))
     if named is not None:
         told = (*named.facts[1:], *facts, *asked.sensor)
         good = rows[~bad & (rows["server"] == named.device) & (rows["ts"] > find_end(named))]
@@ -92,6 +116,9 @@ def answer_dns(asked: Asked, headline: Fact) -> Answer:
     return Answer(line, facts)
 
 
+_LIVES = re.compile(
+    r"\b(?:down|dead|gone|off|offline|unreachable|silent|alive|up|online|reachable|running|there|tot|aus|caid[oa])\b"
+)
 _WHICH = re.compile(
     r"(?:and )?(?:who|wer|quien\w*|(?:which|what|welche\w*|que|cuales) (?:\w+ )?(?:devices?|machines?|clients?|hosts?"
     r"|plcs?|sensors?|cameras?|geraete?|equipos?|dispositivos?))\b"
@@ -162,6 +189,8 @@ def answer_answers(asked: Asked, headline: Fact) -> Answer:
         return _answer_clocks(asked)
     if not asked.device and asked.query.relation == "outside":
         return _reaches_outside(asked)
+    if told := answer_units(asked):
+        return told
     if not asked.device:
         return _all_requests(asked)
     view, found = asked.view, asked.found
@@ -221,6 +250,11 @@ def _reaches_outside(asked: Asked, device: str = "") -> Answer:
     return Answer(say(kind, "" if vain else asked.is_well(True), **values), facts)
 
 
+_OFF = re.compile(
+    r"\b(?:off|dead|unplugged|power|disconnected|silent|crash\w*|frozen|hang\w*|gone|lost|tot|aus|weg|apagad\w|muert\w)\b"
+)
+
+
 def _fails_to_answer(
     asked: Asked, device: str, rows: pd.DataFrame, headline: Fact
 ) -> Answer | None:
@@ -240,7 +274,8 @@ def _fails_to_answer(
         return Answer(say("answers_again", asked.is_well(True), name=name, **values), facts)
     heard = asked.view.flows_of(device)
     heard = heard[(heard["sent_pkts"] > 0) & (heard["until_s"] >= start_s)]
-    if asked.query.negative and len(heard) and asked.found.standing != "inconclusive":
+    off = asked.query.negative and bool(_OFF.search(asked.query.plain))
+    if off and len(heard) and asked.found.standing != "inconclusive":
         # What refuses, or answers others, is not switched off.
         last = float(heard["until_s"].max())
         line = say("answers_lives", asked.reply(False), name=name, last_time_s=last)
@@ -281,11 +316,12 @@ def _all_requests(asked: Asked) -> Answer:
         return _all_attempts(asked)
     rows = asked.requests
     rows = rows[rows["outcome"].isin(["answered", "refused", "unanswered", "unasked"])]
+    kinds = KINDS_OF.get(asked.query.relation, ())  # "did the commands get through?"
+    if rows["kind"].isin(kinds).any():
+        rows = rows[rows["kind"].isin(kinds)]
     if rows.empty:
         return Answer(say("requests_unseen", "unclear"), asked.found.facts)
-    failed = rows[
-        (rows["outcome"] == "unanswered") | (rows["code"] > 0) | (rows["outcome"] == "refused")
-    ]
+    failed = rows[(rows["outcome"] == "unanswered") | is_refused(rows)]
     facts = tuple(describe_requests(failed, asked.view, refused=True)) if len(failed) else ()
     kind = "requests_some_fail" if len(failed) else "requests_succeed"
     mostly = failed.empty or 2 * len(failed) >= len(rows) or asked.query.negative
@@ -310,7 +346,7 @@ def _answer_clocks(asked: Asked) -> Answer:
         return Answer(begin(off[0], reply), (*off[1:], *asked.sensor))
     if rows.empty:
         return Answer(say("clocks_none", "unclear"), asked.sensor)
-    failed = (rows["outcome"] != "answered") | (rows["code"] > 0)
+    failed = rows["outcome"] != "answered"
     each = failed.groupby([rows["client"].astype("str"), rows["server"].astype("str")]).agg(
         ["sum", "size"]
     )

@@ -59,7 +59,9 @@ def answer_trouble(asked: Asked) -> Answer | None:
         return _deny(asked, labels, device)
     # Who causes it at one does not cause it at all who suffer at the same time.
     named = not device or all(device in (one.device, *one.peers) for one in found)
-    return (_name_culprits if asks_who and named else _describe)(asked, worst_first(found))
+    if asks_who and named:
+        return _name_culprits(asked, worst_first(found))
+    return _describe(asked, worst_first(found), labels)
 
 
 _HOW = re.compile(
@@ -106,15 +108,20 @@ def _name_culprits(asked: Asked, incidents: Sequence[Incident]) -> Answer:
     return Answer(line, tuple(fact for one in incidents for fact in one.facts[:2]))
 
 
-def _describe(asked: Asked, incidents: Sequence[Incident]) -> Answer:
-    """The worst of them answers, the others are its facts."""
+_HARM = re.compile(r"\b(?:attack|guess|brute|hack|crack|angriff|erraten|knack|ataque|adivin)\w*")
+
+
+def _describe(asked: Asked, incidents: Sequence[Incident], labels: Sequence[str]) -> Answer:
+    """The worst of them answers, the others are its facts; what is much like it is no "yes"."""
     first, *others = incidents
     book = read_playbook(first.label)
     # A dead cloud service and a dead controller look the same.
     unanswered = is_unanswered(first.label, first.facts)
     doubt = (say("as_it_is", text=book.doubt),) if unanswered and book.doubt else ()
     sure = judge(first, asked.analysis.verdicts, first.facts) != "inconclusive" and not unanswered
-    line = begin(first.facts[0], "yes" if sure else "unclear")
+    # A program with an old password is no attack, though somebody tries passwords.
+    alike = first.label not in labels and bool(_HARM.search(asked.query.plain))
+    line = begin(first.facts[0], "yes" if sure and not alike else "unclear")
     rest = (fact for one in others for fact in one.facts[:1])
     return Answer(
         line,

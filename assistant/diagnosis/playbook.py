@@ -37,6 +37,7 @@ class Playbook(Strict):
         terms: words that manuals and past incidents use for it.
         consequence: what comes of it where nobody responds, for an alarm.
         respond_min: within how many minutes an operator should.
+        place: where it lies: at a device, on the way, in settings.
     """
 
     short: str
@@ -51,6 +52,7 @@ class Playbook(Strict):
     terms: str
     consequence: str
     respond_min: int
+    place: str
     said: str = ""
     asked: str = ""
 
@@ -87,10 +89,19 @@ class HealthPlaybook(Strict):
 
 
 class CausePlaybook(Strict):
-    """How a cause is explained that a rule proved: what it means, and what to check, in order."""
+    """How a cause is explained that a rule proved.
+
+    Attributes:
+        meaning: what it means.
+        checks: what to do, in order.
+        asked: a pattern of the words with which people speak of it; "" for no words of its own.
+        place: where it lies; "" where that is as for its label.
+    """
 
     meaning: str
     checks: tuple[str, ...]
+    asked: str = ""
+    place: str = ""
 
 
 class _Causes(RootModel[dict[str, CausePlaybook]]):

@@ -6,7 +6,7 @@ from assistant.facts.fact import Fact
 
 _STILL_S = 60.0  # an incident that ends this near to the capture's end goes on
 _EDGE_S = 10.0  # what the model alone found begins at the edge of a sample, not at a moment
-_SINCE = ("since_time_s", "start_time_s", "first_time_s")
+_SINCE = ("since_time_s", "start_time_s", "first_time_s", "heard_time_s")
 _UNTIL = ("over_time_s", "until_time_s", "again_time_s", "end_time_s")
 _OVER = {"over_time_s", "again_time_s"}  # it was seen to work afterwards
 _GAPS = 2.0  # so many of its own pauses without it end what comes again and again
@@ -36,14 +36,15 @@ def _own_facts(incident: Incident) -> list[Fact]:
 def find_end(incident: Incident) -> float:
     """When an incident ended, by its facts where they say so."""
     facts = _own_facts(incident)
-    ends = (fact.values[one] for fact in facts for one in _UNTIL if one in fact.values)
-    return float(next(ends, incident.end_s))
+    ends = (float(fact.values.get(one, 0.0)) for fact in facts for one in _UNTIL)
+    return next((one for one in ends if one), incident.end_s)
 
 
 def is_over(incident: Incident, analysis: Analysis) -> bool:
     """Whether it was over before the capture ended: seen to work again, or not seen any more for a
     minute and for longer than its own pauses."""
-    if any(_OVER & fact.values.keys() for fact in incident.facts):
+    # A fact that has no such moment to tell carries 0.
+    if any(fact.values.get(one) for fact in incident.facts for one in _OVER):
         return True
     pause_s = max(
         (_pause_s(fact.values) for fact in incident.facts[:2] if "times" in fact.values),

@@ -27,7 +27,7 @@ def request_facts(view: TrafficView, device: str) -> list[Fact]:
     order = pairs["bad"].agg(["sum", "size"]).sort_values(["sum", "size"], ascending=False)
     for (client, server, protocol), counted in order.iloc[:_MOST_PAIRS].iterrows():
         mine = pairs.get_group((client, server, protocol))
-        refused = mine[_is_refused(mine)]
+        refused = mine[is_refused(mine)]
         values: dict[str, Value] = {
             "client": view.name_of(str(client)),
             "server": view.name_of(str(server)),
@@ -64,14 +64,14 @@ def _is_alone(rows: pd.DataFrame) -> pd.Series:
     return (rows["outcome"] == "unasked") & (rows["code"] > 0)
 
 
-def _is_refused(rows: pd.DataFrame) -> pd.Series:
+def is_refused(rows: pd.DataFrame) -> pd.Series:
     """What an answer remarks beside what was asked for is no refusal."""
     return (rows["outcome"] == "refused") | _is_alone(rows)
 
 
 def _is_failure(rows: pd.DataFrame) -> pd.Series:
     unknown = (rows["protocol"] == "dns") & (rows["code"] == _NO_SUCH_NAME)
-    return ((rows["outcome"] == "unanswered") | _is_refused(rows) | _has_trouble(rows)) & ~unknown
+    return ((rows["outcome"] == "unanswered") | is_refused(rows) | _has_trouble(rows)) & ~unknown
 
 
 def _has_trouble(rows: pd.DataFrame) -> pd.Series:

@@ -11,7 +11,7 @@ from itertools import chain
 
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
-from assistant.questions.forms import is_ordinary
+from assistant.questions.forms import is_ordinary, vocabulary
 from assistant.questions.plain import MAX_CHARS
 from traffic.discovery import draft_plant
 from traffic.identities import choose_identities
@@ -23,7 +23,7 @@ _MOST_IDS = 4  # under which one device logs in
 _SYNONYMS = {
     "camera": ("camera", "cam", "webcam", "cctv", "video"),
     "plc": ("plc", "controller", "cpu", "rtu"),
-    "hmi": ("hmi", "panel", "screen", "display", "touchscreen", "scada", "dashboard"),
+    "hmi": ("hmi", "panel", "screen", "display", "touchscreen", "scada", "dashboard", "master"),
     "gateway": ("gateway", "converter"),
     "broker": ("broker", "mosquitto"),
     "switch": ("switch",),
@@ -398,7 +398,9 @@ def _kinds(text: str) -> set[str]:
         for kind, names in _SYNONYMS.items():
             single = word.removesuffix("s") if len(word) > 3 else word
             if single in names or (
-                len(word) > 4 and get_close_matches(word, _similar(word, names), n=1, cutoff=0.84)
+                len(word) > 4
+                and word not in vocabulary()
+                and get_close_matches(word, _similar(word, names), n=1, cutoff=0.84)
             ):
                 found.add(kind)
     return found

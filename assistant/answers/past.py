@@ -1,0 +1,88 @@
+"""What was before, and how it comes: whether it worked until it broke, and with which rhythm it fails."""
+
+import re
+
+import pandas as pd
+
+from assistant.answers.asked import Answer, Asked, Reply, say
+from assistant.detection.incidents import Incident
+from assistant.diagnosis.spans import find_end, find_start
+from assistant.facts.fact import Fact
+from assistant.facts.requests import is_refused
+
+WORKED = re.compile(
+    r"\b(?:work(?:ed|ing)?|function(?:ed)?|succe\w+|go through|went through|funktioniert|gingen?|funciono|funcionaba)\b"
+    r"|\b(?:did|has|was|were) (?:\w+ )?(?:answer(?:ed)?|connect(?:ed)?|ok|fine|accept(?:ed)?)\b"
+)
+_LEARNS_S = 60.0  # before it there is too little to say what was before
+_FEWEST = 5  # events that show a rhythm
+_STEADY = 0.25  # of the median gap: most gaps of a rhythm are within
+_EVEN = 0.05  # apart so little, gaps are alike
+_VAIN = ("refused", "unanswered")
+
+
+def answer_worked(asked: Asked) -> Answer | None:
+    """Whether what fails now worked before it began, and until when; None where no incident is meant."""
+    incident = asked.incident
+    if incident is None:
+        return None
+    start_s = find_start(incident)[0]
+    ends = {incident.device, *incident.peers}
+    name = asked.view.name_of(incident.device)
+    rows = asked.view.exchanges
+    good = rows[_between(rows, ends) & (rows["outcome"] == "answered")]
+    times = good.loc[good["ts"] < start_s, "ts"]
+    kind = "worked_requests"
+    if times.empty:
+        sessions = asked.view.sessions
+        held = sessions[_between(sessions, ends) & ~sessions["ended"].isin(_VAIN)]
+        times, kind = held.loc[held["start_s"] < start_s, "start_s"], "worked_connections"
+    if len(times):
+        line = say(
+            kind, asked.reply(True), name=name, n=len(times), first_time_s=float(times.min()),
+            last_time_s=float(times.max()),
+        )  # fmt: skip
+        return Answer(line, incident.facts)
+    early = start_s - asked.view.start_s < _LEARNS_S
+    reply: Reply = "unclear" if early or asked.blind else asked.reply(False)
+    kind = "worked_unknown" if early else "worked_never"
+    return Answer(say(kind, reply, name=name, start_time_s=start_s), incident.facts)
+
+
+def _between(rows: pd.DataFrame, ends: set[str]) -> pd.Series:
+    return rows["client"].isin(ends) & rows["server"].isin(ends)
+
+
+def find_failures(asked: Asked, incident: Incident) -> pd.Series:
+    """When something failed that an incident is about: requests in vain or refused, else connections
+    that broke."""
+    start_s, end_s = find_start(incident)[0], max(find_end(incident), incident.end_s)
+    rows = asked.view.exchanges
+    mine = (rows["client"] == incident.device) | (rows["server"] == incident.device)
+    failed = rows[mine & ((rows["outcome"] == "unanswered") | is_refused(rows))]
+    ts = failed.loc[failed["ts"].between(start_s, end_s), "ts"]
+    if len(ts) >= _FEWEST:
+        return ts.sort_values()
+    talks = asked.view.sessions
+    mine = talks["client"].eq(incident.device) | talks["server"].eq(incident.device)
+    broken = talks[mine & talks["ended"].isin(["reset", "refused", "unanswered"])]
+    return broken.loc[broken["end_s"].between(start_s, end_s), "end_s"].sort_values()
+
+
+def answer_rhythm(asked: Asked) -> Answer | None:
+    """Whether it comes at regular intervals, and which; None where too few failures show it."""
+    incident = asked.incident
+    if incident is None or not incident.facts:
+        return None
+    gaps = find_failures(asked, incident).diff().dropna()
+    if len(gaps) + 1 < _FEWEST:
+        return None
+    low_s, median_s, high_s = (float(gaps.quantile(q)) for q in (0.1, 0.5, 0.9))
+    steady = high_s - low_s <= 2 * _STEADY * median_s
+    even = high_s - low_s <= _EVEN * median_s
+    fact: Fact = say(
+        "rhythm_even" if even else "rhythm_steady" if steady else "rhythm_unsteady",
+        asked.reply(steady), n=len(gaps) + 1,
+        name=asked.view.name_of(incident.device), median_s=median_s, low_s=low_s, high_s=high_s,
+    )  # fmt: skip
+    return Answer(fact, incident.facts)

@@ -1,0 +1,127 @@
+"""Connections: how many, how often tried, how long they last, how they end and who ends them."""
+
+import re
+
+import pandas as pd
+
+from assistant.answers.asked import Answer, Asked, say
+from assistant.answers.descriptions import describe_endings, name_times
+from assistant.facts.fact import Value, listed
+
+_MOST = 8
+_IDLE_S = 1.0  # of silence before the end
+_VAIN = ("refused", "unanswered")
+_ENDINGS = {
+    "fin": "closed properly", "reset": "reset", "refused": "refused", "unanswered": "without an answer",
+    "idle": "silent without an end", "open": "still open at the end", "unknown": "with an end that was not seen",
+}  # fmt: skip
+
+_AGAIN = re.compile(r"\b(?:reconnect|connect again|come back|next try|next attempt|try again)\w*\b")
+LASTS = re.compile(
+    r"\b(?:how (?:long|soon|quickly|fast)|after how (?:long|many seconds|many minutes)) .*"
+    rf"(?:\b(?:connections?|sessions?)\b.*\b(?:last|stay|live|open|clos|end)\w*|{_AGAIN.pattern})"
+)
+
+
+def answer_close(asked: Asked) -> Answer:
+    """Who ends connections, and how."""
+    if asked.sessions.empty:
+        return Answer(say("count_no_sessions", name=asked.name), asked.found.facts)
+    facts = describe_endings(asked.sessions, asked.view)
+    ended = asked.sessions[asked.sessions["ended_by"] != ""]
+    if ended.empty:
+        return Answer(say("close_nobody", asked.reply(False), n=len(asked.sessions)), tuple(facts))
+    client = ended["ended_by"] == "client"
+    closers = ended["client"].astype("str").where(client, ended["server"].astype("str"))
+    counts = closers.value_counts()
+    names = listed(
+        [f"{asked.view.name_of(one)} ({name_times(n)})" for one, n in counts.items()], _MOST
+    )
+    values: dict[str, Value] = {f"c{place}": int(n) for place, n in enumerate(counts)}
+    idle_s = float(ended["idle_s"].quantile(0.5, interpolation="higher"))
+    kind = "close_idle" if idle_s > _IDLE_S else "close"
+    line = say(kind, asked.reply(True), names=names, n=len(ended), idle_s=idle_s, **values)
+    return Answer(line, (*(asked.incident.facts if asked.incident else ()), *facts))
+
+
+def count_sessions(asked: Asked, measure: str) -> Answer:
+    """How many connections there were and how they ended; who ended them, where that is what was
+    asked for and none was reset."""
+    rows = asked.sessions
+    if rows.empty:
+        return Answer(say("count_no_sessions", name=asked.name), asked.found.facts)
+    resets = int((rows["ended"] == "reset").sum())
+    ends = measure == "resets" and not resets
+    if (ends or asked.query.relation == "close") and (rows["ended_by"] != "").any():
+        return answer_close(asked)
+    said, values = _word_endings(rows)
+    kind = "count_resets" if measure == "resets" else "count_sessions"
+    line = say(kind, name=asked.name, n=len(rows), resets=resets, endings=said, **values)
+    return Answer(line, tuple(describe_endings(rows, asked.view)))
+
+
+def _word_endings(rows: pd.DataFrame) -> tuple[str, dict[str, Value]]:
+    """How connections ended, the commonest way first, and the numbers in it."""
+    endings = rows["ended"].astype("str").value_counts()
+    said = listed((f"{n:,} {_ENDINGS[str(end)]}" for end, n in endings.items() if n), 7)
+    return said, {f"e{place}": int(n) for place, n in enumerate(endings)}
+
+
+def count_connects(asked: Asked) -> Answer:
+    """How often one device opened a connection to another, and how those ended."""
+    rows = asked.sessions
+    if rows.empty:
+        return Answer(say("count_no_sessions", name=asked.name), asked.found.facts)
+    opened = rows[rows["client"] == asked.device]
+    client, server = (asked.device, asked.second) if len(opened) else (asked.second, asked.device)
+    rows = opened if len(opened) else rows
+    said, values = _word_endings(rows)
+    line = say(
+        "count_connects", client=asked.view.name_of(client), server=asked.view.name_of(server), n=len(rows),
+        endings=said, **values,
+    )  # fmt: skip
+    return Answer(line, tuple(describe_endings(rows, asked.view)))
+
+
+def count_attempts(asked: Asked) -> Answer | None:
+    """How many connections were tried and in vain, and how far apart those tries are; None where
+    none was seen."""
+    rows = asked.sessions
+    if asked.device and not asked.second and len(rows):
+        made, served = rows[rows["client"] == asked.device], rows[rows["server"] == asked.device]
+        rows = made if len(made) and (asked.query.active or served.empty) else served
+    rows = rows[rows["begun"]]  # the others were open before the capture began
+    if rows.empty:
+        return None
+    vain = rows[rows["ended"].isin(_VAIN)].sort_values("start_s")
+    values: dict[str, Value] = {
+        "name": asked.name, "n": len(vain), "tried": len(rows), "part_share": len(vain) / len(rows),
+        "refused": int((vain["ended"] == "refused").sum()),
+        "unanswered": int((vain["ended"] == "unanswered").sum()),
+    }  # fmt: skip
+    step = vain.groupby(["client", "server"], observed=True)["start_s"].diff().median()
+    facts = (
+        *describe_endings(rows, asked.view, _VAIN),
+        *(asked.incident.facts if asked.incident else ()),
+    )
+    if pd.notna(step) and len(vain) > 2:
+        return Answer(say("count_attempts_every", **values, every_s=float(step)), facts)
+    return Answer(say("count_attempts", **values), facts)
+
+
+def answer_lasting(asked: Asked) -> Answer | None:
+    """How long connections last, or how long until the next one is tried; None where no capture
+    shows either."""
+    rows = asked.sessions
+    rows = rows[rows["begun"] & ~rows["ended"].isin((*_VAIN, "open"))]
+    again = bool(_AGAIN.search(asked.query.plain))
+    spans = rows["retry_s"].dropna() if again else rows["end_s"] - rows["start_s"]
+    if spans.empty:
+        return None
+    values: dict[str, Value] = {
+        "name": asked.name, "n": len(spans), "median_s": float(spans.median()),
+        "least_s": float(spans.min()), "longest_s": float(spans.max()),
+    }  # fmt: skip
+    facts = describe_endings(rows, asked.view)
+    line = say("lasts_again" if again else "lasts", **values)
+    return Answer(line, (*(asked.incident.facts if asked.incident else ()), *facts))

@@ -1,0 +1,160 @@
+"""Since when, until when, how long, whether it is over, and when something was last seen."""
+
+import re
+
+from assistant.answers.asked import Answer, Asked, Reply, say, say_recorded, say_span
+from assistant.answers.condition import ENDED, GOING, OF_ALL, list_ended
+from assistant.answers.descriptions import describe_requests, describe_talks
+from assistant.answers.partners import KINDS_OF
+from assistant.answers.past import answer_worked
+from assistant.answers.replies import still_talks
+from assistant.answers.topics import find_topic
+from assistant.detection.incidents import Incident
+from assistant.diagnosis.spans import find_end, find_start, is_over
+from assistant.facts.fact import Fact
+from assistant.questions.entities import worst_first
+from traffic.labels import ATTACKS
+
+_ENDS = re.compile(
+    r"\b(?:over|finished|done|fixed|stop(?:ped)?|end(?:ed)?|recover(?:ed)?|c[ao]me back|return(?:ed)?"
+    r"|vorbei|termino|acabo"
+    r"|(?:attack|flood|storm|problem|fault|trouble|it|that) (?:\w+ )?gone"
+    r"|(?:fast|quick|back|there|up|online|alive|working) again)\b"
+)
+
+
+def answer_since(asked: Asked, headline: Fact) -> Answer:
+    """When it began, how long it lasted, whether it goes on."""
+    plain, incidents = asked.query.plain, worst_first(list(asked.analysis.incidents))
+    if incidents and not asked.device and OF_ALL.match(plain):
+        for words in (GOING, ENDED):
+            if words.search(plain):
+                return list_ended(asked, incidents, over=words is ENDED)
+    if _RECORDED.search(plain):
+        return Answer(say_recorded(asked), asked.sensor)
+    if told := still_talks(asked):
+        return told
+    if incidents and not asked.device and (longest := _LONGEST.search(plain)):
+        found = _find_longest(
+            incidents, shortest=longest[1] == "shortest", attacks="attack" in plain
+        )
+        return Answer(say_span(asked, found, ""), found.facts)
+    if _WORKED_LAST.search(plain) and (told := answer_worked(asked)):
+        return told
+    if asked.device and _LAST.search(asked.query.plain) and (seen := _say_last(asked)):
+        return seen
+    incident = find_topic(asked) or asked.incident
+    elsewhere = incident is not None and asked.second not in (
+        "", incident.device, *incident.peers, *incident.related,
+    )  # fmt: skip
+    does = asked.query.relation not in ("talk", "ask", "attack", "scan", "refuse", "outside")
+    if (
+        asked.device and (incident is None or elsewhere) and (does or asked.second)
+        and (told := _since_traffic(asked)) is not None
+    ):  # fmt: skip
+        return told
+    if not asked.device and _FIRST.search(asked.query.plain) and asked.analysis.incidents:
+        incident = _find_first(asked)
+    if not asked.found.mention.devices and asked.polar and not _asks_for_the_end(asked):
+        # "is it still going on?" of no device is asked of all.
+        going = (
+            one
+            for one in worst_first(list(asked.analysis.incidents))
+            if not is_over(one, asked.analysis)
+        )
+        incident = next(going, incident)
+    if incident is None:
+        line = say("since_nothing", name=asked.name, seen_s=asked.view.span_s)
+        return Answer(line, (headline, *asked.found.facts))
+    over = is_over(incident, asked.analysis)
+    asks_whether = asked.polar
+    reply: Reply = ("no" if over else "yes") if asks_whether else ""
+    if asks_whether and _asks_for_the_end(asked):
+        reply = "yes" if over else "no"
+    return Answer(say_span(asked, incident, reply), incident.facts)
+
+
+_RECORDED = re.compile(
+    r"\bhow long (?:did|do|have|has|was) (?:you|we|it|this) (?:\w+ )?"
+    r"(?:record|listen|watch|look|observ|captur|measur)\w*"
+)
+_LONGEST = re.compile(r"\b(longest|shortest)\b")
+
+
+def _find_longest(incidents: list[Incident], *, shortest: bool, attacks: bool) -> Incident:
+    """The one that lasted longest, or shortest: of faults, unless attacks are asked for or all there
+    is."""
+    chosen = [one for one in incidents if (one.label in ATTACKS) == attacks] or incidents
+    by_span = sorted(chosen, key=lambda one: find_end(one) - find_start(one)[0])
+    return by_span[0 if shortest else -1]
+
+
+_WORKED_LAST = re.compile(r"\blast .*\bwork\w*|\bwork\w* .*\blast\b|zuletzt (?:funktioniert|ging)")
+_LAST = re.compile(
+    r"\blast (time )?(seen|heard|active|alive|online|sign|packet|message|contact|word)"
+    r"|zuletzt (gesehen|gehoert|aktiv|online)|letzte[sn]? (paket|lebenszeichen|nachricht)"
+    r"|(visto|activo) por ultima vez|ultim[oa] (paquete|mensaje|senal)"
+)
+
+
+def _say_last(asked: Asked) -> Answer | None:
+    """When a device sent its last packet; None where it sent none."""
+    rows = asked.view.flows_of(asked.device)
+    sent = rows[rows["sent_pkts"] > 0]
+    if sent.empty:
+        return None
+    last_s = float(sent["until_s"].max())
+    end_s = asked.analysis.capture.end_s
+    line = say("last_seen", name=asked.name, last_time_s=last_s, before_s=max(end_s - last_s, 0.0))
+    return Answer(line, asked.incident.facts if asked.incident else asked.found.facts)
+
+
+_FIRST = re.compile(r"\b(first|zuerst|erste[rns]?|primer[oa]?)\b")
+
+
+def _find_first(asked: Asked) -> Incident:
+    """The incident that began first; of attacks, where those are asked for."""
+    incidents = asked.analysis.incidents
+    attacks = [one for one in incidents if one.label in ATTACKS]
+    named = re.search(r"\b(attack\w*|angriff\w*|ataque\w*)\b", asked.query.plain)
+    return min(attacks if named and attacks else incidents, key=lambda one: find_start(one)[0])
+
+
+_EARLY_S = 60.0  # what was before the capture is not known
+
+
+def _since_traffic(asked: Asked) -> Answer | None:
+    """From when to when a device did what is asked about, where no incident is about that."""
+    kinds = KINDS_OF.get(asked.query.relation)
+    rows = asked.requests
+    if kinds and len(rows := rows[rows["kind"].isin(kinds)]):
+        facts = tuple(describe_requests(rows, asked.view))
+        first_s, last_s = float(rows["ts"].min()), float(rows["ts"].max())
+        early = first_s - asked.view.start_s < _EARLY_S
+        line = say(
+            "since_does_early" if early else "since_does", name=asked.name, start_time_s=first_s,
+            end_time_s=last_s, n=len(rows),
+        )  # fmt: skip
+        return Answer(line, facts)
+    talks = asked.talks
+    if talks.empty:
+        return None
+    facts = tuple(describe_talks(talks, asked.view))
+    flows = asked.view.flow_slots
+    ends = {asked.device, asked.second}
+    mine = flows[flows["src"].isin(ends) & flows["dst"].isin(ends)] if asked.second else None
+    if mine is None or mine.empty:
+        return Answer(facts[0], facts[1:])
+    each = mine.groupby("flow").agg(since_s=("since_s", "min"), until_s=("until_s", "max"))
+    each["span_s"] = each["until_s"] - each["since_s"]
+    longest = each.loc[each["span_s"].idxmax()]
+    line = say(
+        "since_talk", source=asked.view.name_of(asked.device), target=asked.view.name_of(asked.second),
+        n=len(each), span_s=float(longest["span_s"]), start_time_s=float(each["since_s"].min()),
+        end_time_s=float(each["until_s"].max()), longest_time_s=float(longest["since_s"]),
+    )  # fmt: skip
+    return Answer(line, facts)
+
+
+def _asks_for_the_end(asked: Asked) -> bool:
+    return bool(_ENDS.search(asked.query.plain))

@@ -1,0 +1,52 @@
+"""The cause that a question speaks of in its own words: "which devices share a client id?".
+
+What was measured of that cause says who, how often and how long; a count of something else does not.
+"""
+
+import re
+
+from assistant.answers.asked import Answer, Asked
+from assistant.detection.incidents import Incident
+from assistant.diagnosis.playbook import read_causes
+from assistant.facts.fact import kind_of
+from assistant.questions.entities import worst_first
+from assistant.questions.plain import DEVICE
+
+# By kind of query: relations, or measures, with which a question says no more than its own words do.
+_RELATIONS = {"who": ("talk", "ask", "close", "send"), "does": ("talk", "ask", "read")}
+_MEASURES = ("", "devices", "sessions", "requests", "packets", "bytes", "resets")
+_WITHOUT_MORE = ("usual", "feedback", "before", "answers")
+
+
+def answer_topic(asked: Asked) -> Answer | None:
+    """What is known of the cause that the question's own words name; None where they name none that
+    was found, or where the query says what is asked for."""
+    query = asked.query
+    loose = (
+        query.relation in _RELATIONS[query.kind]
+        if query.kind in _RELATIONS
+        else query.measure in _MEASURES
+        if query.kind == "count"
+        else query.kind in _WITHOUT_MORE
+    )
+    if query.kind == "answers" and asked.device:
+        return None
+    two = asked.second and DEVICE in query.plain
+    incident = find_topic(asked) if loose and not two else None
+    if incident is None:
+        return None
+    return Answer(incident.facts[0], incident.facts[1:])
+
+
+def find_topic(asked: Asked) -> Incident | None:
+    """The worst incident of a cause that the question names in words of that cause's own."""
+    causes = read_causes()
+    for one in worst_first(list(asked.analysis.incidents)):
+        # "the master" names a kind of device, and not surely the one that is meant.
+        named = asked.device if DEVICE in asked.query.plain else ""
+        if not one.facts or (named and not one.touches(named)):
+            continue
+        cause = causes.get(kind_of(one.facts[0]))
+        if cause and cause.asked and re.search(rf"\b(?:{cause.asked})\b", asked.query.plain):
+            return one
+    return None

@@ -1,0 +1,66 @@
+"""The units behind a gateway, which share its address: which answer, since when one does not."""
+
+import re
+
+import pandas as pd
+
+from assistant.answers.asked import Answer, Asked, say
+from assistant.facts.fact import Fact, listed
+
+UNITS = re.compile(
+    r"\b(?:other|remaining|all|every|each|any|which|the) (?:\w+ )?(?:units?|slaves?)\b|\bunit \d+"
+)
+_OTHERS = re.compile(r"\bothers?|remaining|rest\b")
+_EVER = re.compile(r"\b(?:ever|before|did|once)\b")
+_OUTCOMES = ("answered", "refused", "unanswered")
+
+
+def answer_units(asked: Asked) -> Answer | None:
+    """Whether a unit answers, or the others do; None where no unit is asked about or none is read."""
+    if not UNITS.search(asked.query.plain):
+        return None
+    rows = asked.requests
+    rows = rows[(rows["unit"] >= 0) & rows["outcome"].isin(_OUTCOMES)]
+    if rows.empty:
+        return None
+    failed = rows["outcome"] != "answered"
+    each = {int(unit): _describe(int(unit), failed[mine.index], mine)
+            for unit, mine in rows.groupby("unit")}  # fmt: skip
+    dead = [unit for unit, fact in each.items() if fact.values["failed_last"]]
+    if asked.query.unit in each:
+        fact = each[asked.query.unit]
+        answered = int(fact.values["answered"])
+        well = answered > 0 if _EVER.search(asked.query.plain) else asked.query.unit not in dead
+        line = say(_kind(fact), asked.is_well(well), **fact.values)
+        return Answer(line, _told(asked))
+    living = [unit for unit in each if unit not in dead]
+    others = bool(_OTHERS.search(asked.query.plain))
+    names = listed(map(str, living if others else dead or living), 12)
+    kind = "units_answer" if others or not dead else "units_fail"
+    if not names:
+        return Answer(say("units_none", asked.is_well(False)), tuple(each.values()))
+    line = say(kind, asked.is_well(others or not dead), n=len(living if others else dead), names=names,
+               all=len(each))  # fmt: skip
+    return Answer(line, tuple(each.values()))
+
+
+def _kind(fact: Fact) -> str:
+    if not fact.values["answered"]:
+        return "unit_never"
+    return "unit_no_longer" if fact.values["failed_last"] else "unit_answers"
+
+
+def _describe(unit: int, failed: pd.Series, rows: pd.DataFrame) -> Fact:
+    """What one unit answered, and what came after its last answer."""
+    good = rows[~failed]
+    last_s = float(good["ts"].max()) if len(good) else 0.0
+    after = int((rows["ts"] > last_s).sum())
+    fact = say(
+        "unit_answers", unit=unit, asked=len(rows), answered=len(good), last_time_s=last_s,
+        after=after, failed_last=int(after > 1),
+    )  # fmt: skip
+    return say(_kind(fact), **fact.values)
+
+
+def _told(asked: Asked) -> tuple[Fact, ...]:
+    return asked.incident.facts if asked.incident else asked.found.facts
