@@ -93,9 +93,14 @@ _SHORT: dict[str, Callable[[Asked, Fact], Answer]] = {
 }
 
 
+_FOUND = re.compile(r"\b(?:which|what) ports?\b|\b(?:find|found|result\w*)\b")
+
+
 def _answer_who(asked: Asked, headline: Fact) -> Answer:
     if asked.either and asked.query.relation == "outside":  # "is the cloud down or our line?"
         return answer_answers(asked, headline)
+    if asked.query.relation == "scan" and _FOUND.search(asked.query.plain):
+        return answer_does(asked)
     return answer_aspect(asked) or answer_who(asked)
 
 

@@ -1,8 +1,6 @@
 """What a device does: whom it asks, what it serves, its ports, topics, registers; what a scan found."""
 
 import re
-from collections.abc import Callable
-from functools import partial
 
 import pandas as pd
 
@@ -45,7 +43,9 @@ def answer_does(asked: Asked) -> Answer:
             return answer_devices(asked)
         if asked.query.relation in KINDS_OF:
             return answer_who(asked)
-    if asked.query.relation == "scan" or _FINDS.search(asked.query.plain):
+    scanned = not asked.device and any(one.label == "recon" for one in asked.analysis.incidents)
+    opens = scanned and bool(_OPEN.search(asked.query.plain))
+    if opens or asked.query.relation == "scan" or _FINDS.search(asked.query.plain):
         return _scanned(asked)
     if asked.query.aspect in _FIELDS and not asked.requests.empty:
         return _aspect(asked, _FIELDS[asked.query.aspect])
@@ -57,8 +57,9 @@ def answer_does(asked: Asked) -> Answer:
 
 
 _FINDS = re.compile(
-    r"\b(find|found|see|saw|get|got|learn\w*|reach\w*)\b.*\b(open|anything|something)\b|\bopen\W*$"
+    r"\b(find|found|see|saw|get|got|learn\w*|reach\w*)\b.*\b(open|anything|something)\b"
 )
+_OPEN = re.compile(r"\bopen\W*$")
 
 
 def _scanned(asked: Asked) -> Answer:
@@ -163,6 +164,15 @@ def _ports(asked: Asked) -> Answer:
     )
 
 
+def _name_point(column: str, protocol: str, value: str | int) -> str:
+    """A topic, unit, function or register, as its protocol's people call it."""
+    if column == "name":
+        return f"“{value}”"
+    if column == "target":
+        return BY_NAME[protocol].name_target(int(value))
+    return name_function(protocol, int(value)) if column == "function" else str(value)
+
+
 def _protocols(asked: Asked) -> Answer:
     """What is spoken, by service, the busiest first."""
     talks = asked.talks
@@ -207,19 +217,14 @@ def _aspect(asked: Asked, column: str) -> Answer:
         rows = rows[rows["kind"].isin(KINDS_OF[asked.query.relation])]
     if rows.empty:
         return deny(asked, "nobody_aspect")
-    protocol = str(rows["protocol"].value_counts().index[0])
-    word: Callable[[int], str] = (
-        BY_NAME[protocol].name_target
-        if column == "target"
-        else partial(name_function, protocol)
-        if column == "function"
-        else str
-    )
-    if column == "function":
-        rows = rows[rows["protocol"] == protocol]
-    counts = rows[column].astype("str" if column == "name" else "int64").value_counts()
-    shown = [f"“{one}”" if column == "name" else word(int(one)) for one in counts.index]
+    # A number is a register of one protocol and a tag of another.
+    keys = [
+        rows["protocol"].astype("str"),
+        rows[column].astype("str" if column == "name" else "int64"),
+    ]
+    counts = rows.groupby(keys).size().sort_values(ascending=False, kind="stable")
+    shown = dict.fromkeys(_name_point(column, str(protocol), one) for protocol, one in counts.index)
     line = say(
-        f"aspect_{asked.query.aspect}", name=asked.name, n=len(counts), names=listed(shown, _MOST)
+        f"aspect_{asked.query.aspect}", name=asked.name, n=len(shown), names=listed(shown, _MOST)
     )
     return Answer(line, tuple(describe_requests(rows, asked.view, most=5)))

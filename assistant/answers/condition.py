@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from assistant.answers.asked import Answer, Asked, Reply, begin, say, say_span
 from assistant.answers.descriptions import describe_delay, describe_endings, describe_requests
 from assistant.answers.replies import answer_answers, answer_loss
+from assistant.answers.sessions import answer_close
 from assistant.answers.states import short_state
 from assistant.answers.units import answer_units
 from assistant.detection.incidents import Incident
@@ -15,6 +16,7 @@ from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.facts.fact import Fact, Value, listed
 from assistant.facts.requests import is_refused
 from assistant.questions.entities import list_machines, worst_first
+from assistant.questions.plain import DEVICE
 
 _MOST = 8
 _NOW = re.compile(r"\b(now|again|meanwhile|jetzt|wieder|inzwischen|ahora|ya)\b")
@@ -44,6 +46,8 @@ def answer_why(asked: Asked, headline: Fact) -> Answer | None:
     where the diagnosis itself answers."""
     if not asked.device and asked.query.protocol == "ntp":  # "why do the clocks drift?"
         return answer_answers(asked, headline)
+    if asked.query.relation == "close" and asked.incident is None and len(asked.sessions):
+        return answer_close(asked)  # "why do its sessions end?"
     # "why does ws-1 lose its session with plc-3?": an incident that has nothing to do with one of both
     # does not explain it.
     apart = asked.incident is None or (
@@ -91,6 +95,8 @@ def answer_affected(asked: Asked, headline: Fact) -> Answer:
     incident, view = asked.incident, asked.view
     everything = worst_first(list(asked.analysis.incidents))
     mention = asked.found.mention
+    if len(mention.devices) > 1 and DEVICE not in asked.query.plain:
+        return _affected_of(asked, mention.devices, everything)
     named = (*mention.devices, *mention.peers)[:1]
     if named and _CAUSE.search(asked.query.plain):
         return _is_cause(asked, named[0], everything)
@@ -116,6 +122,16 @@ def answer_affected(asked: Asked, headline: Fact) -> Answer:
     names = listed(map(view.name_of, shared), _MOST)
     line = say("affected_shared", asked.reply(True), n=len(shared), names=names)
     return Answer(line, (*facts, headline))
+
+
+def _affected_of(asked: Asked, devices: tuple[str, ...], incidents: list[Incident]) -> Answer:
+    """Which devices of a kind have to do with an incident: "which plcs are affected?"."""
+    hit = [one for one in devices if any(each.touches(one) for each in incidents)]
+    names = listed(map(asked.view.name_of, hit), _MOST) or "none"
+    mine = [one for one in incidents if any(map(one.touches, hit))]
+    facts = tuple(describe_incident(one, asked) for one in mine[:_MOST])
+    line = say("affected_of", asked.reply(bool(hit)), n=len(hit), all=len(devices), names=names)
+    return Answer(line, facts, listing=True)
 
 
 _CAUSE = re.compile(

@@ -13,6 +13,7 @@ from assistant.answers.descriptions import (
 )
 from assistant.answers.inventory import answer_devices, propose_devices
 from assistant.answers.partners import find_culprits
+from assistant.answers.past import answer_rhythm
 from assistant.answers.sessions import (
     LASTS,
     answer_close,
@@ -43,6 +44,8 @@ def answer_count(asked: Asked, headline: Fact) -> Answer:
     """The number that was asked for, of the device or of all."""
     measure = asked.query.measure
     if LASTS.search(asked.query.plain) and (told := answer_lasting(asked)):
+        return told
+    if _GAPS.search(asked.query.plain) and (told := answer_rhythm(asked)):
         return told
     if asked.query.relation == "close" and _WAITS.search(asked.query.plain):
         return answer_close(asked)
@@ -90,6 +93,10 @@ def answer_count(asked: Asked, headline: Fact) -> Answer:
     return _traffic(asked)
 
 
+_GAPS = re.compile(
+    r"\b(?:how (?:long|much time)|pause|interval|gap)\b.*\bbetween\b"
+    r".*\b(?:attempts?|tries|failures?|requests?|times)"
+)
 _WAITS = re.compile(r"\b(after how|how (long|many (seconds|minutes))|wie (lange|viele sekunden))\b")
 
 

@@ -115,7 +115,8 @@ _STILL = re.compile(r"\b(still|noch|todavia|aun|right now|at the moment|gerade)\
 # "who was scanned?" asks for who suffered it.
 _SUFFERS = re.compile(
     r"^(?:and )?(?:who|whom|what|which \w+)(?: else| other\w*)? "
-    r"(?:is|was|were|are|gets?|got|has been|have been) (?!(?!being)\w+ing\b)"
+    r"(?:is|was|were|are|gets?|got|has been|have been) (?:being )?"
+    r"(?:\w+ed|hit|swept|(?:the )?(?:\w+ )?(?:victims?|targets?))\b"
 )
 
 

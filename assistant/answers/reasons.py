@@ -38,9 +38,10 @@ def answer_attack(asked: Asked, headline: Fact) -> Answer:
     if asked.device and incident.label not in ATTACKS:  # "was sensor-3 part of an attack?"
         incident = next((one for one in elsewhere if one.touches(asked.device)), incident)
     kind = "attack" if incident.label in ATTACKS else "fault"
-    reply: Reply = (
-        "unclear" if asked.found.standing == "inconclusive" else asked.reply(kind == "attack")
-    )
+    # "did somebody delete a variable?" is not answered by "no": a fault.
+    harm = asked.query.relation == "attack" or bool(_HARM.search(asked.query.plain))
+    yes = asked.reply(kind == "attack") if harm else ""
+    reply: Reply = "unclear" if asked.found.standing == "inconclusive" else yes
     either = (
         " or " in asked.query.plain or " oder " in asked.query.plain or " o " in asked.query.plain
     )
@@ -60,6 +61,13 @@ def answer_attack(asked: Asked, headline: Fact) -> Answer:
 
 _EACH = re.compile(
     r"\b(which|what|how many|separate|split|sort|welche\w*|cuales)\b.*\b(faults?|technical|failures?)\b"
+)
+
+
+_HARM = re.compile(
+    r"\b(?:attack|hack|malware|virus|worm|trojan|ransom|compromis|infect|intru|breach|botnet|sabotag|malicious|hostile"
+    r"|hijack|cyber|spoof|impersonat|tamper|denial|d?dos|deliberate|intent|purpose|foul|evil|danger|threat|crimin"
+    r"|angriff|angegriffen|greif|gehackt|schad|infiziert|kompromitt|absicht|mutwillig|ataque|atac|comprometid|intrus)\w*"
 )
 
 

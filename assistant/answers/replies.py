@@ -191,7 +191,7 @@ def answer_answers(asked: Asked, headline: Fact) -> Answer:
         return _reaches_outside(asked)
     if told := answer_units(asked):
         return told
-    if not asked.device:
+    if not asked.device or (asked.incident is not None and _SOME_OF_IT.search(asked.query.plain)):
         return _all_requests(asked)
     view, found = asked.view, asked.found
     # "does A reach B?" asks whether B answers A
@@ -250,6 +250,10 @@ def _reaches_outside(asked: Asked, device: str = "") -> Answer:
     return Answer(say(kind, "" if vain else asked.is_well(True), **values), facts)
 
 
+_SOME_OF_IT = re.compile(
+    r"\b(?:any|others?|some) (?:\w+ ){0,2}(?:answers?|requests?|reads?|registers?|quer\w+)\b"
+    r"|\b(?:refuse|reject|deny) (?:everything|all)\b"
+)
 _OFF = re.compile(
     r"\b(?:off|dead|unplugged|power|disconnected|silent|crash\w*|frozen|hang\w*|gone|lost|tot|aus|weg|apagad\w|muert\w)\b"
 )
@@ -322,6 +326,8 @@ def _all_requests(asked: Asked) -> Answer:
     if rows.empty:
         return Answer(say("requests_unseen", "unclear"), asked.found.facts)
     failed = rows[(rows["outcome"] == "unanswered") | is_refused(rows)]
+    if _SOME.search(asked.query.plain) and asked.incident is not None and len(failed):
+        return _some_requests(asked, rows, failed)
     facts = tuple(describe_requests(failed, asked.view, refused=True)) if len(failed) else ()
     kind = "requests_some_fail" if len(failed) else "requests_succeed"
     mostly = failed.empty or 2 * len(failed) >= len(rows) or asked.query.negative
@@ -329,6 +335,25 @@ def _all_requests(asked: Asked) -> Answer:
     line = say(kind, reply, failed=len(failed), asked=len(rows))
     rest = tuple(fact for fact in asked.found.facts if fact not in facts)
     return Answer(line, (*facts, *rest))
+
+
+_SOME = re.compile(r"\b(?:any|others?|some|everything|remaining|rest|all)\b")
+_EVERY = re.compile(r"\b(?:everything|all)\b")
+
+
+def _some_requests(asked: Asked, rows: pd.DataFrame, failed: pd.DataFrame) -> Answer:
+    """Whether anything is answered where an incident is: "do the other registers work?"."""
+    incident = asked.incident
+    assert incident is not None
+    ends = [incident.device, *incident.peers]
+    mine = rows["client"].isin(ends) & rows["server"].isin(ends)
+    rows, failed = rows[mine], failed[failed.index.isin(rows.index[mine])]
+    good = len(rows) - len(failed)
+    all_fail = bool(_EVERY.search(asked.query.plain)) and asked.query.negative
+    reply = asked.reply((good == 0) if all_fail else good > 0)
+    line = say("requests_some_work", reply, n=good, asked=len(rows), failed=len(failed))
+    facts = describe_requests(rows, asked.view, refused=True) if len(rows) else []
+    return Answer(line, (*incident.facts, *facts))
 
 
 def _answer_clocks(asked: Asked) -> Answer:

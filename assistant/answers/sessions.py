@@ -23,6 +23,9 @@ LASTS = re.compile(
 )
 
 
+_ANYBODY = re.compile(r"\b(?:any|some)\w*\b")
+
+
 def answer_close(asked: Asked) -> Answer:
     """Who ends connections, and how."""
     if asked.sessions.empty:
@@ -40,7 +43,9 @@ def answer_close(asked: Asked) -> Answer:
     values: dict[str, Value] = {f"c{place}": int(n) for place, n in enumerate(counts)}
     idle_s = float(ended["idle_s"].quantile(0.5, interpolation="higher"))
     kind = "close_idle" if idle_s > _IDLE_S else "close"
-    line = say(kind, asked.reply(True), names=names, n=len(ended), idle_s=idle_s, **values)
+    # "does the server throw it out?" is answered by who does, not by "yes".
+    reply = asked.reply(True) if _ANYBODY.search(asked.query.plain) else ""
+    line = say(kind, reply, names=names, n=len(ended), idle_s=idle_s, **values)
     return Answer(line, (*(asked.incident.facts if asked.incident else ()), *facts))
 
 
@@ -104,6 +109,11 @@ def count_attempts(asked: Asked) -> Answer | None:
         *describe_endings(rows, asked.view, _VAIN),
         *(asked.incident.facts if asked.incident else ()),
     )
+    if vain.empty:
+        step = rows.sort_values("start_s")["start_s"].diff().median()
+        every_s = float(step) if pd.notna(step) else 0.0
+        kind = "count_opened_every" if len(rows) > 2 else "count_opened"
+        return Answer(say(kind, **values, every_s=every_s), facts)
     if pd.notna(step) and len(vain) > 2:
         return Answer(say("count_attempts_every", **values, every_s=float(step)), facts)
     return Answer(say("count_attempts", **values), facts)
@@ -113,15 +123,22 @@ def answer_lasting(asked: Asked) -> Answer | None:
     """How long connections last, or how long until the next one is tried; None where no capture
     shows either."""
     rows = asked.sessions
-    rows = rows[rows["begun"] & ~rows["ended"].isin((*_VAIN, "open"))]
+    if asked.query.relation == "outside":
+        rows = rows[~rows["server"].isin(asked.view.own | asked.view.local)]
+    rows = rows[~rows["ended"].isin(_VAIN)]
+    ended = rows[rows["begun"] & (rows["ended"] != "open")]
     again = bool(_AGAIN.search(asked.query.plain))
-    spans = rows["retry_s"].dropna() if again else rows["end_s"] - rows["start_s"]
+    facts = (*(asked.incident.facts if asked.incident else ()), *describe_endings(rows, asked.view))
+    if ended.empty and len(rows) and not again:
+        start_s = float(rows["start_s"].min())
+        span_s = asked.analysis.capture.end_s - start_s
+        line = say("lasts_open", name=asked.name, n=len(rows), start_time_s=start_s, span_s=span_s)
+        return Answer(line, facts)
+    spans = ended["retry_s"].dropna() if again else ended["end_s"] - ended["start_s"]
     if spans.empty:
         return None
     values: dict[str, Value] = {
         "name": asked.name, "n": len(spans), "median_s": float(spans.median()),
         "least_s": float(spans.min()), "longest_s": float(spans.max()),
     }  # fmt: skip
-    facts = describe_endings(rows, asked.view)
-    line = say("lasts_again" if again else "lasts", **values)
-    return Answer(line, (*(asked.incident.facts if asked.incident else ()), *facts))
+    return Answer(say("lasts_again" if again else "lasts", **values), facts)

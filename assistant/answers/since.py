@@ -8,6 +8,7 @@ from assistant.answers.descriptions import describe_requests, describe_talks
 from assistant.answers.partners import KINDS_OF
 from assistant.answers.past import answer_worked
 from assistant.answers.replies import still_talks
+from assistant.answers.sessions import LASTS, answer_lasting
 from assistant.answers.topics import find_topic
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.spans import find_end, find_start, is_over
@@ -33,6 +34,8 @@ def answer_since(asked: Asked, headline: Fact) -> Answer:
     if _RECORDED.search(plain):
         return Answer(say_recorded(asked), asked.sensor)
     if told := still_talks(asked):
+        return told
+    if LASTS.search(plain) and (told := answer_lasting(asked)):
         return told
     if incidents and not asked.device and (longest := _LONGEST.search(plain)):
         found = _find_longest(

@@ -13,7 +13,7 @@ from assistant.questions.entities import worst_first
 from assistant.questions.plain import DEVICE
 
 # By kind of query: relations, or measures, with which a question says no more than its own words do.
-_RELATIONS = {"who": ("talk", "ask", "close", "send"), "does": ("talk", "ask", "read")}
+_RELATIONS = {"who": ("talk", "ask", "close", "send", "read"), "does": ("talk", "ask", "read")}
 _MEASURES = ("", "devices", "sessions", "requests", "packets", "bytes", "resets")
 _WITHOUT_MORE = ("usual", "feedback", "before", "answers")
 

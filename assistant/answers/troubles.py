@@ -108,7 +108,9 @@ def _name_culprits(asked: Asked, incidents: Sequence[Incident]) -> Answer:
     return Answer(line, tuple(fact for one in incidents for fact in one.facts[:2]))
 
 
-_HARM = re.compile(r"\b(?:attack|guess|brute|hack|crack|angriff|erraten|knack|ataque|adivin)\w*")
+_HARM = re.compile(
+    r"\b(?:attack|guess|brute|hack|crack|break in|breaking in|angriff|erraten|knack|ataque|adivin)\w*"
+)
 
 
 def _describe(asked: Asked, incidents: Sequence[Incident], labels: Sequence[str]) -> Answer:
