@@ -18,7 +18,7 @@ from traffic.plant import Device, is_link_local
 
 _MOST = 30
 _CODE = re.compile(
-    r"(?i)\b(?:0x[0-9a-f]{1,8}|[a-z]{1,3}-\d{2,5}|bad[a-z]{6,}|servfail|nxdomain|refused"
+    r"(?i)\b(?:[0o]x[0-9a-f]{1,8}|\d[0-9a-f]{2,7}h|[a-z]{1,3}-\d{2,5}|e[a-z]+(?:_[a-z]+)+|bad[a-z]{6,}|servfail|nxdomain|refused"
     r"|(?:exception|error|fault|rcode|code|status|cause of transmission|cause|cot|reason|fehler|fehlercode"
     r"|excepci[oó]n|c[oó]digo)"
     r"(?: code| number| no\.?)? ?(?:0x)?[0-9a-f]{1,4})\b"
