@@ -247,7 +247,12 @@ def _reaches_outside(asked: Asked, device: str = "") -> Answer:
         "vain": len(vain),
     }
     kind = "outside_partly" if vain else "outside_reached"
-    return Answer(say(kind, "" if vain else asked.is_well(True), **values), facts)
+    # That it is reached says nothing of pauses: "did it ever lose its internet?" gets no "no".
+    paused = bool(vain) or bool(_LOSES.search(asked.query.plain))
+    return Answer(say(kind, "" if paused else asked.is_well(True), **values), facts)
+
+
+_LOSES = re.compile(r"\b(?:los[et]\w*|interrupt\w*|dropp?\w*|ever)\b")
 
 
 _SOME_OF_IT = re.compile(
