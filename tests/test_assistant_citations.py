@@ -7,15 +7,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from assistant.diagnosis.grounding import (
-    Citation,
-    check,
-    cite,
-    fold,
-    is_supported,
-    make_excerpt,
-    read_quantities,
-)
+from assistant.diagnosis.citations import Citation, cite, fold, make_excerpt
+from assistant.diagnosis.grounding import check, is_supported, read_quantities
 from assistant.facts.fact import Fact
 from knowledge_base.retriever import Passage
 

@@ -7,7 +7,7 @@ import pytest
 from made_documents import write_manual_pdf
 
 from assistant.cli.main import main
-from assistant.diagnosis.grounding import cite
+from assistant.diagnosis.citations import cite
 from knowledge_base.embeddings import SentenceEmbedder
 from knowledge_base.index import Index, open_index
 from knowledge_base.relevance import CODE_SURE

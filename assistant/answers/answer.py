@@ -41,7 +41,7 @@ from assistant.answers.troubles import answer_trouble
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.compose import MOST_SHOWN, put_sensor_early
 from assistant.diagnosis.diagnose import Diagnosis, check_answer, count_rest, explain
-from assistant.diagnosis.investigate import SEVERAL, investigate
+from assistant.diagnosis.investigate import SEVERAL, Investigation, investigate
 from assistant.facts.fact import Fact, listed
 from assistant.history import History
 from assistant.outcomes import keep_outcomes
@@ -141,28 +141,7 @@ def answer(
     if span is not None:
         analysis = narrow(analysis, span)
     found = investigate(question, analysis, device)
-    several = len(found.mention.devices) > 1 and query.kind == "count"
-    if (
-        DEVICE not in query.plain
-        and (several or query.kind == "who")
-        and (several or _WHICH_ONE.match(query.plain))
-    ):  # "which broker refuses?" asks which, "how often are the plcs polled?" of all
-        found = replace(found, mention=Mention())
-    if (
-        query.kind in _OF_IT
-        and found.mention == Mention()
-        and found.incident is not None
-        and _IT.search(query.plain)
-    ):  # "is it still down?" is asked of what is known to be in trouble
-        found = replace(found, mention=Mention((found.incident.device,)))
-    if query.kind in _OF_NO_DEVICE and found.mention.kind:
-        # "sensor" and "name server" name no device then, so that none is missed.
-        found = replace(found, notes=found.notes[1:])
-    remark = describe_state(found.incident, history) if found.incident and history else None
-    if remark is not None:  # what people said of it stands beside what was measured
-        found = replace(
-            found, notes=(f"{remark.text}.", *found.notes), context=(*found.context, remark)
-        )
+    found = _add_remark(_choose_devices(found, query), history)
     whole = explain(question, found, analysis, index)
     named = found.mention.devices or found.mention.peers or found.mention.missing
     asked = Asked(question, query, found, analysis, index, history, span)
@@ -188,6 +167,32 @@ def answer(
     else:  # why, what is wrong: the diagnosis itself answers
         return replace(whole, kind=query.kind or "why")
     return _shorten(whole, said, query, everything)
+
+
+def _choose_devices(found: Investigation, query: Query) -> Investigation:
+    """The same about the devices that the question is about: not always those whose kind it names."""
+    mention, of_kind = found.mention, DEVICE not in query.plain
+    all_of_them = query.kind == "count" and len(mention.devices) > 1
+    asks_which = query.kind == "who" and bool(_WHICH_ONE.match(query.plain))
+    if of_kind and (all_of_them or asks_which):
+        # "how often are the plcs polled?" is asked of all, "which broker refuses?" asks which.
+        mention = Mention()
+    in_trouble = found.incident is not None and query.kind in _OF_IT
+    if in_trouble and mention == Mention() and _IT.search(query.plain):
+        assert found.incident is not None
+        mention = Mention((found.incident.device,))  # "is it still down?"
+    # "sensor" and "name server" name no device then, so that none is missed.
+    notes = found.notes[1:] if query.kind in _OF_NO_DEVICE and mention.kind else found.notes
+    return replace(found, mention=mention, notes=notes)
+
+
+def _add_remark(found: Investigation, history: History | None) -> Investigation:
+    """What people said of the incident stands beside what was measured."""
+    remark = describe_state(found.incident, history) if found.incident and history else None
+    if remark is None:
+        return found
+    notes = (f"{remark.text}.", *found.notes)
+    return replace(found, notes=notes, context=(*found.context, remark))
 
 
 def _answer_missing(asked: Asked) -> Answer | None:

@@ -12,7 +12,7 @@ from pydantic import RootModel
 
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
-from assistant.diagnosis.grounding import Citation
+from assistant.diagnosis.citations import Citation
 from assistant.diagnosis.investigate import Investigation
 from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.diagnosis.standing import Standing
@@ -173,6 +173,11 @@ class Asked:
         devices = [self.device] if self.device else list_addresses(self.analysis)
         quality, seen_s = self.view.quality, self.view.seen_s
         return any(find_blindness(quality, one, seen_s) for one in devices)
+
+    @property
+    def known(self) -> tuple[Fact, ...]:
+        """What is known of what is meant: the facts of its incident, else what was found."""
+        return self.incident.facts if self.incident else self.found.facts
 
     @property
     def sensor(self) -> tuple[Fact, ...]:

@@ -226,8 +226,7 @@ _LEARNS_S = 60.0  # who sends within the first minute may have been there before
 
 def _say_first(asked: Asked) -> Answer | None:
     """When a device was first seen; that it is new only where the capture began well before."""
-    rows = asked.view.flows_of(asked.device)
-    sent = rows[rows["sent_pkts"] > 0]
+    sent = asked.view.sent_by(asked.device)
     if sent.empty:
         return None
     first_s = float(sent["since_s"].min())
@@ -235,7 +234,7 @@ def _say_first(asked: Asked) -> Answer | None:
     late = after_s >= _LEARNS_S
     values: dict[str, Value] = {"name": asked.name, "first_time_s": first_s, "after_s": after_s}
     line = say("new_late" if late else "new_unknown", "yes" if late else "unclear", **values)
-    return Answer(line, asked.incident.facts if asked.incident else asked.found.facts)
+    return Answer(line, asked.known)
 
 
 _TREND = re.compile(

@@ -241,7 +241,7 @@ def _malformed(asked: Asked) -> Answer:
     )
     values: dict[str, Value] = {f"c{place}": int(n) for place, n in enumerate(order)}
     line = say("count_malformed", name=asked.name, n=len(rows), names=names, **values)
-    return Answer(line, asked.incident.facts if asked.incident else asked.found.facts)
+    return Answer(line, asked.known)
 
 
 def _word_codes(refused: pd.DataFrame) -> dict[str, Value]:

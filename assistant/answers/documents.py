@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from assistant.diagnosis.grounding import Citation, cite, resolve
+from assistant.diagnosis.citations import Citation, cite, resolve
 from assistant.diagnosis.sources import keep_fitting
 from knowledge_base.documents import Kind
 from knowledge_base.index import Index

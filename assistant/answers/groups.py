@@ -32,8 +32,7 @@ def answer_role(asked: Asked) -> Answer | None:
     end_s = asked.analysis.capture.end_s
     silent, facts = list[str](), list[Fact]()
     for one in devices:
-        rows = asked.view.flows_of(one)
-        rows = rows[rows["sent_pkts"] > 0]
+        rows = asked.view.sent_by(one)
         last_s = float(rows["until_s"].max()) if len(rows) else float("nan")
         if end_s - last_s <= _LATELY_S:
             continue

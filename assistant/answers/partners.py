@@ -244,15 +244,8 @@ def _ask(asked: Asked) -> Answer:
         return deny(
             asked, f"nobody_{relation}_active" if asked.query.active else f"nobody_{relation}"
         )
-    suffers = not asked.device and bool(_REFUSED.search(asked.query.plain))
-    if relation == "write" and not asked.device and _WRITTEN.search(asked.query.plain):
-        order = rows["server"].astype("str").value_counts()
-        names = listed(
-            [f"{asked.view.name_of(one)} ({name_times(n)})" for one, n in order.items()], _MOST
-        )
-        line = say("written_all", n=len(order), names=names)
-        return Answer(line, tuple(describe_requests(rows, asked.view)))
-    suffers = suffers and relation == "refuse"
+    suffers = not asked.device and relation in _SUFFER
+    suffers = suffers and bool(_SUFFER[relation].search(asked.query.plain))
     shown = other if asked.query.active or suffers else actor
     order = rows[shown].astype("str").value_counts()
     names = listed(
@@ -260,7 +253,13 @@ def _ask(asked: Asked) -> Answer:
     )
     facts = describe_requests(rows, asked.view, refused=relation == "refuse")
     form = "active" if asked.query.active else "passive"
-    kind = f"{relation}_{form}" if asked.device else "refused_all" if suffers else f"{relation}_all"
+    kind = (
+        f"{relation}_{form}"
+        if asked.device
+        else _SUFFERED[relation]
+        if suffers
+        else f"{relation}_all"
+    )
     values: dict[str, Value] = {
         "name": asked.name, "names": names, "n": len(order), "times": len(rows),
     }  # fmt: skip
@@ -273,15 +272,18 @@ def _ask(asked: Asked) -> Answer:
     return Answer(say(kind, asked.reply(True), **values), tuple(facts))
 
 
-# "which plc was written to?" asks for who suffered it.
-_WRITTEN = re.compile(
-    r"^(?:and )?(?:who|what|which \w+) (?:is|was|were|are|got|gets) (?:being )?"
-    r"(?:written|changed|commanded|stopped)"
-)
-# "which clients were refused?" asks for who suffered it.
-_REFUSED = re.compile(
-    r"\b(?:is|was|were|are|got|gets?|been) (?:\w+ )?(?:refused|rejected|denied|turned away)\b|wurden? .*abgewiesen"
-)
+# "which plc was written to?", "which clients were refused?" ask for who suffered it.
+_SUFFER = {
+    "write": re.compile(
+        r"^(?:and )?(?:who|what|which \w+) (?:is|was|were|are|got|gets) (?:being )?"
+        r"(?:written|changed|commanded|stopped)"
+    ),
+    "refuse": re.compile(
+        r"\b(?:is|was|were|are|got|gets?|been) (?:\w+ )?(?:refused|rejected|denied|turned away)\b"
+        r"|wurden? .*abgewiesen"
+    ),
+}
+_SUFFERED = {"write": "written_all", "refuse": "refused_all"}
 
 
 def _ask_by_arp(asked: Asked) -> Answer | None:

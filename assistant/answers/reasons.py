@@ -6,7 +6,7 @@ from dataclasses import replace
 from assistant.answers.asked import Answer, Asked, Reply, say
 from assistant.answers.documents import find_quotations
 from assistant.answers.past import WORKED, answer_rhythm, answer_worked
-from assistant.diagnosis.grounding import Citation
+from assistant.diagnosis.citations import Citation
 from assistant.diagnosis.playbook import read_causes, read_playbook
 from assistant.diagnosis.proof import point_at
 from assistant.diagnosis.sources import find_sources, keep_by_words, quote_alike, read_identity
@@ -240,7 +240,7 @@ def answer_numbers(asked: Asked, headline: Fact) -> Answer:
 
 def answer_packets(asked: Asked, headline: Fact) -> Answer:
     """Frame numbers and display filters."""
-    facts = asked.incident.facts if asked.incident else asked.found.facts
+    facts = asked.known
     if asked.incident:
         facts = tuple(point_at(one, asked.incident) for one in facts)
     proven = [one for one in facts if one.proof is not None]

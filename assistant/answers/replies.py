@@ -206,8 +206,7 @@ def answer_answers(asked: Asked, headline: Fact) -> Answer:
     rows = rows[rows["outcome"].isin(_OUTCOMES)]
     if said := _fails_to_answer(asked, device, rows, headline):
         return said
-    heard = view.flows_of(device)
-    sent = heard[heard["sent_pkts"] > 0]
+    sent = view.sent_by(device)
     if sent.empty:
         line = say("answers_silent", asked.is_well(False), name=name)
         return Answer(line, found.facts, whole=True)
@@ -281,8 +280,8 @@ def _fails_to_answer(
     if len(answers) and is_over(incident, asked.analysis):
         values: dict[str, Value] = {"start_time_s": start_s, "end_time_s": end_s}
         return Answer(say("answers_again", asked.is_well(True), name=name, **values), facts)
-    heard = asked.view.flows_of(device)
-    heard = heard[(heard["sent_pkts"] > 0) & (heard["until_s"] >= start_s)]
+    heard = asked.view.sent_by(device)
+    heard = heard[heard["until_s"] >= start_s]
     off = asked.query.negative and bool(_OFF.search(asked.query.plain))
     if off and len(heard) and asked.found.standing != "inconclusive":
         # What refuses, or answers others, is not switched off.

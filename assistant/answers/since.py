@@ -102,14 +102,13 @@ _LAST = re.compile(
 
 def _say_last(asked: Asked) -> Answer | None:
     """When a device sent its last packet; None where it sent none."""
-    rows = asked.view.flows_of(asked.device)
-    sent = rows[rows["sent_pkts"] > 0]
+    sent = asked.view.sent_by(asked.device)
     if sent.empty:
         return None
     last_s = float(sent["until_s"].max())
     end_s = asked.analysis.capture.end_s
     line = say("last_seen", name=asked.name, last_time_s=last_s, before_s=max(end_s - last_s, 0.0))
-    return Answer(line, asked.incident.facts if asked.incident else asked.found.facts)
+    return Answer(line, asked.known)
 
 
 _FIRST = re.compile(r"\b(first|zuerst|erste[rns]?|primer[oa]?)\b")

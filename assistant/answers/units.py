@@ -4,7 +4,7 @@ import re
 
 import pandas as pd
 
-from assistant.answers.asked import Answer, Asked, say
+from assistant.answers.asked import Answer, Asked, begin, say
 from assistant.facts.fact import Fact, listed
 
 UNITS = re.compile(
@@ -31,8 +31,7 @@ def answer_units(asked: Asked) -> Answer | None:
         fact = each[asked.query.unit]
         answered = int(fact.values["answered"])
         well = answered > 0 if _EVER.search(asked.query.plain) else asked.query.unit not in dead
-        line = say(_kind(fact), asked.is_well(well), **fact.values)
-        return Answer(line, _told(asked))
+        return Answer(begin(fact, asked.is_well(well)), asked.known)
     living = [unit for unit in each if unit not in dead]
     others = bool(_OTHERS.search(asked.query.plain))
     names = listed(map(str, living if others else dead or living), 12)
@@ -44,23 +43,14 @@ def answer_units(asked: Asked) -> Answer | None:
     return Answer(line, tuple(each.values()))
 
 
-def _kind(fact: Fact) -> str:
-    if not fact.values["answered"]:
-        return "unit_never"
-    return "unit_no_longer" if fact.values["failed_last"] else "unit_answers"
-
-
 def _describe(unit: int, failed: pd.Series, rows: pd.DataFrame) -> Fact:
     """What one unit answered, and what came after its last answer."""
     good = rows[~failed]
     last_s = float(good["ts"].max()) if len(good) else 0.0
     after = int((rows["ts"] > last_s).sum())
-    fact = say(
-        "unit_answers", unit=unit, asked=len(rows), answered=len(good), last_time_s=last_s,
-        after=after, failed_last=int(after > 1),
+    fails = after > 1
+    kind = "unit_never" if good.empty else "unit_no_longer" if fails else "unit_answers"
+    return say(
+        kind, unit=unit, asked=len(rows), answered=len(good), last_time_s=last_s, after=after,
+        failed_last=int(fails),
     )  # fmt: skip
-    return say(_kind(fact), **fact.values)
-
-
-def _told(asked: Asked) -> tuple[Fact, ...]:
-    return asked.incident.facts if asked.incident else asked.found.facts

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.detection.rules import HEADLINES
-from assistant.diagnosis.grounding import Citation
+from assistant.diagnosis.citations import Citation
 from assistant.diagnosis.investigate import MOST_OTHERS, Investigation
 from assistant.diagnosis.playbook import CausePlaybook, read_causes, read_playbook
 from assistant.diagnosis.spans import is_over

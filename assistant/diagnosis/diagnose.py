@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from assistant.detection.pipeline import Analysis
+from assistant.diagnosis.citations import Citation
 from assistant.diagnosis.compose import MOST_ALSO, Sections, compose, render_answer, shorten_repeats
-from assistant.diagnosis.grounding import Checked, Citation, check
+from assistant.diagnosis.grounding import Checked, check
 from assistant.diagnosis.investigate import Investigation, investigate
 from assistant.diagnosis.sources import find_sources, keep_by_words
 from assistant.diagnosis.standing import Standing, lower

@@ -21,10 +21,11 @@ from typing import Any, Protocol
 
 from pydantic import ConfigDict, Field, ValidationError
 
+from assistant.diagnosis.citations import Citation, fold
 from assistant.diagnosis.claims import find_fault
 from assistant.diagnosis.compose import Sections
 from assistant.diagnosis.diagnose import Diagnosis, check_answer
-from assistant.diagnosis.grounding import Citation, check, fold
+from assistant.diagnosis.grounding import check
 from assistant.diagnosis.playbook import FOLDER
 from assistant.diagnosis.pseudonyms import Roles, assign_roles
 from assistant.facts.fact import Fact, Value, plural

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
-from assistant.diagnosis.grounding import Citation, cite, resolve
+from assistant.diagnosis.citations import Citation, cite, resolve
 from assistant.diagnosis.investigate import Investigation
 from assistant.diagnosis.playbook import read_playbook
 from assistant.diagnosis.standing import is_unanswered

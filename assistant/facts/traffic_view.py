@@ -238,6 +238,11 @@ class TrafficView:
             self._flows[device] = _one_side(self.flow_slots.take(found), device)
         return self._flows[device]
 
+    def sent_by(self, device: str) -> pd.DataFrame:
+        """The rows of ``flows_of`` in which the device itself sent something."""
+        rows = self.flows_of(device)
+        return rows[rows["sent_pkts"] > 0]
+
     @cached_property
     def _places(self) -> tuple[dict[str, np.ndarray], ...]:
         """Rows of ``flow_slots`` by opener and by answerer: looked for once, not for each device."""

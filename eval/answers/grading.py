@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import get_args
 
 from assistant.diagnosis import Diagnosis
-from assistant.diagnosis.grounding import check, resolve
+from assistant.diagnosis.citations import resolve
+from assistant.diagnosis.grounding import check
 from assistant.diagnosis.standing import Standing
 from assistant.report import without_marks
 from eval.answers.cases import NO_CAUSE, Case

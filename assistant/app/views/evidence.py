@@ -13,7 +13,7 @@ from rapidfuzz import fuzz
 
 from assistant.app.views.markup import list_lines, render, render_message
 from assistant.diagnosis import Diagnosis
-from assistant.diagnosis.grounding import Citation
+from assistant.diagnosis.citations import Citation
 from assistant.facts.fact import Fact, Proof
 from assistant.facts.moments import Clock
 from traffic.labels import NORMAL

@@ -16,11 +16,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from assistant.diagnosis.citations import fold
 from assistant.diagnosis.claims.clauses import Claim, read_claim
 from assistant.diagnosis.claims.measured import Measured
 from assistant.diagnosis.claims.verbs import Part
 from assistant.diagnosis.claims.words import LABELS, Token, read_lexicon, read_tokens, stem
-from assistant.diagnosis.grounding import fold
 from assistant.diagnosis.pseudonyms import assign_roles
 from assistant.facts.fact import Fact, show
 
