@@ -20,7 +20,7 @@ from assistant.facts.fact import Fact, Proof, Value, kind_of, make_fact
 from assistant.facts.sensor import find_blindness
 from assistant.facts.traffic_view import TrafficView
 from assistant.history import History
-from assistant.questions.entities import list_addresses, worst_first
+from assistant.questions.entities import list_machines, worst_first
 from assistant.questions.queries import Query
 from assistant.questions.times import Span
 from knowledge_base.index import Index
@@ -170,7 +170,7 @@ class Asked:
     @property
     def blind(self) -> bool:
         """Whether the sensor could not see the device that is meant, or one of the plant's."""
-        devices = [self.device] if self.device else list_addresses(self.analysis)
+        devices = [self.device] if self.device else list_machines(self.analysis)
         quality, seen_s = self.view.quality, self.view.seen_s
         return any(find_blindness(quality, one, seen_s) for one in devices)
 

@@ -14,7 +14,7 @@ from assistant.questions.plain import DEVICE
 from traffic.discovery import describe_hosts_without_ip, draft_plant, find_plant_networks
 from traffic.identities import choose_identities
 from traffic.pcap.protocols import PROTOCOLS
-from traffic.plant import Device, is_link_local
+from traffic.plant import Device
 
 _MOST = 30
 _CODE = re.compile(
@@ -127,11 +127,7 @@ def _list_unknown(asked: Asked, addresses: list[str]) -> Answer:
         line = say("devices_unknown_no_plant", "unclear" if asked.polar else "", n=len(addresses))
         return Answer(line, asked.sensor)
     given = {one.address for one in plant.devices}
-    macs = {mac for one in given for mac in asked.view.macs_of(one)}
-    others = [
-        one for one in addresses
-        if one not in given and not (is_link_local(one) and macs & set(asked.view.macs_of(one)))
-    ]  # fmt: skip
+    others = [one for one in addresses if one not in given]
     if not others:
         return Answer(say("devices_unknown_none", asked.reply(False)), asked.sensor)
     guessed, facts = _known_devices(asked), list[Fact]()

@@ -314,7 +314,7 @@ def _is_one_cause(a: Alert, b: Alert) -> bool:
         return True
     if a.facts and b.facts and kin == "outage" and a.label == b.label and a.culprit == b.culprit:
         return True  # one server that fails several clients
-    if a.device == b.device:
+    if a.attribution.device == b.attribution.device:
         return False  # merge_repeated kept them apart: the same device, but other peers
     linked = _are_linked(a, b)
     # Rules name who claims an address: two who were seen to are two.

@@ -120,6 +120,7 @@ def make_incidents(
     found = merge_repeated([alert(run) for run in find_runs(verdicts, windows, k, n, off)], alert)
     found = [one for one in found if not is_vetoed(one, view)]
     found = add_rule_alerts(found, [make_rule_alert(hit, view) for hit in apply_rules(view)])
+    found = [replace(one, device=view.machine_of(one.device)) for one in found]
     groups = [group for group in group_by_cause(found) if any(map(is_supported, group))]
     return [_make_incident(group, view, starts_s) for group in groups]
 

@@ -100,6 +100,7 @@ class Health:
         stretches: what stayed undecided, in order.
         windows: how many of its windows were judged.
         seen_s: time that they cover.
+        at: the address whose windows these are, where that is not ``device`` but another of its.
     """
 
     device: str
@@ -108,6 +109,12 @@ class Health:
     stretches: tuple[Stretch, ...]
     windows: int
     seen_s: float
+    at: str = ""
+
+    @property
+    def address(self) -> str:
+        """The address whose windows these are."""
+        return self.at or self.device
 
     @property
     def brief(self) -> bool:
@@ -122,13 +129,25 @@ class Health:
 
 
 def judge_health(device: str, verdicts: pd.DataFrame, view: TrafficView) -> Health:
-    """Judge a device that has no incident.
+    """Judge a device that has no incident, by all of its addresses.
+
+    What is known of it by its link-local address only, as a machine that says a few words there
+    is, keeps nobody from calling it well; what it does there that cannot be decided does.
 
     Args:
         device: address.
         verdicts: one row per window of all devices, sorted by device and start.
         view: the capture; it says whether what was suspected shows in what was measured.
     """
+    health, *others = (_judge(one, verdicts, view) for one in view.addresses_of(device))
+    if health.standing == "normal":
+        odd = (one for one in others if one.stretches and not one.brief and one.reason)
+        return next((replace(one, device=device, at=one.device) for one in odd), health)
+    return health
+
+
+def _judge(device: str, verdicts: pd.DataFrame, view: TrafficView) -> Health:
+    """Judge one address."""
     mine = verdicts["device"].to_numpy() == device
     blind = find_blindness(view.quality, device, view.seen_s)
     if not blind and _lacks_questions(view, device):
@@ -291,11 +310,11 @@ def describe_health(health: Health, verdicts: pd.DataFrame, view: TrafficView) -
     playbook = read_health_playbook()
     values: dict[str, Value] = {
         "name": view.name_of(health.device),
-        "seen_s": _active_s(view, health.device) if health.brief else health.seen_s,
+        "seen_s": _active_s(view, health.address) if health.brief else health.seen_s,
         "stretches": len(health.stretches),
         "undecided_s": sum(one.span_s for one in health.stretches),
     }
-    complaint = _find_complaint(view, health.device)
+    complaint = _find_complaint(view, health.address)
     if complaint and complaint.kind == health.reason:
         headline = make_fact(
             "condition", playbook.unclear[health.reason], values | complaint.values
@@ -304,10 +323,10 @@ def describe_health(health: Health, verdicts: pd.DataFrame, view: TrafficView) -
     if not health.stretches:
         known = {name: values[name] for name in ("name", "seen_s")}
         if health.reason == "unread":
-            known |= find_unread(view, health.device)
+            known |= find_unread(view, health.address)
         sentence = playbook.unclear.get(health.reason, playbook.healthy)
         checks = (playbook.until[health.reason],) if health.reason in playbook.until else ()
-        facts = request_facts(view, health.device) if health.reason == "failures" else []
+        facts = request_facts(view, health.address) if health.reason == "failures" else []
         return Condition(make_fact("condition", sentence, known), tuple(facts), checks)
     if not health.reason and health.slight:
         headline = make_fact("condition", playbook.healthy, {"name": values["name"]})
@@ -315,7 +334,7 @@ def describe_health(health: Health, verdicts: pd.DataFrame, view: TrafficView) -
     # What is still open is what matters; elsewhere the longest stretch is.
     longest = max(health.stretches, key=lambda one: one.span_s)
     shown = health.stretches[-1] if health.reason == "open" else longest
-    suspected = suspect_stretch(health.device, shown, verdicts, view)
+    suspected = suspect_stretch(health.address, shown, verdicts, view)
     fitting = [_words(one.label) for one in suspected if is_shown(one)]
     values |= {"span_s": shown.span_s, "start_time_s": shown.start_s, "fits": listed(fitting)}
     return Condition(
@@ -401,7 +420,8 @@ def list_devices(analysis: Analysis) -> list[DeviceState]:
     known = {device.address: device for device in analysis.plant.devices} if analysis.plant else {}
     worst = _worst_incidents(analysis.incidents)
     found = []
-    for address, verdicts in analysis.verdicts.groupby("device", sort=True):
+    machine = analysis.verdicts["device"].map(analysis.view.machine_of)
+    for address, verdicts in analysis.verdicts.groupby(machine, sort=True):
         device = known.get(str(address))
         state, words = _state(worst.get(str(address)), str(address), len(verdicts), analysis)
         name = device.name if device and device.name else str(address)

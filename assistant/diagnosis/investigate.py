@@ -21,7 +21,13 @@ from assistant.facts.fact import Fact, Value, listed, make_fact
 from assistant.facts.logs_and_readings import BACKGROUND, quote_lines, record_facts
 from assistant.facts.profiles import PROFILES
 from assistant.facts.sensor import find_blindness, notice_facts, sensor_facts
-from assistant.questions.entities import Mention, list_addresses, read_devices, worst_first
+from assistant.questions.entities import (
+    Mention,
+    list_addresses,
+    list_machines,
+    read_devices,
+    worst_first,
+)
 from traffic.discovery import describe_hosts_without_ip, find_plant_networks
 from traffic.labels import ATTACKS, NORMAL
 from traffic.plant import is_link_local
@@ -149,7 +155,7 @@ def _investigate(question: str, analysis: Analysis, device: str | None) -> Inves
 def _list_devices(analysis: Analysis) -> list[str]:
     """All devices that can be asked about; none where they have only addresses that they gave
     themselves, since what goes on in the plant goes on between others."""
-    found = list_addresses(analysis)
+    found = list_machines(analysis)
     local = analysis.view.local
     return found if any(one not in local or not is_link_local(one) for one in found) else []
 
@@ -390,7 +396,8 @@ def _doubtful_first(analysis: Analysis) -> list[str]:
     """Devices that were judged, by windows that are not normal, then by how many they have."""
     verdicts = analysis.verdicts
     if verdicts.empty:
-        return list_addresses(analysis)
+        return list_machines(analysis)
     odd = (verdicts["label"] != NORMAL) | verdicts["abstained"].astype(bool)
-    counts = odd.groupby(verdicts["device"]).agg(["sum", "size"])
+    machine = verdicts["device"].map(analysis.view.machine_of)
+    counts = odd.groupby(machine).agg(["sum", "size"])
     return [str(name) for name in counts.sort_values(["sum", "size"], ascending=False).index]

@@ -85,6 +85,43 @@ class TrafficView:
         """Hardware addresses that an address was seen with; empty where the capture has none."""
         return sorted(self._macs.get(address, ()))
 
+    def machine_of(self, address: str) -> str:
+        """The address that a device is known by: another one than its link-local address, where it
+        has one on the same interface."""
+        return self._second_addresses.get(address, address)
+
+    def addresses_of(self, machine: str) -> list[str]:
+        """The address that a device is known by, and its link-local ones."""
+        others = [one for one, named in self._second_addresses.items() if named == machine]
+        return [machine, *others]
+
+    @cached_property
+    def _second_addresses(self) -> dict[str, str]:
+        """Link-local addresses of devices, each with the address of the same interface that names
+        its machine: the one address inside that came with the same hardware address.
+
+        A link-local address is never routed (RFC 4291, 2.5.6), so its hardware address is its own.
+        A router's also carries what it forwards: where the inventory does not say which of several
+        is the router, nothing is joined.
+        """
+        inside = self.local | {one.address for one in self.plant.devices}
+        named: dict[str, list[str]] = {}
+        for address in sorted(one for one in inside if not is_link_local(one)):
+            for mac in self.macs_of(address):
+                named.setdefault(mac, []).append(address)
+        for one in self.plant.devices:
+            named.setdefault(one.mac.lower(), []).append(one.address)
+        roles = {one.address for one in self.plant.devices if _ROUTES.search(one.role.lower())}
+        found = {}
+        for address in sorted(filter(is_link_local, self.local)):
+            same = list(
+                dict.fromkeys(one for mac in self.macs_of(address) for one in named.get(mac, ()))
+            )
+            same = same if len(same) == 1 else [one for one in same if one in roles]
+            if len(same) == 1:
+                found[address] = same[0]
+        return found
+
     @cached_property
     def explorers(self) -> frozenset[str]:
         """Who tries many ports or hosts, most of them in vain: it looks around and needs none."""

@@ -15,7 +15,7 @@ from assistant.questions.forms import is_ordinary, vocabulary
 from assistant.questions.plain import MAX_CHARS
 from traffic.discovery import draft_plant
 from traffic.identities import choose_identities
-from traffic.plant import Device, is_link_local
+from traffic.plant import Device
 
 _MOST_IDS = 4  # under which one device logs in
 
@@ -89,7 +89,8 @@ def read_devices(question: str, analysis: Analysis) -> Mention:
     addresses = _addresses(text)
     known = set(list_addresses(analysis))
     peers = _talked_with(analysis) - known
-    devices = [address for address in addresses if address in known]
+    machine_of = analysis.view.machine_of
+    devices = list(dict.fromkeys(machine_of(one) for one in addresses if one in known))
     devices += [
         one
         for one in _named(text, analysis) or _in_zone(text, analysis) or _of_model(text, analysis)
@@ -120,17 +121,8 @@ def list_addresses(analysis: Analysis) -> list[str]:
 
 
 def list_machines(analysis: Analysis) -> list[str]:
-    """`list_addresses`, without the IPv6 addresses that machines gave themselves beside one that is
-    listed: a machine counts once."""
-    view, listed = analysis.view, list_addresses(analysis)
-    given = [one for one in listed if not is_link_local(one)]
-    known = {mac for one in given for mac in view.macs_of(one)}
-    blamed = {one.device for one in analysis.incidents}
-    return [
-        one
-        for one in listed
-        if not is_link_local(one) or one in blamed or known.isdisjoint(view.macs_of(one))
-    ]
+    """`list_addresses`, each device by the one address that it is known by: it counts once."""
+    return list(dict.fromkeys(map(analysis.view.machine_of, list_addresses(analysis))))
 
 
 def list_names(analysis: Analysis) -> list[str]:
