@@ -176,11 +176,25 @@ def test_calls_of_an_ordinary_service_are_told_and_not_raised(tmp_path):
 
 @pytest.mark.parametrize(("late_s", "told"), [(4, True), (20, False)])
 def test_an_uneven_caller_is_no_clockwork(tmp_path, late_s, told):
-    """Every other call is late: spacings of 34 s and 26 s are a rhythm, of 50 s and 10 s none."""
+    """Every other call is late: spacings of 34 s and 26 s are a rhythm, of 50 s and 10 s none. Who
+    says something else each time is told and not raised; who says the same is a program."""
     frames = _calls(4444, b"hello", b"ok")
-    view = _view(tmp_path, [(ts + late_s * (int(ts // 30) % 2), frame) for ts, frame in frames])
+    late = [(ts + late_s * (int(ts // 30) % 2), frame) for ts, frame in frames]
+    same = _view(tmp_path, late)
+    assert _found(same) == ([("rhythm_kept", "c2", CLIENT)] if told else [])
+    other = [_lengthened(ts, frame) for ts, frame in late]
+    view = _view(tmp_path, other)
     assert _found(view) == []
     assert (find_nameless_calls(view, CLIENT) is not None) == told
+
+
+def _lengthened(ts: float, frame: bytes) -> Frame:
+    """A question of another length in each call."""
+    if not frame.endswith(b"hello"):
+        return ts, frame
+    number = int(ts // 30)
+    ends = {"sport": 41000 + number, "dport": 4444, "dst": OUTSIDE}
+    return ts, ethernet(tcp_packet("PA", 1, b"hello" * (1 + number % 7), **ends))
 
 
 def _heartbeats(port: int, said: bytes, answer: bytes, every_s: float = 10.0) -> list[Frame]:

@@ -90,7 +90,7 @@ def _answer_of_kind(asked: Asked) -> Answer | None:
 
 
 # Facts that say how often something comes.
-_STRENGTHS = frozenset(("period", "rhythm", "clockwork"))
+_STRENGTHS = frozenset(("period", "rhythm", "clockwork", "rhythm_kept"))
 
 
 def is_of_device(query: Query) -> bool:

@@ -269,16 +269,24 @@ def group_by_cause(found: Sequence[Alert]) -> list[list[Alert]]:
             proven[there] += proven[here]
             blamed[there] |= blamed[here]
             deeds[there] |= deeds[here]
-    # What began before a cause is not its effect, nor is what else belongs to that.
+    # What began before a cause is not its effect, nor is what else belongs to that. Claims of an
+    # address and what rules found are placed to a sample, a window's label to a minute.
     began: dict[int, float] = {}
     for i, one in enumerate(found):
         began[root(i)] = min(began.get(root(i), np.inf), one.attribution.start_s)
+    # Where a rule saw who claims an address, a window's suspicion of the same began no earlier.
+    proven_s: dict[int, float] = {}
+    for i, one in enumerate(found):
+        if one.facts and one.profile.leads_to:
+            start_s = one.attribution.start_s
+            proven_s[root(i)] = min(proven_s.get(root(i), start_s), start_s)
     effects = [
         (i, j)
         for i, cause in enumerate(found)
         for j, effect in enumerate(found)
         if _leads_to(cause, effect)
-        and cause.attribution.start_s - began[root(j)] <= _SLACK_S
+        and max(cause.attribution.start_s, proven_s.get(root(i), 0.0)) - began[root(j)]
+        <= (2 * SAMPLE_S if effect.facts else _SLACK_S)
         and blamed[root(j)] <= {cause.device, *cause.attribution.peers}
     ]
     # Whose own address is doubled fails for that, not for what happens to its clients.

@@ -30,7 +30,7 @@ def make_evidence(packets: Packets, segments: pd.DataFrame, spoken: Events) -> p
     Args:
         packets: the packets of one capture.
         segments: shape (n_packets, ...), rows as in ``packets.table``: ``resent zero_window
-            end_probe``.
+            end_probe stall``.
         spoken: evidence of application protocols by kind.
 
     Returns:
@@ -141,6 +141,9 @@ def _find_tcp(table: pd.DataFrame, segments: pd.DataFrame) -> Events:
     probes = segments["end_probe"].to_numpy()[marks["retransmission"]]
     resent = found["retransmission"]
     found["retransmission"] = resent.assign(code=np.where(probes, END_PROBE, -1))
+    stalls = segments["stall"][segments["stall"] >= 0]
+    begins = stalls.where(~stalls.duplicated(), -1)  # so that each is counted where it begins
+    found["stall"] = ends.iloc[stalls.index].assign(target=begins.to_numpy())
     return {kind: make_events(rows) for kind, rows in found.items()}
 
 

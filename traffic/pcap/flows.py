@@ -278,6 +278,7 @@ def _read_segments(work: pd.DataFrame) -> pd.DataFrame:
     out = {"grown_bytes": work["payload"].to_numpy().copy()}
     marked = ("again", "resent", "zero_window", "keep_alive", "end_probe")
     out |= {name: np.zeros(n, bool) for name in marked}
+    out["stall"] = np.full(n, -1)
     for name, column in out.items():
         column[tcp] = read[name]
     return pd.DataFrame(out, copy=False)
@@ -289,7 +290,7 @@ def _streams(work: pd.DataFrame) -> np.ndarray:
 
 def _by_row(work: pd.DataFrame, segments: pd.DataFrame) -> pd.DataFrame:
     """What segments tell of each packet, in the order of ``Packets.table``."""
-    columns = dict(segments[["resent", "zero_window", "end_probe"]])
+    columns = dict(segments[["resent", "zero_window", "end_probe", "stall"]])
     place = np.empty(len(work), np.int64)
     place[work["row"].to_numpy()] = np.arange(len(work))
     return pd.DataFrame({name: np.asarray(column)[place] for name, column in columns.items()})

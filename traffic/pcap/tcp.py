@@ -8,7 +8,7 @@ and of ``conn_state`` in base/protocols/conn/main.zeek, with Zeek's default time
 import numpy as np
 import pandas as pd
 
-from traffic.arrays import count_up, starts_run
+from traffic.arrays import count_up, number_groups, starts_run
 
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 ATTEMPT_S = 5.0  # tcp_attempt_delay: from the first SYN to the end of an attempt nobody answered
@@ -296,6 +296,8 @@ _OVERTAKEN_S = 0.003  # Wireshark's bound between reordering and retransmission
 # Before a timer can have run out (Linux waits 0.2 s at least, RFC 6298 a second) a last segment is
 # sent again to hear of it (RFC 8985, 7), and whoever delays his acknowledgement makes that happen.
 _TIMER_S = 0.2
+# One that is sent again so often over so long met nobody: a lossy line lets some of them through.
+_STALL_TIMES, _STALL_S = 3, 0.5
 
 
 def read_segments(packets: pd.DataFrame, stream: np.ndarray) -> pd.DataFrame:
@@ -307,11 +309,13 @@ def read_segments(packets: pd.DataFrame, stream: np.ndarray) -> pd.DataFrame:
         stream: shape (n,), int64, connection * 2 + direction.
 
     Returns:
-        Shape (n, 6): ``grown_bytes`` (how far the stream's end moved, gaps included, SYN and FIN
+        Shape (n, 7): ``grown_bytes`` (how far the stream's end moved, gaps included, SYN and FIN
         not), ``again`` (it holds data and ends where the stream had already been: Zeek's ``T``),
         ``resent`` (likewise, without keep-alives and segments overtaken on the way, with repeated
         FINs and SYN-ACKs), ``end_probe`` (one of these that is a FIN alone and came before any timer
-        could have run out: of every session that ends so, lossy or not), ``zero_window`` (its sender takes no more
+        could have run out: of every session that ends so, lossy or not), ``stall`` (one of those that
+        hold data and were sent again and again until something came through: a number for each such
+        stretch of the stream, -1 for others), ``zero_window`` (its sender takes no more
         data: Zeek's ``W``), ``keep_alive`` (a probe of an idle connection: at most a byte, just
         before the stream's end; RFC 9293, 3.8.4). RSTs add nothing: their numbers cannot be trusted.
     """
@@ -319,6 +323,7 @@ def read_segments(packets: pd.DataFrame, stream: np.ndarray) -> pd.DataFrame:
     out = {"grown_bytes": np.zeros(n, np.int64)}
     marked = ("again", "resent", "keep_alive", "end_probe")
     out |= {name: np.zeros(n, bool) for name in marked}
+    out["stall"] = np.full(n, -1)
     flags = packets["flags"].to_numpy()
     out["zero_window"] = _is_zero_window(flags, packets["window"].to_numpy(), stream)
     order = by_side(stream)
@@ -349,9 +354,30 @@ def read_segments(packets: pd.DataFrame, stream: np.ndarray) -> pd.DataFrame:
     overtaken = ~head[last] & (place[last] > seen[last]) & (ts[stale] - ts[last] <= _OVERTAKEN_S)
     tells = (payload > 0) | (flags & FIN > 0) | (flags & (SYN | ACK) == SYN | ACK)
     out["resent"][order[stale]] = tells & ~probe[stale] & ~overtaken
+    mine = np.flatnonzero((payload > 0) & ~probe[stale] & ~overtaken)
+    at = stale[mine]
+    out["stall"][order[at]] = _find_stalls(stream[at], place[at], ts[at])
     early = (flags & FIN > 0) & (payload == 0) & (ts[stale] - ts[last] < _TIMER_S)
     out["end_probe"][order[stale]] = early & ~overtaken
     return pd.DataFrame(out, copy=False)
+
+
+def _find_stalls(stream: np.ndarray, place: np.ndarray, ts: np.ndarray) -> np.ndarray:
+    """A number for each segment that is sent again so often that its timer ran out several times
+    (RFC 6298, 5.5), -1 where it is sent again less often.
+
+    Args:
+        stream: shape (n,), of segments with data that were sent again.
+        place: shape (n,), where in the stream each begins.
+        ts: shape (n,), seconds.
+    """
+    group, first = number_groups(stream, place)
+    n = len(first)
+    began, ended = np.full(n, np.inf), np.full(n, -np.inf)
+    np.minimum.at(began, group, ts)
+    np.maximum.at(ended, group, ts)
+    stalls = (np.bincount(group, minlength=n) >= _STALL_TIMES) & (ended - began >= _STALL_S)
+    return np.where(stalls[group], group, -1)
 
 
 def by_side(stream: np.ndarray) -> np.ndarray:

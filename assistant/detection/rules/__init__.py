@@ -30,8 +30,9 @@ from assistant.detection.rules.floods import (
     find_held_sessions,
     find_message_floods,
     find_one_way_floods,
+    find_ping_floods,
 )
-from assistant.detection.rules.links import find_losses, find_spikes
+from assistant.detection.rules.links import find_loose_links, find_losses, find_spikes
 from assistant.detection.rules.outages import (
     find_absent_addresses,
     find_failing_services,
@@ -53,7 +54,7 @@ from assistant.detection.rules.sessions import (
     find_unheard_addresses,
 )
 from assistant.detection.rules.silences import find_silences
-from assistant.detection.rules.vain_calls import find_deaf_clients, find_vain_calls
+from assistant.detection.rules.vain_calls import find_deaf_clients, find_lost_ways, find_vain_calls
 from assistant.facts.fact import kind_of
 from assistant.facts.traffic_view import TrafficView
 
@@ -91,11 +92,12 @@ RULES = (
     _plain(find_mute_time_servers, confirms="time_server"),
     Rule(find_failing_services, confirms=_kinds("refusing")),
     Rule(find_one_way_floods, confirms=_kinds("one_way")),
+    Rule(find_ping_floods, suggests=_kinds("pings")),
     Rule(find_register_sweeps, confirms=_kinds("sweep")),
     _plain(
         find_refusals,
         confirms="refused login_refused turned_away unit_gone probe",
-        suggests="busy partly_refused",
+        suggests="busy partly_refused refused_in_part",
     ),
     replace(
         _plain(find_unanswered_requests, confirms="mute", suggests="timeouts"),
@@ -126,17 +128,22 @@ RULES = (
         _plain(find_vain_calls, suggests="nameless cut_off"),
         headlines=_kinds("calls calls_refused cut_off"),  # alone they leave it open
     ),
+    _plain(find_lost_ways, suggests="way_lost"),
     _plain(find_deaf_clients, suggests="deaf"),
     _plain(find_unsteady_devices, suggests="comes_and_goes"),
+    replace(
+        _plain(find_loose_links, suggests="off_and_on"),
+        yields_to=_kinds("comes_and_goes silent silent_together"),
+    ),
     # Scans and guesses lose packets too: a bad link explains what fails, not what somebody does.
     replace(
         _plain(find_losses, suggests="sent_again"),
         rules_out=_LOOK_ALIKES - _DEEDS,
-        yields_to=_kinds("deaf"),
+        yields_to=_kinds("deaf off_and_on comes_and_goes"),
     ),
     replace(_plain(find_spikes, suggests="spike"), rules_out=_LOOK_ALIKES - _DEEDS),
     _plain(find_uploads, suggests="upload"),
-    _plain(find_clockwork, suggests="clockwork"),
+    _plain(find_clockwork, suggests="clockwork rhythm_kept"),
     _plain(find_masked_sessions, suggests="masked"),
     _plain(
         find_goose_faults, confirms="goose_silent", suggests="goose_late goose_missed goose_back"

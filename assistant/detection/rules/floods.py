@@ -1,5 +1,5 @@
-"""Floods: packets to which nothing comes back, messages far beyond what their sender sent before, and
-connections that are held open for nothing, so that none is left for others."""
+"""Floods: packets to which nothing comes back, pings by the hundred, messages far beyond what their
+sender sent before, and connections that are held open for nothing, so that none is left for others."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import pandas as pd
 from assistant.detection.rules.conversation import describe_ends, prove
 from assistant.detection.rules.rule import RuleHit, beside, slots_at, slots_of
 from assistant.facts.fact import Fact, Proof, Value, kind_of, listed, make_fact
-from assistant.facts.proofs import between, pick_frames
+from assistant.facts.proofs import between, from_to, pick_frames
 from assistant.facts.traffic_view import FLOOD_PKTS, FLOOD_TRIES, TrafficView
 from traffic.capture import SAMPLE_S
 from traffic.plant import GROUP_MAC, is_group
@@ -19,6 +19,9 @@ from traffic.plant import GROUP_MAC, is_group
 # that sends fast from first to last is none; neither is a short burst of what it had kept.
 _MESSAGES_PER_S, _TIMES_USUAL = 40.0, 10.0
 _MIN_FLOOD_S, _MIN_BEFORE_S = 4, 30.0
+# Pings in a sample, and samples: who watches whether a machine is there asks a few times a second.
+_PINGS, _PING_SLOTS = 300, 2
+_ECHO = (8, 128)  # RFC 792, RFC 4443
 _GAP_S = 10.0  # a pause that long ends a flood
 # Connections open at one time that carry next to nothing for that long: a pool of a program is
 # smaller, and works.
@@ -35,6 +38,10 @@ _SENTENCES = {
     "{first_time_s} and {last_time_s}, and nothing came back: {names}.",
     "one_way, several, refused": "{sources:machine} together sent {target} at least {pkts:packet} in {n:connection} "
     "between {first_time_s} and {last_time_s}; {refused_share} of these connections were refused: {names}.",
+    "pings": "{source} floods {target} with pings: {pkts:packet} between {first_time_s} and {last_time_s}, up to "
+    "{peak_pkts} in {sample_s}.",
+    "pings, several": "{sources:machine} together flood {target} with pings: {pkts:packet} between {first_time_s} and "
+    "{last_time_s}: {names}.",
     "messages": "{client} floods {server} with {protocol} messages: {messages:message} from {start_time_s} to "
     "{end_time_s}, up to {peak:message} in one second; before that {usual_per_s} a second.",
     "hoarded": "{client} holds {held:connection} to {server} open at one time, from {start_time_s} to {end_time_s}, "
@@ -85,22 +92,70 @@ def find_one_way_floods(view: TrafficView) -> list[RuleHit]:
     return found
 
 
+def find_ping_floods(view: TrafficView) -> list[RuleHit]:
+    """Floods of pings, answered or not: each side of them is as many packets."""
+    rows = view.flow_slots
+    rows = rows[rows["proto"].isin(["icmp", "icmp6"]) & rows["sport"].isin(_ECHO)]
+    each = rows.groupby(["src", "dst", "slot"])["src_pkts"].sum()
+    peaks = each[each >= _PINGS].reset_index()
+    found = []
+    for (src, dst), peak in peaks.groupby(["src", "dst"]):
+        source, target = str(src), str(dst)
+        if len(peak) < _PING_SLOTS or is_group(target):
+            continue
+        same = beside(rows[(rows["src"] == source) & (rows["dst"] == target)], peak)
+        values: dict[str, Value] = {
+            "source": view.name_of(source),
+            "target": view.name_of(target),
+            "pkts": int(same["src_pkts"].sum()),
+            "peak_pkts": int(peak["src_pkts"].max()),
+            "sample_s": SAMPLE_S,
+            "first_time_s": float(same["since_s"].min()),
+            "last_time_s": float(same["until_s"].max()),
+        }
+        proof = Proof(f"{from_to(source, target)} && {'icmpv6' if ':' in source else 'icmp'}")
+        fact = make_fact("pings", _SENTENCES["pings"], values, proof=proof)
+        ours = source in view.local
+        ends = (source, target) if ours else (target, source)
+        role = "source" if ours else "target"
+        found.append(RuleHit(ends[0], "dos", role, (fact,), (ends[1],), slots_of(same)))
+    return found
+
+
 def join_floods(facts: Sequence[Fact]) -> list[Fact]:
     """Facts of which those that say the same of several senders to one target are one, in the place
     of the first."""
-    targets = Counter(str(fact.values["target"]) for fact in facts if kind_of(fact) == "one_way")
+    alike = Counter(_aim(fact) for fact in facts)
     joined: dict[str, Fact] = {}
     for fact in facts:
-        target = str(fact.values.get("target", ""))
-        if kind_of(fact) != "one_way" or targets[target] < _SEVERAL:
+        aim = _aim(fact)
+        if not aim or alike[aim] < _SEVERAL:
             joined[fact.id] = fact
-        elif target not in joined:
-            joined[target] = _join([one for one in facts if one.values.get("target") == target])
+        elif aim not in joined:
+            same = [one for one in facts if _aim(one) == aim]
+            joined[aim] = _join(same) if kind_of(fact) == "one_way" else _join_pings(same)
     return list(joined.values())
 
 
+def _aim(fact: Fact) -> str:
+    """What a fact of a flood says, and of which target; "" where it is of none."""
+    kind = kind_of(fact)
+    return f"{kind} {fact.values['target']}" if kind in ("one_way", "pings") else ""
+
+
+def _join_pings(facts: Sequence[Fact]) -> Fact:
+    values: dict[str, Value] = {
+        "sources": len(facts),
+        "names": listed([str(fact.values["source"]) for fact in facts], _MOST_NAMED),
+        "target": str(facts[0].values["target"]),
+        "pkts": sum(int(fact.values["pkts"]) for fact in facts),
+        "first_time_s": min(float(fact.values["first_time_s"]) for fact in facts),
+        "last_time_s": max(float(fact.values["last_time_s"]) for fact in facts),
+    }
+    return make_fact("pings", _SENTENCES["pings, several"], values)
+
+
 def _join(facts: Sequence[Fact]) -> Fact:
-    facts = [fact for fact in facts if kind_of(fact) == "one_way"]
     n = sum(int(fact.values["n"]) for fact in facts)
     refused = sum(float(fact.values["refused_share"]) * int(fact.values["n"]) for fact in facts)
     values: dict[str, Value] = {

@@ -1,16 +1,25 @@
-"""Links that lose packets or are full: what is sent again, and peaks against a device's own past."""
+"""Links that lose packets, are off and on or full: what is sent again, and peaks against a device's
+own past.
+
+    lost        x x . x x x . x x . x x      x: a segment that got through at once, .: one sent again
+    off and on  x x x . . . x x x . . .      nothing gets through for seconds, then everything does
+"""
 
 import numpy as np
 import pandas as pd
 
+from assistant.detection.rules.outages import spoken_slots, stalled_share
 from assistant.detection.rules.rule import RuleHit, slots_of
-from assistant.facts.fact import Proof, Value, make_fact
+from assistant.facts.fact import Proof, Value, by_count, make_fact
 from assistant.facts.proofs import between
 from assistant.facts.traffic_view import TrafficView
 from traffic.capture import SAMPLE_S
 
 _MIN_RESENT, _RESENT_SHARE, _MIN_SLOTS = 10, 0.01, 3
 _LASTING_SHARE = 0.3  # of the samples in which both exchanged anything
+# Stalls, the samples in which they lie, the share of all that is sent again that is sent in them, and
+# of these samples those in which the device is heard: who is off for longer is silent.
+_MIN_STALLS, _MIN_STALLED, _STALLED_SHARE, _HEARD_SHARE = 3, 3, 0.7, 0.8
 _PEAK_TIMES, _PEAK_MBIT, _PEAK_SLOTS, _MIN_PAST = 10.0, 5.0, 3, 12
 
 # A FIN alone that is sent again before a timer has run out tells of no loss (traffic.pcap.tcp).
@@ -19,6 +28,9 @@ _TELLS = "!(tcp.flags.fin == 1 && tcp.len == 0 && tcp.analysis.rto < 0.2)"
 _SENTENCES = {
     "sent_again": "Packets are lost between {device} and {peer}: {resent} of {pkts:packet} were sent again "
     "({resent_share}) between {since_time_s} and {until_time_s}.",
+    "off_and_on": "{device} is off and on: again and again between {since_time_s} and {until_time_s} nothing that "
+    "{peers} sent it got through for a while, and then all of it did; {stalls:segment} had to be sent again, "
+    "{resent:time} in all.",
     "spike": "Traffic of {device} rose to {peak_mbit_per_s} Mbit/s for {lasting_s} from {since_time_s}, mostly with "
     "{peer}; before that it was {usual_mbit_per_s} Mbit/s. Meanwhile {resent_share} of its packets were sent again.",
 }
@@ -62,6 +74,44 @@ def find_losses(view: TrafficView) -> list[RuleHit]:
         hits.append(
             RuleHit(str(device), "packet_loss", "both", (fact,), (str(peer),), slots_of(rows))
         )
+    return hits
+
+
+def find_loose_links(view: TrafficView) -> list[RuleHit]:
+    """Devices to which nothing gets through for some seconds, again and again: a loose cable, a port
+    or a supply that drops. A lossy line lets some of it through each time."""
+    stalls = view.evidence_of_kind("stall")
+    stalls = stalls[stalls["src"].isin(view.own) & stalls["dst"].isin(view.own)]
+    heard = spoken_slots(view).drop_duplicates()
+    hits = []
+    for device in map(str, stalls["dst"].unique()):
+        mine = stalls[(stalls["src"] == device) | (stalls["dst"] == device)]
+        met = mine[mine["dst"] == device]
+        # Its peer goes on sending, which the sensor sees: who is off sends nothing.
+        if mine["slot"].nunique() < _MIN_STALLED or met["count"].sum() <= mine["count"].sum() / 2:
+            continue
+        first, last = int(mine["slot"].min()), int(mine["slot"].max())
+        said = heard.loc[heard["address"] == device, "slot"].between(first, last).sum()
+        times = int(mine["distinct"].sum())
+        if (
+            times < _MIN_STALLS
+            or stalled_share(view, device, first, last) < _STALLED_SHARE
+            or said < _HEARD_SHARE * (last - first + 1)
+        ):
+            continue
+        peers = by_count(met["src"].astype(str))
+        values: dict[str, Value] = {
+            "device": view.name_of(device),
+            "peers": view.names_of(peers),
+            "stalls": times,
+            "resent": int(mine["count"].sum()),
+            "since_time_s": float(first) * SAMPLE_S,
+            "until_time_s": float(last + 1) * SAMPLE_S,
+        }
+        only = f"{between(device, peers[0])} && tcp.analysis.retransmission && tcp.len > 0"
+        fact = make_fact("off_and_on", _SENTENCES["off_and_on"], values, proof=Proof(only))
+        ends = (device, "flapping", "source", (fact,), tuple(peers))
+        hits.append(RuleHit(*ends, slots_of(mine)))
     return hits
 
 

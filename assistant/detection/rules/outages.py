@@ -29,6 +29,7 @@ _MIN_FAILING_S = 60.0
 # lets in.
 _MIN_CLIENTS = 2
 _MIN_SURE_S = 25.0  # where several fail
+_MANY_CLIENTS, _MIN_MUTE_S = 3, 15.0  # of a resolver, which answers within a second
 # Where each of several is refused: a machine that says so itself, whoever asks, up to now. A program
 # that is started anew is back sooner.
 _MIN_REFUSED_S = 5.0
@@ -37,6 +38,7 @@ _MIN_REFUSED_S = 5.0
 _MIN_ABSENCES = 3
 _STALL_S, _STALL_TIMES = 2.0, 20.0
 _APART_S = 15.0
+_STALLED_SHARE = 0.5  # less of what is sent again is sent in stalls: the line is lossy
 
 _SENTENCES = {
     "comes_and_goes": "{device} comes and goes: {times:time} between {since_time_s} and {until_time_s} nothing of what "
@@ -197,7 +199,7 @@ def _blame_mute(
     its program."""
     sought = view.evidence_of_kind("arp_unanswered")
     sought = sought[sought["dst"] == server]
-    for failing, over in _outages(asked):
+    for failing, over in _outages(asked, _MIN_MUTE_S):
         if over and failing["src"].nunique() < _MIN_CLIENTS:
             continue
         gone = sought["slot"].between(failing["slot"].min(), failing["slot"].max()).any()
@@ -236,11 +238,17 @@ def _lives(view: TrafficView, device: str, slots: pd.Series, over: bool) -> bool
     return bool(heard.between(first, last).any())
 
 
-def _outages(rows: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, bool]]:
+def _outages(
+    rows: pd.DataFrame, many_s: float = _MIN_SURE_S
+) -> Iterator[tuple[pd.DataFrame, bool]]:
     """Attempts in a row that all failed, where they are many and last; and whether one was answered
     afterwards.
 
     What answers later and never before was switched on meanwhile.
+
+    Args:
+        rows: attempts of all clients of one service.
+        many_s: how long it must last where several fail, twice as often as needed.
     """
     rows = rows.sort_values("since_s", kind="stable")
     answers = rows["answered"].cumsum()
@@ -252,6 +260,9 @@ def _outages(rows: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, bool]]:
             # The newest may still wait for its answer.
             refused = part["refused"] | (part["since_s"] == part["since_s"].max())
             least_s = _MIN_REFUSED_S if refused.all() and not over else _MIN_SURE_S
+            sure = part["attempt"].nunique() >= 2 * _MIN_FAILURES
+            if sure and part["src"].nunique() >= _MANY_CLIENTS:
+                least_s = min(least_s, many_s)
         lasts = part["since_s"].max() - part["since_s"].min() >= least_s
         many = part["attempt"].nunique() >= _MIN_FAILURES
         if (count > 0 or not over) and many and lasts:
@@ -308,6 +319,10 @@ def find_unsteady_devices(view: TrafficView) -> list[RuleHit]:
         gone = [run for run in runs if slots & set(range(*_span(run)))]
         if len(gone) < max(_MIN_ABSENCES, 0.6 * len(runs)):
             continue
+        packets = (rows["frame"] > 0).any()  # a log does not tell which segment was sent again
+        first, last = _span(np.concatenate(gone))
+        if packets and stalled_share(view, str(server), first, last) < _STALLED_SHARE:
+            continue
         ends = rows["ts"] + rows["delay_s"].fillna(0)
         longest = max(float(ends[rows["ts"].isin(run)].max() - run[0]) for run in gone)
         clients = by_count(rows.loc[stalled, "client"].astype(str))
@@ -324,6 +339,16 @@ def find_unsteady_devices(view: TrafficView) -> list[RuleHit]:
         others = tuple(map(str, clients))
         hits.append(RuleHit(str(server), "flapping", "source", (fact,), others, where))
     return hits
+
+
+def stalled_share(view: TrafficView, device: str, first: int, last: int) -> float:
+    """How much of what a device and others sent each other again, in some slots, was sent in stalls,
+    when nothing got through; 1 where nothing was sent again."""
+    counts = []
+    for kind in ("stall", "retransmission"):
+        rows = view.evidence_of(device, (kind,))
+        counts.append(int(rows.loc[rows["slot"].between(first, last), "count"].sum()))
+    return counts[0] / counts[1] if counts[1] else 1.0
 
 
 def _span(run: np.ndarray) -> tuple[int, int]:

@@ -15,15 +15,21 @@ from traffic.capture import SAMPLE_S
 from traffic.plant import is_group
 
 _UPLOAD_BYTES, _UPLOAD_SLOTS, _MORE_SENT = 2e6, 60, 4.0  # within ten minutes
+_MET_LATE_BYTES = 1e6  # the same to an address that ten minutes did not show
 _BASELINE_S = 600.0
 _MIN_CALLS, _MIN_CALLS_S = 12, 300.0
+_FEW_CALLS, _FEW_CALLS_S = 6, 60.0  # the same of who began late
+_LATE_S = 300.0
 _CLOCKWORK = 0.05  # half of the spacings within this share of their median
-_RHYTHM = 0.3  # the same where nothing is raised; calls by chance have 0.7
+_RHYTHM = 0.4  # the same where each call says as much, or where nothing is raised; calls by chance have 0.7
+_SAME_SIZE, _MOSTLY_SAME = 0.05, 0.8
+_NAMED_S = 60.0  # who looks a service up calls it then
 _SMALL_BYTES = 5_000.0  # a call that says little
 _DNS = 53
 _TLS = (443, 853, 993, 995, 8443, 8883)
 _RECORD_BYTES = 21.0  # RFC 5246, 6.2: a header of five, a tag of sixteen
 _MASKED_S, _SAID_BYTES, _ALIKE = 1800.0, 500.0, 1.5
+_READ = (_DNS, 80, 1883, 8080)
 ORDINARY = (_DNS, 80, 123, 443, 1883, 8080, 8443, 8883)
 
 _SENTENCES = {
@@ -33,6 +39,11 @@ _SENTENCES = {
     "met_at_start": "Whether that address is new to it this recording cannot tell: it begins with it.",
     "clockwork": "{device} calls {target}, outside the plant, every {spacing_s} (half of the calls keep to it within "
     "{jitter_s}): {attempts:call} between {first_time_s} and {last_time_s}, each answered with little.",
+    "rhythm_kept": "{device} calls {target}, outside the plant, about every {spacing_s} (half of the calls keep to it "
+    "within {jitter_s}) and says the same amount each time, as a program does: {attempts:call} between {first_time_s} "
+    "and {last_time_s}, each answered with little.",
+    "named_others": "It looks other things up by name, and no name before the first of these calls.",
+    "began_late": "It made none of these calls in the first {known_s} that it was seen.",
     "masked": "{device} kept a session with {target}, outside the plant, for {longest_s} at a port of TLS, and what "
     "they said was not TLS: {mean_bytes} a packet of data, less than its shortest record.",
     "no_certificate": "The other side sent {got_bytes} and received {sent_bytes}, so no certificate was among it.",
@@ -46,23 +57,25 @@ def find_uploads(view: TrafficView) -> list[RuleHit]:
     hits = []
     flows = view.flow_slots
     sent = flows[["src_bytes", "dst_bytes"]].groupby([flows["src"], flows["dst"]]).sum().max(axis=1)
-    for device, target, rows in _outside(view, _pairs(sent[sent >= _UPLOAD_BYTES / 2])):
-        # A device that looks its service up by name and sends there by an ordinary port does what
-        # its maker meant it to: a camera sends much.
-        named = is_named(view, device, float(rows["since_s"].min()))
-        if named and rows["port"].isin(ORDINARY).any():
+    for device, target, rows in _outside(view, _pairs(sent[sent >= _MET_LATE_BYTES / 2])):
+        # A device that looks its service up by name and sends there what its port stands for does
+        # what its maker meant it to: a camera sends much.
+        ordinary = rows["port"].isin(ORDINARY).any() and not _is_misused(rows)
+        if ordinary and is_named(view, device, float(rows["since_s"].min())):
             continue
         busiest = rows["sent_bytes"].groupby(rows["slot"] // _UPLOAD_SLOTS).sum().max()
         sent, got = float(rows["sent_bytes"].sum()), float(rows["got_bytes"].sum())
-        if busiest < _UPLOAD_BYTES or sent < _MORE_SENT * got or not rows["answered"].any():
-            continue
         first_s, known_s = float(rows["since_s"].min()), known_since(view, device)
+        new = first_s - known_s >= _BASELINE_S
+        if busiest < (_MET_LATE_BYTES if new else _UPLOAD_BYTES):
+            continue
+        if sent < _MORE_SENT * got or not rows["answered"].any():
+            continue
         values = _values(view, device, target, rows) | {
             "sent_bytes": sent,
             "got_bytes": got,
             "known_s": first_s - known_s,
         }
-        new = first_s - known_s >= _BASELINE_S
         kinds = ["upload", "first_met" if new else "met_at_start"]
         proof = Proof(from_to(device, target))
         facts = tuple(make_fact(one, _SENTENCES[one], values, proof=proof) for one in kinds)
@@ -71,18 +84,27 @@ def find_uploads(view: TrafficView) -> list[RuleHit]:
 
 
 def find_clockwork(view: TrafficView) -> list[RuleHit]:
-    """Short calls at an even interval to an outside address that no name led to, where no ordinary
-    service is spoken."""
+    """Short calls again and again to an outside address that no name led to, where no ordinary service
+    is spoken: at an even interval, or with as much said each time, since malware varies its pauses
+    and not what it says."""
     hits = []
     flows = view.flow_slots
     called = flows[flows["proto"] == "tcp"].groupby(["src", "dst", "port"])["attempt"].nunique()
-    for device, target, rows in _outside(view, _pairs(called[called >= _MIN_CALLS])):
+    for device, target, rows in _outside(view, _pairs(called[called >= _FEW_CALLS])):
         for port, calls in _calls(rows):
-            values = _read_clockwork(view, device, target, calls, _CLOCKWORK)
-            if values is None or _is_ordinary(calls) or not calls["answered"].any():
+            if _is_ordinary(calls) or not calls["answered"].any():
                 continue  # those without an answer are told by vain_calls.py
-            only = f"{from_to(device, target)} && tcp.dstport == {port} && tcp.flags.syn == 1"
             kinds = ["clockwork", "no_name"]
+            values = _read_clockwork(view, device, target, calls, _CLOCKWORK)
+            if values is None and _is_alike(calls):
+                late = _is_late(view, device, calls)
+                others = is_named(view, device, view.end_s)
+                kinds = ["rhythm_kept", "named_others" if late and others else "no_name"]
+                kinds += ["began_late"] if late else []
+                values = _read_clockwork(view, device, target, calls, _RHYTHM, late)
+            if values is None:
+                continue
+            only = f"{from_to(device, target)} && tcp.dstport == {port} && tcp.flags.syn == 1"
             facts = tuple(
                 make_fact(one, _SENTENCES[one], values, proof=Proof(only)) for one in kinds
             )
@@ -146,24 +168,32 @@ def find_nameless_calls(view: TrafficView, device: str) -> Complaint | None:
 
 
 def _read_clockwork(
-    view: TrafficView, device: str, target: str, rows: pd.DataFrame, uneven: float
+    view: TrafficView,
+    device: str,
+    target: str,
+    rows: pd.DataFrame,
+    uneven: float,
+    few: bool = False,
 ) -> dict[str, Value] | None:
     """The rhythm of a device's calls to a port outside; None where they have none, say much, or
     follow the question for a name.
 
     Args:
         uneven: half of the spacings lie within this share of their median.
+        few: whether few calls are enough, and names that led elsewhere do not count.
     """
     each = rows.groupby("attempt").agg(first=("since_s", "min"), answered=("answered", "any"))
     each = each.sort_values("first")
     begun = each["first"].to_numpy()
-    if len(begun) < _MIN_CALLS or begun[-1] - begun[0] < _MIN_CALLS_S:
+    least, least_s = (_FEW_CALLS, _FEW_CALLS_S) if few else (_MIN_CALLS, _MIN_CALLS_S)
+    if len(begun) < least or begun[-1] - begun[0] < least_s:
         return None
     spacing = np.diff(begun)
     middle = float(np.median(spacing))
     jitter = float(np.median(np.abs(spacing - middle)))
     little = float((rows["src_bytes"] + rows["dst_bytes"]).sum()) <= _SMALL_BYTES * len(each)
-    if jitter > uneven * middle or not little or is_named(view, device, float(begun[0])):
+    named = not few and is_named(view, device, float(begun[0]))
+    if jitter > uneven * middle or not little or named:
         return None
     return _values(view, device, target, rows) | {
         "target": view.endpoint(rows),
@@ -172,7 +202,31 @@ def _read_clockwork(
         "sessions": int(each["answered"].sum()),
         "spacing_s": middle,
         "jitter_s": jitter,
+        "known_s": float(begun[0]) - known_since(view, device),
     }
+
+
+def _is_alike(rows: pd.DataFrame) -> bool:
+    """Whether a device's calls say as much each time, both ways, and what they speak was not
+    recognised; the last may not be over."""
+    if _is_read(rows).any():
+        return False
+    each = rows.groupby("attempt")[["src_bytes", "dst_bytes", "since_s"]].agg(
+        {"src_bytes": "sum", "dst_bytes": "sum", "since_s": "min"}
+    )
+    said = each.sort_values("since_s")[["src_bytes", "dst_bytes"]].iloc[:-1]
+    usual = said.median()
+    if not (usual > 0).all():
+        return False
+    same = ((said - usual).abs() <= _SAME_SIZE * usual).all(axis=1)
+    return bool(same.mean() >= _MOSTLY_SAME)
+
+
+def _is_late(view: TrafficView, device: str, calls: pd.DataFrame) -> bool:
+    """Whether a device began to call somebody long after it was first seen, and no name led there."""
+    first_s = float(calls["since_s"].min())
+    late = first_s - known_since(view, device) >= _LATE_S
+    return late and not is_named(view, device, first_s, _NAMED_S)
 
 
 def _calls(rows: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
@@ -222,9 +276,20 @@ def is_named(view: TrafficView, device: str, first_s: float, within_s: float = n
 def _is_ordinary(rows: pd.DataFrame) -> bool:
     """Whether what is spoken there is what its port stands for: anybody can listen at port 443."""
     ordinary = rows["port"].isin(ORDINARY)
-    known = rows["service"].notna() & (rows["service"] != "")
+    known = _is_read(rows)
     # Content is told by its beginning, which a recording may not hold.
     return bool((ordinary & (known | ~rows["history"].astype("str").str.startswith("S"))).any())
+
+
+def _is_misused(rows: pd.DataFrame) -> bool:
+    """Whether all of it goes to ports whose service is read where it is spoken, and it is not."""
+    begun = rows["history"].astype("str").str.startswith("S")
+    return bool((rows["port"].isin(_READ) & ~_is_read(rows) & begun).all())
+
+
+def _is_read(rows: pd.DataFrame) -> pd.Series:
+    """Which flows hold what was recognised."""
+    return rows["service"].notna() & (rows["service"] != "")
 
 
 def known_since(view: TrafficView, device: str) -> float:

@@ -22,6 +22,7 @@ from traffic.pcap.protocols import BY_NAME
 _MIN_REFUSED, _MIN_REFUSED_S = 5, 20.0
 _MIN_TURNED_S, _MIN_BEFORE = 5.0, 5  # of what was answered so often before, or is a login
 _MIN_PARTLY, _PARTLY_SHARE = 10, 0.03
+_MIN_POOLED, _MIN_POOLED_S = 5, 10.0  # of several clients together, whom it answered before
 _MIN_GONE = 3  # who asks a gateway for a unit waits for seconds each time
 _MOSTLY = 0.9  # of the same request, from the first refusal on
 _MIN_BUSY_S = 10.0  # a device that is busy for a moment is no incident
@@ -29,6 +30,7 @@ _PROBED = 10  # different functions or units that were refused: who asks looks a
 _SWEPT = 50  # different addresses; or different requests, by function, unit and address
 _FEW_TARGETS = 4
 _GUESSES, _GUESS_S = 30, 1.0
+_MIN_CLIENTS = 2
 _MANY_CLIENTS = 3  # turned away at once: what changed is the server
 _SAME = ["function", "unit", "target", "name", "value"]  # what makes two requests the same
 
@@ -37,6 +39,8 @@ _SENTENCES = {
     "{since_time_s} got {code}.",
     "partly_refused": "{server} refuses part of what {client} asks: {refused} of {asked:request} since {since_time_s} "
     "got {code}; the others were answered.",
+    "refused_in_part": "{server} refuses part of what {n:client} ask, {clients}: {refused} of {asked:request} between "
+    "{since_time_s} and {until_time_s} got {code}; it answered the same before.",
     "others_fine": "Other requests of {client} were answered meanwhile: {answered}.",
     "login_refused": "{server} refuses the login of {client}: {refused} of {asked:attempt} since {since_time_s} got "
     "{code}.",
@@ -58,9 +62,11 @@ _SENTENCES = {
 
 def find_refusals(view: TrafficView) -> list[RuleHit]:
     """Requests, logins and units that a server refuses, and devices that say that they are busy."""
-    hits = []
+    hits, pooled = [], dict[tuple[str, str], list[pd.DataFrame]]()
     for client, server, name, rows in read_conversations(view):
         refused = rows["code"] > 0
+        if name != "dns" and refused.any() and not _is_probing(rows):
+            pooled.setdefault((server, name), []).append(rows)
         if name == "dns" or int(refused.sum()) < _MIN_GONE:
             continue
         protocol = BY_NAME[name]
@@ -82,6 +88,10 @@ def find_refusals(view: TrafficView) -> list[RuleHit]:
                 hits.append(make_hit(server, "service_down", [fact], client, mine))
         wrong = refused & ~rows["code"].isin(protocol.gone | protocol.busy)
         hits += _find_wrong(view, client, server, rows, wrong)
+    told = {one for hit in hits for one in (hit.device, *hit.peers)}
+    for (server, name), parts in pooled.items():
+        if server not in told and (hit := _find_refused_in_part(view, server, name, parts)):
+            hits.append(hit)
     return _blame_servers(view, hits)
 
 
@@ -269,12 +279,56 @@ def _find_partly_refused(
     view: TrafficView, client: str, server: str, rows: pd.DataFrame, wrong: pd.Series
 ) -> list[RuleHit]:
     """Requests that are refused now and then, and answered at other times."""
+    asked = view.exchanges
+    mine = (asked["client"] == client) & (asked["server"] == server)
+    if (asked.loc[mine, "outcome"] == "malformed").sum() >= _MIN_PARTLY:
+        return []  # who sends what is no message is turned away for that
     mine = rows[wrong]
     lasts = len(mine) and mine["ts"].max() - mine["ts"].min() >= _MIN_REFUSED_S
     if not lasts or len(mine) < max(_MIN_PARTLY, _PARTLY_SHARE * len(rows)):
         return []
     fact = _refusal_fact("partly_refused", view, client, server, mine, rows)
     return [make_hit(server, "service_down", [fact], client, mine)]
+
+
+def _find_refused_in_part(
+    view: TrafficView, server: str, name: str, parts: list[pd.DataFrame]
+) -> RuleHit | None:
+    """A server that refuses several clients a few times each what it answered them before: too
+    little of each to tell, enough of all."""
+    protocol = BY_NAME[name]
+    mine, asked = [], []
+    for rows in parts:
+        same = rows.groupby(_SAME, sort=False, dropna=False, observed=True).ngroup()
+        wrong = (rows["code"] > 0) & ~rows["code"].isin(protocol.gone | protocol.busy)
+        wrong &= rows["kind"] != "session"
+        first_s = rows["ts"].where(wrong).groupby(same).transform("min")
+        fine = (rows["outcome"] == "answered") & (rows["ts"] < first_s)
+        known = fine.groupby(same).transform("sum") >= _MIN_BEFORE
+        if (wrong & known).any():
+            mine.append(rows[wrong & known])
+            asked.append(rows[same.isin(same[wrong & known].unique())])
+    if len(mine) < _MIN_CLIENTS:
+        return None
+    refused, tried = pd.concat(mine).sort_values("ts"), pd.concat(asked)
+    since_s, until_s = float(refused["ts"].min()), float(refused["ts"].max())
+    if len(refused) < _MIN_POOLED or until_s - since_s < _MIN_POOLED_S:
+        return None
+    clients = by_count(refused["client"].astype(str))
+    codes = refused["code"].value_counts()
+    values: dict[str, Value] = {
+        "server": view.name_of(server),
+        "n": len(clients),
+        "clients": view.names_of(clients),
+        "refused": len(refused),
+        "asked": int(tried["ts"].between(since_s, until_s).sum()),
+        "since_time_s": since_s,
+        "until_time_s": until_s,
+        "code": listed(word_code(name, int(code)) for code in codes.index),
+    }
+    fact = make_fact("refused_in_part", _SENTENCES["refused_in_part"], values)
+    slots = np.unique(np.floor(refused["ts"].to_numpy() / SAMPLE_S).astype(np.int64))
+    return RuleHit(server, "service_down", "source", (fact,), tuple(clients), slots)
 
 
 def _refusal_fact(

@@ -15,7 +15,7 @@ from assistant.facts.fact import Value, make_fact
 from assistant.facts.traffic_view import TrafficView, quiet_spell
 from traffic.capture import SAMPLE_S
 
-_MIN_EMPTY = 3  # whole slots without a packet
+_MIN_EMPTY = 3  # whole slots without a packet; where nobody tells its hardware address, one
 _MIN_RHYTHM, _MIN_BEFORE = 0.9, 12  # share of the slots before, and how many these are
 _MUCH_LONGER = 3.0  # times its longest pause before
 _APART_SLOTS = 1  # devices of one switch were last heard that close to each other
@@ -32,6 +32,11 @@ _SENTENCES = {
     "reply.",
     "silent_together, over": "{silent} fell silent together at {heard_time_s} and were heard again from {back_time_s} "
     "on: {asked:packet} to them stayed without a reply.",
+    "silent, short": "{silent} sent nothing for {quiet_s} or longer from {heard_time_s} on, and then it was heard "
+    "again: {asked:packet} to it stayed without a reply, requests for its hardware address among them.",
+    "silent_together, short": "{silent} sent nothing for {quiet_s} or longer from {heard_time_s} on, all at once, and "
+    "then they were heard again: {asked:packet} to them stayed without a reply, requests for a hardware address "
+    "among them.",
     "shared_path": "That {members:device} stop within {within_s} of each other points to what they share, a switch, a "
     "cable or a supply, and not to a fault of each.",
 }
@@ -70,7 +75,8 @@ def _find_pauses(view: TrafficView) -> pd.DataFrame:
     usual = longest.groupby(pauses["device"]).shift(1).fillna(0)
     before = pauses["last"] - pauses["first"] + 1
     regular = (pauses["heard"] >= _MIN_RHYTHM * before) & (before >= _MIN_BEFORE)
-    sudden = (pauses["empty"] >= _MIN_EMPTY) & (pauses["empty"] > _MUCH_LONGER * usual)
+    # One sample is enough of who speaks in every sample: whether it is off, ARP tells (`_blame`).
+    sudden = (pauses["empty"] >= 1) & (pauses["empty"] > _MUCH_LONGER * usual)
     found = pauses[regular & sudden]
     in_rhythm = pauses[regular]
     going_on = [
@@ -96,7 +102,8 @@ def _blame(view: TrafficView, pauses: pd.DataFrame) -> list[RuleHit]:
     pauses = pauses[(missed.to_numpy() > 0) | alone.to_numpy()]
     missed = missed.reindex(pauses["device"])
     # One that sends nothing may only hang; where nobody tells its hardware address it is gone.
-    if len(pauses) == 1 and sought.loc[sought["arp"], "pkts"].sum() < _MIN_ASKED:
+    short = bool((pauses["next"] - pauses["last"] - 1 < _MIN_EMPTY).all())
+    if (len(pauses) == 1 or short) and sought.loc[sought["arp"], "pkts"].sum() < _MIN_ASKED:
         return []
     # The one that is missed most speaks for all.
     devices = tuple(map(str, missed.sort_values(ascending=False, kind="stable").index))
@@ -105,12 +112,17 @@ def _blame(view: TrafficView, pauses: pd.DataFrame) -> list[RuleHit]:
         for one in pauses.itertuples()
         if (spell := quiet_spell(view, str(one.device), one.last * SAMPLE_S, one.next * SAMPLE_S))
     ]
+    if short:  # shorter than what the tables can place: the samples without a packet tell it
+        last, back = int(pauses["last"].max()) + 1, int(pauses["next"].min())
+        quiet = [(last * SAMPLE_S, max(back, last + 1) * SAMPLE_S)]
     if not quiet:
         return []
     # The moment of most: who says little was last heard before, whom a slot is known of after.
     heard_s = sorted(one[0] for one in quiet)[len(quiet) // 2]
     back_s = min(one[1] for one in quiet)
     over = all(one[1] < view.end_s for one in quiet)
+    if short and not over:
+        return []  # what is going on is told once it has lasted
     values: dict[str, Value] = {
         "silent": view.names_of(devices, _MOST_NAMED),
         "heard_time_s": heard_s,
@@ -121,7 +133,8 @@ def _blame(view: TrafficView, pauses: pd.DataFrame) -> list[RuleHit]:
         "within_s": float(_APART_SLOTS + 1) * SAMPLE_S,
     }
     kind = "silent" if len(devices) == 1 else "silent_together"
-    facts = [make_fact(kind, _SENTENCES[f"{kind}, over" if over else kind], values)]
+    how = ", short" if short else ", over" if over else ""
+    facts = [make_fact(kind, _SENTENCES[f"{kind}{how}"], values)]
     if len(devices) > 1:
         facts.append(make_fact("shared_path", _SENTENCES["shared_path"], values))
     askers = dict.fromkeys(map(str, sought.sort_values("pkts", ascending=False)["asker"]))
@@ -150,5 +163,7 @@ def _seek(view: TrafficView, pauses: pd.DataFrame) -> pd.DataFrame:
         ]
     )
     sent = sent.merge(pauses, on="device")
-    inside = (sent["slot"] > sent["last"]) & (sent["slot"] < sent["next"])
+    short = sent["next"] - sent["last"] - 1 < _MIN_EMPTY
+    until = sent["next"] + (short & sent["arp"])  # it came back within that slot
+    inside = (sent["slot"] > sent["last"]) & (sent["slot"] < until)
     return sent[inside]

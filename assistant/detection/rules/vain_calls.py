@@ -12,6 +12,7 @@ from assistant.facts.fact import Proof, Value, make_fact
 from assistant.facts.logs_and_readings import Complaint
 from assistant.facts.proofs import from_to, ip_field
 from assistant.facts.traffic_view import TrafficView
+from traffic.capture import SAMPLE_S
 from traffic.plant import is_group
 
 # Calls, and seconds between the first and the last: few for long, or many for some minutes.
@@ -24,6 +25,7 @@ _COMPLAINED_CALLS = 5  # nobody is called well whose calls lead nowhere
 _NAMED_S = 60.0  # who looks a service up calls it then
 _KNOWN_S = 600.0
 _NOWHERE, _AGAIN = 3, 3  # addresses, and calls at each
+_LOST_S, _LOST_PKTS, _LOST_SLOTS = 30.0, 12, 3  # nothing came back for so long, of so much
 _DEAF_CALLS, _DEAF_SYNS = 3, 2.0  # attempts, and SYNs in each, though each was answered
 
 _SENTENCES = {
@@ -39,8 +41,12 @@ _SENTENCES = {
     "late": "It made none of these calls in the first {known_s} that it was seen.",
     "cut_off": "{device} reaches nothing outside the plant: {attempts:attempt} at {hosts:address} between "
     "{first_time_s} and {last_time_s}, and none was answered.",
+    "way_lost": "{device} reached nothing outside the plant from {first_time_s} to {last_time_s}: {pkts:packet} to "
+    "{hosts:address}, and none was answered, though it was answered before and was answered inside the plant "
+    "meanwhile.",
     "deaf": "{device} does not get the answers of {server}: {server} answered {attempts:attempt} to connect to its "
     "port {port} between {first_time_s} and {last_time_s}, and each time {device} asked again, {syns:time} in all.",
+    "same_reached": "In that time {n:other device} of the plant got answers from the same addresses.",
     "others_reach": "In that time {n:other device} of the plant got answers from outside.",
 }
 
@@ -56,6 +62,54 @@ def find_vain_calls(view: TrafficView) -> list[RuleHit]:
             if hit := _find_endpoint(view, device, str(target), int(port), mine):
                 hits.append(hit)
     return hits
+
+
+def find_lost_ways(view: TrafficView) -> list[RuleHit]:
+    """Devices that outside addresses answered, and for a while do not, while the same addresses answer
+    others of the plant: their way out is wrong."""
+    rows = view.flow_slots
+    out = rows[
+        rows["src"].isin(view.local) & ~rows["dst"].isin(view.own) & (rows["proto"] == "tcp")
+    ]
+    out = out[(out["src_pkts"] > 0) & ~out["src"].isin(view.explorers)]
+    back = out[out["dst_pkts"] > 0]
+    hits = []
+    for device, mine in out.groupby("src"):
+        each = mine.groupby("slot").agg(sent=("src_pkts", "sum"), got=("dst_pkts", "sum"))
+        turn = (each["got"] > 0).cumsum()
+        for before, spell in each[each["got"] == 0].groupby(turn):
+            first, last = int(spell.index.min()), int(spell.index.max())
+            lasts = (last + 1 - first) * SAMPLE_S >= _LOST_S and len(spell) >= _LOST_SLOTS
+            if not before or not lasts or spell["sent"].sum() < _LOST_PKTS:
+                continue
+            lost = mine[mine["slot"].between(first, last)]
+            others = back[back["slot"].between(first, last) & (back["src"] != device)]
+            others = others[others["dst"].isin(lost["dst"])]
+            inside = rows[rows["slot"].between(first + 1, last) & (rows["src"] == device)]
+            inside = inside[inside["dst"].isin(view.local) & (inside["dst_pkts"] > 0)]
+            if others.empty or inside.empty:
+                continue
+            hits.append(_make_lost_way(view, str(device), lost, others))
+    return hits
+
+
+def _make_lost_way(
+    view: TrafficView, device: str, lost: pd.DataFrame, others: pd.DataFrame
+) -> RuleHit:
+    peers = tuple(sorted(map(str, lost["dst"].unique())))
+    values: dict[str, Value] = {
+        "device": view.name_of(device),
+        "pkts": int(lost["src_pkts"].sum()),
+        "hosts": len(peers),
+        "first_time_s": float(lost["since_s"].min()),
+        "last_time_s": float(lost["until_s"].max()),
+        "n": others["src"].nunique(),
+    }
+    field = ip_field(device)
+    proof = Proof(f"{field}.src == {device} && {field}.dst in {{{', '.join(peers)}}} && tcp")
+    kinds = ("way_lost", "same_reached")
+    facts = tuple(make_fact(one, _SENTENCES[one], values, proof=proof) for one in kinds)
+    return RuleHit(device, "misconfiguration", "source", facts, peers, slots_of(lost))
 
 
 def find_deaf_clients(view: TrafficView) -> list[RuleHit]:
