@@ -235,7 +235,7 @@ def test_plant_device_report_and_citation_open_by_a_click(served, browser):
     page.wait_for_selector("#passage mark")
     page.click("#views [role=tab] >> text=Report")
     page.click("#report")
-    assert "## Going on" in page.inner_text("#report-text pre")
+    page.wait_for_selector("#report-text h3 >> text=Going on")
     assert page.asked == {"127.0.0.1"}
     page.close()
 

@@ -26,16 +26,18 @@ from assistant.app.views.documents import render_document, render_found
 from assistant.app.views.evidence import make_evidence, render_answer
 from assistant.app.views.markup import render_message
 from assistant.app.views.plant import make_strips, render_plant
+from assistant.app.views.report_lines import render_report
 from assistant.app.views.shift import make_report
 from assistant.audit import check_audit
 from assistant.chat import Conversation
+from assistant.diagnosis.health import list_devices
 from assistant.facts.fact import make_fact
 from assistant.facts.moments import UTC_CLOCK
 from assistant.history import History
 from assistant.monitor.alarm_list import list_alarms
 from assistant.monitor.alarms import Alarms
-from assistant.monitor.sensor import make_condition
 from assistant.monitor.signs import Sign
+from assistant.monitor.sensor import make_condition
 from traffic.errors import UserError
 from traffic.plant import Plant
 
@@ -215,6 +217,45 @@ def test_devices_stand_in_their_zones_the_worst_first(line, history):
     assert re.findall(r'data-device="192.168.1.(\d+)"', page)[:2] == ["20", "21"]
 
 
+def test_who_was_hardly_seen_and_nobody_named_is_folded_away(line, history):
+    brief = line.verdicts["device"] == PLC
+    cut = line.verdicts[~brief | (line.verdicts["start_s"] < START + 5.0)]
+    named = Subject("line", replace(line, verdicts=cut))
+    page = render_plant(named, history)
+    assert "<summary>" not in page.split("noted of this traffic")[0]
+    known = tuple(one for one in PLANT.devices if one.address != PLC)
+    page = render_plant(Subject("line", replace(line, verdicts=cut, plant=Plant(known))), history)
+    shown, folded = page.split("<details>", 1)
+    assert "1 more, of which too little was seen" in words(folded)
+    assert f'data-device="{PLC}"' in folded
+    assert f'data-device="{PLC}"' not in shown
+
+
+def test_a_device_that_shares_an_incident_has_its_state(line, history):
+    lead = next(one for one in line.incidents if one.device == CAMERA)
+    shared = replace(lead, related=(PLC,))
+    (state,) = [
+        one for one in list_devices(replace(line, incidents=(shared,))) if one.address == PLC
+    ]
+    assert state.state == lead.severity
+    assert state.words.startswith("concerned by cam-1")
+    assert [one.address for one in list_devices(replace(line, incidents=(shared,)))][:2] == [
+        CAMERA,
+        PLC,
+    ]
+
+
+def test_an_alarm_whose_trouble_is_no_longer_seen_is_not_said_to_go_on(history):
+    live = _Monitor()
+    live.run = ""
+    (alarm, *_) = raise_all(history)
+    for after_s, said in ((10.0, "goes on"), (40.0, "last seen at")):
+        live.now_s = alarm.incident_end_s + after_s
+        live.name = "span-1"
+        shown = Subject("span-1", live=live, plant=PLANT)  # type: ignore[arg-type]
+        assert said in words(render_alarm(shown, history, alarm.incident))
+
+
 def test_curves_count_what_the_samples_hold_and_only_in_the_span(line):
     whole = make_curves(line, CAMERA, "Europe/Berlin")
     unanswered = whole.troubles[whole.troubles["kind"] == "unanswered"]
@@ -384,6 +425,8 @@ def test_names_and_texts_from_outside_stay_text_in_every_view(line, history):
         assert "&lt;img" in page
         assert not re.search(r"<img|[{}$`]", page)
     report = make_report(subject, history, 8.0, HOSTILE)
+    assert not re.search(r"<img|[{}$`]", render_report(report))
+    assert "<h3>Going on</h3>" in render_report(report)
     assert "<img" not in report.replace("\\<img", "")
     assert "[x](" not in report
 

@@ -256,14 +256,17 @@ def _wire_plant(wiring: "Wiring") -> None:
         analysis = thread.subject.analysis
         if analysis is None:
             return {
-                setup.drafted: "# Nothing was seen yet.\n",
+                setup.drafted: gr.Code("# Nothing was seen yet.\n", visible=True),
                 setup.draft: gr.DownloadButton(visible=False),
             }
         text = render_draft(draft_plant(analysis.capture), analysis.capture.identities)
         path = Path(setup.draft.GRADIO_CACHE) / f"plant-{time.time_ns()}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-        return {setup.drafted: text, setup.draft: gr.DownloadButton(value=path, visible=True)}
+        return {
+            setup.drafted: gr.Code(text, visible=True),
+            setup.draft: gr.DownloadButton(value=path, visible=True),
+        }
 
     setup.discover.click(
         wiring.for_engineers("propose a plant.yaml", propose),

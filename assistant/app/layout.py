@@ -161,11 +161,11 @@ def _lay_out_alarms() -> AlarmParts:
             with gr.Row(elem_classes="tools"):
                 why = gr.Textbox(
                     placeholder="Why shelve it?", show_label=False, container=False, max_lines=1,
-                    max_length=300, scale=4, min_width=200, elem_id="why",
+                    max_length=300, scale=4, min_width=130, elem_id="why",
                 )  # fmt: skip
                 span = gr.Dropdown(
                     list(SHELVING_S), value="8 hours", show_label=False, container=False,
-                    scale=2, min_width=150,
+                    scale=2, min_width=110,
                 )  # fmt: skip
                 shelve = gr.Button("Shelve", scale=1, min_width=70, elem_id="shelve")
             said = gr.HTML(elem_id="said")
@@ -238,12 +238,12 @@ def _lay_out_setup() -> SetupParts:
                 "Add or replace", file_count="multiple", min_width=110, elem_id="add"
             )
         with gr.Row(elem_classes=["tools", ROWS]) as removing:
-            document = gr.Dropdown([], show_label=False, container=False, scale=3)
+            document = gr.Dropdown([], label="Document to remove", scale=3)
             remove = gr.Button("Remove", min_width=80)
             check = gr.Button("Check all", min_width=80)
     with gr.Accordion("Names and roles of devices", open=False, elem_classes=ROWS) as naming:
         discover = gr.Button("Propose a plant.yaml from this traffic", size="sm")
-        drafted = gr.Code(language="yaml", show_label=False, max_lines=24)
+        drafted = gr.Code(language="yaml", show_label=False, max_lines=24, visible=False)
         draft = gr.DownloadButton("Download the proposal", size="sm", visible=False)
     with gr.Accordion("Who may write to whom", open=False, elem_classes=ROWS) as writing:
         written = gr.HTML(elem_id="written")
@@ -252,7 +252,7 @@ def _lay_out_setup() -> SetupParts:
     with gr.Accordion("Models of sites", open=False, elem_classes=ROWS) as choosing:
         adapters = gr.HTML(elem_id="adapters")
         with gr.Row(elem_classes="tools"):
-            site = gr.Dropdown([], show_label=False, container=False, scale=3)
+            site = gr.Dropdown([], label="Model to use", scale=3)
             use = gr.Button("Use this one", min_width=90)
     return SetupParts(
         capture, plant_file, back, cancel, said, passage, question, find, found, listed, about, add,

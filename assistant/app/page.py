@@ -20,6 +20,7 @@ from assistant.app.subject import Subject
 from assistant.app.thread import Thread, answer_question, begin_thread, put_question
 from assistant.app.views.alarms import SHELVING_S
 from assistant.app.views.markup import safe
+from assistant.app.views.report_lines import render_report
 from assistant.app.views.shift import HOURS, make_report, write_report
 from assistant.offline import go_offline
 from assistant.session import Session
@@ -261,9 +262,8 @@ class Wiring:
                 return {report.text: gr.skip()}
             text = make_report(thread.subject, history, HOURS[hours], thread.who)
             files = write_report(text, Path(report.download.GRADIO_CACHE))
-            shown = f'<div class="panel report"><pre>{safe(text)}</pre></div>'
             return {
-                report.text: shown,
+                report.text: render_report(text),
                 report.download: gr.DownloadButton(value=files.markdown, visible=True),
                 report.pdf: gr.DownloadButton(value=files.pdf, visible=True),
             }

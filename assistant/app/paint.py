@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
+import pandas as pd
 
 from assistant.app.layout import Parts
 from assistant.app.thread import Thread, render_thread
@@ -98,15 +99,21 @@ class Painter:
             return
         zone = subject.plant.time_zone or "UTC"
         curves = make_curves(analysis, thread.device, zone, thread.span)
-        start_s, end_s = thread.span or (analysis.capture.start_s, analysis.capture.end_s)
-        # Marks that lie closer than a minute would say the same minute twice.
-        clock = "%H:%M:%S" if end_s - start_s < _SHORT_S else "%H:%M"
         for part, table in (
             (device.rates, curves.rates),
             (device.delays, curves.delays),
             (device.troubles, curves.troubles),
         ):
-            updates[part] = gr.LinePlot(table, visible=not table.empty, x_axis_format=clock)
+            # A line of one point is none.
+            shown = table["value"].notna().sum() > 1
+            updates[part] = gr.LinePlot(table, visible=bool(shown), x_axis_format=_clock_of(table))
+
+
+def _clock_of(table: pd.DataFrame) -> str:
+    """How moments of a plot are written: marks that lie closer than a minute would say the same
+    minute twice."""
+    span = table["time"].max() - table["time"].min()
+    return "%H:%M" if span >= pd.Timedelta(seconds=_SHORT_S) else "%H:%M:%S"
 
 
 def _title(name: str, address: str) -> str:

@@ -393,6 +393,7 @@ def _words(label: str) -> str:
 # ---- The device list of the page: how each device is doing, in a word ----
 
 _ORDER = ("high", "medium", "low", "unsure", "normal")
+_LITTLE_SEEN = ("brief", "short", "unheard", "unseen")
 
 
 @dataclass(frozen=True)
@@ -402,6 +403,7 @@ class DeviceState:
     Attributes:
         address: as in the capture; ``name`` as the inventory has it, or the address again.
         words: what is wrong, in the taxonomy's words; what was seen, where nothing is.
+        fleeting: too little was seen of it to judge it, and no inventory has it.
     """
 
     address: str
@@ -409,10 +411,11 @@ class DeviceState:
     role: str
     state: str
     words: str
+    fleeting: bool = False
 
 
 def list_devices(analysis: Analysis) -> list[DeviceState]:
-    """Every device of a capture, the worst first.
+    """Every device of a capture, the worst first: who has a trouble before whom it only concerns.
 
     A device without an incident is ``unsure`` where it cannot be called well
     (``assistant.diagnosis.health``).
@@ -423,25 +426,42 @@ def list_devices(analysis: Analysis) -> list[DeviceState]:
     machine = analysis.verdicts["device"].map(analysis.view.machine_of)
     for address, verdicts in analysis.verdicts.groupby(machine, sort=True):
         device = known.get(str(address))
-        state, words = _state(worst.get(str(address)), str(address), len(verdicts), analysis)
+        seen = _state(worst.get(str(address)), str(address), len(verdicts), analysis)
         name = device.name if device and device.name else str(address)
-        found.append(DeviceState(str(address), name, device.role if device else "", state, words))
-    return sorted(found, key=lambda one: (_ORDER.index(one.state), one.name))
+        role = device.role if device else ""
+        fleeting = seen.brief and device is None
+        state = DeviceState(str(address), name, role, seen.state, seen.words, fleeting)
+        found.append((_ORDER.index(seen.state), seen.shares, name, state))
+    return [state for *_, state in sorted(found, key=lambda one: one[:3])]
 
 
 def _worst_incidents(incidents: Sequence[Incident]) -> dict[str, Incident]:
-    worst: dict[str, Incident] = {}
-    for one in sorted(incidents, key=lambda one: _ORDER.index(one.severity), reverse=True):
-        worst[one.device] = one
-    return worst
+    """The worst incident of each device, before one that it only takes part in."""
+    ranked = sorted(incidents, key=lambda one: _ORDER.index(one.severity), reverse=True)
+    part = {device: one for one in ranked for device in one.related}
+    return part | {one.device: one for one in ranked}
 
 
-def _state(
-    incident: Incident | None, address: str, windows: int, analysis: Analysis
-) -> tuple[str, str]:
+@dataclass(frozen=True)
+class _Seen:
+    """How a device is doing, in a word and in words; ``brief``: too little was seen to say."""
+
+    state: str
+    words: str
+    brief: bool = False
+    shares: bool = False  # the trouble of another device
+
+
+def _state(incident: Incident | None, address: str, windows: int, analysis: Analysis) -> _Seen:
     if incident is not None:
-        return incident.severity, TAXONOMY[incident.label].meaning
+        meaning = TAXONOMY[incident.label].meaning
+        lead = "" if incident.device == address else analysis.view.name_of(incident.device)
+        return _Seen(
+            incident.severity,
+            f"concerned by {lead}: {meaning}" if lead else meaning,
+            shares=bool(lead),
+        )
     health = judge_health(address, analysis.verdicts, analysis.view)
     if health.standing != "normal":
-        return "unsure", name_health(health)
-    return "normal", f"{windows:,} {plural(windows, 'window')}, nothing unusual"
+        return _Seen("unsure", name_health(health), health.reason in _LITTLE_SEEN)
+    return _Seen("normal", f"{windows:,} {plural(windows, 'window')}, nothing unusual")

@@ -29,6 +29,7 @@ SHELVING_S = {
     "1 day": 86_400.0,
     "7 days": 604_800.0,
 }
+_FADING_S = 30.0  # an alarm whose trouble was not seen for so long is not said to go on
 _STATE_RANK = ("active", "acknowledged", "shelved", "suppressed", "returned")
 _MARKS = {"active": "●", "acknowledged": "✓", "returned": "↩", "shelved": "‖", "suppressed": "‖"}
 _ASKED_OF_SENSOR = "What did the sensor not see?"
@@ -128,6 +129,7 @@ def render_alarm(subject: Subject, history: History, chosen: str) -> str:
         concerned=[plant.name_of(one) for one in dict.fromkeys((*said.related, *said.peers))][:8],
         facts=[fact for fact in said.facts if fact != said.text][:4],
         mark=_MARKS[found.standing.state],
+        fading=subject.now_s(history) - alarm.incident_end_s >= _FADING_S,
     )
 
 

@@ -69,18 +69,24 @@ def make_strips(analysis: Analysis, most: int = CELLS) -> dict[str, tuple[str, .
 
 
 def render_plant(subject: Subject, history: History) -> str:
-    """Zones, the worst first, each with its devices."""
+    """Zones, the worst first, each with its devices; folded below, whom nobody named and of whom
+    too little was seen, as addresses of the link that a machine has beside its own."""
     picture, analysis = subject.picture(), subject.analysis
     zones: dict[str, list[ShownDevice]] = {}
+    fleeting: list[ShownDevice] = []
     strips = make_strips(analysis) if analysis else {}
     zone_of = {one.address: one.zone for one in subject.plant.devices}
     for state in picture.devices:  # the worst first, and so are their zones
         shown = ShownDevice(state, strips.get(state.address, ("nothing",) * CELLS))
-        zones.setdefault(zone_of.get(state.address, ""), []).append(shown)
+        if state.fleeting:
+            fleeting.append(shown)
+        else:
+            zones.setdefault(zone_of.get(state.address, ""), []).append(shown)
     clock = subject.clock(history)
     return render(
         "plant.html.jinja",
         zones=zones,
+        fleeting=fleeting,
         judged=picture.judged,
         start=clock.show(analysis.capture.start_s) if analysis else "",
         end=clock.show(analysis.capture.end_s) if analysis else "",

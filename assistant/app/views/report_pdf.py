@@ -1,10 +1,5 @@
-"""The shift report as PDF, for who prints it: from its Markdown, so that both say the same.
+"""The shift report as PDF, for who prints it: from its Markdown, so that both say the same."""
 
-Only the marks that our own template writes mean anything: ``#``, ``##``, ``- ``, ``**name**`` at a
-line's beginning. All else is text, whoever wrote it.
-"""
-
-import re
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -19,11 +14,10 @@ from reportlab.pdfbase.pdfmetrics import registerFont, registerFontFamily
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.platypus import Flowable, Paragraph, SimpleDocTemplate
 
+from assistant.app.views.report_lines import ReportLine, read_lines
 from assistant.facts.fact import plural
 
 _PLAIN, _BOLD = "DejaVuSans", "DejaVuSans-Bold"
-_LINE = re.compile(r"(?P<mark># |## |- )?(?:\*\*(?P<strong>.+?)\*\*)?(?P<text>.*)")
-_ESCAPED = re.compile(r"\\([\\`*_\[\]<>#|!])")  # as ``shift`` escapes names
 _LACKING = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -51,7 +45,7 @@ def render_pdf(markdown: str) -> bytes:
         bottomMargin=18 * mm, title="Shift report", author="faultwise", invariant=1,
     )  # fmt: skip
     document.build(
-        [_make_paragraph(one) for one in _join_lines(shown)],
+        [_make_paragraph(one) for one in read_lines(shown)],
         onFirstPage=_number_page,
         onLaterPages=_number_page,
     )
@@ -69,29 +63,10 @@ def _register_fonts() -> frozenset[int]:
     return frozenset(faces[0]) & frozenset(faces[1])
 
 
-def _join_lines(markdown: str) -> list[str]:
-    """Paragraphs: a line that is indented goes on with the one before."""
-    joined: list[str] = []
-    for line in markdown.splitlines():
-        if line.startswith("  ") and joined:
-            joined[-1] += f" {line.strip()}"
-        elif line.strip():
-            joined.append(line)
-    return joined
-
-
-def _make_paragraph(line: str) -> Flowable:
-    found = _LINE.fullmatch(line)
-    mark, strong, text = (found["mark"] or "", found["strong"], found["text"]) if found else ("", "", line)  # fmt: skip
-    words = f"<b>{_unescape(strong)}</b>" if strong else ""
-    return Paragraph(
-        words + _unescape(text), _style(mark), bulletText="•" if mark == "- " else None
-    )
-
-
-def _unescape(text: str) -> str:
-    """The text that Markdown would show, as the words of a paragraph."""
-    return escape(_ESCAPED.sub(r"\1", text))
+def _make_paragraph(line: ReportLine) -> Flowable:
+    words = f"<b>{escape(line.strong)}</b>" if line.strong else ""
+    bullet = "•" if line.mark == "- " else None
+    return Paragraph(words + escape(line.text), _style(line.mark), bulletText=bullet)
 
 
 @cache
