@@ -36,7 +36,7 @@ from assistant.facts.moments import UTC_CLOCK
 from assistant.history import History
 from assistant.monitor.alarm_list import list_alarms
 from assistant.monitor.alarms import Alarms
-from assistant.monitor.signs import Sign
+from assistant.monitor.newest import Sign
 from assistant.monitor.sensor import make_condition
 from traffic.errors import UserError
 from traffic.plant import Plant

@@ -17,7 +17,8 @@ from assistant.facts.traffic_view import TrafficView
 from assistant.history import History
 from assistant.monitor.alarm_list import list_alarms, read_meter
 from assistant.monitor.alarms import Alarms, Change
-from assistant.monitor.signs import Sign, find_signs
+from assistant.monitor.newest import Sign
+from assistant.monitor.signs import find_signs
 from traffic.conversations import EXCHANGE_COLUMNS
 from traffic.plant import Device, Plant
 from traffic.samples import make_samples
@@ -295,6 +296,119 @@ def test_loss_where_there_was_none_is_one_sign_of_the_device_that_has_it():
     assert (dead.label, dead.hard) == ("packet_loss", False)
     always = [(slot, PLC, HMI, "retransmission", 0, 4, 1) for slot in range(22)]
     assert found(view_of(*rows, evidence=always), 215.0) == []
+
+
+# ---- What is hard to explain away though little of it was seen ----
+
+
+@pytest.mark.parametrize(
+    ("met", "now_s", "later", "stands"),
+    [
+        (range(0, 200, 5), 207.0, [], True),
+        (range(0, 200, 5), 205.0, [], False),  # it may try again
+        (range(0, 200, 25), 207.0, [], False),  # who comes now and then may have been mistyped
+        (range(0, 200, 5), 207.0, [flow(204.0, HMI, PLC, 1883)], False),  # it is let in elsewhere
+    ],
+    ids=["mute since", "too soon", "now and then", "talks on"],
+)
+def test_one_refused_login_of_who_reported_until_then_stands(met, now_s, later, stands):
+    tried = requests([5], 201.0, protocol="mqtt", kind="session", function=1, port=1883)
+    rows = [*(flow(ts, HMI, PLC, 1883) for ts in met), *later]
+    view = view_of(*rows, *polls(now_s, OTHER, DEVICE), exchanges=tried)
+    (sign,) = [one for one in find_signs(view, now_s) if kind_of(one.fact) == "logins_refused"]
+    assert (sign.count, sign.hard, sign.stands) == (1, stands, stands)
+
+
+def test_what_stands_is_an_alarm_though_there_is_no_more_of_it(history):
+    alarms = Alarms(history)
+    follow(alarms, 1005.0, make_sign(1000, count=1))
+    (then,) = follow(alarms, 1007.5, make_sign(1000, count=1, hard=True, stands=True))
+    assert (then.act, then.alarm.tier) == ("raise", "alarm")
+    assert "nothing spoke against it since" in then.alarm.content.cause
+
+
+@pytest.mark.parametrize(
+    ("writes", "reads", "since_s", "wanted"),
+    [
+        (30, 0, 45.0, [True]),  # half a minute is enough for a burst
+        (30, 0, 25.0, []),
+        (30, 40, 100.0, [False]),  # it reads more than it writes
+        (10, 0, 45.0, []),  # so few may have come before the watch began
+        (10, 0, 100.0, [False]),
+    ],
+)
+def test_a_burst_of_writes_of_who_comes_to_write(writes, reads, since_s, wanted):
+    asked = [
+        requests([0] * n, since_s, 0.1, client=DEVICE, kind=kind, function=function)
+        for n, kind, function in ((writes, "write", 6), (reads, "read", 3))
+        if n
+    ]
+    both = pd.concat(asked, ignore_index=True).astype(dict.fromkeys(["client", "kind"], "category"))
+    view = view_of(*polls(200), flow(since_s, DEVICE, PLC, 502, duration=9.0), exchanges=both)
+    view.plant = Plant((Device("plc", PLC, "PLC"), Device("ws", DEVICE, "workstation")))
+    signs = [one for one in find_signs(view, since_s + 9.0) if kind_of(one.fact) == "writes"]
+    assert [one.hard for one in signs] == wanted
+
+
+def asked(functions: tuple[int, ...], targets: int, codes: tuple[int, ...] = (0,)) -> pd.DataFrame:
+    """Each of some addresses once in each of some ways, ten a second from 100 s on."""
+    rows = requests([codes[n % len(codes)] for n in range(len(functions) * targets)], 100.0, 0.1)
+    places = [(function, target) for function in functions for target in range(targets)]
+    return rows.assign(
+        client=pd.Categorical([DEVICE] * len(rows)),
+        function=[one[0] for one in places],
+        target=[one[1] for one in places],
+    )
+
+
+@pytest.mark.parametrize(
+    ("questions", "wanted"),
+    [
+        (asked((1, 3, 4), 10), [True]),  # the same places in three ways
+        (asked((3,), 30, (0, 0, 2)), [True]),  # a third of it is not there
+        (asked((3,), 30), [False]),  # who reads all of a device knows what it has
+        (asked((3,), 11), []),
+        (pd.concat([asked((3,), 15)] * 2, ignore_index=True), []),  # a poll comes again
+    ],
+    ids=["three ways", "refused", "all of it", "few", "polls"],
+)
+def test_who_comes_to_ask_for_one_thing_after_the_other(questions, wanted):
+    visits = flow(100.0, DEVICE, PLC, 502, duration=4.0)
+    known = polls(104, DEVICE, OTHER)
+    signs = find_signs(view_of(*polls(104), *known, visits, exchanges=questions), 104.0)
+    assert [one.hard for one in signs if kind_of(one.fact) == "sweeps"] == wanted
+
+
+@pytest.mark.parametrize(
+    ("sent", "more", "wanted"),
+    [
+        (300e3, {}, [True]),
+        (100e3, {}, [False]),
+        (20e3, {}, []),
+        (300e3, {"resp_bytes": 200e3}, []),  # a download
+        (300e3, {"ts": 50.0, "duration": 155.0}, []),  # it went on before
+        (300e3, {"port": 443}, []),  # a camera does so whenever it sees somebody
+        (300e3, {"history": "DadA", "conn_state": "OTH"}, []),  # opened before all that was seen
+    ],
+    ids=["much", "some", "little", "both ways", "known", "ordinary", "open"],
+)
+def test_much_that_is_sent_outside_where_nothing_went_before(sent, more, wanted):
+    sizes = {"duration": 3.0, "orig_bytes": sent, "orig_ip_bytes": sent, "resp_bytes": 200.0}
+    made = {"ts": 201.0, "port": 2222} | sizes | more
+    ts, port = made.pop("ts"), made.pop("port")
+    row = flow(ts, DEVICE, CLOUD, port, **made, resp_ip_bytes=made["resp_bytes"])
+    signs = find_signs(view_of(*polls(205), *polls(205, DEVICE, OTHER), row), 205.0)
+    uploads = [one for one in signs if kind_of(one.fact) == "uploads"]
+    assert [one.hard for one in uploads] == wanted
+    assert {one.label for one in uploads} <= {"exfiltration"}
+
+
+@pytest.mark.parametrize(("step_s", "lost", "wanted"), [(0.1, 90, ["resent"]), (2.0, 9, [])])
+def test_a_busy_pair_needs_no_minute_to_show_that_it_loses(step_s, lost, wanted):
+    times = np.arange(0.2, 45.0, step_s)
+    rows = [flow(ts, HMI, PLC, 502, id__orig_p=41000 + n) for n, ts in enumerate(times)]
+    sent_again = [(4, PLC, HMI, "retransmission", 0, lost, 1)]
+    assert [one[0] for one in found(view_of(*rows, evidence=sent_again), 45.0)] == wanted
 
 
 # ---- What becomes of them ----

@@ -25,8 +25,8 @@ from assistant.facts.fact import Fact, kind_of
 from assistant.history import History, IncidentRecord
 from assistant.monitor.alarm_list import RANK, Alarm, AlarmContent, Tier, list_alarms
 from assistant.monitor.matching import Seen, match, match_signs
+from assistant.monitor.newest import Sign
 from assistant.monitor.sensor import SENSOR, Condition
-from assistant.monitor.signs import Sign
 from traffic.labels import ATTACKS
 from traffic.plant import Plant
 
@@ -337,23 +337,24 @@ def _see_sign(sign: Sign, plant: Plant) -> Seen:
     priority: Severity = "medium" if sign.label in ATTACKS else "low"
     return Seen(
         f"{sign.label}-{mark}", sign.label, sign.device, "notification", priority, sign.start_s,
-        sign.end_s, True, content, sign.hard,
+        sign.end_s, True, content, sign.hard, sign.stands,
     )  # fmt: skip
 
 
 def _promote(one: Seen, before: Alarm | None, plant: Plant) -> tuple[Seen, Alarm | None]:
-    """A hard sign that an earlier look saw too is an alarm where there is more of it now, and nothing
-    spoke against it since: what was failing then has not worked in between."""
+    """A hard sign that an earlier look saw too is an alarm where there is more of it now, or where it
+    stands, and nothing spoke against it since: what was failing then has not worked in between."""
     more = (
         before is not None
         and one.hard
-        and one.content.counted > before.content.counted
+        and (one.stands or one.content.counted > before.content.counted)
         and one.start_s <= before.incident_end_s
     )
     if before is None or not (more or before.tier == "alarm"):
         return one, before
     words = read_playbook(one.label)
-    does = f"Likely {plant.name_of(one.device)} {words.does(one.content.role)}: seen twice, and more the second time."
+    why = "nothing spoke against it since" if one.stands else "seen twice, and more the second time"
+    does = f"Likely {plant.name_of(one.device)} {words.does(one.content.role)}: {why}."
     content = replace(one.content, cause=does)
     return replace(one, tier="alarm", content=content), before
 

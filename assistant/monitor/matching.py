@@ -27,6 +27,7 @@ class Seen:
     going: bool
     content: AlarmContent
     hard: bool = False  # a sign of which there is much
+    stands: bool = False  # and which need not become more
 
 
 def match(seen: Sequence[Seen], known: dict[str, Alarm]) -> list[tuple[Seen, Alarm | None]]:

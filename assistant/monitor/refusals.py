@@ -10,10 +10,13 @@ import numpy as np
 
 from assistant.detection.rules.conversation import read_conversations, word_code
 from assistant.facts.traffic_view import TrafficView
+from traffic.capture import SAMPLE_S
 from traffic.pcap.protocols import BY_NAME
 
 REFUSED = 3  # requests in a row
 _WORKED = 5  # after so many that were answered
+_STEADY_SLOTS, _STEADY_OF = 5, 6  # with an answer, of those before a refusal
+_CLOSING_S = 1.0  # in which a refused connection is closed
 _LET_IN_S = 60.0  # who was answered for so long before its first refused login
 
 
@@ -27,6 +30,7 @@ class Refusals:
         since_s: of the first of them.
         count: how many.
         code: of the last, in words.
+        shut_out: it talked with the server all the time until then, and gets no word from it since.
     """
 
     kind: str
@@ -35,6 +39,7 @@ class Refusals:
     since_s: float
     count: int
     code: str
+    shut_out: bool = False
 
 
 def read_refusals(view: TrafficView, recent_s: float) -> Iterator[Refusals]:
@@ -65,7 +70,8 @@ def read_refusals(view: TrafficView, recent_s: float) -> Iterator[Refusals]:
             if not turned and (row < REFUSED or not needed):
                 continue
             kind = "logins_refused" if login else "refuses"
-            yield Refusals(kind, client, server, since_s, row, code)
+            out = turned and _is_shut_out(view, client, server, since_s, float(part["ts"].iloc[-1]))
+            yield Refusals(kind, client, server, since_s, row, code, out)
             break
 
 
@@ -74,6 +80,18 @@ def _was_let_in(view: TrafficView, client: str, server: str, before_s: float) ->
     flows = view.flows_of(client)
     mine = flows[(flows["other"] == server) & flows["out"] & (flows["dst_pkts"] > 0)]
     return len(mine) > 0 and before_s - float(mine["since_s"].min()) >= _LET_IN_S
+
+
+def _is_shut_out(
+    view: TrafficView, client: str, server: str, since_s: float, last_s: float
+) -> bool:
+    """Whether a client was heard by a server in most slots of the minute before a refusal, and has
+    nothing from it after the last."""
+    flows = view.flows_of(client)
+    mine = flows[(flows["other"] == server) & flows["out"] & (flows["dst_pkts"] > 0)]
+    slot = int(since_s // SAMPLE_S)
+    before = mine.loc[mine["slot"].between(slot - _STEADY_OF, slot - 1), "slot"].nunique()
+    return before >= _STEADY_SLOTS and not (mine["since_s"] > last_s + _CLOSING_S).any()
 
 
 def _trailing(bad: np.ndarray) -> int:

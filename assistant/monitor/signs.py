@@ -10,84 +10,42 @@ look sees again with more of it, is an alarm of what is likely (`assistant.monit
     s s s s s s s s s s .        s: sent at least so much in each slot of ten minutes
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from assistant.facts.fact import Fact, Value, by_count, make_fact
+from assistant.facts.fact import by_count
 from assistant.facts.traffic_view import TrafficView
+from assistant.monitor.newest import LEAST_PAST_S, Newest, Sign
 from assistant.monitor.refusals import REFUSED, Refusals, read_refusals
+from assistant.monitor.strangers import (
+    find_calls_out,
+    find_logins,
+    find_lookers,
+    find_sweepers,
+    find_uploads,
+    find_writers,
+)
 from traffic.capture import SAMPLE_S
-from traffic.plant import is_group
 
-_RECENT_SLOTS = 2  # the open slot and the one before
-_LEAST_PAST_S = 60.0  # nothing is a first sign before that
 _FAILED, _FAILED_S = 2, 3.0  # attempts; and seconds where nothing refused them
 _HEADERS_BYTES = 60  # of IP and TCP, in a packet that carries nothing
 _PAST_SLOTS, _MOST_PAST_SLOTS = 12, 60
 _OVERDUE = 1.5  # times its longest pause
 _STEADY_PKTS = 5.0  # that are missing, of a device that never sent fewer in a slot
 _RESENT, _RESENT_SHARE, _RESENT_TIMES, _RESENT_OF = 4, 0.03, 10.0, 20
-_NEW_S = 20.0  # who wrote within so long of the first word to a server came to write
-_ENDPOINTS = 5  # that are new to who tries them, in vain
-_LOGINS, _LOGIN_PORTS = 3, (21, 22, 23, 3389, 5900)
+_LOSS_PAST_S, _LOSS_PAST_PKTS = (
+    30.0,
+    200.0,
+)  # what a pair said before hardly anything was sent again
 # What is hard to explain away. A service that restarts refuses for a moment and is mute for longer;
-# silence, single calls and single claims have many harmless causes.
+# silence and single claims have many harmless causes.
 _HARD_FAILED, _HARD_FAILED_S = 4, 5.0
 _ANSWERS = 2  # times what is sent again in the open slot
-_HARD_RESENT, _HARD_LOGINS_REFUSED, _HARD_LOGINS, _HARD_ENDPOINTS = 8, 2, 6, 8
-
-_SENTENCES = {
-    "fails": "First sign: {service} has answered nobody since {since_time_s} ({failed:attempt} by {clients}); before "
-    "that it did.",
-    "quiet": "First sign: {device} sent nothing since {since_time_s}; before that it never sent fewer than "
-    "{least:packet} in {sample_s}.",
-    "refuses": "First sign: {server} refuses what it answered {client} before: {refused:request} in a row since "
-    "{since_time_s} got {code}.",
-    "logins_refused": "First sign: {server} refused {refused:login} of {client} in a row since {since_time_s} with "
-    "{code}.",
-    "logins": "First sign: {client} opened {opened:connection} to {service} since {since_time_s}, where it never went "
-    "before.",
-    "resent": "First sign: {resent} of {pkts:packet} between {device} and {peers} were sent again since "
-    "{since_time_s}; before that hardly any.",
-    "writes": "First sign: {client} never spoke with {server} before {since_time_s}, and came to write: "
-    "{writes:write command}.",
-    "claims": "First sign: {device} is claimed by a second machine since {since_time_s}.",
-    "looks": "First sign: {source} tried {endpoints:port} of {hosts:address} in vain since {since_time_s}, none of "
-    "which it tried before.",
-    "calls_out": "First sign: {device} calls {target}, outside the plant, for the first time at {since_time_s}, and "
-    "asked nobody for its name.",
-}
-
-
-@dataclass(frozen=True)
-class Sign:
-    """What may become an incident.
-
-    Attributes:
-        label: which one, as far as that can be told.
-        device: address of whom it is about.
-        peers: addresses that are concerned.
-        fact: what was measured.
-        start_s, end_s: of that.
-        role: of the device.
-        related: other devices that show the same.
-        count: how much was counted: failures, refusals, packets, writes; 0 where one thing is all.
-        hard: so much that it is no accident, if it goes on.
-    """
-
-    label: str
-    device: str
-    peers: tuple[str, ...]
-    fact: Fact
-    start_s: float
-    end_s: float
-    role: str = "source"
-    related: tuple[str, ...] = ()
-    count: int = 0
-    hard: bool = False
+_HARD_RESENT, _HARD_LOGINS_REFUSED = 8, 2
+_STANDS_S = 5.0  # a refused login of who reported until then, and reports no more
 
 
 def find_signs(view: TrafficView, now_s: float) -> list[Sign]:
@@ -97,51 +55,12 @@ def find_signs(view: TrafficView, now_s: float) -> list[Sign]:
         view: of the recent past.
         now_s: until when it was seen.
     """
-    if now_s - view.start_s < _LEAST_PAST_S:
-        return []
-    seen = _Seen(view, now_s)
-    finders = (
-        _find_claims,
-        _find_failing_services,
-        _find_quiet_devices,
-        _find_refusals,
-        _find_losses,
-        _find_writers,
-        _find_lookers,
-        _find_logins,
-        _find_calls_out,
-    )
-    return [sign for find in finders for sign in find(seen)]
+    past_s = now_s - view.start_s
+    seen = Newest(view, now_s)
+    return [sign for least_s, find in _FINDERS if past_s >= least_s for sign in find(seen)]
 
 
-class _Seen:
-    """The view with what all signs ask of it."""
-
-    def __init__(self, view: TrafficView, now_s: float) -> None:
-        self.view, self.now_s = view, now_s
-        self.first_slot = int((now_s - 0.01) // SAMPLE_S) - _RECENT_SLOTS + 1
-        self.open_slot = self.first_slot + _RECENT_SLOTS - 1
-        self.since_s = self.first_slot * SAMPLE_S
-
-    def recent(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Rows of the newest slots."""
-        return rows[rows["slot"] >= self.first_slot]
-
-    def sign(
-        self,
-        kind: str,
-        label: str,
-        about: str,
-        others: Sequence[str],
-        since_s: float,
-        **values: Value,
-    ) -> Sign:
-        """A sign with its sentence."""
-        fact = make_fact(kind, _SENTENCES[kind], values | {"since_time_s": since_s})
-        return Sign(label, about, tuple(others), fact, since_s, self.now_s)
-
-
-def _find_failing_services(seen: _Seen) -> Iterator[Sign]:
+def _find_failing_services(seen: Newest) -> Iterator[Sign]:
     """Ports and resolvers of the plant that answered, and since then failed every attempt."""
     view = seen.view
     rows = view.flow_slots
@@ -182,7 +101,7 @@ def _is_cut_off(rows: pd.DataFrame) -> pd.Series:
     return reset & (rows["dst_bytes"] <= _HEADERS_BYTES * rows["dst_pkts"])
 
 
-def _find_quiet_devices(seen: _Seen) -> Iterator[Sign]:
+def _find_quiet_devices(seen: Newest) -> Iterator[Sign]:
     """Devices that sent steadily for all that is known of them, and now send nothing; one sign of
     all that fall silent at once."""
     view = seen.view
@@ -216,7 +135,7 @@ def _find_quiet_devices(seen: _Seen) -> Iterator[Sign]:
     yield replace(sign, related=tuple(map(str, names.index[1:])))
 
 
-def _is_overdue(seen: _Seen, device: str) -> bool:
+def _is_overdue(seen: Newest, device: str) -> bool:
     """Whether a device has been silent for a slot's length, and for longer than between two slots
     ever before: who speaks every ten seconds, or asks one after the other, is quiet for half a slot.
     """
@@ -229,7 +148,7 @@ def _is_overdue(seen: _Seen, device: str) -> bool:
     return silent_s > max(SAMPLE_S, _OVERDUE * longest_s)
 
 
-def _find_refusals(seen: _Seen) -> Iterator[Sign]:
+def _find_refusals(seen: Newest) -> Iterator[Sign]:
     """Requests that were answered and are refused since, and logins that are refused in a row; one
     sign of all whom a server refuses."""
     groups: dict[tuple[str, str], list[Refusals]] = {}
@@ -244,10 +163,14 @@ def _find_refusals(seen: _Seen) -> Iterator[Sign]:
             code=found[0].code,
         )  # fmt: skip
         least = _HARD_LOGINS_REFUSED if kind == "logins_refused" else REFUSED
-        yield replace(sign, related=tuple(clients[1:]), count=count, hard=count >= least)
+        # Who reported until a refusal and is mute since has no other way in.
+        waited = seen.now_s - found[0].since_s >= _STANDS_S
+        stands = kind == "logins_refused" and waited and all(one.shut_out for one in found)
+        hard = count >= least or stands
+        yield replace(sign, related=tuple(clients[1:]), count=count, hard=hard, stands=stands)
 
 
-def _find_losses(seen: _Seen) -> Iterator[Sign]:
+def _find_losses(seen: Newest) -> Iterator[Sign]:
     """Devices that have to send again, or to be sent again, what hardly ever was before; one sign of
     all pairs that a device is part of."""
     view = seen.view
@@ -285,7 +208,7 @@ class _Resent:
     answered: bool
 
 
-def _count_resent(seen: _Seen, resent: pd.DataFrame, one: str, other: str) -> _Resent | None:
+def _count_resent(seen: Newest, resent: pd.DataFrame, one: str, other: str) -> _Resent | None:
     """What a pair sent again; None where it is little, or no more than usual, or where one of both
     is silent."""
     mine = resent[resent["src"].isin([one, other]) & resent["dst"].isin([one, other])]
@@ -301,71 +224,15 @@ def _count_resent(seen: _Seen, resent: pd.DataFrame, one: str, other: str) -> _R
     # A loss that began just now is thinned by the slot before.
     sudden = now["pkts"].sum() >= _RESENT_OF and again >= max(_RESENT, usual * now["pkts"].sum())
     much = sudden or count >= max(_RESENT, usual * total)
+    if seen.now_s - seen.view.start_s < LEAST_PAST_S:
+        much = much and flows.loc[past, "pkts"].sum() >= _LOSS_PAST_PKTS
     if not much or new[["src_pkts", "dst_pkts"]].sum().min() == 0:
         return None
     answers = now[["src_pkts", "dst_pkts"]].sum().min()
     return _Resent(count, max(total, count), again > 0 and bool(answers >= _ANSWERS * again))
 
 
-def _find_writers(seen: _Seen) -> Iterator[Sign]:
-    """Who never spoke with a server, and comes to write to it."""
-    view = seen.view
-    named = {one.address for one in view.plant.devices}
-    for row in view.writes.itertuples():
-        client, server = str(row.client), str(row.server)
-        since_s = float(row.since_s)
-        if since_s < seen.since_s or client in view.allowed_writers.get(server, ()):
-            continue
-        flows = view.flows_of(client)
-        met_s = float(flows.loc[flows["other"] == server, "since_s"].min())
-        if met_s < max(since_s - _NEW_S, view.start_s + _LEAST_PAST_S) or server not in view.own:
-            continue
-        sign = seen.sign(
-            "writes", "unauthorized_command", client, (server,), since_s,
-            client=view.name_of(client), server=view.name_of(server), writes=int(row.count),
-        )  # fmt: skip
-        # A plant that names its devices, or who may write, knows who this is not.
-        hard = server in view.allowed_writers or bool(named and client not in named)
-        yield replace(sign, count=int(row.count), hard=hard)
-
-
-def _find_lookers(seen: _Seen) -> Iterator[Sign]:
-    """Who tries ports that it never tried before, one after the other, and gets none of them."""
-    rows = seen.view.flow_slots
-    rows = rows[(rows["proto"] == "tcp") & (rows["syns"] > 0) & rows["dst"].isin(seen.view.own)]
-    each = rows.groupby(["src", "dst", "port"]).agg(
-        since_s=("since_s", "min"), good=("answered", "any")
-    )
-    new = each[(each["since_s"] >= seen.since_s) & ~each["good"]].reset_index()
-    for source, mine in new.groupby("src"):
-        if len(mine) < _ENDPOINTS:
-            continue
-        hosts = by_count(mine["dst"].astype(str))
-        sign = seen.sign(
-            "looks", "recon", str(source), hosts[:20], float(mine["since_s"].min()),
-            source=seen.view.name_of(str(source)), endpoints=len(mine), hosts=len(hosts),
-        )  # fmt: skip
-        yield replace(sign, count=len(mine), hard=len(mine) >= _HARD_ENDPOINTS)
-
-
-def _find_logins(seen: _Seen) -> Iterator[Sign]:
-    """Who opens connection after connection where people log in, and never went there before."""
-    view = seen.view
-    rows = view.flow_slots
-    rows = rows[(rows["proto"] == "tcp") & rows["port"].isin(_LOGIN_PORTS) & (rows["syns"] > 0)]
-    rows = rows[rows["dst"].isin(view.own)]
-    for (client, server, port), mine in rows.groupby(["src", "dst", "port"]):
-        since_s, opened = float(mine["since_s"].min()), mine["attempt"].nunique()
-        if since_s < max(seen.since_s, view.start_s + _LEAST_PAST_S) or opened < _LOGINS:
-            continue
-        sign = seen.sign(
-            "logins", "brute_force", str(client), (str(server),), since_s, client=view.name_of(str(client)),
-            service=view.port_at(str(server), int(port)), opened=opened,
-        )  # fmt: skip
-        yield replace(sign, count=opened, hard=opened >= _HARD_LOGINS)
-
-
-def _find_claims(seen: _Seen) -> Iterator[Sign]:
+def _find_claims(seen: Newest) -> Iterator[Sign]:
     """Addresses that a second machine claims for the first time."""
     view = seen.view
     rows = view.evidence_of_kind("arp_conflict")
@@ -380,21 +247,18 @@ def _find_claims(seen: _Seen) -> Iterator[Sign]:
             yield replace(sign, role="target")
 
 
-def _find_calls_out(seen: _Seen) -> Iterator[Sign]:
-    """Devices that call an outside address for the first time, though nobody told them its name."""
-    view = seen.view
-    rows = view.flow_slots
-    rows = rows[(rows["proto"] == "tcp") & (rows["syns"] > 0) & rows["src"].isin(view.local)]
-    rows = rows[~rows["dst"].isin(view.own)]
-    since = rows.groupby(["src", "dst"])["since_s"].min()
-    asked = view.evidence_of_kind("dns_query")
-    new = since[since >= max(seen.since_s, view.start_s + _LEAST_PAST_S)]
-    for (device, target), since_s in new.items():
-        slot = int(since_s // SAMPLE_S)
-        mine = asked[(asked["src"] == device) & asked["slot"].between(slot - 6, slot)]
-        if len(mine) or is_group(str(target)):
-            continue
-        yield seen.sign(
-            "calls_out", "c2", str(device), (str(target),), float(since_s),
-            device=view.name_of(str(device)), target=view.name_of(str(target)),
-        )  # fmt: skip
+# What each needs to have seen before anything is new: a pair's packets and a burst of writes are held
+# against little.
+_FINDERS = (
+    (LEAST_PAST_S, _find_claims),
+    (LEAST_PAST_S, _find_failing_services),
+    (LEAST_PAST_S, _find_quiet_devices),
+    (LEAST_PAST_S, _find_refusals),
+    (_LOSS_PAST_S, _find_losses),
+    (_LOSS_PAST_S, find_writers),
+    (LEAST_PAST_S, find_lookers),
+    (LEAST_PAST_S, find_sweepers),
+    (LEAST_PAST_S, find_logins),
+    (LEAST_PAST_S, find_calls_out),
+    (LEAST_PAST_S, find_uploads),
+)

@@ -25,9 +25,10 @@ from assistant.facts.traffic_view import TrafficView
 from assistant.monitor.alarms import Alarms, Change
 from assistant.monitor.clock import SlotClock
 from assistant.monitor.judged import Judge, Judged
+from assistant.monitor.newest import Sign
 from assistant.monitor.recent import Recent
 from assistant.monitor.sensor import Condition, SensorHealth, make_condition
-from assistant.monitor.signs import Sign, find_signs
+from assistant.monitor.signs import find_signs
 from assistant.monitor.source import Batch
 from assistant.monitor.state import MonitorState
 from assistant.monitor.watched import SlotReport, Watched
