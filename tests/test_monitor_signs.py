@@ -368,9 +368,10 @@ def asked(functions: tuple[int, ...], targets: int, codes: tuple[int, ...] = (0,
         (asked((3,), 30, (0, 0, 2)), [True]),  # a third of it is not there
         (asked((3,), 30), [False]),  # who reads all of a device knows what it has
         (asked((3,), 11), []),
+        (asked((1, 28, 15), 10, (0, 3)).assign(protocol=pd.Categorical(["dns"] * 30)), []),
         (pd.concat([asked((3,), 15)] * 2, ignore_index=True), []),  # a poll comes again
     ],
-    ids=["three ways", "refused", "all of it", "few", "polls"],
+    ids=["three ways", "refused", "all of it", "few", "names", "polls"],
 )
 def test_who_comes_to_ask_for_one_thing_after_the_other(questions, wanted):
     visits = flow(100.0, DEVICE, PLC, 502, duration=4.0)

@@ -15,6 +15,8 @@ from traffic.plant import is_group
 _NEW_S = 20.0  # who wrote within so long of the first word to a server came to write
 _ENDPOINTS = 5  # that are new to who tries them, in vain
 _LOGINS, _LOGIN_PORTS = 3, (21, 22, 23, 3389, 5900)
+# Whose servers keep values at addresses; a machine that starts asks a resolver for many names.
+_ADDRESSED = ("modbus", "s7comm", "enip", "bacnet", "iec104", "dnp3", "opcua")
 _ASKED, _ONCE = 12, 1.5  # different questions of who came to ask, each so often at most
 _BLIND_SHARE, _WAYS, _BLIND_PLACES = 0.25, 3, 6
 _SENT_BYTES, _MORE_SENT = 50e3, 4.0
@@ -63,7 +65,7 @@ def find_sweepers(seen: Newest) -> Iterator[Sign]:
     rows = rows[
         rows["kind"].isin(["read", "other"]) & ~rows["outcome"].isin(["unasked", "malformed"])
     ]
-    rows = rows[rows["server"].isin(view.own)]
+    rows = rows[rows["server"].isin(view.own) & rows["protocol"].isin(_ADDRESSED)]
     each = rows.groupby(["client", "server"], observed=True)["ts"].agg(["min", "size"])
     new = each[(each["min"] >= seen.since_s) & (each["size"] >= _ASKED)]
     for client, server in new.index:
