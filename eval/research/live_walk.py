@@ -5,7 +5,8 @@
 RUN is replayed by `faultwise serve --replay RUN --speed 1` in a process of its own; the system's
 Chromium looks at the page. The alarm is waited for, chosen, asked about, acknowledged and confirmed;
 the next question has to find the new incident; after a reload all of it has to be there. What does
-not happen ends the walk with what the page showed instead.
+not happen ends the walk with what the page showed instead. With ``--shots`` pictures of each view are
+kept: ``asked-alarms-1366.png`` is the one in the README.
 """
 
 import argparse
@@ -96,7 +97,7 @@ def walk(run: Path, device: str, shots: Path | None, home: Path) -> Walk:
         done.steps.append(
             ("the alarm stands, after the fault's first packet", time.time() - fault_s)
         )
-        _do_with_alarm(page, device, done)
+        _do_with_alarm(page, device, shots, done)
         with done.step("the next question finds the incident"):
             said = _ask(page, "what is wrong?")
         if device not in said or said == before:
@@ -111,7 +112,7 @@ def walk(run: Path, device: str, shots: Path | None, home: Path) -> Walk:
     return done
 
 
-def _do_with_alarm(page: Any, device: str, done: Walk) -> None:
+def _do_with_alarm(page: Any, device: str, shots: Path | None, done: Walk) -> None:
     """Choose the alarm, ask, acknowledge, confirm."""
     with done.step("chosen: cause, consequence, response"):
         page.click(f"#alarms button.alarm >> text={device}")
@@ -121,6 +122,7 @@ def _do_with_alarm(page: Any, device: str, done: Walk) -> None:
         page.click("#ask-why")
         page.wait_for_function(f"n => {_ANSWERS} > n", arg=told)
         page.wait_for_selector("#thread details.evidence >> nth=-1")
+    _shoot(page, shots, "asked")
     with done.step("acknowledged"):
         page.click("#acknowledge")
         page.wait_for_selector("#said >> text=Acknowledged")
