@@ -160,12 +160,12 @@ def _lay_out_alarms() -> AlarmParts:
             one = gr.HTML(js_on_load=ON_CLICK, elem_id="alarm")
             with gr.Row(elem_classes="tools"):
                 why = gr.Textbox(
-                    placeholder="Why shelve it?", show_label=False, container=False, max_lines=1,
-                    max_length=300, scale=4, min_width=130, elem_id="why",
+                    placeholder="Why?", show_label=False, container=False, max_lines=1,
+                    max_length=300, scale=3, min_width=105, elem_id="why",
                 )  # fmt: skip
                 span = gr.Dropdown(
                     list(SHELVING_S), value="8 hours", show_label=False, container=False,
-                    scale=2, min_width=110,
+                    scale=3, min_width=135,
                 )  # fmt: skip
                 shelve = gr.Button("Shelve", scale=1, min_width=70, elem_id="shelve")
             said = gr.HTML(elem_id="said")
