@@ -224,3 +224,22 @@ def test_every_label_can_be_asked_for_evidence():
         assert is_shown(
             make_alert(VerdictRun(DEVICE, label, "source", rows), view, starts_s, np.ones(3))
         ) in (True, False)
+
+
+@pytest.mark.parametrize(
+    ("normal", "since_s", "reason"),
+    [(0.22, 0.0, ""), (0.05, 0.0, "long"), (0.22, 700.0, "long")],
+    ids=["it wrote all the time", "the rest is odd too", "it began to write"],
+)
+def test_a_suspicion_that_the_tables_forbid_keeps_nobody_from_being_well(normal, since_s, reason):
+    """Of a window's probability 0.77 is of a new writer: what is left of it decides."""
+    first = int((START_S + since_s) // 10)
+    writes = [(first + n, DEVICE, PLC, "modbus_write", 6, 1, 1) for n in range(80)]
+    table = verdict_table("." * 30 + "G" + "." * 40)
+    odd = table["label"] == "congestion"
+    table.loc[odd, [f"p_{label}" for label in LABELS]] = 0.0
+    table.loc[odd, "label"] = "unauthorized_command"
+    table.loc[odd, ["p_unauthorized_command", "p_normal"]] = [0.77, normal]
+    polls = [flow(START_S + 10.0 * n, DEVICE, PLC, 502, service="modbus") for n in range(80)]
+    judged = judge_health(DEVICE, table, view_of(*polls, evidence=writes))
+    assert judged.reason == reason

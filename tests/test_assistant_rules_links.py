@@ -75,6 +75,21 @@ def test_a_lossy_line_is_not_off_and_on(tmp_path, gone):
     assert _facts(tmp_path, _polls(300, gone), "off_and_on", "comes_and_goes") == []
 
 
+def test_a_device_that_loses_packets_with_several_has_the_lossy_link(tmp_path):
+    """The drive loses packets with the panel and with the store, which lose none with each other."""
+    lossy = dict.fromkeys(range(60, 160, 5), (0.2,))
+    frames = _polls(300, lossy)
+    for n, ts in enumerate(range(0, 300, 5)):
+        tries = (0.0, 0.2) if ts in lossy else (0.0,)
+        frames += [_sent(ts + 1 + at, DRIVE, STORE, 1 + 8 * n, 8, (43000, 8086)) for at in tries]
+        frames.append(_sent(ts + 1.3, STORE, DRIVE, 1 + 4 * n, 4, (8086, 43000)))
+        frames.append(_sent(ts + 2.0, PANEL, STORE, 1 + 8 * n, 8, (44000, 8086)))
+    ((label, device, fact),) = _facts(tmp_path, frames, "sent_again")
+    assert (label, device) == ("packet_loss", DRIVE)
+    assert fact.values["resent"] == 40
+    assert "each of" in fact.text
+
+
 def test_who_is_off_from_first_to_last_is_not_off_and_on(tmp_path):
     """Three segments of one outage, each sent again and again, and not a word meanwhile."""
     frames = [one for n in range(12) for one in _poll(n, 5.0 * n, ())]

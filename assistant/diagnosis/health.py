@@ -31,7 +31,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from assistant.detection.correlation import Alert, is_shown, make_alert
+from assistant.detection.correlation import Alert, is_shown, is_vetoed, make_alert
 from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.detection.rules.outside import find_nameless_calls
@@ -53,6 +53,7 @@ _MOSTLY_NORMAL = 0.99
 _SHORT = 48  # as long pieces of time in which the device was seen
 _FEWEST = 3  # windows that raise an incident
 _OVER = 6  # normal windows that end a stretch
+_MOSTLY_LEFT = 0.9  # of the probability that no veto forbids
 _MUCH_UNREAD = 0.25  # of a device's bytes inside the plant
 _MOST_MEASURED = 3  # facts of a stretch that are shown
 
@@ -155,7 +156,12 @@ def _judge(device: str, verdicts: pd.DataFrame, view: TrafficView) -> Health:
     if not mine.any():
         return Health(device, "inconclusive", blind or "unseen", (), 0, 0.0)
     seen_s = _covered_s(verdicts["start_s"].to_numpy(float)[mine])
-    seen = Health(device, "normal", "", find_stretches(device, verdicts), int(mine.sum()), seen_s)
+    stretches = tuple(
+        one
+        for one in find_stretches(device, verdicts)
+        if not _is_ruled_out(device, one, verdicts, view)
+    )
+    seen = Health(device, "normal", "", stretches, int(mine.sum()), seen_s)
     # What the newest seconds show says more than that some windows are undecided.
     signed = "sign" if device in view.signs else ""
     reason = blind or signed or _reason(seen, int(np.flatnonzero(mine)[-1]), verdicts, view)
@@ -179,6 +185,17 @@ def find_stretches(device: str, verdicts: pd.DataFrame) -> tuple[Stretch, ...]:
     starts_s, ends_s = (verdicts[name].to_numpy(float)[rows] for name in ("start_s", "end_s"))
     pieces = np.split(rows, np.flatnonzero(starts_s[1:] > ends_s[:-1]) + 1) if len(rows) else []
     return tuple(_make_stretch(piece, verdicts) for piece in pieces)
+
+
+def _is_ruled_out(device: str, stretch: Stretch, verdicts: pd.DataFrame, view: TrafficView) -> bool:
+    """Whether the tables forbid whatever the model suspected in a stretch, and what is left of its
+    probability is normal: a writer that wrote from the first minute on is no new one."""
+    suspected = suspect_stretch(device, stretch, verdicts, view)
+    if not suspected or not all(is_vetoed(one, view) for one in suspected):
+        return False
+    part = verdicts.iloc[stretch.rows]
+    left = 1.0 - part[[f"p_{label}" for label in stretch.labels]].sum(axis=1)
+    return bool((part[f"p_{NORMAL}"] >= _MOSTLY_LEFT * left).all())
 
 
 def suspect_stretch(

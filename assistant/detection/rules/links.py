@@ -5,6 +5,9 @@ own past.
     off and on  x x x . . . x x x . . .      nothing gets through for seconds, then everything does
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
@@ -16,6 +19,7 @@ from assistant.facts.traffic_view import TrafficView
 from traffic.capture import SAMPLE_S
 
 _MIN_RESENT, _RESENT_SHARE, _MIN_SLOTS = 10, 0.01, 3
+_TOGETHER = 0.5  # of the time of either, for two pairs to be one thing
 _LASTING_SHARE = 0.3  # of the samples in which both exchanged anything
 # Stalls, the samples in which they lie, the share of all that is sent again that is sent in them, and
 # of these samples those in which the device is heard: who is off for longer is silent.
@@ -28,6 +32,10 @@ _TELLS = "!(tcp.flags.fin == 1 && tcp.len == 0 && tcp.analysis.rto < 0.2)"
 _SENTENCES = {
     "sent_again": "Packets are lost between {device} and {peer}: {resent} of {pkts:packet} were sent again "
     "({resent_share}) between {since_time_s} and {until_time_s}.",
+    "sent_again, several": "Packets are lost between {device} and each of {peer}: {resent} of {pkts:packet} were sent "
+    "again ({resent_share}) between {since_time_s} and {until_time_s}.",
+    "shared_link": "Each of these {n:device} loses packets with {device} at the same time, which points to the link of "
+    "{device}.",
     "off_and_on": "{device} is off and on: again and again between {since_time_s} and {until_time_s} nothing that "
     "{peers} sent it got through for a while, and then all of it did; {stalls:segment} had to be sent again, "
     "{resent:time} in all.",
@@ -36,10 +44,75 @@ _SENTENCES = {
 }
 
 
+@dataclass(frozen=True)
+class _LossyPair:
+    one: str
+    other: str
+    rows: pd.DataFrame  # of what was sent again between both
+    pkts: int
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The first slot and the one after the last."""
+        return int(self.rows["slot"].min()), int(self.rows["slot"].max()) + 1
+
+
 def find_losses(view: TrafficView) -> list[RuleHit]:
-    """Pairs whose packets are sent again, more than a hundredth of them and for a while."""
+    """Pairs whose packets are sent again, more than a hundredth of them and for a while; where one
+    device loses packets with several at one time, that device."""
+    pairs, hits = list(_find_lossy_pairs(view)), []
+    while pairs:
+        device, same = max(
+            ((end, _share_end(end, pairs)) for pair in pairs for end in (pair.one, pair.other)),
+            key=lambda found: len(found[1]),
+        )
+        device = same[0].one if len(same) == 1 else device
+        hits.append(_make_loss(view, device, same))
+        pairs = [pair for pair in pairs if all(pair is not one for one in same)]
+    return hits
+
+
+def _share_end(device: str, pairs: list[_LossyPair]) -> list[_LossyPair]:
+    """The pairs of a device that lose packets in the time of the one that loses most."""
+    mine = [pair for pair in pairs if device in (pair.one, pair.other)]
+    most = max(mine, key=lambda pair: int(pair.rows["count"].sum()))
+    first, last = most.span
+    return [
+        pair
+        for pair in mine
+        if min(last, pair.span[1]) - max(first, pair.span[0])
+        >= _TOGETHER * (max(last, pair.span[1]) - min(first, pair.span[0]))
+    ]
+
+
+def _make_loss(view: TrafficView, device: str, pairs: list[_LossyPair]) -> RuleHit:
+    rows = pd.concat([pair.rows for pair in pairs])
+    peers = tuple(pair.other if pair.one == device else pair.one for pair in pairs)
+    first, last = int(rows["slot"].min()), int(rows["slot"].max())
+    count, pkts = int(rows["count"].sum()), sum(pair.pkts for pair in pairs)
+    values: dict[str, Value] = {
+        "device": view.name_of(device),
+        "peer": view.names_of(peers),
+        "resent": count,
+        "pkts": max(pkts, count),
+        "resent_share": count / max(pkts, count),
+        "since_time_s": float(first) * SAMPLE_S,
+        "until_time_s": float(last + 1) * SAMPLE_S,
+    }
+    ends = " || ".join(f"({between(device, peer)})" for peer in peers)
+    ends = between(device, peers[0]) if len(peers) == 1 else f"({ends})"
+    proof = Proof(f"{ends} && tcp.analysis.retransmission && {_TELLS}")
+    several = len(peers) > 1
+    sentence = _SENTENCES["sent_again, several" if several else "sent_again"]
+    facts = [make_fact("sent_again", sentence, values, proof=proof)]
+    if several:
+        values = {"device": view.name_of(device), "n": len(peers)}
+        facts.append(make_fact("shared_link", _SENTENCES["shared_link"], values))
+    return RuleHit(device, "packet_loss", "both", tuple(facts), peers, slots_of(rows))
+
+
+def _find_lossy_pairs(view: TrafficView) -> Iterator[_LossyPair]:
     resent = _to_who_is_heard(view.evidence_of_kind("retransmission"), view)
-    hits = []
     ends = (
         np.sort(resent[["src", "dst"]].to_numpy(str), axis=1) if len(resent) else np.empty((0, 2))
     )
@@ -57,24 +130,8 @@ def find_losses(view: TrafficView) -> list[RuleHit]:
         if count < _RESENT_SHARE * max(pkts, 1):
             continue
         # What is lost on the way to a cloud the plant's links are not to blame for.
-        device, peer = str(one), str(other)
-        if not {device, peer} <= view.own:
-            continue
-        values: dict[str, Value] = {
-            "device": view.name_of(str(device)),
-            "peer": view.name_of(str(peer)),
-            "resent": count,
-            "pkts": max(pkts, count),
-            "resent_share": count / max(pkts, count),
-            "since_time_s": float(first) * SAMPLE_S,
-            "until_time_s": float(last + 1) * SAMPLE_S,
-        }
-        only = f"{between(str(one), str(other))} && tcp.analysis.retransmission && {_TELLS}"
-        fact = make_fact("sent_again", _SENTENCES["sent_again"], values, proof=Proof(only))
-        hits.append(
-            RuleHit(str(device), "packet_loss", "both", (fact,), (str(peer),), slots_of(rows))
-        )
-    return hits
+        if {str(one), str(other)} <= view.own:
+            yield _LossyPair(str(one), str(other), rows, pkts)
 
 
 def find_loose_links(view: TrafficView) -> list[RuleHit]:
