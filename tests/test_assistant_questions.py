@@ -214,7 +214,7 @@ def test_a_zone_stands_for_its_devices_the_worst_first():
     zones = {PLC: "line 3", PANEL: "line 3"}
     devices = tuple(replace(one, zone=zones.get(one.address, "yard")) for one in line.plant.devices)
     zoned = replace(line, plant=Plant(devices))
-    assert read_devices("is line 3 ok", zoned).devices == (PLC, PANEL)
+    assert read_devices("is line 3 ok", zoned).devices == (PANEL, PLC)
     assert read_devices("is line 4 ok", zoned) == Mention(kind="line")
 
 

@@ -13,7 +13,7 @@ from assistant.answers.asked import Answer, Asked, say
 from assistant.answers.behaviour import answer_aspect, answer_does
 from assistant.answers.changes import answer_changed, asks_for_trend
 from assistant.answers.condition import answer_affected, answer_health, answer_incidents, answer_why
-from assistant.answers.counts import answer_count, count_codes
+from assistant.answers.counts import answer_count, asks_for_number, count_codes
 from assistant.answers.groups import answer_encryption, answer_role, answer_slowest, answer_zones
 from assistant.answers.intrusion import answer_bearer, answer_hostile, answer_logins
 from assistant.answers.inventory import answer_code, answer_devices, answer_responsible, names_code
@@ -54,7 +54,9 @@ from traffic.labels import NORMAL
 
 _SHORT: dict[str, Callable[[Asked, Fact], Answer]] = {
     "health": answer_health,
-    "since": answer_since,
+    "since": lambda asked, headline: (
+        answer_count(asked, headline) if asks_for_number(asked) else answer_since(asked, headline)
+    ),
     "who": lambda asked, headline: _answer_who(asked, headline),
     "does": lambda asked, _: answer_does(asked),
     "count": answer_count,
@@ -108,6 +110,7 @@ _WHICH_ONE = re.compile(
     r"(?:and )?(?:which|what|welche\w*|que|cual) (?!is\b|was\b|are\b|does\b|did\b)\w+"
 )
 _IT = re.compile(r"\b(?:it|he|she|er|sie)\b")
+_OTHER_SIDE = re.compile(r"\b(?:other|far|remote|opposite) (?:side|end|party|machine|one)\b")
 _OF_IT = ("answers", "does", "who", "count", "loss")
 _OF_NO_DEVICE = ("sensor", "dns", "zones")
 _OF_TWO = frozenset(("who", "writers", "answers", "affected", "does"))
@@ -141,7 +144,7 @@ def answer(
     if span is not None:
         analysis = narrow(analysis, span)
     found = investigate(question, analysis, device)
-    found = _add_remark(_choose_devices(found, query), history)
+    found = _add_reading(_add_remark(_choose_devices(found, query), history), query)
     whole = explain(question, found, analysis, index)
     named = found.mention.devices or found.mention.peers or found.mention.missing
     asked = Asked(question, query, found, analysis, index, history, span)
@@ -177,10 +180,11 @@ def _choose_devices(found: Investigation, query: Query) -> Investigation:
     if of_kind and (all_of_them or asks_which):
         # "how often are the plcs polled?" is asked of all, "which broker refuses?" asks which.
         mention = Mention()
-    in_trouble = found.incident is not None and query.kind in _OF_IT
-    if in_trouble and mention == Mention() and _IT.search(query.plain):
-        assert found.incident is not None
-        mention = Mention((found.incident.device,))  # "is it still down?"
+    if found.incident is not None and query.kind in _OF_IT and mention == Mention():
+        if found.incident.peers and _OTHER_SIDE.search(query.plain):
+            mention = Mention(peers=found.incident.peers[:1])  # "does the other side answer?"
+        elif _IT.search(query.plain):
+            mention = Mention((found.incident.device,))  # "is it still down?"
     # "sensor" and "name server" name no device then, so that none is missed.
     notes = found.notes[1:] if query.kind in _OF_NO_DEVICE and mention.kind else found.notes
     return replace(found, mention=mention, notes=notes)
@@ -193,6 +197,14 @@ def _add_remark(found: Investigation, history: History | None) -> Investigation:
         return found
     notes = (f"{remark.text}.", *found.notes)
     return replace(found, notes=notes, context=(*found.context, remark))
+
+
+def _add_reading(found: Investigation, query: Query) -> Investigation:
+    """What a question was taken for is said where that was only guessed."""
+    if not query.guessed:
+        return found
+    reading = say("guessed", offer=read_forms()[query.kind].offer)
+    return replace(found, notes=(reading.text, *found.notes))
 
 
 def _answer_missing(asked: Asked) -> Answer | None:

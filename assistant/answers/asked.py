@@ -158,9 +158,11 @@ class Asked:
 
     @property
     def second(self) -> str:
-        """The second address that the question names; "" for none."""
-        named = (*self.found.mention.devices, *self.found.mention.peers)
-        return named[1] if len(named) > 1 else ""
+        """The second address that the question names; "" for none, and where it names a kind that
+        several devices are of."""
+        mention = self.found.mention
+        named = (*mention.devices, *mention.peers)
+        return named[1] if len(named) > 1 and not mention.alike else ""
 
     @property
     def name(self) -> str:
@@ -186,9 +188,9 @@ class Asked:
 
     @property
     def polar(self) -> bool:
-        """Whether "yes" or "no" was asked for."""
+        """Whether "yes" or "no" was asked for; what was only guessed gets neither."""
         plain = self.query.plain
-        return bool(_POLAR.match(plain)) and not self.either
+        return bool(_POLAR.match(plain)) and not self.either and not self.query.guessed
 
     @property
     def either(self) -> bool:

@@ -198,6 +198,13 @@ _BY_TIME = re.compile(
 )
 
 
+_LATEST = re.compile(
+    r"\b(?:last|latest|newest|most recent(?:ly)?|zuletzt|letzte[rsn]?|ultim[oa])\b"
+    r"(?! (?:night|hour|\d|week|minutes?|shift|month|day|few))"
+)
+_LEAST = re.compile(r"\b(?:ignor\w*|unimportant|harmless|skip\w*|least|can wait|minor)\b")
+
+
 def answer_incidents(asked: Asked) -> Answer:
     """Every incident, the worst or the earliest first, then what was judged and what could not be."""
     incidents = worst_first(list(asked.analysis.incidents))
@@ -210,6 +217,12 @@ def answer_incidents(asked: Asked) -> Answer:
             return list_ended(asked, incidents, over=words is ENDED)
     if _BY_TIME.search(asked.query.plain):
         incidents = sorted(incidents, key=lambda one: one.start_s)
+    if incidents and _LATEST.search(asked.query.plain):
+        incidents = sorted(incidents, key=find_start, reverse=True)
+        latest = tuple(describe_incident(one, asked) for one in incidents[:_MOST])
+        return Answer(say_span(asked, incidents[0], ""), latest, listing=True)
+    if _LEAST.search(asked.query.plain):
+        incidents = incidents[::-1]
     judged = judge_all(asked.analysis)
     if worst is None and asked.device and asked.analysis.incidents:
         return Answer(
@@ -218,7 +231,8 @@ def answer_incidents(asked: Asked) -> Answer:
     if worst is None:
         return Answer(judged.line, asked.sensor)
     facts = [describe_incident(one, asked) for one in incidents[:_MOST]]
-    line = say("incidents", n=len(incidents), name=asked.view.name_of(worst.device))
+    kind = "incidents_least" if _LEAST.search(asked.query.plain) else "incidents"
+    line = say(kind, n=len(incidents), name=asked.view.name_of(worst.device))
     if len(incidents) > _MOST:
         facts.append(say("incidents_more", n=len(incidents) - _MOST))
     return Answer(line, (*facts, judged.line), listing=True)
@@ -240,7 +254,8 @@ GOING = re.compile(
 )
 
 _STILL_THERE = re.compile(
-    r"\b(still|ongoing|going on|unresolved|unsolved|persist\w*|noch|sigue\w*)\b"
+    r"\b(right now|at (?:the|this) moment|currently|at present|gerade|ahora mismo|still|ongoing|going on"
+    r"|unresolved|unsolved|persist\w*|noch|sigue\w*)\b"
 )
 
 

@@ -12,8 +12,8 @@ from assistant.answers.descriptions import (
     name_times,
 )
 from assistant.answers.inventory import answer_devices, propose_devices
-from assistant.answers.partners import find_culprits
-from assistant.answers.past import answer_rhythm
+from assistant.answers.partners import answer_talk, find_culprits
+from assistant.answers.past import answer_interval
 from assistant.answers.sessions import (
     LASTS,
     answer_close,
@@ -40,12 +40,17 @@ _JUDGED = ("answered", "refused", "unanswered")
 _REQUESTS = (*_JUDGED, "unseen", "told")
 
 
+def asks_for_number(asked: Asked) -> bool:
+    """Whether a question after a time is one after a number: "when is it busiest?"."""
+    return bool(_GAPS.search(asked.query.plain) or _PEAK.search(asked.query.plain))
+
+
 def answer_count(asked: Asked, headline: Fact) -> Answer:
     """The number that was asked for, of the device or of all."""
     measure = asked.query.measure
     if LASTS.search(asked.query.plain) and (told := answer_lasting(asked)):
         return told
-    if _GAPS.search(asked.query.plain) and (told := answer_rhythm(asked)):
+    if _GAPS.search(asked.query.plain) and (told := answer_interval(asked)):
         return told
     if asked.query.relation == "close" and _WAITS.search(asked.query.plain):
         return answer_close(asked)
@@ -77,6 +82,8 @@ def answer_count(asked: Asked, headline: Fact) -> Answer:
         return count_connects(asked)
     if asked.query.state and measure in ("", "devices") and not asked.device:
         return answer_devices(asked)  # "how many are ok?"
+    if measure == "devices" and asked.query.relation == "outside":
+        return answer_talk(asked)
     if measure == "devices":
         return (asked.query.relation == "attack" and _attackers(asked)) or _devices(asked)
     if measure == "incidents":
@@ -95,7 +102,8 @@ def answer_count(asked: Asked, headline: Fact) -> Answer:
 
 _GAPS = re.compile(
     r"\b(?:how (?:long|much time)|pause|interval|gap)\b.*\bbetween\b"
-    r".*\b(?:attempts?|tries|failures?|requests?|times)"
+    r".*\b(?:attempts?|tries|failures?|requests?|times|calls?)"
+    r"|^(?:and )?(?:what|which) (?:\w+ ){0,2}(?:interval|period|rhythm|cycle)\b"
 )
 _WAITS = re.compile(r"\b(after how|how (long|many (seconds|minutes))|wie (lange|viele sekunden))\b")
 
@@ -378,7 +386,10 @@ def _devices(asked: Asked) -> Answer:
     return Answer(say("count_devices", n=len(known), names=names))
 
 
-_PEAK = re.compile(r"\b(peak\w*|maxim\w*|highest|spikes?|most in|spitze\w*|hoechst\w*|pico\w*)\b")
+_PEAK = re.compile(
+    r"\b(busiest|most (?:active|busy)|"
+    r"peak\w*|maxim\w*|highest|spikes?|most in|spitze\w*|hoechst\w*|pico\w*)\b"
+)
 
 
 def _name_peak(per_slot: pd.Series) -> dict[str, Value]:

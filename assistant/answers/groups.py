@@ -53,6 +53,8 @@ def answer_role(asked: Asked) -> Answer | None:
     }  # fmt: skip
     kind = "role_some" if silent else "role_all"
     reply = asked.is_well(not silent) if silent or not gaps else ""
+    if silent and asked.blind:
+        reply = "unclear"  # what a sensor did not see may be there
     return Answer(
         say(kind, reply, **values), (*facts, *gaps, *asked.sensor), standing="inconclusive"
     )

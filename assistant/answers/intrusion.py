@@ -89,6 +89,10 @@ def answer_hostile(asked: Asked) -> Answer:
 def answer_logins(asked: Asked) -> Answer:
     """How many logins were refused, and whether who was refused was let in later."""
     rows = asked.requests
+    attacks = find_incidents(asked, ATTACKS)
+    if attacks and asked.polar and _REACHED.search(asked.query.plain):
+        line = say("attack_reach", "unclear", n=len(attacks))
+        return Answer(line, tuple(one.facts[0] for one in attacks))
     rows = rows[(rows["kind"] == "session") & rows["outcome"].isin(["answered", "refused"])]
     refused = rows[is_refused(rows)]
     if _OTHERS.search(asked.query.plain) and len(refused):
@@ -121,6 +125,10 @@ def answer_logins(asked: Asked) -> Answer:
     return Answer(begin(out, "no"), told)
 
 
+_REACHED = re.compile(
+    r"\b(?:attackers?|intruders?|hackers?|attacks?|intrusion) (?:\w+ )?"
+    r"(?:get|got|gotten|come|came|reach|succe|achiev)\w*"
+)
 _OTHERS = re.compile(r"\b(?:others?|anyone else|anybody else|rest|andere\w*|otr[oa]s?)\b")
 
 

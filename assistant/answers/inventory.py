@@ -36,6 +36,8 @@ _SPOKEN = {
 def answer_devices(asked: Asked) -> Answer:
     """All devices with role and state, or what one of them is."""
     addresses = list_machines(asked.analysis)
+    if asked.query.state == "unknown" and len(asked.found.mention.devices) == 1 and asked.polar:
+        return _is_known(asked)
     if addresses and asked.query.state and (told := _list_by_state(asked, addresses)):
         return told
     several = len(asked.found.mention.devices) > 1 and DEVICE not in asked.query.plain
@@ -118,6 +120,18 @@ def _list_by_state(asked: Asked, addresses: list[str]) -> Answer | None:
     names = listed(map(asked.view.name_of, chosen), _MOST)
     line = say(f"devices_{state}", asked.reply(True), n=len(chosen), all=len(among), names=names)
     return Answer(line, tuple(facts))
+
+
+def _is_known(asked: Asked) -> Answer:
+    """Whether plant.yaml names a device, for who asks whether it is a stranger."""
+    plant = asked.analysis.plant
+    about = _identify(asked)
+    if plant is None:
+        line = say("device_known_no_plant", "unclear", name=asked.name)
+        return Answer(line, (about.line, *about.facts))
+    known = asked.device in {one.address for one in plant.devices}
+    kind = "device_known" if known else "device_unknown"
+    return Answer(say(kind, asked.reply(not known), name=asked.name), (about.line, *about.facts))
 
 
 def _list_unknown(asked: Asked, addresses: list[str]) -> Answer:

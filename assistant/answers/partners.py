@@ -7,8 +7,14 @@ from dataclasses import replace
 import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, Reply, begin, say, say_span
-from assistant.answers.descriptions import describe_requests, describe_talks, name_times
+from assistant.answers.descriptions import (
+    describe_requests,
+    describe_talks,
+    name_function,
+    name_times,
+)
 from assistant.answers.sessions import answer_close
+from assistant.answers.topics import find_topic
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.playbook import find_asked
 from assistant.diagnosis.spans import is_over
@@ -49,12 +55,39 @@ def answer_who(asked: Asked) -> Answer:
         return told
     if relation in ("talk", "send", "outside"):
         return answer_talk(asked)
+    if relation == "write" and _LOADS.search(asked.query.plain):
+        return _answer_loads(asked)
     if relation == "write" and asked.view.exchanges.empty and not asked.view.writes.empty:
         return _count_writes(asked)
     said = _ask(asked)
     if asked.view.exchanges.empty:  # who talks says neither who asks nor who writes
         return replace(said, facts=(*said.facts, *answer_talk(asked).facts))
     return said
+
+
+_LOADS = re.compile(
+    r"\b(?:programs?|programmes?|logic|firmware|blocks?|projects?)\b.*\b(?:load|download|transfer|flash|updat|replac)"
+)
+
+
+def _answer_loads(asked: Asked) -> Answer:
+    """Who loaded a program, a block or firmware, by what requests are called; that none was read says
+    nothing of one that ran over what is not read."""
+    rows = asked.requests
+    rows = rows[rows["kind"].isin(KINDS_OF["write"])]
+    keys = pd.MultiIndex.from_arrays([rows["protocol"].astype("str"), rows["function"]])
+    loads = {key for key in keys.unique() if _LOADING.search(name_function(*key))}
+    rows = rows[keys.isin(list(loads))]
+    if rows.empty:
+        topic = find_topic(asked)
+        line = say("loads_unread", "unclear", name=asked.name, read=len(asked.requests))
+        return Answer(line, (*(topic.facts if topic else ()), *asked.sensor))
+    told = describe_requests(rows, asked.view, refused=True)
+    refused = bool(is_refused(rows).all())
+    return Answer(begin(told[0], asked.reply(not refused)), tuple(told[1:]))
+
+
+_LOADING = re.compile(r"(?i)download|firmware")
 
 
 def _speak(asked: Asked) -> Answer:

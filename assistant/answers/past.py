@@ -7,7 +7,7 @@ import pandas as pd
 from assistant.answers.asked import Answer, Asked, Reply, say
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.spans import find_end, find_start
-from assistant.facts.fact import Fact
+from assistant.facts.fact import Fact, kind_of
 from assistant.facts.requests import is_refused
 
 WORKED = re.compile(
@@ -18,6 +18,8 @@ _LEARNS_S = 60.0  # before it there is too little to say what was before
 _FEWEST = 5  # events that show a rhythm
 _STEADY = 0.25  # of the median gap: most gaps of a rhythm are within
 _EVEN = 0.05  # apart so little, gaps are alike
+# Facts that say how often something comes.
+STRENGTHS = frozenset(("period", "rhythm", "clockwork", "rhythm_kept"))
 _VAIN = ("refused", "unanswered")
 
 
@@ -31,6 +33,8 @@ def answer_worked(asked: Asked) -> Answer | None:
     name = asked.view.name_of(incident.device)
     rows = asked.view.exchanges
     good = rows[_between(rows, ends) & (rows["outcome"] == "answered")]
+    if asked.query.unit is not None:
+        good = good[good["unit"] == asked.query.unit]
     times = good.loc[good["ts"] < start_s, "ts"]
     kind = "worked_requests"
     if times.empty:
@@ -67,6 +71,15 @@ def find_failures(asked: Asked, incident: Incident) -> pd.Series:
     mine = talks["client"].eq(incident.device) | talks["server"].eq(incident.device)
     broken = talks[mine & talks["ended"].isin(["reset", "refused", "unanswered"])]
     return broken.loc[broken["end_s"].between(start_s, end_s), "end_s"].sort_values()
+
+
+def answer_interval(asked: Asked) -> Answer | None:
+    """At which interval it comes: what was measured of it, else from the failures themselves."""
+    incident = asked.incident
+    known = [one for one in incident.facts if kind_of(one) in STRENGTHS] if incident else []
+    if incident is None or not known:
+        return answer_rhythm(asked)
+    return Answer(known[0], tuple(one for one in incident.facts if one != known[0]))
 
 
 def answer_rhythm(asked: Asked) -> Answer | None:

@@ -41,6 +41,8 @@ def answer_attack(asked: Asked, headline: Fact) -> Answer:
     # "did somebody delete a variable?" is not answered by "no": a fault.
     harm = asked.query.relation == "attack" or bool(_HARM.search(asked.query.plain))
     yes = asked.reply(kind == "attack") if harm else ""
+    if _MEANT.search(asked.query.plain) and yes == "yes":
+        yes = "unclear"  # who means it, no traffic says
     reply: Reply = "unclear" if asked.found.standing == "inconclusive" else yes
     either = (
         " or " in asked.query.plain or " oder " in asked.query.plain or " o " in asked.query.plain
@@ -64,6 +66,9 @@ _EACH = re.compile(
 )
 
 
+_MEANT = re.compile(
+    r"\b(?:deliberate|intent|purpose|planned|meant|absicht|mutwillig|a proposito)\w*"
+)
 _HARM = re.compile(
     r"\b(?:attack|hack|malware|virus|worm|trojan|ransom|compromis|infect|intru|breach|botnet|sabotag|malicious|hostile"
     r"|hijack|cyber|spoof|impersonat|tamper|denial|d?dos|deliberate|intent|purpose|foul|evil|danger|threat|crimin"

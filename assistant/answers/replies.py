@@ -39,7 +39,8 @@ def answer_loss(asked: Asked, headline: Fact) -> Answer:
             and is_over(asked.incident, asked.analysis)
         ):
             return Answer(say_span(asked, asked.incident, "no"), asked.incident.facts)
-        reply: Reply = "unclear" if asked.found.standing == "inconclusive" else asked.reply(True)
+        doubted = asked.found.standing == "inconclusive" or bool(_THINGS.search(asked.query.plain))
+        reply: Reply = "unclear" if doubted and asked.polar else asked.reply(True)
         return Answer(begin(headline, reply), asked.found.facts, whole=True)
     # The average of a whole plant hides the line that loses.
     if asked.incident is not None and _CONTENT.search(asked.query.plain):
@@ -64,12 +65,19 @@ def answer_loss(asked: Asked, headline: Fact) -> Answer:
     kind = "loss_some" if lossy else "loss_little" if again else "loss_none"
     # "is the cable ok?" asks the other way round.
     reply = asked.reply(lossy != asked.query.positive)
+    if _THINGS.search(asked.query.plain) and not (asked.device or asked.query.positive):
+        reply = ""  # whether a cable or the wifi is bad, a count of packets does not say
     undecided = bool(asked.device) and asked.found.standing == "inconclusive"
     if undecided and not lossy:
         reply = "unclear"
     line = say(kind, reply, name=asked.name, resent=again, pkts=pkts, lost_share=again / pkts)
     facts = (*asked.found.facts, *asked.sensor) if undecided else asked.sensor
     return Answer(line, facts, standing=None if lossy or undecided else "normal")
+
+
+_THINGS = re.compile(
+    r"\b(?:cables?|wires?|wiring|plugs?|connectors?|wi-?fi|wlan|antennas?|fib(?:re|er)s?|switch(?:es)?|kabel|stecker|cable)\b"
+)
 
 
 def answer_dns(asked: Asked, headline: Fact) -> Answer:
@@ -87,6 +95,9 @@ def answer_dns(asked: Asked, headline: Fact) -> Answer:
         return _name_clients(asked, rows, bad)
     share = float(bad.mean())
     facts = tuple(describe_requests(rows, asked.view, refused=True))
+    counted = _count_names(asked, rows, bad) if bad.any() else None
+    if counted is not None:
+        return Answer(counted, (*(named.facts[:1] if named else ()), *facts))
     # A resolver that answers with failures is not down.
     answered = rows["outcome"].isin(("answered", "refused"))
     if _LIVES.search(asked.query.plain) and answered.mean() >= 0.5 and bad.any():
@@ -114,6 +125,23 @@ def answer_dns(asked: Asked, headline: Fact) -> Answer:
         kind, reply, name=asked.name, failed=int(bad.sum()), asked=len(rows), unknown=unknown
     )
     return Answer(line, facts)
+
+
+_NAMES = re.compile(
+    r"\b(?:which|what|welche) (?:\w+ )?(?:names?|hosts?|hostnames?|domains?|namen)\b"
+)
+_SHARE = re.compile(r"\b(?:percent\w*|per cent|share|ratio|rate|prozent|anteil|porcentaje)\b")
+
+
+def _count_names(asked: Asked, rows: pd.DataFrame, bad: pd.Series) -> Fact | None:
+    """Which names failed, or which share of the questions; None where neither is asked for."""
+    values: dict[str, Value] = {
+        "n": int(bad.sum()), "asked": len(rows), "part_share": float(bad.mean()), "name": asked.name,
+    }  # fmt: skip
+    if _NAMES.search(asked.query.plain) and (names := rows.loc[bad, "name"].dropna()).size:
+        listing = listed((f"“{one}”" for one in names.astype("str").value_counts().index), _MOST)
+        return say("dns_names", names=listing, **values)
+    return say("dns_share", **values) if _SHARE.search(asked.query.plain) else None
 
 
 _LIVES = re.compile(

@@ -18,7 +18,7 @@ from traffic.labels import ATTACKS
 
 _ENDS = re.compile(
     r"\b(?:over|finished|done|fixed|stop(?:ped)?|end(?:ed)?|recover(?:ed)?|c[ao]me back|return(?:ed)?"
-    r"|vorbei|termino|acabo"
+    r"|vorbei|termino|acabo|back(?= now| yet| already| up| online|\W*$)"
     r"|(?:attack|flood|storm|problem|fault|trouble|it|that) (?:\w+ )?gone"
     r"|(?:fast|quick|back|there|up|online|alive|working) again)\b"
 )
@@ -31,6 +31,10 @@ def answer_since(asked: Asked, headline: Fact) -> Answer:
         for words in (GOING, ENDED):
             if words.search(plain):
                 return list_ended(asked, incidents, over=words is ENDED)
+    if incidents and not asked.device and _EACH.search(plain):
+        each = [say_span(asked, one, "") for one in sorted(incidents, key=find_start)]
+        line = say("count_incidents", n=len(incidents))
+        return Answer(line, tuple(each), listing=True)
     if _RECORDED.search(plain):
         return Answer(say_recorded(asked), asked.sensor)
     if told := still_talks(asked):
@@ -92,7 +96,11 @@ def _find_longest(incidents: list[Incident], *, shortest: bool, attacks: bool) -
     return by_span[0 if shortest else -1]
 
 
-_WORKED_LAST = re.compile(r"\blast .*\bwork\w*|\bwork\w* .*\blast\b|zuletzt (?:funktioniert|ging)")
+_EACH = re.compile(r"\b(?:each|every|all of them|jede\w*|cada)\b")
+_WORKED_LAST = re.compile(
+    r"\blast (?:good|successful|valid|correct|proper|real) (?:answer|reply|response|value|read\w*|request)"
+    r"|\blast .*\bwork\w*|\bwork\w* .*\blast\b|zuletzt (?:funktioniert|ging)"
+)
 _LAST = re.compile(
     r"\blast (time )?(seen|heard|active|alive|online|sign|packet|message|contact|word)"
     r"|zuletzt (gesehen|gehoert|aktiv|online)|letzte[sn]? (paket|lebenszeichen|nachricht)"

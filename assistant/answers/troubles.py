@@ -7,10 +7,11 @@ from assistant.answers.asked import Answer, Asked, Reply, begin, find_incidents,
 from assistant.answers.condition import judge_all
 from assistant.answers.intrusion import find_hostile, name_hostile
 from assistant.answers.partners import find_culprits
+from assistant.answers.past import STRENGTHS
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.health import judge_health, name_health
 from assistant.diagnosis.playbook import find_asked, read_playbook
-from assistant.diagnosis.spans import is_over
+from assistant.diagnosis.spans import find_end, is_over
 from assistant.diagnosis.standing import Standing, is_unanswered, judge
 from assistant.facts.fact import kind_of, listed
 from assistant.questions.entities import worst_first
@@ -29,7 +30,7 @@ _TELLING = frozenset(("silent_together", "duplicate"))
 _WHO = re.compile(
     r"(?:and )?(?:wer|welche\w*|quien|between (?:whom|which|what)"
     r"|(?:who|(?:which|what) (?:device|machine|host|address|plc|one|node|camera|sensor)\w*) (?:"
-    r"(?:is|are|was|were) (?!being\b)(?:\w+ing|infected|silent|quiet|mute|offline)"
+    r"(?:is|are|was|were) (?!being\b)(?:\w+ing|infected|silent|quiet|mute|offline|dead|down|unreachable|gone)"
     r"|(?!(?:is|are|was|were|gets?)\b)\w+))\b"
 )
 _OF_A_DEVICE = re.compile(rf"\b(?:{DEVICE}|it|this|er|(?<!gibt )es|sie|este|esta)\b")
@@ -57,6 +58,12 @@ def answer_trouble(asked: Asked) -> Answer | None:
         found = [one for one in found if one.touches(device)]
     if not found:
         return _deny(asked, labels, device)
+    if _NOW.search(asked.query.plain):
+        going = [one for one in found if not is_over(one, asked.analysis)]
+        if not going:
+            last = max(found, key=find_end)
+            return Answer(say_span(asked, last, asked.reply(False)), last.facts)
+        found = going
     # Who causes it at one does not cause it at all who suffer at the same time.
     named = not device or all(device in (one.device, *one.peers) for one in found)
     if asks_who and named:
@@ -64,6 +71,7 @@ def answer_trouble(asked: Asked) -> Answer | None:
     return _describe(asked, worst_first(found), labels)
 
 
+_NOW = re.compile(r"\b(?:now|at (?:the|this) moment|currently|at present|gerade|jetzt|ahora)\b")
 _HOW = re.compile(
     r"(?:and )?how (?:strong|big|large|bad|intense|heavy|massive|regular|regularly|fast|quick|long|severe)\b"
 )
@@ -83,14 +91,10 @@ def _answer_of_kind(asked: Asked) -> Answer | None:
     if ends or plain.startswith("how long"):
         reply: Reply = ("yes" if is_over(found[0], asked.analysis) else "no") if ends else ""
         return Answer(say_span(asked, found[0], reply), found[0].facts)
-    strength = [fact for fact in found[0].facts if kind_of(fact) in _STRENGTHS]
+    strength = [fact for fact in found[0].facts if kind_of(fact) in STRENGTHS]
     rest = [fact for fact in found[0].facts if fact not in strength]
     first, *others = [*strength, *rest] if "regular" in plain else [*rest, *strength]
     return Answer(first, tuple(others))
-
-
-# Facts that say how often something comes.
-_STRENGTHS = frozenset(("period", "rhythm", "clockwork", "rhythm_kept"))
 
 
 def is_of_device(query: Query) -> bool:

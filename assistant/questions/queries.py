@@ -48,6 +48,8 @@ class Query:
         negative: "yes" means that something is wrong: "is it down?", "did anything fail?".
         positive: "yes" means that all is well: "is it ok?".
         exists: whether there is something of a kind is asked: "is there a flood?".
+        guessed: no pattern knows the question; the kind is that of the examples it resembles, and of
+            such two in five are wrong.
         nearest: kinds that are nearest to a question that was not understood.
     """
 
@@ -64,6 +66,7 @@ class Query:
     negative: bool = False
     positive: bool = False
     exists: bool = False
+    guessed: bool = False
     nearest: tuple[str, ...] = ()
 
 
@@ -80,7 +83,7 @@ def read_query(question: str, names: Iterable[str] = ()) -> Query:
     plain = make_plain(question, names)
     kind = "health" if is_name_alone(plain) else _by_pattern(plain)
     nearest: tuple[str, ...] = ()
-    if not kind:
+    if guessed := not kind:
         kind, nearest = _by_example(plain)
     if kind == NONE:
         kind, nearest = "", tuple(one for one in _by_example(plain)[1] if one != NONE)
@@ -99,6 +102,7 @@ def read_query(question: str, names: Iterable[str] = ()) -> Query:
         _term("tone", plain) == "negative",
         _term("tone", plain) == "positive",
         bool(_term("existence", plain)),
+        guessed and bool(kind) and plain.strip(" ?.!") not in all_forms()[kind].examples,
         nearest,
     )
 
