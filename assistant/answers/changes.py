@@ -213,8 +213,13 @@ def answer_changed(asked: Asked) -> Answer:
         facts = [fact for fact in facts if asked.name in fact.values.values()]
     values = {"split_time_s": split_s, "before_s": before.span_s, "after_s": after.span_s}
     kind = "changed" if facts else "changed_nothing"
-    line = say(kind, asked.reply(bool(facts)), name=asked.name, n=len(facts), **values)
+    # That it goes otherwise than before is no sign that somebody changed something.
+    reply = "" if _BY_SOMEBODY.search(asked.query.plain) else asked.reply(bool(facts))
+    line = say(kind, reply, name=asked.name, n=len(facts), **values)
     return Answer(line, tuple(facts))
+
+
+_BY_SOMEBODY = re.compile(r"\b(?:some|any)(?:body|one)\b|\b(?:who|we|they|jemand|alguien)\b")
 
 
 _IS_NEW = re.compile(rf"^(?:and )?(?:is|was|are) {DEVICE} (?:\w+ )?(?:new|there before)\b")
