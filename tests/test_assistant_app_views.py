@@ -30,7 +30,7 @@ from assistant.app.views.report_lines import render_report
 from assistant.app.views.shift import make_report
 from assistant.audit import check_audit
 from assistant.chat import Conversation
-from assistant.diagnosis.health import list_devices
+from assistant.diagnosis.device_states import list_devices
 from assistant.facts.fact import make_fact
 from assistant.facts.moments import UTC_CLOCK
 from assistant.history import History

@@ -7,8 +7,9 @@ import pytest
 
 from assistant.answers.condition import judge_all
 from assistant.detection.pipeline import Analysis, analyse_verdicts
+from assistant.diagnosis.device_states import list_devices
 from assistant.diagnosis.diagnose import diagnose
-from assistant.diagnosis.health import judge_health, list_devices
+from assistant.diagnosis.health import judge_health
 from assistant.questions.entities import list_machines, read_devices
 from tests.frames import ethernet, read, tcp_packet, udp_packet
 from traffic.labels import LABELS

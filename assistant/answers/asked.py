@@ -38,6 +38,10 @@ _POLAR = re.compile(
 
 # "is it dns or the cable?" asks which, not whether.
 _EITHER = re.compile(r"\b(?:or|oder) (?!not\b|no\b|nicht\b|nein\b)")
+_STILL = re.compile(
+    r"\b(?:still|now|at (?:the|this) moment|currently|at present|ongoing|going on|unresolved|unsolved|persist\w*"
+    r"|noch|gerade|jetzt|todavia|aun|ahora|sigue\w*)\b"
+)
 PLANT = "the plant"  # as a sentence names all of it
 _FRAGMENTS = ("serves", "calls", "concerned", "of_unit")  # parts of a sentence
 
@@ -196,6 +200,11 @@ class Asked:
     def either(self) -> bool:
         """Whether one of several was asked for: "is it an attack or a fault?"."""
         return bool(_EITHER.search(self.query.plain))
+
+    @property
+    def still(self) -> bool:
+        """Whether what goes on at the end of the capture was asked for: "is there still a flood?"."""
+        return bool(_STILL.search(self.query.plain))
 
     def reply(self, yes: bool) -> Reply:
         """How the answer begins, where "yes" or "no" was asked for."""

@@ -220,8 +220,6 @@ def answer_changed(asked: Asked) -> Answer:
 
 
 _BY_SOMEBODY = re.compile(r"\b(?:some|any)(?:body|one)\b|\b(?:who|we|they|jemand|alguien)\b")
-
-
 _IS_NEW = re.compile(rf"^(?:and )?(?:is|was|are) {DEVICE} (?:\w+ )?(?:new|there before)\b")
 _CHANGES = re.compile(
     rf"\bby {DEVICE}\b|^(?:and |what )?(?:did|has|does|is) {DEVICE} (?:\w+ )?(?:chang|alter|modif|reconfigur)\w*"

@@ -212,16 +212,17 @@ def answer_incidents(asked: Asked) -> Answer:
     if asked.device:
         own = [one for one in incidents if one.touches(asked.device)]
         incidents, worst = own, own[0] if own else None
-    for words in (ENDED, _STILL_THERE):
-        if incidents and words.search(asked.query.plain):
-            return list_ended(asked, incidents, over=words is ENDED)
+    ended = bool(ENDED.search(asked.query.plain))
+    if incidents and (ended or asked.still):
+        return list_ended(asked, incidents, over=ended)
     if _BY_TIME.search(asked.query.plain):
         incidents = sorted(incidents, key=lambda one: one.start_s)
     if incidents and _LATEST.search(asked.query.plain):
         incidents = sorted(incidents, key=find_start, reverse=True)
         latest = tuple(describe_incident(one, asked) for one in incidents[:_MOST])
         return Answer(say_span(asked, incidents[0], ""), latest, listing=True)
-    if _LEAST.search(asked.query.plain):
+    least = bool(_LEAST.search(asked.query.plain))
+    if least:
         incidents = incidents[::-1]
     judged = judge_all(asked.analysis)
     if worst is None and asked.device and asked.analysis.incidents:
@@ -231,7 +232,7 @@ def answer_incidents(asked: Asked) -> Answer:
     if worst is None:
         return Answer(judged.line, asked.sensor)
     facts = [describe_incident(one, asked) for one in incidents[:_MOST]]
-    kind = "incidents_least" if _LEAST.search(asked.query.plain) else "incidents"
+    kind = "incidents_least" if least else "incidents"
     line = say(kind, n=len(incidents), name=asked.view.name_of(worst.device))
     if len(incidents) > _MOST:
         facts.append(say("incidents_more", n=len(incidents) - _MOST))
@@ -251,11 +252,6 @@ ENDED = re.compile(
 GOING = re.compile(
     r"\b(still|open|ongoing|going on|active|running|unresolved|unsolved|pending|persist\w*|right now"
     r"|noch|offene?|abiert[oa]s?|activ[oa]s?|sigue\w*)\b"
-)
-
-_STILL_THERE = re.compile(
-    r"\b(right now|at (?:the|this) moment|currently|at present|gerade|ahora mismo|still|ongoing|going on"
-    r"|unresolved|unsolved|persist\w*|noch|sigue\w*)\b"
 )
 
 

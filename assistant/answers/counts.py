@@ -5,12 +5,7 @@ import re
 import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, find_incidents, say, say_recorded
-from assistant.answers.descriptions import (
-    describe_delay,
-    describe_requests,
-    describe_talks,
-    name_times,
-)
+from assistant.answers.descriptions import describe_delay, describe_requests, name_times
 from assistant.answers.inventory import answer_devices, propose_devices
 from assistant.answers.partners import answer_talk, find_culprits
 from assistant.answers.past import answer_interval
@@ -23,15 +18,13 @@ from assistant.answers.sessions import (
     count_sessions,
 )
 from assistant.answers.since import answer_since
+from assistant.answers.volumes import PEAK, answer_left, answer_talkers, answer_volume
 from assistant.detection.rules.conversation import word_code
 from assistant.facts.fact import Fact, Value, listed
 from assistant.facts.requests import is_refused
 from assistant.questions.entities import list_machines
-from traffic.capture import SAMPLE_S
 from traffic.labels import ATTACKS
-from traffic.plant import is_group
 
-_MOST_TALKERS = 5
 TIMES = re.compile(
     r"how (often|many times)|regular\w*|periodic\w*|intermittent\w*|sporadic\w*|constant\w*|repeatedly|randomly"
     r"|wie oft|cuantas veces"
@@ -41,8 +34,8 @@ _REQUESTS = (*_JUDGED, "unseen", "told")
 
 
 def asks_for_number(asked: Asked) -> bool:
-    """Whether a question after a time is one after a number: "when is it busiest?"."""
-    return bool(_GAPS.search(asked.query.plain) or _PEAK.search(asked.query.plain))
+    """Whether what asks for a time is answered by a number: "when is it busiest?"."""
+    return bool(_GAPS.search(asked.query.plain) or PEAK.search(asked.query.plain))
 
 
 def answer_count(asked: Asked, headline: Fact) -> Answer:
@@ -67,9 +60,9 @@ def answer_count(asked: Asked, headline: Fact) -> Answer:
     if measure == "codes":
         return count_codes(asked)
     if measure == "talkers":
-        return _talkers(asked)
+        return answer_talkers(asked)
     if measure == "left":
-        return _left(asked)
+        return answer_left(asked)
     if measure in ("failed", "refused", "unanswered", "writes", "requests", "delay", "attempts"):
         return _requests(asked, "failed" if measure == "attempts" else measure)
     if measure == "malformed":
@@ -82,10 +75,8 @@ def answer_count(asked: Asked, headline: Fact) -> Answer:
         return count_connects(asked)
     if asked.query.state and measure in ("", "devices") and not asked.device:
         return answer_devices(asked)  # "how many are ok?"
-    if measure == "devices" and asked.query.relation == "outside":
-        return answer_talk(asked)
     if measure == "devices":
-        return (asked.query.relation == "attack" and _attackers(asked)) or _devices(asked)
+        return _machines(asked)
     if measure == "incidents":
         found = asked.analysis.incidents
         return Answer(
@@ -97,7 +88,7 @@ def answer_count(asked: Asked, headline: Fact) -> Answer:
     if TIMES.search(asked.query.plain) and not measure and asked.incident and asked.incident.facts:
         # "how often?" about what is in focus: its own fact carries the number.
         return Answer(asked.incident.facts[0], asked.incident.facts[1:])
-    return _traffic(asked)
+    return answer_volume(asked)
 
 
 _GAPS = re.compile(
@@ -106,6 +97,13 @@ _GAPS = re.compile(
     r"|^(?:and )?(?:what|which) (?:\w+ ){0,2}(?:interval|period|rhythm|cycle)\b"
 )
 _WAITS = re.compile(r"\b(after how|how (long|many (seconds|minutes))|wie (lange|viele sekunden))\b")
+
+
+def _machines(asked: Asked) -> Answer:
+    """How many machines: that attack, that call outside, or that there are."""
+    if asked.query.relation == "outside":
+        return answer_talk(asked)
+    return (asked.query.relation == "attack" and _attackers(asked)) or _devices(asked)
 
 
 def _attackers(asked: Asked) -> Answer | None:
@@ -272,85 +270,6 @@ def count_codes(asked: Asked) -> Answer:
     return Answer(say("count_codes", name=asked.name, **_word_codes(rows)), facts)
 
 
-def _talkers(asked: Asked) -> Answer:
-    """Who moves the most bytes, the largest first; of one device, with whom."""
-    view = asked.view
-    if asked.device in view.local and not asked.second:
-        return _busiest_partners(asked)
-    rows = pd.concat([view.flows_of(one) for one in sorted(view.local)], keys=sorted(view.local))
-    each = rows.groupby(level=0)[["sent_bytes", "got_bytes"]].sum()
-    each["both"] = each.sum(axis=1)
-    each = each.sort_values("both", ascending=False).head(_MOST_TALKERS)
-    facts = tuple(
-        say(
-            "talker", name=view.name_of(str(one)), both_bytes=int(row["both"]),
-            sent_bytes=int(row["sent_bytes"]), got_bytes=int(row["got_bytes"]),
-        )
-        for one, row in each.iterrows()
-    )  # fmt: skip
-    line = say(
-        "talkers", names=view.name_of(str(each.index[0])), both_bytes=int(each["both"].iloc[0]),
-        all_bytes=int(asked.talks["both_bytes"].sum()), span_s=view.span_s,
-    )  # fmt: skip
-    return Answer(line, facts)
-
-
-def _busiest_partners(asked: Asked) -> Answer:
-    """With whom a device exchanges the most bytes, and how much of it in its busiest ten seconds."""
-    view = asked.view
-    rows = view.flows_of(asked.device)
-    both = rows["sent_bytes"] + rows["got_bytes"]
-    if not both.sum() > 0:
-        return Answer(say("nobody_talk", name=asked.name, seen_s=view.span_s, read=0))
-    each = both.groupby(rows["other"]).sum().sort_values(ascending=False)
-    per_slot = both.groupby(rows["slot"]).sum()
-    at_peak = rows["slot"] == per_slot.idxmax()
-    then = both[at_peak].groupby(rows.loc[at_peak, "other"]).sum()
-    line = say(
-        "partner_most", name=asked.name, peer=view.name_of(str(each.index[0])),
-        both_bytes=int(each.iloc[0]), part_share=float(each.iloc[0] / each.sum()), span_s=view.span_s,
-    )  # fmt: skip
-    peak = say(
-        "partner_peak", peer=view.name_of(str(then.idxmax())), **_name_peak(per_slot),
-        part_share=float(then.max() / then.sum()),
-    )  # fmt: skip
-    others = (
-        say("partner", peer=view.name_of(str(one)), both_bytes=int(n), part_share=float(n / each.sum()))
-        for one, n in each.iloc[1:_MOST_TALKERS].items()
-    )  # fmt: skip
-    return Answer(line, (peak, *others))
-
-
-def _left(asked: Asked) -> Answer:
-    """What went to addresses outside, and to which the most."""
-    view = asked.view
-    named = [one for one in (asked.device, asked.second) if one]
-    mine = [one for one in named if one in view.local] or sorted(view.local)
-    rows = pd.concat([view.flows_of(one) for one in mine], keys=mine, names=["device"])
-    rows = rows[~rows["other"].isin(view.own | view.local)].reset_index("device")
-    rows = rows[~rows["other"].map(is_group).astype(bool)]
-    outside = [one for one in named if one not in view.local]
-    if outside:
-        rows = rows[rows["other"].isin(outside)]
-    if rows.empty:
-        name = view.names_of(outside) if outside else "an address outside the plant"
-        return Answer(say("left_nothing", name=name), asked.sensor)
-    each = rows.groupby(["device", "other"])[["sent_bytes", "got_bytes"]].sum()
-    each = each.sort_values("sent_bytes", ascending=False)
-    facts = tuple(
-        say(
-            "left_by", name=view.name_of(str(one)), peer=view.name_of(str(other)),
-            sent_bytes=int(row["sent_bytes"]), got_bytes=int(row["got_bytes"]),
-        )
-        for (one, other), row in each.head(_MOST_TALKERS).iterrows()
-    )  # fmt: skip
-    line = say(
-        "left_plant", sent_bytes=int(each["sent_bytes"].sum()), got_bytes=int(each["got_bytes"].sum()),
-        n=int(rows["other"].nunique()), span_s=view.span_s,
-    )  # fmt: skip
-    return Answer(line, (*facts, *asked.sensor))
-
-
 def _delay(asked: Asked, rows: pd.DataFrame) -> Answer:
     line = describe_delay(rows, asked.name)
     if line is None:
@@ -384,68 +303,3 @@ def _devices(asked: Asked) -> Answer:
         return proposed
     names = listed(map(asked.view.name_of, known), 12)
     return Answer(say("count_devices", n=len(known), names=names))
-
-
-_PEAK = re.compile(
-    r"\b(busiest|most (?:active|busy)|"
-    r"peak\w*|maxim\w*|highest|spikes?|most in|spitze\w*|hoechst\w*|pico\w*)\b"
-)
-
-
-def _name_peak(per_slot: pd.Series) -> dict[str, Value]:
-    """The ten seconds with the most bytes."""
-    return {
-        "sample_s": SAMPLE_S,
-        "peak_mbit_per_s": float(per_slot.max()) * 8e-7,
-        "at_time_s": float(per_slot.idxmax()) * SAMPLE_S,
-    }
-
-
-def _traffic(asked: Asked) -> Answer:
-    view = asked.view
-    if asked.device and not asked.second:
-        rows = view.flows_of(asked.device)
-        if rows.empty:
-            return Answer(say("nobody_talk", name=asked.name, seen_s=view.span_s, read=0))
-        got_pkts = int((rows["src_pkts"] + rows["dst_pkts"] - rows["sent_pkts"]).sum())
-        sent_pkts, sent, got = (
-            int(rows[one].sum()) for one in ("sent_pkts", "sent_bytes", "got_bytes")
-        )
-        span_s = max(float(rows["until_s"].max() - rows["since_s"].min()), 1.0)
-        line = say(
-            "traffic_of", name=asked.name, sent_pkts=sent_pkts, got_pkts=got_pkts, sent_bytes=sent, got_bytes=got,
-            pkts_per_s=(sent_pkts + got_pkts) / span_s, mean_bytes=(sent + got) / span_s, span_s=span_s,
-        )  # fmt: skip
-        per_slot = (rows["sent_bytes"] + rows["got_bytes"]).groupby(rows["slot"]).sum()
-        peak = say("traffic_peak", **_name_peak(per_slot))
-        if _PEAK.search(asked.query.plain):
-            return Answer(peak, (line,))
-        return Answer(line, (peak,))
-    talks = asked.talks
-    if asked.second and asked.device in view.local and len(talks):
-        return _between(asked)
-    if _PEAK.search(asked.query.plain) and len(view.flow_slots):
-        rows = view.flow_slots
-        per_slot = (rows["src_bytes"] + rows["dst_bytes"]).groupby(rows["slot"]).sum()
-        middle = float(per_slot.median()) * 8e-7
-        return Answer(
-            say("traffic_peak_all", **_name_peak(per_slot), median_mbit_per_s=middle), asked.sensor
-        )
-    line = say(
-        "traffic_all", pkts=int(talks["pkts"].sum()), both_bytes=int(talks["both_bytes"].sum()),
-        span_s=view.span_s, n=len(talks), name=asked.name,
-    )  # fmt: skip
-    return Answer(line)
-
-
-def _between(asked: Asked) -> Answer:
-    """What one device sent another, and received from it."""
-    rows = asked.view.flows_of(asked.device)
-    rows = rows[rows["other"] == asked.second]
-    both = rows["src_pkts"] + rows["dst_pkts"]
-    line = say(
-        "traffic_between", name=asked.name, peer=asked.view.name_of(asked.second), span_s=asked.view.span_s,
-        sent_bytes=int(rows["sent_bytes"].sum()), got_bytes=int(rows["got_bytes"].sum()),
-        sent_pkts=int(rows["sent_pkts"].sum()), got_pkts=int((both - rows["sent_pkts"]).sum()),
-    )  # fmt: skip
-    return Answer(line, tuple(describe_talks(asked.talks, asked.view)))

@@ -121,7 +121,7 @@ def _blame(asked: Asked, labels: Iterable[str]) -> Answer:
     kind = asked.query.relation
     if not incidents:
         return deny(asked, f"nobody_{kind}")
-    if asked.polar and _STILL.search(asked.query.plain):
+    if asked.polar and asked.still:
         going = [one for one in incidents if not is_over(one, asked.analysis)]
         if not going:
             return Answer(say_span(asked, incidents[0], "no"), incidents[0].facts)
@@ -144,7 +144,6 @@ def _blame(asked: Asked, labels: Iterable[str]) -> Answer:
     return Answer(line, tuple(facts))
 
 
-_STILL = re.compile(r"\b(still|noch|todavia|aun|right now|at the moment|gerade)\b")
 # "who was scanned?" asks for who suffered it.
 _SUFFERS = re.compile(
     r"^(?:and )?(?:who|whom|what|which \w+)(?: else| other\w*)? "

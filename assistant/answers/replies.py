@@ -26,18 +26,13 @@ _OUTCOMES = ("answered", "refused", "unanswered")
 _CONTENT = re.compile(
     r"\b(?:messages?|data|values?|readings?|samples?|recordings?|nachrichten|daten|werte|mensajes|datos|valores)\b"
 )
-_STILL = re.compile(r"\b(still|noch|todavia|sigue\w*)\b")
 _ATTEMPTS = re.compile(r"\b(connections?|connects?|attempts?|syns?|verbindung\w*|conexion\w*)\b")
 
 
 def answer_loss(asked: Asked, headline: Fact) -> Answer:
     """Whether packets are lost, from what was sent again; copies of a mirror port are none."""
     if asked.incident is not None and asked.incident.label in _LOSSES:
-        if (
-            asked.polar
-            and _STILL.search(asked.query.plain)
-            and is_over(asked.incident, asked.analysis)
-        ):
+        if asked.polar and asked.still and is_over(asked.incident, asked.analysis):
             return Answer(say_span(asked, asked.incident, "no"), asked.incident.facts)
         doubted = asked.found.standing == "inconclusive" or bool(_THINGS.search(asked.query.plain))
         reply: Reply = "unclear" if doubted and asked.polar else asked.reply(True)
@@ -198,7 +193,7 @@ def still_talks(asked: Asked) -> Answer | None:
     """Whether two devices, or one and anybody, exchanged packets up to the end; None where that is
     not asked."""
     talks = asked.talks
-    if not (_STILL.search(asked.query.plain) and asked.second and len(talks)):
+    if not (asked.still and asked.second and len(talks)):
         return None
     last_s = float(talks["until_s"].max())
     lately = asked.analysis.capture.end_s - last_s <= _LATELY_S

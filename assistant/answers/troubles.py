@@ -58,7 +58,7 @@ def answer_trouble(asked: Asked) -> Answer | None:
         found = [one for one in found if one.touches(device)]
     if not found:
         return _deny(asked, labels, device)
-    if _NOW.search(asked.query.plain):
+    if asked.still:
         going = [one for one in found if not is_over(one, asked.analysis)]
         if not going:
             last = max(found, key=find_end)
@@ -71,7 +71,6 @@ def answer_trouble(asked: Asked) -> Answer | None:
     return _describe(asked, worst_first(found), labels)
 
 
-_NOW = re.compile(r"\b(?:now|at (?:the|this) moment|currently|at present|gerade|jetzt|ahora)\b")
 _HOW = re.compile(
     r"(?:and )?how (?:strong|big|large|bad|intense|heavy|massive|regular|regularly|fast|quick|long|severe)\b"
 )

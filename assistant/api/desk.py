@@ -16,7 +16,7 @@ from assistant.answers.answer import answer
 from assistant.answers.condition import judge_all
 from assistant.chat.feedback import keep, keep_incident, read_remark
 from assistant.detection.pipeline import Analysis
-from assistant.diagnosis.health import list_devices
+from assistant.diagnosis.device_states import list_devices
 from assistant.diagnosis.llm_writer import write
 from assistant.history import History
 from assistant.locate import FailedCommand, locate

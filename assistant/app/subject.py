@@ -13,7 +13,7 @@ from assistant.answers.condition import judge_all
 from assistant.answers.states import VERDICT_ACTS, describe_remark
 from assistant.app.live import Live
 from assistant.detection.pipeline import Analysis, analyse_verdicts
-from assistant.diagnosis.health import DeviceState, list_devices
+from assistant.diagnosis.device_states import DeviceState, list_devices
 from assistant.facts.moments import Clock
 from assistant.history import History
 from assistant.monitor.alarm_list import (

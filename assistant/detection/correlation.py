@@ -7,7 +7,7 @@ a false address   A spoofing/target,  B service_down/target (peer A)            
 one link          A congestion,  B congestion, at the same time                                          -> the heavier
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -269,26 +269,7 @@ def group_by_cause(found: Sequence[Alert]) -> list[list[Alert]]:
             proven[there] += proven[here]
             blamed[there] |= blamed[here]
             deeds[there] |= deeds[here]
-    # What began before a cause is not its effect, nor is what else belongs to that. Claims of an
-    # address and what rules found are placed to a sample, a window's label to a minute.
-    began: dict[int, float] = {}
-    for i, one in enumerate(found):
-        began[root(i)] = min(began.get(root(i), np.inf), one.attribution.start_s)
-    # Where a rule saw who claims an address, a window's suspicion of the same began no earlier.
-    proven_s: dict[int, float] = {}
-    for i, one in enumerate(found):
-        if one.facts and one.profile.leads_to:
-            start_s = one.attribution.start_s
-            proven_s[root(i)] = min(proven_s.get(root(i), start_s), start_s)
-    effects = [
-        (i, j)
-        for i, cause in enumerate(found)
-        for j, effect in enumerate(found)
-        if _leads_to(cause, effect)
-        and max(cause.attribution.start_s, proven_s.get(root(i), 0.0)) - began[root(j)]
-        <= (2 * SAMPLE_S if effect.facts else _SLACK_S)
-        and blamed[root(j)] <= {cause.device, *cause.attribution.peers}
-    ]
+    effects = _find_effects(found, [root(i) for i in range(len(found))], blamed)
     # Whose own address is doubled fails for that, not for what happens to its clients.
     own = {j for i, j in effects if found[i].facts and found[i].device == found[j].device}
     for i, j in effects:
@@ -299,6 +280,43 @@ def group_by_cause(found: Sequence[Alert]) -> list[list[Alert]]:
         groups.setdefault(root(i), []).append(one)
     ordered = [sorted(group, key=_rank) for group in groups.values()]
     return sorted(ordered, key=lambda group: min(one.attribution.start_s for one in group))
+
+
+def _find_effects(
+    found: Sequence[Alert], group: Sequence[int], blamed: Sequence[set[str]]
+) -> list[tuple[int, int]]:
+    """Pairs of a cause and what it leads to. What began before a cause is not its effect, nor is what
+    else belongs to that.
+
+    Args:
+        found: the alerts.
+        group: of each alert, as far as they were joined.
+        blamed: of each group, who is to blame by what rules found.
+    """
+    began = _find_starts(zip(group, found, strict=True))
+    # Where a rule saw who claims an address, a window's suspicion of the same began no earlier.
+    seen = (
+        one for one in zip(group, found, strict=True) if one[1].facts and one[1].profile.leads_to
+    )
+    proven_s = _find_starts(seen)
+    # Claims of an address and what rules found are placed to a sample, a window's label to a minute.
+    return [
+        (i, j)
+        for i, cause in enumerate(found)
+        for j, effect in enumerate(found)
+        if _leads_to(cause, effect)
+        and max(cause.attribution.start_s, proven_s.get(group[i], 0.0)) - began[group[j]]
+        <= (2 * SAMPLE_S if effect.facts else _SLACK_S)
+        and blamed[group[j]] <= {cause.device, *cause.attribution.peers}
+    ]
+
+
+def _find_starts(alerts: Iterable[tuple[int, Alert]]) -> dict[int, float]:
+    """When each group of alerts began, seconds since the epoch."""
+    began: dict[int, float] = {}
+    for group, one in alerts:
+        began[group] = min(began.get(group, np.inf), one.attribution.start_s)
+    return began
 
 
 def _weight(a: Alert, b: Alert) -> tuple[bool, bool]:

@@ -36,10 +36,7 @@ _PAST_SLOTS, _MOST_PAST_SLOTS = 12, 60
 _OVERDUE = 1.5  # times its longest pause
 _STEADY_PKTS = 5.0  # that are missing, of a device that never sent fewer in a slot
 _RESENT, _RESENT_SHARE, _RESENT_TIMES, _RESENT_OF = 4, 0.03, 10.0, 20
-_LOSS_PAST_S, _LOSS_PAST_PKTS = (
-    30.0,
-    200.0,
-)  # what a pair said before hardly anything was sent again
+_LOSS_PAST_S, _LOSS_PAST_PKTS = 30.0, 200.0  # of a pair, before hardly anything was sent again
 # What is hard to explain away. A service that restarts refuses for a moment and is mute for longer;
 # silence and single claims have many harmless causes.
 _HARD_FAILED, _HARD_FAILED_S = 4, 5.0

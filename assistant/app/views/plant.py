@@ -11,7 +11,7 @@ import numpy as np
 from assistant.app.subject import Subject
 from assistant.app.views.markup import render
 from assistant.detection.pipeline import Analysis
-from assistant.diagnosis.health import DeviceState
+from assistant.diagnosis.device_states import DeviceState
 from assistant.history import History
 from traffic.capture import SAMPLE_S
 from traffic.labels import NORMAL
