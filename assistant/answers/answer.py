@@ -144,18 +144,20 @@ def answer(
     if span is not None:
         analysis = narrow(analysis, span)
     found = investigate(question, analysis, device)
-    found = _add_reading(_add_remark(_choose_devices(found, query), history), query)
-    whole = explain(question, found, analysis, index)
+    found = _add_remark(_choose_devices(found, query), history)
     named = found.mention.devices or found.mention.peers or found.mention.missing
     asked = Asked(question, query, found, analysis, index, history, span)
     if found.mention.missing and not found.device:
-        return whole
+        return explain(question, found, analysis, index)
     trouble = (
         _answer_missing(asked)
         or answer_time(asked, everything)
         or answer_trouble(asked)
         or answer_topic(asked)
     )
+    if trouble is None and query.guessed:  # what its own words name is no guess
+        asked = replace(asked, found=_add_reading(found, query), guessed=True)
+    whole = explain(question, asked.found, analysis, index)
     if not query.kind and not named and trouble is None:
         return _offer(whole, query)
     headline = Fact("headline", whole.cause, {})
@@ -200,9 +202,7 @@ def _add_remark(found: Investigation, history: History | None) -> Investigation:
 
 
 def _add_reading(found: Investigation, query: Query) -> Investigation:
-    """What a question was taken for is said where that was only guessed."""
-    if not query.guessed:
-        return found
+    """What a question was taken for, where that was only guessed, is said first."""
     reading = say("guessed", offer=read_forms()[query.kind].offer)
     return replace(found, notes=(reading.text, *found.notes))
 

@@ -134,6 +134,7 @@ class Asked:
         index: the knowledge base, None without one.
         history: states and remarks, None where nothing is kept.
         span: the time that is asked about; None for the whole capture.
+        guessed: what the query asks for is a guess, and so gets neither "yes" nor "no".
     """
 
     question: str
@@ -143,6 +144,7 @@ class Asked:
     index: Index | None = None
     history: History | None = None
     span: Span | None = None
+    guessed: bool = False
 
     @property
     def view(self) -> TrafficView:
@@ -192,9 +194,8 @@ class Asked:
 
     @property
     def polar(self) -> bool:
-        """Whether "yes" or "no" was asked for; what was only guessed gets neither."""
-        plain = self.query.plain
-        return bool(_POLAR.match(plain)) and not self.either and not self.query.guessed
+        """Whether "yes" or "no" was asked for."""
+        return bool(_POLAR.match(self.query.plain)) and not (self.either or self.guessed)
 
     @property
     def either(self) -> bool:

@@ -43,7 +43,8 @@ def answer_trouble(asked: Asked) -> Answer | None:
         return said
     asks_who = bool(_WHO.match(asked.query.plain))
     labels = find_asked(asked.query.plain) if asked.query.exists or asks_who else ()
-    if not labels or asked.query.kind in _OTHERS:
+    elsewhere = asked.query.kind in _OTHERS and not asked.query.guessed
+    if not labels or elsewhere:
         return None
     # "is there a flood?" is asked of the plant, whatever device the talk was about.
     device = asked.device if is_of_device(asked.query) else ""
