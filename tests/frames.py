@@ -45,10 +45,10 @@ def _sized(packet: bytes) -> bytes:
 
 def tcp_packet(
     flags: str, seq: int = 0, data: bytes = b"", src: str = CLIENT, dst: str = SERVER,
-    sport: int = 40000, dport: int = 80, window: int = 1024,
+    sport: int = 40000, dport: int = 80, window: int = 1024, ack: int = 1,
 ) -> bytes:  # fmt: skip
     header = struct.pack(
-        ">HHIIBBHHH", sport, dport, seq, 1, 5 << 4, sum(BITS[f] for f in flags), window, 0, 0
+        ">HHIIBBHHH", sport, dport, seq, ack, 5 << 4, sum(BITS[f] for f in flags), window, 0, 0
     )
     return _sized(ip(header + data, 6, src, dst))
 

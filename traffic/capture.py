@@ -15,6 +15,7 @@ import pandas as pd
 
 from traffic.arrays import count_up, starts_run
 from traffic.conversations import empty_exchanges, empty_sessions
+from traffic.delays import empty_delays
 from traffic.device_records import DeviceRecords
 from traffic.identities import empty_identities
 from traffic.quality import Quality
@@ -97,6 +98,8 @@ class Capture:
             resp_bytes orig_syns``, all int64; bytes are IP bytes; ``slot`` is floor(ts / 10 s).
         evidence: one row per ``slot src dst kind code`` with ``count`` events and ``distinct``
             targets; ``src`` asked or sent, ``dst`` was asked or received.
+        delays: how long TCP segments waited for their acknowledgement, counted; see
+            ``traffic.delays``.
         sessions: one row per TCP connection: who ended it and how; see ``empty_sessions``.
         exchanges: one row per request with its answer, whatever the protocol; see
             ``empty_exchanges``.
@@ -111,6 +114,7 @@ class Capture:
     flows: pd.DataFrame
     activity: pd.DataFrame
     evidence: pd.DataFrame = field(default_factory=_empty_evidence)
+    delays: pd.DataFrame = field(default_factory=empty_delays)
     sessions: pd.DataFrame = field(default_factory=empty_sessions)
     exchanges: pd.DataFrame = field(default_factory=empty_exchanges)
     identities: pd.DataFrame = field(default_factory=empty_identities)

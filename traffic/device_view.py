@@ -65,7 +65,8 @@ def share_of(addresses: pd.Series, of: int) -> np.ndarray:
 
 
 def select_share(capture: Capture, share: Share) -> Capture:
-    """The flows, activity and evidence of a share's devices, and of nobody else's alone."""
+    """The flows, activity and evidence of a share's devices, and of nobody else's alone; all delays,
+    which are few."""
     flows, evidence = capture.flows, capture.evidence
     ends = [flows["id.orig_h"], flows["id.resp_h"], evidence["src"], evidence["dst"]]
     codes, addresses = pd.factorize(pd.concat(ends, ignore_index=True))
@@ -79,6 +80,7 @@ def select_share(capture: Capture, share: Share) -> Capture:
         flows.iloc[np.flatnonzero(kept)].reset_index(drop=True),
         activity.assign(flow=number[activity["flow"].to_numpy()]).reset_index(drop=True),
         evidence.iloc[np.flatnonzero(src | dst)].reset_index(drop=True),
+        capture.delays,
     )
 
 

@@ -17,8 +17,19 @@ import pandas as pd
 
 from traffic.arrays import number_groups, starts_run
 from traffic.capture import SAMPLE_S, Capture
+from traffic.delays import median_delays
 from traffic.device_history import HISTORY, make_history
-from traffic.device_view import ICMP, TCP, UDP, Share, Sides, fill_silence, make_sides
+from traffic.device_view import (
+    ICMP,
+    SLOT_BITS,
+    TCP,
+    UDP,
+    Share,
+    Sides,
+    fill_silence,
+    make_sides,
+    number_cells,
+)
 from traffic.plant import Plant
 
 SERVICES = {
@@ -73,6 +84,10 @@ COUNTED = (
     "flow_age_s",
 )  # fmt: skip
 COLUMNS = (*COUNTED, *HISTORY)
+# Measured, NaN where nothing tells: until peers acknowledged what the device sent, until it did what
+# they sent. The median of TCP; a log of flows has none. No part of COLUMNS yet: the window text and
+# what was trained on samples change together.
+MEASURES = ("peer_ack_s", "own_ack_s")
 # What went wrong in a sample, whoever's fault it was.
 TROUBLE = (
     *_OUTCOMES, "resets", "retransmissions", "zero_windows", "unreachable", "arp_unanswered_out", "arp_unanswered_in",
@@ -96,10 +111,10 @@ def make_samples(
         share: which of the devices, where the capture holds a share of a larger one.
 
     Returns:
-        Shape (n_samples, 2 + len(COLUMNS)): ``device``, ``start_s`` (seconds since the epoch), then
-        ``COLUMNS`` as float32, sorted by device and start. A device with a rhythm that goes quiet
-        keeps samples of zeros for ten minutes, one of the inventory as long as it is quiet. Empty
-        in, empty out.
+        Shape (n_samples, 2 + len(COLUMNS) + len(MEASURES)): ``device``, ``start_s`` (seconds since
+        the epoch), then ``COLUMNS`` and ``MEASURES`` as float32, sorted by device and start. A
+        device with a rhythm that goes quiet keeps samples of zeros for ten minutes, one of the
+        inventory as long as it is quiet. Empty in, empty out.
     """
     sides = make_sides(capture, plant, local, share)
     known = [device.address for device in plant.devices] if plant else []
@@ -115,7 +130,8 @@ def make_samples(
     history = make_history(samples, sides, capture.flows["ts"].to_numpy())
     names = pd.Series(sides.addresses, dtype="str").take(device).reset_index(drop=True)
     counted = {"device": names, "start_s": slot * SAMPLE_S, **columns}
-    return pd.concat([pd.DataFrame(counted, copy=False), history], axis=1)
+    measured = _measure_delays(capture.delays, sides)
+    return pd.concat([pd.DataFrame(counted, copy=False), history, measured], axis=1)
 
 
 def _count_traffic(columns: dict[str, np.ndarray], sides: Sides, flows: pd.DataFrame) -> None:
@@ -206,3 +222,17 @@ def _count_evidence(columns: dict[str, np.ndarray], evidence: pd.DataFrame, n: i
     codes = _Distinct(modbus["cell"].to_numpy(), modbus["code"] & 0xFF)
     columns["modbus_codes"] += codes.count(np.ones(len(modbus), bool), n)
     columns["modbus_registers"] += np.bincount(modbus["cell"], modbus["distinct"], n)
+
+
+def _measure_delays(delays: pd.DataFrame, sides: Sides) -> pd.DataFrame:
+    cells, columns = number_cells(sides.cells), {}
+    for name, end in zip(MEASURES, ("src", "dst"), strict=True):
+        columns[name] = np.full(len(cells), np.nan, np.float32)
+        code = sides.addresses.get_indexer(delays[end].cat.categories)[delays[end].cat.codes]
+        key = (code.astype(np.int64) << SLOT_BITS) + delays["slot"].to_numpy()
+        median_s = median_delays(key, delays["step"].to_numpy(), delays["count"].to_numpy())
+        place = np.searchsorted(cells, median_s.index)
+        place = np.minimum(place, max(len(cells) - 1, 0))
+        mine = np.flatnonzero(cells[place] == median_s.index) if len(cells) else place[:0]
+        columns[name][place[mine]] = median_s.to_numpy()[mine]
+    return pd.DataFrame(columns, copy=False)

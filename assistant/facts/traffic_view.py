@@ -31,7 +31,7 @@ class TrafficView:
             a 5-tuple share one), ``since_s`` and ``until_s`` (the part of the flow inside the
             slot).
         evidence: as in the capture, but for what was sent again and tells of no loss.
-        sessions, exchanges, quality: as in the capture.
+        delays, sessions, exchanges, quality: as in the capture.
         records: as in the capture: logs and readings of the devices.
         samples: as ``traffic.samples.make_samples`` returns them; its devices are the local ones.
         local: addresses of these devices.
@@ -46,6 +46,7 @@ class TrafficView:
         self.flow_slots = _join_activity(capture)
         told = capture.evidence
         self.evidence = told[(told["kind"] != "retransmission") | (told["code"] != END_PROBE)]
+        self.delays = capture.delays
         self.sessions = capture.sessions
         self.exchanges = capture.exchanges
         self.quality = capture.quality

@@ -17,6 +17,7 @@ import pandas as pd
 
 from traffic.arrays import starts_run
 from traffic.capture import ACTIVITY_COLUMNS, FLOW_COLUMNS, SAMPLE_S, Capture
+from traffic.pcap.delays import find_delays
 from traffic.pcap.evidence import make_evidence
 from traffic.pcap.exchanges import find_events, join_exchanges, make_exchanges, read_content
 from traffic.pcap.frames import read_frames
@@ -237,6 +238,7 @@ def make_piece(packets: Packets) -> Piece:
         first=packets.table[["file", "frame"]].iloc[row[order]],
         activity=_make_activity(work, number),
         evidence=make_evidence(packets, _by_row(work, segments), find_events(content)),
+        delays=find_delays(packets, work, segments),
         sessions=make_sessions(packets, work, segments, number),
         exchanges=join_exchanges(
             make_exchanges(content, packets, number),

@@ -13,6 +13,7 @@ import pandas as pd
 
 from traffic.capture import EVIDENCE_COLUMNS, Capture, join_evidence
 from traffic.conversations import SESSION_COLUMNS, empty_sessions
+from traffic.delays import DELAY_COLUMNS
 from traffic.pcap.exchanges import join_exchanges
 from traffic.pcap.identities import Said, name_identities
 from traffic.pcap.protocols import PROTOCOLS
@@ -28,6 +29,7 @@ class Piece:
         flows: as in ``Capture``, without ``uid``.
         first: ``file frame`` of the first packet of each flow.
         activity, evidence, sessions, exchanges: as in ``Capture``, with flows as numbered here.
+        delays: as in ``Capture``, with addresses by number.
         said: what devices say of themselves.
         seen: what the sensor saw.
         frame_copies: frames without IP that were left out as copies.
@@ -37,6 +39,7 @@ class Piece:
     first: pd.DataFrame
     activity: pd.DataFrame
     evidence: pd.DataFrame
+    delays: pd.DataFrame
     sessions: pd.DataFrame
     exchanges: pd.DataFrame
     said: Said
@@ -64,7 +67,7 @@ def join_pieces(
     quality = make_quality(seen, addresses, envelopes, holes)
     tables = {
         name: [getattr(piece, name) for piece in pieces]
-        for name in ("flows", "activity", "evidence", "sessions", "exchanges", "first")
+        for name in ("flows", "activity", "evidence", "delays", "sessions", "exchanges", "first")
     }
     pieces.clear()
     del seen
@@ -84,6 +87,7 @@ def join_pieces(
         flows=flows,
         activity=_join(activity, _order(activity, "flow")),
         evidence=_join_evidence(tables.pop("evidence")),
+        delays=_join_delays(tables.pop("delays"), addresses),
         sessions=_join(sessions, _order(sessions, "flow"))[SESSION_COLUMNS]
         if sessions
         else empty_sessions(),
@@ -134,3 +138,10 @@ def _join_evidence(parts: list[pd.DataFrame]) -> pd.DataFrame:
     if len(parts) == 1:
         return parts[0]
     return join_evidence(parts).sort_values(EVIDENCE_COLUMNS[:5], ignore_index=True)
+
+
+def _join_delays(parts: list[pd.DataFrame], addresses: np.ndarray) -> pd.DataFrame:
+    """Each pair lies in one piece, so that nothing has to be added up."""
+    rows = pd.concat(parts, ignore_index=True).sort_values(DELAY_COLUMNS[:-1], ignore_index=True)
+    ends = {end: pd.Categorical.from_codes(rows[end], addresses) for end in ("src", "dst")}
+    return rows.assign(**ends)

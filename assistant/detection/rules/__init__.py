@@ -54,6 +54,7 @@ from assistant.detection.rules.sessions import (
     find_unheard_addresses,
 )
 from assistant.detection.rules.silences import find_silences
+from assistant.detection.rules.slow_links import find_slow_links
 from assistant.detection.rules.vain_calls import find_deaf_clients, find_lost_ways, find_vain_calls
 from assistant.facts.fact import kind_of
 from assistant.facts.traffic_view import TrafficView
@@ -109,7 +110,11 @@ RULES = (
         _plain(find_malformed, suggests="malformed"),
         yields_to=_kinds("version_scan"),  # who tries many protocols has none set wrong
     ),
-    _plain(find_slow_servers, suggests="slow"),
+    # Behind a slow link every program is slow.
+    replace(_plain(find_slow_servers, suggests="slow"), yields_to=_kinds("slow_link slow_way_out")),
+    replace(
+        _plain(find_slow_links, suggests="slow_link slow_way_out"), rules_out=_LOOK_ALIKES - _DEEDS
+    ),
     _plain(find_failing_resolvers, confirms="servfail", suggests="unknown_names"),
     _plain(find_idle_closes, suggests="idle_close"),
     _plain(find_missed_keep_alives, confirms="keep_alive"),
@@ -139,7 +144,7 @@ RULES = (
     replace(
         _plain(find_losses, suggests="sent_again"),
         rules_out=_LOOK_ALIKES - _DEEDS,
-        yields_to=_kinds("deaf off_and_on comes_and_goes"),
+        yields_to=_kinds("deaf off_and_on comes_and_goes slow_link slow_way_out"),
     ),
     replace(_plain(find_spikes, suggests="spike"), rules_out=_LOOK_ALIKES - _DEEDS),
     _plain(find_uploads, suggests="upload"),

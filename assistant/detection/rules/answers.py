@@ -21,6 +21,7 @@ from assistant.facts.fact import by_count, listed, make_fact
 from assistant.facts.proofs import ip_field
 from assistant.facts.sensor import find_blindness
 from assistant.facts.traffic_view import TrafficView
+from traffic.delays import median_delays
 
 _MIN_TIMEOUTS, _TIMEOUT_SHARE = 3, 0.1  # without a session that breaks because of it
 _MIN_BREAKS = 2
@@ -55,6 +56,8 @@ _SENTENCES = {
     "malformed": "{client} sends {server} what is no {protocol}: {malformed:malformed message} since {since_time_s}.",
     "slow": "{server} answers {client} slowly: half of its answers took {slow_s} or more between {since_time_s} and "
     "{until_time_s}; before that {usual_s}.",
+    "way_is_fast": "TCP at {server} acknowledged what {client} sent within {ack_s} meanwhile, so the program there is "
+    "slow, not the way to it.",
 }
 
 
@@ -157,9 +160,27 @@ def find_slow_servers(view: TrafficView) -> list[RuleHit]:
         values = describe_ends(view, client, server, part)
         values |= {"slow_s": float(part["delay_s"].median()), "usual_s": float(np.median(before))}
         proof = prove(part)
-        fact = make_fact("slow", _SENTENCES["slow"], values, proof=proof)
-        hits.append(make_hit(server, "congestion", [fact], client, part))
+        facts = [make_fact("slow", _SENTENCES["slow"], values, proof=proof)]
+        ack_s = _acknowledged_within(view, client, server, slots_at(part["ts"]))
+        # A stack that waits for the answer, to send both together, tells nothing.
+        if ack_s is not None and ack_s * _SLOWER <= part["delay_s"].median():
+            values["ack_s"] = max(ack_s, 0.001)
+            facts.append(make_fact("way_is_fast", _SENTENCES["way_is_fast"], values))
+        hits.append(make_hit(server, "congestion", facts, client, part))
     return hits
+
+
+def _acknowledged_within(
+    view: TrafficView, client: str, server: str, slots: np.ndarray
+) -> float | None:
+    """How fast a server's TCP acknowledged half of what a client sent it; None where no packets tell."""
+    rows = view.delays
+    rows = rows[(rows["src"] == client) & (rows["dst"] == server) & rows["slot"].isin(slots)]
+    rows = rows[~rows["handshake"]]
+    if not len(rows):
+        return None
+    one = np.zeros(len(rows), np.int64)
+    return float(median_delays(one, rows["step"].to_numpy(), rows["count"].to_numpy()).iloc[0])
 
 
 def _find_slowdown(ts: np.ndarray, delay: np.ndarray) -> tuple[int, int] | None:

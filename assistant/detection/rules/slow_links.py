@@ -1,0 +1,260 @@
+"""Links that became slow or full: acknowledgements that take far longer than they did before.
+
+    a device's TCP acknowledges what it gets before a program answers it, whatever the program does
+
+So this tells a slow way from a slow program, and needs no reader of a protocol. The sensor times
+only what lies between itself and whom the data was sent to.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from assistant.detection.rules.rule import RuleHit, slots_of
+from assistant.facts.fact import Fact, Proof, Value, make_fact
+from assistant.facts.proofs import ip_field
+from assistant.facts.traffic_view import TrafficView
+from traffic.capture import SAMPLE_S
+from traffic.delays import delay_step, least_delay_s, median_delays
+
+_SLOWER = 5.0  # times its own past, and by at least so much:
+# most stacks hold an acknowledgement back for 0.2 s, some for more (RFC 1122, 4.2.3.2), in the hope of
+# something to send with it; how often changes with what a program does. That of a SYN none does.
+_SLOWER_S, _OPENING_SLOWER_S = 0.25, 0.05
+_MIN_PAST, _MIN_SLOW, _FAST_AGAIN = (
+    12,
+    6,
+    2,
+)  # samples with a delay: before, slow, and fast in a row
+_MIN_LATE, _LATE_SHARE, _FAST_SHARE = (
+    10,
+    0.5,
+    0.1,
+)  # acknowledgements; of them, who is late and who is not
+_TOGETHER = 0.5  # of the time of either, for two pairs to be one thing
+_FILLED_TIMES, _FILLED_MBIT, _SAME_TIMES = 2.0, 0.5, 1.2
+
+_SENTENCES = {
+    "slow_link": "What is sent to {device} arrives late: between {since_time_s} and {until_time_s} its "
+    "acknowledgements to {peers} took {slow_s}, before that at most {usual_s}; {late} of {acks} took {least_s} or "
+    "longer.",
+    "slow_way_out": "What {device} sends arrives late: between {since_time_s} and {until_time_s} the acknowledgements "
+    "of {peers} took {slow_s}, before that at most {usual_s}; {late} of {acks} took {least_s} or longer.",
+    "slow_together": "Each of these {n:device} met that at the same time, which points to the link of {device}.",
+    "others_fast": "Between {device} and {others} all was as fast as ever meanwhile, so the link of {device} is not "
+    "slow; the way between {device} and {peers} is, or what happens to that connection.",
+    "nobody_else": "Nobody else sent {device} enough by TCP then to tell its link from the device itself.",
+    "link_filled": "Meanwhile {device} carried {peak_mbit_per_s} Mbit/s, before that {usual_mbit_per_s} Mbit/s, most "
+    "of it with {busiest}; that much may fill its link.",
+    "link_not_filled": "{device} carried no more than before ({usual_mbit_per_s} Mbit/s): nothing that is seen here "
+    "fills its link.",
+}
+
+
+@dataclass(frozen=True)
+class _SlowPair:
+    """A time in which what one device sent another was acknowledged late.
+
+    Attributes:
+        sender, receiver: addresses.
+        rows: of ``delays`` between them in that time, those of SYNs alone where these tell it.
+        first, last: slots.
+        usual_s: the most that half of the acknowledgements took before.
+        step: of ``delays``, from which on one is late.
+        of_syns: only acknowledgements of SYNs tell it.
+    """
+
+    sender: str
+    receiver: str
+    rows: pd.DataFrame
+    first: int
+    last: int
+    usual_s: float
+    step: int
+    of_syns: bool
+
+    @property
+    def late(self) -> int:
+        """Acknowledgements that came late."""
+        return int(self.rows.loc[self.rows["step"] >= self.step, "count"].sum())
+
+
+def find_slow_links(view: TrafficView) -> list[RuleHit]:
+    """Devices that are acknowledged, or acknowledge, far later than before for a minute or more; where
+    several meet it with one device at one time, that device."""
+    pairs, hits = list(_find_slow_pairs(view)), []
+    while pairs:
+        device, same = max(
+            ((end, _share_end(end, pairs)) for one in pairs for end in (one.receiver, one.sender)),
+            key=lambda found: len(found[1]),  # of equal ones the first: who acknowledges
+        )
+        hits.append(_make_hit(view, device, same))
+        pairs = [pair for pair in pairs if all(pair is not one for one in same)]
+    return hits
+
+
+def _find_slow_pairs(view: TrafficView) -> Iterator[_SlowPair]:
+    delays = view.delays
+    long = delays[delays["step"] >= int(delay_step(np.array([_OPENING_SLOWER_S]))[0])]
+    often = long.groupby(["src", "dst"], observed=True)["slot"].nunique()
+    for sender, receiver in often.index[often >= _MIN_SLOW]:
+        # How far a cloud is changes, and the plant's links are not to blame for it.
+        if not {str(sender), str(receiver)} <= view.own:
+            continue
+        rows = delays[(delays["src"] == sender) & (delays["dst"] == receiver)]
+        ends = str(sender), str(receiver)
+        slow = list(_find_rises(*ends, rows, of_syns=False))
+        yield from slow or _find_rises(*ends, rows[rows["handshake"]], of_syns=True)
+
+
+def _find_rises(
+    sender: str, receiver: str, rows: pd.DataFrame, of_syns: bool
+) -> Iterator[_SlowPair]:
+    """The times in which delays lie far above all that came before."""
+    slower_s = _OPENING_SLOWER_S if of_syns else _SLOWER_S
+    columns = (rows[name].to_numpy() for name in ("slot", "step", "count"))
+    medians = median_delays(*columns)
+    slot, delay_s = medians.index.to_numpy(), medians.to_numpy()
+    usual = medians.shift(1).expanding(_MIN_PAST).median().to_numpy()
+    limit = np.maximum(_SLOWER * usual, usual + slower_s)
+    at = 0
+    while (delay_s[at:] >= limit[at:]).any():
+        start = at + int(np.argmax(delay_s[at:] >= limit[at:]))
+        fast = np.flatnonzero(
+            pd.Series(delay_s[start:] < limit[start]).rolling(_FAST_AGAIN).sum() == _FAST_AGAIN
+        )
+        at = start + (int(fast[0]) - _FAST_AGAIN + 1 if len(fast) else len(delay_s) - start)
+        step = int(delay_step(limit[start : start + 1])[0])
+        here = rows[rows["slot"].between(slot[start], slot[at - 1])]
+        # The end of the step in which the usual delay lies.
+        usual_s = least_delay_s(int(delay_step(usual[start : start + 1])[0]) + 1)
+        ends = (sender, receiver, here, int(slot[start]), int(slot[at - 1]))
+        found = _SlowPair(*ends, usual_s, step, of_syns)
+        slow = int((delay_s[start:at] >= limit[start]).sum())
+        enough = max(_MIN_LATE, _LATE_SHARE * here["count"].sum())
+        if slow >= _MIN_SLOW and found.late >= enough:
+            yield found
+
+
+def _share_end(device: str, pairs: list[_SlowPair]) -> list[_SlowPair]:
+    """The pairs that meet it at one end of a device, in the time of the one that meets most of it."""
+    ends = [
+        [pair for pair in pairs if getattr(pair, end) == device] for end in ("receiver", "sender")
+    ]
+    mine = max(ends, key=len)
+    most = max(mine, key=lambda pair: pair.late)
+    return [pair for pair in mine if _overlap(pair, most) >= _TOGETHER]
+
+
+def _overlap(one: _SlowPair, other: _SlowPair) -> float:
+    """The share of the time of both that is of each."""
+    shared = min(one.last, other.last) - max(one.first, other.first) + 1
+    return shared / (max(one.last, other.last) - min(one.first, other.first) + 1)
+
+
+@dataclass(frozen=True)
+class _Span:
+    """The slots of some slow pairs with one device; whether what it is sent is late, or what it sends;
+    the step from which on it is."""
+
+    first: int
+    last: int
+    inward: bool
+    step: int
+
+
+def _make_hit(view: TrafficView, device: str, pairs: list[_SlowPair]) -> RuleHit:
+    span = _Span(
+        min(pair.first for pair in pairs),
+        max(pair.last for pair in pairs),
+        pairs[0].receiver == device,
+        min(pair.step for pair in pairs),
+    )
+    pairs = sorted(pairs, key=lambda pair: -pair.late)
+    peers = tuple(pair.sender if span.inward else pair.receiver for pair in pairs)
+    syns = all(pair.of_syns for pair in pairs)
+    rows = view.delays[view.delays["slot"].between(span.first, span.last)]
+    mine, theirs = ("dst", "src") if span.inward else ("src", "dst")
+    rows = rows[
+        (rows[mine] == device) & rows[theirs].isin(peers) & (rows["handshake"] | (not syns))
+    ]
+    step, count = rows["step"].to_numpy(), rows["count"].to_numpy()
+    values: dict[str, Value] = {
+        "device": view.name_of(device),
+        "peers": view.names_of(peers),
+        "late": int(count[step >= span.step].sum()),
+        "acks": int(count.sum()),
+        "least_s": least_delay_s(span.step),
+        "slow_s": float(median_delays(np.zeros(len(rows), np.int64), step, count).iloc[0]),
+        "usual_s": max(*(pair.usual_s for pair in pairs), 0.001),
+        "since_time_s": float(span.first) * SAMPLE_S,
+        "until_time_s": float(span.last + 1) * SAMPLE_S,
+    }
+    kind = "slow_link" if span.inward else "slow_way_out"
+    resent = view.evidence_of(device, ("retransmission",))["slot"].between(span.first, span.last)
+    # Wireshark also times what was sent again, and has no word for the acknowledgement of a SYN.
+    count_there = None if syns or resent.any() else int(count[step >= span.step].sum())
+    proof = Proof(_select(device, peers, span), count=count_there)
+    facts = [make_fact(kind, _SENTENCES[kind], values, proof=proof)]
+    facts.append(_tell_place(view, device, peers, span))
+    facts += _tell_load(view, device, span)
+    slots = slots_of(rows[rows["step"] >= span.step])
+    return RuleHit(device, "congestion", "target", tuple(facts), peers, slots)
+
+
+def _select(device: str, peers: tuple[str, ...], span: _Span) -> str:
+    """The display filter of the late acknowledgements."""
+    field = ip_field(device)
+    mine, theirs = ("src", "dst") if span.inward else ("dst", "src")
+    others = " || ".join(f"{field}.{theirs} == {peer}" for peer in peers)
+    return (
+        f"{field}.{mine} == {device} && ({others})"
+        f" && tcp.analysis.ack_rtt >= {least_delay_s(span.step):.9f}"
+        f" && frame.time_epoch >= {span.first * SAMPLE_S:.0f}"
+        f" && frame.time_epoch < {(span.last + 1) * SAMPLE_S:.0f}"
+    )
+
+
+def _tell_place(view: TrafficView, device: str, peers: tuple[str, ...], span: _Span) -> Fact:
+    """Whether the device's own link can be what is slow: by whom else it was as fast with."""
+    mine, theirs = ("dst", "src") if span.inward else ("src", "dst")
+    rows = view.delays
+    rows = rows[(rows[mine] == device) & rows["slot"].between(span.first, span.last)]
+    rows = rows[~rows[theirs].isin([device, *peers])]
+    late = ((rows["step"] >= span.step) * rows["count"]).groupby(rows[theirs].astype(str)).sum()
+    count = rows["count"].groupby(rows[theirs].astype(str)).sum()
+    fast = count.index[(count >= _MIN_LATE) & (late <= _FAST_SHARE * count)]
+    values: dict[str, Value] = {
+        "device": view.name_of(device),
+        "peers": view.names_of(peers),
+        "others": view.names_of(map(str, fast)),
+        "n": len(peers),
+    }
+    kind = "others_fast" if len(fast) else "slow_together" if len(peers) > 1 else "nobody_else"
+    return make_fact(kind, _SENTENCES[kind], values)
+
+
+def _tell_load(view: TrafficView, device: str, span: _Span) -> list[Fact]:
+    """Whether the device carried more than before, and with whom."""
+    flows = view.flows_of(device)
+    both = (flows["sent_bytes"] + flows["got_bytes"]) * 8e-6 / SAMPLE_S
+    mbit = both.groupby(flows["slot"]).sum()
+    inside = flows["slot"].between(span.first, span.last)
+    here, before = mbit[mbit.index.isin(flows.loc[inside, "slot"])], mbit[mbit.index < span.first]
+    if here.empty or before.empty:
+        return []
+    busiest = str(both[inside].groupby(flows.loc[inside, "other"]).sum().idxmax())
+    values: dict[str, Value] = {
+        "device": view.name_of(device),
+        "peak_mbit_per_s": float(here.median()),
+        "usual_mbit_per_s": float(before.median()),
+        "busiest": view.name_of(busiest),
+    }
+    peak, usual = float(here.median()), float(before.median())
+    filled = peak >= _FILLED_TIMES * usual and peak >= _FILLED_MBIT
+    if not filled and peak > _SAME_TIMES * usual:
+        return []
+    kind = "link_filled" if filled else "link_not_filled"
+    return [make_fact(kind, _SENTENCES[kind], values)]
