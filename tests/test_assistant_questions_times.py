@@ -170,7 +170,7 @@ FIELD = {
         ("is it getting better?", "No: it stays about the same: 149 failures at router-a"),
         ("can I ignore it?", "No, confirmed: the resolver router-a"),
         ("which devices could not resolve names?", "1 device had names that failed: sensor-a"),
-        ("how bad is it?", "1 incident; the worst is at router-a"),
+        ("how bad is it?", "Devices that know their partners by name cannot reach them. It is rated low"),
     ],
     "enip-idle-120s-closed": [
         # It comes every two minutes: 28 s without it is no end.

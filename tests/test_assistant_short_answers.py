@@ -39,6 +39,8 @@ GOLDEN_QUESTIONS = {
     "logins": ("boiler-house", "was a password guessed?"),
     "hostile": ("filling-line", "is any device compromised?"),
     "place": ("press-shop", "is it the network or the device?"),
+    "consequence": ("tank-farm", "what happens if we do nothing?"),
+    "first": ("press-shop", "which machine should I look at first?"),
     "reporting": ("boiler-house", "are all sensors reporting?"),
     "zones": ("press-shop", "which zone has the most trouble?"),
     "slowest": ("press-shop", "which machines are slow to answer?"),

@@ -17,13 +17,14 @@ from assistant.answers.counts import answer_count, asks_for_number, count_codes
 from assistant.answers.groups import answer_encryption, answer_role, answer_slowest, answer_zones
 from assistant.answers.intrusion import answer_bearer, answer_hostile, answer_logins
 from assistant.answers.inventory import answer_code, answer_devices, answer_responsible, names_code
-from assistant.answers.partners import answer_who, answer_writers
+from assistant.answers.partners import answer_who, answer_writers, find_culprits, find_targets
 from assistant.answers.reasons import (
     answer_against,
     answer_attack,
     answer_before,
     answer_certainty,
     answer_checks,
+    answer_consequence,
     answer_documents,
     answer_numbers,
     answer_packets,
@@ -32,7 +33,7 @@ from assistant.answers.reasons import (
     answer_sensor,
     answer_usual,
 )
-from assistant.answers.replies import answer_answers, answer_dns, answer_loss
+from assistant.answers.replies import answer_answers, answer_dns, answer_loss, still_talks
 from assistant.answers.since import answer_since
 from assistant.answers.states import describe_state
 from assistant.answers.times import answer_time, find_span, narrow
@@ -45,7 +46,7 @@ from assistant.diagnosis.investigate import SEVERAL, Investigation, investigate
 from assistant.facts.fact import Fact, listed
 from assistant.history import History
 from assistant.outcomes import keep_outcomes
-from assistant.questions.entities import Mention, list_names
+from assistant.questions.entities import Mention, list_machines, list_names
 from assistant.questions.forms import read_forms
 from assistant.questions.plain import DEVICE
 from assistant.questions.queries import Query, read_query
@@ -69,6 +70,8 @@ _SHORT: dict[str, Callable[[Asked, Fact], Answer]] = {
     "devices": lambda asked, _: answer_devices(asked),
     "responsible": lambda asked, _: answer_responsible(asked),
     "attack": answer_attack,
+    "consequence": answer_consequence,
+    "first": lambda asked, _: answer_incidents(asked),
     "security": answer_security,
     "certainty": answer_certainty,
     "against": answer_against,
@@ -101,6 +104,8 @@ _FOUND = re.compile(r"\b(?:which|what) ports?\b|\b(?:find|found|result\w*)\b")
 def _answer_who(asked: Asked, headline: Fact) -> Answer:
     if asked.either and asked.query.relation == "outside":  # "is the cloud down or our line?"
         return answer_answers(asked, headline)
+    if asked.polar and (still := still_talks(asked)):
+        return still
     if asked.query.relation == "scan" and _FOUND.search(asked.query.plain):
         return answer_does(asked)
     return answer_aspect(asked) or answer_who(asked)
@@ -110,6 +115,13 @@ _WHICH_ONE = re.compile(
     r"(?:and )?(?:which|what|welche\w*|que|cual) (?!is\b|was\b|are\b|does\b|did\b)\w+"
 )
 _IT = re.compile(r"\b(?:it|he|she|er|sie)\b")
+_VICTIM = re.compile(r"\b(?:target|victim|attacked|scanned|opfer|ziel|victima|objetivo)\b")
+_CULPRIT = re.compile(
+    r"\b(?:attacker|intruder|hacker|scanner|culprit|offender|angreifer|taeter|atacante|intruso)\b"
+)
+_THIS = re.compile(
+    rf"\b(?:(?:this|the|that|my|our) (?:device|machine|host|thing|box)|it|its|{DEVICE})\b"
+)
 _OTHER_SIDE = re.compile(r"\b(?:other|far|remote|opposite) (?:side|end|party|machine|one)\b")
 _OF_IT = ("answers", "does", "who", "count", "loss")
 _OF_NO_DEVICE = ("sensor", "dns", "zones")
@@ -144,9 +156,10 @@ def answer(
     if span is not None:
         analysis = narrow(analysis, span)
     found = investigate(question, analysis, device)
-    found = _add_remark(_choose_devices(found, query), history)
+    alike = found.mention.devices if found.mention.alike else ()
+    found = _add_remark(_choose_devices(found, query, analysis), history)
     named = found.mention.devices or found.mention.peers or found.mention.missing
-    asked = Asked(question, query, found, analysis, index, history, span)
+    asked = Asked(question, query, found, analysis, index, history, span, alike=alike)
     if found.mention.missing and not found.device:
         return explain(question, found, analysis, index)
     trouble = (
@@ -174,7 +187,7 @@ def answer(
     return _shorten(whole, said, query, everything)
 
 
-def _choose_devices(found: Investigation, query: Query) -> Investigation:
+def _choose_devices(found: Investigation, query: Query, analysis: Analysis) -> Investigation:
     """The same about the devices that the question is about: not always those whose kind it names."""
     mention, of_kind = found.mention, DEVICE not in query.plain
     all_of_them = query.kind == "count" and len(mention.devices) > 1
@@ -187,6 +200,18 @@ def _choose_devices(found: Investigation, query: Query) -> Investigation:
             mention = Mention(peers=found.incident.peers[:1])  # "does the other side answer?"
         elif _IT.search(query.plain):
             mention = Mention((found.incident.device,))  # "is it still down?"
+    machines = list_machines(analysis)
+    if (
+        mention in (Mention(), Mention(kind=mention.kind))
+        and len(machines) == 1
+        and _THIS.search(query.plain)
+    ):
+        mention = Mention(tuple(machines))  # "what does the camera do?", of a capture of one device
+    if found.incident is not None and of_kind and query.kind != "who":
+        if _VICTIM.search(query.plain):  # "which services run on the target?"
+            mention = Mention(tuple(find_targets(found.incident)[:1]))
+        elif query.kind in _OF_IT and query.measure != "devices" and _CULPRIT.search(query.plain):
+            mention = Mention(tuple(find_culprits(found.incident)[:1]))
     # "sensor" and "name server" name no device then, so that none is missed.
     notes = found.notes[1:] if query.kind in _OF_NO_DEVICE and mention.kind else found.notes
     return replace(found, mention=mention, notes=notes)

@@ -135,6 +135,7 @@ class Asked:
         history: states and remarks, None where nothing is kept.
         span: the time that is asked about; None for the whole capture.
         guessed: what the query asks for is a guess, and so gets neither "yes" nor "no".
+        alike: devices of a kind that the question names, "which plc"; the answer is one of them.
     """
 
     question: str
@@ -145,6 +146,7 @@ class Asked:
     history: History | None = None
     span: Span | None = None
     guessed: bool = False
+    alike: tuple[str, ...] = ()
 
     @property
     def view(self) -> TrafficView:

@@ -18,7 +18,14 @@ from assistant.answers.sessions import (
     count_sessions,
 )
 from assistant.answers.since import answer_since
-from assistant.answers.volumes import PEAK, answer_left, answer_talkers, answer_volume
+from assistant.answers.units import count_units
+from assistant.answers.volumes import (
+    PEAK,
+    answer_left,
+    answer_talkers,
+    answer_volume,
+    rank_requests,
+)
 from assistant.detection.rules.conversation import word_code
 from assistant.facts.fact import Fact, Value, listed
 from assistant.facts.requests import is_refused
@@ -95,6 +102,8 @@ _GAPS = re.compile(
     r"\b(?:how (?:long|much time)|pause|interval|gap)\b.*\bbetween\b"
     r".*\b(?:attempts?|tries|failures?|requests?|times|calls?)"
     r"|^(?:and )?(?:what|which) (?:\w+ ){0,2}(?:interval|period|rhythm|cycle)\b"
+    r"|\b(?:pattern|rhythm|regularity|intervals|period|cycle)\b"
+    r"|\b(?:time-?out|interval|gap|pause)s? (?:\w+ )?(?:always|constant|fixed|the same|regular)\b"
 )
 _WAITS = re.compile(r"\b(after how|how (long|many (seconds|minutes))|wie (lange|viele sekunden))\b")
 
@@ -103,6 +112,8 @@ def _machines(asked: Asked) -> Answer:
     """How many machines: that attack, that call outside, or that there are."""
     if asked.query.relation == "outside":
         return answer_talk(asked)
+    if "unit" in asked.query.plain and (units := count_units(asked)):
+        return units
     return (asked.query.relation == "attack" and _attackers(asked)) or _devices(asked)
 
 
@@ -193,6 +204,8 @@ def _requests(asked: Asked, measure: str) -> Answer:
         "refused": int(refused.sum()),
         "unanswered": int(unanswered.sum()),
     }
+    if ranked := rank_requests(asked, part, measure):
+        return ranked
     facts = tuple(describe_requests(part if len(part) else rows, asked.view, refused=True))
     if measure in ("failed", "unanswered") and asked.incident is not None:
         facts += asked.incident.facts[:1]  # attempts that never became a request
@@ -298,7 +311,7 @@ def _devices(asked: Asked) -> Answer:
                 read=len(asked.requests),
             )
         )
-    known = list_machines(asked.analysis)
+    known = list(asked.alike) or list_machines(asked.analysis)
     if proposed := propose_devices(asked, known):
         return proposed
     names = listed(map(asked.view.name_of, known), 12)

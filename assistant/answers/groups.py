@@ -126,5 +126,6 @@ def answer_encryption(asked: Asked) -> Answer:
     if not clear:
         kind = "encrypted_only" if len(hidden) else "encryption_unknown"
         return Answer(say(kind, "unclear" if asked.polar else "", name=asked.name), facts)
-    reply = asked.reply(bool(_ASKS_CLEAR.search(asked.query.plain)))
+    asks_clear = bool(_ASKS_CLEAR.search(asked.query.plain))
+    reply = asked.reply(asks_clear) if asks_clear or hidden.empty else ""  # some of it is
     return Answer(say("in_clear", reply, name=asked.name, names=listed(clear, 12)), facts)

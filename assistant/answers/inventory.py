@@ -17,6 +17,9 @@ from traffic.pcap.protocols import PROTOCOLS
 from traffic.plant import Device
 
 _MOST = 30
+_OURS = re.compile(
+    r"\b(?:ours|one of us|known|plant\.yaml|inventory|registered|documented|listed|expected|belong\w*|part of)\b"
+)
 _CODE = re.compile(
     r"(?i)\b(?:[0o]x[0-9a-f]{1,8}|\d[0-9a-f]{2,7}h|[a-z]{1,3}-\d{2,5}|e[a-z]+(?:_[a-z]+)+|bad[a-z]{6,}|servfail|nxdomain|refused"
     r"|(?:exception|error|fault|rcode|code|status|cause of transmission|cause|cot|reason|fehler|fehlercode"
@@ -36,7 +39,12 @@ _SPOKEN = {
 def answer_devices(asked: Asked) -> Answer:
     """All devices with role and state, or what one of them is."""
     addresses = list_machines(asked.analysis)
-    if asked.query.state == "unknown" and len(asked.found.mention.devices) == 1 and asked.polar:
+    named = (*asked.found.mention.devices, *asked.found.mention.peers)
+    if (
+        len(named) == 1
+        and asked.polar
+        and (asked.query.state == "unknown" or _OURS.search(asked.query.plain))
+    ):
         return _is_known(asked)
     if addresses and asked.query.state and (told := _list_by_state(asked, addresses)):
         return told
@@ -131,7 +139,9 @@ def _is_known(asked: Asked) -> Answer:
         return Answer(line, (about.line, *about.facts))
     known = asked.device in {one.address for one in plant.devices}
     kind = "device_known" if known else "device_unknown"
-    return Answer(say(kind, asked.reply(not known), name=asked.name), (about.line, *about.facts))
+    stranger = asked.query.state == "unknown"  # "is it unknown?", "is it one of ours?"
+    reply = asked.reply(known != stranger)
+    return Answer(say(kind, reply, name=asked.name), (about.line, *about.facts))
 
 
 def _list_unknown(asked: Asked, addresses: list[str]) -> Answer:

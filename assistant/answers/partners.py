@@ -128,7 +128,7 @@ def _blame(asked: Asked, labels: Iterable[str]) -> Answer:
         incidents = going
     culprits, facts = list[str](), list[Fact]()
     if _SUFFERS.search(asked.query.plain):
-        targets = [end for one in incidents for end in _targets(one)]
+        targets = [end for one in incidents for end in find_targets(one)]
         names = listed(dict.fromkeys(map(asked.view.name_of, targets)), _MOST)
         told = tuple(fact for one in incidents for fact in one.facts[:2])
         return Answer(say(f"suffer_{kind}", names=names), told)
@@ -163,7 +163,8 @@ def find_culprits(incident: Incident) -> list[str]:
     return [incident.device, *(others if incident.label == "ddos" else ())]
 
 
-def _targets(incident: Incident) -> list[str]:
+def find_targets(incident: Incident) -> list[str]:
+    """Whom it is done to."""
     return [incident.device] if incident.role == "target" else list(incident.peers)
 
 
@@ -301,7 +302,9 @@ def _ask(asked: Asked) -> Answer:
             say(f"write_vain_{form if asked.device else 'all'}", asked.reply(False), **values),
             tuple(facts),
         )
-    return Answer(say(kind, asked.reply(True), **values), tuple(facts))
+    # "does anyone else write?": of one who does nobody else does.
+    alone = bool(re.search(r"\b(?:else|others?)\b", asked.query.plain)) and len(order) == 1
+    return Answer(say(kind, asked.reply(not alone), **values), tuple(facts))
 
 
 # "which plc was written to?", "which clients were refused?" ask for who suffered it.

@@ -3,13 +3,14 @@
 import re
 from dataclasses import replace
 
-from assistant.answers.asked import Answer, Asked, Reply, say
+from assistant.answers.asked import Answer, Asked, Reply, begin, say, say_span
 from assistant.answers.documents import find_quotations
 from assistant.answers.past import WORKED, answer_rhythm, answer_worked
 from assistant.diagnosis.citations import Citation
 from assistant.diagnosis.playbook import read_causes, read_playbook
 from assistant.diagnosis.proof import point_at
 from assistant.diagnosis.sources import find_sources, keep_by_words, quote_alike, read_identity
+from assistant.diagnosis.spans import is_over
 from assistant.diagnosis.standing import is_unanswered, verdict_fact
 from assistant.facts.fact import Fact, Value, kind_of, listed
 from assistant.facts.sensor import sensor_facts
@@ -26,6 +27,9 @@ def answer_attack(asked: Asked, headline: Fact) -> Answer:
     if not asked.device and asked.analysis.incidents and _EACH.search(asked.query.plain):
         return _sort_by_kind(asked)
     incident = asked.incident
+    if incident is not None and _WHOSE.search(asked.query.plain):
+        line = say("whose_tool", "unclear", name=asked.view.name_of(incident.device))
+        return Answer(line, (headline, *incident.facts[1:]), whole=True)
     elsewhere = [one for one in worst_first(list(asked.analysis.incidents)) if one.label in ATTACKS]
     if incident is None or (incident.label not in ATTACKS and not asked.device and elsewhere):
         if not asked.device and elsewhere:
@@ -41,7 +45,7 @@ def answer_attack(asked: Asked, headline: Fact) -> Answer:
     # "did somebody delete a variable?" is not answered by "no": a fault.
     harm = asked.query.relation == "attack" or bool(_HARM.search(asked.query.plain))
     yes = asked.reply(kind == "attack") if harm else ""
-    if _MEANT.search(asked.query.plain) and yes == "yes":
+    if _MEANT.search(asked.query.plain) and asked.polar and kind == "attack":
         yes = "unclear"  # who means it, no traffic says
     reply: Reply = "unclear" if asked.found.standing == "inconclusive" else yes
     either = (
@@ -61,6 +65,12 @@ def answer_attack(asked: Asked, headline: Fact) -> Answer:
     return Answer(line, (*incident.facts[1:], *own, *doubt, *asked.sensor), whole=True)
 
 
+# A tool's name, or whose it is, stands in no packet.
+_WHOSE = re.compile(
+    r"\b(?:nmap|nessus|metasploit|masscan|shodan|openvas|zmap|hydra)\b"
+    r"|\b(?:our|my|your|of us) (?:own )?(?:\w+ )?"
+    r"(?:scanners?|scans?|tools?|inventory|tests?|pentest\w*|engineers?|maintenance|admins?|colleagues?|people|staff|contractors?)\b"
+)
 _EACH = re.compile(
     r"\b(which|what|how many|separate|split|sort|welche\w*|cuales)\b.*\b(faults?|technical|failures?)\b"
 )
@@ -104,6 +114,22 @@ def _doubt(asked: Asked) -> tuple[Fact, ...]:
         if doubt and is_unanswered(incident.label, incident.facts)
         else ()
     )
+
+
+def answer_consequence(asked: Asked, headline: Fact) -> Answer:
+    """What comes of it where nobody acts, and how soon somebody should; what the process makes of it,
+    traffic does not say."""
+    incident = asked.incident
+    if incident is None:
+        reply: Reply = "unclear" if asked.found.standing != "normal" else ""
+        return Answer(begin(headline, reply), asked.found.facts, whole=True)
+    book = read_playbook(incident.label)
+    line = say(
+        "consequence", severity=incident.severity, text=book.consequence, respond_s=60.0 * book.respond_min,
+        name=asked.view.name_of(incident.device),
+    )  # fmt: skip
+    over = (say_span(asked, incident, ""),) if is_over(incident, asked.analysis) else ()
+    return Answer(line, (headline, *over, say("consequence_process")), whole=True)
 
 
 def answer_security(asked: Asked, headline: Fact) -> Answer:
@@ -275,8 +301,16 @@ def answer_sensor(asked: Asked) -> Answer:
     missed = (*notices, *sensor_facts(asked.view.quality))
     if not missed:
         return Answer(say("sensor_none", asked.reply(True)))
+    if _TWICE.search(asked.query.plain):
+        missed = tuple(sorted(missed, key=lambda one: not _COPIES.search(one.text)))
+        if _COPIES.search(missed[0].text):
+            return Answer(begin(missed[0], asked.reply(False)), missed[1:])
     first = missed[0]
     return Answer(say("sensor_some", what=first.text, **first.values), missed[1:])
+
+
+_TWICE = re.compile(r"\b(?:duplicat|doubl|copies|copied|twice|doppelt)\w*")
+_COPIES = re.compile(r"\bcopies\b")
 
 
 def answer_documents(asked: Asked, kind: Kind) -> Answer:

@@ -5,7 +5,12 @@ import re
 import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, Reply, begin, find_incidents, say, say_span
-from assistant.answers.descriptions import describe_endings, describe_requests, describe_talks
+from assistant.answers.descriptions import (
+    describe_delay,
+    describe_endings,
+    describe_requests,
+    describe_talks,
+)
 from assistant.answers.partners import KINDS_OF
 from assistant.answers.units import answer_units
 from assistant.diagnosis.spans import find_end, find_start, is_over
@@ -85,7 +90,21 @@ def answer_dns(asked: Asked, headline: Fact) -> Answer:
         if named is not None:
             return Answer(begin(headline, asked.is_well(False)), asked.found.facts, whole=True)
         return _count_dns_flows(asked)
+    if asked.query.measure == "delay" and (
+        delay := describe_delay(rows, _name_servers(asked, rows))
+    ):
+        return Answer(delay, (*(named.facts if named else ()), *asked.sensor))
     bad = (rows["outcome"] == "unanswered") | (is_refused(rows) & (rows["code"] != 3))
+    if _SERVERS.search(asked.query.plain):
+        order = rows["server"].astype("str").value_counts()
+        line = say(
+            "dns_servers",
+            names=listed(map(asked.view.name_of, order.index), _MOST),
+            asked=len(rows),
+        )
+        return Answer(
+            line, (*(named.facts[:1] if named else ()), *describe_requests(rows, asked.view))
+        )
     if _WHICH.match(asked.query.plain):
         return _name_clients(asked, rows, bad)
     share = float(bad.mean())
@@ -98,7 +117,7 @@ def answer_dns(asked: Asked, headline: Fact) -> Answer:
     if _LIVES.search(asked.query.plain) and answered.mean() >= 0.5 and bad.any():
         line = say(
             "dns_lives", asked.is_well(True), n=int(answered.sum()), asked=len(rows),
-            failed=int(bad.sum()), names=asked.view.names_of(dict.fromkeys(rows["server"].astype("str"))),
+            failed=int(bad.sum()), names=_name_servers(asked, rows),
         )  # fmt: skip
         return Answer(line, (*(named.facts if named else ()), *facts))
     if named is not None:
@@ -122,6 +141,10 @@ def answer_dns(asked: Asked, headline: Fact) -> Answer:
     return Answer(line, facts)
 
 
+def _name_servers(asked: Asked, rows: pd.DataFrame) -> str:
+    return asked.view.names_of(dict.fromkeys(rows["server"].astype("str")))
+
+
 _NAMES = re.compile(
     r"\b(?:which|what|welche) (?:\w+ )?(?:names?|hosts?|hostnames?|domains?|namen)\b"
 )
@@ -139,8 +162,13 @@ def _count_names(asked: Asked, rows: pd.DataFrame, bad: pd.Series) -> Fact | Non
     return say("dns_share", **values) if _SHARE.search(asked.query.plain) else None
 
 
+_SERVERS = re.compile(
+    r"^(?:and )?(?:which|what|who|welche\w*|que|cual\w*) (?:\w+ ){0,2}(?:name ?servers?|dns(?: servers?)?|resolvers?)\b"
+    r"(?!.*\b(?:wrong|fail\w*|down|broken|matter|problem)\b)"
+)
 _LIVES = re.compile(
-    r"\b(?:down|dead|gone|off|offline|unreachable|silent|alive|up|online|reachable|running|there|tot|aus|caid[oa])\b"
+    r"\banswers? (?:at all|anything)\b"
+    r"|\b(?:down|dead|gone|off|offline|unreachable|silent|alive|up|online|reachable|running|there|tot|aus|caid[oa])\b"
 )
 _WHICH = re.compile(
     r"(?:and )?(?:who|wer|quien\w*|(?:which|what|welche\w*|que|cuales) (?:\w+ )?(?:devices?|machines?|clients?|hosts?"
@@ -214,6 +242,8 @@ def answer_answers(asked: Asked, headline: Fact) -> Answer:
         return _reaches_outside(asked)
     if told := answer_units(asked):
         return told
+    if asked.device and _PING.search(asked.query.plain):
+        return _answer_pings(asked)
     if not asked.device or (asked.incident is not None and _SOME_OF_IT.search(asked.query.plain)):
         return _all_requests(asked)
     view, found = asked.view, asked.found
@@ -227,6 +257,9 @@ def answer_answers(asked: Asked, headline: Fact) -> Answer:
     rows = asked.requests
     rows = rows[rows["server"] == device]
     rows = rows[rows["outcome"].isin(_OUTCOMES)]
+    kinds = KINDS_OF.get(asked.query.relation, ())
+    if rows["kind"].isin(kinds).any():  # "were the writes accepted?"
+        return _count_answers(asked, name, rows[rows["kind"].isin(kinds)])
     if said := _fails_to_answer(asked, device, rows, headline):
         return said
     sent = view.sent_by(device)
@@ -240,6 +273,21 @@ def answer_answers(asked: Asked, headline: Fact) -> Answer:
         }
         return Answer(say("answers_heard", asked.is_well(True), name=name, **values), found.facts)
     return _count_answers(asked, name, rows)
+
+
+_PING = re.compile(r"\b(?:answer|respon|repl|react)\w* .*\b(?:pings?|icmp|echo)\b|\bpingable\b")
+
+
+def _answer_pings(asked: Asked) -> Answer:
+    """Whether a device answers pings; where nobody pinged it, nothing tells."""
+    talks = asked.talks
+    talks = talks[talks["proto"].eq("icmp") & talks["dst"].eq(asked.device)]
+    if talks.empty:
+        return Answer(say("ping_unseen", "unclear", name=asked.name), asked.known)
+    got = int(talks["dst_pkts"].sum())
+    sent = int((talks["pkts"] - talks["dst_pkts"]).sum())
+    line = say("ping_counted", asked.is_well(got > 0), name=asked.name, n=got, asked=sent)
+    return Answer(line, tuple(describe_talks(talks, asked.view)))
 
 
 def _reaches_outside(asked: Asked, device: str = "") -> Answer:

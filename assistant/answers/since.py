@@ -75,6 +75,11 @@ def answer_since(asked: Asked, headline: Fact) -> Answer:
         return Answer(line, (headline, *asked.found.facts))
     over = is_over(incident, asked.analysis)
     asks_whether = asked.polar
+    if asks_whether and _FROM_START.search(plain):
+        early = find_start(incident)[0] - asked.view.start_s < _AT_ONCE_S
+        return Answer(
+            say_span(asked, incident, asked.reply(early)), (*incident.facts, say_recorded(asked))
+        )
     reply: Reply = ("no" if over else "yes") if asks_whether else ""
     if asks_whether and _asks_for_the_end(asked):
         reply = "yes" if over else "no"
@@ -129,6 +134,11 @@ def _find_first(asked: Asked) -> Incident:
     named = re.search(r"\b(attack\w*|angriff\w*|ataque\w*)\b", asked.query.plain)
     return min(attacks if named and attacks else incidents, key=lambda one: find_start(one)[0])
 
+
+_FROM_START = re.compile(
+    r"\b(?:from|since|at) (?:the )?(?:very )?(?:beginning|start|first|outset)\b"
+)
+_AT_ONCE_S = 15.0
 
 _EARLY_S = 60.0  # what was before the capture is not known
 

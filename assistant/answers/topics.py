@@ -15,21 +15,21 @@ from assistant.questions.plain import DEVICE
 # By kind of query: relations, or measures, with which a question says no more than its own words do.
 _RELATIONS = {"who": ("talk", "ask", "close", "send", "read"), "does": ("talk", "ask", "read")}
 _MEASURES = ("", "devices", "sessions", "requests", "packets", "bytes", "resets")
-_WITHOUT_MORE = ("usual", "feedback", "before", "answers")
+_WITHOUT_MORE = ("", "usual", "feedback", "before", "answers")
 
 
 def answer_topic(asked: Asked) -> Answer | None:
     """What is known of the cause that the question's own words name; None where they name none that
     was found, or where the query says what is asked for."""
     query = asked.query
-    loose = (
+    loose = query.guessed or (
         query.relation in _RELATIONS[query.kind]
         if query.kind in _RELATIONS
         else query.measure in _MEASURES
         if query.kind == "count"
-        else query.kind in _WITHOUT_MORE
+        else query.kind in _WITHOUT_MORE or (query.kind == "devices" and not query.state)
     )
-    if query.kind == "answers" and asked.device:
+    if query.kind in ("answers", "devices") and asked.device and not asked.alike:
         return None
     two = asked.second and DEVICE in query.plain
     incident = find_topic(asked) if loose and not two else None

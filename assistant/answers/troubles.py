@@ -8,6 +8,7 @@ from assistant.answers.condition import judge_all
 from assistant.answers.intrusion import find_hostile, name_hostile
 from assistant.answers.partners import find_culprits
 from assistant.answers.past import STRENGTHS
+from assistant.answers.topics import find_topic
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.health import judge_health, name_health
 from assistant.diagnosis.playbook import find_asked, read_playbook
@@ -57,6 +58,8 @@ def answer_trouble(asked: Asked) -> Answer | None:
         ]
     if device:
         found = [one for one in found if one.touches(device)]
+    if not found and (topic := find_topic(asked)) is not None:
+        return Answer(begin(topic.facts[0], "unclear"), topic.facts[1:])
     if not found:
         return _deny(asked, labels, device)
     if asked.still:

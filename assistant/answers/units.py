@@ -43,6 +43,17 @@ def answer_units(asked: Asked) -> Answer | None:
     return Answer(line, tuple(each.values()))
 
 
+def count_units(asked: Asked) -> Answer | None:
+    """How many units share the address that is asked about, or any; None where none is read."""
+    rows = asked.requests
+    rows = rows[(rows["unit"] >= 0) & rows["outcome"].isin(_OUTCOMES)]
+    units = sorted(rows["unit"].unique())
+    if len(units) < 2:
+        return None
+    names = listed(map(str, units), 12)
+    return Answer(say("units_seen", n=len(units), names=names, name=asked.name), asked.known)
+
+
 def _describe(unit: int, failed: pd.Series, rows: pd.DataFrame) -> Fact:
     """What one unit answered, and what came after its last answer."""
     good = rows[~failed]

@@ -11,6 +11,11 @@ from traffic.capture import SAMPLE_S
 from traffic.plant import is_group
 
 _MOST_TALKERS = 5
+_RANKED = re.compile(r"\b(?:most|busiest|largest|highest|meiste\w*|haeufigsten|mas)\b")
+_SUFFERED = re.compile(
+    r"\b(?:is|are|was|were|gets?|got|being|been|receives?|received) (?:the )?(?:most |being )?"
+    r"(?:\w+ed|read|written|the most|most|requests|polls|questions)\b"
+)
 PEAK = re.compile(
     r"\b(busiest|most (?:active|busy|in)|peak\w*|maxim\w*|highest|spikes?|spitze\w*|hoechst\w*|pico\w*)\b"
 )
@@ -24,6 +29,7 @@ def answer_talkers(asked: Asked) -> Answer:
     rows = pd.concat([view.flows_of(one) for one in sorted(view.local)], keys=sorted(view.local))
     each = rows.groupby(level=0)[["sent_bytes", "got_bytes"]].sum()
     each["both"] = each.sum(axis=1)
+    each = each[each.index.isin(asked.alike)] if asked.alike else each
     each = each.sort_values("both", ascending=False).head(_MOST_TALKERS)
     facts = tuple(
         say(
@@ -36,6 +42,35 @@ def answer_talkers(asked: Asked) -> Answer:
         "talkers", names=view.name_of(str(each.index[0])), both_bytes=int(each["both"].iloc[0]),
         all_bytes=int(asked.talks["both_bytes"].sum()), span_s=view.span_s,
     )  # fmt: skip
+    return Answer(line, facts)
+
+
+def rank_requests(asked: Asked, rows: pd.DataFrame, measure: str) -> Answer | None:
+    """Who asks most, or is asked most; None where that is not asked.
+
+    Args:
+        asked: the question.
+        rows: the requests that count: refused ones, where refusals are asked about.
+        measure: what they are, "requests" or another key of ``rank_…`` in the sentences.
+    """
+    plain = asked.query.plain
+    ranked = plain.startswith(("who", "which", "what")) and _RANKED.search(plain)
+    if not ranked or rows.empty or asked.device:
+        return None
+    suffers = bool(_SUFFERED.search(plain))
+    # Who is refused most is a client, who is asked most a server.
+    served = suffers == (measure in ("requests", "writes"))
+    order = rows["server" if served else "client"].astype("str").value_counts()
+    order = order[[one in asked.alike for one in order.index]] if asked.alike else order
+    if order.empty:
+        return None
+    names = asked.view.name_of(str(order.index[0]))
+    kind = f"rank_{measure}_{'server' if served else 'client'}"
+    line = say(kind, name=names, n=int(order.iloc[0]), asked=len(rows))
+    facts = tuple(
+        say("rank_one", name=asked.view.name_of(str(one)), n=int(n))
+        for one, n in order.head(_MOST_TALKERS).items()
+    )
     return Answer(line, facts)
 
 

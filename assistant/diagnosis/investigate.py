@@ -202,8 +202,9 @@ def choose_incidents(question: str, mention: Mention, analysis: Analysis) -> lis
     # What concerns all who are named comes first: "can I trust what hmi-2 shows from plc-2?".
     if len(named := (*mention.devices, *mention.peers)) > 1:
         found.sort(key=lambda one: not all(map(one.touches, named)))
-    # "how strong was the flood at broker-1?" is not asked of what else is wrong there.
-    return sorted(found, key=lambda one: one.label not in spoken)
+    # "how strong was the flood at broker-1?", "why can edge-1 not resolve names?": what else is wrong
+    # there explains neither.
+    return sorted(found, key=lambda one: (one.label not in spoken, one.label not in fitting))
 
 
 def _explain(

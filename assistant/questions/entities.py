@@ -23,6 +23,8 @@ _MOST_IDS = 4  # under which one device logs in
 _SYNONYMS = {
     "camera": ("camera", "cam", "webcam", "cctv", "video"),
     "plc": ("plc", "controller", "cpu", "rtu"),
+    "outstation": ("rtu", "outstation", "station"),
+    "rtu": ("rtu", "outstation"),
     "hmi": ("hmi", "panel", "screen", "display", "touchscreen", "scada", "dashboard", "master"),
     "gateway": ("gateway", "converter"),
     "broker": ("broker", "mosquitto"),

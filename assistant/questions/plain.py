@@ -33,7 +33,7 @@ _KIND_WORDS = (
 # "plc-2", "cam3", "the press plc", "our gateway": a device even where nobody named it so.
 _NUMBERED = re.compile(rf"\b(?:{_KIND_WORDS})[-_ ]?\d{{1,3}}[a-z]?\b(?![.:]\d)")
 _ARTICLE = r"(?:the|our|my|this|that|der|die|das|den|dem|dieser|dieses|diese|unsere?|el|la|este|nuestr[oa])"
-_NO_NAMES = "name |dns |domain |right |wrong |real |same |correct "
+_NO_NAMES = "own |name |dns |domain |right |wrong |real |same |correct "
 _DESCRIBED = re.compile(
     rf"\b{_ARTICLE} (?!{_NO_NAMES})(?:[\w-]+ )?(?:{_KIND_WORDS})\b(?! (?:loss|numbers?))"
 )
