@@ -14,8 +14,8 @@ import pandas as pd
 from sklearn.metrics import f1_score
 
 from assistant.detection.classify import decide, find_shifts, make_probabilities, make_prompts
+from assistant.llm.adapters import Bounds
 from assistant.llm.calibration import (
-    Bounds,
     calibration_error,
     find_prior_shift,
     fit_temperature,

@@ -15,7 +15,7 @@ import yaml
 
 from knowledge_base.formats.sections import Section
 from knowledge_base.words import WORD, is_code
-from traffic.files import Strict
+from traffic.files import Strict, parse_yaml
 
 GENERAL = "general"
 _MARK = "---\n"
@@ -77,7 +77,7 @@ def cut_front_matter(text: str) -> FrontMatter:
     if len(parts) != 3 or parts[0]:
         return nothing
     try:
-        fields = yaml.safe_load(parts[1])
+        fields = parse_yaml(parts[1])
     except yaml.YAMLError:
         return nothing
     if not isinstance(fields, dict) or not _KEYS & fields.keys():

@@ -13,9 +13,9 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 import snowballstemmer
-import yaml
 
 from knowledge_base.words import STOP_WORDS, WORD, has_digit
+from traffic.files import parse_yaml
 
 GLOSSARY = Path(__file__).with_name("glossary.yaml")
 ENGLISH = "en"
@@ -196,7 +196,7 @@ def _stemmer(language: str) -> snowballstemmer.stemmer:
 
 @cache
 def _table() -> dict[str, dict[str, list[str]]]:
-    return yaml.safe_load(GLOSSARY.read_text(encoding="utf-8"))
+    return parse_yaml(GLOSSARY.read_text(encoding="utf-8"))
 
 
 @cache

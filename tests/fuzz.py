@@ -33,7 +33,7 @@ from mutations import Mutation, make_mutation
 
 from assistant.detection.classify import choose_directions, decide, make_probabilities
 from assistant.detection.pipeline import Analysis, analyse_verdicts
-from assistant.llm.calibration import Bounds
+from assistant.llm.adapters import Bounds
 from prompts.window_text import render_windows
 from traffic.capture import COUNTS, Capture
 from traffic.device_logs.gather import gather_records

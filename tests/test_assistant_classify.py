@@ -19,7 +19,7 @@ from assistant.detection.classify import (
     make_probabilities,
     make_prompts,
 )
-from assistant.llm.calibration import Bounds
+from assistant.llm.adapters import Bounds
 from assistant.llm.local import LocalLLM
 from assistant.report import verdict_lines
 from prompts.messages import classification_prompt

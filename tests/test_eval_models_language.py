@@ -8,8 +8,7 @@ import tiny_models
 from windows_to_learn import apart
 
 from assistant.detection.classify import classify
-from assistant.llm.adapters import POCKET, load_adapter, read_card, write_card
-from assistant.llm.calibration import Bounds
+from assistant.llm.adapters import POCKET, Bounds, load_adapter, read_card, write_card
 from eval.models.features import FEATURES, make_features
 from eval.models.registry import make_model
 from prompts.window_text import make_levels, text_columns

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from assistant.detection.classify import make_probabilities
-from assistant.llm.calibration import Bounds, calibration_error
+from assistant.llm.adapters import Bounds
+from assistant.llm.calibration import calibration_error
 from finetune.calibrate import calibrate, measure_windows
 from finetune.pocket.alarm_bound import list_false, read_tested
 from traffic.errors import UserError

@@ -30,6 +30,7 @@ from assistant.cli.tuning import (  # noqa: F401  registers its commands
     training,
     transfer,
 )
+from assistant.cli.vain_work import spare_vain_work
 from assistant.offline import go_offline, hush_libraries
 from traffic.errors import UserError
 
@@ -107,6 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     go_offline()
     hush_libraries()
+    spare_vain_work()
     try:
         return app(arguments, prog_name="faultwise", standalone_mode=False) or 0
     except UserError as mistake:

@@ -19,8 +19,7 @@ import pandas as pd
 
 from assistant.facts.exclusion import FORBIDDEN_BY
 from assistant.facts.profiles import PROFILES
-from assistant.llm.adapters import AdapterCard, check_card
-from assistant.llm.calibration import Bounds
+from assistant.llm.adapters import AdapterCard, Bounds, check_card
 from assistant.llm.local import Progress
 from assistant.llm.remembered import Scorer
 from prompts.messages import ANSWERS, classification, classification_prompt

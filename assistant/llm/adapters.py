@@ -13,7 +13,6 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from assistant.llm.calibration import Bounds
 from assistant.llm.local import LocalLLM
 from assistant.llm.weights import (
     check_adapter_folder,
@@ -28,6 +27,25 @@ from traffic.errors import UserError
 from traffic.labels import LABELS
 
 CARD = "card.json"
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a card says of how scores become verdicts.
+
+    Attributes:
+        temperature: above 1 where the model was too sure.
+        prior_shift: nats that normal gains over every anomaly, since anomalies are rare in service.
+        alarm: a window is anomalous from this P(anomalous) on.
+        name: its label is named from this share of P(anomalous) on.
+        episode: the shift is dropped from this mean P(anomalous) of a device's last minutes on.
+    """
+
+    temperature: float = 1.0
+    prior_shift: float = 0.0
+    alarm: float = 0.5
+    name: float = 0.0
+    episode: float = 1.0
 
 
 class AdapterCard(BaseModel):

@@ -9,7 +9,6 @@ truth.
 """
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -18,25 +17,6 @@ from scipy.stats import beta
 from traffic.windows import WINDOW_SAMPLES
 
 _SURE = 0.9
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """What a card says of how scores become verdicts.
-
-    Attributes:
-        temperature: above 1 where the model was too sure.
-        prior_shift: nats that normal gains over every anomaly, since anomalies are rare in service.
-        alarm: a window is anomalous from this P(anomalous) on.
-        name: its label is named from this share of P(anomalous) on.
-        episode: the shift is dropped from this mean P(anomalous) of a device's last minutes on.
-    """
-
-    temperature: float = 1.0
-    prior_shift: float = 0.0
-    alarm: float = 0.5
-    name: float = 0.0
-    episode: float = 1.0
 
 
 LOWEST, HIGHEST = 0.1, 20.0  # temperatures; outside of them the scores say nothing

@@ -120,11 +120,7 @@ def split_question(question: str) -> tuple[str, ...]:
 # ---- Which query ----
 
 
-@cache
-def _patterns() -> dict[str, tuple[re.Pattern[str], ...]]:
-    return {kind: tuple(map(_compile, form.patterns)) for kind, form in all_forms().items()}
-
-
+@cache  # when it is first tried: to compile them all takes a tenth of a second
 def _compile(pattern: str) -> re.Pattern[str]:
     """A pattern of queries.yaml as a regular expression: whole words, with its parts and gaps."""
     for _ in range(2):
@@ -139,8 +135,8 @@ def _compile(pattern: str) -> re.Pattern[str]:
 
 def _by_pattern(plain: str) -> str:
     plain = plain[:_MOST_READ]
-    for kind, patterns in _patterns().items():
-        if any(pattern.search(plain) for pattern in patterns):
+    for kind, form in all_forms().items():
+        if any(_compile(pattern).search(plain) for pattern in form.patterns):
             return kind
     return ""
 

@@ -28,8 +28,7 @@ from assistant.detection.classify import (
     make_prompts,
 )
 from assistant.facts.exclusion import FORBIDDEN_BY
-from assistant.llm.adapters import CARD, POCKET, AdapterCard, read_card
-from assistant.llm.calibration import Bounds
+from assistant.llm.adapters import CARD, POCKET, AdapterCard, Bounds, read_card
 from assistant.llm.local import LocalLLM
 from assistant.llm.remembered import Scorer
 from assistant.llm.weights import check_model_folder

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from assistant.detection.classify import decide, make_probabilities
-from assistant.llm.calibration import Bounds
+from assistant.llm.adapters import Bounds
 from assistant.llm.remembered import Scorer
 from finetune.align.evidence import Windows
 from finetune.align.preferences import Parts

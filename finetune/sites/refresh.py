@@ -21,8 +21,7 @@ from typing import Literal
 
 import pandas as pd
 
-from assistant.llm.adapters import AdapterCard, prompt_fingerprint, write_card
-from assistant.llm.calibration import Bounds
+from assistant.llm.adapters import AdapterCard, Bounds, prompt_fingerprint, write_card
 from assistant.llm.remembered import Scorer
 from assistant.llm.weights import fingerprint_weights
 from assistant.registry import (

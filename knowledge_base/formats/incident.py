@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from knowledge_base.formats.sections import Section
 from traffic.errors import UserError
+from traffic.files import parse_yaml
 from traffic.labels import LABELS
 
 _MARK = "---\n"
@@ -87,7 +88,7 @@ def parse_incident(text: str, place: str) -> PastIncident:
 
 def _validate(front: str, more: dict[str, str], place: str) -> PastIncident:
     try:
-        fields = yaml.safe_load(front)
+        fields = parse_yaml(front)
         return PastIncident.model_validate({**fields, **more})
     except (yaml.YAMLError, TypeError) as error:
         raise UserError(f"{place}: the front matter is no YAML mapping ({' '.join(str(error).split())}); expected "
