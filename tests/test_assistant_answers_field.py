@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from assistant.answers.answer import answer
+from assistant.chat import Conversation
 from assistant.detection.pipeline import Analysis
 from assistant.session import open_session
 from assistant.settings import Settings
@@ -47,3 +48,17 @@ def test_the_first_line_answers_what_was_asked(
     line = said.text.split("\n")[0].replace("**", "")
     assert re.search(case["line"], line, re.IGNORECASE), line
     assert said.removed == 0, said.text
+
+
+def _talks() -> list[dict[str, Any]]:
+    return yaml.safe_load((CASES.parent / "talks-field.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("talk", _talks(), ids=lambda one: one["capture"])
+def test_each_turn_of_a_talk_goes_on_from_the_last(
+    talk: dict[str, Any], analyse: Callable[[str], Analysis]
+) -> None:
+    conversation = Conversation(analyse(talk["capture"]), None, None)
+    for question, expected in talk["turns"]:
+        line = conversation.reply(question).text.split("\n")[0].replace("**", "")
+        assert re.search(expected, line, re.IGNORECASE), f"{question}: {line}"

@@ -33,7 +33,8 @@ def test_the_thread_of_the_readme(line, index, history):
     assert "look up the contacted address" in talk.reply("what should I check first?").text
     assert "Security incident guide" in talk.reply("show me the manual").text
     assert "INC-2026-046" in talk.reply("has this happened before?").text
-    assert "belongs to attacks" in talk.reply("is it an attack?").text
+    # Nothing ever answered: a service that is gone looks the same.
+    assert "it may be either" in talk.reply("is it an attack?").text
     assert "Likely, not proven" in talk.reply("how sure are you?").text
     usual = talk.reply("what is normal for it?").text
     assert "not normal" in usual.split("\n")[0]

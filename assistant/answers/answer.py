@@ -106,11 +106,19 @@ def _answer_who(asked: Asked, headline: Fact) -> Answer:
         return answer_answers(asked, headline)
     if asked.polar and (still := still_talks(asked)):
         return still
+    incident = asked.incident
+    if incident is not None and incident.facts and ELLIPSIS.match(asked.query.plain):
+        return Answer(incident.facts[0], incident.facts[1:])  # it names both ends
     if asked.query.relation == "scan" and _FOUND.search(asked.query.plain):
         return answer_does(asked)
     return answer_aspect(asked) or answer_who(asked)
 
 
+# "to whom?", "by whom?": of what the talk is about.
+ELLIPSIS = re.compile(
+    r"(?:and |und |y )?(?:(?:to|by|from|with|at|against|an|von|mit|gegen|a|de|con|por) )?"
+    r"(?:whom?|wem|wen|quien)(?: exactly| then| denn)?\W*$"
+)
 _WHICH_ONE = re.compile(
     r"(?:and )?(?:which|what|welche\w*|que|cual) (?!is\b|was\b|are\b|does\b|did\b)\w+"
 )
@@ -122,7 +130,9 @@ _CULPRIT = re.compile(
 _THIS = re.compile(
     rf"\b(?:(?:this|the|that|my|our) (?:device|machine|host|thing|box)|it|its|{DEVICE})\b"
 )
-_OTHER_SIDE = re.compile(r"\b(?:other|far|remote|opposite) (?:side|end|party|machine|one)\b")
+_OTHER_SIDE = re.compile(
+    r"\b(?:other|far|remote|opposite) (?:side|end|party|machine|one|client|device|host|sensor)\b"
+)
 _OF_IT = ("answers", "does", "who", "count", "loss")
 _OF_NO_DEVICE = ("sensor", "dns", "zones")
 _OF_TWO = frozenset(("who", "writers", "answers", "affected", "does"))
@@ -195,11 +205,13 @@ def _choose_devices(found: Investigation, query: Query, analysis: Analysis) -> I
     if of_kind and (all_of_them or asks_which):
         # "how often are the plcs polled?" is asked of all, "which broker refuses?" asks which.
         mention = Mention()
-    if found.incident is not None and query.kind in _OF_IT and mention == Mention():
-        if found.incident.peers and _OTHER_SIDE.search(query.plain):
-            mention = Mention(peers=found.incident.peers[:1])  # "does the other side answer?"
-        elif _IT.search(query.plain):
-            mention = Mention((found.incident.device,))  # "is it still down?"
+    ours = query.kind in _OF_IT and mention == Mention() and _IT.search(query.plain)
+    if found.incident is not None and ours and not _OTHER_SIDE.search(query.plain):
+        mention = Mention((found.incident.device,))  # "is it still down?"
+    if found.incident is not None and of_kind and _OTHER_SIDE.search(query.plain):
+        meant = next(iter(mention.devices), found.incident.device)
+        ends = [one for one in (found.incident.device, *found.incident.peers) if one != meant]
+        mention = Mention(tuple(ends[:1])) if ends else mention  # "does the other side answer?"
     machines = list_machines(analysis)
     if (
         mention in (Mention(), Mention(kind=mention.kind))
@@ -294,6 +306,7 @@ def _shorten(whole: Diagnosis, said: Answer, query: Query, analysis: Analysis) -
         label=NORMAL if said.standing == "normal" else whole.label,
         kind=query.kind,
         refused=said.refused,
+        device=said.about or whole.device,
     )
 
 

@@ -108,6 +108,8 @@ class Answer:
         listing: whether the facts are a list that is shown whole.
         refused: whether nothing that was asked for is here.
         standing: how sure this answer is, where it is not about how the device is doing.
+        about: the device that it names, which "it" means from then on; "" for the one that was asked
+            about.
     """
 
     line: Fact
@@ -120,6 +122,7 @@ class Answer:
     listing: bool = False
     refused: bool = False
     standing: Standing | None = None
+    about: str = ""
 
 
 @dataclass(frozen=True)

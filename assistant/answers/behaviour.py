@@ -53,11 +53,16 @@ def answer_does(asked: Asked) -> Answer:
         return _protocols(asked)
     if not asked.device:
         return answer_talk(asked)
+    rows = asked.requests[asked.requests["kind"].isin(KINDS_OF.get(asked.query.relation, ()))]
+    if len(rows):  # "what does it write?"
+        first, *rest = describe_requests(rows, asked.view, refused=True)
+        return Answer(first, tuple(rest))
     return _ports(asked) if asked.query.aspect == "ports" else _summary(asked)
 
 
 _FINDS = re.compile(
     r"\b(find|found|see|saw|get|got|learn\w*|reach\w*)\b.*\b(open|anything|something)\b"
+    r"|\bwhat .*\b(find|found|see|seen|learn\w*|discover\w*)\b(?: out)?\W*$"
 )
 _OPEN = re.compile(r"\bopen\W*$")
 

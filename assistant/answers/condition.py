@@ -16,7 +16,7 @@ from assistant.diagnosis.spans import find_end, find_start, is_over
 from assistant.facts.fact import Fact, Value, listed
 from assistant.facts.requests import is_refused
 from assistant.questions.entities import list_machines, worst_first
-from assistant.questions.plain import DEVICE
+from assistant.questions.plain import DEVICE, is_name_alone
 
 _MOST = 8
 _NOW = re.compile(r"\b(now|again|meanwhile|jetzt|wieder|inzwischen|ahora|ya)\b")
@@ -31,7 +31,9 @@ def answer_health(asked: Asked, headline: Fact) -> Answer:
         return Answer(say_span(asked, found.incident, ""), (headline, *found.facts))
     if found.incident is not None:
         reply: Reply = "unclear" if found.standing == "inconclusive" else asked.all_is(False)
-        if found.mention.kind:  # "is the cable broken?": whether it is, no traffic says
+        elsewhere = asked.query.negative and asked.device not in ("", found.incident.device)
+        if found.mention.kind or elsewhere:
+            # "is the cable broken?": no traffic says; "is the plc broken?": its client is.
             reply = ""
         return Answer(begin(headline, reply), found.facts, whole=True)
     unclear = found.standing != "normal"
@@ -97,12 +99,14 @@ def answer_affected(asked: Asked, headline: Fact) -> Answer:
     mention = asked.found.mention
     if len(mention.devices) > 1 and DEVICE not in asked.query.plain:
         return _affected_of(asked, mention.devices, everything)
-    named = (*mention.devices, *mention.peers)[:1]
+    # "is anybody else affected?" is asked of the others, whatever device the talk is about.
+    others = DEVICE not in asked.query.plain and bool(_ELSE.search(asked.query.plain))
+    named = () if others else (*mention.devices, *mention.peers)[:1]
     if named and _CAUSE.search(asked.query.plain):
         return _is_cause(asked, named[0], everything)
     if asked.second and _SAME.search(asked.query.plain):
         return _share(asked, everything)
-    if named and asked.polar:
+    if named and (asked.polar or is_name_alone(asked.query.plain)):  # "and plc-2?"
         return _is_affected(asked, named[0], everything)
     if incident is None:
         line = say("affected_nothing", asked.reply(False), name=asked.name)
@@ -117,7 +121,9 @@ def answer_affected(asked: Asked, headline: Fact) -> Answer:
         if names
     ]
     if not shared:
-        line = say("affected_alone", asked.reply(False), name=view.name_of(main))
+        with_whom = listed(map(view.name_of, peers), _MOST)
+        kind = "affected_with" if peers else "affected_alone"
+        line = say(kind, asked.reply(False), name=view.name_of(main), names=with_whom)
         return Answer(line, (*facts, headline))
     names = listed(map(view.name_of, shared), _MOST)
     line = say("affected_shared", asked.reply(True), n=len(shared), names=names)
@@ -137,6 +143,7 @@ def _affected_of(asked: Asked, devices: tuple[str, ...], incidents: list[Inciden
 _CAUSE = re.compile(
     r"\b(cause|culprit|origin|source|blame|guilty|because of|due to|caused by|schuld|ursache|verursacher)\b"
 )
+_ELSE = re.compile(r"\b(?:else|others?|noch jemand|sonst|mas)\b")
 _SAME = re.compile(
     r"\b(same|share\w*|common|related|connected|linked|gleiche\w*|selbe\w*|dasselbe|gemeinsam|mismo|misma|comun)\b"
 )
@@ -180,9 +187,11 @@ def _is_affected(asked: Asked, device: str, incidents: list[Incident]) -> Answer
     own = [one for one in incidents if one.device == device]
     touched = [one for one in incidents if device in (*one.peers, *one.related)]
     if own or touched:
-        kind = "affected_yes" if own else "affected_touched"
         first = (own or touched)[0]
-        line = say(kind, "yes", name=name, cause=asked.view.name_of(first.device))
+        kind = "affected_own_one" if own and first.role != "target" else "affected_yes"
+        kind = kind if own else "affected_touched"
+        what = first.facts[0].text if first.facts else ""
+        line = say(kind, "yes", name=name, cause=asked.view.name_of(first.device), what=what)
         return Answer(line, first.facts)
     health = judge_health(device, asked.analysis.verdicts, asked.view)
     if health.standing == "normal":

@@ -5,7 +5,7 @@ import re
 import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, find_incidents, say, say_recorded
-from assistant.answers.descriptions import describe_delay, describe_requests, name_times
+from assistant.answers.descriptions import SHORTEST_S, describe_delay, describe_requests, name_times
 from assistant.answers.inventory import answer_devices, propose_devices
 from assistant.answers.partners import answer_talk, find_culprits
 from assistant.answers.past import answer_interval
@@ -228,7 +228,7 @@ def _requests(asked: Asked, measure: str) -> Answer:
                 "at_time_s": float(per_s.idxmax()),
             }
             return Answer(say(f"count_{measure}_rate", **values, **rate), facts)
-        if pd.notna(step) and len(part) > 2:
+        if pd.notna(step) and step >= SHORTEST_S and len(part) > 2:
             return Answer(say(f"count_{measure}_every", **values, every_s=float(step)), facts)
     return Answer(say(f"count_{measure}", **values), facts)
 

@@ -16,6 +16,7 @@ from traffic.conversations import ENDINGS
 from traffic.pcap.protocols import BY_NAME
 
 _MOST = 8
+SHORTEST_S = 1e-3  # shorter intervals are bursts
 _OUTCOMES = {
     "answered": "answered", "refused": "refused", "unanswered": "without an answer", "told": "that need no answer",
     "unseen": "whose answer was not seen",
@@ -98,7 +99,7 @@ def describe_requests(
             f"{name_times(count)} {word_code(protocol, int(code))}" for code, count in codes.items()
         )
         step = mine["ts"].sort_values().diff().median()
-        every = len(mine) > 2 and pd.notna(step) and step > 0
+        every = len(mine) > 2 and pd.notna(step) and step >= SHORTEST_S
         facts.append(
             say(
                 ("asked_every" if every else "asked_some" if len(mine) > 1 else "asked_once")

@@ -203,7 +203,8 @@ def _came_first(asked: Asked) -> Answer | None:
 
 def answer_bearer(asked: Asked) -> Answer:
     """Who bears the address of a device, by hardware addresses and by who claimed it."""
-    if not asked.device and (told := _came_first(asked)):
+    first = "first" in asked.query.plain  # "which of them was first?"
+    if (first or not asked.device) and (told := _came_first(asked)):
         return told
     view, names = asked.view, asked.view.names_of(filter(None, (asked.device, asked.second)))
     found = [

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from assistant.answers.asked import Answer, Asked, say
 from assistant.answers.condition import find_blamed, judge_all
 from assistant.answers.documents import find_quotations
+from assistant.answers.partners import ask_by_arp
 from assistant.diagnosis.health import judge_health, name_health
 from assistant.diagnosis.playbook import read_playbook
 from assistant.facts.fact import Fact, Value, listed
@@ -252,6 +253,8 @@ def _identify(asked: Asked) -> Answer:
         if about
         else "identity_unknown"
     )
+    if asked.view.sent_by(asked.device).empty and (told := ask_by_arp(asked)):
+        return Answer(say("identity_nobody", name=asked.name), (told.line, *told.facts))
     macs = asked.view.macs_of(asked.device)
     facts += [say("identity_mac", macs=listed(macs))] if macs else []
     own = [one for one in worst_first(list(asked.analysis.incidents)) if one.device == asked.device]

@@ -51,7 +51,7 @@ def answer_who(asked: Asked) -> Answer:
         return _speak(asked)
     if relation == "close":
         return answer_close(asked)
-    if relation == "talk" and asked.device and asked.talks.empty and (told := _ask_by_arp(asked)):
+    if relation == "talk" and asked.device and asked.talks.empty and (told := ask_by_arp(asked)):
         return told
     if relation in ("talk", "send", "outside"):
         return answer_talk(asked)
@@ -141,7 +141,7 @@ def _blame(asked: Asked, labels: Iterable[str]) -> Answer:
         return Answer(begin(facts[0], asked.reply(True)), tuple(facts[1:]))
     names = listed(dict.fromkeys(map(asked.view.name_of, culprits)), _MOST)
     line = say(f"blame_{kind}", asked.reply(True), names=names)
-    return Answer(line, tuple(facts))
+    return Answer(line, tuple(facts), about=culprits[0])
 
 
 # "who was scanned?" asks for who suffered it.
@@ -271,7 +271,7 @@ def _ask(asked: Asked) -> Answer:
             )
             return Answer(say("no_strangers", asked.reply(False), names=names), asked.sensor)
         rows = strangers
-    if rows.empty and relation in ("ask", "talk") and asked.device and (told := _ask_by_arp(asked)):
+    if rows.empty and relation in ("ask", "talk") and asked.device and (told := ask_by_arp(asked)):
         return told
     if rows.empty:
         return deny(
@@ -304,7 +304,8 @@ def _ask(asked: Asked) -> Answer:
         )
     # "does anyone else write?": of one who does nobody else does.
     alone = bool(re.search(r"\b(?:else|others?)\b", asked.query.plain)) and len(order) == 1
-    return Answer(say(kind, asked.reply(not alone), **values), tuple(facts))
+    about = "" if asked.query.active or suffers else str(order.index[0])
+    return Answer(say(kind, asked.reply(not alone), **values), tuple(facts), about=about)
 
 
 # "which plc was written to?", "which clients were refused?" ask for who suffered it.
@@ -321,7 +322,7 @@ _SUFFER = {
 _SUFFERED = {"write": "written_all", "refuse": "refused_all"}
 
 
-def _ask_by_arp(asked: Asked) -> Answer | None:
+def ask_by_arp(asked: Asked) -> Answer | None:
     """Who asked for the hardware address of a device, where nobody asked it anything else."""
     end = "src" if asked.query.active else "dst"
     rows = asked.view.evidence_of(asked.device, ("arp_request",))

@@ -6,6 +6,7 @@ from dataclasses import replace
 from assistant.answers.asked import Answer, Asked, Reply, begin, say, say_span
 from assistant.answers.documents import find_quotations
 from assistant.answers.past import WORKED, answer_rhythm, answer_worked
+from assistant.detection.incidents import Incident
 from assistant.diagnosis.citations import Citation
 from assistant.diagnosis.playbook import read_causes, read_playbook
 from assistant.diagnosis.proof import point_at
@@ -24,45 +25,53 @@ _MOST = 5
 
 def answer_attack(asked: Asked, headline: Fact) -> Answer:
     """Attack or fault, as far as traffic tells."""
-    if not asked.device and asked.analysis.incidents and _EACH.search(asked.query.plain):
+    plain = asked.query.plain
+    if not asked.device and asked.analysis.incidents and _EACH.search(plain):
         return _sort_by_kind(asked)
-    incident = asked.incident
-    if incident is not None and _WHOSE.search(asked.query.plain):
-        line = say("whose_tool", "unclear", name=asked.view.name_of(incident.device))
-        return Answer(line, (headline, *incident.facts[1:]), whole=True)
-    elsewhere = [one for one in worst_first(list(asked.analysis.incidents)) if one.label in ATTACKS]
-    if incident is None or (incident.label not in ATTACKS and not asked.device and elsewhere):
-        if not asked.device and elsewhere:
-            incident = elsewhere[0]
-        elif asked.found.standing == "normal":
-            line = say("attack_none", asked.reply(False), name=asked.name, condition=headline.text)
-            return Answer(line, asked.found.facts)
-        else:
-            return Answer(headline, asked.found.facts, whole=True)
-    if asked.device and incident.label not in ATTACKS:  # "was sensor-3 part of an attack?"
-        incident = next((one for one in elsewhere if one.touches(asked.device)), incident)
-    kind = "attack" if incident.label in ATTACKS else "fault"
-    # "did somebody delete a variable?" is not answered by "no": a fault.
-    harm = asked.query.relation == "attack" or bool(_HARM.search(asked.query.plain))
-    yes = asked.reply(kind == "attack") if harm else ""
-    if _MEANT.search(asked.query.plain) and asked.polar and kind == "attack":
-        yes = "unclear"  # who means it, no traffic says
-    reply: Reply = "unclear" if asked.found.standing == "inconclusive" else yes
-    either = (
-        " or " in asked.query.plain or " oder " in asked.query.plain or " o " in asked.query.plain
-    )
+    if asked.incident is not None and _WHOSE.search(plain):
+        line = say("whose_tool", "unclear", name=asked.view.name_of(asked.incident.device))
+        return Answer(line, (headline, *asked.incident.facts[1:]), whole=True)
+    incident = _choose_attack(asked)
+    if incident is None and asked.found.standing == "normal":
+        line = say("attack_none", asked.reply(False), name=asked.name, condition=headline.text)
+        return Answer(line, asked.found.facts)
+    if incident is None:
+        return Answer(headline, asked.found.facts, whole=True)
     does = incident.facts[0].text if incident.facts else ""
+    kind = "attack" if incident.label in ATTACKS else "fault"
+    rest = (*incident.facts[1:], *_doubtful(incident.label), *_doubt(asked), *asked.sensor)
+    attacks = kind == "attack" and incident.role != "target" and incident.device == asked.device
+    if attacks and _SUFFERS.search(plain):  # "is it under attack?", of who attacks
+        line = say("attacks_itself", asked.reply(False), name=asked.name, what=does)
+        return Answer(line, rest, whole=True)
+    # "did somebody delete a variable?" is not answered by "no": a fault.
+    harm = asked.query.relation == "attack" or bool(_HARM.search(plain))
+    reply: Reply = asked.reply(kind == "attack") if harm else ""
+    if _MEANT.search(plain) and asked.polar and kind == "attack":
+        reply = "unclear"  # who means it, no traffic says
     # A victim of an attack is under attack; a source of one may be infected, or a tool of the plant.
-    if asked.found.standing == "inconclusive":
-        if is_unanswered(incident.label, incident.facts):
-            line = say("maybe_either", "unclear", what=does)
-        else:
-            line = say(f"maybe_{kind}", what=does)
+    unanswered = is_unanswered(incident.label, incident.facts)
+    unsure = asked.found.standing == "inconclusive"
+    if unanswered and asked.found.standing != "confirmed":
+        line = say("maybe_either", "unclear", what=does)
     else:
-        line = say(f"is_{kind}", "" if either else reply, what=does)
-    doubt = _doubt(asked)
-    own = _doubtful(incident.label)
-    return Answer(line, (*incident.facts[1:], *own, *doubt, *asked.sensor), whole=True)
+        reply = "" if unsure or asked.either else reply
+        line = say(f"{'maybe' if unsure else 'is'}_{kind}", reply, what=does)
+    return Answer(line, rest, whole=True)
+
+
+def _choose_attack(asked: Asked) -> Incident | None:
+    """The incident that tells whether it is an attack: the one in focus, unless it is a fault and an
+    attack touches the device, or no device is meant; of a victim, one that is aimed at it."""
+    attacks = [one for one in worst_first(list(asked.analysis.incidents)) if one.label in ATTACKS]
+    if asked.device:
+        attacks = [one for one in attacks if one.touches(asked.device)]
+    aimed = [one for one in attacks if one.role == "target" or one.device != asked.device]
+    if asked.device and aimed and _SUFFERS.search(asked.query.plain):
+        return aimed[0]
+    if asked.incident is not None and asked.incident.label in ATTACKS:
+        return asked.incident
+    return next(iter(attacks), asked.incident)
 
 
 # A tool's name, or whose it is, stands in no packet.
@@ -73,6 +82,11 @@ _WHOSE = re.compile(
 )
 _EACH = re.compile(
     r"\b(which|what|how many|separate|split|sort|welche\w*|cuales)\b.*\b(faults?|technical|failures?)\b"
+)
+
+
+_SUFFERS = re.compile(
+    r"\bunder attack\b|\b(?:being|was|were|been|is|are) (?:attacked|targeted|flooded|hit)\b|\bvictims?\b|\btargets?\b"
 )
 
 

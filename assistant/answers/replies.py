@@ -244,6 +244,9 @@ def answer_answers(asked: Asked, headline: Fact) -> Answer:
         return told
     if asked.device and _PING.search(asked.query.plain):
         return _answer_pings(asked)
+    if asked.incident is not None and _OUTCOME.search(asked.query.plain) and len(asked.requests):
+        rows = asked.requests[asked.requests["outcome"].isin(_OUTCOMES)]
+        return _some_requests(asked, rows, rows[rows["outcome"] != "answered"])
     if not asked.device or (asked.incident is not None and _SOME_OF_IT.search(asked.query.plain)):
         return _all_requests(asked)
     view, found = asked.view, asked.found
@@ -412,6 +415,9 @@ def _all_requests(asked: Asked) -> Answer:
     return Answer(line, (*facts, *rest))
 
 
+_OUTCOME = re.compile(
+    r"\b(?:they|those|these|any|it|all)\b.*\b(?:accepted|executed|successful|carried out|refused|rejected|denied)\b"
+)
 _SOME = re.compile(r"\b(?:any|others?|some|everything|remaining|rest|all)\b")
 _EVERY = re.compile(r"\b(?:everything|all)\b")
 

@@ -51,6 +51,9 @@ def answer_since(asked: Asked, headline: Fact) -> Answer:
     if asked.device and _LAST.search(asked.query.plain) and (seen := _say_last(asked)):
         return seen
     incident = find_topic(asked) or asked.incident
+    back = asked.device and asked.polar and bool(_BACK.search(plain))
+    if back and incident is not None and (seen := _is_back(asked, incident)):
+        return seen
     elsewhere = incident is not None and asked.second not in (
         "", incident.device, *incident.peers, *incident.related,
     )  # fmt: skip
@@ -122,6 +125,23 @@ def _say_last(asked: Asked) -> Answer | None:
     end_s = asked.analysis.capture.end_s
     line = say("last_seen", name=asked.name, last_time_s=last_s, before_s=max(end_s - last_s, 0.0))
     return Answer(line, asked.known)
+
+
+_AWAY = ("device_silent", "flapping")
+_BACK = re.compile(r"\b(?:back|again|return\w*|recover\w*|wieder|zurueck|de vuelta)\b")
+_LATELY_S = 60.0
+
+
+def _is_back(asked: Asked, incident: Incident) -> Answer | None:
+    """Whether a device that was away sends again; None where it was not away, or sent nothing since."""
+    sent = asked.view.sent_by(asked.device)
+    last_s = float(sent["until_s"].max()) if len(sent) else 0.0
+    if incident.label not in _AWAY or last_s <= find_start(incident)[0]:
+        return None
+    lately = asked.analysis.capture.end_s - last_s <= _LATELY_S
+    kind = "back_sends" if lately else "back_sent"
+    line = say(kind, asked.is_well(lately), name=asked.name, last_time_s=last_s)
+    return Answer(line, incident.facts)
 
 
 _FIRST = re.compile(r"\b(first|zuerst|erste[rns]?|primer[oa]?)\b")

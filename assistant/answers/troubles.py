@@ -112,9 +112,11 @@ def _name_culprits(asked: Asked, incidents: Sequence[Incident]) -> Answer:
     kinds = listed(dict.fromkeys(read_playbook(one.label).short for one in incidents))
     culprits = dict.fromkeys(end for one in incidents for end in find_culprits(one))
     line = say("trouble_who", kinds=kinds, names=listed(map(asked.view.name_of, culprits), _MOST))
-    return Answer(line, tuple(fact for one in incidents for fact in one.facts[:2]))
+    facts = [fact for one in incidents for fact in one.facts[:2]]
+    return Answer(line, tuple(facts), about=next(iter(culprits)))
 
 
+_GENUINE = re.compile(r"\b(?:right|real|true|genuine|correct)\b")
 _HARM = re.compile(
     r"\b(?:attack|guess|brute|hack|crack|break in|breaking in|angriff|erraten|knack|ataque|adivin)\w*"
 )
@@ -130,7 +132,10 @@ def _describe(asked: Asked, incidents: Sequence[Incident], labels: Sequence[str]
     sure = judge(first, asked.analysis.verdicts, first.facts) != "inconclusive" and not unanswered
     # A program with an old password is no attack, though somebody tries passwords.
     alike = first.label not in labels and bool(_HARM.search(asked.query.plain))
-    line = begin(first.facts[0], "yes" if sure and not alike else "unclear")
+    reply: Reply = "yes" if sure and not alike else "unclear"
+    if reply == "yes" and _GENUINE.search(asked.query.plain):  # "does it talk to the right one?"
+        reply = "no"
+    line = begin(first.facts[0], reply)
     rest = (fact for one in others for fact in one.facts[:1])
     return Answer(
         line,

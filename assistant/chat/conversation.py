@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, replace
 
-from assistant.answers.answer import answer
+from assistant.answers.answer import ELLIPSIS, answer
 from assistant.answers.documents import find_quotations, list_quotations
 from assistant.answers.troubles import is_of_device
 from assistant.chat.feedback import Remark, keep, keep_incident, read_remark
@@ -14,8 +14,8 @@ from assistant.diagnosis.grounding import check
 from assistant.diagnosis.llm_writer import ChatModel, write
 from assistant.diagnosis.playbook import find_asked
 from assistant.history import History
-from assistant.questions.entities import Mention, list_names, read_devices
-from assistant.questions.plain import is_name_alone
+from assistant.questions.entities import Mention, list_names, read_devices, worst_first
+from assistant.questions.plain import DEVICE, is_name_alone
 from assistant.questions.queries import Query, read_query, split_question
 from knowledge_base.documents import Kind
 from knowledge_base.index import Index
@@ -33,6 +33,7 @@ I only read: nothing is sent to the network, nothing is changed on a device."""
 MAX_CHARS = 2000
 # Kinds that ask about the whole plant where no device is named and none is meant by a pronoun.
 _OF_ALL = (
+    "first",
     "health",
     "wrong",
     "devices",
@@ -68,6 +69,39 @@ _NOT_KEPT = "Nothing is kept in this conversation, so a remark would be lost."
 _NO_INCIDENT = "There is no incident in focus to remark on. Ask about one first."
 _GONE = "That incident is no longer in what is looked back at; its alarm still takes remarks."
 _NOTHING = "I found nothing about that, neither in the capture nor in the documents."
+
+
+_ORDINALS = (
+    "first|1st|erste[nrs]?|primer[oa]?", "second|2nd|zweite[nrs]?|segund[oa]", "third|3rd|dritte[nrs]?|tercer[oa]?",
+    "fourth|4th|vierte[nrs]?|cuart[oa]", "fifth|5th|fuenfte[nrs]?|quint[oa]", "sixth|6th|sechste[nrs]?|sext[oa]",
+    "seventh|7th", "eighth|8th",
+)  # fmt: skip
+_LISTED = re.compile(
+    r"\b(?:" + "|".join(f"(?P<n{at}>{words})" for at, words in enumerate(_ORDINALS))
+    + r") (?:one|incident|alarm|problem|thing|entry|item|vorfall|alarma?|incidente)\b"
+)  # fmt: skip
+# What is asked of one incident by its place in the list; anything else asks why.
+_OF_ONE = (
+    "since",
+    "checks",
+    "attack",
+    "certainty",
+    "consequence",
+    "numbers",
+    "packets",
+    "affected",
+    "security",
+)
+
+
+def _find_ordinal(plain: str, analysis: Analysis) -> Incident | None:
+    """The incident that a question names by its place in the list, "the second one"."""
+    found = _LISTED.search(plain)
+    listed = worst_first(list(analysis.incidents))
+    if found is None or found.lastgroup is None:
+        return None
+    at = int(found.lastgroup[1:])
+    return listed[at] if at < len(listed) else None
 
 
 @dataclass(frozen=True)
@@ -157,8 +191,17 @@ class Conversation:
         mention = read_devices(question, self.analysis)
         if query.kind == "feedback":
             return self._feedback(question, mention)
-        device = self._device_meant(query, mention)
-        diagnosis = answer(question, self.analysis, self.index, device, self.history, query)
+        analysis, device = self.analysis, self._device_meant(query, mention)
+        if (one := _find_ordinal(query.plain, self.analysis)) is not None:
+            analysis, device = replace(self.analysis, incidents=(one,)), one.device
+            query = replace(
+                query, kind=query.kind if query.kind in _OF_ONE else "why", guessed=False
+            )
+        now = self._incident()
+        named = (*mention.devices, *mention.peers)
+        if query.kind == "affected" and now is not None and any(map(now.touches, named)):
+            analysis = replace(analysis, incidents=(now,))  # "does hmi-1 feel it too?"
+        diagnosis = answer(question, analysis, self.index, device, self.history, query)
         self._kind = query.kind or self._kind
         diagnosis = self._write(diagnosis)
         self._missing = mention.missing[0] if mention.missing else self._missing
@@ -188,7 +231,9 @@ class Conversation:
             return self._missing
         if self.focus is None and not self._is_known(self._before):
             return None
-        if query.kind in _OF_ALL and not _PRONOUN.search(query.plain):
+        described = DEVICE in query.plain and not mention.kind  # "is that machine ours?"
+        described = described or bool(ELLIPSIS.match(query.plain))
+        if query.kind in _OF_ALL and not described and not _PRONOUN.search(query.plain):
             return None
         device = self.focus.device if self.focus else self._before
         return None if _EVERYTHING.search(query.plain) else device or None

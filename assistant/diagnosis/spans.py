@@ -7,8 +7,8 @@ from assistant.facts.fact import Fact
 _STILL_S = 60.0  # an incident that ends this near to the capture's end goes on
 _EDGE_S = 10.0  # what the model alone found begins at the edge of a sample, not at a moment
 _SINCE = ("since_time_s", "start_time_s", "first_time_s", "heard_time_s")
-_UNTIL = ("over_time_s", "until_time_s", "again_time_s", "end_time_s")
-_OVER = {"over_time_s", "again_time_s"}  # it was seen to work afterwards
+_UNTIL = ("over_time_s", "until_time_s", "again_time_s", "back_time_s", "end_time_s")
+_OVER = {"over_time_s", "again_time_s", "back_time_s"}  # it was seen to work afterwards
 _GAPS = 2.0  # so many of its own pauses without it end what comes again and again
 
 
