@@ -377,6 +377,23 @@ def test_what_goes_on_is_an_alarm_before_its_slot_is_over(models, tmp_path):
     assert alarm.raised_s - begun_s < 12.0
 
 
+def test_only_a_past_that_is_over_ends_with_a_capture(models, tmp_path):
+    batches = cut_in_slots("paint-shop")
+    source = Script([batches[0], dataclasses.replace(batches[1], more=True), *batches[2:4]])
+    with closing(History(tmp_path / "history.sqlite")) as history:
+        folder = tmp_path / "monitor"
+        running = Monitor(Watched(source, models.llm, models.card, history, folder, "paint-shop"))
+        live, ended = [], False
+        while not ended:
+            report, ended = running.step()
+            if report is not None and report.slots:
+                assert running.analysis is not None
+                live.append(running.analysis.view.live)
+        running.close()
+    assert live[:-1] == [True] * (len(live) - 1)
+    assert live[-1] is False
+
+
 def verdicts_in(home: Path) -> list:
     state = sqlite3.connect(home / "monitor" / "monitor.sqlite")
     return state.execute("SELECT device, slot, mark FROM verdicts ORDER BY 1, 2").fetchall()

@@ -572,3 +572,14 @@ def test_of_a_plant_without_incidents_the_device_with_a_sign_is_told_first(devic
     said = answer("what is wrong?", analysis)
     assert (said.device, said.standing) == (device, "inconclusive")
     assert "First sign: it fails." in said.text.splitlines()[0]
+
+
+def test_of_a_plant_watched_live_no_capture_ends():
+    """A time is said instead, as the watching may have stopped since."""
+    analysis = bottling_line.make_analysis()
+    told = answer("what is wrong?", analysis).text
+    analysis.view.live = True
+    live = answer("what is wrong?", analysis).text
+    assert "still at the end of the capture" in told
+    assert "end of the capture" not in live
+    assert "since 2018-12-22 08:22:00 UTC and still at 08:24:00" in live

@@ -41,6 +41,7 @@ def describe_endings(
     for key, row in counts.sort_values("n", ascending=False, kind="stable").head(most).iterrows():
         client, server, port, ended, by = key
         kind = f"ended_{ended}" + (f"_{by}" if by and ended in ("fin", "reset") else "")
+        kind += "_live" if ended == "open" and view.live else ""
         values: dict[str, Value] = {
             "client": view.name_of(str(client)), "server": view.name_of(str(server)),
             "service": name_service("tcp", int(port)), "n": int(row["n"]),

@@ -132,7 +132,8 @@ def answer_lasting(asked: Asked) -> Answer | None:
     if ended.empty and len(rows) and not again:
         start_s = float(rows["start_s"].min())
         span_s = asked.analysis.capture.end_s - start_s
-        line = say("lasts_open", name=asked.name, n=len(rows), start_time_s=start_s, span_s=span_s)
+        kind = "lasts_open_live" if asked.view.live else "lasts_open"
+        line = say(kind, name=asked.name, n=len(rows), start_time_s=start_s, span_s=span_s)
         return Answer(line, facts)
     spans = ended["retry_s"].dropna() if again else ended["end_s"] - ended["start_s"]
     if spans.empty:

@@ -213,7 +213,10 @@ def _headline(found: Investigation, analysis: Analysis) -> str:
 def _when(incident: Incident, analysis: Analysis) -> str:
     start = show("start_time_s", incident.start_s)
     if not is_over(incident, analysis):
-        return f"since {start} and still at the end of the capture"
+        last = (
+            show("end_time_s", incident.end_s) if analysis.view.live else "the end of the capture"
+        )
+        return f"since {start} and still at {last}"
     return f"from {start} to {show('end_time_s', incident.end_s)}"
 
 

@@ -26,6 +26,7 @@ _SENTENCES = {
     "them lasted no longer than {length_s}.",
     "resets": "{resets:connection} ended with a reset.",
     "heard": "{silent} was last heard at {heard_time_s} and sent nothing for {quiet_s}, to the end of the capture.",
+    "heard_live": "{silent} was last heard at {heard_time_s} and sent nothing for {quiet_s} after that.",
     "back": "{silent} was last heard at {heard_time_s} and then sent nothing for {quiet_s}, until {back_time_s}.",
     "unheard": "{silent} has sent nothing in this capture.",
     "asking": "{silent} sent {asked:ARP request} for other addresses and nothing else.",
@@ -152,7 +153,8 @@ def last_heard(
     heard_s, back_s = quiet
     values |= {"heard_time_s": heard_s, "back_time_s": back_s, "quiet_s": back_s - heard_s}
     kind = "back" if back_s < view.end_s else "heard"
-    facts = [make_fact(kind, _SENTENCES[kind], values, windows)]
+    said = "heard_live" if kind == "heard" and view.live else kind
+    facts = [make_fact(kind, _SENTENCES[said], values, windows)]
     before = view.samples[(view.samples["device"] == device) & (view.samples["start_s"] <= heard_s)]
     if len(before) > 1 and before["active_share"].iloc[-1] > 0:
         values["active_share"] = float(before["active_share"].iloc[-1])

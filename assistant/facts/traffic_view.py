@@ -40,6 +40,7 @@ class TrafficView:
             tells yet, a sentence each.
         start_s: seconds since the epoch; start of the first slot.
         end_s: end of the last slot.
+        live: whether it ends with what was seen last, and not with a capture.
     """
 
     def __init__(self, capture: Capture, samples: pd.DataFrame, plant: Plant | None = None) -> None:
@@ -56,6 +57,7 @@ class TrafficView:
         self.plant = plant or Plant()
         self.start_s, self.end_s = capture.start_s, capture.end_s
         self.signs: dict[str, str] = {}
+        self.live = False
         self._macs = _read_macs(capture.flows)
         # One device is asked about again and again; a capture of a million flows is searched for
         # it once.

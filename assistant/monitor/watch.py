@@ -276,10 +276,11 @@ class Monitor:
         """What is to be seen until now: incidents as they were seen last where it is only a glance;
         first signs only of what is live, not of a past that is caught up with."""
         view = TrafficView(capture, samples, self._w.plant)
+        view.live = not (batch.more or batch.ended)
         if not glance:
             self._incidents = make_incidents(judged.verdicts, windows, view)
         incidents = self._incidents
-        signs = [] if batch.more or batch.ended else find_signs(view, now_s)
+        signs = find_signs(view, now_s) if view.live else []
         view.signs = {
             device: one.fact.text
             for one in reversed(signs)
