@@ -5,11 +5,13 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
-from bottling_line import PLANT, beacon, make_analysis
+from bottling_line import PLANT, START, beacon, make_analysis, silence
 from hypothesis import given
 from hypothesis import strategies as st
 
 from assistant.diagnosis.diagnose import diagnose
+from assistant.diagnosis.spans import is_over
+from assistant.facts.fact import make_fact
 from assistant.facts.moments import Clock, show_utc
 from assistant.report import incident_table
 
@@ -68,3 +70,14 @@ def test_an_answer_and_the_list_of_incidents_say_the_plants_time(zone: str) -> N
     table = incident_table([beacon()], "", clock)
     assert begun.strftime("%H:%M") in table
     assert begun.tzname() in table
+
+
+@pytest.mark.parametrize(("before_end_s", "over"), [(30.0, True), (0.0, False)])
+def test_a_silence_is_over_where_its_device_was_heard_again(before_end_s, over):
+    """A silence up to the end carries that end as the moment until which it lasted."""
+    end_s = make_analysis(()).view.end_s
+    values = {"heard_time_s": START + 20.0, "back_time_s": end_s - before_end_s}
+    quiet = make_fact("silent", "Quiet from {heard_time_s} to {back_time_s}.", values)
+    incident = silence(end_s=end_s)
+    incident = replace(incident, facts=(quiet,))
+    assert is_over(incident, make_analysis((incident,))) is over

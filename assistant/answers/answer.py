@@ -117,7 +117,7 @@ def _answer_who(asked: Asked, headline: Fact) -> Answer:
 # "to whom?", "by whom?": of what the talk is about.
 ELLIPSIS = re.compile(
     r"(?:and |und |y )?(?:(?:to|by|from|with|at|against|an|von|mit|gegen|a|de|con|por) )?"
-    r"(?:whom?|wem|wen|quien)(?: exactly| then| denn)?\W*$"
+    r"(?:whom?|wem|wen|quien|where(?: to| from)?)(?: exactly| then| denn)?\W*$"
 )
 _WHICH_ONE = re.compile(
     r"(?:and )?(?:which|what|welche\w*|que|cual) (?!is\b|was\b|are\b|does\b|did\b)\w+"

@@ -32,7 +32,7 @@ _POLAR = re.compile(
     r"|guten (?:morgen|tag|abend)|buen[oa]s (?:dias|tardes|noches)),? )*"
     r"(?:is|are|was|were|does|do|did|can|could|has|have|had"
     r"|will|would|should|must|may|any|ist|sind|war|hat|haben|kann|schreibt|spricht|redet|fragt|antwortet|funktioniert|laeuft|gibt"
-    r"|greift|werden|wird|verlieren|soll|muss|esta|estan|es|hay|tiene|puede|habla|escribe|responde|funciona|alguien|debo"
+    r"|greift|werden|wird|verlieren|soll|muss|darf|duerfen|esta|estan|es|hay|tiene|puede|habla|escribe|responde|funciona|alguien|debo"
     r"|se|anyone|anybody|anything|someone|somebody|something|dev (?:ok|okay|alive|there|up)|everything|all)\b"
 )
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection
+from dataclasses import replace
 
 from assistant.answers.asked import Answer, Asked, say
 from assistant.answers.condition import find_blamed, judge_all
@@ -253,8 +254,11 @@ def _identify(asked: Asked) -> Answer:
         if about
         else "identity_unknown"
     )
-    if asked.view.sent_by(asked.device).empty and (told := ask_by_arp(asked)):
-        return Answer(say("identity_nobody", name=asked.name), (told.line, *told.facts))
+    if asked.view.sent_by(asked.device).empty and (
+        told := ask_by_arp(replace(asked, guessed=True), active=False)
+    ):
+        reply = asked.reply(False) if "exist" in asked.query.plain else ""
+        return Answer(say("identity_nobody", reply, name=asked.name), (told.line, *told.facts))
     macs = asked.view.macs_of(asked.device)
     facts += [say("identity_mac", macs=listed(macs))] if macs else []
     own = [one for one in worst_first(list(asked.analysis.incidents)) if one.device == asked.device]

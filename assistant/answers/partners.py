@@ -51,7 +51,12 @@ def answer_who(asked: Asked) -> Answer:
         return _speak(asked)
     if relation == "close":
         return answer_close(asked)
-    if relation == "talk" and asked.device and asked.talks.empty and (told := ask_by_arp(asked)):
+    if (
+        relation == "talk"
+        and asked.device
+        and asked.talks.empty
+        and (told := ask_by_arp(asked, active=asked.query.active))
+    ):
         return told
     if relation in ("talk", "send", "outside"):
         return answer_talk(asked)
@@ -271,7 +276,12 @@ def _ask(asked: Asked) -> Answer:
             )
             return Answer(say("no_strangers", asked.reply(False), names=names), asked.sensor)
         rows = strangers
-    if rows.empty and relation in ("ask", "talk") and asked.device and (told := ask_by_arp(asked)):
+    if (
+        rows.empty
+        and relation in ("ask", "talk")
+        and asked.device
+        and (told := ask_by_arp(asked, active=asked.query.active))
+    ):
         return told
     if rows.empty:
         return deny(
@@ -322,9 +332,9 @@ _SUFFER = {
 _SUFFERED = {"write": "written_all", "refuse": "refused_all"}
 
 
-def ask_by_arp(asked: Asked) -> Answer | None:
+def ask_by_arp(asked: Asked, *, active: bool) -> Answer | None:
     """Who asked for the hardware address of a device, where nobody asked it anything else."""
-    end = "src" if asked.query.active else "dst"
+    end = "src" if active else "dst"
     rows = asked.view.evidence_of(asked.device, ("arp_request",))
     vain = asked.view.evidence_of(asked.device, ("arp_unanswered",))
     rows, vain = rows[rows[end] == asked.device], vain[vain[end] == asked.device]
@@ -336,7 +346,7 @@ def ask_by_arp(asked: Asked) -> Answer | None:
         [f"{asked.view.name_of(one)} ({name_times(int(n))})" for one, n in counts.items()], _MOST
     )
     values: dict[str, Value] = {f"c{place}": int(n) for place, n in enumerate(counts)}
-    line = say(f"arp_{'active' if asked.query.active else 'passive'}", asked.reply(True), name=asked.name,
+    line = say(f"arp_{'active' if active else 'passive'}", asked.reply(True), name=asked.name,
                names=names, n=int(counts.sum()), failed=int(failed.sum()), **values)  # fmt: skip
     return Answer(line, asked.found.facts)
 
@@ -362,11 +372,8 @@ def answer_writers(asked: Asked, headline: Fact) -> Answer:
     writes = rows[rows["kind"].isin(KINDS_OF["write"])]
     if asked.device:
         own = writes[writes["server"] == asked.device]
-        writes = (
-            own
-            if len(own) or asked.found.mention.devices
-            else writes[writes["client"] == asked.device]
-        )
+        suffers = len(own) or (asked.found.mention.devices and not asked.query.active)
+        writes = own if suffers else writes[writes["client"] == asked.device]
     incident = asked.incident
     if asked.second and _MAY.search(asked.query.plain):
         return _may_write(asked)
@@ -398,15 +405,16 @@ def answer_writers(asked: Asked, headline: Fact) -> Answer:
     )
     allowed = asked.view.allowed_writers
     servers = dict.fromkeys(writes["server"].astype("str"))
+    # Of who writes, whom it writes to is named.
+    name = asked.name if asked.device in ("", *servers) else asked.view.names_of(servers)
     if all(server in allowed for server in servers):
         return Answer(
-            say("writers_allowed", "no" if asked.polar else "", name=asked.name, names=names), facts
+            say("writers_allowed", "no" if asked.polar else "", name=name, names=names), facts
         )
     first_s = float(writes["ts"].min()) - asked.view.start_s
     kind = "writers_from_start" if first_s < 60 else "writers_unjudged"
     return Answer(
-        say(kind, "unclear" if asked.polar else "", name=asked.name, names=names, after_s=first_s),
-        facts,
+        say(kind, "unclear" if asked.polar else "", name=name, names=names, after_s=first_s), facts
     )
 
 

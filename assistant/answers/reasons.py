@@ -31,6 +31,11 @@ def answer_attack(asked: Asked, headline: Fact) -> Answer:
     if asked.incident is not None and _WHOSE.search(plain):
         line = say("whose_tool", "unclear", name=asked.view.name_of(asked.incident.device))
         return Answer(line, (headline, *asked.incident.facts[1:]), whole=True)
+    if asked.incident is not None and asked.incident.facts and _PURPOSE.search(plain):
+        line = say("purpose_unknown", "unclear", what=asked.incident.facts[0].text)
+        return Answer(
+            line, (*_doubtful(asked.incident.label), *asked.incident.facts[1:]), whole=True
+        )
     incident = _choose_attack(asked)
     if incident is None and asked.found.standing == "normal":
         line = say("attack_none", asked.reply(False), name=asked.name, condition=headline.text)
@@ -79,6 +84,9 @@ _WHOSE = re.compile(
     r"\b(?:nmap|nessus|metasploit|masscan|shodan|openvas|zmap|hydra)\b"
     r"|\b(?:our|my|your|of us) (?:own )?(?:\w+ )?"
     r"(?:scanners?|scans?|tools?|inventory|tests?|pentest\w*|engineers?|maintenance|admins?|colleagues?|people|staff|contractors?)\b"
+)
+_PURPOSE = re.compile(
+    r"\b(?:back ?ups?|updates?|upgrades?|replication|export|cloud service|maintenance|time sync|health check)\b"
 )
 _EACH = re.compile(
     r"\b(which|what|how many|separate|split|sort|welche\w*|cuales)\b.*\b(faults?|technical|failures?)\b"

@@ -39,6 +39,10 @@ def answer_loss(asked: Asked, headline: Fact) -> Answer:
     if asked.incident is not None and asked.incident.label in _LOSSES:
         if asked.polar and asked.still and is_over(asked.incident, asked.analysis):
             return Answer(say_span(asked, asked.incident, "no"), asked.incident.facts)
+        if asked.polar and _GONE.search(asked.query.plain):
+            over = is_over(asked.incident, asked.analysis)
+            line = say_span(asked, asked.incident, "yes" if over else "no")
+            return Answer(line, asked.incident.facts)
         doubted = asked.found.standing == "inconclusive" or bool(_THINGS.search(asked.query.plain))
         reply: Reply = "unclear" if doubted and asked.polar else asked.reply(True)
         return Answer(begin(headline, reply), asked.found.facts, whole=True)
@@ -75,6 +79,9 @@ def answer_loss(asked: Asked, headline: Fact) -> Answer:
     return Answer(line, facts, standing=None if lossy or undecided else "normal")
 
 
+_GONE = re.compile(
+    r"\b(?:gone|over|finished|ended|stopped|fixed|solved|resolved|better|vorbei|weg)\b"
+)
 _THINGS = re.compile(
     r"\b(?:cables?|wires?|wiring|plugs?|connectors?|wi-?fi|wlan|antennas?|fib(?:re|er)s?|switch(?:es)?|kabel|stecker|cable)\b"
 )
@@ -109,7 +116,8 @@ def answer_dns(asked: Asked, headline: Fact) -> Answer:
         return _name_clients(asked, rows, bad)
     share = float(bad.mean())
     facts = tuple(describe_requests(rows, asked.view, refused=True))
-    counted = _count_names(asked, rows, bad) if bad.any() else None
+    failing = bad | (rows["code"] == 3) if not bad.any() else bad
+    counted = _count_names(asked, rows, failing) if failing.any() else None
     if counted is not None:
         return Answer(counted, (*(named.facts[:1] if named else ()), *facts))
     # A resolver that answers with failures is not down.
@@ -244,6 +252,8 @@ def answer_answers(asked: Asked, headline: Fact) -> Answer:
         return told
     if asked.device and _PING.search(asked.query.plain):
         return _answer_pings(asked)
+    if asked.device in asked.view.local and _FAR_END.search(asked.query.plain):
+        return _reaches_outside(asked, asked.device)
     if asked.incident is not None and _OUTCOME.search(asked.query.plain) and len(asked.requests):
         rows = asked.requests[asked.requests["outcome"].isin(_OUTCOMES)]
         return _some_requests(asked, rows, rows[rows["outcome"] != "answered"])
@@ -332,6 +342,7 @@ _SOME_OF_IT = re.compile(
     r"\b(?:any|others?|some) (?:\w+ ){0,2}(?:answers?|requests?|reads?|registers?|quer\w+)\b"
     r"|\b(?:refuse|reject|deny) (?:everything|all)\b"
 )
+_AFTER_S = 1.0  # the last packet before a silence is none after it
 _OFF = re.compile(
     r"\b(?:off|dead|unplugged|power|disconnected|silent|crash\w*|frozen|hang\w*|gone|lost|tot|aus|weg|apagad\w|muert\w)\b"
 )
@@ -355,7 +366,7 @@ def _fails_to_answer(
         values: dict[str, Value] = {"start_time_s": start_s, "end_time_s": end_s}
         return Answer(say("answers_again", asked.is_well(True), name=name, **values), facts)
     heard = asked.view.sent_by(device)
-    heard = heard[heard["until_s"] >= start_s]
+    heard = heard[heard["until_s"] > start_s + _AFTER_S]
     off = asked.query.negative and bool(_OFF.search(asked.query.plain))
     if off and len(heard) and asked.found.standing != "inconclusive":
         # What refuses, or answers others, is not switched off.
@@ -415,6 +426,7 @@ def _all_requests(asked: Asked) -> Answer:
     return Answer(line, (*facts, *rest))
 
 
+_FAR_END = re.compile(r"\b(?:other|far|remote|opposite) (?:side|end|party)\b")
 _OUTCOME = re.compile(
     r"\b(?:they|those|these|any|it|all)\b.*\b(?:accepted|executed|successful|carried out|refused|rejected|denied)\b"
 )

@@ -5,9 +5,10 @@ What was measured of that cause says who, how often and how long; a count of som
 
 import re
 
-from assistant.answers.asked import Answer, Asked
+from assistant.answers.asked import Answer, Asked, say_span
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.playbook import read_causes
+from assistant.diagnosis.spans import is_over
 from assistant.facts.fact import kind_of
 from assistant.questions.entities import worst_first
 from assistant.questions.plain import DEVICE
@@ -29,12 +30,16 @@ def answer_topic(asked: Asked) -> Answer | None:
         if query.kind == "count"
         else query.kind in _WITHOUT_MORE or (query.kind == "devices" and not query.state)
     )
-    if query.kind in ("answers", "devices") and asked.device and not asked.alike:
+    # "is plc-1 running?" of one that was told to stop: that it answers does not say that it runs.
+    runs = "running" in query.plain
+    if query.kind in ("answers", "devices") and asked.device and not (asked.alike or runs):
         return None
     two = asked.second and DEVICE in query.plain
     incident = find_topic(asked) if loose and not two else None
     if incident is None:
         return None
+    if asked.polar and asked.still and is_over(incident, asked.analysis):
+        return Answer(say_span(asked, incident, "no"), incident.facts)
     return Answer(incident.facts[0], incident.facts[1:])
 
 

@@ -34,6 +34,7 @@ _WHO = re.compile(
     r"(?:is|are|was|were) (?!being\b)(?:\w+ing|infected|silent|quiet|mute|offline|dead|down|unreachable|gone)"
     r"|(?!(?:is|are|was|were|gets?)\b)\w+))\b"
 )
+_INSIDE = re.compile(r"\b(?:break|broke\w*|g[eo]t\w*|log\w*) (?:in|into|inside)\b")
 _OF_A_DEVICE = re.compile(rf"\b(?:{DEVICE}|it|this|er|(?<!gibt )es|sie|este|esta)\b")
 
 
@@ -45,6 +46,8 @@ def answer_trouble(asked: Asked) -> Answer | None:
     asks_who = bool(_WHO.match(asked.query.plain))
     labels = find_asked(asked.query.plain) if asked.query.exists or asks_who else ()
     elsewhere = asked.query.kind in _OTHERS and not asked.query.guessed
+    if asked.query.kind == "logins" and asked.polar and _INSIDE.search(asked.query.plain):
+        return None  # that somebody knocks does not say that the door opened
     if not labels or elsewhere:
         return None
     # "is there a flood?" is asked of the plant, whatever device the talk was about.

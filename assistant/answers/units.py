@@ -8,7 +8,8 @@ from assistant.answers.asked import Answer, Asked, begin, say
 from assistant.facts.fact import Fact, listed
 
 UNITS = re.compile(
-    r"\b(?:other|remaining|all|every|each|any|which|the) (?:\w+ )?(?:units?|slaves?)\b|\bunit \d+"
+    r"\b(?:other|remaining|all|every|each|any|which|the|welche\w*|que|cual\w*) "
+    r"(?:\w+ )?(?:units?|slaves?|einheit\w*|unidad\w*)\b|\bunit \d+"
 )
 _OTHERS = re.compile(r"\bothers?|remaining|rest\b")
 _EVER = re.compile(r"\b(?:ever|before|did|once)\b")

@@ -43,8 +43,9 @@ def find_end(incident: Incident) -> float:
 def is_over(incident: Incident, analysis: Analysis) -> bool:
     """Whether it was over before the capture ended: seen to work again, or not seen any more for a
     minute and for longer than its own pauses."""
-    # A fact that has no such moment to tell carries 0.
-    if any(fact.values.get(one) for fact in incident.facts for one in _OVER):
+    # A fact that has no such moment to tell carries 0, or the end of the capture.
+    moments = (float(fact.values.get(one, 0)) for fact in incident.facts for one in _OVER)
+    if any(0 < at_s < analysis.view.end_s for at_s in moments):
         return True
     pause_s = max(
         (_pause_s(fact.values) for fact in incident.facts[:2] if "times" in fact.values),

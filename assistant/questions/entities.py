@@ -23,6 +23,7 @@ _MOST_IDS = 4  # under which one device logs in
 _SYNONYMS = {
     "camera": ("camera", "cam", "webcam", "cctv", "video"),
     "plc": ("plc", "controller", "cpu", "rtu"),
+    "controller": ("plc", "controller", "cpu", "rtu", "outstation", "bacnet", "iec 104"),
     "outstation": ("rtu", "outstation", "station"),
     "rtu": ("rtu", "outstation"),
     "hmi": ("hmi", "panel", "screen", "display", "touchscreen", "scada", "dashboard", "master"),
