@@ -168,10 +168,14 @@ def goose_message(
     )
 
 
-def mqtt_login(ts: float, src: str, code: int) -> list[Frame]:
-    """A connection in which an MQTT client asks to be let in, and what the broker says."""
-    sport, name = 30000 + int(10 * ts) % 30000, src.encode()
-    asks = b"\x00\x04MQTT\x04\x02\x00\x3c" + struct.pack(">H", len(name)) + name
+def mqtt_login(ts: float, src: str, code: int, *login: str, will: bool = False) -> list[Frame]:
+    """A connection in which an MQTT client asks to be let in, by user name and password where these
+    are given, and what the broker says."""
+    sport = 30000 + int(10 * ts) % 30000
+    texts = [src, *(("alive", "no") if will else ()), *login]
+    flags = 2 | (4 if will else 0) | (0x80 if login else 0) | (0x40 if len(login) > 1 else 0)
+    asks = b"\x00\x04MQTT\x04" + bytes([flags]) + b"\x00\x3c"
+    asks += b"".join(struct.pack(">H", len(text)) + text.encode() for text in texts)
     asks, says = bytes([0x10, len(asks)]) + asks, bytes([0x20, 2, 0, code])
     there = {"src": src, "dst": SERVER, "sport": sport, "dport": 1883}
     back = {"src": SERVER, "dst": src, "sport": 1883, "dport": sport}

@@ -44,7 +44,7 @@ from traffic.labels import LABELS
 from traffic.pcap.records import read_records
 from traffic.plant import Device, Plant
 from traffic.reader import read_capture
-from traffic.samples import make_samples
+from traffic.samples import MEASURES, make_samples
 from traffic.windows import make_windows
 from traffic.zeek import write_conn_log
 from traffic.zeek.conn import CONN_KINDS, CONN_NEEDED, is_valid_flow
@@ -141,7 +141,9 @@ def _judge(capture: Capture, plant: Plant, found: Counter[str]) -> Analysis:
         analysis.facts_of(device)
     write_conn_log(capture.flows, io.StringIO())
     # What no reader may give, whatever it reads.
-    assert np.isfinite(samples.drop(columns="device").to_numpy(float)).all()
+    measures = samples[list(MEASURES)].to_numpy(float)  # NaN where nothing tells
+    assert np.isfinite(samples.drop(columns=["device", *MEASURES]).to_numpy(float)).all()
+    assert ((measures > 0) & np.isfinite(measures) | np.isnan(measures)).all()
     assert not (capture.flows[list(COUNTS)] < 0).any(axis=None)
     assert capture.flows["ts"].is_monotonic_increasing
     assert not (capture.exchanges["delay_s"] < 0).any()

@@ -61,6 +61,60 @@ def test_clients_that_are_refused_one_after_the_other_are_stories_of_their_own(t
     assert kinds.count("login_refused") == 4
 
 
+# ---- Logins that are guessed, and programs with an old one ----
+
+
+def _tries(*logins: tuple[str, ...], code: int = 4, period_s: float = 16.0) -> list[Frame]:
+    """One client's tries, with a pause between them as a program with an old password makes it."""
+    tries = [mqtt_login(period_s * n, CLIENTS[0], code, *login) for n, login in enumerate(logins)]
+    return [frame for one in tries for frame in one]
+
+
+def _login_hit(tmp_path: Path, frames: list[Frame]) -> tuple[str, list[str]]:
+    hits = apply_rules(_view(tmp_path, frames))
+    (hit,) = [one for one in hits if kind_of(one.fact) == "login_refused"]
+    return hit.label, [kind_of(fact) for fact in hit.facts]
+
+
+@pytest.mark.parametrize(
+    ("logins", "label", "kind"),
+    [
+        ([("line", f"p{n}") for n in range(18)], "brute_force", "logins_tried"),
+        ([(f"user{n}", "1234") for n in range(18)], "brute_force", "logins_tried"),
+        ([("line", "k3Wq")] * 18, "misconfiguration", "login_kept"),
+        # A gateway with three devices behind it, each of which goes on with its own.
+        ([(f"press{n % 3}", f"p{n % 3}") for n in range(18)], "misconfiguration", "logins_kept"),
+        # A handful of passwords that somebody at a panel tried, and the old one before.
+        ([("line", "old")] * 14 + [("line", f"p{n}") for n in range(4)], "misconfiguration", "logins_kept"),
+    ],
+)  # fmt: skip
+def test_slow_guesses_bear_ever_other_logins(tmp_path, logins, label, kind):
+    found, kinds = _login_hit(tmp_path, _tries(*logins))
+    assert (found, kinds[1]) == (label, kind)
+
+
+def test_logins_that_cannot_be_told_apart_leave_it_open(tmp_path):
+    assert _login_hit(tmp_path, _tries(*[()] * 18)) == ("misconfiguration", ["login_refused"])
+
+
+def test_a_guess_that_was_right_is_said(tmp_path):
+    frames = _tries(*[("line", f"p{n}") for n in range(18)])
+    frames += mqtt_login(300.0, CLIENTS[0], 0, "line", "sesame")
+    label, kinds = _login_hit(tmp_path, frames)
+    assert (label, kinds[1:3]) == ("brute_force", ["logins_tried", "let_in"])
+
+
+def test_a_login_is_a_number_that_tells_whether_two_are_the_same(tmp_path):
+    logins = [("line", "a"), ("line", "b"), ("line", "a"), ("lin", "ea"), ("line",)]
+    frames = _tries(*logins, code=0) + mqtt_login(200.0, CLIENTS[0], 0, "line", "a", will=True)
+    frames += mqtt_login(220.0, CLIENTS[0], 0)
+    found = read(tmp_path, frames).exchanges["login"].tolist()
+    assert found[0] == found[2] == found[5]  # a will before it is no part of it
+    assert len(set(found)) == 5
+    assert found[6] == -1
+    assert all(0 <= one < 1 << 31 for one in found[:6])
+
+
 @pytest.mark.parametrize(
     ("ports", "flood"), [(6000, True), (1, False)], ids=["a port each", "a stream"]
 )

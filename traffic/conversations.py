@@ -20,7 +20,7 @@ SESSION_COLUMNS = [
 OUTCOMES = ("answered", "refused", "unanswered", "unseen", "unasked", "told", "malformed")
 EXCHANGE_COLUMNS = [
     "ts", "client", "server", "port", "protocol", "flow", "kind", "function", "unit", "target",
-    "value", "name", "outcome", "code", "delay_s", "behind", "frame", "answer_frame",
+    "value", "name", "login", "outcome", "code", "delay_s", "behind", "frame", "answer_frame",
 ]  # fmt: skip
 
 _TYPES = {
@@ -54,7 +54,9 @@ def empty_exchanges() -> pd.DataFrame:
     (-1 where both are MACs, and the port is an ethertype); ``kind`` (other, read, write, control,
     session, publish, identify); ``function unit target value`` (numbers of the protocol,
     -1 for none: function code, device behind the address, register or object, count or keep-alive);
-    ``name`` (text from outside: a topic, a client id, a host name; NA for none); ``outcome`` (of
+    ``name`` (text from outside: a topic, a client id, a host name; NA for none); ``login`` (a number
+    that is the same where a user name and a password are, -1 for none; no way leads back from it to
+    them, and it means nothing in another process); ``outcome`` (of
     OUTCOMES); ``code`` (of refusal or error, 0 for none, -1 where unknown); ``delay_s`` (to the
     answer); ``behind`` (requests that the client sent in between); ``frame answer_frame`` (frame
     numbers; 0 for none).

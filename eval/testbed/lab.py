@@ -139,11 +139,14 @@ class Lab:
                 lost[entry["elem"]["val"]] += entry["elem"]["counter"]["packets"]
         return dict(lost)
 
-    def limit(self, name: str, kbit: float) -> None:
-        """Slow a machine's cable down to so many kbit/s each way; 0 is full speed again."""
+    def limit(self, name: str, kbit: float, queue_ms: float = 300) -> None:
+        """Slow a machine's cable down to so many kbit/s each way; 0 is full speed again.
+
+        ``queue_ms``: what waits longer is dropped.
+        """
         # A bucket of 96 ms, but never less than one frame, which would then not pass at all.
         port, burst = self._ports[name], max(1600, int(kbit * 12))
-        shape = f"tbf rate {kbit:.0f}kbit burst {burst} latency 300ms".split()
+        shape = f"tbf rate {kbit:.0f}kbit burst {burst} latency {queue_ms:.0f}ms".split()
         for inside, device in ((self._inside(name, []), "eth0"), ([], port)):
             tc = [*inside, "tc", "qdisc"]
             subprocess.run([*tc, "del", "dev", device, "root"], capture_output=True)

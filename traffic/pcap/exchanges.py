@@ -312,7 +312,7 @@ def _pair(
     count = _count_up_to(asks, side)
     row = rows["row"].to_numpy()
     src, dst = (packets.table[name].to_numpy()[row] for name in ("src", "dst"))
-    found = rows[["kind", "function", "unit", "target", "name", "flow", "row"]].assign(
+    found = rows[["kind", "function", "unit", "target", "name", "login", "flow", "row"]].assign(
         ts=ts,
         value=value,
         src=np.where(answers, dst, src),

@@ -39,7 +39,7 @@ _MULTICAST = (137, 5353, 5355)  # asked of all, who may answer or not
 _CIP_EMBEDDED = 0x1E  # the status of services sent together of which one was refused
 _ENIP_COMMAND = 0x1000000  # added to a command of EtherNet/IP, as the packets' reader does
 _DEFAULTS = {
-    "kind": "other", "function": -1, "unit": -1, "target": -1, "value": -1, "name": None, "code": 0,
+    "kind": "other", "function": -1, "unit": -1, "target": -1, "value": -1, "login": -1, "name": None, "code": 0,
     "delay_s": np.nan, "behind": 0,
 }  # fmt: skip
 _WAIT_S = 5.0
@@ -67,7 +67,7 @@ def make_exchanges(parts: Mapping[str, pd.DataFrame], flows: pd.DataFrame) -> pd
             rows[column] = rows[column].fillna(value)
     uid = flows.loc[flows["uid"].notna(), "uid"].drop_duplicates()
     rows["flow"] = rows["uid"].map(pd.Series(uid.index, index=uid)).fillna(-1)
-    whole = ["port", "flow", "function", "unit", "target", "value", "code", "behind"]
+    whole = ["port", "flow", "function", "unit", "target", "value", "login", "code", "behind"]
     rows = rows.assign(frame=0, answer_frame=0).astype(dict.fromkeys(whole, "int64"))
     fixed = {"kind": KINDS, "outcome": OUTCOMES}
     for column, words in fixed.items():

@@ -138,7 +138,7 @@ RULES = (
     _plain(find_unsteady_devices, suggests="comes_and_goes"),
     replace(
         _plain(find_loose_links, suggests="off_and_on"),
-        yields_to=_kinds("comes_and_goes silent silent_together"),
+        yields_to=_kinds("comes_and_goes silent silent_together slow_link slow_way_out"),
     ),
     # Scans and guesses lose packets too: a bad link explains what fails, not what somebody does.
     replace(

@@ -30,6 +30,8 @@ _PROBED = 10  # different functions or units that were refused: who asks looks a
 _SWEPT = 50  # different addresses; or different requests, by function, unit and address
 _FEW_TARGETS = 4
 _GUESSES, _GUESS_S = 30, 1.0
+# Who guesses hardly tries a login twice; devices behind one address each keep to their own.
+_MANY_LOGINS, _TRIED_ONCE_SHARE = 5, 0.5
 _MIN_CLIENTS = 2
 _MANY_CLIENTS = 3  # turned away at once: what changed is the server
 _SAME = ["function", "unit", "target", "name", "value"]  # what makes two requests the same
@@ -44,6 +46,13 @@ _SENTENCES = {
     "others_fine": "Other requests of {client} were answered meanwhile: {answered}.",
     "login_refused": "{server} refuses the login of {client}: {refused} of {asked:attempt} since {since_time_s} got "
     "{code}.",
+    "logins_tried": "{client} tried {logins:different login} in these {refused:attempt}: it guesses user names or "
+    "passwords.",
+    "login_kept": "Each of these attempts bore the same user name and password, as a program with an old or wrong "
+    "setting does.",
+    "logins_kept": "These attempts bore {logins:different login}, each again and again, as programs with old or wrong "
+    "settings do.",
+    "let_in": "At {let_in_time_s} the server let {client} in with one that it had not let in before.",
     "turned_away": "{server} refuses the logins of {n:client} that it lets in at other times, {clients}: "
     "{refused:attempt} between {since_time_s} and {until_time_s} got {code}.",
     "busy": "{server} answered {client} that it is busy {refused:time} between {since_time_s} and {until_time_s}: "
@@ -263,8 +272,11 @@ def _find_wrong(
         if len(again):
             values = {"again_time_s": float(again["ts"].min())}
             facts.append(make_fact("works_again", _SENTENCES["works_again"], values))
-        guesses = login and not len(before) and _is_guessing(mine["ts"])
+        tries_many = login and _tries_logins(mine)
+        guesses = login and not len(before) and (tries_many or _is_guessing(mine["ts"]))
         label = "brute_force" if guesses else "misconfiguration"
+        if login:
+            facts[1:1] = _tell_logins(view, client, rows, mine)
         hits.append(make_hit(client, label, facts, server, mine))
     return hits or _find_partly_refused(view, client, server, rows, wrong)
 
@@ -273,6 +285,37 @@ def _is_guessing(tried_s: pd.Series) -> bool:
     """Many logins, one a second or faster: a client with a wrong password waits in between, and
     longer each time."""
     return len(tried_s) >= _GUESSES and float(tried_s.diff().median()) <= _GUESS_S
+
+
+def _tries_logins(refused: pd.DataFrame) -> bool:
+    """Whether refused logins bear ever other user names and passwords, where these can be told apart."""
+    known = refused.loc[refused["login"] >= 0, "login"]
+    return known.nunique() >= max(_MANY_LOGINS, _TRIED_ONCE_SHARE * len(refused))
+
+
+def _tell_logins(
+    view: TrafficView, client: str, rows: pd.DataFrame, refused: pd.DataFrame
+) -> list[Fact]:
+    """Whether it was always the same login, and whether one was right after all."""
+    known = refused["login"] >= 0
+    if not known.all():
+        return []  # encrypted, or of a protocol whose logins are not read: open
+    values: dict[str, Value] = {
+        "client": view.name_of(client),
+        "logins": refused["login"].nunique(),
+        "refused": len(refused),
+    }
+    kind = "login_kept" if values["logins"] == 1 else "logins_kept"
+    if not _tries_logins(refused):
+        return [make_fact(kind, _SENTENCES[kind], values)]
+    facts = [make_fact("logins_tried", _SENTENCES["logins_tried"], values)]
+    let_in = rows[(rows["outcome"] == "answered") & (rows["login"] >= 0)]
+    since = let_in["ts"] > refused["ts"].min()
+    let_in = let_in[since & ~let_in["login"].isin(let_in.loc[~since, "login"])]
+    if len(let_in):
+        values["let_in_time_s"] = float(let_in["ts"].min())
+        facts.append(make_fact("let_in", _SENTENCES["let_in"], values))
+    return facts
 
 
 def _find_partly_refused(

@@ -23,16 +23,13 @@ _SLOWER = 5.0  # times its own past, and by at least so much:
 # most stacks hold an acknowledgement back for 0.2 s, some for more (RFC 1122, 4.2.3.2), in the hope of
 # something to send with it; how often changes with what a program does. That of a SYN none does.
 _SLOWER_S, _OPENING_SLOWER_S = 0.25, 0.05
-_MIN_PAST, _MIN_SLOW, _FAST_AGAIN = (
-    12,
-    6,
-    2,
-)  # samples with a delay: before, slow, and fast in a row
-_MIN_LATE, _LATE_SHARE, _FAST_SHARE = (
-    10,
-    0.5,
-    0.1,
-)  # acknowledgements; of them, who is late and who is not
+# Samples with a delay: before, slow, and fast in a row.
+_MIN_PAST, _MIN_SLOW, _FAST_AGAIN = 12, 6, 2
+# A full link loses packets too: few are left to be timed, and what is sent again is evidence as well. A
+# lossy line is as fast as ever to those that it lets through.
+_MIN_RESENT, _MIN_SLOW_LOSSY = 10, 3
+_MIN_LATE = 10  # acknowledgements
+_LATE_SHARE, _FAST_SHARE = 0.5, 0.1  # of them, of who is slow and who is not
 _TOGETHER = 0.5  # of the time of either, for two pairs to be one thing
 _FILLED_TIMES, _FILLED_MBIT, _SAME_TIMES = 2.0, 0.5, 1.2
 
@@ -46,6 +43,8 @@ _SENTENCES = {
     "others_fast": "Between {device} and {others} all was as fast as ever meanwhile, so the link of {device} is not "
     "slow; the way between {device} and {peers} is, or what happens to that connection.",
     "nobody_else": "Nobody else sent {device} enough by TCP then to tell its link from the device itself.",
+    "slow_and_lossy": "{resent:segment} between them had to be sent again meanwhile: a full link drops what it has no "
+    "room for; a line that only loses is as fast as ever to what it lets through.",
     "link_filled": "Meanwhile {device} carried {peak_mbit_per_s} Mbit/s, before that {usual_mbit_per_s} Mbit/s, most "
     "of it with {busiest}; that much may fill its link.",
     "link_not_filled": "{device} carried no more than before ({usual_mbit_per_s} Mbit/s): nothing that is seen here "
@@ -96,45 +95,56 @@ def find_slow_links(view: TrafficView) -> list[RuleHit]:
 
 
 def _find_slow_pairs(view: TrafficView) -> Iterator[_SlowPair]:
-    delays = view.delays
+    delays, resent = view.delays, view.evidence_of_kind("retransmission")
     long = delays[delays["step"] >= int(delay_step(np.array([_OPENING_SLOWER_S]))[0])]
     often = long.groupby(["src", "dst"], observed=True)["slot"].nunique()
-    for sender, receiver in often.index[often >= _MIN_SLOW]:
+    for sender, receiver in often.index[often >= _MIN_SLOW_LOSSY]:
+        ends = [str(sender), str(receiver)]
         # How far a cloud is changes, and the plant's links are not to blame for it.
-        if not {str(sender), str(receiver)} <= view.own:
+        if not set(ends) <= view.own:
             continue
         rows = delays[(delays["src"] == sender) & (delays["dst"] == receiver)]
-        ends = str(sender), str(receiver)
-        slow = list(_find_rises(*ends, rows, of_syns=False))
-        yield from slow or _find_rises(*ends, rows[rows["handshake"]], of_syns=True)
+        lost = resent[resent["src"].isin(ends) & resent["dst"].isin(ends)]
+        slow = list(_find_rises(rows, lost, of_syns=False))
+        yield from slow or _find_rises(rows[rows["handshake"]], lost, of_syns=True)
 
 
-def _find_rises(
-    sender: str, receiver: str, rows: pd.DataFrame, of_syns: bool
-) -> Iterator[_SlowPair]:
-    """The times in which delays lie far above all that came before."""
+def _find_rises(rows: pd.DataFrame, lost: pd.DataFrame, of_syns: bool) -> Iterator[_SlowPair]:
+    """The times in which delays lie far above all that came before.
+
+    Args:
+        rows: of ``delays``, of one sender and receiver.
+        lost: evidence of what was sent again between both.
+        of_syns: the rows are of SYNs alone.
+    """
     slower_s = _OPENING_SLOWER_S if of_syns else _SLOWER_S
-    columns = (rows[name].to_numpy() for name in ("slot", "step", "count"))
-    medians = median_delays(*columns)
+    medians = median_delays(*(rows[name].to_numpy() for name in ("slot", "step", "count")))
     slot, delay_s = medians.index.to_numpy(), medians.to_numpy()
     usual = medians.shift(1).expanding(_MIN_PAST).median().to_numpy()
     limit = np.maximum(_SLOWER * usual, usual + slower_s)
     at = 0
     while (delay_s[at:] >= limit[at:]).any():
         start = at + int(np.argmax(delay_s[at:] >= limit[at:]))
-        fast = np.flatnonzero(
-            pd.Series(delay_s[start:] < limit[start]).rolling(_FAST_AGAIN).sum() == _FAST_AGAIN
+        fast = pd.Series(delay_s[start:] < limit[start]).rolling(_FAST_AGAIN).sum() == _FAST_AGAIN
+        at = start + (int(fast.argmax()) - _FAST_AGAIN + 1 if fast.any() else len(fast))
+        meanwhile = lost[(lost["slot"] > slot[start - 1]) & (lost["slot"] <= slot[at - 1])]
+        lossy = meanwhile["count"].sum() >= _MIN_RESENT
+        found = _SlowPair(
+            sender=str(rows["src"].iloc[0]),
+            receiver=str(rows["dst"].iloc[0]),
+            rows=rows[rows["slot"].between(slot[start], slot[at - 1])],
+            first=min(
+                int(slot[start]), int(meanwhile["slot"].min()) if lossy else int(slot[start])
+            ),
+            last=int(slot[at - 1]),
+            # The end of the step in which the usual delay lies.
+            usual_s=least_delay_s(int(delay_step(usual[start : start + 1])[0]) + 1),
+            step=int(delay_step(limit[start : start + 1])[0]),
+            of_syns=of_syns,
         )
-        at = start + (int(fast[0]) - _FAST_AGAIN + 1 if len(fast) else len(delay_s) - start)
-        step = int(delay_step(limit[start : start + 1])[0])
-        here = rows[rows["slot"].between(slot[start], slot[at - 1])]
-        # The end of the step in which the usual delay lies.
-        usual_s = least_delay_s(int(delay_step(usual[start : start + 1])[0]) + 1)
-        ends = (sender, receiver, here, int(slot[start]), int(slot[at - 1]))
-        found = _SlowPair(*ends, usual_s, step, of_syns)
         slow = int((delay_s[start:at] >= limit[start]).sum())
-        enough = max(_MIN_LATE, _LATE_SHARE * here["count"].sum())
-        if slow >= _MIN_SLOW and found.late >= enough:
+        enough = max(_MIN_LATE, _LATE_SHARE * found.rows["count"].sum())
+        if slow >= (_MIN_SLOW_LOSSY if lossy else _MIN_SLOW) and found.late >= enough:
             yield found
 
 
@@ -193,11 +203,15 @@ def _make_hit(view: TrafficView, device: str, pairs: list[_SlowPair]) -> RuleHit
         "until_time_s": float(span.last + 1) * SAMPLE_S,
     }
     kind = "slow_link" if span.inward else "slow_way_out"
-    resent = view.evidence_of(device, ("retransmission",))["slot"].between(span.first, span.last)
+    resent = view.evidence_of(device, ("retransmission",))
+    resent = resent[resent["slot"].between(span.first, span.last) & resent["other"].isin(peers)]
+    values["resent"] = int(resent["count"].sum())
     # Wireshark also times what was sent again, and has no word for the acknowledgement of a SYN.
-    count_there = None if syns or resent.any() else int(count[step >= span.step].sum())
-    proof = Proof(_select(device, peers, span), count=count_there)
+    exact = not (syns or values["resent"])
+    proof = Proof(_select(device, peers, span), count=int(values["late"]) if exact else None)
     facts = [make_fact(kind, _SENTENCES[kind], values, proof=proof)]
+    if int(values["resent"]) >= _MIN_RESENT:
+        facts.append(make_fact("slow_and_lossy", _SENTENCES["slow_and_lossy"], values))
     facts.append(_tell_place(view, device, peers, span))
     facts += _tell_load(view, device, span)
     slots = slots_of(rows[rows["step"] >= span.step])

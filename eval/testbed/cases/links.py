@@ -5,7 +5,17 @@ import re
 from collections.abc import Iterator
 
 from eval.testbed.cases.background import add_controller, add_healthy, add_panel, polls
-from eval.testbed.cases.case import NOT_HEALTHY, CaseTruth, Draw, Kind, Scene, Step, set_up
+from eval.testbed.cases.case import (
+    NOT_HEALTHY,
+    CaseTruth,
+    Draw,
+    Kind,
+    Scene,
+    Step,
+    run_tools,
+    set_up,
+)
+from eval.testbed.events.actions import discard_output, tool_command, tool_running
 from eval.testbed.lab import Lab
 from eval.testbed.site import ROUTER
 
@@ -114,6 +124,53 @@ def delay(draw: Draw) -> Scene:
     ), from_s + slow_s + draw.seconds(60, 120))  # fmt: skip
 
 
+def full_link(draw: Draw) -> Scene:
+    """A cable that is filled for some minutes: whatever goes to the machine at its end waits.
+
+    Its clients speak what nothing here reads, so that only TCP tells.
+    """
+    add_healthy(draw)
+    port, kbit, queue_ms = (
+        draw.choice([4711, 9600, 6000]),
+        draw.choice([1000, 2000]),
+        draw.choice([500, 800]),
+    )
+    server = draw.add("store")
+    clients = [draw.add("workstation") for _ in range(draw.randint(1, 3))]
+    filler = draw.add("camera")
+    from_s, lasts_s = draw.seconds(160, 220), draw.seconds(120, 180)
+    listen = run_tools(server, tool_command("tcp", "listen", port))
+    talk = [
+        run_tools(one, tool_command("tcp", "bulk", server.address, port, 20)) for one in clients
+    ]
+    # Half as much again as there is room for, as video over UDP, or what TCP makes of the room.
+    stream = discard_output(
+        f"hping3 --udp -d 1200 -s 5004 -k -p 5004 -i u{int(6400e3 / kbit)} {server.address}".split()
+    )
+    copy = tool_command("tcp", "bulk", server.address, 8080, 1.5 * kbit)
+    fills = draw.choice([stream, copy])
+    listens = run_tools(server, tool_command("tcp", "listen", 8080))
+
+    @contextlib.contextmanager
+    def fill(lab: Lab) -> Iterator[None]:
+        lab.limit(server.name, kbit, queue_ms)
+        with tool_running(lab, filler.name, fills):
+            yield
+        lab.limit(server.name, 0)
+
+    slow = f"ip.src == {server.address} && tcp.port == {port} && tcp.analysis.ack_rtt > {queue_ms / 2000}"
+    steps = [Step(-1, 9e9, listen), Step(-1, 9e9, listens), *(Step(1, 9e9, one) for one in talk)]
+    return Scene(draw.site(), CaseTruth(
+        f"why is {server.address} slow?",
+        f"{filler.address} fills its cable of {kbit} kbit/s for {lasts_s:.0f} s: {{slow}} segments to it are "
+        f"acknowledged later than {queue_ms / 2:.0f} ms",
+        device=server.address, peers=tuple(one.address for one in clients), protocol="tcp",
+        facts={"port": port, "kbit": kbit, "queue_ms": queue_ms, "filler": filler.address, "label": "congestion"},
+        measures={"slow": slow},
+        must=("slow|delay|late|longer", re.escape(server.address)), must_not=NOT_HEALTHY,
+    ), from_s + lasts_s + draw.seconds(60, 100), (*steps, Step(from_s, from_s + lasts_s, fill)))  # fmt: skip
+
+
 def flapping(draw: Draw) -> Scene:
     """A loose cable: a controller goes off and on."""
     add_healthy(draw)
@@ -147,5 +204,6 @@ KINDS: dict[str, Kind] = {
     "goes_silent": goes_silent,
     "loss": loss,
     "slow_answers": delay,
+    "full_link": full_link,
     "flapping": flapping,
 }

@@ -22,6 +22,7 @@ from traffic.pcap.protocols.protocol import (
     Protocol,
     make_events,
     make_rows,
+    number_secrets,
     select_asked,
     starts_with,
 )
@@ -86,7 +87,8 @@ _ASKED_BY = {_CONNACK: CONNECT, _PUBACK: PUBLISHED, _PUBREC: PUBLISHED, _SUBACK:
 # The low four bits of a fixed header: any for PUBLISH, 2 for PUBREL, SUBSCRIBE and UNSUBSCRIBE, 0
 # else (MQTT 2.1.3); type 0 is none.
 _FLAGS = np.array([-1, 0, 0, -1, 0, 0, 2, 0, 2, 0, 2, 0, 0, 0, 0, 0])
-_NAME_BYTES = 64
+_WILL = 4
+_NAME_BYTES, _LOGIN_BYTES = 64, 128
 _MOST_FILTERS = 32  # of one subscription whose results are read
 _HEAD = 16
 
@@ -148,6 +150,7 @@ def _read(messages: Messages) -> pd.DataFrame:
         "name_bytes": np.where(published, text, 0),
         "target": np.full(len(messages), -1),
         "value": np.full(len(messages), -1),
+        "login": np.full(len(messages), -1),
     }
     _read_connects(messages, np.flatnonzero(connects), body, columns)
     # What follows a packet identifier depends on the version that the client connected with.
@@ -180,7 +183,7 @@ def _read(messages: Messages) -> pd.DataFrame:
 def _read_connects(
     messages: Messages, rows: np.ndarray, body: np.ndarray, columns: dict[str, np.ndarray]
 ) -> None:
-    """Enter the version, flags, keep-alive and client id of connects, in place.
+    """Enter the version, flags, keep-alive, client id and login of connects, in place.
 
     Protocol name, level, flags, keep-alive; MQTT 5 puts properties before the client id.
     """
@@ -190,15 +193,31 @@ def _read_connects(
     id_at = level_at + 4
     id_at += np.where(level == 5, _property_bytes(some, id_at), 0)
     columns["level"] = np.full(len(messages), -1)
+    flags = some.u8(level_at + 1)
+    after_id = id_at + 2 + np.maximum(some.u16(id_at), 0)
     entries = {
         "level": level,
-        "target": some.u8(level_at + 1),
+        "login": _number_logins(some, flags, level, after_id),
+        "target": flags,
         "value": some.u16(level_at + 2),
         "name_at": id_at + 2,
         "name_bytes": some.u16(id_at),
     }
     for name, column in entries.items():
         columns[name][rows] = column
+
+
+def _number_logins(
+    some: Messages, flags: np.ndarray, level: np.ndarray, at: np.ndarray
+) -> np.ndarray:
+    """A number for user name and password, which end a connect after its will's properties, topic
+    and message; -1 where it has no user name."""
+    will = flags & _WILL > 0
+    at = at + np.where(will & (level == 5), _property_bytes(some, at), 0)
+    for _ in ("topic", "message"):
+        at = at + np.where(will, 2 + np.maximum(some.u16(at), 0), 0)
+    number = number_secrets(some.bytes(at, _LOGIN_BYTES), np.maximum(some.length - at, 0))
+    return np.where((flags & USER_NAME > 0) & (some.length > at), number, -1)
 
 
 def _property_bytes(messages: Messages, at: np.ndarray) -> np.ndarray:

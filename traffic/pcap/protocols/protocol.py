@@ -5,8 +5,10 @@ what answers. Recognition is by content: a port is a hint, for streams whose beg
 does not hold.
 """
 
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -194,9 +196,10 @@ def make_rows(messages: Messages, role: np.ndarray, **columns: np.ndarray | int)
             what a request and its answer share within a flow; ``kind``: of KINDS; ``function``;
             ``unit``: which device behind an address; ``target``: register, point, object; ``code``:
             of refusal or error, 0 for none, -1 where unknown; ``value``: a number that the protocol
-            explains (a keep-alive, a sequence number); ``name_at`` and ``name_bytes``: a name in
-            the message; ``patient``: 1 where a request may wait for ever; ``other``: a place in the
-            protocol's ``others``, of what the whole flow turns out to be.
+            explains (a keep-alive, a sequence number); ``login``: of ``number_secrets``;
+            ``name_at`` and ``name_bytes``: a name in the message; ``patient``: 1 where a request may
+            wait for ever; ``other``: a place in the protocol's ``others``, of what the whole flow
+            turns out to be.
 
     Returns:
         Shape (n, ...): these columns, ``row flow is_orig``, and ``wrong`` (no message of the
@@ -204,7 +207,7 @@ def make_rows(messages: Messages, role: np.ndarray, **columns: np.ndarray | int)
     """
     defaults = {
         "key": 0, "kind": OTHER, "function": -1, "unit": -1, "target": -1, "code": -1, "value": -1,
-        "name_at": -1, "name_bytes": 0, "patient": 0, "other": -1,
+        "login": -1, "name_at": -1, "name_bytes": 0, "patient": 0, "other": -1,
     }  # fmt: skip
     unknown = set(columns) - set(defaults)
     if unknown:
@@ -254,6 +257,28 @@ def first_alike(messages: Messages, which: np.ndarray, kind: np.ndarray) -> np.n
     keys = (messages.of_packet("src")[rows].astype(np.int64), kind[rows], messages.length[rows])
     first[rows[number_groups(*keys)[1]]] = True
     return first
+
+
+def number_secrets(texts: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """A number for each secret, the same where two are: whether somebody tries others is evidence,
+    what they are is nobody's business.
+
+    Args:
+        texts: shape (n, width), uint8, width a multiple of 8; 0 past the end.
+        size: shape (n,), bytes of each, those that were not read too.
+
+    Returns:
+        Shape (n,), int64, below 2^31: a hash whose key is drawn anew by each process.
+    """
+    words = np.ascontiguousarray(texts).view(np.uint64)
+    key = _draw_key(words.shape[1] + 1)
+    mixed = (words * key[1:]).sum(axis=1, dtype=np.uint64) + size.astype(np.uint64) * key[0]
+    return (mixed >> np.uint64(33)).astype(np.int64)
+
+
+@cache
+def _draw_key(words: int) -> np.ndarray:
+    return np.frombuffer(secrets.token_bytes(8 * words), np.uint64) | np.uint64(1)
 
 
 def select_kinds(function: np.ndarray, kinds: Mapping[int, tuple[int, ...]]) -> np.ndarray:
