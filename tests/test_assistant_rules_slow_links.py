@@ -140,6 +140,62 @@ def test_what_fills_the_link_is_said(tmp_path):
     assert STORE in hit.facts[-1].text
 
 
+_QUEUED_S = 0.07  # more than a program's own stack waits, less than a rise that needs no reason
+
+
+def _filled(first_s: int, seconds: int, src: str = STORE) -> list[Frame]:
+    """A megabit a second."""
+    data = udp_packet(b"x" * 1250, src, DRIVE, 5000, 5001)
+    return [(first_s + n / 100, ethernet(data)) for n in range(100 * seconds)]
+
+
+def test_a_device_that_carries_much_more_needs_a_smaller_rise(tmp_path):
+    (hit,) = _hits(tmp_path, _polls(_slow(200, 320, _QUEUED_S)) + _filled(200, 120))
+    assert (hit.device, hit.fact.values["late"]) == (DRIVE, 60)
+    assert kind_of(hit.facts[-1]) == "link_filled"
+
+
+def test_a_small_rise_alone_may_be_a_stack_that_waits(tmp_path):
+    assert _hits(tmp_path, _polls(_slow(200, 320, _QUEUED_S))) == []
+
+
+def test_where_some_are_as_fast_as_ever_there_is_no_queue(tmp_path):
+    """Each third acknowledgement comes at once, as of a stack that holds back the others."""
+    frames = _polls(lambda s: _QUEUED_S if 200 <= s < 320 and s % 6 else FAST_S)
+    assert _hits(tmp_path, frames + _filled(200, 120)) == []
+
+
+def test_who_fills_a_link_waits_for_itself(tmp_path):
+    """The panel's own transfer is what is late: nobody else suffers."""
+    assert _hits(tmp_path, _polls(_slow(200, 320)) + _filled(200, 120, PANEL)) == []
+
+
+def _lossy(delay_s: Delay, lost: range) -> list[Frame]:
+    """Polls of which each that begins in ``lost`` is sent again 0.6 s later, and so times nothing."""
+    frames = []
+    for ts, frame in _polls(delay_s):
+        second = int(ts) // 2 * 2
+        asks = frame[34:36] == (41000).to_bytes(2, "big") and len(frame) > 60
+        frames.append((ts + (1.2 if not asks and second in lost else 0.0), frame))
+        if asks and second in lost:
+            frames.append((ts + 0.6, frame))
+    return frames
+
+
+@pytest.mark.parametrize(
+    ("slow_s", "found"),
+    [(SLOW_S, [("congestion", "slow_link")]), (FAST_S, [("packet_loss", "sent_again")])],
+)
+def test_a_full_link_that_loses_packets_is_no_lossy_line(tmp_path, slow_s, found):
+    """Half of a minute's polls are lost; the others are late, or as fast as ever."""
+    lost = range(200, 260, 4)
+    hits = _hits(tmp_path, _lossy(_slow(200, 260, slow_s), lost), rules=True)
+    assert [(hit.label, kind_of(hit.fact)) for hit in hits] == found
+    if slow_s == SLOW_S:
+        assert hits[0].fact.values["resent"] == 15
+        assert kind_of(hits[0].facts[1]) == "slow_and_lossy"
+
+
 def test_behind_a_slow_link_a_server_is_not_said_to_be_slow(tmp_path):
     """Modbus over a slow link: its answers come late too."""
     hits = _hits(tmp_path, _modbus(_slow(200, 320)), rules=True)

@@ -138,13 +138,13 @@ RULES = (
     _plain(find_unsteady_devices, suggests="comes_and_goes"),
     replace(
         _plain(find_loose_links, suggests="off_and_on"),
-        yields_to=_kinds("comes_and_goes silent silent_together slow_link slow_way_out"),
+        yields_to=_kinds("comes_and_goes silent silent_together slow_link slow_way_out spike"),
     ),
     # Scans and guesses lose packets too: a bad link explains what fails, not what somebody does.
     replace(
         _plain(find_losses, suggests="sent_again"),
         rules_out=_LOOK_ALIKES - _DEEDS,
-        yields_to=_kinds("deaf off_and_on comes_and_goes slow_link slow_way_out"),
+        yields_to=_kinds("deaf off_and_on comes_and_goes slow_link slow_way_out spike"),
     ),
     replace(_plain(find_spikes, suggests="spike"), rules_out=_LOOK_ALIKES - _DEEDS),
     _plain(find_uploads, suggests="upload"),

@@ -24,7 +24,7 @@ _LASTING_SHARE = 0.3  # of the samples in which both exchanged anything
 # Stalls, the samples in which they lie, the share of all that is sent again that is sent in them, and
 # of these samples those in which the device is heard: who is off for longer is silent.
 _MIN_STALLS, _MIN_STALLED, _STALLED_SHARE, _HEARD_SHARE = 3, 3, 0.7, 0.8
-_PEAK_TIMES, _PEAK_MBIT, _PEAK_SLOTS, _MIN_PAST = 10.0, 5.0, 3, 12
+_PEAK_TIMES, _PEAK_MBIT, _PEAK_SLOTS, _MIN_PAST = 10.0, 0.5, 3, 12
 
 # A FIN alone that is sent again before a timer has run out tells of no loss (traffic.pcap.tcp).
 _TELLS = "!(tcp.flags.fin == 1 && tcp.len == 0 && tcp.analysis.rto < 0.2)"

@@ -51,10 +51,12 @@ _SENTENCES = {
 def find_idle_closes(view: TrafficView) -> list[RuleHit]:
     """Sessions that one side closes after the same idle time again and again."""
     table = view.sessions
-    mine = table[(table["ended_by"] != "") & table["opened"] & (table["data_bytes"] > 0)]
+    mine = table[(table["ended_by"] != "") & table["opened"]]
     hits = []
     for client, server, _, rows in _pairs(mine):
-        timed = rows[rows["idle_s"] >= _MIN_IDLE_S]
+        # Who asks now and then may be cut off before he has asked at all; who never asks needs nothing.
+        asks = (rows["data_bytes"] > 0).any()
+        timed = rows[(rows["idle_s"] >= _MIN_IDLE_S) & asks]
         if len(timed) < _MIN_ENDS or _find_keep_alive(view, client, server, timed) is not None:
             continue
         for side, ends in timed.groupby("ended_by", observed=True):

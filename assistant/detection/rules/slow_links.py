@@ -23,15 +23,18 @@ _SLOWER = 5.0  # times its own past, and by at least so much:
 # most stacks hold an acknowledgement back for 0.2 s, some for more (RFC 1122, 4.2.3.2), in the hope of
 # something to send with it; how often changes with what a program does. That of a SYN none does.
 _SLOWER_S, _OPENING_SLOWER_S = 0.25, 0.05
+# Where a device carries much more than before, a queue explains a smaller rise; in one nobody is fast, while
+# who holds acknowledgements back sends each second one at once.
+_FILLED_SLOWER_S, _FASTEST_S = 0.05, 0.005
 # Samples with a delay: before, slow, and fast in a row.
 _MIN_PAST, _MIN_SLOW, _FAST_AGAIN = 12, 6, 2
 # A full link loses packets too: few are left to be timed, and what is sent again is evidence as well. A
 # lossy line is as fast as ever to those that it lets through.
-_MIN_RESENT, _MIN_SLOW_LOSSY = 10, 3
+_MIN_RESENT, _MIN_SLOW_LOSSY = 10, 2
 _MIN_LATE = 10  # acknowledgements
 _LATE_SHARE, _FAST_SHARE = 0.5, 0.1  # of them, of who is slow and who is not
 _TOGETHER = 0.5  # of the time of either, for two pairs to be one thing
-_FILLED_TIMES, _FILLED_MBIT, _SAME_TIMES = 2.0, 0.5, 1.2
+_FILLED_TIMES, _FILLED_MBIT, _SAME_TIMES, _MOST_OF_IT = 2.0, 0.5, 1.2, 0.5
 
 _SENTENCES = {
     "slow_link": "What is sent to {device} arrives late: between {since_time_s} and {until_time_s} its "
@@ -105,19 +108,25 @@ def _find_slow_pairs(view: TrafficView) -> Iterator[_SlowPair]:
             continue
         rows = delays[(delays["src"] == sender) & (delays["dst"] == receiver)]
         lost = resent[resent["src"].isin(ends) & resent["dst"].isin(ends)]
-        slow = list(_find_rises(rows, lost, of_syns=False))
-        yield from slow or _find_rises(rows[rows["handshake"]], lost, of_syns=True)
+        slow = list(_find_rises(rows, lost, _SLOWER_S))
+        slow = slow or list(_find_rises(rows[rows["handshake"]], lost, _OPENING_SLOWER_S, True))
+        queued = () if slow else _find_rises(rows, lost, _FILLED_SLOWER_S)
+        slow += [one for one in queued if _is_queue(one) and _is_filled(_load_of(view, one))]
+        # Who fills a link waits for itself.
+        yield from (one for one in slow if not _fills(view, one))
 
 
-def _find_rises(rows: pd.DataFrame, lost: pd.DataFrame, of_syns: bool) -> Iterator[_SlowPair]:
+def _find_rises(
+    rows: pd.DataFrame, lost: pd.DataFrame, slower_s: float, of_syns: bool = False
+) -> Iterator[_SlowPair]:
     """The times in which delays lie far above all that came before.
 
     Args:
         rows: of ``delays``, of one sender and receiver.
         lost: evidence of what was sent again between both.
+        slower_s: by how much, at least.
         of_syns: the rows are of SYNs alone.
     """
-    slower_s = _OPENING_SLOWER_S if of_syns else _SLOWER_S
     medians = median_delays(*(rows[name].to_numpy() for name in ("slot", "step", "count")))
     slot, delay_s = medians.index.to_numpy(), medians.to_numpy()
     usual = medians.shift(1).expanding(_MIN_PAST).median().to_numpy()
@@ -146,6 +155,54 @@ def _find_rises(rows: pd.DataFrame, lost: pd.DataFrame, of_syns: bool) -> Iterat
         enough = max(_MIN_LATE, _LATE_SHARE * found.rows["count"].sum())
         if slow >= (_MIN_SLOW_LOSSY if lossy else _MIN_SLOW) and found.late >= enough:
             yield found
+
+
+def _is_queue(pair: _SlowPair) -> bool:
+    """Whether even the fastest acknowledgements wait."""
+    fastest = pair.rows.groupby("slot")["step"].min().median()
+    return least_delay_s(int(fastest)) >= max(_SLOWER * pair.usual_s, _FASTEST_S)
+
+
+@dataclass(frozen=True)
+class _Load:
+    """What a device carries in some slots and carried before, and with whom it does most."""
+
+    mbit_per_s: float
+    usual_mbit_per_s: float
+    busiest: str
+    busiest_share: float
+
+
+def _load_of(view: TrafficView, pair: _SlowPair) -> _Load | None:
+    return _find_load(view, pair.receiver, pair.first, pair.last)
+
+
+def _find_load(view: TrafficView, device: str, first: int, last: int) -> _Load | None:
+    """None where there is nothing then, or nothing before."""
+    flows = view.flows_of(device)
+    both = (flows["sent_bytes"] + flows["got_bytes"]) * 8e-6 / SAMPLE_S
+    mbit = both.groupby(flows["slot"]).sum()
+    here, before = mbit[(mbit.index >= first) & (mbit.index <= last)], mbit[mbit.index < first]
+    if here.empty or before.empty:
+        return None
+    inside = flows["slot"].between(first, last)
+    by_peer = both[inside].groupby(flows.loc[inside, "other"]).sum()
+    share = float(by_peer.max() / max(by_peer.sum(), 1e-9))
+    return _Load(float(here.median()), float(before.median()), str(by_peer.idxmax()), share)
+
+
+def _is_filled(load: _Load | None) -> bool:
+    if load is None:
+        return False
+    return load.mbit_per_s >= max(_FILLED_TIMES * load.usual_mbit_per_s, _FILLED_MBIT)
+
+
+def _fills(view: TrafficView, pair: _SlowPair) -> bool:
+    """Whether the pair itself is what fills the link of the one who acknowledges."""
+    load = _load_of(view, pair)
+    if load is None or load.busiest != pair.sender:
+        return False
+    return _is_filled(load) and load.busiest_share >= _MOST_OF_IT
 
 
 def _share_end(device: str, pairs: list[_SlowPair]) -> list[_SlowPair]:
@@ -204,7 +261,11 @@ def _make_hit(view: TrafficView, device: str, pairs: list[_SlowPair]) -> RuleHit
     }
     kind = "slow_link" if span.inward else "slow_way_out"
     resent = view.evidence_of(device, ("retransmission",))
-    resent = resent[resent["slot"].between(span.first, span.last) & resent["other"].isin(peers)]
+    resent = resent[resent["slot"].between(span.first, span.last)]
+    # With whom it loses packets meanwhile, that is of the same link, though few were left to be timed.
+    by_peer = resent.groupby("other")["count"].sum()
+    lossy = by_peer.index[(by_peer >= _MIN_RESENT) & by_peer.index.isin(view.own)]
+    resent = resent[resent["other"].isin(peers)]
     values["resent"] = int(resent["count"].sum())
     # Wireshark also times what was sent again, and has no word for the acknowledgement of a SYN.
     exact = not (syns or values["resent"])
@@ -215,7 +276,8 @@ def _make_hit(view: TrafficView, device: str, pairs: list[_SlowPair]) -> RuleHit
     facts.append(_tell_place(view, device, peers, span))
     facts += _tell_load(view, device, span)
     slots = slots_of(rows[rows["step"] >= span.step])
-    return RuleHit(device, "congestion", "target", tuple(facts), peers, slots)
+    also = [str(one) for one in lossy if one not in peers]
+    return RuleHit(device, "congestion", "target", tuple(facts), (*peers, *also), slots)
 
 
 def _select(device: str, peers: tuple[str, ...], span: _Span) -> str:
@@ -252,23 +314,17 @@ def _tell_place(view: TrafficView, device: str, peers: tuple[str, ...], span: _S
 
 def _tell_load(view: TrafficView, device: str, span: _Span) -> list[Fact]:
     """Whether the device carried more than before, and with whom."""
-    flows = view.flows_of(device)
-    both = (flows["sent_bytes"] + flows["got_bytes"]) * 8e-6 / SAMPLE_S
-    mbit = both.groupby(flows["slot"]).sum()
-    inside = flows["slot"].between(span.first, span.last)
-    here, before = mbit[mbit.index.isin(flows.loc[inside, "slot"])], mbit[mbit.index < span.first]
-    if here.empty or before.empty:
+    load = _find_load(view, device, span.first, span.last)
+    if load is None:
         return []
-    busiest = str(both[inside].groupby(flows.loc[inside, "other"]).sum().idxmax())
+    filled = _is_filled(load)
+    if not filled and load.mbit_per_s > _SAME_TIMES * load.usual_mbit_per_s:
+        return []
     values: dict[str, Value] = {
         "device": view.name_of(device),
-        "peak_mbit_per_s": float(here.median()),
-        "usual_mbit_per_s": float(before.median()),
-        "busiest": view.name_of(busiest),
+        "peak_mbit_per_s": load.mbit_per_s,
+        "usual_mbit_per_s": load.usual_mbit_per_s,
+        "busiest": view.name_of(load.busiest),
     }
-    peak, usual = float(here.median()), float(before.median())
-    filled = peak >= _FILLED_TIMES * usual and peak >= _FILLED_MBIT
-    if not filled and peak > _SAME_TIMES * usual:
-        return []
     kind = "link_filled" if filled else "link_not_filled"
     return [make_fact(kind, _SENTENCES[kind], values)]
