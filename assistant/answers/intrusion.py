@@ -178,7 +178,7 @@ def _claimed(incident: Incident) -> set[str]:
     return {incident.device} if incident.role == "target" else set(incident.peers)
 
 
-_SHARED = ("same_id", "station_twice", "duplicate")
+_SHARED = ("same_id", "station_twice", "duplicate", "double")
 
 
 def _came_first(asked: Asked) -> Answer | None:

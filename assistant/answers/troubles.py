@@ -26,7 +26,7 @@ _OTHERS = frozenset(
 )
 
 _MOST = 8
-_TELLING = frozenset(("silent_together", "duplicate"))
+_TELLING = frozenset(("silent_together", "duplicate", "double"))
 # Who does it, not who suffers it.
 _WHO = re.compile(
     r"(?:and )?(?:wer|welche\w*|quien|between (?:whom|which|what)"

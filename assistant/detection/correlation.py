@@ -334,7 +334,9 @@ def _is_one_cause(a: Alert, b: Alert) -> bool:
     kin = first.kin if first.kin == second.kin else ""
     intruding = kin == "intrusion"
     intruder = intruding and a.culprit == b.culprit  # who takes one device after the other
-    if _gap_s(a, b) > (_NEAR_S if intruder else _SLACK_S):
+    # What rules found of floods and full links is placed to a sample, what a model did to a window.
+    exact = kin == "flood" and bool(a.facts and b.facts)
+    if _gap_s(a, b) > (_NEAR_S if intruder else 2 * SAMPLE_S if exact else _SLACK_S):
         return False
     if _explains(a, b) or _explains(b, a):
         return True
@@ -361,6 +363,7 @@ def _leads_to(cause: Alert, effect: Alert) -> bool:
     return (
         bool(kin)
         and kin == effect.profile.kin
+        and cause.label not in effect.rules_out  # it says why it is none of that
         and _gap_s(cause, effect) <= _SLACK_S
         and (cause.device == effect.device or _are_linked(cause, effect))
     )

@@ -1,7 +1,7 @@
 """A capture laid out for questions about one device at a time: what every fact is computed from."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -59,6 +59,7 @@ class TrafficView:
         self.signs: dict[str, str] = {}
         self.live = False
         self._macs = _read_macs(capture.flows)
+        self._openers = _read_macs(capture.flows, _SIDES[:1])
         # One device is asked about again and again; a capture of a million flows is searched for
         # it once.
         self._flows: dict[str, pd.DataFrame] = {}
@@ -87,6 +88,15 @@ class TrafficView:
     def macs_of(self, address: str) -> list[str]:
         """Hardware addresses that an address was seen with; empty where the capture has none."""
         return sorted(self._macs.get(address, ()))
+
+    def openers_of(self, address: str) -> list[str]:
+        """Hardware addresses from which an address opened connections."""
+        return sorted(self._openers.get(address, ()))
+
+    def addresses_at(self, mac: str) -> list[str]:
+        """Addresses that were seen with a hardware address; of no use to tell one: link-local ones."""
+        found = (one for one, macs in self._macs.items() if mac in macs)
+        return sorted(one for one in found if not is_link_local(one) and one != "::")
 
     def machine_of(self, address: str) -> str:
         """The address that a device is known by: another one than its link-local address, where it
@@ -391,8 +401,12 @@ def _join_activity(capture: Capture) -> pd.DataFrame:
     )
 
 
-def _read_macs(flows: pd.DataFrame) -> dict[str, frozenset[str]]:
-    sides = [("id.orig_h", "orig_l2_addr"), ("id.resp_h", "resp_l2_addr")]
+_SIDES = (("id.orig_h", "orig_l2_addr"), ("id.resp_h", "resp_l2_addr"))
+
+
+def _read_macs(
+    flows: pd.DataFrame, sides: Sequence[tuple[str, str]] = _SIDES
+) -> dict[str, frozenset[str]]:
     pairs = [flows[[ip, mac]].set_axis(["ip", "mac"], axis=1) for ip, mac in sides if mac in flows]
     if not pairs:
         return {}

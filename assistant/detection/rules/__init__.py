@@ -19,6 +19,7 @@ from assistant.detection.rules.attacks import (
     find_interruptions,
     find_new_writers,
     find_register_sweeps,
+    find_shared_addresses,
 )
 from assistant.detection.rules.ethernet import (
     find_doubled_publishers,
@@ -89,6 +90,10 @@ RULES = (
     ),
     _plain(find_silences, confirms="silent silent_together"),
     Rule(find_doubled_addresses, confirms=_kinds("claimant duplicate")),
+    # What such a machine is sent and cannot answer looks like any trouble, and its claims like a lie.
+    replace(
+        _plain(find_shared_addresses, suggests="double"), rules_out=_LOOK_ALIKES | {"spoofing"}
+    ),
     Rule(find_mute_resolvers, confirms=_kinds("resolver")),
     _plain(find_mute_time_servers, confirms="time_server"),
     Rule(find_failing_services, confirms=_kinds("refusing")),
@@ -108,7 +113,8 @@ RULES = (
     _plain(find_late_answers, confirms="behind"),
     replace(
         _plain(find_malformed, suggests="malformed"),
-        yields_to=_kinds("version_scan"),  # who tries many protocols has none set wrong
+        # Of two machines with one address each gets what the other asked for.
+        yields_to=_kinds("version_scan double"),  # who tries many protocols has none set wrong
     ),
     # Behind a slow link every program is slow.
     replace(_plain(find_slow_servers, suggests="slow"), yields_to=_kinds("slow_link slow_way_out")),

@@ -31,6 +31,11 @@ _BASELINE_S = 600.0
 
 _SENTENCES = {
     "duplicate": "{address} is claimed by {machines:machine} at the same time ({claims:claim} seen).",
+    "double": "Two machines use the address of {address} at once: {one} and {other} both opened connections by it, and "
+    "neither bears another address or stands between others ({claims:claim} seen since {since_time_s}).",
+    "impostor": "That fits an address that was given twice. Somebody who takes an address over to pass for its owner "
+    "looks the same: compare both hardware addresses with the inventory.",
+    "known_mac": "Of both, {mac} is the one that plant.yaml names.",
     "claimant": "{claimant} answers for the address of {addresses} beside its own ({claims:claim} seen).",
     "sweep": "{client} asked {server} over Modbus for up to {registers:different register address} in {sample_s}, and "
     "{refused_share} of its {requests:request} got an exception: it sweeps.",
@@ -48,15 +53,12 @@ _SENTENCES = {
 def find_doubled_addresses(view: TrafficView) -> list[RuleHit]:
     """Addresses that two machines claim by turns: by whom, where the second machine has an address
     of its own, else the address is the target."""
-    conflicts = view.evidence_of_kind("arp_conflict")
-    # One change of hardware is a replaced device or a failover; a claim that comes back is two
-    # machines.
-    each = conflicts.groupby("dst")
-    doubled = (each["count"].sum() >= _MIN_CLAIMS) | (each["slot"].nunique() >= 2)
-    conflicts = conflicts[conflicts["dst"].map(doubled).astype(bool)]
+    conflicts = _find_conflicts(view)
     others = conflicts[conflicts["src"] != conflicts["dst"]]
     found = [_blame_claimant(str(claimant), rows, view) for claimant, rows in others.groupby("src")]
     for address, rows in conflicts[~conflicts["dst"].isin(others["dst"])].groupby("dst"):
+        if _find_doubles(view, str(address)):
+            continue
         values: dict[str, Value] = {
             "address": view.name_of(str(address)),
             "machines": int(rows["distinct"].max()),
@@ -65,6 +67,56 @@ def find_doubled_addresses(view: TrafficView) -> list[RuleHit]:
         fact = make_fact("duplicate", _SENTENCES["duplicate"], values)
         found.append(RuleHit(str(address), "spoofing", "target", (fact,), (), slots_of(rows)))
     return found
+
+
+def find_shared_addresses(view: TrafficView) -> list[RuleHit]:
+    """Addresses that two machines use as their own: by which both do their work, and nothing else."""
+    conflicts, found = _find_conflicts(view), []
+    others = conflicts.loc[conflicts["src"] != conflicts["dst"], "dst"]
+    for address, rows in conflicts[~conflicts["dst"].isin(others)].groupby("dst"):
+        doubles = _find_doubles(view, str(address))
+        if not doubles:
+            continue
+        values: dict[str, Value] = {
+            "address": view.name_of(str(address)),
+            "one": doubles[0],
+            "other": doubles[1],
+            "claims": int(rows["count"].sum()),
+            "since_time_s": float(rows["slot"].min()) * SAMPLE_S,
+        }
+        proof = Proof(f"arp.src.proto_ipv4 == {address}")
+        facts = [make_fact("double", _SENTENCES["double"], values, proof=proof)]
+        facts.append(make_fact("impostor", _SENTENCES["impostor"], values))
+        known = {one.mac.lower() for one in view.plant.devices if one.address == address}
+        if mac := next((one for one in doubles if one in known), ""):
+            facts.append(make_fact("known_mac", _SENTENCES["known_mac"], {"mac": mac}))
+        flows = view.flows_of(str(address))
+        meanwhile = flows[flows["slot"].between(rows["slot"].min() - 1, rows["slot"].max() + 1)]
+        peers = tuple(by_count(meanwhile.loc[meanwhile["other"].isin(view.own), "other"]))
+        ends = (str(address), "misconfiguration", "source", tuple(facts), peers)
+        found.append(RuleHit(*ends, slots_of(rows)))
+    return found
+
+
+def _find_conflicts(view: TrafficView) -> pd.DataFrame:
+    """Evidence of addresses that are claimed by turns. One change of hardware is a replaced device or
+    a failover; a claim that comes back is two machines."""
+    conflicts = view.evidence_of_kind("arp_conflict")
+    each = conflicts.groupby("dst")
+    doubled = (each["count"].sum() >= _MIN_CLAIMS) | (each["slot"].nunique() >= 2)
+    return conflicts[conflicts["dst"].map(doubled).astype(bool)]
+
+
+def _find_doubles(view: TrafficView, address: str) -> list[str]:
+    """The hardware addresses of two machines that both opened connections by an address and bear no
+    other; none where it is otherwise.
+
+    Who stands in the middle opens none by the addresses that it claims, and is sent what is meant for
+    others.
+    """
+    machines = view.openers_of(address)
+    alone = all(view.addresses_at(mac) == [address] for mac in machines)
+    return machines if len(machines) == 2 and alone else []
 
 
 def _blame_claimant(claimant: str, rows: pd.DataFrame, view: TrafficView) -> RuleHit:

@@ -277,7 +277,7 @@ def _make_hit(view: TrafficView, device: str, pairs: list[_SlowPair]) -> RuleHit
     facts += _tell_load(view, device, span)
     slots = slots_of(rows[rows["step"] >= span.step])
     also = [str(one) for one in lossy if one not in peers]
-    return RuleHit(device, "congestion", "target", tuple(facts), (*peers, *also), slots)
+    return RuleHit(device, "congestion", "both", tuple(facts), (*peers, *also), slots)
 
 
 def _select(device: str, peers: tuple[str, ...], span: _Span) -> str:
