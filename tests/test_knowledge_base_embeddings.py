@@ -98,11 +98,13 @@ def test_many_passages_have_the_vectors_of_few(reference):
 
 def test_a_long_ingest_goes_on_where_torch_takes_over():
     embedder = SentenceEmbedder()
-    before = embedder.embed(TEXTS)
+    before, question = embedder.embed(TEXTS), embedder.read_question(TEXTS[0]).vector
     embedder.embed(["short"] * 300)
     after = embedder.embed(TEXTS)
     assert np.sum(before * after, axis=1).min() > 0.9998
-    np.testing.assert_array_equal(embedder.read_question(TEXTS[0]).vector, before[0])
+    # A question is read as before. Alone or among others: how a processor adds up differs by that.
+    np.testing.assert_array_equal(embedder.read_question(TEXTS[0]).vector, question)
+    np.testing.assert_allclose(question, before[0], atol=1e-6)
 
 
 def test_likenesses_of_another_model_are_put_on_the_packaged_ones_scale():

@@ -17,6 +17,7 @@ from assistant.answers.counts import answer_count, asks_for_number, count_codes
 from assistant.answers.groups import answer_encryption, answer_role, answer_slowest, answer_zones
 from assistant.answers.intrusion import answer_bearer, answer_hostile, answer_logins
 from assistant.answers.inventory import answer_code, answer_devices, answer_responsible, names_code
+from assistant.answers.lookups import answer_dns
 from assistant.answers.partners import answer_who, answer_writers, find_culprits, find_targets
 from assistant.answers.reasons import (
     answer_against,
@@ -33,7 +34,7 @@ from assistant.answers.reasons import (
     answer_sensor,
     answer_usual,
 )
-from assistant.answers.replies import answer_answers, answer_dns, answer_loss, still_talks
+from assistant.answers.replies import answer_answers, answer_loss, still_talks
 from assistant.answers.since import answer_since
 from assistant.answers.states import describe_state
 from assistant.answers.times import answer_time, find_span, narrow

@@ -9,7 +9,7 @@ from assistant.answers.descriptions import describe_requests, describe_talk, nam
 from assistant.answers.inventory import answer_devices
 from assistant.answers.partners import KINDS_OF, answer_talk, answer_who, deny, find_culprits
 from assistant.facts.devices import name_service
-from assistant.facts.fact import Fact, listed
+from assistant.facts.fact import Fact, kind_of, listed
 from assistant.questions.entities import worst_first
 from traffic.pcap.protocols import BY_NAME
 
@@ -45,7 +45,9 @@ def answer_does(asked: Asked) -> Answer:
             return answer_who(asked)
     scanned = not asked.device and any(one.label == "recon" for one in asked.analysis.incidents)
     opens = scanned and bool(_OPEN.search(asked.query.plain))
-    if opens or asked.query.relation == "scan" or _FINDS.search(asked.query.plain):
+    facts = asked.incident.facts if asked.incident else ()
+    ports = not (facts and kind_of(facts[0]) == "probe")  # who tries registers out finds no ports
+    if opens or asked.query.relation == "scan" or (ports and _FINDS.search(asked.query.plain)):
         return _scanned(asked)
     if asked.query.aspect in _FIELDS and not asked.requests.empty:
         return _aspect(asked, _FIELDS[asked.query.aspect])

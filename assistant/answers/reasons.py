@@ -31,7 +31,8 @@ def answer_attack(asked: Asked, headline: Fact) -> Answer:
     if asked.incident is not None and _WHOSE.search(plain):
         line = say("whose_tool", "unclear", name=asked.view.name_of(asked.incident.device))
         return Answer(line, (headline, *asked.incident.facts[1:]), whole=True)
-    if asked.incident is not None and asked.incident.facts and _PURPOSE.search(plain):
+    purpose = not asked.either and bool(_PURPOSE.search(plain))
+    if purpose and asked.incident is not None and asked.incident.facts:
         line = say("purpose_unknown", "unclear", what=asked.incident.facts[0].text)
         return Answer(
             line, (*_doubtful(asked.incident.label), *asked.incident.facts[1:]), whole=True

@@ -1,16 +1,11 @@
-"""Whether it answers: requests, attempts and names, and packets that were lost on the way."""
+"""Whether it answers: requests and attempts, and packets that were lost on the way."""
 
 import re
 
 import pandas as pd
 
 from assistant.answers.asked import Answer, Asked, Reply, begin, find_incidents, say, say_span
-from assistant.answers.descriptions import (
-    describe_delay,
-    describe_endings,
-    describe_requests,
-    describe_talks,
-)
+from assistant.answers.descriptions import describe_endings, describe_requests, describe_talks
 from assistant.answers.partners import KINDS_OF
 from assistant.answers.units import answer_units
 from assistant.diagnosis.spans import find_end, find_start, is_over
@@ -22,8 +17,6 @@ from assistant.questions.entities import list_addresses
 from traffic.plant import is_group
 
 _MOST = 8
-_DNS = 53
-_FEW = 0.01  # of questions without an answer
 _LOSSES, _LOST_SHARE = ("packet_loss", "congestion"), 0.01
 _FAILS_TO_ANSWER = ("device_silent", "service_down", "misconfiguration", "flapping", "packet_loss")
 _VAIN = ("refused", "unanswered")
@@ -85,141 +78,6 @@ _GONE = re.compile(
 _THINGS = re.compile(
     r"\b(?:cables?|wires?|wiring|plugs?|connectors?|wi-?fi|wlan|antennas?|fib(?:re|er)s?|switch(?:es)?|kabel|stecker|cable)\b"
 )
-
-
-def answer_dns(asked: Asked, headline: Fact) -> Answer:
-    """Whether names are resolved: answers of the resolvers, failures, silence."""
-    rows = asked.requests
-    rows = rows[rows["protocol"] == "dns"]
-    rows = rows[rows["outcome"].isin(_OUTCOMES)]
-    named = asked.incident if asked.incident and asked.incident.label == "name_resolution" else None
-    if rows.empty:
-        if named is not None:
-            return Answer(begin(headline, asked.is_well(False)), asked.found.facts, whole=True)
-        return _count_dns_flows(asked)
-    if asked.query.measure == "delay" and (
-        delay := describe_delay(rows, _name_servers(asked, rows))
-    ):
-        return Answer(delay, (*(named.facts if named else ()), *asked.sensor))
-    bad = (rows["outcome"] == "unanswered") | (is_refused(rows) & (rows["code"] != 3))
-    if _SERVERS.search(asked.query.plain):
-        order = rows["server"].astype("str").value_counts()
-        line = say(
-            "dns_servers",
-            names=listed(map(asked.view.name_of, order.index), _MOST),
-            asked=len(rows),
-        )
-        return Answer(
-            line, (*(named.facts[:1] if named else ()), *describe_requests(rows, asked.view))
-        )
-    if _WHICH.match(asked.query.plain):
-        return _name_clients(asked, rows, bad)
-    share = float(bad.mean())
-    facts = tuple(describe_requests(rows, asked.view, refused=True))
-    failing = bad | (rows["code"] == 3) if not bad.any() else bad
-    counted = _count_names(asked, rows, failing) if failing.any() else None
-    if counted is not None:
-        return Answer(counted, (*(named.facts[:1] if named else ()), *facts))
-    # A resolver that answers with failures is not down.
-    answered = rows["outcome"].isin(("answered", "refused"))
-    if _LIVES.search(asked.query.plain) and answered.mean() >= 0.5 and bad.any():
-        line = say(
-            "dns_lives", asked.is_well(True), n=int(answered.sum()), asked=len(rows),
-            failed=int(bad.sum()), names=_name_servers(asked, rows),
-        )  # fmt: skip
-        return Answer(line, (*(named.facts if named else ()), *facts))
-    if named is not None:
-        told = (*named.facts[1:], *facts, *asked.sensor)
-        good = rows[~bad & (rows["server"] == named.device) & (rows["ts"] > find_end(named))]
-        if len(good) and not asked.query.negative and is_over(named, asked.analysis):
-            values: dict[str, Value] = {
-                "start_time_s": find_start(named)[0], "end_time_s": find_end(named),
-                "name": asked.view.name_of(named.device),
-            }  # fmt: skip
-            return Answer(
-                say("dns_again", asked.is_well(True), **values), (*named.facts[:1], *told)
-            )
-        return Answer(begin(headline, asked.is_well(False)), told, whole=True)
-    kind = "dns_works" if share < 0.01 else "dns_partly" if share < 0.5 else "dns_fails"
-    reply: Reply = asked.is_well(kind == "dns_works" and not (asked.query.negative and bad.any()))
-    unknown = int((rows["code"] == 3).sum())
-    line = say(
-        kind, reply, name=asked.name, failed=int(bad.sum()), asked=len(rows), unknown=unknown
-    )
-    return Answer(line, facts)
-
-
-def _name_servers(asked: Asked, rows: pd.DataFrame) -> str:
-    return asked.view.names_of(dict.fromkeys(rows["server"].astype("str")))
-
-
-_NAMES = re.compile(
-    r"\b(?:which|what|welche) (?:\w+ )?(?:names?|hosts?|hostnames?|domains?|namen)\b"
-)
-_SHARE = re.compile(r"\b(?:percent\w*|per cent|share|ratio|rate|prozent|anteil|porcentaje)\b")
-
-
-def _count_names(asked: Asked, rows: pd.DataFrame, bad: pd.Series) -> Fact | None:
-    """Which names failed, or which share of the questions; None where neither is asked for."""
-    values: dict[str, Value] = {
-        "n": int(bad.sum()), "asked": len(rows), "part_share": float(bad.mean()), "name": asked.name,
-    }  # fmt: skip
-    if _NAMES.search(asked.query.plain) and (names := rows.loc[bad, "name"].dropna()).size:
-        listing = listed((f"“{one}”" for one in names.astype("str").value_counts().index), _MOST)
-        return say("dns_names", names=listing, **values)
-    return say("dns_share", **values) if _SHARE.search(asked.query.plain) else None
-
-
-_SERVERS = re.compile(
-    r"^(?:and )?(?:which|what|who|welche\w*|que|cual\w*) (?:\w+ ){0,2}(?:name ?servers?|dns(?: servers?)?|resolvers?)\b"
-    r"(?!.*\b(?:wrong|fail\w*|down|broken|matter|problem)\b)"
-)
-_LIVES = re.compile(
-    r"\banswers? (?:at all|anything)\b"
-    r"|\b(?:down|dead|gone|off|offline|unreachable|silent|alive|up|online|reachable|running|there|tot|aus|caid[oa])\b"
-)
-_WHICH = re.compile(
-    r"(?:and )?(?:who|wer|quien\w*|(?:which|what|welche\w*|que|cuales) (?:\w+ )?(?:devices?|machines?|clients?|hosts?"
-    r"|plcs?|sensors?|cameras?|geraete?|equipos?|dispositivos?))\b"
-)
-
-
-def _name_clients(asked: Asked, rows: pd.DataFrame, bad: pd.Series) -> Answer:
-    """Whose names failed, the one with the most failures first."""
-    each = bad.groupby(rows["client"].astype("str")).agg(["sum", "size"])
-    each = each[each["sum"] > 0].sort_values("sum", ascending=False, kind="stable")
-    if each.empty:
-        return Answer(say("dns_clients_none", asked=len(rows)), asked.sensor)
-    names = [
-        f"{asked.view.name_of(str(one))} ({int(row['sum'])} of {int(row['size'])})"
-        for one, row in each.iterrows()
-    ]
-    values: dict[str, Value] = {f"c{at}": int(n) for at, n in enumerate(each.to_numpy().ravel())}
-    line = say("dns_clients", n=len(each), names=listed(names, _MOST), **values)
-    return Answer(line, tuple(describe_requests(rows[bad], asked.view, refused=True)))
-
-
-def _count_dns_flows(asked: Asked) -> Answer:
-    """What a log without the content of answers says: which questions got none."""
-    talks = asked.view.flow_slots
-    talks = talks[talks["port"] == _DNS]
-    for one in filter(None, (asked.device, asked.second)):
-        talks = talks[(talks["src"] == one) | (talks["dst"] == one)]
-    if talks.empty:
-        return Answer(say("dns_unseen", "unclear", name=asked.name), ())
-    each = talks.groupby("flow").agg(
-        src=("src", "first"), dst=("dst", "first"), got=("dst_pkts", "sum")
-    )
-    vain = each["got"] == 0
-    share = float(vain.mean())
-    facts = [
-        say("dns_flow", "", client=asked.view.name_of(src), server=asked.view.name_of(dst), n=len(mine),
-            failed=int((mine["got"] == 0).sum()))
-        for (src, dst), mine in each.groupby(["src", "dst"], sort=False)
-    ]  # fmt: skip
-    reply: Reply = "unclear" if share < _FEW else asked.is_well(False)
-    line = say("dns_counted", reply, name=asked.name, failed=int(vain.sum()), n=len(each))
-    return Answer(line, tuple(facts[:_MOST]))
 
 
 _LATELY_S = 60.0

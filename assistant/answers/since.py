@@ -2,7 +2,7 @@
 
 import re
 
-from assistant.answers.asked import Answer, Asked, Reply, say, say_recorded, say_span
+from assistant.answers.asked import Answer, Asked, say, say_recorded, say_span
 from assistant.answers.condition import ENDED, GOING, OF_ALL, list_ended
 from assistant.answers.descriptions import describe_requests, describe_talks
 from assistant.answers.partners import KINDS_OF
@@ -26,67 +26,80 @@ _ENDS = re.compile(
 
 def answer_since(asked: Asked, headline: Fact) -> Answer:
     """When it began, how long it lasted, whether it goes on."""
-    plain, incidents = asked.query.plain, worst_first(list(asked.analysis.incidents))
-    if incidents and not asked.device and OF_ALL.match(plain):
+    told = (
+        None if asked.device else _tell_all(asked, worst_first(list(asked.analysis.incidents)))
+    ) or _tell_otherwise(asked)
+    if told is not None:
+        return told
+    incident = _choose_incident(asked)
+    if incident is None:
+        line = say("since_nothing", name=asked.name, seen_s=asked.view.span_s)
+        return Answer(line, (headline, *asked.found.facts))
+    over = is_over(incident, asked.analysis)
+    if asked.polar and _FROM_START.search(asked.query.plain):
+        early = find_start(incident)[0] - asked.view.start_s < _AT_ONCE_S
+        line = say_span(asked, incident, asked.reply(early))
+        return Answer(line, (*incident.facts, say_recorded(asked)))
+    return Answer(
+        say_span(asked, incident, asked.reply(over == _asks_for_the_end(asked))), incident.facts
+    )
+
+
+def _tell_all(asked: Asked, incidents: list[Incident]) -> Answer | None:
+    """What is open or over, each one's time, the longest; None where one incident is asked about."""
+    plain = asked.query.plain
+    if not incidents:
+        return None
+    if OF_ALL.match(plain):
         for words in (GOING, ENDED):
             if words.search(plain):
                 return list_ended(asked, incidents, over=words is ENDED)
-    if incidents and not asked.device and _EACH.search(plain):
+    if _EACH.search(plain):
         each = [say_span(asked, one, "") for one in sorted(incidents, key=find_start)]
-        line = say("count_incidents", n=len(incidents))
-        return Answer(line, tuple(each), listing=True)
+        return Answer(say("count_incidents", n=len(incidents)), tuple(each), listing=True)
+    if longest := _LONGEST.search(plain):
+        shortest, attacks = longest[1] == "shortest", "attack" in plain
+        found = _find_longest(incidents, shortest=shortest, attacks=attacks)
+        return Answer(say_span(asked, found, ""), found.facts)
+    return None
+
+
+def _tell_otherwise(asked: Asked) -> Answer | None:
+    """Times that are none of an incident: of the recording, of connections, of a device's last
+    packet; None where none of these is asked for."""
+    plain = asked.query.plain
     if _RECORDED.search(plain):
         return Answer(say_recorded(asked), asked.sensor)
     if told := still_talks(asked):
         return told
     if LASTS.search(plain) and (told := answer_lasting(asked)):
         return told
-    if incidents and not asked.device and (longest := _LONGEST.search(plain)):
-        found = _find_longest(
-            incidents, shortest=longest[1] == "shortest", attacks="attack" in plain
-        )
-        return Answer(say_span(asked, found, ""), found.facts)
     if _WORKED_LAST.search(plain) and (told := answer_worked(asked)):
         return told
-    if asked.device and _LAST.search(asked.query.plain) and (seen := _say_last(asked)):
-        return seen
+    if asked.device and _LAST.search(plain) and (told := _say_last(asked)):
+        return told
     incident = find_topic(asked) or asked.incident
     back = asked.device and asked.polar and bool(_BACK.search(plain))
-    if back and incident is not None and (seen := _is_back(asked, incident)):
-        return seen
+    if back and incident is not None and (told := _is_back(asked, incident)):
+        return told
     elsewhere = incident is not None and asked.second not in (
         "", incident.device, *incident.peers, *incident.related,
     )  # fmt: skip
     does = asked.query.relation not in ("talk", "ask", "attack", "scan", "refuse", "outside")
-    if (
-        asked.device and (incident is None or elsewhere) and (does or asked.second)
-        and (told := _since_traffic(asked)) is not None
-    ):  # fmt: skip
-        return told
+    apart = asked.device and (incident is None or elsewhere) and (does or asked.second)
+    return _since_traffic(asked) if apart else None
+
+
+def _choose_incident(asked: Asked) -> Incident | None:
+    """The incident whose time is asked for: that of the words, the first, or one that goes on."""
+    incident = find_topic(asked) or asked.incident
     if not asked.device and _FIRST.search(asked.query.plain) and asked.analysis.incidents:
         incident = _find_first(asked)
     if not asked.found.mention.devices and asked.polar and not _asks_for_the_end(asked):
         # "is it still going on?" of no device is asked of all.
-        going = (
-            one
-            for one in worst_first(list(asked.analysis.incidents))
-            if not is_over(one, asked.analysis)
-        )
-        incident = next(going, incident)
-    if incident is None:
-        line = say("since_nothing", name=asked.name, seen_s=asked.view.span_s)
-        return Answer(line, (headline, *asked.found.facts))
-    over = is_over(incident, asked.analysis)
-    asks_whether = asked.polar
-    if asks_whether and _FROM_START.search(plain):
-        early = find_start(incident)[0] - asked.view.start_s < _AT_ONCE_S
-        return Answer(
-            say_span(asked, incident, asked.reply(early)), (*incident.facts, say_recorded(asked))
-        )
-    reply: Reply = ("no" if over else "yes") if asks_whether else ""
-    if asks_whether and _asks_for_the_end(asked):
-        reply = "yes" if over else "no"
-    return Answer(say_span(asked, incident, reply), incident.facts)
+        every = worst_first(list(asked.analysis.incidents))
+        incident = next((one for one in every if not is_over(one, asked.analysis)), incident)
+    return incident
 
 
 _RECORDED = re.compile(
@@ -110,7 +123,7 @@ _WORKED_LAST = re.compile(
     r"|\blast .*\bwork\w*|\bwork\w* .*\blast\b|zuletzt (?:funktioniert|ging)"
 )
 _LAST = re.compile(
-    r"\blast (time )?(seen|heard|active|alive|online|sign|packet|message|contact|word)"
+    r"\blast (time )?(seen|heard?|active|alive|online|sign|packet|message|contact|word)"
     r"|zuletzt (gesehen|gehoert|aktiv|online)|letzte[sn]? (paket|lebenszeichen|nachricht)"
     r"|(visto|activo) por ultima vez|ultim[oa] (paquete|mensaje|senal)"
 )
