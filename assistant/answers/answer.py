@@ -206,7 +206,8 @@ def _choose_devices(found: Investigation, query: Query, analysis: Analysis) -> I
     if of_kind and (all_of_them or asks_which):
         # "how often are the plcs polled?" is asked of all, "which broker refuses?" asks which.
         mention = Mention()
-    ours = query.kind in _OF_IT and mention == Mention() and _IT.search(query.plain)
+    counts = query.measure == "devices"  # "is it one attacker or several?" is asked of all
+    ours = query.kind in _OF_IT and not counts and mention == Mention() and _IT.search(query.plain)
     if found.incident is not None and ours and not _OTHER_SIDE.search(query.plain):
         mention = Mention((found.incident.device,))  # "is it still down?"
     if found.incident is not None and of_kind and _OTHER_SIDE.search(query.plain):
@@ -223,7 +224,7 @@ def _choose_devices(found: Investigation, query: Query, analysis: Analysis) -> I
     if found.incident is not None and of_kind and query.kind != "who":
         if _VICTIM.search(query.plain):  # "which services run on the target?"
             mention = Mention(tuple(find_targets(found.incident)[:1]))
-        elif query.kind in _OF_IT and query.measure != "devices" and _CULPRIT.search(query.plain):
+        elif query.kind in _OF_IT and not counts and _CULPRIT.search(query.plain):
             mention = Mention(tuple(find_culprits(found.incident)[:1]))
     # "sensor" and "name server" name no device then, so that none is missed.
     notes = found.notes[1:] if query.kind in _OF_NO_DEVICE and mention.kind else found.notes

@@ -66,7 +66,7 @@ def say(kind: str, reply: Reply = "", proof: Proof | None = None, /, **values: V
     if not reply and kind not in _FRAGMENTS:  # a name at the beginning keeps its letters
         sentence = sentence[0].upper() + sentence[1:]
     fact = make_fact(kind, sentence, values, proof=proof)
-    if not reply and fact.text.startswith(f"{PLANT} "):
+    if not reply and fact.text.startswith((f"{PLANT} ", f"{PLANT}:")):
         fact = replace(fact, text=fact.text[0].upper() + fact.text[1:])
     return begin(fact, reply)
 

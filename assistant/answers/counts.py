@@ -52,6 +52,9 @@ def answer_count(asked: Asked, headline: Fact) -> Answer:
         return told
     if _GAPS.search(asked.query.plain) and (told := answer_interval(asked)):
         return told
+    scans = find_incidents(asked, ("recon",)) if asked.query.relation == "scan" else []
+    if scans and measure == "":  # "how fast was the scan?"
+        return Answer(scans[0].facts[0], scans[0].facts[1:])
     if asked.query.relation == "close" and _WAITS.search(asked.query.plain):
         return answer_close(asked)
     if _SPAN.search(asked.query.plain) and not asked.device:

@@ -139,7 +139,19 @@ def _name_peak(per_slot: pd.Series) -> dict[str, Value]:
     }
 
 
+_PER = re.compile(r"\b(?:per|a|each|every|pro|por) (second|minute|hour|day)\b")
+_SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
+
+
 def answer_volume(asked: Asked) -> Answer:
+    """How much a device or the plant exchanges, in all, at the peak or per time."""
+    per = _PER.search(asked.query.plain)
+    if per and len(asked.talks):
+        span_s, unit = max(asked.view.span_s, 1.0), per[1]
+        all_bytes = int(asked.talks["both_bytes"].sum())
+        mean_bytes = all_bytes * _SECONDS[unit] / span_s
+        return Answer(say("traffic_per", name=asked.name, mean_bytes=mean_bytes, unit=unit,
+                          all_bytes=all_bytes, span_s=span_s))  # fmt: skip
     view = asked.view
     if asked.device and not asked.second:
         rows = view.flows_of(asked.device)
