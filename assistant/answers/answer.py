@@ -40,6 +40,7 @@ from assistant.answers.states import describe_state
 from assistant.answers.times import answer_time, find_span, narrow
 from assistant.answers.topics import answer_topic
 from assistant.answers.troubles import answer_trouble
+from assistant.detection.incidents import Incident
 from assistant.detection.pipeline import Analysis
 from assistant.diagnosis.compose import MOST_SHOWN, put_sensor_early
 from assistant.diagnosis.diagnose import Diagnosis, check_answer, count_rest, explain
@@ -206,29 +207,30 @@ def _choose_devices(found: Investigation, query: Query, analysis: Analysis) -> I
     if of_kind and (all_of_them or asks_which):
         # "how often are the plcs polled?" is asked of all, "which broker refuses?" asks which.
         mention = Mention()
-    counts = query.measure == "devices"  # "is it one attacker or several?" is asked of all
-    ours = query.kind in _OF_IT and not counts and mention == Mention() and _IT.search(query.plain)
-    if found.incident is not None and ours and not _OTHER_SIDE.search(query.plain):
-        mention = Mention((found.incident.device,))  # "is it still down?"
-    if found.incident is not None and of_kind and _OTHER_SIDE.search(query.plain):
-        meant = next(iter(mention.devices), found.incident.device)
-        ends = [one for one in (found.incident.device, *found.incident.peers) if one != meant]
-        mention = Mention(tuple(ends[:1])) if ends else mention  # "does the other side answer?"
+    if found.incident is not None and (meant := _find_meant(found.incident, mention, query)):
+        mention = Mention((meant,))
     machines = list_machines(analysis)
-    if (
-        mention in (Mention(), Mention(kind=mention.kind))
-        and len(machines) == 1
-        and _THIS.search(query.plain)
-    ):
+    nobody = not (mention.devices or mention.peers or mention.missing)
+    if nobody and len(machines) == 1 and _THIS.search(query.plain):
         mention = Mention(tuple(machines))  # "what does the camera do?", of a capture of one device
-    if found.incident is not None and of_kind and query.kind != "who":
-        if _VICTIM.search(query.plain):  # "which services run on the target?"
-            mention = Mention(tuple(find_targets(found.incident)[:1]))
-        elif query.kind in _OF_IT and not counts and _CULPRIT.search(query.plain):
-            mention = Mention(tuple(find_culprits(found.incident)[:1]))
     # "sensor" and "name server" name no device then, so that none is missed.
     notes = found.notes[1:] if query.kind in _OF_NO_DEVICE and mention.kind else found.notes
     return replace(found, mention=mention, notes=notes)
+
+
+def _find_meant(incident: Incident, mention: Mention, query: Query) -> str:
+    """The end of an incident that words such as "it" and "the other side" mean; "" for none."""
+    plain, named = query.plain, DEVICE in query.plain
+    of_one = query.kind in _OF_IT and query.measure != "devices"  # "one attacker or several?"
+    if not named and query.kind != "who" and _VICTIM.search(plain):
+        return next(iter(find_targets(incident)), "")  # "which services run on the target?"
+    if not named and query.kind != "who" and of_one and _CULPRIT.search(plain):
+        return find_culprits(incident)[0]
+    if _OTHER_SIDE.search(plain):  # "does the other side answer?"
+        meant = next(iter(mention.devices), incident.device)
+        ends = (one for one in (incident.device, *incident.peers) if one != meant)
+        return "" if named else next(ends, "")
+    return incident.device if of_one and mention == Mention() and _IT.search(plain) else ""
 
 
 def _add_remark(found: Investigation, history: History | None) -> Investigation:

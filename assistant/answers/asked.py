@@ -42,6 +42,11 @@ _STILL = re.compile(
     r"\b(?:still|now|at (?:the|this) moment|currently|at present|ongoing|going on|unresolved|unsolved|persist\w*"
     r"|noch|gerade|jetzt|todavia|aun|ahora|sigue\w*)\b"
 )
+# "is the flood over?", "is the loss gone?"
+_ENDED = re.compile(
+    r"\b(?:gone|over|finished|ended|stopped|done|fixed|solved|resolved|better|vorbei|beendet|weg|termin\w+)\b"
+)
+LATELY_S = 60.0  # who sent something this near to the end is still there
 PLANT = "the plant"  # as a sentence names all of it
 _FRAGMENTS = ("serves", "calls", "concerned", "of_unit")  # parts of a sentence
 
@@ -211,6 +216,11 @@ class Asked:
     def still(self) -> bool:
         """Whether what goes on at the end of the capture was asked for: "is there still a flood?"."""
         return bool(_STILL.search(self.query.plain))
+
+    @property
+    def ended(self) -> bool:
+        """Whether it was asked if something is over."""
+        return self.polar and bool(_ENDED.search(self.query.plain))
 
     def reply(self, yes: bool) -> Reply:
         """How the answer begins, where "yes" or "no" was asked for."""

@@ -4,7 +4,7 @@ clear."""
 import re
 from collections import Counter
 
-from assistant.answers.asked import Answer, Asked, say
+from assistant.answers.asked import LATELY_S, Answer, Asked, say
 from assistant.answers.condition import describe_incident
 from assistant.answers.descriptions import describe_delay
 from assistant.detection.incidents import Incident
@@ -14,7 +14,6 @@ from assistant.questions.entities import list_machines, worst_first
 from traffic.pcap.protocols import BY_NAME
 
 _MOST = 8
-_LATELY_S = 60.0
 _MIN_ANSWERS = 5  # of which a median says something
 # Services whose content is encrypted; of others a port tells nothing.
 _ENCRYPTED = frozenset((22, 443, 636, 853, 989, 990, 8883))  # SSH and what runs over TLS
@@ -34,7 +33,7 @@ def answer_role(asked: Asked) -> Answer | None:
     for one in devices:
         rows = asked.view.sent_by(one)
         last_s = float(rows["until_s"].max()) if len(rows) else float("nan")
-        if end_s - last_s <= _LATELY_S:
+        if end_s - last_s <= LATELY_S:
             continue
         silent.append(one)
         name = asked.view.name_of(one)
@@ -48,7 +47,7 @@ def answer_role(asked: Asked) -> Answer | None:
         for fact in one.facts[:1]
     ]
     values: dict[str, Value] = {
-        "n": len(devices), "sending": len(devices) - len(silent), "within_s": _LATELY_S,
+        "n": len(devices), "sending": len(devices) - len(silent), "within_s": LATELY_S,
         "names": listed(map(asked.view.name_of, silent or devices), _MOST),
     }  # fmt: skip
     kind = "role_some" if silent else "role_all"

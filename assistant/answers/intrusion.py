@@ -168,10 +168,9 @@ def _without_refusals(asked: Asked, rows: pd.DataFrame, guessed: list[Incident])
         first = guessed[0].facts[0]
         reply: Reply = "unclear" if asked.polar else ""
         return Answer(say("logins_unread", reply, what=first.text), guessed[0].facts[1:])
-    denied = asked.incident is not None and bool(asked.incident.facts)
-    if asked.incident is not None and denied and kind_of(asked.incident.facts[0]) == "refused":
-        # Who is let in may still not do all that it asks.
-        return Answer(asked.incident.facts[0], asked.incident.facts[1:])
+    known = asked.incident.facts if asked.incident else ()
+    if known and kind_of(known[0]) == "refused":  # who is let in may still not do all that it asks
+        return Answer(known[0], known[1:])
     kind = "logins_fine" if len(rows) else "logins_none"
     reply = asked.reply(False) if len(rows) and not asked.blind else "unclear"
     return Answer(say(kind, reply, asked=len(rows)), asked.sensor, standing="inconclusive")

@@ -4,7 +4,16 @@ import re
 
 import pandas as pd
 
-from assistant.answers.asked import Answer, Asked, Reply, begin, find_incidents, say, say_span
+from assistant.answers.asked import (
+    LATELY_S,
+    Answer,
+    Asked,
+    Reply,
+    begin,
+    find_incidents,
+    say,
+    say_span,
+)
 from assistant.answers.descriptions import describe_endings, describe_requests, describe_talks
 from assistant.answers.partners import KINDS_OF
 from assistant.answers.units import answer_units
@@ -32,7 +41,7 @@ def answer_loss(asked: Asked, headline: Fact) -> Answer:
     if asked.incident is not None and asked.incident.label in _LOSSES:
         if asked.polar and asked.still and is_over(asked.incident, asked.analysis):
             return Answer(say_span(asked, asked.incident, "no"), asked.incident.facts)
-        if asked.polar and _GONE.search(asked.query.plain):
+        if asked.ended:
             over = is_over(asked.incident, asked.analysis)
             line = say_span(asked, asked.incident, "yes" if over else "no")
             return Answer(line, asked.incident.facts)
@@ -72,15 +81,9 @@ def answer_loss(asked: Asked, headline: Fact) -> Answer:
     return Answer(line, facts, standing=None if lossy or undecided else "normal")
 
 
-_GONE = re.compile(
-    r"\b(?:gone|over|finished|ended|stopped|fixed|solved|resolved|better|vorbei|weg)\b"
-)
 _THINGS = re.compile(
     r"\b(?:cables?|wires?|wiring|plugs?|connectors?|wi-?fi|wlan|antennas?|fib(?:re|er)s?|switch(?:es)?|kabel|stecker|cable)\b"
 )
-
-
-_LATELY_S = 60.0
 
 
 def still_talks(asked: Asked) -> Answer | None:
@@ -90,7 +93,7 @@ def still_talks(asked: Asked) -> Answer | None:
     if not (asked.still and asked.second and len(talks)):
         return None
     last_s = float(talks["until_s"].max())
-    lately = asked.analysis.capture.end_s - last_s <= _LATELY_S
+    lately = asked.analysis.capture.end_s - last_s <= LATELY_S
     line = say(
         "still_talks", asked.reply(lately), name=asked.name, peer=asked.view.name_of(asked.second), last_time_s=last_s
     )  # fmt: skip

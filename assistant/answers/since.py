@@ -2,7 +2,7 @@
 
 import re
 
-from assistant.answers.asked import Answer, Asked, say, say_recorded, say_span
+from assistant.answers.asked import LATELY_S, Answer, Asked, say, say_recorded, say_span
 from assistant.answers.condition import ENDED, GOING, OF_ALL, list_ended
 from assistant.answers.descriptions import describe_requests, describe_talks
 from assistant.answers.partners import KINDS_OF
@@ -142,16 +142,16 @@ def _say_last(asked: Asked) -> Answer | None:
 
 _AWAY = ("device_silent", "flapping")
 _BACK = re.compile(r"\b(?:back|again|return\w*|recover\w*|wieder|zurueck|de vuelta)\b")
-_LATELY_S = 60.0
+_AFTER_S = 1.0  # the last packet before a silence is none after it
 
 
 def _is_back(asked: Asked, incident: Incident) -> Answer | None:
     """Whether a device that was away sends again; None where it was not away, or sent nothing since."""
     sent = asked.view.sent_by(asked.device)
     last_s = float(sent["until_s"].max()) if len(sent) else 0.0
-    if incident.label not in _AWAY or last_s <= find_start(incident)[0]:
+    if incident.label not in _AWAY or last_s <= find_start(incident)[0] + _AFTER_S:
         return None
-    lately = asked.analysis.capture.end_s - last_s <= _LATELY_S
+    lately = asked.analysis.capture.end_s - last_s <= LATELY_S
     kind = "back_sends" if lately else "back_sent"
     line = say(kind, asked.is_well(lately), name=asked.name, last_time_s=last_s)
     return Answer(line, incident.facts)

@@ -81,14 +81,13 @@ def answer_trouble(asked: Asked) -> Answer | None:
 _HOW = re.compile(
     r"(?:and )?how (?:strong|big|large|bad|intense|heavy|massive|regular|regularly|fast|quick|long|severe)\b"
 )
-_OVER = re.compile(r"\b(?:gone|over|finished|ended|stopped|done|vorbei|beendet|weg|termin\w+)\b")
 
 
 def _answer_of_kind(asked: Asked) -> Answer | None:
     """How strong or how long trouble of a kind was, or whether it is over: what is known of it; None
     where that is not asked, or nothing of the kind is known."""
     plain = asked.query.plain
-    ends = asked.polar and bool(_OVER.search(plain))
+    ends = asked.ended
     if not (ends or _HOW.match(plain)) or not (labels := find_asked(plain)):
         return None
     found = find_incidents(asked, labels)

@@ -20,8 +20,7 @@ def answer_units(asked: Asked) -> Answer | None:
     """Whether a unit answers, or the others do; None where no unit is asked about or none is read."""
     if not UNITS.search(asked.query.plain):
         return None
-    rows = asked.requests
-    rows = rows[(rows["unit"] >= 0) & rows["outcome"].isin(_OUTCOMES)]
+    rows = _select_judged(asked)
     if rows.empty:
         return None
     failed = rows["outcome"] != "answered"
@@ -46,13 +45,17 @@ def answer_units(asked: Asked) -> Answer | None:
 
 def count_units(asked: Asked) -> Answer | None:
     """How many units share the address that is asked about, or any; None where none is read."""
-    rows = asked.requests
-    rows = rows[(rows["unit"] >= 0) & rows["outcome"].isin(_OUTCOMES)]
-    units = sorted(rows["unit"].unique())
+    units = sorted(_select_judged(asked)["unit"].unique())
     if len(units) < 2:
         return None
     names = listed(map(str, units), 12)
     return Answer(say("units_seen", n=len(units), names=names, name=asked.name), asked.known)
+
+
+def _select_judged(asked: Asked) -> pd.DataFrame:
+    """Requests to units whose outcome was seen."""
+    rows = asked.requests
+    return rows[(rows["unit"] >= 0) & rows["outcome"].isin(_OUTCOMES)]
 
 
 def _describe(unit: int, failed: pd.Series, rows: pd.DataFrame) -> Fact:
