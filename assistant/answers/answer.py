@@ -221,7 +221,8 @@ def _choose_devices(found: Investigation, query: Query, analysis: Analysis) -> I
 def _find_meant(incident: Incident, mention: Mention, query: Query) -> str:
     """The end of an incident that words such as "it" and "the other side" mean; "" for none."""
     plain, named = query.plain, DEVICE in query.plain
-    of_one = query.kind in _OF_IT and query.measure != "devices"  # "one attacker or several?"
+    counted = query.kind == "count" and query.measure == "devices"  # "one attacker or several?"
+    of_one = query.kind in _OF_IT and not counted
     if not named and query.kind != "who" and _VICTIM.search(plain):
         return next(iter(find_targets(incident)), "")  # "which services run on the target?"
     if not named and query.kind != "who" and of_one and _CULPRIT.search(plain):
