@@ -11,8 +11,10 @@ from assistant.answers.partners import answer_talk, find_culprits
 from assistant.answers.past import answer_interval
 from assistant.answers.sessions import (
     LASTS,
+    PATIENCE,
     answer_close,
     answer_lasting,
+    answer_patience,
     count_attempts,
     count_connects,
     count_sessions,
@@ -49,6 +51,8 @@ def answer_count(asked: Asked, headline: Fact) -> Answer:
     """The number that was asked for, of the device or of all."""
     measure = asked.query.measure
     if LASTS.search(asked.query.plain) and (told := answer_lasting(asked)):
+        return told
+    if PATIENCE.search(asked.query.plain) and (told := answer_patience(asked)):
         return told
     if _GAPS.search(asked.query.plain) and (told := answer_interval(asked)):
         return told

@@ -38,6 +38,8 @@ _ATTEMPTS = re.compile(r"\b(connections?|connects?|attempts?|syns?|verbindung\w*
 
 def answer_loss(asked: Asked, headline: Fact) -> Answer:
     """Whether packets are lost, from what was sent again; copies of a mirror port are none."""
+    if _WAY.search(asked.query.plain) and (told := _compare_ways(asked)):
+        return told
     if asked.incident is not None and asked.incident.label in _LOSSES:
         if asked.polar and asked.still and is_over(asked.incident, asked.analysis):
             return Answer(say_span(asked, asked.incident, "no"), asked.incident.facts)
@@ -79,6 +81,41 @@ def answer_loss(asked: Asked, headline: Fact) -> Answer:
     line = say(kind, reply, name=asked.name, resent=again, pkts=pkts, lost_share=again / pkts)
     facts = (*asked.found.facts, *asked.sensor) if undecided else asked.sensor
     return Answer(line, facts, standing=None if lossy or undecided else "normal")
+
+
+_WAY = re.compile(
+    r"\b(?:(?:which|what|one|both|either|each|same) (?:way|direction|side)s?|directions?|way (?:to|from|back)"
+    r"|upstream|downstream|richtung(?:en)?|hinweg|rueckweg|sentidos?|direccion(?:es)?)\b"
+)
+_ONE_WAY = 3.0  # times as large a share, from which on one direction is called the lossy one
+
+
+def _compare_ways(asked: Asked) -> Answer | None:
+    """Which way packets are lost, by who had to send again; None where hardly anybody had to."""
+    lossy = find_incidents(asked, _LOSSES)
+    end = asked.device or (lossy[0].device if lossy else "")
+    resent = asked.view.evidence_of(end, ("retransmission",)) if end else pd.DataFrame()
+    if asked.second:
+        resent = resent[resent["other"] == asked.second]
+    if resent.empty:
+        return None
+    rows = asked.view.flows_of(end)
+    rows = rows[rows["other"].isin(resent["other"]) & (rows["proto"] == "tcp")]
+    sent = int(rows["sent_pkts"].sum())
+    got = int((rows["src_pkts"] + rows["dst_pkts"]).sum()) - sent
+    out = int(resent.loc[resent["src"] == end, "count"].sum())
+    back = int(resent["count"].sum()) - out
+    if out + back < _LOST_SHARE * (sent + got):
+        return None
+    shares = out / max(sent, 1), back / max(got, 1)
+    kind = "ways_both"
+    if max(shares) >= _ONE_WAY * min(shares):
+        kind = "ways_out" if shares[0] > shares[1] else "ways_in"
+    line = say(
+        kind, name=asked.view.name_of(end), peers=asked.view.names_of(dict.fromkeys(resent["other"])), resent=out,
+        sent=sent, lost_share=shares[0], resent_back=back, got=got, back_share=shares[1],
+    )  # fmt: skip
+    return Answer(line, (say("ways_doubt"), *(lossy[0].facts if lossy else ())))
 
 
 _THINGS = re.compile(

@@ -10,6 +10,7 @@ from assistant.facts.fact import Value, listed
 
 _MOST = 8
 _IDLE_S = 1.0  # of silence before the end
+_ALIKE_S = 0.1  # waits that differ by less are one time-out
 _VAIN = ("refused", "unanswered")
 _ENDINGS = {
     "fin": "closed properly", "reset": "reset", "refused": "refused", "unanswered": "without an answer",
@@ -143,3 +144,43 @@ def answer_lasting(asked: Asked) -> Answer | None:
         "least_s": float(spans.min()), "longest_s": float(spans.max()),
     }  # fmt: skip
     return Answer(say("lasts_again" if again else "lasts", **values), facts)
+
+
+PATIENCE = re.compile(
+    r"\bhow (?:long|many seconds|patient).*\b(?:wait\w*|giv(?:es?|ing) up|patien\w*|time-?s? ?out)\b"
+    r"|\b(?:which|what) .*\b(?:time-?out)\b (?:is|was|does|do|has|have|value|setting|set)\b"
+    r"|\bwie lange wartet\b|\bcuanto (?:tiempo )?espera\b"
+)
+
+
+def answer_patience(asked: Asked) -> Answer | None:
+    """How long a client waits for an answer before it goes on; None where nobody asked."""
+    rows = asked.requests
+    if asked.incident and not asked.device:
+        rows = rows[rows["server"].isin([asked.incident.device, *asked.incident.peers])]
+    if asked.device and not asked.second:
+        made = rows[rows["client"] == asked.device]
+        rows = made if len(made) else rows
+    rows = rows[rows["outcome"].isin(["answered", "refused", "unanswered"])].sort_values("ts")
+    if rows.empty:
+        return None
+    next_s = rows.groupby(["client", "server", "port"], observed=True)["ts"].shift(-1) - rows["ts"]
+    ends = asked.view.sessions.groupby("flow")["end_s"].max()
+    next_s = next_s.combine(rows["flow"].map(ends) - rows["ts"], min)
+    waits = next_s[(rows["outcome"] == "unanswered") & (next_s > 0)]
+    known = asked.incident.facts if asked.incident else ()
+    if waits.empty:
+        longest = rows.loc[rows["delay_s"].idxmax()] if rows["delay_s"].notna().any() else None
+        if longest is None:
+            return None
+        client = asked.view.name_of(str(longest["client"]))
+        line = say("patience_more", client=client, longest_s=float(longest["delay_s"]))
+        return Answer(line, known)
+    client = str(rows.loc[waits.index, "client"].mode().iloc[0])
+    waits = waits[rows.loc[waits.index, "client"] == client]
+    alike = waits.max() - waits.min() < _ALIKE_S
+    line = say(
+        "patience_same" if alike else "patience", client=asked.view.name_of(client), n=len(waits),
+        median_s=float(waits.median()), least_s=float(waits.min()), longest_s=float(waits.max()),
+    )  # fmt: skip
+    return Answer(line, known)

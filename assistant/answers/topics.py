@@ -6,6 +6,7 @@ What was measured of that cause says who, how often and how long; a count of som
 import re
 
 from assistant.answers.asked import Answer, Asked, say_span
+from assistant.answers.sessions import PATIENCE
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.playbook import read_causes
 from assistant.diagnosis.spans import is_over
@@ -26,7 +27,7 @@ def answer_topic(asked: Asked) -> Answer | None:
     loose = query.guessed or (
         query.relation in _RELATIONS[query.kind]
         if query.kind in _RELATIONS
-        else query.measure in _MEASURES
+        else query.measure in _MEASURES and not PATIENCE.search(query.plain)
         if query.kind == "count"
         else query.kind in _WITHOUT_MORE or (query.kind == "devices" and not query.state)
     )
