@@ -283,8 +283,7 @@ class TrafficView:
         """``flow_slots`` of one device from its side, by slot, with ``other out sent_bytes
         got_bytes sent_pkts``."""
         if device not in self._flows:
-            places = [at[device] for at in self._places if device in at]
-            found = np.unique(np.concatenate([np.zeros(0, np.int64), *places]))
+            found = _find_rows(self._places, device)
             self._flows[device] = _one_side(self.flow_slots.take(found), device)
         return self._flows[device]
 
@@ -298,6 +297,11 @@ class TrafficView:
         """Rows of ``flow_slots`` by opener and by answerer: looked for once, not for each device."""
         return tuple(self.flow_slots.groupby(end).indices for end in ("src", "dst"))
 
+    @cached_property
+    def _evidence_places(self) -> tuple[dict[str, np.ndarray], ...]:
+        """The same of ``evidence``."""
+        return tuple(self.evidence.groupby(end).indices for end in ("src", "dst"))
+
     def peers_of(self, device: str) -> pd.DataFrame:
         """What a device has with each other address in the whole capture: ``pkts connections
         slots``."""
@@ -308,8 +312,7 @@ class TrafficView:
     def evidence_of(self, device: str, kinds: Iterable[str]) -> pd.DataFrame:
         """Evidence rows that name a device on either side, with ``other``."""
         if device not in self._evidence:
-            rows = self.evidence
-            rows = rows[(rows["src"] == device) | (rows["dst"] == device)]
+            rows = self.evidence.take(_find_rows(self._evidence_places, device))
             other = rows["dst"].where(rows["src"] == device, rows["src"])
             self._evidence[device] = rows.assign(other=other)
         rows = self._evidence[device]
@@ -333,6 +336,12 @@ class TrafficView:
         address, proto = str(there["dst"].iloc[0]), by_count(there["proto"])[0]
         port = int(by_count(there.loc[there["proto"] == proto, "port"])[0])
         return self.port_at(address, port) if proto in ("tcp", "udp") else self.name_of(address)
+
+
+def _find_rows(places: Iterable[dict[str, np.ndarray]], device: str) -> np.ndarray:
+    """Where a device stands on either side, in the table's order, shape (n,)."""
+    found = [at[device] for at in places if device in at]
+    return np.unique(np.concatenate([np.zeros(0, np.int64), *found]))
 
 
 def count_by_peer(flows: pd.DataFrame) -> pd.DataFrame:

@@ -164,7 +164,7 @@ def find_mute_resolvers(view: TrafficView) -> list[RuleHit]:
     for resolver, rows in asked.groupby("dst"):
         elsewhere = asked[(asked["dst"] != resolver) & asked["answered"]]
         # Who has another resolver that answers does not need this one.
-        needing = rows[rows["answered"] | ~rows["src"].isin(elsewhere["src"])]
+        needing = rows[rows["answered"] | ~rows["src"].isin(elsewhere["src"].unique())]
         found += _blame_mute(view, str(resolver), "name_resolution", "resolver", needing)
     return found
 

@@ -55,9 +55,7 @@ _SENTENCES = {
 def find_uploads(view: TrafficView) -> list[RuleHit]:
     """Much data that a device sends to one outside address and that nobody there asked for."""
     hits = []
-    flows = view.flow_slots
-    sent = flows[["src_bytes", "dst_bytes"]].groupby([flows["src"], flows["dst"]]).sum().max(axis=1)
-    for device, target, rows in _outside(view, _pairs(sent[sent >= _MET_LATE_BYTES / 2])):
+    for device, target, rows in _outside(view, _find_senders(view)):
         # A device that looks its service up by name and sends there what its port stands for does
         # what its maker meant it to: a camera sends much.
         ordinary = rows["port"].isin(ORDINARY).any() and not _is_misused(rows)
@@ -83,14 +81,38 @@ def find_uploads(view: TrafficView) -> list[RuleHit]:
     return hits
 
 
+def _find_senders(view: TrafficView) -> frozenset[tuple[str, str]]:
+    """Devices and outside addresses that got about as much of them as an upload has, or more, and
+    sent less. Sums in another order differ in their last digits: hence a little less is enough."""
+    rows, parts = view.flow_slots, []
+    for here, there in (("src", "dst"), ("dst", "src")):
+        mine = rows[rows[here].isin(view.local) & ~rows[there].isin(view.local)]
+        mine = mine[[here, there, f"{here}_bytes", f"{there}_bytes", "answered"]]
+        parts.append(mine.set_axis(["device", "target", "sent", "got", "answered"], axis=1))
+    each = pd.concat(parts, ignore_index=True).groupby(["device", "target"])
+    each = each.agg({"sent": "sum", "got": "sum", "answered": "any"})
+    much = (each["sent"] >= 0.99 * _MET_LATE_BYTES) & (
+        each["sent"] >= 0.99 * _MORE_SENT * each["got"]
+    )
+    return _pairs(each[much & each["answered"].astype(bool)])
+
+
 def find_clockwork(view: TrafficView) -> list[RuleHit]:
     """Short calls again and again to an outside address that no name led to, where no ordinary service
     is spoken: at an even interval, or with as much said each time, since malware varies its pauses
     and not what it says."""
     hits = []
     flows = view.flow_slots
-    called = flows[flows["proto"] == "tcp"].groupby(["src", "dst", "port"])["attempt"].nunique()
-    for device, target, rows in _outside(view, _pairs(called[called >= _FEW_CALLS])):
+    opened = flows[(flows["proto"] == "tcp") & flows["src"].isin(view.local)]
+    opened = opened[~opened["dst"].isin(view.local)]
+    opened = opened.assign(ordinary=_speaks_ordinary(opened))
+    called = opened.groupby(["src", "dst", "port"]).agg(
+        attempts=("attempt", "nunique"), ordinary=("ordinary", "any"), answered=("answered", "any")
+    )
+    many = (called["attempts"] >= _FEW_CALLS) & called["answered"].astype(bool)
+    for device, target, rows in _outside(
+        view, _pairs(called[many & ~called["ordinary"].astype(bool)])
+    ):
         for port, calls in _calls(rows):
             if _is_ordinary(calls) or not calls["answered"].any():
                 continue  # those without an answer are told by vain_calls.py
@@ -235,10 +257,9 @@ def _calls(rows: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
         yield int(port), mine
 
 
-def _pairs(table: pd.Series) -> frozenset[tuple[str, str]]:
-    """Pairs of addresses, in either order, that an index begins with."""
-    pairs = {(str(key[0]), str(key[1])) for key in table.index}
-    return frozenset(pairs | {(two, one) for one, two in pairs})
+def _pairs(table: pd.DataFrame) -> frozenset[tuple[str, str]]:
+    """Devices and targets that an index begins with."""
+    return frozenset((str(key[0]), str(key[1])) for key in table.index)
 
 
 def _outside(
@@ -249,21 +270,28 @@ def _outside(
     A plant has thousands of pairs, and few of them do what a rule looks for: those are found by
     columns before a table is made of each.
     """
-    for device in sorted({device for device, _ in pairs} & view.local):
-        for target, rows in _outside_of(view, device):
-            if (device, target) in pairs:
-                yield device, target, rows
+    targets: dict[str, list[str]] = {}
+    for device, target in pairs:
+        if device in view.local and target not in view.local:
+            targets.setdefault(device, []).append(target)
+    for device in sorted(targets):
+        rows = view.flows_of(device)
+        for target, mine in _by_target(rows[rows["other"].isin(targets[device])]):
+            yield device, target, mine
 
 
 def _outside_of(view: TrafficView, device: str) -> list[tuple[str, pd.DataFrame]]:
     rows = view.flows_of(device)
-    rows = rows[~rows["other"].isin(view.local)]
+    return _by_target(rows[~rows["other"].isin(view.local)])
+
+
+def _by_target(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [(str(other), mine) for other, mine in rows.groupby("other") if not is_group(str(other))]
 
 
 def is_named(view: TrafficView, device: str, first_s: float, within_s: float = np.inf) -> bool:
     """Whether the device asked for any name before its first contact, within some seconds."""
-    asked = view.evidence_of_kind("dns_query")
+    asked = view.evidence_of(device, ("dns_query",))
     asked = asked[asked["src"] == device]
     if len(asked):
         begun_s = asked["slot"] * SAMPLE_S
@@ -275,10 +303,14 @@ def is_named(view: TrafficView, device: str, first_s: float, within_s: float = n
 
 def _is_ordinary(rows: pd.DataFrame) -> bool:
     """Whether what is spoken there is what its port stands for: anybody can listen at port 443."""
-    ordinary = rows["port"].isin(ORDINARY)
-    known = _is_read(rows)
+    return bool(_speaks_ordinary(rows).any())
+
+
+def _speaks_ordinary(rows: pd.DataFrame) -> pd.Series:
+    """Which flows speak what their port stands for, as far as that can be told."""
     # Content is told by its beginning, which a recording may not hold.
-    return bool((ordinary & (known | ~rows["history"].astype("str").str.startswith("S"))).any())
+    unseen = ~rows["history"].astype("str").str.startswith("S")
+    return rows["port"].isin(ORDINARY) & (_is_read(rows) | unseen)
 
 
 def _is_misused(rows: pd.DataFrame) -> bool:

@@ -53,7 +53,9 @@ def find_idle_closes(view: TrafficView) -> list[RuleHit]:
     table = view.sessions
     mine = table[(table["ended_by"] != "") & table["opened"]]
     hits = []
-    for client, server, _, rows in _pairs(mine):
+    for client, server, _, rows in _pairs(
+        _with_most(mine, mine["idle_s"] >= _MIN_IDLE_S, _MIN_ENDS)
+    ):
         # Who asks now and then may be cut off before he has asked at all; who never asks needs nothing.
         asks = (rows["data_bytes"] > 0).any()
         timed = rows[(rows["idle_s"] >= _MIN_IDLE_S) & asks]
@@ -84,8 +86,10 @@ def find_idle_closes(view: TrafficView) -> list[RuleHit]:
 def find_missed_keep_alives(view: TrafficView) -> list[RuleHit]:
     """MQTT clients that stay silent for longer than they promised."""
     hits = []
-    table = view.sessions
+    table, asked = view.sessions, view.exchanges
+    connects = asked.loc[(asked["protocol"] == "mqtt") & (asked["function"] == CONNECT), "flow"]
     ended = table[(table["ended_by"] == "server") & table["opened"]]
+    ended = _with_most(ended, ended["flow"].isin(connects), 1)
     for client, server, _, rows in _pairs(ended):
         promised = _find_keep_alive(view, client, server, rows)
         if promised is None:
@@ -93,7 +97,6 @@ def find_missed_keep_alives(view: TrafficView) -> list[RuleHit]:
         late = rows[rows["idle_s"].between(*(bound * promised for bound in _KEEP_ALIVE))]
         if len(late) < _MIN_TAKEOVERS:
             continue
-        asked = view.exchanges
         pings = (asked["client"] == client) & (asked["protocol"] == "mqtt")
         pings &= asked["function"] == PING
         values = _values(view, client, server, late) | {
@@ -160,10 +163,8 @@ def find_breaking_sessions(view: TrafficView) -> list[RuleHit]:
     lasted_s = (mine["end_s"] - mine["start_s"]).rename("lasted_s")
     mine = mine.assign(lasted_s=lasted_s, broken=mine["ended"] == "reset")
     inside = mine[mine["client"].isin(view.own) & mine["server"].isin(view.own)]
-    ends = [inside[name] for name in ("client", "server", "port")]
-    inside = inside[inside["broken"].groupby(ends, observed=True).transform("sum") >= _MIN_BREAKS]
     hits = []
-    for client, server, _, rows in _pairs(inside):
+    for client, server, _, rows in _pairs(_with_most(inside, inside["broken"], _MIN_BREAKS)):
         broken = rows[rows["broken"]]
         # Many that end in one moment are a program that ends.
         again = len(slots_at(broken.loc[broken["retry_s"] <= _MISSED_S, "end_s"]))
@@ -267,6 +268,13 @@ def _pairs(sessions: pd.DataFrame) -> Iterator[tuple[str, str, int, pd.DataFrame
         ["client", "server", "port"], observed=True
     ):
         yield str(client), str(server), int(port), rows
+
+
+def _with_most(sessions: pd.DataFrame, which: pd.Series, least: int) -> pd.DataFrame:
+    """The sessions of those pairs that have at least so many of ``which``: a table of each pair of a
+    plant takes long, and few pairs have what a rule looks for."""
+    ends = [sessions[name] for name in ("client", "server", "port")]
+    return sessions[which.groupby(ends, observed=True).transform("sum") >= least]
 
 
 def _find_keep_alive(
