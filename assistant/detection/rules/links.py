@@ -204,7 +204,7 @@ def find_spikes(view: TrafficView) -> list[RuleHit]:
     """Devices whose traffic rises far above their own past while packets are lost: a full link."""
     hits = []
     resent = view.evidence_of_kind("retransmission")
-    devices = view.own & frozenset(view.flow_slots["src"]) | view.local
+    devices = view.own & frozenset(view.flow_slots["src"].unique()) | view.local
     for device in sorted(devices & _find_busy(view)):
         flows = view.flows_of(device)
         both = flows["sent_bytes"] + flows["got_bytes"]

@@ -204,24 +204,23 @@ def _read_clockwork(
         uneven: half of the spacings lie within this share of their median.
         few: whether few calls are enough, and names that led elsewhere do not count.
     """
-    each = rows.groupby("attempt").agg(first=("since_s", "min"), answered=("answered", "any"))
-    each = each.sort_values("first")
-    begun = each["first"].to_numpy()
+    attempts = rows.groupby("attempt")
+    begun = np.sort(attempts["since_s"].min().to_numpy())
     least, least_s = (_FEW_CALLS, _FEW_CALLS_S) if few else (_MIN_CALLS, _MIN_CALLS_S)
     if len(begun) < least or begun[-1] - begun[0] < least_s:
         return None
     spacing = np.diff(begun)
     middle = float(np.median(spacing))
     jitter = float(np.median(np.abs(spacing - middle)))
-    little = float((rows["src_bytes"] + rows["dst_bytes"]).sum()) <= _SMALL_BYTES * len(each)
+    little = float((rows["src_bytes"] + rows["dst_bytes"]).sum()) <= _SMALL_BYTES * len(begun)
     named = not few and is_named(view, device, float(begun[0]))
     if jitter > uneven * middle or not little or named:
         return None
     return _values(view, device, target, rows) | {
         "target": view.endpoint(rows),
         "controller": view.endpoint(rows),
-        "attempts": len(each),
-        "sessions": int(each["answered"].sum()),
+        "attempts": len(begun),
+        "sessions": int(attempts["answered"].any().sum()),
         "spacing_s": middle,
         "jitter_s": jitter,
         "known_s": float(begun[0]) - known_since(view, device),
@@ -233,10 +232,9 @@ def _is_alike(rows: pd.DataFrame) -> bool:
     recognised; the last may not be over."""
     if _is_read(rows).any():
         return False
-    each = rows.groupby("attempt")[["src_bytes", "dst_bytes", "since_s"]].agg(
-        {"src_bytes": "sum", "dst_bytes": "sum", "since_s": "min"}
-    )
-    said = each.sort_values("since_s")[["src_bytes", "dst_bytes"]].iloc[:-1]
+    each = rows.groupby("attempt")
+    said = each[["src_bytes", "dst_bytes"]].sum()
+    said = said.assign(since_s=each["since_s"].min()).sort_values("since_s").iloc[:-1, :2]
     usual = said.median()
     if not (usual > 0).all():
         return False

@@ -75,12 +75,12 @@ def find_lost_ways(view: TrafficView) -> list[RuleHit]:
     back = out[out["dst_pkts"] > 0]
     hits = []
     for device, mine in out[out["src"].isin(_find_paused(out))].groupby("src"):
-        each = mine.groupby("slot").agg(sent=("src_pkts", "sum"), got=("dst_pkts", "sum"))
-        turn = (each["got"] > 0).cumsum()
-        for before, spell in each[each["got"] == 0].groupby(turn):
+        each = mine.groupby("slot")[["src_pkts", "dst_pkts"]].sum()
+        turn = (each["dst_pkts"] > 0).cumsum()
+        for before, spell in each[each["dst_pkts"] == 0].groupby(turn):
             first, last = int(spell.index.min()), int(spell.index.max())
             lasts = (last + 1 - first) * SAMPLE_S >= _LOST_S and len(spell) >= _LOST_SLOTS
-            if not before or not lasts or spell["sent"].sum() < _LOST_PKTS:
+            if not before or not lasts or spell["src_pkts"].sum() < _LOST_PKTS:
                 continue
             lost = mine[mine["slot"].between(first, last)]
             others = back[back["slot"].between(first, last) & (back["src"] != device)]
