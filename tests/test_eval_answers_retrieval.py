@@ -13,9 +13,12 @@ from sklearn.metrics import ndcg_score
 from test_knowledge_base_documents import make_pdf
 
 from assistant.cli.main import main
+from eval.answers.cases import UNSEEN, find_cases, read_questions
+from eval.answers.relevance import NEAR_MISSES
 from eval.answers.results import Placed, QuestionResult, RetrievalRun
 from eval.answers.retrieval import SHIPPED, first_rank, ndcg, run_retrieval, score_variant
 from eval.detection.bootstrap import resample_mean
+from knowledge_base.documents import read_documents
 from traffic.errors import UserError
 from traffic.files import read_json
 
@@ -24,6 +27,22 @@ def test_the_first_accepted_place_gives_the_rank() -> None:
     assert first_rank(["a", "b", "c"], frozenset("bc")) == 2
     assert first_rank(["a"], frozenset("b")) is None
     assert first_rank([], frozenset("b")) is None
+
+
+def test_near_misses_are_asked_of_manuals_that_hold_the_other_answers() -> None:
+    paths = sorted(NEAR_MISSES.glob("*.yaml"))
+    files = read_questions([*paths, *UNSEEN.glob("*.yaml"), *find_cases("retrieval")])  # ids differ
+    asked = 0
+    for path, file in zip(paths, files, strict=False):
+        (document,) = read_documents(path.with_suffix(".md")).documents
+        headings = {part for one in document.sections for part in one.path} | {document.title}
+        for one in file.questions:
+            assert (one.group == "near miss") is not bool(one.answers), one.id
+            for beginning, places in one.answers.items():
+                assert path.name.startswith(beginning)
+                assert {*places} <= headings, one.id
+            asked += not one.answers
+    assert asked == 104
 
 
 def test_ndcg_by_hand() -> None:

@@ -10,7 +10,8 @@ the shipped documents alone; how likely the first one answers is fitted after th
 Five folds and each of these manuals are held out in turn, whole documents at a time, so that no
 question is judged by weights that saw another question to the same document. The questions that
 ``eval retrieval`` counts are fitted on never, those to the documents of FURTHER, a folder, among
-them.
+them; nor are those of ``near-misses``, half of which ask a manual for what it does not state of a thing
+that it knows.
 """
 
 import sys
@@ -38,6 +39,7 @@ _HERE = Path(__file__).parent
 _FITTED = (_HERE / "relevance-fitted.yaml", _HERE / "relevance-unanswered.yaml")
 _TESTED, _TESTED_FURTHER = ("shipped", "held-out"), ("further", "stack", "zeek")
 _TUNING = _HERE / "tuning"  # manuals whose misses were looked at
+NEAR_MISSES = _HERE / "near-misses"  # asked for what they do not state; never fitted on
 _FOLDS, _BINS = 5, 5
 _BOUNDS = (0.25, 0.35, 0.55, 0.65, 0.75)  # others than the one that is chosen
 _SHRUNK, _RIDGE = 4e-4, 0.1  # on the weights of the order, and of the probability
@@ -273,11 +275,11 @@ def _read(paths: Sequence[Path]) -> list[Question]:
     return [one for file in read_questions(paths) for one in file.questions]
 
 
-def ask_manuals() -> list[Seen]:
-    """The questions of each manual in ``tuning`` and ``unseen``, of it alone and of it among the
-    shipped documents."""
+def ask_manuals(folders: Sequence[Path] = (_TUNING, UNSEEN)) -> list[Seen]:
+    """The questions of each manual in some folders, of it alone and of it among the shipped
+    documents."""
     seen = []
-    for questions in sorted([*_TUNING.glob("*.yaml"), *UNSEEN.glob("*.yaml")]):
+    for questions in sorted(path for folder in folders for path in folder.glob("*.yaml")):
         asked, folder, name = _read([questions]), questions.parent, questions.stem
         path = next(one for one in folder.glob(f"{name}.*") if one != questions)
         found = [*ask_alone(asked, [path], 1), *ask(asked, [path])]
@@ -325,6 +327,10 @@ def main(further: Sequence[str]) -> None:
     typer.echo(render_reliability(truth, np.array([likely for _, (likely, _) in every])))
     for at in _BOUNDS:
         typer.echo(_describe_pairs(f"at a bound of {at}", every, at))
+    near = [(one, judge(one, weights)) for one in ask_manuals([NEAR_MISSES])]
+    for name, together in (("alone", False), ("together", True)):
+        pairs = [pair for pair in near if (pair[0].place == "together") is together]
+        typer.echo(_describe_pairs(f"near misses, {name}", pairs, bound))
 
 
 def _describe_pairs(
