@@ -10,9 +10,10 @@ from assistant.monitor.interface import MOST_PKTS_PER_S
 from assistant.session import load_models
 from assistant.settings import Settings
 from eval.research.alarm_delay import read_events, render_delays, watch_run
-from eval.research.endurance import Flooded, make_flood, measure
+from eval.research.endurance import Flooded, Hours, make_flood, measure, write_plants
 from eval.research.kill_watch import kill_monitors
 from traffic.pcap.records import read_records
+from traffic.simulation.simulate import simulate
 
 SAMPLES = Path(__file__).parents[1] / "assistant" / "samples"
 
@@ -66,7 +67,7 @@ def test_a_flood_is_thinned_out_and_everything_else_stays():
 
 @pytest.mark.parametrize("kind", ["quiet", "many"])
 def test_what_a_monitor_bears_is_counted_over_every_slot(kind, tmp_path):
-    asked = Namespace(devices=4, hours=0.05, minutes=5.0, packets=0, seed=3)
+    asked = Namespace(devices=4, hours=0.05, minutes=5.0, packets=0, seed=3, most_minutes=9.0)
     table = measure(kind, asked, load_models(Settings()), tmp_path)
     if kind == "quiet":
         (row,) = [line for line in table.splitlines() if line.startswith("| 1 |")]
@@ -85,3 +86,15 @@ def test_monitors_killed_while_an_operator_works_lose_nothing(tmp_path):
     assert tally.kills == 2
     assert tally.working == 2
     assert tally.acts > 0
+
+
+def test_hours_of_a_plant_come_one_after_the_other_with_every_connection_once(tmp_path):
+    paths = write_plants(4, 1.2, 3, tmp_path)
+    source, ended, given = Hours(paths), False, []
+    while not ended:
+        batch = source.read(0.0)
+        ended = batch.ended
+        given += batch.ts.tolist()
+    assert len(paths) == 2
+    assert len(given) == len(simulate(3, 4, 1.2, quiet=True, view="logs").capture.flows)
+    assert given == sorted(given)

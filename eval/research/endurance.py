@@ -1,24 +1,30 @@
 """What a monitor bears: hours of a plant, hundreds of devices, a flood of packets.
 
     python -m eval.research.endurance quiet|many|flood [--devices N] [--hours H] [--minutes M] [--packets N]
-                                      [--seed S] [--out FILE]
+                                      [--seed S] [--most-minutes M] [--out FILE]
 
 `quiet` replays hours of a simulated plant in which nothing happens, as fast as it goes: what memory it
-takes at the end of each hour, and what is raised. `many` watches a plant of hundreds of devices slot by
-slot: how long after a window's end its verdict is there. `flood` lets packets of one pair of devices
-arrive within ten seconds amid a recorded plant, thinned out as an interface does it.
+takes in each hour, and what is raised; after `--most-minutes` it ends, and says how far it came. `many`
+watches a plant of hundreds of devices slot by slot: how long after a window's end its verdict is there.
+`flood` lets packets of one pair of devices arrive within ten seconds amid a recorded plant, thinned out
+as an interface does it.
 
 Seconds are of this machine's clock and of CPU: where others use the machine, the first say little and
 the second are no less than what the work takes on a free one.
 """
 
 import argparse
+import math
 import os
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +32,11 @@ import pandas as pd
 
 from assistant.detection.incidents import Incident
 from assistant.history import History
+from assistant.monitor.alarm_list import Alarm
 from assistant.monitor.flood import thin_out
 from assistant.monitor.interface import MOST_PKTS_PER_S
 from assistant.monitor.records import make_head, pack_records
-from assistant.monitor.replay import open_replay
+from assistant.monitor.replay import LogReplay, open_replay
 from assistant.monitor.source import Batch, Part, Source, Trouble
 from assistant.monitor.watch import Monitor
 from assistant.monitor.watched import Bounds, SlotReport, Watched
@@ -38,6 +45,7 @@ from assistant.session import Models, load_models
 from assistant.settings import Settings
 from eval.report.tables import ReportTable, render_table
 from eval.research.command import SAMPLE, publish
+from traffic.capture import SAMPLE_S
 from traffic.pcap.records import Records, read_records
 from traffic.plant import load_plant
 from traffic.simulation.simulate import simulate
@@ -108,6 +116,30 @@ def _memory_mb() -> float:
 # ---- Hours of a quiet plant ----
 
 
+class Hours:
+    """Logs of an hour each, one after the other: a day that is held in memory would hide what the
+    monitor holds."""
+
+    lateness_s, back_s, live = LogReplay.lateness_s, LogReplay.back_s, LogReplay.live
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        """Open the first of at least one."""
+        self._paths = list(paths)
+        self._open = open_replay(self._paths.pop(0), 0.0)
+
+    def read(self, wait_s: float) -> Batch:
+        """What the hour has, and then the next one."""
+        batch = self._open.read(wait_s)
+        if batch.ended and self._paths:
+            self._open = open_replay(self._paths.pop(0), 0.0)
+            batch = self._open.read(wait_s)
+        return replace(batch, more=batch.more or bool(self._paths))
+
+    def close(self) -> None:
+        """Let go of the hour that is open."""
+        self._open.close()
+
+
 def render_quiet(steps: Sequence[Step], command: str, devices: int, minutes: float) -> str:
     """Markdown: a row an hour, with the most memory of it and what was raised."""
     slots = [one for one in steps if one.report.slots]
@@ -117,8 +149,7 @@ def render_quiet(steps: Sequence[Step], command: str, devices: int, minutes: flo
         mine = [one for one, at in zip(slots, hour, strict=True) if at == number]
         most = max(one.memory_mb for one in mine)
         first = first or most
-        raised = [change.alarm.tier for one in mine for change in one.report.changes
-                  if change.act == "raise"]  # fmt: skip
+        raised = [alarm.tier for one in mine for alarm in _raised(one)]
         rows.append(
             (f"{number + 1:.0f}", f"{sum(one.report.slots for one in mine)}", f"{most:.0f}",
              f"{100 * (most / first - 1):+.0f} %", str(raised.count("alarm")),
@@ -137,9 +168,27 @@ def render_quiet(steps: Sequence[Step], command: str, devices: int, minutes: flo
         f"Made by `{command}`: {devices} simulated devices to which nothing happens, {minutes:.0f} minutes "
         "looked back at, replayed as fast as it goes; the aim is memory within 10 % after the first hour, "
         "and at most 6 alarms an hour for one operator. Hours of a simulated plant end with its recording: "
-        "the last may be short."
+        f"the last may be short. {sum(one.report.slots for one in slots) * SAMPLE_S / HOUR_S:.1f} hours were "
+        "replayed."
     )
-    return render_table(ReportTable("Hours of a quiet plant", heads, tuple(rows), notes=(note,)))
+    alarms = [alarm for one in slots for alarm in _raised(one) if alarm.tier == "alarm"]
+    told = ", ".join(
+        f"{label} {count} (of {len({one.device for one in alarms if one.label == label})})"
+        for label, count in Counter(one.label for one in alarms).most_common()
+    )
+    notes = (note, f"Alarms by label, and of how many devices: {told or 'none'}.")
+    return render_table(ReportTable("Hours of a quiet plant", heads, tuple(rows), notes=notes))
+
+
+def _raised(step: Step) -> list[Alarm]:
+    return [change.alarm for change in step.report.changes if change.act == "raise"]
+
+
+def _without_tables(step: Step) -> Step:
+    """What is rendered of a step: the tables of a day would count as what the monitor holds."""
+    judged = step.report.judged
+    judged = replace(judged, verdicts=judged.verdicts.head(0).copy())
+    return replace(step, report=replace(step.report, judged=judged), incidents=())
 
 
 # ---- Hundreds of devices ----
@@ -230,12 +279,7 @@ def make_flood(packets: int, start_s: float, source: str, target: str) -> Record
 
 def render_flood(steps: Sequence[Step], source: Flooded, packets: int, command: str) -> str:
     """Markdown: what was left out, said and raised, and what it took."""
-    raised = [
-        f"{change.alarm.tier}: {change.alarm.content.text}"
-        for one in steps
-        for change in one.report.changes
-        if change.act == "raise"
-    ]
+    raised = [f"{alarm.tier}: {alarm.content.text}" for one in steps for alarm in _raised(one)]
     work = [one.cpu_s for one in steps if one.report.slots]
     rows = (
         ("packets within ten seconds", f"{packets:,}"),
@@ -253,16 +297,22 @@ def render_flood(steps: Sequence[Step], source: Flooded, packets: int, command: 
     return render_table(ReportTable("A flood", ("what", "how much"), rows, notes=(note,)))
 
 
-def write_plants(devices: int, hours: float, seed: int, path: Path) -> None:
-    """Write a conn.log of quiet simulated plants that begin at one time, as many as the devices need:
-    one has a network of 254 addresses."""
+def write_plants(devices: int, hours: float, seed: int, folder: Path) -> list[Path]:
+    """Write conn.logs of quiet simulated plants that begin at one time, as many as the devices need:
+    one has a network of 254 addresses. A log holds the connections that end within one hour."""
     flows = []
     for number, first in enumerate(range(0, devices, _MOST_DEVICES)):
         n = min(_MOST_DEVICES, devices - first)
         table = simulate(seed + number, n, hours, quiet=True, view="logs").capture.flows
         flows.append(table.assign(ts=table["ts"] - table["ts"].min() + _START_S))
-    with path.open("w", encoding="utf-8") as stream:
-        write_conn_log(pd.concat(flows).sort_values("ts", ignore_index=True), stream)
+    whole = pd.concat(flows).sort_values("ts", ignore_index=True)
+    paths = []
+    ends_s = whole["ts"] + whole["duration"].fillna(0.0) - _START_S
+    for hour, mine in whole.groupby(ends_s // HOUR_S):
+        paths.append(folder / f"conn.{hour:03.0f}.log")
+        with paths[-1].open("w", encoding="utf-8") as stream:
+            write_conn_log(mine, stream)
+    return paths
 
 
 def measure(kind: str, asked: argparse.Namespace, models: Models, home: Path) -> str:
@@ -272,11 +322,15 @@ def measure(kind: str, asked: argparse.Namespace, models: Models, home: Path) ->
     command = f"python -m eval.research.endurance {kind} {words}"
     if kind == "flood":
         return _measure_flood(asked, models, home, command)
-    write_plants(asked.devices, asked.hours, asked.seed, home / "conn.log")
-    source = open_replay(home / "conn.log", 0.0)
+    # By a process of its own: what a simulation took would count as the monitor's.
+    with ProcessPoolExecutor(1, get_context("forkserver")) as other:
+        paths = other.submit(write_plants, asked.devices, asked.hours, asked.seed, home).result()
+    source = Hours(paths)
     one_by_one = kind == "many"
     bounds = Bounds(asked.minutes * 60, most_slots=1) if one_by_one else Bounds(asked.minutes * 60)
-    steps = list(watch_steps(source, models, home, bounds))
+    until_s = time.monotonic() + 60 * asked.most_minutes
+    found = map(_without_tables, watch_steps(source, models, home, bounds))
+    steps = list(takewhile(lambda _: time.monotonic() < until_s, found))
     render = render_many if one_by_one else render_quiet
     return render(steps, command, asked.devices, asked.minutes)
 
@@ -304,6 +358,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=15.0, help="how far is looked back")
     parser.add_argument("--packets", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=14)
+    parser.add_argument("--most-minutes", type=float, default=math.inf, help="then it ends")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     models = load_models(Settings())
