@@ -245,7 +245,11 @@ def _add_remark(found: Investigation, history: History | None) -> Investigation:
 
 def _add_reading(found: Investigation, query: Query) -> Investigation:
     """What a question was taken for, where that was only guessed, is said first."""
-    reading = say("guessed", offer=read_forms()[query.kind].offer)
+    offer = read_forms()[query.kind].offer
+    other = next((one for one in query.nearest if one != query.kind), "")
+    reading = say("guessed", offer=offer)
+    if other:
+        reading = say("guessed_two", offer=offer, other=read_forms()[other].offer)
     return replace(found, notes=(reading.text, *found.notes))
 
 

@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 from assistant.answers.asked import Answer, Asked, Reply, begin, say, say_span
+from assistant.answers.condition import judge_all
 from assistant.answers.documents import find_quotations
 from assistant.answers.past import WORKED, answer_rhythm, answer_worked
 from assistant.detection.incidents import Incident
@@ -39,8 +40,13 @@ def answer_attack(asked: Asked, headline: Fact) -> Answer:
         )
     incident = _choose_attack(asked)
     if incident is None and asked.found.standing == "normal":
-        line = say("attack_none", asked.reply(False), name=asked.name, condition=headline.text)
-        return Answer(line, asked.found.facts)
+        judged = judge_all(asked.analysis)
+        if asked.device or judged.well == len(judged.devices):
+            line = say("attack_none", asked.reply(False), name=asked.name, condition=headline.text)
+            return Answer(line, asked.found.facts)
+        reply: Reply = "unclear" if asked.polar else ""
+        line = say("hostile_none", reply)
+        return Answer(line, (judged.line, *asked.found.facts), standing="inconclusive")
     if incident is None:
         return Answer(headline, asked.found.facts, whole=True)
     does = incident.facts[0].text if incident.facts else ""
@@ -52,7 +58,7 @@ def answer_attack(asked: Asked, headline: Fact) -> Answer:
         return Answer(line, rest, whole=True)
     # "did somebody delete a variable?" is not answered by "no": a fault.
     harm = asked.query.relation == "attack" or bool(_HARM.search(plain))
-    reply: Reply = asked.reply(kind == "attack") if harm else ""
+    reply = asked.reply(kind == "attack") if harm else ""
     if _MEANT.search(plain) and asked.polar and kind == "attack":
         reply = "unclear"  # who means it, no traffic says
     # A victim of an attack is under attack; a source of one may be infected, or a tool of the plant.

@@ -240,6 +240,7 @@ _SOME_OF_IT = re.compile(
     r"\b(?:any|others?|some) (?:\w+ ){0,2}(?:answers?|requests?|reads?|registers?|quer\w+)\b"
     r"|\b(?:refuse|reject|deny) (?:everything|all)\b"
 )
+_BRIEF_S = 1.0  # within which a connection that was accepted is closed without a word
 _AFTER_S = 1.0  # the last packet before a silence is none after it
 _OFF = re.compile(
     r"\b(?:off|dead|unplugged|power|disconnected|silent|crash\w*|frozen|hang\w*|gone|lost|tot|aus|weg|apagad\w|muert\w)\b"
@@ -393,7 +394,14 @@ def _all_attempts(asked: Asked) -> Answer:
     if rows.empty:
         return Answer(say("count_no_sessions", "unclear", name=asked.name), asked.found.facts)
     failed = rows[rows["ended"].isin(_VAIN)]
-    facts = tuple(describe_endings(rows, asked.view, _VAIN))
-    kind = "attempts_some_fail" if len(failed) else "attempts_succeed"
-    line = say(kind, asked.is_well(failed.empty), failed=len(failed), n=len(rows))
+    known = asked.incident.facts if asked.incident else ()
+    facts = (*known, *describe_endings(rows, asked.view, _VAIN))
+    # Accepted and closed before a word is no connection either.
+    brief = rows["begun"] & (rows["end_s"] - rows["start_s"] <= _BRIEF_S)
+    cut = rows[brief & (rows["server_bytes"] == 0) & rows["ended"].isin(["fin", "reset"])]
+    well = failed.empty and cut.empty
+    kind = (
+        "attempts_some_fail" if len(failed) else "attempts_cut" if len(cut) else "attempts_succeed"
+    )
+    line = say(kind, asked.is_well(well), failed=len(failed), n=len(rows), cut=len(cut))
     return Answer(line, facts)

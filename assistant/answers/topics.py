@@ -9,6 +9,7 @@ from assistant.answers.asked import Answer, Asked, say_span
 from assistant.answers.sessions import PATIENCE
 from assistant.detection.incidents import Incident
 from assistant.diagnosis.playbook import read_causes
+from assistant.diagnosis.resemblance import measure_resemblance
 from assistant.diagnosis.spans import is_over
 from assistant.facts.fact import kind_of
 from assistant.questions.entities import worst_first
@@ -17,6 +18,8 @@ from assistant.questions.plain import DEVICE
 # By kind of query: relations, or measures, with which a question says no more than its own words do.
 _RELATIONS = {"who": ("talk", "ask", "close", "send", "read"), "does": ("talk", "ask", "read")}
 _MEASURES = ("", "devices", "sessions", "requests", "packets", "bytes", "resets")
+# Resemblance from which on it is the incident that is meant: less is needed where it is named whose.
+_NEAR, _NEAR_AT_DEVICE = 0.5, 0.4
 _WITHOUT_MORE = ("", "usual", "feedback", "before", "answers")
 
 
@@ -45,7 +48,8 @@ def answer_topic(asked: Asked) -> Answer | None:
 
 
 def find_topic(asked: Asked) -> Incident | None:
-    """The worst incident of a cause that the question names in words of that cause's own."""
+    """The worst incident of a cause that the question names in words of that cause's own; else the
+    one whose meaning is near enough to them."""
     causes = read_causes()
     for one in worst_first(list(asked.analysis.incidents)):
         # "the master" names a kind of device, and not surely the one that is meant.
@@ -55,4 +59,22 @@ def find_topic(asked: Asked) -> Incident | None:
         cause = causes.get(kind_of(one.facts[0]))
         if cause and cause.asked and re.search(rf"\b(?:{cause.asked})\b", asked.query.plain):
             return one
-    return None
+    return _find_alike(asked)
+
+
+def _find_alike(asked: Asked) -> Incident | None:
+    """The incident that a question which is no plain query resembles; None where none is near."""
+    query = asked.query
+    # "which ports were open?", "who cuts the connection?" ask for more than what is known of it.
+    if (query.kind == "does" and query.aspect) or (
+        query.kind == "who" and query.relation != "talk"
+    ):
+        return None
+    named = {*asked.found.mention.devices, *asked.found.mention.peers}
+    touching = [
+        one for one in asked.analysis.incidents if one.facts and all(map(one.touches, named))
+    ]
+    near = measure_resemblance(asked.question, touching, asked.analysis)
+    if not len(near) or near.max() < (_NEAR_AT_DEVICE if named else _NEAR):
+        return None
+    return touching[int(near.argmax())]

@@ -15,6 +15,7 @@ from assistant.diagnosis.differential import RuledOut, rule_out
 from assistant.diagnosis.grounding import check
 from assistant.diagnosis.health import Condition, describe_health, judge_health
 from assistant.diagnosis.playbook import find_asked, find_symptoms, read_playbook
+from assistant.diagnosis.resemblance import LEAD, measure_resemblance
 from assistant.diagnosis.standing import Standing, judge, kind_of, verdict_fact
 from assistant.facts.devices import end_facts, health_fact, talk_facts
 from assistant.facts.fact import Fact, Value, listed, make_fact
@@ -204,7 +205,24 @@ def choose_incidents(question: str, mention: Mention, analysis: Analysis) -> lis
         found.sort(key=lambda one: not all(map(one.touches, named)))
     # "how strong was the flood at broker-1?", "why can edge-1 not resolve names?": what else is wrong
     # there explains neither.
-    return sorted(found, key=lambda one: (one.label not in spoken, one.label not in fitting))
+    found.sort(key=lambda one: (one.label not in spoken, one.label not in fitting))
+    first = [one for one in found if one.label in spoken] or [
+        one for one in found if one.label in fitting
+    ]
+    return _put_meant_first(question, first or found, analysis) + [
+        one for one in found if first and one not in first
+    ]
+
+
+def _put_meant_first(question: str, found: list[Incident], analysis: Analysis) -> list[Incident]:
+    """The same with the incident in front that a question means, where its words tell."""
+    if len(found) < 2:
+        return found
+    near = measure_resemblance(question, found, analysis)
+    meant = int(near.argmax())
+    if near[meant] < near[0] + LEAD:
+        return found
+    return [found[meant], *found[:meant], *found[meant + 1 :]]
 
 
 def _explain(

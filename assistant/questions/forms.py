@@ -8,7 +8,7 @@ from pydantic import RootModel
 
 from traffic.files import Strict, read_yaml
 
-NONE = "none"
+NONE, FEEDBACK = "none", "feedback"
 # Words of under four letters, which are in no vocabulary, and which name no device.
 _SHORT_WORDS = frozenset(
     "a an the is it my who why how all any ok der die das wer wie was el la que es".split()  # noqa: SIM905

@@ -4,30 +4,29 @@
     "schreibt jemand auf plc-2?"   who, relation write, device plc-2
     "what is the weather like"     "", and the queries that are nearest
 
-Patterns decide first, then the nearest example. Nothing here looks at what was measured.
+Patterns and likeness with what people asked decide together (`kinds`). Nothing here looks at what was
+measured.
 """
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy.sparse import csr_array
-
-from assistant.questions.forms import NONE, all_forms, compile_terms, read_forms, read_terms
+from assistant.questions.forms import (
+    FEEDBACK,
+    NONE,
+    all_forms,
+    compile_terms,
+    read_forms,
+    read_terms,
+)
+from assistant.questions.kinds import SURE, load_kinds
 from assistant.questions.plain import MAX_CHARS, is_name_alone, make_plain
 
 # People ask in fewer letters; only so many are looked through for patterns.
 _MOST_READ = 600
-# Score from which on a question asks for what the examples of a kind ask for. Of questions that no
-# pattern knows, most of those about nothing of a plant lie below.
-_NEAR = 0.2
-_RIDGE = 0.7
 
 
 @dataclass(frozen=True)
@@ -48,9 +47,8 @@ class Query:
         negative: "yes" means that something is wrong: "is it down?", "did anything fail?".
         positive: "yes" means that all is well: "is it ok?".
         exists: whether there is something of a kind is asked: "is there a flood?".
-        guessed: no pattern knows the question; the kind is that of the examples it resembles, and of
-            such two in five are wrong.
-        nearest: kinds that are nearest to a question that was not understood.
+        guessed: another kind is nearly as likely, and every second time it is meant.
+        nearest: the two likeliest kinds.
     """
 
     kind: str
@@ -81,12 +79,7 @@ def read_query(question: str, names: Iterable[str] = ()) -> Query:
     ('certainty', 'write')
     """
     plain = make_plain(question, names)
-    kind = "health" if is_name_alone(plain) else _by_pattern(plain)
-    nearest: tuple[str, ...] = ()
-    if guessed := not kind:
-        kind, nearest = _by_example(plain)
-    if kind == NONE:
-        kind, nearest = "", tuple(one for one in _by_example(plain)[1] if one != NONE)
+    kind, guessed, nearest = _find_kind(plain)
     relation = _term("relation", plain) or "talk"
     return Query(
         kind,
@@ -102,7 +95,7 @@ def read_query(question: str, names: Iterable[str] = ()) -> Query:
         _term("tone", plain) == "negative",
         _term("tone", plain) == "positive",
         bool(_term("existence", plain)),
-        guessed and bool(kind) and plain.strip(" ?.!") not in all_forms()[kind].examples,
+        guessed,
         nearest,
     )
 
@@ -133,76 +126,30 @@ def _compile(pattern: str) -> re.Pattern[str]:
     return re.compile(rf"(?:(?<!\w)|(?=\W))(?:{pattern})(?:(?<=\W)|(?!\w))")
 
 
-def _by_pattern(plain: str) -> str:
+def _find_kind(plain: str) -> tuple[str, bool, tuple[str, ...]]:
+    """The kind, whether it is a guess, and the two kinds that are nearest."""
+    if is_name_alone(plain):
+        return "health", False, ()
+    pattern = find_pattern(plain)
+    ranked, lead = load_kinds().rank([plain[:_MOST_READ]], [pattern])
+    order = [str(one) for one in ranked[0]]
+    nearest = tuple(one for one in order if one != NONE)[:2]
+    # What changes the history, and what nobody here can do, is told by patterns alone.
+    if NONE in (pattern, order[0]):
+        return "", False, nearest
+    if FEEDBACK in (pattern, order[0]):
+        kind = pattern or next(one for one in nearest if one != FEEDBACK)
+        return kind, kind != FEEDBACK, nearest
+    return order[0], bool(lead[0] < SURE), nearest
+
+
+def find_pattern(plain: str) -> str:
+    """The kind whose pattern is found first in a plain question, "" where none is."""
     plain = plain[:_MOST_READ]
     for kind, form in all_forms().items():
         if any(_compile(pattern).search(plain) for pattern in form.patterns):
             return kind
     return ""
-
-
-def _by_example(plain: str) -> tuple[str, tuple[str, ...]]:
-    """The kind whose examples a question resembles, "" where none; and the two nearest kinds.
-
-    Ridge regression on words, pairs of words and pieces of four letters: of the
-    questions that no pattern knew it was right in 0.58 to 0.60, the nearest example alone in 0.52.
-    """
-    learnt = _learn()
-    plain = plain[:_MOST_READ]
-    scores = (_weigh([plain], learnt.rareness) @ learnt.weights)[0]
-    # "how fast" asks for no yes: where only likeness speaks, how a question begins has a say.
-    scores[[not re.match(form.begins, plain) for form in all_forms().values()]] = -1.0
-    order = [learnt.kinds[at] for at in np.argsort(-scores, kind="stable")]
-    return (order[0] if scores.max() >= _NEAR else ""), tuple(order[:2])
-
-
-@dataclass(frozen=True)
-class _Learnt:
-    """Weights of pieces of text for each kind, shape (pieces, kinds), and how rare a piece is."""
-
-    kinds: tuple[str, ...]
-    rareness: dict[str, tuple[int, float]]
-    weights: NDArray[np.float64]
-
-
-@cache
-def _learn() -> _Learnt:
-    kinds = tuple(all_forms())
-    texts = [text for form in all_forms().values() for text in form.examples]
-    meant = [at for at, form in enumerate(all_forms().values()) for _ in form.examples]
-    seen = Counter(piece for text in texts for piece in set(_pieces(text)))
-    rareness = {
-        piece: (at, math.log(len(texts) / count) + 0.1)
-        for at, (piece, count) in enumerate(seen.items())
-    }
-    rows = _weigh(texts, rareness)  # (examples, pieces)
-    kernel = (rows @ rows.T).toarray() + _RIDGE * np.eye(len(texts))
-    return _Learnt(kinds, rareness, rows.T @ np.linalg.solve(kernel, np.eye(len(kinds))[meant]))
-
-
-def _weigh(texts: list[str], rareness: dict[str, tuple[int, float]]) -> csr_array:
-    """Pieces of each text, the rare ones heavier, as rows of length 1; unknown ones shorten them."""
-    values: list[float] = []
-    columns: list[int] = []
-    ends = [0]
-    for text in texts:
-        counts = Counter(_pieces(text))
-        row = {
-            rareness[one][0]: rareness[one][1] * n for one, n in counts.items() if one in rareness
-        }
-        unknown = sum(n for one, n in counts.items() if one not in rareness)
-        length = math.hypot(*row.values(), math.sqrt(math.log(len(rareness)) * unknown)) or 1.0
-        values += [weight / length for weight in row.values()]
-        columns += row
-        ends.append(len(columns))
-    return csr_array((values, columns, ends), shape=(len(texts), len(rareness)))
-
-
-def _pieces(text: str) -> list[str]:
-    words = re.findall(r"\w+", text)
-    grams = [f" {word} "[at : at + 4] for word in words for at in range(max(len(word) - 1, 1))]
-    pairs = [f"{one} {two}" for one, two in pairwise(["^", *words])]
-    return [*grams, *pairs, *(f"#{word}" for word in words)]
 
 
 def specific_words(question: str) -> list[str]:

@@ -1,0 +1,101 @@
+"""Which kind of query a question is: the weights that ship fit what they learned from, and hold for
+questions by somebody who saw none of it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from assistant.detection.incidents import Incident
+from assistant.detection.pipeline import Analysis
+from assistant.diagnosis.investigate import choose_incidents
+from assistant.diagnosis.resemblance import measure_resemblance
+from assistant.questions.entities import Mention
+from assistant.questions.forms import all_forms
+from assistant.questions.kinds import (
+    KindModel,
+    hash_asked,
+    learn_kinds,
+    load_kinds,
+    read_asked,
+    save_kinds,
+)
+from assistant.questions.queries import read_query
+from eval.answers.kinds import read_cases
+
+UNSEEN = Path(__file__).parent / "cases" / "questions-unseen.txt"
+FEW = {
+    "health": ("is dev ok", "is everything fine", "how is dev doing", "is all well"),
+    "since": ("since when", "when did it start", "is it still going on", "when did it begin"),
+    "who": ("who talks to dev", "who writes to dev", "who asks dev", "who scans dev"),
+}
+
+
+def test_the_weights_that_ship_were_learned_from_the_questions_that_ship():
+    """After a change to examples or asked/: python -m eval.answers.kinds --write"""
+    model = load_kinds()
+    assert model.kinds == tuple(all_forms())
+    assert model.learnt == hash_asked(read_asked())
+
+
+def test_the_kind_of_questions_that_nobody_learned_from():
+    """451 of 496 (0.909) when they were first read; their author saw the kinds' definitions alone."""
+    cases = read_cases(UNSEEN)
+    found = [read_query(case["question"]) for case in cases]
+    right = np.array(
+        [(one.kind or "none") in case["kind"] for one, case in zip(found, cases, strict=True)]
+    )
+    sure = np.array([not one.guessed for one in found])
+    assert len(cases) == 496
+    assert right.mean() >= 0.88
+    # A guess is said to be one, and what is no guess is mostly right.
+    assert right[sure].mean() >= 0.92
+    assert sure.mean() >= 0.8
+
+
+def test_what_was_learned_is_kept(tmp_path):
+    model = learn_kinds(FEW)
+    save_kinds(model, tmp_path / "kinds.safetensors")
+    kept = load_kinds(tmp_path / "kinds.safetensors")
+    texts = [text for some in FEW.values() for text in some]
+    np.testing.assert_allclose(kept.score(texts), model.score(texts), atol=5e-3)
+    assert (kept.kinds, kept.common, kept.learnt) == (model.kinds, model.common, model.learnt)
+
+
+def test_likeness_and_a_pattern_decide_together():
+    model: KindModel = learn_kinds(FEW)
+    ranked, lead = model.rank(["who reads dev", "who reads dev"], ["", "health"])
+    assert [str(one) for one in ranked[:, 0]] == ["who", "who"]
+    assert lead[0] > lead[1]  # a pattern that says otherwise leaves less of a lead
+
+
+def _incident(device: str, label: str, severity: str) -> Incident:
+    return Incident(f"{label}-1", device, "target", label, severity, 0.0, 60.0, (), (), (), (), ())
+
+
+@pytest.fixture
+def two_incidents(line: Analysis) -> Analysis:
+    """A device that was scanned, and whose link came and went."""
+    device = line.incidents[0].device
+    both = (_incident(device, "recon", "high"), _incident(device, "flapping", "low"))
+    return replace(line, incidents=both)
+
+
+@pytest.mark.parametrize(
+    ("question", "meant"),
+    [
+        ("its screen flickers on and off, did somebody kick the plug?", "flapping"),
+        ("is somebody probing which of its ports are open?", "recon"),
+    ],
+)
+def test_of_several_incidents_the_one_that_is_spoken_of_answers(two_incidents, question, meant):
+    analysis = two_incidents
+    device = analysis.incidents[0].device
+    chosen = choose_incidents(question, Mention((device,)), analysis)
+    assert chosen[0].label == meant
+
+
+def test_a_question_without_words_of_its_own_resembles_nothing(two_incidents):
+    near = measure_resemblance("what is wrong?", two_incidents.incidents, two_incidents)
+    assert near.tolist() == [0.0, 0.0]
