@@ -44,7 +44,8 @@ _STILL = re.compile(
 )
 # "is the flood over?", "is the loss gone?"
 _ENDED = re.compile(
-    r"\b(?:gone|over|finished|ended|stopped|done|fixed|solved|resolved|better|vorbei|beendet|weg|termin\w+)\b"
+    r"\b(?:gone|over(?! (?:which|what|the|an?|tcp|udp|port|telnet|ssh|mqtt|modbus|https?|\d))"
+    r"|finished|ended|stopped|done|fixed|solved|resolved|better|vorbei|beendet|weg|termin\w+)\b"
 )
 LATELY_S = 60.0  # who sent something this near to the end is still there
 PLANT = "the plant"  # as a sentence names all of it

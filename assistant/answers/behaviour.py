@@ -183,6 +183,9 @@ def _name_point(column: str, protocol: str, value: str | int) -> str:
 def _protocols(asked: Asked) -> Answer:
     """What is spoken, by service, the busiest first."""
     talks = asked.talks
+    # A port that was knocked at in vain is no service.
+    spoken = (talks["dst_pkts"] > 0) & ~talks["refused"].astype(bool)
+    talks = talks[spoken] if spoken.any() else talks
     services = [
         name_service(str(proto), int(port))
         for proto, port in zip(talks["proto"], talks["port"], strict=True)

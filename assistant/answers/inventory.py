@@ -9,8 +9,8 @@ from assistant.answers.condition import find_blamed, judge_all
 from assistant.answers.documents import find_quotations
 from assistant.answers.partners import ask_by_arp
 from assistant.diagnosis.health import judge_health, name_health
-from assistant.diagnosis.playbook import read_playbook
-from assistant.facts.fact import Fact, Value, listed
+from assistant.diagnosis.playbook import read_causes, read_playbook
+from assistant.facts.fact import Fact, Value, kind_of, listed
 from assistant.questions.entities import list_machines, worst_first
 from assistant.questions.plain import DEVICE
 from traffic.discovery import describe_hosts_without_ip, draft_plant, find_plant_networks
@@ -302,10 +302,21 @@ def answer_code(asked: Asked) -> Answer:
     citations = find_quotations(asked.index, asked.question)
     holding = tuple(one for one in citations if code.lower() in one.excerpt.lower())
     if facts:
-        return Answer(facts[0], tuple(facts[1:]), citations=holding, quotes=bool(holding))
+        meaning = _say_meaning(asked, str(facts[0].values["said"]))
+        return Answer(facts[0], (*meaning, *facts[1:]), citations=holding, quotes=bool(holding))
     if holding or citations:
         return Answer(say("code_documents", code=code), citations=holding or citations, quotes=True)
     return Answer(say("code_unknown", code=code), refused=True)
+
+
+def _say_meaning(asked: Asked, code: str) -> tuple[Fact, ...]:
+    """What a code means in plain words, where an incident is about it."""
+    for one in asked.analysis.incidents:
+        for fact in one.facts[:1]:
+            told = str(fact.values.get("code", fact.values.get("codes", "")))
+            if code in told and (cause := read_causes().get(kind_of(fact))):
+                return (say("as_it_is", text=cause.meaning),)
+    return ()
 
 
 def _by_protocol(code: str, asked: Asked) -> list[Fact]:

@@ -372,7 +372,8 @@ def answer_writers(asked: Asked, headline: Fact) -> Answer:
     writes = rows[rows["kind"].isin(KINDS_OF["write"])]
     if asked.device:
         own = writes[writes["server"] == asked.device]
-        suffers = len(own) or (asked.found.mention.devices and not asked.query.active)
+        acts = (writes["client"] == asked.device).any()
+        suffers = len(own) or (asked.found.mention.devices and not (asked.query.active or acts))
         writes = own if suffers else writes[writes["client"] == asked.device]
     incident = asked.incident
     if asked.second and _MAY.search(asked.query.plain):

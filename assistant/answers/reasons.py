@@ -283,7 +283,10 @@ def answer_usual(asked: Asked, headline: Fact) -> Answer:
         said = answer_rhythm(asked)
         return said or Answer(asked.incident.facts[0], asked.incident.facts[1:])
     if asked.incident is not None:
-        line = say("usual_incident", name=asked.view.name_of(device), what=headline.text)
+        # What another does to it, or suffers by it, says nothing of what it does itself.
+        own = device in (asked.incident.device, *asked.incident.related)
+        kind = "usual_incident" if own else "usual_touched"
+        line = say(kind, name=asked.view.name_of(device), what=headline.text)
         return Answer(line, facts)
     return Answer(say("usual", name=asked.view.name_of(device), seen_s=asked.view.span_s), facts)
 

@@ -314,6 +314,15 @@ def _all_requests(asked: Asked) -> Answer:
     if rows.empty:
         return Answer(say("requests_unseen", "unclear"), asked.found.facts)
     failed = rows[(rows["outcome"] == "unanswered") | is_refused(rows)]
+    if asked.query.measure == "refused" and not asked.query.positive:
+        if not is_refused(failed).any():
+            line = say(
+                "requests_none_refused", asked.reply(False), failed=len(failed), asked=len(rows)
+            )
+            return Answer(
+                line, (*describe_requests(failed, asked.view, refused=True), *asked.sensor)
+            )
+        failed = failed[is_refused(failed)]
     if _SOME.search(asked.query.plain) and asked.incident is not None and len(failed):
         return _some_requests(asked, rows, failed)
     facts = tuple(describe_requests(failed, asked.view, refused=True)) if len(failed) else ()

@@ -24,6 +24,9 @@ _ENDS = re.compile(
 )
 
 
+_HOW_OFTEN = re.compile(r"\bhow (?:often|many times)\b|\bwie oft\b|\bcuantas veces\b")
+
+
 def answer_since(asked: Asked, headline: Fact) -> Answer:
     """When it began, how long it lasted, whether it goes on."""
     told = (
@@ -32,6 +35,8 @@ def answer_since(asked: Asked, headline: Fact) -> Answer:
     if told is not None:
         return told
     incident = _choose_incident(asked)
+    if incident is not None and incident.facts and _HOW_OFTEN.search(asked.query.plain):
+        return Answer(incident.facts[0], incident.facts[1:])  # its own fact carries the number
     if incident is None:
         line = say("since_nothing", name=asked.name, seen_s=asked.view.span_s)
         return Answer(line, (headline, *asked.found.facts))
