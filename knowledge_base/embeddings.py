@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -53,6 +53,12 @@ class Embedder(Protocol):
 def packaged_model() -> Path:
     """The folder of the sentence model that is installed with faultwise."""
     return Path(get_model_path())
+
+
+@cache
+def _load_packaged() -> MiniLM:
+    """The weights that are installed, read once: 90 MB."""
+    return MiniLM(packaged_model())
 
 
 class SentenceEmbedder:
@@ -144,7 +150,7 @@ class SentenceEmbedder:
 
     @cached_property
     def _minilm(self) -> MiniLM:
-        return MiniLM(self.path)
+        return _load_packaged() if self.path == packaged_model() else MiniLM(self.path)
 
     @cached_property
     def _bulk(self) -> Encode:

@@ -21,14 +21,11 @@ class QueryForm(Strict):
 
     Attributes:
         offer: a question of that kind, offered where a question was not understood.
-        begins: how a question has to begin that no pattern knows, to be taken for that kind; a regular
-            expression over the plain question, "" for anyhow.
         patterns: regular expressions over the plain question.
         examples: plain questions.
     """
 
     offer: str
-    begins: str = ""
     patterns: tuple[str, ...]
     examples: tuple[str, ...]
 
