@@ -72,7 +72,9 @@ def _find_alike(asked: Asked) -> Incident | None:
         return None
     named = {*asked.found.mention.devices, *asked.found.mention.peers}
     touching = [
-        one for one in asked.analysis.incidents if one.facts and all(map(one.touches, named))
+        one
+        for one in worst_first(list(asked.analysis.incidents))
+        if one.facts and all(map(one.touches, named))
     ]
     near = measure_resemblance(asked.question, touching, asked.analysis)
     if not len(near) or near.max() < (_NEAR_AT_DEVICE if named else _NEAR):
