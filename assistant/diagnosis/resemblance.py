@@ -18,9 +18,7 @@ from assistant.questions.kinds import load_kinds, read_meaning
 from assistant.questions.plain import make_plain
 from assistant.questions.queries import specific_words
 
-# A lead that chance hardly gives: of 15 questions about one of several incidents of a device 12 were
-# nearest to the one that was meant, by this much and more.
-LEAD = 0.04
+LEAD = 0.04  # from which on another incident than the worst is meant; chosen on fifteen questions
 _MOST = 20  # incidents that are read: each takes some 20 ms, and a flood may make hundreds
 
 
