@@ -58,7 +58,11 @@ def answer_why(asked: Asked, headline: Fact) -> Answer | None:
     if apart and (failed := _explain_failures(asked)):
         return failed
     if apart and asked.incident is not None and len(asked.sessions):
-        line = say("nothing_between", names=asked.view.names_of((asked.device, asked.second)))
+        ends = asked.view.names_of((asked.device, asked.second))
+        line = say("nothing_between", names=ends)
+        if asked.incident.device in (asked.device, asked.second) and asked.incident.facts:
+            what = asked.incident.facts[0].text
+            line = say("nothing_between_but", names=ends, what=what)
         facts = (*describe_endings(asked.sessions, asked.view), headline)
         return Answer(line, facts, standing="inconclusive")
     if asked.found.standing != "normal" or not asked.found.mention.devices or asked.incident:
@@ -202,7 +206,7 @@ def _is_affected(asked: Asked, device: str, incidents: list[Incident]) -> Answer
 
 
 _BY_TIME = re.compile(
-    r"\b(?:by|in) (?:the )?(?:time|date|sequence|order of (?:time|events|appearance))|order of time"
+    r"\b(?:by|in) (?:the )?(?:time|date|sequence|order of (?:time|events|appearance))|order of (?:time|events)"
     r"|nach (?:der )?zeit|por (?:hora|fecha)|time ?line|chronolog\w*|reihenfolge|orden cronologico"
 )
 

@@ -282,7 +282,8 @@ def answer_usual(asked: Asked, headline: Fact) -> Answer:
         # Where few failures show a rhythm, its fact says how often.
         said = answer_rhythm(asked)
         return said or Answer(asked.incident.facts[0], asked.incident.facts[1:])
-    if asked.incident is not None:
+    apart = asked.second and asked.incident and not asked.incident.touches(asked.second)
+    if asked.incident is not None and not apart:
         # What another does to it, or suffers by it, says nothing of what it does itself.
         own = device in (asked.incident.device, *asked.incident.related)
         kind = "usual_incident" if own else "usual_touched"

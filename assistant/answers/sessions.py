@@ -20,7 +20,7 @@ _ENDINGS = {
 _AGAIN = re.compile(r"\b(?:reconnect|connect again|come back|next try|next attempt|try again)\w*\b")
 LASTS = re.compile(
     r"\b(?:how (?:long|soon|quickly|fast)|after how (?:long|many seconds|many minutes)) .*"
-    rf"(?:\b(?:connections?|sessions?)\b.*\b(?:last|stay|live|open|clos|end)\w*|{_AGAIN.pattern})"
+    rf"(?:\b(?:connections?|sessions?)\b.*\b(?:last|stay|live|surviv|hold|open|clos|end)\w*|{_AGAIN.pattern})"
 )
 
 

@@ -18,8 +18,9 @@ from assistant.questions.plain import DEVICE
 # By kind of query: relations, or measures, with which a question says no more than its own words do.
 _RELATIONS = {"who": ("talk", "ask", "close", "send", "read"), "does": ("talk", "ask", "read")}
 _MEASURES = ("", "devices", "sessions", "requests", "packets", "bytes", "resets")
-# Resemblance from which on it is the incident that is meant: less is needed where it is named whose.
-_NEAR, _NEAR_AT_DEVICE = 0.5, 0.4
+# Resemblance from which on it is the incident that is meant: less is needed where it is named whose,
+# and least where there is one alone.
+_NEAR, _NEAR_AT_DEVICE, _NEAR_ALONE = 0.5, 0.4, 0.3
 _WITHOUT_MORE = ("", "usual", "feedback", "before", "answers")
 
 
@@ -39,7 +40,7 @@ def answer_topic(asked: Asked) -> Answer | None:
     if query.kind in ("answers", "devices") and asked.device and not (asked.alike or runs):
         return None
     two = asked.second and DEVICE in query.plain
-    incident = find_topic(asked) if loose and not two else None
+    incident = (_find_alike(asked) if two else find_topic(asked)) if loose else None
     if incident is None:
         return None
     if asked.polar and asked.still and is_over(incident, asked.analysis):
@@ -77,6 +78,8 @@ def _find_alike(asked: Asked) -> Incident | None:
         if one.facts and all(map(one.touches, named))
     ]
     near = measure_resemblance(asked.question, touching, asked.analysis)
-    if not len(near) or near.max() < (_NEAR_AT_DEVICE if named else _NEAR):
+    alone = len(near) == 1 and query.kind != "count"  # "how many units hang on it?"
+    least = _NEAR_ALONE if alone else _NEAR_AT_DEVICE if named else _NEAR
+    if not len(near) or near.max() < least:
         return None
     return touching[int(near.argmax())]
